@@ -1,0 +1,1 @@
+//! Actors, bounded mailboxes, supervision and lifecycle; knows nothing of blocks

@@ -1,0 +1,1 @@
+//! Slots, votes, certificates, head choice and finality as a pure state machine

@@ -1,0 +1,1 @@
+//! What to fetch next, from whom, and when to give up; pure

@@ -1,0 +1,1 @@
+//! Nouns of the Alys chain: ids, units, blocks, chain spec, keys, codec and limits

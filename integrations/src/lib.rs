@@ -1,0 +1,1 @@
+//! Clients of the world outside, and their embedded counterparts

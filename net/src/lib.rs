@@ -1,0 +1,1 @@
+//! libp2p over the runtime: transport, gossip, request and response, peer scores

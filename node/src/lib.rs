@@ -1,0 +1,1 @@
+//! The Alys node: actors, wiring, configuration and command line

@@ -1,0 +1,1 @@
+//! The simulator: whole Alys networks on one thread and one seed
