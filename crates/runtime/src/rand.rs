@@ -1,0 +1,44 @@
+//! Randomness: from the operating system in production, from the seed in simulation.
+//!
+//! Fit for keys in production. In simulation it is the run's own generator, so nothing there is secret.
+
+/// Fills `bytes` with random bytes.
+///
+/// # Panics
+/// When the operating system has no randomness to give; nothing that needs it can go on safely.
+pub fn fill(bytes: &mut [u8]) {
+    #[cfg(not(madsim))]
+    {
+        use ::rand::TryRngCore;
+        ::rand::rngs::OsRng
+            .try_fill_bytes(bytes)
+            .expect("the operating system's random generator answers once the machine has booted");
+    }
+    #[cfg(madsim)]
+    {
+        use madsim::rand::RngCore;
+        madsim::rand::thread_rng().fill_bytes(bytes);
+    }
+}
+
+/// A uniformly distributed number.
+pub fn u64() -> u64 {
+    let mut bytes = [0; 8];
+    fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+/// A uniformly distributed number in `0..bound`; zero when `bound` is zero.
+pub fn below(bound: u64) -> u64 {
+    if bound == 0 {
+        return 0;
+    }
+    // Draws from the incomplete last multiple of `bound` would favour small results: they are drawn again.
+    let limit = u64::MAX - u64::MAX % bound;
+    loop {
+        let drawn = u64();
+        if drawn < limit {
+            return drawn % bound;
+        }
+    }
+}

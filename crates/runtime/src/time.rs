@@ -1,0 +1,151 @@
+//! Durations, timers and timeouts on the monotonic clock.
+//!
+//! Timers end late rather than early, and never sooner than a millisecond. In simulation computing takes no
+//! time: a cost that matters must be slept.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+pub use std::time::{Duration, Instant};
+
+/// A future beyond every deadline that a node can have: about thirty years.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// The present on the monotonic clock. It means nothing outside of this process; for that see [`crate::clock`].
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Ends `duration` from now.
+pub fn sleep(duration: Duration) -> Sleep {
+    Sleep::new(now() + duration.min(FAR))
+}
+
+/// Ends at `deadline`, at once if that is past.
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep::new(deadline)
+}
+
+/// A timer, see [`sleep`]. Polling it again costs nothing, so it may stand in a loop's `select!`, and
+/// [`reset`](Sleep::reset) makes it usable again.
+pub struct Sleep {
+    inner: Pin<Box<tokio::time::Sleep>>,
+    deadline: Instant,
+    /// Whom the timer below wakes. madsim's timer takes a new heap entry at each poll, and none of them can be
+    /// taken back, so it is polled again only for another waker.
+    armed: Option<Waker>,
+}
+
+impl Sleep {
+    fn new(deadline: Instant) -> Self {
+        Self { inner: Box::pin(raw_sleep_until(deadline)), deadline, armed: None }
+    }
+
+    /// When it ends.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether that moment has come.
+    pub fn is_elapsed(&self) -> bool {
+        now() >= self.deadline
+    }
+
+    /// Makes it end at `deadline` instead. Whoever waits must poll again to be woken at the new time.
+    pub fn reset(&mut self, deadline: Instant) {
+        *self = Self::new(deadline);
+    }
+}
+
+#[cfg(not(madsim))]
+fn raw_sleep_until(deadline: Instant) -> tokio::time::Sleep {
+    tokio::time::sleep_until(deadline.into())
+}
+
+#[cfg(madsim)]
+fn raw_sleep_until(deadline: Instant) -> tokio::time::Sleep {
+    tokio::time::sleep_until(deadline)
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let is_armed = self.armed.as_ref().is_some_and(|armed| armed.will_wake(cx.waker()));
+        if is_armed && !self.inner.is_elapsed() && !self.is_elapsed() {
+            return Poll::Pending;
+        }
+        let polled = self.inner.as_mut().poll(cx);
+        self.armed = polled.is_pending().then(|| cx.waker().clone());
+        polled
+    }
+}
+
+impl fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sleep").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+/// The time allowed for something passed before it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not finished after {} ms", after.as_millis())]
+pub struct Elapsed {
+    /// The time that was allowed.
+    pub after: Duration,
+}
+
+impl From<Elapsed> for std::io::Error {
+    fn from(elapsed: Elapsed) -> Self {
+        Self::new(std::io::ErrorKind::TimedOut, elapsed)
+    }
+}
+
+/// Lets `future` run for `duration` at most, then drops it. A future that is ready at the deadline wins.
+pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Output, Elapsed> {
+    let mut future = pin!(future);
+    let mut deadline = sleep(duration);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        Pin::new(&mut deadline).poll(cx).map(|()| Err(Elapsed { after: duration }))
+    })
+    .await
+}
+
+/// Ticks at a fixed period, the first time one period from now. Ticks that nobody waited for are skipped, not
+/// made up for: after a pause there is one tick at once and then the next on the old grid.
+pub fn interval(period: Duration) -> Interval {
+    let period = period.max(Duration::from_millis(1));
+    Interval { period, sleep: sleep(period) }
+}
+
+/// See [`interval`].
+#[derive(Debug)]
+pub struct Interval {
+    period: Duration,
+    sleep: Sleep,
+}
+
+impl Interval {
+    /// Waits for the next tick. Dropping the wait loses no tick.
+    pub async fn tick(&mut self) {
+        std::future::poll_fn(|cx| self.poll_tick(cx)).await;
+    }
+
+    /// As [`tick`](Self::tick).
+    pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if Pin::new(&mut self.sleep).poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let due = self.sleep.deadline();
+        let late = now().saturating_duration_since(due);
+        let missed = u32::try_from(late.as_nanos() / self.period.as_nanos()).unwrap_or(u32::MAX);
+        let next = due + self.period.saturating_mul(missed.saturating_add(1)).min(FAR);
+        self.sleep.reset(next);
+        Poll::Ready(())
+    }
+}
