@@ -1,1 +1,27 @@
-//! Nouns of the Alys chain: ids, units, blocks, chain spec, keys, codec and limits
+//! Nouns of the Alys chain: ids, units, blocks, votes, certificates, chain spec, keys, codec and limits.
+//!
+//! Owns the types that nodes exchange and store, and their one canonical encoding. Promises that what decodes is
+//! within its limits and re-encodes to the same bytes. Never does IO, waits, reads a clock or draws randomness.
+
+pub mod block;
+pub mod bls;
+pub mod bytes;
+pub mod codec;
+pub mod federation;
+pub mod hash;
+pub mod limits;
+pub mod mutant;
+pub mod spec;
+pub mod units;
+pub mod vote;
+pub mod wire;
+
+pub use block::{
+    AuxPowHeader, Block, BlobGas, Body, ExecutionPayload, FederationChange, FederationOrder, GovernanceOrder,
+    Header, PegIn, PegOutProposal, Settlement, Withdrawal, WithdrawalKind,
+};
+pub use federation::{Authority, AuthoritySet, FaultModel};
+pub use hash::{Address, Hash};
+pub use spec::{ChainSpec, Genesis};
+pub use units::{Height, Sats, Slot};
+pub use vote::{Bitmap, Certificate, Vote, VoteKind, VoteTarget};

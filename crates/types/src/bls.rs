@@ -1,0 +1,362 @@
+//! BLS12-381 keys and signatures: 48-byte public keys, 96-byte signatures, the ciphersuite
+//! `BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_` (draft-irtf-cfrg-bls-signature), by blst.
+//!
+//! A [`PublicKey`] can only be made by checking the subgroup and refusing infinity; signatures are checked likewise
+//! when they are verified. With the feature `stand-in`, [`use_stand_in`] replaces the mathematics, for the current
+//! thread, by hashes with the same interface and the same failure modes: forgeable, for volume tests only.
+
+use std::fmt;
+
+use blst::BLST_ERROR;
+use blst::min_pk;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::bytes;
+
+const SIGNATURE_TAG: &[u8] = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
+const POSSESSION_TAG: &[u8] = b"BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
+
+/// A public key as it travels: 48 bytes, unchecked.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PublicKeyBytes(#[serde(with = "bytes")] pub [u8; 48]);
+
+/// A signature as it travels: 96 bytes, unchecked until it is verified.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Signature(#[serde(with = "bytes")] pub [u8; 96]);
+
+/// A public key on the curve, in the right subgroup, not infinity.
+#[derive(Clone)]
+pub struct PublicKey {
+    bytes: PublicKeyBytes,
+    point: Point,
+}
+
+#[derive(Clone)]
+enum Point {
+    Bls(Box<min_pk::PublicKey>),
+    #[cfg(feature = "stand-in")]
+    StandIn,
+}
+
+/// A secret key. Wiped from memory when dropped; never printed.
+#[derive(Clone)]
+pub struct SecretKey(Zeroizing<[u8; 32]>);
+
+/// Why a key or signature is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not a public key: off the curve, outside the subgroup, or infinity.
+    #[error("not a BLS12-381 public key (a point of the G1 subgroup other than infinity)")]
+    PublicKey,
+    /// Not a secret key: zero, or not below the group order.
+    #[error("not a BLS12-381 secret key (32 bytes, big-endian, from 1 to the group order)")]
+    SecretKey,
+    /// Not a signature: off the curve, outside the subgroup, or infinity.
+    #[error("not a BLS12-381 signature (a point of the G2 subgroup other than infinity)")]
+    Signature,
+    /// A well-formed signature that does not belong to message and keys.
+    #[error("signature does not verify")]
+    Mismatch,
+    /// Nothing to aggregate or verify.
+    #[error("no signers")]
+    NoSigners,
+}
+
+impl SecretKey {
+    /// Derives a key from at least 32 bytes of entropy (KeyGen of the draft).
+    pub fn derive(entropy: &[u8; 32]) -> SecretKey {
+        let key = min_pk::SecretKey::key_gen(entropy, &[]).expect("32 bytes of entropy are enough");
+        SecretKey(Zeroizing::new(key.to_bytes()))
+    }
+
+    /// From 32 big-endian bytes.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<SecretKey, Error> {
+        min_pk::SecretKey::from_bytes(bytes).map_err(|_| Error::SecretKey)?;
+        Ok(SecretKey(Zeroizing::new(*bytes)))
+    }
+
+    /// The 32 big-endian bytes, for a keystore.
+    pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
+        self.0.clone()
+    }
+
+    /// The public key.
+    pub fn public_key(&self) -> PublicKey {
+        #[cfg(feature = "stand-in")]
+        if stand_in::on() {
+            return stand_in::public_key(&self.0);
+        }
+        let point = self.inner().sk_to_pk();
+        PublicKey { bytes: PublicKeyBytes(point.to_bytes()), point: Point::Bls(Box::new(point)) }
+    }
+
+    /// Signs a message. Deterministic.
+    pub fn sign(&self, message: &[u8]) -> Signature {
+        self.sign_tagged(message, SIGNATURE_TAG)
+    }
+
+    /// Proves possession: signs the own public key under the POP tag.
+    pub fn prove_possession(&self) -> Signature {
+        self.sign_tagged(&self.public_key().bytes.0, POSSESSION_TAG)
+    }
+
+    fn sign_tagged(&self, message: &[u8], tag: &[u8]) -> Signature {
+        #[cfg(feature = "stand-in")]
+        if stand_in::on() {
+            return stand_in::sign(&self.public_key().bytes, message, tag);
+        }
+        Signature(self.inner().sign(message, tag, &[]).to_bytes())
+    }
+
+    fn inner(&self) -> min_pk::SecretKey {
+        min_pk::SecretKey::from_bytes(&*self.0).expect("checked when made")
+    }
+}
+
+impl PublicKey {
+    /// The bytes that travel.
+    pub fn to_bytes(&self) -> PublicKeyBytes {
+        self.bytes
+    }
+
+    /// Checks a proof of possession of this key.
+    pub fn verify_possession(&self, proof: &Signature) -> Result<(), Error> {
+        verify_tagged(&[self], &self.bytes.0, proof, POSSESSION_TAG)
+    }
+}
+
+impl TryFrom<PublicKeyBytes> for PublicKey {
+    type Error = Error;
+
+    fn try_from(bytes: PublicKeyBytes) -> Result<PublicKey, Error> {
+        #[cfg(feature = "stand-in")]
+        if stand_in::on() {
+            return stand_in::parse(bytes);
+        }
+        let point = min_pk::PublicKey::key_validate(&bytes.0).map_err(|_| Error::PublicKey)?;
+        Ok(PublicKey { bytes, point: Point::Bls(Box::new(point)) })
+    }
+}
+
+/// Sums signatures. They need not be verified, but must be points of the subgroup.
+pub fn aggregate(signatures: &[Signature]) -> Result<Signature, Error> {
+    #[cfg(feature = "stand-in")]
+    if stand_in::on() {
+        return stand_in::aggregate(signatures);
+    }
+    let points = signatures.iter().map(parse_signature).collect::<Result<Vec<_>, _>>()?;
+    let refs: Vec<&min_pk::Signature> = points.iter().collect();
+    let sum = min_pk::AggregateSignature::aggregate(&refs, false).map_err(|_| Error::NoSigners)?;
+    Ok(Signature(sum.to_signature().to_bytes()))
+}
+
+/// Checks that `signature` is the aggregate of the signatures of all `keys` over one `message`. Safe against rogue
+/// keys because every key in a federation has proven possession.
+pub fn verify(keys: &[&PublicKey], message: &[u8], signature: &Signature) -> Result<(), Error> {
+    verify_tagged(keys, message, signature, SIGNATURE_TAG)
+}
+
+/// One statement for [`verify_batch`].
+#[derive(Debug)]
+pub struct Claim<'a> {
+    /// Who signed.
+    pub keys: Vec<&'a PublicKey>,
+    /// What was signed.
+    pub message: &'a [u8],
+    /// The aggregate.
+    pub signature: &'a Signature,
+}
+
+/// Checks many aggregates at once; an error does not tell which one is wrong. `scalars` are 64-bit random numbers that
+/// the senders cannot foresee, one for each claim, not zero.
+pub fn verify_batch(claims: &[Claim<'_>], scalars: &[u64]) -> Result<(), Error> {
+    if claims.is_empty() || scalars.len() != claims.len() || scalars.contains(&0) {
+        return Err(Error::NoSigners);
+    }
+    #[cfg(feature = "stand-in")]
+    if stand_in::on() {
+        return claims.iter().try_for_each(|c| verify(&c.keys, c.message, c.signature));
+    }
+    let mut signatures = Vec::with_capacity(claims.len());
+    let mut keys = Vec::with_capacity(claims.len());
+    for claim in claims {
+        signatures.push(parse_signature(claim.signature)?);
+        let points: Vec<&min_pk::PublicKey> = claim.keys.iter().filter_map(|k| k.point()).collect();
+        let sum = min_pk::AggregatePublicKey::aggregate(&points, false).map_err(|_| Error::NoSigners)?;
+        keys.push(sum.to_public_key());
+    }
+    let messages: Vec<&[u8]> = claims.iter().map(|c| c.message).collect();
+    let rands: Vec<blst::blst_scalar> = scalars
+        .iter()
+        .map(|s| {
+            let mut scalar = blst::blst_scalar::default();
+            scalar.b[..8].copy_from_slice(&s.to_le_bytes());
+            scalar
+        })
+        .collect();
+    let result = min_pk::Signature::verify_multiple_aggregate_signatures(
+        &messages,
+        SIGNATURE_TAG,
+        &keys.iter().collect::<Vec<_>>(),
+        false,
+        &signatures.iter().collect::<Vec<_>>(),
+        false,
+        &rands,
+        64,
+    );
+    if result == BLST_ERROR::BLST_SUCCESS { Ok(()) } else { Err(Error::Mismatch) }
+}
+
+fn verify_tagged(keys: &[&PublicKey], message: &[u8], signature: &Signature, tag: &[u8]) -> Result<(), Error> {
+    if keys.is_empty() {
+        return Err(Error::NoSigners);
+    }
+    #[cfg(feature = "stand-in")]
+    if stand_in::on() {
+        return stand_in::verify(keys, message, signature, tag);
+    }
+    let point = parse_signature(signature)?;
+    let points: Vec<&min_pk::PublicKey> = keys.iter().filter_map(|k| k.point()).collect();
+    if points.len() != keys.len() {
+        return Err(Error::PublicKey);
+    }
+    match point.fast_aggregate_verify(false, message, tag, &points) {
+        BLST_ERROR::BLST_SUCCESS => Ok(()),
+        _ => Err(Error::Mismatch),
+    }
+}
+
+fn parse_signature(signature: &Signature) -> Result<min_pk::Signature, Error> {
+    min_pk::Signature::sig_validate(&signature.0, true).map_err(|_| Error::Signature)
+}
+
+impl PublicKey {
+    fn point(&self) -> Option<&min_pk::PublicKey> {
+        match &self.point {
+            Point::Bls(point) => Some(point),
+            #[cfg(feature = "stand-in")]
+            Point::StandIn => None,
+        }
+    }
+}
+
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for PublicKey {}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.bytes.fmt(f)
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretKey(..)")
+    }
+}
+
+macro_rules! text {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&bytes::to_hex(&self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = bytes::HexError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                bytes::from_hex(text).map(Self)
+            }
+        }
+    )*};
+}
+
+text!(PublicKeyBytes, Signature);
+
+#[cfg(feature = "stand-in")]
+pub use stand_in::use_stand_in;
+
+#[cfg(feature = "stand-in")]
+mod stand_in {
+    //! Hashes instead of pairings. The public key is a marked hash of the secret one; a signature is a marked hash of
+    //! public key, tag and message; an aggregate is the exclusive or. Unmarked bytes are refused as malformed.
+
+    use super::*;
+    use std::cell::Cell;
+
+    const KEY_MARK: &[u8; 8] = b"fast-key";
+    const SIGNATURE_MARK: &[u8; 8] = b"fast-sig";
+
+    thread_local! {
+        static ON: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Switches the stand-in on or off for this thread. Keys of one scheme do not work in the other.
+    pub fn use_stand_in(on: bool) {
+        ON.with(|o| o.set(on));
+    }
+
+    pub(super) fn on() -> bool {
+        ON.with(Cell::get)
+    }
+
+    pub(super) fn public_key(secret: &[u8; 32]) -> PublicKey {
+        let mut bytes = [0; 48];
+        bytes[..8].copy_from_slice(KEY_MARK);
+        bytes[8..40].copy_from_slice(&crate::hash::tagged("stand-in-key", &[secret]).0);
+        PublicKey { bytes: PublicKeyBytes(bytes), point: Point::StandIn }
+    }
+
+    pub(super) fn parse(bytes: PublicKeyBytes) -> Result<PublicKey, Error> {
+        if &bytes.0[..8] != KEY_MARK {
+            return Err(Error::PublicKey);
+        }
+        Ok(PublicKey { bytes, point: Point::StandIn })
+    }
+
+    pub(super) fn sign(key: &PublicKeyBytes, message: &[u8], tag: &[u8]) -> Signature {
+        let mut bytes = [0; 96];
+        bytes[..8].copy_from_slice(SIGNATURE_MARK);
+        bytes[8..40].copy_from_slice(&crate::hash::tagged("stand-in-signature", &[&key.0, tag, message]).0);
+        Signature(bytes)
+    }
+
+    pub(super) fn aggregate(signatures: &[Signature]) -> Result<Signature, Error> {
+        if signatures.is_empty() {
+            return Err(Error::NoSigners);
+        }
+        let mut sum = [0; 96];
+        sum[..8].copy_from_slice(SIGNATURE_MARK);
+        for signature in signatures {
+            if &signature.0[..8] != SIGNATURE_MARK {
+                return Err(Error::Signature);
+            }
+            for (s, b) in sum[8..40].iter_mut().zip(&signature.0[8..40]) {
+                *s ^= b;
+            }
+        }
+        Ok(Signature(sum))
+    }
+
+    pub(super) fn verify(keys: &[&PublicKey], message: &[u8], signature: &Signature, tag: &[u8]) -> Result<(), Error> {
+        if &signature.0[..8] != SIGNATURE_MARK || signature.0[40..].iter().any(|b| *b != 0) {
+            return Err(Error::Signature);
+        }
+        let parts: Vec<Signature> = keys.iter().map(|k| sign(&k.bytes, message, tag)).collect();
+        if aggregate(&parts)? == *signature { Ok(()) } else { Err(Error::Mismatch) }
+    }
+}

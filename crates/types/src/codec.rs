@@ -1,0 +1,52 @@
+//! The one canonical encoding: bincode 2 with fixed-width little-endian integers.
+//!
+//! Nobody else names bincode. Decoding is within a limit, refuses trailing bytes, and re-encodes to compare, so that
+//! two different byte strings never decode to the same value.
+
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// No message or record is larger; also bounds what a decoder allocates.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+
+const CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_BYTES>> =
+    bincode::config::standard().with_fixed_int_encoding().with_limit::<MAX_BYTES>();
+
+/// Encodes a value. Types of this crate always encode; the `expect` states that.
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    bincode::serde::encode_to_vec(value, CONFIG).expect("types of the protocol have no unencodable values")
+}
+
+/// Decodes exactly one value from all of `bytes`, at most `limit` bytes long.
+pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, DecodeError> {
+    if bytes.len() > limit {
+        return Err(DecodeError::TooLong { limit, found: bytes.len() });
+    }
+    let (value, used) = bincode::serde::decode_from_slice::<T, _>(bytes, CONFIG)
+        .map_err(|e| DecodeError::Malformed { reason: e.to_string() })?;
+    if used != bytes.len() {
+        return Err(DecodeError::Trailing { extra: bytes.len() - used });
+    }
+    if encode(&value) != bytes {
+        return Err(DecodeError::NotCanonical);
+    }
+    Ok(value)
+}
+
+/// Why bytes are not a value. Always the sender's fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Over the limit of its kind.
+    #[error("message of {found} bytes exceeds the limit of {limit}")]
+    TooLong { limit: usize, found: usize },
+    /// Not an encoding of the type.
+    #[error("malformed encoding: {reason}")]
+    Malformed { reason: String },
+    /// A value, then more.
+    #[error("{extra} bytes after the end of the value")]
+    Trailing { extra: usize },
+    /// Another encoding of a value than the canonical one.
+    #[error("encoding is not the canonical one")]
+    NotCanonical,
+}

@@ -1,0 +1,30 @@
+//! Limits that are part of the protocol or protect against remote bytes. Each has its reason.
+
+/// Largest encoded block: holds a full block of 30 M gas of calldata (16 gas a byte at worst: 1.9 MB) with room.
+pub const MAX_BLOCK_BYTES: usize = 8 * 1024 * 1024;
+/// Largest encoded vote message, the header and certificate beside a confirmation included.
+pub const MAX_VOTE_BYTES: usize = 1024;
+/// Largest encoded certificate with its header.
+pub const MAX_CERTIFICATE_BYTES: usize = 1024;
+/// Largest encoded status message: two headers with certificates and three votes.
+pub const MAX_STATUS_BYTES: usize = 4096;
+/// Largest answer to a range request. Several blocks, and always one of the largest size.
+pub const MAX_RANGE_BYTES: usize = 2 * MAX_BLOCK_BYTES;
+/// Blocks in one range answer.
+pub const MAX_RANGE_BLOCKS: u64 = 256;
+/// Largest federation (V1's bound; a bitmap fits in two bytes).
+pub const MAX_AUTHORITIES: usize = 15;
+/// EIP-4895 withdrawals in a block (Ethereum's `MAX_WITHDRAWALS_PER_PAYLOAD`).
+pub const MAX_WITHDRAWALS: usize = 16;
+/// Extra data of an execution payload, in bytes (Ethereum's rule).
+pub const MAX_EXTRA_DATA_BYTES: usize = 32;
+/// Highest gas limit of a spec: a block full of zero calldata (4 gas a byte) must fit in [`MAX_BLOCK_BYTES`].
+pub const MAX_GAS_LIMIT: u64 = 30_000_000;
+/// Shortest slot, in milliseconds.
+pub const MIN_SLOT_DURATION_MS: u64 = 1000;
+/// Finality certificates in one body: of an AuxPoW range's end and of a federation change.
+pub const MAX_BODY_CERTIFICATES: usize = 2;
+/// Governance orders in one body.
+pub const MAX_BODY_ORDERS: usize = 4;
+/// Governance keys of a spec.
+pub const MAX_GOVERNANCE_KEYS: usize = 15;

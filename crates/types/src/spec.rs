@@ -1,0 +1,234 @@
+//! The chain spec and the genesis block that it determines (protocol sections 1 and 2).
+
+use serde::{Deserialize, Serialize};
+
+use crate::bls::{self, PublicKey, PublicKeyBytes};
+use crate::federation::{self, AuthoritySet};
+use crate::hash::{Hash, tagged};
+use crate::limits::{MAX_GOVERNANCE_KEYS, MIN_SLOT_DURATION_MS};
+use crate::vote::ChainId;
+use crate::{Address, Authority, FaultModel, Header, Height, Sats, Slot, codec};
+
+/// Header version of this release.
+pub const HEADER_VERSION: u16 = 1;
+
+/// Where priority fees are collected. Derived by hashing, so that nobody has its key.
+pub fn vault_address() -> Address {
+    let hash = tagged("alys/vault", &[]);
+    let mut address = [0; 20];
+    address.copy_from_slice(&hash.0[12..]);
+    Address(address)
+}
+
+/// Hash of the peg ledger before its first entry.
+pub fn empty_ledger_hash() -> Hash {
+    tagged("alys/ledger", &[])
+}
+
+/// `prev_randao` of a block: not a source of security.
+pub fn prev_randao(parent: &Hash, slot: Slot) -> Hash {
+    tagged("alys/randao", &[&parent.0, &slot.0.to_le_bytes()])
+}
+
+/// What all nodes of a chain share. Everything in it goes into the genesis hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChainSpec {
+    /// EVM chain id.
+    pub evm_chain_id: u64,
+    /// Slot of genesis: the launch, not the making of the file.
+    pub start_slot: Slot,
+    /// At least 1000.
+    pub slot_duration_ms: u64,
+    /// `byzantine` or `crash`.
+    pub fault_model: FaultModel,
+    /// How far clocks may be apart.
+    #[serde(default = "default_drift_ms")]
+    pub drift_allowance_ms: u64,
+    /// Slots that a node which lost its votes waits beyond what it could have voted for.
+    #[serde(default = "default_rejoin_margin")]
+    pub rejoin_margin: u64,
+    /// Hash of execution block 0, computed from the execution genesis file beside the spec.
+    pub execution_genesis_hash: Hash,
+    /// The first federation, in order.
+    pub authorities: Vec<Authority>,
+    /// Keys that sign orders.
+    pub governance: GovernanceSpec,
+    /// The peg's constants.
+    #[serde(default)]
+    pub peg: PegSpec,
+    /// Merged mining's constants.
+    #[serde(default)]
+    pub auxpow: AuxPowSpec,
+}
+
+fn default_drift_ms() -> u64 {
+    500
+}
+
+fn default_rejoin_margin() -> u64 {
+    1800
+}
+
+/// Who may order changes of the federation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct GovernanceSpec {
+    /// Signatures that make an order; 0 with no keys: the federation never changes.
+    pub threshold: u8,
+    /// BLS public keys.
+    pub keys: Vec<PublicKeyBytes>,
+}
+
+/// Peg constants (protocol section 5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PegSpec {
+    /// Bitcoin depth at which deposits and payouts count.
+    pub required_confirmations: u32,
+    /// Smaller outputs are no deposits.
+    pub min_deposit: Sats,
+    /// Smaller burns are refused.
+    pub min_peg_out: Sats,
+}
+
+impl Default for PegSpec {
+    fn default() -> Self {
+        PegSpec { required_confirmations: 6, min_deposit: Sats(10_000), min_peg_out: Sats(1_000_000) }
+    }
+}
+
+/// AuxPoW constants (protocol section 4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuxPowSpec {
+    /// AuxPoW chain id. Never 8192: parents of version 0x20000000 would look like ours.
+    pub chain_id: u16,
+    /// Easiest compact target.
+    pub limit_bits: u32,
+    /// Seconds between proofs.
+    pub spacing_secs: u64,
+    /// ASERT half life in seconds.
+    pub half_life_secs: u64,
+    /// Gate; 0 = off.
+    pub max_blocks_without_pow: u64,
+}
+
+impl Default for AuxPowSpec {
+    fn default() -> Self {
+        AuxPowSpec {
+            chain_id: 21_212,
+            limit_bits: 0x207f_ffff,
+            spacing_secs: 60,
+            half_life_secs: 3600,
+            max_blocks_without_pow: 0,
+        }
+    }
+}
+
+/// A checked spec with its genesis block.
+#[derive(Debug, Clone)]
+pub struct Genesis {
+    spec: ChainSpec,
+    header: Header,
+    hash: Hash,
+    set: AuthoritySet,
+    governance: Vec<PublicKey>,
+}
+
+impl Genesis {
+    /// Checks a spec: keys, proofs of possession, ranges. Errors name the field.
+    pub fn new(spec: ChainSpec) -> Result<Genesis, SpecError> {
+        if spec.slot_duration_ms < MIN_SLOT_DURATION_MS {
+            return Err(SpecError::SlotDuration { found: spec.slot_duration_ms });
+        }
+        if spec.drift_allowance_ms >= spec.slot_duration_ms {
+            return Err(SpecError::Drift { found: spec.drift_allowance_ms, slot: spec.slot_duration_ms });
+        }
+        if spec.auxpow.chain_id == 8192 {
+            return Err(SpecError::AuxPowChainId);
+        }
+        let (keys, threshold) = (spec.governance.keys.len(), usize::from(spec.governance.threshold));
+        if keys > MAX_GOVERNANCE_KEYS || threshold > keys || (threshold == 0) != (keys == 0) {
+            return Err(SpecError::Threshold { keys, threshold });
+        }
+        let set = AuthoritySet::new(spec.authorities.clone(), spec.fault_model)?;
+        let governance = spec
+            .governance
+            .keys
+            .iter()
+            .enumerate()
+            .map(|(index, key)| {
+                PublicKey::try_from(*key).map_err(|source| SpecError::GovernanceKey { index, source })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let header = Header {
+            version: HEADER_VERSION,
+            evm_chain_id: spec.evm_chain_id,
+            genesis_hash: Hash::ZERO,
+            height: Height(0),
+            slot: spec.start_slot,
+            proposer: 0,
+            parent_hash: Hash::ZERO,
+            parent_certificate: None,
+            execution_hash: spec.execution_genesis_hash,
+            body_hash: tagged("alys/spec", &[&codec::encode(&spec)]),
+            set_hash: set.hash(),
+            ledger_hash: empty_ledger_hash(),
+        };
+        let hash = header.hash();
+        Ok(Genesis { spec, header, hash, set, governance })
+    }
+
+    /// The spec.
+    pub fn spec(&self) -> &ChainSpec {
+        &self.spec
+    }
+
+    /// The genesis header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The genesis hash.
+    pub fn hash(&self) -> Hash {
+        self.hash
+    }
+
+    /// The authorities of height 1 (and on, until a change).
+    pub fn set(&self) -> &AuthoritySet {
+        &self.set
+    }
+
+    /// The governance keys, checked.
+    pub fn governance(&self) -> &[PublicKey] {
+        &self.governance
+    }
+
+    /// What votes are bound to.
+    pub fn chain_id(&self) -> ChainId {
+        ChainId { evm: self.spec.evm_chain_id, genesis: self.hash }
+    }
+
+    /// Identifies the rules in force: peers with another one are not of this chain. No upgrade is scheduled.
+    pub fn fork_id(&self) -> Hash {
+        tagged("alys/fork-id", &[&self.hash.0, &u64::from(HEADER_VERSION).to_le_bytes()])
+    }
+}
+
+/// Why a spec is refused; the text names the field.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    #[error("slot_duration_ms: must be at least 1000, found {found}")]
+    SlotDuration { found: u64 },
+    #[error("drift_allowance_ms: must be below slot_duration_ms ({slot}), found {found}")]
+    Drift { found: u64, slot: u64 },
+    #[error("auxpow.chain_id: 8192 is the chain id of ordinary Bitcoin headers; choose another")]
+    AuxPowChainId,
+    #[error("governance.threshold: must be from 1 to the number of keys ({keys}, at most 15), found {threshold}; no keys and threshold 0 mean a fixed federation")]
+    Threshold { keys: usize, threshold: usize },
+    #[error("governance.keys[{index}]: {source}")]
+    GovernanceKey { index: usize, source: bls::Error },
+    #[error(transparent)]
+    Federation(#[from] federation::Error),
+}

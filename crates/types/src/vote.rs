@@ -1,0 +1,206 @@
+//! Votes and certificates (protocol section 3).
+
+use serde::{Deserialize, Serialize};
+
+use crate::bls::{self, Signature};
+use crate::hash::{Hash, tagged};
+use crate::limits::MAX_AUTHORITIES;
+use crate::mutant::{self, Mutant};
+use crate::{AuthoritySet, Height, Slot};
+
+/// What a signature is for. The kinds never stand for each other: the kind is part of what is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum VoteKind {
+    /// The leader's own signature under its block.
+    Proposal,
+    /// "I will not approve at this or an earlier slot again"; q of them certify.
+    Approval,
+    /// "I am locked on this block"; q of them make it final.
+    Confirmation,
+}
+
+/// The block that a vote is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct VoteTarget {
+    /// Proposal, approval or confirmation.
+    pub kind: VoteKind,
+    /// Height of the block.
+    pub height: Height,
+    /// Slot of the block.
+    pub slot: Slot,
+    /// Hash of the block.
+    pub hash: Hash,
+}
+
+/// The chain that votes belong to; part of every signed message, so that no vote counts on another chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainId {
+    /// The EVM chain id.
+    pub evm: u64,
+    /// The genesis hash.
+    pub genesis: Hash,
+}
+
+/// A signed vote of one authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vote {
+    /// What is voted for.
+    pub target: VoteTarget,
+    /// Index in the set of the block's height.
+    pub signer: u8,
+    /// Over [`VoteTarget::message`].
+    pub signature: Signature,
+}
+
+impl VoteTarget {
+    /// The message that is signed: a hash of kind, EVM chain id, genesis hash, height, slot and block hash.
+    pub fn message(&self, chain: &ChainId) -> Hash {
+        tagged(
+            "alys/vote",
+            &[
+                &[self.kind as u8],
+                &chain.evm.to_le_bytes(),
+                &chain.genesis.0,
+                &self.height.0.to_le_bytes(),
+                &self.slot.0.to_le_bytes(),
+                &self.hash.0,
+            ],
+        )
+    }
+}
+
+/// Which authorities of a set signed: exactly `n` bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "RawBitmap", into = "RawBitmap")]
+pub struct Bitmap {
+    len: u8,
+    bits: u16,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RawBitmap {
+    len: u8,
+    bits: u16,
+}
+
+impl Bitmap {
+    /// An empty bitmap of `len` bits, at most 15.
+    pub fn empty(len: usize) -> Bitmap {
+        Bitmap { len: len.min(MAX_AUTHORITIES) as u8, bits: 0 }
+    }
+
+    /// Sets a bit; indices outside the bitmap are ignored.
+    pub fn set(&mut self, index: u8) {
+        if index < self.len {
+            self.bits |= 1 << index;
+        }
+    }
+
+    /// The number of bits, set or not.
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// True when no bit is set.
+    pub fn is_empty(&self) -> bool {
+        self.bits == 0
+    }
+
+    /// How many bits are set.
+    pub fn count(&self) -> usize {
+        self.bits.count_ones() as usize
+    }
+
+    /// The indices of the set bits, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
+        (0..self.len).filter(|i| self.bits & (1 << i) != 0)
+    }
+
+    /// True when bit `index` is set.
+    pub fn contains(&self, index: u8) -> bool {
+        index < self.len && self.bits & (1 << index) != 0
+    }
+}
+
+impl TryFrom<RawBitmap> for Bitmap {
+    type Error = &'static str;
+
+    fn try_from(raw: RawBitmap) -> Result<Bitmap, Self::Error> {
+        if usize::from(raw.len) > MAX_AUTHORITIES {
+            return Err("a bitmap has at most 15 bits");
+        }
+        if raw.bits >> raw.len != 0 {
+            return Err("a bit is set beyond the length of the bitmap");
+        }
+        Ok(Bitmap { len: raw.len, bits: raw.bits })
+    }
+}
+
+impl From<Bitmap> for RawBitmap {
+    fn from(bitmap: Bitmap) -> RawBitmap {
+        RawBitmap { len: bitmap.len, bits: bitmap.bits }
+    }
+}
+
+/// A quorum's votes of one kind for one block, aggregated. Unchecked; see [`Certificate::verify`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// What the signers voted for. Approvals certify, confirmations make final; a proposal certificate does not exist.
+    pub target: VoteTarget,
+    /// Who signed.
+    pub signers: Bitmap,
+    /// The aggregate of their signatures.
+    pub signature: Signature,
+}
+
+impl Certificate {
+    /// Makes a certificate of votes for one target that were verified before. `None` below a quorum.
+    pub fn aggregate(target: VoteTarget, votes: &[(u8, Signature)], set: &AuthoritySet) -> Option<Certificate> {
+        let mut signers = Bitmap::empty(set.len());
+        let mut signatures = Vec::with_capacity(votes.len());
+        for (signer, signature) in votes {
+            if usize::from(*signer) < set.len() && !signers.contains(*signer) {
+                signers.set(*signer);
+                signatures.push(*signature);
+            }
+        }
+        if signers.count() < set.quorum() {
+            return None;
+        }
+        let signature = bls::aggregate(&signatures).ok()?;
+        Some(Certificate { target, signers, signature })
+    }
+
+    /// Checks bitmap, quorum and aggregate signature against the set of the block's height.
+    pub fn verify(&self, set: &AuthoritySet, chain: &ChainId) -> Result<(), CertificateError> {
+        if self.target.kind == VoteKind::Proposal {
+            return Err(CertificateError::Kind);
+        }
+        if self.signers.len() != set.len() {
+            return Err(CertificateError::Bitmap { expected: set.len(), found: self.signers.len() });
+        }
+        if self.signers.count() < set.quorum() && !mutant::active(Mutant::QuorumUnchecked) {
+            return Err(CertificateError::Quorum { needed: set.quorum(), found: self.signers.count() });
+        }
+        let keys: Vec<_> = self.signers.iter().filter_map(|i| set.key(i)).collect();
+        bls::verify(&keys, &self.target.message(chain).0, &self.signature)?;
+        Ok(())
+    }
+}
+
+/// Why a certificate is refused. Always the fault of whoever made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// Proposals are not aggregated.
+    #[error("certificate of proposals")]
+    Kind,
+    /// The bitmap belongs to a set of another size.
+    #[error("certificate bitmap has {found} bits, the set has {expected} authorities")]
+    Bitmap { expected: usize, found: usize },
+    /// Too few signers.
+    #[error("certificate has {found} signers, a quorum is {needed}")]
+    Quorum { needed: usize, found: usize },
+    /// The aggregate does not verify.
+    #[error(transparent)]
+    Signature(#[from] bls::Error),
+}
