@@ -6,6 +6,13 @@
 
 use std::sync::Arc;
 
+/// Longest key in bytes: keys are hashes, heights and addresses; what is longer is a mistake.
+pub const MAX_KEY_BYTES: usize = 1024;
+/// Longest value in bytes: a block is 8 MiB at most, contract code and indexes are far smaller.
+pub const MAX_VALUE_BYTES: usize = 32 * 1024 * 1024;
+/// Most bytes (keys and values) in one batch, because an engine holds a batch in memory until it is committed.
+pub const MAX_BATCH_BYTES: usize = 256 * 1024 * 1024;
+
 /// A named table (a key space of its own).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Table(pub &'static str);
@@ -48,9 +55,37 @@ impl Batch {
         &self.ops
     }
 
+    /// The changes, by value.
+    pub fn into_ops(self) -> Vec<Op> {
+        self.ops
+    }
+
     /// True when there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
+    }
+
+    /// Refuses a batch beyond [`MAX_KEY_BYTES`], [`MAX_VALUE_BYTES`] or [`MAX_BATCH_BYTES`]. Every backend asks this
+    /// before it applies anything.
+    pub(crate) fn check_limits(&self) -> Result<(), Error> {
+        let mut total = 0usize;
+        for op in &self.ops {
+            let (key, value) = match op {
+                Op::Put { key, value, .. } => (key.len(), value.len()),
+                Op::Delete { key, .. } => (key.len(), 0),
+            };
+            if key > MAX_KEY_BYTES {
+                return Err(Error::TooLarge { what: "key", bytes: key, limit: MAX_KEY_BYTES });
+            }
+            if value > MAX_VALUE_BYTES {
+                return Err(Error::TooLarge { what: "value", bytes: value, limit: MAX_VALUE_BYTES });
+            }
+            total = total.saturating_add(key).saturating_add(value);
+        }
+        if total > MAX_BATCH_BYTES {
+            return Err(Error::TooLarge { what: "batch", bytes: total, limit: MAX_BATCH_BYTES });
+        }
+        Ok(())
     }
 }
 
@@ -76,9 +111,13 @@ pub enum Direction {
 /// A key-value engine.
 pub trait KeyValue: Send + Sync {
     /// The value at `key`, if there is one.
+    ///
+    /// What is read may have been written by a deferred write that is not durable yet, never by a durable write that
+    /// is still under way.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
 
-    /// At most `limit` entries with `start <= key < end`.
+    /// At most `limit` entries with `start <= key < end`, none when `start >= end`. A range is read from one state of the
+    /// database: a batch is in it whole or not at all.
     fn range(
         &self,
         table: Table,
@@ -88,7 +127,8 @@ pub trait KeyValue: Send + Sync {
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error>;
 
-    /// Applies a batch whole or not at all.
+    /// Applies a batch whole or not at all; of several changes of one key the last counts. An empty durable batch makes
+    /// durable what was deferred before it. Writers wait for each other. The call blocks for the disk.
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), Error>;
 }
 
@@ -108,4 +148,26 @@ pub enum Error {
     /// Another process has the database open.
     #[error("storage at {path} is in use by another process")]
     InUse { path: String },
+    /// An earlier operation failed, so that only a reopened handle knows what is on the disk.
+    #[error(
+        "storage refuses {operation}: the handle is unusable after an earlier failure ({cause}); reopen it"
+    )]
+    Poisoned { operation: &'static str, cause: String },
+    /// The directory cannot be written to.
+    #[error(
+        "storage at {path} is not writable ({reason}); make it writable for this user or use another directory"
+    )]
+    ReadOnly { path: String, reason: String },
+    /// The directory was made by another engine.
+    #[error(
+        "storage at {path} was made by the engine {found}, but {asked} is configured; set the storage engine to {found} \
+         or use an empty directory"
+    )]
+    WrongEngine { path: String, found: &'static str, asked: &'static str },
+    /// The engine starts threads of its own, which the simulator does not allow.
+    #[error("the storage engine {engine} cannot run in the simulator; use redb")]
+    NotInSimulation { engine: &'static str },
+    /// A key, a value or a batch is beyond its limit; nothing was written and the handle stays usable.
+    #[error("storage {what} of {bytes} bytes is over the limit of {limit}")]
+    TooLarge { what: &'static str, bytes: usize, limit: usize },
 }

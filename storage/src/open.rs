@@ -1,0 +1,218 @@
+//! Opening a directory with the configured engine.
+//!
+//! Owns the directory's layout: `LOCK`, `ENGINE` (which engine made it, written once the database was made durably),
+//! and `store.redb` or `sled/`. An empty database in a directory with an `ENGINE` file is a loss and is refused; without
+//! that file it is a creation that a crash cut off, and is made anew.
+
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+
+use alys_runtime::disk::{Dir, File, Lock};
+use serde::{Deserialize, Serialize};
+
+use crate::kv::{Batch, Direction, Durability, Error, KeyValue, Store, Table};
+use crate::redb::{Existing, Medium, RedbOptions, RedbStore};
+use crate::sled::{SledOptions, SledStore};
+
+/// Which engine stores the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// The default, in production and in simulation.
+    #[default]
+    Redb,
+    /// In production only.
+    Sled,
+}
+
+impl Engine {
+    /// Both engines.
+    pub const ALL: [Engine; 2] = [Engine::Redb, Engine::Sled];
+
+    /// The name in configurations and in the directory.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Redb => "redb",
+            Self::Sled => "sled",
+        }
+    }
+
+    /// What the engine's data is called in the directory.
+    const fn entry(self) -> &'static str {
+        match self {
+            Self::Redb => "store.redb",
+            Self::Sled => "sled",
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that is no engine's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown storage engine {name:?}; known are redb and sled")]
+pub struct UnknownEngine {
+    /// What was given.
+    pub name: String,
+}
+
+impl FromStr for Engine {
+    type Err = UnknownEngine;
+
+    fn from_str(name: &str) -> Result<Self, UnknownEngine> {
+        Self::ALL
+            .into_iter()
+            .find(|engine| engine.name() == name)
+            .ok_or_else(|| UnknownEngine { name: name.to_owned() })
+    }
+}
+
+/// How to open a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// The engine.
+    pub engine: Engine,
+    /// Most bytes that the engine keeps cached.
+    pub cache_bytes: usize,
+}
+
+impl Options {
+    /// The engine with its usual cache of 64 MiB.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine, cache_bytes: RedbOptions::default().cache_bytes }
+    }
+}
+
+const MARKER: &str = "ENGINE";
+
+/// [`open_with`] and the usual options.
+///
+/// # Errors
+/// As [`open_with`].
+pub fn open(engine: Engine, dir: &Dir) -> Result<Store, Error> {
+    open_with(Options::new(engine), dir)
+}
+
+/// Opens the store in `dir`, or makes it; the directory is locked as long as the store is in use.
+///
+/// # Errors
+/// [`Error::InUse`], [`Error::ReadOnly`], [`Error::WrongEngine`], [`Error::NotInSimulation`], [`Error::Corrupt`] and
+/// [`Error::Io`], each naming the path.
+pub fn open_with(options: Options, dir: &Dir) -> Result<Store, Error> {
+    let Options { engine, cache_bytes } = options;
+    if engine == Engine::Sled && alys_runtime::is_simulated() {
+        return Err(Error::NotInSimulation { engine: engine.name() });
+    }
+    let lock = dir.lock().map_err(|error| from_io(dir, "lock", &error))?;
+    let marked = read_marker(dir)?;
+    let other = match engine {
+        Engine::Redb => Engine::Sled,
+        Engine::Sled => Engine::Redb,
+    };
+    let has = |engine: Engine| dir.exists(engine.entry()).map_err(|error| from_io(dir, "open", &error));
+    if marked == Some(other) || (marked.is_none() && has(other)?) {
+        let path = dir.path().display().to_string();
+        return Err(Error::WrongEngine { path, found: other.name(), asked: engine.name() });
+    }
+    let existing = if marked.is_some() { Existing::Required } else { Existing::Optional };
+    let store: Store = match engine {
+        Engine::Redb => {
+            let file = dir.file(engine.entry()).map_err(|error| from_io(dir, "open", &error))?;
+            let name = dir.path().join(engine.entry()).display().to_string();
+            let store = RedbStore::open(FileMedium(file), name, RedbOptions { cache_bytes }, existing)?;
+            std::sync::Arc::new(Locked { store, _lock: lock })
+        }
+        Engine::Sled => {
+            let sub = dir.sub(engine.entry()).map_err(|error| from_io(dir, "open", &error))?;
+            let store = SledStore::open(&sub, SledOptions { cache_bytes: cache_bytes as u64 }, existing)?;
+            std::sync::Arc::new(Locked { store, _lock: lock })
+        }
+    };
+    if marked.is_none() {
+        let marker = format!("{engine}\n");
+        dir.write_atomic(MARKER, marker.as_bytes()).map_err(|error| from_io(dir, "open", &error))?;
+    }
+    Ok(store)
+}
+
+fn read_marker(dir: &Dir) -> Result<Option<Engine>, Error> {
+    let Some(bytes) = dir.read(MARKER).map_err(|error| from_io(dir, "open", &error))? else {
+        return Ok(None);
+    };
+    match std::str::from_utf8(&bytes).ok().and_then(|text| text.trim_end().parse().ok()) {
+        Some(engine) => Ok(Some(engine)),
+        None => {
+            let path = dir.path().join(MARKER);
+            Err(Error::Corrupt { reason: format!("{} does not name a storage engine", path.display()) })
+        }
+    }
+}
+
+fn from_io(dir: &Dir, operation: &'static str, error: &io::Error) -> Error {
+    let path = dir.path().display().to_string();
+    match error.kind() {
+        io::ErrorKind::WouldBlock => Error::InUse { path },
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            Error::ReadOnly { path, reason: error.to_string() }
+        }
+        // The runtime's errors name the path.
+        _ => Error::Io { operation, reason: error.to_string() },
+    }
+}
+
+/// A file of the runtime as redb's medium.
+struct FileMedium(File);
+
+impl Medium for FileMedium {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, out)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, data)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
+/// A store and the lock of its directory, released after the store has closed.
+struct Locked<S> {
+    store: S,
+    _lock: Lock,
+}
+
+impl<S: KeyValue> KeyValue for Locked<S> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.store.get(table, key)
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: &[u8],
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+        self.store.range(table, start, end, direction, limit)
+    }
+
+    fn write(&self, batch: Batch, durability: Durability) -> Result<(), Error> {
+        self.store.write(batch, durability)
+    }
+}

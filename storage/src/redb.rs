@@ -1,0 +1,422 @@
+//! The default backend: redb on a [`Medium`], which is a file in production and a simulated disk in simulation.
+//!
+//! Owns one database file. The engine has no threads and no clock, and reaches the disk through [`Medium`] alone, so the
+//! code that runs in the simulator is the code of production. A durable write is a redb commit with
+//! `Durability::Immediate`; a deferred one is a commit with `Durability::None`, which redb keeps out of the file's roots
+//! until the next immediate commit, so a power loss takes deferred writes from the newest backwards and never leaves a
+//! gap.
+//!
+//! redb checks its own checksums when it repairs, not when it reads. Every value therefore carries a CRC-32 over table,
+//! key and value, so that rotten or misplaced data is an [`Error::Corrupt`] and not an answer. redb also panics on some
+//! kinds of damage; each call is guarded, and a panic becomes [`Error::Corrupt`] and poisons the handle.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use ::redb::{
+    CommitError, Database, DatabaseError, ReadableDatabase, StorageBackend, StorageError, TableDefinition,
+    TableError, TransactionError,
+};
+
+use crate::kv::{Batch, Direction, Durability, Error, KeyValue, Op, Table};
+
+/// What redb needs of a file. Offsets and lengths are bytes.
+pub trait Medium: Send + Sync + 'static {
+    /// Length of the file.
+    fn len(&self) -> io::Result<u64>;
+    /// Fills `out` from `offset`; `UnexpectedEof` when the file ends before.
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
+    /// Writes all of `data` at `offset`.
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+    /// Cuts or extends the file; what is new reads as zero.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Returns once everything written before survives a power loss.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// Settings of the redb backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RedbOptions {
+    /// Most bytes that redb keeps cached, pages not yet written included.
+    pub cache_bytes: usize,
+}
+
+impl Default for RedbOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 64 * 1024 * 1024 }
+    }
+}
+
+/// redb writes the magic number last when it makes a database.
+const MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1A, 0x0A, 0xA9, 0x0D, 0x0A];
+/// Bytes of the checksum behind each value.
+const CHECKSUM_BYTES: usize = 4;
+
+type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+/// A key-value store in one redb file.
+pub struct RedbStore {
+    /// `None` only while the handle is being dropped.
+    database: Option<Database>,
+    /// Names the file in errors.
+    name: String,
+    /// Writers one at a time; redb would make them wait as well, but a poisoned handle must be seen by the next one.
+    writer: Mutex<()>,
+    /// The first failure after which the state of the file is unknown.
+    poison: OnceLock<String>,
+    /// True while there are deferred writes that no durable write has followed.
+    deferred: AtomicBool,
+}
+
+impl fmt::Debug for RedbStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedbStore")
+            .field("name", &self.name)
+            .field("poison", &self.poison)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether an interrupted creation may be started over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// The database was once opened successfully: an empty or headless file is a loss, not a beginning.
+    Required,
+    /// The database may be absent, or its creation may have been cut off by a crash.
+    Optional,
+}
+
+impl RedbStore {
+    /// Opens the database on `medium`, or makes it; `name` names it in errors.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the medium holds anything but a whole redb database (with [`Existing::Optional`] an empty
+    /// medium and a creation that was cut off are made anew), [`Error::Io`] when the medium fails.
+    pub fn open(
+        medium: impl Medium,
+        name: impl Into<String>,
+        options: RedbOptions,
+        existing: Existing,
+    ) -> Result<Self, Error> {
+        let name = name.into();
+        prepare(&medium, &name, existing)?;
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            Database::builder().set_cache_size(options.cache_bytes).create_with_backend(Backend(medium))
+        }));
+        let database = match opened {
+            Ok(Ok(database)) => database,
+            Ok(Err(error)) => return Err(from_database(error).into_error("open", &name)),
+            Err(panic) => return Err(Failure::from_panic(&*panic).into_error("open", &name)),
+        };
+        Ok(Self {
+            database: Some(database),
+            name,
+            writer: Mutex::new(()),
+            poison: OnceLock::new(),
+            deferred: AtomicBool::new(false),
+        })
+    }
+
+    /// Runs `work` unless the handle is poisoned; a panic in it poisons the handle, and so does any failure when
+    /// `poisoning` is set.
+    fn guarded<T>(
+        &self,
+        operation: &'static str,
+        poisoning: bool,
+        work: impl FnOnce(&Database) -> Result<T, Failure>,
+    ) -> Result<T, Error> {
+        if let Some(cause) = self.poison.get() {
+            return Err(Error::Poisoned { operation, cause: cause.clone() });
+        }
+        let database = self.database.as_ref().expect("the database is taken out in drop only");
+        let (failure, poisoning) = match catch_unwind(AssertUnwindSafe(|| work(database))) {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(failure)) => (failure, poisoning),
+            Err(panic) => (Failure::from_panic(&*panic), true),
+        };
+        let error = failure.into_error(operation, &self.name);
+        if poisoning {
+            // Someone else may have poisoned the handle meanwhile; the first cause stands.
+            let _ = self.poison.set(error.to_string());
+        }
+        Err(error)
+    }
+}
+
+impl KeyValue for RedbStore {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.guarded("read", false, |database| {
+            let transaction = database.begin_read().map_err(from_transaction)?;
+            let rows = match transaction.open_table(definition(table)) {
+                Ok(rows) => rows,
+                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+                Err(error) => return Err(from_table(error)),
+            };
+            match rows.get(key).map_err(from_storage)? {
+                Some(row) => open_value(table, key, row.value()).map(Some),
+                None => Ok(None),
+            }
+        })
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: &[u8],
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        self.guarded("range", false, |database| {
+            let transaction = database.begin_read().map_err(from_transaction)?;
+            let rows = match transaction.open_table(definition(table)) {
+                Ok(rows) => rows,
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                Err(error) => return Err(from_table(error)),
+            };
+            let mut hits = rows.range::<&[u8]>(start..end).map_err(from_storage)?;
+            let mut entries = Vec::new();
+            while entries.len() < limit {
+                let hit = match direction {
+                    Direction::Forward => hits.next(),
+                    Direction::Backward => hits.next_back(),
+                };
+                let Some(hit) = hit else { break };
+                let (key, row) = hit.map_err(from_storage)?;
+                let value = open_value(table, key.value(), row.value())?;
+                entries.push((key.value().to_vec(), value));
+            }
+            Ok(entries)
+        })
+    }
+
+    fn write(&self, batch: Batch, durability: Durability) -> Result<(), Error> {
+        batch.check_limits()?;
+        let _one_at_a_time = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if durability == Durability::Deferred {
+            if batch.is_empty() {
+                return Ok(());
+            }
+            self.deferred.store(true, Ordering::Release);
+        }
+        self.guarded("write", true, |database| commit(database, batch, durability))?;
+        if durability == Durability::Durable {
+            self.deferred.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for RedbStore {
+    fn drop(&mut self) {
+        if self.deferred.load(Ordering::Acquire) && self.poison.get().is_none() {
+            // An orderly shutdown keeps deferred writes. A failure here is one of the losses that deferring allows.
+            let _ = self.write(Batch::new(), Durability::Durable);
+        }
+        let database = self.database.take();
+        // redb writes its header when it closes, and may panic on what it finds then.
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(database)));
+    }
+}
+
+/// Applies `batch` in one redb transaction.
+fn commit(database: &Database, batch: Batch, durability: Durability) -> Result<(), Failure> {
+    let mut transaction = database.begin_write().map_err(from_transaction)?;
+    let wanted = match durability {
+        Durability::Durable => ::redb::Durability::Immediate,
+        Durability::Deferred => ::redb::Durability::None,
+    };
+    transaction.set_durability(wanted).map_err(|error| Failure::Io(error.to_string()))?;
+    {
+        let mut open = BTreeMap::new();
+        for op in batch.into_ops() {
+            let (Op::Put { table, .. } | Op::Delete { table, .. }) = &op;
+            let table = *table;
+            let rows = match open.entry(table) {
+                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::btree_map::Entry::Vacant(entry) => {
+                    entry.insert(transaction.open_table(definition(table)).map_err(from_table)?)
+                }
+            };
+            match op {
+                Op::Put { key, mut value, .. } => {
+                    let sum = checksum(table, &key, &value);
+                    value.extend_from_slice(&sum);
+                    rows.insert(key.as_slice(), value.as_slice()).map_err(from_storage)?;
+                }
+                Op::Delete { key, .. } => {
+                    rows.remove(key.as_slice()).map_err(from_storage)?;
+                }
+            }
+        }
+    }
+    transaction.commit().map_err(from_commit)
+}
+
+/// Looks at the medium before redb does, which takes an empty file for a new database and a file without its magic
+/// number for somebody else's.
+fn prepare(medium: &impl Medium, name: &str, existing: Existing) -> Result<(), Error> {
+    let io = |error: io::Error| from_io(error).into_error("open", name);
+    let length = medium.len().map_err(io)?;
+    if length == 0 {
+        return match existing {
+            Existing::Optional => Ok(()),
+            Existing::Required => {
+                Err(Error::Corrupt { reason: format!("{name} is empty, its contents are lost") })
+            }
+        };
+    }
+    let mut head = [0u8; MAGIC.len()];
+    let read = usize::try_from(length).map_or(head.len(), |length| length.min(head.len()));
+    medium.read_at(0, &mut head[..read]).map_err(io)?;
+    if head == MAGIC {
+        return Ok(());
+    }
+    let cut_off = head.iter().zip(MAGIC).all(|(found, magic)| *found == 0 || *found == magic);
+    if cut_off && existing == Existing::Optional {
+        // A crash during creation: the file was extended but the magic number is not there, so nothing was ever
+        // acknowledged from it.
+        medium.set_len(0).map_err(io)?;
+        return medium.sync().map_err(io);
+    }
+    Err(Error::Corrupt { reason: format!("{name} is not a redb database: its first bytes are wrong") })
+}
+
+fn definition(table: Table) -> Definition {
+    TableDefinition::new(table.0)
+}
+
+fn checksum(table: Table, key: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(table.0.as_bytes());
+    hasher.update(&(key.len() as u64).to_le_bytes());
+    hasher.update(key);
+    hasher.update(value);
+    hasher.finalize().to_le_bytes()
+}
+
+/// Checks a stored value and takes its checksum off.
+fn open_value(table: Table, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, Failure> {
+    if let Some(at) = stored.len().checked_sub(CHECKSUM_BYTES) {
+        let (value, sum) = stored.split_at(at);
+        if checksum(table, key, value) == sum {
+            return Ok(value.to_vec());
+        }
+    }
+    let Table(table) = table;
+    let shown: String = key.iter().take(40).map(|byte| format!("{byte:02x}")).collect();
+    Err(Failure::Corrupt(format!("the value at table {table} key {shown} does not match its checksum")))
+}
+
+/// What went wrong, before it is known where.
+enum Failure {
+    Io(String),
+    Corrupt(String),
+    InUse,
+}
+
+impl Failure {
+    fn from_panic(panic: &(dyn Any + Send)) -> Self {
+        Self::Corrupt(format!("redb panicked: {}", panic_text(panic)))
+    }
+
+    fn into_error(self, operation: &'static str, name: &str) -> Error {
+        match self {
+            Self::Io(reason) => Error::Io { operation, reason: format!("{name}: {reason}") },
+            Self::Corrupt(reason) => Error::Corrupt { reason: format!("{name}: {reason}") },
+            Self::InUse => Error::InUse { path: name.to_owned() },
+        }
+    }
+}
+
+/// The message of a panic, when it has one.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (None, Some(text)) => text,
+        (None, None) => "no message",
+    }
+}
+
+fn from_io(error: io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Failure::Corrupt(error.to_string()),
+        _ => Failure::Io(error.to_string()),
+    }
+}
+
+fn from_storage(error: StorageError) -> Failure {
+    match error {
+        StorageError::Io(error) => from_io(error),
+        StorageError::Corrupted(reason) => Failure::Corrupt(reason),
+        other => Failure::Io(other.to_string()),
+    }
+}
+
+fn from_database(error: DatabaseError) -> Failure {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => Failure::InUse,
+        DatabaseError::Storage(error) => from_storage(error),
+        other => Failure::Corrupt(other.to_string()),
+    }
+}
+
+fn from_table(error: TableError) -> Failure {
+    match error {
+        TableError::Storage(error) => from_storage(error),
+        other => Failure::Corrupt(other.to_string()),
+    }
+}
+
+fn from_transaction(error: TransactionError) -> Failure {
+    match error {
+        TransactionError::Storage(error) => from_storage(error),
+        other => Failure::Io(other.to_string()),
+    }
+}
+
+fn from_commit(error: CommitError) -> Failure {
+    match error {
+        CommitError::Storage(error) => from_storage(error),
+        other => Failure::Io(other.to_string()),
+    }
+}
+
+/// [`Medium`] as redb wants it.
+struct Backend<M>(M);
+
+impl<M> fmt::Debug for Backend<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Backend")
+    }
+}
+
+impl<M: Medium> StorageBackend for Backend<M> {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, data)
+    }
+}
