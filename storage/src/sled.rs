@@ -14,6 +14,7 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use alys_runtime::disk::{Dir, File};
 
@@ -38,6 +39,10 @@ const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
 /// Longest piece of a value. A leaf holds up to about 30 items before it is split, so it stays under a quarter of
 /// [`SEGMENT_BYTES`].
 const CHUNK_BYTES: usize = 16 * 1024;
+
+/// How often, and after what pause, an open waits for an earlier handle of this process to let go: 5 s in all.
+const CLOSING_ATTEMPTS: u32 = 500;
+const CLOSING_PAUSE: Duration = Duration::from_millis(10);
 
 /// First byte of a key in the tree: what is behind it.
 const HEADS: u8 = 0;
@@ -82,18 +87,25 @@ impl SledStore {
             return Err(Error::NotInSimulation { engine: "sled" });
         }
         let name = dir.path().display().to_string();
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            ::sled::Config::new()
-                .path(dir.path())
-                .segment_size(SEGMENT_BYTES)
-                .cache_capacity(options.cache_bytes)
-                .flush_every_ms(None)
-                .open()
-        }));
-        let database = match opened {
-            Ok(Ok(database)) => database,
-            Ok(Err(error)) => return Err(map_error("open", &name, error)),
-            Err(panic) => return Err(corrupt(&name, format!("sled panicked: {}", panic_text(&*panic)))),
+        let mut attempts = 0;
+        let database = loop {
+            let opened = catch_unwind(AssertUnwindSafe(|| {
+                ::sled::Config::new()
+                    .path(dir.path())
+                    .segment_size(SEGMENT_BYTES)
+                    .cache_capacity(options.cache_bytes)
+                    .flush_every_ms(None)
+                    .open()
+            }));
+            match opened.map(|opened| opened.map_err(|error| map_error("open", &name, error))) {
+                Ok(Ok(database)) => break database,
+                Ok(Err(Error::InUse { .. })) if attempts < CLOSING_ATTEMPTS => attempts += 1,
+                Ok(Err(error)) => return Err(error),
+                Err(panic) => return Err(corrupt(&name, format!("sled panicked: {}", panic_text(&*panic)))),
+            }
+            // A handle that was dropped lets go of its file only when sled's own threads are done with it, and sled
+            // says nothing when they are. This is production only, so no simulated time is slept away.
+            std::thread::sleep(CLOSING_PAUSE);
         };
         let log = dir.file("db").map_err(|error| io_error("open", &name, &error))?;
         let store = Self { database, log, name, turn: RwLock::new(()), poison: OnceLock::new() };

@@ -96,7 +96,9 @@ pub fn model_at(seed: u64, last: Option<u64>) -> Model {
 pub fn contents(store: &dyn KeyValue) -> Model {
     let mut all = Model::new();
     for table in TABLES.into_iter().chain([META]) {
-        for (key, value) in store.range(table, b"", &[0xff; 8], Direction::Forward, usize::MAX).expect("range") {
+        for (key, value) in
+            store.range(table, b"", &[0xff; 8], Direction::Forward, usize::MAX).expect("range")
+        {
             all.insert((table, key), value);
         }
     }
@@ -200,7 +202,8 @@ impl PowerDisk {
             let count = versions.len() as u64;
             let first = platter.random.below(count) as usize;
             let second = platter.random.below(count) as usize;
-            let cut = if platter.random.one_in(4) { platter.random.below(SECTOR as u64) as usize } else { SECTOR };
+            let cut =
+                if platter.random.one_in(4) { platter.random.below(SECTOR as u64) as usize } else { SECTOR };
             let at = sector * SECTOR;
             for offset in 0..SECTOR.min(length.saturating_sub(at)) {
                 let version = if offset < cut { first } else { second };
