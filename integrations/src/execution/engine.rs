@@ -1,0 +1,226 @@
+//! [`ExecutionClient`] over HTTP.
+//!
+//! On our own JSON-RPC client with alloy's types, not on alloy's provider: that one is built around a stack of
+//! transports, fillers and pollers of which only the typing of calls would be used, while the three things that
+//! matter here (fresh token a call, deadline a call, who is to blame) would have to be put underneath it.
+
+use std::collections::BTreeSet;
+
+use alloy_primitives::{B256, Bytes, U64, U256};
+use alloy_rpc_types_engine::{
+    ExecutionPayload, ExecutionPayloadFieldV2, ExecutionPayloadV3, ForkchoiceState, ForkchoiceUpdated,
+    PayloadAttributes, PayloadId, PayloadStatus, PayloadStatusEnum,
+};
+use futures::future::BoxFuture;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{BlockRef, BlockTag, BuiltPayload, Capabilities, ExecutionClient, ExecutionError, PayloadFork};
+use crate::http::{ClientConfig, Endpoint, HttpClient, JwtSecret};
+
+/// What we use, for the client's logs.
+const CAPABILITIES: [&str; 6] = [
+    "engine_forkchoiceUpdatedV2",
+    "engine_forkchoiceUpdatedV3",
+    "engine_getPayloadV2",
+    "engine_getPayloadV3",
+    "engine_newPayloadV2",
+    "engine_newPayloadV3",
+];
+
+/// An execution client at the other end of an HTTP connection.
+#[derive(Debug, Clone)]
+pub struct HttpEngine {
+    http: HttpClient,
+}
+
+impl HttpEngine {
+    /// A client of the Engine API at `endpoint`, with the limits of [`ClientConfig::new`]; connects at the first call.
+    pub fn new(endpoint: impl Into<Endpoint>, secret: JwtSecret) -> Self {
+        Self::with_config(ClientConfig { auth: Some(secret), ..ClientConfig::new(endpoint) })
+    }
+
+    /// With limits of one's own; `auth` must be set for any real client.
+    pub fn with_config(config: ClientConfig) -> Self {
+        Self { http: HttpClient::new(config) }
+    }
+
+    async fn call<R: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: impl Serialize,
+    ) -> Result<R, ExecutionError> {
+        self.http.call(method, params).await.map_err(|error| ExecutionError::from_call(method, error))
+    }
+}
+
+impl ExecutionClient for HttpEngine {
+    fn exchange_capabilities(&self) -> BoxFuture<'_, Result<Capabilities, ExecutionError>> {
+        Box::pin(async {
+            let names: BTreeSet<String> = self.call("engine_exchangeCapabilities", (CAPABILITIES,)).await?;
+            Ok(Capabilities(names))
+        })
+    }
+
+    fn forkchoice_updated(
+        &self,
+        state: ForkchoiceState,
+        attributes: Option<PayloadAttributes>,
+    ) -> BoxFuture<'_, Result<ForkchoiceUpdated, ExecutionError>> {
+        Box::pin(async move {
+            // Without attributes every version means the same.
+            let method = match attributes.as_ref().map(PayloadFork::of_attributes) {
+                None | Some(PayloadFork::Capella) => "engine_forkchoiceUpdatedV2",
+                Some(PayloadFork::Deneb) => "engine_forkchoiceUpdatedV3",
+            };
+            let answer: WireForkchoiceUpdated = self.call(method, (state, attributes)).await?;
+            Ok(ForkchoiceUpdated {
+                payload_status: answer.payload_status.into_status(method)?,
+                payload_id: answer.payload_id,
+            })
+        })
+    }
+
+    fn get_payload(
+        &self,
+        fork: PayloadFork,
+        id: PayloadId,
+    ) -> BoxFuture<'_, Result<BuiltPayload, ExecutionError>> {
+        Box::pin(async move {
+            match fork {
+                PayloadFork::Capella => {
+                    let method = "engine_getPayloadV2";
+                    let built: WireEnvelope<ExecutionPayloadFieldV2> =
+                        self.call(method, (id,)).await.map_err(|error| error.for_payload(id))?;
+                    match built.execution_payload {
+                        ExecutionPayloadFieldV2::V2(payload) => Ok(BuiltPayload {
+                            payload: ExecutionPayload::V2(payload),
+                            block_value: built.block_value,
+                        }),
+                        ExecutionPayloadFieldV2::V1(_) => Err(ExecutionError::Invalid {
+                            method,
+                            reason: "the payload has no withdrawals".to_owned(),
+                        }),
+                    }
+                }
+                PayloadFork::Deneb => {
+                    let built: WireEnvelope<ExecutionPayloadV3> = self
+                        .call("engine_getPayloadV3", (id,))
+                        .await
+                        .map_err(|error| error.for_payload(id))?;
+                    Ok(BuiltPayload {
+                        payload: ExecutionPayload::V3(built.execution_payload),
+                        block_value: built.block_value,
+                    })
+                }
+            }
+        })
+    }
+
+    fn new_payload(
+        &self,
+        payload: ExecutionPayload,
+        parent_beacon_block_root: B256,
+    ) -> BoxFuture<'_, Result<PayloadStatus, ExecutionError>> {
+        Box::pin(async move {
+            let (method, answer): (_, WireStatus) = match PayloadFork::of_payload(&payload) {
+                Some(PayloadFork::Capella) => {
+                    let method = "engine_newPayloadV2";
+                    (method, self.call(method, (payload,)).await?)
+                }
+                Some(PayloadFork::Deneb) => {
+                    // There are no blob transactions, so no versioned hashes.
+                    let blobs: [B256; 0] = [];
+                    let method = "engine_newPayloadV3";
+                    (method, self.call(method, (payload, blobs, parent_beacon_block_root)).await?)
+                }
+                None => return Err(ExecutionError::UnsupportedPayload),
+            };
+            answer.into_status(method)
+        })
+    }
+
+    fn block_by_hash(&self, hash: B256) -> BoxFuture<'_, Result<Option<BlockRef>, ExecutionError>> {
+        Box::pin(async move { self.call("eth_getBlockByHash", (hash, false)).await })
+    }
+
+    fn block_by_tag(&self, tag: BlockTag) -> BoxFuture<'_, Result<Option<BlockRef>, ExecutionError>> {
+        Box::pin(async move {
+            let tag = match tag {
+                BlockTag::Number(number) => format!("{number:#x}"),
+                BlockTag::Latest => "latest".to_owned(),
+                BlockTag::Safe => "safe".to_owned(),
+                BlockTag::Finalized => "finalized".to_owned(),
+            };
+            let found = self.call("eth_getBlockByNumber", (tag, false)).await;
+            match found {
+                // Geth's way to say that nothing was finalized yet.
+                Err(ExecutionError::Rpc { error, .. }) if error.code == UNKNOWN_BLOCK => Ok(None),
+                found => found,
+            }
+        })
+    }
+
+    fn chain_id(&self) -> BoxFuture<'_, Result<u64, ExecutionError>> {
+        Box::pin(async { Ok(self.call::<U64>("eth_chainId", NONE).await?.to()) })
+    }
+
+    fn client_version(&self) -> BoxFuture<'_, Result<String, ExecutionError>> {
+        Box::pin(async { self.call("web3_clientVersion", NONE).await })
+    }
+
+    fn send_raw_transaction(&self, transaction: Bytes) -> BoxFuture<'_, Result<B256, ExecutionError>> {
+        Box::pin(async move { self.call("eth_sendRawTransaction", (transaction,)).await })
+    }
+}
+
+const NONE: [u8; 0] = [];
+
+/// "Unknown block", for tags that name none yet.
+const UNKNOWN_BLOCK: i64 = -39001;
+
+/// The part of a built payload that is used. Blob bundles, overrides and whatever a client adds are passed over.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireEnvelope<P> {
+    execution_payload: P,
+    #[serde(default)]
+    block_value: U256,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireForkchoiceUpdated {
+    payload_status: WireStatus,
+    #[serde(default)]
+    payload_id: Option<PayloadId>,
+}
+
+/// A status as clients send it: with or without each of the optional fields, and with Paris' name for a wrong hash.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireStatus {
+    status: String,
+    #[serde(default)]
+    latest_valid_hash: Option<B256>,
+    #[serde(default)]
+    validation_error: Option<String>,
+}
+
+impl WireStatus {
+    fn into_status(self, method: &'static str) -> Result<PayloadStatus, ExecutionError> {
+        let status = match self.status.as_str() {
+            "VALID" => PayloadStatusEnum::Valid,
+            "INVALID" | "INVALID_BLOCK_HASH" => PayloadStatusEnum::Invalid {
+                validation_error: self.validation_error.unwrap_or_else(|| self.status.clone()),
+            },
+            "SYNCING" => PayloadStatusEnum::Syncing,
+            "ACCEPTED" => PayloadStatusEnum::Accepted,
+            _ => {
+                let reason = format!("unknown status {:.40}", self.status);
+                return Err(ExecutionError::Invalid { method, reason });
+            }
+        };
+        Ok(PayloadStatus::new(status, self.latest_valid_hash))
+    }
+}

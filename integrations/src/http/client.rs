@@ -1,0 +1,453 @@
+//! The client: a few kept connections to one endpoint, a deadline for every call.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use alys_runtime::net::Stream;
+use alys_runtime::sync::Semaphore;
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{JwtSecret, RpcError, jsonrpc};
+
+/// Where a server is: `http://127.0.0.1:8551/path`. Host names are not resolved (but `localhost` is 127.0.0.1):
+/// the link to an execution client is local or private and given by address, and a resolver would be one more thing
+/// that behaves differently in a simulation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    addr: SocketAddr,
+    host: HeaderValue,
+    path: Uri,
+}
+
+/// Why a text is not an [`Endpoint`].
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum EndpointError {
+    /// Not a URL.
+    #[error("not a URL: {text}")]
+    Malformed {
+        /// What was given.
+        text: String,
+    },
+    /// Another scheme than http.
+    #[error("{text}: only http:// is spoken here; put TLS in front if the link needs it")]
+    Scheme {
+        /// What was given.
+        text: String,
+    },
+    /// The host is a name.
+    #[error("{text}: the host must be an IP address or localhost")]
+    Host {
+        /// What was given.
+        text: String,
+    },
+}
+
+impl Endpoint {
+    /// The server at `addr`, path `/`.
+    pub fn new(addr: SocketAddr) -> Self {
+        let host = HeaderValue::from_str(&addr.to_string()).expect("an address is printable ASCII");
+        Self { addr, host, path: Uri::from_static("/") }
+    }
+
+    /// The address connected to.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(addr: SocketAddr) -> Self {
+        Self::new(addr)
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let malformed = || EndpointError::Malformed { text: text.to_owned() };
+        let uri: Uri = text.parse().map_err(|_| malformed())?;
+        if uri.scheme_str() != Some("http") {
+            let text = text.to_owned();
+            return Err(match uri.scheme() {
+                Some(_) => EndpointError::Scheme { text },
+                None => EndpointError::Malformed { text },
+            });
+        }
+        let host = uri.host().ok_or_else(malformed)?;
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let ip = match bare {
+            "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            bare => bare.parse().map_err(|_| EndpointError::Host { text: text.to_owned() })?,
+        };
+        let port = uri.port_u16().unwrap_or(80);
+        let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        Ok(Self {
+            addr: SocketAddr::new(ip, port),
+            host: HeaderValue::from_str(&format!("{host}:{port}")).map_err(|_| malformed())?,
+            path: path.parse().map_err(|_| malformed())?,
+        })
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "http://{}{}", self.addr, self.path)
+    }
+}
+
+/// Where to, and the limits.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// The server.
+    pub endpoint: Endpoint,
+    /// When set, every request carries a fresh token.
+    pub auth: Option<JwtSecret>,
+    /// For a call that names no deadline of its own, connecting included.
+    pub deadline: Duration,
+    /// For connecting, within the call's deadline.
+    pub connect_timeout: Duration,
+    /// Largest answer in bytes.
+    pub max_response_bytes: usize,
+    /// Most calls at once, each on a connection of its own; more wait, within their deadlines.
+    pub max_connections: usize,
+}
+
+impl ClientConfig {
+    /// The limits every client starts from; no authentication.
+    pub fn new(endpoint: impl Into<Endpoint>) -> Self {
+        Self {
+            endpoint: endpoint.into(),
+            auth: None,
+            deadline: Duration::from_secs(8),
+            connect_timeout: Duration::from_secs(3),
+            max_response_bytes: 32 << 20,
+            max_connections: 8,
+        }
+    }
+}
+
+/// Why a call has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Nobody listens there, or the network is down.
+    #[error("cannot connect to {addr}: {source}")]
+    Connect {
+        /// The server.
+        addr: SocketAddr,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke before the answer was complete.
+    #[error("the connection to {addr} broke during {method}: {source}")]
+    Broken {
+        /// The server.
+        addr: SocketAddr,
+        /// The call.
+        method: String,
+        /// The reason.
+        #[source]
+        source: hyper::Error,
+    },
+    /// The deadline passed. The server may or may not have carried the call out.
+    #[error("no answer to {method} from {addr} within {after:?}")]
+    Timeout {
+        /// The server.
+        addr: SocketAddr,
+        /// The call.
+        method: String,
+        /// The deadline.
+        after: Duration,
+    },
+    /// The server did not accept the token (HTTP 401 or 403).
+    #[error("{addr} refused the authentication: {reason}")]
+    Unauthorized {
+        /// The server.
+        addr: SocketAddr,
+        /// What it said, shortened.
+        reason: String,
+    },
+    /// Another HTTP status than 200, and no JSON-RPC answer with it.
+    #[error("{addr} answered {method} with HTTP status {status}: {body}")]
+    Status {
+        /// The server.
+        addr: SocketAddr,
+        /// The call.
+        method: String,
+        /// E.g. 413.
+        status: u16,
+        /// The beginning of the body.
+        body: String,
+    },
+    /// The answer is larger than [`ClientConfig::max_response_bytes`].
+    #[error("the answer of {addr} to {method} is larger than {limit} bytes")]
+    TooLarge {
+        /// The server.
+        addr: SocketAddr,
+        /// The call.
+        method: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// The answer is not JSON-RPC, or its result is not of the shape the method has.
+    #[error("the answer of {addr} to {method} makes no sense: {reason}")]
+    Invalid {
+        /// The server.
+        addr: SocketAddr,
+        /// The call.
+        method: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The server answered with an error.
+    #[error("{method}: {error}")]
+    Rpc {
+        /// The call.
+        method: String,
+        /// Its answer.
+        #[source]
+        error: RpcError,
+    },
+}
+
+/// A client of one endpoint. Cheap to clone; clones share the connections.
+#[derive(Debug, Clone)]
+pub struct HttpClient {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: ClientConfig,
+    next_id: AtomicU64,
+    /// Connections that wait for the next call, the latest used last; at most `max_connections`.
+    idle: Mutex<Vec<Connection>>,
+    slots: Semaphore,
+}
+
+type Connection = SendRequest<Full<Bytes>>;
+
+/// An answer's status and its whole body.
+type Answer = (StatusCode, Vec<u8>);
+
+impl HttpClient {
+    /// A client; it connects at the first call.
+    pub fn new(config: ClientConfig) -> Self {
+        let slots = Semaphore::new(config.max_connections.max(1));
+        Self {
+            shared: Arc::new(Shared { config, next_id: AtomicU64::new(1), idle: Mutex::default(), slots }),
+        }
+    }
+
+    /// The server.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.shared.config.endpoint
+    }
+
+    /// Calls `method` with the configured deadline. `params` is what serde makes a JSON array of: a tuple or a slice.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn call<R: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: impl Serialize,
+    ) -> Result<R, CallError> {
+        self.call_within(self.shared.config.deadline, method, params).await
+    }
+
+    /// Calls `method` with a deadline of its own.
+    ///
+    /// A call whose kept connection turns out to be closed before any answer came is sent once more on a new one, so
+    /// a server sees a call twice in rare cases: only for methods that may be repeated, as all of the Engine API and
+    /// of the Ethereum JSON-RPC may.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn call_within<R: DeserializeOwned>(
+        &self,
+        deadline: Duration,
+        method: &str,
+        params: impl Serialize,
+    ) -> Result<R, CallError> {
+        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
+        let params = serde_json::to_value(params)
+            .map_err(|error| self.invalid(method, format!("parameters cannot be encoded: {error}")))?;
+        let params = if params.is_null() { Value::Array(Vec::new()) } else { params };
+        let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+        let answer = self.exchange(deadline, method, jsonrpc::to_bytes(&request).into()).await?;
+        let result = self.result(method, id, answer)?;
+        serde_json::from_value(result)
+            .map_err(|error| self.invalid(method, format!("unexpected result: {error}")))
+    }
+
+    #[cfg(test)]
+    pub(super) fn idle_connections(&self) -> usize {
+        self.idle().len()
+    }
+
+    /// Sends a body and takes the answer's.
+    async fn exchange(&self, deadline: Duration, method: &str, body: Bytes) -> Result<Answer, CallError> {
+        let exchanged = alys_runtime::time::timeout(deadline, self.exchange_unbounded(method, body)).await;
+        let result = exchanged.unwrap_or_else(|_elapsed| {
+            let addr = self.endpoint().addr();
+            Err(CallError::Timeout { addr, method: method.to_owned(), after: deadline })
+        });
+        if let Err(CallError::Timeout { .. } | CallError::Broken { .. }) = &result {
+            // What broke one kept connection (a restart, a partition) most likely broke the others too.
+            self.idle().clear();
+        }
+        result
+    }
+
+    async fn exchange_unbounded(&self, method: &str, body: Bytes) -> Result<Answer, CallError> {
+        let _slot = self.shared.slots.acquire().await.expect("nobody closes the semaphore");
+        let broken =
+            |source| CallError::Broken { addr: self.endpoint().addr(), method: method.to_owned(), source };
+        if let Some(mut kept) = self.take_idle().await {
+            match kept.send_request(self.request(body.clone())).await {
+                Ok(response) => return self.read(method, kept, response).await,
+                // The server closed it meanwhile, or restarted. Not a byte of an answer has come.
+                Err(error) => {
+                    tracing::trace!(%error, "a kept connection was closed");
+                    self.idle().clear();
+                }
+            }
+        }
+        let mut connection = self.connect().await?;
+        let response = connection.send_request(self.request(body)).await.map_err(broken)?;
+        self.read(method, connection, response).await
+    }
+
+    async fn read(
+        &self,
+        method: &str,
+        connection: Connection,
+        response: Response<Incoming>,
+    ) -> Result<Answer, CallError> {
+        let addr = self.endpoint().addr();
+        let limit = self.shared.config.max_response_bytes;
+        let (head, mut body) = response.into_parts();
+        let mut collected = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame =
+                frame.map_err(|source| CallError::Broken { addr, method: method.to_owned(), source })?;
+            let Ok(data) = frame.into_data() else { continue };
+            if collected.len() + data.len() > limit {
+                return Err(CallError::TooLarge { addr, method: method.to_owned(), limit });
+            }
+            collected.extend_from_slice(&data);
+        }
+        let mut idle = self.idle();
+        // Only a connection whose answer was read to its end can carry another.
+        if idle.len() < self.shared.config.max_connections {
+            idle.push(connection);
+        }
+        Ok((head.status, collected))
+    }
+
+    async fn take_idle(&self) -> Option<Connection> {
+        loop {
+            let mut kept = self.idle().pop()?;
+            if kept.ready().await.is_ok() {
+                return Some(kept);
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, CallError> {
+        let addr = self.endpoint().addr();
+        let error = |source| CallError::Connect { addr, source };
+        let connecting =
+            alys_runtime::time::timeout(self.shared.config.connect_timeout, Stream::connect(addr));
+        let stream = match connecting.await {
+            Ok(connected) => connected.map_err(error)?,
+            Err(_elapsed) => return Err(error(io::ErrorKind::TimedOut.into())),
+        };
+        let (sender, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(|source| error(io::Error::other(source)))?;
+        alys_runtime::spawn("http-client", async move {
+            // The call that used it sees the error; an idle one simply ends.
+            if let Err(error) = connection.await {
+                tracing::trace!(%error, "client connection ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
+        let config = &self.shared.config;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = config.endpoint.path.clone();
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, config.endpoint.host.clone());
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(secret) = &config.auth {
+            let token = secret.token(alys_runtime::clock::wall_ms() / 1000);
+            let mut value =
+                HeaderValue::from_str(&format!("Bearer {token}")).expect("a token is base64url with dots");
+            value.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        request
+    }
+
+    /// The result out of an answer.
+    fn result(&self, method: &str, id: u64, (status, body): Answer) -> Result<Value, CallError> {
+        let addr = self.endpoint().addr();
+        if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
+            return Err(CallError::Unauthorized { addr, reason: excerpt(&body) });
+        }
+        let parsed = serde_json::from_slice::<Value>(&body);
+        // Some servers send JSON-RPC errors with a status of their own.
+        if let Some(error) =
+            parsed.as_ref().ok().and_then(|answer| RpcError::from_value(answer.get("error")?))
+        {
+            return Err(CallError::Rpc { method: method.to_owned(), error });
+        }
+        if status != StatusCode::OK {
+            let (method, body) = (method.to_owned(), excerpt(&body));
+            return Err(CallError::Status { addr, method, status: status.as_u16(), body });
+        }
+        let Ok(Value::Object(mut answer)) = parsed else {
+            return Err(self.invalid(method, format!("not JSON-RPC: {}", excerpt(&body))));
+        };
+        if answer.get("id").and_then(Value::as_u64) != Some(id) {
+            return Err(self.invalid(method, format!("the answer's id is not {id}")));
+        }
+        answer
+            .remove("result")
+            .ok_or_else(|| self.invalid(method, "neither result nor error in the answer".to_owned()))
+    }
+
+    fn invalid(&self, method: &str, reason: String) -> CallError {
+        CallError::Invalid { addr: self.endpoint().addr(), method: method.to_owned(), reason }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The beginning of a body, fit for a log line.
+fn excerpt(body: &[u8]) -> String {
+    const MAX_CHARS: usize = 200;
+    let text = String::from_utf8_lossy(&body[..body.len().min(4 * MAX_CHARS)]);
+    text.trim().chars().take(MAX_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

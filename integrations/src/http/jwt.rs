@@ -1,0 +1,261 @@
+//! The Engine API's authentication: an HS256 JWT with a fresh `iat`, signed with a secret both sides hold.
+//!
+//! Written out here because the whole of it is one HMAC; a JWT library would bring a crypto backend of its own.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+/// How far `iat` may be from the verifier's clock, in either direction, in seconds. The Engine API's number.
+pub const IAT_WINDOW_SECS: u64 = 60;
+
+/// Longest token that is looked at, in bytes. Ours has about 130; claims of other clients (`id`, `clv`) fit.
+const MAX_TOKEN_BYTES: usize = 4096;
+
+/// `{"alg":"HS256","typ":"JWT"}`, already encoded: it never differs.
+const HEADER_HS256: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
+
+/// The 32-byte secret that a node and its execution client share. Its `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JwtSecret([u8; 32]);
+
+/// Why the text of a secret file is not a secret. The text itself is never repeated.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum JwtSecretError {
+    /// The number of hex digits is wrong.
+    #[error(
+        "the JWT secret must be 32 bytes, that is 64 hex digits (0x in front is allowed), but it has {digits}"
+    )]
+    Length {
+        /// Characters found, without 0x and white space around.
+        digits: usize,
+    },
+    /// A character is not a hex digit.
+    #[error("the JWT secret must be hex: the character at position {position} is not a hex digit")]
+    NotHex {
+        /// Counted from zero, without 0x.
+        position: usize,
+    },
+}
+
+/// Why a token was refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum JwtError {
+    /// There was no `Authorization` header.
+    #[error("missing token: the request has no Authorization header")]
+    Missing,
+    /// The header is not `Bearer <token>`, or the token is not three base64url parts with the claims of a JWT.
+    #[error("malformed token: {reason}")]
+    Malformed {
+        /// What was wrong.
+        reason: &'static str,
+    },
+    /// The token claims another algorithm; `none` and the like end here.
+    #[error("unsupported token algorithm: only HS256 is accepted")]
+    Algorithm,
+    /// The signature does not match: the two sides hold different secrets.
+    #[error("signature mismatch: the secrets differ")]
+    Signature,
+    /// `iat` is too far from this side's clock: a replay, or the clocks differ.
+    #[error("stale token: iat differs from this clock by {drift_secs} s, allowed are {IAT_WINDOW_SECS} s")]
+    Stale {
+        /// Token time minus own time, in seconds.
+        drift_secs: i64,
+    },
+    /// The token carries `exp` and it has passed.
+    #[error("expired token")]
+    Expired,
+}
+
+impl JwtSecret {
+    /// Takes the bytes as they are.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Parses the contents of a secret file: 64 hex digits, `0x` and white space around allowed.
+    ///
+    /// # Errors
+    /// When it is anything else; the message says what is wrong without showing the text.
+    pub fn parse(text: &str) -> Result<Self, JwtSecretError> {
+        let text = text.trim();
+        let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+        if let Some(position) = digits.chars().position(|c| !c.is_ascii_hexdigit()) {
+            return Err(JwtSecretError::NotHex { position });
+        }
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(digits, &mut bytes)
+            .map_err(|_| JwtSecretError::Length { digits: digits.len() })?;
+        Ok(Self(bytes))
+    }
+
+    /// The secret as a file holds it: 64 hex digits, no prefix.
+    pub fn to_hex(&self) -> String {
+        hex::encode(self.0)
+    }
+
+    /// A token issued at `now_secs` (Unix time, seconds).
+    pub fn token(&self, now_secs: u64) -> String {
+        let claims = URL_SAFE_NO_PAD.encode(format!("{{\"iat\":{now_secs}}}"));
+        let signed = format!("{HEADER_HS256}.{claims}");
+        let signature = URL_SAFE_NO_PAD.encode(self.mac(signed.as_bytes()).finalize().into_bytes());
+        format!("{signed}.{signature}")
+    }
+
+    /// Checks the value of an `Authorization` header at `now_secs` (Unix time, seconds). The signature is compared
+    /// in constant time and before anything in the claims is believed.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn verify_header(&self, header: Option<&[u8]>, now_secs: u64) -> Result<(), JwtError> {
+        let header = header.ok_or(JwtError::Missing)?;
+        let header =
+            std::str::from_utf8(header).map_err(|_| JwtError::Malformed { reason: "it is not text" })?;
+        let (scheme, token) =
+            header.split_once(' ').ok_or(JwtError::Malformed { reason: "it is not `Bearer <token>`" })?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(JwtError::Malformed { reason: "it is not `Bearer <token>`" });
+        }
+        self.verify(token.trim(), now_secs)
+    }
+
+    /// Checks a bare token, as [`JwtSecret::verify_header`] does.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn verify(&self, token: &str, now_secs: u64) -> Result<(), JwtError> {
+        #[derive(serde::Deserialize)]
+        struct Header {
+            alg: String,
+        }
+        #[derive(serde::Deserialize)]
+        struct Claims {
+            iat: Option<u64>,
+            exp: Option<u64>,
+        }
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(JwtError::Malformed { reason: "it is too long" });
+        }
+        let not_three = JwtError::Malformed { reason: "it does not have three parts" };
+        let Some((signed, signature)) = token.rsplit_once('.') else { return Err(not_three) };
+        let Some((header, claims)) = signed.split_once('.') else { return Err(not_three) };
+        let header: Header = decode(header, "its header is not base64url of JSON with `alg`")?;
+        if header.alg != "HS256" {
+            return Err(JwtError::Algorithm);
+        }
+        let signature = URL_SAFE_NO_PAD
+            .decode(signature)
+            .map_err(|_| JwtError::Malformed { reason: "its signature is not base64url" })?;
+        self.mac(signed.as_bytes()).verify_slice(&signature).map_err(|_| JwtError::Signature)?;
+        let claims: Claims = decode(claims, "its claims are not base64url of JSON")?;
+        let iat = claims.iat.ok_or(JwtError::Malformed { reason: "it has no iat" })?;
+        if iat.abs_diff(now_secs) > IAT_WINDOW_SECS {
+            let drift_secs = i64::try_from(i128::from(iat) - i128::from(now_secs)).unwrap_or(i64::MAX);
+            return Err(JwtError::Stale { drift_secs });
+        }
+        match claims.exp {
+            Some(exp) if exp <= now_secs => Err(JwtError::Expired),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn mac(&self, message: &[u8]) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        mac.update(message);
+        mac
+    }
+}
+
+impl std::fmt::Debug for JwtSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JwtSecret(..)")
+    }
+}
+
+fn decode<T: serde::de::DeserializeOwned>(part: &str, reason: &'static str) -> Result<T, JwtError> {
+    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| JwtError::Malformed { reason })?;
+    serde_json::from_slice(&bytes).map_err(|_| JwtError::Malformed { reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_700_000_000;
+
+    fn secret() -> JwtSecret {
+        JwtSecret::new([7; 32])
+    }
+
+    /// The expected token was made with Python's `hmac`: a mistake shared by our signer and our verifier would show.
+    #[test]
+    fn token_header_and_claims_are_plain_jwt() {
+        let token = secret().token(NOW);
+        let parts: Vec<&str> = token.split('.').collect();
+        assert_eq!(URL_SAFE_NO_PAD.decode(parts[0]).unwrap(), br#"{"alg":"HS256","typ":"JWT"}"#);
+        assert_eq!(URL_SAFE_NO_PAD.decode(parts[1]).unwrap(), br#"{"iat":1700000000}"#);
+        assert_eq!(
+            token,
+            "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpYXQiOjE3MDAwMDAwMDB9.q7vdxvYJozZ6UoScEnMgFSivYb-nzMGBXN-k-GD5t_8"
+        );
+    }
+
+    #[test]
+    fn only_a_fresh_token_of_the_same_secret_passes() {
+        let own = secret();
+        let other = JwtSecret::new([8; 32]);
+        let header = |alg: &str| URL_SAFE_NO_PAD.encode(format!("{{\"alg\":\"{alg}\"}}"));
+        let signed = |header: &str, claims: &str| {
+            let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
+            let signature = URL_SAFE_NO_PAD.encode(own.mac(signed.as_bytes()).finalize().into_bytes());
+            format!("Bearer {signed}.{signature}")
+        };
+        let bearer = |secret: &JwtSecret, iat| format!("Bearer {}", secret.token(iat));
+        let malformed = |reason| Err(JwtError::Malformed { reason });
+        let cases = [
+            (Some(bearer(&own, NOW)), Ok(())),
+            (Some(bearer(&own, NOW - 60)), Ok(())),
+            (Some(bearer(&own, NOW + 60)), Ok(())),
+            (Some(bearer(&own, NOW).replace("Bearer", "bearer")), Ok(())),
+            (Some(bearer(&own, NOW - 61)), Err(JwtError::Stale { drift_secs: -61 })),
+            (Some(bearer(&own, NOW + 61)), Err(JwtError::Stale { drift_secs: 61 })),
+            (Some(bearer(&own, u64::MAX)), Err(JwtError::Stale { drift_secs: i64::MAX })),
+            (Some(bearer(&other, NOW)), Err(JwtError::Signature)),
+            (None, Err(JwtError::Missing)),
+            (Some(format!("Basic {}", own.token(NOW))), malformed("it is not `Bearer <token>`")),
+            (Some(own.token(NOW)), malformed("it is not `Bearer <token>`")),
+            (Some("Bearer abc".into()), malformed("it does not have three parts")),
+            (Some("Bearer a.b".into()), malformed("it does not have three parts")),
+            (Some(format!("Bearer {}", "x".repeat(5000))), malformed("it is too long")),
+            (Some(signed(&header("none"), "{\"iat\":1700000000}")), Err(JwtError::Algorithm)),
+            (Some(signed(&header("HS256"), "{}")), malformed("it has no iat")),
+            (Some(signed(&header("HS256"), "[1")), malformed("its claims are not base64url of JSON")),
+            (
+                Some(signed(&header("HS256"), "{\"iat\":1700000000,\"exp\":1699999999}")),
+                Err(JwtError::Expired),
+            ),
+            (Some(signed(&header("HS256"), "{\"iat\":1700000000,\"exp\":1700000001,\"id\":\"x\"}")), Ok(())),
+        ];
+        for (header, expected) in cases {
+            let got = own.verify_header(header.as_deref().map(str::as_bytes), NOW);
+            assert_eq!(got, expected, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn secret_files_are_read_leniently_and_refused_clearly() {
+        let hex = "0707070707070707070707070707070707070707070707070707070707070707";
+        for text in [hex.to_owned(), format!("0x{hex}\n"), format!("  {hex}\r\n")] {
+            assert_eq!(JwtSecret::parse(&text), Ok(secret()), "{text}");
+        }
+        assert_eq!(JwtSecret::parse(&secret().to_hex()), Ok(secret()));
+        assert_eq!(JwtSecret::parse(""), Err(JwtSecretError::Length { digits: 0 }));
+        assert_eq!(JwtSecret::parse(&hex[2..]), Err(JwtSecretError::Length { digits: 62 }));
+        assert_eq!(JwtSecret::parse(&format!("{hex}00")), Err(JwtSecretError::Length { digits: 66 }));
+        assert_eq!(JwtSecret::parse(&hex[1..]), Err(JwtSecretError::Length { digits: 63 }));
+        assert_eq!(JwtSecret::parse("0xzz"), Err(JwtSecretError::NotHex { position: 0 }));
+        assert_eq!(JwtSecret::parse(&hex.replace("7", "ß")), Err(JwtSecretError::NotHex { position: 1 }));
+        assert_eq!(format!("{:?}", secret()), "JwtSecret(..)");
+    }
+}

@@ -1,0 +1,424 @@
+//! The server: one task a connection, a bounded number of them, every wait with an end.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use alys_runtime::net::{Listener, Stream};
+use alys_runtime::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use bytes::Bytes;
+use futures::future::{Either, select};
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+
+use super::jsonrpc::{self, Body, RpcError, RpcHandler};
+use super::timer::{RuntimeTimer, WriteDeadline};
+use super::{JwtSecret, jwt};
+
+/// Limits of a server.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Shown in log lines.
+    pub name: &'static str,
+    /// When set, every request needs a fresh token signed with it.
+    pub auth: Option<JwtSecret>,
+    /// Allows pages of any origin to call: what browser wallets need, and harmless where nothing is authenticated
+    /// by the browser. Off wherever `auth` is set.
+    pub cors: bool,
+    /// Largest request body in bytes. A block of 8 MiB is 16 MiB of hex in JSON.
+    pub max_body_bytes: usize,
+    /// Largest answer in bytes, of a whole batch too.
+    pub max_response_bytes: usize,
+    /// Most requests in a batch.
+    pub max_batch: usize,
+    /// Most connections at once; more wait to be accepted.
+    pub max_connections: usize,
+    /// Time for a request's head to arrive, and with it how long an idle connection is kept.
+    pub header_timeout: Duration,
+    /// Time for a request's body to arrive.
+    pub body_timeout: Duration,
+    /// How long a client may not take anything of an answer before it is cut off.
+    pub write_timeout: Duration,
+    /// How long a graceful stop waits for requests that are being answered.
+    pub stop_grace: Duration,
+}
+
+impl ServerConfig {
+    /// The limits every server starts from; no authentication, no CORS.
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            auth: None,
+            cors: false,
+            max_body_bytes: 24 << 20,
+            max_response_bytes: 32 << 20,
+            max_batch: 100,
+            max_connections: 256,
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            stop_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why a server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is in use, not ours, or not allowed.
+    #[error("cannot listen on {addr} for {name}: {source}")]
+    Bind {
+        /// The server's name.
+        name: &'static str,
+        /// Where it was to listen.
+        addr: SocketAddr,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A running server. Dropping it cuts every connection; [`HttpServer::stop`] lets requests finish.
+#[derive(Debug)]
+pub struct HttpServer {
+    local_addr: SocketAddr,
+    stop: Arc<Stop>,
+    connections: Arc<Semaphore>,
+    max_connections: u32,
+    stop_grace: Duration,
+}
+
+impl HttpServer {
+    /// Listens on `addr` (port 0 picks one) and answers with `handler`.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn bind<H: RpcHandler>(
+        addr: SocketAddr,
+        config: ServerConfig,
+        handler: Arc<H>,
+    ) -> Result<Self, ServeError> {
+        let bind_error = |source| ServeError::Bind { name: config.name, addr, source };
+        let listener = Listener::bind(addr).await.map_err(bind_error)?;
+        let local_addr = listener.local_addr();
+        let max_connections = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
+        let server = Self {
+            local_addr,
+            stop: Arc::new(Stop::default()),
+            connections: Arc::new(Semaphore::new(max_connections as usize)),
+            max_connections,
+            stop_grace: config.stop_grace,
+        };
+        let service = Arc::new(Service { config, handler });
+        alys_runtime::spawn(
+            "http-accept",
+            accept(listener, service, server.connections.clone(), server.stop.clone()),
+        );
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Takes no new connections, answers the requests it has, then closes; cuts what is left after the grace.
+    pub async fn stop(self) {
+        self.stop.raise(Stop::GRACEFUL);
+        // Every connection holds a permit, the accept loop does not take any more.
+        let closed = self.connections.acquire_many(self.max_connections);
+        // Whatever is left after the grace is cut by the drop below.
+        let _closed_in_time = alys_runtime::time::timeout(self.stop_grace, closed).await;
+    }
+}
+
+impl Drop for HttpServer {
+    fn drop(&mut self) {
+        self.stop.raise(Stop::NOW);
+    }
+}
+
+/// A level that only rises, and tasks that wait for it. Not a `watch`: its order of waking is not deterministic.
+#[derive(Debug, Default)]
+struct Stop {
+    level: AtomicU8,
+    raised: Notify,
+}
+
+impl Stop {
+    const GRACEFUL: u8 = 1;
+    const NOW: u8 = 2;
+
+    fn raise(&self, level: u8) {
+        self.level.fetch_max(level, Ordering::SeqCst);
+        self.raised.notify_waiters();
+    }
+
+    async fn reached(&self, level: u8) {
+        loop {
+            let mut raised = pin!(self.raised.notified());
+            // Registered before the check, so that a raise between the two is not missed.
+            raised.as_mut().enable();
+            if self.level.load(Ordering::SeqCst) >= level {
+                return;
+            }
+            raised.await;
+        }
+    }
+}
+
+async fn accept<H: RpcHandler>(
+    listener: Listener,
+    service: Arc<Service<H>>,
+    connections: Arc<Semaphore>,
+    stop: Arc<Stop>,
+) {
+    /// Accepting fails when the process is out of descriptors: a pause lets connections end.
+    const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
+    let next = async || {
+        let permit = connections.clone().acquire_owned().await.ok()?;
+        Some((permit, listener.accept().await))
+    };
+    loop {
+        let accepted = {
+            let next = pin!(next());
+            match select(next, pin!(stop.reached(Stop::GRACEFUL))).await {
+                Either::Left((accepted, _)) => accepted,
+                Either::Right(_) => return,
+            }
+        };
+        match accepted {
+            Some((permit, Ok((stream, peer)))) => {
+                tracing::trace!(server = service.config.name, %peer, "connection");
+                alys_runtime::spawn("http-connection", serve(stream, service.clone(), permit, stop.clone()));
+            }
+            Some((_, Err(error))) => {
+                tracing::warn!(server = service.config.name, %error, "cannot accept a connection");
+                alys_runtime::time::sleep(PAUSE_AFTER_ERROR).await;
+            }
+            // Nobody closes the semaphore.
+            None => return,
+        }
+    }
+}
+
+async fn serve<H: RpcHandler>(
+    stream: Stream,
+    service: Arc<Service<H>>,
+    permit: OwnedSemaphorePermit,
+    stop: Arc<Stop>,
+) {
+    let config = &service.config;
+    let answer = |request| {
+        let service = service.clone();
+        async move { Ok::<_, Infallible>(service.respond(request).await) }
+    };
+    let io = TokioIo::new(WriteDeadline::new(stream, config.write_timeout));
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(RuntimeTimer).header_read_timeout(config.header_timeout);
+    let mut connection = pin!(builder.serve_connection(io, hyper::service::service_fn(answer)));
+    let ended = match select(connection.as_mut(), pin!(stop.reached(Stop::GRACEFUL))).await {
+        Either::Left((ended, _)) => Some(ended),
+        Either::Right(_) => {
+            connection.as_mut().graceful_shutdown();
+            match select(connection, pin!(stop.reached(Stop::NOW))).await {
+                Either::Left((ended, _)) => Some(ended),
+                Either::Right(_) => None,
+            }
+        }
+    };
+    if let Some(Err(error)) = ended {
+        // Blame: the other side's, which sent no HTTP, stopped reading or went away.
+        tracing::debug!(server = config.name, %error, "connection ended early");
+    }
+    drop(permit);
+}
+
+struct Service<H> {
+    config: ServerConfig,
+    handler: Arc<H>,
+}
+
+impl<H: RpcHandler> Service<H> {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let mut response = self.respond_to(request).await;
+        if self.config.cors {
+            let headers = response.headers_mut();
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        }
+        response
+    }
+
+    async fn respond_to(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        match *request.method() {
+            Method::OPTIONS if self.config.cors => return preflight(),
+            Method::POST => {}
+            // A load balancer's question whether somebody is there; Geth answers it the same way.
+            Method::GET | Method::HEAD => return text(StatusCode::OK, ""),
+            _ => return text(StatusCode::METHOD_NOT_ALLOWED, "JSON-RPC is sent by POST\n"),
+        }
+        if let Some(secret) = &self.config.auth {
+            let token = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+            let now_secs = alys_runtime::clock::wall_ms() / 1000;
+            if let Err(error) = secret.verify_header(token, now_secs) {
+                return self.unauthorized(&error);
+            }
+        }
+        let body = match self.read(request.into_body()).await {
+            Ok(body) => body,
+            Err(response) => return response,
+        };
+        match jsonrpc::parse(&body, self.config.max_batch) {
+            Body::Refused(refusal) => self.json(&jsonrpc::answer(refusal.id, Err(refusal.error))),
+            Body::One(request) => match self.answer(request).await {
+                Some(answer) => self.json(&answer),
+                None => empty(StatusCode::NO_CONTENT),
+            },
+            Body::Batch(requests) => self.batch(requests).await,
+        }
+    }
+
+    fn unauthorized(&self, error: &jwt::JwtError) -> Response<Full<Bytes>> {
+        tracing::debug!(server = self.config.name, %error, "request refused");
+        text(StatusCode::UNAUTHORIZED, format!("Unauthorized: {error}\n"))
+    }
+
+    /// Collects a body within the limit of size and time. One that is too large is read on for a while without
+    /// being kept: closing at once would reset the connection and the client might never see why.
+    async fn read(&self, mut body: Incoming) -> Result<Vec<u8>, Response<Full<Bytes>>> {
+        let limit = self.config.max_body_bytes;
+        let too_large = || {
+            let limit = format!("the request body is larger than {limit} bytes\n");
+            Err(closing(text(StatusCode::PAYLOAD_TOO_LARGE, limit)))
+        };
+        let mut collected = Vec::new();
+        let mut seen = 0_usize;
+        if body.size_hint().lower() <= limit as u64 {
+            collected.reserve(usize::try_from(body.size_hint().lower()).unwrap_or(0));
+        }
+        let collect = async {
+            while let Some(frame) = body.frame().await {
+                let Ok(frame) = frame else {
+                    return Err(text(StatusCode::BAD_REQUEST, "the request body ended early\n"));
+                };
+                let Ok(data) = frame.into_data() else { continue };
+                seen = seen.saturating_add(data.len());
+                if seen <= limit {
+                    collected.extend_from_slice(&data);
+                } else if seen > limit.saturating_mul(4) {
+                    return too_large();
+                }
+            }
+            if seen > limit { too_large() } else { Ok(()) }
+        };
+        match alys_runtime::time::timeout(self.config.body_timeout, collect).await {
+            Ok(Ok(())) => Ok(collected),
+            Ok(Err(response)) => Err(response),
+            Err(_elapsed) => {
+                Err(closing(text(StatusCode::REQUEST_TIMEOUT, "the request body took too long\n")))
+            }
+        }
+    }
+
+    /// One answer, none for a notification.
+    async fn answer(&self, request: Result<jsonrpc::Request, jsonrpc::Refusal>) -> Option<Value> {
+        let request = match request {
+            Ok(request) => request,
+            Err(refusal) => return Some(jsonrpc::answer(refusal.id, Err(refusal.error))),
+        };
+        let result = self.handler.handle(&request.method, request.params).await;
+        if let Err(error) = &result {
+            tracing::debug!(server = self.config.name, method = request.method, %error, "error answered");
+        }
+        request.id.map(|id| jsonrpc::answer(id, result))
+    }
+
+    /// Answers in order, one after the other: a batch must not be a way to get more of the server than its sender
+    /// would get with one connection.
+    async fn batch(
+        &self,
+        requests: Vec<Result<jsonrpc::Request, jsonrpc::Refusal>>,
+    ) -> Response<Full<Bytes>> {
+        let mut bytes = Vec::from(*b"[");
+        for request in requests {
+            let room = self.config.max_response_bytes.saturating_sub(bytes.len());
+            if room == 0 {
+                return self.json(&too_large_answer(Value::Null));
+            }
+            let Some(answer) = self.answer(request).await else { continue };
+            if bytes.len() > 1 {
+                bytes.push(b',');
+            }
+            bytes.extend(within(&answer, room));
+        }
+        if bytes.len() == 1 {
+            return empty(StatusCode::NO_CONTENT);
+        }
+        bytes.push(b']');
+        json(bytes)
+    }
+
+    fn json(&self, answer: &Value) -> Response<Full<Bytes>> {
+        json(within(answer, self.config.max_response_bytes))
+    }
+}
+
+/// The bytes of an answer, or those of an error in its place when it does not fit.
+fn within(answer: &Value, max_bytes: usize) -> Vec<u8> {
+    let bytes = jsonrpc::to_bytes(answer);
+    if bytes.len() <= max_bytes {
+        return bytes;
+    }
+    jsonrpc::to_bytes(&too_large_answer(answer.get("id").cloned().unwrap_or(Value::Null)))
+}
+
+fn too_large_answer(id: Value) -> Value {
+    jsonrpc::answer(id, Err(RpcError::new(RpcError::LIMIT, "response too large")))
+}
+
+fn json(bytes: Vec<u8>) -> Response<Full<Bytes>> {
+    with_type(StatusCode::OK, "application/json", bytes.into())
+}
+
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    with_type(status, "text/plain; charset=utf-8", text.into())
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+fn empty(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}
+
+fn closing(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn preflight() -> Response<Full<Bytes>> {
+    let mut response = empty(StatusCode::NO_CONTENT);
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, GET, OPTIONS"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "content-type, accept, *"),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
