@@ -1,0 +1,251 @@
+//! What survives a crash: processes killed in the middle of writing on real files, and disks that lose power.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use alys_storage::redb::{Existing, RedbOptions, RedbStore};
+use alys_storage::{Batch, Durability, Error, KeyValue};
+use support::{PowerDisk, Random, batch, contents, counter, model_at};
+
+/// Every third batch is durable in the workloads, and so is the last before a pause.
+fn durability(random: &mut Random) -> Durability {
+    if random.one_in(3) { Durability::Durable } else { Durability::Deferred }
+}
+
+/// What the writer of a store was told, against which a reopened store is held.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    seed: u64,
+    /// The last batch of the last durable write that returned.
+    durable: Option<u64>,
+    /// The last batch that was handed to the store.
+    tried: Option<u64>,
+}
+
+impl Told {
+    /// The store must hold batches `0..=last` exactly, for some `last` between what was durable and what was tried:
+    /// nothing acknowledged is lost, no batch is there in part, and none without those before it.
+    fn check(&self, store: &dyn KeyValue, context: &str) -> Option<u64> {
+        let last = counter(store);
+        assert!(last >= self.durable, "{context}: {:?} was durable, {last:?} is there", self.durable);
+        assert!(last <= self.tried, "{context}: only {:?} was tried, {last:?} is there", self.tried);
+        support::assert_same(&contents(store), &model_at(self.seed, last), context);
+        last
+    }
+}
+
+/// One disk through many power losses, in all phases of a database's life: creation, opening, recovery, writing.
+/// Returns how often a batch that was never acknowledged survived, which is allowed.
+fn lose_power(seed: u64, losses: u64) -> u64 {
+    let mut random = Random::new(seed);
+    let disk = PowerDisk::new(random.next());
+    let mut told = Told { seed, durable: None, tried: None };
+    let mut opened_once = false;
+    let mut survivors = 0;
+    while disk.losses() < losses {
+        let context = format!("seed {seed}, after {} power losses", disk.losses());
+        // Mostly room for some batches; sometimes the power goes while the database is being opened or made.
+        disk.cut_after(if random.one_in(4) { random.below(25) } else { 20 + random.below(400) });
+        let existing = if opened_once { Existing::Required } else { Existing::Optional };
+        let options = RedbOptions { cache_bytes: 256 * 1024 };
+        let store = match RedbStore::open(disk.file(), "disk", options, existing) {
+            Ok(store) => store,
+            Err(error) => {
+                assert!(!disk.is_powered(), "{context}: cannot be opened with the power on: {error}");
+                disk.power_cycle();
+                continue;
+            }
+        };
+        opened_once = true;
+        if disk.is_powered() {
+            // The comparison reads everything, so the power stays on for it, and goes afterwards.
+            disk.cut_after(u64::MAX);
+            let last = told.check(&store, &context);
+            survivors += u64::from(last > told.durable);
+            disk.cut_after(random.below(400));
+            let mut index = last.map_or(0, |last| last + 1);
+            // What is there after a crash is durable: it was read from the disk.
+            told.durable = last;
+            told.tried = last;
+            loop {
+                let durability = durability(&mut random);
+                told.tried = Some(index);
+                match store.write(batch(seed, index), durability) {
+                    Ok(()) if durability == Durability::Durable => told.durable = Some(index),
+                    Ok(()) => {}
+                    Err(Error::Io { .. }) => break,
+                    Err(error) => panic!("{context}: {error}"),
+                }
+                index += 1;
+            }
+        }
+        // Destructors run after the power went; they must not harm what is on the disk.
+        if random.one_in(2) {
+            drop(store);
+            disk.power_cycle();
+        } else {
+            disk.power_cycle();
+            drop(store);
+        }
+    }
+    let context = format!("seed {seed}, at the end");
+    let store =
+        RedbStore::open(disk.file(), "disk", RedbOptions::default(), Existing::Required).expect("open");
+    told.check(&store, &context);
+    survivors
+}
+
+#[test]
+fn acknowledged_writes_survive_a_thousand_power_losses() {
+    let survivors: BTreeMap<u64, u64> = (0..20).map(|seed| (seed, lose_power(seed, 50))).collect();
+    assert!(
+        survivors.values().any(|count| *count > 0),
+        "the disk never keeps what was not synced: {survivors:?}"
+    );
+}
+
+/// The tests above would be worth little if their disk lost nothing: without syncs they must fail.
+#[test]
+fn a_disk_that_ignores_syncs_is_found_out() {
+    struct Careless(support::PowerFile);
+    impl alys_storage::redb::Medium for Careless {
+        fn len(&self) -> std::io::Result<u64> {
+            self.0.len()
+        }
+        fn read_at(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+            self.0.read_at(offset, out)
+        }
+        fn write_at(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+            self.0.write_at(offset, data)
+        }
+        fn set_len(&self, len: u64) -> std::io::Result<()> {
+            self.0.set_len(len)
+        }
+        fn sync(&self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lost = (0..20).filter(|seed| {
+        let disk = PowerDisk::new(*seed);
+        let open = |medium| RedbStore::open(medium, "disk", RedbOptions::default(), Existing::Optional);
+        let store = open(Careless(disk.file())).expect("open");
+        for index in 0..5 {
+            store.write(batch(*seed, index), Durability::Durable).expect("write");
+        }
+        disk.power_cycle();
+        drop(store);
+        match open(Careless(disk.file())) {
+            Ok(store) => {
+                store.get(support::META, support::COUNTER).map_or(true, |last| last.is_none())
+                    || counter(&store) < Some(4)
+            }
+            Err(_) => true,
+        }
+    });
+    assert!(lost.count() > 10);
+}
+
+/// A deferred write becomes durable with the next durable one, even an empty one.
+#[test]
+fn an_empty_durable_write_makes_deferred_writes_durable() {
+    for seed in 0..20 {
+        let disk = PowerDisk::new(seed);
+        let open = || {
+            RedbStore::open(disk.file(), "disk", RedbOptions::default(), Existing::Optional).expect("open")
+        };
+        let store = open();
+        for index in 0..4 {
+            store.write(batch(seed, index), Durability::Deferred).expect("write");
+        }
+        store.write(Batch::new(), Durability::Durable).expect("write");
+        disk.power_cycle();
+        drop(store);
+        assert_eq!(counter(&open()), Some(3));
+    }
+}
+
+#[cfg(not(madsim))]
+mod killed {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    use alys_runtime::disk::Dir;
+    use alys_storage::{Engine, open};
+
+    use super::*;
+
+    const DIR: &str = "ALYS_TEST_CRASH_DIR";
+    const ENGINE: &str = "ALYS_TEST_CRASH_ENGINE";
+    const SEED: &str = "ALYS_TEST_CRASH_SEED";
+
+    /// The child: goes on where the store is and says which durable write returned, until it is killed. Passes at once
+    /// when run by itself.
+    #[test]
+    fn child_writes_until_it_is_killed() {
+        let Ok(path) = std::env::var(DIR) else { return };
+        let engine: Engine = std::env::var(ENGINE).expect("engine").parse().expect("engine");
+        let seed: u64 = std::env::var(SEED).expect("seed").parse().expect("seed");
+        let store = open(engine, &Dir::open(path).expect("directory")).expect("open");
+        let first = counter(&*store).map_or(0, |last| last + 1);
+        let mut random = Random::new(seed ^ first);
+        let mut out = std::io::stderr();
+        for index in first.. {
+            let durability = durability(&mut random);
+            store.write(batch(seed, index), durability).expect("write");
+            if durability == Durability::Durable {
+                out.write_all(&index.to_be_bytes()).expect("report");
+            }
+        }
+    }
+
+    fn kill_repeatedly(engine: Engine, rounds: u64) {
+        let temporary = tempfile::tempdir().expect("temporary directory");
+        let path = temporary.path().join("data");
+        let seed = 77;
+        let mut random = Random::new(engine as u64 + 1);
+        let mut last = None;
+        let mut with_reports = 0;
+        for round in 0..rounds {
+            let mut child = Command::new(std::env::current_exe().expect("own path"))
+                .args(["--exact", "killed::child_writes_until_it_is_killed", "--nocapture"])
+                .env(DIR, &path)
+                .env(ENGINE, engine.name())
+                .env(SEED, seed.to_string())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("child");
+            // Sometimes in the middle of opening, mostly in the middle of writing.
+            std::thread::sleep(Duration::from_millis(5 + random.below(250)));
+            child.kill().expect("SIGKILL");
+            let mut reports = Vec::new();
+            child.stderr.take().expect("piped").read_to_end(&mut reports).expect("reports");
+            child.wait().expect("wait");
+            assert!(reports.len() % 8 == 0, "the child said: {}", String::from_utf8_lossy(&reports));
+            let told_now = reports
+                .chunks(8)
+                .next_back()
+                .map(|report| u64::from_be_bytes(report.try_into().expect("eight bytes")));
+            with_reports += u64::from(told_now.is_some());
+            let told = Told { seed, durable: told_now.max(last), tried: Some(u64::MAX) };
+            let store = open(engine, &Dir::open(&path).expect("directory")).expect("open after a kill");
+            last = told.check(&*store, &format!("{engine}, round {round}"));
+        }
+        assert!(
+            with_reports > rounds / 2,
+            "the children were killed before they wrote: {with_reports} of {rounds}"
+        );
+    }
+
+    #[test]
+    fn redb_keeps_its_promises_when_it_is_killed() {
+        kill_repeatedly(Engine::Redb, 40);
+    }
+
+    #[test]
+    fn sled_keeps_its_promises_when_it_is_killed() {
+        kill_repeatedly(Engine::Sled, 40);
+    }
+}
