@@ -1,1 +1,111 @@
-//! Actors, bounded mailboxes, supervision and lifecycle; knows nothing of blocks
+//! Actors, bounded mailboxes, supervision and lifecycle; knows nothing of blocks.
+//!
+//! **Owns** the mailboxes, the tasks of actors, and the decision what happens when one fails.
+//!
+//! An actor ([`AlysActor`]) is a state with one task and one bounded mailbox. Others hold its address ([`Addr`]) and tell, send or ask.
+//! It is made by a factory under a [`Supervisor`], which makes it anew when it fails; supervisors stand under supervisors, up to
+//! the root of a [`System`].
+//!
+//! ```
+//! use std::{convert::Infallible, time::Duration};
+//! use alys_actor_system::{AlysActor, ChildSpec, Context, Message, Reply, Strategy, SupervisorSpec, System};
+//!
+//! struct Counter(u64);
+//!
+//! enum CounterMessage {
+//!     Added(u64),
+//!     GetTotal { reply: Reply<u64> },
+//! }
+//!
+//! impl Message for CounterMessage {
+//!     fn kind(&self) -> &'static str {
+//!         match self {
+//!             Self::Added(_) => "added",
+//!             Self::GetTotal { .. } => "get_total",
+//!         }
+//!     }
+//! }
+//!
+//! impl AlysActor for Counter {
+//!     type Message = CounterMessage;
+//!     type Error = Infallible;
+//!     const NAME: &'static str = "Counter";
+//!
+//!     async fn handle(&mut self, msg: CounterMessage, _: &Context<Self>) -> Result<(), Infallible> {
+//!         match msg {
+//!             CounterMessage::Added(n) => self.0 += n,
+//!             CounterMessage::GetTotal { reply } => {
+//!                 reply.send(self.0);
+//!             }
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # alys_runtime::block_on_main(async {
+//! let system = System::new("example");
+//! let supervisor = system.supervisor(SupervisorSpec::new("counters", Strategy::OneForOne)).unwrap();
+//! let counter = supervisor.start(ChildSpec::new("a"), 16, || async { Ok::<_, Infallible>(Counter(0)) }).unwrap();
+//! counter.tell(CounterMessage::Added(2)).unwrap();
+//! let total = counter.ask(|reply| CounterMessage::GetTotal { reply }, Duration::from_secs(1)).await;
+//! assert_eq!(total, Ok(2));
+//! assert!(system.shutdown(Duration::from_secs(1)).await.is_clean());
+//! # });
+//! ```
+//!
+//! **Promises**
+//! - A message that was taken is handled once, in the order of its sender, or: its handling failed (it is not repeated), its handling
+//!   was cut off by a stop's deadline, or the actor ended for good before. Each of these is counted.
+//! - A panic or error in an actor or one of its tasks ends that incarnation and nothing else. The address stays valid, the
+//!   queue waits, tasks and timers of the incarnation are gone before the next one begins.
+//! - An actor has one incarnation at a time: one task makes them, one after the other.
+//! - A supervisor restarts no more often than its intensity; then it fails itself, and so on up to [`System::failed`].
+//! - Everything is bounded: mailboxes, children, tasks, timers, restarts, and the time of a stop.
+//! - Only legal lifecycle steps happen ([`lifecycle`]).
+//!
+//! **Never** reads a wall clock, does IO or starts a thread; never blocks; never drops a message silently; never panics
+//! because an actor did. It cannot interrupt code that computes without awaiting: a stop reports such an actor as unresponsive.
+//!
+//! Trace events (simulation): `actor` for each message begun (path, zero, kind), `actor.state` for each step of a life.
+//! Logs: WARN for each restart with its reason, ERROR only when the root gives up, or for a bug in this crate.
+
+mod actor;
+mod child;
+mod error;
+pub mod lifecycle;
+mod mailbox;
+pub mod policy;
+mod protocol;
+mod scope;
+mod supervisor;
+mod system;
+mod tree;
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+pub use actor::{AlysActor, Context, Health};
+pub use error::{
+    AskError, Failure, IllegalTransition, Phase, SendError, StartError, TellError, TooManyTasks,
+};
+pub use lifecycle::State;
+pub use mailbox::{Addr, Message, Reply, Slot, mailbox};
+pub use policy::{Backoff, Intensity, Restart, Strategy};
+pub use protocol::Abandoned;
+pub use scope::{MAX_TASKS, MAX_TIMERS, Task, Timer};
+pub use supervisor::{ChildSpec, Supervisor, SupervisorSpec};
+pub use system::{ShutdownReport, System};
+pub use tree::{MAX_CHILDREN, MailboxSnapshot, Snapshot};
+
+/// Locks data that is whole at every moment: nothing of an actor runs under these locks, so a panic elsewhere cannot have broken it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The moment `delay` from now, no further than thirty years: beyond that an instant may overflow.
+fn after(delay: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+    alys_runtime::time::now() + delay.min(FAR)
+}

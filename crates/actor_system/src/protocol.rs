@@ -1,0 +1,143 @@
+//! What a supervisor and the task of one child say to each other. Nested supervisors are children like any other.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use alys_runtime::{
+    sync::{mpsc, oneshot},
+    time::{self, Instant},
+};
+use futures::future::{Either, select};
+
+use crate::{error::Failure, lifecycle::State, supervisor::Entry, tree::Cell};
+
+/// Orders that wait for one child: a stop and the start that follows it.
+pub(crate) const ORDERS: usize = 4;
+
+/// From the supervisor to a child.
+pub(crate) enum Order {
+    Start(Start),
+    Stop(Stop),
+    /// Only to a child that is down: it will not be started again.
+    Retire,
+}
+
+/// Make an incarnation.
+pub(crate) struct Start {
+    /// Names this order in the report of its end.
+    pub life: u64,
+    /// Wait this long first.
+    pub delay: Duration,
+    /// Then wait until this has come, or was dropped: the sibling before has started, or failed to.
+    pub after: Option<oneshot::Receiver<()>>,
+    /// Sent once the incarnation runs, dropped if it does not come to that.
+    pub started: Option<oneshot::Sender<()>>,
+}
+
+/// End the incarnation, if there is one.
+pub(crate) struct Stop {
+    /// What still runs at this time is cut off.
+    pub until: Instant,
+    pub kind: StopKind,
+    pub done: oneshot::Sender<StopReport>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StopKind {
+    /// After the current message; the queue waits for the next incarnation.
+    Pause,
+    /// For good: nothing new is taken, what was taken is handled.
+    Drain,
+}
+
+/// What stopping a child, or all below it, came to.
+#[derive(Debug, Default)]
+pub(crate) struct StopReport {
+    /// Paths of the actors that ended, in order.
+    pub stopped: Vec<String>,
+    pub abandoned: Vec<Abandoned>,
+}
+
+/// What an actor left undone when it was shut down.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Abandoned {
+    /// Path of the actor.
+    pub actor: String,
+    /// Messages that were taken but not handled.
+    pub messages: usize,
+    /// Kind of the message whose handling was cut off, if one was; the actor's `stopping` was not called then.
+    pub handling: Option<&'static str>,
+    /// Whether `stopping` was cut off.
+    pub stopping: bool,
+    /// A failure on the way out.
+    pub failure: Option<String>,
+    /// Whether it did not even answer: it computes without end, or waits on a lock of the operating system.
+    pub unresponsive: bool,
+}
+
+impl Abandoned {
+    /// Whether anything was left undone.
+    pub fn is_empty(&self) -> bool {
+        self == &Self { actor: self.actor.clone(), ..Self::default() }
+    }
+}
+
+/// From a child to its supervisor: the incarnation of the start order `life` ended without having been told to.
+pub(crate) struct Exited {
+    pub child: u64,
+    pub life: u64,
+    pub exit: Exit,
+}
+
+pub(crate) enum Exit {
+    Normal,
+    Failed(Failure),
+}
+
+/// What reaches a supervisor from below and from its handles.
+pub(crate) enum Inbox {
+    Add(Entry),
+    Exited(Exited),
+}
+
+/// A child's end of the line.
+pub(crate) struct Line {
+    pub child: u64,
+    pub orders: mpsc::Receiver<Order>,
+    /// Bounded by what is in flight: a child reports once for each start order.
+    pub reports: mpsc::Sender<Inbox>,
+}
+
+impl Line {
+    /// The next order; none once the supervisor is gone.
+    pub async fn order(&mut self) -> Option<Order> {
+        self.orders.recv().await
+    }
+
+    /// Reports the end of an incarnation. If the supervisor is gone there is nobody to tell.
+    pub fn report(&self, life: u64, exit: Exit) {
+        if let Err(mpsc::error::TrySendError::Full(_)) =
+            self.reports.try_send(Inbox::Exited(Exited { child: self.child, life, exit }))
+        {
+            tracing::error!(child = self.child, "a supervisor's inbox is full, which its size excludes");
+        }
+    }
+
+    /// Waits as a start order asks, or until another order comes, which takes its place.
+    pub async fn ready(&mut self, start: &mut Start, cell: &Arc<Cell>) -> Result<(), Option<Order>> {
+        if !start.delay.is_zero() {
+            cell.advance(State::Backoff);
+            self.unless_ordered(time::sleep(start.delay)).await?;
+        }
+        if let Some(after) = start.after.take() {
+            self.unless_ordered(after).await?;
+        }
+        Ok(())
+    }
+
+    async fn unless_ordered<T>(&mut self, wait: impl Future<Output = T>) -> Result<(), Option<Order>> {
+        match select(pin!(self.orders.recv()), pin!(wait)).await {
+            Either::Left((order, _)) => Err(order),
+            Either::Right(_) => Ok(()),
+        }
+    }
+}

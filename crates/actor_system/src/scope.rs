@@ -1,0 +1,225 @@
+//! What belongs to one incarnation and ends with it: its tasks and its timers.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use alys_runtime::{
+    sync::Notify,
+    time::{self, Instant},
+};
+use futures::{
+    FutureExt,
+    future::{AbortHandle, abortable},
+    task::AtomicWaker,
+};
+
+use crate::{
+    after,
+    error::{Failure, TooManyTasks, panic_text},
+    lock,
+};
+
+/// Tasks that an incarnation may have at once: what it does beside its messages must not grow with its input.
+pub const MAX_TASKS: usize = 1024;
+
+/// Timers that an incarnation may have at once.
+pub const MAX_TIMERS: usize = 4096;
+
+/// How long a new incarnation waits for aborted tasks of the one before. They end at their next await, so that only a task that
+/// computes without end takes longer.
+const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
+
+/// The tasks of one incarnation, and what they report to it.
+#[derive(Default)]
+pub(crate) struct Scope {
+    tasks: Mutex<Tasks>,
+    idle: Notify,
+    failure: Mutex<Option<Failure>>,
+    failed: AtomicWaker,
+    stop: AtomicBool,
+}
+
+#[derive(Default)]
+struct Tasks {
+    running: BTreeMap<u64, AbortHandle>,
+    next: u64,
+}
+
+/// A task of [`Context::spawn`](crate::Context::spawn). Dropping it leaves the task running.
+#[derive(Debug, Clone)]
+pub struct Task(AbortHandle);
+
+impl Task {
+    /// Ends the task at its next await.
+    pub fn abort(&self) {
+        self.0.abort();
+    }
+}
+
+impl Scope {
+    pub fn spawn<F>(self: &Arc<Self>, name: &'static str, task: F) -> Result<Task, TooManyTasks>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut tasks = lock(&self.tasks);
+        if tasks.running.len() >= MAX_TASKS {
+            return Err(TooManyTasks { limit: MAX_TASKS });
+        }
+        let id = tasks.next;
+        tasks.next += 1;
+        let (mut task, abort) = abortable(Box::pin(task));
+        tasks.running.insert(id, abort.clone());
+        drop(tasks);
+
+        let member = Member { scope: self.clone(), id };
+        alys_runtime::spawn(name, async move {
+            let ran = AssertUnwindSafe(&mut task).catch_unwind().await;
+            let dropped = catch_unwind(AssertUnwindSafe(move || drop(task)));
+            if let Err(panic) = ran.map(drop).and(dropped) {
+                member.scope.fail(Failure::TaskPanicked { task: name, message: panic_text(&*panic) });
+            }
+            drop(member);
+        });
+        Ok(Task(abort))
+    }
+
+    /// The first failure is the one that counts: later ones are its consequences.
+    pub fn fail(&self, failure: Failure) {
+        lock(&self.failure).get_or_insert(failure);
+        self.failed.wake();
+    }
+
+    pub fn failure(&self) -> Option<Failure> {
+        lock(&self.failure).clone()
+    }
+
+    /// Whether a task has failed; if not, `waker` is woken when one does.
+    pub fn poll_failed(&self, waker: &Waker) -> bool {
+        self.failed.register(waker);
+        lock(&self.failure).is_some()
+    }
+
+    pub fn request_stop(&self) {
+        self.stop.store(true, Relaxed);
+    }
+
+    pub fn stop_requested(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+
+    /// Aborts every task and waits until they are gone. False if one computes on without end.
+    pub async fn end(&self) -> bool {
+        for task in lock(&self.tasks).running.values() {
+            task.abort();
+        }
+        let gone = async {
+            loop {
+                let idle = self.idle.notified();
+                if lock(&self.tasks).running.is_empty() {
+                    return;
+                }
+                idle.await;
+            }
+        };
+        time::timeout(TASKS_END_WITHIN, gone).await.is_ok()
+    }
+}
+
+/// A task's place in its scope, given up however the task ends.
+struct Member {
+    scope: Arc<Scope>,
+    id: u64,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let mut tasks = lock(&self.scope.tasks);
+        tasks.running.remove(&self.id);
+        if tasks.running.is_empty() {
+            self.scope.idle.notify_waiters();
+        }
+    }
+}
+
+/// The timers of one incarnation, by the time at which they are due, then by the order in which they were set.
+pub(crate) struct Timers<M> {
+    queue: Mutex<Queue<M>>,
+    scope: Arc<Scope>,
+}
+
+struct Queue<M> {
+    due: BTreeMap<(Instant, u64), M>,
+    next: u64,
+}
+
+impl<M: Send + 'static> Timers<M> {
+    pub fn new(scope: Arc<Scope>) -> Self {
+        Self { queue: Mutex::new(Queue { due: BTreeMap::new(), next: 0 }), scope }
+    }
+
+    pub fn set(this: &Arc<Self>, delay: Duration, msg: M) -> Timer {
+        let mut queue = lock(&this.queue);
+        let key = (after(delay), queue.next);
+        queue.next += 1;
+        if queue.due.len() >= MAX_TIMERS {
+            this.scope.fail(Failure::TooManyTimers { limit: MAX_TIMERS });
+        } else {
+            queue.due.insert(key, msg);
+        }
+        let timers: Weak<dyn Cancel> = Arc::downgrade(&(this.clone() as Arc<dyn Cancel>));
+        Timer { key, timers }
+    }
+
+    /// When the next timer is due.
+    pub fn next_due(&self) -> Option<Instant> {
+        lock(&self.queue).due.first_key_value().map(|((due, _), _)| *due)
+    }
+
+    /// Takes the next timer that is due at `now`.
+    pub fn pop(&self, now: Instant) -> Option<M> {
+        let mut queue = lock(&self.queue);
+        let first = queue.due.first_entry()?;
+        (first.key().0 <= now).then(|| first.remove())
+    }
+}
+
+trait Cancel: Send + Sync {
+    fn cancel(&self, key: (Instant, u64)) -> bool;
+}
+
+impl<M: Send> Cancel for Timers<M> {
+    fn cancel(&self, key: (Instant, u64)) -> bool {
+        // The message is dropped after the lock is released: its destructor may be anything.
+        let cancelled = lock(&self.queue).due.remove(&key);
+        cancelled.is_some()
+    }
+}
+
+/// A message to come. Dropping it does not cancel it; the end of the incarnation does.
+pub struct Timer {
+    key: (Instant, u64),
+    timers: Weak<dyn Cancel>,
+}
+
+impl Timer {
+    /// Takes the message back. False if it was handled already, or its incarnation is gone.
+    pub fn cancel(self) -> bool {
+        self.timers.upgrade().is_some_and(|timers| timers.cancel(self.key))
+    }
+}
+
+impl fmt::Debug for Timer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timer").field("due", &self.key.0).finish_non_exhaustive()
+    }
+}
