@@ -32,3 +32,7 @@ pub const PRUNE_BATCH: usize = 256;
 pub const CALL_GAS: u64 = 50_000_000;
 /// Encoded transactions of a built block, in bytes: the node's block limit is 8 MiB, and the payload travels as hex in JSON.
 pub const PAYLOAD_BYTES: usize = 2 * 1024 * 1024;
+/// Blocks whose canonical index is written in one batch when the head moves far.
+pub const ROUTE_STEP: usize = 128;
+/// Ancestors that BLOCKHASH sees.
+pub const BLOCK_HASHES: usize = 256;

@@ -41,3 +41,23 @@
 //!
 //! Error::code() -> i32                                                      the JSON-RPC error code
 //! ```
+
+mod blocks;
+mod builder;
+mod cache;
+mod chain;
+mod error;
+mod executor;
+mod genesis;
+mod header;
+pub mod limits;
+mod pool;
+mod state;
+mod trie;
+
+pub use blocks::{SealedHeader, StoredBlock};
+pub use builder::BuiltPayload;
+pub use chain::{CoreConfig, ExecutionCore};
+pub use error::{Error, PoolError};
+pub use genesis::{ChainRules, Fork};
+pub use pool::{BySender, PoolConfig, PoolContent, PoolStatus};

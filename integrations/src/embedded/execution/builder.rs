@@ -1,0 +1,182 @@
+//! Builds blocks from the pool.
+
+use super::{
+    blocks::{SealedHeader, StoredBlock},
+    chain::{ChainAncestors, ExecutedBlock, ExecutionCore},
+    error::Error,
+    executor::{BlockContext, Executor, TxFailure},
+    genesis::Fork,
+    header::next_excess_blob_gas,
+    limits,
+    state::Overlay,
+};
+use alloy_consensus::{
+    Block, BlockBody, Header,
+    proofs::{calculate_receipt_root, calculate_transaction_root, calculate_withdrawals_root},
+};
+use alloy_eips::{eip1559::calculate_block_gas_limit, eip2718::Encodable2718 as _};
+use alloy_primitives::{B64, U256, keccak256};
+use alloy_rpc_types_engine::{ExecutionPayload, PayloadAttributes, PayloadId};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// The least gas that a transaction can use.
+const MIN_TRANSACTION_GAS: u64 = 21_000;
+
+/// An answer to `engine_getPayload`.
+#[derive(Debug, Clone)]
+pub struct BuiltPayload {
+    /// The shape follows the fork: V1 before Shanghai, V2, V3 from Cancun.
+    pub payload: ExecutionPayload,
+    /// What the fee recipient earns, in wei.
+    pub block_value: U256,
+}
+
+/// Builds that were asked for, newest last.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs(VecDeque<Job>);
+
+#[derive(Debug)]
+struct Job {
+    id: PayloadId,
+    parent: Arc<SealedHeader>,
+    attributes: PayloadAttributes,
+    /// The last build, the pool's version that it was made from, and its value.
+    built: Option<(ExecutedBlock, u64, U256)>,
+}
+
+impl Jobs {
+    /// The block with this hash, when it was built here.
+    pub(crate) fn built(&self, hash: alloy_primitives::B256) -> Option<ExecutedBlock> {
+        let built = self.0.iter().filter_map(|job| job.built.as_ref());
+        built.map(|(block, _, _)| block).find(|block| block.block.hash == hash).cloned()
+    }
+}
+
+impl ExecutionCore {
+    /// Remembers what is to be built on the head. The same attributes on the same head are the same build.
+    pub(super) fn start_build(&mut self, attributes: PayloadAttributes) -> Result<PayloadId, Error> {
+        let wrong = |reason| Err(Error::InvalidAttributes { reason });
+        let fork = self.rules.fork_at(attributes.timestamp);
+        if attributes.timestamp <= self.head.header.timestamp {
+            return wrong("timestamp is not after the head's");
+        }
+        if attributes.withdrawals.is_some() != (fork >= Fork::Shanghai) {
+            return wrong("withdrawals must be given from Shanghai on, and not before");
+        }
+        if attributes.parent_beacon_block_root.is_some() != (fork >= Fork::Cancun) {
+            return wrong("parentBeaconBlockRoot must be given from Cancun on, and not before");
+        }
+        let id = payload_id(&self.head, &attributes);
+        if self.jobs.0.iter().any(|job| job.id == id) {
+            return Ok(id);
+        }
+        if self.jobs.0.len() >= limits::PAYLOAD_JOBS {
+            self.jobs.0.pop_front();
+        }
+        self.jobs.0.push_back(Job { id, parent: self.head.clone(), attributes, built: None });
+        Ok(id)
+    }
+
+    /// `engine_getPayload`: builds the block from what the pool holds now.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPayload`], and what the store says.
+    pub fn get_payload(&mut self, id: PayloadId) -> Result<BuiltPayload, Error> {
+        let version = self.pool.version();
+        let index = self.jobs.0.iter().position(|job| job.id == id).ok_or(Error::UnknownPayload { id })?;
+        let job = &self.jobs.0[index];
+        let built = match &job.built {
+            Some((block, made_from, value)) if *made_from == version => (block.clone(), *value),
+            _ => self.build(&job.parent, &job.attributes)?,
+        };
+        let (executed, value) = built;
+        let (payload, _) = ExecutionPayload::from_block_unchecked(executed.block.hash, &executed.block.block);
+        for job in &mut self.jobs.0 {
+            // One executed block is kept: it holds all the nodes that it changed, and only the newest is asked for again.
+            job.built = None;
+        }
+        self.jobs.0[index].built = Some((executed, version, value));
+        Ok(BuiltPayload { payload, block_value: value })
+    }
+
+    fn build(
+        &self,
+        parent: &Arc<SealedHeader>,
+        attributes: &PayloadAttributes,
+    ) -> Result<(ExecutedBlock, U256), Error> {
+        let mut header = self.template(&parent.header, attributes);
+        let ancestors = ChainAncestors::new(&self.blocks, parent);
+        let overlay = Overlay::new(&self.state, parent.header.state_root, &ancestors);
+        let mut executor = Executor::open(BlockContext::new(&self.rules, &header), overlay)?;
+        let mut transactions = Vec::new();
+        let mut senders = Vec::new();
+        let mut bytes = 0;
+        let mut best = self.pool.best(header.base_fee_per_gas.unwrap_or_default());
+        while executor.gas_left() >= MIN_TRANSACTION_GAS {
+            let Some(transaction) = best.next() else { break };
+            let size = transaction.encode_2718_len();
+            if bytes + size > limits::PAYLOAD_BYTES {
+                continue;
+            }
+            match executor.execute(transaction.inner(), transaction.signer()) {
+                Ok(()) => {
+                    bytes += size;
+                    best.included(transaction);
+                    senders.push(transaction.signer());
+                    transactions.push(transaction.inner().clone());
+                }
+                Err(TxFailure::Fault(error)) => return Err(error),
+                // It stays in the pool, which drops what has become invalid when the head moves; the rest of the sender's
+                // is left out with it.
+                Err(failure) => tracing::trace!(hash = %transaction.tx_hash(), %failure, "left out"),
+            }
+        }
+        let withdrawals = attributes.withdrawals.clone();
+        let executed = executor.close(withdrawals.as_deref())?;
+        let state = self.state.apply(parent.header.state_root, &executed.changes)?;
+        header.state_root = state.root;
+        header.gas_used = executed.gas_used;
+        header.logs_bloom = executed.logs_bloom;
+        header.receipts_root = calculate_receipt_root(&executed.receipts);
+        header.transactions_root = calculate_transaction_root(&transactions);
+        header.withdrawals_root = withdrawals.as_deref().map(calculate_withdrawals_root);
+        let body = BlockBody { transactions, ommers: Vec::new(), withdrawals: withdrawals.map(Into::into) };
+        let hash = header.hash_slow();
+        let block = StoredBlock { hash, block: Block { header, body }, senders };
+        let executed_block =
+            ExecutedBlock { block: Arc::new(block), receipts: Arc::new(executed.receipts), state };
+        Ok((executed_block, executed.tips))
+    }
+
+    /// The header as far as it is known before the transactions.
+    fn template(&self, parent: &Header, attributes: &PayloadAttributes) -> Header {
+        let cancun = self.rules.fork_at(attributes.timestamp) >= Fork::Cancun;
+        let target = self.config.gas_limit_target.unwrap_or(parent.gas_limit);
+        Header {
+            parent_hash: parent.hash_slow(),
+            beneficiary: attributes.suggested_fee_recipient,
+            number: parent.number + 1,
+            gas_limit: calculate_block_gas_limit(parent.gas_limit, target),
+            timestamp: attributes.timestamp,
+            mix_hash: attributes.prev_randao,
+            base_fee_per_gas: Some(self.next_base_fee(parent)),
+            blob_gas_used: cancun.then_some(0),
+            excess_blob_gas: cancun.then(|| next_excess_blob_gas(parent)),
+            parent_beacon_block_root: attributes.parent_beacon_block_root,
+            ..Header::default()
+        }
+    }
+}
+
+fn payload_id(parent: &SealedHeader, attributes: &PayloadAttributes) -> PayloadId {
+    let mut bytes = parent.hash.to_vec();
+    bytes.extend(attributes.timestamp.to_be_bytes());
+    bytes.extend(attributes.prev_randao);
+    bytes.extend(attributes.suggested_fee_recipient);
+    bytes.push(u8::from(attributes.withdrawals.is_some()));
+    alloy_rlp::encode_list(attributes.withdrawals.as_deref().unwrap_or_default(), &mut bytes);
+    bytes.extend(attributes.parent_beacon_block_root.iter().flatten());
+    let digest = keccak256(&bytes);
+    PayloadId(B64::from_slice(&digest[..8]))
+}
