@@ -17,8 +17,8 @@ pub mod vote;
 pub mod wire;
 
 pub use block::{
-    AuxPowHeader, Block, BlobGas, Body, ExecutionPayload, FederationChange, FederationOrder, GovernanceOrder,
-    Header, PegIn, PegOutProposal, Settlement, Withdrawal, WithdrawalKind,
+    AuxPowHeader, BlobGas, Block, Body, ExecutionPayload, FederationChange, FederationOrder, GovernanceOrder,
+    Header, LimitError, PegIn, PegOutProposal, Settlement, Withdrawal, WithdrawalKind,
 };
 pub use federation::{Authority, AuthoritySet, FaultModel};
 pub use hash::{Address, Hash};
