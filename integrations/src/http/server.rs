@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use alys_runtime::JoinHandle;
 use alys_runtime::net::{Listener, Stream};
 use alys_runtime::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use bytes::Bytes;
@@ -91,6 +92,7 @@ pub enum ServeError {
 pub struct HttpServer {
     local_addr: SocketAddr,
     stop: Arc<Stop>,
+    accepting: Option<JoinHandle<()>>,
     connections: Arc<Semaphore>,
     max_connections: u32,
     stop_grace: Duration,
@@ -110,19 +112,13 @@ impl HttpServer {
         let listener = Listener::bind(addr).await.map_err(bind_error)?;
         let local_addr = listener.local_addr();
         let max_connections = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
-        let server = Self {
-            local_addr,
-            stop: Arc::new(Stop::default()),
-            connections: Arc::new(Semaphore::new(max_connections as usize)),
-            max_connections,
-            stop_grace: config.stop_grace,
-        };
+        let stop = Arc::new(Stop::default());
+        let connections = Arc::new(Semaphore::new(max_connections as usize));
+        let stop_grace = config.stop_grace;
         let service = Arc::new(Service { config, handler });
-        alys_runtime::spawn(
-            "http-accept",
-            accept(listener, service, server.connections.clone(), server.stop.clone()),
-        );
-        Ok(server)
+        let accepting = accept(listener, service, connections.clone(), stop.clone());
+        let accepting = Some(alys_runtime::spawn("http-accept", accepting));
+        Ok(Self { local_addr, stop, accepting, connections, max_connections, stop_grace })
     }
 
     /// Where it listens.
@@ -130,13 +126,28 @@ impl HttpServer {
         self.local_addr
     }
 
-    /// Takes no new connections, answers the requests it has, then closes; cuts what is left after the grace.
-    pub async fn stop(self) {
+    /// Takes no new connections, answers the requests it has, then closes; cuts what is left after the grace. When
+    /// it returns, the address is free and nothing of the handler is held any more, unless a request computes for
+    /// longer than the grace without a pause.
+    pub async fn stop(mut self) {
         self.stop.raise(Stop::GRACEFUL);
-        // Every connection holds a permit, the accept loop does not take any more.
+        if let Some(accepting) = self.accepting.take() {
+            // The listener is closed when its task is over; how that ended makes no difference here.
+            let _ended = accepting.await;
+        }
+        if self.closed_within_grace().await {
+            return;
+        }
+        self.stop.raise(Stop::NOW);
+        if !self.closed_within_grace().await {
+            tracing::warn!(addr = %self.local_addr, "connections were left behind at a stop");
+        }
+    }
+
+    /// Waits for all connections to end: each holds a permit.
+    async fn closed_within_grace(&self) -> bool {
         let closed = self.connections.acquire_many(self.max_connections);
-        // Whatever is left after the grace is cut by the drop below.
-        let _closed_in_time = alys_runtime::time::timeout(self.stop_grace, closed).await;
+        alys_runtime::time::timeout(self.stop_grace, closed).await.is_ok()
     }
 }
 
@@ -216,6 +227,12 @@ async fn serve<H: RpcHandler>(
     permit: OwnedSemaphorePermit,
     stop: Arc<Stop>,
 ) {
+    serve_until(stream, service, &stop).await;
+    // Last of all: a stop takes the permit for the sign that everything else is gone.
+    drop(permit);
+}
+
+async fn serve_until<H: RpcHandler>(stream: Stream, service: Arc<Service<H>>, stop: &Stop) {
     let config = &service.config;
     let answer = |request| {
         let service = service.clone();
@@ -239,7 +256,6 @@ async fn serve<H: RpcHandler>(
         // Blame: the other side's, which sent no HTTP, stopped reading or went away.
         tracing::debug!(server = config.name, %error, "connection ended early");
     }
-    drop(permit);
 }
 
 struct Service<H> {
