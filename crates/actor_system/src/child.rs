@@ -26,7 +26,7 @@ use crate::{
     lifecycle::State,
     mailbox::{Addr, Message},
     protocol::{Abandoned, Exit, Line, Order, Start, Stop, StopKind, StopReport},
-    scope::{Scope, Timers},
+    scope::{Owner, Scope, Timers},
     tree::Cell,
 };
 
@@ -125,6 +125,7 @@ where
             return order;
         }
         let scope = Arc::<Scope>::default();
+        let _owner = Owner(scope.clone());
         let ctx = Context {
             addr: self.addr.clone(),
             path: self.cell.path.clone(),

@@ -117,11 +117,15 @@ impl Scope {
         self.stop.load(Relaxed)
     }
 
-    /// Aborts every task and waits until they are gone. False if one computes on without end.
-    pub async fn end(&self) -> bool {
+    fn abort(&self) {
         for task in lock(&self.tasks).running.values() {
             task.abort();
         }
+    }
+
+    /// Aborts every task and waits until they are gone. False if one computes on without end.
+    pub async fn end(&self) -> bool {
+        self.abort();
         let gone = async {
             loop {
                 let idle = self.idle.notified();
@@ -132,6 +136,15 @@ impl Scope {
             }
         };
         time::timeout(TASKS_END_WITHIN, gone).await.is_ok()
+    }
+}
+
+/// Ends the tasks of an incarnation whose own task is dropped.
+pub(crate) struct Owner(pub Arc<Scope>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

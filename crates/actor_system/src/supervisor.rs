@@ -477,6 +477,8 @@ impl Keeper {
             tracing::error!(system = %self.cell.path, reason = failure.chain(), "gave up");
             self.cell.advance(State::Failed);
             verdict.give(failure.clone());
+        } else {
+            tracing::warn!(actor = %self.cell.path, reason = failure.chain(), "gave up");
         }
         self.pause(0..self.entries.len()).await;
         if let (None, Some(life)) = (&self.verdict, life) {

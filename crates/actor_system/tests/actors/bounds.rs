@@ -1,0 +1,78 @@
+//! Nothing grows without a limit.
+
+use std::sync::Arc;
+
+use alys_actor_system::{
+    ChildSpec, MAX_CHILDREN, MAX_TASKS, MAX_TIMERS, Restart, StartError, Strategy, SupervisorSpec,
+};
+
+use crate::kit::*;
+
+#[test]
+fn tasks_of_an_incarnation_are_bounded() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 1, None);
+        let addr = world.worker(&supervisor, "a");
+        let spawned = addr.ask(|reply| Told::CountTasks { reply }, LONG).await;
+        assert_eq!(spawned, Ok(MAX_TASKS));
+        world.end().await;
+    });
+}
+
+#[test]
+fn timers_of_an_incarnation_are_bounded_and_one_too_many_is_a_failure() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 1, None);
+        let addr = world.worker(&supervisor, "a");
+        addr.tell(Told::CountTimers(MAX_TIMERS)).unwrap();
+        settled(&addr).await;
+        assert_eq!(world.system.snapshot().find("s/a").unwrap().restarts, 0);
+        addr.tell(Told::CountTimers(1)).unwrap();
+        settled(&addr).await;
+        let child = world.system.snapshot().find("s/a").unwrap().clone();
+        assert_eq!(child.restarts, 1);
+        assert_eq!(child.last_error, Some(format!("more than {MAX_TIMERS} timers at once")));
+        world.end().await;
+    });
+}
+
+#[test]
+fn names_are_unique_and_children_bounded() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 1, None);
+        let taken = world.system.supervisor(SupervisorSpec::new("s", Strategy::OneForOne)).unwrap_err();
+        assert_eq!(taken, StartError::NameTaken { supervisor: "world".to_owned(), name: "s".to_owned() });
+        for n in 0..MAX_CHILDREN {
+            world.worker_as(&supervisor, ChildSpec::new(n.to_string()), 1, Arc::default());
+        }
+        let spec = SupervisorSpec {
+            parent: Some(supervisor),
+            ..SupervisorSpec::new("one more", Strategy::OneForOne)
+        };
+        let refused = world.system.supervisor(spec).unwrap_err();
+        assert_eq!(
+            refused,
+            StartError::TooManyChildren { supervisor: "world/s".to_owned(), limit: MAX_CHILDREN }
+        );
+        world.end().await;
+    });
+}
+
+#[test]
+fn ended_children_do_not_pile_up() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 1, None);
+        for n in 0..100 {
+            let spec = ChildSpec::new(n.to_string()).restart(Restart::Temporary);
+            let addr = world.worker_as(&supervisor, spec, 1, Arc::default());
+            addr.tell(Told::End).unwrap();
+            addr.closed().await;
+        }
+        world.wait("the last retirement", |tree| tree.find("s").unwrap().children.len() <= 16).await;
+        world.end().await;
+    });
+}

@@ -1,0 +1,417 @@
+//! A worker that does as it is told and writes a diary, so that tests wait for what happened and never for time.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::pending,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use alys_actor_system::{
+    Addr, AlysActor, Backoff, ChildSpec, Context, Intensity, Message, Reply, Slot, Strategy, Supervisor,
+    SupervisorSpec, System, mailbox,
+};
+use alys_runtime::{sync::Notify, time};
+
+/// Longer than any test takes, in either mode.
+pub const LONG: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    Started(u64),
+    Noted(u64),
+    TaskGone,
+    Stopping,
+    Dropped,
+}
+
+/// What happened, by actor, in order.
+#[derive(Default)]
+pub struct Diary {
+    entries: Mutex<Vec<(String, Event)>>,
+    written: Notify,
+}
+
+impl Diary {
+    pub fn write(&self, actor: &str, event: Event) {
+        self.entries.lock().unwrap().push((actor.to_owned(), event));
+        self.written.notify_waiters();
+    }
+
+    pub fn entries(&self) -> Vec<(String, Event)> {
+        self.entries.lock().unwrap().clone()
+    }
+
+    /// Numbers that an actor noted, in order.
+    pub fn notes(&self, actor: &str) -> Vec<u64> {
+        self.of(actor)
+            .into_iter()
+            .filter_map(|event| match event {
+                Event::Noted(n) => Some(n),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub fn of(&self, actor: &str) -> Vec<Event> {
+        self.entries().into_iter().filter(|(who, _)| who == actor).map(|(_, event)| event).collect()
+    }
+
+    /// Starts and stops of all, as `a+1` and `a-`, from entry `from` on.
+    pub fn moves(&self, from: usize) -> Vec<String> {
+        self.entries()
+            .into_iter()
+            .skip(from)
+            .filter_map(|(who, event)| match event {
+                Event::Started(n) => Some(format!("{who}+{n}")),
+                Event::Stopping => Some(format!("{who}-")),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub async fn wait(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let waited = time::timeout(LONG, async {
+            loop {
+                let written = self.written.notified();
+                if is_so(self) {
+                    return;
+                }
+                written.await;
+            }
+        });
+        if waited.await.is_err() {
+            panic!("{what} never happened: {:?}", self.entries());
+        }
+    }
+
+    pub async fn wait_for(&self, actor: &str, event: Event) {
+        self.wait(&format!("{actor} {event:?}"), |diary| diary.of(actor).contains(&event)).await;
+    }
+}
+
+/// Holds up a handler until it is opened; says when the handler has come to it.
+#[derive(Default)]
+pub struct Gate {
+    open: AtomicBool,
+    reached: AtomicBool,
+    changed: Notify,
+}
+
+impl Gate {
+    pub async fn pass(&self) {
+        self.reached.store(true, SeqCst);
+        self.changed.notify_waiters();
+        self.when(&self.open).await;
+    }
+
+    pub fn open(&self) {
+        self.open.store(true, SeqCst);
+        self.changed.notify_waiters();
+    }
+
+    pub async fn reached(&self) {
+        time::timeout(LONG, self.when(&self.reached)).await.expect("nobody came to the gate");
+    }
+
+    async fn when(&self, flag: &AtomicBool) {
+        loop {
+            let changed = self.changed.notified();
+            if flag.load(SeqCst) {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+pub enum Told {
+    Note(u64),
+    Panic,
+    Fail,
+    Echo { n: u64, reply: Reply<u64> },
+    Forget { reply: Reply<u64> },
+    Wait(Arc<Gate>),
+    Hang,
+    End,
+    SpawnPanic,
+    SpawnForever,
+    After(Duration, u64),
+    AfterCancelled(u64),
+    CountTasks { reply: Reply<usize> },
+    CountTimers(usize),
+}
+
+impl Message for Told {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Note(_) => "note",
+            Self::Panic => "panic",
+            Self::Fail => "fail",
+            Self::Echo { .. } => "echo",
+            Self::Forget { .. } => "forget",
+            Self::Wait(_) => "wait",
+            Self::Hang => "hang",
+            Self::End => "end",
+            Self::SpawnPanic => "spawn_panic",
+            Self::SpawnForever => "spawn_forever",
+            Self::After(..) => "after",
+            Self::AfterCancelled(_) => "after_cancelled",
+            Self::CountTasks { .. } => "count_tasks",
+            Self::CountTimers(_) => "count_timers",
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("told to fail")]
+pub struct ToldToFail;
+
+/// What the factory of a worker does at its next starts.
+#[derive(Default)]
+pub struct Faults {
+    pub factory_errors: AtomicU32,
+    pub factory_panics: AtomicU32,
+    pub start_errors: AtomicU32,
+    pub start_panics: AtomicU32,
+    pub stopping_panics: AtomicU32,
+    pub drop_panics: AtomicU32,
+}
+
+fn take(count: &AtomicU32) -> bool {
+    count.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
+}
+
+pub struct Worker {
+    name: String,
+    diary: Arc<Diary>,
+    faults: Arc<Faults>,
+    alive: Arc<AtomicU32>,
+}
+
+impl Worker {
+    fn new(name: &str, diary: &Arc<Diary>, faults: &Arc<Faults>, alive: &Arc<AtomicU32>) -> Self {
+        assert_eq!(alive.fetch_add(1, SeqCst), 0, "two incarnations of {name}");
+        Self { name: name.to_owned(), diary: diary.clone(), faults: faults.clone(), alive: alive.clone() }
+    }
+
+    fn write(&self, event: Event) {
+        self.diary.write(&self.name, event);
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.alive.fetch_sub(1, SeqCst);
+        self.write(Event::Dropped);
+        if take(&self.faults.drop_panics) {
+            panic!("told to panic when dropped");
+        }
+    }
+}
+
+/// Writes when the task that holds it is gone.
+struct TaskGone(String, Arc<Diary>);
+
+impl Drop for TaskGone {
+    fn drop(&mut self) {
+        self.1.write(&self.0, Event::TaskGone);
+    }
+}
+
+impl AlysActor for Worker {
+    type Message = Told;
+    type Error = ToldToFail;
+    const NAME: &'static str = "Worker";
+
+    async fn started(&mut self, ctx: &Context<Self>) -> Result<(), ToldToFail> {
+        if take(&self.faults.start_panics) {
+            panic!("told to panic at start");
+        }
+        if take(&self.faults.start_errors) {
+            return Err(ToldToFail);
+        }
+        self.write(Event::Started(ctx.incarnation()));
+        Ok(())
+    }
+
+    async fn handle(&mut self, msg: Told, ctx: &Context<Self>) -> Result<(), ToldToFail> {
+        match msg {
+            Told::Note(n) => self.write(Event::Noted(n)),
+            Told::Panic => panic!("told to panic"),
+            Told::Fail => return Err(ToldToFail),
+            Told::Echo { n, reply } => {
+                reply.send(n);
+            }
+            Told::Forget { reply } => drop(reply),
+            Told::Wait(gate) => gate.pass().await,
+            Told::Hang => pending().await,
+            Told::End => ctx.stop(),
+            Told::SpawnPanic => {
+                ctx.spawn("panics", async { panic!("told to panic in a task") }).unwrap();
+            }
+            Told::SpawnForever => {
+                let gone = TaskGone(self.name.clone(), self.diary.clone());
+                ctx.spawn("forever", async move {
+                    let _gone = gone;
+                    pending().await
+                })
+                .unwrap();
+            }
+            Told::After(delay, n) => {
+                ctx.send_after(delay, Told::Note(n));
+            }
+            Told::AfterCancelled(n) => {
+                let timer = ctx.send_after(Duration::from_millis(5), Told::Note(n));
+                let other = ctx.send_after(Duration::ZERO, Told::Note(n + 1));
+                assert!(timer.cancel());
+                drop(other);
+            }
+            Told::CountTasks { reply } => {
+                let spawned = (0..).take_while(|_| ctx.spawn("one of many", pending()).is_ok()).count();
+                reply.send(spawned);
+            }
+            Told::CountTimers(count) => {
+                for n in 0..count {
+                    ctx.send_after(LONG, Told::Note(n as u64));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn stopping(&mut self, _: &Context<Self>) {
+        self.write(Event::Stopping);
+        if take(&self.faults.stopping_panics) {
+            panic!("told to panic while stopping");
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("told to fail at making")]
+pub struct NotMade;
+
+/// One system and one diary.
+pub struct World {
+    pub system: System,
+    pub diary: Arc<Diary>,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.system)
+    }
+}
+
+pub fn fast() -> Backoff {
+    Backoff { initial: Duration::from_millis(1), max: Duration::from_millis(4), factor: 2.0, jitter: 0.5 }
+}
+
+pub fn restarts(restarts: usize) -> Intensity {
+    Intensity { restarts, within: Duration::from_secs(60) }
+}
+
+impl World {
+    /// The root gives up at the first failure that reaches it.
+    pub fn new() -> Self {
+        Self::with_root(0)
+    }
+
+    pub fn with_root(root_restarts: usize) -> Self {
+        let root = SupervisorSpec {
+            intensity: restarts(root_restarts),
+            backoff: fast(),
+            ..SupervisorSpec::new("world", Strategy::OneForAll)
+        };
+        Self { system: System::with_root(root), diary: Arc::default() }
+    }
+
+    pub fn supervisor(
+        &self,
+        name: &str,
+        strategy: Strategy,
+        intensity: usize,
+        parent: Option<&Supervisor>,
+    ) -> Supervisor {
+        let spec = SupervisorSpec {
+            intensity: restarts(intensity),
+            backoff: fast(),
+            parent: parent.cloned(),
+            ..SupervisorSpec::new(name, strategy)
+        };
+        self.system.supervisor(spec).unwrap()
+    }
+
+    pub fn worker(&self, supervisor: &Supervisor, name: &str) -> Addr<Told> {
+        self.worker_as(supervisor, ChildSpec::new(name), 64, Arc::default())
+    }
+
+    pub fn worker_as(
+        &self,
+        supervisor: &Supervisor,
+        spec: ChildSpec,
+        slot: impl Into<Slot<Told>>,
+        faults: Arc<Faults>,
+    ) -> Addr<Told> {
+        let (name, diary, alive) = (spec.name.clone(), self.diary.clone(), Arc::default());
+        let factory = move || {
+            let (name, diary, faults, alive) =
+                (name.clone(), diary.clone(), faults.clone(), Arc::clone(&alive));
+            async move {
+                if take(&faults.factory_panics) {
+                    panic!("told to panic at making");
+                }
+                if take(&faults.factory_errors) {
+                    return Err(NotMade);
+                }
+                Ok(Worker::new(&name, &diary, &faults, &alive))
+            }
+        };
+        supervisor.start(spec, slot, factory).unwrap()
+    }
+
+    /// Waits until the tree is as wanted.
+    pub async fn wait(&self, what: &str, is_so: impl Fn(&alys_actor_system::Snapshot) -> bool) {
+        let waited = time::timeout(LONG, async {
+            while !is_so(&self.system.snapshot()) {
+                time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        if waited.await.is_err() {
+            panic!("{what} never came: {:#?}", self.system.snapshot());
+        }
+    }
+
+    pub async fn end(self) {
+        let report = self.system.shutdown(LONG).await;
+        assert!(report.is_clean(), "{report:?}");
+    }
+}
+
+/// Asks whether everything before has been handled.
+pub async fn settled(addr: &Addr<Told>) {
+    let (reply, answer) = Reply::channel();
+    addr.send(Told::Echo { n: 0, reply }).await.unwrap();
+    time::timeout(LONG, answer).await.expect("no answer").expect("dropped");
+}
+
+/// Runs a test in either mode.
+pub fn run<F: Future<Output = ()> + Send + 'static>(test: F) {
+    alys_runtime::block_on_main(async move {
+        let limited = time::timeout(LONG * 10, test).await;
+        limited.expect("the test hangs");
+    });
+}
+
+/// A mailbox for workers.
+pub fn slot(capacity: usize) -> (Addr<Told>, Slot<Told>) {
+    mailbox(capacity)
+}
+
+/// Only to name a type that cannot fail.
+pub type Never = Infallible;

@@ -1,0 +1,10 @@
+//! The behaviour that the crate promises, run in both modes: `cargo test` on tokio, `cargo sim-test` in simulation.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod bounds;
+mod failing;
+mod kit;
+mod lives;
+mod property;
+mod sending;
+mod stopping;
