@@ -45,6 +45,7 @@
 mod blocks;
 mod builder;
 mod cache;
+mod calls;
 mod chain;
 mod error;
 mod executor;
@@ -52,6 +53,7 @@ mod genesis;
 mod header;
 pub mod limits;
 mod pool;
+mod queries;
 mod state;
 mod trie;
 

@@ -1,0 +1,449 @@
+//! Questions about blocks, transactions, receipts, logs and fees, answered in the types of the JSON-RPC.
+
+use super::{
+    blocks::{SealedHeader, StoredBlock},
+    chain::ExecutionCore,
+    error::Error,
+    limits,
+    pool::{PoolContent, PoolStatus},
+};
+use alloy_consensus::{
+    ReceiptEnvelope, Sealed, Transaction as _, TxEnvelope,
+    transaction::{Recovered, TransactionInfo},
+};
+use alloy_eips::eip7840::BlobParams;
+use alloy_primitives::{Address, B256, U256};
+use alloy_rlp::Encodable as _;
+use alloy_rpc_types_engine::ExecutionPayloadBodyV1;
+use alloy_rpc_types_eth::{
+    Block, BlockId, BlockNumberOrTag, BlockTransactions, FeeHistory, Filter, FilterBlockOption, Header, Log,
+    Transaction, TransactionReceipt,
+};
+use std::sync::Arc;
+
+/// The tip that is suggested while the chain shows none, in wei.
+const DEFAULT_TIP: u128 = 1_000_000_000;
+/// The highest tip that is suggested, in wei, as in Geth.
+const MAX_TIP: u128 = 500_000_000_000;
+/// Blocks looked at for a suggestion, as in Geth.
+const TIP_BLOCKS: u64 = 20;
+/// The lowest tips taken from each of them.
+const TIP_SAMPLES: usize = 3;
+
+impl ExecutionCore {
+    /// The header of a kept block. `pending` is the head: what is not mined has no block here.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn header(&self, id: BlockId) -> Result<Option<Arc<SealedHeader>>, Error> {
+        match id {
+            BlockId::Hash(asked) => {
+                let Some(header) = self.blocks.header(asked.block_hash)? else { return Ok(None) };
+                let on_chain = self.blocks.canonical(header.header.number)? == Some(header.hash);
+                Ok((on_chain || !asked.require_canonical.unwrap_or_default()).then_some(header))
+            }
+            BlockId::Number(tag) => match tag {
+                BlockNumberOrTag::Latest | BlockNumberOrTag::Pending => Ok(Some(self.head.clone())),
+                BlockNumberOrTag::Safe => Ok(Some(self.safe.clone())),
+                BlockNumberOrTag::Finalized => Ok(Some(self.finalized.clone())),
+                BlockNumberOrTag::Earliest => Ok(Some(self.genesis.clone())),
+                BlockNumberOrTag::Number(number) => match self.blocks.canonical(number)? {
+                    Some(hash) => self.blocks.header(hash),
+                    None => Ok(None),
+                },
+            },
+        }
+    }
+
+    /// A kept block with its senders.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn block(&self, id: BlockId) -> Result<Option<Arc<StoredBlock>>, Error> {
+        self.header(id)?.map(|header| self.stored(header.hash)).transpose()
+    }
+
+    /// The receipts of a kept block.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn receipts(&self, id: BlockId) -> Result<Option<Arc<Vec<ReceiptEnvelope>>>, Error> {
+        self.header(id)?.map(|header| self.stored_receipts(header.hash)).transpose()
+    }
+
+    /// `eth_getBlockBy…`, with whole transactions or their hashes.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn rpc_block(&self, id: BlockId, full: bool) -> Result<Option<Block>, Error> {
+        let Some(block) = self.block(id)? else { return Ok(None) };
+        let transactions = if full {
+            BlockTransactions::Full(
+                (0..block.senders.len()).filter_map(|index| rpc_transaction(&block, index)).collect(),
+            )
+        } else {
+            let hashes = block.block.body.transactions.iter().map(|transaction| *transaction.tx_hash());
+            BlockTransactions::Hashes(hashes.collect())
+        };
+        let size = U256::from(block.block.length());
+        let sealed = Sealed::new_unchecked(block.block.header.clone(), block.hash);
+        Ok(Some(Block {
+            header: Header::from_consensus(sealed, None, Some(size)),
+            uncles: Vec::new(),
+            transactions,
+            withdrawals: block.block.body.withdrawals.clone(),
+        }))
+    }
+
+    /// A transaction of the canonical chain, or one that waits.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn rpc_transaction(&self, hash: B256) -> Result<Option<Transaction>, Error> {
+        if let Some((block, index)) = self.mined(hash)? {
+            return Ok(rpc_transaction(&block, index));
+        }
+        let pooled = self.pool.get(&hash).map(|pooled| pooled.as_ref().clone());
+        Ok(pooled.map(|pooled| Transaction::from_transaction(pooled, TransactionInfo::default())))
+    }
+
+    /// A transaction by its place.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn rpc_transaction_at(&self, id: BlockId, index: usize) -> Result<Option<Transaction>, Error> {
+        Ok(self.block(id)?.and_then(|block| rpc_transaction(&block, index)))
+    }
+
+    /// The receipt of a transaction of the canonical chain.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn rpc_receipt(&self, hash: B256) -> Result<Option<TransactionReceipt>, Error> {
+        let Some((block, index)) = self.mined(hash)? else { return Ok(None) };
+        let receipts = self.stored_receipts(block.hash)?;
+        Ok(rpc_receipts(&block, &receipts).nth(index))
+    }
+
+    /// The receipts of a block, in order.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn rpc_block_receipts(&self, id: BlockId) -> Result<Option<Vec<TransactionReceipt>>, Error> {
+        let Some(block) = self.block(id)? else { return Ok(None) };
+        let receipts = self.stored_receipts(block.hash)?;
+        Ok(Some(rpc_receipts(&block, &receipts).collect()))
+    }
+
+    /// `eth_getLogs` over one block or a range of the canonical chain.
+    ///
+    /// # Errors
+    /// [`Error::LimitExceeded`] for a wide range or many logs, [`Error::UnknownBlock`] for a block hash, and what the
+    /// store says.
+    pub fn logs(&self, filter: &Filter) -> Result<Vec<Log>, Error> {
+        let mut found = Vec::new();
+        match filter.block_option {
+            FilterBlockOption::AtBlockHash(hash) => {
+                let id = BlockId::from(hash);
+                let header = self.header(id)?.ok_or(Error::UnknownBlock { block: id })?;
+                self.block_logs(&header, filter, &mut found)?;
+            }
+            FilterBlockOption::Range { from_block, to_block } => {
+                let number = |tag: Option<BlockNumberOrTag>| -> u64 {
+                    match tag.unwrap_or_default() {
+                        BlockNumberOrTag::Number(number) => number,
+                        BlockNumberOrTag::Earliest => 0,
+                        BlockNumberOrTag::Safe => self.safe.header.number,
+                        BlockNumberOrTag::Finalized => self.finalized.header.number,
+                        BlockNumberOrTag::Latest | BlockNumberOrTag::Pending => self.head.header.number,
+                    }
+                };
+                let (from, to) = (number(from_block), number(to_block));
+                if from > to {
+                    return Err(Error::InvalidParams { reason: "invalid block range params" });
+                }
+                if to - from >= limits::LOG_BLOCK_RANGE {
+                    return Err(Error::LimitExceeded { what: "block range", limit: limits::LOG_BLOCK_RANGE });
+                }
+                for number in from..=to.min(self.head.header.number) {
+                    let Some(header) = self.header(BlockId::number(number))? else { break };
+                    self.block_logs(&header, filter, &mut found)?;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn block_logs(&self, header: &SealedHeader, filter: &Filter, found: &mut Vec<Log>) -> Result<(), Error> {
+        if !filter.matches_bloom(header.header.logs_bloom) {
+            return Ok(());
+        }
+        let block = self.stored(header.hash)?;
+        let receipts = self.stored_receipts(header.hash)?;
+        for log in rpc_receipts(&block, &receipts).flat_map(|receipt| receipt.inner.into_logs()) {
+            if filter.matches(&log.inner) {
+                if found.len() >= limits::LOG_RESULTS {
+                    return Err(Error::LimitExceeded {
+                        what: "logs in an answer",
+                        limit: limits::LOG_RESULTS as u64,
+                    });
+                }
+                found.push(log);
+            }
+        }
+        Ok(())
+    }
+
+    /// `eth_feeHistory`: `count` blocks up to `newest`, rewards at these percentiles of gas (0 to 100, ascending).
+    ///
+    /// # Errors
+    /// [`Error::InvalidParams`], [`Error::LimitExceeded`], [`Error::UnknownBlock`], and what the store says.
+    pub fn fee_history(
+        &self,
+        count: u64,
+        newest: BlockNumberOrTag,
+        percentiles: Option<&[f64]>,
+    ) -> Result<FeeHistory, Error> {
+        if let Some(percentiles) = percentiles {
+            if percentiles.len() > limits::FEE_HISTORY_PERCENTILES {
+                return Err(Error::LimitExceeded {
+                    what: "percentiles",
+                    limit: limits::FEE_HISTORY_PERCENTILES as u64,
+                });
+            }
+            let in_order = percentiles.windows(2).all(|pair| pair[0] <= pair[1]);
+            if !in_order || !percentiles.iter().all(|percentile| (0.0..=100.0).contains(percentile)) {
+                return Err(Error::InvalidParams { reason: "invalid reward percentile" });
+            }
+        }
+        let id = BlockId::from(newest);
+        let newest = self.header(id)?.ok_or(Error::UnknownBlock { block: id })?;
+        let count = count.min(limits::FEE_HISTORY_BLOCKS).min(newest.header.number + 1);
+        let mut history =
+            FeeHistory { oldest_block: newest.header.number + 1 - count, ..FeeHistory::default() };
+        if count == 0 {
+            return Ok(history);
+        }
+        let mut rewards = Vec::new();
+        for number in history.oldest_block..=newest.header.number {
+            let id = BlockId::number(number);
+            let header = self.header(id)?.ok_or(Error::UnknownBlock { block: id })?;
+            let inner = &header.header;
+            history.base_fee_per_gas.push(inner.base_fee_per_gas.unwrap_or_default().into());
+            history.gas_used_ratio.push(inner.gas_used as f64 / inner.gas_limit as f64);
+            history.base_fee_per_blob_gas.push(inner.blob_fee(BlobParams::cancun()).unwrap_or_default());
+            history.blob_gas_used_ratio.push(0.0);
+            if let Some(percentiles) = percentiles {
+                rewards.push(self.rewards(&header, percentiles)?);
+            }
+        }
+        history.base_fee_per_gas.push(self.next_base_fee(&newest.header).into());
+        let next_blob_fee = newest.header.next_block_blob_fee(BlobParams::cancun());
+        history.base_fee_per_blob_gas.push(next_blob_fee.unwrap_or_default());
+        history.reward = percentiles.map(|_| rewards);
+        Ok(history)
+    }
+
+    /// The tips at these percentiles of a block's gas.
+    fn rewards(&self, header: &SealedHeader, percentiles: &[f64]) -> Result<Vec<u128>, Error> {
+        if header.header.gas_used == 0 {
+            return Ok(vec![0; percentiles.len()]);
+        }
+        let mut tips = self.tips(header)?;
+        tips.sort_unstable();
+        let mut rest = tips.iter().copied();
+        let mut current = rest.next().unwrap_or_default();
+        let mut gas = current.1;
+        let mut rewards = Vec::with_capacity(percentiles.len());
+        for percentile in percentiles {
+            let threshold = (header.header.gas_used as f64 * percentile / 100.0) as u64;
+            while gas < threshold {
+                let Some(next) = rest.next() else { break };
+                current = next;
+                gas += current.1;
+            }
+            rewards.push(current.0);
+        }
+        Ok(rewards)
+    }
+
+    /// Effective tip and gas used of each transaction of a block.
+    fn tips(&self, header: &SealedHeader) -> Result<Vec<(u128, u64)>, Error> {
+        let block = self.stored(header.hash)?;
+        let receipts = self.stored_receipts(header.hash)?;
+        let base_fee = header.header.base_fee_per_gas.unwrap_or_default();
+        let mut before = 0;
+        let transactions = block.block.body.transactions.iter().zip(receipts.iter());
+        Ok(transactions
+            .map(|(transaction, receipt)| {
+                let gas = receipt.cumulative_gas_used() - before;
+                before = receipt.cumulative_gas_used();
+                (transaction.effective_tip_per_gas(base_fee).unwrap_or_default(), gas)
+            })
+            .collect())
+    }
+
+    /// `eth_maxPriorityFeePerGas`, in wei: what low but included tips of the last blocks were.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn max_priority_fee(&self) -> Result<u128, Error> {
+        let head = self.head.header.number;
+        let mut samples = Vec::new();
+        for number in head.saturating_sub(TIP_BLOCKS - 1)..=head {
+            let Some(header) = self.header(BlockId::number(number))? else { break };
+            if header.header.gas_used == 0 {
+                continue;
+            }
+            let mut tips: Vec<u128> = self.tips(&header)?.into_iter().map(|(tip, _)| tip).collect();
+            tips.sort_unstable();
+            samples.extend(tips.into_iter().take(TIP_SAMPLES));
+        }
+        samples.sort_unstable();
+        let suggested = match samples.len() {
+            0 => DEFAULT_TIP,
+            count => samples[(count - 1) * 60 / 100],
+        };
+        Ok(suggested.clamp(self.pool.min_tip(), MAX_TIP))
+    }
+
+    /// `eth_gasPrice`, in wei: the next block's base fee and a tip.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn gas_price(&self) -> Result<u128, Error> {
+        Ok(u128::from(self.next_base_fee(&self.head.header)).saturating_add(self.max_priority_fee()?))
+    }
+
+    /// `eth_blobBaseFee` of the next block, in wei; the least there is, as no blobs are used.
+    pub fn blob_base_fee(&self) -> u128 {
+        self.head.header.next_block_blob_fee(BlobParams::cancun()).unwrap_or(1)
+    }
+
+    /// `engine_getPayloadBodiesByHashV1` for one hash.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn payload_body_by_hash(&self, hash: B256) -> Result<Option<ExecutionPayloadBodyV1>, Error> {
+        Ok(self.blocks.block(hash)?.map(|block| body(&block)))
+    }
+
+    /// `engine_getPayloadBodiesByRangeV1`: up to the head, no further.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParams`], [`Error::LimitExceeded`], and what the store says.
+    pub fn payload_bodies_by_range(
+        &self,
+        start: u64,
+        count: u64,
+    ) -> Result<Vec<Option<ExecutionPayloadBodyV1>>, Error> {
+        if start == 0 || count == 0 {
+            return Err(Error::InvalidParams { reason: "start and count must be positive" });
+        }
+        if count > limits::PAYLOAD_BODIES {
+            return Err(Error::LimitExceeded { what: "payload bodies", limit: limits::PAYLOAD_BODIES });
+        }
+        let end = start.saturating_add(count).min(self.head.header.number + 1);
+        (start..end)
+            .map(|number| Ok(self.block(BlockId::number(number))?.map(|block| body(&block))))
+            .collect()
+    }
+
+    /// How many transactions wait.
+    pub fn pool_status(&self) -> PoolStatus {
+        self.pool.status()
+    }
+
+    /// All transactions that wait.
+    pub fn pool_content(&self) -> PoolContent {
+        self.pool.content(None)
+    }
+
+    /// The waiting transactions of one sender.
+    pub fn pool_content_from(&self, sender: Address) -> PoolContent {
+        self.pool.content(Some(sender))
+    }
+
+    /// A waiting transaction.
+    pub fn pool_transaction(&self, hash: B256) -> Option<Arc<Recovered<TxEnvelope>>> {
+        self.pool.get(&hash).cloned()
+    }
+
+    /// Changes whenever a transaction comes into the pool or leaves it, and whenever the head moves.
+    pub fn pool_version(&self) -> u64 {
+        self.pool.version()
+    }
+
+    /// The block and place of a transaction of the canonical chain.
+    fn mined(&self, hash: B256) -> Result<Option<(Arc<StoredBlock>, usize)>, Error> {
+        let Some((number, index)) = self.blocks.lookup(hash)? else { return Ok(None) };
+        let block = self.block(BlockId::number(number))?;
+        Ok(block.map(|block| (block, index as usize)))
+    }
+
+    fn stored_receipts(&self, hash: B256) -> Result<Arc<Vec<ReceiptEnvelope>>, Error> {
+        self.blocks.receipts(hash)?.ok_or_else(|| Error::corrupt("receipts", hash))
+    }
+}
+
+fn body(block: &StoredBlock) -> ExecutionPayloadBodyV1 {
+    let body = &block.block.body;
+    ExecutionPayloadBodyV1::new(body.withdrawals.clone(), body.transactions.iter())
+}
+
+fn rpc_transaction(block: &StoredBlock, index: usize) -> Option<Transaction> {
+    let header = &block.block.header;
+    let transaction = block.block.body.transactions.get(index)?;
+    let sender = *block.senders.get(index)?;
+    let info = TransactionInfo {
+        hash: Some(*transaction.tx_hash()),
+        index: Some(index as u64),
+        block_hash: Some(block.hash),
+        block_number: Some(header.number),
+        base_fee: header.base_fee_per_gas,
+        block_timestamp: Some(header.timestamp),
+    };
+    Some(Transaction::from_transaction(Recovered::new_unchecked(transaction.clone(), sender), info))
+}
+
+fn rpc_receipts<'a>(
+    block: &'a StoredBlock,
+    receipts: &'a [ReceiptEnvelope],
+) -> impl Iterator<Item = TransactionReceipt> + 'a {
+    let header = &block.block.header;
+    let mut gas_before = 0;
+    let mut log_index = 0;
+    let transactions = block.block.body.transactions.iter().zip(&block.senders).zip(receipts);
+    (0u64..).zip(transactions).map(move |(index, ((transaction, sender), receipt))| {
+        let gas_used = receipt.cumulative_gas_used() - gas_before;
+        gas_before = receipt.cumulative_gas_used();
+        let inner = receipt.clone().map_logs(|log| {
+            let number = log_index;
+            log_index += 1;
+            Log {
+                inner: log,
+                block_hash: Some(block.hash),
+                block_number: Some(header.number),
+                block_timestamp: Some(header.timestamp),
+                transaction_hash: Some(*transaction.tx_hash()),
+                transaction_index: Some(index),
+                log_index: Some(number),
+                removed: false,
+            }
+        });
+        TransactionReceipt {
+            inner,
+            transaction_hash: *transaction.tx_hash(),
+            transaction_index: Some(index),
+            block_hash: Some(block.hash),
+            block_number: Some(header.number),
+            gas_used,
+            effective_gas_price: transaction.effective_gas_price(header.base_fee_per_gas),
+            blob_gas_used: None,
+            blob_gas_price: None,
+            from: *sender,
+            to: transaction.to(),
+            contract_address: transaction.is_create().then(|| sender.create(transaction.nonce())),
+        }
+    })
+}
