@@ -20,7 +20,7 @@ pub struct Stored {
     /// Final headers below the last final one, genesis excluded, descending, at most
     /// [`crate::federation::FINALITY_WINDOW`].
     pub window: Vec<Header>,
-    /// Blocks above the last final one.
+    /// Blocks above the last final one, and that one itself: its approvals are what a child carries.
     pub blocks: Vec<StoredBlock>,
     /// Sets that were in force or may come.
     pub sets: Vec<Vec<Authority>>,
@@ -102,6 +102,11 @@ impl State {
 
     fn restore_block(&mut self, stored: StoredBlock) {
         let hash: Hash = stored.header.hash();
+        if hash == self.tree.root()
+            && let Some(root) = self.tree.get_mut(&hash)
+        {
+            root.certificate = stored.certificate;
+        }
         if stored.header.height <= self.tree.root_entry().header.height || !self.insert_header(hash, &stored.header) {
             return;
         }

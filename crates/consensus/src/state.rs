@@ -153,7 +153,8 @@ impl State {
         (state, effects)
     }
 
-    /// Takes an input at a time; returns what to do, in order.
+    /// Takes an input at a time; returns what to do, in order. All effects of one input are carried out before the next
+    /// input is given: what an effect brings about (the own vote, an answer) waits its turn.
     pub fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
         let mut out = Vec::new();
         match self.clock.look(now) {

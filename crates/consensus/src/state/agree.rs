@@ -137,6 +137,10 @@ impl State {
         let root = self.tree.root_entry().header.height;
         if header.height <= root {
             self.check_conflict(&block, out);
+            if block.certificate().target.kind == VoteKind::Approval {
+                self.certify(hash, *block.certificate(), out);
+                self.advance(now, out);
+            }
             return;
         }
         let inserted = block.set().hash() == self.set_for(header).hash() && self.insert_header(hash, header);
@@ -182,8 +186,14 @@ impl State {
     pub(super) fn certify(&mut self, hash: Hash, certificate: Certificate, out: &mut Vec<Effect>) {
         let root = self.tree.root();
         let Some(entry) = self.tree.get_mut(&hash) else { return };
-        if entry.certificate.is_some() || hash == root {
+        if entry.certificate.is_some() || hash == self.config.genesis.hash() {
             return;
+        }
+        if hash == root {
+            // Final already, by a certificate of confirmations; the approvals are what a child has to carry.
+            entry.certificate = Some(certificate);
+            let certified = vec![CertifiedHeader { header: entry.header.clone(), certificate }];
+            return out.push(Effect::Persist(Box::new(Record { certified, ..Record::default() })));
         }
         entry.certificate = Some(certificate);
         let certified = CertifiedHeader { header: entry.header.clone(), certificate };

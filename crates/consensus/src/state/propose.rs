@@ -25,6 +25,7 @@ impl State {
             || slot <= parent.header.slot
             || self.target.is_some()
             || !Self::buildable(parent)
+            || (parent.certificate.is_none() && self.highest != self.config.genesis.hash())
             || self.told.map(|(head, _)| head) != Some(self.highest)
             || self.building == Some((slot, self.highest))
         {

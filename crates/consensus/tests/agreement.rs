@@ -1,0 +1,116 @@
+//! The safety argument of protocol section 3, on random schedules, for both fault models; and the proof that the
+//! tests would notice: with a rule or a persisted field left out they find a violation.
+
+mod world;
+
+use alys_types::FaultModel;
+use alys_types::mutant::Mutant;
+use world::{Plan, Violation, run};
+
+fn seeds() -> u64 {
+    std::env::var("ALYS_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(60)
+}
+
+fn plan(seed: u64, nodes: usize, fault_model: FaultModel, byzantine: usize) -> Plan {
+    Plan {
+        seed,
+        nodes,
+        fault_model,
+        byzantine,
+        chaos_slots: 40,
+        calm_slots: 40,
+        mutant: None,
+        blackout_after_lock: false,
+        changes: false,
+    }
+}
+
+fn check(base: impl Fn(u64) -> Plan) {
+    let mut blocks = 0;
+    for seed in 0..seeds() {
+        let plan = base(seed);
+        match run(&plan) {
+            Ok(height) => blocks += height,
+            Err(violation) => panic!("{violation:?} with {plan:?}"),
+        }
+    }
+    assert!(blocks > 10 * seeds(), "the worlds make blocks at all: {blocks} final ones");
+}
+
+#[test]
+fn no_two_final_blocks_and_progress_in_the_crash_model() {
+    check(|seed| plan(seed, 3 + (seed % 3) as usize, FaultModel::Crash, 0));
+}
+
+#[test]
+fn no_two_final_blocks_and_progress_with_byzantine_authorities() {
+    check(|seed| {
+        let nodes = if seed % 3 == 0 { 7 } else { 4 };
+        plan(seed, nodes, FaultModel::Byzantine, nodes / 3)
+    });
+}
+
+#[test]
+fn no_two_final_blocks_and_progress_while_the_federation_changes() {
+    check(|seed| Plan { changes: true, ..plan(seed, 5, FaultModel::Crash, 0) });
+}
+
+#[test]
+fn all_power_lost_right_after_locking_is_survived() {
+    check(|seed| Plan { blackout_after_lock: true, ..plan(seed, 3, FaultModel::Crash, 0) });
+}
+
+/// Runs seeds with a planted bug until one of the wanted violations shows.
+fn detect(mutant: Mutant, wanted: impl Fn(&Violation) -> bool, base: impl Fn(u64) -> Plan) {
+    for seed in 0..2000 {
+        let plan = Plan { mutant: Some(mutant), ..base(seed) };
+        match run(&plan) {
+            Err(violation) if wanted(&violation) => {
+                println!("{mutant:?}: seed {seed}: {violation:?}");
+                return;
+            }
+            _ => {}
+        }
+    }
+    panic!("{mutant:?} is not detected");
+}
+
+fn conflicting(violation: &Violation) -> bool {
+    matches!(violation, Violation::TwoFinalBlocks { .. })
+}
+
+#[test]
+fn approving_below_the_lock_is_detected() {
+    detect(Mutant::ApproveIgnoresLock, conflicting, |s| plan(s, 3 + (s % 2) as usize, FaultModel::Crash, 0));
+}
+
+#[test]
+fn confirming_below_the_approval_is_detected() {
+    detect(Mutant::ConfirmIgnoresApproval, conflicting, |s| plan(s, 3 + (s % 2) as usize, FaultModel::Crash, 0));
+}
+
+#[test]
+fn a_forgotten_approval_is_detected() {
+    let wanted = |v: &Violation| conflicting(v) || matches!(v, Violation::SignedTwice { .. });
+    detect(Mutant::ApprovedSlotNotPersisted, wanted, |s| plan(s, 3, FaultModel::Crash, 0));
+}
+
+#[test]
+fn a_forgotten_lock_is_detected() {
+    let wanted = |v: &Violation| conflicting(v) || matches!(v, Violation::SignedTwice { .. });
+    detect(Mutant::LockNotPersisted, wanted, |s| plan(s, 3, FaultModel::Crash, 0));
+}
+
+#[test]
+fn a_forgotten_certificate_of_the_lock_is_detected_as_lost_liveness() {
+    detect(
+        Mutant::CertificateNotPersisted,
+        |v| matches!(v, Violation::NoProgress { .. }),
+        |s| Plan { blackout_after_lock: true, ..plan(s, 3, FaultModel::Crash, 0) },
+    );
+}
+
+#[test]
+fn a_quorum_off_by_one_is_detected() {
+    detect(Mutant::QuorumOffByOne, conflicting, |s| plan(s, 4, FaultModel::Byzantine, 1));
+}

@@ -1,0 +1,770 @@
+//! A world of many state machines on one random schedule: delay, loss, partitions, crashes in the middle of effects,
+//! restarts from what was persisted, clocks that disagree, and authorities that equivocate. The oracles stand outside.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use alys_consensus::{
+    BlockRef, CertifiedBlock, Config, Effect, FederationRecord, Input, Notice, Now, PayloadRequest, Record, Send, State,
+    Stored, StoredBlock, Verdict, VerifiedBody, VerifiedProposal, VerifiedVote, VoteState,
+};
+use alys_types::bls::SecretKey;
+use alys_types::hash::tagged;
+use alys_types::mutant::{self, Mutant};
+use alys_types::spec::{AuxPowSpec, GovernanceSpec, HEADER_VERSION, PegSpec, empty_ledger_hash, prev_randao};
+use alys_types::spec::{ChainSpec, vault_address};
+use alys_types::wire::{CertifiedHeader, Confirmation, Proposal};
+use alys_types::{
+    Address, Authority, AuthoritySet, Block, Body, Certificate, ExecutionPayload, FaultModel, FederationChange,
+    FederationOrder, Genesis, Hash, Header, Height, Slot, Vote, VoteKind, VoteTarget,
+};
+
+pub const SLOT_MS: u64 = 2000;
+const START_MS: u64 = 1_700_000_000_000;
+
+/// What a run looks like.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub seed: u64,
+    pub nodes: usize,
+    pub fault_model: FaultModel,
+    /// How many of the nodes (the last ones) are Byzantine.
+    pub byzantine: usize,
+    /// Slots of chaos; then everything heals.
+    pub chaos_slots: u64,
+    /// Slots after healing within which finality must move.
+    pub calm_slots: u64,
+    pub mutant: Option<Mutant>,
+    /// All correct nodes lose power right after one of them locked.
+    pub blackout_after_lock: bool,
+    /// Heights at which a federation change is ordered: removes, then adds, an authority.
+    pub changes: bool,
+}
+
+/// What broke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Violation {
+    TwoFinalBlocks { height: u64 },
+    FinalityWentBack { node: usize },
+    SignedTwice { node: usize, kind: VoteKind, slot: u64 },
+    NoProgress { final_height: u64 },
+    Refused { node: usize, what: String },
+}
+
+#[derive(Clone)]
+enum Message {
+    Proposal(Box<Proposal>),
+    Approval(Vote),
+    Confirmation(Box<Confirmation>),
+    BareConfirmation(Vote),
+    Certificate(Box<CertifiedHeader>),
+    Body(Arc<Block>),
+}
+
+enum Event {
+    Tick(usize),
+    Deliver { to: usize, message: Message },
+    Executed { node: usize, hash: Hash, life: u64 },
+    Built { node: usize, request: PayloadRequest, life: u64 },
+    Own { node: usize, vote: Vote, life: u64 },
+    Crash(usize),
+    Restart(usize),
+    Partition(u32),
+    Blackout,
+    Heal,
+}
+
+/// What a node has on its disk.
+#[derive(Default, Clone)]
+struct Disk {
+    votes: Option<VoteState>,
+    bodies: BTreeMap<Hash, Arc<Block>>,
+    certified: BTreeMap<Hash, CertifiedHeader>,
+    finalized: Option<(CertifiedHeader, FederationRecord)>,
+    finals: BTreeMap<Height, Hash>,
+    sets: BTreeMap<Hash, Vec<Authority>>,
+}
+
+struct Node {
+    key: SecretKey,
+    state: Option<State>,
+    disk: Disk,
+    skew_ms: i64,
+    life: u64,
+    final_height: u64,
+}
+
+pub struct World {
+    plan: Plan,
+    genesis: Arc<Genesis>,
+    nodes: Vec<Node>,
+    events: BTreeMap<(u64, u64), Event>,
+    now_ms: u64,
+    sequence: u64,
+    random: u64,
+    /// Bit i: node i is on the left side. 0 = no partition.
+    partition: u32,
+    calm: bool,
+    finals: BTreeMap<u64, Hash>,
+    signed: BTreeSet<(usize, VoteKind, u64, Hash)>,
+    seen_by_adversary: BTreeMap<Hash, (Header, Option<Certificate>)>,
+    adversary_voted: BTreeSet<(usize, Hash)>,
+    violation: Option<Violation>,
+    blackout_done: bool,
+    governance: SecretKey,
+    pub evidence: usize,
+}
+
+pub fn run(plan: &Plan) -> Result<u64, Violation> {
+    alys_types::bls::use_stand_in(true);
+    mutant::activate(plan.mutant);
+    let mut world = World::new(plan.clone());
+    let result = world.go();
+    mutant::activate(None);
+    result
+}
+
+fn secret(i: u8) -> SecretKey {
+    SecretKey::derive(&[i + 1; 32])
+}
+
+fn authority(key: &SecretKey) -> Authority {
+    Authority {
+        public_key: key.public_key().to_bytes(),
+        proof_of_possession: key.prove_possession(),
+        fee_address: Address([7; 20]),
+    }
+}
+
+impl World {
+    fn new(plan: Plan) -> World {
+        let keys: Vec<SecretKey> = (0..plan.nodes as u8).map(secret).collect();
+        let governance = secret(200);
+        let spec = ChainSpec {
+            evm_chain_id: 1337,
+            start_slot: Slot(START_MS / SLOT_MS - 1),
+            slot_duration_ms: SLOT_MS,
+            fault_model: plan.fault_model,
+            drift_allowance_ms: 500,
+            rejoin_margin: 20,
+            execution_genesis_hash: Hash([9; 32]),
+            authorities: keys.iter().map(authority).collect(),
+            governance: GovernanceSpec { threshold: 1, keys: vec![governance.public_key().to_bytes()] },
+            peg: PegSpec::default(),
+            auxpow: AuxPowSpec::default(),
+        };
+        let genesis = Arc::new(Genesis::new(spec).expect("a good spec"));
+        let first = BlockRef { slot: genesis.header().slot, hash: genesis.hash() };
+        let mut world = World {
+            random: plan.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d,
+            genesis,
+            nodes: Vec::new(),
+            events: BTreeMap::new(),
+            now_ms: START_MS,
+            sequence: 0,
+            partition: 0,
+            calm: false,
+            finals: BTreeMap::new(),
+            signed: BTreeSet::new(),
+            seen_by_adversary: BTreeMap::new(),
+            adversary_voted: BTreeSet::new(),
+            violation: None,
+            blackout_done: false,
+            governance,
+            evidence: 0,
+            plan,
+        };
+        for key in keys {
+            let disk = Disk { votes: Some(VoteState::fresh(first)), ..Disk::default() };
+            let skew_ms = world.below(400) as i64 - 200;
+            world.nodes.push(Node { key, state: None, disk, skew_ms, life: 0, final_height: 0 });
+        }
+        world
+    }
+
+    fn random(&mut self) -> u64 {
+        // SplitMix64.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.random() % n.max(1)
+    }
+
+    fn chance(&mut self, per_mille: u64) -> bool {
+        self.below(1000) < per_mille
+    }
+
+    fn is_byzantine(&self, node: usize) -> bool {
+        node >= self.plan.nodes - self.plan.byzantine
+    }
+
+    fn correct(&self) -> std::ops::Range<usize> {
+        0..self.plan.nodes - self.plan.byzantine
+    }
+
+    fn at(&mut self, delay_ms: u64, event: Event) {
+        self.sequence += 1;
+        self.events.insert((self.now_ms + delay_ms, self.sequence), event);
+    }
+
+    fn clock(&self, node: usize) -> Now {
+        let wall_ms = self.now_ms.saturating_add_signed(self.nodes[node].skew_ms);
+        Now { wall_ms, mono_ms: self.now_ms - START_MS }
+    }
+
+    fn go(&mut self) -> Result<u64, Violation> {
+        for node in self.correct() {
+            self.start(node);
+        }
+        for node in 0..self.plan.nodes {
+            let delay = self.below(100);
+            self.at(delay, Event::Tick(node));
+        }
+        let chaos_ms = self.plan.chaos_slots * SLOT_MS;
+        self.plan_chaos(chaos_ms);
+        self.at(chaos_ms, Event::Heal);
+        let end = START_MS + chaos_ms + self.plan.calm_slots * SLOT_MS;
+        let mut final_at_heal = None;
+        while let Some(((time, _), event)) = self.events.pop_first() {
+            if time > end {
+                break;
+            }
+            self.now_ms = time;
+            if matches!(event, Event::Heal) {
+                final_at_heal = self.finals.last_key_value().map(|(h, _)| *h).or(Some(0));
+            }
+            self.step(event);
+            if let Some(violation) = self.violation.take() {
+                return Err(violation);
+            }
+        }
+        let final_height = self.finals.last_key_value().map_or(0, |(h, _)| *h);
+        let everyone = self.correct().all(|n| self.nodes[n].final_height + 3 >= final_height);
+        if final_at_heal.is_none_or(|before| final_height < before + 3) || !everyone {
+            self.explain();
+            return Err(Violation::NoProgress { final_height });
+        }
+        Ok(final_height)
+    }
+
+    /// For the person who looks at a run without progress (`cargo test` shows it).
+    fn explain(&self) {
+        if std::env::var_os("ALYS_EXPLAIN").is_none() {
+            return;
+        }
+        for node in self.correct() {
+            let now = self.clock(node);
+            if let Some(state) = &self.nodes[node].state {
+                println!("node {node} at slot {}: {:#?}", state.slot_at(now), state.summary());
+            }
+        }
+    }
+
+    fn plan_chaos(&mut self, chaos_ms: u64) {
+        let crashes = self.plan.chaos_slots / 6;
+        for _ in 0..crashes {
+            let node = self.below(self.correct().len() as u64) as usize;
+            let at = self.below(chaos_ms);
+            self.at(at, Event::Crash(node));
+            let back = at + 50 + self.below(3 * SLOT_MS);
+            self.at(back, Event::Restart(node));
+        }
+        for _ in 0..self.plan.chaos_slots / 8 {
+            let at = self.below(chaos_ms);
+            let sides = self.below(1 << self.plan.nodes) as u32;
+            self.at(at, Event::Partition(sides));
+            let back = at + self.below(4 * SLOT_MS);
+            self.at(back, Event::Partition(0));
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        match event {
+            Event::Tick(node) => {
+                let next = if self.calm { 100 } else { 60 + self.below(120) };
+                self.at(next, Event::Tick(node));
+                if self.is_byzantine(node) {
+                    self.adversary_tick(node);
+                } else {
+                    self.order_changes(node);
+                    self.input(node, Input::Tick);
+                }
+            }
+            Event::Deliver { to, message } => self.receive(to, message),
+            Event::Executed { node, hash, life } if self.nodes[node].life == life => {
+                let unsure = !self.calm && self.chance(50);
+                let verdict = if unsure { Verdict::Unknown } else { Verdict::Valid };
+                self.input(node, Input::Executed { hash, verdict });
+            }
+            Event::Built { node, request, life } if self.nodes[node].life == life => {
+                let payload = Box::new(self.payload(&request, node as u64));
+                self.input(node, Input::Built { slot: request.slot, parent: request.parent, payload });
+            }
+            Event::Own { node, vote, life } if self.nodes[node].life == life => self.own(node, vote),
+            Event::Executed { .. } | Event::Built { .. } | Event::Own { .. } => {}
+            Event::Crash(node) => self.crash(node),
+            Event::Restart(node) => self.start(node),
+            Event::Partition(sides) => self.partition = if self.calm { 0 } else { sides },
+            Event::Blackout => {
+                for node in self.correct() {
+                    self.crash(node);
+                    let back = 100 + self.below(SLOT_MS);
+                    self.at(back, Event::Restart(node));
+                }
+            }
+            Event::Heal => {
+                self.calm = true;
+                self.partition = 0;
+                for node in self.correct() {
+                    self.start(node);
+                }
+            }
+        }
+    }
+
+    fn crash(&mut self, node: usize) {
+        self.nodes[node].state = None;
+        self.nodes[node].life += 1;
+    }
+
+    fn start(&mut self, node: usize) {
+        if self.nodes[node].state.is_some() {
+            return;
+        }
+        let disk = self.nodes[node].disk.clone();
+        let root = disk.finalized.as_ref().map(|(c, _)| c.header.clone());
+        let mut window: Vec<Header> =
+            disk.finals.values().filter_map(|h| Some(disk.bodies.get(h)?.header.clone())).collect();
+        window.retain(|h| root.as_ref().is_some_and(|r| h.height < r.height));
+        window.reverse();
+        let known: BTreeSet<Hash> = disk.bodies.keys().chain(disk.certified.keys()).copied().collect();
+        let blocks = known
+            .into_iter()
+            .map(|hash| StoredBlock {
+                header: disk
+                    .bodies
+                    .get(&hash)
+                    .map(|b| b.header.clone())
+                    .unwrap_or_else(|| disk.certified[&hash].header.clone()),
+                block: disk.bodies.get(&hash).cloned(),
+                certificate: disk.certified.get(&hash).map(|c| c.certificate),
+            })
+            .collect();
+        let stored = Stored {
+            votes: disk.votes,
+            finalized: disk.finalized.clone(),
+            window,
+            blocks,
+            sets: disk.sets.values().cloned().collect(),
+        };
+        let config =
+            Config { genesis: self.genesis.clone(), me: Some(self.nodes[node].key.public_key().to_bytes()) };
+        let (state, effects) = State::restore(config, stored, self.clock(node)).expect("what was stored restores");
+        self.nodes[node].state = Some(state);
+        self.carry_out(node, effects);
+        self.input(node, Input::PeerConnected);
+    }
+
+    fn input(&mut self, node: usize, input: Input) {
+        let now = self.clock(node);
+        let Some(state) = self.nodes[node].state.as_mut() else { return };
+        let effects = state.handle(input, now);
+        self.carry_out(node, effects);
+    }
+
+    fn carry_out(&mut self, node: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            if self.nodes[node].state.is_none() {
+                return;
+            }
+            if !self.calm && self.chance(2) {
+                self.crash(node);
+                let back = 50 + self.below(2 * SLOT_MS);
+                return self.at(back, Event::Restart(node));
+            }
+            self.effect(node, effect);
+        }
+    }
+
+    fn effect(&mut self, node: usize, effect: Effect) {
+        let life = self.nodes[node].life;
+        match effect {
+            Effect::Persist(record) => self.persist(node, *record),
+            Effect::Send(send) => self.send(node, send),
+            Effect::Build(request) => {
+                let delay = 1 + self.below(if self.calm { 20 } else { 200 });
+                self.at(delay, Event::Built { node, request, life });
+            }
+            Effect::Execute { hash, block } => {
+                let known = block.is_some()
+                    || hash == self.genesis.hash()
+                    || self.nodes[node].disk.bodies.contains_key(&hash);
+                if !known {
+                    self.violation = Some(Violation::Refused { node, what: "execute without a body".into() });
+                }
+                let delay = 1 + self.below(if self.calm { 20 } else { 300 });
+                self.at(delay, Event::Executed { node, hash, life });
+            }
+            Effect::FetchBlock { hash } => {
+                for peer in self.correct() {
+                    if let Some(block) = self.nodes[peer].disk.bodies.get(&hash).cloned()
+                        && peer != node
+                    {
+                        self.post(peer, node, Message::Body(block));
+                    }
+                }
+            }
+            Effect::Sync { .. } => self.serve_sync(node),
+            Effect::Finalized(blocks, height) => self.on_final(node, &blocks, height),
+            Effect::Evidence(_) => self.evidence += 1,
+            Effect::Notice(Notice::ConflictingFinality { height, .. }) => {
+                self.violation = Some(Violation::TwoFinalBlocks { height: height.0 });
+            }
+            Effect::Notice(_) | Effect::Forkchoice { .. } => {}
+        }
+    }
+
+    fn persist(&mut self, node: usize, record: Record) {
+        let disk = &mut self.nodes[node].disk;
+        if let Some(votes) = record.votes {
+            disk.votes = Some(votes);
+        }
+        for block in record.blocks {
+            disk.bodies.insert(block.header.hash(), block);
+        }
+        for certified in record.certified {
+            disk.certified.insert(certified.certificate.target.hash, certified);
+        }
+        for set in record.sets {
+            let hash = AuthoritySet::new(set.clone(), self.plan.fault_model).expect("checked before").hash();
+            disk.sets.insert(hash, set);
+        }
+        if let Some(finalization) = record.finalized {
+            for (height, hash) in &finalization.chain {
+                assert!(disk.bodies.contains_key(hash), "a final block's body is stored");
+                disk.finals.insert(*height, *hash);
+            }
+            for hash in &finalization.dropped {
+                disk.bodies.remove(hash);
+                disk.certified.remove(hash);
+            }
+            let federation = finalization.federation.expect("known when final");
+            disk.finalized = Some((finalization.certified, federation));
+        }
+    }
+
+    fn on_final(&mut self, node: usize, blocks: &[BlockRef], height: Height) {
+        let first = height.0 + 1 - blocks.len() as u64;
+        for (i, block) in blocks.iter().enumerate() {
+            let at = first + i as u64;
+            if *self.finals.entry(at).or_insert(block.hash) != block.hash {
+                self.violation = Some(Violation::TwoFinalBlocks { height: at });
+            }
+        }
+        // After a crash before the write a node may come to the same finality again, never to less than it persisted.
+        let persisted = self.nodes[node].disk.finalized.as_ref().map_or(0, |(c, _)| c.header.height.0);
+        if height.0 < persisted {
+            self.violation = Some(Violation::FinalityWentBack { node });
+        }
+        self.nodes[node].final_height = height.0;
+    }
+
+    fn sign(&mut self, node: usize, target: VoteTarget, signer: u8) -> Vote {
+        let key = (node, target.kind, target.slot.0);
+        let others = self
+            .signed
+            .range((key.0, key.1, key.2, Hash([0; 32]))..=(key.0, key.1, key.2, Hash([255; 32])))
+            .any(|(_, _, _, h)| *h != target.hash);
+        if others && !self.is_byzantine(node) {
+            self.violation = Some(Violation::SignedTwice { node, kind: target.kind, slot: target.slot.0 });
+        }
+        self.signed.insert((node, target.kind, target.slot.0, target.hash));
+        let signature = self.nodes[node].key.sign(&target.message(&self.genesis.chain_id()).0);
+        Vote { target, signer, signature }
+    }
+
+    fn send(&mut self, node: usize, send: Send) {
+        let message = match send {
+            Send::Proposal { target, signer, block } => {
+                let vote = self.sign(node, target, signer);
+                Message::Proposal(Box::new(Proposal { block: (*block).clone(), vote }))
+            }
+            Send::Approval { target, signer } => {
+                let vote = self.sign(node, target, signer);
+                let life = self.nodes[node].life;
+                self.at(0, Event::Own { node, vote, life });
+                Message::Approval(vote)
+            }
+            Send::Confirmation { target, signer, certified } => {
+                let vote = self.sign(node, target, signer);
+                if self.plan.blackout_after_lock && !self.blackout_done && self.finals.len() > 2 {
+                    self.blackout_done = true;
+                    self.at(0, Event::Blackout);
+                }
+                let life = self.nodes[node].life;
+                self.at(0, Event::Own { node, vote, life });
+                Message::Confirmation(Box::new(Confirmation { vote, certified: *certified }))
+            }
+            Send::Certificate(certified) => Message::Certificate(certified),
+        };
+        for to in 0..self.plan.nodes {
+            if to != node {
+                self.post(node, to, message.clone());
+            }
+        }
+    }
+
+    fn own(&mut self, node: usize, vote: Vote) {
+        let Some(state) = self.nodes[node].state.as_ref() else { return };
+        let set = state.set_for_vote(&vote);
+        // Its block may have been pruned meanwhile, and the set have changed.
+        if let Ok(vote) = VerifiedVote::check(vote, &set, &self.genesis) {
+            self.input(node, Input::Vote(vote));
+        }
+    }
+
+    fn post(&mut self, from: usize, to: usize, message: Message) {
+        if self.calm {
+            let delay = 5 + self.below(40);
+            return self.at(delay, Event::Deliver { to, message });
+        }
+        let apart = (self.partition >> from) & 1 != (self.partition >> to) & 1;
+        if apart || self.chance(100) {
+            return;
+        }
+        let delay = match self.below(10) {
+            0 => self.below(3 * SLOT_MS),
+            1..=3 => self.below(SLOT_MS),
+            _ => 1 + self.below(150),
+        };
+        self.at(delay, Event::Deliver { to, message });
+    }
+
+    fn receive(&mut self, to: usize, message: Message) {
+        if self.is_byzantine(to) {
+            return self.adversary_hears(to, message);
+        }
+        let Some(state) = self.nodes[to].state.as_ref() else { return };
+        let genesis = self.genesis.clone();
+        let inputs: Vec<Input> = match message {
+            Message::Proposal(proposal) => {
+                let header = &proposal.block.header;
+                match state.proposal_context(&header.parent_hash) {
+                    Some(context) => VerifiedProposal::check(*proposal, &context, &genesis)
+                        .map(Input::Proposal)
+                        .into_iter()
+                        .collect(),
+                    None => return self.serve_sync(to),
+                }
+            }
+            Message::Approval(vote) | Message::BareConfirmation(vote) => {
+                let set = state.set_for_vote(&vote);
+                VerifiedVote::check(vote, &set, &genesis).map(Input::Vote).into_iter().collect()
+            }
+            Message::Confirmation(confirmation) => {
+                let set = state.set_for(&confirmation.certified.header);
+                let certified = CertifiedBlock::check(confirmation.certified, &set, &genesis).map(Input::Certified);
+                let vote = VerifiedVote::check(confirmation.vote, &set, &genesis).map(Input::Vote);
+                certified.into_iter().chain(vote).collect()
+            }
+            Message::Certificate(certified) => {
+                let set = state.set_for(&certified.header);
+                CertifiedBlock::check(*certified, &set, &genesis).map(Input::Certified).into_iter().collect()
+            }
+            Message::Body(block) => VerifiedBody::check(block).map(Input::Body).into_iter().collect(),
+        };
+        for input in inputs {
+            self.input(to, input);
+        }
+    }
+
+    /// Hands a node the certified chains of its reachable peers, from its last final block on.
+    fn serve_sync(&mut self, node: usize) {
+        let Some(mine) = self.nodes[node].state.as_ref().map(|s| s.summary().final_height) else { return };
+        for peer in self.correct() {
+            let Some(state) = self.nodes[peer].state.as_ref().filter(|_| peer != node) else { continue };
+            let disk = &self.nodes[peer].disk;
+            let mut chain: Vec<Hash> = disk.finals.range(mine.next()..).map(|(_, h)| *h).collect();
+            chain.extend(state.certified_path().into_iter().filter(|(h, _)| *h > mine).map(|(_, h)| h));
+            let tail: Vec<CertifiedHeader> =
+                state.highest_certified().into_iter().chain(state.last_final()).collect();
+            let bodies: Vec<Arc<Block>> = chain.iter().filter_map(|h| disk.bodies.get(h).cloned()).collect();
+            let apart = (self.partition >> node) & 1 != (self.partition >> peer) & 1;
+            if apart {
+                continue;
+            }
+            for body in bodies.into_iter().take(64) {
+                self.receive(node, Message::Body(body));
+            }
+            for certified in tail {
+                self.receive(node, Message::Certificate(Box::new(certified)));
+            }
+        }
+    }
+
+    fn payload(&self, request: &PayloadRequest, salt: u64) -> ExecutionPayload {
+        let hash = tagged("test/payload", &[&request.parent.0, &request.slot.0.to_le_bytes(), &salt.to_le_bytes()]);
+        ExecutionPayload {
+            parent_hash: request.parent_execution,
+            fee_recipient: vault_address(),
+            state_root: Hash::ZERO,
+            receipts_root: Hash::ZERO,
+            logs_bloom: [0; 256],
+            prev_randao: request.prev_randao,
+            block_number: self.height_of(&request.parent) + 1,
+            gas_limit: 30_000_000,
+            gas_used: 0,
+            timestamp: request.timestamp,
+            extra_data: salt.to_le_bytes().to_vec(),
+            base_fee_per_gas: [0; 32],
+            block_hash: hash,
+            transactions: Vec::new(),
+            withdrawals: Vec::new(),
+            blob_gas: None,
+        }
+    }
+
+    fn height_of(&self, hash: &Hash) -> u64 {
+        if *hash == self.genesis.hash() {
+            return 0;
+        }
+        let in_disks = self.nodes.iter().find_map(|n| {
+            n.disk
+                .bodies
+                .get(hash)
+                .map(|b| b.header.height.0)
+                .or_else(|| n.disk.certified.get(hash).map(|c| c.header.height.0))
+        });
+        in_disks.or_else(|| self.seen_by_adversary.get(hash).map(|(h, _)| h.height.0)).unwrap_or(0)
+    }
+
+    // Federation changes.
+
+    fn order_changes(&mut self, node: usize) {
+        if !self.plan.changes || self.nodes[node].state.is_none() || !self.chance(30) {
+            return;
+        }
+        let final_height = self.finals.last_key_value().map_or(0, |(h, _)| *h);
+        let leaver = &self.nodes[0].key;
+        // Out, and in again at the end of the list, over and over.
+        let number = 1 + final_height / 16;
+        let change = if number % 2 == 1 {
+            FederationChange::Remove(leaver.public_key().to_bytes())
+        } else {
+            FederationChange::Add(authority(leaver))
+        };
+        let mut order = FederationOrder {
+            number,
+            change,
+            effective_height: Height(number * 16),
+            signatures: Vec::new(),
+        };
+        let message = order.message(&self.genesis.hash());
+        order.signatures.push((0, self.governance.sign(&message.0)));
+        self.input(node, Input::Order(Box::new(order)));
+    }
+
+    // The adversary: knows everything it hears, signs whatever it likes.
+
+    fn adversary_hears(&mut self, node: usize, message: Message) {
+        let mut learn = |header: &Header, certificate: Option<Certificate>| {
+            let entry = self.seen_by_adversary.entry(header.hash()).or_insert((header.clone(), None));
+            entry.1 = entry.1.or(certificate);
+        };
+        match message {
+            Message::Proposal(proposal) => learn(&proposal.block.header, None),
+            Message::Confirmation(c) => learn(&c.certified.header, Some(c.certified.certificate)),
+            Message::Certificate(c) if c.certificate.target.kind == VoteKind::Approval => {
+                learn(&c.header, Some(c.certificate));
+            }
+            _ => return,
+        }
+        let hashes: Vec<Hash> = self.seen_by_adversary.keys().rev().copied().collect();
+        for hash in hashes {
+            if !self.adversary_voted.insert((node, hash)) {
+                continue;
+            }
+            let header = self.seen_by_adversary[&hash].0.clone();
+            // Votes for everything, but only where it may help, and at odd times.
+            for kind in [VoteKind::Approval, VoteKind::Confirmation] {
+                let target = VoteTarget { kind, height: header.height, slot: header.slot, hash };
+                let vote = self.sign(node, target, node as u8);
+                let to = self.random();
+                for peer in self.correct() {
+                    if (to >> peer) & 1 == 1 {
+                        let message = match kind {
+                            VoteKind::Approval => Message::Approval(vote),
+                            _ => Message::BareConfirmation(vote),
+                        };
+                        self.post(node, peer, message);
+                    }
+                }
+            }
+        }
+    }
+
+    fn adversary_tick(&mut self, node: usize) {
+        let slot = Slot::at(self.now_ms, SLOT_MS);
+        if self.genesis.set().leader(slot) != node as u8 || !self.chance(200) {
+            return;
+        }
+        // Two different blocks on any two certified parents, each to some of the others.
+        for salt in 0..2 {
+            let parents: Vec<(Hash, Header, Option<Certificate>)> = self
+                .seen_by_adversary
+                .iter()
+                .filter(|(_, (_, c))| c.is_some())
+                .map(|(h, (header, c))| (*h, header.clone(), *c))
+                .collect();
+            let mut newest: Vec<_> = parents.into_iter().collect();
+            newest.sort_by_key(|(_, h, _)| std::cmp::Reverse(h.slot));
+            let genesis = (self.genesis.hash(), self.genesis.header().clone(), None);
+            let pick = self.below(3) as usize;
+            let (parent_hash, parent, certificate) = newest.get(pick).cloned().unwrap_or(genesis);
+            if parent.slot >= slot {
+                continue;
+            }
+            let request = PayloadRequest {
+                parent: parent_hash,
+                parent_execution: parent.execution_hash,
+                slot,
+                timestamp: slot.timestamp(SLOT_MS),
+                prev_randao: prev_randao(&parent_hash, slot),
+                fee_recipient: vault_address(),
+            };
+            let mut payload = self.payload(&request, 1000 + salt);
+            payload.block_number = parent.height.0 + 1;
+            let body = Body::of(payload);
+            let header = Header {
+                version: HEADER_VERSION,
+                evm_chain_id: 1337,
+                genesis_hash: self.genesis.hash(),
+                height: parent.height.next(),
+                slot,
+                proposer: node as u8,
+                parent_hash,
+                parent_certificate: certificate,
+                execution_hash: body.payload.block_hash,
+                body_hash: body.hash(),
+                set_hash: parent.set_hash,
+                ledger_hash: empty_ledger_hash(),
+            };
+            let hash = header.hash();
+            let target = VoteTarget { kind: VoteKind::Proposal, height: header.height, slot, hash };
+            let vote = self.sign(node, target, node as u8);
+            self.seen_by_adversary.insert(hash, (header.clone(), None));
+            let to = self.random();
+            for peer in self.correct() {
+                if (to >> peer) & 1 == salt & 1 {
+                    let block = Block { header: header.clone(), body: body.clone() };
+                    self.post(node, peer, Message::Proposal(Box::new(Proposal { block, vote })));
+                }
+            }
+        }
+    }
+}
