@@ -1,0 +1,321 @@
+//! gossipsub, set up for a small federation and watched.
+//!
+//! Decisions:
+//! - **No author, no signature.** Votes, blocks and certificates are signed by their makers, and a message is forwarded only
+//!   after the node has accepted it, so the peer that sent a bad one is to blame, whoever made it.
+//! - **Identity of a message** is the hash of topic and data, and the data begins with a number of the sending
+//!   ([`crate::wire::seal`]): what is re-sent is a new message to gossipsub. [`crate::repeats`] keeps that from being abused.
+//! - **Flood publishing**: what we publish goes to every connected peer that listens to the topic, mesh or not, so that votes
+//!   arrive before a mesh has formed. Forwarding uses the mesh, which has room for all of a federation.
+//! - **Frames are watched.** gossipsub closes a stream with a malformed or oversized frame and tells nobody; its handler is
+//!   wrapped, and reads the incoming stream itself, so that such a peer is reported.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future;
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::gossipsub::{
+    self, Config, ConfigBuilder, IdentTopic, IdentityTransform, MessageAuthenticity, MessageId, TopicHash,
+    ValidationMode, WhitelistSubscriptionFilter,
+};
+use libp2p::swarm::handler::{ConnectionEvent, FullyNegotiatedInbound};
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
+    SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId};
+use sha2::{Digest, Sha256};
+
+use crate::handshake::ChainTag;
+use crate::repeats::PayloadKey;
+use crate::scores::Offence;
+use crate::wire::{ENVELOPE_BYTES, Topic};
+
+/// Protobuf around a message: topic name, tags and lengths.
+const MESSAGE_OVERHEAD: usize = 128;
+/// An RPC around messages, and what of the next one has been read already.
+const RPC_OVERHEAD: usize = 64 * 1024;
+/// Messages waiting for one slow peer. Above it they are dropped for that peer and re-sent later by the protocol.
+const QUEUE_LENGTH: usize = 512;
+/// Incoming gossip streams that a peer may open on one connection. An honest one opens one, and a new one if that broke.
+const MAX_STREAMS_OPENED: u32 = 5;
+/// How long a message is known: longer than any message can be under way.
+const DUPLICATE_CACHE: Duration = Duration::from_secs(60);
+/// Offences that wait to be reported. One connection cannot produce more than it opens streams, so this is ample.
+const MAX_PENDING_OFFENCES: usize = 1024;
+
+type Inner = gossipsub::Behaviour<IdentityTransform, WhitelistSubscriptionFilter>;
+type InnerHandler = <Inner as NetworkBehaviour>::ConnectionHandler;
+type InnerEvent = <InnerHandler as ConnectionHandler>::ToBehaviour;
+
+/// What comes out of the watched gossipsub.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// An event of gossipsub itself.
+    Gossipsub(gossipsub::Event),
+    /// A peer sent what is no gossip.
+    Offence { peer: PeerId, offence: Offence },
+}
+
+/// The hash of a topic as gossipsub names it.
+pub(crate) fn topic_hash(topic: Topic, chain: &ChainTag) -> TopicHash {
+    IdentTopic::new(topic.full_name(chain)).hash()
+}
+
+/// The digest of a payload for [`crate::repeats::Repeats`].
+pub(crate) fn payload_key(topic: Topic, payload: &[u8]) -> PayloadKey {
+    let digest = Sha256::new().chain_update([topic as u8]).chain_update(payload).finalize();
+    let mut key = PayloadKey::default();
+    key.copy_from_slice(&digest[..16]);
+    key
+}
+
+fn message_id(message: &gossipsub::Message) -> MessageId {
+    let digest = Sha256::new()
+        .chain_update(message.topic.as_str())
+        .chain_update([0])
+        .chain_update(&message.data)
+        .finalize();
+    MessageId::new(&digest[..20])
+}
+
+fn config(chain: &ChainTag, heartbeat: Duration) -> Result<Config, gossipsub::ConfigBuilderError> {
+    let mut builder = ConfigBuilder::default();
+    builder
+        .heartbeat_initial_delay(heartbeat / 4)
+        .heartbeat_interval(heartbeat)
+        // A federation of 15 fits into the mesh as a whole; full nodes beside it make it partial.
+        .mesh_outbound_min(2)
+        .mesh_n_low(8)
+        .mesh_n(14)
+        .mesh_n_high(24)
+        .gossip_lazy(6)
+        .history_length(6)
+        .history_gossip(4)
+        .flood_publish(true)
+        .duplicate_cache_time(DUPLICATE_CACHE)
+        .validation_mode(ValidationMode::Anonymous)
+        .validate_messages()
+        .message_id_fn(message_id)
+        .max_transmit_size(Topic::Blocks.max_payload() + RPC_OVERHEAD)
+        .max_publish_messages(256)
+        .connection_handler_queue_len(QUEUE_LENGTH)
+        // A vote is worth sending for about a slot; then it is re-sent.
+        .publish_queue_duration(Duration::from_secs(4))
+        .forward_queue_duration(Duration::from_secs(2))
+        // After a disconnection or a PRUNE the mesh must come back within a slot or two, not within a minute.
+        .prune_backoff(Duration::from_secs(4))
+        .unsubscribe_backoff(Duration::from_secs(2))
+        .graft_flood_threshold(Duration::from_secs(1));
+    for topic in Topic::ALL {
+        let limit = topic.max_payload() + ENVELOPE_BYTES + MESSAGE_OVERHEAD;
+        builder.max_transmit_size_for_topic(limit, topic_hash(topic, chain));
+    }
+    builder.build()
+}
+
+/// gossipsub and the offences that its handlers found.
+pub(crate) struct Behaviour {
+    inner: Inner,
+    offences: VecDeque<(PeerId, Offence)>,
+}
+
+/// Why gossip cannot be set up. Only wrong constants above can be the cause.
+#[derive(Debug, thiserror::Error)]
+#[error("gossipsub refuses its configuration: {reason}")]
+pub struct GossipSetupError {
+    reason: String,
+}
+
+impl Behaviour {
+    /// Subscribed to all topics of the chain, and deaf to all others.
+    pub(crate) fn new(chain: &ChainTag, heartbeat: Duration) -> Result<Self, GossipSetupError> {
+        let wrong = |reason: String| GossipSetupError { reason };
+        let topics: HashSet<TopicHash> = Topic::ALL.into_iter().map(|t| topic_hash(t, chain)).collect();
+        let config = config(chain, heartbeat).map_err(|e| wrong(e.to_string()))?;
+        let filter = WhitelistSubscriptionFilter(topics);
+        let mut inner = Inner::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter)
+            .map_err(|e| wrong(e.to_string()))?;
+        for topic in Topic::ALL {
+            inner.subscribe(&IdentTopic::new(topic.full_name(chain))).map_err(|e| wrong(e.to_string()))?;
+        }
+        Ok(Self { inner, offences: VecDeque::new() })
+    }
+
+    pub(crate) fn inner_mut(&mut self) -> &mut Inner {
+        &mut self.inner
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner.handle_established_inbound_connection(id, peer, local, remote).map(Handler::new)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        addr: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner.handle_established_outbound_connection(id, peer, addr, role, port).map(Handler::new)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        self.inner.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(&mut self, peer: PeerId, id: ConnectionId, event: THandlerOutEvent<Self>) {
+        match event {
+            HandlerEvent::Offence(offence) => {
+                if self.offences.len() < MAX_PENDING_OFFENCES {
+                    self.offences.push_back((peer, offence));
+                }
+            }
+            HandlerEvent::Gossipsub(event) => self.inner.on_connection_handler_event(peer, id, *event),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        if let Some((peer, offence)) = self.offences.pop_front() {
+            return Poll::Ready(ToSwarm::GenerateEvent(Event::Offence { peer, offence }));
+        }
+        self.inner.poll(cx).map(|action| action.map_out(Event::Gossipsub))
+    }
+}
+
+/// What the wrapped handler says.
+#[derive(Debug)]
+pub(crate) enum HandlerEvent {
+    Gossipsub(Box<InnerEvent>),
+    Offence(Offence),
+}
+
+type Frames = Pin<Box<dyn futures::Stream<Item = io::Result<InnerEvent>> + Send>>;
+
+/// gossipsub's handler for all but the incoming stream, which is read here.
+pub(crate) struct Handler {
+    inner: InnerHandler,
+    incoming: Option<Frames>,
+    opened: u32,
+    pending: VecDeque<HandlerEvent>,
+}
+
+impl Handler {
+    fn new(inner: InnerHandler) -> Self {
+        Self { inner, incoming: None, opened: 0, pending: VecDeque::new() }
+    }
+
+    fn open(&mut self, frames: Frames) {
+        self.opened = self.opened.saturating_add(1);
+        if self.opened > MAX_STREAMS_OPENED {
+            self.incoming = None;
+            self.pending.push_back(HandlerEvent::Offence(Offence::MalformedFrame));
+        } else {
+            self.incoming = Some(frames);
+        }
+    }
+
+    /// Reads frames until there is something to say.
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<HandlerEvent> {
+        let Some(frames) = &mut self.incoming else { return Poll::Pending };
+        match futures::ready!(frames.poll_next_unpin(cx)) {
+            Some(Ok(event)) => {
+                if let InnerEvent::Message { invalid_messages, .. } = &event
+                    && !invalid_messages.is_empty()
+                {
+                    self.pending.push_back(HandlerEvent::Offence(Offence::MalformedFrame));
+                }
+                Poll::Ready(HandlerEvent::Gossipsub(Box::new(event)))
+            }
+            Some(Err(error)) => {
+                self.incoming = None;
+                match offence_of(&error) {
+                    Some(offence) => Poll::Ready(HandlerEvent::Offence(offence)),
+                    None => Poll::Pending,
+                }
+            }
+            None => {
+                self.incoming = None;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Whether the peer is to blame for a broken stream. The codec marks what it refuses as invalid data; everything else is
+/// the connection's end.
+fn offence_of(error: &io::Error) -> Option<Offence> {
+    match error.kind() {
+        io::ErrorKind::InvalidData if error.to_string().contains("exceeds maximum") => {
+            Some(Offence::OversizedFrame)
+        }
+        io::ErrorKind::InvalidData => Some(Offence::MalformedFrame),
+        _ => None,
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = <InnerHandler as ConnectionHandler>::FromBehaviour;
+    type ToBehaviour = HandlerEvent;
+    type InboundProtocol = <InnerHandler as ConnectionHandler>::InboundProtocol;
+    type OutboundProtocol = <InnerHandler as ConnectionHandler>::OutboundProtocol;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = ();
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
+        self.inner.listen_protocol()
+    }
+
+    /// Connections last until somebody closes them: members stay connected however little they say.
+    fn connection_keep_alive(&self) -> bool {
+        true
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, (), HandlerEvent>> {
+        if let Some(event) = self.pending.pop_front() {
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
+        }
+        if let Poll::Ready(event) = self.inner.poll(cx) {
+            return Poll::Ready(event.map_custom(|event| HandlerEvent::Gossipsub(Box::new(event))));
+        }
+        self.poll_incoming(cx).map(ConnectionHandlerEvent::NotifyBehaviour)
+    }
+
+    fn on_behaviour_event(&mut self, event: Self::FromBehaviour) {
+        self.inner.on_behaviour_event(event);
+    }
+
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol>,
+    ) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: future::Either::Left((frames, _)),
+                ..
+            }) => self.open(Box::pin(frames.map(|frame| frame.map_err(io::Error::from)))),
+            event => self.inner.on_connection_event(event),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Which chain a peer is on. Pure.
+//!
+//! Three things tell: the version text and the protocol list of identify, which reach even a peer that shares no protocol with
+//! us, and the prefix of every status message. The first that disagrees ends the connection.
+
+use std::fmt;
+
+use crate::wire::WIRE_VERSION;
+
+/// What two nodes must have in common to talk: the genesis hash, and the digest of the upgrades passed and to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChainTag {
+    /// Hash of the genesis block.
+    pub genesis: [u8; 32],
+    /// Fork id, as the chain specification computes it.
+    pub fork: [u8; 32],
+}
+
+/// Bytes that the tag takes in front of a status message.
+pub const TAG_BYTES: usize = 64;
+
+impl ChainTag {
+    /// The first eight hex digits of the genesis hash: the part of protocol ids and topics.
+    pub fn short(&self) -> String {
+        Hex(&self.genesis[..4]).to_string()
+    }
+
+    /// The tag followed by the node's status.
+    pub fn prefix(&self, status: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(TAG_BYTES + status.len());
+        bytes.extend_from_slice(&self.genesis);
+        bytes.extend_from_slice(&self.fork);
+        bytes.extend_from_slice(status);
+        bytes
+    }
+
+    /// Takes a status message apart. `None` when it is too short to carry a tag.
+    pub fn split(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (genesis, rest) = bytes.split_first_chunk::<32>()?;
+        let (fork, status) = rest.split_first_chunk::<32>()?;
+        Some((Self { genesis: *genesis, fork: *fork }, status))
+    }
+
+    /// What identify announces: `/alys/<genesis hash>/<wire version>`.
+    pub fn identify_version(&self) -> String {
+        format!("/alys/{}/{WIRE_VERSION}", Hex(&self.genesis))
+    }
+}
+
+/// Why a peer is not one of ours. Hashes are hex, as far as the peer has told them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    /// The peer follows another chain.
+    #[error("wrong genesis: ours is {ours}, the peer's is {theirs}")]
+    Genesis {
+        /// Our genesis hash.
+        ours: String,
+        /// The peer's genesis hash, or the first eight digits of it.
+        theirs: String,
+    },
+    /// The same genesis, but other upgrades.
+    #[error("wrong fork id: ours is {ours}, the peer's is {theirs}")]
+    Fork {
+        /// Our fork id.
+        ours: String,
+        /// The peer's fork id.
+        theirs: String,
+    },
+    /// The peer speaks nothing of ours.
+    #[error("no Alys node: it speaks none of our protocols ({version:?})")]
+    Foreign {
+        /// The version text of its identify message, shortened.
+        version: String,
+    },
+}
+
+/// Judges the tag of a status message.
+pub fn judge_tag(ours: &ChainTag, theirs: &ChainTag) -> Result<(), Mismatch> {
+    if ours.genesis != theirs.genesis {
+        return Err(Mismatch::Genesis {
+            ours: Hex(&ours.genesis).to_string(),
+            theirs: Hex(&theirs.genesis).to_string(),
+        });
+    }
+    if ours.fork != theirs.fork {
+        return Err(Mismatch::Fork {
+            ours: Hex(&ours.fork).to_string(),
+            theirs: Hex(&theirs.fork).to_string(),
+        });
+    }
+    Ok(())
+}
+
+/// Judges an identify message: its version text, and the protocols that the peer supports.
+pub fn judge_identify<'a>(
+    ours: &ChainTag,
+    version: &str,
+    protocols: impl Iterator<Item = &'a str>,
+) -> Result<(), Mismatch> {
+    let short = ours.short();
+    let mut other = genesis_of(version).filter(|theirs| *theirs != Hex(&ours.genesis).to_string());
+    let mut shared = false;
+    for theirs in protocols.filter_map(genesis_of) {
+        if theirs == short {
+            shared = true;
+        } else {
+            other = other.or(Some(theirs));
+        }
+    }
+    match other {
+        // A peer that also speaks our protocols may serve several chains; its status will tell.
+        _ if shared => Ok(()),
+        Some(theirs) => Err(Mismatch::Genesis {
+            ours: Hex(&ours.genesis).to_string(),
+            theirs: theirs.chars().take(64).collect(),
+        }),
+        None => Err(Mismatch::Foreign { version: version.chars().take(128).collect() }),
+    }
+}
+
+/// The second part of `/alys/<genesis>/..`.
+fn genesis_of(name: &str) -> Option<&str> {
+    let genesis = name.strip_prefix("/alys/")?.split('/').next()?;
+    (!genesis.is_empty() && genesis.bytes().all(|b| b.is_ascii_hexdigit())).then_some(genesis)
+}
+
+/// Shows bytes as hex.
+pub(crate) struct Hex<'a>(pub &'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: ChainTag = ChainTag { genesis: [0xab; 32], fork: [1; 32] };
+
+    #[test]
+    fn tags_are_judged() {
+        let other_genesis = ChainTag { genesis: [0xcd; 32], ..OURS };
+        let other_fork = ChainTag { fork: [2; 32], ..OURS };
+        assert_eq!(judge_tag(&OURS, &OURS), Ok(()));
+        assert_eq!(
+            judge_tag(&OURS, &other_genesis),
+            Err(Mismatch::Genesis { ours: "ab".repeat(32), theirs: "cd".repeat(32) })
+        );
+        assert_eq!(
+            judge_tag(&OURS, &other_fork),
+            Err(Mismatch::Fork { ours: "01".repeat(32), theirs: "02".repeat(32) })
+        );
+    }
+
+    #[test]
+    fn status_prefix_round_trips() {
+        let bytes = OURS.prefix(b"head");
+        assert_eq!(ChainTag::split(&bytes), Some((OURS, &b"head"[..])));
+        for cut in 0..TAG_BYTES {
+            assert_eq!(ChainTag::split(&bytes[..cut]), None, "{cut}");
+        }
+    }
+
+    #[test]
+    fn identify_is_judged() {
+        let ours = ["/ipfs/ping/1.0.0", "/alys/abababab/status/1"];
+        let theirs = ["/ipfs/ping/1.0.0", "/alys/cdcdcdcd/status/1"];
+        let foreign = ["/ipfs/ping/1.0.0", "/alys//status/1", "/alys/xyz/status/1"];
+        let our_version = OURS.identify_version();
+        let their_version = ChainTag { genesis: [0xcd; 32], ..OURS }.identify_version();
+        let genesis =
+            |theirs: &str| Err(Mismatch::Genesis { ours: "ab".repeat(32), theirs: theirs.to_string() });
+        let table: [(&str, &[&str], Result<(), Mismatch>); 6] = [
+            (&our_version, &ours, Ok(())),
+            (&their_version, &theirs, genesis(&"cd".repeat(32))),
+            ("", &theirs, genesis("cdcdcdcd")),
+            (&their_version, &foreign, genesis(&"cd".repeat(32))),
+            ("ipfs/1", &foreign, Err(Mismatch::Foreign { version: "ipfs/1".into() })),
+            (&their_version, &["/alys/cdcdcdcd/status/1", "/alys/abababab/status/1"], Ok(())),
+        ];
+        for (row, (version, protocols, expected)) in table.into_iter().enumerate() {
+            assert_eq!(judge_identify(&OURS, version, protocols.iter().copied()), expected, "row {row}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Questions and answers in both directions.
+
+use std::collections::BTreeMap;
+
+use libp2p::PeerId;
+use libp2p::request_response::{Event as Rr, InboundRequestId, Message, OutboundFailure, OutboundRequestId};
+
+use super::Service;
+use crate::api::{Event, InboundId, RequestError, RequestId};
+use crate::behaviour::{Channel, RequestEvent};
+use crate::codec::{FrameError, Refusal, Request, Response};
+use crate::handshake::{ChainTag, judge_tag};
+use crate::scores::Offence;
+use crate::wire::Protocol;
+
+/// A question of a peer that waits for the node's answer.
+struct Inbound {
+    peer: PeerId,
+    protocol: Protocol,
+    request: InboundRequestId,
+    channel: Channel,
+}
+
+/// A question of ours that waits for the peer's answer. Without an id it is the status request of the handshake.
+struct Outbound {
+    id: Option<RequestId>,
+    peer: PeerId,
+}
+
+/// All questions under way.
+#[derive(Default)]
+pub(super) struct Requests {
+    inbound: BTreeMap<InboundId, Inbound>,
+    outbound: BTreeMap<(Protocol, OutboundRequestId), Outbound>,
+    last_inbound: u64,
+}
+
+impl Requests {
+    /// The peer is gone, and whatever it asked.
+    pub(super) fn forget_peer(&mut self, peer: &PeerId) {
+        self.inbound.retain(|_, inbound| inbound.peer != *peer);
+    }
+
+    fn forget(&mut self, protocol: Protocol, request: InboundRequestId) {
+        self.inbound.retain(|_, inbound| (inbound.protocol, inbound.request) != (protocol, request));
+    }
+
+    fn of_peer(&self, peer: &PeerId) -> usize {
+        self.inbound.values().filter(|inbound| inbound.peer == *peer).count()
+    }
+}
+
+fn offence_of(error: FrameError) -> Offence {
+    match error {
+        FrameError::TooLong { .. } => Offence::OversizedFrame,
+        FrameError::Tag { .. } => Offence::MalformedFrame,
+    }
+}
+
+impl Service {
+    pub(super) fn on_request_event(&mut self, protocol: Protocol, event: RequestEvent) {
+        match event {
+            Rr::Message { peer, message: Message::Request { request_id, request, channel }, .. } => {
+                self.on_request(protocol, peer, request_id, request, channel);
+            }
+            Rr::Message { peer, message: Message::Response { request_id, response }, .. } => {
+                self.on_response(protocol, peer, request_id, response);
+            }
+            Rr::OutboundFailure { peer, request_id, error, .. } => {
+                self.on_request_failed(protocol, peer, request_id, &error);
+            }
+            Rr::InboundFailure { peer, request_id, error, .. } => {
+                tracing::debug!(%peer, ?protocol, %error, "a request of a peer ended without an answer");
+                self.requests.forget(protocol, request_id);
+            }
+            Rr::ResponseSent { .. } => {}
+        }
+    }
+
+    fn on_request(
+        &mut self,
+        protocol: Protocol,
+        peer: PeerId,
+        request: InboundRequestId,
+        payload: Request,
+        channel: Channel,
+    ) {
+        if !self.heard(&peer) {
+            return;
+        }
+        let payload = match payload {
+            Ok(payload) => payload,
+            Err(error) => {
+                tracing::debug!(%peer, ?protocol, %error, "malformed request");
+                return self.punish(peer, offence_of(error));
+            }
+        };
+        let now_ms = self.now_ms();
+        let bucket = self.peers.get_mut(&peer).and_then(|p| p.request_rates.get_mut(&protocol));
+        if !bucket.is_some_and(|bucket| bucket.take(1, now_ms)) {
+            self.answer(protocol, channel, Err(Refusal::RateExceeded));
+            return self.punish(peer, Offence::RateExceeded);
+        }
+        let limits = &self.config.limits;
+        if !self.has_room()
+            || self.requests.inbound.len() >= limits.max_inbound
+            || self.requests.of_peer(&peer) >= limits.max_inbound_per_peer
+        {
+            return self.answer(protocol, channel, Err(Refusal::Busy));
+        }
+        let payload = match protocol {
+            Protocol::Status => match self.check_status(peer, payload) {
+                Some(status) => status,
+                None => return self.answer(protocol, channel, Err(Refusal::Invalid)),
+            },
+            Protocol::HeadersByRange | Protocol::BlocksByRange | Protocol::BlocksByHash => payload,
+        };
+        self.requests.last_inbound += 1;
+        let id = InboundId(self.requests.last_inbound);
+        self.requests.inbound.insert(id, Inbound { peer, protocol, request, channel });
+        self.emit(Event::Request { id, peer, protocol, payload });
+    }
+
+    /// Takes the chain tag off a status message, and acts on it. `None` when the peer is not welcome.
+    fn check_status(&mut self, peer: PeerId, message: Vec<u8>) -> Option<Vec<u8>> {
+        let Some((theirs, status)) = ChainTag::split(&message) else {
+            self.punish(peer, Offence::MalformedFrame);
+            return None;
+        };
+        match judge_tag(&self.config.chain, &theirs) {
+            Ok(()) => {
+                self.admit(peer);
+                Some(status.to_vec())
+            }
+            Err(mismatch) => {
+                self.wrong_chain(peer, mismatch);
+                None
+            }
+        }
+    }
+
+    pub(super) fn respond(&mut self, id: InboundId, response: Result<Vec<u8>, Refusal>) {
+        let Some(Inbound { peer, protocol, channel, .. }) = self.requests.inbound.remove(&id) else {
+            tracing::debug!(?id, "an answer came too late");
+            return;
+        };
+        let response = match (protocol, response) {
+            (_, Ok(payload)) if payload.len() > protocol.max_response() => {
+                tracing::error!(%peer, ?protocol, bytes = payload.len(), "our answer is too long to be sent");
+                Err(Refusal::Unavailable)
+            }
+            (Protocol::Status, Ok(status)) => Ok(self.config.chain.prefix(&status)),
+            (_, response) => response,
+        };
+        self.answer(protocol, channel, response);
+    }
+
+    fn answer(&mut self, protocol: Protocol, channel: Channel, response: Result<Vec<u8>, Refusal>) {
+        // An error means that the connection ended meanwhile: then nobody waits.
+        let _ = self.swarm.behaviour_mut().requests(protocol).send_response(channel, Ok(response));
+    }
+
+    pub(super) fn request(&mut self, id: RequestId, peer: PeerId, protocol: Protocol, payload: Vec<u8>) {
+        let limit = self.config.limits.max_outbound;
+        let refused = if payload.len() > protocol.max_request() {
+            Some(RequestError::TooLong { length: payload.len(), limit: protocol.max_request() })
+        } else if self.peers.get(&peer).is_none_or(|peer| peer.leaving.is_some()) {
+            Some(RequestError::NotConnected)
+        } else if self.requests.outbound.len() >= limit {
+            Some(RequestError::TooMany { limit })
+        } else {
+            None
+        };
+        if let Some(error) = refused {
+            return self.emit(Event::Response { id, peer, result: Err(error) });
+        }
+        let payload = match protocol {
+            Protocol::Status => self.config.chain.prefix(&payload),
+            Protocol::HeadersByRange | Protocol::BlocksByRange | Protocol::BlocksByHash => payload,
+        };
+        self.send_request(Some(id), peer, protocol, payload);
+    }
+
+    /// The status request of the handshake.
+    pub(super) fn send_own_status(&mut self, peer: PeerId, status: &[u8]) {
+        let payload = self.config.chain.prefix(status);
+        self.send_request(None, peer, Protocol::Status, payload);
+    }
+
+    fn send_request(&mut self, id: Option<RequestId>, peer: PeerId, protocol: Protocol, payload: Vec<u8>) {
+        let behaviour = self.swarm.behaviour_mut().requests(protocol);
+        let request = behaviour.send_request(&peer, Ok(payload));
+        self.requests.outbound.insert((protocol, request), Outbound { id, peer });
+    }
+
+    fn on_response(
+        &mut self,
+        protocol: Protocol,
+        peer: PeerId,
+        request: OutboundRequestId,
+        response: Response,
+    ) {
+        let Some(Outbound { id, .. }) = self.requests.outbound.remove(&(protocol, request)) else { return };
+        let known = self.heard(&peer);
+        let result = match response {
+            Err(error) => {
+                self.punish(peer, offence_of(error));
+                Err(RequestError::Malformed(error))
+            }
+            Ok(Err(refusal)) => Err(RequestError::Refused(refusal)),
+            Ok(Ok(message)) if protocol == Protocol::Status => match known {
+                true => self.check_status(peer, message).ok_or(RequestError::WrongChain),
+                false => Err(RequestError::Disconnected),
+            },
+            Ok(Ok(payload)) => Ok(payload),
+        };
+        self.finish(id, peer, result);
+    }
+
+    fn on_request_failed(
+        &mut self,
+        protocol: Protocol,
+        peer: PeerId,
+        request: OutboundRequestId,
+        error: &OutboundFailure,
+    ) {
+        let Some(Outbound { id, .. }) = self.requests.outbound.remove(&(protocol, request)) else { return };
+        tracing::debug!(%peer, ?protocol, %error, "request failed");
+        let error = match error {
+            OutboundFailure::DialFailure => RequestError::NotConnected,
+            OutboundFailure::Timeout => {
+                self.punish(peer, Offence::SlowAnswer);
+                RequestError::Timeout
+            }
+            OutboundFailure::ConnectionClosed | OutboundFailure::Io(_) => RequestError::Disconnected,
+            OutboundFailure::UnsupportedProtocols => RequestError::Unsupported,
+        };
+        self.finish(id, peer, Err(error));
+    }
+
+    fn finish(&mut self, id: Option<RequestId>, peer: PeerId, result: Result<Vec<u8>, RequestError>) {
+        match (id, result) {
+            (Some(id), result) => self.emit(Event::Response { id, peer, result }),
+            (None, Ok(status)) => self.emit(Event::Status { peer, status }),
+            (None, Err(_)) => self.retry_status(&peer),
+        }
+    }
+
+    /// The service ends: every request of ours gets its answer.
+    pub(super) fn fail_all_requests(&mut self) {
+        for (_, Outbound { id, peer }) in std::mem::take(&mut self.requests.outbound) {
+            if let Some(id) = id {
+                self.emit(Event::Response { id, peer, result: Err(RequestError::Shutdown) });
+            }
+        }
+    }
+}
