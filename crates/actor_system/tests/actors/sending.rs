@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use alys_actor_system::{AskError, ChildSpec, Restart, Strategy, TellError};
+use alys_actor_system::{AskError, ChildSpec, Restart, Snapshot, Strategy, TellError};
 use alys_runtime::time;
 
 use crate::kit::*;
@@ -91,7 +91,10 @@ fn a_full_mailbox_gives_tells_back_and_makes_sends_wait() {
         sender.await.unwrap().unwrap();
         settled(&addr).await;
         assert_eq!(world.diary.notes("a"), [1, 2, 5]);
-        let mailbox = world.system.snapshot().find("s/a").unwrap().mailbox.clone().unwrap();
+        let mailbox = |tree: &Snapshot| tree.find("s/a").unwrap().mailbox.clone().unwrap();
+        // A message is counted after its handling, which the answer is a part of.
+        world.wait("the count", |tree| mailbox(tree).handled == 5).await;
+        let mailbox = mailbox(&world.system.snapshot());
         assert_eq!((mailbox.dropped, mailbox.capacity, mailbox.depth), (2, 2, 0));
         assert_eq!(mailbox.kinds.into_iter().collect::<Vec<_>>(), [("echo", 1), ("note", 3), ("wait", 1)]);
         world.end().await;
