@@ -159,6 +159,33 @@ fn in_turns() {
     }
 }
 
+/// How long a database of `MEBIBYTES` takes to open after it was closed in order, and after its process was killed.
+fn reopening() {
+    const MEBIBYTES: u64 = 256;
+    let (dir, store) = opened(Engine::Redb);
+    for number in 0..MEBIBYTES * 8 {
+        let mut batch = Batch::new();
+        for part in 0..8 {
+            batch.put(TABLE, key(number * 8 + part), vec![part as u8; 16 * 1024]);
+        }
+        let durability = if number % 64 == 0 { Durability::Durable } else { Durability::Deferred };
+        store.write(batch, durability).expect("write");
+    }
+    store.write(Batch::new(), Durability::Durable).expect("write");
+    // A copy of the files of an open database is what a killed process leaves.
+    let killed = temporary();
+    for name in ["store.redb", "ENGINE"] {
+        std::fs::copy(dir.path().join(name), killed.path().join(name)).expect("copy");
+    }
+    drop(store);
+    println!("\nopening redb with {MEBIBYTES} MiB of values:");
+    for (name, dir) in [("closed in order", &dir), ("killed", &killed)] {
+        let dir = Dir::open(dir.path()).expect("directory");
+        let time = timed(|| drop(open(Engine::Redb, &dir).expect("open")));
+        println!("{name:<20} {:>7.0} ms", time.as_secs_f64() * 1e3);
+    }
+}
+
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     with_criterion(&mut criterion);
@@ -166,5 +193,6 @@ fn main() {
     // `cargo test --benches` runs each function once and wants no figures.
     if std::env::args().any(|argument| argument == "--bench") {
         in_turns();
+        reopening();
     }
 }

@@ -167,6 +167,17 @@ pub enum Error {
     /// The engine starts threads of its own, which the simulator does not allow.
     #[error("the storage engine {engine} cannot run in the simulator; use redb")]
     NotInSimulation { engine: &'static str },
+    /// The block store was written with another layout.
+    #[error(
+        "storage has layout version {found}, this program reads version {wanted}; use the program that wrote it, or \
+         sync into an empty directory"
+    )]
+    Schema { found: u32, wanted: u32 },
+    /// The block store belongs to another chain.
+    #[error(
+        "storage belongs to the chain with genesis {found}, not {wanted}; use the directory of this chain"
+    )]
+    OtherChain { found: String, wanted: String },
     /// A key, a value or a batch is beyond its limit; nothing was written and the handle stays usable.
     #[error("storage {what} of {bytes} bytes is over the limit of {limit}")]
     TooLarge { what: &'static str, bytes: usize, limit: usize },

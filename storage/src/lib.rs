@@ -1,19 +1,23 @@
 //! Key-value trait, redb and sled backends, block store and vote state
 //!
 //! **Owns** how Alys keeps data: the key-value contract ([`kv`]), the engines behind it ([`redb`] by default, [`sled`]
-//! by configuration, [`memory`] for tests) and what a directory looks like ([`open`]).
+//! by configuration, [`memory`] for tests), what a directory looks like ([`open`](mod@open)), and the blocks, certificates and
+//! votes in it ([`block_store`], laid out by [`schema`]).
 //!
 //! **Promises** that batches are whole, that a durable write survives a power loss once it has returned, that deferred
 //! writes are lost from the newest backwards only, and that damage is an error and never an answer.
 //!
 //! **Never** starts a task, reads a clock or retries. Calls block for the disk; the caller decides where that is fine.
 
+pub mod block_store;
 pub mod kv;
 pub mod memory;
 pub mod open;
 pub mod redb;
+pub mod schema;
 pub mod sled;
 
+pub use block_store::{BlockStore, OpenBlock};
 pub use kv::{Batch, Direction, Durability, Error, KeyValue, Op, Store, Table};
 pub use memory::MemoryStore;
 pub use open::{Engine, Options, open, open_with};

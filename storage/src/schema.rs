@@ -1,0 +1,57 @@
+//! Tables and keys of the block store, and their version.
+//!
+//! Owns the layout: a change of a table, a key or an encoding is a new [`VERSION`] and a decision in `docs/adr`.
+
+use alys_types::{Hash, Height};
+
+use crate::kv::Table;
+
+/// The version of this layout. A store of another version is refused.
+pub const VERSION: u32 = 1;
+
+/// Single values, see the keys below.
+pub const META: Table = Table("meta");
+/// The vote state at [`VOTE_STATE`]; a table of its own, so that nothing else is ever written near it.
+pub const VOTES: Table = Table("votes");
+/// Block hash to header.
+pub const HEADERS: Table = Table("headers");
+/// Block hash to body.
+pub const BODIES: Table = Table("bodies");
+/// Block hash to certificate (approvals).
+pub const CERTIFICATES: Table = Table("certificates");
+/// Block hash to finality certificate (confirmations); only blocks that have one of their own.
+pub const FINALITY: Table = Table("finality");
+/// Height to hash of the final block.
+pub const FINAL: Table = Table("final");
+/// Hashes of blocks that are not final, nothing behind them: what a start has to load.
+pub const OPEN: Table = Table("open");
+/// Block hash to the federation order that the block carries.
+pub const ORDERS: Table = Table("orders");
+/// Authority sets by the hash of their encoding.
+pub const SETS: Table = Table("sets");
+
+/// In [`META`]: [`VERSION`], four bytes, big-endian.
+pub const SCHEMA: &[u8] = b"schema";
+/// In [`META`]: the hash of the genesis block.
+pub const GENESIS: &[u8] = b"genesis";
+/// In [`META`]: slot and hash of the certified block with the highest slot.
+pub const HIGHEST: &[u8] = b"highest";
+/// In [`META`]: header and finality certificate of the last final block.
+pub const FINALIZED: &[u8] = b"finalized";
+/// In [`META`]: the federation after the last final block.
+pub const FEDERATION: &[u8] = b"federation";
+/// In [`VOTES`]: the vote state.
+pub const VOTE_STATE: &[u8] = b"state";
+
+/// After every hash.
+pub const AFTER_HASHES: [u8; 33] = [0xff; 33];
+
+/// A height as a key: sorted as numbers are.
+pub fn height_key(height: Height) -> [u8; 8] {
+    height.0.to_be_bytes()
+}
+
+/// A hash as a key.
+pub fn hash_key(hash: &Hash) -> [u8; 32] {
+    hash.0
+}

@@ -1,0 +1,507 @@
+//! The block store: what goes in comes out, and no crash separates what belongs together.
+
+mod support;
+
+use std::sync::Arc;
+
+use alys_storage::redb::{Existing, RedbOptions, RedbStore};
+use alys_storage::{Batch, BlockStore, Durability, Error, MemoryStore, Store, schema};
+use alys_types::bls::Signature;
+use alys_types::limits::{MAX_RANGE_BLOCKS, MAX_RANGE_BYTES};
+use alys_types::wire::{CertifiedHeader, Message, RangeRequest};
+use alys_types::{
+    Address, Bitmap, Block, Body, Certificate, ExecutionPayload, FederationChange, FederationOrder, Hash,
+    Header, Height, Slot, VoteKind, VoteTarget,
+};
+use serde::{Deserialize, Serialize};
+use support::{PowerDisk, Random};
+
+const GENESIS: Hash = Hash([9; 32]);
+
+fn body(fill: u8, bytes: usize) -> Body {
+    Body::of(ExecutionPayload {
+        parent_hash: Hash([fill; 32]),
+        fee_recipient: Address([1; 20]),
+        state_root: Hash([2; 32]),
+        receipts_root: Hash([3; 32]),
+        logs_bloom: [0; 256],
+        prev_randao: Hash([4; 32]),
+        block_number: 5,
+        gas_limit: 30_000_000,
+        gas_used: 0,
+        timestamp: 6,
+        extra_data: vec![],
+        base_fee_per_gas: [0; 32],
+        block_hash: Hash([7; 32]),
+        transactions: vec![vec![fill; bytes]],
+        withdrawals: vec![],
+        blob_gas: None,
+    })
+}
+
+fn block_with(parent: Option<&Block>, slot: u64, body: Body) -> Block {
+    let header = Header {
+        version: 1,
+        evm_chain_id: 212121,
+        genesis_hash: GENESIS,
+        height: Height(parent.map_or(1, |parent| parent.header.height.0 + 1)),
+        slot: Slot(slot),
+        proposer: 0,
+        parent_hash: parent.map_or(GENESIS, |parent| parent.header.hash()),
+        parent_certificate: parent.map(|parent| certificate(&parent.header, VoteKind::Approval)),
+        execution_hash: body.payload.block_hash,
+        body_hash: body.hash(),
+        set_hash: Hash([5; 32]),
+        ledger_hash: Hash([6; 32]),
+    };
+    Block { header, body }
+}
+
+fn block(parent: Option<&Block>, slot: u64, bytes: usize) -> Block {
+    block_with(parent, slot, body(slot as u8, bytes))
+}
+
+fn certificate(header: &Header, kind: VoteKind) -> Certificate {
+    let target = VoteTarget { kind, height: header.height, slot: header.slot, hash: header.hash() };
+    let mut signers = Bitmap::empty(4);
+    (0..3).for_each(|signer| signers.set(signer));
+    Certificate { target, signers, signature: Signature([kind as u8; 96]) }
+}
+
+fn certified(block: &Block, kind: VoteKind) -> CertifiedHeader {
+    CertifiedHeader { header: block.header.clone(), certificate: certificate(&block.header, kind) }
+}
+
+/// A chain of `length` blocks, one a slot from slot 1 on.
+fn chain(length: u64, bytes: usize) -> Vec<Block> {
+    let mut chain: Vec<Block> = Vec::new();
+    for slot in 1..=length {
+        chain.push(block(chain.last(), slot, bytes));
+    }
+    chain
+}
+
+fn in_memory() -> BlockStore {
+    BlockStore::open(Arc::new(MemoryStore::new()), GENESIS).expect("open")
+}
+
+/// Stores `blocks` as certified, and makes the first `finals` of them final at once.
+fn stored(blocks: &[Block], finals: usize) -> BlockStore {
+    let store = in_memory();
+    let mut batch = Batch::new();
+    for block in blocks {
+        BlockStore::batch_block(&mut batch, block);
+        BlockStore::batch_certified(&mut batch, &certified(block, VoteKind::Approval));
+    }
+    if let Some(last) = blocks.last() {
+        BlockStore::batch_highest(&mut batch, last.header.slot, last.header.hash());
+    }
+    finalize(&mut batch, blocks, 0, finals, &[]);
+    store.write(batch, Durability::Durable).expect("write");
+    store
+}
+
+fn finalize(batch: &mut Batch, blocks: &[Block], from: usize, to: usize, dropped: &[Hash]) {
+    if from < to {
+        let newly: Vec<_> = blocks[from..to].iter().map(|b| (b.header.height, b.header.hash())).collect();
+        BlockStore::batch_finalized(
+            batch,
+            &certified(&blocks[to - 1], VoteKind::Confirmation),
+            &newly,
+            dropped,
+        );
+    }
+}
+
+/// A vote state of the consensus crate's kind; the store takes any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Votes {
+    approved: Slot,
+    approved_hash: Hash,
+    locked: Slot,
+    locked_hash: Hash,
+}
+
+#[test]
+fn what_goes_in_comes_out() {
+    let blocks = chain(5, 100);
+    let store = stored(&blocks, 3);
+    for (index, block) in blocks.iter().enumerate() {
+        let hash = block.header.hash();
+        assert_eq!(store.block(&hash).expect("block").as_ref(), Some(block));
+        assert_eq!(store.header(&hash).expect("header").as_ref(), Some(&block.header));
+        let approvals = certificate(&block.header, VoteKind::Approval);
+        assert_eq!(store.certificate(&hash).expect("certificate"), Some(approvals));
+        let is_final = index < 3;
+        assert_eq!(store.final_hash(block.header.height).expect("index"), is_final.then_some(hash));
+        let confirmations = certificate(&block.header, VoteKind::Confirmation);
+        assert_eq!(store.finality(&hash).expect("finality"), (index == 2).then_some(confirmations));
+    }
+    assert_eq!(store.finalized().expect("finalized"), Some(certified(&blocks[2], VoteKind::Confirmation)));
+    assert_eq!(store.highest().expect("highest"), Some((Slot(5), blocks[4].header.hash())));
+    let open: Vec<_> = store.open_blocks().expect("open").into_iter().map(|open| open.header).collect();
+    assert_eq!(open, [blocks[3].header.clone(), blocks[4].header.clone()]);
+    let window = store.final_window(10).expect("window");
+    assert_eq!(window, [blocks[1].header.clone(), blocks[0].header.clone()]);
+    assert_eq!(store.final_window(1).expect("window"), [blocks[1].header.clone()]);
+}
+
+#[test]
+fn an_empty_store_answers_with_nothing() {
+    let store = in_memory();
+    assert_eq!(store.votes::<Votes>().expect("votes"), None);
+    assert_eq!(store.federation::<u64>().expect("federation"), None);
+    assert_eq!(store.finalized().expect("finalized"), None);
+    assert_eq!(store.highest().expect("highest"), None);
+    assert!(store.open_blocks().expect("open").is_empty() && store.sets().expect("sets").is_empty());
+    assert!(store.final_window(5).expect("window").is_empty());
+    let range = store.block_range(RangeRequest { start: Height(1), count: 9 }).expect("range");
+    assert!(range.blocks.is_empty() && range.tip.is_none() && range.finalized.is_none());
+}
+
+#[test]
+fn votes_federation_and_sets_are_kept() {
+    let store = in_memory();
+    let votes = Votes { approved: Slot(7), approved_hash: GENESIS, locked: Slot(3), locked_hash: GENESIS };
+    let authority = alys_types::Authority {
+        public_key: alys_types::bls::PublicKeyBytes([1; 48]),
+        proof_of_possession: Signature([2; 96]),
+        fee_address: Address([3; 20]),
+    };
+    let set = vec![authority.clone(); 15];
+    let mut batch = Batch::new();
+    BlockStore::batch_votes(&mut batch, &votes);
+    BlockStore::batch_federation(&mut batch, &(set.clone(), Some(set.clone()), 4u64));
+    BlockStore::batch_set(&mut batch, &set);
+    BlockStore::batch_set(&mut batch, &set[..4]);
+    BlockStore::batch_set(&mut batch, &set);
+    store.write(batch, Durability::Durable).expect("write");
+    assert_eq!(store.votes().expect("votes"), Some(votes));
+    let federation =
+        store.federation::<(Vec<alys_types::Authority>, Option<Vec<alys_types::Authority>>, u64)>();
+    assert_eq!(federation.expect("federation"), Some((set.clone(), Some(set.clone()), 4)));
+    let mut lengths: Vec<usize> = store.sets().expect("sets").iter().map(Vec::len).collect();
+    lengths.sort();
+    assert_eq!(lengths, [4, 15]);
+}
+
+#[test]
+fn dropped_blocks_leave_nothing_behind() {
+    let blocks = chain(3, 10);
+    let loser = block(Some(&blocks[0]), 77, 10);
+    let store = stored(&blocks, 0);
+    let mut batch = Batch::new();
+    BlockStore::batch_block(&mut batch, &loser);
+    BlockStore::batch_certified(&mut batch, &certified(&loser, VoteKind::Approval));
+    store.write(batch, Durability::Durable).expect("write");
+    assert_eq!(store.open_blocks().expect("open").len(), 4);
+    let mut batch = Batch::new();
+    let hash = loser.header.hash();
+    finalize(&mut batch, &blocks, 0, 2, &[hash]);
+    store.write(batch, Durability::Durable).expect("write");
+    assert_eq!(store.block(&hash).expect("block"), None);
+    assert_eq!(store.header(&hash).expect("header"), None);
+    assert_eq!(store.certificate(&hash).expect("certificate"), None);
+    assert_eq!(store.open_blocks().expect("open").len(), 1);
+}
+
+#[test]
+fn a_header_written_again_after_finality_is_no_open_block() {
+    let blocks = chain(3, 10);
+    let engine: Store = Arc::new(MemoryStore::new());
+    let store = BlockStore::open(engine.clone(), GENESIS).expect("open");
+    let mut batch = Batch::new();
+    blocks.iter().for_each(|block| BlockStore::batch_block(&mut batch, block));
+    finalize(&mut batch, &blocks, 0, 3, &[]);
+    BlockStore::batch_certified(&mut batch, &certified(&blocks[1], VoteKind::Approval));
+    store.write(batch, Durability::Durable).expect("write");
+    assert!(store.open_blocks().expect("open").is_empty());
+    let again = BlockStore::open(engine.clone(), GENESIS).expect("open");
+    let listed = engine.get(schema::OPEN, &blocks[1].header.hash().0).expect("get");
+    assert_eq!(listed, None, "cleared away when opened");
+    assert_eq!(
+        again.certificate(&blocks[1].header.hash()).expect("certificate").map(|c| c.signers.count()),
+        Some(3)
+    );
+}
+
+#[test]
+fn ranges_follow_the_certified_chain_within_their_limits() {
+    let small = chain(300, 10);
+    let large = chain(6, 5 * 1024 * 1024);
+    // Blocks, how many are final, request, heights of the answer.
+    let table: [(&[Block], usize, (u64, u64), std::ops::Range<u64>); 9] = [
+        (&small, 300, (1, 10), 1..11),
+        (&small, 300, (1, u64::MAX), 1..1 + MAX_RANGE_BLOCKS),
+        (&small, 300, (299, 10), 299..301),
+        (&small, 300, (301, 10), 301..301),
+        (&small, 300, (u64::MAX, u64::MAX), 0..0),
+        // Over the border between final and open blocks, and in the open part only.
+        (&small, 290, (285, 10), 285..295),
+        (&small, 290, (295, 10), 295..301),
+        // Nothing final yet.
+        (&small, 0, (1, 4), 1..5),
+        (&large, 6, (2, 5), 2..5),
+    ];
+    for (blocks, finals, (start, count), wanted) in table {
+        let context = format!("{finals} final, start {start}, count {count}");
+        let store = stored(blocks, finals);
+        let request = RangeRequest { start: Height(start), count };
+        let answer = store.block_range(request).expect("range");
+        let heights: Vec<u64> = answer.blocks.iter().map(|block| block.header.height.0).collect();
+        assert_eq!(heights, wanted.clone().collect::<Vec<_>>(), "{context}");
+        let last = answer.blocks.last().map(|block| certificate(&block.header, VoteKind::Approval));
+        assert_eq!(answer.tip, last, "{context}");
+        assert!(answer.encode().len() <= MAX_RANGE_BYTES, "{context}");
+        let headers = store.header_range(request).expect("headers");
+        let same = headers.headers.iter().zip(&answer.blocks).all(|(header, block)| *header == block.header);
+        assert!(same && headers.headers.len() >= answer.blocks.len(), "{context}");
+        assert_eq!(headers.finalized, answer.finalized, "{context}");
+    }
+}
+
+#[test]
+fn a_block_larger_than_half_a_range_is_served_alone() {
+    let blocks = chain(2, 8 * 1024 * 1024 - 4096);
+    let answer = stored(&blocks, 2).block_range(RangeRequest { start: Height(1), count: 2 }).expect("range");
+    assert!(!answer.blocks.is_empty());
+    assert!(answer.encode().len() <= MAX_RANGE_BYTES);
+}
+
+#[test]
+fn the_certificate_of_a_tip_may_come_from_its_child() {
+    let blocks = chain(4, 10);
+    let store = in_memory();
+    let mut batch = Batch::new();
+    blocks.iter().for_each(|block| BlockStore::batch_block(&mut batch, block));
+    finalize(&mut batch, &blocks, 0, 4, &[]);
+    store.write(batch, Durability::Durable).expect("write");
+    // Blocks 1 to 3 are certified by their children alone, block 4 by nothing that is stored.
+    let answer = store.block_range(RangeRequest { start: Height(1), count: 9 }).expect("range");
+    assert_eq!(answer.blocks.len(), 3);
+    assert_eq!(answer.tip, Some(certificate(&blocks[2].header, VoteKind::Approval)));
+    assert_eq!(
+        store.header_range(RangeRequest { start: Height(1), count: 9 }).expect("headers").headers.len(),
+        3
+    );
+}
+
+#[test]
+fn header_ranges_carry_the_federation_orders() {
+    let mut with_order = body(1, 10);
+    let change = FederationChange::Remove(alys_types::bls::PublicKeyBytes([1; 48]));
+    let order = FederationOrder { number: 1, change, effective_height: Height(9), signatures: vec![] };
+    with_order.federation_change = Some(order.clone());
+    let first = block(None, 1, 10);
+    let second = block_with(Some(&first), 2, with_order);
+    let third = block(Some(&second), 3, 10);
+    let store = stored(&[first, second, third], 3);
+    let range = |start, count| {
+        store.header_range(RangeRequest { start: Height(start), count }).expect("headers").changes
+    };
+    assert_eq!(range(1, 3), [(Height(2), order.clone())]);
+    assert_eq!(range(2, 1), [(Height(2), order)]);
+    assert_eq!(range(3, 1), []);
+}
+
+#[test]
+fn another_layout_and_another_chain_are_refused() {
+    let engine: Store = Arc::new(MemoryStore::new());
+    BlockStore::open(engine.clone(), GENESIS).expect("open");
+    let error = BlockStore::open(engine.clone(), Hash([1; 32])).map(drop).expect_err("another chain");
+    assert!(matches!(&error, Error::OtherChain { found, .. } if *found == GENESIS.to_string()), "{error}");
+    let mut batch = Batch::new();
+    batch.put(schema::META, schema::SCHEMA, 2u32.to_be_bytes());
+    engine.write(batch, Durability::Durable).expect("write");
+    let error = BlockStore::open(engine, GENESIS).map(drop).expect_err("another layout");
+    assert!(matches!(error, Error::Schema { found: 2, wanted: 1 }), "{error}");
+    assert!(error.to_string().contains("sync into an empty directory"));
+}
+
+#[test]
+fn entries_that_do_not_decode_are_named() {
+    let blocks = chain(1, 10);
+    let store = stored(&blocks, 1);
+    let hash = blocks[0].header.hash();
+    let overwrite = |table, key: &[u8], value: Vec<u8>| {
+        let mut batch = Batch::new();
+        batch.put(table, key, value);
+        store.write(batch, Durability::Durable).expect("write");
+    };
+    let named = |error: Error, words: &[&str]| {
+        assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+        assert!(words.iter().all(|word| error.to_string().contains(word)), "{error}");
+    };
+    overwrite(schema::VOTES, schema::VOTE_STATE, vec![1, 2, 3]);
+    named(store.votes::<Votes>().expect_err("votes"), &["state", "votes", "does not decode"]);
+    overwrite(schema::BODIES, &hash.0, vec![0; 5]);
+    named(store.block(&hash).expect_err("body"), &["bodies", &hash.to_string()[2..]]);
+    let other = alys_types::codec::encode(&block(None, 50, 1).header);
+    overwrite(schema::HEADERS, &hash.0, other);
+    named(store.header(&hash).expect_err("header"), &["headers", "another block"]);
+}
+
+/// The layout is pinned: whoever changes a table, a key or an encoding meets this test and `schema::VERSION`.
+#[test]
+fn the_layout_is_the_one_that_is_written_down() {
+    let block = block(None, 1, 1);
+    let mut batch = Batch::new();
+    BlockStore::batch_block(&mut batch, &block);
+    BlockStore::batch_certified(&mut batch, &certified(&block, VoteKind::Approval));
+    BlockStore::batch_votes(&mut batch, &7u64);
+    BlockStore::batch_highest(&mut batch, Slot(1), block.header.hash());
+    BlockStore::batch_set(&mut batch, &[]);
+    finalize(&mut batch, std::slice::from_ref(&block), 0, 1, &[Hash([8; 32])]);
+    BlockStore::batch_federation(&mut batch, &8u64);
+    let lines: Vec<String> = batch
+        .ops()
+        .iter()
+        .map(|op| {
+            let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            match op {
+                alys_storage::Op::Put { table, key, value } => {
+                    format!("put {} {} {}", table.0, hex(key), hex(value))
+                }
+                alys_storage::Op::Delete { table, key } => format!("delete {} {}", table.0, hex(key)),
+            }
+        })
+        .collect();
+    let golden = include_str!("golden/layout.txt");
+    let wanted: Vec<&str> = golden.lines().collect();
+    assert_eq!(
+        lines, wanted,
+        "the layout changed; raise schema::VERSION, say why in an ADR, and replace the file"
+    );
+}
+
+/// A node's writes through power losses: approval with body, lock with certificate, finality with its index.
+#[test]
+fn no_power_loss_separates_what_belongs_together() {
+    let mut losses = 0;
+    for seed in 0..12 {
+        let mut random = Random::new(seed);
+        let disk = PowerDisk::new(seed);
+        let mut opened_once = false;
+        let mut acknowledged: Option<Votes> = None;
+        let mut chain: Vec<Block> = Vec::new();
+        while disk.losses() < 50 {
+            disk.cut_after(60 + random.below(500));
+            let existing = if opened_once { Existing::Required } else { Existing::Optional };
+            let options = RedbOptions { cache_bytes: 256 * 1024 };
+            let Ok(engine) = RedbStore::open(disk.file(), "disk", options, existing) else {
+                assert!(!disk.is_powered());
+                disk.power_cycle();
+                continue;
+            };
+            opened_once = true;
+            let engine: Store = Arc::new(engine);
+            if let Ok(store) = BlockStore::open(engine.clone(), GENESIS)
+                && disk.is_powered()
+            {
+                disk.cut_after(u64::MAX);
+                let finals = check_whole(&store, &chain, acknowledged);
+                acknowledged = store.votes().expect("votes");
+                // The chain goes on from the last block that is stored.
+                let kept = chain
+                    .iter()
+                    .take_while(|block| store.block(&block.header.hash()).expect("block").is_some());
+                let kept = kept.count();
+                chain.truncate(kept);
+                disk.cut_after(random.below(600));
+                run(&store, &mut chain, finals, &mut acknowledged, &mut random);
+            }
+            drop(engine);
+            disk.power_cycle();
+        }
+        losses += disk.losses();
+    }
+    assert!(losses >= 600);
+}
+
+/// Slot after slot until the disk fails. A write that failed may or may not be there after the power loss.
+fn run(
+    store: &BlockStore,
+    chain: &mut Vec<Block>,
+    mut finals: usize,
+    acknowledged: &mut Option<Votes>,
+    random: &mut Random,
+) {
+    let fresh = Votes { approved: Slot(0), approved_hash: GENESIS, locked: Slot(0), locked_hash: GENESIS };
+    loop {
+        let mut votes = acknowledged.unwrap_or(fresh);
+        let slot =
+            votes.approved.0.max(chain.last().map_or(0, |last| last.header.slot.0)) + 1 + random.below(2);
+        let next = block(chain.last(), slot, random.below(4000) as usize);
+        let hash = next.header.hash();
+        chain.push(next);
+        let next = &chain[chain.len() - 1];
+
+        let mut batch = Batch::new();
+        (votes.approved, votes.approved_hash) = (Slot(slot), hash);
+        BlockStore::batch_votes(&mut batch, &votes);
+        BlockStore::batch_block(&mut batch, next);
+        if store.write(batch, Durability::Durable).is_err() {
+            return;
+        }
+        *acknowledged = Some(votes);
+
+        let mut batch = Batch::new();
+        BlockStore::batch_certified(&mut batch, &certified(next, VoteKind::Approval));
+        BlockStore::batch_highest(&mut batch, Slot(slot), hash);
+        if store.write(batch, Durability::Deferred).is_err() {
+            return;
+        }
+
+        let mut batch = Batch::new();
+        (votes.locked, votes.locked_hash) = (Slot(slot), hash);
+        BlockStore::batch_votes(&mut batch, &votes);
+        BlockStore::batch_certified(&mut batch, &certified(next, VoteKind::Approval));
+        if store.write(batch, Durability::Durable).is_err() {
+            return;
+        }
+        *acknowledged = Some(votes);
+
+        if random.one_in(2) {
+            let mut batch = Batch::new();
+            finalize(&mut batch, chain, finals, chain.len(), &[]);
+            let durability = if random.one_in(2) { Durability::Durable } else { Durability::Deferred };
+            if store.write(batch, durability).is_err() {
+                return;
+            }
+            finals = chain.len();
+        }
+    }
+}
+
+/// Votes are not older than acknowledged, and what they speak of is there; finality is there with all that it covers.
+/// Returns how many blocks are final.
+fn check_whole(store: &BlockStore, chain: &[Block], acknowledged: Option<Votes>) -> usize {
+    let votes: Option<Votes> = store.votes().expect("votes");
+    if let Some(told) = acknowledged {
+        let votes = votes.expect("votes were acknowledged");
+        assert!(votes.approved >= told.approved && votes.locked >= told.locked, "{votes:?} after {told:?}");
+    }
+    if let Some(votes) = votes {
+        assert!(store.block(&votes.approved_hash).expect("block").is_some(), "the approved block is stored");
+        if votes.locked.0 > 0 {
+            assert!(store.header(&votes.locked_hash).expect("header").is_some());
+            assert!(store.certificate(&votes.locked_hash).expect("certificate").is_some());
+        }
+    }
+    if let Some((slot, hash)) = store.highest().expect("highest") {
+        assert_eq!(store.header(&hash).expect("header").map(|header| header.slot), Some(slot));
+        assert!(store.certificate(&hash).expect("certificate").is_some());
+    }
+    let Some(last) = store.finalized().expect("finalized") else { return 0 };
+    let finals = last.header.height.0 as usize;
+    for (index, block) in chain.iter().enumerate() {
+        let hash = store.final_hash(block.header.height).expect("index");
+        assert_eq!(hash, (index < finals).then(|| block.header.hash()), "height {}", index + 1);
+        if index < finals {
+            assert_eq!(store.block(&block.header.hash()).expect("block").as_ref(), Some(block));
+        }
+    }
+    let open = store.open_blocks().expect("open");
+    assert!(open.iter().all(|open| open.header.height > last.header.height));
+    finals
+}
