@@ -2,3 +2,6 @@
 //! simulation there is nothing to install, and what the node says to them goes over the same wire.
 
 pub mod execution;
+pub mod rpc;
+
+pub use rpc::{ExecutionServer, ExecutionServerConfig, StartError};

@@ -5,6 +5,7 @@
 //! Capella, V3 for Deneb), what clients deviate in is evened out here, and [`ExecutionError`] says who has to act.
 //! Never: retries, remembers a fork choice, or decides what a status means.
 
+mod convert;
 mod engine;
 mod error;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use alloy_rpc_types_engine::{
 };
 use futures::future::BoxFuture;
 
+pub use convert::{from_wire, to_wire, withdrawals_to_wire};
 pub use engine::HttpEngine;
 pub use error::ExecutionError;
 

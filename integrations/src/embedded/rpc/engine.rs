@@ -1,0 +1,178 @@
+//! The Engine API, V1 to V3, with the version rules of its specification.
+
+use alloy_primitives::B256;
+use alloy_rpc_types_engine::{
+    CancunPayloadFields, ExecutionPayload, ExecutionPayloadInputV2, ExecutionPayloadSidecar,
+    ExecutionPayloadV1, ExecutionPayloadV3, ForkchoiceState, PayloadAttributes, PayloadId,
+};
+use serde_json::{Value, json};
+
+use super::node::{Node, to_json};
+use crate::embedded::execution::{Fork, limits};
+use crate::http::{Args, RpcError};
+
+const METHODS: [&str; 12] = [
+    "engine_forkchoiceUpdatedV1",
+    "engine_forkchoiceUpdatedV2",
+    "engine_forkchoiceUpdatedV3",
+    "engine_getClientVersionV1",
+    "engine_getPayloadBodiesByHashV1",
+    "engine_getPayloadBodiesByRangeV1",
+    "engine_getPayloadV1",
+    "engine_getPayloadV2",
+    "engine_getPayloadV3",
+    "engine_newPayloadV1",
+    "engine_newPayloadV2",
+    "engine_newPayloadV3",
+];
+
+const INVALID_ATTRIBUTES: i64 = -38003;
+const TOO_LARGE: i64 = -38004;
+const UNSUPPORTED_FORK: i64 = -38005;
+
+pub(super) async fn call(node: &Node, method: &str, params: Value) -> Result<Value, RpcError> {
+    match method {
+        // Its own list is not included, by specification; the caller's is of no use to us.
+        "engine_exchangeCapabilities" => Ok(json!(METHODS)),
+        "engine_getClientVersionV1" => Ok(json!([{
+            "code": "AL",
+            "name": "Alys embedded execution client",
+            "version": env!("CARGO_PKG_VERSION"),
+            "commit": "00000000",
+        }])),
+        "engine_forkchoiceUpdatedV1" => forkchoice_updated(node, Fork::Paris, params).await,
+        "engine_forkchoiceUpdatedV2" => forkchoice_updated(node, Fork::Shanghai, params).await,
+        "engine_forkchoiceUpdatedV3" => forkchoice_updated(node, Fork::Cancun, params).await,
+        "engine_getPayloadV1" => get_payload(node, Fork::Paris, params).await,
+        "engine_getPayloadV2" => get_payload(node, Fork::Shanghai, params).await,
+        "engine_getPayloadV3" => get_payload(node, Fork::Cancun, params).await,
+        "engine_newPayloadV1" | "engine_newPayloadV2" | "engine_newPayloadV3" => {
+            new_payload(node, method, params).await
+        }
+        "engine_getPayloadBodiesByHashV1" => {
+            let hashes: Vec<B256> = Args::new(params, 1)?.required()?;
+            if hashes.len() as u64 > limits::PAYLOAD_BODIES {
+                return Err(RpcError::new(TOO_LARGE, "Too large request"));
+            }
+            node.read(|core| {
+                let bodies: Result<Vec<_>, _> =
+                    hashes.into_iter().map(|hash| core.payload_body_by_hash(hash)).collect();
+                to_json(bodies?)
+            })
+            .await
+        }
+        "engine_getPayloadBodiesByRangeV1" => {
+            let mut args = Args::new(params, 2)?;
+            let start = args.required::<alloy_primitives::U64>()?.to();
+            let count = args.required::<alloy_primitives::U64>()?.to();
+            if start == 0 || count == 0 {
+                return Err(RpcError::invalid_params("start and count must not be zero"));
+            }
+            if count > limits::PAYLOAD_BODIES {
+                return Err(RpcError::new(TOO_LARGE, "Too large request"));
+            }
+            node.read(|core| to_json(core.payload_bodies_by_range(start, count)?)).await
+        }
+        _ => Err(RpcError::method_not_found(method)),
+    }
+}
+
+/// `version` is the fork whose attributes the method carries.
+async fn forkchoice_updated(node: &Node, version: Fork, params: Value) -> Result<Value, RpcError> {
+    let mut args = Args::new(params, 2)?;
+    let state: ForkchoiceState = args.required()?;
+    let attributes: Option<PayloadAttributes> = args.optional()?;
+    if let Some(attributes) = &attributes {
+        let fork = node.read(|core| Ok(core.fork_at(attributes.timestamp))).await?;
+        check_attributes(version, fork, attributes)?;
+    }
+    to_json(node.write(|core| core.forkchoice_updated(state, attributes)).await?)
+}
+
+fn check_attributes(version: Fork, fork: Fork, attributes: &PayloadAttributes) -> Result<(), RpcError> {
+    let invalid =
+        |reason| Err(RpcError::new(INVALID_ATTRIBUTES, format!("Invalid payload attributes: {reason}")));
+    let withdrawals = attributes.withdrawals.is_some();
+    let root = attributes.parent_beacon_block_root.is_some();
+    match version {
+        Fork::Paris if withdrawals || root => {
+            return invalid("withdrawals and beacon root belong to later versions");
+        }
+        Fork::Shanghai if root => return invalid("the beacon root belongs to V3"),
+        Fork::Cancun if !root => return invalid("the beacon root is missing"),
+        Fork::Cancun if !withdrawals => return invalid("withdrawals are missing"),
+        Fork::Paris | Fork::Shanghai | Fork::Cancun => {}
+    }
+    check_fork(version, fork)?;
+    match (withdrawals, fork >= Fork::Shanghai) {
+        (false, true) => invalid("withdrawals are missing"),
+        (true, false) => invalid("withdrawals before Shanghai"),
+        (true, true) | (false, false) => Ok(()),
+    }
+}
+
+/// Whether a method of `version` may speak of a block of `fork`: V2 speaks of Paris' blocks, too.
+fn check_fork(version: Fork, fork: Fork) -> Result<(), RpcError> {
+    match (version, fork) {
+        (Fork::Paris, Fork::Paris)
+        | (Fork::Shanghai, Fork::Paris | Fork::Shanghai)
+        | (Fork::Cancun, Fork::Cancun) => Ok(()),
+        (Fork::Paris | Fork::Shanghai | Fork::Cancun, _) => {
+            Err(RpcError::new(UNSUPPORTED_FORK, "Unsupported fork"))
+        }
+    }
+}
+
+async fn new_payload(node: &Node, method: &str, params: Value) -> Result<Value, RpcError> {
+    let (version, payload, sidecar) = match method {
+        "engine_newPayloadV1" => {
+            let payload: ExecutionPayloadV1 = Args::new(params, 1)?.required()?;
+            (Fork::Paris, ExecutionPayload::V1(payload), ExecutionPayloadSidecar::none())
+        }
+        "engine_newPayloadV2" => {
+            let payload: ExecutionPayloadInputV2 = Args::new(params, 1)?.required()?;
+            (Fork::Shanghai, payload.into_payload(), ExecutionPayloadSidecar::none())
+        }
+        _ => {
+            let mut args = Args::new(params, 3)?;
+            let payload: ExecutionPayloadV3 = args.required()?;
+            let versioned_hashes: Vec<B256> = args.required()?;
+            let parent_beacon_block_root: B256 = args.required()?;
+            let fields = CancunPayloadFields { parent_beacon_block_root, versioned_hashes };
+            (Fork::Cancun, ExecutionPayload::V3(payload), ExecutionPayloadSidecar::v3(fields))
+        }
+    };
+    let timestamp = payload.as_v1().timestamp;
+    let fork = node.read(|core| Ok(core.fork_at(timestamp))).await?;
+    check_fork(version, fork)?;
+    match (&payload, fork) {
+        (ExecutionPayload::V1(_), Fork::Shanghai) => {
+            return Err(RpcError::invalid_params("withdrawals are missing"));
+        }
+        (ExecutionPayload::V2(_), Fork::Paris) => {
+            return Err(RpcError::invalid_params("withdrawals before Shanghai"));
+        }
+        _ => {}
+    }
+    to_json(node.write(|core| core.new_payload(payload, sidecar)).await?)
+}
+
+async fn get_payload(node: &Node, version: Fork, params: Value) -> Result<Value, RpcError> {
+    let id: PayloadId = Args::new(params, 1)?.required()?;
+    let built = node.write(|core| core.get_payload(id)).await?;
+    let timestamp = built.payload.as_v1().timestamp;
+    let fork = node.read(|core| Ok(core.fork_at(timestamp))).await?;
+    check_fork(version, fork)?;
+    if version == Fork::Paris {
+        return to_json(built.payload);
+    }
+    let mut envelope = json!({
+        "executionPayload": to_json(built.payload)?,
+        "blockValue": super::node::quantity(built.block_value),
+    });
+    if version == Fork::Cancun {
+        envelope["blobsBundle"] = json!({ "commitments": [], "proofs": [], "blobs": [] });
+        envelope["shouldOverrideBuilder"] = false.into();
+    }
+    Ok(envelope)
+}

@@ -1,0 +1,138 @@
+//! The `eth_` methods that only read.
+
+use alloy_eips::BlockNumberOrTag;
+use alloy_primitives::{Address, B256, U64, U256};
+use alloy_rpc_types_eth::{BlockId, Filter, TransactionRequest};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::node::{quantity, to_json};
+use crate::embedded::execution::ExecutionCore;
+use crate::http::{Args, RpcError};
+
+pub(super) fn query(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcError> {
+    match method {
+        "eth_chainId" => Ok(quantity(core.chain_id())),
+        "eth_blockNumber" => Ok(quantity(core.head().number)),
+        // What is here was executed; whether the network is further is the consensus node's knowledge.
+        "eth_syncing" => Ok(false.into()),
+        "eth_accounts" => Ok(json!([])),
+        "eth_gasPrice" => Ok(quantity(core.gas_price()?)),
+        "eth_maxPriorityFeePerGas" => Ok(quantity(core.max_priority_fee()?)),
+        "eth_blobBaseFee" => Ok(quantity(core.blob_base_fee())),
+        "eth_feeHistory" => fee_history(core, Args::new(params, 3)?),
+        "eth_getBlockByHash"
+        | "eth_getBlockByNumber"
+        | "eth_getBlockReceipts"
+        | "eth_getBlockTransactionCountByHash"
+        | "eth_getBlockTransactionCountByNumber"
+        | "eth_getUncleCountByBlockHash"
+        | "eth_getUncleCountByBlockNumber" => of_block(core, method, params),
+        "eth_getTransactionByHash" => to_json(core.rpc_transaction(Args::new(params, 1)?.required()?)?),
+        "eth_getTransactionReceipt" => to_json(core.rpc_receipt(Args::new(params, 1)?.required()?)?),
+        "eth_getTransactionByBlockHashAndIndex" | "eth_getTransactionByBlockNumberAndIndex" => {
+            let mut args = Args::new(params, 2)?;
+            let block = block(&mut args, method)?;
+            // One too large for this machine is beyond every block, too.
+            let index = usize::try_from(args.required::<U64>()?.to::<u64>()).unwrap_or(usize::MAX);
+            to_json(core.rpc_transaction_at(block, index)?)
+        }
+        "eth_getBalance"
+        | "eth_getTransactionCount"
+        | "eth_getCode"
+        | "eth_getStorageAt"
+        | "eth_getProof" => of_account(core, method, params),
+        "eth_call" | "eth_estimateGas" => call(core, method, params),
+        "eth_getLogs" => to_json(core.logs(&Args::new(params, 1)?.required::<Filter>()?)?),
+        _ => Err(RpcError::method_not_found(method)),
+    }
+}
+
+/// The block argument, a hash or a number as the method's name says.
+fn block(args: &mut Args, method: &str) -> Result<BlockId, RpcError> {
+    match method.contains("Hash") {
+        true => Ok(args.required::<B256>()?.into()),
+        false => Ok(args.required::<BlockNumberOrTag>()?.into()),
+    }
+}
+
+fn of_block(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcError> {
+    let max = if matches!(method, "eth_getBlockByHash" | "eth_getBlockByNumber") { 2 } else { 1 };
+    let mut args = Args::new(params, max)?;
+    match method {
+        "eth_getBlockByHash" | "eth_getBlockByNumber" => {
+            let block = block(&mut args, method)?;
+            let full = args.optional()?.unwrap_or(false);
+            to_json(core.rpc_block(block, full)?)
+        }
+        "eth_getBlockReceipts" => to_json(core.rpc_block_receipts(args.required()?)?),
+        _ => {
+            let block = core.block(block(&mut args, method)?)?;
+            let uncles = method.contains("Uncle");
+            // There are no uncles since the merge, and null for a block that does not exist.
+            Ok(block.map_or(Value::Null, |block| {
+                quantity(if uncles { 0 } else { block.block.body.transactions.len() })
+            }))
+        }
+    }
+}
+
+fn of_account(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcError> {
+    let max = if matches!(method, "eth_getStorageAt" | "eth_getProof") { 3 } else { 2 };
+    let mut args = Args::new(params, max)?;
+    let address: Address = args.required()?;
+    match method {
+        "eth_getStorageAt" => {
+            let slot: U256 = args.required()?;
+            to_json(core.storage_at(address, slot, block_or_latest(&mut args)?)?)
+        }
+        "eth_getProof" => proof(core, address, args),
+        "eth_getBalance" => Ok(quantity(core.balance(address, block_or_latest(&mut args)?)?)),
+        "eth_getCode" => to_json(core.code(address, block_or_latest(&mut args)?)?),
+        _ => Ok(quantity(core.nonce(address, block_or_latest(&mut args)?)?)),
+    }
+}
+
+/// Slots are told back in the form they were asked in: 32 bytes, or a number.
+fn proof(core: &ExecutionCore, address: Address, mut args: Args) -> Result<Value, RpcError> {
+    let keys: Vec<Value> = args.required()?;
+    let slots: Result<Vec<U256>, _> = keys.iter().map(U256::deserialize).collect();
+    let slots = slots.map_err(|error| RpcError::invalid_params(format!("invalid argument 1: {error}")))?;
+    let block = block_or_latest(&mut args)?;
+    let words: Vec<B256> = slots.iter().map(|slot| B256::from(*slot)).collect();
+    let mut proof = to_json(core.proof(address, &words, block)?)?;
+    for (index, (key, slot)) in keys.iter().zip(slots).enumerate() {
+        if key.as_str().is_none_or(|key| key.len() != 66) {
+            proof["storageProof"][index]["key"] = quantity(slot);
+        }
+    }
+    Ok(proof)
+}
+
+fn block_or_latest(args: &mut Args) -> Result<BlockId, RpcError> {
+    Ok(args.optional()?.unwrap_or_else(BlockId::latest))
+}
+
+fn call(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcError> {
+    let mut args = Args::new(params, 4)?;
+    let request: TransactionRequest = args.required()?;
+    let block = block_or_latest(&mut args)?;
+    for overrides in [args.optional::<Value>()?, args.optional()?] {
+        let is_empty = overrides.as_ref().and_then(Value::as_object).is_none_or(serde_json::Map::is_empty);
+        if !is_empty {
+            // Ignoring them would give a wrong answer.
+            return Err(RpcError::invalid_params("state and block overrides are not supported"));
+        }
+    }
+    match method {
+        "eth_call" => to_json(core.call(&request, block)?),
+        _ => Ok(quantity(core.estimate_gas(&request, block)?)),
+    }
+}
+
+fn fee_history(core: &ExecutionCore, mut args: Args) -> Result<Value, RpcError> {
+    let count = args.required::<U64>()?.to();
+    let newest: BlockNumberOrTag = args.required()?;
+    let percentiles: Option<Vec<f64>> = args.optional()?;
+    to_json(core.fee_history(count, newest, percentiles.as_deref())?)
+}

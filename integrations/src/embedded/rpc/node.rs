@@ -1,0 +1,132 @@
+//! The core behind its lock, and which method goes where.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use alloy_primitives::{Bytes, keccak256};
+use alys_runtime::sync::RwLock;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::filters::Filters;
+use super::{engine, eth, filters, txpool};
+use crate::embedded::execution::{Error, ExecutionCore};
+use crate::http::{Args, RpcError, RpcHandler};
+
+/// What both ports share.
+pub(super) struct Node {
+    core: RwLock<ExecutionCore>,
+    filters: Filters,
+    failed: AtomicBool,
+}
+
+/// The port for wallets and scripts.
+pub(super) struct PublicPort(pub(super) std::sync::Arc<Node>);
+
+/// The port for the consensus node, which also answers what the public one does.
+pub(super) struct EnginePort(pub(super) std::sync::Arc<Node>);
+
+impl RpcHandler for PublicPort {
+    async fn handle(&self, method: &str, params: Value) -> Result<Value, RpcError> {
+        self.0.public(method, params).await
+    }
+}
+
+impl RpcHandler for EnginePort {
+    async fn handle(&self, method: &str, params: Value) -> Result<Value, RpcError> {
+        match method.starts_with("engine_") {
+            true => engine::call(&self.0, method, params).await,
+            false => self.0.public(method, params).await,
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn new(core: ExecutionCore) -> Self {
+        Self { core: RwLock::new(core), filters: Filters::default(), failed: AtomicBool::new(false) }
+    }
+
+    /// Computes an answer from the core, next to others that read.
+    pub(super) async fn read<R>(
+        &self,
+        query: impl FnOnce(&ExecutionCore) -> Result<R, RpcError>,
+    ) -> Result<R, RpcError> {
+        let core = self.core.read().await;
+        self.check()?;
+        alys_runtime::blocking(|| query(&core))
+    }
+
+    /// Changes the core, alone.
+    pub(super) async fn write<R>(
+        &self,
+        change: impl FnOnce(&mut ExecutionCore) -> Result<R, Error>,
+    ) -> Result<R, RpcError> {
+        let mut core = self.core.write().await;
+        self.check()?;
+        alys_runtime::blocking(|| change(&mut core)).map_err(|error| {
+            if matches!(error, Error::Storage(_) | Error::Corrupt { .. }) {
+                tracing::error!(%error, "the embedded execution client stops answering: its store failed");
+                self.failed.store(true, Ordering::SeqCst);
+            }
+            error.into()
+        })
+    }
+
+    fn check(&self) -> Result<(), RpcError> {
+        match self.failed.load(Ordering::SeqCst) {
+            true => Err(RpcError::internal("the store of this execution client failed: restart it")),
+            false => Ok(()),
+        }
+    }
+
+    async fn public(&self, method: &str, params: Value) -> Result<Value, RpcError> {
+        match method {
+            "eth_sendRawTransaction" => {
+                let raw: Bytes = Args::new(params, 1)?.required()?;
+                to_json(self.write(|core| core.add_transaction(&raw)).await?)
+            }
+            "eth_newFilter"
+            | "eth_newBlockFilter"
+            | "eth_getFilterChanges"
+            | "eth_getFilterLogs"
+            | "eth_uninstallFilter" => {
+                self.read(|core| filters::call(&self.filters, core, method, params)).await
+            }
+            "web3_clientVersion" => Ok(client_version().into()),
+            "web3_sha3" => to_json(keccak256(Args::new(params, 1)?.required::<Bytes>()?)),
+            "net_version" => self.read(|core| Ok(core.chain_id().to_string().into())).await,
+            "net_listening" => Ok(true.into()),
+            "net_peerCount" => Ok("0x0".into()),
+            "rpc_modules" => Ok(json!({ "eth": "1.0", "net": "1.0", "txpool": "1.0", "web3": "1.0" })),
+            _ if method.starts_with("eth_") => self.read(|core| eth::query(core, method, params)).await,
+            _ if method.starts_with("txpool_") => self.read(|core| txpool::query(core, method, params)).await,
+            _ => Err(RpcError::method_not_found(method)),
+        }
+    }
+}
+
+/// As Geth writes its own.
+pub(super) fn client_version() -> String {
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    format!("Alys/v{}/{os}-{arch}/revm", env!("CARGO_PKG_VERSION"))
+}
+
+/// The JSON of a value of ours.
+pub(super) fn to_json(value: impl Serialize) -> Result<Value, RpcError> {
+    serde_json::to_value(value)
+        .map_err(|error| RpcError::internal(format!("cannot encode the answer: {error}")))
+}
+
+/// A number as JSON-RPC has it: hex without leading zeros.
+pub(super) fn quantity(number: impl std::fmt::LowerHex) -> Value {
+    format!("{number:#x}").into()
+}
+
+impl From<Error> for RpcError {
+    fn from(error: Error) -> Self {
+        let answer = Self::new(error.code().into(), error.to_string());
+        match error.data() {
+            Some(data) => answer.with_data(data.to_string().into()),
+            None => answer,
+        }
+    }
+}
