@@ -315,7 +315,7 @@ fn the_engine_api_refuses_with_the_codes_of_its_specification() {
             let method = format!("engine_forkchoiceUpdatedV{version}");
             assert_eq!(code(&method, json!([choice(genesis), stale])).await, -38003);
             let unknown_safe = ForkchoiceState { safe_block_hash: B256::repeat_byte(9), ..choice(genesis) };
-            assert_eq!(code(&method, json!([unknown_safe, null()])).await, -38002);
+            assert_eq!(code(&method, json!([unknown_safe, null])).await, -38002);
             assert_eq!(code(&method, json!([])).await, -32602);
             assert_eq!(code(&method, json!([choice(genesis), {}])).await, -32602);
             let syncing = world.engine.forkchoice_updated(choice(B256::repeat_byte(8)), None).await.unwrap();
