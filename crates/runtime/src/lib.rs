@@ -44,7 +44,7 @@ pub mod trace;
 #[cfg(madsim)]
 pub mod sim;
 
-pub use task::{JoinError, JoinHandle, blocking, block_on_main, par_map, spawn, yield_now};
+pub use task::{JoinError, JoinHandle, block_on_main, blocking, par_map, spawn, yield_now};
 pub use tokio::{join, select, try_join};
 
 /// True in the simulator. For parts that cannot run there and have to say so (sled starts threads).

@@ -36,8 +36,5 @@ pub async fn shutdown() -> Shutdown {
 /// Waits until the process is asked to end. Without anybody waiting here, the world's graceful stop is a kill.
 #[cfg(madsim)]
 pub async fn shutdown() -> Shutdown {
-    match madsim::signal::ctrl_c().await {
-        Ok(()) => Shutdown::Interrupt,
-        Err(_) => std::future::pending().await,
-    }
+    crate::sim::shutdown().await
 }

@@ -21,7 +21,8 @@ where
     #[cfg(not(madsim))]
     let inner = tokio::spawn(future);
     #[cfg(madsim)]
-    let inner = madsim::task::Builder::new().name(name).spawn(future);
+    let inner =
+        madsim::task::Builder::new().name(name).spawn(crate::sim::Scoped::new(crate::sim::here(), future));
     JoinHandle { name, inner }
 }
 
@@ -49,6 +50,11 @@ pub struct JoinHandle<T> {
 }
 
 impl<T> JoinHandle<T> {
+    #[cfg(madsim)]
+    pub(crate) fn simulated(name: &'static str, inner: tokio::task::JoinHandle<T>) -> Self {
+        Self { name, inner }
+    }
+
     /// Asks the task to end at its next await. Its destructors run. Nothing happens to a task that has ended.
     pub fn abort(&self) {
         self.inner.abort();

@@ -1,0 +1,301 @@
+//! Directories and files on the simulated disk of this node; its rules are in `sim::disk`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{LOCK_FILE, TEMPORARY};
+use crate::sim::disk::{Disk, Inode};
+use crate::sim::state::State;
+use crate::sim::{Home, NodeId, World, here, try_with, with};
+
+#[derive(Clone)]
+pub struct Dir {
+    home: Home,
+    inode: Inode,
+    path: PathBuf,
+}
+
+impl Dir {
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let home = here();
+        let (mut inode, missing) = look(home, |disk| disk.find_dir(path))?;
+        for name in missing {
+            let parent = inode;
+            let detail = || format!("{name} for {}", path.display());
+            inode = change(home, "disk.make_dir", name.as_bytes(), detail, |d| d.make_dir(parent, &name))?;
+            sync_dir(home, parent, path)?;
+        }
+        Ok(Self { home, inode, path: path.to_owned() })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn file(&self, name: &str) -> io::Result<File> {
+        let inode = match look(self.home, |disk| disk.lookup(self.inode, name))? {
+            Some(inode) => inode,
+            None => {
+                let inode = self.make_file(name)?;
+                sync_dir(self.home, self.inode, &self.path)?;
+                inode
+            }
+        };
+        look(self.home, |disk| disk.opened(inode))?;
+        Ok(File { home: self.home, inode, path: self.path.join(name) })
+    }
+
+    fn make_file(&self, name: &str) -> io::Result<Inode> {
+        let detail = || self.path.join(name).display().to_string();
+        change(self.home, "disk.make_file", name.as_bytes(), detail, |d| d.make_file(self.inode, name))
+    }
+
+    pub fn exists(&self, name: &str) -> io::Result<bool> {
+        Ok(look(self.home, |disk| disk.lookup(self.inode, name))?.is_some())
+    }
+
+    pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match look(self.home, |disk| disk.lookup(self.inode, name))? {
+            None => Ok(None),
+            Some(inode) => read(self.home, |disk| disk.content(inode).map(|bytes| Some(bytes.to_vec()))),
+        }
+    }
+
+    pub fn write_atomic(&self, name: &str, bytes: &[u8], _private: bool) -> io::Result<()> {
+        let temporary = format!("{name}{TEMPORARY}");
+        self.unlink(&temporary)?;
+        let inode = self.make_file(&temporary)?;
+        let path = self.path.join(&temporary);
+        write(self.home, inode, &path, 0, bytes)?;
+        sync(self.home, inode, &path)?;
+        let detail = || path.display().to_string();
+        change(self.home, "disk.rename", name.as_bytes(), detail, |d| {
+            d.rename(self.inode, &temporary, name)
+        })?;
+        sync_dir(self.home, self.inode, &self.path)
+    }
+
+    fn unlink(&self, name: &str) -> io::Result<()> {
+        if !self.exists(name)? {
+            return Ok(());
+        }
+        let detail = || self.path.join(name).display().to_string();
+        change(self.home, "disk.unlink", name.as_bytes(), detail, |d| d.unlink(self.inode, name))
+    }
+
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        self.unlink(name)?;
+        sync_dir(self.home, self.inode, &self.path)
+    }
+
+    pub fn list(&self) -> io::Result<Vec<String>> {
+        look(self.home, |disk| disk.names(self.inode))
+    }
+
+    pub fn lock(&self) -> io::Result<Lock> {
+        self.file(LOCK_FILE)?;
+        look(self.home, |disk| match disk.locks.contains_key(&self.inode) {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => {
+                disk.locks.insert(self.inode, self.home);
+                Ok(Lock { home: self.home, inode: self.inode })
+            }
+        })
+    }
+}
+
+pub struct File {
+    home: Home,
+    inode: Inode,
+    path: PathBuf,
+}
+
+impl File {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        read(self.home, |disk| {
+            let content = disk.content(self.inode)?;
+            let start = usize::try_from(offset).unwrap_or(usize::MAX);
+            let end = start.saturating_add(buf.len());
+            buf.copy_from_slice(content.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?);
+            Ok(())
+        })
+    }
+
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        write(self.home, self.inode, &self.path, offset, bytes)
+    }
+
+    pub fn len(&self) -> io::Result<u64> {
+        look(self.home, |disk| disk.content(self.inode).map(|bytes| bytes.len() as u64))
+    }
+
+    pub fn set_len(&self, len: u64) -> io::Result<()> {
+        let detail = || format!("{} {len}", self.path.display());
+        let fits =
+            change(self.home, "disk.set_len", &len.to_le_bytes(), detail, |d| d.set_len(self.inode, len))?;
+        full_unless(fits)
+    }
+
+    pub fn sync(&self) -> io::Result<()> {
+        sync(self.home, self.inode, &self.path)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        try_with(|state| {
+            if state.is_alive(self.home) {
+                state.node(self.home.node).disk.closed(self.inode);
+            }
+        });
+    }
+}
+
+/// The disk forgets the lock with the process.
+pub struct Lock {
+    home: Home,
+    inode: Inode,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        try_with(|state| {
+            if state.is_alive(self.home) {
+                state.node(self.home.node).disk.locks.remove(&self.inode);
+            }
+        });
+    }
+}
+
+pub async fn settle() {
+    const LEAST: std::time::Duration = std::time::Duration::from_millis(1);
+    let cost = with(|state| {
+        let home = here();
+        let accrued = &mut state.node(home.node).disk.accrued;
+        match *accrued >= LEAST {
+            true => std::mem::take(accrued),
+            false => std::time::Duration::ZERO,
+        }
+    });
+    if cost >= LEAST {
+        with(|state| state.count("disk.slow"));
+        crate::time::sleep(cost).await;
+    }
+}
+
+fn dead() -> io::Error {
+    io::Error::other("the process that opened this is dead")
+}
+
+/// Looks at the disk, which costs nothing and cannot fail by a fault.
+fn look<T>(home: Home, f: impl FnOnce(&mut Disk) -> io::Result<T>) -> io::Result<T> {
+    with(|state| match state.is_alive(home) {
+        true => f(&mut state.node(home.node).disk),
+        false => Err(dead()),
+    })
+}
+
+fn read<T>(home: Home, f: impl FnOnce(&mut Disk) -> io::Result<T>) -> io::Result<T> {
+    with(|state| {
+        if !state.is_alive(home) {
+            return Err(dead());
+        }
+        let disk = &mut state.node(home.node).disk;
+        if disk.faults.failing_reads > 0 {
+            disk.faults.failing_reads -= 1;
+            state.count("disk.read_failed");
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        f(disk)
+    })
+}
+
+/// An operation that changes something: it costs time, the power may go in its place, and it is traced.
+fn change<T>(
+    home: Home,
+    kind: &'static str,
+    payload: &[u8],
+    detail: impl FnOnce() -> String,
+    f: impl FnOnce(&mut Disk) -> io::Result<T>,
+) -> io::Result<T> {
+    let loses_power = with(|state| {
+        if !state.is_alive(home) {
+            return Err(dead());
+        }
+        let disk = &mut state.node(home.node).disk;
+        disk.accrued += disk.faults.slowness.per_operation;
+        Ok(match &mut disk.faults.power_loss_in {
+            Some(left) => {
+                *left -= 1;
+                *left == 0
+            }
+            None => false,
+        })
+    })?;
+    if loses_power {
+        with(|state| state.count("disk.power_off_at_operation"));
+        World::current().power_off(home.node);
+        return Err(dead());
+    }
+    with(|state| {
+        state.note(home.node, kind, payload, detail);
+        f(&mut state.node(home.node).disk)
+    })
+}
+
+fn write(home: Home, inode: Inode, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let detail = || format!("{} {} bytes at {offset}", path.display(), bytes.len());
+    let taken = change(home, "disk.write", bytes, detail, |disk| disk.write(inode, offset, bytes))?;
+    full_unless(taken == bytes.len())
+}
+
+fn full_unless(fits: bool) -> io::Result<()> {
+    if fits {
+        return Ok(());
+    }
+    with(|state| state.count("disk.full"));
+    Err(io::Error::from_raw_os_error(libc::ENOSPC))
+}
+
+fn sync(home: Home, inode: Inode, path: &Path) -> io::Result<()> {
+    let detail = || path.display().to_string();
+    let fails = change(home, "disk.sync", &[], detail, |disk| {
+        disk.accrued += disk.faults.slowness.per_sync;
+        let fails = disk.faults.take_failing_sync();
+        if fails {
+            disk.sync_failed(inode)?
+        } else {
+            disk.sync(inode)?
+        }
+        Ok(fails)
+    })?;
+    failed_if(home.node, fails)
+}
+
+fn sync_dir(home: Home, inode: Inode, path: &Path) -> io::Result<()> {
+    let detail = || path.display().to_string();
+    let fails = change(home, "disk.sync_dir", &[], detail, |disk| {
+        disk.accrued += disk.faults.slowness.per_sync;
+        let fails = disk.faults.take_failing_sync();
+        if !fails {
+            disk.sync_dir(inode)?;
+        }
+        Ok(fails)
+    })?;
+    failed_if(home.node, fails)
+}
+
+fn failed_if(node: NodeId, fails: bool) -> io::Result<()> {
+    if !fails {
+        return Ok(());
+    }
+    with(|state: &mut State| {
+        state.count("disk.sync_failed");
+        state.note(node, "disk.sync_failed", &[], String::new);
+    });
+    Err(io::Error::from_raw_os_error(libc::EIO))
+}

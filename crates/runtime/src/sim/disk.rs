@@ -1,0 +1,465 @@
+//! A disk that forgets: what was not synced may be lost when the power goes.
+//!
+//! A file is what its process sees, plus the durable content of the sectors written since its last sync. A
+//! directory is what its process sees, the durable names, and the changes in between in their order. When the
+//! power goes, each unsynced sector of 512 bytes stays or is lost by itself, so a write can be torn, and of each
+//! directory's unsynced changes some first part stays. A sector is never half one and half the other.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Component, Path};
+use std::time::Duration;
+
+use super::disk_faults::Faults;
+use super::home::Home;
+use super::rng::Rng;
+
+pub const SECTOR: usize = 512;
+
+/// A file's or directory's number on its disk.
+pub type Inode = u64;
+
+const ROOT: Inode = 0;
+
+/// The disk of one machine.
+pub struct Disk {
+    content: Image,
+    pub faults: Faults,
+    /// What operations cost since the last [`crate::disk::settle`].
+    pub accrued: Duration,
+    pub locks: BTreeMap<Inode, Home>,
+    rng: Rng,
+}
+
+/// The content of a disk, for restoring it later.
+#[derive(Debug, Clone)]
+pub struct Image {
+    inodes: BTreeMap<Inode, Entry>,
+    next: Inode,
+}
+
+#[derive(Debug, Clone)]
+enum Entry {
+    Dir(DirNode),
+    File(FileNode),
+}
+
+#[derive(Debug, Clone, Default)]
+struct DirNode {
+    live: BTreeMap<String, Inode>,
+    durable: BTreeMap<String, Inode>,
+    pending: Vec<Change>,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Link(String, Inode),
+    Unlink(String),
+    Rename(String, String),
+}
+
+#[derive(Debug, Clone, Default)]
+struct FileNode {
+    live: Vec<u8>,
+    durable_len: usize,
+    /// The durable content of sectors that were written since the last sync.
+    dirty: BTreeMap<usize, [u8; SECTOR]>,
+    /// The same for sectors whose sync failed: the kernel takes them for written, and a later sync that succeeds
+    /// does not make them durable.
+    stuck: BTreeMap<usize, [u8; SECTOR]>,
+    /// How many handles the running process has.
+    open: u32,
+}
+
+/// What a power loss did.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Losses {
+    pub sectors_lost: u64,
+    pub sectors_kept: u64,
+    /// Files of which some unsynced sectors stayed and some did not.
+    pub torn: u64,
+    pub names_lost: u64,
+}
+
+impl DirNode {
+    fn change(&mut self, change: Change) {
+        apply(&mut self.live, &change);
+        self.pending.push(change);
+    }
+}
+
+fn apply(names: &mut BTreeMap<String, Inode>, change: &Change) {
+    match change {
+        Change::Link(name, inode) => {
+            names.insert(name.clone(), *inode);
+        }
+        Change::Unlink(name) => {
+            names.remove(name);
+        }
+        Change::Rename(from, to) => {
+            if let Some(inode) = names.remove(from) {
+                names.insert(to.clone(), inode);
+            }
+        }
+    }
+}
+
+impl FileNode {
+    /// Remembers the durable content of the sectors that `range` touches, before they change.
+    fn keep(&mut self, start: usize, end: usize) {
+        for sector in start / SECTOR..end.div_ceil(SECTOR) {
+            if self.dirty.contains_key(&sector) {
+                continue;
+            }
+            let before = match self.stuck.remove(&sector) {
+                Some(durable) => durable,
+                None => self.sector(sector),
+            };
+            self.dirty.insert(sector, before);
+        }
+    }
+
+    fn sector(&self, sector: usize) -> [u8; SECTOR] {
+        let mut bytes = [0; SECTOR];
+        let start = sector * SECTOR;
+        if let Some(live) = self.live.get(start..(start + SECTOR).min(self.live.len())) {
+            bytes[..live.len()].copy_from_slice(live);
+        }
+        bytes
+    }
+
+    fn set_len(&mut self, len: usize) {
+        let (short, long) = (len.min(self.live.len()), len.max(self.live.len()));
+        self.keep(short, long);
+        self.live.resize(len, 0);
+    }
+
+    fn synced(&mut self) {
+        self.dirty.clear();
+        self.durable_len = self.live.len();
+    }
+
+    fn power_lost(&mut self, rng: &mut Rng, losses: &mut Losses) {
+        let mut unsynced = std::mem::take(&mut self.stuck);
+        unsynced.append(&mut self.dirty);
+        let new_len = self.live.len();
+        let keeps_len = new_len == self.durable_len || rng.chance(500_000);
+        let len = if keeps_len { new_len } else { self.durable_len };
+        let keep_ppm = [0, 250_000, 500_000, 750_000][rng.below(4) as usize];
+        let (mut lost, mut kept) = (0, 0);
+        self.live.resize(len.max(new_len), 0);
+        for (sector, durable) in unsynced {
+            let start = sector * SECTOR;
+            // What was cut off and is back with the old length is the old content.
+            if start < new_len && rng.chance(keep_ppm) {
+                kept += 1;
+                continue;
+            }
+            lost += 1;
+            let end = (start + SECTOR).min(self.live.len());
+            if let Some(bytes) = self.live.get_mut(start..end) {
+                bytes.copy_from_slice(&durable[..bytes.len()]);
+            }
+        }
+        self.live.resize(len, 0);
+        self.durable_len = len;
+        losses.sectors_lost += lost;
+        losses.sectors_kept += kept;
+        losses.torn += u64::from(lost > 0 && kept > 0);
+    }
+}
+
+impl Image {
+    fn new() -> Self {
+        Self { inodes: BTreeMap::from([(ROOT, Entry::Dir(DirNode::default()))]), next: ROOT + 1 }
+    }
+
+    fn dir(&mut self, inode: Inode) -> io::Result<&mut DirNode> {
+        match self.inodes.get_mut(&inode) {
+            Some(Entry::Dir(dir)) => Ok(dir),
+            Some(Entry::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn file(&mut self, inode: Inode) -> io::Result<&mut FileNode> {
+        match self.inodes.get_mut(&inode) {
+            Some(Entry::File(file)) => Ok(file),
+            Some(Entry::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn add(&mut self, entry: Entry) -> Inode {
+        let inode = self.next;
+        self.next += 1;
+        self.inodes.insert(inode, entry);
+        inode
+    }
+
+    fn power_lost(&mut self, rng: &mut Rng) -> Losses {
+        let mut losses = Losses::default();
+        for entry in self.inodes.values_mut() {
+            match entry {
+                Entry::File(file) => file.power_lost(rng, &mut losses),
+                Entry::Dir(dir) => {
+                    let pending = std::mem::take(&mut dir.pending);
+                    let kept = rng.below(pending.len() as u64 + 1) as usize;
+                    losses.names_lost += (pending.len() - kept) as u64;
+                    for change in &pending[..kept] {
+                        apply(&mut dir.durable, change);
+                    }
+                    dir.live = dir.durable.clone();
+                }
+            }
+        }
+        self.process_ended();
+        losses
+    }
+
+    /// Drops what no name leads to any more; the handles are gone.
+    fn process_ended(&mut self) {
+        let mut reached = BTreeMap::new();
+        let mut open = vec![ROOT];
+        while let Some(inode) = open.pop() {
+            let Some(mut entry) = self.inodes.remove(&inode) else { continue };
+            match &mut entry {
+                Entry::File(file) => file.open = 0,
+                Entry::Dir(dir) => {
+                    open.extend(dir.live.values().chain(dir.durable.values()));
+                    // A later change in the list may bring back a name that neither has at present.
+                    open.extend(dir.pending.iter().filter_map(|change| match change {
+                        Change::Link(_, inode) => Some(*inode),
+                        Change::Unlink(_) | Change::Rename(..) => None,
+                    }));
+                }
+            }
+            reached.insert(inode, entry);
+        }
+        self.inodes = reached;
+    }
+}
+
+impl Disk {
+    pub fn new(rng: Rng) -> Self {
+        Self {
+            content: Image::new(),
+            faults: Faults::default(),
+            accrued: Duration::ZERO,
+            locks: BTreeMap::new(),
+            rng,
+        }
+    }
+
+    /// Bytes in all files, as processes see them.
+    pub fn used(&self) -> u64 {
+        let files = self.content.inodes.values().map(|entry| match entry {
+            Entry::File(file) => file.live.len() as u64,
+            Entry::Dir(_) => 0,
+        });
+        files.sum()
+    }
+
+    pub fn process_ended(&mut self) {
+        self.locks.clear();
+        self.accrued = Duration::ZERO;
+        self.content.process_ended();
+    }
+
+    pub fn power_lost(&mut self) -> Losses {
+        self.locks.clear();
+        self.accrued = Duration::ZERO;
+        self.content.power_lost(&mut self.rng)
+    }
+
+    pub fn image(&self) -> Image {
+        self.content.clone()
+    }
+
+    pub fn restore(&mut self, image: Option<Image>) {
+        self.content = image.unwrap_or_else(Image::new);
+        // What was copied is what the medium holds.
+        for entry in self.content.inodes.values_mut() {
+            match entry {
+                Entry::Dir(dir) => {
+                    dir.pending.clear();
+                    dir.durable = dir.live.clone();
+                }
+                Entry::File(file) => {
+                    file.stuck.clear();
+                    file.synced();
+                }
+            }
+        }
+        self.content.process_ended();
+    }
+
+    /// Turns over `bits` bits in files, durably. Returns how many there were room for.
+    pub fn rot(&mut self, bits: u32) -> u32 {
+        let mut rotten = 0;
+        let files: Vec<Inode> = self
+            .content
+            .inodes
+            .iter()
+            .filter(|(_, entry)| matches!(entry, Entry::File(file) if !file.live.is_empty()))
+            .map(|(inode, _)| *inode)
+            .collect();
+        for _ in 0..bits {
+            let Some(inode) = files.get(self.rng.below(files.len() as u64) as usize) else { break };
+            let Ok(file) = self.content.file(*inode) else { break };
+            let at = self.rng.below(file.live.len() as u64) as usize;
+            file.live[at] ^= 1 << self.rng.below(8);
+            rotten += 1;
+        }
+        rotten
+    }
+
+    /// The names that lead to `path` from the root.
+    fn names_of(path: &Path) -> io::Result<Vec<String>> {
+        path.components()
+            .filter(|part| !matches!(part, Component::RootDir | Component::CurDir))
+            .map(|part| match part {
+                Component::Normal(name) => name.to_str().map(str::to_owned),
+                _ => None,
+            })
+            .collect::<Option<_>>()
+            .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    }
+
+    /// The directories that lead to `path`, as far as they exist, and the names that are missing.
+    pub fn find_dir(&mut self, path: &Path) -> io::Result<(Inode, Vec<String>)> {
+        let names = Self::names_of(path)?;
+        let mut at = ROOT;
+        for (depth, name) in names.iter().enumerate() {
+            match self.content.dir(at)?.live.get(name) {
+                Some(inode) => at = *inode,
+                None => return Ok((at, names[depth..].to_vec())),
+            }
+        }
+        self.content.dir(at)?;
+        Ok((at, Vec::new()))
+    }
+
+    pub fn lookup(&mut self, dir: Inode, name: &str) -> io::Result<Option<Inode>> {
+        Ok(self.content.dir(dir)?.live.get(name).copied())
+    }
+
+    pub fn names(&mut self, dir: Inode) -> io::Result<Vec<String>> {
+        Ok(self.content.dir(dir)?.live.keys().cloned().collect())
+    }
+
+    pub fn make_dir(&mut self, parent: Inode, name: &str) -> io::Result<Inode> {
+        self.content.dir(parent)?;
+        let inode = self.content.add(Entry::Dir(DirNode::default()));
+        self.content.dir(parent)?.change(Change::Link(name.to_owned(), inode));
+        Ok(inode)
+    }
+
+    pub fn make_file(&mut self, parent: Inode, name: &str) -> io::Result<Inode> {
+        self.content.dir(parent)?;
+        let inode = self.content.add(Entry::File(FileNode::default()));
+        self.content.dir(parent)?.change(Change::Link(name.to_owned(), inode));
+        Ok(inode)
+    }
+
+    pub fn rename(&mut self, dir: Inode, from: &str, to: &str) -> io::Result<()> {
+        self.content.dir(dir)?.change(Change::Rename(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    pub fn unlink(&mut self, dir: Inode, name: &str) -> io::Result<()> {
+        if let Some(inode) = self.lookup(dir, name)? {
+            self.content.file(inode)?;
+            self.content.dir(dir)?.change(Change::Unlink(name.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Makes the names in a directory durable. Files that lost their last name by that are dropped.
+    pub fn sync_dir(&mut self, inode: Inode) -> io::Result<()> {
+        let dir = self.content.dir(inode)?;
+        let mut before: Vec<Inode> = dir.durable.values().copied().collect();
+        before.extend(dir.pending.drain(..).filter_map(|change| match change {
+            Change::Link(_, inode) => Some(inode),
+            Change::Unlink(_) | Change::Rename(..) => None,
+        }));
+        dir.durable = dir.live.clone();
+        let after: std::collections::BTreeSet<Inode> = dir.live.values().copied().collect();
+        for old in before.into_iter().filter(|inode| !after.contains(inode)) {
+            if self.content.file(old).is_ok_and(|file| file.open == 0) {
+                self.content.inodes.remove(&old);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn opened(&mut self, file: Inode) -> io::Result<()> {
+        self.content.file(file)?.open += 1;
+        Ok(())
+    }
+
+    pub fn closed(&mut self, file: Inode) {
+        if let Ok(file) = self.content.file(file) {
+            file.open = file.open.saturating_sub(1);
+        }
+    }
+
+    pub fn content(&mut self, file: Inode) -> io::Result<&[u8]> {
+        Ok(&self.content.file(file)?.live)
+    }
+
+    /// Writes as much as there is space for.
+    pub fn write(&mut self, file: Inode, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let end = offset.checked_add(bytes.len()).ok_or(io::ErrorKind::InvalidInput)?;
+        let space = self.space();
+        let file = self.content.file(file)?;
+        let growth = end.saturating_sub(file.live.len()) as u64;
+        let fits = match growth <= space {
+            true => end,
+            false => (file.live.len() + space as usize).max(offset.min(file.live.len())),
+        };
+        if offset > fits {
+            return Ok(0);
+        }
+        if file.live.len() < fits {
+            file.set_len(fits);
+        }
+        file.keep(offset, fits);
+        let taken = fits - offset;
+        file.live[offset..fits].copy_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    /// Returns false when there is not enough space.
+    pub fn set_len(&mut self, file: Inode, len: u64) -> io::Result<bool> {
+        let len = usize::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let space = self.space();
+        let file = self.content.file(file)?;
+        if len.saturating_sub(file.live.len()) as u64 > space {
+            return Ok(false);
+        }
+        file.set_len(len);
+        Ok(true)
+    }
+
+    fn space(&self) -> u64 {
+        match self.faults.capacity {
+            Some(capacity) => capacity.saturating_sub(self.used()),
+            None => u64::MAX,
+        }
+    }
+
+    pub fn sync(&mut self, file: Inode) -> io::Result<()> {
+        self.content.file(file)?.synced();
+        Ok(())
+    }
+
+    /// The sync has failed: the kernel drops the dirty marks all the same.
+    pub fn sync_failed(&mut self, file: Inode) -> io::Result<()> {
+        let file = self.content.file(file)?;
+        let dirty = std::mem::take(&mut file.dirty);
+        file.stuck.extend(dirty);
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! The one mutable state behind a simulation, and how code reaches it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use super::home::{Home, here};
+use super::net::Net;
+use super::node::Node;
+use super::trace::Trace;
+use super::{NodeId, Options};
+
+thread_local! {
+    /// A run has a thread of its own, so this is the state of the run.
+    static STATE: RefCell<Option<State>> = const { RefCell::new(None) };
+}
+
+/// Everything that the world knows.
+pub(crate) struct State {
+    /// The instant at which simulated time is zero.
+    pub start: Instant,
+    pub fault_seed: u64,
+    /// True wall clock at the start, milliseconds since the Unix epoch.
+    pub epoch_ms: u64,
+    /// By number; the first is the world itself.
+    pub nodes: Vec<Node>,
+    pub by_ip: BTreeMap<IpAddr, NodeId>,
+    pub net: Net,
+    pub trace: Trace,
+    pub counters: BTreeMap<&'static str, u64>,
+    /// How often any task of any node was polled.
+    pub polls: u64,
+    /// Woken when the state is let go, so that no foreign code runs while it is held.
+    wake_later: Vec<Waker>,
+}
+
+impl State {
+    pub fn new(options: &Options) -> Self {
+        let fault_seed = options.fault_seed;
+        Self {
+            start: Instant::now(),
+            fault_seed,
+            epoch_ms: options.epoch_ms(),
+            nodes: Vec::new(),
+            by_ip: BTreeMap::new(),
+            net: Net::new(),
+            trace: Trace::new(options.seed),
+            counters: BTreeMap::new(),
+            polls: 0,
+            wake_later: Vec::new(),
+        }
+    }
+
+    /// Simulated time since the start.
+    pub fn now(&self) -> Duration {
+        Instant::now().saturating_duration_since(self.start)
+    }
+
+    pub fn count(&mut self, what: &'static str) {
+        self.count_n(what, 1);
+    }
+
+    pub fn count_n(&mut self, what: &'static str, n: u64) {
+        if n > 0 {
+            *self.counters.entry(what).or_default() += n;
+        }
+    }
+
+    pub fn note(
+        &mut self,
+        node: NodeId,
+        kind: &'static str,
+        payload: &[u8],
+        detail: impl FnOnce() -> String,
+    ) {
+        let at = self.now();
+        self.trace.note(at, node, kind, payload, detail);
+    }
+
+    pub fn wake(&mut self, waker: Option<Waker>) {
+        self.wake_later.extend(waker);
+    }
+
+    /// Has `waker` woken at `at`. This takes an entry in the timer's heap that cannot be taken back.
+    pub fn wake_at(&self, at: Duration, waker: &Waker) {
+        let mut timer = madsim::time::sleep_until(self.start + at);
+        if Pin::new(&mut timer).poll(&mut Context::from_waker(waker)).is_ready() {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub fn node(&mut self, id: NodeId) -> &mut Node {
+        self.nodes.get_mut(id.0 as usize).expect("node numbers are only made by adding a node")
+    }
+
+    pub fn is_alive(&self, home: Home) -> bool {
+        self.nodes
+            .get(home.node.0 as usize)
+            .is_some_and(|node| node.is_up && node.incarnation == home.incarnation)
+    }
+}
+
+/// Makes `state` the state of this thread.
+pub(crate) fn install(state: State) {
+    STATE.set(Some(state));
+}
+
+/// Takes the state away; from then on the world cannot be reached.
+pub(crate) fn remove() -> Option<State> {
+    STATE.take()
+}
+
+/// Runs `f` on the state.
+///
+/// # Panics
+/// Outside of a simulation.
+pub(crate) fn with<T>(f: impl FnOnce(&mut State) -> T) -> T {
+    let (result, wakers) = STATE.with(|cell| {
+        let mut state = cell.borrow_mut();
+        let state = state.as_mut().expect("this code runs inside of sim::run, on its thread");
+        let result = f(state);
+        (result, std::mem::take(&mut state.wake_later))
+    });
+    wakers.into_iter().for_each(Waker::wake);
+    result
+}
+
+/// As [`with`], for destructors, which may run when the simulation is over or while a panic unwinds.
+pub(crate) fn try_with(f: impl FnOnce(&mut State)) {
+    let wakers = STATE.try_with(|cell| {
+        let mut state = cell.try_borrow_mut().ok()?;
+        let state = state.as_mut()?;
+        f(state);
+        Some(std::mem::take(&mut state.wake_later))
+    });
+    if let Ok(Some(wakers)) = wakers {
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Notes an event of the code that runs now, unless its process is dead.
+pub(crate) fn note_event(kind: &'static str, payload: &[u8]) {
+    try_with(|state| {
+        let home = here();
+        if state.is_alive(home) {
+            state.note(home.node, kind, payload, String::new);
+        }
+    });
+}
