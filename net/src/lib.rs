@@ -41,6 +41,8 @@ pub mod rate;
 pub mod repeats;
 pub mod scores;
 mod service;
+#[cfg(test)]
+mod tests;
 mod transport;
 pub mod wire;
 

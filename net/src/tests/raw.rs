@@ -1,0 +1,163 @@
+//! A peer that speaks libp2p and nothing decent: it opens streams of our protocols and writes what it likes.
+
+use std::io;
+use std::time::Duration;
+
+use alys_runtime::net::Listener;
+use alys_runtime::{block_on_main, spawn};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
+use libp2p::request_response::{self as rr, ProtocolSupport};
+use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::swarm::{self, Swarm, SwarmEvent};
+use libp2p::{PeerId, StreamProtocol};
+
+use super::{CHAIN, Puppet, SOON, config, eventually, key};
+use crate::addr::to_multiaddr;
+use crate::transport;
+use crate::{Protocol, Topic};
+
+/// Writes the "request" as it is and reads until the other side ends.
+#[derive(Clone)]
+struct Raw;
+
+impl rr::Codec for Raw {
+    type Protocol = StreamProtocol;
+    type Request = Vec<u8>;
+    type Response = Vec<u8>;
+
+    async fn read_request<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        _: &mut T,
+    ) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    async fn read_response<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        io.take(1000).read_to_end(&mut bytes).await?;
+        Ok(bytes)
+    }
+
+    async fn write_request<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        bytes: Vec<u8>,
+    ) -> io::Result<()> {
+        io.write_all(&bytes).await
+    }
+
+    async fn write_response<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        _: &mut T,
+        _: Vec<u8>,
+    ) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Connects to the puppet and writes `bytes` on a stream of `protocol`, again whenever that has failed.
+async fn attack(puppet: &Puppet, protocol: String, bytes: Vec<u8>) -> PeerId {
+    let key = key(66);
+    let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).await.expect("a free port");
+    let transport = transport::build(&key, listener, Duration::from_secs(5)).expect("a good key");
+    let name = StreamProtocol::try_from_owned(protocol).expect("begins with a slash");
+    let behaviour = rr::Behaviour::with_codec(
+        Raw,
+        [(name, ProtocolSupport::Outbound)],
+        rr::Config::default().with_request_timeout(Duration::from_secs(1)),
+    );
+    let swarm_config = swarm::Config::with_executor(|task| {
+        spawn("raw", task);
+    });
+    let mut swarm = Swarm::new(transport, behaviour, key.peer_id(), swarm_config);
+    let target = puppet.addr();
+    let (id, addr) = (target.peer.expect("known"), to_multiaddr(target.socket));
+    spawn("raw", async move {
+        let dial = || DialOpts::peer_id(id).addresses(vec![addr.clone()]).build();
+        swarm.dial(dial()).expect("not connected yet");
+        loop {
+            match swarm.select_next_some().await {
+                SwarmEvent::ConnectionEstablished { .. }
+                | SwarmEvent::Behaviour(rr::Event::OutboundFailure { .. } | rr::Event::Message { .. }) => {
+                    if swarm.is_connected(&id) {
+                        swarm.behaviour_mut().send_request(&id, bytes.clone());
+                    }
+                }
+                SwarmEvent::OutgoingConnectionError { .. } => return,
+                _ => {}
+            }
+        }
+    });
+    key.peer_id()
+}
+
+/// A gossip frame: a length, and that many bytes of protobuf.
+fn frame(body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    varint(body.len(), &mut bytes);
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+fn varint(mut value: usize, bytes: &mut Vec<u8>) {
+    while value > 0x7f {
+        bytes.push(0x80 | (value & 0x7f) as u8);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
+/// Field `tag` of protobuf with these bytes.
+fn field(tag: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![tag << 3 | 2];
+    varint(body.len(), &mut bytes);
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// An RPC that publishes `data` on `topic`, with more fields before.
+fn publish(topic: Topic, data: &[u8], more: &[u8]) -> Vec<u8> {
+    let mut message = more.to_vec();
+    message.extend(field(2, data));
+    message.extend(field(4, topic.full_name(&CHAIN).as_bytes()));
+    frame(&field(2, &message))
+}
+
+#[test]
+fn every_kind_of_broken_frame_costs_the_peer_and_nobody_else() {
+    let gossip = "/meshsub/1.1.0".to_string();
+    let status = Protocol::Status.full_name(&CHAIN);
+    let headers = Protocol::HeadersByRange.full_name(&CHAIN);
+    let mut endless = Vec::new();
+    varint(usize::MAX / 2, &mut endless);
+    endless.extend(vec![0; 9 * 1024 * 1024]);
+    let attacks = [
+        ("oversized request", headers, vec![0xff; 100]),
+        ("status without a chain", status, vec![0, 0, 0, 1, 7]),
+        ("gossip that is no protobuf", gossip.clone(), frame(&[0xff; 50])),
+        ("gossip longer than any message", gossip.clone(), endless),
+        ("a vote longer than allowed", gossip.clone(), publish(Topic::Approvals, &[1; 4000], &[])),
+        ("a vote shorter than its envelope", gossip.clone(), publish(Topic::Approvals, &[1; 3], &[])),
+        ("gossip with an author", gossip, publish(Topic::Approvals, &[1; 30], &field(1, &[9; 10]))),
+    ];
+    for (what, protocol, bytes) in attacks {
+        block_on_main(async move {
+            let puppets = Puppet::federation(2).await;
+            let victim = &puppets[0];
+            victim.connected_with(1).await;
+            // Without a status it would be banned for that.
+            let raw = attack(victim, protocol, bytes).await;
+            eventually(what, Duration::from_secs(9), || victim.seen().banned == [raw]).await;
+            puppets[1].publish(Topic::Blocks, b"life goes on");
+            eventually("gossip", SOON, || victim.seen().times(b"life goes on") == 1).await;
+            assert_eq!(victim.seen().peers(), 1);
+        });
+    }
+}

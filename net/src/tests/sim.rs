@@ -1,0 +1,198 @@
+//! What only the simulated world can do: partitions, half-open connections, power losses, and the same run twice.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use alys_runtime::sim::{Finished, NodeId, Options, World, run, try_run};
+use alys_runtime::sync::mpsc;
+use alys_runtime::{spawn, time};
+
+use super::{CHAIN, Seen, eventually, key, pause, play};
+use crate::{Command, Config, Gone, PeerAddr, Service, Topic};
+
+const PORT: u16 = 9000;
+
+/// A node of the simulated world: its process is a service and a puppet above it.
+struct Machine {
+    id: NodeId,
+    ip: IpAddr,
+    n: u8,
+    seen: Arc<Mutex<Seen>>,
+    commands: Arc<Mutex<Option<mpsc::UnboundedSender<Command>>>>,
+}
+
+fn ip(n: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))
+}
+
+fn machine(world: World, n: u8, count: u8) -> Machine {
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let commands = Arc::new(Mutex::new(None));
+    let (seen_inside, commands_inside) = (seen.clone(), commands.clone());
+    let id = world.node(&format!("node {n}"), ip(n), move || {
+        let (seen, commands) = (seen_inside.clone(), commands_inside.clone());
+        async move {
+            let others = (1..=count).filter(|other| *other != n);
+            let peers =
+                others.map(|n| PeerAddr { socket: SocketAddr::new(ip(n), PORT), peer: None }).collect();
+            let config = Config::new(key(n), CHAIN, SocketAddr::new(ip(n), PORT), peers);
+            let (service, handle, events) = Service::bind(config).await.expect("the port is free");
+            let (sender, mut receiver) = mpsc::unbounded_channel();
+            *commands.lock().expect("no panic") = Some(sender);
+            // A new life begins with nobody connected.
+            let mut fresh = seen.lock().expect("no panic");
+            fresh.connected.clear();
+            fresh.listening.clear();
+            drop(fresh);
+            spawn("puppet", play(handle.clone(), events, seen));
+            spawn("commands", async move {
+                while let Some(command) = receiver.recv().await {
+                    if handle.send(command).await.is_err() {
+                        break;
+                    }
+                }
+            });
+            service.run().await;
+        }
+    });
+    Machine { id, ip: ip(n), n, seen, commands }
+}
+
+impl Machine {
+    fn publish(&self, payload: &str) {
+        let command = Command::Publish { topic: Topic::Approvals, payload: payload.into() };
+        let commands = self.commands.lock().expect("no panic");
+        commands.as_ref().expect("it has started").send(command).expect("it runs");
+    }
+
+    fn listeners(&self) -> usize {
+        self.seen.lock().expect("no panic").listeners()
+    }
+
+    fn times(&self, payload: &str) -> usize {
+        self.seen.lock().expect("no panic").times(payload.as_bytes())
+    }
+}
+
+async fn federation(world: World, count: u8) -> Vec<Machine> {
+    let machines: Vec<Machine> = (1..=count).map(|n| machine(world, n, count)).collect();
+    let all = || machines.iter().all(|machine| machine.listeners() == usize::from(count) - 1);
+    eventually("everybody listens to everybody", Duration::from_secs(8), all).await;
+    machines
+}
+
+/// Everybody publishes, and everybody hears it.
+async fn all_gossip(machines: &[Machine], mark: &str, within: Duration) {
+    for machine in machines {
+        machine.publish(&format!("{mark} {}", machine.n));
+    }
+    for receiver in machines {
+        for sender in machines.iter().filter(|sender| sender.n != receiver.n) {
+            let payload = format!("{mark} {}", sender.n);
+            eventually(&payload, within, || receiver.times(&payload) == 1).await;
+        }
+    }
+}
+
+#[test]
+fn a_partition_of_twenty_seconds_heals_within_a_few() {
+    for seed in 1..=5 {
+        run(Options::new(seed), |world| async move {
+            let machines = federation(world, 4).await;
+            all_gossip(&machines, "before", Duration::from_secs(2)).await;
+            let halves = machines.split_at(2);
+            for (a, b) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
+                world.partition(machines[a].ip, machines[b].ip);
+            }
+            pause(1000).await;
+            all_gossip(halves.0, "inside", Duration::from_secs(2)).await;
+            all_gossip(halves.1, "inside", Duration::from_secs(2)).await;
+            pause(18_500).await;
+            assert!(machines.iter().all(|machine| machine.listeners() == 1), "the silent are given up");
+            world.heal_all();
+            let healed = time::now();
+            let all = || machines.iter().all(|machine| machine.listeners() == 3);
+            eventually("everybody is back", Duration::from_secs(12), all).await;
+            let took = time::now() - healed;
+            assert!(took < Duration::from_secs(12), "seed {seed}: healed after {took:?}");
+            println!("seed {seed}: connected {took:?} after healing");
+            all_gossip(&machines, "after", Duration::from_secs(2)).await;
+        });
+    }
+}
+
+#[test]
+fn a_power_loss_is_noticed_and_the_restarted_node_is_back_at_once() {
+    for seed in 1..=5 {
+        run(Options::new(seed), |world| async move {
+            let machines = federation(world, 4).await;
+            world.power_off(machines[3].id);
+            pause(1000).await;
+            world.restart(machines[3].id);
+            let all = || machines.iter().all(|machine| machine.listeners() == 3);
+            // The others still hold their ends of the old connections.
+            pause(100).await;
+            eventually("everybody is back", Duration::from_secs(6), all).await;
+            all_gossip(&machines, "again", Duration::from_secs(2)).await;
+            world.power_off(machines[2].id);
+            let given_up = || {
+                machines.iter().filter(|m| m.n != 3).all(|m| {
+                    let seen = m.seen.lock().expect("no panic");
+                    seen.gone.contains(&(key(3).peer_id(), Gone::Silent))
+                })
+            };
+            eventually("the dead one is given up", Duration::from_secs(17), given_up).await;
+        });
+    }
+}
+
+#[test]
+fn half_open_connections_are_replaced() {
+    run(Options::new(7), |world| async move {
+        let machines = federation(world, 3).await;
+        assert!(world.half_open(machines[0].ip, machines[1].ip) > 0);
+        pause(200).await;
+        let all = || machines.iter().all(|machine| machine.listeners() == 2);
+        eventually("everybody is back", Duration::from_secs(8), all).await;
+        all_gossip(&machines, "again", Duration::from_secs(2)).await;
+    });
+}
+
+#[test]
+fn an_idle_network_costs_little() {
+    run(Options::new(1), |world| async move {
+        let _machines = federation(world, 4).await;
+        pause(5_000).await;
+        let (polls, events) = (world.polls(), world.events());
+        pause(60_000).await;
+        let (polls, events) = (world.polls() - polls, world.events() - events);
+        println!("four idle nodes, a minute: {polls} polls, {events} events");
+        // Ten ticks a second and node, pings every five seconds, heartbeats: far below this, and a flush that
+        // wakes the other side far above.
+        assert!(polls < 60_000 && events < 30_000, "{polls} polls, {events} events");
+    });
+}
+
+fn traced(seed: u64) -> Finished<usize> {
+    try_run(Options::new(seed), |world| async move {
+        let machines = federation(world, 4).await;
+        all_gossip(&machines, "one", Duration::from_secs(2)).await;
+        world.kill(machines[1].id);
+        pause(3_000).await;
+        world.restart(machines[1].id);
+        pause(6_000).await;
+        all_gossip(&machines, "two", Duration::from_secs(2)).await;
+        machines.iter().map(Machine::listeners).sum()
+    })
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let first = traced(3);
+    assert_eq!(first.result, Ok(12));
+    let other = traced(4);
+    let again = traced(3);
+    assert_eq!((first.trace_hash, first.events), (again.trace_hash, again.events));
+    assert_ne!(first.trace_hash, other.trace_hash);
+}
