@@ -2,37 +2,24 @@
 //! and so can never have two at once.
 
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::Relaxed},
-    task::Poll,
     time::Duration,
 };
 
-use alys_runtime::{
-    sync::mpsc,
-    time::{self, Instant, Sleep},
-    trace,
-};
-use futures::{
-    FutureExt,
-    future::{Either, select},
-};
+use alys_runtime::{sync::mpsc, time};
 
 use crate::{
-    actor::{AlysActor, Context, Health},
+    actor::{AlysActor, Context},
     error::{Failure, Phase, panic_text},
+    life::{Attended, Life, Next, attend, caught, next_before, say_goodbye},
     lifecycle::State,
     mailbox::{Addr, Message},
     protocol::{Abandoned, Exit, Line, Order, Start, Stop, StopKind, StopReport},
     scope::{Owner, Scope, Timers},
     tree::Cell,
 };
-
-/// Messages after which an actor lets others run: its queue never empties in the simulator if it sends to itself, and time would
-/// stand still.
-const MESSAGES_A_TURN: u32 = 16;
 
 pub(crate) struct Child<A: AlysActor, F> {
     pub addr: Addr<A::Message>,
@@ -52,35 +39,6 @@ enum End {
     Stopped(Stop, Abandoned),
     /// The supervisor is gone.
     Orphaned,
-}
-
-/// What the actor is to do next.
-enum Next<M> {
-    Order(Option<Order>),
-    Failure,
-    Timer(M),
-    Message(M),
-}
-
-/// How a piece of the actor's work came out.
-enum Attended<T> {
-    Done(Result<T, Failure>),
-    /// A stop's time was up.
-    Cut,
-    Orphaned,
-}
-
-/// An incarnation at work.
-struct Life<A: AlysActor> {
-    actor: A,
-    ctx: Context<A>,
-    health: Health,
-    nap: Option<Sleep>,
-    /// Whether the mailbox is served before a due timer: they take turns, so that neither starves the other.
-    queue_first: bool,
-    turn: u32,
-    /// Reused for trace events: path, a zero, kind.
-    note: Vec<u8>,
 }
 
 impl<A, F, Fut, E> Child<A, F>
@@ -341,153 +299,5 @@ where
             stopped: vec![self.cell.path.to_string()],
             abandoned: if left.is_empty() { Vec::new() } else { vec![left] },
         }
-    }
-}
-
-impl<A: AlysActor> Life<A> {
-    fn new(actor: A, ctx: Context<A>, cell: &Cell) -> Self {
-        let mut note = cell.path.as_bytes().to_vec();
-        note.push(0);
-        Self { actor, ctx, health: Health::Healthy, nap: None, queue_first: false, turn: 0, note }
-    }
-
-    /// Waits for something to do. Orders and failures come before messages.
-    async fn next(
-        &mut self,
-        orders: &mut mpsc::Receiver<Order>,
-        queue: &mut mpsc::Receiver<A::Message>,
-    ) -> Next<A::Message> {
-        let Self { ctx, nap, queue_first, .. } = self;
-        poll_fn(|cx| {
-            if let Poll::Ready(order) = orders.poll_recv(cx) {
-                return Poll::Ready(Next::Order(order));
-            }
-            if ctx.scope.poll_failed(cx.waker()) {
-                return Poll::Ready(Next::Failure);
-            }
-            for take_queue in [*queue_first, !*queue_first] {
-                let next = if take_queue {
-                    // None only after the queue was closed, which ends the incarnation anyway.
-                    queue.poll_recv(cx).map(|msg| msg.map(Next::Message))
-                } else {
-                    poll_timer(&ctx.timers, nap, cx).map(|msg| Some(Next::Timer(msg)))
-                };
-                if let Poll::Ready(Some(next)) = next {
-                    *queue_first = !take_queue;
-                    return Poll::Ready(next);
-                }
-            }
-            Poll::Pending
-        })
-        .await
-    }
-
-    fn note(&mut self, kind: &'static str) {
-        let prefix = self.ctx.path.len() + 1;
-        self.note.truncate(prefix);
-        self.note.extend_from_slice(kind.as_bytes());
-        trace::event("actor", &self.note);
-    }
-
-    fn judge(&mut self, cell: &Cell) {
-        let health = self.actor.health();
-        if health != self.health {
-            self.health = health;
-            cell.set_health(health);
-        }
-    }
-
-    async fn give_way(&mut self) {
-        self.turn += 1;
-        if self.turn == MESSAGES_A_TURN {
-            self.turn = 0;
-            alys_runtime::yield_now().await;
-        }
-    }
-}
-
-fn poll_timer<M: Send + 'static>(
-    timers: &Timers<M>,
-    nap: &mut Option<Sleep>,
-    cx: &mut std::task::Context<'_>,
-) -> Poll<M> {
-    loop {
-        let Some(due) = timers.next_due() else {
-            *nap = None;
-            return Poll::Pending;
-        };
-        if let Some(msg) = timers.pop(time::now()) {
-            return Poll::Ready(msg);
-        }
-        let sleep = match nap {
-            Some(sleep) if sleep.deadline() == due => sleep,
-            _ => nap.insert(time::sleep_until(due)),
-        };
-        match Pin::new(&mut *sleep).poll(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(()) => *nap = None,
-        }
-    }
-}
-
-/// The next message of a closed queue; none once it is empty, or the time is up.
-async fn next_before<M>(deadline: Instant, queue: &mut mpsc::Receiver<M>) -> Option<M> {
-    let remaining = deadline.saturating_duration_since(time::now());
-    if remaining.is_zero() {
-        return None;
-    }
-    match queue.try_recv() {
-        Ok(msg) => Some(msg),
-        Err(mpsc::error::TryRecvError::Disconnected) => None,
-        Err(mpsc::error::TryRecvError::Empty) => time::timeout(remaining, queue.recv()).await.ok().flatten(),
-    }
-}
-
-/// Calls `stopping`. False if it was cut off.
-async fn say_goodbye<A: AlysActor>(life: &mut Life<A>, within: Duration) -> Result<bool, Failure> {
-    let stopping = async {
-        life.actor.stopping(&life.ctx).await;
-        Ok::<(), A::Error>(())
-    };
-    match time::timeout(within, caught(Phase::Stopping, stopping)).await {
-        Ok(outcome) => outcome.map(|()| true),
-        Err(_) => Ok(false),
-    }
-}
-
-/// Runs the actor's code and turns its panics and errors into failures.
-async fn caught<T, E>(phase: Phase, work: impl Future<Output = Result<T, E>>) -> Result<T, Failure>
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
-    match AssertUnwindSafe(work).catch_unwind().await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(Failure::Errored { phase, source: Arc::new(error) }),
-        Err(panic) => Err(Failure::Panicked { phase, message: panic_text(&*panic) }),
-    }
-}
-
-/// Sees a piece of work through. A stop that arrives meanwhile is kept in `stop`, and the work has until then.
-async fn attend<T>(
-    orders: &mut mpsc::Receiver<Order>,
-    stop: &mut Option<Stop>,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Attended<T> {
-    let mut work = pin!(work);
-    while stop.is_none() {
-        match select(work.as_mut(), pin!(orders.recv())).await {
-            Either::Left((done, _)) => return Attended::Done(done),
-            Either::Right((None, _)) => return Attended::Orphaned,
-            Either::Right((Some(Order::Stop(ordered)), _)) => *stop = Some(ordered),
-            Either::Right((Some(Order::Start(_) | Order::Retire), _)) => {
-                tracing::error!("ordered to start or retire while running");
-            }
-        }
-    }
-    let remaining =
-        stop.as_ref().map_or(Duration::ZERO, |stop| stop.until.saturating_duration_since(time::now()));
-    match time::timeout(remaining, work).await {
-        Ok(done) => Attended::Done(done),
-        Err(_) => Attended::Cut,
     }
 }

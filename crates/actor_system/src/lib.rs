@@ -72,6 +72,8 @@
 mod actor;
 mod child;
 mod error;
+mod keeper;
+mod life;
 pub mod lifecycle;
 mod mailbox;
 pub mod policy;

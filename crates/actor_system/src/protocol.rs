@@ -8,7 +8,7 @@ use alys_runtime::{
 };
 use futures::future::{Either, select};
 
-use crate::{error::Failure, lifecycle::State, supervisor::Entry, tree::Cell};
+use crate::{error::Failure, keeper::Entry, lifecycle::State, tree::Cell};
 
 /// Orders that wait for one child: a stop and the start that follows it.
 pub(crate) const ORDERS: usize = 4;

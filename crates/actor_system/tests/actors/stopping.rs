@@ -161,3 +161,37 @@ fn senders_that_wait_for_room_are_let_go() {
         );
     });
 }
+
+#[test]
+fn a_shutdown_does_not_wait_for_a_restart_that_is_under_way() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForAll, 1, None);
+        let addrs = ["a", "hung", "c"].map(|name| {
+            world.worker_as(
+                &supervisor,
+                ChildSpec { stop_within: LONG, ..ChildSpec::new(name) },
+                8,
+                Arc::default(),
+            )
+        });
+        let gate = Arc::<Gate>::default();
+        addrs[1].tell(Told::Wait(gate.clone())).unwrap();
+        gate.reached().await;
+        addrs[2].tell(Told::Fail).unwrap();
+        // The one that failed is stopped first, so the supervisor waits for the one that hangs now.
+        world.wait("the restart", |tree| tree.find("s/c").unwrap().state == State::Stopped).await;
+        addrs[0].tell(Told::Note(1)).unwrap();
+        let report = world.system.shutdown(Duration::from_millis(300)).await;
+        assert!(report.took < LONG / 10, "{report:?}");
+        assert_eq!(report.abandoned.len(), 1, "{report:?}");
+        assert_eq!(
+            (report.abandoned[0].actor.as_str(), report.abandoned[0].handling),
+            ("world/s/hung", Some("wait"))
+        );
+        assert_eq!(world.diary.notes("a"), [1]);
+        let tree = world.system.snapshot();
+        assert_eq!(tree.find("s").unwrap().state, State::Stopped);
+        assert_eq!(tree.find("s/c").unwrap().restarts, 0);
+    });
+}
