@@ -2,7 +2,9 @@
 //!
 //! Owns the directory's layout: `LOCK`, `ENGINE` (which engine made it, written once the database was made durably),
 //! and `store.redb` or `sled/`. An empty database in a directory with an `ENGINE` file is a loss and is refused; without
-//! that file it is a creation that a crash cut off, and is made anew.
+//! that file it is a creation that a crash cut off, and is made anew. `UNSYNCED` says that a sync failed: then the system
+//! shows bytes that are not on the disk and takes them for written, so that no later sync would bring them there. Before
+//! redb opens such a file, every byte of it is written again and synced.
 
 use std::fmt;
 use std::io;
@@ -89,6 +91,9 @@ impl Options {
 }
 
 const MARKER: &str = "ENGINE";
+const UNSYNCED: &str = "UNSYNCED";
+/// How much is written again at a time.
+const REWRITE_BYTES: usize = 1024 * 1024;
 
 /// [`open_with`] and the usual options.
 ///
@@ -124,7 +129,9 @@ pub fn open_with(options: Options, dir: &Dir) -> Result<Store, Error> {
         Engine::Redb => {
             let file = dir.file(engine.entry()).map_err(|error| from_io(dir, "open", &error))?;
             let name = dir.path().join(engine.entry()).display().to_string();
-            let store = RedbStore::open(FileMedium(file), name, RedbOptions { cache_bytes }, existing)?;
+            let medium = FileMedium { file, dir: dir.clone() };
+            settle_unsynced(&medium).map_err(|error| from_io(dir, "open", &error))?;
+            let store = RedbStore::open(medium, name, RedbOptions { cache_bytes }, existing)?;
             std::sync::Arc::new(Locked { store, _lock: lock })
         }
         Engine::Sled => {
@@ -165,29 +172,55 @@ fn from_io(dir: &Dir, operation: &'static str, error: &io::Error) -> Error {
     }
 }
 
-/// A file of the runtime as redb's medium.
-struct FileMedium(File);
+/// A file of the runtime as redb's medium; the directory remembers a sync that failed.
+struct FileMedium {
+    file: File,
+    dir: Dir,
+}
 
 impl Medium for FileMedium {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.file.len()
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read_at(offset, out)
+        self.file.read_at(offset, out)
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_at(offset, data)
+        self.file.write_at(offset, data)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync()
+        self.file.sync().inspect_err(|_| {
+            // Whether the name is synced does not matter: it is wanted as long as the system remembers the bytes, and is
+            // forgotten with them. When even that fails, there is nothing left to tell it to.
+            let _ = self.dir.file(UNSYNCED);
+        })
     }
+}
+
+/// Brings what the system shows of the file to the disk, if a sync of it failed before.
+fn settle_unsynced(medium: &FileMedium) -> io::Result<()> {
+    if !medium.dir.exists(UNSYNCED)? {
+        return Ok(());
+    }
+    tracing::warn!(dir = %medium.dir.path().display(), "a sync failed before; writing the database again");
+    let length = medium.len()?;
+    let mut offset = 0;
+    let mut buffer = vec![0; REWRITE_BYTES];
+    while offset < length {
+        let take = usize::try_from(length - offset).map_or(REWRITE_BYTES, |rest| rest.min(REWRITE_BYTES));
+        medium.read_at(offset, &mut buffer[..take])?;
+        medium.write_at(offset, &buffer[..take])?;
+        offset += take as u64;
+    }
+    medium.sync()?;
+    medium.dir.remove(UNSYNCED)
 }
 
 /// A store and the lock of its directory, released after the store has closed.

@@ -353,14 +353,6 @@ mod on_files {
     }
 }
 
-#[cfg(madsim)]
-#[test]
-fn sled_refuses_to_run_in_the_simulator() {
-    let refusal = Error::NotInSimulation { engine: "sled" };
-    assert!(refusal.to_string().contains("cannot run in the simulator; use redb"));
-    assert!(alys_runtime::is_simulated());
-}
-
 #[test]
 fn what_is_over_a_limit_is_refused_and_the_handle_stays_usable() {
     let store = OnPowerDisk(PowerDisk::new(1)).open();
