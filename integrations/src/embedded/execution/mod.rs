@@ -63,3 +63,6 @@ pub use chain::{CoreConfig, ExecutionCore};
 pub use error::{Error, PoolError};
 pub use genesis::{ChainRules, Fork};
 pub use pool::{BySender, PoolConfig, PoolContent, PoolStatus};
+
+#[cfg(test)]
+mod tests;

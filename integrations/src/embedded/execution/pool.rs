@@ -131,6 +131,7 @@ impl Account {
         self.cost = self.cost.saturating_sub(old.cost);
         if nonce < self.next {
             self.next = nonce.max(self.sender.nonce);
+            self.advance();
         }
         Some(old)
     }
