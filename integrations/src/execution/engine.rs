@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{BlockRef, BlockTag, BuiltPayload, Capabilities, ExecutionClient, ExecutionError, PayloadFork};
-use crate::http::{ClientConfig, Endpoint, HttpClient, JwtSecret};
+use crate::http::{ClientConfig, Endpoint, HttpClient, JwtSecret, RpcError};
 
 /// What we use, for the client's logs.
 const CAPABILITIES: [&str; 6] = [
@@ -166,7 +166,15 @@ impl ExecutionClient for HttpEngine {
     }
 
     fn client_version(&self) -> BoxFuture<'_, Result<String, ExecutionError>> {
-        Box::pin(async { self.call("web3_clientVersion", NONE).await })
+        Box::pin(async {
+            match self.call("web3_clientVersion", NONE).await {
+                // EthereumJS has it on its public port only.
+                Err(ExecutionError::Rpc { error, .. }) if error.code == RpcError::METHOD_NOT_FOUND => {
+                    Ok("an execution client that does not say its name".to_owned())
+                }
+                version => version,
+            }
+        })
     }
 
     fn send_raw_transaction(&self, transaction: Bytes) -> BoxFuture<'_, Result<B256, ExecutionError>> {

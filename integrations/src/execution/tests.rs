@@ -192,6 +192,9 @@ fn errors_say_who_has_to_act() {
         assert!(error.is_invalid_forkchoice() && !error.is_retryable(), "{error}");
         let call = async |engine: HttpEngine| engine.block_by_tag(BlockTag::Finalized).await;
         assert_eq!(ask(Err(RpcError::new(-39001, "Unknown block")), call).await.0.unwrap(), None);
+        let call = async |engine: HttpEngine| engine.client_version().await;
+        let named = ask(Err(RpcError::method_not_found("web3_clientVersion")), call).await.0.unwrap();
+        assert_eq!(named, "an execution client that does not say its name");
         let call = async |engine: HttpEngine| engine.chain_id().await;
         let error = ask(Ok(json!("seven")), call).await.0.unwrap_err();
         assert!(matches!(error, ExecutionError::Invalid { method: "eth_chainId", .. }), "{error}");
