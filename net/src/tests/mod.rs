@@ -204,7 +204,7 @@ pub(super) async fn eventually(what: &str, within: Duration, holds: impl Fn() ->
     let end = time::now() + within;
     while !holds() {
         assert!(time::now() < end, "not within {within:?}: {what}");
-        time::sleep(Duration::from_millis(10)).await;
+        time::sleep(Duration::from_millis(5)).await;
     }
 }
 
