@@ -6,7 +6,7 @@
 //! | `el_block` | block hash | count u32, senders (20 bytes each), RLP block |
 //! | `el_receipts` | block hash | RLP list of receipts |
 //! | `el_canon` | height u64 | block hash of the canonical chain |
-//! | `el_height` | height u64, block hash | nothing: every kept block, to find side blocks |
+//! | `el_height` | height u64, block hash | nothing: every block that is not final yet, to find side blocks |
 //! | `el_tx` | transaction hash | height u64, index u32, of the canonical chain |
 //! | `el_meta` | name | head, safe, finalized, genesis: block hash |
 //!
@@ -136,10 +136,10 @@ impl BlockStore {
         self.store.get(META, pointer.key())?.map(|bytes| hash_from(&bytes, "pointer")).transpose()
     }
 
-    /// Hashes of kept blocks at heights in `from..=to`, lowest first, at most `limit`.
-    pub(crate) fn at_heights(&self, from: u64, to: u64, limit: usize) -> Result<Vec<(u64, B256)>, Error> {
-        let end = to.saturating_add(1).to_be_bytes();
-        let found = self.store.range(HEIGHTS, &from.to_be_bytes(), &end, Direction::Forward, limit)?;
+    /// Listed blocks up to a height, lowest first, at most `limit`.
+    pub(crate) fn listed_up_to(&self, height: u64, limit: usize) -> Result<Vec<(u64, B256)>, Error> {
+        let end = height.saturating_add(1).to_be_bytes();
+        let found = self.store.range(HEIGHTS, &[], &end, Direction::Forward, limit)?;
         found
             .iter()
             .map(|(key, _)| {
@@ -148,6 +148,11 @@ impl BlockStore {
                 Ok((u64::from_be_bytes(*number), hash_from(hash, "height index")?))
             })
             .collect()
+    }
+
+    /// Takes a block off the list: it is final, or it goes.
+    pub(crate) fn unlist(&self, batch: &mut Batch, number: u64, hash: B256) {
+        batch.delete(HEIGHTS, height_key(number, hash));
     }
 
     pub(crate) fn put_block(&self, batch: &mut Batch, block: &StoredBlock, receipts: &Vec<ReceiptEnvelope>) {
@@ -165,11 +170,10 @@ impl BlockStore {
     }
 
     /// Forgets a side block.
-    pub(crate) fn delete_block(&self, batch: &mut Batch, number: u64, hash: B256) {
+    pub(crate) fn delete_block(&self, batch: &mut Batch, hash: B256) {
         for table in [HEADERS, BLOCKS, RECEIPTS] {
             batch.delete(table, hash.as_slice());
         }
-        batch.delete(HEIGHTS, height_key(number, hash));
         lock(&self.headers).remove(&hash);
         lock(&self.blocks).remove(&hash);
         lock(&self.receipts).remove(&hash);

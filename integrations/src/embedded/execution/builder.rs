@@ -144,8 +144,11 @@ impl ExecutionCore {
         let body = BlockBody { transactions, ommers: Vec::new(), withdrawals: withdrawals.map(Into::into) };
         let hash = header.hash_slow();
         let block = StoredBlock { hash, block: Block { header, body }, senders };
-        let executed_block =
-            ExecutedBlock { block: Arc::new(block), receipts: Arc::new(executed.receipts), state };
+        let executed_block = ExecutedBlock {
+            block: Arc::new(block),
+            receipts: Arc::new(executed.receipts),
+            state: Arc::new(state),
+        };
         Ok((executed_block, executed.tips))
     }
 

@@ -59,7 +59,7 @@ pub struct ExecutionCore {
 pub(crate) struct ExecutedBlock {
     pub(crate) block: Arc<StoredBlock>,
     pub(crate) receipts: Arc<Vec<ReceiptEnvelope>>,
-    pub(crate) state: StateUpdate,
+    pub(crate) state: Arc<StateUpdate>,
 }
 
 /// Why a block is not valid, or why we could not find out.
@@ -324,7 +324,7 @@ impl ExecutionCore {
         Ok(ExecutedBlock {
             block: Arc::new(StoredBlock { hash, block, senders }),
             receipts: Arc::new(executed.receipts),
-            state,
+            state: Arc::new(state),
         })
     }
 
@@ -449,17 +449,13 @@ impl ExecutionCore {
         self.blocks.put_pointer(&mut batch, Pointer::Safe, safe.hash);
         self.blocks.put_pointer(&mut batch, Pointer::Finalized, finalized.hash);
         self.store.write(batch, if moved { Durability::Durable } else { Durability::Deferred })?;
-        let pruned_from = self.finalized.header.number;
         self.head = head;
         self.safe = safe;
         self.finalized = finalized;
         if moved {
             self.follow_with_pool(&orphaned)?;
         }
-        if self.finalized.header.number > pruned_from {
-            self.drop_side_blocks(pruned_from)?;
-        }
-        Ok(())
+        self.drop_side_blocks()
     }
 
     fn follow_with_pool(&mut self, orphaned: &[Arc<StoredBlock>]) -> Result<(), Error> {
@@ -486,13 +482,14 @@ impl ExecutionCore {
         Ok(())
     }
 
-    /// Forgets blocks beside the canonical chain up to the finalized height. Their state nodes stay: they are shared.
-    fn drop_side_blocks(&self, from: u64) -> Result<(), Error> {
-        let kept = self.blocks.at_heights(from + 1, self.finalized.header.number, limits::PRUNE_BATCH)?;
+    /// Forgets blocks beside the canonical chain up to the finalized height; what is more than a batch goes with the next
+    /// ones. Their state nodes stay: they are shared.
+    fn drop_side_blocks(&self) -> Result<(), Error> {
         let mut batch = Batch::new();
-        for (number, hash) in kept {
+        for (number, hash) in self.blocks.listed_up_to(self.finalized.header.number, limits::PRUNE_BATCH)? {
+            self.blocks.unlist(&mut batch, number, hash);
             if self.blocks.canonical(number)? != Some(hash) {
-                self.blocks.delete_block(&mut batch, number, hash);
+                self.blocks.delete_block(&mut batch, hash);
             }
         }
         if !batch.is_empty() {

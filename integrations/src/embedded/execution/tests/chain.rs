@@ -307,7 +307,11 @@ fn a_restart_goes_on_where_it_stopped() {
     let state = ForkchoiceState { head_block_hash: b, safe_block_hash: a, finalized_block_hash: a };
     assert!(world.core.forkchoice_updated(state, None).expect("updates").is_valid());
     let before = (world.core.head(), world.core.safe(), world.core.finalized(), world.balance(account(0)));
+    let block = world.core.rpc_block(b.into(), true).expect("reads");
+    let receipts = world.core.receipts(b.into()).expect("reads");
     world.restart();
+    assert_eq!(world.core.rpc_block(b.into(), true).expect("reads"), block);
+    assert_eq!(world.core.receipts(b.into()).expect("reads"), receipts);
     let after = (world.core.head(), world.core.safe(), world.core.finalized(), world.balance(account(0)));
     assert_eq!(before, after);
     assert!(world.core.rpc_receipt(hash).expect("reads").expect("is there").status());
@@ -390,4 +394,11 @@ fn geneses_that_ask_for_more_are_refused() {
         let error = ChainRules::new(&genesis).expect_err(expected);
         assert!(error.to_string().contains(expected), "{error}");
     }
+}
+
+/// The RPC may share it between tasks.
+#[test]
+fn the_core_can_be_sent_and_shared() {
+    fn check<T: Send + Sync>(_: &T) {}
+    check(&World::new(Fork::Shanghai).core);
 }

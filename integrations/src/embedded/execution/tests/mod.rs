@@ -2,6 +2,7 @@
 
 mod chain;
 mod execution;
+mod genesis;
 mod pool;
 mod queries;
 mod world;
