@@ -24,12 +24,9 @@ impl Dir {
 
     pub fn file(&self, name: &str) -> io::Result<File> {
         let path = self.path.join(name);
-        let is_new = !path.try_exists()?;
         let inner = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
-        if is_new {
-            inner.sync_all()?;
-            sync_dir(&self.path)?;
-        }
+        // Also when it was there: whoever made it may have been killed before its name was durable.
+        sync_dir(&self.path)?;
         Ok(File { inner, path })
     }
 
@@ -120,13 +117,20 @@ pub struct Lock {
 
 /// Makes the directory and its parents. A name is durable when the directory that it stands in is synced.
 fn make(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+        Some(_) => Path::new("."),
+        // The root, which has no name that could be lost.
+        None => return Ok(()),
     };
+    if path.is_dir() {
+        // Whoever made it may have been killed before its name was durable. If we may not look into the parent,
+        // it was not one of us.
+        return match sync_dir(parent) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        };
+    }
     make(parent)?;
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}

@@ -18,8 +18,13 @@ pub struct Dir {
 impl Dir {
     pub fn open(path: &Path) -> io::Result<Self> {
         let home = here();
-        let (mut inode, missing) = look(home, |disk| disk.find_dir(path))?;
-        for name in missing {
+        let found = look(home, |disk| disk.find_dir(path))?;
+        let mut inode = found.inode;
+        if let Some(parent) = found.parent {
+            // Whoever made it may have been killed before its name was durable.
+            sync_dir(home, parent, path)?;
+        }
+        for name in found.missing {
             let parent = inode;
             let detail = || format!("{name} for {}", path.display());
             inode = change(home, "disk.make_dir", name.as_bytes(), detail, |d| d.make_dir(parent, &name))?;
@@ -35,12 +40,10 @@ impl Dir {
     pub fn file(&self, name: &str) -> io::Result<File> {
         let inode = match look(self.home, |disk| disk.lookup(self.inode, name))? {
             Some(inode) => inode,
-            None => {
-                let inode = self.make_file(name)?;
-                sync_dir(self.home, self.inode, &self.path)?;
-                inode
-            }
+            None => self.make_file(name)?,
         };
+        // Also when it was there: whoever made it may have been killed before its name was durable.
+        sync_dir(self.home, self.inode, &self.path)?;
         look(self.home, |disk| disk.opened(inode))?;
         Ok(File { home: self.home, inode, path: self.path.join(name) })
     }

@@ -71,6 +71,16 @@ struct FileNode {
     open: u32,
 }
 
+/// A directory, as far as it exists.
+pub struct Found {
+    /// The deepest one on the way that exists.
+    pub inode: Inode,
+    /// The one that has its name, unless it is the root.
+    pub parent: Option<Inode>,
+    /// The names that are missing below it.
+    pub missing: Vec<String>,
+}
+
 /// What a power loss did.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Losses {
@@ -326,18 +336,24 @@ impl Disk {
             .ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
-    /// The directories that lead to `path`, as far as they exist, and the names that are missing.
-    pub fn find_dir(&mut self, path: &Path) -> io::Result<(Inode, Vec<String>)> {
+    /// The deepest directory on the way to `path` that exists.
+    pub fn find_dir(&mut self, path: &Path) -> io::Result<Found> {
         let names = Self::names_of(path)?;
-        let mut at = ROOT;
+        let mut found = Found { inode: ROOT, parent: None, missing: Vec::new() };
         for (depth, name) in names.iter().enumerate() {
-            match self.content.dir(at)?.live.get(name) {
-                Some(inode) => at = *inode,
-                None => return Ok((at, names[depth..].to_vec())),
+            match self.content.dir(found.inode)?.live.get(name) {
+                Some(inode) => {
+                    found.parent = Some(found.inode);
+                    found.inode = *inode;
+                }
+                None => {
+                    found.missing = names[depth..].to_vec();
+                    return Ok(found);
+                }
             }
         }
-        self.content.dir(at)?;
-        Ok((at, Vec::new()))
+        self.content.dir(found.inode)?;
+        Ok(found)
     }
 
     pub fn lookup(&mut self, dir: Inode, name: &str) -> io::Result<Option<Inode>> {
