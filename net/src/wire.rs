@@ -1,7 +1,9 @@
 //! Names, limits and envelopes: everything two nodes must agree on to exchange bytes. What is inside the bytes is the
 //! node's business.
 
-use alys_types::limits::{MAX_BLOCK_BYTES, MAX_RANGE_BYTES, MAX_STATUS_BYTES, MAX_VOTE_BYTES};
+use alys_types::limits::{
+    MAX_BLOCK_BYTES, MAX_RANGE_BYTES, MAX_STATUS_BYTES, MAX_TRANSACTIONS_BYTES, MAX_VOTE_BYTES,
+};
 
 use crate::handshake::{ChainTag, TAG_BYTES};
 
@@ -23,12 +25,14 @@ pub enum Topic {
     Work,
     /// New finality certificates.
     Finality,
+    /// Users' transactions, for leaders whose execution clients have no network of their own.
+    Transactions,
 }
 
 impl Topic {
     /// All topics, in order.
-    pub const ALL: [Self; 5] =
-        [Self::Blocks, Self::Approvals, Self::Confirmations, Self::Work, Self::Finality];
+    pub const ALL: [Self; 6] =
+        [Self::Blocks, Self::Approvals, Self::Confirmations, Self::Work, Self::Finality, Self::Transactions];
 
     /// The name inside the full topic.
     pub const fn name(self) -> &'static str {
@@ -38,6 +42,7 @@ impl Topic {
             Self::Confirmations => "confirmations",
             Self::Work => "work",
             Self::Finality => "finality",
+            Self::Transactions => "transactions",
         }
     }
 
@@ -47,6 +52,7 @@ impl Topic {
             Self::Blocks => MAX_BLOCK_BYTES,
             Self::Approvals | Self::Confirmations => MAX_VOTE_BYTES,
             Self::Work | Self::Finality => 64 * KIB,
+            Self::Transactions => MAX_TRANSACTIONS_BYTES,
         }
     }
 

@@ -29,6 +29,6 @@ pub use federation::FederationRecord;
 pub use input::{
     BlockRef, Effect, Finalization, Input, Latest, Notice, Now, PayloadRequest, Record, Send, Verdict, VoteState,
 };
-pub use restore::{Stored, StoredBlock};
+pub use restore::{RestoreError, Stored, StoredBlock};
 pub use state::{Config, ProposalContext, State, Summary};
 pub use verify::{CertifiedBlock, VerifiedBody, VerifiedProposal, VerifiedVote};

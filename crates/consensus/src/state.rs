@@ -270,6 +270,20 @@ impl State {
         path.iter().filter_map(|h| Some((self.tree.get(h)?.header.height, *h))).collect()
     }
 
+    /// Heights of the last final block, the highest certified one and one that is certified and cannot be reached yet;
+    /// `None` when nothing is missing.
+    pub fn wanted(&self) -> Option<(Height, Height, Height)> {
+        let to = self.target.as_ref()?.header.height;
+        let root = self.tree.root_entry().header.height;
+        let highest = self.tree.get(&self.highest).map_or(root, |e| e.header.height);
+        Some((root, highest, to))
+    }
+
+    /// The header of a block that is not below the last final one.
+    pub fn header(&self, hash: &Hash) -> Option<&Header> {
+        self.tree.get(hash).map(|e| &e.header)
+    }
+
     /// Where the node stands.
     pub fn summary(&self) -> Summary {
         let root = self.tree.root_entry();

@@ -10,6 +10,8 @@ pub const MAX_CERTIFICATE_BYTES: usize = 1024;
 pub const MAX_STATUS_BYTES: usize = 4096;
 /// Largest answer to a range request. Several blocks, and always one of the largest size.
 pub const MAX_RANGE_BYTES: usize = 2 * MAX_BLOCK_BYTES;
+/// A message of users' transactions: four of the largest that pools take (128 KiB).
+pub const MAX_TRANSACTIONS_BYTES: usize = 512 * 1024;
 /// Blocks in one range answer.
 pub const MAX_RANGE_BLOCKS: u64 = 256;
 /// Largest federation (V1's bound; a bitmap fits in two bytes).

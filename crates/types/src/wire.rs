@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, DecodeError};
-use crate::limits::{MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_RANGE_BYTES, MAX_STATUS_BYTES, MAX_VOTE_BYTES};
+use crate::limits::{MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_RANGE_BYTES, MAX_STATUS_BYTES, MAX_TRANSACTIONS_BYTES, MAX_VOTE_BYTES};
 use crate::{Block, Certificate, Hash, Header, Height, Vote};
 
 /// A proposal: the block and its leader's signature (topic `blocks`).
@@ -103,6 +103,10 @@ pub struct BlockRange {
     pub finalized: Option<CertifiedHeader>,
 }
 
+/// Users' transactions, EIP-2718 encoded (topic `transactions`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transactions(pub Vec<Vec<u8>>);
+
 /// A message with a limit of its own.
 pub trait Message: Serialize + serde::de::DeserializeOwned {
     /// Largest encoding.
@@ -139,4 +143,5 @@ message!(
     BlockRange = MAX_RANGE_BYTES,
     Vec<Hash> = 8 * 1024,
     Vec<Block> = MAX_RANGE_BYTES,
+    Transactions = MAX_TRANSACTIONS_BYTES,
 );

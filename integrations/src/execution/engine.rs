@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use alloy_eips::Encodable2718;
 use alloy_primitives::{B256, Bytes, U64, U256};
 use alloy_rpc_types_engine::{
     ExecutionPayload, ExecutionPayloadFieldV2, ExecutionPayloadV3, ForkchoiceState, ForkchoiceUpdated,
@@ -180,6 +181,36 @@ impl ExecutionClient for HttpEngine {
     fn send_raw_transaction(&self, transaction: Bytes) -> BoxFuture<'_, Result<B256, ExecutionError>> {
         Box::pin(async move { self.call("eth_sendRawTransaction", (transaction,)).await })
     }
+
+    fn pending_transactions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Bytes>, ExecutionError>> {
+        Box::pin(async move {
+            let content: WirePool = match self.call("txpool_content", NONE).await {
+                Err(ExecutionError::Rpc { error, .. }) if error.code == RpcError::METHOD_NOT_FOUND => {
+                    return Ok(Vec::new());
+                }
+                content => content?,
+            };
+            let of_senders = content.pending.into_values().flat_map(|by_nonce| {
+                let mut ordered: Vec<_> =
+                    by_nonce.into_iter().filter_map(|(n, tx)| Some((n.parse::<u64>().ok()?, tx))).collect();
+                ordered.sort_by_key(|(nonce, _)| *nonce);
+                ordered
+            });
+            // What does not have the shape of a transaction is some client's own invention.
+            let encoded = of_senders.filter_map(|(_, tx)| {
+                let tx: alloy_rpc_types_eth::Transaction = serde_json::from_value(tx).ok()?;
+                Some(Bytes::from(tx.inner.encoded_2718()))
+            });
+            Ok(encoded.take(limit).collect())
+        })
+    }
+}
+
+/// `txpool_content`: transactions by sender and decimal nonce.
+#[derive(Deserialize)]
+struct WirePool {
+    #[serde(default)]
+    pending: std::collections::BTreeMap<String, std::collections::BTreeMap<String, serde_json::Value>>,
 }
 
 const NONE: [u8; 0] = [];

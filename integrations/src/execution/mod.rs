@@ -151,6 +151,10 @@ pub trait ExecutionClient: Send + Sync + 'static {
     /// Puts a signed transaction into the client's pool; gives its hash.
     fn send_raw_transaction(&self, transaction: Bytes) -> BoxFuture<'_, Result<B256, ExecutionError>>;
 
+    /// The transactions of the client's pool that can be executed now, EIP-2718 encoded, at most `limit`, each sender's in
+    /// order of their nonces. Empty where the client does not tell.
+    fn pending_transactions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Bytes>, ExecutionError>>;
+
     /// The hash of block 0: that of another chain means the client was set up with another genesis.
     fn genesis_hash(&self) -> BoxFuture<'_, Result<B256, ExecutionError>> {
         Box::pin(async {

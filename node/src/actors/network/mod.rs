@@ -1,0 +1,233 @@
+//! NetworkActor: the libp2p service and who gets to hear what comes from it.
+//!
+//! Owns the network service of this incarnation. Promises that gossip reaches the validation, requests are answered
+//! from the storage or the chain, and everything about peers reaches the PeerActor; when one of them is busy, gossip
+//! is dropped and requests are refused. Never looks into payloads beyond what serving them needs.
+
+use std::collections::BTreeMap;
+
+use alys_actor_system::{Addr, AlysActor, Context, Message};
+use alys_net::{
+    Command, Config, Event, Handle as NetHandle, PeerId, Protocol, Refusal, RequestError, RequestId, Service, SetupError,
+    Topic, Verdict,
+};
+use alys_types::Hash;
+use alys_types::limits::MAX_RANGE_BYTES;
+use alys_types::wire::{Message as Wire, RangeRequest};
+
+use crate::actors::chain::ChainMessage;
+use crate::actors::peers::PeerMessage;
+use crate::actors::storage;
+use crate::actors::tx_pool::TxPoolMessage;
+use crate::actors::validation::{Source, ValidationMessage};
+
+/// Blocks by hash in one request.
+const MAX_BLOCKS_BY_HASH: usize = 64;
+
+/// What the network is told.
+pub enum NetworkMessage {
+    /// For the service.
+    Command(Box<Command>),
+    /// Ask a peer; the PeerActor gets the answer under its tag.
+    Ask { tag: u64, peer: PeerId, protocol: Protocol, payload: Vec<u8> },
+    /// From the service.
+    Event(Box<Event>),
+    /// The service ended.
+    ServiceEnded,
+}
+
+impl Message for NetworkMessage {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Command(_) => "command",
+            Self::Ask { .. } => "ask",
+            Self::Event(_) => "event",
+            Self::ServiceEnded => "service_ended",
+        }
+    }
+}
+
+/// A fault of the network actor itself.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    #[error("the network service ended")]
+    Ended,
+    #[error(transparent)]
+    Tasks(#[from] alys_actor_system::TooManyTasks),
+}
+
+/// The actor.
+pub struct NetworkActor {
+    service: Option<(Service, alys_net::Events)>,
+    handle: NetHandle,
+    validation: Addr<ValidationMessage>,
+    chain: Addr<ChainMessage>,
+    peers: Addr<PeerMessage>,
+    storage: storage::Handle,
+    tx_pool: Addr<TxPoolMessage>,
+    /// Requests that wait for an answer; the service answers each, in time.
+    asked: BTreeMap<RequestId, u64>,
+}
+
+/// Whom the network talks to.
+#[derive(Clone)]
+pub struct Doors {
+    pub validation: Addr<ValidationMessage>,
+    pub chain: Addr<ChainMessage>,
+    pub peers: Addr<PeerMessage>,
+    pub storage: storage::Handle,
+    pub tx_pool: Addr<TxPoolMessage>,
+}
+
+impl NetworkActor {
+    /// Binds the port.
+    pub async fn bind(config: Config, doors: Doors) -> Result<NetworkActor, NetworkError> {
+        let (service, handle, events) = Service::bind(config).await?;
+        let Doors { validation, chain, peers, storage, tx_pool } = doors;
+        let asked = BTreeMap::new();
+        let service = Some((service, events));
+        Ok(NetworkActor { service, handle, validation, chain, peers, storage, tx_pool, asked })
+    }
+
+    /// Where it listens, and who it is.
+    pub fn handle(&self) -> &NetHandle {
+        &self.handle
+    }
+
+    fn command(&self, command: Command) {
+        if let Err(error) = self.handle.try_send(command) {
+            tracing::debug!(%error, "a command for the network is dropped");
+        }
+    }
+
+    fn ask(&mut self, tag: u64, peer: PeerId, protocol: Protocol, payload: Vec<u8>) {
+        match self.handle.request(peer, protocol, payload) {
+            Ok(id) => {
+                self.asked.insert(id, tag);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a request is dropped");
+                self.answer(tag, peer, Err(RequestError::TooMany { limit: 0 }));
+            }
+        }
+    }
+
+    fn answer(&self, tag: u64, peer: PeerId, result: Result<Vec<u8>, RequestError>) {
+        if self.peers.tell(PeerMessage::Answer { tag, peer, result }).is_err() {
+            tracing::debug!("the peer actor is busy: an answer is dropped");
+        }
+    }
+
+    fn on_event(&mut self, event: Event, ctx: &Context<Self>) -> Result<(), NetworkError> {
+        match event {
+            Event::Gossip { id, from, topic: Topic::Transactions, payload } => {
+                let source = Source { peer: Some(from), gossip: Some(id.clone()) };
+                if self.tx_pool.tell(TxPoolMessage::Received { source, payload }).is_err() {
+                    self.command(Command::Judge { id, verdict: Verdict::Ignore });
+                }
+            }
+            Event::Gossip { id, from, topic, payload } => {
+                let source = Source { peer: Some(from), gossip: Some(id.clone()) };
+                if self.validation.tell(ValidationMessage::Decode { source, topic, payload }).is_err() {
+                    self.command(Command::Judge { id, verdict: Verdict::Ignore });
+                }
+            }
+            Event::Request { id, peer, protocol: Protocol::Status, payload } => {
+                if self.chain.tell(ChainMessage::StatusAsked { id, peer, payload }).is_err() {
+                    self.command(Command::Respond { id, response: Err(Refusal::Busy) });
+                }
+            }
+            Event::Request { id, protocol, payload, .. } => {
+                let (storage, handle) = (self.storage.clone(), self.handle.clone());
+                ctx.spawn("serve", async move {
+                    let response = serve(&storage, protocol, &payload).await;
+                    if let Err(error) = handle.send(Command::Respond { id, response }).await {
+                        tracing::debug!(%error, "an answer is dropped");
+                    }
+                })?;
+            }
+            Event::PeerListens { peer } => {
+                tracing::debug!(%peer, "listens");
+                if self.chain.tell(ChainMessage::PeerListens).is_err() {
+                    tracing::debug!("the chain is busy: the latest votes are re-sent after the slot");
+                }
+            }
+            Event::Response { id, peer, result } => {
+                if let Some(tag) = self.asked.remove(&id) {
+                    self.answer(tag, peer, result);
+                }
+            }
+            event => {
+                if self.peers.tell(PeerMessage::Event(Box::new(event))).is_err() {
+                    tracing::debug!("the peer actor is busy: an event is dropped");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AlysActor for NetworkActor {
+    type Message = NetworkMessage;
+    type Error = NetworkError;
+    const NAME: &'static str = "NetworkActor";
+
+    async fn started(&mut self, ctx: &Context<Self>) -> Result<(), NetworkError> {
+        let Some((service, mut events)) = self.service.take() else { return Ok(()) };
+        let address = ctx.address();
+        ctx.spawn("service", service.run())?;
+        ctx.spawn("events", async move {
+            while let Some(event) = events.next().await {
+                if address.send(NetworkMessage::Event(Box::new(event))).await.is_err() {
+                    return;
+                }
+            }
+            let _closed = address.send(NetworkMessage::ServiceEnded).await;
+        })?;
+        if self.chain.tell(ChainMessage::NetworkStarted).is_err() {
+            tracing::debug!("the chain is busy: it sets the status at its next slot");
+        }
+        Ok(())
+    }
+
+    async fn handle(&mut self, msg: NetworkMessage, ctx: &Context<Self>) -> Result<(), NetworkError> {
+        match msg {
+            NetworkMessage::Command(command) => self.command(*command),
+            NetworkMessage::Ask { tag, peer, protocol, payload } => self.ask(tag, peer, protocol, payload),
+            NetworkMessage::Event(event) => self.on_event(*event, ctx)?,
+            NetworkMessage::ServiceEnded => return Err(NetworkError::Ended),
+        }
+        Ok(())
+    }
+
+    async fn stopping(&mut self, _: &Context<Self>) {
+        self.command(Command::Shutdown);
+    }
+}
+
+/// Answers a request from the storage.
+async fn serve(storage: &storage::Handle, protocol: Protocol, payload: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let unavailable = |_| Refusal::Unavailable;
+    match protocol {
+        Protocol::Status => Err(Refusal::Invalid),
+        Protocol::HeadersByRange => {
+            let request = RangeRequest::decode(payload).map_err(|_| Refusal::Invalid)?;
+            storage.header_range(request).await.map(|r| r.encode()).map_err(unavailable)
+        }
+        Protocol::BlocksByRange => {
+            let request = RangeRequest::decode(payload).map_err(|_| Refusal::Invalid)?;
+            storage.block_range(request).await.map(|r| r.encode()).map_err(unavailable)
+        }
+        Protocol::BlocksByHash => {
+            let mut hashes = Vec::<Hash>::decode(payload).map_err(|_| Refusal::Invalid)?;
+            hashes.truncate(MAX_BLOCKS_BY_HASH);
+            let mut blocks = storage.blocks(hashes).await.map_err(unavailable)?;
+            while blocks.len() > 1 && alys_types::codec::encode(&blocks).len() > MAX_RANGE_BYTES {
+                blocks.pop();
+            }
+            Ok(blocks.encode())
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! PeerActor: who is connected, and catching up with them.
+//!
+//! Owns the list of peers and the plan of what to fetch from whom (decided by `alys-sync-planner`). Promises that what
+//! the chain wants is asked for, one range and a few single blocks at a time, until the chain no longer wants it. Never
+//! checks what comes: that goes to the chain, and what turns out wrong costs the peer.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use alys_actor_system::{Addr, AlysActor, Context, Message};
+use alys_net::{Command, Event, Offence, PeerId, Protocol, RequestError};
+use alys_sync_planner::{Goal, Planner};
+use alys_types::wire::{BlockRange, Message as Wire, RangeRequest, StatusAnswer};
+use alys_types::{Block, Hash};
+
+use crate::actors::chain::ChainMessage;
+use crate::actors::network::NetworkMessage;
+use crate::node::{NodeEvent, Observer};
+
+/// How often the plan is looked at when nothing happens.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a block asked for by hash may be under way before another peer is asked.
+const FETCH_PATIENCE: Duration = Duration::from_secs(2);
+/// Blocks asked for by hash at once.
+const MAX_FETCHES: usize = 16;
+
+/// What the peer actor is told.
+pub enum PeerMessage {
+    /// From the network.
+    Event(Box<Event>),
+    /// From the network: the answer to [`NetworkMessage::Ask`].
+    Answer { tag: u64, peer: PeerId, result: Result<Vec<u8>, RequestError> },
+    /// From the chain: what is missing.
+    Wanted(Goal),
+    /// From the chain: a certified block lacks its body.
+    Fetch { hash: Hash },
+    /// From the chain: what came of a range.
+    RangeTaken { peer: PeerId, progress: bool },
+    /// From the chain: a peer sent something wrong.
+    Misbehaved { peer: PeerId, reason: String },
+    /// The timer.
+    Look,
+}
+
+impl Message for PeerMessage {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Event(_) => "event",
+            Self::Answer { .. } => "answer",
+            Self::Wanted(_) => "wanted",
+            Self::Fetch { .. } => "fetch",
+            Self::RangeTaken { .. } => "range_taken",
+            Self::Misbehaved { .. } => "misbehaved",
+            Self::Look => "look",
+        }
+    }
+}
+
+enum Asked {
+    Range,
+    Blocks(Vec<Hash>),
+}
+
+/// The actor.
+pub struct PeerActor {
+    network: Addr<NetworkMessage>,
+    chain: Addr<ChainMessage>,
+    observer: Option<Observer>,
+    planner: Planner<PeerId>,
+    asked: BTreeMap<u64, Asked>,
+    next_tag: u64,
+    fetching: BTreeMap<Hash, Instant>,
+    turn: usize,
+    started: Instant,
+}
+
+impl PeerActor {
+    pub fn new(
+        network: Addr<NetworkMessage>,
+        chain: Addr<ChainMessage>,
+        observer: Option<Observer>,
+    ) -> PeerActor {
+        PeerActor {
+            network,
+            chain,
+            observer,
+            planner: Planner::default(),
+            asked: BTreeMap::new(),
+            next_tag: 0,
+            fetching: BTreeMap::new(),
+            turn: 0,
+            started: alys_runtime::time::now(),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        alys_runtime::time::now().duration_since(self.started).as_millis() as u64
+    }
+
+    fn command(&self, command: Command) -> bool {
+        self.network.tell(NetworkMessage::Command(Box::new(command))).is_ok()
+    }
+
+    fn tell_chain(&self, message: ChainMessage) -> bool {
+        self.chain.tell(message).is_ok()
+    }
+
+    fn ask(&mut self, peer: PeerId, protocol: Protocol, payload: Vec<u8>, asked: Asked) {
+        self.next_tag += 1;
+        let tag = self.next_tag;
+        if self.network.tell(NetworkMessage::Ask { tag, peer, protocol, payload }).is_ok() {
+            self.asked.insert(tag, asked);
+        } else if let Asked::Range = asked {
+            let now = self.now_ms();
+            self.planner.failed(&peer, now);
+        }
+    }
+
+    fn look(&mut self) {
+        let now = self.now_ms();
+        if let Some(request) = self.planner.next(now) {
+            tracing::debug!(peer = %request.peer, start = %request.start, count = request.count, "asking for blocks");
+            let payload = RangeRequest { start: request.start, count: request.count }.encode();
+            self.ask(request.peer, Protocol::BlocksByRange, payload, Asked::Range);
+        }
+    }
+
+    fn fetch(&mut self, hash: Hash) {
+        let now = alys_runtime::time::now();
+        self.fetching.retain(|_, since| now.duration_since(*since) < FETCH_PATIENCE);
+        if self.fetching.contains_key(&hash) || self.fetching.len() >= MAX_FETCHES {
+            return;
+        }
+        let peers: Vec<PeerId> = self.planner.peers().copied().collect();
+        if peers.is_empty() {
+            return;
+        }
+        self.turn = (self.turn + 1) % peers.len();
+        self.fetching.insert(hash, now);
+        self.ask(peers[self.turn], Protocol::BlocksByHash, vec![hash].encode(), Asked::Blocks(vec![hash]));
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::PeerConnected { peer, addr, outbound } => {
+                tracing::debug!(%peer, %addr, outbound, "connected");
+                self.planner.connected(peer);
+                self.count();
+            }
+            Event::PeerDisconnected { peer, reason } => {
+                tracing::debug!(%peer, ?reason, "disconnected");
+                self.planner.disconnected(&peer);
+                self.count();
+            }
+            Event::Status { peer, status } => match StatusAnswer::decode(&status) {
+                Ok(answer) => {
+                    self.tell_chain(ChainMessage::StatusAnswer { peer, answer: Box::new(answer) });
+                }
+                Err(error) => self.misbehaved(peer, &error.to_string()),
+            },
+            Event::WrongChain { peer, mismatch } => {
+                tracing::warn!(%peer, %mismatch, "a peer of another chain was refused");
+                self.observe(NodeEvent::Notice(format!("peer {peer} refused: {mismatch}")));
+            }
+            Event::Banned { peer, offence } => tracing::warn!(%peer, ?offence, "a peer is banned"),
+            Event::Gossip { .. }
+            | Event::Request { .. }
+            | Event::PeerListens { .. }
+            | Event::Response { .. } => {}
+        }
+        self.look();
+    }
+
+    fn on_answer(&mut self, tag: u64, peer: PeerId, result: Result<Vec<u8>, RequestError>) {
+        let Some(asked) = self.asked.remove(&tag) else { return };
+        let now = self.now_ms();
+        match (asked, result) {
+            (Asked::Range, Ok(bytes)) => match BlockRange::decode(&bytes) {
+                Ok(range) => {
+                    if !self.tell_chain(ChainMessage::Range { peer, range: Box::new(range) }) {
+                        self.planner.failed(&peer, now);
+                    }
+                }
+                Err(error) => {
+                    self.planner.failed(&peer, now);
+                    self.misbehaved(peer, &error.to_string());
+                }
+            },
+            (Asked::Blocks(hashes), Ok(bytes)) => {
+                for hash in &hashes {
+                    self.fetching.remove(hash);
+                }
+                match Vec::<Block>::decode(&bytes) {
+                    Ok(blocks) => {
+                        self.tell_chain(ChainMessage::Bodies { peer, blocks });
+                    }
+                    Err(error) => self.misbehaved(peer, &error.to_string()),
+                }
+            }
+            (Asked::Range, Err(error)) => {
+                tracing::debug!(%peer, %error, "no range");
+                self.planner.failed(&peer, now);
+            }
+            (Asked::Blocks(hashes), Err(error)) => {
+                tracing::debug!(%peer, %error, "no blocks");
+                for hash in hashes {
+                    self.fetching.remove(&hash);
+                }
+            }
+        }
+    }
+
+    fn misbehaved(&self, peer: PeerId, reason: &str) {
+        tracing::warn!(%peer, reason, "a peer sent something wrong");
+        self.command(Command::Report { peer, offence: Offence::InvalidResponse });
+    }
+
+    fn count(&self) {
+        self.observe(NodeEvent::Peers { connected: self.planner.peers().count() });
+    }
+
+    fn observe(&self, event: NodeEvent) {
+        if let Some(observer) = &self.observer {
+            observer(&event);
+        }
+    }
+}
+
+impl AlysActor for PeerActor {
+    type Message = PeerMessage;
+    type Error = std::convert::Infallible;
+    const NAME: &'static str = "PeerActor";
+
+    async fn started(&mut self, ctx: &Context<Self>) -> Result<(), Self::Error> {
+        ctx.send_after(LOOK, PeerMessage::Look);
+        Ok(())
+    }
+
+    async fn handle(&mut self, msg: PeerMessage, ctx: &Context<Self>) -> Result<(), Self::Error> {
+        match msg {
+            PeerMessage::Event(event) => self.on_event(*event),
+            PeerMessage::Answer { tag, peer, result } => {
+                self.on_answer(tag, peer, result);
+                self.look();
+            }
+            PeerMessage::Wanted(goal) => {
+                self.planner.want(goal);
+                self.look();
+            }
+            PeerMessage::Fetch { hash } => self.fetch(hash),
+            PeerMessage::RangeTaken { peer, progress } => {
+                let now = self.now_ms();
+                self.planner.taken(&peer, progress, now);
+            }
+            PeerMessage::Misbehaved { peer, reason } => {
+                let now = self.now_ms();
+                self.planner.failed(&peer, now);
+                self.misbehaved(peer, &reason);
+            }
+            PeerMessage::Look => {
+                self.look();
+                ctx.send_after(LOOK, PeerMessage::Look);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,194 @@
+//! TxPoolActor: users' transactions, from one execution client's pool to the others'.
+//!
+//! Leaders build blocks from their own client's pool, and a user speaks to one client. Clients with a network of their
+//! own (Geth, Reth) share their pools; embedded ones and clients without peers do not, so this actor passes on what is new in the pool, and hands in what
+//! others pass on. Owns a bounded memory of what was passed on. Never judges transactions: the client's pool does.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::{B256, Bytes, keccak256};
+use alys_actor_system::{Addr, AlysActor, Context, Message};
+use alys_integrations::execution::ExecutionClient;
+use alys_net::{Command, Topic, Verdict};
+use alys_types::limits::MAX_TRANSACTIONS_BYTES;
+use alys_types::wire::{Message as Wire, Transactions};
+
+use crate::actors::network::NetworkMessage;
+use crate::actors::validation::Source;
+
+/// How often the client's pool is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// Transactions looked at at once.
+const MAX_PENDING: usize = 4096;
+/// Transactions remembered as known to the others.
+const MAX_KNOWN: usize = 16 * 1024;
+/// Transactions taken from one message.
+const MAX_RECEIVED: usize = 2048;
+
+/// What the pool is told.
+pub enum TxPoolMessage {
+    /// The timer.
+    Look,
+    /// Others pass transactions on.
+    Received { source: Source, payload: Vec<u8> },
+}
+
+impl Message for TxPoolMessage {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Look => "look",
+            Self::Received { .. } => "received",
+        }
+    }
+}
+
+/// The actor.
+pub struct TxPoolActor {
+    client: Arc<dyn ExecutionClient>,
+    network: Addr<NetworkMessage>,
+    known: Known,
+}
+
+impl TxPoolActor {
+    pub fn new(client: Arc<dyn ExecutionClient>, network: Addr<NetworkMessage>) -> TxPoolActor {
+        TxPoolActor { client, network, known: Known::default() }
+    }
+
+    /// Passes on what is new in the pool.
+    async fn look(&mut self) {
+        let Ok(pending) = self.client.pending_transactions(MAX_PENDING).await else { return };
+        let fresh: Vec<Vec<u8>> = pending
+            .into_iter()
+            .filter(|tx| self.known.insert(keccak256(tx)))
+            .map(|tx| tx.to_vec())
+            .collect();
+        for message in split(fresh) {
+            let publish = Command::Publish { topic: Topic::Transactions, payload: message.encode() };
+            if self.network.tell(NetworkMessage::Command(Box::new(publish))).is_err() {
+                // Passed on again after this memory has forgotten them.
+                for tx in &message.0 {
+                    self.known.remove(&keccak256(tx));
+                }
+            }
+        }
+    }
+
+    /// Hands in what others passed on. Good when at least one was taken.
+    async fn receive(&mut self, payload: &[u8]) -> Verdict {
+        let Ok(Transactions(transactions)) = Transactions::decode(payload) else { return Verdict::Reject };
+        if transactions.is_empty() || transactions.len() > MAX_RECEIVED {
+            return Verdict::Reject;
+        }
+        let mut taken = false;
+        for transaction in transactions {
+            if self.known.insert(keccak256(&transaction)) {
+                // Refused ones are nobody's fault: mined meanwhile, or replaced.
+                taken |= self.client.send_raw_transaction(Bytes::from(transaction)).await.is_ok();
+            }
+        }
+        if taken { Verdict::Accept } else { Verdict::Ignore }
+    }
+}
+
+impl AlysActor for TxPoolActor {
+    type Message = TxPoolMessage;
+    type Error = std::convert::Infallible;
+    const NAME: &'static str = "TxPoolActor";
+
+    async fn started(&mut self, ctx: &Context<Self>) -> Result<(), Self::Error> {
+        ctx.send_after(LOOK, TxPoolMessage::Look);
+        Ok(())
+    }
+
+    async fn handle(&mut self, msg: TxPoolMessage, ctx: &Context<Self>) -> Result<(), Self::Error> {
+        match msg {
+            TxPoolMessage::Look => {
+                self.look().await;
+                ctx.send_after(LOOK, TxPoolMessage::Look);
+            }
+            TxPoolMessage::Received { source, payload } => {
+                let verdict = self.receive(&payload).await;
+                if let Some(id) = source.gossip {
+                    let judge = NetworkMessage::Command(Box::new(Command::Judge { id, verdict }));
+                    if self.network.tell(judge).is_err() {
+                        tracing::debug!("the network is busy: a verdict is dropped");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Transactions seen, the oldest forgotten first.
+#[derive(Default)]
+struct Known {
+    order: VecDeque<B256>,
+    set: BTreeSet<B256>,
+}
+
+impl Known {
+    /// True when it was not known.
+    fn insert(&mut self, hash: B256) -> bool {
+        if !self.set.insert(hash) {
+            return false;
+        }
+        self.order.push_back(hash);
+        if self.order.len() > MAX_KNOWN
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.set.remove(&oldest);
+        }
+        true
+    }
+
+    fn remove(&mut self, hash: &B256) {
+        self.set.remove(hash);
+        self.order.retain(|h| h != hash);
+    }
+}
+
+/// Messages within the size limit, in order.
+fn split(transactions: Vec<Vec<u8>>) -> Vec<Transactions> {
+    let mut messages: Vec<Transactions> = Vec::new();
+    let mut bytes = 0;
+    for transaction in transactions {
+        let size = transaction.len() + 8;
+        let room = messages.last().is_some_and(|m| m.0.len() < MAX_RECEIVED && bytes + size < MAX_TRANSACTIONS_BYTES);
+        if !room {
+            messages.push(Transactions(Vec::new()));
+            bytes = 64;
+        }
+        if let Some(message) = messages.last_mut() {
+            bytes += size;
+            message.0.push(transaction);
+        }
+    }
+    messages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_stay_within_the_limit_and_keep_the_order() {
+        let all: Vec<Vec<u8>> = (0..40u8).map(|i| vec![i; 60 * 1024]).collect();
+        let messages = split(all.clone());
+        assert!(messages.len() > 1);
+        assert!(messages.iter().all(|m| m.encode().len() <= MAX_TRANSACTIONS_BYTES));
+        assert_eq!(messages.into_iter().flat_map(|m| m.0).collect::<Vec<_>>(), all);
+    }
+
+    #[test]
+    fn what_is_known_is_bounded() {
+        let mut known = Known::default();
+        for i in 0..(MAX_KNOWN as u64 + 10) {
+            assert!(known.insert(keccak256(i.to_le_bytes())));
+        }
+        assert_eq!(known.set.len(), MAX_KNOWN);
+        assert!(known.insert(keccak256(0u64.to_le_bytes())), "the oldest is forgotten");
+    }
+}
