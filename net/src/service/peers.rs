@@ -21,6 +21,9 @@ use crate::wire::{Protocol, Topic};
 
 /// Until a refused or unanswered status request is tried again.
 const STATUS_RETRY_MS: u64 = 1000;
+/// A peer of another chain is disconnected so much later: by then it has learned the same about us, and says so in its own
+/// log, instead of wondering why nobody talks to it.
+const FAREWELL_MS: u64 = 1000;
 
 /// A connected peer.
 pub(super) struct Peer {
@@ -42,6 +45,8 @@ pub(super) struct Peer {
     pub(super) request_rates: BTreeMap<Protocol, TokenBucket>,
     /// Being disconnected, and why. Nothing it still says counts.
     pub(super) leaving: Option<Gone>,
+    /// When a leaving peer is disconnected, if not at once.
+    close_at_ms: Option<u64>,
 }
 
 impl Service {
@@ -129,6 +134,7 @@ impl Service {
             gossip_rate: TokenBucket::new(limits.gossip_burst, limits.gossip_per_second, now_ms),
             request_rates: Protocol::ALL.into_iter().map(bucket).collect(),
             leaving: None,
+            close_at_ms: None,
         };
         tracing::debug!(peer = %id, %addr, outbound = peer.outbound, "connected");
         self.peers.insert(id, peer);
@@ -237,7 +243,10 @@ impl Service {
         let now_ms = self.now_ms();
         self.scores.ban(id, millis(self.config.timing.wrong_chain_ban), now_ms);
         self.emit(Event::WrongChain { peer: id, mismatch });
-        self.disconnect(id, Gone::WrongChain);
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.leaving = Some(Gone::WrongChain);
+            peer.close_at_ms = Some(now_ms + FAREWELL_MS);
+        }
     }
 
     /// Takes points off, and bans at the limit.
@@ -264,9 +273,9 @@ impl Service {
         let now_ms = self.now_ms();
         self.swarm.behaviour_mut().gate.set_banned(self.scores.banned(now_ms));
         if let Some(peer) = self.peers.get_mut(&id)
-            && peer.leaving.is_none()
+            && (peer.leaving.is_none() || peer.close_at_ms.take().is_some())
         {
-            peer.leaving = Some(reason);
+            peer.leaving = peer.leaving.or(Some(reason));
             // An error would mean that the connection has closed already; then its event is on the way.
             let _ = self.swarm.disconnect_peer_id(id);
         }
@@ -278,8 +287,12 @@ impl Service {
         let silence_ms = millis(timing.ping_interval).saturating_add(millis(timing.ping_timeout));
         let handshake_ms = millis(timing.handshake_timeout);
         for id in self.peers.keys().copied().collect::<Vec<_>>() {
-            let Some(peer) = self.peers.get(&id) else { continue };
+            let Some(peer) = self.peers.get_mut(&id) else { continue };
             if peer.leaving.is_some() {
+                if peer.close_at_ms.take_if(|at| *at <= now_ms).is_some() {
+                    // As in `disconnect`: an error means that it has closed already.
+                    let _ = self.swarm.disconnect_peer_id(id);
+                }
                 continue;
             }
             if now_ms.saturating_sub(peer.heard_ms) > silence_ms {

@@ -51,6 +51,13 @@ impl Seen {
         self.listening.values().filter(|listens| **listens).count()
     }
 
+    /// A new life of the process: nobody is connected.
+    #[cfg(madsim)]
+    pub(super) fn begin_again(&mut self) {
+        self.connected.clear();
+        self.listening.clear();
+    }
+
     pub(super) fn peers(&self) -> usize {
         self.connected.values().filter(|connected| **connected).count()
     }

@@ -41,10 +41,7 @@ fn machine(world: World, n: u8, count: u8) -> Machine {
             let (sender, mut receiver) = mpsc::unbounded_channel();
             *commands.lock().expect("no panic") = Some(sender);
             // A new life begins with nobody connected.
-            let mut fresh = seen.lock().expect("no panic");
-            fresh.connected.clear();
-            fresh.listening.clear();
-            drop(fresh);
+            seen.lock().expect("no panic").begin_again();
             spawn("puppet", play(handle.clone(), events, seen));
             spawn("commands", async move {
                 while let Some(command) = receiver.recv().await {
@@ -98,7 +95,7 @@ async fn all_gossip(machines: &[Machine], mark: &str, within: Duration) {
 #[test]
 fn a_partition_of_twenty_seconds_heals_within_a_few() {
     for seed in 1..=5 {
-        run(Options::new(seed), |world| async move {
+        run(Options::new(seed), move |world| async move {
             let machines = federation(world, 4).await;
             all_gossip(&machines, "before", Duration::from_secs(2)).await;
             let halves = machines.split_at(2);
@@ -125,7 +122,7 @@ fn a_partition_of_twenty_seconds_heals_within_a_few() {
 #[test]
 fn a_power_loss_is_noticed_and_the_restarted_node_is_back_at_once() {
     for seed in 1..=5 {
-        run(Options::new(seed), |world| async move {
+        run(Options::new(seed), move |world| async move {
             let machines = federation(world, 4).await;
             world.power_off(machines[3].id);
             pause(1000).await;
@@ -175,7 +172,7 @@ fn an_idle_network_costs_little() {
 }
 
 fn traced(seed: u64) -> Finished<usize> {
-    try_run(Options::new(seed), |world| async move {
+    try_run(Options::new(seed), move |world| async move {
         let machines = federation(world, 4).await;
         all_gossip(&machines, "one", Duration::from_secs(2)).await;
         world.kill(machines[1].id);
