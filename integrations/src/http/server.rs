@@ -241,6 +241,8 @@ async fn serve_until<H: RpcHandler>(stream: Stream, service: Arc<Service<H>>, st
     let io = TokioIo::new(WriteDeadline::new(stream, config.write_timeout));
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(RuntimeTimer).header_read_timeout(config.header_timeout);
+    // hyper takes it from the system's clock, past the runtime, and no client of JSON-RPC looks at it.
+    builder.auto_date_header(false);
     let mut connection = pin!(builder.serve_connection(io, hyper::service::service_fn(answer)));
     let ended = match select(connection.as_mut(), pin!(stop.reached(Stop::GRACEFUL))).await {
         Either::Left((ended, _)) => Some(ended),
