@@ -105,7 +105,7 @@ impl ExecutionCore {
         parent: &Arc<SealedHeader>,
         attributes: &PayloadAttributes,
     ) -> Result<(ExecutedBlock, U256), Error> {
-        let mut header = self.template(&parent.header, attributes);
+        let mut header = self.template(parent, attributes);
         let ancestors = ChainAncestors::new(&self.blocks, parent);
         let overlay = Overlay::new(&self.state, parent.header.state_root, &ancestors);
         let mut executor = Executor::open(BlockContext::new(&self.rules, &header), overlay)?;
@@ -153,11 +153,13 @@ impl ExecutionCore {
     }
 
     /// The header as far as it is known before the transactions.
-    fn template(&self, parent: &Header, attributes: &PayloadAttributes) -> Header {
+    fn template(&self, parent: &SealedHeader, attributes: &PayloadAttributes) -> Header {
+        let parent_hash = parent.hash;
+        let parent = &parent.header;
         let cancun = self.rules.fork_at(attributes.timestamp) >= Fork::Cancun;
         let target = self.config.gas_limit_target.unwrap_or(parent.gas_limit);
         Header {
-            parent_hash: parent.hash_slow(),
+            parent_hash,
             beneficiary: attributes.suggested_fee_recipient,
             number: parent.number + 1,
             gas_limit: calculate_block_gas_limit(parent.gas_limit, target),

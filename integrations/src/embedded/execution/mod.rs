@@ -28,16 +28,18 @@
 //! payload_body_by_hash(B256) / payload_bodies_by_range(start: u64, count: u64)
 //!
 //! add_transaction(&mut self, raw: &[u8]) -> Result<B256, Error>             Error::Pool(PoolError), Geth's wording
-//! pool_status() / pool_content() / pool_content_from(Address) / pool_transaction(B256)
+//! pool_status() / pool_content() / pool_content_from(Address) / pool_transaction(B256) / pool_version()
 //!
 //! block(BlockId) -> Result<Option<Arc<StoredBlock>>, Error>                 consensus block, hash, senders
+//! header(BlockId) / receipts(BlockId)                                       as stored
 //! rpc_block(BlockId, full: bool) -> Result<Option<alloy_rpc_types_eth::Block>, Error>
 //! rpc_transaction(B256) / rpc_transaction_at(BlockId, index) / rpc_receipt(B256) / rpc_block_receipts(BlockId)
-//! balance, nonce, code, storage_at, proof (Address, .., BlockId)            nonce(.., pending) counts the pool
+//! balance, nonce, code, storage_at, proof (Address, .., BlockId)            nonce(.., pending) counts the pool; the
+//!                                                                           `pending` block is the head
 //! logs(&Filter) -> Result<Vec<Log>, Error>                                  range and count bounded
 //! call(&TransactionRequest, BlockId) -> Result<Bytes, Error>                Error::Reverted { data } -> code 3
 //! estimate_gas(&TransactionRequest, BlockId) -> Result<u64, Error>
-//! fee_history(count, newest, percentiles) / gas_price() / max_priority_fee()
+//! fee_history(count, newest, percentiles) / gas_price() / max_priority_fee() / blob_base_fee()
 //!
 //! Error::code() -> i32                                                      the JSON-RPC error code
 //! ```

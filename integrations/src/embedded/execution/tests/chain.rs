@@ -402,3 +402,52 @@ fn the_core_can_be_sent_and_shared() {
     fn check<T: Send + Sync>(_: &T) {}
     check(&World::new(Fork::Shanghai).core);
 }
+
+/// After a crash between any two writes the store opens, and holds one whole chain below its head: states, bodies,
+/// receipts, lookups, and nothing above.
+#[test]
+fn a_crash_between_any_two_writes_leaves_a_whole_chain() {
+    let mut world = World::new(Fork::Cancun);
+    world.must_send(&Tx::deploy(0, 0, COUNTER).sign());
+    let base = world.block();
+    let mut other = World::new(Fork::Cancun);
+    other.must_import(&base);
+    let branch = other.branch(base.block_hash(), limits::ROUTE_STEP + 2, 3);
+    for nonce in 1..3 {
+        world.must_send(&Tx::call(0, nonce, CONTRACT, []).sign());
+        world.block();
+    }
+    for payload in &branch {
+        world.must_import(payload);
+    }
+    let last = branch.last().expect("many").block_hash();
+    let safe = branch[3].block_hash();
+    let state = ForkchoiceState { head_block_hash: last, safe_block_hash: safe, finalized_block_hash: safe };
+    assert!(world.core.forkchoice_updated(state, None).expect("moves").is_valid());
+    world.block();
+    let mut heads = std::collections::BTreeSet::new();
+    for store in world.store.all_prefixes() {
+        let core = ExecutionCore::open(store, &world.genesis, CoreConfig::default()).expect("opens");
+        let head = core.head();
+        if !heads.insert(head.hash) {
+            continue;
+        }
+        let mut parent = core.genesis_hash();
+        for number in 1..=head.number {
+            let block = core.block(BlockId::number(number)).expect("reads").expect("is there");
+            assert_eq!(block.block.header.parent_hash, parent);
+            parent = block.hash;
+            for transaction in &block.block.body.transactions {
+                assert!(core.rpc_receipt(*transaction.tx_hash()).expect("reads").is_some());
+            }
+        }
+        assert_eq!(parent, head.hash);
+        assert!(core.header(BlockId::number(head.number + 1)).expect("reads").is_none());
+        assert!(core.safe().number <= head.number && core.finalized().number <= core.safe().number);
+        let count = core.storage_at(CONTRACT, U256::ZERO, BlockId::latest()).expect("state is there");
+        assert!(U256::from_be_bytes(count.0) <= U256::from(2));
+        core.balance(account(0), BlockId::latest()).expect("state is there");
+    }
+    // Genesis, three blocks, the step on the long way to the other branch, its end, and the block after it.
+    assert_eq!(heads.len(), 7);
+}

@@ -226,3 +226,23 @@ fn what_another_block_mined_or_made_unpayable_leaves_the_pool() {
     assert_eq!(world.core.pool_status(), PoolStatus { pending: 1, queued: 0 });
     assert_eq!(world.core.pool_content().pending[&account(0)].len(), 1);
 }
+
+mod garbage {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn random_and_mutated_bytes_never_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300), at in any::<u16>(), flip in 1u8..
+        ) {
+            let mut world = World::new(Fork::Shanghai);
+            prop_assert!(world.core.add_transaction(&bytes).is_err());
+            let mut raw = Tx::deploy(0, 0, COUNTER).sign().encoded_2718();
+            let at = usize::from(at) % raw.len();
+            raw[at] ^= flip;
+            // A changed signature may still be one, of somebody who has nothing.
+            prop_assert!(world.core.add_transaction(&raw).is_err());
+        }
+    }
+}

@@ -304,6 +304,8 @@ pub(super) struct PowerlessStore {
     live: Mutex<Tables>,
     disk: Mutex<Tables>,
     durable_writes: Mutex<usize>,
+    /// All batches in order, and whether each was durable.
+    log: Mutex<Vec<(Batch, Durability)>>,
 }
 
 impl PowerlessStore {
@@ -313,6 +315,20 @@ impl PowerlessStore {
 
     pub(super) fn durable_writes(&self) -> usize {
         *self.durable_writes.lock().expect("not poisoned")
+    }
+
+    /// What a crash may leave: a store with a prefix of the writes that holds at least all up to the last durable one
+    /// before it, for every prefix.
+    pub(super) fn all_prefixes(&self) -> Vec<Arc<Self>> {
+        let log = self.log.lock().expect("not poisoned").clone();
+        let apply = |length: usize| {
+            let store = Arc::new(Self::default());
+            for (batch, durability) in &log[..length] {
+                store.write(batch.clone(), *durability).expect("memory does not fail");
+            }
+            store
+        };
+        (0..=log.len()).map(apply).collect()
     }
 
     /// Changes one stored byte of every value of a table.
@@ -351,6 +367,7 @@ impl KeyValue for PowerlessStore {
     }
 
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), alys_storage::Error> {
+        self.log.lock().expect("not poisoned").push((batch.clone(), durability));
         let mut live = self.live.lock().expect("not poisoned");
         for op in batch.ops() {
             match op.clone() {
