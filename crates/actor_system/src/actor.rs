@@ -10,14 +10,17 @@ use crate::{
 
 /// Something that handles one message at a time and owns its state alone.
 ///
-/// Every hook runs inside the actor's own task. A panic or an error in any of them ends this incarnation, and the supervisor
-/// decides what follows; the mailbox and what waits in it stay, but for the message that was being handled.
+/// Every hook runs inside the actor's own task. A panic or an error in any of them ends this incarnation, and
+/// the supervisor decides what follows; the mailbox and what waits in it stay, but for the message that was
+/// being handled.
 pub trait AlysActor: Sized + Send + 'static {
     /// The enum of its messages.
     type Message: Message;
-    /// Faults of ours, which end the incarnation. What a peer or the world got wrong is no error but an outcome to be handled.
+    /// Faults of ours, which end the incarnation. What a peer or the world got wrong is no error but an outcome
+    /// to be handled.
     type Error: std::error::Error + Send + Sync + 'static;
-    /// What it is, as in the seeds: `ChainActor`. The name of one instance is in its [`ChildSpec`](crate::ChildSpec).
+    /// What it is, as in the seeds: `ChainActor`. The name of one instance is in its
+    /// [`ChildSpec`](crate::ChildSpec).
     const NAME: &'static str;
 
     /// Before the first message of each incarnation.
@@ -82,8 +85,8 @@ impl<A: AlysActor> Context<A> {
         self.incarnation
     }
 
-    /// Runs a task beside the actor. It is aborted when the incarnation ends, and gone before the next one begins; its panic
-    /// counts as a failure of the actor.
+    /// Runs a task beside the actor. It is aborted when the incarnation ends, and gone before the next one
+    /// begins; its panic counts as a failure of the actor.
     ///
     /// # Errors
     /// No more than [`MAX_TASKS`](crate::MAX_TASKS) at once.
@@ -94,16 +97,17 @@ impl<A: AlysActor> Context<A> {
         self.scope.spawn(name, task)
     }
 
-    /// Hands `msg` to this incarnation after `delay`, ahead of what waits in the mailbox and whether or not there is room in it.
-    /// It never reaches a later incarnation. Dropping the [`Timer`] does not cancel it.
+    /// Hands `msg` to this incarnation after `delay`, ahead of what waits in the mailbox and whether or not
+    /// there is room in it. It never reaches a later incarnation. Dropping the [`Timer`] does not cancel it.
     ///
     /// More than [`MAX_TIMERS`](crate::MAX_TIMERS) at once are a failure of the actor.
     pub fn send_after(&self, delay: Duration, msg: A::Message) -> Timer {
         Timers::set(&self.timers, delay, msg)
     }
 
-    /// Ends the actor after the current message, without a failure. An actor that must always run is restarted and keeps its queue;
-    /// otherwise the mailbox closes, and what waits in it is dropped and counted as abandoned.
+    /// Ends the actor after the current message, without a failure. An actor that must always run is restarted
+    /// and keeps its queue; otherwise the mailbox closes, and what waits in it is dropped and counted as
+    /// abandoned.
     pub fn stop(&self) {
         self.scope.request_stop();
     }

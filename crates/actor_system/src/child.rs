@@ -1,5 +1,5 @@
-//! The task of one actor: it owns the mailbox and the factory for good, makes one incarnation after the other as its supervisor orders,
-//! and so can never have two at once.
+//! The task of one actor: it owns the mailbox and the factory for good, makes one incarnation after the other
+//! as its supervisor orders, and so can never have two at once.
 
 use std::{
     future::Future,
@@ -79,9 +79,10 @@ where
 
     /// One incarnation from its start order to its end. Returns the next order.
     async fn incarnate(&mut self, mut start: Start) -> Option<Order> {
-        if let Err(order) = self.line.ready(&mut start, &self.cell).await {
-            return order;
-        }
+        let stop = match self.line.ready(&mut start, &self.cell).await {
+            Ok(stop) => stop,
+            Err(order) => return order,
+        };
         let scope = Arc::<Scope>::default();
         let _owner = Owner(scope.clone());
         let ctx = Context {
@@ -92,7 +93,7 @@ where
             timers: Arc::new(Timers::new(scope.clone())),
         };
         let life = start.life;
-        let end = self.live(ctx, start).await;
+        let end = self.live(ctx, start, stop).await;
         if !scope.end().await {
             tracing::warn!(actor = %self.cell.path, "a task of the ended incarnation computes on");
         }
@@ -114,8 +115,7 @@ where
         self.line.order().await
     }
 
-    async fn live(&mut self, ctx: Context<A>, start: Start) -> End {
-        let mut stop = None;
+    async fn live(&mut self, ctx: Context<A>, start: Start, mut stop: Option<Stop>) -> End {
         let factory = &mut self.factory;
         let made = caught(Phase::Creating, async move { factory().await });
         let actor = match attend(&mut self.line.orders, &mut stop, made).await {

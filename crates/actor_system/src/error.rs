@@ -29,7 +29,8 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Why an incarnation of an actor, or a whole supervisor, ended. Cheap to clone; [`Failure::chain`] is the text for people.
+/// Why an incarnation of an actor, or a whole supervisor, ended. Cheap to clone; [`Failure::chain`] is the text
+/// for people.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Failure {
     /// The actor's own code panicked.

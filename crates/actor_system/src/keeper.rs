@@ -180,7 +180,10 @@ impl Keeper {
             };
             match order {
                 Order::Start(mut start) => match self.line.ready(&mut start, &self.cell).await {
-                    Ok(()) => self.start_all(start).await,
+                    Ok(stop) => {
+                        self.start_all(start).await;
+                        self.next = stop.map(|stop| Heard::Order(Order::Stop(stop)));
+                    }
                     Err(None) => return,
                     Err(Some(order)) => self.next = Some(Heard::Order(order)),
                 },
@@ -207,17 +210,25 @@ impl Keeper {
     }
 
     async fn start_all(&mut self, start: Start) {
-        self.cell.begin();
+        let is_first = self.cell.begin() == 1;
         self.life = Some(start.life);
         self.log.clear();
         for entry in &mut self.entries {
             entry.failures = 0;
         }
-        self.start_range(0..self.entries.len(), Duration::ZERO, start.started).await;
+        if is_first {
+            // Like those that are added later, they do not wait for each other.
+            for entry in &mut self.entries {
+                entry.start(Duration::ZERO, None, None).await;
+            }
+        } else {
+            self.start_range(0..self.entries.len(), Duration::ZERO, start.started).await;
+        }
         self.cell.advance(State::Running);
     }
 
-    /// Starts children one after the other, each once the one before runs, and says so at `started` after the last.
+    /// Starts children one after the other, each once the one before runs, and says so at `started` after the
+    /// last.
     async fn start_range(
         &mut self,
         range: Range<usize>,
@@ -302,8 +313,8 @@ impl Keeper {
         self.start_range(affected.start..end, delay, None).await;
     }
 
-    /// Stops children in reverse order; their queues wait. False if an order from above came first: it is about all children, and must
-    /// not wait for one that takes its time.
+    /// Stops children in reverse order; their queues wait. False if an order from above came first: it is about
+    /// all children, and must not wait for one that takes its time.
     async fn pause(&mut self, range: Range<usize>) -> bool {
         for entry in self.entries[range].iter_mut().rev() {
             let stopped = pin!(entry.stop(after(entry.stop_within), StopKind::Pause));
@@ -346,8 +357,8 @@ impl Keeper {
         }
     }
 
-    /// Stops all children in reverse order. Each has the share of the remaining time that its size gives it, so that one that hangs does
-    /// not use up the time of the others.
+    /// Stops all children in reverse order. Each has the share of the remaining time that its size gives it, so
+    /// that one that hangs does not use up the time of the others.
     async fn stop_all(&mut self, until: Instant, kind: StopKind) -> StopReport {
         self.life = None;
         if kind == StopKind::Drain {
@@ -371,7 +382,8 @@ impl Keeper {
         total
     }
 
-    /// Children that were added before the supervisor was closed are started, so that what they were sent is handled.
+    /// Children that were added before the supervisor was closed are started, so that what they were sent is
+    /// handled.
     async fn take_the_last(&mut self) {
         while let Ok(last) = self.inbox.try_recv() {
             if let Inbox::Add(mut entry) = last {

@@ -2,9 +2,9 @@
 //!
 //! **Owns** the mailboxes, the tasks of actors, and the decision what happens when one fails.
 //!
-//! An actor ([`AlysActor`]) is a state with one task and one bounded mailbox. Others hold its address ([`Addr`]) and tell, send or ask.
-//! It is made by a factory under a [`Supervisor`], which makes it anew when it fails; supervisors stand under supervisors, up to
-//! the root of a [`System`].
+//! An actor ([`AlysActor`]) is a state with one task and one bounded mailbox. Others hold its address
+//! ([`Addr`]) and tell, send or ask. It is made by a factory under a [`Supervisor`], which makes it anew when
+//! it fails; supervisors stand under supervisors, up to the root of a [`System`].
 //!
 //! ```
 //! use std::{convert::Infallible, time::Duration};
@@ -54,20 +54,24 @@
 //! ```
 //!
 //! **Promises**
-//! - A message that was taken is handled once, in the order of its sender, or: its handling failed (it is not repeated), its handling
-//!   was cut off by a stop's deadline, or the actor ended for good before. Each of these is counted.
-//! - A panic or error in an actor or one of its tasks ends that incarnation and nothing else. The address stays valid, the
-//!   queue waits, tasks and timers of the incarnation are gone before the next one begins.
+//! - A message that was taken is handled once, in the order of its sender, or: its handling failed (it is not
+//!   repeated), its handling was cut off by a stop's deadline, or the actor ended for good before. Each of
+//!   these is counted.
+//! - A panic or error in an actor or one of its tasks ends that incarnation and nothing else. The address stays
+//!   valid, the queue waits, tasks and timers of the incarnation are gone before the next one begins.
 //! - An actor has one incarnation at a time: one task makes them, one after the other.
-//! - A supervisor restarts no more often than its intensity; then it fails itself, and so on up to [`System::failed`].
+//! - A supervisor restarts no more often than its intensity; then it fails itself, and so on up to
+//!   [`System::failed`].
 //! - Everything is bounded: mailboxes, children, tasks, timers, restarts, and the time of a stop.
 //! - Only legal lifecycle steps happen ([`lifecycle`]).
 //!
-//! **Never** reads a wall clock, does IO or starts a thread; never blocks; never drops a message silently; never panics
-//! because an actor did. It cannot interrupt code that computes without awaiting: a stop reports such an actor as unresponsive.
+//! **Never** reads a wall clock, does IO or starts a thread; never blocks; never drops a message silently;
+//! never panics because an actor did. It cannot interrupt code that computes without awaiting: a stop reports
+//! such an actor as unresponsive.
 //!
-//! Trace events (simulation): `actor` for each message begun (path, zero, kind), `actor.state` for each step of a life.
-//! Logs: WARN for each restart with its reason, ERROR only when the root gives up, or for a bug in this crate.
+//! Trace events (simulation): `actor` for each message begun (path, zero, kind), `actor.state` for each step of
+//! a life. Logs: WARN for each restart with its reason, ERROR only when the root gives up, or for a bug in this
+//! crate.
 
 mod actor;
 mod child;
@@ -101,7 +105,8 @@ pub use supervisor::{ChildSpec, Supervisor, SupervisorSpec};
 pub use system::{ShutdownReport, System};
 pub use tree::{MAX_CHILDREN, MailboxSnapshot, Snapshot};
 
-/// Locks data that is whole at every moment: nothing of an actor runs under these locks, so a panic elsewhere cannot have broken it.
+/// Locks data that is whole at every moment: nothing of an actor runs under these locks, so a panic elsewhere
+/// cannot have broken it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

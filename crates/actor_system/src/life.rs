@@ -1,4 +1,5 @@
-//! One incarnation at work: what it does next, and how the actor's own code is run so that nothing of it gets out.
+//! One incarnation at work: what it does next, and how the actor's own code is run so that nothing of it gets
+//! out.
 
 use std::{
     future::{Future, poll_fn},
@@ -27,8 +28,8 @@ use crate::{
     tree::Cell,
 };
 
-/// Messages after which an actor lets others run: its queue never empties in the simulator if it sends to itself, and time would
-/// stand still.
+/// Messages after which an actor lets others run: its queue never empties in the simulator if it sends to
+/// itself, and time would stand still.
 const MESSAGES_A_TURN: u32 = 16;
 
 /// What the actor is to do next.
@@ -183,8 +184,8 @@ where
     }
 }
 
-/// Sees a piece of work through. A stop that arrives meanwhile is kept in `stop`, and the work has until then; a later stop takes the
-/// place of an earlier one, for which nobody waits any more.
+/// Sees a piece of work through. A stop that arrives meanwhile is kept in `stop`, and the work has until then;
+/// a later stop takes the place of an earlier one, for which nobody waits any more.
 pub(crate) async fn attend<T>(
     orders: &mut mpsc::Receiver<Order>,
     stop: &mut Option<Stop>,

@@ -11,10 +11,11 @@
 //! ```
 //! The drawing leaves out what follows from its words, and the table below adds it:
 //! - a restart arrives (`Restarting -> Running`) or fails (`Restarting -> StartFailed`);
-//! - a failed start is retried like a crash (`StartFailed -> Backoff | Restarting`), and a crash that is not retried ends
-//!   (`Crashed -> Failed`);
+//! - a failed start is retried like a crash (`StartFailed -> Backoff | Restarting`), and a crash that is not
+//!   retried ends (`Crashed -> Failed`);
 //! - every state that is not an end can be told to stop (`-> Stopping`);
-//! - what was stopped because of a sibling, or ended itself and must run, comes back (`Stopped -> Backoff | Restarting`).
+//! - what was stopped because of a sibling, or ended itself and must run, comes back (`Stopped -> Backoff |
+//!   Restarting`).
 
 use std::fmt;
 

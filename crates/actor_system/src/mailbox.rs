@@ -23,7 +23,8 @@ use crate::{
 
 /// What an actor understands: one enum an actor.
 pub trait Message: Send + 'static {
-    /// The name of the variant, for traces and figures. Names must come from a fixed set: they are counted one by one.
+    /// The name of the variant, for traces and figures. Names must come from a fixed set: they are counted one
+    /// by one.
     fn kind(&self) -> &'static str;
 }
 
@@ -35,8 +36,8 @@ pub struct Slot<M: Message> {
     pub(crate) queue: mpsc::Receiver<M>,
 }
 
-/// A mailbox for up to `capacity` messages (at least one), before there is an actor to read it: actors that refer to each other in a
-/// circle are all given their addresses first and started then.
+/// A mailbox for up to `capacity` messages (at least one), before there is an actor to read it: actors that
+/// refer to each other in a circle are all given their addresses first and started then.
 pub fn mailbox<M: Message>(capacity: usize) -> (Addr<M>, Slot<M>) {
     let (sender, queue) = mpsc::channel(capacity.max(1));
     let addr = Addr { sender, stats: Arc::default() };
@@ -55,7 +56,8 @@ impl<M: Message> fmt::Debug for Slot<M> {
     }
 }
 
-/// Where to send messages to an actor. Cheap to clone; stays valid over restarts; closed once the actor has ended for good.
+/// Where to send messages to an actor. Cheap to clone; stays valid over restarts; closed once the actor has
+/// ended for good.
 ///
 /// Messages of one sender through one address are handled in the order in which they were taken.
 pub struct Addr<M: Message> {
@@ -78,8 +80,8 @@ impl<M: Message> Addr<M> {
         })
     }
 
-    /// Puts a message into the mailbox and waits for room as long as it takes: the sender is slowed to the receiver's pace.
-    /// Not taken if the future is dropped before it is ready.
+    /// Puts a message into the mailbox and waits for room as long as it takes: the sender is slowed to the
+    /// receiver's pace. Not taken if the future is dropped before it is ready.
     ///
     /// # Errors
     /// The message is given back if the actor ends for good before there is room.
@@ -90,7 +92,8 @@ impl<M: Message> Addr<M> {
     /// Asks a question and waits up to `deadline` for the answer. `make` puts the reply into the message.
     ///
     /// # Errors
-    /// A question that found no room is not queued. After a timeout the question may still be handled; its answer goes nowhere.
+    /// A question that found no room is not queued. After a timeout the question may still be handled; its
+    /// answer goes nowhere.
     pub async fn ask<R: Send + 'static>(
         &self,
         make: impl FnOnce(Reply<R>) -> M,

@@ -1,4 +1,5 @@
-//! What a supervisor decides, without time and chance of its own: whom a failure takes along, how long to wait, when to give up.
+//! What a supervisor decides, without time and chance of its own: whom a failure takes along, how long to wait,
+//! when to give up.
 
 use std::{
     collections::VecDeque,
@@ -18,7 +19,8 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// The children, by their place in the order of start, that are restarted when the one at `failed` of `len` fails.
+    /// The children, by their place in the order of start, that are restarted when the one at `failed` of `len`
+    /// fails.
     pub fn affected(self, failed: usize, len: usize) -> Range<usize> {
         match self {
             Self::OneForOne => failed..failed + 1,
@@ -40,7 +42,8 @@ pub enum Restart {
     Temporary,
 }
 
-/// The restarts a supervisor makes before it gives up and fails itself: more than `restarts` in any span of `within`.
+/// The restarts a supervisor makes before it gives up and fails itself: more than `restarts` in any span of
+/// `within`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Intensity {
     /// Restarts in the span.
@@ -56,7 +59,8 @@ impl Default for Intensity {
     }
 }
 
-/// The wait before a restart. It grows with each failure of a child, and begins anew once the child has run as long as the intensity's span.
+/// The wait before a restart. It grows with each failure of a child, and begins anew once the child has run as
+/// long as the intensity's span.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backoff {
     /// Before the first restart. Zero: at once, always.
@@ -65,7 +69,8 @@ pub struct Backoff {
     pub max: Duration,
     /// Factor from one restart to the next, at least 1.
     pub factor: f64,
-    /// Part of the wait, from 0 to 1, that chance takes away, so that what failed together does not come back together.
+    /// Part of the wait, from 0 to 1, that chance takes away, so that what failed together does not come back
+    /// together.
     pub jitter: f64,
 }
 

@@ -1,4 +1,5 @@
-//! What a supervisor and the task of one child say to each other. Nested supervisors are children like any other.
+//! What a supervisor and the task of one child say to each other. Nested supervisors are children like any
+//! other.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -122,16 +123,24 @@ impl Line {
         }
     }
 
-    /// Waits as a start order asks, or until another order comes, which takes its place.
-    pub async fn ready(&mut self, start: &mut Start, cell: &Arc<Cell>) -> Result<(), Option<Order>> {
+    /// Waits as a start order asks, or until another order comes, which takes its place. Only a drain does not
+    /// take the place of a start that merely waits for its turn: what was taken is to be handled.
+    pub async fn ready(
+        &mut self,
+        start: &mut Start,
+        cell: &Arc<Cell>,
+    ) -> Result<Option<Stop>, Option<Order>> {
         if !start.delay.is_zero() {
             cell.advance(State::Backoff);
             self.unless_ordered(time::sleep(start.delay)).await?;
         }
         if let Some(after) = start.after.take() {
-            self.unless_ordered(after).await?;
+            match self.unless_ordered(after).await {
+                Err(Some(Order::Stop(stop))) if stop.kind == StopKind::Drain => return Ok(Some(stop)),
+                waited => waited?,
+            }
         }
-        Ok(())
+        Ok(None)
     }
 
     async fn unless_ordered<T>(&mut self, wait: impl Future<Output = T>) -> Result<(), Option<Order>> {

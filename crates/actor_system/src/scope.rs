@@ -35,8 +35,8 @@ pub const MAX_TASKS: usize = 1024;
 /// Timers that an incarnation may have at once.
 pub const MAX_TIMERS: usize = 4096;
 
-/// How long a new incarnation waits for aborted tasks of the one before. They end at their next await, so that only a task that
-/// computes without end takes longer.
+/// How long a new incarnation waits for aborted tasks of the one before. They end at their next await, so that
+/// only a task that computes without end takes longer.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
 
 /// The tasks of one incarnation, and what they report to it.

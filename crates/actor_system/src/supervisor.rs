@@ -66,8 +66,8 @@ pub struct ChildSpec {
     pub name: String,
     /// Whether it comes back after it ended.
     pub restart: Restart,
-    /// How long it may take over its current message and its `stopping` when it is stopped because of a sibling, or stops itself.
-    /// A shutdown shares its deadline out instead.
+    /// How long it may take over its current message and its `stopping` when it is stopped because of a
+    /// sibling, or stops itself. A shutdown shares its deadline out instead.
     pub stop_within: Duration,
 }
 
@@ -92,15 +92,15 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Adds an actor as the last child and starts it at once, in the background. `slot` is a mailbox made before with
-    /// [`mailbox`](crate::mailbox()), or the capacity of one. The factory runs in the actor's task at every start; what is to outlive an
-    /// incarnation is what the factory holds.
+    /// Adds an actor as the last child and starts it at once, in the background. `slot` is a mailbox made
+    /// before with [`mailbox`](crate::mailbox()), or the capacity of one. The factory runs in the actor's task
+    /// at every start; what is to outlive an incarnation is what the factory holds.
     ///
     /// Must be called inside the runtime.
     ///
     /// # Errors
-    /// The name is taken, there are too many children, or the supervisor has been shut down. A failing factory is no
-    /// error here: it is retried under the supervisor's policy.
+    /// The name is taken, there are too many children, or the supervisor has been shut down. A failing factory
+    /// is no error here: it is retried under the supervisor's policy.
     pub fn start<A, F, Fut, E>(
         &self,
         spec: ChildSpec,

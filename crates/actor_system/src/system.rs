@@ -25,7 +25,8 @@ use crate::{
     tree::{Cell, Snapshot},
 };
 
-/// A tree of supervisors and actors with one root. Dropping it aborts everything in it; see [`System::shutdown`].
+/// A tree of supervisors and actors with one root. Dropping it aborts everything in it; see
+/// [`System::shutdown`].
 pub struct System {
     cell: Arc<Cell>,
     root: Supervisor,
@@ -67,7 +68,8 @@ impl ShutdownReport {
 }
 
 impl System {
-    /// A system whose root restarts everything when one of its children gives up, twice in ten minutes, and gives up then.
+    /// A system whose root restarts everything when one of its children gives up, twice in ten minutes, and
+    /// gives up then.
     ///
     /// Must be called inside the runtime.
     pub fn new(name: impl Into<String>) -> Self {
@@ -114,7 +116,8 @@ impl System {
         self.cell.snapshot()
     }
 
-    /// Waits until the root gives up, and says why. The process must then end: nothing runs any more. It never ends otherwise.
+    /// Waits until the root gives up, and says why. The process must then end: nothing runs any more. It never
+    /// ends otherwise.
     pub async fn failed(&self) -> Failure {
         loop {
             let given = self.verdict.given.notified();
@@ -125,8 +128,9 @@ impl System {
         }
     }
 
-    /// Stops everything for good, children in the reverse order of their start. Each takes nothing new, handles what it had taken, and
-    /// has its `stopping` called; what is not done within its share of `deadline` is cut off and reported. A second call finds nothing.
+    /// Stops everything for good, children in the reverse order of their start. Each takes nothing new, handles
+    /// what it had taken, and has its `stopping` called; what is not done within its share of `deadline` is cut
+    /// off and reported. A second call finds nothing.
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
         let begun = time::now();
         let (done, answer) = oneshot::channel();

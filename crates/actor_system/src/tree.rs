@@ -1,4 +1,5 @@
-//! The supervision tree as it can be looked at: one cell a child, read by [`System::snapshot`](crate::System::snapshot).
+//! The supervision tree as it can be looked at: one cell a child, read by
+//! [`System::snapshot`](crate::System::snapshot).
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -1,4 +1,5 @@
-//! A worker that does as it is told and writes a diary, so that tests wait for what happened and never for time.
+//! A worker that does as it is told and writes a diary, so that tests wait for what happened and never for
+//! time.
 
 use std::{
     convert::Infallible,
@@ -180,6 +181,8 @@ pub struct Faults {
     pub start_panics: AtomicU32,
     pub stopping_panics: AtomicU32,
     pub drop_panics: AtomicU32,
+    /// Where the second start waits.
+    pub second_start: Option<Arc<Gate>>,
 }
 
 fn take(count: &AtomicU32) -> bool {
@@ -234,6 +237,9 @@ impl AlysActor for Worker {
         }
         if take(&self.faults.start_errors) {
             return Err(ToldToFail);
+        }
+        if let (2, Some(gate)) = (ctx.incarnation(), &self.faults.second_start) {
+            gate.pass().await;
         }
         self.write(Event::Started(ctx.incarnation()));
         Ok(())

@@ -1,4 +1,5 @@
-//! Random messages, failures and strategies: what was taken is handled once, in order, or is the message that killed.
+//! Random messages, failures and strategies: what was taken is handled once, in order, or is the message that
+//! killed.
 
 use std::sync::Arc;
 

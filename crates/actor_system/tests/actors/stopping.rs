@@ -195,3 +195,28 @@ fn a_shutdown_does_not_wait_for_a_restart_that_is_under_way() {
         assert_eq!(tree.find("s/c").unwrap().restarts, 0);
     });
 }
+
+#[test]
+fn an_actor_whose_turn_to_start_has_not_come_still_handles_what_it_took() {
+    run(async {
+        let world = World::new();
+        let upper = world.supervisor("upper", Strategy::OneForAll, 1, None);
+        let gate = Arc::<Gate>::default();
+        let faults = Arc::new(Faults { second_start: Some(gate.clone()), ..Faults::default() });
+        let first = world.worker_as(&upper, ChildSpec::new("first"), 8, faults);
+        let second = world.worker(&upper, "second");
+        let lower = world.supervisor("lower", Strategy::OneForOne, 1, Some(&upper));
+        let third = world.worker(&lower, "third");
+        for addr in [&first, &second, &third] {
+            settled(addr).await;
+        }
+        first.tell(Told::Fail).unwrap();
+        gate.reached().await;
+        second.tell(Told::Note(2)).unwrap();
+        third.tell(Told::Note(3)).unwrap();
+        let report = world.system.shutdown(Duration::from_millis(200)).await;
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!((world.diary.notes("second"), world.diary.notes("third")), (vec![2], vec![3]));
+        assert_eq!(world.system.snapshot().find("upper/first").unwrap().state, State::Stopped);
+    });
+}
