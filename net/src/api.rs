@@ -33,9 +33,10 @@ pub struct GossipId {
 /// What the node makes of a gossip message. Until then it is not forwarded; after three seconds it no longer can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Good: forwarded.
+    /// Good: forwarded. Also when it is known already: it was re-sent because somebody may lack it, and floods of
+    /// repetitions never get here.
     Accept,
-    /// Not to be forwarded, and nobody's fault: late, already known, or not to be judged now.
+    /// Not to be forwarded, and nobody's fault: late, or not to be judged now.
     Ignore,
     /// Wrong: not forwarded, and the peer it came from pays for [`Offence::InvalidGossip`].
     Reject,

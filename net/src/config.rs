@@ -54,9 +54,10 @@ pub struct Limits {
     pub max_inbound: usize,
     /// Own requests that wait for an answer.
     pub max_outbound: usize,
-    /// Gossip messages from one peer: burst.
+    /// Gossip messages from one peer: burst. Holds what piles up behind a link that was down until the peer is given up.
     pub gossip_burst: u32,
-    /// Gossip messages from one peer: a second. A federation of 15 sends below 50, re-sendings included.
+    /// Gossip messages from one peer: a second. A federation of 15 with slots of a second sends 120, re-sendings
+    /// included, and all of them may come through one peer.
     pub gossip_per_second: u32,
     /// Events that wait for the node; above it gossip is dropped and requests are refused as busy.
     pub max_queued_events: usize,
@@ -74,8 +75,8 @@ impl Default for Limits {
             max_inbound_per_peer: 8,
             max_inbound: 128,
             max_outbound: 256,
-            gossip_burst: 500,
-            gossip_per_second: 100,
+            gossip_burst: 4000,
+            gossip_per_second: 300,
             max_queued_events: 1024,
             max_queued_bytes: 64 * 1024 * 1024,
             max_queued_commands: 1024,

@@ -113,6 +113,13 @@ impl Dialler {
         }
     }
 
+    /// The attempt failed, or will be said to have, but whose address it is was found out.
+    pub fn identified(&mut self, socket: &SocketAddr, peer: PeerId) {
+        if let Some(entry) = self.entries.get_mut(socket) {
+            entry.peer = Some(peer);
+        }
+    }
+
     /// The address is our own: never again.
     pub fn own(&mut self, socket: &SocketAddr) {
         if let Some(entry) = self.entries.get_mut(socket) {
@@ -137,9 +144,9 @@ impl Dialler {
         }
     }
 
-    /// Whether the peer has an address that was given to us, as members of the federation have.
-    pub fn knows(&self, peer: &PeerId) -> bool {
-        self.entries.values().any(|entry| entry.peer.as_ref() == Some(peer))
+    /// The peers whose addresses are known, as those of the federation's members are.
+    pub fn peers(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.entries.values().filter_map(|entry| entry.peer)
     }
 }
 
@@ -233,7 +240,8 @@ mod tests {
         dialler.own(&socket(2));
         dialler.failed(&socket(2), 0, 0);
         assert!(dialler.due(u64::MAX, |p| *p != peer(9)).is_empty());
-        assert!(dialler.knows(&peer(1)) && !dialler.knows(&peer(9)));
+        dialler.identified(&socket(2), peer(2));
+        assert_eq!(dialler.peers().collect::<Vec<_>>(), [peer(1), peer(2), peer(3)]);
     }
 
     #[test]

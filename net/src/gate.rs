@@ -124,9 +124,9 @@ impl Gate {
         self.banned = banned.collect();
     }
 
-    /// The peer has a known address.
-    pub(crate) fn expect(&mut self, peer: PeerId) {
-        self.expected.insert(peer);
+    /// Replaces the set of peers with a known address.
+    pub(crate) fn set_expected(&mut self, expected: impl Iterator<Item = PeerId>) {
+        self.expected = expected.collect();
     }
 
     /// Lets nobody in any more.
@@ -297,7 +297,7 @@ mod tests {
     fn bans_limits_and_closing_are_enforced() {
         let mut gate = gate(1);
         gate.set_banned([peer(1)].into_iter());
-        gate.expect(peer(4));
+        gate.set_expected([peer(4)].into_iter());
         assert_eq!(gate.check(id(1), peer(1), Inbound), Err(Refused::Banned));
         assert_eq!(gate.check(id(2), peer(2), Inbound), Ok(()));
         assert_eq!(gate.check(id(3), peer(3), Inbound), Err(Refused::Full { limit: 1 }));

@@ -32,9 +32,12 @@ pub enum Offence {
     MalformedFrame,
     /// A frame that is longer than its protocol allows.
     OversizedFrame,
-    /// More messages or requests than the limits allow.
+    /// More requests than the limits allow. An honest peer stops at the first refusal.
     RateExceeded,
-    /// An answer that did not come in time.
+    /// More gossip than the limits allow; counted for each message. A link that comes back brings a backlog, so one
+    /// message too many says little.
+    GossipFlood,
+    /// An answer that did not come in time, from a peer that was alive meanwhile.
     SlowAnswer,
     /// No valid status within the handshake's time.
     NoStatus,
@@ -51,7 +54,8 @@ impl Offence {
             Self::InvalidResponse => 30,
             Self::MalformedFrame | Self::OversizedFrame => 50,
             Self::RateExceeded => 5,
-            Self::SlowAnswer => 5,
+            Self::GossipFlood => 1,
+            Self::SlowAnswer => 2,
             Self::NoStatus => 20,
             Self::Hostile => 100,
         }

@@ -120,8 +120,7 @@ impl Protocol {
     pub const fn rate(self) -> (u32, u32) {
         match self {
             Self::Status => (8, 1),
-            Self::HeadersByRange => (32, 8),
-            Self::BlocksByRange | Self::BlocksByHash => (32, 8),
+            Self::HeadersByRange | Self::BlocksByRange | Self::BlocksByHash => (64, 32),
         }
     }
 

@@ -60,7 +60,7 @@ impl Service {
         let now_ms = self.now_ms();
         let within_rate = self.peers.get_mut(&from).is_some_and(|peer| peer.gossip_rate.take(1, now_ms));
         if !within_rate {
-            self.punish(from, Offence::RateExceeded);
+            self.punish(from, Offence::GossipFlood);
             return Err(MessageAcceptance::Ignore);
         }
         let payload = wire::open(topic, message.data).map_err(|error| {

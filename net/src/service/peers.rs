@@ -13,7 +13,6 @@ use super::Service;
 use crate::addr::{PeerAddr, to_multiaddr, to_socket};
 use crate::api::{Event, Gone};
 use crate::behaviour::millis;
-use crate::gate::Refused;
 use crate::handshake::{Mismatch, judge_identify};
 use crate::rate::TokenBucket;
 use crate::scores::{Offence, Standing};
@@ -56,13 +55,16 @@ impl Service {
         if addr.peer == Some(local) || addr.socket == self.config.listen {
             return;
         }
-        if let Some(peer) = addr.peer {
-            self.swarm.behaviour_mut().gate.expect(peer);
-        }
         let now_ms = self.now_ms();
         if !self.dialler.add(addr.clone(), now_ms) {
             tracing::warn!(%addr, "too many addresses are known, this one is not dialled");
         }
+        self.update_expected();
+    }
+
+    /// Tells the gate which peers have a known address.
+    fn update_expected(&mut self) {
+        self.swarm.behaviour_mut().gate.set_expected(self.dialler.peers());
     }
 
     pub(super) fn dial_due(&mut self, now_ms: u64) {
@@ -96,11 +98,12 @@ impl Service {
             DialError::WrongPeerId { obtained, .. } if self.strangers.insert(socket) => {
                 tracing::warn!(%socket, expected = ?peer, found = %obtained, "another node answers at this address");
             }
-            DialError::Denied { cause } if cause.downcast_ref::<Refused>() == Some(&Refused::Duplicate) => {
-                // Now we know whose address it is, and need not dial it while that peer is connected.
+            DialError::Denied { .. } => {
+                // Refused by our own gate, but now we know whose address it is: a connected peer is not dialled again, and
+                // an expected one finds a place next time.
                 if let Some(peer) = peer {
-                    self.dialler.established(&socket, peer, now_ms);
-                    self.swarm.behaviour_mut().gate.expect(peer);
+                    self.dialler.identified(&socket, peer);
+                    self.update_expected();
                 }
             }
             _ => {}
@@ -112,7 +115,7 @@ impl Service {
         let now_ms = self.now_ms();
         if let Some(socket) = self.dials.remove(&connection) {
             self.dialler.established(&socket, id, now_ms);
-            self.swarm.behaviour_mut().gate.expect(id);
+            self.update_expected();
         }
         let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
         let addr = to_socket(endpoint.get_remote_address()).unwrap_or(unspecified);
@@ -171,6 +174,11 @@ impl Service {
             }
             _ => false,
         }
+    }
+
+    /// Whether the peer has shown a sign of life since then.
+    pub(super) fn was_alive_after(&self, id: &PeerId, ms: u64) -> bool {
+        self.peers.get(id).is_some_and(|peer| peer.heard_ms >= ms)
     }
 
     pub(super) fn on_ping(&mut self, event: ping::Event) {

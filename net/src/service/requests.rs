@@ -7,7 +7,7 @@ use libp2p::request_response::{Event as Rr, InboundRequestId, Message, OutboundF
 
 use super::Service;
 use crate::api::{Event, InboundId, RequestError, RequestId};
-use crate::behaviour::{Channel, RequestEvent};
+use crate::behaviour::{Channel, RequestEvent, millis};
 use crate::codec::{FrameError, Refusal, Request, Response};
 use crate::handshake::{ChainTag, judge_tag};
 use crate::scores::Offence;
@@ -25,6 +25,7 @@ struct Inbound {
 struct Outbound {
     id: Option<RequestId>,
     peer: PeerId,
+    sent_ms: u64,
 }
 
 /// All questions under way.
@@ -188,9 +189,10 @@ impl Service {
     }
 
     fn send_request(&mut self, id: Option<RequestId>, peer: PeerId, protocol: Protocol, payload: Vec<u8>) {
+        let sent_ms = self.now_ms();
         let behaviour = self.swarm.behaviour_mut().requests(protocol);
         let request = behaviour.send_request(&peer, Ok(payload));
-        self.requests.outbound.insert((protocol, request), Outbound { id, peer });
+        self.requests.outbound.insert((protocol, request), Outbound { id, peer, sent_ms });
     }
 
     fn on_response(
@@ -224,12 +226,17 @@ impl Service {
         request: OutboundRequestId,
         error: &OutboundFailure,
     ) {
-        let Some(Outbound { id, .. }) = self.requests.outbound.remove(&(protocol, request)) else { return };
+        let Some(Outbound { id, sent_ms, .. }) = self.requests.outbound.remove(&(protocol, request)) else {
+            return;
+        };
         tracing::debug!(%peer, ?protocol, %error, "request failed");
         let error = match error {
             OutboundFailure::DialFailure => RequestError::NotConnected,
             OutboundFailure::Timeout => {
-                self.punish(peer, Offence::SlowAnswer);
+                // A link that is down is nobody's fault.
+                if self.was_alive_after(&peer, sent_ms + millis(self.config.timing.request_timeout) / 2) {
+                    self.punish(peer, Offence::SlowAnswer);
+                }
                 RequestError::Timeout
             }
             OutboundFailure::ConnectionClosed | OutboundFailure::Io(_) => RequestError::Disconnected,
@@ -248,7 +255,7 @@ impl Service {
 
     /// The service ends: every request of ours gets its answer.
     pub(super) fn fail_all_requests(&mut self) {
-        for (_, Outbound { id, peer }) in std::mem::take(&mut self.requests.outbound) {
+        for (_, Outbound { id, peer, .. }) in std::mem::take(&mut self.requests.outbound) {
             if let Some(id) = id {
                 self.emit(Event::Response { id, peer, result: Err(RequestError::Shutdown) });
             }

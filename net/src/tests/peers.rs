@@ -170,14 +170,29 @@ fn garbage_on_the_port_and_dead_addresses_disturb_nobody() {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
         let other = config(2, vec![puppet.addr(), "127.0.0.1:1".parse().expect("an address")]);
         let other = Puppet::start(other).await;
-        // Somebody else at a known address.
+        other.command(Command::Dial { addr: other.addr_only() });
+        // Nobody, but expected, at a known address.
         other.command(Command::Dial {
             addr: crate::PeerAddr { socket: nowhere, peer: Some(key(9).peer_id()) },
         });
         puppet.connected_with(1).await;
         other.connected_with(1).await;
-        pause(500).await;
+        pause(1000).await;
         assert_eq!(other.seen().peers(), 1);
+        assert_eq!(other.seen().arrivals, 1, "nobody comes and goes");
+    });
+}
+
+#[test]
+fn somebody_else_at_a_known_address_is_not_taken_for_the_peer() {
+    block_on_main(async {
+        let puppet = Puppet::start(config(1, vec![])).await;
+        let expected = crate::PeerAddr { socket: puppet.handle.local_addr(), peer: Some(key(9).peer_id()) };
+        let other = Puppet::start(config(2, vec![expected])).await;
+        pause(1500).await;
+        assert_eq!((other.seen().peers(), puppet.seen().peers()), (0, 0));
+        other.command(Command::Dial { addr: puppet.addr() });
+        other.connected_with(1).await;
     });
 }
 
