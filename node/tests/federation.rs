@@ -1,0 +1,144 @@
+//! A federation in one process: real nodes, real libp2p, embedded execution clients, on whichever runtime the build has.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use alys_integrations::embedded::execution::{CoreConfig, ExecutionCore};
+use alys_integrations::embedded::{ExecutionServer, ExecutionServerConfig};
+use alys_integrations::http::JwtSecret;
+use alys_node::node::{Node, NodeConfig, NodeEvent};
+use alys_runtime::disk::Dir;
+use alys_types::bls::SecretKey;
+use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
+use alys_types::{Address, Authority, FaultModel, Genesis, Slot};
+
+const SLOT_MS: u64 = 1000;
+
+struct Validator {
+    node: Node,
+    execution: ExecutionServer,
+    finals: Arc<Mutex<Vec<(u64, String)>>>,
+}
+
+fn key(i: usize) -> SecretKey {
+    SecretKey::derive(&[i as u8 + 1; 32])
+}
+
+fn execution_genesis() -> alloy_genesis::Genesis {
+    serde_json::from_value(serde_json::json!({
+        "config": {
+            "chainId": 1337, "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0, "eip158Block": 0,
+            "byzantiumBlock": 0, "constantinopleBlock": 0, "petersburgBlock": 0, "istanbulBlock": 0,
+            "berlinBlock": 0, "londonBlock": 0, "mergeNetsplitBlock": 0, "terminalTotalDifficulty": 0,
+            "terminalTotalDifficultyPassed": true, "shanghaiTime": 0, "cancunTime": 0
+        },
+        "nonce": "0x0", "timestamp": "0x0", "gasLimit": "0x1c9c380", "difficulty": "0x0",
+        "alloc": { "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266": { "balance": "0x21e19e0c9bab2400000" } }
+    }))
+    .expect("a genesis")
+}
+
+fn genesis(n: usize) -> Arc<Genesis> {
+    let store = Arc::new(alys_storage::memory::MemoryStore::new());
+    let core = ExecutionCore::open(store, &execution_genesis(), CoreConfig::default()).expect("opens");
+    let authorities = (0..n)
+        .map(|i| Authority {
+            public_key: key(i).public_key().to_bytes(),
+            proof_of_possession: key(i).prove_possession(),
+            fee_address: Address([i as u8; 20]),
+        })
+        .collect();
+    let spec = ChainSpec {
+        evm_chain_id: 1337,
+        start_slot: Slot::at(alys_runtime::clock::wall_ms(), SLOT_MS),
+        slot_duration_ms: SLOT_MS,
+        fault_model: FaultModel::Byzantine,
+        drift_allowance_ms: 300,
+        rejoin_margin: 20,
+        execution_genesis_hash: core.genesis_hash().into(),
+        authorities,
+        governance: GovernanceSpec::default(),
+        peg: PegSpec::default(),
+        auxpow: AuxPowSpec::default(),
+    };
+    Arc::new(Genesis::new(spec).expect("a spec"))
+}
+
+async fn validator(i: usize, root: &Dir, genesis: &Arc<Genesis>, listen: SocketAddr, peers: Vec<String>) -> Validator {
+    let datadir = root.sub(&format!("node{i}")).expect("a directory");
+    let secret = JwtSecret::new([7; 32]);
+    let store = alys_storage::open(alys_storage::Engine::Redb, &datadir.sub("execution").expect("a directory"));
+    let execution = ExecutionServer::start(ExecutionServerConfig {
+        http_addr: None,
+        engine_addr: "127.0.0.1:0".parse().expect("an address"),
+        jwt_secret: secret.clone(),
+        genesis: execution_genesis(),
+        store: store.expect("opens"),
+        core: CoreConfig::default(),
+    })
+    .await
+    .expect("starts");
+    let finals = Arc::new(Mutex::new(Vec::new()));
+    let seen = finals.clone();
+    let node = Node::start(NodeConfig {
+        name: format!("node{i}"),
+        genesis: genesis.clone(),
+        cancun_time: Some(0),
+        key: Some(key(i)),
+        identity: [i as u8 + 50; 32],
+        listen,
+        bootnodes: peers,
+        datadir,
+        storage: alys_storage::Engine::Redb,
+        engine: execution.engine_addr().into(),
+        jwt_secret: secret,
+        fresh_votes: true,
+        observer: Some(Arc::new(move |event: &NodeEvent| {
+            if let NodeEvent::Finalized(block) = event {
+                seen.lock().expect("not poisoned").push((block.height.0, block.hash.to_string()));
+            }
+        })),
+    })
+    .await
+    .expect("starts");
+    Validator { node, execution, finals }
+}
+
+#[test]
+fn four_validators_finalize_a_block_a_slot() {
+    let level = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".into());
+    let _already_set = tracing_subscriber::fmt().with_env_filter(level).with_test_writer().try_init();
+    let temp = tempfile::tempdir().expect("a directory");
+    alys_runtime::block_on_main(async move {
+        let root = Dir::open(temp.path()).expect("a directory");
+        let genesis = genesis(4);
+        let mut validators: Vec<Validator> = Vec::new();
+        for i in 0..4 {
+            let peers = validators.iter().map(|v| v.node.listen_addr().to_string()).collect();
+            let listen = "127.0.0.1:0".parse().expect("an address");
+            validators.push(validator(i, &root, &genesis, listen, peers).await);
+        }
+        let all_have_ten = alys_runtime::time::timeout(Duration::from_secs(60), async {
+            loop {
+                alys_runtime::time::sleep(Duration::from_millis(200)).await;
+                if validators.iter().all(|v| v.finals.lock().expect("not poisoned").len() >= 10) {
+                    return;
+                }
+            }
+        });
+        let reached = all_have_ten.await;
+        for v in &validators {
+            println!("{:?}", v.node.summary().await);
+            println!("{:?}", v.finals.lock().expect("not poisoned").len());
+        }
+        assert!(reached.is_ok(), "ten final blocks within a minute");
+        let lists: Vec<_> = validators.iter().map(|v| v.finals.lock().expect("not poisoned")[..10].to_vec()).collect();
+        assert!(lists.windows(2).all(|w| w[0] == w[1]), "the same blocks everywhere");
+        for v in validators {
+            let report = v.node.shutdown(Duration::from_secs(5)).await;
+            assert!(report.is_clean(), "{report:?}");
+            v.execution.stop().await;
+        }
+    });
+}
