@@ -278,7 +278,9 @@ fn prepare(medium: &impl Medium, name: &str, existing: Existing) -> Result<(), E
     let read = usize::try_from(length).map_or(head.len(), |length| length.min(head.len()));
     medium.read_at(0, &mut head[..read]).map_err(io)?;
     if head == MAGIC {
-        return Ok(());
+        // A killed process may have left a whole transaction that was written and not synced. Whoever reads it acts on
+        // it, so it becomes durable before anybody can.
+        return medium.sync().map_err(io);
     }
     let cut_off = head.iter().zip(MAGIC).all(|(found, magic)| *found == 0 || *found == magic);
     if cut_off && existing == Existing::Optional {

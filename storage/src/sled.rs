@@ -116,7 +116,8 @@ impl SledStore {
     fn check_created(&self, existing: Existing) -> Result<(), Error> {
         self.guarded("open", true, |database| {
             if database.get(CREATED).map_err(|error| map_error("open", &self.name, error))?.is_some() {
-                return Ok(());
+                // What a killed process left unsynced becomes durable before anybody acts on it.
+                return self.make_durable();
             }
             if existing == Existing::Required {
                 return Err(corrupt(&self.name, "the log is empty, its contents are lost".to_owned()));

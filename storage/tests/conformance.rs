@@ -6,9 +6,12 @@ mod support;
 
 use std::sync::Arc;
 
+#[cfg(not(madsim))]
 use alys_runtime::disk::Dir;
 use alys_storage::redb::{Existing, RedbOptions, RedbStore};
-use alys_storage::{Batch, Direction, Durability, Engine, Error, KeyValue, MemoryStore, Store, Table, open};
+use alys_storage::{Batch, Direction, Durability, Error, KeyValue, MemoryStore, Store, Table};
+#[cfg(not(madsim))]
+use alys_storage::{Engine, open};
 use proptest::prelude::*;
 use support::{PowerDisk, PowerFile, TABLES};
 
@@ -29,11 +32,13 @@ impl Subject for OnPowerDisk {
 }
 
 /// An engine in a directory of the runtime.
+#[cfg(not(madsim))]
 struct InDir {
     engine: Engine,
     dir: Dir,
 }
 
+#[cfg(not(madsim))]
 impl Subject for InDir {
     fn open(&self) -> Store {
         open(self.engine, &self.dir).expect("open")

@@ -83,13 +83,34 @@ pub fn apply(model: &mut Model, batch: &Batch) {
 
 /// The model after batches `0..=last`, or the empty one.
 pub fn model_at(seed: u64, last: Option<u64>) -> Model {
-    let mut model = Model::new();
-    if let Some(last) = last {
-        for index in 0..=last {
-            apply(&mut model, &batch(seed, index));
-        }
+    let mut history = History::new(seed);
+    history.advance(last);
+    history.model
+}
+
+/// The model, moving forward with the store: what a crash left is where the next life starts.
+#[derive(Debug)]
+pub struct History {
+    pub seed: u64,
+    next: u64,
+    pub model: Model,
+}
+
+impl History {
+    pub fn new(seed: u64) -> Self {
+        Self { seed, next: 0, model: Model::new() }
     }
-    model
+
+    /// To after batches `0..=last`; never back.
+    pub fn advance(&mut self, last: Option<u64>) -> &Model {
+        let next = last.map_or(0, |last| last + 1);
+        assert!(next >= self.next, "history does not go back");
+        for index in self.next..next {
+            apply(&mut self.model, &batch(self.seed, index));
+        }
+        self.next = next;
+        &self.model
+    }
 }
 
 /// Everything that a store holds.
