@@ -533,6 +533,7 @@ fn files_read_what_was_written() {
     check(|| async {
         let scratch = scratch();
         let file = scratch.dir.file("data").expect("opened");
+        file.write_at(50, b"").expect("nothing written");
         assert_eq!(file.len().expect("a length"), 0);
         file.write_at(1000, b"hello").expect("written");
         file.write_at(2, b"abc").expect("written");
@@ -602,4 +603,37 @@ fn secrets_are_readable_by_their_owner_only() {
     dir.write_atomic_private("key", b"secret").expect("written");
     let mode = std::fs::metadata(dir.path().join("key")).expect("it exists").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+/// Ends this process as an operator would, in a child of its own.
+#[cfg(not(madsim))]
+#[test]
+fn both_signals_ask_the_process_to_end() {
+    use alys_runtime::signal::{Shutdown, shutdown};
+    use std::io::{BufRead, BufReader};
+
+    if std::env::var_os("WAITS_FOR_SIGNAL").is_some() {
+        let ended_by = alys_runtime::block_on_main(async {
+            let mut waiting = Box::pin(shutdown());
+            assert!(futures::poll!(&mut waiting).is_pending());
+            println!("\nREADY");
+            waiting.await
+        });
+        println!("\nENDED={ended_by:?}");
+        return;
+    }
+    for (signal, expected) in [("-INT", Shutdown::Interrupt), ("-TERM", Shutdown::Terminate)] {
+        let mut child = std::process::Command::new(std::env::current_exe().expect("it runs"))
+            .args(["--exact", "both_signals_ask_the_process_to_end", "--nocapture", "--test-threads=1"])
+            .env("WAITS_FOR_SIGNAL", "1")
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("it can be started");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        assert!(lines.any(|line| line == "READY"));
+        let sent = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+        assert!(lines.any(|line| line == format!("ENDED={expected:?}")));
+        assert!(child.wait().expect("it ends").success(), "it ended by itself");
+    }
 }

@@ -160,28 +160,147 @@ fn an_atomic_write_is_whole_at_whatever_operation_the_power_goes() {
 
 #[test]
 fn a_name_is_durable_even_if_its_maker_was_killed_before_its_sync() {
-    for seed in 0..8 {
+    for seed in 0..10 {
+        for made_before in ["/", "/x", "/x/y"] {
+            two(seed, move |world, a, _| async move {
+                let attempt = world.spawn_on(a, "make", async move {
+                    Dir::open(made_before).expect("opened");
+                    // The next name is made, but not durable.
+                    World::current().fail_syncs(sim::here().node, 1);
+                    match made_before {
+                        "/x/y" => Dir::open(made_before).and_then(|dir| dir.file("f")).is_err(),
+                        _ => Dir::open("/x/y").is_err(),
+                    }
+                });
+                assert_eq!(attempt.await, Ok(true));
+                world.kill(a);
+                world.restart(a);
+                let write = world.spawn_on(a, "write", async {
+                    let file = Dir::open("/x/y").expect("opened").file("f").expect("opened");
+                    file.write_at(0, b"data").expect("written");
+                    file.sync().expect("synced");
+                });
+                write.await.expect("it ends");
+                world.power_off(a);
+                world.restart(a);
+                let read = world.spawn_on(a, "read", async { Dir::open("/x/y").and_then(|d| d.read("f")) });
+                assert_eq!(read.await.expect("it ends").expect("read"), Some(b"data".to_vec()));
+            });
+        }
+    }
+}
+
+#[test]
+fn whatever_is_done_to_a_file_its_sectors_are_the_synced_or_the_newest_ones() {
+    const LEN: u64 = 4_000;
+    let sector_of = |bytes: &[u8], n: usize| {
+        let mut sector = [0; 512];
+        let part = bytes.get(n * 512..).unwrap_or(&[]);
+        let part = &part[..part.len().min(512)];
+        sector[..part.len()].copy_from_slice(part);
+        sector
+    };
+    for seed in 0..200 {
         two(seed, move |world, a, _| async move {
-            let write = || async {
-                let file = Dir::open("/x/y").expect("opened").file("f").expect("opened");
-                file.write_at(0, b"data").expect("written");
-                file.sync().expect("synced");
-            };
-            // An attempt that ends with the name made and not synced, several times over.
-            world.fail_syncs(a, 1);
-            let interrupted =
-                world.spawn_on(a, "make", async { Dir::open("/x/y").and_then(|d| d.file("f")).is_err() });
-            assert_eq!(interrupted.await, Ok(true));
-            world.kill(a);
-            world.heal_disk(a);
-            world.restart(a);
-            world.spawn_on(a, "write", write()).await.expect("it ends");
-            world.power_off(a);
-            world.restart(a);
-            let read = world.spawn_on(a, "read", async { Dir::open("/x/y").and_then(|d| d.read("f")) });
-            assert_eq!(read.await.expect("it ends").expect("read"), Some(b"data".to_vec()));
+            let mut rng = world.rng("operations");
+            for _ in 0..5 {
+                let (mut synced, mut live) = (None, Vec::new());
+                let open = |f: Box<dyn FnOnce(disk::File) + Send>| {
+                    let task = world.spawn_on(a, "use", async move {
+                        f(Dir::open("/d").expect("opened").file("f").expect("opened"));
+                    });
+                    async move { task.await.expect("it ends") }
+                };
+                for _ in 0..rng.below(12) {
+                    let (at, len) = (rng.below(LEN) as usize, rng.below(LEN) as usize);
+                    let read = Arc::new(Mutex::new(Vec::new()));
+                    let content = read.clone();
+                    let kind = rng.below(if synced.is_none() { 1 } else { 6 });
+                    let byte = rng.below(256) as u8;
+                    open(Box::new(move |file| {
+                        match kind {
+                            0 => file.sync().expect("synced"),
+                            1 => file.set_len(len as u64).expect("room"),
+                            _ => file.write_at(at as u64, &vec![byte; len]).expect("written"),
+                        }
+                        let mut bytes = vec![0; file.len().expect("a length") as usize];
+                        file.read_at(0, &mut bytes).expect("read");
+                        *content.lock().expect("not poisoned") = bytes;
+                    }))
+                    .await;
+                    let read = std::mem::take(&mut *read.lock().expect("not poisoned"));
+                    match kind {
+                        0 => synced = Some(read.clone()),
+                        1 => live.resize(len, 0),
+                        _ if len > 0 => {
+                            live.resize(live.len().max(at + len), 0);
+                            live[at..at + len].fill(byte);
+                        }
+                        _ => {}
+                    }
+                    if synced.is_some() && kind == 0 {
+                        live.clone_from(&read);
+                    }
+                    assert!(read == live, "a process sees what it wrote");
+                }
+                world.power_off(a);
+                world.restart(a);
+                let Some(synced) = synced else { continue };
+                let read = world.spawn_on(a, "read", async { Dir::open("/d").and_then(|d| d.read("f")) });
+                let content = read.await.expect("it ends").expect("read").expect("it was synced");
+                assert!([synced.len(), live.len()].contains(&content.len()), "a length that was");
+                for n in 0..content.len().div_ceil(512) {
+                    let len = (content.len() - n * 512).min(512);
+                    let (is, was, new) = (sector_of(&content, n), sector_of(&synced, n), sector_of(&live, n));
+                    assert!(is[..len] == was[..len] || is[..len] == new[..len], "sector {n} of seed {seed}");
+                }
+            }
         });
     }
+}
+
+#[test]
+fn a_process_can_be_killed_from_within_and_does_nothing_more() {
+    two(1, |world, a, b| async move {
+        let (mut near, mut far) = connect(world, a, b).await;
+        let events = Arc::new(AtomicU64::new(0));
+        let seen = events.clone();
+        world.spawn_on(a, "crash", async move {
+            World::current().kill(sim::here().node);
+            assert!(!World::current().is_here_alive());
+            seen.store(World::current().events(), Ordering::SeqCst);
+            alys_runtime::trace::event("ghost", &[]);
+            assert!(near.write_all(b"ghost").await.is_err());
+            assert!(Dir::open("/ghost").is_err());
+            assert!(Listener::bind(SocketAddr::new(ip(1), PORT)).await.is_err());
+            assert!(Stream::connect(SocketAddr::new(ip(2), PORT)).await.is_err());
+            assert_eq!(World::current().events(), seen.load(Ordering::SeqCst), "none of it is an event");
+            alys_runtime::yield_now().await;
+            unreachable!("a killed process goes no further than its next await");
+        });
+        let read = far.read(&mut [0]).await;
+        assert!(matches!(&read, Ok(0)) || read.is_err(), "{read:?}");
+        assert_ne!(events.load(Ordering::SeqCst), 0);
+    });
+}
+
+#[test]
+fn the_shims_follow_the_seed_and_the_virtual_clock() {
+    let draw = |seed| {
+        two(seed, |_, _, _| async {
+            let mut bytes = [0; 16];
+            getrandom::getrandom(&mut bytes).expect("it answers");
+            let start = time::now();
+            let mut delay = futures_timer::Delay::new(100 * SECOND);
+            assert!(futures::poll!(&mut delay).is_pending());
+            delay.reset(1_000 * SECOND);
+            delay.await;
+            assert!(start.elapsed() >= 1_000 * SECOND && start.elapsed() < 1_001 * SECOND);
+            bytes
+        })
+    };
+    assert_eq!(draw(1), draw(1));
+    assert_ne!(draw(1), draw(2));
 }
 
 #[test]

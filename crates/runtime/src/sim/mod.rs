@@ -195,8 +195,18 @@ where
     })
 }
 
+/// A task is about to be polled.
 pub(crate) fn count_poll() {
-    try_with(|state| state.polls += 1);
+    /// madsim remembers every task that a node ever had, until it is asked how many there are.
+    const POLLS_BETWEEN_PRUNES: u64 = 1 << 16;
+    let mut is_due = false;
+    try_with(|state| {
+        state.polls += 1;
+        is_due = state.polls.is_multiple_of(POLLS_BETWEEN_PRUNES);
+    });
+    if is_due {
+        madsim::runtime::Handle::current().metrics().num_tasks();
+    }
 }
 
 /// The hand that drives the simulation. It can be used from any task of the run, and only there.

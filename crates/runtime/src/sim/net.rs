@@ -39,7 +39,7 @@ pub struct Net {
     pub default_link: Link,
     pub links: BTreeMap<(IpAddr, IpAddr), LinkState>,
     pub listeners: BTreeMap<(NodeId, u16), Backlog>,
-    pub conns: BTreeMap<ConnId, Conn>,
+    pub conns: BTreeMap<ConnId, Box<Conn>>,
     next_conn: ConnId,
 }
 
@@ -242,7 +242,7 @@ impl State {
     pub fn add_conn(&mut self, ends: [(Home, SocketAddr, IpAddr); 2]) -> ConnId {
         let id = self.net.next_conn;
         self.net.next_conn += 1;
-        self.net.conns.insert(id, Conn::new(ends));
+        self.net.conns.insert(id, Box::new(Conn::new(ends)));
         id
     }
 
@@ -350,7 +350,7 @@ impl State {
                 return;
             }
         }
-        out.segments.push_back(Segment { sent: now, at, bytes: bytes.iter().copied().collect(), is_end });
+        out.segments.push_back(Segment { sent: now, at, bytes: VecDeque::from(bytes.to_vec()), is_end });
     }
 
     /// Gives a side what has arrived for it, as much as fits into `room` bytes, through `take`.
