@@ -11,7 +11,7 @@ use alloy_rpc_types_engine::{ExecutionPayload, ForkchoiceState, PayloadAttribute
 use alys_integrations::embedded::execution::CoreConfig;
 use alys_integrations::embedded::{ExecutionServer, ExecutionServerConfig};
 use alys_integrations::execution::{BlockTag, ExecutionClient, ExecutionError, HttpEngine, PayloadFork};
-use alys_integrations::http::{ClientConfig, JwtSecret};
+use alys_integrations::http::{ClientConfig, JwtSecret, RpcError};
 use alys_runtime::disk::Dir;
 use alys_runtime::sim::{Finished, NodeId, Options, World, run, try_run};
 use alys_runtime::time::sleep;
@@ -62,6 +62,7 @@ struct Record {
     /// Calls that failed, by kind.
     unreachable: usize,
     refused: usize,
+    failed: usize,
 }
 
 impl Record {
@@ -71,6 +72,7 @@ impl Record {
             error if error.is_retryable() => self.unreachable += 1,
             ExecutionError::UnknownPayload { .. } => self.unreachable += 1,
             ExecutionError::Auth { .. } => self.refused += 1,
+            ExecutionError::Rpc { error, .. } if error.code == RpcError::INTERNAL => self.failed += 1,
             other => panic!("{other}"),
         }
     }
@@ -226,6 +228,23 @@ fn clocks_may_differ_by_less_than_a_minute_and_more_is_refused_until_they_agree(
         assert!(record.lock().expect("no panic").refused > 0);
         world.set_clock_offset(client, 0);
         progress(&record, 3, 10).await;
+    });
+}
+
+#[test]
+fn a_client_whose_disk_fails_refuses_everything_until_it_is_started_again() {
+    run(Options::new(1), |world| async move {
+        let (node, client, record) = start(world);
+        progress(&record, 3, 10).await;
+        world.fail_syncs(client, 1);
+        sleep(Duration::from_secs(3)).await;
+        let (stuck, failed) = (count(&record), record.lock().expect("no panic").failed);
+        assert!(failed > 1, "the disk failed and {stuck} blocks were made");
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(count(&record), stuck);
+        world.restart(client);
+        progress(&record, 3, 10).await;
+        agree(world, node, record).await;
     });
 }
 

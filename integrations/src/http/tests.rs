@@ -418,3 +418,22 @@ fn endpoints_are_parsed_or_refused_clearly() {
         assert_eq!(text.parse::<Endpoint>().unwrap_err().to_string(), error, "{text}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn parsing_never_panics_and_no_stranger_makes_a_token(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        text in r#"[\[\]{}:,"0-9a-z.]{0,80}"#,
+    ) {
+        let secret = JwtSecret::new([1; 32]);
+        for bytes in [&bytes[..], text.as_bytes()] {
+            jsonrpc::parse(bytes, 10);
+            assert!(secret.verify_header(Some(bytes), 0).is_err());
+            assert!(secret.verify_header(Some(&[b"Bearer ", bytes].concat()), 0).is_err());
+        }
+        assert!(JwtSecret::parse(&text).is_err() || text.len() >= 64);
+        if let Ok(endpoint) = text.parse::<Endpoint>() {
+            assert!(text.starts_with("http://"), "{endpoint}");
+        }
+    }
+}

@@ -1,9 +1,10 @@
 //! The core behind its lock, and which method goes where.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use alloy_primitives::{Bytes, keccak256};
-use alys_runtime::sync::RwLock;
+use alys_runtime::sync::{RwLock, Semaphore};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -19,15 +20,29 @@ pub(super) struct Node {
     failed: AtomicBool,
 }
 
+/// Questions of wallets that are answered at the same time; more wait. Each may compute for a while on a thread of its
+/// own, and the consensus node's calls need some, too.
+const MAX_PUBLIC_CALLS: usize = 16;
+
 /// The port for wallets and scripts.
-pub(super) struct PublicPort(pub(super) std::sync::Arc<Node>);
+pub(super) struct PublicPort {
+    node: Arc<Node>,
+    slots: Semaphore,
+}
+
+impl PublicPort {
+    pub(super) fn new(node: Arc<Node>) -> Self {
+        Self { node, slots: Semaphore::new(MAX_PUBLIC_CALLS) }
+    }
+}
 
 /// The port for the consensus node, which also answers what the public one does.
-pub(super) struct EnginePort(pub(super) std::sync::Arc<Node>);
+pub(super) struct EnginePort(pub(super) Arc<Node>);
 
 impl RpcHandler for PublicPort {
     async fn handle(&self, method: &str, params: Value) -> Result<Value, RpcError> {
-        self.0.public(method, params).await
+        let _slot = self.slots.acquire().await.expect("nobody closes the semaphore");
+        self.node.public(method, params).await
     }
 }
 
@@ -71,8 +86,13 @@ impl Node {
         })
     }
 
+    /// Whether the store has failed: nothing is answered any more.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+
     fn check(&self) -> Result<(), RpcError> {
-        match self.failed.load(Ordering::SeqCst) {
+        match self.has_failed() {
             true => Err(RpcError::internal("the store of this execution client failed: restart it")),
             false => Ok(()),
         }

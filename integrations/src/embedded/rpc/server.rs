@@ -41,10 +41,10 @@ pub enum StartError {
 
 /// A running embedded execution client. Dropping it cuts its connections; [`ExecutionServer::stop`] is orderly. Either
 /// way the chain is safe: what was answered is durable as the core promises.
-#[derive(Debug)]
 pub struct ExecutionServer {
     public: Option<HttpServer>,
     engine: HttpServer,
+    node: Arc<Node>,
     genesis_hash: B256,
 }
 
@@ -66,11 +66,11 @@ impl ExecutionServer {
                 // Calls of strangers carry transactions and filters, not blocks.
                 let limits =
                     ServerConfig { cors: true, max_body_bytes: 5 << 20, ..ServerConfig::new("json-rpc") };
-                Some(HttpServer::bind(addr, limits, Arc::new(PublicPort(node))).await?)
+                Some(HttpServer::bind(addr, limits, Arc::new(PublicPort::new(node.clone()))).await?)
             }
             None => None,
         };
-        Ok(Self { public, engine, genesis_hash })
+        Ok(Self { public, engine, node, genesis_hash })
     }
 
     /// Where wallets connect.
@@ -88,11 +88,26 @@ impl ExecutionServer {
         self.genesis_hash
     }
 
+    /// Whether a write to the store failed. Then every call is refused with -32603 until a new server on the same store
+    /// has looked at what is there.
+    pub fn has_failed(&self) -> bool {
+        self.node.has_failed()
+    }
+
     /// Answers what it has begun, closes its ports and lets go of the store.
     pub async fn stop(self) {
         if let Some(public) = self.public {
             public.stop().await;
         }
         self.engine.stop().await;
+    }
+}
+
+impl std::fmt::Debug for ExecutionServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ExecutionServer")
+            .field("http", &self.http_addr())
+            .field("engine", &self.engine_addr())
+            .finish_non_exhaustive()
     }
 }
