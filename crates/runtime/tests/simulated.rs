@@ -625,6 +625,108 @@ fn losses_delay_and_never_reorder() {
     });
 }
 
+/// Sends a counted sequence both ways between two nodes while `disturb` does its work, and returns how much came
+/// through in each direction. Whatever happens, it must be a beginning of what was sent.
+async fn exchange<F: Future<Output = ()>>(world: World, a: NodeId, b: NodeId, disturb: F) -> [usize; 2] {
+    const BYTES: usize = 400_000;
+    let byte_at = |n: usize| (n % 251) as u8;
+    let received = [Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0))];
+    let (near, far) = connect(world, a, b).await;
+    let mut tasks = Vec::new();
+    for (node, stream, received) in [(a, near, received[0].clone()), (b, far, received[1].clone())] {
+        let (mut read, mut write) = alys_runtime::io::split(stream);
+        tasks.push(world.spawn_on(node, "send", async move {
+            let bytes: Vec<u8> = (0..BYTES).map(byte_at).collect();
+            for part in bytes.chunks(5_000) {
+                if write.write_all(part).await.is_err() {
+                    return;
+                }
+                time::sleep(300 * MS).await;
+            }
+            let _ = write.shutdown().await;
+        }));
+        tasks.push(world.spawn_on(node, "receive", async move {
+            let mut buf = [0; 3_000];
+            while let Ok(n) = read.read(&mut buf).await {
+                if n == 0 {
+                    break;
+                }
+                let before = received.fetch_add(n as u64, Ordering::SeqCst) as usize;
+                for (i, byte) in buf[..n].iter().enumerate() {
+                    assert_eq!(*byte, byte_at(before + i), "at {}", before + i);
+                }
+            }
+        }));
+    }
+    disturb.await;
+    let polls = world.polls();
+    for task in tasks {
+        let _ = time::timeout(200 * SECOND, task).await;
+    }
+    assert!(world.polls() - polls < 20_000, "{} polls for some hundred segments", world.polls() - polls);
+    received.map(|received| received.load(Ordering::SeqCst) as usize)
+}
+
+#[test]
+fn whatever_short_outages_do_every_byte_arrives_once_and_in_order() {
+    for seed in 0..60 {
+        two(seed, |world, a, b| async move {
+            let mut rng = world.rng("outages");
+            world.set_default_link(Link { loss_ppm: 20_000, window: 30_000, ..Link::default() });
+            let disturb = async {
+                for _ in 0..20 {
+                    let (from, to) = if rng.chance(500_000) { (ip(1), ip(2)) } else { (ip(2), ip(1)) };
+                    let block = if rng.chance(500_000) { Block::Cut } else { Block::Clog };
+                    match rng.below(4) {
+                        0 => world.block(from, to, block),
+                        1 => {
+                            world.block(from, to, block);
+                            world.block(to, from, block);
+                        }
+                        2 => world.pause(b),
+                        _ => {}
+                    }
+                    time::sleep(rng.duration(5 * SECOND)).await;
+                    // Never so long that a sender gives up.
+                    world.heal_all();
+                    world.resume(b);
+                    time::sleep(rng.duration(2 * SECOND)).await;
+                }
+            };
+            assert_eq!(exchange(world, a, b, disturb).await, [400_000; 2]);
+            assert_eq!(world.connections(), 0);
+        });
+    }
+}
+
+#[test]
+fn whatever_breaks_a_connection_what_came_through_is_a_beginning() {
+    let mut broken = 0;
+    for seed in 0..100 {
+        let received = two(seed, move |world, a, b| async move {
+            let mut rng = world.rng("breaks");
+            let disturb = async {
+                time::sleep(rng.duration(10 * SECOND)).await;
+                match seed % 5 {
+                    0 => drop(world.reset_connections(ip(1), ip(2))),
+                    1 => drop(world.half_open(ip(2), ip(1))),
+                    2 => drop(world.kill(b)),
+                    3 => drop(world.power_off(b)),
+                    _ => world.block(ip(1), ip(2), Block::Cut),
+                }
+                time::sleep(rng.duration(40 * SECOND)).await;
+                world.heal_all();
+                world.restart(b);
+            };
+            let received = exchange(world, a, b, disturb).await;
+            assert_eq!(world.connections(), 0, "nothing is left behind");
+            received
+        });
+        broken += u32::from(received != [400_000; 2]);
+    }
+    assert!(broken >= 90, "{broken} of 100 were cut short");
+}
+
 #[test]
 fn each_node_has_its_own_wall_clock() {
     two(1, |world, a, b| async move {
