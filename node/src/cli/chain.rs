@@ -1,0 +1,129 @@
+//! `alys genesis`.
+
+use std::path::PathBuf;
+
+use alloy_primitives::U256;
+use alys_runtime::clock;
+use alys_runtime::disk::Dir;
+use alys_types::bls::PublicKeyBytes;
+use alys_types::{Address, Authority, FaultModel, Slot};
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::Failure;
+use crate::files;
+use crate::genesis::{self, ChainFiles, ExecutionFork, NewChain};
+use crate::keys::AuthoritiesFile;
+use crate::toml_text;
+
+/// `alys genesis ..`
+#[derive(Debug, Subcommand)]
+pub enum GenesisCommand {
+    /// Write chain.toml and execution-genesis.json of a new chain.
+    New(Box<NewArgs>),
+}
+
+#[derive(Debug, Args)]
+pub struct NewArgs {
+    /// Directory for the two files; made if it is missing.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// An authority, as `alys keys show` prints it. Repeat it, in the order of the federation; 1 to 15.
+    #[arg(
+        long = "authority",
+        value_name = "PUBKEY:PROOF:FEE_ADDRESS",
+        value_parser = genesis::parse_authority,
+        num_args = 1..,
+        required_unless_present = "authorities_file"
+    )]
+    authorities: Vec<Authority>,
+    /// Instead: a file with the authority.toml of all members, one after the other.
+    #[arg(long, value_name = "FILE", conflicts_with = "authorities")]
+    authorities_file: Option<PathBuf>,
+    /// EVM chain id. No other chain should have it (https://chainlist.org).
+    #[arg(long, value_name = "ID")]
+    chain_id: u64,
+    /// Length of a slot in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 2000)]
+    slot_ms: u64,
+    /// Which faults the federation tolerates.
+    #[arg(long, value_enum, default_value_t = FaultModelArg::Byzantine)]
+    fault_model: FaultModelArg,
+    /// Seconds from now until the chain starts.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    start_in: u64,
+    /// Execution rules.
+    #[arg(long, value_enum, default_value_t)]
+    fork: ExecutionFork,
+    /// A balance at genesis, for development only. Repeat it.
+    #[arg(long = "fund", value_name = "ADDRESS=ETHER", value_parser = genesis::parse_fund, num_args = 1..)]
+    funded: Vec<(Address, U256)>,
+    /// A BLS public key that signs orders to change the federation. Repeat it. Without: the federation never changes.
+    #[arg(long = "governance-key", value_name = "PUBKEY", num_args = 1..)]
+    governance_keys: Vec<PublicKeyBytes>,
+    /// How many of them must sign; by default more than half.
+    #[arg(long, value_name = "N", requires = "governance_keys")]
+    governance_threshold: Option<u8>,
+}
+
+/// Which faults the federation tolerates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FaultModelArg {
+    /// Up to a third of the authorities do anything.
+    Byzantine,
+    /// Just under half of the authorities stop, and come back with their disks.
+    Crash,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// With what to do.
+pub fn run(GenesisCommand::New(args): GenesisCommand) -> Result<(), Failure> {
+    let NewArgs { authorities, authorities_file, .. } = *args;
+    let authorities = match authorities_file {
+        Some(path) => read_authorities(&path)?,
+        None => authorities,
+    };
+    let start_ms = clock::wall_ms().saturating_add(args.start_in.saturating_mul(1000));
+    let new = NewChain {
+        chain_id: args.chain_id,
+        start_slot: Slot::at(start_ms, args.slot_ms),
+        slot_duration_ms: args.slot_ms,
+        fault_model: match args.fault_model {
+            FaultModelArg::Byzantine => FaultModel::Byzantine,
+            FaultModelArg::Crash => FaultModel::Crash,
+        },
+        authorities,
+        governance: genesis::governance(args.governance_keys, args.governance_threshold),
+        fork: args.fork,
+        funded: args.funded,
+    };
+    let (files, texts) = ChainFiles::new(&new).map_err(Failure::refused)?;
+    let dir = Dir::open(&args.out).map_err(Failure::refused)?;
+    texts.write(&dir).map_err(Failure::refused)?;
+    let set = files.genesis.set();
+    println!("genesis hash            {}", files.genesis.hash());
+    println!("execution genesis hash  {}", files.genesis.spec().execution_genesis_hash);
+    println!("authorities             {}, quorum {}, tolerates {}", set.len(), set.quorum(), set.tolerated());
+    println!("starts                  at slot {} ({} ms after the Unix epoch)", new.start_slot, start_ms);
+    println!("\nWritten to {}: chain.toml and execution-genesis.json.", dir.path().display());
+    println!("Every node needs both. Another execution client takes the latter (for Geth: `geth init`).");
+    if !new.funded.is_empty() {
+        println!("Accounts have balances that no bitcoin stands behind: for development only.");
+    }
+    Ok(())
+}
+
+fn read_authorities(path: &std::path::Path) -> Result<Vec<Authority>, Failure> {
+    let name = path.display().to_string();
+    let text = files::read_text(path).map_err(Failure::refused)?;
+    let file: AuthoritiesFile = toml_text::read(&name, &text).map_err(Failure::refused)?;
+    let complete = |(index, authority): (usize, &crate::keys::PublicAuthority)| {
+        authority.complete().ok_or_else(|| {
+            Failure::Refused(format!(
+                "{name}: authorities[{index}].fee_address is missing: the EVM address for the authority's fees"
+            ))
+        })
+    };
+    file.authorities.iter().enumerate().map(complete).collect()
+}

@@ -1,0 +1,230 @@
+//! The command line.
+//!
+//! Promises that whatever a person can get wrong ends in one line on standard error that says what is wrong and what to
+//! do, and in exit code 2, before anything has happened; and what breaks later in exit code 1. Results go to standard
+//! output, everything else to standard error.
+
+mod chain;
+mod keys;
+mod node;
+
+use std::error::Error;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use alys_runtime::disk::{Dir, Lock};
+use alys_runtime::signal;
+use clap::{Args, Parser, Subcommand};
+
+use crate::dev::DevArgs;
+use crate::telemetry::{self, LogFormat};
+
+/// How long actors may take to stop.
+pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Alys: a merge-mined Bitcoin sidechain that runs the EVM.
+#[derive(Debug, Parser)]
+#[command(name = "alys", version, arg_required_else_help = true)]
+#[command(after_help = "Start with `alys dev`: a whole network on this machine, with funded accounts.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+struct LogArgs {
+    /// Which log lines: a level, or levels by module as in RUST_LOG.
+    #[arg(long, global = true, value_name = "FILTER", env = "ALYS_LOG_FILTER", help_heading = "Logs")]
+    log_filter: Option<String>,
+    /// How log lines look (they go to standard error).
+    #[arg(long, global = true, value_name = "FORMAT", env = "ALYS_LOG_FORMAT", help_heading = "Logs")]
+    log_format: Option<LogFormat>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a whole local network in this process, for development.
+    Dev(DevArgs),
+    /// Run one node: a validator of a federation, or a full node.
+    Node(node::NodeArgs),
+    /// Make and show a node's keys.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Make a new chain.
+    #[command(subcommand)]
+    Genesis(chain::GenesisCommand),
+    /// Help with configuration files.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print a configuration to start from, with every field explained.
+    Example,
+}
+
+/// How a command ends when it does not end well. The text is one line.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing has happened: a mistake of the caller's, or the machine lacks something. Exit code 2.
+    Refused(String),
+    /// It ran, and broke. Exit code 1.
+    Broken(String),
+}
+
+impl Failure {
+    /// A refusal with an error and its causes, one line.
+    pub fn refused(error: impl Error) -> Failure {
+        Failure::Refused(one_line(&error))
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match alys_runtime::block_on_main(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let (text, code) = match failure {
+                Failure::Refused(text) => (text, 2),
+                Failure::Broken(text) => (text, 1),
+            };
+            eprintln!("error: {text}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let log = cli.log;
+    match cli.command {
+        Command::Dev(args) => {
+            init_log(&log, None, None, "warn")?;
+            crate::dev::run(args).await
+        }
+        Command::Node(args) => node::run(args, &log).await,
+        Command::Keys(command) => {
+            init_log(&log, None, None, "warn")?;
+            keys::run(command)
+        }
+        Command::Genesis(command) => {
+            init_log(&log, None, None, "warn")?;
+            chain::run(command)
+        }
+        Command::Config(ConfigCommand::Example) => {
+            print!("{}", crate::config::EXAMPLE);
+            Ok(())
+        }
+    }
+}
+
+fn init_log(
+    log: &LogArgs,
+    format: Option<LogFormat>,
+    filter: Option<&str>,
+    default: &str,
+) -> Result<(), Failure> {
+    let format = log.log_format.or(format).unwrap_or_default();
+    telemetry::init(format, log.log_filter.as_deref(), filter, default).map_err(Failure::refused)
+}
+
+/// An error with its causes; a cause that stands in the text already is not repeated.
+pub(crate) fn one_line(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text.replace('\n', " ")
+}
+
+/// Opens and locks a directory.
+pub(crate) fn open_locked(path: &Path) -> io::Result<(Dir, Lock)> {
+    let dir = Dir::open(path)?;
+    let lock = dir.lock()?;
+    Ok((dir, lock))
+}
+
+/// Ends the process when it is asked to end once more, while `stopping` takes its time.
+pub(crate) async fn unless_forced<T>(stopping: impl Future<Output = T>) -> T {
+    alys_runtime::select! {
+        stopped = stopping => stopped,
+        _ = signal::shutdown() => {
+            eprintln!("forced to stop; the chain on disk is complete up to the last block");
+            std::process::exit(130)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_are_understood() {
+        for line in [
+            "alys dev",
+            "alys dev --validators 1 --slot-ms 1000 --datadir d --http-port 0 --json --fork shanghai",
+            "alys node --config alys.toml --listen 127.0.0.1:0 --log-filter debug",
+            "alys --log-format json node --config alys.toml",
+            "alys keys new --datadir d --password-file f --scrypt-n 2",
+            "alys keys show --datadir d",
+            "alys genesis new --out d --authorities-file a.toml --chain-id 7 --fault-model crash --start-in 60",
+            "alys config example",
+        ] {
+            let parsed = Cli::try_parse_from(line.split(' '));
+            assert!(parsed.is_ok(), "{line}: {parsed:?}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_refused_with_exit_code_2() {
+        for (line, expected) in [
+            ("alys", "Usage"),
+            ("alys nod", "unrecognized subcommand"),
+            ("alys node", "--config"),
+            ("alys dev --validators 0", "1..=15"),
+            ("alys dev --validators 16", "1..=15"),
+            ("alys dev --slot-ms 10", "1000"),
+            ("alys node --config f --listen here", "is not ip:port"),
+            ("alys node --config f --execution-url https://1.2.3.4", "only http://"),
+            ("alys genesis new --out d --chain-id 7", "--authority"),
+            ("alys genesis new --out d --chain-id 7 --authority a:b:c", "public key"),
+            ("alys genesis new --out d --chain-id 7 --authorities-file a --fund x", "ADDRESS=ETHER"),
+            ("alys genesis new --out d --chain-id 7 --authorities-file a --fault-model x", "byzantine"),
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
+            assert!(error.to_string().contains(expected), "{line}: {error}");
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn errors_are_one_line_and_say_nothing_twice() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] Inner);
+        #[derive(Debug, thiserror::Error)]
+        #[error("inner: {0}")]
+        struct Inner(#[source] Innermost);
+        #[derive(Debug, thiserror::Error)]
+        #[error("inner\nmost")]
+        struct Innermost;
+        assert_eq!(one_line(&Outer(Inner(Innermost))), "outer: inner: inner most");
+    }
+}

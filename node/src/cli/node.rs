@@ -1,0 +1,205 @@
+//! `alys node`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use alys_integrations::http::{Endpoint, JwtSecret};
+use alys_runtime::disk::{Dir, Lock};
+use alys_runtime::signal;
+use alys_types::bls::SecretKey;
+use clap::Args;
+
+use super::{Failure, LogArgs, STOP_DEADLINE, init_log, open_locked, unless_forced};
+use crate::config::{self, Config, Execution, Overrides, Role};
+use crate::files;
+use crate::genesis::ChainFiles;
+use crate::host::{Host, HostConfig, HostExecution};
+use crate::keys::{self, KeysError, Purpose};
+use crate::node::{NodeEvent, Observer};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+To set up a federation of n nodes:
+  1. every member:   alys keys new --datadir DIR --fee-address 0x..
+  2. one of them:    cat */authority.toml > authorities.toml
+                     alys genesis new --out chain --authorities-file authorities.toml --chain-id ID
+  3. every member:   alys config example > alys.toml, then set datadir, listen, bootnodes, chain and execution_genesis
+  4. every member:   alys node --config alys.toml
+SIGINT or SIGTERM stops the node; a second one forces it.
+Exit code 2: it did not start, and the message says why. Exit code 1: it ran and gave up.")]
+pub struct NodeArgs {
+    /// The configuration file; `alys config example` prints one. What follows here overrides it.
+    #[arg(long, value_name = "FILE", env = "ALYS_CONFIG")]
+    config: PathBuf,
+    /// Name in the logs.
+    #[arg(long, value_name = "NAME", env = "ALYS_NAME")]
+    name: Option<String>,
+    /// Where keys, blocks and votes are kept.
+    #[arg(long, value_name = "DIR", env = "ALYS_DATADIR")]
+    datadir: Option<PathBuf>,
+    /// Where to listen for peers.
+    #[arg(long, value_name = "IP:PORT", env = "ALYS_LISTEN", value_parser = config::parse_address)]
+    listen: Option<SocketAddr>,
+    /// Peers, separated by commas: ip:port or ip:port/p2p/ID.
+    #[arg(
+        long,
+        value_name = "PEER",
+        env = "ALYS_BOOTNODES",
+        value_delimiter = ',',
+        value_parser = config::parse_peer
+    )]
+    bootnodes: Vec<String>,
+    /// Engine API of an execution client, in place of what the file says.
+    #[arg(long, value_name = "URL", env = "ALYS_EXECUTION_URL", value_parser = config::parse_url)]
+    execution_url: Option<Endpoint>,
+    /// File with the secret that the execution client has too.
+    #[arg(long, value_name = "FILE", env = "ALYS_JWT_SECRET")]
+    jwt_secret: Option<PathBuf>,
+    /// File with the password of the keystore; else the environment variable ALYS_PASSWORD, else it is asked for.
+    #[arg(long, value_name = "FILE", env = "ALYS_PASSWORD_FILE")]
+    password_file: Option<PathBuf>,
+}
+
+/// Runs one node until it is asked to end.
+///
+/// # Errors
+/// With what to do.
+pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
+    let overrides = Overrides {
+        name: args.name,
+        datadir: args.datadir,
+        listen: args.listen,
+        bootnodes: args.bootnodes,
+        execution_url: args.execution_url,
+        jwt_secret: args.jwt_secret,
+        password_file: args.password_file,
+    };
+    let config = Config::load(&args.config, overrides).map_err(Failure::refused)?;
+    init_log(log, config.log.format, config.log.filter.as_deref(), "info,libp2p=warn")?;
+    let chain = ChainFiles::load(&config.chain, &config.execution_genesis).map_err(Failure::refused)?;
+    let (datadir, _lock) = open_datadir(&config.datadir)?;
+    let key = unlock(&config.role)?;
+    announce(&config, &chain, key.as_ref());
+    let execution = match config.execution {
+        Execution::Embedded { http, engine, jwt_secret } => {
+            let jwt_secret = jwt_secret.as_deref().map(read_secret).transpose()?;
+            HostExecution::Embedded { http, engine, jwt_secret }
+        }
+        Execution::Remote { endpoint, jwt_secret } => {
+            HostExecution::Remote { endpoint, jwt_secret: read_secret(&jwt_secret)? }
+        }
+    };
+    let starting = Host::start(HostConfig {
+        name: config.name,
+        chain,
+        key,
+        listen: config.listen,
+        bootnodes: config.bootnodes,
+        datadir,
+        storage: config.storage,
+        execution,
+        observer: Some(observer()),
+    });
+    let host = alys_runtime::select! {
+        started = starting => started.map_err(Failure::refused)?,
+        _ = signal::shutdown() => return Ok(()),
+    };
+    tracing::info!(
+        peers_on = %host.node().listen_addr(),
+        peer_id = %host.node().peer_id(),
+        rpc_on = host.http_addr().map(tracing::field::display),
+        "started"
+    );
+    let broken = alys_runtime::select! {
+        reason = host.node().failed() => Some(reason),
+        signal = signal::shutdown() => {
+            tracing::info!(?signal, "stopping; once more forces it");
+            None
+        }
+    };
+    let clean = unless_forced(host.stop(STOP_DEADLINE)).await;
+    match broken {
+        Some(reason) => Err(Failure::Broken(format!("the node gave up: {reason}"))),
+        None => {
+            tracing::info!(clean, "stopped");
+            Ok(())
+        }
+    }
+}
+
+/// Opens and takes the data directory.
+fn open_datadir(path: &Path) -> Result<(Dir, Lock), Failure> {
+    open_locked(path).map_err(|error| {
+        Failure::Refused(match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                format!("data directory {error}; stop that process, or use another datadir")
+            }
+            _ if files::is_read_only(&error) => format!(
+                "data directory {} is not writable ({error}); make it writable for this user, or use another datadir",
+                path.display()
+            ),
+            _ => format!("data directory: {error}"),
+        })
+    })
+}
+
+fn unlock(role: &Role) -> Result<Option<SecretKey>, Failure> {
+    let Role::Validator { keystore, password_file } = role else { return Ok(None) };
+    let (parent, name) = files::split(keystore).map_err(Failure::refused)?;
+    let missing =
+        || KeysError::Missing { path: keystore.display().to_string(), datadir: parent.display().to_string() };
+    // Asking for a password of a key that is not there would be a riddle.
+    if !keystore.exists() {
+        return Err(Failure::refused(missing()));
+    }
+    let dir = Dir::open(parent).map_err(Failure::refused)?;
+    let password =
+        keys::password::obtain(password_file.as_deref(), Purpose::Unlock).map_err(Failure::refused)?;
+    keys::unlock(&dir, &name, &password).map(Some).map_err(Failure::refused)
+}
+
+fn read_secret(path: &Path) -> Result<JwtSecret, Failure> {
+    let text = files::read_text(path).map_err(Failure::refused)?;
+    JwtSecret::parse(&text).map_err(|error| Failure::Refused(format!("{}: {error}", path.display())))
+}
+
+fn announce(config: &Config, chain: &ChainFiles, key: Option<&SecretKey>) {
+    let authority = key.map(|key| key.public_key().to_bytes());
+    let index = authority.as_ref().and_then(|key| chain.genesis.set().index_of(key));
+    tracing::info!(
+        name = config.name,
+        version = env!("CARGO_PKG_VERSION"),
+        genesis = %chain.genesis.hash(),
+        chain_id = chain.genesis.spec().evm_chain_id,
+        authority = index,
+        datadir = %config.datadir.display(),
+        "starting"
+    );
+    if let (Some(key), None) = (authority, index) {
+        tracing::warn!(%key, "the key is not in the first federation: the node follows until a change adds it");
+    }
+}
+
+/// Puts what happens into the log.
+fn observer() -> Observer {
+    Arc::new(|event| match event {
+        NodeEvent::Finalized(block) => tracing::info!(
+            height = block.height.0,
+            slot = block.slot.0,
+            proposer = block.proposer,
+            transactions = block.transactions,
+            gas = block.gas_used,
+            after_ms = block.after_ms,
+            hash = %block.hash,
+            "final block"
+        ),
+        NodeEvent::Peers { connected } => tracing::info!(connected, "peers"),
+        NodeEvent::Evidence { .. }
+        | NodeEvent::Notice(_)
+        | NodeEvent::Signed { .. }
+        | NodeEvent::Proposed { .. }
+        | NodeEvent::Head { .. } => {}
+    })
+}

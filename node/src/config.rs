@@ -1,0 +1,455 @@
+//! The configuration file of `alys node`: TOML, checked as a whole before anything starts.
+//!
+//! Promises that an unknown word, a bad value and a contradiction are found with file and line, and that what comes out
+//! ([`Config`]) has no choice left open. Paths are relative to the file. Command line and environment override it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use alys_integrations::http::Endpoint;
+use alys_net::PeerAddr;
+use alys_storage::Engine;
+use serde::{Deserialize, Deserializer};
+
+use crate::files::{self, FileError};
+use crate::keys;
+use crate::telemetry::LogFormat;
+use crate::toml_text::{self, TomlError};
+
+/// Most bootnodes: a federation of 15 with three addresses each.
+const MAX_BOOTNODES: usize = 64;
+
+/// A configuration with all commented defaults; what `alys config example` prints.
+pub const EXAMPLE: &str = include_str!("config/example.toml");
+
+/// A checked configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// For logs.
+    pub name: String,
+    /// Votes or only follows.
+    pub role: Role,
+    /// The chain spec.
+    pub chain: PathBuf,
+    /// The execution genesis.
+    pub execution_genesis: PathBuf,
+    /// Where everything is kept.
+    pub datadir: PathBuf,
+    /// Where to listen for peers.
+    pub listen: SocketAddr,
+    /// Peers to stay connected to.
+    pub bootnodes: Vec<String>,
+    /// Storage engine of chain and embedded execution client.
+    pub storage: Engine,
+    /// The execution client.
+    pub execution: Execution,
+    /// What to log.
+    pub log: Log,
+}
+
+/// Votes or only follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// Signs with a key of the federation.
+    Validator {
+        /// The encrypted key.
+        keystore: PathBuf,
+        /// Its password; else the environment or a person.
+        password_file: Option<PathBuf>,
+    },
+    /// Follows certificates.
+    Full,
+}
+
+/// The execution client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Execution {
+    /// Our own, in this process.
+    Embedded {
+        /// Where wallets connect; none: nowhere.
+        http: Option<SocketAddr>,
+        /// Where the node connects, and whoever else has the secret.
+        engine: SocketAddr,
+        /// The secret; none: one that nobody else knows.
+        jwt_secret: Option<PathBuf>,
+    },
+    /// Another process.
+    Remote {
+        /// Its Engine API.
+        endpoint: Endpoint,
+        /// The secret shared with it.
+        jwt_secret: PathBuf,
+    },
+}
+
+/// What to log, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Log {
+    /// None: for people.
+    pub format: Option<LogFormat>,
+    /// As in `RUST_LOG`.
+    pub filter: Option<String>,
+}
+
+/// What the command line and the environment say instead of the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    pub name: Option<String>,
+    pub datadir: Option<PathBuf>,
+    pub listen: Option<SocketAddr>,
+    /// When not empty.
+    pub bootnodes: Vec<String>,
+    pub execution_url: Option<Endpoint>,
+    pub jwt_secret: Option<PathBuf>,
+    pub password_file: Option<PathBuf>,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("configuration: {0}; `alys config example` prints one to start from")]
+    File(#[from] FileError),
+    /// A word or a value.
+    #[error("{0}")]
+    Toml(#[from] TomlError),
+    /// Two fields contradict each other, or one is missing.
+    #[error("{file}: {field}: {problem}")]
+    Field { file: String, field: &'static str, problem: String },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default = "default_name")]
+    name: String,
+    #[serde(default)]
+    role: RoleName,
+    #[serde(default = "default_chain")]
+    chain: PathBuf,
+    #[serde(default = "default_execution_genesis")]
+    execution_genesis: PathBuf,
+    datadir: PathBuf,
+    #[serde(default = "default_listen", deserialize_with = "address")]
+    listen: SocketAddr,
+    #[serde(default, deserialize_with = "peers")]
+    bootnodes: Vec<String>,
+    #[serde(default)]
+    storage: Engine,
+    keystore: Option<PathBuf>,
+    password_file: Option<PathBuf>,
+    execution: ExecutionTable,
+    #[serde(default)]
+    log: LogTable,
+}
+
+#[derive(Deserialize, Default, Clone, Copy, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum RoleName {
+    #[default]
+    Validator,
+    Full,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExecutionTable {
+    embedded: Option<EmbeddedTable>,
+    #[serde(default, deserialize_with = "url")]
+    url: Option<Endpoint>,
+    jwt_secret: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EmbeddedTable {
+    #[serde(default, deserialize_with = "some_address")]
+    http: Option<SocketAddr>,
+    #[serde(default = "any_port", deserialize_with = "address")]
+    engine: SocketAddr,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct LogTable {
+    format: Option<LogFormat>,
+    filter: Option<String>,
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn load(path: &Path, overrides: Overrides) -> Result<Config, ConfigError> {
+        let text = files::read_text(path)?;
+        let (base, _) = files::split(path)?;
+        Self::parse(&path.display().to_string(), &text, base, overrides)
+    }
+
+    /// Checks the text of a file whose paths are relative to `base`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Toml`] and [`ConfigError::Field`].
+    pub fn parse(file: &str, text: &str, base: &Path, overrides: Overrides) -> Result<Config, ConfigError> {
+        let read: File = toml_text::read(file, text)?;
+        let wrong = |field, problem: &str| {
+            Err(ConfigError::Field { file: file.to_owned(), field, problem: problem.to_owned() })
+        };
+        let datadir = overrides.datadir.unwrap_or_else(|| base.join(&read.datadir));
+        let role = match read.role {
+            RoleName::Validator => Role::Validator {
+                keystore: read
+                    .keystore
+                    .map_or_else(|| datadir.join(keys::KEYSTORE), |keystore| base.join(keystore)),
+                password_file: overrides
+                    .password_file
+                    .or_else(|| read.password_file.map(|password| base.join(password))),
+            },
+            RoleName::Full if read.keystore.is_some() => {
+                return wrong(
+                    "keystore",
+                    "a full node signs nothing; remove it, or set role = \"validator\"",
+                );
+            }
+            RoleName::Full => Role::Full,
+        };
+        let own_secret = read.execution.jwt_secret.map(|secret| base.join(secret));
+        let jwt_secret = overrides.jwt_secret.or(own_secret);
+        // A URL from the command line replaces whatever the file says.
+        let (embedded, url) = match overrides.execution_url {
+            Some(url) => (None, Some(url)),
+            None => (read.execution.embedded, read.execution.url),
+        };
+        let execution = match (embedded, url, jwt_secret) {
+            (Some(EmbeddedTable { http, engine }), None, jwt_secret) => {
+                Execution::Embedded { http, engine, jwt_secret }
+            }
+            (None, Some(endpoint), Some(jwt_secret)) => Execution::Remote { endpoint, jwt_secret },
+            (None, Some(_), None) => {
+                return wrong(
+                    "execution.jwt_secret",
+                    "missing: the path of the file with the secret that the execution client has too",
+                );
+            }
+            (Some(_), Some(_), _) => {
+                return wrong(
+                    "execution",
+                    "it has both embedded and url; the node uses one execution client",
+                );
+            }
+            (None, None, _) => {
+                return wrong(
+                    "execution",
+                    "give embedded = { http = \"127.0.0.1:8545\" }, or url and jwt_secret of an execution client",
+                );
+            }
+        };
+        let bootnodes = match overrides.bootnodes.is_empty() {
+            true => read.bootnodes,
+            false => overrides.bootnodes,
+        };
+        if bootnodes.len() > MAX_BOOTNODES {
+            return wrong("bootnodes", &format!("at most {MAX_BOOTNODES}, found {}", bootnodes.len()));
+        }
+        Ok(Config {
+            name: overrides.name.unwrap_or(read.name),
+            role,
+            chain: base.join(read.chain),
+            execution_genesis: base.join(read.execution_genesis),
+            datadir,
+            listen: overrides.listen.unwrap_or(read.listen),
+            bootnodes,
+            storage: read.storage,
+            execution,
+            log: Log { format: read.log.format, filter: read.log.filter },
+        })
+    }
+}
+
+fn default_name() -> String {
+    "alys".to_owned()
+}
+
+fn default_chain() -> PathBuf {
+    crate::genesis::CHAIN_FILE.into()
+}
+
+fn default_execution_genesis() -> PathBuf {
+    crate::genesis::EXECUTION_FILE.into()
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], 30_333))
+}
+
+fn any_port() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// What `ip:port` says.
+///
+/// # Errors
+/// A sentence that says what would be right.
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is not ip:port, for example 127.0.0.1:8545"))
+}
+
+/// What a bootnode says; kept as text, because the network reads it again.
+///
+/// # Errors
+/// A sentence that says what would be right.
+pub fn parse_peer(text: &str) -> Result<String, String> {
+    match text.parse::<PeerAddr>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What the URL of an execution client says.
+///
+/// # Errors
+/// A sentence that says what would be right.
+pub fn parse_url(text: &str) -> Result<Endpoint, String> {
+    text.parse().map_err(|error| format!("{error}; for example http://127.0.0.1:8551"))
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    parse_address(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+fn some_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    address(deserializer).map(Some)
+}
+
+fn peers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| parse_peer(text).map_err(serde::de::Error::custom)).collect()
+}
+
+fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Endpoint>, D::Error> {
+    parse_url(&String::deserialize(deserializer)?).map(Some).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = "datadir = \"data\"\nexecution = { embedded = {} }\n";
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse("alys.toml", text, Path::new("/etc/alys"), Overrides::default())
+    }
+
+    #[test]
+    fn the_example_is_right_and_shows_the_defaults() {
+        let example = parse(EXAMPLE).expect("the example is a configuration");
+        let small = parse("datadir = \"data\"\n[execution]\nembedded = { http = \"127.0.0.1:8545\" }")
+            .expect("the least that is needed, and a port for wallets");
+        let bootnodes = example.bootnodes.clone();
+        assert_eq!(example, Config { bootnodes, name: example.name.clone(), ..small });
+    }
+
+    #[test]
+    fn every_field_of_the_file_is_in_the_example() {
+        for word in [
+            "name",
+            "role",
+            "chain",
+            "execution_genesis",
+            "datadir",
+            "listen",
+            "bootnodes",
+            "storage",
+            "keystore",
+            "password_file",
+            "embedded",
+            "http",
+            "engine",
+            "url",
+            "jwt_secret",
+            "format",
+            "filter",
+        ] {
+            assert!(EXAMPLE.contains(&format!("{word} = ")), "{word}");
+        }
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let config = parse(SMALL).expect("small");
+        assert_eq!(config.datadir, Path::new("/etc/alys/data"));
+        assert_eq!(config.chain, Path::new("/etc/alys/chain.toml"));
+        let keystore = PathBuf::from("/etc/alys/data/keystore.json");
+        assert_eq!(config.role, Role::Validator { keystore, password_file: None });
+        assert_eq!(parse(&SMALL.replace("\"data\"", "\"/srv\"")).map(|c| c.datadir).ok(), Some("/srv".into()));
+    }
+
+    #[test]
+    fn the_command_line_overrides() {
+        let overrides = Overrides {
+            datadir: Some("elsewhere".into()),
+            listen: Some(any_port()),
+            bootnodes: vec!["1.2.3.4:5".into()],
+            execution_url: Some(parse_url("http://127.0.0.1:8551").expect("a URL")),
+            jwt_secret: Some("secret.hex".into()),
+            ..Overrides::default()
+        };
+        let config = Config::parse("f", SMALL, Path::new("/etc/alys"), overrides).expect("small");
+        assert_eq!(config.datadir, Path::new("elsewhere"));
+        assert_eq!(config.listen, any_port());
+        assert_eq!(config.bootnodes, ["1.2.3.4:5"]);
+        assert!(matches!(config.execution, Execution::Remote { .. }));
+    }
+
+    #[test]
+    fn errors_name_the_place_and_what_would_be_right() {
+        let table = [
+            ("listn = \"0.0.0.0:1\"\n", "alys.toml:1: unknown field `listn`", "did you mean `listen`?"),
+            ("\n\nlisten = \"0.0.0.0\"\n", "alys.toml:3: \"0.0.0.0\" is not ip:port", "127.0.0.1:8545"),
+            ("bootnodes = [\"nowhere\"]\n", "alys.toml:1: \"nowhere\" is no peer address", "ip:port/p2p/ID"),
+            ("storage = \"rocksdb\"\n", "alys.toml:1: unknown variant `rocksdb`", "`redb`"),
+            ("storage = \"slde\"\n", "alys.toml:1:", "did you mean `sled`?"),
+            ("role = \"ful\"\n", "alys.toml:1:", "did you mean `full`?"),
+            ("role = \"full\"\nkeystore = \"k\"\n", "alys.toml: keystore:", "role = \"validator\""),
+            ("name = 1\n", "alys.toml:1:", "expected a string"),
+            ("name = \"a\nb\"\n", "alys.toml:", ""),
+            ("\u{0}", "alys.toml:1:", ""),
+            ("log = { format = \"jsn\" }\n", "alys.toml:1:", "did you mean `json`?"),
+        ];
+        for (start, place, advice) in table {
+            let error = parse(&format!("{start}{SMALL}")).expect_err(start).to_string();
+            assert!(error.starts_with(place) && error.contains(advice), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn there_is_exactly_one_execution_client() {
+        let table = [
+            ("", "missing field `execution`"),
+            ("execution = {}", "embedded"),
+            ("execution = { url = \"http://127.0.0.1:8551\" }", "execution.jwt_secret"),
+            ("execution = { url = \"http://geth:8551\", jwt_secret = \"j\" }", "IP address or localhost"),
+            ("execution = { url = \"127.0.0.1:8551\", jwt_secret = \"j\" }", "http://127.0.0.1:8551"),
+            (
+                "execution = { embedded = {}, url = \"http://127.0.0.1:8551\", jwt_secret = \"j\" }",
+                "both embedded and url",
+            ),
+            ("execution = { embeded = {} }", "did you mean `embedded`?"),
+            ("execution = { embedded = { htp = \"1.1.1.1:1\" } }", "did you mean `http`?"),
+        ];
+        for (line, expected) in table {
+            let error = parse(&format!("datadir = \"d\"\n{line}\n")).expect_err(line).to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn reading_never_panics(text in "\\PC{0,200}") {
+            let _ = parse(&text);
+            let _ = parse(&format!("{text}\n{SMALL}"));
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The directory of a development network, and what is remembered there.
+//!
+//! ```text
+//! dev.toml                what the network was made with; written last, so a network with one is complete
+//! chain.toml              the chain spec
+//! execution-genesis.json
+//! validator-<i>/          a data directory as `alys node` has it; the password is "dev"
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use alys_runtime::clock;
+use alys_runtime::disk::Dir;
+use alys_runtime::net::Listener;
+use alys_types::bls::SecretKey;
+use alys_types::{Address, FaultModel, Slot};
+use serde::{Deserialize, Serialize};
+
+use super::accounts::{ACCOUNTS, ETHER};
+use crate::files::FileError;
+use crate::genesis::{
+    CHAIN_FILE, ChainFiles, EXECUTION_FILE, ExecutionFork, GenesisError, NewChain, parse_fund,
+};
+use crate::keys::{self, KeysError, Password, PublicAuthority, ScryptCost};
+use crate::toml_text::{self, TomlError};
+
+const FILE: &str = "dev.toml";
+/// Not a secret: the keys are for a network on one machine.
+const PASSWORD: &str = "dev";
+/// The layout that this program writes.
+const VERSION: u32 = 1;
+
+/// What a network was made with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Remembered {
+    version: u32,
+    /// 1 to 15.
+    pub validators: u8,
+    /// Milliseconds.
+    pub slot_ms: u64,
+    /// EVM chain id.
+    pub chain_id: u64,
+    /// Execution rules.
+    pub fork: ExecutionFork,
+    /// Where each validator listens for the others, on this machine.
+    pub peer_ports: Vec<u16>,
+}
+
+/// What the command line asks for; `None` is what was remembered, or the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted {
+    pub validators: Option<u8>,
+    pub slot_ms: Option<u64>,
+    pub chain_id: Option<u64>,
+    pub fork: Option<ExecutionFork>,
+}
+
+/// A network on the disk.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// What it was made with.
+    pub remembered: Remembered,
+    /// The chain.
+    pub chain: ChainFiles,
+    /// In the order of the federation.
+    pub validators: Vec<Validator>,
+    /// Made just now.
+    pub is_new: bool,
+}
+
+/// A validator on the disk.
+#[derive(Debug, Clone)]
+pub struct Validator {
+    /// Its data directory.
+    pub dir: Dir,
+    /// Its key.
+    pub key: SecretKey,
+}
+
+/// Why there is no network in a directory.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// The directory holds something else.
+    #[error("{} is not empty and was not made by `alys dev`; use another --datadir", path.display())]
+    Foreign { path: PathBuf },
+    /// Another network was made there.
+    #[error(
+        "{} holds a network with {field} {found}, asked is {asked}; leave the option out to go on with it, or use \
+         another --datadir for a new one", path.display()
+    )]
+    Differs { path: PathBuf, field: &'static str, found: String, asked: String },
+    /// Another program made it.
+    #[error("{} was made by another version of `alys dev` (layout {found}, this is {VERSION}); use another --datadir", path.display())]
+    Version { path: PathBuf, found: u32 },
+    /// The remembered file was edited.
+    #[error("{0}")]
+    Toml(#[from] TomlError),
+    /// The chain files.
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The system refuses.
+    #[error("data directory: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Opens the network in `dir`, or makes it.
+///
+/// # Errors
+/// See [`LayoutError`].
+pub async fn open_or_make(dir: &Dir, wanted: Wanted) -> Result<Network, LayoutError> {
+    match dir.read(FILE)? {
+        Some(bytes) => open(dir, &bytes, wanted).await,
+        None => make(dir, wanted).await,
+    }
+}
+
+async fn open(dir: &Dir, bytes: &[u8], wanted: Wanted) -> Result<Network, LayoutError> {
+    let name = dir.path().join(FILE).display().to_string();
+    let text = std::str::from_utf8(bytes).map_err(|_| FileError::NoText { path: dir.path().join(FILE) });
+    let mut remembered: Remembered = toml_text::read(&name, text.map_err(GenesisError::from)?)?;
+    if remembered.version != VERSION {
+        return Err(LayoutError::Version { path: dir.path().to_owned(), found: remembered.version });
+    }
+    check_same(dir.path(), "validators", remembered.validators, wanted.validators)?;
+    check_same(dir.path(), "slot-ms", remembered.slot_ms, wanted.slot_ms)?;
+    check_same(dir.path(), "chain-id", remembered.chain_id, wanted.chain_id)?;
+    let fork = |fork: ExecutionFork| format!("{fork:?}").to_lowercase();
+    check_same(dir.path(), "fork", fork(remembered.fork), wanted.fork.map(fork))?;
+    let chain = ChainFiles::load(&dir.path().join(CHAIN_FILE), &dir.path().join(EXECUTION_FILE))?;
+    let validators = open_validators(dir, remembered.validators)?;
+    let ports = free_ports(&remembered.peer_ports, usize::from(remembered.validators)).await?;
+    if ports != remembered.peer_ports {
+        remembered.peer_ports = ports;
+        remember(dir, &remembered)?;
+    }
+    Ok(Network { remembered, chain, validators, is_new: false })
+}
+
+async fn make(dir: &Dir, wanted: Wanted) -> Result<Network, LayoutError> {
+    // What a start leaves behind that was cut off before the network was complete, and nothing else.
+    let own = |name: &String| {
+        name == alys_runtime::disk::LOCK_FILE
+            || name == CHAIN_FILE
+            || name == EXECUTION_FILE
+            || name.starts_with("validator-")
+    };
+    if !dir.list()?.iter().all(own) {
+        return Err(LayoutError::Foreign { path: dir.path().to_owned() });
+    }
+    let validators_wanted = wanted.validators.unwrap_or(4);
+    let validators = open_validators(dir, validators_wanted)?;
+    let slot_ms = wanted.slot_ms.unwrap_or(2000);
+    let fee_address = |index: usize| ACCOUNTS[index % ACCOUNTS.len()].address.parse::<Address>();
+    let authorities = validators.iter().enumerate().map(|(index, validator)| {
+        let fee_address = fee_address(index).expect("the accounts are checked by a test");
+        PublicAuthority::of(&validator.key, Some(fee_address)).complete().expect("with a fee address")
+    });
+    let fund = |account: &super::accounts::Account| {
+        parse_fund(&format!("{}={ETHER}", account.address)).expect("the accounts are checked by a test")
+    };
+    let new = NewChain {
+        chain_id: wanted.chain_id.unwrap_or(super::DEFAULT_CHAIN_ID),
+        start_slot: Slot::at(clock::wall_ms(), slot_ms),
+        slot_duration_ms: slot_ms,
+        fault_model: FaultModel::Byzantine,
+        authorities: authorities.collect(),
+        governance: Default::default(),
+        fork: wanted.fork.unwrap_or_default(),
+        funded: ACCOUNTS.iter().map(fund).collect(),
+    };
+    let (chain, texts) = ChainFiles::new(&new)?;
+    for name in [CHAIN_FILE, EXECUTION_FILE] {
+        dir.remove(name)?;
+    }
+    texts.write(dir)?;
+    let peer_ports = free_ports(&[], validators.len()).await?;
+    let remembered = Remembered {
+        version: VERSION,
+        validators: validators_wanted,
+        slot_ms,
+        chain_id: new.chain_id,
+        fork: new.fork,
+        peer_ports,
+    };
+    remember(dir, &remembered)?;
+    Ok(Network { remembered, chain, validators, is_new: true })
+}
+
+fn open_validators(dir: &Dir, count: u8) -> Result<Vec<Validator>, LayoutError> {
+    let password = Password::new(PASSWORD);
+    let open = |index: u8| {
+        let dir = dir.sub(&format!("validator-{index}"))?;
+        if !dir.exists(keys::KEYSTORE)? {
+            keys::create(&dir, &password, ScryptCost::DEVELOPMENT, None)?;
+        }
+        let key = keys::unlock(&dir, keys::KEYSTORE, &password)?;
+        Ok(Validator { dir, key })
+    };
+    (0..count).map(open).collect()
+}
+
+fn remember(dir: &Dir, remembered: &Remembered) -> Result<(), LayoutError> {
+    let body = toml::to_string(remembered).expect("numbers and a word have a TOML form");
+    Ok(dir.write_atomic(FILE, format!("# Made by `alys dev`; not for editing.\n{body}").as_bytes())?)
+}
+
+fn check_same<T: PartialEq + ToString>(
+    path: &Path,
+    field: &'static str,
+    found: T,
+    asked: Option<T>,
+) -> Result<(), LayoutError> {
+    match asked {
+        Some(asked) if asked != found => Err(LayoutError::Differs {
+            path: path.to_owned(),
+            field,
+            found: found.to_string(),
+            asked: asked.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// `count` free ports of this machine: the remembered ones as far as nobody else has taken them.
+async fn free_ports(remembered: &[u16], count: usize) -> std::io::Result<Vec<u16>> {
+    // All are held until the last one is found, so that none is found twice.
+    let mut held = Vec::with_capacity(count);
+    for index in 0..count {
+        let port = remembered.get(index).copied().unwrap_or(0);
+        let listener = match Listener::bind(loopback(port)).await {
+            Ok(listener) => listener,
+            Err(_) => Listener::bind(loopback(0)).await?,
+        };
+        held.push(listener);
+    }
+    Ok(held.iter().map(|listener| listener.local_addr().port()).collect())
+}
+
+/// Whether nobody listens at an address.
+pub async fn is_free(addr: SocketAddr) -> bool {
+    Listener::bind(addr).await.is_ok()
+}
+
+/// A port of this machine that is reachable from it only.
+pub fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_dir<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Dir) -> F + Send + 'static) {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let path = temporary.path().join("dev");
+        alys_runtime::block_on_main(async move { test(Dir::open(path).expect("a directory")).await });
+    }
+
+    #[test]
+    fn a_network_is_made_once_and_found_again() {
+        with_dir(|dir| async move {
+            let wanted = Wanted { validators: Some(3), slot_ms: Some(1000), ..Wanted::default() };
+            let made = open_or_make(&dir, wanted).await.expect("an empty directory");
+            assert!(made.is_new);
+            assert_eq!(made.chain.genesis.set().len(), 3);
+            let again = open_or_make(&dir, Wanted::default()).await.expect("made above");
+            assert!(!again.is_new);
+            assert_eq!(again.remembered, made.remembered);
+            assert_eq!(again.chain.genesis.hash(), made.chain.genesis.hash());
+            for (index, validator) in again.validators.iter().enumerate() {
+                let key = validator.key.public_key().to_bytes();
+                assert_eq!(again.chain.genesis.set().index_of(&key), Some(index as u8));
+                assert!(keys::is_new(&validator.dir, &key).expect("readable"));
+            }
+            let other = open_or_make(&dir, Wanted { validators: Some(4), ..Wanted::default() }).await;
+            let text = other.expect_err("another network").to_string();
+            assert!(text.contains("validators 3, asked is 4"), "{text}");
+        });
+    }
+
+    #[test]
+    fn a_making_that_was_cut_off_is_finished() {
+        with_dir(|dir| async move {
+            let made = open_or_make(&dir, Wanted::default()).await.expect("an empty directory");
+            dir.remove(FILE).expect("writable");
+            let again = open_or_make(&dir, Wanted::default()).await.expect("what is left is of us");
+            assert!(again.is_new);
+            let keys = |network: &Network| -> Vec<_> {
+                network.validators.iter().map(|v| v.key.public_key().to_bytes()).collect()
+            };
+            assert_eq!(keys(&again), keys(&made));
+        });
+    }
+
+    #[test]
+    fn a_directory_of_somebody_else_is_left_alone() {
+        with_dir(|dir| async move {
+            dir.write_atomic("thesis.txt", b"x").expect("writable");
+            let refused = open_or_make(&dir, Wanted::default()).await;
+            assert!(matches!(refused, Err(LayoutError::Foreign { .. })));
+            assert_eq!(dir.list().expect("readable"), ["thesis.txt"]);
+        });
+    }
+
+    #[test]
+    fn a_port_that_was_taken_is_replaced() {
+        with_dir(|_| async {
+            let taken = Listener::bind(loopback(0)).await.expect("a free port");
+            let port = taken.local_addr().port();
+            let ports = free_ports(&[port], 2).await.expect("free ports");
+            assert!(ports.len() == 2 && ports[0] != port && ports[1] != port && ports[0] != ports[1]);
+            drop(taken);
+            assert_eq!(free_ports(&ports, 2).await.expect("free ports"), ports);
+        });
+    }
+}

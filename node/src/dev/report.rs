@@ -1,0 +1,295 @@
+//! What the development network tells: which block lines appear, and how they look.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use alys_types::{Hash, Height};
+use serde_json::json;
+
+use super::accounts::{ACCOUNTS, ETHER, MNEMONIC};
+use crate::node::FinalBlock;
+
+/// Heights for which the validators' reports are compared: slow ones are seldom further behind.
+const COMPARED: usize = 256;
+
+/// How the lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is known when the network has started.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    pub validators: usize,
+    pub slot_ms: u64,
+    pub fork: String,
+    pub chain_id: u64,
+    pub genesis_hash: Hash,
+    pub datadir: String,
+    /// Of each validator's execution client.
+    pub rpc_urls: Vec<String>,
+    /// The height that the chain goes on from; zero for a new one.
+    pub height: Height,
+}
+
+/// Two validators, two final blocks at one height: a bug.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("validators disagree about final block {height}: {first:?} and {second:?} (hash, state root)")]
+pub struct Disagreement {
+    pub height: Height,
+    pub first: (Hash, Hash),
+    pub second: (Hash, Hash),
+}
+
+/// Collects the reports of all validators.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Of the highest block told.
+    told: Height,
+    blocks: u64,
+    transactions: u64,
+    compared: BTreeMap<Height, (Hash, Hash)>,
+}
+
+impl Report {
+    /// Takes a validator's report. The first report of a height above all earlier ones is to be told.
+    ///
+    /// # Errors
+    /// [`Disagreement`].
+    pub fn on_final(&mut self, block: &FinalBlock) -> Result<bool, Disagreement> {
+        let own = (block.hash, block.state_root);
+        let first = *self.compared.entry(block.height).or_insert(own);
+        if first != own {
+            return Err(Disagreement { height: block.height, first, second: own });
+        }
+        while self.compared.len() > COMPARED {
+            self.compared.pop_first();
+        }
+        if block.height <= self.told {
+            return Ok(false);
+        }
+        self.told = block.height;
+        self.blocks += 1;
+        self.transactions += block.transactions as u64;
+        Ok(true)
+    }
+
+    /// The highest final block told.
+    pub fn height(&self) -> Height {
+        self.told
+    }
+
+    /// Writes the last line.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn write_stopped(&self, out: &mut impl Write, style: Style, seconds: u64) -> io::Result<()> {
+        let Report { told, blocks, transactions, .. } = self;
+        match style {
+            Style::Text => writeln!(
+                out,
+                "Stopped at final block {told}: {blocks} blocks and {transactions} transactions in {seconds} s."
+            ),
+            Style::Json => line(
+                out,
+                json!({
+                    "event": "stopped",
+                    "height": told,
+                    "blocks": blocks,
+                    "transactions": transactions,
+                    "seconds": seconds,
+                }),
+            ),
+        }
+    }
+}
+
+impl Ready {
+    /// Writes what a person or a script has to know to use the network.
+    ///
+    /// # Errors
+    /// When nobody reads.
+    pub fn write(&self, out: &mut impl Write, style: Style) -> io::Result<()> {
+        match style {
+            Style::Text => out.write_all(self.text().as_bytes()).and_then(|()| out.flush()),
+            Style::Json => line(
+                out,
+                json!({
+                    "event": "ready",
+                    "version": env!("CARGO_PKG_VERSION"),
+                    "chain_id": self.chain_id,
+                    "genesis_hash": self.genesis_hash,
+                    "validators": self.validators,
+                    "slot_ms": self.slot_ms,
+                    "fork": self.fork,
+                    "datadir": self.datadir,
+                    "height": self.height,
+                    "rpc_url": self.rpc_urls.first(),
+                    "rpc_urls": self.rpc_urls,
+                    "mnemonic": MNEMONIC,
+                    "accounts": ACCOUNTS.map(|a| json!({ "address": a.address, "private_key": a.private_key })),
+                }),
+            ),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let Ready { validators, slot_ms, fork, chain_id, .. } = self;
+        let seconds = *slot_ms as f64 / 1000.0;
+        let _ = writeln!(
+            text,
+            "Alys {}: a development network of {validators} validator{}, a slot every {seconds} s, rules of {fork}",
+            env!("CARGO_PKG_VERSION"),
+            if *validators == 1 { "" } else { "s" },
+        );
+        let _ = writeln!(
+            text,
+            "\nAccounts with {ETHER} coins each. Their keys are PUBLIC: never use them elsewhere."
+        );
+        for (index, account) in ACCOUNTS.iter().enumerate() {
+            let _ = writeln!(text, "  {index}  {}  {}", account.address, account.private_key);
+        }
+        let _ = writeln!(text, "  Mnemonic: {MNEMONIC}\n");
+        let _ = writeln!(text, "Chain id:  {chain_id}");
+        if let Some((first, others)) = self.rpc_urls.split_first() {
+            let _ = writeln!(text, "RPC:       {first}");
+            if !others.is_empty() {
+                let _ = writeln!(text, "           of the other validators: {}", others.join(" "));
+            }
+        }
+        let goes_on = match self.height {
+            Height(0) => "a new chain".to_owned(),
+            height => format!("goes on after final block {height}"),
+        };
+        let _ = writeln!(
+            text,
+            "Data:      {} ({goes_on})\n\nCtrl-C stops; the next start goes on.\n",
+            self.datadir
+        );
+        text
+    }
+}
+
+/// Writes the line of a final block.
+///
+/// # Errors
+/// When nobody reads any more.
+pub fn write_block(out: &mut impl Write, style: Style, block: &FinalBlock) -> io::Result<()> {
+    let FinalBlock { height, slot, hash, proposer, transactions, gas_used, after_ms, .. } = block;
+    match style {
+        Style::Text => writeln!(
+            out,
+            "block {height:>6}  slot {slot}  validator {proposer:>2}  {transactions:>4} txs  {gas_used:>8} gas  final \
+             after {after_ms:>4} ms  {}",
+            hash.short()
+        )
+        .and_then(|()| out.flush()),
+        Style::Json => line(
+            out,
+            json!({
+                "event": "block",
+                "height": height,
+                "slot": slot,
+                "hash": hash,
+                "proposer": proposer,
+                "execution_hash": block.execution_hash,
+                "state_root": block.state_root,
+                "transactions": transactions,
+                "gas_used": gas_used,
+                "finality_ms": after_ms,
+            }),
+        ),
+    }
+}
+
+fn line(out: &mut impl Write, value: serde_json::Value) -> io::Result<()> {
+    writeln!(out, "{value}")?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alys_types::Slot;
+
+    fn block(height: u64, mark: u8) -> FinalBlock {
+        FinalBlock {
+            height: Height(height),
+            slot: Slot(900 + height),
+            hash: Hash([mark; 32]),
+            proposer: 2,
+            execution_hash: Hash([7; 32]),
+            state_root: Hash([8; 32]),
+            transactions: 3,
+            gas_used: 63_000,
+            after_ms: 321,
+        }
+    }
+
+    #[test]
+    fn each_height_is_told_once_in_order() {
+        let mut report = Report::default();
+        for (height, told) in
+            [(1, true), (1, false), (2, true), (1, false), (4, true), (3, false), (4, false)]
+        {
+            assert_eq!(report.on_final(&block(height, height as u8)), Ok(told), "{height}");
+        }
+        let mut out = Vec::new();
+        report.write_stopped(&mut out, Style::Text, 9).expect("a vector takes everything");
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "Stopped at final block 4: 3 blocks and 9 transactions in 9 s.\n"
+        );
+    }
+
+    #[test]
+    fn two_final_blocks_at_one_height_are_found() {
+        let mut report = Report::default();
+        report.on_final(&block(5, 1)).expect("the first");
+        assert!(report.on_final(&block(5, 2)).is_err());
+        let other_state = FinalBlock { state_root: Hash([9; 32]), ..block(5, 1) };
+        assert!(report.on_final(&other_state).is_err());
+    }
+
+    #[test]
+    fn what_is_compared_is_bounded() {
+        let mut report = Report::default();
+        for height in 1..2000 {
+            report.on_final(&block(height, 1)).expect("no disagreement");
+        }
+        assert_eq!(report.compared.len(), COMPARED);
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let ready = Ready {
+            validators: 2,
+            slot_ms: 2000,
+            fork: "cancun".into(),
+            chain_id: 7,
+            genesis_hash: Hash([1; 32]),
+            datadir: "d".into(),
+            rpc_urls: vec!["http://127.0.0.1:1".into(), "http://127.0.0.1:2".into()],
+            height: Height(0),
+        };
+        let mut out = Vec::new();
+        ready.write(&mut out, Style::Json).expect("a vector takes everything");
+        write_block(&mut out, Style::Json, &block(1, 1)).expect("a vector takes everything");
+        Report::default().write_stopped(&mut out, Style::Json, 1).expect("a vector takes everything");
+        let text = String::from_utf8(out).expect("text");
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().expect("an event")).collect();
+        assert_eq!(events, ["ready", "block", "stopped"]);
+        assert_eq!(lines[0]["rpc_url"], "http://127.0.0.1:1");
+        assert_eq!(lines[0]["accounts"].as_array().map(Vec::len), Some(10));
+        assert_eq!(lines[1]["height"], 1);
+        assert_eq!(lines[1]["finality_ms"], 321);
+    }
+}

@@ -1,0 +1,439 @@
+//! Making and reading the two files that all nodes of a chain share: `chain.toml`, the chain spec, and
+//! `execution-genesis.json`, block 0 of the execution chain in Geth's format.
+//!
+//! Promises that the spec it writes belongs to the execution genesis beside it, that the latter works unmodified in Geth,
+//! Reth and EthereumJS, and that reading refuses a pair that does not belong together.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use alloy_eips::eip4788::{BEACON_ROOTS_ADDRESS, BEACON_ROOTS_CODE};
+use alloy_primitives::U256;
+use alys_integrations::embedded::execution::{CoreConfig, Error as ExecutionError, ExecutionCore};
+use alys_runtime::disk::Dir;
+use alys_types::bls::PublicKeyBytes;
+use alys_types::limits::MAX_GAS_LIMIT;
+use alys_types::spec::{GovernanceSpec, SpecError};
+use alys_types::{Address, Authority, ChainSpec, FaultModel, Genesis, Hash, Slot};
+use serde_json::{Map, Value, json};
+
+use crate::files::{self, FileError};
+use crate::toml_text::{self, TomlError};
+
+/// The chain spec's file.
+pub const CHAIN_FILE: &str = "chain.toml";
+/// The execution genesis' file.
+pub const EXECUTION_FILE: &str = "execution-genesis.json";
+
+/// The execution rules from the first block on.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum ExecutionFork {
+    /// Withdrawals.
+    Shanghai,
+    /// Transient storage, MCOPY, the parent block's root (no blobs).
+    #[default]
+    Cancun,
+}
+
+/// What makes a new chain.
+#[derive(Debug, Clone)]
+pub struct NewChain {
+    /// EVM chain id.
+    pub chain_id: u64,
+    /// First slot, see [`ChainSpec::start_slot`].
+    pub start_slot: Slot,
+    /// At least 1000.
+    pub slot_duration_ms: u64,
+    /// Which faults are tolerated.
+    pub fault_model: FaultModel,
+    /// 1 to 15, in order.
+    pub authorities: Vec<Authority>,
+    /// Who may change them.
+    pub governance: GovernanceSpec,
+    /// Execution rules.
+    pub fork: ExecutionFork,
+    /// Balances at genesis, in wei. Development only.
+    pub funded: Vec<(Address, U256)>,
+}
+
+/// The two files, made or read, and checked.
+#[derive(Debug, Clone)]
+pub struct ChainFiles {
+    /// The checked chain spec.
+    pub genesis: Arc<Genesis>,
+    /// The execution genesis.
+    pub execution: alloy_genesis::Genesis,
+}
+
+/// Why there is no chain.
+#[derive(Debug, thiserror::Error)]
+pub enum GenesisError {
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Not a chain spec.
+    #[error("{0}")]
+    Toml(#[from] TomlError),
+    /// A value of the spec is out of its range.
+    #[error("{place}{source}")]
+    Spec { place: String, source: SpecError },
+    /// Not an execution genesis.
+    #[error("{file}: not a Geth genesis file: {reason}")]
+    Json { file: String, reason: String },
+    /// An execution genesis that we cannot use.
+    #[error("{file}: {source}")]
+    Execution { file: String, source: ExecutionError },
+    /// The gas limit would let blocks grow over the protocol's limit.
+    #[error("{file}: gasLimit {found} is above {MAX_GAS_LIMIT}: a full block would be too large to send")]
+    GasLimit { file: String, found: u64 },
+    /// The files belong to different chains.
+    #[error(
+        "{file} gives block 0 the hash {found}, but {spec} expects {expected}: the two files belong to different chains"
+    )]
+    OtherExecution { file: String, spec: String, found: Hash, expected: Hash },
+    /// The same, by chain id.
+    #[error("{file} is for chain id {found}, but {spec} has evm_chain_id = {expected}")]
+    OtherChainId { file: String, spec: String, found: u64, expected: u64 },
+    /// There is a chain already.
+    #[error("{path} exists: a chain is never overwritten; use another --out")]
+    Exists { path: String },
+}
+
+impl ChainFiles {
+    /// Makes a chain.
+    ///
+    /// # Errors
+    /// [`GenesisError::Spec`].
+    pub fn new(new: &NewChain) -> Result<(ChainFiles, Texts), GenesisError> {
+        let spec_error = |source| GenesisError::Spec { place: String::new(), source };
+        let execution_text = execution_json(new);
+        let execution = parse_execution(EXECUTION_FILE, &execution_text)?;
+        let spec = ChainSpec {
+            evm_chain_id: new.chain_id,
+            start_slot: new.start_slot,
+            slot_duration_ms: new.slot_duration_ms,
+            fault_model: new.fault_model,
+            // A quarter of a slot where that is less than the usual half second.
+            drift_allowance_ms: (new.slot_duration_ms / 4).min(500),
+            rejoin_margin: 1800,
+            execution_genesis_hash: execution_hash(EXECUTION_FILE, &execution)?,
+            authorities: new.authorities.clone(),
+            governance: new.governance.clone(),
+            peg: Default::default(),
+            auxpow: Default::default(),
+        };
+        let genesis = Arc::new(Genesis::new(spec).map_err(spec_error)?);
+        let texts = Texts { chain: chain_toml(&genesis), execution: execution_text };
+        Ok((ChainFiles { genesis, execution }, texts))
+    }
+
+    /// Reads and checks both files.
+    ///
+    /// # Errors
+    /// See [`GenesisError`].
+    pub fn load(spec_path: &Path, execution_path: &Path) -> Result<ChainFiles, GenesisError> {
+        let (spec_name, file) = (spec_path.display().to_string(), execution_path.display().to_string());
+        let genesis = parse_chain(&spec_name, &files::read_text(spec_path)?)?;
+        let execution = parse_execution(&file, &files::read_text(execution_path)?)?;
+        let (found, expected) = (execution.config.chain_id, genesis.spec().evm_chain_id);
+        if found != expected {
+            return Err(GenesisError::OtherChainId { file, spec: spec_name, found, expected });
+        }
+        let (found, expected) = (execution_hash(&file, &execution)?, genesis.spec().execution_genesis_hash);
+        if found != expected {
+            return Err(GenesisError::OtherExecution { file, spec: spec_name, found, expected });
+        }
+        Ok(ChainFiles { genesis: Arc::new(genesis), execution })
+    }
+}
+
+/// The texts of the two files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Texts {
+    /// Of `chain.toml`.
+    pub chain: String,
+    /// Of `execution-genesis.json`.
+    pub execution: String,
+}
+
+impl Texts {
+    /// Writes both files into `dir`, the spec last.
+    ///
+    /// # Errors
+    /// [`GenesisError::Exists`]; what the system says.
+    pub fn write(&self, dir: &Dir) -> Result<(), GenesisError> {
+        for name in [CHAIN_FILE, EXECUTION_FILE] {
+            if dir.exists(name).map_err(FileError::from)? {
+                return Err(GenesisError::Exists { path: dir.path().join(name).display().to_string() });
+            }
+        }
+        dir.write_atomic(EXECUTION_FILE, self.execution.as_bytes()).map_err(FileError::from)?;
+        dir.write_atomic(CHAIN_FILE, self.chain.as_bytes()).map_err(FileError::from)?;
+        Ok(())
+    }
+}
+
+/// Reads a chain spec and checks its keys, proofs and ranges.
+///
+/// # Errors
+/// [`GenesisError::Toml`] and [`GenesisError::Spec`], with the file's name in front.
+pub fn parse_chain(file: &str, text: &str) -> Result<Genesis, GenesisError> {
+    let spec: ChainSpec = toml_text::read(file, text)?;
+    Genesis::new(spec).map_err(|source| GenesisError::Spec { place: format!("{file}: "), source })
+}
+
+/// Reads an execution genesis.
+///
+/// # Errors
+/// [`GenesisError::Json`] and [`GenesisError::GasLimit`].
+pub fn parse_execution(file: &str, text: &str) -> Result<alloy_genesis::Genesis, GenesisError> {
+    let genesis: alloy_genesis::Genesis = serde_json::from_str(text)
+        .map_err(|error| GenesisError::Json { file: file.to_owned(), reason: error.to_string() })?;
+    match genesis.gas_limit <= MAX_GAS_LIMIT {
+        true => Ok(genesis),
+        false => Err(GenesisError::GasLimit { file: file.to_owned(), found: genesis.gas_limit }),
+    }
+}
+
+/// The hash of execution block 0.
+///
+/// # Errors
+/// [`GenesisError::Execution`] for rules that the node does not have.
+pub fn execution_hash(file: &str, genesis: &alloy_genesis::Genesis) -> Result<Hash, GenesisError> {
+    let store = Arc::new(alys_storage::MemoryStore::new());
+    let core = alys_runtime::blocking(|| ExecutionCore::open(store, genesis, CoreConfig::default()))
+        .map_err(|source| GenesisError::Execution { file: file.to_owned(), source })?;
+    Ok(core.genesis_hash().into())
+}
+
+fn chain_toml(genesis: &Genesis) -> String {
+    let spec = genesis.spec();
+    let body = toml::to_string(spec).expect("a spec has a TOML form: its numbers were read from 63-bit ones");
+    format!(
+        "# The chain spec of an Alys chain. Every node of the chain has the same file; a change of anything but comments\n\
+         # is another chain. Genesis hash: {}\n\
+         # Starts at slot {}, which is {} ms after the Unix epoch.\n\n{body}",
+        genesis.hash(),
+        spec.start_slot,
+        spec.start_slot.start_ms(spec.slot_duration_ms),
+    )
+}
+
+/// Geth's format, with the keys that EthereumJS insists on. The time is that of the first slot: the first block comes in
+/// a later one.
+fn execution_json(new: &NewChain) -> String {
+    let mut config = json!({
+        "chainId": new.chain_id,
+        "homesteadBlock": 0,
+        "eip150Block": 0,
+        "eip155Block": 0,
+        "eip158Block": 0,
+        "byzantiumBlock": 0,
+        "constantinopleBlock": 0,
+        "petersburgBlock": 0,
+        "istanbulBlock": 0,
+        "berlinBlock": 0,
+        "londonBlock": 0,
+        "mergeNetsplitBlock": 0,
+        "terminalTotalDifficulty": 0,
+        "terminalTotalDifficultyPassed": true,
+        "shanghaiTime": 0,
+    });
+    let mut alloc = Map::new();
+    for (address, wei) in &new.funded {
+        alloc.insert(address.to_string(), json!({ "balance": format!("{wei:#x}") }));
+    }
+    if new.fork == ExecutionFork::Cancun {
+        config["cancunTime"] = json!(0);
+        // Blob transactions are refused by the protocol, but clients want the schedule of the fork.
+        config["blobSchedule"] =
+            json!({ "cancun": { "target": 3, "max": 6, "baseFeeUpdateFraction": 3_338_477 } });
+        // EIP-4788: without this contract every block's system call would be one to nobody.
+        let contract = json!({ "balance": "0x0", "nonce": "0x1", "code": BEACON_ROOTS_CODE.to_string() });
+        alloc.insert(Address::from(BEACON_ROOTS_ADDRESS).to_string(), contract);
+    }
+    let genesis = json!({
+        "config": config,
+        "nonce": "0x0",
+        "timestamp": format!("{:#x}", new.start_slot.timestamp(new.slot_duration_ms)),
+        "extraData": "0x",
+        "gasLimit": format!("{MAX_GAS_LIMIT:#x}"),
+        "difficulty": "0x0",
+        "mixHash": Hash::ZERO,
+        "coinbase": Address::default(),
+        "alloc": Value::Object(alloc),
+    });
+    format!("{genesis:#}\n")
+}
+
+/// What `--authority PUBKEY:PROOF:FEE_ADDRESS` says.
+///
+/// # Errors
+/// A sentence that says which part is wrong.
+pub fn parse_authority(text: &str) -> Result<Authority, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let [public_key, proof, fee_address] = parts[..] else {
+        return Err(format!(
+            "expected PUBKEY:PROOF:FEE_ADDRESS (`alys keys show` prints it), found {} part(s) between colons",
+            parts.len()
+        ));
+    };
+    Ok(Authority {
+        public_key: public_key.parse().map_err(|e| format!("public key: {e}"))?,
+        proof_of_possession: proof.parse().map_err(|e| format!("proof of possession: {e}"))?,
+        fee_address: fee_address.parse().map_err(|e| format!("fee address: {e}"))?,
+    })
+}
+
+/// What `--fund ADDRESS=ETHER` says: a balance in wei.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn parse_fund(text: &str) -> Result<(Address, U256), String> {
+    let (address, ether) =
+        text.split_once('=').ok_or("expected ADDRESS=ETHER, for example 0xf39F..2266=100")?;
+    let address = address.parse().map_err(|e| format!("address: {e}"))?;
+    let wei = Some(ether)
+        .filter(|ether| ether.starts_with(|c: char| c.is_ascii_digit()))
+        .and_then(|ether| alloy_primitives::utils::parse_ether(ether).ok())
+        .ok_or_else(|| format!("{ether:?} is not an amount of ether, for example 100 or 0.5"))?;
+    // 2^128 wei are 10^20 ether: more only overflows somebody's arithmetic.
+    match wei.bit_len() <= 128 {
+        true => Ok((address, wei)),
+        false => Err(format!("{ether} ether are too many")),
+    }
+}
+
+/// Keys that sign orders, and how many must: by default more than half.
+pub fn governance(keys: Vec<PublicKeyBytes>, threshold: Option<u8>) -> GovernanceSpec {
+    let majority = if keys.is_empty() { 0 } else { (keys.len() / 2 + 1) as u8 };
+    GovernanceSpec { threshold: threshold.unwrap_or(majority), keys }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::PublicAuthority;
+    use alys_types::bls::SecretKey;
+
+    fn new_chain(fork: ExecutionFork) -> NewChain {
+        let authority = |i| {
+            let key = SecretKey::derive(&[i; 32]);
+            PublicAuthority::of(&key, Some(Address([i; 20]))).complete().expect("with a fee address")
+        };
+        NewChain {
+            chain_id: 1337,
+            start_slot: Slot(900_000_000),
+            slot_duration_ms: 2000,
+            fault_model: FaultModel::Byzantine,
+            authorities: (1..=4).map(authority).collect(),
+            governance: GovernanceSpec::default(),
+            fork,
+            funded: vec![parse_fund("0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266=10000").expect("right")],
+        }
+    }
+
+    fn written(fork: ExecutionFork) -> (tempfile::TempDir, ChainFiles, Texts) {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let (files, texts) = ChainFiles::new(&new_chain(fork)).expect("a good chain");
+        texts.write(&Dir::open(temporary.path()).expect("a directory")).expect("an empty directory");
+        (temporary, files, texts)
+    }
+
+    fn load(dir: &Path) -> Result<ChainFiles, GenesisError> {
+        ChainFiles::load(&dir.join(CHAIN_FILE), &dir.join(EXECUTION_FILE))
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for fork in [ExecutionFork::Shanghai, ExecutionFork::Cancun] {
+            let (temporary, files, texts) = written(fork);
+            let again = load(temporary.path()).expect("own files");
+            assert_eq!(again.genesis.hash(), files.genesis.hash());
+            assert_eq!(again.genesis.spec(), files.genesis.spec());
+            assert_eq!(again.execution, files.execution);
+            assert_eq!(again.execution.config.cancun_time.is_some(), fork == ExecutionFork::Cancun);
+            assert_eq!(again.execution.timestamp, 1_800_000_000);
+            let refused = texts.write(&Dir::open(temporary.path()).expect("a directory"));
+            assert!(matches!(refused, Err(GenesisError::Exists { .. })));
+        }
+    }
+
+    #[test]
+    fn bad_specs_are_refused_with_place_and_advice() {
+        let (_temporary, _, texts) = written(ExecutionFork::Cancun);
+        let table = [
+            ("slot_duration_ms", "slot_duraton_ms", "did you mean `slot_duration_ms`?"),
+            ("slot_duration_ms = 2000", "slot_duration_ms = 20", "at least 1000"),
+            ("\"byzantine\"", "\"byzantin\"", "did you mean `byzantine`?"),
+            ("proof_of_possession = \"0x", "proof_of_possession = \"0xz", "expected 192 hex digits"),
+            ("evm_chain_id = 1337", "evm_chain_id = \"x\"", "expected u64"),
+            ("evm_chain_id = 1337", "", "missing field `evm_chain_id`"),
+            ("threshold = 0", "threshold = 3", "governance.threshold"),
+        ];
+        for (from, to, expected) in table {
+            let edited = texts.chain.replacen(from, to, 1);
+            assert_ne!(edited, texts.chain, "{from} occurs");
+            let error = parse_chain("chain.toml", &edited).expect_err(to).to_string();
+            assert!(error.starts_with("chain.toml:") && error.contains(expected), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+        // The proof of another key.
+        let proofs: Vec<&str> =
+            texts.chain.lines().filter(|line| line.starts_with("proof_of_possession")).collect();
+        let error =
+            parse_chain("chain.toml", &texts.chain.replace(proofs[0], proofs[1])).expect_err("stolen");
+        assert!(error.to_string().contains("authorities[0].proof_of_possession"), "{error}");
+    }
+
+    #[test]
+    fn files_of_different_chains_are_refused() {
+        let (temporary, _, texts) = written(ExecutionFork::Cancun);
+        let dir = Dir::open(temporary.path()).expect("a directory");
+        let replace = |from: &str, to: &str| {
+            let edited = texts.execution.replace(from, to);
+            assert_ne!(edited, texts.execution, "{from} occurs");
+            dir.write_atomic(EXECUTION_FILE, edited.as_bytes()).expect("writable");
+            load(temporary.path()).expect_err(to)
+        };
+        assert!(matches!(
+            replace("\"chainId\": 1337", "\"chainId\": 1338"),
+            GenesisError::OtherChainId { .. }
+        ));
+        assert!(matches!(
+            replace("\"nonce\": \"0x0\"", "\"nonce\": \"0x2\""),
+            GenesisError::OtherExecution { .. }
+        ));
+        assert!(matches!(replace("0x1c9c380", "0x7fffffff"), GenesisError::GasLimit { .. }));
+        assert!(matches!(
+            replace("\"shanghaiTime\": 0", "\"shanghaiTime\": 0, \"pragueTime\": 0"),
+            GenesisError::Execution { .. }
+        ));
+        assert!(matches!(replace("\"config\"", "config"), GenesisError::Json { .. }));
+        dir.remove(EXECUTION_FILE).expect("writable");
+        let missing = load(temporary.path()).expect_err("removed");
+        assert!(matches!(missing, GenesisError::File(FileError::Missing { .. })), "{missing}");
+    }
+
+    #[test]
+    fn arguments_are_checked() {
+        let authority = new_chain(ExecutionFork::Cancun).authorities[0].clone();
+        let text =
+            format!("{}:{}:{}", authority.public_key, authority.proof_of_possession, authority.fee_address);
+        assert_eq!(parse_authority(&text), Ok(authority));
+        for (text, expected) in [("a:b", "2 part(s)"), ("0x00:b:c", "public key: expected 96 hex digits")] {
+            let error = parse_authority(text).expect_err(text);
+            assert!(error.contains(expected), "{error}");
+        }
+        let address = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
+        let funds = |ether: &str| parse_fund(&format!("{address}={ether}")).map(|(_, wei)| wei);
+        assert_eq!(funds("1.5"), Ok(U256::from(1_500_000_000_000_000_000u64)));
+        for bad in ["", "x", "1.2.3", "1e400", "999999999999999999999999999"] {
+            assert!(funds(bad).is_err(), "{bad}");
+        }
+        assert!(parse_fund(address).is_err());
+    }
+}

@@ -1,0 +1,320 @@
+//! The keys of a node and their files in its data directory.
+//!
+//! ```text
+//! keystore.json    block-signing BLS key, encrypted (EIP-2335)          secret
+//! identity.key     network identity: an ed25519 seed as hex             secret
+//! authority.toml   public key, proof of possession, fee address: for `alys genesis new`
+//! votes.new        the key has never voted: names its public key; removed before its first vote
+//! ```
+//!
+//! Owns making and reading these files. Promises that a key is never overwritten, that secrets are readable by their
+//! owner only, that `keystore.json` is written last, so that a directory with one is complete, and that the mark of a key
+//! that has never voted exists at most once in the life of a key. Never keeps a secret longer than its caller.
+
+pub mod keystore;
+pub mod password;
+
+use std::io;
+
+use alys_net::NodeKey;
+use alys_runtime::disk::Dir;
+use alys_types::bls::{PublicKeyBytes, SecretKey};
+use alys_types::{Address, Authority};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+pub use keystore::{Keystore, KeystoreError, ScryptCost};
+pub use password::{Password, PasswordError, Purpose};
+
+/// The encrypted block-signing key.
+pub const KEYSTORE: &str = "keystore.json";
+/// The network identity.
+pub const IDENTITY: &str = "identity.key";
+/// What the federation needs to know.
+pub const AUTHORITY: &str = "authority.toml";
+/// The mark of a key that has never voted; the node removes it.
+pub const VOTES_NEW: &str = crate::node::FRESH_VOTES_FILE;
+/// Where the node keeps its chain and its vote state.
+pub const STORE: &str = "chain";
+/// Where the embedded execution client keeps its own.
+pub const EXECUTION_STORE: &str = "execution";
+
+/// Why keys could not be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// There is a key already.
+    #[error("{path} exists: a key is never overwritten; use another --datadir")]
+    Exists { path: String },
+    /// A chain was kept here under another key.
+    #[error("{path} holds the chain and the votes of another key; use another --datadir")]
+    Used { path: String },
+    /// There is no key.
+    #[error("{path} does not exist; make a key with `alys keys new --datadir {datadir}`")]
+    Missing { path: String, datadir: String },
+    /// The keystore is not usable.
+    #[error("{path}: {source}")]
+    Keystore { path: String, source: KeystoreError },
+    /// A file does not hold what it should.
+    #[error("{path} is damaged: {reason}")]
+    Damaged { path: String, reason: String },
+    /// The system refuses.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What of the keys may be known to everybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicParts {
+    /// As it stands in a chain spec; the fee address is missing when none was given.
+    pub authority: PublicAuthority,
+    /// The name of the node in the network.
+    pub peer_id: String,
+}
+
+/// An authority, with its fee address perhaps still to be named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublicAuthority {
+    /// BLS public key.
+    pub public_key: PublicKeyBytes,
+    /// Proof of possession of it.
+    pub proof_of_possession: alys_types::bls::Signature,
+    /// Where its share of the fees goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fee_address: Option<Address>,
+}
+
+/// The content of `authority.toml`; several in one file are a federation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthoritiesFile {
+    /// In the order of the federation.
+    pub authorities: Vec<PublicAuthority>,
+}
+
+impl PublicAuthority {
+    /// The authority of a secret key.
+    pub fn of(key: &SecretKey, fee_address: Option<Address>) -> PublicAuthority {
+        PublicAuthority {
+            public_key: key.public_key().to_bytes(),
+            proof_of_possession: key.prove_possession(),
+            fee_address,
+        }
+    }
+
+    /// As `alys genesis new --authority` takes it.
+    pub fn to_argument(&self) -> String {
+        let fee_address = self.fee_address.map_or("FEE_ADDRESS".to_owned(), |address| address.to_string());
+        format!("{}:{}:{fee_address}", self.public_key, self.proof_of_possession)
+    }
+
+    /// The authority of a chain spec, if the fee address is known.
+    pub fn complete(&self) -> Option<Authority> {
+        let PublicAuthority { public_key, proof_of_possession, fee_address } = *self;
+        fee_address.map(|fee_address| Authority { public_key, proof_of_possession, fee_address })
+    }
+}
+
+/// Makes a block-signing key and, unless there is one, a network identity in `dir`.
+///
+/// # Errors
+/// [`KeysError::Exists`] and [`KeysError::Used`]; what the system says.
+pub fn create(
+    dir: &Dir,
+    password: &Password,
+    cost: ScryptCost,
+    fee_address: Option<Address>,
+) -> Result<PublicParts, KeysError> {
+    let _lock = dir.lock()?;
+    if dir.exists(KEYSTORE)? {
+        return Err(KeysError::Exists { path: path_of(dir, KEYSTORE) });
+    }
+    if dir.exists(STORE)? {
+        return Err(KeysError::Used { path: path_of(dir, STORE) });
+    }
+    let mut entropy = Zeroizing::new([0; 32]);
+    alys_runtime::rand::fill(&mut *entropy);
+    let key = SecretKey::derive(&entropy);
+    let mut random = [0; 64];
+    alys_runtime::rand::fill(&mut random);
+    let keystore = alys_runtime::blocking(|| Keystore::encrypt(&key, password.as_str(), cost, &random));
+    let identity = identity_or_new(dir)?;
+    let peer_id = NodeKey::from_bytes(identity).peer_id().to_string();
+    let authority = PublicAuthority::of(&key, fee_address);
+    dir.write_atomic(VOTES_NEW, format!("{}\n", authority.public_key).as_bytes())?;
+    dir.write_atomic(AUTHORITY, authority_toml(&authority, &peer_id).as_bytes())?;
+    // Last: whatever else is missing is found before there is a key.
+    dir.write_atomic_private(KEYSTORE, keystore.to_json().as_bytes())?;
+    Ok(PublicParts { authority, peer_id })
+}
+
+/// What everybody may know of the keys in `dir`; needs no password.
+///
+/// # Errors
+/// [`KeysError::Missing`] and [`KeysError::Damaged`]; what the system says.
+pub fn show(dir: &Dir) -> Result<PublicParts, KeysError> {
+    let public_key = read_keystore(dir, KEYSTORE)?.public_key();
+    let public_key =
+        public_key.map_err(|source| KeysError::Keystore { path: path_of(dir, KEYSTORE), source })?;
+    let identity = identity(dir)?.ok_or_else(|| missing(dir, IDENTITY))?;
+    let text = dir.read(AUTHORITY)?.ok_or_else(|| missing(dir, AUTHORITY))?;
+    let damaged = |reason: String| KeysError::Damaged { path: path_of(dir, AUTHORITY), reason };
+    let file: AuthoritiesFile = std::str::from_utf8(&text)
+        .map_err(|error| damaged(error.to_string()))
+        .and_then(|text| toml::from_str(text).map_err(|error| damaged(error.message().to_owned())))?;
+    match file.authorities.as_slice() {
+        [authority] if authority.public_key == public_key => Ok(PublicParts {
+            authority: authority.clone(),
+            peer_id: NodeKey::from_bytes(identity).peer_id().to_string(),
+        }),
+        _ => Err(damaged(format!("it is not about the key {public_key} of {KEYSTORE}"))),
+    }
+}
+
+/// Decrypts the keystore `name` in `dir`.
+///
+/// # Errors
+/// [`KeysError::Missing`] and [`KeysError::Keystore`]; what the system says.
+pub fn unlock(dir: &Dir, name: &str, password: &Password) -> Result<SecretKey, KeysError> {
+    let keystore = read_keystore(dir, name)?;
+    alys_runtime::blocking(|| keystore.decrypt(password.as_str()))
+        .map_err(|source| KeysError::Keystore { path: path_of(dir, name), source })
+}
+
+/// The network identity in `dir`, made if there is none.
+///
+/// # Errors
+/// [`KeysError::Damaged`]; what the system says.
+pub fn identity_or_new(dir: &Dir) -> Result<[u8; 32], KeysError> {
+    if let Some(seed) = identity(dir)? {
+        return Ok(seed);
+    }
+    let mut seed = [0; 32];
+    alys_runtime::rand::fill(&mut seed);
+    dir.write_atomic_private(IDENTITY, format!("{}\n", hex::encode(seed)).as_bytes())?;
+    Ok(seed)
+}
+
+/// Whether the key of `dir` has never voted, by the mark that [`create`] left.
+///
+/// # Errors
+/// What the system says.
+pub fn is_new(dir: &Dir, key: &PublicKeyBytes) -> Result<bool, KeysError> {
+    let mark = dir.read(VOTES_NEW)?;
+    // A mark of another key, or one that cannot be read, says nothing about this one.
+    let marked = mark.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim_end().parse().ok());
+    Ok(marked == Some(*key))
+}
+
+fn identity(dir: &Dir) -> Result<Option<[u8; 32]>, KeysError> {
+    let Some(bytes) = dir.read(IDENTITY)? else { return Ok(None) };
+    let bytes = Zeroizing::new(bytes);
+    let reason = match std::str::from_utf8(&bytes).map(|text| alys_types::bytes::from_hex(text.trim())) {
+        Ok(Ok(seed)) => return Ok(Some(seed)),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Err(KeysError::Damaged { path: path_of(dir, IDENTITY), reason })
+}
+
+fn read_keystore(dir: &Dir, name: &str) -> Result<Keystore, KeysError> {
+    let bytes = dir.read(name)?.ok_or_else(|| missing(dir, name))?;
+    Keystore::parse(&bytes).map_err(|source| KeysError::Keystore { path: path_of(dir, name), source })
+}
+
+fn authority_toml(authority: &PublicAuthority, peer_id: &str) -> String {
+    let file = AuthoritiesFile { authorities: vec![authority.clone()] };
+    let entry = toml::to_string(&file).expect("a list of tables of hex strings has a TOML form");
+    let fee = match authority.fee_address {
+        Some(_) => "",
+        None => "# Add where the authority's share of the fees goes:\n# fee_address = \"0x...\"\n",
+    };
+    format!(
+        "# An authority of an Alys federation; nothing here is secret. Put those of all members into one file, in the \
+         same order\n# for everybody, and give it to `alys genesis new --authorities-file`.\n# Its node's peer id: \
+         {peer_id}\n\n{entry}{fee}"
+    )
+}
+
+fn missing(dir: &Dir, name: &str) -> KeysError {
+    KeysError::Missing { path: path_of(dir, name), datadir: dir.path().display().to_string() }
+}
+
+fn path_of(dir: &Dir, name: &str) -> String {
+    dir.path().join(name).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made() -> (tempfile::TempDir, Dir, PublicParts) {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let dir = Dir::open(temporary.path().join("node")).expect("a directory");
+        let parts = create(&dir, &Password::new("pw"), ScryptCost::DEVELOPMENT, Some(Address([7; 20])));
+        (temporary, dir, parts.expect("an empty directory takes a key"))
+    }
+
+    #[test]
+    fn keys_are_made_once_and_found_again() {
+        let (_temporary, dir, parts) = made();
+        assert_eq!(show(&dir).expect("made above"), parts);
+        let key = unlock(&dir, KEYSTORE, &Password::new("pw")).expect("the same password");
+        assert_eq!(PublicAuthority::of(&key, Some(Address([7; 20]))), parts.authority);
+        let wrong = unlock(&dir, KEYSTORE, &Password::new("PW")).expect_err("another password").to_string();
+        assert!(wrong.contains("wrong password"), "{wrong}");
+        let again = create(&dir, &Password::new("pw"), ScryptCost::DEVELOPMENT, None);
+        assert!(matches!(again, Err(KeysError::Exists { .. })));
+        let set = alys_types::AuthoritySet::new(
+            vec![parts.authority.complete().expect("with a fee address")],
+            alys_types::FaultModel::Byzantine,
+        );
+        assert!(set.is_ok(), "{set:?}");
+    }
+
+    #[test]
+    fn secrets_are_for_their_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_temporary, dir, _) = made();
+        for (name, mode) in [(KEYSTORE, 0o600), (IDENTITY, 0o600)] {
+            let metadata = dir.path().join(name).metadata().expect(name);
+            assert_eq!(metadata.permissions().mode() & 0o777, mode, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_mark_of_a_new_key_is_bound_to_it() {
+        let (_temporary, dir, parts) = made();
+        let key = parts.authority.public_key;
+        let other = SecretKey::derive(&[9; 32]).public_key().to_bytes();
+        assert!(is_new(&dir, &key).expect("readable"));
+        assert!(!is_new(&dir, &other).expect("readable"));
+        dir.remove(VOTES_NEW).expect("writable");
+        assert!(!is_new(&dir, &key).expect("readable"));
+    }
+
+    #[test]
+    fn a_used_or_an_empty_directory_is_refused() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let dir = Dir::open(temporary.path()).expect("a directory");
+        assert!(matches!(show(&dir), Err(KeysError::Missing { .. })));
+        dir.sub(STORE).expect("a directory in it");
+        let refused = create(&dir, &Password::new("pw"), ScryptCost::DEVELOPMENT, None);
+        assert!(matches!(refused, Err(KeysError::Used { .. })));
+    }
+
+    #[test]
+    fn authorities_of_several_nodes_make_one_file() {
+        let files: Vec<_> = (0..3).map(|_| made()).collect();
+        let text: String = files
+            .iter()
+            .map(|(_, dir, _)| {
+                let bytes = dir.read(AUTHORITY).expect("readable").expect("made");
+                String::from_utf8(bytes).expect("text")
+            })
+            .collect();
+        let all: AuthoritiesFile = toml::from_str(&text).expect("concatenated files are one");
+        let expected: Vec<_> = files.iter().map(|(_, _, parts)| parts.authority.clone()).collect();
+        assert_eq!(all.authorities, expected);
+    }
+}
