@@ -309,7 +309,8 @@ impl BlockStore {
             }
             blocks.pop();
         }
-        Ok(BlockRange { blocks, tip, finalized: self.finalized()? })
+        let finalized = self.finality_within(blocks.iter().map(|b| &b.header))?;
+        Ok(BlockRange { blocks, tip, finalized })
     }
 
     /// The answer to a request for headers, with the federation orders that the blocks carry; as
@@ -337,7 +338,22 @@ impl BlockStore {
         }
         let end = headers.last().map(|header: &Header| header.height);
         changes.retain(|(height, _)| Some(*height) <= end);
-        Ok(HeaderRange { headers, tip, changes, finalized: self.finalized()? })
+        let finalized = self.finality_within(headers.iter())?;
+        Ok(HeaderRange { headers, tip, changes, finalized })
+    }
+
+    /// The highest finality certificate of a block of a range, so that who is far behind can finalize as it goes; where
+    /// the range shows nothing final, the last one.
+    fn finality_within<'a>(
+        &self,
+        headers: impl DoubleEndedIterator<Item = &'a Header>,
+    ) -> Result<Option<CertifiedHeader>, Error> {
+        for header in headers.rev() {
+            if let Some(certificate) = self.finality(&header.hash())? {
+                return Ok(Some(CertifiedHeader { header: header.clone(), certificate }));
+            }
+        }
+        self.finalized()
     }
 
     /// The hashes of the certified chain from `start` on: final blocks by their index, then the open ones under the

@@ -88,7 +88,7 @@ pub struct HeaderRange {
     pub tip: Option<Certificate>,
     /// Federation changes of the range, by height.
     pub changes: Vec<(Height, crate::FederationOrder)>,
-    /// The answerer's last finality certificate.
+    /// The answerer's highest finality certificate of a header in the range, or its last one.
     pub finalized: Option<CertifiedHeader>,
 }
 
@@ -99,7 +99,7 @@ pub struct BlockRange {
     pub blocks: Vec<Block>,
     /// Certificate of the last block. Absent only when `blocks` is empty.
     pub tip: Option<Certificate>,
-    /// The answerer's last finality certificate.
+    /// The answerer's highest finality certificate of a block in the range, or its last one.
     pub finalized: Option<CertifiedHeader>,
 }
 
