@@ -17,7 +17,7 @@ pub(super) fn query(core: &ExecutionCore, method: &str, params: Value) -> Result
         // What is here was executed; whether the network is further is the consensus node's knowledge.
         "eth_syncing" => Ok(false.into()),
         "eth_accounts" => Ok(json!([])),
-        "eth_gasPrice" => Ok(quantity(core.gas_price()?)),
+        "eth_gasPrice" => gas_price(core),
         "eth_maxPriorityFeePerGas" => Ok(quantity(core.max_priority_fee()?)),
         "eth_blobBaseFee" => Ok(quantity(core.blob_base_fee())),
         "eth_feeHistory" => fee_history(core, Args::new(params, 3)?),
@@ -128,6 +128,14 @@ fn call(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcE
         "eth_call" => to_json(core.call(&request, block)?),
         _ => Ok(quantity(core.estimate_gas(&request, block)?)),
     }
+}
+
+/// Enough for the next block and for the newest one: wallets offer this price in `eth_estimateGas`, which runs on the
+/// newest, and its base fee is the higher one while the fee falls.
+fn gas_price(core: &ExecutionCore) -> Result<Value, RpcError> {
+    let newest = core.header(BlockId::latest())?.and_then(|head| head.header.base_fee_per_gas).unwrap_or(0);
+    let there = u128::from(newest).saturating_add(core.max_priority_fee()?);
+    Ok(quantity(core.gas_price()?.max(there)))
 }
 
 fn fee_history(core: &ExecutionCore, mut args: Args) -> Result<Value, RpcError> {

@@ -67,12 +67,16 @@ fn deployment() -> Bytes {
 }
 
 fn transaction(nonce: u64, to: TxKind, value: u128, input: Bytes) -> (Bytes, B256) {
+    with_tip(1_000_000_000, nonce, to, value, input)
+}
+
+fn with_tip(tip: u128, nonce: u64, to: TxKind, value: u128, input: Bytes) -> (Bytes, B256) {
     let transaction = TxEip1559 {
         chain_id: CHAIN_ID,
         nonce,
         gas_limit: 200_000,
         max_fee_per_gas: 10_000_000_000,
-        max_priority_fee_per_gas: 1_000_000_000,
+        max_priority_fee_per_gas: tip,
         to,
         value: U256::from(value),
         access_list: Default::default(),
@@ -619,6 +623,22 @@ fn state_is_read_and_called_as_wallets_do() {
         for method in ["eth_gasPrice", "eth_maxPriorityFeePerGas"] {
             let price = world.get(method, json!([])).await;
             assert!(price.as_str().unwrap().starts_with("0x"), "{method}: {price}");
+        }
+    });
+}
+
+#[test]
+fn the_price_a_wallet_is_told_is_good_for_an_estimate_while_fees_fall() {
+    block_on_main(async {
+        let world = World::new(PayloadFork::Deneb).await;
+        for nonce in 0..4 {
+            // The tips of late blocks make the price: with a large one there would be room enough.
+            let (raw, _) = with_tip(1, nonce, TxKind::Call(RECIPIENT), 1, Bytes::new());
+            world.get("eth_sendRawTransaction", json!([raw])).await;
+            world.produce().await;
+            let price = world.get("eth_gasPrice", json!([])).await;
+            let request = json!({ "from": SENDER, "to": RECIPIENT, "value": "0x1", "gasPrice": price });
+            assert_eq!(world.get("eth_estimateGas", json!([request])).await, json!("0x5208"));
         }
     });
 }
