@@ -25,16 +25,22 @@ fn plan(seed: u64, nodes: usize, fault_model: FaultModel, byzantine: usize) -> P
     }
 }
 
-fn check(base: impl Fn(u64) -> Plan) {
-    let mut blocks = 0;
+/// Runs all seeds; returns the totals.
+fn check(base: impl Fn(u64) -> Plan) -> (usize, usize) {
+    let (mut blocks, mut sets, mut evidence) = (0, 0, 0);
     for seed in 0..seeds() {
         let plan = base(seed);
         match run(&plan) {
-            Ok(height) => blocks += height,
+            Ok(report) => {
+                blocks += report.final_height;
+                sets += report.sets - 1;
+                evidence += report.evidence;
+            }
             Err(violation) => panic!("{violation:?} with {plan:?}"),
         }
     }
     assert!(blocks > 10 * seeds(), "the worlds make blocks at all: {blocks} final ones");
+    (sets, evidence)
 }
 
 #[test]
@@ -44,15 +50,17 @@ fn no_two_final_blocks_and_progress_in_the_crash_model() {
 
 #[test]
 fn no_two_final_blocks_and_progress_with_byzantine_authorities() {
-    check(|seed| {
+    let (_, evidence) = check(|seed| {
         let nodes = if seed % 3 == 0 { 7 } else { 4 };
         plan(seed, nodes, FaultModel::Byzantine, nodes / 3)
     });
+    assert!(evidence > 0, "contradictions are noticed");
 }
 
 #[test]
 fn no_two_final_blocks_and_progress_while_the_federation_changes() {
-    check(|seed| Plan { changes: true, ..plan(seed, 5, FaultModel::Crash, 0) });
+    let (sets, _) = check(|seed| Plan { changes: true, ..plan(seed, 5, FaultModel::Crash, 0) });
+    assert!(sets > 0, "the federation does change");
 }
 
 #[test]

@@ -112,10 +112,20 @@ pub struct World {
     violation: Option<Violation>,
     blackout_done: bool,
     governance: SecretKey,
+    evidence: usize,
+}
+
+/// What a good run gave.
+#[derive(Debug, Clone, Copy)]
+pub struct Report {
+    pub final_height: u64,
+    /// Different authority sets that decided on final blocks.
+    pub sets: usize,
+    /// Contradictions of the adversary that were noticed.
     pub evidence: usize,
 }
 
-pub fn run(plan: &Plan) -> Result<u64, Violation> {
+pub fn run(plan: &Plan) -> Result<Report, Violation> {
     alys_types::bls::use_stand_in(true);
     mutant::activate(plan.mutant);
     let mut world = World::new(plan.clone());
@@ -217,7 +227,7 @@ impl World {
         Now { wall_ms, mono_ms: self.now_ms - START_MS }
     }
 
-    fn go(&mut self) -> Result<u64, Violation> {
+    fn go(&mut self) -> Result<Report, Violation> {
         for node in self.correct() {
             self.start(node);
         }
@@ -249,7 +259,9 @@ impl World {
             self.explain();
             return Err(Violation::NoProgress { final_height });
         }
-        Ok(final_height)
+        let bodies = self.nodes.iter().flat_map(|n| n.disk.finals.values().filter_map(|h| n.disk.bodies.get(h)));
+        let sets: BTreeSet<Hash> = bodies.map(|b| b.header.set_hash).collect();
+        Ok(Report { final_height, sets: sets.len(), evidence: self.evidence })
     }
 
     /// For the person who looks at a run without progress (`cargo test` shows it).
