@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use alys_runtime::{block_on_main, time};
+use alys_runtime::{block_on_main, spawn, time};
 
 use super::{BAD, Puppet, SOON, STALE, config, eventually, pause};
-use crate::{Command, Topic};
+use crate::{Command, Event, PeerAddr, Protocol, Refusal, RequestError, Service, Topic};
 
 #[test]
 fn four_services_find_each_other_and_gossip_on_every_topic() {
@@ -127,5 +127,66 @@ fn rejected_gossip_ends_in_a_ban_that_ends() {
         strict.connected_with(1).await;
         wicked.publish(Topic::Work, b"good");
         eventually("peace", SOON, || strict.seen().times(b"good") == 1).await;
+    });
+}
+
+#[test]
+fn a_flood_is_not_passed_on_and_ends_in_a_ban() {
+    block_on_main(async {
+        let mut strict = config(1, vec![]);
+        strict.limits.gossip_burst = 20;
+        strict.limits.gossip_per_second = 1;
+        let strict = Puppet::start(strict).await;
+        let loud = Puppet::start(config(2, vec![strict.addr()])).await;
+        strict.connected_with(1).await;
+        loud.connected_with(1).await;
+        for n in 0..200u32 {
+            loud.publish(Topic::Approvals, &n.to_be_bytes());
+        }
+        eventually("the ban", SOON, || strict.seen().banned == [loud.id()]).await;
+        let heard = strict.seen().gossip.len();
+        assert!((20..40).contains(&heard), "{heard} messages of a burst of 20");
+    });
+}
+
+#[test]
+fn a_node_that_does_not_listen_loses_gossip_and_nothing_else() {
+    block_on_main(async {
+        let mut deaf = config(1, vec![]);
+        deaf.limits.max_queued_events = 8;
+        let (service, handle, mut events) = Service::bind(deaf).await.expect("a free port");
+        let deaf = (handle.peer_id(), handle.local_addr());
+        spawn("net", service.run());
+        handle.try_send(Command::SetStatus { status: vec![] }).expect("room");
+        let other = Puppet::start(config(2, vec![PeerAddr { socket: deaf.1, peer: Some(deaf.0) }])).await;
+        // The deaf node has been asked for its status, and answers; then it hears no more.
+        let mut connected = false;
+        while !connected {
+            match events.next().await.expect("it runs") {
+                Event::Request { id, .. } => {
+                    handle.try_send(Command::Respond { id, response: Ok(vec![]) }).expect("room");
+                }
+                Event::PeerListens { .. } => connected = true,
+                _ => {}
+            }
+        }
+        other.connected_with(1).await;
+        for n in 0..300u32 {
+            other.publish(Topic::Approvals, &n.to_be_bytes());
+        }
+        // More than all queues hold.
+        pause(1000).await;
+        let id = other.handle.request(deaf.0, Protocol::BlocksByHash, b"x".to_vec()).expect("room");
+        eventually("an answer", SOON, || other.seen().responses.contains_key(&id)).await;
+        assert_eq!(other.seen().responses[&id], Err(RequestError::Refused(Refusal::Busy)));
+        assert_eq!(other.seen().peers(), 1, "it is alive all the same");
+        let mut heard = 0;
+        while let Ok(Some(event)) = time::timeout(Duration::from_millis(500), events.next()).await {
+            heard += usize::from(matches!(event, Event::Gossip { .. }));
+        }
+        assert!((8..=80).contains(&heard), "{heard} of 300 were kept");
+        other.publish(Topic::Approvals, b"now");
+        let next = time::timeout(SOON, events.next()).await.expect("in time").expect("it runs");
+        assert!(matches!(next, Event::Gossip { payload, .. } if payload == b"now"));
     });
 }

@@ -90,6 +90,23 @@ fn a_restarted_peer_is_found_again() {
 }
 
 #[test]
+fn an_aborted_service_leaves_nothing_behind() {
+    block_on_main(async {
+        let stays = Puppet::start(config(1, vec![])).await;
+        let dies = Puppet::start(config(2, vec![stays.addr()])).await;
+        stays.connected_with(1).await;
+        let socket = dies.handle.local_addr();
+        dies.service.abort();
+        eventually("it is noticed", SOON, || stays.seen().peers() == 0).await;
+        let mut again = config(2, vec![stays.addr()]);
+        again.listen = socket;
+        let again = Puppet::start(again).await;
+        stays.connected_with(1).await;
+        again.connected_with(1).await;
+    });
+}
+
+#[test]
 fn a_peer_that_says_nothing_of_itself_is_dropped() {
     block_on_main(async {
         let mut strict = config(1, vec![]);
