@@ -101,12 +101,7 @@ pub struct State {
     /// The slot in which the last tick was, and whether something became final since.
     last_slot: Slot,
     final_since: bool,
-    /// Until when peers' certificates move the end of the silence after a loss, monotonic.
-    collect_until_ms: Option<u64>,
 }
-
-/// How long after a start peers' certificates are looked at to find where a lost vote could be.
-const COLLECT_MS: u64 = 30_000;
 
 impl State {
     /// A node as it was stored. `now` is the time of the start.
@@ -141,7 +136,6 @@ impl State {
             order: None,
             last_slot: Slot::at(now.wall_ms, genesis.spec().slot_duration_ms),
             final_since: false,
-            collect_until_ms: None,
             config,
         };
         state.clock.look(now);

@@ -6,7 +6,7 @@ use alys_types::mutant::{self, Mutant};
 use alys_types::wire::CertifiedHeader;
 use alys_types::{Block, Certificate, Hash, Slot, VoteKind, VoteTarget};
 
-use super::{COLLECT_MS, State};
+use super::State;
 use crate::input::{BlockRef, Effect, Finalization, Latest, Notice, Now, Record, Send, VoteState};
 use crate::tree::{BodyState, Execution};
 use crate::verify::{CertifiedBlock, VerifiedBody, VerifiedProposal, VerifiedVote};
@@ -364,7 +364,6 @@ impl State {
         let until = Slot(seen.0.saturating_add(self.config.genesis.spec().rejoin_margin));
         self.votes.silent_until = Some(self.votes.silent_until.map_or(until, |u| u.max(until)));
         self.votes.latest = Latest::default();
-        self.collect_until_ms = Some(now.mono_ms + COLLECT_MS);
         out.push(Effect::Persist(Box::new(self.record())));
         out.push(Effect::Notice(Notice::VotesLost { silent_until: until }));
     }
@@ -388,11 +387,12 @@ impl State {
         }
     }
 
-    /// Peers' certificates show how far the lost votes can have gone.
+    /// A certificate from ahead of the local clock shows that the clock was no measure of how far the lost votes can have
+    /// gone.
     fn note_reported(&mut self, slot: Slot, now: Now, out: &mut Vec<Effect>) {
         let Some(until) = self.votes.silent_until else { return };
-        if self.collect_until_ms.is_none_or(|end| now.mono_ms > end) {
-            return;
+        if slot <= self.slot_at(now) {
+            return; // Within what the local clock, and with it the end of the silence, already covers.
         }
         let raised = Slot(slot.0.saturating_add(self.config.genesis.spec().rejoin_margin));
         if raised > until {
