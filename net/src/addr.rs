@@ -8,7 +8,8 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol as Part;
 use libp2p::{Multiaddr, PeerId};
 
-/// The node's ed25519 network key. The caller keeps the bytes; a node that changes them is another peer to everybody.
+/// The node's ed25519 network key. The caller keeps the bytes; a node that changes them is another peer to
+/// everybody.
 #[derive(Clone)]
 pub struct NodeKey(Keypair);
 

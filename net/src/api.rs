@@ -30,11 +30,12 @@ pub struct GossipId {
     pub(crate) from: PeerId,
 }
 
-/// What the node makes of a gossip message. Until then it is not forwarded; after three seconds it no longer can be.
+/// What the node makes of a gossip message. Until then it is not forwarded; after three seconds it no longer
+/// can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Good: forwarded. Also when it is known already: it was re-sent because somebody may lack it, and floods of
-    /// repetitions never get here.
+    /// Good: forwarded. Also when it is known already: it was re-sent because somebody may lack it, and
+    /// floods of repetitions never get here.
     Accept,
     /// Not to be forwarded, and nobody's fault: late, or not to be judged now.
     Ignore,
@@ -45,7 +46,8 @@ pub enum Verdict {
 /// What the node asks of the network.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// Sends the payload to everybody who listens to the topic. The same bytes may be published again and again.
+    /// Sends the payload to everybody who listens to the topic. The same bytes may be published again and
+    /// again.
     Publish {
         /// Where.
         topic: Topic,
@@ -124,7 +126,8 @@ pub enum Event {
         /// What.
         payload: Vec<u8>,
     },
-    /// A question of a peer, to be answered by [`Command::Respond`] in time. A status question carries the peer's status.
+    /// A question of a peer, to be answered by [`Command::Respond`] in time. A status question carries the
+    /// peer's status.
     Request {
         /// For the answer.
         id: InboundId,

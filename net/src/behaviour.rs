@@ -60,8 +60,8 @@ impl Behaviour {
         })
     }
 
-    /// The request/response behaviour of a protocol. There is one for each, because one behaviour would let the other side
-    /// choose among its protocols.
+    /// The request/response behaviour of a protocol. There is one for each, because one behaviour would let
+    /// the other side choose among its protocols.
     pub(crate) fn requests(&mut self, protocol: Protocol) -> &mut rr::Behaviour<Codec> {
         match protocol {
             Protocol::Status => &mut self.status,
@@ -100,7 +100,8 @@ fn requests(config: &Config, protocol: Protocol) -> Result<rr::Behaviour<Codec>,
         .map_err(|_| SetupError::ProtocolName { protocol })?;
     let behaviour = rr::Config::default()
         .with_request_timeout(config.timing.request_timeout)
-        // Both directions of one connection share it, so that a peer that asks much does not keep us from asking.
+        // Both directions of one connection share it, so that a peer that asks much does not keep us from
+        // asking.
         .with_max_concurrent_streams(4 * config.limits.max_inbound_per_peer);
     Ok(rr::Behaviour::with_codec(Codec { protocol }, [(name, rr::ProtocolSupport::Full)], behaviour))
 }

@@ -1,8 +1,9 @@
 //! Frames of the request/response protocols.
 //!
-//! A request is `length u32 (big endian), payload`; a response is `tag u8, length u32, payload`, where tag 0 is an answer
-//! and any other a [`Refusal`] without payload. A frame that breaks the rules is handed up as a value, not as an IO error,
-//! because libp2p reports IO errors of an incoming request to nobody, and a peer that sends them must pay.
+//! A request is `length u32 (big endian), payload`; a response is `tag u8, length u32, payload`, where tag 0
+//! is an answer and any other a [`Refusal`] without payload. A frame that breaks the rules is handed up as a
+//! value, not as an IO error, because libp2p reports IO errors of an incoming request to nobody, and a peer
+//! that sends them must pay.
 
 use std::io;
 

@@ -44,7 +44,8 @@ impl Config {
 /// How much is allowed.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connected peers. Peers whose address is known may exceed it, so that strangers cannot keep the federation out.
+    /// Connected peers. Peers whose address is known may exceed it, so that strangers cannot keep the
+    /// federation out.
     pub max_peers: usize,
     /// Incoming connections in their handshake.
     pub max_pending_inbound: usize,
@@ -54,10 +55,11 @@ pub struct Limits {
     pub max_inbound: usize,
     /// Own requests that wait for an answer.
     pub max_outbound: usize,
-    /// Gossip messages from one peer: burst. Holds what piles up behind a link that was down until the peer is given up.
+    /// Gossip messages from one peer: burst. Holds what piles up behind a link that was down until the peer
+    /// is given up.
     pub gossip_burst: u32,
-    /// Gossip messages from one peer: a second. A federation of 15 with slots of a second sends 120, re-sendings
-    /// included, and all of them may come through one peer.
+    /// Gossip messages from one peer: a second. A federation of 15 with slots of a second sends 120,
+    /// re-sendings included, and all of them may come through one peer.
     pub gossip_per_second: u32,
     /// Events that wait for the node; above it gossip is dropped and requests are refused as busy.
     pub max_queued_events: usize,
@@ -99,14 +101,15 @@ pub struct Timing {
     pub request_timeout: Duration,
     /// gossipsub's heartbeat.
     pub heartbeat: Duration,
-    /// One payload passes this often, however often it is sent. Shorter than the shortest slot, so that what is re-sent
-    /// after each slot passes.
+    /// One payload passes this often, however often it is sent. Shorter than the shortest slot, so that what
+    /// is re-sent after each slot passes.
     pub repeat_window: Duration,
     /// First ban of a peer; doubles.
     pub ban: Duration,
     /// Ban of a peer of another chain.
     pub wrong_chain_ban: Duration,
-    /// Two connections between the same peers that start within this time of each other cross rather than replace.
+    /// Two connections between the same peers that start within this time of each other cross rather than
+    /// replace.
     pub crossing_window: Duration,
     /// Time to close connections at shutdown.
     pub shutdown: Duration,

@@ -1,8 +1,9 @@
 //! When to dial which address. Pure; time and jitter are arguments.
 //!
-//! A known address is never given up: the wait doubles up to a cap and stays there. It starts over only once the peer has
-//! been admitted, so that one that accepts and hangs up is not dialled in a loop. Where both sides know each other, the
-//! one with the larger peer id waits a little longer, so that they rarely dial at the same moment.
+//! A known address is never given up: the wait doubles up to a cap and stays there. It starts over only once
+//! the peer has been admitted, so that one that accepts and hangs up is not dialled in a loop. Where both
+//! sides know each other, the one with the larger peer id waits a little longer, so that they rarely dial at
+//! the same moment.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -62,8 +63,8 @@ impl Dialler {
         Self { policy, local, entries: BTreeMap::new() }
     }
 
-    /// Learns an address, to be dialled at once. False when there is no room for it. A known address is dialled
-    /// again without waiting for its backoff to end.
+    /// Learns an address, to be dialled at once. False when there is no room for it. A known address is
+    /// dialled again without waiting for its backoff to end.
     pub fn add(&mut self, addr: PeerAddr, now_ms: u64) -> bool {
         if !self.entries.contains_key(&addr.socket) && self.entries.len() >= self.policy.max_addresses {
             return false;

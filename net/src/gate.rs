@@ -1,9 +1,10 @@
-//! Who may connect: bans, limits, one connection a peer. The first behaviour of the swarm, so that what it refuses reaches
-//! no other.
+//! Who may connect: bans, limits, one connection a peer. The first behaviour of the swarm, so that what it
+//! refuses reaches no other.
 //!
 //! A second connection to a connected peer is never taken in beside the first. gossipsub announces its
-//! subscriptions on the first connection only; were the first then closed in favour of the second, the peer might never learn
-//! them. So either the first stays and the second is refused, or both end and the peers dial again.
+//! subscriptions on the first connection only; were the first then closed in favour of the second, the peer
+//! might never learn them. So either the first stays and the second is refused, or both end and the peers
+//! dial again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -33,12 +34,13 @@ pub(crate) enum Resolution {
     DropBoth,
 }
 
-/// Decides between two connections to one peer: the first, established `age_ms` ago, and a second one. Both sides may see
-/// them in either order.
+/// Decides between two connections to one peer: the first, established `age_ms` ago, and a second one. Both
+/// sides may see them in either order.
 ///
-/// - They cross when they go in different directions and are young: the one dialled by the smaller peer id is meant to stay.
-/// - A peer that dials while we think it connected has lost its end of the first (it crashed, or the link broke): the
-///   first is dead, whatever our socket says.
+/// - They cross when they go in different directions and are young: the one dialled by the smaller peer id is
+///   meant to stay.
+/// - A peer that dials while we think it connected has lost its end of the first (it crashed, or the link
+///   broke): the first is dead, whatever our socket says.
 /// - Our own second dial, by an address that we did not know to be this peer's, ends nothing.
 pub(crate) fn resolve(
     local: &PeerId,
@@ -271,8 +273,8 @@ mod tests {
     #[test]
     fn crossing_connections_never_keep_a_different_one_on_each_side() {
         let (a, b) = (peer(1), peer(2));
-        // The same connection is outbound on one side and inbound on the other. A side that keeps its first keeps the
-        // one dialled by the smaller id, so two sides that keep something keep the same.
+        // The same connection is outbound on one side and inbound on the other. A side that keeps its first
+        // keeps the one dialled by the smaller id, so two sides that keep something keep the same.
         for first_of_a in [Inbound, Outbound] {
             let second = if first_of_a == Inbound { Outbound } else { Inbound };
             if resolve(&a, &b, first_of_a, 0, second, 3000) == KeepFirst {

@@ -1,14 +1,17 @@
 //! gossipsub, set up for a small federation and watched.
 //!
 //! Decisions:
-//! - **No author, no signature.** Votes, blocks and certificates are signed by their makers, and a message is forwarded only
-//!   after the node has accepted it, so the peer that sent a bad one is to blame, whoever made it.
-//! - **Identity of a message** is the hash of topic and data, and the data begins with a number of the sending
-//!   ([`crate::wire::seal`]): what is re-sent is a new message to gossipsub. [`crate::repeats`] keeps that from being abused.
-//! - **Flood publishing**: what we publish goes to every connected peer that listens to the topic, mesh or not, so that votes
-//!   arrive before a mesh has formed. Forwarding uses the mesh, which has room for all of a federation.
-//! - **Frames are watched.** gossipsub closes a stream with a malformed or oversized frame and tells nobody; its handler is
-//!   wrapped, and reads the incoming stream itself, so that such a peer is reported.
+//! - **No author, no signature.** Votes, blocks and certificates are signed by their makers, and a message is
+//!   forwarded only after the node has accepted it, so the peer that sent a bad one is to blame, whoever made
+//!   it.
+//! - **Identity of a message** is the hash of topic and data, and the data begins with a number of the
+//!   sending ([`crate::wire::seal`]): what is re-sent is a new message to gossipsub. [`crate::repeats`] keeps
+//!   that from being abused.
+//! - **Flood publishing**: what we publish goes to every connected peer that listens to the topic, mesh or
+//!   not, so that votes arrive before a mesh has formed. Forwarding uses the mesh, which has room for all of
+//!   a federation.
+//! - **Frames are watched.** gossipsub closes a stream with a malformed or oversized frame and tells nobody;
+//!   its handler is wrapped, and reads the incoming stream itself, so that such a peer is reported.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -41,13 +44,16 @@ use crate::wire::{ENVELOPE_BYTES, Topic};
 const MESSAGE_OVERHEAD: usize = 128;
 /// An RPC around messages, and what of the next one has been read already.
 const RPC_OVERHEAD: usize = 64 * 1024;
-/// Messages waiting for one slow peer. Above it they are dropped for that peer and re-sent later by the protocol.
+/// Messages waiting for one slow peer. Above it they are dropped for that peer and re-sent later by the
+/// protocol.
 const QUEUE_LENGTH: usize = 512;
-/// Incoming gossip streams that a peer may open on one connection. An honest one opens one, and a new one if that broke.
+/// Incoming gossip streams that a peer may open on one connection. An honest one opens one, and a new one if
+/// that broke.
 const MAX_STREAMS_OPENED: u32 = 5;
 /// How long a message is known: longer than any message can be under way.
 const DUPLICATE_CACHE: Duration = Duration::from_secs(60);
-/// Offences that wait to be reported. One connection cannot produce more than it opens streams, so this is ample.
+/// Offences that wait to be reported. One connection cannot produce more than it opens streams, so this is
+/// ample.
 const MAX_PENDING_OFFENCES: usize = 1024;
 
 type Inner = gossipsub::Behaviour<IdentityTransform, WhitelistSubscriptionFilter>;
@@ -260,8 +266,8 @@ impl Handler {
     }
 }
 
-/// Whether the peer is to blame for a broken stream. The codec marks what it refuses as invalid data; everything else is
-/// the connection's end.
+/// Whether the peer is to blame for a broken stream. The codec marks what it refuses as invalid data;
+/// everything else is the connection's end.
 fn offence_of(error: &io::Error) -> Option<Offence> {
     match error.kind() {
         io::ErrorKind::InvalidData if error.to_string().contains("exceeds maximum") => {

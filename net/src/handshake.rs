@@ -1,13 +1,14 @@
 //! Which chain a peer is on. Pure.
 //!
-//! Three things tell: the version text and the protocol list of identify, which reach even a peer that shares no protocol with
-//! us, and the prefix of every status message. The first that disagrees ends the connection.
+//! Three things tell: the version text and the protocol list of identify, which reach even a peer that shares
+//! no protocol with us, and the prefix of every status message. The first that disagrees ends the connection.
 
 use std::fmt;
 
 use crate::wire::WIRE_VERSION;
 
-/// What two nodes must have in common to talk: the genesis hash, and the digest of the upgrades passed and to come.
+/// What two nodes must have in common to talk: the genesis hash, and the digest of the upgrades passed and to
+/// come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChainTag {
     /// Hash of the genesis block.

@@ -1,7 +1,7 @@
 //! Token buckets: how often a peer may ask something of us. Pure; the time is an argument.
 
-/// A bucket of tokens that refills at a constant rate. Integer arithmetic in thousandths of a token, so that slow rates
-/// do not lose their fractions.
+/// A bucket of tokens that refills at a constant rate. Integer arithmetic in thousandths of a token, so that
+/// slow rates do not lose their fractions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenBucket {
     /// Most tokens that can be saved up, in thousandths.

@@ -1,16 +1,18 @@
 //! Re-sent gossip. Pure; the time is an argument.
 //!
-//! Section 3 of the protocol re-sends the very same bytes slot after slot. gossipsub's own cache would swallow them, so the
-//! envelope carries a number that makes each sending a message of its own. That number is not signed: anybody could
-//! send one vote under a thousand numbers, and every honest node would forward each of them. This filter lets the same
-//! payload through once a window, whatever its number, so that a re-sending passes and a flood does not.
+//! Section 3 of the protocol re-sends the very same bytes slot after slot. gossipsub's own cache would
+//! swallow them, so the envelope carries a number that makes each sending a message of its own. That number
+//! is not signed: anybody could send one vote under a thousand numbers, and every honest node would forward
+//! each of them. This filter lets the same payload through once a window, whatever its number, so that a
+//! re-sending passes and a flood does not.
 
 use std::collections::{BTreeMap, VecDeque};
 
 /// A digest of topic and payload.
 pub type PayloadKey = [u8; 16];
 
-/// When each payload was last let through. Bounded; the oldest entry is forgotten first, which can only let a repeat pass.
+/// When each payload was last let through. Bounded; the oldest entry is forgotten first, which can only let a
+/// repeat pass.
 #[derive(Debug)]
 pub struct Repeats {
     window_ms: u64,

@@ -1,5 +1,5 @@
-//! What misbehaviour costs a peer, and when it is shut out. Pure; the time is an argument (milliseconds of a monotonic
-//! clock).
+//! What misbehaviour costs a peer, and when it is shut out. Pure; the time is an argument (milliseconds of a
+//! monotonic clock).
 //!
 //! A score starts at 0 and only falls; it recovers a point a second. At [`BAN_AT`] the peer is banned: for
 //! `ban_ms` the first time, twice as long each further time, forgotten after [`MEMORY_MS`] of good conduct.
@@ -34,8 +34,8 @@ pub enum Offence {
     OversizedFrame,
     /// More requests than the limits allow. An honest peer stops at the first refusal.
     RateExceeded,
-    /// More gossip than the limits allow; counted for each message. A link that comes back brings a backlog, so one
-    /// message too many says little.
+    /// More gossip than the limits allow; counted for each message. A link that comes back brings a backlog,
+    /// so one message too many says little.
     GossipFlood,
     /// An answer that did not come in time, from a peer that was alive meanwhile.
     SlowAnswer,
@@ -182,7 +182,8 @@ impl Scores {
         record
     }
 
-    /// Drops the clean records; when there are none, the one whose loss matters least: not banned, highest score.
+    /// Drops the clean records; when there are none, the one whose loss matters least: not banned, highest
+    /// score.
     fn make_room(&mut self, now_ms: u64) {
         for record in self.records.values_mut() {
             record.settle(now_ms);

@@ -16,7 +16,8 @@ use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
 use crate::addr::{NodeKey, to_multiaddr, to_socket};
 
-/// Streams of one connection at a time: requests of every protocol in both directions, gossip, ping and identify.
+/// Streams of one connection at a time: requests of every protocol in both directions, gossip, ping and
+/// identify.
 const MAX_STREAMS: usize = 256;
 /// Pause after a failed accept, which is mostly a lack of file descriptors and would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,5 +1,5 @@
-//! Names, limits and envelopes: everything two nodes must agree on to exchange bytes. What is inside the bytes is the
-//! node's business.
+//! Names, limits and envelopes: everything two nodes must agree on to exchange bytes. What is inside the
+//! bytes is the node's business.
 
 use alys_types::limits::{
     MAX_BLOCK_BYTES, MAX_RANGE_BYTES, MAX_STATUS_BYTES, MAX_TRANSACTIONS_BYTES, MAX_VOTE_BYTES,
@@ -98,8 +98,8 @@ impl Protocol {
         }
     }
 
-    /// Longest response payload in bytes. A range answer holds at least one block of the largest size with its
-    /// certificates; whoever answers stops in time rather than exceed it.
+    /// Longest response payload in bytes. A range answer holds at least one block of the largest size with
+    /// its certificates; whoever answers stops in time rather than exceed it.
     pub const fn max_response(self) -> usize {
         match self {
             Self::Status => MAX_STATUS_BYTES,
@@ -137,8 +137,8 @@ fn full_name(chain: &ChainTag, name: &str) -> String {
 /// Bytes that the envelope adds to a gossip payload.
 pub const ENVELOPE_BYTES: usize = 8;
 
-/// Puts a payload into its envelope. `nonce` makes every sending of the same payload a message of its own, because
-/// gossipsub forwards a message once; it means nothing besides and is not signed.
+/// Puts a payload into its envelope. `nonce` makes every sending of the same payload a message of its own,
+/// because gossipsub forwards a message once; it means nothing besides and is not signed.
 pub fn seal(nonce: u64, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(ENVELOPE_BYTES + payload.len());
     bytes.extend_from_slice(&nonce.to_be_bytes());

@@ -1,7 +1,7 @@
 //! The service: one task that owns the swarm, carries out commands and reports events.
 //!
-//! Nothing here waits for the node: what it does not take in time is dropped (gossip), refused (requests) or kept (everything
-//! whose number is bounded by peers or by our own requests).
+//! Nothing here waits for the node: what it does not take in time is dropped (gossip), refused (requests) or
+//! kept (everything whose number is bounded by peers or by our own requests).
 
 mod commands;
 mod gossiping;
@@ -167,7 +167,8 @@ impl Service {
         Ok((service, handle, Events(event_receiver)))
     }
 
-    /// Runs until [`Command::Shutdown`], until the last [`Handle`] is dropped, or until nobody takes events any more.
+    /// Runs until [`Command::Shutdown`], until the last [`Handle`] is dropped, or until nobody takes events
+    /// any more.
     pub async fn run(mut self) {
         tracing::debug!(peer = %self.config.key.peer_id(), "network runs");
         let mut tick = time::interval(TICK);

@@ -20,8 +20,8 @@ use crate::wire::{Protocol, Topic};
 
 /// Until a refused or unanswered status request is tried again.
 const STATUS_RETRY_MS: u64 = 1000;
-/// A peer of another chain is disconnected so much later: by then it has learned the same about us, and says so in its own
-/// log, instead of wondering why nobody talks to it.
+/// A peer of another chain is disconnected so much later: by then it has learned the same about us, and says
+/// so in its own log, instead of wondering why nobody talks to it.
 const FAREWELL_MS: u64 = 1000;
 
 /// A connected peer.
@@ -99,8 +99,8 @@ impl Service {
                 tracing::warn!(%socket, expected = ?peer, found = %obtained, "another node answers at this address");
             }
             DialError::Denied { .. } => {
-                // Refused by our own gate, but now we know whose address it is: a connected peer is not dialled again, and
-                // an expected one finds a place next time.
+                // Refused by our own gate, but now we know whose address it is: a connected peer is not
+                // dialled again, and an expected one finds a place next time.
                 if let Some(peer) = peer {
                     self.dialler.identified(&socket, peer);
                     self.update_expected();

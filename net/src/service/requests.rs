@@ -21,7 +21,8 @@ struct Inbound {
     channel: Channel,
 }
 
-/// A question of ours that waits for the peer's answer. Without an id it is the status request of the handshake.
+/// A question of ours that waits for the peer's answer. Without an id it is the status request of the
+/// handshake.
 struct Outbound {
     id: Option<RequestId>,
     peer: PeerId,

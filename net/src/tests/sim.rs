@@ -1,4 +1,5 @@
-//! What only the simulated world can do: partitions, half-open connections, power losses, and the same run twice.
+//! What only the simulated world can do: partitions, half-open connections, power losses, and the same run
+//! twice.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -167,6 +168,22 @@ fn a_power_loss_is_noticed_and_the_restarted_node_is_back_at_once() {
             eventually("the dead one is given up", Duration::from_secs(17), given_up).await;
         });
     }
+}
+
+#[test]
+fn the_largest_federation_forms_within_seconds() {
+    run(Options::new(1), |world| async move {
+        let begin = time::now();
+        let machines = federation(world, 15).await;
+        println!("fifteen nodes listen to each other after {:?}", time::now() - begin);
+        all_gossip(&machines, "all", Duration::from_secs(2)).await;
+        pause(5_000).await;
+        let arrivals = |m: &Machine| m.seen.lock().expect("no panic").arrivals;
+        let before: Vec<usize> = machines.iter().map(arrivals).collect();
+        println!("connections that each node saw begin: {before:?}");
+        pause(20_000).await;
+        assert_eq!(before, machines.iter().map(arrivals).collect::<Vec<_>>(), "nobody comes and goes");
+    });
 }
 
 #[test]
