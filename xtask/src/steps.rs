@@ -1,0 +1,239 @@
+//! CI as a list of named steps, each a command: what runs, in which order, and how long it took.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{cargo, root, tidy};
+
+/// Crates whose tests run in the simulated world too. The pure crates have nothing there to be different.
+const SIMULATED: &[&str] = &[
+    "alys-runtime",
+    "alys-actor-system",
+    "alys-storage",
+    "alys-net",
+    "alys-integrations",
+    "alys-node",
+    "alys-sim",
+];
+
+/// Benches: package and target.
+const BENCHES: &[(&str, &str)] =
+    &[("alys-consensus", "certificates"), ("alys-storage", "writes"), ("alys-node", "pipeline")];
+
+/// Something to run, with a name to choose it by.
+#[derive(Debug)]
+pub struct Step {
+    /// As `--only` and `--skip` take it.
+    pub name: &'static str,
+    /// What it shows.
+    pub about: &'static str,
+    action: Action,
+}
+
+#[derive(Debug)]
+enum Action {
+    Tidy,
+    Format,
+    Cargo { arguments: Vec<OsString>, simulated: bool },
+}
+
+/// What decides whether a change lands, cheapest first.
+pub fn ci() -> Vec<Step> {
+    vec![
+        Step { name: "tidy", about: "the rules of the house", action: Action::Tidy },
+        Step { name: "fmt", about: "rustfmt over all tracked Rust files", action: Action::Format },
+        step(
+            "test",
+            "all unit, integration and documentation tests, on tokio",
+            "test --locked --workspace --exclude alys-tests",
+        ),
+        step("build", "the binary that the end-to-end tests start", "build --locked -p alys-node --bin alys"),
+        step("e2e", "processes and independent clients", "test --locked -p alys-tests"),
+        simulated_tests(),
+        simulated(
+            "sim",
+            "a sweep of the mixed scenario",
+            "run --locked --config .cargo/sim.toml --quiet -p alys-sim --bin alys-sim -- --seeds 20",
+        ),
+    ]
+}
+
+/// Formatting and clippy.
+pub fn lint() -> Vec<Step> {
+    let clippy = "clippy --locked --workspace --all-targets -- -D warnings";
+    vec![
+        Step { name: "fmt", about: "rustfmt over all tracked Rust files", action: Action::Format },
+        step("clippy", "clippy over the workspace", clippy),
+    ]
+}
+
+/// The benches whose name contains `filter`, with arguments for criterion.
+pub fn benches(filter: Option<&str>, arguments: &[String]) -> Result<Vec<Step>> {
+    let chosen = BENCHES.iter().filter(|(_, name)| filter.is_none_or(|filter| name.contains(filter)));
+    let steps: Vec<Step> = chosen
+        .map(|(package, name)| {
+            let mut command: Vec<OsString> =
+                ["bench", "--locked", "-p", package, "--bench", name, "--"].map(OsString::from).into();
+            command.extend(arguments.iter().map(OsString::from));
+            Step { name, about: package, action: Action::Cargo { arguments: command, simulated: false } }
+        })
+        .collect();
+    ensure!(!steps.is_empty(), "no such bench; there are: {}", names(BENCHES.iter().map(|(_, name)| *name)));
+    Ok(steps)
+}
+
+/// The steps that were asked for, in their own order.
+pub fn select(steps: Vec<Step>, only: &[String], skip: &[String]) -> Result<Vec<Step>> {
+    for name in only.iter().chain(skip) {
+        if !steps.iter().any(|step| step.name == name) {
+            bail!("no step is called {name:?}; there are: {}", names(steps.iter().map(|step| step.name)));
+        }
+    }
+    let wanted = |step: &Step| {
+        let named = |list: &[String]| list.iter().any(|name| name == step.name);
+        (only.is_empty() || named(only)) && !named(skip)
+    };
+    Ok(steps.into_iter().filter(wanted).collect())
+}
+
+/// The steps of CI, for `--help`.
+pub fn help() -> String {
+    let mut text = String::from("Steps:\n");
+    for step in ci() {
+        text += &format!("  {:<9} {}\n", step.name, step.about);
+    }
+    text
+}
+
+/// Runs all, goes on after a failure, prints a table. True when everything passed.
+pub fn run(steps: Vec<Step>) -> Result<bool> {
+    let mut table = Vec::with_capacity(steps.len());
+    for step in steps {
+        println!("\n=== {}: {}", step.name, step.about);
+        let started = Instant::now();
+        let passed = step.action.run().with_context(|| format!("step {}", step.name))?;
+        table.push((step.name, passed, started.elapsed()));
+    }
+    println!("\n{}", report(&table));
+    Ok(table.iter().all(|(_, passed, _)| *passed))
+}
+
+/// One line a step.
+fn report(table: &[(&str, bool, Duration)]) -> String {
+    let mut text = format!("{:<12} {:<7} {:>9}\n", "step", "result", "seconds");
+    for (name, passed, took) in table {
+        let result = if *passed { "ok" } else { "FAILED" };
+        text += &format!("{name:<12} {result:<7} {:>9.1}\n", took.as_secs_f64());
+    }
+    let total: Duration = table.iter().map(|(_, _, took)| *took).sum();
+    text + &format!("{:<12} {:<7} {:>9.1}", "total", "", total.as_secs_f64())
+}
+
+impl Action {
+    fn run(&self) -> Result<bool> {
+        match self {
+            Action::Tidy => {
+                let findings = tidy::check(&root())?;
+                findings.iter().for_each(|finding| eprintln!("{finding}"));
+                Ok(findings.is_empty())
+            }
+            Action::Format => format(),
+            Action::Cargo { arguments, simulated } => {
+                let mut command = Command::new(cargo());
+                command.current_dir(root()).args(arguments);
+                if *simulated {
+                    // Both variables go over what `.cargo/sim.toml` says, and would give the wrong build in the wrong place.
+                    command.env_remove("RUSTFLAGS");
+                    if let Some(target) = std::env::var_os("CARGO_TARGET_DIR") {
+                        command.env("CARGO_TARGET_DIR", std::path::Path::new(&target).join("sim"));
+                    }
+                }
+                Ok(command.status().context("cargo does not start")?.success())
+            }
+        }
+    }
+}
+
+/// rustfmt by file and not by package: `cargo fmt` follows modules, and would miss a file that no module names. Through
+/// the standard input, or rustfmt follows modules too and says everything twice.
+fn format() -> Result<bool> {
+    let mut passed = true;
+    for path in tidy::tracked(&root())?.iter().filter(|path| path.ends_with(".rs")) {
+        let source = File::open(root().join(path)).with_context(|| format!("{path} cannot be read"))?;
+        let mut command = Command::new("rustfmt");
+        let command = command.current_dir(root()).args(["--check", "--edition", "2024"]).stdin(source);
+        if !command.status().context("rustfmt does not start")?.success() {
+            eprintln!("{path}: not formatted; run `rustfmt --edition 2024 {path}`");
+            passed = false;
+        }
+    }
+    Ok(passed)
+}
+
+fn simulated_tests() -> Step {
+    let mut command = String::from("test --locked --config .cargo/sim.toml");
+    for package in SIMULATED {
+        command += &format!(" -p {package}");
+    }
+    simulated("sim-test", "the same tests inside the simulated world", &command)
+}
+
+fn step(name: &'static str, about: &'static str, command: &str) -> Step {
+    let arguments = command.split_whitespace().map(OsString::from).collect();
+    Step { name, about, action: Action::Cargo { arguments, simulated: false } }
+}
+
+fn simulated(name: &'static str, about: &'static str, command: &str) -> Step {
+    let arguments = command.split_whitespace().map(OsString::from).collect();
+    Step { name, about, action: Action::Cargo { arguments, simulated: true } }
+}
+
+fn names<'a>(all: impl Iterator<Item = &'a str>) -> String {
+    all.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_chosen_by_name_in_their_own_order() {
+        let chosen = |only: &[&str], skip: &[&str]| {
+            let own = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+            select(ci(), &own(only), &own(skip))
+                .map(|steps| steps.iter().map(|step| step.name).collect::<Vec<_>>())
+        };
+        assert_eq!(chosen(&["fmt", "tidy"], &[]).expect("known"), ["tidy", "fmt"]);
+        let rest = chosen(&[], &["sim", "e2e", "build"]).expect("known");
+        assert_eq!(rest, ["tidy", "fmt", "test", "sim-test"]);
+        assert_eq!(chosen(&[], &[]).expect("known").len(), ci().len());
+        let error = chosen(&["tests"], &[]).expect_err("unknown").to_string();
+        assert!(error.contains("\"tests\"") && error.contains("sim-test"), "{error}");
+    }
+
+    #[test]
+    fn benches_are_chosen_by_a_part_of_their_name() {
+        assert_eq!(benches(None, &[]).expect("all").len(), BENCHES.len());
+        let chosen = benches(Some("cert"), &["--quick".to_owned()]).expect("one");
+        assert_eq!(chosen.len(), 1);
+        let Action::Cargo { arguments, .. } = &chosen[0].action else { panic!("a command") };
+        assert_eq!(arguments.last().expect("some"), "--quick");
+        assert!(benches(Some("nothing"), &[]).is_err());
+    }
+
+    #[test]
+    fn the_table_names_what_failed() {
+        let text = report(&[
+            ("tidy", true, Duration::from_millis(1_500)),
+            ("test", false, Duration::from_millis(500)),
+        ]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[1].starts_with("tidy") && lines[1].contains("ok"), "{text}");
+        assert!(lines[2].starts_with("test") && lines[2].contains("FAILED"), "{text}");
+        assert!(lines[3].starts_with("total") && lines[3].ends_with("2.0"), "{text}");
+    }
+}

@@ -1,0 +1,97 @@
+//! What is excused, and why. Short, or the rules are wrong.
+
+use super::{Finding, Rule};
+
+/// One excuse.
+#[derive(Debug)]
+pub struct Exception {
+    /// From which rule.
+    pub rule: Rule,
+    /// The file, or a directory with its slash.
+    pub path: &'static str,
+    /// What it may name: the start of a finding's `what`; empty for anything.
+    pub what: &'static str,
+    /// Why that is right.
+    pub reason: &'static str,
+}
+
+/// All of them.
+pub const EXCEPTIONS: &[Exception] = &[
+    Exception {
+        rule: Rule::Seam,
+        path: "sim/src/lib.rs",
+        what: "cfg(madsim)",
+        reason: "the simulator is empty in the real world, so that the workspace builds there",
+    },
+    Exception {
+        rule: Rule::Seam,
+        path: "sim/src/main.rs",
+        what: "cfg(madsim)",
+        reason: "built for the real world it has to say so and end",
+    },
+    Exception {
+        rule: Rule::Seam,
+        path: "storage/src/sled.rs",
+        what: "std::thread::sleep",
+        reason: "sled starts threads of its own and is never simulated; closing waits for them",
+    },
+];
+
+/// Takes out what is excused; adds a finding for each exception that excuses nothing.
+pub fn excuse(findings: Vec<Finding>, exceptions: &[Exception]) -> Vec<Finding> {
+    let covers = |exception: &Exception, finding: &Finding| {
+        let path = match exception.path.ends_with('/') {
+            true => finding.path.starts_with(exception.path),
+            false => finding.path == exception.path,
+        };
+        path && exception.rule == finding.rule && finding.what.starts_with(exception.what)
+    };
+    let idle: Vec<Finding> = exceptions
+        .iter()
+        .filter(|exception| !findings.iter().any(|finding| covers(exception, finding)))
+        .map(|exception| Finding {
+            path: "xtask/src/tidy/exceptions.rs".to_owned(),
+            line: 1,
+            rule: Rule::Exceptions,
+            what: exception.path.to_owned(),
+            message: format!(
+                "the exception of {} from [{}] excuses nothing any more: take it out",
+                exception.path, exception.rule
+            ),
+        })
+        .collect();
+    let kept = findings.into_iter().filter(|finding| !exceptions.iter().any(|one| covers(one, finding)));
+    kept.chain(idle).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exceptions_excuse_what_they_name_and_no_more() {
+        let finding = |path: &str, what: &str| Finding {
+            path: path.to_owned(),
+            line: 3,
+            rule: Rule::Seam,
+            what: what.to_owned(),
+            message: String::new(),
+        };
+        let exception =
+            |path: &'static str, what: &'static str| Exception { rule: Rule::Seam, path, what, reason: "" };
+        let findings =
+            vec![finding("a/b.rs", "std::fs::read"), finding("a/c.rs", "tokio"), finding("d.rs", "tokio")];
+        let kept = excuse(findings.clone(), &[exception("a/", "std::fs"), exception("d.rs", "")]);
+        assert_eq!(kept, [findings[1].clone()]);
+        let kept = excuse(findings.clone(), &[exception("a/b.rs", "std::thread")]);
+        assert_eq!(kept.len(), 4);
+        assert_eq!(kept[3].rule, Rule::Exceptions);
+    }
+
+    #[test]
+    fn every_exception_has_a_reason() {
+        for exception in EXCEPTIONS {
+            assert!(exception.reason.len() > 20, "{exception:?}");
+        }
+    }
+}
