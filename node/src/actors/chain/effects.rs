@@ -125,7 +125,16 @@ impl ChainActor {
             gas_used: payload.gas_used,
             after_ms: self.now().wall_ms.saturating_sub(start_ms),
         };
-        tracing::info!(%height, %slot, hash = %hash, transactions = event.transactions, "final");
+        tracing::info!(
+            height = height.0,
+            slot = slot.0,
+            proposer = event.proposer,
+            transactions = event.transactions,
+            gas = event.gas_used,
+            after_ms = event.after_ms,
+            %hash,
+            "final block"
+        );
         self.observe(NodeEvent::Finalized(event));
         Ok(())
     }
