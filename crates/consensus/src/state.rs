@@ -232,6 +232,24 @@ impl State {
         }
     }
 
+    /// True when exactly this vote was checked and counted: good to pass on, though it tells nothing new.
+    pub fn has_counted(&self, vote: &Vote) -> bool {
+        let Some(entry) = self.tree.get(&vote.target.hash) else { return false };
+        let votes = match vote.target.kind {
+            VoteKind::Approval => &entry.approvals,
+            VoteKind::Confirmation => &entry.confirmations,
+            VoteKind::Proposal => return false,
+        };
+        let same_block = (entry.header.height, entry.header.slot) == (vote.target.height, vote.target.slot);
+        same_block && votes.get(&vote.signer) == Some(&vote.signature)
+    }
+
+    /// True when exactly this certificate was checked before.
+    pub fn has_certificate(&self, certificate: &alys_types::Certificate) -> bool {
+        let Some(entry) = self.tree.get(&certificate.target.hash) else { return false };
+        entry.certificate.as_ref() == Some(certificate) || entry.finality.as_ref() == Some(certificate)
+    }
+
     /// True when the block is known with its body.
     pub fn has_body(&self, hash: &Hash) -> bool {
         self.tree.get(hash).is_some_and(Entry::has_body)

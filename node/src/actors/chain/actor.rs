@@ -114,15 +114,20 @@ impl ChainActor {
                 }
             }
             Heard::Approval(vote) if self.state.knows_vote(&vote) => {
-                return self.judge(&source, GossipVerdict::Ignore);
+                let verdict = known(self.state.has_counted(&vote));
+                return self.judge(&source, verdict);
             }
             Heard::Approval(vote) => Job::Vote { vote, set: self.state.set_for_vote(&vote) },
             Heard::Confirmation(confirmation) => {
                 let certified = &confirmation.certified;
                 let known_vote = self.state.knows_vote(&confirmation.vote);
-                let known = self.state.knows_certificate(&certified.certificate.target.hash, VoteKind::Approval);
-                match (known_vote, known) {
-                    (true, true) => return self.judge(&source, GossipVerdict::Ignore),
+                let certificate_known = self.state.knows_certificate(&certified.certificate.target.hash, VoteKind::Approval);
+                match (known_vote, certificate_known) {
+                    (true, true) => {
+                        let same = self.state.has_counted(&confirmation.vote)
+                            && self.state.has_certificate(&certified.certificate);
+                        return self.judge(&source, known(same));
+                    }
                     (false, true) => {
                         let vote = confirmation.vote;
                         Job::Vote { vote, set: self.state.set_for_vote(&vote) }
@@ -136,7 +141,8 @@ impl ChainActor {
             Heard::Certificate(certified) => {
                 let target = certified.certificate.target;
                 if self.state.knows_certificate(&target.hash, target.kind) {
-                    return self.judge(&source, GossipVerdict::Ignore);
+                    let verdict = known(self.state.has_certificate(&certified.certificate));
+                    return self.judge(&source, verdict);
                 }
                 let set = self.state.set_for(&certified.header);
                 Job::Certified { certified, set }
@@ -384,6 +390,12 @@ impl ChainActor {
             None => self.state.newest_set(),
         }
     }
+}
+
+/// The verdict on something that tells nothing new: what was checked before is passed on, so that what is said again
+/// reaches everybody; what only looks the same is not.
+fn known(checked_before: bool) -> GossipVerdict {
+    if checked_before { GossipVerdict::Accept } else { GossipVerdict::Ignore }
 }
 
 fn now(epoch: Instant) -> Now {
