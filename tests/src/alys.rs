@@ -1,0 +1,151 @@
+//! The `alys` binary, and the lines by which it tells of final blocks.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::process::Stream;
+use crate::{Process, World};
+
+/// How long a command may take that only reads or writes files: scrypt in a debug build included.
+const COMMAND: Duration = Duration::from_secs(60);
+
+/// A block that a process told of as final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Final {
+    pub height: u64,
+    pub slot: u64,
+    pub hash: String,
+    pub proposer: u64,
+    pub transactions: u64,
+}
+
+impl Final {
+    /// Reads a line of `alys dev --json` or of `alys node --log-format json`; `None` for lines about something else.
+    pub fn parse(line: &str) -> Option<Final> {
+        // Most lines are about something else; those are not worth parsing.
+        if !line.starts_with('{') || !line.contains("block") {
+            return None;
+        }
+        let value: Value = serde_json::from_str(line).ok()?;
+        if value["event"] != "block" && value["message"] != "final block" {
+            return None;
+        }
+        Some(Final {
+            height: value["height"].as_u64()?,
+            slot: value["slot"].as_u64()?,
+            hash: value["hash"].as_str()?.to_owned(),
+            proposer: value["proposer"].as_u64()?,
+            transactions: value["transactions"].as_u64()?,
+        })
+    }
+}
+
+/// The binary under test: of `ALYS_BIN`, else of this checkout, built with the profile of the tests.
+///
+/// # Panics
+/// When it does not build.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| match std::env::var_os("ALYS_BIN") {
+        Some(path) => path.into(),
+        None => build().unwrap_or_else(|error| panic!("cannot build alys: {error:#}")),
+    })
+}
+
+/// The target directory of the build that this test belongs to.
+pub fn target_dir() -> &'static Path {
+    static TARGET: OnceLock<PathBuf> = OnceLock::new();
+    TARGET.get_or_init(|| {
+        profile_dir().parent().expect("a profile's directory is in the target directory").into()
+    })
+}
+
+/// `target/debug` of `target/debug/deps/test-0123`.
+fn profile_dir() -> PathBuf {
+    let own = std::env::current_exe().expect("a process knows its program");
+    own.ancestors().nth(2).expect("cargo puts tests two directories deep").to_owned()
+}
+
+fn build() -> Result<PathBuf> {
+    let dir = profile_dir();
+    let profile = match dir.file_name().and_then(OsStr::to_str) {
+        Some("debug") => "dev",
+        Some(name) => name,
+        None => bail!("{} is not a directory of cargo's", dir.display()),
+    };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--quiet", "-p", "alys-node", "--bin", "alys", "--profile", profile])
+        .arg("--message-format=json-render-diagnostics")
+        .arg("--target-dir")
+        .arg(target_dir())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("cargo build: {}", output.status);
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let executable = messages.lines().find_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let ours = message["reason"] == "compiler-artifact" && message["target"]["name"] == "alys";
+        message["executable"].as_str().filter(|_| ours).map(PathBuf::from)
+    });
+    executable.context("cargo names no executable")
+}
+
+/// A command line of `alys`, with nothing of this machine's settings.
+pub fn command<S: AsRef<OsStr>>(world: &World, args: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(binary());
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("ALYS_")) {
+            command.env_remove(name);
+        }
+    }
+    command.env_remove("RUST_LOG").env_remove("XDG_DATA_HOME");
+    command.env("HOME", world.dir()).env("RUST_BACKTRACE", "1").current_dir(world.dir()).args(args);
+    command
+}
+
+/// Runs a command that ends by itself.
+///
+/// # Errors
+/// When it takes too long or refuses; else what it wrote to standard output.
+pub fn run<S: AsRef<OsStr>>(world: &World, args: impl IntoIterator<Item = S>) -> Result<String> {
+    let command = command(world, args);
+    let name = command.get_args().take(2).map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let mut process = Process::start(world, &format!("alys {name}"), &command)?;
+    let status = process.wait_end(world, COMMAND)?;
+    if !status.success() {
+        bail!("alys {name}: {status}: {}", process.text(Stream::Err));
+    }
+    Ok(process.text(Stream::Out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn final_blocks_are_found_in_both_kinds_of_lines() {
+        let block = Final { height: 7, slot: 90, hash: "0xab".into(), proposer: 2, transactions: 3 };
+        let rest = r#""height":7,"slot":90,"hash":"0xab","proposer":2,"transactions":3}"#;
+        for (start, expected) in [
+            (r#"{"event":"block","#, Some(&block)),
+            (r#"{"level":"INFO","message":"final block","#, Some(&block)),
+            (r#"{"event":"ready","#, None),
+            (r#"{"message":"a block was late","#, None),
+            ("final block ", None),
+        ] {
+            assert_eq!(Final::parse(&format!("{start}{rest}")).as_ref(), expected, "{start}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Other people's programs from npm: wallets, the Solidity compiler, an execution client. The lock file in `tests/npm/`
+//! says which; they are installed once, outside of the source tree.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+
+use crate::federation::text;
+use crate::{Process, Rpc, World, alys, ports};
+
+/// How long an execution client may take to start: 1.3 s on a quiet machine, 7 s under load.
+const START: Duration = Duration::from_secs(60);
+/// How long it may take to stop when asked to.
+const STOP: Duration = Duration::from_secs(20);
+
+/// Where the sources of the scripts are.
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("npm")
+}
+
+/// The directory whose `node_modules` has the locked packages; installs them when they are missing.
+///
+/// # Errors
+/// When npm fails.
+pub fn installed() -> Result<&'static Path> {
+    static INSTALLED: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let installed = INSTALLED.get_or_init(|| install().map_err(|error| format!("{error:#}")));
+    match installed {
+        Ok(dir) => Ok(dir),
+        Err(error) => bail!("npm packages: {error}"),
+    }
+}
+
+/// Called with the turn of a test, so never twice at a time.
+fn install() -> Result<PathBuf> {
+    let dir = alys::target_dir().join("npm");
+    fs::create_dir_all(&dir)?;
+    let lock = fs::read(sources().join("package-lock.json")).context("package-lock.json")?;
+    // Written last: what is there is whole, and of this lock file.
+    let mark = dir.join("installed.json");
+    if fs::read(&mark).is_ok_and(|installed| installed == lock) {
+        return Ok(dir);
+    }
+    for name in ["package.json", "package-lock.json", ".npmrc"] {
+        fs::copy(sources().join(name), dir.join(name)).context(name)?;
+    }
+    let output = Command::new("npm")
+        // What is used has no need of install scripts; the execution client's database brings its library along.
+        .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
+        .args(["--fetch-timeout", "60000", "--fetch-retries", "3"])
+        .current_dir(&dir)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run npm, which these tests need")?;
+    if !output.status.success() {
+        bail!("npm ci: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    fs::write(&mark, lock)?;
+    Ok(dir)
+}
+
+/// Runs a script of `tests/npm/` with the packages, and returns its last line.
+///
+/// # Errors
+/// When its exit code is not zero: its assertions failed.
+pub fn script<S: AsRef<OsStr>>(
+    world: &World,
+    name: &str,
+    limit: Duration,
+    args: impl IntoIterator<Item = S>,
+) -> Result<String> {
+    let mut command = Command::new("node");
+    command.arg(sources().join(name)).args(args).current_dir(world.dir());
+    command.env("NODE_PATH", installed()?.join("node_modules")).env_remove("NODE_OPTIONS");
+    let mut process = Process::start(world, name, &command)?;
+    let status = process.wait_end(world, limit)?;
+    let lines: Vec<String> =
+        process.written(|written| written.lines.iter().map(|line| line.text.clone()).collect());
+    for line in &lines {
+        world.say(&format!("{name}: {line}"));
+    }
+    ensure!(status.success(), "{name}: {status}");
+    Ok(lines.last().cloned().unwrap_or_default())
+}
+
+/// EthereumJS, an execution client of another team, as a process on this machine.
+pub struct EthereumJs {
+    process: Process,
+    http_port: u16,
+    engine_port: u16,
+    secret: PathBuf,
+}
+
+impl EthereumJs {
+    /// Starts it with a directory of its own and an execution genesis.
+    ///
+    /// # Errors
+    /// When it does not answer within a while.
+    pub fn start(world: &World, name: &str, genesis: &Path) -> Result<EthereumJs> {
+        let dir = world.dir().join(name);
+        fs::create_dir_all(&dir)?;
+        let secret = dir.join("jwt.hex");
+        if !secret.exists() {
+            // Of no value to anybody: the port is reachable from this machine only.
+            let digits: String = (0..64)
+                .map(|_| "0123456789abcdef".as_bytes()[usize::from(ports::free() % 16)] as char)
+                .collect();
+            fs::write(&secret, digits)?;
+        }
+        let [http_port, engine_port, ws_port, ws_engine_port, peer_port] =
+            std::array::from_fn(|_| ports::free());
+        let mut command = Command::new("node");
+        command.arg("--require").arg(sources().join("loopback.cjs"));
+        command.arg(installed()?.join("node_modules/@ethereumjs/client/dist/esm/bin/cli.js"));
+        command.args(["--gethGenesis", text(genesis)?, "--dataDir", text(&dir.join("data"))?]);
+        command.args(["--rpc", "--rpcAddr", "127.0.0.1", "--rpcPort", &http_port.to_string()]);
+        command.args(["--rpcEngine", "--rpcEngineAddr", "127.0.0.1"]);
+        command.args(["--rpcEnginePort", &engine_port.to_string(), "--jwtSecret", text(&secret)?]);
+        command.args(["--wsPort", &ws_port.to_string(), "--wsEnginePort", &ws_engine_port.to_string()]);
+        // Without peers, and yet "synchronized", without which it takes no transactions.
+        command.args(["--isSingleNode", "--discDns=false", "--discV4=false", "--maxPeers", "0"]);
+        command.args(["--port", &peer_port.to_string(), "--extIP", "127.0.0.1", "--dnsAddr", "127.0.0.1"]);
+        // A node that was away is sent many blocks in a row, each of which it is to execute at once.
+        command.args(["--engineNewpayloadMaxExecute", "100000", "--logFile=false"]);
+        command.current_dir(&dir).env_remove("NODE_OPTIONS").env("HOME", &dir);
+        let process = Process::start(world, name, &command)?;
+        let client = EthereumJs { process, http_port, engine_port, secret };
+        world.wait(&format!("{name} to answer"), START, || {
+            client.rpc().call("web3_clientVersion", json!([])).map(Some)
+        })?;
+        Ok(client)
+    }
+
+    /// Its port for wallets.
+    pub fn rpc(&self) -> Rpc {
+        Rpc::on(self.http_port)
+    }
+
+    /// Its Engine API.
+    pub fn engine_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.engine_port)
+    }
+
+    /// The file with its secret.
+    pub fn secret(&self) -> &Path {
+        &self.secret
+    }
+
+    /// Stops it in an orderly way.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn stop(mut self, world: &World) -> Result<()> {
+        self.process.signal("TERM")?;
+        self.process.wait_end(world, STOP).map(|_| ())
+    }
+}

@@ -1,0 +1,307 @@
+//! A child process: its lines as they come, and its end.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::alys::Final;
+use crate::scenario::{POLL, World};
+
+/// Lines that are kept of one process; a process that writes more fails its test's waits.
+const MAX_LINES: usize = 200_000;
+/// Bytes of a line that are kept.
+const MAX_LINE: u64 = 64 * 1024;
+
+/// Which output a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    Out,
+    Err,
+}
+
+/// A line of a process.
+#[derive(Debug, Clone)]
+pub struct Line {
+    pub stream: Stream,
+    pub at: Instant,
+    pub text: String,
+}
+
+/// What a process wrote so far.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// In the order of their arrival.
+    pub lines: Vec<Line>,
+    /// The final blocks that the lines tell of, in order, with their time of arrival.
+    pub finals: Vec<(Instant, Final)>,
+    /// Outputs that are still open.
+    open: usize,
+}
+
+impl Written {
+    /// The first line that contains `text`.
+    pub fn find(&self, text: &str) -> Option<&Line> {
+        self.lines.iter().find(|line| line.text.contains(text))
+    }
+
+    /// The height of the last final block told of.
+    pub fn height(&self) -> u64 {
+        self.finals.last().map_or(0, |(_, block)| block.height)
+    }
+}
+
+/// The lines of a process, which outlive it.
+#[derive(Debug)]
+pub struct Log {
+    name: String,
+    written: Mutex<Written>,
+    changed: Condvar,
+}
+
+impl Log {
+    fn lock(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last `count` lines, for people.
+    pub fn tail(&self, count: usize) -> String {
+        let written = self.lock();
+        let from = written.lines.len().saturating_sub(count);
+        let mut text = format!("--- {}: last {} lines\n", self.name, written.lines.len() - from);
+        for line in &written.lines[from..] {
+            let mark = if line.stream == Stream::Out { ' ' } else { '!' };
+            let _ = writeln!(text, "{mark} {}", line.text);
+        }
+        text
+    }
+
+    fn read(&self, stream: Stream, from: impl Read) {
+        let mut reader = BufReader::new(from);
+        loop {
+            let mut bytes = Vec::new();
+            match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut bytes) {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+            let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+            let at = Instant::now();
+            let mut written = self.lock();
+            if let Some(block) = Final::parse(&text) {
+                written.finals.push((at, block));
+            }
+            if written.lines.len() < MAX_LINES {
+                written.lines.push(Line { stream, at, text });
+            }
+            self.changed.notify_all();
+        }
+        self.lock().open -= 1;
+        self.changed.notify_all();
+    }
+}
+
+/// A child process; killed when it is dropped.
+pub struct Process {
+    child: Child,
+    log: Arc<Log>,
+    started: Instant,
+}
+
+impl Process {
+    /// Starts `command` under a name for people.
+    ///
+    /// # Errors
+    /// When the program cannot be run.
+    pub fn start(world: &World, name: &str, command: &Command) -> Result<Process> {
+        let mut command = dying_with_us(command);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let started = Instant::now();
+        let mut child = command.spawn().with_context(|| format!("{name}: cannot run {command:?}"))?;
+        let log = Arc::new(Log {
+            name: format!("{name} ({})", child.id()),
+            written: Mutex::new(Written { open: 2, ..Written::default() }),
+            changed: Condvar::new(),
+        });
+        let out = child.stdout.take().expect("it is piped");
+        let err = child.stderr.take().expect("it is piped");
+        thread::spawn({
+            let log = Arc::clone(&log);
+            move || log.read(Stream::Out, out)
+        });
+        thread::spawn({
+            let log = Arc::clone(&log);
+            move || log.read(Stream::Err, err)
+        });
+        world.watch(&log);
+        Ok(Process { child, log, started })
+    }
+
+    /// When it was started.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What `look` finds in what was written so far.
+    pub fn written<T>(&self, look: impl FnOnce(&Written) -> T) -> T {
+        look(&self.log.lock())
+    }
+
+    /// Waits until `look` finds something in what was written.
+    ///
+    /// # Errors
+    /// When the time is over, or the process ended without it.
+    pub fn wait<T>(
+        &self,
+        world: &World,
+        what: &str,
+        limit: Duration,
+        mut look: impl FnMut(&Written) -> Option<T>,
+    ) -> Result<T> {
+        let (started, until) = (Instant::now(), world.until(limit));
+        let mut written = self.log.lock();
+        loop {
+            if let Some(found) = look(&written) {
+                return Ok(found);
+            }
+            let name = &self.log.name;
+            if written.open == 0 {
+                bail!("{name} ended before {what}");
+            }
+            if written.lines.len() >= MAX_LINES {
+                bail!("{name} wrote {MAX_LINES} lines before {what}");
+            }
+            let Some(left) = until.checked_duration_since(Instant::now()) else {
+                bail!("{name}: waited {:.1} s for {what}", started.elapsed().as_secs_f64());
+            };
+            written = self.log.changed.wait_timeout(written, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits for a line that contains `text` and returns it.
+    ///
+    /// # Errors
+    /// As [`Process::wait`].
+    pub fn wait_line(&self, world: &World, text: &str, limit: Duration) -> Result<String> {
+        self.wait(world, &format!("a line with {text:?}"), limit, |written| {
+            written.find(text).map(|line| line.text.clone())
+        })
+    }
+
+    /// Waits for a final block of at least that height.
+    ///
+    /// # Errors
+    /// As [`Process::wait`].
+    pub fn wait_final(&self, world: &World, height: u64, limit: Duration) -> Result<()> {
+        self.wait(world, &format!("final block {height}"), limit, |written| {
+            (written.height() >= height).then_some(())
+        })
+    }
+
+    /// Waits for the end, and for the last lines.
+    ///
+    /// # Errors
+    /// When the time is over.
+    pub fn wait_end(&mut self, world: &World, limit: Duration) -> Result<ExitStatus> {
+        let until = world.until(limit);
+        let status = loop {
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
+            if Instant::now() >= until {
+                bail!("{} did not end within {} s", self.log.name, limit.as_secs());
+            }
+            thread::sleep(POLL);
+        };
+        self.wait(world, "the end of its output", limit, |written| (written.open == 0).then_some(()))?;
+        Ok(status)
+    }
+
+    /// Sends a signal by its name, such as `INT`.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        // The shell's own kill: a system call of ours would need unsafe code, and a kill program may be missing.
+        let status = Command::new("sh")
+            .args(["-c", "kill -s \"$1\" \"$2\"", "sh", signal, &self.id().to_string()])
+            .status()
+            .context("cannot run sh")?;
+        if !status.success() {
+            bail!("{} cannot be sent SIG{signal}", self.log.name);
+        }
+        Ok(())
+    }
+
+    /// Ends it the hard way, as `kill -9` does, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it has ended already, which is not what whoever kills it expects.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("{} ended by itself: {status}", self.log.name);
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Whether it runs.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Everything that it wrote to `stream`.
+    pub fn text(&self, stream: Stream) -> String {
+        self.written(|written| {
+            let lines = written.lines.iter().filter(|line| line.stream == stream);
+            lines.map(|line| format!("{}\n", line.text)).collect()
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The same command, killed by the kernel when this process dies, where there is a program that asks for it.
+fn dying_with_us(command: &Command) -> Command {
+    static SETPRIV: OnceLock<bool> = OnceLock::new();
+    let there = *SETPRIV.get_or_init(|| {
+        let mut probe = Command::new("setpriv");
+        probe.args(["--pdeathsig", "KILL", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
+        probe.status().is_ok_and(|status| status.success())
+    });
+    let mut wrapped = match there {
+        true => {
+            let mut wrapped = Command::new("setpriv");
+            wrapped.args([OsStr::new("--pdeathsig"), OsStr::new("KILL"), command.get_program()]);
+            wrapped
+        }
+        false => Command::new(command.get_program()),
+    };
+    wrapped.args(command.get_args());
+    if let Some(dir) = command.get_current_dir() {
+        wrapped.current_dir(dir);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    wrapped
+}
