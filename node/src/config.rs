@@ -183,7 +183,7 @@ impl Config {
     /// See [`ConfigError`].
     pub fn load(path: &Path, overrides: Overrides) -> Result<Config, ConfigError> {
         let text = files::read_text(path)?;
-        let (base, _) = files::split(path)?;
+        let base = path.parent().unwrap_or(Path::new(""));
         Self::parse(&path.display().to_string(), &text, base, overrides)
     }
 
@@ -382,7 +382,10 @@ mod tests {
         assert_eq!(config.chain, Path::new("/etc/alys/chain.toml"));
         let keystore = PathBuf::from("/etc/alys/data/keystore.json");
         assert_eq!(config.role, Role::Validator { keystore, password_file: None });
-        assert_eq!(parse(&SMALL.replace("\"data\"", "\"/srv\"")).map(|c| c.datadir).ok(), Some("/srv".into()));
+        assert_eq!(
+            parse(&SMALL.replace("\"data\"", "\"/srv\"")).map(|c| c.datadir).ok(),
+            Some("/srv".into())
+        );
     }
 
     #[test]

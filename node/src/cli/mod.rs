@@ -11,11 +11,13 @@ mod node;
 use std::error::Error;
 use std::io;
 use std::path::Path;
+use std::pin::Pin;
 use std::process::ExitCode;
+use std::task::Poll;
 use std::time::Duration;
 
 use alys_runtime::disk::{Dir, Lock};
-use alys_runtime::signal;
+use alys_runtime::signal::{self, Shutdown};
 use clap::{Args, Parser, Subcommand};
 
 use crate::dev::DevArgs;
@@ -152,6 +154,15 @@ pub(crate) fn open_locked(path: &Path) -> io::Result<(Dir, Lock)> {
     let dir = Dir::open(path)?;
     let lock = dir.lock()?;
     Ok((dir, lock))
+}
+
+/// The wish that the process ends, listened for from now on: one that comes before the answer is awaited is not lost.
+pub(crate) async fn stop_wish() -> Pin<Box<dyn Future<Output = Shutdown> + Send>> {
+    let mut wish = Box::pin(signal::shutdown());
+    match futures::poll!(wish.as_mut()) {
+        Poll::Ready(shutdown) => Box::pin(std::future::ready(shutdown)),
+        Poll::Pending => wish,
+    }
 }
 
 /// Ends the process when it is asked to end once more, while `stopping` takes its time.

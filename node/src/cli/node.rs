@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use alys_integrations::http::{Endpoint, JwtSecret};
 use alys_runtime::disk::{Dir, Lock};
-use alys_runtime::signal;
 use alys_types::bls::SecretKey;
 use clap::Args;
 
-use super::{Failure, LogArgs, STOP_DEADLINE, init_log, open_locked, unless_forced};
+use super::{Failure, LogArgs, STOP_DEADLINE, init_log, open_locked, stop_wish, unless_forced};
 use crate::config::{self, Config, Execution, Overrides, Role};
 use crate::files;
 use crate::genesis::ChainFiles;
@@ -79,8 +78,9 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
     let config = Config::load(&args.config, overrides).map_err(Failure::refused)?;
     init_log(log, config.log.format, config.log.filter.as_deref(), "info,libp2p=warn")?;
     let chain = ChainFiles::load(&config.chain, &config.execution_genesis).map_err(Failure::refused)?;
-    let (datadir, _lock) = open_datadir(&config.datadir)?;
+    // Before the directory is made: a wrong path leaves nothing behind.
     let key = unlock(&config.role)?;
+    let (datadir, _lock) = open_datadir(&config.datadir)?;
     announce(&config, &chain, key.as_ref());
     let execution = match config.execution {
         Execution::Embedded { http, engine, jwt_secret } => {
@@ -91,6 +91,8 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
             HostExecution::Remote { endpoint, jwt_secret: read_secret(&jwt_secret)? }
         }
     };
+    // Not earlier: while a person is asked for a password, ctrl-c is to end the process at once.
+    let mut stop = stop_wish().await;
     let starting = Host::start(HostConfig {
         name: config.name,
         chain,
@@ -104,7 +106,7 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
     });
     let host = alys_runtime::select! {
         started = starting => started.map_err(Failure::refused)?,
-        _ = signal::shutdown() => return Ok(()),
+        _ = &mut stop => return Ok(()),
     };
     tracing::info!(
         peers_on = %host.node().listen_addr(),
@@ -114,7 +116,7 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
     );
     let broken = alys_runtime::select! {
         reason = host.node().failed() => Some(reason),
-        signal = signal::shutdown() => {
+        signal = &mut stop => {
             tracing::info!(?signal, "stopping; once more forces it");
             None
         }
@@ -185,18 +187,10 @@ fn announce(config: &Config, chain: &ChainFiles, key: Option<&SecretKey>) {
 /// Puts what happens into the log.
 fn observer() -> Observer {
     Arc::new(|event| match event {
-        NodeEvent::Finalized(block) => tracing::info!(
-            height = block.height.0,
-            slot = block.slot.0,
-            proposer = block.proposer,
-            transactions = block.transactions,
-            gas = block.gas_used,
-            after_ms = block.after_ms,
-            hash = %block.hash,
-            "final block"
-        ),
         NodeEvent::Peers { connected } => tracing::info!(connected, "peers"),
-        NodeEvent::Evidence { .. }
+        // The actors log these where they happen.
+        NodeEvent::Finalized(_)
+        | NodeEvent::Evidence { .. }
         | NodeEvent::Notice(_)
         | NodeEvent::Signed { .. }
         | NodeEvent::Proposed { .. }

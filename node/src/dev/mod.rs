@@ -14,14 +14,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use alys_runtime::disk::Dir;
+use alys_runtime::select;
+use alys_runtime::signal::Shutdown;
 use alys_runtime::sync::mpsc;
 use alys_runtime::time::{self, Duration, Instant};
-use alys_runtime::{select, signal};
 use alys_types::Height;
 use clap::Args;
 use futures::future::{join_all, select_all};
 
-use crate::cli::{Failure, STOP_DEADLINE, one_line, open_locked, unless_forced};
+use crate::cli::{Failure, STOP_DEADLINE, one_line, open_locked, stop_wish, unless_forced};
 use crate::files;
 use crate::genesis::ExecutionFork;
 use crate::host::{Host, HostConfig, HostError, HostExecution};
@@ -91,11 +92,12 @@ pub async fn run(args: DevArgs) -> Result<(), Failure> {
     };
     let network = layout::open_or_make(&dir, wanted).await.map_err(Failure::refused)?;
     let (reports, inbox) = mpsc::channel(WAITING_REPORTS);
+    let mut stop = stop_wish().await;
     let hosts = select! {
         hosts = start_all(&network, &args, reports) => hosts?,
-        _ = signal::shutdown() => return Ok(()),
+        _ = &mut stop => return Ok(()),
     };
-    let ending = watch(&network, &dir, &hosts, inbox, style).await;
+    let ending = watch(&network, &dir, &hosts, inbox, style, stop).await;
     let clean = unless_forced(join_all(hosts.into_iter().map(|host| host.stop(STOP_DEADLINE)))).await;
     if !clean.iter().all(|clean| *clean) {
         tracing::warn!("the stop took too long; the next start cleans up");
@@ -222,6 +224,7 @@ async fn watch(
     hosts: &[Host],
     mut inbox: mpsc::Receiver<FinalBlock>,
     style: Style,
+    mut stop: impl Future<Output = Shutdown> + Unpin,
 ) -> Ending {
     let mut ending = Ending { report: Report::default(), broken: None, deaf: false };
     let ready = ready(network, dir, hosts).await;
@@ -231,11 +234,11 @@ async fn watch(
     }
     let patience = Duration::from_millis(network.remembered.slot_ms).saturating_mul(SILENT_SLOTS);
     let mut failed = select_all(hosts.iter().map(|host| Box::pin(host.node().failed())));
-    let stop = signal::shutdown();
-    let mut stop = std::pin::pin!(stop);
+    // The validators hold the senders; should all be gone, one of them says below why it failed.
+    let mut is_open = true;
     loop {
         let block = select! {
-            block = time::timeout(patience, inbox.recv()) => block,
+            block = time::timeout(patience, inbox.recv()), if is_open => block,
             (reason, index, _) = &mut failed => {
                 ending.broken = Some(format!("validator {index} gave up: {reason}"));
                 return ending;
@@ -260,8 +263,7 @@ async fn watch(
                     return ending;
                 }
             },
-            // The validators hold the senders; when they are gone, one of them says why it failed.
-            Ok(None) => std::future::pending().await,
+            Ok(None) => is_open = false,
             Err(_) => {
                 let (after, slots) = (ending.report.height().0, SILENT_SLOTS);
                 tracing::warn!(after, slots, "no final block for a while");

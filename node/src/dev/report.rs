@@ -97,13 +97,13 @@ impl Report {
             ),
             Style::Json => line(
                 out,
-                json!({
-                    "event": "stopped",
-                    "height": told,
-                    "blocks": blocks,
-                    "transactions": transactions,
-                    "seconds": seconds,
-                }),
+                "stopped",
+                &[
+                    ("height", json!(told)),
+                    ("blocks", json!(blocks)),
+                    ("transactions", json!(transactions)),
+                    ("seconds", json!(seconds)),
+                ],
             ),
         }
     }
@@ -119,21 +119,26 @@ impl Ready {
             Style::Text => out.write_all(self.text().as_bytes()).and_then(|()| out.flush()),
             Style::Json => line(
                 out,
-                json!({
-                    "event": "ready",
-                    "version": env!("CARGO_PKG_VERSION"),
-                    "chain_id": self.chain_id,
-                    "genesis_hash": self.genesis_hash,
-                    "validators": self.validators,
-                    "slot_ms": self.slot_ms,
-                    "fork": self.fork,
-                    "datadir": self.datadir,
-                    "height": self.height,
-                    "rpc_url": self.rpc_urls.first(),
-                    "rpc_urls": self.rpc_urls,
-                    "mnemonic": MNEMONIC,
-                    "accounts": ACCOUNTS.map(|a| json!({ "address": a.address, "private_key": a.private_key })),
-                }),
+                "ready",
+                &[
+                    ("version", json!(env!("CARGO_PKG_VERSION"))),
+                    ("chain_id", json!(self.chain_id)),
+                    ("rpc_url", json!(self.rpc_urls.first())),
+                    ("rpc_urls", json!(self.rpc_urls)),
+                    ("validators", json!(self.validators)),
+                    ("slot_ms", json!(self.slot_ms)),
+                    ("fork", json!(self.fork)),
+                    ("genesis_hash", json!(self.genesis_hash)),
+                    ("datadir", json!(self.datadir)),
+                    ("height", json!(self.height)),
+                    ("mnemonic", json!(MNEMONIC)),
+                    (
+                        "accounts",
+                        json!(
+                            ACCOUNTS.map(|a| json!({ "address": a.address, "private_key": a.private_key }))
+                        ),
+                    ),
+                ],
             ),
         }
     }
@@ -192,24 +197,29 @@ pub fn write_block(out: &mut impl Write, style: Style, block: &FinalBlock) -> io
         .and_then(|()| out.flush()),
         Style::Json => line(
             out,
-            json!({
-                "event": "block",
-                "height": height,
-                "slot": slot,
-                "hash": hash,
-                "proposer": proposer,
-                "execution_hash": block.execution_hash,
-                "state_root": block.state_root,
-                "transactions": transactions,
-                "gas_used": gas_used,
-                "finality_ms": after_ms,
-            }),
+            "block",
+            &[
+                ("height", json!(height)),
+                ("slot", json!(slot)),
+                ("proposer", json!(proposer)),
+                ("transactions", json!(transactions)),
+                ("gas_used", json!(gas_used)),
+                ("finality_ms", json!(after_ms)),
+                ("hash", json!(hash)),
+                ("execution_hash", json!(block.execution_hash)),
+                ("state_root", json!(block.state_root)),
+            ],
         ),
     }
 }
 
-fn line(out: &mut impl Write, value: serde_json::Value) -> io::Result<()> {
-    writeln!(out, "{value}")?;
+/// An object in one line, its fields in the given order: people read these too.
+fn line(out: &mut impl Write, event: &str, fields: &[(&str, serde_json::Value)]) -> io::Result<()> {
+    write!(out, "{{\"event\":\"{event}\"")?;
+    for (name, value) in fields {
+        write!(out, ",\"{name}\":{value}")?;
+    }
+    writeln!(out, "}}")?;
     out.flush()
 }
 
