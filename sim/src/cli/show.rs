@@ -1,0 +1,100 @@
+//! The commands that only tell.
+
+use super::{DescribeArgs, PASSED};
+use crate::scenario;
+
+const GUIDE: &str = "\
+A scenario is a TOML file:
+
+    why = \"What it is for.\"
+    covers = [\"3.4\", \"S28\"]      # rules of the protocol (section.rule), failures of V1
+    until = \"40s\"                 # when the chaos ends; then everything heals and progress is demanded
+
+    [world]                       # all optional
+    nodes = 4                     # authorities, each with an execution client on a machine of its own
+    fault_model = \"byzantine\"     # or \"crash\"
+    slot = \"1s\"
+    drift = \"250ms\"               # how far clocks may be apart
+    forger = 3                    # somebody else has this authority's key and forges certificates
+    left_dead = [4]               # stay down when everything heals
+
+    [links]                       # latency, jitter, loss_ppm, kbytes_per_s
+    [workload]                    # users, burst, pause
+    [expect]                      # min_final, progress, within
+    [swarm]                       # least, most, kinds, draw_world: faults drawn from the seed
+
+    [[step]]
+    at = \"12s\"                    # or \"slot 7\", \"slot 7 + 300ms\"; slot 1 is the first that begins after the start
+    for = \"3s\"                    # without it, until everything heals
+    nodes = [\"leader\", 2]         # numbers from 1, leader, leader+1, any (drawn), all, others
+    fault = \"kill\"
+    power = true
+
+Faults and their words:
+
+    partition         way (in, out, both), held        the named nodes and the rest do not reach each other
+    slow-links        delay, jitter, loss_ppm, kbytes_per_s
+    reset                                              connections of the named nodes are reset
+    kill              machine (node, client, both), power
+    stop                                               the process is asked to end
+    pause             machine
+    clock             by                               the wall clock steps, and back at the end
+    drift             ppm                              the wall clock gains
+    slow-disk         machine, delay                   each sync takes longer
+    fail-syncs        machine, count
+    power-at-operation  machine, operation             the power goes in place of that disk operation
+    slow-client       delay                            to the execution client
+    cut-client                                         from the execution client
+    hold-votes        vote (proposal, approval, confirmation), delay   what is sent as such a vote is signed is held back
+    kill-on-vote      vote, power, down                the node dies with the vote on its disk and not on its way
+    kill-all-on-votes vote, count, power, down         everybody dies when so many have signed such a vote for a block
+
+Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-beside-final, signed-twice,
+signed-backwards, confirmed-below-approval, wrong-leader, state-differs, no-progress, too-few-blocks, error-line,
+process-ended, execution-behind, acknowledged-lost, wrong-balance, panicked, hung.";
+
+pub fn list() -> anyhow::Result<u8> {
+    for (name, _) in scenario::list()? {
+        let scenario = scenario::load(&name)?;
+        println!("{name:<28} {}", scenario.plan.why);
+        if !scenario.plan.covers.is_empty() {
+            println!("{:<28} covers {}", "", scenario.plan.covers.join(", "));
+        }
+    }
+    Ok(PASSED)
+}
+
+pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
+    let Some(name) = &args.scenario else {
+        println!("{GUIDE}");
+        return Ok(PASSED);
+    };
+    let plan = scenario::load(name)?.plan(args.seed);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&plan)?);
+        return Ok(PASSED);
+    }
+    let world = &plan.world;
+    println!("{}: {}", plan.name, plan.why);
+    println!(
+        "{} nodes ({:?}, quorum {}), slots of {} ms, clocks within {} ms, chaos until {} ms",
+        world.nodes,
+        world.fault_model,
+        world.quorum(),
+        world.slot_ms,
+        world.drift_ms,
+        plan.until_ms
+    );
+    println!("links {:?}", world.link);
+    println!("{:?}", plan.workload);
+    if let Some(forger) = world.forger {
+        println!("somebody else has the key of node {forger}");
+    }
+    if !world.left_dead.is_empty() {
+        println!("stay dead: {:?}", world.left_dead);
+    }
+    for step in &plan.steps {
+        println!("    {step}");
+    }
+    Ok(PASSED)
+}

@@ -1,0 +1,104 @@
+//! Somebody who has stolen an authority's key and forges finality with it: each proposal that it hears of it declares final
+//! in a certificate with its own signature alone. Correct nodes refuse the certificate and ban the peer, who comes back
+//! with another identity.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use alys_net::{ChainTag, Command, Config, Event, NodeKey, PeerAddr, Protocol, Service, Topic, Verdict};
+use alys_runtime::sim::{NodeId, World, here};
+use alys_runtime::{select, spawn, time};
+use alys_types::wire::{CertifiedHeader, HeldVotes, Message, Proposal, Status, StatusAnswer};
+use alys_types::{Bitmap, Certificate, Hash, Height, VoteKind, VoteTarget};
+
+use crate::genesis::authority_key;
+use crate::machines::{PEER_PORT, Shared, node_ip};
+
+const IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 3, 1));
+/// How long an identity is used: shorter than a ban.
+const LIFE: Duration = Duration::from_secs(8);
+
+/// Adds the forger's machine. `index` is the authority whose key it has, from 0.
+pub fn add(world: World, shared: &Shared, index: u8) -> NodeId {
+    let shared = shared.clone();
+    let machine = world.node("forger", IP, move || {
+        let shared = shared.clone();
+        async move {
+            // Whatever goes wrong for it is of no interest; it is started again.
+            let _ended = time::timeout(LIFE, life(&shared, index)).await;
+        }
+    });
+    spawn("forger", async move {
+        loop {
+            time::sleep(LIFE + Duration::from_millis(500)).await;
+            world.restart(machine);
+        }
+    });
+    machine
+}
+
+fn status(shared: &Shared) -> Status {
+    let genesis = &shared.chain.genesis;
+    Status {
+        genesis: genesis.hash(),
+        fork_id: genesis.fork_id(),
+        head_height: Height(0),
+        head: genesis.hash(),
+        highest: None,
+        finalized: None,
+        authority: None,
+    }
+}
+
+async fn life(shared: &Shared, index: u8) {
+    let genesis = &shared.chain.genesis;
+    let chain = ChainTag { genesis: genesis.hash().0, fork: genesis.fork_id().0 };
+    let mut identity = [0xee; 32];
+    identity[..4].copy_from_slice(&here().incarnation.to_le_bytes());
+    let peers = (0..shared.nodes)
+        .map(|node| PeerAddr { socket: SocketAddr::new(node_ip(node), PEER_PORT), peer: None });
+    let config =
+        Config::new(NodeKey::from_bytes(identity), chain, SocketAddr::new(IP, PEER_PORT), peers.collect());
+    let Ok((service, handle, mut events)) = Service::bind(config).await else { return };
+    let status = status(shared);
+    let say = |command| {
+        // A full queue loses a forgery, no more.
+        let _ = handle.try_send(command);
+    };
+    say(Command::SetStatus { status: status.encode() });
+    let mut running = Box::pin(service.run());
+    loop {
+        let event = select! {
+            _ = &mut running => return,
+            event = events.next() => event,
+        };
+        match event {
+            None => return,
+            Some(Event::Request { id, protocol: Protocol::Status, .. }) => {
+                let held = HeldVotes { approval: None, confirmation: None };
+                let answer = StatusAnswer { status: status.clone(), held };
+                say(Command::Respond { id, response: Ok(answer.encode()) });
+            }
+            Some(Event::Gossip { id, topic, payload, .. }) => {
+                say(Command::Judge { id, verdict: Verdict::Accept });
+                if topic == Topic::Blocks
+                    && let Ok(proposal) = Proposal::decode(&payload)
+                {
+                    let forged = forge(shared, index, proposal);
+                    say(Command::Publish { topic: Topic::Finality, payload: forged.encode() });
+                }
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn forge(shared: &Shared, index: u8, proposal: Proposal) -> CertifiedHeader {
+    let header = proposal.block.header;
+    let hash: Hash = header.hash();
+    let target = VoteTarget { kind: VoteKind::Confirmation, height: header.height, slot: header.slot, hash };
+    let mut signers = Bitmap::empty(usize::from(shared.nodes));
+    signers.set(index);
+    let signature = authority_key(index).sign(&target.message(&shared.chain.genesis.chain_id()).0);
+    CertifiedHeader { header, certificate: Certificate { target, signers, signature } }
+}

@@ -1,0 +1,115 @@
+//! The chain of a simulated world: keys from numbers, funded users, the two genesis files as values.
+
+use std::sync::Arc;
+
+use alloy_primitives::{Address, U256};
+use alys_integrations::embedded::execution::{CoreConfig, ExecutionCore};
+use alys_integrations::http::JwtSecret;
+use alys_storage::MemoryStore;
+use alys_types::bls::SecretKey;
+use alys_types::limits::MAX_GAS_LIMIT;
+use alys_types::spec::GovernanceSpec;
+use alys_types::{Authority, ChainSpec, Genesis, Slot};
+use k256::ecdsa::SigningKey;
+use serde_json::json;
+
+use crate::plan::WorldPlan;
+
+/// EVM chain id of simulated chains.
+pub const CHAIN_ID: u64 = 1337;
+
+/// What every user has at genesis, in wei.
+pub fn user_funds() -> U256 {
+    U256::from(1_000_000u64) * U256::from(10u64).pow(U256::from(18))
+}
+
+/// The chain of a world.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    /// The checked spec.
+    pub genesis: Arc<Genesis>,
+    /// Block 0 of the execution chain.
+    pub execution: alloy_genesis::Genesis,
+}
+
+/// The block-signing key of an authority, from 0.
+pub fn authority_key(index: u8) -> SecretKey {
+    SecretKey::derive(&[index + 1; 32])
+}
+
+/// The key of a user, from 0.
+pub fn user_key(index: u8) -> SigningKey {
+    let mut bytes = [0x11; 32];
+    bytes[31] = index + 1;
+    SigningKey::from_slice(&bytes).expect("a small number times a constant is below the order of the curve")
+}
+
+/// The account of a user.
+pub fn user_address(index: u8) -> Address {
+    Address::from_private_key(&user_key(index))
+}
+
+/// Whom a user sends to: an account that nobody else touches.
+pub fn sink_address(index: u8) -> Address {
+    Address::repeat_byte(0xa0 + index)
+}
+
+/// The secret between an authority's node and its execution client.
+pub fn jwt_secret(index: u8) -> JwtSecret {
+    JwtSecret::new([0x40 + index; 32])
+}
+
+impl Chain {
+    /// The chain of a plan's world that starts with the slot of `now_ms`.
+    pub fn new(plan: &WorldPlan, users: u8, now_ms: u64) -> Self {
+        let start_slot = Slot::at(now_ms, plan.slot_ms);
+        let execution = execution_genesis(users, start_slot.timestamp(plan.slot_ms));
+        let authorities = (0..plan.nodes).map(|index| {
+            let key = authority_key(index);
+            Authority {
+                public_key: key.public_key().to_bytes(),
+                proof_of_possession: key.prove_possession(),
+                fee_address: alys_types::Address([index + 1; 20]),
+            }
+        });
+        let core = ExecutionCore::open(Arc::new(MemoryStore::new()), &execution, CoreConfig::default());
+        let core = core.expect("the genesis below is one that the embedded client takes");
+        let spec = ChainSpec {
+            evm_chain_id: CHAIN_ID,
+            start_slot,
+            slot_duration_ms: plan.slot_ms,
+            fault_model: plan.fault_model,
+            drift_allowance_ms: plan.drift_ms,
+            rejoin_margin: 1_800,
+            execution_genesis_hash: core.genesis_hash().into(),
+            authorities: authorities.collect(),
+            governance: GovernanceSpec::default(),
+            peg: Default::default(),
+            auxpow: Default::default(),
+        };
+        let genesis = Genesis::new(spec).expect("plans are checked to give a good spec");
+        Self { genesis: Arc::new(genesis), execution }
+    }
+}
+
+fn execution_genesis(users: u8, timestamp: u64) -> alloy_genesis::Genesis {
+    let mut alloc = serde_json::Map::new();
+    for user in 0..users {
+        let funds = format!("{:#x}", user_funds());
+        alloc.insert(user_address(user).to_string(), json!({ "balance": funds }));
+    }
+    let beacon_roots = alloy_eips::eip4788::BEACON_ROOTS_CODE.to_string();
+    let contract = json!({ "balance": "0x0", "nonce": "0x1", "code": beacon_roots });
+    alloc.insert(alloy_eips::eip4788::BEACON_ROOTS_ADDRESS.to_string(), contract);
+    let genesis = json!({
+        "config": {
+            "chainId": CHAIN_ID, "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0, "eip158Block": 0,
+            "byzantiumBlock": 0, "constantinopleBlock": 0, "petersburgBlock": 0, "istanbulBlock": 0,
+            "berlinBlock": 0, "londonBlock": 0, "terminalTotalDifficulty": 0,
+            "terminalTotalDifficultyPassed": true, "shanghaiTime": 0, "cancunTime": 0,
+        },
+        "nonce": "0x0", "timestamp": format!("{timestamp:#x}"), "extraData": "0x",
+        "gasLimit": format!("{MAX_GAS_LIMIT:#x}"), "difficulty": "0x0", "alloc": alloc,
+    });
+    serde_json::from_value(genesis).expect("the genesis above is well-formed")
+}

@@ -1,0 +1,95 @@
+//! What nodes log: an ERROR line of a live process fails the run; the rest is for people who look at a replay.
+
+use std::fmt::{self, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use alys_runtime::sim::{NodeId, World, here};
+use tracing::field::{Field, Visit};
+use tracing::metadata::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use crate::faults::Faults;
+use crate::machines::now_ms;
+use crate::oracles::{Judge, Violation};
+
+/// What the machine whose code logs is called. Outside of a run there is none.
+fn who(world: World) -> (NodeId, String) {
+    let id = here().node;
+    (id, world.name(id))
+}
+
+/// The subscriber of a run. It is the default of the simulation's thread only.
+pub struct Logs {
+    judge: Judge,
+    /// None until the machines exist.
+    faults: std::sync::Arc<std::sync::OnceLock<Faults>>,
+    /// What is printed.
+    shown: LevelFilter,
+    next_span: AtomicU64,
+}
+
+impl Logs {
+    /// Tells `judge` of errors and prints what is at least as grave as `shown`.
+    pub fn new(
+        judge: Judge,
+        faults: std::sync::Arc<std::sync::OnceLock<Faults>>,
+        shown: LevelFilter,
+    ) -> Self {
+        Self { judge, faults, shown, next_span: AtomicU64::new(1) }
+    }
+}
+
+impl Subscriber for Logs {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && (*metadata.level() == Level::ERROR || *metadata.level() <= self.shown)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.shown.max(LevelFilter::ERROR))
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(self.next_span.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let world = World::current();
+        if !world.is_here_alive() {
+            return;
+        }
+        let (id, name) = who(world);
+        let metadata = event.metadata();
+        let mut line = Line(format!("{}:", metadata.target()));
+        event.record(&mut line);
+        let level = *metadata.level();
+        if level <= self.shown {
+            eprintln!("{:>8} ms {name:<8} {level:<5} {}", now_ms(world), line.0);
+        }
+        // A disk that was made to fail is an operator's business, and says so.
+        let is_expected = self.faults.get().is_some_and(|faults| faults.is_damaged(id));
+        if level == Level::ERROR && !is_expected {
+            self.judge.accuse(now_ms(world), Violation::ErrorLine { node: name, line: line.0 });
+        }
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let written = match field.name() {
+            "message" => write!(self.0, " {value:?}"),
+            name => write!(self.0, " {name}={value:?}"),
+        };
+        written.expect("writing to a string cannot fail");
+    }
+}

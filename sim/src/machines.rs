@@ -1,0 +1,183 @@
+//! The machines of a world: what runs on them, life after life.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alys_integrations::embedded::execution::CoreConfig;
+use alys_integrations::embedded::{ExecutionServer, ExecutionServerConfig};
+use alys_integrations::http::Endpoint;
+use alys_node::node::{FRESH_VOTES_FILE, Node, NodeConfig, NodeEvent};
+use alys_runtime::disk::Dir;
+use alys_runtime::sim::{NodeId, World, here};
+use alys_runtime::sync::mpsc::UnboundedSender;
+use alys_runtime::{select, signal, time};
+use alys_storage::Engine;
+
+use crate::faults::Reactions;
+use crate::genesis::{Chain, authority_key, jwt_secret};
+use crate::oracles::Judge;
+
+/// Where nodes talk to each other.
+pub const PEER_PORT: u16 = 9000;
+/// Where nodes talk to their execution clients.
+pub const ENGINE_PORT: u16 = 8551;
+/// Where users talk to execution clients.
+pub const RPC_PORT: u16 = 8545;
+
+/// How often a node is asked where it stands.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a node or a client may take to stop.
+const STOP: Duration = Duration::from_secs(5);
+
+/// The machines of an authority.
+#[derive(Debug, Clone, Copy)]
+pub struct Authority {
+    /// From 0.
+    pub index: u8,
+    /// The node's machine.
+    pub node: NodeId,
+    /// The execution client's machine.
+    pub client: NodeId,
+}
+
+/// A process ended by itself.
+#[derive(Debug, Clone)]
+pub struct Exit {
+    /// Its machine.
+    pub machine: NodeId,
+    /// `None`: it was asked to, and ended in order.
+    pub reason: Option<String>,
+}
+
+/// What all machines share. None of it is seen by the code that runs on them.
+#[derive(Clone)]
+pub struct Shared {
+    /// The chain.
+    pub chain: Chain,
+    /// Authorities.
+    pub nodes: u8,
+    /// Who judges.
+    pub judge: Judge,
+    /// What happens upon votes.
+    pub reactions: Reactions,
+    /// Told of processes that end by themselves.
+    pub exits: UnboundedSender<Exit>,
+}
+
+/// The address of an authority's node.
+pub fn node_ip(index: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, index + 1))
+}
+
+/// The address of its execution client.
+pub fn client_ip(index: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 1, index + 1))
+}
+
+/// The present, in milliseconds of simulated time.
+pub fn now_ms(world: World) -> u64 {
+    world.now().as_millis() as u64
+}
+
+/// Adds an authority's two machines and starts them.
+pub fn add(world: World, shared: &Shared, index: u8) -> Authority {
+    let for_client = Arc::new(shared.clone());
+    let client = world.node(&format!("client{}", index + 1), client_ip(index), move || {
+        let shared = for_client.clone();
+        async move { ended(&shared, client_life(&shared, index).await) }
+    });
+    let for_node = Arc::new(shared.clone());
+    let node = world.node(&format!("node{}", index + 1), node_ip(index), move || {
+        let shared = for_node.clone();
+        async move { ended(&shared, node_life(&shared, index).await) }
+    });
+    Authority { index, node, client }
+}
+
+/// A process has come to its end; one that was killed meanwhile has nothing to tell.
+fn ended(shared: &Shared, result: Result<(), String>) {
+    if World::current().is_here_alive() {
+        // Without a receiver the run is over.
+        let _ = shared.exits.send(Exit { machine: here().node, reason: result.err() });
+    }
+}
+
+async fn client_life(shared: &Shared, index: u8) -> Result<(), String> {
+    let text = |error: &dyn std::error::Error| error.to_string();
+    let dir = Dir::open("/data/execution").map_err(|e| text(&e))?;
+    let store = alys_storage::open(Engine::Redb, &dir).map_err(|e| text(&e))?;
+    let ip = client_ip(index);
+    let server = ExecutionServer::start(ExecutionServerConfig {
+        http_addr: Some(SocketAddr::new(ip, RPC_PORT)),
+        engine_addr: SocketAddr::new(ip, ENGINE_PORT),
+        jwt_secret: jwt_secret(index),
+        genesis: shared.chain.execution.clone(),
+        store,
+        core: CoreConfig::default(),
+    });
+    let server = server.await.map_err(|e| text(&e))?;
+    loop {
+        select! {
+            _ = signal::shutdown() => {
+                return time::timeout(STOP, server.stop()).await.map_err(|_| "did not stop in time".to_owned());
+            }
+            () = time::sleep(LOOK) => {
+                if server.has_failed() {
+                    return Err("its store failed".to_owned());
+                }
+            }
+        }
+    }
+}
+
+async fn node_life(shared: &Shared, index: u8) -> Result<(), String> {
+    let world = World::current();
+    let text = |error: &dyn std::error::Error| error.to_string();
+    shared.judge.look().born(index);
+    let datadir = Dir::open("/data").map_err(|e| text(&e))?;
+    if here().incarnation == 0 {
+        datadir.write_atomic(FRESH_VOTES_FILE, b"").map_err(|e| text(&e))?;
+    }
+    let fresh_votes = datadir.exists(FRESH_VOTES_FILE).map_err(|e| text(&e))?;
+    let others = (0..shared.nodes).filter(|other| *other != index);
+    let (judge, reactions) = (shared.judge.clone(), shared.reactions.clone());
+    let observer = move |event: &NodeEvent| {
+        let world = World::current();
+        if world.is_here_alive() {
+            judge.look().observe(now_ms(world), index, event);
+            reactions.on_event(world, index, event);
+        }
+    };
+    let config = NodeConfig {
+        name: format!("node{}", index + 1),
+        genesis: shared.chain.genesis.clone(),
+        cancun_time: Some(0),
+        key: Some(authority_key(index)),
+        identity: [0x80 + index; 32],
+        listen: SocketAddr::new(node_ip(index), PEER_PORT),
+        bootnodes: others.map(|other| SocketAddr::new(node_ip(other), PEER_PORT).to_string()).collect(),
+        datadir,
+        storage: Engine::Redb,
+        engine: Endpoint::new(SocketAddr::new(client_ip(index), ENGINE_PORT)),
+        jwt_secret: jwt_secret(index),
+        fresh_votes,
+        observer: Some(Arc::new(observer)),
+    };
+    let node = Node::start(config).await.map_err(|e| text(&e))?;
+    loop {
+        select! {
+            reason = node.failed() => return Err(reason),
+            _ = signal::shutdown() => {
+                let report = node.shutdown(STOP).await;
+                return if report.is_clean() { Ok(()) } else { Err(format!("left undone at the stop: {:?}", report.abandoned)) };
+            }
+            () = time::sleep(LOOK) => {
+                let before = shared.judge.look().finality.of(index);
+                if let Some(summary) = node.summary().await && world.is_here_alive() {
+                    shared.judge.look().stands(now_ms(world), index, before, summary);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What authorities sign: the rules of section 3 that show from outside, counted over all lives of a node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alys_types::{Hash, VoteKind, VoteTarget};
+
+use super::{Violation, short};
+use crate::plan::WorldPlan;
+
+/// How long a node may call a block final before the quorum shows that made one of its descendants final: reports of a
+/// chain that becomes final at once are told one after the other.
+const CHAIN_REPORT_MS: u64 = 2_000;
+
+/// All signatures of a run.
+#[derive(Debug)]
+pub struct Votes {
+    authorities: u64,
+    quorum: usize,
+    /// Signatures that a certificate may contain besides those that nodes reported.
+    forged: usize,
+    /// By node, kind and slot.
+    signed: BTreeMap<(u8, VoteKind, u64), Hash>,
+    /// The highest slot by node and kind.
+    highest: BTreeMap<(u8, VoteKind), u64>,
+    /// Who signed for a block, by kind.
+    by_block: BTreeMap<(VoteKind, Hash), BTreeSet<u8>>,
+    /// Blocks with a quorum of approvals, and of confirmations: height and slot.
+    approved: BTreeMap<Hash, (u64, u64)>,
+    confirmed: BTreeMap<Hash, (u64, u64)>,
+    /// Final blocks without confirmations of their own that wait for a descendant's: since when, height, hash.
+    pub(super) pending: BTreeMap<u8, (u64, u64, Hash)>,
+}
+
+impl Votes {
+    /// No signatures yet.
+    pub fn new(plan: &WorldPlan) -> Self {
+        Self {
+            authorities: u64::from(plan.nodes),
+            quorum: plan.quorum(),
+            forged: usize::from(plan.forger.is_some()),
+            signed: BTreeMap::new(),
+            highest: BTreeMap::new(),
+            by_block: BTreeMap::new(),
+            approved: BTreeMap::new(),
+            confirmed: BTreeMap::new(),
+            pending: BTreeMap::new(),
+        }
+    }
+
+    /// A node signs; re-sending signs the same again.
+    pub fn signed(&mut self, node: u8, target: &VoteTarget) -> Result<(), Violation> {
+        let (kind, slot) = (target.kind, target.slot.0);
+        if let Some(first) = self.signed.get(&(node, kind, slot)) {
+            if *first == target.hash {
+                return Ok(());
+            }
+            let (first, second) = (short(first), short(&target.hash));
+            return Err(Violation::SignedTwice { node: node + 1, kind: word(kind), slot, first, second });
+        }
+        self.signed.insert((node, kind, slot), target.hash);
+        let before = self.highest.get(&(node, kind)).copied().unwrap_or(0);
+        if slot < before {
+            return Err(Violation::SignedBackwards { node: node + 1, kind: word(kind), slot, before });
+        }
+        self.highest.insert((node, kind), slot);
+        let approved = self.highest.get(&(node, VoteKind::Approval)).copied().unwrap_or(0);
+        if kind == VoteKind::Confirmation && slot < approved {
+            return Err(Violation::ConfirmedBelowApproval { node: node + 1, slot, approved });
+        }
+        if kind == VoteKind::Proposal && slot % self.authorities != u64::from(node) {
+            return Err(Violation::WrongLeader { node: node + 1, slot });
+        }
+        let signers = self.by_block.entry((kind, target.hash)).or_default();
+        signers.insert(node);
+        if signers.len() < self.quorum {
+            return Ok(());
+        }
+        let known = match kind {
+            VoteKind::Approval => &mut self.approved,
+            VoteKind::Confirmation => &mut self.confirmed,
+            VoteKind::Proposal => return Ok(()),
+        };
+        known.insert(target.hash, (target.height.0, slot));
+        self.check_beside(&target.hash)
+    }
+
+    /// The heart of the safety argument: once B has a quorum of confirmations, every block of a later slot with a quorum
+    /// of approvals descends from B. One that is not higher than B cannot.
+    fn check_beside(&self, new: &Hash) -> Result<(), Violation> {
+        let beside = |confirmed: (&Hash, &(u64, u64)), approved: (&Hash, &(u64, u64))| {
+            let ((b, (b_height, b_slot)), (c, (c_height, c_slot))) = (confirmed, approved);
+            (b != c && c_slot > b_slot && c_height <= b_height).then(|| Violation::CertifiedBesideFinal {
+                height: *c_height,
+                confirmed: short(b),
+                confirmed_slot: *b_slot,
+                approved: short(c),
+                approved_slot: *c_slot,
+            })
+        };
+        let as_confirmed = self.confirmed.get_key_value(new).into_iter();
+        let as_approved = self.approved.get_key_value(new).into_iter();
+        let found = as_confirmed
+            .flat_map(|b| self.approved.iter().map(move |c| (b, c)))
+            .chain(as_approved.flat_map(|c| self.confirmed.iter().map(move |b| (b, c))))
+            .find_map(|(b, c)| beside(b, c));
+        found.map_or(Ok(()), Err)
+    }
+
+    /// A node calls a block final: that takes a quorum of confirmations of it, or of a descendant.
+    pub fn finalized(&mut self, at_ms: u64, node: u8, height: u64, hash: Hash) -> Result<(), Violation> {
+        if self.confirmations(&hash) + self.forged >= self.quorum {
+            self.pending.remove(&node);
+        } else {
+            let since = self.pending.get(&node).map_or(at_ms, |(since, ..)| *since);
+            self.pending.insert(node, (since, height, hash));
+        }
+        self.overdue(at_ms)
+    }
+
+    /// Whether a quorum that should have shown has not.
+    pub fn overdue(&self, at_ms: u64) -> Result<(), Violation> {
+        let late = self.pending.iter().find(|(_, (since, ..))| at_ms > since + CHAIN_REPORT_MS);
+        match late {
+            None => Ok(()),
+            Some((node, (_, height, hash))) => Err(Violation::FinalWithoutQuorum {
+                node: node + 1,
+                height: *height,
+                hash: short(hash),
+                confirmations: self.confirmations(hash),
+                quorum: self.quorum,
+            }),
+        }
+    }
+
+    fn confirmations(&self, hash: &Hash) -> usize {
+        self.by_block.get(&(VoteKind::Confirmation, *hash)).map_or(0, BTreeSet::len)
+    }
+}
+
+fn word(kind: VoteKind) -> String {
+    format!("{kind:?}").to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alys_types::{FaultModel, Height, Slot};
+
+    fn votes(forger: Option<u8>) -> Votes {
+        Votes::new(&WorldPlan {
+            nodes: 4,
+            fault_model: FaultModel::Byzantine,
+            slot_ms: 1000,
+            drift_ms: 250,
+            link: Default::default(),
+            forger,
+            left_dead: Vec::new(),
+        })
+    }
+
+    fn vote(kind: VoteKind, height: u64, slot: u64, mark: u8) -> VoteTarget {
+        VoteTarget { kind, height: Height(height), slot: Slot(slot), hash: Hash([mark; 32]) }
+    }
+
+    #[test]
+    fn a_kind_of_vote_is_signed_once_a_slot() {
+        let mut votes = votes(None);
+        assert_eq!(votes.signed(0, &vote(VoteKind::Proposal, 1, 100, 1)), Ok(()));
+        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 1, 100, 2)), Ok(()), "another kind");
+        assert_eq!(votes.signed(1, &vote(VoteKind::Approval, 1, 100, 1)), Ok(()), "another authority");
+        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 1, 100, 2)), Ok(()), "sent again");
+        assert!(matches!(
+            votes.signed(0, &vote(VoteKind::Approval, 1, 100, 3)),
+            Err(Violation::SignedTwice { node: 1, slot: 100, .. })
+        ));
+    }
+
+    #[test]
+    fn votes_go_forwards_and_leaders_wait_for_their_slot() {
+        let mut votes = votes(None);
+        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 5, 105, 1)), Ok(()));
+        let backwards = votes.signed(0, &vote(VoteKind::Approval, 4, 104, 2));
+        assert!(matches!(backwards, Err(Violation::SignedBackwards { slot: 104, before: 105, .. })));
+        let below = votes.signed(0, &vote(VoteKind::Confirmation, 4, 103, 3));
+        assert!(matches!(below, Err(Violation::ConfirmedBelowApproval { slot: 103, approved: 105, .. })));
+        assert_eq!(votes.signed(1, &vote(VoteKind::Proposal, 6, 109, 4)), Ok(()));
+        let wrong = votes.signed(1, &vote(VoteKind::Proposal, 7, 110, 5));
+        assert_eq!(wrong, Err(Violation::WrongLeader { node: 2, slot: 110 }));
+    }
+
+    #[test]
+    fn nothing_is_certified_beside_what_a_quorum_confirmed() {
+        let mut votes = votes(None);
+        for node in 0..3 {
+            assert_eq!(votes.signed(node, &vote(VoteKind::Approval, 3, 100, 1)), Ok(()));
+            assert_eq!(votes.signed(node, &vote(VoteKind::Confirmation, 3, 100, 1)), Ok(()));
+            assert_eq!(votes.signed(node, &vote(VoteKind::Approval, 4, 101, 2)), Ok(()), "a child");
+        }
+        for node in 0..2 {
+            assert_eq!(votes.signed(node, &vote(VoteKind::Approval, 3, 102, 3)), Ok(()), "below a quorum");
+        }
+        let beside = votes.signed(2, &vote(VoteKind::Approval, 3, 102, 3));
+        assert!(matches!(
+            beside,
+            Err(Violation::CertifiedBesideFinal { height: 3, confirmed_slot: 100, approved_slot: 102, .. })
+        ));
+    }
+
+    #[test]
+    fn finality_takes_a_quorum_of_confirmations_of_the_block_or_of_a_descendant() {
+        let mut all = votes(None);
+        for node in 0..3 {
+            assert_eq!(all.signed(node, &vote(VoteKind::Confirmation, 2, 101, 2)), Ok(()));
+        }
+        assert_eq!(all.finalized(10, 0, 1, Hash([1; 32])), Ok(()), "told first");
+        assert_eq!(all.finalized(11, 0, 2, Hash([2; 32])), Ok(()));
+        assert_eq!(all.overdue(9_999), Ok(()));
+        assert_eq!(all.signed(0, &vote(VoteKind::Confirmation, 3, 102, 3)), Ok(()));
+        assert_eq!(all.finalized(20, 1, 3, Hash([3; 32])), Ok(()));
+        assert!(matches!(
+            all.overdue(9_999),
+            Err(Violation::FinalWithoutQuorum { node: 2, height: 3, confirmations: 1, quorum: 3, .. })
+        ));
+        let mut forged = votes(Some(3));
+        for node in 0..2 {
+            assert_eq!(forged.signed(node, &vote(VoteKind::Confirmation, 1, 100, 1)), Ok(()));
+        }
+        assert_eq!(
+            forged.finalized(10, 0, 1, Hash([1; 32])),
+            Ok(()),
+            "the forger's signature may be the third"
+        );
+        assert_eq!(forged.overdue(9_999), Ok(()));
+    }
+}

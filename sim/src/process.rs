@@ -1,0 +1,92 @@
+//! One process per run: the same program again, with the same arguments, the same environment and a fixed address space, so
+//! that nothing of a run depends on the runs before it or on where the system puts the program.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The hidden command that runs one seed and prints its outcome as JSON.
+pub const ONE: &str = "one";
+
+/// What one process is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// The scenario's file.
+    pub scenario: PathBuf,
+    /// The seed.
+    pub seed: u64,
+    /// The planted bug, by name.
+    pub mutant: Option<String>,
+    /// `--log` and `--trace`, as given.
+    pub view: Vec<String>,
+}
+
+impl Job {
+    /// The command that does the same again, for people.
+    pub fn replay(&self) -> String {
+        let mutant = self.mutant.as_ref().map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
+        format!("cargo sim run {} --seed {}{mutant}", self.scenario.display(), self.seed)
+    }
+
+    /// Starts the process. Its outcome comes on its standard output.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn start(&self) -> io::Result<Child> {
+        let mut command = Command::new(this_program()?);
+        command.arg(ONE).arg(&self.scenario).arg("--seed").arg(self.seed.to_string());
+        if let Some(mutant) = &self.mutant {
+            command.arg("--mutant").arg(mutant);
+        }
+        command.args(&self.view).env_clear().env("RUST_BACKTRACE", "1");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if !self.view.is_empty() {
+            command.stderr(Stdio::inherit());
+        }
+        fix_address_space(&mut command);
+        command.spawn()
+    }
+}
+
+fn this_program() -> io::Result<PathBuf> {
+    // The file may have been replaced by a new build meanwhile; the link still leads to the running one.
+    let running = Path::new("/proc/self/exe");
+    if running.exists() { Ok(running.to_owned()) } else { std::env::current_exe() }
+}
+
+#[expect(unsafe_code, reason = "the personality of a process can only be set between fork and exec")]
+fn fix_address_space(command: &mut Command) {
+    let before_exec = || {
+        // Where a container forbids it, runs are still the same as long as no map is seeded by addresses.
+        #[cfg(target_os = "linux")]
+        // SAFETY: personality is a plain system call, and safe between fork and exec.
+        unsafe {
+            libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong)
+        };
+        Ok(())
+    };
+    // SAFETY: the closure allocates nothing and takes no lock.
+    unsafe { command.pre_exec(before_exec) };
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether the person has pressed Ctrl-C since [`listen`].
+pub fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
+
+/// From now on Ctrl-C is noted; the children, in the same process group, end by it.
+#[expect(
+    unsafe_code,
+    reason = "the standard library has no signal handlers, and a simulated runtime has no real ones"
+)]
+pub fn listen() {
+    extern "C" fn note(_: libc::c_int) {
+        INTERRUPTED.store(true, Ordering::SeqCst);
+    }
+    // SAFETY: the handler only stores to an atomic, which is allowed at any moment.
+    unsafe { libc::signal(libc::SIGINT, note as *const () as libc::sighandler_t) };
+}

@@ -1,0 +1,373 @@
+//! Plans drawn from seeds. Each seed switches on some kinds of faults and leaves the others out, so that rare combinations
+//! get runs of their own; world, faults and workload draw from separate streams.
+
+use alys_runtime::sim::Rng;
+use alys_types::FaultModel;
+use serde::Deserialize;
+
+use crate::plan::{Fault, LinkPlan, Machine, NodeRef, Plan, Step, Vote, Way, When};
+
+/// What is drawn besides the steps of the file: the `[swarm]` table.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub struct Swarm {
+    /// Least number of faults.
+    pub least: u8,
+    /// Most.
+    pub most: u8,
+    /// The kinds to choose from; all when absent.
+    #[serde(default)]
+    pub kinds: Vec<Kind>,
+    /// Whether the world is drawn too: nodes, fault model, slots, links, a forger, nodes that stay dead.
+    #[serde(default)]
+    pub draw_world: bool,
+}
+
+impl Swarm {
+    /// Whether the numbers make sense.
+    pub fn check(&self) -> Result<(), String> {
+        if self.least > self.most || self.most > 100 {
+            return Err(format!(
+                "least must be at most most, and most at most 100: {} and {}",
+                self.least, self.most
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A kind of trouble, as the generator knows it: one fault, or several that belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Fewer nodes than a quorum needs are cut off.
+    MinorityPartition,
+    /// No side has a quorum.
+    MajorityPartition,
+    /// A node hears nothing, or is not heard.
+    OneWayPartition,
+    /// The leader dies in its slot and is back in it.
+    LeaderRestart,
+    /// The leader and an approver die in one slot and are back in it.
+    LeaderAndApprover,
+    /// A node's machine loses its power for seconds.
+    PowerLoss,
+    /// Everybody loses power, one after the other.
+    RollingPowerLoss,
+    /// Links of some nodes are slow.
+    SlowLinks,
+    /// A clock is off by less than the drift allowance.
+    SkewedClock,
+    /// A clock steps by more than the drift allowance.
+    SteppedClock,
+    /// A clock drifts.
+    Drift,
+    /// Approvals are late.
+    HeldApprovals,
+    /// Confirmations are late.
+    HeldConfirmations,
+    /// The next leader does not learn of a certificate, and confirmations are late (S1).
+    DeafLeader,
+    /// An execution client's process dies.
+    ClientCrash,
+    /// An execution client's machine loses its power (S28).
+    ClientPowerLoss,
+    /// An execution client answers late.
+    SlowClient,
+    /// An execution client cannot be reached.
+    CutClient,
+    /// Syncs take long.
+    SlowDisk,
+    /// Syncs fail.
+    FailingSyncs,
+    /// The power goes in the middle of writing.
+    PowerAtOperation,
+    /// Connections are reset.
+    Reset,
+    /// A process stands still.
+    Pause,
+    /// A process is stopped in order.
+    Stop,
+    /// Nodes die as they vote.
+    KillOnVote,
+    /// Everybody loses power right after locking.
+    AllPowerLost,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 26] = [
+        Self::MinorityPartition,
+        Self::MajorityPartition,
+        Self::OneWayPartition,
+        Self::LeaderRestart,
+        Self::LeaderAndApprover,
+        Self::PowerLoss,
+        Self::RollingPowerLoss,
+        Self::SlowLinks,
+        Self::SkewedClock,
+        Self::SteppedClock,
+        Self::Drift,
+        Self::HeldApprovals,
+        Self::HeldConfirmations,
+        Self::DeafLeader,
+        Self::ClientCrash,
+        Self::ClientPowerLoss,
+        Self::SlowClient,
+        Self::CutClient,
+        Self::SlowDisk,
+        Self::FailingSyncs,
+        Self::PowerAtOperation,
+        Self::Reset,
+        Self::Pause,
+        Self::Stop,
+        Self::KillOnVote,
+        Self::AllPowerLost,
+    ];
+}
+
+/// Slots in which nothing happens yet: nodes connect, and there are final blocks to lose.
+const CALM_SLOTS: u64 = 5;
+
+/// The plan of a seed.
+pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
+    let mut plan = plan.clone();
+    if swarm.draw_world {
+        draw_world(&mut plan, &mut Rng::derive(seed, "plan world"));
+    }
+    let mut rng = Rng::derive(seed, "plan faults");
+    let known: &[Kind] = if swarm.kinds.is_empty() { &Kind::ALL } else { &swarm.kinds };
+    // Few kinds at a time: combinations of few show what the mixture of all hides.
+    let most = (known.len() as u64).min(6);
+    let kinds: Vec<Kind> =
+        (0..1 + rng.below(most)).map(|_| known[rng.below(known.len() as u64) as usize]).collect();
+    let count = u64::from(swarm.least) + rng.below(u64::from(swarm.most - swarm.least) + 1);
+    let slots = (plan.until_ms / plan.world.slot_ms).max(CALM_SLOTS + 2);
+    for _ in 0..count {
+        let kind = kinds[rng.below(kinds.len() as u64) as usize];
+        let slot = CALM_SLOTS + rng.below(slots - CALM_SLOTS - 1);
+        let mut draw = Draw { plan: &mut plan, rng: &mut rng, slot };
+        draw.add(kind);
+    }
+    plan
+}
+
+fn draw_world(plan: &mut Plan, rng: &mut Rng) {
+    let world = &mut plan.world;
+    let (nodes, fault_model) = match rng.below(10) {
+        0..=5 => (4, FaultModel::Byzantine),
+        6 | 7 => (3, FaultModel::Crash),
+        8 => (5, FaultModel::Crash),
+        _ => (7, FaultModel::Byzantine),
+    };
+    (world.nodes, world.fault_model) = (nodes, fault_model);
+    world.slot_ms = [1_000, 1_000, 1_500, 2_000][rng.below(4) as usize];
+    world.drift_ms = world.slot_ms / 4;
+    // As many slots whatever their length.
+    plan.until_ms = plan.until_ms * world.slot_ms / 1_000;
+    world.link = match rng.below(4) {
+        0 => LinkPlan { latency_ms: 1, jitter_ms: 1, ..LinkPlan::default() },
+        1 => LinkPlan { latency_ms: 40, jitter_ms: 30, ..LinkPlan::default() },
+        2 => LinkPlan { loss_ppm: 3_000, ..LinkPlan::default() },
+        _ => LinkPlan::default(),
+    };
+    let number = |rng: &mut Rng| 1 + rng.below(u64::from(nodes)) as u8;
+    match rng.below(6) {
+        0 if fault_model == FaultModel::Byzantine => world.forger = Some(number(rng)),
+        1 => world.left_dead = vec![number(rng)],
+        _ => {}
+    }
+    plan.workload.users = rng.below(4) as u8;
+    plan.workload.burst = 1 + rng.below(5) as u8;
+    plan.workload.pause_ms = 200 + rng.below(1_500);
+}
+
+struct Draw<'a> {
+    plan: &'a mut Plan,
+    rng: &'a mut Rng,
+    slot: u64,
+}
+
+impl Draw<'_> {
+    fn push(&mut self, at: When, for_ms: u64, nodes: Vec<NodeRef>, fault: Fault) {
+        self.plan.steps.push(Step { at, for_ms: Some(for_ms), nodes, fault });
+    }
+
+    /// Somewhere in the slot.
+    fn moment(&mut self) -> When {
+        When::Slot(self.slot, self.rng.below(self.plan.world.slot_ms))
+    }
+
+    fn between(&mut self, least: u64, most: u64) -> u64 {
+        least + self.rng.below(most - least + 1)
+    }
+
+    fn slots(&mut self, least: u64, most: u64) -> u64 {
+        let slot_ms = self.plan.world.slot_ms;
+        self.between(least * slot_ms, most * slot_ms)
+    }
+
+    fn someone(&mut self) -> Vec<NodeRef> {
+        match self.rng.below(4) {
+            0 => vec![NodeRef::Leader(0)],
+            1 => vec![NodeRef::Leader(1)],
+            _ => vec![NodeRef::Any],
+        }
+    }
+
+    fn machine(&mut self) -> Machine {
+        [Machine::Node, Machine::Client, Machine::Both][self.rng.below(3) as usize]
+    }
+
+    fn flip(&mut self) -> bool {
+        self.rng.below(2) == 0
+    }
+
+    fn add(&mut self, kind: Kind) {
+        let slot_ms = self.plan.world.slot_ms;
+        let tolerated = self.plan.world.tolerated();
+        let moment = self.moment();
+        let someone = self.someone();
+        let some = self.slots(1, 8);
+        match kind {
+            Kind::MinorityPartition => {
+                let nodes = vec![NodeRef::Any; tolerated.max(1)];
+                let held = self.flip();
+                self.push(moment, some, nodes, Fault::Partition { way: Way::Both, held });
+            }
+            Kind::MajorityPartition => {
+                let nodes = vec![NodeRef::Any; (tolerated + 1).min(usize::from(self.plan.world.nodes) - 1)];
+                let held = self.flip();
+                self.push(moment, some, nodes, Fault::Partition { way: Way::Both, held });
+            }
+            Kind::OneWayPartition => {
+                let (way, held) = (if self.flip() { Way::In } else { Way::Out }, self.flip());
+                self.push(moment, some, someone, Fault::Partition { way, held });
+            }
+            Kind::LeaderRestart => {
+                let (at, down) = (self.between(0, slot_ms / 2), self.between(10, slot_ms / 2));
+                let power = self.flip();
+                let fault = Fault::Kill { machine: Machine::Node, power };
+                self.push(When::Slot(self.slot, at), down, vec![NodeRef::Leader(0)], fault);
+            }
+            Kind::LeaderAndApprover => {
+                let at = self.between(0, slot_ms / 2);
+                for nodes in [vec![NodeRef::Leader(0)], vec![NodeRef::Leader(1)]] {
+                    let (later, down) = (self.between(0, 100), self.between(10, slot_ms / 3));
+                    let power = self.flip();
+                    let fault = Fault::Kill { machine: Machine::Node, power };
+                    self.push(When::Slot(self.slot, at + later), down, nodes, fault);
+                }
+            }
+            Kind::PowerLoss => {
+                let machine = self.machine();
+                self.push(moment, some, someone, Fault::Kill { machine, power: true });
+            }
+            Kind::RollingPowerLoss => {
+                let machine = self.machine();
+                for number in 1..=self.plan.world.nodes {
+                    let down = self.between(100, 2 * slot_ms);
+                    let at = When::Slot(self.slot + 2 * u64::from(number), self.rng.below(slot_ms));
+                    self.push(at, down, vec![NodeRef::Number(number)], Fault::Kill { machine, power: true });
+                }
+            }
+            Kind::SlowLinks => {
+                let quality = LinkPlan {
+                    latency_ms: self.between(20, slot_ms / 2),
+                    jitter_ms: self.between(0, slot_ms / 2),
+                    loss_ppm: [0, 0, 20_000, 100_000][self.rng.below(4) as usize],
+                    kbytes_per_s: [0, 50, 500][self.rng.below(3) as usize],
+                };
+                self.push(moment, some, someone, Fault::SlowLinks(quality));
+            }
+            Kind::SkewedClock => {
+                let most = self.plan.world.drift_ms * 9 / 10;
+                let ms = self.between(1, most) as i64;
+                let ms = if self.flip() { ms } else { -ms };
+                self.push(moment, some, someone, Fault::Clock { ms });
+            }
+            Kind::SteppedClock => {
+                let ms = self.between(self.plan.world.drift_ms, 5 * slot_ms) as i64;
+                let ms = if self.flip() { ms } else { -ms };
+                self.push(moment, some, someone, Fault::Clock { ms });
+            }
+            Kind::Drift => {
+                let ppm = self.between(0, 40_000) as i64 - 20_000;
+                self.push(moment, some, someone, Fault::Drift { ppm });
+            }
+            Kind::HeldApprovals => {
+                let fault = Fault::HoldVotes { vote: Vote::Approval, ms: self.between(50, 2 * slot_ms) };
+                let nodes = if self.flip() { vec![NodeRef::All] } else { someone };
+                self.push(moment, some, nodes, fault);
+            }
+            Kind::HeldConfirmations => {
+                let fault = Fault::HoldVotes { vote: Vote::Confirmation, ms: self.between(50, 2 * slot_ms) };
+                let nodes = if self.flip() { vec![NodeRef::All] } else { someone };
+                self.push(moment, some, nodes, fault);
+            }
+            Kind::DeafLeader => self.add_deaf_leader(),
+            Kind::ClientCrash | Kind::ClientPowerLoss => {
+                let power = kind == Kind::ClientPowerLoss;
+                let down = self.between(10, 3 * slot_ms);
+                self.push(moment, down, someone, Fault::Kill { machine: Machine::Client, power });
+            }
+            Kind::SlowClient => {
+                let ms = self.between(5, slot_ms / 2);
+                self.push(moment, some, someone, Fault::SlowClient { ms });
+            }
+            Kind::CutClient => self.push(moment, some, someone, Fault::CutClient),
+            Kind::SlowDisk => {
+                let (machine, ms) = (self.machine(), self.between(1, slot_ms / 3));
+                self.push(moment, some, someone, Fault::SlowDisk { machine, ms });
+            }
+            Kind::FailingSyncs => {
+                let (machine, count) = (self.machine(), self.between(1, 4) as u32);
+                self.push(moment, some, someone, Fault::FailSyncs { machine, count });
+            }
+            Kind::PowerAtOperation => {
+                let (machine, operation) = (self.machine(), self.between(1, 60));
+                self.push(moment, some, someone, Fault::PowerAtOperation { machine, operation });
+            }
+            Kind::Reset => self.push(moment, 0, someone, Fault::Reset),
+            Kind::Pause => {
+                let machine = self.machine();
+                let stall = self.between(50, 3 * slot_ms);
+                self.push(moment, stall, someone, Fault::Pause { machine });
+            }
+            Kind::Stop => self.push(moment, some, someone, Fault::Stop),
+            Kind::KillOnVote => {
+                let vote = [Vote::Proposal, Vote::Approval, Vote::Confirmation][self.rng.below(3) as usize];
+                let fault = Fault::KillOnVote { vote, power: self.flip(), down_ms: self.between(5, slot_ms) };
+                let nodes = if self.flip() { vec![NodeRef::All] } else { someone };
+                self.push(moment, some, nodes, fault);
+            }
+            Kind::AllPowerLost => {
+                let world = &self.plan.world;
+                let counts = [1, world.quorum() as u64 - 1, world.quorum() as u64];
+                let count = counts[self.rng.below(3) as usize].max(1) as u8;
+                let vote = if self.rng.below(4) == 0 { Vote::Approval } else { Vote::Confirmation };
+                let down_ms = self.between(10, 2 * slot_ms);
+                let fault = Fault::KillAllOnVotes { vote, count, power: true, down_ms };
+                self.push(moment, slot_ms * 4, vec![NodeRef::All], fault);
+            }
+        }
+    }
+
+    /// S1: in one slot everybody but the next leader certifies and confirms a block; confirmations are held back, and the
+    /// next leader, who knows nothing of it, proposes beside it while the lock is all that speaks against approving.
+    fn add_deaf_leader(&mut self) {
+        let slot_ms = self.plan.world.slot_ms;
+        let start = When::Slot(self.slot, 0);
+        let deaf = slot_ms * 2 - self.between(0, slot_ms / 4);
+        let way = Fault::Partition { way: Way::In, held: true };
+        self.push(start, deaf, vec![NodeRef::Leader(1)], way);
+        let hold = Fault::HoldVotes { vote: Vote::Confirmation, ms: self.between(slot_ms, slot_ms * 3 / 2) };
+        self.push(start, slot_ms - 1, vec![NodeRef::All], hold);
+        if self.flip() {
+            // The lock must survive on the disk, too.
+            let (at, down) = (self.between(slot_ms / 3, slot_ms * 3 / 4), self.between(5, slot_ms / 4));
+            let fault = Fault::Kill { machine: Machine::Node, power: self.flip() };
+            self.push(When::Slot(self.slot, at), down, vec![NodeRef::Leader(0), NodeRef::Leader(2)], fault);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! A run: the plan's world is built, its faults are played, everything heals, and progress is demanded.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use alys_runtime::sim::{Event, Finished, NodeId, Options, World, try_run};
+use alys_runtime::sync::mpsc;
+use alys_runtime::{spawn, time};
+use alys_types::mutant::{self, Mutant};
+use tracing::metadata::LevelFilter;
+
+use crate::audit::audit;
+use crate::faults::{Faults, Reactions, Slots};
+use crate::genesis::Chain;
+use crate::logs::Logs;
+use crate::machines::{self, Exit, Shared, now_ms};
+use crate::oracles::{Found, Judge, Violation};
+use crate::outcome::Outcome;
+use crate::plan::{Expect, Plan};
+use crate::workload::User;
+use crate::{faults, forger};
+
+/// Between two looks at the oracles.
+const LOOK: Duration = Duration::from_millis(100);
+/// Simulated time beyond the end of the chaos after which the run is broken off: healing, progress and audit take less.
+const SPARE: Duration = Duration::from_secs(300);
+const USER_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 1));
+
+/// What of a run is shown while it goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct View {
+    /// Log lines of the nodes.
+    pub logs: LevelFilter,
+    /// Events of the world.
+    pub trace: Trace,
+}
+
+/// Which events of the world are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Trace {
+    /// None.
+    Off,
+    /// Faults, starts and ends of processes, links that break and heal.
+    Faults,
+    /// Everything that goes into the hash.
+    All,
+}
+
+impl View {
+    /// Nothing.
+    pub const NONE: Self = Self { logs: LevelFilter::OFF, trace: Trace::Off };
+}
+
+/// Runs a plan. Everything is in the outcome, a panic too.
+pub fn run(plan: &Plan, seed: u64, mutant: Option<(&str, Mutant)>, view: View) -> Outcome {
+    let began = Instant::now();
+    let judge = Judge::new(&plan.world);
+    let counters = Arc::new(std::sync::Mutex::new(BTreeMap::new()));
+    let options = Options { time_limit: Duration::from_millis(plan.until_ms) + SPARE, ..Options::new(seed) };
+    let (plan_in, judge_in, counters_in) = (plan.clone(), judge.clone(), counters.clone());
+    let active = mutant.map(|(_, mutant)| mutant);
+    let finished = try_run(options, move |world| async move {
+        mutant::activate(active);
+        let faults = Arc::new(OnceLock::new());
+        let logs = Logs::new(judge_in.clone(), faults.clone(), view.logs);
+        let _default = tracing::subscriber::set_default(logs);
+        show(world, view.trace);
+        let ended = drive(world, &plan_in, &judge_in, &faults).await;
+        if let Err(violation) = ended {
+            judge_in.accuse(now_ms(world), violation);
+        }
+        if let (Some(faults), Ok(mut counters)) = (faults.get(), counters_in.lock()) {
+            *counters = faults.counts();
+        }
+    });
+    let Finished { result, trace_hash, counters: of_runtime, events, elapsed } = finished;
+    let at_ms = elapsed.as_millis() as u64;
+    if let Err(message) = result {
+        let violation = match message.contains("time limit exceeded") {
+            true => Violation::Hung { what: message },
+            false => Violation::Panicked { message },
+        };
+        judge.accuse(at_ms, violation);
+    }
+    let oracles = judge.look();
+    let mut all: BTreeMap<String, u64> = BTreeMap::new();
+    let faults = counters.lock().map(|c| c.clone()).unwrap_or_default();
+    all.extend(faults.iter().map(|(name, n)| (format!("fault.{name}"), *n)));
+    all.extend(of_runtime.iter().map(|(name, n)| ((*name).to_owned(), *n)));
+    all.extend(oracles.heard.iter().map(|(name, n)| (format!("said.{name}"), *n)));
+    all.insert("transactions.sent".to_owned(), oracles.ledger.sent.len() as u64);
+    all.insert("transactions.final".to_owned(), oracles.ledger.acknowledged.len() as u64);
+    Outcome {
+        scenario: plan.name.clone(),
+        seed,
+        mutant: mutant.map(|(name, _)| name.to_owned()),
+        found: oracles.found.clone(),
+        trace_hash: trace_hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        events,
+        simulated_ms: at_ms,
+        final_height: oracles.finality.top(),
+        counters: all,
+        wall_ms: began.elapsed().as_millis() as u64,
+    }
+}
+
+fn show(world: World, trace: Trace) {
+    if trace == Trace::Off {
+        return;
+    }
+    world.set_sink(Box::new(move |event: &Event<'_>| {
+        let is_noise = ["net.", "disk."].iter().any(|kind| event.kind.starts_with(kind));
+        if trace == Trace::All || !is_noise {
+            let (ms, node) = (event.at.as_micros() as f64 / 1e3, event.node);
+            eprintln!("{ms:>12.3} ms machine {node:<3} {:<16} {}", event.kind, event.detail);
+        }
+    }));
+}
+
+async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>) -> Result<(), Violation> {
+    world.set_default_link(faults::link(&plan.world.link));
+    let start_ms = world.wall_ms(NodeId::WORLD);
+    let chain = Chain::new(&plan.world, plan.workload.users, start_ms);
+    let reactions = Reactions::default();
+    let (exits, ended) = mpsc::unbounded_channel();
+    let nodes = plan.world.nodes;
+    let shared = Shared { chain, nodes, judge: judge.clone(), reactions: reactions.clone(), exits };
+    let authorities: Vec<_> = (0..nodes).map(|index| machines::add(world, &shared, index)).collect();
+    let slots = Slots { start_ms, slot_ms: plan.world.slot_ms };
+    let faults = Faults::new(world, &plan.world, authorities, slots);
+    let faults = slot.get_or_init(|| faults).clone();
+    reactions.connect(&faults);
+    spawn("exits", watch_exits(world, ended, faults.clone(), judge.clone()));
+    if let Some(number) = plan.world.forger {
+        forger::add(world, &shared, number.saturating_sub(1));
+    }
+    let user = world.node("user", USER_IP, std::future::pending);
+    let is_over = Arc::new(AtomicBool::new(false));
+    for index in 0..plan.workload.users {
+        let user_task = User {
+            index,
+            clients: nodes,
+            plan: plan.workload.clone(),
+            rng: world.rng(&format!("user {index}")),
+            judge: judge.clone(),
+            is_over: is_over.clone(),
+        };
+        world.spawn_on(user, "user", user_task.run());
+    }
+    for step in &plan.steps {
+        spawn("step", faults.clone().play(step.clone()));
+    }
+
+    if wait(world, judge, plan.until_ms, || false).await {
+        return Ok(());
+    }
+    let core: Vec<u8> = (0..nodes).filter(|node| !plan.world.left_dead.contains(&(node + 1))).collect();
+    enough(judge, &core, &plan.expect)?;
+    world.note("heal", &[], "the chaos is over");
+    faults.heal();
+    if progress(world, judge, &core, &plan.expect).await? {
+        return Ok(());
+    }
+    is_over.store(true, Ordering::SeqCst);
+    let (judge, users, rng) = (judge.clone(), plan.workload.users, world.rng("audit"));
+    let audited = world.spawn_on(user, "audit", async move { audit(&judge, &core, users, rng).await });
+    audited.await.unwrap_or_else(|error| Err(Violation::Hung { what: error.to_string() }))
+}
+
+/// Waits until a moment, or until something is done. True when an invariant broke meanwhile.
+async fn wait(world: World, judge: &Judge, until_ms: u64, is_done: impl Fn() -> bool) -> bool {
+    while now_ms(world) < until_ms && !is_done() {
+        if judge.is_over() {
+            return true;
+        }
+        time::sleep(LOOK).await;
+    }
+    judge.is_over()
+}
+
+fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> {
+    let oracles = judge.look();
+    let least = core.iter().map(|node| (oracles.finality.of(*node), *node)).min();
+    match least {
+        Some((reached, node)) if reached < expect.min_final => {
+            Err(Violation::TooFewBlocks { node: node + 1, reached, needed: expect.min_final })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Demands that finality moves on every node of the core. True when an invariant broke meanwhile.
+async fn progress(world: World, judge: &Judge, core: &[u8], expect: &Expect) -> Result<bool, Violation> {
+    let needed = judge.look().finality.top() + expect.progress;
+    let behind = || {
+        let oracles = judge.look();
+        core.iter()
+            .map(|node| (oracles.finality.of(*node), *node))
+            .filter(|(reached, _)| *reached < needed)
+            .min()
+    };
+    if wait(world, judge, now_ms(world) + expect.within_ms, || behind().is_none()).await {
+        return Ok(true);
+    }
+    match behind() {
+        None => Ok(false),
+        Some((reached, node)) => {
+            let within_ms = expect.within_ms;
+            Err(Violation::NoProgress { node: node + 1, reached, needed, within_ms })
+        }
+    }
+}
+
+/// Whoever runs the machines starts processes again that ended by themselves. It is a violation unless their disk was made
+/// to fail.
+async fn watch_exits(world: World, mut ended: mpsc::UnboundedReceiver<Exit>, faults: Faults, judge: Judge) {
+    while let Some(Exit { machine, reason }) = ended.recv().await {
+        let name = world.name(machine);
+        let told = reason.clone().unwrap_or_else(|| "in order".to_owned());
+        world.note("exit", told.as_bytes(), &format!("{name}: {told}"));
+        if let Some(reason) = reason {
+            if !faults.is_damaged(machine) {
+                judge.accuse(now_ms(world), Violation::ProcessEnded { node: name, reason });
+            }
+            faults.respawn(machine);
+        }
+    }
+}
+
+/// The violation of a run that its process did not survive.
+pub fn lost(plan: &Plan, seed: u64, mutant: Option<&str>, wall_ms: u64, violation: Violation) -> Outcome {
+    Outcome {
+        scenario: plan.name.clone(),
+        seed,
+        mutant: mutant.map(str::to_owned),
+        found: Some(Found { at_ms: 0, violation }),
+        trace_hash: String::new(),
+        events: 0,
+        simulated_ms: 0,
+        final_height: 0,
+        counters: BTreeMap::new(),
+        wall_ms,
+    }
+}
