@@ -10,11 +10,13 @@ use alys_integrations::embedded::execution::CoreConfig;
 use alys_integrations::embedded::rpc::{
     ExecutionServer, ExecutionServerConfig, StartError as ExecutionStartError,
 };
+use alys_integrations::execution::{ExecutionClient, ExecutionError, HttpEngine};
 use alys_integrations::http::{Endpoint, JwtSecret, ServeError};
 use alys_net::SetupError;
 use alys_runtime::disk::Dir;
 use alys_runtime::time::timeout;
 use alys_storage::Engine;
+use alys_types::Hash;
 use alys_types::bls::SecretKey;
 
 use crate::genesis::ChainFiles;
@@ -88,6 +90,15 @@ pub enum HostError {
     /// The embedded execution client.
     #[error(transparent)]
     Execution(ExecutionStartError),
+    /// The execution client of another process does not take us for its consensus node.
+    #[error(transparent)]
+    Remote(ExecutionError),
+    /// It has another chain.
+    #[error(
+        "the execution client at {addr} has another block 0 ({found}) than the chain spec ({expected}): start it with the \
+         execution genesis of this chain and an empty data directory"
+    )]
+    OtherExecution { addr: SocketAddr, found: Hash, expected: Hash },
     /// The node.
     #[error(transparent)]
     Node(StartError),
@@ -114,7 +125,10 @@ impl Host {
         };
         let cancun_time = chain.execution.config.cancun_time;
         let (execution, engine, jwt_secret) = match execution {
-            HostExecution::Remote { endpoint, jwt_secret } => (None, endpoint, jwt_secret),
+            HostExecution::Remote { endpoint, jwt_secret } => {
+                check_remote(&endpoint, &jwt_secret, chain.genesis.spec().execution_genesis_hash).await?;
+                (None, endpoint, jwt_secret)
+            }
             HostExecution::Embedded { http, engine, jwt_secret } => {
                 let jwt_secret = jwt_secret.unwrap_or_else(random_secret);
                 let dir = datadir.sub(keys::EXECUTION_STORE)?;
@@ -182,6 +196,20 @@ impl fmt::Debug for Host {
     }
 }
 
+/// Refuses an execution client that will never work for this chain. One that does not answer may be starting still.
+async fn check_remote(endpoint: &Endpoint, secret: &JwtSecret, expected: Hash) -> Result<(), HostError> {
+    let client = HttpEngine::new(endpoint.clone(), secret.clone());
+    match client.genesis_hash().await.map(Hash::from) {
+        Ok(found) if found == expected => Ok(()),
+        Ok(found) => Err(HostError::OtherExecution { addr: endpoint.addr(), found, expected }),
+        Err(error @ ExecutionError::Auth { .. }) => Err(HostError::Remote(error)),
+        Err(error) => {
+            tracing::warn!(%error, "the execution client does not answer yet; the node starts and asks again");
+            Ok(())
+        }
+    }
+}
+
 async fn stop_execution(execution: Option<ExecutionServer>) -> bool {
     let Some(execution) = execution else { return true };
     let stopped = timeout(EXECUTION_STOP, execution.stop()).await.is_ok();
@@ -216,5 +244,103 @@ fn node_error(error: StartError) -> HostError {
             HostError::PortInUse { addr, purpose: "peers" }
         }
         error => HostError::Node(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dev::layout::{self, Wanted, loopback};
+    use alys_runtime::net::Listener;
+
+    /// What starting a validator of a new chain of one ends in, after `change` changed its configuration.
+    fn refusal<F>(change: impl FnOnce(HostConfig) -> F + Send + 'static) -> HostError
+    where
+        F: Future<Output = (HostConfig, Box<dyn Send>)> + Send,
+    {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let path = temporary.path().join("dev");
+        alys_runtime::block_on_main(async move {
+            let dir = Dir::open(path).expect("a directory");
+            let wanted = Wanted { validators: Some(1), ..Wanted::default() };
+            let network = layout::open_or_make(&dir, wanted).await.expect("an empty directory");
+            let config = HostConfig {
+                name: "test".to_owned(),
+                chain: network.chain.clone(),
+                key: Some(network.validators[0].key.clone()),
+                listen: loopback(0),
+                bootnodes: Vec::new(),
+                datadir: network.validators[0].dir.clone(),
+                storage: Engine::Redb,
+                execution: HostExecution::Embedded { http: None, engine: loopback(0), jwt_secret: None },
+                observer: None,
+            };
+            let (config, _kept) = change(config).await;
+            Host::start(config).await.map(|_| ()).expect_err("it cannot start")
+        })
+    }
+
+    async fn execution_client(genesis: alloy_genesis::Genesis, jwt_secret: JwtSecret) -> ExecutionServer {
+        ExecutionServer::start(ExecutionServerConfig {
+            http_addr: None,
+            engine_addr: loopback(0),
+            jwt_secret,
+            genesis,
+            store: Arc::new(alys_storage::MemoryStore::new()),
+            core: CoreConfig::default(),
+        })
+        .await
+        .expect("a free port and a good genesis")
+    }
+
+    #[test]
+    fn a_used_port_is_named() {
+        let error = refusal(|config| async move {
+            let listener = Listener::bind(loopback(0)).await.expect("a free port");
+            (HostConfig { listen: listener.local_addr(), ..config }, Box::new(listener) as _)
+        });
+        assert!(matches!(error, HostError::PortInUse { purpose: "peers", .. }), "{error}");
+        let error = refusal(|config| async move {
+            let listener = Listener::bind(loopback(0)).await.expect("a free port");
+            let http = Some(listener.local_addr());
+            let execution = HostExecution::Embedded { http, engine: loopback(0), jwt_secret: None };
+            (HostConfig { execution, ..config }, Box::new(listener) as _)
+        });
+        assert!(matches!(error, HostError::PortInUse { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_execution_client_with_another_secret_is_refused() {
+        let error = refusal(|config| async move {
+            let server = execution_client(config.chain.execution.clone(), JwtSecret::new([1; 32])).await;
+            let endpoint = Endpoint::new(server.engine_addr());
+            let execution = HostExecution::Remote { endpoint, jwt_secret: JwtSecret::new([2; 32]) };
+            (HostConfig { execution, ..config }, Box::new(server) as _)
+        });
+        assert!(matches!(error, HostError::Remote(ExecutionError::Auth { .. })), "{error}");
+        assert!(error.to_string().contains("Compare the JWT secret files"), "{error}");
+    }
+
+    #[test]
+    fn an_execution_client_of_another_chain_is_refused() {
+        let error = refusal(|config| async move {
+            let mut genesis = config.chain.execution.clone();
+            genesis.nonce += 1;
+            let server = execution_client(genesis, JwtSecret::new([1; 32])).await;
+            let endpoint = Endpoint::new(server.engine_addr());
+            let execution = HostExecution::Remote { endpoint, jwt_secret: JwtSecret::new([1; 32]) };
+            (HostConfig { execution, ..config }, Box::new(server) as _)
+        });
+        assert!(matches!(error, HostError::OtherExecution { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_store_of_another_engine_is_refused() {
+        let error = refusal(|config| async move {
+            let dir = config.datadir.sub(keys::EXECUTION_STORE).expect("a directory");
+            drop(alys_storage::open(Engine::Redb, &dir).expect("an empty directory"));
+            (HostConfig { storage: Engine::Sled, ..config }, Box::new(()) as _)
+        });
+        assert!(matches!(error, HostError::Storage(alys_storage::Error::WrongEngine { .. })), "{error}");
     }
 }

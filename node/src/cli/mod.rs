@@ -21,6 +21,7 @@ use alys_runtime::signal::{self, Shutdown};
 use clap::{Args, Parser, Subcommand};
 
 use crate::dev::DevArgs;
+use crate::files;
 use crate::telemetry::{self, LogFormat};
 
 /// How long actors may take to stop.
@@ -149,11 +150,29 @@ pub(crate) fn one_line(error: &dyn Error) -> String {
     text.replace('\n', " ")
 }
 
-/// Opens and locks a directory.
-pub(crate) fn open_locked(path: &Path) -> io::Result<(Dir, Lock)> {
-    let dir = Dir::open(path)?;
-    let lock = dir.lock()?;
-    Ok((dir, lock))
+/// Opens a data directory and takes it for this process.
+pub(crate) fn open_locked(path: &Path) -> Result<(Dir, Lock), Failure> {
+    let open = || -> io::Result<(Dir, Lock)> {
+        let dir = Dir::open(path)?;
+        let lock = dir.lock()?;
+        Ok((dir, lock))
+    };
+    open().map_err(|error| {
+        let shown = path.display();
+        Failure::Refused(match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                format!("data directory {shown} is in use by another process: stop it, or use another --datadir")
+            }
+            _ if files::is_read_only(&error) => format!(
+                "data directory {shown} is not writable ({error}): make it writable for this user, or use another \
+                 --datadir"
+            ),
+            _ if path.exists() && !path.is_dir() => {
+                format!("data directory {shown} is a file: use another --datadir")
+            }
+            _ => format!("data directory {shown} cannot be used: {error}"),
+        })
+    })
 }
 
 /// The wish that the process ends, listened for from now on: one that comes before the answer is awaited is not lost.
@@ -223,6 +242,24 @@ mod tests {
             assert!(error.to_string().contains(expected), "{line}: {error}");
             assert_eq!(error.exit_code(), 2, "{line}");
         }
+    }
+
+    #[test]
+    fn a_datadir_that_cannot_be_used_is_refused_with_the_reason() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let path = temporary.path().join("data");
+        let refusal = |path: &Path| match open_locked(path) {
+            Err(Failure::Refused(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        let held = open_locked(&path).expect("an empty directory");
+        assert!(refusal(&path).contains("in use by another process"));
+        drop(held);
+        assert!(open_locked(&path).is_ok());
+        let file = path.join(alys_runtime::disk::LOCK_FILE);
+        assert!(refusal(&file).contains("is a file"));
+        // Nobody may write there, root included.
+        assert!(refusal(Path::new("/proc/alys")).contains("cannot be used"));
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! `alys node`.
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alys_integrations::http::{Endpoint, JwtSecret};
-use alys_runtime::disk::{Dir, Lock};
+use alys_runtime::disk::Dir;
 use alys_types::bls::SecretKey;
 use clap::Args;
 
@@ -80,7 +79,7 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
     let chain = ChainFiles::load(&config.chain, &config.execution_genesis).map_err(Failure::refused)?;
     // Before the directory is made: a wrong path leaves nothing behind.
     let key = unlock(&config.role)?;
-    let (datadir, _lock) = open_datadir(&config.datadir)?;
+    let (datadir, _lock) = open_locked(&config.datadir)?;
     announce(&config, &chain, key.as_ref());
     let execution = match config.execution {
         Execution::Embedded { http, engine, jwt_secret } => {
@@ -129,22 +128,6 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
             Ok(())
         }
     }
-}
-
-/// Opens and takes the data directory.
-fn open_datadir(path: &Path) -> Result<(Dir, Lock), Failure> {
-    open_locked(path).map_err(|error| {
-        Failure::Refused(match error.kind() {
-            io::ErrorKind::WouldBlock => {
-                format!("data directory {error}; stop that process, or use another datadir")
-            }
-            _ if files::is_read_only(&error) => format!(
-                "data directory {} is not writable ({error}); make it writable for this user, or use another datadir",
-                path.display()
-            ),
-            _ => format!("data directory: {error}"),
-        })
-    })
 }
 
 fn unlock(role: &Role) -> Result<Option<SecretKey>, Failure> {

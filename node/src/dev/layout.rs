@@ -97,7 +97,12 @@ pub enum LayoutError {
     /// The remembered file was edited.
     #[error("{0}")]
     Toml(#[from] TomlError),
-    /// The chain files.
+    /// The chain files of an earlier start cannot be used.
+    #[error(
+        "{source}; delete {} to start a new network there, or use another --datadir", path.display()
+    )]
+    Spoiled { path: PathBuf, source: GenesisError },
+    /// The chain files cannot be made.
     #[error(transparent)]
     Genesis(#[from] GenesisError),
     /// The keys.
@@ -131,7 +136,8 @@ async fn open(dir: &Dir, bytes: &[u8], wanted: Wanted) -> Result<Network, Layout
     check_same(dir.path(), "chain-id", remembered.chain_id, wanted.chain_id)?;
     let fork = |fork: ExecutionFork| format!("{fork:?}").to_lowercase();
     check_same(dir.path(), "fork", fork(remembered.fork), wanted.fork.map(fork))?;
-    let chain = ChainFiles::load(&dir.path().join(CHAIN_FILE), &dir.path().join(EXECUTION_FILE))?;
+    let chain = ChainFiles::load(&dir.path().join(CHAIN_FILE), &dir.path().join(EXECUTION_FILE))
+        .map_err(|source| LayoutError::Spoiled { path: dir.path().to_owned(), source })?;
     let validators = open_validators(dir, remembered.validators)?;
     let ports = free_ports(&remembered.peer_ports, usize::from(remembered.validators)).await?;
     if ports != remembered.peer_ports {

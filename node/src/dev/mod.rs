@@ -23,7 +23,6 @@ use clap::Args;
 use futures::future::{join_all, select_all};
 
 use crate::cli::{Failure, STOP_DEADLINE, one_line, open_locked, stop_wish, unless_forced};
-use crate::files;
 use crate::genesis::ExecutionFork;
 use crate::host::{Host, HostConfig, HostError, HostExecution};
 use crate::node::{FinalBlock, NodeEvent, Observer};
@@ -83,7 +82,7 @@ pub async fn run(args: DevArgs) -> Result<(), Failure> {
         Some(path) => path.clone(),
         None => default_datadir()?,
     };
-    let (dir, _lock) = open_locked(&path).map_err(|error| refused_datadir(&path, &error))?;
+    let (dir, _lock) = open_locked(&path)?;
     let wanted = Wanted {
         validators: args.validators,
         slot_ms: args.slot_ms,
@@ -119,21 +118,6 @@ fn default_datadir() -> Result<PathBuf, Failure> {
         Some(base) => Ok(base.join("alys").join("dev")),
         None => Err(Failure::Refused("there is no home directory (HOME is not set): give --datadir".into())),
     }
-}
-
-fn refused_datadir(path: &std::path::Path, error: &io::Error) -> Failure {
-    let path = path.display();
-    Failure::Refused(match error.kind() {
-        io::ErrorKind::WouldBlock => {
-            format!("another `alys dev` runs in {path}: stop it, or start this one with another --datadir")
-        }
-        _ if files::is_read_only(error) => {
-            format!(
-                "{path} is not writable ({error}): make it writable for this user, or use another --datadir"
-            )
-        }
-        _ => format!("data directory: {error}"),
-    })
 }
 
 /// Starts all validators; stops those that run when one does not start.
