@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use crate::federation::text;
+use crate::process::Stream;
 use crate::{Process, Rpc, World, alys, ports};
 
 /// How long an execution client may take to start: 1.3 s on a quiet machine, 7 s under load.
@@ -80,13 +81,12 @@ pub fn script<S: AsRef<OsStr>>(
     command.env("NODE_PATH", installed()?.join("node_modules")).env_remove("NODE_OPTIONS");
     let mut process = Process::start(world, name, &command)?;
     let status = process.wait_end(world, limit)?;
-    let lines: Vec<String> =
-        process.written(|written| written.lines.iter().map(|line| line.text.clone()).collect());
-    for line in &lines {
+    let out = process.text(Stream::Out);
+    for line in out.lines() {
         world.say(&format!("{name}: {line}"));
     }
-    ensure!(status.success(), "{name}: {status}");
-    Ok(lines.last().cloned().unwrap_or_default())
+    ensure!(status.success(), "{name}: {status}: {}", process.text(Stream::Err));
+    Ok(out.lines().last().unwrap_or_default().to_owned())
 }
 
 /// EthereumJS, an execution client of another team, as a process on this machine.

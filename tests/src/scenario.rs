@@ -71,7 +71,8 @@ pub fn scenario(name: &str, limit: Duration, body: impl FnOnce(&World) -> Result
             if std::env::var_os("ALYS_TESTS_KEEP").is_some() {
                 text += &format!("kept: {}\n", dir.keep().display());
             }
-            panic!("{name}: {error:#}\n{text}");
+            eprint!("{text}");
+            panic!("{name}: {error:#}");
         }
     }
 }
