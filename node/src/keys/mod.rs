@@ -248,73 +248,84 @@ fn path_of(dir: &Dir, name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn made() -> (tempfile::TempDir, Dir, PublicParts) {
+    fn in_new_dir(test: impl FnOnce(Dir) + Send + 'static) {
         let temporary = tempfile::tempdir().expect("a temporary directory");
-        let dir = Dir::open(temporary.path().join("node")).expect("a directory");
-        let parts = create(&dir, &Password::new("pw"), ScryptCost::DEVELOPMENT, Some(Address([7; 20])));
-        (temporary, dir, parts.expect("an empty directory takes a key"))
+        let path = temporary.path().join("node");
+        alys_runtime::block_on_main(async move { test(Dir::open(path).expect("a directory")) });
+    }
+
+    fn make(dir: &Dir) -> PublicParts {
+        let password = Password::new("pw");
+        create(dir, &password, ScryptCost::DEVELOPMENT, Some(Address([7; 20]))).expect("an empty directory")
     }
 
     #[test]
     fn keys_are_made_once_and_found_again() {
-        let (_temporary, dir, parts) = made();
-        assert_eq!(show(&dir).expect("made above"), parts);
-        let key = unlock(&dir, KEYSTORE, &Password::new("pw")).expect("the same password");
-        assert_eq!(PublicAuthority::of(&key, Some(Address([7; 20]))), parts.authority);
-        let wrong = unlock(&dir, KEYSTORE, &Password::new("PW")).expect_err("another password").to_string();
-        assert!(wrong.contains("wrong password"), "{wrong}");
-        let again = create(&dir, &Password::new("pw"), ScryptCost::DEVELOPMENT, None);
-        assert!(matches!(again, Err(KeysError::Exists { .. })));
-        let set = alys_types::AuthoritySet::new(
-            vec![parts.authority.complete().expect("with a fee address")],
-            alys_types::FaultModel::Byzantine,
-        );
-        assert!(set.is_ok(), "{set:?}");
+        in_new_dir(|dir| {
+            let parts = make(&dir);
+            assert_eq!(show(&dir).expect("made above"), parts);
+            let key = unlock(&dir, KEYSTORE, &Password::new("pw")).expect("the same password");
+            assert_eq!(PublicAuthority::of(&key, Some(Address([7; 20]))), parts.authority);
+            let wrong =
+                unlock(&dir, KEYSTORE, &Password::new("PW")).expect_err("another password").to_string();
+            assert!(wrong.contains("wrong password"), "{wrong}");
+            let again = create(&dir, &Password::new("pw"), ScryptCost::DEVELOPMENT, None);
+            assert!(matches!(again, Err(KeysError::Exists { .. })));
+            let set = alys_types::AuthoritySet::new(
+                vec![parts.authority.complete().expect("with a fee address")],
+                alys_types::FaultModel::Byzantine,
+            );
+            assert!(set.is_ok(), "{set:?}");
+        });
     }
 
     #[test]
     fn secrets_are_for_their_owner_only() {
         use std::os::unix::fs::PermissionsExt;
-        let (_temporary, dir, _) = made();
-        for (name, mode) in [(KEYSTORE, 0o600), (IDENTITY, 0o600)] {
-            let metadata = dir.path().join(name).metadata().expect(name);
-            assert_eq!(metadata.permissions().mode() & 0o777, mode, "{name}");
+        // The simulated disk has no owners.
+        if alys_runtime::is_simulated() {
+            return;
         }
+        in_new_dir(|dir| {
+            make(&dir);
+            for (name, mode) in [(KEYSTORE, 0o600), (IDENTITY, 0o600)] {
+                let metadata = dir.path().join(name).metadata().expect(name);
+                assert_eq!(metadata.permissions().mode() & 0o777, mode, "{name}");
+            }
+        });
     }
 
     #[test]
     fn the_mark_of_a_new_key_is_bound_to_it() {
-        let (_temporary, dir, parts) = made();
-        let key = parts.authority.public_key;
-        let other = SecretKey::derive(&[9; 32]).public_key().to_bytes();
-        assert!(is_new(&dir, &key).expect("readable"));
-        assert!(!is_new(&dir, &other).expect("readable"));
-        dir.remove(VOTES_NEW).expect("writable");
-        assert!(!is_new(&dir, &key).expect("readable"));
+        in_new_dir(|dir| {
+            let key = make(&dir).authority.public_key;
+            let other = SecretKey::derive(&[9; 32]).public_key().to_bytes();
+            assert!(is_new(&dir, &key).expect("readable"));
+            assert!(!is_new(&dir, &other).expect("readable"));
+            dir.remove(VOTES_NEW).expect("writable");
+            assert!(!is_new(&dir, &key).expect("readable"));
+        });
     }
 
     #[test]
     fn a_used_or_an_empty_directory_is_refused() {
-        let temporary = tempfile::tempdir().expect("a temporary directory");
-        let dir = Dir::open(temporary.path()).expect("a directory");
-        assert!(matches!(show(&dir), Err(KeysError::Missing { .. })));
-        dir.sub(STORE).expect("a directory in it");
-        let refused = create(&dir, &Password::new("pw"), ScryptCost::DEVELOPMENT, None);
-        assert!(matches!(refused, Err(KeysError::Used { .. })));
+        in_new_dir(|dir| {
+            assert!(matches!(show(&dir), Err(KeysError::Missing { .. })));
+            dir.sub(STORE).expect("a directory in it").write_atomic("x", b"x").expect("writable");
+            let refused = create(&dir, &Password::new("pw"), ScryptCost::DEVELOPMENT, None);
+            assert!(matches!(refused, Err(KeysError::Used { .. })));
+        });
     }
 
     #[test]
     fn authorities_of_several_nodes_make_one_file() {
-        let files: Vec<_> = (0..3).map(|_| made()).collect();
-        let text: String = files
-            .iter()
-            .map(|(_, dir, _)| {
-                let bytes = dir.read(AUTHORITY).expect("readable").expect("made");
-                String::from_utf8(bytes).expect("text")
-            })
-            .collect();
-        let all: AuthoritiesFile = toml::from_str(&text).expect("concatenated files are one");
-        let expected: Vec<_> = files.iter().map(|(_, _, parts)| parts.authority.clone()).collect();
-        assert_eq!(all.authorities, expected);
+        in_new_dir(|dir| {
+            let nodes = ["a", "b", "c"].map(|name| dir.sub(name).expect("a directory"));
+            let expected: Vec<_> = nodes.iter().map(|dir| make(dir).authority).collect();
+            let read = |dir: &Dir| dir.read(AUTHORITY).expect("readable").expect("made");
+            let text = String::from_utf8(nodes.iter().flat_map(read).collect()).expect("text");
+            let all: AuthoritiesFile = toml::from_str(&text).expect("concatenated files are one");
+            assert_eq!(all.authorities, expected);
+        });
     }
 }
