@@ -173,7 +173,7 @@ impl AlysActor for StorageActor {
 }
 
 /// A record as one batch. Pure.
-fn batch_of(record: &Record) -> Batch {
+pub fn batch_of(record: &Record) -> Batch {
     let mut batch = Batch::new();
     for block in &record.blocks {
         BlockStore::batch_block(&mut batch, block);
