@@ -28,10 +28,23 @@ pub fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, TomlError>
     toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start).min(text.len());
         let line = 1 + text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
-        let message = error.message().lines().collect::<Vec<_>>().join(" ");
+        let mut message = error.message().lines().collect::<Vec<_>>().join(" ");
+        // serde tells the type that it wants and the value that it found, but not whose.
+        if let (true, Some(field)) = (message.starts_with("invalid "), field_of(text, at)) {
+            message = format!("{field}: {message}");
+        }
         let meant = meant(&message);
         TomlError { file: file.to_owned(), line, message, meant }
     })
+}
+
+/// The name before the `=` of the line that the byte at `at` is in.
+fn field_of(text: &str, at: usize) -> Option<&str> {
+    let start = text.as_bytes()[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let name = text.get(start..)?.lines().next()?.split_once('=')?.0.trim();
+    let is_name =
+        |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    (!name.is_empty() && is_name(name)).then_some(name)
 }
 
 /// The known word that is nearest to the unknown one in a message of serde's, which puts both between back-quotes, the
@@ -71,6 +84,25 @@ fn distance(from: &str, to: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_of_another_type_is_told_with_its_field() {
+        #[derive(Debug, serde::Deserialize)]
+        #[expect(dead_code, reason = "only reading it matters")]
+        struct Read {
+            listen: String,
+            ports: Vec<u16>,
+        }
+        for (text, expected) in [
+            ("ports = []\nlisten = 7", "f:2: listen: invalid type: integer `7`"),
+            ("listen = ''\n  ports = 'é'", "f:2: ports: invalid type"),
+            ("listen = ''\nports = [\n1, 70000]", "f:3: invalid value: integer `70000`"),
+            ("é = 7", "f:1: missing field `listen`"),
+        ] {
+            let error = read::<Read>("f", text).expect_err(text).to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
 
     #[test]
     fn distances_count_edits() {

@@ -146,7 +146,7 @@ fn unlock(role: &Role) -> Result<Option<SecretKey>, Failure> {
 }
 
 fn read_secret(path: &Path) -> Result<JwtSecret, Failure> {
-    let text = files::read_text(path).map_err(Failure::refused)?;
+    let text = files::read_text(path).map_err(|error| Failure::Refused(format!("JWT secret: {error}")))?;
     JwtSecret::parse(&text).map_err(|error| Failure::Refused(format!("{}: {error}", path.display())))
 }
 

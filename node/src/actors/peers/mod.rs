@@ -158,12 +158,12 @@ impl PeerActor {
                 }
                 Err(error) => self.misbehaved(peer, &error.to_string()),
             },
+            // The network has warned of refused and banned peers already.
             Event::WrongChain { peer, mismatch } => {
-                tracing::warn!(%peer, %mismatch, "a peer of another chain was refused");
                 self.observe(NodeEvent::Notice(format!("peer {peer} refused: {mismatch}")));
             }
-            Event::Banned { peer, offence } => tracing::warn!(%peer, ?offence, "a peer is banned"),
-            Event::Gossip { .. }
+            Event::Banned { .. }
+            | Event::Gossip { .. }
             | Event::Request { .. }
             | Event::PeerListens { .. }
             | Event::Response { .. } => {}
