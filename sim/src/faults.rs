@@ -327,7 +327,8 @@ impl Faults {
                 machines.iter().for_each(|m| if on { self.fell(*m, *power) } else { self.raise(*m) });
             }
             Fault::Stop => {
-                for machine in self.look().machines(nodes, Machine::Node) {
+                let machines = self.look().machines(nodes, Machine::Node);
+                for machine in machines {
                     match on {
                         true => {
                             *self.look().down.entry(machine).or_default() += 1;
@@ -362,7 +363,8 @@ impl Faults {
                 machines.iter().for_each(|m| world.fail_syncs(*m, if on { *count } else { 0 }));
             }
             Fault::PowerAtOperation { machine, operation } => {
-                for machine in self.look().machines(nodes, *machine) {
+                let machines = self.look().machines(nodes, *machine);
+                for machine in machines {
                     match on {
                         true => {
                             *self.look().down.entry(machine).or_default() += 1;
