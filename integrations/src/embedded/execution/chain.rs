@@ -10,12 +10,11 @@ use super::{
     header::check_header,
     limits,
     pool::{HeadInfo, Pool, PoolConfig, Sender},
+    sender::recover_sender,
     state::{Ancestors, Overlay, StateDb, StateUpdate},
 };
 use alloy_consensus::{
-    Block, Header, ReceiptEnvelope, TxEnvelope,
-    proofs::calculate_receipt_root,
-    transaction::{Recovered, SignerRecoverable as _},
+    Block, Header, ReceiptEnvelope, TxEnvelope, proofs::calculate_receipt_root, transaction::Recovered,
 };
 use alloy_eips::{BlockNumHash, eip2718::Decodable2718 as _};
 use alloy_genesis::Genesis;
@@ -269,8 +268,9 @@ impl ExecutionCore {
         if self.pool.get(transaction.tx_hash()).is_some() {
             return Err(PoolError::AlreadyKnown.into());
         }
-        let transaction = transaction.try_into_recovered().map_err(|_| PoolError::InvalidSender)?;
-        let sender = self.sender_at_head(transaction.signer())?;
+        let signer = recover_sender(&transaction).ok_or(PoolError::InvalidSender)?;
+        let transaction = Recovered::new_unchecked(transaction, signer);
+        let sender = self.sender_at_head(signer)?;
         Ok(self.pool.add(transaction, sender, &self.head_info())?)
     }
 
@@ -336,7 +336,7 @@ impl ExecutionCore {
         let work: Vec<_> = transactions.iter().map(|transaction| (known(transaction), transaction)).collect();
         alys_runtime::par_map(work, |(known, transaction)| match known {
             Some(sender) => Ok(sender),
-            None => transaction.recover_signer().map_err(|_| *transaction.tx_hash()),
+            None => recover_sender(transaction).ok_or(*transaction.tx_hash()),
         })
         .into_iter()
         .collect::<Result<_, B256>>()

@@ -56,6 +56,7 @@ mod header;
 pub mod limits;
 mod pool;
 mod queries;
+mod sender;
 mod state;
 mod trie;
 
