@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use alys_types::{Hash, Slot, Vote, VoteKind};
 
-/// Slots back from the newest one for which votes are remembered.
+/// Slots back and ahead of the clock for which votes are remembered. Ahead, because the own clock may be wrong; no
+/// further, so that nobody's far slots push out the present ones.
 const REMEMBERED_SLOTS: u64 = 256;
 
 /// Two votes of one kind, signer and slot for different blocks: self-contained proof of a fault.
@@ -25,12 +26,12 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Notes a verified vote; returns evidence the first time a signer contradicts itself in a slot.
-    pub(crate) fn note(&mut self, vote: Vote, set_hash: Hash) -> Option<Evidence> {
+    /// Notes a verified vote, the clock being in slot `now`; returns evidence the first time a signer contradicts itself
+    /// in a slot.
+    pub(crate) fn note(&mut self, vote: Vote, set_hash: Hash, now: Slot) -> Option<Evidence> {
         let key = (vote.target.slot, vote.target.kind, vote.signer, set_hash);
-        let newest = self.seen.last_key_value().map_or(vote.target.slot, |(k, _)| k.0.max(vote.target.slot));
-        let oldest = Slot(newest.0.saturating_sub(REMEMBERED_SLOTS));
-        if vote.target.slot < oldest {
+        let oldest = Slot(now.0.saturating_sub(REMEMBERED_SLOTS));
+        if vote.target.slot < oldest || vote.target.slot.0 > now.0.saturating_add(REMEMBERED_SLOTS) {
             return None;
         }
         while self.seen.first_key_value().is_some_and(|(k, _)| k.0 < oldest) {

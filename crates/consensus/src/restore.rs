@@ -6,9 +6,10 @@ use alys_types::wire::CertifiedHeader;
 use alys_types::{Authority, AuthoritySet, Block, Certificate, Hash, Header, Height};
 
 use crate::federation::{FederationError, FederationRecord, FederationState};
-use crate::input::{Effect, Now, VoteState};
+use crate::input::{Effect, Now, Record, VoteState};
 use crate::state::{Config, State};
 use crate::tree::{BodyState, Entry, Tree};
+use crate::verify::CertifiedBlock;
 
 /// What the store gives back at a start.
 #[derive(Debug, Clone, Default)]
@@ -55,7 +56,8 @@ impl State {
     /// A node as it was when it stopped or crashed. An authority without a vote state has lost it.
     pub fn restore(config: Config, stored: Stored, now: Now) -> Result<(State, Vec<Effect>), RestoreError> {
         let genesis = config.genesis.clone();
-        let mut sets = std::collections::BTreeMap::from([(genesis.set().hash(), Arc::new(genesis.set().clone()))]);
+        let mut sets =
+            std::collections::BTreeMap::from([(genesis.set().hash(), Arc::new(genesis.set().clone()))]);
         for authorities in stored.sets {
             let set = AuthoritySet::new(authorities, genesis.spec().fault_model)?;
             sets.insert(set.hash(), Arc::new(set));
@@ -92,29 +94,54 @@ impl State {
         for set in sets.into_values() {
             state.remember_set(set);
         }
+        let federation = state.tree.root_entry().federation.clone();
+        for set in federation.iter().flat_map(|f| [Some(f.set()), f.pending_set()]).flatten() {
+            state.remember_set(set.clone());
+        }
         let mut blocks = stored.blocks;
         blocks.sort_by_key(|b| b.header.height);
-        for block in blocks {
-            state.restore_block(block);
+        let loose: Vec<StoredBlock> = blocks.into_iter().filter_map(|b| state.restore_block(b)).collect();
+        // What is on the disk already needs no writing.
+        let highest = state.highest;
+        state.certify_ancestors(&highest, &mut Record::default());
+        for block in loose {
+            state.restore_loose(block);
         }
         Ok((state, effects))
     }
 
-    fn restore_block(&mut self, stored: StoredBlock) {
+    /// A certified block whose ancestors are not stored: it is looked for like one that a peer told of.
+    fn restore_loose(&mut self, stored: StoredBlock) {
+        let Some(certificate) = stored.certificate else { return };
+        let certified = CertifiedHeader { header: stored.header, certificate };
+        if let Ok(block) = CertifiedBlock::check(certified, &self.newest_set(), &self.config.genesis) {
+            // The first tick asks for it.
+            self.aim(block, &mut Vec::new());
+        }
+    }
+
+    /// Puts a block back; returns it if it is above the last final one and does not connect.
+    fn restore_block(&mut self, stored: StoredBlock) -> Option<StoredBlock> {
         let hash: Hash = stored.header.hash();
         if hash == self.tree.root()
             && let Some(root) = self.tree.get_mut(&hash)
         {
             root.certificate = stored.certificate;
         }
-        if stored.header.height <= self.tree.root_entry().header.height || !self.insert_header(hash, &stored.header) {
-            return;
+        if stored.header.height <= self.tree.root_entry().header.height {
+            return None;
+        }
+        if !self.insert_header(hash, &stored.header) {
+            return Some(stored);
         }
         if let Some(entry) = self.tree.get_mut(&hash) {
             entry.certificate = stored.certificate;
             if let Some(block) = &stored.block {
                 entry.body = BodyState::Memory(block.clone());
             }
+        }
+        if stored.certificate.is_some() {
+            self.believe_header(&hash);
         }
         self.settle_federation(hash);
         let highest_slot = self.tree.get(&self.highest).map(|e| e.header.slot);
@@ -129,5 +156,6 @@ impl State {
         if self.votes.latest.proposal.is_some_and(|t| t.hash == hash) {
             self.own_proposal = stored.block;
         }
+        None
     }
 }

@@ -9,18 +9,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alys_types::bls::PublicKeyBytes;
-use alys_types::wire::{CertifiedHeader, HeldVotes};
 use alys_types::mutant::{self, Mutant};
+use alys_types::wire::{CertifiedHeader, HeldVotes};
 use alys_types::{AuthoritySet, Block, FederationOrder, Genesis, Hash, Header, Height, Slot, Vote, VoteKind};
 
 use crate::clock::{Change, Watchdog};
 use crate::evidence::Watch;
 use crate::input::{BlockRef, Effect, Input, Notice, Now, Record, VoteState};
 use crate::tree::{Entry, Execution, Tree};
-use crate::verify::VerifiedVote;
+use crate::verify::{CertifiedBlock, VerifiedVote};
 
 /// Votes kept that came before their block, for one signer.
 const MAX_WAITING_PER_SIGNER: usize = 8;
+/// Slots ahead of the clock whose proposals are kept until their time comes.
+const EARLY_SLOTS: u64 = 2;
+/// Proposals of one slot that are kept: an honest leader makes one, and two are evidence.
+const MAX_OF_A_SLOT: usize = 2;
 /// Sets that are remembered by hash.
 const MAX_SETS: usize = 32;
 
@@ -86,8 +90,8 @@ pub struct State {
     pub(crate) highest: Hash,
     pub(crate) sets: BTreeMap<Hash, Arc<AuthoritySet>>,
     waiting: BTreeMap<Hash, Vec<VerifiedVote>>,
-    /// A certified header that does not connect yet.
-    target: Option<CertifiedHeader>,
+    /// A certified block that does not connect yet. Always of a higher slot than the highest certified one that does.
+    target: Option<CertifiedBlock>,
     watch: Watch,
     clock: Watchdog,
     /// The latest votes of each authority, by key.
@@ -152,7 +156,14 @@ impl State {
     pub fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
         let mut out = Vec::new();
         match self.clock.look(now) {
-            Some(Change::Jumped(by_ms)) => out.push(Effect::Notice(Notice::ClockJumped { by_ms })),
+            Some(Change::Jumped(by_ms)) => {
+                out.push(Effect::Notice(Notice::ClockJumped { by_ms }));
+                if self.newest_set().quorum() == 1 {
+                    // No peer is needed to confirm.
+                    self.clock.trust(now);
+                    out.push(Effect::Notice(Notice::ClockTrusted));
+                }
+            }
             Some(Change::Trusted) => out.push(Effect::Notice(Notice::ClockTrusted)),
             None => {}
         }
@@ -188,16 +199,28 @@ impl State {
         })
     }
 
-    /// The set to check a header's certificate against: its parent's successor set, or while the parent is unknown the
-    /// newest set that is known.
+    /// The set that decides on a header; `None` while its parent, or what the parent changes, is unknown.
+    pub fn known_set(&self, header: &Header) -> Option<Arc<AuthoritySet>> {
+        match self.tree.get(&header.parent_hash) {
+            Some(parent) => parent.child_set.clone(),
+            None => self.tree.final_set_beside(header),
+        }
+    }
+
+    /// The set that decides on the block of a vote; `None` while the block is unknown.
+    pub fn known_set_for_vote(&self, vote: &Vote) -> Option<Arc<AuthoritySet>> {
+        self.tree.get(&vote.target.hash).map(|e| e.set.clone())
+    }
+
+    /// The set to check a header's certificate against: [`Self::known_set`], or else a guess: the newest set that is
+    /// known. What does not check against a guess is nobody's fault.
     pub fn set_for(&self, header: &Header) -> Arc<AuthoritySet> {
-        let known = self.tree.get(&header.parent_hash).and_then(|e| e.child_set.clone());
-        known.unwrap_or_else(|| self.newest_set())
+        self.known_set(header).unwrap_or_else(|| self.newest_set())
     }
 
     /// The set to check a vote against: that of its block, or while that is unknown the newest set.
     pub fn set_for_vote(&self, vote: &Vote) -> Arc<AuthoritySet> {
-        self.tree.get(&vote.target.hash).map_or_else(|| self.newest_set(), |e| e.set.clone())
+        self.known_set_for_vote(vote).unwrap_or_else(|| self.newest_set())
     }
 
     /// The set of the successors of the highest certified block.
@@ -244,10 +267,28 @@ impl State {
         same_block && votes.get(&vote.signer) == Some(&vote.signature)
     }
 
-    /// True when exactly this certificate was checked before.
-    pub fn has_certificate(&self, certificate: &alys_types::Certificate) -> bool {
-        let Some(entry) = self.tree.get(&certificate.target.hash) else { return false };
-        entry.certificate.as_ref() == Some(certificate) || entry.finality.as_ref() == Some(certificate)
+    /// True when exactly this header and certificate were checked before.
+    pub fn has_certificate(&self, certified: &CertifiedHeader) -> bool {
+        let certificate = Some(&certified.certificate);
+        let Some(entry) = self.tree.get(&certified.certificate.target.hash) else { return false };
+        entry.header == certified.header
+            && (entry.certificate.as_ref() == certificate || entry.finality.as_ref() == certificate)
+    }
+
+    /// True when the block is known as its leader proposed it.
+    pub fn knows_proposal(&self, hash: &Hash) -> bool {
+        self.tree.get(hash).is_some_and(|e| e.proposed && e.has_body())
+    }
+
+    /// True while a slot is too far ahead of the clock for its proposals to be kept.
+    pub fn is_too_early(&self, slot: Slot, now: Now) -> bool {
+        slot.0 > self.slot_at(now).0.saturating_add(EARLY_SLOTS)
+    }
+
+    /// True when another proposal of the slot would be one too many.
+    fn has_enough_of(&self, slot: Slot, hash: &Hash) -> bool {
+        let others = self.tree.iter().filter(|(h, e)| *h != hash && e.proposed && e.header.slot == slot);
+        others.count() >= MAX_OF_A_SLOT
     }
 
     /// True when the block is known with its body.
@@ -265,9 +306,12 @@ impl State {
         self.held.get(key).cloned().unwrap_or(HeldVotes { approval: None, confirmation: None })
     }
 
-    /// The highest certificate with its header; `None` while it is genesis.
+    /// The highest certificate with its header, whether or not the block connects; `None` while it is genesis.
     pub fn highest_certified(&self) -> Option<CertifiedHeader> {
-        self.certified_header(&self.highest)
+        match &self.target {
+            Some(target) => Some(target.certified()),
+            None => self.certified_header(&self.highest),
+        }
     }
 
     /// The last final block with its finality certificate; `None` while it is genesis.
@@ -285,7 +329,7 @@ impl State {
     /// Heights of the last final block, the highest certified one and one that is certified and cannot be reached yet;
     /// `None` when nothing is missing.
     pub fn wanted(&self) -> Option<(Height, Height, Height)> {
-        let to = self.target.as_ref()?.header.height;
+        let to = self.target.as_ref()?.header().height;
         let root = self.tree.root_entry().header.height;
         let highest = self.tree.get(&self.highest).map_or(root, |e| e.header.height);
         Some((root, highest, to))
@@ -369,10 +413,19 @@ impl State {
             return false;
         }
         let mut entry = Entry::new(header.clone(), set.clone());
-        entry.child_set =
-            if header.set_hash == set.hash() { Some(set) } else { self.sets.get(&header.set_hash).cloned() };
+        // A change of the set is believed when the body shows it, or a certificate vouches for the header.
+        entry.child_set = (header.set_hash == set.hash()).then_some(set);
         self.tree.insert(hash, entry);
         self.tree.contains(&hash)
+    }
+
+    /// A certificate vouches for a header, and with it for the set that it names.
+    pub(crate) fn believe_header(&mut self, hash: &Hash) {
+        if let Some(entry) = self.tree.get_mut(hash)
+            && entry.child_set.is_none()
+        {
+            entry.child_set = self.sets.get(&entry.header.set_hash).cloned();
+        }
     }
 
     /// Works out the federation after a block whose body has come, and after its descendants that waited for it.
@@ -415,10 +468,8 @@ impl State {
     fn hold(&mut self, vote: &VerifiedVote) {
         let Some(set) = self.sets.get(&vote.set_hash()) else { return };
         let Some(authority) = set.authorities().get(usize::from(vote.vote().signer)) else { return };
-        let held = self
-            .held
-            .entry(authority.public_key)
-            .or_insert(HeldVotes { approval: None, confirmation: None });
+        let held =
+            self.held.entry(authority.public_key).or_insert(HeldVotes { approval: None, confirmation: None });
         let slot = match vote.vote().target.kind {
             VoteKind::Approval => &mut held.approval,
             VoteKind::Confirmation => &mut held.confirmation,
@@ -437,6 +488,11 @@ impl State {
         }
         self.waiting.retain(|_, votes| votes.iter().all(|v| v.vote().target.slot > root_slot));
         let signer = vote.vote().signer;
+        let said_again =
+            |v: &VerifiedVote| v.vote().signer == signer && v.vote().target == vote.vote().target;
+        if self.waiting.get(&vote.vote().target.hash).is_some_and(|votes| votes.iter().any(said_again)) {
+            return;
+        }
         let mut of_signer: Vec<(Slot, Hash)> = self
             .waiting
             .values()

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use alys_types::{AuthoritySet, Block, Certificate, Hash, Header, Height, Slot, VoteKind};
 use alys_types::bls::Signature as Sig;
+use alys_types::{AuthoritySet, Block, Certificate, Hash, Header, Height, Slot, VoteKind};
 
 use crate::federation::{Ancestor, FINALITY_WINDOW, FederationState};
 
@@ -188,6 +188,14 @@ impl Tree {
         let first = self.finals.front()?.1.height;
         let index = height.0.checked_sub(first.0)?;
         self.finals.get(usize::try_from(index).ok()?).map(|(h, _, _)| *h)
+    }
+
+    /// The set that decided on the final block beside a header: the one at its height, if it has the same parent.
+    pub(crate) fn final_set_beside(&self, header: &Header) -> Option<Arc<AuthoritySet>> {
+        let first = self.finals.front()?.1.height;
+        let index = header.height.0.checked_sub(first.0)?;
+        let (_, beside, set) = self.finals.get(usize::try_from(index).ok()?)?;
+        (beside.parent_hash == header.parent_hash).then(|| set.clone())
     }
 
     /// Puts an older final block below the oldest one of the window; for restoring.

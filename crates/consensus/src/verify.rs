@@ -22,7 +22,11 @@ pub struct VerifiedProposal {
 
 impl VerifiedProposal {
     /// Checks a proposal against its parent.
-    pub fn check(proposal: Proposal, context: &ProposalContext, genesis: &Genesis) -> Result<Self, ProposalError> {
+    pub fn check(
+        proposal: Proposal,
+        context: &ProposalContext,
+        genesis: &Genesis,
+    ) -> Result<Self, ProposalError> {
         let Proposal { block, vote } = proposal;
         validity::check_block(&block, context, genesis)?;
         let hash = block.header.hash();
@@ -85,7 +89,8 @@ pub struct VerifiedVote {
 impl VerifiedVote {
     /// Checks a vote against the set that is believed to be its height's.
     pub fn check(vote: Vote, set: &AuthoritySet, genesis: &Genesis) -> Result<Self, VoteError> {
-        let key = set.key(vote.signer).ok_or(VoteError::NoSuchSigner { signer: vote.signer, of: set.len() })?;
+        let key =
+            set.key(vote.signer).ok_or(VoteError::NoSuchSigner { signer: vote.signer, of: set.len() })?;
         bls::verify(&[key], &vote.target.message(&genesis.chain_id()).0, &vote.signature)?;
         Ok(VerifiedVote { vote, set_hash: set.hash() })
     }
@@ -152,6 +157,11 @@ impl CertifiedBlock {
     /// The certificate.
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
+    }
+
+    /// Header and certificate, to pass them on.
+    pub fn certified(&self) -> CertifiedHeader {
+        CertifiedHeader { header: self.header.clone(), certificate: self.certificate }
     }
 
     pub(crate) fn set(&self) -> &Arc<AuthoritySet> {

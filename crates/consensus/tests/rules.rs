@@ -1,191 +1,13 @@
 //! The rules one by one, on a single node that is told everything.
 
+mod single;
+
 use std::sync::Arc;
 
-use alys_consensus::{
-    BlockRef, CertifiedBlock, Config, Effect, Input, Notice, Now, Send, State, Stored, Verdict, VerifiedBody,
-    VerifiedProposal, VerifiedVote, VoteState,
-};
-use alys_types::bls::{SecretKey, use_stand_in};
-use alys_types::hash::tagged;
-use alys_types::spec::{
-    AuxPowSpec, ChainSpec, GovernanceSpec, HEADER_VERSION, PegSpec, empty_ledger_hash, prev_randao, vault_address,
-};
-use alys_types::wire::{CertifiedHeader, Proposal};
-use alys_types::{
-    Address, Authority, Block, Body, Certificate, ExecutionPayload, FaultModel, Genesis, Hash, Header, Slot, Vote,
-    VoteKind, VoteTarget,
-};
-
-const SLOT_MS: u64 = 2000;
-const FIRST: u64 = 850_000_000;
-
-/// One node (authority 3) and the keys of all four.
-struct World {
-    genesis: Arc<Genesis>,
-    keys: Vec<SecretKey>,
-    state: State,
-    start: Vec<Effect>,
-    wall_ms: u64,
-    mono_ms: u64,
-}
-
-fn genesis(keys: &[SecretKey]) -> Arc<Genesis> {
-    let authorities = keys
-        .iter()
-        .map(|key| Authority {
-            public_key: key.public_key().to_bytes(),
-            proof_of_possession: key.prove_possession(),
-            fee_address: Address([1; 20]),
-        })
-        .collect();
-    let spec = ChainSpec {
-        evm_chain_id: 1,
-        start_slot: Slot(FIRST),
-        slot_duration_ms: SLOT_MS,
-        fault_model: FaultModel::Byzantine,
-        drift_allowance_ms: 500,
-        rejoin_margin: 3,
-        execution_genesis_hash: Hash([9; 32]),
-        authorities,
-        governance: GovernanceSpec::default(),
-        peg: PegSpec::default(),
-        auxpow: AuxPowSpec::default(),
-    };
-    Arc::new(Genesis::new(spec).expect("a good spec"))
-}
-
-impl World {
-    fn new() -> World {
-        World::with(|votes| Some(votes))
-    }
-
-    fn with(votes: impl Fn(VoteState) -> Option<VoteState>) -> World {
-        use_stand_in(true);
-        let keys: Vec<SecretKey> = (0..4u8).map(|i| SecretKey::derive(&[i + 1; 32])).collect();
-        let genesis = genesis(&keys);
-        let first = BlockRef { slot: Slot(FIRST), hash: genesis.hash() };
-        let stored = Stored { votes: votes(VoteState::fresh(first)), ..Stored::default() };
-        let config = Config { genesis: genesis.clone(), me: Some(keys[3].public_key().to_bytes()) };
-        let (wall_ms, mono_ms) = ((FIRST + 1) * SLOT_MS, 1_000_000);
-        let (state, start) = State::restore(config, stored, Now { wall_ms, mono_ms }).expect("restores");
-        let mut world = World { genesis, keys, state, start, wall_ms, mono_ms };
-        world.input(Input::Executed { hash: world.genesis.hash(), verdict: Verdict::Valid });
-        world
-    }
-
-    fn input(&mut self, input: Input) -> Vec<Effect> {
-        self.state.handle(input, Now { wall_ms: self.wall_ms, mono_ms: self.mono_ms })
-    }
-
-    /// Both clocks go on.
-    fn at_slot(&mut self, slot: u64, into_ms: u64) -> Vec<Effect> {
-        let wall_ms = (FIRST + slot) * SLOT_MS + into_ms;
-        self.mono_ms += wall_ms.saturating_sub(self.wall_ms);
-        self.wall_ms = wall_ms;
-        self.input(Input::Tick)
-    }
-
-    /// A proposal of slot `FIRST + slot` on a parent, as its leader makes it.
-    fn proposal(&self, slot: u64, parent: &Header, certificate: Option<Certificate>, salt: u8) -> Proposal {
-        let slot = Slot(FIRST + slot);
-        let leader = self.genesis.set().leader(slot);
-        let parent_hash = parent.hash();
-        let payload = ExecutionPayload {
-            parent_hash: parent.execution_hash,
-            fee_recipient: vault_address(),
-            state_root: Hash::ZERO,
-            receipts_root: Hash::ZERO,
-            logs_bloom: [0; 256],
-            prev_randao: prev_randao(&parent_hash, slot),
-            block_number: parent.height.0 + 1,
-            gas_limit: 30_000_000,
-            gas_used: 0,
-            timestamp: slot.timestamp(SLOT_MS),
-            extra_data: vec![salt],
-            base_fee_per_gas: [0; 32],
-            block_hash: tagged("test", &[&slot.0.to_le_bytes(), &[salt]]),
-            transactions: Vec::new(),
-            withdrawals: Vec::new(),
-            blob_gas: None,
-        };
-        let body = Body::of(payload);
-        let header = Header {
-            version: HEADER_VERSION,
-            evm_chain_id: 1,
-            genesis_hash: self.genesis.hash(),
-            height: parent.height.next(),
-            slot,
-            proposer: leader,
-            parent_hash,
-            parent_certificate: certificate,
-            execution_hash: body.payload.block_hash,
-            body_hash: body.hash(),
-            set_hash: self.genesis.set().hash(),
-            ledger_hash: empty_ledger_hash(),
-        };
-        let vote = self.vote(usize::from(leader), VoteKind::Proposal, &header);
-        Proposal { block: Block { header, body }, vote }
-    }
-
-    fn vote(&self, signer: usize, kind: VoteKind, header: &Header) -> Vote {
-        let target = VoteTarget { kind, height: header.height, slot: header.slot, hash: header.hash() };
-        let signature = self.keys[signer].sign(&target.message(&self.genesis.chain_id()).0);
-        Vote { target, signer: signer as u8, signature }
-    }
-
-    fn certificate(&self, kind: VoteKind, header: &Header) -> Certificate {
-        let votes: Vec<_> = (0..3).map(|i| (i as u8, self.vote(i, kind, header).signature)).collect();
-        let target = self.vote(0, kind, header).target;
-        Certificate::aggregate(target, &votes, self.genesis.set()).expect("three are a quorum")
-    }
-
-    fn give_proposal(&mut self, proposal: Proposal) -> Vec<Effect> {
-        let context = self.state.proposal_context(&proposal.block.header.parent_hash).expect("the parent is known");
-        let proposal = VerifiedProposal::check(proposal, &context, &self.genesis).expect("valid");
-        self.input(Input::Proposal(proposal))
-    }
-
-    fn give_certificate(&mut self, kind: VoteKind, header: &Header) -> Vec<Effect> {
-        let certified = CertifiedHeader { header: header.clone(), certificate: self.certificate(kind, header) };
-        let set = self.state.set_for(header);
-        let block = CertifiedBlock::check(certified, &set, &self.genesis).expect("certified");
-        self.input(Input::Certified(block))
-    }
-
-    fn give_vote(&mut self, vote: Vote) -> Vec<Effect> {
-        let vote = VerifiedVote::check(vote, self.genesis.set(), &self.genesis).expect("verifies");
-        self.input(Input::Vote(vote))
-    }
-
-    fn executed(&mut self, header: &Header) -> Vec<Effect> {
-        self.input(Input::Executed { hash: header.hash(), verdict: Verdict::Valid })
-    }
-
-    /// Proposes, executes: true when the node approved.
-    fn approves(&mut self, proposal: &Proposal) -> bool {
-        let header = proposal.block.header.clone();
-        let mut effects = self.give_proposal(proposal.clone());
-        effects.extend(self.executed(&header));
-        approvals(&effects) == 1
-    }
-}
-
-fn approvals(effects: &[Effect]) -> usize {
-    effects.iter().filter(|e| matches!(e, Effect::Send(Send::Approval { .. }))).count()
-}
-
-fn confirmations(effects: &[Effect]) -> usize {
-    effects.iter().filter(|e| matches!(e, Effect::Send(Send::Confirmation { .. }))).count()
-}
-
-fn finals(effects: &[Effect]) -> usize {
-    effects.iter().map(|e| if let Effect::Finalized(blocks, _) = e { blocks.len() } else { 0 }).sum()
-}
-
-fn notices(effects: &[Effect]) -> Vec<Notice> {
-    effects.iter().filter_map(|e| if let Effect::Notice(n) = e { Some(*n) } else { None }).collect()
-}
+use alys_consensus::{Effect, Input, Notice, Send, Verdict, VerifiedBody, VerifiedProposal, VerifiedVote};
+use alys_types::wire::Proposal;
+use alys_types::{Address, Hash, Slot, VoteKind};
+use single::{FIRST, SLOT_MS, World, approvals, confirmations, finals, notices};
 
 #[test]
 fn a_block_is_approved_confirmed_and_final() {
@@ -200,7 +22,9 @@ fn a_block_is_approved_confirmed_and_final() {
     let order: Vec<&str> = effects
         .iter()
         .map(|e| match e {
-            Effect::Persist(record) if record.votes.is_some() && record.blocks.len() == 1 => "persist votes with body",
+            Effect::Persist(record) if record.votes.is_some() && record.blocks.len() == 1 => {
+                "persist votes with body"
+            }
             Effect::Send(Send::Approval { .. }) => "approve",
             _ => "other",
         })
@@ -215,7 +39,10 @@ fn a_block_is_approved_confirmed_and_final() {
         |e| matches!(e, Effect::Persist(r) if r.votes.is_some_and(|v| v.locked.hash == header.hash()) && r.certified.len() == 1),
     );
     let sent = effects.iter().position(|e| matches!(e, Effect::Send(Send::Confirmation { .. })));
-    assert!(persisted < sent && persisted.is_some(), "lock, header and certificate are on the disk first: {effects:?}");
+    assert!(
+        persisted < sent && persisted.is_some(),
+        "lock, header and certificate are on the disk first: {effects:?}"
+    );
     for i in 0..3 {
         let vote = w.vote(i, VoteKind::Confirmation, &header);
         effects = w.give_vote(vote);
@@ -340,7 +167,11 @@ fn a_later_vote_of_ours_in_a_peers_hands_is_a_loss() {
     assert!(notices(&w.input(Input::HeldVote(others))).is_empty(), "a vote of somebody else tells nothing");
     let effects = w.input(Input::HeldVote(held));
     assert!(matches!(notices(&effects)[..], [Notice::VotesLost { .. }]));
-    assert!(effects.iter().any(|e| matches!(e, Effect::Persist(r) if r.votes.is_some_and(|v| v.silent_until.is_some()))));
+    assert!(
+        effects
+            .iter()
+            .any(|e| matches!(e, Effect::Persist(r) if r.votes.is_some_and(|v| v.silent_until.is_some())))
+    );
 }
 
 #[test]

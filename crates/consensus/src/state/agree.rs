@@ -1,10 +1,11 @@
 //! Votes, certificates, lock and finality: rules 2 to 5.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alys_types::mutant::{self, Mutant};
 use alys_types::wire::CertifiedHeader;
-use alys_types::{Block, Certificate, Hash, Slot, VoteKind, VoteTarget};
+use alys_types::{AuthoritySet, Block, Certificate, Hash, Slot, VoteKind, VoteTarget};
 
 use super::State;
 use crate::input::{BlockRef, Effect, Finalization, Latest, Notice, Now, Record, Send, VoteState};
@@ -21,8 +22,12 @@ impl State {
         if header.slot <= self.tree.root_entry().header.slot {
             return;
         }
-        self.note_evidence(VerifiedVote::trusted(*proposal.vote(), proposal.set_hash()), out);
+        self.note_evidence(VerifiedVote::trusted(*proposal.vote(), proposal.set_hash()), now, out);
         let hash = proposal.hash();
+        // What is left out here is fetched should it be certified after all.
+        if self.is_too_early(header.slot, now) || self.has_enough_of(header.slot, &hash) {
+            return;
+        }
         if !self.insert_header(hash, header) {
             return;
         }
@@ -61,6 +66,8 @@ impl State {
         for settled in settled {
             self.keep_certified_body(&settled, out);
         }
+        // Its federation may have been known before: then the body had been forgotten.
+        self.keep_certified_body(&hash, out);
     }
 
     /// The body of a certified block goes to the store at once.
@@ -81,7 +88,7 @@ impl State {
     }
 
     pub(super) fn on_vote(&mut self, vote: VerifiedVote, now: Now, out: &mut Vec<Effect>) {
-        self.note_evidence(vote, out);
+        self.note_evidence(vote, now, out);
         self.hold(&vote);
         let needed = self.newest_set().quorum().saturating_sub(1);
         if self.in_slot(vote.vote().target.slot, now)
@@ -96,8 +103,9 @@ impl State {
         }
     }
 
-    fn note_evidence(&mut self, vote: VerifiedVote, out: &mut Vec<Effect>) {
-        if let Some(evidence) = self.watch.note(*vote.vote(), vote.set_hash()) {
+    fn note_evidence(&mut self, vote: VerifiedVote, now: Now, out: &mut Vec<Effect>) {
+        let slot = self.slot_at(now);
+        if let Some(evidence) = self.watch.note(*vote.vote(), vote.set_hash(), slot) {
             out.push(Effect::Evidence(Box::new(evidence)));
         }
     }
@@ -143,11 +151,11 @@ impl State {
             }
             return;
         }
-        let inserted = block.set().hash() == self.set_for(header).hash() && self.insert_header(hash, header);
-        if !inserted {
-            self.aim(CertifiedHeader { header: header.clone(), certificate: *block.certificate() }, out);
-            return;
+        let Some(set) = self.known_set(header) else { return self.aim(block, out) };
+        if block.set().hash() != set.hash() || !self.insert_header(hash, header) {
+            return; // Checked against a guess that was wrong.
         }
+        self.believe_header(&hash);
         if let Some(certificate) = header.parent_certificate {
             // A quorum approved the child, and with it the certificate of its parent.
             self.certify(header.parent_hash, certificate, out);
@@ -160,14 +168,38 @@ impl State {
         self.advance(now, out);
     }
 
-    /// A certified block cannot be connected: ask for what lies between.
-    fn aim(&mut self, certified: CertifiedHeader, out: &mut Vec<Effect>) {
-        let higher = self.target.as_ref().is_none_or(|t| t.header.height < certified.header.height);
-        if higher {
-            let to = certified.header.height;
-            self.target = Some(certified);
+    /// A certified block cannot be connected: ask for what lies between. One of a lower slot than the highest certified
+    /// block is of a branch that lost, or below it.
+    pub(crate) fn aim(&mut self, block: CertifiedBlock, out: &mut Vec<Effect>) {
+        let rank =
+            |b: &CertifiedBlock| (b.header().slot, b.certificate().target.kind == VoteKind::Confirmation);
+        let above = block.header().slot > self.highest_slot();
+        if above && self.target.as_ref().is_none_or(|t| rank(t) < rank(&block)) {
+            let to = block.header().height;
+            self.target = Some(block);
             out.push(Effect::Sync { from: self.tree.root_entry().header.height.next(), to });
         }
+    }
+
+    /// Takes the target when it connects, whoever brought what was missing.
+    pub(super) fn reach_target(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let connects = |t: &mut CertifiedBlock| {
+            self.tree.get(&t.header().parent_hash).is_some_and(|p| p.child_set.is_some())
+        };
+        if let Some(target) = self.target.take_if(connects) {
+            self.on_certified(target, now, out);
+        }
+    }
+
+    /// Gives the target up when it is reached or overtaken, or was checked against a set that is not the newest any more:
+    /// then it is told again, by others or never.
+    fn check_target(&mut self) {
+        let (highest, set) = (self.highest_slot(), self.newest_set().hash());
+        self.target.take_if(|t| t.header().slot <= highest || t.set().hash() != set);
+    }
+
+    fn highest_slot(&self) -> Slot {
+        self.tree.get(&self.highest).unwrap_or(self.tree.root_entry()).header.slot
     }
 
     fn check_conflict(&self, block: &CertifiedBlock, out: &mut Vec<Effect>) {
@@ -198,31 +230,54 @@ impl State {
         entry.certificate = Some(certificate);
         let certified = CertifiedHeader { header: entry.header.clone(), certificate };
         let block = BlockRef { slot: entry.header.slot, hash };
-        let mut record = Record::default();
-        if !mutant::active(Mutant::CertificateNotPersisted) {
-            record.certified.push(certified.clone());
+        let mut record = Record { certified: vec![certified.clone()], ..Record::default() };
+        self.believe_header(&hash);
+        self.certify_ancestors(&hash, &mut record);
+        if mutant::active(Mutant::CertificateNotPersisted) {
+            record.certified.clear();
         }
-        let highest_slot = self.tree.get(&self.highest).map_or(Slot(0), |e| e.header.slot);
-        if block.slot > highest_slot {
+        if block.slot > self.highest_slot() {
             self.highest = hash;
             if !mutant::active(Mutant::CertificateNotPersisted) {
                 record.highest = Some(block);
             }
         }
-        if self.target.as_ref().is_some_and(|t| t.header.hash() == hash) {
-            self.target = None;
-        }
+        self.check_target();
         let confirmation = self.lock(block, &certified, &mut record);
         out.push(Effect::Persist(Box::new(record)));
         out.extend(confirmation);
         self.keep_certified_body(&hash, out);
     }
 
+    /// A quorum approved the block, and with it the certificate of its parent that it carries, and so on down. What is
+    /// known of them is written: a lock is worth nothing after a restart without what it stands on.
+    pub(crate) fn certify_ancestors(&mut self, hash: &Hash, record: &mut Record) {
+        let mut at = *hash;
+        while let Some(child) = self.tree.get(&at)
+            && let Some(certificate) = child.header.parent_certificate
+            && let parent = child.header.parent_hash
+            && let Some(entry) = self.tree.get_mut(&parent)
+            && entry.certificate.is_none()
+        {
+            entry.certificate = Some(certificate);
+            record.certified.push(CertifiedHeader { header: entry.header.clone(), certificate });
+            if let BodyState::Memory(block) = &entry.body
+                && entry.federation.is_some()
+            {
+                record.blocks.push(block.clone());
+                entry.body = BodyState::Stored;
+            }
+            self.believe_header(&parent);
+            at = parent;
+        }
+    }
+
     /// Rule 4: confirm a certified block that is above the lock and not below the last approval.
     fn lock(&mut self, block: BlockRef, certified: &CertifiedHeader, record: &mut Record) -> Option<Effect> {
         let entry = self.tree.get(&block.hash)?;
         let signer = self.index_in(&entry.set)?;
-        let overtaken = block.slot < self.votes.approved_slot && !mutant::active(Mutant::ConfirmIgnoresApproval);
+        let overtaken =
+            block.slot < self.votes.approved_slot && !mutant::active(Mutant::ConfirmIgnoresApproval);
         if self.silent() || block.slot <= self.votes.locked.slot || overtaken {
             return None;
         }
@@ -250,11 +305,15 @@ impl State {
         let block = BlockRef { slot: entry.header.slot, hash };
         // Every body below must be here before the block is the root: what is final can be served and executed.
         let Some(path) = self.tree.path(&hash) else { return };
-        let ready = |h: &Hash| self.tree.get(h).is_some_and(|e| e.federation.is_some());
+        let ready = |h: &Hash| self.tree.get(h).is_some_and(|e| e.federation.is_some() && e.has_body());
         if !path.iter().all(ready) {
             return self.want_bodies(&path, out);
         }
         let blocks_kept = self.keep_bodies(&path);
+        // A restart needs the set of every final block in the window.
+        let sets: BTreeMap<Hash, Arc<AuthoritySet>> =
+            path.iter().filter_map(|h| self.tree.get(h)).map(|e| (e.set.hash(), e.set.clone())).collect();
+        let sets = sets.values().map(|set| set.authorities().to_vec()).collect();
         let Some((chain, dropped)) = self.tree.finalize(&hash) else { return };
         self.root_finality = Some(certificate);
         self.final_since = true;
@@ -263,19 +322,21 @@ impl State {
         let first = root.header.height.0 + 1 - chain.len() as u64;
         let finalization = Finalization {
             certified: certified.clone(),
-            chain: chain.iter().enumerate().map(|(i, h)| (alys_types::Height(first + i as u64), *h)).collect(),
+            chain: chain
+                .iter()
+                .enumerate()
+                .map(|(i, h)| (alys_types::Height(first + i as u64), *h))
+                .collect(),
             federation: root.federation.as_ref().map(|f| f.to_record()),
             dropped,
         };
         let height = root.header.height;
-        let sets = vec![root.set.authorities().to_vec()];
         if self.tree.get(&self.highest).is_none_or(|e| e.header.slot < block.slot) {
             self.highest = hash;
         }
-        if self.target.as_ref().is_some_and(|t| t.header.height <= height) {
-            self.target = None;
-        }
-        let mut record = Record { blocks: blocks_kept, finalized: Some(finalization), sets, ..Record::default() };
+        self.check_target();
+        let mut record =
+            Record { blocks: blocks_kept, finalized: Some(finalization), sets, ..Record::default() };
         self.regain_votes(block, &mut record, out);
         out.push(Effect::Persist(Box::new(record)));
         if ours {
@@ -325,8 +386,8 @@ impl State {
         let Some(parent) = self.tree.get(&header.parent_hash) else { return };
         let BodyState::Memory(block) = &entry.body else { return };
         let Some(signer) = self.index_in(&entry.set) else { return };
-        let locked_out = parent.header.slot < self.votes.locked.slot
-            && !mutant::active(Mutant::ApproveIgnoresLock);
+        let locked_out =
+            parent.header.slot < self.votes.locked.slot && !mutant::active(Mutant::ApproveIgnoresLock);
         if self.silent()
             || !entry.proposed
             || entry.execution != Execution::Valid
@@ -337,8 +398,7 @@ impl State {
         {
             return;
         }
-        let target =
-            VoteTarget { kind: VoteKind::Approval, height: header.height, slot: header.slot, hash };
+        let target = VoteTarget { kind: VoteKind::Approval, height: header.height, slot: header.slot, hash };
         let block = block.clone();
         self.votes.approved_slot = target.slot;
         self.votes.latest.approval = Some(target);
@@ -353,7 +413,8 @@ impl State {
     /// True when the wall clock is in a slot, give or take the drift allowance.
     pub(super) fn in_slot(&self, slot: Slot, now: Now) -> bool {
         let (start, end) = (slot.start_ms(self.slot_ms()), slot.next().start_ms(self.slot_ms()));
-        now.wall_ms + self.drift_ms() >= start && now.wall_ms < end + self.drift_ms()
+        now.wall_ms.saturating_add(self.drift_ms()) >= start
+            && now.wall_ms < end.saturating_add(self.drift_ms())
     }
 
     // Lost vote state.
@@ -391,7 +452,8 @@ impl State {
     /// gone.
     fn note_reported(&mut self, slot: Slot, now: Now, out: &mut Vec<Effect>) {
         let Some(until) = self.votes.silent_until else { return };
-        if slot <= self.slot_at(now) {
+        let allowed = Now { wall_ms: now.wall_ms.saturating_add(self.drift_ms()), ..now };
+        if slot <= self.slot_at(allowed) {
             return; // Within what the local clock, and with it the end of the silence, already covers.
         }
         let raised = Slot(slot.0.saturating_add(self.config.genesis.spec().rejoin_margin));

@@ -12,6 +12,7 @@ const MAX_FETCHES: usize = 8;
 impl State {
     /// Moves everything forward that can move: execution of the certified chain, the head, proposals of this slot.
     pub(super) fn advance(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.reach_target(now, out);
         self.execute_certified(out);
         self.tell_head(out);
         self.consider_proposals(now, out);

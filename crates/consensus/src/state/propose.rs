@@ -23,6 +23,7 @@ impl State {
             || self.silent()
             || slot <= self.votes.approved_slot
             || slot <= parent.header.slot
+            || parent.header.slot < self.votes.locked.slot
             || self.target.is_some()
             || !Self::buildable(parent)
             || (parent.certificate.is_none() && self.highest != self.config.genesis.hash())
@@ -31,7 +32,9 @@ impl State {
         {
             return;
         }
-        if now.wall_ms < slot.start_ms(self.slot_ms()) + self.slot_ms() / PATIENCE && self.certificate_is_due(slot) {
+        if now.wall_ms < slot.start_ms(self.slot_ms()) + self.slot_ms() / PATIENCE
+            && self.certificate_is_due(slot)
+        {
             return;
         }
         let request = PayloadRequest {
@@ -81,7 +84,9 @@ impl State {
             return self.advance(now, out);
         }
         let Some(parent) = self.tree.get(&parent_hash) else { return };
-        let (Some(set), Some(federation)) = (parent.child_set.clone(), parent.federation.clone()) else { return };
+        let (Some(set), Some(federation)) = (parent.child_set.clone(), parent.federation.clone()) else {
+            return;
+        };
         let Some(signer) = self.index_in(&set) else { return };
         let height = parent.header.height.next();
         let parent_certificate = parent.certificate;
@@ -121,7 +126,11 @@ impl State {
         self.own_proposal = Some(block.clone());
         let record = Record { blocks: vec![block.clone()], ..self.record() };
         out.push(Effect::Persist(Box::new(record)));
-        out.push(Effect::Send(Send::Proposal { target: target(VoteKind::Proposal), signer, block: block.clone() }));
+        out.push(Effect::Send(Send::Proposal {
+            target: target(VoteKind::Proposal),
+            signer,
+            block: block.clone(),
+        }));
         out.push(Effect::Send(Send::Approval { target: target(VoteKind::Approval), signer }));
         if let Some(entry) = self.tree.get_mut(&hash) {
             entry.execution = Execution::Asked;
@@ -132,7 +141,9 @@ impl State {
     /// What the leader adds to the payload: finality that the federation's change waits for, and an ordered change.
     fn fill_body(&mut self, parent_hash: Hash, payload: ExecutionPayload, out: &mut Vec<Effect>) -> Body {
         let mut body = Body::of(payload);
-        let Some(federation) = self.tree.get(&parent_hash).and_then(|p| p.federation.clone()) else { return body };
+        let Some(federation) = self.tree.get(&parent_hash).and_then(|p| p.federation.clone()) else {
+            return body;
+        };
         if let Some(awaited) = federation.awaited_finality()
             && let Some(finality) = self.root_finality
             && finality.target.height >= awaited

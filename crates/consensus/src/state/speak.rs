@@ -20,7 +20,7 @@ impl State {
             self.final_since = false;
             self.forget_old_bodies(slot);
             if let Some(target) = &self.target {
-                let to = target.header.height;
+                let to = target.header().height;
                 out.push(Effect::Sync { from: self.tree.root_entry().header.height.next(), to });
             }
         }
@@ -68,7 +68,7 @@ impl State {
         let old: Vec<Hash> = self
             .tree
             .iter()
-            .filter(|(_, e)| e.certificate.is_none() && e.header.slot.0 + KEPT_SLOTS < slot.0)
+            .filter(|(_, e)| e.certificate.is_none() && e.header.slot.0.saturating_add(KEPT_SLOTS) < slot.0)
             .filter(|(_, e)| matches!(e.body, BodyState::Memory(_)))
             .map(|(h, _)| *h)
             .collect();

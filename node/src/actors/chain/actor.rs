@@ -125,7 +125,7 @@ impl ChainActor {
                 match (known_vote, certificate_known) {
                     (true, true) => {
                         let same = self.state.has_counted(&confirmation.vote)
-                            && self.state.has_certificate(&certified.certificate);
+                            && self.state.has_certificate(certified);
                         return self.judge(&source, known(same));
                     }
                     (false, true) => {
@@ -141,7 +141,7 @@ impl ChainActor {
             Heard::Certificate(certified) => {
                 let target = certified.certificate.target;
                 if self.state.knows_certificate(&target.hash, target.kind) {
-                    let verdict = known(self.state.has_certificate(&certified.certificate));
+                    let verdict = known(self.state.has_certificate(&certified));
                     return self.judge(&source, verdict);
                 }
                 let set = self.state.set_for(&certified.header);
