@@ -97,7 +97,7 @@ mod tests {
             ("ports = []\nlisten = 7", "f:2: listen: invalid type: integer `7`"),
             ("listen = ''\n  ports = 'é'", "f:2: ports: invalid type"),
             ("listen = ''\nports = [\n1, 70000]", "f:3: invalid value: integer `70000`"),
-            ("é = 7", "f:1: missing field `listen`"),
+            ("\"é\" = 7", "f:1: missing field `listen`"),
         ] {
             let error = read::<Read>("f", text).expect_err(text).to_string();
             assert!(error.starts_with(expected), "{error}");
