@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,6 +85,9 @@ pub enum HostError {
     /// The embedded execution client's store.
     #[error("embedded execution client: {0}")]
     Storage(#[from] alys_storage::Error),
+    /// The same, when nothing is lost with it.
+    #[error("embedded execution client: {source}; delete {} and it is built again from the chain", path.display())]
+    Rebuild { path: PathBuf, source: alys_storage::Error },
     /// The data directory.
     #[error("data directory: {0}")]
     Datadir(#[from] io::Error),
@@ -132,7 +136,13 @@ impl Host {
             HostExecution::Embedded { http, engine, jwt_secret } => {
                 let jwt_secret = jwt_secret.unwrap_or_else(random_secret);
                 let dir = datadir.sub(keys::EXECUTION_STORE)?;
-                let store = alys_runtime::blocking(|| alys_storage::open(storage, &dir))?;
+                let opened = alys_runtime::blocking(|| alys_storage::open(storage, &dir));
+                let store = opened.map_err(|source| match source {
+                    alys_storage::Error::Corrupt { .. } => {
+                        HostError::Rebuild { path: dir.path().to_owned(), source }
+                    }
+                    source => HostError::Storage(source),
+                })?;
                 let server = ExecutionServer::start(ExecutionServerConfig {
                     http_addr: http,
                     engine_addr: engine,

@@ -6,7 +6,7 @@ use alys_runtime::disk::Dir;
 use alys_types::Address;
 use clap::{Args, Subcommand};
 
-use super::Failure;
+use super::{Failure, open_locked};
 use crate::keys::{self, PublicParts, Purpose, ScryptCost};
 
 /// `alys keys ..`
@@ -58,7 +58,8 @@ pub fn run(command: KeysCommand) -> Result<(), Failure> {
     match command {
         KeysCommand::New(args) => {
             let cost = ScryptCost::new(args.scrypt_n).map_err(Failure::refused)?;
-            let dir = Dir::open(&args.datadir).map_err(Failure::refused)?;
+            let (dir, lock) = open_locked(&args.datadir)?;
+            drop(lock);
             // Before a person thinks of a password twice.
             if dir.exists(keys::KEYSTORE).map_err(Failure::refused)? {
                 let path = dir.path().join(keys::KEYSTORE).display().to_string();

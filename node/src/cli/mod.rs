@@ -14,10 +14,10 @@ use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::task::Poll;
-use std::time::Duration;
 
 use alys_runtime::disk::{Dir, Lock};
 use alys_runtime::signal::{self, Shutdown};
+use alys_runtime::time::{self, Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::dev::DevArgs;
@@ -26,6 +26,8 @@ use crate::telemetry::{self, LogFormat};
 
 /// How long actors may take to stop.
 pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// Signals that follow the first within this time are the same wish.
+const SAME_WISH: Duration = Duration::from_millis(500);
 
 /// Alys: a merge-mined Bitcoin sidechain that runs the EVM.
 #[derive(Debug, Parser)]
@@ -186,9 +188,14 @@ pub(crate) async fn stop_wish() -> Pin<Box<dyn Future<Output = Shutdown> + Send>
 
 /// Ends the process when it is asked to end once more, while `stopping` takes its time.
 pub(crate) async fn unless_forced<T>(stopping: impl Future<Output = T>) -> T {
+    let once_more = async {
+        // `timeout`, npm and others send the same wish twice at once.
+        time::sleep(SAME_WISH).await;
+        signal::shutdown().await
+    };
     alys_runtime::select! {
         stopped = stopping => stopped,
-        _ = signal::shutdown() => {
+        _ = once_more => {
             eprintln!("forced to stop; the chain on disk is complete up to the last block");
             std::process::exit(130)
         }

@@ -102,6 +102,12 @@ pub enum LayoutError {
         "{source}; delete {} to start a new network there, or use another --datadir", path.display()
     )]
     Spoiled { path: PathBuf, source: GenesisError },
+    /// A validator is gone.
+    #[error(
+        "{name} is missing in {}; delete that directory to start a new network there, or use another --datadir",
+        path.display()
+    )]
+    Incomplete { path: PathBuf, name: String },
     /// The chain files cannot be made.
     #[error(transparent)]
     Genesis(#[from] GenesisError),
@@ -138,7 +144,7 @@ async fn open(dir: &Dir, bytes: &[u8], wanted: Wanted) -> Result<Network, Layout
     check_same(dir.path(), "fork", fork(remembered.fork), wanted.fork.map(fork))?;
     let chain = ChainFiles::load(&dir.path().join(CHAIN_FILE), &dir.path().join(EXECUTION_FILE))
         .map_err(|source| LayoutError::Spoiled { path: dir.path().to_owned(), source })?;
-    let validators = open_validators(dir, remembered.validators)?;
+    let validators = open_validators(dir, remembered.validators, MissingKey::Refuse)?;
     let ports = free_ports(&remembered.peer_ports, usize::from(remembered.validators)).await?;
     if ports != remembered.peer_ports {
         remembered.peer_ports = ports;
@@ -159,7 +165,7 @@ async fn make(dir: &Dir, wanted: Wanted) -> Result<Network, LayoutError> {
         return Err(LayoutError::Foreign { path: dir.path().to_owned() });
     }
     let validators_wanted = wanted.validators.unwrap_or(4);
-    let validators = open_validators(dir, validators_wanted)?;
+    let validators = open_validators(dir, validators_wanted, MissingKey::Make)?;
     let slot_ms = wanted.slot_ms.unwrap_or(2000);
     let fee_address = |index: usize| ACCOUNTS[index % ACCOUNTS.len()].address.parse::<Address>();
     let authorities = validators.iter().enumerate().map(|(index, validator)| {
@@ -197,11 +203,24 @@ async fn make(dir: &Dir, wanted: Wanted) -> Result<Network, LayoutError> {
     Ok(Network { remembered, chain, validators, is_new: true })
 }
 
-fn open_validators(dir: &Dir, count: u8) -> Result<Vec<Validator>, LayoutError> {
+/// What a validator without a key means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum MissingKey {
+    /// The network is being made.
+    Make,
+    /// The network has a key of this validator in its chain spec; another one would not be it.
+    Refuse,
+}
+
+fn open_validators(dir: &Dir, count: u8, missing: MissingKey) -> Result<Vec<Validator>, LayoutError> {
     let password = Password::new(PASSWORD);
     let open = |index: u8| {
-        let dir = dir.sub(&format!("validator-{index}"))?;
-        if !dir.exists(keys::KEYSTORE)? {
+        let name = format!("validator-{index}");
+        if missing == MissingKey::Refuse && !dir.exists(&name)? {
+            return Err(LayoutError::Incomplete { path: dir.path().to_owned(), name });
+        }
+        let dir = dir.sub(&name)?;
+        if missing == MissingKey::Make && !dir.exists(keys::KEYSTORE)? {
             keys::create(&dir, &password, ScryptCost::DEVELOPMENT, None)?;
         }
         let key = keys::unlock(&dir, keys::KEYSTORE, &password)?;
@@ -290,6 +309,9 @@ mod tests {
             let other = open_or_make(&dir, Wanted { validators: Some(4), ..Wanted::default() }).await;
             let text = other.expect_err("another network").to_string();
             assert!(text.contains("validators 3, asked is 4"), "{text}");
+            dir.sub("validator-1").and_then(|one| one.remove(keys::KEYSTORE)).expect("writable");
+            let robbed = open_or_make(&dir, Wanted::default()).await.expect_err("a key is gone").to_string();
+            assert!(robbed.contains("validator-1/keystore.json does not exist"), "{robbed}");
         });
     }
 

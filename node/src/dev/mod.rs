@@ -210,8 +210,8 @@ async fn watch(
     style: Style,
     mut stop: impl Future<Output = Shutdown> + Unpin,
 ) -> Ending {
-    let mut ending = Ending { report: Report::default(), broken: None, deaf: false };
     let ready = ready(network, dir, hosts).await;
+    let mut ending = Ending { report: Report::after(ready.height), broken: None, deaf: false };
     if ready.write(&mut io::stdout().lock(), style).is_err() {
         ending.deaf = true;
         return ending;

@@ -57,6 +57,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// Tells of blocks above `height`, which an earlier run told of.
+    pub fn after(height: Height) -> Report {
+        Report { told: height, ..Report::default() }
+    }
+
     /// Takes a validator's report. The first report of a height above all earlier ones is to be told.
     ///
     /// # Errors
