@@ -1,16 +1,16 @@
 //! The actor: messages become inputs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alys_actor_system::{Addr, AlysActor, AskError, Context};
-use alys_consensus::{Config, Effect, Input, Now, State};
+use alys_consensus::{Config, Effect, Input, Now, State, Summary};
 use alys_net::{Command, InboundId, Offence, PeerId, Refusal, Verdict as GossipVerdict};
 use alys_sync_planner::Goal;
 use alys_types::bls::SecretKey;
-use alys_types::wire::{CertifiedHeader, Message as Wire, Status, StatusAnswer};
-use alys_types::{Genesis, Vote, VoteKind};
+use alys_types::wire::{BlockRange, CertifiedHeader, Message as Wire, Status, StatusAnswer};
+use alys_types::{Certificate, Genesis, Hash, Header, Height, Vote, VoteKind};
 
 use super::ChainMessage;
 use crate::actors::engine::EngineMessage;
@@ -22,6 +22,8 @@ use crate::node::Observer;
 
 /// Longest wait between two ticks.
 const TICK: Duration = Duration::from_millis(100);
+/// Unknown parents of proposals that are asked for at once. Most often there is one.
+const MAX_PARENTS: usize = 8;
 
 /// A fault of the chain actor itself. It is restarted from the storage.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +56,10 @@ pub struct ChainActor {
     start: Vec<Effect>,
     epoch: Instant,
     published: Option<Vec<u8>>,
+    /// Parents of proposals that are asked for, with the certificates that vouch for them.
+    parents: BTreeMap<Hash, Certificate>,
+    /// A height above ours of which peers say that it is certified, by a set that we cannot know before we are there.
+    claimed: Option<Height>,
 }
 
 impl ChainActor {
@@ -69,8 +75,21 @@ impl ChainActor {
         let me = key.as_ref().map(|k| k.public_key().to_bytes());
         let config = Config { genesis: genesis.clone(), me };
         let (state, start) = State::restore(config, stored, now(epoch))?;
-        let inbox = VecDeque::new();
-        Ok(ChainActor { state, genesis, key, doors, observer, inbox, start, epoch, published: None })
+        let (inbox, parents) = (VecDeque::new(), BTreeMap::new());
+        let (published, claimed) = (None, None);
+        Ok(ChainActor {
+            state,
+            genesis,
+            key,
+            doors,
+            observer,
+            inbox,
+            start,
+            epoch,
+            published,
+            parents,
+            claimed,
+        })
     }
 
     pub(super) fn now(&self) -> Now {
@@ -98,44 +117,49 @@ impl ChainActor {
 
     /// Gossip: drops what is known, sends the rest to be checked against the right set.
     fn on_heard(&mut self, source: Source, heard: Heard) {
-        let job = match heard {
+        let (job, sure) = match heard {
             Heard::Proposal(proposal) => {
                 let header = &proposal.block.header;
-                if self.state.has_body(&header.hash()) {
+                if self.state.knows_proposal(&header.hash())
+                    || self.state.is_too_early(header.slot, self.now())
+                {
                     return self.judge(&source, GossipVerdict::Ignore);
                 }
                 match self.state.proposal_context(&header.parent_hash) {
-                    Some(context) => Job::Proposal { proposal, context: Box::new(context) },
-                    None => {
-                        // The certificate of the parent tells how far behind we are, if it checks.
-                        self.judge(&source, GossipVerdict::Ignore);
-                        return self.fetch_parent_of(&proposal.block.header);
-                    }
+                    Some(context) => (Job::Proposal { proposal, context: Box::new(context) }, true),
+                    None => return self.seek_parent(&source, header),
                 }
             }
             Heard::Approval(vote) if self.state.knows_vote(&vote) => {
                 let verdict = known(self.state.has_counted(&vote));
                 return self.judge(&source, verdict);
             }
-            Heard::Approval(vote) => Job::Vote { vote, set: self.state.set_for_vote(&vote) },
+            Heard::Approval(vote) => {
+                let sure = self.state.known_set_for_vote(&vote).is_some();
+                if !sure && self.state.wanted().is_some() {
+                    // Its block will be final before we are there.
+                    return self.judge(&source, GossipVerdict::Ignore);
+                }
+                (Job::Vote { vote, set: self.state.set_for_vote(&vote) }, sure)
+            }
             Heard::Confirmation(confirmation) => {
                 let certified = &confirmation.certified;
                 let known_vote = self.state.knows_vote(&confirmation.vote);
-                let certificate_known = self.state.knows_certificate(&certified.certificate.target.hash, VoteKind::Approval);
-                match (known_vote, certificate_known) {
-                    (true, true) => {
-                        let same = self.state.has_counted(&confirmation.vote)
-                            && self.state.has_certificate(certified);
-                        return self.judge(&source, known(same));
-                    }
-                    (false, true) => {
-                        let vote = confirmation.vote;
-                        Job::Vote { vote, set: self.state.set_for_vote(&vote) }
-                    }
-                    _ => {
-                        let set = self.state.set_for(&certified.header);
-                        Job::Confirmation { confirmation, set }
-                    }
+                let known_certificate =
+                    self.state.knows_certificate(&certified.certificate.target.hash, VoteKind::Approval);
+                let same = self.state.has_certificate(certified);
+                if known_vote && known_certificate {
+                    let same = same && self.state.has_counted(&confirmation.vote);
+                    return self.judge(&source, known(same));
+                }
+                if same && self.state.known_set_for_vote(&confirmation.vote).is_some() {
+                    let vote = confirmation.vote;
+                    (Job::Vote { vote, set: self.state.set_for_vote(&vote) }, true)
+                } else {
+                    // Both parts are checked, though one may be known in another form: we answer for what we pass on.
+                    let sure = self.state.known_set(&certified.header).is_some();
+                    let set = self.state.set_for(&certified.header);
+                    (Job::Confirmation { confirmation, set }, sure)
                 }
             }
             Heard::Certificate(certified) => {
@@ -144,37 +168,79 @@ impl ChainActor {
                     let verdict = known(self.state.has_certificate(&certified));
                     return self.judge(&source, verdict);
                 }
+                let sure = self.state.known_set(&certified.header).is_some();
                 let set = self.state.set_for(&certified.header);
-                Job::Certified { certified, set }
+                (Job::Certified { certified, set }, sure)
             }
         };
-        self.check(source, job);
+        self.check(source, job, sure);
     }
 
-    fn check(&self, source: Source, job: Job) {
-        if let Err(error) = self.doors.validation.tell(ValidationMessage::Check { source, job })
+    /// `sure`: the set of the job is right, so that what does not check is the sender's fault.
+    fn check(&self, source: Source, job: Job, sure: bool) {
+        if let Err(error) = self.doors.validation.tell(ValidationMessage::Check { source, job, sure })
             && let ValidationMessage::Check { source, .. } = error.into_message()
         {
             self.judge(&source, GossipVerdict::Ignore);
         }
     }
 
-    /// A proposal on a block that we do not have: ask for it by hash, it is most often the only one missing.
-    fn fetch_parent_of(&self, header: &alys_types::Header) {
-        if header.height > self.state.summary().final_height.next() {
-            self.tell_peers(PeerMessage::Fetch { hash: header.parent_hash });
+    /// A proposal on a block that we do not have: its parent is most often the only one missing. What is asked for is
+    /// what a certificate vouches for, never what a stranger names.
+    fn seek_parent(&self, source: &Source, header: &Header) {
+        if header.height <= self.state.summary().final_height {
+            return self.judge(source, GossipVerdict::Ignore);
+        }
+        let about_parent =
+            |c: &Certificate| c.target.kind == VoteKind::Approval && c.target.hash == header.parent_hash;
+        let Some(certificate) = header.parent_certificate.filter(about_parent) else {
+            return self.refuse(source, "a proposal without the certificate of its parent".into());
+        };
+        let target = certificate.target;
+        if target.slot <= self.state.summary().highest.slot || self.parents.contains_key(&target.hash) {
+            return self.judge(source, GossipVerdict::Ignore);
+        }
+        self.check(source.clone(), Job::Parent { certificate, set: self.state.newest_set() }, false);
+    }
+
+    fn on_parent(&mut self, certificate: Certificate) {
+        self.parents.insert(certificate.target.hash, certificate);
+        while self.parents.len() > MAX_PARENTS
+            && let Some(lowest) = self.parents.values().min_by_key(|c| c.target.slot).map(|c| c.target.hash)
+        {
+            self.parents.remove(&lowest);
+        }
+        self.fetch_parents();
+    }
+
+    /// Asks for the parents that have not come yet.
+    fn fetch_parents(&mut self) {
+        let highest = self.state.summary().highest.slot;
+        self.parents.retain(|hash, c| c.target.slot > highest && !self.state.knows(hash));
+        for hash in self.parents.keys() {
+            self.tell_peers(PeerMessage::Fetch { hash: *hash });
         }
     }
 
     async fn on_checked(&mut self, source: Source, checked: Checked) -> Result<(), ChainError> {
-        if let Checked::Refused(reason) = checked {
-            return {
+        match &checked {
+            Checked::Refused(_) => {}
+            Checked::Doubtful { .. } | Checked::Parent(_) => self.judge(&source, GossipVerdict::Ignore),
+            _ => self.judge(&source, GossipVerdict::Accept),
+        }
+        match checked {
+            Checked::Refused(reason) => {
                 self.refuse(&source, reason);
                 Ok(())
-            };
-        }
-        self.judge(&source, GossipVerdict::Accept);
-        match checked {
+            }
+            Checked::Doubtful { reason, claimed } => {
+                self.doubt(&source, &reason, claimed);
+                Ok(())
+            }
+            Checked::Parent(certificate) => {
+                self.on_parent(certificate);
+                Ok(())
+            }
             Checked::Proposal(proposal) => self.input(Input::Proposal(proposal)).await,
             Checked::Vote(vote) => self.input(Input::Vote(vote)).await,
             Checked::HeldVote(vote) => self.input(Input::HeldVote(vote)).await,
@@ -192,31 +258,52 @@ impl ChainActor {
                     self.input(Input::Certified(certified)).await?;
                 }
                 let after = self.state.summary();
-                let progress = (after.highest_height, after.final_height) > (before.highest_height, before.final_height)
+                let progress = (after.highest_height, after.final_height)
+                    > (before.highest_height, before.final_height)
                     || after.entries > before.entries;
                 if let Some(peer) = source.peer {
-                    self.tell_peers(PeerMessage::RangeTaken { peer, progress });
+                    self.range_taken(peer, progress);
                 }
-                self.want();
                 Ok(())
             }
             Checked::Bodies(bodies) => {
                 for body in bodies {
-                    // A block that nobody certified is not taken from an answer: it would cost memory for nothing.
-                    if self.state.knows(&body.hash()) || self.is_wanted(&body) {
+                    // A block that nobody proposed or certified is not taken: it would push out others.
+                    if self.state.knows(&body.hash()) {
                         self.input(Input::Body(body)).await?;
+                    } else if let Some(certificate) = self.parents.remove(&body.hash()) {
+                        let set = self.state.set_for(&body.block().header);
+                        let blocks = vec![(**body.block()).clone()];
+                        let range = Box::new(BlockRange { blocks, tip: Some(certificate), finalized: None });
+                        self.check(Source::OURSELVES, Job::Range { range, set }, false);
                     }
                 }
                 Ok(())
             }
-            Checked::Refused(_) => Ok(()),
         }
     }
 
-    /// A parent that was asked for because of a proposal: taken when it connects.
-    fn is_wanted(&self, body: &alys_consensus::VerifiedBody) -> bool {
-        let header = &body.block().header;
-        self.state.knows(&header.parent_hash) && header.height > self.state.summary().final_height
+    fn range_taken(&mut self, peer: PeerId, progress: bool) {
+        self.tell_peers(PeerMessage::RangeTaken { peer, progress });
+        if !progress {
+            // Not worth asking for without end, on a mere claim.
+            self.claimed = None;
+        }
+        self.want();
+    }
+
+    /// Something did not check against a guess. It may be forged, which is cheap for whom it comes from but not without
+    /// a price; or we do not know the federation yet that decides where others are: then blocks are missing.
+    fn doubt(&mut self, source: &Source, reason: &str, claimed: Option<Height>) {
+        tracing::debug!(peer = ?source.peer, reason, ?claimed, "does not check against the newest set known");
+        if let (Some(_), Some(peer)) = (&source.gossip, source.peer) {
+            self.command(Command::Report { peer, offence: Offence::GossipFlood });
+        }
+        let highest = self.state.summary().highest_height;
+        if claimed.is_some_and(|height| height > highest) {
+            self.claimed = self.claimed.max(claimed);
+            self.want();
+        }
     }
 
     fn refuse(&self, source: &Source, reason: String) {
@@ -231,6 +318,10 @@ impl ChainActor {
     /// Tells the PeerActor what is missing.
     pub(super) fn want(&self) {
         if let Some((final_height, highest, to)) = self.state.wanted() {
+            return self.tell_peers(PeerMessage::Wanted(Goal { final_height, highest, to }));
+        }
+        let Summary { final_height, highest_height: highest, .. } = self.state.summary();
+        if let Some(to) = self.claimed.filter(|height| *height > highest) {
             self.tell_peers(PeerMessage::Wanted(Goal { final_height, highest, to }));
         }
     }
@@ -304,8 +395,12 @@ impl ChainActor {
     fn check_certified(&self, source: &Source, certified: CertifiedHeader) {
         let target = certified.certificate.target;
         if !self.state.knows_certificate(&target.hash, target.kind) {
+            let sure = self.state.known_set(&certified.header).is_some();
+            if !sure && certified.header.height <= self.state.summary().final_height {
+                return; // Long final here, or of a branch that lost: the peer is behind.
+            }
             let set = self.state.set_for(&certified.header);
-            self.check(source.clone(), Job::Certified { certified: Box::new(certified), set });
+            self.check(source.clone(), Job::Certified { certified: Box::new(certified), set }, sure);
         }
     }
 
@@ -314,7 +409,8 @@ impl ChainActor {
         let held: Vec<Vote> = answer.held.approval.into_iter().chain(answer.held.confirmation).collect();
         for vote in held {
             let set = self.state.set_for_vote(&vote);
-            self.check(source.clone(), Job::HeldVote { vote, set });
+            let sure = self.state.known_set_for_vote(&vote).is_some();
+            self.check(source.clone(), Job::HeldVote { vote, set }, sure);
         }
         self.on_status(peer, answer.status);
     }
@@ -336,6 +432,7 @@ impl AlysActor for ChainActor {
         match msg {
             ChainMessage::Tick => {
                 self.schedule(ctx);
+                self.fetch_parents();
                 self.input(Input::Tick).await
             }
             ChainMessage::Heard { source, heard } => {
@@ -347,7 +444,9 @@ impl AlysActor for ChainActor {
             ChainMessage::Built { slot, parent, payload } => {
                 self.input(Input::Built { slot, parent, payload }).await
             }
-            ChainMessage::BuildFailed { slot, parent } => self.input(Input::BuildFailed { slot, parent }).await,
+            ChainMessage::BuildFailed { slot, parent } => {
+                self.input(Input::BuildFailed { slot, parent }).await
+            }
             ChainMessage::ExecutionRestarted => self.input(Input::ExecutionRestarted).await,
             ChainMessage::NetworkStarted => {
                 self.published = None;
@@ -364,12 +463,11 @@ impl AlysActor for ChainActor {
                 Ok(())
             }
             ChainMessage::Range { peer, range } => {
-                let set = self.range_set(&range);
-                self.check(Source { peer: Some(peer), gossip: None }, Job::Range { range, set });
+                self.on_range(peer, range);
                 Ok(())
             }
             ChainMessage::Bodies { peer, blocks } => {
-                self.check(Source { peer: Some(peer), gossip: None }, Job::Bodies { blocks });
+                self.check(Source { peer: Some(peer), gossip: None }, Job::Bodies { blocks }, true);
                 Ok(())
             }
             ChainMessage::Order(order) => self.input(Input::Order(order)).await,
@@ -383,11 +481,13 @@ impl AlysActor for ChainActor {
 }
 
 impl ChainActor {
-    /// The set that decides on the first block of a range.
-    fn range_set(&self, range: &alys_types::wire::BlockRange) -> Arc<alys_types::AuthoritySet> {
-        match range.blocks.first() {
-            Some(first) => self.state.set_for(&first.header),
-            None => self.state.newest_set(),
+    /// A range that does not connect cannot be checked, and is nobody's fault.
+    fn on_range(&mut self, peer: PeerId, range: Box<BlockRange>) {
+        match range.blocks.first().and_then(|first| self.state.known_set(&first.header)) {
+            Some(set) => {
+                self.check(Source { peer: Some(peer), gossip: None }, Job::Range { range, set }, true)
+            }
+            None => self.range_taken(peer, false),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! forgetful client is the world's fault, answered as "not yet" and asked again by the chain. What the client lost it is
 //! sent again from the storage. Never decides about blocks: only `VALID` is valid.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use alloy_rpc_types_engine::{ForkchoiceState, PayloadAttributes, PayloadStatusEnum};
@@ -123,7 +124,11 @@ impl EngineActor {
         };
         match self.new_payload(&block).await {
             Verdict::Unknown if self.reachable => {
-                if self.replay(&block).await? { Ok(self.new_payload(&block).await) } else { Ok(Verdict::Unknown) }
+                if self.replay(&block).await? {
+                    Ok(self.new_payload(&block).await)
+                } else {
+                    Ok(Verdict::Unknown)
+                }
             }
             verdict => Ok(verdict),
         }
@@ -163,15 +168,18 @@ impl EngineActor {
 
     /// Sends the ancestors that the client lost again, oldest first. True when it has them all.
     async fn replay(&mut self, block: &Block) -> Result<bool, EngineError> {
-        let mut missing = Vec::new();
+        let mut missing = VecDeque::new();
         let mut parent = block.header.parent_hash;
-        while parent != self.genesis.hash() && missing.len() < MAX_REPLAY {
+        while parent != self.genesis.hash() {
             let Some(ancestor) = self.storage.block(parent).await? else { return Ok(false) };
             let known = self.client.block_by_hash(ancestor.header.execution_hash.into()).await;
             match self.note(known).await {
                 None => return Ok(false),
                 Some(Some(_)) => break,
-                Some(None) => missing.push(parent),
+                Some(None) => missing.push_back(parent),
+            }
+            if missing.len() > MAX_REPLAY {
+                missing.pop_front(); // The newest: its turn comes when those below it are there.
             }
             parent = ancestor.header.parent_hash;
         }
@@ -232,7 +240,12 @@ impl EngineActor {
         let fork = PayloadFork::of_attributes(&attributes);
         let state = ForkchoiceState { head_block_hash: request.parent_execution.into(), ..self.forkchoice };
         let updated = self.client.forkchoice_updated(state, Some(attributes)).await;
-        let id = self.note(updated).await?.payload_id?;
+        let updated = self.note(updated).await?;
+        if !updated.payload_status.is_valid() {
+            // It has lost the block to build on, and nobody else may come to notice.
+            self.tell(ChainMessage::ExecutionRestarted).await;
+        }
+        let id = updated.payload_id?;
         let built = self.client.get_payload(fork, id).await;
         let built = self.note(built).await?;
         match from_wire(built.payload) {

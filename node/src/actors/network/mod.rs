@@ -8,11 +8,10 @@ use std::collections::BTreeMap;
 
 use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_net::{
-    Command, Config, Event, Handle as NetHandle, PeerId, Protocol, Refusal, RequestError, RequestId, Service, SetupError,
-    Topic, Verdict,
+    Command, Config, Event, Handle as NetHandle, PeerId, Protocol, Refusal, RequestError, RequestId, Service,
+    SetupError, Topic, Verdict,
 };
 use alys_types::Hash;
-use alys_types::limits::MAX_RANGE_BYTES;
 use alys_types::wire::{Message as Wire, RangeRequest};
 
 use crate::actors::chain::ChainMessage;
@@ -186,8 +185,9 @@ impl AlysActor for NetworkActor {
             }
             let _closed = address.send(NetworkMessage::ServiceEnded).await;
         })?;
-        if self.chain.tell(ChainMessage::NetworkStarted).is_err() {
-            tracing::debug!("the chain is busy: it sets the status at its next slot");
+        // Without a status no peer is greeted. The chain never waits for this actor, so waiting for room ends.
+        if self.chain.send(ChainMessage::NetworkStarted).await.is_err() {
+            tracing::debug!("the chain is stopping");
         }
         Ok(())
     }
@@ -223,11 +223,7 @@ async fn serve(storage: &storage::Handle, protocol: Protocol, payload: &[u8]) ->
         Protocol::BlocksByHash => {
             let mut hashes = Vec::<Hash>::decode(payload).map_err(|_| Refusal::Invalid)?;
             hashes.truncate(MAX_BLOCKS_BY_HASH);
-            let mut blocks = storage.blocks(hashes).await.map_err(unavailable)?;
-            while blocks.len() > 1 && alys_types::codec::encode(&blocks).len() > MAX_RANGE_BYTES {
-                blocks.pop();
-            }
-            Ok(blocks.encode())
+            storage.blocks(hashes).await.map(|blocks| blocks.encode()).map_err(unavailable)
         }
     }
 }

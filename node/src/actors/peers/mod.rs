@@ -21,6 +21,8 @@ use crate::node::{NodeEvent, Observer};
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a block asked for by hash may be under way before another peer is asked.
 const FETCH_PATIENCE: Duration = Duration::from_secs(2);
+/// How soon another peer is asked when one does not have it. With [`MAX_FETCHES`] this keeps within what peers allow.
+const FETCH_AGAIN: Duration = Duration::from_millis(500);
 /// Blocks asked for by hash at once.
 const MAX_FETCHES: usize = 16;
 
@@ -69,6 +71,7 @@ pub struct PeerActor {
     planner: Planner<PeerId>,
     asked: BTreeMap<u64, Asked>,
     next_tag: u64,
+    /// Blocks asked for by hash, and when they may be asked for again.
     fetching: BTreeMap<Hash, Instant>,
     turn: usize,
     started: Instant,
@@ -127,7 +130,7 @@ impl PeerActor {
 
     fn fetch(&mut self, hash: Hash) {
         let now = alys_runtime::time::now();
-        self.fetching.retain(|_, since| now.duration_since(*since) < FETCH_PATIENCE);
+        self.fetching.retain(|_, until| now < *until);
         if self.fetching.contains_key(&hash) || self.fetching.len() >= MAX_FETCHES {
             return;
         }
@@ -136,7 +139,7 @@ impl PeerActor {
             return;
         }
         self.turn = (self.turn + 1) % peers.len();
-        self.fetching.insert(hash, now);
+        self.fetching.insert(hash, now + FETCH_PATIENCE);
         self.ask(peers[self.turn], Protocol::BlocksByHash, vec![hash].encode(), Asked::Blocks(vec![hash]));
     }
 
@@ -187,13 +190,14 @@ impl PeerActor {
                 }
             },
             (Asked::Blocks(hashes), Ok(bytes)) => {
-                for hash in &hashes {
-                    self.fetching.remove(hash);
-                }
+                self.not_before(&hashes, FETCH_AGAIN);
                 match Vec::<Block>::decode(&bytes) {
-                    Ok(blocks) => {
-                        self.tell_chain(ChainMessage::Bodies { peer, blocks });
+                    Ok(blocks) if blocks.iter().all(|b| hashes.contains(&b.header.hash())) => {
+                        if !blocks.is_empty() {
+                            self.tell_chain(ChainMessage::Bodies { peer, blocks });
+                        }
                     }
+                    Ok(_) => self.misbehaved(peer, "blocks that were not asked for"),
                     Err(error) => self.misbehaved(peer, &error.to_string()),
                 }
             }
@@ -203,10 +207,16 @@ impl PeerActor {
             }
             (Asked::Blocks(hashes), Err(error)) => {
                 tracing::debug!(%peer, %error, "no blocks");
-                for hash in hashes {
-                    self.fetching.remove(&hash);
-                }
+                self.not_before(&hashes, FETCH_AGAIN);
             }
+        }
+    }
+
+    /// Another peer is asked for these no sooner than after `wait`, if they are wanted still.
+    fn not_before(&mut self, hashes: &[Hash], wait: Duration) {
+        let until = alys_runtime::time::now() + wait;
+        for hash in hashes {
+            self.fetching.entry(*hash).and_modify(|at| *at = until);
         }
     }
 

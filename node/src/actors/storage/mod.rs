@@ -4,6 +4,7 @@
 //! what is certified or final, never asks another actor. A write that fails ends the incarnation: what is on the disk
 //! is known only after reopening.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use alys_consensus::federation::FINALITY_WINDOW;
 use alys_consensus::{BlockRef, FederationRecord, Record, Stored, StoredBlock, VoteState};
 use alys_runtime::disk::{self, Dir};
 use alys_storage::{Batch, BlockStore, Durability, Engine};
+use alys_types::limits::{MAX_CERTIFICATE_BYTES, MAX_RANGE_BYTES};
 use alys_types::wire::{BlockRange, HeaderRange, RangeRequest};
 use alys_types::{Block, Genesis, Hash};
 
@@ -111,6 +113,20 @@ impl StorageActor {
         if batch.is_empty() { Ok(()) } else { self.blocks.write(batch, Durability::Durable) }
     }
 
+    /// As many of these as fit in an answer, each once.
+    fn some_blocks(&self, hashes: &[Hash]) -> Result<Vec<Block>, alys_storage::Error> {
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        for hash in hashes.iter().collect::<BTreeSet<_>>() {
+            let Some(block) = self.blocks.block(hash)? else { continue };
+            bytes += alys_types::codec::encode(&block).len();
+            if bytes > MAX_RANGE_BYTES - MAX_CERTIFICATE_BYTES && !found.is_empty() {
+                break;
+            }
+            found.push(block);
+        }
+        Ok(found)
+    }
+
     fn load(&self) -> Result<Stored, alys_storage::Error> {
         let finalized = match (self.blocks.finalized()?, self.blocks.federation::<FederationRecord>()?) {
             (Some(certified), Some(federation)) => Some((certified, federation)),
@@ -156,10 +172,7 @@ impl AlysActor for StorageActor {
                 reply.send(alys_runtime::blocking(|| self.blocks.block(&hash))?.map(Arc::new));
             }
             StorageMessage::Blocks { hashes, reply } => {
-                let found = alys_runtime::blocking(|| {
-                    hashes.iter().filter_map(|h| self.blocks.block(h).transpose()).collect::<Result<Vec<_>, _>>()
-                })?;
-                reply.send(found);
+                reply.send(alys_runtime::blocking(|| self.some_blocks(&hashes))?);
             }
             StorageMessage::BlockRange { request, reply } => {
                 reply.send(alys_runtime::blocking(|| self.blocks.block_range(request))?);

@@ -9,7 +9,7 @@ use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_consensus::{CertifiedBlock, ProposalContext, VerifiedBody, VerifiedProposal, VerifiedVote};
 use alys_net::{GossipId, PeerId, Topic};
 use alys_types::wire::{BlockRange, CertifiedHeader, Confirmation, Message as Wire, Proposal};
-use alys_types::{AuthoritySet, Block, Genesis, Vote, VoteKind};
+use alys_types::{AuthoritySet, Block, Certificate, Genesis, Height, Vote, VoteKind};
 
 use crate::actors::chain::ChainMessage;
 
@@ -17,8 +17,8 @@ use crate::actors::chain::ChainMessage;
 pub enum ValidationMessage {
     /// Bytes of a topic.
     Decode { source: Source, topic: Topic, payload: Vec<u8> },
-    /// Something decoded, with the set that the chain says is right.
-    Check { source: Source, job: Job },
+    /// Something decoded, with the set that the chain says is right, or that it guesses: `sure` tells.
+    Check { source: Source, job: Job, sure: bool },
 }
 
 impl Message for ValidationMessage {
@@ -56,16 +56,41 @@ pub enum Heard {
 /// A check to be made.
 #[derive(Debug)]
 pub enum Job {
-    Proposal { proposal: Box<Proposal>, context: Box<ProposalContext> },
-    Vote { vote: Vote, set: Arc<AuthoritySet> },
+    Proposal {
+        proposal: Box<Proposal>,
+        context: Box<ProposalContext>,
+    },
+    Vote {
+        vote: Vote,
+        set: Arc<AuthoritySet>,
+    },
     /// A vote of our own that a peer gave back.
-    HeldVote { vote: Vote, set: Arc<AuthoritySet> },
-    Confirmation { confirmation: Box<Confirmation>, set: Arc<AuthoritySet> },
-    Certified { certified: Box<CertifiedHeader>, set: Arc<AuthoritySet> },
+    HeldVote {
+        vote: Vote,
+        set: Arc<AuthoritySet>,
+    },
+    Confirmation {
+        confirmation: Box<Confirmation>,
+        set: Arc<AuthoritySet>,
+    },
+    Certified {
+        certified: Box<CertifiedHeader>,
+        set: Arc<AuthoritySet>,
+    },
+    /// The certificate of a parent that is not known, out of a proposal on it.
+    Parent {
+        certificate: Certificate,
+        set: Arc<AuthoritySet>,
+    },
     /// Consecutive blocks; the set decides on all of them but those after a change.
-    Range { range: Box<BlockRange>, set: Arc<AuthoritySet> },
+    Range {
+        range: Box<BlockRange>,
+        set: Arc<AuthoritySet>,
+    },
     /// Single blocks that were asked for by hash.
-    Bodies { blocks: Vec<Block> },
+    Bodies {
+        blocks: Vec<Block>,
+    },
 }
 
 /// What a check gave.
@@ -76,11 +101,38 @@ pub enum Checked {
     HeldVote(VerifiedVote),
     Confirmation(VerifiedVote, CertifiedBlock),
     Certified(CertifiedBlock),
+    Parent(Certificate),
     /// Blocks in order, certified up to the block given with its certificate, and the sender's last finality.
-    Range { bodies: Vec<VerifiedBody>, tip: Option<CertifiedBlock>, finalized: Option<CertifiedBlock> },
+    Range {
+        bodies: Vec<VerifiedBody>,
+        tip: Option<CertifiedBlock>,
+        finalized: Option<CertifiedBlock>,
+    },
     Bodies(Vec<VerifiedBody>),
     /// Refused, and why; costs the peer.
     Refused(String),
+    /// Does not check against a set that was a guess: forged, or of a federation that we do not know yet. With the height
+    /// that it claims is certified, if it claims one.
+    Doubtful {
+        reason: String,
+        claimed: Option<Height>,
+    },
+}
+
+impl Job {
+    /// The height that is certified if the certificates are good.
+    fn claimed(&self) -> Option<Height> {
+        match self {
+            Job::Confirmation { confirmation, .. } => Some(confirmation.certified.header.height),
+            Job::Certified { certified, .. } => Some(certified.header.height),
+            Job::Parent { certificate, .. } => Some(certificate.target.height),
+            Job::Proposal { .. }
+            | Job::Vote { .. }
+            | Job::HeldVote { .. }
+            | Job::Range { .. }
+            | Job::Bodies { .. } => None,
+        }
+    }
 }
 
 /// The actor.
@@ -98,9 +150,9 @@ impl ValidationActor {
         let genesis = &self.genesis;
         let text = |e: &dyn std::error::Error| e.to_string();
         match job {
-            Job::Proposal { proposal, context } => {
-                VerifiedProposal::check(*proposal, &context, genesis).map(Checked::Proposal).map_err(|e| text(&e))
-            }
+            Job::Proposal { proposal, context } => VerifiedProposal::check(*proposal, &context, genesis)
+                .map(Checked::Proposal)
+                .map_err(|e| text(&e)),
             Job::Vote { vote, set } => {
                 VerifiedVote::check(vote, &set, genesis).map(Checked::Vote).map_err(|e| text(&e))
             }
@@ -116,6 +168,10 @@ impl ValidationActor {
             Job::Certified { certified, set } => {
                 CertifiedBlock::check(*certified, &set, genesis).map(Checked::Certified).map_err(|e| text(&e))
             }
+            Job::Parent { certificate, set } => match certificate.verify(&set, &genesis.chain_id()) {
+                Ok(()) => Ok(Checked::Parent(certificate)),
+                Err(error) => Err(text(&error)),
+            },
             Job::Range { range, set } => self.check_range(*range, &set),
             Job::Bodies { blocks } => check_bodies(blocks).map(Checked::Bodies),
         }
@@ -170,8 +226,13 @@ impl AlysActor for ValidationActor {
                 Ok(heard) => ChainMessage::Heard { source, heard },
                 Err(reason) => ChainMessage::Checked { source, checked: Box::new(Checked::Refused(reason)) },
             },
-            ValidationMessage::Check { source, job } => {
-                let checked = alys_runtime::blocking(|| self.check(job)).unwrap_or_else(Checked::Refused);
+            ValidationMessage::Check { source, job, sure } => {
+                let claimed = job.claimed();
+                let checked = alys_runtime::blocking(|| self.check(job));
+                let checked = checked.unwrap_or_else(|reason| match sure {
+                    true => Checked::Refused(reason),
+                    false => Checked::Doubtful { reason, claimed },
+                });
                 ChainMessage::Checked { source, checked: Box::new(checked) }
             }
         };
@@ -204,5 +265,9 @@ pub fn decode(topic: Topic, payload: &[u8]) -> Result<Heard, String> {
         Heard::Confirmation(c) => (c.vote.target.kind, VoteKind::Confirmation),
         Heard::Certificate(c) => (c.certificate.target.kind, c.certificate.target.kind),
     };
-    if kind.0 != kind.1 { Err(format!("a vote of kind {:?} on the topic of {:?}", kind.0, kind.1)) } else { Ok(heard) }
+    if kind.0 != kind.1 {
+        Err(format!("a vote of kind {:?} on the topic of {:?}", kind.0, kind.1))
+    } else {
+        Ok(heard)
+    }
 }
