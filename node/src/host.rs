@@ -17,8 +17,8 @@ use alys_net::SetupError;
 use alys_runtime::disk::Dir;
 use alys_runtime::time::timeout;
 use alys_storage::Engine;
-use alys_types::Hash;
 use alys_types::bls::SecretKey;
+use alys_types::{ChainSpec, Hash};
 
 use crate::genesis::ChainFiles;
 use crate::keys::{self, KeysError};
@@ -103,6 +103,12 @@ pub enum HostError {
          execution genesis of this chain and an empty data directory"
     )]
     OtherExecution { addr: SocketAddr, found: Hash, expected: Hash },
+    /// It has the same block 0, which does not name the chain id, for other transactions.
+    #[error(
+        "the execution client at {addr} has chain id {found}, the chain spec has {expected}: start it with the execution \
+         genesis of this chain and an empty data directory"
+    )]
+    OtherChainId { addr: SocketAddr, found: u64, expected: u64 },
     /// The node.
     #[error(transparent)]
     Node(StartError),
@@ -130,7 +136,7 @@ impl Host {
         let cancun_time = chain.execution.config.cancun_time;
         let (execution, engine, jwt_secret) = match execution {
             HostExecution::Remote { endpoint, jwt_secret } => {
-                check_remote(&endpoint, &jwt_secret, chain.genesis.spec().execution_genesis_hash).await?;
+                check_remote(&endpoint, &jwt_secret, chain.genesis.spec()).await?;
                 (None, endpoint, jwt_secret)
             }
             HostExecution::Embedded { http, engine, jwt_secret } => {
@@ -207,11 +213,22 @@ impl fmt::Debug for Host {
 }
 
 /// Refuses an execution client that will never work for this chain. One that does not answer may be starting still.
-async fn check_remote(endpoint: &Endpoint, secret: &JwtSecret, expected: Hash) -> Result<(), HostError> {
+async fn check_remote(endpoint: &Endpoint, secret: &JwtSecret, spec: &ChainSpec) -> Result<(), HostError> {
     let client = HttpEngine::new(endpoint.clone(), secret.clone());
-    match client.genesis_hash().await.map(Hash::from) {
-        Ok(found) if found == expected => Ok(()),
-        Ok(found) => Err(HostError::OtherExecution { addr: endpoint.addr(), found, expected }),
+    let addr = endpoint.addr();
+    let found = async { Ok((client.genesis_hash().await?, client.chain_id().await?)) };
+    match found.await {
+        Ok((found, _)) if Hash::from(found) != spec.execution_genesis_hash => {
+            Err(HostError::OtherExecution {
+                addr,
+                found: found.into(),
+                expected: spec.execution_genesis_hash,
+            })
+        }
+        Ok((_, found)) if found != spec.evm_chain_id => {
+            Err(HostError::OtherChainId { addr, found, expected: spec.evm_chain_id })
+        }
+        Ok(_) => Ok(()),
         Err(error @ ExecutionError::Auth { .. }) => Err(HostError::Remote(error)),
         Err(error) => {
             tracing::warn!(%error, "the execution client does not answer yet; the node starts and asks again");
