@@ -31,11 +31,13 @@ pub struct Setup {
     pub members: usize,
     pub slot_ms: u64,
     pub chain_id: u64,
+    /// What each of [`ACCOUNTS`] has at genesis.
+    pub ether: u64,
 }
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { name: "federation", members: 4, slot_ms: 2000, chain_id: 7_357 }
+        Setup { name: "federation", members: 4, slot_ms: 2000, chain_id: 7_357, ether: 1000 }
     }
 }
 
@@ -56,6 +58,8 @@ pub struct Member {
     pub peer_port: u16,
     /// Where its embedded execution client serves wallets.
     pub http_port: u16,
+    /// Where its embedded execution client has the Engine API.
+    pub engine_port: u16,
 }
 
 impl Federation {
@@ -77,6 +81,7 @@ impl Federation {
                 datadir: dir.join(format!("node-{index}")),
                 peer_port: ports::free(),
                 http_port: ports::free(),
+                engine_port: ports::free(),
             };
             let fee_address = format!("0x{:040x}", 0xfee0 + index);
             let shown = alys::run(
@@ -108,7 +113,7 @@ impl Federation {
         args.extend(["--chain-id".into(), setup.chain_id.to_string()]);
         args.extend(["--slot-ms".into(), setup.slot_ms.to_string()]);
         for account in ACCOUNTS {
-            args.extend(["--fund".into(), format!("{account}=1000")]);
+            args.extend(["--fund".into(), format!("{account}={}", setup.ether)]);
         }
         alys::run(world, args)?;
         let federation = Federation { dir, members };
@@ -128,7 +133,7 @@ impl Federation {
              bootnodes = [{}]\n\
              password_file = \"password.txt\"\n\n\
              [execution]\n\
-             embedded = {{ http = \"127.0.0.1:{}\" }}\n\n\
+             embedded = {{ http = \"127.0.0.1:{}\", engine = \"127.0.0.1:{}\" }}\n\n\
              [log]\n\
              format = \"json\"\n",
             member.name,
@@ -136,6 +141,7 @@ impl Federation {
             member.peer_port,
             bootnodes.join(", "),
             member.http_port,
+            member.engine_port,
         )
     }
 

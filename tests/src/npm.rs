@@ -92,6 +92,8 @@ pub fn script<S: AsRef<OsStr>>(
 /// EthereumJS, an execution client of another team, as a process on this machine.
 pub struct EthereumJs {
     process: Process,
+    name: String,
+    command: Command,
     http_port: u16,
     engine_port: u16,
     secret: PathBuf,
@@ -106,13 +108,8 @@ impl EthereumJs {
         let dir = world.dir().join(name);
         fs::create_dir_all(&dir)?;
         let secret = dir.join("jwt.hex");
-        if !secret.exists() {
-            // Of no value to anybody: the port is reachable from this machine only.
-            let digits: String = (0..64)
-                .map(|_| "0123456789abcdef".as_bytes()[usize::from(ports::free() % 16)] as char)
-                .collect();
-            fs::write(&secret, digits)?;
-        }
+        // Of no value to anybody: the port is reachable from this machine only, and as long as the test runs.
+        fs::write(&secret, format!("{:064x}\n", std::process::id()))?;
         let [http_port, engine_port, ws_port, ws_engine_port, peer_port] =
             std::array::from_fn(|_| ports::free());
         let mut command = Command::new("node");
@@ -126,15 +123,19 @@ impl EthereumJs {
         // Without peers, and yet "synchronized", without which it takes no transactions.
         command.args(["--isSingleNode", "--discDns=false", "--discV4=false", "--maxPeers", "0"]);
         command.args(["--port", &peer_port.to_string(), "--extIP", "127.0.0.1", "--dnsAddr", "127.0.0.1"]);
-        // A node that was away is sent many blocks in a row, each of which it is to execute at once.
+        // A client that was away is sent many blocks in a row, each of which it is to execute at once.
         command.args(["--engineNewpayloadMaxExecute", "100000", "--logFile=false"]);
         command.current_dir(&dir).env_remove("NODE_OPTIONS").env("HOME", &dir);
         let process = Process::start(world, name, &command)?;
-        let client = EthereumJs { process, http_port, engine_port, secret };
-        world.wait(&format!("{name} to answer"), START, || {
-            client.rpc().call("web3_clientVersion", json!([])).map(Some)
-        })?;
+        let client = EthereumJs { process, name: name.to_owned(), command, http_port, engine_port, secret };
+        client.wait_answer(world)?;
         Ok(client)
+    }
+
+    fn wait_answer(&self, world: &World) -> Result<()> {
+        world.wait(&format!("{} to answer", self.name), START, || {
+            self.rpc().call("web3_clientVersion", json!([])).map(|_| Some(()))
+        })
     }
 
     /// Its port for wallets.
@@ -150,6 +151,23 @@ impl EthereumJs {
     /// The file with its secret.
     pub fn secret(&self) -> &Path {
         &self.secret
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts it once more where it was.
+    ///
+    /// # Errors
+    /// When it does not answer within a while.
+    pub fn restart(&mut self, world: &World) -> Result<()> {
+        self.process = Process::start(world, &format!("{} again", self.name), &self.command)?;
+        self.wait_answer(world)
     }
 
     /// Stops it in an orderly way.
