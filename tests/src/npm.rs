@@ -17,8 +17,6 @@ use crate::{Process, Rpc, World, alys, ports};
 
 /// How long an execution client may take to start: 1.3 s on a quiet machine, 7 s under load.
 const START: Duration = Duration::from_secs(60);
-/// How long it may take to stop when asked to.
-const STOP: Duration = Duration::from_secs(20);
 
 /// Where the sources of the scripts are.
 fn sources() -> PathBuf {
@@ -168,14 +166,5 @@ impl EthereumJs {
     pub fn restart(&mut self, world: &World) -> Result<()> {
         self.process = Process::start(world, &format!("{} again", self.name), &self.command)?;
         self.wait_answer(world)
-    }
-
-    /// Stops it in an orderly way.
-    ///
-    /// # Errors
-    /// When it does not end.
-    pub fn stop(mut self, world: &World) -> Result<()> {
-        self.process.signal("TERM")?;
-        self.process.wait_end(world, STOP).map(|_| ())
     }
 }

@@ -149,3 +149,28 @@ fn alys_dev_shows_people_one_line_per_block() {
         check_sound("alys dev", &process)
     });
 }
+
+#[test]
+fn a_dev_network_goes_on_after_kill_9() {
+    scenario("a_dev_network_goes_on_after_kill_9", Duration::from_secs(150), |world| {
+        let datadir = world.dir().join("dev");
+        let mut ledger = Ledger::default();
+        let mut height = 0;
+        for run in 1..=3 {
+            let more: &[&str] = if run == 1 { &["--slot-ms", "1000"] } else { &[] };
+            let (mut process, ready) = start(world, "alys dev", &datadir, more)?;
+            // What one of them told as final is found again, by all of them together.
+            process.wait_final(world, height + 4, FIRST_FINAL)?;
+            ensure!(ready["height"].as_u64() <= Some(height + 1), "{ready}");
+            height = process.written(|written| written.height());
+            world.say(&format!("kill -9 of run {run} at final block {height}"));
+            process.kill()?;
+            check_sound("alys dev", &process)?;
+            ledger.take(&format!("run {run}"), &process)?;
+        }
+        let (process, _) = start(world, "alys dev", &datadir, &[])?;
+        process.wait_final(world, height + 2, FIRST_FINAL)?;
+        let (process, _) = stop(world, process)?;
+        ledger.take("the last run", &process)
+    });
+}

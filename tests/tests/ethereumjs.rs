@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use alys_tests::federation::{Federation, Ledger, Setup, check_sound, text};
 use alys_tests::npm::{self, EthereumJs};
 use alys_tests::rpc::number;
-use alys_tests::{Process, World, scenario};
+use alys_tests::scenario;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
@@ -94,18 +94,10 @@ fn a_federation_of_processes_runs_on_ethereumjs() {
         }
         ensure!(seen.iter().all(|block| *block == seen[0]), "execution block {BLOCKS}: {seen:?}");
         for (index, node) in nodes.iter_mut().enumerate() {
-            stop(world, index, node)?;
-        }
-        for client in clients {
-            client.stop(world)?;
+            node.signal("TERM")?;
+            let status = node.wait_end(world, Duration::from_secs(10))?;
+            ensure!(status.success(), "node {index} stopped with {status}");
         }
         Ok(())
     });
-}
-
-fn stop(world: &World, index: usize, node: &mut Process) -> Result<()> {
-    node.signal("TERM")?;
-    let status = node.wait_end(world, Duration::from_secs(10))?;
-    ensure!(status.success(), "node {index} stopped with {status}");
-    Ok(())
 }
