@@ -20,6 +20,9 @@ const SIMULATED: &[&str] = &[
     "alys-sim",
 ];
 
+/// What `cargo sim` stands for; here the words of the alias, so that `--locked` holds.
+const SIMULATOR: &str = "run --locked --config .cargo/sim.toml --quiet -p alys-sim --bin alys-sim --";
+
 /// Benches: package and target.
 const BENCHES: &[(&str, &str)] =
     &[("alys-consensus", "certificates"), ("alys-storage", "writes"), ("alys-node", "pipeline")];
@@ -54,10 +57,11 @@ pub fn ci() -> Vec<Step> {
         step("build", "the binary that the end-to-end tests start", "build --locked -p alys-node --bin alys"),
         step("e2e", "processes and independent clients", "test --locked -p alys-tests"),
         simulated_tests(),
+        simulated("sim", "every scenario once, then random worlds for the rest of a minute", SIMULATOR),
         simulated(
-            "sim",
-            "a sweep of the mixed scenario",
-            "run --locked --config .cargo/sim.toml --quiet -p alys-sim --bin alys-sim -- --seeds 20",
+            "sim-twice",
+            "the same seeds in two processes give the same run",
+            &format!("{SIMULATOR} check --seeds 1..4"),
         ),
     ]
 }
@@ -104,7 +108,7 @@ pub fn select(steps: Vec<Step>, only: &[String], skip: &[String]) -> Result<Vec<
 pub fn help() -> String {
     let mut text = String::from("Steps:\n");
     for step in ci() {
-        text += &format!("  {:<9} {}\n", step.name, step.about);
+        text += &format!("  {:<10} {}\n", step.name, step.about);
     }
     text
 }
@@ -208,7 +212,7 @@ mod tests {
                 .map(|steps| steps.iter().map(|step| step.name).collect::<Vec<_>>())
         };
         assert_eq!(chosen(&["fmt", "tidy"], &[]).expect("known"), ["tidy", "fmt"]);
-        let rest = chosen(&[], &["sim", "e2e", "build"]).expect("known");
+        let rest = chosen(&[], &["sim", "sim-twice", "e2e", "build"]).expect("known");
         assert_eq!(rest, ["tidy", "fmt", "test", "sim-test"]);
         assert_eq!(chosen(&[], &[]).expect("known").len(), ci().len());
         let error = chosen(&["tests"], &[]).expect_err("unknown").to_string();
