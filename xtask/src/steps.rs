@@ -1,8 +1,9 @@
 //! CI as a list of named steps, each a command: what runs, in which order, and how long it took.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::File;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -153,7 +154,7 @@ impl Action {
                     // Both variables go over what `.cargo/sim.toml` says, and would give the wrong build in the wrong place.
                     command.env_remove("RUSTFLAGS");
                     if let Some(target) = std::env::var_os("CARGO_TARGET_DIR") {
-                        command.env("CARGO_TARGET_DIR", std::path::Path::new(&target).join("sim"));
+                        command.env("CARGO_TARGET_DIR", Path::new(&target).join("sim"));
                     }
                 }
                 Ok(command.status().context("cargo does not start")?.success())
@@ -162,20 +163,27 @@ impl Action {
     }
 }
 
-/// rustfmt by file and not by package: `cargo fmt` follows modules, and would miss a file that no module names. Through
-/// the standard input, or rustfmt follows modules too and says everything twice.
+/// rustfmt by file and not by package: `cargo fmt` follows modules, and would miss a file that no module names.
 fn format() -> Result<bool> {
-    let mut passed = true;
-    for path in tidy::tracked(&root())?.iter().filter(|path| path.ends_with(".rs")) {
-        let source = File::open(root().join(path)).with_context(|| format!("{path} cannot be read"))?;
+    let root = root();
+    let files = tidy::tracked(&root)?;
+    let files: Vec<&String> = files.iter().filter(|path| path.ends_with(".rs")).collect();
+    let mut unformatted = BTreeSet::new();
+    // Far below the limit on the length of a command line.
+    for some in files.chunks(200) {
         let mut command = Command::new("rustfmt");
-        let command = command.current_dir(root()).args(["--check", "--edition", "2024"]).stdin(source);
-        if !command.status().context("rustfmt does not start")?.success() {
-            eprintln!("{path}: not formatted; run `rustfmt --edition 2024 {path}`");
-            passed = false;
-        }
+        let command = command.current_dir(&root).args(["--check", "-l", "--edition", "2024"]).args(some);
+        let output = command.stderr(Stdio::inherit()).output().context("rustfmt does not start")?;
+        // With `-l` it says which files, and follows modules besides: a file may come twice.
+        let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+        unformatted.extend(listed.lines().map(str::to_owned));
+        ensure!(output.status.success() || !listed.is_empty(), "rustfmt: {}", output.status);
     }
-    Ok(passed)
+    for path in &unformatted {
+        let path = Path::new(path).strip_prefix(&root).unwrap_or(Path::new(path)).display();
+        eprintln!("{path}: not formatted; run `rustfmt --edition 2024 {path}`");
+    }
+    Ok(unformatted.is_empty())
 }
 
 fn simulated_tests() -> Step {
