@@ -3,7 +3,7 @@
 //! Owns the harness: the binary ([`alys`]), processes with their logs ([`process`]), JSON-RPC ([`rpc`]), ports ([`ports`]),
 //! federations of processes ([`federation`]) and what comes from npm ([`npm`]). Promises that only loopback is used, that
 //! every wait ends, that no process outlives its test, and that a failure shows the last lines of every process. The tests
-//! are in `tests/`: they start only what users can start, and look only where users can look.
+//! are in `tests/`: they start only what users can start, and look only where users can look. Never links the node.
 //!
 //! ```text
 //! cargo test -p alys-tests                 needs node and npm; installs the locked packages into target/npm once

@@ -6,7 +6,7 @@ use alys_tests::federation::{Federation, Ledger, Setup, check_sound, text};
 use alys_tests::npm::{self, EthereumJs};
 use alys_tests::rpc::number;
 use alys_tests::scenario;
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use serde_json::Value;
 
 const MEMBERS: usize = 4;
