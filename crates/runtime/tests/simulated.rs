@@ -1,5 +1,6 @@
 //! What only the simulated half can show: faults, and that the seed decides everything.
 #![cfg(madsim)]
+// Long, because it is the list of what the simulated half promises, one test each, over a few shared helpers.
 
 use std::future::{Future, pending};
 use std::io::ErrorKind;
