@@ -51,6 +51,10 @@ pub fn check(path: &str, source: &str) -> Vec<Finding> {
     };
     findings
         .extend(unfinished(&all).map(|(line, what, message)| finding(line, Rule::Unfinished, what, message)));
+    findings.extend(silenced(&all).map(|(line, lint)| {
+        let message = format!("`{lint}(..)` without a reason: write `#[expect(the_lint, reason = \"..\")]`");
+        finding(line, Rule::Silenced, lint, message)
+    }));
     if !place.seam && !place.tool {
         for (line, what, message) in executor(&all, place) {
             findings.push(finding(line, Rule::Seam, what, message));
@@ -114,6 +118,20 @@ fn unfinished<'a>(tokens: &'a [Token<'a>]) -> impl Iterator<Item = (usize, &'a s
         })
     });
     macros.chain(ignored)
+}
+
+/// Attributes that silence a lint and do not say why.
+fn silenced<'a>(tokens: &'a [Token<'a>]) -> impl Iterator<Item = (usize, &'a str)> {
+    tokens.iter().enumerate().filter_map(|(index, token)| {
+        let ends_with = |marks: &[&str]| {
+            index >= marks.len()
+                && tokens[index - marks.len()..index].iter().map(|token| token.text).eq(marks.iter().copied())
+        };
+        let attribute = matches!(token.text, "allow" | "expect")
+            && (ends_with(&["#", "["]) || ends_with(&["#", "!", "["]));
+        let mut inside = tokens[index..].iter().map(|token| token.text).take_while(|text| *text != "]");
+        (attribute && !inside.any(|text| text == "reason")).then_some((token.line, token.text))
+    })
 }
 
 /// Mentions of the executor, and of the cfg that chooses it.
@@ -289,6 +307,14 @@ mod tests {
             assert_eq!(found(path, source), expected, "{path}");
         }
         assert!(found("node/src/a.rs", "// todo!() \"dbg!\"\nfn todo() { ignore[0] }").is_empty());
+    }
+
+    #[test]
+    fn lints_are_silenced_with_a_reason() {
+        let source = "#![allow(dead_code)]\n#[expect(unused)]\nfn f() { a.expect(\"b\"); [allow(x)]; }";
+        assert_eq!(found("node/src/a.rs", source), ["1 silenced allow", "2 silenced expect"]);
+        let source = "#![allow(dead_code, reason = \"x\")]\n#[expect(unused, reason = \"y\")]\nfn f() {}";
+        assert!(found("node/src/a.rs", source).is_empty());
     }
 
     #[test]
