@@ -10,7 +10,7 @@ use alys_consensus::Summary;
 use alys_integrations::http::{Endpoint, JwtSecret};
 use alys_runtime::disk::Dir;
 use alys_types::bls::SecretKey;
-use alys_types::{Genesis, Hash, Height, Slot, VoteTarget};
+use alys_types::{FederationOrder, Genesis, Hash, Height, Slot, VoteTarget};
 
 use crate::actors::chain;
 use crate::wiring;
@@ -132,6 +132,17 @@ impl Node {
     /// Where the node stands; `None` while it is starting or restarting its chain.
     pub async fn summary(&self) -> Option<Summary> {
         self.chain.summary().await
+    }
+
+    /// Hands in a federation change that governance ordered; false when the chain is too busy or stopping. Any leader that
+    /// was told may carry it.
+    pub fn order(&self, order: FederationOrder) -> bool {
+        self.chain.order(order)
+    }
+
+    /// Trusts the wall clock again after a jump; false when the chain is too busy or stopping.
+    pub fn confirm_clock(&self) -> bool {
+        self.chain.confirm_clock()
     }
 
     /// The supervision tree: states, restarts, queues.

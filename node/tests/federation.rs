@@ -11,7 +11,7 @@ use alys_node::node::{Node, NodeConfig, NodeEvent};
 use alys_runtime::disk::Dir;
 use alys_types::bls::SecretKey;
 use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
-use alys_types::{Address, Authority, FaultModel, Genesis, Slot};
+use alys_types::{Address, Authority, FaultModel, FederationChange, FederationOrder, Genesis, Height, Slot};
 
 const SLOT_MS: u64 = 1000;
 
@@ -39,7 +39,11 @@ fn execution_genesis() -> alloy_genesis::Genesis {
     .expect("a genesis")
 }
 
-fn genesis(n: usize) -> Arc<Genesis> {
+fn governance() -> SecretKey {
+    SecretKey::derive(&[99; 32])
+}
+
+fn genesis(n: usize, fault_model: FaultModel) -> Arc<Genesis> {
     let store = Arc::new(alys_storage::memory::MemoryStore::new());
     let core = ExecutionCore::open(store, &execution_genesis(), CoreConfig::default()).expect("opens");
     let authorities = (0..n)
@@ -53,22 +57,29 @@ fn genesis(n: usize) -> Arc<Genesis> {
         evm_chain_id: 1337,
         start_slot: Slot::at(alys_runtime::clock::wall_ms(), SLOT_MS),
         slot_duration_ms: SLOT_MS,
-        fault_model: FaultModel::Byzantine,
+        fault_model,
         drift_allowance_ms: 300,
         rejoin_margin: 20,
         execution_genesis_hash: core.genesis_hash().into(),
         authorities,
-        governance: GovernanceSpec::default(),
+        governance: GovernanceSpec { threshold: 1, keys: vec![governance().public_key().to_bytes()] },
         peg: PegSpec::default(),
         auxpow: AuxPowSpec::default(),
     };
     Arc::new(Genesis::new(spec).expect("a spec"))
 }
 
-async fn validator(i: usize, root: &Dir, genesis: &Arc<Genesis>, listen: SocketAddr, peers: Vec<String>) -> Validator {
+async fn validator(
+    i: usize,
+    root: &Dir,
+    genesis: &Arc<Genesis>,
+    listen: SocketAddr,
+    peers: Vec<String>,
+) -> Validator {
     let datadir = root.sub(&format!("node{i}")).expect("a directory");
     let secret = JwtSecret::new([7; 32]);
-    let store = alys_storage::open(alys_storage::Engine::Redb, &datadir.sub("execution").expect("a directory"));
+    let store =
+        alys_storage::open(alys_storage::Engine::Redb, &datadir.sub("execution").expect("a directory"));
     let execution = ExecutionServer::start(ExecutionServerConfig {
         http_addr: None,
         engine_addr: "127.0.0.1:0".parse().expect("an address"),
@@ -112,7 +123,7 @@ fn four_validators_finalize_a_block_a_slot() {
     let temp = tempfile::tempdir().expect("a directory");
     alys_runtime::block_on_main(async move {
         let root = Dir::open(temp.path()).expect("a directory");
-        let genesis = genesis(4);
+        let genesis = genesis(4, FaultModel::Byzantine);
         let mut validators: Vec<Validator> = Vec::new();
         for i in 0..4 {
             let peers = validators.iter().map(|v| v.node.listen_addr().to_string()).collect();
@@ -133,8 +144,67 @@ fn four_validators_finalize_a_block_a_slot() {
             println!("{:?}", v.finals.lock().expect("not poisoned").len());
         }
         assert!(reached.is_ok(), "ten final blocks within a minute");
-        let lists: Vec<_> = validators.iter().map(|v| v.finals.lock().expect("not poisoned")[..10].to_vec()).collect();
+        let lists: Vec<_> =
+            validators.iter().map(|v| v.finals.lock().expect("not poisoned")[..10].to_vec()).collect();
         assert!(lists.windows(2).all(|w| w[0] == w[1]), "the same blocks everywhere");
+        for v in validators {
+            let report = v.node.shutdown(Duration::from_secs(5)).await;
+            assert!(report.is_clean(), "{report:?}");
+            v.execution.stop().await;
+        }
+    });
+}
+
+/// Until a validator has so many final blocks; panics after a minute.
+async fn until_final(validator: &Validator, height: u64, what: &str) {
+    let waited = alys_runtime::time::timeout(Duration::from_secs(60), async {
+        while final_height(validator).await < height {
+            alys_runtime::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "within a minute: {what}");
+}
+
+async fn final_height(validator: &Validator) -> u64 {
+    validator.node.summary().await.map_or(0, |summary| summary.final_height.0)
+}
+
+#[test]
+fn a_validator_that_was_away_while_the_federation_changed_catches_up() {
+    let temp = tempfile::tempdir().expect("a directory");
+    alys_runtime::block_on_main(async move {
+        let root = Dir::open(temp.path()).expect("a directory");
+        let genesis = genesis(4, FaultModel::Crash);
+        let listen: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let mut validators: Vec<Validator> = Vec::new();
+        let mut peers = Vec::new();
+        for i in 0..4 {
+            validators.push(validator(i, &root, &genesis, listen, peers.clone()).await);
+            peers.push(validators[i].node.listen_addr().to_string());
+        }
+        until_final(&validators[3], 3, "the whole federation finalizes").await;
+        let away = validators.pop().expect("the last of four");
+        assert!(away.node.shutdown(Duration::from_secs(5)).await.is_clean());
+        away.execution.stop().await;
+
+        // Three that are left decide without the first.
+        let effective = final_height(&validators[0]).await + 6;
+        let mut order = FederationOrder {
+            number: 1,
+            change: FederationChange::Remove(key(0).public_key().to_bytes()),
+            effective_height: Height(effective),
+            signatures: Vec::new(),
+        };
+        order.signatures.push((0, governance().sign(&order.message(&genesis.hash()).0)));
+        for validator in &validators {
+            assert!(validator.node.order(order.clone()));
+        }
+        until_final(&validators[1], effective + 3, "the new set finalizes").await;
+
+        let back = validator(3, &root, &genesis, listen, peers[..3].to_vec()).await;
+        let wanted = final_height(&validators[1]).await + 2;
+        until_final(&back, wanted, "it is where the others are").await;
+        validators.push(back);
         for v in validators {
             let report = v.node.shutdown(Duration::from_secs(5)).await;
             assert!(report.is_clean(), "{report:?}");
