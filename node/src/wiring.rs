@@ -49,7 +49,8 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
     let (peers_addr, peers_slot) = mailbox(PEER_MAILBOX);
     let (tx_pool_addr, tx_pool_slot) = mailbox(TX_POOL_MAILBOX);
     let storage = storage::Handle(storage_addr);
-    let client: Arc<dyn ExecutionClient> = Arc::new(HttpEngine::new(config.engine.clone(), config.jwt_secret.clone()));
+    let client: Arc<dyn ExecutionClient> =
+        Arc::new(HttpEngine::new(config.engine.clone(), config.jwt_secret.clone()));
 
     let root = SupervisorSpec::new(name.clone(), Strategy::OneForAll);
     let system = System::with_root(root);
@@ -67,7 +68,8 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
         let actor = ValidationActor::new(validation_genesis.clone(), validation_chain.clone());
         async move { Ok::<_, std::convert::Infallible>(actor) }
     })?;
-    let (engine_genesis, engine_chain, engine_storage) = (genesis.clone(), chain_addr.clone(), storage.clone());
+    let (engine_genesis, engine_chain, engine_storage) =
+        (genesis.clone(), chain_addr.clone(), storage.clone());
     let (engine_client, cancun_time) = (client.clone(), config.cancun_time);
     chain_supervisor.start(ChildSpec::new("engine"), engine_slot, move || {
         let client = engine_client.clone();
@@ -150,7 +152,8 @@ fn open_storage(
 }
 
 fn network_config(config: &NodeConfig) -> Result<alys_net::Config, StartError> {
-    let peers = config.bootnodes.iter().map(|text| text.parse::<PeerAddr>()).collect::<Result<Vec<_>, _>>()?;
+    let peers =
+        config.bootnodes.iter().map(|text| text.parse::<PeerAddr>()).collect::<Result<Vec<_>, _>>()?;
     let chain = ChainTag { genesis: config.genesis.hash().0, fork: config.genesis.fork_id().0 };
     let mut net = alys_net::Config::new(NodeKey::from_bytes(config.identity), chain, config.listen, peers);
     // What is said again after a slot must pass.

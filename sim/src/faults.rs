@@ -19,6 +19,9 @@ use crate::plan::{Fault, LinkPlan, Machine, NodeRef, Step, Vote, Way, When, Worl
 /// How long a supervisor of the operating system waits until it starts a process again.
 const RESPAWN: Duration = Duration::from_millis(1_000);
 
+/// How long after a signature what a node sends is held back: a vote leaves within a millisecond of being signed.
+const HOLD_MS: u64 = 20;
+
 /// The slots of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Slots {
@@ -68,6 +71,8 @@ struct Inner {
     blocks: Blocks,
     /// Qualities that faults give to the links of a node.
     slow: BTreeMap<u8, Vec<LinkPlan>>,
+    /// Milliseconds by which what a node sends at present is held back, by fault.
+    held: BTreeMap<u8, Vec<u64>>,
     /// Milliseconds that faults add to the link to a node's execution client.
     slow_client: BTreeMap<u8, u64>,
     /// How many faults hold a machine down.
@@ -96,7 +101,7 @@ enum React {
 
 /// What a reaction leaves to be done later, outside of the node that signed.
 enum Later {
-    Release { node: u8, ms: u64 },
+    Release { node: u8, held_ms: u64 },
     Revive { machines: Vec<NodeId>, ms: u64 },
 }
 
@@ -127,10 +132,11 @@ impl Reactions {
         let Some(faults) = faults else { return };
         for later in faults.react(world, node, kind, target.hash) {
             let (ms, faults) = match &later {
-                Later::Release { ms, .. } | Later::Revive { ms, .. } => (*ms, faults.clone()),
+                Later::Release { .. } => (HOLD_MS, faults.clone()),
+                Later::Revive { ms, .. } => (*ms, faults.clone()),
             };
             let act: Box<dyn FnOnce() + Send> = Box::new(move || match later {
-                Later::Release { node, .. } => faults.look().hold(world, node, false),
+                Later::Release { node, held_ms } => faults.look().hold(world, node, held_ms, false),
                 Later::Revive { machines, .. } => machines.iter().for_each(|machine| faults.raise(*machine)),
             });
             if let Some(sender) = &*self.later.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -162,13 +168,17 @@ impl Inner {
         (0..self.plan.nodes).filter(move |other| *other != node)
     }
 
-    fn hold(&mut self, world: World, node: u8, on: bool) {
+    /// What the node sends from now on is late; what is under way keeps its time.
+    fn hold(&mut self, world: World, node: u8, ms: u64, on: bool) {
         if self.is_healed {
             return;
         }
-        for other in self.others(node) {
-            self.blocks.change(world, (node_ip(node), node_ip(other)), Block::Clog, on);
+        let held = self.held.entry(node).or_default();
+        match held.iter().position(|other| *other == ms) {
+            Some(at) if !on => drop(held.remove(at)),
+            _ => held.push(ms),
         }
+        self.set_links(world, node);
     }
 
     fn partition(&mut self, world: World, nodes: &BTreeSet<u8>, way: Way, kind: Block, on: bool) {
@@ -192,8 +202,11 @@ impl Inner {
                 .iter()
                 .flat_map(|end| self.slow.get(end).into_iter().flatten())
                 .fold(self.plan.link.clone(), |a, b| worse(&a, b));
-            world.set_link(node_ip(node), node_ip(other), link(&worst));
-            world.set_link(node_ip(other), node_ip(node), link(&worst));
+            for (from, to) in [(node, other), (other, node)] {
+                let held = self.held.get(&from).and_then(|held| held.iter().max().copied()).unwrap_or(0);
+                let quality = LinkPlan { latency_ms: worst.latency_ms + held, ..worst.clone() };
+                world.set_link(node_ip(from), node_ip(to), link(&quality));
+            }
         }
         let local = client_link(self.slow_client.get(&node).copied().unwrap_or(0));
         world.set_link(node_ip(node), client_ip(node), local.clone());
@@ -252,6 +265,7 @@ impl Faults {
             rng: world.rng("faults"),
             blocks: Blocks::default(),
             slow: BTreeMap::new(),
+            held: BTreeMap::new(),
             slow_client: BTreeMap::new(),
             down: BTreeMap::new(),
             damaged: BTreeSet::new(),
@@ -443,7 +457,7 @@ impl Faults {
             match &mut reaction.what {
                 React::Hold { ms } => {
                     counts.push("held-vote");
-                    later.push(Later::Release { node, ms: *ms });
+                    later.push(Later::Release { node, held_ms: *ms });
                 }
                 React::Kill { power, down_ms, done } => {
                     if done.insert(node) {
@@ -473,8 +487,8 @@ impl Faults {
             *inner.counts.entry(count).or_default() += 1;
         }
         for held in &later {
-            if let Later::Release { node, .. } = held {
-                inner.hold(world, *node, true);
+            if let Later::Release { node, held_ms } = held {
+                inner.hold(world, *node, *held_ms, true);
             }
         }
         drop(inner);
@@ -529,6 +543,7 @@ impl Faults {
             inner.blocks = Blocks::default();
             inner.slow.clear();
             inner.slow_client.clear();
+            inner.held.clear();
             inner.down.clear();
             (inner.authorities.clone(), inner.plan.clone())
         };

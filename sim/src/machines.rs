@@ -173,9 +173,9 @@ async fn node_life(shared: &Shared, index: u8) -> Result<(), String> {
                 return if report.is_clean() { Ok(()) } else { Err(format!("left undone at the stop: {:?}", report.abandoned)) };
             }
             () = time::sleep(LOOK) => {
-                let before = shared.judge.look().finality.of(index);
+                let asked = (now_ms(world), shared.judge.look().finality.of(index));
                 if let Some(summary) = node.summary().await && world.is_here_alive() {
-                    shared.judge.look().stands(now_ms(world), index, before, summary);
+                    shared.judge.look().stands(now_ms(world), index, asked, summary);
                 }
             }
         }

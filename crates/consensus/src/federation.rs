@@ -5,7 +5,8 @@ use std::sync::Arc;
 use alys_types::federation::Error as SetError;
 use alys_types::vote::CertificateError;
 use alys_types::{
-    Authority, AuthoritySet, Body, FederationChange, FederationOrder, Genesis, Hash, Header, Height, VoteKind, bls,
+    Authority, AuthoritySet, Body, FederationChange, FederationOrder, Genesis, Hash, Header, Height,
+    VoteKind, bls,
 };
 use serde::{Deserialize, Serialize};
 
@@ -182,8 +183,12 @@ impl FederationState {
         }
         let next = Arc::new(AuthoritySet::new(authorities, self.set.fault_model())?);
         self.last_order = order.number;
-        self.pending =
-            Some(Pending::Carried { at: height, effective: order.effective_height, next, shown_final: false });
+        self.pending = Some(Pending::Carried {
+            at: height,
+            effective: order.effective_height,
+            next,
+            shown_final: false,
+        });
         Ok(())
     }
 
@@ -220,7 +225,10 @@ impl FederationState {
     }
 
     /// From the store; checks the keys again.
-    pub fn from_record(record: FederationRecord, genesis: &Genesis) -> Result<FederationState, FederationError> {
+    pub fn from_record(
+        record: FederationRecord,
+        genesis: &Genesis,
+    ) -> Result<FederationState, FederationError> {
         let model = genesis.spec().fault_model;
         let pending = match (record.carried, record.settling) {
             (Some((at, effective, next, shown_final)), _) => {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use alys_types::wire::CertifiedHeader;
-use alys_types::{Address, Authority, Block, ExecutionPayload, FederationOrder, Hash, Height, Slot, VoteTarget};
+use alys_types::{
+    Address, Authority, Block, ExecutionPayload, FederationOrder, Hash, Height, Slot, VoteTarget,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Evidence;
@@ -44,7 +46,12 @@ pub struct VoteState {
 impl VoteState {
     /// The state of a key that has never voted: locked on genesis.
     pub fn fresh(genesis: BlockRef) -> VoteState {
-        VoteState { approved_slot: genesis.slot, locked: genesis, latest: Latest::default(), silent_until: None }
+        VoteState {
+            approved_slot: genesis.slot,
+            locked: genesis,
+            latest: Latest::default(),
+            silent_until: None,
+        }
     }
 }
 

@@ -94,7 +94,9 @@ fn approving_below_the_lock_is_detected() {
 
 #[test]
 fn confirming_below_the_approval_is_detected() {
-    detect(Mutant::ConfirmIgnoresApproval, conflicting, |s| plan(s, 3 + (s % 2) as usize, FaultModel::Crash, 0));
+    detect(Mutant::ConfirmIgnoresApproval, conflicting, |s| {
+        plan(s, 3 + (s % 2) as usize, FaultModel::Crash, 0)
+    });
 }
 
 #[test]

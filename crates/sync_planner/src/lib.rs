@@ -109,7 +109,11 @@ impl<P: Ord + Clone> Planner<P> {
             self.failed(&peer, now_ms);
         }
         let goal = self.goal?;
-        let base = if self.from_final { goal.final_height } else { goal.highest.min(goal.to).max(goal.final_height) };
+        let base = if self.from_final {
+            goal.final_height
+        } else {
+            goal.highest.min(goal.to).max(goal.final_height)
+        };
         let base = if base >= goal.to { goal.final_height } else { base };
         let count = (goal.to.0 - base.0).min(RANGE);
         let peer = self

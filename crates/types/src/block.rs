@@ -92,7 +92,8 @@ impl Body {
 
     /// Checks the counts that the encoding itself does not bound.
     pub fn check_limits(&self) -> Result<(), LimitError> {
-        let check = |what, found, limit| if found > limit { Err(LimitError { what, limit, found }) } else { Ok(()) };
+        let check =
+            |what, found, limit| if found > limit { Err(LimitError { what, limit, found }) } else { Ok(()) };
         check("withdrawals", self.payload.withdrawals.len(), MAX_WITHDRAWALS)?;
         check("withdrawal kinds", self.withdrawal_kinds.len(), MAX_WITHDRAWALS)?;
         check("peg-ins", self.peg_ins.len(), MAX_WITHDRAWALS)?;

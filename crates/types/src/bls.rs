@@ -208,7 +208,12 @@ pub fn verify_batch(claims: &[Claim<'_>], scalars: &[u64]) -> Result<(), Error> 
     if result == BLST_ERROR::BLST_SUCCESS { Ok(()) } else { Err(Error::Mismatch) }
 }
 
-fn verify_tagged(keys: &[&PublicKey], message: &[u8], signature: &Signature, tag: &[u8]) -> Result<(), Error> {
+fn verify_tagged(
+    keys: &[&PublicKey],
+    message: &[u8],
+    signature: &Signature,
+    tag: &[u8],
+) -> Result<(), Error> {
     if keys.is_empty() {
         return Err(Error::NoSigners);
     }
@@ -352,7 +357,12 @@ mod stand_in {
         Ok(Signature(sum))
     }
 
-    pub(super) fn verify(keys: &[&PublicKey], message: &[u8], signature: &Signature, tag: &[u8]) -> Result<(), Error> {
+    pub(super) fn verify(
+        keys: &[&PublicKey],
+        message: &[u8],
+        signature: &Signature,
+        tag: &[u8],
+    ) -> Result<(), Error> {
         if &signature.0[..8] != SIGNATURE_MARK || signature.0[40..].iter().any(|b| *b != 0) {
             return Err(Error::Signature);
         }

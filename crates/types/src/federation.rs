@@ -58,7 +58,8 @@ impl AuthoritySet {
         }
         let mut keys: Vec<PublicKey> = Vec::with_capacity(authorities.len());
         for (index, authority) in authorities.iter().enumerate() {
-            let key = PublicKey::try_from(authority.public_key).map_err(|source| Error::Key { index, source })?;
+            let key =
+                PublicKey::try_from(authority.public_key).map_err(|source| Error::Key { index, source })?;
             key.verify_possession(&authority.proof_of_possession)
                 .map_err(|source| Error::Possession { index, source })?;
             if keys.contains(&key) {

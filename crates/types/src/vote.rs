@@ -155,7 +155,11 @@ pub struct Certificate {
 
 impl Certificate {
     /// Makes a certificate of votes for one target that were verified before. `None` below a quorum.
-    pub fn aggregate(target: VoteTarget, votes: &[(u8, Signature)], set: &AuthoritySet) -> Option<Certificate> {
+    pub fn aggregate(
+        target: VoteTarget,
+        votes: &[(u8, Signature)],
+        set: &AuthoritySet,
+    ) -> Option<Certificate> {
         let mut signers = Bitmap::empty(set.len());
         let mut signatures = Vec::with_capacity(votes.len());
         for (signer, signature) in votes {

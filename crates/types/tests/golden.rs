@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use alys_types::bls::{PublicKeyBytes, SecretKey, Signature};
 use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
 use alys_types::wire::{
-    BlockRange, CertifiedHeader, Confirmation, HeldVotes, Message, Proposal, RangeRequest, Status, StatusAnswer,
+    BlockRange, CertifiedHeader, Confirmation, HeldVotes, Message, Proposal, RangeRequest, Status,
+    StatusAnswer,
 };
 use alys_types::*;
 use proptest::prelude::*;
@@ -41,7 +42,12 @@ fn full_block() -> Block {
         base_fee_per_gas: [8; 32],
         block_hash: hash(9),
         transactions: vec![vec![0x02, 10, 11], vec![0xf8]],
-        withdrawals: vec![Withdrawal { index: 12, validator_index: 1, address: Address([13; 20]), amount_gwei: 14 }],
+        withdrawals: vec![Withdrawal {
+            index: 12,
+            validator_index: 1,
+            address: Address([13; 20]),
+            amount_gwei: 14,
+        }],
         blob_gas: Some(BlobGas { used: 0, excess: 15 }),
     };
     let body = Body {
@@ -172,11 +178,15 @@ fn encodings_are_pinned() {
     let block = full_block();
     check("proposal", &Proposal { block: block.clone(), vote: vote(VoteKind::Proposal) });
     check("vote", &vote(VoteKind::Approval));
-    let confirmation = Confirmation { vote: vote(VoteKind::Confirmation), certified: certified(VoteKind::Approval) };
+    let confirmation =
+        Confirmation { vote: vote(VoteKind::Confirmation), certified: certified(VoteKind::Approval) };
     check("confirmation", &confirmation);
     check("certified-header", &certified(VoteKind::Confirmation));
     check("status", &status());
-    let held = HeldVotes { approval: Some(vote(VoteKind::Approval)), confirmation: Some(vote(VoteKind::Confirmation)) };
+    let held = HeldVotes {
+        approval: Some(vote(VoteKind::Approval)),
+        confirmation: Some(vote(VoteKind::Confirmation)),
+    };
     check("status-answer", &StatusAnswer { status: status(), held });
     check("range-request", &RangeRequest { start: Height(1), count: 256 });
     let range = BlockRange {
@@ -234,7 +244,9 @@ fn bad_specs_are_refused_with_the_field_named() {
 
 #[test]
 fn quorum_and_leader_follow_the_fault_model() {
-    for (n, byzantine, crash) in [(1, 1, 1), (2, 2, 2), (3, 3, 2), (4, 3, 3), (5, 4, 3), (7, 5, 4), (10, 7, 6), (15, 11, 8)] {
+    for (n, byzantine, crash) in
+        [(1, 1, 1), (2, 2, 2), (3, 3, 2), (4, 3, 3), (5, 4, 3), (7, 5, 4), (10, 7, 6), (15, 11, 8)]
+    {
         assert_eq!(n - FaultModel::Byzantine.tolerated(n), byzantine, "n = {n}");
         assert_eq!(n - FaultModel::Crash.tolerated(n), crash, "n = {n}");
     }
@@ -250,7 +262,10 @@ fn certificates_need_a_quorum_of_their_set_and_kind() {
     let target = VoteTarget { kind: VoteKind::Approval, height: Height(5), slot: Slot(9), hash: hash(1) };
     let sign = |i: u8| (i, SecretKey::derive(&[i + 1; 32]).sign(&target.message(&chain).0));
     assert!(Certificate::aggregate(target, &[sign(0), sign(1)], set).is_none(), "two of four are no quorum");
-    assert!(Certificate::aggregate(target, &[sign(0), sign(1), sign(1)], set).is_none(), "nobody counts twice");
+    assert!(
+        Certificate::aggregate(target, &[sign(0), sign(1), sign(1)], set).is_none(),
+        "nobody counts twice"
+    );
     let good = Certificate::aggregate(target, &[sign(0), sign(1), sign(3)], set).expect("a quorum");
     good.verify(set, &chain).expect("verifies");
 
@@ -268,14 +283,23 @@ fn certificates_need_a_quorum_of_their_set_and_kind() {
     assert!(wider.verify(set, &chain).is_err(), "a bitmap has exactly n bits");
     let other_chain = alys_types::vote::ChainId { evm: chain.evm + 1, ..chain };
     assert!(good.verify(set, &other_chain).is_err(), "votes of another chain do not count");
-    let infinity = Certificate { signature: Signature({ let mut s = [0; 96]; s[0] = 0xc0; s }), ..good };
+    let infinity = Certificate {
+        signature: Signature({
+            let mut s = [0; 96];
+            s[0] = 0xc0;
+            s
+        }),
+        ..good
+    };
     assert!(infinity.verify(set, &chain).is_err(), "infinity is refused");
 
     let message = target.message(&chain);
     let keys: Vec<_> = [0u8, 1, 3].iter().filter_map(|i| set.key(*i)).collect();
-    let claim = || alys_types::bls::Claim { keys: keys.clone(), message: &message.0, signature: &good.signature };
+    let claim =
+        || alys_types::bls::Claim { keys: keys.clone(), message: &message.0, signature: &good.signature };
     alys_types::bls::verify_batch(&[claim(), claim()], &[3, 5]).expect("a batch of good ones");
-    let bad = alys_types::bls::Claim { keys: keys[..2].to_vec(), message: &message.0, signature: &good.signature };
+    let bad =
+        alys_types::bls::Claim { keys: keys[..2].to_vec(), message: &message.0, signature: &good.signature };
     assert!(alys_types::bls::verify_batch(&[claim(), bad], &[3, 5]).is_err(), "one bad one spoils the batch");
     assert!(alys_types::bls::verify_batch(&[claim()], &[0]).is_err(), "a zero scalar proves nothing");
 }

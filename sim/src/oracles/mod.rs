@@ -169,11 +169,8 @@ impl Oracles {
                 (kind, self.votes.signed(node, target))
             }
             NodeEvent::Finalized(block) => {
-                let result = self.finality.reported(node, block);
-                (
-                    "finalized",
-                    result.and_then(|()| self.votes.finalized(at_ms, node, block.height.0, block.hash)),
-                )
+                self.votes.finalized(at_ms, node, block.height.0, block.hash);
+                ("finalized", self.finality.reported(node, block))
             }
             NodeEvent::Proposed { .. } => ("proposed", Ok(())),
             NodeEvent::Head { .. } => ("head", Ok(())),
@@ -185,13 +182,15 @@ impl Oracles {
         self.note(at_ms, result);
     }
 
-    /// A node says where it stands. `before` is how far its finality was when it was asked: meanwhile it may have gone on.
-    pub fn stands(&mut self, at_ms: u64, node: u8, before: u64, summary: Summary) {
-        let result = self.finality.stands(node, before, summary.final_height.0, summary.finalized.hash);
+    /// A node says where it stands. `asked` is when it was asked, in milliseconds, and how far its finality was then:
+    /// meanwhile it may have gone on.
+    pub fn stands(&mut self, at_ms: u64, node: u8, asked: (u64, u64), summary: Summary) {
+        let last = summary.finalized.hash;
+        let result = self.finality.stands(node, asked.1, summary.final_height.0, last);
+        self.note(at_ms, result);
+        let result = self.votes.stands(asked.0, node, last);
+        self.note(at_ms, result);
         self.summaries.insert(node, summary);
-        self.note(at_ms, result);
-        let result = self.votes.overdue(at_ms);
-        self.note(at_ms, result);
     }
 }
 

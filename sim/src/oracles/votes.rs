@@ -7,10 +7,6 @@ use alys_types::{Hash, VoteKind, VoteTarget};
 use super::{Violation, short};
 use crate::plan::WorldPlan;
 
-/// How long a node may call a block final before the quorum shows that made one of its descendants final: reports of a
-/// chain that becomes final at once are told one after the other.
-const CHAIN_REPORT_MS: u64 = 2_000;
-
 /// All signatures of a run.
 #[derive(Debug)]
 pub struct Votes {
@@ -27,8 +23,17 @@ pub struct Votes {
     /// Blocks with a quorum of approvals, and of confirmations: height and slot.
     approved: BTreeMap<Hash, (u64, u64)>,
     confirmed: BTreeMap<Hash, (u64, u64)>,
-    /// Final blocks without confirmations of their own that wait for a descendant's: since when, height, hash.
-    pub(super) pending: BTreeMap<u8, (u64, u64, Hash)>,
+    /// Blocks that a node called final without a quorum of confirmations of their own; a descendant's is to follow.
+    pub(super) pending: BTreeMap<u8, Pending>,
+}
+
+/// See [`Votes::finalized`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pending {
+    since_ms: u64,
+    height: u64,
+    hash: Hash,
+    confirmations: usize,
 }
 
 impl Votes {
@@ -106,30 +111,35 @@ impl Votes {
         found.map_or(Ok(()), Err)
     }
 
-    /// A node calls a block final: that takes a quorum of confirmations of it, or of a descendant.
-    pub fn finalized(&mut self, at_ms: u64, node: u8, height: u64, hash: Hash) -> Result<(), Violation> {
-        if self.confirmations(&hash) + self.forged >= self.quorum {
+    /// A node calls a block final: that takes a quorum of confirmations of it, or of a descendant, which is told of in the
+    /// same breath, after its ancestors.
+    pub fn finalized(&mut self, at_ms: u64, node: u8, height: u64, hash: Hash) {
+        let confirmations = self.confirmations(&hash);
+        if confirmations + self.forged >= self.quorum {
             self.pending.remove(&node);
         } else {
-            let since = self.pending.get(&node).map_or(at_ms, |(since, ..)| *since);
-            self.pending.insert(node, (since, height, hash));
+            self.pending.insert(node, Pending { since_ms: at_ms, height, hash, confirmations });
         }
-        self.overdue(at_ms)
     }
 
-    /// Whether a quorum that should have shown has not.
-    pub fn overdue(&self, at_ms: u64) -> Result<(), Violation> {
-        let late = self.pending.iter().find(|(_, (since, ..))| at_ms > since + CHAIN_REPORT_MS);
-        match late {
-            None => Ok(()),
-            Some((node, (_, height, hash))) => Err(Violation::FinalWithoutQuorum {
-                node: node + 1,
-                height: *height,
-                hash: short(hash),
-                confirmations: self.confirmations(hash),
-                quorum: self.quorum,
-            }),
+    /// A node says which block is its last final one; it was asked at `asked_ms`, and does not answer in the middle of
+    /// telling of a chain.
+    pub fn stands(&mut self, asked_ms: u64, node: u8, last: Hash) -> Result<(), Violation> {
+        let Some(pending) = self.pending.get(&node).filter(|pending| pending.since_ms < asked_ms) else {
+            return Ok(());
+        };
+        if pending.hash != last {
+            // Its story was cut off by a restart of the actor that told it.
+            self.pending.remove(&node);
+            return Ok(());
         }
+        Err(Violation::FinalWithoutQuorum {
+            node: node + 1,
+            height: pending.height,
+            hash: short(&pending.hash),
+            confirmations: pending.confirmations,
+            quorum: self.quorum,
+        })
     }
 
     fn confirmations(&self, hash: &Hash) -> usize {
@@ -212,24 +222,25 @@ mod tests {
         for node in 0..3 {
             assert_eq!(all.signed(node, &vote(VoteKind::Confirmation, 2, 101, 2)), Ok(()));
         }
-        assert_eq!(all.finalized(10, 0, 1, Hash([1; 32])), Ok(()), "told first");
-        assert_eq!(all.finalized(11, 0, 2, Hash([2; 32])), Ok(()));
-        assert_eq!(all.overdue(9_999), Ok(()));
+        all.finalized(10, 0, 1, Hash([1; 32]));
+        all.finalized(10, 0, 2, Hash([2; 32]));
+        assert_eq!(all.stands(500, 0, Hash([2; 32])), Ok(()), "told after its ancestor");
         assert_eq!(all.signed(0, &vote(VoteKind::Confirmation, 3, 102, 3)), Ok(()));
-        assert_eq!(all.finalized(20, 1, 3, Hash([3; 32])), Ok(()));
+        all.finalized(600, 1, 3, Hash([3; 32]));
+        assert_eq!(all.stands(600, 1, Hash([3; 32])), Ok(()), "asked before it told");
+        for node in 1..3 {
+            assert_eq!(all.signed(node, &vote(VoteKind::Confirmation, 3, 102, 3)), Ok(()), "too late");
+        }
         assert!(matches!(
-            all.overdue(9_999),
+            all.stands(700, 1, Hash([3; 32])),
             Err(Violation::FinalWithoutQuorum { node: 2, height: 3, confirmations: 1, quorum: 3, .. })
         ));
+        assert_eq!(all.stands(700, 1, Hash([4; 32])), Ok(()), "the story was cut off");
         let mut forged = votes(Some(3));
         for node in 0..2 {
             assert_eq!(forged.signed(node, &vote(VoteKind::Confirmation, 1, 100, 1)), Ok(()));
         }
-        assert_eq!(
-            forged.finalized(10, 0, 1, Hash([1; 32])),
-            Ok(()),
-            "the forger's signature may be the third"
-        );
-        assert_eq!(forged.overdue(9_999), Ok(()));
+        forged.finalized(10, 0, 1, Hash([1; 32]));
+        assert_eq!(forged.stands(500, 0, Hash([1; 32])), Ok(()), "the forger's signature may be the third");
     }
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use alys_consensus::{
-    BlockRef, CertifiedBlock, Config, Effect, FederationRecord, Input, Notice, Now, PayloadRequest, Record, Send, State,
-    Stored, StoredBlock, Verdict, VerifiedBody, VerifiedProposal, VerifiedVote, VoteState,
+    BlockRef, CertifiedBlock, Config, Effect, FederationRecord, Input, Notice, Now, PayloadRequest, Record,
+    Send, State, Stored, StoredBlock, Verdict, VerifiedBody, VerifiedProposal, VerifiedVote, VoteState,
 };
 use alys_types::bls::SecretKey;
 use alys_types::hash::tagged;
@@ -15,8 +15,8 @@ use alys_types::spec::{AuxPowSpec, GovernanceSpec, HEADER_VERSION, PegSpec, empt
 use alys_types::spec::{ChainSpec, vault_address};
 use alys_types::wire::{CertifiedHeader, Confirmation, Proposal};
 use alys_types::{
-    Address, Authority, AuthoritySet, Block, Body, Certificate, ExecutionPayload, FaultModel, FederationChange,
-    FederationOrder, Genesis, Hash, Header, Height, Slot, Vote, VoteKind, VoteTarget,
+    Address, Authority, AuthoritySet, Block, Body, Certificate, ExecutionPayload, FaultModel,
+    FederationChange, FederationOrder, Genesis, Hash, Header, Height, Slot, Vote, VoteKind, VoteTarget,
 };
 
 pub const SLOT_MS: u64 = 2000;
@@ -259,7 +259,8 @@ impl World {
             self.explain();
             return Err(Violation::NoProgress { final_height });
         }
-        let bodies = self.nodes.iter().flat_map(|n| n.disk.finals.values().filter_map(|h| n.disk.bodies.get(h)));
+        let bodies =
+            self.nodes.iter().flat_map(|n| n.disk.finals.values().filter_map(|h| n.disk.bodies.get(h)));
         let sets: BTreeSet<Hash> = bodies.map(|b| b.header.set_hash).collect();
         Ok(Report { final_height, sets: sets.len(), evidence: self.evidence })
     }
@@ -376,7 +377,8 @@ impl World {
         };
         let config =
             Config { genesis: self.genesis.clone(), me: Some(self.nodes[node].key.public_key().to_bytes()) };
-        let (state, effects) = State::restore(config, stored, self.clock(node)).expect("what was stored restores");
+        let (state, effects) =
+            State::restore(config, stored, self.clock(node)).expect("what was stored restores");
         self.nodes[node].state = Some(state);
         self.carry_out(node, effects);
         self.input(node, Input::PeerConnected);
@@ -580,7 +582,8 @@ impl World {
             }
             Message::Confirmation(confirmation) => {
                 let set = state.set_for(&confirmation.certified.header);
-                let certified = CertifiedBlock::check(confirmation.certified, &set, &genesis).map(Input::Certified);
+                let certified =
+                    CertifiedBlock::check(confirmation.certified, &set, &genesis).map(Input::Certified);
                 let vote = VerifiedVote::check(confirmation.vote, &set, &genesis).map(Input::Vote);
                 certified.into_iter().chain(vote).collect()
             }
@@ -620,7 +623,8 @@ impl World {
     }
 
     fn payload(&self, request: &PayloadRequest, salt: u64) -> ExecutionPayload {
-        let hash = tagged("test/payload", &[&request.parent.0, &request.slot.0.to_le_bytes(), &salt.to_le_bytes()]);
+        let hash =
+            tagged("test/payload", &[&request.parent.0, &request.slot.0.to_le_bytes(), &salt.to_le_bytes()]);
         ExecutionPayload {
             parent_hash: request.parent_execution,
             fee_recipient: vault_address(),
@@ -670,12 +674,8 @@ impl World {
         } else {
             FederationChange::Add(authority(leaver))
         };
-        let mut order = FederationOrder {
-            number,
-            change,
-            effective_height: Height(number * 16),
-            signatures: Vec::new(),
-        };
+        let mut order =
+            FederationOrder { number, change, effective_height: Height(number * 16), signatures: Vec::new() };
         let message = order.message(&self.genesis.hash());
         order.signatures.push((0, self.governance.sign(&message.0)));
         self.input(node, Input::Order(Box::new(order)));

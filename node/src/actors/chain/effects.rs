@@ -18,7 +18,8 @@ impl ChainActor {
                 Effect::Send(send) => self.send(send),
                 Effect::Build(request) => {
                     if self.doors.engine.tell(EngineMessage::Build(request)).is_err() {
-                        self.inbox.push_back(Input::BuildFailed { slot: request.slot, parent: request.parent });
+                        self.inbox
+                            .push_back(Input::BuildFailed { slot: request.slot, parent: request.parent });
                     }
                 }
                 Effect::Execute { hash, block } => {
@@ -48,7 +49,12 @@ impl ChainActor {
         Ok(())
     }
 
-    fn set_head(&mut self, head: (alys_types::Hash, alys_types::Hash), safe: alys_types::Hash, finalized: alys_types::Hash) {
+    fn set_head(
+        &mut self,
+        head: (alys_types::Hash, alys_types::Hash),
+        safe: alys_types::Hash,
+        finalized: alys_types::Hash,
+    ) {
         if self.doors.engine.tell(EngineMessage::Forkchoice { head, safe, finalized }).is_err() {
             // The queue to the execution client is full: it is far behind, and asked again.
             self.inbox.push_back(Input::ExecutionRestarted);
@@ -110,7 +116,12 @@ impl ChainActor {
         }
     }
 
-    async fn report_final(&self, height: Height, slot: Slot, hash: alys_types::Hash) -> Result<(), ChainError> {
+    async fn report_final(
+        &self,
+        height: Height,
+        slot: Slot,
+        hash: alys_types::Hash,
+    ) -> Result<(), ChainError> {
         let Some(block) = self.doors.storage.block(hash).await? else { return Ok(()) };
         let payload = &block.body.payload;
         let start_ms = slot.start_ms(self.genesis.spec().slot_duration_ms);
@@ -142,8 +153,13 @@ impl ChainActor {
     fn notice(&self, notice: Notice) {
         let text = match notice {
             Notice::ClockJumped { by_ms } => {
-                tracing::warn!(by_ms, "the wall clock jumped: no votes until peers or the operator confirm it");
-                format!("the wall clock jumped by {by_ms} ms: no votes until peers or the operator confirm it")
+                tracing::warn!(
+                    by_ms,
+                    "the wall clock jumped: no votes until peers or the operator confirm it"
+                );
+                format!(
+                    "the wall clock jumped by {by_ms} ms: no votes until peers or the operator confirm it"
+                )
             }
             Notice::ClockTrusted => "the wall clock is trusted again".to_owned(),
             Notice::VotesLost { silent_until } => {

@@ -59,11 +59,8 @@ impl TxPoolActor {
     /// Passes on what is new in the pool.
     async fn look(&mut self) {
         let Ok(pending) = self.client.pending_transactions(MAX_PENDING).await else { return };
-        let fresh: Vec<Vec<u8>> = pending
-            .into_iter()
-            .filter(|tx| self.known.insert(keccak256(tx)))
-            .map(|tx| tx.to_vec())
-            .collect();
+        let fresh: Vec<Vec<u8>> =
+            pending.into_iter().filter(|tx| self.known.insert(keccak256(tx))).map(|tx| tx.to_vec()).collect();
         for message in split(fresh) {
             let publish = Command::Publish { topic: Topic::Transactions, payload: message.encode() };
             if self.network.tell(NetworkMessage::Command(Box::new(publish))).is_err() {
@@ -156,7 +153,9 @@ fn split(transactions: Vec<Vec<u8>>) -> Vec<Transactions> {
     let mut bytes = 0;
     for transaction in transactions {
         let size = transaction.len() + 8;
-        let room = messages.last().is_some_and(|m| m.0.len() < MAX_RECEIVED && bytes + size < MAX_TRANSACTIONS_BYTES);
+        let room = messages
+            .last()
+            .is_some_and(|m| m.0.len() < MAX_RECEIVED && bytes + size < MAX_TRANSACTIONS_BYTES);
         if !room {
             messages.push(Transactions(Vec::new()));
             bytes = 64;
