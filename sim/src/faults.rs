@@ -605,3 +605,32 @@ fn worse(a: &LinkPlan, b: &LinkPlan) -> LinkPlan {
         kbytes_per_s: least(a.kbytes_per_s, b.kbytes_per_s),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_slot_is_the_first_that_begins_after_the_start() {
+        let slots = Slots { start_ms: 10_300, slot_ms: 1_000 };
+        assert_eq!((slots.at(0), slots.at(699), slots.at(700)), (10, 10, 11));
+        assert_eq!(slots.when(When::At(12)), 12);
+        assert_eq!(slots.when(When::Slot(1, 0)), 700);
+        assert_eq!(slots.when(When::Slot(3, 250)), 2_950);
+        let aligned = Slots { start_ms: 10_000, slot_ms: 1_000 };
+        assert_eq!(
+            aligned.when(When::Slot(1, 0)),
+            1_000,
+            "the slot that begins with the start counts as begun before"
+        );
+    }
+
+    #[test]
+    fn of_two_qualities_the_worse_of_each_counts() {
+        let a = LinkPlan { latency_ms: 1, jitter_ms: 9, loss_ppm: 0, kbytes_per_s: 0 };
+        let b = LinkPlan { latency_ms: 5, jitter_ms: 2, loss_ppm: 7, kbytes_per_s: 50 };
+        let both = LinkPlan { latency_ms: 5, jitter_ms: 9, loss_ppm: 7, kbytes_per_s: 50 };
+        assert_eq!(worse(&a, &b), both);
+        assert_eq!(worse(&b, &LinkPlan { kbytes_per_s: 10, ..a }).kbytes_per_s, 10);
+    }
+}

@@ -391,3 +391,62 @@ impl fmt::Display for Step {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        let good = [
+            ("0ms", 0),
+            ("250ms", 250),
+            ("12s", 12_000),
+            ("1.5s", 1_500),
+            ("0.25s", 250),
+            ("2 min", 120_000),
+        ];
+        for (text, ms) in good {
+            assert_eq!(parse_duration(text), Ok(ms), "{text}");
+        }
+        for text in ["", "12", "s", "1h", "-1s", "1.s", "1.2345s", "1.5.5s", "61min", "99999999999999999999s"]
+        {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn moments_and_nodes_are_written_as_they_are_read() {
+        for text in ["12s", "250ms", "slot 7", "slot 7 + 300ms", "slot 12 + 2s"] {
+            assert_eq!(text.parse::<When>().map(|when| when.to_string()), Ok(text.to_owned()));
+        }
+        for text in ["1", "15", "leader", "leader+1", "leader-2", "any", "all", "others"] {
+            assert_eq!(text.parse::<NodeRef>().map(|node| node.to_string()), Ok(text.to_owned()));
+        }
+        for text in ["slot", "slot x", "slot 7 + 3", "7"] {
+            assert!(text.parse::<When>().is_err(), "{text}");
+        }
+        for text in ["0", "16", "leaders", "leader+", "none", ""] {
+            assert!(text.parse::<NodeRef>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn quorums_are_what_the_protocol_says() {
+        let table =
+            [(1, 1, 1), (2, 2, 2), (3, 3, 2), (4, 3, 3), (5, 4, 3), (7, 5, 4), (10, 7, 6), (15, 11, 8)];
+        for (nodes, byzantine, crash) in table {
+            let quorum = |fault_model| {
+                let link = LinkPlan::default();
+                let (slot_ms, drift_ms) = (1_000, 250);
+                WorldPlan { nodes, fault_model, slot_ms, drift_ms, link, forger: None, left_dead: Vec::new() }
+                    .quorum()
+            };
+            assert_eq!(
+                (quorum(FaultModel::Byzantine), quorum(FaultModel::Crash)),
+                (byzantine, crash),
+                "{nodes}"
+            );
+        }
+    }
+}

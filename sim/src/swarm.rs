@@ -371,3 +371,82 @@ impl Draw<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario;
+    use std::collections::BTreeSet;
+
+    fn mixed(seed: u64) -> Plan {
+        scenario::load("mixed").expect("the file is there").plan(seed)
+    }
+
+    #[test]
+    fn a_seed_is_a_plan() {
+        for seed in 0..50 {
+            assert_eq!(mixed(seed), mixed(seed));
+        }
+        let plans: Vec<Plan> = (0..50).map(mixed).collect();
+        let different =
+            plans.iter().enumerate().all(|(i, plan)| plans[..i].iter().all(|other| other != plan));
+        assert!(different, "no two seeds give the same plan");
+    }
+
+    #[test]
+    fn drawn_worlds_can_survive() {
+        for seed in 0..500 {
+            let plan = mixed(seed);
+            let world = &plan.world;
+            assert!(world.left_dead.len() <= world.tolerated(), "seed {seed}");
+            assert!(world.left_dead.iter().all(|node| (1..=world.nodes).contains(node)), "seed {seed}");
+            let forger_fits = world.forger.is_none_or(|forger| forger <= world.nodes);
+            assert!(forger_fits && (world.forger.is_none() || world.fault_model == FaultModel::Byzantine));
+            assert!(world.drift_ms < world.slot_ms && world.slot_ms >= 1_000, "seed {seed}");
+            for step in &plan.steps {
+                assert!(step.for_ms.is_some() && !step.nodes.is_empty(), "seed {seed}: {step}");
+                let When::Slot(slot, _) = step.at else { panic!("seed {seed}: {step}") };
+                assert!(slot >= CALM_SLOTS, "seed {seed}: {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_of_fault_is_drawn() {
+        let drawn: BTreeSet<&str> =
+            (0..500).flat_map(|seed| mixed(seed).steps.into_iter().map(|step| step.fault.name())).collect();
+        let all = [
+            "partition",
+            "slow-links",
+            "reset",
+            "kill",
+            "stop",
+            "pause",
+            "clock",
+            "drift",
+            "slow-disk",
+            "fail-syncs",
+            "power-at-operation",
+            "slow-client",
+            "cut-client",
+            "hold-votes",
+            "kill-on-vote",
+            "kill-all-on-votes",
+        ];
+        for name in all {
+            assert!(drawn.contains(name), "{name} is never drawn");
+        }
+        assert_eq!(drawn.len(), all.len());
+    }
+
+    #[test]
+    fn the_world_does_not_depend_on_the_faults() {
+        let scenario = scenario::load("mixed").expect("the file is there");
+        let swarm = scenario.swarm.expect("it is a swarm");
+        let fewer = Swarm { kinds: vec![Kind::Reset], most: 3, ..swarm.clone() };
+        for seed in 0..50 {
+            let (all, few) = (draw(&scenario.plan, &swarm, seed), draw(&scenario.plan, &fewer, seed));
+            assert_eq!((all.world, all.workload), (few.world, few.workload));
+        }
+    }
+}

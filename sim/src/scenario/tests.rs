@@ -1,0 +1,146 @@
+use super::*;
+use crate::plan::Vote;
+
+const HEAD: &str = "why = \"A test.\"\nuntil = \"30s\"\n";
+
+fn read(rest: &str) -> Result<Scenario, ScenarioError> {
+    parse("scenarios/test.toml", &format!("{HEAD}{rest}"))
+}
+
+#[test]
+fn every_scenario_file_is_read_and_says_why() {
+    let files = list().expect("the directory is there");
+    assert!(files.len() >= 12, "{files:?}");
+    for name in files.keys() {
+        let scenario = load(name).unwrap_or_else(|error| panic!("{error}"));
+        let plan = scenario.plan(1);
+        assert_eq!(&plan.name, name);
+        assert!(plan.why.len() > 30, "{name} says why it exists");
+        assert!(!plan.covers.is_empty(), "{name} says what it covers");
+        let json = serde_json::to_string(&plan).expect("plans are data");
+        assert_eq!(serde_json::from_str::<Plan>(&json).expect("its own form"), plan);
+    }
+}
+
+#[test]
+fn a_scenario_says_everything_a_plan_has() {
+    let scenario = read(
+        r#"
+covers = ["3.4", "S1"]
+[world]
+nodes = 7
+slot = "2s"
+drift = "400ms"
+forger = 7
+left_dead = [1, 2]
+[links]
+latency = "20ms"
+loss_ppm = 7
+[workload]
+users = 1
+pause = "1.5s"
+[expect]
+min_final = 3
+within = "2min"
+[[step]]
+at = "slot 7 + 300ms"
+for = "1s"
+nodes = ["leader", "leader-1", 2, "3", "any"]
+fault = "kill"
+machine = "both"
+power = true
+[[step]]
+at = "12s"
+nodes = ["all"]
+fault = "clock"
+by = "-1.25s"
+[[step]]
+at = "12s"
+nodes = ["others", 1]
+fault = "hold-votes"
+vote = "confirmation"
+delay = "1s"
+"#,
+    )
+    .expect("all of it is known");
+    let plan = scenario.plan(1);
+    assert_eq!((plan.world.nodes, plan.world.tolerated(), plan.world.quorum()), (7, 2, 5));
+    assert_eq!((plan.world.slot_ms, plan.world.drift_ms), (2_000, 400));
+    assert_eq!((plan.world.forger, plan.world.left_dead.clone()), (Some(7), vec![1, 2]));
+    assert_eq!((plan.world.link.latency_ms, plan.world.link.loss_ppm), (20, 7));
+    assert_eq!((plan.workload.users, plan.workload.pause_ms), (1, 1_500));
+    assert_eq!((plan.expect.min_final, plan.expect.within_ms), (3, 120_000));
+    let kill = &plan.steps[0];
+    assert_eq!((kill.at, kill.for_ms), (When::Slot(7, 300), Some(1_000)));
+    let nodes =
+        [NodeRef::Leader(0), NodeRef::Leader(-1), NodeRef::Number(2), NodeRef::Number(3), NodeRef::Any];
+    assert_eq!(kill.nodes, nodes);
+    assert_eq!(kill.fault, Fault::Kill { machine: Machine::Both, power: true });
+    assert_eq!((plan.steps[1].at, plan.steps[1].for_ms), (When::At(12_000), None));
+    assert_eq!(plan.steps[1].fault, Fault::Clock { ms: -1_250 });
+    assert_eq!(plan.steps[2].fault, Fault::HoldVotes { vote: Vote::Confirmation, ms: 1_000 });
+}
+
+#[test]
+fn mistakes_are_told_with_place_and_nearest_word() {
+    const STEP: &str = "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"kill\"\n";
+    let table = [
+        ("covres = []", 3, 1, "did you mean `covers`?"),
+        ("[world]\nnods = 4", 4, 1, "did you mean `nodes`?"),
+        ("[world]\nnodes = 40", 4, 9, "from 1 to 15"),
+        ("[world]\nslot = \"500ms\"", 4, 8, "at least 1s"),
+        ("[world]\nslot = \"5\"", 4, 8, "a duration is 250ms, 12s"),
+        ("[world]\ndrift = \"1s\"", 4, 9, "below the slot"),
+        ("[world]\nfault_model = \"byzantin\"", 4, 15, "did you mean `byzantine`?"),
+        ("[world]\nfault_model = \"crash\"\nforger = 1", 5, 10, "byzantine"),
+        ("[world]\nleft_dead = [1, 2]", 4, 13, "at most 1"),
+        ("[workload]\nusers = 200", 4, 9, "at most 32"),
+        ("[swarm]\nleast = 4\nmost = 2", 3, 1, "least must be at most most"),
+        ("[swarm]\nleast = 1\nmost = 2\nkinds = [\"stepped-clok\"]", 6, 10, "did you mean `stepped-clock`?"),
+        ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"kil\"", 6, 9, "did you mean `kill`?"),
+        ("[[step]]\nat = \"soon\"\nnodes = [1]\nfault = \"kill\"", 4, 6, "a moment is"),
+        ("[[step]]\nat = \"5s\"\nnodes = [\"lead\"]\nfault = \"kill\"", 5, 9, "a node is a number from 1"),
+        ("[[step]]\nat = \"5s\"\nnodes = [5]\nfault = \"kill\"", 3, 1, "there is no node 5"),
+        ("[[step]]\nat = \"5s\"\nfault = \"kill\"", 3, 1, "needs `nodes`"),
+        ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"slow-disk\"", 3, 1, "needs `delay`"),
+    ];
+    for (rest, line, column, expected) in table {
+        match read(rest) {
+            Err(error @ ScenarioError::Wrong { line: found_line, column: found_column, .. }) => {
+                let text = error.to_string();
+                assert!(text.contains(expected), "{rest}: {text}");
+                assert_eq!((found_line, found_column), (line, column), "{rest}: {text}");
+                assert!(text.starts_with(&format!("scenarios/test.toml:{line}:{column}: ")), "{text}");
+                assert!(!text.contains('\n'), "{text}");
+            }
+            other => panic!("{rest}: {other:?}"),
+        }
+    }
+    let misplaced = read(&format!("{STEP}vote = \"approval\"")).expect_err("not a word of kill").to_string();
+    assert!(
+        misplaced.contains("unknown word `vote` for kill, expected one of `machine`, `power`"),
+        "{misplaced}"
+    );
+    let count = read(
+        "[[step]]\nat = \"5s\"\nnodes = [\"all\"]\nfault = \"kill-all-on-votes\"\nvote = \"approval\"\ncount = 9",
+    );
+    assert!(count.expect_err("there are four").to_string().contains("at most the 4 nodes"));
+    assert!(parse("x.toml", "why = \" \"\nuntil = \"1s\"").expect_err("empty").to_string().contains("`why`"));
+    assert!(parse("x.toml", "until = \"1s\"").expect_err("none").to_string().contains("missing field `why`"));
+}
+
+#[test]
+fn unknown_scenarios_are_told_with_the_known_ones() {
+    let error = load("stedy").expect_err("misspelt").to_string();
+    assert!(error.contains("did you mean `steady`?") && error.contains("mixed"), "{error}");
+    assert!(matches!(load("none/such.toml"), Err(ScenarioError::Unreadable { .. })));
+}
+
+#[test]
+fn distances_count_edits() {
+    for (from, to, expected) in
+        [("", "", 0), ("a", "", 1), ("kill", "kil", 1), ("stop", "step", 1), ("dog", "cat", 3)]
+    {
+        assert_eq!(distance(from, to), expected, "{from} {to}");
+    }
+}
