@@ -146,7 +146,7 @@ async fn node_life(shared: &Shared, index: u8) -> Result<(), String> {
         let world = World::current();
         if world.is_here_alive() {
             judge.look().observe(now_ms(world), index, event);
-            reactions.on_event(world, index, event);
+            reactions.on_event(index, event);
         }
     };
     let config = NodeConfig {

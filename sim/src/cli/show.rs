@@ -50,7 +50,7 @@ Faults and their words:
     kill-all-on-votes vote, count, power, down         everybody dies when so many have signed such a vote for a block
 
 Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-beside-final, signed-twice,
-signed-backwards, confirmed-below-approval, wrong-leader, state-differs, no-progress, too-few-blocks, error-line,
+signed-backwards, confirmed-below-approval, votes-lost, wrongly-accused, wrong-leader, state-differs, no-progress, too-few-blocks, error-line,
 process-ended, execution-behind, acknowledged-lost, wrong-balance, panicked, hung.";
 
 pub fn list() -> anyhow::Result<u8> {

@@ -46,6 +46,10 @@ pub enum Violation {
     SignedBackwards { node: u8, kind: String, slot: u64, before: u64 },
     /// An authority confirmed a block below a slot that it had approved.
     ConfirmedBelowApproval { node: u8, slot: u64, approved: u64 },
+    /// A node holds its vote state for lost, though no disk was.
+    VotesLost { node: u8 },
+    /// A node has evidence against an authority that did nothing wrong.
+    WronglyAccused { node: u8, signer: u8, slot: u64 },
     /// An authority proposed in a slot of another.
     WrongLeader { node: u8, slot: u64 },
     /// One final block, two results of executing it.
@@ -175,7 +179,7 @@ impl Oracles {
             NodeEvent::Proposed { .. } => ("proposed", Ok(())),
             NodeEvent::Head { .. } => ("head", Ok(())),
             NodeEvent::Peers { .. } => ("peers", Ok(())),
-            NodeEvent::Evidence { .. } => ("evidence", Ok(())),
+            NodeEvent::Evidence { signer, slot } => ("evidence", self.votes.accused(node, *signer, slot.0)),
             NodeEvent::Notice(_) => ("notice", Ok(())),
         };
         *self.heard.entry(kind).or_default() += 1;
@@ -190,6 +194,9 @@ impl Oracles {
         self.note(at_ms, result);
         let result = self.votes.stands(asked.0, node, last);
         self.note(at_ms, result);
+        if summary.votes.silent_until.is_some() {
+            self.note(at_ms, Err(Violation::VotesLost { node: node + 1 }));
+        }
         self.summaries.insert(node, summary);
     }
 }

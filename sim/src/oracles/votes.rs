@@ -14,6 +14,8 @@ pub struct Votes {
     quorum: usize,
     /// Signatures that a certificate may contain besides those that nodes reported.
     forged: usize,
+    /// The authority whose key somebody else has too, from 0.
+    forger: Option<u8>,
     /// By node, kind and slot.
     signed: BTreeMap<(u8, VoteKind, u64), Hash>,
     /// The highest slot by node and kind.
@@ -43,6 +45,7 @@ impl Votes {
             authorities: u64::from(plan.nodes),
             quorum: plan.quorum(),
             forged: usize::from(plan.forger.is_some()),
+            forger: plan.forger.map(|number| number.saturating_sub(1)),
             signed: BTreeMap::new(),
             highest: BTreeMap::new(),
             by_block: BTreeMap::new(),
@@ -142,6 +145,14 @@ impl Votes {
         })
     }
 
+    /// A node says that an authority contradicted itself. None does; [`Votes::signed`] would have told first.
+    pub fn accused(&self, node: u8, signer: u8, slot: u64) -> Result<(), Violation> {
+        match self.forger == Some(signer) {
+            true => Ok(()),
+            false => Err(Violation::WronglyAccused { node: node + 1, signer: signer + 1, slot }),
+        }
+    }
+
     fn confirmations(&self, hash: &Hash) -> usize {
         self.by_block.get(&(VoteKind::Confirmation, *hash)).map_or(0, BTreeSet::len)
     }
@@ -183,6 +194,13 @@ mod tests {
             votes.signed(0, &vote(VoteKind::Approval, 1, 100, 3)),
             Err(Violation::SignedTwice { node: 1, slot: 100, .. })
         ));
+    }
+
+    #[test]
+    fn only_the_stolen_key_contradicts_itself() {
+        assert_eq!(votes(Some(3)).accused(0, 2, 100), Ok(()));
+        let wrong = Err(Violation::WronglyAccused { node: 1, signer: 2, slot: 100 });
+        assert_eq!(votes(Some(3)).accused(0, 1, 100), wrong);
     }
 
     #[test]

@@ -3,24 +3,27 @@
 //! Faults overlap, so what they do to a link or a machine is counted: a link works again when the last fault that blocks it
 //! is over, a machine starts again when the last one that holds it down is. No disk is ever lost.
 
+mod links;
+mod reactions;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use alys_node::node::NodeEvent;
-use alys_runtime::sim::{Block, Link, NodeId, Rng, Slowness, World};
+use alys_runtime::sim::{Block, NodeId, Rng, Slowness, World};
 use alys_runtime::{spawn, time};
-use alys_types::{Hash, VoteKind};
+use alys_types::Hash;
 
-use crate::machines::{Authority, client_ip, node_ip};
-use crate::plan::{Fault, LinkPlan, Machine, NodeRef, Step, Vote, Way, When, WorldPlan};
+pub use links::link;
+pub use reactions::Reactions;
+
+use crate::machines::{Authority, node_ip};
+use crate::plan::{Fault, Machine, NodeRef, Step, Vote, When, WorldPlan};
+use links::Links;
+use reactions::{Act, React, Reaction};
 
 /// How long a supervisor of the operating system waits until it starts a process again.
 const RESPAWN: Duration = Duration::from_millis(1_000);
-
-/// How long after a signature what a node sends is held back: a vote leaves within a millisecond of being signed.
-const HOLD_MS: u64 = 20;
 
 /// The slots of a run.
 #[derive(Debug, Clone, Copy)]
@@ -46,35 +49,12 @@ impl Slots {
     }
 }
 
-/// Blocks of links, counted by cause.
-#[derive(Debug, Default)]
-struct Blocks(BTreeMap<(IpAddr, IpAddr), (u32, u32)>);
-
-impl Blocks {
-    fn change(&mut self, world: World, way: (IpAddr, IpAddr), kind: Block, on: bool) {
-        let (cuts, clogs) = self.0.entry(way).or_default();
-        let count = if kind == Block::Cut { &mut *cuts } else { &mut *clogs };
-        *count = if on { *count + 1 } else { count.saturating_sub(1) };
-        match (*cuts, *clogs) {
-            (0, 0) => world.heal(way.0, way.1),
-            (0, _) => world.block(way.0, way.1, Block::Clog),
-            _ => world.block(way.0, way.1, Block::Cut),
-        }
-    }
-}
-
 struct Inner {
     plan: WorldPlan,
     authorities: Vec<Authority>,
     slots: Slots,
     rng: Rng,
-    blocks: Blocks,
-    /// Qualities that faults give to the links of a node.
-    slow: BTreeMap<u8, Vec<LinkPlan>>,
-    /// Milliseconds by which what a node sends at present is held back, by fault.
-    held: BTreeMap<u8, Vec<u64>>,
-    /// Milliseconds that faults add to the link to a node's execution client.
-    slow_client: BTreeMap<u8, u64>,
+    links: Links,
     /// How many faults hold a machine down.
     down: BTreeMap<NodeId, u32>,
     /// Machines whose disks were made to fail: what their processes say about it is expected.
@@ -86,25 +66,6 @@ struct Inner {
     is_healed: bool,
 }
 
-/// What happens when somebody signs.
-struct Reaction {
-    nodes: BTreeSet<u8>,
-    vote: Vote,
-    what: React,
-}
-
-enum React {
-    Hold { ms: u64 },
-    Kill { power: bool, down_ms: u64, done: BTreeSet<u8> },
-    KillAll { count: u8, power: bool, down_ms: u64, signed: BTreeMap<Hash, BTreeSet<u8>> },
-}
-
-/// What a reaction leaves to be done later, outside of the node that signed.
-enum Later {
-    Release { node: u8, held_ms: u64 },
-    Revive { machines: Vec<NodeId>, ms: u64 },
-}
-
 /// The faults of a run. Clones are the same.
 #[derive(Clone)]
 pub struct Faults {
@@ -112,107 +73,7 @@ pub struct Faults {
     inner: Arc<Mutex<Inner>>,
 }
 
-/// What nodes' observers call; filled in once the machines exist.
-#[derive(Clone, Default)]
-pub struct Reactions {
-    faults: Arc<Mutex<Option<Faults>>>,
-    later: Arc<Mutex<Option<alys_runtime::sync::mpsc::UnboundedSender<(u64, Box<dyn FnOnce() + Send>)>>>>,
-}
-
-impl Reactions {
-    /// A node says something, from inside of it.
-    pub fn on_event(&self, world: World, node: u8, event: &NodeEvent) {
-        let NodeEvent::Signed { target } = event else { return };
-        let kind = match target.kind {
-            VoteKind::Proposal => Vote::Proposal,
-            VoteKind::Approval => Vote::Approval,
-            VoteKind::Confirmation => Vote::Confirmation,
-        };
-        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(faults) = faults else { return };
-        for later in faults.react(world, node, kind, target.hash) {
-            let (ms, faults) = match &later {
-                Later::Release { .. } => (HOLD_MS, faults.clone()),
-                Later::Revive { ms, .. } => (*ms, faults.clone()),
-            };
-            let act: Box<dyn FnOnce() + Send> = Box::new(move || match later {
-                Later::Release { node, held_ms } => faults.look().hold(world, node, held_ms, false),
-                Later::Revive { machines, .. } => machines.iter().for_each(|machine| faults.raise(*machine)),
-            });
-            if let Some(sender) = &*self.later.lock().unwrap_or_else(PoisonError::into_inner) {
-                // Without a receiver the run is over.
-                let _ = sender.send((ms, act));
-            }
-        }
-    }
-
-    /// Connects the observers with the faults.
-    pub fn connect(&self, faults: &Faults) {
-        let (sender, mut receiver) =
-            alys_runtime::sync::mpsc::unbounded_channel::<(u64, Box<dyn FnOnce() + Send>)>();
-        *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = Some(faults.clone());
-        *self.later.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-        spawn("reactions", async move {
-            while let Some((ms, act)) = receiver.recv().await {
-                spawn("reaction", async move {
-                    time::sleep(Duration::from_millis(ms)).await;
-                    act();
-                });
-            }
-        });
-    }
-}
-
 impl Inner {
-    fn others(&self, node: u8) -> impl Iterator<Item = u8> + use<> {
-        (0..self.plan.nodes).filter(move |other| *other != node)
-    }
-
-    /// What the node sends from now on is late; what is under way keeps its time.
-    fn hold(&mut self, world: World, node: u8, ms: u64, on: bool) {
-        if self.is_healed {
-            return;
-        }
-        let held = self.held.entry(node).or_default();
-        match held.iter().position(|other| *other == ms) {
-            Some(at) if !on => drop(held.remove(at)),
-            _ => held.push(ms),
-        }
-        self.set_links(world, node);
-    }
-
-    fn partition(&mut self, world: World, nodes: &BTreeSet<u8>, way: Way, kind: Block, on: bool) {
-        for inside in nodes {
-            for outside in (0..self.plan.nodes).filter(|other| !nodes.contains(other)) {
-                let (inside, outside) = (node_ip(*inside), node_ip(outside));
-                if way != Way::In {
-                    self.blocks.change(world, (inside, outside), kind, on);
-                }
-                if way != Way::Out {
-                    self.blocks.change(world, (outside, inside), kind, on);
-                }
-            }
-        }
-    }
-
-    /// Sets the links of a node to what the faults at present make of them.
-    fn set_links(&self, world: World, node: u8) {
-        for other in self.others(node) {
-            let worst = [node, other]
-                .iter()
-                .flat_map(|end| self.slow.get(end).into_iter().flatten())
-                .fold(self.plan.link.clone(), |a, b| worse(&a, b));
-            for (from, to) in [(node, other), (other, node)] {
-                let held = self.held.get(&from).and_then(|held| held.iter().max().copied()).unwrap_or(0);
-                let quality = LinkPlan { latency_ms: worst.latency_ms + held, ..worst.clone() };
-                world.set_link(node_ip(from), node_ip(to), link(&quality));
-            }
-        }
-        let local = client_link(self.slow_client.get(&node).copied().unwrap_or(0));
-        world.set_link(node_ip(node), client_ip(node), local.clone());
-        world.set_link(client_ip(node), node_ip(node), local);
-    }
-
     fn machines(&self, nodes: &BTreeSet<u8>, machine: Machine) -> Vec<NodeId> {
         let named = self.authorities.iter().filter(|a| nodes.contains(&a.index));
         named
@@ -263,10 +124,7 @@ impl Faults {
             authorities,
             slots,
             rng: world.rng("faults"),
-            blocks: Blocks::default(),
-            slow: BTreeMap::new(),
-            held: BTreeMap::new(),
-            slow_client: BTreeMap::new(),
+            links: Links::new(world, plan.nodes, plan.link.clone()),
             down: BTreeMap::new(),
             damaged: BTreeSet::new(),
             reactions: BTreeMap::new(),
@@ -274,9 +132,6 @@ impl Faults {
             counts: BTreeMap::new(),
             is_healed: false,
         };
-        for node in 0..plan.nodes {
-            inner.set_links(world, node);
-        }
         Self { world, inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -316,22 +171,15 @@ impl Faults {
         match fault {
             Fault::Partition { way, held } => {
                 let kind = if *held { Block::Clog } else { Block::Cut };
-                self.look().partition(world, nodes, *way, kind, on);
+                self.look().links.partition(nodes, *way, kind, on);
             }
             Fault::SlowLinks(quality) => {
                 let mut inner = self.look();
-                for node in nodes {
-                    let slow = inner.slow.entry(*node).or_default();
-                    match slow.iter().position(|other| other == quality) {
-                        Some(at) if !on => drop(slow.remove(at)),
-                        _ => slow.push(quality.clone()),
-                    }
-                    inner.set_links(world, *node);
-                }
+                nodes.iter().for_each(|node| inner.links.slow(*node, quality, on));
             }
             Fault::Reset if on => {
-                let inner = self.look();
-                for (node, other) in nodes.iter().flat_map(|n| inner.others(*n).map(move |o| (*n, o))) {
+                let all = self.look().plan.nodes;
+                for (node, other) in nodes.iter().flat_map(|node| (0..all).map(move |other| (*node, other))) {
                     world.reset_connections(node_ip(node), node_ip(other));
                 }
             }
@@ -394,19 +242,11 @@ impl Faults {
             }
             Fault::SlowClient { ms } => {
                 let mut inner = self.look();
-                for node in nodes {
-                    let slow = inner.slow_client.entry(*node).or_default();
-                    *slow = if on { *slow + ms } else { slow.saturating_sub(*ms) };
-                    inner.set_links(world, *node);
-                }
+                nodes.iter().for_each(|node| inner.links.slow_client(*node, *ms, on));
             }
             Fault::CutClient => {
                 let mut inner = self.look();
-                for node in nodes {
-                    for way in [(node_ip(*node), client_ip(*node)), (client_ip(*node), node_ip(*node))] {
-                        inner.blocks.change(world, way, Block::Cut, on);
-                    }
-                }
+                nodes.iter().for_each(|node| inner.links.cut_client(*node, on));
             }
             Fault::HoldVotes { vote, ms } => {
                 return self.set_reaction(on, reaction, nodes, *vote, React::Hold { ms: *ms });
@@ -417,7 +257,7 @@ impl Faults {
             }
             Fault::KillAllOnVotes { vote, count, power, down_ms } => {
                 let (count, power, down_ms) = (*count, *power, *down_ms);
-                let what = React::KillAll { count, power, down_ms, signed: BTreeMap::new() };
+                let what = React::KillAll { count, power, down_ms, signed: BTreeMap::new(), is_done: false };
                 return self.set_reaction(on, reaction, nodes, *vote, what);
             }
         }
@@ -443,57 +283,33 @@ impl Faults {
         Some(number)
     }
 
-    /// Somebody has signed. Acts at once, so that the vote does not leave before.
-    fn react(&self, world: World, node: u8, vote: Vote, hash: Hash) -> Vec<Later> {
+    /// Somebody has signed: what is to be done about it.
+    fn on_vote(&self, node: u8, vote: Vote, hash: Hash) -> Vec<Act> {
         let mut inner = self.look();
-        let Inner { reactions, authorities, .. } = &mut *inner;
-        let mut later = Vec::new();
-        let mut fell: Vec<(NodeId, bool)> = Vec::new();
-        let mut counts = Vec::new();
-        for reaction in reactions.values_mut() {
-            if reaction.vote != vote || !reaction.nodes.contains(&node) {
-                continue;
-            }
-            match &mut reaction.what {
-                React::Hold { ms } => {
-                    counts.push("held-vote");
-                    later.push(Later::Release { node, held_ms: *ms });
-                }
-                React::Kill { power, down_ms, done } => {
-                    if done.insert(node) {
-                        counts.push("killed-on-vote");
-                        let machine = authorities[usize::from(node)].node;
-                        fell.push((machine, *power));
-                        later.push(Later::Revive { machines: vec![machine], ms: *down_ms });
-                    }
-                }
-                React::KillAll { count, power, down_ms, signed } => {
-                    let signers = signed.entry(hash).or_default();
-                    let before = signers.len();
-                    signers.insert(node);
-                    if before < usize::from(*count) && signers.len() == usize::from(*count) {
-                        counts.push("killed-all-on-votes");
-                        let machines: Vec<NodeId> =
-                            authorities.iter().flat_map(|a| [a.client, a.node]).collect();
-                        fell.extend(machines.iter().map(|machine| (*machine, *power)));
-                        later.push(Later::Revive { machines, ms: *down_ms });
-                        // Once is enough.
-                        *count = u8::MAX;
-                    }
+        let Inner { reactions, authorities, counts, .. } = &mut *inner;
+        let acts: Vec<Act> = reactions
+            .values_mut()
+            .filter_map(|reaction| reaction.on_vote(authorities, node, vote, hash))
+            .collect();
+        for act in &acts {
+            *counts.entry(act.name()).or_default() += 1;
+        }
+        acts
+    }
+
+    /// Does it, or takes it back.
+    fn act(&self, act: &Act, on: bool) {
+        match act {
+            Act::Hold { node, ms } => {
+                let mut inner = self.look();
+                if !inner.is_healed {
+                    inner.links.hold(*node, *ms, on);
                 }
             }
-        }
-        for count in counts {
-            *inner.counts.entry(count).or_default() += 1;
-        }
-        for held in &later {
-            if let Later::Release { node, held_ms } = held {
-                inner.hold(world, *node, *held_ms, true);
+            Act::Fell { machines, power, .. } => {
+                machines.iter().for_each(|m| if on { self.fell(*m, *power) } else { self.raise(*m) });
             }
         }
-        drop(inner);
-        fell.into_iter().for_each(|(machine, power)| self.fell(machine, power));
-        later
     }
 
     /// Takes a machine down until as many [`Faults::raise`] as faults that hold it down.
@@ -540,16 +356,11 @@ impl Faults {
             let mut inner = self.look();
             inner.is_healed = true;
             inner.reactions.clear();
-            inner.blocks = Blocks::default();
-            inner.slow.clear();
-            inner.slow_client.clear();
-            inner.held.clear();
+            inner.links.heal();
             inner.down.clear();
             (inner.authorities.clone(), inner.plan.clone())
         };
-        world.heal_all();
         for authority in &authorities {
-            self.look().set_links(world, authority.index);
             let stays_dead = plan.left_dead.contains(&(authority.index + 1));
             for machine in [authority.client, authority.node] {
                 world.set_clock_drift(machine, 0);
@@ -574,38 +385,6 @@ impl Faults {
     }
 }
 
-/// The runtime's link of this quality.
-pub fn link(plan: &LinkPlan) -> Link {
-    Link {
-        latency: Duration::from_millis(plan.latency_ms),
-        jitter: Duration::from_millis(plan.jitter_ms),
-        loss_ppm: plan.loss_ppm,
-        bytes_per_second: plan.kbytes_per_s * 1_000,
-        ..Link::default()
-    }
-}
-
-/// From a node to its own client: the same rack.
-fn client_link(slower_by_ms: u64) -> Link {
-    Link {
-        latency: Duration::from_micros(200) + Duration::from_millis(slower_by_ms),
-        jitter: Duration::from_micros(300),
-        tail_ppm: 0,
-        bytes_per_second: 0,
-        ..Link::default()
-    }
-}
-
-fn worse(a: &LinkPlan, b: &LinkPlan) -> LinkPlan {
-    let least = |a: u64, b: u64| if a == 0 || b == 0 { a.max(b) } else { a.min(b) };
-    LinkPlan {
-        latency_ms: a.latency_ms.max(b.latency_ms),
-        jitter_ms: a.jitter_ms.max(b.jitter_ms),
-        loss_ppm: a.loss_ppm.max(b.loss_ppm),
-        kbytes_per_s: least(a.kbytes_per_s, b.kbytes_per_s),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -623,14 +402,5 @@ mod tests {
             1_000,
             "the slot that begins with the start counts as begun before"
         );
-    }
-
-    #[test]
-    fn of_two_qualities_the_worse_of_each_counts() {
-        let a = LinkPlan { latency_ms: 1, jitter_ms: 9, loss_ppm: 0, kbytes_per_s: 0 };
-        let b = LinkPlan { latency_ms: 5, jitter_ms: 2, loss_ppm: 7, kbytes_per_s: 50 };
-        let both = LinkPlan { latency_ms: 5, jitter_ms: 9, loss_ppm: 7, kbytes_per_s: 50 };
-        assert_eq!(worse(&a, &b), both);
-        assert_eq!(worse(&b, &LinkPlan { kbytes_per_s: 10, ..a }).kbytes_per_s, 10);
     }
 }

@@ -1,0 +1,185 @@
+//! Links as the faults at present make them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use alys_runtime::sim::{Block, Link, World};
+
+use crate::machines::{client_ip, node_ip};
+use crate::plan::{LinkPlan, Way};
+
+/// All links of a world. What faults do to them is counted or kept by fault, because faults overlap.
+pub struct Links {
+    world: World,
+    nodes: u8,
+    /// Without faults.
+    base: LinkPlan,
+    /// How many faults cut, and how many hold up, what goes one way.
+    blocks: BTreeMap<(IpAddr, IpAddr), (u32, u32)>,
+    /// Qualities that faults give to the links of a node.
+    slow: BTreeMap<u8, Vec<LinkPlan>>,
+    /// Milliseconds by which what a node sends at present is held back.
+    held: BTreeMap<u8, Vec<u64>>,
+    /// Milliseconds that faults add to the link to a node's execution client.
+    slow_client: BTreeMap<u8, u64>,
+}
+
+impl Links {
+    /// Links without faults.
+    pub fn new(world: World, nodes: u8, base: LinkPlan) -> Self {
+        let (blocks, slow, held, slow_client) = Default::default();
+        let links = Self { world, nodes, base, blocks, slow, held, slow_client };
+        links.set_all();
+        links
+    }
+
+    /// No fault any more.
+    pub fn heal(&mut self) {
+        self.blocks.clear();
+        self.slow.clear();
+        self.held.clear();
+        self.slow_client.clear();
+        self.world.heal_all();
+        self.set_all();
+    }
+
+    /// Blocks what goes between the named nodes and the rest, or lets it go again.
+    pub fn partition(&mut self, nodes: &BTreeSet<u8>, way: Way, kind: Block, on: bool) {
+        for inside in nodes {
+            for outside in (0..self.nodes).filter(|other| !nodes.contains(other)) {
+                let (inside, outside) = (node_ip(*inside), node_ip(outside));
+                if way != Way::In {
+                    self.block((inside, outside), kind, on);
+                }
+                if way != Way::Out {
+                    self.block((outside, inside), kind, on);
+                }
+            }
+        }
+    }
+
+    /// Cuts a node from its execution client.
+    pub fn cut_client(&mut self, node: u8, on: bool) {
+        self.block((node_ip(node), client_ip(node)), Block::Cut, on);
+        self.block((client_ip(node), node_ip(node)), Block::Cut, on);
+    }
+
+    fn block(&mut self, way: (IpAddr, IpAddr), kind: Block, on: bool) {
+        let (cuts, clogs) = self.blocks.entry(way).or_default();
+        let count = if kind == Block::Cut { &mut *cuts } else { &mut *clogs };
+        *count = if on { *count + 1 } else { count.saturating_sub(1) };
+        match (*cuts, *clogs) {
+            (0, 0) => self.world.heal(way.0, way.1),
+            (0, _) => self.world.block(way.0, way.1, Block::Clog),
+            _ => self.world.block(way.0, way.1, Block::Cut),
+        }
+    }
+
+    /// Gives all links of a node this quality, where it is worse than what they have.
+    pub fn slow(&mut self, node: u8, quality: &LinkPlan, on: bool) {
+        change(self.slow.entry(node).or_default(), quality, on);
+        self.set(node);
+    }
+
+    /// What the node sends from now on is late; what is under way keeps its time.
+    pub fn hold(&mut self, node: u8, ms: u64, on: bool) {
+        change(self.held.entry(node).or_default(), &ms, on);
+        self.set(node);
+    }
+
+    /// Slows down the link between a node and its execution client.
+    pub fn slow_client(&mut self, node: u8, ms: u64, on: bool) {
+        let slow = self.slow_client.entry(node).or_default();
+        *slow = if on { *slow + ms } else { slow.saturating_sub(ms) };
+        self.set(node);
+    }
+
+    fn set_all(&self) {
+        (0..self.nodes).for_each(|node| self.set(node));
+    }
+
+    fn set(&self, node: u8) {
+        for other in (0..self.nodes).filter(|other| *other != node) {
+            let worst = [node, other]
+                .iter()
+                .flat_map(|end| self.slow.get(end).into_iter().flatten())
+                .fold(self.base.clone(), |a, b| worse(&a, b));
+            for (from, to) in [(node, other), (other, node)] {
+                let held = self.held.get(&from).and_then(|held| held.iter().max().copied()).unwrap_or(0);
+                let quality = LinkPlan { latency_ms: worst.latency_ms + held, ..worst.clone() };
+                self.world.set_link(node_ip(from), node_ip(to), link(&quality));
+            }
+        }
+        let local = client_link(self.slow_client.get(&node).copied().unwrap_or(0));
+        self.world.set_link(node_ip(node), client_ip(node), local.clone());
+        self.world.set_link(client_ip(node), node_ip(node), local);
+    }
+}
+
+/// Adds what a fault brings, or takes it away once.
+fn change<T: PartialEq + Clone>(all: &mut Vec<T>, one: &T, on: bool) {
+    match all.iter().position(|other| other == one) {
+        Some(at) if !on => drop(all.remove(at)),
+        _ if on => all.push(one.clone()),
+        _ => {}
+    }
+}
+
+/// The runtime's link of this quality.
+pub fn link(plan: &LinkPlan) -> Link {
+    Link {
+        latency: Duration::from_millis(plan.latency_ms),
+        jitter: Duration::from_millis(plan.jitter_ms),
+        loss_ppm: plan.loss_ppm,
+        bytes_per_second: plan.kbytes_per_s * 1_000,
+        ..Link::default()
+    }
+}
+
+/// From a node to its own client: the same rack.
+fn client_link(slower_by_ms: u64) -> Link {
+    Link {
+        latency: Duration::from_micros(200) + Duration::from_millis(slower_by_ms),
+        jitter: Duration::from_micros(300),
+        tail_ppm: 0,
+        bytes_per_second: 0,
+        ..Link::default()
+    }
+}
+
+fn worse(a: &LinkPlan, b: &LinkPlan) -> LinkPlan {
+    let least = |a: u64, b: u64| if a == 0 || b == 0 { a.max(b) } else { a.min(b) };
+    LinkPlan {
+        latency_ms: a.latency_ms.max(b.latency_ms),
+        jitter_ms: a.jitter_ms.max(b.jitter_ms),
+        loss_ppm: a.loss_ppm.max(b.loss_ppm),
+        kbytes_per_s: least(a.kbytes_per_s, b.kbytes_per_s),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_qualities_the_worse_of_each_counts() {
+        let a = LinkPlan { latency_ms: 1, jitter_ms: 9, loss_ppm: 0, kbytes_per_s: 0 };
+        let b = LinkPlan { latency_ms: 5, jitter_ms: 2, loss_ppm: 7, kbytes_per_s: 50 };
+        let both = LinkPlan { latency_ms: 5, jitter_ms: 9, loss_ppm: 7, kbytes_per_s: 50 };
+        assert_eq!(worse(&a, &b), both);
+        assert_eq!(worse(&b, &LinkPlan { kbytes_per_s: 10, ..a }).kbytes_per_s, 10);
+    }
+
+    #[test]
+    fn the_same_twice_is_taken_away_twice() {
+        let mut all = Vec::new();
+        change(&mut all, &5, true);
+        change(&mut all, &5, true);
+        change(&mut all, &5, false);
+        assert_eq!(all, [5]);
+        change(&mut all, &6, false);
+        change(&mut all, &5, false);
+        assert!(all.is_empty());
+    }
+}
