@@ -8,6 +8,8 @@
 //! in process, and its time is what counts in the total. The second knows them from its pool, as it does when they came
 //! by gossip before the block. The third does not know them and is called as in production: over HTTP on loopback.
 
+#![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -4,6 +4,8 @@
 //! at the end measures all of them in turns, in one run, and prints ratios. The files are in the target directory, on
 //! the disk of the checkout, because a temporary directory is often in memory.
 
+#![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
+
 use std::fs::File;
 use std::hint::black_box;
 use std::os::unix::fs::FileExt;

@@ -26,6 +26,7 @@ use ::redb::{
 use crate::kv::{Batch, Direction, Durability, Error, KeyValue, Op, Table};
 
 /// What redb needs of a file. Offsets and lengths are bytes.
+#[expect(clippy::len_without_is_empty, reason = "a file's length is asked of the system and can fail")]
 pub trait Medium: Send + Sync + 'static {
     /// Length of the file.
     fn len(&self) -> io::Result<u64>;

@@ -105,6 +105,7 @@ impl SledStore {
             }
             // A handle that was dropped lets go of its file only when sled's own threads are done with it, and sled
             // says nothing when they are. This is production only, so no simulated time is slept away.
+            #[expect(clippy::disallowed_methods, reason = "sled is never simulated")]
             std::thread::sleep(CLOSING_PAUSE);
         };
         let log = dir.file("db").map_err(|error| io_error("open", &name, &error))?;

@@ -1,4 +1,5 @@
 //! What survives a crash: processes killed in the middle of writing on real files, and disks that lose power.
+#![cfg_attr(not(madsim), expect(clippy::disallowed_methods, reason = "processes are killed in real time"))]
 
 mod support;
 

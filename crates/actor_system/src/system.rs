@@ -91,7 +91,7 @@ impl System {
         // The root gives its verdict instead of a report, so nobody reads these.
         let (reports, _) = mpsc::channel(1);
         let start = Start { life: 1, delay: Duration::ZERO, after: None, started: None };
-        orders.try_send(Order::Start(start)).ok().expect("the channel is new and has room");
+        orders.try_send(Order::Start(start)).expect("the channel is new and has room");
         let (task, abort) = abortable(keeper(Line { child: 0, orders: received, reports }).run());
         alys_runtime::spawn("root supervisor", task.map(drop));
         Self { cell, root, orders, verdict, task: abort }

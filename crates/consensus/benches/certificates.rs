@@ -7,6 +7,8 @@
 //! what nobody can beat. *Bytes*: the signature comes as 96 bytes and has to be decompressed and checked to be in its
 //! subgroup, as every signature of a peer must be.
 
+#![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

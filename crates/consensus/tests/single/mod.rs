@@ -60,7 +60,7 @@ pub fn genesis(keys: &[SecretKey]) -> Arc<Genesis> {
 
 impl World {
     pub fn new() -> World {
-        World::with(|votes| Some(votes))
+        World::with(Some)
     }
 
     pub fn with(votes: impl Fn(VoteState) -> Option<VoteState>) -> World {

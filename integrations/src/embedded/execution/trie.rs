@@ -354,7 +354,7 @@ mod tests {
     /// Keys that share long prefixes now and then, so that extensions, splits and nodes inside their parents occur.
     fn key() -> impl Strategy<Value = B256> {
         prop_oneof![
-            any::<[u8; 2]>().prop_map(|seed| keccak256(seed)),
+            any::<[u8; 2]>().prop_map(keccak256),
             (0u8..4, 0u8..32, any::<u8>()).prop_map(|(base, at, byte)| {
                 let mut key = B256::repeat_byte(base);
                 key[usize::from(at)] = byte;
