@@ -186,8 +186,9 @@ fn format() -> Result<bool> {
     Ok(unformatted.is_empty())
 }
 
+// Doc examples ran in the step before; rustdoc does not get the simulation's cfg.
 fn simulated_tests() -> Step {
-    let mut command = String::from("test --locked --config .cargo/sim.toml");
+    let mut command = String::from("test --locked --config .cargo/sim.toml --lib --bins --tests");
     for package in SIMULATED {
         command += &format!(" -p {package}");
     }
