@@ -16,7 +16,7 @@ use alys_storage::Engine;
 
 use crate::faults::Reactions;
 use crate::genesis::{Chain, authority_key, jwt_secret};
-use crate::oracles::Judge;
+use crate::oracles::{Judge, short};
 
 /// Where nodes talk to each other.
 pub const PEER_PORT: u16 = 9000;
@@ -145,6 +145,8 @@ async fn node_life(shared: &Shared, index: u8) -> Result<(), String> {
     let observer = move |event: &NodeEvent| {
         let world = World::current();
         if world.is_here_alive() {
+            let detail = tell(index, event);
+            world.note("said", detail.as_bytes(), &detail);
             judge.look().observe(now_ms(world), index, event);
             reactions.on_event(index, event);
         }
@@ -180,4 +182,25 @@ async fn node_life(shared: &Shared, index: u8) -> Result<(), String> {
             }
         }
     }
+}
+
+/// What a node says, on a line.
+fn tell(index: u8, event: &NodeEvent) -> String {
+    let said = match event {
+        NodeEvent::Signed { target } => {
+            let (kind, height, slot, hash) = (target.kind, target.height, target.slot, short(&target.hash));
+            format!("signs {kind:?} of height {height} slot {slot} {hash}").to_lowercase()
+        }
+        NodeEvent::Proposed { height, slot, hash, transactions } => {
+            format!("proposes height {height} slot {slot} {} with {transactions} transactions", short(hash))
+        }
+        NodeEvent::Head { height, slot, hash } => {
+            format!("head is height {height} slot {slot} {}", short(hash))
+        }
+        NodeEvent::Finalized(block) => {
+            format!("final is height {} slot {} {}", block.height, block.slot, short(&block.hash))
+        }
+        other => format!("{other:?}"),
+    };
+    format!("node{} {said}", index + 1)
 }

@@ -43,7 +43,7 @@ pub struct View {
 pub enum Trace {
     /// None.
     Off,
-    /// Faults, starts and ends of processes, links that break and heal.
+    /// Faults, starts and ends of processes, links that break and heal, what nodes say.
     Faults,
     /// Everything that goes into the hash.
     All,
@@ -111,13 +111,36 @@ fn show(world: World, trace: Trace) {
     if trace == Trace::Off {
         return;
     }
+    let mut names: BTreeMap<NodeId, String> = BTreeMap::from([(NodeId::WORLD, "world".to_owned())]);
     world.set_sink(Box::new(move |event: &Event<'_>| {
-        let is_noise = ["net.", "disk."].iter().any(|kind| event.kind.starts_with(kind));
-        if trace == Trace::All || !is_noise {
-            let (ms, node) = (event.at.as_micros() as f64 / 1e3, event.node);
-            eprintln!("{ms:>12.3} ms machine {node:<3} {:<16} {}", event.kind, event.detail);
+        if event.kind == "node.start" {
+            // Its detail begins with the name.
+            let name = event.detail.split(' ').next().unwrap_or_default();
+            names.entry(event.node).or_insert_with(|| name.to_owned());
+        }
+        if trace == Trace::All || is_fault(event.kind) {
+            let (ms, name) =
+                (event.at.as_micros() as f64 / 1e3, names.get(&event.node).map_or("", String::as_str));
+            eprintln!("{ms:>12.3} ms {name:<8} {:<16} {}", event.kind, event.detail);
         }
     }));
+}
+
+fn is_fault(kind: &str) -> bool {
+    const KINDS: [&str; 11] = [
+        "said",
+        "fault.",
+        "node.",
+        "link.cut",
+        "link.clog",
+        "link.heal",
+        "clock.",
+        "disk.power_lost",
+        "disk.sync_failed",
+        "exit",
+        "heal",
+    ];
+    KINDS.iter().any(|begin| kind.starts_with(begin))
 }
 
 async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>) -> Result<(), Violation> {
