@@ -1,11 +1,20 @@
 //! What an actor is, and what it may do through its [`Context`].
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{any::TypeId, future::Future, sync::Arc, time::Duration};
 
 use crate::{
-    error::TooManyTasks,
-    mailbox::{Addr, Message},
+    addr::Addr,
+    bus::Bus,
+    config::ConfigCell,
+    current,
+    envelope::{EnvelopeInfo, Link},
+    error::{Failure, LookupError, TooManyTasks},
+    life::Batch,
+    message::Message,
+    metrics::Sheet,
     scope::{Scope, Task, Timer, Timers},
+    shared::Shared,
+    tree::Cell,
 };
 
 /// Something that handles one message at a time and owns its state alone.
@@ -13,17 +22,38 @@ use crate::{
 /// Every hook runs inside the actor's own task. A panic or an error in any of them ends this incarnation, and
 /// the supervisor decides what follows; the mailbox and what waits in it stay, but for the message that was
 /// being handled.
+///
+/// An incarnation is made by the factory and then sees: [`pre_start`](Self::pre_start),
+/// [`post_restart`](Self::post_restart) if it is not the first, [`started`](Self::started), its messages, and
+/// then either [`pre_stop`](Self::pre_stop) and [`stopped`](Self::stopped), or
+/// [`pre_restart`](Self::pre_restart).
 pub trait AlysActor: Sized + Send + 'static {
     /// The enum of its messages.
     type Message: Message;
     /// Faults of ours, which end the incarnation. What a peer or the world got wrong is no error but an outcome
     /// to be handled.
     type Error: std::error::Error + Send + Sync + 'static;
+    /// What can be replaced while it runs ([`Context::config`]); `()` if nothing can.
+    type Config: Send + Sync + 'static;
     /// What it is, as in the seeds: `ChainActor`. The name of one instance is in its
     /// [`ChildSpec`](crate::ChildSpec).
     const NAME: &'static str;
+    /// Messages that [`handle_batch`](Self::handle_batch) is given at once, at most.
+    const BATCH: usize = 1;
 
-    /// Before the first message of each incarnation.
+    /// First of all: takes what it needs.
+    fn pre_start(&mut self, ctx: &Context<Self>) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        let _ = ctx;
+        async { Ok(()) }
+    }
+
+    /// After `pre_start` of an incarnation that follows a failed or stopped one: takes up what that one left.
+    fn post_restart(&mut self, ctx: &Context<Self>) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        let _ = ctx;
+        async { Ok(()) }
+    }
+
+    /// Last before the first message. Those that wait for this actor to run go on after it.
     fn started(&mut self, ctx: &Context<Self>) -> impl Future<Output = Result<(), Self::Error>> + Send {
         let _ = ctx;
         async { Ok(()) }
@@ -36,20 +66,67 @@ pub trait AlysActor: Sized + Send + 'static {
         ctx: &Context<Self>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
+    /// Up to [`BATCH`](Self::BATCH) messages that wait together, for actors that do better with many at once: a
+    /// database that syncs once for all of them. What it does not take out of the batch goes back to the
+    /// mailbox, also when it fails.
+    fn handle_batch(
+        &mut self,
+        batch: &mut Batch<Self::Message>,
+        ctx: &Context<Self>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        async move {
+            while let Some(msg) = batch.take() {
+                self.handle(msg, ctx).await?;
+            }
+            Ok(())
+        }
+    }
+
+    /// The configuration was replaced; it is in the context. Called between messages.
+    fn reconfigured(&mut self, ctx: &Context<Self>) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        let _ = ctx;
+        async { Ok(()) }
+    }
+
+    /// The incarnation failed while it ran, and this is its last word: what is worth keeping goes where the
+    /// factory finds it ([`Kept`](crate::Kept)). After a panic the state may be half changed.
+    fn pre_restart(&mut self, failure: &Failure, ctx: &Context<Self>) -> impl Future<Output = ()> + Send {
+        let _ = (failure, ctx);
+        async {}
+    }
+
+    /// A stop was ordered: before what waits in the mailbox is handled.
+    fn pre_stop(&mut self, ctx: &Context<Self>) -> impl Future<Output = ()> + Send {
+        let _ = ctx;
+        async {}
+    }
+
     /// After the last message, when the actor is stopped, but not when it failed.
-    fn stopping(&mut self, ctx: &Context<Self>) -> impl Future<Output = ()> + Send {
+    fn stopped(&mut self, ctx: &Context<Self>) -> impl Future<Output = ()> + Send {
         let _ = ctx;
         async {}
     }
 
     /// How it judges itself. Asked after each message, so it must be cheap.
-    fn health(&self) -> Health {
+    fn health_check(&self) -> Health {
         Health::Healthy
+    }
+
+    /// What its state holds in memory, in bytes, for children with a
+    /// [`memory_budget`](crate::ChildSpec::memory_budget). Asked after each message then, so it must be cheap.
+    fn memory(&self) -> usize {
+        0
+    }
+
+    /// Figures of its own. Asked when they are wanted, between messages.
+    fn metrics(&self, sheet: &mut Sheet) {
+        let _ = sheet;
     }
 }
 
 /// An actor's own judgement of its work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Health {
     /// Does all that it promises.
     #[default]
@@ -60,13 +137,37 @@ pub enum Health {
     Unhealthy(&'static str),
 }
 
+impl Health {
+    /// The worse of the two; the first of two that are equally bad.
+    pub fn worse(self, other: Self) -> Self {
+        if other.rank() > self.rank() { other } else { self }
+    }
+
+    /// What a supervisor makes of a child's health: a part of what is below it does not work.
+    pub(crate) fn seen_from_above(self) -> Self {
+        match self {
+            Self::Unhealthy(why) => Self::Degraded(why),
+            other => other,
+        }
+    }
+
+    fn rank(self) -> u8 {
+        match self {
+            Self::Healthy => 0,
+            Self::Degraded(_) => 1,
+            Self::Unhealthy(_) => 2,
+        }
+    }
+}
+
 /// One incarnation's view of the system. Everything made through it ends with the incarnation.
 pub struct Context<A: AlysActor> {
     pub(crate) addr: Addr<A::Message>,
-    pub(crate) path: Arc<str>,
+    pub(crate) cell: Arc<Cell>,
     pub(crate) incarnation: u64,
     pub(crate) scope: Arc<Scope>,
     pub(crate) timers: Arc<Timers<A::Message>>,
+    pub(crate) config: Arc<ConfigCell<A::Config>>,
 }
 
 impl<A: AlysActor> Context<A> {
@@ -77,12 +178,49 @@ impl<A: AlysActor> Context<A> {
 
     /// System, supervisors and name, joined by slashes.
     pub fn path(&self) -> &str {
-        &self.path
+        &self.cell.path
     }
 
     /// 1 for the first incarnation, one more after each restart.
     pub fn incarnation(&self) -> u64 {
         self.incarnation
+    }
+
+    /// The configuration as it is now.
+    pub fn config(&self) -> Arc<A::Config> {
+        self.config.get()
+    }
+
+    /// What is known of the message in hand; none in hooks other than `handle` and `handle_batch`, and in tasks.
+    pub fn envelope(&self) -> Option<EnvelopeInfo> {
+        current::with(|frame| {
+            let meta = &frame.meta;
+            EnvelopeInfo {
+                id: frame.id,
+                correlation: frame.correlation,
+                sender: self.shared().registry.path(meta.sender),
+                priority: meta.priority,
+                deadline: meta.deadline,
+                sent: meta.sent,
+                attempt: meta.attempt,
+                waiting: Link::chain(&meta.chain).map(|link| link.asker.path.clone()).collect(),
+            }
+        })
+    }
+
+    /// The address of another actor of the system, by its path below the system (`"storage/store"`). If the
+    /// system has rules about [who may send what](crate::access), it is good for what this actor's role may
+    /// send to that one's.
+    ///
+    /// # Errors
+    /// There is no such actor, it understands other messages, or this actor may not send it anything.
+    pub fn find<M: Message>(&self, path: &str) -> Result<Addr<M>, LookupError> {
+        find(self.shared(), &self.cell, path)
+    }
+
+    /// The system's bus, on which events are published and subscribed to by their type.
+    pub fn bus(&self) -> &Bus {
+        &self.shared().bus
     }
 
     /// Runs a task beside the actor. It is aborted when the incarnation ends, and gone before the next one
@@ -111,4 +249,40 @@ impl<A: AlysActor> Context<A> {
     pub fn stop(&self) {
         self.scope.request_stop();
     }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.cell.shared
+    }
+}
+
+/// Looks an actor up on behalf of another.
+pub(crate) fn find<M: Message>(shared: &Shared, asker: &Cell, path: &str) -> Result<Addr<M>, LookupError> {
+    let full = format!("{}/{path}", asker.path.split('/').next().unwrap_or_default());
+    let addr = find_unchecked::<M>(shared, &full)?;
+    let Some(access) = shared.access.get() else { return Ok(addr) };
+    let to = addr.mailbox().home().and_then(|home| home.role.clone());
+    match (&asker.role, to) {
+        (Some(from), Some(to)) => {
+            let grant = access.grant(from, &to, &full);
+            grant
+                .map(|grant| addr.granted(grant))
+                .map_err(|denied| LookupError::Denied { path: full, reason: denied.to_string() })
+        }
+        // Those without a role are outside of the rules, as whoever constructs the system is.
+        _ => Ok(addr),
+    }
+}
+
+/// Looks an actor up by its full path.
+pub(crate) fn find_unchecked<M: Message>(shared: &Shared, full: &str) -> Result<Addr<M>, LookupError> {
+    let entry = shared.registry.find(full).ok_or_else(|| LookupError::Unknown { path: full.to_owned() })?;
+    let addr = entry.addr.downcast_ref::<Addr<M>>();
+    addr.cloned().ok_or_else(|| LookupError::OtherMessage { path: full.to_owned() })
+}
+
+/// All actors of a type.
+pub(crate) fn find_all<A: AlysActor>(shared: &Shared) -> Vec<Addr<A::Message>> {
+    let entries = shared.registry.all();
+    let of_type = entries.iter().filter(|entry| entry.actor == TypeId::of::<A>());
+    of_type.filter_map(|entry| entry.addr.downcast_ref::<Addr<A::Message>>().cloned()).collect()
 }

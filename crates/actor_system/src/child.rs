@@ -4,31 +4,44 @@
 use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use alys_runtime::{sync::mpsc, time};
+use alys_runtime::time::{self, Instant};
+use tracing::Instrument;
 
 use crate::{
     actor::{AlysActor, Context},
-    error::{Failure, Phase, panic_text},
-    life::{Attended, Life, Next, attend, caught, next_before, say_goodbye},
+    addr::Addr,
+    config::ConfigCell,
+    control,
+    current::InFrame,
+    dead_letters::Reason,
+    envelope::Envelope,
+    error::{Failure, InjectedFailure, Phase, panic_text},
+    faults::Fault,
+    life::{Attended, Batch, Life, Next, Taken, Watch, caught, last_word},
     lifecycle::State,
-    mailbox::{Addr, Message},
+    mailbox::{Reader, add},
+    message::Message,
     protocol::{Abandoned, Exit, Line, Order, Start, Stop, StopKind, StopReport},
     scope::{Owner, Scope, Timers},
+    supervisor::ChildSpec,
     tree::Cell,
 };
 
 pub(crate) struct Child<A: AlysActor, F> {
     pub addr: Addr<A::Message>,
-    pub queue: mpsc::Receiver<A::Message>,
+    pub reader: Reader<A::Message>,
     pub factory: F,
     pub cell: Arc<Cell>,
     pub line: Line,
-    /// How long an actor that stopped itself has for its `stopping`.
-    pub stop_within: Duration,
+    pub spec: ChildSpec,
+    pub config: Arc<ConfigCell<A::Config>>,
+    /// Those that must run before it.
+    pub needs: Vec<Arc<Cell>>,
 }
 
 /// How an incarnation ended.
@@ -39,6 +52,12 @@ enum End {
     Stopped(Stop, Abandoned),
     /// The supervisor is gone.
     Orphaned,
+}
+
+impl<A: AlysActor, F> Drop for Child<A, F> {
+    fn drop(&mut self) {
+        self.cell.shared.registry.remove(&self.cell);
+    }
 }
 
 impl<A, F, Fut, E> Child<A, F>
@@ -60,7 +79,7 @@ where
                 }
                 Order::Stop(Stop { kind: StopKind::Drain, done, .. }) => {
                     self.cell.rest();
-                    let left = Abandoned { messages: self.close(), ..self.nothing_left() };
+                    let left = Abandoned { messages: self.reader.abandon(), ..self.nothing_left() };
                     let _ = done.send(self.report(left));
                     return;
                 }
@@ -70,27 +89,29 @@ where
                     } else {
                         self.cell.rest();
                     }
-                    self.close();
+                    self.reader.abandon();
                     return;
                 }
+                Order::Report(_) => self.line.order().await,
             };
         }
     }
 
     /// One incarnation from its start order to its end. Returns the next order.
     async fn incarnate(&mut self, mut start: Start) -> Option<Order> {
-        let stop = match self.line.ready(&mut start, &self.cell).await {
+        let stop = match self.line.ready(&mut start, &self.needs).await {
             Ok(stop) => stop,
             Err(order) => return order,
         };
-        let scope = Arc::<Scope>::default();
+        let scope = Arc::new(Scope::new(self.cell.clone()));
         let _owner = Owner(scope.clone());
         let ctx = Context {
             addr: self.addr.clone(),
-            path: self.cell.path.clone(),
+            cell: self.cell.clone(),
             incarnation: self.cell.begin(),
             scope: scope.clone(),
             timers: Arc::new(Timers::new(scope.clone())),
+            config: self.config.clone(),
         };
         let life = start.life;
         let end = self.live(ctx, start, stop).await;
@@ -103,7 +124,7 @@ where
             End::Orphaned => return None,
             End::Stopped(stop, mut left) => {
                 if stop.kind == StopKind::Drain {
-                    left.messages = self.close();
+                    left.messages = self.reader.abandon();
                 }
                 let is_last = stop.kind == StopKind::Drain;
                 let _ = stop.done.send(self.report(left));
@@ -116,16 +137,20 @@ where
     }
 
     async fn live(&mut self, ctx: Context<A>, start: Start, mut stop: Option<Stop>) -> End {
+        let mut watch = Watch::new();
         let factory = &mut self.factory;
         let made = caught(Phase::Creating, async move { factory().await });
-        let actor = match attend(&mut self.line.orders, &mut stop, made).await {
+        let limit = self.spec.start_within;
+        let made = watch.attend(&self.cell, &mut stop, limit, made).await;
+        let actor = match made {
             Attended::Done(Ok(actor)) => actor,
             Attended::Done(Err(failure)) => return self.failed(State::StartFailed, failure, stop),
+            Attended::Hung(after) => return self.hung(State::StartFailed, Phase::Creating, after, stop),
             Attended::Cut => return self.cut(Abandoned::default(), stop),
             Attended::Orphaned => return End::Orphaned,
         };
-        let mut life = Life::new(actor, ctx, &self.cell);
-        let end = self.serve(&mut life, start, stop).await;
+        let mut life = Life::new(actor, ctx);
+        let end = self.serve(&mut life, &mut watch, start, stop).await;
         let Life { actor, .. } = life;
         if let Err(panic) = catch_unwind(AssertUnwindSafe(move || drop(actor))) {
             tracing::warn!(actor = %self.cell.path, panic = panic_text(&*panic), "panic while dropping the actor");
@@ -133,11 +158,24 @@ where
         end
     }
 
-    async fn serve(&mut self, life: &mut Life<A>, start: Start, mut stop: Option<Stop>) -> End {
-        let started = caught(Phase::Starting, async { life.actor.started(&life.ctx).await });
-        match attend(&mut self.line.orders, &mut stop, started).await {
+    async fn serve(
+        &mut self,
+        life: &mut Life<A>,
+        watch: &mut Watch,
+        start: Start,
+        mut stop: Option<Stop>,
+    ) -> End {
+        let began = caught(Phase::Starting, async {
+            life.actor.pre_start(&life.ctx).await?;
+            if life.ctx.incarnation > 1 {
+                life.actor.post_restart(&life.ctx).await?;
+            }
+            life.actor.started(&life.ctx).await
+        });
+        match watch.attend(&self.cell, &mut stop, self.spec.start_within, began).await {
             Attended::Done(Ok(())) => {}
             Attended::Done(Err(failure)) => return self.failed(State::StartFailed, failure, stop),
+            Attended::Hung(after) => return self.hung(State::StartFailed, Phase::Starting, after, stop),
             Attended::Cut => return self.cut(Abandoned::default(), stop),
             Attended::Orphaned => return End::Orphaned,
         }
@@ -146,66 +184,242 @@ where
             let _ = started.send(());
         }
         loop {
-            if let Some(failure) = life.ctx.scope.failure() {
-                return self.failed(State::Crashed, failure, stop);
-            }
             if let Some(stop) = stop.take() {
-                return self.stop(life, stop).await;
+                return self.stop(life, watch, stop).await;
             }
-            if life.ctx.scope.stop_requested() {
-                return self.finish(life).await;
-            }
-            let next = life.next(&mut self.line.orders, &mut self.queue).await;
-            let msg = match next {
-                Next::Failure => continue,
+            watch.reports.drain(..).for_each(|reply| life.report(reply));
+            let envelope = match life.next(&mut self.reader).await {
+                Next::Failure => {
+                    let failure = life.ctx.scope.failure().unwrap_or(Failure::EndedItself);
+                    return self.crashed(life, failure, stop).await;
+                }
+                Next::Stop => return self.finish(life).await,
                 Next::Order(None) => return End::Orphaned,
                 Next::Order(Some(Order::Stop(ordered))) => {
                     stop = Some(ordered);
+                    continue;
+                }
+                Next::Order(Some(Order::Report(reply))) => {
+                    life.report(reply);
                     continue;
                 }
                 Next::Order(Some(Order::Start(_) | Order::Retire)) => {
                     tracing::error!(actor = %self.cell.path, "ordered to start or retire while running");
                     continue;
                 }
-                Next::Timer(msg) | Next::Message(msg) => msg,
+                Next::Config => {
+                    let told = caught(Phase::Reconfiguring, life.actor.reconfigured(&life.ctx));
+                    let told = watch.attend(&self.cell, &mut stop, self.spec.handle_within, told).await;
+                    if let Err(end) = self.attended(told, Phase::Reconfiguring, &mut stop) {
+                        return self.ended(life, end).await;
+                    }
+                    continue;
+                }
+                Next::Timer(envelope) => {
+                    add(&self.reader.mailbox.stats.timers, 1);
+                    envelope
+                }
+                Next::Message(envelope) => envelope,
             };
-            if let Err(end) = self.handle(life, msg, &mut stop).await {
-                return end;
+            if let Err(end) = self.handle(life, watch, envelope, &mut stop).await {
+                return self.ended(life, end).await;
+            }
+            if let Some(failure) = self.over_budget(life) {
+                return self.crashed(life, failure, stop).await;
             }
             life.give_way().await;
         }
     }
 
+    /// One message, or one batch. Fails with the end of the incarnation.
     async fn handle(
         &mut self,
         life: &mut Life<A>,
-        msg: A::Message,
+        watch: &mut Watch,
+        envelope: Envelope<A::Message>,
         stop: &mut Option<Stop>,
     ) -> Result<(), End> {
-        let kind = msg.kind();
+        let Some(envelope) = self.fresh(envelope) else { return Ok(()) };
+        let may_fault = self.cell.control.flags() & control::FAULTS != 0;
+        if A::BATCH > 1 && !may_fault {
+            return self.handle_batch(life, watch, envelope, stop).await;
+        }
+        let fault = if may_fault { self.fault(envelope.msg.kind()) } else { None };
+        if fault == Some(Fault::Drop) {
+            self.reader.mailbox.bury(Reason::Injected, &envelope);
+            add(&self.reader.mailbox.stats.dropped, 1);
+            return Ok(());
+        }
+        let (taken, msg) = Taken::open(envelope);
+        let kind = taken.kind;
         life.note(kind);
-        let handled = caught(Phase::Handling(kind), async { life.actor.handle(msg, &life.ctx).await });
-        match attend(&mut self.line.orders, stop, handled).await {
-            Attended::Done(Ok(())) => {
-                self.addr.stats.count(kind);
-                life.judge(&self.cell);
-                Ok(())
+        let begun = self.begin(&taken);
+        let span = self.span(&taken, kind);
+        let attended = {
+            let Life { actor, ctx, frame, .. } = life;
+            if let Some(frame) = frame {
+                frame.begin(kind, taken.meta.clone());
+                frame.loses_replies = fault == Some(Fault::LoseReply);
             }
-            Attended::Done(Err(failure)) => {
-                self.addr.stats.failed.fetch_add(1, Relaxed);
-                Err(self.failed(State::Crashed, failure, stop.take()))
+            let work = async {
+                match fault {
+                    None | Some(Fault::Drop | Fault::LoseReply) => {}
+                    Some(fault) => suffer(fault).await.map_err(Either::Injected)?,
+                }
+                actor.handle(msg, ctx).await.map_err(Either::Own)
+            };
+            let work = pin!(caught(Phase::Handling(kind), work.instrument(span)));
+            let work = InFrame { frame, future: work };
+            watch.attend(&self.cell, stop, self.spec.handle_within, work).await
+        };
+        if let Attended::Done(Ok(())) = attended {
+            self.reader.mailbox.stats.count(kind);
+            self.end(&taken, begun);
+            life.judge();
+            return Ok(());
+        }
+        self.undone(attended, Phase::Handling(kind), vec![taken], Default::default(), stop)
+    }
+
+    async fn handle_batch(
+        &mut self,
+        life: &mut Life<A>,
+        watch: &mut Watch,
+        first: Envelope<A::Message>,
+        stop: &mut Option<Stop>,
+    ) -> Result<(), End> {
+        let mut waiting = std::collections::VecDeque::from([first]);
+        while waiting.len() < A::BATCH
+            && let Some(next) = self.reader.pop()
+        {
+            waiting.extend(self.fresh(next));
+        }
+        waiting.iter().for_each(|envelope| life.note(envelope.msg.kind()));
+        let begun = self.reader.mailbox.is_timed.load(Relaxed).then(time::now);
+        let mut batch = Batch::new(waiting);
+        let Life { actor, ctx, frame, .. } = life;
+        let attended = {
+            let work = pin!(caught(Phase::HandlingBatch, actor.handle_batch(&mut batch, ctx)));
+            let work = InFrame { frame, future: work };
+            watch.attend(&self.cell, stop, self.spec.handle_within, work).await
+        };
+        let (taken, waiting) = batch.into_parts();
+        if let Attended::Done(Ok(())) = attended {
+            for taken in &taken {
+                self.reader.mailbox.stats.count(taken.kind);
+                self.end(taken, begun);
             }
-            Attended::Cut => {
-                self.addr.stats.interrupted.fetch_add(1, Relaxed);
-                tracing::warn!(actor = %self.cell.path, kind, "handling cut off: it took longer than the stop allows");
-                Err(self.cut(Abandoned { handling: Some(kind), ..self.nothing_left() }, stop.take()))
+            self.reader.put_back(waiting.into_iter());
+            life.judge();
+            return Ok(());
+        }
+        self.undone(attended, Phase::HandlingBatch, taken, waiting, stop)
+    }
+
+    /// What was begun and not ended becomes dead letters, or comes back; what was not begun comes back.
+    fn undone(
+        &mut self,
+        attended: Attended<()>,
+        phase: Phase,
+        taken: Vec<Taken<A::Message>>,
+        waiting: std::collections::VecDeque<Envelope<A::Message>>,
+        stop: &mut Option<Stop>,
+    ) -> Result<(), End> {
+        let stats = self.reader.mailbox.stats.clone();
+        let kind = taken.last().map(|taken| taken.kind);
+        let reason = match attended {
+            Attended::Done(_) => Reason::Killed,
+            Attended::Hung(_) | Attended::Cut | Attended::Orphaned => Reason::Interrupted,
+        };
+        let mut back = Vec::new();
+        for taken in taken {
+            let kind = taken.kind;
+            match taken.failed(&self.reader.mailbox, &self.cell, reason) {
+                Some(envelope) => back.push(envelope),
+                None if reason == Reason::Killed => stats.count_failed(kind),
+                None => add(&stats.interrupted, 1),
             }
+        }
+        if !back.is_empty() || !waiting.is_empty() {
+            self.reader.put_back(back.into_iter().chain(waiting));
+        }
+        if let (Attended::Cut, Some(kind)) = (&attended, kind) {
+            tracing::warn!(actor = %self.cell.path, kind, "handling cut off: it took longer than the stop allows");
+        }
+        match self.attended(attended, phase, stop) {
+            Err(End::Stopped(stop, left)) => Err(End::Stopped(stop, Abandoned { handling: kind, ..left })),
+            ended => ended,
+        }
+    }
+
+    /// The end that a piece of work means, if it means one.
+    fn attended(&self, attended: Attended<()>, phase: Phase, stop: &mut Option<Stop>) -> Result<(), End> {
+        match attended {
+            Attended::Done(Ok(())) => Ok(()),
+            Attended::Done(Err(failure)) => Err(self.failed(State::Crashed, failure, stop.take())),
+            Attended::Hung(after) => Err(self.hung(State::Crashed, phase, after, stop.take())),
+            Attended::Cut => Err(self.cut(self.nothing_left(), stop.take())),
             Attended::Orphaned => Err(End::Orphaned),
         }
     }
 
+    /// A message whose deadline has not passed.
+    fn fresh(&self, envelope: Envelope<A::Message>) -> Option<Envelope<A::Message>> {
+        let is_late = |deadline: Instant| time::now() >= deadline;
+        if envelope.meta.deadline.is_some_and(is_late) && envelope.msg.expires() {
+            add(&self.reader.mailbox.stats.expired, 1);
+            self.reader.mailbox.bury(Reason::Expired, &envelope);
+            return None;
+        }
+        Some(envelope)
+    }
+
+    fn fault(&self, kind: &'static str) -> Option<Fault> {
+        self.cell.shared.faults.get().and_then(|faults| faults.strike(&self.cell.path, kind))
+    }
+
+    /// A message is begun: when, if times are taken.
+    fn begin(&self, taken: &Taken<A::Message>) -> Option<Instant> {
+        let mailbox = &self.reader.mailbox;
+        if !mailbox.is_timed.load(Relaxed) {
+            return None;
+        }
+        let now = time::now();
+        if let Some(sent) = taken.meta.sent {
+            mailbox.stats.kind(taken.kind).times().waited.observe_alone(now.saturating_duration_since(sent));
+        }
+        Some(now)
+    }
+
+    fn end(&self, taken: &Taken<A::Message>, begun: Option<Instant>) {
+        if let Some(begun) = begun {
+            let took = time::now().saturating_duration_since(begun);
+            self.reader.mailbox.stats.kind(taken.kind).times().handled.observe_alone(took);
+        }
+    }
+
+    /// The span of a message; follows from that of its sender.
+    fn span(&self, taken: &Taken<A::Message>, kind: &'static str) -> tracing::Span {
+        if !crate::spans_are_on() {
+            return tracing::Span::none();
+        }
+        let id = crate::MessageId::new(self.cell.number, taken.meta.sequence);
+        let correlation = taken.meta.correlation.unwrap_or(id);
+        let span = tracing::debug_span!("message", actor = %self.cell.path, kind, %id, %correlation);
+        if let Some(sender) = &taken.meta.span {
+            span.follows_from(sender.clone());
+        }
+        span
+    }
+
+    fn over_budget(&self, life: &Life<A>) -> Option<Failure> {
+        let budget = self.spec.memory_budget?;
+        let bytes = life.actor.memory().saturating_add(self.reader.mailbox.bytes());
+        (bytes > budget).then_some(Failure::OverBudget { bytes, budget })
+    }
+
     /// Ends the incarnation as ordered: a drain first handles what was taken, in three quarters of its time.
-    async fn stop(&mut self, life: &mut Life<A>, stop: Stop) -> End {
+    async fn stop(&mut self, life: &mut Life<A>, watch: &mut Watch, stop: Stop) -> End {
         let mut left = self.nothing_left();
         let now = time::now();
         let until = stop.until;
@@ -213,23 +427,21 @@ where
         let is_drain = stop.kind == StopKind::Drain;
         let mut stop = Some(stop);
         self.cell.advance(State::Stopping);
+        let within = until.saturating_duration_since(now);
+        self.say(life.actor.pre_stop(&life.ctx), within, &mut left).await;
         if is_drain {
-            self.queue.close();
-            while let Some(msg) = next_before(drain_until, &mut self.queue).await {
-                if let Err(end) = self.handle(life, msg, &mut stop).await {
-                    return end;
+            self.reader.close();
+            while time::now() < drain_until
+                && let Some(envelope) = self.reader.pop()
+            {
+                if let Err(end) = self.handle(life, watch, envelope, &mut stop).await {
+                    return self.ended(life, end).await;
                 }
                 life.give_way().await;
             }
         }
-        match say_goodbye(life, until.saturating_duration_since(time::now())).await {
-            Ok(true) => {}
-            Ok(false) => left.stopping = true,
-            Err(failure) => {
-                self.cell.failed(&failure);
-                left.failure = Some(failure.chain());
-            }
-        }
+        let within = until.saturating_duration_since(time::now());
+        self.say(life.actor.stopped(&life.ctx), within, &mut left).await;
         self.cell.advance(State::Stopped);
         match stop {
             Some(stop) => End::Stopped(stop, left),
@@ -239,21 +451,58 @@ where
 
     /// Ends the incarnation because the actor asked for it.
     async fn finish(&mut self, life: &mut Life<A>) -> End {
+        let mut left = self.nothing_left();
         self.cell.advance(State::Stopping);
-        let goodbye = say_goodbye(life, self.stop_within).await;
+        let within = self.spec.stop_within;
+        let until = time::now() + within;
+        let mut failure = self.say(life.actor.pre_stop(&life.ctx), within, &mut left).await;
+        let within = until.saturating_duration_since(time::now());
+        failure = failure.or(self.say(life.actor.stopped(&life.ctx), within, &mut left).await);
         self.cell.advance(State::Stopped);
-        match goodbye {
+        if left.stopping {
+            tracing::warn!(actor = %self.cell.path, "stopping cut off");
+        }
+        failure.map_or(End::Finished, End::Failed)
+    }
+
+    /// Calls a hook of a stop, and notes how it went wrong.
+    async fn say(
+        &mut self,
+        hook: impl Future<Output = ()>,
+        within: Duration,
+        left: &mut Abandoned,
+    ) -> Option<Failure> {
+        match last_word(Phase::Stopping, within, hook).await {
             Ok(in_time) => {
-                if !in_time {
-                    tracing::warn!(actor = %self.cell.path, "stopping cut off");
-                }
-                End::Finished
+                left.stopping |= !in_time;
+                None
             }
             Err(failure) => {
                 self.cell.failed(&failure);
-                End::Failed(failure)
+                left.failure = Some(failure.chain());
+                Some(failure)
             }
         }
+    }
+
+    /// The incarnation ended in a message; one that failed has a last word.
+    async fn ended(&mut self, life: &mut Life<A>, end: End) -> End {
+        if let End::Failed(failure) = &end {
+            let hook = life.actor.pre_restart(failure, &life.ctx);
+            match last_word(Phase::Stopping, self.spec.stop_within, hook).await {
+                Ok(true) => {}
+                Ok(false) => tracing::warn!(actor = %self.cell.path, "pre_restart cut off"),
+                Err(failure) => {
+                    tracing::warn!(actor = %self.cell.path, reason = failure.chain(), "pre_restart failed");
+                }
+            }
+        }
+        end
+    }
+
+    async fn crashed(&mut self, life: &mut Life<A>, failure: Failure, stop: Option<Stop>) -> End {
+        let end = self.failed(State::Crashed, failure, stop);
+        self.ended(life, end).await
     }
 
     /// A failure while a stop waits is the answer to the stop; otherwise the supervisor decides.
@@ -265,10 +514,18 @@ where
                 End::Stopped(stop, Abandoned { failure: Some(failure.chain()), ..self.nothing_left() })
             }
             None => {
-                self.cell.advance(state);
+                if self.cell.state() == State::Stopping {
+                    self.cell.rest();
+                } else {
+                    self.cell.advance(state);
+                }
                 End::Failed(failure)
             }
         }
+    }
+
+    fn hung(&self, state: State, phase: Phase, after: Duration, stop: Option<Stop>) -> End {
+        self.failed(state, Failure::Hung { phase, after }, stop)
     }
 
     fn cut(&self, left: Abandoned, stop: Option<Stop>) -> End {
@@ -277,17 +534,6 @@ where
             Some(stop) => End::Stopped(stop, Abandoned { actor: self.cell.path.to_string(), ..left }),
             None => End::Orphaned,
         }
-    }
-
-    /// Closes the mailbox for good and drops what waits in it. Returns how much that was.
-    fn close(&mut self) -> usize {
-        self.queue.close();
-        let mut dropped = 0;
-        while self.queue.try_recv().is_ok() {
-            dropped += 1;
-        }
-        self.addr.stats.abandoned.fetch_add(dropped as u64, Relaxed);
-        dropped
     }
 
     fn nothing_left(&self) -> Abandoned {
@@ -299,5 +545,27 @@ where
             stopped: vec![self.cell.path.to_string()],
             abandoned: if left.is_empty() { Vec::new() } else { vec![left] },
         }
+    }
+}
+
+/// What went wrong in a handler: the actor's own error, or one that a test put there.
+#[derive(Debug, thiserror::Error)]
+enum Either<E: std::error::Error> {
+    #[error(transparent)]
+    Own(E),
+    #[error(transparent)]
+    Injected(InjectedFailure),
+}
+
+async fn suffer(fault: Fault) -> Result<(), InjectedFailure> {
+    match fault {
+        Fault::Panic => panic!("an injected panic"),
+        Fault::Fail => Err(InjectedFailure),
+        Fault::Hang => std::future::pending().await,
+        Fault::Slow(delay) => {
+            time::sleep(delay).await;
+            Ok(())
+        }
+        Fault::LoseReply | Fault::Drop => Ok(()),
     }
 }

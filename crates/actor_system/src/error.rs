@@ -3,18 +3,25 @@
 
 use std::{any::Any, error::Error, fmt, sync::Arc, time::Duration};
 
-use crate::lifecycle::State;
+use crate::{access::Refusal, lifecycle::State};
 
 /// What an actor was doing when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Its factory was making it.
     Creating,
+    /// [`AlysActor::pre_start`](crate::AlysActor::pre_start),
+    /// [`AlysActor::post_restart`](crate::AlysActor::post_restart) or
     /// [`AlysActor::started`](crate::AlysActor::started).
     Starting,
     /// [`AlysActor::handle`](crate::AlysActor::handle) of a message of this kind.
     Handling(&'static str),
-    /// [`AlysActor::stopping`](crate::AlysActor::stopping).
+    /// [`AlysActor::handle_batch`](crate::AlysActor::handle_batch).
+    HandlingBatch,
+    /// [`AlysActor::reconfigured`](crate::AlysActor::reconfigured).
+    Reconfiguring,
+    /// [`AlysActor::pre_stop`](crate::AlysActor::pre_stop), [`AlysActor::stopped`](crate::AlysActor::stopped) or
+    /// [`AlysActor::pre_restart`](crate::AlysActor::pre_restart).
     Stopping,
 }
 
@@ -24,6 +31,8 @@ impl fmt::Display for Phase {
             Self::Creating => f.write_str("creating"),
             Self::Starting => f.write_str("starting"),
             Self::Handling(kind) => write!(f, "handling {kind}"),
+            Self::HandlingBatch => f.write_str("handling a batch"),
+            Self::Reconfiguring => f.write_str("taking a new configuration"),
             Self::Stopping => f.write_str("stopping"),
         }
     }
@@ -62,6 +71,31 @@ pub enum Failure {
     TooManyTimers {
         /// [`MAX_TIMERS`](crate::MAX_TIMERS).
         limit: usize,
+    },
+    /// It took longer than the watchdog allows ([`ChildSpec`](crate::ChildSpec)).
+    #[error("hung while {phase}: not done after {after:?}")]
+    Hung {
+        /// What it was doing.
+        phase: Phase,
+        /// The time that it had.
+        after: Duration,
+    },
+    /// It, or what waits in its mailbox, holds more memory than its budget.
+    #[error("holds {bytes} bytes, {budget} are allowed")]
+    OverBudget {
+        /// What the actor and its messages say that they hold.
+        bytes: usize,
+        /// [`ChildSpec::memory_budget`](crate::ChildSpec::memory_budget).
+        budget: usize,
+    },
+    /// It computes without end, or waits on a lock of the operating system: nothing can stop it but the end of
+    /// the process.
+    #[error("{actor} has not come back for {after:?}")]
+    Unresponsive {
+        /// Path of the actor.
+        actor: String,
+        /// How long it has been at it.
+        after: Duration,
     },
     /// A child that must always run ended itself, once more than the intensity allows.
     #[error("ended by itself")]
@@ -114,17 +148,28 @@ pub enum TellError<M> {
     /// The actor has ended for good.
     #[error("mailbox closed")]
     Closed(M),
+    /// The actor's circuit breaker is open.
+    #[error("circuit breaker open")]
+    Unavailable(M),
+    /// The holder of this address may not send it, or not so often.
+    #[error("{refusal}")]
+    Refused {
+        /// What was not taken.
+        msg: M,
+        /// Why.
+        refusal: Refusal,
+    },
 }
 
 impl<M> TellError<M> {
     /// The message that was not taken.
     pub fn into_message(self) -> M {
         match self {
-            Self::Full(msg) | Self::Closed(msg) => msg,
+            Self::Full(msg) | Self::Closed(msg) | Self::Unavailable(msg) | Self::Refused { msg, .. } => msg,
         }
     }
 
-    /// Whether a later attempt may succeed.
+    /// Whether there was no room: a later attempt may succeed.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Full(_))
     }
@@ -135,23 +180,80 @@ impl<M> fmt::Debug for TellError<M> {
         f.write_str(match self {
             Self::Full(_) => "Full(..)",
             Self::Closed(_) => "Closed(..)",
+            Self::Unavailable(_) => "Unavailable(..)",
+            Self::Refused { .. } => "Refused(..)",
         })
     }
 }
 
-/// The actor ended for good before it took the message of a `send`, which is given back.
+/// Why a message was not taken by `send`. It is given back.
 #[derive(thiserror::Error)]
-#[error("mailbox closed")]
-pub struct SendError<M>(pub M);
+pub enum SendError<M> {
+    /// The mailbox has no room, and the message does not wait for it, or not any longer.
+    #[error("mailbox full")]
+    Full(M),
+    /// The actor ended for good before it took the message.
+    #[error("mailbox closed")]
+    Closed(M),
+    /// The actor's circuit breaker is open.
+    #[error("circuit breaker open")]
+    Unavailable(M),
+    /// The holder of this address may not send it, or not so often.
+    #[error("{refusal}")]
+    Refused {
+        /// What was not taken.
+        msg: M,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The actor would never make room: it waits for the one that sends.
+    #[error("waiting for room would close a circle: {cycle}")]
+    Cycle {
+        /// What was not taken.
+        msg: M,
+        /// The actors, each with what it asks the next one.
+        cycle: Arc<str>,
+    },
+}
+
+impl<M> SendError<M> {
+    /// The message that was not taken.
+    pub fn into_message(self) -> M {
+        match self {
+            Self::Full(msg)
+            | Self::Closed(msg)
+            | Self::Unavailable(msg)
+            | Self::Refused { msg, .. }
+            | Self::Cycle { msg, .. } => msg,
+        }
+    }
+}
+
+impl<M> From<TellError<M>> for SendError<M> {
+    fn from(error: TellError<M>) -> Self {
+        match error {
+            TellError::Full(msg) => Self::Full(msg),
+            TellError::Closed(msg) => Self::Closed(msg),
+            TellError::Unavailable(msg) => Self::Unavailable(msg),
+            TellError::Refused { msg, refusal } => Self::Refused { msg, refusal },
+        }
+    }
+}
 
 impl<M> fmt::Debug for SendError<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SendError(..)")
+        f.write_str(match self {
+            Self::Full(_) => "Full(..)",
+            Self::Closed(_) => "Closed(..)",
+            Self::Unavailable(_) => "Unavailable(..)",
+            Self::Refused { .. } => "Refused(..)",
+            Self::Cycle { .. } => "Cycle(..)",
+        })
     }
 }
 
 /// Why an `ask` has no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     /// The mailbox had no room: the question was not taken.
     #[error("{kind}: mailbox full")]
@@ -164,6 +266,26 @@ pub enum AskError {
     Closed {
         /// Kind of the question.
         kind: &'static str,
+    },
+    /// The actor's circuit breaker is open: the question was not taken.
+    #[error("{kind}: circuit breaker open")]
+    Unavailable {
+        /// Kind of the question.
+        kind: &'static str,
+    },
+    /// The holder of this address may not ask it, or not so often: the question was not taken.
+    #[error("{refusal}")]
+    Refused {
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The actor waits for the one that asks, itself or through others: the question was not taken.
+    #[error("{kind} would close a circle: {cycle}")]
+    Cycle {
+        /// Kind of the question.
+        kind: &'static str,
+        /// The actors, each with what it asks the next one.
+        cycle: Arc<str>,
     },
     /// No answer came in time. The question may still be handled later.
     #[error("{kind}: no answer within {deadline:?}")]
@@ -181,6 +303,63 @@ pub enum AskError {
     },
 }
 
+impl AskError {
+    pub(crate) fn not_taken<M>(error: TellError<M>, kind: &'static str) -> Self {
+        match error {
+            TellError::Full(_) => Self::Full { kind },
+            TellError::Closed(_) => Self::Closed { kind },
+            TellError::Unavailable(_) => Self::Unavailable { kind },
+            TellError::Refused { refusal, .. } => Self::Refused { refusal },
+        }
+    }
+
+    /// Whether the same question may be answered if it is put again a little later.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Full { .. } | Self::Unavailable { .. } | Self::Timeout { .. } | Self::Dropped { .. } => {
+                true
+            }
+            Self::Closed { .. } | Self::Refused { .. } | Self::Cycle { .. } => false,
+        }
+    }
+}
+
+/// Why an actor's address was not found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LookupError {
+    /// No actor of this path runs or will be restarted.
+    #[error("there is no actor {path}")]
+    Unknown {
+        /// The full path.
+        path: String,
+    },
+    /// The actor understands other messages than those asked for.
+    #[error("{path} does not understand these messages")]
+    OtherMessage {
+        /// The full path.
+        path: String,
+    },
+    /// The actor has another configuration than the one given.
+    #[error("{path} has another configuration")]
+    OtherConfig {
+        /// The full path.
+        path: String,
+    },
+    /// No rule allows the one who asked to send it anything.
+    #[error("{path}: {reason}")]
+    Denied {
+        /// The full path.
+        path: String,
+        /// Which rule is missing.
+        reason: String,
+    },
+}
+
+/// A failure that a test put into an actor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an injected failure")]
+pub(crate) struct InjectedFailure;
+
 /// Why a child or supervisor cannot be added to the tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
@@ -191,6 +370,23 @@ pub enum StartError {
         supervisor: String,
         /// The name asked for.
         name: String,
+    },
+    /// A name is a part of paths: it must not be empty or contain a slash.
+    #[error("{name:?} is no name for a child of {supervisor}: it must not be empty or contain a slash")]
+    BadName {
+        /// Path of the supervisor.
+        supervisor: String,
+        /// The name asked for.
+        name: String,
+    },
+    /// It is to depend on an actor that has not been started. What others depend on is started before them, so
+    /// that dependencies have no circles.
+    #[error("{actor} depends on {dependency}, which has not been started")]
+    UnknownDependency {
+        /// Path of the actor.
+        actor: String,
+        /// The path asked for.
+        dependency: String,
     },
     /// The supervisor has as many children as it may have.
     #[error("{supervisor} has {limit} children already")]

@@ -13,15 +13,18 @@ use crate::{
     after,
     error::Failure,
     lifecycle::State,
-    policy::{Restart, RestartLog},
+    policy::{Circuit, Exhausted, Pace, Restart, RestartLog},
     protocol::{Abandoned, Exit, Exited, Inbox, Line, Order, Start, Stop, StopKind, StopReport},
-    supervisor::{Supervisor, SupervisorSpec},
-    system::Verdict,
+    supervisor::{ChildSpec, Supervisor, SupervisorSpec},
+    system::SystemEvent,
     tree::Cell,
 };
 
 /// Added to a child's time for its answer to arrive, once for each actor in it.
-const ANSWER_WITHIN: Duration = Duration::from_millis(100);
+const ANSWER_WITHIN: Duration = Duration::from_millis(250);
+
+/// No wait, and an open mailbox.
+const AT_ONCE: (Duration, bool) = (Duration::ZERO, false);
 
 /// Ends a task with what owns it, so that nothing outlives its supervisor.
 struct AbortOnDrop(Option<AbortHandle>);
@@ -38,67 +41,97 @@ impl Drop for AbortOnDrop {
 pub(crate) struct Entry {
     id: u64,
     cell: Arc<Cell>,
-    orders: mpsc::Sender<Order>,
     restart: Restart,
+    pace: Option<Pace>,
     stop_within: Duration,
     /// Number of the last start order.
     life: u64,
     /// Whether that incarnation has neither reported its end nor answered a stop.
     is_live: bool,
+    /// Whether it was stopped for good before its siblings.
+    is_drained: bool,
     /// Failures in a row.
     failures: u32,
     since: Instant,
+    circuit: Circuit,
     task: AbortOnDrop,
 }
 
+/// What is decided about a child that comes back.
+enum Comeback {
+    After(Duration),
+    /// As above, and its mailbox takes nothing meanwhile.
+    Open(Duration),
+    TooOften,
+}
+
 impl Entry {
-    pub fn new(
-        id: u64,
-        cell: Arc<Cell>,
-        orders: mpsc::Sender<Order>,
-        restart: Restart,
-        stop_within: Duration,
-        task: AbortHandle,
-    ) -> Self {
-        let task = AbortOnDrop(Some(task));
+    pub fn new(id: u64, cell: Arc<Cell>, spec: &ChildSpec, task: AbortHandle) -> Self {
         Self {
             id,
             cell,
-            orders,
-            restart,
-            stop_within,
+            restart: spec.restart,
+            pace: spec.pace,
+            stop_within: spec.stop_within,
             life: 0,
             is_live: false,
+            is_drained: false,
             failures: 0,
             since: time::now(),
-            task,
+            circuit: Circuit::default(),
+            task: AbortOnDrop(Some(task)),
         }
     }
 
-    async fn order(&self, order: Order) {
-        if self.orders.send(order).await.is_err() {
-            tracing::error!(actor = %self.cell.path, "its task is gone");
+    fn order(&self, order: Order) -> bool {
+        let taken = self.cell.control.order(order);
+        if !taken {
+            tracing::error!(actor = %self.cell.path, "its task is gone, or takes no orders");
         }
+        taken
     }
 
-    async fn start(
+    fn start(
         &mut self,
-        delay: Duration,
+        (delay, is_open): (Duration, bool),
         after: Option<oneshot::Receiver<()>>,
         started: Option<oneshot::Sender<()>>,
     ) {
         self.life += 1;
         self.is_live = true;
         self.since = time::now() + delay;
-        self.order(Order::Start(Start { life: self.life, delay, after, started })).await;
+        self.order(Order::Start(Start { life: self.life, delay, is_open, after, started }));
+    }
+
+    /// What follows a failure.
+    fn comeback(&mut self, now: Instant, spec: &SupervisorSpec, log: &mut RestartLog) -> Comeback {
+        if let Some(Pace::CircuitBreaker(breaker)) = self.pace {
+            return match self.circuit.failed(now, breaker, rand::chance()) {
+                Some(open_for) => Comeback::Open(open_for),
+                None => Comeback::After(Duration::ZERO),
+            };
+        }
+        if now.saturating_duration_since(self.since) >= spec.intensity.within {
+            self.failures = 0;
+        }
+        if !log.admit(now, spec.intensity) {
+            return Comeback::TooOften;
+        }
+        let delay = match self.pace {
+            Some(Pace::Immediate) => Duration::ZERO,
+            Some(Pace::Delayed(delay)) => delay,
+            Some(Pace::Backoff(backoff)) => backoff.delay(self.failures, rand::chance()),
+            Some(Pace::CircuitBreaker(_)) | None => spec.backoff.delay(self.failures, rand::chance()),
+        };
+        self.failures = self.failures.saturating_add(1);
+        Comeback::After(delay)
     }
 
     async fn stop(&mut self, until: Instant, kind: StopKind) -> StopReport {
         let (done, answer) = oneshot::channel();
         let grace = ANSWER_WITHIN * (self.cell.weight() + 1);
         let answered = async {
-            self.order(Order::Stop(Stop { until, kind, done })).await;
-            answer.await.ok()
+            if self.order(Order::Stop(Stop { until, kind, done })) { answer.await.ok() } else { None }
         };
         let answered = time::timeout(until.saturating_duration_since(time::now()) + grace, answered).await;
         self.is_live = false;
@@ -114,8 +147,8 @@ impl Entry {
     }
 
     /// Lets a child that is down end by itself.
-    async fn retire(mut self) {
-        self.order(Order::Retire).await;
+    fn retire(mut self) {
+        self.order(Order::Retire);
         self.task.0 = None;
     }
 }
@@ -135,8 +168,8 @@ pub(crate) struct Keeper {
     life: Option<u64>,
     /// What was heard while it was busy.
     next: Option<Heard>,
-    /// Where the root puts what it cannot report to anybody.
-    verdict: Option<Arc<Verdict>>,
+    /// Whether there is nobody above it to report to: it gives the system's verdict.
+    is_root: bool,
 }
 
 /// What a supervisor hears next.
@@ -154,10 +187,10 @@ impl Keeper {
         inbox: mpsc::Receiver<Inbox>,
         open: Supervisor,
         spec: SupervisorSpec,
-        verdict: Option<Arc<Verdict>>,
+        is_root: bool,
     ) -> Self {
         let (entries, log) = (Vec::new(), RestartLog::default());
-        Self { cell, line, inbox, _open: open, spec, entries, log, life: None, next: None, verdict }
+        Self { cell, line, inbox, _open: open, spec, entries, log, life: None, next: None, is_root }
     }
 
     pub async fn run(mut self) {
@@ -170,7 +203,11 @@ impl Keeper {
                 Heard::Nothing => return,
                 Heard::Order(order) => order,
                 Heard::Inbox(Inbox::Add(entry)) => {
-                    self.added(entry).await;
+                    self.added(entry);
+                    continue;
+                }
+                Heard::Inbox(Inbox::Drain { child, until, done }) => {
+                    let _ = done.send(self.drain(child, until).await);
                     continue;
                 }
                 Heard::Inbox(Inbox::Exited(exited)) => {
@@ -179,7 +216,7 @@ impl Keeper {
                 }
             };
             match order {
-                Order::Start(mut start) => match self.line.ready(&mut start, &self.cell).await {
+                Order::Start(mut start) => match self.line.ready(&mut start, &[]).await {
                     Ok(stop) => {
                         self.start_all(start).await;
                         self.next = stop.map(|stop| Heard::Order(Order::Stop(stop)));
@@ -196,13 +233,14 @@ impl Keeper {
                     }
                 }
                 Order::Retire => return,
+                Order::Report(_) => {}
             }
         }
     }
 
     /// Orders from above come first.
     async fn hear(&mut self) -> Heard {
-        match select(pin!(self.line.orders.recv()), pin!(self.inbox.recv())).await {
+        match select(pin!(self.line.order()), pin!(self.inbox.recv())).await {
             Either::Left((Some(order), _)) => Heard::Order(order),
             Either::Right((Some(inbox), _)) => Heard::Inbox(inbox),
             Either::Left((None, _)) | Either::Right((None, _)) => Heard::Nothing,
@@ -219,20 +257,20 @@ impl Keeper {
         if is_first {
             // Like those that are added later, they do not wait for each other.
             for entry in &mut self.entries {
-                entry.start(Duration::ZERO, None, None).await;
+                entry.start(AT_ONCE, None, None);
             }
         } else {
-            self.start_range(0..self.entries.len(), Duration::ZERO, start.started).await;
+            self.start_range(0..self.entries.len(), AT_ONCE, start.started);
         }
         self.cell.advance(State::Running);
     }
 
     /// Starts children one after the other, each once the one before runs, and says so at `started` after the
     /// last.
-    async fn start_range(
+    fn start_range(
         &mut self,
         range: Range<usize>,
-        delay: Duration,
+        delay: (Duration, bool),
         mut started: Option<oneshot::Sender<()>>,
     ) {
         let last = range.end.saturating_sub(1);
@@ -240,17 +278,17 @@ impl Keeper {
         for index in range {
             let (sender, receiver) = oneshot::channel();
             let sender = if index == last { started.take() } else { Some(sender) };
-            self.entries[index].start(delay, after.take(), sender).await;
-            (delay, after) = (Duration::ZERO, Some(receiver));
+            self.entries[index].start(delay, after.take(), sender);
+            (delay, after) = (AT_ONCE, Some(receiver));
         }
         if let Some(started) = started {
             let _ = started.send(());
         }
     }
 
-    async fn added(&mut self, mut entry: Entry) {
+    fn added(&mut self, mut entry: Entry) {
         if self.life.is_some() {
-            entry.start(Duration::ZERO, None, None).await;
+            entry.start(AT_ONCE, None, None);
         }
         self.entries.push(entry);
     }
@@ -273,31 +311,46 @@ impl Keeper {
         if !comes_back {
             if let Some(failure) = failure {
                 tracing::warn!(actor = %entry.cell.path, reason = failure.chain(), "failed, and is not restarted");
+                self.announce(index, SystemEvent::given_up);
             }
-            self.retire(index).await;
+            self.retire(index);
             return;
         }
         let failure = failure.unwrap_or(Failure::EndedItself);
-        let now = time::now();
-        if now.saturating_duration_since(entry.since) >= self.spec.intensity.within {
-            entry.failures = 0;
-        }
-        if !self.log.admit(now, self.spec.intensity) {
-            self.give_up(index, failure).await;
-            return;
-        }
-        let delay = self.spec.backoff.delay(entry.failures, chance());
-        entry.failures = entry.failures.saturating_add(1);
+        let (delay, is_open) = match entry.comeback(time::now(), &self.spec, &mut self.log) {
+            Comeback::After(delay) => (delay, false),
+            Comeback::Open(delay) => (delay, true),
+            Comeback::TooOften if self.spec.exhausted == Exhausted::Degrade => {
+                tracing::warn!(actor = %entry.cell.path, reason = failure.chain(), "given up, the rest goes on");
+                self.announce(index, SystemEvent::given_up);
+                self.retire(index);
+                return;
+            }
+            Comeback::TooOften => {
+                self.give_up(index, failure).await;
+                return;
+            }
+        };
         let (reason, delay_ms) = (failure.chain(), delay.as_millis());
-        tracing::warn!(actor = %entry.cell.path, reason, delay_ms, strategy = ?self.spec.strategy, "restart");
-        self.restart_with(index, delay).await;
+        if is_open {
+            tracing::warn!(actor = %entry.cell.path, reason, delay_ms, "circuit breaker open");
+        } else {
+            tracing::warn!(actor = %entry.cell.path, reason, delay_ms, strategy = ?self.spec.strategy, "restart");
+        }
+        self.announce(index, |path| SystemEvent::Restarting { path, reason, delay, is_open });
+        self.restart_with(index, (delay, is_open)).await;
+    }
+
+    /// Tells those who listen to the system's bus.
+    fn announce(&self, index: usize, event: impl FnOnce(Arc<str>) -> SystemEvent) {
+        self.cell.shared.bus.publish(event(self.entries[index].cell.path.clone()));
     }
 
     /// Restarts the child at `index` and those that the strategy takes along.
-    async fn restart_with(&mut self, index: usize, delay: Duration) {
+    async fn restart_with(&mut self, index: usize, delay: (Duration, bool)) {
         let affected = self.spec.strategy.affected(index, self.entries.len());
         if affected.len() == 1 {
-            self.entries[index].start(delay, None, None).await;
+            self.entries[index].start(delay, None, None);
             return;
         }
         if !self.pause(affected.clone()).await {
@@ -306,11 +359,11 @@ impl Keeper {
         let mut end = affected.end;
         for index in affected.clone().rev() {
             if self.entries[index].restart == Restart::Temporary {
-                self.retire(index).await;
+                self.retire(index);
                 end -= 1;
             }
         }
-        self.start_range(affected.start..end, delay, None).await;
+        self.start_range(affected.start..end, delay, None);
     }
 
     /// Stops children in reverse order; their queues wait. False if an order from above came first: it is about
@@ -318,7 +371,7 @@ impl Keeper {
     async fn pause(&mut self, range: Range<usize>) -> bool {
         for entry in self.entries[range].iter_mut().rev() {
             let stopped = pin!(entry.stop(after(entry.stop_within), StopKind::Pause));
-            if let Either::Right((order, _)) = select(stopped, pin!(self.line.orders.recv())).await {
+            if let Either::Right((order, _)) = select(stopped, pin!(self.line.order())).await {
                 self.next = Some(order.map_or(Heard::Nothing, Heard::Order));
                 return false;
             }
@@ -326,10 +379,22 @@ impl Keeper {
         true
     }
 
-    async fn retire(&mut self, index: usize) {
+    fn retire(&mut self, index: usize) {
         let entry = self.entries.remove(index);
         self.cell.retire(&entry.cell);
-        entry.retire().await;
+        entry.retire();
+    }
+
+    /// Stops one child for good.
+    async fn drain(&mut self, child: u64, until: Instant) -> StopReport {
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == child) else {
+            return StopReport::default();
+        };
+        let report = entry.stop(until, StopKind::Drain).await;
+        // It stays in its place, ended: a child that is stopped again has nothing to say.
+        entry.restart = Restart::Temporary;
+        entry.is_drained = true;
+        report
     }
 
     /// The intensity is used up: all children are stopped, and it is for the parent to decide.
@@ -344,15 +409,15 @@ impl Keeper {
         self.cell.failed(&failure);
         self.cell.advance(State::Crashed);
         let life = self.life.take();
-        if let Some(verdict) = &self.verdict {
+        if self.is_root {
             tracing::error!(system = %self.cell.path, reason = failure.chain(), "gave up");
             self.cell.advance(State::Failed);
-            verdict.give(failure.clone());
+            self.cell.shared.verdict.give(failure.clone());
         } else {
             tracing::warn!(actor = %self.cell.path, reason = failure.chain(), "gave up");
         }
         let is_paused = self.pause(0..self.entries.len()).await;
-        if let (true, None, Some(life)) = (is_paused, &self.verdict, life) {
+        if let (true, false, Some(life)) = (is_paused, self.is_root, life) {
             self.line.report(life, Exit::Failed(failure));
         }
     }
@@ -370,7 +435,7 @@ impl Keeper {
         }
         let mut total = StopReport::default();
         let mut weight_left: u32 = self.entries.iter().map(|entry| entry.cell.weight()).sum();
-        for entry in self.entries.iter_mut().rev() {
+        for entry in self.entries.iter_mut().rev().filter(|entry| !entry.is_drained) {
             let weight = entry.cell.weight();
             let share = until.saturating_duration_since(time::now()) * weight / weight_left.max(weight);
             weight_left -= weight.min(weight_left);
@@ -387,16 +452,9 @@ impl Keeper {
     async fn take_the_last(&mut self) {
         while let Ok(last) = self.inbox.try_recv() {
             if let Inbox::Add(mut entry) = last {
-                entry.start(Duration::ZERO, None, None).await;
+                entry.start(AT_ONCE, None, None);
                 self.entries.push(entry);
             }
         }
     }
-}
-
-/// A random number from 0 to 1.
-fn chance() -> f64 {
-    const STEPS: u32 = 1 << 20;
-    let drawn = u32::try_from(rand::below(u64::from(STEPS))).unwrap_or(0);
-    f64::from(drawn) / f64::from(STEPS)
 }

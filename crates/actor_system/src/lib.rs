@@ -29,6 +29,7 @@
 //! impl AlysActor for Counter {
 //!     type Message = CounterMessage;
 //!     type Error = Infallible;
+//!     type Config = ();
 //!     const NAME: &'static str = "Counter";
 //!
 //!     async fn handle(&mut self, msg: CounterMessage, _: &Context<Self>) -> Result<(), Infallible> {
@@ -73,16 +74,36 @@
 //! a life. Logs: WARN for each restart with its reason, ERROR only when the root gives up, or for a bug in this
 //! crate.
 
+pub mod access;
 mod actor;
+mod addr;
+mod bus;
 mod child;
+mod config;
+mod control;
+mod current;
+mod dead_letters;
+mod envelope;
 mod error;
+mod faults;
+mod figures;
+pub mod gateway;
+mod group;
 mod keeper;
+mod lanes;
 mod life;
 pub mod lifecycle;
 mod mailbox;
+mod message;
+pub mod metrics;
+mod monitor;
 pub mod policy;
+mod pool;
 mod protocol;
 mod scope;
+mod shared;
+mod stats;
+mod stream;
 mod supervisor;
 mod system;
 mod tree;
@@ -93,16 +114,30 @@ use std::{
 };
 
 pub use actor::{AlysActor, Context, Health};
-pub use error::{
-    AskError, Failure, IllegalTransition, Phase, SendError, StartError, TellError, TooManyTasks,
+pub use addr::{Addr, Retry};
+pub use bus::{
+    Bus, Event, EventStream, MAX_NESTED_PUBLISHES, MAX_SUBSCRIPTIONS, Published, SubscribeError,
+    Subscription, SubscriptionSnapshot, TopicSnapshot,
 };
+pub use config::{ConfigHandle, Kept};
+pub use dead_letters::{DEAD_LETTERS_KEPT, DeadLetter, DeadLetters, Reason};
+pub use envelope::{EnvelopeInfo, MessageId};
+pub use error::{
+    AskError, Failure, IllegalTransition, LookupError, Phase, SendError, StartError, TellError, TooManyTasks,
+};
+pub use faults::{Fault, Faults, MAX_PLANNED, MAX_SEEN, Planned};
+pub use group::{ByMember, Group, JoinError, MAX_MEMBERS};
+pub use lanes::PATIENCE;
+pub use life::{Batch, MAX_REDELIVERIES};
 pub use lifecycle::State;
-pub use mailbox::{Addr, Message, Reply, Slot, mailbox};
-pub use policy::{Backoff, Intensity, Restart, Strategy};
+pub use mailbox::{Limits, Slot, mailbox};
+pub use message::{Message, Overflow, Priority, Receipt, Reply};
+pub use policy::{Backoff, Breaker, Exhausted, Intensity, Pace, Restart, Strategy};
+pub use pool::{MAX_POOL, Pool, PoolError, PoolSpec, Routing};
 pub use protocol::Abandoned;
 pub use scope::{MAX_TASKS, MAX_TIMERS, Task, Timer};
 pub use supervisor::{ChildSpec, Supervisor, SupervisorSpec};
-pub use system::{ShutdownReport, System};
+pub use system::{ShutdownReport, System, SystemEvent};
 pub use tree::{MAX_CHILDREN, MailboxSnapshot, Snapshot};
 
 /// Locks data that is whole at every moment: nothing of an actor runs under these locks, so a panic elsewhere
@@ -115,4 +150,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn after(delay: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     alys_runtime::time::now() + delay.min(FAR)
+}
+
+/// Whether anybody wants a span for each message: one load when nobody does.
+fn spans_are_on() -> bool {
+    tracing::level_filters::LevelFilter::current() >= tracing::level_filters::LevelFilter::DEBUG
 }

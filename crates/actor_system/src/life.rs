@@ -2,27 +2,33 @@
 //! out.
 
 use std::{
+    collections::VecDeque,
+    fmt,
     future::{Future, poll_fn},
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
-    sync::Arc,
-    task::Poll,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context as TaskContext, Poll},
     time::Duration,
 };
 
 use alys_runtime::{
-    sync::mpsc,
+    sync::oneshot,
     time::{self, Instant, Sleep},
     trace,
 };
-use futures::{
-    FutureExt,
-    future::{Either, select},
-};
+use futures::FutureExt;
 
 use crate::{
     actor::{AlysActor, Context, Health},
+    control::{self, ATTENTION},
+    current::{self, Frame},
+    dead_letters::Reason,
+    envelope::{Envelope, Meta},
     error::{Failure, Phase, panic_text},
+    mailbox::{Mailbox, Reader},
+    message::Message,
+    metrics::Sheet,
     protocol::{Order, Stop},
     scope::Timers,
     tree::Cell,
@@ -30,19 +36,29 @@ use crate::{
 
 /// Messages after which an actor lets others run: its queue never empties in the simulator if it sends to
 /// itself, and time would stand still.
-const MESSAGES_A_TURN: u32 = 16;
+const MESSAGES_A_TURN: u32 = 64;
+
+/// Incarnations that may fail over one message that says that it may come back.
+pub const MAX_REDELIVERIES: u8 = 3;
+
+/// Marks the numbers of timers among the numbers of messages.
+const TIMER_SEQUENCE: u64 = 1 << 43;
 
 /// What the actor is to do next.
 pub(crate) enum Next<M> {
     Order(Option<Order>),
     Failure,
-    Timer(M),
-    Message(M),
+    Stop,
+    Config,
+    Timer(Envelope<M>),
+    Message(Envelope<M>),
 }
 
 /// How a piece of the actor's work came out.
 pub(crate) enum Attended<T> {
     Done(Result<T, Failure>),
+    /// It took longer than the watchdog allows.
+    Hung(Duration),
     /// A stop's time was up.
     Cut,
     Orphaned,
@@ -52,8 +68,10 @@ pub(crate) enum Attended<T> {
 pub(crate) struct Life<A: AlysActor> {
     pub actor: A,
     pub ctx: Context<A>,
+    pub frame: Option<Box<Frame>>,
     health: Health,
     nap: Option<Sleep>,
+    timers: u64,
     /// Whether the mailbox is served before a due timer: they take turns, so that neither starves the other.
     queue_first: bool,
     turn: u32,
@@ -62,58 +80,79 @@ pub(crate) struct Life<A: AlysActor> {
 }
 
 impl<A: AlysActor> Life<A> {
-    pub fn new(actor: A, ctx: Context<A>, cell: &Cell) -> Self {
-        let mut note = cell.path.as_bytes().to_vec();
-        note.push(0);
-        Self { actor, ctx, health: Health::Healthy, nap: None, queue_first: false, turn: 0, note }
+    pub fn new(actor: A, ctx: Context<A>) -> Self {
+        let mut note = Vec::new();
+        if alys_runtime::is_simulated() {
+            note.extend_from_slice(ctx.cell.path.as_bytes());
+            note.push(0);
+        }
+        let frame = Some(Box::new(Frame::new(ctx.cell.clone())));
+        let health = Health::Healthy;
+        Self { actor, ctx, frame, health, nap: None, timers: 0, queue_first: false, turn: 0, note }
     }
 
     /// Waits for something to do. Orders and failures come before messages.
-    pub async fn next(
-        &mut self,
-        orders: &mut mpsc::Receiver<Order>,
-        queue: &mut mpsc::Receiver<A::Message>,
-    ) -> Next<A::Message> {
-        let Self { ctx, nap, queue_first, .. } = self;
+    pub async fn next(&mut self, reader: &mut Reader<A::Message>) -> Next<A::Message> {
         poll_fn(|cx| {
-            if let Poll::Ready(order) = orders.poll_recv(cx) {
-                return Poll::Ready(Next::Order(order));
-            }
-            if ctx.scope.poll_failed(cx.waker()) {
-                return Poll::Ready(Next::Failure);
-            }
-            for take_queue in [*queue_first, !*queue_first] {
-                let next = if take_queue {
-                    // None only after the queue was closed, which ends the incarnation anyway.
-                    queue.poll_recv(cx).map(|msg| msg.map(Next::Message))
-                } else {
-                    poll_timer(&ctx.timers, nap, cx).map(|msg| Some(Next::Timer(msg)))
-                };
-                if let Poll::Ready(Some(next)) = next {
-                    *queue_first = !take_queue;
-                    return Poll::Ready(next);
+            let next = self.poll_next(reader, cx);
+            if next.is_pending() {
+                let control = &self.ctx.cell.control;
+                control.register(cx);
+                let is_called = control.flags() & ATTENTION & !control::TIMERS != 0;
+                if is_called || (reader.poll_ready(cx).is_ready() && !reader.is_empty()) {
+                    cx.waker().wake_by_ref();
                 }
             }
-            Poll::Pending
+            next
         })
         .await
     }
 
-    pub fn note(&mut self, kind: &'static str) {
-        let prefix = self.ctx.path.len() + 1;
-        self.note.truncate(prefix);
-        self.note.extend_from_slice(kind.as_bytes());
-        trace::event("actor", &self.note);
-    }
-
-    pub fn judge(&mut self, cell: &Cell) {
-        let health = self.actor.health();
-        if health != self.health {
-            self.health = health;
-            cell.set_health(health);
+    fn poll_next(
+        &mut self,
+        reader: &mut Reader<A::Message>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Next<A::Message>> {
+        let Self { ctx, nap, timers, queue_first, .. } = self;
+        let control = &ctx.cell.control;
+        let flags = control.flags() & ATTENTION;
+        if flags & !control::TIMERS != 0 {
+            if let Poll::Ready(order) = control.poll_order(cx) {
+                return Poll::Ready(Next::Order(order));
+            }
+            if flags & control::FAILED != 0 {
+                return Poll::Ready(Next::Failure);
+            }
+            if flags & control::STOP != 0 {
+                return Poll::Ready(Next::Stop);
+            }
+            if flags & control::CONFIG != 0 {
+                control.clear(control::CONFIG);
+                return Poll::Ready(Next::Config);
+            }
         }
+        if flags & control::TIMERS == 0 {
+            return reader.pop().map_or(Poll::Pending, |envelope| Poll::Ready(Next::Message(envelope)));
+        }
+        for take_queue in [*queue_first, !*queue_first] {
+            let next = if take_queue {
+                reader.pop().map(Next::Message)
+            } else {
+                poll_timer(&ctx.timers, nap, cx).map(|msg| {
+                    *timers += 1;
+                    let (sequence, priority) = (TIMER_SEQUENCE + *timers, msg.priority());
+                    Next::Timer(Envelope { msg, meta: Meta { sequence, priority, ..Meta::default() } })
+                })
+            };
+            if let Some(next) = next {
+                *queue_first = !take_queue;
+                return Poll::Ready(next);
+            }
+        }
+        Poll::Pending
     }
 
+    /// Lets other tasks run, now and then.
     pub async fn give_way(&mut self) {
         self.turn += 1;
         if self.turn == MESSAGES_A_TURN {
@@ -121,54 +160,142 @@ impl<A: AlysActor> Life<A> {
             alys_runtime::yield_now().await;
         }
     }
+
+    /// A message is begun.
+    pub fn note(&mut self, kind: &'static str) {
+        if alys_runtime::is_simulated() {
+            let path = self.note.len();
+            self.note.extend_from_slice(kind.as_bytes());
+            trace::event("actor", &self.note);
+            self.note.truncate(path);
+        }
+    }
+
+    /// Asks the actor how it is, and shows it if that has changed.
+    pub fn judge(&mut self) {
+        let health = self.actor.health_check();
+        if health != self.health {
+            self.health = health;
+            self.ctx.cell.set_health(health);
+        }
+    }
+
+    /// The actor's own figures.
+    pub fn report(&self, reply: oneshot::Sender<Sheet>) {
+        let mut sheet = Sheet::default();
+        let told = std::panic::catch_unwind(AssertUnwindSafe(|| self.actor.metrics(&mut sheet)));
+        match told {
+            Ok(()) => drop(reply.send(sheet)),
+            Err(panic) => {
+                let panic = panic_text(&*panic);
+                tracing::warn!(actor = %self.ctx.cell.path, panic, "panic in metrics: its figures are missing");
+            }
+        }
+    }
 }
 
+/// The next timer that is due; wakes the task when there is one.
 fn poll_timer<M: Send + 'static>(
     timers: &Timers<M>,
     nap: &mut Option<Sleep>,
-    cx: &mut std::task::Context<'_>,
-) -> Poll<M> {
+    cx: &mut TaskContext<'_>,
+) -> Option<M> {
     loop {
-        let Some(due) = timers.next_due() else {
-            *nap = None;
-            return Poll::Pending;
-        };
+        let due = timers.next_due()?;
         if let Some(msg) = timers.pop(time::now()) {
-            return Poll::Ready(msg);
+            return Some(msg);
         }
-        let sleep = match nap {
-            Some(sleep) if sleep.deadline() == due => sleep,
-            _ => nap.insert(time::sleep_until(due)),
-        };
-        match Pin::new(&mut *sleep).poll(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(()) => *nap = None,
+        match nap {
+            Some(nap) if nap.deadline() != due => nap.reset(due),
+            Some(_) => {}
+            None => *nap = Some(time::sleep_until(due)),
+        }
+        let is_due = nap.as_mut().is_some_and(|nap| Pin::new(nap).poll(cx).is_ready());
+        if !is_due {
+            return None;
         }
     }
 }
 
-/// The next message of a closed queue; none once it is empty, or the time is up.
-pub(crate) async fn next_before<M>(deadline: Instant, queue: &mut mpsc::Receiver<M>) -> Option<M> {
-    let remaining = deadline.saturating_duration_since(time::now());
-    if remaining.is_zero() {
-        return None;
+/// Messages that are handled together, see [`AlysActor::handle_batch`].
+pub struct Batch<M: Message> {
+    waiting: VecDeque<Envelope<M>>,
+    taken: Vec<Taken<M>>,
+}
+
+/// A message whose handling has begun.
+pub(crate) struct Taken<M> {
+    pub kind: &'static str,
+    pub meta: Meta,
+    /// What comes back if handling it fails.
+    pub again: Option<M>,
+}
+
+impl<M: Message> Taken<M> {
+    /// Takes a message out of its envelope: what is left, and the message.
+    pub fn open(envelope: Envelope<M>) -> (Self, M) {
+        let Envelope { msg, meta } = envelope;
+        let again = if meta.attempt < MAX_REDELIVERIES { msg.again() } else { None };
+        (Self { kind: msg.kind(), meta, again }, msg)
     }
-    match queue.try_recv() {
-        Ok(msg) => Some(msg),
-        Err(mpsc::error::TryRecvError::Disconnected) => None,
-        Err(mpsc::error::TryRecvError::Empty) => time::timeout(remaining, queue.recv()).await.ok().flatten(),
+
+    /// Handling it failed. The message as it goes back into the mailbox, or nothing, and why.
+    pub fn failed(self, mailbox: &Mailbox<M>, home: &Cell, reason: Reason) -> Option<Envelope<M>> {
+        match self.again {
+            Some(msg) => {
+                mailbox.stats.redelivered.store(mailbox.stats.redelivered.load(Relaxed) + 1, Relaxed);
+                let meta = Meta { attempt: self.meta.attempt + 1, ..self.meta };
+                Some(Envelope { msg, meta })
+            }
+            None => {
+                let reason = if self.meta.attempt > 0 { Reason::Poison } else { reason };
+                home.shared.bury(home, reason, self.kind, self.meta.sender);
+                None
+            }
+        }
     }
 }
 
-/// Calls `stopping`. False if it was cut off.
-pub(crate) async fn say_goodbye<A: AlysActor>(life: &mut Life<A>, within: Duration) -> Result<bool, Failure> {
-    let stopping = async {
-        life.actor.stopping(&life.ctx).await;
-        Ok::<(), A::Error>(())
-    };
-    match time::timeout(within, caught(Phase::Stopping, stopping)).await {
-        Ok(outcome) => outcome.map(|()| true),
-        Err(_) => Ok(false),
+impl<M: Message> Batch<M> {
+    pub(crate) fn new(waiting: VecDeque<Envelope<M>>) -> Self {
+        Self { waiting, taken: Vec::new() }
+    }
+
+    /// The next message. It counts as handled once [`done`](Self::done) is called or the whole batch has been
+    /// handled; if the actor fails before, it has failed over this one too.
+    pub fn take(&mut self) -> Option<M> {
+        let (taken, msg) = Taken::open(self.waiting.pop_front()?);
+        current::with(|frame| frame.begin(taken.kind, taken.meta.clone()));
+        self.taken.push(taken);
+        Some(msg)
+    }
+
+    /// All that was taken so far is handled, whatever happens to the rest.
+    pub fn done(&mut self, stats: impl FnMut(&'static str)) {
+        self.taken.drain(..).map(|taken| taken.kind).for_each(stats);
+    }
+
+    /// Messages that were not taken yet.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether all were taken.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(crate) fn into_parts(self) -> (Vec<Taken<M>>, VecDeque<Envelope<M>>) {
+        (self.taken, self.waiting)
+    }
+}
+
+impl<M: Message> fmt::Debug for Batch<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("waiting", &self.waiting.len())
+            .field("taken", &self.taken.len())
+            .finish()
     }
 }
 
@@ -184,34 +311,90 @@ where
     }
 }
 
-/// Sees a piece of work through. A stop that arrives meanwhile is kept in `stop`, and the work has until then;
-/// a later stop takes the place of an earlier one, for which nobody waits any more.
-pub(crate) async fn attend<T>(
-    orders: &mut mpsc::Receiver<Order>,
-    stop: &mut Option<Stop>,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Attended<T> {
-    let mut work = pin!(work);
-    loop {
-        let order = pin!(orders.recv());
-        let ordered = select(work.as_mut(), order);
-        let heard = match stop {
-            None => ordered.await,
-            Some(stop) => {
-                let remaining = stop.until.saturating_duration_since(time::now());
-                match time::timeout(remaining, ordered).await {
-                    Ok(heard) => heard,
-                    Err(_) => return Attended::Cut,
+/// Calls a hook that cannot fail the actor any more. False if it was cut off.
+pub(crate) async fn last_word(
+    phase: Phase,
+    within: Duration,
+    hook: impl Future<Output = ()>,
+) -> Result<bool, Failure> {
+    let hook = async {
+        hook.await;
+        Ok::<(), std::convert::Infallible>(())
+    };
+    match time::timeout(within, caught(phase, hook)).await {
+        Ok(outcome) => outcome.map(|()| true),
+        Err(_) => Ok(false),
+    }
+}
+
+/// How long the actor's code may take, and who wants to know of it meanwhile.
+pub(crate) struct Watch {
+    sleep: Option<Sleep>,
+    /// Those who asked for figures while the actor was busy.
+    pub reports: Vec<oneshot::Sender<Sheet>>,
+}
+
+impl Watch {
+    pub fn new() -> Self {
+        Self { sleep: None, reports: Vec::new() }
+    }
+
+    /// Sees a piece of work through. A stop that arrives meanwhile is kept in `stop`, and the work has until
+    /// then; a later stop takes the place of an earlier one, for which nobody waits any more.
+    pub async fn attend<T>(
+        &mut self,
+        cell: &Cell,
+        stop: &mut Option<Stop>,
+        limit: Option<Duration>,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Attended<T> {
+        let mut work = pin!(work);
+        let mut begun = None;
+        poll_fn(|cx| {
+            // For the monitor: one that is in the same poll for long does not let go of its thread.
+            cell.turns.store(cell.turns.load(Relaxed).wrapping_add(1), Relaxed);
+            cell.is_busy.store(true, Relaxed);
+            let polled = work.as_mut().poll(cx);
+            cell.is_busy.store(false, Relaxed);
+            if let Poll::Ready(done) = polled {
+                return Poll::Ready(Attended::Done(done));
+            }
+            while let Poll::Ready(order) = cell.control.poll_order(cx) {
+                match order {
+                    None => return Poll::Ready(Attended::Orphaned),
+                    Some(Order::Stop(ordered)) => *stop = Some(ordered),
+                    Some(Order::Report(reply)) => self.reports.push(reply),
+                    Some(Order::Start(_) | Order::Retire) => {
+                        tracing::error!("ordered to start or retire while running");
+                    }
                 }
             }
-        };
-        match heard {
-            Either::Left((done, _)) => return Attended::Done(done),
-            Either::Right((None, _)) => return Attended::Orphaned,
-            Either::Right((Some(Order::Stop(ordered)), _)) => *stop = Some(ordered),
-            Either::Right((Some(Order::Start(_) | Order::Retire), _)) => {
-                tracing::error!("ordered to start or retire while running");
+            let now = time::now();
+            let begun = *begun.get_or_insert(now);
+            if stop.as_ref().is_some_and(|stop| now >= stop.until) {
+                return Poll::Ready(Attended::Cut);
             }
+            if let Some(limit) = limit.filter(|limit| now.saturating_duration_since(begun) >= *limit) {
+                return Poll::Ready(Attended::Hung(limit));
+            }
+            let until = [stop.as_ref().map(|stop| stop.until), limit.map(|limit| begun + limit)];
+            if let Some(until) = until.into_iter().flatten().min() {
+                self.wake_at(until, cx);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Sees that the task is woken at `until` at the latest. A timer that is set stays set, so that work which
+    /// waits a little, again and again, sets one timer and not one each time.
+    fn wake_at(&mut self, until: Instant, cx: &mut TaskContext<'_>) {
+        let sleep = self.sleep.get_or_insert_with(|| time::sleep_until(until));
+        if sleep.deadline() > until || sleep.is_elapsed() {
+            sleep.reset(until);
+        }
+        if Pin::new(sleep).poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
         }
     }
 }

@@ -22,7 +22,8 @@ use std::fmt;
 use crate::error::IllegalTransition;
 
 /// Where an actor or supervisor is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     /// Known to its supervisor, never started.
     Uninitialized,

@@ -1,52 +1,73 @@
-//! Messages, the bounded queue in front of an actor, and the address that outlives its incarnations.
+//! The bounded queue in front of an actor: what senders and the actor's task share, and the reader's end.
 
 use std::{
-    collections::BTreeMap,
+    collections::VecDeque,
     fmt,
-    future::Future,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    task::{Context, Poll, Waker},
 };
 
-use alys_runtime::{
-    sync::{mpsc, oneshot},
-    time,
-};
+use alys_runtime::sync::Notify;
 
 use crate::{
-    error::{AskError, SendError, TellError},
+    addr::Addr,
+    dead_letters::Reason,
+    envelope::Envelope,
+    lanes::{Lanes, NORMAL, Turns},
     lock,
+    message::{Message, Overflow, Receipt},
+    stats::Stats,
+    tree::Cell,
 };
 
-/// What an actor understands: one enum an actor.
-pub trait Message: Send + 'static {
-    /// The name of the variant, for traces and figures. Names must come from a fixed set: they are counted one
-    /// by one.
-    fn kind(&self) -> &'static str;
+/// Messages of the normal priority that the reader takes into its hand at once, so that it does not lock the
+/// mailbox for each.
+const MAX_HELD: usize = 64;
+
+/// How much may wait in a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Messages, at least one.
+    pub messages: usize,
+    /// What they say that they hold ([`Message::size`]), in bytes. One message always fits, however large.
+    pub bytes: Option<usize>,
+}
+
+impl From<usize> for Limits {
+    fn from(messages: usize) -> Self {
+        Self { messages, bytes: None }
+    }
 }
 
 /// A mailbox that no actor reads yet: the address can be handed out, and messages wait.
 ///
-/// Dropping the slot closes the mailbox. A `usize` becomes a slot of that capacity where one is asked for.
+/// Dropping the slot closes the mailbox. A `usize` becomes a slot of that capacity where one is asked for, and
+/// so do [`Limits`].
 pub struct Slot<M: Message> {
     pub(crate) addr: Addr<M>,
-    pub(crate) queue: mpsc::Receiver<M>,
+    pub(crate) reader: Reader<M>,
 }
 
-/// A mailbox for up to `capacity` messages (at least one), before there is an actor to read it: actors that
-/// refer to each other in a circle are all given their addresses first and started then.
-pub fn mailbox<M: Message>(capacity: usize) -> (Addr<M>, Slot<M>) {
-    let (sender, queue) = mpsc::channel(capacity.max(1));
-    let addr = Addr { sender, stats: Arc::default() };
-    (addr.clone(), Slot { addr, queue })
+/// A mailbox, before there is an actor to read it: actors that refer to each other in a circle are all given
+/// their addresses first and started then.
+pub fn mailbox<M: Message>(limits: impl Into<Limits>) -> (Addr<M>, Slot<M>) {
+    let mailbox = Arc::new(Mailbox::new(limits.into()));
+    let addr = Addr::new(mailbox.clone());
+    (addr.clone(), Slot { addr, reader: Reader::new(mailbox) })
 }
 
 impl<M: Message> From<usize> for Slot<M> {
-    fn from(capacity: usize) -> Self {
-        mailbox(capacity).1
+    fn from(messages: usize) -> Self {
+        mailbox(messages).1
+    }
+}
+
+impl<M: Message> From<Limits> for Slot<M> {
+    fn from(limits: Limits) -> Self {
+        mailbox(limits).1
     }
 }
 
@@ -56,132 +77,423 @@ impl<M: Message> fmt::Debug for Slot<M> {
     }
 }
 
-/// Where to send messages to an actor. Cheap to clone; stays valid over restarts; closed once the actor has
-/// ended for good.
-///
-/// Messages of one sender through one address are handled in the order in which they were taken.
-pub struct Addr<M: Message> {
-    sender: mpsc::Sender<M>,
-    pub(crate) stats: Arc<Stats>,
+/// What senders and reader share.
+pub(crate) struct Mailbox<M> {
+    state: Mutex<State<M>>,
+    /// As in the state, to be read without its lock.
+    queued: AtomicUsize,
+    aside: AtomicUsize,
+    /// Messages in the reader's hand. Written by the reader alone.
+    held: AtomicUsize,
+    /// Senders that wait for room.
+    waiting: AtomicUsize,
+    limits: Limits,
+    is_closed: AtomicBool,
+    /// Whether nothing is taken for now: the actor's circuit breaker is open.
+    is_refusing: AtomicBool,
+    /// Whether times are taken.
+    pub is_timed: AtomicBool,
+    closed: Notify,
+    pub stats: Arc<Stats>,
+    /// The actor, once there is one.
+    home: OnceLock<Arc<Cell>>,
 }
 
-impl<M: Message> Addr<M> {
-    /// Puts a message into the mailbox, without waiting.
-    ///
-    /// # Errors
-    /// The message is given back if there is no room, or the actor has ended for good.
-    pub fn tell(&self, msg: M) -> Result<(), TellError<M>> {
-        self.sender.try_send(msg).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(msg) => {
-                self.stats.dropped.fetch_add(1, Relaxed);
-                TellError::Full(msg)
-            }
-            mpsc::error::TrySendError::Closed(msg) => TellError::Closed(msg),
-        })
-    }
+struct State<M> {
+    lanes: Lanes<M>,
+    sequence: u64,
+    is_open: bool,
+    reader: Option<Waker>,
+    /// In the order in which they came.
+    senders: VecDeque<Sender>,
+    /// Senders for whom there is room, and who have been woken, with the size of their message.
+    admitted: Vec<(u64, usize)>,
+    next_ticket: u64,
+}
 
-    /// Puts a message into the mailbox and waits for room as long as it takes: the sender is slowed to the
-    /// receiver's pace. Not taken if the future is dropped before it is ready.
-    ///
-    /// # Errors
-    /// The message is given back if the actor ends for good before there is room.
-    pub async fn send(&self, msg: M) -> Result<(), SendError<M>> {
-        self.sender.send(msg).await.map_err(|error| SendError(error.0))
-    }
+/// One who waits for room.
+struct Sender {
+    ticket: u64,
+    size: usize,
+    waker: Waker,
+}
 
-    /// Asks a question and waits up to `deadline` for the answer. `make` puts the reply into the message.
-    ///
-    /// # Errors
-    /// A question that found no room is not queued. After a timeout the question may still be handled; its
-    /// answer goes nowhere.
-    pub async fn ask<R: Send + 'static>(
-        &self,
-        make: impl FnOnce(Reply<R>) -> M,
-        deadline: Duration,
-    ) -> Result<R, AskError> {
-        let (reply, answer) = oneshot::channel();
-        let msg = make(Reply(reply));
-        let kind = msg.kind();
-        self.tell(msg).map_err(|error| match error {
-            TellError::Full(_) => AskError::Full { kind },
-            TellError::Closed(_) => AskError::Closed { kind },
-        })?;
-        match time::timeout(deadline, answer).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(AskError::Dropped { kind }),
-            Err(_) => Err(AskError::Timeout { kind, deadline }),
+/// Why a message was not taken.
+pub(crate) enum Refused {
+    Full,
+    Closed,
+    Unavailable,
+}
+
+impl<M: Message> Mailbox<M> {
+    fn new(limits: Limits) -> Self {
+        let state = State {
+            lanes: Lanes::default(),
+            sequence: 0,
+            is_open: true,
+            reader: None,
+            senders: VecDeque::new(),
+            admitted: Vec::new(),
+            next_ticket: 0,
+        };
+        Self {
+            state: Mutex::new(state),
+            queued: AtomicUsize::new(0),
+            aside: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            limits: Limits { messages: limits.messages.max(1), ..limits },
+            is_closed: AtomicBool::new(false),
+            is_refusing: AtomicBool::new(false),
+            is_timed: AtomicBool::new(false),
+            closed: Notify::new(),
+            stats: Arc::default(),
+            home: OnceLock::new(),
         }
     }
 
-    /// Messages waiting now.
+    pub fn home(&self) -> Option<&Arc<Cell>> {
+        self.home.get()
+    }
+
+    pub fn set_home(&self, cell: Arc<Cell>) {
+        let _already_there = self.home.set(cell);
+    }
+
     pub fn depth(&self) -> usize {
-        self.capacity().saturating_sub(self.sender.capacity())
+        self.queued.load(Relaxed) + self.held.load(Relaxed)
     }
 
-    /// Messages that may wait at most.
     pub fn capacity(&self) -> usize {
-        self.sender.max_capacity()
+        self.limits.messages
     }
 
-    /// Whether the actor has ended for good.
     pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.is_closed.load(Relaxed)
     }
 
-    /// Waits until the actor has ended for good.
-    pub fn closed(&self) -> impl Future<Output = ()> + Send + '_ {
-        self.sender.closed()
+    pub fn refuse(&self, is_refusing: bool) {
+        self.is_refusing.store(is_refusing, Relaxed);
+    }
+
+    pub async fn closed(&self) {
+        loop {
+            let closed = self.closed.notified();
+            if self.is_closed() {
+                return;
+            }
+            closed.await;
+        }
+    }
+
+    /// Puts a message in, with the ticket of a sender that was admitted or without one. A message that is
+    /// dropped, this one or another, becomes a dead letter.
+    pub fn push(
+        &self,
+        mut envelope: Envelope<M>,
+        overflow: Overflow,
+        ticket: Option<u64>,
+    ) -> Result<Receipt, (Refused, M)> {
+        if self.is_refusing.load(Relaxed) {
+            return Err((Refused::Unavailable, envelope.msg));
+        }
+        let mut dropped = None;
+        let mut receipt = Receipt::Queued;
+        let mut state = lock(&self.state);
+        if !state.is_open {
+            return Err((Refused::Closed, envelope.msg));
+        }
+        if let Overflow::Coalesce(key) = overflow {
+            match state.lanes.absorb(key, envelope.msg) {
+                Ok(()) => {
+                    state.sequence += 1;
+                    self.stats.accepted.store(state.sequence, Relaxed);
+                    self.stats.coalesced.fetch_add(1, Relaxed);
+                    return Ok(Receipt::Coalesced);
+                }
+                Err(msg) => envelope.msg = msg,
+            }
+        }
+        let is_admitted = ticket.is_some_and(|ticket| state.give_up(ticket, &self.waiting));
+        if !is_admitted && !self.has_room(&state, envelope.msg.size()) {
+            match overflow {
+                Overflow::DropNewest => {
+                    drop(state);
+                    self.stats.refused.fetch_add(1, Relaxed);
+                    self.bury(Reason::DroppedNewest, &envelope);
+                    return Ok(Receipt::Dropped);
+                }
+                Overflow::DropOldest => match state.lanes.drop_oldest(envelope.meta.priority) {
+                    Some(oldest) => {
+                        dropped = Some(oldest);
+                        receipt = Receipt::QueuedForOldest;
+                    }
+                    None => return Err((Refused::Full, envelope.msg)),
+                },
+                Overflow::Block | Overflow::Fail | Overflow::Backoff { .. } | Overflow::Coalesce(_) => {
+                    return Err((Refused::Full, envelope.msg));
+                }
+            }
+        }
+        state.sequence += 1;
+        envelope.meta.sequence = state.sequence;
+        state.lanes.push(envelope, overflow);
+        self.mirror(&state);
+        self.stats.accepted.store(state.sequence, Relaxed);
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        if let Some(dropped) = dropped {
+            self.stats.dropped.fetch_add(1, Relaxed);
+            self.bury(Reason::DroppedOldest, &dropped);
+        }
+        Ok(receipt)
+    }
+
+    /// Notes a message that nobody will handle.
+    pub fn bury(&self, reason: Reason, envelope: &Envelope<M>) {
+        if let Some(home) = self.home() {
+            home.shared.bury(home, reason, envelope.msg.kind(), envelope.meta.sender);
+        }
+    }
+
+    fn has_room(&self, state: &State<M>, size: usize) -> bool {
+        let taken = state.lanes.len() + self.held.load(Relaxed) + state.admitted.len();
+        let fits = self.limits.bytes.is_none_or(|limit| {
+            let admitted: usize = state.admitted.iter().map(|(_, size)| size).sum();
+            state.lanes.bytes().saturating_add(admitted).saturating_add(size) <= limit
+        });
+        taken < self.limits.messages && (fits || taken == 0)
+    }
+
+    fn mirror(&self, state: &State<M>) {
+        self.queued.store(state.lanes.len(), Relaxed);
+        self.aside.store(state.lanes.aside(), Relaxed);
+    }
+
+    /// What waits, in bytes as the messages say. What is in the reader's hand is not counted.
+    pub fn bytes(&self) -> usize {
+        lock(&self.state).lanes.bytes()
+    }
+
+    /// Waits in line for room. Ready once there is room for the holder of the ticket, or the mailbox is closed
+    /// or refuses.
+    pub fn poll_room(&self, ticket: &mut Option<u64>, size: usize, cx: &Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.state);
+        if !state.is_open || self.is_refusing.load(Relaxed) {
+            return Poll::Ready(());
+        }
+        let number = match *ticket {
+            Some(number) if state.admitted.iter().any(|(other, _)| *other == number) => {
+                return Poll::Ready(());
+            }
+            Some(number) => number,
+            None => {
+                if state.senders.is_empty() && self.has_room(&state, size) {
+                    return Poll::Ready(());
+                }
+                state.next_ticket += 1;
+                let number = state.next_ticket;
+                *ticket = Some(number);
+                self.waiting.fetch_add(1, Relaxed);
+                number
+            }
+        };
+        match state.senders.iter_mut().find(|sender| sender.ticket == number) {
+            Some(sender) => sender.waker.clone_from(cx.waker()),
+            None => state.senders.push_back(Sender { ticket: number, size, waker: cx.waker().clone() }),
+        }
+        Poll::Pending
+    }
+
+    /// A sender no longer waits.
+    pub fn leave(&self, ticket: u64) {
+        let mut state = lock(&self.state);
+        let was_admitted = state.give_up(ticket, &self.waiting);
+        let woken = if was_admitted { self.admit(&mut state) } else { Vec::new() };
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Admits senders for whom there is room.
+    fn admit(&self, state: &mut State<M>) -> Vec<Waker> {
+        let mut woken = Vec::new();
+        while let Some(first) = state.senders.front()
+            && self.has_room(state, first.size)
+            && let Some(first) = state.senders.pop_front()
+        {
+            state.admitted.push((first.ticket, first.size));
+            woken.push(first.waker);
+        }
+        woken
     }
 }
 
-impl<M: Message> Clone for Addr<M> {
-    fn clone(&self) -> Self {
-        Self { sender: self.sender.clone(), stats: self.stats.clone() }
+impl<M> State<M> {
+    /// Forgets a sender that waited. Whether it had been admitted.
+    fn give_up(&mut self, ticket: u64, waiting: &AtomicUsize) -> bool {
+        let (admitted, senders) = (self.admitted.len(), self.senders.len());
+        self.admitted.retain(|(other, _)| *other != ticket);
+        let was_admitted = self.admitted.len() < admitted;
+        if !was_admitted {
+            self.senders.retain(|sender| sender.ticket != ticket);
+        }
+        if was_admitted || self.senders.len() < senders {
+            waiting.fetch_sub(1, Relaxed);
+        }
+        was_admitted
     }
 }
 
-impl<M: Message> fmt::Debug for Addr<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Addr").field("depth", &self.depth()).field("capacity", &self.capacity()).finish()
+/// What a mailbox shows of itself whatever its messages are.
+pub(crate) trait View: Send + Sync {
+    fn depth(&self) -> (usize, usize);
+    fn refuse(&self, is_refusing: bool);
+    fn set_timed(&self, is_timed: bool);
+}
+
+impl<M: Message> View for Mailbox<M> {
+    fn depth(&self) -> (usize, usize) {
+        (self.depth(), self.capacity())
+    }
+    fn refuse(&self, is_refusing: bool) {
+        Mailbox::refuse(self, is_refusing);
+        if is_refusing {
+            // Those in line are told at once.
+            let senders = std::mem::take(&mut lock(&self.state).senders);
+            self.waiting.fetch_sub(senders.len(), Relaxed);
+            senders.into_iter().for_each(|sender| sender.waker.wake());
+        }
+    }
+    fn set_timed(&self, is_timed: bool) {
+        self.is_timed.store(is_timed, Relaxed);
     }
 }
 
-/// The way back to one asker. Dropping it tells the asker that there will be no answer.
-#[derive(Debug)]
-pub struct Reply<R>(oneshot::Sender<R>);
+/// The one reader of a mailbox. Dropping it closes the mailbox.
+pub(crate) struct Reader<M: Message> {
+    pub mailbox: Arc<Mailbox<M>>,
+    held: VecDeque<Envelope<M>>,
+    turns: Turns,
+    max_held: usize,
+}
 
-impl<R> Reply<R> {
-    /// Answers. False if nobody waits any more.
-    pub fn send(self, answer: R) -> bool {
-        self.0.send(answer).is_ok()
+impl<M: Message> Reader<M> {
+    fn new(mailbox: Arc<Mailbox<M>>) -> Self {
+        let max_held = match mailbox.limits.bytes {
+            None => (mailbox.limits.messages / 4).clamp(1, MAX_HELD),
+            Some(_) => 1,
+        };
+        Self { mailbox, held: VecDeque::new(), turns: Turns::default(), max_held }
     }
 
-    /// Whether nobody waits any more, so that the work for the answer can be saved.
-    pub fn is_closed(&self) -> bool {
-        self.0.is_closed()
+    /// The next message, if there is one.
+    pub fn pop(&mut self) -> Option<Envelope<M>> {
+        let mailbox = &*self.mailbox;
+        if mailbox.aside.load(Relaxed) == 0
+            && let Some(envelope) = self.held.pop_front()
+        {
+            mailbox.held.store(self.held.len(), Relaxed);
+            if mailbox.waiting.load(Relaxed) > 0 {
+                let woken = mailbox.admit(&mut lock(&mailbox.state));
+                woken.into_iter().for_each(Waker::wake);
+            }
+            return Some(envelope);
+        }
+        let mut state = lock(&mailbox.state);
+        let lane = state.lanes.choose(&mut self.turns, self.held.len())?;
+        let envelope = if lane == NORMAL && !self.held.is_empty() {
+            self.held.pop_front()
+        } else {
+            let first = state.lanes.pop(lane);
+            if lane == NORMAL {
+                while self.held.len() + 1 < self.max_held
+                    && let Some(more) = state.lanes.pop(NORMAL)
+                {
+                    self.held.push_back(more);
+                }
+            }
+            first
+        };
+        mailbox.held.store(self.held.len(), Relaxed);
+        mailbox.mirror(&state);
+        let woken = if state.senders.is_empty() { Vec::new() } else { mailbox.admit(&mut state) };
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+        envelope
     }
 
-    /// A reply and the future of its answer, for questions that are not put through [`Addr::ask`].
-    pub fn channel() -> (Self, oneshot::Receiver<R>) {
-        let (sender, receiver) = oneshot::channel();
-        (Self(sender), receiver)
+    /// Ready when [`pop`](Self::pop) would give something, or never will again.
+    pub fn poll_ready(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if !self.held.is_empty() {
+            return Poll::Ready(());
+        }
+        let mut state = lock(&self.mailbox.state);
+        if state.lanes.len() > 0 || !state.is_open {
+            return Poll::Ready(());
+        }
+        match &mut state.reader {
+            Some(reader) => reader.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Puts messages back that were taken but not begun, the first of them to be the next.
+    pub fn put_back(&mut self, envelopes: impl DoubleEndedIterator<Item = Envelope<M>>) {
+        let mut state = lock(&self.mailbox.state);
+        for envelope in std::mem::take(&mut self.held).into_iter().rev() {
+            state.lanes.put_back(envelope);
+        }
+        for envelope in envelopes.rev() {
+            state.lanes.put_back(envelope);
+        }
+        self.mailbox.held.store(0, Relaxed);
+        self.mailbox.mirror(&state);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.mailbox.depth() == 0
+    }
+
+    /// Nothing new is taken from now on; what waits can still be read.
+    pub fn close(&mut self) {
+        let mut state = lock(&self.mailbox.state);
+        state.is_open = false;
+        let senders = std::mem::take(&mut state.senders);
+        self.mailbox.waiting.fetch_sub(senders.len(), Relaxed);
+        drop(state);
+        self.mailbox.is_closed.store(true, Relaxed);
+        senders.into_iter().for_each(|sender| sender.waker.wake());
+        self.mailbox.closed.notify_waiters();
+    }
+
+    /// Closes the mailbox and drops what waits. How many messages that were.
+    pub fn abandon(&mut self) -> usize {
+        self.close();
+        let mut left: Vec<_> = std::mem::take(&mut self.held).into();
+        let mut state = lock(&self.mailbox.state);
+        left.extend(state.lanes.take_all());
+        self.mailbox.held.store(0, Relaxed);
+        self.mailbox.mirror(&state);
+        drop(state);
+        for envelope in &left {
+            self.mailbox.bury(Reason::Abandoned, envelope);
+        }
+        add(&self.mailbox.stats.abandoned, left.len() as u64);
+        left.len()
     }
 }
 
-/// Counts of one mailbox and its actor, over all incarnations.
-#[derive(Default)]
-pub(crate) struct Stats {
-    pub handled: AtomicU64,
-    pub failed: AtomicU64,
-    pub dropped: AtomicU64,
-    pub abandoned: AtomicU64,
-    pub interrupted: AtomicU64,
-    pub kinds: Mutex<BTreeMap<&'static str, u64>>,
+impl<M: Message> Drop for Reader<M> {
+    fn drop(&mut self) {
+        self.abandon();
+    }
 }
 
-impl Stats {
-    pub fn count(&self, kind: &'static str) {
-        self.handled.fetch_add(1, Relaxed);
-        *lock(&self.kinds).entry(kind).or_default() += 1;
-    }
+/// Adds to a figure that one task alone writes.
+pub(crate) fn add(figure: &AtomicU64, more: u64) {
+    figure.store(figure.load(Relaxed).wrapping_add(more), Relaxed);
 }

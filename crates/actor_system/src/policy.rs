@@ -94,6 +94,92 @@ impl Backoff {
     }
 }
 
+/// How soon a child comes back after a failure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// At once.
+    Immediate,
+    /// After a wait, always the same.
+    Delayed(Duration),
+    /// After a wait that grows.
+    Backoff(Backoff),
+    /// At once, until it fails too often: then after a wait during which its mailbox takes nothing.
+    CircuitBreaker(Breaker),
+}
+
+/// A circuit breaker around something that depends on the world outside. Closed: failures are answered by a
+/// restart at once. Open: the actor stays down and its mailbox refuses, so that those who ask know at once.
+/// Half open: one incarnation tries; if it fails before it has proved itself, the breaker opens for longer.
+///
+/// Failures under a breaker do not count towards the supervisor's [`Intensity`]: the breaker is the bound.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Breaker {
+    /// Failures in the span that open it, at least one.
+    pub failures: usize,
+    /// Length of the span.
+    pub within: Duration,
+    /// How long it stays open, the first time and later ones in a row.
+    pub open_for: Backoff,
+    /// How long a trial must run without a failure for the breaker to be closed again.
+    pub proved_after: Duration,
+}
+
+impl Default for Breaker {
+    /// Opened by three failures in ten seconds, for one second, doubled up to a minute; closed by ten seconds
+    /// without a failure.
+    fn default() -> Self {
+        let open_for =
+            Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(60), ..Backoff::default() };
+        Self { failures: 3, within: Duration::from_secs(10), open_for, proved_after: Duration::from_secs(10) }
+    }
+}
+
+/// What a supervisor does about a child that failed more often than its [`Intensity`] allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Exhausted {
+    /// It stops its other children and fails itself, and its own supervisor decides.
+    #[default]
+    Escalate,
+    /// The child is given up, and the rest goes on without it: degraded, and seen to be.
+    Degrade,
+}
+
+/// Where a circuit breaker is.
+#[derive(Debug, Default)]
+pub(crate) struct Circuit {
+    recent: VecDeque<Instant>,
+    /// How often in a row it was opened; zero while it is closed.
+    opened: u32,
+    /// When the last trial began, or will.
+    trial: Option<Instant>,
+}
+
+impl Circuit {
+    /// A failure at `now`. How long the circuit is open for; none if it stays closed.
+    pub fn failed(&mut self, now: Instant, breaker: Breaker, chance: f64) -> Option<Duration> {
+        if let Some(trial) = self.trial {
+            if now.saturating_duration_since(trial) < breaker.proved_after {
+                return Some(self.open(now, breaker, chance));
+            }
+            *self = Self::default();
+        }
+        while self.recent.front().is_some_and(|first| now.saturating_duration_since(*first) >= breaker.within)
+        {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(now);
+        (self.recent.len() >= breaker.failures.max(1)).then(|| self.open(now, breaker, chance))
+    }
+
+    fn open(&mut self, now: Instant, breaker: Breaker, chance: f64) -> Duration {
+        let wait = breaker.open_for.delay(self.opened, chance);
+        self.recent.clear();
+        self.opened = self.opened.saturating_add(1);
+        self.trial = Some(now + wait);
+        wait
+    }
+}
+
 /// The restarts of the last span, at most as many as the intensity allows.
 #[derive(Debug, Default)]
 pub(crate) struct RestartLog(VecDeque<Instant>);
@@ -155,6 +241,35 @@ mod tests {
         assert_eq!(Backoff::NONE.delay(u32::MAX, 1.0), Duration::ZERO);
         let shrinking = Backoff { factor: 0.1, jitter: -3.0, ..backoff };
         assert_eq!(shrinking.delay(9, 1.0), ms(100));
+    }
+
+    #[test]
+    fn a_breaker_opens_tries_and_closes() {
+        let start = alys_runtime::time::now();
+        let breaker = Breaker {
+            failures: 3,
+            within: ms(100),
+            open_for: Backoff { initial: ms(50), max: ms(150), factor: 2.0, jitter: 0.0 },
+            proved_after: ms(40),
+        };
+        let mut circuit = Circuit::default();
+        // When it fails, and how long the circuit is open for then.
+        for (at, open_for) in [
+            (0, None),
+            (90, None),
+            (110, None), // The first is forgotten.
+            (120, Some(50)),
+            (175, Some(100)), // The trial at 170 fails, and so do the next ones.
+            (275, Some(150)),
+            (425, Some(150)),
+            (615, None), // The trial at 575 had proved itself.
+            (616, None),
+            (617, Some(50)),
+        ] {
+            assert_eq!(circuit.failed(start + ms(at), breaker, 0.0), open_for.map(ms), "at {at}");
+        }
+        let touchy = Breaker { failures: 0, ..breaker };
+        assert_eq!(Circuit::default().failed(start, touchy, 0.0), Some(ms(50)));
     }
 
     #[test]

@@ -9,10 +9,7 @@ use alys_runtime::{
 };
 use futures::future::{Either, select};
 
-use crate::{error::Failure, keeper::Entry, lifecycle::State, tree::Cell};
-
-/// Orders that wait for one child: a stop and the start that follows it.
-pub(crate) const ORDERS: usize = 4;
+use crate::{error::Failure, keeper::Entry, lifecycle::State, metrics::Sheet, tree::Cell};
 
 /// From the supervisor to a child.
 pub(crate) enum Order {
@@ -20,6 +17,8 @@ pub(crate) enum Order {
     Stop(Stop),
     /// Only to a child that is down: it will not be started again.
     Retire,
+    /// Say the actor's own figures; dropped by one that is down.
+    Report(oneshot::Sender<Sheet>),
 }
 
 /// Make an incarnation.
@@ -28,6 +27,8 @@ pub(crate) struct Start {
     pub life: u64,
     /// Wait this long first.
     pub delay: Duration,
+    /// Whether the mailbox takes nothing while it waits: the circuit breaker is open.
+    pub is_open: bool,
     /// Then wait until this has come, or was dropped: the sibling before has started, or failed to.
     pub after: Option<oneshot::Receiver<()>>,
     /// Sent once the incarnation runs, dropped if it does not come to that.
@@ -65,9 +66,9 @@ pub struct Abandoned {
     pub actor: String,
     /// Messages that were taken but not handled.
     pub messages: usize,
-    /// Kind of the message whose handling was cut off, if one was; the actor's `stopping` was not called then.
+    /// Kind of the message whose handling was cut off, if one was; the actor's `stopped` was not called then.
     pub handling: Option<&'static str>,
-    /// Whether `stopping` was cut off.
+    /// Whether `pre_stop` or `stopped` was cut off.
     pub stopping: bool,
     /// A failure on the way out.
     pub failure: Option<String>,
@@ -98,20 +99,38 @@ pub(crate) enum Exit {
 pub(crate) enum Inbox {
     Add(Entry),
     Exited(Exited),
+    /// Stop a child for good because those that depend on it have stopped.
+    Drain {
+        child: u64,
+        until: Instant,
+        done: oneshot::Sender<StopReport>,
+    },
 }
 
 /// A child's end of the line.
 pub(crate) struct Line {
     pub child: u64,
-    pub orders: mpsc::Receiver<Order>,
+    pub cell: Arc<Cell>,
     /// Bounded by what is in flight: a child reports once for each start order.
     pub reports: mpsc::Sender<Inbox>,
 }
 
+impl Drop for Line {
+    fn drop(&mut self) {
+        // Orders would wait for an answer that nobody gives.
+        self.cell.control.close();
+    }
+}
+
 impl Line {
-    /// The next order; none once the supervisor is gone.
+    /// The next order; none once the supervisor is gone. Reports are for those who run.
     pub async fn order(&mut self) -> Option<Order> {
-        self.orders.recv().await
+        loop {
+            match self.cell.control.next().await {
+                Some(Order::Report(_)) => {}
+                order => return order,
+            }
+        }
     }
 
     /// Reports the end of an incarnation. If the supervisor is gone there is nobody to tell.
@@ -128,14 +147,25 @@ impl Line {
     pub async fn ready(
         &mut self,
         start: &mut Start,
-        cell: &Arc<Cell>,
+        needs: &[Arc<Cell>],
     ) -> Result<Option<Stop>, Option<Order>> {
         if !start.delay.is_zero() {
-            cell.advance(State::Backoff);
-            self.unless_ordered(time::sleep(start.delay)).await?;
+            self.cell.advance(State::Backoff);
+            self.cell.refuse(start.is_open);
+            let waited = self.unless_ordered(time::sleep(start.delay)).await;
+            self.cell.refuse(false);
+            waited?;
         }
         if let Some(after) = start.after.take() {
             match self.unless_ordered(after).await {
+                Err(Some(Order::Stop(stop))) if stop.kind == StopKind::Drain => return Ok(Some(stop)),
+                waited => waited?,
+            }
+        }
+        for need in needs {
+            // One that has ended for good will never run: its dependent finds out by its own means.
+            let there = [State::Running, State::Failed, State::Stopped];
+            match self.unless_ordered(need.reaches(&there)).await {
                 Err(Some(Order::Stop(stop))) if stop.kind == StopKind::Drain => return Ok(Some(stop)),
                 waited => waited?,
             }
@@ -144,7 +174,7 @@ impl Line {
     }
 
     async fn unless_ordered<T>(&mut self, wait: impl Future<Output = T>) -> Result<(), Option<Order>> {
-        match select(pin!(self.orders.recv()), pin!(wait)).await {
+        match select(pin!(self.order()), pin!(wait)).await {
             Either::Left((order, _)) => Err(order),
             Either::Right(_) => Ok(()),
         }

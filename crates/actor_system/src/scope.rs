@@ -5,11 +5,7 @@ use std::{
     fmt,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex, Weak,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    task::Waker,
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -20,13 +16,13 @@ use alys_runtime::{
 use futures::{
     FutureExt,
     future::{AbortHandle, abortable},
-    task::AtomicWaker,
 };
 
 use crate::{
-    after,
+    after, control,
     error::{Failure, TooManyTasks, panic_text},
     lock,
+    tree::Cell,
 };
 
 /// Tasks that an incarnation may have at once: what it does beside its messages must not grow with its input.
@@ -40,13 +36,11 @@ pub const MAX_TIMERS: usize = 4096;
 const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
 
 /// The tasks of one incarnation, and what they report to it.
-#[derive(Default)]
 pub(crate) struct Scope {
+    cell: Arc<Cell>,
     tasks: Mutex<Tasks>,
     idle: Notify,
     failure: Mutex<Option<Failure>>,
-    failed: AtomicWaker,
-    stop: AtomicBool,
 }
 
 #[derive(Default)]
@@ -67,6 +61,11 @@ impl Task {
 }
 
 impl Scope {
+    pub fn new(cell: Arc<Cell>) -> Self {
+        cell.control.clear(control::FAILED | control::STOP | control::TIMERS | control::CONFIG);
+        Self { cell, tasks: Mutex::default(), idle: Notify::new(), failure: Mutex::default() }
+    }
+
     pub fn spawn<F>(self: &Arc<Self>, name: &'static str, task: F) -> Result<Task, TooManyTasks>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -96,25 +95,15 @@ impl Scope {
     /// The first failure is the one that counts: later ones are its consequences.
     pub fn fail(&self, failure: Failure) {
         lock(&self.failure).get_or_insert(failure);
-        self.failed.wake();
+        self.cell.control.raise(control::FAILED);
     }
 
     pub fn failure(&self) -> Option<Failure> {
         lock(&self.failure).clone()
     }
 
-    /// Whether a task has failed; if not, `waker` is woken when one does.
-    pub fn poll_failed(&self, waker: &Waker) -> bool {
-        self.failed.register(waker);
-        lock(&self.failure).is_some()
-    }
-
     pub fn request_stop(&self) {
-        self.stop.store(true, Relaxed);
-    }
-
-    pub fn stop_requested(&self) -> bool {
-        self.stop.load(Relaxed)
+        self.cell.control.raise(control::STOP);
     }
 
     fn abort(&self) {
@@ -188,6 +177,7 @@ impl<M: Send + 'static> Timers<M> {
             this.scope.fail(Failure::TooManyTimers { limit: MAX_TIMERS });
         } else {
             queue.due.insert(key, msg);
+            this.scope.cell.control.raise(control::TIMERS);
         }
         let timers: Weak<dyn Cancel> = Arc::downgrade(&(this.clone() as Arc<dyn Cancel>));
         Timer { key, timers }
@@ -195,7 +185,12 @@ impl<M: Send + 'static> Timers<M> {
 
     /// When the next timer is due.
     pub fn next_due(&self) -> Option<Instant> {
-        lock(&self.queue).due.first_key_value().map(|((due, _), _)| *due)
+        let queue = lock(&self.queue);
+        let due = queue.due.first_key_value().map(|((due, _), _)| *due);
+        if due.is_none() {
+            self.scope.cell.control.clear(control::TIMERS);
+        }
+        due
     }
 
     /// Takes the next timer that is due at `now`.

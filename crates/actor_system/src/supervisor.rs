@@ -1,6 +1,7 @@
 //! The handle of a supervisor, through which children are added.
 
 use std::{
+    any::TypeId,
     fmt,
     future::Future,
     sync::{
@@ -10,18 +11,25 @@ use std::{
     time::Duration,
 };
 
-use alys_runtime::sync::mpsc;
+use alys_runtime::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use futures::{FutureExt, future::abortable};
 
 use crate::{
+    access::Role,
     actor::AlysActor,
+    addr::Addr,
     child::Child,
+    config::{ConfigCell, ConfigHandle},
+    control,
     error::StartError,
     keeper::{Entry, Keeper},
-    mailbox::{Addr, Slot},
-    policy::{Backoff, Intensity, Restart, Strategy},
-    protocol::{Inbox, Line, ORDERS},
-    system::Verdict,
+    mailbox::Slot,
+    policy::{Backoff, Exhausted, Intensity, Pace, Restart, Strategy},
+    protocol::{Inbox, Line, StopReport},
+    shared::Entry as Registered,
     tree::{Cell, MAX_CHILDREN},
 };
 
@@ -40,8 +48,10 @@ pub struct SupervisorSpec {
     pub strategy: Strategy,
     /// When it gives up.
     pub intensity: Intensity,
-    /// How long it waits before a restart.
+    /// How long it waits before a restart of a child that has no [`Pace`] of its own.
     pub backoff: Backoff,
+    /// What it does about a child that fails more often than the intensity allows.
+    pub exhausted: Exhausted,
     /// The supervisor above it; the system's root if none.
     pub parent: Option<Supervisor>,
 }
@@ -54,6 +64,7 @@ impl SupervisorSpec {
             strategy,
             intensity: Intensity::default(),
             backoff: Backoff::default(),
+            exhausted: Exhausted::default(),
             parent: None,
         }
     }
@@ -62,24 +73,75 @@ impl SupervisorSpec {
 /// What a child is to be.
 #[derive(Debug, Clone)]
 pub struct ChildSpec {
-    /// Unique among its siblings.
+    /// Unique among its siblings; a part of its path.
     pub name: String,
     /// Whether it comes back after it ended.
     pub restart: Restart,
-    /// How long it may take over its current message and its `stopping` when it is stopped because of a
+    /// How soon it comes back; as its supervisor says if none.
+    pub pace: Option<Pace>,
+    /// How long its factory, and its start, may take.
+    pub start_within: Option<Duration>,
+    /// How long one message, or one batch, may take. A handler that waits for longer has hung: it is cut off,
+    /// and counts as failed. Without a limit if none.
+    pub handle_within: Option<Duration>,
+    /// How long it may take over its current message and its `stopped` when it is stopped because of a
     /// sibling, or stops itself. A shutdown shares its deadline out instead.
     pub stop_within: Duration,
+    /// What the actor ([`AlysActor::memory`]) and what waits in its mailbox may hold, in bytes. Beyond that it
+    /// has failed.
+    pub memory_budget: Option<usize>,
+    /// What it is as far as its rights go, see [`access`](crate::access).
+    pub role: Option<Role>,
+    /// Paths below the system (`"storage/store"`) of those that must run before it, and stop after it. They
+    /// are started before it, so that there can be no circle.
+    pub depends_on: Vec<String>,
 }
 
 impl ChildSpec {
-    /// A child that always runs, and has two seconds to stop.
+    /// A child that always runs, has a minute for its start and for each message, and two seconds to stop.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), restart: Restart::Permanent, stop_within: Duration::from_secs(2) }
+        Self {
+            name: name.into(),
+            restart: Restart::Permanent,
+            pace: None,
+            start_within: Some(Duration::from_secs(60)),
+            handle_within: Some(Duration::from_secs(60)),
+            stop_within: Duration::from_secs(2),
+            memory_budget: None,
+            role: None,
+            depends_on: Vec::new(),
+        }
     }
 
     /// The same with another restart policy.
     pub fn restart(self, restart: Restart) -> Self {
         Self { restart, ..self }
+    }
+
+    /// The same with a pace of its own.
+    pub fn pace(self, pace: Pace) -> Self {
+        Self { pace: Some(pace), ..self }
+    }
+
+    /// The same with another limit on the time of one message.
+    pub fn handle_within(self, limit: impl Into<Option<Duration>>) -> Self {
+        Self { handle_within: limit.into(), ..self }
+    }
+
+    /// The same with a limit on its memory, in bytes.
+    pub fn memory_budget(self, bytes: usize) -> Self {
+        Self { memory_budget: Some(bytes), ..self }
+    }
+
+    /// The same with a role.
+    pub fn role(self, role: Role) -> Self {
+        Self { role: Some(role), ..self }
+    }
+
+    /// The same, dependent on one more actor.
+    pub fn depends_on(mut self, path: impl Into<String>) -> Self {
+        self.depends_on.push(path.into());
+        self
     }
 }
 
@@ -99,8 +161,9 @@ impl Supervisor {
     /// Must be called inside the runtime.
     ///
     /// # Errors
-    /// The name is taken, there are too many children, or the supervisor has been shut down. A failing factory
-    /// is no error here: it is retried under the supervisor's policy.
+    /// The name is taken or no name, a dependency has not been started, there are too many children, or the
+    /// supervisor has been shut down. A failing factory is no error here: it is retried under the supervisor's
+    /// policy.
     pub fn start<A, F, Fut, E>(
         &self,
         spec: ChildSpec,
@@ -108,27 +171,103 @@ impl Supervisor {
         factory: F,
     ) -> Result<Addr<A::Message>, StartError>
     where
+        A: AlysActor<Config: Default>,
+        F: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<A, E>> + Send + 'static,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        self.start_configured(spec, A::Config::default(), slot, factory).map(|(addr, _)| addr)
+    }
+
+    /// As [`start`](Self::start), with a configuration that can be replaced later.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_configured<A, F, Fut, E>(
+        &self,
+        spec: ChildSpec,
+        config: A::Config,
+        slot: impl Into<Slot<A::Message>>,
+        factory: F,
+    ) -> Result<(Addr<A::Message>, ConfigHandle<A::Config>), StartError>
+    where
         A: AlysActor,
         F: FnMut() -> Fut + Send + 'static,
         Fut: Future<Output = Result<A, E>> + Send + 'static,
         E: std::error::Error + Send + Sync + 'static,
     {
-        let Slot { addr, queue } = slot.into();
-        let cell = Arc::new(Cell::actor(&spec.name, &self.cell, &addr));
-        let (stop_within, child_addr, child_cell) = (spec.stop_within, addr.clone(), cell.clone());
-        self.add(A::NAME, cell, spec.restart, stop_within, move |line| {
-            Child { addr: child_addr, queue, factory, cell: child_cell, line, stop_within }.run()
-        })?;
-        Ok(addr)
+        let Slot { addr, reader } = slot.into();
+        let mailbox = addr.mailbox().clone();
+        let cell = Arc::new(Cell::actor(&spec.name, &self.cell, spec.role.clone(), &mailbox));
+        let shared = self.cell.shared.clone();
+        let needs = self.needs(&spec, &cell)?;
+        if shared.faults.get().is_some() {
+            cell.control.raise(control::FAULTS);
+        }
+        mailbox.is_timed.store(shared.is_timed.load(Relaxed), Relaxed);
+        let config = Arc::new(ConfigCell::new(config));
+        let handle = ConfigHandle { cell: cell.clone(), config: config.clone() };
+        let child = self.children.fetch_add(1, Relaxed);
+        self.cell.add(cell.clone())?;
+        mailbox.set_home(cell.clone());
+        shared.registry.insert(Registered {
+            cell: cell.clone(),
+            actor: TypeId::of::<A>(),
+            addr: Arc::new(addr.clone()),
+            config: Arc::new(handle.clone()),
+            depends_on: needs.iter().map(|need| need.path.clone()).collect(),
+            supervisor: self.clone(),
+            child,
+        });
+        let line = Line { child, cell: cell.clone(), reports: self.inbox.clone() };
+        let run = Child {
+            addr: addr.clone(),
+            reader,
+            factory,
+            cell: cell.clone(),
+            line,
+            spec: spec.clone(),
+            config,
+            needs,
+        };
+        self.enter(A::NAME, cell, &spec, child, run.run())?;
+        Ok((addr, handle))
+    }
+
+    /// The actors that a child is to depend on.
+    fn needs(&self, spec: &ChildSpec, cell: &Cell) -> Result<Vec<Arc<Cell>>, StartError> {
+        let system = self.cell.path.split('/').next().unwrap_or_default();
+        let mut needs = Vec::with_capacity(spec.depends_on.len());
+        for dependency in &spec.depends_on {
+            let found = self.cell.shared.registry.find(&format!("{system}/{dependency}"));
+            let unknown = || StartError::UnknownDependency {
+                actor: cell.path.to_string(),
+                dependency: dependency.clone(),
+            };
+            needs.push(found.ok_or_else(unknown)?.cell);
+        }
+        Ok(needs)
+    }
+
+    /// Stops one child for good.
+    pub(crate) async fn drain(&self, child: u64, until: Instant) -> StopReport {
+        let (done, answer) = oneshot::channel();
+        match self.inbox.send(Inbox::Drain { child, until, done }).await {
+            Ok(()) => answer.await.unwrap_or_default(),
+            Err(_) => StopReport::default(),
+        }
     }
 
     /// Adds a supervisor as the last child and starts it.
     pub(crate) fn nest(&self, spec: SupervisorSpec) -> Result<Self, StartError> {
-        let cell = Arc::new(Cell::supervisor(&spec.name, Some(&self.cell)));
-        let (handle, keeper) = Self::make(cell.clone(), spec, None);
-        self.add("supervisor", cell, Restart::Permanent, SUPERVISOR_STOPS_WITHIN, move |line| {
-            keeper(line).run()
-        })?;
+        let cell = Arc::new(Cell::supervisor(&spec.name, &self.cell));
+        let child_spec =
+            ChildSpec { stop_within: SUPERVISOR_STOPS_WITHIN, ..ChildSpec::new(spec.name.clone()) };
+        let (handle, keeper) = Self::make(cell.clone(), spec, false);
+        let child = self.children.fetch_add(1, Relaxed);
+        self.cell.add(cell.clone())?;
+        let line = Line { child, cell: cell.clone(), reports: self.inbox.clone() };
+        self.enter("supervisor", cell, &child_spec, child, keeper(line).run())?;
         Ok(handle)
     }
 
@@ -136,32 +275,25 @@ impl Supervisor {
     pub(crate) fn make(
         cell: Arc<Cell>,
         spec: SupervisorSpec,
-        verdict: Option<Arc<Verdict>>,
+        is_root: bool,
     ) -> (Self, impl FnOnce(Line) -> Keeper + use<>) {
         let (inbox, received) = mpsc::channel(INBOX);
         let handle = Self { cell: cell.clone(), inbox, children: Arc::default() };
         let open = handle.clone();
-        let keeper = move |line| Keeper::new(cell, line, received, open, spec, verdict);
+        let keeper = move |line| Keeper::new(cell, line, received, open, spec, is_root);
         (handle, keeper)
     }
 
-    fn add<Fut>(
+    fn enter(
         &self,
         task_name: &'static str,
         cell: Arc<Cell>,
-        restart: Restart,
-        stop_within: Duration,
-        run: impl FnOnce(Line) -> Fut,
-    ) -> Result<(), StartError>
-    where
-        Fut: Future<Output = ()> + Send + 'static,
-    {
-        self.cell.add(cell.clone())?;
-        let (orders, received) = mpsc::channel(ORDERS);
-        let id = self.children.fetch_add(1, Relaxed);
-        let line = Line { child: id, orders: received, reports: self.inbox.clone() };
-        let (task, abort) = abortable(run(line));
-        let entry = Entry::new(id, cell, orders, restart, stop_within, abort);
+        spec: &ChildSpec,
+        child: u64,
+        run: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), StartError> {
+        let (task, abort) = abortable(run);
+        let entry = Entry::new(child, cell, spec, abort);
         self.inbox
             .try_send(Inbox::Add(entry))
             .map_err(|_| StartError::ShutDown { supervisor: self.cell.path.to_string() })?;

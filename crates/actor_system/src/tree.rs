@@ -2,28 +2,36 @@
 //! [`System::snapshot`](crate::System::snapshot).
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
 };
 
-use alys_runtime::trace;
+use alys_runtime::{sync::Notify, trace};
 
 use crate::{
+    access::Role,
     actor::Health,
+    control::Control,
     error::{Failure, StartError},
     lifecycle::{Lifecycle, State},
     lock,
-    mailbox::{Addr, Message, Stats},
+    mailbox::{Mailbox, View},
+    message::Message,
+    shared::Shared,
+    stats::Stats,
 };
 
 /// Children that a supervisor may have at once.
-pub const MAX_CHILDREN: usize = 1024;
+pub const MAX_CHILDREN: usize = 1 << 14;
 
 /// Ended children that a supervisor still shows.
 const RETIRED_SHOWN: usize = 16;
 
 /// What an actor or supervisor looks like at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Snapshot {
     /// Its name under its supervisor.
     pub name: String,
@@ -31,7 +39,7 @@ pub struct Snapshot {
     pub path: String,
     /// Where it is in its life.
     pub state: State,
-    /// Its own judgement; always healthy for a supervisor.
+    /// An actor's own judgement; that of a supervisor is the worst of its children and its own state.
     pub health: Health,
     /// Incarnations so far.
     pub incarnation: u64,
@@ -46,22 +54,39 @@ pub struct Snapshot {
 }
 
 /// What a mailbox looks like at one moment, and what became of its messages.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+///
+/// Each message that was accepted is one of: handled, failed, coalesced, dropped, expired, interrupted,
+/// abandoned, waiting, or in hand. Timers are not accepted, but handled, failed or interrupted all the same.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct MailboxSnapshot {
     /// Messages waiting.
     pub depth: usize,
     /// Messages that may wait.
     pub capacity: usize,
+    /// Messages that were taken.
+    pub accepted: u64,
+    /// Messages that were not taken: no room, or the circuit breaker was open.
+    pub refused: u64,
+    /// Messages that a waiting one took in.
+    pub coalesced: u64,
+    /// Messages that were taken and then dropped for newer ones.
+    pub dropped: u64,
+    /// Timers that came due.
+    pub timers: u64,
     /// Messages, timers included, that were handled without a failure.
     pub handled: u64,
-    /// Messages whose handling failed.
+    /// Messages whose handling failed, and that do not come back.
     pub failed: u64,
-    /// Messages that were refused because the mailbox was full.
-    pub dropped: u64,
+    /// Messages whose handling failed, and that were put back.
+    pub redelivered: u64,
+    /// Messages whose deadline passed while they waited.
+    pub expired: u64,
     /// Messages that were taken but never handled because the actor ended for good.
     pub abandoned: u64,
-    /// Messages whose handling was cut off because a stop took too long.
+    /// Messages whose handling was cut off because a stop took too long, or the watchdog ended it.
     pub interrupted: u64,
+    /// Messages handled in the last second that was looked at.
+    pub handled_per_second: u64,
     /// Handled messages by kind.
     pub kinds: BTreeMap<&'static str, u64>,
 }
@@ -73,13 +98,36 @@ impl Snapshot {
             .filter(|name| !name.is_empty())
             .try_fold(self, |node, name| node.children.iter().find(|c| c.name == name))
     }
+
+    /// This one and all below it, parents first.
+    pub fn all(&self) -> Vec<&Self> {
+        let mut all = vec![self];
+        let mut at = 0;
+        while at < all.len() {
+            all.extend(&all[at].children);
+            at += 1;
+        }
+        all
+    }
 }
 
 /// The visible side of one child. Written by its own task and its supervisor, read by anybody.
 pub(crate) struct Cell {
+    /// Unique within the system, from 1.
+    pub number: u32,
     pub name: Arc<str>,
     pub path: Arc<str>,
+    pub role: Option<Role>,
+    pub shared: Arc<Shared>,
+    pub control: Control,
+    /// For whom the actor waits in its handler, and with what question.
+    pub waits: Mutex<Vec<(Arc<Cell>, &'static str)>>,
+    /// Whether its own code runs at this moment, and how often that began.
+    pub is_busy: AtomicBool,
+    pub turns: AtomicU64,
+    pub handled_per_second: AtomicU64,
     status: Mutex<Status>,
+    changed: Notify,
     body: Body,
 }
 
@@ -92,7 +140,11 @@ struct Status {
 }
 
 enum Body {
-    Actor { stats: Arc<Stats>, depth: Box<dyn Fn() -> (usize, usize) + Send + Sync> },
+    /// The mailbox knows the cell, so the cell does not hold the mailbox.
+    Actor {
+        stats: Arc<Stats>,
+        mailbox: Weak<dyn View>,
+    },
     Supervisor(Mutex<Roster>),
 }
 
@@ -100,27 +152,49 @@ enum Body {
 #[derive(Default)]
 struct Roster {
     children: Vec<Arc<Cell>>,
+    names: BTreeSet<Arc<str>>,
     retired: VecDeque<Arc<Cell>>,
     closed: bool,
 }
 
 impl Cell {
-    pub fn actor<M: Message>(name: &str, parent: &Self, addr: &Addr<M>) -> Self {
-        let queue = addr.clone();
-        let depth = Box::new(move || (queue.depth(), queue.capacity()));
-        Self::new(name, Some(parent), Body::Actor { stats: addr.stats.clone(), depth })
+    pub fn actor<M: Message>(
+        name: &str,
+        parent: &Self,
+        role: Option<Role>,
+        mailbox: &Arc<Mailbox<M>>,
+    ) -> Self {
+        let view: Arc<dyn View> = mailbox.clone();
+        let body = Body::Actor { stats: mailbox.stats.clone(), mailbox: Arc::downgrade(&view) };
+        let path = format!("{}/{name}", parent.path);
+        Self::new(name, path, role, parent.shared.clone(), body)
     }
 
-    pub fn supervisor(name: &str, parent: Option<&Self>) -> Self {
-        Self::new(name, parent, Body::Supervisor(Mutex::default()))
+    pub fn supervisor(name: &str, parent: &Self) -> Self {
+        let path = format!("{}/{name}", parent.path);
+        Self::new(name, path, None, parent.shared.clone(), Body::Supervisor(Mutex::default()))
     }
 
-    fn new(name: &str, parent: Option<&Self>, body: Body) -> Self {
-        let path = match parent {
-            Some(parent) => format!("{}/{name}", parent.path).into(),
-            None => name.into(),
-        };
-        Self { name: name.into(), path, status: Mutex::default(), body }
+    pub fn root(name: &str, shared: Arc<Shared>) -> Self {
+        Self::new(name, name.to_owned(), None, shared, Body::Supervisor(Mutex::default()))
+    }
+
+    fn new(name: &str, path: String, role: Option<Role>, shared: Arc<Shared>, body: Body) -> Self {
+        Self {
+            number: shared.next_number(),
+            name: name.into(),
+            path: path.into(),
+            role,
+            shared,
+            control: Control::default(),
+            waits: Mutex::default(),
+            is_busy: AtomicBool::new(false),
+            turns: AtomicU64::new(0),
+            handled_per_second: AtomicU64::new(0),
+            status: Mutex::default(),
+            changed: Notify::new(),
+            body,
+        }
     }
 
     pub fn state(&self) -> State {
@@ -130,8 +204,24 @@ impl Cell {
     pub fn advance(&self, to: State) {
         let advanced = lock(&self.status).life.advance(to);
         match advanced {
-            Ok(()) => trace::event("actor.state", format!("{}\0{to}", self.path).as_bytes()),
+            Ok(()) => {
+                if alys_runtime::is_simulated() {
+                    trace::event("actor.state", format!("{}\0{to}", self.path).as_bytes());
+                }
+                self.changed.notify_waiters();
+            }
             Err(error) => tracing::error!(actor = %self.path, %error, "lifecycle broken"),
+        }
+    }
+
+    /// Waits until the state is one of these.
+    pub async fn reaches(&self, wanted: &[State]) {
+        loop {
+            let changed = self.changed.notified();
+            if wanted.contains(&self.state()) {
+                return;
+            }
+            changed.await;
         }
     }
 
@@ -165,6 +255,40 @@ impl Cell {
         lock(&self.status).health = health;
     }
 
+    /// Whether the mailbox takes nothing for now.
+    pub fn refuse(&self, is_refusing: bool) {
+        if let Some(view) = self.view() {
+            view.refuse(is_refusing);
+        }
+    }
+
+    /// Whether times are taken from now on.
+    pub fn set_timed(&self, is_timed: bool) {
+        if let Some(view) = self.view() {
+            view.set_timed(is_timed);
+        }
+    }
+
+    fn view(&self) -> Option<Arc<dyn View>> {
+        match &self.body {
+            Body::Actor { mailbox, .. } => mailbox.upgrade(),
+            Body::Supervisor(_) => None,
+        }
+    }
+
+    /// The figures of an actor; none for a supervisor.
+    pub fn stats(&self) -> Option<&Arc<Stats>> {
+        match &self.body {
+            Body::Actor { stats, .. } => Some(stats),
+            Body::Supervisor(_) => None,
+        }
+    }
+
+    /// Messages that wait and that may wait; zero for a supervisor, and once nobody holds the mailbox.
+    pub fn depth(&self) -> (usize, usize) {
+        self.view().map(|view| view.depth()).unwrap_or_default()
+    }
+
     /// Adds a child to a supervisor. Its index is the order of start.
     pub fn add(&self, child: Arc<Self>) -> Result<(), StartError> {
         let supervisor = || self.path.to_string();
@@ -175,7 +299,10 @@ impl Cell {
         if roster.children.len() >= MAX_CHILDREN {
             return Err(StartError::TooManyChildren { supervisor: supervisor(), limit: MAX_CHILDREN });
         }
-        if roster.children.iter().any(|other| other.name == child.name) {
+        if child.name.is_empty() || child.name.contains('/') {
+            return Err(StartError::BadName { supervisor: supervisor(), name: child.name.to_string() });
+        }
+        if !roster.names.insert(child.name.clone()) {
             return Err(StartError::NameTaken { supervisor: supervisor(), name: child.name.to_string() });
         }
         roster.retired.retain(|other| other.name != child.name);
@@ -187,6 +314,7 @@ impl Cell {
     pub fn retire(&self, child: &Arc<Self>) {
         let mut roster = lock(self.roster());
         roster.children.retain(|other| !Arc::ptr_eq(other, child));
+        roster.names.remove(&child.name);
         if roster.retired.len() == RETIRED_SHOWN {
             roster.retired.pop_front();
         }
@@ -209,25 +337,63 @@ impl Cell {
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        let (mailbox, children) = match &self.body {
-            Body::Actor { stats, depth } => (Some(mailbox_snapshot(stats, depth())), Vec::new()),
+        let (mailbox, children): (_, Vec<Snapshot>) = match &self.body {
+            Body::Actor { stats, .. } => (Some(self.mailbox_snapshot(stats)), Vec::new()),
             Body::Supervisor(roster) => {
-                let roster = lock(roster);
-                (None, roster.children.iter().chain(&roster.retired).map(|child| child.snapshot()).collect())
+                let cells: Vec<Arc<Self>> = {
+                    let roster = lock(roster);
+                    roster.children.iter().chain(&roster.retired).cloned().collect()
+                };
+                (None, cells.iter().map(|child| child.snapshot()).collect())
             }
         };
         let status = lock(&self.status);
+        let own = health_of(status.life.state(), status.health);
         Snapshot {
             name: self.name.to_string(),
             path: self.path.to_string(),
             state: status.life.state(),
-            health: status.health,
+            health: children.iter().map(|child| child.health.seen_from_above()).fold(own, Health::worse),
             incarnation: status.incarnation,
             restarts: status.incarnation.saturating_sub(1),
             last_error: status.last_error.clone(),
             mailbox,
             children,
         }
+    }
+
+    fn mailbox_snapshot(&self, stats: &Stats) -> MailboxSnapshot {
+        let (depth, capacity) = self.depth();
+        MailboxSnapshot {
+            depth,
+            capacity,
+            accepted: stats.accepted.load(Relaxed),
+            refused: stats.refused.load(Relaxed),
+            coalesced: stats.coalesced.load(Relaxed),
+            dropped: stats.dropped.load(Relaxed),
+            timers: stats.timers.load(Relaxed),
+            handled: stats.handled.load(Relaxed),
+            failed: stats.failed.load(Relaxed),
+            redelivered: stats.redelivered.load(Relaxed),
+            expired: stats.expired.load(Relaxed),
+            abandoned: stats.abandoned.load(Relaxed),
+            interrupted: stats.interrupted.load(Relaxed),
+            handled_per_second: self.handled_per_second.load(Relaxed),
+            kinds: stats.kinds().map(|(name, handled, ..)| (name, handled)).collect(),
+        }
+    }
+
+    /// The cells at and under this one that have not ended for good.
+    pub fn family(self: &Arc<Self>) -> Vec<Arc<Self>> {
+        let mut all = vec![self.clone()];
+        let mut at = 0;
+        while at < all.len() {
+            if let Body::Supervisor(roster) = &all[at].clone().body {
+                all.extend(lock(roster).children.iter().cloned());
+            }
+            at += 1;
+        }
+        all
     }
 
     fn roster(&self) -> &Mutex<Roster> {
@@ -238,15 +404,13 @@ impl Cell {
     }
 }
 
-fn mailbox_snapshot(stats: &Stats, (depth, capacity): (usize, usize)) -> MailboxSnapshot {
-    MailboxSnapshot {
-        depth,
-        capacity,
-        handled: stats.handled.load(Relaxed),
-        failed: stats.failed.load(Relaxed),
-        dropped: stats.dropped.load(Relaxed),
-        abandoned: stats.abandoned.load(Relaxed),
-        interrupted: stats.interrupted.load(Relaxed),
-        kinds: lock(&stats.kinds).clone(),
+/// What an actor's state says of its health beside its own judgement.
+fn health_of(state: State, own: Health) -> Health {
+    match state {
+        State::Running => own,
+        State::Uninitialized | State::Starting | State::Restarting => Health::Degraded("is starting"),
+        State::Stopping | State::Stopped => Health::Degraded("is stopped"),
+        State::Crashed | State::StartFailed | State::Backoff => Health::Unhealthy("waits for a restart"),
+        State::Failed => Health::Unhealthy("failed for good"),
     }
 }

@@ -67,6 +67,7 @@ struct Worker;
 impl AlysActor for Worker {
     type Message = Fail;
     type Error = ToldToFail;
+    type Config = ();
     const NAME: &'static str = "Worker";
 
     async fn handle(&mut self, _: Fail, _: &Context<Self>) -> Result<(), ToldToFail> {

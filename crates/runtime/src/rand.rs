@@ -42,3 +42,10 @@ pub fn below(bound: u64) -> u64 {
         }
     }
 }
+
+/// A number from 0 to 1, for jitter: in steps of a millionth or so.
+pub fn chance() -> f64 {
+    const STEPS: u32 = 1 << 20;
+    let drawn = u32::try_from(below(u64::from(STEPS))).unwrap_or(0);
+    f64::from(drawn) / f64::from(STEPS)
+}

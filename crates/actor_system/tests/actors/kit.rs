@@ -229,6 +229,7 @@ impl Drop for TaskGone {
 impl AlysActor for Worker {
     type Message = Told;
     type Error = ToldToFail;
+    type Config = ();
     const NAME: &'static str = "Worker";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), ToldToFail> {
@@ -290,7 +291,7 @@ impl AlysActor for Worker {
         Ok(())
     }
 
-    async fn stopping(&mut self, _: &Context<Self>) {
+    async fn stopped(&mut self, _: &Context<Self>) {
         self.write(Event::Stopping);
         if take(&self.faults.stopping_panics) {
             panic!("told to panic while stopping");

@@ -190,6 +190,7 @@ fn actors_that_know_each_other_in_a_circle_can_be_built() {
     impl AlysActor for Player {
         type Message = Ball;
         type Error = Never;
+        type Config = ();
         const NAME: &'static str = "Player";
         async fn handle(&mut self, ball: Ball, _: &Context<Self>) -> Result<(), Never> {
             if ball.bounces == 10 {

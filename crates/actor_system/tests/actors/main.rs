@@ -3,9 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod bounds;
+mod bus;
 mod failing;
+mod group;
 mod kit;
 mod lives;
+mod pool;
 mod property;
 mod sending;
 mod stopping;
+mod stream;

@@ -95,7 +95,8 @@ fn a_full_mailbox_gives_tells_back_and_makes_sends_wait() {
         // A message is counted after its handling, which the answer is a part of.
         world.wait("the count", |tree| mailbox(tree).handled == 5).await;
         let mailbox = mailbox(&world.system.snapshot());
-        assert_eq!((mailbox.dropped, mailbox.capacity, mailbox.depth), (2, 2, 0));
+        assert_eq!((mailbox.refused, mailbox.capacity, mailbox.depth), (2, 2, 0));
+        assert_eq!((mailbox.accepted, mailbox.handled), (5, 5));
         assert_eq!(mailbox.kinds.into_iter().collect::<Vec<_>>(), [("echo", 1), ("note", 3), ("wait", 1)]);
         world.end().await;
     });
@@ -185,6 +186,7 @@ fn a_timer_that_sets_itself_anew_does_not_starve_the_mailbox() {
     impl AlysActor for Busy {
         type Message = Msg;
         type Error = Never;
+        type Config = ();
         const NAME: &'static str = "Busy";
         async fn handle(&mut self, msg: Msg, ctx: &Context<Self>) -> Result<(), Never> {
             match msg {

@@ -419,6 +419,7 @@ impl ChainActor {
 impl AlysActor for ChainActor {
     type Message = ChainMessage;
     type Error = ChainError;
+    type Config = ();
     const NAME: &'static str = "ChainActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), ChainError> {

@@ -261,6 +261,7 @@ impl EngineActor {
 impl AlysActor for EngineActor {
     type Message = EngineMessage;
     type Error = EngineError;
+    type Config = ();
     const NAME: &'static str = "EngineActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), EngineError> {

@@ -171,6 +171,7 @@ impl NetworkActor {
 impl AlysActor for NetworkActor {
     type Message = NetworkMessage;
     type Error = NetworkError;
+    type Config = ();
     const NAME: &'static str = "NetworkActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), NetworkError> {
@@ -202,7 +203,7 @@ impl AlysActor for NetworkActor {
         Ok(())
     }
 
-    async fn stopping(&mut self, _: &Context<Self>) {
+    async fn stopped(&mut self, _: &Context<Self>) {
         self.command(Command::Shutdown);
     }
 }

@@ -239,6 +239,7 @@ impl PeerActor {
 impl AlysActor for PeerActor {
     type Message = PeerMessage;
     type Error = std::convert::Infallible;
+    type Config = ();
     const NAME: &'static str = "PeerActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), Self::Error> {

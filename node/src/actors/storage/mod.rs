@@ -155,6 +155,7 @@ impl StorageActor {
 impl AlysActor for StorageActor {
     type Message = StorageMessage;
     type Error = alys_storage::Error;
+    type Config = ();
     const NAME: &'static str = "StorageActor";
 
     async fn handle(&mut self, msg: StorageMessage, _: &Context<Self>) -> Result<(), Self::Error> {

@@ -92,6 +92,7 @@ impl TxPoolActor {
 impl AlysActor for TxPoolActor {
     type Message = TxPoolMessage;
     type Error = std::convert::Infallible;
+    type Config = ();
     const NAME: &'static str = "TxPoolActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), Self::Error> {

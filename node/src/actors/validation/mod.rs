@@ -216,6 +216,7 @@ impl ValidationActor {
 impl AlysActor for ValidationActor {
     type Message = ValidationMessage;
     type Error = std::convert::Infallible;
+    type Config = ();
     const NAME: &'static str = "ValidationActor";
 
     async fn handle(&mut self, msg: ValidationMessage, _: &Context<Self>) -> Result<(), Self::Error> {

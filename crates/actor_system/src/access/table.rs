@@ -1,0 +1,248 @@
+//! The rules, and how a table of them is put together.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use super::{RateLimit, Role, TokenBucket};
+use crate::lock;
+
+/// Roles of a table: about one for each kind of actor. Their square bounds the rules and the counts of the
+/// audit trail.
+pub const MAX_ROLES: usize = 64;
+
+/// Bytes of a role's name.
+pub const MAX_ROLE_BYTES: usize = 64;
+
+/// Kinds that a rule may name: no message enum has more variants.
+pub const MAX_KINDS: usize = 256;
+
+/// Which messages a rule lets through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kinds {
+    /// Every message.
+    All,
+    /// Those of these [kinds](crate::Message::kind).
+    Only(BTreeSet<&'static str>),
+}
+
+impl Kinds {
+    /// Messages of these kinds.
+    pub fn only(kinds: impl IntoIterator<Item = &'static str>) -> Self {
+        Self::Only(kinds.into_iter().collect())
+    }
+
+    /// Whether messages of `kind` are among them.
+    pub fn contains(&self, kind: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(kinds) => kinds.contains(kind),
+        }
+    }
+}
+
+/// What one role may send to another, and what is left of its limit.
+#[derive(Debug)]
+pub struct Rule {
+    kinds: Kinds,
+    bucket: Option<Mutex<TokenBucket>>,
+    limit: Option<RateLimit>,
+}
+
+impl Rule {
+    fn new(kinds: Kinds, limit: Option<RateLimit>) -> Self {
+        Self { kinds, limit, bucket: limit.map(|limit| Mutex::new(TokenBucket::new(limit))) }
+    }
+
+    /// What may be sent.
+    pub fn kinds(&self) -> &Kinds {
+        &self.kinds
+    }
+
+    /// How often, if that is limited.
+    pub fn limit(&self) -> Option<RateLimit> {
+        self.limit
+    }
+
+    /// Counts a message against the limit; the limit, if it is used up.
+    pub(super) fn exceeded(&self, now: Instant) -> Option<RateLimit> {
+        let mut bucket = lock(self.bucket.as_ref()?);
+        (!bucket.admit(now)).then(|| bucket.limit())
+    }
+}
+
+/// All roles and the rules between them. Made by [`AccessTable::builder`], and not changed after that.
+#[derive(Debug, Default)]
+pub struct AccessTable {
+    roles: BTreeSet<Role>,
+    rules: BTreeMap<(Role, Role), Arc<Rule>>,
+}
+
+impl AccessTable {
+    /// An empty table to be filled.
+    pub fn builder() -> Builder {
+        Builder { table: Self::default(), error: None }
+    }
+
+    /// The role of this name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn role(&self, name: &str) -> Result<Role, TableError> {
+        let known = self.roles.iter().find(|role| role.name() == name);
+        known.cloned().ok_or_else(|| TableError::UnknownRole { name: name.to_owned() })
+    }
+
+    /// All roles, by name.
+    pub fn roles(&self) -> impl Iterator<Item = &Role> {
+        self.roles.iter()
+    }
+
+    /// All rules, by the sender's role, then the receiver's.
+    pub fn rules(&self) -> impl Iterator<Item = (&Role, &Role, &Rule)> {
+        self.rules.iter().map(|((from, to), rule)| (from, to, &**rule))
+    }
+
+    /// Whether a message of this kind may be sent, limits aside.
+    pub fn allows(&self, from: &Role, to: &Role, kind: &str) -> bool {
+        matches!(self.find(from, to), Ok(Some(rule)) if rule.kinds.contains(kind))
+    }
+
+    /// The rule from one role to another, if there is one.
+    ///
+    /// # Errors
+    /// The first of the two that the table does not know.
+    pub(super) fn find(&self, from: &Role, to: &Role) -> Result<Option<&Arc<Rule>>, Role> {
+        match [from, to].into_iter().find(|role| !self.roles.contains(*role)) {
+            Some(unknown) => Err(unknown.clone()),
+            None => Ok(self.rules.get(&(from.clone(), to.clone()))),
+        }
+    }
+}
+
+/// Puts a table together. The first mistake is kept and comes out of [`Builder::build`].
+#[derive(Debug)]
+#[must_use]
+pub struct Builder {
+    table: AccessTable,
+    error: Option<TableError>,
+}
+
+impl Builder {
+    /// Adds a role.
+    pub fn role(self, name: &str) -> Self {
+        self.step(|table| {
+            if name.is_empty() || name.len() > MAX_ROLE_BYTES {
+                return Err(TableError::BadRoleName { bytes: name.len() });
+            }
+            if table.roles.len() >= MAX_ROLES {
+                return Err(TableError::TooManyRoles { limit: MAX_ROLES });
+            }
+            if !table.roles.insert(Role(name.into())) {
+                return Err(TableError::RoleTwice { name: name.to_owned() });
+            }
+            Ok(())
+        })
+    }
+
+    /// Adds a rule between two roles that were added before.
+    pub fn allow(self, from: &str, to: &str, kinds: Kinds, limit: Option<RateLimit>) -> Self {
+        self.step(|table| {
+            let (from, to) = (table.role(from)?, table.role(to)?);
+            let names = || (from.name().to_owned(), to.name().to_owned());
+            match &kinds {
+                Kinds::Only(kinds) if kinds.is_empty() || kinds.len() > MAX_KINDS => {
+                    let ((from, to), kinds) = (names(), kinds.len());
+                    return Err(TableError::BadKinds { from, to, kinds });
+                }
+                Kinds::All | Kinds::Only(_) => {}
+            }
+            if limit.is_some_and(|limit| limit.burst == 0 || limit.per_second == 0) {
+                let (from, to) = names();
+                return Err(TableError::ZeroLimit { from, to });
+            }
+            if table.rules.contains_key(&(from.clone(), to.clone())) {
+                let (from, to) = names();
+                return Err(TableError::RuleTwice { from, to });
+            }
+            table.rules.insert((from, to), Arc::new(Rule::new(kinds, limit)));
+            Ok(())
+        })
+    }
+
+    /// The table.
+    ///
+    /// # Errors
+    /// The first mistake that was made.
+    pub fn build(self) -> Result<AccessTable, TableError> {
+        match self.error {
+            Some(error) => Err(error),
+            None => Ok(self.table),
+        }
+    }
+
+    fn step(mut self, add: impl FnOnce(&mut AccessTable) -> Result<(), TableError>) -> Self {
+        if self.error.is_none() {
+            self.error = add(&mut self.table).err();
+        }
+        self
+    }
+}
+
+/// A mistake in a table. Always ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// A rule or a caller named a role that was not added.
+    #[error("role {name} is unknown")]
+    UnknownRole {
+        /// Its name.
+        name: String,
+    },
+    /// A role was added twice.
+    #[error("role {name} is there already")]
+    RoleTwice {
+        /// Its name.
+        name: String,
+    },
+    /// A role's name is empty or longer than [`MAX_ROLE_BYTES`].
+    #[error("a role's name has from 1 to {MAX_ROLE_BYTES} bytes, not {bytes}")]
+    BadRoleName {
+        /// Its length.
+        bytes: usize,
+    },
+    /// One role too many.
+    #[error("more than {limit} roles")]
+    TooManyRoles {
+        /// [`MAX_ROLES`].
+        limit: usize,
+    },
+    /// Two rules for the same pair: it would not be clear which one counts.
+    #[error("there is a rule from {from} to {to} already")]
+    RuleTwice {
+        /// Role of the sender.
+        from: String,
+        /// Role of the receiver.
+        to: String,
+    },
+    /// A rule that names no kind lets nothing through, which is what no rule says better; one with more than
+    /// [`MAX_KINDS`] is meant to be [`Kinds::All`].
+    #[error("the rule from {from} to {to} names {kinds} kinds, not from 1 to {MAX_KINDS}")]
+    BadKinds {
+        /// Role of the sender.
+        from: String,
+        /// Role of the receiver.
+        to: String,
+        /// How many it names.
+        kinds: usize,
+    },
+    /// A limit under which nothing, or nothing after a while, would pass.
+    #[error("the limit from {from} to {to} has a zero")]
+    ZeroLimit {
+        /// Role of the sender.
+        from: String,
+        /// Role of the receiver.
+        to: String,
+    },
+}

@@ -1,0 +1,104 @@
+//! What goes with a message: who sent it, because of what, until when, and on whose behalf.
+
+use std::{
+    fmt,
+    num::NonZeroU64,
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
+};
+
+use crate::{message::Priority, tree::Cell};
+
+/// Names one message within a system: the mailbox it was put into and its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(NonZeroU64);
+
+impl MessageId {
+    /// Bits of the number within the mailbox: enough for a million messages a second for half a year.
+    const SEQUENCE_BITS: u32 = 44;
+
+    pub(crate) fn new(actor: u32, sequence: u64) -> Self {
+        let sequence = sequence & ((1 << Self::SEQUENCE_BITS) - 1);
+        let id = (u64::from(actor) << Self::SEQUENCE_BITS) | sequence;
+        Self(NonZeroU64::new(id).unwrap_or(NonZeroU64::MIN))
+    }
+
+    /// The id as a number.
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The id from its number; none for zero.
+    pub fn from_u64(id: u64) -> Option<Self> {
+        NonZeroU64::new(id).map(Self)
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.0.get();
+        write!(f, "{}-{}", id >> Self::SEQUENCE_BITS, id & ((1 << Self::SEQUENCE_BITS) - 1))
+    }
+}
+
+/// What a handler can know about the message in its hand, see [`Context::envelope`](crate::Context::envelope).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvelopeInfo {
+    /// This message.
+    pub id: MessageId,
+    /// The message from outside, or of a timer, that all this began with.
+    pub correlation: MessageId,
+    /// Path of the actor that sent it; none if it came from outside, or was sent by a task.
+    pub sender: Option<Arc<str>>,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// When nobody waits for the answer any more.
+    pub deadline: Option<Instant>,
+    /// When it was put into the mailbox, if metrics are on.
+    pub sent: Option<Instant>,
+    /// Earlier incarnations that failed over it.
+    pub attempt: u8,
+    /// The actors that wait for the answer, each for the one before it; the first is the one that asked.
+    pub waiting: Vec<Arc<str>>,
+}
+
+/// An actor that waits for an answer in its handler, and those that wait for that handler.
+pub(crate) struct Link {
+    pub asker: Arc<Cell>,
+    /// What the asker was handling.
+    pub kind: &'static str,
+    pub parent: Option<Arc<Link>>,
+    /// Whether the asker has its answer, or has given up.
+    pub is_over: AtomicBool,
+}
+
+impl Link {
+    pub fn chain(link: &Option<Arc<Self>>) -> impl Iterator<Item = &Self> {
+        std::iter::successors(link.as_deref(), |link| link.parent.as_deref())
+    }
+}
+
+/// A message in its envelope.
+pub(crate) struct Envelope<M> {
+    pub msg: M,
+    pub meta: Meta,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Meta {
+    /// Number within the mailbox, from 1.
+    pub sequence: u64,
+    pub correlation: Option<MessageId>,
+    /// Number of the actor that sent it; 0 for none.
+    pub sender: u32,
+    pub priority: Priority,
+    pub attempt: u8,
+    /// Whether it may be dropped for a newer one.
+    pub is_droppable: bool,
+    /// Whether it is in the mailbox's index of keys.
+    pub has_key: bool,
+    pub deadline: Option<Instant>,
+    pub sent: Option<Instant>,
+    pub chain: Option<Arc<Link>>,
+    pub span: Option<tracing::span::Id>,
+}

@@ -1,0 +1,328 @@
+//! The order of a mailbox: one queue a priority, and which of them is next. Pure: no locks, no time.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+};
+
+use crate::{
+    envelope::Envelope,
+    message::{Message, Overflow, Priority},
+};
+
+/// Messages that may overtake a waiting one of a lower priority before that is served.
+pub const PATIENCE: u32 = 16;
+
+const LANES: usize = Priority::ALL.len();
+pub(crate) const NORMAL: usize = Priority::Normal as usize;
+
+/// Waiting messages, each in the lane of its priority, in the order of their numbers.
+pub(crate) struct Lanes<M> {
+    lanes: [VecDeque<Envelope<M>>; LANES],
+    /// How many may be dropped for a newer one, by lane.
+    droppable: [usize; LANES],
+    /// Where the messages with a key wait.
+    keys: BTreeMap<u64, (usize, u64)>,
+    len: usize,
+    bytes: usize,
+}
+
+impl<M> Default for Lanes<M> {
+    fn default() -> Self {
+        Self { lanes: Default::default(), droppable: [0; LANES], keys: BTreeMap::new(), len: 0, bytes: 0 }
+    }
+}
+
+impl<M: Message> Lanes<M> {
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What the waiting messages say that they hold.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Messages that wait in lanes other than the normal one.
+    pub fn aside(&self) -> usize {
+        self.len - self.lanes[NORMAL].len()
+    }
+
+    pub fn push(&mut self, mut envelope: Envelope<M>, overflow: Overflow) {
+        let lane = envelope.meta.priority as usize;
+        envelope.meta.is_droppable = overflow == Overflow::DropOldest;
+        if let Overflow::Coalesce(key) = overflow {
+            envelope.meta.has_key = true;
+            self.keys.insert(key, (lane, envelope.meta.sequence));
+        }
+        self.droppable[lane] += usize::from(envelope.meta.is_droppable);
+        self.len += 1;
+        self.bytes += envelope.msg.size();
+        self.lanes[lane].push_back(envelope);
+    }
+
+    /// Puts a message that was taken out back to the front of its lane.
+    pub fn put_back(&mut self, envelope: Envelope<M>) {
+        let lane = envelope.meta.priority as usize;
+        if envelope.meta.has_key
+            && let Overflow::Coalesce(key) = envelope.msg.overflow()
+        {
+            // One with the same key may have come meanwhile; then that stays the one that takes in others.
+            self.keys.entry(key).or_insert((lane, envelope.meta.sequence));
+        }
+        self.droppable[lane] += usize::from(envelope.meta.is_droppable);
+        self.len += 1;
+        self.bytes += envelope.msg.size();
+        self.lanes[lane].push_front(envelope);
+    }
+
+    /// Lets a waiting message of this key take `msg` in. Gives it back if there is none.
+    pub fn absorb(&mut self, key: u64, msg: M) -> Result<(), M> {
+        let Some(&(lane, sequence)) = self.keys.get(&key) else { return Err(msg) };
+        let queue = &mut self.lanes[lane];
+        let Ok(at) = queue.binary_search_by_key(&sequence, |waiting| waiting.meta.sequence) else {
+            return Err(msg);
+        };
+        let waiting = &mut queue[at].msg;
+        self.bytes -= waiting.size();
+        waiting.absorb(msg);
+        self.bytes += waiting.size();
+        Ok(())
+    }
+
+    /// Removes the oldest message that may be dropped for one of `priority`, from the least urgent lane first.
+    pub fn drop_oldest(&mut self, priority: Priority) -> Option<Envelope<M>> {
+        let lane = (0..=priority as usize).find(|lane| self.droppable[*lane] > 0)?;
+        let at = self.lanes[lane].iter().position(|waiting| waiting.meta.is_droppable)?;
+        let dropped = self.lanes[lane].remove(at)?;
+        self.forget(lane, &dropped);
+        Some(dropped)
+    }
+
+    pub fn pop(&mut self, lane: usize) -> Option<Envelope<M>> {
+        let envelope = self.lanes[lane].pop_front()?;
+        self.forget(lane, &envelope);
+        Some(envelope)
+    }
+
+    /// The lane to serve next, if `held` messages of the normal lane wait elsewhere, before those here.
+    pub fn choose(&self, turns: &mut Turns, held: usize) -> Option<usize> {
+        turns.choose(|lane| !self.lanes[lane].is_empty() || (lane == NORMAL && held > 0))
+    }
+
+    pub fn take_all(&mut self) -> Vec<Envelope<M>> {
+        self.droppable = [0; LANES];
+        self.keys.clear();
+        (self.len, self.bytes) = (0, 0);
+        let mut all = Vec::new();
+        for lane in self.lanes.iter_mut().rev() {
+            all.extend(mem::take(lane));
+        }
+        all
+    }
+
+    fn forget(&mut self, lane: usize, envelope: &Envelope<M>) {
+        self.len -= 1;
+        self.bytes -= envelope.msg.size();
+        self.droppable[lane] -= usize::from(envelope.meta.is_droppable);
+        if envelope.meta.has_key
+            && let Overflow::Coalesce(key) = envelope.msg.overflow()
+            && self.keys.get(&key) == Some(&(lane, envelope.meta.sequence))
+        {
+            self.keys.remove(&key);
+        }
+    }
+}
+
+/// Whose turn it is: the most urgent lane's, unless a lower one has waited long enough.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    /// Messages served while this lane waited, since it was last served.
+    passed: [u32; LANES],
+}
+
+impl Turns {
+    pub fn choose(&mut self, has: impl Fn(usize) -> bool) -> Option<usize> {
+        let urgent = (0..LANES).rev().find(|lane| has(*lane))?;
+        let overdue = (0..urgent).rev().filter(|lane| has(*lane) && self.passed[*lane] >= PATIENCE);
+        let chosen = overdue.max_by_key(|lane| self.passed[*lane]).unwrap_or(urgent);
+        self.passed[chosen] = 0;
+        for lane in 0..urgent {
+            if lane != chosen && has(lane) {
+                self.passed[lane] += 1;
+            }
+        }
+        Some(chosen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::envelope::Meta;
+
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    struct Note {
+        n: u64,
+        priority: Priority,
+        overflow: Overflow,
+        absorbed: usize,
+    }
+
+    impl Message for Note {
+        fn kind(&self) -> &'static str {
+            "note"
+        }
+        fn priority(&self) -> Priority {
+            self.priority
+        }
+        fn overflow(&self) -> Overflow {
+            self.overflow
+        }
+        fn absorb(&mut self, _: Self) {
+            self.absorbed += 1;
+        }
+        fn size(&self) -> usize {
+            usize::try_from(self.n % 7).expect("small") + self.absorbed
+        }
+    }
+
+    fn envelope(n: u64, priority: Priority, overflow: Overflow) -> Envelope<Note> {
+        let msg = Note { n, priority, overflow, absorbed: 0 };
+        Envelope { msg, meta: Meta { sequence: n, priority, ..Meta::default() } }
+    }
+
+    /// Lanes as a plain list.
+    #[derive(Default)]
+    struct Model(Vec<Note>);
+
+    fn priorities() -> impl Strategy<Value = Priority> {
+        (0..LANES).prop_map(|lane| Priority::ALL[lane])
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(Priority, u8),
+        Pop,
+        DropOldest(Priority),
+        PutBack,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (priorities(), 0..6_u8).prop_map(|(p, o)| Step::Push(p, o)),
+            3 => Just(Step::Pop),
+            1 => priorities().prop_map(Step::DropOldest),
+            1 => Just(Step::PutBack),
+        ];
+        prop::collection::vec(step, 0..200)
+    }
+
+    proptest! {
+        /// Against a plain list: nothing is lost, lanes are in order, counts and bytes are right.
+        #[test]
+        fn lanes_are_a_list_by_priority(steps in steps()) {
+            let (mut lanes, mut model, mut turns) = (Lanes::default(), Model::default(), Turns::default());
+            let mut last: Option<Envelope<Note>> = None;
+            for (n, step) in (1_u64..).zip(steps) {
+                match step {
+                    Step::Push(priority, o) => {
+                        let overflow = match o {
+                            0..=2 => Overflow::Block,
+                            3 => Overflow::DropOldest,
+                            key => Overflow::Coalesce(u64::from(key)),
+                        };
+                        let new = envelope(n, priority, overflow);
+                        let waiting = model.0.iter_mut().filter(|w| matches!(overflow, Overflow::Coalesce(_)) && w.overflow == overflow).max_by_key(|w| w.n);
+                        if let Overflow::Coalesce(key) = overflow {
+                            match (lanes.absorb(key, new.msg.clone()), waiting) {
+                                (Ok(()), Some(waiting)) => waiting.absorbed += 1,
+                                (Err(_), None) => { model.0.push(new.msg.clone()); lanes.push(new, overflow); }
+                                (absorbed, waiting) => prop_assert!(false, "{absorbed:?} {waiting:?}"),
+                            }
+                        } else {
+                            model.0.push(new.msg.clone());
+                            lanes.push(new, overflow);
+                        }
+                    }
+                    Step::Pop => {
+                        let Some(lane) = lanes.choose(&mut turns, 0) else {
+                            prop_assert!(model.0.is_empty());
+                            continue;
+                        };
+                        let popped = lanes.pop(lane).expect("chosen");
+                        let at = model.0.iter().enumerate().filter(|(_, w)| w.priority as usize == lane)
+                            .min_by_key(|(_, w)| w.n).map(|(at, _)| at).expect("in the model");
+                        prop_assert_eq!(&model.0.remove(at), &popped.msg);
+                        last = Some(popped);
+                    }
+                    Step::DropOldest(priority) => {
+                        let dropped = lanes.drop_oldest(priority);
+                        let at = model.0.iter().enumerate()
+                            .filter(|(_, w)| w.overflow == Overflow::DropOldest && w.priority <= priority)
+                            .min_by_key(|(_, w)| (w.priority, w.n)).map(|(at, _)| at);
+                        prop_assert_eq!(dropped.map(|d| d.meta.sequence), at.map(|at| model.0.remove(at).n));
+                    }
+                    Step::PutBack => if let Some(back) = last.take() {
+                        // Only what is the oldest of its lane can have been taken out of its front.
+                        let is_first = model.0.iter().all(|w| w.priority != back.meta.priority || w.n > back.meta.sequence);
+                        if is_first && back.msg.overflow == Overflow::Block {
+                            model.0.push(back.msg.clone());
+                            lanes.put_back(back);
+                        }
+                    },
+                }
+                prop_assert_eq!(lanes.len(), model.0.len());
+                prop_assert_eq!(lanes.aside(), model.0.iter().filter(|w| w.priority != Priority::Normal).count());
+            }
+            prop_assert_eq!(lanes.take_all().len(), model.0.len());
+            prop_assert_eq!((lanes.len(), lanes.bytes()), (0, 0));
+        }
+
+        /// Whatever else waits, a lane that has something is served within a bounded number of messages.
+        #[test]
+        fn nothing_starves(busy in prop::collection::vec(prop::collection::vec(any::<bool>(), LANES), 1..500)) {
+            let mut turns = Turns::default();
+            let mut waited = [0_u32; LANES];
+            for has in busy {
+                let chosen = turns.choose(|lane| has[lane]);
+                prop_assert_eq!(chosen.is_some(), has.contains(&true));
+                for lane in 0..LANES {
+                    waited[lane] = if has[lane] && chosen != Some(lane) { waited[lane] + 1 } else { 0 };
+                    prop_assert!(waited[lane] <= PATIENCE + 2 * LANES as u32, "lane {} waited {}", lane, waited[lane]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_more_urgent_goes_first_and_the_rest_gets_its_share() {
+        let mut lanes = Lanes::default();
+        for n in 1..=100 {
+            let priority = if n <= 50 { Priority::Low } else { Priority::High };
+            lanes.push(envelope(n, priority, Overflow::Block), Overflow::Block);
+        }
+        let mut turns = Turns::default();
+        let order: Vec<u64> = std::iter::from_fn(|| {
+            let lane = lanes.choose(&mut turns, 0)?;
+            lanes.pop(lane).map(|envelope| envelope.msg.n)
+        })
+        .collect();
+        assert_eq!(order[..17], (51..=66).chain([1]).collect::<Vec<_>>()[..]);
+        assert_eq!(order.len(), 100);
+    }
+
+    #[test]
+    fn one_that_was_put_back_is_still_first() {
+        let mut lanes = Lanes::default();
+        for n in 1..=3 {
+            lanes.push(envelope(n, Priority::Normal, Overflow::Block), Overflow::Block);
+        }
+        let first = lanes.pop(NORMAL).expect("some");
+        lanes.put_back(first);
+        assert_eq!(lanes.pop(NORMAL).map(|e| e.msg.n), Some(1));
+        assert_eq!(lanes.len(), 2);
+    }
+}

@@ -1,0 +1,65 @@
+//! Looks at all actors once a second: how much they do, and whether one computes without end.
+//!
+//! A handler that waits for too long is cut off by its own task, see
+//! [`ChildSpec::handle_within`](crate::ChildSpec::handle_within). One that computes for too long cannot be: it
+//! is shown as unhealthy, and if it does not come back the system gives its verdict, because only the end of the
+//! process helps.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use alys_runtime::time;
+
+use crate::{actor::Health, error::Failure, tree::Cell};
+
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// After which an actor that is in the same handler, without ever waiting, is shown as unhealthy.
+const STUCK_AFTER: u64 = 10;
+
+/// After which the process must end.
+const HOPELESS_AFTER: u64 = 300;
+
+/// What was seen of an actor at the last look.
+struct Seen {
+    handled: u64,
+    turns: u64,
+    /// Looks in a row at which it was in the same turn of its task.
+    stuck: u64,
+}
+
+pub(crate) async fn watch(root: Arc<Cell>) {
+    let mut seen: BTreeMap<u32, Seen> = BTreeMap::new();
+    let mut ticks = time::interval(PERIOD);
+    loop {
+        ticks.tick().await;
+        let cells = root.family();
+        let numbers: std::collections::BTreeSet<u32> = cells.iter().map(|cell| cell.number).collect();
+        seen.retain(|number, _| numbers.contains(number));
+        for cell in &cells {
+            look(&root, cell, &mut seen);
+        }
+    }
+}
+
+fn look(root: &Cell, cell: &Cell, seen: &mut BTreeMap<u32, Seen>) {
+    let Some(stats) = cell.stats() else { return };
+    let (handled, turns) = (stats.handled.load(Relaxed), cell.turns.load(Relaxed));
+    let last = seen.entry(cell.number).or_insert(Seen { handled, turns, stuck: 0 });
+    cell.handled_per_second.store(handled.saturating_sub(last.handled), Relaxed);
+    last.stuck = if cell.is_busy.load(Relaxed) && turns == last.turns { last.stuck + 1 } else { 0 };
+    (last.handled, last.turns) = (handled, turns);
+    let after = PERIOD * u32::try_from(last.stuck).unwrap_or(u32::MAX);
+    if last.stuck == STUCK_AFTER {
+        tracing::warn!(actor = %cell.path, ?after, "computes without end, or waits on a lock");
+        cell.set_health(Health::Unhealthy("computes without end"));
+    }
+    if last.stuck == HOPELESS_AFTER {
+        let failure = Failure::Unresponsive { actor: cell.path.to_string(), after };
+        tracing::error!(system = %root.path, reason = failure.chain(), "gave up");
+        root.shared.verdict.give(failure);
+    }
+}
