@@ -13,8 +13,8 @@ use std::{
 };
 
 use alys_actor_system::{
-    Addr, AlysActor, Backoff, ChildSpec, Context, Intensity, Message, Reply, Slot, Strategy, Supervisor,
-    SupervisorSpec, System, mailbox,
+    Addr, AlysActor, Backoff, ChildSpec, Context, Intensity, Message, Reply, ShutdownReport, Slot, Strategy,
+    Supervisor, SupervisorSpec, System, mailbox,
 };
 use alys_runtime::{sync::Notify, time};
 
@@ -397,6 +397,35 @@ impl World {
     pub async fn end(self) {
         let report = self.system.shutdown(LONG).await;
         assert!(report.is_clean(), "{report:?}");
+        accounts_balance(&self.system);
+    }
+
+    /// For tests after which something is left undone.
+    pub async fn end_with(self, left_of: &[&str]) -> ShutdownReport {
+        let report = self.system.shutdown(LONG).await;
+        let mut left: Vec<_> = report.abandoned.iter().map(|left| &*left.actor).collect();
+        left.sort_unstable();
+        assert_eq!(left, left_of, "{report:?}");
+        accounts_balance(&self.system);
+        report
+    }
+}
+
+/// Each message that was taken, and each timer, became one thing and only one. For systems at rest.
+pub fn accounts_balance(system: &System) {
+    for node in system.snapshot().all() {
+        let Some(mailbox) = &node.mailbox else { continue };
+        let ends = [
+            mailbox.handled,
+            mailbox.failed,
+            mailbox.coalesced,
+            mailbox.dropped,
+            mailbox.expired,
+            mailbox.interrupted,
+            mailbox.abandoned,
+            mailbox.depth as u64,
+        ];
+        assert_eq!(mailbox.accepted + mailbox.timers, ends.iter().sum::<u64>(), "{node:#?}");
     }
 }
 

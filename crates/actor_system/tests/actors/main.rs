@@ -4,12 +4,14 @@
 
 mod bounds;
 mod bus;
+mod doer;
 mod failing;
 mod group;
 mod kit;
 mod lives;
 mod pool;
 mod property;
+mod queueing;
 mod sending;
 mod stopping;
 mod stream;

@@ -1,0 +1,361 @@
+//! What waits in a mailbox: in which order it is handled, and what becomes of it when there is no room.
+
+use std::{sync::Arc, time::Duration};
+
+use alys_actor_system::{
+    Addr, AlysActor, ChildSpec, Context, Limits, Message, Overflow, PATIENCE, Priority, Reason, Receipt,
+    SendError, Strategy, TellError, mailbox,
+};
+use alys_runtime::time;
+use futures::{future::join_all, poll};
+
+use crate::{doer::*, kit::*};
+
+fn full<T: std::fmt::Debug>(told: Result<Receipt, TellError<T>>) -> bool {
+    told.is_err_and(|error| error.is_full())
+}
+
+/// Where in the log each of these numbers is.
+fn places(notes: &[u64], of: impl Iterator<Item = u64>) -> Vec<usize> {
+    of.map(|n| notes.iter().position(|noted| *noted == n).unwrap()).collect()
+}
+
+#[test]
+fn the_more_urgent_overtakes_in_order_and_nothing_starves() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let doing = doer(&supervisor, "a", 256);
+        let gate = doing.hold().await;
+        for n in 0..20 {
+            doing.addr.tell(note(n).priority(Priority::Low)).unwrap();
+            doing.addr.tell(note(100 + n)).unwrap();
+        }
+        for n in 0..60 {
+            doing.addr.tell(note(200 + n).priority(Priority::High)).unwrap();
+        }
+        doing.addr.tell_as(Priority::Critical, note(300)).unwrap();
+        gate.open();
+        world.wait("the end", |snapshot| {
+            snapshot.find("s/a").unwrap().mailbox.as_ref().unwrap().handled == 102
+        })
+        .await;
+        let notes = doing.log.notes("a");
+        assert_eq!(notes.len(), 101);
+        for range in [0..20, 100..120, 200..260] {
+            assert!(places(&notes, range.clone()).is_sorted(), "{range:?} out of order: {notes:?}");
+        }
+        assert_eq!(notes[0], 300);
+        let first_normal = places(&notes, 100..101)[0];
+        let first_low = places(&notes, 0..1)[0];
+        let patience = PATIENCE as usize;
+        assert!(first_normal > 10 && first_normal <= 2 * patience, "{notes:?}");
+        assert!(first_low > 10 && first_low <= 2 * patience + 2, "{notes:?}");
+        world.end().await;
+    });
+}
+
+#[test]
+fn what_the_reader_holds_already_can_be_overtaken() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let doing = doer(&supervisor, "a", 256);
+        let (gate, second) = (doing.hold().await, Arc::<Gate>::default());
+        doing.addr.tell(wait(&second)).unwrap();
+        for n in 0..5 {
+            doing.addr.tell(note(n)).unwrap();
+        }
+        gate.open();
+        second.reached().await;
+        assert_eq!(doing.addr.depth(), 5);
+        doing.addr.tell_as(Priority::High, note(9)).unwrap();
+        second.open();
+        doing.settled().await;
+        assert_eq!(doing.log.notes("a"), [9, 0, 1, 2, 3, 4]);
+        world.end().await;
+    });
+}
+
+#[test]
+fn what_finds_no_room_does_as_it_says() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let doing = doer(&supervisor, "a", 2);
+        let gate = doing.hold().await;
+        doing.addr.tell(note(1)).unwrap();
+        doing.addr.tell(note(2)).unwrap();
+        let addr = &doing.addr;
+
+        assert!(full(addr.tell(note(10))));
+        assert!(full(addr.tell(note(10).overflow(Overflow::Fail))));
+        let sent = addr.send(note(10).overflow(Overflow::Fail)).await;
+        assert!(matches!(sent, Err(SendError::Full(job)) if job.n == 10));
+        assert!(full(addr.tell(note(10).overflow(Overflow::DropOldest))), "nothing waits that may be dropped");
+        assert!(full(addr.tell(note(10).overflow(Overflow::Coalesce(1)))), "nothing waits that takes it in");
+        assert_eq!(addr.tell(note(11).overflow(Overflow::DropNewest)).unwrap(), Receipt::Dropped);
+        assert_eq!(addr.send(note(12).overflow(Overflow::DropNewest)).await.unwrap(), Receipt::Dropped);
+        let refused = world.system.snapshot().find("s/a").unwrap().mailbox.as_ref().unwrap().refused;
+        assert_eq!(refused, 7);
+
+        let letters = world.system.dead_letters();
+        assert_eq!((letters.total(), letters.of(Reason::DroppedNewest)), (2, 2));
+        assert_eq!((&*letters.last[0].to, letters.last[0].kind), ("world/s/a", "note"));
+        assert_eq!(letters.last[0].from, None);
+        gate.open();
+        doing.settled().await;
+        assert_eq!(doing.log.notes("a"), [1, 2]);
+        world.end().await;
+    });
+}
+
+#[test]
+fn the_oldest_that_may_be_dropped_is_dropped_for_a_newer_one_as_urgent() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let doing = doer(&supervisor, "a", 3);
+        let gate = doing.hold().await;
+        let droppable = |n| note(n).overflow(Overflow::DropOldest);
+        doing.addr.tell(note(1)).unwrap();
+        doing.addr.tell(droppable(2).priority(Priority::High)).unwrap();
+        doing.addr.tell(droppable(3)).unwrap();
+        assert_eq!(doing.addr.tell(droppable(4)).unwrap(), Receipt::QueuedForOldest);
+        assert!(full(doing.addr.tell(droppable(5).priority(Priority::Low))), "it is less urgent than all");
+        assert_eq!(doing.addr.send(droppable(6)).await.unwrap(), Receipt::QueuedForOldest);
+        let most = droppable(7).priority(Priority::Critical);
+        assert_eq!(doing.addr.tell(most).unwrap(), Receipt::QueuedForOldest);
+        assert_eq!(doing.addr.depth(), 3);
+        gate.open();
+        doing.settled().await;
+        assert_eq!(doing.log.notes("a"), [7, 2, 1]);
+        assert_eq!(world.system.dead_letters().of(Reason::DroppedOldest), 3);
+        world.end().await;
+    });
+}
+
+#[test]
+fn one_that_backs_off_tries_as_often_as_it_says_and_is_taken_once_there_is_room() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let doing = doer(&supervisor, "a", 1);
+        let gate = doing.hold().await;
+        doing.addr.tell(note(1)).unwrap();
+        let (initial, max) = (Duration::from_millis(10), Duration::from_millis(20));
+        let patient = |n, attempts| note(n).overflow(Overflow::Backoff { initial, max, attempts });
+        assert!(full(doing.addr.tell(patient(2, 9))), "a tell does not wait");
+        let begun = time::now();
+        let sent = doing.addr.send(patient(3, 3)).await;
+        assert!(matches!(sent, Err(SendError::Full(job)) if job.n == 3));
+        // 10 and 20 ms, less up to a fifth.
+        assert!(time::now() - begun >= Duration::from_millis(24));
+        let mut sent = Box::pin(doing.addr.send(patient(4, 1000)));
+        assert!(poll!(&mut sent).is_pending());
+        gate.open();
+        assert_eq!(time::timeout(LONG, sent).await.unwrap().unwrap(), Receipt::Queued);
+        doing.settled().await;
+        assert_eq!(doing.log.notes("a"), [1, 4]);
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_waiting_message_takes_in_newer_ones_of_its_key_with_room_or_without() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let doing = doer(&supervisor, "a", 3);
+        let gate = doing.hold().await;
+        let keyed = |n, key| note(n).overflow(Overflow::Coalesce(key));
+        assert_eq!(doing.addr.tell(keyed(1, 7)).unwrap(), Receipt::Queued);
+        assert_eq!(doing.addr.tell(keyed(2, 7)).unwrap(), Receipt::Coalesced);
+        assert_eq!(doing.addr.tell(keyed(3, 8)).unwrap(), Receipt::Queued);
+        doing.addr.tell(note(4)).unwrap();
+        assert_eq!(doing.addr.send(keyed(5, 7)).await.unwrap(), Receipt::Coalesced);
+        assert!(full(doing.addr.tell(keyed(6, 9))));
+        gate.open();
+        doing.settled().await;
+        assert_eq!(doing.log.of("a")[2..7], ["1", "absorbed 2", "absorbed 5", "3", "4"]);
+        // One that has been handled takes nothing in.
+        assert_eq!(doing.addr.tell(keyed(10, 7)).unwrap(), Receipt::Queued);
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_message_that_says_nothing_of_itself_is_replaced_by_the_newer_one() {
+    struct Latest(u64, Arc<Gate>);
+    impl Message for Latest {
+        fn kind(&self) -> &'static str {
+            "latest"
+        }
+        fn overflow(&self) -> Overflow {
+            Overflow::Coalesce(0)
+        }
+    }
+    struct Reads(Arc<Log>);
+    impl AlysActor for Reads {
+        type Message = Latest;
+        type Error = Never;
+        type Config = ();
+        const NAME: &'static str = "Reads";
+        async fn handle(&mut self, msg: Latest, ctx: &Context<Self>) -> Result<(), Never> {
+            msg.1.pass().await;
+            self.0.write(ctx.path(), msg.0.to_string());
+            Ok(())
+        }
+    }
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let log = Arc::<Log>::default();
+        let held = log.clone();
+        let factory = move || {
+            let log = held.clone();
+            async move { Ok::<_, Never>(Reads(log)) }
+        };
+        let addr = supervisor.start(ChildSpec::new("a"), 4, factory).unwrap();
+        let (first, open) = (Arc::<Gate>::default(), Arc::<Gate>::default());
+        open.open();
+        addr.tell(Latest(1, first.clone())).unwrap();
+        first.reached().await;
+        for n in 2..=5 {
+            addr.tell(Latest(n, open.clone())).unwrap();
+        }
+        assert_eq!(addr.depth(), 1);
+        first.open();
+        log.wait_for("world/s/a", "5").await;
+        assert_eq!(log.notes("world/s/a"), [1, 5]);
+        world.end().await;
+    });
+}
+
+#[test]
+fn messages_fit_by_what_they_hold_and_one_always_fits() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let doing = doer(&supervisor, "a", Limits { messages: 8, bytes: Some(100) });
+        let gate = doing.hold().await;
+        doing.addr.tell(note(1).size(1000)).unwrap();
+        assert!(full(doing.addr.tell(note(2).size(0))));
+        gate.open();
+        doing.settled().await;
+
+        let gate = doing.hold().await;
+        for n in 3..6 {
+            doing.addr.tell(note(n).size(30)).unwrap();
+        }
+        doing.addr.tell(note(6).size(10)).unwrap();
+        assert!(full(doing.addr.tell(note(7).size(1))));
+        gate.open();
+        doing.settled().await;
+        assert_eq!(doing.log.notes("a"), [1, 3, 4, 5, 6]);
+        world.end().await;
+    });
+}
+
+#[test]
+fn as_many_are_dropped_as_a_larger_one_needs() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let doing = doer(&supervisor, "a", Limits { messages: 8, bytes: Some(100) });
+        let droppable = |n, size| note(n).overflow(Overflow::DropOldest).size(size);
+        let gate = doing.hold().await;
+        for n in 1..=4 {
+            doing.addr.tell(droppable(n, 25)).unwrap();
+        }
+        assert_eq!(doing.addr.tell(droppable(5, 60)).unwrap(), Receipt::QueuedForOldest);
+        assert_eq!(doing.addr.depth(), 2);
+        // What could not make room in the end is not dropped in vain.
+        doing.addr.tell(note(6).size(15)).unwrap();
+        assert!(full(doing.addr.tell(droppable(7, 90))));
+        gate.open();
+        doing.settled().await;
+        assert_eq!(doing.log.notes("a"), [4, 5, 6]);
+        assert_eq!(world.system.dead_letters().of(Reason::DroppedOldest), 3);
+        world.end().await;
+    });
+}
+
+#[test]
+fn senders_that_wait_are_served_in_order_and_none_is_lost_when_others_give_up() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let doing = doer(&supervisor, "a", 1);
+        let (first, second) = (doing.hold().await, Arc::<Gate>::default());
+        doing.addr.tell(wait(&second)).unwrap();
+        let mut sends = Vec::new();
+        for n in 0..8 {
+            let mut send = Box::pin(doing.addr.send(note(n)));
+            assert!(poll!(&mut send).is_pending());
+            sends.push(send);
+        }
+        // One in the middle of the line gives up, and one to whom room was given and who never took it.
+        drop(sends.remove(3));
+        first.open();
+        second.reached().await;
+        assert!(full(doing.addr.tell(note(99))), "the room is the first one's");
+        drop(sends.remove(0));
+        second.open();
+        for sent in time::timeout(LONG, join_all(sends)).await.unwrap() {
+            assert_eq!(sent.unwrap(), Receipt::Queued);
+        }
+        doing.settled().await;
+        assert_eq!(doing.log.notes("a"), [1, 2, 4, 5, 6, 7]);
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_large_message_that_waits_is_not_overtaken_by_small_ones() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let doing = doer(&supervisor, "a", Limits { messages: 8, bytes: Some(100) });
+        let gate = doing.hold().await;
+        doing.addr.tell(note(1).size(60)).unwrap();
+        let mut large = Box::pin(doing.addr.send(note(2).size(90)));
+        assert!(poll!(&mut large).is_pending());
+        assert!(full(doing.addr.tell(note(3).size(5))), "it would hold up the one that waits");
+        let mut small = Box::pin(doing.addr.send(note(4).size(5)));
+        assert!(poll!(&mut small).is_pending());
+        gate.open();
+        let (large, small) = time::timeout(LONG, futures::future::join(large, small)).await.unwrap();
+        assert!(large.is_ok() && small.is_ok());
+        doing.settled().await;
+        assert_eq!(doing.log.notes("a"), [1, 2, 4]);
+        world.end().await;
+    });
+}
+
+#[test]
+fn messages_wait_for_an_actor_that_is_not_there_yet() {
+    run(async {
+        let (addr, slot): (Addr<Job>, _) = mailbox(2);
+        assert_eq!(format!("{addr:?}"), "Addr { path: \"(no actor yet)\", depth: 0, capacity: 2 }");
+        assert!(format!("{slot:?}").starts_with("Slot"));
+        assert_eq!(addr.path(), None);
+        addr.tell(note(1)).unwrap();
+        // Nobody who could be told of it is there.
+        addr.tell(note(2)).unwrap();
+        assert_eq!(addr.tell(note(3).overflow(Overflow::DropNewest)).unwrap(), Receipt::Dropped);
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let doing = doer(&supervisor, "a", slot);
+        doing.settled().await;
+        assert_eq!(doing.log.notes("a"), [1, 2]);
+        assert_eq!(addr.path().as_deref(), Some("world/s/a"));
+        world.end().await;
+
+        let (addr, slot) = mailbox::<Job>(2);
+        drop(slot);
+        assert!(addr.is_closed());
+        let told = addr.tell(note(1));
+        assert!(matches!(told, Err(TellError::Closed(_))));
+    });
+}
