@@ -90,6 +90,15 @@ impl<M: Message> Lanes<M> {
         Ok(())
     }
 
+    /// Messages that may be dropped for one of `priority`, and what they hold.
+    pub fn droppable(&self, priority: Priority) -> (usize, usize) {
+        let lanes = self.lanes[..=priority as usize].iter().zip(self.droppable);
+        let droppable = lanes.filter(|(_, count)| *count > 0).flat_map(|(lane, _)| lane);
+        droppable
+            .filter(|waiting| waiting.meta.is_droppable)
+            .fold((0, 0), |(count, bytes), waiting| (count + 1, bytes + waiting.msg.size()))
+    }
+
     /// Removes the oldest message that may be dropped for one of `priority`, from the least urgent lane first.
     pub fn drop_oldest(&mut self, priority: Priority) -> Option<Envelope<M>> {
         let lane = (0..=priority as usize).find(|lane| self.droppable[*lane] > 0)?;

@@ -197,7 +197,7 @@ impl<M: Message> Mailbox<M> {
         if self.is_refusing.load(Relaxed) {
             return Err((Refused::Unavailable, envelope.msg));
         }
-        let mut dropped = None;
+        let mut dropped = Vec::new();
         let mut receipt = Receipt::Queued;
         let mut state = lock(&self.state);
         if !state.is_open {
@@ -215,7 +215,10 @@ impl<M: Message> Mailbox<M> {
             }
         }
         let is_admitted = ticket.is_some_and(|ticket| state.give_up(ticket, &self.waiting));
-        if !is_admitted && !self.has_room(&state, envelope.msg.size()) {
+        // Room that is there while others wait is too little for the first of them: it is not taken from under it.
+        let is_first = state.senders.is_empty();
+        let size = envelope.msg.size();
+        if !is_admitted && !(is_first && self.has_room(&state, size)) {
             match overflow {
                 Overflow::DropNewest => {
                     drop(state);
@@ -223,13 +226,19 @@ impl<M: Message> Mailbox<M> {
                     self.bury(Reason::DroppedNewest, &envelope);
                     return Ok(Receipt::Dropped);
                 }
-                Overflow::DropOldest => match state.lanes.drop_oldest(envelope.meta.priority) {
-                    Some(oldest) => {
-                        dropped = Some(oldest);
-                        receipt = Receipt::QueuedForOldest;
+                Overflow::DropOldest => {
+                    let droppable = state.lanes.droppable(envelope.meta.priority);
+                    if droppable.0 == 0 || !self.has_room_without(&state, size, droppable) {
+                        return Err((Refused::Full, envelope.msg));
                     }
-                    None => return Err((Refused::Full, envelope.msg)),
-                },
+                    while let Some(oldest) = state.lanes.drop_oldest(envelope.meta.priority) {
+                        dropped.push(oldest);
+                        if self.has_room(&state, size) {
+                            break;
+                        }
+                    }
+                    receipt = Receipt::QueuedForOldest;
+                }
                 Overflow::Block | Overflow::Fail | Overflow::Backoff { .. } | Overflow::Coalesce(_) => {
                     return Err((Refused::Full, envelope.msg));
                 }
@@ -245,7 +254,7 @@ impl<M: Message> Mailbox<M> {
         if let Some(reader) = reader {
             reader.wake();
         }
-        if let Some(dropped) = dropped {
+        for dropped in dropped {
             self.stats.dropped.fetch_add(1, Relaxed);
             self.bury(Reason::DroppedOldest, &dropped);
         }
@@ -260,10 +269,15 @@ impl<M: Message> Mailbox<M> {
     }
 
     fn has_room(&self, state: &State<M>, size: usize) -> bool {
-        let taken = state.lanes.len() + self.held.load(Relaxed) + state.admitted.len();
+        self.has_room_without(state, size, (0, 0))
+    }
+
+    /// Whether there would be room without so many of the waiting messages, and their bytes.
+    fn has_room_without(&self, state: &State<M>, size: usize, (messages, bytes): (usize, usize)) -> bool {
+        let taken = state.lanes.len() - messages + self.held.load(Relaxed) + state.admitted.len();
         let fits = self.limits.bytes.is_none_or(|limit| {
             let admitted: usize = state.admitted.iter().map(|(_, size)| size).sum();
-            state.lanes.bytes().saturating_add(admitted).saturating_add(size) <= limit
+            (state.lanes.bytes() - bytes).saturating_add(admitted).saturating_add(size) <= limit
         });
         taken < self.limits.messages && (fits || taken == 0)
     }

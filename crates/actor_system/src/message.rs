@@ -77,8 +77,8 @@ pub enum Overflow {
     Block,
     /// It is given back, by `send` too.
     Fail,
-    /// The oldest waiting message that says the same of itself, and is no more urgent, is dropped for it. Given
-    /// back if there is none.
+    /// The oldest waiting message that says the same of itself, and is no more urgent, is dropped for it; several
+    /// if it takes as many to keep within a limit of bytes. Given back if they would not make room.
     DropOldest,
     /// It is dropped.
     DropNewest,
@@ -103,7 +103,7 @@ pub enum Receipt {
     Queued,
     /// A waiting message took it in.
     Coalesced,
-    /// It waits, and the oldest that could was dropped for it.
+    /// It waits, and the oldest that could be was dropped for it.
     QueuedForOldest,
     /// It was dropped, as its own [`Overflow`] says.
     Dropped,
