@@ -303,12 +303,16 @@ where
             let work = InFrame { frame, future: work };
             watch.attend(&self.cell, stop, self.spec.handle_within, work).await
         };
-        let (taken, waiting) = batch.into_parts();
-        if let Attended::Done(Ok(())) = attended {
-            for taken in &taken {
-                self.reader.mailbox.stats.count(taken.kind);
-                self.end(taken, begun);
-            }
+        let (mut done, mut taken, waiting) = batch.into_parts();
+        let is_done = matches!(attended, Attended::Done(Ok(())));
+        if is_done {
+            done.append(&mut taken);
+        }
+        for done in &done {
+            self.reader.mailbox.stats.count(done.kind);
+            self.end(done, begun);
+        }
+        if is_done {
             self.reader.put_back(waiting.into_iter());
             life.judge();
             return Ok(());

@@ -221,6 +221,7 @@ fn poll_timer<M: Send + 'static>(
 pub struct Batch<M: Message> {
     waiting: VecDeque<Envelope<M>>,
     taken: Vec<Taken<M>>,
+    done: Vec<Taken<M>>,
 }
 
 /// A message whose handling has begun.
@@ -258,7 +259,7 @@ impl<M: Message> Taken<M> {
 
 impl<M: Message> Batch<M> {
     pub(crate) fn new(waiting: VecDeque<Envelope<M>>) -> Self {
-        Self { waiting, taken: Vec::new() }
+        Self { waiting, taken: Vec::new(), done: Vec::new() }
     }
 
     /// The next message. It counts as handled once [`done`](Self::done) is called or the whole batch has been
@@ -271,8 +272,8 @@ impl<M: Message> Batch<M> {
     }
 
     /// All that was taken so far is handled, whatever happens to the rest.
-    pub fn done(&mut self, stats: impl FnMut(&'static str)) {
-        self.taken.drain(..).map(|taken| taken.kind).for_each(stats);
+    pub fn done(&mut self) {
+        self.done.append(&mut self.taken);
     }
 
     /// Messages that were not taken yet.
@@ -285,8 +286,9 @@ impl<M: Message> Batch<M> {
         self.waiting.is_empty()
     }
 
-    pub(crate) fn into_parts(self) -> (Vec<Taken<M>>, VecDeque<Envelope<M>>) {
-        (self.taken, self.waiting)
+    /// Those that are done, those that were taken besides, and those that wait.
+    pub(crate) fn into_parts(self) -> (Vec<Taken<M>>, Vec<Taken<M>>, VecDeque<Envelope<M>>) {
+        (self.done, self.taken, self.waiting)
     }
 }
 
