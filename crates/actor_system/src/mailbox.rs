@@ -195,6 +195,9 @@ impl<M: Message> Mailbox<M> {
         ticket: Option<u64>,
     ) -> Result<Receipt, (Refused, M)> {
         if self.is_refusing.load(Relaxed) {
+            if let Some(ticket) = ticket {
+                self.leave(ticket);
+            }
             return Err((Refused::Unavailable, envelope.msg));
         }
         let mut dropped = Vec::new();
@@ -311,13 +314,15 @@ impl<M: Message> Mailbox<M> {
                 state.next_ticket += 1;
                 let number = state.next_ticket;
                 *ticket = Some(number);
-                self.waiting.fetch_add(1, Relaxed);
                 number
             }
         };
         match state.senders.iter_mut().find(|sender| sender.ticket == number) {
             Some(sender) => sender.waker.clone_from(cx.waker()),
-            None => state.senders.push_back(Sender { ticket: number, size, waker: cx.waker().clone() }),
+            None => {
+                self.waiting.fetch_add(1, Relaxed);
+                state.senders.push_back(Sender { ticket: number, size, waker: cx.waker().clone() });
+            }
         }
         Poll::Pending
     }
