@@ -80,9 +80,10 @@ impl<M: Message> Lanes<M> {
     pub fn absorb(&mut self, key: u64, msg: M) -> Result<(), M> {
         let Some(&(lane, sequence)) = self.keys.get(&key) else { return Err(msg) };
         let queue = &mut self.lanes[lane];
-        let Ok(at) = queue.binary_search_by_key(&sequence, |waiting| waiting.meta.sequence) else {
-            return Err(msg);
-        };
+        // A timer that came back stands in front with a number that is out of order.
+        let found = queue.binary_search_by_key(&sequence, |waiting| waiting.meta.sequence).ok();
+        let found = found.or_else(|| queue.iter().rposition(|waiting| waiting.meta.sequence == sequence));
+        let Some(at) = found else { return Err(msg) };
         let waiting = &mut queue[at].msg;
         self.bytes -= waiting.size();
         waiting.absorb(msg);
