@@ -99,7 +99,14 @@ impl<M: Message> Addr<M> {
     pub fn forward(&self, msg: M) -> Result<Receipt, TellError<M>> {
         let held = current::with(|frame| (frame.meta.chain.clone(), frame.meta.deadline));
         let (chain, deadline) = held.unwrap_or_default();
-        self.put(msg, Meta { chain, deadline, ..Meta::default() })
+        let link = chain.clone().zip(self.home());
+        let before = link.as_ref().and_then(|(link, home)| current::pass_on(link, home, msg.kind()));
+        let told = self.put(msg, Meta { chain, deadline, ..Meta::default() });
+        if let (Err(_), Some((link, _)), Some((cell, kind))) = (&told, link, before) {
+            // Nothing was passed on.
+            current::pass_on(&link, &cell, kind);
+        }
+        told
     }
 
     /// Puts a message into the mailbox, and waits for room if the message says so ([`Overflow::Block`], the

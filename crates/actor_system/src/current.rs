@@ -101,8 +101,27 @@ pub(crate) fn loses_replies() -> bool {
 /// An actor waits in its handler for another, until this is dropped.
 pub(crate) struct Waiting {
     asker: Arc<Cell>,
-    target: Arc<Cell>,
     pub chain: Arc<Link>,
+}
+
+/// For whom an actor waits, and with what question.
+#[derive(Clone)]
+pub(crate) struct Wait {
+    target: Arc<Cell>,
+    kind: &'static str,
+    link: Arc<Link>,
+}
+
+/// Who waits for the end of `link` waits for `target` from now on, to whom the question was passed on. For whom
+/// it waited before; none if it does not wait any more.
+pub(crate) fn pass_on(
+    link: &Arc<Link>,
+    target: &Arc<Cell>,
+    kind: &'static str,
+) -> Option<(Arc<Cell>, &'static str)> {
+    let mut waits = lock(&link.asker.waits);
+    let wait = waits.iter_mut().find(|wait| Arc::ptr_eq(&wait.link, link))?;
+    Some((mem::replace(&mut wait.target, target.clone()), mem::replace(&mut wait.kind, kind)))
 }
 
 /// Notes that the running handler waits for `target`. None outside of handlers.
@@ -124,15 +143,19 @@ pub(crate) fn wait_for(target: Option<&Arc<Cell>>, kind: &'static str) -> Result
     // Who passed a question on does not wait: those askers are in the chain only.
     let (mut path, mut asked) = (vec![(target.clone(), "")], kind);
     for link in Link::chain(&Some(chain.clone())) {
+        if link.is_over.load(Relaxed) {
+            // It has given up on this one, so nobody before it waits for this one either.
+            break;
+        }
         path.push((link.asker.clone(), asked));
         asked = link.kind;
-        if Arc::ptr_eq(&link.asker, target) && !link.is_over.load(Relaxed) {
+        if Arc::ptr_eq(&link.asker, target) {
             path.reverse();
             return Err(circle(&path));
         }
     }
-    lock(&asker.waits).push((target.clone(), kind));
-    let waiting = Waiting { asker, target: target.clone(), chain };
+    lock(&asker.waits).push(Wait { target: target.clone(), kind, link: chain.clone() });
+    let waiting = Waiting { asker, chain };
     match follow(&waiting.asker, target) {
         None => Ok(Some(waiting)),
         Some(mut path) => {
@@ -146,7 +169,7 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.chain.is_over.store(true, Relaxed);
         let mut waits = lock(&self.asker.waits);
-        if let Some(at) = waits.iter().position(|(target, _)| Arc::ptr_eq(target, &self.target)) {
+        if let Some(at) = waits.iter().position(|wait| Arc::ptr_eq(&wait.link, &self.chain)) {
             waits.swap_remove(at);
         }
     }
@@ -159,7 +182,7 @@ fn follow(asker: &Arc<Cell>, from: &Arc<Cell>) -> Option<Vec<(Arc<Cell>, &'stati
     let mut at = 0;
     while at < found.len() && found.len() < MAX_FOLLOWED {
         let waits = lock(&found[at].0.waits).clone();
-        for (target, kind) in waits {
+        for Wait { target, kind, .. } in waits {
             if Arc::ptr_eq(&target, asker) {
                 let mut path = vec![(target, ""), (found[at].0.clone(), kind)];
                 let mut step = at;

@@ -15,6 +15,7 @@ use crate::{
     access::Role,
     actor::Health,
     control::Control,
+    current::Wait,
     error::{Failure, StartError},
     lifecycle::{Lifecycle, State},
     lock,
@@ -121,7 +122,7 @@ pub(crate) struct Cell {
     pub shared: Arc<Shared>,
     pub control: Control,
     /// For whom the actor waits in its handler, and with what question.
-    pub waits: Mutex<Vec<(Arc<Cell>, &'static str)>>,
+    pub waits: Mutex<Vec<Wait>>,
     /// Whether its own code runs at this moment, and how often that began.
     pub is_busy: AtomicBool,
     pub turns: AtomicU64,
