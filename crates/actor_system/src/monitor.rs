@@ -63,3 +63,77 @@ fn look(root: &Cell, cell: &Cell, seen: &mut BTreeMap<u32, Seen>) {
         root.shared.verdict.give(failure);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{mailbox::mailbox, message::Message, shared::Shared, stats::Stats};
+
+    struct Nothing;
+
+    impl Message for Nothing {
+        fn kind(&self) -> &'static str {
+            "nothing"
+        }
+    }
+
+    /// A system of one actor, and what was seen of it.
+    fn one() -> (Arc<Cell>, Arc<Cell>, crate::Slot<Nothing>, BTreeMap<u32, Seen>) {
+        let root = Arc::new(Cell::root("system", Arc::<Shared>::default()));
+        let (addr, slot) = mailbox::<Nothing>(4);
+        let cell = Arc::new(Cell::actor("a", &root, None, addr.mailbox()));
+        cell.advance(crate::State::Starting);
+        cell.advance(crate::State::Running);
+        (root, cell, slot, BTreeMap::new())
+    }
+
+    fn stats(cell: &Cell) -> &Arc<Stats> {
+        cell.stats().expect("an actor has figures")
+    }
+
+    #[test]
+    fn an_actor_in_the_same_turn_for_long_is_unhealthy_and_then_hopeless() {
+        let (root, cell, _slot, mut seen) = one();
+        cell.is_busy.store(true, Relaxed);
+        // The first look has nothing to compare with and counts as the first in the same turn.
+        for _ in 1..STUCK_AFTER {
+            look(&root, &cell, &mut seen);
+            assert_eq!(cell.snapshot().health, Health::Healthy);
+        }
+        look(&root, &cell, &mut seen);
+        assert_eq!(cell.snapshot().health, Health::Unhealthy("computes without end"));
+        for _ in STUCK_AFTER..HOPELESS_AFTER {
+            assert!(!root.shared.verdict.is_given());
+            look(&root, &cell, &mut seen);
+        }
+        assert!(root.shared.verdict.is_given());
+    }
+
+    #[test]
+    fn an_actor_that_moves_on_or_waits_is_not_stuck() {
+        let (root, cell, _slot, mut seen) = one();
+        for n in 0..2 * HOPELESS_AFTER {
+            // Long turns with moves in between, then none at all.
+            cell.is_busy.store(n < HOPELESS_AFTER, Relaxed);
+            if n % (STUCK_AFTER - 1) == 0 {
+                cell.turns.fetch_add(1, Relaxed);
+            }
+            look(&root, &cell, &mut seen);
+        }
+        assert_eq!(cell.snapshot().health, Health::Healthy);
+        assert!(!root.shared.verdict.is_given());
+    }
+
+    #[test]
+    fn what_is_handled_is_counted_by_the_second() {
+        let (root, cell, _slot, mut seen) = one();
+        for (handled, rate) in [(3, 0), (10, 7), (10, 0), (11, 1)] {
+            stats(&cell).handled.store(handled, Relaxed);
+            look(&root, &cell, &mut seen);
+            assert_eq!(cell.handled_per_second.load(Relaxed), rate);
+        }
+        // A supervisor has no messages.
+        look(&root, &root, &mut seen);
+        assert_eq!(seen.len(), 1);
+    }
+}

@@ -88,6 +88,11 @@ impl Verdict {
         lock(&self.reason).get_or_insert(reason);
         self.given.notify_waiters();
     }
+
+    #[cfg(test)]
+    pub fn is_given(&self) -> bool {
+        lock(&self.reason).is_some()
+    }
 }
 
 /// What a shutdown came to.

@@ -154,7 +154,17 @@ pub struct Job {
 impl Job {
     pub fn new(kind: &'static str, n: u64, act: Act) -> Self {
         let (priority, overflow) = (Priority::Normal, Overflow::Block);
-        Self { kind, n, priority, overflow, size: 8, expires: true, repeats: false, absorbed: Vec::new(), act }
+        Self {
+            kind,
+            n,
+            priority,
+            overflow,
+            size: 8,
+            expires: true,
+            repeats: false,
+            absorbed: Vec::new(),
+            act,
+        }
     }
 
     pub fn overflow(self, overflow: Overflow) -> Self {
@@ -342,6 +352,17 @@ pub struct Doing {
     pub log: Arc<Log>,
     pub plan: Arc<Plan>,
     pub kept: Kept<u64>,
+}
+
+/// A factory of the workers of a pool.
+pub fn pooled() -> impl FnMut(usize) -> BoxFuture<'static, Result<Doer, Never>> + Clone + Send + 'static {
+    let log = Arc::<Log>::default();
+    move |index| {
+        let log = log.clone();
+        Box::pin(async move {
+            Ok(Doer { name: index.to_string(), log, plan: Arc::default(), kept: Kept::new(0) })
+        })
+    }
 }
 
 /// Starts a doer that writes into this log.

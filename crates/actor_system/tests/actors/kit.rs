@@ -13,8 +13,8 @@ use std::{
 };
 
 use alys_actor_system::{
-    Addr, AlysActor, Backoff, ChildSpec, Context, Intensity, Message, Reply, ShutdownReport, Slot, Strategy,
-    Supervisor, SupervisorSpec, System, mailbox,
+    Addr, AlysActor, Backoff, ChildSpec, Context, Intensity, Message, Reply, Slot, Strategy, Supervisor,
+    SupervisorSpec, System, mailbox,
 };
 use alys_runtime::{sync::Notify, time};
 
@@ -117,6 +117,10 @@ impl Gate {
 
     pub async fn reached(&self) {
         time::timeout(LONG, self.when(&self.reached)).await.expect("nobody came to the gate");
+    }
+
+    pub async fn opened(&self) {
+        self.when(&self.open).await;
     }
 
     async fn when(&self, flag: &AtomicBool) {
@@ -398,16 +402,6 @@ impl World {
         let report = self.system.shutdown(LONG).await;
         assert!(report.is_clean(), "{report:?}");
         accounts_balance(&self.system);
-    }
-
-    /// For tests after which something is left undone.
-    pub async fn end_with(self, left_of: &[&str]) -> ShutdownReport {
-        let report = self.system.shutdown(LONG).await;
-        let mut left: Vec<_> = report.abandoned.iter().map(|left| &*left.actor).collect();
-        left.sort_unstable();
-        assert_eq!(left, left_of, "{report:?}");
-        accounts_balance(&self.system);
-        report
     }
 }
 

@@ -4,14 +4,23 @@
 
 mod bounds;
 mod bus;
+mod circles;
 mod doer;
+mod envelopes;
 mod failing;
+mod faulty;
+mod figures;
 mod group;
+mod hooks;
 mod kit;
+mod letters;
+mod levels;
 mod lives;
+mod paces;
 mod pool;
 mod property;
 mod queueing;
+mod roles;
 mod sending;
 mod stopping;
 mod stream;

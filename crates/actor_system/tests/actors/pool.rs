@@ -322,7 +322,7 @@ fn a_send_that_waits_goes_elsewhere_when_its_worker_ends() {
         let ended = world.system.snapshot();
         let ended = ended.find(&format!("s/p-{owner}")).and_then(|worker| worker.mailbox.clone()).unwrap();
         assert_eq!(noted.len() as u64 + ended.abandoned, 3, "{noted:?} {ended:?}");
-        assert_eq!(world.diary.notes(&owner.to_string()), []);
+        assert_eq!(world.diary.notes(&owner.to_string()), Vec::<u64>::new());
         world.end().await;
     });
 }

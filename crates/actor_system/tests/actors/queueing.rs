@@ -36,10 +36,11 @@ fn the_more_urgent_overtakes_in_order_and_nothing_starves() {
         }
         doing.addr.tell_as(Priority::Critical, note(300)).unwrap();
         gate.open();
-        world.wait("the end", |snapshot| {
-            snapshot.find("s/a").unwrap().mailbox.as_ref().unwrap().handled == 102
-        })
-        .await;
+        world
+            .wait("the end", |snapshot| {
+                snapshot.find("s/a").unwrap().mailbox.as_ref().unwrap().handled == 102
+            })
+            .await;
         let notes = doing.log.notes("a");
         assert_eq!(notes.len(), 101);
         for range in [0..20, 100..120, 200..260] {
@@ -92,7 +93,10 @@ fn what_finds_no_room_does_as_it_says() {
         assert!(full(addr.tell(note(10).overflow(Overflow::Fail))));
         let sent = addr.send(note(10).overflow(Overflow::Fail)).await;
         assert!(matches!(sent, Err(SendError::Full(job)) if job.n == 10));
-        assert!(full(addr.tell(note(10).overflow(Overflow::DropOldest))), "nothing waits that may be dropped");
+        assert!(
+            full(addr.tell(note(10).overflow(Overflow::DropOldest))),
+            "nothing waits that may be dropped"
+        );
         assert!(full(addr.tell(note(10).overflow(Overflow::Coalesce(1)))), "nothing waits that takes it in");
         assert_eq!(addr.tell(note(11).overflow(Overflow::DropNewest)).unwrap(), Receipt::Dropped);
         assert_eq!(addr.send(note(12).overflow(Overflow::DropNewest)).await.unwrap(), Receipt::Dropped);

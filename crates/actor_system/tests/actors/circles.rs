@@ -1,0 +1,536 @@
+//! Actors that wait for each other are told so, and those that do not are left alone.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use alys_actor_system::{Addr, AskError, PoolSpec, Reply, Routing, SendError, Strategy, Supervisor};
+use alys_runtime::{rand, time};
+use futures::{FutureExt, future::join_all};
+
+use crate::{doer::*, kit::*};
+
+type Answer = Result<u64, AskError>;
+
+fn doers(supervisor: &Supervisor, count: usize) -> Vec<Doing> {
+    (0..count).map(|n| doer(supervisor, &format!("p{n}"), 64)).collect()
+}
+
+/// Asks the first of those that are left to ask the next, and so on. The answer is the last one's.
+fn ask_along(mut rest: VecDeque<Addr<Job>>, reply: Reply<Answer>) -> Job {
+    run_in("ask", move |_| {
+        async move {
+            let answer = match rest.pop_front() {
+                Some(next) => {
+                    let asked = next.ask(|reply| ask_along(rest, reply), LONG).await;
+                    asked.and_then(|answer| answer)
+                }
+                None => Ok(0),
+            };
+            reply.send(answer);
+            Ok(())
+        }
+        .boxed()
+    })
+}
+
+/// Has the work done by an actor's handler, and waits for what comes of it.
+async fn within<T: Send + 'static>(addr: &Addr<Job>, work: impl Future<Output = T> + Send + 'static) -> T {
+    let (reply, answer) = Reply::channel();
+    let does = run_in("does", move |_| {
+        async move {
+            reply.send(work.await);
+            Ok(())
+        }
+        .boxed()
+    });
+    addr.send(does).await.unwrap();
+    time::timeout(LONG, answer).await.expect("no answer").expect("dropped")
+}
+
+fn cycle<T: std::fmt::Debug>(answer: Result<T, AskError>) -> String {
+    match answer {
+        Err(AskError::Cycle { cycle, .. }) => cycle.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// All orders of the numbers below `count`.
+fn orders(count: usize) -> Vec<Vec<usize>> {
+    if count == 0 {
+        return vec![Vec::new()];
+    }
+    let shorter = orders(count - 1);
+    let with_last = |order: Vec<usize>| {
+        (0..count).map(move |at| {
+            let mut order = order.clone();
+            order.insert(at, count - 1);
+            order
+        })
+    };
+    shorter.into_iter().flat_map(with_last).collect()
+}
+
+#[test]
+fn the_last_of_a_circle_is_told_the_whole_of_it_in_every_order() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let doers = doers(&supervisor, 5);
+        for count in 1..=5 {
+            for order in orders(count) {
+                let addr = |n: &usize| doers[*n].addr.clone();
+                let rest = order[1..].iter().chain(&order[..1]).map(addr).collect();
+                let answer = addr(&order[0]).ask(|reply| ask_along(rest, reply), LONG).await.unwrap();
+                let error = answer.clone().unwrap_err();
+                assert!(!error.may_pass());
+                let path: Vec<_> = order.iter().chain(&order[..1]).map(|n| format!("world/s/p{n}")).collect();
+                assert_eq!(cycle(answer), path.join(" -[ask]-> "));
+                assert_eq!(
+                    error.to_string(),
+                    format!("ask would close a circle: {}", path.join(" -[ask]-> "))
+                );
+            }
+        }
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_circle_that_begins_in_the_middle_of_a_chain_is_found_too() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let doers = doers(&supervisor, 4);
+        let rest = [1, 2, 3, 1].iter().map(|n| doers[*n].addr.clone()).collect();
+        let answer = doers[0].addr.ask(|reply| ask_along(rest, reply), LONG).await.unwrap();
+        assert_eq!(cycle(answer), "world/s/p1 -[ask]-> world/s/p2 -[ask]-> world/s/p3 -[ask]-> world/s/p1");
+        world.end().await;
+    });
+}
+
+#[test]
+fn of_two_who_ask_each_other_at_the_same_moment_one_is_told_and_none_hangs() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let [a, b] = ["a", "b"].map(|name| doer(&supervisor, name, 8));
+        for _ in 0..50 {
+            let gates = [(); 2].map(|()| Arc::<Gate>::default());
+            let asks = [(&a, &b, 0), (&b, &a, 1)].map(|(from, to, gate)| {
+                let (to, gate) = (to.addr.clone(), gates[gate].clone());
+                within(&from.addr, async move {
+                    gate.pass().await;
+                    to.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG).await
+                })
+            });
+            let open = async {
+                for gate in &gates {
+                    gate.reached().await;
+                }
+                gates.iter().for_each(|gate| gate.open());
+            };
+            let (answers, ()) = futures::future::join(join_all(asks), open).await;
+            let told = answers.iter().filter(|answer| matches!(answer, Err(AskError::Cycle { .. }))).count();
+            let answered = answers.iter().filter(|answer| **answer == Ok(1)).count();
+            assert!(told >= 1 && told + answered == 2, "{answers:?}");
+        }
+        world.end().await;
+    });
+}
+
+#[test]
+fn an_actor_that_does_not_ask_back_but_is_asked_while_it_waits_is_told() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let [a, b] = ["a", "b"].map(|name| doer(&supervisor, name, 8));
+        // b is busy with something else while a waits for it, and asks a: neither would go on.
+        let gate = Arc::<Gate>::default();
+        let (held, to) = (gate.clone(), a.addr.clone());
+        let asks = within(&b.addr, async move {
+            held.pass().await;
+            to.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG).await
+        });
+        let to = b.addr.clone();
+        let waits =
+            within(
+                &a.addr,
+                async move { to.ask(|reply| Job::new("answer", 2, Act::Answer(reply)), LONG).await },
+            );
+        let open = async {
+            gate.reached().await;
+            // The question of a waits in b's mailbox.
+            world.wait("the question", |_| b.addr.depth() == 1).await;
+            gate.open();
+        };
+        let (asked, waited, ()) = futures::join!(asks, waits, open);
+        assert_eq!(cycle(asked), "world/s/b -[answer]-> world/s/a -[answer]-> world/s/b");
+        assert_eq!(waited, Ok(2));
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_circle_is_found_through_one_who_passes_a_question_on() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let [a, b, c] = ["a", "b", "c"].map(|name| doer(&supervisor, name, 8));
+        let (to_b, to_c, back) = (b.addr.clone(), c.addr.clone(), a.addr.clone());
+        let answer: Answer = within(&a.addr, async move {
+            let make = |reply| {
+                run_in("passes_on", move |_| {
+                    async move {
+                        to_c.forward(ask_along([back].into(), reply)).unwrap();
+                        Ok(())
+                    }
+                    .boxed()
+                })
+            };
+            to_b.ask(make, LONG).await.unwrap()
+        })
+        .await;
+        assert_eq!(cycle(answer), "world/s/a -[ask]-> world/s/c -[ask]-> world/s/a");
+        world.end().await;
+    });
+}
+
+#[test]
+fn who_has_passed_a_question_on_may_ask_the_one_who_waits_for_it() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let [a, b, c] = ["a", "b", "c"].map(|name| doer(&supervisor, name, 8));
+        let gate = c.hold().await;
+        let (to_b, to_c) = (b.addr.clone(), c.addr.clone());
+        let waits = within(&a.addr, async move {
+            let make = |reply| {
+                run_in("passes_on", move |_| {
+                    async move {
+                        to_c.forward(Job::new("answer", 7, Act::Answer(reply))).unwrap();
+                        Ok(())
+                    }
+                    .boxed()
+                })
+            };
+            to_b.ask(make, LONG).await
+        });
+        let to = a.addr.clone();
+        let asks = async {
+            world.wait("the question at c", |_| c.addr.depth() == 1).await;
+            within(
+                &b.addr,
+                async move { to.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG).await },
+            )
+            .await
+        };
+        let open = async {
+            world.wait("the question at c", |_| c.addr.depth() == 1).await;
+            world.wait("the question at a", |_| a.addr.depth() == 1).await;
+            gate.open();
+        };
+        // Should the question be refused, nothing waits at a, and the gate is to be opened all the same.
+        let asks = asks.inspect(|_| gate.open());
+        let (waited, asked, _) =
+            futures::join!(waits, asks, futures::future::select(Box::pin(open), Box::pin(gate.opened())));
+        assert_eq!((waited, asked), (Ok(7), Ok(1)));
+        world.end().await;
+    });
+}
+
+#[test]
+fn who_was_passed_a_question_may_not_ask_the_one_who_waits_for_it_whatever_it_is_at() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let [a, b, c] = ["a", "b", "c"].map(|name| doer(&supervisor, name, 8));
+        let gate = Arc::<Gate>::default();
+        let (held, to_a) = (gate.clone(), a.addr.clone());
+        let asks = within(&c.addr, async move {
+            held.pass().await;
+            to_a.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG).await
+        });
+        let (to_b, to_c) = (b.addr.clone(), c.addr.clone());
+        let waits = within(&a.addr, async move {
+            let make = |reply| {
+                run_in("passes_on", move |_| {
+                    async move {
+                        to_c.forward(Job::new("answer", 7, Act::Answer(reply))).unwrap();
+                        Ok(())
+                    }
+                    .boxed()
+                })
+            };
+            to_b.ask(make, LONG).await
+        });
+        let open = async {
+            gate.reached().await;
+            world.wait("the question at c", |_| c.addr.depth() == 1).await;
+            gate.open();
+        };
+        let (asked, waited, ()) = futures::join!(asks, waits, open);
+        assert_eq!(cycle(asked), "world/s/c -[answer]-> world/s/a -[answer]-> world/s/c");
+        assert_eq!(waited, Ok(7));
+
+        // One that could not be passed on is still waited for where it was.
+        let (to_b, to_c, back) = (b.addr.clone(), c.addr.clone(), a.addr.clone());
+        let gate = c.hold().await;
+        while c.addr.tell(note(1)).is_ok() {}
+        let told = within(&a.addr, async move {
+            let make = |reply: Reply<Answer>| {
+                run_in("fails_to_pass_on", move |_| {
+                    async move {
+                        to_c.forward(note(2)).unwrap_err();
+                        reply.send(back.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG).await);
+                        Ok(())
+                    }
+                    .boxed()
+                })
+            };
+            to_b.ask(make, LONG).await.unwrap()
+        })
+        .await;
+        assert_eq!(cycle(told), "world/s/a -[fails_to_pass_on]-> world/s/b -[answer]-> world/s/a");
+        gate.open();
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_worker_that_asks_its_own_pool_goes_to_another_and_a_pool_of_one_is_a_circle() {
+    run(async {
+        for routing in [Routing::LeastLoaded, Routing::RoundRobin] {
+            let world = World::new();
+            let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+            for size in [1, 2, 5] {
+                let spec = PoolSpec::new(format!("p{size}"), size, 8).routing(routing);
+                let pool = supervisor.pool(spec, pooled()).unwrap();
+                for at in 0..size {
+                    let own = pool.clone();
+                    let asked = within(&pool.addresses()[at], async move {
+                        own.ask(|reply| Job::new("answer", 3, Act::Answer(reply)), LONG).await
+                    })
+                    .await;
+                    match size {
+                        1 => assert_eq!(cycle(asked), "world/s/p1-0 -[answer]-> world/s/p1-0"),
+                        _ => assert_eq!(asked, Ok(3)),
+                    }
+                }
+            }
+            // Each worker in turn asks the pool, until none is left that does not wait.
+            let pool = supervisor.pool(PoolSpec::new("q", 3, 8).routing(routing), pooled()).unwrap();
+            fn deeper(pool: alys_actor_system::Pool<Job>, reply: Reply<Answer>) -> Job {
+                run_in("deeper", move |_| {
+                    async move {
+                        let next = pool.clone();
+                        let asked = pool.ask(|reply| deeper(next, reply), LONG).await;
+                        reply.send(asked.and_then(|answer| answer));
+                        Ok(())
+                    }
+                    .boxed()
+                })
+            }
+            let own = pool.clone();
+            let text = cycle(pool.ask(|reply| deeper(own, reply), LONG).await.unwrap());
+            assert!(text.matches("deeper").count() <= 3 && text.contains("world/s/q-"), "{text}");
+            world.end().await;
+        }
+    });
+}
+
+#[test]
+fn who_has_given_up_waiting_is_in_no_circle() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let [a, b] = ["a", "b"].map(|name| doer(&supervisor, name, 8));
+        // a asks b, gives up, and ends; b asks a in the handler of that question.
+        let gate = Arc::<Gate>::default();
+        let (reply, answer) = Reply::channel();
+        let (held, to, back) = (gate.clone(), b.addr.clone(), a.addr.clone());
+        let deadline = Duration::from_millis(5);
+        let first: Answer = within(&a.addr, async move {
+            let make = |unused: Reply<u64>| {
+                run_in("asks_back", move |_| {
+                    async move {
+                        let _unused = unused;
+                        held.pass().await;
+                        reply.send(back.ask(|reply| Job::new("answer", 4, Act::Answer(reply)), LONG).await);
+                        Ok(())
+                    }
+                    .boxed()
+                })
+            };
+            to.ask(make, deadline).await
+        })
+        .await;
+        // It may have expired before it was begun, on a slow machine; then there is nothing to be seen.
+        assert_eq!(first, Err(AskError::Timeout { kind: "asks_back", deadline }));
+        gate.open();
+        if let Ok(answer) = time::timeout(LONG, answer).await.unwrap() {
+            assert_eq!(answer, Ok(4));
+        }
+        world.end().await;
+    });
+}
+
+#[test]
+fn one_who_has_given_up_waiting_breaks_the_chain_in_its_middle() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let [a, b, c] = ["a", "b", "c"].map(|name| doer(&supervisor, name, 8));
+        let (at_b, at_c) = (Arc::<Gate>::default(), Arc::<Gate>::default());
+        let (reply, answer) = Reply::channel();
+        // a waits for b; b asked c, and gave up, but is not done; c then asks a, which will answer after b.
+        let (held, back) = (at_c.clone(), a.addr.clone());
+        let asks_a = move |unused: Reply<u64>| {
+            run_in("asks_a", move |_| {
+                async move {
+                    let _unused = unused;
+                    held.pass().await;
+                    reply.send(back.ask(|reply| Job::new("answer", 4, Act::Answer(reply)), LONG).await);
+                    Ok(())
+                }
+                .boxed()
+            })
+        };
+        let (held, reached, to_c) = (at_b.clone(), at_c.clone(), c.addr.clone());
+        let asks_c = move |reply: Reply<u64>| {
+            run_in("asks_c", move |_| {
+                async move {
+                    let asks = to_c.ask(asks_a, LONG);
+                    futures::future::select(Box::pin(asks), Box::pin(reached.reached())).await;
+                    held.pass().await;
+                    reply.send(5);
+                    Ok(())
+                }
+                .boxed()
+            })
+        };
+        let to_b = b.addr.clone();
+        let waits = within(&a.addr, async move { to_b.ask(asks_c, LONG).await });
+        let opens = async {
+            at_b.reached().await;
+            at_c.open();
+            let asked = async { world.wait("the question at a", |_| a.addr.depth() == 1).await };
+            let asked = futures::future::select(Box::pin(asked), answer).await;
+            at_b.open();
+            match asked {
+                futures::future::Either::Left((_, answer)) => {
+                    time::timeout(LONG, answer).await.unwrap().unwrap()
+                }
+                futures::future::Either::Right((answer, _)) => answer.unwrap(),
+            }
+        };
+        let (waited, answered) = futures::join!(waits, opens);
+        assert_eq!((waited, answered), (Ok(5), Ok(4)));
+        world.end().await;
+    });
+}
+
+#[test]
+fn waiting_for_room_closes_a_circle_too() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let (a, b) = (doer(&supervisor, "a", 1), doer(&supervisor, "b", 8));
+        let (to_b, back) = (b.addr.clone(), a.addr.clone());
+        let sent: String = within(&a.addr, async move {
+            back.tell(note(1)).unwrap();
+            let make = |reply: Reply<String>| {
+                run_in("sends", move |_| {
+                    async move {
+                        let sent = back.send(note(2)).await;
+                        let text = sent.as_ref().unwrap_err().to_string();
+                        match sent {
+                            Err(SendError::Cycle { msg, .. }) => assert_eq!(msg.n, 2),
+                            other => panic!("{other:?}"),
+                        }
+                        reply.send(text);
+                        Ok(())
+                    }
+                    .boxed()
+                })
+            };
+            to_b.ask(make, LONG).await.unwrap()
+        })
+        .await;
+        let path = "world/s/a -[sends]-> world/s/b -[note]-> world/s/a";
+        assert_eq!(sent, format!("waiting for room would close a circle: {path}"));
+        world.end().await;
+    });
+}
+
+#[test]
+fn tasks_wait_for_themselves_and_not_for_their_actor() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let a = doer(&supervisor, "a", 8);
+        let (reply, answer) = Reply::channel();
+        let spawns = run_in("spawns", move |ctx| {
+            async move {
+                let own = ctx.address();
+                ctx.spawn("asks", async move {
+                    reply.send(own.ask(|reply| Job::new("answer", 6, Act::Answer(reply)), LONG).await);
+                })
+                .unwrap();
+                Ok(())
+            }
+            .boxed()
+        });
+        a.addr.tell(spawns).unwrap();
+        assert_eq!(time::timeout(LONG, answer).await.unwrap(), Ok(Ok(6)));
+        world.end().await;
+    });
+}
+
+/// Asks up to two actors further on, one after the other or both at once. The answer is how many questions were
+/// refused for a circle.
+fn ask_on(doers: Arc<Vec<Addr<Job>>>, at: usize, reply: Reply<u64>) -> Job {
+    run_in("ask_on", move |_| {
+        async move {
+            let ask = |_: u64| {
+                let further = doers.len() - at - 1;
+                let doers = doers.clone();
+                async move {
+                    if further == 0 {
+                        return 0;
+                    }
+                    let to = at + 1 + usize::try_from(rand::u64() % further as u64).unwrap();
+                    let addr = doers[to].clone();
+                    match addr.ask(|reply| ask_on(doers, to, reply), LONG).await {
+                        Ok(cycles) => cycles,
+                        Err(AskError::Cycle { .. }) => 1,
+                        Err(other) => panic!("{other:?}"),
+                    }
+                }
+            };
+            let cycles = match rand::u64() % 3 {
+                0 => ask(0).await,
+                1 => ask(0).await + ask(1).await,
+                _ => join_all([ask(0), ask(1)]).await.into_iter().sum(),
+            };
+            reply.send(cycles);
+            Ok(())
+        }
+        .boxed()
+    })
+}
+
+#[test]
+fn there_is_no_false_alarm_where_nobody_asks_backwards() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let doers: Arc<Vec<_>> =
+            Arc::new(doers(&supervisor, 7).into_iter().map(|doing| doing.addr).collect());
+        let roots = (0..30).map(|n| {
+            let (doers, at) = (doers.clone(), n % 3);
+            let addr = doers[at].clone();
+            async move { addr.ask(|reply| ask_on(doers, at, reply), LONG).await }
+        });
+        assert_eq!(join_all(roots).await, vec![Ok(0); 30]);
+        world.end().await;
+    });
+}

@@ -1,0 +1,323 @@
+//! What becomes of messages that are not handled: dead letters, second tries, batches.
+
+use std::{
+    sync::{Arc, atomic::AtomicU32},
+    time::Duration,
+};
+
+use alys_actor_system::{
+    AlysActor, AskError, Batch, ChildSpec, Context, Fault, MAX_REDELIVERIES, MailboxSnapshot, Planned,
+    Reason, Restart, Strategy, Supervisor,
+};
+use futures::FutureExt;
+
+use crate::{doer::*, kit::*};
+
+fn mailbox_of(world: &World, path: &str) -> MailboxSnapshot {
+    world.system.snapshot().find(path).unwrap().mailbox.clone().unwrap()
+}
+
+#[test]
+fn every_message_that_nobody_handled_is_a_dead_letter_with_its_reason() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        let spec = ChildSpec::new("a").handle_within(Duration::from_millis(30)).restart(Restart::Transient);
+        let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
+        let sender = doer(&supervisor, "sender", 8);
+
+        let addr = doing.addr.clone();
+        let sends = run_in("sends", move |_| {
+            async move {
+                addr.tell(panics()).unwrap();
+                addr.tell(fails().repeats()).unwrap();
+                addr.tell(Job::new("hang", 0, Act::Hang)).unwrap();
+                Ok(())
+            }
+            .boxed()
+        });
+        sender.addr.tell(sends).unwrap();
+        world.wait("three dead letters", |_| world.system.dead_letters().total() == 3).await;
+        world.system.faults().plan("world/s/a", Planned::from(Fault::Drop).at("note"));
+        doing.addr.tell(note(1)).unwrap();
+        doing.addr.tell(note(2)).unwrap();
+        doing.settled().await;
+
+        doing.addr.tell(stop()).unwrap();
+        doing.addr.tell(note(3)).unwrap();
+        let _late = doing.addr.tell(note(4));
+        doing.addr.closed().await;
+        world.wait("the end of it", |_| world.system.dead_letters().of(Reason::Abandoned) > 0).await;
+
+        let letters = world.system.dead_letters();
+        for (reason, kind, from) in [
+            (Reason::Killed, "panic", Some("world/s/sender")),
+            (Reason::Poison, "fail", Some("world/s/sender")),
+            (Reason::Interrupted, "hang", Some("world/s/sender")),
+            (Reason::Injected, "note", None),
+            (Reason::Abandoned, "note", None),
+        ] {
+            let letter = letters.last.iter().find(|letter| letter.reason == reason).unwrap();
+            assert_eq!((&*letter.to, letter.kind, letter.from.as_deref()), ("world/s/a", kind, from));
+            let count = letters.counts[&(Arc::from("world/s/a"), reason)];
+            assert_eq!((count, letters.of(reason)), (count, count), "{reason:?}");
+            assert!(reason == Reason::Abandoned || count == 1, "{letters:?}");
+        }
+        assert_eq!(letters.total(), letters.counts.values().sum::<u64>());
+        assert_eq!(doing.log.notes("a"), [2]);
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_question_whose_asker_has_gone_is_not_handled_unless_it_says_so() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let doing = doer(&supervisor, "a", 8);
+        let gate = doing.hold().await;
+        let deadline = Duration::from_millis(5);
+        let ask = |n, expires| {
+            let make = move |reply: alys_actor_system::Reply<u64>| {
+                let log_it = run_in("ask", move |_| {
+                    async move {
+                        reply.send(n);
+                        Ok(())
+                    }
+                    .boxed()
+                });
+                Job { expires, n, ..log_it }
+            };
+            doing.addr.ask(make, deadline)
+        };
+        assert_eq!(ask(1, true).await, Err(AskError::Timeout { kind: "ask", deadline }));
+        assert_eq!(ask(2, false).await, Err(AskError::Timeout { kind: "ask", deadline }));
+        gate.open();
+        doing.settled().await;
+        let mailbox = mailbox_of(&world, "s/a");
+        assert_eq!((mailbox.expired, mailbox.kinds["ask"]), (1, 1));
+        let letters = world.system.dead_letters();
+        assert_eq!((letters.total(), letters.of(Reason::Expired)), (1, 1));
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_message_that_may_come_back_is_tried_again_before_the_others() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        let doing = doer(&supervisor, "a", 16);
+        let gate = doing.hold().await;
+        let job = Job::new("retry", 1, Act::FailTimes(Arc::new(AtomicU32::new(2)))).repeats();
+        doing.addr.tell(job).unwrap();
+        doing.addr.tell(note(2)).unwrap();
+        doing.addr.tell(note(3)).unwrap();
+        gate.open();
+        doing.settled().await;
+        assert_eq!(doing.log.notes("a"), [1, 2, 3]);
+        let attempts: Vec<_> =
+            doing.log.of("a").into_iter().filter(|line| line.starts_with("attempt")).collect();
+        assert_eq!(attempts, ["attempt 0", "attempt 1", "attempt 2"]);
+        let mailbox = mailbox_of(&world, "s/a");
+        assert_eq!((mailbox.redelivered, mailbox.failed), (2, 0));
+        assert_eq!(world.system.dead_letters().total(), 0);
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_message_over_which_every_incarnation_fails_is_poison() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        let doing = doer(&supervisor, "a", 16);
+        let gate = doing.hold().await;
+        doing.addr.tell(panics().repeats()).unwrap();
+        doing.addr.tell(note(1)).unwrap();
+        gate.open();
+        doing.settled().await;
+        let mailbox = mailbox_of(&world, "s/a");
+        assert_eq!((mailbox.redelivered, mailbox.failed), (u64::from(MAX_REDELIVERIES), 1));
+        assert_eq!(world.system.snapshot().find("s/a").unwrap().restarts, u64::from(MAX_REDELIVERIES) + 1);
+        let letters = world.system.dead_letters();
+        assert_eq!((letters.total(), letters.of(Reason::Poison)), (1, 1));
+        assert_eq!(doing.log.notes("a"), [1]);
+        world.end().await;
+    });
+}
+
+#[test]
+fn messages_find_those_of_their_key_behind_a_timer_that_came_back() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        let doing = doer(&supervisor, "a", 16);
+        let addr = doing.addr.clone();
+        let sets = run_in("sets", move |ctx| {
+            async move {
+                let job = Job::new("retry", 1, Act::FailTimes(Arc::new(AtomicU32::new(1)))).repeats();
+                ctx.send_after(Duration::ZERO, job);
+                Ok(())
+            }
+            .boxed()
+        });
+        doing.settled().await;
+        let gate = Arc::<Gate>::default();
+        doing.plan.at("pre_start", Twist::Wait(gate.clone()));
+        addr.tell(sets).unwrap();
+        gate.reached().await;
+        let keyed = |n| note(n).overflow(alys_actor_system::Overflow::Coalesce(1));
+        for n in 2..6 {
+            addr.tell(keyed(n)).unwrap();
+        }
+        assert!(addr.depth() <= 2, "four messages of one key are one");
+        gate.open();
+        doing.settled().await;
+        assert_eq!(doing.log.notes("a"), [1, 2]);
+        world.end().await;
+    });
+}
+
+/// Handles up to four messages at once, and writes which.
+struct Batcher(Arc<Log>);
+
+impl AlysActor for Batcher {
+    type Message = Job;
+    type Error = ToldToFail;
+    type Config = ();
+    const NAME: &'static str = "Batcher";
+    const BATCH: usize = 4;
+
+    async fn handle(&mut self, job: Job, _: &Context<Self>) -> Result<(), ToldToFail> {
+        self.0.write("single", job.n.to_string());
+        Ok(())
+    }
+
+    async fn handle_batch(&mut self, batch: &mut Batch<Job>, ctx: &Context<Self>) -> Result<(), ToldToFail> {
+        let mut group = Vec::new();
+        self.0.write("debug", format!("{batch:?} {}", batch.len()));
+        while let Some(job) = batch.take() {
+            match job.act {
+                Act::Fail => return Err(ToldToFail),
+                Act::Hang => std::future::pending().await,
+                Act::Wait(gate) => gate.pass().await,
+                Act::Keep => batch.done(),
+                // The rest another time.
+                Act::Stop => break,
+                _ => {
+                    assert_eq!(ctx.envelope().unwrap().priority, job.priority);
+                    group.push(job.n);
+                    self.0.write("taken", job.n.to_string());
+                }
+            }
+        }
+        assert_eq!(batch.is_empty(), batch.len() == 0);
+        self.0.write("batch", format!("{group:?}"));
+        Ok(())
+    }
+}
+
+fn batcher(supervisor: &Supervisor, spec: ChildSpec) -> (alys_actor_system::Addr<Job>, Arc<Log>) {
+    let log = Arc::<Log>::default();
+    let held = log.clone();
+    let factory = move || {
+        let log = held.clone();
+        async move { Ok::<_, Never>(Batcher(log)) }
+    };
+    (supervisor.start(spec, 64, factory).unwrap(), log)
+}
+
+#[test]
+fn messages_that_wait_together_are_handled_together() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let (addr, log) = batcher(&supervisor, ChildSpec::new("a"));
+        let gate = Arc::<Gate>::default();
+        addr.tell(wait(&gate)).unwrap();
+        gate.reached().await;
+        for n in 0..6 {
+            addr.tell(note(n)).unwrap();
+        }
+        addr.tell(stop()).unwrap();
+        addr.tell(note(7)).unwrap();
+        addr.tell(note(8)).unwrap();
+        gate.open();
+        log.wait_for("taken", "8").await;
+        world
+            .wait("all", |snapshot| snapshot.find("s/a").unwrap().mailbox.as_ref().unwrap().handled == 10)
+            .await;
+        assert_eq!(log.of("batch"), ["[]", "[0, 1, 2, 3]", "[4, 5]", "[7, 8]"]);
+        assert_eq!(log.notes("taken"), [0, 1, 2, 3, 4, 5, 7, 8]);
+        assert!(log.of("debug").contains(&"Batch { waiting: 4, taken: 0 } 4".to_owned()));
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_batch_that_fails_gives_back_in_order_what_it_had_not_taken() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        let (addr, log) = batcher(&supervisor, ChildSpec::new("a").handle_within(Duration::from_millis(50)));
+        let gate = Arc::<Gate>::default();
+        addr.tell(wait(&gate)).unwrap();
+        gate.reached().await;
+        // 1 is done, 2 has been taken and may not come back, 3 has and may, and 4 is as it was.
+        for job in [note(1), Job::new("done", 0, Act::Keep), note(2), fails(), note(3)] {
+            addr.tell(job).unwrap();
+        }
+        for n in 4..7 {
+            addr.tell(note(n)).unwrap();
+        }
+        gate.open();
+        log.wait_for("taken", "6").await;
+        addr.tell(Job::new("hang", 0, Act::Hang)).unwrap();
+        addr.tell(note(8)).unwrap();
+        log.wait_for("taken", "8").await;
+        assert_eq!(log.notes("taken"), [1, 2, 3, 4, 5, 6, 8]);
+        let mailbox = mailbox_of(&world, "s/a");
+        assert_eq!((mailbox.failed, mailbox.interrupted), (2, 1));
+        let letters = world.system.dead_letters();
+        assert_eq!((letters.of(Reason::Killed), letters.of(Reason::Interrupted)), (2, 1));
+        assert_eq!(mailbox.kinds["done"], 1);
+        world.end().await;
+    });
+}
+
+#[test]
+fn what_may_come_back_from_a_batch_that_failed_comes_back_before_the_rest() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        let (addr, log) = batcher(&supervisor, ChildSpec::new("a"));
+        let gate = Arc::<Gate>::default();
+        addr.tell(wait(&gate)).unwrap();
+        gate.reached().await;
+        for job in [note(1).repeats(), note(2).repeats(), fails(), note(3), note(4)] {
+            addr.tell(job).unwrap();
+        }
+        gate.open();
+        log.wait_for("taken", "4").await;
+        assert_eq!(log.notes("taken"), [1, 2, 1, 2, 3, 4]);
+        assert_eq!(mailbox_of(&world, "s/a").redelivered, 2);
+        world.end().await;
+    });
+}
+
+#[test]
+fn while_faults_are_injected_messages_come_one_by_one() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        let (addr, log) = batcher(&supervisor, ChildSpec::new("a"));
+        world.system.faults();
+        for n in 0..4 {
+            addr.tell(note(n)).unwrap();
+        }
+        log.wait_for("single", "3").await;
+        assert_eq!(log.notes("single"), [0, 1, 2, 3]);
+        world.end().await;
+    });
+}

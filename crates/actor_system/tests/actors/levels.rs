@@ -1,0 +1,131 @@
+//! Dependencies: who starts after whom, and who stops before.
+
+use std::{sync::Arc, time::Duration};
+
+use alys_actor_system::{ChildSpec, Restart, StartError, State, Strategy};
+
+use alys_runtime::time;
+
+use crate::{doer::*, kit::*};
+
+#[test]
+fn a_dependent_starts_once_those_that_it_needs_run() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        let other = world.supervisor("t", Strategy::OneForOne, 9, None);
+        let log = Arc::<Log>::default();
+        let a = doer_in(&log, &supervisor, ChildSpec::new("a"), 8);
+        let gate = Arc::<Gate>::default();
+        // The start of a may have passed already; then it fails once and waits at its second.
+        a.plan.at("started", Twist::Wait(gate.clone()));
+        a.settled_or_held(&gate).await;
+        let b = doer_in(&log, &other, ChildSpec::new("b").depends_on("s/a"), 8);
+        b.addr.tell(note(1)).unwrap();
+        let c = doer_in(&log, &other, ChildSpec::new("c").depends_on("s/a").depends_on("t/b"), 8);
+        c.addr.tell(note(2)).unwrap();
+        // Enough for them to do what they should not.
+        time::sleep(Duration::from_millis(20)).await;
+        assert!(log.of("b").is_empty() && log.of("c").is_empty(), "{:?}", log.all());
+        gate.open();
+        log.wait_for("c", "2").await;
+        let order: Vec<_> =
+            log.all().into_iter().filter(|(_, what)| what == "started").map(|(who, _)| who).collect();
+        assert_eq!(order[order.len() - 2..], ["b", "c"]);
+        world.end().await;
+    });
+}
+
+impl Doing {
+    /// Makes it fail until it stands at the gate in its start.
+    async fn settled_or_held(&self, gate: &Arc<Gate>) {
+        // If it ran before the twist was planned, it takes it at its next start.
+        let _taken_or_not_yet = self.addr.tell(fails());
+        gate.reached().await;
+    }
+}
+
+#[test]
+fn what_was_not_started_cannot_be_depended_on() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let spec = ChildSpec::new("a").depends_on("s/b");
+        let error =
+            supervisor.start_configured(spec, 0, 8, || async { Err::<Doer, _>(NotMade) }).unwrap_err();
+        let unknown = StartError::UnknownDependency { actor: "world/s/a".into(), dependency: "s/b".into() };
+        assert_eq!(error, unknown);
+        assert_eq!(error.to_string(), "world/s/a depends on s/b, which has not been started");
+        // The name is free.
+        doer(&supervisor, "a", 8).settled().await;
+        world.end().await;
+    });
+}
+
+#[test]
+fn dependents_are_stopped_first_level_by_level_across_supervisors() {
+    run(async {
+        let world = World::new();
+        let first = world.supervisor("first", Strategy::OneForOne, 0, None);
+        let second = world.supervisor("second", Strategy::RestForOne, 0, None);
+        let log = Arc::<Log>::default();
+        // In the order of start alone, the last one of the second supervisor would be stopped first.
+        let spec = |name: &str, needs: &[&str]| {
+            needs.iter().fold(ChildSpec::new(name), |spec, need| spec.depends_on(*need))
+        };
+        doer_in(&log, &second, spec("store", &[]), 8);
+        doer_in(&log, &first, spec("chain", &["second/store"]), 8);
+        doer_in(&log, &first, spec("rpc", &["first/chain", "second/store"]), 8);
+        doer_in(&log, &second, spec("peg", &["first/chain"]), 8);
+        let last = doer_in(&log, &second, spec("metrics", &[]), 8);
+        last.settled().await;
+        log.wait_for("rpc", "started").await;
+        log.wait_for("peg", "started").await;
+        let report = world.system.shutdown(LONG).await;
+        assert!(report.is_clean());
+        assert_eq!(report.levels, [vec!["world/first/rpc", "world/second/peg"], vec!["world/first/chain"]]);
+        assert_eq!(report.stopped[2..], ["world/first/chain", "world/second/metrics", "world/second/store"]);
+        let stops: Vec<_> =
+            log.all().into_iter().filter(|(_, what)| what == "stopped").map(|(who, _)| who).collect();
+        assert_eq!(stops[2..], ["chain", "metrics", "store"]);
+        accounts_balance(&world.system);
+        assert_eq!(world.system.shutdown(LONG).await.stopped, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn one_whose_needs_never_run_is_stopped_all_the_same() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        let held = doer(&supervisor, "held", 8);
+        let never = Arc::<Gate>::default();
+        held.plan.at("started", Twist::Wait(never.clone()));
+        held.settled_or_held(&never).await;
+        let b = doer_in(&held.log, &supervisor, ChildSpec::new("b").depends_on("s/held"), 8);
+        b.addr.tell(note(1)).unwrap();
+        let report = world.system.shutdown(Duration::from_millis(400)).await;
+        // It needs one that hangs in its start: it handles what it was sent, and the other one is cut off.
+        assert_eq!(held.log.notes("b"), [1]);
+        assert_eq!(report.abandoned.len(), 1, "{report:?}");
+        assert_eq!(report.abandoned[0].actor, "world/s/held");
+        accounts_balance(&world.system);
+    });
+}
+
+#[test]
+fn one_that_needs_an_actor_which_has_ended_starts_and_finds_out_by_itself() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        let a = doer_in(&Arc::default(), &supervisor, ChildSpec::new("a").restart(Restart::Temporary), 8);
+        let b = doer_in(&a.log, &supervisor, ChildSpec::new("b").depends_on("s/a"), 8);
+        b.settled().await;
+        a.addr.tell(fails()).unwrap();
+        a.addr.closed().await;
+        world.wait("the end of a", |snapshot| snapshot.find("s/a").unwrap().state == State::Failed).await;
+        b.addr.tell(fails()).unwrap();
+        b.settled().await;
+        world.end().await;
+    });
+}

@@ -1,0 +1,285 @@
+//! How soon a failed actor comes back, what happens meanwhile, and what counts as a failure.
+
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
+
+use alys_actor_system::{
+    AskError, Backoff, Breaker, ChildSpec, EventStream, Exhausted, Health, Pace, Reason, Restart, SendError,
+    State, Strategy, Supervisor, SupervisorSpec, SystemEvent, TellError,
+};
+use alys_runtime::time;
+use futures::{FutureExt, StreamExt, poll};
+
+use crate::{doer::*, kit::*};
+
+const SHORT: Duration = Duration::from_millis(20);
+
+fn events(world: &World) -> EventStream<SystemEvent> {
+    world.system.bus().stream(64).unwrap()
+}
+
+/// The delay of the next restart, and whether a breaker is open meanwhile.
+async fn restart(events: &mut EventStream<SystemEvent>) -> (Duration, bool) {
+    match time::timeout(LONG, events.next()).await.unwrap().unwrap() {
+        SystemEvent::Restarting { path, reason, delay, is_open } => {
+            assert_eq!((&*path, &*reason), ("world/s/a", "error while handling fail: told to fail"));
+            (delay, is_open)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn growing(initial: Duration) -> Backoff {
+    Backoff { initial, max: initial * 3, factor: 2.0, jitter: 0.0 }
+}
+
+fn breaker(failures: usize, open_for: Duration) -> Breaker {
+    Breaker { failures, within: LONG, open_for: growing(open_for), proved_after: LONG }
+}
+
+#[test]
+fn a_child_comes_back_at_its_own_pace() {
+    run(async {
+        for (pace, delays) in [
+            (Pace::Immediate, [0, 0, 0]),
+            (Pace::Delayed(SHORT), [20, 20, 20]),
+            (Pace::Backoff(growing(SHORT)), [20, 40, 60]),
+        ] {
+            let world = World::new();
+            let supervisor = world.supervisor("s", Strategy::OneForOne, 3, None);
+            let mut events = events(&world);
+            let doing = doer_in(&Arc::default(), &supervisor, ChildSpec::new("a").pace(pace), 8);
+            for delay in delays {
+                let begun = time::now();
+                doing.addr.tell(fails()).unwrap();
+                assert_eq!(restart(&mut events).await, (Duration::from_millis(delay), false), "{pace:?}");
+                doing.settled().await;
+                assert!(time::now() - begun >= Duration::from_millis(delay));
+            }
+            world.end().await;
+        }
+    });
+}
+
+#[test]
+fn an_open_breaker_refuses_at_once_whoever_asks_or_waits() {
+    run(async {
+        let world = World::new();
+        // No restart is allowed, and those of a breaker do not count.
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let mut events = events(&world);
+        let pace = Pace::CircuitBreaker(breaker(3, LONG * 100));
+        let doing = doer_in(&Arc::default(), &supervisor, ChildSpec::new("a").pace(pace), 1);
+        for _ in 0..2 {
+            doing.addr.send(fails()).await.unwrap();
+            assert_eq!(restart(&mut events).await, (Duration::ZERO, false));
+            doing.settled().await;
+        }
+        let gate = doing.hold().await;
+        doing.addr.tell(fails()).unwrap();
+        let mut first = Box::pin(doing.addr.send(note(1)));
+        let mut second = Box::pin(doing.addr.send(note(2)));
+        assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+        gate.open();
+        assert_eq!(restart(&mut events).await, (LONG * 100, true));
+        world
+            .wait("the open breaker", |_| matches!(doing.addr.tell(note(3)), Err(TellError::Unavailable(_))))
+            .await;
+        for waited in [first, second] {
+            let told = time::timeout(LONG, waited).await.unwrap();
+            assert!(matches!(told, Err(SendError::Unavailable(_))), "{told:?}");
+        }
+        let asked = doing.addr.ask(|reply| Job::new("answer", 0, Act::Answer(reply)), LONG).await;
+        assert_eq!(asked, Err(AskError::Unavailable { kind: "answer" }));
+        assert_eq!(asked.unwrap_err().to_string(), "answer: circuit breaker open");
+        let child = world.system.snapshot().find("s/a").unwrap().clone();
+        assert_eq!((child.state, child.health), (State::Backoff, Health::Unhealthy("waits for a restart")));
+        assert_eq!(world.system.health(), Health::Degraded("waits for a restart"));
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_breaker_tries_again_and_stays_open_for_longer_each_time() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let mut events = events(&world);
+        let pace = Pace::CircuitBreaker(breaker(1, SHORT));
+        let doing = doer_in(&Arc::default(), &supervisor, ChildSpec::new("a").pace(pace), 8);
+        for delay in [20, 40, 60, 60] {
+            send_when_open(&doing, fails).await;
+            assert_eq!(restart(&mut events).await, (Duration::from_millis(delay), true));
+        }
+        send_when_open(&doing, || note(1)).await;
+        doing.log.wait_for("a", "1").await;
+        world.end().await;
+    });
+}
+
+/// Sends as soon as the breaker lets through.
+async fn send_when_open(doing: &Doing, make: impl Fn() -> Job) {
+    while doing.addr.send(make()).await.is_err() {
+        time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[test]
+fn a_breaker_that_opens_takes_no_room_from_those_who_come_after() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let pace = Pace::CircuitBreaker(breaker(1, Duration::from_secs(1)));
+        let doing = doer_in(&Arc::default(), &supervisor, ChildSpec::new("a").pace(pace), 1);
+        let gate = doing.hold().await;
+        doing.addr.tell(fails()).unwrap();
+        // Room is given to it when the failing message is taken out, and it does not run before the breaker opens.
+        let mut admitted = Box::pin(doing.addr.send(note(1)));
+        assert!(poll!(&mut admitted).is_pending());
+        gate.open();
+        world
+            .wait("the open breaker", |_| matches!(doing.addr.tell(note(2)), Err(TellError::Unavailable(_))))
+            .await;
+        assert!(matches!(admitted.await, Err(SendError::Unavailable(_))));
+        send_when_open(&doing, || note(3)).await;
+        doing.log.wait_for("a", "3").await;
+        let gate = time::timeout(LONG, doing.hold()).await.unwrap();
+        doing.addr.tell(note(4)).unwrap();
+        gate.open();
+        doing.log.wait_for("a", "4").await;
+        world.end().await;
+    });
+}
+
+fn degrading(world: &World, name: &str, intensity: usize) -> Supervisor {
+    let spec = SupervisorSpec {
+        intensity: restarts(intensity),
+        backoff: fast(),
+        exhausted: Exhausted::Degrade,
+        ..SupervisorSpec::new(name, Strategy::OneForOne)
+    };
+    world.system.supervisor(spec).unwrap()
+}
+
+#[test]
+fn a_supervisor_that_degrades_gives_the_child_up_and_goes_on() {
+    run(async {
+        let world = World::new();
+        let supervisor = degrading(&world, "s", 1);
+        let mut events = events(&world);
+        let (a, b) = (doer(&supervisor, "a", 8), doer(&supervisor, "b", 8));
+        b.settled().await;
+        a.settled().await;
+        assert_eq!(world.system.health(), Health::Healthy);
+        a.addr.tell(fails()).unwrap();
+        restart(&mut events).await;
+        a.addr.send(fails()).await.unwrap();
+        let given_up = time::timeout(LONG, events.next()).await.unwrap();
+        assert_eq!(given_up, Some(SystemEvent::GivenUp { path: "world/s/a".into() }));
+        a.addr.closed().await;
+        b.settled().await;
+        world.wait("the end of a", |snapshot| snapshot.find("s/a").unwrap().state == State::Failed).await;
+        assert_eq!(world.system.health(), Health::Degraded("failed for good"));
+        assert!(world.system.failed().now_or_never().is_none());
+        world.end().await;
+    });
+}
+
+#[test]
+fn one_that_is_never_restarted_is_given_up() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let mut events = events(&world);
+        let spec = ChildSpec::new("a").restart(Restart::Temporary);
+        let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
+        doing.addr.tell(fails()).unwrap();
+        let given_up = time::timeout(LONG, events.next()).await.unwrap();
+        assert_eq!(given_up, Some(SystemEvent::GivenUp { path: "world/s/a".into() }));
+        doing.addr.closed().await;
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_handler_that_waits_for_too_long_is_cut_off_and_the_queue_goes_on() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        let spec = ChildSpec::new("a").handle_within(SHORT);
+        let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
+        doing.addr.tell(Job::new("hang", 0, Act::Hang)).unwrap();
+        doing.addr.tell(note(1)).unwrap();
+        doing.settled().await;
+        let child = world.system.snapshot().find("s/a").unwrap().clone();
+        assert_eq!(child.last_error.as_deref(), Some("hung while handling hang: not done after 20ms"));
+        assert_eq!((child.restarts, child.mailbox.unwrap().interrupted), (1, 1));
+        assert_eq!(doing.log.notes("a"), [1]);
+        assert_eq!(world.system.dead_letters().of(Reason::Interrupted), 1);
+        world.end().await;
+
+        // Without a limit nothing is cut off, and time that is waited in small parts is added up.
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        let free = doer_in(&Arc::default(), &supervisor, ChildSpec::new("a").handle_within(None), 8);
+        let limited = ChildSpec::new("b").handle_within(SHORT);
+        let limited = doer_in(&Arc::default(), &supervisor, limited, 8);
+        let naps = || {
+            run_in("naps", |_| {
+                async {
+                    for _ in 0..40 {
+                        time::sleep(Duration::from_millis(1)).await;
+                    }
+                    Ok(())
+                }
+                .boxed()
+            })
+        };
+        free.addr.tell(naps()).unwrap();
+        limited.addr.tell(naps()).unwrap();
+        free.settled().await;
+        limited.settled().await;
+        let snapshot = world.system.snapshot();
+        assert_eq!(snapshot.find("s/a").unwrap().restarts, 0);
+        assert_eq!(snapshot.find("s/b").unwrap().restarts, 1);
+        world.end().await;
+    });
+}
+
+#[test]
+fn an_actor_over_its_memory_budget_has_failed() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        let spec = ChildSpec::new("a").memory_budget(500);
+        let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
+        let holds = |bytes| {
+            let plan = doing.plan.clone();
+            run_in("holds", move |_| {
+                async move {
+                    plan.memory.store(bytes, SeqCst);
+                    Ok(())
+                }
+                .boxed()
+            })
+        };
+        doing.addr.tell(holds(492)).unwrap();
+        doing.addr.tell(note(1)).unwrap();
+        doing.log.wait_for("a", "1").await;
+        doing.addr.tell(holds(501)).unwrap();
+        doing.log.wait_for("a", "post_restart").await;
+        let error = || world.system.snapshot().find("s/a").unwrap().last_error.clone().unwrap();
+        assert_eq!(error(), "holds 501 bytes, 500 are allowed");
+
+        doing.plan.memory.store(0, SeqCst);
+        let gate = doing.hold().await;
+        doing.addr.tell(note(3).size(300)).unwrap();
+        doing.addr.tell(note(4).size(300)).unwrap();
+        gate.open();
+        doing.settled().await;
+        assert_eq!(doing.log.notes("a"), [1, 3, 4]);
+        world.end().await;
+    });
+}
