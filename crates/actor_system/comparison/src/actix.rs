@@ -1,4 +1,9 @@
 //! actix. Actors live on one thread each and never move: the `System`'s own, or an `Arbiter`'s.
+//!
+//! Most of its users run all that talks to each other on one thread, and so does this: it is the fastest that
+//! actix has, and it uses one core whatever the others use. With the receiver apart in an arbiter it is nearer
+//! to what the others do. A tell is `do_send`, which ignores the mailbox's bound; the only send that waits for
+//! room waits for the answer too.
 
 use std::{
     future::Future,
@@ -8,17 +13,20 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorContext, Addr, Arbiter, Context, Handler, Message, ResponseFuture, Supervised,
-    Supervisor, System,
+    Actor, ActorContext, Addr, Arbiter, Context, Handler, Message, ResponseFuture, Supervised, Supervisor,
+    System,
 };
 use hdrhistogram::Histogram;
 
 use crate::{
     gear::{CAPACITY, Goals, Latch, Tally, WARM_UP_PART, bytes_each, go_round, histogram, latencies, record},
-    measure::Contender,
+    measure::{Contender, Measure},
 };
 
-pub struct Actix;
+/// With the receiver on an arbiter's thread, or all on one.
+pub struct Actix {
+    pub is_apart: bool,
+}
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -61,7 +69,7 @@ impl Actor for Worker {
 impl Supervised for Worker {
     fn restarting(&mut self, _: &mut Context<Self>) {
         // actix keeps the actor itself over a restart; its users reset what is to be reset here.
-        *self = Self::new();
+        self.tally = Tally::new(&Goals::none());
     }
 }
 
@@ -139,7 +147,8 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    System::new().block_on(async { actix::spawn(driver).await.expect("a measure that panicked has no result") })
+    System::new()
+        .block_on(async { actix::spawn(driver).await.expect("a measure that panicked has no result") })
 }
 
 async fn ask(worker: &Addr<Worker>, value: u64) -> u64 {
@@ -158,19 +167,24 @@ async fn spawn(actors: u64) -> Vec<Addr<Worker>> {
     workers
 }
 
-fn start(worker: Worker) -> Addr<Worker> {
-    if std::env::var_os("ELSEWHERE").is_some() {
-        let arbiter = Arbiter::new();
-        let a = Worker::start_in_arbiter(&arbiter.handle(), |_| worker);
-        std::mem::forget(arbiter);
-        a
-    } else {
-        worker.start()
+impl Actix {
+    fn starter(&self) -> fn(Worker) -> Addr<Worker> {
+        if self.is_apart {
+            |worker| Worker::start_in_arbiter(&Arbiter::new().handle(), |_| worker)
+        } else {
+            Worker::start
+        }
     }
 }
 
 impl Contender for Actix {
+    fn takes(&self, measure: Measure) -> bool {
+        !self.is_apart
+            || matches!(measure, Measure::Tell | Measure::TellMany | Measure::Ask | Measure::AskMany)
+    }
+
     fn tell(&self, senders: u64, each: u64) -> Duration {
+        let start = self.starter();
         on_system(async move {
             let warm = each / WARM_UP_PART;
             let goals = Goals::new(warm, senders * each);
@@ -194,6 +208,7 @@ impl Contender for Actix {
     }
 
     fn ask(&self, asks: u64) -> Histogram<u64> {
+        let start = self.starter();
         on_system(async move {
             let worker = &start(Worker::new());
             latencies(asks, |value| ask(worker, value)).await
@@ -201,6 +216,7 @@ impl Contender for Actix {
     }
 
     fn ask_at_once(&self, askers: u64, each: u64) -> Duration {
+        let start = self.starter();
         on_system(async move {
             let worker = start(Worker::new());
             for value in 0..each / WARM_UP_PART {
@@ -225,7 +241,8 @@ impl Contender for Actix {
     fn ask_through(&self, asks: u64) -> Histogram<u64> {
         on_system(async move {
             let relay = &Relay(Worker::new().start()).start();
-            latencies(asks, |value| async move { relay.send(Ask(value)).await.expect("a relay answers") }).await
+            latencies(asks, |value| async move { relay.send(Ask(value)).await.expect("a relay answers") })
+                .await
         })
     }
 
@@ -258,12 +275,16 @@ impl Contender for Actix {
 
     fn restart(&self, times: u64) -> Histogram<u64> {
         on_system(async move {
-            let worker = Supervisor::start(|_| Worker::new());
+            let latch = Latch::new(0);
+            let of_worker = latch.clone();
+            let worker = Supervisor::start(|_| Worker { latch: of_worker, ..Worker::new() });
             let mut restarts = histogram();
-            for time in 0..times {
+            for _ in 0..times {
+                latch.close(1);
                 let begun = Instant::now();
                 worker.do_send(Fail);
-                black_box(ask(&worker, time).await);
+                worker.do_send(Token { hops: 0 });
+                latch.wait().await;
                 record(&mut restarts, begun.elapsed());
             }
             restarts

@@ -94,7 +94,12 @@ impl Worker {
         move || ready(Ok(self.clone()))
     }
 
-    fn start(self, supervisor: &Supervisor, name: impl Into<String>, slot: impl Into<Slot<Note>>) -> Addr<Note> {
+    fn start(
+        self,
+        supervisor: &Supervisor,
+        name: impl Into<String>,
+        slot: impl Into<Slot<Note>>,
+    ) -> Addr<Note> {
         supervisor.start(ChildSpec::new(name), slot, self.factory()).expect("there is room for the child")
     }
 }
@@ -249,13 +254,17 @@ impl Contender for Alys {
     fn restart(&self, times: u64) -> Histogram<u64> {
         on_workers(async move {
             let system = System::new("comparison");
-            let worker = Worker::new().start(&supervisor(&system, "workers"), "worker", CAPACITY);
+            let latch = Latch::new(0);
+            let worker = Worker { latch: latch.clone(), ..Worker::new() };
+            let worker = worker.start(&supervisor(&system, "workers"), "worker", CAPACITY);
             let mut restarts = histogram();
-            for time in 0..times {
+            for _ in 0..times {
+                latch.close(1);
                 let begun = Instant::now();
-                // The question waits in the mailbox over the restart.
+                // The next message waits in the mailbox over the restart.
                 send(&worker, Note::Fail).await;
-                black_box(ask(&worker, time).await);
+                send(&worker, Note::Token { hops: 0 }).await;
+                latch.wait().await;
                 record(&mut restarts, begun.elapsed());
             }
             restarts

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     hint::black_box,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{
             AtomicU64,
             Ordering::{AcqRel, Release},
@@ -16,8 +16,16 @@ use std::{
 use hdrhistogram::Histogram;
 use tokio::sync::Notify;
 
-/// Threads that run actors, for every contender.
+/// Threads of the tokio runtime, unless the command line says otherwise.
 pub const WORKERS: usize = 2;
+
+/// What the command line says.
+static WORKERS_HERE: OnceLock<usize> = OnceLock::new();
+
+/// Sets the threads of every runtime of this process. Only the first call counts.
+pub fn set_workers(workers: usize) {
+    let _ = WORKERS_HERE.set(workers);
+}
 
 /// Messages that may wait in a mailbox, where a contender's mailboxes are bounded.
 pub const CAPACITY: usize = 1024;
@@ -40,7 +48,7 @@ impl Latch {
     }
 
     /// Closes it again, for `count`. Only while nobody counts down or waits.
-    fn close(&self, count: u64) {
+    pub fn close(&self, count: u64) {
         self.left.store(count, Release);
     }
 
@@ -115,7 +123,7 @@ where
     F::Output: Send + 'static,
 {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
+        .worker_threads(*WORKERS_HERE.get_or_init(|| WORKERS))
         .enable_all()
         .build()
         .expect("a process that cannot start threads cannot run at all");
@@ -146,7 +154,13 @@ where
 /// How long `tokens` take to go round a ring of `actors`, `laps` times, after one token has gone round some laps
 /// to warm up. `put` hands the first actor a token with so many hops before it, without waiting; whoever gets
 /// it with none left counts down `latch`.
-pub async fn go_round(latch: &Latch, actors: u64, tokens: u64, laps: u64, mut put: impl FnMut(u64)) -> Duration {
+pub async fn go_round(
+    latch: &Latch,
+    actors: u64,
+    tokens: u64,
+    laps: u64,
+    mut put: impl FnMut(u64),
+) -> Duration {
     latch.close(1);
     put(actors * (laps / WARM_UP_PART));
     latch.wait().await;

@@ -7,17 +7,32 @@ use hdrhistogram::Histogram;
 use crate::gear::CAPACITY;
 
 /// Who is compared, in the order of the columns.
-pub const CONTENDERS: [(&str, &dyn Contender); 6] = [
-    ("alys", &crate::alys::Alys),
-    ("raw", &crate::raw::Raw { has_deadline: false }),
+pub const CONTENDERS: [(&str, &dyn Contender); 7] = [
+    (OURS, &crate::alys::Alys),
+    (RAW, &crate::raw::Raw { has_deadline: false }),
     ("raw+deadline", &crate::raw::Raw { has_deadline: true }),
-    ("actix", &crate::actix::Actix),
-    ("ractor", &crate::ractor::Ractor),
-    ("kameo", &crate::kameo::Kameo),
+    (FRAMEWORKS[0], &crate::actix::Actix { is_apart: false }),
+    ("actix+arbiter", &crate::actix::Actix { is_apart: true }),
+    (FRAMEWORKS[1], &crate::ractor::Ractor),
+    (FRAMEWORKS[2], &crate::kameo::Kameo),
 ];
+
+/// The column that is compared with the others.
+pub const OURS: &str = "alys";
+
+/// The floor.
+pub const RAW: &str = "raw";
+
+/// Among these is the best that ours is compared with.
+pub const FRAMEWORKS: [&str; 3] = ["actix", "ractor", "kameo"];
 
 /// The same work, in the words of each framework. Every method warms up first; see `gear`.
 pub trait Contender: Sync {
+    /// Whether the measure makes a difference to this column. The others' cells stay empty.
+    fn takes(&self, measure: Measure) -> bool {
+        let _ = measure;
+        true
+    }
     /// How long until `each` notes from each of `senders` are handled by one actor.
     fn tell(&self, senders: u64, each: u64) -> Duration;
     /// One asker, one ask at a time.
@@ -32,7 +47,7 @@ pub trait Contender: Sync {
     fn spawn(&self, actors: u64) -> Duration;
     /// Live heap bytes of an idle actor.
     fn memory(&self, actors: u64) -> f64;
-    /// From sending a message that makes a supervised actor fail to the answer of its next incarnation.
+    /// From sending a message that makes a supervised actor fail until its next incarnation has handled one.
     fn restart(&self, times: u64) -> Histogram<u64>;
 }
 
@@ -111,6 +126,24 @@ impl Measure {
         }
     }
 
+    /// For people.
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::Tell => "a million messages from one sender to one actor, until all are handled",
+            Self::TellMany => "the same from eight senders",
+            Self::Ask => "how long one ask takes, for an asker that asks one after the other",
+            Self::AskMany => "asks answered for eight askers",
+            Self::AskThrough => "how long an ask takes that makes the actor ask another one in its handler",
+            Self::RingOne => "one token through a ring of a thousand actors, fifty times round",
+            Self::RingMany => "a hundred tokens, ten times round",
+            Self::Spawn => "ten thousand actors, until each has handled a message",
+            Self::Memory => "live heap bytes of one of ten thousand idle actors",
+            Self::Restart => {
+                "from a message that makes a supervised actor fail until the next one is handled"
+            }
+        }
+    }
+
     /// The lines that it fills, in the order of the values that [`run`](Self::run) returns.
     pub const fn rows(self) -> &'static [Row] {
         match self {
@@ -127,11 +160,6 @@ impl Measure {
             Self::Memory => const { &[cost("memory of an idle actor", "bytes")] },
             Self::Restart => const { &[cost("restart, p50", "us"), cost("restart, p99", "us")] },
         }
-    }
-
-    /// Whether a deadline makes a difference, so that the bare channels are run with one too.
-    pub const fn has_deadline(self) -> bool {
-        matches!(self, Self::Ask | Self::AskMany | Self::AskThrough)
     }
 
     /// Runs it once, in this process. One value for each of [`rows`](Self::rows).

@@ -7,13 +7,13 @@ use std::{
 };
 
 use hdrhistogram::Histogram;
-use ractor::{
-    Actor, ActorProcessingErr, ActorRef, ActorRuntime, RpcReplyPort, SupervisionEvent, call,
-};
+use ractor::{Actor, ActorProcessingErr, ActorRef, ActorRuntime, RpcReplyPort, SupervisionEvent, call};
 use tokio::sync::mpsc;
 
 use crate::{
-    gear::{Goals, Latch, Tally, WARM_UP_PART, bytes_each, go_round, histogram, latencies, on_workers, record},
+    gear::{
+        Goals, Latch, Tally, WARM_UP_PART, bytes_each, go_round, histogram, latencies, on_workers, record,
+    },
     measure::Contender,
 };
 
@@ -21,8 +21,13 @@ pub struct Ractor;
 
 enum Message {
     Note(u64),
-    Ask { value: u64, reply: RpcReplyPort<u64> },
-    Token { hops: u64 },
+    Ask {
+        value: u64,
+        reply: RpcReplyPort<u64>,
+    },
+    Token {
+        hops: u64,
+    },
     /// Only for rings, whose first actor is there before its next one.
     Next(ActorRef<Message>),
     Fail,
@@ -92,37 +97,44 @@ impl Actor for Worker {
 /// empty mailbox; who talks to it has to be told, here through a channel.
 struct Keeper;
 
+struct Post {
+    news: mpsc::UnboundedSender<ActorRef<Message>>,
+    latch: Arc<Latch>,
+}
+
 impl Actor for Keeper {
     type Msg = ();
-    type State = mpsc::UnboundedSender<ActorRef<Message>>;
-    type Arguments = Self::State;
+    type State = Post;
+    type Arguments = Post;
 
-    async fn pre_start(&self, me: ActorRef<()>, news: Self::State) -> Result<Self::State, ActorProcessingErr> {
-        self.make(&me, &news).await?;
-        Ok(news)
+    async fn pre_start(&self, me: ActorRef<()>, post: Post) -> Result<Post, ActorProcessingErr> {
+        self.make(&me, &post).await?;
+        Ok(post)
     }
 
     async fn handle_supervisor_evt(
         &self,
         me: ActorRef<()>,
         event: SupervisionEvent,
-        news: &mut Self::State,
+        post: &mut Post,
     ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ActorFailed(..) | SupervisionEvent::ActorTerminated(..) = event {
-            self.make(&me, news).await?;
+            self.make(&me, post).await?;
         }
         Ok(())
     }
 }
 
 impl Keeper {
-    async fn make(
-        &self,
-        me: &ActorRef<()>,
-        news: &mpsc::UnboundedSender<ActorRef<Message>>,
-    ) -> Result<(), ActorProcessingErr> {
-        let (worker, _) = Actor::spawn_linked(None, Worker, State::new(), me.get_cell()).await?;
-        Ok(news.send(worker)?)
+    async fn make(&self, me: &ActorRef<()>, post: &Post) -> Result<(), ActorProcessingErr> {
+        let (worker, _) = Actor::spawn_linked(
+            None,
+            Worker,
+            State { latch: post.latch.clone(), ..State::new() },
+            me.get_cell(),
+        )
+        .await?;
+        Ok(post.news.send(worker)?)
     }
 }
 
@@ -236,15 +248,20 @@ impl Contender for Ractor {
 
     fn restart(&self, times: u64) -> Histogram<u64> {
         on_workers(async move {
+            let latch = Latch::new(0);
             let (news, mut heard) = mpsc::unbounded_channel();
-            let _keeper = Actor::spawn(None, Keeper, news).await.expect("the supervisor starts");
+            let _keeper = Actor::spawn(None, Keeper, Post { news, latch: latch.clone() })
+                .await
+                .expect("the supervisor starts");
             let mut worker = heard.recv().await.expect("the supervisor has started a worker");
             let mut restarts = histogram();
-            for time in 0..times {
+            for _ in 0..times {
+                latch.close(1);
                 let begun = Instant::now();
                 tell(&worker, Message::Fail);
                 worker = heard.recv().await.expect("the supervisor starts another worker");
-                black_box(ask(&worker, time).await);
+                tell(&worker, Message::Token { hops: 0 });
+                latch.wait().await;
                 record(&mut restarts, begun.elapsed());
             }
             restarts

@@ -12,8 +12,11 @@ use hdrhistogram::Histogram;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    gear::{CAPACITY, Goals, Latch, Tally, WARM_UP_PART, bytes_each, go_round, histogram, latencies, on_workers, record},
-    measure::Contender,
+    gear::{
+        CAPACITY, Goals, Latch, Tally, WARM_UP_PART, bytes_each, go_round, histogram, latencies, on_workers,
+        record,
+    },
+    measure::{Contender, Measure},
 };
 
 /// With a deadline each ask is put under `tokio::time::timeout`, so that its price can be seen alone.
@@ -115,6 +118,10 @@ async fn spawn(actors: u64) -> Vec<mpsc::Sender<Message>> {
 }
 
 impl Contender for Raw {
+    fn takes(&self, measure: Measure) -> bool {
+        !self.has_deadline || matches!(measure, Measure::Ask | Measure::AskMany | Measure::AskThrough)
+    }
+
     fn tell(&self, senders: u64, each: u64) -> Duration {
         on_workers(async move {
             let warm = each / WARM_UP_PART;
@@ -210,12 +217,15 @@ impl Contender for Raw {
 
     fn restart(&self, times: u64) -> Histogram<u64> {
         on_workers(async move {
-            let worker = Worker::new(false).start();
+            let latch = Latch::new(0);
+            let worker = Worker { latch: latch.clone(), ..Worker::new(false) }.start();
             let mut restarts = histogram();
-            for time in 0..times {
+            for _ in 0..times {
+                latch.close(1);
                 let begun = Instant::now();
                 tell(&worker, Message::Fail).await;
-                black_box(ask(&worker, time, false).await);
+                tell(&worker, Message::Token { hops: 0 }).await;
+                latch.wait().await;
                 record(&mut restarts, begun.elapsed());
             }
             restarts
