@@ -245,6 +245,8 @@ impl Contender for Kameo {
                 .restart_limit(u32::MAX, Duration::from_secs(60))
                 .spawn_with_mailbox(mailbox::bounded(CAPACITY))
                 .await;
+            // What arrives before it has started is put aside, and lost if one of them fails.
+            worker.wait_for_startup().await;
             let mut restarts = histogram();
             for _ in 0..times {
                 latch.close(1);

@@ -22,8 +22,8 @@ use crate::{
 #[global_allocator]
 static ALLOCATOR: Counting = Counting::new();
 
-/// No measure takes a tenth of it: whoever is still at it has lost a message and waits for ever.
-const CHILD_WITHIN: Duration = Duration::from_secs(120);
+/// Measures take a second or two: whoever is still at it has lost a message and waits for ever.
+const CHILD_WITHIN: Duration = Duration::from_secs(30);
 
 /// Exit code of a child that ran out of time.
 const TOO_LATE: i32 = 3;
