@@ -30,14 +30,14 @@ const DEADLINE: Duration = Duration::from_secs(1);
 /// Children of one supervisor; more actors than this are spread over several.
 const CHILDREN: u64 = 1_000;
 
-enum Note {
+enum Work {
     Note(u64),
     Ask { value: u64, reply: Reply<u64> },
     Token { hops: u64 },
     Fail,
 }
 
-impl Message for Note {
+impl Message for Work {
     fn kind(&self) -> &'static str {
         match self {
             Self::Note(_) => "note",
@@ -52,7 +52,7 @@ impl Message for Note {
 struct Worker {
     tally: Tally,
     latch: Arc<Latch>,
-    next: Option<Addr<Note>>,
+    next: Option<Addr<Work>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -60,26 +60,26 @@ struct Worker {
 struct Failed;
 
 impl AlysActor for Worker {
-    type Message = Note;
+    type Message = Work;
     type Error = Failed;
     const NAME: &'static str = "Worker";
 
-    async fn handle(&mut self, msg: Note, _: &Context<Self>) -> Result<(), Failed> {
+    async fn handle(&mut self, msg: Work, _: &Context<Self>) -> Result<(), Failed> {
         match msg {
-            Note::Note(value) => self.tally.note(value),
-            Note::Ask { value, reply } => {
+            Work::Note(value) => self.tally.note(value),
+            Work::Ask { value, reply } => {
                 let answer = match &self.next {
                     Some(next) => ask(next, value).await,
                     None => value + 1,
                 };
                 reply.send(answer);
             }
-            Note::Token { hops: 0 } => self.latch.count_down(),
-            Note::Token { hops } => {
+            Work::Token { hops: 0 } => self.latch.count_down(),
+            Work::Token { hops } => {
                 let next = self.next.as_ref().expect("an actor of a ring has a next one");
-                put(next, Note::Token { hops: hops - 1 });
+                put(next, Work::Token { hops: hops - 1 });
             }
-            Note::Fail => return Err(Failed),
+            Work::Fail => return Err(Failed),
         }
         Ok(())
     }
@@ -98,21 +98,21 @@ impl Worker {
         self,
         supervisor: &Supervisor,
         name: impl Into<String>,
-        slot: impl Into<Slot<Note>>,
-    ) -> Addr<Note> {
+        slot: impl Into<Slot<Work>>,
+    ) -> Addr<Work> {
         supervisor.start(ChildSpec::new(name), slot, self.factory()).expect("there is room for the child")
     }
 }
 
-async fn ask(worker: &Addr<Note>, value: u64) -> u64 {
-    worker.ask(|reply| Note::Ask { value, reply }, DEADLINE).await.expect("a second is enough")
+async fn ask(worker: &Addr<Work>, value: u64) -> u64 {
+    worker.ask(|reply| Work::Ask { value, reply }, DEADLINE).await.expect("a second is enough")
 }
 
-async fn send(worker: &Addr<Note>, msg: Note) {
+async fn send(worker: &Addr<Work>, msg: Work) {
     assert!(worker.send(msg).await.is_ok(), "a worker runs as long as its system");
 }
 
-fn put(worker: &Addr<Note>, msg: Note) {
+fn put(worker: &Addr<Work>, msg: Work) {
     assert!(worker.tell(msg).is_ok(), "all tokens fit into one mailbox");
 }
 
@@ -128,7 +128,7 @@ fn supervisor(system: &System, name: impl Into<String>) -> Supervisor {
 }
 
 /// Actors under supervisors of their own, each of which has handled a message.
-async fn spawn(system: &System, batch: &str, actors: u64) -> Vec<Addr<Note>> {
+async fn spawn(system: &System, batch: &str, actors: u64) -> Vec<Addr<Work>> {
     let latch = Latch::new(actors);
     let mut addresses = Vec::with_capacity(actors as usize);
     for part in 0..actors.div_ceil(CHILDREN) {
@@ -136,7 +136,7 @@ async fn spawn(system: &System, batch: &str, actors: u64) -> Vec<Addr<Note>> {
         for index in 0..CHILDREN.min(actors - part * CHILDREN) {
             let worker = Worker { latch: latch.clone(), ..Worker::new() };
             let worker = worker.start(&supervisor, index.to_string(), CAPACITY);
-            put(&worker, Note::Token { hops: 0 });
+            put(&worker, Work::Token { hops: 0 });
             addresses.push(worker);
         }
     }
@@ -153,7 +153,7 @@ impl Contender for Alys {
             let worker = Worker { tally: Tally::new(&goals), ..Worker::new() };
             let worker = worker.start(&supervisor(&system, "workers"), "worker", CAPACITY);
             for value in 0..warm {
-                send(&worker, Note::Note(value)).await;
+                send(&worker, Work::Note(value)).await;
             }
             goals.warm().await;
             let begun = Instant::now();
@@ -161,7 +161,7 @@ impl Contender for Alys {
                 let worker = worker.clone();
                 tokio::spawn(async move {
                     for value in 0..each {
-                        send(&worker, Note::Note(value)).await;
+                        send(&worker, Work::Note(value)).await;
                     }
                 });
             }
@@ -224,7 +224,7 @@ impl Contender for Alys {
                 next = worker(next).start(&supervisor, index.to_string(), CAPACITY);
             }
             worker(next).start(&supervisor, "first", slot);
-            go_round(&latch, actors, tokens, laps, |hops| put(&first, Note::Token { hops })).await
+            go_round(&latch, actors, tokens, laps, |hops| put(&first, Work::Token { hops })).await
         })
     }
 
@@ -262,8 +262,8 @@ impl Contender for Alys {
                 latch.close(1);
                 let begun = Instant::now();
                 // The next message waits in the mailbox over the restart.
-                send(&worker, Note::Fail).await;
-                send(&worker, Note::Token { hops: 0 }).await;
+                send(&worker, Work::Fail).await;
+                send(&worker, Work::Token { hops: 0 }).await;
                 latch.wait().await;
                 record(&mut restarts, begun.elapsed());
             }
