@@ -32,7 +32,7 @@ pub fn place(path: &str) -> Place {
     Place {
         seam: inside(&["crates/runtime/", "crates/shims/"]),
         pure: inside(PURE),
-        tool: inside(&["xtask/", "tests/", "fuzz/"]),
+        tool: inside(&["xtask/", "tests/", "fuzz/", "crates/actor_system/comparison/"]),
         test: parts.iter().any(|part| path.contains(part)) || path.ends_with("/tests.rs"),
     }
 }
