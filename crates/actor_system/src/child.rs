@@ -296,7 +296,7 @@ where
         }
         waiting.iter().for_each(|envelope| life.note(envelope.msg.kind()));
         let begun = self.reader.mailbox.is_timed.load(Relaxed).then(time::now);
-        let mut batch = Batch::new(waiting);
+        let mut batch = Batch::new(waiting, self.reader.mailbox.stats.clone());
         let Life { actor, ctx, frame, .. } = life;
         let attended = {
             let work = pin!(caught(Phase::HandlingBatch, actor.handle_batch(&mut batch, ctx)));

@@ -31,6 +31,7 @@ use crate::{
     metrics::Sheet,
     protocol::{Order, Stop},
     scope::Timers,
+    stats::Stats,
     tree::Cell,
 };
 
@@ -221,6 +222,7 @@ fn poll_timer<M: Send + 'static>(
 pub struct Batch<M: Message> {
     waiting: VecDeque<Envelope<M>>,
     taken: Vec<Taken<M>>,
+    stats: Arc<Stats>,
 }
 
 /// A message whose handling has begun.
@@ -257,8 +259,8 @@ impl<M: Message> Taken<M> {
 }
 
 impl<M: Message> Batch<M> {
-    pub(crate) fn new(waiting: VecDeque<Envelope<M>>) -> Self {
-        Self { waiting, taken: Vec::new() }
+    pub(crate) fn new(waiting: VecDeque<Envelope<M>>, stats: Arc<Stats>) -> Self {
+        Self { waiting, taken: Vec::new(), stats }
     }
 
     /// The next message. It counts as handled once [`done`](Self::done) is called or the whole batch has been
@@ -271,8 +273,8 @@ impl<M: Message> Batch<M> {
     }
 
     /// All that was taken so far is handled, whatever happens to the rest.
-    pub fn done(&mut self, stats: impl FnMut(&'static str)) {
-        self.taken.drain(..).map(|taken| taken.kind).for_each(stats);
+    pub fn done(&mut self) {
+        self.taken.drain(..).for_each(|taken| self.stats.count(taken.kind));
     }
 
     /// Messages that were not taken yet.

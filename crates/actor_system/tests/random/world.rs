@@ -519,7 +519,7 @@ impl<const B: usize> AlysActor for Worker<B> {
             self.work(&mut letter, ctx).await?;
             done.push(letter.id);
             if self.habits.commits {
-                batch.done(|_| {});
+                batch.done();
                 done.drain(..).for_each(|id| self.world.history.note(Event::Done { id, actor: self.index }));
             }
         }
