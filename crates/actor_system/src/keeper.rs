@@ -232,7 +232,15 @@ impl Keeper {
                         return;
                     }
                 }
-                Order::Retire => return,
+                Order::Retire => {
+                    // It gave up, and so did the one above it: nobody decides about it any more.
+                    if self.cell.state() == State::Crashed {
+                        self.cell.advance(State::Failed);
+                    } else {
+                        self.cell.rest();
+                    }
+                    return;
+                }
                 Order::Report(_) => {}
             }
         }
