@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Steps to a smaller plan. On tokio a failure may be a matter of luck, and a failed run waits for long.
-const MAX_SHRINKS: u32 = if alys_runtime::is_simulated() { 400 } else { 10 };
+const MAX_SHRINKS: u32 = if alys_runtime::is_simulated() { 2_000 } else { 10 };
 
 /// Seeds without `ALYS_RANDOM_SEEDS`.
 const SEEDS: u64 = 50;
