@@ -800,12 +800,12 @@ pub async fn carry_out(name: String, plan: &Plan, hear: impl FnOnce(&Arc<World>)
     };
     match ended {
         Ok(gave_up) => seen.gave_up = gave_up,
-        Err(_) => world.history.complain(format!("does not come to rest: {:#?}", system.snapshot())),
+        Err(_) => world.history.complain(format!("does not come to rest: {:?}", system.snapshot())),
     }
     world.history.note(Event::ShutdownBegins);
     match time::timeout(PATIENCE, system.shutdown(seen.deadline)).await {
         Ok(report) => seen.shutdown = report,
-        Err(_) => world.history.complain(format!("does not shut down: {:#?}", system.snapshot())),
+        Err(_) => world.history.complain(format!("does not shut down: {:?}", system.snapshot())),
     }
     world.history.note(Event::ShutdownEnds);
     if !are_done.load(Relaxed) && time::timeout(PATIENCE, senders).await.is_err() {
