@@ -330,6 +330,8 @@ impl Run<'_> {
                         wrong.push(format!("restarts: actor {actor} is made before its time"));
                     }
                 }
+                // One that waits for its turn behind a sibling is made at once, so that its letters are handled.
+                Event::ShutdownBegins => not_before.fill(None),
                 Event::State { path, state: State::Starting | State::Restarting } => {
                     recent.remove(path.as_str());
                 }
