@@ -97,6 +97,10 @@ impl Entry {
         after: Option<oneshot::Receiver<()>>,
         started: Option<oneshot::Sender<()>>,
     ) {
+        if self.is_drained {
+            // Those that wait for it go on: the dropped sender tells them.
+            return;
+        }
         self.life += 1;
         self.is_live = true;
         self.since = time::now() + delay;
