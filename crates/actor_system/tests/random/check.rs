@@ -316,6 +316,7 @@ impl Run<'_> {
         let actors = self.seen.paths.len();
         let mut allowed = vec![1; actors];
         let mut not_before: Vec<Option<Instant>> = vec![None; actors];
+        let mut is_pushed = vec![false; actors];
         // By supervisor: its last restarts, and those that may be of its life before.
         let mut recent: BTreeMap<&str, VecDeque<Instant>> = BTreeMap::new();
         let mut doubtful: BTreeMap<&str, usize> = BTreeMap::new();
@@ -334,6 +335,11 @@ impl Run<'_> {
                 Event::ShutdownBegins => not_before.fill(None),
                 Event::State { path, state: State::Starting | State::Restarting } => {
                     recent.remove(path.as_str());
+                    // A supervisor that begins anew starts all at once, whatever it had decided before.
+                    for (actor, _) in self.seen.paths.iter().enumerate().filter(|(_, of)| parent(of) == path)
+                    {
+                        not_before[actor] = None;
+                    }
                 }
                 Event::GivenUp { path } => {
                     let at = self.seen.paths.iter().position(|other| other == path);
@@ -348,6 +354,9 @@ impl Run<'_> {
                         if self.is_affected(path, of) {
                             allowed[actor] += 1;
                             not_before[actor] = (of == path).then(|| entry.at + *delay);
+                            // Without states it is not known when those above it begin anew.
+                            is_pushed[actor] |= !alys_runtime::is_simulated() && of != path;
+                            not_before[actor].take_if(|_| is_pushed[actor]);
                         }
                     }
                     let pace = self.pace_of(path);
