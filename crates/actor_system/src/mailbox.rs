@@ -18,7 +18,7 @@ use crate::{
     envelope::Envelope,
     lanes::{Lanes, NORMAL, Turns},
     lock,
-    message::{Message, Overflow, Receipt},
+    message::{Message, Overflow, Priority, Receipt},
     stats::Stats,
     tree::Cell,
 };
@@ -198,6 +198,8 @@ impl<M: Message> Mailbox<M> {
             return Err((Refused::Unavailable, envelope.msg));
         }
         let mut dropped = None;
+        // Without a limit on bytes one message is room enough, and this stays empty.
+        let mut more_dropped = Vec::new();
         let mut receipt = Receipt::Queued;
         let mut state = lock(&self.state);
         if !state.is_open {
@@ -223,13 +225,23 @@ impl<M: Message> Mailbox<M> {
                     self.bury(Reason::DroppedNewest, &envelope);
                     return Ok(Receipt::Dropped);
                 }
-                Overflow::DropOldest => match state.lanes.drop_oldest(envelope.meta.priority) {
-                    Some(oldest) => {
-                        dropped = Some(oldest);
-                        receipt = Receipt::QueuedForOldest;
+                Overflow::DropOldest => {
+                    let (priority, size) = (envelope.meta.priority, envelope.msg.size());
+                    if self.limits.bytes.is_some() && !self.could_have_room(&state, size, priority) {
+                        return Err((Refused::Full, envelope.msg));
                     }
-                    None => return Err((Refused::Full, envelope.msg)),
-                },
+                    match state.lanes.drop_oldest(priority) {
+                        Some(oldest) => dropped = Some(oldest),
+                        None => return Err((Refused::Full, envelope.msg)),
+                    }
+                    receipt = Receipt::QueuedForOldest;
+                    while self.limits.bytes.is_some()
+                        && !self.has_room(&state, size)
+                        && let Some(oldest) = state.lanes.drop_oldest(priority)
+                    {
+                        more_dropped.push(oldest);
+                    }
+                }
                 Overflow::Block | Overflow::Fail | Overflow::Backoff { .. } | Overflow::Coalesce(_) => {
                     return Err((Refused::Full, envelope.msg));
                 }
@@ -245,7 +257,7 @@ impl<M: Message> Mailbox<M> {
         if let Some(reader) = reader {
             reader.wake();
         }
-        if let Some(dropped) = dropped {
+        for dropped in dropped.into_iter().chain(more_dropped) {
             self.stats.dropped.fetch_add(1, Relaxed);
             self.bury(Reason::DroppedOldest, &dropped);
         }
@@ -260,10 +272,20 @@ impl<M: Message> Mailbox<M> {
     }
 
     fn has_room(&self, state: &State<M>, size: usize) -> bool {
-        let taken = state.lanes.len() + self.held.load(Relaxed) + state.admitted.len();
+        self.would_have_room(state, size, (0, 0))
+    }
+
+    /// Whether there would be room if all were dropped that may be for one of `priority`.
+    fn could_have_room(&self, state: &State<M>, size: usize, priority: Priority) -> bool {
+        self.would_have_room(state, size, state.lanes.droppable(priority))
+    }
+
+    /// Whether there would be room without this many messages, and bytes, of those that wait.
+    fn would_have_room(&self, state: &State<M>, size: usize, less: (usize, usize)) -> bool {
+        let taken = state.lanes.len() - less.0 + self.held.load(Relaxed) + state.admitted.len();
         let fits = self.limits.bytes.is_none_or(|limit| {
             let admitted: usize = state.admitted.iter().map(|(_, size)| size).sum();
-            state.lanes.bytes().saturating_add(admitted).saturating_add(size) <= limit
+            (state.lanes.bytes() - less.1).saturating_add(admitted).saturating_add(size) <= limit
         });
         taken < self.limits.messages && (fits || taken == 0)
     }

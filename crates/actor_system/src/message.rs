@@ -77,8 +77,8 @@ pub enum Overflow {
     Block,
     /// It is given back, by `send` too.
     Fail,
-    /// The oldest waiting message that says the same of itself, and is no more urgent, is dropped for it. Given
-    /// back if there is none.
+    /// The oldest waiting message that says the same of itself, and is no more urgent, is dropped for it; in a
+    /// mailbox with a limit on bytes as many of them as it takes. Given back if they would not be enough.
     DropOldest,
     /// It is dropped.
     DropNewest,
