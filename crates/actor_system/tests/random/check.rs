@@ -255,14 +255,15 @@ impl Run<'_> {
                     figures.dropped,
                     of(&[Reason::DroppedOldest, Reason::Injected]),
                 ),
-                (
-                    "dropped for newer ones, and receipts",
-                    of(&[Reason::DroppedOldest]),
-                    receipts(Receipt::QueuedForOldest),
-                ),
                 ("dropped as newest, and receipts", of(&[Reason::DroppedNewest]), receipts(Receipt::Dropped)),
                 ("waiting at the end", figures.depth as u64, 0),
             ];
+            // Where bytes are limited one may be taken for several.
+            let is_limited = self.plan.actors.get(actor).is_some_and(|plan| plan.bytes.is_some());
+            let (oldest, taken) = (of(&[Reason::DroppedOldest]), receipts(Receipt::QueuedForOldest));
+            if !is_limited || oldest < taken {
+                pairs.push(("dropped for newer ones, and receipts", oldest, taken));
+            }
             if fates.all_named {
                 let letters = (0..book.letters.len()).filter(|id| book.letters[*id].timer_of.is_none());
                 let taken = letters.flat_map(|id| fates.taken_for(id, book)).filter(|to| *to == actor);
