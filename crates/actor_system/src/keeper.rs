@@ -97,6 +97,10 @@ impl Entry {
         after: Option<oneshot::Receiver<()>>,
         started: Option<oneshot::Sender<()>>,
     ) {
+        if self.is_drained {
+            // Those that wait for it go on: the dropped sender tells them.
+            return;
+        }
         self.life += 1;
         self.is_live = true;
         self.since = time::now() + delay;
@@ -148,7 +152,9 @@ impl Entry {
 
     /// Lets a child that is down end by itself.
     fn retire(mut self) {
-        self.order(Order::Retire);
+        if !self.is_drained {
+            self.order(Order::Retire);
+        }
         self.task.0 = None;
     }
 }
@@ -232,7 +238,15 @@ impl Keeper {
                         return;
                     }
                 }
-                Order::Retire => return,
+                Order::Retire => {
+                    // It gave up, and so did the one above it: nobody decides about it any more.
+                    if self.cell.state() == State::Crashed {
+                        self.cell.advance(State::Failed);
+                    } else {
+                        self.cell.rest();
+                    }
+                    return;
+                }
                 Order::Report(_) => {}
             }
         }
@@ -369,7 +383,7 @@ impl Keeper {
     /// Stops children in reverse order; their queues wait. False if an order from above came first: it is about
     /// all children, and must not wait for one that takes its time.
     async fn pause(&mut self, range: Range<usize>) -> bool {
-        for entry in self.entries[range].iter_mut().rev() {
+        for entry in self.entries[range].iter_mut().rev().filter(|entry| !entry.is_drained) {
             let stopped = pin!(entry.stop(after(entry.stop_within), StopKind::Pause));
             if let Either::Right((order, _)) = select(stopped, pin!(self.line.order())).await {
                 self.next = Some(order.map_or(Heard::Nothing, Heard::Order));

@@ -109,6 +109,13 @@ impl<M: Message> Lanes<M> {
         Some(dropped)
     }
 
+    /// How many messages may be dropped for one of `priority`, and their bytes.
+    pub fn droppable(&self, priority: Priority) -> (usize, usize) {
+        let lanes = self.lanes[..=priority as usize].iter().flatten();
+        let droppable = lanes.filter(|waiting| waiting.meta.is_droppable);
+        droppable.fold((0, 0), |(count, bytes), waiting| (count + 1, bytes + waiting.msg.size()))
+    }
+
     pub fn pop(&mut self, lane: usize) -> Option<Envelope<M>> {
         let envelope = self.lanes[lane].pop_front()?;
         self.forget(lane, &envelope);

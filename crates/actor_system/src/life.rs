@@ -31,6 +31,7 @@ use crate::{
     metrics::Sheet,
     protocol::{Order, Stop},
     scope::Timers,
+    stats::Stats,
     tree::Cell,
 };
 
@@ -236,7 +237,9 @@ impl<M: Message> Taken<M> {
     /// Takes a message out of its envelope: what is left, and the message.
     pub fn open(envelope: Envelope<M>) -> (Self, M) {
         let Envelope { msg, meta } = envelope;
-        let again = if meta.attempt < MAX_REDELIVERIES { msg.again() } else { None };
+        // A timer's message is for the incarnation that set the timer, and for no other.
+        let may_return = meta.attempt < MAX_REDELIVERIES && meta.sequence < TIMER_SEQUENCE;
+        let again = if may_return { msg.again() } else { None };
         (Self { kind: msg.kind(), meta, again }, msg)
     }
 

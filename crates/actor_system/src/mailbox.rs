@@ -18,7 +18,7 @@ use crate::{
     envelope::Envelope,
     lanes::{Lanes, NORMAL, Turns},
     lock,
-    message::{Message, Overflow, Receipt},
+    message::{Message, Overflow, Priority, Receipt},
     stats::Stats,
     tree::Cell,
 };

@@ -226,14 +226,16 @@ impl Cell {
         }
     }
 
-    /// Begins the next incarnation: the state says whether it is the first.
+    /// Begins the next incarnation: the state says whether it is the first. One that was stopped while it
+    /// waited for its first start comes back like any other.
     pub fn begin(&self) -> u64 {
-        let incarnation = {
+        let (incarnation, state) = {
             let mut status = lock(&self.status);
             status.incarnation += 1;
-            status.incarnation
+            (status.incarnation, status.life.state())
         };
-        self.advance(if incarnation == 1 { State::Starting } else { State::Restarting });
+        let is_new = state == State::Uninitialized;
+        self.advance(if is_new { State::Starting } else { State::Restarting });
         incarnation
     }
 

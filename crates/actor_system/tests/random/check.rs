@@ -1,0 +1,604 @@
+//! What must be true of a history, whatever the plan was.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use alys_actor_system::{
+    DEAD_LETTERS_KEPT, Exhausted, Intensity, MAX_REDELIVERIES, Pace, Priority, Reason, Receipt, Restart,
+    State, Strategy,
+};
+
+use crate::{
+    history::{Book, Event, Hook, Id, Outcome},
+    plan::{Plan, place},
+    world::{GRACE, STOP_WITHIN, Seen},
+};
+
+/// What a stop may take beyond its deadline, for each actor: the time for its answer, and a pause that goes on.
+const ANSWER_WITHIN: Duration = Duration::from_millis(300);
+
+/// The workers of a pool have this long to pause.
+const POOL_STOPS_WITHIN: Duration = Duration::from_secs(2);
+
+/// Judges a run. What is wrong with it goes among the complaints of its book.
+pub fn check(plan: &Plan, seen: &Seen, book: &mut Book) {
+    let run = Run { plan, seen };
+    let mut wrong = Vec::new();
+    run.order(book, &mut wrong);
+    let fates = Fates::new(seen, book);
+    run.fates(book, &fates, &mut wrong);
+    run.figures(book, &fates, &mut wrong);
+    run.restarts(book, &mut wrong);
+    run.breakers(book, &mut wrong);
+    run.asks(book, &mut wrong);
+    run.incarnations(book, &mut wrong);
+    run.states(book, &mut wrong);
+    run.report(&mut wrong);
+    wrong.into_iter().for_each(|complaint| book.complain(complaint));
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    seen: &'a Seen,
+}
+
+type Wrong = Vec<String>;
+
+/// What became of each letter.
+struct Fates {
+    outcome: Vec<Option<Outcome>>,
+    begun: Vec<usize>,
+    done: Vec<Vec<usize>>,
+    absorbed: Vec<Option<Id>>,
+    gone: Vec<Option<Instant>>,
+    /// Reason, and for whom it was.
+    dead: Vec<Vec<(Reason, usize)>>,
+    /// Whether all dead letters are known by name.
+    all_named: bool,
+}
+
+impl Fates {
+    fn new(seen: &Seen, book: &Book) -> Self {
+        let len = book.letters.len();
+        let mut fates = Self {
+            outcome: vec![None; len],
+            begun: vec![0; len],
+            done: vec![Vec::new(); len],
+            absorbed: vec![None; len],
+            gone: vec![None; len],
+            dead: vec![Vec::new(); len],
+            all_named: seen.dead.total() <= DEAD_LETTERS_KEPT as u64,
+        };
+        for entry in &book.entries {
+            match &entry.event {
+                Event::Sent { id, outcome } => fates.outcome[*id] = Some(*outcome),
+                Event::Begun { id, .. } => fates.begun[*id] += 1,
+                Event::Done { id, actor } => fates.done[*id].push(*actor),
+                Event::Absorbed { id, by } => fates.absorbed[*id] = Some(*by),
+                Event::Gone { id } => fates.gone[*id] = Some(entry.at),
+                _ => {}
+            }
+        }
+        for letter in &seen.dead.last {
+            let to = seen.paths.iter().position(|path| **path == *letter.to);
+            if let (Ok(id), Some(to)) = (letter.kind.parse::<Id>(), to) {
+                fates.dead[id].push((letter.reason, to));
+            }
+        }
+        fates
+    }
+
+    /// The actors that a letter is known to have been taken for, one for each way in which it ended.
+    fn taken_for(&self, id: Id, book: &Book) -> Vec<usize> {
+        let dead = self.dead[id].iter().filter(|(reason, _)| *reason != Reason::DroppedNewest);
+        let absorbed = self.absorbed[id].map(|by| match book.letters[by].to {
+            Some(to) => vec![to],
+            None => self.taken_for(by, book),
+        });
+        self.done[id]
+            .iter()
+            .copied()
+            .chain(dead.map(|(_, to)| *to))
+            .chain(absorbed.into_iter().flatten())
+            .collect()
+    }
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+impl Run<'_> {
+    /// Letters of one sender, for one actor, of one priority are begun in the order in which they were sent; one
+    /// that comes back is handled before those after it.
+    fn order(&self, book: &Book, wrong: &mut Wrong) {
+        let mut first: BTreeMap<(u32, usize, Priority), Id> = BTreeMap::new();
+        let mut done = first.clone();
+        let mut known = BTreeSet::new();
+        for entry in &book.entries {
+            let (id, actor) = match entry.event {
+                Event::Begun { id, actor, .. } | Event::Done { id, actor } => (id, actor),
+                _ => continue,
+            };
+            let letter = &book.letters[id];
+            if letter.timer_of.is_some() {
+                continue;
+            }
+            let key = (letter.stream, actor, letter.priority);
+            if matches!(entry.event, Event::Done { .. }) {
+                done.insert(key, id);
+                continue;
+            }
+            if done.get(&key).is_some_and(|later| *later > id) {
+                wrong.push(format!("order: {id} is begun after {} of {key:?} was done", done[&key]));
+            }
+            if known.insert(id) && first.insert(key, id).is_some_and(|later| later > id) {
+                wrong.push(format!("order: {id} is begun after a later one of {key:?}"));
+            }
+        }
+    }
+
+    /// Each letter that was taken is done once, or is named by one dead letter, or another took it in.
+    fn fates(&self, book: &Book, fates: &Fates, wrong: &mut Wrong) {
+        for (id, letter) in book.letters.iter().enumerate() {
+            let (done, begun, dead) = (fates.done[id].len(), fates.begun[id], &fates.dead[id]);
+            let absorbed = usize::from(fates.absorbed[id].is_some());
+            let ends = done + dead.len() + absorbed;
+            let most = 1 + if letter.again { usize::from(MAX_REDELIVERIES) } else { 0 };
+            let mut blame = |what: &str| {
+                let outcome = fates.outcome[id];
+                wrong.push(format!(
+                    "fate: {id} {what}: {outcome:?} begun {begun} done {done} dead {dead:?} absorbed {absorbed}: \
+                     {letter:?}"
+                ));
+            };
+            if done > 1 {
+                blame("is done more than once");
+            }
+            if begun > most {
+                blame("is begun too often");
+            }
+            if ends > 1 {
+                blame("ends more than once");
+            }
+            if begun > 0 && fates.all_named && ends == 0 {
+                blame("is begun and never ends");
+            }
+            match fates.outcome[id] {
+                Some(Outcome::NotTaken | Outcome::Cancelled) if begun + ends > 0 => blame("was not taken"),
+                Some(Outcome::Taken(Receipt::Dropped))
+                    if begun + done + absorbed > 0
+                        || (fates.all_named && dead.iter().all(|(why, _)| *why != Reason::DroppedNewest)) =>
+                {
+                    blame("was dropped");
+                }
+                Some(Outcome::Taken(Receipt::Coalesced)) if absorbed == 0 => blame("was taken in by nobody"),
+                Some(Outcome::Taken(Receipt::Queued | Receipt::QueuedForOldest))
+                    if fates.all_named && ends != 1 =>
+                {
+                    blame("is lost");
+                }
+                // A send that was given up before its end was not taken; nor was what nobody sent.
+                None if letter.is_send && begun + ends > 0 => blame("was given up by its sender"),
+                _ => {}
+            }
+            for (reason, to) in dead {
+                let is_struck =
+                    self.plan.faults.iter().any(|f| place(&f.actor, self.plan.actors.len()) == *to);
+                let is_right = match reason {
+                    Reason::DroppedOldest => letter.overflow == alys_actor_system::Overflow::DropOldest,
+                    Reason::DroppedNewest => letter.overflow == alys_actor_system::Overflow::DropNewest,
+                    Reason::Expired => {
+                        let is_late = |at: Instant| fates.gone[id].is_none_or(|gone| gone >= at);
+                        letter.expires && letter.deadline.is_none_or(|at| at.is_some_and(is_late))
+                    }
+                    Reason::Killed | Reason::Interrupted => (begun == 1 && !letter.again) || is_struck,
+                    Reason::Poison => (letter.again && begun == most) || is_struck,
+                    Reason::Abandoned => true,
+                    Reason::Injected => is_struck,
+                };
+                // What a timer brought does not come back.
+                let is_timer = letter.timer_of.is_some();
+                if !is_right && !(is_timer && matches!(reason, Reason::Killed | Reason::Interrupted)) {
+                    blame("has a dead letter that is not true");
+                }
+            }
+        }
+        let open = (0..book.letters.len()).filter(|id| {
+            matches!(fates.outcome[*id], Some(Outcome::Taken(receipt)) if receipt != Receipt::Coalesced)
+                && fates.done[*id].is_empty()
+        });
+        let (open, dead) = (open.count(), seen_total(self.seen));
+        if open > dead {
+            wrong.push(format!("fate: {open} letters were taken and not done, {dead} are dead"));
+        }
+    }
+
+    /// The crate's own figures say the same as the history.
+    fn figures(&self, book: &Book, fates: &Fates, wrong: &mut Wrong) {
+        let all = self.seen.tree.all();
+        for (actor, path) in self.seen.paths.iter().enumerate() {
+            let Some(node) = all.iter().find(|node| node.path == *path) else { continue };
+            let Some(figures) = &node.mailbox else { continue };
+            let begun_with = figures.accepted + figures.timers;
+            let ended = figures.handled
+                + figures.failed
+                + figures.coalesced
+                + figures.dropped
+                + figures.expired
+                + figures.interrupted
+                + figures.abandoned
+                + figures.depth as u64;
+            let of = |reasons: &[Reason]| -> u64 {
+                let counts = self.seen.dead.counts.iter();
+                counts.filter(|((to, why), _)| **to == **path && reasons.contains(why)).map(|(_, n)| n).sum()
+            };
+            let receipts = |wanted: Receipt| {
+                let ids = (0..book.letters.len()).filter(|id| book.letters[*id].to == Some(actor));
+                ids.filter(|id| fates.outcome[*id] == Some(Outcome::Taken(wanted))).count() as u64
+            };
+            let done: u64 = fates.done.iter().flatten().filter(|by| **by == actor).count() as u64;
+            let mut pairs = vec![
+                ("accepted and timers, and what became of them", begun_with, ended),
+                ("handled, and done", figures.handled, done),
+                (
+                    "failed and interrupted, and their dead letters",
+                    figures.failed + figures.interrupted,
+                    of(&[Reason::Killed, Reason::Poison, Reason::Interrupted]),
+                ),
+                ("expired, and their dead letters", figures.expired, of(&[Reason::Expired])),
+                ("abandoned, and their dead letters", figures.abandoned, of(&[Reason::Abandoned])),
+                (
+                    "dropped, and their dead letters",
+                    figures.dropped,
+                    of(&[Reason::DroppedOldest, Reason::Injected]),
+                ),
+                ("dropped as newest, and receipts", of(&[Reason::DroppedNewest]), receipts(Receipt::Dropped)),
+                ("waiting at the end", figures.depth as u64, 0),
+            ];
+            // Where bytes are limited one may be taken for several.
+            let is_limited = self.plan.actors.get(actor).is_some_and(|plan| plan.bytes.is_some());
+            let (oldest, taken) = (of(&[Reason::DroppedOldest]), receipts(Receipt::QueuedForOldest));
+            if !is_limited || oldest < taken {
+                pairs.push(("dropped for newer ones, and receipts", oldest, taken));
+            }
+            if fates.all_named {
+                let letters = (0..book.letters.len()).filter(|id| book.letters[*id].timer_of.is_none());
+                let taken = letters.flat_map(|id| fates.taken_for(id, book)).filter(|to| *to == actor);
+                pairs.push(("accepted, and those that ended", figures.accepted, taken.count() as u64));
+            }
+            for (what, one, other) in pairs {
+                if one != other {
+                    wrong.push(format!("figures of {path}: {what}: {one} and {other}: {figures:?}"));
+                }
+            }
+        }
+    }
+
+    fn strategy_of(&self, supervisor: &str) -> (Strategy, Intensity, Exhausted) {
+        match self.seen.supervisors.iter().position(|path| path == supervisor) {
+            Some(at) => {
+                let of = &self.plan.supervisors[at];
+                (of.strategy, of.intensity, of.exhausted)
+            }
+            None => {
+                let within = Duration::from_secs(60);
+                let intensity = Intensity { restarts: self.plan.root_restarts, within };
+                (Strategy::OneForAll, intensity, Exhausted::Escalate)
+            }
+        }
+    }
+
+    fn pace_of(&self, path: &str) -> Option<Pace> {
+        let at = self.seen.paths.iter().position(|other| other == path)?;
+        self.plan.actors.get(at)?.pace
+    }
+
+    /// Whether a restart of `failed` takes the actor or supervisor at `path` along.
+    fn is_affected(&self, failed: &str, path: &str) -> bool {
+        let supervisor = parent(failed);
+        let Some(below) = path.strip_prefix(supervisor).and_then(|below| below.strip_prefix('/')) else {
+            return false;
+        };
+        let child = format!("{supervisor}/{}", below.split('/').next().unwrap_or_default());
+        let place = |path: &str| self.seen.children.iter().position(|(_, child)| child == path);
+        match self.strategy_of(supervisor).0 {
+            Strategy::OneForOne => child == failed,
+            Strategy::OneForAll => true,
+            Strategy::RestForOne => place(&child) >= place(failed),
+        }
+    }
+
+    /// Nobody is made anew without a decision, nor before its time, and there are no more decisions in any span
+    /// than the intensity allows.
+    fn restarts(&self, book: &Book, wrong: &mut Wrong) {
+        let actors = self.seen.paths.len();
+        let mut allowed = vec![1; actors];
+        let mut not_before: Vec<Option<Instant>> = vec![None; actors];
+        let mut is_pushed = vec![false; actors];
+        // By supervisor: its last restarts, and those that may be of its life before.
+        let mut recent: BTreeMap<&str, VecDeque<Instant>> = BTreeMap::new();
+        let mut doubtful: BTreeMap<&str, usize> = BTreeMap::new();
+        for entry in &book.entries {
+            match &entry.event {
+                Event::Made { actor } => {
+                    allowed[*actor] -= 1;
+                    if allowed[*actor] < 0 {
+                        wrong.push(format!("restarts: actor {actor} is made without a decision"));
+                    }
+                    if not_before[*actor].take().is_some_and(|until| entry.at < until) {
+                        wrong.push(format!("restarts: actor {actor} is made before its time"));
+                    }
+                }
+                // One that waits for its turn behind a sibling is made at once, so that its letters are handled.
+                Event::ShutdownBegins => not_before.fill(None),
+                Event::State { path, state: State::Starting | State::Restarting } => {
+                    recent.remove(path.as_str());
+                    // A supervisor that begins anew starts all at once, whatever it had decided before.
+                    for (actor, _) in self.seen.paths.iter().enumerate().filter(|(_, of)| parent(of) == path)
+                    {
+                        not_before[actor] = None;
+                    }
+                }
+                Event::GivenUp { path } => {
+                    let at = self.seen.paths.iter().position(|other| other == path);
+                    let restart = at.and_then(|at| self.plan.actors.get(at)).map(|actor| actor.restart);
+                    let may_degrade = self.strategy_of(parent(path)).2 == Exhausted::Degrade;
+                    if !may_degrade && matches!(restart, None | Some(Restart::Permanent)) {
+                        wrong.push(format!("restarts: {path} is given up, which its supervisor may not"));
+                    }
+                }
+                Event::Restarting { path, delay, is_open } => {
+                    for (actor, of) in self.seen.paths.iter().enumerate() {
+                        if self.is_affected(path, of) {
+                            allowed[actor] += 1;
+                            not_before[actor] = (of == path).then(|| entry.at + *delay);
+                            // Without states it is not known when those above it begin anew.
+                            is_pushed[actor] |= !alys_runtime::is_simulated() && of != path;
+                            not_before[actor].take_if(|_| is_pushed[actor]);
+                        }
+                    }
+                    let pace = self.pace_of(path);
+                    let is_right = match pace {
+                        Some(Pace::Immediate) => delay.is_zero(),
+                        Some(Pace::Delayed(wait)) => *delay == wait,
+                        Some(Pace::Backoff(backoff)) => *delay <= backoff.max,
+                        Some(Pace::CircuitBreaker(breaker)) => {
+                            if *is_open {
+                                *delay <= breaker.open_for.max
+                            } else {
+                                delay.is_zero()
+                            }
+                        }
+                        None => true,
+                    };
+                    if !is_right {
+                        wrong.push(format!("restarts: {path} waits {delay:?}, its pace is {pace:?}"));
+                    }
+                    if matches!(pace, Some(Pace::CircuitBreaker(_))) {
+                        continue;
+                    }
+                    let supervisor = parent(path);
+                    let intensity = self.strategy_of(supervisor).1;
+                    let span = recent.entry(supervisor).or_default();
+                    span.push_back(entry.at);
+                    while span.front().is_some_and(|first| entry.at - *first >= intensity.within) {
+                        span.pop_front();
+                    }
+                    let slack = doubtful.get(supervisor).copied().unwrap_or_default();
+                    // Short spans are measured well only where computing takes no time.
+                    let is_exact =
+                        alys_runtime::is_simulated() || intensity.within >= Duration::from_secs(10);
+                    if is_exact && span.len() > intensity.restarts + slack {
+                        wrong.push(format!(
+                            "restarts: {} of {supervisor} within {:?}, {} are allowed",
+                            span.len(),
+                            intensity.within,
+                            intensity.restarts
+                        ));
+                    }
+                    if !alys_runtime::is_simulated() {
+                        // Without its states it is not known when its new life began.
+                        for below in self.seen.supervisors.iter().filter(|s| self.is_affected(path, s)) {
+                            recent.remove(below.as_str());
+                            let children = self.seen.children.iter().filter(|(of, _)| of == below).count();
+                            *doubtful.entry(below).or_default() += children;
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A breaker opens in time, stays open, and its mailbox takes nothing meanwhile. Where computing takes time
+    /// the moments are not known well enough to tell.
+    fn breakers(&self, book: &Book, wrong: &mut Wrong) {
+        const AROUND: Duration = Duration::from_millis(1);
+        if !alys_runtime::is_simulated() {
+            return;
+        }
+        for (actor, path) in self.seen.paths.iter().enumerate() {
+            let Some(Pace::CircuitBreaker(breaker)) = self.pace_of(path) else { continue };
+            let mut recent: VecDeque<Instant> = VecDeque::new();
+            let (mut trial, mut closed): (Option<Instant>, Option<(Instant, Instant)>) = (None, None);
+            for entry in &book.entries {
+                match &entry.event {
+                    Event::ShutdownBegins => closed = None,
+                    Event::Sent { id, outcome: Outcome::Taken(_) }
+                        if book.letters[*id].to == Some(actor)
+                            && closed.is_some_and(|(from, to)| from < entry.at && entry.at < to) =>
+                    {
+                        wrong.push(format!("breaker: {id} was taken while that of {path} was open"));
+                    }
+                    Event::Restarting { path: failed, .. } if failed != path => {
+                        if self.is_affected(failed, path) {
+                            closed = None;
+                        }
+                    }
+                    Event::Restarting { delay, is_open: true, .. } => {
+                        recent.clear();
+                        trial = Some(entry.at + *delay);
+                        closed = (self.strategy_of(parent(path)).0 == Strategy::OneForOne)
+                            .then(|| (entry.at + AROUND, entry.at + delay.saturating_sub(AROUND)));
+                    }
+                    Event::Restarting { .. } => {
+                        closed = None;
+                        if trial.is_some_and(|began| {
+                            entry.at.saturating_duration_since(began) < breaker.proved_after
+                        }) {
+                            wrong.push(format!("breaker: that of {path} stays closed after a failed trial"));
+                        }
+                        recent.push_back(entry.at);
+                        while recent.front().is_some_and(|first| entry.at - *first >= breaker.within) {
+                            recent.pop_front();
+                        }
+                        if recent.len() >= breaker.failures.max(1) {
+                            wrong.push(format!(
+                                "breaker: that of {path} stays closed: {} failures",
+                                recent.len()
+                            ));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Who asks gets an answer, or a reason, in time.
+    fn asks(&self, book: &Book, wrong: &mut Wrong) {
+        for entry in &book.entries {
+            if let Event::Asked { id, deadline, took } = &entry.event
+                && *took > *deadline + GRACE
+            {
+                wrong.push(format!("ask: {id} took {took:?}, its deadline was {deadline:?}"));
+            }
+        }
+    }
+
+    /// The hooks of an incarnation come in their order, its messages and its tasks between them.
+    fn incarnations(&self, book: &Book, wrong: &mut Wrong) {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        enum Phase {
+            Gone,
+            Making,
+            Beginning,
+            Again,
+            Running,
+            Stopping,
+            Ended,
+        }
+        let mut phases = vec![(Phase::Gone, 0); self.seen.paths.len()];
+        for entry in &book.entries {
+            let (actor, what) = match &entry.event {
+                Event::Made { actor }
+                | Event::Hook { actor, .. }
+                | Event::Begun { actor, .. }
+                | Event::TaskActs { actor, .. } => (*actor, &entry.event),
+                _ => continue,
+            };
+            let (phase, current) = phases[actor];
+            let next = match (what, phase) {
+                (Event::Made { .. }, Phase::Gone | Phase::Making) => Some((Phase::Making, current)),
+                (Event::Hook { incarnation, hook, .. }, _) => {
+                    let phase = match (hook, phase) {
+                        (Hook::PreStart, Phase::Making) if *incarnation > current => Some(Phase::Beginning),
+                        (Hook::PostRestart, Phase::Beginning) if *incarnation > 1 => Some(Phase::Again),
+                        (Hook::Started, Phase::Beginning) if *incarnation == 1 => Some(Phase::Running),
+                        (Hook::Started, Phase::Again) => Some(Phase::Running),
+                        (Hook::PreRestart, Phase::Running | Phase::Stopping) => Some(Phase::Ended),
+                        (Hook::PreStop, Phase::Running) => Some(Phase::Stopping),
+                        (Hook::Stopped, Phase::Stopping) => Some(Phase::Ended),
+                        (Hook::Dropped, _) if phase != Phase::Gone => Some(Phase::Gone),
+                        _ => None,
+                    };
+                    let is_same =
+                        *incarnation == current || *hook == Hook::PreStart || phase == Some(Phase::Gone);
+                    phase.filter(|_| is_same).map(|phase| (phase, *incarnation))
+                }
+                (Event::Begun { incarnation, .. }, Phase::Running | Phase::Stopping)
+                    if *incarnation == current =>
+                {
+                    Some((phase, current))
+                }
+                // A task runs on until the incarnation that has failed is gone; the next is not made before.
+                (Event::TaskActs { incarnation, .. }, phase)
+                    if *incarnation == current && phase != Phase::Making =>
+                {
+                    Some((phase, current))
+                }
+                _ => None,
+            };
+            match next {
+                Some(next) => phases[actor] = next,
+                None => {
+                    wrong.push(format!("incarnations: {what:?} while {phase:?} of incarnation {current}"))
+                }
+            }
+        }
+    }
+
+    /// Only legal steps of the lifecycle are taken, and in the end all have ended.
+    fn states(&self, book: &Book, wrong: &mut Wrong) {
+        let mut states: BTreeMap<&str, State> = BTreeMap::new();
+        for entry in &book.entries {
+            if let Event::State { path, state } = &entry.event {
+                let before = states.insert(path, *state).unwrap_or(State::Uninitialized);
+                if !before.can_become(*state) {
+                    wrong.push(format!("states: {path} was {before} and is {state}"));
+                }
+            }
+        }
+        for node in self.seen.tree.all() {
+            if !matches!(node.state, State::Stopped | State::Failed) {
+                wrong.push(format!("states: {} is {} after the shutdown", node.path, node.state));
+            }
+            if states.get(node.path.as_str()).is_some_and(|last| *last != node.state) {
+                wrong.push(format!("states: {} is {} after {}", node.path, node.state, states[&*node.path]));
+            }
+        }
+    }
+
+    /// The report of the shutdown is true.
+    fn report(&self, wrong: &mut Wrong) {
+        let report = &self.seen.shutdown;
+        let nodes = u32::try_from(self.seen.children.len()).unwrap_or(u32::MAX) + 1;
+        let pauses = if self.plan.pool.is_some() { POOL_STOPS_WITHIN } else { Duration::ZERO };
+        let most = self.seen.deadline + (ANSWER_WITHIN + STOP_WITHIN + pauses) * nodes + GRACE;
+        if report.took > most {
+            wrong.push(format!("report: took {:?} of {:?}", report.took, self.seen.deadline));
+        }
+        let stopped: BTreeSet<&String> = report.stopped.iter().collect();
+        if stopped.len() != report.stopped.len() {
+            wrong.push(format!("report: one stopped twice: {:?}", report.stopped));
+        }
+        if let Some(path) = stopped.iter().find(|path| !self.seen.paths.contains(path)) {
+            wrong.push(format!("report: {path} is nobody"));
+        }
+        for left in &report.abandoned {
+            if left.unresponsive {
+                wrong.push(format!("report: {left:?}, which nobody is"));
+            }
+            if left.is_empty() {
+                wrong.push(format!("report: nothing of {} is abandoned", left.actor));
+            }
+        }
+        for path in stopped {
+            let left = report.abandoned.iter().filter(|left| left.actor == *path);
+            let told: usize = left.map(|left| left.messages).sum();
+            let counts = self.seen.dead.counts.iter();
+            let dead = counts.filter(|((to, why), _)| **to == **path && *why == Reason::Abandoned);
+            let dead: u64 = dead.map(|(_, count)| count).sum();
+            if told as u64 != dead {
+                wrong.push(format!("report: {told} messages of {path} abandoned, {dead} dead letters"));
+            }
+        }
+    }
+}
+
+fn seen_total(seen: &Seen) -> usize {
+    usize::try_from(seen.dead.total()).unwrap_or(usize::MAX)
+}

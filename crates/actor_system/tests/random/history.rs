@@ -1,0 +1,333 @@
+//! What happened in a run, in order, as the actors and senders themselves saw it: none of it comes from the
+//! crate's own counters. What can be judged at once is, and stands among the complaints.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use alys_actor_system::{Overflow, Priority, Receipt, State};
+use alys_runtime::time;
+
+/// Letters of one run: sending stops there, so that letters that beget letters come to an end.
+pub const MAX_LETTERS: usize = 1500;
+
+/// Complaints that are kept of one run: after the first few the rest is noise.
+const MAX_COMPLAINTS: usize = 20;
+
+pub type Id = usize;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    Sent {
+        id: Id,
+        outcome: Outcome,
+    },
+    /// A waiting letter took this one in.
+    Absorbed {
+        id: Id,
+        by: Id,
+    },
+    Begun {
+        id: Id,
+        actor: usize,
+        incarnation: u64,
+        attempt: u8,
+    },
+    Done {
+        id: Id,
+        actor: usize,
+    },
+    /// The last copy is dropped.
+    Gone {
+        id: Id,
+    },
+    /// The factory was called.
+    Made {
+        actor: usize,
+    },
+    Hook {
+        actor: usize,
+        incarnation: u64,
+        hook: Hook,
+    },
+    TaskActs {
+        actor: usize,
+        incarnation: u64,
+    },
+    Asked {
+        id: Id,
+        deadline: Duration,
+        took: Duration,
+    },
+    Restarting {
+        path: String,
+        delay: Duration,
+        is_open: bool,
+    },
+    GivenUp {
+        path: String,
+    },
+    /// Simulation only.
+    State {
+        path: String,
+        state: State,
+    },
+    ShutdownBegins,
+    ShutdownEnds,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    PreStart,
+    PostRestart,
+    Started,
+    PreRestart,
+    PreStop,
+    Stopped,
+    Dropped,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Taken(Receipt),
+    NotTaken,
+    /// A timer that was cancelled in time.
+    Cancelled,
+    /// The way that it was sent does not say.
+    Unknown,
+}
+
+/// What is known of a letter from the start.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    /// Who sent it: one that sends one after the other.
+    pub stream: u32,
+    pub to: Option<usize>,
+    pub priority: Priority,
+    pub overflow: Overflow,
+    pub size: usize,
+    pub again: bool,
+    pub expires: bool,
+    /// Whether its sender waits for room, and has not sent it if it gives up.
+    pub is_send: bool,
+    /// None if the one who made it cannot know.
+    pub deadline: Option<Option<Instant>>,
+    /// The incarnation that set the timer.
+    pub timer_of: Option<u64>,
+    /// Copies that exist now.
+    copies: usize,
+    has_begun: bool,
+    /// Whether it counts as waiting in the mailbox of `to`.
+    is_waiting: bool,
+}
+
+impl Letter {
+    pub fn new(stream: u32, to: Option<usize>, priority: Priority, overflow: Overflow, size: usize) -> Self {
+        Self {
+            stream,
+            to,
+            priority,
+            overflow,
+            size,
+            again: false,
+            expires: true,
+            is_send: false,
+            deadline: Some(None),
+            timer_of: None,
+            copies: 1,
+            has_begun: false,
+            is_waiting: false,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub at: Instant,
+    pub event: Event,
+}
+
+/// What may wait for one actor.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    pub messages: usize,
+    pub bytes: Option<usize>,
+}
+
+#[derive(Debug, Default)]
+pub struct Book {
+    pub entries: Vec<Entry>,
+    pub letters: Vec<Letter>,
+    pub complaints: Vec<String>,
+    begun: Option<Instant>,
+    bounds: Vec<Bounds>,
+    waiting: Vec<(usize, usize)>,
+    living: Vec<usize>,
+    tasks: Vec<usize>,
+    copies: usize,
+}
+
+impl Book {
+    pub fn complain(&mut self, complaint: String) {
+        if self.complaints.len() < MAX_COMPLAINTS {
+            self.complaints.push(complaint);
+        }
+    }
+
+    fn leaves(&mut self, id: Id) {
+        let letter = &mut self.letters[id];
+        if let (true, Some(to)) = (std::mem::take(&mut letter.is_waiting), letter.to) {
+            self.waiting[to].0 -= 1;
+            self.waiting[to].1 -= letter.size;
+        }
+    }
+
+    /// Counts what waits from below: what its sender knows to be taken, and what was neither begun nor dropped.
+    fn waits(&mut self, id: Id) {
+        let letter = &mut self.letters[id];
+        let Some(to) = letter.to.filter(|_| !letter.has_begun && letter.copies > 0) else { return };
+        letter.is_waiting = true;
+        self.waiting[to].0 += 1;
+        self.waiting[to].1 += letter.size;
+        let ((messages, bytes), bounds) = (self.waiting[to], self.bounds[to]);
+        if messages > bounds.messages {
+            self.complain(format!("{messages} messages wait for actor {to}, {} may", bounds.messages));
+        }
+        if bounds.bytes.is_some_and(|limit| bytes > limit) && messages > 1 {
+            self.complain(format!("{bytes} bytes wait for actor {to}: {bounds:?}"));
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct History(Mutex<Book>);
+
+impl History {
+    pub fn new(bounds: Vec<Bounds>) -> Self {
+        let actors = bounds.len();
+        let book = Book {
+            begun: Some(time::now()),
+            bounds,
+            waiting: vec![(0, 0); actors],
+            living: vec![0; actors],
+            tasks: vec![0; actors],
+            ..Book::default()
+        };
+        Self(Mutex::new(book))
+    }
+
+    pub fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn complain(&self, complaint: String) {
+        self.book().complain(complaint);
+    }
+
+    /// A letter is made. None if there are too many already.
+    pub fn letter(&self, letter: Letter) -> Option<Id> {
+        let mut book = self.book();
+        if book.letters.len() >= MAX_LETTERS {
+            return None;
+        }
+        book.letters.push(letter);
+        book.copies += 1;
+        Some(book.letters.len() - 1)
+    }
+
+    pub fn copied(&self, id: Id) {
+        let mut book = self.book();
+        book.letters[id].copies += 1;
+        book.copies += 1;
+    }
+
+    pub fn dropped(&self, id: Id) {
+        let mut book = self.book();
+        book.copies -= 1;
+        book.letters[id].copies -= 1;
+        if book.letters[id].copies == 0 {
+            book.leaves(id);
+            drop(book);
+            self.note(Event::Gone { id });
+        }
+    }
+
+    pub fn note(&self, event: Event) {
+        let at = time::now();
+        let mut book = self.book();
+        match &event {
+            Event::Sent { id, outcome: Outcome::Taken(Receipt::Queued | Receipt::QueuedForOldest) } => {
+                book.waits(*id);
+            }
+            Event::Begun { id, .. } => {
+                book.leaves(*id);
+                book.letters[*id].has_begun = true;
+            }
+            Event::Made { actor } => {
+                let (living, tasks) = (book.living[*actor], book.tasks[*actor]);
+                if (living, tasks) != (0, 0) {
+                    book.complain(format!(
+                        "actor {actor} is made while {living} of its incarnations and {tasks} of its tasks live"
+                    ));
+                }
+            }
+            _ => {}
+        }
+        book.entries.push(Entry { at, event });
+    }
+
+    /// As [`note`](Self::note), for what is noted while the simulation may not be asked for the time.
+    pub fn note_state(&self, path: String, state: State) {
+        let mut book = self.book();
+        // States are judged by their order alone.
+        if let Some(at) = book.entries.last().map(|entry| entry.at).or(book.begun) {
+            book.entries.push(Entry { at, event: Event::State { path, state } });
+        }
+    }
+
+    pub fn lives(&self, actor: usize) {
+        let mut book = self.book();
+        book.living[actor] += 1;
+        if book.living[actor] > 1 {
+            let living = book.living[actor];
+            book.complain(format!("{living} incarnations of actor {actor} live at once"));
+        }
+    }
+
+    pub fn dies(&self, actor: usize) {
+        self.book().living[actor] -= 1;
+    }
+
+    pub fn task_begins(&self, actor: usize) {
+        self.book().tasks[actor] += 1;
+    }
+
+    pub fn task_ends(&self, actor: usize) {
+        self.book().tasks[actor] -= 1;
+    }
+
+    /// What lives now: incarnations, tasks, letters.
+    pub fn living(&self) -> (usize, usize, usize) {
+        let book = self.book();
+        (book.living.iter().sum(), book.tasks.iter().sum(), book.copies)
+    }
+
+    /// Whatever actors and their tasks have done so far, counted.
+    pub fn acts(&self) -> usize {
+        let is_act = |entry: &&Entry| {
+            matches!(
+                entry.event,
+                Event::Begun { .. } | Event::Done { .. } | Event::Made { .. } | Event::TaskActs { .. }
+            )
+        };
+        self.book().entries.iter().filter(is_act).count()
+    }
+}
+
+/// The name of a letter as its kind, so that a dead letter says which one it was.
+pub fn kind_of(id: Id) -> &'static str {
+    static KINDS: std::sync::OnceLock<Vec<&'static str>> = std::sync::OnceLock::new();
+    let all = || (0..MAX_LETTERS).map(|id| &*Box::leak(id.to_string().into_boxed_str())).collect();
+    KINDS.get_or_init(all)[id]
+}

@@ -1,0 +1,93 @@
+//! Random trees, actors, messages and failures: whatever is sent and whatever fails, the promises hold.
+//!
+//! A plan is made from a seed, carried out, and its history judged. `cargo test` does so on tokio, `cargo
+//! sim-test` in simulation, where the seed decides the schedule too: a run that failed fails again.
+//! `ALYS_RANDOM_SEEDS` is how many seeds (50), `ALYS_RANDOM_FIRST` the first of them (1).
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod check;
+mod errors;
+mod history;
+mod plan;
+mod world;
+
+use std::sync::Arc;
+
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+
+use crate::{
+    plan::{Plan, plans},
+    world::{World, carry_out},
+};
+
+/// Steps to a smaller plan. On tokio a failure may be a matter of luck, and a failed run waits for long.
+const MAX_SHRINKS: u32 = if alys_runtime::is_simulated() { 2_000 } else { 10 };
+
+/// Seeds without `ALYS_RANDOM_SEEDS`.
+const SEEDS: u64 = 50;
+
+fn from_env(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |value| value.parse().unwrap())
+}
+
+/// One run, judged. What is wrong with it.
+async fn judged(name: String, plan: Plan, hear: fn(&Arc<World>)) -> Result<(), String> {
+    let (seen, world) = carry_out(name.clone(), &plan, hear).await;
+    let mut book = world.history.book();
+    errors::of(&name, seen.gave_up).into_iter().for_each(|error| book.complain(error));
+    check::check(&plan, &seen, &mut book);
+    if book.complaints.is_empty() { Ok(()) } else { Err(book.complaints.join("\n")) }
+}
+
+#[cfg(not(madsim))]
+fn run(seed: u64, plan: Plan) -> Result<(), String> {
+    alys_runtime::block_on_main(async move {
+        let judging = alys_runtime::spawn("run", judged(format!("r{seed}"), plan, |_| {}));
+        judging.await.unwrap_or_else(|error| Err(error.to_string()))
+    })
+}
+
+#[cfg(madsim)]
+fn run(seed: u64, plan: Plan) -> Result<(), String> {
+    use alys_runtime::sim;
+    // What lives of a run is dropped with its world, whose sink holds the history.
+    fn hear(world: &Arc<World>) {
+        let world = Arc::downgrade(world);
+        sim::World::current().set_sink(Box::new(move |event| {
+            if let ("actor.state", Some(world)) = (event.kind, world.upgrade()) {
+                let text = String::from_utf8_lossy(event.payload);
+                let (path, state) = text.split_once('\0').unwrap();
+                let state = alys_actor_system::State::ALL.into_iter().find(|other| other.as_str() == state);
+                world.history.note_state(path.to_owned(), state.unwrap());
+            }
+        }));
+    }
+    let finished = sim::try_run(sim::Options::new(seed), move |world| async move {
+        let node = world.node("main", [10, 0, 0, 1].into(), std::future::pending);
+        let judging = world.spawn_on(node, "run", judged(format!("r{seed}"), plan, hear));
+        judging.await.unwrap_or_else(|error| Err(error.to_string()))
+    });
+    finished.result?
+}
+
+fn holds(seed: u64) -> Result<(), TestError<Plan>> {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let config =
+        Config { cases: 1, failure_persistence: None, max_shrink_iters: MAX_SHRINKS, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    runner.run(&plans(), |plan| run(seed, plan).map_err(TestCaseError::fail))
+}
+
+#[test]
+fn whatever_is_sent_and_whatever_fails_the_promises_hold() {
+    errors::listen();
+    let (first, seeds) = (from_env("ALYS_RANDOM_FIRST", 1), from_env("ALYS_RANDOM_SEEDS", SEEDS));
+    for seed in first..first + seeds {
+        match holds(seed) {
+            Ok(()) => {}
+            Err(TestError::Fail(reason, plan)) => panic!("seed {seed}: {reason}\n{plan:?}"),
+            Err(TestError::Abort(reason)) => panic!("seed {seed}: {reason}"),
+        }
+    }
+}
