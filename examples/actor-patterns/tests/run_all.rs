@@ -40,3 +40,43 @@ fn the_guide_begins_with_code_that_is_tested() {
     let start = include_str!("../src/start.rs");
     assert!(guide.contains(&format!("```rust\n{start}```\n")), "src/start.rs is not in the guide as it is");
 }
+
+/// The table of limits is that of the code.
+#[test]
+fn the_guide_says_the_limits_as_they_are() {
+    let guide = include_str!("../../../docs/v2/actor-system-guide.md");
+    macro_rules! limits {
+        ($($($part:ident)::+),+ $(,)?) => {
+            [$((stringify!($($part)::+), alys_actor_system::$($part)::+ as u64)),+]
+        };
+    }
+    for (name, value) in limits![
+        MAX_CHILDREN,
+        MAX_TASKS,
+        MAX_TIMERS,
+        MAX_REDELIVERIES,
+        PATIENCE,
+        DEAD_LETTERS_KEPT,
+        MAX_POOL,
+        MAX_MEMBERS,
+        MAX_SUBSCRIPTIONS,
+        MAX_NESTED_PUBLISHES,
+        MAX_PLANNED,
+        MAX_SEEN,
+        access::MAX_ROLES,
+        access::MAX_ROLE_BYTES,
+        access::MAX_KINDS,
+        access::MAX_TRAIL,
+        gateway::MAX_FRAME_BYTES,
+        gateway::MAX_SENDER_BYTES,
+        metrics::MAX_NAME_BYTES,
+        metrics::MAX_HELP_BYTES,
+        metrics::MAX_LABELS,
+        metrics::MAX_LABEL_BYTES,
+        metrics::MAX_SAMPLES,
+        metrics::MAX_SHEET_SAMPLES,
+    ] {
+        let row = format!("| `{}` | {value} |", name.replace(' ', ""));
+        assert!(guide.contains(&row), "the guide has no row {row}");
+    }
+}
