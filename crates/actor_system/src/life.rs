@@ -28,7 +28,7 @@ use crate::{
     error::{Failure, Phase, panic_text},
     mailbox::{Mailbox, Reader},
     message::Message,
-    metrics::Sheet,
+    metrics::{Labels, Sheet},
     protocol::{Order, Stop},
     scope::Timers,
     stats::Stats,
@@ -183,7 +183,12 @@ impl<A: AlysActor> Life<A> {
 
     /// The actor's own figures.
     pub fn report(&self, reply: oneshot::Sender<Sheet>) {
-        let mut sheet = Sheet::default();
+        // Actors of one type have the same figures: their paths keep them apart.
+        let labels = Labels::new(&[("actor", &*self.ctx.cell.path)]).unwrap_or_else(|error| {
+            tracing::warn!(actor = %self.ctx.cell.path, %error, "its own figures are shown without its path");
+            Labels::default()
+        });
+        let mut sheet = Sheet::new(labels);
         let told = std::panic::catch_unwind(AssertUnwindSafe(|| self.actor.metrics(&mut sheet)));
         match told {
             Ok(()) => drop(reply.send(sheet)),

@@ -7,7 +7,7 @@ use alys_runtime::{
     sync::{mpsc, oneshot},
     time::{self, Instant},
 };
-use futures::future::{Either, select};
+use futures::future::{Either, join_all, select};
 
 use crate::{error::Failure, keeper::Entry, lifecycle::State, metrics::Sheet, tree::Cell};
 
@@ -166,7 +166,13 @@ impl Line {
             // One that has ended for good will never run: its dependent finds out by its own means.
             let there = [State::Running, State::Failed, State::Stopped];
             match self.unless_ordered(need.reaches(&there)).await {
-                Err(Some(Order::Stop(stop))) if stop.kind == StopKind::Drain => return Ok(Some(stop)),
+                Err(Some(Order::Stop(stop))) if stop.kind == StopKind::Drain => {
+                    // What was taken is to be handled, but not without those it depends on: they stop after it.
+                    let within = stop.until.saturating_duration_since(time::now());
+                    let run = join_all(needs.iter().map(|need| need.reaches(&there)));
+                    let waited = time::timeout(within, run).await;
+                    return if waited.is_ok() { Ok(Some(stop)) } else { Err(Some(Order::Stop(stop))) };
+                }
                 waited => waited?,
             }
         }

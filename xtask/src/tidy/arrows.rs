@@ -20,6 +20,7 @@ const PEG: &str = "alys-peg";
 const PLANNER: &str = "alys-sync-planner";
 const RUNTIME: &str = "alys-runtime";
 const ACTORS: &str = "alys-actor-system";
+const PATTERNS: &str = "alys-actor-patterns";
 const STORAGE: &str = "alys-storage";
 const NET: &str = "alys-net";
 const INTEGRATIONS: &str = "alys-integrations";
@@ -38,6 +39,7 @@ const ARROWS: &[Arrow] = &[
     Arrow { name: PLANNER, on: &[TYPES] },
     Arrow { name: RUNTIME, on: &["getrandom", "futures-timer"] },
     Arrow { name: ACTORS, on: &[RUNTIME] },
+    Arrow { name: PATTERNS, on: &[RUNTIME, ACTORS] },
     Arrow { name: STORAGE, on: &[TYPES, RUNTIME] },
     Arrow { name: NET, on: &[TYPES, RUNTIME] },
     // The embedded execution client keeps its chain with the engines that the node keeps its own with: one set of crash

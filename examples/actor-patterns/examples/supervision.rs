@@ -1,0 +1,5 @@
+//! See `src/supervision.rs`.
+
+fn main() -> alys_actor_patterns::Outcome {
+    alys_runtime::block_on_main(alys_actor_patterns::supervision::run())
+}

@@ -1,0 +1,82 @@
+//! Every story is true, in both worlds.
+
+use alys_actor_patterns::Outcome;
+
+fn tell<F: Future<Output = Outcome> + Send + 'static>(story: F) {
+    let told = alys_runtime::block_on_main(story);
+    assert!(told.is_ok(), "{told:?}");
+}
+
+macro_rules! stories {
+    ($($story:ident),+ $(,)?) => {
+        $(
+            #[test]
+            fn $story() {
+                tell(alys_actor_patterns::$story::run());
+            }
+        )+
+    };
+}
+
+stories! {
+    access,
+    backpressure,
+    configuration,
+    dependencies,
+    faults,
+    kept_state,
+    observing,
+    pool,
+    priorities,
+    pub_sub,
+    request_response,
+    supervision,
+}
+
+/// What the guide begins with is the code of `start.rs`, to the letter, so that its test is the guide's.
+#[test]
+fn the_guide_begins_with_code_that_is_tested() {
+    let guide = include_str!("../../../docs/v2/actor-system-guide.md");
+    let start = include_str!("../src/start.rs");
+    assert!(guide.contains(&format!("```rust\n{start}```\n")), "src/start.rs is not in the guide as it is");
+}
+
+/// The table of limits is that of the code.
+#[test]
+fn the_guide_says_the_limits_as_they_are() {
+    let guide = include_str!("../../../docs/v2/actor-system-guide.md");
+    macro_rules! limits {
+        ($($($part:ident)::+),+ $(,)?) => {
+            [$((stringify!($($part)::+), alys_actor_system::$($part)::+ as u64)),+]
+        };
+    }
+    for (name, value) in limits![
+        MAX_CHILDREN,
+        MAX_TASKS,
+        MAX_TIMERS,
+        MAX_REDELIVERIES,
+        PATIENCE,
+        DEAD_LETTERS_KEPT,
+        MAX_POOL,
+        MAX_MEMBERS,
+        MAX_SUBSCRIPTIONS,
+        MAX_NESTED_PUBLISHES,
+        MAX_PLANNED,
+        MAX_SEEN,
+        access::MAX_ROLES,
+        access::MAX_ROLE_BYTES,
+        access::MAX_KINDS,
+        access::MAX_TRAIL,
+        gateway::MAX_FRAME_BYTES,
+        gateway::MAX_SENDER_BYTES,
+        metrics::MAX_NAME_BYTES,
+        metrics::MAX_HELP_BYTES,
+        metrics::MAX_LABELS,
+        metrics::MAX_LABEL_BYTES,
+        metrics::MAX_SAMPLES,
+        metrics::MAX_SHEET_SAMPLES,
+    ] {
+        let row = format!("| `{}` | {value} |", name.replace(' ', ""));
+        assert!(guide.contains(&row), "the guide has no row {row}");
+    }
+}
