@@ -80,10 +80,9 @@ impl<M: Message> Lanes<M> {
     pub fn absorb(&mut self, key: u64, msg: M) -> Result<(), M> {
         let Some(&(lane, sequence)) = self.keys.get(&key) else { return Err(msg) };
         let queue = &mut self.lanes[lane];
-        // A timer that came back stands in front with a number that is out of order.
-        let found = queue.binary_search_by_key(&sequence, |waiting| waiting.meta.sequence).ok();
-        let found = found.or_else(|| queue.iter().rposition(|waiting| waiting.meta.sequence == sequence));
-        let Some(at) = found else { return Err(msg) };
+        let Ok(at) = queue.binary_search_by_key(&sequence, |waiting| waiting.meta.sequence) else {
+            return Err(msg);
+        };
         let waiting = &mut queue[at].msg;
         self.bytes -= waiting.size();
         waiting.absorb(msg);
@@ -107,13 +106,6 @@ impl<M: Message> Lanes<M> {
         let dropped = self.lanes[lane].remove(at)?;
         self.forget(lane, &dropped);
         Some(dropped)
-    }
-
-    /// How many messages may be dropped for one of `priority`, and their bytes.
-    pub fn droppable(&self, priority: Priority) -> (usize, usize) {
-        let lanes = self.lanes[..=priority as usize].iter().flatten();
-        let droppable = lanes.filter(|waiting| waiting.meta.is_droppable);
-        droppable.fold((0, 0), |(count, bytes), waiting| (count + 1, bytes + waiting.msg.size()))
     }
 
     pub fn pop(&mut self, lane: usize) -> Option<Envelope<M>> {

@@ -31,7 +31,6 @@ use crate::{
     metrics::{Labels, Sheet},
     protocol::{Order, Stop},
     scope::Timers,
-    stats::Stats,
     tree::Cell,
 };
 

@@ -18,7 +18,7 @@ use crate::{
     envelope::Envelope,
     lanes::{Lanes, NORMAL, Turns},
     lock,
-    message::{Message, Overflow, Priority, Receipt},
+    message::{Message, Overflow, Receipt},
     stats::Stats,
     tree::Cell,
 };
@@ -230,8 +230,12 @@ impl<M: Message> Mailbox<M> {
                     return Ok(Receipt::Dropped);
                 }
                 Overflow::DropOldest => {
-                    let droppable = state.lanes.droppable(envelope.meta.priority);
-                    if droppable.0 == 0 || !self.has_room_without(&state, size, droppable) {
+                    // Without a limit on bytes one message is room enough: nothing needs to be counted.
+                    let is_enough = self.limits.bytes.is_none() || {
+                        let droppable = state.lanes.droppable(envelope.meta.priority);
+                        droppable.0 > 0 && self.has_room_without(&state, size, droppable)
+                    };
+                    if !is_enough {
                         return Err((Refused::Full, envelope.msg));
                     }
                     while let Some(oldest) = state.lanes.drop_oldest(envelope.meta.priority) {
@@ -239,6 +243,9 @@ impl<M: Message> Mailbox<M> {
                         if self.has_room(&state, size) {
                             break;
                         }
+                    }
+                    if dropped.is_empty() {
+                        return Err((Refused::Full, envelope.msg));
                     }
                     receipt = Receipt::QueuedForOldest;
                 }

@@ -28,7 +28,7 @@ pub struct Alys;
 const DEADLINE: Duration = Duration::from_secs(1);
 
 /// Children of one supervisor; more actors than this are spread over several.
-const CHILDREN: u64 = 1_000;
+const CHILDREN: u64 = 10_000;
 
 enum Work {
     Note(u64),
@@ -62,6 +62,7 @@ struct Failed;
 impl AlysActor for Worker {
     type Message = Work;
     type Error = Failed;
+    type Config = ();
     const NAME: &'static str = "Worker";
 
     async fn handle(&mut self, msg: Work, _: &Context<Self>) -> Result<(), Failed> {

@@ -341,7 +341,7 @@ impl AlysActor for Doer {
         if self.plan.metrics_panics.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
             panic!("told to panic in metrics");
         }
-        sheet.with(&[("actor", &self.name)]).counter("doer_kept", "What it kept.", self.kept.load());
+        sheet.counter("doer_kept", "What it kept.", self.kept.load());
     }
 }
 

@@ -124,7 +124,7 @@ fn all_figures_can_be_read_as_openmetrics() {
             (r#"alys_actor_failed_total{actor="world/s/a",kind="fail"}"#, "1"),
             (r#"alys_actor_timers_total{actor="world/s/a"}"#, "0"),
             (r#"alys_actor_dead_letters_total{actor="world/s/a",reason="killed"}"#, "1"),
-            (r#"doer_kept_total{actor="a"}"#, "5"),
+            (r#"doer_kept_total{actor="world/s/a"}"#, "5"),
         ] {
             assert_eq!(sample(&text, name), Some(value), "{name} in\n{text}");
         }
@@ -182,9 +182,9 @@ fn an_actor_that_cannot_say_its_figures_costs_nobody_else_theirs() {
         let gate = busy.hold().await;
         broken.plan.metrics_panics.store(1, SeqCst);
         let text = world.system.metrics().await;
-        assert!(!text.contains(r#"doer_kept_total{actor="busy"}"#));
-        assert!(!text.contains(r#"doer_kept_total{actor="broken"}"#));
-        assert_eq!(sample(&text, r#"doer_kept_total{actor="good"}"#), Some("0"));
+        assert!(!text.contains(r#"doer_kept_total{actor="world/s/busy"}"#));
+        assert!(!text.contains(r#"doer_kept_total{actor="world/s/broken"}"#));
+        assert_eq!(sample(&text, r#"doer_kept_total{actor="world/s/good"}"#), Some("0"));
         assert_eq!(sample(&text, r#"alys_actor_running{actor="world/s/busy"}"#), Some("1"));
         gate.open();
         busy.settled().await;
@@ -193,7 +193,7 @@ fn an_actor_that_cannot_say_its_figures_costs_nobody_else_theirs() {
         let text = world.system.metrics().await;
         for actor in ["busy", "broken", "good"] {
             assert_eq!(
-                sample(&text, &format!(r#"doer_kept_total{{actor="{actor}"}}"#)),
+                sample(&text, &format!(r#"doer_kept_total{{actor="world/s/{actor}"}}"#)),
                 Some("0"),
                 "{actor}"
             );

@@ -147,38 +147,6 @@ fn a_message_over_which_every_incarnation_fails_is_poison() {
     });
 }
 
-#[test]
-fn messages_find_those_of_their_key_behind_a_timer_that_came_back() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
-        let doing = doer(&supervisor, "a", 16);
-        let addr = doing.addr.clone();
-        let sets = run_in("sets", move |ctx| {
-            async move {
-                let job = Job::new("retry", 1, Act::FailTimes(Arc::new(AtomicU32::new(1)))).repeats();
-                ctx.send_after(Duration::ZERO, job);
-                Ok(())
-            }
-            .boxed()
-        });
-        doing.settled().await;
-        let gate = Arc::<Gate>::default();
-        doing.plan.at("pre_start", Twist::Wait(gate.clone()));
-        addr.tell(sets).unwrap();
-        gate.reached().await;
-        let keyed = |n| note(n).overflow(alys_actor_system::Overflow::Coalesce(1));
-        for n in 2..6 {
-            addr.tell(keyed(n)).unwrap();
-        }
-        assert!(addr.depth() <= 2, "four messages of one key are one");
-        gate.open();
-        doing.settled().await;
-        assert_eq!(doing.log.notes("a"), [1, 2]);
-        world.end().await;
-    });
-}
-
 /// Handles up to four messages at once, and writes which.
 struct Batcher(Arc<Log>);
 

@@ -69,6 +69,7 @@ pub enum Event {
         path: String,
     },
     /// Simulation only.
+    #[cfg_attr(not(madsim), expect(dead_code, reason = "read off the simulator's trace"))]
     State {
         path: String,
         state: State,
@@ -160,6 +161,7 @@ pub struct Book {
     pub entries: Vec<Entry>,
     pub letters: Vec<Letter>,
     pub complaints: Vec<String>,
+    #[cfg_attr(not(madsim), expect(dead_code, reason = "for steps of a life, seen in simulation only"))]
     begun: Option<Instant>,
     bounds: Vec<Bounds>,
     waiting: Vec<(usize, usize)>,
@@ -278,6 +280,7 @@ impl History {
     }
 
     /// As [`note`](Self::note), for what is noted while the simulation may not be asked for the time.
+    #[cfg(madsim)]
     pub fn note_state(&self, path: String, state: State) {
         let mut book = self.book();
         // States are judged by their order alone.
