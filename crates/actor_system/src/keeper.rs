@@ -148,7 +148,9 @@ impl Entry {
 
     /// Lets a child that is down end by itself.
     fn retire(mut self) {
-        self.order(Order::Retire);
+        if !self.is_drained {
+            self.order(Order::Retire);
+        }
         self.task.0 = None;
     }
 }
@@ -369,7 +371,7 @@ impl Keeper {
     /// Stops children in reverse order; their queues wait. False if an order from above came first: it is about
     /// all children, and must not wait for one that takes its time.
     async fn pause(&mut self, range: Range<usize>) -> bool {
-        for entry in self.entries[range].iter_mut().rev() {
+        for entry in self.entries[range].iter_mut().rev().filter(|entry| !entry.is_drained) {
             let stopped = pin!(entry.stop(after(entry.stop_within), StopKind::Pause));
             if let Either::Right((order, _)) = select(stopped, pin!(self.line.order())).await {
                 self.next = Some(order.map_or(Heard::Nothing, Heard::Order));
