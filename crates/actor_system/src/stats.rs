@@ -112,8 +112,8 @@ mod tests {
         let kinds: Vec<_> = stats.kinds().map(|(name, handled, failed, _)| (name, handled, failed)).collect();
         assert_eq!(kinds.len(), MAX_KINDS + 1);
         assert_eq!(kinds[3], ("kind3", 4, 1));
-        assert_eq!(kinds[MAX_KINDS], (OTHER, (33..=40).sum(), 0));
-        assert_eq!(stats.handled.load(Relaxed), (1..=40).sum());
+        assert_eq!(kinds[MAX_KINDS], (OTHER, (33..=40).sum::<u64>(), 0));
+        assert_eq!(stats.handled.load(Relaxed), (1..=40).sum::<u64>());
         assert_eq!(stats.failed.load(Relaxed), 1);
     }
 }

@@ -1,0 +1,114 @@
+//! A failure during a shutdown is no bug: nothing is logged as an error.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::{
+    fmt::{Debug, Write},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use alys_actor_system::{
+    AlysActor, Backoff, ChildSpec, Context, Message, Reply, Strategy, SupervisorSpec, System,
+};
+use alys_runtime::sync::Notify;
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{Layer, Registry, layer, layer::SubscriberExt};
+
+static ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Errors;
+
+impl<S: Subscriber> Layer<S> for Errors {
+    fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
+        if *event.metadata().level() == Level::ERROR {
+            let mut line = Line::default();
+            event.record(&mut line);
+            ERRORS.lock().unwrap().push(line.0);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        write!(self.0, "{}={value:?} ", field.name()).unwrap();
+    }
+}
+
+enum Told {
+    Fail,
+    Ping(Reply<()>),
+    /// Says that it is there, and waits.
+    Wait(Arc<Notify>, Arc<Notify>),
+}
+
+impl Message for Told {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::Ping(_) => "ping",
+            Self::Wait(..) => "wait",
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("told to fail")]
+struct ToldToFail;
+
+struct Worker;
+
+impl AlysActor for Worker {
+    type Message = Told;
+    type Error = ToldToFail;
+    type Config = ();
+    const NAME: &'static str = "Worker";
+
+    async fn handle(&mut self, told: Told, _: &Context<Self>) -> Result<(), ToldToFail> {
+        match told {
+            Told::Fail => return Err(ToldToFail),
+            Told::Ping(reply) => drop(reply.send(())),
+            Told::Wait(there, go_on) => {
+                there.notify_one();
+                go_on.notified().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_sibling_that_was_stopped_already_is_left_alone_by_a_restart_during_a_shutdown() {
+    tracing::subscriber::set_global_default(Registry::default().with(Errors)).unwrap();
+    const LONG: Duration = Duration::from_secs(30);
+    alys_runtime::block_on_main(async {
+        let system = System::new("quiet");
+        let together =
+            SupervisorSpec { backoff: Backoff::NONE, ..SupervisorSpec::new("s", Strategy::OneForAll) };
+        let supervisor = system.supervisor(together).unwrap();
+        let other = system.supervisor(SupervisorSpec::new("t", Strategy::OneForOne)).unwrap();
+        let make = || async { Ok::<_, ToldToFail>(Worker) };
+        let a = supervisor.start(ChildSpec::new("a"), 8, make).unwrap();
+        let b = supervisor.start(ChildSpec::new("b").depends_on("s/a"), 8, make).unwrap();
+        let c = other.start(ChildSpec::new("c").depends_on("s/a"), 8, make).unwrap();
+        let (there, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        c.tell(Told::Wait(there.clone(), go_on.clone())).unwrap();
+        there.notified().await;
+        let stopping = alys_runtime::spawn("shutdown", async move { system.shutdown(LONG).await });
+        // The level of b and c is being stopped, and takes as long as c does: a fails meanwhile.
+        b.closed().await;
+        a.tell(Told::Fail).unwrap();
+        assert_eq!(a.ask(Told::Ping, LONG).await, Ok(()));
+        go_on.notify_one();
+        let report = stopping.await.unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!(report.levels, [vec!["quiet/s/b", "quiet/t/c"]]);
+        assert_eq!(report.stopped.last().map(String::as_str), Some("quiet/s/a"));
+    });
+    assert_eq!(*ERRORS.lock().unwrap(), Vec::<String>::new());
+}
