@@ -201,7 +201,7 @@ impl<A: AlysActor> Context<A> {
                 sender: self.shared().registry.path(meta.sender),
                 priority: meta.priority,
                 deadline: meta.deadline,
-                sent: meta.sent,
+                sent: meta.sent(),
                 attempt: meta.attempt,
                 waiting: Link::chain(&meta.chain).map(|link| link.asker.path.clone()).collect(),
             }

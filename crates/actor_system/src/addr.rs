@@ -15,7 +15,8 @@ use crate::{
     access::Grant,
     after,
     current::{self, Waiting},
-    envelope::{Envelope, MessageId, Meta},
+    deadlines::Deadline,
+    envelope::{Envelope, MessageId, Meta, Watched},
     error::{AskError, SendError, TellError},
     mailbox::{Mailbox, Refused},
     message::{Message, Overflow, Priority, Receipt, Reply},
@@ -191,7 +192,8 @@ impl<M: Message> Addr<M> {
         let chain = waiting.as_ref().map(|waiting: &Waiting| waiting.chain.clone());
         let meta = Meta { deadline: Some(until), chain, ..Meta::default() };
         self.put(msg, meta).map_err(|error| AskError::not_taken(error, kind))?;
-        let mut timer = time::Deadline::new(until);
+        let home = self.mailbox.home();
+        let mut timer = Deadline::new(until, home.map(|home| &*home.shared.deadlines));
         poll_fn(|cx| {
             if let Poll::Ready(answered) = pin!(&mut answer).poll(cx) {
                 return Poll::Ready(answered.map_err(|_| AskError::Dropped { kind }));
@@ -258,11 +260,10 @@ impl<M: Message> Addr<M> {
             meta.sender = frame.home.number;
             meta.correlation = meta.correlation.or(Some(frame.correlation));
         });
-        if self.mailbox.is_timed.load(Relaxed) {
-            meta.sent = Some(time::now());
-        }
-        if crate::spans_are_on() {
-            meta.span = tracing::Span::current().id();
+        let is_timed = self.mailbox.is_timed.load(Relaxed);
+        if is_timed || crate::spans_are_on() {
+            let sent = is_timed.then(time::now);
+            meta.watched = Some(Box::new(Watched { sent, span: tracing::Span::current().id() }));
         }
         self.mailbox.push(Envelope { msg, meta }, overflow, ticket).map_err(|(why, msg)| match why {
             Refused::Full => TellError::Full(msg),

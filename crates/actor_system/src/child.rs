@@ -2,7 +2,9 @@
 //! as its supervisor orders, and so can never have two at once.
 
 use std::{
+    collections::VecDeque,
     future::Future,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -10,16 +12,15 @@ use std::{
 };
 
 use alys_runtime::time::{self, Instant};
-use tracing::Instrument;
 
 use crate::{
     actor::{AlysActor, Context},
     addr::Addr,
     config::ConfigCell,
-    control,
+    control::{self, ATTENTION},
     current::InFrame,
     dead_letters::Reason,
-    envelope::Envelope,
+    envelope::{Envelope, MessageId, Meta},
     error::{Failure, InjectedFailure, Phase, panic_text},
     faults::Fault,
     life::{Attended, Batch, Life, Next, Taken, Watch, caught, last_word},
@@ -67,7 +68,8 @@ where
     Fut: Future<Output = Result<A, E>> + Send,
     E: std::error::Error + Send + Sync + 'static,
 {
-    pub async fn run(mut self) {
+    /// Boxed, because a future holds what it is called with twice.
+    pub async fn run(mut self: Box<Self>) {
         let mut next = self.line.order().await;
         while let Some(order) = next {
             next = match order {
@@ -99,7 +101,7 @@ where
 
     /// One incarnation from its start order to its end. Returns the next order.
     async fn incarnate(&mut self, mut start: Start) -> Option<Order> {
-        let stop = match self.line.ready(&mut start, &self.needs).await {
+        let stop = match Box::pin(self.line.ready(&mut start, &self.needs)).await {
             Ok(stop) => stop,
             Err(order) => return order,
         };
@@ -115,7 +117,7 @@ where
         };
         let life = start.life;
         let end = self.live(ctx, start, stop).await;
-        if !scope.end().await {
+        if !Box::pin(scope.end()).await {
             tracing::warn!(actor = %self.cell.path, "a task of the ended incarnation computes on");
         }
         match end {
@@ -141,7 +143,7 @@ where
         let factory = &mut self.factory;
         let made = caught(Phase::Creating, async move { factory().await });
         let limit = self.spec.start_within;
-        let made = watch.attend(&self.cell, &mut stop, limit, made).await;
+        let made = Box::pin(watch.attend(&self.cell, &mut stop, limit, made)).await;
         let actor = match made {
             Attended::Done(Ok(actor)) => actor,
             Attended::Done(Err(failure)) => return self.failed(State::StartFailed, failure, stop),
@@ -172,7 +174,7 @@ where
             }
             life.actor.started(&life.ctx).await
         });
-        match watch.attend(&self.cell, &mut stop, self.spec.start_within, began).await {
+        match Box::pin(watch.attend(&self.cell, &mut stop, self.spec.start_within, began)).await {
             Attended::Done(Ok(())) => {}
             Attended::Done(Err(failure)) => return self.failed(State::StartFailed, failure, stop),
             Attended::Hung(after) => return self.hung(State::StartFailed, Phase::Starting, after, stop),
@@ -185,15 +187,29 @@ where
         }
         loop {
             if let Some(stop) = stop.take() {
-                return self.stop(life, watch, stop).await;
+                return Box::pin(self.stop(life, watch, stop)).await;
             }
             watch.reports.drain(..).for_each(|reply| life.report(reply));
+            // What nearly always is next, without the way round that waiting takes.
+            let is_calm = self.cell.control.flags() & ATTENTION == 0;
+            if is_calm && let Some(envelope) = self.reader.pop() {
+                if let Err(end) = self.handle(life, watch, envelope, &mut stop).await {
+                    return Box::pin(self.ended(life, end)).await;
+                }
+                if let Some(failure) = self.over_budget(life) {
+                    return Box::pin(self.crashed(life, failure, stop)).await;
+                }
+                if life.is_turn_over() {
+                    alys_runtime::yield_now().await;
+                }
+                continue;
+            }
             let envelope = match life.next(&mut self.reader).await {
                 Next::Failure => {
                     let failure = life.ctx.scope.failure().unwrap_or(Failure::EndedItself);
-                    return self.crashed(life, failure, stop).await;
+                    return Box::pin(self.crashed(life, failure, stop)).await;
                 }
-                Next::Stop => return self.finish(life).await,
+                Next::Stop => return Box::pin(self.finish(life)).await,
                 Next::Order(None) => return End::Orphaned,
                 Next::Order(Some(Order::Stop(ordered))) => {
                     stop = Some(ordered);
@@ -209,9 +225,10 @@ where
                 }
                 Next::Config => {
                     let told = caught(Phase::Reconfiguring, life.actor.reconfigured(&life.ctx));
-                    let told = watch.attend(&self.cell, &mut stop, self.spec.handle_within, told).await;
+                    let told = watch.attend(&self.cell, &mut stop, self.spec.handle_within, told);
+                    let told = Box::pin(told).await;
                     if let Err(end) = self.attended(told, Phase::Reconfiguring, &mut stop) {
-                        return self.ended(life, end).await;
+                        return Box::pin(self.ended(life, end)).await;
                     }
                     continue;
                 }
@@ -222,12 +239,14 @@ where
                 Next::Message(envelope) => envelope,
             };
             if let Err(end) = self.handle(life, watch, envelope, &mut stop).await {
-                return self.ended(life, end).await;
+                return Box::pin(self.ended(life, end)).await;
             }
             if let Some(failure) = self.over_budget(life) {
-                return self.crashed(life, failure, stop).await;
+                return Box::pin(self.crashed(life, failure, stop)).await;
             }
-            life.give_way().await;
+            if life.is_turn_over() {
+                alys_runtime::yield_now().await;
+            }
         }
     }
 
@@ -239,10 +258,12 @@ where
         envelope: Envelope<A::Message>,
         stop: &mut Option<Stop>,
     ) -> Result<(), End> {
-        let Some(envelope) = self.fresh(envelope) else { return Ok(()) };
+        if self.is_late(&envelope) {
+            return Ok(());
+        }
         let may_fault = self.cell.control.flags() & control::FAULTS != 0;
         if A::BATCH > 1 && !may_fault {
-            return self.handle_batch(life, watch, envelope, stop).await;
+            return Box::pin(self.handle_batch(life, watch, envelope, stop)).await;
         }
         let fault = if may_fault { self.fault(envelope.msg.kind()) } else { None };
         if fault == Some(Fault::Drop) {
@@ -250,35 +271,44 @@ where
             add(&self.reader.mailbox.stats.dropped, 1);
             return Ok(());
         }
-        let (taken, msg) = Taken::open(envelope);
-        let kind = taken.kind;
+        let (Taken { kind, meta, again }, msg) = Taken::open(envelope);
+        let phase = Phase::Handling(kind);
         life.note(kind);
-        let begun = self.begin(&taken);
-        let span = self.span(&taken, kind);
+        let begun = self.begin(kind, &meta);
+        let span = self.span(kind, &meta);
+        if let Some(fault) = fault.filter(|fault| *fault != Fault::LoseReply) {
+            let suffered = caught(phase, suffer(fault));
+            let suffered = watch.attend(&self.cell, stop, self.spec.handle_within, suffered);
+            let suffered = Box::pin(suffered).await;
+            if !matches!(suffered, Attended::Done(Ok(()))) {
+                return self.undone(
+                    suffered,
+                    phase,
+                    vec![Taken { kind, meta, again }],
+                    VecDeque::new(),
+                    stop,
+                );
+            }
+        }
         let attended = {
             let Life { actor, ctx, frame, .. } = life;
             if let Some(frame) = frame {
-                frame.begin(kind, taken.meta.clone());
+                frame.begin(kind, meta);
                 frame.loses_replies = fault == Some(Fault::LoseReply);
             }
-            let work = async {
-                match fault {
-                    None | Some(Fault::Drop | Fault::LoseReply) => {}
-                    Some(fault) => suffer(fault).await.map_err(Either::Injected)?,
-                }
-                actor.handle(msg, ctx).await.map_err(Either::Own)
-            };
-            let work = pin!(caught(Phase::Handling(kind), work.instrument(span)));
-            let work = InFrame { frame, future: work };
+            let work = pin!(actor.handle(msg, ctx));
+            let work = InFrame { frame, span, phase, future: work };
             watch.attend(&self.cell, stop, self.spec.handle_within, work).await
         };
         if let Attended::Done(Ok(())) = attended {
             self.reader.mailbox.stats.count(kind);
-            self.end(&taken, begun);
+            self.end(kind, begun);
             life.judge();
             return Ok(());
         }
-        self.undone(attended, Phase::Handling(kind), vec![taken], Default::default(), stop)
+        let meta = life.frame.as_mut().map(|frame| mem::take(&mut frame.meta)).unwrap_or_default();
+        let taken = Taken { kind, meta, again };
+        self.undone(attended, phase, vec![taken], VecDeque::new(), stop)
     }
 
     async fn handle_batch(
@@ -288,19 +318,21 @@ where
         first: Envelope<A::Message>,
         stop: &mut Option<Stop>,
     ) -> Result<(), End> {
-        let mut waiting = std::collections::VecDeque::from([first]);
+        let mut waiting = VecDeque::from([first]);
         while waiting.len() < A::BATCH
             && let Some(next) = self.reader.pop()
         {
-            waiting.extend(self.fresh(next));
+            if !self.is_late(&next) {
+                waiting.push_back(next);
+            }
         }
         waiting.iter().for_each(|envelope| life.note(envelope.msg.kind()));
         let begun = self.reader.mailbox.is_timed.load(Relaxed).then(time::now);
         let mut batch = Batch::new(waiting);
         let Life { actor, ctx, frame, .. } = life;
         let attended = {
-            let work = pin!(caught(Phase::HandlingBatch, actor.handle_batch(&mut batch, ctx)));
-            let work = InFrame { frame, future: work };
+            let work = pin!(actor.handle_batch(&mut batch, ctx));
+            let work = InFrame { frame, span: None, phase: Phase::HandlingBatch, future: work };
             watch.attend(&self.cell, stop, self.spec.handle_within, work).await
         };
         let (mut done, mut taken, waiting) = batch.into_parts();
@@ -310,7 +342,7 @@ where
         }
         for done in &done {
             self.reader.mailbox.stats.count(done.kind);
-            self.end(done, begun);
+            self.end(done.kind, begun);
         }
         if is_done {
             self.reader.put_back(waiting.into_iter());
@@ -326,7 +358,7 @@ where
         attended: Attended<()>,
         phase: Phase,
         taken: Vec<Taken<A::Message>>,
-        waiting: std::collections::VecDeque<Envelope<A::Message>>,
+        waiting: VecDeque<Envelope<A::Message>>,
         stop: &mut Option<Stop>,
     ) -> Result<(), End> {
         let stats = self.reader.mailbox.stats.clone();
@@ -367,15 +399,15 @@ where
         }
     }
 
-    /// A message whose deadline has not passed.
-    fn fresh(&self, envelope: Envelope<A::Message>) -> Option<Envelope<A::Message>> {
-        let is_late = |deadline: Instant| time::now() >= deadline;
-        if envelope.meta.deadline.is_some_and(is_late) && envelope.msg.expires() {
+    /// Whether the deadline of a message has passed, which is then a dead letter.
+    fn is_late(&self, envelope: &Envelope<A::Message>) -> bool {
+        let has_passed = |deadline: Instant| time::now() >= deadline;
+        let is_late = envelope.meta.deadline.is_some_and(has_passed) && envelope.msg.expires();
+        if is_late {
             add(&self.reader.mailbox.stats.expired, 1);
-            self.reader.mailbox.bury(Reason::Expired, &envelope);
-            return None;
+            self.reader.mailbox.bury(Reason::Expired, envelope);
         }
-        Some(envelope)
+        is_late
     }
 
     fn fault(&self, kind: &'static str) -> Option<Fault> {
@@ -383,37 +415,37 @@ where
     }
 
     /// A message is begun: when, if times are taken.
-    fn begin(&self, taken: &Taken<A::Message>) -> Option<Instant> {
+    fn begin(&self, kind: &'static str, meta: &Meta) -> Option<Instant> {
         let mailbox = &self.reader.mailbox;
         if !mailbox.is_timed.load(Relaxed) {
             return None;
         }
         let now = time::now();
-        if let Some(sent) = taken.meta.sent {
-            mailbox.stats.kind(taken.kind).times().waited.observe_alone(now.saturating_duration_since(sent));
+        if let Some(sent) = meta.sent() {
+            mailbox.stats.kind(kind).times().waited.observe_alone(now.saturating_duration_since(sent));
         }
         Some(now)
     }
 
-    fn end(&self, taken: &Taken<A::Message>, begun: Option<Instant>) {
+    fn end(&self, kind: &'static str, begun: Option<Instant>) {
         if let Some(begun) = begun {
             let took = time::now().saturating_duration_since(begun);
-            self.reader.mailbox.stats.kind(taken.kind).times().handled.observe_alone(took);
+            self.reader.mailbox.stats.kind(kind).times().handled.observe_alone(took);
         }
     }
 
-    /// The span of a message; follows from that of its sender.
-    fn span(&self, taken: &Taken<A::Message>, kind: &'static str) -> tracing::Span {
+    /// The span of a message, if anybody wants one; follows from that of its sender.
+    fn span(&self, kind: &'static str, meta: &Meta) -> Option<tracing::Span> {
         if !crate::spans_are_on() {
-            return tracing::Span::none();
+            return None;
         }
-        let id = crate::MessageId::new(self.cell.number, taken.meta.sequence);
-        let correlation = taken.meta.correlation.unwrap_or(id);
+        let id = MessageId::new(self.cell.number, meta.sequence);
+        let correlation = meta.correlation.unwrap_or(id);
         let span = tracing::debug_span!("message", actor = %self.cell.path, kind, %id, %correlation);
-        if let Some(sender) = &taken.meta.span {
-            span.follows_from(sender.clone());
+        if let Some(sender) = meta.watched.as_ref().and_then(|watched| watched.span.clone()) {
+            span.follows_from(sender);
         }
-        span
+        Some(span)
     }
 
     fn over_budget(&self, life: &Life<A>) -> Option<Failure> {
@@ -439,9 +471,11 @@ where
                 && let Some(envelope) = self.reader.pop()
             {
                 if let Err(end) = self.handle(life, watch, envelope, &mut stop).await {
-                    return self.ended(life, end).await;
+                    return Box::pin(self.ended(life, end)).await;
                 }
-                life.give_way().await;
+                if life.is_turn_over() {
+                    alys_runtime::yield_now().await;
+                }
             }
         }
         let within = until.saturating_duration_since(time::now());
@@ -550,15 +584,6 @@ where
             abandoned: if left.is_empty() { Vec::new() } else { vec![left] },
         }
     }
-}
-
-/// What went wrong in a handler: the actor's own error, or one that a test put there.
-#[derive(Debug, thiserror::Error)]
-enum Either<E: std::error::Error> {
-    #[error(transparent)]
-    Own(E),
-    #[error(transparent)]
-    Injected(InjectedFailure),
 }
 
 async fn suffer(fault: Fault) -> Result<(), InjectedFailure> {

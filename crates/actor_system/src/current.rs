@@ -5,6 +5,7 @@ use std::{
     cell::RefCell,
     future::Future,
     mem,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc,
@@ -15,6 +16,7 @@ use std::{
 
 use crate::{
     envelope::{Link, MessageId, Meta},
+    error::{Failure, Phase, panic_text},
     lock,
     tree::Cell,
 };
@@ -52,19 +54,35 @@ impl Frame {
     }
 }
 
-/// A future that is polled with its actor's frame in place.
+/// An actor's own code, polled with its frame in place; panics and errors are failures.
 pub(crate) struct InFrame<'a, F> {
     pub frame: &'a mut Option<Box<Frame>>,
+    pub span: Option<tracing::Span>,
+    pub phase: Phase,
     pub future: Pin<&'a mut F>,
 }
 
-impl<F: Future> Future for InFrame<'_, F> {
-    type Output = F::Output;
+impl<F, E> Future for InFrame<'_, F>
+where
+    F: Future<Output = Result<(), E>>,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    type Output = Result<(), Failure>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let Self { frame, future } = &mut *self;
-        let _placed = Placed::new(frame);
-        future.as_mut().poll(cx)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { frame, span, phase, future } = &mut *self;
+        let placed = Placed::new(frame);
+        let entered = span.as_ref().map(tracing::Span::enter);
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
+        drop((entered, placed));
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
+            Ok(Poll::Ready(Err(error))) => {
+                Poll::Ready(Err(Failure::Errored { phase: *phase, source: Arc::new(error) }))
+            }
+            Err(panic) => Poll::Ready(Err(Failure::Panicked { phase: *phase, message: panic_text(&*panic) })),
+        }
     }
 }
 

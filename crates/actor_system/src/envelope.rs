@@ -98,7 +98,19 @@ pub(crate) struct Meta {
     /// Whether it is in the mailbox's index of keys.
     pub has_key: bool,
     pub deadline: Option<Instant>,
-    pub sent: Option<Instant>,
     pub chain: Option<Arc<Link>>,
+    /// Only while somebody looks: most messages are small.
+    pub watched: Option<Box<Watched>>,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Watched {
+    pub sent: Option<Instant>,
     pub span: Option<tracing::span::Id>,
+}
+
+impl Meta {
+    pub fn sent(&self) -> Option<Instant> {
+        self.watched.as_ref().and_then(|watched| watched.sent)
+    }
 }

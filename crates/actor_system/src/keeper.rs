@@ -13,7 +13,7 @@ use crate::{
     after,
     error::Failure,
     lifecycle::State,
-    policy::{Circuit, Exhausted, Pace, Restart, RestartLog},
+    policy::{Backoff, Circuit, Exhausted, Pace, Restart, RestartLog},
     protocol::{Abandoned, Exit, Exited, Inbox, Line, Order, Start, Stop, StopKind, StopReport},
     supervisor::{ChildSpec, Supervisor, SupervisorSpec},
     system::SystemEvent,
@@ -124,8 +124,8 @@ impl Entry {
         let delay = match self.pace {
             Some(Pace::Immediate) => Duration::ZERO,
             Some(Pace::Delayed(delay)) => delay,
-            Some(Pace::Backoff(backoff)) => backoff.delay(self.failures, rand::chance()),
-            Some(Pace::CircuitBreaker(_)) | None => spec.backoff.delay(self.failures, rand::chance()),
+            Some(Pace::Backoff(backoff)) => backoff.delay(self.failures, chance(backoff)),
+            Some(Pace::CircuitBreaker(_)) | None => spec.backoff.delay(self.failures, chance(spec.backoff)),
         };
         self.failures = self.failures.saturating_add(1);
         Comeback::After(delay)
@@ -471,4 +471,9 @@ impl Keeper {
             }
         }
     }
+}
+
+/// A number from 0 to 1, if it matters.
+fn chance(backoff: Backoff) -> f64 {
+    if backoff.initial.is_zero() || backoff.jitter <= 0.0 { 0.0 } else { rand::chance() }
 }

@@ -83,6 +83,7 @@ mod config;
 mod control;
 mod current;
 mod dead_letters;
+mod deadlines;
 mod envelope;
 mod error;
 mod faults;

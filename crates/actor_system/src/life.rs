@@ -36,7 +36,7 @@ use crate::{
 
 /// Messages after which an actor lets others run: its queue never empties in the simulator if it sends to
 /// itself, and time would stand still.
-const MESSAGES_A_TURN: u32 = 64;
+const MESSAGES_A_TURN: u32 = if alys_runtime::is_simulated() { 32 } else { 256 };
 
 /// Incarnations that may fail over one message that says that it may come back.
 pub const MAX_REDELIVERIES: u8 = 3;
@@ -152,13 +152,10 @@ impl<A: AlysActor> Life<A> {
         Poll::Pending
     }
 
-    /// Lets other tasks run, now and then.
-    pub async fn give_way(&mut self) {
-        self.turn += 1;
-        if self.turn == MESSAGES_A_TURN {
-            self.turn = 0;
-            alys_runtime::yield_now().await;
-        }
+    /// Whether it is time to let other tasks run.
+    pub fn is_turn_over(&mut self) -> bool {
+        self.turn = (self.turn + 1) % MESSAGES_A_TURN;
+        self.turn == 0
     }
 
     /// A message is begun.

@@ -27,6 +27,9 @@ use crate::{
 /// mailbox for each.
 const MAX_HELD: usize = 64;
 
+/// The part of a mailbox, one in so many, that is free before those who wait for room are woken.
+const SLACK_PART: usize = 4;
+
 /// How much may wait in a mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -343,6 +346,13 @@ impl<M: Message> Mailbox<M> {
         woken.into_iter().for_each(Waker::wake);
     }
 
+    /// Whether it is worth waking those who wait for room: for several messages at once rather than for each, as
+    /// a sender that is woken for one place is back in line before the next is free.
+    fn has_slack(&self) -> bool {
+        let slack = (self.limits.messages / SLACK_PART).max(1);
+        self.limits.bytes.is_some() || self.depth() + slack <= self.limits.messages
+    }
+
     /// Admits senders for whom there is room.
     fn admit(&self, state: &mut State<M>) -> Vec<Waker> {
         let mut woken = Vec::new();
@@ -418,11 +428,15 @@ impl<M: Message> Reader<M> {
     /// The next message, if there is one.
     pub fn pop(&mut self) -> Option<Envelope<M>> {
         let mailbox = &*self.mailbox;
+        // What comes at this very moment is seen under the lock, before the reader sleeps.
+        if self.is_empty() {
+            return None;
+        }
         if mailbox.aside.load(Relaxed) == 0
             && let Some(envelope) = self.held.pop_front()
         {
             mailbox.held.store(self.held.len(), Relaxed);
-            if mailbox.waiting.load(Relaxed) > 0 {
+            if mailbox.waiting.load(Relaxed) > 0 && mailbox.has_slack() {
                 let woken = mailbox.admit(&mut lock(&mailbox.state));
                 woken.into_iter().for_each(Waker::wake);
             }
@@ -445,7 +459,8 @@ impl<M: Message> Reader<M> {
         };
         mailbox.held.store(self.held.len(), Relaxed);
         mailbox.mirror(&state);
-        let woken = if state.senders.is_empty() { Vec::new() } else { mailbox.admit(&mut state) };
+        let may_admit = !state.senders.is_empty() && mailbox.has_slack();
+        let woken = if may_admit { mailbox.admit(&mut state) } else { Vec::new() };
         drop(state);
         woken.into_iter().for_each(Waker::wake);
         envelope

@@ -13,6 +13,7 @@ use crate::{
     access::Access,
     bus::Bus,
     dead_letters::{Graveyard, Reason},
+    deadlines::Deadlines,
     faults::Faults,
     lock,
     system::Verdict,
@@ -29,6 +30,7 @@ pub(crate) struct Shared {
     pub faults: OnceLock<Arc<Faults>>,
     pub is_timed: AtomicBool,
     pub verdict: Verdict,
+    pub deadlines: Arc<Deadlines>,
 }
 
 impl Shared {

@@ -220,7 +220,7 @@ impl Supervisor {
             child,
         });
         let line = Line { child, cell: cell.clone(), reports: self.inbox.clone() };
-        let run = Child {
+        let run = Box::new(Child {
             addr: addr.clone(),
             reader,
             factory,
@@ -229,7 +229,7 @@ impl Supervisor {
             spec: spec.clone(),
             config,
             needs,
-        };
+        });
         self.enter(A::NAME, cell, &spec, child, run.run())?;
         Ok((addr, handle))
     }

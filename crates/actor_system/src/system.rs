@@ -145,6 +145,7 @@ impl System {
         alys_runtime::spawn("root supervisor", task.map(drop));
         let (watching, monitor) = abortable(monitor::watch(cell.clone()));
         alys_runtime::spawn("monitor", watching.map(drop));
+        alys_runtime::spawn("deadlines", cell.shared.deadlines.clone().watch());
         Self { cell, root, task: abort, monitor }
     }
 
@@ -310,6 +311,7 @@ impl Drop for System {
     fn drop(&mut self) {
         self.task.abort();
         self.monitor.abort();
+        self.shared().deadlines.close();
         self.shared().bus.close();
     }
 }

@@ -116,27 +116,6 @@ pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Outp
     .await
 }
 
-/// A deadline for something that is mostly done long before: what [`timeout`] is made of, for loops that poll
-/// by hand. Nothing is set up until it is first polled.
-#[derive(Debug)]
-pub struct Deadline {
-    at: Instant,
-    sleep: Option<Sleep>,
-}
-
-impl Deadline {
-    /// Ends at `at`.
-    pub fn new(at: Instant) -> Self {
-        Self { at, sleep: None }
-    }
-
-    /// Ready once the moment has come; wakes the task then.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let at = self.at;
-        Pin::new(self.sleep.get_or_insert_with(|| sleep_until(at))).poll(cx)
-    }
-}
-
 /// Ticks at a fixed period, the first time one period from now. Ticks that nobody waited for are skipped, not
 /// made up for: after a pause there is one tick at once and then the next on the old grid.
 pub fn interval(period: Duration) -> Interval {
