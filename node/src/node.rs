@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alys_actor_system::{ShutdownReport, Snapshot, System};
+use alys_actor_system::{Faults, ShutdownReport, Snapshot, System};
 use alys_consensus::Summary;
 use alys_integrations::http::{Endpoint, JwtSecret};
 use alys_runtime::disk::Dir;
@@ -148,6 +148,12 @@ impl Node {
     /// The supervision tree: states, restarts, queues.
     pub fn actors(&self) -> Snapshot {
         self.system.snapshot()
+    }
+
+    /// What goes wrong in the actors from now on, by their full paths (`name/chain/engine`): for tests. Nothing does until
+    /// it is planned.
+    pub fn faults(&self) -> &Arc<Faults> {
+        self.system.faults()
     }
 
     /// Resolves, with the reason, when the root supervisor gave up: the process must stop.

@@ -14,7 +14,7 @@ use alys_runtime::sync::mpsc::UnboundedSender;
 use alys_runtime::{select, signal, time};
 use alys_storage::Engine;
 
-use crate::faults::Reactions;
+use crate::faults::{Living, Reactions};
 use crate::genesis::{Chain, authority_key, jwt_secret};
 use crate::oracles::{Judge, short};
 
@@ -61,6 +61,8 @@ pub struct Shared {
     pub judge: Judge,
     /// What happens upon votes.
     pub reactions: Reactions,
+    /// The nodes that run.
+    pub living: Living,
     /// Told of processes that end by themselves.
     pub exits: UnboundedSender<Exit>,
 }
@@ -166,11 +168,14 @@ async fn node_life(shared: &Shared, index: u8) -> Result<(), String> {
         fresh_votes,
         observer: Some(Arc::new(observer)),
     };
-    let node = Node::start(config).await.map_err(|e| text(&e))?;
+    let node = Arc::new(Node::start(config).await.map_err(|e| text(&e))?);
+    shared.living.born(index, &node);
     loop {
         select! {
             reason = node.failed() => return Err(reason),
             _ = signal::shutdown() => {
+                // Nobody else keeps a node: who looks at it lets go of it before anything else runs.
+                let Some(node) = Arc::into_inner(node) else { return Err("somebody holds the node".to_owned()) };
                 let report = node.shutdown(STOP).await;
                 return if report.is_clean() { Ok(()) } else { Err(format!("left undone at the stop: {:?}", report.abandoned)) };
             }

@@ -197,6 +197,133 @@ pub enum Vote {
     Confirmation,
 }
 
+/// An actor of a node, as plans name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Actor {
+    /// The one owner of the block store.
+    Store,
+    /// Checks signatures.
+    Validation,
+    /// Talks to the execution client.
+    Engine,
+    /// The state machine of agreement.
+    Agreement,
+    /// Passes users' transactions on.
+    TxPool,
+    /// The libp2p service.
+    Service,
+    /// Who is connected, and catching up with them.
+    Peers,
+    /// One of them, drawn as the fault begins.
+    Any,
+}
+
+impl Actor {
+    /// All that a node has.
+    pub const ALL: [Self; 7] = [
+        Self::Store,
+        Self::Validation,
+        Self::Engine,
+        Self::Agreement,
+        Self::TxPool,
+        Self::Service,
+        Self::Peers,
+    ];
+
+    /// Itself, or one that is drawn: `below` gives a number below another.
+    pub fn drawn(self, below: impl FnOnce(u64) -> u64) -> Self {
+        match self {
+            Self::Any => Self::ALL[below(Self::ALL.len() as u64) as usize],
+            named => named,
+        }
+    }
+
+    /// Its path below the root of the node's supervision tree.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Store => "storage/store",
+            Self::Validation => "chain/validation",
+            Self::Engine => "chain/engine",
+            Self::Agreement => "chain/agreement",
+            Self::TxPool => "chain/tx_pool",
+            Self::Service => "network/service",
+            Self::Peers => "network/peers",
+            Self::Any => "",
+        }
+    }
+
+    /// The name of the counter of its strikes.
+    pub const fn struck(self) -> &'static str {
+        match self {
+            Self::Store => "actor.struck.store",
+            Self::Validation => "actor.struck.validation",
+            Self::Engine => "actor.struck.engine",
+            Self::Agreement => "actor.struck.agreement",
+            Self::TxPool => "actor.struck.tx_pool",
+            Self::Service => "actor.struck.service",
+            Self::Peers => "actor.struck.peers",
+            Self::Any => "actor.struck.any",
+        }
+    }
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Any { "any" } else { self.path() })
+    }
+}
+
+/// What an actor suffers at a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Harm {
+    /// Its handler panics.
+    Panic,
+    /// Its handler returns an error.
+    Fail,
+    /// Its handler never ends.
+    Hang,
+    /// Its handler begins so many milliseconds later.
+    Slow { ms: u64 },
+    /// It handles the message, and the answers are lost.
+    LoseReply,
+}
+
+impl Harm {
+    /// The word in scenario files and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Panic => "actor-panic",
+            Self::Fail => "actor-fail",
+            Self::Hang => "actor-hang",
+            Self::Slow { .. } => "actor-slow",
+            Self::LoseReply => "actor-lose-reply",
+        }
+    }
+
+    /// Whether the actor does not survive it: it must be made anew.
+    pub const fn is_deadly(self) -> bool {
+        match self {
+            Self::Panic | Self::Fail | Self::Hang => true,
+            Self::Slow { .. } | Self::LoseReply => false,
+        }
+    }
+}
+
+/// A fault inside of a running node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Strike {
+    /// Who.
+    pub actor: Actor,
+    /// What.
+    pub harm: Harm,
+    /// At how many of its next messages.
+    pub count: u32,
+    /// It comes at a moment, drawn for each node, up to so many milliseconds after the step begins.
+    pub spread_ms: u64,
+}
+
 /// What can go wrong.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -236,6 +363,8 @@ pub enum Fault {
     /// As [`Fault::KillOnVote`], but everybody dies at once when so many of the named nodes have signed such a vote for the
     /// same block.
     KillAllOnVotes { vote: Vote, count: u8, power: bool, down_ms: u64 },
+    /// An actor of the named nodes is struck at its next messages, and must be well again soon after.
+    Actor(Strike),
 }
 
 impl Fault {
@@ -258,6 +387,7 @@ impl Fault {
             Self::HoldVotes { .. } => "hold-votes",
             Self::KillOnVote { .. } => "kill-on-vote",
             Self::KillAllOnVotes { .. } => "kill-all-on-votes",
+            Self::Actor(strike) => strike.harm.name(),
         }
     }
 }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::plan::{
-    Expect, Fault, LinkPlan, MAX_NODES, MAX_STEPS, Machine, NodeRef, Plan, Step, Vote, Way, When,
-    WorkloadPlan, WorldPlan, parse_duration,
+    Actor, Expect, Fault, Harm, LinkPlan, MAX_NODES, MAX_STEPS, Machine, NodeRef, Plan, Step, Strike, Vote,
+    Way, When, WorkloadPlan, WorldPlan, parse_duration,
 };
 use crate::swarm::{self, Swarm};
 
@@ -58,7 +58,7 @@ pub fn directory() -> PathBuf {
     if here.is_dir() { here.to_owned() } else { Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios") }
 }
 
-/// The scenario files, by name.
+/// The scenario files, by name: those of the directory, and those of its areas, one below.
 ///
 /// # Errors
 /// [`ScenarioError::Unreadable`].
@@ -68,14 +68,15 @@ pub fn list() -> Result<BTreeMap<String, PathBuf>, ScenarioError> {
         file: dir.display().to_string(),
         reason: e.to_string(),
     };
-    let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(&dir).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
-            files.insert(stem(&path), path);
-        }
+    let read = |dir: &Path| -> std::io::Result<Vec<PathBuf>> {
+        std::fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect()
+    };
+    let mut paths = read(&dir).map_err(unreadable)?;
+    for area in paths.clone().iter().filter(|path| path.is_dir()) {
+        paths.extend(read(area).map_err(unreadable)?);
     }
-    Ok(files)
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    Ok(paths.into_iter().map(|path| (stem(&path), path)).collect())
 }
 
 fn stem(path: &Path) -> String {
@@ -176,6 +177,9 @@ struct RawExpect {
     within: Option<Duration>,
 }
 
+/// Messages of an actor that one step may hit.
+const MAX_STRUCK: u32 = 1_000;
+
 #[derive(Deserialize, Clone, Copy)]
 #[serde(rename_all = "kebab-case")]
 enum Kind {
@@ -195,6 +199,11 @@ enum Kind {
     HoldVotes,
     KillOnVote,
     KillAllOnVotes,
+    ActorPanic,
+    ActorFail,
+    ActorHang,
+    ActorSlow,
+    ActorLoseReply,
 }
 
 #[derive(Deserialize)]
@@ -220,6 +229,8 @@ struct RawStep {
     operation: Option<u64>,
     vote: Option<Vote>,
     down: Option<Duration>,
+    actor: Option<Actor>,
+    spread: Option<Duration>,
 }
 
 /// Milliseconds, written with a unit.
@@ -407,6 +418,8 @@ fn step(raw: RawStep, world: &WorldPlan) -> Result<Step, String> {
         ("operation", raw.operation.is_some()),
         ("vote", raw.vote.is_some()),
         ("down", raw.down.is_some()),
+        ("actor", raw.actor.is_some()),
+        ("spread", raw.spread.is_some()),
     ];
     let machine = raw.machine.unwrap_or(Machine::Node);
     let power = raw.power.unwrap_or(false);
@@ -414,6 +427,15 @@ fn step(raw: RawStep, world: &WorldPlan) -> Result<Step, String> {
     let delay = || raw.delay.map(|d| d.0).ok_or_else(|| need("delay"));
     let vote = || raw.vote.ok_or_else(|| need("vote"));
     let down_ms = raw.down.map_or(500, |down| down.0);
+    let strike = |harm, count| {
+        let actor = raw.actor.ok_or_else(|| need("actor"))?;
+        let spread_ms = raw.spread.map_or(0, |spread| spread.0);
+        Ok::<_, String>(Fault::Actor(Strike { actor, harm, count, spread_ms }))
+    };
+    let many = || match raw.count.unwrap_or(1) {
+        count @ 1..=MAX_STRUCK => Ok(count),
+        count => Err(format!("count: from 1 to {MAX_STRUCK} messages, found {count}")),
+    };
     let (fault, takes): (Fault, &[&str]) = match raw.fault {
         Kind::Partition => {
             let (way, held) = (raw.way.unwrap_or(Way::Both), raw.held.unwrap_or(false));
@@ -446,6 +468,13 @@ fn step(raw: RawStep, world: &WorldPlan) -> Result<Step, String> {
         Kind::CutClient => (Fault::CutClient, &[]),
         Kind::HoldVotes => (Fault::HoldVotes { vote: vote()?, ms: delay()? }, &["vote", "delay"]),
         Kind::KillOnVote => (Fault::KillOnVote { vote: vote()?, power, down_ms }, &["vote", "power", "down"]),
+        Kind::ActorPanic => (strike(Harm::Panic, 1)?, &["actor", "spread"]),
+        Kind::ActorFail => (strike(Harm::Fail, 1)?, &["actor", "spread"]),
+        Kind::ActorHang => (strike(Harm::Hang, 1)?, &["actor", "spread"]),
+        Kind::ActorSlow => {
+            (strike(Harm::Slow { ms: delay()? }, many()?)?, &["actor", "spread", "delay", "count"])
+        }
+        Kind::ActorLoseReply => (strike(Harm::LoseReply, many()?)?, &["actor", "spread", "count"]),
         Kind::KillAllOnVotes => {
             let count = raw.count.ok_or_else(|| need("count"))?;
             let count = u8::try_from(count).ok().filter(|count| *count <= world.nodes);

@@ -5,7 +5,7 @@ use alys_runtime::sim::Rng;
 use alys_types::FaultModel;
 use serde::Deserialize;
 
-use crate::plan::{Fault, LinkPlan, Machine, NodeRef, Plan, Step, Vote, Way, When};
+use crate::plan::{Actor, Fault, Harm, LinkPlan, Machine, NodeRef, Plan, Step, Strike, Vote, Way, When};
 
 /// What is drawn besides the steps of the file: the `[swarm]` table.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -92,11 +92,19 @@ pub enum Kind {
     KillOnVote,
     /// Everybody loses power right after locking.
     AllPowerLost,
+    /// Actors panic or fail.
+    ActorCrash,
+    /// Actors hang.
+    ActorHang,
+    /// Actors are slow.
+    ActorSlow,
+    /// Answers of actors are lost.
+    LostReplies,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 30] = [
         Self::MinorityPartition,
         Self::MajorityPartition,
         Self::OneWayPartition,
@@ -123,9 +131,15 @@ impl Kind {
         Self::Stop,
         Self::KillOnVote,
         Self::AllPowerLost,
+        Self::ActorCrash,
+        Self::ActorHang,
+        Self::ActorSlow,
+        Self::LostReplies,
     ];
 }
 
+/// Longest drawn wait of a slow actor: below what any of them may take over a message, so that it is slow and no more.
+const MOST_SLOW_MS: u64 = 1_200;
 /// Slots in which nothing happens yet: nodes connect, and there are final blocks to lose.
 const CALM_SLOTS: u64 = 5;
 
@@ -341,6 +355,19 @@ impl Draw<'_> {
                 let nodes = if self.flip() { vec![NodeRef::All] } else { someone };
                 self.push(moment, some, nodes, fault);
             }
+            Kind::ActorCrash => {
+                let harm = if self.flip() { Harm::Panic } else { Harm::Fail };
+                self.add_strikes(harm, 1);
+            }
+            Kind::ActorHang => self.add_strikes(Harm::Hang, 1),
+            Kind::ActorSlow => {
+                let (ms, count) = (self.between(1, MOST_SLOW_MS), self.between(1, 5) as u32);
+                self.add_strikes(Harm::Slow { ms }, count);
+            }
+            Kind::LostReplies => {
+                let count = self.between(1, 5) as u32;
+                self.add_strikes(Harm::LoseReply, count);
+            }
             Kind::AllPowerLost => {
                 let world = &self.plan.world;
                 let counts = [1, world.quorum() as u64 - 1, world.quorum() as u64];
@@ -350,6 +377,21 @@ impl Draw<'_> {
                 let fault = Fault::KillAllOnVotes { vote, count, power: true, down_ms };
                 self.push(moment, slot_ms * 4, vec![NodeRef::All], fault);
             }
+        }
+    }
+
+    /// One to three strikes, some seconds apart: a node heals in between, most often.
+    fn add_strikes(&mut self, harm: Harm, count: u32) {
+        let slot_ms = self.plan.world.slot_ms;
+        for turn in 0..self.between(1, 3) {
+            let actor = match self.rng.below(3) {
+                0 => Actor::Any,
+                _ => Actor::ALL[self.rng.below(Actor::ALL.len() as u64) as usize],
+            };
+            let nodes = if self.rng.below(4) == 0 { vec![NodeRef::All] } else { self.someone() };
+            let strike = Strike { actor, harm, count, spread_ms: 2 * slot_ms };
+            let at = When::Slot(self.slot + 6 * turn, self.rng.below(slot_ms));
+            self.push(at, 0, nodes, Fault::Actor(strike));
         }
     }
 
@@ -432,6 +474,11 @@ mod tests {
             "hold-votes",
             "kill-on-vote",
             "kill-all-on-votes",
+            "actor-panic",
+            "actor-fail",
+            "actor-hang",
+            "actor-slow",
+            "actor-lose-reply",
         ];
         for name in all {
             assert!(drawn.contains(name), "{name} is never drawn");

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::Read;
 use std::process::Child;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::oracles::Violation;
@@ -29,7 +30,22 @@ struct Running {
     job: Job,
     plan: Plan,
     child: Child,
+    /// What it writes, read as it comes: a child whose pipe is full waits for ever.
+    said: JoinHandle<String>,
+    complained: JoinHandle<String>,
     began: Instant,
+}
+
+/// Reads a pipe to its end.
+fn listen(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        if let Some(mut pipe) = pipe {
+            // What came until it broke is all there is.
+            let _ = pipe.read_to_end(&mut text);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    })
 }
 
 /// Runs jobs, at most `at_once` at the same time, until `next` has no more, and tells `done` of each, with its number in
@@ -51,8 +67,10 @@ pub fn run(
                 break;
             };
             match job.start() {
-                Ok(child) => {
-                    running.push_back(Running { number: started, job, plan, child, began: Instant::now() });
+                Ok(mut child) => {
+                    let (said, complained) = (listen(child.stdout.take()), listen(child.stderr.take()));
+                    let (number, began) = (started, Instant::now());
+                    running.push_back(Running { number, job, plan, child, said, complained, began });
                     started += 1;
                 }
                 Err(source) => {
@@ -97,15 +115,11 @@ fn finish(mut one: Running, is_late: bool) -> Outcome {
         let _ = one.child.kill();
     }
     let wall_ms = one.began.elapsed().as_millis() as u64;
-    let (mut said, mut complained) = (String::new(), String::new());
-    let read = one.child.stdout.take().map(|mut out| out.read_to_string(&mut said));
-    if let Some(mut stderr) = one.child.stderr.take() {
-        // For people only.
-        let _ = stderr.read_to_string(&mut complained);
-    }
     let status = one.child.wait();
+    // A thread that reads does not panic.
+    let (said, complained) = (one.said.join().unwrap_or_default(), one.complained.join().unwrap_or_default());
     let outcome = said.lines().last().and_then(|line| serde_json::from_str::<Outcome>(line).ok());
-    if let (Some(outcome), Some(Ok(_)), false) = (outcome, read, is_late) {
+    if let (Some(outcome), false) = (outcome, is_late) {
         return outcome;
     }
     let last_words = complained.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing");

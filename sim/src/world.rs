@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::{Duration, Instant};
 
 use alys_runtime::sim::{Event, Finished, NodeId, Options, World, try_run};
@@ -13,7 +13,7 @@ use alys_types::mutant::{self, Mutant};
 use tracing::metadata::LevelFilter;
 
 use crate::audit::audit;
-use crate::faults::{Faults, Reactions, Slots};
+use crate::faults::{Faults, Living, Reactions, Slots};
 use crate::genesis::Chain;
 use crate::logs::Logs;
 use crate::machines::{self, Exit, Shared, now_ms};
@@ -54,8 +54,25 @@ impl View {
     pub const NONE: Self = Self { logs: LevelFilter::OFF, trace: Trace::Off };
 }
 
+/// The text of the panics that plans put into actors.
+const INJECTED: &str = "an injected panic";
+
+/// Panics that a plan asks for are not worth a line, let alone a backtrace.
+fn hush_injected_panics() {
+    static DONE: Once = Once::new();
+    DONE.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if info.payload_as_str() != Some(INJECTED) {
+                others(info);
+            }
+        }));
+    });
+}
+
 /// Runs a plan. Everything is in the outcome, a panic too.
 pub fn run(plan: &Plan, seed: u64, mutant: Option<(&str, Mutant)>, view: View) -> Outcome {
+    hush_injected_panics();
     let began = Instant::now();
     let judge = Judge::new(&plan.world);
     let counters = Arc::new(std::sync::Mutex::new(BTreeMap::new()));
@@ -147,13 +164,20 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
     world.set_default_link(faults::link(&plan.world.link));
     let start_ms = world.wall_ms(NodeId::WORLD);
     let chain = Chain::new(&plan.world, plan.workload.users, start_ms);
-    let reactions = Reactions::default();
+    let (reactions, living) = (Reactions::default(), Living::default());
     let (exits, ended) = mpsc::unbounded_channel();
     let nodes = plan.world.nodes;
-    let shared = Shared { chain, nodes, judge: judge.clone(), reactions: reactions.clone(), exits };
+    let shared = Shared {
+        chain,
+        nodes,
+        judge: judge.clone(),
+        reactions: reactions.clone(),
+        living: living.clone(),
+        exits,
+    };
     let authorities: Vec<_> = (0..nodes).map(|index| machines::add(world, &shared, index)).collect();
     let slots = Slots { start_ms, slot_ms: plan.world.slot_ms };
-    let faults = Faults::new(world, &plan.world, authorities, slots);
+    let faults = Faults::new(world, plan, authorities, slots, judge.clone(), living);
     let faults = slot.get_or_init(|| faults).clone();
     reactions.connect(&faults);
     spawn("exits", watch_exits(world, ended, faults.clone(), judge.clone()));

@@ -33,6 +33,24 @@ fn a_calm_network_makes_a_block_a_slot_and_does_the_same_again() {
 }
 
 #[test]
+fn every_actor_of_a_node_is_struck_and_heals_without_a_restart_of_the_process() {
+    let outcome = outcome(&["run", "every_actor_heals", "--seed", "5", "--json"]);
+    assert!(outcome["found"].is_null(), "{outcome}");
+    let count = |name: &str| outcome["counters"][format!("fault.{name}")].as_u64().unwrap_or(0);
+    for actor in ["store", "validation", "engine", "agreement", "tx_pool", "service", "peers"] {
+        assert_eq!(count(&format!("actor.struck.{actor}")), 4, "{actor}: {outcome}");
+    }
+    for harm in ["panic", "hang", "slow", "lose-reply"] {
+        assert_eq!(count(&format!("actor-{harm}")), 7, "{harm}: {outcome}");
+    }
+    assert_eq!(count("actor.healed"), 28, "{outcome}");
+    assert!(
+        (2_000..=5_000).contains(&count("actor.longest-ms")),
+        "a hang is cut off after seconds: {outcome}"
+    );
+}
+
+#[test]
 fn a_planted_bug_is_found_by_the_invariant_that_it_breaks_and_replays() {
     let args = ["run", "deaf_leader", "--seed", "1", "--mutant", "approve-ignores-lock", "--json"];
     let output = sim(&args);

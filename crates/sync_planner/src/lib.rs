@@ -100,6 +100,11 @@ impl<P: Ord + Clone> Planner<P> {
         self.avoid(peer, now_ms + PENALTY_MS);
     }
 
+    /// A range was lost after it had come: another is asked for, and nobody is to blame.
+    pub fn lost(&mut self) {
+        self.outstanding = None;
+    }
+
     /// The next request, if one is due.
     pub fn next(&mut self, now_ms: u64) -> Option<Request<P>> {
         if let Some((peer, since)) = self.outstanding.clone() {
@@ -155,6 +160,17 @@ mod tests {
 
     fn goal(final_height: u64, highest: u64, to: u64) -> Goal {
         Goal { final_height: Height(final_height), highest: Height(highest), to: Height(to) }
+    }
+
+    #[test]
+    fn a_range_that_is_lost_is_asked_for_again_and_costs_nobody() {
+        let mut planner = Planner::default();
+        planner.connected("a");
+        planner.want(goal(10, 12, 500));
+        let first = planner.next(0);
+        assert_eq!((first.is_some(), planner.next(1)), (true, None));
+        planner.lost();
+        assert_eq!(planner.next(2), first, "of the only peer, which is not left alone for it");
     }
 
     #[test]

@@ -49,9 +49,18 @@ Faults and their words:
     kill-on-vote      vote, power, down                the node dies with the vote on its disk and not on its way
     kill-all-on-votes vote, count, power, down         everybody dies when so many have signed such a vote for a block
 
+Faults inside of a running node; actor is store, validation, engine, agreement, tx_pool, service, peers or any (drawn).
+They come at the actor's next message, or with spread = \"3s\" at one up to so much later; then the node must heal:
+
+    actor-panic       actor, spread                    its handler panics
+    actor-fail        actor, spread                    its handler returns an error
+    actor-hang        actor, spread                    its handler never ends
+    actor-slow        actor, spread, delay, count      the next count messages (1) begin so much later
+    actor-lose-reply  actor, spread, count             the answers to the next count messages (1) are lost
+
 Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-beside-final, signed-twice,
 signed-backwards, confirmed-below-approval, votes-lost, wrongly-accused, wrong-leader, state-differs, no-progress, too-few-blocks, error-line,
-process-ended, execution-behind, acknowledged-lost, wrong-balance, panicked, hung.";
+process-ended, execution-behind, acknowledged-lost, wrong-balance, actor-not-healed, not-final-after-fault, panicked, hung.";
 
 pub fn list() -> anyhow::Result<u8> {
     for (name, _) in scenario::list()? {

@@ -3,6 +3,7 @@
 //! Faults overlap, so what they do to a link or a machine is counted: a link works again when the last fault that blocks it
 //! is over, a machine starts again when the last one that holds it down is. No disk is ever lost.
 
+mod actors;
 mod links;
 mod reactions;
 
@@ -14,11 +15,13 @@ use alys_runtime::sim::{Block, NodeId, Rng, Slowness, World};
 use alys_runtime::{spawn, time};
 use alys_types::Hash;
 
+pub use actors::Living;
 pub use links::link;
 pub use reactions::Reactions;
 
-use crate::machines::{Authority, node_ip};
-use crate::plan::{Fault, Machine, NodeRef, Step, Vote, When, WorldPlan};
+use crate::machines::{Authority, node_ip, now_ms};
+use crate::oracles::Judge;
+use crate::plan::{Fault, Machine, NodeRef, Plan, Step, Vote, When, WorldPlan};
 use links::Links;
 use reactions::{Act, React, Reaction};
 
@@ -62,6 +65,13 @@ struct Inner {
     reactions: BTreeMap<u64, Reaction>,
     next_reaction: u64,
     counts: BTreeMap<&'static str, u64>,
+    /// When an actor of a node was last struck, in milliseconds.
+    struck_ms: BTreeMap<u8, u64>,
+    /// How many faults make a process stand still, and when the last one of them was over.
+    paused: BTreeMap<NodeId, u32>,
+    resumed_ms: BTreeMap<NodeId, u64>,
+    /// Whether the plan has no other faults than those of actors.
+    only_actors: bool,
     /// Everything has healed: nothing breaks any more.
     is_healed: bool,
 }
@@ -70,6 +80,8 @@ struct Inner {
 #[derive(Clone)]
 pub struct Faults {
     world: World,
+    judge: Judge,
+    living: Living,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -118,21 +130,48 @@ impl Inner {
 
 impl Faults {
     /// No faults yet.
-    pub fn new(world: World, plan: &WorldPlan, authorities: Vec<Authority>, slots: Slots) -> Self {
+    pub fn new(
+        world: World,
+        plan: &Plan,
+        authorities: Vec<Authority>,
+        slots: Slots,
+        judge: Judge,
+        living: Living,
+    ) -> Self {
         let inner = Inner {
-            plan: plan.clone(),
+            plan: plan.world.clone(),
             authorities,
             slots,
             rng: world.rng("faults"),
-            links: Links::new(world, plan.nodes, plan.link.clone()),
+            links: Links::new(world, plan.world.nodes, plan.world.link.clone()),
             down: BTreeMap::new(),
             damaged: BTreeSet::new(),
             reactions: BTreeMap::new(),
             next_reaction: 0,
             counts: BTreeMap::new(),
+            struck_ms: BTreeMap::new(),
+            paused: BTreeMap::new(),
+            resumed_ms: BTreeMap::new(),
+            only_actors: plan.steps.iter().all(|step| matches!(step.fault, Fault::Actor(_))),
             is_healed: false,
         };
-        Self { world, inner: Arc::new(Mutex::new(inner)) }
+        Self { world, judge, living, inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    fn world(&self) -> World {
+        self.world
+    }
+
+    fn judge(&self) -> &Judge {
+        &self.judge
+    }
+
+    fn living(&self) -> &Living {
+        &self.living
+    }
+
+    fn count(&self, what: &'static str) {
+        *self.look().counts.entry(what).or_default() += 1;
     }
 
     fn look(&self) -> MutexGuard<'_, Inner> {
@@ -149,7 +188,9 @@ impl Faults {
             if inner.is_healed {
                 return;
             }
-            *inner.counts.entry(step.fault.name()).or_default() += 1;
+            if !matches!(step.fault, Fault::Actor(_)) {
+                *inner.counts.entry(step.fault.name()).or_default() += 1;
+            }
             inner.resolve(&step.nodes, at)
         };
         let numbers: Vec<String> = nodes.iter().map(|node| (node + 1).to_string()).collect();
@@ -202,7 +243,10 @@ impl Faults {
             }
             Fault::Pause { machine } => {
                 let machines = self.look().machines(nodes, *machine);
-                machines.iter().for_each(|m| if on { world.pause(*m) } else { world.resume(*m) });
+                for machine in machines {
+                    self.note_pause(machine, on);
+                    if on { world.pause(machine) } else { world.resume(machine) }
+                }
             }
             Fault::Clock { ms } => {
                 let machines = self.look().machines(nodes, Machine::Both);
@@ -255,6 +299,8 @@ impl Faults {
                 let what = React::Kill { power: *power, down_ms: *down_ms, done: BTreeSet::new() };
                 return self.set_reaction(on, reaction, nodes, *vote, what);
             }
+            Fault::Actor(strike) if on => self.strike(strike, nodes.iter().copied()),
+            Fault::Actor(_) => {}
             Fault::KillAllOnVotes { vote, count, power, down_ms } => {
                 let (count, power, down_ms) = (*count, *power, *down_ms);
                 let what = React::KillAll { count, power, down_ms, signed: BTreeMap::new(), is_done: false };
@@ -262,6 +308,13 @@ impl Faults {
             }
         }
         None
+    }
+
+    fn note_pause(&self, machine: NodeId, on: bool) {
+        let mut inner = self.look();
+        let count = inner.paused.entry(machine).or_default();
+        *count = if on { *count + 1 } else { count.saturating_sub(1) };
+        inner.resumed_ms.insert(machine, now_ms(self.world));
     }
 
     fn set_reaction(
@@ -356,10 +409,14 @@ impl Faults {
             let mut inner = self.look();
             inner.is_healed = true;
             inner.reactions.clear();
+            inner.paused.clear();
+            let now = now_ms(world);
+            inner.resumed_ms.values_mut().for_each(|ms| *ms = now);
             inner.links.heal();
             inner.down.clear();
             (inner.authorities.clone(), inner.plan.clone())
         };
+        self.living.heal();
         for authority in &authorities {
             let stays_dead = plan.left_dead.contains(&(authority.index + 1));
             for machine in [authority.client, authority.node] {

@@ -68,6 +68,10 @@ pub enum Violation {
     AcknowledgedLost { node: u8, transaction: String, height: u64, found: String },
     /// An account does not hold what the final transactions leave it.
     WrongBalance { node: u8, account: String, height: u64, expected: String, found: String },
+    /// An actor that was struck, or the tree that it is in, is not well again in time.
+    ActorNotHealed { node: u8, actor: String, fault: String, state: String, health: String, after_ms: u64 },
+    /// Long after an actor was struck and made anew, the finality of its node has not gone on, though nothing else is wrong.
+    NotFinalAfterFault { node: u8, actor: String, fault: String, reached: u64 },
     /// The program panicked.
     Panicked { message: String },
     /// The run took longer than it may, or did not end in order.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::plan::Vote;
+use crate::plan::{Harm, Vote};
 
 const HEAD: &str = "why = \"A test.\"\nuntil = \"30s\"\n";
 
@@ -60,6 +60,19 @@ nodes = ["others", 1]
 fault = "hold-votes"
 vote = "confirmation"
 delay = "1s"
+[[step]]
+at = "13s"
+nodes = ["any"]
+fault = "actor-slow"
+actor = "tx_pool"
+spread = "2s"
+delay = "300ms"
+count = 4
+[[step]]
+at = "13s"
+nodes = ["all"]
+fault = "actor-hang"
+actor = "any"
 "#,
     )
     .expect("all of it is known");
@@ -79,6 +92,10 @@ delay = "1s"
     assert_eq!((plan.steps[1].at, plan.steps[1].for_ms), (When::At(12_000), None));
     assert_eq!(plan.steps[1].fault, Fault::Clock { ms: -1_250 });
     assert_eq!(plan.steps[2].fault, Fault::HoldVotes { vote: Vote::Confirmation, ms: 1_000 });
+    let slow = Strike { actor: Actor::TxPool, harm: Harm::Slow { ms: 300 }, count: 4, spread_ms: 2_000 };
+    assert_eq!(plan.steps[3].fault, Fault::Actor(slow));
+    let hang = Strike { actor: Actor::Any, harm: Harm::Hang, count: 1, spread_ms: 0 };
+    assert_eq!(plan.steps[4].fault, Fault::Actor(hang));
 }
 
 #[test]
@@ -103,6 +120,20 @@ fn mistakes_are_told_with_place_and_nearest_word() {
         ("[[step]]\nat = \"5s\"\nnodes = [5]\nfault = \"kill\"", 3, 1, "there is no node 5"),
         ("[[step]]\nat = \"5s\"\nfault = \"kill\"", 3, 1, "needs `nodes`"),
         ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"slow-disk\"", 3, 1, "needs `delay`"),
+        ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"actor-panik\"", 6, 9, "did you mean `actor-panic`?"),
+        ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"actor-hang\"", 3, 1, "needs `actor`"),
+        (
+            "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"actor-hang\"\nactor = \"stor\"",
+            7,
+            9,
+            "did you mean `store`?",
+        ),
+        (
+            "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"actor-slow\"\nactor = \"store\"\ndelay = \"1s\"\ncount = 0",
+            3,
+            1,
+            "count: from 1 to 1000",
+        ),
     ];
     for (rest, line, column, expected) in table {
         match read(rest) {

@@ -22,6 +22,11 @@ use crate::node::Observer;
 
 /// Longest wait between two ticks.
 const TICK: Duration = Duration::from_millis(100);
+/// How long inputs are taken at one message. The rest waits for the next one: on a slow disk a range takes minutes, and
+/// an actor that is at one message for so long looks like one that hangs.
+const TURN: Duration = Duration::from_millis(500);
+/// Inputs that may wait, a few ranges; beyond that a message takes as long as they do.
+const MAX_WAITING: usize = 512;
 /// Unknown parents of proposals that are asked for at once. Most often there is one.
 const MAX_PARENTS: usize = 8;
 
@@ -44,6 +49,16 @@ pub struct Doors {
     pub peers: Addr<PeerMessage>,
 }
 
+/// What waits for its turn.
+enum Work {
+    Input(Input),
+    /// All blocks of a peer's range have been taken; where the chain stood before.
+    RangeEnd {
+        peer: PeerId,
+        before: Box<Summary>,
+    },
+}
+
 /// The actor.
 pub struct ChainActor {
     pub(super) state: State,
@@ -51,8 +66,12 @@ pub struct ChainActor {
     pub(super) key: Option<Arc<SecretKey>>,
     pub(super) doors: Doors,
     pub(super) observer: Option<Observer>,
-    /// Inputs that effects brought about; they wait until the effects before them are done.
+    /// Inputs that effects brought about; they wait until the effects before them are done, and come before all others.
     pub(super) inbox: VecDeque<Input>,
+    /// What messages brought, in their order.
+    waiting: VecDeque<Work>,
+    /// Whether a [`ChainMessage::Proceed`] is on its way.
+    proceeding: bool,
     start: Vec<Effect>,
     epoch: Instant,
     published: Option<Vec<u8>>,
@@ -75,7 +94,7 @@ impl ChainActor {
         let me = key.as_ref().map(|k| k.public_key().to_bytes());
         let config = Config { genesis: genesis.clone(), me };
         let (state, start) = State::restore(config, stored, now(epoch))?;
-        let (inbox, parents) = (VecDeque::new(), BTreeMap::new());
+        let (inbox, waiting, parents) = (VecDeque::new(), VecDeque::new(), BTreeMap::new());
         let (published, claimed) = (None, None);
         Ok(ChainActor {
             state,
@@ -84,6 +103,8 @@ impl ChainActor {
             doors,
             observer,
             inbox,
+            waiting,
+            proceeding: false,
             start,
             epoch,
             published,
@@ -96,15 +117,38 @@ impl ChainActor {
         now(self.epoch)
     }
 
-    /// Gives an input to the state machine and carries out what follows, to the end.
+    /// Gives an input to the state machine, after those that wait, and carries out what follows.
     async fn input(&mut self, input: Input) -> Result<(), ChainError> {
-        self.inbox.push_back(input);
-        while let Some(input) = self.inbox.pop_front() {
-            let effects = self.state.handle(input, self.now());
-            self.carry_out(effects).await?;
+        self.waiting.push_back(Work::Input(input));
+        self.work().await
+    }
+
+    /// Takes what waits, at least one, for as long as a turn lasts.
+    async fn work(&mut self) -> Result<(), ChainError> {
+        let begun = alys_runtime::time::now();
+        while let Some(work) = self.inbox.pop_front().map(Work::Input).or_else(|| self.waiting.pop_front()) {
+            match work {
+                Work::Input(input) => {
+                    let effects = self.state.handle(input, self.now());
+                    self.carry_out(effects).await?;
+                }
+                Work::RangeEnd { peer, before } => self.on_range_end(peer, &before),
+            }
+            let is_over = alys_runtime::time::now().saturating_duration_since(begun) >= TURN;
+            if is_over && self.waiting.len() < MAX_WAITING {
+                break;
+            }
         }
         self.publish_status();
         Ok(())
+    }
+
+    /// Sees that what waits is gone on with.
+    fn go_on(&mut self, ctx: &Context<Self>) {
+        if !self.proceeding && !(self.inbox.is_empty() && self.waiting.is_empty()) {
+            self.proceeding = true;
+            ctx.send_after(Duration::ZERO, ChainMessage::Proceed);
+        }
     }
 
     /// Ticks at every start of a slot, and often enough within it.
@@ -250,21 +294,12 @@ impl ChainActor {
             }
             Checked::Certified(certified) => self.input(Input::Certified(certified)).await,
             Checked::Range { bodies, tip, finalized } => {
-                let before = self.state.summary();
-                for body in bodies {
-                    self.input(Input::Body(body)).await?;
-                }
-                for certified in tip.into_iter().chain(finalized) {
-                    self.input(Input::Certified(certified)).await?;
-                }
-                let after = self.state.summary();
-                let progress = (after.highest_height, after.final_height)
-                    > (before.highest_height, before.final_height)
-                    || after.entries > before.entries;
-                if let Some(peer) = source.peer {
-                    self.range_taken(peer, progress);
-                }
-                Ok(())
+                let before = Box::new(self.state.summary());
+                let certified = tip.into_iter().chain(finalized).map(Input::Certified);
+                let inputs = bodies.into_iter().map(Input::Body).chain(certified);
+                self.waiting.extend(inputs.map(Work::Input));
+                self.waiting.extend(source.peer.map(|peer| Work::RangeEnd { peer, before }));
+                self.work().await
             }
             Checked::Bodies(bodies) => {
                 for body in bodies {
@@ -281,6 +316,14 @@ impl ChainActor {
                 Ok(())
             }
         }
+    }
+
+    fn on_range_end(&mut self, peer: PeerId, before: &Summary) {
+        let after = self.state.summary();
+        let progress = (after.highest_height, after.final_height)
+            > (before.highest_height, before.final_height)
+            || after.entries > before.entries;
+        self.range_taken(peer, progress);
     }
 
     fn range_taken(&mut self, peer: PeerId, progress: bool) {
@@ -423,14 +466,35 @@ impl AlysActor for ChainActor {
     const NAME: &'static str = "ChainActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), ChainError> {
+        if ctx.incarnation() > 1 {
+            self.tell_peers(PeerMessage::RangeLost);
+        }
         let effects = std::mem::take(&mut self.start);
         self.carry_out(effects).await?;
         self.schedule(ctx);
-        self.input(Input::Tick).await
+        self.input(Input::Tick).await?;
+        self.go_on(ctx);
+        Ok(())
     }
 
     async fn handle(&mut self, msg: ChainMessage, ctx: &Context<Self>) -> Result<(), ChainError> {
+        self.on_message(msg, ctx).await?;
+        self.go_on(ctx);
+        Ok(())
+    }
+}
+
+impl ChainActor {
+    async fn on_message(&mut self, msg: ChainMessage, ctx: &Context<Self>) -> Result<(), ChainError> {
         match msg {
+            ChainMessage::Proceed => {
+                self.proceeding = false;
+                self.work().await
+            }
+            ChainMessage::CheckLost => {
+                self.tell_peers(PeerMessage::RangeLost);
+                Ok(())
+            }
             ChainMessage::Tick => {
                 self.schedule(ctx);
                 self.fetch_parents();
@@ -479,9 +543,7 @@ impl AlysActor for ChainActor {
             }
         }
     }
-}
 
-impl ChainActor {
     /// A range that does not connect cannot be checked, and is nobody's fault.
     fn on_range(&mut self, peer: PeerId, range: Box<BlockRange>) {
         match range.blocks.first().and_then(|first| self.state.known_set(&first.header)) {

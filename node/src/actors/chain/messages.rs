@@ -14,10 +14,14 @@ use crate::actors::validation::{Checked, Heard, Source};
 pub enum ChainMessage {
     /// The own timer.
     Tick,
+    /// Go on with the inputs that wait.
+    Proceed,
     /// Decoded gossip.
     Heard { source: Source, heard: Heard },
     /// The result of a check.
     Checked { source: Source, checked: Box<Checked> },
+    /// Something that was given to be checked will not come back.
+    CheckLost,
     /// The execution client's verdict.
     Executed { hash: Hash, verdict: Verdict },
     /// A payload was built.
@@ -50,8 +54,10 @@ impl Message for ChainMessage {
     fn kind(&self) -> &'static str {
         match self {
             Self::Tick => "tick",
+            Self::Proceed => "proceed",
             Self::Heard { .. } => "heard",
             Self::Checked { .. } => "checked",
+            Self::CheckLost => "check_lost",
             Self::Executed { .. } => "executed",
             Self::Built { .. } => "built",
             Self::BuildFailed { .. } => "build_failed",

@@ -4,8 +4,8 @@
 //! forgetful client is the world's fault, answered as "not yet" and asked again by the chain. What the client lost it is
 //! sent again from the storage. Never decides about blocks: only `VALID` is valid.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alloy_rpc_types_engine::{ForkchoiceState, PayloadAttributes, PayloadStatusEnum};
 use alys_actor_system::{Addr, AlysActor, Context, Message};
@@ -13,12 +13,18 @@ use alys_consensus::{PayloadRequest, Verdict};
 use alys_integrations::execution::{
     BlockTag, ExecutionClient, ExecutionError, PayloadFork, from_wire, to_wire,
 };
+use alys_runtime::time::{self, timeout};
 use alys_types::{Block, ExecutionPayload, Genesis, Hash};
 
 use crate::actors::chain::ChainMessage;
 use crate::actors::storage;
 
-/// Blocks that are sent again in one go, at most; the chain asks again and the rest follows.
+/// How long one message may take. An answer that has not come by then is "not yet", and the chain asks again.
+const WORK: Duration = Duration::from_millis(2_500);
+/// How long blocks are sent again at one message; the chain asks again and it goes on. With one more call, which it may
+/// have begun, this is within [`WORK`].
+const REPLAY_TURN: Duration = Duration::from_millis(400);
+/// Blocks whose hashes are remembered while they are sent again; those above follow afterwards.
 const MAX_REPLAY: usize = 100_000;
 /// While blocks are sent again, the head is moved every so many, so that clients that execute only below their head go
 /// on, and a crash costs no more.
@@ -62,6 +68,20 @@ pub struct EngineActor {
     reachable: bool,
     /// As last accepted.
     forkchoice: ForkchoiceState,
+    /// What is being sent again.
+    replay: Option<Replay>,
+}
+
+/// Blocks that the client lost, being sent again over as many messages as it takes.
+struct Replay {
+    /// The block that it is for.
+    target: Hash,
+    /// The next ancestor to ask the client for; none once one is known to it.
+    next: Option<Hash>,
+    /// What it does not have, the newest first.
+    missing: Vec<Hash>,
+    /// Blocks sent.
+    sent: usize,
 }
 
 impl EngineActor {
@@ -75,7 +95,8 @@ impl EngineActor {
         let first = genesis.header().execution_hash.into();
         let forkchoice =
             ForkchoiceState { head_block_hash: first, safe_block_hash: first, finalized_block_hash: first };
-        EngineActor { client, genesis, cancun_time, chain, storage, reachable: true, forkchoice }
+        let (reachable, replay) = (true, None);
+        EngineActor { client, genesis, cancun_time, chain, storage, reachable, forkchoice, replay }
     }
 
     async fn tell(&self, message: ChainMessage) {
@@ -108,6 +129,14 @@ impl EngineActor {
         }
     }
 
+    /// The client took too long over a message: as if it had not answered.
+    fn late(&mut self) {
+        if self.reachable {
+            tracing::warn!(within = ?WORK, "the execution client takes too long; asking again");
+        }
+        self.reachable = false;
+    }
+
     async fn execute(&mut self, hash: Hash, block: Option<Arc<Block>>) -> Result<Verdict, EngineError> {
         if hash == self.genesis.hash() {
             return Ok(self.check_genesis().await);
@@ -122,16 +151,17 @@ impl EngineActor {
                 }
             },
         };
-        match self.new_payload(&block).await {
-            Verdict::Unknown if self.reachable => {
-                if self.replay(&block).await? {
-                    Ok(self.new_payload(&block).await)
-                } else {
-                    Ok(Verdict::Unknown)
-                }
-            }
-            verdict => Ok(verdict),
+        let is_being_replayed = self.replay.as_ref().is_some_and(|replay| replay.target == hash);
+        if is_being_replayed {
+            self.go_on_replaying().await?;
+            return Ok(Verdict::Unknown);
         }
+        let verdict = self.new_payload(&block).await;
+        if verdict == Verdict::Unknown && self.reachable {
+            let next = Some(block.header.parent_hash);
+            self.replay = Some(Replay { target: hash, next, missing: Vec::new(), sent: 0 });
+        }
+        Ok(verdict)
     }
 
     async fn check_genesis(&mut self) -> Verdict {
@@ -166,33 +196,51 @@ impl EngineActor {
         }
     }
 
-    /// Sends the ancestors that the client lost again, oldest first. True when it has them all.
-    async fn replay(&mut self, block: &Block) -> Result<bool, EngineError> {
-        let mut missing = VecDeque::new();
-        let mut parent = block.header.parent_hash;
-        while parent != self.genesis.hash() {
-            let Some(ancestor) = self.storage.block(parent).await? else { return Ok(false) };
+    /// Sends the ancestors that the client lost again, oldest first, for the length of a turn. What is not done then stays
+    /// in the state; when nothing does, the client has them all, or sending them is of no use now.
+    async fn go_on_replaying(&mut self) -> Result<(), EngineError> {
+        let Some(mut replay) = self.replay.take() else { return Ok(()) };
+        let begun = time::now();
+        let is_over = || time::now().saturating_duration_since(begun) >= REPLAY_TURN;
+        while let Some(parent) = replay.next {
+            if parent == self.genesis.hash() {
+                replay.next = None;
+                break;
+            }
+            if is_over() {
+                self.replay = Some(replay);
+                return Ok(());
+            }
+            let Some(ancestor) = self.storage.block(parent).await? else { return Ok(()) };
             let known = self.client.block_by_hash(ancestor.header.execution_hash.into()).await;
             match self.note(known).await {
-                None => return Ok(false),
-                Some(Some(_)) => break,
-                Some(None) => missing.push_back(parent),
+                None => return Ok(()),
+                Some(Some(_)) => replay.next = None,
+                Some(None) => {
+                    if replay.missing.len() == MAX_REPLAY {
+                        // The newest: its turn comes when those below it are there.
+                        replay.missing.remove(0);
+                    }
+                    replay.missing.push(parent);
+                    replay.next = Some(ancestor.header.parent_hash);
+                }
             }
-            if missing.len() > MAX_REPLAY {
-                missing.pop_front(); // The newest: its turn comes when those below it are there.
+        }
+        if replay.sent == 0 && !replay.missing.is_empty() {
+            tracing::info!(blocks = replay.missing.len(), "sending blocks that the execution client lost");
+        }
+        while let Some(hash) = replay.missing.last().copied() {
+            if is_over() {
+                self.replay = Some(replay);
+                return Ok(());
             }
-            parent = ancestor.header.parent_hash;
-        }
-        if missing.is_empty() {
-            return Ok(false);
-        }
-        tracing::info!(blocks = missing.len(), "sending blocks that the execution client lost");
-        for (i, hash) in missing.iter().rev().enumerate() {
-            let Some(ancestor) = self.storage.block(*hash).await? else { return Ok(false) };
+            let Some(ancestor) = self.storage.block(hash).await? else { return Ok(()) };
             if self.new_payload(&ancestor).await != Verdict::Valid {
-                return Ok(false);
+                return Ok(());
             }
-            if (i + 1) % REPLAY_STEP == 0 || i + 1 == missing.len() {
+            replay.missing.pop();
+            replay.sent += 1;
+            if replay.sent.is_multiple_of(REPLAY_STEP) || replay.missing.is_empty() {
                 let first = self.genesis.header().execution_hash.into();
                 let state = ForkchoiceState {
                     head_block_hash: ancestor.header.execution_hash.into(),
@@ -201,12 +249,12 @@ impl EngineActor {
                 };
                 let updated = self.client.forkchoice_updated(state, None).await;
                 if self.note(updated).await.is_none() {
-                    return Ok(false);
+                    return Ok(());
                 }
                 self.forkchoice = state;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     async fn set_forkchoice(&mut self, head: Hash, safe: Hash, finalized: Hash) {
@@ -275,17 +323,29 @@ impl AlysActor for EngineActor {
     async fn handle(&mut self, msg: EngineMessage, _: &Context<Self>) -> Result<(), EngineError> {
         match msg {
             EngineMessage::Execute { hash, block } => {
-                let verdict = self.execute(hash, block).await?;
+                let verdict = match timeout(WORK, self.execute(hash, block)).await {
+                    Ok(verdict) => verdict?,
+                    Err(_) => {
+                        self.late();
+                        Verdict::Unknown
+                    }
+                };
                 self.tell(ChainMessage::Executed { hash, verdict }).await;
             }
             EngineMessage::Forkchoice { head: (_, head), safe, finalized } => {
-                self.set_forkchoice(head, safe, finalized).await;
+                if timeout(WORK, self.set_forkchoice(head, safe, finalized)).await.is_err() {
+                    self.late();
+                }
             }
             EngineMessage::Build(request) => {
                 let PayloadRequest { slot, parent, .. } = request;
-                let message = match self.build(&request).await {
-                    Some(payload) => ChainMessage::Built { slot, parent, payload: Box::new(payload) },
-                    None => ChainMessage::BuildFailed { slot, parent },
+                let message = match timeout(WORK, self.build(&request)).await {
+                    Ok(Some(payload)) => ChainMessage::Built { slot, parent, payload: Box::new(payload) },
+                    Ok(None) => ChainMessage::BuildFailed { slot, parent },
+                    Err(_) => {
+                        self.late();
+                        ChainMessage::BuildFailed { slot, parent }
+                    }
                 };
                 self.tell(message).await;
             }

@@ -5,6 +5,7 @@
 //! is dropped and requests are refused. Never looks into payloads beyond what serving them needs.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_net::{
@@ -29,10 +30,12 @@ pub enum NetworkMessage {
     Command(Box<Command>),
     /// Ask a peer; the PeerActor gets the answer under its tag.
     Ask { tag: u64, peer: PeerId, protocol: Protocol, payload: Vec<u8> },
-    /// From the service.
-    Event(Box<Event>),
-    /// The service ended.
-    ServiceEnded,
+    /// From the service of this incarnation. What that of an earlier one left in the mailbox is no longer true.
+    Event { incarnation: u64, event: Box<Event> },
+    /// The service of this incarnation ended.
+    ServiceEnded { incarnation: u64 },
+    /// A PeerActor that has just begun asks who is connected.
+    Introduce,
 }
 
 impl Message for NetworkMessage {
@@ -40,8 +43,9 @@ impl Message for NetworkMessage {
         match self {
             Self::Command(_) => "command",
             Self::Ask { .. } => "ask",
-            Self::Event(_) => "event",
-            Self::ServiceEnded => "service_ended",
+            Self::Event { .. } => "event",
+            Self::ServiceEnded { .. } => "service_ended",
+            Self::Introduce => "introduce",
         }
     }
 }
@@ -68,6 +72,8 @@ pub struct NetworkActor {
     tx_pool: Addr<TxPoolMessage>,
     /// Requests that wait for an answer; the service answers each, in time.
     asked: BTreeMap<RequestId, u64>,
+    /// Who is connected, by how: as many as the service allows.
+    connected: BTreeMap<PeerId, (SocketAddr, bool)>,
 }
 
 /// Whom the network talks to.
@@ -85,9 +91,9 @@ impl NetworkActor {
     pub async fn bind(config: Config, doors: Doors) -> Result<NetworkActor, NetworkError> {
         let (service, handle, events) = Service::bind(config).await?;
         let Doors { validation, chain, peers, storage, tx_pool } = doors;
-        let asked = BTreeMap::new();
+        let (asked, connected) = (BTreeMap::new(), BTreeMap::new());
         let service = Some((service, events));
-        Ok(NetworkActor { service, handle, validation, chain, peers, storage, tx_pool, asked })
+        Ok(NetworkActor { service, handle, validation, chain, peers, storage, tx_pool, asked, connected })
     }
 
     /// Where it listens, and who it is.
@@ -159,12 +165,25 @@ impl NetworkActor {
                 }
             }
             event => {
-                if self.peers.tell(PeerMessage::Event(Box::new(event))).is_err() {
-                    tracing::debug!("the peer actor is busy: an event is dropped");
+                match &event {
+                    Event::PeerConnected { peer, addr, outbound } => {
+                        self.connected.insert(*peer, (*addr, *outbound));
+                    }
+                    Event::PeerDisconnected { peer, .. } => {
+                        self.connected.remove(peer);
+                    }
+                    _ => {}
                 }
+                self.tell_peers(event);
             }
         }
         Ok(())
+    }
+
+    fn tell_peers(&self, event: Event) {
+        if self.peers.tell(PeerMessage::Event(Box::new(event))).is_err() {
+            tracing::debug!("the peer actor is busy: an event is dropped");
+        }
     }
 }
 
@@ -176,15 +195,19 @@ impl AlysActor for NetworkActor {
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), NetworkError> {
         let Some((service, mut events)) = self.service.take() else { return Ok(()) };
-        let address = ctx.address();
+        let (address, incarnation) = (ctx.address(), ctx.incarnation());
+        if incarnation > 1 && self.peers.tell(PeerMessage::NetworkRestarted).is_err() {
+            tracing::debug!("the peer actor has no room: it finds out when its requests fail");
+        }
         ctx.spawn("service", service.run())?;
         ctx.spawn("events", async move {
             while let Some(event) = events.next().await {
-                if address.send(NetworkMessage::Event(Box::new(event))).await.is_err() {
+                let event = Box::new(event);
+                if address.send(NetworkMessage::Event { incarnation, event }).await.is_err() {
                     return;
                 }
             }
-            let _closed = address.send(NetworkMessage::ServiceEnded).await;
+            let _closed = address.send(NetworkMessage::ServiceEnded { incarnation }).await;
         })?;
         // Without a status no peer is greeted. The chain never waits for this actor, so waiting for room ends.
         if self.chain.send(ChainMessage::NetworkStarted).await.is_err() {
@@ -197,8 +220,21 @@ impl AlysActor for NetworkActor {
         match msg {
             NetworkMessage::Command(command) => self.command(*command),
             NetworkMessage::Ask { tag, peer, protocol, payload } => self.ask(tag, peer, protocol, payload),
-            NetworkMessage::Event(event) => self.on_event(*event, ctx)?,
-            NetworkMessage::ServiceEnded => return Err(NetworkError::Ended),
+            NetworkMessage::Event { incarnation, event } if incarnation == ctx.incarnation() => {
+                self.on_event(*event, ctx)?;
+            }
+            NetworkMessage::ServiceEnded { incarnation } if incarnation == ctx.incarnation() => {
+                return Err(NetworkError::Ended);
+            }
+            NetworkMessage::Event { .. } | NetworkMessage::ServiceEnded { .. } => {
+                tracing::debug!("left by an earlier service: dropped");
+            }
+            NetworkMessage::Introduce => {
+                for (peer, (addr, outbound)) in &self.connected {
+                    let (peer, addr, outbound) = (*peer, *addr, *outbound);
+                    self.tell_peers(Event::PeerConnected { peer, addr, outbound });
+                }
+            }
         }
         Ok(())
     }

@@ -40,6 +40,10 @@ pub enum PeerMessage {
     RangeTaken { peer: PeerId, progress: bool },
     /// From the chain: a peer sent something wrong.
     Misbehaved { peer: PeerId, reason: String },
+    /// From the chain: a range that was asked for is lost on its way through the node, and nobody's fault.
+    RangeLost,
+    /// From the network: nobody is connected any more, and nothing is under way.
+    NetworkRestarted,
     /// The timer.
     Look,
 }
@@ -53,6 +57,8 @@ impl Message for PeerMessage {
             Self::Fetch { .. } => "fetch",
             Self::RangeTaken { .. } => "range_taken",
             Self::Misbehaved { .. } => "misbehaved",
+            Self::RangeLost => "range_lost",
+            Self::NetworkRestarted => "network_restarted",
             Self::Look => "look",
         }
     }
@@ -243,6 +249,15 @@ impl AlysActor for PeerActor {
     const NAME: &'static str = "PeerActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), Self::Error> {
+        // Answers to what an earlier incarnation asked may still come: no tag is used twice.
+        self.next_tag = ctx.incarnation() << 32;
+        if ctx.incarnation() > 1 {
+            // Whoever is connected was told to an earlier one. The network never waits for this actor, so waiting for
+            // room ends; when its breaker is open it comes back with nobody connected.
+            if self.network.send(NetworkMessage::Introduce).await.is_err() {
+                tracing::debug!("the network is down: its peers are told when they connect");
+            }
+        }
         ctx.send_after(LOOK, PeerMessage::Look);
         Ok(())
     }
@@ -267,6 +282,17 @@ impl AlysActor for PeerActor {
                 let now = self.now_ms();
                 self.planner.failed(&peer, now);
                 self.misbehaved(peer, &reason);
+            }
+            PeerMessage::RangeLost => {
+                self.planner.lost();
+                self.look();
+            }
+            PeerMessage::NetworkRestarted => {
+                // What is wanted is told again at the next slot.
+                self.planner = Planner::default();
+                self.asked.clear();
+                self.fetching.clear();
+                self.count();
             }
             PeerMessage::Look => {
                 self.look();

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use alloy_primitives::{B256, Bytes, keccak256};
 use alys_actor_system::{Addr, AlysActor, Context, Message};
-use alys_integrations::execution::ExecutionClient;
+use alys_integrations::execution::{ExecutionClient, ExecutionError};
 use alys_net::{Command, Topic, Verdict};
+use alys_runtime::time;
 use alys_types::limits::MAX_TRANSACTIONS_BYTES;
 use alys_types::wire::{Message as Wire, Transactions};
 
@@ -26,6 +27,10 @@ const MAX_PENDING: usize = 4096;
 const MAX_KNOWN: usize = 16 * 1024;
 /// Transactions taken from one message.
 const MAX_RECEIVED: usize = 2048;
+/// How long transactions are handed in at one message; the rest of them is at the next.
+const TURN: Duration = Duration::from_secs(1);
+/// Transactions that wait to be handed in; with more the client is too slow for what users send.
+const MAX_WAITING: usize = 2 * MAX_RECEIVED;
 
 /// What the pool is told.
 pub enum TxPoolMessage {
@@ -33,6 +38,8 @@ pub enum TxPoolMessage {
     Look,
     /// Others pass transactions on.
     Received { source: Source, payload: Vec<u8> },
+    /// There are transactions that wait to be handed in.
+    HandIn,
 }
 
 impl Message for TxPoolMessage {
@@ -40,6 +47,7 @@ impl Message for TxPoolMessage {
         match self {
             Self::Look => "look",
             Self::Received { .. } => "received",
+            Self::HandIn => "hand_in",
         }
     }
 }
@@ -49,11 +57,23 @@ pub struct TxPoolActor {
     client: Arc<dyn ExecutionClient>,
     network: Addr<NetworkMessage>,
     known: Known,
+    /// What others passed on and the client does not have yet.
+    waiting: VecDeque<Vec<u8>>,
+    /// Whether a [`TxPoolMessage::HandIn`] is on its way.
+    handing_in: bool,
 }
 
 impl TxPoolActor {
     pub fn new(client: Arc<dyn ExecutionClient>, network: Addr<NetworkMessage>) -> TxPoolActor {
-        TxPoolActor { client, network, known: Known::default() }
+        let (known, waiting, handing_in) = (Known::default(), VecDeque::new(), false);
+        TxPoolActor { client, network, known, waiting, handing_in }
+    }
+
+    fn go_on(&mut self, ctx: &Context<Self>) {
+        if !self.waiting.is_empty() && !self.handing_in {
+            self.handing_in = true;
+            ctx.send_after(Duration::ZERO, TxPoolMessage::HandIn);
+        }
     }
 
     /// Passes on what is new in the pool.
@@ -78,14 +98,36 @@ impl TxPoolActor {
         if transactions.is_empty() || transactions.len() > MAX_RECEIVED {
             return Verdict::Reject;
         }
-        let mut taken = false;
         for transaction in transactions {
-            if self.known.insert(keccak256(&transaction)) {
-                // Refused ones are nobody's fault: mined meanwhile, or replaced.
-                taken |= self.client.send_raw_transaction(Bytes::from(transaction)).await.is_ok();
+            if self.waiting.len() < MAX_WAITING && self.known.insert(keccak256(&transaction)) {
+                self.waiting.push_back(transaction);
             }
         }
-        if taken { Verdict::Accept } else { Verdict::Ignore }
+        if self.hand_in().await { Verdict::Accept } else { Verdict::Ignore }
+    }
+
+    /// Hands in what waits, for the length of a turn. True when at least one was taken.
+    async fn hand_in(&mut self) -> bool {
+        let begun = time::now();
+        let mut taken = false;
+        while time::now().saturating_duration_since(begun) < TURN
+            && let Some(transaction) = self.waiting.pop_front()
+        {
+            let hash = keccak256(&transaction);
+            match self.client.send_raw_transaction(Bytes::from(transaction)).await {
+                Ok(_) => taken = true,
+                Err(ExecutionError::Transport { .. }) => {
+                    // The client is away: they come again from whoever has them.
+                    self.known.remove(&hash);
+                    for transaction in std::mem::take(&mut self.waiting) {
+                        self.known.remove(&keccak256(transaction));
+                    }
+                }
+                // Refused ones are nobody's fault: mined meanwhile, or replaced.
+                Err(_) => {}
+            }
+        }
+        taken
     }
 }
 
@@ -114,6 +156,12 @@ impl AlysActor for TxPoolActor {
                         tracing::debug!("the network is busy: a verdict is dropped");
                     }
                 }
+                self.go_on(ctx);
+            }
+            TxPoolMessage::HandIn => {
+                self.handing_in = false;
+                self.hand_in().await;
+                self.go_on(ctx);
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! ValidationActor: decodes what peers sent and checks signatures, away from the chain's own task.
 //!
 //! Owns nothing but the genesis. Promises that everything it is given comes back once, decoded or refused, checked or
-//! refused. Never decides what is relevant: the chain says which set to check against, and drops what it knows.
+//! refused, and that the chain is told when a restart may have broken that. Never decides what is relevant: the chain says which set to check against, and drops what it knows.
 
 use std::sync::Arc;
 
@@ -218,6 +218,15 @@ impl AlysActor for ValidationActor {
     type Error = std::convert::Infallible;
     type Config = ();
     const NAME: &'static str = "ValidationActor";
+
+    async fn started(&mut self, ctx: &Context<Self>) -> Result<(), Self::Error> {
+        // What the last incarnation was at is lost with it. Votes and proposals are said again; a range is asked for again
+        // only when somebody says that it is gone. The chain never waits for this actor, so waiting for room ends.
+        if ctx.incarnation() > 1 && self.chain.send(ChainMessage::CheckLost).await.is_err() {
+            tracing::debug!("the chain is stopping");
+        }
+        Ok(())
+    }
 
     async fn handle(&mut self, msg: ValidationMessage, _: &Context<Self>) -> Result<(), Self::Error> {
         // The chain may have more to do than it can: what is dropped here is sent again by its author, or asked for
