@@ -18,6 +18,7 @@ pub mod genesis;
 pub mod host;
 pub mod keys;
 pub mod node;
+mod rights;
 pub mod telemetry;
 pub mod toml_text;
 mod wiring;

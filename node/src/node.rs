@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alys_actor_system::access::Audit;
 use alys_actor_system::{Faults, ShutdownReport, Snapshot, System};
 use alys_consensus::Summary;
 use alys_integrations::http::{Endpoint, JwtSecret};
@@ -100,6 +101,8 @@ pub enum StartError {
     Datadir(#[from] std::io::Error),
     #[error("cannot start the actors: {0}")]
     Actors(#[from] alys_actor_system::StartError),
+    #[error(transparent)]
+    Rights(#[from] crate::rights::RightsError),
 }
 
 /// A running node.
@@ -148,6 +151,16 @@ impl Node {
     /// The supervision tree: states, restarts, queues.
     pub fn actors(&self) -> Snapshot {
         self.system.snapshot()
+    }
+
+    /// The figures of all actors, as OpenMetrics text.
+    pub async fn metrics(&self) -> String {
+        self.system.metrics().await
+    }
+
+    /// What actors tried to send that they may not, see `rights`.
+    pub fn audit(&self) -> Option<Audit> {
+        self.system.audit()
     }
 
     /// What goes wrong in the actors from now on, by their full paths (`name/chain/engine`): for tests. Nothing does until

@@ -44,6 +44,7 @@ use crate::actors::storage::{self, StorageActor};
 use crate::actors::tx_pool::TxPoolActor;
 use crate::actors::validation::ValidationActor;
 use crate::node::{FRESH_VOTES_FILE, Node, NodeConfig, StartError};
+use crate::rights::Rights;
 
 /// Records and look-ups of all other actors; each asks once at a time.
 const STORAGE_MAILBOX: usize = 256;
@@ -116,6 +117,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
         ..SupervisorSpec::new(name.clone(), Strategy::OneForAll)
     };
     let system = System::with_root(root);
+    let rights = Rights::new()?;
 
     let storage_supervisor = system.supervisor(SupervisorSpec {
         intensity: STORAGE_GIVES_UP,
@@ -167,7 +169,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
     chain_supervisor.start(spec, chain_slot, move || {
         ChainActor::restore(chain_genesis.clone(), key.clone(), doors.clone(), chain_observer.clone(), epoch)
     })?;
-    let (pool_client, pool_network) = (client, network_addr.clone());
+    let (pool_client, pool_network) = (client, rights.grant("tx_pool", "network", &network_addr)?);
     let spec = ChildSpec::new("tx_pool").pace(Pace::Backoff(backoff(50, 500))).handle_within(TX_POOL_HANDLES);
     chain_supervisor.start(spec, tx_pool_slot, move || {
         let actor = TxPoolActor::new(pool_client.clone(), pool_network.clone());
@@ -179,23 +181,26 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
         ..SupervisorSpec::new("network", Strategy::RestForOne)
     })?;
     let network_doors = network::Doors {
-        validation: validation_addr,
-        chain: chain_addr.clone(),
-        peers: peers_addr,
-        storage,
-        tx_pool: tx_pool_addr,
+        validation: rights.grant("network", "validation", &validation_addr)?,
+        chain: rights.grant("network", "chain", &chain_addr)?,
+        peers: rights.grant("network", "peers", &peers_addr)?,
+        storage: storage::Handle(rights.grant("network", "storage", &storage.0)?),
+        tx_pool: rights.grant("network", "tx_pool", &tx_pool_addr)?,
     };
     let net_config = network_config(&NodeConfig { listen, ..config.clone() })?;
     let spec = ChildSpec::new("service").pace(breaker(2_000)).handle_within(NETWORK_HANDLES);
     network_supervisor
         .start(spec, network_slot, move || NetworkActor::bind(net_config.clone(), network_doors.clone()))?;
-    let peers_chain = chain_addr.clone();
+    let peers_chain = rights.grant("peers", "chain", &chain_addr)?;
+    let peers_network = rights.grant("peers", "network", &network_addr)?;
     let spec = ChildSpec::new("peers").pace(Pace::Backoff(backoff(50, 500))).handle_within(PEERS_HANDLE);
     network_supervisor.start(spec, peers_slot, move || {
-        let actor = PeerActor::new(network_addr.clone(), peers_chain.clone(), observer.clone());
+        let actor = PeerActor::new(peers_network.clone(), peers_chain.clone(), observer.clone());
         async move { Ok::<_, std::convert::Infallible>(actor) }
     })?;
 
+    // Nobody looks others up: all addresses are handed out here. What was refused is in the system's audit.
+    system.enforce(rights.into_access());
     Ok(Node { system, chain: chain::Handle(chain_addr), listen, peer_id })
 }
 

@@ -107,6 +107,7 @@ mod stats;
 mod stream;
 mod supervisor;
 mod system;
+pub mod testkit;
 mod tree;
 
 use std::{

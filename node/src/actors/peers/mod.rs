@@ -302,3 +302,6 @@ impl AlysActor for PeerActor {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! For tests of actors: a system of their own, probes in the place of their neighbours, faults at the nth message.
+//!
+//! ```
+//! use std::{convert::Infallible, time::Duration};
+//! use alys_actor_system::{AlysActor, Context, Fault, Message, testkit::{Probe, TestSystem}, Addr};
+//!
+//! # struct Ping(u32);
+//! # impl Message for Ping { fn kind(&self) -> &'static str { "ping" } }
+//! struct Echo(Addr<Ping>);
+//! impl AlysActor for Echo {
+//!     type Message = Ping;
+//!     type Error = Infallible;
+//!     type Config = ();
+//!     const NAME: &'static str = "Echo";
+//!     async fn handle(&mut self, Ping(n): Ping, _: &Context<Self>) -> Result<(), Infallible> {
+//!         let _taken_or_not = self.0.tell(Ping(n + 1));
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # alys_runtime::block_on_main(async {
+//! let test = TestSystem::new();
+//! let (neighbour, mut probe) = Probe::new(8);
+//! let echo = test.start("echo", 8, move || { let to = neighbour.clone(); async move { Ok::<_, Infallible>(Echo(to)) } });
+//! echo.tell(Ping(1)).unwrap();
+//! assert_eq!(probe.next().await.map(|Ping(n)| n), Some(2));
+//! // The second message kills it; the third is handled by the next incarnation.
+//! test.faults().plan(&test.path("echo"), Fault::Panic);
+//! echo.tell(Ping(5)).unwrap();
+//! echo.tell(Ping(7)).unwrap();
+//! assert_eq!(probe.next().await.map(|Ping(n)| n), Some(8));
+//! assert_eq!(test.restarts("echo"), 1);
+//! test.end().await;
+//! # });
+//! ```
+//!
+//! Time is the runtime's: real on tokio, virtual in the simulated world, where a test that waits an hour takes no
+//! time. [`TestSystem::end`] fails the test if a message went missing without a reason.
+
+use std::{fmt, future::Future, future::poll_fn, task::Poll, time::Duration};
+
+use alys_runtime::time;
+
+use crate::{
+    actor::AlysActor,
+    addr::Addr,
+    faults::Faults,
+    mailbox::{Limits, Reader, Slot, mailbox},
+    message::Message,
+    policy::{Backoff, Intensity, Strategy},
+    supervisor::{ChildSpec, Supervisor, SupervisorSpec},
+    system::{ShutdownReport, System},
+    tree::{MailboxSnapshot, Snapshot},
+};
+use std::sync::Arc;
+
+/// How long a probe waits for a message that does not come, and a system for its end: longer than any test takes.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The place of an actor that the test itself takes: it sees every message that comes to an address.
+pub struct Probe<M: Message> {
+    reader: Reader<M>,
+}
+
+impl<M: Message> Probe<M> {
+    /// An address to hand out, and the probe behind it.
+    pub fn new(limits: impl Into<Limits>) -> (Addr<M>, Self) {
+        let (addr, Slot { reader, .. }) = mailbox(limits);
+        (addr, Self { reader })
+    }
+
+    /// The next message; none if there is none for [`PATIENCE`].
+    pub async fn next(&mut self) -> Option<M> {
+        self.next_within(PATIENCE).await
+    }
+
+    /// The next message; none if there is none in that time.
+    pub async fn next_within(&mut self, within: Duration) -> Option<M> {
+        let next = poll_fn(|cx| {
+            if let Some(envelope) = self.reader.pop() {
+                return Poll::Ready(envelope.msg);
+            }
+            if self.reader.poll_ready(cx).is_ready() {
+                // It came between the two looks.
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
+        });
+        time::timeout(within, next).await.ok()
+    }
+
+    /// The next message that `wanted` picks; those before it are dropped. None if there is none for [`PATIENCE`].
+    pub async fn find<T>(&mut self, mut wanted: impl FnMut(M) -> Option<T>) -> Option<T> {
+        loop {
+            if let Some(found) = wanted(self.next().await?) {
+                return Some(found);
+            }
+        }
+    }
+
+    /// A message that has come already.
+    pub fn now(&mut self) -> Option<M> {
+        self.reader.pop().map(|envelope| envelope.msg)
+    }
+}
+
+impl<M: Message> fmt::Debug for Probe<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Probe").field("waiting", &self.reader.mailbox.depth()).finish()
+    }
+}
+
+/// A system with one supervisor that restarts each of its children by itself, at once and as often as it takes.
+#[derive(Debug)]
+pub struct TestSystem {
+    system: System,
+    supervisor: Supervisor,
+}
+
+impl Default for TestSystem {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TestSystem {
+    /// An empty one. Must be called inside the runtime.
+    ///
+    /// # Panics
+    /// Never: the system is new, so that its supervisor's name is free.
+    pub fn new() -> Self {
+        let system = System::new("test");
+        let spec = SupervisorSpec {
+            intensity: Intensity { restarts: usize::MAX, within: PATIENCE },
+            backoff: Backoff::NONE,
+            ..SupervisorSpec::new("actors", Strategy::OneForOne)
+        };
+        let supervisor = system.supervisor(spec).expect("the first child of a new system");
+        Self { system, supervisor }
+    }
+
+    /// Starts an actor under this name.
+    ///
+    /// # Panics
+    /// The name is taken or no name: the test is wrong.
+    pub fn start<A, F, Fut, E>(
+        &self,
+        name: &str,
+        slot: impl Into<Slot<A::Message>>,
+        factory: F,
+    ) -> Addr<A::Message>
+    where
+        A: AlysActor<Config: Default>,
+        F: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<A, E>> + Send + 'static,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        match self.supervisor.start(ChildSpec::new(name), slot, factory) {
+            Ok(addr) => addr,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The supervisor, for children with a specification of their own.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    /// The system, to be looked at.
+    pub fn system(&self) -> &System {
+        &self.system
+    }
+
+    /// What goes wrong from now on; see [`TestSystem::path`] for the names.
+    pub fn faults(&self) -> &Arc<Faults> {
+        self.system.faults()
+    }
+
+    /// The full path of an actor.
+    pub fn path(&self, name: &str) -> String {
+        format!("test/actors/{name}")
+    }
+
+    /// How often an actor was restarted.
+    ///
+    /// # Panics
+    /// There is no such actor: the test is wrong.
+    pub fn restarts(&self, name: &str) -> u64 {
+        let snapshot = self.system.snapshot();
+        match snapshot.find(&format!("actors/{name}")) {
+            Some(actor) => actor.restarts,
+            None => panic!("no actor is called {name}"),
+        }
+    }
+
+    /// Waits until the tree is as it should be.
+    ///
+    /// # Panics
+    /// It has not been so for [`PATIENCE`].
+    pub async fn until(&self, is_so: impl Fn(&Snapshot) -> bool) {
+        let waited = time::timeout(PATIENCE, async {
+            while !is_so(&self.system.snapshot()) {
+                time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        if waited.await.is_err() {
+            panic!("it never came to that: {:#?}", self.system.snapshot());
+        }
+    }
+
+    /// Shuts the system down.
+    ///
+    /// # Panics
+    /// A message that some actor had taken is neither handled nor accounted for.
+    pub async fn end(self) -> ShutdownReport {
+        let report = self.system.shutdown(PATIENCE).await;
+        for actor in self.system.snapshot().all() {
+            if let Some(mailbox) = &actor.mailbox {
+                assert_eq!(unaccounted(mailbox), 0, "messages of {} went missing: {mailbox:?}", actor.path);
+            }
+        }
+        report
+    }
+}
+
+/// Messages and timers that came, less what became of them: zero while the actor has none in hand.
+pub fn unaccounted(mailbox: &MailboxSnapshot) -> i64 {
+    let ended = [
+        mailbox.handled,
+        mailbox.failed,
+        mailbox.coalesced,
+        mailbox.dropped,
+        mailbox.expired,
+        mailbox.interrupted,
+        mailbox.abandoned,
+        mailbox.depth as u64,
+    ];
+    let came = mailbox.accepted + mailbox.timers;
+    i64::try_from(came).unwrap_or(i64::MAX) - i64::try_from(ended.iter().sum::<u64>()).unwrap_or(i64::MAX)
+}
