@@ -243,6 +243,27 @@ fn a_supervisor_that_degrades_gives_the_child_up_and_goes_on() {
 }
 
 #[test]
+fn a_supervisor_that_is_given_up_is_seen_to_have_failed() {
+    run(async {
+        let world = World::new();
+        let upper = degrading(&world, "upper", 0);
+        let lower = world.supervisor("lower", Strategy::OneForOne, 0, Some(&upper));
+        let mut events = events(&world);
+        let (a, b) = (doer(&lower, "a", 8), doer(&upper, "b", 8));
+        a.settled().await;
+        a.addr.tell(fails()).unwrap();
+        let given_up = time::timeout(LONG, events.next()).await.unwrap();
+        assert_eq!(given_up, Some(SystemEvent::GivenUp { path: "world/upper/lower".into() }));
+        time::timeout(LONG, a.addr.closed()).await.expect("its child is there for ever");
+        let failed = |tree: &Snapshot| tree.find("upper/lower").unwrap().state == State::Failed;
+        world.wait("the end of lower", failed).await;
+        b.settled().await;
+        assert_eq!(world.system.health(), Health::Degraded("failed for good"));
+        world.end().await;
+    });
+}
+
+#[test]
 fn one_that_is_never_restarted_is_given_up() {
     run(async {
         let world = World::new();
