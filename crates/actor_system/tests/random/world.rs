@@ -537,6 +537,9 @@ impl<const B: usize> AlysActor for Worker<B> {
 
     async fn stopped(&mut self, _: &Context<Self>) {
         self.note(Hook::Stopped);
+        if let Some(addr) = self.world.addr(self.index).filter(Addr::is_closed) {
+            self.world.history.note(Event::Drained { actor: self.index, left: addr.depth() });
+        }
         match self.habits.stop {
             Stop::Well => {}
             Stop::Slow(time) => time::sleep(ms(time)).await,
