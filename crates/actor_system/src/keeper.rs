@@ -450,7 +450,8 @@ impl Keeper {
     }
 
     /// Stops all children in reverse order. Each has the share of the remaining time that its size gives it, so
-    /// that one that hangs does not use up the time of the others.
+    /// that one that hangs does not use up the time of the others. A pause ends where it is when another order comes
+    /// from above, which takes its place.
     async fn stop_all(&mut self, until: Instant, kind: StopKind) -> StopReport {
         self.life = None;
         if kind == StopKind::Drain {
@@ -466,7 +467,18 @@ impl Keeper {
             let weight = entry.cell.weight();
             let share = until.saturating_duration_since(time::now()) * weight / weight_left.max(weight);
             weight_left -= weight.min(weight_left);
-            let report = entry.stop(after(share), kind).await;
+            let stopped = pin!(entry.stop(after(share), kind));
+            let report = if kind == StopKind::Drain {
+                stopped.await
+            } else {
+                match select(stopped, pin!(self.line.order())).await {
+                    Either::Left((report, _)) => report,
+                    Either::Right((order, _)) => {
+                        self.next = Some(order.map_or(Heard::Nothing, Heard::Order));
+                        return total;
+                    }
+                }
+            };
             total.stopped.extend(report.stopped);
             total.abandoned.extend(report.abandoned);
         }
