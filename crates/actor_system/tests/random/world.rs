@@ -597,7 +597,11 @@ impl Builder {
         let bounds = |actor: &ActorPlan| {
             let in_hand = if is_batching(actor) { BATCH } else { 0 } + slack;
             const LARGEST: usize = 400;
-            let bytes = actor.bytes.map(|bytes| bytes + in_hand * LARGEST);
+            // One always fits, however large: beside those in hand it cannot be told from two.
+            let bytes = actor.bytes.map(|bytes| match in_hand {
+                0 => bytes,
+                in_hand => bytes.max(LARGEST) + in_hand * LARGEST,
+            });
             Bounds { messages: actor.capacity + in_hand, bytes }
         };
         let pooled = plan.pool.iter().flat_map(|pool| {
