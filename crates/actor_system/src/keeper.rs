@@ -274,26 +274,33 @@ impl Keeper {
                 entry.start(AT_ONCE, None, None);
             }
         } else {
-            self.start_range(0..self.entries.len(), AT_ONCE, start.started);
+            self.start_range(0..self.entries.len(), None, start.started);
         }
         self.cell.advance(State::Running);
     }
 
     /// Starts children one after the other, each once the one before runs, and says so at `started` after the
-    /// last.
+    /// last. The first waits as long as the one that failed. So does that one itself, though its turn comes later:
+    /// it is its breaker that may be open, and a shutdown, which starts those who merely wait for their turn, is
+    /// not to start it before its time.
     fn start_range(
         &mut self,
         range: Range<usize>,
-        delay: (Duration, bool),
+        failed: Option<(usize, (Duration, bool))>,
         mut started: Option<oneshot::Sender<()>>,
     ) {
-        let last = range.end.saturating_sub(1);
-        let (mut delay, mut after) = (delay, None);
+        let (first, last) = (range.start, range.end.saturating_sub(1));
+        let mut after = None;
         for index in range {
             let (sender, receiver) = oneshot::channel();
             let sender = if index == last { started.take() } else { Some(sender) };
+            let delay = match failed {
+                Some((failed, delay)) if index == failed => delay,
+                Some((_, (wait, _))) if index == first => (wait, false),
+                Some(_) | None => AT_ONCE,
+            };
             self.entries[index].start(delay, after.take(), sender);
-            (delay, after) = (AT_ONCE, Some(receiver));
+            after = Some(receiver);
         }
         if let Some(started) = started {
             let _ = started.send(());
@@ -345,6 +352,10 @@ impl Keeper {
                 return;
             }
         };
+        if is_open && !delay.is_zero() {
+            // At once, though siblings may take their time to stop before it begins to wait.
+            entry.cell.refuse(true);
+        }
         let (reason, delay_ms) = (failure.chain(), delay.as_millis());
         if is_open {
             tracing::warn!(actor = %entry.cell.path, reason, delay_ms, "circuit breaker open");
@@ -368,16 +379,18 @@ impl Keeper {
             return;
         }
         if !self.pause(affected.clone()).await {
+            self.entries[index].cell.refuse(false);
             return;
         }
-        let mut end = affected.end;
-        for index in affected.clone().rev() {
-            if self.entries[index].restart == Restart::Temporary {
-                self.retire(index);
+        let (mut failed, mut end) = (index, affected.end);
+        for other in affected.clone().rev() {
+            if self.entries[other].restart == Restart::Temporary {
+                self.retire(other);
                 end -= 1;
+                failed -= usize::from(other < index);
             }
         }
-        self.start_range(affected.start..end, delay, None);
+        self.start_range(affected.start..end, Some((failed, delay)), None);
     }
 
     /// Stops children in reverse order; their queues wait. False if an order from above came first: it is about
@@ -437,7 +450,8 @@ impl Keeper {
     }
 
     /// Stops all children in reverse order. Each has the share of the remaining time that its size gives it, so
-    /// that one that hangs does not use up the time of the others.
+    /// that one that hangs does not use up the time of the others. A pause ends where it is when another order comes
+    /// from above, which takes its place.
     async fn stop_all(&mut self, until: Instant, kind: StopKind) -> StopReport {
         self.life = None;
         if kind == StopKind::Drain {
@@ -453,7 +467,18 @@ impl Keeper {
             let weight = entry.cell.weight();
             let share = until.saturating_duration_since(time::now()) * weight / weight_left.max(weight);
             weight_left -= weight.min(weight_left);
-            let report = entry.stop(after(share), kind).await;
+            let stopped = pin!(entry.stop(after(share), kind));
+            let report = if kind == StopKind::Drain {
+                stopped.await
+            } else {
+                match select(stopped, pin!(self.line.order())).await {
+                    Either::Left((report, _)) => report,
+                    Either::Right((order, _)) => {
+                        self.next = Some(order.map_or(Heard::Nothing, Heard::Order));
+                        return total;
+                    }
+                }
+            };
             total.stopped.extend(report.stopped);
             total.abandoned.extend(report.abandoned);
         }

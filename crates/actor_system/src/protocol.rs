@@ -155,6 +155,11 @@ impl Line {
             let waited = self.unless_ordered(time::sleep(start.delay)).await;
             self.cell.refuse(false);
             waited?;
+            if start.after.is_some() {
+                // Its time has come and not its turn: it is down like those that were stopped with it. One whose
+                // turn is before may depend on it, and does not wait for one that is stopped.
+                self.cell.rest();
+            }
         }
         if let Some(after) = start.after.take() {
             match self.unless_ordered(after).await {

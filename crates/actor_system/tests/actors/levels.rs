@@ -6,7 +6,7 @@ use alys_actor_system::{ChildSpec, Restart, StartError, State, Strategy};
 
 use alys_runtime::time;
 
-use crate::{doer::*, kit::*};
+use crate::{doer::*, errors, kit::*};
 
 #[test]
 fn a_dependent_starts_once_those_that_it_needs_run() {
@@ -131,4 +131,81 @@ fn one_that_needs_an_actor_which_has_ended_starts_and_finds_out_by_itself() {
         b.settled().await;
         world.end().await;
     });
+}
+
+#[test]
+fn one_that_was_stopped_before_its_first_start_runs_later_and_is_seen_to() {
+    run(async {
+        let world = World::new();
+        let together = world.supervisor("s", Strategy::OneForAll, 9, None);
+        let other = world.supervisor("t", Strategy::OneForOne, 9, None);
+        let log = Arc::<Log>::default();
+        let needed = doer_in(&log, &other, ChildSpec::new("needed"), 8);
+        let gate = Arc::<Gate>::default();
+        needed.plan.at("started", Twist::Wait(gate.clone()));
+        needed.settled_or_held(&gate).await;
+        let sibling = doer_in(&log, &together, ChildSpec::new("sibling"), 8);
+        let waits = doer_in(&log, &together, ChildSpec::new("waits").depends_on("t/needed"), 8);
+        let last = doer_in(&log, &other, ChildSpec::new("last").depends_on("s/waits"), 8);
+        waits.addr.tell(note(1)).unwrap();
+        last.addr.tell(note(2)).unwrap();
+        sibling.settled().await;
+        sibling.addr.tell(fails()).unwrap();
+        sibling.settled().await;
+        // Its sibling took it along while it waited.
+        assert_eq!(world.system.snapshot().find("s/waits").unwrap().state, State::Stopped);
+        assert!(log.of("waits").is_empty());
+        gate.open();
+        log.wait_for("waits", "1").await;
+        log.wait_for("last", "2").await;
+        let waits = world.system.snapshot().find("s/waits").unwrap().clone();
+        assert_eq!((waits.state, waits.incarnation), (State::Running, 1));
+        world.end().await;
+    });
+}
+
+/// The first level of the shutdown takes until `failing` was restarted with its siblings: `dependent` has ended by
+/// then.
+fn restarts_without_the_drained(is_nested: bool) {
+    errors::listen();
+    run(async move {
+        let world = World::new();
+        let above = world.supervisor("above", Strategy::OneForAll, 9, None);
+        let (below, path) = match is_nested {
+            true => (world.supervisor("below", Strategy::OneForOne, 9, Some(&above)), "above/below/needed"),
+            false => (above.clone(), "above/needed"),
+        };
+        let other = world.supervisor("other", Strategy::OneForOne, 0, None);
+        let log = Arc::<Log>::default();
+        let failing = doer_in(&log, &above, ChildSpec::new("failing"), 8);
+        doer_in(&log, &below, ChildSpec::new("needed"), 8);
+        doer_in(&log, &below, ChildSpec::new("dependent").depends_on(path), 8);
+        let held = doer_in(&log, &other, ChildSpec::new("held").depends_on(path), 8);
+        let gate = Arc::<Gate>::default();
+        held.plan.at("stopped", Twist::Wait(gate.clone()));
+        held.settled().await;
+        log.wait_for("dependent", "started").await;
+        let starts = |name: &str| log.of(name).iter().filter(|what| *what == "started").count();
+        let meanwhile = async {
+            log.wait_for("dependent", "stopped").await;
+            gate.reached().await;
+            failing.addr.tell(fails()).unwrap();
+            world.wait("the restart", |_| starts("failing") == 2 && starts("needed") == 2).await;
+            gate.open();
+        };
+        let (report, ()) = alys_runtime::join!(world.system.shutdown(LONG), meanwhile);
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!(starts("dependent"), 1);
+        assert_eq!(errors::about("world/above"), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_child_that_was_drained_is_not_stopped_again_with_its_siblings() {
+    restarts_without_the_drained(false);
+}
+
+#[test]
+fn a_child_that_was_drained_is_not_started_with_its_supervisor() {
+    restarts_without_the_drained(true);
 }

@@ -7,6 +7,7 @@ mod bus;
 mod circles;
 mod doer;
 mod envelopes;
+mod errors;
 mod failing;
 mod faulty;
 mod figures;

@@ -7,7 +7,7 @@ use std::{
 
 use alys_actor_system::{
     AskError, Backoff, Breaker, ChildSpec, EventStream, Exhausted, Health, Pace, Reason, Restart, SendError,
-    State, Strategy, Supervisor, SupervisorSpec, SystemEvent, TellError,
+    Snapshot, State, Strategy, Supervisor, SupervisorSpec, SystemEvent, TellError,
 };
 use alys_runtime::time;
 use futures::{FutureExt, StreamExt, poll};
@@ -84,9 +84,7 @@ fn an_open_breaker_refuses_at_once_whoever_asks_or_waits() {
         assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
         gate.open();
         assert_eq!(restart(&mut events).await, (LONG * 100, true));
-        world
-            .wait("the open breaker", |_| matches!(doing.addr.tell(note(3)), Err(TellError::Unavailable(_))))
-            .await;
+        assert!(matches!(doing.addr.tell(note(3)), Err(TellError::Unavailable(_))));
         for waited in [first, second] {
             let told = time::timeout(LONG, waited).await.unwrap();
             assert!(matches!(told, Err(SendError::Unavailable(_))), "{told:?}");
@@ -94,8 +92,10 @@ fn an_open_breaker_refuses_at_once_whoever_asks_or_waits() {
         let asked = doing.addr.ask(|reply| Job::new("answer", 0, Act::Answer(reply)), LONG).await;
         assert_eq!(asked, Err(AskError::Unavailable { kind: "answer" }));
         assert_eq!(asked.unwrap_err().to_string(), "answer: circuit breaker open");
+        let waits = |tree: &Snapshot| tree.find("s/a").unwrap().state == State::Backoff;
+        world.wait("the wait", waits).await;
         let child = world.system.snapshot().find("s/a").unwrap().clone();
-        assert_eq!((child.state, child.health), (State::Backoff, Health::Unhealthy("waits for a restart")));
+        assert_eq!(child.health, Health::Unhealthy("waits for a restart"));
         assert_eq!(world.system.health(), Health::Degraded("waits for a restart"));
         world.end().await;
     });
@@ -153,6 +153,61 @@ fn a_breaker_that_opens_takes_no_room_from_those_who_come_after() {
     });
 }
 
+#[test]
+fn an_open_breaker_closes_the_mailbox_of_its_own_actor_and_of_no_sibling() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForAll, 0, None);
+        let mut events = events(&world);
+        let first = doer(&supervisor, "first", 8);
+        let spec = ChildSpec::new("a").pace(Pace::CircuitBreaker(breaker(1, 5 * SHORT)));
+        let doing = doer_in(&first.log, &supervisor, spec, 8);
+        first.settled().await;
+        doing.settled().await;
+        // The sibling takes its time to stop: the breaker is open meanwhile too.
+        let gate = first.hold().await;
+        doing.addr.tell(fails()).unwrap();
+        assert!(restart(&mut events).await.1);
+        assert!(matches!(doing.addr.tell(note(1)), Err(TellError::Unavailable(_))));
+        gate.open();
+        let waits = |tree: &Snapshot| tree.find("s/a").unwrap().state == State::Backoff;
+        world.wait("the wait", waits).await;
+        assert!(matches!(doing.addr.tell(note(2)), Err(TellError::Unavailable(_))));
+        first.addr.tell(note(3)).unwrap();
+        send_when_open(&doing, || note(4)).await;
+        first.log.wait_for("first", "3").await;
+        first.log.wait_for("a", "4").await;
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_shutdown_makes_nobody_before_its_time() {
+    run(async {
+        let world = World::new();
+        let backoff = Backoff { initial: LONG, max: LONG, factor: 1.0, jitter: 0.0 };
+        let spec = SupervisorSpec { backoff, ..SupervisorSpec::new("s", Strategy::OneForAll) };
+        let supervisor = world.system.supervisor(spec).unwrap();
+        let first = doer(&supervisor, "first", 8);
+        let [failed, last] =
+            ["failed", "last"].map(|name| doer_in(&first.log, &supervisor, ChildSpec::new(name), 8));
+        for doing in [&first, &failed, &last] {
+            doing.settled().await;
+        }
+        failed.addr.tell(fails()).unwrap();
+        let waits = |tree: &Snapshot| tree.find("s/failed").unwrap().state == State::Backoff;
+        world.wait("the wait", waits).await;
+        for doing in [&failed, &last] {
+            doing.addr.tell(note(1)).unwrap();
+        }
+        let report = world.system.shutdown(LONG).await;
+        // The last one waits for its turn alone, and comes to it.
+        assert_eq!((failed.log.notes("failed"), failed.log.notes("last")), (vec![], vec![1]));
+        let left: Vec<_> = report.abandoned.iter().map(|left| (&*left.actor, left.messages)).collect();
+        assert_eq!(left, [("world/s/failed", 1)]);
+    });
+}
+
 fn degrading(world: &World, name: &str, intensity: usize) -> Supervisor {
     let spec = SupervisorSpec {
         intensity: restarts(intensity),
@@ -183,6 +238,27 @@ fn a_supervisor_that_degrades_gives_the_child_up_and_goes_on() {
         world.wait("the end of a", |snapshot| snapshot.find("s/a").unwrap().state == State::Failed).await;
         assert_eq!(world.system.health(), Health::Degraded("failed for good"));
         assert!(world.system.failed().now_or_never().is_none());
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_supervisor_that_is_given_up_is_seen_to_have_failed() {
+    run(async {
+        let world = World::new();
+        let upper = degrading(&world, "upper", 0);
+        let lower = world.supervisor("lower", Strategy::OneForOne, 0, Some(&upper));
+        let mut events = events(&world);
+        let (a, b) = (doer(&lower, "a", 8), doer(&upper, "b", 8));
+        a.settled().await;
+        a.addr.tell(fails()).unwrap();
+        let given_up = time::timeout(LONG, events.next()).await.unwrap();
+        assert_eq!(given_up, Some(SystemEvent::GivenUp { path: "world/upper/lower".into() }));
+        time::timeout(LONG, a.addr.closed()).await.expect("its child is there for ever");
+        let failed = |tree: &Snapshot| tree.find("upper/lower").unwrap().state == State::Failed;
+        world.wait("the end of lower", failed).await;
+        b.settled().await;
+        assert_eq!(world.system.health(), Health::Degraded("failed for good"));
         world.end().await;
     });
 }

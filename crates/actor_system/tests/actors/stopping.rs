@@ -197,6 +197,32 @@ fn a_shutdown_does_not_wait_for_a_restart_that_is_under_way() {
 }
 
 #[test]
+fn a_shutdown_does_not_wait_for_a_restart_from_above_either() {
+    run(async {
+        let world = World::with_root(1);
+        let lower = world.supervisor("lower", Strategy::OneForOne, 0, None);
+        let spec = ChildSpec { stop_within: LONG, ..ChildSpec::new("hung") };
+        let hung = world.worker_as(&lower, spec, 8, Arc::default());
+        let last = world.worker(&lower, "last");
+        let other = world.supervisor("other", Strategy::OneForOne, 0, None);
+        let fails = world.worker(&other, "fails");
+        let gate = Arc::<Gate>::default();
+        hung.tell(Told::Wait(gate.clone())).unwrap();
+        gate.reached().await;
+        settled(&last).await;
+        fails.tell(Told::Fail).unwrap();
+        // The last one is stopped first, so the lower supervisor waits for the one that hangs now.
+        world.wait("the restart", |tree| tree.find("lower/last").unwrap().state == State::Stopped).await;
+        let report = world.system.shutdown(Duration::from_millis(300)).await;
+        assert!(report.took < LONG / 10, "{report:?}");
+        assert_eq!(report.abandoned.len(), 1, "{report:?}");
+        let left = &report.abandoned[0];
+        assert_eq!((&*left.actor, left.handling), ("world/lower/hung", Some("wait")));
+        assert_eq!(world.system.snapshot().find("lower").unwrap().state, State::Stopped);
+    });
+}
+
+#[test]
 fn an_actor_whose_turn_to_start_has_not_come_still_handles_what_it_took() {
     run(async {
         let world = World::new();

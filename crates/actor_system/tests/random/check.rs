@@ -35,6 +35,7 @@ pub fn check(plan: &Plan, seen: &Seen, book: &mut Book) {
     run.asks(book, &mut wrong);
     run.incarnations(book, &mut wrong);
     run.states(book, &mut wrong);
+    run.drains(book, &mut wrong);
     run.report(&mut wrong);
     wrong.into_iter().for_each(|complaint| book.complain(complaint));
 }
@@ -258,8 +259,10 @@ impl Run<'_> {
                 ("dropped as newest, and receipts", of(&[Reason::DroppedNewest]), receipts(Receipt::Dropped)),
                 ("waiting at the end", figures.depth as u64, 0),
             ];
-            // Where bytes are limited one may be taken for several.
-            let is_limited = self.plan.actors.get(actor).is_some_and(|plan| plan.bytes.is_some());
+            // One may be taken for several where bytes are limited, and where letters that came back are too many.
+            let is_limited = self.plan.actors.get(actor).is_some_and(|plan| plan.bytes.is_some())
+                || self.seen.is_batching[actor]
+                || figures.redelivered > 0;
             let (oldest, taken) = (of(&[Reason::DroppedOldest]), receipts(Receipt::QueuedForOldest));
             if !is_limited || oldest < taken {
                 pairs.push(("dropped for newer ones, and receipts", oldest, taken));
@@ -332,11 +335,10 @@ impl Run<'_> {
                         wrong.push(format!("restarts: actor {actor} is made before its time"));
                     }
                 }
-                // One that waits for its turn behind a sibling is made at once, so that its letters are handled.
-                Event::ShutdownBegins => not_before.fill(None),
                 Event::State { path, state: State::Starting | State::Restarting } => {
                     recent.remove(path.as_str());
-                    // A supervisor that begins anew starts all at once, whatever it had decided before.
+                    // A supervisor that begins anew starts all at once, whatever it had decided before: that was
+                    // for the incarnations that ended with it, and the one above it has waited in its place.
                     for (actor, _) in self.seen.paths.iter().enumerate().filter(|(_, of)| parent(of) == path)
                     {
                         not_before[actor] = None;
@@ -426,7 +428,8 @@ impl Run<'_> {
             let (mut trial, mut closed): (Option<Instant>, Option<(Instant, Instant)>) = (None, None);
             for entry in &book.entries {
                 match &entry.event {
-                    Event::ShutdownBegins => closed = None,
+                    // Stopped or begun anew from above: its wait ends, and its queue waits like any other.
+                    Event::State { path: above, .. } if parent(path) == above => closed = None,
                     Event::Sent { id, outcome: Outcome::Taken(_) }
                         if book.letters[*id].to == Some(actor)
                             && closed.is_some_and(|(from, to)| from < entry.at && entry.at < to) =>
@@ -441,8 +444,7 @@ impl Run<'_> {
                     Event::Restarting { delay, is_open: true, .. } => {
                         recent.clear();
                         trial = Some(entry.at + *delay);
-                        closed = (self.strategy_of(parent(path)).0 == Strategy::OneForOne)
-                            .then(|| (entry.at + AROUND, entry.at + delay.saturating_sub(AROUND)));
+                        closed = Some((entry.at + AROUND, entry.at + delay.saturating_sub(AROUND)));
                     }
                     Event::Restarting { .. } => {
                         closed = None;
@@ -558,6 +560,22 @@ impl Run<'_> {
             }
             if states.get(node.path.as_str()).is_some_and(|last| *last != node.state) {
                 wrong.push(format!("states: {} is {} after {}", node.path, node.state, states[&*node.path]));
+            }
+        }
+    }
+
+    /// What an actor had taken is handled by the time it has its last word, unless its share of the time is used up:
+    /// three quarters of what the whole has, by its part of the tree or of the levels.
+    fn drains(&self, book: &Book, wrong: &mut Wrong) {
+        let parts = u32::try_from(self.seen.children.len()).unwrap_or(u32::MAX) + 1;
+        let mut used_up = None;
+        for entry in &book.entries {
+            match &entry.event {
+                Event::ShutdownBegins => used_up = Some(entry.at + self.seen.deadline * 3 / 4 / parts),
+                Event::Drained { actor, left } if *left > 0 && used_up.is_some_and(|at| entry.at < at) => {
+                    wrong.push(format!("drain: actor {actor} leaves {left} messages though it has time"));
+                }
+                _ => {}
             }
         }
     }

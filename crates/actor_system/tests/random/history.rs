@@ -55,6 +55,11 @@ pub enum Event {
         actor: usize,
         incarnation: u64,
     },
+    /// It has its last word, nothing more is taken, and so many messages wait.
+    Drained {
+        actor: usize,
+        left: usize,
+    },
     Asked {
         id: Id,
         deadline: Duration,

@@ -537,6 +537,9 @@ impl<const B: usize> AlysActor for Worker<B> {
 
     async fn stopped(&mut self, _: &Context<Self>) {
         self.note(Hook::Stopped);
+        if let Some(addr) = self.world.addr(self.index).filter(Addr::is_closed) {
+            self.world.history.note(Event::Drained { actor: self.index, left: addr.depth() });
+        }
         match self.habits.stop {
             Stop::Well => {}
             Stop::Slow(time) => time::sleep(ms(time)).await,
@@ -594,7 +597,11 @@ impl Builder {
         let bounds = |actor: &ActorPlan| {
             let in_hand = if is_batching(actor) { BATCH } else { 0 } + slack;
             const LARGEST: usize = 400;
-            let bytes = actor.bytes.map(|bytes| bytes + in_hand * LARGEST);
+            // One always fits, however large: beside those in hand it cannot be told from two.
+            let bytes = actor.bytes.map(|bytes| match in_hand {
+                0 => bytes,
+                in_hand => bytes.max(LARGEST) + in_hand * LARGEST,
+            });
             Bounds { messages: actor.capacity + in_hand, bytes }
         };
         let pooled = plan.pool.iter().flat_map(|pool| {
