@@ -501,19 +501,27 @@ impl<M: Message> Reader<M> {
 
     /// Nothing new is taken from now on; what waits can still be read.
     pub fn close(&mut self) {
+        self.shut();
+        self.announce();
+    }
+
+    fn shut(&mut self) {
         let mut state = lock(&self.mailbox.state);
         state.is_open = false;
         let senders = std::mem::take(&mut state.senders);
         self.mailbox.waiting.fetch_sub(senders.len(), Relaxed);
         drop(state);
-        self.mailbox.is_closed.store(true, Relaxed);
         senders.into_iter().for_each(|sender| sender.waker.wake());
+    }
+
+    fn announce(&self) {
+        self.mailbox.is_closed.store(true, Relaxed);
         self.mailbox.closed.notify_waiters();
     }
 
     /// Closes the mailbox and drops what waits. How many messages that were.
     pub fn abandon(&mut self) -> usize {
-        self.close();
+        self.shut();
         let mut left: Vec<_> = std::mem::take(&mut self.held).into();
         let mut state = lock(&self.mailbox.state);
         left.extend(state.lanes.take_all());
@@ -524,6 +532,8 @@ impl<M: Message> Reader<M> {
             self.mailbox.bury(Reason::Abandoned, envelope);
         }
         add(&self.mailbox.stats.abandoned, left.len() as u64);
+        // Who waits for the end sees what was left.
+        self.announce();
         left.len()
     }
 }

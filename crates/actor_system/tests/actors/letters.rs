@@ -43,9 +43,12 @@ fn every_message_that_nobody_handled_is_a_dead_letter_with_its_reason() {
         doing.addr.tell(note(2)).unwrap();
         doing.settled().await;
 
-        doing.addr.tell(stop()).unwrap();
-        doing.addr.tell(note(3)).unwrap();
-        let _late = doing.addr.tell(note(4));
+        // All are in the mailbox before it comes to the first.
+        let gate = doing.hold().await;
+        for last in [stop(), note(3), note(4)] {
+            doing.addr.tell(last).unwrap();
+        }
+        gate.open();
         doing.addr.closed().await;
         world.wait("the end of it", |_| world.system.dead_letters().of(Reason::Abandoned) > 0).await;
 
