@@ -92,6 +92,8 @@ pub(crate) struct Mailbox<M> {
     waiting: AtomicUsize,
     limits: Limits,
     is_closed: AtomicBool,
+    /// Whether those who wait for the end have been told, which is after all is counted.
+    is_announced: AtomicBool,
     /// Whether nothing is taken for now: the actor's circuit breaker is open.
     is_refusing: AtomicBool,
     /// Whether times are taken.
@@ -147,6 +149,7 @@ impl<M: Message> Mailbox<M> {
             waiting: AtomicUsize::new(0),
             limits: Limits { messages: limits.messages.max(1), ..limits },
             is_closed: AtomicBool::new(false),
+            is_announced: AtomicBool::new(false),
             is_refusing: AtomicBool::new(false),
             is_timed: AtomicBool::new(false),
             closed: Notify::new(),
@@ -182,7 +185,7 @@ impl<M: Message> Mailbox<M> {
     pub async fn closed(&self) {
         loop {
             let closed = self.closed.notified();
-            if self.is_closed() {
+            if self.is_announced.load(Relaxed) {
                 return;
             }
             closed.await;
@@ -510,12 +513,14 @@ impl<M: Message> Reader<M> {
         state.is_open = false;
         let senders = std::mem::take(&mut state.senders);
         self.mailbox.waiting.fetch_sub(senders.len(), Relaxed);
+        // Before anybody is told so: who is refused looks here for the reason.
+        self.mailbox.is_closed.store(true, Relaxed);
         drop(state);
         senders.into_iter().for_each(|sender| sender.waker.wake());
     }
 
     fn announce(&self) {
-        self.mailbox.is_closed.store(true, Relaxed);
+        self.mailbox.is_announced.store(true, Relaxed);
         self.mailbox.closed.notify_waiters();
     }
 
