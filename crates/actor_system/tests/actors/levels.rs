@@ -196,7 +196,10 @@ fn restarts_without_the_drained(is_nested: bool) {
         let (report, ()) = alys_runtime::join!(world.system.shutdown(LONG), meanwhile);
         assert!(report.is_clean(), "{report:?}");
         assert_eq!(starts("dependent"), 1);
-        assert_eq!(errors::about("world/above"), Vec::<String>::new());
+        // Tests run at once: the path is one of this test's own.
+        let about: Vec<_> =
+            errors::lines().iter().filter(|line| line.contains("world/above")).cloned().collect();
+        assert!(about.is_empty(), "{about:?}");
     });
 }
 

@@ -7,6 +7,7 @@ mod bus;
 mod circles;
 mod doer;
 mod envelopes;
+#[path = "../common/errors.rs"]
 mod errors;
 mod failing;
 mod faulty;

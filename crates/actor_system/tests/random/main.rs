@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod check;
+#[path = "../common/errors.rs"]
 mod errors;
 mod history;
 mod plan;
@@ -35,7 +36,7 @@ fn from_env(name: &str, default: u64) -> u64 {
 async fn judged(name: String, plan: Plan, hear: fn(&Arc<World>)) -> Result<(), String> {
     let (seen, world) = carry_out(name.clone(), &plan, hear).await;
     let mut book = world.history.book();
-    errors::of(&name, seen.gave_up).into_iter().for_each(|error| book.complain(error));
+    logged(&name, seen.gave_up).into_iter().for_each(|error| book.complain(error));
     check::check(&plan, &seen, &mut book);
     if book.complaints.is_empty() { Ok(()) } else { Err(book.complaints.join("\n")) }
 }
@@ -91,4 +92,12 @@ fn whatever_is_sent_and_whatever_fails_the_promises_hold() {
             Err(TestError::Abort(reason)) => panic!("seed {seed}: {reason}"),
         }
     }
+}
+
+/// The errors since the last run, which was that of the system of this name: one run after the other.
+fn logged(name: &str, may_give_up: bool) -> Vec<String> {
+    let lines = std::mem::take(&mut *errors::lines());
+    let giving_up = format!("system={name} ");
+    let is_fine = |line: &String| may_give_up && line.contains(&giving_up) && line.contains("gave up");
+    lines.into_iter().filter(|line| !is_fine(line)).map(|line| format!("logged: {line}")).collect()
 }
