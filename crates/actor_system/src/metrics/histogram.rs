@@ -226,6 +226,15 @@ mod tests {
     }
 
     #[test]
+    fn the_tables_are_what_their_rules_say() {
+        assert_eq!((bounds(), first()), (BOUNDS_NS, FIRST));
+        for (bit, index) in first().into_iter().enumerate() {
+            let below = padded().iter().take_while(|ns| **ns < 1 << bit).count();
+            assert_eq!(usize::from(index), below.min(BOUNDS), "2^{bit}");
+        }
+    }
+
+    #[test]
     fn bounds_rise_by_a_quarter_from_a_microsecond_to_64_seconds() {
         assert_eq!((BOUNDS_NS[0], BOUNDS_NS[BOUNDS - 1]), (1_000, 64_000_000_000));
         for pair in BOUNDS_NS.windows(2) {

@@ -26,3 +26,4 @@ mod roles;
 mod sending;
 mod stopping;
 mod stream;
+mod testkit;
