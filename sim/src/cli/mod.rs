@@ -83,10 +83,10 @@ struct SweepArgs {
 struct RunArgs {
     /// The scenario's name or file.
     scenario: String,
-    /// The seed.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// A planted bug.
+    /// The seed; without it that of the file, or 1.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// A planted bug; without it that of the file.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
     /// The outcome as JSON.
@@ -130,12 +130,18 @@ struct MutantsArgs {
 struct DescribeArgs {
     /// The scenario's name or file.
     scenario: Option<String>,
-    /// For scenarios that are drawn: the seed.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// For scenarios that are drawn: the seed; without it that of the file, or 1.
+    #[arg(long)]
+    seed: Option<u64>,
     /// The plan as JSON.
     #[arg(long)]
     json: bool,
+    /// The plan as a scenario file: also what a seed drew.
+    #[arg(long)]
+    toml: bool,
+    /// The JSON schema of scenario files, for editors.
+    #[arg(long)]
+    schema: bool,
 }
 
 /// A range of seeds.
@@ -189,9 +195,11 @@ pub fn main() -> ExitCode {
 
 /// Runs a seed in this process.
 fn one(args: &RunArgs) -> anyhow::Result<u8> {
-    let plan = scenario::load(&args.scenario)?.plan(args.seed);
+    let scenario = scenario::load(&args.scenario)?;
+    let seed = scenario.seed(args.seed);
+    let plan = scenario.plan(seed);
     let mutant = args.mutant.as_deref().and_then(mutant);
-    let outcome = world::run(&plan, args.seed, mutant, View { logs: args.log, trace: args.trace });
+    let outcome = world::run(&plan, seed, mutant, View { logs: args.log, trace: args.trace });
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(if outcome.is_passed() { PASSED } else { FAILED })
 }
