@@ -14,7 +14,8 @@ use tracing::metadata::LevelFilter;
 use crate::plan::Plan;
 use crate::process::{self, Job};
 use crate::scenario::{self, Scenario};
-use crate::world::{self, Trace, View};
+use crate::stack::Stack;
+use crate::world::{self, Mode, Trace, View};
 
 /// Everything passed.
 const PASSED: u8 = 0;
@@ -68,6 +69,9 @@ struct SweepArgs {
     /// Real time after which no more seeds are started.
     #[arg(long, default_value_t = 1.0)]
     minutes: f64,
+    /// How much of the production stack the runs have; without it, drawn for scenarios that are drawn, else full.
+    #[arg(long, value_enum)]
+    stack: Option<Stack>,
     /// A planted bug: the sweep must fail.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
@@ -86,6 +90,9 @@ struct RunArgs {
     /// The seed; without it that of the file, or 1.
     #[arg(long)]
     seed: Option<u64>,
+    /// How much of the production stack the run has; without it, as in a sweep.
+    #[arg(long, value_enum)]
+    stack: Option<Stack>,
     /// A planted bug; without it that of the file.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
@@ -197,17 +204,24 @@ pub fn main() -> ExitCode {
 fn one(args: &RunArgs) -> anyhow::Result<u8> {
     let scenario = scenario::load(&args.scenario)?;
     let seed = scenario.seed(args.seed);
-    let plan = scenario.plan(seed);
     let mutant = args.mutant.as_deref().and_then(mutant);
-    let outcome = world::run(&plan, seed, mutant, View { logs: args.log, trace: args.trace });
+    let view = View { logs: args.log, trace: args.trace };
+    let stack = args.stack.unwrap_or_else(|| stack_of(&scenario, seed));
+    let outcome = world::run(&scenario.plan(seed), seed, Mode { mutant, stack, view });
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(if outcome.is_passed() { PASSED } else { FAILED })
 }
 
+/// How much of the production stack a run has if nobody says: all of it where the plan is written by hand.
+fn stack_of(scenario: &Scenario, seed: u64) -> Stack {
+    if scenario.swarm.is_some() { Stack::drawn(seed) } else { Stack::Full }
+}
+
 /// A job of this scenario, and its plan.
-fn job(scenario: &Scenario, seed: u64, mutant: Option<&str>) -> (Job, Plan) {
+fn job(scenario: &Scenario, seed: u64, stack: Option<Stack>, mutant: Option<&str>) -> (Job, Plan) {
     let path: PathBuf = scenario.path.clone();
-    let job = Job { scenario: path, seed, mutant: mutant.map(str::to_owned), view: Vec::new() };
+    let stack = stack.unwrap_or_else(|| stack_of(scenario, seed));
+    let job = Job { scenario: path, seed, stack, mutant: mutant.map(str::to_owned), view: Vec::new() };
     (job, scenario.plan(seed))
 }
 
