@@ -26,7 +26,8 @@ struct Answer<'a> {
 pub fn bisect(args: &BisectArgs) -> Result<u8> {
     process::listen();
     let scenario = scenario::load(&args.scenario)?;
-    let (job, _) = job(&scenario, args.seed, args.stack, args.mutant.as_deref());
+    let seed = scenario.seed(args.seed);
+    let (job, _) = job(&scenario, seed, args.stack, args.mutant.as_deref());
     for pair in 1..=args.tries.max(1) {
         let [one, other] = both(&job)?.map(|(outcome, _)| outcome);
         let is_same = one.trace_hash == other.trace_hash;

@@ -92,13 +92,13 @@ struct SweepArgs {
 struct RunArgs {
     /// The scenario's name or file.
     scenario: String,
-    /// The seed.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// The seed; without it that of the file, or 1.
+    #[arg(long)]
+    seed: Option<u64>,
     /// How much of the production stack the run has; without it, as in a sweep.
     #[arg(long, value_enum)]
     stack: Option<Stack>,
-    /// A planted bug.
+    /// A planted bug; without it that of the file.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
     /// The outcome as JSON.
@@ -131,9 +131,9 @@ struct OneArgs {
 struct BisectArgs {
     /// The scenario's name or file.
     scenario: String,
-    /// The seed.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// The seed; without it, the file's.
+    #[arg(long)]
+    seed: Option<u64>,
     /// How much of the production stack the run has; without it, as in a sweep.
     #[arg(long, value_enum)]
     stack: Option<Stack>,
@@ -178,12 +178,18 @@ struct MutantsArgs {
 struct DescribeArgs {
     /// The scenario's name or file.
     scenario: Option<String>,
-    /// For scenarios that are drawn: the seed.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// For scenarios that are drawn: the seed; without it that of the file, or 1.
+    #[arg(long)]
+    seed: Option<u64>,
     /// The plan as JSON.
     #[arg(long)]
     json: bool,
+    /// The plan as a scenario file: also what a seed drew.
+    #[arg(long)]
+    toml: bool,
+    /// The JSON schema of scenario files, for editors.
+    #[arg(long)]
+    schema: bool,
 }
 
 /// A range of seeds.
@@ -240,12 +246,13 @@ pub fn main() -> ExitCode {
 fn one(args: &OneArgs) -> anyhow::Result<u8> {
     let OneArgs { run: args, window, canary, not_held } = args;
     let scenario = scenario::load(&args.scenario)?;
+    let seed = scenario.seed(args.seed);
     let mutant = args.mutant.as_deref().and_then(mutant);
     let view = View { logs: args.log, trace: args.trace };
-    let stack = args.stack.unwrap_or_else(|| stack_of(&scenario, args.seed));
-    let plan = scenario.plan(args.seed);
+    let stack = args.stack.unwrap_or_else(|| stack_of(&scenario, seed));
+    let plan = scenario.plan(seed);
     if !not_held {
-        let (job, plan) = job(&scenario, args.seed, Some(stack), args.mutant.as_deref());
+        let (job, plan) = job(&scenario, seed, Some(stack), args.mutant.as_deref());
         trap::watch(move |escape| {
             let violation = Violation::Escaped { what: escape.to_string() };
             if let Ok(line) = serde_json::to_string(&world::lost(&plan, &job, 0, violation)) {
@@ -256,7 +263,7 @@ fn one(args: &OneArgs) -> anyhow::Result<u8> {
     }
     let window = window.as_ref().map(|Seeds(window)| window.clone());
     let mode = Mode { mutant, stack, view, is_held: !not_held, canary: *canary, window };
-    let outcome = world::run(&plan, args.seed, mode);
+    let outcome = world::run(&plan, seed, mode);
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(if outcome.is_passed() { PASSED } else { FAILED })
 }
