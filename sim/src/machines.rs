@@ -196,7 +196,7 @@ fn tell(index: u8, event: &NodeEvent) -> String {
             let (kind, height, slot, hash) = (target.kind, target.height, target.slot, short(&target.hash));
             format!("signs {kind:?} of height {height} slot {slot} {hash}").to_lowercase()
         }
-        NodeEvent::Proposed { height, slot, hash, transactions } => {
+        NodeEvent::Proposed { height, slot, hash, transactions, .. } => {
             format!("proposes height {height} slot {slot} {} with {transactions} transactions", short(hash))
         }
         NodeEvent::Head { height, slot, hash } => {
