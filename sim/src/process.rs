@@ -31,7 +31,12 @@ impl Job {
     /// The command that does the same again, for people.
     pub fn replay(&self) -> String {
         let mutant = self.mutant.as_ref().map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
-        format!("cargo sim run {} --seed {} --stack {}{mutant}", self.scenario.display(), self.seed, self.stack)
+        format!(
+            "cargo sim run {} --seed {} --stack {}{mutant}",
+            self.scenario.display(),
+            self.seed,
+            self.stack
+        )
     }
 
     /// Starts the process. Its outcome comes on its standard output.
