@@ -17,14 +17,17 @@
 pub mod audit;
 pub mod bisect;
 pub mod cli;
+pub mod clients;
 pub mod faults;
 pub mod forger;
 pub mod genesis;
+pub mod healing;
 pub mod logs;
 pub mod machines;
 pub mod oracles;
 pub mod outcome;
 pub mod plan;
+pub mod probe;
 pub mod process;
 pub mod scenario;
 pub mod stack;

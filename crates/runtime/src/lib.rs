@@ -15,6 +15,7 @@
 //! | [`disk`] | files | sectors that an unsynced write can lose, failing and slow syncs |
 //! | [`trace`] | nothing | a rolling hash of all that happened |
 //! | [`signal`] | SIGINT and SIGTERM | what the world sends |
+//! | [`mutant`] | nothing | a planted bug, switched on for one run |
 //!
 //! **Promises**
 //! - The same source runs on both halves; `tests/conformance.rs` is one suite run on both.
@@ -33,6 +34,7 @@
 pub mod clock;
 pub mod disk;
 pub mod io;
+pub mod mutant;
 pub mod net;
 pub mod rand;
 pub mod signal;

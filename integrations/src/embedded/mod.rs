@@ -4,4 +4,4 @@
 pub mod execution;
 pub mod rpc;
 
-pub use rpc::{ExecutionServer, ExecutionServerConfig, StartError};
+pub use rpc::{ExecutionServer, ExecutionServerConfig, StartError, Witness};

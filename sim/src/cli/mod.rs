@@ -1,6 +1,7 @@
 //! The command line behind `cargo sim`.
 
 mod bisect;
+mod mutants;
 mod runs;
 mod show;
 mod summary;
@@ -50,7 +51,9 @@ enum Command {
     Check(CheckArgs),
     /// Name the first event at which two runs of one seed differ.
     Bisect(BisectArgs),
-    /// Say for each planted bug whether and by what the sweep finds it.
+    /// Say for each planted bug whether it is reached, and whether it is found by the invariant that was named for it.
+    ///
+    /// Fails when one is missed, or found by another invariant.
     Mutants(MutantsArgs),
     /// List the scenarios.
     List,
@@ -159,19 +162,37 @@ struct CheckArgs {
     /// Processes at once; by default one per core.
     #[arg(long)]
     jobs: Option<usize>,
+    /// A planted bug.
+    #[arg(long, value_parser = parse_mutant)]
+    mutant: Option<String>,
 }
 
 #[derive(Args)]
 struct MutantsArgs {
+    /// Only these bugs.
+    #[arg(long, value_parser = parse_mutant, value_delimiter = ',', value_name = "NAMES")]
+    only: Vec<String>,
     /// Seeds for each, the last one excluded.
-    #[arg(long, value_parser = parse_seeds, default_value = "1..101")]
+    #[arg(long, value_parser = parse_seeds, default_value = "1..501")]
     seeds: Seeds,
-    /// The scenario's name or file.
-    #[arg(long, default_value = "mixed")]
-    scenario: String,
+    /// Real time for each after which no more seeds are started.
+    #[arg(long, default_value_t = 15.0)]
+    minutes_each: f64,
+    /// Look in this scenario, by name or file, and not in the one that each bug names.
+    #[arg(long)]
+    scenario: Option<String>,
+    /// How much of the production stack the runs have.
+    #[arg(long, value_enum, default_value_t = mutants::STACK)]
+    stack: Stack,
     /// Processes at once; by default one per core.
     #[arg(long)]
     jobs: Option<usize>,
+    /// One JSON object per bug.
+    #[arg(long)]
+    json: bool,
+    /// Write what was found into docs/mutants.md.
+    #[arg(long)]
+    write: bool,
 }
 
 #[derive(Args)]
@@ -209,14 +230,14 @@ fn parse_mutant(text: &str) -> Result<String, String> {
     if mutant(text).is_some() {
         return Ok(text.to_owned());
     }
-    let names = Mutant::ALL.iter().map(|(name, _)| *name);
+    let names = Mutant::ALL.iter().map(|planted| planted.name);
     let meant =
         scenario::nearest(text, names.clone()).map_or(String::new(), |m| format!("; did you mean {m}?"));
     Err(format!("no planted bug {text:?}; there are {}{meant}", names.collect::<Vec<_>>().join(", ")))
 }
 
 fn mutant(name: &str) -> Option<(&'static str, Mutant)> {
-    Mutant::ALL.iter().find(|(known, _)| *known == name).copied()
+    Mutant::ALL.iter().find(|planted| planted.name == name).map(|planted| (planted.name, planted.mutant))
 }
 
 /// The program.
@@ -228,7 +249,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => runs::run(&args),
         Some(Command::Check(args)) => runs::check(&args),
         Some(Command::Bisect(args)) => bisect::bisect(&args),
-        Some(Command::Mutants(args)) => runs::mutants(&args),
+        Some(Command::Mutants(args)) => mutants::mutants(&args),
         Some(Command::List) => show::list(),
         Some(Command::Describe(args)) => show::describe(&args),
         Some(Command::One(args)) => one(&args),

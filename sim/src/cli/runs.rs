@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use alys_types::mutant::Mutant;
-
 use super::summary::Summary;
-use super::{CheckArgs, FAILED, INTERRUPTED, MutantsArgs, PASSED, RunArgs, SweepArgs, job, jobs};
+use super::{CheckArgs, FAILED, INTERRUPTED, PASSED, RunArgs, SweepArgs, job, jobs};
 use crate::outcome::Outcome;
 use crate::process::{self, Job, is_interrupted};
 use crate::scenario;
@@ -86,33 +84,6 @@ fn verdict(mutant: &str, summary: &Summary) -> String {
         }
         None => format!("{mutant}: NOT FOUND in {} runs and {seconds:.0} s", summary.runs()),
     }
-}
-
-/// All planted bugs, one after the other.
-pub fn mutants(args: &MutantsArgs) -> anyhow::Result<u8> {
-    process::listen();
-    let scenario = scenario::load(&args.scenario)?;
-    let mut all_found = true;
-    for (name, _) in Mutant::ALL {
-        let mut summary = Summary::new(Some(args.seeds.0.end - args.seeds.0.start), false);
-        let mut seeds = args.seeds.0.clone();
-        let mut first: Option<Outcome> = None;
-        let next = || seeds.next().map(|seed| job(&scenario, seed, None, Some(name)));
-        sweep::run(jobs(args.jobs), next, |_, job, outcome| {
-            if !outcome.is_passed() && first.is_none() {
-                first = Some(outcome.clone());
-            }
-            let passed = outcome.is_passed();
-            summary.add(job, outcome);
-            passed
-        })?;
-        if is_interrupted() {
-            return Ok(INTERRUPTED);
-        }
-        all_found &= first.is_some();
-        println!("{}", verdict(name, &summary));
-    }
-    Ok(code(all_found))
 }
 
 /// One seed, in a process of its own so that it is the same as in a sweep.

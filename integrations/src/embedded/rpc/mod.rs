@@ -16,4 +16,4 @@ mod server;
 mod tests;
 mod txpool;
 
-pub use server::{ExecutionServer, ExecutionServerConfig, StartError};
+pub use server::{ExecutionServer, ExecutionServerConfig, StartError, Witness};

@@ -72,7 +72,7 @@ impl ChainActor {
                 let Some(vote) = self.sign(target, signer) else { return };
                 let transactions = block.body.payload.transactions.len();
                 let (height, slot, hash) = (target.height, target.slot, target.hash);
-                self.observe(NodeEvent::Proposed { height, slot, hash, transactions });
+                self.observe(NodeEvent::Proposed { height, slot, hash, transactions, block: block.clone() });
                 let proposal = Proposal { block: (*block).clone(), vote };
                 self.publish(Topic::Blocks, proposal.encode());
             }

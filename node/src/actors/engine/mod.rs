@@ -14,6 +14,7 @@ use alys_integrations::execution::{
     BlockTag, ExecutionClient, ExecutionError, PayloadFork, from_wire, to_wire,
 };
 use alys_runtime::time::{self, timeout};
+use alys_types::mutant::{self, Mutant};
 use alys_types::{Block, ExecutionPayload, Genesis, Hash};
 
 use crate::actors::chain::ChainMessage;
@@ -157,7 +158,8 @@ impl EngineActor {
             return Ok(Verdict::Unknown);
         }
         let verdict = self.new_payload(&block).await;
-        if verdict == Verdict::Unknown && self.reachable {
+        let is_behind = verdict == Verdict::Unknown && self.reachable;
+        if is_behind && !mutant::active(Mutant::LostBlocksNotSent) {
             let next = Some(block.header.parent_hash);
             self.replay = Some(Replay { target: hash, next, missing: Vec::new(), sent: 0 });
         }
@@ -184,7 +186,9 @@ impl EngineActor {
     async fn new_payload(&mut self, block: &Block) -> Verdict {
         let payload = to_wire(&block.body.payload);
         let status = self.client.new_payload(payload, block.header.parent_hash.into()).await;
-        let Some(status) = self.note(status).await else { return Verdict::Unknown };
+        let Some(status) = self.note(status).await else {
+            return if mutant::active(Mutant::NoAnswerIsValid) { Verdict::Valid } else { Verdict::Unknown };
+        };
         match status.status {
             PayloadStatusEnum::Valid => Verdict::Valid,
             PayloadStatusEnum::Invalid { validation_error } => {
@@ -192,7 +196,13 @@ impl EngineActor {
                     "the execution client calls a payload invalid");
                 Verdict::Invalid
             }
-            PayloadStatusEnum::Syncing | PayloadStatusEnum::Accepted => Verdict::Unknown,
+            PayloadStatusEnum::Syncing | PayloadStatusEnum::Accepted => {
+                match (mutant::active(Mutant::SyncingIsInvalid), mutant::active(Mutant::SyncingIsValid)) {
+                    (true, _) => Verdict::Invalid,
+                    (_, true) => Verdict::Valid,
+                    (false, false) => Verdict::Unknown,
+                }
+            }
         }
     }
 
@@ -313,7 +323,7 @@ impl AlysActor for EngineActor {
     const NAME: &'static str = "EngineActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), EngineError> {
-        if ctx.incarnation() > 1 {
+        if ctx.incarnation() > 1 && !mutant::active(Mutant::EngineRestartUntold) {
             // Answers that the last incarnation owed are lost with it.
             self.tell(ChainMessage::ExecutionRestarted).await;
         }

@@ -14,6 +14,7 @@ use alys_consensus::{BlockRef, FederationRecord, Record, Stored, StoredBlock, Vo
 use alys_runtime::disk::{self, Dir};
 use alys_storage::{Batch, BlockStore, Durability, Engine};
 use alys_types::limits::{MAX_CERTIFICATE_BYTES, MAX_RANGE_BYTES};
+use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{BlockRange, HeaderRange, RangeRequest};
 use alys_types::{Block, Genesis, Hash};
 
@@ -110,7 +111,11 @@ impl StorageActor {
 
     fn persist(&self, record: &Record) -> Result<(), alys_storage::Error> {
         let batch = batch_of(record);
-        if batch.is_empty() { Ok(()) } else { self.blocks.write(batch, Durability::Durable) }
+        let durability = match mutant::active(Mutant::WriteDeferred) {
+            true => Durability::Deferred,
+            false => Durability::Durable,
+        };
+        if batch.is_empty() { Ok(()) } else { self.blocks.write(batch, durability) }
     }
 
     /// As many of these as fit in an answer, each once.
