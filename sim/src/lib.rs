@@ -16,6 +16,7 @@
 
 pub mod audit;
 pub mod cli;
+pub mod coverage;
 pub mod faults;
 pub mod forger;
 pub mod genesis;

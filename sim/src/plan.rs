@@ -51,6 +51,9 @@ pub struct WorldPlan {
     pub forger: Option<u8>,
     /// Authorities that stay down when everything else heals.
     pub left_dead: Vec<u8>,
+    /// Whether the nodes and clients do now and then what they may do and seldom do, see `alys_runtime::buggify`.
+    #[serde(default)]
+    pub buggify: bool,
 }
 
 impl WorldPlan {

@@ -137,6 +137,7 @@ struct RawWorld {
     drift: Option<Spanned<Duration>>,
     forger: Option<Spanned<u8>>,
     left_dead: Spanned<Vec<u8>>,
+    buggify: bool,
 }
 
 impl Default for RawWorld {
@@ -148,6 +149,7 @@ impl Default for RawWorld {
             drift: None,
             forger: None,
             left_dead: Spanned::new(0..0, Vec::new()),
+            buggify: false,
         }
     }
 }
@@ -339,7 +341,7 @@ pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
 type Wrong<'a> = dyn Fn(usize, String) -> ScenarioError + 'a;
 
 fn world(raw: &RawScenario, wrong: &Wrong<'_>) -> Result<WorldPlan, ScenarioError> {
-    let RawWorld { nodes, fault_model, slot, drift, forger, left_dead } = &raw.world;
+    let RawWorld { nodes, fault_model, slot, drift, forger, left_dead, buggify } = &raw.world;
     let count = *nodes.get_ref();
     if !(1..=MAX_NODES).contains(&count) {
         return Err(wrong(nodes.span().start, format!("nodes: from 1 to {MAX_NODES}, found {count}")));
@@ -371,6 +373,7 @@ fn world(raw: &RawScenario, wrong: &Wrong<'_>) -> Result<WorldPlan, ScenarioErro
         },
         forger: forger.as_ref().map(|forger| *forger.get_ref()),
         left_dead: left_dead.get_ref().clone(),
+        buggify: *buggify,
     };
     if let Some(forger) = forger
         && (!(1..=count).contains(forger.get_ref()) || world.fault_model != FaultModel::Byzantine)

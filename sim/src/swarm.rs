@@ -140,6 +140,8 @@ impl Kind {
 
 /// Longest drawn wait of a slow actor: below what any of them may take over a message, so that it is slow and no more.
 const MOST_SLOW_MS: u64 = 1_200;
+/// How many of the drawn worlds have sites of `buggify` switched on, in a million: some have to be as usual.
+const BUGGIFY_PPM: u32 = 800_000;
 /// Slots in which nothing happens yet: nodes connect, and there are final blocks to lose.
 const CALM_SLOTS: u64 = 5;
 
@@ -148,6 +150,7 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
     let mut plan = plan.clone();
     if swarm.draw_world {
         draw_world(&mut plan, &mut Rng::derive(seed, "plan world"));
+        plan.world.buggify = Rng::derive(seed, "plan buggify").chance(BUGGIFY_PPM);
     }
     let mut rng = Rng::derive(seed, "plan faults");
     let known: &[Kind] = if swarm.kinds.is_empty() { &Kind::ALL } else { &swarm.kinds };

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once, OnceLock};
 use std::time::{Duration, Instant};
 
-use alys_runtime::sim::{Event, Finished, NodeId, Options, World, try_run};
+use alys_runtime::sim::{Event, Finished, NodeId, Options, USUAL_SHARE_PPM, World, try_run};
 use alys_runtime::sync::mpsc;
 use alys_runtime::{spawn, time};
 use alys_types::mutant::{self, Mutant};
@@ -162,6 +162,9 @@ fn is_fault(kind: &str) -> bool {
 
 async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>) -> Result<(), Violation> {
     world.set_default_link(faults::link(&plan.world.link));
+    if plan.world.buggify {
+        world.set_buggify(Some(USUAL_SHARE_PPM));
+    }
     let start_ms = world.wall_ms(NodeId::WORLD);
     let chain = Chain::new(&plan.world, plan.workload.users, start_ms);
     let (reactions, living) = (Reactions::default(), Living::default());
@@ -185,6 +188,7 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
         forger::add(world, &shared, number.saturating_sub(1));
     }
     let user = world.node("user", USER_IP, std::future::pending);
+    world.exempt_from_buggify(user);
     let is_over = Arc::new(AtomicBool::new(false));
     for index in 0..plan.workload.users {
         let user_task = User {
@@ -208,6 +212,7 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
     enough(judge, &core, &plan.expect)?;
     world.note("heal", &[], "the chaos is over");
     faults.heal();
+    world.set_buggify(None);
     if progress(world, judge, &core, &plan.expect).await? {
         return Ok(());
     }

@@ -176,6 +176,7 @@ mod tests {
             link: Default::default(),
             forger,
             left_dead: Vec::new(),
+            buggify: false,
         })
     }
 

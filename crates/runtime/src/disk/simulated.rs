@@ -264,10 +264,14 @@ fn full_unless(fits: bool) -> io::Result<()> {
     Err(io::Error::from_raw_os_error(libc::ENOSPC))
 }
 
+/// How much longer a sync takes now and then, in milliseconds: a disk that others use too.
+const SLOW_SYNC_MS: u64 = 50;
+
 fn sync(home: Home, inode: Inode, path: &Path) -> io::Result<()> {
     let detail = || path.display().to_string();
+    let slow = crate::buggify_below!("runtime.disk.slow_sync", 100_000, SLOW_SYNC_MS).unwrap_or(0);
     let fails = change(home, "disk.sync", &[], detail, |disk| {
-        disk.accrued += disk.faults.slowness.per_sync;
+        disk.accrued += disk.faults.slowness.per_sync + std::time::Duration::from_millis(slow);
         let fails = disk.faults.take_failing_sync();
         if fails {
             disk.sync_failed(inode)?

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use alloy_primitives::{Bytes, keccak256};
+use alys_runtime::buggify_pause;
 use alys_runtime::sync::{RwLock, Semaphore};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -65,6 +66,7 @@ impl Node {
         &self,
         query: impl FnOnce(&ExecutionCore) -> Result<R, RpcError>,
     ) -> Result<R, RpcError> {
+        buggify_pause!("execution.node.slow_read", 50_000, 50);
         let core = self.core.read().await;
         self.check()?;
         alys_runtime::blocking(|| query(&core))
@@ -76,6 +78,7 @@ impl Node {
         change: impl FnOnce(&mut ExecutionCore) -> Result<R, Error>,
     ) -> Result<R, RpcError> {
         let mut core = self.core.write().await;
+        buggify_pause!("execution.node.slow_write", 50_000, 100);
         self.check()?;
         alys_runtime::blocking(|| change(&mut core)).map_err(|error| {
             if matches!(error, Error::Storage(_) | Error::Corrupt { .. }) {
