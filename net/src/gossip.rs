@@ -97,7 +97,8 @@ fn message_id(message: &gossipsub::Message) -> MessageId {
 fn config(chain: &ChainTag, heartbeat: Duration) -> Result<Config, gossipsub::ConfigBuilderError> {
     let mut builder = ConfigBuilder::default();
     // (outbound, low, wanted, high): a federation of 15 fits into the mesh as a whole; full nodes beside it make it partial.
-    let (outbound, low, wanted, high) = if buggify!("net.gossip.small_mesh") { (0, 1, 2, 3) } else { (2, 8, 14, 24) };
+    let (outbound, low, wanted, high) =
+        if buggify!("net.gossip.small_mesh") { (0, 1, 2, 3) } else { (2, 8, 14, 24) };
     let queue = if buggify!("net.gossip.small_queue") { SMALL_QUEUE } else { QUEUE_LENGTH };
     let heartbeat = if buggify!("net.gossip.slow_heartbeat") { heartbeat * 2 } else { heartbeat };
     builder

@@ -266,6 +266,7 @@ mod tests {
         Outcome {
             scenario: "test".into(),
             seed,
+            stack: crate::stack::Stack::Fast,
             mutant: None,
             found: None,
             trace_hash: String::new(),
@@ -274,6 +275,7 @@ mod tests {
             final_height: 0,
             counters: counters.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
             wall_ms: 0,
+            peak_kib: 0,
         }
     }
 

@@ -268,10 +268,10 @@ mod tests {
         for (at, site) in SITES.iter().enumerate() {
             assert_eq!(Site::named(site.name).index(), at);
             assert_eq!(Site(at).declared(), site);
-            assert_eq!((site.on, site.fired), (
-                format!("site.{}.on", site.name).as_str(),
-                format!("site.{}.fired", site.name).as_str(),
-            ));
+            assert_eq!(
+                (site.on, site.fired),
+                (format!("site.{}.on", site.name).as_str(), format!("site.{}.fired", site.name).as_str(),)
+            );
         }
     }
 

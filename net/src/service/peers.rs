@@ -332,7 +332,8 @@ impl Service {
     pub(super) fn retry_status(&mut self, id: &PeerId) {
         let now_ms = self.now_ms();
         if let Some(peer) = self.peers.get_mut(id) {
-            let wait_ms = if buggify!("net.status.late_retry") { 3 * STATUS_RETRY_MS } else { STATUS_RETRY_MS };
+            let wait_ms =
+                if buggify!("net.status.late_retry") { 3 * STATUS_RETRY_MS } else { STATUS_RETRY_MS };
             peer.status_due_ms = Some(now_ms + wait_ms);
         }
     }
