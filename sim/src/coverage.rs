@@ -9,6 +9,7 @@ use alys_runtime::buggify::SITES;
 use serde::Serialize;
 
 use crate::outcome::Outcome;
+use crate::plan::Fault;
 
 /// States of the protocol that a sweep should reach, as the nodes mark them with `trace::reached`.
 pub const STATES: &[&str] = &[
@@ -56,31 +57,6 @@ pub const STATES: &[&str] = &[
     "state.store.rewritten",
 ];
 
-/// The kinds of faults of a plan.
-pub const FAULTS: &[&str] = &[
-    "actor-fail",
-    "actor-hang",
-    "actor-lose-reply",
-    "actor-panic",
-    "actor-slow",
-    "clock",
-    "cut-client",
-    "drift",
-    "fail-syncs",
-    "hold-votes",
-    "kill",
-    "kill-all-on-votes",
-    "kill-on-vote",
-    "partition",
-    "pause",
-    "power-at-operation",
-    "reset",
-    "slow-client",
-    "slow-disk",
-    "slow-links",
-    "stop",
-];
-
 /// What the world's own faults do, as the runtime counts it.
 pub const EFFECTS: &[&str] = &[
     "clock.drift",
@@ -89,15 +65,19 @@ pub const EFFECTS: &[&str] = &[
     "connect.refused",
     "connect.timeout",
     "disk.full",
+    "disk.misdirected",
     "disk.names_lost",
     "disk.power_off_at_operation",
     "disk.read_failed",
     "disk.rotten_bits",
     "disk.sectors_lost",
     "disk.slow",
+    "disk.stale_reads",
     "disk.sync_failed",
     "disk.torn_files",
     "disk.unsynced_sectors_kept",
+    "disk.wiped",
+    "disk.write_failed",
     "link.clog",
     "link.cut",
     "link.heal",
@@ -217,7 +197,9 @@ impl Coverage {
     pub fn rows(&self) -> Vec<Row> {
         let mut rows: Vec<Row> = Vec::new();
         rows.extend(SITES.iter().map(|s| self.row(Kind::Site, s.name, s.fired, Some(s.on))));
-        rows.extend(FAULTS.iter().map(|name| self.row(Kind::Fault, name, &format!("fault.{name}"), None)));
+        rows.extend(
+            Fault::KINDS.iter().map(|(name, _)| self.row(Kind::Fault, name, &format!("fault.{name}"), None)),
+        );
         rows.extend(EFFECTS.iter().map(|name| self.row(Kind::Effect, name, name, None)));
         rows.extend(STATES.iter().chain(SAID).map(|name| self.row(Kind::State, name, name, None)));
         let features = self.seen.keys().filter(|name| name.starts_with("workload."));

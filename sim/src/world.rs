@@ -187,17 +187,19 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
     let (reactions, living) = (Reactions::default(), Living::default());
     let (exits, ended) = mpsc::unbounded_channel();
     let nodes = plan.world.nodes;
+    let bends = faults::bends(world, nodes);
     let shared = Shared {
         chain,
         nodes,
         judge: judge.clone(),
         reactions: reactions.clone(),
         living: living.clone(),
+        bends: bends.clone(),
         exits,
     };
     let authorities: Vec<_> = (0..nodes).map(|index| machines::add(world, &shared, index)).collect();
     let slots = Slots { start_ms, slot_ms: plan.world.slot_ms };
-    let faults = Faults::new(world, plan, authorities, slots, judge.clone(), living);
+    let faults = Faults::new(world, plan, authorities, slots, judge.clone(), living, bends);
     let faults = slot.get_or_init(|| faults).clone();
     reactions.connect(&faults);
     spawn("exits", watch_exits(world, ended, faults.clone(), judge.clone()));

@@ -220,7 +220,8 @@ fn settle_unsynced(medium: &FileMedium) -> io::Result<()> {
     }
     let length = medium.len()?;
     let mut offset = 0;
-    let step = if buggify!("storage.open.rewrite_in_small_steps") { REWRITE_BYTES / 64 } else { REWRITE_BYTES };
+    let step =
+        if buggify!("storage.open.rewrite_in_small_steps") { REWRITE_BYTES / 64 } else { REWRITE_BYTES };
     let mut buffer = vec![0; step];
     while offset < length {
         let take = usize::try_from(length - offset).map_or(step, |rest| rest.min(step));

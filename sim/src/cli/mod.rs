@@ -93,13 +93,13 @@ struct SweepArgs {
 struct RunArgs {
     /// The scenario's name or file.
     scenario: String,
-    /// The seed.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// The seed; without it that of the file, or 1.
+    #[arg(long)]
+    seed: Option<u64>,
     /// How much of the production stack the run has; without it, as in a sweep.
     #[arg(long, value_enum)]
     stack: Option<Stack>,
-    /// A planted bug.
+    /// A planted bug; without it that of the file.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
     /// The outcome as JSON.
@@ -159,12 +159,18 @@ struct CoverageArgs {
 struct DescribeArgs {
     /// The scenario's name or file.
     scenario: Option<String>,
-    /// For scenarios that are drawn: the seed.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// For scenarios that are drawn: the seed; without it that of the file, or 1.
+    #[arg(long)]
+    seed: Option<u64>,
     /// The plan as JSON.
     #[arg(long)]
     json: bool,
+    /// The plan as a scenario file: also what a seed drew.
+    #[arg(long)]
+    toml: bool,
+    /// The JSON schema of scenario files, for editors.
+    #[arg(long)]
+    schema: bool,
 }
 
 /// A range of seeds.
@@ -220,10 +226,11 @@ pub fn main() -> ExitCode {
 /// Runs a seed in this process.
 fn one(args: &RunArgs) -> anyhow::Result<u8> {
     let scenario = scenario::load(&args.scenario)?;
+    let seed = scenario.seed(args.seed);
     let mutant = args.mutant.as_deref().and_then(mutant);
     let view = View { logs: args.log, trace: args.trace };
-    let stack = args.stack.unwrap_or_else(|| stack_of(&scenario, args.seed));
-    let outcome = world::run(&scenario.plan(args.seed), args.seed, Mode { mutant, stack, view });
+    let stack = args.stack.unwrap_or_else(|| stack_of(&scenario, seed));
+    let outcome = world::run(&scenario.plan(seed), seed, Mode { mutant, stack, view });
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(if outcome.is_passed() { PASSED } else { FAILED })
 }

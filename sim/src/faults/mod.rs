@@ -4,6 +4,7 @@
 //! is over, a machine starts again when the last one that holds it down is. No disk is ever lost.
 
 mod actors;
+mod damage;
 mod links;
 mod reactions;
 
@@ -11,17 +12,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use alys_integrations::embedded::Bend;
 use alys_runtime::sim::{Block, NodeId, Rng, Slowness, World};
 use alys_runtime::{spawn, time};
 use alys_types::Hash;
 
 pub use actors::Living;
+pub use damage::bends;
 pub use links::link;
 pub use reactions::Reactions;
 
 use crate::machines::{Authority, node_ip, now_ms};
 use crate::oracles::Judge;
-use crate::plan::{Fault, Machine, NodeRef, Plan, Step, Vote, When, WorldPlan};
+use crate::plan::{Fault, LinkPlan, Machine, Ms, NodeRef, Plan, SignedMs, Step, Vote, When, WorldPlan};
 use links::Links;
 use reactions::{Act, React, Reaction};
 
@@ -62,6 +65,12 @@ struct Inner {
     down: BTreeMap<NodeId, u32>,
     /// Machines whose disks were made to fail: what their processes say about it is expected.
     damaged: BTreeSet<NodeId>,
+    /// Authorities that are faulty because their disks or clients lie.
+    distrusted: BTreeSet<u8>,
+    /// Nodes whose clients call payloads invalid.
+    lied_to: BTreeSet<NodeId>,
+    /// What is wrong with the clients, by authority.
+    bends: Vec<Bend>,
     reactions: BTreeMap<u64, Reaction>,
     next_reaction: u64,
     counts: BTreeMap<&'static str, u64>,
@@ -137,6 +146,7 @@ impl Faults {
         slots: Slots,
         judge: Judge,
         living: Living,
+        bends: Vec<Bend>,
     ) -> Self {
         let inner = Inner {
             plan: plan.world.clone(),
@@ -146,13 +156,16 @@ impl Faults {
             links: Links::new(world, plan.world.nodes, plan.world.link.clone()),
             down: BTreeMap::new(),
             damaged: BTreeSet::new(),
+            distrusted: BTreeSet::new(),
+            lied_to: BTreeSet::new(),
+            bends,
             reactions: BTreeMap::new(),
             next_reaction: 0,
             counts: BTreeMap::new(),
             struck_ms: BTreeMap::new(),
             paused: BTreeMap::new(),
             resumed_ms: BTreeMap::new(),
-            only_actors: plan.steps.iter().all(|step| matches!(step.fault, Fault::Actor(_))),
+            only_actors: plan.steps.iter().all(|step| step.fault.strike().is_some()),
             is_healed: false,
         };
         Self { world, judge, living, inner: Arc::new(Mutex::new(inner)) }
@@ -188,13 +201,13 @@ impl Faults {
             if inner.is_healed {
                 return;
             }
-            if !matches!(step.fault, Fault::Actor(_)) {
+            if step.fault.strike().is_none() {
                 *inner.counts.entry(step.fault.name()).or_default() += 1;
             }
             inner.resolve(&step.nodes, at)
         };
         let numbers: Vec<String> = nodes.iter().map(|node| (node + 1).to_string()).collect();
-        let detail = format!("{:?} on {} ({})", step.fault, numbers.join(","), step.at);
+        let detail = format!("{} on {} ({})", step.fault, numbers.join(","), step.at);
         self.world.note("fault.begins", detail.as_bytes(), &detail);
         let reaction = self.change(&step.fault, &nodes, true, None);
         let Some(ms) = step.for_ms else { return };
@@ -214,22 +227,24 @@ impl Faults {
                 let kind = if *held { Block::Clog } else { Block::Cut };
                 self.look().links.partition(nodes, *way, kind, on);
             }
-            Fault::SlowLinks(quality) => {
+            Fault::SlowLinks { delay, jitter, loss_ppm, kbytes_per_s } => {
+                let (loss_ppm, kbytes_per_s) = (*loss_ppm, *kbytes_per_s);
+                let quality = LinkPlan { latency_ms: delay.0, jitter_ms: jitter.0, loss_ppm, kbytes_per_s };
                 let mut inner = self.look();
-                nodes.iter().for_each(|node| inner.links.slow(*node, quality, on));
+                nodes.iter().for_each(|node| inner.links.slow(*node, &quality, on));
             }
-            Fault::Reset if on => {
+            Fault::Reset {} if on => {
                 let all = self.look().plan.nodes;
                 for (node, other) in nodes.iter().flat_map(|node| (0..all).map(move |other| (*node, other))) {
                     world.reset_connections(node_ip(node), node_ip(other));
                 }
             }
-            Fault::Reset => {}
+            Fault::Reset {} => {}
             Fault::Kill { machine, power } => {
                 let machines = self.look().machines(nodes, *machine);
                 machines.iter().for_each(|m| if on { self.fell(*m, *power) } else { self.raise(*m) });
             }
-            Fault::Stop => {
+            Fault::Stop {} => {
                 let machines = self.look().machines(nodes, Machine::Node);
                 for machine in machines {
                     match on {
@@ -248,7 +263,7 @@ impl Faults {
                     if on { world.pause(machine) } else { world.resume(machine) }
                 }
             }
-            Fault::Clock { ms } => {
+            Fault::Clock { by: SignedMs(ms) } => {
                 let machines = self.look().machines(nodes, Machine::Both);
                 machines.iter().for_each(|m| world.step_clock(*m, if on { *ms } else { -ms }));
             }
@@ -256,7 +271,7 @@ impl Faults {
                 let machines = self.look().machines(nodes, Machine::Both);
                 machines.iter().for_each(|m| world.set_clock_drift(*m, if on { *ppm } else { 0 }));
             }
-            Fault::SlowDisk { machine, ms } => {
+            Fault::SlowDisk { machine, delay: Ms(ms) } => {
                 let slow = Slowness { per_sync: Duration::from_millis(*ms), ..Slowness::default() };
                 let machines = self.look().machines(nodes, *machine);
                 machines
@@ -284,24 +299,44 @@ impl Faults {
                     }
                 }
             }
-            Fault::SlowClient { ms } => {
+            Fault::Rot { .. }
+            | Fault::MisdirectWrites { .. }
+            | Fault::StaleReads { .. }
+            | Fault::FailReads { .. }
+            | Fault::FailWrites { .. }
+            | Fault::FullDisk { .. }
+            | Fault::ClientSyncing {}
+            | Fault::ClientInvalid { .. }
+            | Fault::ClientForgets { .. }
+            | Fault::ClientLate { .. }
+            | Fault::ClientTwice { .. }
+            | Fault::ClientHangsUp { .. }
+            | Fault::ClientClock { .. } => self.damage(fault, nodes, on),
+            Fault::SlowClient { delay: Ms(ms) } => {
                 let mut inner = self.look();
                 nodes.iter().for_each(|node| inner.links.slow_client(*node, *ms, on));
             }
-            Fault::CutClient => {
+            Fault::CutClient {} => {
                 let mut inner = self.look();
                 nodes.iter().for_each(|node| inner.links.cut_client(*node, on));
             }
-            Fault::HoldVotes { vote, ms } => {
+            Fault::HoldVotes { vote, delay: Ms(ms) } => {
                 return self.set_reaction(on, reaction, nodes, *vote, React::Hold { ms: *ms });
             }
-            Fault::KillOnVote { vote, power, down_ms } => {
+            Fault::KillOnVote { vote, power, down: Ms(down_ms) } => {
                 let what = React::Kill { power: *power, down_ms: *down_ms, done: BTreeSet::new() };
                 return self.set_reaction(on, reaction, nodes, *vote, what);
             }
-            Fault::Actor(strike) if on => self.strike(strike, nodes.iter().copied()),
-            Fault::Actor(_) => {}
-            Fault::KillAllOnVotes { vote, count, power, down_ms } => {
+            Fault::ActorPanic { .. }
+            | Fault::ActorFail { .. }
+            | Fault::ActorHang { .. }
+            | Fault::ActorSlow { .. }
+            | Fault::ActorLoseReply { .. } => {
+                if let Some(strike) = fault.strike().filter(|_| on) {
+                    self.strike(&strike, nodes.iter().copied());
+                }
+            }
+            Fault::KillAllOnVotes { vote, count, power, down: Ms(down_ms) } => {
                 let (count, power, down_ms) = (*count, *power, *down_ms);
                 let what = React::KillAll { count, power, down_ms, signed: BTreeMap::new(), is_done: false };
                 return self.set_reaction(on, reaction, nodes, *vote, what);
@@ -392,6 +427,7 @@ impl Faults {
             time::sleep(RESPAWN).await;
             let is_held = faults.look().down.get(&machine).is_some_and(|count| *count > 0);
             if !is_held && !faults.world.is_up(machine) {
+                faults.replace_lying_disk(machine);
                 faults.world.restart(machine);
             }
         });
@@ -399,7 +435,7 @@ impl Faults {
 
     /// Whether the disk of a machine was made to fail at some time.
     pub fn is_damaged(&self, machine: NodeId) -> bool {
-        self.look().damaged.contains(&machine)
+        self.world.disk_damage(machine).is_any() || self.look().damaged.contains(&machine)
     }
 
     /// The chaos is over: everything works again, but for the machines that stay dead.
@@ -417,6 +453,7 @@ impl Faults {
             (inner.authorities.clone(), inner.plan.clone())
         };
         self.living.heal();
+        self.heal_clients();
         for authority in &authorities {
             let stays_dead = plan.left_dead.contains(&(authority.index + 1));
             for machine in [authority.client, authority.node] {
@@ -424,6 +461,7 @@ impl Faults {
                 world.set_clock_offset(machine, 0);
                 world.heal_disk(machine);
                 world.resume(machine);
+                self.replace_lying_disk(machine);
                 match stays_dead {
                     true => {
                         self.look().down.insert(machine, 1);

@@ -35,7 +35,7 @@ use std::time::Duration;
 
 pub use buggify::USUAL_SHARE_PPM;
 pub use disk::Image;
-pub use disk_faults::Slowness;
+pub use disk_faults::{Damage, Slowness};
 pub use home::{Home, here};
 pub use link::{Block, Link};
 pub use net::{CONNECT_TIMEOUT, USER_TIMEOUT};
