@@ -11,7 +11,7 @@ mod finality;
 mod ledger;
 mod votes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alys_actor_system::Snapshot;
@@ -165,6 +165,8 @@ pub struct Oracles {
     pub found: Option<Found>,
     /// What nodes said, by kind.
     pub heard: BTreeMap<&'static str, u64>,
+    /// Nodes that are not judged: their disks lied to them, so that they may have forgotten what they did.
+    pub distrusted: BTreeSet<u8>,
     /// Where nodes stand, as they last said.
     pub summaries: BTreeMap<u8, Summary>,
 }
@@ -208,6 +210,7 @@ impl Oracles {
             ledger: Ledger::default(),
             found: None,
             heard: BTreeMap::new(),
+            distrusted: BTreeSet::new(),
             summaries: BTreeMap::new(),
         }
     }
@@ -225,6 +228,13 @@ impl Oracles {
         self.votes.pending.remove(&node);
         self.clocks.born(node);
         self.actors.born(node);
+    }
+
+    /// What this node says of itself is not judged from now on, and its votes may be any.
+    pub fn distrust(&mut self, node: u8) {
+        if self.distrusted.insert(node) {
+            self.votes.distrust(node);
+        }
     }
 
     /// A node says something; `node` counts from 0.
@@ -263,7 +273,9 @@ impl Oracles {
             NodeEvent::Notice(_) => ("notice", Ok(())),
         };
         *self.heard.entry(kind).or_default() += 1;
-        self.note(at_ms, result);
+        if !self.distrusted.contains(&node) {
+            self.note(at_ms, result);
+        }
     }
 
     fn head(&self, node: u8, height: u64, hash: Hash) -> Result<(), Violation> {
@@ -316,6 +328,10 @@ impl Oracles {
     /// A node says where it stands. `asked` is when it was asked, in milliseconds, and how far its finality was then:
     /// meanwhile it may have gone on.
     pub fn stands(&mut self, at_ms: u64, node: u8, asked: (u64, u64), summary: Summary) {
+        if self.distrusted.contains(&node) {
+            self.summaries.insert(node, summary);
+            return;
+        }
         let last = summary.finalized.hash;
         let result = self.finality.stands(node, asked.1, summary.final_height.0, last);
         self.note(at_ms, result);
