@@ -196,6 +196,10 @@ fn tell(index: u8, event: &NodeEvent) -> String {
             let (kind, height, slot, hash) = (target.kind, target.height, target.slot, short(&target.hash));
             format!("signs {kind:?} of height {height} slot {slot} {hash}").to_lowercase()
         }
+        NodeEvent::VotesFor { block, parent } => {
+            let (hash, on) = (short(&block.hash), short(&parent.hash));
+            format!("votes for slot {} {hash} on slot {} {on}", block.slot, parent.slot)
+        }
         NodeEvent::Proposed { height, slot, hash, transactions } => {
             format!("proposes height {height} slot {slot} {} with {transactions} transactions", short(hash))
         }

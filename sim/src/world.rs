@@ -108,6 +108,7 @@ pub fn run(plan: &Plan, seed: u64, mutant: Option<(&str, Mutant)>, view: View) -
     all.extend(faults.iter().map(|(name, n)| (format!("fault.{name}"), *n)));
     all.extend(of_runtime.iter().map(|(name, n)| ((*name).to_owned(), *n)));
     all.extend(oracles.heard.iter().map(|(name, n)| (format!("said.{name}"), *n)));
+    all.extend(oracles.model.counts().map(|(name, n)| (name.to_owned(), n)));
     all.insert("transactions.sent".to_owned(), oracles.ledger.sent.len() as u64);
     all.insert("transactions.final".to_owned(), oracles.ledger.acknowledged.len() as u64);
     Outcome {

@@ -6,6 +6,7 @@
 
 mod finality;
 mod ledger;
+mod model;
 mod votes;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use finality::{Final, Finality};
 pub use ledger::{Action, Due, Ledger, Receipt, Sent};
+pub use model::Conformance;
 pub use votes::Votes;
 
 use crate::plan::WorldPlan;
@@ -46,6 +48,8 @@ pub enum Violation {
     SignedBackwards { node: u8, kind: String, slot: u64, before: u64 },
     /// An authority confirmed a block below a slot that it had approved.
     ConfirmedBelowApproval { node: u8, slot: u64, approved: u64 },
+    /// A node signed what the model's rule forbids after what it signed before, or does not remember what it signed.
+    NotATransition { node: u8, what: String, why: String },
     /// A node holds its vote state for lost, though no disk was.
     VotesLost { node: u8 },
     /// A node has evidence against an authority that did nothing wrong.
@@ -103,6 +107,8 @@ pub struct Oracles {
     pub finality: Finality,
     /// Signatures.
     pub votes: Votes,
+    /// The same, against the model.
+    pub model: Conformance,
     /// Transactions.
     pub ledger: Ledger,
     /// The first violation.
@@ -145,6 +151,7 @@ impl Oracles {
         Self {
             finality: Finality::default(),
             votes: Votes::new(plan),
+            model: Conformance::new(plan),
             ledger: Ledger::default(),
             found: None,
             heard: BTreeMap::new(),
@@ -174,7 +181,11 @@ impl Oracles {
                     VoteKind::Approval => "signed.approval",
                     VoteKind::Confirmation => "signed.confirmation",
                 };
-                (kind, self.votes.signed(node, target))
+                // The sharper word comes first where both oracles object.
+                (kind, self.votes.signed(node, target).and(self.model.signed(at_ms, node, target)))
+            }
+            NodeEvent::VotesFor { block, parent } => {
+                ("votes-for", self.model.votes_for(node, *block, *parent))
             }
             NodeEvent::Finalized(block) => {
                 self.votes.finalized(at_ms, node, block.height.0, block.hash);
@@ -197,6 +208,8 @@ impl Oracles {
         let result = self.finality.stands(node, asked.1, summary.final_height.0, last);
         self.note(at_ms, result);
         let result = self.votes.stands(asked.0, node, last);
+        self.note(at_ms, result);
+        let result = self.model.stands(asked.0, node, &summary.votes);
         self.note(at_ms, result);
         if summary.votes.silent_until.is_some() {
             self.note(at_ms, Err(Violation::VotesLost { node: node + 1 }));
