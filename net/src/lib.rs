@@ -43,6 +43,8 @@ pub mod dial;
 mod gate;
 mod gossip;
 pub mod handshake;
+#[cfg(feature = "plaintext")]
+mod plaintext;
 pub mod rate;
 pub mod repeats;
 pub mod scores;
@@ -61,6 +63,8 @@ pub use config::{Config, Limits, Timing};
 pub use dial::DialPolicy;
 pub use gossip::GossipSetupError;
 pub use handshake::{ChainTag, Mismatch};
+#[cfg(feature = "plaintext")]
+pub use plaintext::use_plaintext;
 pub use libp2p::PeerId;
 pub use scores::Offence;
 pub use service::{Service, SetupError};

@@ -26,6 +26,7 @@ pub mod outcome;
 pub mod plan;
 pub mod process;
 pub mod scenario;
+pub mod stack;
 pub mod swarm;
 pub mod sweep;
 pub mod workload;

@@ -6,14 +6,19 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::oracles::Found;
+use crate::stack::Stack;
 
-/// The outcome of a run: the same for the same plan, seed and code, but for [`Outcome::wall_ms`].
+/// The outcome of a run: the same for the same plan, seed and code, but for [`Outcome::wall_ms`] and
+/// [`Outcome::peak_kib`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The scenario's name.
     pub scenario: String,
     /// The seed.
     pub seed: u64,
+    /// How much of the production stack it had.
+    #[serde(default)]
+    pub stack: Stack,
     /// The planted bug that was switched on, if any.
     pub mutant: Option<String>,
     /// The first broken invariant; `None`: the run passed.
@@ -30,6 +35,9 @@ pub struct Outcome {
     pub counters: BTreeMap<String, u64>,
     /// Real milliseconds.
     pub wall_ms: u64,
+    /// The most memory that its process had, in KiB; 0 where the system does not tell.
+    #[serde(default)]
+    pub peak_kib: u64,
 }
 
 impl Outcome {
@@ -43,7 +51,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { scenario, seed, final_height, simulated_ms, wall_ms, .. } = self;
         let count = |name: &str| self.counters.get(name).copied().unwrap_or(0);
-        write!(f, "{scenario} seed {seed}: ")?;
+        write!(f, "{scenario} seed {seed} ({}): ", self.stack)?;
         match &self.found {
             None => write!(f, "passed")?,
             Some(found) => {

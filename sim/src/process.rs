@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::stack::Stack;
+
 /// The hidden command that runs one seed and prints its outcome as JSON.
 pub const ONE: &str = "one";
 
@@ -19,6 +21,8 @@ pub struct Job {
     pub seed: u64,
     /// The planted bug, by name.
     pub mutant: Option<String>,
+    /// How much of the production stack it has.
+    pub stack: Stack,
     /// `--log` and `--trace`, as given.
     pub view: Vec<String>,
 }
@@ -27,7 +31,7 @@ impl Job {
     /// The command that does the same again, for people.
     pub fn replay(&self) -> String {
         let mutant = self.mutant.as_ref().map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
-        format!("cargo sim run {} --seed {}{mutant}", self.scenario.display(), self.seed)
+        format!("cargo sim run {} --seed {} --stack {}{mutant}", self.scenario.display(), self.seed, self.stack)
     }
 
     /// Starts the process. Its outcome comes on its standard output.
@@ -37,6 +41,7 @@ impl Job {
     pub fn start(&self) -> io::Result<Child> {
         let mut command = Command::new(this_program()?);
         command.arg(ONE).arg(&self.scenario).arg("--seed").arg(self.seed.to_string());
+        command.arg("--stack").arg(self.stack.name());
         if let Some(mutant) = &self.mutant {
             command.arg("--mutant").arg(mutant);
         }
@@ -89,4 +94,11 @@ pub fn listen() {
     }
     // SAFETY: the handler only stores to an atomic, which is allowed at any moment.
     unsafe { libc::signal(libc::SIGINT, note as *const () as libc::sighandler_t) };
+}
+
+/// The most memory that this process has had so far, in KiB; 0 where the system does not tell.
+pub fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(0)
 }

@@ -130,5 +130,5 @@ fn finish(mut one: Running, is_late: bool) -> Outcome {
         (_, Ok(status)) => Violation::Panicked { message: format!("{status}; its last words: {last_words}") },
         (_, Err(error)) => Violation::Panicked { message: error.to_string() },
     };
-    lost(&one.plan, one.job.seed, one.job.mutant.as_deref(), wall_ms, violation)
+    lost(&one.plan, &one.job, wall_ms, violation)
 }

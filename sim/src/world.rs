@@ -20,6 +20,8 @@ use crate::machines::{self, Exit, Shared, now_ms};
 use crate::oracles::{Found, Judge, Violation};
 use crate::outcome::Outcome;
 use crate::plan::{Expect, Plan};
+use crate::process::{self, Job};
+use crate::stack::Stack;
 use crate::workload::User;
 use crate::{faults, forger};
 
@@ -70,8 +72,20 @@ fn hush_injected_panics() {
     });
 }
 
+/// How a plan is run, besides its seed.
+#[derive(Debug, Clone, Copy)]
+pub struct Mode {
+    /// The planted bug that is switched on.
+    pub mutant: Option<(&'static str, Mutant)>,
+    /// How much of the production stack there is.
+    pub stack: Stack,
+    /// What is shown. It changes nothing.
+    pub view: View,
+}
+
 /// Runs a plan. Everything is in the outcome, a panic too.
-pub fn run(plan: &Plan, seed: u64, mutant: Option<(&str, Mutant)>, view: View) -> Outcome {
+pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
+    let Mode { mutant, stack, view } = mode;
     hush_injected_panics();
     let began = Instant::now();
     let judge = Judge::new(&plan.world);
@@ -81,6 +95,7 @@ pub fn run(plan: &Plan, seed: u64, mutant: Option<(&str, Mutant)>, view: View) -
     let active = mutant.map(|(_, mutant)| mutant);
     let finished = try_run(options, move |world| async move {
         mutant::activate(active);
+        stack.switch_on();
         let faults = Arc::new(OnceLock::new());
         let logs = Logs::new(judge_in.clone(), faults.clone(), view.logs);
         let _default = tracing::subscriber::set_default(logs);
@@ -114,6 +129,7 @@ pub fn run(plan: &Plan, seed: u64, mutant: Option<(&str, Mutant)>, view: View) -
     Outcome {
         scenario: plan.name.clone(),
         seed,
+        stack,
         mutant: mutant.map(|(name, _)| name.to_owned()),
         found: oracles.found.clone(),
         trace_hash: trace_hash.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -122,6 +138,7 @@ pub fn run(plan: &Plan, seed: u64, mutant: Option<(&str, Mutant)>, view: View) -
         final_height: oracles.finality.top(),
         counters: all,
         wall_ms: began.elapsed().as_millis() as u64,
+        peak_kib: process::peak_kib(),
     }
 }
 
@@ -279,11 +296,12 @@ async fn watch_exits(world: World, mut ended: mpsc::UnboundedReceiver<Exit>, fau
 }
 
 /// The violation of a run that its process did not survive.
-pub fn lost(plan: &Plan, seed: u64, mutant: Option<&str>, wall_ms: u64, violation: Violation) -> Outcome {
+pub fn lost(plan: &Plan, job: &Job, wall_ms: u64, violation: Violation) -> Outcome {
     Outcome {
         scenario: plan.name.clone(),
-        seed,
-        mutant: mutant.map(str::to_owned),
+        seed: job.seed,
+        stack: job.stack,
+        mutant: job.mutant.clone(),
         found: Some(Found { at_ms: 0, violation }),
         trace_hash: String::new(),
         events: 0,
@@ -291,5 +309,6 @@ pub fn lost(plan: &Plan, seed: u64, mutant: Option<&str>, wall_ms: u64, violatio
         final_height: 0,
         counters: BTreeMap::new(),
         wall_ms,
+        peak_kib: 0,
     }
 }

@@ -14,7 +14,8 @@ use tracing::metadata::LevelFilter;
 use crate::plan::Plan;
 use crate::process::{self, Job};
 use crate::scenario::{self, Scenario};
-use crate::world::{self, Trace, View};
+use crate::stack::Stack;
+use crate::world::{self, Mode, Trace, View};
 
 /// Everything passed.
 const PASSED: u8 = 0;
@@ -68,6 +69,9 @@ struct SweepArgs {
     /// Real time after which no more seeds are started.
     #[arg(long, default_value_t = 1.0)]
     minutes: f64,
+    /// How much of the production stack the runs have; without it, drawn for scenarios that are drawn, else full.
+    #[arg(long, value_enum)]
+    stack: Option<Stack>,
     /// A planted bug: the sweep must fail.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
@@ -86,6 +90,9 @@ struct RunArgs {
     /// The seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// How much of the production stack the run has; without it, as in a sweep.
+    #[arg(long, value_enum)]
+    stack: Option<Stack>,
     /// A planted bug.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
@@ -189,17 +196,25 @@ pub fn main() -> ExitCode {
 
 /// Runs a seed in this process.
 fn one(args: &RunArgs) -> anyhow::Result<u8> {
-    let plan = scenario::load(&args.scenario)?.plan(args.seed);
+    let scenario = scenario::load(&args.scenario)?;
     let mutant = args.mutant.as_deref().and_then(mutant);
-    let outcome = world::run(&plan, args.seed, mutant, View { logs: args.log, trace: args.trace });
+    let view = View { logs: args.log, trace: args.trace };
+    let stack = args.stack.unwrap_or_else(|| stack_of(&scenario, args.seed));
+    let outcome = world::run(&scenario.plan(args.seed), args.seed, Mode { mutant, stack, view });
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(if outcome.is_passed() { PASSED } else { FAILED })
 }
 
+/// How much of the production stack a run has if nobody says: all of it where the plan is written by hand.
+fn stack_of(scenario: &Scenario, seed: u64) -> Stack {
+    if scenario.swarm.is_some() { Stack::drawn(seed) } else { Stack::Full }
+}
+
 /// A job of this scenario, and its plan.
-fn job(scenario: &Scenario, seed: u64, mutant: Option<&str>) -> (Job, Plan) {
+fn job(scenario: &Scenario, seed: u64, stack: Option<Stack>, mutant: Option<&str>) -> (Job, Plan) {
     let path: PathBuf = scenario.path.clone();
-    let job = Job { scenario: path, seed, mutant: mutant.map(str::to_owned), view: Vec::new() };
+    let stack = stack.unwrap_or_else(|| stack_of(scenario, seed));
+    let job = Job { scenario: path, seed, stack, mutant: mutant.map(str::to_owned), view: Vec::new() };
     (job, scenario.plan(seed))
 }
 

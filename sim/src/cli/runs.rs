@@ -37,10 +37,10 @@ pub fn default_sweep() -> anyhow::Result<u8> {
     let mut fixed = scenarios.iter().filter(|scenario| scenario.swarm.is_none());
     let mut seed = 0;
     let next = || match fixed.next() {
-        Some(scenario) => Some(job(scenario, 1, None)),
+        Some(scenario) => Some(job(scenario, 1, None, None)),
         None if began.elapsed() < DEFAULT_SWEEP => {
             seed += 1;
-            Some(job(&mixed, seed, None))
+            Some(job(&mixed, seed, None, None))
         }
         None => None,
     };
@@ -61,7 +61,7 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<u8> {
     let mut seeds = args.seeds.as_ref().map_or(1..u64::MAX, |seeds| seeds.0.clone());
     let next = || match args.seeds.is_none() && began.elapsed() > limit {
         true => None,
-        false => seeds.next().map(|seed| job(&scenario, seed, args.mutant.as_deref())),
+        false => seeds.next().map(|seed| job(&scenario, seed, args.stack, args.mutant.as_deref())),
     };
     let stops = args.first || args.mutant.is_some();
     sweep::run(jobs(args.jobs), next, |_, job, outcome| {
@@ -97,7 +97,7 @@ pub fn mutants(args: &MutantsArgs) -> anyhow::Result<u8> {
         let mut summary = Summary::new(Some(args.seeds.0.end - args.seeds.0.start), false);
         let mut seeds = args.seeds.0.clone();
         let mut first: Option<Outcome> = None;
-        let next = || seeds.next().map(|seed| job(&scenario, seed, Some(name)));
+        let next = || seeds.next().map(|seed| job(&scenario, seed, None, Some(name)));
         sweep::run(jobs(args.jobs), next, |_, job, outcome| {
             if !outcome.is_passed() && first.is_none() {
                 first = Some(outcome.clone());
@@ -119,7 +119,7 @@ pub fn mutants(args: &MutantsArgs) -> anyhow::Result<u8> {
 pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     process::listen();
     let scenario = scenario::load(&args.scenario)?;
-    let (mut first, plan) = job(&scenario, args.seed, args.mutant.as_deref());
+    let (mut first, plan) = job(&scenario, args.seed, args.stack, args.mutant.as_deref());
     let trace = format!("{:?}", args.trace).to_lowercase();
     if trace != "off" || args.log != tracing::metadata::LevelFilter::OFF {
         first.view = vec!["--trace".to_owned(), trace, "--log".to_owned(), args.log.to_string()];
@@ -156,10 +156,10 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<u8> {
     let mut firsts: BTreeMap<u64, Outcome> = BTreeMap::new();
     let mut differing: Vec<(Job, String)> = Vec::new();
     let mut all = args.seeds.0.clone().flat_map(|seed| [seed, seed]);
-    let next = || all.next().map(|seed| job(&scenario, seed, None));
+    let next = || all.next().map(|seed| job(&scenario, seed, None, None));
     sweep::run(jobs(args.jobs), next, |_, job, mut outcome| {
         let shown = outcome.clone();
-        outcome.wall_ms = 0;
+        (outcome.wall_ms, outcome.peak_kib) = (0, 0);
         match firsts.remove(&outcome.seed) {
             None => {
                 firsts.insert(outcome.seed, outcome);
