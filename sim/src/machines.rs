@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alys_integrations::embedded::execution::CoreConfig;
 use alys_integrations::embedded::{ExecutionServer, ExecutionServerConfig};
 use alys_integrations::http::Endpoint;
 use alys_node::node::{FRESH_VOTES_FILE, Node, NodeConfig, NodeEvent};
@@ -116,7 +115,7 @@ async fn client_life(shared: &Shared, index: u8) -> Result<(), String> {
         jwt_secret: jwt_secret(index),
         genesis: shared.chain.execution.clone(),
         store,
-        core: CoreConfig::default(),
+        core: shared.chain.client.clone(),
     });
     let server = server.await.map_err(|e| text(&e))?;
     loop {

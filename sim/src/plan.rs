@@ -4,7 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use alys_types::FaultModel;
+use alys_types::limits::MAX_GAS_LIMIT;
 use serde::{Deserialize, Serialize};
+
+use crate::workload::Behaviour;
 
 /// Most authorities of a world; the protocol's limit.
 pub const MAX_NODES: u8 = 15;
@@ -97,11 +100,18 @@ pub struct WorkloadPlan {
     pub burst: u8,
     /// Pause of an account between two bursts, in milliseconds.
     pub pause_ms: u64,
+    /// What users do; a word that comes twice is done twice as often.
+    pub behaviours: Vec<Behaviour>,
+    /// Transactions that the pool of an execution client holds; half of them of one sender, an eighth behind a gap.
+    pub pool: usize,
+    /// Gas limit of blocks.
+    pub block_gas: u64,
 }
 
 impl Default for WorkloadPlan {
     fn default() -> Self {
-        Self { users: 3, burst: 3, pause_ms: 700 }
+        let behaviours = Behaviour::usual();
+        Self { users: 3, burst: 3, pause_ms: 700, behaviours, pool: 64, block_gas: MAX_GAS_LIMIT }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use alys_types::FaultModel;
+use alys_types::limits::MAX_GAS_LIMIT;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
@@ -12,6 +13,7 @@ use crate::plan::{
     Way, When, WorkloadPlan, WorldPlan, parse_duration,
 };
 use crate::swarm::{self, Swarm};
+use crate::workload::Behaviour;
 
 /// A scenario: a plan, or a plan and the swarm that adds to it by the seed.
 #[derive(Debug, Clone, PartialEq)]
@@ -167,6 +169,9 @@ struct RawWorkload {
     users: Option<Spanned<u8>>,
     burst: Option<u8>,
     pause: Option<Duration>,
+    behaviours: Option<Spanned<Vec<Behaviour>>>,
+    pool: Option<Spanned<usize>>,
+    block_gas: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -177,6 +182,10 @@ struct RawExpect {
     within: Option<Duration>,
 }
 
+/// Pools that users of all behaviours get along with.
+const POOL: std::ops::RangeInclusive<usize> = 16..=10_240;
+/// The least gas limit of blocks: room for the largest transaction of the workload.
+const LEAST_BLOCK_GAS: u64 = 2_000_000;
 /// Messages of an actor that one step may hit.
 const MAX_STRUCK: u32 = 1_000;
 
@@ -395,10 +404,31 @@ fn workload(raw: &RawWorkload, wrong: &Wrong<'_>) -> Result<WorkloadPlan, Scenar
     {
         return Err(wrong(users.span().start, format!("users: at most {MAX_USERS}")));
     }
+    if let Some(behaviours) = &raw.behaviours
+        && behaviours.get_ref().is_empty()
+    {
+        let message = "behaviours: at least one; for no workload set users = 0".to_owned();
+        return Err(wrong(behaviours.span().start, message));
+    }
+    if let Some(pool) = &raw.pool
+        && !POOL.contains(pool.get_ref())
+    {
+        let message = format!("pool: from {} to {} transactions", POOL.start(), POOL.end());
+        return Err(wrong(pool.span().start, message));
+    }
+    if let Some(gas) = &raw.block_gas
+        && !(LEAST_BLOCK_GAS..=MAX_GAS_LIMIT).contains(gas.get_ref())
+    {
+        let message = format!("block_gas: from {LEAST_BLOCK_GAS} to {MAX_GAS_LIMIT}");
+        return Err(wrong(gas.span().start, message));
+    }
     Ok(WorkloadPlan {
         users: raw.users.as_ref().map_or(plan.users, |users| *users.get_ref()),
         burst: raw.burst.unwrap_or(plan.burst),
         pause_ms: raw.pause.map_or(plan.pause_ms, |pause| pause.0),
+        behaviours: raw.behaviours.as_ref().map_or(plan.behaviours, |words| words.get_ref().clone()),
+        pool: raw.pool.as_ref().map_or(plan.pool, |pool| *pool.get_ref()),
+        block_gas: raw.block_gas.as_ref().map_or(plan.block_gas, |gas| *gas.get_ref()),
     })
 }
 

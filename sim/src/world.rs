@@ -22,7 +22,7 @@ use crate::outcome::Outcome;
 use crate::plan::{Expect, Plan};
 use crate::process::{self, Job};
 use crate::stack::Stack;
-use crate::workload::User;
+use crate::workload::{Desk, User};
 use crate::{faults, forger};
 
 /// Between two looks at the oracles.
@@ -124,6 +124,7 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
     all.extend(of_runtime.iter().map(|(name, n)| ((*name).to_owned(), *n)));
     all.extend(oracles.heard.iter().map(|(name, n)| (format!("said.{name}"), *n)));
     all.extend(oracles.model.counts().map(|(name, n)| (name.to_owned(), n)));
+    all.extend(oracles.ledger.coverage.counts().map(|(name, n)| (format!("workload.{name}"), n)));
     all.insert("transactions.sent".to_owned(), oracles.ledger.sent.len() as u64);
     all.insert("transactions.final".to_owned(), oracles.ledger.acknowledged.len() as u64);
     Outcome {
@@ -181,7 +182,7 @@ fn is_fault(kind: &str) -> bool {
 async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>) -> Result<(), Violation> {
     world.set_default_link(faults::link(&plan.world.link));
     let start_ms = world.wall_ms(NodeId::WORLD);
-    let chain = Chain::new(&plan.world, plan.workload.users, start_ms);
+    let chain = Chain::new(&plan.world, &plan.workload, start_ms);
     let (reactions, living) = (Reactions::default(), Living::default());
     let (exits, ended) = mpsc::unbounded_channel();
     let nodes = plan.world.nodes;
@@ -212,6 +213,7 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
             rng: world.rng(&format!("user {index}")),
             judge: judge.clone(),
             is_over: is_over.clone(),
+            desk: Desk::default(),
         };
         world.spawn_on(user, "user", user_task.run());
     }
@@ -230,8 +232,8 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
         return Ok(());
     }
     is_over.store(true, Ordering::SeqCst);
-    let (judge, users, rng) = (judge.clone(), plan.workload.users, world.rng("audit"));
-    let audited = world.spawn_on(user, "audit", async move { audit(&judge, &core, users, rng).await });
+    let (judge, workload, rng) = (judge.clone(), plan.workload.clone(), world.rng("audit"));
+    let audited = world.spawn_on(user, "audit", async move { audit(&judge, &core, &workload, rng).await });
     audited.await.unwrap_or_else(|error| Err(Violation::Hung { what: error.to_string() }))
 }
 

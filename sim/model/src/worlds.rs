@@ -28,6 +28,8 @@ pub fn big() -> Vec<World> {
         World::new("4 nodes, one Byzantine, 3 slots, renamed", 4, Byzantine, 3).symmetric(),
         World::new("5 nodes, 2 slots, loss and delay only, renamed", 5, Crash, 2).crashing(false).symmetric(),
         World::new("5 nodes that crash, 2 slots, renamed", 5, Crash, 2).symmetric(),
+        World::new("3 nodes, 4 slots, loss and delay only, renamed", 3, Crash, 4).crashing(false).symmetric(),
+        World::new("7 nodes, two Byzantine, 2 slots, renamed", 7, Byzantine, 2).symmetric(),
     ]
 }
 

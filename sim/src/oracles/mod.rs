@@ -18,7 +18,7 @@ use alys_types::{Hash, VoteKind};
 use serde::{Deserialize, Serialize};
 
 pub use finality::{Final, Finality};
-pub use ledger::{Action, Due, Ledger, Receipt, Sent};
+pub use ledger::{Action, Due, Ledger, Receipt, Sent, Taken};
 pub use model::Conformance;
 pub use votes::Votes;
 
@@ -70,6 +70,10 @@ pub enum Violation {
     ExecutionBehind { node: u8, reached: u64, needed: u64 },
     /// A transaction that was seen in a final block is gone, or is in another one.
     AcknowledgedLost { node: u8, transaction: String, height: u64, found: String },
+    /// A transaction that every client refused, or that can never be valid, is in a final block.
+    RefusedIsFinal { node: u8, transaction: String, height: u64, why: String },
+    /// An execution client took a transaction that it must refuse, or answered with another's hash.
+    WronglyTaken { node: u8, transaction: String, why: String },
     /// An account does not hold what the final transactions leave it.
     WrongBalance { node: u8, account: String, height: u64, expected: String, found: String },
     /// An actor that was struck, or the tree that it is in, is not well again in time.
