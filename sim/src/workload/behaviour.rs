@@ -1,9 +1,10 @@
 //! What users do, as words of plans.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A thing that users do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Behaviour {
     /// A burst of transfers, in every form of transaction.
