@@ -64,6 +64,11 @@ pub fn check_broken(world: &World) -> Report {
     explore(world, HasDiscoveries::AllOf(BTreeSet::from([NO_FORK])))
 }
 
+/// Explores a world until any property is violated.
+pub fn first_violation(world: &World) -> Report {
+    explore(world, HasDiscoveries::AnyFailures)
+}
+
 fn explore(world: &World, until: HasDiscoveries) -> Report {
     let began = Instant::now();
     let checker = world.clone().checker().threads(1).finish_when(until).spawn_bfs().join();

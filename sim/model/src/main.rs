@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use alys_model::check::{HEAD, check, check_broken};
+use alys_model::check::{HEAD, check, check_broken, first_violation};
+use alys_model::world::NO_FORK;
 use alys_model::worlds;
 use clap::Parser;
 
@@ -34,15 +35,19 @@ fn main() -> ExitCode {
             println!("{property} does not hold:\n  {}", steps.join("\n  "));
         }
     }
-    println!("\n| broken rule | world | violated | steps | states until then |\n|---|---|---|---|---|");
+    println!("\n| broken rule | world | first violated | steps | steps to a fork | states until then |");
+    println!("|---|---|---|---|---|---|");
     for (name, world) in worlds::broken() {
-        let report = check_broken(&world);
-        all_good &= !report.counterexamples.is_empty();
-        for (property, steps) in &report.counterexamples {
-            println!("| {name} | {} | {property} | {} | {} |", world.name, steps.len(), report.states);
-            if ways {
-                println!("\n  {}\n", steps.join("\n  "));
-            }
+        let (first, fork) = (first_violation(&world), check_broken(&world));
+        let way = fork.counterexamples.iter().find(|(property, _)| *property == NO_FORK);
+        all_good &= way.is_some();
+        let steps = way.map_or(0, |(_, steps)| steps.len());
+        for (property, way) in &first.counterexamples {
+            let (world, short, states) = (world.name, way.len(), fork.states);
+            println!("| {name} | {world} | {property} | {short} | {steps} | {states} |");
+        }
+        if let Some((_, way)) = way.filter(|_| ways) {
+            println!("\n  {}\n", way.join("\n  "));
         }
     }
     if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }

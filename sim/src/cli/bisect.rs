@@ -50,7 +50,7 @@ pub fn bisect(args: &BisectArgs) -> Result<u8> {
     }
     println!(
         "{} seed {}: no difference found in {} pairs of processes",
-        args.scenario, args.seed, args.tries
+        args.scenario, seed, args.tries
     );
     Ok(PASSED)
 }
