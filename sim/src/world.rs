@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use alys_runtime::sim::{Event, Finished, NodeId, Options, USUAL_SHARE_PPM, World, try_run};
-use alys_runtime::sync::mpsc;
 use alys_runtime::spawn;
+use alys_runtime::sync::mpsc;
 use alys_types::mutant::{self, Mutant};
 use tracing::metadata::LevelFilter;
 
@@ -27,7 +27,7 @@ use crate::plan::{Expect, Plan};
 use crate::process::{self, Job};
 use crate::stack::Stack;
 use crate::trap::{self, Canary};
-use crate::workload::User;
+use crate::workload::{Desk, User};
 use crate::{bisect, faults, forger, probe};
 
 /// Simulated time beyond the end of the chaos after which the run is broken off: healing, progress and audit take less.
@@ -161,6 +161,8 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
     all.extend(faults.iter().map(|(name, n)| (format!("fault.{name}"), *n)));
     all.extend(of_runtime.iter().map(|(name, n)| ((*name).to_owned(), *n)));
     all.extend(oracles.heard.iter().map(|(name, n)| (format!("said.{name}"), *n)));
+    all.extend(oracles.model.counts().map(|(name, n)| (name.to_owned(), n)));
+    all.extend(oracles.ledger.coverage.counts().map(|(name, n)| (format!("workload.{name}"), n)));
     all.insert("trap.armed".to_owned(), u64::from(armed.load(Ordering::SeqCst)));
     if active.is_some() {
         all.insert("mutant.reached".to_owned(), reached.load(Ordering::Relaxed));
@@ -226,7 +228,7 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
         world.set_buggify(Some(USUAL_SHARE_PPM));
     }
     let start_ms = world.wall_ms(NodeId::WORLD);
-    let chain = Chain::new(&plan.world, plan.workload.users, start_ms);
+    let chain = Chain::new(&plan.world, &plan.workload, start_ms);
     let (reactions, living) = (Reactions::default(), Living::default());
     let (exits, ended) = mpsc::unbounded_channel();
     let nodes = plan.world.nodes;
@@ -269,6 +271,7 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
             rng: world.rng(&format!("user {index}")),
             judge: judge.clone(),
             is_over: is_over.clone(),
+            desk: Desk::default(),
         };
         world.spawn_on(user, "user", user_task.run());
     }
@@ -295,8 +298,8 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
         Progress::Made => {}
     }
     is_over.store(true, Ordering::SeqCst);
-    let (judge, users, rng) = (judge.clone(), plan.workload.users, world.rng("audit"));
-    let audited = world.spawn_on(user, "audit", async move { audit(&judge, &core, users, rng).await });
+    let (judge, workload, rng) = (judge.clone(), plan.workload.clone(), world.rng("audit"));
+    let audited = world.spawn_on(user, "audit", async move { audit(&judge, &core, &workload, rng).await });
     audited.await.unwrap_or_else(|error| Err(Violation::Hung { what: error.to_string() }))
 }
 

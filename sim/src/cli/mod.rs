@@ -1,8 +1,8 @@
 //! The command line behind `cargo sim`.
 
 mod bisect;
-mod mutants;
 mod coverage;
+mod mutants;
 mod runs;
 mod show;
 mod summary;

@@ -22,7 +22,8 @@ A scenario is a TOML file:
     buggify = true                # nodes and clients do now and then what they may do and seldom do
 
     [links]                       # latency, jitter, loss_ppm, kbytes_per_s
-    [workload]                    # users, burst, pause
+    [workload]                    # users, burst, pause, pool, block_gas
+    behaviours = [\"transfer\"]     # contract, replace, cancel, flood, gap, underprice, sign-badly, read; twice is more often
     [expect]                      # min_final, progress, within
     [swarm]                       # least, most, kinds, draw_world: faults drawn from the seed
 
@@ -42,7 +43,7 @@ so much later, and then the node must heal.
 const INVARIANTS: &str = "\
 Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-beside-final, signed-twice,
 signed-backwards, confirmed-below-approval, votes-lost, wrongly-accused, wrong-leader, state-differs, no-progress, too-few-blocks, error-line,
-process-ended, execution-behind, acknowledged-lost, wrong-balance, actor-not-healed, not-final-after-fault, panicked, hung.";
+process-ended, execution-behind, acknowledged-lost, refused-is-final, wrongly-taken, wrong-balance, not-a-transition, actor-not-healed, not-final-after-fault, panicked, hung.";
 
 pub fn list() -> anyhow::Result<u8> {
     for (name, _) in scenario::list()? {
