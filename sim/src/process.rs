@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// The hidden command that runs one seed and prints its outcome as JSON.
 pub const ONE: &str = "one";
@@ -21,13 +22,34 @@ pub struct Job {
     pub mutant: Option<String>,
     /// `--log` and `--trace`, as given.
     pub view: Vec<String>,
+    /// The page that the process writes about its run.
+    pub page: Option<Page>,
+    /// Real time after which the run is given up.
+    pub patience: Duration,
+}
+
+/// A page about a run, as asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The file.
+    pub file: PathBuf,
+    /// Of which part of the run all messages are wanted, in the words of the command line.
+    pub messages: Option<String>,
+}
+
+/// Real time after which a run is given up, when nothing else is said.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The command that runs a seed again, for people. `scenario` is its file, or its name.
+pub fn replay(scenario: &Path, seed: u64, mutant: Option<&str>) -> String {
+    let mutant = mutant.map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
+    format!("cargo sim run {} --seed {seed}{mutant}", scenario.display())
 }
 
 impl Job {
     /// The command that does the same again, for people.
     pub fn replay(&self) -> String {
-        let mutant = self.mutant.as_ref().map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
-        format!("cargo sim run {} --seed {}{mutant}", self.scenario.display(), self.seed)
+        replay(&self.scenario, self.seed, self.mutant.as_deref())
     }
 
     /// Starts the process. Its outcome comes on its standard output.
@@ -39,6 +61,10 @@ impl Job {
         command.arg(ONE).arg(&self.scenario).arg("--seed").arg(self.seed.to_string());
         if let Some(mutant) = &self.mutant {
             command.arg("--mutant").arg(mutant);
+        }
+        if let Some(page) = &self.page {
+            command.arg("--report").arg(&page.file);
+            command.args(page.messages.iter().flat_map(|window| ["--messages", window]));
         }
         command.args(&self.view).env_clear().env("RUST_BACKTRACE", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -73,12 +99,13 @@ fn fix_address_space(command: &mut Command) {
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Whether the person has pressed Ctrl-C since [`listen`].
+/// Whether the person has pressed Ctrl-C, or whoever runs the program has asked it to end, since [`listen`].
 pub fn is_interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
-/// From now on Ctrl-C is noted; the children, in the same process group, end by it.
+/// From now on Ctrl-C is noted, and SIGTERM, with which job runners end what they run. The children, in the same process
+/// group, end by Ctrl-C; by SIGTERM they are broken off.
 #[expect(
     unsafe_code,
     reason = "the standard library has no signal handlers, and a simulated runtime has no real ones"
@@ -87,6 +114,8 @@ pub fn listen() {
     extern "C" fn note(_: libc::c_int) {
         INTERRUPTED.store(true, Ordering::SeqCst);
     }
-    // SAFETY: the handler only stores to an atomic, which is allowed at any moment.
-    unsafe { libc::signal(libc::SIGINT, note as *const () as libc::sighandler_t) };
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: the handler only stores to an atomic, which is allowed at any moment.
+        unsafe { libc::signal(signal, note as *const () as libc::sighandler_t) };
+    }
 }

@@ -20,6 +20,7 @@ use crate::machines::{self, Exit, Shared, now_ms};
 use crate::oracles::{Found, Judge, Violation};
 use crate::outcome::Outcome;
 use crate::plan::{Expect, Plan};
+use crate::report::Recorder;
 use crate::workload::User;
 use crate::{faults, forger};
 
@@ -72,6 +73,17 @@ fn hush_injected_panics() {
 
 /// Runs a plan. Everything is in the outcome, a panic too.
 pub fn run(plan: &Plan, seed: u64, mutant: Option<(&str, Mutant)>, view: View) -> Outcome {
+    run_recorded(plan, seed, mutant, view, None)
+}
+
+/// As [`run`], and `record` is told of every event. The run is the same with and without.
+pub fn run_recorded(
+    plan: &Plan,
+    seed: u64,
+    mutant: Option<(&str, Mutant)>,
+    view: View,
+    record: Option<Recorder>,
+) -> Outcome {
     hush_injected_panics();
     let began = Instant::now();
     let judge = Judge::new(&plan.world);
@@ -84,7 +96,7 @@ pub fn run(plan: &Plan, seed: u64, mutant: Option<(&str, Mutant)>, view: View) -
         let faults = Arc::new(OnceLock::new());
         let logs = Logs::new(judge_in.clone(), faults.clone(), view.logs);
         let _default = tracing::subscriber::set_default(logs);
-        show(world, view.trace);
+        show(world, view.trace, record);
         let ended = drive(world, &plan_in, &judge_in, &faults).await;
         if let Err(violation) = ended {
             judge_in.accuse(now_ms(world), violation);
@@ -115,6 +127,7 @@ pub fn run(plan: &Plan, seed: u64, mutant: Option<(&str, Mutant)>, view: View) -
         seed,
         mutant: mutant.map(|(name, _)| name.to_owned()),
         found: oracles.found.clone(),
+        timeout_s: None,
         trace_hash: trace_hash.iter().map(|byte| format!("{byte:02x}")).collect(),
         events,
         simulated_ms: at_ms,
@@ -124,18 +137,24 @@ pub fn run(plan: &Plan, seed: u64, mutant: Option<(&str, Mutant)>, view: View) -
     }
 }
 
-fn show(world: World, trace: Trace) {
-    if trace == Trace::Off {
+fn show(world: World, trace: Trace, record: Option<Recorder>) {
+    if trace == Trace::Off && record.is_none() {
         return;
+    }
+    if let Some(record) = &record {
+        record.begin(world.wall_ms(NodeId::WORLD));
     }
     let mut names: BTreeMap<NodeId, String> = BTreeMap::from([(NodeId::WORLD, "world".to_owned())]);
     world.set_sink(Box::new(move |event: &Event<'_>| {
+        if let Some(record) = &record {
+            record.event(event);
+        }
         if event.kind == "node.start" {
             // Its detail begins with the name.
             let name = event.detail.split(' ').next().unwrap_or_default();
             names.entry(event.node).or_insert_with(|| name.to_owned());
         }
-        if trace == Trace::All || is_fault(event.kind) {
+        if trace == Trace::All || (trace == Trace::Faults && is_fault(event.kind)) {
             let (ms, name) =
                 (event.at.as_micros() as f64 / 1e3, names.get(&event.node).map_or("", String::as_str));
             eprintln!("{ms:>12.3} ms {name:<8} {:<16} {}", event.kind, event.detail);
@@ -284,6 +303,7 @@ pub fn lost(plan: &Plan, seed: u64, mutant: Option<&str>, wall_ms: u64, violatio
         seed,
         mutant: mutant.map(str::to_owned),
         found: Some(Found { at_ms: 0, violation }),
+        timeout_s: None,
         trace_hash: String::new(),
         events: 0,
         simulated_ms: 0,

@@ -1,19 +1,23 @@
 //! The command line behind `cargo sim`.
 
+mod pages;
 mod runs;
 mod show;
 mod summary;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use alys_types::mutant::Mutant;
-use clap::{Args, Parser, Subcommand};
+use anyhow::Context;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing::metadata::LevelFilter;
 
 use crate::plan::Plan;
-use crate::process::{self, Job};
+use crate::process::{self, Job, PATIENCE};
+use crate::report;
 use crate::scenario::{self, Scenario};
+use crate::schedule::{Preset, Shard};
 use crate::world::{self, Trace, View};
 
 /// Everything passed.
@@ -22,6 +26,8 @@ const PASSED: u8 = 0;
 const FAILED: u8 = 1;
 /// The command line or a scenario file is wrong.
 const WRONG: u8 = 2;
+/// No invariant broke, and some runs were given up after too much real time.
+const TIMEOUT: u8 = 3;
 /// Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
@@ -46,28 +52,52 @@ enum Command {
     Check(CheckArgs),
     /// Say for each planted bug whether and by what the sweep finds it.
     Mutants(MutantsArgs),
+    /// Write a page about a run, or about the runs of a ledger: one HTML file that needs nothing else.
+    Report(ReportArgs),
+    /// Join the ledgers of several sweeps, as shards write them.
+    ///
+    /// A run that came out differently in two of them fails the command: the simulator was not deterministic.
+    Merge(MergeArgs),
     /// List the scenarios.
-    List,
+    List(ListArgs),
     /// Explain scenario files: faults and their words, nodes, moments, invariants; or show the plan of a scenario.
     Describe(DescribeArgs),
+    /// Print a completion script for a shell, for the program `alys-sim` behind `cargo sim`.
+    Completions(CompletionArgs),
     #[command(name = process::ONE, hide = true)]
     One(RunArgs),
 }
 
-#[derive(Args)]
+#[derive(Args, Default)]
 struct SweepArgs {
     /// Seeds, the last one excluded: 1..200. Without it, as many as --minutes allows.
     #[arg(long, value_parser = parse_seeds)]
     seeds: Option<Seeds>,
+    /// Many scenarios, chosen for an occasion: smoke takes a minute, change five, night goes on until it is stopped.
+    #[arg(long, value_enum, conflicts_with_all = ["seeds", "scenario"])]
+    preset: Option<Preset>,
+    /// Only a part of the runs, i of n with i from 0: those whose seed modulo n is i (moved on by one from scenario to scenario
+    /// of a preset).
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// A file that gets a line of JSON for each run. What it has already of this build is not run again.
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+    /// A directory that gets pages about the first few failing seeds of each kind, and index.html about the sweep.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Real seconds after which a run is given up. That is a verdict of its own.
+    #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE.as_secs())]
+    timeout: u64,
     /// The scenario's name or file.
     #[arg(long, default_value = "mixed")]
     scenario: String,
     /// Processes at once; by default one per core.
     #[arg(long)]
     jobs: Option<usize>,
-    /// Real time after which no more seeds are started.
-    #[arg(long, default_value_t = 1.0)]
-    minutes: f64,
+    /// Real time after which no more seeds are started: 1 when neither --seeds nor --preset is given.
+    #[arg(long)]
+    minutes: Option<f64>,
     /// A planted bug: the sweep must fail.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
@@ -98,6 +128,58 @@ struct RunArgs {
     /// Show what the nodes log: error, warn, info, debug or trace.
     #[arg(long, default_value = "off")]
     log: LevelFilter,
+    /// Write a page about the run: one HTML file that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Put all messages of a part of the run onto the page, as 12s..15s; of the rest there is a sample and the end of the run.
+    #[arg(long, value_name = "FROM..TO", value_parser = parse_messages, requires = "report")]
+    messages: Option<String>,
+}
+
+#[derive(Args)]
+struct ReportArgs {
+    /// The scenario's name or file.
+    #[arg(required_unless_present = "ledger", conflicts_with = "ledger")]
+    scenario: Option<String>,
+    /// The seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// A planted bug.
+    #[arg(long, value_parser = parse_mutant)]
+    mutant: Option<String>,
+    /// The page is about the runs of this ledger. Pages about single runs that lie beside it are linked.
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+    /// The page; by default SCENARIO-SEED.html, and sweep.html for a ledger.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Put all messages of a part of the run onto the page, as 12s..15s; of the rest there is a sample and the end of the run.
+    #[arg(long, value_name = "FROM..TO", value_parser = parse_messages)]
+    messages: Option<String>,
+}
+
+#[derive(Args)]
+struct MergeArgs {
+    /// The ledgers.
+    #[arg(required = true)]
+    ledgers: Vec<PathBuf>,
+    /// The joined one.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Args)]
+struct ListArgs {
+    /// One JSON array.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct CompletionArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    shell: clap_complete::Shell,
 }
 
 #[derive(Args)]
@@ -151,6 +233,10 @@ fn parse_seeds(text: &str) -> Result<Seeds, String> {
     range.filter(|range| !range.is_empty()).map(Seeds).ok_or_else(error)
 }
 
+fn parse_messages(text: &str) -> Result<String, String> {
+    report::parse_window(text).map(|_| text.to_owned())
+}
+
 fn parse_mutant(text: &str) -> Result<String, String> {
     if mutant(text).is_some() {
         return Ok(text.to_owned());
@@ -174,8 +260,14 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => runs::run(&args),
         Some(Command::Check(args)) => runs::check(&args),
         Some(Command::Mutants(args)) => runs::mutants(&args),
-        Some(Command::List) => show::list(),
+        Some(Command::Report(args)) => pages::report(&args),
+        Some(Command::Merge(args)) => pages::merge(&args),
+        Some(Command::List(args)) => show::list(&args),
         Some(Command::Describe(args)) => show::describe(&args),
+        Some(Command::Completions(args)) => {
+            clap_complete::generate(args.shell, &mut Cli::command(), "alys-sim", &mut std::io::stdout());
+            Ok(PASSED)
+        }
         Some(Command::One(args)) => one(&args),
     };
     match result {
@@ -191,7 +283,15 @@ pub fn main() -> ExitCode {
 fn one(args: &RunArgs) -> anyhow::Result<u8> {
     let plan = scenario::load(&args.scenario)?.plan(args.seed);
     let mutant = args.mutant.as_deref().and_then(mutant);
-    let outcome = world::run(&plan, args.seed, mutant, View { logs: args.log, trace: args.trace });
+    let messages = args.messages.as_deref().and_then(|text| report::parse_window(text).ok());
+    let record = args.report.is_some().then(|| report::Recorder::new(&plan, messages));
+    let view = View { logs: args.log, trace: args.trace };
+    let outcome = world::run_recorded(&plan, args.seed, mutant, view, record.clone());
+    if let (Some(file), Some(record)) = (&args.report, &record) {
+        let replay = process::replay(Path::new(&args.scenario), args.seed, args.mutant.as_deref());
+        let page = report::run_page(&plan, &outcome, record, &replay)?;
+        report::write_file(file, page.as_bytes()).with_context(|| file.display().to_string())?;
+    }
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(if outcome.is_passed() { PASSED } else { FAILED })
 }
@@ -199,7 +299,8 @@ fn one(args: &RunArgs) -> anyhow::Result<u8> {
 /// A job of this scenario, and its plan.
 fn job(scenario: &Scenario, seed: u64, mutant: Option<&str>) -> (Job, Plan) {
     let path: PathBuf = scenario.path.clone();
-    let job = Job { scenario: path, seed, mutant: mutant.map(str::to_owned), view: Vec::new() };
+    let (mutant, view) = (mutant.map(str::to_owned), Vec::new());
+    let job = Job { scenario: path, seed, mutant, view, page: None, patience: PATIENCE };
     (job, scenario.plan(seed))
 }
 
