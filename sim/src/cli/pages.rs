@@ -36,6 +36,7 @@ pub fn report(args: &ReportArgs) -> Result<u8> {
     // An old page must not be taken for the new one.
     remove(&file)?;
     job.page = Some(Page { file: file.clone(), messages: args.messages.clone() });
+    job.patience = runs::PATIENCE_ALONE;
     let Some(outcome) = runs::alone(job, plan)? else { return Ok(INTERRUPTED) };
     println!("{outcome}");
     anyhow::ensure!(file.exists(), "the run did not live to write its page");

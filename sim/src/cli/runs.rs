@@ -21,6 +21,9 @@ use crate::sweep;
 /// How long a sweep of one scenario starts new runs, when nothing else is said.
 const DEFAULT_SWEEP: Duration = Duration::from_secs(60);
 
+/// Real time after which a run is given up that somebody asked for by its seed, and can stop.
+pub const PATIENCE_ALONE: Duration = Duration::from_secs(4 * 60 * 60);
+
 fn code(passed: bool) -> u8 {
     code_of(if passed { Verdict::Passed } else { Verdict::Failed })
 }
@@ -234,6 +237,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     if trace != "off" || args.log != tracing::metadata::LevelFilter::OFF {
         first.view = vec!["--trace".to_owned(), trace, "--log".to_owned(), args.log.to_string()];
     }
+    first.patience = PATIENCE_ALONE;
     first.page =
         args.report.as_ref().map(|file| Page { file: file.clone(), messages: args.messages.clone() });
     let Some(outcome) = alone(first, plan)? else { return Ok(INTERRUPTED) };
