@@ -43,6 +43,8 @@ pub mod dial;
 mod gate;
 mod gossip;
 pub mod handshake;
+#[cfg(feature = "plaintext")]
+mod plaintext;
 pub mod rate;
 pub mod repeats;
 pub mod scores;
@@ -62,6 +64,8 @@ pub use dial::DialPolicy;
 pub use gossip::GossipSetupError;
 pub use handshake::{ChainTag, Mismatch};
 pub use libp2p::PeerId;
+#[cfg(feature = "plaintext")]
+pub use plaintext::use_plaintext;
 pub use scores::Offence;
 pub use service::{Service, SetupError};
 pub use wire::{Protocol, Topic, WIRE_VERSION};

@@ -30,7 +30,17 @@ pub(crate) fn build(
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
     let mut multiplexing = yamux::Config::default();
     multiplexing.set_max_num_streams(MAX_STREAMS);
-    Ok(RuntimeTransport { listener, listening: None, pause: None }
+    let transport = RuntimeTransport { listener, listening: None, pause: None };
+    #[cfg(feature = "plaintext")]
+    if crate::plaintext::on() {
+        return Ok(transport
+            .upgrade(Version::V1)
+            .authenticate(libp2p::plaintext::Config::new(&key.keypair()))
+            .multiplex(multiplexing)
+            .timeout(timeout)
+            .boxed());
+    }
+    Ok(transport
         .upgrade(Version::V1)
         .authenticate(noise::Config::new(key.keypair())?)
         .multiplex(multiplexing)

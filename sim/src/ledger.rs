@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::outcome::{Outcome, Verdict};
 use crate::plan::Plan;
 use crate::process::Job;
+use crate::stack::Stack;
 
 /// Most runs that are read at once, over all files: a run takes some kilobytes of memory.
 pub const MAX_ENTRIES: usize = 200_000;
@@ -104,18 +105,20 @@ impl Entry {
             commit: build.commit.clone(),
             plan: plan_hash(plan),
             ended_ms: now.as_millis() as u64,
-            outcome,
+            // The hashes on the way are for who looks into a run; they would be most of the line.
+            outcome: Outcome { snapshots: Vec::new(), ..outcome },
         }
     }
 
     fn key(&self) -> Key {
-        let Outcome { scenario, seed, mutant, .. } = &self.outcome;
+        let Outcome { scenario, seed, stack, mutant, .. } = &self.outcome;
         Key {
             build: self.build.clone(),
             scenario: scenario.clone(),
             plan: self.plan.clone(),
             mutant: mutant.clone(),
             seed: *seed,
+            stack: *stack,
         }
     }
 }
@@ -125,6 +128,7 @@ impl Entry {
 struct Key {
     scenario: String,
     seed: u64,
+    stack: Stack,
     mutant: Option<String>,
     build: String,
     plan: String,
@@ -225,6 +229,7 @@ impl Ledger {
         self.known.contains(&Key {
             scenario: plan.name.clone(),
             seed: job.seed,
+            stack: job.stack,
             mutant: job.mutant.clone(),
             build: self.build.hash.clone(),
             plan: plan_hash(plan),
@@ -339,11 +344,12 @@ mod tests {
 
     fn job(seed: u64) -> Job {
         let scenario = PathBuf::from("steady.toml");
-        Job { scenario, seed, mutant: None, view: Vec::new(), page: None, patience: PATIENCE }
+        let (stack, mutant, patience) = (Stack::Full, None, PATIENCE);
+        Job { scenario, seed, stack, mutant, view: Vec::new(), more: Vec::new(), patience }
     }
 
     fn outcome(seed: u64, hash: &str) -> Outcome {
-        let lost = crate::world::lost(&plan(), seed, None, 7, Violation::VotesLost { node: 2 });
+        let lost = crate::world::lost(&plan(), &job(seed), 7, Violation::VotesLost { node: 2 });
         let found =
             seed.is_multiple_of(2).then_some(Found { at_ms: 3, violation: Violation::VotesLost { node: 2 } });
         let counters = BTreeMap::from([("fault.kill".to_owned(), u64::MAX)]);
@@ -378,6 +384,7 @@ mod tests {
         );
         assert!(!again.has(&job(1), &Plan { until_ms: 7, ..plan() }), "another plan");
         assert!(!again.has(&Job { mutant: Some("x".to_owned()), ..job(1) }, &plan()), "another program");
+        assert!(!again.has(&Job { stack: Stack::Fast, ..job(1) }, &plan()), "another stack");
         drop(again);
         let other = Ledger::open(&path, build("two")).expect("opens");
         assert!(!other.has(&job(1), &plan()), "another build");

@@ -15,6 +15,7 @@
 #![cfg(madsim)]
 
 pub mod audit;
+pub mod bisect;
 pub mod cli;
 pub mod faults;
 pub mod forger;
@@ -29,7 +30,9 @@ pub mod process;
 pub mod report;
 pub mod schedule;
 pub mod scenario;
+pub mod stack;
 pub mod swarm;
 pub mod sweep;
+pub mod trap;
 pub mod workload;
 pub mod world;

@@ -3,17 +3,23 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use alys_runtime::sim::Snapshot;
 use serde::{Deserialize, Serialize};
 
 use crate::oracles::{Found, Violation};
+use crate::stack::Stack;
 
-/// The outcome of a run: the same for the same plan, seed and code, but for [`Outcome::wall_ms`].
+/// The outcome of a run: the same for the same plan, seed and code, but for [`Outcome::wall_ms`] and
+/// [`Outcome::peak_kib`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The scenario's name.
     pub scenario: String,
     /// The seed.
     pub seed: u64,
+    /// How much of the production stack it had.
+    #[serde(default)]
+    pub stack: Stack,
     /// The planted bug that was switched on, if any.
     pub mutant: Option<String>,
     /// The first broken invariant; `None`: no invariant broke.
@@ -24,6 +30,9 @@ pub struct Outcome {
     pub timeout_s: Option<u64>,
     /// Over all events of the run, hex.
     pub trace_hash: String,
+    /// The hash on the way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<Mark>,
     /// How many events went into it.
     pub events: u64,
     /// Simulated milliseconds.
@@ -34,6 +43,27 @@ pub struct Outcome {
     pub counters: BTreeMap<String, u64>,
     /// Real milliseconds.
     pub wall_ms: u64,
+    /// The most memory that its process had, in KiB; 0 where the system does not tell.
+    #[serde(default)]
+    pub peak_kib: u64,
+}
+
+/// The hash after so many events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// How many.
+    pub events: u64,
+    /// Simulated milliseconds of the last of them.
+    pub at_ms: u64,
+    /// The first bytes of the hash, hex.
+    pub hash: String,
+}
+
+impl From<&Snapshot> for Mark {
+    fn from(snapshot: &Snapshot) -> Self {
+        let hash = snapshot.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { events: snapshot.events, at_ms: snapshot.at.as_millis() as u64, hash }
+    }
 }
 
 /// What a run says about the code.
@@ -85,7 +115,7 @@ impl Outcome {
             Violation::ErrorLine { line, .. } => line,
             Violation::ProcessEnded { reason, .. } => reason,
             Violation::Panicked { message } => message,
-            Violation::Hung { what } => what,
+            Violation::Hung { what } | Violation::Escaped { what } => what,
             _ => return Some(name),
         };
         Some(format!("{name}: {}", without_numbers(text)))
@@ -108,7 +138,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { scenario, seed, final_height, simulated_ms, wall_ms, .. } = self;
         let count = |name: &str| self.counters.get(name).copied().unwrap_or(0);
-        write!(f, "{scenario} seed {seed}: ")?;
+        write!(f, "{scenario} seed {seed} ({}): ", self.stack)?;
         match &self.found {
             None if self.timeout_s.is_some() => write!(f, "TIMEOUT")?,
             None => write!(f, "passed")?,
@@ -137,15 +167,18 @@ mod tests {
         Outcome {
             scenario: "steady".to_owned(),
             seed: 1,
+            stack: Stack::Full,
             mutant: None,
             found: violation.map(|violation| Found { at_ms: 7, violation }),
             timeout_s,
             trace_hash: String::new(),
+            snapshots: Vec::new(),
             events: 0,
             simulated_ms: 0,
             final_height: 0,
             counters: BTreeMap::new(),
             wall_ms: 0,
+            peak_kib: 0,
         }
     }
 

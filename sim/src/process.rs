@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::stack::Stack;
+
 /// The hidden command that runs one seed and prints its outcome as JSON.
 pub const ONE: &str = "one";
 
@@ -20,36 +22,44 @@ pub struct Job {
     pub seed: u64,
     /// The planted bug, by name.
     pub mutant: Option<String>,
+    /// How much of the production stack it has.
+    pub stack: Stack,
     /// `--log` and `--trace`, as given.
     pub view: Vec<String>,
-    /// The page that the process writes about its run.
-    pub page: Option<Page>,
+    /// Hidden arguments, for runs that are looked into.
+    pub more: Vec<String>,
     /// Real time after which the run is given up.
     pub patience: Duration,
-}
-
-/// A page about a run, as asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
-    /// The file.
-    pub file: PathBuf,
-    /// Of which part of the run all messages are wanted, in the words of the command line.
-    pub messages: Option<String>,
 }
 
 /// Real time after which a run is given up, when nothing else is said.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The command that runs a seed again, for people. `scenario` is its file, or its name.
-pub fn replay(scenario: &Path, seed: u64, mutant: Option<&str>) -> String {
+pub fn replay(scenario: &Path, seed: u64, stack: Stack, mutant: Option<&str>) -> String {
     let mutant = mutant.map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
-    format!("cargo sim run {} --seed {seed}{mutant}", scenario.display())
+    format!("cargo sim run {} --seed {seed} --stack {stack}{mutant}", scenario.display())
 }
 
 impl Job {
     /// The command that does the same again, for people.
     pub fn replay(&self) -> String {
-        replay(&self.scenario, self.seed, self.mutant.as_deref())
+        replay(&self.scenario, self.seed, self.stack, self.mutant.as_deref())
+    }
+
+    /// The same with further hidden arguments.
+    pub fn with(&self, more: impl IntoIterator<Item = String>) -> Self {
+        let mut job = self.clone();
+        job.more.extend(more);
+        job
+    }
+
+    /// The same, and it writes a page about its run. `messages`: of which part all are wanted, in the words of the command
+    /// line.
+    pub fn with_page(&self, file: &Path, messages: Option<&str>) -> Self {
+        let file = ["--report".to_owned(), file.display().to_string()];
+        let messages = messages.into_iter().flat_map(|window| ["--messages".to_owned(), window.to_owned()]);
+        self.with(file.into_iter().chain(messages))
     }
 
     /// Starts the process. Its outcome comes on its standard output.
@@ -59,14 +69,11 @@ impl Job {
     pub fn start(&self) -> io::Result<Child> {
         let mut command = Command::new(this_program()?);
         command.arg(ONE).arg(&self.scenario).arg("--seed").arg(self.seed.to_string());
+        command.arg("--stack").arg(self.stack.name());
         if let Some(mutant) = &self.mutant {
             command.arg("--mutant").arg(mutant);
         }
-        if let Some(page) = &self.page {
-            command.arg("--report").arg(&page.file);
-            command.args(page.messages.iter().flat_map(|window| ["--messages", window]));
-        }
-        command.args(&self.view).env_clear().env("RUST_BACKTRACE", "1");
+        command.args(&self.view).args(&self.more).env_clear().env("RUST_BACKTRACE", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if !self.view.is_empty() {
             command.stderr(Stdio::inherit());
@@ -118,4 +125,11 @@ pub fn listen() {
         // SAFETY: the handler only stores to an atomic, which is allowed at any moment.
         unsafe { libc::signal(signal, note as *const () as libc::sighandler_t) };
     }
+}
+
+/// The most memory that this process has had so far, in KiB; 0 where the system does not tell.
+pub fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(0)
 }

@@ -125,7 +125,7 @@ fn finish(mut one: Running, is_late: bool) -> Outcome {
         Ok(status) => Violation::Panicked { message: format!("{status}; its last words: {last_words}") },
         Err(error) => Violation::Panicked { message: error.to_string() },
     };
-    let lost = lost(&one.plan, one.job.seed, one.job.mutant.as_deref(), wall_ms, violation);
+    let lost = lost(&one.plan, &one.job, wall_ms, violation);
     match is_late {
         // How long a run may take depends on the machine: this is nothing that the node has done.
         true => Outcome { found: None, timeout_s: Some(one.job.patience.as_secs()), ..lost },

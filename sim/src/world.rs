@@ -1,9 +1,11 @@
 //! A run: the plan's world is built, its faults are played, everything heals, and progress is demanded.
 
+use std::backtrace::Backtrace;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Once, OnceLock};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use alys_runtime::sim::{Event, Finished, NodeId, Options, World, try_run};
@@ -18,11 +20,14 @@ use crate::genesis::Chain;
 use crate::logs::Logs;
 use crate::machines::{self, Exit, Shared, now_ms};
 use crate::oracles::{Found, Judge, Violation};
-use crate::outcome::Outcome;
+use crate::outcome::{Mark, Outcome};
 use crate::plan::{Expect, Plan};
+use crate::process::{self, Job};
 use crate::report::Recorder;
+use crate::stack::Stack;
+use crate::trap::{self, Canary};
 use crate::workload::User;
-use crate::{faults, forger};
+use crate::{bisect, faults, forger};
 
 /// Between two looks at the oracles.
 const LOOK: Duration = Duration::from_millis(100);
@@ -58,45 +63,80 @@ impl View {
 /// The text of the panics that plans put into actors.
 const INJECTED: &str = "an injected panic";
 
-/// Panics that a plan asks for are not worth a line, let alone a backtrace.
-fn hush_injected_panics() {
+/// The last panic that no plan asked for, with its stack. Resolving that opens files, which a run may not.
+static PANICKED: Mutex<Option<(String, Backtrace)>> = Mutex::new(None);
+
+/// Panics that a plan asks for are not worth a line; of the others the last is kept.
+fn keep_panics() {
     static DONE: Once = Once::new();
     DONE.call_once(|| {
-        let others = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
+        std::panic::set_hook(Box::new(|info| {
             if info.payload_as_str() != Some(INJECTED) {
-                others(info);
+                let panic = (info.to_string(), Backtrace::force_capture());
+                *PANICKED.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
             }
         }));
     });
 }
 
-/// Runs a plan. Everything is in the outcome, a panic too.
-pub fn run(plan: &Plan, seed: u64, mutant: Option<(&str, Mutant)>, view: View) -> Outcome {
-    run_recorded(plan, seed, mutant, view, None)
+/// Prints the panic that was kept.
+fn show_panic() {
+    if let Some((what, stack)) = PANICKED.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        eprintln!("{what}\n{stack}");
+    }
 }
 
-/// As [`run`], and `record` is told of every event. The run is the same with and without.
-pub fn run_recorded(
-    plan: &Plan,
-    seed: u64,
-    mutant: Option<(&str, Mutant)>,
-    view: View,
-    record: Option<Recorder>,
-) -> Outcome {
-    hush_injected_panics();
+/// How a plan is run, besides its seed.
+#[derive(Debug, Clone)]
+pub struct Mode {
+    /// The planted bug that is switched on.
+    pub mutant: Option<(&'static str, Mutant)>,
+    /// How much of the production stack there is.
+    pub stack: Stack,
+    /// What is shown. It changes nothing.
+    pub view: View,
+    /// Whether escapes are stopped, see [`trap`].
+    pub is_held: bool,
+    /// An escape, to show that the trap holds.
+    pub canary: Option<Canary>,
+    /// Events that are told one by one, see [`bisect::tell`].
+    pub window: Option<Range<u64>>,
+    /// Told of every event. It changes nothing.
+    pub record: Option<Recorder>,
+}
+
+/// Runs a plan. Everything is in the outcome, a panic too.
+pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
+    let Mode { mutant, stack, view, is_held, canary, window, record } = mode;
+    keep_panics();
     let began = Instant::now();
     let judge = Judge::new(&plan.world);
     let counters = Arc::new(std::sync::Mutex::new(BTreeMap::new()));
     let options = Options { time_limit: Duration::from_millis(plan.until_ms) + SPARE, ..Options::new(seed) };
     let (plan_in, judge_in, counters_in) = (plan.clone(), judge.clone(), counters.clone());
     let active = mutant.map(|(_, mutant)| mutant);
+    let armed = Arc::new(AtomicBool::new(false));
+    let armed_in = armed.clone();
     let finished = try_run(options, move |world| async move {
+        if is_held {
+            armed_in.store(trap::arm(), Ordering::SeqCst);
+        }
+        if let Some(canary) = canary {
+            canary.fly();
+        }
         mutant::activate(active);
+        stack.switch_on();
         let faults = Arc::new(OnceLock::new());
         let logs = Logs::new(judge_in.clone(), faults.clone(), view.logs);
         let _default = tracing::subscriber::set_default(logs);
-        show(world, view.trace, record);
+        show(world, view.trace);
+        if let Some(record) = record {
+            record.begin(world.wall_ms(NodeId::WORLD));
+            world.add_sink(Box::new(move |event: &Event<'_>| record.event(event)));
+        }
+        if let Some(Range { start, end }) = window {
+            bisect::tell(world, start..=end.saturating_sub(1));
+        }
         let ended = drive(world, &plan_in, &judge_in, &faults).await;
         if let Err(violation) = ended {
             judge_in.accuse(now_ms(world), violation);
@@ -105,7 +145,7 @@ pub fn run_recorded(
             *counters = faults.counts();
         }
     });
-    let Finished { result, trace_hash, counters: of_runtime, events, elapsed } = finished;
+    let Finished { result, trace_hash, snapshots, counters: of_runtime, events, elapsed } = finished;
     let at_ms = elapsed.as_millis() as u64;
     if let Err(message) = result {
         let violation = match message.contains("time limit exceeded") {
@@ -115,46 +155,47 @@ pub fn run_recorded(
         judge.accuse(at_ms, violation);
     }
     let oracles = judge.look();
+    if oracles.found.is_some() {
+        show_panic();
+    }
     let mut all: BTreeMap<String, u64> = BTreeMap::new();
     let faults = counters.lock().map(|c| c.clone()).unwrap_or_default();
     all.extend(faults.iter().map(|(name, n)| (format!("fault.{name}"), *n)));
     all.extend(of_runtime.iter().map(|(name, n)| ((*name).to_owned(), *n)));
     all.extend(oracles.heard.iter().map(|(name, n)| (format!("said.{name}"), *n)));
+    all.insert("trap.armed".to_owned(), u64::from(armed.load(Ordering::SeqCst)));
     all.insert("transactions.sent".to_owned(), oracles.ledger.sent.len() as u64);
     all.insert("transactions.final".to_owned(), oracles.ledger.acknowledged.len() as u64);
     Outcome {
         scenario: plan.name.clone(),
         seed,
+        stack,
         mutant: mutant.map(|(name, _)| name.to_owned()),
         found: oracles.found.clone(),
         timeout_s: None,
         trace_hash: trace_hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        snapshots: snapshots.iter().map(Mark::from).collect(),
         events,
         simulated_ms: at_ms,
         final_height: oracles.finality.top(),
         counters: all,
         wall_ms: began.elapsed().as_millis() as u64,
+        peak_kib: process::peak_kib(),
     }
 }
 
-fn show(world: World, trace: Trace, record: Option<Recorder>) {
-    if trace == Trace::Off && record.is_none() {
+fn show(world: World, trace: Trace) {
+    if trace == Trace::Off {
         return;
     }
-    if let Some(record) = &record {
-        record.begin(world.wall_ms(NodeId::WORLD));
-    }
     let mut names: BTreeMap<NodeId, String> = BTreeMap::from([(NodeId::WORLD, "world".to_owned())]);
-    world.set_sink(Box::new(move |event: &Event<'_>| {
-        if let Some(record) = &record {
-            record.event(event);
-        }
+    world.add_sink(Box::new(move |event: &Event<'_>| {
         if event.kind == "node.start" {
             // Its detail begins with the name.
             let name = event.detail.split(' ').next().unwrap_or_default();
             names.entry(event.node).or_insert_with(|| name.to_owned());
         }
-        if trace == Trace::All || (trace == Trace::Faults && is_fault(event.kind)) {
+        if trace == Trace::All || is_fault(event.kind) {
             let (ms, name) =
                 (event.at.as_micros() as f64 / 1e3, names.get(&event.node).map_or("", String::as_str));
             eprintln!("{ms:>12.3} ms {name:<8} {:<16} {}", event.kind, event.detail);
@@ -297,18 +338,21 @@ async fn watch_exits(world: World, mut ended: mpsc::UnboundedReceiver<Exit>, fau
 }
 
 /// The violation of a run that its process did not survive.
-pub fn lost(plan: &Plan, seed: u64, mutant: Option<&str>, wall_ms: u64, violation: Violation) -> Outcome {
+pub fn lost(plan: &Plan, job: &Job, wall_ms: u64, violation: Violation) -> Outcome {
     Outcome {
         scenario: plan.name.clone(),
-        seed,
-        mutant: mutant.map(str::to_owned),
+        seed: job.seed,
+        stack: job.stack,
+        mutant: job.mutant.clone(),
         found: Some(Found { at_ms: 0, violation }),
         timeout_s: None,
         trace_hash: String::new(),
+        snapshots: Vec::new(),
         events: 0,
         simulated_ms: 0,
         final_height: 0,
         counters: BTreeMap::new(),
         wall_ms,
+        peak_kib: 0,
     }
 }

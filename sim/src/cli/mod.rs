@@ -1,11 +1,12 @@
 //! The command line behind `cargo sim`.
 
+mod bisect;
 mod pages;
 mod runs;
 mod show;
 mod summary;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use alys_types::mutant::Mutant;
@@ -13,12 +14,15 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing::metadata::LevelFilter;
 
+use crate::oracles::Violation;
 use crate::plan::Plan;
 use crate::process::{self, Job, PATIENCE};
 use crate::report;
 use crate::scenario::{self, Scenario};
 use crate::schedule::{Preset, Shard};
-use crate::world::{self, Trace, View};
+use crate::stack::Stack;
+use crate::trap::{self, Canary};
+use crate::world::{self, Mode, Trace, View};
 
 /// Everything passed.
 const PASSED: u8 = 0;
@@ -50,6 +54,8 @@ enum Command {
     Run(RunArgs),
     /// Run seeds twice, in two processes, and compare everything that came of them.
     Check(CheckArgs),
+    /// Name the first event at which two runs of one seed differ.
+    Bisect(BisectArgs),
     /// Say for each planted bug whether and by what the sweep finds it.
     Mutants(MutantsArgs),
     /// Write a page about a run, or about the runs of a ledger: one HTML file that needs nothing else.
@@ -65,7 +71,7 @@ enum Command {
     /// Print a completion script for a shell, for the program `alys-sim` behind `cargo sim`.
     Completions(CompletionArgs),
     #[command(name = process::ONE, hide = true)]
-    One(RunArgs),
+    One(OneArgs),
 }
 
 #[derive(Args, Default)]
@@ -76,6 +82,9 @@ struct SweepArgs {
     /// Many scenarios, chosen for an occasion: smoke takes a minute, change five, night goes on until it is stopped.
     #[arg(long, value_enum, conflicts_with_all = ["seeds", "scenario"])]
     preset: Option<Preset>,
+    /// The seed that a preset begins with.
+    #[arg(long, value_name = "SEED", default_value_t = 1, requires = "preset")]
+    from: u64,
     /// Only a part of the runs, i of n with i from 0: those whose seed modulo n is i (moved on by one from scenario to scenario
     /// of a preset).
     #[arg(long, value_name = "I/N")]
@@ -98,6 +107,9 @@ struct SweepArgs {
     /// Real time after which no more seeds are started: 1 when neither --seeds nor --preset is given.
     #[arg(long)]
     minutes: Option<f64>,
+    /// How much of the production stack the runs have; without it, drawn for scenarios that are drawn, else full.
+    #[arg(long, value_enum)]
+    stack: Option<Stack>,
     /// A planted bug: the sweep must fail.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
@@ -113,10 +125,13 @@ struct SweepArgs {
 struct RunArgs {
     /// The scenario's name or file.
     scenario: String,
-    /// The seed.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// A planted bug.
+    /// The seed; without it that of the file, or 1.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How much of the production stack the run has; without it, as in a sweep.
+    #[arg(long, value_enum)]
+    stack: Option<Stack>,
+    /// A planted bug; without it that of the file.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
     /// The outcome as JSON.
@@ -141,9 +156,12 @@ struct ReportArgs {
     /// The scenario's name or file.
     #[arg(required_unless_present = "ledger", conflicts_with = "ledger")]
     scenario: Option<String>,
-    /// The seed.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// The seed; without it, the file's, or 1.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How much of the production stack the run has; without it, as in a sweep.
+    #[arg(long, value_enum)]
+    stack: Option<Stack>,
     /// A planted bug.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
@@ -183,6 +201,42 @@ struct CompletionArgs {
 }
 
 #[derive(Args)]
+struct OneArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    /// Events to be told on the standard error, the last one excluded.
+    #[arg(long, value_parser = parse_seeds)]
+    window: Option<Seeds>,
+    /// Try to escape.
+    #[arg(long, value_enum)]
+    canary: Option<Canary>,
+    /// Let escapes be.
+    #[arg(long)]
+    not_held: bool,
+}
+
+#[derive(Args)]
+struct BisectArgs {
+    /// The scenario's name or file.
+    scenario: String,
+    /// The seed; without it, the file's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How much of the production stack the run has; without it, as in a sweep.
+    #[arg(long, value_enum)]
+    stack: Option<Stack>,
+    /// A planted bug.
+    #[arg(long, value_parser = parse_mutant)]
+    mutant: Option<String>,
+    /// Pairs of runs until it is believed that there is no difference.
+    #[arg(long, default_value_t = 3)]
+    tries: u32,
+    /// The difference as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct CheckArgs {
     /// Seeds, the last one excluded.
     #[arg(long, value_parser = parse_seeds, default_value = "1..21")]
@@ -212,12 +266,18 @@ struct MutantsArgs {
 struct DescribeArgs {
     /// The scenario's name or file.
     scenario: Option<String>,
-    /// For scenarios that are drawn: the seed.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// For scenarios that are drawn: the seed; without it that of the file, or 1.
+    #[arg(long)]
+    seed: Option<u64>,
     /// The plan as JSON.
     #[arg(long)]
     json: bool,
+    /// The plan as a scenario file: also what a seed drew.
+    #[arg(long)]
+    toml: bool,
+    /// The JSON schema of scenario files, for editors.
+    #[arg(long)]
+    schema: bool,
 }
 
 /// A range of seeds.
@@ -259,6 +319,7 @@ pub fn main() -> ExitCode {
         Some(Command::Sweep(args)) => runs::sweep(&args),
         Some(Command::Run(args)) => runs::run(&args),
         Some(Command::Check(args)) => runs::check(&args),
+        Some(Command::Bisect(args)) => bisect::bisect(&args),
         Some(Command::Mutants(args)) => runs::mutants(&args),
         Some(Command::Report(args)) => pages::report(&args),
         Some(Command::Merge(args)) => pages::merge(&args),
@@ -280,30 +341,127 @@ pub fn main() -> ExitCode {
 }
 
 /// Runs a seed in this process.
-fn one(args: &RunArgs) -> anyhow::Result<u8> {
-    let plan = scenario::load(&args.scenario)?.plan(args.seed);
+fn one(args: &OneArgs) -> anyhow::Result<u8> {
+    let OneArgs { run: args, window, canary, not_held } = args;
+    let scenario = scenario::load(&args.scenario)?;
+    let seed = scenario.seed(args.seed);
     let mutant = args.mutant.as_deref().and_then(mutant);
+    let view = View { logs: args.log, trace: args.trace };
+    let stack = args.stack.unwrap_or_else(|| stack_of(&scenario, seed));
+    let plan = scenario.plan(seed);
+    let (job, _) = job(&scenario, seed, Some(stack), args.mutant.as_deref());
+    if !not_held {
+        let (job, plan) = (job.clone(), plan.clone());
+        trap::watch(move |escape| {
+            let violation = Violation::Escaped { what: escape.to_string() };
+            if let Ok(line) = serde_json::to_string(&world::lost(&plan, &job, 0, violation)) {
+                println!("{line}");
+            }
+            std::process::exit(FAILED.into());
+        });
+    }
     let messages = args.messages.as_deref().and_then(|text| report::parse_window(text).ok());
     let record = args.report.is_some().then(|| report::Recorder::new(&plan, messages));
-    let view = View { logs: args.log, trace: args.trace };
-    let outcome = world::run_recorded(&plan, args.seed, mutant, view, record.clone());
+    let window = window.as_ref().map(|Seeds(window)| window.clone());
+    let mode =
+        Mode { mutant, stack, view, is_held: !not_held, canary: *canary, window, record: record.clone() };
+    let outcome = world::run(&plan, seed, mode);
     if let (Some(file), Some(record)) = (&args.report, &record) {
-        let replay = process::replay(Path::new(&args.scenario), args.seed, args.mutant.as_deref());
-        let page = report::run_page(&plan, &outcome, record, &replay)?;
+        let page = report::run_page(&plan, &outcome, record, &job.replay())?;
         report::write_file(file, page.as_bytes()).with_context(|| file.display().to_string())?;
     }
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(if outcome.is_passed() { PASSED } else { FAILED })
 }
 
+/// How much of the production stack a run has if nobody says: all of it where the plan is written by hand.
+fn stack_of(scenario: &Scenario, seed: u64) -> Stack {
+    if scenario.swarm.is_some() { Stack::drawn(seed) } else { Stack::Full }
+}
+
 /// A job of this scenario, and its plan.
-fn job(scenario: &Scenario, seed: u64, mutant: Option<&str>) -> (Job, Plan) {
+fn job(scenario: &Scenario, seed: u64, stack: Option<Stack>, mutant: Option<&str>) -> (Job, Plan) {
     let path: PathBuf = scenario.path.clone();
-    let (mutant, view) = (mutant.map(str::to_owned), Vec::new());
-    let job = Job { scenario: path, seed, mutant, view, page: None, patience: PATIENCE };
+    let stack = stack.unwrap_or_else(|| stack_of(scenario, seed));
+    let job = Job {
+        scenario: path,
+        seed,
+        stack,
+        mutant: mutant.map(str::to_owned),
+        view: Vec::new(),
+        more: Vec::new(),
+        patience: PATIENCE,
+    };
     (job, scenario.plan(seed))
 }
 
 fn jobs(given: Option<usize>) -> usize {
     given.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The command lines in a text: what follows the program's name, on one line each.
+    fn commands(text: &str) -> Vec<Vec<String>> {
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let commands = lines.filter_map(|line| {
+            let (_, command) = line.split_once("alys-sim ").or_else(|| line.split_once("cargo sim "))?;
+            let command = command.split(" #").next().unwrap_or_default();
+            let command = command.replace("${{ matrix.shard }}", "0").replace("$JOB_COMPLETION_INDEX", "0");
+            let command = command.replace("$SHARDS", "8").replace("$MINUTES", "60").replace("$FROM", "100001");
+            let known = ["sweep", "merge", "report", "run"];
+            let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+            known.contains(&words.first()?.as_str()).then_some(words)
+        });
+        commands.collect()
+    }
+
+    #[test]
+    fn the_commands_of_workflow_and_job_are_understood() {
+        let texts = [
+            (include_str!("../../../.github/workflows/sim.yml"), 4),
+            (include_str!("../../../deploy/k8s/sim-job.yaml"), 1),
+            (include_str!("../../../deploy/k8s/README.md"), 2),
+        ];
+        for (text, least) in texts {
+            let commands = commands(text);
+            assert!(commands.len() >= least, "{commands:?}");
+            for words in commands {
+                let parsed = Cli::try_parse_from(std::iter::once("alys-sim".to_owned()).chain(words.clone()));
+                assert!(parsed.is_ok(), "{words:?}: {:?}", parsed.err());
+            }
+        }
+    }
+
+    #[test]
+    fn command_lines_that_contradict_themselves_are_refused() {
+        Cli::command().debug_assert();
+        let good = [
+            "sweep --preset night --minutes 5 --shard 3/8",
+            "sweep --preset change --from 7",
+            "report steady -o x.html",
+            "report --ledger l",
+        ];
+        let bad = [
+            "sweep --preset night --seeds 1..5",
+            "sweep --preset night --scenario steady",
+            "sweep --preset dusk",
+            "sweep --from 7",
+            "sweep --shard 8/8",
+            "report",
+            "report steady --ledger l",
+            "report steady --messages 5s..1s",
+            "run steady --messages 1s..5s",
+            "merge a b",
+        ];
+        let parse = |line: &str| Cli::try_parse_from(std::iter::once("x").chain(line.split(' ')));
+        for line in good {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+        for line in bad {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
 }

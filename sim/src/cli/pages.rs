@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::summary::Summary;
 use super::{FAILED, INTERRUPTED, MergeArgs, PASSED, ReportArgs, job, runs};
 use crate::ledger::{self, Entry};
-use crate::process::{Job, Page, is_interrupted};
+use crate::process::is_interrupted;
 use crate::report::{self, page_name};
 use crate::scenario;
 use crate::sweep;
@@ -28,14 +28,13 @@ pub fn report(args: &ReportArgs) -> Result<u8> {
         return Ok(PASSED);
     };
     let scenario = scenario::load(name)?;
-    let (mut job, plan) = job(&scenario, args.seed, args.mutant.as_deref());
-    let file = args.output.clone().unwrap_or_else(|| {
-        let mutant = args.mutant.as_ref().map_or(String::new(), |mutant| format!("-{mutant}"));
-        PathBuf::from(format!("{}-{}{mutant}.html", plan.name, args.seed))
-    });
+    let mutant = args.mutant.as_ref().or(scenario.plan.mutant.as_ref()).map(String::as_str);
+    let seed = scenario.seed(args.seed);
+    let (job, plan) = job(&scenario, seed, args.stack, mutant);
+    let file = args.output.clone().unwrap_or_else(|| PathBuf::from(page_name(&plan.name, seed, mutant)));
     // An old page must not be taken for the new one.
     remove(&file)?;
-    job.page = Some(Page { file: file.clone(), messages: args.messages.clone() });
+    let mut job = job.with_page(&file, args.messages.as_deref());
     job.patience = runs::PATIENCE_ALONE;
     let Some(outcome) = runs::alone(job, plan)? else { return Ok(INTERRUPTED) };
     println!("{outcome}");
@@ -75,10 +74,11 @@ pub fn of_sweep(dir: &Path, summary: &Summary, entries: &[Entry], at_once: usize
     let mut chosen = Vec::from_iter(chosen.map(|failure| (failure.0.clone(), failure.1.clone()))).into_iter();
     let mut first = Vec::new();
     let next = || {
-        let (mut job, outcome) = chosen.next()?;
+        let (job, outcome) = chosen.next()?;
         let plan = scenario::load(&job.scenario.display().to_string()).ok()?.plan(job.seed);
-        job.page = Some(Page { file: dir.join(page_name(&outcome)), messages: None });
-        first.push((job.clone(), outcome));
+        let file = dir.join(page_name(&outcome.scenario, outcome.seed, outcome.mutant.as_deref()));
+        let job = job.with_page(&file, None);
+        first.push((file, outcome));
         Some((job, plan))
     };
     let mut again = Vec::new();
@@ -88,8 +88,8 @@ pub fn of_sweep(dir: &Path, summary: &Summary, entries: &[Entry], at_once: usize
         true
     })?;
     for (number, outcome) in again {
-        let Some((Job { page: Some(page), .. }, before)) = first.get(number) else { continue };
-        match (page.file.exists(), before.trace_hash == outcome.trace_hash) {
+        let Some((file, before)) = first.get(number) else { continue };
+        match (file.exists(), before.trace_hash == outcome.trace_hash) {
             (false, _) => println!(
                 "no page about {} seed {}: the run did not live to write it",
                 outcome.scenario, outcome.seed

@@ -13,7 +13,7 @@ use super::{
 use crate::ledger::{Build, Entry, Ledger, LedgerError, MAX_ENTRIES};
 use crate::outcome::{Outcome, Verdict};
 use crate::plan::Plan;
-use crate::process::{self, Job, Page, is_interrupted};
+use crate::process::{self, Job, is_interrupted};
 use crate::scenario::{self, Scenario};
 use crate::schedule::{Preset, Shard};
 use crate::sweep;
@@ -43,7 +43,7 @@ pub fn default_sweep() -> anyhow::Result<u8> {
         "every scenario once, then seeds of the mixed one, for a minute; `cargo sim --help` shows what else there is"
     );
     let timeout = process::PATIENCE.as_secs();
-    sweep(&SweepArgs { preset: Some(Preset::Smoke), timeout, ..SweepArgs::default() })
+    sweep(&SweepArgs { preset: Some(Preset::Smoke), timeout, from: 1, ..SweepArgs::default() })
 }
 
 /// The scenarios of a sweep. Of several, the mixed one is the first of those that are drawn.
@@ -62,7 +62,8 @@ fn order(args: &SweepArgs, scenarios: &[Scenario]) -> Box<dyn Iterator<Item = (u
     let all: Box<dyn Iterator<Item = (usize, u64)>> = match args.preset {
         Some(preset) => {
             let is_drawn: Vec<bool> = scenarios.iter().map(|scenario| scenario.swarm.is_some()).collect();
-            preset.runs(&is_drawn)
+            let first = args.from;
+            Box::new(preset.runs(&is_drawn).map(move |(at, seed)| (at, seed.saturating_sub(1).saturating_add(first))))
         }
         None => {
             let seeds = args.seeds.as_ref().map_or(1..u64::MAX, |seeds| seeds.0.clone());
@@ -100,7 +101,7 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<u8> {
                 return None;
             }
             let (at, seed) = order.next()?;
-            let (mut job, plan) = job(scenarios.get(at)?, seed, args.mutant.as_deref());
+            let (mut job, plan) = job(scenarios.get(at)?, seed, args.stack, args.mutant.as_deref());
             job.patience = Duration::from_secs(args.timeout);
             if !diary.borrow_mut().is_known(&job, &plan) {
                 return Some((job, plan));
@@ -210,7 +211,7 @@ pub fn mutants(args: &MutantsArgs) -> anyhow::Result<u8> {
         let mut summary = Summary::new(Some(args.seeds.0.end - args.seeds.0.start), false);
         let mut seeds = args.seeds.0.clone();
         let mut first: Option<Outcome> = None;
-        let next = || seeds.next().map(|seed| job(&scenario, seed, Some(name)));
+        let next = || seeds.next().map(|seed| job(&scenario, seed, None, Some(name)));
         sweep::run(jobs(args.jobs), next, |_, job, outcome| {
             if outcome.found.is_some() && first.is_none() {
                 first = Some(outcome.clone());
@@ -232,14 +233,17 @@ pub fn mutants(args: &MutantsArgs) -> anyhow::Result<u8> {
 pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     process::listen();
     let scenario = scenario::load(&args.scenario)?;
-    let (mut first, plan) = job(&scenario, args.seed, args.mutant.as_deref());
+    let mutant = args.mutant.as_ref().or(scenario.plan.mutant.as_ref());
+    let seed = scenario.seed(args.seed);
+    let (mut first, plan) = job(&scenario, seed, args.stack, mutant.map(String::as_str));
     let trace = format!("{:?}", args.trace).to_lowercase();
     if trace != "off" || args.log != tracing::metadata::LevelFilter::OFF {
         first.view = vec!["--trace".to_owned(), trace, "--log".to_owned(), args.log.to_string()];
     }
     first.patience = PATIENCE_ALONE;
-    first.page =
-        args.report.as_ref().map(|file| Page { file: file.clone(), messages: args.messages.clone() });
+    if let Some(file) = &args.report {
+        first = first.with_page(file, args.messages.as_deref());
+    }
     let Some(outcome) = alone(first, plan)? else { return Ok(INTERRUPTED) };
     match args.json {
         true => println!("{}", serde_json::to_string_pretty(&outcome)?),
@@ -277,10 +281,10 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<u8> {
     let mut firsts: BTreeMap<u64, Outcome> = BTreeMap::new();
     let mut differing: Vec<(Job, String)> = Vec::new();
     let mut all = args.seeds.0.clone().flat_map(|seed| [seed, seed]);
-    let next = || all.next().map(|seed| job(&scenario, seed, None));
+    let next = || all.next().map(|seed| job(&scenario, seed, None, None));
     sweep::run(jobs(args.jobs), next, |_, job, mut outcome| {
         let shown = outcome.clone();
-        outcome.wall_ms = 0;
+        (outcome.wall_ms, outcome.peak_kib) = (0, 0);
         match firsts.remove(&outcome.seed) {
             None => {
                 firsts.insert(outcome.seed, outcome);

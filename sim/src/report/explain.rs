@@ -110,6 +110,12 @@ const TABLE: &[(&str, &str, &str)] = &[
         "Or its process ended without an outcome. The message is all that is left of it; run the seed again with --log debug.",
     ),
     (
+        "escaped",
+        "The run tried to escape",
+        "It asked the system for something that is not of the simulation: a clock, randomness, a file, a socket, a thread. Such a \
+         run cannot be repeated.",
+    ),
+    (
         "hung",
         "The run did not end in order",
         "Something took longer than it may, or never ended. Look at what happened last.",

@@ -21,7 +21,6 @@ pub use record::{Record, Recorder, Window};
 pub use run::run_page;
 pub use sweep::sweep_page;
 
-use crate::outcome::Outcome;
 use crate::plan::parse_duration;
 
 /// Largest page of a run, in bytes. The limits of the recorder are made for it.
@@ -40,9 +39,9 @@ pub fn parse_window(text: &str) -> Result<Window, String> {
 }
 
 /// The name of the page about a run, in a directory of such pages.
-pub fn page_name(outcome: &Outcome) -> String {
-    let mutant = outcome.mutant.as_ref().map_or(String::new(), |mutant| format!("-{mutant}"));
-    format!("{}-{}{mutant}.html", outcome.scenario, outcome.seed)
+pub fn page_name(scenario: &str, seed: u64, mutant: Option<&str>) -> String {
+    let mutant = mutant.map_or(String::new(), |mutant| format!("-{mutant}"));
+    format!("{scenario}-{seed}{mutant}.html")
 }
 
 /// Writes a file at once: who reads it finds the old one or the whole new one.

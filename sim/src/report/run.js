@@ -985,7 +985,7 @@ function drawHead() {
   $('name').textContent = `${data.scenario} · seed ${data.seed}`;
   $('verdict').textContent = data.verdict;
   $('verdict').classList.add(data.verdict);
-  const size = `${data.nodes} nodes (quorum ${data.quorum}, slots of ${data.slot_ms} ms)`;
+  const size = `${data.stack} stack · ${data.nodes} nodes (quorum ${data.quorum}, slots of ${data.slot_ms} ms)`;
   const mutant = data.mutant ? `planted bug ${data.mutant} · ` : '';
   $('facts').textContent = `${mutant}${size} · ${data.final_height} final blocks · ${seconds(data.simulated_ms, 1)} simulated in ${seconds(data.wall_ms, 1)} · ${thousands(data.events)} events · ${data.why}`;
   $('facts').title = $('facts').textContent;

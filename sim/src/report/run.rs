@@ -133,6 +133,7 @@ fn data(plan: &Plan, outcome: &Outcome, record: &Record, replay: &str, thin: u64
         "why": plan.why,
         "covers": plan.covers,
         "seed": outcome.seed,
+        "stack": outcome.stack.name(),
         "mutant": outcome.mutant,
         "verdict": outcome.verdict().name(),
         "found": found(outcome),

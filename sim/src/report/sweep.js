@@ -1,6 +1,6 @@
 // The page about a sweep.
 
-const FIELDS = ['scenario', 'seed', 'verdict', 'group', 'mutant', 'wall', 'simulated', 'events', 'height', 'faults', 'hasPage'];
+const FIELDS = ['scenario', 'seed', 'verdict', 'group', 'mutant', 'wall', 'simulated', 'events', 'height', 'faults', 'hasPage', 'stack'];
 const runs = data.runs.map((row, at) => ({ ...Object.fromEntries(FIELDS.map((field, place) => [field, row[place]])), at }));
 const VERDICTS = ['passed', 'failed', 'timeout'];
 const sum = (list, value) => list.reduce((total, one) => total + value(one), 0);
@@ -9,7 +9,7 @@ const [passed, failed, timeouts] = [0, 1, 2].map(count);
 const scenarioOf = (run) => data.scenarios[run.scenario];
 const mutantOf = (run) => (run.mutant === null ? '' : `-${data.mutants[run.mutant]}`);
 const pageOf = (run) => `${scenarioOf(run)}-${run.seed}${mutantOf(run)}.html`;
-const again = (run) => `cargo sim run ${scenarioOf(run)} --seed ${run.seed}${run.mutant === null ? '' : ` --mutant ${data.mutants[run.mutant]}`}`;
+const again = (run) => `cargo sim run ${scenarioOf(run)} --seed ${run.seed} --stack ${run.stack}${run.mutant === null ? '' : ` --mutant ${data.mutants[run.mutant]}`}`;
 /** Colours that can be told apart, by name of the palette. */
 const SERIES = ['proposal', 'c-disk', 'final', 'confirmation', 'actor', 'approval', 'clock', 'byzantine', 'note', 'buggify'];
 
@@ -99,7 +99,7 @@ function startGrid() {
   $('grid-note').textContent = runs.some((run) => run.hasPage) ? 'A click on a framed square opens the page about that run; on another one it copies the command that runs it again.'
     : 'A click copies the command that runs the seed again.';
   const lines = (run) => [
-    `${scenarioOf(run)} seed ${run.seed}: ${VERDICTS[run.verdict]}`,
+    `${scenarioOf(run)} seed ${run.seed} (${run.stack}): ${VERDICTS[run.verdict]}`,
     ...(run.group === null ? [] : [data.groups[run.group].name]),
     `${run.height} final blocks, ${run.faults} faults, ${(run.simulated / 1000).toFixed(1)} s simulated in ${(run.wall / 1000).toFixed(1)} s`,
     run.hasPage ? 'click: its page' : again(run),

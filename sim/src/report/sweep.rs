@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{explain, page, page_name};
 use crate::ledger::Entry;
-use crate::outcome::Verdict;
+use crate::outcome::{Outcome, Verdict};
 use crate::process::replay;
 
 /// Seeds that are named for each group of failures.
@@ -55,7 +55,7 @@ fn data(runs: &[&Entry], dir: &Path, torn: usize) -> Value {
                 outcome.counters.iter().filter(|(name, _)| name.starts_with("fault.")).map(|(_, n)| n).sum();
             let group = entry.group.as_ref().map(|group| groups.number(group));
             let mutant = outcome.mutant.as_ref().map(|mutant| mutants.number(mutant));
-            let page = page_name(outcome);
+            let page = page_of(outcome);
             json!([
                 scenarios.number(&outcome.scenario),
                 outcome.seed,
@@ -72,6 +72,7 @@ fn data(runs: &[&Entry], dir: &Path, torn: usize) -> Value {
                 outcome.final_height,
                 faults,
                 dir.join(page).is_file(),
+                outcome.stack.name(),
             ])
         })
         .collect();
@@ -91,19 +92,23 @@ fn data(runs: &[&Entry], dir: &Path, torn: usize) -> Value {
     })
 }
 
+fn page_of(outcome: &Outcome) -> String {
+    page_name(&outcome.scenario, outcome.seed, outcome.mutant.as_deref())
+}
+
 /// A group of failures: how many, which seeds, how to run one again, and how soon the first was found.
 fn group(name: &str, runs: &[&Entry]) -> Value {
     let those: Vec<&&Entry> = runs.iter().filter(|entry| entry.group.as_deref() == Some(name)).collect();
     let seeds: Vec<Value> = those
         .iter()
         .take(SEEDS_NAMED)
-        .map(|entry| json!([entry.outcome.scenario, entry.outcome.seed, page_name(&entry.outcome)]))
+        .map(|entry| json!([entry.outcome.scenario, entry.outcome.seed, page_of(&entry.outcome)]))
         .collect();
     // The quickest one is the one to begin with.
     let easiest = those.iter().min_by_key(|entry| (entry.outcome.events, entry.outcome.seed));
     let again = easiest.map(|entry| {
         let outcome = &entry.outcome;
-        replay(Path::new(&outcome.scenario), outcome.seed, outcome.mutant.as_deref())
+        replay(Path::new(&outcome.scenario), outcome.seed, outcome.stack, outcome.mutant.as_deref())
     });
     let invariant =
         those.iter().find_map(|entry| entry.outcome.found.as_ref()).map(|found| found.violation.name());

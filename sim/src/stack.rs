@@ -1,0 +1,49 @@
+//! How much of the production stack a run has.
+
+use std::fmt;
+
+use alys_runtime::sim::Rng;
+use serde::{Deserialize, Serialize};
+
+/// Of how many drawn runs one has the full stack.
+const FULL_SHARE: u64 = 4;
+
+/// How much of the production stack a run has. Everything but what is named here is the same in both.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Stack {
+    /// All of it: BLS signatures, and noise on all links.
+    #[default]
+    Full,
+    /// Stand-in signatures, with the same interface and the same failures, and links in plain text.
+    Fast,
+}
+
+impl Stack {
+    /// That of a drawn run, by a stream of its own.
+    pub fn drawn(seed: u64) -> Self {
+        if Rng::derive(seed, "stack").below(FULL_SHARE) == 0 { Self::Full } else { Self::Fast }
+    }
+
+    /// Has this thread use it from now on.
+    pub fn switch_on(self) {
+        alys_types::bls::use_stand_in(self == Self::Fast);
+        alys_net::use_plaintext(self == Self::Fast);
+    }
+
+    /// The word on command lines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Fast => "fast",
+        }
+    }
+}
+
+impl fmt::Display for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
