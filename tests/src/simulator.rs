@@ -40,7 +40,8 @@ fn build() -> Result<PathBuf> {
     command.arg("--message-format=json-render-diagnostics").current_dir(root());
     // It would go over the flags of the simulation's build; and its target directory is below everybody else's.
     command.env_remove("RUSTFLAGS").env("CARGO_TARGET_DIR", alys::target_dir().join("sim"));
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot run cargo")?;
+    let output =
+        command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot run cargo")?;
     ensure!(output.status.success(), "cargo build: {}", output.status);
     let messages = String::from_utf8_lossy(&output.stdout);
     let executable = messages.lines().find_map(|line| {

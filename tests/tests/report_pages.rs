@@ -30,8 +30,7 @@ fn pages_of_runs_and_sweeps_open_and_answer() {
         let args = ["run", "leader_crash", "--seed", "1", "--json"];
         let (code, plain) = simulator::run(world, RUN, args)?;
         ensure!(code == 0, "leader_crash seed 1 does not pass: {plain}");
-        let (_, told) =
-            simulator::run(world, RUN, args.into_iter().chain(["--report", text(&passing)?]))?;
+        let (_, told) = simulator::run(world, RUN, args.into_iter().chain(["--report", text(&passing)?]))?;
         let hash = |out: &str| -> anyhow::Result<String> {
             let outcome: Value = serde_json::from_str(out)?;
             Ok(outcome["trace_hash"].as_str().context("an outcome has a hash")?.to_owned())
@@ -61,8 +60,8 @@ fn pages_of_runs_and_sweeps_open_and_answer() {
         let screenshots = alys_tests::alys::target_dir().join("screenshots");
         fs::create_dir_all(&screenshots)?;
         let chromium = simulator::chromium()?;
-        let args =
-            [&chromium, &passing, &failing, &pages.join("index.html"), &screenshots].map(|path| path.as_os_str());
+        let args = [&chromium, &passing, &failing, &pages.join("index.html"), &screenshots]
+            .map(|path| path.as_os_str());
         let told = npm::script(world, "pages.cjs", BROWSER, args)?;
         world.say(&format!("screenshots: {}", screenshots.display()));
         ensure!(told == "ok", "{told}");

@@ -1,6 +1,8 @@
 //! The command line behind `cargo sim`.
 
 mod bisect;
+mod coverage;
+mod mutants;
 mod pages;
 mod runs;
 mod show;
@@ -56,7 +58,9 @@ enum Command {
     Check(CheckArgs),
     /// Name the first event at which two runs of one seed differ.
     Bisect(BisectArgs),
-    /// Say for each planted bug whether and by what the sweep finds it.
+    /// Say for each planted bug whether it is reached, and whether it is found by the invariant that was named for it.
+    ///
+    /// Fails when one is missed, or found by another invariant.
     Mutants(MutantsArgs),
     /// Write a page about a run, or about the runs of a ledger: one HTML file that needs nothing else.
     Report(ReportArgs),
@@ -64,6 +68,11 @@ enum Command {
     ///
     /// A run that came out differently in two of them fails the command: the simulator was not deterministic.
     Merge(MergeArgs),
+    /// Say what seeds of a scenario came through, and fail if something that is listed was never reached.
+    ///
+    /// Listed are the sites of buggify, the kinds of faults and what they do, states of the protocol, and features of the
+    /// workload. A thousand seeds of the mixed scenario should reach them all.
+    Coverage(CoverageArgs),
     /// List the scenarios.
     List(ListArgs),
     /// Explain scenario files: faults and their words, nodes, moments, invariants; or show the plan of a scenario.
@@ -247,19 +256,53 @@ struct CheckArgs {
     /// Processes at once; by default one per core.
     #[arg(long)]
     jobs: Option<usize>,
+    /// A planted bug.
+    #[arg(long, value_parser = parse_mutant)]
+    mutant: Option<String>,
 }
 
 #[derive(Args)]
 struct MutantsArgs {
+    /// Only these bugs.
+    #[arg(long, value_parser = parse_mutant, value_delimiter = ',', value_name = "NAMES")]
+    only: Vec<String>,
     /// Seeds for each, the last one excluded.
-    #[arg(long, value_parser = parse_seeds, default_value = "1..101")]
+    #[arg(long, value_parser = parse_seeds, default_value = "1..501")]
     seeds: Seeds,
-    /// The scenario's name or file.
-    #[arg(long, default_value = "mixed")]
-    scenario: String,
+    /// Real time for each after which no more seeds are started.
+    #[arg(long, default_value_t = 15.0)]
+    minutes_each: f64,
+    /// Look in this scenario, by name or file, and not in the one that each bug names.
+    #[arg(long)]
+    scenario: Option<String>,
+    /// How much of the production stack the runs have.
+    #[arg(long, value_enum, default_value_t = mutants::STACK)]
+    stack: Stack,
     /// Processes at once; by default one per core.
     #[arg(long)]
     jobs: Option<usize>,
+    /// One JSON object per bug.
+    #[arg(long)]
+    json: bool,
+    /// Write what was found into docs/mutants.md.
+    #[arg(long)]
+    write: bool,
+}
+
+#[derive(Args)]
+struct CoverageArgs {
+    /// Seeds, the last one excluded.
+    #[arg(long, value_parser = parse_seeds, default_value = "1..101")]
+    seeds: Seeds,
+    /// The scenarios' names or files; all seeds of each.
+    #[arg(long, default_values = ["mixed"])]
+    scenario: Vec<String>,
+    /// Processes at once; by default one per core.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// The table as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -301,14 +344,14 @@ fn parse_mutant(text: &str) -> Result<String, String> {
     if mutant(text).is_some() {
         return Ok(text.to_owned());
     }
-    let names = Mutant::ALL.iter().map(|(name, _)| *name);
+    let names = Mutant::ALL.iter().map(|planted| planted.name);
     let meant =
         scenario::nearest(text, names.clone()).map_or(String::new(), |m| format!("; did you mean {m}?"));
     Err(format!("no planted bug {text:?}; there are {}{meant}", names.collect::<Vec<_>>().join(", ")))
 }
 
 fn mutant(name: &str) -> Option<(&'static str, Mutant)> {
-    Mutant::ALL.iter().find(|(known, _)| *known == name).copied()
+    Mutant::ALL.iter().find(|planted| planted.name == name).map(|planted| (planted.name, planted.mutant))
 }
 
 /// The program.
@@ -320,7 +363,8 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => runs::run(&args),
         Some(Command::Check(args)) => runs::check(&args),
         Some(Command::Bisect(args)) => bisect::bisect(&args),
-        Some(Command::Mutants(args)) => runs::mutants(&args),
+        Some(Command::Mutants(args)) => mutants::mutants(&args),
+        Some(Command::Coverage(args)) => coverage::run(&args),
         Some(Command::Report(args)) => pages::report(&args),
         Some(Command::Merge(args)) => pages::merge(&args),
         Some(Command::List(args)) => show::list(&args),
@@ -410,7 +454,8 @@ mod tests {
             let (_, command) = line.split_once("alys-sim ").or_else(|| line.split_once("cargo sim "))?;
             let command = command.split(" #").next().unwrap_or_default();
             let command = command.replace("${{ matrix.shard }}", "0").replace("$JOB_COMPLETION_INDEX", "0");
-            let command = command.replace("$SHARDS", "8").replace("$MINUTES", "60").replace("$FROM", "100001");
+            let command =
+                command.replace("$SHARDS", "8").replace("$MINUTES", "60").replace("$FROM", "100001");
             let known = ["sweep", "merge", "report", "run"];
             let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
             known.contains(&words.first()?.as_str()).then_some(words)

@@ -4,12 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use alys_types::mutant::Mutant;
-
 use super::summary::Summary;
-use super::{
-    CheckArgs, FAILED, INTERRUPTED, MutantsArgs, PASSED, RunArgs, SweepArgs, TIMEOUT, job, jobs, pages,
-};
+use super::{CheckArgs, FAILED, INTERRUPTED, PASSED, RunArgs, SweepArgs, TIMEOUT, job, jobs, pages};
 use crate::ledger::{Build, Entry, Ledger, LedgerError, MAX_ENTRIES};
 use crate::outcome::{Outcome, Verdict};
 use crate::plan::Plan;
@@ -24,7 +20,7 @@ const DEFAULT_SWEEP: Duration = Duration::from_secs(60);
 /// Real time after which a run is given up that somebody asked for by its seed, and can stop.
 pub const PATIENCE_ALONE: Duration = Duration::from_secs(4 * 60 * 60);
 
-fn code(passed: bool) -> u8 {
+pub(super) fn code(passed: bool) -> u8 {
     code_of(if passed { Verdict::Passed } else { Verdict::Failed })
 }
 
@@ -63,7 +59,11 @@ fn order(args: &SweepArgs, scenarios: &[Scenario]) -> Box<dyn Iterator<Item = (u
         Some(preset) => {
             let is_drawn: Vec<bool> = scenarios.iter().map(|scenario| scenario.swarm.is_some()).collect();
             let first = args.from;
-            Box::new(preset.runs(&is_drawn).map(move |(at, seed)| (at, seed.saturating_sub(1).saturating_add(first))))
+            Box::new(
+                preset
+                    .runs(&is_drawn)
+                    .map(move |(at, seed)| (at, seed.saturating_sub(1).saturating_add(first))),
+            )
         }
         None => {
             let seeds = args.seeds.as_ref().map_or(1..u64::MAX, |seeds| seeds.0.clone());
@@ -200,33 +200,6 @@ fn verdict(mutant: &str, summary: &Summary) -> String {
         }
         None => format!("{mutant}: NOT FOUND in {} runs and {seconds:.0} s", summary.runs()),
     }
-}
-
-/// All planted bugs, one after the other.
-pub fn mutants(args: &MutantsArgs) -> anyhow::Result<u8> {
-    process::listen();
-    let scenario = scenario::load(&args.scenario)?;
-    let mut all_found = true;
-    for (name, _) in Mutant::ALL {
-        let mut summary = Summary::new(Some(args.seeds.0.end - args.seeds.0.start), false);
-        let mut seeds = args.seeds.0.clone();
-        let mut first: Option<Outcome> = None;
-        let next = || seeds.next().map(|seed| job(&scenario, seed, None, Some(name)));
-        sweep::run(jobs(args.jobs), next, |_, job, outcome| {
-            if outcome.found.is_some() && first.is_none() {
-                first = Some(outcome.clone());
-            }
-            let passed = outcome.found.is_none();
-            summary.add(job, outcome);
-            passed
-        })?;
-        if is_interrupted() {
-            return Ok(INTERRUPTED);
-        }
-        all_found &= first.is_some();
-        println!("{}", verdict(name, &summary));
-    }
-    Ok(code(all_found))
 }
 
 /// One seed, in a process of its own so that it is the same as in a sweep.

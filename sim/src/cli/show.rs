@@ -21,6 +21,7 @@ A scenario is a TOML file:
     drift = \"250ms\"               # how far clocks may be apart
     forger = 3                    # somebody else has this authority's key and forges certificates
     left_dead = [4]               # stay down when everything heals
+    buggify = true                # nodes and clients do now and then what they may do and seldom do
 
     [links]                       # latency, jitter, loss_ppm, kbytes_per_s
     [workload]                    # users, burst, pause
