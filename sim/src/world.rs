@@ -25,6 +25,7 @@ use crate::oracles::{Found, Judge, Violation};
 use crate::outcome::{Mark, Outcome};
 use crate::plan::{Expect, Plan};
 use crate::process::{self, Job};
+use crate::report::Recorder;
 use crate::stack::Stack;
 use crate::trap::{self, Canary};
 use crate::workload::{Desk, User};
@@ -100,11 +101,13 @@ pub struct Mode {
     pub canary: Option<Canary>,
     /// Events that are told one by one, see [`bisect::tell`].
     pub window: Option<Range<u64>>,
+    /// Told of every event. It changes nothing.
+    pub record: Option<Recorder>,
 }
 
 /// Runs a plan. Everything is in the outcome, a panic too.
 pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
-    let Mode { mutant, stack, view, is_held, canary, window } = mode;
+    let Mode { mutant, stack, view, is_held, canary, window, record } = mode;
     keep_panics();
     let began = Instant::now();
     let judge = Judge::new(&plan.world);
@@ -132,6 +135,10 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         let logs = Logs::new(judge_in.clone(), faults.clone(), view.logs);
         let _default = tracing::subscriber::set_default(logs);
         show(world, view.trace);
+        if let Some(record) = record {
+            record.begin(world.wall_ms(NodeId::WORLD));
+            world.add_sink(Box::new(move |event: &Event<'_>| record.event(event)));
+        }
         if let Some(Range { start, end }) = window {
             bisect::tell(world, start..=end.saturating_sub(1));
         }
@@ -175,6 +182,7 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         stack,
         mutant: mutant.map(|(name, _)| name.to_owned()),
         found: oracles.found.clone(),
+        timeout_s: None,
         trace_hash: trace_hash.iter().map(|byte| format!("{byte:02x}")).collect(),
         snapshots: snapshots.iter().map(Mark::from).collect(),
         events,
@@ -338,6 +346,7 @@ pub fn lost(plan: &Plan, job: &Job, wall_ms: u64, violation: Violation) -> Outco
         stack: job.stack,
         mutant: job.mutant.clone(),
         found: Some(Found { at_ms: 0, violation }),
+        timeout_s: None,
         trace_hash: String::new(),
         snapshots: Vec::new(),
         events: 0,
