@@ -15,6 +15,7 @@
 #![cfg(madsim)]
 
 pub mod audit;
+pub mod bisect;
 pub mod cli;
 pub mod coverage;
 pub mod faults;
@@ -30,5 +31,6 @@ pub mod scenario;
 pub mod stack;
 pub mod swarm;
 pub mod sweep;
+pub mod trap;
 pub mod workload;
 pub mod world;

@@ -25,13 +25,27 @@ pub struct Job {
     pub stack: Stack,
     /// `--log` and `--trace`, as given.
     pub view: Vec<String>,
+    /// Hidden arguments, for runs that are looked into.
+    pub more: Vec<String>,
 }
 
 impl Job {
     /// The command that does the same again, for people.
     pub fn replay(&self) -> String {
         let mutant = self.mutant.as_ref().map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
-        format!("cargo sim run {} --seed {} --stack {}{mutant}", self.scenario.display(), self.seed, self.stack)
+        format!(
+            "cargo sim run {} --seed {} --stack {}{mutant}",
+            self.scenario.display(),
+            self.seed,
+            self.stack
+        )
+    }
+
+    /// The same with further hidden arguments.
+    pub fn with(&self, more: impl IntoIterator<Item = String>) -> Self {
+        let mut job = self.clone();
+        job.more.extend(more);
+        job
     }
 
     /// Starts the process. Its outcome comes on its standard output.
@@ -45,7 +59,7 @@ impl Job {
         if let Some(mutant) = &self.mutant {
             command.arg("--mutant").arg(mutant);
         }
-        command.args(&self.view).env_clear().env("RUST_BACKTRACE", "1");
+        command.args(&self.view).args(&self.more).env_clear().env("RUST_BACKTRACE", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if !self.view.is_empty() {
             command.stderr(Stdio::inherit());

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 const FULL_SHARE: u64 = 4;
 
 /// How much of the production stack a run has. Everything but what is named here is the same in both.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Stack {
     /// All of it: BLS signatures, and noise on all links.

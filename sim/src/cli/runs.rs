@@ -120,7 +120,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     process::listen();
     let scenario = scenario::load(&args.scenario)?;
     let mutant = args.mutant.as_ref().or(scenario.plan.mutant.as_ref());
-    let (mut first, plan) = job(&scenario, scenario.seed(args.seed), args.stack, mutant.map(String::as_str));
+    let seed = scenario.seed(args.seed);
+    let (mut first, plan) = job(&scenario, seed, args.stack, mutant.map(String::as_str));
     let trace = format!("{:?}", args.trace).to_lowercase();
     if trace != "off" || args.log != tracing::metadata::LevelFilter::OFF {
         first.view = vec!["--trace".to_owned(), trace, "--log".to_owned(), args.log.to_string()];

@@ -72,6 +72,8 @@ pub enum Violation {
     ActorNotHealed { node: u8, actor: String, fault: String, state: String, health: String, after_ms: u64 },
     /// Long after an actor was struck and made anew, the finality of its node has not gone on, though nothing else is wrong.
     NotFinalAfterFault { node: u8, actor: String, fault: String, reached: u64 },
+    /// The run did something that nothing inside of a simulation may do, see [`crate::trap`].
+    Escaped { what: String },
     /// The program panicked.
     Panicked { message: String },
     /// The run took longer than it may, or did not end in order.
