@@ -11,7 +11,7 @@ use alys_consensus::{BlockRef, Summary};
 use alys_integrations::http::{Endpoint, JwtSecret};
 use alys_runtime::disk::Dir;
 use alys_types::bls::SecretKey;
-use alys_types::{FederationOrder, Genesis, Hash, Height, Slot, VoteTarget};
+use alys_types::{Block, FederationOrder, Genesis, Hash, Height, Slot, VoteTarget};
 
 use crate::actors::chain;
 use crate::wiring;
@@ -62,13 +62,15 @@ pub enum NodeEvent {
     /// The block of the next proposal or approval, and what it stands on. Left out when that is not kept any more.
     VotesFor { block: BlockRef, parent: BlockRef },
     /// An own block is proposed.
-    Proposed { height: Height, slot: Slot, hash: Hash, transactions: usize },
+    Proposed { height: Height, slot: Slot, hash: Hash, transactions: usize, block: Arc<Block> },
     /// The execution head moved.
     Head { height: Height, slot: Slot, hash: Hash },
     /// A block became final.
     Finalized(FinalBlock),
     /// How many peers are connected.
     Peers { connected: usize },
+    /// A peer is shut out for a while, by its libp2p identity.
+    Banned { peer: String },
     /// An authority contradicted itself.
     Evidence { signer: u8, slot: Slot },
     /// Something for the operator, in words.

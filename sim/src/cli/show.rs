@@ -1,6 +1,8 @@
 //! The commands that only tell.
 
-use super::{DescribeArgs, PASSED};
+use serde_json::json;
+
+use super::{DescribeArgs, ListArgs, PASSED};
 use crate::scenario;
 
 const FILES: &str = "\
@@ -19,6 +21,7 @@ A scenario is a TOML file:
     drift = \"250ms\"               # how far clocks may be apart
     forger = 3                    # somebody else has this authority's key and forges certificates
     left_dead = [4]               # stay down when everything heals
+    buggify = true                # nodes and clients do now and then what they may do and seldom do
 
     [links]                       # latency, jitter, loss_ppm, kbytes_per_s
     [workload]                    # users, burst, pause, pool, block_gas
@@ -44,10 +47,27 @@ Invariants: two-final-blocks, finality-went-back, final-without-quorum, certifie
 signed-backwards, confirmed-below-approval, votes-lost, wrongly-accused, wrong-leader, state-differs, no-progress, too-few-blocks, error-line,
 process-ended, execution-behind, acknowledged-lost, refused-is-final, wrongly-taken, wrong-balance, not-a-transition, actor-not-healed, not-final-after-fault, panicked, hung.";
 
-pub fn list() -> anyhow::Result<u8> {
-    for (name, _) in scenario::list()? {
-        let scenario = scenario::load(&name)?;
-        println!("{name:<28} {}", scenario.plan.why);
+pub fn list(args: &ListArgs) -> anyhow::Result<u8> {
+    let scenarios = scenario::list()?.into_keys().map(|name| scenario::load(&name));
+    let scenarios = scenarios.collect::<Result<Vec<_>, _>>()?;
+    if args.json {
+        let all: Vec<serde_json::Value> = scenarios
+            .iter()
+            .map(|scenario| {
+                json!({
+                    "name": scenario.plan.name,
+                    "file": scenario.path,
+                    "why": scenario.plan.why,
+                    "covers": scenario.plan.covers,
+                    "is_drawn": scenario.swarm.is_some(),
+                })
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&all)?);
+        return Ok(PASSED);
+    }
+    for scenario in scenarios {
+        println!("{:<28} {}", scenario.plan.name, scenario.plan.why);
         if !scenario.plan.covers.is_empty() {
             println!("{:<28} covers {}", "", scenario.plan.covers.join(", "));
         }

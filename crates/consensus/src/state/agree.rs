@@ -162,6 +162,10 @@ impl State {
         }
         match block.certificate().target.kind {
             VoteKind::Confirmation => self.finalize(hash, *block.certificate(), false, out),
+            _ if mutant::active(Mutant::ApprovalsFinalize) => {
+                self.certify(hash, *block.certificate(), out);
+                self.finalize(hash, *block.certificate(), false, out);
+            }
             _ => self.certify(hash, *block.certificate(), out),
         }
         self.release(&hash, now, out);
@@ -195,7 +199,10 @@ impl State {
     /// then it is told again, by others or never.
     fn check_target(&mut self) {
         let (highest, set) = (self.highest_slot(), self.newest_set().hash());
-        self.target.take_if(|t| t.header().slot <= highest || t.set().hash() != set);
+        let is_over = |t: &CertifiedBlock| t.header().slot <= highest || t.set().hash() != set;
+        if self.target.as_ref().is_some_and(is_over) && !mutant::active(Mutant::StaleTarget) {
+            self.target = None;
+        }
     }
 
     fn highest_slot(&self) -> Slot {
@@ -244,8 +251,12 @@ impl State {
         }
         self.check_target();
         let confirmation = self.lock(block, &certified, &mut record);
+        let written = out.len();
         out.push(Effect::Persist(Box::new(record)));
         out.extend(confirmation);
+        if out.len() > written + 1 && mutant::active(Mutant::ConfirmationBeforeWrite) {
+            out[written..].rotate_left(1);
+        }
         self.keep_certified_body(&hash, out);
     }
 
@@ -296,6 +307,10 @@ impl State {
 
     /// Rule 5: `hash` and its ancestors are final.
     fn finalize(&mut self, hash: Hash, certificate: Certificate, ours: bool, out: &mut Vec<Effect>) {
+        let hash = match self.highest != hash && mutant::active(Mutant::FinalityToTheHead) {
+            true => self.highest,
+            false => hash,
+        };
         let Some(entry) = self.tree.get_mut(&hash) else { return };
         if entry.finality.is_some() {
             return;
@@ -393,7 +408,7 @@ impl State {
             || entry.execution != Execution::Valid
             || entry.federation.is_none()
             || !self.in_slot(header.slot, now)
-            || header.slot <= self.votes.approved_slot
+            || self.has_approved_in(header.slot)
             || locked_out
         {
             return;
@@ -413,8 +428,9 @@ impl State {
     /// True when the wall clock is in a slot, give or take the drift allowance.
     pub(super) fn in_slot(&self, slot: Slot, now: Now) -> bool {
         let (start, end) = (slot.start_ms(self.slot_ms()), slot.next().start_ms(self.slot_ms()));
-        now.wall_ms.saturating_add(self.drift_ms()) >= start
-            && now.wall_ms < end.saturating_add(self.drift_ms())
+        let is_in = now.wall_ms.saturating_add(self.drift_ms()) >= start
+            && now.wall_ms < end.saturating_add(self.drift_ms());
+        is_in || mutant::active(Mutant::ApprovesOutOfSlot)
     }
 
     // Lost vote state.
