@@ -25,6 +25,7 @@ use crate::oracles::{Found, Judge, Violation};
 use crate::outcome::{Mark, Outcome};
 use crate::plan::{Expect, Plan};
 use crate::process::{self, Job};
+use crate::replay::{self, Filter};
 use crate::report::Recorder;
 use crate::stack::Stack;
 use crate::trap::{self, Canary};
@@ -103,11 +104,22 @@ pub struct Mode {
     pub window: Option<Range<u64>>,
     /// Told of every event. It changes nothing.
     pub record: Option<Recorder>,
+    /// What is looked into.
+    pub look: Look,
+}
+
+/// What of a run is looked into, see [`replay`]. It changes nothing but when the run ends.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// Events that are shown.
+    pub events: Option<Filter>,
+    /// Moments whose states are told; after the last the process ends.
+    pub states: Vec<u64>,
 }
 
 /// Runs a plan. Everything is in the outcome, a panic too.
 pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
-    let Mode { mutant, stack, view, is_held, canary, window, record } = mode;
+    let Mode { mutant, stack, view, is_held, canary, window, record, look } = mode;
     keep_panics();
     let began = Instant::now();
     let judge = Judge::new(&plan.world);
@@ -139,10 +151,13 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
             record.begin(world.wall_ms(NodeId::WORLD));
             world.add_sink(Box::new(move |event: &Event<'_>| record.event(event)));
         }
+        if let Some(filter) = look.events {
+            replay::show(world, filter);
+        }
         if let Some(Range { start, end }) = window {
             bisect::tell(world, start..=end.saturating_sub(1));
         }
-        let ended = drive(world, &plan_in, &judge_in, &faults).await;
+        let ended = drive(world, &plan_in, &judge_in, &faults, look.states).await;
         if let Err(violation) = ended {
             judge_in.accuse(now_ms(world), violation);
         }
@@ -230,7 +245,13 @@ fn is_fault(kind: &str) -> bool {
     KINDS.iter().any(|begin| kind.starts_with(begin))
 }
 
-async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>) -> Result<(), Violation> {
+async fn drive(
+    world: World,
+    plan: &Plan,
+    judge: &Judge,
+    slot: &OnceLock<Faults>,
+    states: Vec<u64>,
+) -> Result<(), Violation> {
     world.set_default_link(faults::link(&plan.world.link));
     if plan.world.buggify {
         world.set_buggify(Some(USUAL_SHARE_PPM));
@@ -238,6 +259,9 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
     let start_ms = world.wall_ms(NodeId::WORLD);
     let chain = Chain::new(&plan.world, &plan.workload, start_ms);
     let (reactions, living) = (Reactions::default(), Living::default());
+    if !states.is_empty() {
+        replay::watch(states, plan.world.nodes, judge, &living);
+    }
     let (exits, ended) = mpsc::unbounded_channel();
     let nodes = plan.world.nodes;
     let bends = faults::bends(world, nodes);
