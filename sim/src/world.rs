@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use alys_runtime::sim::{Event, Finished, NodeId, Options, World, try_run};
 use alys_runtime::sync::mpsc;
-use alys_runtime::{spawn, time};
+use alys_runtime::spawn;
 use alys_types::mutant::{self, Mutant};
 use tracing::metadata::LevelFilter;
 

@@ -1,6 +1,6 @@
 //! The command line behind `cargo sim`.
 
-pub mod mutants;
+mod mutants;
 mod runs;
 mod show;
 mod summary;
