@@ -15,6 +15,7 @@
 #![cfg(madsim)]
 
 pub mod audit;
+pub mod bisect;
 pub mod cli;
 pub mod clients;
 pub mod faults;
@@ -28,9 +29,11 @@ pub mod outcome;
 pub mod plan;
 pub mod probe;
 pub mod process;
+pub mod replay;
 pub mod scenario;
 pub mod stack;
 pub mod swarm;
 pub mod sweep;
+pub mod trap;
 pub mod workload;
 pub mod world;

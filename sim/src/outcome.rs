@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use alys_runtime::sim::Snapshot;
 use serde::{Deserialize, Serialize};
 
 use crate::oracles::Found;
@@ -25,6 +26,9 @@ pub struct Outcome {
     pub found: Option<Found>,
     /// Over all events of the run, hex.
     pub trace_hash: String,
+    /// The hash on the way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<Mark>,
     /// How many events went into it.
     pub events: u64,
     /// Simulated milliseconds.
@@ -38,6 +42,24 @@ pub struct Outcome {
     /// The most memory that its process had, in KiB; 0 where the system does not tell.
     #[serde(default)]
     pub peak_kib: u64,
+}
+
+/// The hash after so many events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// How many.
+    pub events: u64,
+    /// Simulated milliseconds of the last of them.
+    pub at_ms: u64,
+    /// The first bytes of the hash, hex.
+    pub hash: String,
+}
+
+impl From<&Snapshot> for Mark {
+    fn from(snapshot: &Snapshot) -> Self {
+        let hash = snapshot.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { events: snapshot.events, at_ms: snapshot.at.as_millis() as u64, hash }
+    }
 }
 
 impl Outcome {

@@ -25,6 +25,8 @@ pub struct Job {
     pub stack: Stack,
     /// `--log` and `--trace`, as given.
     pub view: Vec<String>,
+    /// Hidden arguments, for runs that are looked into.
+    pub more: Vec<String>,
 }
 
 impl Job {
@@ -39,6 +41,13 @@ impl Job {
         )
     }
 
+    /// The same with further hidden arguments.
+    pub fn with(&self, more: impl IntoIterator<Item = String>) -> Self {
+        let mut job = self.clone();
+        job.more.extend(more);
+        job
+    }
+
     /// Starts the process. Its outcome comes on its standard output.
     ///
     /// # Errors
@@ -50,7 +59,7 @@ impl Job {
         if let Some(mutant) = &self.mutant {
             command.arg("--mutant").arg(mutant);
         }
-        command.args(&self.view).env_clear().env("RUST_BACKTRACE", "1");
+        command.args(&self.view).args(&self.more).env_clear().env("RUST_BACKTRACE", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if !self.view.is_empty() {
             command.stderr(Stdio::inherit());

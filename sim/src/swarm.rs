@@ -3,13 +3,14 @@
 
 use alys_runtime::sim::Rng;
 use alys_types::FaultModel;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use crate::plan::{Actor, Fault, Harm, LinkPlan, Machine, NodeRef, Plan, Step, Strike, Vote, Way, When};
+use crate::plan::{Actor, Fault, LinkPlan, Machine, Ms, NodeRef, Plan, SignedMs, Step, Vote, Way, When};
 
 /// What is drawn besides the steps of the file: the `[swarm]` table.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Swarm {
     /// Least number of faults.
     pub least: u8,
@@ -36,106 +37,85 @@ impl Swarm {
     }
 }
 
-/// A kind of trouble, as the generator knows it: one fault, or several that belong together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// Fewer nodes than a quorum needs are cut off.
-    MinorityPartition,
-    /// No side has a quorum.
-    MajorityPartition,
-    /// A node hears nothing, or is not heard.
-    OneWayPartition,
-    /// The leader dies in its slot and is back in it.
-    LeaderRestart,
-    /// The leader and an approver die in one slot and are back in it.
-    LeaderAndApprover,
-    /// A node's machine loses its power for seconds.
-    PowerLoss,
-    /// Everybody loses power, one after the other.
-    RollingPowerLoss,
-    /// Links of some nodes are slow.
-    SlowLinks,
-    /// A clock is off by less than the drift allowance.
-    SkewedClock,
-    /// A clock steps by more than the drift allowance.
-    SteppedClock,
-    /// A clock drifts.
-    Drift,
-    /// Approvals are late.
-    HeldApprovals,
-    /// Confirmations are late.
-    HeldConfirmations,
-    /// The next leader does not learn of a certificate, and confirmations are late (S1).
-    DeafLeader,
-    /// An execution client's process dies.
-    ClientCrash,
-    /// An execution client's machine loses its power (S28).
-    ClientPowerLoss,
-    /// An execution client answers late.
-    SlowClient,
-    /// An execution client cannot be reached.
-    CutClient,
-    /// Syncs take long.
-    SlowDisk,
-    /// Syncs fail.
-    FailingSyncs,
-    /// The power goes in the middle of writing.
-    PowerAtOperation,
-    /// Connections are reset.
-    Reset,
-    /// A process stands still.
-    Pause,
-    /// A process is stopped in order.
-    Stop,
-    /// Nodes die as they vote.
-    KillOnVote,
-    /// Everybody loses power right after locking.
-    AllPowerLost,
-    /// Actors panic or fail.
-    ActorCrash,
-    /// Actors hang.
-    ActorHang,
-    /// Actors are slow.
-    ActorSlow,
-    /// Answers of actors are lost.
-    LostReplies,
+/// Declares the kinds once, and lists them.
+macro_rules! kinds {
+    ($(#[$meta:meta])* pub enum Kind { $($(#[$doc:meta])* $kind:ident,)* }) => {
+        $(#[$meta])*
+        pub enum Kind { $($(#[$doc])* $kind,)* }
+
+        impl Kind {
+            /// All kinds.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),*];
+        }
+    };
 }
 
-impl Kind {
-    /// All kinds.
-    pub const ALL: [Self; 30] = [
-        Self::MinorityPartition,
-        Self::MajorityPartition,
-        Self::OneWayPartition,
-        Self::LeaderRestart,
-        Self::LeaderAndApprover,
-        Self::PowerLoss,
-        Self::RollingPowerLoss,
-        Self::SlowLinks,
-        Self::SkewedClock,
-        Self::SteppedClock,
-        Self::Drift,
-        Self::HeldApprovals,
-        Self::HeldConfirmations,
-        Self::DeafLeader,
-        Self::ClientCrash,
-        Self::ClientPowerLoss,
-        Self::SlowClient,
-        Self::CutClient,
-        Self::SlowDisk,
-        Self::FailingSyncs,
-        Self::PowerAtOperation,
-        Self::Reset,
-        Self::Pause,
-        Self::Stop,
-        Self::KillOnVote,
-        Self::AllPowerLost,
-        Self::ActorCrash,
-        Self::ActorHang,
-        Self::ActorSlow,
-        Self::LostReplies,
-    ];
+kinds! {
+    /// A kind of trouble, as the generator knows it: one fault, or several that belong together.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum Kind {
+        /// Fewer nodes than a quorum needs are cut off.
+        MinorityPartition,
+        /// No side has a quorum.
+        MajorityPartition,
+        /// A node hears nothing, or is not heard.
+        OneWayPartition,
+        /// The leader dies in its slot and is back in it.
+        LeaderRestart,
+        /// The leader and an approver die in one slot and are back in it.
+        LeaderAndApprover,
+        /// A node's machine loses its power for seconds.
+        PowerLoss,
+        /// Everybody loses power, one after the other.
+        RollingPowerLoss,
+        /// Links of some nodes are slow.
+        SlowLinks,
+        /// A clock is off by less than the drift allowance.
+        SkewedClock,
+        /// A clock steps by more than the drift allowance.
+        SteppedClock,
+        /// A clock drifts.
+        Drift,
+        /// Approvals are late.
+        HeldApprovals,
+        /// Confirmations are late.
+        HeldConfirmations,
+        /// The next leader does not learn of a certificate, and confirmations are late (S1).
+        DeafLeader,
+        /// An execution client's process dies.
+        ClientCrash,
+        /// An execution client's machine loses its power (S28).
+        ClientPowerLoss,
+        /// An execution client answers late.
+        SlowClient,
+        /// An execution client cannot be reached.
+        CutClient,
+        /// Syncs take long.
+        SlowDisk,
+        /// Syncs fail.
+        FailingSyncs,
+        /// The power goes in the middle of writing.
+        PowerAtOperation,
+        /// Connections are reset.
+        Reset,
+        /// A process stands still.
+        Pause,
+        /// A process is stopped in order.
+        Stop,
+        /// Nodes die as they vote.
+        KillOnVote,
+        /// Everybody loses power right after locking.
+        AllPowerLost,
+        /// Actors panic or fail.
+        ActorCrash,
+        /// Actors hang.
+        ActorHang,
+        /// Actors are slow.
+        ActorSlow,
+        /// Answers of actors are lost.
+        LostReplies,
+    }
 }
 
 /// Longest drawn wait of a slow actor: below what any of them may take over a message, so that it is slow and no more.
@@ -150,7 +130,7 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
         draw_world(&mut plan, &mut Rng::derive(seed, "plan world"));
     }
     let mut rng = Rng::derive(seed, "plan faults");
-    let known: &[Kind] = if swarm.kinds.is_empty() { &Kind::ALL } else { &swarm.kinds };
+    let known: &[Kind] = if swarm.kinds.is_empty() { Kind::ALL } else { &swarm.kinds };
     // Few kinds at a time: combinations of few show what the mixture of all hides.
     let most = (known.len() as u64).min(6);
     let kinds: Vec<Kind> =
@@ -286,36 +266,38 @@ impl Draw<'_> {
                 }
             }
             Kind::SlowLinks => {
-                let quality = LinkPlan {
-                    latency_ms: self.between(20, slot_ms / 2),
-                    jitter_ms: self.between(0, slot_ms / 2),
+                let quality = Fault::SlowLinks {
+                    delay: Ms(self.between(20, slot_ms / 2)),
+                    jitter: Ms(self.between(0, slot_ms / 2)),
                     loss_ppm: [0, 0, 20_000, 100_000][self.rng.below(4) as usize],
                     kbytes_per_s: [0, 50, 500][self.rng.below(3) as usize],
                 };
-                self.push(moment, some, someone, Fault::SlowLinks(quality));
+                self.push(moment, some, someone, quality);
             }
             Kind::SkewedClock => {
                 let most = self.plan.world.drift_ms * 9 / 10;
                 let ms = self.between(1, most) as i64;
                 let ms = if self.flip() { ms } else { -ms };
-                self.push(moment, some, someone, Fault::Clock { ms });
+                self.push(moment, some, someone, Fault::Clock { by: SignedMs(ms) });
             }
             Kind::SteppedClock => {
                 let ms = self.between(self.plan.world.drift_ms, 5 * slot_ms) as i64;
                 let ms = if self.flip() { ms } else { -ms };
-                self.push(moment, some, someone, Fault::Clock { ms });
+                self.push(moment, some, someone, Fault::Clock { by: SignedMs(ms) });
             }
             Kind::Drift => {
                 let ppm = self.between(0, 40_000) as i64 - 20_000;
                 self.push(moment, some, someone, Fault::Drift { ppm });
             }
             Kind::HeldApprovals => {
-                let fault = Fault::HoldVotes { vote: Vote::Approval, ms: self.between(50, 2 * slot_ms) };
+                let fault =
+                    Fault::HoldVotes { vote: Vote::Approval, delay: Ms(self.between(50, 2 * slot_ms)) };
                 let nodes = if self.flip() { vec![NodeRef::All] } else { someone };
                 self.push(moment, some, nodes, fault);
             }
             Kind::HeldConfirmations => {
-                let fault = Fault::HoldVotes { vote: Vote::Confirmation, ms: self.between(50, 2 * slot_ms) };
+                let fault =
+                    Fault::HoldVotes { vote: Vote::Confirmation, delay: Ms(self.between(50, 2 * slot_ms)) };
                 let nodes = if self.flip() { vec![NodeRef::All] } else { someone };
                 self.push(moment, some, nodes, fault);
             }
@@ -326,13 +308,13 @@ impl Draw<'_> {
                 self.push(moment, down, someone, Fault::Kill { machine: Machine::Client, power });
             }
             Kind::SlowClient => {
-                let ms = self.between(5, slot_ms / 2);
-                self.push(moment, some, someone, Fault::SlowClient { ms });
+                let delay = Ms(self.between(5, slot_ms / 2));
+                self.push(moment, some, someone, Fault::SlowClient { delay });
             }
-            Kind::CutClient => self.push(moment, some, someone, Fault::CutClient),
+            Kind::CutClient => self.push(moment, some, someone, Fault::CutClient {}),
             Kind::SlowDisk => {
-                let (machine, ms) = (self.machine(), self.between(1, slot_ms / 3));
-                self.push(moment, some, someone, Fault::SlowDisk { machine, ms });
+                let (machine, delay) = (self.machine(), Ms(self.between(1, slot_ms / 3)));
+                self.push(moment, some, someone, Fault::SlowDisk { machine, delay });
             }
             Kind::FailingSyncs => {
                 let (machine, count) = (self.machine(), self.between(1, 4) as u32);
@@ -342,46 +324,50 @@ impl Draw<'_> {
                 let (machine, operation) = (self.machine(), self.between(1, 60));
                 self.push(moment, some, someone, Fault::PowerAtOperation { machine, operation });
             }
-            Kind::Reset => self.push(moment, 0, someone, Fault::Reset),
+            Kind::Reset => self.push(moment, 0, someone, Fault::Reset {}),
             Kind::Pause => {
                 let machine = self.machine();
                 let stall = self.between(50, 3 * slot_ms);
                 self.push(moment, stall, someone, Fault::Pause { machine });
             }
-            Kind::Stop => self.push(moment, some, someone, Fault::Stop),
+            Kind::Stop => self.push(moment, some, someone, Fault::Stop {}),
             Kind::KillOnVote => {
                 let vote = [Vote::Proposal, Vote::Approval, Vote::Confirmation][self.rng.below(3) as usize];
-                let fault = Fault::KillOnVote { vote, power: self.flip(), down_ms: self.between(5, slot_ms) };
+                let fault =
+                    Fault::KillOnVote { vote, power: self.flip(), down: Ms(self.between(5, slot_ms)) };
                 let nodes = if self.flip() { vec![NodeRef::All] } else { someone };
                 self.push(moment, some, nodes, fault);
             }
             Kind::ActorCrash => {
-                let harm = if self.flip() { Harm::Panic } else { Harm::Fail };
-                self.add_strikes(harm, 1);
+                let panics = self.flip();
+                self.add_strikes(|actor, spread| match panics {
+                    true => Fault::ActorPanic { actor, spread },
+                    false => Fault::ActorFail { actor, spread },
+                });
             }
-            Kind::ActorHang => self.add_strikes(Harm::Hang, 1),
+            Kind::ActorHang => self.add_strikes(|actor, spread| Fault::ActorHang { actor, spread }),
             Kind::ActorSlow => {
-                let (ms, count) = (self.between(1, MOST_SLOW_MS), self.between(1, 5) as u32);
-                self.add_strikes(Harm::Slow { ms }, count);
+                let (delay, count) = (Ms(self.between(1, MOST_SLOW_MS)), self.between(1, 5) as u32);
+                self.add_strikes(|actor, spread| Fault::ActorSlow { actor, spread, delay, count });
             }
             Kind::LostReplies => {
                 let count = self.between(1, 5) as u32;
-                self.add_strikes(Harm::LoseReply, count);
+                self.add_strikes(|actor, spread| Fault::ActorLoseReply { actor, spread, count });
             }
             Kind::AllPowerLost => {
                 let world = &self.plan.world;
                 let counts = [1, world.quorum() as u64 - 1, world.quorum() as u64];
                 let count = counts[self.rng.below(3) as usize].max(1) as u8;
                 let vote = if self.rng.below(4) == 0 { Vote::Approval } else { Vote::Confirmation };
-                let down_ms = self.between(10, 2 * slot_ms);
-                let fault = Fault::KillAllOnVotes { vote, count, power: true, down_ms };
+                let down = Ms(self.between(10, 2 * slot_ms));
+                let fault = Fault::KillAllOnVotes { vote, count, power: true, down };
                 self.push(moment, slot_ms * 4, vec![NodeRef::All], fault);
             }
         }
     }
 
     /// One to three strikes, some seconds apart: a node heals in between, most often.
-    fn add_strikes(&mut self, harm: Harm, count: u32) {
+    fn add_strikes(&mut self, fault: impl Fn(Actor, Ms) -> Fault) {
         let slot_ms = self.plan.world.slot_ms;
         for turn in 0..self.between(1, 3) {
             let actor = match self.rng.below(3) {
@@ -389,9 +375,8 @@ impl Draw<'_> {
                 _ => Actor::ALL[self.rng.below(Actor::ALL.len() as u64) as usize],
             };
             let nodes = if self.rng.below(4) == 0 { vec![NodeRef::All] } else { self.someone() };
-            let strike = Strike { actor, harm, count, spread_ms: 2 * slot_ms };
             let at = When::Slot(self.slot + 6 * turn, self.rng.below(slot_ms));
-            self.push(at, 0, nodes, Fault::Actor(strike));
+            self.push(at, 0, nodes, fault(actor, Ms(2 * slot_ms)));
         }
     }
 
@@ -403,7 +388,8 @@ impl Draw<'_> {
         let deaf = slot_ms * 2 - self.between(0, slot_ms / 4);
         let way = Fault::Partition { way: Way::In, held: true };
         self.push(start, deaf, vec![NodeRef::Leader(1)], way);
-        let hold = Fault::HoldVotes { vote: Vote::Confirmation, ms: self.between(slot_ms, slot_ms * 3 / 2) };
+        let hold =
+            Fault::HoldVotes { vote: Vote::Confirmation, delay: Ms(self.between(slot_ms, slot_ms * 3 / 2)) };
         self.push(start, slot_ms - 1, vec![NodeRef::All], hold);
         if self.flip() {
             // The lock must survive on the disk, too.
@@ -457,33 +443,9 @@ mod tests {
     fn every_kind_of_fault_is_drawn() {
         let drawn: BTreeSet<&str> =
             (0..500).flat_map(|seed| mixed(seed).steps.into_iter().map(|step| step.fault.name())).collect();
-        let all = [
-            "partition",
-            "slow-links",
-            "reset",
-            "kill",
-            "stop",
-            "pause",
-            "clock",
-            "drift",
-            "slow-disk",
-            "fail-syncs",
-            "power-at-operation",
-            "slow-client",
-            "cut-client",
-            "hold-votes",
-            "kill-on-vote",
-            "kill-all-on-votes",
-            "actor-panic",
-            "actor-fail",
-            "actor-hang",
-            "actor-slow",
-            "actor-lose-reply",
-        ];
-        for name in all {
+        for (name, _) in Fault::KINDS {
             assert!(drawn.contains(name), "{name} is never drawn");
         }
-        assert_eq!(drawn.len(), all.len());
     }
 
     #[test]

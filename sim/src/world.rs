@@ -1,14 +1,16 @@
 //! A run: the plan's world is built, its faults are played, everything heals, and progress is demanded.
 
+use std::backtrace::Backtrace;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Once, OnceLock};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use alys_runtime::sim::{Event, Finished, NodeId, Options, World, try_run};
-use alys_runtime::sync::mpsc;
 use alys_runtime::spawn;
+use alys_runtime::sync::mpsc;
 use alys_types::mutant::{self, Mutant};
 use tracing::metadata::LevelFilter;
 
@@ -20,12 +22,13 @@ use crate::healing::{self, Progress, wait};
 use crate::logs::Logs;
 use crate::machines::{self, Exit, Shared, now_ms};
 use crate::oracles::{Found, Judge, Violation};
-use crate::outcome::Outcome;
+use crate::outcome::{Mark, Outcome};
 use crate::plan::{Expect, Plan};
 use crate::process::{self, Job};
 use crate::stack::Stack;
+use crate::trap::{self, Canary};
 use crate::workload::User;
-use crate::{faults, forger, probe};
+use crate::{bisect, faults, forger, probe, replay};
 
 /// Simulated time beyond the end of the chaos after which the run is broken off: healing, progress and audit take less.
 const SPARE: Duration = Duration::from_secs(300);
@@ -59,21 +62,31 @@ impl View {
 /// The text of the panics that plans put into actors.
 const INJECTED: &str = "an injected panic";
 
-/// Panics that a plan asks for are not worth a line, let alone a backtrace.
-fn hush_injected_panics() {
+/// The last panic that no plan asked for, with its stack. Resolving that opens files, which a run may not.
+static PANICKED: Mutex<Option<(String, Backtrace)>> = Mutex::new(None);
+
+/// Panics that a plan asks for are not worth a line; of the others the last is kept.
+fn keep_panics() {
     static DONE: Once = Once::new();
     DONE.call_once(|| {
-        let others = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
+        std::panic::set_hook(Box::new(|info| {
             if info.payload_as_str() != Some(INJECTED) {
-                others(info);
+                let panic = (info.to_string(), Backtrace::force_capture());
+                *PANICKED.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
             }
         }));
     });
 }
 
+/// Prints the panic that was kept.
+fn show_panic() {
+    if let Some((what, stack)) = PANICKED.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        eprintln!("{what}\n{stack}");
+    }
+}
+
 /// How a plan is run, besides its seed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Mode {
     /// The planted bug that is switched on.
     pub mutant: Option<(&'static str, Mutant)>,
@@ -81,12 +94,18 @@ pub struct Mode {
     pub stack: Stack,
     /// What is shown. It changes nothing.
     pub view: View,
+    /// Whether escapes are stopped, see [`trap`].
+    pub is_held: bool,
+    /// An escape, to show that the trap holds.
+    pub canary: Option<Canary>,
+    /// Events that are told one by one, see [`bisect::tell`].
+    pub window: Option<Range<u64>>,
 }
 
 /// Runs a plan. Everything is in the outcome, a panic too.
 pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
-    let Mode { mutant, stack, view } = mode;
-    hush_injected_panics();
+    let Mode { mutant, stack, view, is_held, canary, window } = mode;
+    keep_panics();
     let began = Instant::now();
     let judge = Judge::new(&plan.world);
     let counters = Arc::new(std::sync::Mutex::new(BTreeMap::new()));
@@ -95,8 +114,16 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
     let active = mutant.map(|(_, mutant)| mutant);
     let reached = Arc::new(AtomicU64::new(0));
     let reached_in = reached.clone();
+    let armed = Arc::new(AtomicBool::new(false));
+    let armed_in = armed.clone();
     let finished = try_run(options, move |world| async move {
         let reached = reached_in.clone();
+        if is_held {
+            armed_in.store(trap::arm(), Ordering::SeqCst);
+        }
+        if let Some(canary) = canary {
+            canary.fly();
+        }
         mutant::activate(active);
         mutant::count_in(reached.clone());
         alys_runtime::mutant::activate(active.map(|mutant| (mutant.planted().name, reached)));
@@ -105,6 +132,9 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         let logs = Logs::new(judge_in.clone(), faults.clone(), view.logs);
         let _default = tracing::subscriber::set_default(logs);
         show(world, view.trace);
+        if let Some(Range { start, end }) = window {
+            bisect::tell(world, start..=end.saturating_sub(1));
+        }
         let ended = drive(world, &plan_in, &judge_in, &faults).await;
         if let Err(violation) = ended {
             judge_in.accuse(now_ms(world), violation);
@@ -113,7 +143,7 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
             *counters = faults.counts();
         }
     });
-    let Finished { result, trace_hash, counters: of_runtime, events, elapsed } = finished;
+    let Finished { result, trace_hash, snapshots, counters: of_runtime, events, elapsed } = finished;
     let at_ms = elapsed.as_millis() as u64;
     if let Err(message) = result {
         let violation = match message.contains("time limit exceeded") {
@@ -123,6 +153,9 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         judge.accuse(at_ms, violation);
     }
     let oracles = judge.look();
+    if oracles.found.is_some() {
+        show_panic();
+    }
     let mut all: BTreeMap<String, u64> = BTreeMap::new();
     let faults = counters.lock().map(|c| c.clone()).unwrap_or_default();
     all.extend(faults.iter().map(|(name, n)| (format!("fault.{name}"), *n)));
@@ -131,6 +164,7 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
     if active.is_some() {
         all.insert("mutant.reached".to_owned(), reached.load(Ordering::Relaxed));
     }
+    all.insert("trap.armed".to_owned(), u64::from(armed.load(Ordering::SeqCst)));
     all.insert("transactions.sent".to_owned(), oracles.ledger.sent.len() as u64);
     all.insert("transactions.final".to_owned(), oracles.ledger.acknowledged.len() as u64);
     Outcome {
@@ -140,6 +174,7 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         mutant: mutant.map(|(name, _)| name.to_owned()),
         found: oracles.found.clone(),
         trace_hash: trace_hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        snapshots: snapshots.iter().map(Mark::from).collect(),
         events,
         simulated_ms: at_ms,
         final_height: oracles.finality.top(),
@@ -154,7 +189,7 @@ fn show(world: World, trace: Trace) {
         return;
     }
     let mut names: BTreeMap<NodeId, String> = BTreeMap::from([(NodeId::WORLD, "world".to_owned())]);
-    world.set_sink(Box::new(move |event: &Event<'_>| {
+    world.add_sink(Box::new(move |event: &Event<'_>| {
         if event.kind == "node.start" {
             // Its detail begins with the name.
             let name = event.detail.split(' ').next().unwrap_or_default();
@@ -253,6 +288,8 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
         Progress::Made => {}
     }
     is_over.store(true, Ordering::SeqCst);
+    let replayed = replay::replay(judge, &shared.chain.execution)?;
+    world.note("replayed", &replayed.to_le_bytes(), &format!("{replayed} blocks on a fresh client"));
     let (judge, users, rng) = (judge.clone(), plan.workload.users, world.rng("audit"));
     let audited = world.spawn_on(user, "audit", async move { audit(&judge, &core, users, rng).await });
     audited.await.unwrap_or_else(|error| Err(Violation::Hung { what: error.to_string() }))
@@ -294,6 +331,7 @@ pub fn lost(plan: &Plan, job: &Job, wall_ms: u64, violation: Violation) -> Outco
         mutant: job.mutant.clone(),
         found: Some(Found { at_ms: 0, violation }),
         trace_hash: String::new(),
+        snapshots: Vec::new(),
         events: 0,
         simulated_ms: 0,
         final_height: 0,

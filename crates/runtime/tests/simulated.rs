@@ -932,7 +932,7 @@ fn what_happened_is_reported_to_the_sink_and_counted() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = seen.clone();
     let finished = sim::try_run(Options::new(1), move |world| async move {
-        world.set_sink(Box::new(move |event| {
+        world.add_sink(Box::new(move |event| {
             sink.lock().expect("not poisoned").push((event.at, event.node, event.kind, event.detail.clone()));
         }));
         let a = world.node("a", ip(1), pending);

@@ -1,5 +1,6 @@
 //! The command line behind `cargo sim`.
 
+mod bisect;
 mod mutants;
 mod runs;
 mod show;
@@ -12,10 +13,12 @@ use alys_types::mutant::Mutant;
 use clap::{Args, Parser, Subcommand};
 use tracing::metadata::LevelFilter;
 
+use crate::oracles::Violation;
 use crate::plan::Plan;
 use crate::process::{self, Job};
 use crate::scenario::{self, Scenario};
 use crate::stack::Stack;
+use crate::trap::{self, Canary};
 use crate::world::{self, Mode, Trace, View};
 
 /// Everything passed.
@@ -46,6 +49,8 @@ enum Command {
     Run(RunArgs),
     /// Run seeds twice, in two processes, and compare everything that came of them.
     Check(CheckArgs),
+    /// Name the first event at which two runs of one seed differ.
+    Bisect(BisectArgs),
     /// Say for each planted bug whether it is reached, and whether it is found by the invariant that was named for it.
     ///
     /// Fails when one is missed, or found by another invariant.
@@ -55,7 +60,7 @@ enum Command {
     /// Explain scenario files: faults and their words, nodes, moments, invariants; or show the plan of a scenario.
     Describe(DescribeArgs),
     #[command(name = process::ONE, hide = true)]
-    One(RunArgs),
+    One(OneArgs),
 }
 
 #[derive(Args)]
@@ -90,13 +95,13 @@ struct SweepArgs {
 struct RunArgs {
     /// The scenario's name or file.
     scenario: String,
-    /// The seed.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// The seed; without it that of the file, or 1.
+    #[arg(long)]
+    seed: Option<u64>,
     /// How much of the production stack the run has; without it, as in a sweep.
     #[arg(long, value_enum)]
     stack: Option<Stack>,
-    /// A planted bug.
+    /// A planted bug; without it that of the file.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
     /// The outcome as JSON.
@@ -108,6 +113,42 @@ struct RunArgs {
     /// Show what the nodes log: error, warn, info, debug or trace.
     #[arg(long, default_value = "off")]
     log: LevelFilter,
+}
+
+#[derive(Args)]
+struct OneArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    /// Events to be told on the standard error, the last one excluded.
+    #[arg(long, value_parser = parse_seeds)]
+    window: Option<Seeds>,
+    /// Try to escape.
+    #[arg(long, value_enum)]
+    canary: Option<Canary>,
+    /// Let escapes be.
+    #[arg(long)]
+    not_held: bool,
+}
+
+#[derive(Args)]
+struct BisectArgs {
+    /// The scenario's name or file.
+    scenario: String,
+    /// The seed; without it, the file's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How much of the production stack the run has; without it, as in a sweep.
+    #[arg(long, value_enum)]
+    stack: Option<Stack>,
+    /// A planted bug.
+    #[arg(long, value_parser = parse_mutant)]
+    mutant: Option<String>,
+    /// Pairs of runs until it is believed that there is no difference.
+    #[arg(long, default_value_t = 3)]
+    tries: u32,
+    /// The difference as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -158,12 +199,18 @@ struct MutantsArgs {
 struct DescribeArgs {
     /// The scenario's name or file.
     scenario: Option<String>,
-    /// For scenarios that are drawn: the seed.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// For scenarios that are drawn: the seed; without it that of the file, or 1.
+    #[arg(long)]
+    seed: Option<u64>,
     /// The plan as JSON.
     #[arg(long)]
     json: bool,
+    /// The plan as a scenario file: also what a seed drew.
+    #[arg(long)]
+    toml: bool,
+    /// The JSON schema of scenario files, for editors.
+    #[arg(long)]
+    schema: bool,
 }
 
 /// A range of seeds.
@@ -201,6 +248,7 @@ pub fn main() -> ExitCode {
         Some(Command::Sweep(args)) => runs::sweep(&args),
         Some(Command::Run(args)) => runs::run(&args),
         Some(Command::Check(args)) => runs::check(&args),
+        Some(Command::Bisect(args)) => bisect::bisect(&args),
         Some(Command::Mutants(args)) => mutants::mutants(&args),
         Some(Command::List) => show::list(),
         Some(Command::Describe(args)) => show::describe(&args),
@@ -216,12 +264,27 @@ pub fn main() -> ExitCode {
 }
 
 /// Runs a seed in this process.
-fn one(args: &RunArgs) -> anyhow::Result<u8> {
+fn one(args: &OneArgs) -> anyhow::Result<u8> {
+    let OneArgs { run: args, window, canary, not_held } = args;
     let scenario = scenario::load(&args.scenario)?;
+    let seed = scenario.seed(args.seed);
     let mutant = args.mutant.as_deref().and_then(mutant);
     let view = View { logs: args.log, trace: args.trace };
-    let stack = args.stack.unwrap_or_else(|| stack_of(&scenario, args.seed));
-    let outcome = world::run(&scenario.plan(args.seed), args.seed, Mode { mutant, stack, view });
+    let stack = args.stack.unwrap_or_else(|| stack_of(&scenario, seed));
+    let plan = scenario.plan(seed);
+    if !not_held {
+        let (job, plan) = job(&scenario, seed, Some(stack), args.mutant.as_deref());
+        trap::watch(move |escape| {
+            let violation = Violation::Escaped { what: escape.to_string() };
+            if let Ok(line) = serde_json::to_string(&world::lost(&plan, &job, 0, violation)) {
+                println!("{line}");
+            }
+            std::process::exit(FAILED.into());
+        });
+    }
+    let window = window.as_ref().map(|Seeds(window)| window.clone());
+    let mode = Mode { mutant, stack, view, is_held: !not_held, canary: *canary, window };
+    let outcome = world::run(&plan, seed, mode);
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(if outcome.is_passed() { PASSED } else { FAILED })
 }
@@ -235,7 +298,14 @@ fn stack_of(scenario: &Scenario, seed: u64) -> Stack {
 fn job(scenario: &Scenario, seed: u64, stack: Option<Stack>, mutant: Option<&str>) -> (Job, Plan) {
     let path: PathBuf = scenario.path.clone();
     let stack = stack.unwrap_or_else(|| stack_of(scenario, seed));
-    let job = Job { scenario: path, seed, stack, mutant: mutant.map(str::to_owned), view: Vec::new() };
+    let job = Job {
+        scenario: path,
+        seed,
+        stack,
+        mutant: mutant.map(str::to_owned),
+        view: Vec::new(),
+        more: Vec::new(),
+    };
     (job, scenario.plan(seed))
 }
 

@@ -90,7 +90,9 @@ fn verdict(mutant: &str, summary: &Summary) -> String {
 pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     process::listen();
     let scenario = scenario::load(&args.scenario)?;
-    let (mut first, plan) = job(&scenario, args.seed, args.stack, args.mutant.as_deref());
+    let mutant = args.mutant.as_ref().or(scenario.plan.mutant.as_ref());
+    let seed = scenario.seed(args.seed);
+    let (mut first, plan) = job(&scenario, seed, args.stack, mutant.map(String::as_str));
     let trace = format!("{:?}", args.trace).to_lowercase();
     if trace != "off" || args.log != tracing::metadata::LevelFilter::OFF {
         first.view = vec!["--trace".to_owned(), trace, "--log".to_owned(), args.log.to_string()];
@@ -127,7 +129,7 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<u8> {
     let mut firsts: BTreeMap<u64, Outcome> = BTreeMap::new();
     let mut differing: Vec<(Job, String)> = Vec::new();
     let mut all = args.seeds.0.clone().flat_map(|seed| [seed, seed]);
-    let next = || all.next().map(|seed| job(&scenario, seed, None, None));
+    let next = || all.next().map(|seed| job(&scenario, seed, None, args.mutant.as_deref()));
     sweep::run(jobs(args.jobs), next, |_, job, mut outcome| {
         let shown = outcome.clone();
         (outcome.wall_ms, outcome.peak_kib) = (0, 0);

@@ -3,11 +3,13 @@
 use super::{DescribeArgs, PASSED};
 use crate::scenario;
 
-const GUIDE: &str = "\
+const FILES: &str = "\
 A scenario is a TOML file:
 
     why = \"What it is for.\"
     covers = [\"3.4\", \"S28\"]      # rules of the protocol (section.rule), failures of V1
+    seed = 7                      # optional: what `cargo sim run` runs without --seed
+    mutant = \"quorum-off-by-one\" # optional: the planted bug that the file is about; `cargo sim run` switches it on
     until = \"40s\"                 # when the chaos ends; then everything heals and progress is demanded
 
     [world]                       # all optional
@@ -30,34 +32,13 @@ A scenario is a TOML file:
     fault = \"kill\"
     power = true
 
-Faults and their words:
+Faults and their words, those in brackets optional. machine is node, client or both; way is in, out or both; vote is
+proposal, approval or confirmation; down is how long whoever dies stays down. An actor is store, validation, engine,
+agreement, tx_pool, service, peers or any (drawn): it is struck at its next message, or with spread = \"3s\" at one up to
+so much later, and then the node must heal.
+";
 
-    partition         way (in, out, both), held        the named nodes and the rest do not reach each other
-    slow-links        delay, jitter, loss_ppm, kbytes_per_s
-    reset                                              connections of the named nodes are reset
-    kill              machine (node, client, both), power
-    stop                                               the process is asked to end
-    pause             machine
-    clock             by                               the wall clock steps, and back at the end
-    drift             ppm                              the wall clock gains
-    slow-disk         machine, delay                   each sync takes longer
-    fail-syncs        machine, count
-    power-at-operation  machine, operation             the power goes in place of that disk operation
-    slow-client       delay                            to the execution client
-    cut-client                                         from the execution client
-    hold-votes        vote (proposal, approval, confirmation), delay   what is sent as such a vote is signed is held back
-    kill-on-vote      vote, power, down                the node dies with the vote on its disk and not on its way
-    kill-all-on-votes vote, count, power, down         everybody dies when so many have signed such a vote for a block
-
-Faults inside of a running node; actor is store, validation, engine, agreement, tx_pool, service, peers or any (drawn).
-They come at the actor's next message, or with spread = \"3s\" at one up to so much later; then the node must heal:
-
-    actor-panic       actor, spread                    its handler panics
-    actor-fail        actor, spread                    its handler returns an error
-    actor-hang        actor, spread                    its handler never ends
-    actor-slow        actor, spread, delay, count      the next count messages (1) begin so much later
-    actor-lose-reply  actor, spread, count             the answers to the next count messages (1) are lost
-
+const INVARIANTS: &str = "\
 Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-beside-final, signed-twice,
 signed-backwards, confirmed-below-approval, votes-lost, wrongly-accused, wrong-leader, state-differs, no-progress, too-few-blocks, error-line,
 process-ended, execution-behind, acknowledged-lost, wrong-balance, actor-not-healed, not-final-after-fault, panicked, hung.";
@@ -74,11 +55,20 @@ pub fn list() -> anyhow::Result<u8> {
 }
 
 pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
+    if args.schema {
+        print!("{}", scenario::schema());
+        return Ok(PASSED);
+    }
     let Some(name) = &args.scenario else {
-        println!("{GUIDE}");
+        println!("{FILES}\n{}\n\n{INVARIANTS}", scenario::guide_of_faults());
         return Ok(PASSED);
     };
-    let plan = scenario::load(name)?.plan(args.seed);
+    let scenario = scenario::load(name)?;
+    let plan = scenario.plan(scenario.seed(args.seed));
+    if args.toml {
+        print!("{}", scenario::to_toml(&plan));
+        return Ok(PASSED);
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&plan)?);
         return Ok(PASSED);

@@ -21,7 +21,7 @@ pub use reactions::Reactions;
 
 use crate::machines::{Authority, node_ip, now_ms};
 use crate::oracles::Judge;
-use crate::plan::{Fault, Machine, NodeRef, Plan, Step, Vote, When, WorldPlan};
+use crate::plan::{Fault, LinkPlan, Machine, Ms, NodeRef, Plan, SignedMs, Step, Vote, When, WorldPlan};
 use links::Links;
 use reactions::{Act, React, Reaction};
 
@@ -152,7 +152,7 @@ impl Faults {
             struck_ms: BTreeMap::new(),
             paused: BTreeMap::new(),
             resumed_ms: BTreeMap::new(),
-            only_actors: plan.steps.iter().all(|step| matches!(step.fault, Fault::Actor(_))),
+            only_actors: plan.steps.iter().all(|step| step.fault.strike().is_some()),
             is_healed: false,
         };
         Self { world, judge, living, inner: Arc::new(Mutex::new(inner)) }
@@ -189,13 +189,13 @@ impl Faults {
             if inner.is_healed {
                 return;
             }
-            if !matches!(step.fault, Fault::Actor(_)) {
+            if step.fault.strike().is_none() {
                 *inner.counts.entry(step.fault.name()).or_default() += 1;
             }
             inner.resolve(&step.nodes, at)
         };
         let numbers: Vec<String> = nodes.iter().map(|node| (node + 1).to_string()).collect();
-        let detail = format!("{:?} on {} ({})", step.fault, numbers.join(","), step.at);
+        let detail = format!("{} on {} ({})", step.fault, numbers.join(","), step.at);
         self.world.note("fault.begins", detail.as_bytes(), &detail);
         let reaction = self.change(&step.fault, &nodes, true, None);
         let Some(ms) = step.for_ms else { return };
@@ -215,22 +215,24 @@ impl Faults {
                 let kind = if *held { Block::Clog } else { Block::Cut };
                 self.look().links.partition(nodes, *way, kind, on);
             }
-            Fault::SlowLinks(quality) => {
+            Fault::SlowLinks { delay, jitter, loss_ppm, kbytes_per_s } => {
+                let (loss_ppm, kbytes_per_s) = (*loss_ppm, *kbytes_per_s);
+                let quality = LinkPlan { latency_ms: delay.0, jitter_ms: jitter.0, loss_ppm, kbytes_per_s };
                 let mut inner = self.look();
-                nodes.iter().for_each(|node| inner.links.slow(*node, quality, on));
+                nodes.iter().for_each(|node| inner.links.slow(*node, &quality, on));
             }
-            Fault::Reset if on => {
+            Fault::Reset {} if on => {
                 let all = self.look().plan.nodes;
                 for (node, other) in nodes.iter().flat_map(|node| (0..all).map(move |other| (*node, other))) {
                     world.reset_connections(node_ip(node), node_ip(other));
                 }
             }
-            Fault::Reset => {}
+            Fault::Reset {} => {}
             Fault::Kill { machine, power } => {
                 let machines = self.look().machines(nodes, *machine);
                 machines.iter().for_each(|m| if on { self.fell(*m, *power) } else { self.raise(*m) });
             }
-            Fault::Stop => {
+            Fault::Stop {} => {
                 let machines = self.look().machines(nodes, Machine::Node);
                 for machine in machines {
                     match on {
@@ -249,7 +251,7 @@ impl Faults {
                     if on { world.pause(machine) } else { world.resume(machine) }
                 }
             }
-            Fault::Clock { ms } => {
+            Fault::Clock { by: SignedMs(ms) } => {
                 let machines = self.look().machines(nodes, Machine::Both);
                 machines.iter().for_each(|m| world.step_clock(*m, if on { *ms } else { -ms }));
             }
@@ -257,7 +259,7 @@ impl Faults {
                 let machines = self.look().machines(nodes, Machine::Both);
                 machines.iter().for_each(|m| world.set_clock_drift(*m, if on { *ppm } else { 0 }));
             }
-            Fault::SlowDisk { machine, ms } => {
+            Fault::SlowDisk { machine, delay: Ms(ms) } => {
                 let slow = Slowness { per_sync: Duration::from_millis(*ms), ..Slowness::default() };
                 let machines = self.look().machines(nodes, *machine);
                 machines
@@ -285,24 +287,31 @@ impl Faults {
                     }
                 }
             }
-            Fault::SlowClient { ms } => {
+            Fault::SlowClient { delay: Ms(ms) } => {
                 let mut inner = self.look();
                 nodes.iter().for_each(|node| inner.links.slow_client(*node, *ms, on));
             }
-            Fault::CutClient => {
+            Fault::CutClient {} => {
                 let mut inner = self.look();
                 nodes.iter().for_each(|node| inner.links.cut_client(*node, on));
             }
-            Fault::HoldVotes { vote, ms } => {
+            Fault::HoldVotes { vote, delay: Ms(ms) } => {
                 return self.set_reaction(on, reaction, nodes, *vote, React::Hold { ms: *ms });
             }
-            Fault::KillOnVote { vote, power, down_ms } => {
+            Fault::KillOnVote { vote, power, down: Ms(down_ms) } => {
                 let what = React::Kill { power: *power, down_ms: *down_ms, done: BTreeSet::new() };
                 return self.set_reaction(on, reaction, nodes, *vote, what);
             }
-            Fault::Actor(strike) if on => self.strike(strike, nodes.iter().copied()),
-            Fault::Actor(_) => {}
-            Fault::KillAllOnVotes { vote, count, power, down_ms } => {
+            Fault::ActorPanic { .. }
+            | Fault::ActorFail { .. }
+            | Fault::ActorHang { .. }
+            | Fault::ActorSlow { .. }
+            | Fault::ActorLoseReply { .. } => {
+                if let Some(strike) = fault.strike().filter(|_| on) {
+                    self.strike(&strike, nodes.iter().copied());
+                }
+            }
+            Fault::KillAllOnVotes { vote, count, power, down: Ms(down_ms) } => {
                 let (count, power, down_ms) = (*count, *power, *down_ms);
                 let what = React::KillAll { count, power, down_ms, signed: BTreeMap::new(), is_done: false };
                 return self.set_reaction(on, reaction, nodes, *vote, what);

@@ -118,6 +118,8 @@ pub enum Violation {
     HeadsDiffer { node: u8, consensus: String, execution: String },
     /// The canary: always.
     Canary,
+    /// The run did something that nothing inside of a simulation may do, see [`crate::trap`].
+    Escaped { what: String },
     /// The program panicked.
     Panicked { message: String },
     /// The run took longer than it may, or did not end in order.
@@ -155,6 +157,8 @@ pub struct Oracles {
     pub clocks: Clocks,
     /// Supervision trees of nodes.
     pub actors: Actors,
+    /// What nodes last told their execution clients to be the head.
+    pub heads: BTreeMap<u8, Hash>,
     /// The libp2p identities of authorities that do nothing wrong.
     pub honest: BTreeMap<String, u8>,
     /// Transactions.
@@ -202,6 +206,7 @@ impl Oracles {
             blocks: Blocks::new(plan),
             clocks: Clocks::new(plan),
             actors: Actors::default(),
+            heads: BTreeMap::new(),
             honest: BTreeMap::new(),
             ledger: Ledger::default(),
             found: None,
@@ -248,6 +253,7 @@ impl Oracles {
                 ("proposed", result.and(on))
             }
             NodeEvent::Head { height, slot, hash } => {
+                self.heads.insert(node, *hash);
                 let certified = if height.0 > 0 { self.votes.certified(node, slot.0, *hash) } else { Ok(()) };
                 ("head", certified.and(self.head(node, height.0, *hash)))
             }

@@ -201,18 +201,10 @@ fn word(kind: VoteKind) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alys_types::{FaultModel, Height, Slot};
+    use alys_types::{Height, Slot};
 
     fn votes(forger: Option<u8>) -> Votes {
-        Votes::new(&WorldPlan {
-            nodes: 4,
-            fault_model: FaultModel::Byzantine,
-            slot_ms: 1000,
-            drift_ms: 250,
-            link: Default::default(),
-            forger,
-            left_dead: Vec::new(),
-        })
+        Votes::new(&WorldPlan { forger, ..WorldPlan::default() })
     }
 
     fn none() -> Blocks {

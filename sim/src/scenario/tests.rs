@@ -1,5 +1,5 @@
 use super::*;
-use crate::plan::{Harm, Vote};
+use crate::plan::{Actor, Fault, Harm, Machine, Ms, NodeRef, SignedMs, Strike, Vote, When};
 
 const HEAD: &str = "why = \"A test.\"\nuntil = \"30s\"\n";
 
@@ -27,6 +27,8 @@ fn a_scenario_says_everything_a_plan_has() {
     let scenario = read(
         r#"
 covers = ["3.4", "S1"]
+seed = 7
+mutant = "lock-not-persisted"
 [world]
 nodes = 7
 slot = "2s"
@@ -83,6 +85,8 @@ actor = "any"
     assert_eq!((plan.world.link.latency_ms, plan.world.link.loss_ppm), (20, 7));
     assert_eq!((plan.workload.users, plan.workload.pause_ms), (1, 1_500));
     assert_eq!((plan.expect.min_final, plan.expect.within_ms), (3, 120_000));
+    assert_eq!((plan.seed, plan.mutant.as_deref()), (Some(7), Some("lock-not-persisted")));
+    assert_eq!((scenario.seed(None), scenario.seed(Some(3))), (7, 3));
     let kill = &plan.steps[0];
     assert_eq!((kill.at, kill.for_ms), (When::Slot(7, 300), Some(1_000)));
     let nodes =
@@ -90,12 +94,12 @@ actor = "any"
     assert_eq!(kill.nodes, nodes);
     assert_eq!(kill.fault, Fault::Kill { machine: Machine::Both, power: true });
     assert_eq!((plan.steps[1].at, plan.steps[1].for_ms), (When::At(12_000), None));
-    assert_eq!(plan.steps[1].fault, Fault::Clock { ms: -1_250 });
-    assert_eq!(plan.steps[2].fault, Fault::HoldVotes { vote: Vote::Confirmation, ms: 1_000 });
+    assert_eq!(plan.steps[1].fault, Fault::Clock { by: SignedMs(-1_250) });
+    assert_eq!(plan.steps[2].fault, Fault::HoldVotes { vote: Vote::Confirmation, delay: Ms(1_000) });
     let slow = Strike { actor: Actor::TxPool, harm: Harm::Slow { ms: 300 }, count: 4, spread_ms: 2_000 };
-    assert_eq!(plan.steps[3].fault, Fault::Actor(slow));
+    assert_eq!(plan.steps[3].fault.strike(), Some(slow));
     let hang = Strike { actor: Actor::Any, harm: Harm::Hang, count: 1, spread_ms: 0 };
-    assert_eq!(plan.steps[4].fault, Fault::Actor(hang));
+    assert_eq!(plan.steps[4].fault.strike(), Some(hang));
 }
 
 #[test]
@@ -116,10 +120,14 @@ fn mistakes_are_told_with_place_and_nearest_word() {
         ("[swarm]\nleast = 1\nmost = 2\nkinds = [\"stepped-clok\"]", 6, 10, "did you mean `stepped-clock`?"),
         ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"kil\"", 6, 9, "did you mean `kill`?"),
         ("[[step]]\nat = \"soon\"\nnodes = [1]\nfault = \"kill\"", 4, 6, "a moment is"),
-        ("[[step]]\nat = \"5s\"\nnodes = [\"lead\"]\nfault = \"kill\"", 5, 9, "a node is a number from 1"),
-        ("[[step]]\nat = \"5s\"\nnodes = [5]\nfault = \"kill\"", 3, 1, "there is no node 5"),
+        ("[[step]]\nat = \"5s\"\nnodes = [\"lead\"]\nfault = \"kill\"", 5, 10, "a node is a number from 1"),
+        ("[[step]]\nat = \"5s\"\nnodes = [5]\nfault = \"kill\"", 5, 9, "there is no node 5"),
         ("[[step]]\nat = \"5s\"\nfault = \"kill\"", 3, 1, "needs `nodes`"),
-        ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"slow-disk\"", 3, 1, "needs `delay`"),
+        ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"slow-disk\"", 3, 1, "slow-disk needs `delay`"),
+        ("[[step]]\nat = \"5s\"\nnodes = [1]\nfor = \"x\"\nfault = \"reset\"", 6, 7, "a duration is"),
+        ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"kill\"\npowr = true", 7, 1, "did you mean `power`?"),
+        ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"reset\"\nfro = \"1s\"", 7, 1, "did you mean `for`?"),
+        ("mutant = \"lock-not-persistd\"", 3, 10, "did you mean `lock-not-persisted`?"),
         ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"actor-panik\"", 6, 9, "did you mean `actor-panic`?"),
         ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"actor-hang\"", 3, 1, "needs `actor`"),
         (
@@ -130,8 +138,8 @@ fn mistakes_are_told_with_place_and_nearest_word() {
         ),
         (
             "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"actor-slow\"\nactor = \"store\"\ndelay = \"1s\"\ncount = 0",
-            3,
-            1,
+            9,
+            9,
             "count: from 1 to 1000",
         ),
     ];
@@ -174,4 +182,50 @@ fn distances_count_edits() {
     {
         assert_eq!(distance(from, to), expected, "{from} {to}");
     }
+}
+
+#[test]
+fn a_plan_is_written_as_it_is_read() {
+    let drawn = load("mixed").expect("the file is there");
+    let files = list().expect("the directory is there");
+    let plans = (0..300).map(|seed| drawn.plan(seed));
+    let plans = plans.chain(files.keys().map(|name| load(name).expect("it is read").plan(1)));
+    for plan in plans {
+        let plan = Plan { seed: Some(7), mutant: Some("quorum-unchecked".to_owned()), ..plan };
+        let text = to_toml(&plan);
+        let read = parse(&format!("{}.toml", plan.name), &text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        assert_eq!(read.plan, plan, "{text}");
+        assert_eq!(read.swarm, None);
+        let json = serde_json::to_string(&plan).expect("plans are data");
+        assert_eq!(serde_json::from_str::<Plan>(&json).expect("its own form"), plan, "{json}");
+    }
+    let odd = Plan { name: "odd".to_owned(), why: "A \"quoted\" \\ reason.".to_owned(), ..Plan::default() };
+    let odd = Plan { until_ms: 1, ..odd };
+    assert_eq!(parse("odd.toml", &to_toml(&odd)).map(|read| read.plan), Ok(odd));
+}
+
+#[test]
+fn the_schema_of_the_editors_is_that_of_the_program() {
+    let file = directory().join("scenario.schema.json");
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(kept == schema(), "write it: cargo sim describe --schema > scenarios/scenario.schema.json");
+    for (name, path) in list().expect("the directory is there") {
+        let text = std::fs::read_to_string(&path).expect("it is there");
+        let first = text.lines().next().unwrap_or_default();
+        let target = first.strip_prefix("#:schema ").unwrap_or_else(|| panic!("{name} begins with #:schema"));
+        assert!(path.parent().expect("a directory").join(target).is_file(), "{name}: {target}");
+    }
+}
+
+#[test]
+fn the_schema_knows_every_kind_of_fault_and_its_words() {
+    let schema: serde_json::Value = serde_json::from_str(&schema()).expect("it is JSON");
+    let kinds = schema["$defs"]["Step"]["oneOf"].as_array().expect("one for each kind");
+    assert_eq!(kinds.len(), Fault::KINDS.len());
+    let kill = kinds.iter().find(|kind| kind["title"] == "kill").expect("it is a kind");
+    assert_eq!(kill["required"], serde_json::json!(["at", "nodes", "fault"]));
+    let words: Vec<&String> = kill["properties"].as_object().expect("an object").keys().collect();
+    assert_eq!(words, ["at", "fault", "for", "machine", "nodes", "power"]);
+    let guide = guide_of_faults();
+    assert!(guide.contains("delay [machine]") && guide.contains("[held] [way]"), "{guide}");
 }

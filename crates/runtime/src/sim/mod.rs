@@ -39,7 +39,7 @@ pub use link::{Block, Link};
 pub use net::{CONNECT_TIMEOUT, USER_TIMEOUT};
 pub use node::WORLD_IP;
 pub use rng::Rng;
-pub use trace::{Event, Sink};
+pub use trace::{Event, MAX_SNAPSHOTS, Sink, Snapshot};
 
 pub(crate) use home::Scoped;
 pub(crate) use node::{shutdown, wall_ms_of_this_node};
@@ -94,6 +94,8 @@ pub struct Finished<T> {
     pub result: Result<T, String>,
     /// See [`World::trace_hash`].
     pub trace_hash: [u8; 32],
+    /// The hash on the way, at most [`MAX_SNAPSHOTS`] times.
+    pub snapshots: Vec<Snapshot>,
     /// See [`World::counters`].
     pub counters: BTreeMap<&'static str, u64>,
     /// See [`World::events`].
@@ -164,6 +166,7 @@ where
     Finished {
         result,
         trace_hash: state.as_ref().map_or([0; 32], |state| state.trace.hash()),
+        snapshots: state.as_ref().map_or_else(Vec::new, |state| state.trace.snapshots().to_vec()),
         events: state.as_ref().map_or(0, |state| state.trace.events()),
         elapsed: state.as_ref().map_or(Duration::ZERO, |state| state.trace.last_at()),
         counters: state.map_or_else(BTreeMap::new, |state| state.counters),
@@ -251,9 +254,9 @@ impl World {
         with(|state| state.polls)
     }
 
-    /// Has every event from now on reported to `sink`.
-    pub fn set_sink(&self, sink: Sink) {
-        with(|state| state.trace.set_sink(sink));
+    /// Has every event from now on reported to `sink`, too.
+    pub fn add_sink(&self, sink: Sink) {
+        with(|state| state.trace.add_sink(sink));
     }
 
     /// Notes something that the world did, for the hash and the sink.

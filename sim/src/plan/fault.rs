@@ -1,0 +1,456 @@
+//! Faults: the one place in which each is declared, with its word, its explanation and its values. Reading and writing of
+//! files, the schema, the guide and the tables of coverage all come from here. What a fault does is in [`crate::faults`].
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Ms, SignedMs, WorldPlan};
+
+/// Messages of an actor that one step may hit.
+const MAX_STRUCK: u32 = 1_000;
+/// A million millionths: always.
+const MILLION: u32 = 1_000_000;
+
+/// Each kind is a word, what it says in the guide, and a variant whose fields are its words in scenario files. A field is
+/// optional where it has a default.
+macro_rules! faults {
+    (
+        $(#[$meta:meta])*
+        pub enum Fault { $($word:literal: $text:literal $variant:ident { $($fields:tt)* })* }
+    ) => {
+        $(#[$meta])*
+        pub enum Fault {
+            $(
+                #[doc = $text]
+                #[serde(rename = $word)]
+                $variant { $($fields)* },
+            )*
+        }
+
+        impl Fault {
+            /// All kinds: the word, and what it says in the guide.
+            pub const KINDS: &'static [(&'static str, &'static str)] = &[$(($word, $text)),*];
+
+            /// The word in scenario files and reports.
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant { .. } => $word,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    /// What can go wrong.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    pub enum Fault {
+        "partition": "The named nodes and the rest do not reach each other; held: what is sent meanwhile arrives all at once."
+        Partition {
+            #[serde(default)]
+            way: Way,
+            #[serde(default)]
+            held: bool,
+        }
+
+        "slow-links": "All links of the named nodes are of this quality, where it is worse than what they have."
+        SlowLinks {
+            delay: Ms,
+            #[serde(default)]
+            jitter: Ms,
+            #[serde(default)]
+            loss_ppm: u32,
+            #[serde(default)]
+            kbytes_per_s: u64,
+        }
+
+        "reset": "All connections of the named nodes are reset."
+        Reset {}
+
+        "kill": "The process dies; with power the machine loses what was not synced."
+        Kill {
+            #[serde(default)]
+            machine: Machine,
+            #[serde(default)]
+            power: bool,
+        }
+
+        "stop": "The process is asked to end, and started again when the fault ends."
+        Stop {}
+
+        "pause": "The process stands still."
+        Pause {
+            #[serde(default)]
+            machine: Machine,
+        }
+
+        "clock": "The wall clock steps, and back when the fault ends."
+        Clock { by: SignedMs }
+
+        "drift": "The wall clock gains so many microseconds a second."
+        Drift { ppm: i64 }
+
+        "slow-disk": "Each sync takes longer."
+        SlowDisk {
+            #[serde(default)]
+            machine: Machine,
+            delay: Ms,
+        }
+
+        "fail-syncs": "So many syncs fail; what they should have written stays in doubt."
+        FailSyncs {
+            #[serde(default)]
+            machine: Machine,
+            #[serde(default = "one")]
+            count: u32,
+        }
+
+        "power-at-operation": "The power goes in place of the disk operation of that number from now."
+        PowerAtOperation {
+            #[serde(default)]
+            machine: Machine,
+            operation: u64,
+        }
+
+        "slow-client": "The link to the execution client is slow by that much one way."
+        SlowClient { delay: Ms }
+
+        "cut-client": "The link to the execution client is cut."
+        CutClient {}
+
+        "hold-votes": "Whenever a named node signs such a vote, what it sends is held back: kinds of votes share connections."
+        HoldVotes { vote: Vote, delay: Ms }
+
+        "kill-on-vote": "A named node dies once as it signs such a vote, with the vote on its disk and not on its way."
+        KillOnVote {
+            vote: Vote,
+            #[serde(default)]
+            power: bool,
+            #[serde(default = "half_a_second")]
+            down: Ms,
+        }
+
+        "kill-all-on-votes": "Everybody dies at once when so many of the named nodes have signed such a vote for one block."
+        KillAllOnVotes {
+            vote: Vote,
+            count: u8,
+            #[serde(default)]
+            power: bool,
+            #[serde(default = "half_a_second")]
+            down: Ms,
+        }
+
+        "actor-panic": "The handler of the actor panics at its next message."
+        ActorPanic {
+            actor: Actor,
+            #[serde(default)]
+            spread: Ms,
+        }
+
+        "actor-fail": "The handler of the actor returns an error at its next message."
+        ActorFail {
+            actor: Actor,
+            #[serde(default)]
+            spread: Ms,
+        }
+
+        "actor-hang": "The handler of the actor never ends at its next message."
+        ActorHang {
+            actor: Actor,
+            #[serde(default)]
+            spread: Ms,
+        }
+
+        "actor-slow": "The next count messages of the actor begin that much later."
+        ActorSlow {
+            actor: Actor,
+            #[serde(default)]
+            spread: Ms,
+            delay: Ms,
+            #[serde(default = "one")]
+            count: u32,
+        }
+
+        "actor-lose-reply": "The answers to the next count messages of the actor are lost."
+        ActorLoseReply {
+            actor: Actor,
+            #[serde(default)]
+            spread: Ms,
+            #[serde(default = "one")]
+            count: u32,
+        }
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn half_a_second() -> Ms {
+    Ms(500)
+}
+
+impl Fault {
+    /// Whether the values make sense in a world.
+    ///
+    /// # Errors
+    /// The word and what is wrong with it.
+    pub fn check(&self, world: &WorldPlan) -> Result<(), (&'static str, String)> {
+        match self {
+            Self::KillAllOnVotes { count, .. } if *count > world.nodes => {
+                Err(("count", format!("count: at most the {} nodes", world.nodes)))
+            }
+            Self::ActorSlow { count, .. } | Self::ActorLoseReply { count, .. }
+                if !(1..=MAX_STRUCK).contains(count) =>
+            {
+                Err(("count", format!("count: from 1 to {MAX_STRUCK} messages, found {count}")))
+            }
+            Self::SlowLinks { loss_ppm, .. } if *loss_ppm > MILLION => {
+                Err(("loss_ppm", format!("loss_ppm: in a million, found {loss_ppm}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The strike at an actor, if that is what it is.
+    pub fn strike(&self) -> Option<Strike> {
+        let (actor, spread, harm, count) = match self {
+            Self::ActorPanic { actor, spread } => (actor, spread, Harm::Panic, 1),
+            Self::ActorFail { actor, spread } => (actor, spread, Harm::Fail, 1),
+            Self::ActorHang { actor, spread } => (actor, spread, Harm::Hang, 1),
+            Self::ActorSlow { actor, spread, delay, count } => {
+                (actor, spread, Harm::Slow { ms: delay.0 }, *count)
+            }
+            Self::ActorLoseReply { actor, spread, count } => (actor, spread, Harm::LoseReply, *count),
+            _ => return None,
+        };
+        Some(Strike { actor: *actor, harm, count, spread_ms: spread.0 })
+    }
+
+    /// Its values by their words, as in a file.
+    pub(crate) fn values(&self) -> serde_json::Map<String, serde_json::Value> {
+        let value = serde_json::to_value(self).unwrap_or_default();
+        value.get(self.name()).and_then(|values| values.as_object()).cloned().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        for (word, value) in self.values() {
+            match value {
+                serde_json::Value::Bool(false) => {}
+                serde_json::Value::Bool(true) => write!(f, " {word}")?,
+                serde_json::Value::String(text) => write!(f, " {word} {text}")?,
+                other => write!(f, " {word} {other}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which machine of an authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Machine {
+    /// The node's.
+    #[default]
+    Node,
+    /// Its execution client's.
+    Client,
+    /// Both at once.
+    Both,
+}
+
+/// Which direction is hit, seen from the nodes that are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// Nothing gets in.
+    In,
+    /// Nothing gets out.
+    Out,
+    /// Neither.
+    #[default]
+    Both,
+}
+
+/// A kind of vote, as plans name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Vote {
+    /// A leader's own block.
+    Proposal,
+    /// Rule 2.
+    Approval,
+    /// Rule 4.
+    Confirmation,
+}
+
+/// An actor of a node, as plans name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Actor {
+    /// The one owner of the block store.
+    Store,
+    /// Checks signatures.
+    Validation,
+    /// Talks to the execution client.
+    Engine,
+    /// The state machine of agreement.
+    Agreement,
+    /// Passes users' transactions on.
+    TxPool,
+    /// The libp2p service.
+    Service,
+    /// Who is connected, and catching up with them.
+    Peers,
+    /// One of them, drawn as the fault begins.
+    Any,
+}
+
+impl Actor {
+    /// All that a node has.
+    pub const ALL: [Self; 7] = [
+        Self::Store,
+        Self::Validation,
+        Self::Engine,
+        Self::Agreement,
+        Self::TxPool,
+        Self::Service,
+        Self::Peers,
+    ];
+
+    /// Itself, or one that is drawn: `below` gives a number below another.
+    pub fn drawn(self, below: impl FnOnce(u64) -> u64) -> Self {
+        match self {
+            Self::Any => Self::ALL[below(Self::ALL.len() as u64) as usize],
+            named => named,
+        }
+    }
+
+    /// Its path below the root of the node's supervision tree.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Store => "storage/store",
+            Self::Validation => "chain/validation",
+            Self::Engine => "chain/engine",
+            Self::Agreement => "chain/agreement",
+            Self::TxPool => "chain/tx_pool",
+            Self::Service => "network/service",
+            Self::Peers => "network/peers",
+            Self::Any => "",
+        }
+    }
+
+    /// The name of the counter of its strikes.
+    pub const fn struck(self) -> &'static str {
+        match self {
+            Self::Store => "actor.struck.store",
+            Self::Validation => "actor.struck.validation",
+            Self::Engine => "actor.struck.engine",
+            Self::Agreement => "actor.struck.agreement",
+            Self::TxPool => "actor.struck.tx_pool",
+            Self::Service => "actor.struck.service",
+            Self::Peers => "actor.struck.peers",
+            Self::Any => "actor.struck.any",
+        }
+    }
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Any { "any" } else { self.path() })
+    }
+}
+
+/// What an actor suffers at a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Harm {
+    /// Its handler panics.
+    Panic,
+    /// Its handler returns an error.
+    Fail,
+    /// Its handler never ends.
+    Hang,
+    /// Its handler begins so many milliseconds later.
+    Slow { ms: u64 },
+    /// It handles the message, and the answers are lost.
+    LoseReply,
+}
+
+impl Harm {
+    /// The word in reports: that of the fault.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Panic => "actor-panic",
+            Self::Fail => "actor-fail",
+            Self::Hang => "actor-hang",
+            Self::Slow { .. } => "actor-slow",
+            Self::LoseReply => "actor-lose-reply",
+        }
+    }
+
+    /// Whether the actor does not survive it: it must be made anew.
+    pub const fn is_deadly(self) -> bool {
+        match self {
+            Self::Panic | Self::Fail | Self::Hang => true,
+            Self::Slow { .. } | Self::LoseReply => false,
+        }
+    }
+}
+
+/// A fault inside of a running node: one of the `actor-` kinds of [`Fault`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Strike {
+    /// Who.
+    pub actor: Actor,
+    /// What.
+    pub harm: Harm,
+    /// At how many of its next messages.
+    pub count: u32,
+    /// It comes at a moment, drawn for each node, up to so many milliseconds after the step begins.
+    pub spread_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_strike_is_called_as_its_fault() {
+        let (actor, spread, delay, count) = (Actor::Any, Ms(0), Ms(5), 1);
+        let all = [
+            Fault::ActorPanic { actor, spread },
+            Fault::ActorFail { actor, spread },
+            Fault::ActorHang { actor, spread },
+            Fault::ActorSlow { actor, spread, delay, count },
+            Fault::ActorLoseReply { actor, spread, count },
+        ];
+        for fault in all {
+            assert_eq!(fault.strike().map(|strike| strike.harm.name()), Some(fault.name()));
+        }
+        assert_eq!(Fault::Reset {}.strike(), None);
+        let named = Fault::KINDS.iter().filter(|(word, _)| word.starts_with("actor-")).count();
+        assert_eq!(named, 5, "a new kind of strike needs an arm above");
+    }
+
+    #[test]
+    fn words_are_all_different_and_explained() {
+        for (i, (word, text)) in Fault::KINDS.iter().enumerate() {
+            assert!(Fault::KINDS[..i].iter().all(|(other, _)| other != word), "{word}");
+            assert!(text.ends_with('.') && text.len() > 20, "{word}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_fault_is_told_on_a_line() {
+        let kill = Fault::Kill { machine: Machine::Both, power: true };
+        assert_eq!(kill.to_string(), "kill machine both power");
+        assert_eq!(Fault::Clock { by: SignedMs(-1_500) }.to_string(), "clock by -1500ms");
+        assert_eq!(Fault::Drift { ppm: 7 }.to_string(), "drift ppm 7");
+    }
+}

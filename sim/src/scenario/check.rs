@@ -1,0 +1,108 @@
+//! What a plan must be like besides its form. The same check serves what is read, what is drawn and what is shrunk.
+
+use alys_types::FaultModel;
+use alys_types::mutant::Mutant;
+
+use super::nearest;
+use crate::plan::{MAX_NODES, MAX_STEPS, MAX_USERS, NodeRef, Plan, Step, WorldPlan};
+use crate::swarm::Swarm;
+
+/// A part of the way to a value in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Of a table.
+    Word(&'static str),
+    /// Of an array.
+    Index(usize),
+}
+
+/// What is wrong with a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The value.
+    pub path: Vec<Part>,
+    /// In words.
+    pub message: String,
+    /// The word that was perhaps meant.
+    pub meant: Option<String>,
+}
+
+fn problem<const N: usize>(path: [&'static str; N], message: String) -> Result<(), Problem> {
+    Err(Problem { path: path.map(Part::Word).to_vec(), message, meant: None })
+}
+
+/// Checks a plan, and the swarm that adds to it.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check(plan: &Plan, swarm: Option<&Swarm>) -> Result<(), Problem> {
+    if plan.why.trim().is_empty() {
+        return problem(["why"], "`why` says what the scenario is for; it is empty".to_owned());
+    }
+    if let Some(name) = &plan.mutant
+        && !Mutant::ALL.iter().any(|(known, _)| known == name)
+    {
+        let path = vec![Part::Word("mutant")];
+        let message = format!("no planted bug {name:?}; `cargo sim mutants --help` tells of them");
+        let meant = nearest(name, Mutant::ALL.iter().map(|(known, _)| *known));
+        return Err(Problem { path, message, meant });
+    }
+    check_world(&plan.world)?;
+    if plan.workload.users > MAX_USERS {
+        return problem(["workload", "users"], format!("users: at most {MAX_USERS}"));
+    }
+    for (index, step) in plan.steps.iter().enumerate() {
+        let result = match index < MAX_STEPS {
+            true => check_step(step, &plan.world),
+            false => Err(("fault", format!("more than {MAX_STEPS} steps"))),
+        };
+        result.map_err(|(word, message)| {
+            let path = vec![Part::Word("step"), Part::Index(index), Part::Word(word)];
+            Problem { path, message, meant: None }
+        })?;
+    }
+    match swarm.map_or(Ok(()), Swarm::check) {
+        Ok(()) => Ok(()),
+        Err(message) => problem(["swarm"], message),
+    }
+}
+
+fn check_world(world: &WorldPlan) -> Result<(), Problem> {
+    let WorldPlan { nodes, slot_ms, drift_ms, .. } = *world;
+    let is_node = |number: &u8| (1..=nodes).contains(number);
+    if !(1..=MAX_NODES).contains(&nodes) {
+        return problem(["world", "nodes"], format!("nodes: from 1 to {MAX_NODES}, found {nodes}"));
+    }
+    if slot_ms < 1_000 {
+        return problem(["world", "slot"], format!("slot: at least 1s, found {slot_ms}ms"));
+    }
+    if drift_ms >= slot_ms {
+        let message = format!("drift: below the slot of {slot_ms}ms, found {drift_ms}ms");
+        return problem(["world", "drift"], message);
+    }
+    if let Some(forger) = &world.forger
+        && (!is_node(forger) || world.fault_model != FaultModel::Byzantine)
+    {
+        let message = format!("forger: an authority from 1 to {nodes}, of a byzantine federation");
+        return problem(["world", "forger"], message);
+    }
+    let dead = &world.left_dead;
+    if dead.len() > world.tolerated() || !dead.iter().all(is_node) {
+        let message =
+            format!("left_dead: at most {} of the {nodes} nodes, else nothing can go on", world.tolerated());
+        return problem(["world", "left_dead"], message);
+    }
+    Ok(())
+}
+
+fn check_step(step: &Step, world: &WorldPlan) -> Result<(), (&'static str, String)> {
+    if step.nodes.is_empty() {
+        return Err(("nodes", "nodes: at least one".to_owned()));
+    }
+    let outside =
+        step.nodes.iter().find(|node| matches!(node, NodeRef::Number(number) if *number > world.nodes));
+    if let Some(outside) = outside {
+        return Err(("nodes", format!("nodes: there is no node {outside}, there are {}", world.nodes)));
+    }
+    step.fault.check(world)
+}

@@ -1,0 +1,158 @@
+//! The form of a plan in files, TOML or JSON.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{self, Deserializer};
+use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::words::ms;
+use crate::plan::{Expect, Fault, LinkPlan, Ms, NodeRef, Plan, Step, When, WorkloadPlan, WorldPlan};
+use crate::swarm::Swarm;
+
+/// A scenario file: a plan, and the swarm that adds to it by the seed.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Scenario")]
+pub struct File<S = Step> {
+    /// The name; that of the file when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What the scenario is for.
+    pub why: String,
+    /// Rules of the protocol (section.rule: 3.2) and failures of V1 (S1) that it is about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub covers: Vec<String>,
+    /// The seed that is run when none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// The planted bug that it is about: cargo sim run switches it on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutant: Option<String>,
+    /// When the chaos ends; then everything heals and progress is demanded.
+    #[serde(rename = "until", with = "ms")]
+    #[schemars(with = "Ms")]
+    pub until_ms: u64,
+    /// The network.
+    #[serde(default)]
+    pub world: WorldPlan,
+    /// Between machines of different authorities.
+    #[serde(default)]
+    pub links: LinkPlan,
+    /// What users do.
+    #[serde(default)]
+    pub workload: WorkloadPlan,
+    /// What must hold in the end, besides all invariants.
+    #[serde(default)]
+    pub expect: Expect,
+    /// What is drawn besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swarm: Option<Swarm>,
+    /// The faults.
+    #[serde(default = "Vec::<S>::new", skip_serializing_if = "Vec::is_empty")]
+    pub step: Vec<S>,
+}
+
+impl From<Plan> for File {
+    fn from(plan: Plan) -> Self {
+        let Plan { name, why, covers, seed, mutant, mut world, workload, steps, until_ms, expect } = plan;
+        let links = std::mem::take(&mut world.link);
+        let (name, swarm, step) = (Some(name), None, steps);
+        Self { name, why, covers, seed, mutant, until_ms, world, links, workload, expect, swarm, step }
+    }
+}
+
+impl From<File> for Plan {
+    fn from(file: File) -> Self {
+        let File {
+            name,
+            why,
+            covers,
+            seed,
+            mutant,
+            until_ms,
+            world,
+            links,
+            workload,
+            expect,
+            swarm: _,
+            step,
+        } = file;
+        let world = WorldPlan { link: links, ..world };
+        let name = name.unwrap_or_default();
+        Self { name, why, covers, seed, mutant, world, workload, steps: step, until_ms, expect }
+    }
+}
+
+/// A step as it is written: the fault's values stand beside `at`, `for`, `nodes` and the word of the fault.
+impl Serialize for Step {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("at", &self.at)?;
+        if let Some(ms) = self.for_ms {
+            map.serialize_entry("for", &Ms(ms))?;
+        }
+        map.serialize_entry("nodes", &self.nodes)?;
+        map.serialize_entry("fault", self.fault.name())?;
+        for (word, value) in self.fault.values().into_iter().filter(|(_, value)| !value.is_null()) {
+            map.serialize_entry(&word, &value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Step {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut all = serde_json::Map::deserialize(deserializer)?;
+        let mut nested = serde_json::Map::new();
+        for word in STEP_WORDS {
+            nested.extend(all.remove_entry(word));
+        }
+        if let Some(fault) = nested.remove("fault") {
+            let name = fault.as_str().ok_or_else(|| de::Error::custom("fault: the word of a fault"))?;
+            nested.insert("fault".to_owned(), serde_json::json!({ name: all }));
+        }
+        Nested::deserialize(serde_json::Value::Object(nested)).map(Self::from).map_err(de::Error::custom)
+    }
+}
+
+/// The words of a step that are not the fault's.
+pub(super) const STEP_WORDS: [&str; 4] = ["at", "for", "nodes", "fault"];
+
+/// A step with the fault's values in a table of their own, so that what is read knows its place in the text.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nested {
+    at: When,
+    #[serde(rename = "for")]
+    lasts: Option<Ms>,
+    nodes: Vec<NodeRef>,
+    fault: Fault,
+}
+
+impl From<Nested> for Step {
+    fn from(nested: Nested) -> Self {
+        let Nested { at, lasts, nodes, fault } = nested;
+        Self { at, for_ms: lasts.map(|lasts| lasts.0), nodes, fault }
+    }
+}
+
+impl File<Nested> {
+    pub(super) fn flat(self) -> File {
+        let Self { name, why, covers, seed, mutant, until_ms, world, links, workload, expect, swarm, step } =
+            self;
+        let step = step.into_iter().map(Step::from).collect();
+        File { name, why, covers, seed, mutant, until_ms, world, links, workload, expect, swarm, step }
+    }
+}
+
+impl JsonSchema for Step {
+    fn schema_name() -> Cow<'static, str> {
+        "Step".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        super::schema::of_step(generator)
+    }
+}

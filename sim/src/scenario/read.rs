@@ -1,0 +1,149 @@
+//! Reading scenario files.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::check::{Part, Problem, check};
+use super::file::{Nested, STEP_WORDS};
+use super::{File, Scenario, ScenarioError, meant, nearest, stem};
+use crate::plan::Plan;
+
+/// Reads a scenario in TOML; `file` is for messages, and gives the name.
+///
+/// # Errors
+/// [`ScenarioError::Wrong`].
+pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
+    let wrong = |at: usize, message: String, meant: Option<String>| {
+        let before = text.get(..at).unwrap_or(text);
+        let line = 1 + before.matches('\n').count();
+        let column = 1 + before.chars().rev().take_while(|c| *c != '\n').count();
+        ScenarioError::Wrong { file: file.to_owned(), line, column, message, meant }
+    };
+    let of_toml = |error: toml::de::Error, root: Option<&DeTable<'_>>| {
+        let at = error.span().map_or(0, |span| span.start);
+        let message = error.message().lines().collect::<Vec<_>>().join(" ");
+        let (message, meant) = reworded(&message, root.and_then(|root| fault_at(root, at)));
+        wrong(at, message, meant)
+    };
+    let mut root = DeTable::parse(text).map_err(|error| of_toml(error, None))?;
+    let places = root.get_ref().clone();
+    nest(root.get_mut());
+    let read = File::<Nested>::deserialize(toml::Deserializer::from(root));
+    let file_read = read.map_err(|error| of_toml(error, Some(&places)))?.flat();
+    let swarm = file_read.swarm.clone();
+    let mut plan = Plan::from(file_read);
+    check(&plan, swarm.as_ref()).map_err(|Problem { path, message, meant }| {
+        wrong(place(&places, &path).unwrap_or(0), message, meant)
+    })?;
+    if plan.name.is_empty() {
+        plan.name = stem(Path::new(file));
+    }
+    plan.why = plan.why.split_whitespace().collect::<Vec<_>>().join(" ");
+    Ok(Scenario { path: PathBuf::from(file), plan, swarm })
+}
+
+/// Reads a scenario in JSON, as `cargo sim describe --json` writes plans.
+///
+/// # Errors
+/// [`ScenarioError::Wrong`]; what is wrong with the values has no place in the text.
+pub(super) fn parse_json(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
+    let wrong = |line, column, message: String, meant| {
+        let file = file.to_owned();
+        ScenarioError::Wrong { file, line, column, message, meant }
+    };
+    let read: File = serde_json::from_str(text).map_err(|error| {
+        let message = error.to_string();
+        let meant = meant(&message);
+        wrong(error.line(), error.column(), message, meant)
+    })?;
+    let swarm = read.swarm.clone();
+    let mut plan = Plan::from(read);
+    check(&plan, swarm.as_ref()).map_err(|problem| wrong(1, 1, problem.message, problem.meant))?;
+    if plan.name.is_empty() {
+        plan.name = stem(Path::new(file));
+    }
+    Ok(Scenario { path: PathBuf::from(file), plan, swarm })
+}
+
+/// Puts the values of each fault into a table of their own: `fault = "kill", power = true` becomes
+/// `fault.kill.power = true`, every value with its place in the text.
+fn nest(root: &mut DeTable<'_>) {
+    let Some(DeValue::Array(steps)) = root.get_mut("step").map(Spanned::get_mut) else { return };
+    for step in steps.iter_mut() {
+        let span = step.span();
+        let DeValue::Table(table) = step.get_mut() else { continue };
+        let Some(fault) = table.get("fault") else { continue };
+        let DeValue::String(kind) = fault.get_ref() else { continue };
+        let kind = Spanned::new(fault.span(), kind.clone());
+        let mut values = DeTable::new();
+        for (word, value) in std::mem::take(table) {
+            let is_of_step = STEP_WORDS.contains(&word.get_ref().as_ref());
+            if is_of_step {
+                table.insert(word, value)
+            } else {
+                values.insert(word, value)
+            };
+        }
+        let mut nested = DeTable::new();
+        nested.insert(kind.clone(), Spanned::new(span, DeValue::Table(values)));
+        let word = Spanned::new(kind.span(), Cow::Borrowed("fault"));
+        table.insert(word, Spanned::new(kind.span(), DeValue::Table(nested)));
+    }
+}
+
+/// The fault of the step that holds a place.
+fn fault_at<'a>(root: &'a DeTable<'_>, at: usize) -> Option<&'a str> {
+    let DeValue::Array(steps) = root.get("step")?.get_ref() else { return None };
+    let held = |step: &&Spanned<DeValue<'_>>| {
+        let DeValue::Table(table) = step.get_ref() else { return false };
+        let end = table.values().map(|value| value.span().end).max().unwrap_or(0);
+        (step.span().start..end).contains(&at)
+    };
+    let DeValue::Table(step) = steps.iter().find(held)?.get_ref() else { return None };
+    match step.get("fault")?.get_ref() {
+        DeValue::String(kind) => Some(kind.as_ref()),
+        _ => None,
+    }
+}
+
+/// Says what the reader of TOML says in the words of this program, with the word that was perhaps meant.
+fn reworded(message: &str, fault: Option<&str>) -> (String, Option<String>) {
+    const EXTRA: &str = "unexpected keys in table: ";
+    const KNOWN: &str = ", available keys: ";
+    if let (Some(rest), Some(fault)) = (message.strip_prefix(EXTRA), fault)
+        && let Some((extra, known)) = rest.split_once(KNOWN)
+    {
+        let word = extra.split(", ").next().unwrap_or_default();
+        let known: Vec<&str> = known.split(", ").filter(|known| !known.is_empty()).collect();
+        let listed = match known.is_empty() {
+            true => "which takes no words of its own".to_owned(),
+            false => format!("expected one of `{}`", known.join("`, `")),
+        };
+        let meant = nearest(word, known.into_iter().chain(STEP_WORDS));
+        return (format!("unknown word `{word}` for {fault}, {listed}"), meant);
+    }
+    if let (Some(rest), Some(fault)) = (message.strip_prefix("missing field "), fault) {
+        return (format!("{fault} needs {rest}"), None);
+    }
+    (message.to_owned(), meant(message))
+}
+
+/// Where a value is in the text, or the nearest one above it that is.
+fn place(root: &DeTable<'_>, path: &[Part]) -> Option<usize> {
+    let Some((Part::Word(first), rest)) = path.split_first() else { return None };
+    let mut here = root.get(*first)?;
+    for part in rest {
+        let next = match (part, here.get_ref()) {
+            (Part::Word(word), DeValue::Table(table)) => table.get(*word),
+            (Part::Index(index), DeValue::Array(array)) => array.get(*index),
+            _ => None,
+        };
+        let Some(next) = next else { break };
+        here = next;
+    }
+    Some(here.span().start)
+}

@@ -1,0 +1,95 @@
+//! The JSON schema of scenario files, for editors, and the part of the guide that comes from it.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::File;
+use crate::plan::{Fault, Ms, NodeRef, When};
+
+/// The schema of scenario files as JSON, the same in every build.
+pub fn schema() -> String {
+    let mut generator = SchemaGenerator::default();
+    let schema = File::<crate::plan::Step>::json_schema(&mut generator);
+    let mut schema = schema.to_value();
+    if let Some(all) = schema.as_object_mut() {
+        all.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
+        all.insert("title".to_owned(), json!("A scenario of the Alys simulator"));
+        all.insert("$defs".to_owned(), Value::Object(generator.take_definitions(true)));
+    }
+    let text = serde_json::to_string_pretty(&sorted(schema)).expect("a schema is JSON");
+    text + "\n"
+}
+
+/// With the words of every object in order: whether they are kept in it depends on what else is built.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let ordered: std::collections::BTreeMap<String, Value> =
+                map.into_iter().map(|(word, value)| (word, sorted(value))).collect();
+            Value::Object(ordered.into_iter().collect())
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(sorted).collect()),
+        other => other,
+    }
+}
+
+/// The values of each kind of fault: the word, the schema of its table.
+fn faults(generator: &mut SchemaGenerator) -> Vec<(&'static str, &'static str, Map<String, Value>)> {
+    let all = Fault::json_schema(generator).to_value();
+    let variants = all["oneOf"].as_array().cloned().unwrap_or_default();
+    let of =
+        |word: &str| variants.iter().find_map(|variant| variant["properties"][word].as_object().cloned());
+    Fault::KINDS.iter().map(|(word, text)| (*word, *text, of(word).unwrap_or_default())).collect()
+}
+
+/// A step is `at`, `for`, `nodes`, the word of a fault, and that fault's values beside them.
+pub(super) fn of_step(generator: &mut SchemaGenerator) -> Schema {
+    let (at, lasts) = (generator.subschema_for::<When>(), generator.subschema_for::<Ms>());
+    let nodes = generator.subschema_for::<Vec<NodeRef>>();
+    let variants: Vec<Value> = faults(generator)
+        .into_iter()
+        .map(|(word, text, fault)| {
+            let mut properties =
+                fault.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+            properties.insert("at".to_owned(), at.clone().to_value());
+            properties.insert("for".to_owned(), lasts.clone().to_value());
+            properties.insert("nodes".to_owned(), nodes.clone().to_value());
+            properties.insert("fault".to_owned(), json!({ "const": word, "description": text }));
+            let mut required = vec![json!("at"), json!("nodes"), json!("fault")];
+            required.extend(fault.get("required").and_then(Value::as_array).cloned().unwrap_or_default());
+            json!({
+                "type": "object",
+                "title": word,
+                "description": text,
+                "properties": properties,
+                "required": required,
+                "additionalProperties": false,
+            })
+        })
+        .collect();
+    let words: Vec<&str> = Fault::KINDS.iter().map(|(word, _)| *word).collect();
+    schemars::json_schema!({
+        "description": "A fault with its time.",
+        "type": "object",
+        "properties": { "fault": { "enum": words } },
+        "oneOf": variants,
+    })
+}
+
+/// The kinds of faults for people: a line with the word and what it is, one with its values; those without a default first.
+pub fn guide_of_faults() -> String {
+    let mut generator = SchemaGenerator::default();
+    let mut lines = Vec::new();
+    for (word, text, fault) in faults(&mut generator) {
+        lines.push(format!("    {word:<20} {text}"));
+        let names = |key: &str| fault.get(key).cloned().unwrap_or_default();
+        let required: Vec<String> = serde_json::from_value(names("required")).unwrap_or_default();
+        let all = names("properties").as_object().cloned().unwrap_or_default();
+        let mut words: Vec<String> = required.clone();
+        words.extend(all.keys().filter(|word| !required.contains(word)).map(|word| format!("[{word}]")));
+        if !words.is_empty() {
+            lines.push(format!("    {:<20} {}", "", words.join(" ")));
+        }
+    }
+    lines.join("\n")
+}

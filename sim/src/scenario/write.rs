@@ -1,0 +1,79 @@
+//! Writing scenario files: what [`super::parse`] reads back as the same plan.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::File;
+use crate::plan::{Expect, LinkPlan, Plan, WorkloadPlan, WorldPlan};
+
+/// Where the text of `why` is broken.
+const WIDTH: usize = 120;
+
+/// The plan as a scenario file. What is as it is when left out is left out; the name is not in it, for it is the file's.
+pub fn to_toml(plan: &Plan) -> String {
+    let File { name: _, why, covers, seed, mutant, until_ms, world, links, workload, expect, swarm: _, step } =
+        File::from(plan.clone());
+    let mut text = reason(&why);
+    let mut line = |word: &str, value: String| writeln!(text, "{word} = {value}").unwrap_or_default();
+    if !covers.is_empty() {
+        line("covers", value(&covers));
+    }
+    if let Some(seed) = seed {
+        line("seed", seed.to_string());
+    }
+    if let Some(mutant) = mutant {
+        line("mutant", value(&mutant));
+    }
+    line("until", value(&crate::plan::Ms(until_ms)));
+    section(&mut text, "world", &world, &WorldPlan::default());
+    section(&mut text, "links", &links, &LinkPlan::default());
+    section(&mut text, "workload", &workload, &WorkloadPlan::default());
+    section(&mut text, "expect", &expect, &Expect::default());
+    for step in &step {
+        let step = toml::to_string(step).expect("a step is a table of texts, numbers and arrays of them");
+        text.push_str("\n[[step]]\n");
+        text.push_str(&step);
+    }
+    text
+}
+
+/// The reason as lines of words, or as it must be escaped.
+fn reason(why: &str) -> String {
+    if why.contains(['"', '\\']) || why.chars().any(char::is_control) || why.len() + 8 <= WIDTH {
+        return format!("why = {}\n", value(&why));
+    }
+    let mut text = "why = \"\"\"\n".to_owned();
+    let mut width = 0;
+    for word in why.split_whitespace() {
+        if width > 0 && width + word.len() >= WIDTH {
+            text.push('\n');
+            width = 0;
+        }
+        if width > 0 {
+            text.push(' ');
+        }
+        text.push_str(word);
+        width += word.len() + 1;
+    }
+    text.push_str("\n\"\"\"\n");
+    text
+}
+
+fn value(of: &impl Serialize) -> String {
+    toml::Value::try_from(of).expect("plans are texts, numbers and arrays of them").to_string()
+}
+
+/// A table, as far as it is not as it is when left out.
+fn section<T: Serialize>(text: &mut String, name: &str, of: &T, absent: &T) {
+    let table = |of: &T| toml::Table::try_from(of).expect("parts of plans are tables");
+    let absent = table(absent);
+    let given: toml::Table =
+        table(of).into_iter().filter(|(word, value)| absent.get(word) != Some(value)).collect();
+    if !given.is_empty() {
+        let _ = writeln!(text, "\n[{name}]");
+        for (word, value) in given {
+            let _ = writeln!(text, "{word} = {value}");
+        }
+    }
+}
