@@ -18,6 +18,7 @@ pub mod audit;
 pub mod bisect;
 pub mod cli;
 pub mod clients;
+pub mod coverage;
 pub mod faults;
 pub mod forger;
 pub mod genesis;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_integrations::embedded::execution::CoreConfig;
-use alys_integrations::embedded::{ExecutionServer, ExecutionServerConfig};
+use alys_integrations::embedded::{Bend, ExecutionServer, ExecutionServerConfig};
 use alys_integrations::http::Endpoint;
 use alys_net::NodeKey;
 use alys_node::node::{FRESH_VOTES_FILE, Node, NodeConfig, NodeEvent};
@@ -67,6 +67,8 @@ pub struct Shared {
     pub living: Living,
     /// The execution clients that run.
     pub clients: Clients,
+    /// What is wrong with the execution clients, by authority.
+    pub bends: Vec<Bend>,
     /// Told of processes that end by themselves.
     pub exits: UnboundedSender<Exit>,
 }
@@ -130,15 +132,16 @@ async fn client_life(shared: &Shared, index: u8) -> Result<(), String> {
     let dir = Dir::open("/data/execution").map_err(|e| text(&e))?;
     let store = alys_storage::open(Engine::Redb, &dir).map_err(|e| text(&e))?;
     let ip = client_ip(index);
-    let server = ExecutionServer::start(ExecutionServerConfig {
+    let config = ExecutionServerConfig {
         http_addr: Some(SocketAddr::new(ip, RPC_PORT)),
         engine_addr: SocketAddr::new(ip, ENGINE_PORT),
         jwt_secret: jwt_secret(index),
         genesis: shared.chain.execution.clone(),
         store,
         core: CoreConfig::default(),
-    });
-    let server = server.await.map_err(|e| text(&e))?;
+    };
+    let bend = shared.bends.get(usize::from(index)).cloned().unwrap_or_default();
+    let server = ExecutionServer::start_bent(config, bend).await.map_err(|e| text(&e))?;
     shared.clients.born(index, now_ms(World::current()), server.witness());
     loop {
         select! {

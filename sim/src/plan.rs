@@ -87,6 +87,8 @@ pub struct WorldPlan {
     pub forger: Option<u8>,
     /// Authorities that stay down when everything else heals.
     pub left_dead: Vec<u8>,
+    /// Whether nodes and clients do now and then what they may do and seldom do.
+    pub buggify: bool,
 }
 
 impl Default for WorldPlan {
@@ -99,6 +101,7 @@ impl Default for WorldPlan {
             link: LinkPlan::default(),
             forger: None,
             left_dead: Vec::new(),
+            buggify: false,
         }
     }
 }

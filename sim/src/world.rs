@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use alys_runtime::sim::{Event, Finished, NodeId, Options, World, try_run};
+use alys_runtime::sim::{Event, Finished, NodeId, Options, USUAL_SHARE_PPM, World, try_run};
 use alys_runtime::spawn;
 use alys_runtime::sync::mpsc;
 use alys_types::mutant::{self, Mutant};
@@ -161,10 +161,10 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
     all.extend(faults.iter().map(|(name, n)| (format!("fault.{name}"), *n)));
     all.extend(of_runtime.iter().map(|(name, n)| ((*name).to_owned(), *n)));
     all.extend(oracles.heard.iter().map(|(name, n)| (format!("said.{name}"), *n)));
+    all.insert("trap.armed".to_owned(), u64::from(armed.load(Ordering::SeqCst)));
     if active.is_some() {
         all.insert("mutant.reached".to_owned(), reached.load(Ordering::Relaxed));
     }
-    all.insert("trap.armed".to_owned(), u64::from(armed.load(Ordering::SeqCst)));
     all.insert("transactions.sent".to_owned(), oracles.ledger.sent.len() as u64);
     all.insert("transactions.final".to_owned(), oracles.ledger.acknowledged.len() as u64);
     Outcome {
@@ -222,11 +222,15 @@ fn is_fault(kind: &str) -> bool {
 
 async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>) -> Result<(), Violation> {
     world.set_default_link(faults::link(&plan.world.link));
+    if plan.world.buggify {
+        world.set_buggify(Some(USUAL_SHARE_PPM));
+    }
     let start_ms = world.wall_ms(NodeId::WORLD);
     let chain = Chain::new(&plan.world, plan.workload.users, start_ms);
     let (reactions, living) = (Reactions::default(), Living::default());
     let (exits, ended) = mpsc::unbounded_channel();
     let nodes = plan.world.nodes;
+    let bends = faults::bends(world, nodes);
     let shared = Shared {
         chain,
         nodes,
@@ -234,6 +238,7 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
         reactions: reactions.clone(),
         living: living.clone(),
         clients: Clients::default(),
+        bends: bends.clone(),
         exits,
     };
     if mutant::active(Mutant::CanaryAlwaysFails) {
@@ -246,7 +251,7 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
     probe::add(world, judge);
     let authorities: Vec<_> = (0..nodes).map(|index| machines::add(world, &shared, index)).collect();
     let slots = Slots { start_ms, slot_ms: plan.world.slot_ms };
-    let faults = Faults::new(world, plan, authorities, slots, judge.clone(), living);
+    let faults = Faults::new(world, plan, authorities, slots, judge.clone(), living, bends);
     let faults = slot.get_or_init(|| faults).clone();
     reactions.connect(&faults);
     spawn("exits", watch_exits(world, ended, faults.clone(), judge.clone()));
@@ -254,6 +259,7 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
         forger::add(world, &shared, number.saturating_sub(1));
     }
     let user = world.node("user", USER_IP, std::future::pending);
+    world.exempt_from_buggify(user);
     let is_over = Arc::new(AtomicBool::new(false));
     for index in 0..plan.workload.users {
         let user_task = User {
@@ -279,6 +285,7 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
     world.note("heal", &core, &format!("the chaos is over; healed are {} of {nodes}", core.len()));
     faults.leave_dead((0..nodes).filter(|node| !core.contains(node)));
     faults.heal();
+    world.set_buggify(None);
     match healing::progress(world, judge, plan, &core).await? {
         Progress::Broken => return Ok(()),
         Progress::Unrecoverable => {

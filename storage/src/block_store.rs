@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use alys_runtime::buggify;
 use alys_types::limits::{MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_RANGE_BLOCKS, MAX_RANGE_BYTES};
 use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{BlockRange, CertifiedHeader, HeaderRange, RangeRequest};
@@ -308,7 +309,11 @@ impl BlockStore {
     pub fn block_range(&self, request: RangeRequest) -> Result<BlockRange, Error> {
         let mut blocks = Vec::new();
         let mut bytes = RANGE_OVERHEAD_BYTES;
+        let is_short = buggify!("storage.blocks.short_range");
         for hash in self.certified_hashes(request)? {
+            if is_short && !blocks.is_empty() {
+                break;
+            }
             let Some(encoded) = self.store.get(schema::BODIES, &hash_key(&hash))? else { break };
             bytes += encoded.len() + MAX_CERTIFICATE_BYTES;
             if bytes > MAX_RANGE_BYTES && !blocks.is_empty() {
@@ -338,7 +343,11 @@ impl BlockStore {
     pub fn header_range(&self, request: RangeRequest) -> Result<HeaderRange, Error> {
         let mut headers = Vec::new();
         let mut changes = Vec::new();
+        let is_short = buggify!("storage.blocks.short_header_range");
         for hash in self.certified_hashes(request)? {
+            if is_short && !headers.is_empty() {
+                break;
+            }
             let Some(header) = self.header(&hash)? else { break };
             let order: Option<FederationOrder> =
                 self.record(schema::ORDERS, &hash_key(&hash), MAX_RECORD_BYTES)?;
@@ -448,6 +457,10 @@ impl BlockStore {
         for hash in self.open_hashes()? {
             if self.header(&hash)?.is_some_and(|header| header.height <= floor) {
                 batch.delete(schema::OPEN, hash_key(&hash));
+            }
+            // Each of them is forgotten by itself: nothing is wrong with a part of them.
+            if !batch.is_empty() && buggify!("storage.blocks.forget_one_by_one") {
+                self.store.write(std::mem::take(&mut batch), Durability::Durable)?;
             }
         }
         if batch.is_empty() { Ok(()) } else { self.store.write(batch, Durability::Deferred) }

@@ -146,6 +146,7 @@ where
 
     async fn live(&mut self, ctx: Context<A>, start: Start, mut stop: Option<Stop>) -> End {
         let mut watch = Watch::new();
+        alys_runtime::buggify_pause!("actors.child.slow_start", 250_000, 200);
         let factory = &mut self.factory;
         let made = caught(Phase::Creating, async move { factory().await });
         let limit = self.spec.start_within;
@@ -264,6 +265,10 @@ where
         envelope: Envelope<A::Message>,
         stop: &mut Option<Stop>,
     ) -> Result<(), End> {
+        #[cfg(madsim)]
+        if alys_runtime::buggify!("actors.child.yield_before", 100_000) {
+            alys_runtime::yield_now().await;
+        }
         if self.is_late(&envelope) {
             return Ok(());
         }
@@ -306,6 +311,10 @@ where
             let work = InFrame { frame, span, phase, future: work };
             watch.attend(&self.cell, stop, self.spec.handle_within, work).await
         };
+        #[cfg(madsim)]
+        if alys_runtime::buggify!("actors.child.yield_after", 100_000) {
+            alys_runtime::yield_now().await;
+        }
         if let Attended::Done(Ok(())) = attended {
             self.reader.mailbox.stats.count(kind);
             self.end(kind, begun);

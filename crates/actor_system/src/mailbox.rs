@@ -430,6 +430,7 @@ impl<M: Message> Reader<M> {
             None => (mailbox.limits.messages / 4).clamp(1, MAX_HELD),
             Some(_) => 1,
         };
+        let max_held = if alys_runtime::buggify!("actors.mailbox.hold_one") { 1 } else { max_held };
         Self { mailbox, held: VecDeque::new(), turns: Turns::default(), max_held }
     }
 

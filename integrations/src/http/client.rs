@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use alys_runtime::buggify;
 use alys_runtime::net::Stream;
 use alys_runtime::sync::Semaphore;
 use alys_types::mutant::{self, Mutant};
@@ -364,6 +365,9 @@ impl HttpClient {
     async fn take_idle(&self) -> Option<Connection> {
         loop {
             let mut kept = self.idle().pop()?;
+            if buggify!("http.client.forget_connection", 100_000) {
+                continue;
+            }
             if kept.ready().await.is_ok() {
                 return Some(kept);
             }

@@ -1,6 +1,7 @@
 //! The command line behind `cargo sim`.
 
 mod bisect;
+mod coverage;
 mod mutants;
 mod runs;
 mod show;
@@ -55,6 +56,11 @@ enum Command {
     ///
     /// Fails when one is missed, or found by another invariant.
     Mutants(MutantsArgs),
+    /// Say what seeds of a scenario came through, and fail if something that is listed was never reached.
+    ///
+    /// Listed are the sites of buggify, the kinds of faults and what they do, states of the protocol, and features of the
+    /// workload. A thousand seeds of the mixed scenario should reach them all.
+    Coverage(CoverageArgs),
     /// List the scenarios.
     List,
     /// Explain scenario files: faults and their words, nodes, moments, invariants; or show the plan of a scenario.
@@ -196,6 +202,22 @@ struct MutantsArgs {
 }
 
 #[derive(Args)]
+struct CoverageArgs {
+    /// Seeds, the last one excluded.
+    #[arg(long, value_parser = parse_seeds, default_value = "1..101")]
+    seeds: Seeds,
+    /// The scenarios' names or files; all seeds of each.
+    #[arg(long, default_values = ["mixed"])]
+    scenario: Vec<String>,
+    /// Processes at once; by default one per core.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// The table as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct DescribeArgs {
     /// The scenario's name or file.
     scenario: Option<String>,
@@ -250,6 +272,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => runs::check(&args),
         Some(Command::Bisect(args)) => bisect::bisect(&args),
         Some(Command::Mutants(args)) => mutants::mutants(&args),
+        Some(Command::Coverage(args)) => coverage::run(&args),
         Some(Command::List) => show::list(),
         Some(Command::Describe(args)) => show::describe(&args),
         Some(Command::One(args)) => one(&args),

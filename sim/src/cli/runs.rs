@@ -13,7 +13,7 @@ use crate::sweep;
 /// How long the sweep without arguments starts new runs.
 const DEFAULT_SWEEP: Duration = Duration::from_secs(50);
 
-fn code(passed: bool) -> u8 {
+pub(super) fn code(passed: bool) -> u8 {
     match (is_interrupted(), passed) {
         (true, _) => INTERRUPTED,
         (false, true) => PASSED,

@@ -19,6 +19,7 @@ A scenario is a TOML file:
     drift = \"250ms\"               # how far clocks may be apart
     forger = 3                    # somebody else has this authority's key and forges certificates
     left_dead = [4]               # stay down when everything heals
+    buggify = true                # nodes and clients do now and then what they may do and seldom do
 
     [links]                       # latency, jitter, loss_ppm, kbytes_per_s
     [workload]                    # users, burst, pause
@@ -39,9 +40,12 @@ so much later, and then the node must heal.
 ";
 
 const INVARIANTS: &str = "\
-Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-beside-final, signed-twice,
-signed-backwards, confirmed-below-approval, votes-lost, wrongly-accused, wrong-leader, state-differs, no-progress, too-few-blocks, error-line,
-process-ended, execution-behind, acknowledged-lost, wrong-balance, actor-not-healed, not-final-after-fault, panicked, hung.";
+Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-without-quorum, certified-beside-final,
+head-beside-final, signed-twice, signed-backwards, approved-below-lock, confirmed-below-approval, approved-out-of-slot, approved-unexecuted,
+voted-by-jumped-clock, votes-lost, wrongly-accused, wrong-leader, wrong-timestamp, state-differs, replay-differs, heads-differ, no-progress,
+silent-leader, too-few-blocks, error-line, process-ended, execution-behind, acknowledged-lost, wrong-balance, honest-peer-banned,
+actor-not-healed, not-final-after-fault, message-lost, queue-overrun, order-broken, ask-late, two-incarnations, restarts-beyond-policy,
+gave-up-early, panicked, hung.";
 
 pub fn list() -> anyhow::Result<u8> {
     for (name, _) in scenario::list()? {

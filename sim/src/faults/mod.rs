@@ -4,6 +4,7 @@
 //! is over, a machine starts again when the last one that holds it down is. No disk is ever lost.
 
 mod actors;
+mod damage;
 mod links;
 mod reactions;
 
@@ -11,11 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use alys_integrations::embedded::Bend;
 use alys_runtime::sim::{Block, NodeId, Rng, Slowness, World};
 use alys_runtime::{spawn, time};
 use alys_types::Hash;
 
 pub use actors::Living;
+pub use damage::bends;
 pub use links::link;
 pub use reactions::Reactions;
 
@@ -62,6 +65,12 @@ struct Inner {
     down: BTreeMap<NodeId, u32>,
     /// Machines whose disks were made to fail: what their processes say about it is expected.
     damaged: BTreeSet<NodeId>,
+    /// Authorities that are faulty because their disks or clients lie.
+    distrusted: BTreeSet<u8>,
+    /// Nodes whose clients call payloads invalid.
+    lied_to: BTreeSet<NodeId>,
+    /// What is wrong with the clients, by authority.
+    bends: Vec<Bend>,
     reactions: BTreeMap<u64, Reaction>,
     next_reaction: u64,
     counts: BTreeMap<&'static str, u64>,
@@ -137,6 +146,7 @@ impl Faults {
         slots: Slots,
         judge: Judge,
         living: Living,
+        bends: Vec<Bend>,
     ) -> Self {
         let inner = Inner {
             plan: plan.world.clone(),
@@ -146,6 +156,9 @@ impl Faults {
             links: Links::new(world, plan.world.nodes, plan.world.link.clone()),
             down: BTreeMap::new(),
             damaged: BTreeSet::new(),
+            distrusted: BTreeSet::new(),
+            lied_to: BTreeSet::new(),
+            bends,
             reactions: BTreeMap::new(),
             next_reaction: 0,
             counts: BTreeMap::new(),
@@ -287,6 +300,19 @@ impl Faults {
                     }
                 }
             }
+            Fault::Rot { .. }
+            | Fault::MisdirectWrites { .. }
+            | Fault::StaleReads { .. }
+            | Fault::FailReads { .. }
+            | Fault::FailWrites { .. }
+            | Fault::FullDisk { .. }
+            | Fault::ClientSyncing {}
+            | Fault::ClientInvalid { .. }
+            | Fault::ClientForgets { .. }
+            | Fault::ClientLate { .. }
+            | Fault::ClientTwice { .. }
+            | Fault::ClientHangsUp { .. }
+            | Fault::ClientClock { .. } => self.damage(fault, nodes, on),
             Fault::SlowClient { delay: Ms(ms) } => {
                 let mut inner = self.look();
                 nodes.iter().for_each(|node| inner.links.slow_client(*node, *ms, on));
@@ -402,6 +428,7 @@ impl Faults {
             time::sleep(RESPAWN).await;
             let is_held = faults.look().down.get(&machine).is_some_and(|count| *count > 0);
             if !is_held && !faults.world.is_up(machine) {
+                faults.replace_lying_disk(machine);
                 faults.world.restart(machine);
             }
         });
@@ -409,7 +436,7 @@ impl Faults {
 
     /// Whether the disk of a machine was made to fail at some time.
     pub fn is_damaged(&self, machine: NodeId) -> bool {
-        self.look().damaged.contains(&machine)
+        self.world.disk_damage(machine).is_any() || self.look().damaged.contains(&machine)
     }
 
     /// These do not come back when everything heals; from 0.
@@ -435,6 +462,7 @@ impl Faults {
             (inner.authorities.clone(), inner.plan.clone())
         };
         self.living.heal();
+        self.heal_clients();
         for authority in &authorities {
             let stays_dead = plan.left_dead.contains(&(authority.index + 1));
             for machine in [authority.client, authority.node] {
@@ -442,6 +470,7 @@ impl Faults {
                 world.set_clock_offset(machine, 0);
                 world.heal_disk(machine);
                 world.resume(machine);
+                self.replace_lying_disk(machine);
                 match stays_dead {
                     true => {
                         self.look().down.insert(machine, 1);

@@ -11,7 +11,7 @@ mod finality;
 mod ledger;
 mod votes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alys_actor_system::Snapshot;
@@ -96,6 +96,8 @@ pub enum Violation {
     ActorNotHealed { node: u8, actor: String, fault: String, state: String, health: String, after_ms: u64 },
     /// Long after an actor was struck and made anew, the finality of its node has not gone on, though nothing else is wrong.
     NotFinalAfterFault { node: u8, actor: String, fault: String, reached: u64 },
+    /// The run did something that nothing inside of a simulation may do, see [`crate::trap`].
+    Escaped { what: String },
     /// A message that a mailbox had taken is nowhere.
     MessageLost { node: u8, actor: String, messages: i64 },
     /// More waits in a mailbox than it may hold.
@@ -118,8 +120,6 @@ pub enum Violation {
     HeadsDiffer { node: u8, consensus: String, execution: String },
     /// The canary: always.
     Canary,
-    /// The run did something that nothing inside of a simulation may do, see [`crate::trap`].
-    Escaped { what: String },
     /// The program panicked.
     Panicked { message: String },
     /// The run took longer than it may, or did not end in order.
@@ -167,6 +167,8 @@ pub struct Oracles {
     pub found: Option<Found>,
     /// What nodes said, by kind.
     pub heard: BTreeMap<&'static str, u64>,
+    /// Nodes that are not judged: their disks lied to them, so that they may have forgotten what they did.
+    pub distrusted: BTreeSet<u8>,
     /// Where nodes stand, as they last said.
     pub summaries: BTreeMap<u8, Summary>,
 }
@@ -211,6 +213,7 @@ impl Oracles {
             ledger: Ledger::default(),
             found: None,
             heard: BTreeMap::new(),
+            distrusted: BTreeSet::new(),
             summaries: BTreeMap::new(),
         }
     }
@@ -228,6 +231,13 @@ impl Oracles {
         self.votes.pending.remove(&node);
         self.clocks.born(node);
         self.actors.born(node);
+    }
+
+    /// What this node says of itself is not judged from now on, and its votes may be any.
+    pub fn distrust(&mut self, node: u8) {
+        if self.distrusted.insert(node) {
+            self.votes.distrust(node);
+        }
     }
 
     /// A node says something; `node` counts from 0.
@@ -267,7 +277,9 @@ impl Oracles {
             NodeEvent::Notice(_) => ("notice", Ok(())),
         };
         *self.heard.entry(kind).or_default() += 1;
-        self.note(at_ms, result);
+        if !self.distrusted.contains(&node) {
+            self.note(at_ms, result);
+        }
     }
 
     fn head(&self, node: u8, height: u64, hash: Hash) -> Result<(), Violation> {
@@ -320,6 +332,10 @@ impl Oracles {
     /// A node says where it stands. `asked` is when it was asked, in milliseconds, and how far its finality was then:
     /// meanwhile it may have gone on.
     pub fn stands(&mut self, at_ms: u64, node: u8, asked: (u64, u64), summary: Summary) {
+        if self.distrusted.contains(&node) {
+            self.summaries.insert(node, summary);
+            return;
+        }
         let last = summary.finalized.hash;
         let result = self.finality.stands(node, asked.1, summary.final_height.0, last);
         self.note(at_ms, result);

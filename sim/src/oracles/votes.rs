@@ -14,8 +14,8 @@ pub struct Votes {
     quorum: usize,
     /// Signatures that a certificate may contain besides those that nodes reported.
     forged: usize,
-    /// The authority whose key somebody else has too, from 0.
-    forger: Option<u8>,
+    /// Authorities that may sign anything, from 0: somebody else has their key, or their disk lied to them.
+    faulty: BTreeSet<u8>,
     /// By node, kind and slot.
     signed: BTreeMap<(u8, VoteKind, u64), Hash>,
     /// The highest slot by node and kind.
@@ -45,7 +45,7 @@ impl Votes {
             authorities: u64::from(plan.nodes),
             quorum: plan.quorum(),
             forged: usize::from(plan.forger.is_some()),
-            forger: plan.forger.map(|number| number.saturating_sub(1)),
+            faulty: plan.forger.iter().map(|number| number.saturating_sub(1)).collect(),
             signed: BTreeMap::new(),
             highest: BTreeMap::new(),
             by_block: BTreeMap::new(),
@@ -53,6 +53,11 @@ impl Votes {
             confirmed: BTreeMap::new(),
             pending: BTreeMap::new(),
         }
+    }
+
+    /// This authority may sign anything from now on.
+    pub(super) fn distrust(&mut self, node: u8) {
+        self.forged += usize::from(self.faulty.insert(node));
     }
 
     /// A node signs; re-sending signs the same again.
@@ -154,7 +159,7 @@ impl Votes {
 
     /// A node says that an authority contradicted itself. None does; [`Votes::signed`] would have told first.
     pub fn accused(&self, node: u8, signer: u8, slot: u64) -> Result<(), Violation> {
-        match self.forger == Some(signer) {
+        match self.faulty.contains(&signer) {
             true => Ok(()),
             false => Err(Violation::WronglyAccused { node: node + 1, signer: signer + 1, slot }),
         }

@@ -40,11 +40,11 @@ pub fn check(plan: &Plan, swarm: Option<&Swarm>) -> Result<(), Problem> {
         return problem(["why"], "`why` says what the scenario is for; it is empty".to_owned());
     }
     if let Some(name) = &plan.mutant
-        && !Mutant::ALL.iter().any(|(known, _)| known == name)
+        && !Mutant::ALL.iter().any(|planted| planted.name == name)
     {
         let path = vec![Part::Word("mutant")];
         let message = format!("no planted bug {name:?}; `cargo sim mutants --help` tells of them");
-        let meant = nearest(name, Mutant::ALL.iter().map(|(known, _)| *known));
+        let meant = nearest(name, Mutant::ALL.iter().map(|planted| planted.name));
         return Err(Problem { path, message, meant });
     }
     check_world(&plan.world)?;

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use super::disk_faults::Faults;
+use super::disk_faults::{Damage, Faults};
 use super::home::Home;
 use super::rng::Rng;
 
@@ -25,6 +25,8 @@ const ROOT: Inode = 0;
 pub struct Disk {
     content: Image,
     pub faults: Faults,
+    /// What they did.
+    pub damage: Damage,
     /// What operations cost since the last [`crate::disk::settle`].
     pub accrued: Duration,
     pub locks: BTreeMap<Inode, Home>,
@@ -67,6 +69,8 @@ struct FileNode {
     /// The same for sectors whose sync failed: the kernel takes them for written, and a later sync that succeeds
     /// does not make them durable.
     stuck: BTreeMap<usize, [u8; SECTOR]>,
+    /// What was in the sectors that the last sync changed, before them: what a stale read gives.
+    before: BTreeMap<usize, [u8; SECTOR]>,
     /// How many handles the running process has.
     open: u32,
 }
@@ -145,7 +149,9 @@ impl FileNode {
     }
 
     fn synced(&mut self) {
-        self.dirty.clear();
+        if !self.dirty.is_empty() {
+            self.before = std::mem::take(&mut self.dirty);
+        }
         self.durable_len = self.live.len();
     }
 
@@ -255,6 +261,7 @@ impl Disk {
         Self {
             content: Image::new(),
             faults: Faults::default(),
+            damage: Damage::default(),
             accrued: Duration::ZERO,
             locks: BTreeMap::new(),
             rng,
@@ -424,6 +431,52 @@ impl Disk {
         Ok(&self.content.file(file)?.live)
     }
 
+    /// Reads all of a file. Stale reads do not touch it: whole files are small, and replaced as a whole.
+    pub fn read_all(&mut self, file: Inode) -> io::Result<Vec<u8>> {
+        Ok(self.content(file)?.to_vec())
+    }
+
+    /// Fills `buf`; true when that was stale.
+    pub fn read(&mut self, file: Inode, offset: u64, buf: &mut [u8]) -> io::Result<bool> {
+        let may_be_stale = self.faults.stale_reads > 0;
+        let file = self.content.file(file)?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let end = start.saturating_add(buf.len());
+        buf.copy_from_slice(file.live.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?);
+        if !may_be_stale || buf.is_empty() {
+            return Ok(false);
+        }
+        let mut is_stale = false;
+        for (sector, before) in file.before.range(start / SECTOR..end.div_ceil(SECTOR)) {
+            let (first, last) = ((sector * SECTOR).max(start), ((sector + 1) * SECTOR).min(end));
+            let old = &before[first - sector * SECTOR..last - sector * SECTOR];
+            let new = &mut buf[first - start..last - start];
+            is_stale |= *new != *old;
+            new.copy_from_slice(old);
+        }
+        if is_stale {
+            self.faults.stale_reads -= 1;
+            self.damage.stale_reads += 1;
+        }
+        Ok(is_stale)
+    }
+
+    /// Where a write of so many bytes at `offset` ends up instead, if it is one that goes astray: a place of the file that
+    /// is there, aligned to sectors.
+    fn astray(&mut self, file: Inode, offset: usize, taken: usize) -> io::Result<Option<usize>> {
+        let len = self.content.file(file)?.live.len();
+        let places = len.saturating_sub(taken) / SECTOR;
+        if self.faults.misdirected_writes == 0 || taken == 0 || places < 1 || offset >= len {
+            return Ok(None);
+        }
+        // One place less than there are, so that its own can be left out.
+        let at = self.rng.below(places as u64) as usize;
+        let at = if at * SECTOR >= offset / SECTOR * SECTOR { at + 1 } else { at };
+        self.faults.misdirected_writes -= 1;
+        self.damage.misdirected_writes += 1;
+        Ok(Some(at * SECTOR))
+    }
+
     /// Writes as much as there is space for.
     pub fn write(&mut self, file: Inode, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         if bytes.is_empty() {
@@ -433,6 +486,13 @@ impl Disk {
         let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         let end = offset.checked_add(bytes.len()).ok_or(io::ErrorKind::InvalidInput)?;
         let space = self.space();
+        if let Some(elsewhere) = self.astray(file, offset, bytes.len())? {
+            let file = self.content.file(file)?;
+            let end = (elsewhere + bytes.len()).min(file.live.len());
+            file.keep(elsewhere, end);
+            file.live[elsewhere..end].copy_from_slice(&bytes[..end - elsewhere]);
+            return Ok(bytes.len());
+        }
         let file = self.content.file(file)?;
         let growth = end.saturating_sub(file.live.len()) as u64;
         let fits = match growth <= space {

@@ -14,6 +14,7 @@
 //! **Never** uses madsim's own TCP and file system: they lack timeouts, backpressure, half-open connections and
 //! any loss of data.
 
+mod buggify;
 pub(crate) mod disk;
 mod disk_faults;
 mod home;
@@ -32,8 +33,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+pub use buggify::USUAL_SHARE_PPM;
 pub use disk::Image;
-pub use disk_faults::Slowness;
+pub use disk_faults::{Damage, Slowness};
 pub use home::{Home, here};
 pub use link::{Block, Link};
 pub use net::{CONNECT_TIMEOUT, USER_TIMEOUT};
@@ -41,9 +43,10 @@ pub use node::WORLD_IP;
 pub use rng::Rng;
 pub use trace::{Event, MAX_SNAPSHOTS, Sink, Snapshot};
 
+pub(crate) use buggify::buggify_fires;
 pub(crate) use home::Scoped;
 pub(crate) use node::{shutdown, wall_ms_of_this_node};
-pub(crate) use state::{note_event, try_with, with};
+pub(crate) use state::{count_reached, note_event, try_with, with};
 
 use state::State;
 

@@ -54,13 +54,32 @@ impl ExecutionServer {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: ExecutionServerConfig) -> Result<Self, StartError> {
+        #[cfg(madsim)]
+        return Self::start_bent(config, super::Bend::default()).await;
+        #[cfg(not(madsim))]
+        Self::start_with(config, |node| EnginePort { node }).await
+    }
+
+    /// As [`start`](Self::start); the simulator may bend what the Engine API answers.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    #[cfg(madsim)]
+    pub async fn start_bent(config: ExecutionServerConfig, bend: super::Bend) -> Result<Self, StartError> {
+        Self::start_with(config, |node| EnginePort { node, bend }).await
+    }
+
+    async fn start_with(
+        config: ExecutionServerConfig,
+        port: impl FnOnce(Arc<Node>) -> EnginePort,
+    ) -> Result<Self, StartError> {
         let ExecutionServerConfig { http_addr, engine_addr, jwt_secret, genesis, store, core } = config;
         let core = alys_runtime::blocking(|| ExecutionCore::open(store, &genesis, core))?;
         let genesis_hash = core.genesis_hash();
         let node = Arc::new(Node::new(core));
         let engine_config =
             ServerConfig { auth: Some(jwt_secret), max_connections: 32, ..ServerConfig::new("engine") };
-        let engine = HttpServer::bind(engine_addr, engine_config, Arc::new(EnginePort(node.clone()))).await?;
+        let engine = HttpServer::bind(engine_addr, engine_config, Arc::new(port(node.clone()))).await?;
         let public = match http_addr {
             Some(addr) => {
                 // Calls of strangers carry transactions and filters, not blocks.

@@ -2,6 +2,7 @@
 
 use alys_consensus::{Effect, Input, Notice, Send, VerifiedVote};
 use alys_net::{Command, Topic};
+use alys_runtime::trace::reached;
 use alys_types::wire::{CertifiedHeader, Confirmation, Message as Wire, Proposal};
 use alys_types::{Height, Slot, Vote, VoteKind, VoteTarget};
 
@@ -18,6 +19,7 @@ impl ChainActor {
                 Effect::Send(send) => self.send(send),
                 Effect::Build(request) => {
                     if self.doors.engine.tell(EngineMessage::Build(request)).is_err() {
+                        reached("state.chain.engine_busy");
                         self.inbox
                             .push_back(Input::BuildFailed { slot: request.slot, parent: request.parent });
                     }
@@ -39,6 +41,7 @@ impl ChainActor {
                 }
                 Effect::Evidence(evidence) => {
                     let (signer, slot) = (evidence.first.signer, evidence.first.target.slot);
+                    reached("state.chain.evidence");
                     tracing::warn!(signer, %slot, first = ?evidence.first, second = ?evidence.second,
                         "an authority contradicted itself");
                     self.observe(NodeEvent::Evidence { signer, slot });
@@ -87,7 +90,10 @@ impl ChainActor {
                 self.publish(Topic::Confirmations, confirmation.encode());
                 self.count_own(vote);
             }
-            Send::Certificate(certified) => self.publish_certificate(&certified),
+            Send::Certificate(certified) => {
+                reached("state.chain.certificate_made");
+                self.publish_certificate(&certified);
+            }
         }
     }
 
@@ -153,6 +159,7 @@ impl ChainActor {
     fn notice(&self, notice: Notice) {
         let text = match notice {
             Notice::ClockJumped { by_ms } => {
+                reached("state.chain.clock_distrusted");
                 tracing::warn!(
                     by_ms,
                     "the wall clock jumped: no votes until peers or the operator confirm it"
@@ -161,12 +168,19 @@ impl ChainActor {
                     "the wall clock jumped by {by_ms} ms: no votes until peers or the operator confirm it"
                 )
             }
-            Notice::ClockTrusted => "the wall clock is trusted again".to_owned(),
+            Notice::ClockTrusted => {
+                reached("state.chain.clock_trusted");
+                "the wall clock is trusted again".to_owned()
+            }
             Notice::VotesLost { silent_until } => {
+                reached("state.chain.votes_lost");
                 tracing::warn!(%silent_until, "the vote state is lost: no votes until a later slot is final");
                 format!("the vote state is lost: no votes until a block after slot {silent_until} is final")
             }
-            Notice::VotesRegained => "votes again after a loss of the vote state".to_owned(),
+            Notice::VotesRegained => {
+                reached("state.chain.votes_regained");
+                "votes again after a loss of the vote state".to_owned()
+            }
             Notice::CertifiedInvalid { hash } => {
                 tracing::error!(%hash, "the execution client calls a certified block invalid");
                 format!("the execution client calls the certified block {hash} invalid")

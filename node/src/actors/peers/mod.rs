@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_net::{Command, Event, Offence, PeerId, Protocol, RequestError};
+use alys_runtime::{buggify, buggify_pause};
 use alys_sync_planner::{Goal, Planner};
 use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{BlockRange, Message as Wire, RangeRequest, StatusAnswer};
@@ -112,6 +113,9 @@ impl PeerActor {
     }
 
     fn tell_chain(&self, message: ChainMessage) -> bool {
+        if buggify!("node.peers.busy_chain", 20_000) {
+            return false;
+        }
         self.chain.tell(message).is_ok()
     }
 
@@ -130,7 +134,8 @@ impl PeerActor {
         let now = self.now_ms();
         if let Some(request) = self.planner.next(now) {
             tracing::debug!(peer = %request.peer, start = %request.start, count = request.count, "asking for blocks");
-            let payload = RangeRequest { start: request.start, count: request.count }.encode();
+            let count = if buggify!("node.peers.small_range") { 1 } else { request.count };
+            let payload = RangeRequest { start: request.start, count }.encode();
             self.ask(request.peer, Protocol::BlocksByRange, payload, Asked::Range);
         }
     }
@@ -140,7 +145,8 @@ impl PeerActor {
         if !mutant::active(Mutant::FetchNeverAgain) {
             self.fetching.retain(|_, until| now < *until);
         }
-        if self.fetching.contains_key(&hash) || self.fetching.len() >= MAX_FETCHES {
+        let most = if buggify!("node.peers.few_fetches") { 1 } else { MAX_FETCHES };
+        if self.fetching.contains_key(&hash) || self.fetching.len() >= most {
             return;
         }
         let peers: Vec<PeerId> = self.planner.peers().copied().collect();
@@ -148,7 +154,8 @@ impl PeerActor {
             return;
         }
         self.turn = (self.turn + 1) % peers.len();
-        self.fetching.insert(hash, now + FETCH_PATIENCE);
+        let patience = if buggify!("node.peers.patient_fetch") { 2 * FETCH_PATIENCE } else { FETCH_PATIENCE };
+        self.fetching.insert(hash, now + patience);
         self.ask(peers[self.turn], Protocol::BlocksByHash, vec![hash].encode(), Asked::Blocks(vec![hash]));
     }
 
@@ -266,6 +273,7 @@ impl AlysActor for PeerActor {
     }
 
     async fn handle(&mut self, msg: PeerMessage, ctx: &Context<Self>) -> Result<(), Self::Error> {
+        buggify_pause!("node.peers.slow", 50_000, 100);
         match msg {
             PeerMessage::Event(event) => self.on_event(*event),
             PeerMessage::Answer { tag, peer, result } => {
@@ -299,7 +307,8 @@ impl AlysActor for PeerActor {
             }
             PeerMessage::Look => {
                 self.look();
-                ctx.send_after(LOOK, PeerMessage::Look);
+                let wait = if buggify!("node.peers.late_look") { 3 * LOOK } else { LOOK };
+                ctx.send_after(wait, PeerMessage::Look);
             }
         }
         Ok(())
