@@ -21,6 +21,7 @@ pub mod clients;
 pub mod coverage;
 pub mod faults;
 pub mod forger;
+pub mod fresh_client;
 pub mod genesis;
 pub mod healing;
 pub mod ledger;

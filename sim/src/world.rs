@@ -30,7 +30,7 @@ use crate::report::Recorder;
 use crate::stack::Stack;
 use crate::trap::{self, Canary};
 use crate::workload::{Desk, User};
-use crate::{bisect, faults, forger, probe};
+use crate::{bisect, faults, forger, fresh_client, probe};
 
 /// Simulated time beyond the end of the chaos after which the run is broken off: healing, progress and audit take less.
 const SPARE: Duration = Duration::from_secs(300);
@@ -132,13 +132,13 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
     let armed = Arc::new(AtomicBool::new(false));
     let armed_in = armed.clone();
     let finished = try_run(options, move |world| async move {
+        let reached = reached_in.clone();
         if is_held {
             armed_in.store(trap::arm(), Ordering::SeqCst);
         }
         if let Some(canary) = canary {
             canary.fly();
         }
-        let reached = reached_in.clone();
         mutant::activate(active);
         mutant::count_in(reached.clone());
         alys_runtime::mutant::activate(active.map(|mutant| (mutant.planted().name, reached)));
@@ -330,6 +330,8 @@ async fn drive(
         Progress::Made => {}
     }
     is_over.store(true, Ordering::SeqCst);
+    let replayed = fresh_client::replay(judge, &shared.chain.execution)?;
+    world.note("replayed", &replayed.to_le_bytes(), &format!("{replayed} blocks on a fresh client"));
     let (judge, workload, rng) = (judge.clone(), plan.workload.clone(), world.rng("audit"));
     let audited = world.spawn_on(user, "audit", async move { audit(&judge, &core, &workload, rng).await });
     audited.await.unwrap_or_else(|error| Err(Violation::Hung { what: error.to_string() }))
