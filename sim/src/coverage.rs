@@ -259,6 +259,7 @@ mod tests {
             counters: counters.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
             wall_ms: 0,
             peak_kib: 0,
+            snapshots: Vec::new(),
         }
     }
 

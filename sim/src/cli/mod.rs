@@ -356,6 +356,7 @@ fn mutant(name: &str) -> Option<(&'static str, Mutant)> {
 
 /// The program.
 pub fn main() -> ExitCode {
+    process::end_with_the_reader();
     let cli = Cli::parse();
     let result = match cli.command {
         None => runs::default_sweep(),
