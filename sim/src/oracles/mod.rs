@@ -248,6 +248,7 @@ impl Oracles {
     pub fn distrust(&mut self, node: u8) {
         if self.distrusted.insert(node) {
             self.votes.distrust(node);
+            self.model.distrust(node);
         }
     }
 

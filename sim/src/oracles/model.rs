@@ -23,6 +23,8 @@ pub struct Conformance {
     authorities: u64,
     /// Authorities whose signature may be on anything, from 0.
     faulty: BTreeSet<u8>,
+    /// Of them, those that may have forgotten what they signed.
+    distrusted: BTreeSet<u8>,
     promises: BTreeMap<u8, Promises>,
     /// When a node's promises grew, in milliseconds, and to what; older than its last answer is forgotten.
     grown: BTreeMap<u8, BTreeMap<u64, Promises>>,
@@ -46,6 +48,7 @@ impl Conformance {
             rule: Rule::of(usize::from(plan.nodes), faults),
             authorities: u64::from(plan.nodes),
             faulty: plan.forger.iter().map(|number| number.saturating_sub(1)).collect(),
+            distrusted: BTreeSet::new(),
             promises: BTreeMap::new(),
             grown: BTreeMap::new(),
             signed: BTreeSet::new(),
@@ -61,6 +64,12 @@ impl Conformance {
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let Self { checked, refused, orphans, .. } = *self;
         [("model.checked", checked), ("model.refused", refused), ("model.orphans", orphans)].into_iter()
+    }
+
+    /// A node's disk lied to it: its signature may be on anything from now on, and what it signs is not held against the rule.
+    pub fn distrust(&mut self, node: u8) {
+        self.faulty.insert(node);
+        self.distrusted.insert(node);
     }
 
     /// A node tells what the block that it is about to vote for stands on.
@@ -81,7 +90,7 @@ impl Conformance {
 
     /// A node signs.
     pub fn signed(&mut self, at_ms: u64, node: u8, target: &VoteTarget) -> Result<(), Violation> {
-        if !self.signed.insert((node, target.kind, target.hash)) {
+        if self.distrusted.contains(&node) || !self.signed.insert((node, target.kind, target.hash)) {
             return Ok(());
         }
         self.checked += 1;
@@ -284,6 +293,22 @@ mod tests {
         let lost = VoteState { silent_until: Some(Slot(2_000)), ..remembers(99, genesis) };
         assert_eq!(model.stands(62, 0, &lost), Ok(()), "and says so");
         assert_eq!(model.stands(62, 3, &remembers(99, genesis)), Ok(()), "it signed nothing");
+    }
+
+    #[test]
+    fn who_was_lied_to_is_not_held_to_the_rule_and_counts_as_signing_anything() {
+        let mut model = with_a_certificate(None);
+        model.distrust(3);
+        let two = block(101, 2);
+        assert_eq!(model.signed(7, 3, &vote(VoteKind::Confirmation, 2, two)), Ok(()), "not judged");
+        for node in 0..2 {
+            assert_eq!(model.signed(8, node, &vote(VoteKind::Approval, 2, two)), Ok(()));
+        }
+        assert_eq!(
+            model.signed(9, 0, &vote(VoteKind::Confirmation, 2, two)),
+            Ok(()),
+            "the third may be node 4's"
+        );
     }
 
     #[test]
