@@ -455,6 +455,13 @@ function drawMessages() {
     painter.stroke();
   }
   painter.setLineDash([]);
+  // The end of a line is where it was read.
+  painter.fillStyle = faded(palette.links, Math.min(1, opacity * 1.3));
+  for (const at of lines) {
+    if (messages.d[at] < 0) continue;
+    const [, , x, y] = lineOf(at);
+    painter.fillRect(x - 1.5, y - 1.5, 3, 3);
+  }
 }
 
 function middleOf(lane) {
