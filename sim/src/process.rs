@@ -133,3 +133,10 @@ pub fn peak_kib() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(0)
 }
+
+/// Has this process end without a word when nobody reads what it prints any more (`| head`), as other tools do.
+#[expect(unsafe_code, reason = "the standard library ignores this signal, and has no way to say otherwise")]
+pub fn end_with_the_reader() {
+    // SAFETY: back to what the system does by itself; nothing else is running yet.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}

@@ -24,7 +24,8 @@ A scenario is a TOML file:
     buggify = true                # nodes and clients do now and then what they may do and seldom do
 
     [links]                       # latency, jitter, loss_ppm, kbytes_per_s
-    [workload]                    # users, burst, pause
+    [workload]                    # users, burst, pause, pool, block_gas
+    behaviours = [\"transfer\"]     # contract, replace, cancel, flood, gap, underprice, sign-badly, read; twice is more often
     [expect]                      # min_final, progress, within
     [swarm]                       # least, most, kinds, draw_world: faults drawn from the seed
 
@@ -42,9 +43,12 @@ so much later, and then the node must heal.
 ";
 
 const INVARIANTS: &str = "\
-Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-beside-final, signed-twice,
-signed-backwards, confirmed-below-approval, votes-lost, wrongly-accused, wrong-leader, state-differs, no-progress, too-few-blocks, error-line,
-process-ended, execution-behind, acknowledged-lost, wrong-balance, actor-not-healed, not-final-after-fault, panicked, hung.";
+Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-without-quorum, certified-beside-final,
+head-beside-final, signed-twice, signed-backwards, approved-below-lock, confirmed-below-approval, approved-out-of-slot, approved-unexecuted,
+voted-by-jumped-clock, votes-lost, wrongly-accused, wrong-leader, wrong-timestamp, state-differs, replay-differs, heads-differ, no-progress,
+silent-leader, too-few-blocks, error-line, process-ended, execution-behind, acknowledged-lost, refused-is-final, wrongly-taken, wrong-balance, not-a-transition, honest-peer-banned,
+actor-not-healed, not-final-after-fault, message-lost, queue-overrun, order-broken, ask-late, two-incarnations, restarts-beyond-policy,
+gave-up-early, escaped, panicked, hung, timeout.";
 
 pub fn list(args: &ListArgs) -> anyhow::Result<u8> {
     let scenarios = scenario::list()?.into_keys().map(|name| scenario::load(&name));
