@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::record::Window;
+use super::shapes::Window;
 
 /// Most messages of the window.
 pub const MAX_WINDOW: usize = 60_000;
