@@ -44,6 +44,7 @@ pub async fn audit(
     };
     for node in nodes {
         await_block(*node, height, &block).await?;
+        agree(judge, *node).await?;
     }
     if workload.users == 0 {
         return Ok(());
@@ -120,6 +121,33 @@ async fn await_block(node: u8, height: u64, expected: &Final) -> Result<(), Viol
             }
             _ => time::sleep(AGAIN).await,
         }
+    }
+}
+
+/// A node and its execution client have the same head: at some moment, for the chain goes on.
+async fn agree(judge: &Judge, node: u8) -> Result<(), Violation> {
+    let client = rpc(node);
+    let deadline = time::now() + PATIENCE;
+    let head = || {
+        let oracles = judge.look();
+        let head = oracles.heads.get(&node)?;
+        oracles.blocks.get(head).map(|proposed| proposed.block.header.execution_hash)
+    };
+    loop {
+        let before = head();
+        let latest: Option<Block> =
+            ask(node, &client, "eth_getBlockByNumber", serde_json::json!(["latest", false])).await?;
+        let after = head();
+        let (Some(before), Some(after), Some(latest)) = (before, after, latest) else { return Ok(()) };
+        if [before.0, after.0].contains(&latest.hash.0) {
+            return Ok(());
+        }
+        if time::now() > deadline {
+            let (consensus, execution) = (short(&after), latest.hash.to_string());
+            return Err(Violation::HeadsDiffer { node: node + 1, consensus, execution });
+        }
+        // Not in step with the slots.
+        time::sleep(AGAIN * 3 / 4).await;
     }
 }
 

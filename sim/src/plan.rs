@@ -17,6 +17,7 @@ pub use fault::{Actor, Fault, Harm, Machine, Strike, Vote, Way};
 pub use words::{Ms, NodeRef, SignedMs, When, WordError, parse_duration};
 
 use crate::scenario::File;
+use crate::stack::Stack;
 use crate::workload::Behaviour;
 
 /// Most authorities of a world; the protocol's limit.
@@ -97,6 +98,10 @@ pub struct WorldPlan {
     pub left_dead: Vec<u8>,
     /// Whether nodes and clients do now and then what they may do and seldom do.
     pub buggify: bool,
+    /// How much of the production stack there is, if nobody says otherwise. Without it: drawn for plans that are drawn, all
+    /// of it for the rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stack: Option<Stack>,
 }
 
 impl Default for WorldPlan {
@@ -110,6 +115,7 @@ impl Default for WorldPlan {
             forger: None,
             left_dead: Vec::new(),
             buggify: false,
+            stack: None,
         }
     }
 }

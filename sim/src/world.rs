@@ -25,11 +25,12 @@ use crate::oracles::{Found, Judge, Violation};
 use crate::outcome::{Mark, Outcome};
 use crate::plan::{Expect, Plan};
 use crate::process::{self, Job};
+use crate::replay::{self, Filter};
 use crate::report::Recorder;
 use crate::stack::Stack;
 use crate::trap::{self, Canary};
 use crate::workload::{Desk, User};
-use crate::{bisect, faults, forger, probe};
+use crate::{bisect, faults, forger, fresh_client, probe};
 
 /// Simulated time beyond the end of the chaos after which the run is broken off: healing, progress and audit take less.
 const SPARE: Duration = Duration::from_secs(300);
@@ -103,11 +104,22 @@ pub struct Mode {
     pub window: Option<Range<u64>>,
     /// Told of every event. It changes nothing.
     pub record: Option<Recorder>,
+    /// What is looked into.
+    pub look: Look,
+}
+
+/// What of a run is looked into, see [`replay`]. It changes nothing but when the run ends.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// Events that are shown.
+    pub events: Option<Filter>,
+    /// Moments whose states are told; after the last the process ends.
+    pub states: Vec<u64>,
 }
 
 /// Runs a plan. Everything is in the outcome, a panic too.
 pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
-    let Mode { mutant, stack, view, is_held, canary, window, record } = mode;
+    let Mode { mutant, stack, view, is_held, canary, window, record, look } = mode;
     keep_panics();
     let began = Instant::now();
     let judge = Judge::new(&plan.world);
@@ -120,13 +132,13 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
     let armed = Arc::new(AtomicBool::new(false));
     let armed_in = armed.clone();
     let finished = try_run(options, move |world| async move {
+        let reached = reached_in.clone();
         if is_held {
             armed_in.store(trap::arm(), Ordering::SeqCst);
         }
         if let Some(canary) = canary {
             canary.fly();
         }
-        let reached = reached_in.clone();
         mutant::activate(active);
         mutant::count_in(reached.clone());
         alys_runtime::mutant::activate(active.map(|mutant| (mutant.planted().name, reached)));
@@ -139,10 +151,13 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
             record.begin(world.wall_ms(NodeId::WORLD));
             world.add_sink(Box::new(move |event: &Event<'_>| record.event(event)));
         }
+        if let Some(filter) = look.events {
+            replay::show(world, filter);
+        }
         if let Some(Range { start, end }) = window {
             bisect::tell(world, start..=end.saturating_sub(1));
         }
-        let ended = drive(world, &plan_in, &judge_in, &faults).await;
+        let ended = drive(world, &plan_in, &judge_in, &faults, look.states).await;
         if let Err(violation) = ended {
             judge_in.accuse(now_ms(world), violation);
         }
@@ -230,7 +245,13 @@ fn is_fault(kind: &str) -> bool {
     KINDS.iter().any(|begin| kind.starts_with(begin))
 }
 
-async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>) -> Result<(), Violation> {
+async fn drive(
+    world: World,
+    plan: &Plan,
+    judge: &Judge,
+    slot: &OnceLock<Faults>,
+    states: Vec<u64>,
+) -> Result<(), Violation> {
     world.set_default_link(faults::link(&plan.world.link));
     if plan.world.buggify {
         world.set_buggify(Some(USUAL_SHARE_PPM));
@@ -238,6 +259,9 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
     let start_ms = world.wall_ms(NodeId::WORLD);
     let chain = Chain::new(&plan.world, &plan.workload, start_ms);
     let (reactions, living) = (Reactions::default(), Living::default());
+    if !states.is_empty() {
+        replay::watch(states, plan.world.nodes, judge, &living);
+    }
     let (exits, ended) = mpsc::unbounded_channel();
     let nodes = plan.world.nodes;
     let bends = faults::bends(world, nodes);
@@ -306,6 +330,8 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
         Progress::Made => {}
     }
     is_over.store(true, Ordering::SeqCst);
+    let replayed = fresh_client::replay(judge, &shared.chain.execution)?;
+    world.note("replayed", &replayed.to_le_bytes(), &format!("{replayed} blocks on a fresh client"));
     let (judge, workload, rng) = (judge.clone(), plan.workload.clone(), world.rng("audit"));
     let audited = world.spawn_on(user, "audit", async move { audit(&judge, &core, &workload, rng).await });
     audited.await.unwrap_or_else(|error| Err(Violation::Hung { what: error.to_string() }))

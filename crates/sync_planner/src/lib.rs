@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 
 use alys_types::Height;
-use alys_types::mutant::{self, Mutant};
 
 /// Blocks asked for at once.
 pub const RANGE: u64 = 64;
@@ -122,17 +121,12 @@ impl<P: Ord + Clone> Planner<P> {
         };
         let base = if base >= goal.to { goal.final_height } else { base };
         let count = (goal.to.0 - base.0).min(RANGE);
-        let stubborn = match mutant::active(Mutant::RangeSamePeer) {
-            true => self.peers.keys().next().cloned(),
-            false => None,
-        };
-        let fresh = self
+        let peer = self
             .peers
             .iter()
             .filter(|(_, p)| p.avoided_until_ms <= now_ms)
             .min_by_key(|(_, p)| p.last_asked)
-            .map(|(id, _)| id.clone());
-        let peer = stubborn.or(fresh)?;
+            .map(|(id, _)| id.clone())?;
         self.asked += 1;
         if let Some(p) = self.peers.get_mut(&peer) {
             p.last_asked = self.asked;

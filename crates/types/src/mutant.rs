@@ -57,13 +57,13 @@ planted! {
         ["confirmed-below-approval"], "late_confirmations";
     ApprovedSlotNotPersisted, "approved-slot-not-persisted", "votes",
         "The highest slot approved is not written: after a restart it is what it was at the start of the chain.",
-        ["signed-twice", "not-a-transition"], "leader_again";
+        ["signed-twice", "votes-lost", "not-a-transition"], "leader_again";
     ApprovedSlotCompared, "approved-slot-compared", "votes",
         "A node proposes and approves in a slot in which it has done so: `<` where `<=` stands.",
         ["signed-twice"], "leader_again";
     LockNotPersisted, "lock-not-persisted", "votes",
         "The lock is not written: after a restart the node is locked on genesis.",
-        ["approved-below-lock", "not-a-transition"], "lost_lock";
+        ["approved-below-lock", "votes-lost", "not-a-transition"], "lost_lock";
     ConfirmationBeforeWrite, "confirmation-before-write", "votes",
         "A confirmation leaves before the lock is on the disk.",
         ["approved-below-lock", "not-a-transition"], "lost_lock";
@@ -72,49 +72,49 @@ planted! {
         ["signed-twice", "not-a-transition"], "leader_again";
     VotesNotPersisted, "votes-not-persisted", "votes",
         "No vote state is written at all.",
-        ["signed-twice", "not-a-transition"], "leader_again";
+        ["votes-lost", "signed-twice", "not-a-transition"], "leader_again";
     CertificateNotPersisted, "certificate-not-persisted", "certificates",
         "The certificate is not written with the lock.",
-        ["no-progress"], "power_lost_after_locking";
+        ["no-progress"], "certificate_kept";
     HighestNotRestored, "highest-not-restored", "certificates",
         "A node that starts takes its last final block for the highest certified one.",
-        ["no-progress"], "power_lost_after_locking";
+        ["no-progress"], "certificate_kept";
     QuorumOffByOne, "quorum-off-by-one", "certificates",
         "A certificate is made of one vote less than a quorum.",
         ["certified-without-quorum", "final-without-quorum"], "steady";
     QuorumUnchecked, "quorum-unchecked", "certificates",
         "Certificates are accepted whatever their number of signers.",
-        ["final-without-quorum"], "stolen_key";
+        ["certified-without-quorum", "final-without-quorum"], "stolen_key";
     ApprovalsFinalize, "approvals-finalize", "certificates",
         "A certificate of approvals is taken for one of confirmations.",
         ["final-without-quorum"], "late_confirmations";
-    FinalityToTheHead, "finality-to-the-head", "certificates",
-        "A finality certificate makes the highest certified block final instead of its own.",
+    KindsMixed, "kinds-mixed", "certificates",
+        "An approval counts as a confirmation too.",
         ["final-without-quorum"], "late_confirmations";
     EvidenceByHeight, "evidence-by-height", "certificates",
         "Two approvals of one height are held for a contradiction, whatever their slots.",
-        ["wrongly-accused"], "deaf_leader";
+        ["wrongly-accused"], "majority_partition";
     LeaderByHeight, "leader-by-height", "consensus",
         "The leader is computed from the height in place of the slot.",
         ["wrong-leader"], "leader_crash";
     LocalTimestamp, "local-timestamp", "consensus",
         "The time of a block is its leader's clock, and nobody checks it.",
-        ["wrong-timestamp"], "skewed_clocks";
+        ["wrong-timestamp"], "late_leader";
     ClockJumpIgnored, "clock-jump-ignored", "consensus",
         "A wall clock that jumps is believed.",
         ["voted-by-jumped-clock"], "skewed_clocks";
     ApprovesOutOfSlot, "approves-out-of-slot", "consensus",
         "A proposal is approved whatever the time is.",
-        ["approved-out-of-slot"], "held_proposals";
+        ["approved-out-of-slot"], "early_clock";
     EarlyProposalDropped, "early-proposal-dropped", "consensus",
         "A proposal that comes before its slot, by a clock that is ahead within the allowance, is dropped.",
         ["too-few-blocks"], "early_leader";
-    StaleTarget, "stale-target", "sync",
-        "A certified block that was missing is still looked for when the chain has gone past it.",
-        ["silent-leader"], "catching_up";
-    RangeSamePeer, "range-same-peer", "sync",
-        "A range of blocks is asked of the same peer again and again.",
-        ["too-few-blocks"], "deaf_peer";
+    FetchedNotWritten, "fetched-not-written", "sync",
+        "The body of a certified block that a peer sent is taken for stored and not written.",
+        ["error-line"], "catching_up";
+    VotesForgottenEarly, "votes-forgotten-early", "certificates",
+        "Votes that come before their block are dropped.",
+        ["too-few-blocks"], "votes_first";
     FetchNeverAgain, "fetch-never-again", "sync",
         "A block that was asked for by its hash once is never asked for again.",
         ["silent-leader", "no-progress"], "mixed";
@@ -123,19 +123,19 @@ planted! {
         ["too-few-blocks"], "peers_are_known_after_a_restart";
     WriteDeferred, "write-deferred", "storage",
         "Records are committed without durability.",
-        ["finality-went-back", "signed-twice", "not-a-transition"], "rolling_restarts";
+        ["finality-went-back", "head-beside-final", "signed-twice", "not-a-transition"], "rolling_restarts";
     SyncLeftOut, "sync-left-out", "storage",
         "The database's file is never synced.",
         ["process-ended", "finality-went-back", "signed-twice", "not-a-transition"], "rolling_restarts";
     IndexBeforeBlock, "index-before-block", "storage",
         "The list of blocks is written before the blocks, in a write of its own.",
-        ["process-ended"], "power_at_writes";
+        ["no-progress", "process-ended"], "power_at_writes";
     FinalIndexGaps, "final-index-gaps", "storage",
         "When several blocks become final at once, only the last of them is put into the index.",
-        ["too-few-blocks", "no-progress"], "gaps_in_finality";
+        ["error-line"], "gaps_in_finality";
     LostBlocksNotSent, "lost-blocks-not-sent", "execution",
         "Blocks that the execution client lost are not sent again.",
-        ["execution-behind"], "one_client_lost_blocks";
+        ["execution-behind", "no-progress", "silent-leader"], "one_client_lost_blocks";
     SyncingIsInvalid, "syncing-is-invalid", "execution",
         "SYNCING is taken for INVALID.",
         ["error-line"], "one_client_lost_blocks";
@@ -147,7 +147,7 @@ planted! {
         ["approved-unexecuted"], "one_client_lost_blocks";
     EngineRestartUntold, "engine-restart-untold", "execution",
         "Who waits for the answers of an engine actor that failed is not told that they are lost.",
-        ["silent-leader", "no-progress", "not-final-after-fault"], "engines_fail";
+        ["silent-leader", "no-progress"], "engines_fail_once";
     TokenKept, "token-kept", "execution",
         "The token for the execution client is kept for two minutes, which is longer than it is good for.",
         ["too-few-blocks"], "steady";
@@ -159,7 +159,7 @@ planted! {
         ["no-progress"], "majority_partition";
     StatusNotPublished, "status-not-published", "network",
         "A network service that starts anew is not given the node's status.",
-        ["not-final-after-fault"], "several_nodes_heal";
+        ["no-progress"], "services_fail_apart";
     MailboxOvertakes, "mailbox-overtakes", "mailboxes",
         "A message overtakes the one before it when others wait.",
         ["order-broken"], "steady";
@@ -183,7 +183,7 @@ planted! {
         ["actor-not-healed"], "every_actor_heals";
     GivesUpAtOnce, "gives-up-at-once", "supervision",
         "A supervisor gives up at the first failure.",
-        ["gave-up-early", "process-ended"], "every_actor_heals";
+        ["error-line", "gave-up-early"], "every_actor_heals";
     NeverGivesUp, "never-gives-up", "supervision",
         "A supervisor restarts a child without end.",
         ["restarts-beyond-policy"], "steady";
@@ -192,7 +192,7 @@ planted! {
         ["no-progress", "not-final-after-fault"], "engines_fail";
     DeadIncarnationLives, "dead-incarnation-lives", "supervision",
         "The tasks of a failed incarnation go on.",
-        ["actor-not-healed", "two-incarnations"], "every_actor_heals";
+        ["two-incarnations"], "steady";
     CanaryAlwaysFails, "canary-always-fails", "canary",
         "Nothing: an invariant that is always broken. If it is not found at the first seed, the simulator is broken.",
         ["canary"], "steady";

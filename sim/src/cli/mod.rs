@@ -4,8 +4,10 @@ mod bisect;
 mod coverage;
 mod mutants;
 mod pages;
+mod replay;
 mod runs;
 mod show;
+mod shrink;
 mod summary;
 
 use std::path::PathBuf;
@@ -17,14 +19,15 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing::metadata::LevelFilter;
 
 use crate::oracles::Violation;
-use crate::plan::Plan;
+use crate::plan::{Plan, parse_duration};
 use crate::process::{self, Job, PATIENCE};
+use crate::replay::Filter;
 use crate::report;
 use crate::scenario::{self, Scenario};
 use crate::schedule::{Preset, Shard};
 use crate::stack::Stack;
 use crate::trap::{self, Canary};
-use crate::world::{self, Mode, Trace, View};
+use crate::world::{self, Look, Mode, Trace, View};
 
 /// Everything passed.
 const PASSED: u8 = 0;
@@ -56,6 +59,12 @@ enum Command {
     Run(RunArgs),
     /// Run seeds twice, in two processes, and compare everything that came of them.
     Check(CheckArgs),
+    /// Run a seed again and look into it: its events through filters, and what its nodes are like.
+    ///
+    /// With --until it stops there and tells the state of all nodes; with --diff it tells what changed between two moments.
+    Replay(ReplayArgs),
+    /// Make the plan of a failing seed small, as long as the same invariant breaks, and write it as a scenario file.
+    Shrink(ShrinkArgs),
     /// Name the first event at which two runs of one seed differ.
     Bisect(BisectArgs),
     /// Say for each planted bug whether it is reached, and whether it is found by the invariant that was named for it.
@@ -222,6 +231,80 @@ struct OneArgs {
     /// Let escapes be.
     #[arg(long)]
     not_held: bool,
+    /// Show events: those that pass all that follows.
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set)]
+    show: bool,
+    #[arg(long)]
+    machine: Vec<String>,
+    #[arg(long)]
+    kind: Vec<String>,
+    #[arg(long)]
+    actor: Option<String>,
+    #[arg(long, default_value_t = 0)]
+    from_ms: u64,
+    /// Tell the states at these moments, in milliseconds, and stop.
+    #[arg(long)]
+    state: Vec<u64>,
+}
+
+#[derive(Args)]
+struct ReplayArgs {
+    /// The scenario's name or file.
+    scenario: String,
+    /// The seed; without it, the file's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How much of the production stack the run has; without it, as in a sweep.
+    #[arg(long, value_enum)]
+    stack: Option<Stack>,
+    /// A planted bug.
+    #[arg(long, value_parser = parse_mutant)]
+    mutant: Option<String>,
+    /// Only this machine (node2, client1, user, world); may be given several times.
+    #[arg(long)]
+    machine: Vec<String>,
+    /// Only kinds of events that begin so (said, fault, net., disk., actor); may be given several times.
+    #[arg(long)]
+    kind: Vec<String>,
+    /// Only this actor, by a part of its path (chain/engine).
+    #[arg(long)]
+    actor: Option<String>,
+    /// From this moment on (12s).
+    #[arg(long, value_parser = parse_moment)]
+    from: Option<u64>,
+    /// Stop at this moment (12.5s) and tell the state of the nodes.
+    #[arg(long, value_parser = parse_moment, conflicts_with = "diff")]
+    until: Option<u64>,
+    /// Tell what changed in the nodes between two moments (10s..12.5s). Events are shown only with --kind then.
+    #[arg(long, value_parser = replay::parse_moments, value_name = "FROM..TO")]
+    diff: Option<(u64, u64)>,
+}
+
+#[derive(Args)]
+struct ShrinkArgs {
+    /// The scenario's name or file.
+    scenario: String,
+    /// The failing seed; without it, the file's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How much of the production stack the runs have; without it, as in a sweep.
+    #[arg(long, value_enum)]
+    stack: Option<Stack>,
+    /// A planted bug.
+    #[arg(long, value_parser = parse_mutant)]
+    mutant: Option<String>,
+    /// Real time after which the smallest plan so far is taken.
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// Processes at once; by default one per core.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Where the result goes; without it, target/shrunk.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// What came of it as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -340,6 +423,10 @@ fn parse_messages(text: &str) -> Result<String, String> {
     report::parse_window(text).map(|_| text.to_owned())
 }
 
+fn parse_moment(text: &str) -> Result<u64, String> {
+    parse_duration(text).map_err(|error| error.to_string())
+}
+
 fn parse_mutant(text: &str) -> Result<String, String> {
     if mutant(text).is_some() {
         return Ok(text.to_owned());
@@ -363,6 +450,8 @@ pub fn main() -> ExitCode {
         Some(Command::Sweep(args)) => runs::sweep(&args),
         Some(Command::Run(args)) => runs::run(&args),
         Some(Command::Check(args)) => runs::check(&args),
+        Some(Command::Replay(args)) => replay::replay(&args),
+        Some(Command::Shrink(args)) => shrink::shrink(&args),
         Some(Command::Bisect(args)) => bisect::bisect(&args),
         Some(Command::Mutants(args)) => mutants::mutants(&args),
         Some(Command::Coverage(args)) => coverage::run(&args),
@@ -387,7 +476,7 @@ pub fn main() -> ExitCode {
 
 /// Runs a seed in this process.
 fn one(args: &OneArgs) -> anyhow::Result<u8> {
-    let OneArgs { run: args, window, canary, not_held } = args;
+    let OneArgs { run: args, window, canary, not_held, show, machine, kind, actor, from_ms, state } = args;
     let scenario = scenario::load(&args.scenario)?;
     let seed = scenario.seed(args.seed);
     let mutant = args.mutant.as_deref().and_then(mutant);
@@ -408,8 +497,17 @@ fn one(args: &OneArgs) -> anyhow::Result<u8> {
     let messages = args.messages.as_deref().and_then(|text| report::parse_window(text).ok());
     let record = args.report.is_some().then(|| report::Recorder::new(&plan, messages));
     let window = window.as_ref().map(|Seeds(window)| window.clone());
-    let mode =
-        Mode { mutant, stack, view, is_held: !not_held, canary: *canary, window, record: record.clone() };
+    let to_ms = state.iter().copied().max();
+    let filter = Filter {
+        machines: machine.clone(),
+        kinds: kind.clone(),
+        actor: actor.clone(),
+        from_ms: *from_ms,
+        to_ms,
+    };
+    let look = Look { events: show.then_some(filter), states: state.clone() };
+    let is_held = !not_held;
+    let mode = Mode { mutant, stack, view, is_held, canary: *canary, window, record: record.clone(), look };
     let outcome = world::run(&plan, seed, mode);
     if let (Some(file), Some(record)) = (&args.report, &record) {
         let page = report::run_page(&plan, &outcome, record, &job.replay())?;
@@ -421,7 +519,8 @@ fn one(args: &OneArgs) -> anyhow::Result<u8> {
 
 /// How much of the production stack a run has if nobody says: all of it where the plan is written by hand.
 fn stack_of(scenario: &Scenario, seed: u64) -> Stack {
-    if scenario.swarm.is_some() { Stack::drawn(seed) } else { Stack::Full }
+    let drawn = if scenario.swarm.is_some() { Stack::drawn(seed) } else { Stack::Full };
+    scenario.plan.world.stack.unwrap_or(drawn)
 }
 
 /// A job of this scenario, and its plan.

@@ -90,7 +90,7 @@ pub fn of_sweep(dir: &Path, summary: &Summary, entries: &[Entry], at_once: usize
     for (number, outcome) in again {
         let Some((file, before)) = first.get(number) else { continue };
         match (file.exists(), before.trace_hash == outcome.trace_hash) {
-            (false, _) => println!(
+            (false, _) => eprintln!(
                 "no page about {} seed {}: the run did not live to write it",
                 outcome.scenario, outcome.seed
             ),
@@ -104,7 +104,7 @@ pub fn of_sweep(dir: &Path, summary: &Summary, entries: &[Entry], at_once: usize
     let index = dir.join("index.html");
     write_index(&index, entries, 0)?;
     if !is_interrupted() {
-        println!("pages: {}", index.display());
+        eprintln!("pages: {}", index.display());
     }
     Ok(())
 }

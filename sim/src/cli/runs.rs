@@ -254,7 +254,7 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<u8> {
     let mut firsts: BTreeMap<u64, Outcome> = BTreeMap::new();
     let mut differing: Vec<(Job, String)> = Vec::new();
     let mut all = args.seeds.0.clone().flat_map(|seed| [seed, seed]);
-    let next = || all.next().map(|seed| job(&scenario, seed, None, None));
+    let next = || all.next().map(|seed| job(&scenario, seed, None, args.mutant.as_deref()));
     sweep::run(jobs(args.jobs), next, |_, job, mut outcome| {
         let shown = outcome.clone();
         (outcome.wall_ms, outcome.peak_kib) = (0, 0);

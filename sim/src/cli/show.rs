@@ -43,9 +43,12 @@ so much later, and then the node must heal.
 ";
 
 const INVARIANTS: &str = "\
-Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-beside-final, signed-twice,
-signed-backwards, confirmed-below-approval, votes-lost, wrongly-accused, wrong-leader, state-differs, no-progress, too-few-blocks, error-line,
-process-ended, execution-behind, acknowledged-lost, refused-is-final, wrongly-taken, wrong-balance, not-a-transition, actor-not-healed, not-final-after-fault, panicked, hung.";
+Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-without-quorum, certified-beside-final,
+head-beside-final, signed-twice, signed-backwards, approved-below-lock, confirmed-below-approval, approved-out-of-slot, approved-unexecuted,
+voted-by-jumped-clock, votes-lost, wrongly-accused, wrong-leader, wrong-timestamp, state-differs, replay-differs, heads-differ, no-progress,
+silent-leader, too-few-blocks, error-line, process-ended, execution-behind, acknowledged-lost, refused-is-final, wrongly-taken, wrong-balance, not-a-transition, honest-peer-banned,
+actor-not-healed, not-final-after-fault, message-lost, queue-overrun, order-broken, ask-late, two-incarnations, restarts-beyond-policy,
+gave-up-early, escaped, panicked, hung, timeout.";
 
 pub fn list(args: &ListArgs) -> anyhow::Result<u8> {
     let scenarios = scenario::list()?.into_keys().map(|name| scenario::load(&name));

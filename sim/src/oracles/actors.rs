@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use alys_actor_system::{MailboxSnapshot, Snapshot, State};
+use alys_actor_system::{MailboxSnapshot, Snapshot};
 
 use super::Violation;
 
@@ -14,6 +14,9 @@ const LOOKS_AT_REST: u32 = 60;
 const SPAN_MS: u64 = 58_000;
 /// As [`SPAN_MS`], and more instead of less.
 const LONG_SPAN_MS: u64 = 62_000;
+
+/// The part of a policy, in hundredths, that must be used up when a supervisor gives up: looks are rare.
+const NEARLY_ALL: usize = 90;
 
 /// What a node's supervisors may do, by its wiring: path below the system, restarts a minute, and the children that count.
 /// Children behind a circuit breaker do not.
@@ -80,6 +83,7 @@ impl Actors {
             let watched = known.actors.entry(actor.path.clone()).or_default();
             known_messages(node, actor, mailbox, watched)?;
         }
+        let (mut most, mut begun_anew) = (0, false);
         for (name, limit, children) in POLICY {
             let Some(supervisor) = tree.find(name) else { continue };
             let kept = known.supervisors.entry(name).or_default();
@@ -96,37 +100,21 @@ impl Actors {
             while kept.restarts.front().is_some_and(|at| at + LONG_SPAN_MS < at_ms) {
                 kept.restarts.pop_front();
             }
+            most = most.max(kept.restarts.len() * 100 / limit);
+            begun_anew |= is_anew;
+            if is_anew {
+                kept.restarts.clear();
+                continue;
+            }
             let lately = kept.restarts.iter().filter(|at| **at + SPAN_MS >= at_ms).count();
-            if lately > limit && !is_anew {
+            if lately > limit {
                 let supervisor = supervisor.path.clone();
-                return Err(Violation::RestartsBeyondPolicy {
-                    supervisor,
-                    restarts: lately as u64,
-                    limit: limit as u64,
-                });
+                let (restarts, limit) = (lately as u64, limit as u64);
+                return Err(Violation::RestartsBeyondPolicy { supervisor, restarts, limit });
             }
         }
-        self.gave_up(node, tree)
-    }
-
-    /// The root restarts all its children when one of its supervisors has given up: one of them must have had reason to.
-    fn gave_up(&mut self, node: u8, tree: &Snapshot) -> Result<(), Violation> {
-        let Some(known) = self.nodes.get_mut(&node) else { return Ok(()) };
-        let mut most = 0;
-        let mut is_anew = false;
-        for (name, limit, _) in POLICY {
-            let (Some(kept), Some(supervisor)) = (known.supervisors.get(name), tree.find(name)) else {
-                continue;
-            };
-            is_anew |= supervisor.incarnation > 1 || supervisor.state == State::Crashed;
-            most = most.max(kept.restarts.len() * 100 / limit);
-        }
-        let was_told = known.actors.entry(String::new()).or_default();
-        if !is_anew || was_told.restarts > 0 {
-            return Ok(());
-        }
-        was_told.restarts = 1;
-        match most < 90 {
+        // The root restarts all its children when one of its supervisors has given up: it must have had reason to.
+        match begun_anew && most < NEARLY_ALL {
             true => {
                 Err(Violation::GaveUpEarly { supervisor: tree.path.clone(), percent_of_policy: most as u64 })
             }
@@ -159,7 +147,7 @@ const ROOM_FOR_RETURNED: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alys_actor_system::Health;
+    use alys_actor_system::{Health, State};
 
     fn actor(path: &str, restarts: u64, mailbox: MailboxSnapshot) -> Snapshot {
         let name = path.rsplit('/').next().unwrap_or_default().to_owned();

@@ -165,6 +165,8 @@ pub struct Oracles {
     pub clocks: Clocks,
     /// Supervision trees of nodes.
     pub actors: Actors,
+    /// What nodes last told their execution clients to be the head.
+    pub heads: BTreeMap<u8, Hash>,
     /// The libp2p identities of authorities that do nothing wrong.
     pub honest: BTreeMap<String, u8>,
     /// The same, against the model.
@@ -216,6 +218,7 @@ impl Oracles {
             blocks: Blocks::new(plan),
             clocks: Clocks::new(plan),
             actors: Actors::default(),
+            heads: BTreeMap::new(),
             honest: BTreeMap::new(),
             model: Conformance::new(plan),
             ledger: Ledger::default(),
@@ -279,6 +282,7 @@ impl Oracles {
                 ("proposed", result.and(on))
             }
             NodeEvent::Head { height, slot, hash } => {
+                self.heads.insert(node, *hash);
                 let certified = if height.0 > 0 { self.votes.certified(node, slot.0, *hash) } else { Ok(()) };
                 ("head", certified.and(self.head(node, height.0, *hash)))
             }

@@ -105,6 +105,96 @@ const TABLE: &[(&str, &str, &str)] = &[
         "The actor runs again and nothing else is wrong, and yet the node does not follow the chain.",
     ),
     (
+        "approved-below-lock",
+        "An authority approved below its lock",
+        "It had confirmed a block, and then approved one whose parent is of an earlier slot. Look for what became of its lock: a \
+         restart between the two, or a certificate that it took for a newer one.",
+    ),
+    (
+        "approved-out-of-slot",
+        "An authority signed before the slot had come",
+        "By its own clock the slot was still to come. Look for steps of that clock, and for how the node counts slots.",
+    ),
+    (
+        "voted-by-jumped-clock",
+        "An authority voted by a clock that had jumped",
+        "After a jump a node has to wait until others confirm its time. It signed before.",
+    ),
+    (
+        "approved-unexecuted",
+        "An authority approved what it had not executed",
+        "Its own execution client did not have the block when it signed. Look at what the client answered, and what the node took \
+         the answer for.",
+    ),
+    (
+        "certified-without-quorum",
+        "A certified block without a quorum",
+        "A node builds on a block, or calls it certified, that fewer authorities have approved than a quorum. Either it counts \
+         wrongly, or it took a certificate that it did not check.",
+    ),
+    (
+        "wrong-timestamp",
+        "The time of a block is not that of its slot",
+        "Every block of a slot has one time, so that executing it gives the same everywhere.",
+    ),
+    (
+        "head-beside-final",
+        "A head that does not descend from the final block",
+        "The node follows a fork that finality has left behind. Look at the choice of its head around the last final block.",
+    ),
+    (
+        "honest-peer-banned",
+        "A node shut out another that does nothing wrong",
+        "What it took for an offence was none. Look at what was sent just before, and at faults that could have bent it.",
+    ),
+    (
+        "message-lost",
+        "A message that a mailbox had taken is nowhere",
+        "It was neither handled, nor given back, nor lost with its process.",
+    ),
+    (
+        "queue-overrun",
+        "More waits in a mailbox than it may hold",
+        "The limit of the mailbox was passed: something puts messages in beside the count.",
+    ),
+    (
+        "order-broken",
+        "A message overtook another of the same sender",
+        "Messages of one sender to one actor are handled in the order in which they were sent.",
+    ),
+    (
+        "ask-late",
+        "A question was not over when it had to be",
+        "Every question ends with an answer or a reason, within its time.",
+    ),
+    (
+        "two-incarnations",
+        "Two incarnations of one actor",
+        "A part of a dead one goes on beside the living one. Look at how it was ended: by a panic, a hang, or a pause.",
+    ),
+    (
+        "restarts-beyond-policy",
+        "More restarts than the policy allows",
+        "A supervisor should have given up. Look at how it counts, and over which time.",
+    ),
+    ("gave-up-early", "A supervisor gave up too early", "Its policy had restarts left."),
+    (
+        "silent-leader",
+        "An authority leads to nothing",
+        "Everything had healed, and yet no block of this authority became final for rounds: it does not propose, or nobody follows.",
+    ),
+    (
+        "replay-differs",
+        "The chain replayed gives another state",
+        "A fresh execution client was given the final chain, and does not come to the state that consensus agreed on.",
+    ),
+    (
+        "heads-differ",
+        "A node and its execution client are at different heads",
+        "At rest they must be at the same block. Look at the last orders that the node gave to the client.",
+    ),
+    ("canary", "The canary", "The planted bug that always fails was found, as it must be."),
+    (
         "panicked",
         "The program panicked",
         "Or its process ended without an outcome. The message is all that is left of it; run the seed again with --log debug.",

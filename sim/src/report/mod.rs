@@ -9,6 +9,8 @@ mod messages;
 mod record;
 mod run;
 mod sweep;
+#[cfg(test)]
+mod whole;
 mod words;
 
 use std::io;

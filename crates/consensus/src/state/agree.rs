@@ -84,7 +84,9 @@ impl State {
             ..Record::default()
         };
         entry.body = BodyState::Stored;
-        out.push(Effect::Persist(Box::new(record)));
+        if !mutant::active(Mutant::FetchedNotWritten) {
+            out.push(Effect::Persist(Box::new(record)));
+        }
     }
 
     pub(super) fn on_vote(&mut self, vote: VerifiedVote, now: Now, out: &mut Vec<Effect>) {
@@ -98,7 +100,7 @@ impl State {
         }
         if self.tree.contains(&vote.vote().target.hash) {
             self.count(vote, now, out);
-        } else {
+        } else if !mutant::active(Mutant::VotesForgottenEarly) {
             self.wait(vote);
         }
     }
@@ -121,6 +123,9 @@ impl State {
             return;
         }
         entry.votes(target.kind).insert(vote.signer, vote.signature);
+        if target.kind == VoteKind::Approval && mutant::active(Mutant::KindsMixed) {
+            entry.confirmations.entry(vote.signer).or_insert(vote.signature);
+        }
         let done = match target.kind {
             VoteKind::Confirmation => entry.finality.is_some(),
             _ => entry.certificate.is_some(),
@@ -199,10 +204,7 @@ impl State {
     /// then it is told again, by others or never.
     fn check_target(&mut self) {
         let (highest, set) = (self.highest_slot(), self.newest_set().hash());
-        let is_over = |t: &CertifiedBlock| t.header().slot <= highest || t.set().hash() != set;
-        if self.target.as_ref().is_some_and(is_over) && !mutant::active(Mutant::StaleTarget) {
-            self.target = None;
-        }
+        self.target.take_if(|t| t.header().slot <= highest || t.set().hash() != set);
     }
 
     fn highest_slot(&self) -> Slot {
@@ -307,10 +309,6 @@ impl State {
 
     /// Rule 5: `hash` and its ancestors are final.
     fn finalize(&mut self, hash: Hash, certificate: Certificate, ours: bool, out: &mut Vec<Effect>) {
-        let hash = match self.highest != hash && mutant::active(Mutant::FinalityToTheHead) {
-            true => self.highest,
-            false => hash,
-        };
         let Some(entry) = self.tree.get_mut(&hash) else { return };
         if entry.finality.is_some() {
             return;
