@@ -4,32 +4,34 @@ use std::backtrace::Backtrace;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use alys_runtime::sim::{Event, Finished, NodeId, Options, USUAL_SHARE_PPM, World, try_run};
+use alys_runtime::spawn;
 use alys_runtime::sync::mpsc;
-use alys_runtime::{spawn, time};
 use alys_types::mutant::{self, Mutant};
 use tracing::metadata::LevelFilter;
 
 use crate::audit::audit;
+use crate::clients::Clients;
 use crate::faults::{Faults, Living, Reactions, Slots};
 use crate::genesis::Chain;
+use crate::healing::{self, Progress, wait};
 use crate::logs::Logs;
 use crate::machines::{self, Exit, Shared, now_ms};
 use crate::oracles::{Found, Judge, Violation};
 use crate::outcome::{Mark, Outcome};
 use crate::plan::{Expect, Plan};
 use crate::process::{self, Job};
+use crate::replay::{self, Filter};
+use crate::report::Recorder;
 use crate::stack::Stack;
 use crate::trap::{self, Canary};
-use crate::workload::User;
-use crate::{bisect, faults, forger};
+use crate::workload::{Desk, User};
+use crate::{bisect, faults, forger, fresh_client, probe};
 
-/// Between two looks at the oracles.
-const LOOK: Duration = Duration::from_millis(100);
 /// Simulated time beyond the end of the chaos after which the run is broken off: healing, progress and audit take less.
 const SPARE: Duration = Duration::from_secs(300);
 const USER_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 1));
@@ -100,11 +102,24 @@ pub struct Mode {
     pub canary: Option<Canary>,
     /// Events that are told one by one, see [`bisect::tell`].
     pub window: Option<Range<u64>>,
+    /// Told of every event. It changes nothing.
+    pub record: Option<Recorder>,
+    /// What is looked into.
+    pub look: Look,
+}
+
+/// What of a run is looked into, see [`replay`]. It changes nothing but when the run ends.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// Events that are shown.
+    pub events: Option<Filter>,
+    /// Moments whose states are told; after the last the process ends.
+    pub states: Vec<u64>,
 }
 
 /// Runs a plan. Everything is in the outcome, a panic too.
 pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
-    let Mode { mutant, stack, view, is_held, canary, window } = mode;
+    let Mode { mutant, stack, view, is_held, canary, window, record, look } = mode;
     keep_panics();
     let began = Instant::now();
     let judge = Judge::new(&plan.world);
@@ -112,9 +127,12 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
     let options = Options { time_limit: Duration::from_millis(plan.until_ms) + SPARE, ..Options::new(seed) };
     let (plan_in, judge_in, counters_in) = (plan.clone(), judge.clone(), counters.clone());
     let active = mutant.map(|(_, mutant)| mutant);
+    let reached = Arc::new(AtomicU64::new(0));
+    let reached_in = reached.clone();
     let armed = Arc::new(AtomicBool::new(false));
     let armed_in = armed.clone();
     let finished = try_run(options, move |world| async move {
+        let reached = reached_in.clone();
         if is_held {
             armed_in.store(trap::arm(), Ordering::SeqCst);
         }
@@ -122,15 +140,24 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
             canary.fly();
         }
         mutant::activate(active);
+        mutant::count_in(reached.clone());
+        alys_runtime::mutant::activate(active.map(|mutant| (mutant.planted().name, reached)));
         stack.switch_on();
         let faults = Arc::new(OnceLock::new());
         let logs = Logs::new(judge_in.clone(), faults.clone(), view.logs);
         let _default = tracing::subscriber::set_default(logs);
         show(world, view.trace);
+        if let Some(record) = record {
+            record.begin(world.wall_ms(NodeId::WORLD));
+            world.add_sink(Box::new(move |event: &Event<'_>| record.event(event)));
+        }
+        if let Some(filter) = look.events {
+            replay::show(world, filter);
+        }
         if let Some(Range { start, end }) = window {
             bisect::tell(world, start..=end.saturating_sub(1));
         }
-        let ended = drive(world, &plan_in, &judge_in, &faults).await;
+        let ended = drive(world, &plan_in, &judge_in, &faults, look.states).await;
         if let Err(violation) = ended {
             judge_in.accuse(now_ms(world), violation);
         }
@@ -156,7 +183,12 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
     all.extend(faults.iter().map(|(name, n)| (format!("fault.{name}"), *n)));
     all.extend(of_runtime.iter().map(|(name, n)| ((*name).to_owned(), *n)));
     all.extend(oracles.heard.iter().map(|(name, n)| (format!("said.{name}"), *n)));
+    all.extend(oracles.model.counts().map(|(name, n)| (name.to_owned(), n)));
+    all.extend(oracles.ledger.coverage.counts().map(|(name, n)| (format!("workload.{name}"), n)));
     all.insert("trap.armed".to_owned(), u64::from(armed.load(Ordering::SeqCst)));
+    if active.is_some() {
+        all.insert("mutant.reached".to_owned(), reached.load(Ordering::Relaxed));
+    }
     all.insert("transactions.sent".to_owned(), oracles.ledger.sent.len() as u64);
     all.insert("transactions.final".to_owned(), oracles.ledger.acknowledged.len() as u64);
     Outcome {
@@ -165,6 +197,7 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         stack,
         mutant: mutant.map(|(name, _)| name.to_owned()),
         found: oracles.found.clone(),
+        timeout_s: None,
         trace_hash: trace_hash.iter().map(|byte| format!("{byte:02x}")).collect(),
         snapshots: snapshots.iter().map(Mark::from).collect(),
         events,
@@ -212,14 +245,23 @@ fn is_fault(kind: &str) -> bool {
     KINDS.iter().any(|begin| kind.starts_with(begin))
 }
 
-async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>) -> Result<(), Violation> {
+async fn drive(
+    world: World,
+    plan: &Plan,
+    judge: &Judge,
+    slot: &OnceLock<Faults>,
+    states: Vec<u64>,
+) -> Result<(), Violation> {
     world.set_default_link(faults::link(&plan.world.link));
     if plan.world.buggify {
         world.set_buggify(Some(USUAL_SHARE_PPM));
     }
     let start_ms = world.wall_ms(NodeId::WORLD);
-    let chain = Chain::new(&plan.world, plan.workload.users, start_ms);
+    let chain = Chain::new(&plan.world, &plan.workload, start_ms);
     let (reactions, living) = (Reactions::default(), Living::default());
+    if !states.is_empty() {
+        replay::watch(states, plan.world.nodes, judge, &living);
+    }
     let (exits, ended) = mpsc::unbounded_channel();
     let nodes = plan.world.nodes;
     let bends = faults::bends(world, nodes);
@@ -229,9 +271,18 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
         judge: judge.clone(),
         reactions: reactions.clone(),
         living: living.clone(),
+        clients: Clients::default(),
         bends: bends.clone(),
         exits,
     };
+    if mutant::active(Mutant::CanaryAlwaysFails) {
+        return Err(Violation::Canary);
+    }
+    if mutant::active(Mutant::CanaryLeaks) {
+        world.note("canary", &std::process::id().to_le_bytes(), "the number of this process");
+    }
+    judge.look().honest = (0..nodes).map(|index| (machines::peer_id(index), index)).collect();
+    probe::add(world, judge);
     let authorities: Vec<_> = (0..nodes).map(|index| machines::add(world, &shared, index)).collect();
     let slots = Slots { start_ms, slot_ms: plan.world.slot_ms };
     let faults = Faults::new(world, plan, authorities, slots, judge.clone(), living, bends);
@@ -252,6 +303,7 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
             rng: world.rng(&format!("user {index}")),
             judge: judge.clone(),
             is_over: is_over.clone(),
+            desk: Desk::default(),
         };
         world.spawn_on(user, "user", user_task.run());
     }
@@ -262,29 +314,27 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
     if wait(world, judge, plan.until_ms, || false).await {
         return Ok(());
     }
-    let core: Vec<u8> = (0..nodes).filter(|node| !plan.world.left_dead.contains(&(node + 1))).collect();
-    enough(judge, &core, &plan.expect)?;
-    world.note("heal", &[], "the chaos is over");
+    let living: Vec<u8> = (0..nodes).filter(|node| !plan.world.left_dead.contains(&(node + 1))).collect();
+    enough(judge, &living, &plan.expect)?;
+    let core = healing::core(&plan.world, &mut world.rng("healing"));
+    world.note("heal", &core, &format!("the chaos is over; healed are {} of {nodes}", core.len()));
+    faults.leave_dead((0..nodes).filter(|node| !core.contains(node)));
     faults.heal();
     world.set_buggify(None);
-    if progress(world, judge, &core, &plan.expect).await? {
-        return Ok(());
+    match healing::progress(world, judge, plan, &core).await? {
+        Progress::Broken => return Ok(()),
+        Progress::Unrecoverable => {
+            faults.count("unrecoverable");
+            return Ok(());
+        }
+        Progress::Made => {}
     }
     is_over.store(true, Ordering::SeqCst);
-    let (judge, users, rng) = (judge.clone(), plan.workload.users, world.rng("audit"));
-    let audited = world.spawn_on(user, "audit", async move { audit(&judge, &core, users, rng).await });
+    let replayed = fresh_client::replay(judge, &shared.chain.execution)?;
+    world.note("replayed", &replayed.to_le_bytes(), &format!("{replayed} blocks on a fresh client"));
+    let (judge, workload, rng) = (judge.clone(), plan.workload.clone(), world.rng("audit"));
+    let audited = world.spawn_on(user, "audit", async move { audit(&judge, &core, &workload, rng).await });
     audited.await.unwrap_or_else(|error| Err(Violation::Hung { what: error.to_string() }))
-}
-
-/// Waits until a moment, or until something is done. True when an invariant broke meanwhile.
-async fn wait(world: World, judge: &Judge, until_ms: u64, is_done: impl Fn() -> bool) -> bool {
-    while now_ms(world) < until_ms && !is_done() {
-        if judge.is_over() {
-            return true;
-        }
-        time::sleep(LOOK).await;
-    }
-    judge.is_over()
 }
 
 fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> {
@@ -295,28 +345,6 @@ fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> 
             Err(Violation::TooFewBlocks { node: node + 1, reached, needed: expect.min_final })
         }
         _ => Ok(()),
-    }
-}
-
-/// Demands that finality moves on every node of the core. True when an invariant broke meanwhile.
-async fn progress(world: World, judge: &Judge, core: &[u8], expect: &Expect) -> Result<bool, Violation> {
-    let needed = judge.look().finality.top() + expect.progress;
-    let behind = || {
-        let oracles = judge.look();
-        core.iter()
-            .map(|node| (oracles.finality.of(*node), *node))
-            .filter(|(reached, _)| *reached < needed)
-            .min()
-    };
-    if wait(world, judge, now_ms(world) + expect.within_ms, || behind().is_none()).await {
-        return Ok(true);
-    }
-    match behind() {
-        None => Ok(false),
-        Some((reached, node)) => {
-            let within_ms = expect.within_ms;
-            Err(Violation::NoProgress { node: node + 1, reached, needed, within_ms })
-        }
     }
 }
 
@@ -344,6 +372,7 @@ pub fn lost(plan: &Plan, job: &Job, wall_ms: u64, violation: Violation) -> Outco
         stack: job.stack,
         mutant: job.mutant.clone(),
         found: Some(Found { at_ms: 0, violation }),
+        timeout_s: None,
         trace_hash: String::new(),
         snapshots: Vec::new(),
         events: 0,

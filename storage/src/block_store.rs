@@ -12,12 +12,13 @@ use std::collections::BTreeMap;
 
 use alys_runtime::buggify;
 use alys_types::limits::{MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_RANGE_BLOCKS, MAX_RANGE_BYTES};
+use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{BlockRange, CertifiedHeader, HeaderRange, RangeRequest};
 use alys_types::{Authority, Block, Body, Certificate, FederationOrder, Hash, Header, Height, Slot, codec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::kv::{Batch, Direction, Durability, Error, Store, Table};
+use crate::kv::{Batch, Direction, Durability, Error, Op, Store, Table};
 use crate::schema::{self, hash_key, height_key};
 
 /// Largest vote state, federation record or authority set: two sets of 15 authorities of 144 bytes, with room.
@@ -87,6 +88,20 @@ impl BlockStore {
     /// # Errors
     /// What the engine says.
     pub fn write(&self, batch: Batch, durability: Durability) -> Result<(), Error> {
+        if mutant::active(Mutant::IndexBeforeBlock) {
+            let (mut index, mut blocks) = (Batch::new(), Batch::new());
+            for op in batch.into_ops() {
+                let (Op::Put { table, .. } | Op::Delete { table, .. }) = &op;
+                let is_block = [schema::HEADERS, schema::BODIES, schema::CERTIFICATES].contains(table);
+                let half = if is_block { &mut blocks } else { &mut index };
+                match op {
+                    Op::Put { table, key, value } => half.put(table, key, value),
+                    Op::Delete { table, key } => half.delete(table, key),
+                };
+            }
+            self.store.write(index, durability)?;
+            return self.store.write(blocks, durability);
+        }
         self.store.write(batch, durability)
     }
 
@@ -132,8 +147,10 @@ impl BlockStore {
         chain: &[(Height, Hash)],
         dropped: &[Hash],
     ) {
-        for (height, hash) in chain {
-            batch.put(schema::FINAL, height_key(*height), hash.0);
+        for (at, (height, hash)) in chain.iter().enumerate() {
+            if at + 1 == chain.len() || !mutant::active(Mutant::FinalIndexGaps) {
+                batch.put(schema::FINAL, height_key(*height), hash.0);
+            }
             batch.delete(schema::OPEN, hash_key(hash));
         }
         let hash = last.header.hash();

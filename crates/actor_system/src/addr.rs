@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alys_runtime::{buggify, rand, time};
+use alys_runtime::{buggify, mutant, rand, time};
 
 use crate::{
     access::Grant,
@@ -202,9 +202,16 @@ impl<M: Message> Addr<M> {
         self.put(msg, meta).map_err(|error| AskError::not_taken(error, kind))?;
         let home = self.mailbox.home();
         let mut timer = Deadline::new(until, home.map(|home| &*home.shared.deadlines));
+        let mut is_gone = false;
         let answered = poll_fn(|cx| {
-            if let Poll::Ready(answered) = pin!(&mut answer).poll(cx) {
-                return Poll::Ready(answered.map_err(|_| AskError::Dropped { kind }));
+            if !is_gone && let Poll::Ready(answered) = pin!(&mut answer).poll(cx) {
+                is_gone = answered.is_err() && mutant::active("dropped-reply-unnoticed");
+                if !is_gone {
+                    return Poll::Ready(answered.map_err(|_| AskError::Dropped { kind }));
+                }
+            }
+            if mutant::active("ask-never-ends") {
+                return Poll::Pending;
             }
             timer.poll(cx).map(|()| Err(AskError::Timeout { kind, deadline }))
         })

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use alys_runtime::time::{self, Instant};
+use alys_runtime::{
+    mutant,
+    time::{self, Instant},
+};
 
 use crate::{
     actor::{AlysActor, Context},
@@ -115,6 +118,9 @@ where
             timers: Arc::new(Timers::new(scope.clone())),
             config: self.config.clone(),
         };
+        if ctx.incarnation > 1 && !self.reader.is_empty() && mutant::active("restart-loses-waiting") {
+            drop(self.reader.pop());
+        }
         let life = start.life;
         let end = self.live(ctx, start, stop).await;
         if !Box::pin(scope.end()).await {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use alys_runtime::{
-    buggify,
+    buggify, mutant,
     sync::oneshot,
     time::{self, Instant, Sleep},
     trace,
@@ -385,7 +385,8 @@ impl Watch {
             if stop.as_ref().is_some_and(|stop| now >= stop.until) {
                 return Poll::Ready(Attended::Cut);
             }
-            if let Some(limit) = limit.filter(|limit| now.saturating_duration_since(begun) >= *limit) {
+            let has_hung = |limit: &Duration| now.saturating_duration_since(begun) >= *limit;
+            if let Some(limit) = limit.filter(|limit| has_hung(limit) && !mutant::active("hang-unnoticed")) {
                 return Poll::Ready(Attended::Hung(limit));
             }
             let until = [stop.as_ref().map(|stop| stop.until), limit.map(|limit| begun + limit)];

@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use alys_runtime::sync::Notify;
+use alys_runtime::{mutant, sync::Notify};
 
 use crate::{
     addr::Addr,
@@ -256,6 +256,11 @@ impl<M: Message> Mailbox<M> {
                     receipt = Receipt::QueuedForOldest;
                 }
                 Overflow::Block | Overflow::Fail | Overflow::Backoff { .. } | Overflow::Coalesce(_) => {
+                    if mutant::active("full-drops-accepted") {
+                        state.sequence += 1;
+                        self.stats.accepted.store(state.sequence, Relaxed);
+                        return Ok(Receipt::Queued);
+                    }
                     return Err((Refused::Full, envelope.msg));
                 }
             }

@@ -16,6 +16,7 @@
 //! | [`mod@buggify`] | nothing | what the code may do and seldom does |
 //! | [`trace`] | nothing | a rolling hash of all that happened |
 //! | [`signal`] | SIGINT and SIGTERM | what the world sends |
+//! | [`mutant`] | nothing | a planted bug, switched on for one run |
 //!
 //! **Promises**
 //! - The same source runs on both halves; `tests/conformance.rs` is one suite run on both.
@@ -35,6 +36,7 @@ pub mod buggify;
 pub mod clock;
 pub mod disk;
 pub mod io;
+pub mod mutant;
 pub mod net;
 pub mod rand;
 pub mod signal;

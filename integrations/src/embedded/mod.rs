@@ -6,4 +6,4 @@ pub mod rpc;
 
 #[cfg(madsim)]
 pub use rpc::{Bend, Bending};
-pub use rpc::{ExecutionServer, ExecutionServerConfig, StartError};
+pub use rpc::{ExecutionServer, ExecutionServerConfig, StartError, Witness};

@@ -48,10 +48,7 @@ pub fn bisect(args: &BisectArgs) -> Result<u8> {
             return Ok(FAILED);
         }
     }
-    println!(
-        "{} seed {}: no difference found in {} pairs of processes",
-        args.scenario, args.seed, args.tries
-    );
+    println!("{} seed {}: no difference found in {} pairs of processes", args.scenario, seed, args.tries);
     Ok(PASSED)
 }
 

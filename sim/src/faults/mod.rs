@@ -183,7 +183,8 @@ impl Faults {
         &self.living
     }
 
-    fn count(&self, what: &'static str) {
+    /// Counts that something happened.
+    pub fn count(&self, what: &'static str) {
         *self.look().counts.entry(what).or_default() += 1;
     }
 
@@ -204,6 +205,8 @@ impl Faults {
             if step.fault.strike().is_none() {
                 *inner.counts.entry(step.fault.name()).or_default() += 1;
             }
+            // Each step has a stream of its own: what one draws does not depend on which others there are.
+            inner.rng = self.world.rng(&format!("step {step}"));
             inner.resolve(&step.nodes, at)
         };
         let numbers: Vec<String> = nodes.iter().map(|node| (node + 1).to_string()).collect();
@@ -436,6 +439,14 @@ impl Faults {
     /// Whether the disk of a machine was made to fail at some time.
     pub fn is_damaged(&self, machine: NodeId) -> bool {
         self.world.disk_damage(machine).is_any() || self.look().damaged.contains(&machine)
+    }
+
+    /// These do not come back when everything heals; from 0.
+    pub fn leave_dead(&self, nodes: impl Iterator<Item = u8>) {
+        let mut inner = self.look();
+        let more: Vec<u8> =
+            nodes.map(|node| node + 1).filter(|n| !inner.plan.left_dead.contains(n)).collect();
+        inner.plan.left_dead.extend(more);
     }
 
     /// The chaos is over: everything works again, but for the machines that stay dead.

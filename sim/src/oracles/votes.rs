@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alys_types::{Hash, VoteKind, VoteTarget};
 
-use super::{Violation, short};
+use super::{Blocks, Violation, short};
 use crate::plan::WorldPlan;
 
 /// All signatures of a run.
@@ -61,7 +61,7 @@ impl Votes {
     }
 
     /// A node signs; re-sending signs the same again.
-    pub fn signed(&mut self, node: u8, target: &VoteTarget) -> Result<(), Violation> {
+    pub fn signed(&mut self, node: u8, target: &VoteTarget, blocks: &Blocks) -> Result<(), Violation> {
         let (kind, slot) = (target.kind, target.slot.0);
         if let Some(first) = self.signed.get(&(node, kind, slot)) {
             if *first == target.hash {
@@ -79,6 +79,13 @@ impl Votes {
         let approved = self.highest.get(&(node, VoteKind::Approval)).copied().unwrap_or(0);
         if kind == VoteKind::Confirmation && slot < approved {
             return Err(Violation::ConfirmedBelowApproval { node: node + 1, slot, approved });
+        }
+        let locked = self.highest.get(&(node, VoteKind::Confirmation)).copied().unwrap_or(0);
+        if kind == VoteKind::Approval
+            && let Some(parent_slot) = blocks.parent_slot(&target.hash)
+            && parent_slot < locked
+        {
+            return Err(Violation::ApprovedBelowLock { node: node + 1, slot, parent_slot, locked });
         }
         if kind == VoteKind::Proposal && slot % self.authorities != u64::from(node) {
             return Err(Violation::WrongLeader { node: node + 1, slot });
@@ -158,6 +165,35 @@ impl Votes {
         }
     }
 
+    /// A node calls a block certified: that takes a quorum of approvals.
+    pub fn certified(&self, node: u8, slot: u64, hash: Hash) -> Result<(), Violation> {
+        let approvals = self.by_block.get(&(VoteKind::Approval, hash)).map_or(0, BTreeSet::len);
+        match approvals + self.forged >= self.quorum {
+            true => Ok(()),
+            false => {
+                let (hash, quorum) = (short(&hash), self.quorum);
+                Err(Violation::CertifiedWithoutQuorum { node: node + 1, slot, hash, approvals, quorum })
+            }
+        }
+    }
+
+    /// Votes that make a certificate.
+    pub fn quorum(&self) -> usize {
+        self.quorum
+    }
+
+    /// Whether a node has signed this kind of vote in a slot.
+    pub fn has_signed(&self, node: u8, kind: VoteKind, slot: u64) -> bool {
+        self.signed.contains_key(&(node, kind, slot))
+    }
+
+    /// Who has signed anything in a slot, each once.
+    pub fn signers_in(&self, slot: u64) -> impl Iterator<Item = u8> {
+        let kinds = [VoteKind::Proposal, VoteKind::Approval, VoteKind::Confirmation];
+        let has = move |node: &u8| kinds.iter().any(|kind| self.has_signed(*node, *kind, slot));
+        (0..self.authorities as u8).filter(has)
+    }
+
     fn confirmations(&self, hash: &Hash) -> usize {
         self.by_block.get(&(VoteKind::Confirmation, *hash)).map_or(0, BTreeSet::len)
     }
@@ -176,6 +212,10 @@ mod tests {
         Votes::new(&WorldPlan { forger, ..WorldPlan::default() })
     }
 
+    fn none() -> Blocks {
+        Blocks::new(&super::super::blocks::tests::plan())
+    }
+
     fn vote(kind: VoteKind, height: u64, slot: u64, mark: u8) -> VoteTarget {
         VoteTarget { kind, height: Height(height), slot: Slot(slot), hash: Hash([mark; 32]) }
     }
@@ -183,12 +223,16 @@ mod tests {
     #[test]
     fn a_kind_of_vote_is_signed_once_a_slot() {
         let mut votes = votes(None);
-        assert_eq!(votes.signed(0, &vote(VoteKind::Proposal, 1, 100, 1)), Ok(()));
-        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 1, 100, 2)), Ok(()), "another kind");
-        assert_eq!(votes.signed(1, &vote(VoteKind::Approval, 1, 100, 1)), Ok(()), "another authority");
-        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 1, 100, 2)), Ok(()), "sent again");
+        assert_eq!(votes.signed(0, &vote(VoteKind::Proposal, 1, 100, 1), &none()), Ok(()));
+        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 1, 100, 2), &none()), Ok(()), "another kind");
+        assert_eq!(
+            votes.signed(1, &vote(VoteKind::Approval, 1, 100, 1), &none()),
+            Ok(()),
+            "another authority"
+        );
+        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 1, 100, 2), &none()), Ok(()), "sent again");
         assert!(matches!(
-            votes.signed(0, &vote(VoteKind::Approval, 1, 100, 3)),
+            votes.signed(0, &vote(VoteKind::Approval, 1, 100, 3), &none()),
             Err(Violation::SignedTwice { node: 1, slot: 100, .. })
         ));
     }
@@ -203,13 +247,13 @@ mod tests {
     #[test]
     fn votes_go_forwards_and_leaders_wait_for_their_slot() {
         let mut votes = votes(None);
-        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 5, 105, 1)), Ok(()));
-        let backwards = votes.signed(0, &vote(VoteKind::Approval, 4, 104, 2));
+        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 5, 105, 1), &none()), Ok(()));
+        let backwards = votes.signed(0, &vote(VoteKind::Approval, 4, 104, 2), &none());
         assert!(matches!(backwards, Err(Violation::SignedBackwards { slot: 104, before: 105, .. })));
-        let below = votes.signed(0, &vote(VoteKind::Confirmation, 4, 103, 3));
+        let below = votes.signed(0, &vote(VoteKind::Confirmation, 4, 103, 3), &none());
         assert!(matches!(below, Err(Violation::ConfirmedBelowApproval { slot: 103, approved: 105, .. })));
-        assert_eq!(votes.signed(1, &vote(VoteKind::Proposal, 6, 109, 4)), Ok(()));
-        let wrong = votes.signed(1, &vote(VoteKind::Proposal, 7, 110, 5));
+        assert_eq!(votes.signed(1, &vote(VoteKind::Proposal, 6, 109, 4), &none()), Ok(()));
+        let wrong = votes.signed(1, &vote(VoteKind::Proposal, 7, 110, 5), &none());
         assert_eq!(wrong, Err(Violation::WrongLeader { node: 2, slot: 110 }));
     }
 
@@ -217,14 +261,18 @@ mod tests {
     fn nothing_is_certified_beside_what_a_quorum_confirmed() {
         let mut votes = votes(None);
         for node in 0..3 {
-            assert_eq!(votes.signed(node, &vote(VoteKind::Approval, 3, 100, 1)), Ok(()));
-            assert_eq!(votes.signed(node, &vote(VoteKind::Confirmation, 3, 100, 1)), Ok(()));
-            assert_eq!(votes.signed(node, &vote(VoteKind::Approval, 4, 101, 2)), Ok(()), "a child");
+            assert_eq!(votes.signed(node, &vote(VoteKind::Approval, 3, 100, 1), &none()), Ok(()));
+            assert_eq!(votes.signed(node, &vote(VoteKind::Confirmation, 3, 100, 1), &none()), Ok(()));
+            assert_eq!(votes.signed(node, &vote(VoteKind::Approval, 4, 101, 2), &none()), Ok(()), "a child");
         }
         for node in 0..2 {
-            assert_eq!(votes.signed(node, &vote(VoteKind::Approval, 3, 102, 3)), Ok(()), "below a quorum");
+            assert_eq!(
+                votes.signed(node, &vote(VoteKind::Approval, 3, 102, 3), &none()),
+                Ok(()),
+                "below a quorum"
+            );
         }
-        let beside = votes.signed(2, &vote(VoteKind::Approval, 3, 102, 3));
+        let beside = votes.signed(2, &vote(VoteKind::Approval, 3, 102, 3), &none());
         assert!(matches!(
             beside,
             Err(Violation::CertifiedBesideFinal { height: 3, confirmed_slot: 100, approved_slot: 102, .. })
@@ -235,16 +283,20 @@ mod tests {
     fn finality_takes_a_quorum_of_confirmations_of_the_block_or_of_a_descendant() {
         let mut all = votes(None);
         for node in 0..3 {
-            assert_eq!(all.signed(node, &vote(VoteKind::Confirmation, 2, 101, 2)), Ok(()));
+            assert_eq!(all.signed(node, &vote(VoteKind::Confirmation, 2, 101, 2), &none()), Ok(()));
         }
         all.finalized(10, 0, 1, Hash([1; 32]));
         all.finalized(10, 0, 2, Hash([2; 32]));
         assert_eq!(all.stands(500, 0, Hash([2; 32])), Ok(()), "told after its ancestor");
-        assert_eq!(all.signed(0, &vote(VoteKind::Confirmation, 3, 102, 3)), Ok(()));
+        assert_eq!(all.signed(0, &vote(VoteKind::Confirmation, 3, 102, 3), &none()), Ok(()));
         all.finalized(600, 1, 3, Hash([3; 32]));
         assert_eq!(all.stands(600, 1, Hash([3; 32])), Ok(()), "asked before it told");
         for node in 1..3 {
-            assert_eq!(all.signed(node, &vote(VoteKind::Confirmation, 3, 102, 3)), Ok(()), "too late");
+            assert_eq!(
+                all.signed(node, &vote(VoteKind::Confirmation, 3, 102, 3), &none()),
+                Ok(()),
+                "too late"
+            );
         }
         assert!(matches!(
             all.stands(700, 1, Hash([3; 32])),
@@ -253,9 +305,36 @@ mod tests {
         assert_eq!(all.stands(700, 1, Hash([4; 32])), Ok(()), "the story was cut off");
         let mut forged = votes(Some(3));
         for node in 0..2 {
-            assert_eq!(forged.signed(node, &vote(VoteKind::Confirmation, 1, 100, 1)), Ok(()));
+            assert_eq!(forged.signed(node, &vote(VoteKind::Confirmation, 1, 100, 1), &none()), Ok(()));
         }
         forged.finalized(10, 0, 1, Hash([1; 32]));
         assert_eq!(forged.stands(500, 0, Hash([1; 32])), Ok(()), "the forger's signature may be the third");
+    }
+
+    #[test]
+    fn nobody_approves_below_its_lock() {
+        use super::super::blocks::tests::block;
+        let (mut votes, mut blocks) = (votes(None), none());
+        let (low, low_block) = block(1, 100, Hash::ZERO);
+        let (high, high_block) = block(2, 101, low);
+        let (beside, beside_block) = block(2, 102, low);
+        for (hash, block) in [(low, &low_block), (high, &high_block), (beside, &beside_block)] {
+            assert_eq!(blocks.proposed(1, 0, hash, block), Ok(()));
+        }
+        let target =
+            |kind, height, slot, hash| VoteTarget { kind, height: Height(height), slot: Slot(slot), hash };
+        assert_eq!(votes.signed(0, &target(VoteKind::Confirmation, 2, 101, high), &blocks), Ok(()));
+        let below = votes.signed(0, &target(VoteKind::Approval, 2, 102, beside), &blocks);
+        let expected = Violation::ApprovedBelowLock { node: 1, slot: 102, parent_slot: 100, locked: 101 };
+        assert_eq!(below, Err(expected));
+        assert_eq!(
+            votes.signed(1, &target(VoteKind::Approval, 2, 102, beside), &blocks),
+            Ok(()),
+            "not locked"
+        );
+        assert!(matches!(
+            votes.certified(3, 102, beside),
+            Err(Violation::CertifiedWithoutQuorum { node: 4, approvals: 2, quorum: 3, .. })
+        ));
     }
 }

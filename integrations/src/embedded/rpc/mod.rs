@@ -20,4 +20,4 @@ mod txpool;
 
 #[cfg(madsim)]
 pub use bend::{Bend, Bending};
-pub use server::{ExecutionServer, ExecutionServerConfig, StartError};
+pub use server::{ExecutionServer, ExecutionServerConfig, StartError, Witness};

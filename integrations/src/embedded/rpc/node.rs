@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use alloy_primitives::{Bytes, keccak256};
+use alloy_eips::BlockId;
+use alloy_primitives::{B256, Bytes, keccak256};
 use alys_runtime::buggify_pause;
 use alys_runtime::sync::{RwLock, Semaphore};
 use serde::Serialize;
@@ -119,6 +120,12 @@ impl Node {
     /// Whether the store has failed: nothing is answered any more.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::SeqCst)
+    }
+
+    /// Whether a block is kept, which is after it was executed. `None` when nobody can look right now.
+    pub(super) fn has_executed(&self, block: B256) -> Option<bool> {
+        let core = self.core.try_read().ok()?;
+        core.header(BlockId::hash(block)).ok().map(|header| header.is_some())
     }
 
     fn check(&self) -> Result<(), RpcError> {

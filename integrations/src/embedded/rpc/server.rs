@@ -1,7 +1,7 @@
 //! The service as a whole: a core and its two ports.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use alloy_genesis::Genesis;
 use alloy_primitives::B256;
@@ -107,6 +107,11 @@ impl ExecutionServer {
         self.genesis_hash
     }
 
+    /// For whoever watches it from outside.
+    pub fn witness(&self) -> Witness {
+        Witness(Arc::downgrade(&self.node))
+    }
+
     /// Whether a write to the store failed. Then every call is refused with -32603 until a new server on the same store
     /// has looked at what is there.
     pub fn has_failed(&self) -> bool {
@@ -119,6 +124,23 @@ impl ExecutionServer {
             public.stop().await;
         }
         self.engine.stop().await;
+    }
+}
+
+/// Looks at an execution client from outside, without keeping it: for tests.
+#[derive(Clone)]
+pub struct Witness(Weak<Node>);
+
+impl Witness {
+    /// Whether the client has executed this block and found it valid. `None` when it is gone, or at work right now.
+    pub fn has_executed(&self, block: B256) -> Option<bool> {
+        self.0.upgrade()?.has_executed(block)
+    }
+}
+
+impl std::fmt::Debug for Witness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Witness").field("is_there", &(self.0.strong_count() > 0)).finish()
     }
 }
 

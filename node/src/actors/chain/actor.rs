@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use alys_actor_system::{Addr, AlysActor, AskError, Context};
 use alys_consensus::{BlockRef, Config, Effect, Input, Now, State, Summary};
 use alys_net::{Command, InboundId, Offence, PeerId, Refusal, Verdict as GossipVerdict};
-use alys_sync_planner::Goal;
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
+use alys_sync_planner::Goal;
 use alys_types::bls::SecretKey;
+use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{BlockRange, CertifiedHeader, Message as Wire, Status, StatusAnswer};
 use alys_types::{Certificate, Genesis, Hash, Header, Height, Vote, VoteKind};
 
@@ -568,7 +569,9 @@ impl ChainActor {
             }
             ChainMessage::ExecutionRestarted => self.input(Input::ExecutionRestarted).await,
             ChainMessage::NetworkStarted => {
-                self.published = None;
+                if !mutant::active(Mutant::StatusNotPublished) {
+                    self.published = None;
+                }
                 self.publish_status();
                 Ok(())
             }
@@ -612,7 +615,11 @@ impl ChainActor {
 /// The verdict on something that tells nothing new: what was checked before is passed on, so that what is said again
 /// reaches everybody; what only looks the same is not.
 fn known(checked_before: bool) -> GossipVerdict {
-    if checked_before { GossipVerdict::Accept } else { GossipVerdict::Ignore }
+    match checked_before {
+        true => GossipVerdict::Accept,
+        false if mutant::active(Mutant::DuplicatesRejected) => GossipVerdict::Reject,
+        false => GossipVerdict::Ignore,
+    }
 }
 
 fn now(epoch: Instant) -> Now {

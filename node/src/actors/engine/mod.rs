@@ -16,6 +16,7 @@ use alys_integrations::execution::{
 use alys_runtime::time::{self, timeout};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
+use alys_types::mutant::{self, Mutant};
 use alys_types::{Block, ExecutionPayload, Genesis, Hash};
 
 use crate::actors::chain::ChainMessage;
@@ -168,7 +169,8 @@ impl EngineActor {
             return Ok(Verdict::Unknown);
         }
         let verdict = self.new_payload(&block).await;
-        if verdict == Verdict::Unknown && self.reachable {
+        let is_behind = verdict == Verdict::Unknown && self.reachable;
+        if is_behind && !mutant::active(Mutant::LostBlocksNotSent) {
             let next = Some(block.header.parent_hash);
             self.replay = Some(Replay { target: hash, next, missing: Vec::new(), sent: 0 });
         }
@@ -199,7 +201,9 @@ impl EngineActor {
             self.note(first).await;
         }
         let status = self.client.new_payload(payload, block.header.parent_hash.into()).await;
-        let Some(status) = self.note(status).await else { return Verdict::Unknown };
+        let Some(status) = self.note(status).await else {
+            return if mutant::active(Mutant::NoAnswerIsValid) { Verdict::Valid } else { Verdict::Unknown };
+        };
         match status.status {
             PayloadStatusEnum::Valid => Verdict::Valid,
             PayloadStatusEnum::Invalid { validation_error } => {
@@ -210,7 +214,11 @@ impl EngineActor {
             }
             PayloadStatusEnum::Syncing | PayloadStatusEnum::Accepted => {
                 reached("state.engine.syncing");
-                Verdict::Unknown
+                match (mutant::active(Mutant::SyncingIsInvalid), mutant::active(Mutant::SyncingIsValid)) {
+                    (true, _) => Verdict::Invalid,
+                    (_, true) => Verdict::Valid,
+                    (false, false) => Verdict::Unknown,
+                }
             }
         }
     }
@@ -220,7 +228,8 @@ impl EngineActor {
     async fn go_on_replaying(&mut self) -> Result<(), EngineError> {
         let Some(mut replay) = self.replay.take() else { return Ok(()) };
         let begun = time::now();
-        let turn = if buggify!("node.engine.short_replay_turn") { Duration::from_millis(1) } else { REPLAY_TURN };
+        let turn =
+            if buggify!("node.engine.short_replay_turn") { Duration::from_millis(1) } else { REPLAY_TURN };
         let step = if buggify!("node.engine.small_replay_step") { 1 } else { REPLAY_STEP };
         let is_over = || time::now().saturating_duration_since(begun) >= turn;
         while let Some(parent) = replay.next {
@@ -344,7 +353,7 @@ impl AlysActor for EngineActor {
     const NAME: &'static str = "EngineActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), EngineError> {
-        if ctx.incarnation() > 1 {
+        if ctx.incarnation() > 1 && !mutant::active(Mutant::EngineRestartUntold) {
             // Answers that the last incarnation owed are lost with it.
             self.tell(ChainMessage::ExecutionRestarted).await;
         }

@@ -11,6 +11,7 @@ use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_net::{Command, Event, Offence, PeerId, Protocol, RequestError};
 use alys_runtime::{buggify, buggify_pause};
 use alys_sync_planner::{Goal, Planner};
+use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{BlockRange, Message as Wire, RangeRequest, StatusAnswer};
 use alys_types::{Block, Hash};
 
@@ -141,7 +142,9 @@ impl PeerActor {
 
     fn fetch(&mut self, hash: Hash) {
         let now = alys_runtime::time::now();
-        self.fetching.retain(|_, until| now < *until);
+        if !mutant::active(Mutant::FetchNeverAgain) {
+            self.fetching.retain(|_, until| now < *until);
+        }
         let most = if buggify!("node.peers.few_fetches") { 1 } else { MAX_FETCHES };
         if self.fetching.contains_key(&hash) || self.fetching.len() >= most {
             return;
@@ -178,8 +181,8 @@ impl PeerActor {
             Event::WrongChain { peer, mismatch } => {
                 self.observe(NodeEvent::Notice(format!("peer {peer} refused: {mismatch}")));
             }
-            Event::Banned { .. }
-            | Event::Gossip { .. }
+            Event::Banned { peer, .. } => self.observe(NodeEvent::Banned { peer: peer.to_string() }),
+            Event::Gossip { .. }
             | Event::Request { .. }
             | Event::PeerListens { .. }
             | Event::Response { .. } => {}
@@ -258,7 +261,7 @@ impl AlysActor for PeerActor {
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), Self::Error> {
         // Answers to what an earlier incarnation asked may still come: no tag is used twice.
         self.next_tag = ctx.incarnation() << 32;
-        if ctx.incarnation() > 1 {
+        if ctx.incarnation() > 1 && !mutant::active(Mutant::PeersNotIntroduced) {
             // Whoever is connected was told to an earlier one. The network never waits for this actor, so waiting for
             // room ends; when its breaker is open it comes back with nobody connected.
             if self.network.send(NetworkMessage::Introduce).await.is_err() {

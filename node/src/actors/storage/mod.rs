@@ -16,6 +16,7 @@ use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
 use alys_storage::{Batch, BlockStore, Durability, Engine};
 use alys_types::limits::{MAX_CERTIFICATE_BYTES, MAX_RANGE_BYTES};
+use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{BlockRange, HeaderRange, RangeRequest};
 use alys_types::{Block, Genesis, Hash};
 
@@ -112,7 +113,11 @@ impl StorageActor {
 
     fn persist(&self, record: &Record) -> Result<(), alys_storage::Error> {
         let batch = batch_of(record);
-        if batch.is_empty() { Ok(()) } else { self.blocks.write(batch, Durability::Durable) }
+        let durability = match mutant::active(Mutant::WriteDeferred) {
+            true => Durability::Deferred,
+            false => Durability::Durable,
+        };
+        if batch.is_empty() { Ok(()) } else { self.blocks.write(batch, durability) }
     }
 
     /// As many of these as fit in an answer, each once.
@@ -121,7 +126,8 @@ impl StorageActor {
         for hash in hashes.iter().collect::<BTreeSet<_>>() {
             let Some(block) = self.blocks.block(hash)? else { continue };
             bytes += alys_types::codec::encode(&block).len();
-            let is_full = bytes > MAX_RANGE_BYTES - MAX_CERTIFICATE_BYTES || buggify!("node.storage.few_blocks");
+            let is_full =
+                bytes > MAX_RANGE_BYTES - MAX_CERTIFICATE_BYTES || buggify!("node.storage.few_blocks");
             if is_full && !found.is_empty() {
                 break;
             }
@@ -179,7 +185,11 @@ impl AlysActor for StorageActor {
             StorageMessage::Blocks { hashes, reply } => {
                 let blocks = alys_runtime::blocking(|| self.some_blocks(&hashes))?;
                 let is_empty = blocks.is_empty();
-                reached(if is_empty { "state.storage.blocks_unknown" } else { "state.storage.blocks_served" });
+                reached(if is_empty {
+                    "state.storage.blocks_unknown"
+                } else {
+                    "state.storage.blocks_served"
+                });
                 reply.send(blocks);
             }
             StorageMessage::BlockRange { request, reply } => {
