@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn every_site_that_is_declared_stands_somewhere_and_the_other_way_round() {
-        let macros = ["buggify!(", "buggify_below!(", "buggify_pause!("];
+        let macros = ["buggify!(", "buggify_below!(", "buggify_pause!(", "buggify_yield!("];
         let used: BTreeSet<String> = texts()
             .iter()
             .flat_map(|text| quoted_after(text, &macros))

@@ -113,13 +113,11 @@ impl RedbStore {
         let opened = catch_unwind(AssertUnwindSafe(|| {
             Database::builder().set_cache_size(options.cache_bytes).create_with_backend(Backend(medium))
         }));
-        #[cfg_attr(not(madsim), expect(unused_mut, reason = "only the simulator compacts"))]
         let mut database = match opened {
             Ok(Ok(database)) => database,
             Ok(Err(error)) => return Err(from_database(error).into_error("open", &name)),
             Err(panic) => return Err(Failure::from_panic(&*panic).into_error("open", &name)),
         };
-        #[cfg(madsim)]
         if alys_runtime::buggify!("storage.redb.compact_at_open") {
             match catch_unwind(AssertUnwindSafe(|| database.compact())) {
                 Ok(Ok(_)) => {}

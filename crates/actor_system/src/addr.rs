@@ -137,10 +137,7 @@ impl<M: Message> Addr<M> {
     }
 
     async fn send_waiting(&self, msg: M) -> Result<Receipt, SendError<M>> {
-        #[cfg(madsim)]
-        if alys_runtime::buggify!("actors.addr.late_send", 100_000) {
-            alys_runtime::yield_now().await;
-        }
+        alys_runtime::buggify_yield!("actors.addr.late_send", 100_000);
         let meta = Meta { priority: msg.priority(), ..Meta::default() };
         let mut msg = match self.push(msg, meta.clone(), Overflow::Block, None) {
             Err(TellError::Full(msg)) => msg,
@@ -216,10 +213,7 @@ impl<M: Message> Addr<M> {
             timer.poll(cx).map(|()| Err(AskError::Timeout { kind, deadline }))
         })
         .await;
-        #[cfg(madsim)]
-        if buggify!("actors.addr.late_answer", 100_000) {
-            alys_runtime::yield_now().await;
-        }
+        alys_runtime::buggify_yield!("actors.addr.late_answer", 100_000);
         answered
     }
 

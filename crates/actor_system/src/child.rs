@@ -265,10 +265,7 @@ where
         envelope: Envelope<A::Message>,
         stop: &mut Option<Stop>,
     ) -> Result<(), End> {
-        #[cfg(madsim)]
-        if alys_runtime::buggify!("actors.child.yield_before", 100_000) {
-            alys_runtime::yield_now().await;
-        }
+        alys_runtime::buggify_yield!("actors.child.yield_before", 100_000);
         if self.is_late(&envelope) {
             return Ok(());
         }
@@ -311,10 +308,7 @@ where
             let work = InFrame { frame, span, phase, future: work };
             watch.attend(&self.cell, stop, self.spec.handle_within, work).await
         };
-        #[cfg(madsim)]
-        if alys_runtime::buggify!("actors.child.yield_after", 100_000) {
-            alys_runtime::yield_now().await;
-        }
+        alys_runtime::buggify_yield!("actors.child.yield_after", 100_000);
         if let Attended::Done(Ok(())) = attended {
             self.reader.mailbox.stats.count(kind);
             self.end(kind, begun);

@@ -258,6 +258,19 @@ macro_rules! buggify_pause {
     };
 }
 
+/// Lets others run once, if the site named fires now: nothing in production, not even a place in the future for the wait.
+///
+/// `buggify_yield!("site", ppm)`.
+#[macro_export]
+macro_rules! buggify_yield {
+    ($name:literal, $ppm:expr) => {
+        #[cfg(madsim)]
+        if $crate::buggify!($name, $ppm) {
+            $crate::yield_now().await;
+        }
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
