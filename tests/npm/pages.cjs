@@ -29,7 +29,11 @@ async function open(browser, file) {
 function painted(page, id) {
   return page.evaluate((id) => {
     const canvas = document.getElementById(id)
-    const pixels = new Uint32Array(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.buffer)
+    // A copy: reading from the page's own canvas would make the browser draw it another way.
+    const copy = Object.assign(document.createElement('canvas'), { width: canvas.width, height: canvas.height })
+    const context = copy.getContext('2d', { willReadFrequently: true })
+    context.drawImage(canvas, 0, 0)
+    const pixels = new Uint32Array(context.getImageData(0, 0, canvas.width, canvas.height).data.buffer)
     const counts = new Map()
     for (const pixel of pixels) counts.set(pixel, (counts.get(pixel) ?? 0) + 1)
     return { colours: counts.size, share: 1 - Math.max(...counts.values()) / pixels.length }

@@ -3,6 +3,9 @@
 //! The model's state of a node is what it signed before, in all its lives: a node that forgot something shows as one that
 //! takes a step which its promises forbid. A certificate can exist once a quorum's signatures were seen; those of an
 //! authority whose key somebody else has too are taken for given.
+//!
+//! A vote can be seen long after it was decided on: it is written, whoever was to send it is restarted, and the next life
+//! sends it again after votes that were decided on later. Such a vote must fit in somewhere among those that were seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +19,40 @@ use crate::plan::WorldPlan;
 /// Heights whose parent is genesis, which needs no certificate.
 const FIRST: u64 = 1;
 
+/// Steps of a node that are remembered, for votes that are seen late. What is sent again is the latest of its kind.
+const HISTORY: usize = 32;
+
+/// A step that a node was seen to take.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    kind: VoteKind,
+    slot: u64,
+    /// Slot of the parent of the block.
+    parent: u64,
+    /// What it had promised until then.
+    before: Promises,
+}
+
+impl Step {
+    /// What it has promised from then on.
+    fn after(&self) -> Promises {
+        match self.kind {
+            VoteKind::Confirmation => Promises { locked: self.slot, ..self.before },
+            _ => Promises { approved: self.slot, ..self.before },
+        }
+    }
+
+    /// Whether this step could be taken after one that was not seen.
+    fn may_follow(&self, unseen: &Step) -> bool {
+        match (unseen.kind, self.kind) {
+            (VoteKind::Confirmation, VoteKind::Confirmation) => self.slot > unseen.slot,
+            (VoteKind::Confirmation, _) => self.parent >= unseen.slot,
+            (_, VoteKind::Confirmation) => self.slot >= unseen.slot,
+            _ => self.slot > unseen.slot,
+        }
+    }
+}
+
 /// What all nodes signed, as the model sees it.
 #[derive(Debug)]
 pub struct Conformance {
@@ -26,6 +63,8 @@ pub struct Conformance {
     /// Of them, those that may have forgotten what they signed.
     distrusted: BTreeSet<u8>,
     promises: BTreeMap<u8, Promises>,
+    /// The last steps of each node, in the order in which it decided on them.
+    steps: BTreeMap<u8, Vec<Step>>,
     /// When a node's promises grew, in milliseconds, and to what; older than its last answer is forgotten.
     grown: BTreeMap<u8, BTreeMap<u64, Promises>>,
     /// What each node signed already: signing again is repeating.
@@ -34,6 +73,7 @@ pub struct Conformance {
     parents: BTreeMap<Hash, BlockRef>,
     checked: u64,
     refused: u64,
+    late: u64,
     orphans: u64,
 }
 
@@ -50,20 +90,29 @@ impl Conformance {
             faulty: plan.forger.iter().map(|number| number.saturating_sub(1)).collect(),
             distrusted: BTreeSet::new(),
             promises: BTreeMap::new(),
+            steps: BTreeMap::new(),
             grown: BTreeMap::new(),
             signed: BTreeSet::new(),
             approvers: BTreeMap::new(),
             parents: BTreeMap::new(),
             checked: 0,
             refused: 0,
+            late: 0,
             orphans: 0,
         }
     }
 
-    /// Steps that were held against the rule, those that it refused, and those of which the block's parent was not told.
+    /// Steps that were held against the rule, those that it refused, those that were seen after later ones, and those of
+    /// which the block's parent was not told.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let Self { checked, refused, orphans, .. } = *self;
-        [("model.checked", checked), ("model.refused", refused), ("model.orphans", orphans)].into_iter()
+        let Self { checked, refused, late, orphans, .. } = *self;
+        let named = [
+            ("model.checked", checked),
+            ("model.refused", refused),
+            ("model.late", late),
+            ("model.orphans", orphans),
+        ];
+        named.into_iter()
     }
 
     /// A node's disk lied to it: its signature may be on anything from now on, and what it signs is not held against the rule.
@@ -95,46 +144,82 @@ impl Conformance {
         }
         self.checked += 1;
         let before = self.promises(node);
-        let slot = target.slot.0;
-        let after = match target.kind {
-            VoteKind::Proposal => {
-                let leads = slot % self.authorities == u64::from(node);
-                let parent = self.parent(target, before);
-                self.rule.propose(before, slot, leads, parent)
-            }
-            // The approval of the own block was decided on with the proposal.
-            VoteKind::Approval
-                if before.approved == slot
-                    && self.signed.contains(&(node, VoteKind::Proposal, target.hash)) =>
-            {
-                Ok(before)
-            }
-            VoteKind::Approval => {
-                let parent = self.parent(target, before);
-                self.rule.approve(before, slot, parent)
-            }
-            VoteKind::Confirmation => self.rule.confirm(before, slot, self.is_certified(&target.hash)),
+        let (kind, slot) = (target.kind, target.slot.0);
+        // The approval of the own block was decided on with the proposal.
+        let is_own = kind == VoteKind::Approval
+            && before.approved == slot
+            && self.signed.contains(&(node, VoteKind::Proposal, target.hash));
+        let parent = match kind {
+            VoteKind::Confirmation => Parent { slot: 0, certified: true },
+            _ => self.parent(target, before),
         };
-        if target.kind == VoteKind::Approval {
+        let certified = self.is_certified(&target.hash);
+        let leads = slot % self.authorities == u64::from(node);
+        let rule = self.rule;
+        let decide = |before| match kind {
+            VoteKind::Proposal => rule.propose(before, slot, leads, parent),
+            VoteKind::Approval => rule.approve(before, slot, parent),
+            VoteKind::Confirmation => rule.confirm(before, slot, certified),
+        };
+        if kind == VoteKind::Approval {
             self.approvers.entry(target.hash).or_default().insert(node);
         }
-        match after {
-            Ok(after) => {
-                self.promises.insert(node, after);
-                self.grown.entry(node).or_default().insert(at_ms, after);
+        let step = Step { kind, slot, parent: parent.slot, before };
+        let decided = match decide(before) {
+            Err(_) if is_own => return Ok(()),
+            Err(_) if self.fits_in(node, step, decide) => {
+                self.late += 1;
                 Ok(())
             }
-            Err(refusal) => {
-                self.refused += 1;
-                let kind = format!("{:?}", target.kind).to_lowercase();
-                let (height, hash) = (target.height, short(&target.hash));
-                Err(Violation::NotATransition {
-                    node: node + 1,
-                    what: format!("{kind} of height {height} slot {slot} {hash}"),
-                    why: refusal.to_string(),
-                })
+            decided => decided.map(|_| self.take(node, step)),
+        };
+        decided.map_err(|refusal| {
+            self.refused += 1;
+            let kind = format!("{kind:?}").to_lowercase();
+            let (height, hash) = (target.height, short(&target.hash));
+            Violation::NotATransition {
+                node: node + 1,
+                what: format!("{kind} of height {height} slot {slot} {hash}"),
+                why: refusal.to_string(),
             }
+        })?;
+        let after = self.promises(node);
+        self.grown.entry(node).or_default().insert(at_ms, after);
+        Ok(())
+    }
+
+    /// A step after all others.
+    fn take(&mut self, node: u8, step: Step) {
+        let steps = self.steps.entry(node).or_default();
+        if steps.len() >= HISTORY {
+            steps.remove(0);
         }
+        steps.push(step);
+        self.promises.insert(node, step.after());
+    }
+
+    /// Puts a step that is seen late where it can have been decided on: where the rule allows it, and none of the steps
+    /// after it forbids it. False when there is no such place.
+    fn fits_in(
+        &mut self,
+        node: u8,
+        step: Step,
+        decide: impl Fn(Promises) -> Result<Promises, alys_model::Refusal>,
+    ) -> bool {
+        let Some(steps) = self.steps.get_mut(&node) else { return false };
+        let fits = |place: &usize| {
+            decide(steps[*place].before).is_ok()
+                && steps[*place..].iter().all(|later| later.may_follow(&step))
+        };
+        let Some(place) = (0..steps.len()).rev().find(fits) else { return false };
+        steps.insert(place, Step { before: steps[place].before, ..step });
+        for index in place + 1..steps.len() {
+            steps[index].before = steps[index - 1].after();
+        }
+        if let Some(last) = steps.last() {
+            self.promises.insert(node, last.after());
+        }
+        true
     }
 
     /// A node says what it remembers to have promised; it was asked at `asked_ms`. It may know more than was seen (a vote
@@ -240,6 +325,26 @@ mod tests {
         }
         let counts: BTreeMap<_, _> = model.counts().collect();
         assert_eq!((counts["model.checked"], counts["model.refused"], counts["model.orphans"]), (8, 0, 0));
+    }
+
+    #[test]
+    fn a_vote_that_is_seen_late_fits_in_where_it_was_decided_on() {
+        // Locked on block 1 in slot 100 before the approval of it was seen.
+        let mut model = with_a_certificate(None);
+        assert_eq!(model.signed(7, 3, &vote(VoteKind::Confirmation, 1, block(100, 1))), Ok(()));
+        assert_eq!(model.signed(8, 3, &vote(VoteKind::Approval, 1, block(100, 1))), Ok(()));
+        // Confirmed block 1 before approving its child, and that is seen after it.
+        let mut model = with_a_certificate(None);
+        assert_eq!(model.signed(7, 0, &vote(VoteKind::Approval, 2, block(101, 2))), Ok(()));
+        assert_eq!(model.signed(8, 0, &vote(VoteKind::Confirmation, 1, block(100, 1))), Ok(()));
+        assert_eq!(model.promises(0), Promises { approved: 101, locked: 100 });
+        let counts: BTreeMap<_, _> = model.counts().collect();
+        assert_eq!((counts["model.late"], counts["model.refused"]), (1, 0));
+        // Beside the block that was approved it cannot have been.
+        let mut model = with_a_certificate(None);
+        assert_eq!(model.signed(7, 0, &vote(VoteKind::Approval, 1, block(102, 3))), Ok(()));
+        let beside = model.signed(8, 0, &vote(VoteKind::Confirmation, 1, block(100, 1)));
+        assert!(why(beside).contains("below slot 102, which it approved"));
     }
 
     #[test]

@@ -6,14 +6,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::record::Window;
+use super::shapes::Window;
 
 /// Most messages of the window.
 pub const MAX_WINDOW: usize = 60_000;
 /// Most messages of the end of a run.
 pub const MAX_TAIL: usize = 40_000;
 /// Most messages of the sample.
-pub const MAX_SAMPLE: usize = 40_000;
+pub const MAX_SAMPLE: usize = 100_000;
 /// Writes of one direction of a connection that nobody has read yet; what is older is taken for lost.
 const MAX_UNREAD: usize = 4_096;
 

@@ -8,6 +8,7 @@ mod explain;
 mod messages;
 mod record;
 mod run;
+mod shapes;
 mod sweep;
 #[cfg(test)]
 mod whole;
@@ -19,8 +20,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use explain::explain;
-pub use record::{Record, Recorder, Window};
+pub use record::{Record, Recorder};
 pub use run::run_page;
+pub use shapes::Window;
 pub use sweep::sweep_page;
 
 use crate::plan::parse_duration;

@@ -455,6 +455,13 @@ function drawMessages() {
     painter.stroke();
   }
   painter.setLineDash([]);
+  // The end of a line is where it was read.
+  painter.fillStyle = faded(palette.links, Math.min(1, opacity * 1.3));
+  for (const at of lines) {
+    if (messages.d[at] < 0) continue;
+    const [, , x, y] = lineOf(at);
+    painter.fillRect(x - 1.5, y - 1.5, 3, 3);
+  }
 }
 
 function middleOf(lane) {
@@ -587,6 +594,7 @@ function drawAxis() {
   const first = Math.ceil((slotAt(view[0]) - 0.999) / every) * every;
   for (let slot = first; slotStart(slot) <= view[1]; slot += every) {
     const x = toX(slotStart(slot));
+    if (x < -2) continue;
     context.fillStyle = palette.line;
     context.fillRect(Math.round(x), 12, 1, 8);
     context.font = font(11, 600);
@@ -1005,9 +1013,11 @@ function drawViolation() {
     : past ? `No fault was under way; the last one, ${past.name} on ${[...new Set(past.lanes)].map(laneName).join(', ')}, was over ${seconds(violationMs - past.to, 1)} before.`
       : 'No fault had happened before.';
   const seek = (text) => { $('search').value = text; setQuery(text); };
+  // Slots of the protocol are long numbers; everything else on the page counts them from the start.
+  const slotted = (field, value) => (/slot|^before$|^approved$|^locked$/.test(field) && value >= data.first_slot ? `${value - data.first_slot} (${value})` : String(value));
   const values = fields.map(([field, value]) => el('span', {}, el('b', {}, `${field} `),
-    /^[0-9a-f]{10}$/.test(value) ? el('button', { type: 'button', class: 'mono', title: 'Search for it', onclick: () => seek(value) }, value)
-      : el('span', { class: 'mono' }, String(value))));
+    typeof value === 'string' && /^[0-9a-f]{10}$/.test(value) ? el('button', { type: 'button', class: 'mono', title: 'Search for it', onclick: () => seek(value) }, value)
+      : el('span', { class: 'mono' }, slotted(field, value))));
   $('violation').append(
     el('h2', {}, `${title} `, el('span', { class: 'mono soft' }, `${name} at ${seconds(violationMs)}, slot ${slotAt(violationMs)}`)),
     el('button', { type: 'button', onclick: toViolation, style: 'grid-row: span 2; align-self: start' }, 'Show it'),

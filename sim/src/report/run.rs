@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::record::{Kind, Record, Recorder};
+use super::record::{Record, Recorder};
+use super::shapes::Kind;
 use super::words::category;
 use super::{MAX_PAGE, explain, page};
 use crate::outcome::Outcome;

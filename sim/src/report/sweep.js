@@ -154,7 +154,7 @@ function drawFailures() {
 // ---- Plots.
 
 /** Axes of a plot. Returns the functions that place values. */
-function axes(id, height, { xMost, yMost, xLabel, yLabel, xText = thousands, yText = thousands, yLeast = 0 }) {
+function axes(id, height, { xMost, yMost, xLabel, yLabel, xText = thousands, yText = thousands, yLeast = 0, xLeastStep = 0 }) {
   const { context, width } = fit($(id), height);
   const [left, right, top, bottom] = [52, 14, 8, 34];
   const x = (value) => left + (value / xMost) * (width - left - right);
@@ -169,7 +169,7 @@ function axes(id, height, { xMost, yMost, xLabel, yLabel, xText = thousands, yTe
     context.textAlign = 'right';
     context.fillText(yText(value), left - 6, y(value));
   }
-  const xStep = roundStep(xMost / 8);
+  const xStep = Math.max(xLeastStep, roundStep(xMost / 8));
   context.textAlign = 'center';
   for (let value = 0; value <= xMost * 1.0001; value += xStep) {
     context.fillStyle = palette.soft;
@@ -188,7 +188,7 @@ function axes(id, height, { xMost, yMost, xLabel, yLabel, xText = thousands, yTe
 function drawGrowth() {
   const series = Object.entries(data.growth).sort(([, a], [, b]) => b.at(-1)[1] - a.at(-1)[1]).slice(0, SERIES.length);
   const most = Math.max(1, ...series.map(([, points]) => points.at(-1)[1]));
-  const { context, x, y } = axes('growth', 250, { xMost: Math.max(1, runs.length), yMost: most * 1.05, xLabel: 'runs', yLabel: 'different things' });
+  const { context, x, y } = axes('growth', 250, { xMost: Math.max(1, runs.length), xLeastStep: 1, yMost: most * 1.05, xLabel: 'runs', yLabel: 'different things' });
   series.forEach(([, points], at) => {
     context.strokeStyle = palette[SERIES[at]];
     context.lineWidth = 1.8;
@@ -232,7 +232,7 @@ function drawDetection() {
   const hits = found.filter((one) => one.run);
   const xMost = Math.max(2, ...found.map((one) => one.runs)) * 1.05;
   const { context, x, y } = axes('detection', 150, {
-    xMost, yMost: 100, xLabel: 'runs', yLabel: 'found', yText: (value) => `${value} %`,
+    xMost, xLeastStep: 1, yMost: 100, xLabel: 'runs', yLabel: 'found', yText: (value) => `${value} %`,
   });
   context.strokeStyle = palette.accent;
   context.lineWidth = 2;

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use super::record::Kind;
+use super::shapes::Kind;
 
 /// What a node said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

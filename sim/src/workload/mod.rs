@@ -56,7 +56,7 @@ const MOST_DATA: u64 = 20_000;
 /// Logs of one call.
 const MOST_LOGS: u64 = 200;
 /// Gas of a call beyond what it needs, for contracts that use all there is.
-const MOST_SPARE_GAS: u64 = 600_000;
+const MOST_SPARE_GAS: u64 = 1_500_000;
 /// One in so many transfers carries data.
 const DATA_ONE_IN: u64 = 12;
 
@@ -181,7 +181,7 @@ impl User {
             Behaviour::Underprice => self.second_thoughts(clients, Purpose::Underpriced).await,
             Behaviour::Flood => {
                 self.count("flood");
-                self.transfers(clients, (burst * FLOOD_BURSTS).min(MOST_FLOOD)).await
+                self.flood(clients, (burst * FLOOD_BURSTS).min(MOST_FLOOD)).await
             }
             Behaviour::Gap => self.gap(clients).await,
             Behaviour::SignBadly => self.sign_badly(clients).await,
@@ -197,6 +197,19 @@ impl User {
     async fn transfers(&mut self, clients: &[HttpClient], count: u64) -> Result<(), Violation> {
         for _ in 0..count {
             let action = self.transfer();
+            self.issue(clients, action, USUAL).await?;
+        }
+        Ok(())
+    }
+
+    /// Transfers, or what fills blocks faster.
+    async fn flood(&mut self, clients: &[HttpClient], count: u64) -> Result<(), Violation> {
+        let heavy = self.desk.contracts.get(&Contract::Spinner).copied().filter(|_| self.rng.below(2) == 0);
+        for _ in 0..count {
+            let action = match heavy {
+                Some(at) => Action::Call { at, argument: 0 },
+                None => self.transfer(),
+            };
             self.issue(clients, action, USUAL).await?;
         }
         Ok(())
@@ -237,6 +250,14 @@ impl User {
         };
         let Some(open) = self.desk.open.get_mut(&nonce) else { return Ok(()) };
         open.purpose = purpose;
+        let barely =
+            open.candidates.last().map(|first| Fees { cap: first.fees.cap + 1, tip: first.fees.tip + 1 });
+        if let Some(barely) = barely.filter(|_| purpose == Purpose::Replace && self.rng.below(3) == 0) {
+            // A client that has the first refuses it; one that has not takes it.
+            let action = self.transfer();
+            self.sign_and_send(clients, nonce, action, barely).await?;
+        }
+        let Some(open) = self.desk.open.get(&nonce) else { return Ok(()) };
         let raised = open.candidates.last().map_or(USUAL, |first| first.fees.raised());
         let fees = Fees { cap: raised.cap.max(USUAL.cap), tip: raised.tip.max(USUAL.tip) };
         self.sign_and_send(clients, nonce, second, fees).await?;

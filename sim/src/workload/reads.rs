@@ -10,7 +10,7 @@ use crate::oracles::Violation;
 use crate::workload::contracts::Contract;
 
 /// How far below the last final block a question goes at most.
-const DEPTH: u64 = 12;
+const DEPTH: u64 = 4;
 /// Gas of a transfer to an account without code, which an estimate must hit.
 const TRANSFER_GAS: u64 = 21_000;
 
