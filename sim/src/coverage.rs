@@ -252,6 +252,7 @@ mod tests {
             stack: crate::stack::Stack::Fast,
             mutant: None,
             found: None,
+            timeout_s: None,
             trace_hash: String::new(),
             events: 0,
             simulated_ms: 0,

@@ -314,6 +314,9 @@ impl Oracles {
     pub fn clock(&mut self, at_ms: u64, node: u8, wall_ms: u64, true_ms: u64, event: Option<&NodeEvent>) {
         self.clocks.look(at_ms, node, wall_ms, true_ms);
         let Some(NodeEvent::Signed { target }) = event else { return };
+        if self.distrusted.contains(&node) {
+            return;
+        }
         let slot = target.slot.0;
         if target.kind == VoteKind::Confirmation || self.votes.has_signed(node, target.kind, slot) {
             return;
@@ -329,6 +332,9 @@ impl Oracles {
     /// [`observe`](Self::observe).
     pub fn executed(&mut self, at_ms: u64, node: u8, event: &NodeEvent, clients: &Clients) {
         let NodeEvent::Signed { target } = event else { return };
+        if self.distrusted.contains(&node) {
+            return;
+        }
         let is_new =
             target.kind == VoteKind::Approval && !self.votes.has_signed(node, target.kind, target.slot.0);
         let Some(proposed) = self.blocks.get(&target.hash).filter(|_| is_new) else { return };
