@@ -81,7 +81,9 @@ impl Votes {
             return Err(Violation::ConfirmedBelowApproval { node: node + 1, slot, approved });
         }
         let locked = self.highest.get(&(node, VoteKind::Confirmation)).copied().unwrap_or(0);
+        // An approval of a slot up to that of the lock was written before the lock, and may be heard after a restart only.
         if kind == VoteKind::Approval
+            && slot > locked
             && let Some(parent_slot) = blocks.parent_slot(&target.hash)
             && parent_slot < locked
         {
