@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use alys_actor_system::access::Audit;
 use alys_actor_system::{Faults, ShutdownReport, Snapshot, System};
-use alys_consensus::Summary;
+use alys_consensus::{BlockRef, Summary};
 use alys_integrations::http::{Endpoint, JwtSecret};
 use alys_runtime::disk::Dir;
 use alys_types::bls::SecretKey;
@@ -59,6 +59,8 @@ pub type Observer = Arc<dyn Fn(&NodeEvent) + Send + Sync>;
 pub enum NodeEvent {
     /// The own vote is about to leave: it is on the disk.
     Signed { target: VoteTarget },
+    /// The block of the next proposal or approval, and what it stands on. Left out when that is not kept any more.
+    VotesFor { block: BlockRef, parent: BlockRef },
     /// An own block is proposed.
     Proposed { height: Height, slot: Slot, hash: Hash, transactions: usize, block: Arc<Block> },
     /// The execution head moved.

@@ -111,7 +111,11 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
         auth: Some(config.jwt_secret.clone()),
         deadline: EXECUTION_CALL,
         connect_timeout: EXECUTION_CALL,
-        max_connections: if alys_runtime::buggify!("node.wiring.one_engine_connection") { 1 } else { ENGINE_CONNECTIONS },
+        max_connections: if alys_runtime::buggify!("node.wiring.one_engine_connection") {
+            1
+        } else {
+            ENGINE_CONNECTIONS
+        },
         ..ClientConfig::new(config.engine.clone())
     }));
 

@@ -9,6 +9,7 @@ use alys_runtime::time;
 use crate::machines::now_ms;
 use crate::oracles::{Judge, Violation};
 use crate::plan::{Expect, Plan, WorldPlan};
+use crate::replay;
 
 /// Between two looks at the oracles.
 const LOOK: Duration = Duration::from_millis(100);
@@ -101,6 +102,7 @@ fn silent(judge: &Judge) -> BTreeSet<u8> {
 /// Waits until a moment, or until something is done. True when an invariant broke meanwhile.
 pub async fn wait(world: World, judge: &Judge, until_ms: u64, is_done: impl Fn() -> bool) -> bool {
     while now_ms(world) < until_ms && !is_done() {
+        replay::on_look(world);
         if judge.is_over() {
             return true;
         }

@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alys_integrations::embedded::execution::CoreConfig;
 use alys_integrations::embedded::{Bend, ExecutionServer, ExecutionServerConfig};
 use alys_integrations::http::Endpoint;
 use alys_net::NodeKey;
@@ -138,7 +137,7 @@ async fn client_life(shared: &Shared, index: u8) -> Result<(), String> {
         jwt_secret: jwt_secret(index),
         genesis: shared.chain.execution.clone(),
         store,
-        core: CoreConfig::default(),
+        core: shared.chain.client.clone(),
     };
     let bend = shared.bends.get(usize::from(index)).cloned().unwrap_or_default();
     let server = ExecutionServer::start_bent(config, bend).await.map_err(|e| text(&e))?;
@@ -225,6 +224,10 @@ fn tell(index: u8, event: &NodeEvent) -> String {
         NodeEvent::Signed { target } => {
             let (kind, height, slot, hash) = (target.kind, target.height, target.slot, short(&target.hash));
             format!("signs {kind:?} of height {height} slot {slot} {hash}").to_lowercase()
+        }
+        NodeEvent::VotesFor { block, parent } => {
+            let (hash, on) = (short(&block.hash), short(&parent.hash));
+            format!("votes for slot {} {hash} on slot {} {on}", block.slot, parent.slot)
         }
         NodeEvent::Proposed { height, slot, hash, transactions, .. } => {
             format!("proposes height {height} slot {slot} {} with {transactions} transactions", short(hash))

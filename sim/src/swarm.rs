@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Actor, Fault, LinkPlan, Machine, Ms, NodeRef, Plan, SignedMs, Step, Vote, Way, When};
+use crate::workload::Behaviour;
 
 /// What is drawn besides the steps of the file: the `[swarm]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -155,6 +156,7 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
     if swarm.draw_world {
         draw_world(&mut plan, &mut Rng::derive(seed, "plan world"));
         plan.world.buggify = Rng::derive(seed, "plan buggify").chance(BUGGIFY_PPM);
+        draw_workload(&mut plan, &mut Rng::derive(seed, "plan workload"));
     }
     let mut rng = Rng::derive(seed, "plan faults");
     let known: &[Kind] = if swarm.kinds.is_empty() { Kind::ALL } else { &swarm.kinds };
@@ -201,6 +203,17 @@ fn draw_world(plan: &mut Plan, rng: &mut Rng) {
     plan.workload.users = rng.below(4) as u8;
     plan.workload.burst = 1 + rng.below(5) as u8;
     plan.workload.pause_ms = 200 + rng.below(1_500);
+}
+
+/// Which behaviours users have, as often as chance has it, and how much room blocks and pools give them.
+fn draw_workload(plan: &mut Plan, rng: &mut Rng) {
+    let workload = &mut plan.workload;
+    workload.behaviours = match rng.below(3) {
+        0 => (0..4).map(|_| Behaviour::ALL[rng.below(Behaviour::ALL.len() as u64) as usize]).collect(),
+        _ => Behaviour::usual(),
+    };
+    workload.pool = [32, 64, 64, 10_240][rng.below(4) as usize];
+    workload.block_gas = [2_000_000, 30_000_000][rng.below(2) as usize];
 }
 
 struct Draw<'a> {

@@ -25,10 +25,12 @@ use crate::oracles::{Found, Judge, Violation};
 use crate::outcome::{Mark, Outcome};
 use crate::plan::{Expect, Plan};
 use crate::process::{self, Job};
+use crate::replay::{self, Filter};
+use crate::report::Recorder;
 use crate::stack::Stack;
 use crate::trap::{self, Canary};
-use crate::workload::User;
-use crate::{bisect, faults, forger, probe, replay};
+use crate::workload::{Desk, User};
+use crate::{bisect, faults, forger, fresh_client, probe};
 
 /// Simulated time beyond the end of the chaos after which the run is broken off: healing, progress and audit take less.
 const SPARE: Duration = Duration::from_secs(300);
@@ -100,11 +102,24 @@ pub struct Mode {
     pub canary: Option<Canary>,
     /// Events that are told one by one, see [`bisect::tell`].
     pub window: Option<Range<u64>>,
+    /// Told of every event. It changes nothing.
+    pub record: Option<Recorder>,
+    /// What is looked into.
+    pub look: Look,
+}
+
+/// What of a run is looked into, see [`replay`]. It changes nothing but when the run ends.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// Events that are shown.
+    pub events: Option<Filter>,
+    /// Moments whose states are told; after the last the process ends.
+    pub states: Vec<u64>,
 }
 
 /// Runs a plan. Everything is in the outcome, a panic too.
 pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
-    let Mode { mutant, stack, view, is_held, canary, window } = mode;
+    let Mode { mutant, stack, view, is_held, canary, window, record, look } = mode;
     keep_panics();
     let began = Instant::now();
     let judge = Judge::new(&plan.world);
@@ -132,10 +147,17 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         let logs = Logs::new(judge_in.clone(), faults.clone(), view.logs);
         let _default = tracing::subscriber::set_default(logs);
         show(world, view.trace);
+        if let Some(record) = record {
+            record.begin(world.wall_ms(NodeId::WORLD));
+            world.add_sink(Box::new(move |event: &Event<'_>| record.event(event)));
+        }
+        if let Some(filter) = look.events {
+            replay::show(world, filter);
+        }
         if let Some(Range { start, end }) = window {
             bisect::tell(world, start..=end.saturating_sub(1));
         }
-        let ended = drive(world, &plan_in, &judge_in, &faults).await;
+        let ended = drive(world, &plan_in, &judge_in, &faults, look.states).await;
         if let Err(violation) = ended {
             judge_in.accuse(now_ms(world), violation);
         }
@@ -161,6 +183,8 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
     all.extend(faults.iter().map(|(name, n)| (format!("fault.{name}"), *n)));
     all.extend(of_runtime.iter().map(|(name, n)| ((*name).to_owned(), *n)));
     all.extend(oracles.heard.iter().map(|(name, n)| (format!("said.{name}"), *n)));
+    all.extend(oracles.model.counts().map(|(name, n)| (name.to_owned(), n)));
+    all.extend(oracles.ledger.coverage.counts().map(|(name, n)| (format!("workload.{name}"), n)));
     all.insert("trap.armed".to_owned(), u64::from(armed.load(Ordering::SeqCst)));
     if active.is_some() {
         all.insert("mutant.reached".to_owned(), reached.load(Ordering::Relaxed));
@@ -173,6 +197,7 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         stack,
         mutant: mutant.map(|(name, _)| name.to_owned()),
         found: oracles.found.clone(),
+        timeout_s: None,
         trace_hash: trace_hash.iter().map(|byte| format!("{byte:02x}")).collect(),
         snapshots: snapshots.iter().map(Mark::from).collect(),
         events,
@@ -220,14 +245,23 @@ fn is_fault(kind: &str) -> bool {
     KINDS.iter().any(|begin| kind.starts_with(begin))
 }
 
-async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>) -> Result<(), Violation> {
+async fn drive(
+    world: World,
+    plan: &Plan,
+    judge: &Judge,
+    slot: &OnceLock<Faults>,
+    states: Vec<u64>,
+) -> Result<(), Violation> {
     world.set_default_link(faults::link(&plan.world.link));
     if plan.world.buggify {
         world.set_buggify(Some(USUAL_SHARE_PPM));
     }
     let start_ms = world.wall_ms(NodeId::WORLD);
-    let chain = Chain::new(&plan.world, plan.workload.users, start_ms);
+    let chain = Chain::new(&plan.world, &plan.workload, start_ms);
     let (reactions, living) = (Reactions::default(), Living::default());
+    if !states.is_empty() {
+        replay::watch(states, plan.world.nodes, judge, &living);
+    }
     let (exits, ended) = mpsc::unbounded_channel();
     let nodes = plan.world.nodes;
     let bends = faults::bends(world, nodes);
@@ -269,6 +303,7 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
             rng: world.rng(&format!("user {index}")),
             judge: judge.clone(),
             is_over: is_over.clone(),
+            desk: Desk::default(),
         };
         world.spawn_on(user, "user", user_task.run());
     }
@@ -295,10 +330,10 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
         Progress::Made => {}
     }
     is_over.store(true, Ordering::SeqCst);
-    let replayed = replay::replay(judge, &shared.chain.execution)?;
+    let replayed = fresh_client::replay(judge, &shared.chain.execution)?;
     world.note("replayed", &replayed.to_le_bytes(), &format!("{replayed} blocks on a fresh client"));
-    let (judge, users, rng) = (judge.clone(), plan.workload.users, world.rng("audit"));
-    let audited = world.spawn_on(user, "audit", async move { audit(&judge, &core, users, rng).await });
+    let (judge, workload, rng) = (judge.clone(), plan.workload.clone(), world.rng("audit"));
+    let audited = world.spawn_on(user, "audit", async move { audit(&judge, &core, &workload, rng).await });
     audited.await.unwrap_or_else(|error| Err(Violation::Hung { what: error.to_string() }))
 }
 
@@ -337,6 +372,7 @@ pub fn lost(plan: &Plan, job: &Job, wall_ms: u64, violation: Violation) -> Outco
         stack: job.stack,
         mutant: job.mutant.clone(),
         found: Some(Found { at_ms: 0, violation }),
+        timeout_s: None,
         trace_hash: String::new(),
         snapshots: Vec::new(),
         events: 0,

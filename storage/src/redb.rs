@@ -14,7 +14,8 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -23,7 +24,7 @@ use alys_runtime::trace::reached;
 
 use ::redb::{
     CommitError, Database, DatabaseError, ReadableDatabase, StorageBackend, StorageError, TableDefinition,
-    TableError, TransactionError,
+    TableError, TransactionError, WriteTransaction,
 };
 
 use crate::kv::{Batch, Direction, Durability, Error, KeyValue, Op, Table};
@@ -247,8 +248,11 @@ impl Drop for RedbStore {
 }
 
 /// Applies `batch` in one redb transaction.
+///
+/// When redb panics over damaged pages, the transaction is left behind as it is: its destructors look at the same pages, and
+/// a second panic would end the process before anybody is told what is wrong. The handle is of no use then anyway.
 fn commit(database: &Database, batch: Batch, durability: Durability) -> Result<(), Failure> {
-    let mut transaction = database.begin_write().map_err(from_transaction)?;
+    let mut transaction = ManuallyDrop::new(database.begin_write().map_err(from_transaction)?);
     let wanted = match durability {
         Durability::Durable => ::redb::Durability::Immediate,
         Durability::Deferred => ::redb::Durability::None,
@@ -260,30 +264,43 @@ fn commit(database: &Database, batch: Batch, durability: Durability) -> Result<(
     if buggify!("storage.redb.quick_repair") {
         transaction.set_quick_repair(true);
     }
-    {
-        let mut open = BTreeMap::new();
-        for op in batch.into_ops() {
-            let (Op::Put { table, .. } | Op::Delete { table, .. }) = &op;
-            let table = *table;
-            let rows = match open.entry(table) {
-                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => {
-                    entry.insert(transaction.open_table(definition(table)).map_err(from_table)?)
-                }
-            };
-            match op {
-                Op::Put { key, mut value, .. } => {
-                    let sum = checksum(table, &key, &value);
-                    value.extend_from_slice(&sum);
-                    rows.insert(key.as_slice(), value.as_slice()).map_err(from_storage)?;
-                }
-                Op::Delete { key, .. } => {
-                    rows.remove(key.as_slice()).map_err(from_storage)?;
-                }
+    match catch_unwind(AssertUnwindSafe(|| fill(&transaction, batch))) {
+        Ok(Ok(())) => ManuallyDrop::into_inner(transaction).commit().map_err(from_commit),
+        Ok(Err(failure)) => {
+            drop(ManuallyDrop::into_inner(transaction));
+            Err(failure)
+        }
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// Writes the operations of a batch.
+fn fill(transaction: &WriteTransaction, batch: Batch) -> Result<(), Failure> {
+    let mut open = ManuallyDrop::new(BTreeMap::new());
+    let mut apply = |op: Op| -> Result<(), Failure> {
+        let (Op::Put { table, .. } | Op::Delete { table, .. }) = &op;
+        let table = *table;
+        let rows = match open.entry(table) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(transaction.open_table(definition(table)).map_err(from_table)?)
+            }
+        };
+        match op {
+            Op::Put { key, mut value, .. } => {
+                let sum = checksum(table, &key, &value);
+                value.extend_from_slice(&sum);
+                rows.insert(key.as_slice(), value.as_slice()).map_err(from_storage)?;
+            }
+            Op::Delete { key, .. } => {
+                rows.remove(key.as_slice()).map_err(from_storage)?;
             }
         }
-    }
-    transaction.commit().map_err(from_commit)
+        Ok(())
+    };
+    let filled = batch.into_ops().into_iter().try_for_each(&mut apply);
+    drop(ManuallyDrop::into_inner(open));
+    filled
 }
 
 /// Looks at the medium before redb does, which takes an empty file for a new database and a file without its magic

@@ -13,8 +13,7 @@ use std::{
 };
 
 use alys_runtime::{
-    buggify,
-    mutant,
+    buggify, mutant,
     sync::oneshot,
     time::{self, Instant, Sleep},
     trace,

@@ -1056,3 +1056,77 @@ fn a_spared_machine_and_the_world_itself_do_nothing_unusual() {
         assert!(!world.spawn_on(other, "ask", async move { fires() }).await.expect("it ends"));
     });
 }
+
+/// Runs `work` on a file of eight sectors of ones that were twos before the last sync.
+fn on_a_file<T, F>(prepare: impl FnOnce(World, NodeId) + Send + 'static, work: F) -> (T, sim::Damage)
+where
+    T: Send + 'static,
+    F: FnOnce(alys_runtime::disk::File) -> T + Send + 'static,
+{
+    two(1, |world, a, _| async move {
+        let open = || Dir::open("/d").and_then(|dir| dir.file("f")).expect("it opens");
+        let written = world.spawn_on(a, "write", async move {
+            let file = open();
+            for byte in [2, 1] {
+                file.write_at(0, &[byte; 8 * 512]).expect("written");
+                file.sync().expect("synced");
+            }
+        });
+        written.await.expect("it ends");
+        assert!(!world.disk_damage(a).is_any());
+        prepare(world, a);
+        let worked = world.spawn_on(a, "work", async move { work(open()) }).await.expect("it ends");
+        (worked, world.disk_damage(a))
+    })
+}
+
+#[test]
+fn a_misdirected_write_is_reported_as_done_and_is_elsewhere() {
+    let work = |file: alys_runtime::disk::File| {
+        file.write_at(512, &[9; 512]).expect("told that it is done");
+        let mut content = [0; 8 * 512];
+        file.read_at(0, &mut content).expect("readable");
+        content
+    };
+    let (content, damage) = on_a_file(|world, a| world.misdirect_writes(a, 1), work);
+    assert!(content[512..1024].iter().all(|byte| *byte == 1), "not where it should be");
+    assert_eq!(content.iter().filter(|byte| **byte == 9).count(), 512, "but somewhere");
+    assert_eq!(damage, sim::Damage { misdirected_writes: 1, ..Default::default() });
+    assert!(damage.is_silent());
+}
+
+#[test]
+fn a_stale_read_gives_what_was_there_before_the_last_sync_as_often_as_it_is_told_to() {
+    let work = |file: alys_runtime::disk::File| {
+        let mut read = || {
+            let mut content = [0; 700];
+            file.read_at(300, &mut content).expect("readable");
+            content
+        };
+        [read(), read()]
+    };
+    let ([first, second], damage) = on_a_file(|world, a| world.make_reads_stale(a, 1), work);
+    assert_eq!((first, second), ([2; 700], [1; 700]));
+    assert_eq!(damage, sim::Damage { stale_reads: 1, ..Default::default() });
+}
+
+#[test]
+fn a_failed_write_writes_nothing_and_a_disk_without_room_takes_nothing_not_even_over_old_bytes() {
+    let work = |file: alys_runtime::disk::File| {
+        let failed = file.write_at(0, &[7; 512]).expect_err("fails").kind();
+        let first = file.write_at(0, &[8; 512]).is_ok();
+        let full = file.write_at(512, &[8; 512]).expect_err("no room").kind();
+        let mut content = [0; 1024];
+        file.read_at(0, &mut content).expect("readable");
+        (failed, first, full, content)
+    };
+    let prepare = |world: World, a| {
+        world.fail_writes(a, 1);
+        world.set_room_to_write(a, Some(600));
+    };
+    let ((failed, first, full, content), damage) = on_a_file(prepare, work);
+    assert!(failed != ErrorKind::StorageFull && first && full == ErrorKind::StorageFull);
+    assert!(content[..512].iter().all(|b| *b == 8) && content[512..].iter().all(|b| *b == 1));
+    assert_eq!(damage, sim::Damage { failed_writes: 1, without_space: 1, ..Default::default() });
+    assert!(damage.is_any() && !damage.is_silent());
+}

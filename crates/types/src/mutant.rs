@@ -57,22 +57,22 @@ planted! {
         ["confirmed-below-approval"], "late_confirmations";
     ApprovedSlotNotPersisted, "approved-slot-not-persisted", "votes",
         "The highest slot approved is not written: after a restart it is what it was at the start of the chain.",
-        ["signed-twice", "votes-lost"], "leader_again";
+        ["signed-twice", "votes-lost", "not-a-transition"], "leader_again";
     ApprovedSlotCompared, "approved-slot-compared", "votes",
         "A node proposes and approves in a slot in which it has done so: `<` where `<=` stands.",
         ["signed-twice"], "leader_again";
     LockNotPersisted, "lock-not-persisted", "votes",
         "The lock is not written: after a restart the node is locked on genesis.",
-        ["approved-below-lock", "votes-lost"], "lost_lock";
+        ["approved-below-lock", "votes-lost", "not-a-transition"], "lost_lock";
     ConfirmationBeforeWrite, "confirmation-before-write", "votes",
         "A confirmation leaves before the lock is on the disk.",
-        ["approved-below-lock"], "lost_lock";
+        ["approved-below-lock", "not-a-transition"], "lost_lock";
     ProposalBeforeWrite, "proposal-before-write", "votes",
         "A proposal and its approval leave before they are on the disk.",
-        ["signed-twice"], "leader_again";
+        ["signed-twice", "not-a-transition"], "leader_again";
     VotesNotPersisted, "votes-not-persisted", "votes",
         "No vote state is written at all.",
-        ["votes-lost", "signed-twice"], "leader_again";
+        ["votes-lost", "signed-twice", "not-a-transition"], "leader_again";
     CertificateNotPersisted, "certificate-not-persisted", "certificates",
         "The certificate is not written with the lock.",
         ["no-progress"], "certificate_kept";
@@ -120,10 +120,10 @@ planted! {
         ["too-few-blocks"], "peers_are_known_after_a_restart";
     WriteDeferred, "write-deferred", "storage",
         "Records are committed without durability.",
-        ["finality-went-back", "head-beside-final", "signed-twice"], "rolling_restarts";
+        ["finality-went-back", "head-beside-final", "signed-twice", "not-a-transition"], "rolling_restarts";
     SyncLeftOut, "sync-left-out", "storage",
         "The database's file is never synced.",
-        ["process-ended", "finality-went-back", "signed-twice"], "rolling_restarts";
+        ["process-ended", "finality-went-back", "signed-twice", "not-a-transition"], "rolling_restarts";
     IndexBeforeBlock, "index-before-block", "storage",
         "The list of blocks is written before the blocks, in a write of its own.",
         ["no-progress", "process-ended"], "power_at_writes";

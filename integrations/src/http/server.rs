@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use alys_runtime::{JoinHandle, buggify, buggify_pause};
 use alys_runtime::net::{Listener, Stream};
 use alys_runtime::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use alys_runtime::{JoinHandle, buggify, buggify_pause};
 use bytes::Bytes;
 use futures::future::{Either, select};
 use http::header::{self, HeaderValue};

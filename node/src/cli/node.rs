@@ -177,6 +177,7 @@ fn observer() -> Observer {
         | NodeEvent::Evidence { .. }
         | NodeEvent::Notice(_)
         | NodeEvent::Signed { .. }
+        | NodeEvent::VotesFor { .. }
         | NodeEvent::Proposed { .. }
         | NodeEvent::Head { .. } => {}
     })

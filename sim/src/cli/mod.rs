@@ -3,24 +3,33 @@
 mod bisect;
 mod coverage;
 mod mutants;
+mod pages;
+mod replay;
 mod runs;
 mod show;
+mod shrink;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use alys_types::mutant::Mutant;
-use clap::{Args, Parser, Subcommand};
+use anyhow::Context;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing::metadata::LevelFilter;
 
 use crate::oracles::Violation;
-use crate::plan::Plan;
-use crate::process::{self, Job};
+use crate::plan::{Plan, parse_duration};
+use crate::process::{self, Job, PATIENCE};
+use crate::replay::Filter;
+use crate::report;
 use crate::scenario::{self, Scenario};
+use crate::schedule::{Preset, Shard};
 use crate::stack::Stack;
 use crate::trap::{self, Canary};
-use crate::world::{self, Mode, Trace, View};
+use crate::world::{self, Look, Mode, Trace, View};
 
 /// Everything passed.
 const PASSED: u8 = 0;
@@ -28,6 +37,8 @@ const PASSED: u8 = 0;
 const FAILED: u8 = 1;
 /// The command line or a scenario file is wrong.
 const WRONG: u8 = 2;
+/// No invariant broke, and some runs were given up after too much real time.
+const TIMEOUT: u8 = 3;
 /// Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
@@ -50,39 +61,72 @@ enum Command {
     Run(RunArgs),
     /// Run seeds twice, in two processes, and compare everything that came of them.
     Check(CheckArgs),
+    /// Run a seed again and look into it: its events through filters, and what its nodes are like.
+    ///
+    /// With --until it stops there and tells the state of all nodes; with --diff it tells what changed between two moments.
+    Replay(ReplayArgs),
+    /// Make the plan of a failing seed small, as long as the same invariant breaks, and write it as a scenario file.
+    Shrink(ShrinkArgs),
     /// Name the first event at which two runs of one seed differ.
     Bisect(BisectArgs),
     /// Say for each planted bug whether it is reached, and whether it is found by the invariant that was named for it.
     ///
     /// Fails when one is missed, or found by another invariant.
     Mutants(MutantsArgs),
+    /// Write a page about a run, or about the runs of a ledger: one HTML file that needs nothing else.
+    Report(ReportArgs),
+    /// Join the ledgers of several sweeps, as shards write them.
+    ///
+    /// A run that came out differently in two of them fails the command: the simulator was not deterministic.
+    Merge(MergeArgs),
     /// Say what seeds of a scenario came through, and fail if something that is listed was never reached.
     ///
     /// Listed are the sites of buggify, the kinds of faults and what they do, states of the protocol, and features of the
     /// workload. A thousand seeds of the mixed scenario should reach them all.
     Coverage(CoverageArgs),
     /// List the scenarios.
-    List,
+    List(ListArgs),
     /// Explain scenario files: faults and their words, nodes, moments, invariants; or show the plan of a scenario.
     Describe(DescribeArgs),
+    /// Print a completion script for a shell, for the program `alys-sim` behind `cargo sim`.
+    Completions(CompletionArgs),
     #[command(name = process::ONE, hide = true)]
     One(OneArgs),
 }
 
-#[derive(Args)]
+#[derive(Args, Default)]
 struct SweepArgs {
     /// Seeds, the last one excluded: 1..200. Without it, as many as --minutes allows.
     #[arg(long, value_parser = parse_seeds)]
     seeds: Option<Seeds>,
+    /// Many scenarios, chosen for an occasion: smoke takes a minute, change five, night goes on until it is stopped.
+    #[arg(long, value_enum, conflicts_with_all = ["seeds", "scenario"])]
+    preset: Option<Preset>,
+    /// The seed that a preset begins with.
+    #[arg(long, value_name = "SEED", default_value_t = 1, requires = "preset")]
+    from: u64,
+    /// Only a part of the runs, i of n with i from 0: those whose seed modulo n is i (moved on by one from scenario to scenario
+    /// of a preset).
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// A file that gets a line of JSON for each run. What it has already of this build is not run again.
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+    /// A directory that gets pages about the first few failing seeds of each kind, and index.html about the sweep.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Real seconds after which a run is given up. That is a verdict of its own.
+    #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE.as_secs())]
+    timeout: u64,
     /// The scenario's name or file.
     #[arg(long, default_value = "mixed")]
     scenario: String,
     /// Processes at once; by default one per core.
     #[arg(long)]
     jobs: Option<usize>,
-    /// Real time after which no more seeds are started.
-    #[arg(long, default_value_t = 1.0)]
-    minutes: f64,
+    /// Real time after which no more seeds are started: 1 when neither --seeds nor --preset is given.
+    #[arg(long)]
+    minutes: Option<f64>,
     /// How much of the production stack the runs have; without it, drawn for scenarios that are drawn, else full.
     #[arg(long, value_enum)]
     stack: Option<Stack>,
@@ -119,6 +163,61 @@ struct RunArgs {
     /// Show what the nodes log: error, warn, info, debug or trace.
     #[arg(long, default_value = "off")]
     log: LevelFilter,
+    /// Write a page about the run: one HTML file that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Put all messages of a part of the run onto the page, as 12s..15s; of the rest there is a sample and the end of the run.
+    #[arg(long, value_name = "FROM..TO", value_parser = parse_messages, requires = "report")]
+    messages: Option<String>,
+}
+
+#[derive(Args)]
+struct ReportArgs {
+    /// The scenario's name or file.
+    #[arg(required_unless_present = "ledger", conflicts_with = "ledger")]
+    scenario: Option<String>,
+    /// The seed; without it, the file's, or 1.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How much of the production stack the run has; without it, as in a sweep.
+    #[arg(long, value_enum)]
+    stack: Option<Stack>,
+    /// A planted bug.
+    #[arg(long, value_parser = parse_mutant)]
+    mutant: Option<String>,
+    /// The page is about the runs of this ledger. Pages about single runs that lie beside it are linked.
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+    /// The page; by default SCENARIO-SEED.html, and sweep.html for a ledger.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Put all messages of a part of the run onto the page, as 12s..15s; of the rest there is a sample and the end of the run.
+    #[arg(long, value_name = "FROM..TO", value_parser = parse_messages)]
+    messages: Option<String>,
+}
+
+#[derive(Args)]
+struct MergeArgs {
+    /// The ledgers.
+    #[arg(required = true)]
+    ledgers: Vec<PathBuf>,
+    /// The joined one.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Args)]
+struct ListArgs {
+    /// One JSON array.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct CompletionArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    shell: clap_complete::Shell,
 }
 
 #[derive(Args)]
@@ -134,6 +233,80 @@ struct OneArgs {
     /// Let escapes be.
     #[arg(long)]
     not_held: bool,
+    /// Show events: those that pass all that follows.
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set)]
+    show: bool,
+    #[arg(long)]
+    machine: Vec<String>,
+    #[arg(long)]
+    kind: Vec<String>,
+    #[arg(long)]
+    actor: Option<String>,
+    #[arg(long, default_value_t = 0)]
+    from_ms: u64,
+    /// Tell the states at these moments, in milliseconds, and stop.
+    #[arg(long)]
+    state: Vec<u64>,
+}
+
+#[derive(Args)]
+struct ReplayArgs {
+    /// The scenario's name or file.
+    scenario: String,
+    /// The seed; without it, the file's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How much of the production stack the run has; without it, as in a sweep.
+    #[arg(long, value_enum)]
+    stack: Option<Stack>,
+    /// A planted bug.
+    #[arg(long, value_parser = parse_mutant)]
+    mutant: Option<String>,
+    /// Only this machine (node2, client1, user, world); may be given several times.
+    #[arg(long)]
+    machine: Vec<String>,
+    /// Only kinds of events that begin so (said, fault, net., disk., actor); may be given several times.
+    #[arg(long)]
+    kind: Vec<String>,
+    /// Only this actor, by a part of its path (chain/engine).
+    #[arg(long)]
+    actor: Option<String>,
+    /// From this moment on (12s).
+    #[arg(long, value_parser = parse_moment)]
+    from: Option<u64>,
+    /// Stop at this moment (12.5s) and tell the state of the nodes.
+    #[arg(long, value_parser = parse_moment, conflicts_with = "diff")]
+    until: Option<u64>,
+    /// Tell what changed in the nodes between two moments (10s..12.5s). Events are shown only with --kind then.
+    #[arg(long, value_parser = replay::parse_moments, value_name = "FROM..TO")]
+    diff: Option<(u64, u64)>,
+}
+
+#[derive(Args)]
+struct ShrinkArgs {
+    /// The scenario's name or file.
+    scenario: String,
+    /// The failing seed; without it, the file's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How much of the production stack the runs have; without it, as in a sweep.
+    #[arg(long, value_enum)]
+    stack: Option<Stack>,
+    /// A planted bug.
+    #[arg(long, value_parser = parse_mutant)]
+    mutant: Option<String>,
+    /// Real time after which the smallest plan so far is taken.
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// Processes at once; by default one per core.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Where the result goes; without it, target/shrunk.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// What came of it as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -248,6 +421,14 @@ fn parse_seeds(text: &str) -> Result<Seeds, String> {
     range.filter(|range| !range.is_empty()).map(Seeds).ok_or_else(error)
 }
 
+fn parse_messages(text: &str) -> Result<String, String> {
+    report::parse_window(text).map(|_| text.to_owned())
+}
+
+fn parse_moment(text: &str) -> Result<u64, String> {
+    parse_duration(text).map_err(|error| error.to_string())
+}
+
 fn parse_mutant(text: &str) -> Result<String, String> {
     if mutant(text).is_some() {
         return Ok(text.to_owned());
@@ -264,17 +445,26 @@ fn mutant(name: &str) -> Option<(&'static str, Mutant)> {
 
 /// The program.
 pub fn main() -> ExitCode {
+    process::end_with_the_reader();
     let cli = Cli::parse();
     let result = match cli.command {
         None => runs::default_sweep(),
         Some(Command::Sweep(args)) => runs::sweep(&args),
         Some(Command::Run(args)) => runs::run(&args),
         Some(Command::Check(args)) => runs::check(&args),
+        Some(Command::Replay(args)) => replay::replay(&args),
+        Some(Command::Shrink(args)) => shrink::shrink(&args),
         Some(Command::Bisect(args)) => bisect::bisect(&args),
         Some(Command::Mutants(args)) => mutants::mutants(&args),
         Some(Command::Coverage(args)) => coverage::run(&args),
-        Some(Command::List) => show::list(),
+        Some(Command::Report(args)) => pages::report(&args),
+        Some(Command::Merge(args)) => pages::merge(&args),
+        Some(Command::List(args)) => show::list(&args),
         Some(Command::Describe(args)) => show::describe(&args),
+        Some(Command::Completions(args)) => {
+            clap_complete::generate(args.shell, &mut Cli::command(), "alys-sim", &mut std::io::stdout());
+            Ok(PASSED)
+        }
         Some(Command::One(args)) => one(&args),
     };
     match result {
@@ -288,15 +478,16 @@ pub fn main() -> ExitCode {
 
 /// Runs a seed in this process.
 fn one(args: &OneArgs) -> anyhow::Result<u8> {
-    let OneArgs { run: args, window, canary, not_held } = args;
+    let OneArgs { run: args, window, canary, not_held, show, machine, kind, actor, from_ms, state } = args;
     let scenario = scenario::load(&args.scenario)?;
     let seed = scenario.seed(args.seed);
     let mutant = args.mutant.as_deref().and_then(mutant);
     let view = View { logs: args.log, trace: args.trace };
     let stack = args.stack.unwrap_or_else(|| stack_of(&scenario, seed));
     let plan = scenario.plan(seed);
+    let (job, _) = job(&scenario, seed, Some(stack), args.mutant.as_deref());
     if !not_held {
-        let (job, plan) = job(&scenario, seed, Some(stack), args.mutant.as_deref());
+        let (job, plan) = (job.clone(), plan.clone());
         trap::watch(move |escape| {
             let violation = Violation::Escaped { what: escape.to_string() };
             if let Ok(line) = serde_json::to_string(&world::lost(&plan, &job, 0, violation)) {
@@ -305,16 +496,33 @@ fn one(args: &OneArgs) -> anyhow::Result<u8> {
             std::process::exit(FAILED.into());
         });
     }
+    let messages = args.messages.as_deref().and_then(|text| report::parse_window(text).ok());
+    let record = args.report.is_some().then(|| report::Recorder::new(&plan, messages));
     let window = window.as_ref().map(|Seeds(window)| window.clone());
-    let mode = Mode { mutant, stack, view, is_held: !not_held, canary: *canary, window };
+    let to_ms = state.iter().copied().max();
+    let filter = Filter {
+        machines: machine.clone(),
+        kinds: kind.clone(),
+        actor: actor.clone(),
+        from_ms: *from_ms,
+        to_ms,
+    };
+    let look = Look { events: show.then_some(filter), states: state.clone() };
+    let is_held = !not_held;
+    let mode = Mode { mutant, stack, view, is_held, canary: *canary, window, record: record.clone(), look };
     let outcome = world::run(&plan, seed, mode);
+    if let (Some(file), Some(record)) = (&args.report, &record) {
+        let page = report::run_page(&plan, &outcome, record, &job.replay())?;
+        report::write_file(file, page.as_bytes()).with_context(|| file.display().to_string())?;
+    }
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(if outcome.is_passed() { PASSED } else { FAILED })
 }
 
 /// How much of the production stack a run has if nobody says: all of it where the plan is written by hand.
 fn stack_of(scenario: &Scenario, seed: u64) -> Stack {
-    if scenario.swarm.is_some() { Stack::drawn(seed) } else { Stack::Full }
+    let drawn = if scenario.swarm.is_some() { Stack::drawn(seed) } else { Stack::Full };
+    scenario.plan.world.stack.unwrap_or(drawn)
 }
 
 /// A job of this scenario, and its plan.
@@ -328,6 +536,7 @@ fn job(scenario: &Scenario, seed: u64, stack: Option<Stack>, mutant: Option<&str
         mutant: mutant.map(str::to_owned),
         view: Vec::new(),
         more: Vec::new(),
+        patience: PATIENCE,
     };
     (job, scenario.plan(seed))
 }

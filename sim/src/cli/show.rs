@@ -1,6 +1,8 @@
 //! The commands that only tell.
 
-use super::{DescribeArgs, PASSED};
+use serde_json::json;
+
+use super::{DescribeArgs, ListArgs, PASSED};
 use crate::scenario;
 
 const FILES: &str = "\
@@ -22,7 +24,8 @@ A scenario is a TOML file:
     buggify = true                # nodes and clients do now and then what they may do and seldom do
 
     [links]                       # latency, jitter, loss_ppm, kbytes_per_s
-    [workload]                    # users, burst, pause
+    [workload]                    # users, burst, pause, pool, block_gas
+    behaviours = [\"transfer\"]     # contract, replace, cancel, flood, gap, underprice, sign-badly, read; twice is more often
     [expect]                      # min_final, progress, within
     [swarm]                       # least, most, kinds, draw_world: faults drawn from the seed
 
@@ -43,14 +46,31 @@ const INVARIANTS: &str = "\
 Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-without-quorum, certified-beside-final,
 head-beside-final, signed-twice, signed-backwards, approved-below-lock, confirmed-below-approval, approved-out-of-slot, approved-unexecuted,
 voted-by-jumped-clock, votes-lost, wrongly-accused, wrong-leader, wrong-timestamp, state-differs, replay-differs, heads-differ, no-progress,
-silent-leader, too-few-blocks, error-line, process-ended, execution-behind, acknowledged-lost, wrong-balance, honest-peer-banned,
+silent-leader, too-few-blocks, error-line, process-ended, execution-behind, acknowledged-lost, refused-is-final, wrongly-taken, wrong-balance, not-a-transition, honest-peer-banned,
 actor-not-healed, not-final-after-fault, message-lost, queue-overrun, order-broken, ask-late, two-incarnations, restarts-beyond-policy,
-gave-up-early, panicked, hung.";
+gave-up-early, escaped, panicked, hung, timeout.";
 
-pub fn list() -> anyhow::Result<u8> {
-    for (name, _) in scenario::list()? {
-        let scenario = scenario::load(&name)?;
-        println!("{name:<28} {}", scenario.plan.why);
+pub fn list(args: &ListArgs) -> anyhow::Result<u8> {
+    let scenarios = scenario::list()?.into_keys().map(|name| scenario::load(&name));
+    let scenarios = scenarios.collect::<Result<Vec<_>, _>>()?;
+    if args.json {
+        let all: Vec<serde_json::Value> = scenarios
+            .iter()
+            .map(|scenario| {
+                json!({
+                    "name": scenario.plan.name,
+                    "file": scenario.path,
+                    "why": scenario.plan.why,
+                    "covers": scenario.plan.covers,
+                    "is_drawn": scenario.swarm.is_some(),
+                })
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&all)?);
+        return Ok(PASSED);
+    }
+    for scenario in scenarios {
+        println!("{:<28} {}", scenario.plan.name, scenario.plan.why);
         if !scenario.plan.covers.is_empty() {
             println!("{:<28} covers {}", "", scenario.plan.covers.join(", "));
         }

@@ -60,7 +60,7 @@ impl Faults {
             }
             Fault::FullDisk { machine, free_kbytes } => {
                 let free = on.then_some(u64::from(*free_kbytes) * KBYTE);
-                machines(machine).into_iter().for_each(|m| world.set_free_space(m, free));
+                machines(machine).into_iter().for_each(|m| world.set_room_to_write(m, free));
             }
             Fault::ClientSyncing {} => self.bend(nodes, |bending| bending.is_syncing = on),
             Fault::ClientForgets { count: n } => self.bend(nodes, |bending| bending.forgotten = count(n)),

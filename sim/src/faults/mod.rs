@@ -205,6 +205,8 @@ impl Faults {
             if step.fault.strike().is_none() {
                 *inner.counts.entry(step.fault.name()).or_default() += 1;
             }
+            // Each step has a stream of its own: what one draws does not depend on which others there are.
+            inner.rng = self.world.rng(&format!("step {step}"));
             inner.resolve(&step.nodes, at)
         };
         let numbers: Vec<String> = nodes.iter().map(|node| (node + 1).to_string()).collect();

@@ -9,6 +9,7 @@ mod blocks;
 mod clocks;
 mod finality;
 mod ledger;
+mod model;
 mod votes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +25,8 @@ pub use actors::Actors;
 pub use blocks::{Blocks, Proposed};
 pub use clocks::Clocks;
 pub use finality::{Final, Finality};
-pub use ledger::{Action, Due, Ledger, Receipt, Sent};
+pub use ledger::{Action, Due, Ledger, Receipt, Sent, Taken};
+pub use model::Conformance;
 pub use votes::Votes;
 
 use crate::clients::Clients;
@@ -70,6 +72,8 @@ pub enum Violation {
     HeadBesideFinal { node: u8, height: u64, head: String, final_height: u64, last: String },
     /// A node shut out another that does nothing wrong.
     HonestPeerBanned { node: u8, banned: u8 },
+    /// A node signed what the model's rule forbids after what it signed before, or does not remember what it signed.
+    NotATransition { node: u8, what: String, why: String },
     /// A node holds its vote state for lost, though no disk was.
     VotesLost { node: u8 },
     /// A node has evidence against an authority that did nothing wrong.
@@ -90,6 +94,10 @@ pub enum Violation {
     ExecutionBehind { node: u8, reached: u64, needed: u64 },
     /// A transaction that was seen in a final block is gone, or is in another one.
     AcknowledgedLost { node: u8, transaction: String, height: u64, found: String },
+    /// A transaction that every client refused, or that can never be valid, is in a final block.
+    RefusedIsFinal { node: u8, transaction: String, height: u64, why: String },
+    /// An execution client took a transaction that it must refuse, or answered with another's hash.
+    WronglyTaken { node: u8, transaction: String, why: String },
     /// An account does not hold what the final transactions leave it.
     WrongBalance { node: u8, account: String, height: u64, expected: String, found: String },
     /// An actor that was struck, or the tree that it is in, is not well again in time.
@@ -161,6 +169,8 @@ pub struct Oracles {
     pub heads: BTreeMap<u8, Hash>,
     /// The libp2p identities of authorities that do nothing wrong.
     pub honest: BTreeMap<String, u8>,
+    /// The same, against the model.
+    pub model: Conformance,
     /// Transactions.
     pub ledger: Ledger,
     /// The first violation.
@@ -210,6 +220,7 @@ impl Oracles {
             actors: Actors::default(),
             heads: BTreeMap::new(),
             honest: BTreeMap::new(),
+            model: Conformance::new(plan),
             ledger: Ledger::default(),
             found: None,
             heard: BTreeMap::new(),
@@ -237,6 +248,7 @@ impl Oracles {
     pub fn distrust(&mut self, node: u8) {
         if self.distrusted.insert(node) {
             self.votes.distrust(node);
+            self.model.distrust(node);
         }
     }
 
@@ -249,7 +261,14 @@ impl Oracles {
                     VoteKind::Approval => "signed.approval",
                     VoteKind::Confirmation => "signed.confirmation",
                 };
-                (kind, self.votes.signed(node, target, &self.blocks))
+                // The sharper word comes first where both oracles object.
+                (
+                    kind,
+                    self.votes.signed(node, target, &self.blocks).and(self.model.signed(at_ms, node, target)),
+                )
+            }
+            NodeEvent::VotesFor { block, parent } => {
+                ("votes-for", self.model.votes_for(node, *block, *parent))
             }
             NodeEvent::Finalized(block) => {
                 self.votes.finalized(at_ms, node, block.height.0, block.hash);
@@ -345,6 +364,8 @@ impl Oracles {
             let result = self.votes.certified(node, summary.highest.slot.0, summary.highest.hash);
             self.note(at_ms, result);
         }
+        let result = self.model.stands(asked.0, node, &summary.votes);
+        self.note(at_ms, result);
         if summary.votes.silent_until.is_some() {
             self.note(at_ms, Err(Violation::VotesLost { node: node + 1 }));
         }

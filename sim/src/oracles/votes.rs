@@ -77,7 +77,7 @@ impl Votes {
         }
         self.highest.insert((node, kind), slot);
         let approved = self.highest.get(&(node, VoteKind::Approval)).copied().unwrap_or(0);
-        if kind == VoteKind::Confirmation && slot < approved {
+        if kind == VoteKind::Confirmation && slot < approved && self.approved_beside(node, slot, blocks) {
             return Err(Violation::ConfirmedBelowApproval { node: node + 1, slot, approved });
         }
         let locked = self.highest.get(&(node, VoteKind::Confirmation)).copied().unwrap_or(0);
@@ -86,6 +86,8 @@ impl Votes {
             && slot > locked
             && let Some(parent_slot) = blocks.parent_slot(&target.hash)
             && parent_slot < locked
+            // An approval of the locked slot or below was decided on before the lock, and is sent again.
+            && slot > locked
         {
             return Err(Violation::ApprovedBelowLock { node: node + 1, slot, parent_slot, locked });
         }
@@ -104,6 +106,13 @@ impl Votes {
         };
         known.insert(target.hash, (target.height.0, slot));
         self.check_beside(&target.hash)
+    }
+
+    /// Whether a node has approved a block of a later slot than this one that cannot stand on it. A confirmation below
+    /// approvals of descendants was decided on before them, and is sent again.
+    fn approved_beside(&self, node: u8, slot: u64, blocks: &Blocks) -> bool {
+        let later = (node, VoteKind::Approval, slot + 1)..=(node, VoteKind::Approval, u64::MAX);
+        self.signed.range(later).any(|(_, hash)| blocks.parent_slot(hash).is_none_or(|parent| parent < slot))
     }
 
     /// The heart of the safety argument: once B has a quorum of confirmations, every block of a later slot with a quorum

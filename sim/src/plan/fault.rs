@@ -126,7 +126,7 @@ faults! {
             count: u32,
         }
 
-        "full-disk": "There is room for so many kilobytes more."
+        "full-disk": "There is room for so many kilobytes more, overwriting counted: the file system writes changes elsewhere."
         FullDisk {
             #[serde(default)]
             machine: Machine,

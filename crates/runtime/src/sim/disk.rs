@@ -16,6 +16,9 @@ use super::rng::Rng;
 
 pub const SECTOR: usize = 512;
 
+/// How many of the bits that rot are in a file drawn without regard to its size, in a million.
+const SMALL_FILE_PPM: u32 = 20_000;
+
 /// A file's or directory's number on its disk.
 pub type Inode = u64;
 
@@ -311,18 +314,30 @@ impl Disk {
         self.content.process_ended();
     }
 
-    /// Turns over `bits` bits in files, durably. Returns how many there were room for.
+    /// Turns over `bits` bits in files, durably. Most hit whatever is large; a fiftieth hits any file, so that small ones
+    /// are hit at all. Returns how many there were room for.
     pub fn rot(&mut self, bits: u32) -> u32 {
         let mut rotten = 0;
-        let files: Vec<Inode> = self
+        let files: Vec<(Inode, u64)> = self
             .content
             .inodes
             .iter()
-            .filter(|(_, entry)| matches!(entry, Entry::File(file) if !file.live.is_empty()))
-            .map(|(inode, _)| *inode)
+            .filter_map(|(inode, entry)| match entry {
+                Entry::File(file) if !file.live.is_empty() => Some((*inode, file.live.len() as u64)),
+                Entry::File(_) | Entry::Dir(_) => None,
+            })
             .collect();
+        let bytes: u64 = files.iter().map(|(_, len)| len).sum();
         for _ in 0..bits {
-            let Some(inode) = files.get(self.rng.below(files.len() as u64) as usize) else { break };
+            let any = self.rng.chance(SMALL_FILE_PPM);
+            let mut at = self.rng.below(if any { files.len() as u64 } else { bytes });
+            let chosen = files.iter().find(|(_, len)| {
+                let size = if any { 1 } else { *len };
+                let is_here = at < size;
+                at = at.saturating_sub(size);
+                is_here
+            });
+            let Some((inode, _)) = chosen else { break };
             let Ok(file) = self.content.file(*inode) else { break };
             let at = self.rng.below(file.live.len() as u64) as usize;
             file.live[at] ^= 1 << self.rng.below(8);
@@ -495,6 +510,12 @@ impl Disk {
         }
         let file = self.content.file(file)?;
         let growth = end.saturating_sub(file.live.len()) as u64;
+        if let Some(room) = &mut self.faults.room_to_write {
+            if *room < bytes.len() as u64 {
+                return Ok(0);
+            }
+            *room -= bytes.len() as u64;
+        }
         let fits = match growth <= space {
             true => end,
             false => (file.live.len() + space as usize).max(offset.min(file.live.len())),

@@ -23,6 +23,8 @@ pub(crate) struct Faults {
     pub power_loss_in: Option<u64>,
     /// All files together cannot grow beyond this.
     pub capacity: Option<u64>,
+    /// So many bytes may still be written, wherever: a disk that never overwrites what it holds.
+    pub room_to_write: Option<u64>,
     pub slowness: Slowness,
 }
 
@@ -138,6 +140,12 @@ impl World {
             let disk = &mut state.node(id).disk;
             disk.faults.capacity = bytes.map(|bytes| disk.used().saturating_add(bytes));
         });
+    }
+
+    /// Lets the node write `bytes` more bytes, or any number again. Overwriting counts as well, as on a file system or a
+    /// volume that writes what changes to another place: there a database that only ever overwrites meets a full disk too.
+    pub fn set_room_to_write(&self, id: NodeId, bytes: Option<u64>) {
+        with(|state| state.node(id).disk.faults.room_to_write = bytes);
     }
 
     /// What the node's disk operations cost from now on.

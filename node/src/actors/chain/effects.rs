@@ -1,6 +1,6 @@
 //! Effects become writes, signatures and messages, in order.
 
-use alys_consensus::{Effect, Input, Notice, Send, VerifiedVote};
+use alys_consensus::{BlockRef, Effect, Input, Notice, Send, VerifiedVote};
 use alys_net::{Command, Topic};
 use alys_runtime::trace::reached;
 use alys_types::wire::{CertifiedHeader, Confirmation, Message as Wire, Proposal};
@@ -72,6 +72,7 @@ impl ChainActor {
     fn send(&mut self, send: Send) {
         match send {
             Send::Proposal { target, signer, block } => {
+                self.tell_parent(&target);
                 let Some(vote) = self.sign(target, signer) else { return };
                 let transactions = block.body.payload.transactions.len();
                 let (height, slot, hash) = (target.height, target.slot, target.hash);
@@ -80,6 +81,7 @@ impl ChainActor {
                 self.publish(Topic::Blocks, proposal.encode());
             }
             Send::Approval { target, signer } => {
+                self.tell_parent(&target);
                 let Some(vote) = self.sign(target, signer) else { return };
                 self.publish(Topic::Approvals, vote.encode());
                 self.count_own(vote);
@@ -94,6 +96,20 @@ impl ChainActor {
                 reached("state.chain.certificate_made");
                 self.publish_certificate(&certified);
             }
+        }
+    }
+
+    /// What the block of a vote stands on is half of what the rule looks at.
+    fn tell_parent(&self, target: &VoteTarget) {
+        if self.observer.is_none() {
+            return;
+        }
+        if let Some(header) = self.state.header(&target.hash)
+            && let Some(parent) = self.state.header(&header.parent_hash)
+        {
+            let block = BlockRef { slot: header.slot, hash: target.hash };
+            let parent = BlockRef { slot: parent.slot, hash: header.parent_hash };
+            self.observe(NodeEvent::VotesFor { block, parent });
         }
     }
 

@@ -228,7 +228,8 @@ impl EngineActor {
     async fn go_on_replaying(&mut self) -> Result<(), EngineError> {
         let Some(mut replay) = self.replay.take() else { return Ok(()) };
         let begun = time::now();
-        let turn = if buggify!("node.engine.short_replay_turn") { Duration::from_millis(1) } else { REPLAY_TURN };
+        let turn =
+            if buggify!("node.engine.short_replay_turn") { Duration::from_millis(1) } else { REPLAY_TURN };
         let step = if buggify!("node.engine.small_replay_step") { 1 } else { REPLAY_STEP };
         let is_over = || time::now().saturating_duration_since(begun) >= turn;
         while let Some(parent) = replay.next {

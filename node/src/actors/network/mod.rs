@@ -137,7 +137,9 @@ impl NetworkActor {
             Event::Gossip { id, from, topic, payload } => {
                 let source = Source { peer: Some(from), gossip: Some(id.clone()) };
                 let is_busy = buggify!("node.network.busy_gossip", 20_000);
-                if is_busy || self.validation.tell(ValidationMessage::Decode { source, topic, payload }).is_err() {
+                if is_busy
+                    || self.validation.tell(ValidationMessage::Decode { source, topic, payload }).is_err()
+                {
                     self.command(Command::Judge { id, verdict: Verdict::Ignore });
                 }
             }

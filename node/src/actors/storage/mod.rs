@@ -126,7 +126,8 @@ impl StorageActor {
         for hash in hashes.iter().collect::<BTreeSet<_>>() {
             let Some(block) = self.blocks.block(hash)? else { continue };
             bytes += alys_types::codec::encode(&block).len();
-            let is_full = bytes > MAX_RANGE_BYTES - MAX_CERTIFICATE_BYTES || buggify!("node.storage.few_blocks");
+            let is_full =
+                bytes > MAX_RANGE_BYTES - MAX_CERTIFICATE_BYTES || buggify!("node.storage.few_blocks");
             if is_full && !found.is_empty() {
                 break;
             }
@@ -184,7 +185,11 @@ impl AlysActor for StorageActor {
             StorageMessage::Blocks { hashes, reply } => {
                 let blocks = alys_runtime::blocking(|| self.some_blocks(&hashes))?;
                 let is_empty = blocks.is_empty();
-                reached(if is_empty { "state.storage.blocks_unknown" } else { "state.storage.blocks_served" });
+                reached(if is_empty {
+                    "state.storage.blocks_unknown"
+                } else {
+                    "state.storage.blocks_served"
+                });
                 reply.send(blocks);
             }
             StorageMessage::BlockRange { request, reply } => {
