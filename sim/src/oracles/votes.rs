@@ -81,9 +81,7 @@ impl Votes {
             return Err(Violation::ConfirmedBelowApproval { node: node + 1, slot, approved });
         }
         let locked = self.highest.get(&(node, VoteKind::Confirmation)).copied().unwrap_or(0);
-        // An approval of a slot up to that of the lock was written before the lock, and may be heard after a restart only.
         if kind == VoteKind::Approval
-            && slot > locked
             && let Some(parent_slot) = blocks.parent_slot(&target.hash)
             && parent_slot < locked
             // An approval of the locked slot or below was decided on before the lock, and is sent again.
