@@ -112,9 +112,6 @@ planted! {
     FetchedNotWritten, "fetched-not-written", "sync",
         "The body of a certified block that a peer sent is taken for stored and not written.",
         ["error-line"], "catching_up";
-    VotesForgottenEarly, "votes-forgotten-early", "certificates",
-        "Votes that come before their block are dropped.",
-        ["too-few-blocks"], "votes_first";
     FetchNeverAgain, "fetch-never-again", "sync",
         "A block that was asked for by its hash once is never asked for again.",
         ["silent-leader", "no-progress"], "mixed";
@@ -145,9 +142,6 @@ planted! {
     SyncingIsValid, "syncing-is-valid", "execution",
         "SYNCING is taken for VALID.",
         ["approved-unexecuted"], "one_client_lost_blocks";
-    EngineRestartUntold, "engine-restart-untold", "execution",
-        "Who waits for the answers of an engine actor that failed is not told that they are lost.",
-        ["silent-leader", "no-progress"], "engines_fail_once";
     TokenKept, "token-kept", "execution",
         "The token for the execution client is kept for two minutes, which is longer than it is good for.",
         ["too-few-blocks"], "steady";
@@ -157,9 +151,6 @@ planted! {
     NeverDialsAgain, "never-dials-again", "network",
         "The address of a peer that was lost is not dialled again.",
         ["no-progress"], "majority_partition";
-    StatusNotPublished, "status-not-published", "network",
-        "A network service that starts anew is not given the node's status.",
-        ["no-progress"], "services_fail_apart";
     MailboxOvertakes, "mailbox-overtakes", "mailboxes",
         "A message overtakes the one before it when others wait.",
         ["order-broken"], "steady";

@@ -100,7 +100,7 @@ impl State {
         }
         if self.tree.contains(&vote.vote().target.hash) {
             self.count(vote, now, out);
-        } else if !mutant::active(Mutant::VotesForgottenEarly) {
+        } else {
             self.wait(vote);
         }
     }

@@ -569,9 +569,7 @@ impl ChainActor {
             }
             ChainMessage::ExecutionRestarted => self.input(Input::ExecutionRestarted).await,
             ChainMessage::NetworkStarted => {
-                if !mutant::active(Mutant::StatusNotPublished) {
-                    self.published = None;
-                }
+                self.published = None;
                 self.publish_status();
                 Ok(())
             }

@@ -353,7 +353,7 @@ impl AlysActor for EngineActor {
     const NAME: &'static str = "EngineActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), EngineError> {
-        if ctx.incarnation() > 1 && !mutant::active(Mutant::EngineRestartUntold) {
+        if ctx.incarnation() > 1 {
             // Answers that the last incarnation owed are lost with it.
             self.tell(ChainMessage::ExecutionRestarted).await;
         }
