@@ -95,6 +95,23 @@ const TABLE: &[(&str, &str, &str)] = &[
         "The transactions of the final chain leave the account another balance, nonce or count than the client says.",
     ),
     (
+        "refused-is-final",
+        "A refused transaction is final",
+        "Every execution client that it was given to has refused it, or it can never be valid: and yet it is in a final block. Look \
+         at what the client of the block's leader checks before it takes a transaction, and at who else passes transactions on.",
+    ),
+    (
+        "wrongly-taken",
+        "A client took what it must refuse",
+        "The transaction is badly signed, of another chain, or cannot pay for itself, and the client answered with its hash.",
+    ),
+    (
+        "not-a-transition",
+        "A node took a step that the model does not know",
+        "What the node signed is not allowed after what it signed before, by the rule of docs/model.md; or it was asked where it \
+         stands and remembers less than it signed. Look for a restart in between, and for what was on its disk by then.",
+    ),
+    (
         "actor-not-healed",
         "An actor did not recover",
         "It was struck, and its supervisor did not have it running in time, or something else in the node's tree is not well.",
