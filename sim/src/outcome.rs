@@ -104,6 +104,13 @@ impl Outcome {
         }
     }
 
+    /// How many faults began. What came of them is counted beside them, by names with a dot: how long they took, whom they
+    /// hit, which were made milder.
+    pub fn faults(&self) -> u64 {
+        let named = self.counters.iter().filter_map(|(name, n)| Some((name.strip_prefix("fault.")?, n)));
+        named.filter(|(name, _)| !name.contains('.')).map(|(_, n)| n).sum()
+    }
+
     /// What failures have in common that may well have one cause: the invariant, and where that says little the text that
     /// came with it, without its numbers. `None` for runs that passed.
     pub fn group(&self) -> Option<String> {
@@ -146,12 +153,11 @@ impl fmt::Display for Outcome {
                 write!(f, "FAILED {} at {} ms: {:?}", found.violation.name(), found.at_ms, found.violation)?;
             }
         }
-        let begun: u64 =
-            self.counters.iter().filter(|(name, _)| name.starts_with("fault.")).map(|(_, n)| n).sum();
         write!(
             f,
-            " | {final_height} final blocks, {} transactions, {begun} faults, {:.1} s simulated in {:.1} s, hash {}",
+            " | {final_height} final blocks, {} transactions, {} faults, {:.1} s simulated in {:.1} s, hash {}",
             count("transactions.final"),
+            self.faults(),
             *simulated_ms as f64 / 1e3,
             *wall_ms as f64 / 1e3,
             self.trace_hash.get(..16).unwrap_or(&self.trace_hash),
@@ -190,6 +196,18 @@ mod tests {
         assert_eq!(late.group().as_deref(), Some("timeout"));
         assert!(late.to_string().contains("TIMEOUT"));
         assert_eq!(outcome(Some(Violation::VotesLost { node: 1 }), None).verdict(), Verdict::Failed);
+    }
+
+    #[test]
+    fn faults_are_counted_and_not_what_came_of_them() {
+        let counters = [
+            ("fault.kill", 3),
+            ("fault.actor-panic", 2),
+            ("fault.actor.longest-ms", 4_160),
+            ("node.kill", 9),
+        ];
+        let counters = counters.map(|(name, n)| (name.to_owned(), n)).into();
+        assert_eq!(Outcome { counters, ..outcome(None, None) }.faults(), 5);
     }
 
     #[test]

@@ -264,7 +264,7 @@ function drawTimes() {
   $('times').replaceChildren(
     el('tr', {}, el('th', {}, 'scenario'), el('th', { class: 'n' }, 'runs'), el('th', {}, 'real time'), el('th', {}, ''), el('th', { class: 'n' }, 'simulated : real'), el('th', { class: 'n' }, 'median'), el('th', { class: 'n' }, 'longest')),
     ...rows.map((row) => el('tr', {}, el('td', {}, row.name), el('td', { class: 'n' }, thousands(row.runs)),
-      el('td', {}, el('div', { class: 'bar', style: 'width:110px;margin-top:5px' }, el('i', { style: `width:${(row.wall / most) * 100}%` }))), el('td', { class: 'n' }, minutes(row.wall)),
+      el('td', {}, el('div', { class: 'bar', style: 'width:70px;margin-top:5px' }, el('i', { style: `width:${(row.wall / most) * 100}%` }))), el('td', { class: 'n' }, minutes(row.wall)),
       el('td', { class: 'n' }, (row.simulated / Math.max(1, row.wall)).toFixed(1)), el('td', { class: 'n' }, minutes(row.median)), el('td', { class: 'n' }, minutes(row.longest)))));
 }
 

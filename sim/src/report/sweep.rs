@@ -51,8 +51,6 @@ fn data(runs: &[&Entry], dir: &Path, torn: usize) -> Value {
         .iter()
         .map(|entry| {
             let outcome = &entry.outcome;
-            let faults: u64 =
-                outcome.counters.iter().filter(|(name, _)| name.starts_with("fault.")).map(|(_, n)| n).sum();
             let group = entry.group.as_ref().map(|group| groups.number(group));
             let mutant = outcome.mutant.as_ref().map(|mutant| mutants.number(mutant));
             let page = page_of(outcome);
@@ -70,7 +68,7 @@ fn data(runs: &[&Entry], dir: &Path, torn: usize) -> Value {
                 outcome.simulated_ms,
                 outcome.events,
                 outcome.final_height,
-                faults,
+                outcome.faults(),
                 dir.join(page).is_file(),
                 outcome.stack.name(),
             ])

@@ -9,7 +9,7 @@ use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::scenario;
 use crate::stack::Stack;
-use crate::world::{self, Mode, View};
+use crate::world::{self, Look, Mode, View};
 
 const WORLD: &str = r#"
 why = "A little of everything, for the page about it."
@@ -53,9 +53,9 @@ fn plan() -> Plan {
 }
 
 fn run(record: Option<Recorder>) -> Outcome {
-    let view = View::NONE;
-    let mode =
-        Mode { mutant: None, stack: Stack::Fast, view, is_held: false, canary: None, window: None, record };
+    let (view, look) = (View::NONE, Look::default());
+    let (mutant, canary, window) = (None, None, None);
+    let mode = Mode { mutant, stack: Stack::Fast, view, is_held: false, canary, window, record, look };
     world::run(&plan(), 3, mode)
 }
 
