@@ -14,6 +14,7 @@
 //! [`oracles::Violation`] and a check in one of the rooms of [`oracles`]; a user's behaviour is in [`workload`].
 #![cfg(madsim)]
 
+pub mod adversary;
 pub mod audit;
 pub mod cli;
 pub mod faults;
@@ -25,6 +26,7 @@ pub mod oracles;
 pub mod outcome;
 pub mod plan;
 pub mod process;
+pub mod rules;
 pub mod scenario;
 pub mod stack;
 pub mod swarm;

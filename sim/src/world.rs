@@ -16,14 +16,14 @@ use crate::audit::audit;
 use crate::faults::{Faults, Living, Reactions, Slots};
 use crate::genesis::Chain;
 use crate::logs::Logs;
-use crate::machines::{self, Exit, Shared, now_ms};
+use crate::machines::{self, Exit, Seat, Shared, now_ms};
 use crate::oracles::{Found, Judge, Violation};
 use crate::outcome::Outcome;
-use crate::plan::{Expect, Plan};
+use crate::plan::{Conduct, Expect, Plan};
 use crate::process::{self, Job};
 use crate::stack::Stack;
 use crate::workload::User;
-use crate::{faults, forger};
+use crate::{adversary, faults, forger};
 
 /// Between two looks at the oracles.
 const LOOK: Duration = Duration::from_millis(100);
@@ -184,20 +184,27 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
     let (reactions, living) = (Reactions::default(), Living::default());
     let (exits, ended) = mpsc::unbounded_channel();
     let nodes = plan.world.nodes;
+    let slots = Slots { start_ms, slot_ms: plan.world.slot_ms };
+    let benders = adversary::benders(world, &plan.world, slots, &chain);
     let shared = Shared {
         chain,
         nodes,
         judge: judge.clone(),
         reactions: reactions.clone(),
         living: living.clone(),
+        benders: benders.clone(),
         exits,
     };
-    let authorities: Vec<_> = (0..nodes).map(|index| machines::add(world, &shared, index)).collect();
-    let slots = Slots { start_ms, slot_ms: plan.world.slot_ms };
-    let faults = Faults::new(world, plan, authorities, slots, judge.clone(), living);
+    let add = |index| machines::add(world, &shared, Seat { index, is_twin: false });
+    let authorities: Vec<_> = (0..nodes).map(add).collect();
+    let faults = Faults::new(world, plan, authorities, benders, slots, judge.clone(), living);
     let faults = slot.get_or_init(|| faults).clone();
     reactions.connect(&faults);
     spawn("exits", watch_exits(world, ended, faults.clone(), judge.clone()));
+    for one in plan.world.byzantine.iter().filter(|one| one.conduct == Conduct::Twins) {
+        let seat = Seat { index: one.node.saturating_sub(1), is_twin: true };
+        faults.split_twins(seat, machines::add(world, &shared, seat));
+    }
     if let Some(number) = plan.world.forger {
         forger::add(world, &shared, number.saturating_sub(1));
     }
@@ -221,7 +228,9 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
     if wait(world, judge, plan.until_ms, || false).await {
         return Ok(());
     }
-    let core: Vec<u8> = (0..nodes).filter(|node| !plan.world.left_dead.contains(&(node + 1))).collect();
+    let is_in_core =
+        |node: &u8| !plan.world.left_dead.contains(&(node + 1)) && !plan.world.is_byzantine(*node);
+    let core: Vec<u8> = (0..nodes).filter(is_in_core).collect();
     enough(judge, &core, &plan.expect)?;
     world.note("heal", &[], "the chaos is over");
     faults.heal();

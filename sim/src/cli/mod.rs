@@ -47,8 +47,8 @@ enum Command {
     Check(CheckArgs),
     /// Say for each planted bug whether and by what the sweep finds it.
     Mutants(MutantsArgs),
-    /// List the scenarios.
-    List,
+    /// List the scenarios, or the rules of the protocol with the scenarios that are about them.
+    List(ListArgs),
     /// Explain scenario files: faults and their words, nodes, moments, invariants; or show the plan of a scenario.
     Describe(DescribeArgs),
     #[command(name = process::ONE, hide = true)]
@@ -134,6 +134,13 @@ struct MutantsArgs {
 }
 
 #[derive(Args)]
+struct ListArgs {
+    /// The rules of the protocol, covered and not.
+    #[arg(long)]
+    rules: bool,
+}
+
+#[derive(Args)]
 struct DescribeArgs {
     /// The scenario's name or file.
     scenario: Option<String>,
@@ -187,7 +194,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => runs::run(&args),
         Some(Command::Check(args)) => runs::check(&args),
         Some(Command::Mutants(args)) => runs::mutants(&args),
-        Some(Command::List) => show::list(),
+        Some(Command::List(args)) => show::list(&args),
         Some(Command::Describe(args)) => show::describe(&args),
         Some(Command::One(args)) => one(&args),
     };

@@ -1,7 +1,7 @@
 //! The commands that only tell.
 
-use super::{DescribeArgs, PASSED};
-use crate::scenario;
+use super::{DescribeArgs, ListArgs, PASSED};
+use crate::{rules, scenario};
 
 const FILES: &str = "\
 A scenario is a TOML file:
@@ -18,9 +18,12 @@ A scenario is a TOML file:
     slot = \"1s\"
     drift = \"250ms\"               # how far clocks may be apart
     forger = 3                    # somebody else has this authority's key and forges certificates
-    left_dead = [4]               # stay down when everything heals
+    byzantine = [{ node = 2, conduct = \"twins\" }]   # or equivocate, withhold, delay, invalid-payload, bad-certificate,
+                                  # mutate, lie; all but twins are the real node with what it says bent
+    left_dead = [4]               # stay down when everything heals; with forger and byzantine at most as many as tolerated
+    rejoin_margin = 1800          # slots after a loss of its vote state until an authority votes again
 
-    [links]                       # latency, jitter, loss_ppm, kbytes_per_s
+    [links]                       # latency, jitter, tail, tail_ppm, loss_ppm, kbytes_per_s
     [workload]                    # users, burst, pause
     [expect]                      # min_final, progress, within
     [swarm]                       # least, most, kinds, draw_world: faults drawn from the seed
@@ -43,7 +46,24 @@ Invariants: two-final-blocks, finality-went-back, final-without-quorum, certifie
 signed-backwards, confirmed-below-approval, votes-lost, wrongly-accused, wrong-leader, state-differs, no-progress, too-few-blocks, error-line,
 process-ended, execution-behind, acknowledged-lost, wrong-balance, actor-not-healed, not-final-after-fault, panicked, hung.";
 
-pub fn list() -> anyhow::Result<u8> {
+/// The rules with the scenarios that are about them.
+fn list_rules() -> anyhow::Result<u8> {
+    let covered = rules::covered()?;
+    for rule in rules::RULES {
+        println!("{:<5} {}", rule.id, rule.sentence);
+        match (covered.get(rule.id), rule.uncovered) {
+            (Some(names), _) => println!("      {}", names.join(", ")),
+            (None, Some(reason)) => println!("      NOT COVERED: {reason}"),
+            (None, None) => println!("      NOT COVERED"),
+        }
+    }
+    Ok(PASSED)
+}
+
+pub fn list(args: &ListArgs) -> anyhow::Result<u8> {
+    if args.rules {
+        return list_rules();
+    }
     for (name, _) in scenario::list()? {
         let scenario = scenario::load(&name)?;
         println!("{name:<28} {}", scenario.plan.why);
@@ -88,6 +108,9 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     println!("{:?}", plan.workload);
     if let Some(forger) = world.forger {
         println!("somebody else has the key of node {forger}");
+    }
+    for one in &world.byzantine {
+        println!("node {} does not keep to the rules: {:?}", one.node, one.conduct);
     }
     if !world.left_dead.is_empty() {
         println!("stay dead: {:?}", world.left_dead);

@@ -165,8 +165,17 @@ impl Oracles {
         self.votes.pending.remove(&node);
     }
 
+    /// The disk of a node was emptied, or put back to what it was, while its process was down.
+    pub fn lost_votes(&mut self, node: u8, is_restored: bool) {
+        self.votes.lose(node, is_restored);
+        self.finality.forget(node);
+    }
+
     /// A node says something; `node` counts from 0.
     pub fn observe(&mut self, at_ms: u64, node: u8, event: &NodeEvent) {
+        if self.votes.is_byzantine(node) && !matches!(event, NodeEvent::Signed { .. }) {
+            return;
+        }
         let (kind, result) = match event {
             NodeEvent::Signed { target } => {
                 let kind = match target.kind {
@@ -193,14 +202,16 @@ impl Oracles {
     /// A node says where it stands. `asked` is when it was asked, in milliseconds, and how far its finality was then:
     /// meanwhile it may have gone on.
     pub fn stands(&mut self, at_ms: u64, node: u8, asked: (u64, u64), summary: Summary) {
+        if self.votes.is_byzantine(node) {
+            return;
+        }
         let last = summary.finalized.hash;
         let result = self.finality.stands(node, asked.1, summary.final_height.0, last);
         self.note(at_ms, result);
         let result = self.votes.stands(asked.0, node, last);
         self.note(at_ms, result);
-        if summary.votes.silent_until.is_some() {
-            self.note(at_ms, Err(Violation::VotesLost { node: node + 1 }));
-        }
+        let result = self.votes.silent(node, summary.votes.silent_until.is_some());
+        self.note(at_ms, result);
         self.summaries.insert(node, summary);
     }
 }

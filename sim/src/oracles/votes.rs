@@ -12,10 +12,14 @@ use crate::plan::WorldPlan;
 pub struct Votes {
     authorities: u64,
     quorum: usize,
-    /// Signatures that a certificate may contain besides those that nodes reported.
-    forged: usize,
-    /// The authority whose key somebody else has too, from 0.
-    forger: Option<u8>,
+    /// Authorities whose signatures may be under anything, from 0: see [`WorldPlan::suspects`].
+    suspects: BTreeSet<u8>,
+    /// Those of them that are not held to any rule.
+    byzantine: BTreeSet<u8>,
+    /// Authorities whose disk was emptied or put back, until they vote again. They count as faulty.
+    lost: BTreeMap<u8, Lost>,
+    /// Authorities whose disk was ever put back: evidence against them may be true.
+    restored: BTreeSet<u8>,
     /// By node, kind and slot.
     signed: BTreeMap<(u8, VoteKind, u64), Hash>,
     /// The highest slot by node and kind.
@@ -27,6 +31,15 @@ pub struct Votes {
     confirmed: BTreeMap<Hash, (u64, u64)>,
     /// Blocks that a node called final without a quorum of confirmations of their own; a descendant's is to follow.
     pub(super) pending: BTreeMap<u8, Pending>,
+}
+
+/// See [`Votes::lose`].
+#[derive(Debug, Clone, Copy)]
+struct Lost {
+    /// The disk was put back: until the node has noticed, it may contradict itself.
+    is_restored: bool,
+    /// The node is silent.
+    is_noticed: bool,
 }
 
 /// See [`Votes::finalized`].
@@ -44,8 +57,10 @@ impl Votes {
         Self {
             authorities: u64::from(plan.nodes),
             quorum: plan.quorum(),
-            forged: usize::from(plan.forger.is_some()),
-            forger: plan.forger.map(|number| number.saturating_sub(1)),
+            suspects: plan.suspects(),
+            byzantine: (0..plan.nodes).filter(|index| plan.is_byzantine(*index)).collect(),
+            lost: BTreeMap::new(),
+            restored: BTreeSet::new(),
             signed: BTreeMap::new(),
             highest: BTreeMap::new(),
             by_block: BTreeMap::new(),
@@ -55,9 +70,47 @@ impl Votes {
         }
     }
 
+    /// Whether the authority keeps to no rule: nothing that it says is to be judged.
+    pub fn is_byzantine(&self, node: u8) -> bool {
+        self.byzantine.contains(&node)
+    }
+
+    /// The authorities that have lost their vote state and do not vote again yet.
+    pub fn lost(&self) -> Vec<u8> {
+        self.lost.keys().copied().collect()
+    }
+
+    /// The disk of a node was emptied, or put back to what it was.
+    pub fn lose(&mut self, node: u8, is_restored: bool) {
+        self.lost.insert(node, Lost { is_restored, is_noticed: false });
+        if is_restored {
+            self.restored.insert(node);
+        }
+        self.pending.remove(&node);
+    }
+
+    /// A node says whether it holds its vote state for lost. That is wrong if no disk was; and one whose disk was put back
+    /// is held to the rules again once it has noticed that and votes again.
+    pub fn silent(&mut self, node: u8, is_silent: bool) -> Result<(), Violation> {
+        match (self.lost.get_mut(&node), is_silent) {
+            (None, true) => return Err(Violation::VotesLost { node: node + 1 }),
+            (Some(lost), true) => lost.is_noticed = true,
+            (Some(Lost { is_noticed: true, .. }), false) => {
+                self.lost.remove(&node);
+            }
+            (_, false) => {}
+        }
+        Ok(())
+    }
+
     /// A node signs; re-sending signs the same again.
     pub fn signed(&mut self, node: u8, target: &VoteTarget) -> Result<(), Violation> {
         let (kind, slot) = (target.kind, target.slot.0);
+        if self.is_byzantine(node) || self.lost.get(&node).is_some_and(|lost| lost.is_restored) {
+            // It counts as faulty: what it signs may be under a certificate, and proves nothing against it.
+            self.by_block.entry((kind, target.hash)).or_default().insert(node);
+            return Ok(());
+        }
         if let Some(first) = self.signed.get(&(node, kind, slot)) {
             if *first == target.hash {
                 return Ok(());
@@ -118,7 +171,7 @@ impl Votes {
     /// same breath, after its ancestors.
     pub fn finalized(&mut self, at_ms: u64, node: u8, height: u64, hash: Hash) {
         let confirmations = self.confirmations(&hash);
-        if confirmations + self.forged >= self.quorum {
+        if confirmations >= self.quorum {
             self.pending.remove(&node);
         } else {
             self.pending.insert(node, Pending { since_ms: at_ms, height, hash, confirmations });
@@ -147,14 +200,16 @@ impl Votes {
 
     /// A node says that an authority contradicted itself. None does; [`Votes::signed`] would have told first.
     pub fn accused(&self, node: u8, signer: u8, slot: u64) -> Result<(), Violation> {
-        match self.forger == Some(signer) {
+        match self.suspects.contains(&signer) || self.restored.contains(&signer) {
             true => Ok(()),
             false => Err(Violation::WronglyAccused { node: node + 1, signer: signer + 1, slot }),
         }
     }
 
     fn confirmations(&self, hash: &Hash) -> usize {
-        self.by_block.get(&(VoteKind::Confirmation, *hash)).map_or(0, BTreeSet::len)
+        let reported = self.by_block.get(&(VoteKind::Confirmation, *hash));
+        let correct = reported.map_or(0, |signers| signers.difference(&self.suspects).count());
+        correct + self.suspects.len()
     }
 }
 
@@ -165,6 +220,7 @@ fn word(kind: VoteKind) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Byzantine, Conduct};
     use alys_types::{Height, Slot};
 
     fn votes(forger: Option<u8>) -> Votes {
@@ -193,6 +249,46 @@ mod tests {
         assert_eq!(votes(Some(3)).accused(0, 2, 100), Ok(()));
         let wrong = Err(Violation::WronglyAccused { node: 1, signer: 2, slot: 100 });
         assert_eq!(votes(Some(3)).accused(0, 1, 100), wrong);
+    }
+
+    #[test]
+    fn byzantine_authorities_are_not_judged_and_their_signatures_may_be_anywhere() {
+        let one = Byzantine { node: 3, conduct: Conduct::Twins };
+        let mut votes = Votes::new(&WorldPlan { byzantine: vec![one], ..WorldPlan::default() });
+        for mark in 1..4 {
+            assert_eq!(votes.signed(2, &vote(VoteKind::Approval, 1, 100, mark)), Ok(()));
+        }
+        assert_eq!(votes.accused(0, 2, 100), Ok(()));
+        assert_eq!(
+            votes.accused(0, 1, 100),
+            Err(Violation::WronglyAccused { node: 1, signer: 2, slot: 100 })
+        );
+        assert_eq!(votes.signed(0, &vote(VoteKind::Confirmation, 1, 100, 1)), Ok(()));
+        votes.finalized(10, 0, 1, Hash([1; 32]));
+        assert!(votes.stands(500, 0, Hash([1; 32])).is_err(), "one correct and one suspect are no quorum");
+        assert_eq!(votes.signed(1, &vote(VoteKind::Confirmation, 1, 100, 1)), Ok(()));
+        votes.finalized(600, 0, 1, Hash([1; 32]));
+        assert_eq!(votes.stands(700, 0, Hash([1; 32])), Ok(()));
+    }
+
+    #[test]
+    fn who_has_lost_its_votes_may_say_so_and_is_judged_when_it_votes_again() {
+        let mut votes = votes(None);
+        assert_eq!(votes.silent(0, false), Ok(()));
+        assert_eq!(votes.silent(0, true), Err(Violation::VotesLost { node: 1 }));
+        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 5, 105, 1)), Ok(()));
+        votes.lose(0, true);
+        assert_eq!(votes.lost(), [0]);
+        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 4, 105, 2)), Ok(()), "it has not noticed");
+        assert_eq!(votes.accused(1, 0, 105), Ok(()), "which is evidence");
+        assert_eq!((votes.silent(0, false), votes.lost().len()), (Ok(()), 1), "nor has it now");
+        assert_eq!((votes.silent(0, true), votes.silent(0, false)), (Ok(()), Ok(())));
+        assert!(votes.lost().is_empty());
+        assert!(votes.signed(0, &vote(VoteKind::Approval, 4, 104, 3)).is_err(), "held to the rules again");
+        votes.lose(1, false);
+        assert_eq!(votes.signed(1, &vote(VoteKind::Approval, 5, 105, 1)), Ok(()));
+        let twice = votes.signed(1, &vote(VoteKind::Approval, 5, 105, 2));
+        assert!(matches!(twice, Err(Violation::SignedTwice { .. })), "an empty disk is noticed at once");
     }
 
     #[test]
