@@ -7,6 +7,7 @@
 
 use std::io;
 
+use alys_runtime::buggify;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::{StreamProtocol, request_response};
 
@@ -137,6 +138,11 @@ impl request_response::Codec for Codec {
     }
 }
 
+/// Bytes of a piece where the simulator cuts frames into pieces,
+const SMALL_PIECE: usize = 16;
+/// and how many of them a long frame makes at most.
+const MAX_PIECES: usize = 64;
+
 /// Reads one frame. Memory grows with what has arrived, not with what was announced.
 async fn read_frame<T: AsyncRead + Unpin>(
     io: &mut T,
@@ -163,6 +169,13 @@ async fn write_frame<T: AsyncWrite + Unpin>(io: &mut T, payload: &[u8], limit: u
         _ => return Err(io::Error::other(FrameError::TooLong { length, limit })),
     };
     io.write_all(&head.to_be_bytes()).await?;
+    if buggify!("net.codec.small_pieces") {
+        for piece in payload.chunks(SMALL_PIECE.max(length / MAX_PIECES)) {
+            io.write_all(piece).await?;
+            io.flush().await?;
+        }
+        return Ok(());
+    }
     io.write_all(payload).await
 }
 

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use alys_types::mutant::{self, Mutant};
 use libp2p::PeerId;
 
 use crate::addr::PeerAddr;
@@ -140,7 +141,11 @@ impl Dialler {
         let (policy, local) = (self.policy, self.local);
         for entry in self.entries.values_mut().filter(|entry| entry.peer.as_ref() == Some(peer)) {
             if let State::Waiting { .. } = entry.state {
-                entry.state = State::Waiting { at_ms: now_ms + entry.next_wait(&policy, &local, jitter) };
+                let at_ms = now_ms + entry.next_wait(&policy, &local, jitter);
+                entry.state = match mutant::active(Mutant::NeverDialsAgain) {
+                    true => State::Dialling,
+                    false => State::Waiting { at_ms },
+                };
             }
         }
     }

@@ -19,6 +19,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use alys_runtime::buggify;
 use futures::StreamExt;
 use futures::future;
 use libp2p::core::Endpoint;
@@ -47,6 +48,8 @@ const RPC_OVERHEAD: usize = 64 * 1024;
 /// Messages waiting for one slow peer. Above it they are dropped for that peer and re-sent later by the
 /// protocol.
 const QUEUE_LENGTH: usize = 512;
+/// The same where the simulator makes peers slow.
+const SMALL_QUEUE: usize = 16;
 /// Incoming gossip streams that a peer may open on one connection. An honest one opens one, and a new one if
 /// that broke.
 const MAX_STREAMS_OPENED: u32 = 5;
@@ -93,14 +96,18 @@ fn message_id(message: &gossipsub::Message) -> MessageId {
 
 fn config(chain: &ChainTag, heartbeat: Duration) -> Result<Config, gossipsub::ConfigBuilderError> {
     let mut builder = ConfigBuilder::default();
+    // (outbound, low, wanted, high): a federation of 15 fits into the mesh as a whole; full nodes beside it make it partial.
+    let (outbound, low, wanted, high) =
+        if buggify!("net.gossip.small_mesh") { (0, 1, 2, 3) } else { (2, 8, 14, 24) };
+    let queue = if buggify!("net.gossip.small_queue") { SMALL_QUEUE } else { QUEUE_LENGTH };
+    let heartbeat = if buggify!("net.gossip.slow_heartbeat") { heartbeat * 2 } else { heartbeat };
     builder
         .heartbeat_initial_delay(heartbeat / 4)
         .heartbeat_interval(heartbeat)
-        // A federation of 15 fits into the mesh as a whole; full nodes beside it make it partial.
-        .mesh_outbound_min(2)
-        .mesh_n_low(8)
-        .mesh_n(14)
-        .mesh_n_high(24)
+        .mesh_outbound_min(outbound)
+        .mesh_n_low(low)
+        .mesh_n(wanted)
+        .mesh_n_high(high)
         .gossip_lazy(6)
         .history_length(6)
         .history_gossip(4)
@@ -111,7 +118,7 @@ fn config(chain: &ChainTag, heartbeat: Duration) -> Result<Config, gossipsub::Co
         .message_id_fn(message_id)
         .max_transmit_size(Topic::Blocks.max_payload() + RPC_OVERHEAD)
         .max_publish_messages(256)
-        .connection_handler_queue_len(QUEUE_LENGTH)
+        .connection_handler_queue_len(queue)
         // A vote is worth sending for about a slot; then it is re-sent.
         .publish_queue_duration(Duration::from_secs(4))
         .forward_queue_duration(Duration::from_secs(2))

@@ -63,9 +63,9 @@ pub use config::{Config, Limits, Timing};
 pub use dial::DialPolicy;
 pub use gossip::GossipSetupError;
 pub use handshake::{ChainTag, Mismatch};
+pub use libp2p::PeerId;
 #[cfg(feature = "plaintext")]
 pub use plaintext::use_plaintext;
-pub use libp2p::PeerId;
 pub use scores::Offence;
 pub use service::{Service, SetupError};
 pub use wire::{Protocol, Topic, WIRE_VERSION};

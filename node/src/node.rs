@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use alys_actor_system::access::Audit;
 use alys_actor_system::{Faults, ShutdownReport, Snapshot, System};
-use alys_consensus::Summary;
+use alys_consensus::{BlockRef, Summary};
 use alys_integrations::http::{Endpoint, JwtSecret};
 use alys_runtime::disk::Dir;
 use alys_types::bls::SecretKey;
-use alys_types::{FederationOrder, Genesis, Hash, Height, Slot, VoteTarget};
+use alys_types::{Block, FederationOrder, Genesis, Hash, Height, Slot, VoteTarget};
 
 use crate::actors::chain;
 use crate::bending::Bending;
@@ -62,14 +62,18 @@ pub type Observer = Arc<dyn Fn(&NodeEvent) + Send + Sync>;
 pub enum NodeEvent {
     /// The own vote is about to leave: it is on the disk.
     Signed { target: VoteTarget },
+    /// The block of the next proposal or approval, and what it stands on. Left out when that is not kept any more.
+    VotesFor { block: BlockRef, parent: BlockRef },
     /// An own block is proposed.
-    Proposed { height: Height, slot: Slot, hash: Hash, transactions: usize },
+    Proposed { height: Height, slot: Slot, hash: Hash, transactions: usize, block: Arc<Block> },
     /// The execution head moved.
     Head { height: Height, slot: Slot, hash: Hash },
     /// A block became final.
     Finalized(FinalBlock),
     /// How many peers are connected.
     Peers { connected: usize },
+    /// A peer is shut out for a while, by its libp2p identity.
+    Banned { peer: String },
     /// An authority contradicted itself.
     Evidence { signer: u8, slot: Slot },
     /// Something for the operator, in words.

@@ -60,6 +60,9 @@ const TX_POOL_MAILBOX: usize = 256;
 /// it all the same, and has the answer when it is asked again.
 const EXECUTION_CALL: Duration = Duration::from_secs(2);
 
+/// Calls of the execution client at once: one of the engine's and one of the pool's, and some that were given up.
+const ENGINE_CONNECTIONS: usize = 8;
+
 // How long each may be at one message, see the table.
 const STORAGE_HANDLES: Duration = Duration::from_secs(2);
 const VALIDATION_HANDLES: Duration = Duration::from_secs(2);
@@ -108,6 +111,11 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
         auth: Some(config.jwt_secret.clone()),
         deadline: EXECUTION_CALL,
         connect_timeout: EXECUTION_CALL,
+        max_connections: if alys_runtime::buggify!("node.wiring.one_engine_connection") {
+            1
+        } else {
+            ENGINE_CONNECTIONS
+        },
         ..ClientConfig::new(config.engine.clone())
     }));
 

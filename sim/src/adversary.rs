@@ -24,6 +24,8 @@ use alys_types::{
 
 use crate::faults::Slots;
 use crate::genesis::{Chain, authority_key};
+use crate::machines;
+use crate::oracles::Judge;
 use crate::plan::{Conduct, WorldPlan};
 
 /// Questions of peers that are remembered until they are answered; more are answered truthfully.
@@ -36,7 +38,13 @@ const LIE_AHEAD: u64 = 1_000;
 const MOST_EXTRA_BYTES: u64 = 32;
 
 /// The layer of each authority's node.
-pub fn benders(world: World, plan: &WorldPlan, slots: Slots, chain: &Chain) -> BTreeMap<u8, Arc<Bender>> {
+pub fn benders(
+    world: World,
+    plan: &WorldPlan,
+    slots: Slots,
+    chain: &Chain,
+    judge: &Judge,
+) -> BTreeMap<u8, Arc<Bender>> {
     let of = |index: u8| {
         let conduct = plan.byzantine.iter().find(|one| one.node == index + 1).map(|one| one.conduct);
         let inner = Inner {
@@ -45,6 +53,7 @@ pub fn benders(world: World, plan: &WorldPlan, slots: Slots, chain: &Chain) -> B
             genesis: chain.genesis.clone(),
             conduct,
             slots,
+            judge: judge.clone(),
             rng: world.rng(&format!("bend {index}")),
             late: Vec::new(),
             seen: None,
@@ -67,6 +76,8 @@ struct Inner {
     genesis: Arc<Genesis>,
     conduct: Option<Conduct>,
     slots: Slots,
+    /// Told of blocks that only this layer makes: they may become final.
+    judge: Judge,
     rng: Rng,
     /// How much later gossip arrives a second time, by fault.
     late: Vec<u64>,
@@ -222,6 +233,9 @@ impl Inner {
         block.header.body_hash = block.body.hash();
         let target = VoteTarget { hash: block.header.hash(), ..proposal.vote.target };
         let other = Proposal { vote: self.sign(target), block };
+        let (at_ms, block) = (machines::now_ms(World::current()), Arc::new(other.block.clone()));
+        // Whatever is wrong with it, correct nodes judge.
+        let _ = self.judge.look().blocks.proposed(at_ms, self.index, target.hash, &block);
         while self.others.len() >= KEPT_SLOTS {
             self.others.pop_first();
         }

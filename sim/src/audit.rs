@@ -1,5 +1,6 @@
 //! After the chaos: every execution client has the final chain, and every account holds what its transactions leave it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alloy_primitives::{B256, U64, U256};
@@ -9,10 +10,13 @@ use alys_runtime::time;
 use serde::Deserialize;
 
 use crate::oracles::{Due, Final, Judge, Receipt, Violation, short};
+use crate::plan::WorkloadPlan;
 use crate::workload::rpc;
 
 /// How long clients may take to have the final chain.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Percent of its gas from which on a block counts as full.
+const FULL_PERCENT: u64 = 90;
 const AGAIN: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Deserialize)]
@@ -23,7 +27,12 @@ struct Block {
 }
 
 /// Checks the clients of these authorities (from 0) up to a height that is final on all of them.
-pub async fn audit(judge: &Judge, nodes: &[u8], users: u8, mut rng: Rng) -> Result<(), Violation> {
+pub async fn audit(
+    judge: &Judge,
+    nodes: &[u8],
+    workload: &WorkloadPlan,
+    mut rng: Rng,
+) -> Result<(), Violation> {
     let (height, block) = {
         let oracles = judge.look();
         let height = nodes.iter().map(|node| oracles.finality.of(*node)).min().unwrap_or(0);
@@ -35,13 +44,22 @@ pub async fn audit(judge: &Judge, nodes: &[u8], users: u8, mut rng: Rng) -> Resu
     };
     for node in nodes {
         await_block(*node, height, &block).await?;
+        agree(judge, *node).await?;
     }
-    if users == 0 {
+    if workload.users == 0 {
         return Ok(());
     }
     let teller = nodes[rng.below(nodes.len() as u64) as usize];
     let receipts = receipts(teller, height).await?;
-    let due = judge.look().ledger.settle(teller, height, users, &receipts)?;
+    let due = {
+        let mut oracles = judge.look();
+        let ledger = &mut oracles.ledger;
+        let due = ledger.settle(teller, height, workload.users, &receipts)?;
+        for fullness in fullness(height, workload.block_gas, &receipts) {
+            ledger.coverage.count(fullness);
+        }
+        due
+    };
     for node in nodes {
         compare(*node, height, &due).await?;
     }
@@ -106,6 +124,33 @@ async fn await_block(node: u8, height: u64, expected: &Final) -> Result<(), Viol
     }
 }
 
+/// A node and its execution client have the same head: at some moment, for the chain goes on.
+async fn agree(judge: &Judge, node: u8) -> Result<(), Violation> {
+    let client = rpc(node);
+    let deadline = time::now() + PATIENCE;
+    let head = || {
+        let oracles = judge.look();
+        let head = oracles.heads.get(&node)?;
+        oracles.blocks.get(head).map(|proposed| proposed.block.header.execution_hash)
+    };
+    loop {
+        let before = head();
+        let latest: Option<Block> =
+            ask(node, &client, "eth_getBlockByNumber", serde_json::json!(["latest", false])).await?;
+        let after = head();
+        let (Some(before), Some(after), Some(latest)) = (before, after, latest) else { return Ok(()) };
+        if [before.0, after.0].contains(&latest.hash.0) {
+            return Ok(());
+        }
+        if time::now() > deadline {
+            let (consensus, execution) = (short(&after), latest.hash.to_string());
+            return Err(Violation::HeadsDiffer { node: node + 1, consensus, execution });
+        }
+        // Not in step with the slots.
+        time::sleep(AGAIN * 3 / 4).await;
+    }
+}
+
 async fn receipts(node: u8, height: u64) -> Result<Vec<Receipt>, Violation> {
     let client = rpc(node);
     let mut all = Vec::new();
@@ -115,6 +160,20 @@ async fn receipts(node: u8, height: u64) -> Result<Vec<Receipt>, Violation> {
         all.extend(receipts);
     }
     Ok(all)
+}
+
+/// The feature of each final block: how much of its gas is used.
+fn fullness(height: u64, block_gas: u64, receipts: &[Receipt]) -> impl Iterator<Item = &'static str> {
+    let mut used: BTreeMap<u64, u64> = (1..=height).map(|number| (number, 0)).collect();
+    for receipt in receipts {
+        let gas = used.entry(receipt.block_number.saturating_to()).or_default();
+        *gas = gas.saturating_add(receipt.gas_used.saturating_to());
+    }
+    used.into_values().map(move |gas| match gas {
+        0 => "block.empty",
+        _ if gas.saturating_mul(100) >= block_gas.saturating_mul(FULL_PERCENT) => "block.full",
+        _ => "block.part",
+    })
 }
 
 async fn compare(node: u8, height: u64, due: &Due) -> Result<(), Violation> {

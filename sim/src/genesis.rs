@@ -3,17 +3,16 @@
 use std::sync::Arc;
 
 use alloy_primitives::{Address, U256};
-use alys_integrations::embedded::execution::{CoreConfig, ExecutionCore};
+use alys_integrations::embedded::execution::{CoreConfig, ExecutionCore, PoolConfig};
 use alys_integrations::http::JwtSecret;
 use alys_storage::MemoryStore;
 use alys_types::bls::SecretKey;
-use alys_types::limits::MAX_GAS_LIMIT;
 use alys_types::spec::GovernanceSpec;
 use alys_types::{Authority, ChainSpec, Genesis, Slot};
 use k256::ecdsa::SigningKey;
 use serde_json::json;
 
-use crate::plan::WorldPlan;
+use crate::plan::{WorkloadPlan, WorldPlan};
 
 /// EVM chain id of simulated chains.
 pub const CHAIN_ID: u64 = 1337;
@@ -30,6 +29,8 @@ pub struct Chain {
     pub genesis: Arc<Genesis>,
     /// Block 0 of the execution chain.
     pub execution: alloy_genesis::Genesis,
+    /// What execution clients are told besides.
+    pub client: CoreConfig,
 }
 
 /// The block-signing key of an authority, from 0.
@@ -61,9 +62,9 @@ pub fn jwt_secret(index: u8) -> JwtSecret {
 
 impl Chain {
     /// The chain of a plan's world that starts with the slot of `now_ms`.
-    pub fn new(plan: &WorldPlan, users: u8, now_ms: u64) -> Self {
+    pub fn new(plan: &WorldPlan, workload: &WorkloadPlan, now_ms: u64) -> Self {
         let start_slot = Slot::at(now_ms, plan.slot_ms);
-        let execution = execution_genesis(users, start_slot.timestamp(plan.slot_ms));
+        let execution = execution_genesis(workload, start_slot.timestamp(plan.slot_ms));
         let authorities = (0..plan.nodes).map(|index| {
             let key = authority_key(index);
             Authority {
@@ -88,13 +89,20 @@ impl Chain {
             auxpow: Default::default(),
         };
         let genesis = Genesis::new(spec).expect("plans are checked to give a good spec");
-        Self { genesis: Arc::new(genesis), execution }
+        let pool = PoolConfig {
+            max_transactions: workload.pool,
+            max_per_sender: (workload.pool / 2).max(1),
+            max_queued_per_sender: (workload.pool / 8).max(1),
+            ..PoolConfig::default()
+        };
+        let client = CoreConfig { pool, ..CoreConfig::default() };
+        Self { genesis: Arc::new(genesis), execution, client }
     }
 }
 
-fn execution_genesis(users: u8, timestamp: u64) -> alloy_genesis::Genesis {
+fn execution_genesis(workload: &WorkloadPlan, timestamp: u64) -> alloy_genesis::Genesis {
     let mut alloc = serde_json::Map::new();
-    for user in 0..users {
+    for user in 0..workload.users {
         let funds = format!("{:#x}", user_funds());
         alloc.insert(user_address(user).to_string(), json!({ "balance": funds }));
     }
@@ -109,7 +117,7 @@ fn execution_genesis(users: u8, timestamp: u64) -> alloy_genesis::Genesis {
             "terminalTotalDifficultyPassed": true, "shanghaiTime": 0, "cancunTime": 0,
         },
         "nonce": "0x0", "timestamp": format!("{timestamp:#x}"), "extraData": "0x",
-        "gasLimit": format!("{MAX_GAS_LIMIT:#x}"), "difficulty": "0x0", "alloc": alloc,
+        "gasLimit": format!("{:#x}", workload.block_gas), "difficulty": "0x0", "alloc": alloc,
     });
     serde_json::from_value(genesis).expect("the genesis above is well-formed")
 }

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alys_integrations::embedded::execution::CoreConfig;
-use alys_integrations::embedded::{ExecutionServer, ExecutionServerConfig};
+use alys_integrations::embedded::{Bend, ExecutionServer, ExecutionServerConfig};
 use alys_integrations::http::Endpoint;
+use alys_net::NodeKey;
 use alys_node::bending::Bending;
 use alys_node::node::{FRESH_VOTES_FILE, Node, NodeConfig, NodeEvent};
 use alys_runtime::disk::Dir;
@@ -17,6 +17,7 @@ use alys_runtime::{select, signal, time};
 use alys_storage::Engine;
 
 use crate::adversary::Bender;
+use crate::clients::Clients;
 use crate::faults::{Living, Reactions};
 use crate::genesis::{Chain, authority_key, jwt_secret};
 use crate::oracles::{Judge, short};
@@ -68,6 +69,10 @@ pub struct Shared {
     pub living: Living,
     /// What stands between nodes and their network, by authority.
     pub benders: BTreeMap<u8, Arc<Bender>>,
+    /// The execution clients that run.
+    pub clients: Clients,
+    /// What is wrong with the execution clients, by authority.
+    pub bends: Vec<Bend>,
     /// Told of processes that end by themselves.
     pub exits: UnboundedSender<Exit>,
 }
@@ -80,6 +85,17 @@ pub fn node_ip(index: u8) -> IpAddr {
 /// The address of its execution client.
 pub fn client_ip(index: u8) -> IpAddr {
     Seat { index, is_twin: false }.client_ip()
+}
+
+/// An authority's libp2p identity.
+pub fn peer_id(index: u8) -> String {
+    NodeKey::from_bytes(Seat { index, is_twin: false }.identity()).peer_id().to_string()
+}
+
+/// Tells the oracles what the clock of the machine shows on which this runs.
+fn look_at_clock(world: World, judge: &Judge, index: u8, event: Option<&NodeEvent>) {
+    let (wall_ms, true_ms) = (world.wall_ms(here().node), world.wall_ms(NodeId::WORLD));
+    judge.look().clock(now_ms(world), index, wall_ms, true_ms, event);
 }
 
 /// The present, in milliseconds of simulated time.
@@ -151,21 +167,24 @@ async fn client_life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let dir = Dir::open("/data/execution").map_err(|e| text(&e))?;
     let store = alys_storage::open(Engine::Redb, &dir).map_err(|e| text(&e))?;
     let (ip, index) = (seat.client_ip(), seat.index);
-    let server = ExecutionServer::start(ExecutionServerConfig {
+    let config = ExecutionServerConfig {
         http_addr: Some(SocketAddr::new(ip, RPC_PORT)),
         engine_addr: SocketAddr::new(ip, ENGINE_PORT),
         jwt_secret: jwt_secret(index),
         genesis: shared.chain.execution.clone(),
         store,
-        core: CoreConfig::default(),
-    });
-    let server = server.await.map_err(|e| text(&e))?;
+        core: shared.chain.client.clone(),
+    };
+    let bend = shared.bends.get(usize::from(index)).cloned().unwrap_or_default();
+    let server = ExecutionServer::start_bent(config, bend).await.map_err(|e| text(&e))?;
+    shared.clients.born(index, now_ms(World::current()), server.witness());
     loop {
         select! {
             _ = signal::shutdown() => {
                 return time::timeout(STOP, server.stop()).await.map_err(|_| "did not stop in time".to_owned());
             }
             () = time::sleep(LOOK) => {
+                shared.clients.is_up(index, now_ms(World::current()));
                 if server.has_failed() {
                     return Err("its store failed".to_owned());
                 }
@@ -185,12 +204,15 @@ async fn node_life(shared: &Shared, seat: Seat) -> Result<(), String> {
     }
     let fresh_votes = datadir.exists(FRESH_VOTES_FILE).map_err(|e| text(&e))?;
     let others = (0..shared.nodes).filter(|other| *other != index);
-    let (judge, reactions) = (shared.judge.clone(), shared.reactions.clone());
+    let (judge, reactions, clients) =
+        (shared.judge.clone(), shared.reactions.clone(), shared.clients.clone());
     let observer = move |event: &NodeEvent| {
         let world = World::current();
         if world.is_here_alive() {
             let detail = tell(&seat.name("node"), event);
             world.note("said", detail.as_bytes(), &detail);
+            look_at_clock(world, &judge, index, Some(event));
+            judge.look().executed(now_ms(world), index, event, &clients);
             judge.look().observe(now_ms(world), index, event);
             if !is_twin {
                 reactions.on_event(index, event);
@@ -234,6 +256,8 @@ async fn node_life(shared: &Shared, seat: Seat) -> Result<(), String> {
                 if let Some(summary) = node.summary().await && world.is_here_alive() {
                     shared.judge.look().stands(now_ms(world), index, asked, summary);
                 }
+                look_at_clock(world, &shared.judge, index, None);
+                shared.judge.look().tree(now_ms(world), index, &node.actors());
             }
         }
     }
@@ -246,7 +270,11 @@ fn tell(name: &str, event: &NodeEvent) -> String {
             let (kind, height, slot, hash) = (target.kind, target.height, target.slot, short(&target.hash));
             format!("signs {kind:?} of height {height} slot {slot} {hash}").to_lowercase()
         }
-        NodeEvent::Proposed { height, slot, hash, transactions } => {
+        NodeEvent::VotesFor { block, parent } => {
+            let (hash, on) = (short(&block.hash), short(&parent.hash));
+            format!("votes for slot {} {hash} on slot {} {on}", block.slot, parent.slot)
+        }
+        NodeEvent::Proposed { height, slot, hash, transactions, .. } => {
             format!("proposes height {height} slot {slot} {} with {transactions} transactions", short(hash))
         }
         NodeEvent::Head { height, slot, hash } => {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use alys_runtime::sim::Snapshot;
 use serde::{Deserialize, Serialize};
 
-use crate::oracles::Found;
+use crate::oracles::{Found, Violation};
 use crate::stack::Stack;
 
 /// The outcome of a run: the same for the same plan, seed and code, but for [`Outcome::wall_ms`] and
@@ -21,10 +22,17 @@ pub struct Outcome {
     pub stack: Stack,
     /// The planted bug that was switched on, if any.
     pub mutant: Option<String>,
-    /// The first broken invariant; `None`: the run passed.
+    /// The first broken invariant; `None`: no invariant broke.
     pub found: Option<Found>,
+    /// Real seconds after which the run was given up. Nothing is known of its end then: the machine was too slow for it, or
+    /// the run for the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_s: Option<u64>,
     /// Over all events of the run, hex.
     pub trace_hash: String,
+    /// The hash on the way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<Mark>,
     /// How many events went into it.
     pub events: u64,
     /// Simulated milliseconds.
@@ -40,11 +48,90 @@ pub struct Outcome {
     pub peak_kib: u64,
 }
 
-impl Outcome {
-    /// Whether all invariants held.
-    pub fn is_passed(&self) -> bool {
-        self.found.is_none()
+/// The hash after so many events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// How many.
+    pub events: u64,
+    /// Simulated milliseconds of the last of them.
+    pub at_ms: u64,
+    /// The first bytes of the hash, hex.
+    pub hash: String,
+}
+
+impl From<&Snapshot> for Mark {
+    fn from(snapshot: &Snapshot) -> Self {
+        let hash = snapshot.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { events: snapshot.events, at_ms: snapshot.at.as_millis() as u64, hash }
     }
+}
+
+/// What a run says about the code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// All invariants held.
+    Passed,
+    /// An invariant broke.
+    Failed,
+    /// Nothing: the run was given up after too much real time.
+    Timeout,
+}
+
+impl Verdict {
+    /// The word in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+impl Outcome {
+    /// Whether the run ended and all invariants held.
+    pub fn is_passed(&self) -> bool {
+        self.verdict() == Verdict::Passed
+    }
+
+    /// What the run says.
+    pub fn verdict(&self) -> Verdict {
+        match (&self.found, self.timeout_s) {
+            (Some(_), _) => Verdict::Failed,
+            (None, Some(_)) => Verdict::Timeout,
+            (None, None) => Verdict::Passed,
+        }
+    }
+
+    /// What failures have in common that may well have one cause: the invariant, and where that says little the text that
+    /// came with it, without its numbers. `None` for runs that passed.
+    pub fn group(&self) -> Option<String> {
+        let Some(found) = &self.found else {
+            return self.timeout_s.map(|_| Verdict::Timeout.name().to_owned());
+        };
+        let name = found.violation.name();
+        let text = match &found.violation {
+            Violation::ErrorLine { line, .. } => line,
+            Violation::ProcessEnded { reason, .. } => reason,
+            Violation::Panicked { message } => message,
+            Violation::Hung { what } | Violation::Escaped { what } => what,
+            _ => return Some(name),
+        };
+        Some(format!("{name}: {}", without_numbers(text)))
+    }
+}
+
+/// Longest text of a group, in characters.
+const MAX_GROUP: usize = 100;
+
+/// A text with `#` for every word that has a digit in it: seeds of one failure differ in heights, hashes and times.
+fn without_numbers(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let words = line
+        .split_whitespace()
+        .map(|word| if word.contains(|c: char| c.is_ascii_digit()) { "#" } else { word });
+    words.collect::<Vec<_>>().join(" ").chars().take(MAX_GROUP).collect()
 }
 
 impl fmt::Display for Outcome {
@@ -53,6 +140,7 @@ impl fmt::Display for Outcome {
         let count = |name: &str| self.counters.get(name).copied().unwrap_or(0);
         write!(f, "{scenario} seed {seed} ({}): ", self.stack)?;
         match &self.found {
+            None if self.timeout_s.is_some() => write!(f, "TIMEOUT")?,
             None => write!(f, "passed")?,
             Some(found) => {
                 write!(f, "FAILED {} at {} ms: {:?}", found.violation.name(), found.at_ms, found.violation)?;
@@ -68,5 +156,53 @@ impl fmt::Display for Outcome {
             *wall_ms as f64 / 1e3,
             self.trace_hash.get(..16).unwrap_or(&self.trace_hash),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(violation: Option<Violation>, timeout_s: Option<u64>) -> Outcome {
+        Outcome {
+            scenario: "steady".to_owned(),
+            seed: 1,
+            stack: Stack::Full,
+            mutant: None,
+            found: violation.map(|violation| Found { at_ms: 7, violation }),
+            timeout_s,
+            trace_hash: String::new(),
+            snapshots: Vec::new(),
+            events: 0,
+            simulated_ms: 0,
+            final_height: 0,
+            counters: BTreeMap::new(),
+            wall_ms: 0,
+            peak_kib: 0,
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_neither_passed_nor_failed() {
+        assert_eq!(outcome(None, None).verdict(), Verdict::Passed);
+        let late = outcome(None, Some(300));
+        assert_eq!((late.verdict(), late.is_passed()), (Verdict::Timeout, false));
+        assert_eq!(late.group().as_deref(), Some("timeout"));
+        assert!(late.to_string().contains("TIMEOUT"));
+        assert_eq!(outcome(Some(Violation::VotesLost { node: 1 }), None).verdict(), Verdict::Failed);
+    }
+
+    #[test]
+    fn failures_of_one_cause_have_one_group_whatever_their_numbers() {
+        let line = |line: &str| {
+            outcome(Some(Violation::ErrorLine { node: "node1".to_owned(), line: line.to_owned() }), None)
+                .group()
+        };
+        assert_eq!(line("store: height 12 is gone hash=ab12"), line("store: height 9 is gone hash=cd34"));
+        assert_ne!(line("store: height 12 is gone"), line("engine: no answer"));
+        let lost = |node| outcome(Some(Violation::VotesLost { node }), None).group();
+        assert_eq!(lost(1), lost(2));
+        assert_eq!(lost(1).as_deref(), Some("votes-lost"));
+        assert_eq!(outcome(None, None).group(), None);
     }
 }

@@ -7,8 +7,10 @@ pub(crate) mod words;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use alys_types::FaultModel;
+use alys_types::limits::MAX_GAS_LIMIT;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,8 @@ pub use fault::{Actor, Fault, Harm, Machine, Strike, Vote, Way};
 pub use words::{Ms, NodeRef, SignedMs, When, WordError, parse_duration};
 
 use crate::scenario::File;
+use crate::stack::Stack;
+use crate::workload::Behaviour;
 
 /// Most authorities of a world; the protocol's limit.
 pub const MAX_NODES: u8 = 15;
@@ -25,6 +29,11 @@ pub const MAX_STEPS: usize = 1_000;
 pub const MAX_UNTIL_MS: u64 = 3_600_000;
 /// Most users of a world: each has a machine's worth of connections.
 pub const MAX_USERS: u8 = 32;
+
+/// Sizes of pools that all behaviours of users get along with.
+pub const POOL: RangeInclusive<usize> = 16..=10_240;
+/// Gas limits of blocks: room for the largest transaction of the workload, and what the chain's rules allow.
+pub const BLOCK_GAS: RangeInclusive<u64> = 2_000_000..=MAX_GAS_LIMIT;
 
 /// A run, without its seed.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -92,6 +101,12 @@ pub struct WorldPlan {
     pub byzantine: Vec<Byzantine>,
     /// Authorities that stay down when everything else heals.
     pub left_dead: Vec<u8>,
+    /// Whether nodes and clients do now and then what they may do and seldom do.
+    pub buggify: bool,
+    /// How much of the production stack there is, if nobody says otherwise. Without it: drawn for plans that are drawn, all
+    /// of it for the rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stack: Option<Stack>,
 }
 
 impl Default for WorldPlan {
@@ -106,6 +121,8 @@ impl Default for WorldPlan {
             forger: None,
             byzantine: Vec::new(),
             left_dead: Vec::new(),
+            buggify: false,
+            stack: None,
         }
     }
 }
@@ -238,11 +255,18 @@ pub struct WorkloadPlan {
     #[serde(rename = "pause", with = "words::ms")]
     #[schemars(with = "Ms")]
     pub pause_ms: u64,
+    /// What users do; a word that comes twice is done twice as often.
+    pub behaviours: Vec<Behaviour>,
+    /// Transactions that the pool of an execution client holds; half of them of one sender, an eighth behind a gap.
+    pub pool: usize,
+    /// Gas limit of blocks.
+    pub block_gas: u64,
 }
 
 impl Default for WorkloadPlan {
     fn default() -> Self {
-        Self { users: 3, burst: 3, pause_ms: 700 }
+        let behaviours = Behaviour::usual();
+        Self { users: 3, burst: 3, pause_ms: 700, behaviours, pool: 64, block_gas: MAX_GAS_LIMIT }
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::stack::Stack;
 
@@ -25,18 +26,40 @@ pub struct Job {
     pub stack: Stack,
     /// `--log` and `--trace`, as given.
     pub view: Vec<String>,
+    /// Hidden arguments, for runs that are looked into.
+    pub more: Vec<String>,
+    /// Real time after which the run is given up.
+    pub patience: Duration,
+}
+
+/// Real time after which a run is given up, when nothing else is said.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The command that runs a seed again, for people. `scenario` is its file, or its name.
+pub fn replay(scenario: &Path, seed: u64, stack: Stack, mutant: Option<&str>) -> String {
+    let mutant = mutant.map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
+    format!("cargo sim run {} --seed {seed} --stack {stack}{mutant}", scenario.display())
 }
 
 impl Job {
     /// The command that does the same again, for people.
     pub fn replay(&self) -> String {
-        let mutant = self.mutant.as_ref().map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
-        format!(
-            "cargo sim run {} --seed {} --stack {}{mutant}",
-            self.scenario.display(),
-            self.seed,
-            self.stack
-        )
+        replay(&self.scenario, self.seed, self.stack, self.mutant.as_deref())
+    }
+
+    /// The same with further hidden arguments.
+    pub fn with(&self, more: impl IntoIterator<Item = String>) -> Self {
+        let mut job = self.clone();
+        job.more.extend(more);
+        job
+    }
+
+    /// The same, and it writes a page about its run. `messages`: of which part all are wanted, in the words of the command
+    /// line.
+    pub fn with_page(&self, file: &Path, messages: Option<&str>) -> Self {
+        let file = ["--report".to_owned(), file.display().to_string()];
+        let messages = messages.into_iter().flat_map(|window| ["--messages".to_owned(), window.to_owned()]);
+        self.with(file.into_iter().chain(messages))
     }
 
     /// Starts the process. Its outcome comes on its standard output.
@@ -50,7 +73,7 @@ impl Job {
         if let Some(mutant) = &self.mutant {
             command.arg("--mutant").arg(mutant);
         }
-        command.args(&self.view).env_clear().env("RUST_BACKTRACE", "1");
+        command.args(&self.view).args(&self.more).env_clear().env("RUST_BACKTRACE", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if !self.view.is_empty() {
             command.stderr(Stdio::inherit());
@@ -83,12 +106,13 @@ fn fix_address_space(command: &mut Command) {
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Whether the person has pressed Ctrl-C since [`listen`].
+/// Whether the person has pressed Ctrl-C, or whoever runs the program has asked it to end, since [`listen`].
 pub fn is_interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
-/// From now on Ctrl-C is noted; the children, in the same process group, end by it.
+/// From now on Ctrl-C is noted, and SIGTERM, with which job runners end what they run. The children, in the same process
+/// group, end by Ctrl-C; by SIGTERM they are broken off.
 #[expect(
     unsafe_code,
     reason = "the standard library has no signal handlers, and a simulated runtime has no real ones"
@@ -97,8 +121,10 @@ pub fn listen() {
     extern "C" fn note(_: libc::c_int) {
         INTERRUPTED.store(true, Ordering::SeqCst);
     }
-    // SAFETY: the handler only stores to an atomic, which is allowed at any moment.
-    unsafe { libc::signal(libc::SIGINT, note as *const () as libc::sighandler_t) };
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: the handler only stores to an atomic, which is allowed at any moment.
+        unsafe { libc::signal(signal, note as *const () as libc::sighandler_t) };
+    }
 }
 
 /// The most memory that this process has had so far, in KiB; 0 where the system does not tell.
@@ -106,4 +132,11 @@ pub fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(0)
+}
+
+/// Has this process end without a word when nobody reads what it prints any more (`| head`), as other tools do.
+#[expect(unsafe_code, reason = "the standard library ignores this signal, and has no way to say otherwise")]
+pub fn end_with_the_reader() {
+    // SAFETY: back to what the system does by itself; nothing else is running yet.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }

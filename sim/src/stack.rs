@@ -3,6 +3,7 @@
 use std::fmt;
 
 use alys_runtime::sim::Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Of how many drawn runs one has the full stack.
@@ -10,7 +11,18 @@ const FULL_SHARE: u64 = 4;
 
 /// How much of the production stack a run has. Everything but what is named here is the same in both.
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    clap::ValueEnum,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Stack {

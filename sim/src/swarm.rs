@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::{
     Actor, Byzantine, Conduct, Fault, LinkPlan, Machine, Ms, NodeRef, Plan, SignedMs, Step, Vote, Way, When,
 };
+use crate::workload::Behaviour;
 
 /// What is drawn besides the steps of the file: the `[swarm]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -145,11 +146,37 @@ kinds! {
         StaleClockAfterWipe,
         /// A disk is put back to what it was.
         RestoredDisk,
+        /// What a disk holds rots.
+        RottenDisk,
+        /// Writes end up elsewhere.
+        MisdirectedWrites,
+        /// Reads give what was there before.
+        StaleReads,
+        /// Reads fail.
+        FailingReads,
+        /// Writes fail.
+        FailingWrites,
+        /// A disk is full.
+        FullDisk,
+        /// An execution client is syncing.
+        SyncingClient,
+        /// An execution client calls valid payloads invalid.
+        LyingClient,
+        /// An execution client forgets fork choices.
+        ForgetfulClient,
+        /// An execution client takes long over its answers.
+        LateClient,
+        /// An execution client is asked twice, or hangs up.
+        HangingUp,
+        /// An execution client's clock is far off.
+        ClientClock,
     }
 }
 
 /// Longest drawn wait of a slow actor: below what any of them may take over a message, so that it is slow and no more.
 const MOST_SLOW_MS: u64 = 1_200;
+/// How many of the drawn worlds have sites of `buggify` switched on, in a million: some have to be as usual.
+const BUGGIFY_PPM: u32 = 800_000;
 /// Slots in which nothing happens yet: nodes connect, and there are final blocks to lose.
 const CALM_SLOTS: u64 = 5;
 
@@ -158,6 +185,8 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
     let mut plan = plan.clone();
     if swarm.draw_world {
         draw_world(&mut plan, &mut Rng::derive(seed, "plan world"));
+        plan.world.buggify = Rng::derive(seed, "plan buggify").chance(BUGGIFY_PPM);
+        draw_workload(&mut plan, &mut Rng::derive(seed, "plan workload"));
     }
     let mut rng = Rng::derive(seed, "plan faults");
     let known: &[Kind] = if swarm.kinds.is_empty() { Kind::ALL } else { &swarm.kinds };
@@ -216,6 +245,17 @@ fn draw_world(plan: &mut Plan, rng: &mut Rng) {
     plan.workload.users = rng.below(4) as u8;
     plan.workload.burst = 1 + rng.below(5) as u8;
     plan.workload.pause_ms = 200 + rng.below(1_500);
+}
+
+/// Which behaviours users have, as often as chance has it, and how much room blocks and pools give them.
+fn draw_workload(plan: &mut Plan, rng: &mut Rng) {
+    let workload = &mut plan.workload;
+    workload.behaviours = match rng.below(3) {
+        0 => (0..4).map(|_| Behaviour::ALL[rng.below(Behaviour::ALL.len() as u64) as usize]).collect(),
+        _ => Behaviour::usual(),
+    };
+    workload.pool = [32, 64, 64, 10_240][rng.below(4) as usize];
+    workload.block_gas = [2_000_000, 30_000_000][rng.below(2) as usize];
 }
 
 struct Draw<'a> {
@@ -471,6 +511,56 @@ impl Draw<'_> {
                 let down = Ms(self.between(10, 2 * slot_ms));
                 self.push(moment, 0, someone, Fault::Restore { machine, age, down });
             }
+            Kind::RottenDisk => {
+                let (machine, bits) = (self.machine(), [1, 10, 100, 10_000][self.rng.below(4) as usize]);
+                self.add_lie(some, Fault::Rot { machine, bits }, machine);
+            }
+            Kind::MisdirectedWrites => {
+                let (machine, count) = (self.machine(), self.between(1, 20) as u32);
+                self.add_lie(some, Fault::MisdirectWrites { machine, count }, machine);
+            }
+            Kind::StaleReads => {
+                let (machine, count) = (self.machine(), self.between(1, 20) as u32);
+                self.add_lie(some, Fault::StaleReads { machine, count }, machine);
+            }
+            Kind::FailingReads => {
+                let (machine, count) = (self.machine(), self.between(1, 10) as u32);
+                self.add_lie(some, Fault::FailReads { machine, count }, machine);
+            }
+            Kind::FailingWrites => {
+                let (machine, count) = (self.machine(), self.between(1, 10) as u32);
+                self.push(moment, some, someone, Fault::FailWrites { machine, count });
+            }
+            Kind::FullDisk => {
+                let (machine, free_kbytes) = (self.machine(), [0, 4, 64, 512][self.rng.below(4) as usize]);
+                self.push(moment, some, someone, Fault::FullDisk { machine, free_kbytes });
+            }
+            Kind::SyncingClient => {
+                let nodes = if self.rng.below(4) == 0 { vec![NodeRef::All] } else { someone };
+                self.push(moment, some, nodes, Fault::ClientSyncing {});
+            }
+            Kind::LyingClient => {
+                let count = self.between(1, 5) as u32;
+                self.push(moment, some, someone, Fault::ClientInvalid { count });
+            }
+            Kind::ForgetfulClient => {
+                let count = self.between(1, 20) as u32;
+                self.push(moment, some, someone, Fault::ClientForgets { count });
+            }
+            Kind::LateClient => {
+                let delay = Ms(self.between(50, 3_000));
+                self.push(moment, some, someone, Fault::ClientLate { delay });
+            }
+            Kind::HangingUp => {
+                let (twice, count) = (self.flip(), self.between(1, 20) as u32);
+                let fault = if twice { Fault::ClientTwice { count } } else { Fault::ClientHangsUp { count } };
+                self.push(moment, some, someone, fault);
+            }
+            Kind::ClientClock => {
+                let ms = self.between(50_000, 300_000) as i64;
+                let by = SignedMs(if self.flip() { ms } else { -ms });
+                self.push(moment, some, someone, Fault::ClientClock { by });
+            }
             Kind::AllPowerLost => {
                 let world = &self.plan.world;
                 let counts = [1, world.quorum() as u64 - 1, world.quorum() as u64];
@@ -480,6 +570,20 @@ impl Draw<'_> {
                 let fault = Fault::KillAllOnVotes { vote, count, power: true, down };
                 self.push(moment, slot_ms * 4, vec![NodeRef::All], fault);
             }
+        }
+    }
+
+    /// A fault of a disk, and a restart in the midst of it: a process that runs has most of what it reads in memory.
+    fn add_lie(&mut self, for_ms: u64, fault: Fault, machine: Machine) {
+        let slot_ms = self.plan.world.slot_ms;
+        let number = 1 + self.rng.below(u64::from(self.plan.world.nodes)) as u8;
+        let (at, later) = (self.rng.below(slot_ms), self.between(1, for_ms.max(1)));
+        self.push(When::Slot(self.slot, at), for_ms + slot_ms, vec![NodeRef::Number(number)], fault);
+        if self.flip() {
+            let kill = Fault::Kill { machine, power: self.flip() };
+            let (slots, rest) = (later / slot_ms, later % slot_ms);
+            let down = self.between(10, slot_ms);
+            self.push(When::Slot(self.slot + slots, at.max(rest)), down, vec![NodeRef::Number(number)], kill);
         }
     }
 

@@ -1,32 +1,37 @@
 //! A run: the plan's world is built, its faults are played, everything heals, and progress is demanded.
 
+use std::backtrace::Backtrace;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Once, OnceLock};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use alys_runtime::sim::{Event, Finished, NodeId, Options, World, try_run};
+use alys_runtime::sim::{Event, Finished, NodeId, Options, USUAL_SHARE_PPM, World, try_run};
+use alys_runtime::spawn;
 use alys_runtime::sync::mpsc;
-use alys_runtime::{spawn, time};
 use alys_types::mutant::{self, Mutant};
 use tracing::metadata::LevelFilter;
 
 use crate::audit::audit;
+use crate::clients::Clients;
 use crate::faults::{Faults, Living, Reactions, Slots};
 use crate::genesis::Chain;
+use crate::healing::{self, Progress, wait};
 use crate::logs::Logs;
 use crate::machines::{self, Exit, Seat, Shared, now_ms};
 use crate::oracles::{Found, Judge, Violation};
-use crate::outcome::Outcome;
+use crate::outcome::{Mark, Outcome};
 use crate::plan::{Conduct, Expect, Plan};
 use crate::process::{self, Job};
+use crate::replay::{self, Filter};
+use crate::report::Recorder;
 use crate::stack::Stack;
-use crate::workload::User;
-use crate::{adversary, faults, forger};
+use crate::trap::{self, Canary};
+use crate::workload::{Desk, User};
+use crate::{adversary, bisect, faults, forger, fresh_client, probe};
 
-/// Between two looks at the oracles.
-const LOOK: Duration = Duration::from_millis(100);
 /// Simulated time beyond the end of the chaos after which the run is broken off: healing, progress and audit take less.
 const SPARE: Duration = Duration::from_secs(300);
 const USER_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 1));
@@ -59,21 +64,31 @@ impl View {
 /// The text of the panics that plans put into actors.
 const INJECTED: &str = "an injected panic";
 
-/// Panics that a plan asks for are not worth a line, let alone a backtrace.
-fn hush_injected_panics() {
+/// The last panic that no plan asked for, with its stack. Resolving that opens files, which a run may not.
+static PANICKED: Mutex<Option<(String, Backtrace)>> = Mutex::new(None);
+
+/// Panics that a plan asks for are not worth a line; of the others the last is kept.
+fn keep_panics() {
     static DONE: Once = Once::new();
     DONE.call_once(|| {
-        let others = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
+        std::panic::set_hook(Box::new(|info| {
             if info.payload_as_str() != Some(INJECTED) {
-                others(info);
+                let panic = (info.to_string(), Backtrace::force_capture());
+                *PANICKED.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
             }
         }));
     });
 }
 
+/// Prints the panic that was kept.
+fn show_panic() {
+    if let Some((what, stack)) = PANICKED.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        eprintln!("{what}\n{stack}");
+    }
+}
+
 /// How a plan is run, besides its seed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Mode {
     /// The planted bug that is switched on.
     pub mutant: Option<(&'static str, Mutant)>,
@@ -81,26 +96,68 @@ pub struct Mode {
     pub stack: Stack,
     /// What is shown. It changes nothing.
     pub view: View,
+    /// Whether escapes are stopped, see [`trap`].
+    pub is_held: bool,
+    /// An escape, to show that the trap holds.
+    pub canary: Option<Canary>,
+    /// Events that are told one by one, see [`bisect::tell`].
+    pub window: Option<Range<u64>>,
+    /// Told of every event. It changes nothing.
+    pub record: Option<Recorder>,
+    /// What is looked into.
+    pub look: Look,
+}
+
+/// What of a run is looked into, see [`replay`]. It changes nothing but when the run ends.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// Events that are shown.
+    pub events: Option<Filter>,
+    /// Moments whose states are told; after the last the process ends.
+    pub states: Vec<u64>,
 }
 
 /// Runs a plan. Everything is in the outcome, a panic too.
 pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
-    let Mode { mutant, stack, view } = mode;
-    hush_injected_panics();
+    let Mode { mutant, stack, view, is_held, canary, window, record, look } = mode;
+    keep_panics();
     let began = Instant::now();
     let judge = Judge::new(&plan.world);
     let counters = Arc::new(std::sync::Mutex::new(BTreeMap::new()));
     let options = Options { time_limit: Duration::from_millis(plan.until_ms) + SPARE, ..Options::new(seed) };
     let (plan_in, judge_in, counters_in) = (plan.clone(), judge.clone(), counters.clone());
     let active = mutant.map(|(_, mutant)| mutant);
+    let reached = Arc::new(AtomicU64::new(0));
+    let reached_in = reached.clone();
+    let armed = Arc::new(AtomicBool::new(false));
+    let armed_in = armed.clone();
     let finished = try_run(options, move |world| async move {
+        let reached = reached_in.clone();
+        if is_held {
+            armed_in.store(trap::arm(), Ordering::SeqCst);
+        }
+        if let Some(canary) = canary {
+            canary.fly();
+        }
         mutant::activate(active);
+        mutant::count_in(reached.clone());
+        alys_runtime::mutant::activate(active.map(|mutant| (mutant.planted().name, reached)));
         stack.switch_on();
         let faults = Arc::new(OnceLock::new());
         let logs = Logs::new(judge_in.clone(), faults.clone(), view.logs);
         let _default = tracing::subscriber::set_default(logs);
         show(world, view.trace);
-        let ended = drive(world, &plan_in, &judge_in, &faults).await;
+        if let Some(record) = record {
+            record.begin(world.wall_ms(NodeId::WORLD));
+            world.add_sink(Box::new(move |event: &Event<'_>| record.event(event)));
+        }
+        if let Some(filter) = look.events {
+            replay::show(world, filter);
+        }
+        if let Some(Range { start, end }) = window {
+            bisect::tell(world, start..=end.saturating_sub(1));
+        }
+        let ended = drive(world, &plan_in, &judge_in, &faults, look.states).await;
         if let Err(violation) = ended {
             judge_in.accuse(now_ms(world), violation);
         }
@@ -108,7 +165,7 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
             *counters = faults.counts();
         }
     });
-    let Finished { result, trace_hash, counters: of_runtime, events, elapsed } = finished;
+    let Finished { result, trace_hash, snapshots, counters: of_runtime, events, elapsed } = finished;
     let at_ms = elapsed.as_millis() as u64;
     if let Err(message) = result {
         let violation = match message.contains("time limit exceeded") {
@@ -118,11 +175,20 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         judge.accuse(at_ms, violation);
     }
     let oracles = judge.look();
+    if oracles.found.is_some() {
+        show_panic();
+    }
     let mut all: BTreeMap<String, u64> = BTreeMap::new();
     let faults = counters.lock().map(|c| c.clone()).unwrap_or_default();
     all.extend(faults.iter().map(|(name, n)| (format!("fault.{name}"), *n)));
     all.extend(of_runtime.iter().map(|(name, n)| ((*name).to_owned(), *n)));
     all.extend(oracles.heard.iter().map(|(name, n)| (format!("said.{name}"), *n)));
+    all.extend(oracles.model.counts().map(|(name, n)| (name.to_owned(), n)));
+    all.extend(oracles.ledger.coverage.counts().map(|(name, n)| (format!("workload.{name}"), n)));
+    all.insert("trap.armed".to_owned(), u64::from(armed.load(Ordering::SeqCst)));
+    if active.is_some() {
+        all.insert("mutant.reached".to_owned(), reached.load(Ordering::Relaxed));
+    }
     all.insert("transactions.sent".to_owned(), oracles.ledger.sent.len() as u64);
     all.insert("transactions.final".to_owned(), oracles.ledger.acknowledged.len() as u64);
     Outcome {
@@ -131,7 +197,9 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         stack,
         mutant: mutant.map(|(name, _)| name.to_owned()),
         found: oracles.found.clone(),
+        timeout_s: None,
         trace_hash: trace_hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        snapshots: snapshots.iter().map(Mark::from).collect(),
         events,
         simulated_ms: at_ms,
         final_height: oracles.finality.top(),
@@ -146,7 +214,7 @@ fn show(world: World, trace: Trace) {
         return;
     }
     let mut names: BTreeMap<NodeId, String> = BTreeMap::from([(NodeId::WORLD, "world".to_owned())]);
-    world.set_sink(Box::new(move |event: &Event<'_>| {
+    world.add_sink(Box::new(move |event: &Event<'_>| {
         if event.kind == "node.start" {
             // Its detail begins with the name.
             let name = event.detail.split(' ').next().unwrap_or_default();
@@ -177,27 +245,51 @@ fn is_fault(kind: &str) -> bool {
     KINDS.iter().any(|begin| kind.starts_with(begin))
 }
 
-async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>) -> Result<(), Violation> {
+async fn drive(
+    world: World,
+    plan: &Plan,
+    judge: &Judge,
+    slot: &OnceLock<Faults>,
+    states: Vec<u64>,
+) -> Result<(), Violation> {
     world.set_default_link(faults::link(&plan.world.link));
+    if plan.world.buggify {
+        world.set_buggify(Some(USUAL_SHARE_PPM));
+    }
     let start_ms = world.wall_ms(NodeId::WORLD);
-    let chain = Chain::new(&plan.world, plan.workload.users, start_ms);
+    let chain = Chain::new(&plan.world, &plan.workload, start_ms);
     let (reactions, living) = (Reactions::default(), Living::default());
+    if !states.is_empty() {
+        replay::watch(states, plan.world.nodes, judge, &living);
+    }
     let (exits, ended) = mpsc::unbounded_channel();
     let nodes = plan.world.nodes;
     let slots = Slots { start_ms, slot_ms: plan.world.slot_ms };
-    let benders = adversary::benders(world, &plan.world, slots, &chain);
+    let benders = adversary::benders(world, &plan.world, slots, &chain, judge);
+    let bends = faults::bends(world, nodes);
     let shared = Shared {
         chain,
         nodes,
         judge: judge.clone(),
         reactions: reactions.clone(),
         living: living.clone(),
+        clients: Clients::default(),
+        bends: bends.clone(),
         benders: benders.clone(),
         exits,
     };
+    if mutant::active(Mutant::CanaryAlwaysFails) {
+        return Err(Violation::Canary);
+    }
+    if mutant::active(Mutant::CanaryLeaks) {
+        world.note("canary", &std::process::id().to_le_bytes(), "the number of this process");
+    }
+    let correct = (0..nodes).filter(|index| !plan.world.is_byzantine(*index));
+    judge.look().honest = correct.map(|index| (machines::peer_id(index), index)).collect();
+    probe::add(world, judge);
     let add = |index| machines::add(world, &shared, Seat { index, is_twin: false });
     let authorities: Vec<_> = (0..nodes).map(add).collect();
-    let faults = Faults::new(world, plan, authorities, benders, slots, judge.clone(), living);
+    let faults = Faults::new(world, plan, authorities, benders, slots, judge.clone(), living, bends);
     let faults = slot.get_or_init(|| faults).clone();
     reactions.connect(&faults);
     spawn("exits", watch_exits(world, ended, faults.clone(), judge.clone()));
@@ -209,6 +301,7 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
         forger::add(world, &shared, number.saturating_sub(1));
     }
     let user = world.node("user", USER_IP, std::future::pending);
+    world.exempt_from_buggify(user);
     let is_over = Arc::new(AtomicBool::new(false));
     for index in 0..plan.workload.users {
         let user_task = User {
@@ -218,6 +311,7 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
             rng: world.rng(&format!("user {index}")),
             judge: judge.clone(),
             is_over: is_over.clone(),
+            desk: Desk::default(),
         };
         world.spawn_on(user, "user", user_task.run());
     }
@@ -228,30 +322,30 @@ async fn drive(world: World, plan: &Plan, judge: &Judge, slot: &OnceLock<Faults>
     if wait(world, judge, plan.until_ms, || false).await {
         return Ok(());
     }
-    let is_in_core =
-        |node: &u8| !plan.world.left_dead.contains(&(node + 1)) && !plan.world.is_byzantine(*node);
-    let core: Vec<u8> = (0..nodes).filter(is_in_core).collect();
-    enough(judge, &core, &plan.expect)?;
-    world.note("heal", &[], "the chaos is over");
+    let is_correct = |node: &u8| !plan.world.is_byzantine(*node);
+    let living: Vec<u8> =
+        (0..nodes).filter(|node| !plan.world.left_dead.contains(&(node + 1)) && is_correct(node)).collect();
+    enough(judge, &living, &plan.expect)?;
+    let lost = judge.look().votes.lost();
+    let core = healing::core(&plan.world, &lost, &mut world.rng("healing"));
+    world.note("heal", &core, &format!("the chaos is over; healed are {} of {nodes}", core.len()));
+    faults.leave_dead((0..nodes).filter(|node| !core.contains(node) && is_correct(node)));
     faults.heal();
-    if progress(world, judge, &core, &plan.expect).await? {
-        return Ok(());
+    world.set_buggify(None);
+    match healing::progress(world, judge, plan, &core).await? {
+        Progress::Broken => return Ok(()),
+        Progress::Unrecoverable => {
+            faults.count("unrecoverable");
+            return Ok(());
+        }
+        Progress::Made => {}
     }
     is_over.store(true, Ordering::SeqCst);
-    let (judge, users, rng) = (judge.clone(), plan.workload.users, world.rng("audit"));
-    let audited = world.spawn_on(user, "audit", async move { audit(&judge, &core, users, rng).await });
+    let replayed = fresh_client::replay(judge, &shared.chain.execution)?;
+    world.note("replayed", &replayed.to_le_bytes(), &format!("{replayed} blocks on a fresh client"));
+    let (judge, workload, rng) = (judge.clone(), plan.workload.clone(), world.rng("audit"));
+    let audited = world.spawn_on(user, "audit", async move { audit(&judge, &core, &workload, rng).await });
     audited.await.unwrap_or_else(|error| Err(Violation::Hung { what: error.to_string() }))
-}
-
-/// Waits until a moment, or until something is done. True when an invariant broke meanwhile.
-async fn wait(world: World, judge: &Judge, until_ms: u64, is_done: impl Fn() -> bool) -> bool {
-    while now_ms(world) < until_ms && !is_done() {
-        if judge.is_over() {
-            return true;
-        }
-        time::sleep(LOOK).await;
-    }
-    judge.is_over()
 }
 
 fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> {
@@ -262,28 +356,6 @@ fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> 
             Err(Violation::TooFewBlocks { node: node + 1, reached, needed: expect.min_final })
         }
         _ => Ok(()),
-    }
-}
-
-/// Demands that finality moves on every node of the core. True when an invariant broke meanwhile.
-async fn progress(world: World, judge: &Judge, core: &[u8], expect: &Expect) -> Result<bool, Violation> {
-    let needed = judge.look().finality.top() + expect.progress;
-    let behind = || {
-        let oracles = judge.look();
-        core.iter()
-            .map(|node| (oracles.finality.of(*node), *node))
-            .filter(|(reached, _)| *reached < needed)
-            .min()
-    };
-    if wait(world, judge, now_ms(world) + expect.within_ms, || behind().is_none()).await {
-        return Ok(true);
-    }
-    match behind() {
-        None => Ok(false),
-        Some((reached, node)) => {
-            let within_ms = expect.within_ms;
-            Err(Violation::NoProgress { node: node + 1, reached, needed, within_ms })
-        }
     }
 }
 
@@ -311,7 +383,9 @@ pub fn lost(plan: &Plan, job: &Job, wall_ms: u64, violation: Violation) -> Outco
         stack: job.stack,
         mutant: job.mutant.clone(),
         found: Some(Found { at_ms: 0, violation }),
+        timeout_s: None,
         trace_hash: String::new(),
+        snapshots: Vec::new(),
         events: 0,
         simulated_ms: 0,
         final_height: 0,

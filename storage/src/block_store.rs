@@ -10,13 +10,15 @@
 
 use std::collections::BTreeMap;
 
+use alys_runtime::buggify;
 use alys_types::limits::{MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_RANGE_BLOCKS, MAX_RANGE_BYTES};
+use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{BlockRange, CertifiedHeader, HeaderRange, RangeRequest};
 use alys_types::{Authority, Block, Body, Certificate, FederationOrder, Hash, Header, Height, Slot, codec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::kv::{Batch, Direction, Durability, Error, Store, Table};
+use crate::kv::{Batch, Direction, Durability, Error, Op, Store, Table};
 use crate::schema::{self, hash_key, height_key};
 
 /// Largest vote state, federation record or authority set: two sets of 15 authorities of 144 bytes, with room.
@@ -86,6 +88,20 @@ impl BlockStore {
     /// # Errors
     /// What the engine says.
     pub fn write(&self, batch: Batch, durability: Durability) -> Result<(), Error> {
+        if mutant::active(Mutant::IndexBeforeBlock) {
+            let (mut index, mut blocks) = (Batch::new(), Batch::new());
+            for op in batch.into_ops() {
+                let (Op::Put { table, .. } | Op::Delete { table, .. }) = &op;
+                let is_block = [schema::HEADERS, schema::BODIES, schema::CERTIFICATES].contains(table);
+                let half = if is_block { &mut blocks } else { &mut index };
+                match op {
+                    Op::Put { table, key, value } => half.put(table, key, value),
+                    Op::Delete { table, key } => half.delete(table, key),
+                };
+            }
+            self.store.write(index, durability)?;
+            return self.store.write(blocks, durability);
+        }
         self.store.write(batch, durability)
     }
 
@@ -131,8 +147,10 @@ impl BlockStore {
         chain: &[(Height, Hash)],
         dropped: &[Hash],
     ) {
-        for (height, hash) in chain {
-            batch.put(schema::FINAL, height_key(*height), hash.0);
+        for (at, (height, hash)) in chain.iter().enumerate() {
+            if at + 1 == chain.len() || !mutant::active(Mutant::FinalIndexGaps) {
+                batch.put(schema::FINAL, height_key(*height), hash.0);
+            }
             batch.delete(schema::OPEN, hash_key(hash));
         }
         let hash = last.header.hash();
@@ -291,7 +309,11 @@ impl BlockStore {
     pub fn block_range(&self, request: RangeRequest) -> Result<BlockRange, Error> {
         let mut blocks = Vec::new();
         let mut bytes = RANGE_OVERHEAD_BYTES;
+        let is_short = buggify!("storage.blocks.short_range");
         for hash in self.certified_hashes(request)? {
+            if is_short && !blocks.is_empty() {
+                break;
+            }
             let Some(encoded) = self.store.get(schema::BODIES, &hash_key(&hash))? else { break };
             bytes += encoded.len() + MAX_CERTIFICATE_BYTES;
             if bytes > MAX_RANGE_BYTES && !blocks.is_empty() {
@@ -321,7 +343,11 @@ impl BlockStore {
     pub fn header_range(&self, request: RangeRequest) -> Result<HeaderRange, Error> {
         let mut headers = Vec::new();
         let mut changes = Vec::new();
+        let is_short = buggify!("storage.blocks.short_header_range");
         for hash in self.certified_hashes(request)? {
+            if is_short && !headers.is_empty() {
+                break;
+            }
             let Some(header) = self.header(&hash)? else { break };
             let order: Option<FederationOrder> =
                 self.record(schema::ORDERS, &hash_key(&hash), MAX_RECORD_BYTES)?;
@@ -431,6 +457,10 @@ impl BlockStore {
         for hash in self.open_hashes()? {
             if self.header(&hash)?.is_some_and(|header| header.height <= floor) {
                 batch.delete(schema::OPEN, hash_key(&hash));
+            }
+            // Each of them is forgotten by itself: nothing is wrong with a part of them.
+            if !batch.is_empty() && buggify!("storage.blocks.forget_one_by_one") {
+                self.store.write(std::mem::take(&mut batch), Durability::Durable)?;
             }
         }
         if batch.is_empty() { Ok(()) } else { self.store.write(batch, Durability::Deferred) }

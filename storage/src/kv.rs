@@ -143,7 +143,10 @@ pub enum Error {
     #[error("storage {operation} failed: {reason}")]
     Io { operation: &'static str, reason: String },
     /// What is stored cannot be read as what it should be.
-    #[error("storage is corrupt: {reason}")]
+    #[error(
+        "storage is corrupt: {reason}; check the disk, then start with an empty directory: the chain is fetched \
+         again, and an authority votes again once a later slot is final; an older copy must not be put back, it has forgotten votes"
+    )]
     Corrupt { reason: String },
     /// Another process has the database open.
     #[error("storage at {path} is in use by another process")]

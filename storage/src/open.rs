@@ -10,7 +10,10 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
+use alys_runtime::buggify;
 use alys_runtime::disk::{Dir, File, Lock};
+use alys_runtime::trace::reached;
+use alys_types::mutant::{self, Mutant};
 use serde::{Deserialize, Serialize};
 
 use crate::kv::{Batch, Direction, Durability, Error, KeyValue, Store, Table};
@@ -94,6 +97,8 @@ const MARKER: &str = "ENGINE";
 const UNSYNCED: &str = "UNSYNCED";
 /// How much is written again at a time.
 const REWRITE_BYTES: usize = 1024 * 1024;
+/// A cache that holds next to nothing, for the simulator.
+const TINY_CACHE_BYTES: usize = 16 * 1024;
 
 /// [`open_with`] and the usual options.
 ///
@@ -110,6 +115,7 @@ pub fn open(engine: Engine, dir: &Dir) -> Result<Store, Error> {
 /// [`Error::Io`], each naming the path.
 pub fn open_with(options: Options, dir: &Dir) -> Result<Store, Error> {
     let Options { engine, cache_bytes } = options;
+    let cache_bytes = if buggify!("storage.open.tiny_cache") { TINY_CACHE_BYTES } else { cache_bytes };
     if engine == Engine::Sled && alys_runtime::is_simulated() {
         return Err(Error::NotInSimulation { engine: engine.name() });
     }
@@ -196,7 +202,11 @@ impl Medium for FileMedium {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync().inspect_err(|_| {
+        if mutant::active(Mutant::SyncLeftOut) {
+            return Ok(());
+        }
+        let again = if buggify!("storage.open.sync_twice") { self.file.sync() } else { Ok(()) };
+        again.and_then(|()| self.file.sync()).inspect_err(|_| {
             // Whether the name is synced does not matter: it is wanted as long as the system remembers the bytes, and is
             // forgotten with them. When even that fails, there is nothing left to tell it to.
             let _ = self.dir.file(UNSYNCED);
@@ -206,15 +216,19 @@ impl Medium for FileMedium {
 
 /// Brings what the system shows of the file to the disk, if a sync of it failed before.
 fn settle_unsynced(medium: &FileMedium) -> io::Result<()> {
-    if !medium.dir.exists(UNSYNCED)? {
+    if medium.dir.exists(UNSYNCED)? {
+        reached("state.store.rewritten");
+        tracing::warn!(dir = %medium.dir.path().display(), "a sync failed before; writing the database again");
+    } else if !buggify!("storage.open.rewrite_anyway") {
         return Ok(());
     }
-    tracing::warn!(dir = %medium.dir.path().display(), "a sync failed before; writing the database again");
     let length = medium.len()?;
     let mut offset = 0;
-    let mut buffer = vec![0; REWRITE_BYTES];
+    let step =
+        if buggify!("storage.open.rewrite_in_small_steps") { REWRITE_BYTES / 64 } else { REWRITE_BYTES };
+    let mut buffer = vec![0; step];
     while offset < length {
-        let take = usize::try_from(length - offset).map_or(REWRITE_BYTES, |rest| rest.min(REWRITE_BYTES));
+        let take = usize::try_from(length - offset).map_or(step, |rest| rest.min(step));
         medium.read_at(offset, &mut buffer[..take])?;
         medium.write_at(offset, &buffer[..take])?;
         offset += take as u64;

@@ -18,6 +18,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use alys_runtime::buggify;
+use alys_runtime::trace::reached;
+
 use ::redb::{
     CommitError, Database, DatabaseError, ReadableDatabase, StorageBackend, StorageError, TableDefinition,
     TableError, TransactionError,
@@ -109,11 +112,20 @@ impl RedbStore {
         let opened = catch_unwind(AssertUnwindSafe(|| {
             Database::builder().set_cache_size(options.cache_bytes).create_with_backend(Backend(medium))
         }));
-        let database = match opened {
+        #[cfg_attr(not(madsim), expect(unused_mut, reason = "only the simulator compacts"))]
+        let mut database = match opened {
             Ok(Ok(database)) => database,
             Ok(Err(error)) => return Err(from_database(error).into_error("open", &name)),
             Err(panic) => return Err(Failure::from_panic(&*panic).into_error("open", &name)),
         };
+        #[cfg(madsim)]
+        if alys_runtime::buggify!("storage.redb.compact_at_open") {
+            match catch_unwind(AssertUnwindSafe(|| database.compact())) {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(Failure::Io(error.to_string()).into_error("open", &name)),
+                Err(panic) => return Err(Failure::from_panic(&*panic).into_error("open", &name)),
+            }
+        }
         Ok(Self {
             database: Some(database),
             name,
@@ -142,6 +154,7 @@ impl RedbStore {
         };
         let error = failure.into_error(operation, &self.name);
         if poisoning {
+            reached("state.store.poisoned");
             // Someone else may have poisoned the handle meanwhile; the first cause stands.
             let _ = self.poison.set(error.to_string());
         }
@@ -200,6 +213,11 @@ impl KeyValue for RedbStore {
     }
 
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), Error> {
+        // What may be lost may also stay.
+        let durability = match buggify!("storage.redb.durable_at_once") {
+            true => Durability::Durable,
+            false => durability,
+        };
         batch.check_limits()?;
         let _one_at_a_time = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if durability == Durability::Deferred {
@@ -236,6 +254,12 @@ fn commit(database: &Database, batch: Batch, durability: Durability) -> Result<(
         Durability::Deferred => ::redb::Durability::None,
     };
     transaction.set_durability(wanted).map_err(|error| Failure::Io(error.to_string()))?;
+    if buggify!("storage.redb.two_phase_commit") {
+        transaction.set_two_phase_commit(true);
+    }
+    if buggify!("storage.redb.quick_repair") {
+        transaction.set_quick_repair(true);
+    }
     {
         let mut open = BTreeMap::new();
         for op in batch.into_ops() {
@@ -285,6 +309,7 @@ fn prepare(medium: &impl Medium, name: &str, existing: Existing) -> Result<(), E
     }
     let cut_off = head.iter().zip(MAGIC).all(|(found, magic)| *found == 0 || *found == magic);
     if cut_off && existing == Existing::Optional {
+        reached("state.store.creation_cut_off");
         // A crash during creation: the file was extended but the magic number is not there, so nothing was ever
         // acknowledged from it.
         medium.set_len(0).map_err(io)?;
@@ -314,6 +339,7 @@ fn open_value(table: Table, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, Failur
             return Ok(value.to_vec());
         }
     }
+    reached("state.store.checksum_wrong");
     let Table(table) = table;
     let shown: String = key.iter().take(40).map(|byte| format!("{byte:02x}")).collect();
     Err(Failure::Corrupt(format!("the value at table {table} key {shown} does not match its checksum")))

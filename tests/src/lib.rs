@@ -1,13 +1,15 @@
 //! End-to-end tests: the real `alys` binary as processes, beside other people's wallets, compiler and execution client.
 //!
 //! Owns the harness: the binary ([`alys`]), processes with their logs ([`process`]), JSON-RPC ([`rpc`]), ports ([`ports`]),
-//! federations of processes ([`federation`]) and what comes from npm ([`npm`]). Promises that only loopback is used, that
+//! federations of processes ([`federation`]), what comes from npm ([`npm`]) and the simulator with a browser for its pages
+//! ([`simulator`]). Promises that only loopback is used, that
 //! every wait ends, that no process outlives its test, and that a failure shows the last lines of every process. The tests
 //! are in `tests/`: they start only what users can start, and look only where users can look. Never links the node.
 //!
 //! ```text
 //! cargo test -p alys-tests                 needs node and npm; installs the locked packages into target/npm once
 //! ALYS_BIN=path cargo test -p alys-tests   tests that binary instead of the one of this checkout
+//! ALYS_SIM_BIN=path ..                     uses that simulator; CHROMIUM=path that browser
 //! ALYS_TESTS_KEEP=1 ..                     keeps the directory of a test that fails
 //! ```
 
@@ -18,6 +20,7 @@ pub mod ports;
 pub mod process;
 pub mod rpc;
 mod scenario;
+pub mod simulator;
 
 pub use process::{Line, Process};
 pub use rpc::Rpc;

@@ -61,6 +61,11 @@ pub fn ci() -> Vec<Step> {
         simulated_tests(),
         simulated("sim", "every scenario once, then random worlds for the rest of a minute", SIMULATOR),
         simulated(
+            "sim-canaries",
+            "the simulator finds what is there to be found",
+            &format!("{SIMULATOR} mutants --only canary-always-fails,canary-leaks --seeds 1 --jobs 1"),
+        ),
+        simulated(
             "sim-twice",
             "the same seeds in two processes give the same run",
             &format!("{SIMULATOR} check --seeds 1..4"),
@@ -222,7 +227,7 @@ mod tests {
                 .map(|steps| steps.iter().map(|step| step.name).collect::<Vec<_>>())
         };
         assert_eq!(chosen(&["fmt", "tidy"], &[]).expect("known"), ["tidy", "fmt"]);
-        let rest = chosen(&[], &["sim", "sim-twice", "e2e", "build"]).expect("known");
+        let rest = chosen(&[], &["sim", "sim-canaries", "sim-twice", "e2e", "build"]).expect("known");
         assert_eq!(rest, ["tidy", "fmt", "test", "sim-test"]);
         assert_eq!(chosen(&[], &[]).expect("known").len(), ci().len());
         let error = chosen(&["tests"], &[]).expect_err("unknown").to_string();

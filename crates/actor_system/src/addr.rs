@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alys_runtime::{rand, time};
+use alys_runtime::{buggify, mutant, rand, time};
 
 use crate::{
     access::Grant,
@@ -68,6 +68,10 @@ impl<M: Message> Addr<M> {
     /// The message is given back if there is no room, its kind may not be sent, the actor's circuit breaker is
     /// open, or the actor has ended for good.
     pub fn tell(&self, msg: M) -> Result<Receipt, TellError<M>> {
+        // What may find its mailbox full has to live with it; what must not says so by waiting.
+        if matches!(msg.overflow(), Overflow::Block | Overflow::Fail) && buggify!("actors.addr.full", 2_000) {
+            return self.counted(Err(TellError::Full(msg)));
+        }
         self.put(msg, Meta::default())
     }
 
@@ -133,6 +137,10 @@ impl<M: Message> Addr<M> {
     }
 
     async fn send_waiting(&self, msg: M) -> Result<Receipt, SendError<M>> {
+        #[cfg(madsim)]
+        if alys_runtime::buggify!("actors.addr.late_send", 100_000) {
+            alys_runtime::yield_now().await;
+        }
         let meta = Meta { priority: msg.priority(), ..Meta::default() };
         let mut msg = match self.push(msg, meta.clone(), Overflow::Block, None) {
             Err(TellError::Full(msg)) => msg,
@@ -194,13 +202,25 @@ impl<M: Message> Addr<M> {
         self.put(msg, meta).map_err(|error| AskError::not_taken(error, kind))?;
         let home = self.mailbox.home();
         let mut timer = Deadline::new(until, home.map(|home| &*home.shared.deadlines));
-        poll_fn(|cx| {
-            if let Poll::Ready(answered) = pin!(&mut answer).poll(cx) {
-                return Poll::Ready(answered.map_err(|_| AskError::Dropped { kind }));
+        let mut is_gone = false;
+        let answered = poll_fn(|cx| {
+            if !is_gone && let Poll::Ready(answered) = pin!(&mut answer).poll(cx) {
+                is_gone = answered.is_err() && mutant::active("dropped-reply-unnoticed");
+                if !is_gone {
+                    return Poll::Ready(answered.map_err(|_| AskError::Dropped { kind }));
+                }
+            }
+            if mutant::active("ask-never-ends") {
+                return Poll::Pending;
             }
             timer.poll(cx).map(|()| Err(AskError::Timeout { kind, deadline }))
         })
-        .await
+        .await;
+        #[cfg(madsim)]
+        if buggify!("actors.addr.late_answer", 100_000) {
+            alys_runtime::yield_now().await;
+        }
+        answered
     }
 
     /// Asks a question again if there was no room, no answer in time, or the handler failed over it. It may

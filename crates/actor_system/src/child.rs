@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use alys_runtime::time::{self, Instant};
+use alys_runtime::{
+    mutant,
+    time::{self, Instant},
+};
 
 use crate::{
     actor::{AlysActor, Context},
@@ -115,6 +118,9 @@ where
             timers: Arc::new(Timers::new(scope.clone())),
             config: self.config.clone(),
         };
+        if ctx.incarnation > 1 && !self.reader.is_empty() && mutant::active("restart-loses-waiting") {
+            drop(self.reader.pop());
+        }
         let life = start.life;
         let end = self.live(ctx, start, stop).await;
         if !Box::pin(scope.end()).await {
@@ -140,6 +146,7 @@ where
 
     async fn live(&mut self, ctx: Context<A>, start: Start, mut stop: Option<Stop>) -> End {
         let mut watch = Watch::new();
+        alys_runtime::buggify_pause!("actors.child.slow_start", 250_000, 200);
         let factory = &mut self.factory;
         let made = caught(Phase::Creating, async move { factory().await });
         let limit = self.spec.start_within;
@@ -258,6 +265,10 @@ where
         envelope: Envelope<A::Message>,
         stop: &mut Option<Stop>,
     ) -> Result<(), End> {
+        #[cfg(madsim)]
+        if alys_runtime::buggify!("actors.child.yield_before", 100_000) {
+            alys_runtime::yield_now().await;
+        }
         if self.is_late(&envelope) {
             return Ok(());
         }
@@ -300,6 +311,10 @@ where
             let work = InFrame { frame, span, phase, future: work };
             watch.attend(&self.cell, stop, self.spec.handle_within, work).await
         };
+        #[cfg(madsim)]
+        if alys_runtime::buggify!("actors.child.yield_after", 100_000) {
+            alys_runtime::yield_now().await;
+        }
         if let Attended::Done(Ok(())) = attended {
             self.reader.mailbox.stats.count(kind);
             self.end(kind, begun);

@@ -14,6 +14,8 @@ use std::{
     task::{Context, Poll},
 };
 
+use alys_runtime::mutant;
+
 use crate::{
     envelope::{Link, MessageId, Meta},
     error::{Failure, Phase, panic_text},
@@ -149,6 +151,9 @@ pub(crate) fn pass_on(
 /// go on.
 pub(crate) fn wait_for(target: Option<&Arc<Cell>>, kind: &'static str) -> Result<Option<Waiting>, Arc<str>> {
     let Some(target) = target else { return Ok(None) };
+    if mutant::active("cycle-unseen") {
+        return Ok(None);
+    }
     let Some(link) = with(|frame| Link {
         asker: frame.home.clone(),
         kind: frame.kind,

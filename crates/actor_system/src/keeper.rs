@@ -128,7 +128,9 @@ impl Entry {
             Some(Pace::CircuitBreaker(_)) | None => spec.backoff.delay(self.failures, chance(spec.backoff)),
         };
         self.failures = self.failures.saturating_add(1);
-        Comeback::After(delay)
+        // The order to start is carried out whenever the child gets to it: a restart may always be later.
+        let late = alys_runtime::buggify_below!("actors.keeper.late_restart", 250_000, 300).unwrap_or(0);
+        Comeback::After(delay + Duration::from_millis(late))
     }
 
     async fn stop(&mut self, until: Instant, kind: StopKind) -> StopReport {
@@ -348,6 +350,7 @@ impl Keeper {
                 return;
             }
             Comeback::TooOften => {
+                alys_runtime::trace::reached("state.actors.gave_up");
                 self.give_up(index, failure).await;
                 return;
             }
@@ -358,8 +361,10 @@ impl Keeper {
         }
         let (reason, delay_ms) = (failure.chain(), delay.as_millis());
         if is_open {
+            alys_runtime::trace::reached("state.actors.breaker_open");
             tracing::warn!(actor = %entry.cell.path, reason, delay_ms, "circuit breaker open");
         } else {
+            alys_runtime::trace::reached("state.actors.restarted");
             tracing::warn!(actor = %entry.cell.path, reason, delay_ms, strategy = ?self.spec.strategy, "restart");
         }
         self.announce(index, |path| SystemEvent::Restarting { path, reason, delay, is_open });

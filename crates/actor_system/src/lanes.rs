@@ -5,6 +5,8 @@ use std::{
     mem,
 };
 
+use alys_runtime::mutant;
+
 use crate::{
     envelope::Envelope,
     message::{Message, Overflow, Priority},
@@ -58,7 +60,12 @@ impl<M: Message> Lanes<M> {
         self.droppable[lane] += usize::from(envelope.meta.is_droppable);
         self.len += 1;
         self.bytes += envelope.msg.size();
-        self.lanes[lane].push_back(envelope);
+        let waiting = &mut self.lanes[lane];
+        waiting.push_back(envelope);
+        let last = waiting.len() - 1;
+        if last > 1 && mutant::active("mailbox-overtakes") {
+            waiting.swap(last, last - 1);
+        }
     }
 
     /// Puts a message that was taken out back to the front of its lane.

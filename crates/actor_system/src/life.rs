@@ -13,6 +13,7 @@ use std::{
 };
 
 use alys_runtime::{
+    buggify, mutant,
     sync::oneshot,
     time::{self, Instant, Sleep},
     trace,
@@ -94,6 +95,10 @@ impl<A: AlysActor> Life<A> {
     /// Waits for something to do. Orders and failures come before messages.
     pub async fn next(&mut self, reader: &mut Reader<A::Message>) -> Next<A::Message> {
         poll_fn(|cx| {
+            if buggify!("actors.life.spurious_wakeup", 50_000) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let next = self.poll_next(reader, cx);
             if next.is_pending() {
                 let control = &self.ctx.cell.control;
@@ -155,7 +160,7 @@ impl<A: AlysActor> Life<A> {
     /// Whether it is time to let other tasks run.
     pub fn is_turn_over(&mut self) -> bool {
         self.turn = (self.turn + 1) % MESSAGES_A_TURN;
-        self.turn == 0
+        self.turn == 0 || buggify!("actors.life.short_turn")
     }
 
     /// A message is begun.
@@ -380,7 +385,8 @@ impl Watch {
             if stop.as_ref().is_some_and(|stop| now >= stop.until) {
                 return Poll::Ready(Attended::Cut);
             }
-            if let Some(limit) = limit.filter(|limit| now.saturating_duration_since(begun) >= *limit) {
+            let has_hung = |limit: &Duration| now.saturating_duration_since(begun) >= *limit;
+            if let Some(limit) = limit.filter(|limit| has_hung(limit) && !mutant::active("hang-unnoticed")) {
                 return Poll::Ready(Attended::Hung(limit));
             }
             let until = [stop.as_ref().map(|stop| stop.until), limit.map(|limit| begun + limit)];

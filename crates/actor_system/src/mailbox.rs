@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use alys_runtime::sync::Notify;
+use alys_runtime::{mutant, sync::Notify};
 
 use crate::{
     addr::Addr,
@@ -256,6 +256,11 @@ impl<M: Message> Mailbox<M> {
                     receipt = Receipt::QueuedForOldest;
                 }
                 Overflow::Block | Overflow::Fail | Overflow::Backoff { .. } | Overflow::Coalesce(_) => {
+                    if mutant::active("full-drops-accepted") {
+                        state.sequence += 1;
+                        self.stats.accepted.store(state.sequence, Relaxed);
+                        return Ok(Receipt::Queued);
+                    }
                     return Err((Refused::Full, envelope.msg));
                 }
             }
@@ -425,6 +430,7 @@ impl<M: Message> Reader<M> {
             None => (mailbox.limits.messages / 4).clamp(1, MAX_HELD),
             Some(_) => 1,
         };
+        let max_held = if alys_runtime::buggify!("actors.mailbox.hold_one") { 1 } else { max_held };
         Self { mailbox, held: VecDeque::new(), turns: Turns::default(), max_held }
     }
 

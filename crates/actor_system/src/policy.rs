@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use alys_runtime::mutant;
+
 /// Whom a failure takes along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
@@ -190,7 +192,8 @@ impl RestartLog {
         while self.0.front().is_some_and(|first| now.duration_since(*first) >= intensity.within) {
             self.0.pop_front();
         }
-        let is_admitted = self.0.len() < intensity.restarts;
+        let is_admitted = (self.0.len() < intensity.restarts && !mutant::active("gives-up-at-once"))
+            || mutant::active("never-gives-up");
         if is_admitted {
             self.0.push_back(now);
         }

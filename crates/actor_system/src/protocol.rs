@@ -4,6 +4,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use alys_runtime::{
+    mutant,
     sync::{mpsc, oneshot},
     time::{self, Instant},
 };
@@ -153,7 +154,9 @@ impl Line {
             self.cell.advance(State::Backoff);
             self.cell.refuse(start.is_open);
             let waited = self.unless_ordered(time::sleep(start.delay)).await;
-            self.cell.refuse(false);
+            if !start.is_open || !mutant::active("breaker-stays-open") {
+                self.cell.refuse(false);
+            }
             waited?;
             if start.after.is_some() {
                 // Its time has come and not its turn: it is down like those that were stopped with it. One whose

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use alys_types::mutant::{self, Mutant};
 use alys_types::{Hash, Slot, Vote, VoteKind};
 
 /// Slots back and ahead of the clock for which votes are remembered. Ahead, because the own clock may be wrong; no
@@ -36,6 +37,17 @@ impl Watch {
         }
         while self.seen.first_key_value().is_some_and(|(k, _)| k.0 < oldest) {
             self.seen.pop_first();
+        }
+        if mutant::active(Mutant::EvidenceByHeight) {
+            let (kind, height, hash) = (vote.target.kind, vote.target.height, vote.target.hash);
+            let contradicts = |first: &Vote| {
+                first.target.kind == kind && first.target.height == height && first.target.hash != hash
+            };
+            let of_signer =
+                self.seen.iter().filter(|((.., signer, set), _)| (*signer, *set) == (key.2, set_hash));
+            if let Some((_, (first, _))) = of_signer.clone().find(|(_, (first, _))| contradicts(first)) {
+                return Some(Evidence { first: *first, second: vote, set_hash });
+            }
         }
         match self.seen.get_mut(&key) {
             None => {

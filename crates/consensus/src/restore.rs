@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use alys_types::mutant::{self, Mutant};
 use alys_types::wire::CertifiedHeader;
 use alys_types::{Authority, AuthoritySet, Block, Certificate, Hash, Header, Height};
 
@@ -149,7 +150,10 @@ impl State {
             if entry.federation.is_some() {
                 entry.body = BodyState::Stored;
             }
-            if entry.certificate.is_some() && Some(entry.header.slot) > highest_slot {
+            if entry.certificate.is_some()
+                && Some(entry.header.slot) > highest_slot
+                && !mutant::active(Mutant::HighestNotRestored)
+            {
                 self.highest = hash;
             }
         }

@@ -282,7 +282,9 @@ impl State {
 
     /// True while a slot is too far ahead of the clock for its proposals to be kept.
     pub fn is_too_early(&self, slot: Slot, now: Now) -> bool {
-        slot.0 > self.slot_at(now).0.saturating_add(EARLY_SLOTS)
+        let early = slot.0 > self.slot_at(now).0;
+        let kept = if early && mutant::active(Mutant::EarlyProposalDropped) { 0 } else { EARLY_SLOTS };
+        slot.0 > self.slot_at(now).0.saturating_add(kept)
     }
 
     /// True when another proposal of the slot would be one too many.
@@ -371,6 +373,14 @@ impl State {
 
     pub(crate) fn drift_ms(&self) -> u64 {
         self.config.genesis.spec().drift_allowance_ms
+    }
+
+    /// True when nothing may be proposed or approved in this slot any more.
+    pub(crate) fn has_approved_in(&self, slot: Slot) -> bool {
+        match slot == self.votes.approved_slot && mutant::active(Mutant::ApprovedSlotCompared) {
+            true => false,
+            false => slot <= self.votes.approved_slot,
+        }
     }
 
     /// Own index in a set.

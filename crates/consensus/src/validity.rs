@@ -1,5 +1,6 @@
 //! The rules that make a block valid and that need neither the execution layer nor the branch below the parent.
 
+use alys_types::mutant::{self, Mutant};
 use alys_types::spec::{HEADER_VERSION, empty_ledger_hash, prev_randao, vault_address};
 use alys_types::{Block, Genesis, Hash, Height, LimitError, Slot, VoteKind};
 
@@ -53,7 +54,10 @@ pub fn check_block(block: &Block, context: &ProposalContext, genesis: &Genesis) 
     if header.slot <= parent.slot {
         return Err(Invalid::SlotOrder { parent: parent.slot, found: header.slot });
     }
-    let leader = context.set.leader(header.slot);
+    let leader = match mutant::active(Mutant::LeaderByHeight) {
+        true => context.set.leader(Slot(header.height.0)),
+        false => context.set.leader(header.slot),
+    };
     if header.proposer != leader {
         return Err(Invalid::NotTheLeader { leader, found: header.proposer });
     }
@@ -90,7 +94,8 @@ fn check_payload(block: &Block, context: &ProposalContext, genesis: &Genesis) ->
     field("block_hash", payload.block_hash == header.execution_hash)?;
     field("parent_hash", payload.parent_hash == context.parent.execution_hash)?;
     field("block_number", payload.block_number == header.height.0)?;
-    field("timestamp", payload.timestamp == header.slot.timestamp(genesis.spec().slot_duration_ms))?;
+    let timestamp = header.slot.timestamp(genesis.spec().slot_duration_ms);
+    field("timestamp", payload.timestamp == timestamp || mutant::active(Mutant::LocalTimestamp))?;
     field("fee_recipient", payload.fee_recipient == vault_address())?;
     field("prev_randao", payload.prev_randao == prev_randao(&context.parent_hash, header.slot))?;
     field("blob_gas_used", payload.blob_gas.is_none_or(|b| b.used == 0))?;

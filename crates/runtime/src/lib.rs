@@ -13,8 +13,10 @@
 //! | [`rand`] | the operating system's generator | the seed |
 //! | [`net`] | TCP | directed links with latency, loss, bandwidth, partitions |
 //! | [`disk`] | files | sectors that an unsynced write can lose, failing and slow syncs |
+//! | [`mod@buggify`] | nothing | what the code may do and seldom does |
 //! | [`trace`] | nothing | a rolling hash of all that happened |
 //! | [`signal`] | SIGINT and SIGTERM | what the world sends |
+//! | [`mutant`] | nothing | a planted bug, switched on for one run |
 //!
 //! **Promises**
 //! - The same source runs on both halves; `tests/conformance.rs` is one suite run on both.
@@ -30,9 +32,11 @@
 //! Time has two kinds. [`time::Instant`] only measures how long something took and orders timers. What a block
 //! or a vote says about time comes from [`clock::wall_ms`], which may jump and differs from node to node.
 
+pub mod buggify;
 pub mod clock;
 pub mod disk;
 pub mod io;
+pub mod mutant;
 pub mod net;
 pub mod rand;
 pub mod signal;

@@ -21,8 +21,15 @@ where
     #[cfg(not(madsim))]
     let inner = tokio::spawn(future);
     #[cfg(madsim)]
-    let inner =
-        madsim::task::Builder::new().name(name).spawn(crate::sim::Scoped::new(crate::sim::here(), future));
+    let inner = {
+        let future = async move {
+            if crate::buggify!("runtime.task.late_start", 100_000) {
+                yield_now().await;
+            }
+            future.await
+        };
+        madsim::task::Builder::new().name(name).spawn(crate::sim::Scoped::new(crate::sim::here(), future))
+    };
     JoinHandle { name, inner }
 }
 
@@ -114,7 +121,19 @@ pub fn par_map<T: Send, R: Send>(
         items.into_par_iter().map(map).collect()
     }
     #[cfg(madsim)]
-    items.into_iter().map(map).collect()
+    {
+        let mut items: Vec<T> = items.into_iter().collect();
+        // In which order they are worked on is nobody's business, so the last may be first.
+        let is_backwards = crate::buggify!("runtime.task.par_map_backwards");
+        if is_backwards {
+            items.reverse();
+        }
+        let mut results: Vec<R> = items.into_iter().map(map).collect();
+        if is_backwards {
+            results.reverse();
+        }
+        results
+    }
 }
 
 /// Runs `future` on a new multi-threaded runtime until it ends: the `main` of a binary, or a test.

@@ -13,6 +13,9 @@ pub use std::time::{Duration, Instant};
 /// A future beyond every deadline that a node can have: about thirty years.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
+/// How late a timer may be in simulation when its site fires, in milliseconds.
+const LATE_MS: u64 = 30;
+
 /// The present on the monotonic clock. It means nothing outside of this process; for that see [`crate::clock`].
 pub fn now() -> Instant {
     Instant::now()
@@ -40,7 +43,9 @@ pub struct Sleep {
 
 impl Sleep {
     fn new(deadline: Instant) -> Self {
-        Self { inner: Box::pin(raw_sleep_until(deadline)), deadline, armed: None }
+        let late = crate::buggify_below!("runtime.time.late_timer", 20_000, LATE_MS).unwrap_or(0);
+        let inner = Box::pin(raw_sleep_until(deadline + Duration::from_millis(late)));
+        Self { inner, deadline, armed: None }
     }
 
     /// When it ends.

@@ -932,7 +932,7 @@ fn what_happened_is_reported_to_the_sink_and_counted() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = seen.clone();
     let finished = sim::try_run(Options::new(1), move |world| async move {
-        world.set_sink(Box::new(move |event| {
+        world.add_sink(Box::new(move |event| {
             sink.lock().expect("not poisoned").push((event.at, event.node, event.kind, event.detail.clone()));
         }));
         let a = world.node("a", ip(1), pending);
@@ -975,4 +975,158 @@ fn a_run_that_fails_says_why() {
         time::sleep(SECOND).await;
     });
     assert_eq!(in_a_node.result, Err("in a node".to_owned()));
+}
+
+/// Asks two sites on two nodes, so often.
+fn fired(
+    seed: u64,
+    share_ppm: Option<u32>,
+) -> (Vec<[bool; 4]>, std::collections::BTreeMap<&'static str, u64>) {
+    const ROUNDS: usize = 400;
+    let finished = sim::try_run(Options::new(seed), move |world| async move {
+        world.set_buggify(share_ppm);
+        let ask = || async {
+            let mut asked = Vec::new();
+            for _ in 0..ROUNDS {
+                let read = alys_runtime::buggify!("runtime.net.short_read");
+                let write = alys_runtime::buggify!("runtime.net.short_write", 10_000);
+                asked.push((read, write));
+            }
+            asked
+        };
+        let a = world.node("a", ip(1), std::future::pending);
+        let b = world.node("b", ip(2), std::future::pending);
+        let (a, b) = (world.spawn_on(a, "ask", ask()), world.spawn_on(b, "ask", ask()));
+        let (a, b) = (a.await.expect("it ends"), b.await.expect("it ends"));
+        a.into_iter().zip(b).map(|((a, b), (c, d))| [a, b, c, d]).collect::<Vec<_>>()
+    });
+    (finished.result.expect("nothing panics"), finished.counters)
+}
+
+#[test]
+fn a_site_that_is_on_fires_as_often_as_it_says_and_one_that_is_off_never() {
+    let (all, counters) = fired(1, Some(1_000_000));
+    let count = |at: usize| all.iter().filter(|asked| asked[at]).count();
+    for (often, seldom) in [(0, 1), (2, 3)] {
+        assert!((60..140).contains(&count(often)), "a quarter of 400: {}", count(often));
+        assert!(count(seldom) < 20, "a hundredth of 400: {}", count(seldom));
+    }
+    assert_eq!(counters["site.runtime.net.short_read.on"], 1);
+    assert_eq!(counters["site.runtime.net.short_read.fired"] as usize, count(0) + count(2));
+    assert_ne!(
+        all.iter().map(|asked| asked[0]).collect::<Vec<_>>(),
+        all.iter().map(|asked| asked[2]).collect::<Vec<_>>(),
+        "each node has a stream of its own"
+    );
+    assert_eq!(fired(1, Some(1_000_000)), (all, counters), "the seed decides");
+
+    for share in [None, Some(0)] {
+        let (none, counters) = fired(1, share);
+        assert!(none.iter().flatten().all(|fires| !fires));
+        assert!(!counters.keys().any(|name| name.starts_with("site.")));
+    }
+}
+
+#[test]
+fn about_a_quarter_of_the_sites_is_on_in_a_run_and_another_one_in_the_next() {
+    let on = |seed| -> Vec<&'static str> {
+        let (_, counters) = fired(seed, Some(sim::USUAL_SHARE_PPM));
+        counters.into_keys().filter(|name| name.ends_with(".on")).collect()
+    };
+    let (runs, sites) = (20, alys_runtime::buggify::SITES.len());
+    let drawn: Vec<_> = (1..=runs).map(on).collect();
+    let total: usize = drawn.iter().map(Vec::len).sum();
+    let expected = sites * runs as usize / 4;
+    assert!((expected * 8 / 10..expected * 12 / 10).contains(&total), "{total} of {expected}");
+    assert!(drawn.windows(2).all(|pair| pair[0] != pair[1]));
+}
+
+#[test]
+fn a_spared_machine_and_the_world_itself_do_nothing_unusual() {
+    sim::run(Options::new(1), |world| async move {
+        world.set_buggify(Some(1_000_000));
+        let spared = world.node("spared", ip(1), std::future::pending);
+        world.exempt_from_buggify(spared);
+        let fires = || alys_runtime::buggify!("runtime.net.short_read", 1_000_000);
+        assert!(!world.spawn_on(spared, "ask", async move { fires() }).await.expect("it ends"));
+        assert!(!fires(), "this is the world");
+        let other = world.node("other", ip(2), std::future::pending);
+        assert!(world.spawn_on(other, "ask", async move { fires() }).await.expect("it ends"));
+        world.set_buggify(None);
+        assert!(!world.spawn_on(other, "ask", async move { fires() }).await.expect("it ends"));
+    });
+}
+
+/// Runs `work` on a file of eight sectors of ones that were twos before the last sync.
+fn on_a_file<T, F>(prepare: impl FnOnce(World, NodeId) + Send + 'static, work: F) -> (T, sim::Damage)
+where
+    T: Send + 'static,
+    F: FnOnce(alys_runtime::disk::File) -> T + Send + 'static,
+{
+    two(1, |world, a, _| async move {
+        let open = || Dir::open("/d").and_then(|dir| dir.file("f")).expect("it opens");
+        let written = world.spawn_on(a, "write", async move {
+            let file = open();
+            for byte in [2, 1] {
+                file.write_at(0, &[byte; 8 * 512]).expect("written");
+                file.sync().expect("synced");
+            }
+        });
+        written.await.expect("it ends");
+        assert!(!world.disk_damage(a).is_any());
+        prepare(world, a);
+        let worked = world.spawn_on(a, "work", async move { work(open()) }).await.expect("it ends");
+        (worked, world.disk_damage(a))
+    })
+}
+
+#[test]
+fn a_misdirected_write_is_reported_as_done_and_is_elsewhere() {
+    let work = |file: alys_runtime::disk::File| {
+        file.write_at(512, &[9; 512]).expect("told that it is done");
+        let mut content = [0; 8 * 512];
+        file.read_at(0, &mut content).expect("readable");
+        content
+    };
+    let (content, damage) = on_a_file(|world, a| world.misdirect_writes(a, 1), work);
+    assert!(content[512..1024].iter().all(|byte| *byte == 1), "not where it should be");
+    assert_eq!(content.iter().filter(|byte| **byte == 9).count(), 512, "but somewhere");
+    assert_eq!(damage, sim::Damage { misdirected_writes: 1, ..Default::default() });
+    assert!(damage.is_silent());
+}
+
+#[test]
+fn a_stale_read_gives_what_was_there_before_the_last_sync_as_often_as_it_is_told_to() {
+    let work = |file: alys_runtime::disk::File| {
+        let mut read = || {
+            let mut content = [0; 700];
+            file.read_at(300, &mut content).expect("readable");
+            content
+        };
+        [read(), read()]
+    };
+    let ([first, second], damage) = on_a_file(|world, a| world.make_reads_stale(a, 1), work);
+    assert_eq!((first, second), ([2; 700], [1; 700]));
+    assert_eq!(damage, sim::Damage { stale_reads: 1, ..Default::default() });
+}
+
+#[test]
+fn a_failed_write_writes_nothing_and_a_disk_without_room_takes_nothing_not_even_over_old_bytes() {
+    let work = |file: alys_runtime::disk::File| {
+        let failed = file.write_at(0, &[7; 512]).expect_err("fails").kind();
+        let first = file.write_at(0, &[8; 512]).is_ok();
+        let full = file.write_at(512, &[8; 512]).expect_err("no room").kind();
+        let mut content = [0; 1024];
+        file.read_at(0, &mut content).expect("readable");
+        (failed, first, full, content)
+    };
+    let prepare = |world: World, a| {
+        world.fail_writes(a, 1);
+        world.set_room_to_write(a, Some(600));
+    };
+    let ((failed, first, full, content), damage) = on_a_file(prepare, work);
+    assert!(failed != ErrorKind::StorageFull && first && full == ErrorKind::StorageFull);
+    assert!(content[..512].iter().all(|b| *b == 8) && content[512..].iter().all(|b| *b == 1));
+    assert_eq!(damage, sim::Damage { failed_writes: 1, without_space: 1, ..Default::default() });
+    assert!(damage.is_any() && !damage.is_silent());
 }

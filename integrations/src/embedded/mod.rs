@@ -4,4 +4,6 @@
 pub mod execution;
 pub mod rpc;
 
-pub use rpc::{ExecutionServer, ExecutionServerConfig, StartError};
+#[cfg(madsim)]
+pub use rpc::{Bend, Bending};
+pub use rpc::{ExecutionServer, ExecutionServerConfig, StartError, Witness};

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use alys_runtime::buggify;
 use alys_runtime::net::Stream;
 use alys_runtime::sync::Semaphore;
+use alys_types::mutant::{self, Mutant};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
@@ -363,6 +365,9 @@ impl HttpClient {
     async fn take_idle(&self) -> Option<Connection> {
         loop {
             let mut kept = self.idle().pop()?;
+            if buggify!("http.client.forget_connection", 100_000) {
+                continue;
+            }
             if kept.ready().await.is_ok() {
                 return Some(kept);
             }
@@ -399,7 +404,12 @@ impl HttpClient {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(secret) = &config.auth {
-            let token = secret.token(alys_runtime::clock::wall_ms() / 1000);
+            let now_secs = alys_runtime::clock::wall_ms() / 1000;
+            let issued_secs = match mutant::active(Mutant::TokenKept) {
+                true => now_secs - now_secs % 120,
+                false => now_secs,
+            };
+            let token = secret.token(issued_secs);
             let mut value =
                 HeaderValue::from_str(&format!("Bearer {token}")).expect("a token is base64url with dots");
             value.set_sensitive(true);

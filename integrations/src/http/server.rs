@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use alys_runtime::JoinHandle;
 use alys_runtime::net::{Listener, Stream};
 use alys_runtime::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use alys_runtime::{JoinHandle, buggify, buggify_pause};
 use bytes::Bytes;
 use futures::future::{Either, select};
 use http::header::{self, HeaderValue};
@@ -267,7 +267,12 @@ struct Service<H> {
 
 impl<H: RpcHandler> Service<H> {
     async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        buggify_pause!("http.server.late_request", 100_000, 150);
         let mut response = self.respond_to(request).await;
+        buggify_pause!("http.server.late_answer", 100_000, 150);
+        if buggify!("http.server.close_after_answer", 100_000) {
+            response = closing(response);
+        }
         if self.config.cors {
             let headers = response.headers_mut();
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));

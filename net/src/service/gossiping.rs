@@ -72,6 +72,7 @@ impl Service {
             return Err(MessageAcceptance::Ignore);
         }
         if !self.has_room() {
+            alys_runtime::trace::reached("state.net.no_room");
             self.dropped += 1;
             return Err(MessageAcceptance::Ignore);
         }

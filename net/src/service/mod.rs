@@ -18,7 +18,7 @@ use std::time::Duration;
 use alys_runtime::net::Listener;
 use alys_runtime::sync::mpsc;
 use alys_runtime::time::{self, Instant};
-use alys_runtime::{rand, select, spawn};
+use alys_runtime::{buggify, rand, select, spawn};
 use futures::StreamExt;
 use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use libp2p::{PeerId, noise, swarm};
@@ -117,7 +117,8 @@ impl Service {
     ///
     /// # Errors
     /// [`SetupError::Listen`] for a used port. The others mean a bug.
-    pub async fn bind(config: Config) -> Result<(Self, Handle, Events), SetupError> {
+    pub async fn bind(mut config: Config) -> Result<(Self, Handle, Events), SetupError> {
+        unusual(&mut config);
         let listen_error = |source| SetupError::Listen { addr: config.listen, source };
         let listener = Listener::bind(config.listen).await.map_err(listen_error)?;
         let addr = listener.local_addr();
@@ -136,7 +137,8 @@ impl Service {
         swarm.listen_on(to_multiaddr(addr)).map_err(|error| listen_error(io::Error::other(error)))?;
 
         let (command_sender, commands) = mpsc::channel(config.limits.max_queued_commands);
-        let (events, event_receiver) = mpsc::channel(EVENT_CHANNEL);
+        let channel = if buggify!("net.service.small_channel") { 1 } else { EVENT_CHANNEL };
+        let (events, event_receiver) = mpsc::channel(channel);
         let handle =
             Handle { commands: command_sender, next_request: Arc::new(AtomicU64::new(1)), local, addr };
         let mut service = Self {
@@ -171,13 +173,16 @@ impl Service {
     /// any more.
     pub async fn run(mut self) {
         tracing::debug!(peer = %self.config.key.peer_id(), "network runs");
-        let mut tick = time::interval(TICK);
+        let mut tick = time::interval(if buggify!("net.service.slow_tick") { TICK * 4 } else { TICK });
         self.on_tick();
         while !self.closing {
             for _ in 0..COMMANDS_A_TURN {
                 match self.commands.try_recv() {
                     Ok(command) => self.on_command(command),
                     Err(_) => break,
+                }
+                if buggify!("net.service.one_command") {
+                    break;
                 }
             }
             self.drain_outbox();
@@ -259,6 +264,12 @@ impl Service {
         self.swarm.behaviour_mut().gate.set_banned(self.scores.banned(now_ms));
         self.dial_due(now_ms);
         self.look_after_peers(now_ms);
+        if buggify!("net.service.disconnect", 5_000)
+            && let Some(peer) = self.peers.keys().next().copied()
+        {
+            // A connection may end at any time; it is made again.
+            self.disconnect(peer, crate::api::Gone::Closed);
+        }
         if self.dropped > 0 && now_ms >= self.warned_ms + 10_000 {
             tracing::warn!(dropped = self.dropped, "the node does not keep up with its network");
             (self.dropped, self.warned_ms) = (0, now_ms);
@@ -267,7 +278,8 @@ impl Service {
 
     /// Whether an event that may be dropped has a place.
     fn has_room(&self) -> bool {
-        self.outbox.len() < self.config.limits.max_queued_events
+        !buggify!("net.service.no_room", 10_000)
+            && self.outbox.len() < self.config.limits.max_queued_events
             && self.outbox_bytes < self.config.limits.max_queued_bytes
     }
 
@@ -293,5 +305,27 @@ impl Service {
                 }
             }
         }
+    }
+}
+
+/// Settings that nobody would choose and that work all the same: what the simulator runs with now and then.
+fn unusual(config: &mut Config) {
+    if buggify!("net.config.slow_dials") {
+        (config.dial.initial_ms, config.dial.max_ms) = (config.dial.initial_ms * 4, config.dial.max_ms * 2);
+    }
+    if buggify!("net.config.fast_dials") {
+        (config.dial.initial_ms, config.dial.max_ms) = (20, 200);
+    }
+    if buggify!("net.config.impatient_requests") {
+        config.timing.request_timeout /= 2;
+    }
+    if buggify!("net.config.many_pings") {
+        config.timing.ping_interval /= 8;
+    }
+    if buggify!("net.config.few_requests") {
+        config.limits.max_outbound = 2;
+    }
+    if buggify!("net.config.few_answers") {
+        (config.limits.max_inbound, config.limits.max_inbound_per_peer) = (2, 1);
     }
 }

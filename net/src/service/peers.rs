@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use alys_runtime::{rand, trace};
+use alys_runtime::{buggify, rand, trace};
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionError, ConnectionId, DialError};
@@ -270,6 +270,7 @@ impl Service {
             Standing::Banned { until_ms } => {
                 tracing::warn!(peer = %id, ?offence, for_ms = until_ms.saturating_sub(now_ms), "peer banned");
                 trace::event("net.banned", &id.to_bytes());
+                trace::reached("state.net.banned");
                 self.emit(Event::Banned { peer: id, offence });
                 self.disconnect(id, Gone::Banned);
             }
@@ -304,9 +305,11 @@ impl Service {
                 continue;
             }
             if now_ms.saturating_sub(peer.heard_ms) > silence_ms {
+                trace::reached("state.net.silent");
                 tracing::debug!(peer = %id, "no sign of life");
                 self.disconnect(id, Gone::Silent);
             } else if !peer.admitted && now_ms.saturating_sub(peer.since_ms) > handshake_ms {
+                trace::reached("state.net.no_status");
                 tracing::debug!(peer = %id, "no status in time");
                 self.punish(id, Offence::NoStatus);
                 self.disconnect(id, Gone::Closed);
@@ -329,7 +332,9 @@ impl Service {
     pub(super) fn retry_status(&mut self, id: &PeerId) {
         let now_ms = self.now_ms();
         if let Some(peer) = self.peers.get_mut(id) {
-            peer.status_due_ms = Some(now_ms + STATUS_RETRY_MS);
+            let wait_ms =
+                if buggify!("net.status.late_retry") { 3 * STATUS_RETRY_MS } else { STATUS_RETRY_MS };
+            peer.status_due_ms = Some(now_ms + wait_ms);
         }
     }
 }

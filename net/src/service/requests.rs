@@ -100,6 +100,7 @@ impl Service {
         let now_ms = self.now_ms();
         let bucket = self.peers.get_mut(&peer).and_then(|p| p.request_rates.get_mut(&protocol));
         if !bucket.is_some_and(|bucket| bucket.take(1, now_ms)) {
+            alys_runtime::trace::reached("state.net.rate_exceeded");
             self.answer(protocol, channel, Err(Refusal::RateExceeded));
             return self.punish(peer, Offence::RateExceeded);
         }
@@ -234,6 +235,7 @@ impl Service {
         let error = match error {
             OutboundFailure::DialFailure => RequestError::NotConnected,
             OutboundFailure::Timeout => {
+                alys_runtime::trace::reached("state.net.request_timeout");
                 // A link that is down is nobody's fault.
                 if self.was_alive_after(&peer, sent_ms + millis(self.config.timing.request_timeout) / 2) {
                     self.punish(peer, Offence::SlowAnswer);

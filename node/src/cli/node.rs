@@ -173,9 +173,11 @@ fn observer() -> Observer {
         NodeEvent::Peers { connected } => tracing::info!(connected, "peers"),
         // The actors log these where they happen.
         NodeEvent::Finalized(_)
+        | NodeEvent::Banned { .. }
         | NodeEvent::Evidence { .. }
         | NodeEvent::Notice(_)
         | NodeEvent::Signed { .. }
+        | NodeEvent::VotesFor { .. }
         | NodeEvent::Proposed { .. }
         | NodeEvent::Head { .. } => {}
     })

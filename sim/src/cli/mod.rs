@@ -1,21 +1,33 @@
 //! The command line behind `cargo sim`.
 
+mod bisect;
+mod coverage;
+mod mutants;
+mod pages;
+mod replay;
 mod runs;
 mod show;
+mod shrink;
 mod summary;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use alys_types::mutant::Mutant;
-use clap::{Args, Parser, Subcommand};
+use anyhow::Context;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing::metadata::LevelFilter;
 
-use crate::plan::Plan;
-use crate::process::{self, Job};
+use crate::oracles::Violation;
+use crate::plan::{Plan, parse_duration};
+use crate::process::{self, Job, PATIENCE};
+use crate::replay::Filter;
+use crate::report;
 use crate::scenario::{self, Scenario};
+use crate::schedule::{Preset, Shard};
 use crate::stack::Stack;
-use crate::world::{self, Mode, Trace, View};
+use crate::trap::{self, Canary};
+use crate::world::{self, Look, Mode, Trace, View};
 
 /// Everything passed.
 const PASSED: u8 = 0;
@@ -23,6 +35,8 @@ const PASSED: u8 = 0;
 const FAILED: u8 = 1;
 /// The command line or a scenario file is wrong.
 const WRONG: u8 = 2;
+/// No invariant broke, and some runs were given up after too much real time.
+const TIMEOUT: u8 = 3;
 /// Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
@@ -45,30 +59,72 @@ enum Command {
     Run(RunArgs),
     /// Run seeds twice, in two processes, and compare everything that came of them.
     Check(CheckArgs),
-    /// Say for each planted bug whether and by what the sweep finds it.
+    /// Run a seed again and look into it: its events through filters, and what its nodes are like.
+    ///
+    /// With --until it stops there and tells the state of all nodes; with --diff it tells what changed between two moments.
+    Replay(ReplayArgs),
+    /// Make the plan of a failing seed small, as long as the same invariant breaks, and write it as a scenario file.
+    Shrink(ShrinkArgs),
+    /// Name the first event at which two runs of one seed differ.
+    Bisect(BisectArgs),
+    /// Say for each planted bug whether it is reached, and whether it is found by the invariant that was named for it.
+    ///
+    /// Fails when one is missed, or found by another invariant.
     Mutants(MutantsArgs),
+    /// Write a page about a run, or about the runs of a ledger: one HTML file that needs nothing else.
+    Report(ReportArgs),
+    /// Join the ledgers of several sweeps, as shards write them.
+    ///
+    /// A run that came out differently in two of them fails the command: the simulator was not deterministic.
+    Merge(MergeArgs),
+    /// Say what seeds of a scenario came through, and fail if something that is listed was never reached.
+    ///
+    /// Listed are the sites of buggify, the kinds of faults and what they do, states of the protocol, and features of the
+    /// workload. A thousand seeds of the mixed scenario should reach them all.
+    Coverage(CoverageArgs),
     /// List the scenarios, or the rules of the protocol with the scenarios that are about them.
     List(ListArgs),
     /// Explain scenario files: faults and their words, nodes, moments, invariants; or show the plan of a scenario.
     Describe(DescribeArgs),
+    /// Print a completion script for a shell, for the program `alys-sim` behind `cargo sim`.
+    Completions(CompletionArgs),
     #[command(name = process::ONE, hide = true)]
-    One(RunArgs),
+    One(OneArgs),
 }
 
-#[derive(Args)]
+#[derive(Args, Default)]
 struct SweepArgs {
     /// Seeds, the last one excluded: 1..200. Without it, as many as --minutes allows.
     #[arg(long, value_parser = parse_seeds)]
     seeds: Option<Seeds>,
+    /// Many scenarios, chosen for an occasion: smoke takes a minute, change five, night goes on until it is stopped.
+    #[arg(long, value_enum, conflicts_with_all = ["seeds", "scenario"])]
+    preset: Option<Preset>,
+    /// The seed that a preset begins with.
+    #[arg(long, value_name = "SEED", default_value_t = 1, requires = "preset")]
+    from: u64,
+    /// Only a part of the runs, i of n with i from 0: those whose seed modulo n is i (moved on by one from scenario to scenario
+    /// of a preset).
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// A file that gets a line of JSON for each run. What it has already of this build is not run again.
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+    /// A directory that gets pages about the first few failing seeds of each kind, and index.html about the sweep.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Real seconds after which a run is given up. That is a verdict of its own.
+    #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE.as_secs())]
+    timeout: u64,
     /// The scenario's name or file.
     #[arg(long, default_value = "mixed")]
     scenario: String,
     /// Processes at once; by default one per core.
     #[arg(long)]
     jobs: Option<usize>,
-    /// Real time after which no more seeds are started.
-    #[arg(long, default_value_t = 1.0)]
-    minutes: f64,
+    /// Real time after which no more seeds are started: 1 when neither --seeds nor --preset is given.
+    #[arg(long)]
+    minutes: Option<f64>,
     /// How much of the production stack the runs have; without it, drawn for scenarios that are drawn, else full.
     #[arg(long, value_enum)]
     stack: Option<Stack>,
@@ -105,6 +161,174 @@ struct RunArgs {
     /// Show what the nodes log: error, warn, info, debug or trace.
     #[arg(long, default_value = "off")]
     log: LevelFilter,
+    /// Write a page about the run: one HTML file that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Put all messages of a part of the run onto the page, as 12s..15s; of the rest there is a sample and the end of the run.
+    #[arg(long, value_name = "FROM..TO", value_parser = parse_messages, requires = "report")]
+    messages: Option<String>,
+}
+
+#[derive(Args)]
+struct ReportArgs {
+    /// The scenario's name or file.
+    #[arg(required_unless_present = "ledger", conflicts_with = "ledger")]
+    scenario: Option<String>,
+    /// The seed; without it, the file's, or 1.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How much of the production stack the run has; without it, as in a sweep.
+    #[arg(long, value_enum)]
+    stack: Option<Stack>,
+    /// A planted bug.
+    #[arg(long, value_parser = parse_mutant)]
+    mutant: Option<String>,
+    /// The page is about the runs of this ledger. Pages about single runs that lie beside it are linked.
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+    /// The page; by default SCENARIO-SEED.html, and sweep.html for a ledger.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Put all messages of a part of the run onto the page, as 12s..15s; of the rest there is a sample and the end of the run.
+    #[arg(long, value_name = "FROM..TO", value_parser = parse_messages)]
+    messages: Option<String>,
+}
+
+#[derive(Args)]
+struct MergeArgs {
+    /// The ledgers.
+    #[arg(required = true)]
+    ledgers: Vec<PathBuf>,
+    /// The joined one.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Args)]
+struct ListArgs {
+    /// The rules of the protocol, covered and not.
+    #[arg(long)]
+    rules: bool,
+    /// One JSON array.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct CompletionArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    shell: clap_complete::Shell,
+}
+
+#[derive(Args)]
+struct OneArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    /// Events to be told on the standard error, the last one excluded.
+    #[arg(long, value_parser = parse_seeds)]
+    window: Option<Seeds>,
+    /// Try to escape.
+    #[arg(long, value_enum)]
+    canary: Option<Canary>,
+    /// Let escapes be.
+    #[arg(long)]
+    not_held: bool,
+    /// Show events: those that pass all that follows.
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set)]
+    show: bool,
+    #[arg(long)]
+    machine: Vec<String>,
+    #[arg(long)]
+    kind: Vec<String>,
+    #[arg(long)]
+    actor: Option<String>,
+    #[arg(long, default_value_t = 0)]
+    from_ms: u64,
+    /// Tell the states at these moments, in milliseconds, and stop.
+    #[arg(long)]
+    state: Vec<u64>,
+}
+
+#[derive(Args)]
+struct ReplayArgs {
+    /// The scenario's name or file.
+    scenario: String,
+    /// The seed; without it, the file's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How much of the production stack the run has; without it, as in a sweep.
+    #[arg(long, value_enum)]
+    stack: Option<Stack>,
+    /// A planted bug.
+    #[arg(long, value_parser = parse_mutant)]
+    mutant: Option<String>,
+    /// Only this machine (node2, client1, user, world); may be given several times.
+    #[arg(long)]
+    machine: Vec<String>,
+    /// Only kinds of events that begin so (said, fault, net., disk., actor); may be given several times.
+    #[arg(long)]
+    kind: Vec<String>,
+    /// Only this actor, by a part of its path (chain/engine).
+    #[arg(long)]
+    actor: Option<String>,
+    /// From this moment on (12s).
+    #[arg(long, value_parser = parse_moment)]
+    from: Option<u64>,
+    /// Stop at this moment (12.5s) and tell the state of the nodes.
+    #[arg(long, value_parser = parse_moment, conflicts_with = "diff")]
+    until: Option<u64>,
+    /// Tell what changed in the nodes between two moments (10s..12.5s). Events are shown only with --kind then.
+    #[arg(long, value_parser = replay::parse_moments, value_name = "FROM..TO")]
+    diff: Option<(u64, u64)>,
+}
+
+#[derive(Args)]
+struct ShrinkArgs {
+    /// The scenario's name or file.
+    scenario: String,
+    /// The failing seed; without it, the file's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How much of the production stack the runs have; without it, as in a sweep.
+    #[arg(long, value_enum)]
+    stack: Option<Stack>,
+    /// A planted bug.
+    #[arg(long, value_parser = parse_mutant)]
+    mutant: Option<String>,
+    /// Real time after which the smallest plan so far is taken.
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// Processes at once; by default one per core.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Where the result goes; without it, target/shrunk.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// What came of it as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct BisectArgs {
+    /// The scenario's name or file.
+    scenario: String,
+    /// The seed; without it, the file's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How much of the production stack the run has; without it, as in a sweep.
+    #[arg(long, value_enum)]
+    stack: Option<Stack>,
+    /// A planted bug.
+    #[arg(long, value_parser = parse_mutant)]
+    mutant: Option<String>,
+    /// Pairs of runs until it is believed that there is no difference.
+    #[arg(long, default_value_t = 3)]
+    tries: u32,
+    /// The difference as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -118,26 +342,53 @@ struct CheckArgs {
     /// Processes at once; by default one per core.
     #[arg(long)]
     jobs: Option<usize>,
+    /// A planted bug.
+    #[arg(long, value_parser = parse_mutant)]
+    mutant: Option<String>,
 }
 
 #[derive(Args)]
 struct MutantsArgs {
+    /// Only these bugs.
+    #[arg(long, value_parser = parse_mutant, value_delimiter = ',', value_name = "NAMES")]
+    only: Vec<String>,
     /// Seeds for each, the last one excluded.
-    #[arg(long, value_parser = parse_seeds, default_value = "1..101")]
+    #[arg(long, value_parser = parse_seeds, default_value = "1..501")]
     seeds: Seeds,
-    /// The scenario's name or file.
-    #[arg(long, default_value = "mixed")]
-    scenario: String,
+    /// Real time for each after which no more seeds are started.
+    #[arg(long, default_value_t = 15.0)]
+    minutes_each: f64,
+    /// Look in this scenario, by name or file, and not in the one that each bug names.
+    #[arg(long)]
+    scenario: Option<String>,
+    /// How much of the production stack the runs have.
+    #[arg(long, value_enum, default_value_t = mutants::STACK)]
+    stack: Stack,
     /// Processes at once; by default one per core.
     #[arg(long)]
     jobs: Option<usize>,
+    /// One JSON object per bug.
+    #[arg(long)]
+    json: bool,
+    /// Write what was found into docs/mutants.md.
+    #[arg(long)]
+    write: bool,
 }
 
 #[derive(Args)]
-struct ListArgs {
-    /// The rules of the protocol, covered and not.
+struct CoverageArgs {
+    /// Seeds, the last one excluded.
+    #[arg(long, value_parser = parse_seeds, default_value = "1..101")]
+    seeds: Seeds,
+    /// The scenarios' names or files; all seeds of each.
+    #[arg(long, default_values = ["mixed"])]
+    scenario: Vec<String>,
+    /// Processes at once; by default one per core.
     #[arg(long)]
-    rules: bool,
+    jobs: Option<usize>,
+    /// The table as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -171,31 +422,50 @@ fn parse_seeds(text: &str) -> Result<Seeds, String> {
     range.filter(|range| !range.is_empty()).map(Seeds).ok_or_else(error)
 }
 
+fn parse_messages(text: &str) -> Result<String, String> {
+    report::parse_window(text).map(|_| text.to_owned())
+}
+
+fn parse_moment(text: &str) -> Result<u64, String> {
+    parse_duration(text).map_err(|error| error.to_string())
+}
+
 fn parse_mutant(text: &str) -> Result<String, String> {
     if mutant(text).is_some() {
         return Ok(text.to_owned());
     }
-    let names = Mutant::ALL.iter().map(|(name, _)| *name);
+    let names = Mutant::ALL.iter().map(|planted| planted.name);
     let meant =
         scenario::nearest(text, names.clone()).map_or(String::new(), |m| format!("; did you mean {m}?"));
     Err(format!("no planted bug {text:?}; there are {}{meant}", names.collect::<Vec<_>>().join(", ")))
 }
 
 fn mutant(name: &str) -> Option<(&'static str, Mutant)> {
-    Mutant::ALL.iter().find(|(known, _)| *known == name).copied()
+    Mutant::ALL.iter().find(|planted| planted.name == name).map(|planted| (planted.name, planted.mutant))
 }
 
 /// The program.
 pub fn main() -> ExitCode {
+    process::end_with_the_reader();
     let cli = Cli::parse();
     let result = match cli.command {
         None => runs::default_sweep(),
         Some(Command::Sweep(args)) => runs::sweep(&args),
         Some(Command::Run(args)) => runs::run(&args),
         Some(Command::Check(args)) => runs::check(&args),
-        Some(Command::Mutants(args)) => runs::mutants(&args),
+        Some(Command::Replay(args)) => replay::replay(&args),
+        Some(Command::Shrink(args)) => shrink::shrink(&args),
+        Some(Command::Bisect(args)) => bisect::bisect(&args),
+        Some(Command::Mutants(args)) => mutants::mutants(&args),
+        Some(Command::Coverage(args)) => coverage::run(&args),
+        Some(Command::Report(args)) => pages::report(&args),
+        Some(Command::Merge(args)) => pages::merge(&args),
         Some(Command::List(args)) => show::list(&args),
         Some(Command::Describe(args)) => show::describe(&args),
+        Some(Command::Completions(args)) => {
+            clap_complete::generate(args.shell, &mut Cli::command(), "alys-sim", &mut std::io::stdout());
+            Ok(PASSED)
+        }
         Some(Command::One(args)) => one(&args),
     };
     match result {
@@ -208,30 +478,138 @@ pub fn main() -> ExitCode {
 }
 
 /// Runs a seed in this process.
-fn one(args: &RunArgs) -> anyhow::Result<u8> {
+fn one(args: &OneArgs) -> anyhow::Result<u8> {
+    let OneArgs { run: args, window, canary, not_held, show, machine, kind, actor, from_ms, state } = args;
     let scenario = scenario::load(&args.scenario)?;
     let seed = scenario.seed(args.seed);
     let mutant = args.mutant.as_deref().and_then(mutant);
     let view = View { logs: args.log, trace: args.trace };
     let stack = args.stack.unwrap_or_else(|| stack_of(&scenario, seed));
-    let outcome = world::run(&scenario.plan(seed), seed, Mode { mutant, stack, view });
+    let plan = scenario.plan(seed);
+    let (job, _) = job(&scenario, seed, Some(stack), args.mutant.as_deref());
+    if !not_held {
+        let (job, plan) = (job.clone(), plan.clone());
+        trap::watch(move |escape| {
+            let violation = Violation::Escaped { what: escape.to_string() };
+            if let Ok(line) = serde_json::to_string(&world::lost(&plan, &job, 0, violation)) {
+                println!("{line}");
+            }
+            std::process::exit(FAILED.into());
+        });
+    }
+    let messages = args.messages.as_deref().and_then(|text| report::parse_window(text).ok());
+    let record = args.report.is_some().then(|| report::Recorder::new(&plan, messages));
+    let window = window.as_ref().map(|Seeds(window)| window.clone());
+    let to_ms = state.iter().copied().max();
+    let filter = Filter {
+        machines: machine.clone(),
+        kinds: kind.clone(),
+        actor: actor.clone(),
+        from_ms: *from_ms,
+        to_ms,
+    };
+    let look = Look { events: show.then_some(filter), states: state.clone() };
+    let is_held = !not_held;
+    let mode = Mode { mutant, stack, view, is_held, canary: *canary, window, record: record.clone(), look };
+    let outcome = world::run(&plan, seed, mode);
+    if let (Some(file), Some(record)) = (&args.report, &record) {
+        let page = report::run_page(&plan, &outcome, record, &job.replay())?;
+        report::write_file(file, page.as_bytes()).with_context(|| file.display().to_string())?;
+    }
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(if outcome.is_passed() { PASSED } else { FAILED })
 }
 
 /// How much of the production stack a run has if nobody says: all of it where the plan is written by hand.
 fn stack_of(scenario: &Scenario, seed: u64) -> Stack {
-    if scenario.swarm.is_some() { Stack::drawn(seed) } else { Stack::Full }
+    let drawn = if scenario.swarm.is_some() { Stack::drawn(seed) } else { Stack::Full };
+    scenario.plan.world.stack.unwrap_or(drawn)
 }
 
 /// A job of this scenario, and its plan.
 fn job(scenario: &Scenario, seed: u64, stack: Option<Stack>, mutant: Option<&str>) -> (Job, Plan) {
     let path: PathBuf = scenario.path.clone();
     let stack = stack.unwrap_or_else(|| stack_of(scenario, seed));
-    let job = Job { scenario: path, seed, stack, mutant: mutant.map(str::to_owned), view: Vec::new() };
+    let job = Job {
+        scenario: path,
+        seed,
+        stack,
+        mutant: mutant.map(str::to_owned),
+        view: Vec::new(),
+        more: Vec::new(),
+        patience: PATIENCE,
+    };
     (job, scenario.plan(seed))
 }
 
 fn jobs(given: Option<usize>) -> usize {
     given.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The command lines in a text: what follows the program's name, on one line each.
+    fn commands(text: &str) -> Vec<Vec<String>> {
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let commands = lines.filter_map(|line| {
+            let (_, command) = line.split_once("alys-sim ").or_else(|| line.split_once("cargo sim "))?;
+            let command = command.split(" #").next().unwrap_or_default();
+            let command = command.replace("${{ matrix.shard }}", "0").replace("$JOB_COMPLETION_INDEX", "0");
+            let command =
+                command.replace("$SHARDS", "8").replace("$MINUTES", "60").replace("$FROM", "100001");
+            let known = ["sweep", "merge", "report", "run"];
+            let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+            known.contains(&words.first()?.as_str()).then_some(words)
+        });
+        commands.collect()
+    }
+
+    #[test]
+    fn the_commands_of_workflow_and_job_are_understood() {
+        let texts = [
+            (include_str!("../../../.github/workflows/sim.yml"), 4),
+            (include_str!("../../../deploy/k8s/sim-job.yaml"), 1),
+            (include_str!("../../../deploy/k8s/README.md"), 2),
+        ];
+        for (text, least) in texts {
+            let commands = commands(text);
+            assert!(commands.len() >= least, "{commands:?}");
+            for words in commands {
+                let parsed = Cli::try_parse_from(std::iter::once("alys-sim".to_owned()).chain(words.clone()));
+                assert!(parsed.is_ok(), "{words:?}: {:?}", parsed.err());
+            }
+        }
+    }
+
+    #[test]
+    fn command_lines_that_contradict_themselves_are_refused() {
+        Cli::command().debug_assert();
+        let good = [
+            "sweep --preset night --minutes 5 --shard 3/8",
+            "sweep --preset change --from 7",
+            "report steady -o x.html",
+            "report --ledger l",
+        ];
+        let bad = [
+            "sweep --preset night --seeds 1..5",
+            "sweep --preset night --scenario steady",
+            "sweep --preset dusk",
+            "sweep --from 7",
+            "sweep --shard 8/8",
+            "report",
+            "report steady --ledger l",
+            "report steady --messages 5s..1s",
+            "run steady --messages 1s..5s",
+            "merge a b",
+        ];
+        let parse = |line: &str| Cli::try_parse_from(std::iter::once("x").chain(line.split(' ')));
+        for line in good {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+        for line in bad {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
 }

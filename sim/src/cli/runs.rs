@@ -1,79 +1,193 @@
 //! The commands that run seeds.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use alys_types::mutant::Mutant;
-
 use super::summary::Summary;
-use super::{CheckArgs, FAILED, INTERRUPTED, MutantsArgs, PASSED, RunArgs, SweepArgs, job, jobs};
-use crate::outcome::Outcome;
+use super::{CheckArgs, FAILED, INTERRUPTED, PASSED, RunArgs, SweepArgs, TIMEOUT, job, jobs, pages};
+use crate::ledger::{Build, Entry, Ledger, LedgerError, MAX_ENTRIES};
+use crate::outcome::{Outcome, Verdict};
+use crate::plan::Plan;
 use crate::process::{self, Job, is_interrupted};
-use crate::scenario;
+use crate::scenario::{self, Scenario};
+use crate::schedule::{Preset, Shard};
 use crate::sweep;
 
-/// How long the sweep without arguments starts new runs.
-const DEFAULT_SWEEP: Duration = Duration::from_secs(50);
+/// How long a sweep of one scenario starts new runs, when nothing else is said.
+const DEFAULT_SWEEP: Duration = Duration::from_secs(60);
 
-fn code(passed: bool) -> u8 {
-    match (is_interrupted(), passed) {
+/// Real time after which a run is given up that somebody asked for by its seed, and can stop.
+pub const PATIENCE_ALONE: Duration = Duration::from_secs(4 * 60 * 60);
+
+pub(super) fn code(passed: bool) -> u8 {
+    code_of(if passed { Verdict::Passed } else { Verdict::Failed })
+}
+
+fn code_of(verdict: Verdict) -> u8 {
+    match (is_interrupted(), verdict) {
         (true, _) => INTERRUPTED,
-        (false, true) => PASSED,
-        (false, false) => FAILED,
+        (false, Verdict::Passed) => PASSED,
+        (false, Verdict::Failed) => FAILED,
+        (false, Verdict::Timeout) => TIMEOUT,
     }
 }
 
 /// Every scenario once, then the mixed one until the time is over.
 pub fn default_sweep() -> anyhow::Result<u8> {
-    process::listen();
-    let scenarios =
-        scenario::list()?.into_keys().map(|name| scenario::load(&name)).collect::<Result<Vec<_>, _>>()?;
-    let mixed = scenario::load("mixed")?;
     println!(
         "every scenario once, then seeds of the mixed one, for a minute; `cargo sim --help` shows what else there is"
     );
-    let mut summary = Summary::new(None, false);
-    let began = std::time::Instant::now();
-    let mut fixed = scenarios.iter().filter(|scenario| scenario.swarm.is_none());
-    let mut seed = 0;
-    let next = || match fixed.next() {
-        Some(scenario) => Some(job(scenario, 1, None, None)),
-        None if began.elapsed() < DEFAULT_SWEEP => {
-            seed += 1;
-            Some(job(&mixed, seed, None, None))
+    let timeout = process::PATIENCE.as_secs();
+    sweep(&SweepArgs { preset: Some(Preset::Smoke), timeout, from: 1, ..SweepArgs::default() })
+}
+
+/// The scenarios of a sweep. Of several, the mixed one is the first of those that are drawn.
+fn chosen(args: &SweepArgs) -> anyhow::Result<Vec<Scenario>> {
+    if args.preset.is_none() {
+        return Ok(vec![scenario::load(&args.scenario)?]);
+    }
+    let names = scenario::list()?.into_keys();
+    let mut all = names.map(|name| scenario::load(&name)).collect::<Result<Vec<_>, _>>()?;
+    all.sort_by_key(|scenario| scenario.plan.name != "mixed");
+    Ok(all)
+}
+
+/// The runs of a sweep, in order, as scenarios' numbers and seeds.
+fn order(args: &SweepArgs, scenarios: &[Scenario]) -> Box<dyn Iterator<Item = (usize, u64)>> {
+    let all: Box<dyn Iterator<Item = (usize, u64)>> = match args.preset {
+        Some(preset) => {
+            let is_drawn: Vec<bool> = scenarios.iter().map(|scenario| scenario.swarm.is_some()).collect();
+            let first = args.from;
+            Box::new(
+                preset
+                    .runs(&is_drawn)
+                    .map(move |(at, seed)| (at, seed.saturating_sub(1).saturating_add(first))),
+            )
         }
-        None => None,
+        None => {
+            let seeds = args.seeds.as_ref().map_or(1..u64::MAX, |seeds| seeds.0.clone());
+            Box::new(seeds.map(|seed| (0, seed)))
+        }
     };
-    sweep::run(jobs(None), next, |_, job, outcome| {
-        summary.add(job, outcome);
-        true
-    })?;
-    Ok(code(summary.finish()))
+    let shard = args.shard.unwrap_or(Shard::WHOLE);
+    Box::new(all.filter(move |run| shard.has(*run)))
+}
+
+/// When no more runs are started; `None`: never.
+fn limit(args: &SweepArgs) -> anyhow::Result<Option<Duration>> {
+    Ok(match (args.minutes, args.preset, &args.seeds) {
+        (Some(minutes), ..) => Some(Duration::try_from_secs_f64(minutes * 60.0)?),
+        (None, Some(preset), _) => preset.limit(),
+        (None, None, Some(_)) => None,
+        (None, None, None) => Some(DEFAULT_SWEEP),
+    })
 }
 
 pub fn sweep(args: &SweepArgs) -> anyhow::Result<u8> {
     process::listen();
-    let scenario = scenario::load(&args.scenario)?;
-    let limit = Duration::try_from_secs_f64(args.minutes * 60.0)?;
-    let total = args.seeds.as_ref().map(|seeds| seeds.0.end - seeds.0.start);
-    let mut summary = Summary::new(total, args.json);
+    let scenarios = chosen(args)?;
+    let limit = limit(args)?;
+    let diary = RefCell::new(Diary::open(args)?);
+    let shard = args.shard.unwrap_or(Shard::WHOLE);
+    // A range of seeds is short enough to count.
+    let total = args.seeds.as_ref().map(|seeds| seeds.0.clone().filter(|seed| shard.has((0, *seed))).count());
+    let mut summary = Summary::new(total.map(|total| total as u64), args.json);
     let began = std::time::Instant::now();
-    let mut seeds = args.seeds.as_ref().map_or(1..u64::MAX, |seeds| seeds.0.clone());
-    let next = || match args.seeds.is_none() && began.elapsed() > limit {
-        true => None,
-        false => seeds.next().map(|seed| job(&scenario, seed, args.stack, args.mutant.as_deref())),
+    let mut order = order(args, &scenarios);
+    let next = || {
+        loop {
+            if is_interrupted() || limit.is_some_and(|limit| began.elapsed() > limit) {
+                return None;
+            }
+            let (at, seed) = order.next()?;
+            let (mut job, plan) = job(scenarios.get(at)?, seed, args.stack, args.mutant.as_deref());
+            job.patience = Duration::from_secs(args.timeout);
+            if !diary.borrow_mut().is_known(&job, &plan) {
+                return Some((job, plan));
+            }
+        }
     };
     let stops = args.first || args.mutant.is_some();
+    let mut written = Ok(());
     sweep::run(jobs(args.jobs), next, |_, job, outcome| {
-        let passed = outcome.is_passed();
+        written = diary.borrow_mut().note(&scenarios, job, &outcome);
+        let broke = outcome.found.is_some();
         summary.add(job, outcome);
-        passed || !stops
+        written.is_ok() && !(broke && stops)
     })?;
-    let passed = summary.finish();
+    summary.finish();
+    written?;
+    let diary = diary.into_inner();
+    if !args.json {
+        diary.tell();
+    }
+    if let Some(dir) = &args.report {
+        pages::of_sweep(dir, &summary, diary.entries(), jobs(args.jobs))?;
+    }
     if let (Some(mutant), false) = (&args.mutant, args.json) {
         println!("{}", verdict(mutant, &summary));
     }
-    Ok(code(passed))
+    Ok(code_of(summary.verdict()))
+}
+
+/// What a sweep keeps of its runs, besides the summary.
+struct Diary {
+    /// Without a ledger and without pages nothing is kept.
+    build: Option<Build>,
+    ledger: Option<Ledger>,
+    /// For the page about the sweep, when there is no ledger.
+    entries: Vec<Entry>,
+    /// Runs that were in the ledger already.
+    known: u64,
+}
+
+impl Diary {
+    fn open(args: &SweepArgs) -> anyhow::Result<Self> {
+        let is_kept = args.ledger.is_some() || args.report.is_some();
+        let build = is_kept.then(Build::current).transpose()?;
+        let ledger = match (&args.ledger, &build) {
+            (Some(path), Some(build)) => Some(Ledger::open(path, build.clone())?),
+            _ => None,
+        };
+        Ok(Self { build, ledger, entries: Vec::new(), known: 0 })
+    }
+
+    fn is_known(&mut self, job: &Job, plan: &Plan) -> bool {
+        let is_known = self.ledger.as_ref().is_some_and(|ledger| ledger.has(job, plan));
+        self.known += u64::from(is_known);
+        is_known
+    }
+
+    fn note(&mut self, scenarios: &[Scenario], job: &Job, outcome: &Outcome) -> Result<(), LedgerError> {
+        let Some(build) = &self.build else { return Ok(()) };
+        let Some(scenario) = scenarios.iter().find(|scenario| scenario.path == job.scenario) else {
+            return Ok(());
+        };
+        let entry = Entry::new(build, &scenario.plan(job.seed), outcome.clone());
+        match &mut self.ledger {
+            Some(ledger) => ledger.append(entry)?,
+            None if self.entries.len() < MAX_ENTRIES => self.entries.push(entry),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> &[Entry] {
+        self.ledger.as_ref().map_or(&self.entries, Ledger::entries)
+    }
+
+    fn tell(&self) {
+        let Some(ledger) = &self.ledger else { return };
+        let of = |verdict| ledger.entries().iter().filter(|entry| entry.verdict == verdict).count();
+        println!(
+            "ledger: {} runs, {} failed, {} timed out; {} were there already and were not run again",
+            ledger.entries().len(),
+            of(Verdict::Failed),
+            of(Verdict::Timeout),
+            self.known,
+        );
+    }
 }
 
 fn verdict(mutant: &str, summary: &Summary) -> String {
@@ -88,33 +202,6 @@ fn verdict(mutant: &str, summary: &Summary) -> String {
     }
 }
 
-/// All planted bugs, one after the other.
-pub fn mutants(args: &MutantsArgs) -> anyhow::Result<u8> {
-    process::listen();
-    let scenario = scenario::load(&args.scenario)?;
-    let mut all_found = true;
-    for (name, _) in Mutant::ALL {
-        let mut summary = Summary::new(Some(args.seeds.0.end - args.seeds.0.start), false);
-        let mut seeds = args.seeds.0.clone();
-        let mut first: Option<Outcome> = None;
-        let next = || seeds.next().map(|seed| job(&scenario, seed, None, Some(name)));
-        sweep::run(jobs(args.jobs), next, |_, job, outcome| {
-            if !outcome.is_passed() && first.is_none() {
-                first = Some(outcome.clone());
-            }
-            let passed = outcome.is_passed();
-            summary.add(job, outcome);
-            passed
-        })?;
-        if is_interrupted() {
-            return Ok(INTERRUPTED);
-        }
-        all_found &= first.is_some();
-        println!("{}", verdict(name, &summary));
-    }
-    Ok(code(all_found))
-}
-
 /// One seed, in a process of its own so that it is the same as in a sweep.
 pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     process::listen();
@@ -126,8 +213,27 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     if trace != "off" || args.log != tracing::metadata::LevelFilter::OFF {
         first.view = vec!["--trace".to_owned(), trace, "--log".to_owned(), args.log.to_string()];
     }
-    let mut ended = None;
-    let mut only = Some((first, plan));
+    first.patience = PATIENCE_ALONE;
+    if let Some(file) = &args.report {
+        first = first.with_page(file, args.messages.as_deref());
+    }
+    let Some(outcome) = alone(first, plan)? else { return Ok(INTERRUPTED) };
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&outcome)?),
+        false => {
+            println!("{outcome}");
+            for (name, n) in &outcome.counters {
+                println!("    {name:<32} {n}");
+            }
+            args.report.iter().for_each(|file| pages::tell(file));
+        }
+    }
+    Ok(code_of(outcome.verdict()))
+}
+
+/// Runs one job. `None`: it was interrupted.
+pub fn alone(job: Job, plan: Plan) -> anyhow::Result<Option<Outcome>> {
+    let (mut ended, mut only) = (None, Some((job, plan)));
     sweep::run(
         1,
         || only.take(),
@@ -136,17 +242,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
             true
         },
     )?;
-    let Some(outcome) = ended else { return Ok(INTERRUPTED) };
-    match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&outcome)?),
-        false => {
-            println!("{outcome}");
-            for (name, n) in &outcome.counters {
-                println!("    {name:<32} {n}");
-            }
-        }
-    }
-    Ok(code(outcome.is_passed()))
+    Ok(ended)
 }
 
 /// Runs seeds twice.
@@ -158,7 +254,7 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<u8> {
     let mut firsts: BTreeMap<u64, Outcome> = BTreeMap::new();
     let mut differing: Vec<(Job, String)> = Vec::new();
     let mut all = args.seeds.0.clone().flat_map(|seed| [seed, seed]);
-    let next = || all.next().map(|seed| job(&scenario, seed, None, None));
+    let next = || all.next().map(|seed| job(&scenario, seed, None, args.mutant.as_deref()));
     sweep::run(jobs(args.jobs), next, |_, job, mut outcome| {
         let shown = outcome.clone();
         (outcome.wall_ms, outcome.peak_kib) = (0, 0);

@@ -1,5 +1,7 @@
 //! The commands that only tell.
 
+use serde_json::json;
+
 use super::{DescribeArgs, ListArgs, PASSED};
 use crate::{rules, scenario};
 
@@ -22,9 +24,11 @@ A scenario is a TOML file:
                                   # mutate, lie; all but twins are the real node with what it says bent
     left_dead = [4]               # stay down when everything heals; with forger and byzantine at most as many as tolerated
     rejoin_margin = 1800          # slots after a loss of its vote state until an authority votes again
+    buggify = true                # nodes and clients do now and then what they may do and seldom do
 
     [links]                       # latency, jitter, tail, tail_ppm, loss_ppm, kbytes_per_s
-    [workload]                    # users, burst, pause
+    [workload]                    # users, burst, pause, pool, block_gas
+    behaviours = [\"transfer\"]     # contract, replace, cancel, flood, gap, underprice, sign-badly, read; twice is more often
     [expect]                      # min_final, progress, within
     [swarm]                       # least, most, kinds, draw_world: faults drawn from the seed
 
@@ -42,9 +46,12 @@ so much later, and then the node must heal.
 ";
 
 const INVARIANTS: &str = "\
-Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-beside-final, signed-twice,
-signed-backwards, confirmed-below-approval, votes-lost, wrongly-accused, wrong-leader, state-differs, no-progress, too-few-blocks, error-line,
-process-ended, execution-behind, acknowledged-lost, wrong-balance, actor-not-healed, not-final-after-fault, panicked, hung.";
+Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-without-quorum, certified-beside-final,
+head-beside-final, signed-twice, signed-backwards, approved-below-lock, confirmed-below-approval, approved-out-of-slot, approved-unexecuted,
+voted-by-jumped-clock, votes-lost, wrongly-accused, wrong-leader, wrong-timestamp, state-differs, replay-differs, heads-differ, no-progress,
+silent-leader, too-few-blocks, error-line, process-ended, execution-behind, acknowledged-lost, refused-is-final, wrongly-taken, wrong-balance, not-a-transition, honest-peer-banned,
+actor-not-healed, not-final-after-fault, message-lost, queue-overrun, order-broken, ask-late, two-incarnations, restarts-beyond-policy,
+gave-up-early, escaped, panicked, hung, timeout.";
 
 /// The rules with the scenarios that are about them.
 fn list_rules() -> anyhow::Result<u8> {
@@ -64,9 +71,26 @@ pub fn list(args: &ListArgs) -> anyhow::Result<u8> {
     if args.rules {
         return list_rules();
     }
-    for (name, _) in scenario::list()? {
-        let scenario = scenario::load(&name)?;
-        println!("{name:<28} {}", scenario.plan.why);
+    let scenarios = scenario::list()?.into_keys().map(|name| scenario::load(&name));
+    let scenarios = scenarios.collect::<Result<Vec<_>, _>>()?;
+    if args.json {
+        let all: Vec<serde_json::Value> = scenarios
+            .iter()
+            .map(|scenario| {
+                json!({
+                    "name": scenario.plan.name,
+                    "file": scenario.path,
+                    "why": scenario.plan.why,
+                    "covers": scenario.plan.covers,
+                    "is_drawn": scenario.swarm.is_some(),
+                })
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&all)?);
+        return Ok(PASSED);
+    }
+    for scenario in scenarios {
+        println!("{:<28} {}", scenario.plan.name, scenario.plan.why);
         if !scenario.plan.covers.is_empty() {
             println!("{:<28} covers {}", "", scenario.plan.covers.join(", "));
         }

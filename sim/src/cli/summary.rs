@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Verdict};
 use crate::process::Job;
 
 /// Failures that are printed; the rest is counted.
@@ -19,6 +19,8 @@ pub struct Summary {
     json: bool,
     runs: u64,
     failures: Vec<(Job, Outcome)>,
+    /// Runs that were given up.
+    timeouts: Vec<Job>,
     simulated_ms: u64,
     wall_ms: u64,
     blocks: u64,
@@ -29,6 +31,7 @@ pub struct Summary {
 struct Totals<'a> {
     runs: u64,
     failed: usize,
+    timeouts: usize,
     real_ms: u64,
     simulated_ms: u64,
     final_blocks: u64,
@@ -64,6 +67,7 @@ impl Summary {
             json,
             runs: 0,
             failures: Vec::new(),
+            timeouts: Vec::new(),
             simulated_ms: 0,
             wall_ms: 0,
             blocks: 0,
@@ -85,13 +89,26 @@ impl Summary {
         {
             println!("{line}");
         }
-        if !outcome.is_passed() {
-            if !self.json && self.failures.len() < SHOWN {
+        if outcome.verdict() != Verdict::Passed {
+            let shown = self.failures.len() + self.timeouts.len();
+            if !self.json && shown < SHOWN {
                 self.bar.suspend(|| println!("{outcome}\n    again: {}", job.replay()));
             }
-            self.failures.push((job.clone(), outcome));
         }
-        self.bar.set_message(format!("{} failed, {} final blocks", self.failures.len(), self.blocks));
+        match outcome.verdict() {
+            Verdict::Passed => {}
+            Verdict::Failed => self.failures.push((job.clone(), outcome)),
+            Verdict::Timeout => self.timeouts.push(job.clone()),
+        }
+        let timeouts = match self.timeouts.len() {
+            0 => String::new(),
+            n => format!("{n} timed out, "),
+        };
+        self.bar.set_message(format!(
+            "{} failed, {timeouts}{} final blocks",
+            self.failures.len(),
+            self.blocks
+        ));
         self.bar.inc(1);
     }
 
@@ -110,7 +127,28 @@ impl Summary {
         &self.failures
     }
 
-    /// Prints the whole. True when all runs passed.
+    /// The worst that any run said.
+    pub fn verdict(&self) -> Verdict {
+        match (self.failures.is_empty(), self.timeouts.is_empty()) {
+            (false, _) => Verdict::Failed,
+            (true, false) => Verdict::Timeout,
+            (true, true) => Verdict::Passed,
+        }
+    }
+
+    /// The runs that failed, by what they may have in common; of each group the quickest run first.
+    pub fn groups(&self) -> BTreeMap<String, Vec<&(Job, Outcome)>> {
+        let mut groups: BTreeMap<String, Vec<&(Job, Outcome)>> = BTreeMap::new();
+        for failure in &self.failures {
+            groups.entry(failure.1.group().unwrap_or_default()).or_default().push(failure);
+        }
+        groups
+            .values_mut()
+            .for_each(|those| those.sort_by_key(|(_, outcome)| (outcome.events, outcome.seed)));
+        groups
+    }
+
+    /// Prints the whole. True when no run failed.
     pub fn finish(&self) -> bool {
         self.bar.finish_and_clear();
         let real = self.began.elapsed();
@@ -118,6 +156,7 @@ impl Summary {
             let totals = Totals {
                 runs: self.runs,
                 failed: self.failures.len(),
+                timeouts: self.timeouts.len(),
                 real_ms: real.as_millis() as u64,
                 simulated_ms: self.simulated_ms,
                 final_blocks: self.blocks,
@@ -131,9 +170,10 @@ impl Summary {
         }
         let (simulated, wall) = (self.simulated_ms as f64 / 1e3, self.wall_ms.max(1) as f64 / 1e3);
         println!(
-            "{} runs, {} failed, in {:.0} s: {:.0} s simulated ({:.0} a second and process), {} final blocks, {} transactions",
+            "{} runs, {} failed, {} timed out, in {:.0} s: {:.0} s simulated ({:.0} a second and process), {} final blocks, {} transactions",
             self.runs,
             self.failures.len(),
+            self.timeouts.len(),
             real.as_secs_f64(),
             simulated,
             simulated / wall,
@@ -148,14 +188,20 @@ impl Summary {
         if !faults.is_empty() {
             println!("faults: {}", faults.join(", "));
         }
-        let mut by_violation: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        for (_, outcome) in &self.failures {
-            let name = outcome.found.as_ref().map_or("unknown".to_owned(), |found| found.violation.name());
-            by_violation.entry(name).or_default().push(outcome.seed);
+        for (name, those) in self.groups() {
+            let seeds: Vec<String> = those
+                .iter()
+                .take(SHOWN)
+                .map(|(_, outcome)| format!("{} {}", outcome.scenario, outcome.seed))
+                .collect();
+            println!("{name}: {} times, {}", those.len(), seeds.join(", "));
+            if let Some((job, _)) = those.first() {
+                println!("    again: {}", job.replay());
+            }
         }
-        for (name, seeds) in by_violation {
-            let first: Vec<String> = seeds.iter().take(SHOWN).map(u64::to_string).collect();
-            println!("{name}: {} times, seeds {}", seeds.len(), first.join(", "));
+        if let Some(job) = self.timeouts.first() {
+            println!("timeout: {} times", self.timeouts.len());
+            println!("    again: {}", job.replay());
         }
         self.failures.is_empty()
     }

@@ -36,7 +36,8 @@ impl Living {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(index, Arc::downgrade(node));
     }
 
-    fn find(&self, index: u8) -> Option<Arc<Node>> {
+    /// The node of an authority, if it runs.
+    pub fn find(&self, index: u8) -> Option<Arc<Node>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&index).and_then(Weak::upgrade)
     }
 

@@ -1,5 +1,5 @@
 //! Disks that are emptied or put back to what they were. A node whose vote state is lost counts as faulty until it votes
-//! again: a fault that would leave less than a quorum of others, or that the fault model rules out, is downgraded to a
+//! again, and one whose disk was put back for the rest of the run: a fault that would leave less than a quorum of others, or that the fault model rules out, is downgraded to a
 //! crash, and counted as such.
 
 use std::collections::BTreeSet;
@@ -13,22 +13,10 @@ use crate::machines::now_ms;
 use crate::plan::Machine;
 
 impl Faults {
-    /// Whether the node may lose its vote state: with it, no more nodes are faulty than the federation tolerates. That also
-    /// keeps every final block on the disk of some other node, for whoever votes again has caught up.
-    fn may_lose_votes(&self, node: u8) -> bool {
-        let lost = self.judge().look().votes.lost();
-        let inner = self.look();
-        let mut faulty: BTreeSet<u8> = inner.plan.suspects();
-        faulty.extend(inner.plan.left_dead.iter().map(|number| number - 1));
-        faulty.extend(lost);
-        faulty.insert(node);
-        faulty.len() <= inner.plan.tolerated()
-    }
-
     /// Empties disks while their processes are down. Execution clients get everything back from their nodes.
     pub(super) fn wipe(&self, nodes: &BTreeSet<u8>, machine: Machine) {
         for node in nodes {
-            let is_allowed = machine == Machine::Client || self.may_lose_votes(*node);
+            let is_allowed = machine == Machine::Client || self.may_be_faulty(*node);
             let machines = self.look().machines(&BTreeSet::from([*node]), machine);
             for machine in machines {
                 self.fell(machine, !is_allowed);
@@ -39,7 +27,7 @@ impl Faults {
             match (is_allowed, machine) {
                 (false, _) => self.count("downgraded.wipe"),
                 (true, Machine::Client) => {}
-                (true, Machine::Node | Machine::Both) => self.judge().look().lost_votes(*node, false),
+                (true, Machine::Node | Machine::Both) => self.judge().look().lost_votes(*node),
             }
         }
     }
@@ -58,7 +46,7 @@ impl Faults {
                     return;
                 }
                 let is_crash_model = faults.look().plan.fault_model == FaultModel::Crash;
-                let is_allowed = machine == Machine::Client || !is_crash_model && faults.may_lose_votes(node);
+                let is_allowed = machine == Machine::Client || !is_crash_model && faults.may_distrust(node);
                 for (machine, image) in images {
                     faults.fell(machine, false);
                     if is_allowed {
@@ -68,7 +56,7 @@ impl Faults {
                 match (is_allowed, machine) {
                     (false, _) => faults.count("downgraded.restore"),
                     (true, Machine::Client) => {}
-                    (true, Machine::Node | Machine::Both) => faults.judge().look().lost_votes(node, true),
+                    (true, Machine::Node | Machine::Both) => faults.judge().look().distrust(node),
                 }
                 let detail = format!("node{} after {} ms", node + 1, now_ms(world));
                 world.note("fault.restores", detail.as_bytes(), &detail);

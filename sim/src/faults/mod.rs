@@ -4,6 +4,7 @@
 //! is over, a machine starts again when the last one that holds it down is. No disk is ever lost.
 
 mod actors;
+mod damage;
 mod disks;
 mod links;
 mod reactions;
@@ -13,10 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use alys_integrations::embedded::Bend;
 use alys_runtime::sim::{Block, NodeId, Rng, Slowness, World};
 use alys_runtime::{spawn, time};
 
 pub use actors::Living;
+pub use damage::bends;
 pub use links::link;
 pub use reactions::Reactions;
 
@@ -68,6 +71,12 @@ struct Inner {
     twins: BTreeSet<NodeId>,
     /// Machines whose disks were made to fail: what their processes say about it is expected.
     damaged: BTreeSet<NodeId>,
+    /// Authorities that are faulty because their disks or clients lie.
+    distrusted: BTreeSet<u8>,
+    /// Nodes whose clients call payloads invalid.
+    lied_to: BTreeSet<NodeId>,
+    /// What is wrong with the clients, by authority.
+    bends: Vec<Bend>,
     reactions: BTreeMap<u64, Reaction>,
     next_reaction: u64,
     counts: BTreeMap<&'static str, u64>,
@@ -144,6 +153,7 @@ impl Faults {
         slots: Slots,
         judge: Judge,
         living: Living,
+        bends: Vec<Bend>,
     ) -> Self {
         let inner = Inner {
             plan: plan.world.clone(),
@@ -155,6 +165,9 @@ impl Faults {
             down: BTreeMap::new(),
             twins: BTreeSet::new(),
             damaged: BTreeSet::new(),
+            distrusted: BTreeSet::new(),
+            lied_to: BTreeSet::new(),
+            bends,
             reactions: BTreeMap::new(),
             next_reaction: 0,
             counts: BTreeMap::new(),
@@ -179,7 +192,8 @@ impl Faults {
         &self.living
     }
 
-    fn count(&self, what: &'static str) {
+    /// Counts that something happened.
+    pub fn count(&self, what: &'static str) {
         *self.look().counts.entry(what).or_default() += 1;
     }
 
@@ -200,6 +214,8 @@ impl Faults {
             if step.fault.strike().is_none() {
                 *inner.counts.entry(step.fault.name()).or_default() += 1;
             }
+            // Each step has a stream of its own: what one draws does not depend on which others there are.
+            inner.rng = self.world.rng(&format!("step {step}"));
             inner.resolve(&step.nodes, at)
         };
         let numbers: Vec<String> = nodes.iter().map(|node| (node + 1).to_string()).collect();
@@ -335,6 +351,19 @@ impl Faults {
                     }
                 }
             }
+            Fault::Rot { .. }
+            | Fault::MisdirectWrites { .. }
+            | Fault::StaleReads { .. }
+            | Fault::FailReads { .. }
+            | Fault::FailWrites { .. }
+            | Fault::FullDisk { .. }
+            | Fault::ClientSyncing {}
+            | Fault::ClientInvalid { .. }
+            | Fault::ClientForgets { .. }
+            | Fault::ClientLate { .. }
+            | Fault::ClientTwice { .. }
+            | Fault::ClientHangsUp { .. }
+            | Fault::ClientClock { .. } => self.damage(fault, nodes, on),
             Fault::SlowClient { delay: Ms(ms) } => {
                 let mut inner = self.look();
                 nodes.iter().for_each(|node| inner.links.slow_client(*node, *ms, on));
@@ -448,6 +477,7 @@ impl Faults {
             time::sleep(RESPAWN).await;
             let is_held = faults.look().down.get(&machine).is_some_and(|count| *count > 0);
             if !is_held && !faults.world.is_up(machine) {
+                faults.replace_lying_disk(machine);
                 faults.world.restart(machine);
             }
         });
@@ -457,9 +487,18 @@ impl Faults {
     pub fn is_damaged(&self, machine: NodeId) -> bool {
         let inner = self.look();
         let of_byzantine = |a: &Authority| a.node == machine && inner.plan.is_byzantine(a.index);
-        inner.damaged.contains(&machine)
+        self.world.disk_damage(machine).is_any()
+            || inner.damaged.contains(&machine)
             || inner.twins.contains(&machine)
             || inner.authorities.iter().any(of_byzantine)
+    }
+
+    /// These do not come back when everything heals; from 0.
+    pub fn leave_dead(&self, nodes: impl Iterator<Item = u8>) {
+        let mut inner = self.look();
+        let more: Vec<u8> =
+            nodes.map(|node| node + 1).filter(|n| !inner.plan.left_dead.contains(n)).collect();
+        inner.plan.left_dead.extend(more);
     }
 
     /// The chaos is over: everything works again, but for the machines that stay dead.
@@ -478,6 +517,7 @@ impl Faults {
         };
         self.living.heal();
         self.look().benders.values().for_each(|bender| bender.heal());
+        self.heal_clients();
         for authority in &authorities {
             let stays_dead = plan.left_dead.contains(&(authority.index + 1));
             for machine in [authority.client, authority.node] {
@@ -485,6 +525,7 @@ impl Faults {
                 world.set_clock_offset(machine, 0);
                 world.heal_disk(machine);
                 world.resume(machine);
+                self.replace_lying_disk(machine);
                 match stays_dead {
                     true => {
                         self.look().down.insert(machine, 1);

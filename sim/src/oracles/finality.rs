@@ -20,6 +20,8 @@ pub struct Final {
     pub state_root: Hash,
     /// Transactions in it.
     pub transactions: usize,
+    /// Whose block it is, from 0.
+    pub proposer: u8,
     /// Who reported it first.
     pub node: u8,
 }
@@ -45,6 +47,7 @@ impl Finality {
             execution_hash: block.execution_hash,
             state_root: block.state_root,
             transactions: block.transactions,
+            proposer: block.proposer,
             node,
         };
         let known = self.blocks.entry(height).or_insert_with(|| new.clone());

@@ -1,21 +1,41 @@
 //! What users sent, what was acknowledged to them as final, and what every account must hold in consequence.
+//!
+//! Of several transactions with one nonce exactly one may be final; what no client took, or what can never be valid, is
+//! never final; and each final one did exactly what it should have, contracts included.
 
 use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, B256, U256};
+use serde::de::IgnoredAny;
 
 use super::Violation;
 use crate::genesis::{sink_address, user_address, user_funds};
+use crate::workload::contracts::Contract;
+use crate::workload::coverage::Coverage;
+use crate::workload::sign::Form;
 
 /// What a transaction does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Sends so many wei to the user's sink.
     Transfer { wei: u64 },
-    /// Makes the counter contract.
-    Deploy,
-    /// Counts up in it.
-    Count { contract: Address },
+    /// Sends nothing, to oneself: all it does is to use up the nonce.
+    Cancel,
+    /// Makes a contract.
+    Deploy { contract: Contract },
+    /// Calls what may be a contract by then, with a number.
+    Call { at: Address, argument: u64 },
+}
+
+/// Whether a client has taken a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Taken {
+    /// Every client that it was given to has refused it.
+    Never,
+    /// An answer is missing.
+    Perhaps,
+    /// One said so.
+    Yes,
 }
 
 /// A transaction that a user signed.
@@ -27,6 +47,14 @@ pub struct Sent {
     pub nonce: u64,
     /// What it does.
     pub action: Action,
+    /// Its form.
+    pub form: Form,
+    /// Units of gas.
+    pub gas_limit: u64,
+    /// Encoded bytes.
+    pub size: usize,
+    /// What the clients said.
+    pub taken: Taken,
 }
 
 /// A receipt, as far as it matters here.
@@ -45,6 +73,9 @@ pub struct Receipt {
     pub gas_used: U256,
     /// At this price.
     pub effective_gas_price: U256,
+    /// What was logged.
+    #[serde(default)]
+    pub logs: Vec<IgnoredAny>,
 }
 
 /// All transactions of a run.
@@ -52,8 +83,14 @@ pub struct Receipt {
 pub struct Ledger {
     /// By hash.
     pub sent: BTreeMap<B256, Sent>,
+    /// What was handed in and can never be valid, and why.
+    pub never: BTreeMap<B256, &'static str>,
     /// Seen in a final block: its height and execution hash.
     pub acknowledged: BTreeMap<B256, (u64, B256)>,
+    /// Answers about final blocks, by question: whose client gave the first (from 1), and its digest.
+    pub reads: BTreeMap<String, (u8, B256)>,
+    /// What the workload has reached.
+    pub coverage: Coverage,
 }
 
 /// What accounts must hold at a height.
@@ -63,13 +100,51 @@ pub struct Due {
     pub balances: BTreeMap<Address, U256>,
     /// Transactions of each account.
     pub nonces: BTreeMap<Address, u64>,
-    /// Slot 0 of each counter.
+    /// Slot 0 of each contract that could have one.
     pub counts: BTreeMap<Address, U256>,
 }
 
+/// What a transaction must come to, when it is executed.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    succeeds: bool,
+    logs: u64,
+    uses_all_gas: bool,
+    feature: &'static str,
+}
+
 impl Ledger {
+    /// A transaction is about to be handed in. Answers what was known of it, for [`Self::refused`].
+    pub fn handing_in(&mut self, hash: &B256) -> Taken {
+        let Some(sent) = self.sent.get_mut(hash) else { return Taken::Never };
+        let before = sent.taken;
+        sent.taken = before.max(Taken::Perhaps);
+        before
+    }
+
+    /// The client said that it has it.
+    pub fn taken(&mut self, hash: &B256) {
+        if let Some(sent) = self.sent.get_mut(hash) {
+            sent.taken = Taken::Yes;
+        }
+    }
+
+    /// The client refused it; `before` is what was known when it was asked.
+    pub fn refused(&mut self, hash: &B256, before: Taken) {
+        if let Some(sent) = self.sent.get_mut(hash) {
+            sent.taken = before;
+        }
+    }
+
     /// What accounts hold when exactly these receipts have been made, and whether all that was acknowledged is among them.
-    pub fn settle(&self, node: u8, height: u64, users: u8, receipts: &[Receipt]) -> Result<Due, Violation> {
+    /// Receipts are in the order of the chain.
+    pub fn settle(
+        &mut self,
+        node: u8,
+        height: u64,
+        users: u8,
+        receipts: &[Receipt],
+    ) -> Result<Due, Violation> {
         let mut due = Due::default();
         for user in 0..users {
             due.balances.insert(user_address(user), user_funds());
@@ -77,33 +152,17 @@ impl Ledger {
             due.nonces.insert(user_address(user), 0);
         }
         let mut found = BTreeMap::new();
+        let mut contracts = BTreeMap::new();
         for receipt in receipts {
             found.insert(receipt.transaction_hash, receipt.block_hash);
-            let Some(sent) = self.sent.get(&receipt.transaction_hash) else {
-                let what = format!("transaction {} was sent by nobody", receipt.transaction_hash);
-                return Err(Violation::StateDiffers { node: node + 1, height, what });
-            };
-            let sender = user_address(sent.user);
-            let mut paid = receipt.gas_used * receipt.effective_gas_price;
-            let is_done = receipt.status == U256::from(1);
-            match sent.action {
-                Action::Transfer { wei } if is_done => {
-                    paid += U256::from(wei);
-                    *due.balances.entry(sink_address(sent.user)).or_default() += U256::from(wei);
-                }
-                Action::Count { contract } if is_done => {
-                    *due.counts.entry(contract).or_default() += U256::from(1);
-                }
-                _ => {}
+            let sent = self.vouched_for(node, receipt)?;
+            let (form, size) = (sent.form, sent.size);
+            let outcome = settle_one(node, height, sent, receipt, &mut due, &mut contracts)?;
+            self.coverage.count(form.feature());
+            self.coverage.count(outcome.feature);
+            if size >= LARGE {
+                self.coverage.count("final.large");
             }
-            let balance = due.balances.entry(sender).or_default();
-            *balance = balance.saturating_sub(paid);
-            let nonce = due.nonces.entry(sender).or_default();
-            if *nonce != sent.nonce {
-                let what = format!("nonce {} of user {} is used in place of {nonce}", sent.nonce, sent.user);
-                return Err(Violation::StateDiffers { node: node + 1, height, what });
-            }
-            *nonce += 1;
         }
         for (transaction, (at, block)) in self.acknowledged.iter().filter(|(_, (at, _))| *at <= height) {
             let here = found.get(transaction);
@@ -117,6 +176,111 @@ impl Ledger {
             }
         }
         Ok(due)
+    }
+
+    /// Whose a final transaction is, if it may be there at all.
+    fn vouched_for(&self, node: u8, receipt: &Receipt) -> Result<&Sent, Violation> {
+        let hash = receipt.transaction_hash;
+        let refused = |why: &str| Violation::RefusedIsFinal {
+            node: node + 1,
+            transaction: hash.to_string(),
+            height: receipt.block_number.saturating_to(),
+            why: why.to_owned(),
+        };
+        if let Some(why) = self.never.get(&hash) {
+            return Err(refused(why));
+        }
+        match self.sent.get(&hash) {
+            None => Err(refused("nobody sent it")),
+            Some(sent) if sent.taken == Taken::Never => {
+                Err(refused("every client that it was given to has refused it"))
+            }
+            Some(sent) => Ok(sent),
+        }
+    }
+}
+
+/// Encoded bytes from which on a transaction counts as large.
+const LARGE: usize = 4_096;
+
+/// Enters one final transaction.
+fn settle_one(
+    node: u8,
+    height: u64,
+    sent: &Sent,
+    receipt: &Receipt,
+    due: &mut Due,
+    contracts: &mut BTreeMap<Address, Contract>,
+) -> Result<Outcome, Violation> {
+    let differs = |what: String| Violation::StateDiffers { node: node + 1, height, what };
+    let sender = user_address(sent.user);
+    let expected = outcome(sent, contracts);
+    let is_done = receipt.status == U256::from(1);
+    let all_gas = receipt.gas_used == U256::from(sent.gas_limit);
+    let is_as_expected = is_done == expected.succeeds
+        && receipt.logs.len() as u64 == expected.logs
+        && (!expected.uses_all_gas || all_gas);
+    if !is_as_expected {
+        return Err(differs(format!(
+            "transaction {} ({:?}) ends with status {}, {} logs and {} gas used of {}, where {expected:?}",
+            receipt.transaction_hash,
+            sent.action,
+            receipt.status,
+            receipt.logs.len(),
+            receipt.gas_used,
+            sent.gas_limit
+        )));
+    }
+    let mut paid = receipt.gas_used * receipt.effective_gas_price;
+    match sent.action {
+        Action::Transfer { wei } => {
+            paid += U256::from(wei);
+            *due.balances.entry(sink_address(sent.user)).or_default() += U256::from(wei);
+        }
+        Action::Cancel => {}
+        Action::Deploy { contract } => {
+            let at = sender.create(sent.nonce);
+            contracts.insert(at, contract);
+            due.counts.insert(at, U256::ZERO);
+        }
+        Action::Call { at, .. } if contracts.get(&at) == Some(&Contract::Counter) => {
+            *due.counts.entry(at).or_default() += U256::from(1);
+        }
+        Action::Call { .. } => {}
+    }
+    let balance = due.balances.entry(sender).or_default();
+    *balance = balance
+        .checked_sub(paid)
+        .ok_or_else(|| differs(format!("user {} paid {paid} wei and had {balance}", sent.user)))?;
+    let nonce = due.nonces.entry(sender).or_default();
+    if *nonce != sent.nonce {
+        return Err(differs(format!(
+            "nonce {} of user {} is used in place of {nonce}",
+            sent.nonce, sent.user
+        )));
+    }
+    *nonce += 1;
+    Ok(expected)
+}
+
+/// What a transaction comes to after those that deployed these contracts.
+fn outcome(sent: &Sent, contracts: &BTreeMap<Address, Contract>) -> Outcome {
+    let done = |feature, logs| Outcome { succeeds: true, logs, uses_all_gas: false, feature };
+    match sent.action {
+        Action::Transfer { .. } => done("final.transfer", 0),
+        Action::Cancel => done("final.cancel", 0),
+        Action::Deploy { contract } => done(contract.deployed(), 0),
+        Action::Call { at, argument } => match contracts.get(&at) {
+            None => done("call.nothing-there", 0),
+            Some(Contract::Counter) => done(Contract::Counter.called(), 1),
+            Some(Contract::Logger) => done(Contract::Logger.called(), argument),
+            Some(contract @ Contract::Reverter) => {
+                Outcome { succeeds: false, logs: 0, uses_all_gas: false, feature: contract.called() }
+            }
+            Some(contract @ Contract::Spinner) => {
+                Outcome { succeeds: false, logs: 0, uses_all_gas: true, feature: contract.called() }
+            }
+        },
     }
 }
 
@@ -132,34 +296,92 @@ mod tests {
             status: U256::from(status),
             gas_used: U256::from(21_000),
             effective_gas_price: U256::from(7),
+            logs: Vec::new(),
         }
     }
 
-    fn ledger() -> Ledger {
+    fn logged(mark: u8, logs: usize) -> Receipt {
+        Receipt { logs: vec![IgnoredAny; logs], ..receipt(mark, 1) }
+    }
+
+    /// Transactions 1.. of user 0, with these nonces, all taken by a client.
+    fn ledger(all: &[(u64, Action)]) -> Ledger {
         let mut ledger = Ledger::default();
-        let contract = Address::repeat_byte(0xcc);
-        let actions = [Action::Transfer { wei: 5 }, Action::Transfer { wei: 6 }, Action::Count { contract }];
-        for (nonce, action) in actions.into_iter().enumerate() {
-            let sent = Sent { user: 0, nonce: nonce as u64, action };
-            ledger.sent.insert(B256::repeat_byte(nonce as u8 + 1), sent);
+        for (index, (nonce, action)) in all.iter().enumerate() {
+            let sent = Sent {
+                user: 0,
+                nonce: *nonce,
+                action: *action,
+                form: Form::Legacy,
+                gas_limit: 21_000,
+                size: 100,
+                taken: Taken::Yes,
+            };
+            ledger.sent.insert(B256::repeat_byte(index as u8 + 1), sent);
         }
         ledger
     }
 
+    fn transfers() -> Ledger {
+        ledger(&[(0, Action::Transfer { wei: 5 }), (1, Action::Transfer { wei: 6 })])
+    }
+
+    fn reason(result: Result<Due, Violation>) -> String {
+        match result {
+            Err(Violation::StateDiffers { what, .. }) => what,
+            Err(Violation::RefusedIsFinal { why, .. }) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn accounts_hold_what_their_transactions_leave() {
-        let due =
-            ledger().settle(0, 1, 1, &[receipt(1, 1), receipt(2, 0), receipt(3, 1)]).expect("all is well");
-        let fees = U256::from(3 * 21_000 * 7);
-        assert_eq!(due.balances[&sink_address(0)], U256::from(5), "the failed one moved nothing");
+        let counter = user_address(0).create(0);
+        let mut ledger = ledger(&[
+            (0, Action::Deploy { contract: Contract::Counter }),
+            (1, Action::Transfer { wei: 5 }),
+            (2, Action::Call { at: counter, argument: 0 }),
+            (3, Action::Call { at: sink_address(0), argument: 9 }),
+        ]);
+        let receipts = [receipt(1, 1), receipt(2, 1), logged(3, 1), receipt(4, 1)];
+        let due = ledger.settle(0, 1, 1, &receipts).expect("all is well");
+        let fees = U256::from(4 * 21_000 * 7);
+        assert_eq!(due.balances[&sink_address(0)], U256::from(5));
         assert_eq!(due.balances[&user_address(0)], user_funds() - fees - U256::from(5));
-        assert_eq!(due.nonces[&user_address(0)], 3);
-        assert_eq!(due.counts[&Address::repeat_byte(0xcc)], U256::from(1));
+        assert_eq!(due.nonces[&user_address(0)], 4);
+        assert_eq!(due.counts[&counter], U256::from(1));
+        assert_eq!(
+            ledger.coverage.counts().find(|(name, _)| *name == "call.nothing-there").map(|c| c.1),
+            Some(1)
+        );
+    }
+
+    #[test]
+    fn what_a_contract_does_is_known_beforehand() {
+        let at = user_address(0).create(0);
+        let with =
+            |contract| ledger(&[(0, Action::Deploy { contract }), (1, Action::Call { at, argument: 4 })]);
+        let cases = [
+            (Contract::Counter, logged(2, 1), true),
+            (Contract::Counter, logged(2, 0), false),
+            (Contract::Logger, logged(2, 4), true),
+            (Contract::Logger, logged(2, 3), false),
+            (Contract::Reverter, receipt(2, 0), true),
+            (Contract::Reverter, receipt(2, 1), false),
+            (Contract::Spinner, receipt(2, 0), true),
+            (Contract::Spinner, Receipt { gas_used: U256::from(20_999), ..receipt(2, 0) }, false),
+        ];
+        for (contract, called, fits) in cases {
+            let result = with(contract).settle(0, 1, 1, &[receipt(1, 1), called]);
+            assert_eq!(result.is_ok(), fits, "{contract:?}");
+        }
+        let failed = transfers().settle(0, 1, 1, &[receipt(1, 0)]);
+        assert!(reason(failed).contains("status 0"), "a transfer cannot fail");
     }
 
     #[test]
     fn what_was_acknowledged_must_be_there() {
-        let mut ledger = ledger();
+        let mut ledger = transfers();
         ledger.acknowledged.insert(B256::repeat_byte(1), (1, B256::repeat_byte(0xbb)));
         assert!(ledger.settle(0, 1, 1, &[receipt(1, 1)]).is_ok());
         assert!(matches!(ledger.settle(0, 1, 1, &[]), Err(Violation::AcknowledgedLost { height: 1, .. })));
@@ -170,8 +392,36 @@ mod tests {
 
     #[test]
     fn strangers_and_gaps_are_found() {
-        let ledger = ledger();
-        assert!(matches!(ledger.settle(0, 1, 1, &[receipt(9, 1)]), Err(Violation::StateDiffers { .. })));
-        assert!(matches!(ledger.settle(0, 1, 1, &[receipt(2, 1)]), Err(Violation::StateDiffers { .. })));
+        let mut ledger = transfers();
+        assert_eq!(reason(ledger.settle(0, 1, 1, &[receipt(9, 1)])), "nobody sent it");
+        assert!(reason(ledger.settle(0, 1, 1, &[receipt(2, 1)])).contains("nonce 1"));
+    }
+
+    #[test]
+    fn one_transaction_of_a_nonce_is_final() {
+        let both = [(0, Action::Transfer { wei: 5 }), (0, Action::Cancel), (1, Action::Cancel)];
+        for winner in [1, 2] {
+            assert!(ledger(&both).settle(0, 1, 1, &[receipt(winner, 1), receipt(3, 1)]).is_ok());
+        }
+        let twice = ledger(&both).settle(0, 1, 1, &[receipt(1, 1), receipt(2, 1)]);
+        assert!(reason(twice).contains("nonce 0 of user 0 is used in place of 1"));
+    }
+
+    #[test]
+    fn what_was_refused_everywhere_is_never_final() {
+        let (mut ledger, hash) = (transfers(), B256::repeat_byte(1));
+        if let Some(sent) = ledger.sent.get_mut(&hash) {
+            sent.taken = Taken::Never;
+        }
+        let before = ledger.handing_in(&hash);
+        assert!(ledger.settle(0, 1, 1, &[receipt(1, 1)]).is_ok(), "the answer is not there yet");
+        ledger.refused(&hash, before);
+        assert!(reason(ledger.settle(0, 1, 1, &[receipt(1, 1)])).contains("has refused it"));
+        ledger.taken(&hash);
+        let before = ledger.handing_in(&hash);
+        ledger.refused(&hash, before);
+        assert!(ledger.settle(0, 1, 1, &[receipt(1, 1)]).is_ok(), "another client had taken it");
+        ledger.never.insert(hash, "it is of another chain");
+        assert!(reason(ledger.settle(0, 1, 1, &[receipt(1, 1)])).contains("another chain"));
     }
 }

@@ -4,22 +4,32 @@
 //! [`Violation`], that the first one is kept, and that nothing is taken from a node but what it told its observer.
 //! **Never** trusts a node's own judgement of a quorum, a leader or finality.
 
+mod actors;
+mod blocks;
+mod clocks;
 mod finality;
 mod ledger;
+mod model;
 mod votes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use alys_actor_system::Snapshot;
 use alys_consensus::Summary;
 use alys_node::node::NodeEvent;
 use alys_types::{Hash, VoteKind};
 use serde::{Deserialize, Serialize};
 
+pub use actors::Actors;
+pub use blocks::{Blocks, Proposed};
+pub use clocks::Clocks;
 pub use finality::{Final, Finality};
-pub use ledger::{Action, Due, Ledger, Receipt, Sent};
+pub use ledger::{Action, Due, Ledger, Receipt, Sent, Taken};
+pub use model::Conformance;
 pub use votes::Votes;
 
+use crate::clients::Clients;
 use crate::plan::WorldPlan;
 
 /// A broken invariant. The word in `invariant` names it in reports.
@@ -46,6 +56,24 @@ pub enum Violation {
     SignedBackwards { node: u8, kind: String, slot: u64, before: u64 },
     /// An authority confirmed a block below a slot that it had approved.
     ConfirmedBelowApproval { node: u8, slot: u64, approved: u64 },
+    /// An authority approved a block whose parent is below the block that it had confirmed.
+    ApprovedBelowLock { node: u8, slot: u64, parent_slot: u64, locked: u64 },
+    /// An authority signed a proposal or an approval before the slot had come by its own clock.
+    ApprovedOutOfSlot { node: u8, slot: u64, early_ms: u64 },
+    /// An authority signed by a clock that had jumped, and that nobody had confirmed.
+    VotedByJumpedClock { node: u8, slot: u64, by_ms: i64 },
+    /// An authority approved a block that its own execution client has not executed.
+    ApprovedUnexecuted { node: u8, height: u64, slot: u64 },
+    /// A node builds on a block, or calls it certified, that no quorum has approved.
+    CertifiedWithoutQuorum { node: u8, slot: u64, hash: String, approvals: usize, quorum: usize },
+    /// The time of a block is not that of its slot.
+    WrongTimestamp { node: u8, slot: u64, found: u64, expected: u64 },
+    /// A node's head does not descend from its last final block.
+    HeadBesideFinal { node: u8, height: u64, head: String, final_height: u64, last: String },
+    /// A node shut out another that does nothing wrong.
+    HonestPeerBanned { node: u8, banned: u8 },
+    /// A node signed what the model's rule forbids after what it signed before, or does not remember what it signed.
+    NotATransition { node: u8, what: String, why: String },
     /// A node holds its vote state for lost, though no disk was.
     VotesLost { node: u8 },
     /// A node has evidence against an authority that did nothing wrong.
@@ -66,12 +94,40 @@ pub enum Violation {
     ExecutionBehind { node: u8, reached: u64, needed: u64 },
     /// A transaction that was seen in a final block is gone, or is in another one.
     AcknowledgedLost { node: u8, transaction: String, height: u64, found: String },
+    /// A transaction that every client refused, or that can never be valid, is in a final block.
+    RefusedIsFinal { node: u8, transaction: String, height: u64, why: String },
+    /// An execution client took a transaction that it must refuse, or answered with another's hash.
+    WronglyTaken { node: u8, transaction: String, why: String },
     /// An account does not hold what the final transactions leave it.
     WrongBalance { node: u8, account: String, height: u64, expected: String, found: String },
     /// An actor that was struck, or the tree that it is in, is not well again in time.
     ActorNotHealed { node: u8, actor: String, fault: String, state: String, health: String, after_ms: u64 },
     /// Long after an actor was struck and made anew, the finality of its node has not gone on, though nothing else is wrong.
     NotFinalAfterFault { node: u8, actor: String, fault: String, reached: u64 },
+    /// The run did something that nothing inside of a simulation may do, see [`crate::trap`].
+    Escaped { what: String },
+    /// A message that a mailbox had taken is nowhere.
+    MessageLost { node: u8, actor: String, messages: i64 },
+    /// More waits in a mailbox than it may hold.
+    QueueOverrun { node: u8, actor: String, depth: u64, capacity: u64 },
+    /// A message overtook another of the same sender.
+    OrderBroken { actor: String, sender: u8, number: u64, after: u64 },
+    /// A question was not over when it had to be.
+    AskLate { what: String, after_ms: u64, limit_ms: u64 },
+    /// A part of a dead incarnation of an actor goes on beside the living one.
+    TwoIncarnations { actor: String, dead: u64, living: u64 },
+    /// A supervisor restarted its children more often than its policy allows.
+    RestartsBeyondPolicy { supervisor: String, restarts: u64, limit: u64 },
+    /// A supervisor gave up before its policy is used up.
+    GaveUpEarly { supervisor: String, percent_of_policy: u64 },
+    /// After everything healed, no block of this authority became final for rounds.
+    SilentLeader { node: u8, within_ms: u64 },
+    /// A fresh execution client comes to another state by the final chain.
+    ReplayDiffers { height: u64, what: String },
+    /// At rest, a node and its execution client are at different heads.
+    HeadsDiffer { node: u8, consensus: String, execution: String },
+    /// The canary: always.
+    Canary,
     /// The program panicked.
     Panicked { message: String },
     /// The run took longer than it may, or did not end in order.
@@ -103,12 +159,26 @@ pub struct Oracles {
     pub finality: Finality,
     /// Signatures.
     pub votes: Votes,
+    /// Blocks that were proposed.
+    pub blocks: Blocks,
+    /// Clocks of nodes.
+    pub clocks: Clocks,
+    /// Supervision trees of nodes.
+    pub actors: Actors,
+    /// What nodes last told their execution clients to be the head.
+    pub heads: BTreeMap<u8, Hash>,
+    /// The libp2p identities of authorities that do nothing wrong.
+    pub honest: BTreeMap<String, u8>,
+    /// The same, against the model.
+    pub model: Conformance,
     /// Transactions.
     pub ledger: Ledger,
     /// The first violation.
     pub found: Option<Found>,
     /// What nodes said, by kind.
     pub heard: BTreeMap<&'static str, u64>,
+    /// Nodes that are not judged: their disks lied to them, so that they may have forgotten what they did.
+    pub distrusted: BTreeSet<u8>,
     /// Where nodes stand, as they last said.
     pub summaries: BTreeMap<u8, Summary>,
 }
@@ -145,9 +215,16 @@ impl Oracles {
         Self {
             finality: Finality::default(),
             votes: Votes::new(plan),
+            blocks: Blocks::new(plan),
+            clocks: Clocks::new(plan),
+            actors: Actors::default(),
+            heads: BTreeMap::new(),
+            honest: BTreeMap::new(),
+            model: Conformance::new(plan),
             ledger: Ledger::default(),
             found: None,
             heard: BTreeMap::new(),
+            distrusted: BTreeSet::new(),
             summaries: BTreeMap::new(),
         }
     }
@@ -162,18 +239,33 @@ impl Oracles {
 
     /// A node starts a new life.
     pub fn born(&mut self, node: u8) {
+        if self.votes.is_byzantine(node) {
+            return;
+        }
         self.votes.pending.remove(&node);
+        self.clocks.born(node);
+        self.actors.born(node);
     }
 
-    /// The disk of a node was emptied, or put back to what it was, while its process was down.
-    pub fn lost_votes(&mut self, node: u8, is_restored: bool) {
-        self.votes.lose(node, is_restored);
+    /// What this node says of itself is not judged from now on, and its votes may be any.
+    pub fn distrust(&mut self, node: u8) {
+        if self.distrusted.insert(node) {
+            self.votes.distrust(node);
+            self.model.distrust(node);
+        }
+    }
+
+    /// The disk of a node was emptied while its process was down. What it signs is held against what it signed before.
+    pub fn lost_votes(&mut self, node: u8) {
+        self.votes.lose(node);
+        self.model.distrust(node);
         self.finality.forget(node);
     }
 
     /// A node says something; `node` counts from 0.
     pub fn observe(&mut self, at_ms: u64, node: u8, event: &NodeEvent) {
-        if self.votes.is_byzantine(node) && !matches!(event, NodeEvent::Signed { .. }) {
+        if self.votes.is_byzantine(node) {
+            self.observe_byzantine(at_ms, node, event);
             return;
         }
         let (kind, result) = match event {
@@ -183,19 +275,114 @@ impl Oracles {
                     VoteKind::Approval => "signed.approval",
                     VoteKind::Confirmation => "signed.confirmation",
                 };
-                (kind, self.votes.signed(node, target))
+                // The sharper word comes first where both oracles object.
+                (
+                    kind,
+                    self.votes.signed(node, target, &self.blocks).and(self.model.signed(at_ms, node, target)),
+                )
+            }
+            NodeEvent::VotesFor { block, parent } => {
+                ("votes-for", self.model.votes_for(node, *block, *parent))
             }
             NodeEvent::Finalized(block) => {
                 self.votes.finalized(at_ms, node, block.height.0, block.hash);
                 ("finalized", self.finality.reported(node, block))
             }
-            NodeEvent::Proposed { .. } => ("proposed", Ok(())),
-            NodeEvent::Head { .. } => ("head", Ok(())),
+            NodeEvent::Proposed { hash, block, .. } => {
+                let result = self.blocks.proposed(at_ms, node, *hash, block);
+                let parent = block.header.parent_certificate.map(|_| block.header.parent_hash);
+                let parent_slot = self.blocks.parent_slot(hash).unwrap_or(0);
+                let on = parent.map_or(Ok(()), |parent| self.votes.certified(node, parent_slot, parent));
+                ("proposed", result.and(on))
+            }
+            NodeEvent::Head { height, slot, hash } => {
+                self.heads.insert(node, *hash);
+                let certified = if height.0 > 0 { self.votes.certified(node, slot.0, *hash) } else { Ok(()) };
+                ("head", certified.and(self.head(node, height.0, *hash)))
+            }
+            NodeEvent::Banned { peer } => {
+                let banned = self.honest.get(peer).map(|banned| banned + 1);
+                let result = banned.map(|banned| Violation::HonestPeerBanned { node: node + 1, banned });
+                ("banned", result.map_or(Ok(()), Err))
+            }
             NodeEvent::Peers { .. } => ("peers", Ok(())),
             NodeEvent::Evidence { signer, slot } => ("evidence", self.votes.accused(node, *signer, slot.0)),
             NodeEvent::Notice(_) => ("notice", Ok(())),
         };
         *self.heard.entry(kind).or_default() += 1;
+        if !self.distrusted.contains(&node) {
+            self.note(at_ms, result);
+        }
+    }
+
+    /// A node that keeps to no rule says something: its signatures count, and its blocks may become final.
+    fn observe_byzantine(&mut self, at_ms: u64, node: u8, event: &NodeEvent) {
+        match event {
+            NodeEvent::Signed { target } => {
+                let result = self.votes.signed(node, target, &self.blocks);
+                self.note(at_ms, result);
+            }
+            NodeEvent::Proposed { hash, block, .. } => {
+                // Whatever is wrong with it, correct nodes judge.
+                let _ = self.blocks.proposed(at_ms, node, *hash, block);
+            }
+            _ => {}
+        }
+    }
+
+    fn head(&self, node: u8, height: u64, hash: Hash) -> Result<(), Violation> {
+        let last = self.finality.of(node);
+        match self.finality.blocks.get(&last) {
+            Some(block) => self.blocks.head(node, (height, hash), (last, block.hash)),
+            None => Ok(()),
+        }
+    }
+
+    /// What a node's clock shows at a true time, both in milliseconds since the epoch. To be told before what the node
+    /// says at that moment.
+    pub fn clock(&mut self, at_ms: u64, node: u8, wall_ms: u64, true_ms: u64, event: Option<&NodeEvent>) {
+        if self.votes.is_byzantine(node) {
+            return;
+        }
+        self.clocks.look(at_ms, node, wall_ms, true_ms);
+        let Some(NodeEvent::Signed { target }) = event else { return };
+        let slot = target.slot.0;
+        if target.kind == VoteKind::Confirmation || self.votes.has_signed(node, target.kind, slot) {
+            return;
+        }
+        let needed = self.votes.quorum().saturating_sub(1);
+        let votes = &self.votes;
+        let others = |slot| votes.signers_in(slot).filter(|other| *other != node).count();
+        let result = self.clocks.signs(at_ms, (node, slot), wall_ms, needed, others);
+        self.note(at_ms, result);
+    }
+
+    /// A node approves a block of another: its own execution client must have executed it. To be told before
+    /// [`observe`](Self::observe).
+    pub fn executed(&mut self, at_ms: u64, node: u8, event: &NodeEvent, clients: &Clients) {
+        if self.votes.is_byzantine(node) {
+            return;
+        }
+        let NodeEvent::Signed { target } = event else { return };
+        let is_new =
+            target.kind == VoteKind::Approval && !self.votes.has_signed(node, target.kind, target.slot.0);
+        let Some(proposed) = self.blocks.get(&target.hash).filter(|_| is_new) else { return };
+        let header = &proposed.block.header;
+        // A leader approves what its client has just built.
+        if header.proposer != node
+            && clients.cannot_have_executed(node, header.execution_hash.into(), proposed.at_ms)
+        {
+            let (height, slot) = (header.height.0, header.slot.0);
+            self.note(at_ms, Err(Violation::ApprovedUnexecuted { node: node + 1, height, slot }));
+        }
+    }
+
+    /// What a node's supervision tree looks like.
+    pub fn tree(&mut self, at_ms: u64, node: u8, tree: &Snapshot) {
+        if self.votes.is_byzantine(node) {
+            return;
+        }
+        let result = self.actors.look(at_ms, node, tree);
         self.note(at_ms, result);
     }
 
@@ -205,10 +392,20 @@ impl Oracles {
         if self.votes.is_byzantine(node) {
             return;
         }
+        if self.distrusted.contains(&node) {
+            self.summaries.insert(node, summary);
+            return;
+        }
         let last = summary.finalized.hash;
         let result = self.finality.stands(node, asked.1, summary.final_height.0, last);
         self.note(at_ms, result);
         let result = self.votes.stands(asked.0, node, last);
+        self.note(at_ms, result);
+        if summary.highest_height.0 > 0 {
+            let result = self.votes.certified(node, summary.highest.slot.0, summary.highest.hash);
+            self.note(at_ms, result);
+        }
+        let result = self.model.stands(asked.0, node, &summary.votes);
         self.note(at_ms, result);
         let result = self.votes.silent(node, summary.votes.silent_until.is_some());
         self.note(at_ms, result);

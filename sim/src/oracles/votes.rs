@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alys_types::{Hash, VoteKind, VoteTarget};
 
-use super::{Violation, short};
+use super::{Blocks, Violation, short};
 use crate::plan::WorldPlan;
 
 /// All signatures of a run.
@@ -12,14 +12,15 @@ use crate::plan::WorldPlan;
 pub struct Votes {
     authorities: u64,
     quorum: usize,
-    /// Authorities whose signatures may be under anything, from 0: see [`WorldPlan::suspects`].
-    suspects: BTreeSet<u8>,
-    /// Those of them that are not held to any rule.
+    /// Signatures that a certificate may contain besides those that nodes reported.
+    forged: usize,
+    /// Authorities that may sign anything, from 0: they keep to no rule, somebody else has their key, or their disk lied to
+    /// them.
+    faulty: BTreeSet<u8>,
+    /// Those of them that keep to no rule.
     byzantine: BTreeSet<u8>,
-    /// Authorities whose disk was emptied or put back, until they vote again. They count as faulty.
-    lost: BTreeMap<u8, Lost>,
-    /// Authorities whose disk was ever put back: evidence against them may be true.
-    restored: BTreeSet<u8>,
+    /// Authorities whose disk was emptied, until they vote again, and whether they have said that their votes are lost.
+    lost: BTreeMap<u8, bool>,
     /// By node, kind and slot.
     signed: BTreeMap<(u8, VoteKind, u64), Hash>,
     /// The highest slot by node and kind.
@@ -31,15 +32,6 @@ pub struct Votes {
     confirmed: BTreeMap<Hash, (u64, u64)>,
     /// Blocks that a node called final without a quorum of confirmations of their own; a descendant's is to follow.
     pub(super) pending: BTreeMap<u8, Pending>,
-}
-
-/// See [`Votes::lose`].
-#[derive(Debug, Clone, Copy)]
-struct Lost {
-    /// The disk was put back: until the node has noticed, it may contradict itself.
-    is_restored: bool,
-    /// The node is silent.
-    is_noticed: bool,
 }
 
 /// See [`Votes::finalized`].
@@ -57,10 +49,10 @@ impl Votes {
         Self {
             authorities: u64::from(plan.nodes),
             quorum: plan.quorum(),
-            suspects: plan.suspects(),
+            forged: plan.suspects().len(),
+            faulty: plan.suspects(),
             byzantine: (0..plan.nodes).filter(|index| plan.is_byzantine(*index)).collect(),
             lost: BTreeMap::new(),
-            restored: BTreeSet::new(),
             signed: BTreeMap::new(),
             highest: BTreeMap::new(),
             by_block: BTreeMap::new(),
@@ -68,6 +60,11 @@ impl Votes {
             confirmed: BTreeMap::new(),
             pending: BTreeMap::new(),
         }
+    }
+
+    /// This authority may sign anything from now on.
+    pub(super) fn distrust(&mut self, node: u8) {
+        self.forged += usize::from(self.faulty.insert(node));
     }
 
     /// Whether the authority keeps to no rule: nothing that it says is to be judged.
@@ -80,34 +77,30 @@ impl Votes {
         self.lost.keys().copied().collect()
     }
 
-    /// The disk of a node was emptied, or put back to what it was.
-    pub fn lose(&mut self, node: u8, is_restored: bool) {
-        self.lost.insert(node, Lost { is_restored, is_noticed: false });
-        if is_restored {
-            self.restored.insert(node);
-        }
+    /// The disk of a node was emptied.
+    pub fn lose(&mut self, node: u8) {
+        self.lost.insert(node, false);
         self.pending.remove(&node);
     }
 
-    /// A node says whether it holds its vote state for lost. That is wrong if no disk was; and one whose disk was put back
-    /// is held to the rules again once it has noticed that and votes again.
+    /// A node says whether it holds its vote state for lost. That is wrong if no disk was.
     pub fn silent(&mut self, node: u8, is_silent: bool) -> Result<(), Violation> {
         match (self.lost.get_mut(&node), is_silent) {
             (None, true) => return Err(Violation::VotesLost { node: node + 1 }),
-            (Some(lost), true) => lost.is_noticed = true,
-            (Some(Lost { is_noticed: true, .. }), false) => {
+            (Some(is_noticed), true) => *is_noticed = true,
+            (Some(true), false) => {
                 self.lost.remove(&node);
             }
-            (_, false) => {}
+            (Some(false) | None, false) => {}
         }
         Ok(())
     }
 
     /// A node signs; re-sending signs the same again.
-    pub fn signed(&mut self, node: u8, target: &VoteTarget) -> Result<(), Violation> {
+    pub fn signed(&mut self, node: u8, target: &VoteTarget, blocks: &Blocks) -> Result<(), Violation> {
         let (kind, slot) = (target.kind, target.slot.0);
-        if self.is_byzantine(node) || self.lost.get(&node).is_some_and(|lost| lost.is_restored) {
-            // It counts as faulty: what it signs may be under a certificate, and proves nothing against it.
+        if self.is_byzantine(node) {
+            // What it signs may be under a certificate, and proves nothing.
             self.by_block.entry((kind, target.hash)).or_default().insert(node);
             return Ok(());
         }
@@ -127,6 +120,13 @@ impl Votes {
         let approved = self.highest.get(&(node, VoteKind::Approval)).copied().unwrap_or(0);
         if kind == VoteKind::Confirmation && slot < approved {
             return Err(Violation::ConfirmedBelowApproval { node: node + 1, slot, approved });
+        }
+        let locked = self.highest.get(&(node, VoteKind::Confirmation)).copied().unwrap_or(0);
+        if kind == VoteKind::Approval
+            && let Some(parent_slot) = blocks.parent_slot(&target.hash)
+            && parent_slot < locked
+        {
+            return Err(Violation::ApprovedBelowLock { node: node + 1, slot, parent_slot, locked });
         }
         if kind == VoteKind::Proposal && slot % self.authorities != u64::from(node) {
             return Err(Violation::WrongLeader { node: node + 1, slot });
@@ -171,7 +171,7 @@ impl Votes {
     /// same breath, after its ancestors.
     pub fn finalized(&mut self, at_ms: u64, node: u8, height: u64, hash: Hash) {
         let confirmations = self.confirmations(&hash);
-        if confirmations >= self.quorum {
+        if confirmations + self.forged >= self.quorum {
             self.pending.remove(&node);
         } else {
             self.pending.insert(node, Pending { since_ms: at_ms, height, hash, confirmations });
@@ -200,16 +200,49 @@ impl Votes {
 
     /// A node says that an authority contradicted itself. None does; [`Votes::signed`] would have told first.
     pub fn accused(&self, node: u8, signer: u8, slot: u64) -> Result<(), Violation> {
-        match self.suspects.contains(&signer) || self.restored.contains(&signer) {
+        match self.faulty.contains(&signer) {
             true => Ok(()),
             false => Err(Violation::WronglyAccused { node: node + 1, signer: signer + 1, slot }),
         }
     }
 
+    /// A node calls a block certified: that takes a quorum of approvals.
+    pub fn certified(&self, node: u8, slot: u64, hash: Hash) -> Result<(), Violation> {
+        let approvals = self.correct(VoteKind::Approval, &hash);
+        match approvals + self.forged >= self.quorum {
+            true => Ok(()),
+            false => {
+                let (hash, quorum) = (short(&hash), self.quorum);
+                Err(Violation::CertifiedWithoutQuorum { node: node + 1, slot, hash, approvals, quorum })
+            }
+        }
+    }
+
+    /// Votes that make a certificate.
+    pub fn quorum(&self) -> usize {
+        self.quorum
+    }
+
+    /// Whether a node has signed this kind of vote in a slot.
+    pub fn has_signed(&self, node: u8, kind: VoteKind, slot: u64) -> bool {
+        self.signed.contains_key(&(node, kind, slot))
+    }
+
+    /// Who has signed anything in a slot, each once.
+    pub fn signers_in(&self, slot: u64) -> impl Iterator<Item = u8> {
+        let kinds = [VoteKind::Proposal, VoteKind::Approval, VoteKind::Confirmation];
+        let has = move |node: &u8| kinds.iter().any(|kind| self.has_signed(*node, *kind, slot));
+        (0..self.authorities as u8).filter(has)
+    }
+
     fn confirmations(&self, hash: &Hash) -> usize {
-        let reported = self.by_block.get(&(VoteKind::Confirmation, *hash));
-        let correct = reported.map_or(0, |signers| signers.difference(&self.suspects).count());
-        correct + self.suspects.len()
+        self.correct(VoteKind::Confirmation, hash)
+    }
+
+    /// Signatures that were reported, but for those of the faulty, who may have signed in any case.
+    fn correct(&self, kind: VoteKind, hash: &Hash) -> usize {
+        let reported = self.by_block.get(&(kind, *hash));
+        reported.map_or(0, |signers| signers.difference(&self.faulty).count())
     }
 }
 
@@ -227,6 +260,10 @@ mod tests {
         Votes::new(&WorldPlan { forger, ..WorldPlan::default() })
     }
 
+    fn none() -> Blocks {
+        Blocks::new(&super::super::blocks::tests::plan())
+    }
+
     fn vote(kind: VoteKind, height: u64, slot: u64, mark: u8) -> VoteTarget {
         VoteTarget { kind, height: Height(height), slot: Slot(slot), hash: Hash([mark; 32]) }
     }
@@ -234,12 +271,16 @@ mod tests {
     #[test]
     fn a_kind_of_vote_is_signed_once_a_slot() {
         let mut votes = votes(None);
-        assert_eq!(votes.signed(0, &vote(VoteKind::Proposal, 1, 100, 1)), Ok(()));
-        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 1, 100, 2)), Ok(()), "another kind");
-        assert_eq!(votes.signed(1, &vote(VoteKind::Approval, 1, 100, 1)), Ok(()), "another authority");
-        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 1, 100, 2)), Ok(()), "sent again");
+        assert_eq!(votes.signed(0, &vote(VoteKind::Proposal, 1, 100, 1), &none()), Ok(()));
+        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 1, 100, 2), &none()), Ok(()), "another kind");
+        assert_eq!(
+            votes.signed(1, &vote(VoteKind::Approval, 1, 100, 1), &none()),
+            Ok(()),
+            "another authority"
+        );
+        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 1, 100, 2), &none()), Ok(()), "sent again");
         assert!(matches!(
-            votes.signed(0, &vote(VoteKind::Approval, 1, 100, 3)),
+            votes.signed(0, &vote(VoteKind::Approval, 1, 100, 3), &none()),
             Err(Violation::SignedTwice { node: 1, slot: 100, .. })
         ));
     }
@@ -256,51 +297,47 @@ mod tests {
         let one = Byzantine { node: 3, conduct: Conduct::Twins };
         let mut votes = Votes::new(&WorldPlan { byzantine: vec![one], ..WorldPlan::default() });
         for mark in 1..4 {
-            assert_eq!(votes.signed(2, &vote(VoteKind::Approval, 1, 100, mark)), Ok(()));
+            assert_eq!(votes.signed(2, &vote(VoteKind::Approval, 1, 100, mark), &none()), Ok(()));
         }
         assert_eq!(votes.accused(0, 2, 100), Ok(()));
         assert_eq!(
             votes.accused(0, 1, 100),
             Err(Violation::WronglyAccused { node: 1, signer: 2, slot: 100 })
         );
-        assert_eq!(votes.signed(0, &vote(VoteKind::Confirmation, 1, 100, 1)), Ok(()));
+        assert_eq!(votes.signed(0, &vote(VoteKind::Confirmation, 1, 100, 1), &none()), Ok(()));
+        assert_eq!(votes.signed(2, &vote(VoteKind::Confirmation, 1, 100, 1), &none()), Ok(()));
         votes.finalized(10, 0, 1, Hash([1; 32]));
         assert!(votes.stands(500, 0, Hash([1; 32])).is_err(), "one correct and one suspect are no quorum");
-        assert_eq!(votes.signed(1, &vote(VoteKind::Confirmation, 1, 100, 1)), Ok(()));
+        assert_eq!(votes.signed(1, &vote(VoteKind::Confirmation, 1, 100, 1), &none()), Ok(()));
         votes.finalized(600, 0, 1, Hash([1; 32]));
         assert_eq!(votes.stands(700, 0, Hash([1; 32])), Ok(()));
     }
 
     #[test]
-    fn who_has_lost_its_votes_may_say_so_and_is_judged_when_it_votes_again() {
+    fn who_has_lost_its_votes_may_say_so_and_is_judged_all_the_same() {
         let mut votes = votes(None);
         assert_eq!(votes.silent(0, false), Ok(()));
         assert_eq!(votes.silent(0, true), Err(Violation::VotesLost { node: 1 }));
-        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 5, 105, 1)), Ok(()));
-        votes.lose(0, true);
-        assert_eq!(votes.lost(), [0]);
-        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 4, 105, 2)), Ok(()), "it has not noticed");
-        assert_eq!(votes.accused(1, 0, 105), Ok(()), "which is evidence");
-        assert_eq!((votes.silent(0, false), votes.lost().len()), (Ok(()), 1), "nor has it now");
+        votes.lose(0);
+        assert_eq!((votes.silent(0, false), votes.lost()), (Ok(()), vec![0]), "not noticed yet");
         assert_eq!((votes.silent(0, true), votes.silent(0, false)), (Ok(()), Ok(())));
         assert!(votes.lost().is_empty());
-        assert!(votes.signed(0, &vote(VoteKind::Approval, 4, 104, 3)).is_err(), "held to the rules again");
-        votes.lose(1, false);
-        assert_eq!(votes.signed(1, &vote(VoteKind::Approval, 5, 105, 1)), Ok(()));
-        let twice = votes.signed(1, &vote(VoteKind::Approval, 5, 105, 2));
+        votes.lose(1);
+        assert_eq!(votes.signed(1, &vote(VoteKind::Approval, 5, 105, 1), &none()), Ok(()));
+        let twice = votes.signed(1, &vote(VoteKind::Approval, 5, 105, 2), &none());
         assert!(matches!(twice, Err(Violation::SignedTwice { .. })), "an empty disk is noticed at once");
     }
 
     #[test]
     fn votes_go_forwards_and_leaders_wait_for_their_slot() {
         let mut votes = votes(None);
-        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 5, 105, 1)), Ok(()));
-        let backwards = votes.signed(0, &vote(VoteKind::Approval, 4, 104, 2));
+        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 5, 105, 1), &none()), Ok(()));
+        let backwards = votes.signed(0, &vote(VoteKind::Approval, 4, 104, 2), &none());
         assert!(matches!(backwards, Err(Violation::SignedBackwards { slot: 104, before: 105, .. })));
-        let below = votes.signed(0, &vote(VoteKind::Confirmation, 4, 103, 3));
+        let below = votes.signed(0, &vote(VoteKind::Confirmation, 4, 103, 3), &none());
         assert!(matches!(below, Err(Violation::ConfirmedBelowApproval { slot: 103, approved: 105, .. })));
-        assert_eq!(votes.signed(1, &vote(VoteKind::Proposal, 6, 109, 4)), Ok(()));
-        let wrong = votes.signed(1, &vote(VoteKind::Proposal, 7, 110, 5));
+        assert_eq!(votes.signed(1, &vote(VoteKind::Proposal, 6, 109, 4), &none()), Ok(()));
+        let wrong = votes.signed(1, &vote(VoteKind::Proposal, 7, 110, 5), &none());
         assert_eq!(wrong, Err(Violation::WrongLeader { node: 2, slot: 110 }));
     }
 
@@ -308,14 +345,18 @@ mod tests {
     fn nothing_is_certified_beside_what_a_quorum_confirmed() {
         let mut votes = votes(None);
         for node in 0..3 {
-            assert_eq!(votes.signed(node, &vote(VoteKind::Approval, 3, 100, 1)), Ok(()));
-            assert_eq!(votes.signed(node, &vote(VoteKind::Confirmation, 3, 100, 1)), Ok(()));
-            assert_eq!(votes.signed(node, &vote(VoteKind::Approval, 4, 101, 2)), Ok(()), "a child");
+            assert_eq!(votes.signed(node, &vote(VoteKind::Approval, 3, 100, 1), &none()), Ok(()));
+            assert_eq!(votes.signed(node, &vote(VoteKind::Confirmation, 3, 100, 1), &none()), Ok(()));
+            assert_eq!(votes.signed(node, &vote(VoteKind::Approval, 4, 101, 2), &none()), Ok(()), "a child");
         }
         for node in 0..2 {
-            assert_eq!(votes.signed(node, &vote(VoteKind::Approval, 3, 102, 3)), Ok(()), "below a quorum");
+            assert_eq!(
+                votes.signed(node, &vote(VoteKind::Approval, 3, 102, 3), &none()),
+                Ok(()),
+                "below a quorum"
+            );
         }
-        let beside = votes.signed(2, &vote(VoteKind::Approval, 3, 102, 3));
+        let beside = votes.signed(2, &vote(VoteKind::Approval, 3, 102, 3), &none());
         assert!(matches!(
             beside,
             Err(Violation::CertifiedBesideFinal { height: 3, confirmed_slot: 100, approved_slot: 102, .. })
@@ -326,16 +367,20 @@ mod tests {
     fn finality_takes_a_quorum_of_confirmations_of_the_block_or_of_a_descendant() {
         let mut all = votes(None);
         for node in 0..3 {
-            assert_eq!(all.signed(node, &vote(VoteKind::Confirmation, 2, 101, 2)), Ok(()));
+            assert_eq!(all.signed(node, &vote(VoteKind::Confirmation, 2, 101, 2), &none()), Ok(()));
         }
         all.finalized(10, 0, 1, Hash([1; 32]));
         all.finalized(10, 0, 2, Hash([2; 32]));
         assert_eq!(all.stands(500, 0, Hash([2; 32])), Ok(()), "told after its ancestor");
-        assert_eq!(all.signed(0, &vote(VoteKind::Confirmation, 3, 102, 3)), Ok(()));
+        assert_eq!(all.signed(0, &vote(VoteKind::Confirmation, 3, 102, 3), &none()), Ok(()));
         all.finalized(600, 1, 3, Hash([3; 32]));
         assert_eq!(all.stands(600, 1, Hash([3; 32])), Ok(()), "asked before it told");
         for node in 1..3 {
-            assert_eq!(all.signed(node, &vote(VoteKind::Confirmation, 3, 102, 3)), Ok(()), "too late");
+            assert_eq!(
+                all.signed(node, &vote(VoteKind::Confirmation, 3, 102, 3), &none()),
+                Ok(()),
+                "too late"
+            );
         }
         assert!(matches!(
             all.stands(700, 1, Hash([3; 32])),
@@ -344,9 +389,36 @@ mod tests {
         assert_eq!(all.stands(700, 1, Hash([4; 32])), Ok(()), "the story was cut off");
         let mut forged = votes(Some(3));
         for node in 0..2 {
-            assert_eq!(forged.signed(node, &vote(VoteKind::Confirmation, 1, 100, 1)), Ok(()));
+            assert_eq!(forged.signed(node, &vote(VoteKind::Confirmation, 1, 100, 1), &none()), Ok(()));
         }
         forged.finalized(10, 0, 1, Hash([1; 32]));
         assert_eq!(forged.stands(500, 0, Hash([1; 32])), Ok(()), "the forger's signature may be the third");
+    }
+
+    #[test]
+    fn nobody_approves_below_its_lock() {
+        use super::super::blocks::tests::block;
+        let (mut votes, mut blocks) = (votes(None), none());
+        let (low, low_block) = block(1, 100, Hash::ZERO);
+        let (high, high_block) = block(2, 101, low);
+        let (beside, beside_block) = block(2, 102, low);
+        for (hash, block) in [(low, &low_block), (high, &high_block), (beside, &beside_block)] {
+            assert_eq!(blocks.proposed(1, 0, hash, block), Ok(()));
+        }
+        let target =
+            |kind, height, slot, hash| VoteTarget { kind, height: Height(height), slot: Slot(slot), hash };
+        assert_eq!(votes.signed(0, &target(VoteKind::Confirmation, 2, 101, high), &blocks), Ok(()));
+        let below = votes.signed(0, &target(VoteKind::Approval, 2, 102, beside), &blocks);
+        let expected = Violation::ApprovedBelowLock { node: 1, slot: 102, parent_slot: 100, locked: 101 };
+        assert_eq!(below, Err(expected));
+        assert_eq!(
+            votes.signed(1, &target(VoteKind::Approval, 2, 102, beside), &blocks),
+            Ok(()),
+            "not locked"
+        );
+        assert!(matches!(
+            votes.certified(3, 102, beside),
+            Err(Violation::CertifiedWithoutQuorum { node: 4, approvals: 2, quorum: 3, .. })
+        ));
     }
 }

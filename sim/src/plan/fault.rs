@@ -14,6 +14,8 @@ const MAX_STRUCK: u32 = 1_000;
 const MAX_CRASHES: u32 = 20;
 /// The shortest step over the edge of a slot: a quarter of it must be a time that can be waited for.
 const LEAST_EDGE_MS: u64 = 8;
+/// Bits that one step may turn over.
+const MAX_BITS: u32 = 1_000_000;
 /// A million millionths: always.
 const MILLION: u32 = 1_000_000;
 
@@ -187,6 +189,54 @@ faults! {
             count: u32,
         }
 
+        "fail-reads": "So many reads fail."
+        FailReads {
+            #[serde(default)]
+            machine: Machine,
+            #[serde(default = "one")]
+            count: u32,
+        }
+
+        "fail-writes": "So many writes fail, and write nothing."
+        FailWrites {
+            #[serde(default)]
+            machine: Machine,
+            #[serde(default = "one")]
+            count: u32,
+        }
+
+        "full-disk": "There is room for so many kilobytes more, overwriting counted: the file system writes changes elsewhere."
+        FullDisk {
+            #[serde(default)]
+            machine: Machine,
+            #[serde(default)]
+            free_kbytes: u32,
+        }
+
+        "rot": "So many bits of what is stored turn over. The node is faulty then: beyond the tolerated its client is hit."
+        Rot {
+            #[serde(default)]
+            machine: Machine,
+            #[serde(default = "one")]
+            bits: u32,
+        }
+
+        "misdirect-writes": "So many writes end up elsewhere in their file. Beyond the tolerated the client is hit."
+        MisdirectWrites {
+            #[serde(default)]
+            machine: Machine,
+            #[serde(default = "one")]
+            count: u32,
+        }
+
+        "stale-reads": "So many reads give what was there before the last sync. Beyond the tolerated the client is hit."
+        StaleReads {
+            #[serde(default)]
+            machine: Machine,
+            #[serde(default = "one")]
+            count: u32,
+        }
+
         "power-at-operation": "The power goes in place of the disk operation of that number from now."
         PowerAtOperation {
             #[serde(default)]
@@ -196,6 +246,39 @@ faults! {
 
         "slow-client": "The link to the execution client is slow by that much one way."
         SlowClient { delay: Ms }
+
+        "client-syncing": "The execution client says of everything that it is syncing."
+        ClientSyncing {}
+
+        "client-invalid": "The execution client calls so many payloads invalid. The authority is faulty then: only the tolerated are hit."
+        ClientInvalid {
+            #[serde(default = "one")]
+            count: u32,
+        }
+
+        "client-forgets": "The execution client accepts so many fork choices and forgets them."
+        ClientForgets {
+            #[serde(default = "one")]
+            count: u32,
+        }
+
+        "client-late": "The execution client answers that much later."
+        ClientLate { delay: Ms }
+
+        "client-twice": "The execution client carries so many payloads and fork choices out twice."
+        ClientTwice {
+            #[serde(default = "one")]
+            count: u32,
+        }
+
+        "client-hangs-up": "The execution client hangs up so often as its answer leaves."
+        ClientHangsUp {
+            #[serde(default = "one")]
+            count: u32,
+        }
+
+        "client-clock": "The clock of the execution client's machine steps, so that tokens are of another time."
+        ClientClock { by: SignedMs }
 
         "cut-client": "The link to the execution client is cut."
         CutClient {}
@@ -290,6 +373,9 @@ impl Fault {
                 if !(1..=MAX_STRUCK).contains(count) =>
             {
                 Err(("count", format!("count: from 1 to {MAX_STRUCK} messages, found {count}")))
+            }
+            Self::Rot { bits, .. } if *bits > MAX_BITS => {
+                Err(("bits", format!("bits: at most {MAX_BITS}, found {bits}")))
             }
             Self::SlowLinks { loss_ppm, .. } if *loss_ppm > MILLION => {
                 Err(("loss_ppm", format!("loss_ppm: in a million, found {loss_ppm}")))

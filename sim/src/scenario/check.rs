@@ -4,7 +4,9 @@ use alys_types::FaultModel;
 use alys_types::mutant::Mutant;
 
 use super::nearest;
-use crate::plan::{MAX_NODES, MAX_STEPS, MAX_USERS, NodeRef, Plan, Step, WorldPlan};
+use crate::plan::{
+    BLOCK_GAS, MAX_NODES, MAX_STEPS, MAX_USERS, NodeRef, POOL, Plan, Step, WorkloadPlan, WorldPlan,
+};
 use crate::swarm::Swarm;
 
 /// Longest silence after a loss of the vote state, in slots: a day.
@@ -43,17 +45,15 @@ pub fn check(plan: &Plan, swarm: Option<&Swarm>) -> Result<(), Problem> {
         return problem(["why"], "`why` says what the scenario is for; it is empty".to_owned());
     }
     if let Some(name) = &plan.mutant
-        && !Mutant::ALL.iter().any(|(known, _)| known == name)
+        && !Mutant::ALL.iter().any(|planted| planted.name == name)
     {
         let path = vec![Part::Word("mutant")];
         let message = format!("no planted bug {name:?}; `cargo sim mutants --help` tells of them");
-        let meant = nearest(name, Mutant::ALL.iter().map(|(known, _)| *known));
+        let meant = nearest(name, Mutant::ALL.iter().map(|planted| planted.name));
         return Err(Problem { path, message, meant });
     }
     check_world(&plan.world)?;
-    if plan.workload.users > MAX_USERS {
-        return problem(["workload", "users"], format!("users: at most {MAX_USERS}"));
-    }
+    check_workload(&plan.workload)?;
     for (index, step) in plan.steps.iter().enumerate() {
         let result = match index < MAX_STEPS {
             true => check_step(step, &plan.world),
@@ -68,6 +68,29 @@ pub fn check(plan: &Plan, swarm: Option<&Swarm>) -> Result<(), Problem> {
         Ok(()) => Ok(()),
         Err(message) => problem(["swarm"], message),
     }
+}
+
+fn check_workload(workload: &WorkloadPlan) -> Result<(), Problem> {
+    let WorkloadPlan { users, behaviours, pool, block_gas, .. } = workload;
+    if *users > MAX_USERS {
+        return problem(["workload", "users"], format!("users: at most {MAX_USERS}"));
+    }
+    if behaviours.is_empty() {
+        let message = "behaviours: at least one; for no workload set users = 0".to_owned();
+        return problem(["workload", "behaviours"], message);
+    }
+    if !POOL.contains(pool) {
+        let message = format!("pool: from {} to {} transactions, found {pool}", POOL.start(), POOL.end());
+        return problem(["workload", "pool"], message);
+    }
+    if !BLOCK_GAS.contains(block_gas) {
+        let (least, most) = (BLOCK_GAS.start(), BLOCK_GAS.end());
+        return problem(
+            ["workload", "block_gas"],
+            format!("block_gas: from {least} to {most}, found {block_gas}"),
+        );
+    }
+    Ok(())
 }
 
 fn check_world(world: &WorldPlan) -> Result<(), Problem> {

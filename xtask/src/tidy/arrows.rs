@@ -26,6 +26,7 @@ const NET: &str = "alys-net";
 const INTEGRATIONS: &str = "alys-integrations";
 const NODE: &str = "alys-node";
 const SIM: &str = "alys-sim";
+const MODEL: &str = "alys-model";
 const TESTS: &str = "alys-tests";
 
 /// Everything that the node is made of.
@@ -46,9 +47,11 @@ const ARROWS: &[Arrow] = &[
     // tests for both.
     Arrow { name: INTEGRATIONS, on: &[TYPES, RUNTIME, STORAGE] },
     Arrow { name: NODE, on: BELOW_NODE },
+    // It shares nothing with what it is held against.
+    Arrow { name: MODEL, on: &[] },
     Arrow {
         name: SIM,
-        on: &[TYPES, CONSENSUS, PEG, PLANNER, RUNTIME, ACTORS, STORAGE, NET, INTEGRATIONS, NODE],
+        on: &[TYPES, CONSENSUS, PEG, PLANNER, RUNTIME, ACTORS, STORAGE, NET, INTEGRATIONS, NODE, MODEL],
     },
     Arrow {
         name: TESTS,

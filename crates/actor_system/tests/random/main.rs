@@ -55,7 +55,7 @@ fn run(seed: u64, plan: Plan) -> Result<(), String> {
     // What lives of a run is dropped with its world, whose sink holds the history.
     fn hear(world: &Arc<World>) {
         let world = Arc::downgrade(world);
-        sim::World::current().set_sink(Box::new(move |event| {
+        sim::World::current().add_sink(Box::new(move |event| {
             if let ("actor.state", Some(world)) = (event.kind, world.upgrade()) {
                 let text = String::from_utf8_lossy(event.payload);
                 let (path, state) = text.split_once('\0').unwrap();

@@ -84,7 +84,9 @@ impl State {
             ..Record::default()
         };
         entry.body = BodyState::Stored;
-        out.push(Effect::Persist(Box::new(record)));
+        if !mutant::active(Mutant::FetchedNotWritten) {
+            out.push(Effect::Persist(Box::new(record)));
+        }
     }
 
     pub(super) fn on_vote(&mut self, vote: VerifiedVote, now: Now, out: &mut Vec<Effect>) {
@@ -98,7 +100,7 @@ impl State {
         }
         if self.tree.contains(&vote.vote().target.hash) {
             self.count(vote, now, out);
-        } else {
+        } else if !mutant::active(Mutant::VotesForgottenEarly) {
             self.wait(vote);
         }
     }
@@ -121,6 +123,9 @@ impl State {
             return;
         }
         entry.votes(target.kind).insert(vote.signer, vote.signature);
+        if target.kind == VoteKind::Approval && mutant::active(Mutant::KindsMixed) {
+            entry.confirmations.entry(vote.signer).or_insert(vote.signature);
+        }
         let done = match target.kind {
             VoteKind::Confirmation => entry.finality.is_some(),
             _ => entry.certificate.is_some(),
@@ -162,6 +167,10 @@ impl State {
         }
         match block.certificate().target.kind {
             VoteKind::Confirmation => self.finalize(hash, *block.certificate(), false, out),
+            _ if mutant::active(Mutant::ApprovalsFinalize) => {
+                self.certify(hash, *block.certificate(), out);
+                self.finalize(hash, *block.certificate(), false, out);
+            }
             _ => self.certify(hash, *block.certificate(), out),
         }
         self.release(&hash, now, out);
@@ -244,8 +253,12 @@ impl State {
         }
         self.check_target();
         let confirmation = self.lock(block, &certified, &mut record);
+        let written = out.len();
         out.push(Effect::Persist(Box::new(record)));
         out.extend(confirmation);
+        if out.len() > written + 1 && mutant::active(Mutant::ConfirmationBeforeWrite) {
+            out[written..].rotate_left(1);
+        }
         self.keep_certified_body(&hash, out);
     }
 
@@ -393,7 +406,7 @@ impl State {
             || entry.execution != Execution::Valid
             || entry.federation.is_none()
             || !self.in_slot(header.slot, now)
-            || header.slot <= self.votes.approved_slot
+            || self.has_approved_in(header.slot)
             || locked_out
         {
             return;
@@ -413,8 +426,9 @@ impl State {
     /// True when the wall clock is in a slot, give or take the drift allowance.
     pub(super) fn in_slot(&self, slot: Slot, now: Now) -> bool {
         let (start, end) = (slot.start_ms(self.slot_ms()), slot.next().start_ms(self.slot_ms()));
-        now.wall_ms.saturating_add(self.drift_ms()) >= start
-            && now.wall_ms < end.saturating_add(self.drift_ms())
+        let is_in = now.wall_ms.saturating_add(self.drift_ms()) >= start
+            && now.wall_ms < end.saturating_add(self.drift_ms());
+        is_in || mutant::active(Mutant::ApprovesOutOfSlot)
     }
 
     // Lost vote state.

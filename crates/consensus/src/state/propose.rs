@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use alys_types::mutant::{self, Mutant};
 use alys_types::spec::{HEADER_VERSION, empty_ledger_hash, prev_randao, vault_address};
 use alys_types::{Block, Body, ExecutionPayload, Hash, Header, Slot, VoteKind, VoteTarget};
 
@@ -19,9 +20,13 @@ impl State {
         let slot = self.slot_at(now);
         let Some(parent) = self.tree.get(&self.highest) else { return };
         let Some(set) = &parent.child_set else { return };
-        if self.index_in(set) != Some(set.leader(slot))
+        let leader = match mutant::active(Mutant::LeaderByHeight) {
+            true => set.leader(Slot(parent.header.height.next().0)),
+            false => set.leader(slot),
+        };
+        if self.index_in(set) != Some(leader)
             || self.silent()
-            || slot <= self.votes.approved_slot
+            || self.has_approved_in(slot)
             || slot <= parent.header.slot
             || parent.header.slot < self.votes.locked.slot
             || self.target.is_some()
@@ -41,7 +46,10 @@ impl State {
             parent: self.highest,
             parent_execution: parent.header.execution_hash,
             slot,
-            timestamp: slot.timestamp(self.slot_ms()),
+            timestamp: match mutant::active(Mutant::LocalTimestamp) {
+                true => now.wall_ms / 1_000,
+                false => slot.timestamp(self.slot_ms()),
+            },
             prev_randao: prev_randao(&self.highest, slot),
             fee_recipient: vault_address(),
         };
@@ -79,7 +87,7 @@ impl State {
         if self.slot_at(now) != slot
             || self.highest != parent_hash
             || self.silent()
-            || slot <= self.votes.approved_slot
+            || self.has_approved_in(slot)
         {
             return self.advance(now, out);
         }
@@ -125,6 +133,7 @@ impl State {
         self.votes.latest.approval = Some(target(VoteKind::Approval));
         self.own_proposal = Some(block.clone());
         let record = Record { blocks: vec![block.clone()], ..self.record() };
+        let written = out.len();
         out.push(Effect::Persist(Box::new(record)));
         out.push(Effect::Send(Send::Proposal {
             target: target(VoteKind::Proposal),
@@ -132,6 +141,9 @@ impl State {
             block: block.clone(),
         }));
         out.push(Effect::Send(Send::Approval { target: target(VoteKind::Approval), signer }));
+        if mutant::active(Mutant::ProposalBeforeWrite) {
+            out[written..].rotate_left(1);
+        }
         if let Some(entry) = self.tree.get_mut(&hash) {
             entry.execution = Execution::Asked;
         }

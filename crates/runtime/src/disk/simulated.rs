@@ -60,7 +60,7 @@ impl Dir {
     pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         match look(self.home, |disk| disk.lookup(self.inode, name))? {
             None => Ok(None),
-            Some(inode) => read(self.home, |disk| disk.content(inode).map(|bytes| Some(bytes.to_vec()))),
+            Some(inode) => read(self.home, |disk| disk.read_all(inode)).map(Some),
         }
     }
 
@@ -119,13 +119,10 @@ impl File {
     }
 
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        read(self.home, |disk| {
-            let content = disk.content(self.inode)?;
-            let start = usize::try_from(offset).unwrap_or(usize::MAX);
-            let end = start.saturating_add(buf.len());
-            buf.copy_from_slice(content.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?);
-            Ok(())
-        })
+        if read(self.home, |disk| disk.read(self.inode, offset, buf))? {
+            note_fault(self.home.node, "disk.stale_reads");
+        }
+        Ok(())
     }
 
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -140,7 +137,7 @@ impl File {
         let detail = || format!("{} {len}", self.path.display());
         let fits =
             change(self.home, "disk.set_len", &len.to_le_bytes(), detail, |d| d.set_len(self.inode, len))?;
-        full_unless(fits)
+        full_unless(self.home.node, fits)
     }
 
     pub fn sync(&self) -> io::Result<()> {
@@ -210,6 +207,7 @@ fn read<T>(home: Home, f: impl FnOnce(&mut Disk) -> io::Result<T>) -> io::Result
         let disk = &mut state.node(home.node).disk;
         if disk.faults.failing_reads > 0 {
             disk.faults.failing_reads -= 1;
+            disk.damage.failed_reads += 1;
             state.count("disk.read_failed");
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
@@ -252,22 +250,52 @@ fn change<T>(
 
 fn write(home: Home, inode: Inode, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
     let detail = || format!("{} {} bytes at {offset}", path.display(), bytes.len());
-    let taken = change(home, "disk.write", bytes, detail, |disk| disk.write(inode, offset, bytes))?;
-    full_unless(taken == bytes.len())
+    let (taken, is_astray) = change(home, "disk.write", bytes, detail, |disk| {
+        if disk.faults.take_failing_write() {
+            disk.damage.failed_writes += 1;
+            return Ok((None, false));
+        }
+        let before = disk.damage.misdirected_writes;
+        let taken = disk.write(inode, offset, bytes)?;
+        Ok((Some(taken), disk.damage.misdirected_writes > before))
+    })?;
+    if is_astray {
+        note_fault(home.node, "disk.misdirected");
+    }
+    match taken {
+        Some(taken) => full_unless(home.node, taken == bytes.len()),
+        None => {
+            note_fault(home.node, "disk.write_failed");
+            Err(io::Error::from_raw_os_error(libc::EIO))
+        }
+    }
 }
 
-fn full_unless(fits: bool) -> io::Result<()> {
+fn full_unless(node: NodeId, fits: bool) -> io::Result<()> {
     if fits {
         return Ok(());
     }
-    with(|state| state.count("disk.full"));
+    with(|state| state.node(node).disk.damage.without_space += 1);
+    note_fault(node, "disk.full");
     Err(io::Error::from_raw_os_error(libc::ENOSPC))
 }
 
+/// A fault of the disk has had its effect.
+fn note_fault(node: NodeId, kind: &'static str) {
+    with(|state: &mut State| {
+        state.count(kind);
+        state.note(node, kind, &[], String::new);
+    });
+}
+
+/// How much longer a sync takes now and then, in milliseconds: a disk that others use too.
+const SLOW_SYNC_MS: u64 = 50;
+
 fn sync(home: Home, inode: Inode, path: &Path) -> io::Result<()> {
     let detail = || path.display().to_string();
+    let slow = crate::buggify_below!("runtime.disk.slow_sync", 100_000, SLOW_SYNC_MS).unwrap_or(0);
     let fails = change(home, "disk.sync", &[], detail, |disk| {
-        disk.accrued += disk.faults.slowness.per_sync;
+        disk.accrued += disk.faults.slowness.per_sync + std::time::Duration::from_millis(slow);
         let fails = disk.faults.take_failing_sync();
         if fails {
             disk.sync_failed(inode)?
@@ -296,9 +324,7 @@ fn failed_if(node: NodeId, fails: bool) -> io::Result<()> {
     if !fails {
         return Ok(());
     }
-    with(|state: &mut State| {
-        state.count("disk.sync_failed");
-        state.note(node, "disk.sync_failed", &[], String::new);
-    });
+    with(|state| state.node(node).disk.damage.failed_syncs += 1);
+    note_fault(node, "disk.sync_failed");
     Err(io::Error::from_raw_os_error(libc::EIO))
 }

@@ -14,6 +14,12 @@ use crate::sim::{Home, here, try_with, with};
 /// How many connections wait for `accept` before more of them are ignored.
 const BACKLOG: usize = 1_024;
 
+/// How often sites of every read and write fire: they cost an event each.
+const SELDOM_PPM: u32 = 20_000;
+
+/// Bytes of a short read or write, at most.
+const SHORT: u64 = 8;
+
 /// The time between two tries to reach somebody who does not answer.
 const CONNECT_RETRY: Duration = Duration::from_secs(1);
 
@@ -52,6 +58,9 @@ impl Listener {
     }
 
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
+        if crate::buggify!("runtime.net.spurious_accept") {
+            return not_yet(cx);
+        }
         with(|state| {
             let key = (self.home.node, self.local.port());
             // Taken out meanwhile, because its timer needs the rest of the state.
@@ -127,6 +136,7 @@ impl Stream {
             });
             Ok::<_, io::Error>((near, far, local, home, state.now() + CONNECT_TIMEOUT))
         })?;
+        crate::buggify_pause!("runtime.net.slow_connect", 250_000, 300);
         loop {
             let arrives = with(|state| (!state.is_blocked(near, far)).then(|| state.arrival(near, far, 0)));
             if let Some(arrives) = arrives {
@@ -175,8 +185,12 @@ impl Stream {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Held { id, side, .. } = self.held;
+        if crate::buggify!("runtime.net.spurious_read", SELDOM_PPM) {
+            return not_yet(cx);
+        }
+        let least = crate::buggify_below!("runtime.net.short_read", SELDOM_PPM, SHORT);
         self.held.with(|state, conn| {
-            let room = buf.remaining();
+            let room = least.map_or(buf.remaining(), |least| buf.remaining().min(1 + least as usize));
             state.receive(id, conn, side, room, cx, |bytes| buf.put_slice(bytes))
         })
     }
@@ -185,6 +199,11 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let Held { id, side, .. } = self.held;
+        if crate::buggify!("runtime.net.spurious_write", SELDOM_PPM) {
+            return not_yet(cx);
+        }
+        let least = crate::buggify_below!("runtime.net.short_write", SELDOM_PPM, SHORT);
+        let bytes = &bytes[..least.map_or(bytes.len(), |least| bytes.len().min(1 + least as usize))];
         self.held.with(|state, conn| state.send(id, conn, side, bytes, cx))
     }
 
@@ -264,6 +283,12 @@ fn alive(state: &State) -> io::Result<Home> {
         true => Ok(home),
         false => Err(io::ErrorKind::ConnectionAborted.into()),
     }
+}
+
+/// Wakes the task for nothing: who waits has to ask again.
+fn not_yet<T>(cx: &Context<'_>) -> Poll<T> {
+    cx.waker().wake_by_ref();
+    Poll::Pending
 }
 
 async fn wait_until(at: Duration) {

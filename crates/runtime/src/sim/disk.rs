@@ -10,11 +10,14 @@ use std::io;
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use super::disk_faults::Faults;
+use super::disk_faults::{Damage, Faults};
 use super::home::Home;
 use super::rng::Rng;
 
 pub const SECTOR: usize = 512;
+
+/// How many of the bits that rot are in a file drawn without regard to its size, in a million.
+const SMALL_FILE_PPM: u32 = 20_000;
 
 /// A file's or directory's number on its disk.
 pub type Inode = u64;
@@ -25,6 +28,8 @@ const ROOT: Inode = 0;
 pub struct Disk {
     content: Image,
     pub faults: Faults,
+    /// What they did.
+    pub damage: Damage,
     /// What operations cost since the last [`crate::disk::settle`].
     pub accrued: Duration,
     pub locks: BTreeMap<Inode, Home>,
@@ -67,6 +72,8 @@ struct FileNode {
     /// The same for sectors whose sync failed: the kernel takes them for written, and a later sync that succeeds
     /// does not make them durable.
     stuck: BTreeMap<usize, [u8; SECTOR]>,
+    /// What was in the sectors that the last sync changed, before them: what a stale read gives.
+    before: BTreeMap<usize, [u8; SECTOR]>,
     /// How many handles the running process has.
     open: u32,
 }
@@ -145,7 +152,9 @@ impl FileNode {
     }
 
     fn synced(&mut self) {
-        self.dirty.clear();
+        if !self.dirty.is_empty() {
+            self.before = std::mem::take(&mut self.dirty);
+        }
         self.durable_len = self.live.len();
     }
 
@@ -255,6 +264,7 @@ impl Disk {
         Self {
             content: Image::new(),
             faults: Faults::default(),
+            damage: Damage::default(),
             accrued: Duration::ZERO,
             locks: BTreeMap::new(),
             rng,
@@ -304,18 +314,30 @@ impl Disk {
         self.content.process_ended();
     }
 
-    /// Turns over `bits` bits in files, durably. Returns how many there were room for.
+    /// Turns over `bits` bits in files, durably. Most hit whatever is large; a fiftieth hits any file, so that small ones
+    /// are hit at all. Returns how many there were room for.
     pub fn rot(&mut self, bits: u32) -> u32 {
         let mut rotten = 0;
-        let files: Vec<Inode> = self
+        let files: Vec<(Inode, u64)> = self
             .content
             .inodes
             .iter()
-            .filter(|(_, entry)| matches!(entry, Entry::File(file) if !file.live.is_empty()))
-            .map(|(inode, _)| *inode)
+            .filter_map(|(inode, entry)| match entry {
+                Entry::File(file) if !file.live.is_empty() => Some((*inode, file.live.len() as u64)),
+                Entry::File(_) | Entry::Dir(_) => None,
+            })
             .collect();
+        let bytes: u64 = files.iter().map(|(_, len)| len).sum();
         for _ in 0..bits {
-            let Some(inode) = files.get(self.rng.below(files.len() as u64) as usize) else { break };
+            let any = self.rng.chance(SMALL_FILE_PPM);
+            let mut at = self.rng.below(if any { files.len() as u64 } else { bytes });
+            let chosen = files.iter().find(|(_, len)| {
+                let size = if any { 1 } else { *len };
+                let is_here = at < size;
+                at = at.saturating_sub(size);
+                is_here
+            });
+            let Some((inode, _)) = chosen else { break };
             let Ok(file) = self.content.file(*inode) else { break };
             let at = self.rng.below(file.live.len() as u64) as usize;
             file.live[at] ^= 1 << self.rng.below(8);
@@ -424,6 +446,52 @@ impl Disk {
         Ok(&self.content.file(file)?.live)
     }
 
+    /// Reads all of a file. Stale reads do not touch it: whole files are small, and replaced as a whole.
+    pub fn read_all(&mut self, file: Inode) -> io::Result<Vec<u8>> {
+        Ok(self.content(file)?.to_vec())
+    }
+
+    /// Fills `buf`; true when that was stale.
+    pub fn read(&mut self, file: Inode, offset: u64, buf: &mut [u8]) -> io::Result<bool> {
+        let may_be_stale = self.faults.stale_reads > 0;
+        let file = self.content.file(file)?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let end = start.saturating_add(buf.len());
+        buf.copy_from_slice(file.live.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?);
+        if !may_be_stale || buf.is_empty() {
+            return Ok(false);
+        }
+        let mut is_stale = false;
+        for (sector, before) in file.before.range(start / SECTOR..end.div_ceil(SECTOR)) {
+            let (first, last) = ((sector * SECTOR).max(start), ((sector + 1) * SECTOR).min(end));
+            let old = &before[first - sector * SECTOR..last - sector * SECTOR];
+            let new = &mut buf[first - start..last - start];
+            is_stale |= *new != *old;
+            new.copy_from_slice(old);
+        }
+        if is_stale {
+            self.faults.stale_reads -= 1;
+            self.damage.stale_reads += 1;
+        }
+        Ok(is_stale)
+    }
+
+    /// Where a write of so many bytes at `offset` ends up instead, if it is one that goes astray: a place of the file that
+    /// is there, aligned to sectors.
+    fn astray(&mut self, file: Inode, offset: usize, taken: usize) -> io::Result<Option<usize>> {
+        let len = self.content.file(file)?.live.len();
+        let places = len.saturating_sub(taken) / SECTOR;
+        if self.faults.misdirected_writes == 0 || taken == 0 || places < 1 || offset >= len {
+            return Ok(None);
+        }
+        // One place less than there are, so that its own can be left out.
+        let at = self.rng.below(places as u64) as usize;
+        let at = if at * SECTOR >= offset / SECTOR * SECTOR { at + 1 } else { at };
+        self.faults.misdirected_writes -= 1;
+        self.damage.misdirected_writes += 1;
+        Ok(Some(at * SECTOR))
+    }
+
     /// Writes as much as there is space for.
     pub fn write(&mut self, file: Inode, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         if bytes.is_empty() {
@@ -433,8 +501,21 @@ impl Disk {
         let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         let end = offset.checked_add(bytes.len()).ok_or(io::ErrorKind::InvalidInput)?;
         let space = self.space();
+        if let Some(elsewhere) = self.astray(file, offset, bytes.len())? {
+            let file = self.content.file(file)?;
+            let end = (elsewhere + bytes.len()).min(file.live.len());
+            file.keep(elsewhere, end);
+            file.live[elsewhere..end].copy_from_slice(&bytes[..end - elsewhere]);
+            return Ok(bytes.len());
+        }
         let file = self.content.file(file)?;
         let growth = end.saturating_sub(file.live.len()) as u64;
+        if let Some(room) = &mut self.faults.room_to_write {
+            if *room < bytes.len() as u64 {
+                return Ok(0);
+            }
+            *room -= bytes.len() as u64;
+        }
         let fits = match growth <= space {
             true => end,
             false => (file.live.len() + space as usize).max(offset.min(file.live.len())),

@@ -13,14 +13,61 @@ pub(crate) struct Faults {
     pub failing_syncs: u32,
     /// This many reads fail with EIO.
     pub failing_reads: u32,
+    /// This many writes fail with EIO, and write nothing.
+    pub failing_writes: u32,
+    /// This many writes end up at another place of their file, and are reported as done.
+    pub misdirected_writes: u32,
+    /// This many reads give what was there before the last sync.
+    pub stale_reads: u32,
     /// The power goes in place of the last of this many changing operations.
     pub power_loss_in: Option<u64>,
     /// All files together cannot grow beyond this.
     pub capacity: Option<u64>,
+    /// So many bytes may still be written, wherever: a disk that never overwrites what it holds.
+    pub room_to_write: Option<u64>,
     pub slowness: Slowness,
 }
 
+/// What was done to the disk of a machine, and had an effect. It is kept until the disk is wiped or restored, whatever
+/// heals, so that what the process says about its disk can be told from a bug.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Bits that were turned over.
+    pub rotten_bits: u64,
+    /// Writes that ended up elsewhere.
+    pub misdirected_writes: u64,
+    /// Reads that gave what was there before.
+    pub stale_reads: u64,
+    /// Reads that failed.
+    pub failed_reads: u64,
+    /// Writes that failed.
+    pub failed_writes: u64,
+    /// Syncs that failed.
+    pub failed_syncs: u64,
+    /// Operations for which there was no space.
+    pub without_space: u64,
+}
+
+impl Damage {
+    /// Whether anything was done.
+    pub fn is_any(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// Whether what is stored, or what the process made of it, may be wrong without an error having been told.
+    pub fn is_silent(&self) -> bool {
+        self.rotten_bits + self.misdirected_writes + self.stale_reads > 0
+    }
+}
+
 impl Faults {
+    /// Whether the write that is happening now fails.
+    pub fn take_failing_write(&mut self) -> bool {
+        let fails = self.failing_writes > 0;
+        self.failing_writes = self.failing_writes.saturating_sub(1);
+        fails
+    }
+
     /// Whether the sync that is happening now fails.
     pub fn take_failing_sync(&mut self) -> bool {
         let fails = self.failing_syncs > 0;
@@ -65,12 +112,40 @@ impl World {
         with(|state| state.node(id).disk.faults.failing_reads = n);
     }
 
+    /// Makes the node's next `n` writes fail with EIO. They write nothing.
+    pub fn fail_writes(&self, id: NodeId, n: u32) {
+        with(|state| state.node(id).disk.faults.failing_writes = n);
+    }
+
+    /// Has the node's next `n` writes end up at another place of their file, in the size of a sector at least, while the
+    /// process is told that they are done. Writes to files of less than two sectors are spared.
+    pub fn misdirect_writes(&self, id: NodeId, n: u32) {
+        with(|state| state.node(id).disk.faults.misdirected_writes = n);
+    }
+
+    /// Has the node's next `n` reads, of those that touch what the last sync of their file changed, give what was there
+    /// before it.
+    pub fn make_reads_stale(&self, id: NodeId, n: u32) {
+        with(|state| state.node(id).disk.faults.stale_reads = n);
+    }
+
+    /// What was done to the node's disk so far, since it was last wiped or restored.
+    pub fn disk_damage(&self, id: NodeId) -> Damage {
+        with(|state| state.node(id).disk.damage)
+    }
+
     /// Leaves the node room for `bytes` more bytes, or for any number again.
     pub fn set_free_space(&self, id: NodeId, bytes: Option<u64>) {
         with(|state| {
             let disk = &mut state.node(id).disk;
             disk.faults.capacity = bytes.map(|bytes| disk.used().saturating_add(bytes));
         });
+    }
+
+    /// Lets the node write `bytes` more bytes, or any number again. Overwriting counts as well, as on a file system or a
+    /// volume that writes what changes to another place: there a database that only ever overwrites meets a full disk too.
+    pub fn set_room_to_write(&self, id: NodeId, bytes: Option<u64>) {
+        with(|state| state.node(id).disk.faults.room_to_write = bytes);
     }
 
     /// What the node's disk operations cost from now on.
@@ -113,6 +188,7 @@ impl World {
         with(|state| {
             assert!(!state.node(id).is_up, "a disk is changed only while its process is down");
             state.node(id).disk.restore(image);
+            state.node(id).disk.damage = Damage::default();
             state.count(kind);
             state.note(id, kind, &[], String::new);
         });
@@ -122,6 +198,7 @@ impl World {
     pub fn rot_disk(&self, id: NodeId, bits: u32) -> u32 {
         with(|state| {
             let rotten = state.node(id).disk.rot(bits);
+            state.node(id).disk.damage.rotten_bits += u64::from(rotten);
             state.count_n("disk.rotten_bits", u64::from(rotten));
             state.note(id, "disk.rot", &rotten.to_le_bytes(), || format!("{rotten} bits"));
             rotten

@@ -14,6 +14,7 @@
 //! **Never** uses madsim's own TCP and file system: they lack timeouts, backpressure, half-open connections and
 //! any loss of data.
 
+mod buggify;
 pub(crate) mod disk;
 mod disk_faults;
 mod home;
@@ -32,18 +33,20 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+pub use buggify::USUAL_SHARE_PPM;
 pub use disk::Image;
-pub use disk_faults::Slowness;
+pub use disk_faults::{Damage, Slowness};
 pub use home::{Home, here};
 pub use link::{Block, Link};
 pub use net::{CONNECT_TIMEOUT, USER_TIMEOUT};
 pub use node::WORLD_IP;
 pub use rng::Rng;
-pub use trace::{Event, Sink};
+pub use trace::{Event, MAX_SNAPSHOTS, Sink, Snapshot};
 
+pub(crate) use buggify::buggify_fires;
 pub(crate) use home::Scoped;
 pub(crate) use node::{shutdown, wall_ms_of_this_node};
-pub(crate) use state::{note_event, try_with, with};
+pub(crate) use state::{count_reached, note_event, try_with, with};
 
 use state::State;
 
@@ -94,6 +97,8 @@ pub struct Finished<T> {
     pub result: Result<T, String>,
     /// See [`World::trace_hash`].
     pub trace_hash: [u8; 32],
+    /// The hash on the way, at most [`MAX_SNAPSHOTS`] times.
+    pub snapshots: Vec<Snapshot>,
     /// See [`World::counters`].
     pub counters: BTreeMap<&'static str, u64>,
     /// See [`World::events`].
@@ -164,6 +169,7 @@ where
     Finished {
         result,
         trace_hash: state.as_ref().map_or([0; 32], |state| state.trace.hash()),
+        snapshots: state.as_ref().map_or_else(Vec::new, |state| state.trace.snapshots().to_vec()),
         events: state.as_ref().map_or(0, |state| state.trace.events()),
         elapsed: state.as_ref().map_or(Duration::ZERO, |state| state.trace.last_at()),
         counters: state.map_or_else(BTreeMap::new, |state| state.counters),
@@ -251,9 +257,9 @@ impl World {
         with(|state| state.polls)
     }
 
-    /// Has every event from now on reported to `sink`.
-    pub fn set_sink(&self, sink: Sink) {
-        with(|state| state.trace.set_sink(sink));
+    /// Has every event from now on reported to `sink`, too.
+    pub fn add_sink(&self, sink: Sink) {
+        with(|state| state.trace.add_sink(sink));
     }
 
     /// Notes something that the world did, for the hash and the sink.

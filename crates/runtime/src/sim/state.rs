@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use super::buggify::Sites;
 use super::home::{Home, here};
 use super::net::Net;
 use super::node::Node;
@@ -32,6 +33,7 @@ pub(crate) struct State {
     pub net: Net,
     pub trace: Trace,
     pub counters: BTreeMap<&'static str, u64>,
+    pub sites: Sites,
     /// How often any task of any node was polled.
     pub polls: u64,
     /// Woken when the state is let go, so that no foreign code runs while it is held.
@@ -50,6 +52,7 @@ impl State {
             net: Net::new(),
             trace: Trace::new(options.seed),
             counters: BTreeMap::new(),
+            sites: Sites::default(),
             polls: 0,
             wake_later: Vec::new(),
         }
@@ -129,6 +132,13 @@ pub(crate) fn with<T>(f: impl FnOnce(&mut State) -> T) -> T {
     result
 }
 
+/// As [`with`], where there need not be a world: `None` outside of a simulation.
+pub(crate) fn ask<T>(f: impl FnOnce(&mut State) -> T) -> Option<T> {
+    let mut answer = None;
+    try_with(|state| answer = Some(f(state)));
+    answer
+}
+
 /// As [`with`], for destructors, which may run when the simulation is over or while a panic unwinds.
 pub(crate) fn try_with(f: impl FnOnce(&mut State)) {
     let wakers = STATE.try_with(|cell| {
@@ -148,6 +158,15 @@ pub(crate) fn note_event(kind: &'static str, payload: &[u8]) {
         let home = here();
         if state.is_alive(home) {
             state.note(home.node, kind, payload, String::new);
+        }
+    });
+}
+
+/// Counts a mark of the code that runs now, unless its process is dead.
+pub(crate) fn count_reached(what: &'static str) {
+    try_with(|state| {
+        if state.is_alive(here()) {
+            state.count(what);
         }
     });
 }

@@ -6,9 +6,11 @@ use sha2::{Digest, Sha256};
 
 use super::NodeId;
 
-/// Something that happened, as the sink sees it.
+/// Something that happened, as a sink sees it.
 #[derive(Debug)]
 pub struct Event<'a> {
+    /// Its number, from 1.
+    pub number: u64,
     /// Simulated time since the start of the run.
     pub at: Duration,
     /// Where it happened; [`NodeId::WORLD`] for what the world did.
@@ -24,12 +26,29 @@ pub struct Event<'a> {
 /// Receives every event of a run. It must not call back into the simulation.
 pub type Sink = Box<dyn FnMut(&Event<'_>) + Send>;
 
-/// The hash so far, and the sink.
+/// The hash after so many events: where two runs of a seed part is between two of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Snapshot {
+    /// How many events are in it.
+    pub events: u64,
+    /// When the last of them was.
+    pub at: Duration,
+    /// The first bytes of the hash.
+    pub hash: [u8; 8],
+}
+
+/// Most snapshots of a run. When there are as many, every other one goes and the steps between them double.
+pub const MAX_SNAPSHOTS: usize = 64;
+
+/// The hash so far, and who is told of events.
 pub(crate) struct Trace {
     hasher: Sha256,
     events: u64,
     last_at: Duration,
-    sink: Option<Sink>,
+    snapshots: Vec<Snapshot>,
+    /// Events from one snapshot to the next.
+    step: u64,
+    sinks: Vec<Sink>,
 }
 
 impl Trace {
@@ -38,15 +57,17 @@ impl Trace {
             hasher: Sha256::new_with_prefix(seed.to_le_bytes()),
             events: 0,
             last_at: Duration::ZERO,
-            sink: None,
+            snapshots: Vec::new(),
+            step: 1,
+            sinks: Vec::new(),
         }
     }
 
-    pub fn set_sink(&mut self, sink: Sink) {
-        self.sink = Some(sink);
+    pub fn add_sink(&mut self, sink: Sink) {
+        self.sinks.push(sink);
     }
 
-    /// Folds an event in. `detail` is only asked for when there is a sink.
+    /// Folds an event in. `detail` is only asked for when somebody is told.
     pub fn note(
         &mut self,
         at: Duration,
@@ -64,9 +85,29 @@ impl Trace {
         self.hasher.update(kind);
         self.hasher.update((payload.len() as u64).to_le_bytes());
         self.hasher.update(payload);
-        if let Some(sink) = &mut self.sink {
-            sink(&Event { at, node, kind, payload, detail: detail() });
+        if self.events.is_multiple_of(self.step) {
+            self.snapshot();
         }
+        if self.sinks.is_empty() {
+            return;
+        }
+        let event = Event { number: self.events, at, node, kind, payload, detail: detail() };
+        self.sinks.iter_mut().for_each(|sink| sink(&event));
+    }
+
+    fn snapshot(&mut self) {
+        let mut hash = [0; 8];
+        hash.copy_from_slice(&self.hash()[..8]);
+        self.snapshots.push(Snapshot { events: self.events, at: self.last_at, hash });
+        if self.snapshots.len() == MAX_SNAPSHOTS {
+            self.step *= 2;
+            let step = self.step;
+            self.snapshots.retain(|snapshot| snapshot.events.is_multiple_of(step));
+        }
+    }
+
+    pub fn snapshots(&self) -> &[Snapshot] {
+        &self.snapshots
     }
 
     pub fn hash(&self) -> [u8; 32] {
@@ -80,5 +121,35 @@ impl Trace {
 
     pub fn events(&self) -> u64 {
         self.events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trace(events: u64, differs_at: u64) -> Trace {
+        let mut trace = Trace::new(7);
+        for event in 1..=events {
+            let payload = [u8::from(event == differs_at)];
+            trace.note(Duration::from_millis(event), NodeId::WORLD, "event", &payload, String::new);
+        }
+        trace
+    }
+
+    #[test]
+    fn snapshots_are_few_and_evenly_spaced_and_show_where_two_runs_part() {
+        for events in [0, 1, 63, 64, 65, 10_000] {
+            let trace = trace(events, 0);
+            let snapshots = trace.snapshots();
+            assert!(snapshots.len() < MAX_SNAPSHOTS, "{events}");
+            let numbers: Vec<u64> = snapshots.iter().map(|snapshot| snapshot.events).collect();
+            let expected: Vec<u64> = (1..=events / trace.step).map(|n| n * trace.step).collect();
+            assert_eq!(numbers, expected);
+        }
+        let (one, other) = (trace(10_000, 0), trace(10_000, 5_000));
+        let pairs = one.snapshots().iter().zip(other.snapshots());
+        let equal = pairs.take_while(|(a, b)| a == b).last().map_or(0, |(a, _)| a.events);
+        assert!((5_000 - one.step..5_000).contains(&equal), "{equal}");
     }
 }

@@ -17,6 +17,7 @@ use alloy_consensus::{
 use alloy_eips::{eip1559::calculate_block_gas_limit, eip2718::Encodable2718 as _};
 use alloy_primitives::{B64, U256, keccak256};
 use alloy_rpc_types_engine::{ExecutionPayload, PayloadAttributes, PayloadId};
+use alys_runtime::buggify;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -71,7 +72,8 @@ impl ExecutionCore {
         if self.jobs.0.iter().any(|job| job.id == id) {
             return Ok(id);
         }
-        if self.jobs.0.len() >= limits::PAYLOAD_JOBS {
+        let most = if buggify!("execution.builder.one_job") { 1 } else { limits::PAYLOAD_JOBS };
+        while self.jobs.0.len() >= most {
             self.jobs.0.pop_front();
         }
         self.jobs.0.push_back(Job { id, parent: self.head.clone(), attributes, built: None });
@@ -114,6 +116,10 @@ impl ExecutionCore {
         let mut bytes = 0;
         let mut best = self.pool.best(header.base_fee_per_gas.unwrap_or_default());
         while executor.gas_left() >= MIN_TRANSACTION_GAS {
+            // A client includes what it likes.
+            if buggify!("execution.builder.stop_early", 100_000) {
+                break;
+            }
             let Some(transaction) = best.next() else { break };
             let size = transaction.encode_2718_len();
             if bytes + size > limits::PAYLOAD_BYTES {

@@ -4,6 +4,7 @@
 //! untouched is forgotten. It approximates least-recently-used with two maps and no lists, and what it forgets depends on
 //! nothing but the sequence of calls.
 
+use alys_runtime::buggify;
 use std::collections::BTreeMap;
 
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub(crate) struct Cache<K, V> {
 impl<K: Ord + Clone, V: Clone> Cache<K, V> {
     /// At most `2 * generation` entries.
     pub(crate) fn new(generation: usize) -> Self {
+        let generation = if buggify!("execution.cache.tiny") { 2 } else { generation };
         Self { young: BTreeMap::new(), old: BTreeMap::new(), generation }
     }
 

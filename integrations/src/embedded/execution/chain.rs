@@ -23,6 +23,7 @@ use alloy_rpc_types_engine::{
     ExecutionData, ExecutionPayload, ExecutionPayloadSidecar, ForkchoiceState, ForkchoiceUpdated,
     PayloadAttributes, PayloadStatus, PayloadStatusEnum,
 };
+use alys_runtime::buggify;
 use alys_storage::{Batch, Durability, Store};
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -112,7 +113,10 @@ impl ExecutionCore {
         };
         let (head, safe, finalized) =
             (pointed(Pointer::Head)?, pointed(Pointer::Safe)?, pointed(Pointer::Finalized)?);
-        let pool = Pool::new(config.pool.clone());
+        let pool = Pool::new(match buggify!("execution.pool.small") {
+            true => PoolConfig { max_transactions: limits::SMALL_POOL, ..config.pool.clone() },
+            false => config.pool.clone(),
+        });
         Ok(Self {
             store,
             rules,
@@ -438,7 +442,8 @@ impl ExecutionCore {
         for (index, header) in route.blocks.iter().enumerate() {
             let block = self.stored(header.hash)?;
             self.blocks.put_canonical(&mut batch, &block);
-            if (index + 1) % limits::ROUTE_STEP == 0 {
+            let step = if buggify!("execution.chain.small_route_step") { 1 } else { limits::ROUTE_STEP };
+            if (index + 1) % step == 0 {
                 // Safe and finalized stay behind until the end, where they are on the chain for sure.
                 self.blocks.put_pointer(&mut batch, Pointer::Head, header.hash);
                 self.blocks.put_pointer(&mut batch, Pointer::Safe, self.finalized.hash);
@@ -486,7 +491,8 @@ impl ExecutionCore {
     /// ones. Their state nodes stay: they are shared.
     fn drop_side_blocks(&self) -> Result<(), Error> {
         let mut batch = Batch::new();
-        for (number, hash) in self.blocks.listed_up_to(self.finalized.header.number, limits::PRUNE_BATCH)? {
+        let most = if buggify!("execution.chain.prune_one") { 1 } else { limits::PRUNE_BATCH };
+        for (number, hash) in self.blocks.listed_up_to(self.finalized.header.number, most)? {
             self.blocks.unlist(&mut batch, number, hash);
             if self.blocks.canonical(number)? != Some(hash) {
                 self.blocks.delete_block(&mut batch, hash);

@@ -28,6 +28,8 @@ pub const PROOF_KEYS: usize = 1_024;
 pub const TRANSACTION_BYTES: usize = 128 * 1024;
 /// Side blocks dropped in one step when finality moves past them; the rest goes with the next steps.
 pub const PRUNE_BATCH: usize = 256;
+/// Transactions in the pool where the simulator makes it small.
+pub const SMALL_POOL: usize = 4;
 /// Gas of a call when the request states none or more.
 pub const CALL_GAS: u64 = 50_000_000;
 /// Encoded transactions of a built block, in bytes: the node's block limit is 8 MiB, and the payload travels as hex in JSON.

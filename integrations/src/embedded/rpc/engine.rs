@@ -3,12 +3,14 @@
 use alloy_primitives::B256;
 use alloy_rpc_types_engine::{
     CancunPayloadFields, ExecutionPayload, ExecutionPayloadInputV2, ExecutionPayloadSidecar,
-    ExecutionPayloadV1, ExecutionPayloadV3, ForkchoiceState, PayloadAttributes, PayloadId,
+    ExecutionPayloadV1, ExecutionPayloadV3, ForkchoiceState, ForkchoiceUpdated, PayloadAttributes, PayloadId,
+    PayloadStatus, PayloadStatusEnum,
 };
+use alys_runtime::{buggify, buggify_pause};
 use serde_json::{Value, json};
 
 use super::node::{Node, to_json};
-use crate::embedded::execution::{Fork, limits};
+use crate::embedded::execution::{Error, Fork, limits};
 use crate::http::{Args, RpcError};
 
 const METHODS: [&str; 12] = [
@@ -86,6 +88,9 @@ async fn forkchoice_updated(node: &Node, version: Fork, params: Value) -> Result
         let fork = node.read(|core| Ok(core.fork_at(attributes.timestamp))).await?;
         check_attributes(version, fork, attributes)?;
     }
+    if buggify!("execution.engine.forkchoice_syncing", 50_000) {
+        return to_json(ForkchoiceUpdated::new(syncing()));
+    }
     to_json(node.write(|core| core.forkchoice_updated(state, attributes)).await?)
 }
 
@@ -154,11 +159,28 @@ async fn new_payload(node: &Node, method: &str, params: Value) -> Result<Value, 
         }
         _ => {}
     }
+    if buggify!("execution.engine.payload_syncing", 50_000) {
+        return to_json(syncing());
+    }
+    if buggify!("execution.engine.payload_syncing_later", 50_000) {
+        node.write(|core| core.new_payload(payload, sidecar)).await?;
+        return to_json(syncing());
+    }
     to_json(node.write(|core| core.new_payload(payload, sidecar)).await?)
+}
+
+/// The answer of a client that is busy with other blocks: it may come at any time.
+fn syncing() -> PayloadStatus {
+    PayloadStatus::new(PayloadStatusEnum::Syncing, None)
 }
 
 async fn get_payload(node: &Node, version: Fork, params: Value) -> Result<Value, RpcError> {
     let id: PayloadId = Args::new(params, 1)?.required()?;
+    buggify_pause!("execution.engine.late_build", 100_000, 400);
+    if buggify!("execution.engine.forget_build", 50_000) {
+        // Builds are forgotten when others take their place, and by a restart.
+        return Err(Error::UnknownPayload { id }.into());
+    }
     let built = node.write(|core| core.get_payload(id)).await?;
     let timestamp = built.payload.as_v1().timestamp;
     let fork = node.read(|core| Ok(core.fork_at(timestamp))).await?;

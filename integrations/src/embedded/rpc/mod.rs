@@ -7,6 +7,8 @@
 //! Reads share the core, writes have it alone; neither is held across an await. A write that fails with the store ends
 //! the service: what was written of it is unknown, so every later call is refused until a restart has looked.
 
+#[cfg(madsim)]
+mod bend;
 mod engine;
 mod eth;
 mod filters;
@@ -16,4 +18,6 @@ mod server;
 mod tests;
 mod txpool;
 
-pub use server::{ExecutionServer, ExecutionServerConfig, StartError};
+#[cfg(madsim)]
+pub use bend::{Bend, Bending};
+pub use server::{ExecutionServer, ExecutionServerConfig, StartError, Witness};

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use alloy_primitives::{Bytes, keccak256};
+use alloy_eips::BlockId;
+use alloy_primitives::{B256, Bytes, keccak256};
+use alys_runtime::buggify_pause;
 use alys_runtime::sync::{RwLock, Semaphore};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -37,7 +39,21 @@ impl PublicPort {
 }
 
 /// The port for the consensus node, which also answers what the public one does.
-pub(super) struct EnginePort(pub(super) Arc<Node>);
+pub(super) struct EnginePort {
+    pub(super) node: Arc<Node>,
+    /// What the simulator does to the answers.
+    #[cfg(madsim)]
+    pub(super) bend: super::Bend,
+}
+
+impl EnginePort {
+    async fn answer(&self, method: &str, params: Value) -> Result<Value, RpcError> {
+        match method.starts_with("engine_") {
+            true => engine::call(&self.node, method, params).await,
+            false => self.node.public(method, params).await,
+        }
+    }
+}
 
 impl RpcHandler for PublicPort {
     async fn handle(&self, method: &str, params: Value) -> Result<Value, RpcError> {
@@ -48,10 +64,23 @@ impl RpcHandler for PublicPort {
 
 impl RpcHandler for EnginePort {
     async fn handle(&self, method: &str, params: Value) -> Result<Value, RpcError> {
-        match method.starts_with("engine_") {
-            true => engine::call(&self.0, method, params).await,
-            false => self.0.public(method, params).await,
+        #[cfg(madsim)]
+        {
+            let answer = match self.bend.before(method, &params).await {
+                super::bend::Fate::Answered(answer) => answer,
+                super::bend::Fate::CarriedOut { times } => {
+                    let mut answer = self.answer(method, params.clone()).await;
+                    for _ in 1..times {
+                        answer = self.answer(method, params.clone()).await;
+                    }
+                    answer
+                }
+            };
+            self.bend.after(method);
+            answer
         }
+        #[cfg(not(madsim))]
+        self.answer(method, params).await
     }
 }
 
@@ -65,6 +94,7 @@ impl Node {
         &self,
         query: impl FnOnce(&ExecutionCore) -> Result<R, RpcError>,
     ) -> Result<R, RpcError> {
+        buggify_pause!("execution.node.slow_read", 50_000, 50);
         let core = self.core.read().await;
         self.check()?;
         alys_runtime::blocking(|| query(&core))
@@ -75,6 +105,7 @@ impl Node {
         &self,
         change: impl FnOnce(&mut ExecutionCore) -> Result<R, Error>,
     ) -> Result<R, RpcError> {
+        buggify_pause!("execution.node.slow_write", 50_000, 100);
         let mut core = self.core.write().await;
         self.check()?;
         alys_runtime::blocking(|| change(&mut core)).map_err(|error| {
@@ -89,6 +120,12 @@ impl Node {
     /// Whether the store has failed: nothing is answered any more.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::SeqCst)
+    }
+
+    /// Whether a block is kept, which is after it was executed. `None` when nobody can look right now.
+    pub(super) fn has_executed(&self, block: B256) -> Option<bool> {
+        let core = self.core.try_read().ok()?;
+        core.header(BlockId::hash(block)).ok().map(|header| header.is_some())
     }
 
     fn check(&self) -> Result<(), RpcError> {

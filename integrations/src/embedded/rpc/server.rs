@@ -1,7 +1,7 @@
 //! The service as a whole: a core and its two ports.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use alloy_genesis::Genesis;
 use alloy_primitives::B256;
@@ -54,13 +54,32 @@ impl ExecutionServer {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: ExecutionServerConfig) -> Result<Self, StartError> {
+        #[cfg(madsim)]
+        return Self::start_bent(config, super::Bend::default()).await;
+        #[cfg(not(madsim))]
+        Self::start_with(config, |node| EnginePort { node }).await
+    }
+
+    /// As [`start`](Self::start); the simulator may bend what the Engine API answers.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    #[cfg(madsim)]
+    pub async fn start_bent(config: ExecutionServerConfig, bend: super::Bend) -> Result<Self, StartError> {
+        Self::start_with(config, |node| EnginePort { node, bend }).await
+    }
+
+    async fn start_with(
+        config: ExecutionServerConfig,
+        port: impl FnOnce(Arc<Node>) -> EnginePort,
+    ) -> Result<Self, StartError> {
         let ExecutionServerConfig { http_addr, engine_addr, jwt_secret, genesis, store, core } = config;
         let core = alys_runtime::blocking(|| ExecutionCore::open(store, &genesis, core))?;
         let genesis_hash = core.genesis_hash();
         let node = Arc::new(Node::new(core));
         let engine_config =
             ServerConfig { auth: Some(jwt_secret), max_connections: 32, ..ServerConfig::new("engine") };
-        let engine = HttpServer::bind(engine_addr, engine_config, Arc::new(EnginePort(node.clone()))).await?;
+        let engine = HttpServer::bind(engine_addr, engine_config, Arc::new(port(node.clone()))).await?;
         let public = match http_addr {
             Some(addr) => {
                 // Calls of strangers carry transactions and filters, not blocks.
@@ -88,6 +107,11 @@ impl ExecutionServer {
         self.genesis_hash
     }
 
+    /// For whoever watches it from outside.
+    pub fn witness(&self) -> Witness {
+        Witness(Arc::downgrade(&self.node))
+    }
+
     /// Whether a write to the store failed. Then every call is refused with -32603 until a new server on the same store
     /// has looked at what is there.
     pub fn has_failed(&self) -> bool {
@@ -100,6 +124,23 @@ impl ExecutionServer {
             public.stop().await;
         }
         self.engine.stop().await;
+    }
+}
+
+/// Looks at an execution client from outside, without keeping it: for tests.
+#[derive(Clone)]
+pub struct Witness(Weak<Node>);
+
+impl Witness {
+    /// Whether the client has executed this block and found it valid. `None` when it is gone, or at work right now.
+    pub fn has_executed(&self, block: B256) -> Option<bool> {
+        self.0.upgrade()?.has_executed(block)
+    }
+}
+
+impl std::fmt::Debug for Witness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Witness").field("is_there", &(self.0.strong_count() > 0)).finish()
     }
 }
 

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alys_actor_system::{Addr, AlysActor, AskError, Context};
-use alys_consensus::{Config, Effect, Input, Now, State, Summary};
+use alys_consensus::{BlockRef, Config, Effect, Input, Now, State, Summary};
 use alys_net::{Command, InboundId, Offence, PeerId, Refusal, Verdict as GossipVerdict};
+use alys_runtime::trace::reached;
+use alys_runtime::{buggify, buggify_pause};
 use alys_sync_planner::Goal;
 use alys_types::bls::SecretKey;
+use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{BlockRange, CertifiedHeader, Message as Wire, Status, StatusAnswer};
 use alys_types::{Certificate, Genesis, Hash, Header, Height, Vote, VoteKind};
 
@@ -129,18 +132,39 @@ impl ChainActor {
         while let Some(work) = self.inbox.pop_front().map(Work::Input).or_else(|| self.waiting.pop_front()) {
             match work {
                 Work::Input(input) => {
+                    let locked = alys_runtime::is_simulated().then(|| self.state.summary().votes.locked);
                     let effects = self.state.handle(input, self.now());
+                    locked.inspect(|locked| self.mark_lock(*locked));
                     self.carry_out(effects).await?;
                 }
                 Work::RangeEnd { peer, before } => self.on_range_end(peer, &before),
             }
-            let is_over = alys_runtime::time::now().saturating_duration_since(begun) >= TURN;
+            let is_over = alys_runtime::time::now().saturating_duration_since(begun) >= TURN
+                || buggify!("node.chain.short_turn");
             if is_over && self.waiting.len() < MAX_WAITING {
                 break;
             }
         }
         self.publish_status();
         Ok(())
+    }
+
+    /// For the simulator: whether the lock has moved, and whether to another branch.
+    fn mark_lock(&self, before: BlockRef) {
+        let now = self.state.summary().votes.locked;
+        if now == before {
+            return;
+        }
+        reached("state.chain.locked");
+        let mut at = Some(now.hash);
+        while let Some(header) = at.and_then(|hash| self.state.header(&hash))
+            && header.slot > before.slot
+        {
+            at = Some(header.parent_hash);
+        }
+        if at.is_some_and(|hash| hash != before.hash && self.state.header(&hash).is_some()) {
+            reached("state.chain.lock_changed_branch");
+        }
     }
 
     /// Sees that what waits is gone on with.
@@ -156,7 +180,8 @@ impl ChainActor {
         let now = self.now();
         let next_slot = self.state.slot_at(now).next().start_ms(self.genesis.spec().slot_duration_ms);
         let wait = Duration::from_millis(next_slot.saturating_sub(now.wall_ms).max(1));
-        ctx.send_after(wait.min(TICK), ChainMessage::Tick);
+        let most = if buggify!("node.chain.early_tick") { TICK / 10 } else { TICK };
+        ctx.send_after(wait.min(most), ChainMessage::Tick);
     }
 
     /// Gossip: drops what is known, sends the rest to be checked against the right set.
@@ -222,6 +247,9 @@ impl ChainActor {
 
     /// `sure`: the set of the job is right, so that what does not check is the sender's fault.
     fn check(&self, source: Source, job: Job, sure: bool) {
+        if buggify!("node.chain.no_check", 10_000) {
+            return self.judge(&source, GossipVerdict::Ignore);
+        }
         if let Err(error) = self.doors.validation.tell(ValidationMessage::Check { source, job, sure })
             && let ValidationMessage::Check { source, .. } = error.into_message()
         {
@@ -248,8 +276,10 @@ impl ChainActor {
     }
 
     fn on_parent(&mut self, certificate: Certificate) {
+        reached("state.chain.parent_sought");
         self.parents.insert(certificate.target.hash, certificate);
-        while self.parents.len() > MAX_PARENTS
+        let most = if buggify!("node.chain.few_parents") { 1 } else { MAX_PARENTS };
+        while self.parents.len() > most
             && let Some(lowest) = self.parents.values().min_by_key(|c| c.target.slot).map(|c| c.target.hash)
         {
             self.parents.remove(&lowest);
@@ -287,12 +317,20 @@ impl ChainActor {
             }
             Checked::Proposal(proposal) => self.input(Input::Proposal(proposal)).await,
             Checked::Vote(vote) => self.input(Input::Vote(vote)).await,
-            Checked::HeldVote(vote) => self.input(Input::HeldVote(vote)).await,
+            Checked::HeldVote(vote) => {
+                reached("state.chain.held_vote");
+                self.input(Input::HeldVote(vote)).await
+            }
             Checked::Confirmation(vote, certified) => {
                 self.input(Input::Certified(certified)).await?;
                 self.input(Input::Vote(vote)).await
             }
-            Checked::Certified(certified) => self.input(Input::Certified(certified)).await,
+            Checked::Certified(certified) => {
+                if source.peer.is_some() {
+                    reached("state.chain.certificate_learnt");
+                }
+                self.input(Input::Certified(certified)).await
+            }
             Checked::Range { bodies, tip, finalized } => {
                 let before = Box::new(self.state.summary());
                 let certified = tip.into_iter().chain(finalized).map(Input::Certified);
@@ -327,6 +365,7 @@ impl ChainActor {
     }
 
     fn range_taken(&mut self, peer: PeerId, progress: bool) {
+        reached(if progress { "state.chain.range_taken" } else { "state.chain.range_useless" });
         self.tell_peers(PeerMessage::RangeTaken { peer, progress });
         if !progress {
             // Not worth asking for without end, on a mere claim.
@@ -338,6 +377,7 @@ impl ChainActor {
     /// Something did not check against a guess. It may be forged, which is cheap for whom it comes from but not without
     /// a price; or we do not know the federation yet that decides where others are: then blocks are missing.
     fn doubt(&mut self, source: &Source, reason: &str, claimed: Option<Height>) {
+        reached("state.chain.doubted");
         tracing::debug!(peer = ?source.peer, reason, ?claimed, "does not check against the newest set known");
         if let (Some(_), Some(peer)) = (&source.gossip, source.peer) {
             self.command(Command::Report { peer, offence: Offence::GossipFlood });
@@ -350,6 +390,7 @@ impl ChainActor {
     }
 
     fn refuse(&self, source: &Source, reason: String) {
+        reached("state.chain.refused");
         tracing::debug!(peer = ?source.peer, reason, "refused");
         if source.gossip.is_some() {
             self.judge(source, GossipVerdict::Reject);
@@ -375,14 +416,23 @@ impl ChainActor {
         }
     }
 
-    pub(super) fn command(&self, command: Command) {
+    /// Whether the network took it.
+    pub(super) fn command(&self, command: Command) -> bool {
+        if buggify!("node.chain.lost_command", 10_000) {
+            return false;
+        }
         // What is lost here is said again after the slot.
         if self.doors.network.tell(NetworkMessage::Command(Box::new(command))).is_err() {
             tracing::debug!("the network is busy or restarting: a command is dropped");
+            return false;
         }
+        true
     }
 
     pub(super) fn tell_peers(&self, message: PeerMessage) {
+        if buggify!("node.chain.lost_peer_message", 10_000) {
+            return;
+        }
         if self.doors.peers.tell(message).is_err() {
             tracing::debug!("the peer actor is busy or restarting: a message is dropped");
         }
@@ -406,8 +456,9 @@ impl ChainActor {
     fn publish_status(&mut self) {
         let status = self.status().encode();
         if self.published.as_ref() != Some(&status) {
-            self.command(Command::SetStatus { status: status.clone() });
-            self.published = Some(status);
+            // What the network did not take is published again at the next input.
+            let is_taken = self.command(Command::SetStatus { status: status.clone() });
+            self.published = is_taken.then_some(status);
         }
     }
 
@@ -486,6 +537,7 @@ impl AlysActor for ChainActor {
 
 impl ChainActor {
     async fn on_message(&mut self, msg: ChainMessage, ctx: &Context<Self>) -> Result<(), ChainError> {
+        buggify_pause!("node.chain.slow", 50_000, 100);
         match msg {
             ChainMessage::Proceed => {
                 self.proceeding = false;
@@ -498,6 +550,9 @@ impl ChainActor {
             ChainMessage::Tick => {
                 self.schedule(ctx);
                 self.fetch_parents();
+                if buggify!("node.chain.tick_twice") {
+                    self.input(Input::Tick).await?;
+                }
                 self.input(Input::Tick).await
             }
             ChainMessage::Heard { source, heard } => {
@@ -514,7 +569,9 @@ impl ChainActor {
             }
             ChainMessage::ExecutionRestarted => self.input(Input::ExecutionRestarted).await,
             ChainMessage::NetworkStarted => {
-                self.published = None;
+                if !mutant::active(Mutant::StatusNotPublished) {
+                    self.published = None;
+                }
                 self.publish_status();
                 Ok(())
             }
@@ -558,7 +615,11 @@ impl ChainActor {
 /// The verdict on something that tells nothing new: what was checked before is passed on, so that what is said again
 /// reaches everybody; what only looks the same is not.
 fn known(checked_before: bool) -> GossipVerdict {
-    if checked_before { GossipVerdict::Accept } else { GossipVerdict::Ignore }
+    match checked_before {
+        true => GossipVerdict::Accept,
+        false if mutant::active(Mutant::DuplicatesRejected) => GossipVerdict::Reject,
+        false => GossipVerdict::Ignore,
+    }
 }
 
 fn now(epoch: Instant) -> Now {

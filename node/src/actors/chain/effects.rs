@@ -1,7 +1,8 @@
 //! Effects become writes, signatures and messages, in order.
 
-use alys_consensus::{Effect, Input, Notice, Send, VerifiedVote};
+use alys_consensus::{BlockRef, Effect, Input, Notice, Send, VerifiedVote};
 use alys_net::{Command, Topic};
+use alys_runtime::trace::reached;
 use alys_types::wire::{CertifiedHeader, Confirmation, Message as Wire, Proposal};
 use alys_types::{Height, Slot, Vote, VoteKind, VoteTarget};
 
@@ -18,6 +19,7 @@ impl ChainActor {
                 Effect::Send(send) => self.send(send),
                 Effect::Build(request) => {
                     if self.doors.engine.tell(EngineMessage::Build(request)).is_err() {
+                        reached("state.chain.engine_busy");
                         self.inbox
                             .push_back(Input::BuildFailed { slot: request.slot, parent: request.parent });
                     }
@@ -39,6 +41,7 @@ impl ChainActor {
                 }
                 Effect::Evidence(evidence) => {
                     let (signer, slot) = (evidence.first.signer, evidence.first.target.slot);
+                    reached("state.chain.evidence");
                     tracing::warn!(signer, %slot, first = ?evidence.first, second = ?evidence.second,
                         "an authority contradicted itself");
                     self.observe(NodeEvent::Evidence { signer, slot });
@@ -69,14 +72,16 @@ impl ChainActor {
     fn send(&mut self, send: Send) {
         match send {
             Send::Proposal { target, signer, block } => {
+                self.tell_parent(&target);
                 let Some(vote) = self.sign(target, signer) else { return };
                 let transactions = block.body.payload.transactions.len();
                 let (height, slot, hash) = (target.height, target.slot, target.hash);
-                self.observe(NodeEvent::Proposed { height, slot, hash, transactions });
+                self.observe(NodeEvent::Proposed { height, slot, hash, transactions, block: block.clone() });
                 let proposal = Proposal { block: (*block).clone(), vote };
                 self.publish(Topic::Blocks, proposal.encode());
             }
             Send::Approval { target, signer } => {
+                self.tell_parent(&target);
                 let Some(vote) = self.sign(target, signer) else { return };
                 self.publish(Topic::Approvals, vote.encode());
                 self.count_own(vote);
@@ -87,7 +92,24 @@ impl ChainActor {
                 self.publish(Topic::Confirmations, confirmation.encode());
                 self.count_own(vote);
             }
-            Send::Certificate(certified) => self.publish_certificate(&certified),
+            Send::Certificate(certified) => {
+                reached("state.chain.certificate_made");
+                self.publish_certificate(&certified);
+            }
+        }
+    }
+
+    /// What the block of a vote stands on is half of what the rule looks at.
+    fn tell_parent(&self, target: &VoteTarget) {
+        if self.observer.is_none() {
+            return;
+        }
+        if let Some(header) = self.state.header(&target.hash)
+            && let Some(parent) = self.state.header(&header.parent_hash)
+        {
+            let block = BlockRef { slot: header.slot, hash: target.hash };
+            let parent = BlockRef { slot: parent.slot, hash: header.parent_hash };
+            self.observe(NodeEvent::VotesFor { block, parent });
         }
     }
 
@@ -153,6 +175,7 @@ impl ChainActor {
     fn notice(&self, notice: Notice) {
         let text = match notice {
             Notice::ClockJumped { by_ms } => {
+                reached("state.chain.clock_distrusted");
                 tracing::warn!(
                     by_ms,
                     "the wall clock jumped: no votes until peers or the operator confirm it"
@@ -161,12 +184,19 @@ impl ChainActor {
                     "the wall clock jumped by {by_ms} ms: no votes until peers or the operator confirm it"
                 )
             }
-            Notice::ClockTrusted => "the wall clock is trusted again".to_owned(),
+            Notice::ClockTrusted => {
+                reached("state.chain.clock_trusted");
+                "the wall clock is trusted again".to_owned()
+            }
             Notice::VotesLost { silent_until } => {
+                reached("state.chain.votes_lost");
                 tracing::warn!(%silent_until, "the vote state is lost: no votes until a later slot is final");
                 format!("the vote state is lost: no votes until a block after slot {silent_until} is final")
             }
-            Notice::VotesRegained => "votes again after a loss of the vote state".to_owned(),
+            Notice::VotesRegained => {
+                reached("state.chain.votes_regained");
+                "votes again after a loss of the vote state".to_owned()
+            }
             Notice::CertifiedInvalid { hash } => {
                 tracing::error!(%hash, "the execution client calls a certified block invalid");
                 format!("the execution client calls the certified block {hash} invalid")

@@ -14,6 +14,9 @@ use alys_integrations::execution::{
     BlockTag, ExecutionClient, ExecutionError, PayloadFork, from_wire, to_wire,
 };
 use alys_runtime::time::{self, timeout};
+use alys_runtime::trace::reached;
+use alys_runtime::{buggify, buggify_pause};
+use alys_types::mutant::{self, Mutant};
 use alys_types::{Block, ExecutionPayload, Genesis, Hash};
 
 use crate::actors::chain::ChainMessage;
@@ -112,6 +115,7 @@ impl EngineActor {
             Ok(value) => {
                 if !self.reachable {
                     self.reachable = true;
+                    reached("state.engine.back");
                     tracing::info!("the execution client answers again");
                     self.tell(ChainMessage::ExecutionRestarted).await;
                 }
@@ -121,7 +125,11 @@ impl EngineActor {
                 if self.reachable {
                     tracing::warn!(%error, "the execution client does not answer; asking again");
                 }
+                if matches!(error, ExecutionError::Auth { .. }) {
+                    reached("state.engine.refuses_token");
+                }
                 if matches!(error, ExecutionError::Transport { .. } | ExecutionError::Auth { .. }) {
+                    reached("state.engine.unreachable");
                     self.reachable = false;
                 }
                 None
@@ -131,6 +139,7 @@ impl EngineActor {
 
     /// The client took too long over a message: as if it had not answered.
     fn late(&mut self) {
+        reached("state.engine.late");
         if self.reachable {
             tracing::warn!(within = ?WORK, "the execution client takes too long; asking again");
         }
@@ -151,13 +160,17 @@ impl EngineActor {
                 }
             },
         };
+        if buggify!("node.engine.not_yet", 50_000) {
+            return Ok(Verdict::Unknown);
+        }
         let is_being_replayed = self.replay.as_ref().is_some_and(|replay| replay.target == hash);
         if is_being_replayed {
             self.go_on_replaying().await?;
             return Ok(Verdict::Unknown);
         }
         let verdict = self.new_payload(&block).await;
-        if verdict == Verdict::Unknown && self.reachable {
+        let is_behind = verdict == Verdict::Unknown && self.reachable;
+        if is_behind && !mutant::active(Mutant::LostBlocksNotSent) {
             let next = Some(block.header.parent_hash);
             self.replay = Some(Replay { target: hash, next, missing: Vec::new(), sent: 0 });
         }
@@ -183,16 +196,30 @@ impl EngineActor {
 
     async fn new_payload(&mut self, block: &Block) -> Verdict {
         let payload = to_wire(&block.body.payload);
+        if buggify!("node.engine.payload_twice") {
+            let first = self.client.new_payload(payload.clone(), block.header.parent_hash.into()).await;
+            self.note(first).await;
+        }
         let status = self.client.new_payload(payload, block.header.parent_hash.into()).await;
-        let Some(status) = self.note(status).await else { return Verdict::Unknown };
+        let Some(status) = self.note(status).await else {
+            return if mutant::active(Mutant::NoAnswerIsValid) { Verdict::Valid } else { Verdict::Unknown };
+        };
         match status.status {
             PayloadStatusEnum::Valid => Verdict::Valid,
             PayloadStatusEnum::Invalid { validation_error } => {
+                reached("state.engine.invalid");
                 tracing::warn!(height = %block.header.height, slot = %block.header.slot, reason = %validation_error,
                     "the execution client calls a payload invalid");
                 Verdict::Invalid
             }
-            PayloadStatusEnum::Syncing | PayloadStatusEnum::Accepted => Verdict::Unknown,
+            PayloadStatusEnum::Syncing | PayloadStatusEnum::Accepted => {
+                reached("state.engine.syncing");
+                match (mutant::active(Mutant::SyncingIsInvalid), mutant::active(Mutant::SyncingIsValid)) {
+                    (true, _) => Verdict::Invalid,
+                    (_, true) => Verdict::Valid,
+                    (false, false) => Verdict::Unknown,
+                }
+            }
         }
     }
 
@@ -201,7 +228,10 @@ impl EngineActor {
     async fn go_on_replaying(&mut self) -> Result<(), EngineError> {
         let Some(mut replay) = self.replay.take() else { return Ok(()) };
         let begun = time::now();
-        let is_over = || time::now().saturating_duration_since(begun) >= REPLAY_TURN;
+        let turn =
+            if buggify!("node.engine.short_replay_turn") { Duration::from_millis(1) } else { REPLAY_TURN };
+        let step = if buggify!("node.engine.small_replay_step") { 1 } else { REPLAY_STEP };
+        let is_over = || time::now().saturating_duration_since(begun) >= turn;
         while let Some(parent) = replay.next {
             if parent == self.genesis.hash() {
                 replay.next = None;
@@ -240,7 +270,8 @@ impl EngineActor {
             }
             replay.missing.pop();
             replay.sent += 1;
-            if replay.sent.is_multiple_of(REPLAY_STEP) || replay.missing.is_empty() {
+            reached("state.engine.replayed");
+            if replay.sent.is_multiple_of(step) || replay.missing.is_empty() {
                 let first = self.genesis.header().execution_hash.into();
                 let state = ForkchoiceState {
                     head_block_hash: ancestor.header.execution_hash.into(),
@@ -263,10 +294,16 @@ impl EngineActor {
             safe_block_hash: safe.into(),
             finalized_block_hash: finalized.into(),
         };
+        if buggify!("node.engine.forkchoice_twice") {
+            // As after an answer that was lost.
+            let first = self.client.forkchoice_updated(state, None).await;
+            self.note(first).await;
+        }
         let updated = self.client.forkchoice_updated(state, None).await;
         match self.note(updated).await {
             Some(updated) if updated.payload_status.is_valid() => self.forkchoice = state,
             Some(updated) => {
+                reached("state.engine.not_followed");
                 tracing::debug!(status = ?updated.payload_status.status, "fork choice is not followed");
                 self.tell(ChainMessage::ExecutionRestarted).await;
             }
@@ -276,6 +313,9 @@ impl EngineActor {
     }
 
     async fn build(&mut self, request: &PayloadRequest) -> Option<ExecutionPayload> {
+        if buggify!("node.engine.no_build", 50_000) {
+            return None;
+        }
         let deneb = self.cancun_time.is_some_and(|time| request.timestamp >= time);
         let attributes = PayloadAttributes {
             timestamp: request.timestamp,
@@ -313,7 +353,7 @@ impl AlysActor for EngineActor {
     const NAME: &'static str = "EngineActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), EngineError> {
-        if ctx.incarnation() > 1 {
+        if ctx.incarnation() > 1 && !mutant::active(Mutant::EngineRestartUntold) {
             // Answers that the last incarnation owed are lost with it.
             self.tell(ChainMessage::ExecutionRestarted).await;
         }
@@ -321,9 +361,11 @@ impl AlysActor for EngineActor {
     }
 
     async fn handle(&mut self, msg: EngineMessage, _: &Context<Self>) -> Result<(), EngineError> {
+        buggify_pause!("node.engine.slow", 100_000, 300);
+        let within = if buggify!("node.engine.impatient", 50_000) { Duration::from_millis(30) } else { WORK };
         match msg {
             EngineMessage::Execute { hash, block } => {
-                let verdict = match timeout(WORK, self.execute(hash, block)).await {
+                let verdict = match timeout(within, self.execute(hash, block)).await {
                     Ok(verdict) => verdict?,
                     Err(_) => {
                         self.late();
@@ -333,15 +375,18 @@ impl AlysActor for EngineActor {
                 self.tell(ChainMessage::Executed { hash, verdict }).await;
             }
             EngineMessage::Forkchoice { head: (_, head), safe, finalized } => {
-                if timeout(WORK, self.set_forkchoice(head, safe, finalized)).await.is_err() {
+                if timeout(within, self.set_forkchoice(head, safe, finalized)).await.is_err() {
                     self.late();
                 }
             }
             EngineMessage::Build(request) => {
                 let PayloadRequest { slot, parent, .. } = request;
-                let message = match timeout(WORK, self.build(&request)).await {
+                let message = match timeout(within, self.build(&request)).await {
                     Ok(Some(payload)) => ChainMessage::Built { slot, parent, payload: Box::new(payload) },
-                    Ok(None) => ChainMessage::BuildFailed { slot, parent },
+                    Ok(None) => {
+                        reached("state.engine.no_build");
+                        ChainMessage::BuildFailed { slot, parent }
+                    }
                     Err(_) => {
                         self.late();
                         ChainMessage::BuildFailed { slot, parent }

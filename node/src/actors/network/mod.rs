@@ -12,6 +12,7 @@ use alys_net::{
     Command, Config, Event, Handle as NetHandle, PeerId, Protocol, Refusal, RequestError, RequestId, Service,
     SetupError, Topic, Verdict,
 };
+use alys_runtime::{buggify, buggify_pause};
 use alys_types::Hash;
 use alys_types::wire::{Message as Wire, RangeRequest};
 
@@ -148,7 +149,10 @@ impl NetworkActor {
             }
             Event::Gossip { id, from, topic, payload } => {
                 let source = Source { peer: Some(from), gossip: Some(id.clone()) };
-                if self.validation.tell(ValidationMessage::Decode { source, topic, payload }).is_err() {
+                let is_busy = buggify!("node.network.busy_gossip", 20_000);
+                if is_busy
+                    || self.validation.tell(ValidationMessage::Decode { source, topic, payload }).is_err()
+                {
                     self.command(Command::Judge { id, verdict: Verdict::Ignore });
                 }
             }
@@ -156,6 +160,9 @@ impl NetworkActor {
                 if self.chain.tell(ChainMessage::StatusAsked { id, peer, payload }).is_err() {
                     self.command(Command::Respond { id, response: Err(Refusal::Busy) });
                 }
+            }
+            Event::Request { id, .. } if buggify!("node.network.refuse") => {
+                self.command(Command::Respond { id, response: Err(Refusal::Busy) });
             }
             Event::Request { id, protocol, payload, .. } => {
                 let (storage, handle) = (self.storage.clone(), self.handle.clone());
@@ -174,7 +181,10 @@ impl NetworkActor {
                 }
             }
             Event::Response { id, peer, result } => {
-                if let Some(tag) = self.asked.remove(&id) {
+                // Answers are lost where the peer actor is busy, too.
+                if let Some(tag) = self.asked.remove(&id)
+                    && !buggify!("node.network.lost_answer", 20_000)
+                {
                     self.answer(tag, peer, result);
                 }
             }
@@ -235,6 +245,7 @@ impl AlysActor for NetworkActor {
     }
 
     async fn handle(&mut self, msg: NetworkMessage, ctx: &Context<Self>) -> Result<(), NetworkError> {
+        buggify_pause!("node.network.slow", 20_000, 50);
         match msg {
             NetworkMessage::Command(command) => self.command(*command),
             NetworkMessage::Ask { tag, peer, protocol, payload } => self.ask(tag, peer, protocol, payload),
@@ -264,6 +275,7 @@ impl AlysActor for NetworkActor {
 
 /// Answers a request from the storage.
 async fn serve(storage: &storage::Handle, protocol: Protocol, payload: &[u8]) -> Result<Vec<u8>, Refusal> {
+    buggify_pause!("node.network.slow_answer", 250_000, 500);
     let unavailable = |_| Refusal::Unavailable;
     match protocol {
         Protocol::Status => Err(Refusal::Invalid),
@@ -277,7 +289,7 @@ async fn serve(storage: &storage::Handle, protocol: Protocol, payload: &[u8]) ->
         }
         Protocol::BlocksByHash => {
             let mut hashes = Vec::<Hash>::decode(payload).map_err(|_| Refusal::Invalid)?;
-            hashes.truncate(MAX_BLOCKS_BY_HASH);
+            hashes.truncate(if buggify!("node.network.few_hashes") { 1 } else { MAX_BLOCKS_BY_HASH });
             storage.blocks(hashes).await.map(|blocks| blocks.encode()).map_err(unavailable)
         }
     }

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_net::{Command, Event, Offence, PeerId, Protocol, RequestError};
+use alys_runtime::{buggify, buggify_pause};
 use alys_sync_planner::{Goal, Planner};
+use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{BlockRange, Message as Wire, RangeRequest, StatusAnswer};
 use alys_types::{Block, Hash};
 
@@ -111,6 +113,9 @@ impl PeerActor {
     }
 
     fn tell_chain(&self, message: ChainMessage) -> bool {
+        if buggify!("node.peers.busy_chain", 20_000) {
+            return false;
+        }
         self.chain.tell(message).is_ok()
     }
 
@@ -129,15 +134,19 @@ impl PeerActor {
         let now = self.now_ms();
         if let Some(request) = self.planner.next(now) {
             tracing::debug!(peer = %request.peer, start = %request.start, count = request.count, "asking for blocks");
-            let payload = RangeRequest { start: request.start, count: request.count }.encode();
+            let count = if buggify!("node.peers.small_range") { 1 } else { request.count };
+            let payload = RangeRequest { start: request.start, count }.encode();
             self.ask(request.peer, Protocol::BlocksByRange, payload, Asked::Range);
         }
     }
 
     fn fetch(&mut self, hash: Hash) {
         let now = alys_runtime::time::now();
-        self.fetching.retain(|_, until| now < *until);
-        if self.fetching.contains_key(&hash) || self.fetching.len() >= MAX_FETCHES {
+        if !mutant::active(Mutant::FetchNeverAgain) {
+            self.fetching.retain(|_, until| now < *until);
+        }
+        let most = if buggify!("node.peers.few_fetches") { 1 } else { MAX_FETCHES };
+        if self.fetching.contains_key(&hash) || self.fetching.len() >= most {
             return;
         }
         let peers: Vec<PeerId> = self.planner.peers().copied().collect();
@@ -145,7 +154,8 @@ impl PeerActor {
             return;
         }
         self.turn = (self.turn + 1) % peers.len();
-        self.fetching.insert(hash, now + FETCH_PATIENCE);
+        let patience = if buggify!("node.peers.patient_fetch") { 2 * FETCH_PATIENCE } else { FETCH_PATIENCE };
+        self.fetching.insert(hash, now + patience);
         self.ask(peers[self.turn], Protocol::BlocksByHash, vec![hash].encode(), Asked::Blocks(vec![hash]));
     }
 
@@ -171,8 +181,8 @@ impl PeerActor {
             Event::WrongChain { peer, mismatch } => {
                 self.observe(NodeEvent::Notice(format!("peer {peer} refused: {mismatch}")));
             }
-            Event::Banned { .. }
-            | Event::Gossip { .. }
+            Event::Banned { peer, .. } => self.observe(NodeEvent::Banned { peer: peer.to_string() }),
+            Event::Gossip { .. }
             | Event::Request { .. }
             | Event::PeerListens { .. }
             | Event::Response { .. } => {}
@@ -251,7 +261,7 @@ impl AlysActor for PeerActor {
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), Self::Error> {
         // Answers to what an earlier incarnation asked may still come: no tag is used twice.
         self.next_tag = ctx.incarnation() << 32;
-        if ctx.incarnation() > 1 {
+        if ctx.incarnation() > 1 && !mutant::active(Mutant::PeersNotIntroduced) {
             // Whoever is connected was told to an earlier one. The network never waits for this actor, so waiting for
             // room ends; when its breaker is open it comes back with nobody connected.
             if self.network.send(NetworkMessage::Introduce).await.is_err() {
@@ -263,6 +273,7 @@ impl AlysActor for PeerActor {
     }
 
     async fn handle(&mut self, msg: PeerMessage, ctx: &Context<Self>) -> Result<(), Self::Error> {
+        buggify_pause!("node.peers.slow", 50_000, 100);
         match msg {
             PeerMessage::Event(event) => self.on_event(*event),
             PeerMessage::Answer { tag, peer, result } => {
@@ -296,7 +307,8 @@ impl AlysActor for PeerActor {
             }
             PeerMessage::Look => {
                 self.look();
-                ctx.send_after(LOOK, PeerMessage::Look);
+                let wait = if buggify!("node.peers.late_look") { 3 * LOOK } else { LOOK };
+                ctx.send_after(wait, PeerMessage::Look);
             }
         }
         Ok(())

@@ -12,8 +12,11 @@ use alys_actor_system::{Addr, AlysActor, AskError, Context, Message, Reply};
 use alys_consensus::federation::FINALITY_WINDOW;
 use alys_consensus::{BlockRef, FederationRecord, Record, Stored, StoredBlock, VoteState};
 use alys_runtime::disk::{self, Dir};
+use alys_runtime::trace::reached;
+use alys_runtime::{buggify, buggify_pause};
 use alys_storage::{Batch, BlockStore, Durability, Engine};
 use alys_types::limits::{MAX_CERTIFICATE_BYTES, MAX_RANGE_BYTES};
+use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{BlockRange, HeaderRange, RangeRequest};
 use alys_types::{Block, Genesis, Hash};
 
@@ -110,7 +113,11 @@ impl StorageActor {
 
     fn persist(&self, record: &Record) -> Result<(), alys_storage::Error> {
         let batch = batch_of(record);
-        if batch.is_empty() { Ok(()) } else { self.blocks.write(batch, Durability::Durable) }
+        let durability = match mutant::active(Mutant::WriteDeferred) {
+            true => Durability::Deferred,
+            false => Durability::Durable,
+        };
+        if batch.is_empty() { Ok(()) } else { self.blocks.write(batch, durability) }
     }
 
     /// As many of these as fit in an answer, each once.
@@ -119,7 +126,9 @@ impl StorageActor {
         for hash in hashes.iter().collect::<BTreeSet<_>>() {
             let Some(block) = self.blocks.block(hash)? else { continue };
             bytes += alys_types::codec::encode(&block).len();
-            if bytes > MAX_RANGE_BYTES - MAX_CERTIFICATE_BYTES && !found.is_empty() {
+            let is_full =
+                bytes > MAX_RANGE_BYTES - MAX_CERTIFICATE_BYTES || buggify!("node.storage.few_blocks");
+            if is_full && !found.is_empty() {
                 break;
             }
             found.push(block);
@@ -159,6 +168,7 @@ impl AlysActor for StorageActor {
     const NAME: &'static str = "StorageActor";
 
     async fn handle(&mut self, msg: StorageMessage, _: &Context<Self>) -> Result<(), Self::Error> {
+        buggify_pause!("node.storage.slow", 100_000, 150);
         // The engine is synchronous; elsewhere the runtime goes on meanwhile.
         match msg {
             StorageMessage::Persist { record, reply } => {
@@ -173,10 +183,20 @@ impl AlysActor for StorageActor {
                 reply.send(alys_runtime::blocking(|| self.blocks.block(&hash))?.map(Arc::new));
             }
             StorageMessage::Blocks { hashes, reply } => {
-                reply.send(alys_runtime::blocking(|| self.some_blocks(&hashes))?);
+                let blocks = alys_runtime::blocking(|| self.some_blocks(&hashes))?;
+                let is_empty = blocks.is_empty();
+                reached(if is_empty {
+                    "state.storage.blocks_unknown"
+                } else {
+                    "state.storage.blocks_served"
+                });
+                reply.send(blocks);
             }
             StorageMessage::BlockRange { request, reply } => {
-                reply.send(alys_runtime::blocking(|| self.blocks.block_range(request))?);
+                let range = alys_runtime::blocking(|| self.blocks.block_range(request))?;
+                let is_empty = range.blocks.is_empty();
+                reached(if is_empty { "state.storage.range_empty" } else { "state.storage.range_served" });
+                reply.send(range);
             }
             StorageMessage::HeaderRange { request, reply } => {
                 reply.send(alys_runtime::blocking(|| self.blocks.header_range(request))?);

@@ -12,7 +12,7 @@ use alloy_primitives::{B256, Bytes, keccak256};
 use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_integrations::execution::{ExecutionClient, ExecutionError};
 use alys_net::{Command, Topic, Verdict};
-use alys_runtime::time;
+use alys_runtime::{buggify, time};
 use alys_types::limits::MAX_TRANSACTIONS_BYTES;
 use alys_types::wire::{Message as Wire, Transactions};
 
@@ -25,6 +25,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const MAX_PENDING: usize = 4096;
 /// Transactions remembered as known to the others.
 const MAX_KNOWN: usize = 16 * 1024;
+/// The same where the simulator makes it forgetful: they are passed on again.
+const FEW_KNOWN: usize = 16;
 /// Transactions taken from one message.
 const MAX_RECEIVED: usize = 2048;
 /// How long transactions are handed in at one message; the rest of them is at the next.
@@ -78,7 +80,8 @@ impl TxPoolActor {
 
     /// Passes on what is new in the pool.
     async fn look(&mut self) {
-        let Ok(pending) = self.client.pending_transactions(MAX_PENDING).await else { return };
+        let most = if buggify!("node.tx_pool.small_look") { 2 } else { MAX_PENDING };
+        let Ok(pending) = self.client.pending_transactions(most).await else { return };
         let fresh: Vec<Vec<u8>> =
             pending.into_iter().filter(|tx| self.known.insert(keccak256(tx))).map(|tx| tx.to_vec()).collect();
         for message in split(fresh) {
@@ -110,7 +113,8 @@ impl TxPoolActor {
     async fn hand_in(&mut self) -> bool {
         let begun = time::now();
         let mut taken = false;
-        while time::now().saturating_duration_since(begun) < TURN
+        let turn = if buggify!("node.tx_pool.short_turn") { Duration::from_millis(1) } else { TURN };
+        while time::now().saturating_duration_since(begun) < turn
             && let Some(transaction) = self.waiting.pop_front()
         {
             let hash = keccak256(&transaction);
@@ -146,7 +150,8 @@ impl AlysActor for TxPoolActor {
         match msg {
             TxPoolMessage::Look => {
                 self.look().await;
-                ctx.send_after(LOOK, TxPoolMessage::Look);
+                let wait = if buggify!("node.tx_pool.late_look") { 4 * LOOK } else { LOOK };
+                ctx.send_after(wait, TxPoolMessage::Look);
             }
             TxPoolMessage::Received { source, payload } => {
                 let verdict = self.receive(&payload).await;
@@ -182,7 +187,8 @@ impl Known {
             return false;
         }
         self.order.push_back(hash);
-        if self.order.len() > MAX_KNOWN
+        let most = if buggify!("node.tx_pool.forget", 50_000) { FEW_KNOWN } else { MAX_KNOWN };
+        if self.order.len() > most
             && let Some(oldest) = self.order.pop_front()
         {
             self.set.remove(&oldest);
@@ -204,7 +210,8 @@ fn split(transactions: Vec<Vec<u8>>) -> Vec<Transactions> {
         let size = transaction.len() + 8;
         let room = messages
             .last()
-            .is_some_and(|m| m.0.len() < MAX_RECEIVED && bytes + size < MAX_TRANSACTIONS_BYTES);
+            .is_some_and(|m| m.0.len() < MAX_RECEIVED && bytes + size < MAX_TRANSACTIONS_BYTES)
+            && !buggify!("node.tx_pool.small_messages");
         if !room {
             messages.push(Transactions(Vec::new()));
             bytes = 64;

@@ -229,6 +229,7 @@ impl AlysActor for ValidationActor {
     }
 
     async fn handle(&mut self, msg: ValidationMessage, _: &Context<Self>) -> Result<(), Self::Error> {
+        alys_runtime::buggify_pause!("node.validation.slow", 50_000, 150);
         // The chain may have more to do than it can: what is dropped here is sent again by its author, or asked for
         // again by the chain.
         let answer = match msg {

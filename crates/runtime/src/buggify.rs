@@ -1,0 +1,283 @@
+//! Places at which the simulator makes the code do what it may do but seldom does: wait, give the least, ask again, answer
+//! late.
+//!
+//! **Owns** the list of all sites. A site is named at the place where it acts: [`buggify!`](crate::buggify!) is a yes or
+//! no, [`buggify_below!`](crate::buggify_below!) a number, [`buggify_pause!`](crate::buggify_pause!) a wait. There are two
+//! levels: in each run some sites are on, drawn by name, and one that is on fires now and then. So a rare behaviour gets
+//! runs in which it is frequent, and others in which it never disturbs the rest.
+//!
+//! **Promises** that production code is as if the sites were not there: a constant `false`, no number, nothing to wait
+//! for. In simulation they are off unless the world switches them on ([`World::set_buggify`](crate::sim)), and each draws
+//! from a stream of its own, by its name and its node, so that a new site does not move any other.
+//!
+//! **Never** breaks a documented promise: whatever fires, the node must go on. What a node need not survive is a fault
+//! of the world, and belongs into a plan.
+//!
+//! The list is kept by hand, sorted, in this one file. A list collected by the linker would hold only what is linked into
+//! one binary, in an order that is the linker's, through code that is not ours; this one is the same everywhere, a name
+//! that is not on it does not compile, and a test of the simulator finds names that nobody uses.
+
+/// How often a site that is on fires unless it says otherwise, in a million.
+pub const USUAL_PPM: u32 = 250_000;
+
+/// What is known of a site besides where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Declared {
+    /// Its name: crate, part, what it does.
+    pub name: &'static str,
+    /// The counter of the runs in which it is on.
+    pub on: &'static str,
+    /// The counter of how often it fired.
+    pub fired: &'static str,
+}
+
+macro_rules! sites {
+    ($($name:literal,)*) => {
+        /// All sites, sorted by name.
+        pub const SITES: &[Declared] = &[$(Declared {
+            name: $name,
+            on: concat!("site.", $name, ".on"),
+            fired: concat!("site.", $name, ".fired"),
+        },)*];
+    };
+}
+
+sites! {
+    "actors.addr.full",
+    "actors.addr.late_answer",
+    "actors.addr.late_send",
+    "actors.child.slow_start",
+    "actors.child.yield_after",
+    "actors.child.yield_before",
+    "actors.keeper.late_restart",
+    "actors.life.short_turn",
+    "actors.life.spurious_wakeup",
+    "actors.mailbox.hold_one",
+    "execution.builder.one_job",
+    "execution.builder.stop_early",
+    "execution.cache.tiny",
+    "execution.chain.prune_one",
+    "execution.chain.small_route_step",
+    "execution.engine.forget_build",
+    "execution.engine.forkchoice_syncing",
+    "execution.engine.late_build",
+    "execution.engine.payload_syncing",
+    "execution.engine.payload_syncing_later",
+    "execution.node.slow_read",
+    "execution.node.slow_write",
+    "execution.pool.small",
+    "http.client.forget_connection",
+    "http.server.close_after_answer",
+    "http.server.late_answer",
+    "http.server.late_request",
+    "net.codec.small_pieces",
+    "net.config.fast_dials",
+    "net.config.few_answers",
+    "net.config.few_requests",
+    "net.config.impatient_requests",
+    "net.config.many_pings",
+    "net.config.slow_dials",
+    "net.gossip.slow_heartbeat",
+    "net.gossip.small_mesh",
+    "net.gossip.small_queue",
+    "net.service.disconnect",
+    "net.service.no_room",
+    "net.service.one_command",
+    "net.service.slow_tick",
+    "net.service.small_channel",
+    "net.status.late_retry",
+    "node.chain.early_tick",
+    "node.chain.few_parents",
+    "node.chain.lost_command",
+    "node.chain.lost_peer_message",
+    "node.chain.no_check",
+    "node.chain.short_turn",
+    "node.chain.slow",
+    "node.chain.tick_twice",
+    "node.engine.forkchoice_twice",
+    "node.engine.impatient",
+    "node.engine.no_build",
+    "node.engine.not_yet",
+    "node.engine.payload_twice",
+    "node.engine.short_replay_turn",
+    "node.engine.slow",
+    "node.engine.small_replay_step",
+    "node.network.busy_gossip",
+    "node.network.few_hashes",
+    "node.network.lost_answer",
+    "node.network.refuse",
+    "node.network.slow",
+    "node.network.slow_answer",
+    "node.peers.busy_chain",
+    "node.peers.few_fetches",
+    "node.peers.late_look",
+    "node.peers.patient_fetch",
+    "node.peers.slow",
+    "node.peers.small_range",
+    "node.storage.few_blocks",
+    "node.storage.slow",
+    "node.tx_pool.forget",
+    "node.tx_pool.late_look",
+    "node.tx_pool.short_turn",
+    "node.tx_pool.small_look",
+    "node.tx_pool.small_messages",
+    "node.validation.slow",
+    "node.wiring.one_engine_connection",
+    "runtime.disk.slow_sync",
+    "runtime.net.short_read",
+    "runtime.net.short_write",
+    "runtime.net.slow_connect",
+    "runtime.net.spurious_accept",
+    "runtime.net.spurious_read",
+    "runtime.net.spurious_write",
+    "runtime.task.late_start",
+    "runtime.task.par_map_backwards",
+    "runtime.time.late_timer",
+    "storage.blocks.forget_one_by_one",
+    "storage.blocks.short_header_range",
+    "storage.blocks.short_range",
+    "storage.open.rewrite_anyway",
+    "storage.open.rewrite_in_small_steps",
+    "storage.open.sync_twice",
+    "storage.open.tiny_cache",
+    "storage.redb.compact_at_open",
+    "storage.redb.durable_at_once",
+    "storage.redb.quick_repair",
+    "storage.redb.two_phase_commit",
+}
+
+/// A site: its place in [`SITES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Site(usize);
+
+impl Site {
+    /// The site with this name.
+    ///
+    /// # Panics
+    /// When there is none; the macros ask at compile time, so that it is an error of the compiler.
+    pub const fn named(name: &str) -> Self {
+        let mut at = 0;
+        while at < SITES.len() {
+            if is_same(SITES[at].name, name) {
+                return Self(at);
+            }
+            at += 1;
+        }
+        panic!("no such site: add its name to the list in crates/runtime/src/buggify.rs");
+    }
+
+    /// Its place in [`SITES`].
+    pub const fn index(self) -> usize {
+        self.0
+    }
+
+    /// What is known of it.
+    pub const fn declared(self) -> &'static Declared {
+        &SITES[self.0]
+    }
+}
+
+/// Equality of texts that can be decided at compile time.
+const fn is_same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < a.len() {
+        if a[at] != b[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+/// Whether the site fires now. For the macros.
+#[cfg(madsim)]
+pub fn fires(site: Site, ppm: u32) -> bool {
+    crate::sim::buggify_fires(site, ppm, 0).is_some()
+}
+
+/// A number below `bound`, if the site fires now. For the macros.
+#[cfg(madsim)]
+pub fn below(site: Site, ppm: u32, bound: u64) -> Option<u64> {
+    crate::sim::buggify_fires(site, ppm, bound)
+}
+
+/// Whether the site named fires now: always `false` in production, where the branch behind it is removed.
+///
+/// `buggify!("site")` fires in a quarter of the cases in which it is on, `buggify!("site", ppm)` in so many of a million.
+#[macro_export]
+macro_rules! buggify {
+    ($name:literal) => {
+        $crate::buggify!($name, $crate::buggify::USUAL_PPM)
+    };
+    ($name:literal, $ppm:expr) => {{
+        const SITE: $crate::buggify::Site = $crate::buggify::Site::named($name);
+        #[cfg(madsim)]
+        let fires = $crate::buggify::fires(SITE, $ppm);
+        #[cfg(not(madsim))]
+        let fires = {
+            let _ = SITE;
+            false
+        };
+        fires
+    }};
+}
+
+/// A number below a bound, if the site named fires now: always `None` in production.
+///
+/// `buggify_below!("site", ppm, bound)`.
+#[macro_export]
+macro_rules! buggify_below {
+    ($name:literal, $ppm:expr, $bound:expr) => {{
+        const SITE: $crate::buggify::Site = $crate::buggify::Site::named($name);
+        #[cfg(madsim)]
+        let drawn: Option<u64> = $crate::buggify::below(SITE, $ppm, $bound);
+        #[cfg(not(madsim))]
+        let drawn: Option<u64> = {
+            let _ = SITE;
+            None
+        };
+        drawn
+    }};
+}
+
+/// Waits for some milliseconds, from one to the bound, if the site named fires now: nothing in production, not even a
+/// place in the future for the wait.
+///
+/// `buggify_pause!("site", ppm, most_ms)`.
+#[macro_export]
+macro_rules! buggify_pause {
+    ($name:literal, $ppm:expr, $most_ms:expr) => {
+        #[cfg(madsim)]
+        if let Some(ms) = $crate::buggify_below!($name, $ppm, $most_ms) {
+            $crate::time::sleep(::std::time::Duration::from_millis(ms + 1)).await;
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_sorted_and_each_is_found_at_its_place() {
+        assert!(SITES.windows(2).all(|pair| pair[0].name < pair[1].name));
+        for (at, site) in SITES.iter().enumerate() {
+            assert_eq!(Site::named(site.name).index(), at);
+            assert_eq!(Site(at).declared(), site);
+            assert_eq!(
+                (site.on, site.fired),
+                (format!("site.{}.on", site.name).as_str(), format!("site.{}.fired", site.name).as_str(),)
+            );
+        }
+    }
+
+    #[test]
+    fn outside_of_a_world_no_site_fires() {
+        assert!(!crate::buggify!("runtime.net.short_read", 1_000_000));
+        assert_eq!(crate::buggify_below!("runtime.net.short_read", 1_000_000, 7), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! `cargo sim bisect`.
+
+use std::io::Read;
+use std::process::Child;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::{BisectArgs, FAILED, PASSED, job};
+use crate::bisect::{self, Parting, Record};
+use crate::outcome::Outcome;
+use crate::process::{self, Job};
+use crate::scenario;
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    scenario: &'a str,
+    seed: u64,
+    hashes: [&'a str; 2],
+    before: &'a [Record],
+    one: Option<&'a Record>,
+    other: Option<&'a Record>,
+}
+
+/// Runs a seed in pairs of fresh processes until a pair differs, and names the first event that does.
+pub fn bisect(args: &BisectArgs) -> Result<u8> {
+    process::listen();
+    let scenario = scenario::load(&args.scenario)?;
+    let seed = scenario.seed(args.seed);
+    let (job, _) = job(&scenario, seed, args.stack, args.mutant.as_deref());
+    for pair in 1..=args.tries.max(1) {
+        let [one, other] = both(&job)?.map(|(outcome, _)| outcome);
+        let is_same = one.trace_hash == other.trace_hash;
+        let Some(window) = bisect::window(&one.snapshots, &other.snapshots, is_same) else {
+            eprintln!("pair {pair}: equal, hash {} over {} events", one.trace_hash, one.events);
+            continue;
+        };
+        let (from, to) = (*window.start(), *window.end());
+        let last = one.events.max(other.events).min(to);
+        eprintln!(
+            "pair {pair}: the runs part between the events {from} and {last}; both again, to compare each"
+        );
+        // What leaks in may differ from pair to pair: then the recording has no difference there, and the next pair is tried.
+        let again = job.with(["--window".to_owned(), format!("{from}..{}", to.saturating_add(1))]);
+        let [(one, mine), (other, theirs)] = both(&again)?;
+        if let Some(parting) = bisect::first_difference(&mine, &theirs) {
+            show(args, [&one, &other], &parting)?;
+            return Ok(FAILED);
+        }
+    }
+    println!("{} seed {}: no difference found in {} pairs of processes", args.scenario, seed, args.tries);
+    Ok(PASSED)
+}
+
+fn show(args: &BisectArgs, [one, other]: [&Outcome; 2], parting: &Parting) -> Result<()> {
+    let Parting { before, one: mine, other: theirs } = parting;
+    if args.json {
+        let answer = Answer {
+            scenario: &one.scenario,
+            seed: one.seed,
+            hashes: [&one.trace_hash, &other.trace_hash],
+            before,
+            one: mine.as_ref(),
+            other: theirs.as_ref(),
+        };
+        println!("{}", serde_json::to_string_pretty(&answer)?);
+        return Ok(());
+    }
+    for record in before {
+        println!("    {}", record.line());
+    }
+    let line = |record: &Option<Record>| record.as_ref().map_or("nothing more".to_owned(), Record::line);
+    println!("one:   {}\nother: {}", line(mine), line(theirs));
+    Ok(())
+}
+
+/// What a run came to, and what it recorded.
+type Ended = (Outcome, Vec<Record>);
+
+/// Runs a job twice, at the same time.
+fn both(job: &Job) -> Result<[Ended; 2]> {
+    let children = [start(job)?, start(job)?];
+    let [one, other] = children.map(|child| std::thread::spawn(move || finish(child)));
+    let join = |thread: std::thread::JoinHandle<Result<Ended>>| match thread.join() {
+        Ok(ended) => ended,
+        Err(_) => anyhow::bail!("the thread that reads a run panicked"),
+    };
+    Ok([join(one)?, join(other)?])
+}
+
+fn start(job: &Job) -> Result<Child> {
+    job.start().with_context(|| format!("start {}", job.replay()))
+}
+
+fn finish(mut child: Child) -> Result<Ended> {
+    let complained = child.stderr.take().context("its standard error is a pipe")?;
+    let reader = std::thread::spawn(move || {
+        let (mut text, mut complained) = (Vec::new(), complained);
+        complained.read_to_end(&mut text).map(|_| String::from_utf8_lossy(&text).into_owned())
+    });
+    let mut said = String::new();
+    child.stdout.take().context("its standard output is a pipe")?.read_to_string(&mut said)?;
+    let complained = match reader.join() {
+        Ok(text) => text?,
+        Err(_) => anyhow::bail!("the thread that reads a run panicked"),
+    };
+    let status = child.wait()?;
+    let outcome = said.lines().last().and_then(|line| serde_json::from_str(line).ok());
+    let outcome =
+        outcome.with_context(|| format!("the run ended without an outcome ({status}):\n{complained}"))?;
+    Ok((outcome, complained.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()))
+}

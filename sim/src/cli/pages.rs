@@ -1,0 +1,136 @@
+//! The commands that write pages, and join ledgers.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::summary::Summary;
+use super::{FAILED, INTERRUPTED, MergeArgs, PASSED, ReportArgs, job, runs};
+use crate::ledger::{self, Entry};
+use crate::process::is_interrupted;
+use crate::report::{self, page_name};
+use crate::scenario;
+use crate::sweep;
+
+/// Pages that are written about each group of failures.
+const PAGES_OF_GROUP: usize = 3;
+/// Most pages of a sweep.
+const MAX_PAGES: usize = 60;
+
+/// `report`.
+pub fn report(args: &ReportArgs) -> Result<u8> {
+    let Some(name) = &args.scenario else {
+        let path = args.ledger.as_deref().context("neither a scenario nor a ledger is given")?;
+        let lines = ledger::read(path)?;
+        let file = args.output.clone().unwrap_or_else(|| PathBuf::from("sweep.html"));
+        write_index(&file, &lines.entries, lines.torn)?;
+        tell(&file);
+        return Ok(PASSED);
+    };
+    let scenario = scenario::load(name)?;
+    let mutant = args.mutant.as_ref().or(scenario.plan.mutant.as_ref()).map(String::as_str);
+    let seed = scenario.seed(args.seed);
+    let (job, plan) = job(&scenario, seed, args.stack, mutant);
+    let file = args.output.clone().unwrap_or_else(|| PathBuf::from(page_name(&plan.name, seed, mutant)));
+    // An old page must not be taken for the new one.
+    remove(&file)?;
+    let mut job = job.with_page(&file, args.messages.as_deref());
+    job.patience = runs::PATIENCE_ALONE;
+    let Some(outcome) = runs::alone(job, plan)? else { return Ok(INTERRUPTED) };
+    println!("{outcome}");
+    anyhow::ensure!(file.exists(), "the run did not live to write its page");
+    tell(&file);
+    // The page is what was asked for; what it says is no failure of this command.
+    Ok(PASSED)
+}
+
+fn remove(file: &Path) -> Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| file.display().to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says where a page is.
+pub fn tell(file: &Path) {
+    if let Ok(about) = std::fs::metadata(file) {
+        println!("wrote {} ({:.1} MB)", file.display(), about.len() as f64 / 1e6);
+    }
+}
+
+fn write_index(file: &Path, entries: &[Entry], torn: usize) -> Result<()> {
+    let dir = file.parent().unwrap_or(Path::new(""));
+    let page = report::sweep_page(entries, dir, torn)?;
+    report::write_file(file, page.as_bytes()).with_context(|| file.display().to_string())
+}
+
+/// The pages of a sweep: about the first few failing seeds of each group, which are run once more for it, and about the
+/// whole.
+pub fn of_sweep(dir: &Path, summary: &Summary, entries: &[Entry], at_once: usize) -> Result<()> {
+    let groups = summary.groups();
+    let chosen = groups.values().flat_map(|those| those.iter().take(PAGES_OF_GROUP)).take(MAX_PAGES);
+    let mut chosen = Vec::from_iter(chosen.map(|failure| (failure.0.clone(), failure.1.clone()))).into_iter();
+    let mut first = Vec::new();
+    let next = || {
+        let (job, outcome) = chosen.next()?;
+        let plan = scenario::load(&job.scenario.display().to_string()).ok()?.plan(job.seed);
+        let file = dir.join(page_name(&outcome.scenario, outcome.seed, outcome.mutant.as_deref()));
+        let job = job.with_page(&file, None);
+        first.push((file, outcome));
+        Some((job, plan))
+    };
+    let mut again = Vec::new();
+    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    sweep::run(at_once, next, |number, _, outcome| {
+        again.push((number, outcome));
+        true
+    })?;
+    for (number, outcome) in again {
+        let Some((file, before)) = first.get(number) else { continue };
+        match (file.exists(), before.trace_hash == outcome.trace_hash) {
+            (false, _) => eprintln!(
+                "no page about {} seed {}: the run did not live to write it",
+                outcome.scenario, outcome.seed
+            ),
+            (true, true) => {}
+            // Whoever looks at the page must know that it shows another run.
+            (true, false) => {
+                println!("{} seed {} ran differently when it was run again", outcome.scenario, outcome.seed)
+            }
+        }
+    }
+    let index = dir.join("index.html");
+    write_index(&index, entries, 0)?;
+    if !is_interrupted() {
+        eprintln!("pages: {}", index.display());
+    }
+    Ok(())
+}
+
+/// `merge`.
+pub fn merge(args: &MergeArgs) -> Result<u8> {
+    let merged = ledger::merge(&args.ledgers)?;
+    ledger::write(&args.output, &merged.entries)?;
+    println!(
+        "{} runs of {} ledgers, {} of them in more than one, {} torn lines left out",
+        merged.entries.len(),
+        args.ledgers.len(),
+        merged.repeated,
+        merged.torn
+    );
+    for (first, second) in &merged.differing {
+        let hash = |entry: &Entry| entry.outcome.trace_hash.get(..16).unwrap_or("none").to_owned();
+        println!(
+            "{} seed {} came out differently: {} with hash {}, and {} with hash {}",
+            first.outcome.scenario,
+            first.outcome.seed,
+            first.verdict.name(),
+            hash(first),
+            second.verdict.name(),
+            hash(second)
+        );
+    }
+    Ok(if merged.differing.is_empty() { PASSED } else { FAILED })
+}

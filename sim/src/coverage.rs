@@ -1,0 +1,337 @@
+//! What a sweep came through: sites, kinds of faults and what they did, states of the protocol, features of the workload.
+//!
+//! **Owns** the lists of what there is; a list of what was seen knows nothing of what was never seen. **Promises** that what
+//! is listed and was never reached is named. **Never** judges a run.
+
+use std::collections::BTreeMap;
+
+use alys_runtime::buggify::SITES;
+use serde::Serialize;
+
+use crate::outcome::Outcome;
+use crate::plan::Fault;
+use crate::workload::coverage::FEATURES;
+
+/// States of the protocol that a sweep should reach, as the nodes mark them with `trace::reached`.
+pub const STATES: &[&str] = &[
+    "state.actors.breaker_open",
+    "state.actors.gave_up",
+    "state.actors.restarted",
+    "state.chain.certificate_learnt",
+    "state.chain.certificate_made",
+    "state.chain.clock_distrusted",
+    "state.chain.clock_trusted",
+    "state.chain.doubted",
+    "state.chain.engine_busy",
+    "state.chain.evidence",
+    "state.chain.held_vote",
+    "state.chain.lock_changed_branch",
+    "state.chain.locked",
+    "state.chain.parent_sought",
+    "state.chain.range_taken",
+    "state.chain.range_useless",
+    "state.chain.refused",
+    "state.chain.votes_lost",
+    "state.chain.votes_regained",
+    "state.engine.back",
+    "state.engine.invalid",
+    "state.engine.late",
+    "state.engine.no_build",
+    "state.engine.not_followed",
+    "state.engine.refuses_token",
+    "state.engine.replayed",
+    "state.engine.syncing",
+    "state.engine.unreachable",
+    "state.net.banned",
+    "state.net.no_room",
+    "state.net.no_status",
+    "state.net.rate_exceeded",
+    "state.net.request_timeout",
+    "state.net.silent",
+    "state.storage.blocks_served",
+    "state.storage.blocks_unknown",
+    "state.storage.range_empty",
+    "state.storage.range_served",
+    "state.store.checksum_wrong",
+    "state.store.creation_cut_off",
+    "state.store.poisoned",
+    "state.store.rewritten",
+];
+
+/// What the world's own faults do, as the runtime counts it.
+pub const EFFECTS: &[&str] = &[
+    "clock.drift",
+    "clock.offset",
+    "clock.step",
+    "connect.refused",
+    "connect.timeout",
+    "disk.full",
+    "disk.misdirected",
+    "disk.names_lost",
+    "disk.power_off_at_operation",
+    "disk.read_failed",
+    "disk.rotten_bits",
+    "disk.sectors_lost",
+    "disk.slow",
+    "disk.stale_reads",
+    "disk.sync_failed",
+    "disk.torn_files",
+    "disk.unsynced_sectors_kept",
+    "disk.wiped",
+    "disk.write_failed",
+    "link.clog",
+    "link.cut",
+    "link.heal",
+    "link.held_segments",
+    "link.partial_read",
+    "link.partial_write",
+    "link.reset",
+    "link.reset_injected",
+    "link.user_timeout",
+    "node.exit",
+    "node.kill",
+    "node.pause",
+    "node.power_off",
+    "node.restart",
+    "node.stop",
+];
+
+/// What nodes say to their observers.
+pub const SAID: &[&str] = &[
+    "said.evidence",
+    "said.finalized",
+    "said.head",
+    "said.notice",
+    "said.peers",
+    "said.proposed",
+    "said.signed.approval",
+    "said.signed.confirmation",
+    "said.signed.proposal",
+];
+
+/// A kind of thing that is covered or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A place of `buggify`.
+    Site,
+    /// A fault of the plan.
+    Fault,
+    /// What faults did.
+    Effect,
+    /// A state of the protocol.
+    State,
+    /// What users did.
+    Workload,
+}
+
+impl Kind {
+    /// All kinds, in the order of the table.
+    pub const ALL: [Self; 5] = [Self::Site, Self::Fault, Self::Effect, Self::State, Self::Workload];
+
+    /// The heading.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Site => "sites of buggify",
+            Self::Fault => "kinds of faults",
+            Self::Effect => "effects of faults",
+            Self::State => "states",
+            Self::Workload => "features of the workload",
+        }
+    }
+}
+
+/// One thing that is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// What kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// For sites: in how many runs it was on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on: Option<u64>,
+    /// In how many runs it happened.
+    pub runs: u64,
+    /// How often.
+    pub times: u64,
+    /// The first seed in which it happened.
+    pub first_seed: Option<u64>,
+}
+
+/// Gathers what runs came through.
+#[derive(Debug, Default)]
+pub struct Coverage {
+    runs: u64,
+    /// By counter: runs, times, first seed.
+    seen: BTreeMap<String, (u64, u64, u64)>,
+}
+
+impl Coverage {
+    /// A run has ended.
+    pub fn add(&mut self, outcome: &Outcome) {
+        self.runs += 1;
+        for (name, times) in &outcome.counters {
+            let seen = self.seen.entry(name.clone()).or_insert((0, 0, outcome.seed));
+            if *times > 0 {
+                if seen.0 == 0 {
+                    seen.2 = outcome.seed;
+                }
+                (seen.0, seen.1, seen.2) = (seen.0 + 1, seen.1 + times, seen.2.min(outcome.seed));
+            }
+        }
+    }
+
+    /// Runs so far.
+    pub fn runs(&self) -> u64 {
+        self.runs
+    }
+
+    fn row(&self, kind: Kind, name: &str, counter: &str, on: Option<&str>) -> Row {
+        let seen = |counter: &str| self.seen.get(counter).copied().unwrap_or_default();
+        let (runs, times, first) = seen(counter);
+        let first_seed = (runs > 0).then_some(first);
+        Row { kind, name: name.to_owned(), on: on.map(|on| seen(on).0), runs, times, first_seed }
+    }
+
+    /// Everything that is listed.
+    pub fn rows(&self) -> Vec<Row> {
+        let mut rows: Vec<Row> = Vec::new();
+        rows.extend(SITES.iter().map(|s| self.row(Kind::Site, s.name, s.fired, Some(s.on))));
+        rows.extend(
+            Fault::KINDS.iter().map(|(name, _)| self.row(Kind::Fault, name, &format!("fault.{name}"), None)),
+        );
+        rows.extend(EFFECTS.iter().map(|name| self.row(Kind::Effect, name, name, None)));
+        rows.extend(STATES.iter().chain(SAID).map(|name| self.row(Kind::State, name, name, None)));
+        let features = FEATURES.iter().map(|name| format!("workload.{name}"));
+        rows.extend(features.map(|name| self.row(Kind::Workload, &name, &name, None)));
+        rows
+    }
+
+    /// Names of what was never reached, by kind.
+    pub fn missing(&self) -> BTreeMap<Kind, Vec<String>> {
+        let mut missing: BTreeMap<Kind, Vec<String>> = BTreeMap::new();
+        for row in self.rows().into_iter().filter(|row| row.times == 0) {
+            missing.entry(row.kind).or_default().push(row.name);
+        }
+        missing
+    }
+
+    /// The table, for people.
+    pub fn table(&self) -> String {
+        let rows = self.rows();
+        let mut text = String::new();
+        for kind in Kind::ALL {
+            let of_kind: Vec<&Row> = rows.iter().filter(|row| row.kind == kind).collect();
+            if of_kind.is_empty() {
+                continue;
+            }
+            let reached = of_kind.iter().filter(|row| row.times > 0).count();
+            text += &format!("{}: {reached} of {}\n", kind.title(), of_kind.len());
+            text += &format!("    {:<40} {:>6} {:>6} {:>10} {:>8}\n", "", "on in", "runs", "times", "seed");
+            for Row { name, on, runs, times, first_seed, .. } in of_kind {
+                let or_dash = |n: &Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
+                let (on, seed) = (or_dash(on), or_dash(first_seed));
+                text += &format!("    {name:<40} {on:>6} {runs:>6} {times:>10} {seed:>8}\n");
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
+
+    fn outcome(seed: u64, counters: &[(&str, u64)]) -> Outcome {
+        Outcome {
+            scenario: "test".into(),
+            seed,
+            stack: crate::stack::Stack::Fast,
+            mutant: None,
+            found: None,
+            trace_hash: String::new(),
+            events: 0,
+            simulated_ms: 0,
+            final_height: 0,
+            counters: counters.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
+            wall_ms: 0,
+            peak_kib: 0,
+            snapshots: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_never_happened_is_missing_and_what_did_is_counted_with_its_first_seed() {
+        let mut coverage = Coverage::default();
+        let site = SITES[0];
+        coverage.add(&outcome(9, &[(site.on, 1), (site.fired, 5), ("link.cut", 2), ("workload.flood", 1)]));
+        coverage.add(&outcome(4, &[(site.on, 1), ("link.cut", 1)]));
+        let rows = coverage.rows();
+        let of = |name: &str| rows.iter().find(|row| row.name == name).expect("listed").clone();
+        assert_eq!((of(site.name).on, of(site.name).runs, of(site.name).times), (Some(2), 1, 5));
+        assert_eq!((of("link.cut").runs, of("link.cut").times, of("link.cut").first_seed), (2, 3, Some(4)));
+        let missing = coverage.missing();
+        assert!(!missing[&Kind::Effect].contains(&"link.cut".to_owned()));
+        assert!(missing[&Kind::Effect].contains(&"link.clog".to_owned()));
+        assert!(!missing[&Kind::Workload].contains(&"workload.flood".to_owned()));
+        assert_eq!(missing[&Kind::Workload].len(), FEATURES.len() - 1);
+        assert_eq!(missing[&Kind::Site].len(), SITES.len() - 1);
+    }
+
+    /// All Rust files of ours.
+    fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+        let skipped = ["target", ".git", "comparison"];
+        for entry in std::fs::read_dir(dir).expect("the tree can be read").flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            if path.is_dir() && !skipped.iter().any(|skipped| name == *skipped) {
+                sources(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+
+    /// What is quoted after each of the openings, whatever spaces and line ends there are between.
+    fn quoted_after(text: &str, openings: &[&str]) -> Vec<String> {
+        let after = openings.iter().flat_map(|opening| text.split(opening).skip(1));
+        let quoted = after.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
+        quoted.map(str::to_owned).collect()
+    }
+
+    /// The texts of all sources of ours but the simulator's.
+    fn texts() -> Vec<String> {
+        let mut files = Vec::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), &mut files);
+        assert!(files.len() > 100, "the whole tree is looked at");
+        let files = files.iter().filter(|file| !file.components().any(|part| part.as_os_str() == "sim"));
+        files.map(|file| std::fs::read_to_string(file).expect("a source file can be read")).collect()
+    }
+
+    #[test]
+    fn every_site_that_is_declared_stands_somewhere_and_the_other_way_round() {
+        let macros = ["buggify!(", "buggify_below!(", "buggify_pause!("];
+        let used: BTreeSet<String> = texts()
+            .iter()
+            .flat_map(|text| quoted_after(text, &macros))
+            // In the documentation of the macros themselves.
+            .filter(|name| name != "site")
+            .collect();
+        let declared: BTreeSet<String> = SITES.iter().map(|site| site.name.to_owned()).collect();
+        assert_eq!(used, declared);
+        assert!(declared.len() >= 60);
+    }
+
+    #[test]
+    fn every_state_that_is_listed_is_marked_somewhere_and_the_other_way_round() {
+        let texts = texts();
+        let after = texts.iter().flat_map(|text| text.split("\"state.").skip(1));
+        let marked: BTreeSet<String> =
+            after.filter_map(|rest| Some(format!("state.{}", rest.split('"').next()?))).collect();
+        let listed: BTreeSet<String> = STATES.iter().map(|state| (*state).to_owned()).collect();
+        assert_eq!(marked, listed);
+        assert!(STATES.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+}

@@ -1,0 +1,441 @@
+//! The ledger of seeds: one line of JSON for every run that ended, so that a sweep can be resumed, shards can be joined, and
+//! pages can be made of what ran anywhere.
+//!
+//! **Owns** the file's form. **Promises** that a line is on the disk before the next run is counted, that a line that was torn
+//! by a crash is skipped and costs nothing but its own run, and that two sweeps never write to one file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::outcome::{Outcome, Verdict};
+use crate::plan::Plan;
+use crate::process::Job;
+use crate::stack::Stack;
+
+/// Most runs that are read at once, over all files: a run takes some kilobytes of memory.
+pub const MAX_ENTRIES: usize = 200_000;
+/// Longest line, in bytes; a run with all its counters takes a few thousand.
+const MAX_LINE: u64 = 1 << 20;
+
+/// The program that ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    /// Hash of the program's file, hex: another build may behave otherwise.
+    pub hash: String,
+    /// The commit, as far as git knows it where the program runs.
+    pub commit: Option<String>,
+}
+
+impl Build {
+    /// Of the program that runs now.
+    ///
+    /// # Errors
+    /// When its own file cannot be read.
+    pub fn current() -> Result<Self, LedgerError> {
+        let path = PathBuf::from("/proc/self/exe");
+        let failed = |source| LedgerError::Unusable { path: path.display().to_string(), source };
+        let mut file = File::open(&path).map_err(failed)?;
+        let mut hasher = Sha256::new();
+        let mut chunk = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut chunk).map_err(failed)? {
+                0 => break,
+                n => hasher.update(chunk.get(..n).unwrap_or_default()),
+            }
+        }
+        Ok(Self { hash: first_hex(&hasher.finalize()), commit: commit() })
+    }
+}
+
+/// Without git, or outside of a checkout, there is none.
+fn commit() -> Option<String> {
+    let mut git = Command::new("git");
+    git.args(["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]);
+    let output = git.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !text.is_empty()).then_some(text)
+}
+
+/// Enough of a hash to tell builds and plans apart.
+fn first_hex(bytes: &[u8]) -> String {
+    bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Hash of a plan: a scenario file may change while the program does not.
+pub fn plan_hash(plan: &Plan) -> String {
+    let text = serde_json::to_vec(plan).unwrap_or_default();
+    first_hex(&Sha256::digest(&text))
+}
+
+/// A run that ended: a line of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What it says.
+    pub verdict: Verdict,
+    /// What failures of one cause have in common; see [`Outcome::group`].
+    pub group: Option<String>,
+    /// See [`Build`].
+    pub build: String,
+    /// See [`Build`].
+    pub commit: Option<String>,
+    /// See [`plan_hash`].
+    pub plan: String,
+    /// When it ended, in milliseconds since the Unix epoch, by the clock of the machine that ran it.
+    pub ended_ms: u64,
+    /// All that came of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+impl Entry {
+    /// The entry of a run that ends now.
+    pub fn new(build: &Build, plan: &Plan, outcome: Outcome) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            verdict: outcome.verdict(),
+            group: outcome.group(),
+            build: build.hash.clone(),
+            commit: build.commit.clone(),
+            plan: plan_hash(plan),
+            ended_ms: now.as_millis() as u64,
+            // The hashes on the way are for who looks into a run; they would be most of the line.
+            outcome: Outcome { snapshots: Vec::new(), ..outcome },
+        }
+    }
+
+    fn key(&self) -> Key {
+        let Outcome { scenario, seed, stack, mutant, .. } = &self.outcome;
+        Key {
+            build: self.build.clone(),
+            scenario: scenario.clone(),
+            plan: self.plan.clone(),
+            mutant: mutant.clone(),
+            seed: *seed,
+            stack: *stack,
+        }
+    }
+}
+
+/// What determines a run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    scenario: String,
+    seed: u64,
+    stack: Stack,
+    mutant: Option<String>,
+    build: String,
+    plan: String,
+}
+
+/// Why a ledger cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The system does not let us.
+    #[error("{path}: {source}")]
+    Unusable { path: String, source: std::io::Error },
+    /// Somebody writes to it.
+    #[error(
+        "{path}: another sweep is writing to this ledger; give each sweep a file of its own, and join them with `merge`"
+    )]
+    Taken { path: String },
+    /// More runs than can be held.
+    #[error("more than {MAX_ENTRIES} runs: give fewer files at once")]
+    TooMany,
+}
+
+/// The runs of a file.
+#[derive(Debug, Default)]
+pub struct Lines {
+    /// In the order of the file.
+    pub entries: Vec<Entry>,
+    /// Lines that are no runs: torn by a crash.
+    pub torn: usize,
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// See [`LedgerError`].
+pub fn read(path: &Path) -> Result<Lines, LedgerError> {
+    let failed = |source| LedgerError::Unusable { path: path.display().to_string(), source };
+    let mut reader = BufReader::new(File::open(path).map_err(failed)?);
+    let mut all = Lines::default();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).map_err(failed)? == 0 {
+            return Ok(all);
+        }
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        match serde_json::from_slice(&line) {
+            Ok(entry) if all.entries.len() < MAX_ENTRIES => all.entries.push(entry),
+            Ok(_) => return Err(LedgerError::TooMany),
+            Err(_) => all.torn += 1,
+        }
+    }
+}
+
+/// A ledger that is being written.
+#[derive(Debug)]
+pub struct Ledger {
+    path: PathBuf,
+    file: File,
+    build: Build,
+    known: BTreeSet<Key>,
+    entries: Vec<Entry>,
+}
+
+impl Ledger {
+    /// Opens a file, or makes it. What it holds of this build counts as run.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn open(path: &Path, build: Build) -> Result<Self, LedgerError> {
+        let failed = |source| LedgerError::Unusable { path: path.display().to_string(), source };
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(LedgerError::Taken { path: path.display().to_string() });
+            }
+            Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        // What a crash has torn must not take the next line with it.
+        if file.seek(SeekFrom::End(0)).map_err(failed)? > 0 {
+            file.seek(SeekFrom::End(-1)).map_err(failed)?;
+            let mut last = [0];
+            file.read_exact(&mut last).map_err(failed)?;
+            if last != *b"\n" {
+                file.write_all(b"\n").map_err(failed)?;
+            }
+        }
+        let entries = read(path)?.entries;
+        let of_this_build = entries.iter().filter(|entry| entry.build == build.hash);
+        let known = of_this_build.map(Entry::key).collect();
+        Ok(Self { path: path.to_owned(), file, build, known, entries })
+    }
+
+    /// Whether this build has run it.
+    pub fn has(&self, job: &Job, plan: &Plan) -> bool {
+        self.known.contains(&Key {
+            scenario: plan.name.clone(),
+            seed: job.seed,
+            stack: job.stack,
+            mutant: job.mutant.clone(),
+            build: self.build.hash.clone(),
+            plan: plan_hash(plan),
+        })
+    }
+
+    /// Writes a run down. It is on the disk when this returns.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unusable`].
+    pub fn append(&mut self, entry: Entry) -> Result<(), LedgerError> {
+        let failed = |source| LedgerError::Unusable { path: self.path.display().to_string(), source };
+        let mut line = serde_json::to_vec(&entry).map_err(|error| failed(error.into()))?;
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(failed)?;
+        self.file.sync_data().map_err(failed)?;
+        self.known.insert(entry.key());
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// All runs of the file.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+}
+
+/// Ledgers joined.
+#[derive(Debug, Default)]
+pub struct Merged {
+    /// One for each run, by scenario and seed.
+    pub entries: Vec<Entry>,
+    /// Lines that are no runs.
+    pub torn: usize,
+    /// Runs that were in more than one place.
+    pub repeated: usize,
+    /// Runs of one build, plan and seed that came out differently: the simulator is not deterministic.
+    pub differing: Vec<(Entry, Entry)>,
+}
+
+/// Joins ledgers.
+///
+/// # Errors
+/// See [`LedgerError`].
+pub fn merge(paths: &[PathBuf]) -> Result<Merged, LedgerError> {
+    let mut merged = Merged::default();
+    let mut all: BTreeMap<Key, Entry> = BTreeMap::new();
+    for path in paths {
+        let Lines { entries, torn } = read(path)?;
+        merged.torn += torn;
+        for entry in entries {
+            if all.len() >= MAX_ENTRIES {
+                return Err(LedgerError::TooMany);
+            }
+            let key = entry.key();
+            let Some(first) = all.remove(&key) else {
+                all.insert(key, entry);
+                continue;
+            };
+            merged.repeated += 1;
+            // A run that was given up says nothing about one that ended.
+            let (first, second) = match entry.verdict {
+                Verdict::Timeout => (entry, first),
+                _ => (first, entry),
+            };
+            let is_same = first.outcome.trace_hash == second.outcome.trace_hash
+                && first.outcome.found == second.outcome.found;
+            if first.verdict != Verdict::Timeout && !is_same {
+                merged.differing.push((first, second.clone()));
+            }
+            all.insert(key, second);
+        }
+    }
+    merged.entries = all.into_values().collect();
+    Ok(merged)
+}
+
+/// Writes runs to a new file, or over an old one, at once.
+///
+/// # Errors
+/// [`LedgerError::Unusable`].
+pub fn write(path: &Path, entries: &[Entry]) -> Result<(), LedgerError> {
+    let failed = |source| LedgerError::Unusable { path: path.display().to_string(), source };
+    let mut text = Vec::new();
+    for entry in entries {
+        serde_json::to_writer(&mut text, entry).map_err(|error| failed(error.into()))?;
+        text.push(b'\n');
+    }
+    crate::report::write_file(path, &text).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracles::{Found, Violation};
+    use crate::process::PATIENCE;
+    use crate::scenario;
+
+    /// A directory of its own for a test.
+    fn dir(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("alys-sim-ledger-{}-{name}", std::process::id()));
+        // One of an earlier process with this number may be left.
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).expect("a temporary directory");
+        dir
+    }
+
+    fn plan() -> Plan {
+        let text = "why = \"x\"\nuntil = \"10s\"\n";
+        scenario::parse("steady.toml", text).expect("a scenario").plan(1)
+    }
+
+    fn job(seed: u64) -> Job {
+        let scenario = PathBuf::from("steady.toml");
+        let (stack, mutant, patience) = (Stack::Full, None, PATIENCE);
+        Job { scenario, seed, stack, mutant, view: Vec::new(), more: Vec::new(), patience }
+    }
+
+    fn outcome(seed: u64, hash: &str) -> Outcome {
+        let lost = crate::world::lost(&plan(), &job(seed), 7, Violation::VotesLost { node: 2 });
+        let found =
+            seed.is_multiple_of(2).then_some(Found { at_ms: 3, violation: Violation::VotesLost { node: 2 } });
+        let counters = BTreeMap::from([("fault.kill".to_owned(), u64::MAX)]);
+        Outcome { found, trace_hash: hash.to_owned(), counters, ..lost }
+    }
+
+    fn build(hash: &str) -> Build {
+        Build { hash: hash.to_owned(), commit: Some("abc".to_owned()) }
+    }
+
+    #[test]
+    fn a_sweep_resumes_where_it_was_unless_the_build_or_the_plan_is_another() {
+        let path = dir("resume").join("ledger.jsonl");
+        let mut ledger = Ledger::open(&path, build("one")).expect("opens");
+        assert!(!ledger.has(&job(1), &plan()));
+        for seed in [1, 2] {
+            let entry = Entry::new(&build("one"), &plan(), outcome(seed, "h"));
+            ledger.append(entry).expect("is written");
+        }
+        assert!(matches!(Ledger::open(&path, build("one")), Err(LedgerError::Taken { .. })));
+        let written = ledger.entries().to_vec();
+        drop(ledger);
+        let again = Ledger::open(&path, build("one")).expect("opens");
+        assert_eq!(again.entries(), written, "what is read is what was written");
+        assert_eq!(
+            (again.entries()[0].verdict, again.entries()[1].verdict),
+            (Verdict::Passed, Verdict::Failed)
+        );
+        assert_eq!(
+            (1..4).map(|seed| again.has(&job(seed), &plan())).collect::<Vec<_>>(),
+            [true, true, false]
+        );
+        assert!(!again.has(&job(1), &Plan { until_ms: 7, ..plan() }), "another plan");
+        assert!(!again.has(&Job { mutant: Some("x".to_owned()), ..job(1) }, &plan()), "another program");
+        assert!(!again.has(&Job { stack: Stack::Fast, ..job(1) }, &plan()), "another stack");
+        drop(again);
+        let other = Ledger::open(&path, build("two")).expect("opens");
+        assert!(!other.has(&job(1), &plan()), "another build");
+    }
+
+    #[test]
+    fn a_torn_line_costs_its_own_run_only() {
+        let path = dir("torn").join("ledger.jsonl");
+        let mut ledger = Ledger::open(&path, build("one")).expect("opens");
+        for seed in [1, 2] {
+            ledger.append(Entry::new(&build("one"), &plan(), outcome(seed, "h"))).expect("is written");
+        }
+        drop(ledger);
+        let whole = std::fs::read(&path).expect("is there");
+        let second = 1 + whole.iter().position(|byte| *byte == b'\n').expect("two lines");
+        for cut in [second + 1, second + 40, whole.len() - 2] {
+            std::fs::write(&path, &whole[..cut]).expect("is written");
+            let mut ledger = Ledger::open(&path, build("one")).expect("opens");
+            assert!(ledger.has(&job(1), &plan()) && !ledger.has(&job(2), &plan()), "cut at {cut}");
+            ledger.append(Entry::new(&build("one"), &plan(), outcome(3, "h"))).expect("is written");
+            drop(ledger);
+            let read = read(&path).expect("is read");
+            let seeds: Vec<u64> = read.entries.iter().map(|entry| entry.outcome.seed).collect();
+            assert_eq!((seeds, read.torn), (vec![1, 3], 1), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn joined_ledgers_have_each_run_once_and_tell_of_runs_that_differ() {
+        let dir = dir("merge");
+        let entry = |seed, hash| Entry::new(&build("one"), &plan(), outcome(seed, hash));
+        let late = |seed| {
+            let late = Outcome { found: None, timeout_s: Some(300), ..outcome(seed, "") };
+            Entry::new(&build("one"), &plan(), late)
+        };
+        let files = [
+            (dir.join("a"), vec![entry(3, "x"), entry(1, "x"), late(5), entry(7, "x")]),
+            (dir.join("b"), vec![entry(2, "x"), entry(1, "x"), entry(5, "x"), late(7)]),
+            (dir.join("c"), vec![entry(2, "y")]),
+        ];
+        for (path, entries) in &files {
+            write(path, entries).expect("is written");
+        }
+        let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
+        let merged = merge(&paths[..2]).expect("joins");
+        let seeds: Vec<u64> = merged.entries.iter().map(|entry| entry.outcome.seed).collect();
+        assert_eq!((seeds, merged.repeated, merged.torn), (vec![1, 2, 3, 5, 7], 3, 0));
+        assert!(merged.differing.is_empty());
+        assert!(merged.entries.iter().all(|entry| entry.verdict != Verdict::Timeout), "what ended counts");
+        let merged = merge(&paths).expect("joins");
+        let differing: Vec<u64> = merged.differing.iter().map(|(first, _)| first.outcome.seed).collect();
+        assert_eq!(differing, [2]);
+    }
+}

@@ -1,0 +1,225 @@
+//! The supervision trees of nodes: every message that was taken is accounted for, queues keep within their limits, and
+//! supervisors neither give up too soon nor restart without end.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use alys_actor_system::{MailboxSnapshot, Snapshot};
+
+use super::Violation;
+
+/// Looks after which a mailbox must have been at rest once: an actor may be at a message whenever it is looked at, but not
+/// for ever.
+const LOOKS_AT_REST: u32 = 60;
+/// The span in which supervisors count restarts, less what may lie between a restart and the look that sees it.
+const SPAN_MS: u64 = 58_000;
+/// As [`SPAN_MS`], and more instead of less.
+const LONG_SPAN_MS: u64 = 62_000;
+
+/// The part of a policy, in hundredths, that must be used up when a supervisor gives up: looks are rare.
+const NEARLY_ALL: usize = 90;
+
+/// What a node's supervisors may do, by its wiring: path below the system, restarts a minute, and the children that count.
+/// Children behind a circuit breaker do not.
+const POLICY: [(&str, usize, &[&str]); 3] = [
+    ("storage", 20, &["store"]),
+    ("chain", 30, &["validation", "agreement", "tx_pool"]),
+    ("network", 20, &["peers"]),
+];
+
+/// What is remembered of an actor.
+#[derive(Debug, Default)]
+struct Watched {
+    /// Looks in a row at which a message was unaccounted for.
+    unaccounted: u32,
+    restarts: u64,
+}
+
+/// What is remembered of a supervisor.
+#[derive(Debug, Default)]
+struct Kept {
+    incarnation: u64,
+    /// When its children were restarted.
+    restarts: VecDeque<u64>,
+}
+
+/// One node's tree.
+#[derive(Debug, Default)]
+struct Tree {
+    actors: BTreeMap<String, Watched>,
+    supervisors: BTreeMap<&'static str, Kept>,
+}
+
+/// The trees of all nodes.
+#[derive(Debug, Default)]
+pub struct Actors {
+    nodes: BTreeMap<u8, Tree>,
+}
+
+/// How many messages a mailbox has taken that are nowhere.
+fn unaccounted(mailbox: &MailboxSnapshot) -> i64 {
+    let came = mailbox.accepted + mailbox.timers;
+    let went = mailbox.handled
+        + mailbox.failed
+        + mailbox.coalesced
+        + mailbox.dropped
+        + mailbox.expired
+        + mailbox.interrupted
+        + mailbox.abandoned
+        + mailbox.depth as u64;
+    came as i64 - went as i64
+}
+
+impl Actors {
+    /// A node starts a new life, with a new tree.
+    pub fn born(&mut self, node: u8) {
+        self.nodes.remove(&node);
+    }
+
+    /// What a node's tree looks like.
+    pub fn look(&mut self, at_ms: u64, node: u8, tree: &Snapshot) -> Result<(), Violation> {
+        let known = self.nodes.entry(node).or_default();
+        for actor in tree.all() {
+            let Some(mailbox) = &actor.mailbox else { continue };
+            let watched = known.actors.entry(actor.path.clone()).or_default();
+            known_messages(node, actor, mailbox, watched)?;
+        }
+        let (mut most, mut begun_anew) = (0, false);
+        for (name, limit, children) in POLICY {
+            let Some(supervisor) = tree.find(name) else { continue };
+            let kept = known.supervisors.entry(name).or_default();
+            let is_anew = kept.incarnation != 0 && supervisor.incarnation != kept.incarnation;
+            for child in supervisor.children.iter().filter(|child| children.contains(&child.name.as_str())) {
+                let watched = known.actors.entry(child.path.clone()).or_default();
+                let more = child.restarts.saturating_sub(watched.restarts);
+                watched.restarts = child.restarts;
+                // With a supervisor that begins anew its children do, whatever they did before.
+                let own = if is_anew { more.saturating_sub(1) } else { more };
+                kept.restarts.extend((0..own).map(|_| at_ms));
+            }
+            kept.incarnation = supervisor.incarnation;
+            while kept.restarts.front().is_some_and(|at| at + LONG_SPAN_MS < at_ms) {
+                kept.restarts.pop_front();
+            }
+            most = most.max(kept.restarts.len() * 100 / limit);
+            begun_anew |= is_anew;
+            if is_anew {
+                kept.restarts.clear();
+                continue;
+            }
+            let lately = kept.restarts.iter().filter(|at| **at + SPAN_MS >= at_ms).count();
+            if lately > limit {
+                let supervisor = supervisor.path.clone();
+                let (restarts, limit) = (lately as u64, limit as u64);
+                return Err(Violation::RestartsBeyondPolicy { supervisor, restarts, limit });
+            }
+        }
+        // The root restarts all its children when one of its supervisors has given up: it must have had reason to.
+        match begun_anew && most < NEARLY_ALL {
+            true => {
+                Err(Violation::GaveUpEarly { supervisor: tree.path.clone(), percent_of_policy: most as u64 })
+            }
+            false => Ok(()),
+        }
+    }
+}
+
+fn known_messages(
+    node: u8,
+    actor: &Snapshot,
+    mailbox: &MailboxSnapshot,
+    watched: &mut Watched,
+) -> Result<(), Violation> {
+    let missing = unaccounted(mailbox);
+    watched.unaccounted = if missing == 0 { 0 } else { watched.unaccounted + 1 };
+    if missing < 0 || missing > 1 || watched.unaccounted > LOOKS_AT_REST {
+        return Err(Violation::MessageLost { node: node + 1, actor: actor.path.clone(), messages: missing });
+    }
+    if mailbox.depth > mailbox.capacity + ROOM_FOR_RETURNED {
+        let (depth, capacity) = (mailbox.depth as u64, mailbox.capacity as u64);
+        return Err(Violation::QueueOverrun { node: node + 1, actor: actor.path.clone(), depth, capacity });
+    }
+    Ok(())
+}
+
+/// Messages that come back to a mailbox, and find their room taken.
+const ROOM_FOR_RETURNED: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alys_actor_system::{Health, State};
+
+    fn actor(path: &str, restarts: u64, mailbox: MailboxSnapshot) -> Snapshot {
+        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+        Snapshot {
+            name,
+            path: path.to_owned(),
+            state: State::Running,
+            health: Health::Healthy,
+            incarnation: restarts + 1,
+            restarts,
+            last_error: None,
+            mailbox: Some(mailbox),
+            children: Vec::new(),
+        }
+    }
+
+    fn tree(incarnation: u64, restarts: u64, mailbox: MailboxSnapshot) -> Snapshot {
+        let store = actor("n/storage/store", restarts, mailbox);
+        let storage = Snapshot {
+            incarnation,
+            mailbox: None,
+            children: vec![store],
+            ..actor("n/storage", 0, MailboxSnapshot::default())
+        };
+        Snapshot { mailbox: None, children: vec![storage], ..actor("n", 0, MailboxSnapshot::default()) }
+    }
+
+    #[test]
+    fn messages_that_were_taken_are_somewhere() {
+        let mailbox = |accepted, handled, depth| MailboxSnapshot {
+            accepted,
+            handled,
+            depth,
+            capacity: 4,
+            ..MailboxSnapshot::default()
+        };
+        let mut actors = Actors::default();
+        assert_eq!(actors.look(0, 0, &tree(1, 0, mailbox(5, 3, 2))), Ok(()));
+        for _ in 0..LOOKS_AT_REST {
+            assert_eq!(actors.look(1, 0, &tree(1, 0, mailbox(5, 4, 0))), Ok(()), "one is in its hand");
+        }
+        assert!(matches!(
+            actors.look(2, 0, &tree(1, 0, mailbox(5, 4, 0))),
+            Err(Violation::MessageLost { node: 1, messages: 1, .. })
+        ));
+        let mut actors = Actors::default();
+        assert!(matches!(
+            actors.look(0, 0, &tree(1, 0, mailbox(5, 2, 1))),
+            Err(Violation::MessageLost { messages: 2, .. })
+        ));
+        assert!(matches!(
+            actors.look(0, 0, &tree(1, 0, mailbox(90, 0, 90))),
+            Err(Violation::QueueOverrun { depth: 90, capacity: 4, .. })
+        ));
+    }
+
+    #[test]
+    fn supervisors_keep_to_their_policy() {
+        let mut actors = Actors::default();
+        let calm = MailboxSnapshot::default;
+        assert_eq!(actors.look(0, 0, &tree(1, 0, calm())), Ok(()));
+        assert_eq!(actors.look(1_000, 0, &tree(1, 20, calm())), Ok(()));
+        assert!(matches!(
+            actors.look(2_000, 0, &tree(1, 21, calm())),
+            Err(Violation::RestartsBeyondPolicy { restarts: 21, limit: 20, .. })
+        ));
+        let mut actors = Actors::default();
+        assert_eq!(actors.look(0, 0, &tree(1, 0, calm())), Ok(()));
+        assert_eq!(actors.look(1_000, 0, &tree(1, 20, calm())), Ok(()));
+        assert_eq!(actors.look(2_000, 0, &tree(2, 21, calm())), Ok(()), "it had reason to give up");
+        let mut actors = Actors::default();
+        assert_eq!(actors.look(0, 0, &tree(1, 1, calm())), Ok(()));
+        assert!(matches!(actors.look(2_000, 0, &tree(2, 2, calm())), Err(Violation::GaveUpEarly { .. })));
+    }
+}

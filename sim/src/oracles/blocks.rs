@@ -1,0 +1,196 @@
+//! Blocks as their leaders proposed them: their times, what they stand on, and what nodes build their heads on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use alys_types::{Block, Hash};
+
+use super::{Violation, short};
+use crate::plan::WorldPlan;
+
+/// A block that was proposed.
+#[derive(Debug, Clone)]
+pub struct Proposed {
+    /// The block.
+    pub block: Arc<Block>,
+    /// When it was first heard of, in milliseconds.
+    pub at_ms: u64,
+}
+
+impl Proposed {
+    /// Its slot.
+    pub fn slot(&self) -> u64 {
+        self.block.header.slot.0
+    }
+
+    /// The hash of its parent.
+    pub fn parent(&self) -> Hash {
+        self.block.header.parent_hash
+    }
+}
+
+/// All blocks of a run, those that were lost too.
+#[derive(Debug)]
+pub struct Blocks {
+    slot_ms: u64,
+    /// By hash. What a forger made up is not among them.
+    known: BTreeMap<Hash, Proposed>,
+}
+
+impl Blocks {
+    /// No blocks yet.
+    pub fn new(plan: &WorldPlan) -> Self {
+        Self { slot_ms: plan.slot_ms, known: BTreeMap::new() }
+    }
+
+    /// A block, if an authority was heard proposing it.
+    pub fn get(&self, hash: &Hash) -> Option<&Proposed> {
+        self.known.get(hash)
+    }
+
+    /// The slot of a block's parent; 0 for genesis, `None` for what is not known.
+    pub fn parent_slot(&self, hash: &Hash) -> Option<u64> {
+        let proposed = self.known.get(hash)?;
+        match proposed.block.header.height.0 {
+            0 | 1 => Some(0),
+            _ => self.known.get(&proposed.parent()).map(Proposed::slot),
+        }
+    }
+
+    /// An authority proposes a block, perhaps again.
+    pub fn proposed(
+        &mut self,
+        at_ms: u64,
+        node: u8,
+        hash: Hash,
+        block: &Arc<Block>,
+    ) -> Result<(), Violation> {
+        if self.known.contains_key(&hash) {
+            return Ok(());
+        }
+        self.known.insert(hash, Proposed { block: block.clone(), at_ms });
+        let (header, found) = (&block.header, block.body.payload.timestamp);
+        let expected = header.slot.0 * self.slot_ms / 1_000;
+        match found == expected {
+            true => Ok(()),
+            false => Err(Violation::WrongTimestamp { node: node + 1, slot: header.slot.0, found, expected }),
+        }
+    }
+
+    /// The ancestor of a block at a height, or itself; `None` when the way there is not known.
+    pub fn ancestor_at(&self, hash: Hash, height: u64) -> Option<Hash> {
+        let mut at = hash;
+        loop {
+            let header = &self.known.get(&at)?.block.header;
+            if header.height.0 <= height {
+                return (header.height.0 == height).then_some(at);
+            }
+            at = header.parent_hash;
+        }
+    }
+
+    /// A node's head must descend from what is final to it, at `final_height`.
+    pub fn head(&self, node: u8, head: (u64, Hash), last: (u64, Hash)) -> Result<(), Violation> {
+        let ((height, head), (final_height, last)) = (head, last);
+        if final_height == 0 {
+            return Ok(());
+        }
+        let is_beside =
+            height < final_height || self.ancestor_at(head, final_height).is_some_and(|at| at != last);
+        match is_beside {
+            false => Ok(()),
+            true => Err(Violation::HeadBesideFinal {
+                node: node + 1,
+                height,
+                head: short(&head),
+                final_height,
+                last: short(&last),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use alys_types::{Body, ExecutionPayload, FaultModel, Header, Height, Slot};
+
+    pub fn plan() -> WorldPlan {
+        let text = "why = \"a test\"\nuntil = \"10s\"";
+        let plan = crate::scenario::parse("test.toml", text).expect("it is well-formed").plan.world;
+        assert_eq!((plan.nodes, plan.fault_model), (4, FaultModel::Byzantine));
+        plan
+    }
+
+    pub fn block(height: u64, slot: u64, parent: Hash) -> (Hash, Arc<Block>) {
+        let payload = ExecutionPayload {
+            parent_hash: Hash::ZERO,
+            fee_recipient: alys_types::Address([0; 20]),
+            state_root: Hash::ZERO,
+            receipts_root: Hash::ZERO,
+            logs_bloom: [0; 256],
+            prev_randao: Hash::ZERO,
+            block_number: height,
+            gas_limit: 0,
+            gas_used: 0,
+            timestamp: slot,
+            extra_data: Vec::new(),
+            base_fee_per_gas: [0; 32],
+            block_hash: Hash::ZERO,
+            transactions: Vec::new(),
+            withdrawals: Vec::new(),
+            blob_gas: None,
+        };
+        let header = Header {
+            version: 1,
+            evm_chain_id: 1,
+            genesis_hash: Hash::ZERO,
+            height: Height(height),
+            slot: Slot(slot),
+            proposer: (slot % 4) as u8,
+            parent_hash: parent,
+            parent_certificate: None,
+            execution_hash: Hash::ZERO,
+            body_hash: Hash::ZERO,
+            set_hash: Hash::ZERO,
+            ledger_hash: Hash::ZERO,
+        };
+        (header.hash(), Arc::new(Block { header, body: Body::of(payload) }))
+    }
+
+    #[test]
+    fn the_time_of_a_block_is_that_of_its_slot() {
+        let mut blocks = Blocks::new(&plan());
+        let (hash, good) = block(1, 100, Hash::ZERO);
+        assert_eq!(blocks.proposed(5, 0, hash, &good), Ok(()));
+        let mut late = (*block(2, 101, hash).1).clone();
+        late.body.payload.timestamp = 102;
+        let found = blocks.proposed(6, 1, late.header.hash(), &Arc::new(late));
+        assert_eq!(found, Err(Violation::WrongTimestamp { node: 2, slot: 101, found: 102, expected: 101 }));
+    }
+
+    #[test]
+    fn heads_descend_from_what_is_final() {
+        let mut blocks = Blocks::new(&plan());
+        let (first, one) = block(1, 100, Hash::ZERO);
+        let (second, two) = block(2, 101, first);
+        let (beside, other) = block(2, 102, first);
+        for (hash, block) in [(first, &one), (second, &two), (beside, &other)] {
+            assert_eq!(blocks.proposed(1, 0, hash, block), Ok(()));
+        }
+        assert_eq!(blocks.parent_slot(&second), Some(100));
+        assert_eq!(blocks.parent_slot(&first), Some(0));
+        assert_eq!(blocks.head(0, (2, second), (1, first)), Ok(()));
+        assert_eq!(blocks.head(0, (2, second), (2, second)), Ok(()));
+        assert!(matches!(
+            blocks.head(0, (2, beside), (2, second)),
+            Err(Violation::HeadBesideFinal { node: 1, height: 2, final_height: 2, .. })
+        ));
+        assert!(blocks.head(0, (1, first), (2, second)).is_err(), "below what is final");
+        assert_eq!(
+            blocks.head(0, (9, Hash([9; 32])), (2, second)),
+            Ok(()),
+            "what is not known is not judged"
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! The clocks of nodes: who votes before a slot has come, and who votes by a clock that has jumped.
+
+use std::collections::BTreeMap;
+
+use super::Violation;
+use crate::plan::WorldPlan;
+
+/// What was decided before a clock moved may be signed after it: for as long as a handler of the node may take.
+const GRACE_MS: u64 = 5_000;
+/// How far a clock may seem to move between two looks though it only drifts.
+const SLACK_MS: i64 = 100;
+
+/// A node's wall clock against the true time, since the node started.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    /// How far it was ahead when it was last believed, in milliseconds.
+    trusted_ms: i64,
+    /// How far it was ahead at the last look.
+    last_ms: i64,
+    /// Since when it has been elsewhere.
+    jumped_ms: Option<u64>,
+    /// When it last moved otherwise than by drifting.
+    moved_ms: Option<u64>,
+}
+
+/// All clocks of a run.
+#[derive(Debug)]
+pub struct Clocks {
+    slot_ms: u64,
+    drift_ms: u64,
+    nodes: BTreeMap<u8, Clock>,
+}
+
+impl Clocks {
+    /// No node has started.
+    pub fn new(plan: &WorldPlan) -> Self {
+        Self { slot_ms: plan.slot_ms, drift_ms: plan.drift_ms, nodes: BTreeMap::new() }
+    }
+
+    /// A node starts a new life, and believes its clock.
+    pub fn born(&mut self, node: u8) {
+        self.nodes.remove(&node);
+    }
+
+    /// What a node's clock shows, when the true time is another: both in milliseconds since the epoch.
+    pub fn look(&mut self, at_ms: u64, node: u8, wall_ms: u64, true_ms: u64) {
+        let ahead = wall_ms as i64 - true_ms as i64;
+        let clock = self.nodes.entry(node).or_insert(Clock {
+            trusted_ms: ahead,
+            last_ms: ahead,
+            jumped_ms: None,
+            moved_ms: None,
+        });
+        if (ahead - clock.last_ms).abs() > SLACK_MS {
+            clock.moved_ms = Some(at_ms);
+        }
+        clock.last_ms = ahead;
+        // Twice the allowance: what is near to it the node may have judged otherwise, a moment sooner or later.
+        if (ahead - clock.trusted_ms).abs() > 2 * self.drift_ms as i64 + SLACK_MS {
+            clock.jumped_ms.get_or_insert(at_ms);
+        } else {
+            clock.jumped_ms = None;
+            clock.trusted_ms = ahead;
+        }
+    }
+
+    /// A node signs a proposal or an approval for the first time. `others` says how many others have signed anything in a
+    /// slot: enough of them in the slot that its clock shows are a reason to believe it.
+    pub fn signs(
+        &mut self,
+        at_ms: u64,
+        (node, slot): (u8, u64),
+        wall_ms: u64,
+        needed: usize,
+        others: impl Fn(u64) -> usize,
+    ) -> Result<(), Violation> {
+        let Some(clock) = self.nodes.get_mut(&node) else { return Ok(()) };
+        if clock.moved_ms.is_some_and(|moved| at_ms < moved + GRACE_MS) {
+            return Ok(());
+        }
+        let start_ms = slot * self.slot_ms;
+        if wall_ms + self.drift_ms < start_ms {
+            let early_ms = start_ms - wall_ms;
+            return Err(Violation::ApprovedOutOfSlot { node: node + 1, slot, early_ms });
+        }
+        if clock.jumped_ms.is_none() {
+            return Ok(());
+        }
+        let shown = [wall_ms.saturating_sub(self.drift_ms), wall_ms, wall_ms + self.drift_ms];
+        let is_backed = shown.iter().any(|ms| others(ms / self.slot_ms) >= needed);
+        let by_ms = clock.last_ms - clock.trusted_ms;
+        // A clock that went back shows slots in which everybody has signed; what comes late may confirm it.
+        if is_backed || by_ms < 0 {
+            clock.trusted_ms = clock.last_ms;
+            clock.jumped_ms = None;
+            return Ok(());
+        }
+        Err(Violation::VotedByJumpedClock { node: node + 1, slot, by_ms })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::blocks::tests::plan;
+    use super::*;
+
+    #[test]
+    fn nobody_signs_before_the_slot_or_by_a_clock_that_jumped() {
+        let mut clocks = Clocks::new(&plan());
+        clocks.look(0, 0, 100_000, 100_000);
+        let nobody = |_: u64| 0;
+        assert_eq!(clocks.signs(0, (0, 100), 100_000, 2, nobody), Ok(()));
+        assert_eq!(clocks.signs(0, (0, 101), 100_800, 2, nobody), Ok(()), "within the allowance");
+        let early = Violation::ApprovedOutOfSlot { node: 1, slot: 102, early_ms: 1_200 };
+        assert_eq!(clocks.signs(0, (0, 102), 100_800, 2, nobody), Err(early));
+        clocks.look(1_000, 0, 108_000, 101_000);
+        assert_eq!(clocks.signs(2_000, (0, 109), 109_000, 2, nobody), Ok(()), "decided before, perhaps");
+        clocks.look(7_000, 0, 114_000, 107_000);
+        let jumped = Violation::VotedByJumpedClock { node: 1, slot: 114, by_ms: 7_000 };
+        assert_eq!(clocks.signs(7_000, (0, 114), 114_000, 2, nobody), Err(jumped));
+        assert_eq!(clocks.signs(7_000, (0, 114), 114_000, 2, |_| 2), Ok(()), "two others were in that slot");
+        assert_eq!(clocks.signs(7_500, (0, 114), 114_500, 2, nobody), Ok(()), "it is believed now");
+        clocks.born(0);
+        clocks.look(8_000, 0, 300_000, 108_000);
+        assert_eq!(clocks.signs(8_000, (0, 300), 300_000, 2, nobody), Ok(()), "a start believes its clock");
+    }
+}

@@ -1,0 +1,311 @@
+//! Conformance: each signature of a real node must be a step that the model of `sim/model` allows.
+//!
+//! The model's state of a node is what it signed before, in all its lives: a node that forgot something shows as one that
+//! takes a step which its promises forbid. A certificate can exist once a quorum's signatures were seen; those of an
+//! authority whose key somebody else has too are taken for given.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alys_consensus::{BlockRef, VoteState};
+use alys_model::{Faults, Parent, Promises, Rule};
+use alys_types::{FaultModel, Hash, VoteKind, VoteTarget};
+
+use super::{Violation, short};
+use crate::plan::WorldPlan;
+
+/// Heights whose parent is genesis, which needs no certificate.
+const FIRST: u64 = 1;
+
+/// What all nodes signed, as the model sees it.
+#[derive(Debug)]
+pub struct Conformance {
+    rule: Rule,
+    authorities: u64,
+    /// Authorities whose signature may be on anything, from 0.
+    faulty: BTreeSet<u8>,
+    /// Of them, those that may have forgotten what they signed.
+    distrusted: BTreeSet<u8>,
+    promises: BTreeMap<u8, Promises>,
+    /// When a node's promises grew, in milliseconds, and to what; older than its last answer is forgotten.
+    grown: BTreeMap<u8, BTreeMap<u64, Promises>>,
+    /// What each node signed already: signing again is repeating.
+    signed: BTreeSet<(u8, VoteKind, Hash)>,
+    approvers: BTreeMap<Hash, BTreeSet<u8>>,
+    parents: BTreeMap<Hash, BlockRef>,
+    checked: u64,
+    refused: u64,
+    orphans: u64,
+}
+
+impl Conformance {
+    /// Nothing is signed yet.
+    pub fn new(plan: &WorldPlan) -> Self {
+        let faults = match plan.fault_model {
+            FaultModel::Byzantine => Faults::Byzantine,
+            FaultModel::Crash => Faults::Crash,
+        };
+        Self {
+            rule: Rule::of(usize::from(plan.nodes), faults),
+            authorities: u64::from(plan.nodes),
+            faulty: plan.suspects(),
+            distrusted: BTreeSet::new(),
+            promises: BTreeMap::new(),
+            grown: BTreeMap::new(),
+            signed: BTreeSet::new(),
+            approvers: BTreeMap::new(),
+            parents: BTreeMap::new(),
+            checked: 0,
+            refused: 0,
+            orphans: 0,
+        }
+    }
+
+    /// Steps that were held against the rule, those that it refused, and those of which the block's parent was not told.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let Self { checked, refused, orphans, .. } = *self;
+        [("model.checked", checked), ("model.refused", refused), ("model.orphans", orphans)].into_iter()
+    }
+
+    /// A node's disk lied to it: its signature may be on anything from now on, and what it signs is not held against the rule.
+    pub fn distrust(&mut self, node: u8) {
+        self.faulty.insert(node);
+        self.distrusted.insert(node);
+    }
+
+    /// A node tells what the block that it is about to vote for stands on.
+    pub fn votes_for(&mut self, node: u8, block: BlockRef, parent: BlockRef) -> Result<(), Violation> {
+        match self.parents.insert(block.hash, parent) {
+            Some(before) if before != parent => Err(Violation::NotATransition {
+                node: node + 1,
+                what: format!("block {} of slot {}", short(&block.hash), block.slot),
+                why: format!(
+                    "it stands on {} here and on {} elsewhere",
+                    short(&parent.hash),
+                    short(&before.hash)
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// A node signs.
+    pub fn signed(&mut self, at_ms: u64, node: u8, target: &VoteTarget) -> Result<(), Violation> {
+        if self.distrusted.contains(&node) || !self.signed.insert((node, target.kind, target.hash)) {
+            return Ok(());
+        }
+        self.checked += 1;
+        let before = self.promises(node);
+        let slot = target.slot.0;
+        let after = match target.kind {
+            VoteKind::Proposal => {
+                let leads = slot % self.authorities == u64::from(node);
+                let parent = self.parent(target, before);
+                self.rule.propose(before, slot, leads, parent)
+            }
+            // The approval of the own block was decided on with the proposal.
+            VoteKind::Approval
+                if before.approved == slot
+                    && self.signed.contains(&(node, VoteKind::Proposal, target.hash)) =>
+            {
+                Ok(before)
+            }
+            VoteKind::Approval => {
+                let parent = self.parent(target, before);
+                self.rule.approve(before, slot, parent)
+            }
+            VoteKind::Confirmation => self.rule.confirm(before, slot, self.is_certified(&target.hash)),
+        };
+        if target.kind == VoteKind::Approval {
+            self.approvers.entry(target.hash).or_default().insert(node);
+        }
+        match after {
+            Ok(after) => {
+                self.promises.insert(node, after);
+                self.grown.entry(node).or_default().insert(at_ms, after);
+                Ok(())
+            }
+            Err(refusal) => {
+                self.refused += 1;
+                let kind = format!("{:?}", target.kind).to_lowercase();
+                let (height, hash) = (target.height, short(&target.hash));
+                Err(Violation::NotATransition {
+                    node: node + 1,
+                    what: format!("{kind} of height {height} slot {slot} {hash}"),
+                    why: refusal.to_string(),
+                })
+            }
+        }
+    }
+
+    /// A node says what it remembers to have promised; it was asked at `asked_ms`. It may know more than was seen (a vote
+    /// that was written and never left), and never less. A node that holds its votes for lost remembers nothing, and says so.
+    pub fn stands(&mut self, asked_ms: u64, node: u8, votes: &VoteState) -> Result<(), Violation> {
+        let Some(grown) = self.grown.get_mut(&node) else { return Ok(()) };
+        let Some((since, promised)) = grown.range(..asked_ms).next_back().map(|(at, p)| (*at, *p)) else {
+            return Ok(());
+        };
+        *grown = grown.split_off(&since);
+        let remembered = Promises { approved: votes.approved_slot.0, locked: votes.locked.slot.0 };
+        let less = remembered.approved < promised.approved || remembered.locked < promised.locked;
+        if !less || votes.silent_until.is_some() {
+            return Ok(());
+        }
+        self.refused += 1;
+        Err(Violation::NotATransition {
+            node: node + 1,
+            what: format!(
+                "remembers approving up to slot {} and the lock of slot {}",
+                remembered.approved, remembered.locked
+            ),
+            why: format!("it signed for slots {} and {}", promised.approved, promised.locked),
+        })
+    }
+
+    fn promises(&self, node: u8) -> Promises {
+        self.promises.get(&node).copied().unwrap_or(Promises::none(0))
+    }
+
+    /// What a block stands on. Where nobody told, the rule is asked about the best that it could be.
+    fn parent(&mut self, target: &VoteTarget, before: Promises) -> Parent {
+        let Some(parent) = self.parents.get(&target.hash) else {
+            self.orphans += 1;
+            return Parent { slot: before.locked.min(target.slot.0.saturating_sub(1)), certified: true };
+        };
+        let certified = target.height.0 == FIRST || self.is_certified(&parent.hash);
+        Parent { slot: parent.slot.0, certified }
+    }
+
+    fn is_certified(&self, hash: &Hash) -> bool {
+        let seen = self.approvers.get(hash);
+        let correct = seen.map_or(0, |seen| seen.difference(&self.faulty).count());
+        self.rule.certifies(correct + self.faulty.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alys_types::{Height, Slot};
+
+    fn conformance(forger: Option<u8>) -> Conformance {
+        Conformance::new(&WorldPlan { forger, ..WorldPlan::default() })
+    }
+
+    fn block(slot: u64, mark: u8) -> BlockRef {
+        BlockRef { slot: Slot(slot), hash: Hash([mark; 32]) }
+    }
+
+    fn vote(kind: VoteKind, height: u64, of: BlockRef) -> VoteTarget {
+        VoteTarget { kind, height: Height(height), slot: of.slot, hash: of.hash }
+    }
+
+    /// Blocks 1 (slot 100) on genesis, 2 (slot 101) on 1, 3 (slot 102) on genesis; nodes 0 to 2 approve block 1.
+    fn with_a_certificate(forger: Option<u8>) -> Conformance {
+        let mut model = conformance(forger);
+        let (one, two, beside) = (block(100, 1), block(101, 2), block(102, 3));
+        for (block, parent) in [(one, block(99, 0)), (two, one), (beside, block(99, 0))] {
+            assert_eq!(model.votes_for(0, block, parent), Ok(()));
+        }
+        assert_eq!(model.signed(5, 0, &vote(VoteKind::Proposal, 1, one)), Ok(()));
+        for node in 0..3 {
+            assert_eq!(model.signed(6, node, &vote(VoteKind::Approval, 1, one)), Ok(()));
+        }
+        model
+    }
+
+    fn why(result: Result<(), Violation>) -> String {
+        match result {
+            Err(Violation::NotATransition { why, .. }) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_follows_the_rule_passes_and_repeating_is_nothing_new() {
+        let mut model = with_a_certificate(None);
+        let (one, two) = (block(100, 1), block(101, 2));
+        for _ in 0..2 {
+            assert_eq!(model.signed(7, 1, &vote(VoteKind::Proposal, 2, two)), Ok(()));
+            assert_eq!(model.signed(7, 1, &vote(VoteKind::Approval, 2, two)), Ok(()));
+            assert_eq!(model.signed(7, 0, &vote(VoteKind::Confirmation, 1, one)), Ok(()));
+            assert_eq!(model.signed(8, 0, &vote(VoteKind::Approval, 2, two)), Ok(()));
+        }
+        let counts: BTreeMap<_, _> = model.counts().collect();
+        assert_eq!((counts["model.checked"], counts["model.refused"], counts["model.orphans"]), (8, 0, 0));
+    }
+
+    #[test]
+    fn a_lock_forbids_what_stands_below_it() {
+        let mut model = with_a_certificate(None);
+        assert_eq!(model.signed(7, 0, &vote(VoteKind::Confirmation, 1, block(100, 1))), Ok(()));
+        let beside = vote(VoteKind::Approval, 1, block(102, 3));
+        assert!(why(model.signed(8, 0, &beside)).contains("below slot 100, on which it is locked"));
+        assert_eq!(model.signed(8, 1, &beside), Ok(()), "node 2 is not locked");
+        let below = vote(VoteKind::Confirmation, 1, block(100, 1));
+        assert!(why(model.signed(9, 1, &below)).contains("below slot 102, which it approved"));
+    }
+
+    #[test]
+    fn what_is_built_on_or_confirmed_is_certified() {
+        let mut model = with_a_certificate(None);
+        let (two, above) = (block(101, 2), block(104, 4));
+        assert_eq!(model.votes_for(0, above, two), Ok(()));
+        assert!(
+            why(model.signed(7, 3, &vote(VoteKind::Confirmation, 2, two))).contains("no quorum approved")
+        );
+        let on_nothing = vote(VoteKind::Proposal, 3, above);
+        assert!(why(model.signed(7, 0, &on_nothing)).contains("no quorum approved the parent"));
+        assert!(why(model.signed(7, 2, &vote(VoteKind::Proposal, 2, two))).contains("led by another"));
+        let mut forged = with_a_certificate(Some(4));
+        for node in 0..2 {
+            assert_eq!(forged.signed(7, node, &vote(VoteKind::Approval, 2, two)), Ok(()));
+        }
+        assert_eq!(
+            forged.signed(8, 3, &vote(VoteKind::Confirmation, 2, two)),
+            Ok(()),
+            "with the stolen key's"
+        );
+    }
+
+    #[test]
+    fn a_node_remembers_what_it_signed() {
+        let mut model = with_a_certificate(None);
+        let genesis = block(99, 0);
+        let remembers = |approved: u64, locked: BlockRef| VoteState {
+            approved_slot: Slot(approved),
+            locked,
+            latest: Default::default(),
+            silent_until: None,
+        };
+        assert_eq!(model.signed(50, 0, &vote(VoteKind::Confirmation, 1, block(100, 1))), Ok(()));
+        assert_eq!(model.stands(40, 0, &remembers(100, genesis)), Ok(()), "asked before it confirmed");
+        assert_eq!(model.stands(60, 0, &remembers(101, block(100, 1))), Ok(()), "it may know more");
+        assert!(why(model.stands(61, 0, &remembers(100, genesis))).contains("signed for slots 100 and 100"));
+        assert!(why(model.stands(61, 0, &remembers(99, block(100, 1)))).contains("signed for"));
+        let lost = VoteState { silent_until: Some(Slot(2_000)), ..remembers(99, genesis) };
+        assert_eq!(model.stands(62, 0, &lost), Ok(()), "and says so");
+        assert_eq!(model.stands(62, 3, &remembers(99, genesis)), Ok(()), "it signed nothing");
+    }
+
+    #[test]
+    fn who_was_lied_to_is_not_held_to_the_rule_and_counts_as_signing_anything() {
+        let mut model = with_a_certificate(None);
+        model.distrust(3);
+        let two = block(101, 2);
+        assert_eq!(model.signed(7, 3, &vote(VoteKind::Confirmation, 2, two)), Ok(()), "not judged");
+        for node in 0..2 {
+            assert_eq!(model.signed(8, node, &vote(VoteKind::Approval, 2, two)), Ok(()));
+        }
+        assert_eq!(
+            model.signed(9, 0, &vote(VoteKind::Confirmation, 2, two)),
+            Ok(()),
+            "the third may be node 4's"
+        );
+    }
+
+    #[test]
+    fn a_block_stands_on_one_parent() {
+        let mut model = with_a_certificate(None);
+        assert!(why(model.votes_for(1, block(101, 2), block(99, 0))).contains("elsewhere"));
+    }
+}

@@ -1,0 +1,202 @@
+//! Messages between machines, as far as they can be told from outside: what one write puts onto a connection, and when the
+//! other end has read its last byte.
+//!
+//! A long run has more of them than a page can hold. All are kept of a window that was asked for, and of the end of the run,
+//! where violations are; of the rest an evenly spaced sample.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::record::Window;
+
+/// Most messages of the window.
+pub const MAX_WINDOW: usize = 60_000;
+/// Most messages of the end of a run.
+pub const MAX_TAIL: usize = 40_000;
+/// Most messages of the sample.
+pub const MAX_SAMPLE: usize = 40_000;
+/// Writes of one direction of a connection that nobody has read yet; what is older is taken for lost.
+const MAX_UNREAD: usize = 4_096;
+
+/// A message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Message {
+    /// When it was written, in microseconds from the start.
+    pub at_us: u64,
+    /// Lane of the sender.
+    pub from: u16,
+    /// Lane of the receiver.
+    pub to: u16,
+    /// How long until it was read, in microseconds; `None`: it never was.
+    pub delay_us: Option<u64>,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// One direction of a connection.
+#[derive(Debug, Default)]
+struct Flow {
+    written: u64,
+    read: u64,
+    /// Each with the position of its end.
+    unread: VecDeque<(u64, Message)>,
+}
+
+/// The messages of a run.
+#[derive(Debug)]
+pub struct Messages {
+    window: Window,
+    /// By connection, sender and receiver.
+    flows: BTreeMap<(u64, u16, u16), Flow>,
+    in_window: Vec<Message>,
+    tail: VecDeque<Message>,
+    sample: Vec<Message>,
+    /// Every so many-th message that is in neither of the others is in the sample.
+    stride: u64,
+    sampled: u64,
+    /// How many there were.
+    pub total: u64,
+}
+
+impl Messages {
+    /// None yet.
+    pub fn new(window: Option<Window>) -> Self {
+        Self {
+            window: window.unwrap_or_default(),
+            flows: BTreeMap::new(),
+            in_window: Vec::new(),
+            tail: VecDeque::new(),
+            sample: Vec::new(),
+            stride: 1,
+            sampled: 0,
+            total: 0,
+        }
+    }
+
+    /// Something is written.
+    pub fn sent(&mut self, at_us: u64, conn: u64, way: (u16, u16), bytes: u64) {
+        let flow = self.flows.entry((conn, way.0, way.1)).or_default();
+        flow.written += bytes;
+        let message = Message { at_us, from: way.0, to: way.1, delay_us: None, bytes };
+        flow.unread.push_back((flow.written, message));
+        let lost = if flow.unread.len() > MAX_UNREAD { flow.unread.pop_front() } else { None };
+        if let Some((_, lost)) = lost {
+            self.keep(lost);
+        }
+    }
+
+    /// Something is read.
+    pub fn received(&mut self, at_us: u64, conn: u64, way: (u16, u16), bytes: u64) {
+        let Some(flow) = self.flows.get_mut(&(conn, way.0, way.1)) else { return };
+        flow.read += bytes;
+        let mut whole = Vec::new();
+        while let Some((end, message)) = flow.unread.pop_front() {
+            if end > flow.read {
+                flow.unread.push_front((end, message));
+                break;
+            }
+            whole.push(Message { delay_us: Some(at_us.saturating_sub(message.at_us)), ..message });
+        }
+        whole.into_iter().for_each(|message| self.keep(message));
+    }
+
+    fn keep(&mut self, message: Message) {
+        self.total += 1;
+        if (self.window.from_us..self.window.to_us).contains(&message.at_us)
+            && self.in_window.len() < MAX_WINDOW
+        {
+            self.in_window.push(message);
+            return;
+        }
+        self.tail.push_back(message);
+        let old = if self.tail.len() > MAX_TAIL { self.tail.pop_front() } else { None };
+        let Some(old) = old else { return };
+        if self.sampled.is_multiple_of(self.stride) {
+            if self.sample.len() >= MAX_SAMPLE {
+                let mut at = 0;
+                self.sample.retain(|_| {
+                    at += 1;
+                    at % 2 == 1
+                });
+                self.stride *= 2;
+            }
+            if self.sampled.is_multiple_of(self.stride) {
+                self.sample.push(old);
+            }
+        }
+        self.sampled += 1;
+    }
+
+    /// The run is over: what is unread will not be read.
+    pub fn finish(&mut self) {
+        for flow in std::mem::take(&mut self.flows).into_values() {
+            flow.unread.into_iter().for_each(|(_, message)| self.keep(message));
+        }
+    }
+
+    /// What was kept, in the order of time.
+    pub fn kept(&self) -> Vec<Message> {
+        let all = self.in_window.iter().chain(&self.tail).chain(&self.sample);
+        let mut all: Vec<Message> = all.copied().collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Of the messages before the end of the run and outside of the window, one of so many is there.
+    pub fn stride(&self) -> u64 {
+        self.stride
+    }
+
+    /// From when on all are there, in microseconds.
+    pub fn complete_from_us(&self) -> u64 {
+        match self.sample.is_empty() || self.stride == 1 {
+            true => 0,
+            // Messages are in the order in which they were read; those that took long are no reason to call the rest incomplete.
+            false => self.tail.front().map_or(0, |first| first.at_us + first.delay_us.unwrap_or(0)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_read_with_its_last_byte() {
+        let mut messages = Messages::new(None);
+        messages.sent(10, 1, (2, 3), 100);
+        messages.sent(20, 1, (2, 3), 50);
+        messages.sent(30, 1, (3, 2), 7);
+        messages.received(40, 1, (2, 3), 60);
+        messages.received(45, 1, (2, 3), 60);
+        messages.received(50, 1, (2, 3), 30);
+        messages.received(55, 9, (2, 3), 30);
+        messages.finish();
+        let message = |at_us, from, to, delay_us, bytes| Message { at_us, from, to, delay_us, bytes };
+        let all =
+            [message(10, 2, 3, Some(35), 100), message(20, 2, 3, Some(30), 50), message(30, 3, 2, None, 7)];
+        assert_eq!((messages.kept(), messages.total), (all.to_vec(), 3));
+        assert_eq!(messages.complete_from_us(), 0);
+    }
+
+    #[test]
+    fn a_long_run_keeps_its_end_the_window_and_an_even_sample() {
+        let count = 1_000_000;
+        let window = Window { from_us: 300_000, to_us: 310_000 };
+        let mut messages = Messages::new(Some(window));
+        for at in 0..count {
+            messages.sent(at, 1, (2, 3), 1);
+            messages.received(at + 1, 1, (2, 3), 1);
+        }
+        messages.finish();
+        let kept = messages.kept();
+        assert_eq!(messages.total, count);
+        assert!(kept.len() <= MAX_WINDOW + MAX_TAIL + MAX_SAMPLE);
+        assert_eq!(kept.iter().filter(|m| (300_000..310_000).contains(&m.at_us)).count(), 10_000);
+        assert_eq!(kept.iter().filter(|m| m.at_us >= count - MAX_TAIL as u64).count(), MAX_TAIL);
+        assert!(messages.complete_from_us() <= count - MAX_TAIL as u64 + 1);
+        let stride = messages.stride();
+        assert!(stride.is_power_of_two() && stride > 1);
+        let before: Vec<u64> = kept.iter().map(|m| m.at_us).filter(|at| *at < 300_000).collect();
+        assert!(before.windows(2).all(|pair| pair[1] - pair[0] == stride), "evenly spaced");
+    }
+}

@@ -1,0 +1,131 @@
+//! What the workload has reached, as names that are counted.
+
+use std::collections::BTreeMap;
+
+/// Everything that a sweep should reach, without the `workload.` in front that the counters of an outcome have.
+pub const FEATURES: &[&str] = &[
+    // Final transactions, by the form of their envelope, and what they do.
+    "final.legacy",
+    "final.access-list",
+    "final.dynamic-fee",
+    "final.transfer",
+    "final.large",
+    "final.cancel",
+    "deploy.counter",
+    "deploy.reverter",
+    "deploy.logger",
+    "deploy.spinner",
+    "call.counter",
+    "call.reverter",
+    "call.logger",
+    "call.spinner",
+    "call.nothing-there",
+    // What became of nonces with more than one transaction.
+    "replace.won",
+    "replace.lost",
+    "cancel.won",
+    "cancel.lost",
+    "underpriced.replaced",
+    // Conduct.
+    "flood",
+    "gap.made",
+    "gap.filled",
+    "resent",
+    "unanswered",
+    // What execution clients refuse, by their reasons.
+    "refused.malformed",
+    "refused.oversized",
+    "refused.type",
+    "refused.unprotected",
+    "refused.wrong-chain",
+    "refused.bad-signature",
+    "refused.already-known",
+    "refused.nonce-too-low",
+    "refused.intrinsic-gas",
+    "refused.above-block-gas",
+    "refused.tip-above-cap",
+    "refused.init-code",
+    "refused.underpriced",
+    "refused.replacement-underpriced",
+    "refused.no-funds",
+    "refused.account-limit",
+    // Questions that were answered.
+    "read.balance",
+    "read.nonce",
+    "read.storage",
+    "read.code",
+    "read.call",
+    "read.logs",
+    "read.receipts",
+    "read.estimate",
+    "read.again",
+    // Final blocks, by how much of their gas is used.
+    "block.empty",
+    "block.part",
+    "block.full",
+];
+
+/// The answers of Geth, which wallets match on, and ours to them. The first that fits counts.
+const REASONS: &[(&str, &str)] = &[
+    ("rlp:", "refused.malformed"),
+    ("oversized data", "refused.oversized"),
+    ("transaction type not supported", "refused.type"),
+    ("only replay-protected", "refused.unprotected"),
+    ("invalid chain id", "refused.wrong-chain"),
+    ("invalid sender", "refused.bad-signature"),
+    ("already known", ALREADY_KNOWN),
+    ("nonce too low", "refused.nonce-too-low"),
+    ("intrinsic gas too low", "refused.intrinsic-gas"),
+    ("exceeds block gas limit", "refused.above-block-gas"),
+    ("max priority fee per gas higher", "refused.tip-above-cap"),
+    ("max initcode size", "refused.init-code"),
+    ("replacement transaction underpriced", "refused.replacement-underpriced"),
+    ("transaction underpriced", "refused.underpriced"),
+    ("insufficient funds", "refused.no-funds"),
+    ("account limit exceeded", "refused.account-limit"),
+];
+
+/// The one reason that says that the client has the transaction.
+pub const ALREADY_KNOWN: &str = "refused.already-known";
+
+/// The feature of a refusal; `None` for a message that is no refusal that a pool gives.
+pub fn reason(message: &str) -> Option<&'static str> {
+    REASONS.iter().find(|(text, _)| message.contains(text)).map(|(_, feature)| *feature)
+}
+
+/// How often each feature was reached.
+#[derive(Debug, Default)]
+pub struct Coverage(BTreeMap<&'static str, u64>);
+
+impl Coverage {
+    /// Once more. Only what is listed counts, so that the list is whole.
+    pub fn count(&mut self, feature: &'static str) {
+        debug_assert!(FEATURES.contains(&feature), "{feature} is not listed");
+        *self.0.entry(feature).or_default() += 1;
+    }
+
+    /// All that was reached.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.0.iter().map(|(feature, count)| (*feature, *count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn features_are_listed_once_and_every_reason_is_one() {
+        let all: BTreeSet<&str> = FEATURES.iter().copied().collect();
+        assert_eq!(all.len(), FEATURES.len());
+        for (text, feature) in REASONS {
+            assert!(all.contains(feature), "{feature}");
+            assert_eq!(reason(text), Some(*feature));
+        }
+        let refused = FEATURES.iter().filter(|feature| feature.starts_with("refused.")).count();
+        assert_eq!(refused, REASONS.len());
+        assert_eq!(reason("transaction underpriced: tip 0, minimum needed 1"), Some("refused.underpriced"));
+        assert_eq!(reason("the store of this execution client failed"), None);
+    }
+}
