@@ -176,6 +176,7 @@ impl Host {
             jwt_secret,
             fresh_votes,
             observer,
+            bending: Default::default(),
         });
         match started.await {
             Ok(node) => Ok(Host { node, execution }),

@@ -10,6 +10,7 @@
 //! **Never** decides about blocks, votes or peers: that is in the pure crates; here are messages, effects and waiting.
 
 pub mod actors;
+pub mod bending;
 pub mod cli;
 pub mod config;
 pub mod dev;

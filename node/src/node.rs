@@ -14,6 +14,7 @@ use alys_types::bls::SecretKey;
 use alys_types::{Block, FederationOrder, Genesis, Hash, Height, Slot, VoteTarget};
 
 use crate::actors::chain;
+use crate::bending::Bending;
 use crate::wiring;
 
 /// Name of the file in the datadir that marks a key which has never voted; see [`NodeConfig::fresh_votes`].
@@ -49,6 +50,8 @@ pub struct NodeConfig {
     pub fresh_votes: bool,
     /// Told of everything that happens, from inside the node: must return at once.
     pub observer: Option<Observer>,
+    /// What a simulation does to the node's messages; nothing in production.
+    pub bending: Bending,
 }
 
 /// See [`NodeConfig::observer`].

@@ -196,9 +196,11 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
         tx_pool: rights.grant("network", "tx_pool", &tx_pool_addr)?,
     };
     let net_config = network_config(&NodeConfig { listen, ..config.clone() })?;
+    let bending = config.bending.clone();
     let spec = ChildSpec::new("service").pace(breaker(2_000)).handle_within(NETWORK_HANDLES);
-    network_supervisor
-        .start(spec, network_slot, move || NetworkActor::bind(net_config.clone(), network_doors.clone()))?;
+    network_supervisor.start(spec, network_slot, move || {
+        NetworkActor::bind(net_config.clone(), network_doors.clone(), bending.clone())
+    })?;
     let peers_chain = rights.grant("peers", "chain", &chain_addr)?;
     let peers_network = rights.grant("peers", "network", &network_addr)?;
     let spec = ChildSpec::new("peers").pace(Pace::Backoff(backoff(50, 500))).handle_within(PEERS_HANDLE);

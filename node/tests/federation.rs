@@ -110,6 +110,7 @@ async fn validator(
                 seen.lock().expect("not poisoned").push((block.height.0, block.hash.to_string()));
             }
         })),
+        bending: Default::default(),
     })
     .await
     .expect("starts");

@@ -81,7 +81,7 @@ impl Chain {
             slot_duration_ms: plan.slot_ms,
             fault_model: plan.fault_model,
             drift_allowance_ms: plan.drift_ms,
-            rejoin_margin: 1_800,
+            rejoin_margin: plan.rejoin_margin,
             execution_genesis_hash: core.genesis_hash().into(),
             authorities: authorities.collect(),
             governance: GovernanceSpec::default(),

@@ -21,14 +21,18 @@ const SETTLES_MS: u64 = 20_000;
 /// Of how many runs one heals everybody who does not stay dead by the plan; the others heal just enough.
 const ALL_SHARE: u64 = 2;
 
-/// Who is healed, from 0: a quorum that the seed draws, or everybody; never those who stay dead by the plan.
-pub fn core(world: &WorldPlan, rng: &mut Rng) -> Vec<u8> {
-    let mut core: Vec<u8> = (0..world.nodes).filter(|node| !world.left_dead.contains(&(node + 1))).collect();
+/// Who is healed, from 0: a quorum that the seed draws, or everybody; never those who stay dead by the plan or keep to no
+/// rule, who are no part of a quorum that suffices. Nor are those whose votes are `lost`: they come on top, to catch up.
+pub fn core(world: &WorldPlan, lost: &[u8], rng: &mut Rng) -> Vec<u8> {
+    let may_live = |node: &u8| !world.left_dead.contains(&(node + 1)) && !world.is_byzantine(*node);
+    let mut core: Vec<u8> = (0..world.nodes).filter(may_live).collect();
     if rng.below(ALL_SHARE) == 0 {
         return core;
     }
-    while core.len() > world.quorum() {
-        core.remove(rng.below(core.len() as u64) as usize);
+    let mut voters: Vec<u8> = core.iter().copied().filter(|node| !lost.contains(node)).collect();
+    while voters.len() > world.quorum() {
+        let dead = voters.remove(rng.below(voters.len() as u64) as usize);
+        core.retain(|node| *node != dead);
     }
     core
 }
@@ -131,7 +135,7 @@ mod tests {
         ];
         for world in worlds {
             let cores: BTreeSet<Vec<u8>> =
-                (0..100).map(|seed| core(&world, &mut Rng::derive(seed, "test"))).collect();
+                (0..100).map(|seed| core(&world, &[], &mut Rng::derive(seed, "test"))).collect();
             assert!(cores.len() > 1 || world.left_dead.len() == world.tolerated(), "they are drawn");
             for core in cores {
                 assert!(core.len() >= world.quorum());

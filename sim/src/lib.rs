@@ -14,6 +14,7 @@
 //! [`oracles::Violation`] and a check in one of the rooms of [`oracles`]; a user's behaviour is in [`workload`].
 #![cfg(madsim)]
 
+pub mod adversary;
 pub mod audit;
 pub mod bisect;
 pub mod cli;
@@ -34,6 +35,7 @@ pub mod probe;
 pub mod process;
 pub mod replay;
 pub mod report;
+pub mod rules;
 pub mod scenario;
 pub mod schedule;
 pub mod shrink;

@@ -1,5 +1,6 @@
 //! The machines of a world: what runs on them, life after life.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use alys_integrations::embedded::{Bend, ExecutionServer, ExecutionServerConfig};
 use alys_integrations::http::Endpoint;
 use alys_net::NodeKey;
+use alys_node::bending::Bending;
 use alys_node::node::{FRESH_VOTES_FILE, Node, NodeConfig, NodeEvent};
 use alys_runtime::disk::Dir;
 use alys_runtime::sim::{NodeId, World, here};
@@ -14,6 +16,7 @@ use alys_runtime::sync::mpsc::UnboundedSender;
 use alys_runtime::{select, signal, time};
 use alys_storage::Engine;
 
+use crate::adversary::Bender;
 use crate::clients::Clients;
 use crate::faults::{Living, Reactions};
 use crate::genesis::{Chain, authority_key, jwt_secret};
@@ -64,6 +67,8 @@ pub struct Shared {
     pub reactions: Reactions,
     /// The nodes that run.
     pub living: Living,
+    /// What stands between nodes and their network, by authority.
+    pub benders: BTreeMap<u8, Arc<Bender>>,
     /// The execution clients that run.
     pub clients: Clients,
     /// What is wrong with the execution clients, by authority.
@@ -74,22 +79,17 @@ pub struct Shared {
 
 /// The address of an authority's node.
 pub fn node_ip(index: u8) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(10, 0, 0, index + 1))
+    Seat { index, is_twin: false }.node_ip()
 }
 
 /// The address of its execution client.
 pub fn client_ip(index: u8) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(10, 0, 1, index + 1))
-}
-
-/// The seed of an authority's libp2p identity.
-fn identity(index: u8) -> [u8; 32] {
-    [0x80 + index; 32]
+    Seat { index, is_twin: false }.client_ip()
 }
 
 /// An authority's libp2p identity.
 pub fn peer_id(index: u8) -> String {
-    NodeKey::from_bytes(identity(index)).peer_id().to_string()
+    NodeKey::from_bytes(Seat { index, is_twin: false }.identity()).peer_id().to_string()
 }
 
 /// Tells the oracles what the clock of the machine shows on which this runs.
@@ -103,19 +103,55 @@ pub fn now_ms(world: World) -> u64 {
     world.now().as_millis() as u64
 }
 
+/// One of the nodes that have an authority's key. All but twins have a single one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seat {
+    /// The authority, from 0.
+    pub index: u8,
+    /// Whether it is the second one.
+    pub is_twin: bool,
+}
+
+impl Seat {
+    /// The address of the node.
+    pub fn node_ip(self) -> IpAddr {
+        let net = if self.is_twin { TWIN_NODES } else { 0 };
+        IpAddr::V4(Ipv4Addr::new(10, 0, net, self.index + 1))
+    }
+
+    /// The address of its execution client.
+    pub fn client_ip(self) -> IpAddr {
+        let net = if self.is_twin { TWIN_CLIENTS } else { 1 };
+        IpAddr::V4(Ipv4Addr::new(10, 0, net, self.index + 1))
+    }
+
+    fn name(self, of: &str) -> String {
+        format!("{of}{}{}", self.index + 1, if self.is_twin { "twin" } else { "" })
+    }
+
+    /// The libp2p identity: a twin has one of its own.
+    fn identity(self) -> [u8; 32] {
+        [if self.is_twin { 0xc0 } else { 0x80 } + self.index; 32]
+    }
+}
+
+/// The third part of the addresses of twins and of their execution clients.
+const TWIN_NODES: u8 = 4;
+const TWIN_CLIENTS: u8 = 5;
+
 /// Adds an authority's two machines and starts them.
-pub fn add(world: World, shared: &Shared, index: u8) -> Authority {
+pub fn add(world: World, shared: &Shared, seat: Seat) -> Authority {
     let for_client = Arc::new(shared.clone());
-    let client = world.node(&format!("client{}", index + 1), client_ip(index), move || {
+    let client = world.node(&seat.name("client"), seat.client_ip(), move || {
         let shared = for_client.clone();
-        async move { ended(&shared, client_life(&shared, index).await) }
+        async move { ended(&shared, client_life(&shared, seat).await) }
     });
     let for_node = Arc::new(shared.clone());
-    let node = world.node(&format!("node{}", index + 1), node_ip(index), move || {
+    let node = world.node(&seat.name("node"), seat.node_ip(), move || {
         let shared = for_node.clone();
-        async move { ended(&shared, node_life(&shared, index).await) }
+        async move { ended(&shared, node_life(&shared, seat).await) }
     });
-    Authority { index, node, client }
+    Authority { index: seat.index, node, client }
 }
 
 /// A process has come to its end; one that was killed meanwhile has nothing to tell.
@@ -126,11 +162,11 @@ fn ended(shared: &Shared, result: Result<(), String>) {
     }
 }
 
-async fn client_life(shared: &Shared, index: u8) -> Result<(), String> {
+async fn client_life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
     let dir = Dir::open("/data/execution").map_err(|e| text(&e))?;
     let store = alys_storage::open(Engine::Redb, &dir).map_err(|e| text(&e))?;
-    let ip = client_ip(index);
+    let (ip, index) = (seat.client_ip(), seat.index);
     let config = ExecutionServerConfig {
         http_addr: Some(SocketAddr::new(ip, RPC_PORT)),
         engine_addr: SocketAddr::new(ip, ENGINE_PORT),
@@ -157,7 +193,8 @@ async fn client_life(shared: &Shared, index: u8) -> Result<(), String> {
     }
 }
 
-async fn node_life(shared: &Shared, index: u8) -> Result<(), String> {
+async fn node_life(shared: &Shared, seat: Seat) -> Result<(), String> {
+    let Seat { index, is_twin } = seat;
     let world = World::current();
     let text = |error: &dyn std::error::Error| error.to_string();
     shared.judge.look().born(index);
@@ -172,31 +209,39 @@ async fn node_life(shared: &Shared, index: u8) -> Result<(), String> {
     let observer = move |event: &NodeEvent| {
         let world = World::current();
         if world.is_here_alive() {
-            let detail = tell(index, event);
+            let detail = tell(&seat.name("node"), event);
             world.note("said", detail.as_bytes(), &detail);
             look_at_clock(world, &judge, index, Some(event));
             judge.look().executed(now_ms(world), index, event, &clients);
             judge.look().observe(now_ms(world), index, event);
-            reactions.on_event(index, event);
+            if !is_twin {
+                reactions.on_event(index, event);
+            }
         }
     };
     let config = NodeConfig {
-        name: format!("node{}", index + 1),
+        name: seat.name("node"),
         genesis: shared.chain.genesis.clone(),
         cancun_time: Some(0),
         key: Some(authority_key(index)),
-        identity: identity(index),
-        listen: SocketAddr::new(node_ip(index), PEER_PORT),
+        identity: seat.identity(),
+        listen: SocketAddr::new(seat.node_ip(), PEER_PORT),
         bootnodes: others.map(|other| SocketAddr::new(node_ip(other), PEER_PORT).to_string()).collect(),
         datadir,
         storage: Engine::Redb,
-        engine: Endpoint::new(SocketAddr::new(client_ip(index), ENGINE_PORT)),
+        engine: Endpoint::new(SocketAddr::new(seat.client_ip(), ENGINE_PORT)),
         jwt_secret: jwt_secret(index),
         fresh_votes,
         observer: Some(Arc::new(observer)),
+        bending: match shared.benders.get(&index).filter(|_| !is_twin) {
+            Some(bender) => Bending::by(bender.clone()),
+            None => Bending::default(),
+        },
     };
     let node = Arc::new(Node::start(config).await.map_err(|e| text(&e))?);
-    shared.living.born(index, &node);
+    if !is_twin {
+        shared.living.born(index, &node);
+    }
     loop {
         select! {
             reason = node.failed() => return Err(reason),
@@ -219,7 +264,7 @@ async fn node_life(shared: &Shared, index: u8) -> Result<(), String> {
 }
 
 /// What a node says, on a line.
-fn tell(index: u8, event: &NodeEvent) -> String {
+fn tell(name: &str, event: &NodeEvent) -> String {
     let said = match event {
         NodeEvent::Signed { target } => {
             let (kind, height, slot, hash) = (target.kind, target.height, target.slot, short(&target.hash));
@@ -240,5 +285,5 @@ fn tell(index: u8, event: &NodeEvent) -> String {
         }
         other => format!("{other:?}"),
     };
-    format!("node{} {said}", index + 1)
+    format!("{name} {said}")
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::plan::Plan;
 use crate::swarm::{self, Swarm};
 
+pub use check::{Part, Problem, check};
 pub use file::File;
 pub use read::parse;
 pub use schema::{guide_of_faults, schema};

@@ -114,11 +114,12 @@ fn less_time(failing: &mut Failing, lab: &mut impl Lab) {
 }
 
 fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
-    let changes: [fn(&mut Plan); 10] = [
+    let changes: [fn(&mut Plan); 11] = [
         |plan| plan.workload.users = 0,
         |plan| plan.workload = WorkloadPlan { users: plan.workload.users.min(1), ..WorkloadPlan::default() },
         |plan| plan.world.buggify = false,
         |plan| plan.world.forger = None,
+        |plan| drop(plan.world.byzantine.pop()),
         |plan| plan.world.left_dead.clear(),
         |plan| plan.world.link = LinkPlan::default(),
         |plan| plan.world.link.loss_ppm = 0,
@@ -155,7 +156,8 @@ fn named(plan: &Plan) -> u8 {
         NodeRef::Number(number) => Some(*number),
         _ => None,
     });
-    steps.chain(plan.world.forger).chain(plan.world.left_dead.iter().copied()).max().unwrap_or(0)
+    let bad = plan.world.byzantine.iter().map(|one| one.node);
+    steps.chain(bad).chain(plan.world.forger).chain(plan.world.left_dead.iter().copied()).max().unwrap_or(0)
 }
 
 /// Whether the plan could be read from a file.

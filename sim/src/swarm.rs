@@ -6,7 +6,9 @@ use alys_types::FaultModel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Actor, Fault, LinkPlan, Machine, Ms, NodeRef, Plan, SignedMs, Step, Vote, Way, When};
+use crate::plan::{
+    Actor, Byzantine, Conduct, Fault, LinkPlan, Machine, Ms, NodeRef, Plan, SignedMs, Step, Vote, Way, When,
+};
 use crate::workload::Behaviour;
 
 /// What is drawn besides the steps of the file: the `[swarm]` table.
@@ -116,6 +118,34 @@ kinds! {
         ActorSlow,
         /// Answers of actors are lost.
         LostReplies,
+        /// Some of what is sent takes much longer.
+        LatencySpike,
+        /// Much is lost and sent again.
+        Loss,
+        /// What arrives within a window does so in any order.
+        Reorder,
+        /// Links are narrow.
+        Squeeze,
+        /// What nodes send or are sent is held back.
+        Clog,
+        /// Nodes are clogged one by one and released in another order.
+        Swizzle,
+        /// Nodes forget their connections.
+        HalfOpen,
+        /// Gossip arrives twice.
+        DuplicateGossip,
+        /// A clock steps over the edge of a slot and back.
+        ClockEdge,
+        /// A process dies while it recovers.
+        CrashAgain,
+        /// Everybody dies at one height.
+        AllAtHeight,
+        /// A disk is emptied.
+        WipedDisk,
+        /// A disk is emptied, and the clock is far behind at the start after it.
+        StaleClockAfterWipe,
+        /// A disk is put back to what it was.
+        RestoredDisk,
         /// What a disk holds rots.
         RottenDisk,
         /// Writes end up elsewhere.
@@ -195,9 +225,21 @@ fn draw_world(plan: &mut Plan, rng: &mut Rng) {
         _ => LinkPlan::default(),
     };
     let number = |rng: &mut Rng| 1 + rng.below(u64::from(nodes)) as u8;
-    match rng.below(6) {
+    // Short enough that who loses its vote state votes again in this run, long enough for clocks to be apart.
+    world.rejoin_margin = 6 + rng.below(20);
+    match rng.below(8) {
         0 if fault_model == FaultModel::Byzantine => world.forger = Some(number(rng)),
         1 => world.left_dead = vec![number(rng)],
+        2..=4 if fault_model == FaultModel::Byzantine => {
+            let first = number(rng);
+            let count = 1 + rng.below(world.tolerated() as u64) as u8;
+            world.byzantine = (0..count)
+                .map(|turn| {
+                    let conduct = Conduct::ALL[rng.below(Conduct::ALL.len() as u64) as usize].0;
+                    Byzantine { node: 1 + (first - 1 + turn) % nodes, conduct }
+                })
+                .collect();
+        }
         _ => {}
     }
     plan.workload.users = rng.below(4) as u8;
@@ -394,6 +436,81 @@ impl Draw<'_> {
                 let count = self.between(1, 5) as u32;
                 self.add_strikes(|actor, spread| Fault::ActorLoseReply { actor, spread, count });
             }
+            Kind::LatencySpike => {
+                let delay = Ms(self.between(50, 2 * slot_ms));
+                let share_ppm = self.between(1_000, 200_000) as u32;
+                self.push(moment, some, someone, Fault::LatencySpike { delay, share_ppm });
+            }
+            Kind::Loss => {
+                let ppm = self.between(1_000, 300_000) as u32;
+                let nodes = if self.flip() { vec![NodeRef::All] } else { someone };
+                self.push(moment, some, nodes, Fault::Loss { ppm });
+            }
+            Kind::Reorder => {
+                let window = Ms(self.between(20, slot_ms));
+                let nodes = if self.flip() { vec![NodeRef::All] } else { someone };
+                self.push(moment, some, nodes, Fault::Reorder { window });
+            }
+            Kind::Squeeze => {
+                let kbytes_per_s = self.between(5, 200);
+                self.push(moment, some, someone, Fault::Squeeze { kbytes_per_s });
+            }
+            Kind::Clog => {
+                let way = [Way::In, Way::Out, Way::Both][self.rng.below(3) as usize];
+                let nodes = if self.flip() { vec![NodeRef::Any, NodeRef::Any] } else { someone };
+                self.push(moment, some, nodes, Fault::Clog { way });
+            }
+            Kind::Swizzle => {
+                let spread = Ms(self.between(slot_ms / 2, 4 * slot_ms));
+                let nodes = if self.flip() { vec![NodeRef::All] } else { vec![NodeRef::Any; tolerated + 1] };
+                self.push(moment, spread.0 + some, nodes, Fault::Swizzle { spread });
+            }
+            Kind::HalfOpen => {
+                let nodes = if self.flip() { vec![NodeRef::All] } else { someone };
+                self.push(moment, 0, nodes, Fault::HalfOpen {});
+            }
+            Kind::DuplicateGossip => {
+                let delay = Ms(self.between(10, 3 * slot_ms));
+                self.push(moment, some, vec![NodeRef::All], Fault::Duplicate { delay });
+            }
+            Kind::ClockEdge => {
+                let most = [self.plan.world.drift_ms, slot_ms][self.rng.below(2) as usize].max(20);
+                let (by, back) = (Ms(self.between(10, most)), self.flip());
+                let nodes = if self.flip() { vec![NodeRef::All] } else { someone };
+                self.push(moment, 0, nodes, Fault::ClockEdge { by, back });
+            }
+            Kind::CrashAgain => {
+                let (machine, power) = (self.machine(), self.flip());
+                let within = Ms(self.between(20, 2 * slot_ms));
+                let (operations, times) = (self.between(0, 60), self.between(1, 4) as u32);
+                let fault = Fault::CrashAgain { machine, power, within, operations, times };
+                self.push(moment, 0, someone, fault);
+            }
+            Kind::AllAtHeight => {
+                let (blocks, power) = (self.between(1, 3), self.flip());
+                let down = Ms(self.between(10, 2 * slot_ms));
+                let fault = Fault::KillAllAtHeight { blocks, power, down };
+                self.push(moment, 8 * slot_ms, vec![NodeRef::All], fault);
+            }
+            Kind::WipedDisk => {
+                let machine = self.machine();
+                self.push(moment, some, someone, Fault::Wipe { machine });
+            }
+            Kind::StaleClockAfterWipe => {
+                // By number: both must hit the same one. The clock steps while the process is down.
+                let nodes = vec![NodeRef::Number(1 + self.rng.below(u64::from(self.plan.world.nodes)) as u8)];
+                let (offset, behind) = (self.rng.below(slot_ms), self.between(5 * slot_ms, 40 * slot_ms));
+                let down = self.between(slot_ms, 4 * slot_ms);
+                let (gone, late) = (When::Slot(self.slot, offset), When::Slot(self.slot, offset + down / 2));
+                self.push(gone, down, nodes.clone(), Fault::Wipe { machine: Machine::Node });
+                let by = SignedMs(-(behind as i64));
+                self.push(late, down / 2 + some, nodes, Fault::Clock { by });
+            }
+            Kind::RestoredDisk => {
+                let (machine, age) = (self.machine(), Ms(self.between(slot_ms / 2, 6 * slot_ms)));
+                let down = Ms(self.between(10, 2 * slot_ms));
+                self.push(moment, 0, someone, Fault::Restore { machine, age, down });
+            }
             Kind::RottenDisk => {
                 let (machine, bits) = (self.machine(), [1, 10, 100, 10_000][self.rng.below(4) as usize]);
                 self.add_lie(some, Fault::Rot { machine, bits }, machine);
@@ -530,11 +647,8 @@ mod tests {
         for seed in 0..500 {
             let plan = mixed(seed);
             let world = &plan.world;
-            assert!(world.left_dead.len() <= world.tolerated(), "seed {seed}");
-            assert!(world.left_dead.iter().all(|node| (1..=world.nodes).contains(node)), "seed {seed}");
-            let forger_fits = world.forger.is_none_or(|forger| forger <= world.nodes);
-            assert!(forger_fits && (world.forger.is_none() || world.fault_model == FaultModel::Byzantine));
-            assert!(world.drift_ms < world.slot_ms && world.slot_ms >= 1_000, "seed {seed}");
+            assert_eq!(scenario::check(&plan, None), Ok(()), "seed {seed}");
+            assert!(world.left_dead.len() + world.suspects().len() <= world.tolerated(), "seed {seed}");
             for step in &plan.steps {
                 assert!(step.for_ms.is_some() && !step.nodes.is_empty(), "seed {seed}: {step}");
                 let When::Slot(slot, _) = step.at else { panic!("seed {seed}: {step}") };
@@ -550,6 +664,14 @@ mod tests {
         for (name, _) in Fault::KINDS {
             assert!(drawn.contains(name), "{name} is never drawn");
         }
+    }
+
+    #[test]
+    fn every_conduct_is_drawn() {
+        let drawn: BTreeSet<Conduct> = (0..500)
+            .flat_map(|seed| mixed(seed).world.byzantine.into_iter().map(|one| one.conduct))
+            .collect();
+        assert_eq!(drawn.len(), Conduct::ALL.len(), "{drawn:?}");
     }
 
     #[test]

@@ -20,17 +20,17 @@ use crate::faults::{Faults, Living, Reactions, Slots};
 use crate::genesis::Chain;
 use crate::healing::{self, Progress, wait};
 use crate::logs::Logs;
-use crate::machines::{self, Exit, Shared, now_ms};
+use crate::machines::{self, Exit, Seat, Shared, now_ms};
 use crate::oracles::{Found, Judge, Violation};
 use crate::outcome::{Mark, Outcome};
-use crate::plan::{Expect, Plan};
+use crate::plan::{Conduct, Expect, Plan};
 use crate::process::{self, Job};
 use crate::replay::{self, Filter};
 use crate::report::Recorder;
 use crate::stack::Stack;
 use crate::trap::{self, Canary};
 use crate::workload::{Desk, User};
-use crate::{bisect, faults, forger, fresh_client, probe};
+use crate::{adversary, bisect, faults, forger, fresh_client, probe};
 
 /// Simulated time beyond the end of the chaos after which the run is broken off: healing, progress and audit take less.
 const SPARE: Duration = Duration::from_secs(300);
@@ -264,6 +264,8 @@ async fn drive(
     }
     let (exits, ended) = mpsc::unbounded_channel();
     let nodes = plan.world.nodes;
+    let slots = Slots { start_ms, slot_ms: plan.world.slot_ms };
+    let benders = adversary::benders(world, &plan.world, slots, &chain, judge);
     let bends = faults::bends(world, nodes);
     let shared = Shared {
         chain,
@@ -273,6 +275,7 @@ async fn drive(
         living: living.clone(),
         clients: Clients::default(),
         bends: bends.clone(),
+        benders: benders.clone(),
         exits,
     };
     if mutant::active(Mutant::CanaryAlwaysFails) {
@@ -281,14 +284,19 @@ async fn drive(
     if mutant::active(Mutant::CanaryLeaks) {
         world.note("canary", &std::process::id().to_le_bytes(), "the number of this process");
     }
-    judge.look().honest = (0..nodes).map(|index| (machines::peer_id(index), index)).collect();
+    let correct = (0..nodes).filter(|index| !plan.world.is_byzantine(*index));
+    judge.look().honest = correct.map(|index| (machines::peer_id(index), index)).collect();
     probe::add(world, judge);
-    let authorities: Vec<_> = (0..nodes).map(|index| machines::add(world, &shared, index)).collect();
-    let slots = Slots { start_ms, slot_ms: plan.world.slot_ms };
-    let faults = Faults::new(world, plan, authorities, slots, judge.clone(), living, bends);
+    let add = |index| machines::add(world, &shared, Seat { index, is_twin: false });
+    let authorities: Vec<_> = (0..nodes).map(add).collect();
+    let faults = Faults::new(world, plan, authorities, benders, slots, judge.clone(), living, bends);
     let faults = slot.get_or_init(|| faults).clone();
     reactions.connect(&faults);
     spawn("exits", watch_exits(world, ended, faults.clone(), judge.clone()));
+    for one in plan.world.byzantine.iter().filter(|one| one.conduct == Conduct::Twins) {
+        let seat = Seat { index: one.node.saturating_sub(1), is_twin: true };
+        faults.split_twins(seat, machines::add(world, &shared, seat));
+    }
     if let Some(number) = plan.world.forger {
         forger::add(world, &shared, number.saturating_sub(1));
     }
@@ -314,11 +322,14 @@ async fn drive(
     if wait(world, judge, plan.until_ms, || false).await {
         return Ok(());
     }
-    let living: Vec<u8> = (0..nodes).filter(|node| !plan.world.left_dead.contains(&(node + 1))).collect();
+    let is_correct = |node: &u8| !plan.world.is_byzantine(*node);
+    let living: Vec<u8> =
+        (0..nodes).filter(|node| !plan.world.left_dead.contains(&(node + 1)) && is_correct(node)).collect();
     enough(judge, &living, &plan.expect)?;
-    let core = healing::core(&plan.world, &mut world.rng("healing"));
+    let lost = judge.look().votes.lost();
+    let core = healing::core(&plan.world, &lost, &mut world.rng("healing"));
     world.note("heal", &core, &format!("the chaos is over; healed are {} of {nodes}", core.len()));
-    faults.leave_dead((0..nodes).filter(|node| !core.contains(node)));
+    faults.leave_dead((0..nodes).filter(|node| !core.contains(node) && is_correct(node)));
     faults.heal();
     world.set_buggify(None);
     match healing::progress(world, judge, plan, &core).await? {

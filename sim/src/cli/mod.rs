@@ -84,7 +84,7 @@ enum Command {
     /// Listed are the sites of buggify, the kinds of faults and what they do, states of the protocol, and features of the
     /// workload. A thousand seeds of the mixed scenario should reach them all.
     Coverage(CoverageArgs),
-    /// List the scenarios.
+    /// List the scenarios, or the rules of the protocol with the scenarios that are about them.
     List(ListArgs),
     /// Explain scenario files: faults and their words, nodes, moments, invariants; or show the plan of a scenario.
     Describe(DescribeArgs),
@@ -208,6 +208,9 @@ struct MergeArgs {
 
 #[derive(Args)]
 struct ListArgs {
+    /// The rules of the protocol, covered and not.
+    #[arg(long)]
+    rules: bool,
     /// One JSON array.
     #[arg(long)]
     json: bool,

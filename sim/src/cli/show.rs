@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{DescribeArgs, ListArgs, PASSED};
-use crate::scenario;
+use crate::{rules, scenario};
 
 const FILES: &str = "\
 A scenario is a TOML file:
@@ -20,10 +20,13 @@ A scenario is a TOML file:
     slot = \"1s\"
     drift = \"250ms\"               # how far clocks may be apart
     forger = 3                    # somebody else has this authority's key and forges certificates
-    left_dead = [4]               # stay down when everything heals
+    byzantine = [{ node = 2, conduct = \"twins\" }]   # or equivocate, withhold, delay, invalid-payload, bad-certificate,
+                                  # mutate, lie; all but twins are the real node with what it says bent
+    left_dead = [4]               # stay down when everything heals; with forger and byzantine at most as many as tolerated
+    rejoin_margin = 1800          # slots after a loss of its vote state until an authority votes again
     buggify = true                # nodes and clients do now and then what they may do and seldom do
 
-    [links]                       # latency, jitter, loss_ppm, kbytes_per_s
+    [links]                       # latency, jitter, tail, tail_ppm, loss_ppm, kbytes_per_s
     [workload]                    # users, burst, pause, pool, block_gas
     behaviours = [\"transfer\"]     # contract, replace, cancel, flood, gap, underprice, sign-badly, read; twice is more often
     [expect]                      # min_final, progress, within
@@ -50,7 +53,24 @@ silent-leader, too-few-blocks, error-line, process-ended, execution-behind, ackn
 actor-not-healed, not-final-after-fault, message-lost, queue-overrun, order-broken, ask-late, two-incarnations, restarts-beyond-policy,
 gave-up-early, escaped, panicked, hung, timeout.";
 
+/// The rules with the scenarios that are about them.
+fn list_rules() -> anyhow::Result<u8> {
+    let covered = rules::covered()?;
+    for rule in rules::RULES {
+        println!("{:<5} {}", rule.id, rule.sentence);
+        match (covered.get(rule.id), rule.uncovered) {
+            (Some(names), _) => println!("      {}", names.join(", ")),
+            (None, Some(reason)) => println!("      NOT COVERED: {reason}"),
+            (None, None) => println!("      NOT COVERED"),
+        }
+    }
+    Ok(PASSED)
+}
+
 pub fn list(args: &ListArgs) -> anyhow::Result<u8> {
+    if args.rules {
+        return list_rules();
+    }
     let scenarios = scenario::list()?.into_keys().map(|name| scenario::load(&name));
     let scenarios = scenarios.collect::<Result<Vec<_>, _>>()?;
     if args.json {
@@ -112,6 +132,9 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     println!("{:?}", plan.workload);
     if let Some(forger) = world.forger {
         println!("somebody else has the key of node {forger}");
+    }
+    for one in &world.byzantine {
+        println!("node {} does not keep to the rules: {:?}", one.node, one.conduct);
     }
     if !world.left_dead.is_empty() {
         println!("stay dead: {:?}", world.left_dead);

@@ -130,21 +130,30 @@ impl Faults {
     }
 
     /// Whether this authority may be faulty, besides those that are. If so, it counts from now on.
-    fn may_distrust(&self, node: u8) -> bool {
+    pub(super) fn may_distrust(&self, node: u8) -> bool {
+        let may = self.may_be_faulty(node);
         let mut inner = self.look();
-        if inner.distrusted.contains(&node) {
-            return true;
+        match may {
+            true => {
+                inner.distrusted.insert(node);
+            }
+            false => *inner.counts.entry("downgraded").or_default() += 1,
         }
-        let by_plan = inner.plan.left_dead.iter().chain(&inner.plan.forger);
-        let mut faulty: BTreeSet<u8> = by_plan.map(|number| number.saturating_sub(1)).collect();
+        may
+    }
+
+    /// Whether with this authority no more are faulty than the federation tolerates: by the plan, by lying disks and clients,
+    /// or because their vote state is lost. That also keeps every final block on a disk of somebody else, for whoever
+    /// votes again has caught up.
+    pub(super) fn may_be_faulty(&self, node: u8) -> bool {
+        let lost = self.judge.look().votes.lost();
+        let inner = self.look();
+        let mut faulty: BTreeSet<u8> = inner.plan.suspects();
+        faulty.extend(inner.plan.left_dead.iter().map(|number| number.saturating_sub(1)));
         faulty.extend(&inner.distrusted);
+        faulty.extend(lost);
         faulty.insert(node);
-        if faulty.len() > inner.plan.tolerated() {
-            *inner.counts.entry("downgraded").or_default() += 1;
-            return false;
-        }
-        inner.distrusted.insert(node);
-        true
+        faulty.len() <= inner.plan.tolerated()
     }
 
     /// Whoever runs the machines puts a new disk in place of one that lies. True if it did; the process is down then.

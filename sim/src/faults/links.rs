@@ -59,10 +59,30 @@ impl Links {
         }
     }
 
+    /// Holds back what goes between the named nodes and everybody, or lets it go again.
+    pub fn clog(&mut self, nodes: &BTreeSet<u8>, way: Way, on: bool) {
+        for inside in nodes {
+            for other in (0..self.nodes).filter(|other| other != inside) {
+                let (inside, other) = (node_ip(*inside), node_ip(other));
+                if way != Way::In {
+                    self.block((inside, other), Block::Clog, on);
+                }
+                if way != Way::Out {
+                    self.block((other, inside), Block::Clog, on);
+                }
+            }
+        }
+    }
+
+    /// Cuts two machines from each other, or joins them again.
+    pub fn cut_pair(&mut self, a: IpAddr, b: IpAddr, on: bool) {
+        self.block((a, b), Block::Cut, on);
+        self.block((b, a), Block::Cut, on);
+    }
+
     /// Cuts a node from its execution client.
     pub fn cut_client(&mut self, node: u8, on: bool) {
-        self.block((node_ip(node), client_ip(node)), Block::Cut, on);
-        self.block((client_ip(node), node_ip(node)), Block::Cut, on);
+        self.cut_pair(node_ip(node), client_ip(node), on);
     }
 
     fn block(&mut self, way: (IpAddr, IpAddr), kind: Block, on: bool) {
@@ -131,6 +151,8 @@ pub fn link(plan: &LinkPlan) -> Link {
     Link {
         latency: Duration::from_millis(plan.latency_ms),
         jitter: Duration::from_millis(plan.jitter_ms),
+        tail_ppm: plan.tail_ppm,
+        tail: Duration::from_millis(plan.tail_ms),
         loss_ppm: plan.loss_ppm,
         bytes_per_second: plan.kbytes_per_s * 1_000,
         ..Link::default()
@@ -153,6 +175,8 @@ fn worse(a: &LinkPlan, b: &LinkPlan) -> LinkPlan {
     LinkPlan {
         latency_ms: a.latency_ms.max(b.latency_ms),
         jitter_ms: a.jitter_ms.max(b.jitter_ms),
+        tail_ppm: a.tail_ppm.max(b.tail_ppm),
+        tail_ms: a.tail_ms.max(b.tail_ms),
         loss_ppm: a.loss_ppm.max(b.loss_ppm),
         kbytes_per_s: least(a.kbytes_per_s, b.kbytes_per_s),
     }
@@ -164,9 +188,9 @@ mod tests {
 
     #[test]
     fn of_two_qualities_the_worse_of_each_counts() {
-        let a = LinkPlan { latency_ms: 1, jitter_ms: 9, loss_ppm: 0, kbytes_per_s: 0 };
-        let b = LinkPlan { latency_ms: 5, jitter_ms: 2, loss_ppm: 7, kbytes_per_s: 50 };
-        let both = LinkPlan { latency_ms: 5, jitter_ms: 9, loss_ppm: 7, kbytes_per_s: 50 };
+        let a = LinkPlan { latency_ms: 1, jitter_ms: 9, tail_ms: 80, ..LinkPlan::PERFECT };
+        let b = LinkPlan { latency_ms: 5, jitter_ms: 2, loss_ppm: 7, kbytes_per_s: 50, ..LinkPlan::PERFECT };
+        let both = LinkPlan { jitter_ms: 9, tail_ms: 80, ..b.clone() };
         assert_eq!(worse(&a, &b), both);
         assert_eq!(worse(&b, &LinkPlan { kbytes_per_s: 10, ..a }).kbytes_per_s, 10);
     }

@@ -5,8 +5,10 @@
 
 mod actors;
 mod damage;
+mod disks;
 mod links;
 mod reactions;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,18 +17,18 @@ use std::time::Duration;
 use alys_integrations::embedded::Bend;
 use alys_runtime::sim::{Block, NodeId, Rng, Slowness, World};
 use alys_runtime::{spawn, time};
-use alys_types::Hash;
 
 pub use actors::Living;
 pub use damage::bends;
 pub use links::link;
 pub use reactions::Reactions;
 
+use crate::adversary::Bender;
 use crate::machines::{Authority, node_ip, now_ms};
 use crate::oracles::Judge;
-use crate::plan::{Fault, LinkPlan, Machine, Ms, NodeRef, Plan, SignedMs, Step, Vote, When, WorldPlan};
+use crate::plan::{Fault, Machine, Ms, NodeRef, Plan, SignedMs, Step, When, WorldPlan};
 use links::Links;
-use reactions::{Act, React, Reaction};
+use reactions::{Act, React, Reaction, Trigger};
 
 /// How long a supervisor of the operating system waits until it starts a process again.
 const RESPAWN: Duration = Duration::from_millis(1_000);
@@ -58,11 +60,15 @@ impl Slots {
 struct Inner {
     plan: WorldPlan,
     authorities: Vec<Authority>,
+    /// What stands between nodes and their network.
+    benders: BTreeMap<u8, Arc<Bender>>,
     slots: Slots,
     rng: Rng,
     links: Links,
     /// How many faults hold a machine down.
     down: BTreeMap<NodeId, u32>,
+    /// Machines of second nodes with the key of an authority.
+    twins: BTreeSet<NodeId>,
     /// Machines whose disks were made to fail: what their processes say about it is expected.
     damaged: BTreeSet<NodeId>,
     /// Authorities that are faulty because their disks or clients lie.
@@ -143,6 +149,7 @@ impl Faults {
         world: World,
         plan: &Plan,
         authorities: Vec<Authority>,
+        benders: BTreeMap<u8, Arc<Bender>>,
         slots: Slots,
         judge: Judge,
         living: Living,
@@ -151,10 +158,12 @@ impl Faults {
         let inner = Inner {
             plan: plan.world.clone(),
             authorities,
+            benders,
             slots,
             rng: world.rng("faults"),
             links: Links::new(world, plan.world.nodes, plan.world.link.clone()),
             down: BTreeMap::new(),
+            twins: BTreeSet::new(),
             damaged: BTreeSet::new(),
             distrusted: BTreeSet::new(),
             lied_to: BTreeSet::new(),
@@ -230,12 +239,52 @@ impl Faults {
                 let kind = if *held { Block::Clog } else { Block::Cut };
                 self.look().links.partition(nodes, *way, kind, on);
             }
-            Fault::SlowLinks { delay, jitter, loss_ppm, kbytes_per_s } => {
-                let (loss_ppm, kbytes_per_s) = (*loss_ppm, *kbytes_per_s);
-                let quality = LinkPlan { latency_ms: delay.0, jitter_ms: jitter.0, loss_ppm, kbytes_per_s };
-                let mut inner = self.look();
-                nodes.iter().for_each(|node| inner.links.slow(*node, &quality, on));
+            Fault::SlowLinks { .. }
+            | Fault::LatencySpike { .. }
+            | Fault::Loss { .. }
+            | Fault::Reorder { .. }
+            | Fault::Squeeze { .. } => {
+                if let Some(quality) = fault.quality() {
+                    let mut inner = self.look();
+                    nodes.iter().for_each(|node| inner.links.slow(*node, &quality, on));
+                }
             }
+            Fault::Clog { way } => self.look().links.clog(nodes, *way, on),
+            Fault::Swizzle { spread } => self.swizzle(nodes, spread.0, on),
+            Fault::HalfOpen {} if on => {
+                let all = self.look().plan.nodes;
+                for (node, other) in nodes.iter().flat_map(|node| (0..all).map(move |other| (*node, other))) {
+                    world.half_open(node_ip(node), node_ip(other));
+                }
+            }
+            Fault::HalfOpen {} => {}
+            Fault::Duplicate { delay } => {
+                let benders = self.look().benders.clone();
+                nodes.iter().filter_map(|node| benders.get(node)).for_each(|one| one.duplicate(delay.0, on));
+            }
+            Fault::ClockEdge { by, back } if on => self.step_over_an_edge(nodes, by.0, *back),
+            Fault::ClockEdge { .. } => {}
+            Fault::CrashAgain { machine, power, within, operations, times } if on => {
+                for machine in {
+                    let inner = self.look();
+                    inner.machines(nodes, *machine)
+                } {
+                    self.crash_again(machine, *power, within.0, *operations, *times);
+                }
+            }
+            Fault::CrashAgain { .. } => {}
+            Fault::KillAllAtHeight { blocks, power, down: Ms(down_ms) } => {
+                let height = self.judge.look().finality.top() + blocks;
+                let what = React::KillAllNow { power: *power, down_ms: *down_ms, is_done: false };
+                return self.set_reaction(on, reaction, nodes, Trigger::Final(height), what);
+            }
+            Fault::Wipe { machine } if on => self.wipe(nodes, *machine),
+            Fault::Wipe { machine } => {
+                let machines = self.look().machines(nodes, *machine);
+                machines.iter().for_each(|m| self.raise(*m));
+            }
+            Fault::Restore { machine, age, down } if on => self.restore(nodes, *machine, age.0, down.0),
+            Fault::Restore { .. } => {}
             Fault::Reset {} if on => {
                 let all = self.look().plan.nodes;
                 for (node, other) in nodes.iter().flat_map(|node| (0..all).map(move |other| (*node, other))) {
@@ -324,11 +373,11 @@ impl Faults {
                 nodes.iter().for_each(|node| inner.links.cut_client(*node, on));
             }
             Fault::HoldVotes { vote, delay: Ms(ms) } => {
-                return self.set_reaction(on, reaction, nodes, *vote, React::Hold { ms: *ms });
+                return self.set_reaction(on, reaction, nodes, Trigger::Vote(*vote), React::Hold { ms: *ms });
             }
             Fault::KillOnVote { vote, power, down: Ms(down_ms) } => {
                 let what = React::Kill { power: *power, down_ms: *down_ms, done: BTreeSet::new() };
-                return self.set_reaction(on, reaction, nodes, *vote, what);
+                return self.set_reaction(on, reaction, nodes, Trigger::Vote(*vote), what);
             }
             Fault::ActorPanic { .. }
             | Fault::ActorFail { .. }
@@ -342,7 +391,7 @@ impl Faults {
             Fault::KillAllOnVotes { vote, count, power, down: Ms(down_ms) } => {
                 let (count, power, down_ms) = (*count, *power, *down_ms);
                 let what = React::KillAll { count, power, down_ms, signed: BTreeMap::new(), is_done: false };
-                return self.set_reaction(on, reaction, nodes, *vote, what);
+                return self.set_reaction(on, reaction, nodes, Trigger::Vote(*vote), what);
             }
         }
         None
@@ -360,7 +409,7 @@ impl Faults {
         on: bool,
         number: Option<u64>,
         nodes: &BTreeSet<u8>,
-        vote: Vote,
+        trigger: Trigger,
         what: React,
     ) -> Option<u64> {
         let mut inner = self.look();
@@ -370,18 +419,16 @@ impl Faults {
         }
         let number = inner.next_reaction;
         inner.next_reaction += 1;
-        inner.reactions.insert(number, Reaction { nodes: nodes.clone(), vote, what });
+        inner.reactions.insert(number, Reaction { nodes: nodes.clone(), trigger, what });
         Some(number)
     }
 
-    /// Somebody has signed: what is to be done about it.
-    fn on_vote(&self, node: u8, vote: Vote, hash: Hash) -> Vec<Act> {
+    /// Something happened on a node: what is to be done about it.
+    fn react(&self, of: impl Fn(&mut Reaction, &[Authority]) -> Option<Act>) -> Vec<Act> {
         let mut inner = self.look();
         let Inner { reactions, authorities, counts, .. } = &mut *inner;
-        let acts: Vec<Act> = reactions
-            .values_mut()
-            .filter_map(|reaction| reaction.on_vote(authorities, node, vote, hash))
-            .collect();
+        let acts: Vec<Act> =
+            reactions.values_mut().filter_map(|reaction| of(reaction, authorities)).collect();
         for act in &acts {
             *counts.entry(act.name()).or_default() += 1;
         }
@@ -436,9 +483,14 @@ impl Faults {
         });
     }
 
-    /// Whether the disk of a machine was made to fail at some time.
+    /// Whether the disk of a machine was made to fail at some time, or its process does not keep to the rules anyway.
     pub fn is_damaged(&self, machine: NodeId) -> bool {
-        self.world.disk_damage(machine).is_any() || self.look().damaged.contains(&machine)
+        let inner = self.look();
+        let of_byzantine = |a: &Authority| a.node == machine && inner.plan.is_byzantine(a.index);
+        self.world.disk_damage(machine).is_any()
+            || inner.damaged.contains(&machine)
+            || inner.twins.contains(&machine)
+            || inner.authorities.iter().any(of_byzantine)
     }
 
     /// These do not come back when everything heals; from 0.
@@ -464,6 +516,7 @@ impl Faults {
             (inner.authorities.clone(), inner.plan.clone())
         };
         self.living.heal();
+        self.look().benders.values().for_each(|bender| bender.heal());
         self.heal_clients();
         for authority in &authorities {
             let stays_dead = plan.left_dead.contains(&(authority.index + 1));
@@ -487,7 +540,12 @@ impl Faults {
 
     /// How often each kind of fault began.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
-        self.look().counts.clone()
+        let inner = self.look();
+        let mut counts = inner.counts.clone();
+        for (what, times) in inner.benders.values().flat_map(|bender| bender.counts()) {
+            *counts.entry(what).or_default() += times;
+        }
+        counts
     }
 }
 

@@ -17,12 +17,21 @@ use crate::plan::Vote;
 /// How long after a signature what a node sends is held back: a vote leaves within a millisecond of being signed.
 const HOLD_MS: u64 = 20;
 
-/// What happens when somebody signs.
+/// What a reaction waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// A node signs such a vote.
+    Vote(Vote),
+    /// A block of this height, or one above it, is final on a node.
+    Final(u64),
+}
+
+/// What happens when somebody signs, or when a block becomes final.
 pub struct Reaction {
-    /// Whose votes count.
+    /// Whose events count.
     pub nodes: BTreeSet<u8>,
-    /// Which votes.
-    pub vote: Vote,
+    /// Which events.
+    pub trigger: Trigger,
     /// What follows.
     pub what: React,
 }
@@ -35,6 +44,8 @@ pub enum React {
     Kill { power: bool, down_ms: u64, done: BTreeSet<u8> },
     /// Everybody dies when `count` of them have signed for one block, once.
     KillAll { count: u8, power: bool, down_ms: u64, signed: BTreeMap<Hash, BTreeSet<u8>>, is_done: bool },
+    /// Everybody dies, once.
+    KillAllNow { power: bool, down_ms: u64, is_done: bool },
 }
 
 /// What is to be done about a vote.
@@ -68,7 +79,7 @@ impl Act {
 impl Reaction {
     /// Somebody has signed.
     pub fn on_vote(&mut self, authorities: &[Authority], node: u8, vote: Vote, hash: Hash) -> Option<Act> {
-        if self.vote != vote || !self.nodes.contains(&node) {
+        if self.trigger != Trigger::Vote(vote) || !self.nodes.contains(&node) {
             return None;
         }
         match &mut self.what {
@@ -88,7 +99,20 @@ impl Reaction {
                 let machines = authorities.iter().flat_map(|a| [a.client, a.node]).collect();
                 Some(Act::Fell { machines, power: *power, down_ms: *down_ms })
             }
+            React::KillAllNow { .. } => None,
         }
+    }
+
+    /// A block is final on a node.
+    pub fn on_final(&mut self, authorities: &[Authority], node: u8, height: u64) -> Option<Act> {
+        let Trigger::Final(wanted) = self.trigger else { return None };
+        let React::KillAllNow { power, down_ms, is_done } = &mut self.what else { return None };
+        if *is_done || height < wanted || !self.nodes.contains(&node) {
+            return None;
+        }
+        *is_done = true;
+        let machines = authorities.iter().flat_map(|a| [a.client, a.node]).collect();
+        Some(Act::Fell { machines, power: *power, down_ms: *down_ms })
     }
 }
 
@@ -123,15 +147,26 @@ impl Reactions {
 
     /// A node says something, from inside of it.
     pub fn on_event(&self, node: u8, event: &NodeEvent) {
-        let NodeEvent::Signed { target } = event else { return };
-        let vote = match target.kind {
-            VoteKind::Proposal => Vote::Proposal,
-            VoteKind::Approval => Vote::Approval,
-            VoteKind::Confirmation => Vote::Confirmation,
-        };
+        if !matches!(event, NodeEvent::Signed { .. } | NodeEvent::Finalized(_)) {
+            return;
+        }
         let connected = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(Connected { faults, acts }) = connected else { return };
-        for act in faults.on_vote(node, vote, target.hash) {
+        let wanted = match event {
+            NodeEvent::Signed { target } => {
+                let vote = match target.kind {
+                    VoteKind::Proposal => Vote::Proposal,
+                    VoteKind::Approval => Vote::Approval,
+                    VoteKind::Confirmation => Vote::Confirmation,
+                };
+                faults.react(|reaction, all| reaction.on_vote(all, node, vote, target.hash))
+            }
+            NodeEvent::Finalized(block) => {
+                faults.react(|reaction, all| reaction.on_final(all, node, block.height.0))
+            }
+            _ => Vec::new(),
+        };
+        for act in wanted {
             faults.act(&act, true);
             // Without a receiver the run is over.
             let _ = acts.send(act);
@@ -152,7 +187,8 @@ mod tests {
     #[test]
     fn a_node_dies_once_on_its_vote() {
         let what = React::Kill { power: true, down_ms: 7, done: BTreeSet::new() };
-        let mut reaction = Reaction { nodes: BTreeSet::from([1, 2]), vote: Vote::Approval, what };
+        let mut reaction =
+            Reaction { nodes: BTreeSet::from([1, 2]), trigger: Trigger::Vote(Vote::Approval), what };
         let mut sign = |node, vote| reaction.on_vote(&authorities(), node, vote, Hash::ZERO);
         assert_eq!(sign(0, Vote::Approval), None, "not named");
         assert_eq!(sign(1, Vote::Proposal), None, "another kind");
@@ -166,7 +202,8 @@ mod tests {
     fn everybody_dies_once_when_enough_have_signed_for_one_block() {
         let what =
             React::KillAll { count: 2, power: true, down_ms: 7, signed: BTreeMap::new(), is_done: false };
-        let mut reaction = Reaction { nodes: (0..4).collect(), vote: Vote::Confirmation, what };
+        let mut reaction =
+            Reaction { nodes: (0..4).collect(), trigger: Trigger::Vote(Vote::Confirmation), what };
         let mut sign = |node, mark| {
             let act = reaction.on_vote(&authorities(), node, Vote::Confirmation, Hash([mark; 32]));
             act.map(|act| act.name())
@@ -176,5 +213,20 @@ mod tests {
         assert_eq!(sign(1, 2), None, "another block");
         assert_eq!(sign(2, 1), Some("killed-all-on-votes"));
         assert_eq!(sign(3, 1), None);
+    }
+
+    #[test]
+    fn everybody_dies_once_when_a_height_is_final_anywhere() {
+        let what = React::KillAllNow { power: true, down_ms: 7, is_done: false };
+        let mut reaction = Reaction { nodes: (0..3).collect(), trigger: Trigger::Final(5), what };
+        assert_eq!(reaction.on_vote(&authorities(), 0, Vote::Approval, Hash::ZERO), None);
+        assert_eq!(reaction.on_final(&authorities(), 0, 4), None, "too low");
+        assert_eq!(reaction.on_final(&authorities(), 3, 5), None, "not named");
+        let act = reaction.on_final(&authorities(), 2, 6);
+        assert!(
+            matches!(act, Some(Act::Fell { machines, .. }) if machines.len() == 8),
+            "heights are skipped"
+        );
+        assert_eq!(reaction.on_final(&authorities(), 1, 6), None, "once");
     }
 }

@@ -96,6 +96,11 @@ impl Finality {
         Ok(())
     }
 
+    /// The disk of a node was emptied, or put back to what it was: it begins anew.
+    pub fn forget(&mut self, node: u8) {
+        self.highest.remove(&node);
+    }
+
     /// The highest final block of all nodes.
     pub fn top(&self) -> u64 {
         self.highest.values().copied().max().unwrap_or(0)

@@ -239,6 +239,9 @@ impl Oracles {
 
     /// A node starts a new life.
     pub fn born(&mut self, node: u8) {
+        if self.votes.is_byzantine(node) {
+            return;
+        }
         self.votes.pending.remove(&node);
         self.clocks.born(node);
         self.actors.born(node);
@@ -252,8 +255,19 @@ impl Oracles {
         }
     }
 
+    /// The disk of a node was emptied while its process was down. What it signs is held against what it signed before.
+    pub fn lost_votes(&mut self, node: u8) {
+        self.votes.lose(node);
+        self.model.distrust(node);
+        self.finality.forget(node);
+    }
+
     /// A node says something; `node` counts from 0.
     pub fn observe(&mut self, at_ms: u64, node: u8, event: &NodeEvent) {
+        if self.votes.is_byzantine(node) {
+            self.observe_byzantine(at_ms, node, event);
+            return;
+        }
         let (kind, result) = match event {
             NodeEvent::Signed { target } => {
                 let kind = match target.kind {
@@ -301,6 +315,21 @@ impl Oracles {
         }
     }
 
+    /// A node that keeps to no rule says something: its signatures count, and its blocks may become final.
+    fn observe_byzantine(&mut self, at_ms: u64, node: u8, event: &NodeEvent) {
+        match event {
+            NodeEvent::Signed { target } => {
+                let result = self.votes.signed(node, target, &self.blocks);
+                self.note(at_ms, result);
+            }
+            NodeEvent::Proposed { hash, block, .. } => {
+                // Whatever is wrong with it, correct nodes judge.
+                let _ = self.blocks.proposed(at_ms, node, *hash, block);
+            }
+            _ => {}
+        }
+    }
+
     fn head(&self, node: u8, height: u64, hash: Hash) -> Result<(), Violation> {
         let last = self.finality.of(node);
         match self.finality.blocks.get(&last) {
@@ -312,6 +341,9 @@ impl Oracles {
     /// What a node's clock shows at a true time, both in milliseconds since the epoch. To be told before what the node
     /// says at that moment.
     pub fn clock(&mut self, at_ms: u64, node: u8, wall_ms: u64, true_ms: u64, event: Option<&NodeEvent>) {
+        if self.votes.is_byzantine(node) {
+            return;
+        }
         self.clocks.look(at_ms, node, wall_ms, true_ms);
         let Some(NodeEvent::Signed { target }) = event else { return };
         if self.distrusted.contains(&node) {
@@ -331,6 +363,9 @@ impl Oracles {
     /// A node approves a block of another: its own execution client must have executed it. To be told before
     /// [`observe`](Self::observe).
     pub fn executed(&mut self, at_ms: u64, node: u8, event: &NodeEvent, clients: &Clients) {
+        if self.votes.is_byzantine(node) {
+            return;
+        }
         let NodeEvent::Signed { target } = event else { return };
         if self.distrusted.contains(&node) {
             return;
@@ -350,6 +385,9 @@ impl Oracles {
 
     /// What a node's supervision tree looks like.
     pub fn tree(&mut self, at_ms: u64, node: u8, tree: &Snapshot) {
+        if self.votes.is_byzantine(node) {
+            return;
+        }
         let result = self.actors.look(at_ms, node, tree);
         self.note(at_ms, result);
     }
@@ -357,6 +395,9 @@ impl Oracles {
     /// A node says where it stands. `asked` is when it was asked, in milliseconds, and how far its finality was then:
     /// meanwhile it may have gone on.
     pub fn stands(&mut self, at_ms: u64, node: u8, asked: (u64, u64), summary: Summary) {
+        if self.votes.is_byzantine(node) {
+            return;
+        }
         if self.distrusted.contains(&node) {
             self.summaries.insert(node, summary);
             return;
@@ -372,9 +413,8 @@ impl Oracles {
         }
         let result = self.model.stands(asked.0, node, &summary.votes);
         self.note(at_ms, result);
-        if summary.votes.silent_until.is_some() {
-            self.note(at_ms, Err(Violation::VotesLost { node: node + 1 }));
-        }
+        let result = self.votes.silent(node, summary.votes.silent_until.is_some());
+        self.note(at_ms, result);
         self.summaries.insert(node, summary);
     }
 }

@@ -87,7 +87,7 @@ impl Conformance {
         Self {
             rule: Rule::of(usize::from(plan.nodes), faults),
             authorities: u64::from(plan.nodes),
-            faulty: plan.forger.iter().map(|number| number.saturating_sub(1)).collect(),
+            faulty: plan.suspects(),
             distrusted: BTreeSet::new(),
             promises: BTreeMap::new(),
             steps: BTreeMap::new(),
@@ -273,15 +273,7 @@ mod tests {
     use alys_types::{Height, Slot};
 
     fn conformance(forger: Option<u8>) -> Conformance {
-        Conformance::new(&WorldPlan {
-            nodes: 4,
-            fault_model: FaultModel::Byzantine,
-            slot_ms: 1000,
-            drift_ms: 250,
-            link: Default::default(),
-            forger,
-            left_dead: Vec::new(),
-        })
+        Conformance::new(&WorldPlan { forger, ..WorldPlan::default() })
     }
 
     fn block(slot: u64, mark: u8) -> BlockRef {

@@ -14,8 +14,13 @@ pub struct Votes {
     quorum: usize,
     /// Signatures that a certificate may contain besides those that nodes reported.
     forged: usize,
-    /// Authorities that may sign anything, from 0: somebody else has their key, or their disk lied to them.
+    /// Authorities that may sign anything, from 0: they keep to no rule, somebody else has their key, or their disk lied to
+    /// them.
     faulty: BTreeSet<u8>,
+    /// Those of them that keep to no rule.
+    byzantine: BTreeSet<u8>,
+    /// Authorities whose disk was emptied, until they vote again, and whether they have said that their votes are lost.
+    lost: BTreeMap<u8, bool>,
     /// By node, kind and slot.
     signed: BTreeMap<(u8, VoteKind, u64), Hash>,
     /// The highest slot by node and kind.
@@ -44,8 +49,10 @@ impl Votes {
         Self {
             authorities: u64::from(plan.nodes),
             quorum: plan.quorum(),
-            forged: usize::from(plan.forger.is_some()),
-            faulty: plan.forger.iter().map(|number| number.saturating_sub(1)).collect(),
+            forged: plan.suspects().len(),
+            faulty: plan.suspects(),
+            byzantine: (0..plan.nodes).filter(|index| plan.is_byzantine(*index)).collect(),
+            lost: BTreeMap::new(),
             signed: BTreeMap::new(),
             highest: BTreeMap::new(),
             by_block: BTreeMap::new(),
@@ -60,9 +67,43 @@ impl Votes {
         self.forged += usize::from(self.faulty.insert(node));
     }
 
+    /// Whether the authority keeps to no rule: nothing that it says is to be judged.
+    pub fn is_byzantine(&self, node: u8) -> bool {
+        self.byzantine.contains(&node)
+    }
+
+    /// The authorities that have lost their vote state and do not vote again yet.
+    pub fn lost(&self) -> Vec<u8> {
+        self.lost.keys().copied().collect()
+    }
+
+    /// The disk of a node was emptied.
+    pub fn lose(&mut self, node: u8) {
+        self.lost.insert(node, false);
+        self.pending.remove(&node);
+    }
+
+    /// A node says whether it holds its vote state for lost. That is wrong if no disk was.
+    pub fn silent(&mut self, node: u8, is_silent: bool) -> Result<(), Violation> {
+        match (self.lost.get_mut(&node), is_silent) {
+            (None, true) => return Err(Violation::VotesLost { node: node + 1 }),
+            (Some(is_noticed), true) => *is_noticed = true,
+            (Some(true), false) => {
+                self.lost.remove(&node);
+            }
+            (Some(false) | None, false) => {}
+        }
+        Ok(())
+    }
+
     /// A node signs; re-sending signs the same again.
     pub fn signed(&mut self, node: u8, target: &VoteTarget, blocks: &Blocks) -> Result<(), Violation> {
         let (kind, slot) = (target.kind, target.slot.0);
+        if self.is_byzantine(node) {
+            // What it signs may be under a certificate, and proves nothing.
+            self.by_block.entry((kind, target.hash)).or_default().insert(node);
+            return Ok(());
+        }
         if let Some(first) = self.signed.get(&(node, kind, slot)) {
             if *first == target.hash {
                 return Ok(());
@@ -176,7 +217,7 @@ impl Votes {
 
     /// A node calls a block certified: that takes a quorum of approvals.
     pub fn certified(&self, node: u8, slot: u64, hash: Hash) -> Result<(), Violation> {
-        let approvals = self.by_block.get(&(VoteKind::Approval, hash)).map_or(0, BTreeSet::len);
+        let approvals = self.correct(VoteKind::Approval, &hash);
         match approvals + self.forged >= self.quorum {
             true => Ok(()),
             false => {
@@ -204,7 +245,13 @@ impl Votes {
     }
 
     fn confirmations(&self, hash: &Hash) -> usize {
-        self.by_block.get(&(VoteKind::Confirmation, *hash)).map_or(0, BTreeSet::len)
+        self.correct(VoteKind::Confirmation, hash)
+    }
+
+    /// Signatures that were reported, but for those of the faulty, who may have signed in any case.
+    fn correct(&self, kind: VoteKind, hash: &Hash) -> usize {
+        let reported = self.by_block.get(&(kind, *hash));
+        reported.map_or(0, |signers| signers.difference(&self.faulty).count())
     }
 }
 
@@ -215,6 +262,7 @@ fn word(kind: VoteKind) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Byzantine, Conduct};
     use alys_types::{Height, Slot};
 
     fn votes(forger: Option<u8>) -> Votes {
@@ -251,6 +299,42 @@ mod tests {
         assert_eq!(votes(Some(3)).accused(0, 2, 100), Ok(()));
         let wrong = Err(Violation::WronglyAccused { node: 1, signer: 2, slot: 100 });
         assert_eq!(votes(Some(3)).accused(0, 1, 100), wrong);
+    }
+
+    #[test]
+    fn byzantine_authorities_are_not_judged_and_their_signatures_may_be_anywhere() {
+        let one = Byzantine { node: 3, conduct: Conduct::Twins };
+        let mut votes = Votes::new(&WorldPlan { byzantine: vec![one], ..WorldPlan::default() });
+        for mark in 1..4 {
+            assert_eq!(votes.signed(2, &vote(VoteKind::Approval, 1, 100, mark), &none()), Ok(()));
+        }
+        assert_eq!(votes.accused(0, 2, 100), Ok(()));
+        assert_eq!(
+            votes.accused(0, 1, 100),
+            Err(Violation::WronglyAccused { node: 1, signer: 2, slot: 100 })
+        );
+        assert_eq!(votes.signed(0, &vote(VoteKind::Confirmation, 1, 100, 1), &none()), Ok(()));
+        assert_eq!(votes.signed(2, &vote(VoteKind::Confirmation, 1, 100, 1), &none()), Ok(()));
+        votes.finalized(10, 0, 1, Hash([1; 32]));
+        assert!(votes.stands(500, 0, Hash([1; 32])).is_err(), "one correct and one suspect are no quorum");
+        assert_eq!(votes.signed(1, &vote(VoteKind::Confirmation, 1, 100, 1), &none()), Ok(()));
+        votes.finalized(600, 0, 1, Hash([1; 32]));
+        assert_eq!(votes.stands(700, 0, Hash([1; 32])), Ok(()));
+    }
+
+    #[test]
+    fn who_has_lost_its_votes_may_say_so_and_is_judged_all_the_same() {
+        let mut votes = votes(None);
+        assert_eq!(votes.silent(0, false), Ok(()));
+        assert_eq!(votes.silent(0, true), Err(Violation::VotesLost { node: 1 }));
+        votes.lose(0);
+        assert_eq!((votes.silent(0, false), votes.lost()), (Ok(()), vec![0]), "not noticed yet");
+        assert_eq!((votes.silent(0, true), votes.silent(0, false)), (Ok(()), Ok(())));
+        assert!(votes.lost().is_empty());
+        votes.lose(1);
+        assert_eq!(votes.signed(1, &vote(VoteKind::Approval, 5, 105, 1), &none()), Ok(()));
+        let twice = votes.signed(1, &vote(VoteKind::Approval, 5, 105, 2), &none());
+        assert!(matches!(twice, Err(Violation::SignedTwice { .. })), "an empty disk is noticed at once");
     }
 
     #[test]

@@ -6,10 +6,14 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Ms, SignedMs, WorldPlan};
+use super::{LinkPlan, Ms, SignedMs, WorldPlan};
 
 /// Messages of an actor that one step may hit.
 const MAX_STRUCK: u32 = 1_000;
+/// Times that a process may die in a row.
+const MAX_CRASHES: u32 = 20;
+/// The shortest step over the edge of a slot: a quarter of it must be a time that can be waited for.
+const LEAST_EDGE_MS: u64 = 8;
 /// Bits that one step may turn over.
 const MAX_BITS: u32 = 1_000_000;
 /// A million millionths: always.
@@ -69,6 +73,37 @@ faults! {
             kbytes_per_s: u64,
         }
 
+        "latency-spike": "So many in a million of what the named nodes send and receive take up to that much longer."
+        LatencySpike {
+            delay: Ms,
+            #[serde(default = "a_twentieth")]
+            share_ppm: u32,
+        }
+
+        "loss": "So many in a million of what the named nodes send and receive are lost and sent again."
+        Loss { ppm: u32 }
+
+        "reorder": "What the named nodes send and receive within the window arrives in any order, but for that of one connection."
+        Reorder { window: Ms }
+
+        "squeeze": "The links of the named nodes are narrow."
+        Squeeze { kbytes_per_s: u64 }
+
+        "clog": "What the named nodes send or are sent, by each other too, is held back and arrives all at once in the end."
+        Clog {
+            #[serde(default)]
+            way: Way,
+        }
+
+        "swizzle": "The named nodes are clogged one after the other within the spread, and released in another order."
+        Swizzle { spread: Ms }
+
+        "half-open": "The named nodes forget their connections and tell nobody."
+        HalfOpen {}
+
+        "duplicate": "Gossip that arrives at the named nodes arrives again, up to that much later."
+        Duplicate { delay: Ms }
+
         "reset": "All connections of the named nodes are reset."
         Reset {}
 
@@ -94,6 +129,50 @@ faults! {
 
         "drift": "The wall clock gains so many microseconds a second."
         Drift { ppm: i64 }
+
+        "clock-edge": "The wall clock steps over the edge of a slot and back at once: the slot begins or ends twice; back: the other way."
+        ClockEdge {
+            by: Ms,
+            #[serde(default)]
+            back: bool,
+        }
+
+        "crash-again": "The process dies, and again within that time after each start, or at one of its first disk operations."
+        CrashAgain {
+            #[serde(default)]
+            machine: Machine,
+            #[serde(default)]
+            power: bool,
+            within: Ms,
+            #[serde(default)]
+            operations: u64,
+            #[serde(default = "one")]
+            times: u32,
+        }
+
+        "kill-all-at-height": "Everybody dies at once as the block so many above the highest final one becomes final anywhere."
+        KillAllAtHeight {
+            blocks: u64,
+            #[serde(default)]
+            power: bool,
+            #[serde(default = "half_a_second")]
+            down: Ms,
+        }
+
+        "wipe": "The process dies and its disk is emptied. A node counts as faulty until it votes again."
+        Wipe {
+            #[serde(default)]
+            machine: Machine,
+        }
+
+        "restore": "The process dies, and its disk is as it was that long before. A node counts as faulty until it votes again."
+        Restore {
+            #[serde(default)]
+            machine: Machine,
+            age: Ms,
+            #[serde(default = "half_a_second")]
+            down: Ms,
+        }
 
         "slow-disk": "Each sync takes longer."
         SlowDisk {
@@ -272,6 +351,10 @@ fn one() -> u32 {
     1
 }
 
+fn a_twentieth() -> u32 {
+    50_000
+}
+
 fn half_a_second() -> Ms {
     Ms(500)
 }
@@ -297,8 +380,45 @@ impl Fault {
             Self::SlowLinks { loss_ppm, .. } if *loss_ppm > MILLION => {
                 Err(("loss_ppm", format!("loss_ppm: in a million, found {loss_ppm}")))
             }
+            Self::Loss { ppm } if *ppm > MILLION => Err(("ppm", format!("ppm: in a million, found {ppm}"))),
+            Self::LatencySpike { share_ppm, .. } if *share_ppm > MILLION => {
+                Err(("share_ppm", format!("share_ppm: in a million, found {share_ppm}")))
+            }
+            Self::Squeeze { kbytes_per_s: 0 } => Err((
+                "kbytes_per_s",
+                "kbytes_per_s: at least 1; a link that takes nothing is a clog".to_owned(),
+            )),
+            Self::ClockEdge { by, .. } if by.0 < LEAST_EDGE_MS || by.0 > world.slot_ms => Err((
+                "by",
+                format!("by: from {LEAST_EDGE_MS}ms to the slot of {}ms, found {by}", world.slot_ms),
+            )),
+            Self::CrashAgain { times, .. } if !(1..=MAX_CRASHES).contains(times) => {
+                Err(("times", format!("times: from 1 to {MAX_CRASHES}, found {times}")))
+            }
+            Self::CrashAgain { within: Ms(0), .. } => Err(("within", "within: at least 1ms".to_owned())),
+            Self::KillAllAtHeight { blocks: 0, .. } => Err(("blocks", "blocks: at least 1".to_owned())),
             _ => Ok(()),
         }
+    }
+
+    /// The quality that it gives to links, if that is what it does.
+    pub fn quality(&self) -> Option<LinkPlan> {
+        Some(match *self {
+            Self::SlowLinks { delay, jitter, loss_ppm, kbytes_per_s } => LinkPlan {
+                latency_ms: delay.0,
+                jitter_ms: jitter.0,
+                loss_ppm,
+                kbytes_per_s,
+                ..LinkPlan::PERFECT
+            },
+            Self::LatencySpike { delay, share_ppm } => {
+                LinkPlan { tail_ms: delay.0, tail_ppm: share_ppm, ..LinkPlan::PERFECT }
+            }
+            Self::Loss { ppm } => LinkPlan { loss_ppm: ppm, ..LinkPlan::PERFECT },
+            Self::Reorder { window } => LinkPlan { jitter_ms: window.0, ..LinkPlan::PERFECT },
+            Self::Squeeze { kbytes_per_s } => LinkPlan { kbytes_per_s, ..LinkPlan::PERFECT },
+            _ => return None,
+        })
     }
 
     /// The strike at an actor, if that is what it is.

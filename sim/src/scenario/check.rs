@@ -9,6 +9,9 @@ use crate::plan::{
 };
 use crate::swarm::Swarm;
 
+/// Longest silence after a loss of the vote state, in slots: a day.
+const MAX_REJOIN_MARGIN: u64 = 86_400;
+
 /// A part of the way to a value in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -109,11 +112,29 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
         let message = format!("forger: an authority from 1 to {nodes}, of a byzantine federation");
         return problem(["world", "forger"], message);
     }
-    let dead = &world.left_dead;
-    if dead.len() > world.tolerated() || !dead.iter().all(is_node) {
+    if !(1..=MAX_REJOIN_MARGIN).contains(&world.rejoin_margin) {
+        let message = format!("rejoin_margin: from 1 to {MAX_REJOIN_MARGIN} slots");
+        return problem(["world", "rejoin_margin"], message);
+    }
+    let mut named = world.byzantine.iter().map(|one| one.node);
+    let is_twice = |number| world.byzantine.iter().filter(|one| one.node == number).count() > 1;
+    if !world.byzantine.is_empty() && world.fault_model != FaultModel::Byzantine
+        || named.any(|number| !is_node(&number) || is_twice(number))
+    {
         let message =
-            format!("left_dead: at most {} of the {nodes} nodes, else nothing can go on", world.tolerated());
-        return problem(["world", "left_dead"], message);
+            format!("byzantine: different authorities from 1 to {nodes}, of a byzantine federation");
+        return problem(["world", "byzantine"], message);
+    }
+    let dead = &world.left_dead;
+    let mut faulty = world.suspects();
+    faulty.extend(dead.iter().map(|number| number.saturating_sub(1)));
+    if faulty.len() > world.tolerated() || !dead.iter().all(is_node) {
+        let word = if dead.is_empty() { "byzantine" } else { "left_dead" };
+        let message = format!(
+            "{word}: with the forger's at most {} of the {nodes} nodes, else nothing can go on",
+            world.tolerated()
+        );
+        return problem(["world", word], message);
     }
     Ok(())
 }

@@ -34,7 +34,8 @@ nodes = 7
 slot = "2s"
 drift = "400ms"
 forger = 7
-left_dead = [1, 2]
+left_dead = [1]
+rejoin_margin = 9
 [links]
 latency = "20ms"
 loss_ppm = 7
@@ -81,7 +82,7 @@ actor = "any"
     let plan = scenario.plan(1);
     assert_eq!((plan.world.nodes, plan.world.tolerated(), plan.world.quorum()), (7, 2, 5));
     assert_eq!((plan.world.slot_ms, plan.world.drift_ms), (2_000, 400));
-    assert_eq!((plan.world.forger, plan.world.left_dead.clone()), (Some(7), vec![1, 2]));
+    assert_eq!((plan.world.forger, plan.world.left_dead.clone()), (Some(7), vec![1]));
     assert_eq!((plan.world.link.latency_ms, plan.world.link.loss_ppm), (20, 7));
     assert_eq!((plan.workload.users, plan.workload.pause_ms), (1, 1_500));
     assert_eq!((plan.expect.min_final, plan.expect.within_ms), (3, 120_000));
@@ -115,6 +116,22 @@ fn mistakes_are_told_with_place_and_nearest_word() {
         ("[world]\nfault_model = \"byzantin\"", 4, 15, "did you mean `byzantine`?"),
         ("[world]\nfault_model = \"crash\"\nforger = 1", 5, 10, "byzantine"),
         ("[world]\nleft_dead = [1, 2]", 4, 13, "at most 1"),
+        ("[world]\nforger = 1\nleft_dead = [2]", 5, 13, "at most 1"),
+        ("[world]\nrejoin_margin = 0", 4, 17, "rejoin_margin: from 1"),
+        ("[world]\nbyzantine = [{ node = 1, conduct = \"twin\" }]", 4, 36, "did you mean `twins`?"),
+        (
+            "[world]\nbyzantine = [{ node = 5, conduct = \"twins\" }]",
+            4,
+            13,
+            "different authorities from 1 to 4",
+        ),
+        (
+            "[world]\nbyzantine = [{ node = 1, conduct = \"lie\" }, { node = 2, conduct = \"lie\" }]",
+            4,
+            13,
+            "at most 1",
+        ),
+        ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"squeeze\"\nkbytes_per_s = 0", 7, 16, "at least 1"),
         ("[workload]\nusers = 200", 4, 9, "at most 32"),
         ("[workload]\nbehaviours = []", 4, 14, "at least one"),
         ("[workload]\npool = 3", 4, 8, "from 16 to 10240"),

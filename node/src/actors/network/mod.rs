@@ -21,6 +21,7 @@ use crate::actors::peers::PeerMessage;
 use crate::actors::storage;
 use crate::actors::tx_pool::TxPoolMessage;
 use crate::actors::validation::{Source, ValidationMessage};
+use crate::bending::Bending;
 
 /// Blocks by hash in one request.
 const MAX_BLOCKS_BY_HASH: usize = 64;
@@ -66,6 +67,7 @@ pub enum NetworkError {
 pub struct NetworkActor {
     service: Option<(Service, alys_net::Events)>,
     handle: NetHandle,
+    bending: Bending,
     validation: Addr<ValidationMessage>,
     chain: Addr<ChainMessage>,
     peers: Addr<PeerMessage>,
@@ -89,12 +91,23 @@ pub struct Doors {
 
 impl NetworkActor {
     /// Binds the port.
-    pub async fn bind(config: Config, doors: Doors) -> Result<NetworkActor, NetworkError> {
+    pub async fn bind(config: Config, doors: Doors, bending: Bending) -> Result<NetworkActor, NetworkError> {
         let (service, handle, events) = Service::bind(config).await?;
         let Doors { validation, chain, peers, storage, tx_pool } = doors;
         let (asked, connected) = (BTreeMap::new(), BTreeMap::new());
         let service = Some((service, events));
-        Ok(NetworkActor { service, handle, validation, chain, peers, storage, tx_pool, asked, connected })
+        Ok(NetworkActor {
+            service,
+            handle,
+            bending,
+            validation,
+            chain,
+            peers,
+            storage,
+            tx_pool,
+            asked,
+            connected,
+        })
     }
 
     /// Where it listens, and who it is.
@@ -103,7 +116,7 @@ impl NetworkActor {
     }
 
     fn command(&self, command: Command) {
-        if let Err(error) = self.handle.try_send(command) {
+        if let Err(error) = self.bending.try_send(&self.handle, command) {
             tracing::debug!(%error, "a command for the network is dropped");
         }
     }
@@ -153,9 +166,10 @@ impl NetworkActor {
             }
             Event::Request { id, protocol, payload, .. } => {
                 let (storage, handle) = (self.storage.clone(), self.handle.clone());
+                let bending = self.bending.clone();
                 ctx.spawn("serve", async move {
                     let response = serve(&storage, protocol, &payload).await;
-                    if let Err(error) = handle.send(Command::Respond { id, response }).await {
+                    if let Err(error) = bending.send(&handle, Command::Respond { id, response }).await {
                         tracing::debug!(%error, "an answer is dropped");
                     }
                 })?;
@@ -210,10 +224,14 @@ impl AlysActor for NetworkActor {
             tracing::debug!("the peer actor has no room: it finds out when its requests fail");
         }
         ctx.spawn("service", service.run())?;
+        let bending = self.bending.clone();
         ctx.spawn("events", async move {
+            let tell = |event: Event| {
+                let (address, event) = (address.clone(), Box::new(event));
+                async move { address.send(NetworkMessage::Event { incarnation, event }).await.is_ok() }
+            };
             while let Some(event) = events.next().await {
-                let event = Box::new(event);
-                if address.send(NetworkMessage::Event { incarnation, event }).await.is_err() {
+                if !bending.arrive(event, tell).await {
                     return;
                 }
             }

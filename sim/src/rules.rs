@@ -1,0 +1,197 @@
+//! The rules of the protocol that scenarios are about: sections 1, 2, 3, 6 and 7, as far as what runs today has them. A rule
+//! of proof of work, of the peg, of synchronisation or of governance joins this list with its feature.
+
+use std::collections::BTreeMap;
+
+use crate::scenario::{self, ScenarioError};
+
+/// A rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// Section and number, as scenarios name it in `covers`.
+    pub id: &'static str,
+    /// What holds.
+    pub sentence: &'static str,
+    /// Why no scenario is about it, if none is.
+    pub uncovered: Option<&'static str>,
+}
+
+const fn rule(id: &'static str, sentence: &'static str) -> Rule {
+    Rule { id, sentence, uncovered: None }
+}
+
+const fn without(id: &'static str, sentence: &'static str, reason: &'static str) -> Rule {
+    Rule { id, sentence, uncovered: Some(reason) }
+}
+
+/// All of them, in the order of the protocol.
+pub const RULES: &[Rule] = &[
+    rule(
+        "1.1",
+        "The leader of a slot is the authority of that number modulo n, and nobody else proposes in it.",
+    ),
+    rule("1.2", "A block's timestamp comes from its slot, so that a leader's clock cannot bend it."),
+    rule("1.3", "In the byzantine model a quorum is n - floor((n-1)/3)."),
+    rule("1.4", "In the crash model a quorum is n - floor((n-1)/2)."),
+    without(
+        "1.5",
+        "Keys carry a proof of possession and are subgroup-checked; infinity is refused.",
+        "checked when a genesis is loaded, before there is a network; golden files and unit tests of the keys hold it",
+    ),
+    rule("1.6", "A certificate's bitmap has exactly as many bits as the set of its height."),
+    without(
+        "1.7",
+        "A set change takes effect at its height only if its finality is shown on the branch before.",
+        "orders come from governance, which has no counterpart in the simulator yet; tests of the pure crate hold it",
+    ),
+    rule(
+        "2.1",
+        "Genesis counts as certified and final: every node starts from it, and comes back to what it had.",
+    ),
+    without(
+        "2.2",
+        "Header version and rules come from the upgrade table; another fork id ends the connection.",
+        "there is one version and one chain in a world until a node of the previous version joins it",
+    ),
+    rule(
+        "2.3",
+        "The block hash covers the header, and the header binds the body: a changed body is no block.",
+    ),
+    rule(
+        "2.4",
+        "One canonical encoding: what is cut off, longer or altered is refused, and decoders never panic.",
+    ),
+    without(
+        "2.5",
+        "A block is at most 8 MiB, a vote 1 KiB, and a full block fits.",
+        "a workload that fills blocks is worth hours of simulation a block; limits are tested in the crates that have them",
+    ),
+    rule("2.6", "Nothing local to a node is in a block: all nodes have the same state at the same block."),
+    rule(
+        "3.1",
+        "A leader proposes on the certified block with the highest slot that it knows, and once a slot.",
+    ),
+    rule(
+        "3.2",
+        "A node approves a later slot than it has approved, on a parent not below its lock, within the slot.",
+    ),
+    rule("3.3", "A quorum of approvals, and nothing else, certifies a block."),
+    rule("3.4", "A node confirms what it has not approved beyond, and is locked on it before it says so."),
+    rule("3.5", "A quorum of confirmations makes a block and all its ancestors final, for ever."),
+    rule("3.6", "A block is valid only if the execution client, asked until the slot ends, says so."),
+    rule(
+        "3.7",
+        "What did not become final is said again after each slot and on each connection; receiving is idempotent.",
+    ),
+    rule("3.8", "Who has lost its vote state is silent until a block later than the margin is final."),
+    rule(
+        "3.9",
+        "A node whose clock jumped beyond the drift allowance is silent until the time is confirmed.",
+    ),
+    rule(
+        "3.10",
+        "The head is the certified block with the highest slot that descends from the last final block.",
+    ),
+    without(
+        "3.11",
+        "A full node that is no authority follows certificates.",
+        "worlds have authorities only; an authority that catches up follows certificates in the same way",
+    ),
+    rule("3.12", "The sync target is the highest certificate that was verified, never a claim."),
+    rule(
+        "3.13",
+        "Equivocation is kept as evidence, reported and counted, and never held against a correct authority.",
+    ),
+    rule(
+        "3.14",
+        "All power lost at once, also right after locking, costs no final block and does not stop the chain.",
+    ),
+    rule("6.1", "Only VALID is valid: what is not yet known is neither approved nor made head."),
+    rule("6.2", "INVALID names the block and its descendants as bad, and is never approved."),
+    rule(
+        "6.3",
+        "After every reconnect the node replays forkchoice and sends the payloads that the client lost.",
+    ),
+    without(
+        "6.4",
+        "The Engine API is entered with a fresh JWT.",
+        "every call of every scenario carries one, and a wrong one is a fault of the execution client's counterpart",
+    ),
+    without(
+        "6.5",
+        "A leader without a certificate twice running proposes without transactions.",
+        "nothing shows from outside that this was the cause; tests of the pure crate hold it",
+    ),
+    rule("7.1", "Votes, blocks and certificates reach everybody by gossip, also twice and in another order."),
+    rule("7.2", "Status and ranges are answered by peers, and a peer's lie costs the peer and nobody else."),
+    without(
+        "7.3",
+        "Two finality certificates that contradict each other are an ERROR with evidence.",
+        "it takes more faulty authorities than are tolerated; the planted bugs show that it is seen",
+    ),
+    rule(
+        "7.4",
+        "A peer that breaks the rules loses score and is banned for a while; correct ones never are for long.",
+    ),
+    rule("7.5", "Connections break, hang, are half-open and are made again; identities persist."),
+];
+
+/// The scenarios that are about each rule.
+///
+/// # Errors
+/// A scenario that cannot be read.
+pub fn covered() -> Result<BTreeMap<String, Vec<String>>, ScenarioError> {
+    let mut covered: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for name in scenario::list()?.into_keys() {
+        for rule in scenario::load(&name)?.plan.covers {
+            covered.entry(rule).or_default().push(name.clone());
+        }
+    }
+    Ok(covered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_has_a_scenario_or_a_reason() {
+        let covered = covered().expect("scenarios are read");
+        for rule in RULES {
+            match rule.uncovered {
+                None => {
+                    assert!(covered.contains_key(rule.id), "{} has no scenario: {}", rule.id, rule.sentence)
+                }
+                Some(reason) => {
+                    assert!(reason.len() > 20, "{}", rule.id);
+                    assert!(
+                        !covered.contains_key(rule.id),
+                        "{} has a scenario: take its reason away",
+                        rule.id
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn scenarios_name_rules_that_there_are() {
+        let is_of_v1 = |id: &str| id.strip_prefix('S').is_some_and(|number| number.parse::<u8>().is_ok());
+        // Sections whose features are not all there are named as a whole.
+        let is_section = |id: &str| id.parse::<u8>().is_ok_and(|section| (1..=9).contains(&section));
+        for (id, names) in covered().expect("scenarios are read") {
+            let is_known = RULES.iter().any(|rule| rule.id == id) || is_of_v1(&id) || is_section(&id);
+            assert!(is_known, "{names:?} cover {id:?}, which is no rule");
+        }
+    }
+
+    #[test]
+    fn rules_are_in_order_and_named_once() {
+        let numbers: Vec<(u8, u8)> = RULES
+            .iter()
+            .map(|rule| rule.id.split_once('.').expect("section.number"))
+            .map(|(section, number)| (section.parse().expect("a number"), number.parse().expect("a number")))
+            .collect();
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+    }
+}
