@@ -119,7 +119,7 @@ fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
         |plan| plan.workload = WorkloadPlan { users: plan.workload.users.min(1), ..WorkloadPlan::default() },
         |plan| plan.world.buggify = false,
         |plan| plan.world.forger = None,
-        |plan| drop(plan.world.byzantine.pop()),
+        |plan| plan.world.byzantine.truncate(plan.world.byzantine.len().saturating_sub(1)),
         |plan| plan.world.left_dead.clear(),
         |plan| plan.world.link = LinkPlan::default(),
         |plan| plan.world.link.loss_ppm = 0,
