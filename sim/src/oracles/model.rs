@@ -273,15 +273,7 @@ mod tests {
     use alys_types::{Height, Slot};
 
     fn conformance(forger: Option<u8>) -> Conformance {
-        Conformance::new(&WorldPlan {
-            nodes: 4,
-            fault_model: FaultModel::Byzantine,
-            slot_ms: 1000,
-            drift_ms: 250,
-            link: Default::default(),
-            forger,
-            left_dead: Vec::new(),
-        })
+        Conformance::new(&WorldPlan { forger, ..WorldPlan::default() })
     }
 
     fn block(slot: u64, mark: u8) -> BlockRef {
