@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(window(&one, &one, false), Some(31..=u64::MAX), "behind the last mark");
         assert_eq!(window(&one, &[mark(10, "a"), mark(20, "x"), mark(30, "y")], false), Some(11..=20));
         assert_eq!(window(&one, &[mark(10, "x")], false), Some(1..=10));
-        assert_eq!(window(&one, &[mark(20, "b"), mark(40, "z")], false), Some(31..=u64::MAX), "another step");
+        assert_eq!(window(&one, &[mark(20, "b"), mark(40, "z")], false), Some(21..=u64::MAX), "another step");
         assert_eq!(window(&[], &one, false), Some(1..=u64::MAX));
     }
 

@@ -41,7 +41,7 @@ struct InDir {
 #[cfg(not(madsim))]
 impl Subject for InDir {
     fn open(&self) -> Store {
-        open(self.engine, &self.dir).expect("open")
+        on_files::open(self.engine, &self.dir).expect("open")
     }
 }
 
@@ -148,7 +148,7 @@ mod on_files {
 
     /// A child of a test beside this one holds copies of all open files, with their locks, until it is its own program:
     /// so a directory that was just closed may be in use for a moment.
-    fn open(engine: Engine, dir: &Dir) -> Result<Store, Error> {
+    pub fn open(engine: Engine, dir: &Dir) -> Result<Store, Error> {
         let since = Instant::now();
         loop {
             match open_at_once(engine, dir) {
