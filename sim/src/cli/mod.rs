@@ -1,5 +1,6 @@
 //! The command line behind `cargo sim`.
 
+mod bench;
 mod bisect;
 mod coverage;
 mod mutants;
@@ -84,6 +85,8 @@ enum Command {
     /// Listed are the sites of buggify, the kinds of faults and what they do, states of the protocol, and features of the
     /// workload. A thousand seeds of the mixed scenario should reach them all.
     Coverage(CoverageArgs),
+    /// Measure how fast the simulator is, over two fixed worlds, on both stacks.
+    Bench(BenchArgs),
     /// List the scenarios, or the rules of the protocol with the scenarios that are about them.
     List(ListArgs),
     /// Explain scenario files: faults and their words, nodes, moments, invariants; or show the plan of a scenario.
@@ -313,6 +316,16 @@ struct ShrinkArgs {
 }
 
 #[derive(Args)]
+struct BenchArgs {
+    /// Seeds of each world and stack, the last one excluded.
+    #[arg(long, value_parser = parse_seeds, default_value = "1..4")]
+    seeds: Seeds,
+    /// The table as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct BisectArgs {
     /// The scenario's name or file.
     scenario: String,
@@ -457,6 +470,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => runs::check(&args),
         Some(Command::Replay(args)) => replay::replay(&args),
         Some(Command::Shrink(args)) => shrink::shrink(&args),
+        Some(Command::Bench(args)) => bench::bench(&args),
         Some(Command::Bisect(args)) => bisect::bisect(&args),
         Some(Command::Mutants(args)) => mutants::mutants(&args),
         Some(Command::Coverage(args)) => coverage::run(&args),
