@@ -59,7 +59,16 @@ pub fn ci() -> Vec<Step> {
         step("build", "the binary that the end-to-end tests start", "build --locked -p alys-node --bin alys"),
         step("e2e", "processes and independent clients", "test --locked -p alys-tests"),
         simulated_tests(),
-        simulated("sim", "every scenario once, then random worlds for the rest of a minute", SIMULATOR),
+        simulated(
+            "sim",
+            "every scenario once on the fast stack, and random worlds while there is time",
+            &format!("{SIMULATOR} sweep --preset smoke --stack fast --every --minutes 3"),
+        ),
+        simulated(
+            "sim-full",
+            "random worlds on the full stack",
+            &format!("{SIMULATOR} sweep --seeds 1..9 --stack full"),
+        ),
         simulated(
             "sim-canaries",
             "the simulator finds what is there to be found",
@@ -227,7 +236,8 @@ mod tests {
                 .map(|steps| steps.iter().map(|step| step.name).collect::<Vec<_>>())
         };
         assert_eq!(chosen(&["fmt", "tidy"], &[]).expect("known"), ["tidy", "fmt"]);
-        let rest = chosen(&[], &["sim", "sim-canaries", "sim-twice", "e2e", "build"]).expect("known");
+        let rest =
+            chosen(&[], &["sim", "sim-full", "sim-canaries", "sim-twice", "e2e", "build"]).expect("known");
         assert_eq!(rest, ["tidy", "fmt", "test", "sim-test"]);
         assert_eq!(chosen(&[], &[]).expect("known").len(), ci().len());
         let error = chosen(&["tests"], &[]).expect_err("unknown").to_string();

@@ -43,8 +43,8 @@ const TIMEOUT: u8 = 3;
 /// Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
-/// Whole Alys networks on one thread and one seed. Without a command: every scenario once, then the mixed one for the rest
-/// of a minute.
+/// Whole Alys networks on one thread and one seed. Without a command: one scenario after the other, on the fast stack, for a
+/// minute.
 #[derive(Parser)]
 #[command(name = "cargo sim", bin_name = "cargo sim", version)]
 struct Cli {
@@ -105,6 +105,9 @@ struct SweepArgs {
     /// Many scenarios, chosen for an occasion: smoke takes a minute, change five, night goes on until it is stopped.
     #[arg(long, value_enum, conflicts_with_all = ["seeds", "scenario"])]
     preset: Option<Preset>,
+    /// Run every scenario that is written by hand once, whatever the time is.
+    #[arg(long, requires = "preset")]
+    every: bool,
     /// The seed that a preset begins with.
     #[arg(long, value_name = "SEED", default_value_t = 1, requires = "preset")]
     from: u64,

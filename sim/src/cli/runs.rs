@@ -12,6 +12,7 @@ use crate::plan::Plan;
 use crate::process::{self, Job, is_interrupted};
 use crate::scenario::{self, Scenario};
 use crate::schedule::{Preset, Shard};
+use crate::stack::Stack;
 use crate::sweep;
 
 /// How long a sweep of one scenario starts new runs, when nothing else is said.
@@ -36,10 +37,11 @@ fn code_of(verdict: Verdict) -> u8 {
 /// Every scenario once, then the mixed one until the time is over.
 pub fn default_sweep() -> anyhow::Result<u8> {
     println!(
-        "every scenario once, then seeds of the mixed one, for a minute; `cargo sim --help` shows what else there is"
+        "scenarios one after the other, on the fast stack, for a minute; `cargo sim --help` shows what else there is"
     );
     let timeout = process::PATIENCE.as_secs();
-    sweep(&SweepArgs { preset: Some(Preset::Smoke), timeout, from: 1, ..SweepArgs::default() })
+    let stack = Some(Stack::Fast);
+    sweep(&SweepArgs { preset: Some(Preset::Smoke), stack, timeout, from: 1, ..SweepArgs::default() })
 }
 
 /// The scenarios of a sweep. Of several, the mixed one is the first of those that are drawn.
@@ -95,12 +97,19 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<u8> {
     let mut summary = Summary::new(total.map(|total| total as u64), args.json);
     let began = std::time::Instant::now();
     let mut order = order(args, &scenarios);
+    // Plans written by hand that are run once whatever the time is.
+    let mut owed: Vec<bool> = scenarios.iter().map(|one| args.every && one.swarm.is_none()).collect();
     let next = || {
         loop {
-            if is_interrupted() || limit.is_some_and(|limit| began.elapsed() > limit) {
+            let is_late = limit.is_some_and(|limit| began.elapsed() > limit);
+            if is_interrupted() || is_late && !owed.contains(&true) {
                 return None;
             }
             let (at, seed) = order.next()?;
+            let was_owed = owed.get_mut(at).is_some_and(std::mem::take);
+            if is_late && !was_owed {
+                continue;
+            }
             let (mut job, plan) = job(scenarios.get(at)?, seed, args.stack, args.mutant.as_deref());
             job.patience = Duration::from_secs(args.timeout);
             if !diary.borrow_mut().is_known(&job, &plan) {
