@@ -60,7 +60,8 @@ fn pages_of_runs_and_sweeps_open_and_answer() {
         let screenshots = alys_tests::alys::target_dir().join("screenshots");
         fs::create_dir_all(&screenshots)?;
         let chromium = simulator::chromium()?;
-        let args = [&chromium, &passing, &failing, &pages.join("index.html"), &screenshots]
+        let index = pages.join("index.html");
+        let args = [&chromium, &passing, &failing, &index, &screenshots]
             .map(|path| path.as_os_str());
         let told = npm::script(world, "pages.cjs", BROWSER, args)?;
         world.say(&format!("screenshots: {}", screenshots.display()));

@@ -1098,7 +1098,7 @@ fn a_misdirected_write_is_reported_as_done_and_is_elsewhere() {
 #[test]
 fn a_stale_read_gives_what_was_there_before_the_last_sync_as_often_as_it_is_told_to() {
     let work = |file: alys_runtime::disk::File| {
-        let mut read = || {
+        let read = || {
             let mut content = [0; 700];
             file.read_at(300, &mut content).expect("readable");
             content
