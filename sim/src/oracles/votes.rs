@@ -427,7 +427,7 @@ mod tests {
         );
         assert!(matches!(
             votes.certified(3, 102, beside),
-            Err(Violation::CertifiedWithoutQuorum { node: 4, approvals: 2, quorum: 3, .. })
+            Err(Violation::CertifiedWithoutQuorum { node: 4, approvals: 1, quorum: 3, .. })
         ));
     }
 }

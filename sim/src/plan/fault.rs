@@ -189,7 +189,7 @@ faults! {
             count: u32,
         }
 
-        "fail-reads": "So many reads fail."
+        "fail-reads": "So many reads of a disk fail."
         FailReads {
             #[serde(default)]
             machine: Machine,
@@ -197,7 +197,7 @@ faults! {
             count: u32,
         }
 
-        "fail-writes": "So many writes fail, and write nothing."
+        "fail-writes": "So many writes to a disk fail, and write nothing."
         FailWrites {
             #[serde(default)]
             machine: Machine,

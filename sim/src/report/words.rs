@@ -142,8 +142,8 @@ impl Told {
 pub fn category(name: &str) -> &'static str {
     const WORDS: [(&str, &[&str]); 7] = [
         ("actor", &["actor"]),
-        ("byzantine", &["twin", "equivoc", "forg", "lie", "mutat", "withh", "byzan"]),
         ("client", &["client", "syncing", "forkchoice", "payload", "jwt"]),
+        ("byzantine", &["twin", "equivoc", "forg", "lie", "mutat", "withh", "byzan"]),
         ("disk", &["disk", "sync", "operation", "wipe", "restore", "rot", "torn", "space", "read", "write"]),
         ("process", &["kill", "stop", "pause", "crash", "restart", "power"]),
         ("time", &["clock", "drift", "skew"]),
@@ -162,6 +162,7 @@ pub fn category(name: &str) -> &'static str {
                 "loss",
                 "reorder",
                 "hold",
+                "squeeze",
             ],
         ),
     ];
@@ -242,29 +243,7 @@ mod tests {
 
     #[test]
     fn every_fault_of_today_has_a_category() {
-        for name in [
-            "partition",
-            "slow-links",
-            "reset",
-            "kill",
-            "stop",
-            "pause",
-            "clock",
-            "drift",
-            "slow-disk",
-            "fail-syncs",
-            "power-at-operation",
-            "slow-client",
-            "cut-client",
-            "hold-votes",
-            "kill-on-vote",
-            "kill-all-on-votes",
-            "actor-panic",
-            "actor-fail",
-            "actor-hang",
-            "actor-slow",
-            "actor-lose-reply",
-        ] {
+        for (name, _) in crate::plan::Fault::KINDS {
             assert_ne!(category(name), "other", "{name}");
         }
         assert_eq!(
