@@ -54,7 +54,10 @@ pub fn show(world: World, filter: Filter) {
             let name = event.detail.split(' ').next().unwrap_or_default();
             names.entry(event.node).or_insert_with(|| name.to_owned());
         }
-        let name = names.get(&event.node).map_or("", String::as_str);
+        // What nodes say is noted by the world, with who said it in front.
+        let speaker = event.detail.split([' ', ':']).next().unwrap_or_default();
+        let is_told = event.node == NodeId::WORLD && names.values().any(|name| name == speaker);
+        let name = if is_told { speaker } else { names.get(&event.node).map_or("", String::as_str) };
         if filter.passes(name, event.at.as_millis() as u64, event.kind, event.payload, &event.detail) {
             let ms = event.at.as_micros() as f64 / 1e3;
             let said = if event.detail.is_empty() { text(event.payload) } else { event.detail.clone() };
