@@ -61,8 +61,7 @@ fn pages_of_runs_and_sweeps_open_and_answer() {
         fs::create_dir_all(&screenshots)?;
         let chromium = simulator::chromium()?;
         let index = pages.join("index.html");
-        let args = [&chromium, &passing, &failing, &index, &screenshots]
-            .map(|path| path.as_os_str());
+        let args = [&chromium, &passing, &failing, &index, &screenshots].map(|path| path.as_os_str());
         let told = npm::script(world, "pages.cjs", BROWSER, args)?;
         world.say(&format!("screenshots: {}", screenshots.display()));
         ensure!(told == "ok", "{told}");
