@@ -14,6 +14,7 @@ pub use std::time::{Duration, Instant};
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// How late a timer may be in simulation when its site fires, in milliseconds.
+#[cfg(madsim)]
 const LATE_MS: u64 = 30;
 
 /// The present on the monotonic clock. It means nothing outside of this process; for that see [`crate::clock`].

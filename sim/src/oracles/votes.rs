@@ -237,11 +237,11 @@ impl Votes {
         self.signed.contains_key(&(node, kind, slot))
     }
 
-    /// Who has signed anything in a slot, each once.
+    /// Who has signed anything in a slot, each once, and who may have without telling.
     pub fn signers_in(&self, slot: u64) -> impl Iterator<Item = u8> {
         let kinds = [VoteKind::Proposal, VoteKind::Approval, VoteKind::Confirmation];
         let has = move |node: &u8| kinds.iter().any(|kind| self.has_signed(*node, *kind, slot));
-        (0..self.authorities as u8).filter(has)
+        (0..self.authorities as u8).filter(move |node| has(node) || self.faulty.contains(node))
     }
 
     fn confirmations(&self, hash: &Hash) -> usize {
