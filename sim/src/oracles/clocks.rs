@@ -65,7 +65,7 @@ impl Clocks {
     }
 
     /// A node signs a proposal or an approval for the first time. `others` says how many others have signed anything in a
-    /// slot: enough of them in the slot that its clock shows are a reason to believe it.
+    /// slot: enough of them in a slot that its clock showed since are a reason to believe it.
     pub fn signs(
         &mut self,
         at_ms: u64,
@@ -83,11 +83,11 @@ impl Clocks {
             let early_ms = start_ms - wall_ms;
             return Err(Violation::ApprovedOutOfSlot { node: node + 1, slot, early_ms });
         }
-        if clock.jumped_ms.is_none() {
-            return Ok(());
-        }
-        let shown = [wall_ms.saturating_sub(self.drift_ms), wall_ms, wall_ms + self.drift_ms];
-        let is_backed = shown.iter().any(|ms| others(ms / self.slot_ms) >= needed);
+        let Some(jumped_ms) = clock.jumped_ms else { return Ok(()) };
+        // It may have been confirmed at any time since, by votes of a slot that it showed then.
+        let first_ms = wall_ms.saturating_sub(at_ms.saturating_sub(jumped_ms) + self.drift_ms);
+        let mut shown = first_ms / self.slot_ms..=(wall_ms + self.drift_ms) / self.slot_ms;
+        let is_backed = shown.any(|slot| others(slot) >= needed);
         let by_ms = clock.last_ms - clock.trusted_ms;
         // A clock that went back shows slots in which everybody has signed; what comes late may confirm it.
         if is_backed || by_ms < 0 {
