@@ -331,6 +331,7 @@ async fn drive(
     world.note("heal", &core, &format!("the chaos is over; healed are {} of {nodes}", core.len()));
     faults.leave_dead((0..nodes).filter(|node| !core.contains(node) && is_correct(node)));
     faults.heal();
+    spawn("operators", faults.clone().confirm_clocks());
     world.set_buggify(None);
     match healing::progress(world, judge, plan, &core).await? {
         Progress::Broken => return Ok(()),

@@ -30,6 +30,9 @@ use crate::plan::{Fault, Machine, Ms, NodeRef, Plan, SignedMs, Step, When, World
 use links::Links;
 use reactions::{Act, React, Reaction, Trigger};
 
+/// How long operators take to look after their clocks, and how often they do it after the chaos.
+const OPERATOR: Duration = Duration::from_secs(2);
+const OPERATOR_TURNS: usize = 3;
 /// How long a supervisor of the operating system waits until it starts a process again.
 const RESPAWN: Duration = Duration::from_millis(1_000);
 
@@ -499,6 +502,20 @@ impl Faults {
         let more: Vec<u8> =
             nodes.map(|node| node + 1).filter(|n| !inner.plan.left_dead.contains(n)).collect();
         inner.plan.left_dead.extend(more);
+    }
+
+    /// The operators see that the clocks are right again, and say so to their nodes: where too few are left to confirm a
+    /// clock to each other, the protocol leaves it to them.
+    pub async fn confirm_clocks(self) {
+        for _ in 0..OPERATOR_TURNS {
+            time::sleep(OPERATOR).await;
+            let count = self.look().authorities.len() as u8;
+            let nodes = (0..count).filter_map(|index| self.living.find(index));
+            // A chain that is too busy, or starts, is told the next time.
+            nodes.for_each(|node| {
+                let _is_told = node.confirm_clock();
+            });
+        }
     }
 
     /// The chaos is over: everything works again, but for the machines that stay dead.
