@@ -15,8 +15,9 @@ const SPAN_MS: u64 = 58_000;
 /// As [`SPAN_MS`], and more instead of less.
 const LONG_SPAN_MS: u64 = 62_000;
 
-/// The part of a policy, in hundredths, that must be used up when a supervisor gives up: looks are rare.
-const NEARLY_ALL: usize = 90;
+/// The part of a policy, in hundredths, that must be seen to be used up when a supervisor gives up: between two looks lies half
+/// a second, and several restarts fit into it.
+const NEARLY_ALL: usize = 75;
 
 /// What a node's supervisors may do, by its wiring: path below the system, restarts a minute, and the children that count.
 /// Children behind a circuit breaker do not.
