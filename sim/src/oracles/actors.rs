@@ -15,9 +15,8 @@ const SPAN_MS: u64 = 58_000;
 /// As [`SPAN_MS`], and more instead of less.
 const LONG_SPAN_MS: u64 = 62_000;
 
-/// The part of a policy, in hundredths, that must be seen to be used up when a supervisor gives up: between two looks lies half
-/// a second, and several restarts fit into it.
-const NEARLY_ALL: usize = 75;
+/// The part of a policy, in hundredths, that must be used up when a supervisor gives up: looks are rare.
+const NEARLY_ALL: usize = 90;
 
 /// What a node's supervisors may do, by its wiring: path below the system, restarts a minute, and the children that count.
 /// Children behind a circuit breaker do not.
@@ -104,7 +103,8 @@ impl Actors {
             most = most.max(kept.restarts.len() * 100 / limit);
             begun_anew |= is_anew;
             if is_anew {
-                kept.restarts.clear();
+                // The policy of the one that gave up; what is left over the new one did before this look.
+                kept.restarts.drain(..kept.restarts.len().min(limit));
                 continue;
             }
             let lately = kept.restarts.iter().filter(|at| **at + SPAN_MS >= at_ms).count();
@@ -218,7 +218,9 @@ mod tests {
         let mut actors = Actors::default();
         assert_eq!(actors.look(0, 0, &tree(1, 0, calm())), Ok(()));
         assert_eq!(actors.look(1_000, 0, &tree(1, 20, calm())), Ok(()));
-        assert_eq!(actors.look(2_000, 0, &tree(2, 21, calm())), Ok(()), "it had reason to give up");
+        assert_eq!(actors.look(2_000, 0, &tree(2, 24, calm())), Ok(()), "it had reason to give up");
+        // Three of its restarts were before the look that saw it; with 17 more its policy is used up too.
+        assert_eq!(actors.look(3_000, 0, &tree(3, 42, calm())), Ok(()), "and so had the next");
         let mut actors = Actors::default();
         assert_eq!(actors.look(0, 0, &tree(1, 1, calm())), Ok(()));
         assert!(matches!(actors.look(2_000, 0, &tree(2, 2, calm())), Err(Violation::GaveUpEarly { .. })));
