@@ -13,6 +13,7 @@ pub mod block_store;
 pub mod kv;
 pub mod memory;
 pub mod open;
+mod pages;
 pub mod redb;
 pub mod schema;
 pub mod sled;

@@ -7,7 +7,8 @@
 //! gap.
 //!
 //! redb checks its own checksums when it repairs, not when it reads. Every value therefore carries a CRC-32 over table,
-//! key and value, so that rotten or misplaced data is an [`Error::Corrupt`] and not an answer. redb also panics on some
+//! key and value, so that rotten or misplaced data is an [`Error::Corrupt`] and not an answer; and every page that was
+//! written or read in this life of the process must read the same again (`pages`), for redb follows whatever it reads. redb also panics on some
 //! kinds of damage; each call is guarded, and a panic becomes [`Error::Corrupt`] and poisons the handle.
 
 use std::any::Any;
@@ -28,6 +29,7 @@ use ::redb::{
 };
 
 use crate::kv::{Batch, Direction, Durability, Error, KeyValue, Op, Table};
+use crate::pages::Pages;
 
 /// What redb needs of a file. Offsets and lengths are bytes.
 #[expect(clippy::len_without_is_empty, reason = "a file's length is asked of the system and can fail")]
@@ -111,7 +113,9 @@ impl RedbStore {
         let name = name.into();
         prepare(&medium, &name, existing)?;
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            Database::builder().set_cache_size(options.cache_bytes).create_with_backend(Backend(medium))
+            Database::builder()
+                .set_cache_size(options.cache_bytes)
+                .create_with_backend(Backend { medium, pages: Pages::default() })
         }));
         let mut database = match opened {
             Ok(Ok(database)) => database,
@@ -434,8 +438,11 @@ fn from_commit(error: CommitError) -> Failure {
     }
 }
 
-/// [`Medium`] as redb wants it.
-struct Backend<M>(M);
+/// [`Medium`] as redb wants it. Pages that are not what was written are errors.
+struct Backend<M> {
+    medium: M,
+    pages: Pages,
+}
 
 impl<M> fmt::Debug for Backend<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -445,22 +452,31 @@ impl<M> fmt::Debug for Backend<M> {
 
 impl<M: Medium> StorageBackend for Backend<M> {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.medium.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read_at(offset, out)
+        self.medium.read_at(offset, out)?;
+        self.pages.check(offset, out).map_err(|reason| {
+            reached("state.store.page_wrong");
+            io::Error::new(io::ErrorKind::InvalidData, reason)
+        })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.medium.set_len(len)?;
+        self.pages.cut(len);
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync()
+        self.medium.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_at(offset, data)
+        self.pages.forget(offset, data.len());
+        self.medium.write_at(offset, data)?;
+        self.pages.written(offset, data);
+        Ok(())
     }
 }
