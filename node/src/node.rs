@@ -8,9 +8,11 @@ use std::time::Duration;
 use alys_actor_system::access::Audit;
 use alys_actor_system::{Faults, ShutdownReport, Snapshot, System};
 use alys_consensus::{BlockRef, Summary};
+use alys_integrations::execution::HttpEngine;
 use alys_integrations::http::{Endpoint, JwtSecret};
 use alys_runtime::disk::Dir;
 use alys_types::bls::SecretKey;
+use alys_types::mutant::{self, Mutant};
 use alys_types::{Block, FederationOrder, Genesis, Hash, Height, Slot, VoteTarget};
 
 use crate::actors::chain;
@@ -115,6 +117,7 @@ pub enum StartError {
 /// A running node.
 pub struct Node {
     pub(crate) system: System,
+    pub(crate) client: HttpEngine,
     pub(crate) chain: chain::Handle,
     pub(crate) listen: SocketAddr,
     pub(crate) peer_id: alys_net::PeerId,
@@ -181,8 +184,12 @@ impl Node {
         self.system.failed().await.chain()
     }
 
-    /// Stops the actors in reverse order, within a deadline.
+    /// Stops the actors in reverse order, within a deadline. The execution client has a tenth of it for what it was asked: one
+    /// that is away does not hold the stop up.
     pub async fn shutdown(self, deadline: Duration) -> ShutdownReport {
+        if !mutant::active(Mutant::StopWaitsForClient) {
+            self.client.end_within(deadline / 10);
+        }
         self.system.shutdown(deadline).await
     }
 }

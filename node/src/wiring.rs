@@ -107,7 +107,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
     let (peers_addr, peers_slot) = mailbox(PEER_MAILBOX);
     let (tx_pool_addr, tx_pool_slot) = mailbox(TX_POOL_MAILBOX);
     let storage = storage::Handle(storage_addr);
-    let client: Arc<dyn ExecutionClient> = Arc::new(HttpEngine::with_config(ClientConfig {
+    let http = HttpEngine::with_config(ClientConfig {
         auth: Some(config.jwt_secret.clone()),
         deadline: EXECUTION_CALL,
         connect_timeout: EXECUTION_CALL,
@@ -117,7 +117,8 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
             ENGINE_CONNECTIONS
         },
         ..ClientConfig::new(config.engine.clone())
-    }));
+    });
+    let client: Arc<dyn ExecutionClient> = Arc::new(http.clone());
 
     let root = SupervisorSpec {
         intensity: ROOT_GIVES_UP,
@@ -211,7 +212,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
 
     // Nobody looks others up: all addresses are handed out here. What was refused is in the system's audit.
     system.enforce(rights.into_access());
-    Ok(Node { system, chain: chain::Handle(chain_addr), listen, peer_id })
+    Ok(Node { system, client: http, chain: chain::Handle(chain_addr), listen, peer_id })
 }
 
 /// What an operator can get wrong shows here, before any actor runs: the storage opens, the port is free, the peers are

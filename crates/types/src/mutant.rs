@@ -145,6 +145,9 @@ planted! {
     TokenKept, "token-kept", "execution",
         "The token for the execution client is kept for two minutes, which is longer than it is good for.",
         ["too-few-blocks"], "steady";
+    StopWaitsForClient, "stop-waits-for-client", "execution",
+        "A node that is stopped waits for answers of its execution client as long as at any other time.",
+        ["process-ended"], "stop_without_client";
     DuplicatesRejected, "duplicates-rejected", "network",
         "A vote that is known already is rejected, which costs the peer that passed it on.",
         ["honest-peer-banned"], "mixed";

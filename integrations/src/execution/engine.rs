@@ -5,6 +5,7 @@
 //! matter here (fresh token a call, deadline a call, who is to blame) would have to be put underneath it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use alloy_eips::Encodable2718;
 use alloy_primitives::{B256, Bytes, U64, U256};
@@ -44,6 +45,11 @@ impl HttpEngine {
     /// With limits of one's own; `auth` must be set for any real client.
     pub fn with_config(config: ClientConfig) -> Self {
         Self { http: HttpClient::new(config) }
+    }
+
+    /// See [`HttpClient::end_within`].
+    pub fn end_within(&self, within: Duration) {
+        self.http.end_within(within);
     }
 
     async fn call<R: DeserializeOwned>(

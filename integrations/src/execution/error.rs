@@ -72,9 +72,10 @@ impl ExecutionError {
 
     pub(super) fn from_call(method: &'static str, error: CallError) -> Self {
         match error {
-            source @ (CallError::Connect { .. } | CallError::Broken { .. } | CallError::Timeout { .. }) => {
-                Self::Transport { source }
-            }
+            source @ (CallError::Connect { .. }
+            | CallError::Broken { .. }
+            | CallError::Timeout { .. }
+            | CallError::Ended { .. }) => Self::Transport { source },
             source @ CallError::Unauthorized { .. } => Self::Auth { source },
             // Request timeout, too many requests, and everything a server calls its own fault.
             source @ CallError::Status { status: 408 | 429 | 500.., .. } => Self::Transport { source },

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use alys_runtime::buggify;
 use alys_runtime::net::Stream;
-use alys_runtime::sync::Semaphore;
+use alys_runtime::sync::{Semaphore, watch};
+use alys_runtime::time::{Instant, now, sleep_until, timeout};
+use alys_runtime::{buggify, select};
 use alys_types::mutant::{self, Mutant};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -175,6 +176,14 @@ pub enum CallError {
         /// The deadline.
         after: Duration,
     },
+    /// The time after [`HttpClient::end_within`] is over. The server may or may not have carried the call out.
+    #[error("{method} is not waited for any longer: the client of {addr} has ended")]
+    Ended {
+        /// The server.
+        addr: SocketAddr,
+        /// The call.
+        method: String,
+    },
     /// The server did not accept the token (HTTP 401 or 403).
     #[error("{addr} refused the authentication: {reason}")]
     Unauthorized {
@@ -239,6 +248,8 @@ struct Shared {
     /// Connections that wait for the next call, the latest used last; at most `max_connections`.
     idle: Mutex<Vec<Connection>>,
     slots: Semaphore,
+    /// When no call is waited for any longer; `None` until somebody says so.
+    end: watch::Sender<Option<Instant>>,
 }
 
 type Connection = SendRequest<Full<Bytes>>;
@@ -251,13 +262,35 @@ impl HttpClient {
     pub fn new(config: ClientConfig) -> Self {
         let slots = Semaphore::new(config.max_connections.max(1));
         Self {
-            shared: Arc::new(Shared { config, next_id: AtomicU64::new(1), idle: Mutex::default(), slots }),
+            shared: Arc::new(Shared {
+                config,
+                next_id: AtomicU64::new(1),
+                idle: Mutex::default(),
+                slots,
+                end: watch::Sender::new(None),
+            }),
         }
     }
 
     /// The server.
     pub fn endpoint(&self) -> &Endpoint {
         &self.shared.config.endpoint
+    }
+
+    /// No call is waited for any longer once `within` has passed, whatever its own deadline: those under way and later ones
+    /// fail with [`CallError::Ended`]. For a process that stops while the server may be away. The earliest end holds.
+    pub fn end_within(&self, within: Duration) {
+        let end = now() + within;
+        self.shared.end.send_modify(|said| *said = Some(said.map_or(end, |earlier| earlier.min(end))));
+    }
+
+    /// Returns at the end that [`Self::end_within`] named.
+    async fn ended(&self) {
+        let mut said = self.shared.end.subscribe();
+        let Ok(end) = said.wait_for(Option::is_some).await.map(|said| said.unwrap_or_else(now)) else {
+            return std::future::pending().await;
+        };
+        sleep_until(end).await;
     }
 
     /// Calls `method` with the configured deadline. `params` is what serde makes a JSON array of: a tuple or a slice.
@@ -304,11 +337,13 @@ impl HttpClient {
 
     /// Sends a body and takes the answer's.
     async fn exchange(&self, deadline: Duration, method: &str, body: Bytes) -> Result<Answer, CallError> {
-        let exchanged = alys_runtime::time::timeout(deadline, self.exchange_unbounded(method, body)).await;
-        let result = exchanged.unwrap_or_else(|_elapsed| {
-            let addr = self.endpoint().addr();
-            Err(CallError::Timeout { addr, method: method.to_owned(), after: deadline })
-        });
+        let (addr, name) = (self.endpoint().addr(), || method.to_owned());
+        let result = select! {
+            biased;
+            exchanged = timeout(deadline, self.exchange_unbounded(method, body)) => exchanged
+                .unwrap_or_else(|_elapsed| Err(CallError::Timeout { addr, method: name(), after: deadline })),
+            () = self.ended() => Err(CallError::Ended { addr, method: name() }),
+        };
         if let Err(CallError::Timeout { .. } | CallError::Broken { .. }) = &result {
             // What broke one kept connection (a restart, a partition) most likely broke the others too.
             self.idle().clear();
@@ -377,8 +412,7 @@ impl HttpClient {
     async fn connect(&self) -> Result<Connection, CallError> {
         let addr = self.endpoint().addr();
         let error = |source| CallError::Connect { addr, source };
-        let connecting =
-            alys_runtime::time::timeout(self.shared.config.connect_timeout, Stream::connect(addr));
+        let connecting = timeout(self.shared.config.connect_timeout, Stream::connect(addr));
         let stream = match connecting.await {
             Ok(connected) => connected.map_err(error)?,
             Err(_elapsed) => return Err(error(io::ErrorKind::TimedOut.into())),

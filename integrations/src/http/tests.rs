@@ -332,6 +332,27 @@ fn calls_end_at_their_deadline_and_slow_senders_are_cut() {
 }
 
 #[test]
+fn a_client_that_ends_waits_for_no_answer() {
+    block_on_main(async {
+        let server = server(ServerConfig::new("test")).await;
+        let client = client(&server);
+        let running = {
+            let client = client.clone();
+            alys_runtime::spawn("test", async move { client.call::<String>("slow", (5_000,)).await })
+        };
+        sleep(Duration::from_millis(100)).await;
+        client.end_within(Duration::from_millis(200));
+        client.end_within(60 * SECOND);
+        assert_eq!(client.call::<String>("slow", (1,)).await.unwrap(), "done", "there is time left");
+        let error =
+            timeout(SECOND, running).await.expect("not before its own deadline").unwrap().unwrap_err();
+        assert!(matches!(error, CallError::Ended { .. }), "{error}");
+        let error = client.call::<String>("slow", (5_000,)).await.unwrap_err();
+        assert!(matches!(error, CallError::Ended { .. }), "{error}");
+    });
+}
+
+#[test]
 fn a_client_that_reads_nothing_is_cut_off() {
     block_on_main(async {
         let config = ServerConfig {
