@@ -2,7 +2,7 @@
 //! in a certificate with its own signature alone. Correct nodes refuse the certificate and ban the peer, who comes back
 //! with another identity.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use alys_net::{ChainTag, Command, Config, Event, NodeKey, PeerAddr, Protocol, Service, Topic, Verdict};
@@ -12,9 +12,9 @@ use alys_types::wire::{CertifiedHeader, HeldVotes, Message, Proposal, Status, St
 use alys_types::{Bitmap, Certificate, Hash, Height, VoteKind, VoteTarget};
 
 use crate::genesis::authority_key;
-use crate::machines::{PEER_PORT, Shared, node_ip};
+use crate::machines::{Net, PEER_PORT, Shared, node_ip};
 
-const IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 3, 1));
+const IP: IpAddr = Net::Forger.ip(0);
 /// How long an identity is used: shorter than a ban.
 const LIFE: Duration = Duration::from_secs(8);
 

@@ -22,6 +22,32 @@ use crate::faults::{Living, Reactions};
 use crate::genesis::{Chain, authority_key, jwt_secret};
 use crate::oracles::{Judge, short};
 
+/// The networks of a world: the third part of each address. All of them are here, for no two machines may have one address.
+#[derive(Debug, Clone, Copy)]
+pub enum Net {
+    /// Nodes.
+    Nodes = 0,
+    /// Their execution clients.
+    Clients = 1,
+    /// Users.
+    Users = 2,
+    /// Who stole a key.
+    Forger = 3,
+    /// Second nodes with an authority's key.
+    TwinNodes = 4,
+    /// Their execution clients.
+    TwinClients = 5,
+    /// Actors beside the nodes.
+    Probe = 6,
+}
+
+impl Net {
+    /// The address of its `index`th machine, from 0.
+    pub const fn ip(self, index: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(10, 0, self as u8, index + 1))
+    }
+}
+
 /// Where nodes talk to each other.
 pub const PEER_PORT: u16 = 9000;
 /// Where nodes talk to their execution clients.
@@ -115,14 +141,12 @@ pub struct Seat {
 impl Seat {
     /// The address of the node.
     pub fn node_ip(self) -> IpAddr {
-        let net = if self.is_twin { TWIN_NODES } else { 0 };
-        IpAddr::V4(Ipv4Addr::new(10, 0, net, self.index + 1))
+        if self.is_twin { Net::TwinNodes } else { Net::Nodes }.ip(self.index)
     }
 
     /// The address of its execution client.
     pub fn client_ip(self) -> IpAddr {
-        let net = if self.is_twin { TWIN_CLIENTS } else { 1 };
-        IpAddr::V4(Ipv4Addr::new(10, 0, net, self.index + 1))
+        if self.is_twin { Net::TwinClients } else { Net::Clients }.ip(self.index)
     }
 
     fn name(self, of: &str) -> String {
@@ -134,10 +158,6 @@ impl Seat {
         [if self.is_twin { 0xc0 } else { 0x80 } + self.index; 32]
     }
 }
-
-/// The third part of the addresses of twins and of their execution clients.
-const TWIN_NODES: u8 = 4;
-const TWIN_CLIENTS: u8 = 5;
 
 /// Adds an authority's two machines and starts them.
 pub fn add(world: World, shared: &Shared, seat: Seat) -> Authority {

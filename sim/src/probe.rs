@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use alys_actor_system::{
 use alys_runtime::sim::{Rng, World};
 use alys_runtime::time::{self, timeout};
 
-use crate::machines::now_ms;
+use crate::machines::{Net, now_ms};
 use crate::oracles::{Judge, Violation};
 
-const IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 4, 1));
+const IP: IpAddr = Net::Probe.ip(0);
 /// Messages that wait for the post office at most: few, so that it is full often.
 const MAILBOX: usize = 8;
 /// Senders of numbered messages.

@@ -2,7 +2,7 @@
 
 use std::backtrace::Backtrace;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
@@ -20,7 +20,7 @@ use crate::faults::{Faults, Living, Reactions, Slots};
 use crate::genesis::Chain;
 use crate::healing::{self, Progress, wait};
 use crate::logs::Logs;
-use crate::machines::{self, Exit, Seat, Shared, now_ms};
+use crate::machines::{self, Exit, Net, Seat, Shared, now_ms};
 use crate::oracles::{Found, Judge, Violation};
 use crate::outcome::{Mark, Outcome};
 use crate::plan::{Conduct, Expect, Plan};
@@ -34,7 +34,7 @@ use crate::{adversary, bisect, faults, forger, fresh_client, probe};
 
 /// Simulated time beyond the end of the chaos after which the run is broken off: healing, progress and audit take less.
 const SPARE: Duration = Duration::from_secs(300);
-const USER_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 1));
+const USER_IP: IpAddr = Net::Users.ip(0);
 
 /// What of a run is shown while it goes on.
 #[derive(Debug, Clone, Copy)]
@@ -331,7 +331,7 @@ async fn drive(
     world.note("heal", &core, &format!("the chaos is over; healed are {} of {nodes}", core.len()));
     faults.leave_dead((0..nodes).filter(|node| !core.contains(node) && is_correct(node)));
     faults.heal();
-    spawn("operators", faults.clone().confirm_clocks());
+    spawn("operators", faults.clone().confirm_clocks(core.clone()));
     world.set_buggify(None);
     match healing::progress(world, judge, plan, &core).await? {
         Progress::Broken => return Ok(()),

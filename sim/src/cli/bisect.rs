@@ -6,11 +6,10 @@ use std::process::Child;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{BisectArgs, FAILED, PASSED, job};
+use super::{BisectArgs, FAILED, PASSED};
 use crate::bisect::{self, Parting, Record};
 use crate::outcome::Outcome;
 use crate::process::{self, Job};
-use crate::scenario;
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -25,9 +24,7 @@ struct Answer<'a> {
 /// Runs a seed in pairs of fresh processes until a pair differs, and names the first event that does.
 pub fn bisect(args: &BisectArgs) -> Result<u8> {
     process::listen();
-    let scenario = scenario::load(&args.scenario)?;
-    let seed = scenario.seed(args.seed);
-    let (job, _) = job(&scenario, seed, args.stack, args.mutant.as_deref());
+    let (job, _) = args.which.job()?;
     for pair in 1..=args.tries.max(1) {
         let [one, other] = both(&job)?.map(|(outcome, _)| outcome);
         let is_same = one.trace_hash == other.trace_hash;
@@ -48,7 +45,8 @@ pub fn bisect(args: &BisectArgs) -> Result<u8> {
             return Ok(FAILED);
         }
     }
-    println!("{} seed {}: no difference found in {} pairs of processes", args.scenario, seed, args.tries);
+    let (scenario, seed) = (&args.which.scenario, job.seed);
+    println!("{scenario} seed {seed}: no difference found in {} pairs of processes", args.tries);
     Ok(PASSED)
 }
 

@@ -147,8 +147,9 @@ struct SweepArgs {
     json: bool,
 }
 
+/// Which run.
 #[derive(Args)]
-struct RunArgs {
+struct Which {
     /// The scenario's name or file.
     scenario: String,
     /// The seed; without it that of the file, or 1.
@@ -160,6 +161,23 @@ struct RunArgs {
     /// A planted bug; without it that of the file.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
+}
+
+impl Which {
+    /// The run's job, and its plan with the file's seed, stack and bug replaced by those of the run.
+    fn job(&self) -> anyhow::Result<(Job, Plan)> {
+        let scenario = scenario::load(&self.scenario)?;
+        let (job, mut plan) = job(&scenario, scenario.seed(self.seed), self.stack, self.mutant.as_deref());
+        (plan.seed, plan.mutant) = (Some(job.seed), job.mutant.clone());
+        plan.world.stack = Some(job.stack);
+        Ok((job, plan))
+    }
+}
+
+#[derive(Args)]
+struct RunArgs {
+    #[command(flatten)]
+    which: Which,
     /// The outcome as JSON.
     #[arg(long)]
     json: bool,
@@ -179,20 +197,10 @@ struct RunArgs {
 
 #[derive(Args)]
 struct ReportArgs {
-    /// The scenario's name or file.
-    #[arg(required_unless_present = "ledger", conflicts_with = "ledger")]
-    scenario: Option<String>,
-    /// The seed; without it, the file's, or 1.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// How much of the production stack the run has; without it, as in a sweep.
-    #[arg(long, value_enum)]
-    stack: Option<Stack>,
-    /// A planted bug.
-    #[arg(long, value_parser = parse_mutant)]
-    mutant: Option<String>,
+    #[command(flatten)]
+    which: Option<Which>,
     /// The page is about the runs of this ledger. Pages about single runs that lie beside it are linked.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "Which")]
     ledger: Option<PathBuf>,
     /// The page; by default SCENARIO-SEED.html, and sweep.html for a ledger.
     #[arg(short, long, value_name = "FILE")]
@@ -260,17 +268,8 @@ struct OneArgs {
 
 #[derive(Args)]
 struct ReplayArgs {
-    /// The scenario's name or file.
-    scenario: String,
-    /// The seed; without it, the file's.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// How much of the production stack the run has; without it, as in a sweep.
-    #[arg(long, value_enum)]
-    stack: Option<Stack>,
-    /// A planted bug.
-    #[arg(long, value_parser = parse_mutant)]
-    mutant: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// Only this machine (node2, client1, user, world); may be given several times.
     #[arg(long)]
     machine: Vec<String>,
@@ -293,17 +292,8 @@ struct ReplayArgs {
 
 #[derive(Args)]
 struct ShrinkArgs {
-    /// The scenario's name or file.
-    scenario: String,
-    /// The failing seed; without it, the file's.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// How much of the production stack the runs have; without it, as in a sweep.
-    #[arg(long, value_enum)]
-    stack: Option<Stack>,
-    /// A planted bug.
-    #[arg(long, value_parser = parse_mutant)]
-    mutant: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// Real time after which the smallest plan so far is taken.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
@@ -330,17 +320,8 @@ struct BenchArgs {
 
 #[derive(Args)]
 struct BisectArgs {
-    /// The scenario's name or file.
-    scenario: String,
-    /// The seed; without it, the file's.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// How much of the production stack the run has; without it, as in a sweep.
-    #[arg(long, value_enum)]
-    stack: Option<Stack>,
-    /// A planted bug.
-    #[arg(long, value_parser = parse_mutant)]
-    mutant: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// Pairs of runs until it is believed that there is no difference.
     #[arg(long, default_value_t = 3)]
     tries: u32,
@@ -499,13 +480,10 @@ pub fn main() -> ExitCode {
 /// Runs a seed in this process.
 fn one(args: &OneArgs) -> anyhow::Result<u8> {
     let OneArgs { run: args, window, canary, not_held, show, machine, kind, actor, from_ms, state } = args;
-    let scenario = scenario::load(&args.scenario)?;
-    let seed = scenario.seed(args.seed);
-    let mutant = args.mutant.as_deref().and_then(mutant);
+    let (job, plan) = args.which.job()?;
+    let (seed, stack) = (job.seed, job.stack);
+    let mutant = job.mutant.as_deref().and_then(mutant);
     let view = View { logs: args.log, trace: args.trace };
-    let stack = args.stack.unwrap_or_else(|| stack_of(&scenario, seed));
-    let plan = scenario.plan(seed);
-    let (job, _) = job(&scenario, seed, Some(stack), args.mutant.as_deref());
     if !not_held {
         let (job, plan) = (job.clone(), plan.clone());
         trap::watch(move |escape| {
@@ -545,7 +523,7 @@ fn stack_of(scenario: &Scenario, seed: u64) -> Stack {
     scenario.plan.world.stack.unwrap_or(drawn)
 }
 
-/// A job of this scenario, and its plan.
+/// A job of this scenario, and its plan. The planted bug is the file's unless another is given.
 fn job(scenario: &Scenario, seed: u64, stack: Option<Stack>, mutant: Option<&str>) -> (Job, Plan) {
     let path: PathBuf = scenario.path.clone();
     let stack = stack.unwrap_or_else(|| stack_of(scenario, seed));
@@ -553,7 +531,7 @@ fn job(scenario: &Scenario, seed: u64, stack: Option<Stack>, mutant: Option<&str
         scenario: path,
         seed,
         stack,
-        mutant: mutant.map(str::to_owned),
+        mutant: mutant.map(str::to_owned).or_else(|| scenario.plan.mutant.clone()),
         view: Vec::new(),
         more: Vec::new(),
         patience: PATIENCE,

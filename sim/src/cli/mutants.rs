@@ -82,11 +82,12 @@ fn hunt(planted: &'static Planted, args: &MutantsArgs) -> anyhow::Result<Hunt> {
     sweep::run(jobs(args.jobs), next, |_, _, outcome| {
         runs += 1;
         reached += outcome.counters.get(REACHED).copied().unwrap_or(0);
-        let passed = outcome.is_passed();
-        if !passed {
+        // One that was given up has found nothing.
+        let is_found = outcome.found.is_some();
+        if is_found {
             first = Some(outcome);
         }
-        passed
+        !is_found
     })?;
     let found_by =
         first.as_ref().and_then(|outcome| outcome.found.as_ref()).map(|found| found.violation.name());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::summary::Summary;
-use super::{FAILED, INTERRUPTED, MergeArgs, PASSED, ReportArgs, job, runs};
+use super::{FAILED, INTERRUPTED, MergeArgs, PASSED, ReportArgs, runs};
 use crate::ledger::{self, Entry};
 use crate::process::is_interrupted;
 use crate::report::{self, page_name};
@@ -19,7 +19,7 @@ const MAX_PAGES: usize = 60;
 
 /// `report`.
 pub fn report(args: &ReportArgs) -> Result<u8> {
-    let Some(name) = &args.scenario else {
+    let Some(which) = &args.which else {
         let path = args.ledger.as_deref().context("neither a scenario nor a ledger is given")?;
         let lines = ledger::read(path)?;
         let file = args.output.clone().unwrap_or_else(|| PathBuf::from("sweep.html"));
@@ -27,11 +27,9 @@ pub fn report(args: &ReportArgs) -> Result<u8> {
         tell(&file);
         return Ok(PASSED);
     };
-    let scenario = scenario::load(name)?;
-    let mutant = args.mutant.as_ref().or(scenario.plan.mutant.as_ref()).map(String::as_str);
-    let seed = scenario.seed(args.seed);
-    let (job, plan) = job(&scenario, seed, args.stack, mutant);
-    let file = args.output.clone().unwrap_or_else(|| PathBuf::from(page_name(&plan.name, seed, mutant)));
+    let (job, plan) = which.job()?;
+    let name = || page_name(&plan.name, job.seed, job.mutant.as_deref());
+    let file = args.output.clone().unwrap_or_else(|| PathBuf::from(name()));
     // An old page must not be taken for the new one.
     remove(&file)?;
     let mut job = job.with_page(&file, args.messages.as_deref());

@@ -4,10 +4,10 @@ use std::io::BufRead;
 
 use anyhow::{Context, Result, bail};
 
-use super::{PASSED, ReplayArgs, WRONG, job};
+use super::{PASSED, ReplayArgs, WRONG};
 use crate::plan::parse_duration;
+use crate::process;
 use crate::replay::{State, difference};
-use crate::{process, scenario};
 
 /// Reads two moments: `10s..12s`.
 pub fn parse_moments(text: &str) -> Result<(u64, u64), String> {
@@ -20,9 +20,7 @@ pub fn parse_moments(text: &str) -> Result<(u64, u64), String> {
 /// Runs a seed again and shows what was asked for.
 pub fn replay(args: &ReplayArgs) -> Result<u8> {
     process::listen();
-    let scenario = scenario::load(&args.scenario)?;
-    let mutant = args.mutant.as_ref().or(scenario.plan.mutant.as_ref());
-    let (job, _) = job(&scenario, scenario.seed(args.seed), args.stack, mutant.map(String::as_str));
+    let (job, _) = args.which.job()?;
     let more = words(args);
     let mut child = job.with(more).start().with_context(|| format!("start {}", job.replay()))?;
     let complained = child.stderr.take().context("its standard error is a pipe")?;

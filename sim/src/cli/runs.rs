@@ -214,10 +214,7 @@ fn verdict(mutant: &str, summary: &Summary) -> String {
 /// One seed, in a process of its own so that it is the same as in a sweep.
 pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     process::listen();
-    let scenario = scenario::load(&args.scenario)?;
-    let mutant = args.mutant.as_ref().or(scenario.plan.mutant.as_ref());
-    let seed = scenario.seed(args.seed);
-    let (mut first, plan) = job(&scenario, seed, args.stack, mutant.map(String::as_str));
+    let (mut first, plan) = args.which.job()?;
     let trace = format!("{:?}", args.trace).to_lowercase();
     if trace != "off" || args.log != tracing::metadata::LevelFilter::OFF {
         first.view = vec!["--trace".to_owned(), trace, "--log".to_owned(), args.log.to_string()];

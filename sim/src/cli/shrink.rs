@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{FAILED, INTERRUPTED, PASSED, ShrinkArgs, job, jobs};
+use super::{FAILED, INTERRUPTED, PASSED, ShrinkArgs, jobs, runs};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::process::{self, Job, is_interrupted};
@@ -94,28 +94,13 @@ fn size(plan: &Plan) -> String {
 /// Makes the plan of a failing seed small and writes it as a scenario file.
 pub fn shrink(args: &ShrinkArgs) -> Result<u8> {
     process::listen();
-    let scenario = scenario::load(&args.scenario)?;
-    let mutant = args.mutant.clone().or(scenario.plan.mutant.clone());
-    let seed = scenario.seed(args.seed);
-    let (first, plan) = job(&scenario, seed, args.stack, mutant.as_deref());
-    let began = Instant::now();
-    let mut plan = Plan { seed: Some(seed), mutant, ..plan };
-    plan.world.stack = Some(first.stack);
-    let mut ended = None;
-    let mut only = Some((first.clone(), plan.clone()));
-    sweep::run(
-        1,
-        || only.take(),
-        |_, _, outcome| {
-            ended = Some(outcome);
-            true
-        },
-    )?;
-    let Some(outcome) = ended else { return Ok(INTERRUPTED) };
+    let (first, plan) = args.which.job()?;
+    let (seed, began) = (first.seed, Instant::now());
+    let Some(outcome) = runs::alone(first.clone(), plan.clone())? else { return Ok(INTERRUPTED) };
     let Some(found) = outcome.found.clone() else {
         bail!(
             "{} seed {seed} passes: there is nothing to shrink (is a --mutant or another --stack missing?)",
-            args.scenario
+            args.which.scenario
         );
     };
     let invariant = found.violation.name();

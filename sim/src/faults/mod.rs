@@ -1,7 +1,8 @@
 //! Carrying out the faults of a plan, and taking them back.
 //!
 //! Faults overlap, so what they do to a link or a machine is counted: a link works again when the last fault that blocks it
-//! is over, a machine starts again when the last one that holds it down is. No disk is ever lost.
+//! is over, a machine starts again when the last one that holds it down is. Disks
+//! are taken away and replaced only as long as the protocol survives it; what would be too much is downgraded, and counted.
 
 mod actors;
 mod damage;
@@ -504,11 +505,17 @@ impl Faults {
         inner.plan.left_dead.extend(more);
     }
 
-    /// The operators see that the clocks are right again, and say so to their nodes: where too few are left to confirm a
-    /// clock to each other, the protocol leaves it to them.
-    pub async fn confirm_clocks(self) {
+    /// Where fewer than q - 1 of the core may vote, nobody can confirm a clock that has jumped, and the protocol leaves it to
+    /// the operators: they see that the clocks are right again, and say so to their nodes. Otherwise the nodes are on their own.
+    pub async fn confirm_clocks(self, core: Vec<u8>) {
         for _ in 0..OPERATOR_TURNS {
             time::sleep(OPERATOR).await;
+            let needed = self.look().plan.quorum().saturating_sub(1);
+            let votes = |node: &&u8| self.judge.look().summaries.get(*node).is_some_and(|said| !said.silent);
+            if core.iter().filter(votes).count() >= needed {
+                continue;
+            }
+            self.count("operator.confirmed-clocks");
             let count = self.look().authorities.len() as u8;
             let nodes = (0..count).filter_map(|index| self.living.find(index));
             // A chain that is too busy, or starts, is told the next time.

@@ -47,6 +47,8 @@ struct Kept {
 struct Tree {
     actors: BTreeMap<String, Watched>,
     supervisors: BTreeMap<&'static str, Kept>,
+    /// How often the root has made them all, the first time included.
+    generation: u64,
 }
 
 /// The trees of all nodes.
@@ -83,7 +85,7 @@ impl Actors {
             let watched = known.actors.entry(actor.path.clone()).or_default();
             known_messages(node, actor, mailbox, watched)?;
         }
-        let (mut most, mut begun_anew) = (0, false);
+        let (mut most, mut begun_anew, mut generation) = (0, false, known.generation);
         for (name, limit, children) in POLICY {
             let Some(supervisor) = tree.find(name) else { continue };
             let kept = known.supervisors.entry(name).or_default();
@@ -101,7 +103,9 @@ impl Actors {
                 kept.restarts.pop_front();
             }
             most = most.max(kept.restarts.len() * 100 / limit);
-            begun_anew |= is_anew;
+            // The root makes them anew one after the other, and a look may lie between.
+            begun_anew |= is_anew && supervisor.incarnation > known.generation;
+            generation = generation.max(supervisor.incarnation);
             if is_anew {
                 // The policy of the one that gave up; what is left over the new one did before this look.
                 kept.restarts.drain(..kept.restarts.len().min(limit));
@@ -114,6 +118,7 @@ impl Actors {
                 return Err(Violation::RestartsBeyondPolicy { supervisor, restarts, limit });
             }
         }
+        known.generation = generation;
         // The root restarts all its children when one of its supervisors has given up: it must have had reason to.
         match begun_anew && most < NEARLY_ALL {
             true => {

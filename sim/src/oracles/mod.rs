@@ -275,11 +275,14 @@ impl Oracles {
                     VoteKind::Approval => "signed.approval",
                     VoteKind::Confirmation => "signed.confirmation",
                 };
-                // The sharper word comes first where both oracles object.
-                (
-                    kind,
-                    self.votes.signed(node, target, &self.blocks).and(self.model.signed(at_ms, node, target)),
-                )
+                // A confirmation is of a block that is certified.
+                let of_certified = match target.kind {
+                    VoteKind::Confirmation => self.votes.certified(node, target.slot.0, target.hash),
+                    VoteKind::Proposal | VoteKind::Approval => Ok(()),
+                };
+                // The sharper word comes first where several oracles object.
+                let signed = self.votes.signed(node, target, &self.blocks);
+                (kind, signed.and(of_certified).and(self.model.signed(at_ms, node, target)))
             }
             NodeEvent::VotesFor { block, parent } => {
                 ("votes-for", self.model.votes_for(node, *block, *parent))
