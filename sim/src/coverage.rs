@@ -54,6 +54,7 @@ pub const STATES: &[&str] = &[
     "state.storage.range_served",
     "state.store.checksum_wrong",
     "state.store.creation_cut_off",
+    "state.store.page_wrong",
     "state.store.poisoned",
     "state.store.rewritten",
 ];

@@ -2,17 +2,18 @@
 //! in a certificate with its own signature alone. Correct nodes refuse the certificate and ban the peer, who comes back
 //! with another identity.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use alys_net::{ChainTag, Command, Config, Event, NodeKey, PeerAddr, Protocol, Service, Topic, Verdict};
+use alys_net::{Command, Event, Protocol, Service, Topic, Verdict};
 use alys_runtime::sim::{NodeId, World, here};
 use alys_runtime::{select, spawn, time};
-use alys_types::wire::{CertifiedHeader, HeldVotes, Message, Proposal, Status, StatusAnswer};
-use alys_types::{Bitmap, Certificate, Hash, Height, VoteKind, VoteTarget};
+use alys_types::wire::{CertifiedHeader, Message, Proposal};
+use alys_types::{Bitmap, Certificate, Hash, VoteKind, VoteTarget};
 
 use crate::genesis::authority_key;
-use crate::machines::{Net, PEER_PORT, Shared, node_ip};
+use crate::machines::{Net, Shared};
+use crate::outsider;
 
 const IP: IpAddr = Net::Forger.ip(0);
 /// How long an identity is used: shorter than a ban.
@@ -37,30 +38,12 @@ pub fn add(world: World, shared: &Shared, index: u8) -> NodeId {
     machine
 }
 
-fn status(shared: &Shared) -> Status {
-    let genesis = &shared.chain.genesis;
-    Status {
-        genesis: genesis.hash(),
-        fork_id: genesis.fork_id(),
-        head_height: Height(0),
-        head: genesis.hash(),
-        highest: None,
-        finalized: None,
-        authority: None,
-    }
-}
-
 async fn life(shared: &Shared, index: u8) {
-    let genesis = &shared.chain.genesis;
-    let chain = ChainTag { genesis: genesis.hash().0, fork: genesis.fork_id().0 };
     let mut identity = [0xee; 32];
     identity[..4].copy_from_slice(&here().incarnation.to_le_bytes());
-    let peers = (0..shared.nodes)
-        .map(|node| PeerAddr { socket: SocketAddr::new(node_ip(node), PEER_PORT), peer: None });
-    let config =
-        Config::new(NodeKey::from_bytes(identity), chain, SocketAddr::new(IP, PEER_PORT), peers.collect());
+    let config = outsider::config(shared, identity, IP);
     let Ok((service, handle, mut events)) = Service::bind(config).await else { return };
-    let status = status(shared);
+    let status = outsider::status(shared);
     let say = |command| {
         // A full queue loses a forgery, no more.
         let _ = handle.try_send(command);
@@ -75,9 +58,7 @@ async fn life(shared: &Shared, index: u8) {
         match event {
             None => return,
             Some(Event::Request { id, protocol: Protocol::Status, .. }) => {
-                let held = HeldVotes { approval: None, confirmation: None };
-                let answer = StatusAnswer { status: status.clone(), held };
-                say(Command::Respond { id, response: Ok(answer.encode()) });
+                say(Command::Respond { id, response: Ok(outsider::answer(&status)) });
             }
             Some(Event::Gossip { id, topic, payload, .. }) => {
                 say(Command::Judge { id, verdict: Verdict::Accept });

@@ -39,6 +39,8 @@ pub enum Net {
     TwinClients = 5,
     /// Actors beside the nodes.
     Probe = 6,
+    /// Who follows the chain without a vote.
+    LightClient = 7,
 }
 
 impl Net {

@@ -97,6 +97,8 @@ pub struct WorldPlan {
     /// The authority whose key somebody else has too, who forges certificates with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forger: Option<u8>,
+    /// Whether somebody without a vote follows the chain by its headers.
+    pub light_client: bool,
     /// Authorities that do not keep to the rules. With the forger's and the dead at most as many as are tolerated.
     pub byzantine: Vec<Byzantine>,
     /// Authorities that stay down when everything else heals.
@@ -119,6 +121,7 @@ impl Default for WorldPlan {
             link: LinkPlan::default(),
             rejoin_margin: 1_800,
             forger: None,
+            light_client: false,
             byzantine: Vec::new(),
             left_dead: Vec::new(),
             buggify: false,

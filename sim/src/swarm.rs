@@ -245,6 +245,7 @@ fn draw_world(plan: &mut Plan, rng: &mut Rng) {
     plan.workload.users = rng.below(4) as u8;
     plan.workload.burst = 1 + rng.below(5) as u8;
     plan.workload.pause_ms = 200 + rng.below(1_500);
+    plan.world.light_client = rng.below(6) == 0;
 }
 
 /// Which behaviours users have, as often as chance has it, and how much room blocks and pools give them.

@@ -30,7 +30,7 @@ use crate::report::Recorder;
 use crate::stack::Stack;
 use crate::trap::{self, Canary};
 use crate::workload::{Desk, User};
-use crate::{adversary, bisect, faults, forger, fresh_client, probe};
+use crate::{adversary, bisect, faults, forger, fresh_client, light_client, probe};
 
 /// Simulated time beyond the end of the chaos after which the run is broken off: healing, progress and audit take less.
 const SPARE: Duration = Duration::from_secs(300);
@@ -299,6 +299,9 @@ async fn drive(
     }
     if let Some(number) = plan.world.forger {
         forger::add(world, &shared, number.saturating_sub(1));
+    }
+    if plan.world.light_client {
+        light_client::add(world, &shared);
     }
     let user = world.node("user", USER_IP, std::future::pending);
     world.exempt_from_buggify(user);

@@ -6,16 +6,24 @@ use super::runs::code;
 use super::summary::Summary;
 use super::{CoverageArgs, INTERRUPTED, job};
 use crate::coverage::Coverage;
+use crate::ledger::{self, Entry};
 use crate::process::{self, is_interrupted};
 use crate::{scenario, sweep};
 
-/// Runs the seeds and prints the table. Fails when something was never reached, or a run failed.
+/// Runs the seeds, or takes those of a ledger, and prints the table. Fails when something was never reached, or a run failed.
 pub fn run(args: &CoverageArgs) -> anyhow::Result<u8> {
+    let (mut coverage, mut failed) = (Coverage::default(), Vec::new());
+    if let Some(path) = &args.ledger {
+        for Entry { outcome, .. } in ledger::read(path)?.entries {
+            coverage.add(&outcome);
+            failed.extend((!outcome.is_passed()).then_some(outcome.seed));
+        }
+        return show(&coverage, &failed, args.json);
+    }
     process::listen();
     let scenarios = args.scenario.iter().map(|name| scenario::load(name)).collect::<Result<Vec<_>, _>>()?;
     let total = (args.seeds.0.end - args.seeds.0.start) * scenarios.len() as u64;
     let mut summary = Summary::new(Some(total), false);
-    let mut coverage = Coverage::default();
     let seeds = &args.seeds.0;
     let mut jobs = scenarios.iter().flat_map(|one| seeds.clone().map(move |seed| job(one, seed, None, None)));
     sweep::run(
@@ -30,18 +38,26 @@ pub fn run(args: &CoverageArgs) -> anyhow::Result<u8> {
     if is_interrupted() {
         return Ok(INTERRUPTED);
     }
+    if !args.json {
+        summary.finish();
+    }
+    failed.extend(summary.failures().iter().map(|(_, outcome)| outcome.seed));
+    show(&coverage, &failed, args.json)
+}
+
+/// Prints the table, and what was never reached.
+fn show(coverage: &Coverage, failed: &[u64], as_json: bool) -> anyhow::Result<u8> {
     let missing = coverage.missing();
-    if args.json {
-        let failed: Vec<u64> = summary.failures().iter().map(|(_, outcome)| outcome.seed).collect();
+    if as_json {
         let text =
             json!({ "runs": coverage.runs(), "failed": failed, "rows": coverage.rows(), "missing": missing });
         println!("{}", serde_json::to_string_pretty(&text)?);
-        return Ok(code(missing.is_empty() && failed.is_empty()));
+    } else {
+        print!("{}", coverage.table());
+        for (kind, names) in &missing {
+            println!("never reached, {}: {}", kind.title(), names.join(", "));
+        }
+        println!("{} runs, {} failed", coverage.runs(), failed.len());
     }
-    print!("{}", coverage.table());
-    let passed = summary.finish();
-    for (kind, names) in &missing {
-        println!("never reached, {}: {}", kind.title(), names.join(", "));
-    }
-    Ok(code(passed && missing.is_empty()))
+    Ok(code(missing.is_empty() && failed.is_empty()))
 }

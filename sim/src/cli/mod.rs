@@ -376,6 +376,9 @@ struct MutantsArgs {
 
 #[derive(Args)]
 struct CoverageArgs {
+    /// Run nothing: the runs of this ledger.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "scenario", "jobs"])]
+    ledger: Option<PathBuf>,
     /// Seeds, the last one excluded.
     #[arg(long, value_parser = parse_seeds, default_value = "1..101")]
     seeds: Seeds,

@@ -20,6 +20,7 @@ A scenario is a TOML file:
     slot = \"1s\"
     drift = \"250ms\"               # how far clocks may be apart
     forger = 3                    # somebody else has this authority's key and forges certificates
+    light_client = true           # somebody without a vote asks for headers
     byzantine = [{ node = 2, conduct = \"twins\" }]   # or equivocate, withhold, delay, invalid-payload, bad-certificate,
                                   # mutate, lie; all but twins are the real node with what it says bent
     left_dead = [4]               # stay down when everything heals; with forger and byzantine at most as many as tolerated
@@ -132,6 +133,9 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     println!("{:?}", plan.workload);
     if let Some(forger) = world.forger {
         println!("somebody else has the key of node {forger}");
+    }
+    if world.light_client {
+        println!("a light client follows the chain");
     }
     for one in &world.byzantine {
         println!("node {} does not keep to the rules: {:?}", one.node, one.conduct);

@@ -8,6 +8,7 @@ mod actors;
 mod blocks;
 mod clocks;
 mod finality;
+mod headers;
 mod ledger;
 mod model;
 mod votes;
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use alys_actor_system::Snapshot;
 use alys_consensus::Summary;
 use alys_node::node::NodeEvent;
+use alys_types::wire::HeaderRange;
 use alys_types::{Hash, VoteKind};
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +74,8 @@ pub enum Violation {
     HeadBesideFinal { node: u8, height: u64, head: String, final_height: u64, last: String },
     /// A node shut out another that does nothing wrong.
     HonestPeerBanned { node: u8, banned: u8 },
+    /// A node answered a question for headers with something else.
+    WrongHeaders { node: u8, height: u64, why: String },
     /// A node signed what the model's rule forbids after what it signed before, or does not remember what it signed.
     NotATransition { node: u8, what: String, why: String },
     /// A node holds its vote state for lost, though no disk was.
@@ -339,6 +343,19 @@ impl Oracles {
             Some(block) => self.blocks.head(node, (height, hash), (last, block.hash)),
             None => Ok(()),
         }
+    }
+
+    /// A node answered a question for headers, as (first height, count); `None`: with something that is none. Returns the
+    /// height of the last one that is good.
+    pub fn headers(&mut self, at_ms: u64, node: u8, asked: (u64, u64), range: Option<&HeaderRange>) -> u64 {
+        *self.heard.entry("headers").or_default() += range.map_or(0, |range| range.headers.len() as u64);
+        if self.distrusted.contains(&node) {
+            return 0;
+        }
+        let result = headers::answered(node, asked, range, &self.votes, &self.finality);
+        let last = result.as_ref().copied().unwrap_or(0);
+        self.note(at_ms, result.map(|_| ()));
+        last
     }
 
     /// What a node's clock shows at a true time, both in milliseconds since the epoch. To be told before what the node

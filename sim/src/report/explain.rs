@@ -165,6 +165,11 @@ const TABLE: &[(&str, &str, &str)] = &[
         "What it took for an offence was none. Look at what was sent just before, and at faults that could have bent it.",
     ),
     (
+        "wrong-headers",
+        "An answer that is no piece of the chain",
+        "What was served is what was stored: look at what the node's storage went through before.",
+    ),
+    (
         "message-lost",
         "A message that a mailbox had taken is nowhere",
         "It was neither handled, nor given back, nor lost with its process.",

@@ -77,7 +77,7 @@ pub struct ChainActor {
     proceeding: bool,
     start: Vec<Effect>,
     epoch: Instant,
-    published: Option<Vec<u8>>,
+    published: Option<Status>,
     /// Parents of proposals that are asked for, with the certificates that vouch for them.
     parents: BTreeMap<Hash, Certificate>,
     /// A height above ours of which peers say that it is certified, by a set that we cannot know before we are there.
@@ -454,10 +454,10 @@ impl ChainActor {
     }
 
     fn publish_status(&mut self) {
-        let status = self.status().encode();
+        let status = self.status();
         if self.published.as_ref() != Some(&status) {
             // What the network did not take is published again at the next input.
-            let is_taken = self.command(Command::SetStatus { status: status.clone() });
+            let is_taken = self.command(Command::SetStatus { status: status.encode() });
             self.published = is_taken.then_some(status);
         }
     }

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 
 use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_net::{
-    Command, Config, Event, Handle as NetHandle, PeerId, Protocol, Refusal, RequestError, RequestId, Service,
-    SetupError, Topic, Verdict,
+    Command, Config, Event, Handle as NetHandle, PeerId, Protocol, Refusal, RequestError, RequestId, SendError,
+    Service, SetupError, Topic, Verdict,
 };
 use alys_runtime::{buggify, buggify_pause};
 use alys_types::Hash;
@@ -75,6 +75,8 @@ pub struct NetworkActor {
     tx_pool: Addr<TxPoolMessage>,
     /// Requests that wait for an answer; the service answers each, in time.
     asked: BTreeMap<RequestId, u64>,
+    /// What the service had no room for, and is told at the next message: nobody else would say it again.
+    owed_status: Option<Vec<u8>>,
     /// Who is connected, by how: as many as the service allows.
     connected: BTreeMap<PeerId, (SocketAddr, bool)>,
 }
@@ -106,6 +108,7 @@ impl NetworkActor {
             storage,
             tx_pool,
             asked,
+            owed_status: None,
             connected,
         })
     }
@@ -115,9 +118,19 @@ impl NetworkActor {
         &self.handle
     }
 
-    fn command(&self, command: Command) {
-        if let Err(error) = self.bending.try_send(&self.handle, command) {
-            tracing::debug!(%error, "a command for the network is dropped");
+    fn command(&mut self, command: Command) {
+        let status = match &command {
+            Command::SetStatus { status } => Some(status.clone()),
+            _ => None,
+        };
+        let is_full = buggify!("node.network.full_service", 10_000);
+        let sent = if is_full { Err(SendError::Full) } else { self.bending.try_send(&self.handle, command) };
+        match (sent, status) {
+            (Ok(()), None) => {}
+            // The newest is what counts.
+            (Ok(()), Some(_)) => self.owed_status = None,
+            (Err(SendError::Full), Some(status)) => self.owed_status = Some(status),
+            (Err(error), _) => tracing::debug!(%error, "a command for the network is dropped"),
         }
     }
 
@@ -246,6 +259,9 @@ impl AlysActor for NetworkActor {
 
     async fn handle(&mut self, msg: NetworkMessage, ctx: &Context<Self>) -> Result<(), NetworkError> {
         buggify_pause!("node.network.slow", 20_000, 50);
+        if let Some(status) = self.owed_status.take() {
+            self.command(Command::SetStatus { status });
+        }
         match msg {
             NetworkMessage::Command(command) => self.command(*command),
             NetworkMessage::Ask { tag, peer, protocol, payload } => self.ask(tag, peer, protocol, payload),

@@ -1,0 +1,85 @@
+//! Somebody without a vote who follows the chain by its headers: it asks one node after the other for a range, and what it is
+//! answered is judged. Nodes serve this protocol to whoever asks, and no node of ours asks for it yet.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use alys_net::{Command, Event, PeerId, Protocol, RequestId, Service};
+use alys_runtime::sim::World;
+use alys_runtime::{select, time};
+use alys_types::Height;
+use alys_types::wire::{HeaderRange, Message, RangeRequest};
+
+use crate::machines::{Net, Shared, now_ms};
+use crate::outsider;
+
+const IP: IpAddr = Net::LightClient.ip(0);
+/// How often it asks.
+const PAUSE: Duration = Duration::from_millis(1_200);
+/// Headers that it asks for at once.
+const COUNT: u64 = 24;
+/// How many of them it has already: it looks at the end of what it knows again.
+const OVERLAP: u64 = 4;
+
+/// Adds the light client's machine.
+pub fn add(world: World, shared: &Shared) {
+    let shared = shared.clone();
+    world.node("light", IP, move || {
+        let shared = shared.clone();
+        async move { follow(&shared).await }
+    });
+}
+
+async fn follow(shared: &Shared) {
+    let world = World::current();
+    let Ok((service, handle, mut events)) = Service::bind(outsider::config(shared, [0xd1; 32], IP)).await
+    else {
+        return;
+    };
+    let status = outsider::status(shared);
+    let say = |command| {
+        // A full queue loses it: an answer is late, a verdict is not missed.
+        let _ = handle.try_send(command);
+    };
+    say(Command::SetStatus { status: status.encode() });
+    let mut running = Box::pin(service.run());
+    let mut peers: VecDeque<PeerId> = VecDeque::new();
+    let mut asked: BTreeMap<RequestId, u64> = BTreeMap::new();
+    let (mut known, mut asks_at) = (0_u64, time::now() + PAUSE);
+    loop {
+        let event = select! {
+            _ = &mut running => return,
+            event = events.next() => event,
+            () = time::sleep_until(asks_at) => {
+                asks_at += PAUSE;
+                let start = known.saturating_sub(OVERLAP) + 1;
+                let request = RangeRequest { start: Height(start), count: COUNT };
+                if let Some(peer) = peers.front().copied() {
+                    peers.rotate_left(1);
+                    if let Ok(id) = handle.request(peer, Protocol::HeadersByRange, request.encode()) {
+                        asked.insert(id, start);
+                    }
+                }
+                continue;
+            }
+        };
+        match event {
+            None => return,
+            Some(Event::PeerConnected { peer, .. }) => peers.push_back(peer),
+            Some(Event::PeerDisconnected { peer, .. }) => peers.retain(|known| *known != peer),
+            Some(Event::Request { id, protocol: Protocol::Status, .. }) => {
+                say(Command::Respond { id, response: Ok(outsider::answer(&status)) });
+            }
+            Some(Event::Response { id, peer, result }) => {
+                let (Some(start), Ok(payload)) = (asked.remove(&id), result) else { continue };
+                let answer = HeaderRange::decode(&payload);
+                let mut judge = shared.judge.look();
+                let Some(node) = judge.honest.get(&peer.to_string()).copied() else { continue };
+                let (at_ms, range) = (now_ms(world), (start, COUNT));
+                known = known.max(judge.headers(at_ms, node, range, answer.as_ref().ok()));
+            }
+            Some(_) => {}
+        }
+    }
+}

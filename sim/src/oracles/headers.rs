@@ -1,0 +1,142 @@
+//! What nodes answer to who asks them for headers: a piece of one chain, every block of it approved by a quorum.
+
+use alys_types::wire::HeaderRange;
+use alys_types::{Certificate, Hash, VoteKind};
+
+use super::{Finality, Violation, Votes};
+
+/// Looks at an answer of a node, from 0, to a question for `count` headers from height `start` on; `None`: it was no answer.
+/// Returns the height of the last one.
+pub fn answered(
+    node: u8,
+    (start, count): (u64, u64),
+    range: Option<&HeaderRange>,
+    votes: &Votes,
+    finality: &Finality,
+) -> Result<u64, Violation> {
+    let wrong =
+        |why: &str, height: u64| Violation::WrongHeaders { node: node + 1, height, why: why.to_owned() };
+    let range = range.ok_or_else(|| wrong("malformed", start))?;
+    if range.headers.len() as u64 > count {
+        return Err(wrong("more than were asked for", start));
+    }
+    let mut last: Option<Hash> = None;
+    let mut next = start;
+    for header in &range.headers {
+        let (height, hash) = (header.height.0, header.hash());
+        if height != next {
+            return Err(wrong("not the height that was asked for, or a gap", height));
+        }
+        if last.is_some_and(|last| last != header.parent_hash) {
+            return Err(wrong("not a child of the one before", height));
+        }
+        votes.certified(node, header.slot.0, hash)?;
+        let is_called_final = range.finalized.as_ref().is_some_and(|last| last.header.height.0 >= height);
+        if is_called_final && finality.blocks.get(&height).is_some_and(|block| block.hash != hash) {
+            return Err(wrong("beside a final block", height));
+        }
+        (last, next) = (Some(hash), next + 1);
+    }
+    match (last, &range.tip) {
+        (Some(last), Some(Certificate { target, .. }))
+            if target.hash == last && target.kind == VoteKind::Approval =>
+        {
+            Ok(next - 1)
+        }
+        (None, None) => Ok(0),
+        _ => Err(wrong("the certificate is not that of the last one", next - 1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracles::blocks::tests::{block, plan};
+    use crate::oracles::{Blocks, Final};
+    use alys_types::bls::Signature;
+    use alys_types::wire::CertifiedHeader;
+    use alys_types::{Bitmap, Header, VoteTarget};
+
+    fn certificate(header: &Header, kind: VoteKind) -> Certificate {
+        let Header { height, slot, .. } = *header;
+        let target = VoteTarget { kind, height, slot, hash: header.hash() };
+        Certificate { target, signers: Bitmap::empty(4), signature: Signature([0; 96]) }
+    }
+
+    /// Three headers from height 1 on, all approved by three of four.
+    fn chain() -> (Votes, Vec<Header>) {
+        let (mut votes, mut headers) = (Votes::new(&plan()), Vec::<Header>::new());
+        let none = Blocks::new(&plan());
+        for height in 1..=3 {
+            let parent = headers.last().map_or(Hash::ZERO, Header::hash);
+            let (_, block) = block(height, 100 + height, parent);
+            for node in 0..3 {
+                let target = certificate(&block.header, VoteKind::Approval).target;
+                votes.signed(node, &target, &none).unwrap();
+            }
+            headers.push(block.header.clone());
+        }
+        (votes, headers)
+    }
+
+    fn range(headers: &[Header]) -> HeaderRange {
+        let tip = headers.last().map(|last| certificate(last, VoteKind::Approval));
+        HeaderRange { headers: headers.to_vec(), tip, changes: Vec::new(), finalized: None }
+    }
+
+    #[test]
+    fn a_piece_of_one_chain_is_good() {
+        let (votes, headers) = chain();
+        let judge =
+            |asked, range: &HeaderRange| answered(0, asked, Some(range), &votes, &Finality::default());
+        assert_eq!(judge((1, 8), &range(&headers)), Ok(3));
+        assert_eq!(judge((2, 2), &range(&headers[1..])), Ok(3));
+        assert_eq!(judge((9, 8), &range(&[])), Ok(0), "nothing is there yet");
+    }
+
+    #[test]
+    fn everything_else_is_not() {
+        let (votes, headers) = chain();
+        let whole = range(&headers);
+        let unapproved = block(4, 104, headers[2].hash()).1.header.clone();
+        let confirmed = certificate(&headers[2], VoteKind::Confirmation);
+        let wrong: [(&str, HeaderRange); 6] = [
+            ("more than were asked for", range(&[&headers[..], &headers[..]].concat())),
+            ("a gap", range(&[headers[0].clone(), headers[2].clone()])),
+            ("not asked for", range(&headers[1..])),
+            ("no certificate", HeaderRange { tip: None, ..whole.clone() }),
+            ("another's certificate", HeaderRange { tip: range(&headers[..2]).tip, ..whole.clone() }),
+            ("another kind", HeaderRange { tip: Some(confirmed), ..whole.clone() }),
+        ];
+        for (what, range) in &wrong {
+            let judged = answered(0, (1, 4), Some(range), &votes, &Finality::default());
+            assert!(matches!(judged, Err(Violation::WrongHeaders { node: 1, .. })), "{what}: {judged:?}");
+        }
+        let with_one_more = range(&[&headers[..], &[unapproved]].concat());
+        let judged = answered(0, (1, 4), Some(&with_one_more), &votes, &Finality::default());
+        assert!(matches!(judged, Err(Violation::CertifiedWithoutQuorum { node: 1, .. })), "{judged:?}");
+        assert!(answered(0, (1, 4), None, &votes, &Finality::default()).is_err());
+    }
+
+    #[test]
+    fn what_is_called_final_is_what_is_final() {
+        let (votes, headers) = chain();
+        let mut finality = Finality::default();
+        let other = Final {
+            hash: Hash([9; 32]),
+            slot: 102,
+            execution_hash: Hash::ZERO,
+            state_root: Hash::ZERO,
+            transactions: 0,
+            proposer: 0,
+            node: 1,
+        };
+        finality.blocks.insert(2, other);
+        let branch = range(&headers);
+        assert_eq!(answered(0, (1, 4), Some(&branch), &votes, &finality), Ok(3), "a branch may lose");
+        let header = headers[2].clone();
+        let certificate = certificate(&header, VoteKind::Confirmation);
+        let called = HeaderRange { finalized: Some(CertifiedHeader { header, certificate }), ..branch };
+        assert!(answered(0, (1, 4), Some(&called), &votes, &finality).is_err());
+    }
+}
