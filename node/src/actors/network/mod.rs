@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 
 use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_net::{
-    Command, Config, Event, Handle as NetHandle, PeerId, Protocol, Refusal, RequestError, RequestId, SendError,
-    Service, SetupError, Topic, Verdict,
+    Command, Config, Event, Handle as NetHandle, PeerId, Protocol, Refusal, RequestError, RequestId,
+    SendError, Service, SetupError, Topic, Verdict,
 };
 use alys_runtime::{buggify, buggify_pause};
 use alys_types::Hash;
