@@ -35,7 +35,7 @@ pub(crate) fn build(
     if crate::plaintext::on() {
         return Ok(transport
             .upgrade(Version::V1)
-            .authenticate(libp2p::plaintext::Config::new(&key.keypair()))
+            .authenticate(libp2p::plaintext::Config::new(key.keypair()))
             .multiplex(multiplexing)
             .timeout(timeout)
             .boxed());

@@ -148,6 +148,7 @@ mod on_files {
 
     /// A child of a test beside this one holds copies of all open files, with their locks, until it is its own program:
     /// so a directory that was just closed may be in use for a moment.
+    #[expect(clippy::disallowed_methods, reason = "it waits for another process, in real time")]
     pub fn open(engine: Engine, dir: &Dir) -> Result<Store, Error> {
         let since = Instant::now();
         loop {

@@ -88,6 +88,11 @@ pub fn lint() -> Vec<Step> {
     vec![
         Step { name: "fmt", about: "rustfmt over all tracked Rust files", action: Action::Format },
         step("clippy", "clippy over the workspace", clippy),
+        simulated(
+            "clippy-sim",
+            "clippy over what runs in simulations, as it is there",
+            &in_simulation("clippy", "-- -D warnings"),
+        ),
     ]
 }
 
@@ -203,11 +208,13 @@ fn format() -> Result<bool> {
 
 // Doc examples ran in the step before; rustdoc does not get the simulation's cfg.
 fn simulated_tests() -> Step {
-    let mut command = String::from("test --locked --config .cargo/sim.toml --lib --bins --tests");
-    for package in SIMULATED {
-        command += &format!(" -p {package}");
-    }
-    simulated("sim-test", "the same tests inside the simulated world", &command)
+    simulated("sim-test", "the same tests inside the simulated world", &in_simulation("test", ""))
+}
+
+/// A command of cargo over everything that runs in simulations.
+fn in_simulation(command: &str, more: &str) -> String {
+    let packages: String = SIMULATED.iter().map(|package| format!(" -p {package}")).collect();
+    format!("{command} --locked --config .cargo/sim.toml --lib --bins --tests{packages} {more}")
 }
 
 fn step(name: &'static str, about: &'static str, command: &str) -> Step {

@@ -227,7 +227,7 @@ impl<M: Message> Mailbox<M> {
         // Room that is there while others wait is too little for the first of them: it is not taken from under it.
         let is_first = state.senders.is_empty();
         let size = envelope.msg.size();
-        if !is_admitted && !(is_first && self.has_room(&state, size)) {
+        if !(is_admitted || is_first && self.has_room(&state, size)) {
             match overflow {
                 Overflow::DropNewest => {
                     drop(state);

@@ -1,5 +1,4 @@
 //! Two actors of one type both show figures of their own, each under its path.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{convert::Infallible, time::Duration};
 

@@ -90,7 +90,7 @@ mod simulated {
             world.set_default_link(Link {
                 loss_ppm: 5_000,
                 partial_ppm: 300_000,
-                window: if seed % 2 == 0 { 70_000 } else { 300_000 },
+                window: if seed.is_multiple_of(2) { 70_000 } else { 300_000 },
                 ..Link::default()
             });
             let near = world.node("near", [10, 0, 0, 1].into(), std::future::pending);

@@ -39,6 +39,7 @@ fn machine(world: World, n: u8, count: u8) -> Machine {
                 others.map(|n| PeerAddr { socket: SocketAddr::new(ip(n), PORT), peer: None }).collect();
             let config = Config::new(key(n), CHAIN, SocketAddr::new(ip(n), PORT), peers);
             let (service, handle, events) = Service::bind(config).await.expect("the port is free");
+            #[expect(clippy::disallowed_methods, reason = "a test sends a few dozen")]
             let (sender, mut receiver) = mpsc::unbounded_channel();
             *commands.lock().expect("no panic") = Some(sender);
             // A new life begins with nobody connected.

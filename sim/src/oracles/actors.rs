@@ -137,7 +137,7 @@ fn known_messages(
 ) -> Result<(), Violation> {
     let missing = unaccounted(mailbox);
     watched.unaccounted = if missing == 0 { 0 } else { watched.unaccounted + 1 };
-    if missing < 0 || missing > 1 || watched.unaccounted > LOOKS_AT_REST {
+    if !(0..=1).contains(&missing) || watched.unaccounted > LOOKS_AT_REST {
         return Err(Violation::MessageLost { node: node + 1, actor: actor.path.clone(), messages: missing });
     }
     if mailbox.depth > mailbox.capacity + ROOM_FOR_RETURNED {

@@ -183,7 +183,9 @@ impl AlysActor for Batcher {
                 }
             }
         }
-        assert_eq!(batch.is_empty(), batch.len() == 0);
+        #[expect(clippy::len_zero, reason = "that both say the same is what is tested")]
+        let has_no_length = batch.len() == 0;
+        assert_eq!(batch.is_empty(), has_no_length);
         self.0.write("batch", format!("{group:?}"));
         Ok(())
     }

@@ -202,7 +202,7 @@ impl Run<'_> {
                 };
                 // What a timer brought does not come back.
                 let is_timer = letter.timer_of.is_some();
-                if !is_right && !(is_timer && matches!(reason, Reason::Killed | Reason::Interrupted)) {
+                if !(is_right || is_timer && matches!(reason, Reason::Killed | Reason::Interrupted)) {
                     blame("has a dead letter that is not true");
                 }
             }

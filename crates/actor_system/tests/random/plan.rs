@@ -79,9 +79,9 @@ pub enum Start {
     Well,
     FactoryError,
     FactoryPanic,
-    StartError,
-    StartPanic,
-    StartHang,
+    HookError,
+    HookPanic,
+    HookHang,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -249,9 +249,9 @@ fn start() -> impl Strategy<Value = Start> {
         12 => Just(Start::Well),
         1 => Just(Start::FactoryError),
         1 => Just(Start::FactoryPanic),
-        1 => Just(Start::StartError),
-        1 => Just(Start::StartPanic),
-        1 => Just(Start::StartHang),
+        1 => Just(Start::HookError),
+        1 => Just(Start::HookPanic),
+        1 => Just(Start::HookHang),
     ]
 }
 

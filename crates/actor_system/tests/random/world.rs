@@ -494,9 +494,9 @@ impl<const B: usize> AlysActor for Worker<B> {
 
     async fn started(&mut self, _: &Context<Self>) -> Result<(), ToldToFail> {
         match self.start {
-            Start::StartError => return Err(ToldToFail),
-            Start::StartPanic => panic_quietly(),
-            Start::StartHang => pending().await,
+            Start::HookError => return Err(ToldToFail),
+            Start::HookPanic => panic_quietly(),
+            Start::HookHang => pending().await,
             Start::Well | Start::FactoryError | Start::FactoryPanic => {}
         }
         self.note(Hook::Started);

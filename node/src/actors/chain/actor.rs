@@ -169,7 +169,7 @@ impl ChainActor {
 
     /// Sees that what waits is gone on with.
     fn go_on(&mut self, ctx: &Context<Self>) {
-        if !self.proceeding && !(self.inbox.is_empty() && self.waiting.is_empty()) {
+        if !(self.proceeding || self.inbox.is_empty() && self.waiting.is_empty()) {
             self.proceeding = true;
             ctx.send_after(Duration::ZERO, ChainMessage::Proceed);
         }
