@@ -639,7 +639,17 @@ impl Builder {
         path
     }
 
-    fn supervise(&mut self, plan: &Plan) {
+    /// Puts the whole tree together. Fails when a supervisor has given up before all is there, as one may whose first
+    /// children fail while the clock is a real one.
+    fn build(&mut self, plan: &Plan) -> Result<(), String> {
+        self.supervise(plan)?;
+        self.populate(plan)?;
+        self.pool(plan)?;
+        self.harm(plan);
+        Ok(())
+    }
+
+    fn supervise(&mut self, plan: &Plan) -> Result<(), String> {
         for (at, of) in plan.supervisors.iter().enumerate() {
             // At most two others above it.
             let depth = |mut at: usize| {
@@ -659,13 +669,14 @@ impl Builder {
                 parent: parent.map(|parent| self.supervisors[parent].clone()),
                 ..SupervisorSpec::new(format!("s{at}"), of.strategy)
             };
-            self.supervisors.push(self.system.supervisor(spec).unwrap());
+            self.supervisors.push(self.system.supervisor(spec).map_err(|error| error.to_string())?);
             let path = self.child(parent, &format!("s{at}"));
             self.seen.supervisors.push(path);
         }
+        Ok(())
     }
 
-    fn populate(&mut self, plan: &Plan) {
+    fn populate(&mut self, plan: &Plan) -> Result<(), String> {
         for (index, of) in plan.actors.iter().enumerate() {
             let supervisor = place(&of.supervisor, plan.supervisors.len());
             let name = format!("a{index}");
@@ -685,13 +696,13 @@ impl Builder {
             }
             let limits = Limits { messages: of.capacity, bytes: of.bytes };
             let supervisor = self.supervisors[supervisor].clone();
-            let started = match self.seen.is_batching[index] {
+            let addr = match self.seen.is_batching[index] {
                 true => self.start::<BATCH>(&supervisor, spec, limits, index, of),
                 false => self.start::<1>(&supervisor, spec, limits, index, of),
-            };
-            self.world.addrs.lock().unwrap().extend(started);
+            }?;
+            self.world.addrs.lock().unwrap().push(addr.clone());
             let Some(overflow) = of.subscribes else { continue };
-            let (addr, world) = (self.world.addr(index).unwrap(), self.world.clone());
+            let world = self.world.clone();
             let subscription = self.system.bus().subscribe(&addr, move |news: &News| {
                 let news_of = |known: &mut Known| {
                     known.overflow = match overflow {
@@ -704,9 +715,9 @@ impl Builder {
             });
             subscription.unwrap().keep();
         }
+        Ok(())
     }
 
-    /// None if the supervisor has ended already.
     fn start<const B: usize>(
         &self,
         supervisor: &Supervisor,
@@ -714,20 +725,16 @@ impl Builder {
         slot: impl Into<Slot<Letter>>,
         index: usize,
         plan: &ActorPlan,
-    ) -> Option<Addr<Letter>> {
+    ) -> Result<Addr<Letter>, String> {
         let (world, habits) = (self.world.clone(), Arc::new(plan.habits.clone()));
         let factory = move || make::<B>(world.clone(), index, habits.clone(), false);
-        match supervisor.start(spec, slot, factory) {
-            Ok(addr) => Some(addr),
-            Err(error) => {
-                self.world.history.complain(format!("actor {index} was not started: {error}"));
-                None
-            }
-        }
+        supervisor
+            .start(spec, slot, factory)
+            .map_err(|error| format!("actor {index} was not started: {error}"))
     }
 
-    fn pool(&mut self, plan: &Plan) {
-        let Some(of) = &plan.pool else { return };
+    fn pool(&mut self, plan: &Plan) -> Result<(), String> {
+        let Some(of) = &plan.pool else { return Ok(()) };
         let supervisor = place(&of.supervisor, plan.supervisors.len());
         let (world, first) = (self.world.clone(), plan.actors.len());
         for worker in 0..of.size {
@@ -740,9 +747,10 @@ impl Builder {
             .pool::<Worker<1>, _, _, _>(spec, move |worker| {
                 make::<1>(world.clone(), first + worker, like.clone(), true)
             })
-            .unwrap();
+            .map_err(|error| format!("the pool was not started: {error}"))?;
         self.world.addrs.lock().unwrap().extend(pool.addresses().iter().cloned());
         *self.world.pool.lock().unwrap() = Some(pool);
+        Ok(())
     }
 
     fn watch(&self) -> Slot<Tick> {
@@ -769,15 +777,16 @@ impl Builder {
     }
 }
 
-/// Carries a plan out. What was seen, and the history.
-pub async fn carry_out(name: String, plan: &Plan, hear: impl FnOnce(&Arc<World>)) -> (Seen, Arc<World>) {
+/// Carries a plan out. What was seen, and the history; or why its tree could not be built.
+pub async fn carry_out(
+    name: String,
+    plan: &Plan,
+    hear: impl FnOnce(&Arc<World>),
+) -> Result<(Seen, Arc<World>), String> {
     let mut builder = Builder::new(&name, plan);
     hear(&builder.world);
     let _ticks = builder.watch();
-    builder.supervise(plan);
-    builder.populate(plan);
-    builder.pool(plan);
-    builder.harm(plan);
+    builder.build(plan)?;
     let Builder { system, world, mut seen, .. } = builder;
     *world.bus.lock().unwrap() = Some(system.bus().clone());
     let mut senders = Vec::new();
@@ -829,7 +838,7 @@ pub async fn carry_out(name: String, plan: &Plan, hear: impl FnOnce(&Arc<World>)
     if left != (0, 0, 0) {
         world.history.complain(format!("live on when all is over: incarnations, tasks, letters: {left:?}"));
     }
-    (seen, world)
+    Ok((seen, world))
 }
 
 /// Waits until each actor runs and has nothing to do, or has ended for good.
