@@ -34,7 +34,8 @@ struct Failing {
 impl Failing {
     /// Goes over to the first of the plans that fails, if any does.
     fn take(&mut self, lab: &mut impl Lab, plans: Vec<Plan>) -> Option<usize> {
-        let plans: Vec<Plan> = plans.into_iter().filter(|plan| *plan != self.plan).collect();
+        let plans: Vec<Plan> =
+            plans.into_iter().map(without_late_steps).filter(|plan| *plan != self.plan).collect();
         if plans.is_empty() || lab.is_over() {
             return None;
         }
@@ -66,6 +67,13 @@ pub fn shrink(plan: &Plan, at_ms: u64, lab: &mut impl Lab) -> (Plan, bool) {
 fn without(plan: &Plan, from: usize, to: usize) -> Plan {
     let mut plan = plan.clone();
     plan.steps.drain(from..to.min(plan.steps.len()));
+    plan
+}
+
+/// Steps after the end of the chaos never begin, and no file may have them.
+fn without_late_steps(mut plan: Plan) -> Plan {
+    let (slot_ms, until_ms) = (plan.world.slot_ms, plan.until_ms);
+    plan.steps.retain(|step| step.at.earliest_ms(slot_ms) < until_ms);
     plan
 }
 

@@ -87,7 +87,7 @@ enum Command {
     Coverage(CoverageArgs),
     /// Measure how fast the simulator is, over two fixed worlds, on both stacks.
     Bench(BenchArgs),
-    /// List the scenarios, or the rules of the protocol with the scenarios that are about them.
+    /// List the scenarios, the rules of the protocol with the scenarios that are about them, or the planted bugs.
     List(ListArgs),
     /// Explain scenario files: faults and their words, nodes, moments, invariants; or show the plan of a scenario.
     Describe(DescribeArgs),
@@ -136,7 +136,7 @@ struct SweepArgs {
     /// How much of the production stack the runs have; without it, drawn for scenarios that are drawn, else full.
     #[arg(long, value_enum)]
     stack: Option<Stack>,
-    /// A planted bug: the sweep must fail.
+    /// A planted bug (`cargo sim list --mutants`). It is found when the sweep fails: the exit code is 1 then, as for any failure.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
     /// Stop at the first failure.
@@ -158,7 +158,7 @@ struct Which {
     /// How much of the production stack the run has; without it, as in a sweep.
     #[arg(long, value_enum)]
     stack: Option<Stack>,
-    /// A planted bug; without it that of the file.
+    /// A planted bug (`cargo sim list --mutants`); without it that of the file.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
 }
@@ -225,6 +225,9 @@ struct ListArgs {
     /// The rules of the protocol, covered and not.
     #[arg(long)]
     rules: bool,
+    /// The planted bugs: what is broken, the scenario that hunts each, and the invariants that must find it.
+    #[arg(long, conflicts_with = "rules")]
+    mutants: bool,
     /// One JSON array.
     #[arg(long)]
     json: bool,
@@ -282,7 +285,7 @@ struct ReplayArgs {
     /// From this moment on (12s).
     #[arg(long, value_parser = parse_moment)]
     from: Option<u64>,
-    /// Stop at this moment (12.5s) and tell the state of the nodes.
+    /// Stop at this moment (12.5s, a tenth of a second is the finest) and tell the state of the nodes, after the events.
     #[arg(long, value_parser = parse_moment, conflicts_with = "diff")]
     until: Option<u64>,
     /// Tell what changed in the nodes between two moments (10s..12.5s). Events are shown only with --kind then.

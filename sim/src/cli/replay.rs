@@ -21,18 +21,32 @@ pub fn parse_moments(text: &str) -> Result<(u64, u64), String> {
 pub fn replay(args: &ReplayArgs) -> Result<u8> {
     process::listen();
     let (job, _) = args.which.job()?;
+    if let (Some(from), Some(until)) = (args.from, args.until)
+        && from >= until
+    {
+        bail!("--from: before --until, which is {until}ms");
+    }
     let more = words(args);
     let mut child = job.with(more).start().with_context(|| format!("start {}", job.replay()))?;
     let complained = child.stderr.take().context("its standard error is a pipe")?;
-    let mut states: Vec<State> = Vec::new();
+    let (mut states, mut shown): (Vec<State>, u64) = (Vec::new(), 0);
     for line in std::io::BufReader::new(complained).lines() {
         let line = line?;
         match serde_json::from_str(&line) {
             Ok(state) => states.push(state),
-            Err(_) => println!("{line}"),
+            Err(_) => {
+                println!("{line}");
+                shown += 1;
+            }
         }
     }
     child.wait()?;
+    let is_filtered = !args.machine.is_empty() || !args.kind.is_empty() || args.actor.is_some();
+    if shown == 0 && is_filtered && args.diff.is_none() {
+        eprintln!(
+            "no event passed the filters; machines are as node2, client1, user, world, and kinds as said, fault, net., disk., actor"
+        );
+    }
     let is_shown = |path: &str| {
         let machine = path.split('.').next().unwrap_or_default();
         (args.machine.is_empty() || args.machine.iter().any(|known| known == machine))

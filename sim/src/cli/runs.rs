@@ -223,11 +223,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     if let Some(file) = &args.report {
         first = first.with_page(file, args.messages.as_deref());
     }
+    let again = first.replay();
     let Some(outcome) = alone(first, plan)? else { return Ok(INTERRUPTED) };
     match args.json {
         true => println!("{}", serde_json::to_string_pretty(&outcome)?),
         false => {
             println!("{outcome}");
+            if outcome.found.is_some() {
+                println!("    again: {again}");
+            }
             for (name, n) in &outcome.counters {
                 println!("    {name:<32} {n}");
             }

@@ -1,8 +1,10 @@
 //! The commands that only tell.
 
+use alys_types::mutant::{Mutant, Planted};
 use serde_json::json;
 
 use super::{DescribeArgs, ListArgs, PASSED};
+use crate::plan::Expect;
 use crate::{rules, scenario};
 
 const FILES: &str = "\
@@ -30,7 +32,10 @@ A scenario is a TOML file:
     [links]                       # latency, jitter, tail, tail_ppm, loss_ppm, kbytes_per_s
     [workload]                    # users, burst, pause, pool, block_gas
     behaviours = [\"transfer\"]     # contract, replace, cancel, flood, gap, underprice, sign-badly, read; twice is more often
-    [expect]                      # min_final, progress, within
+    [expect]
+    min_final = 10                # final blocks on every node when the chaos ends (0)
+    progress = 3                  # and so many more on every node when everything has healed,
+    within = \"60s\"                # in this time
     [swarm]                       # least, most, kinds, draw_world: faults drawn from the seed
 
     [[step]]
@@ -68,7 +73,29 @@ fn list_rules() -> anyhow::Result<u8> {
     Ok(PASSED)
 }
 
+/// The planted bugs, by what they are in.
+fn list_mutants(as_json: bool) -> anyhow::Result<u8> {
+    if as_json {
+        let all: Vec<_> = Mutant::ALL
+            .iter()
+            .map(|Planted { name, area, broken, scenario, found_by, .. }| {
+                json!({ "name": name, "area": area, "broken": broken, "scenario": scenario, "found_by": found_by })
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&all)?);
+        return Ok(PASSED);
+    }
+    for Planted { name, area, broken, scenario, found_by, .. } in Mutant::ALL {
+        println!("{name:<28} {area}: {broken}");
+        println!("{:<28} in {scenario}; must be found by {}", "", found_by.join(" or "));
+    }
+    Ok(PASSED)
+}
+
 pub fn list(args: &ListArgs) -> anyhow::Result<u8> {
+    if args.mutants {
+        return list_mutants(args.json);
+    }
     if args.rules {
         return list_rules();
     }
@@ -143,6 +170,10 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     if !world.left_dead.is_empty() {
         println!("stay dead: {:?}", world.left_dead);
     }
+    let Expect { min_final, progress, within_ms } = plan.expect;
+    println!(
+        "expected: {min_final} final blocks on every healthy node when the chaos ends, then {progress} more within {within_ms} ms"
+    );
     for step in &plan.steps {
         println!("    {step}");
     }

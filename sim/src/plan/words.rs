@@ -101,6 +101,16 @@ pub enum When {
     Slot(u64, u64),
 }
 
+impl When {
+    /// The earliest that it can be, in milliseconds from the start: slots begin by the clock, not by the start.
+    pub fn earliest_ms(self, slot_ms: u64) -> u64 {
+        match self {
+            Self::At(ms) => ms,
+            Self::Slot(slot, ms) => slot.saturating_sub(1).saturating_mul(slot_ms).saturating_add(ms),
+        }
+    }
+}
+
 impl FromStr for When {
     type Err = WordError;
 

@@ -48,7 +48,7 @@ pub fn check(plan: &Plan, swarm: Option<&Swarm>) -> Result<(), Problem> {
         && !Mutant::ALL.iter().any(|planted| planted.name == name)
     {
         let path = vec![Part::Word("mutant")];
-        let message = format!("no planted bug {name:?}; `cargo sim mutants --help` tells of them");
+        let message = format!("no planted bug {name:?}; `cargo sim list --mutants` shows them");
         let meant = nearest(name, Mutant::ALL.iter().map(|planted| planted.name));
         return Err(Problem { path, message, meant });
     }
@@ -56,7 +56,7 @@ pub fn check(plan: &Plan, swarm: Option<&Swarm>) -> Result<(), Problem> {
     check_workload(&plan.workload)?;
     for (index, step) in plan.steps.iter().enumerate() {
         let result = match index < MAX_STEPS {
-            true => check_step(step, &plan.world),
+            true => check_step(step, &plan.world).and(check_moment(step, plan)),
             false => Err(("fault", format!("more than {MAX_STEPS} steps"))),
         };
         result.map_err(|(word, message)| {
@@ -137,6 +137,16 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
         return problem(["world", word], message);
     }
     Ok(())
+}
+
+fn check_moment(step: &Step, plan: &Plan) -> Result<(), (&'static str, String)> {
+    match step.at.earliest_ms(plan.world.slot_ms) < plan.until_ms {
+        true => Ok(()),
+        false => Err((
+            "at",
+            format!("at: before `until`, which is {}ms; this step would never begin", plan.until_ms),
+        )),
+    }
 }
 
 fn check_step(step: &Step, world: &WorldPlan) -> Result<(), (&'static str, String)> {
