@@ -130,6 +130,16 @@ impl Default for WorldPlan {
     }
 }
 
+impl Plan {
+    /// Without the steps that lie after the end of the chaos: they never begin, and no file may have them.
+    #[must_use]
+    pub fn without_late_steps(mut self) -> Self {
+        let (slot_ms, until_ms) = (self.world.slot_ms, self.until_ms);
+        self.steps.retain(|step| step.at.earliest_ms(slot_ms) < until_ms);
+        self
+    }
+}
+
 impl WorldPlan {
     /// How many authorities may be faulty. Own arithmetic: the node's is what is under test.
     pub fn tolerated(&self) -> usize {

@@ -202,7 +202,7 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
         let mut draw = Draw { plan: &mut plan, rng: &mut rng, slot };
         draw.add(kind);
     }
-    plan
+    plan.without_late_steps()
 }
 
 fn draw_world(plan: &mut Plan, rng: &mut Rng) {

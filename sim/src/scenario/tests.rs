@@ -108,8 +108,8 @@ fn mistakes_are_told_with_place_and_nearest_word() {
     const STEP: &str = "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"kill\"\n";
     let table = [
         ("covres = []", 3, 1, "did you mean `covers`?"),
-        ("[[step]]\nat = \"45s\"\nnodes = [1]\nfault = \"kill\"", 5, 6, "before `until`, which is 30000ms"),
-        ("[[step]]\nat = \"slot 31\"\nnodes = [1]\nfault = \"kill\"", 5, 6, "never begin"),
+        ("[[step]]\nat = \"45s\"\nnodes = [1]\nfault = \"kill\"", 4, 6, "before `until`, which is 30000ms"),
+        ("[[step]]\nat = \"slot 31\"\nnodes = [1]\nfault = \"kill\"", 4, 6, "never begin"),
         ("[world]\nnods = 4", 4, 1, "did you mean `nodes`?"),
         ("[world]\nnodes = 40", 4, 9, "from 1 to 15"),
         ("[world]\nslot = \"500ms\"", 4, 8, "at least 1s"),
