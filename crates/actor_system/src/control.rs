@@ -51,8 +51,11 @@ impl Control {
             return false;
         }
         orders.push_back(order);
+        // With the lock, so that whoever takes the order finds the flag up and takes it down: raised afterwards it would stand
+        // over an empty queue, and an idle actor would look again and again.
+        self.flags.fetch_or(ORDER, AcqRel);
         drop(orders);
-        self.raise(ORDER);
+        self.waker.wake();
         true
     }
 

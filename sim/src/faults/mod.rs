@@ -517,11 +517,13 @@ impl Faults {
             }
             self.count("operator.confirmed-clocks");
             let count = self.look().authorities.len() as u8;
-            let nodes = (0..count).filter_map(|index| self.living.find(index));
-            // A chain that is too busy, or starts, is told the next time.
-            nodes.for_each(|node| {
-                let _is_told = node.confirm_clock();
-            });
+            let nodes = (0..count).filter_map(|index| Some((index, self.living.find(index)?)));
+            for (index, node) in nodes {
+                // A chain that is too busy, or starts, is told the next time.
+                if node.confirm_clock() {
+                    self.judge.look().clocks.confirmed(index);
+                }
+            }
         }
     }
 

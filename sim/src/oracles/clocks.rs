@@ -64,6 +64,14 @@ impl Clocks {
         }
     }
 
+    /// Its operator has told a node that its clock is right.
+    pub fn confirmed(&mut self, node: u8) {
+        if let Some(clock) = self.nodes.get_mut(&node) {
+            clock.trusted_ms = clock.last_ms;
+            clock.jumped_ms = None;
+        }
+    }
+
     /// A node signs a proposal or an approval for the first time. `others` says how many others have signed anything in a
     /// slot: enough of them in a slot that its clock showed since are a reason to believe it.
     pub fn signs(
@@ -120,6 +128,10 @@ mod tests {
         assert_eq!(clocks.signs(7_000, (0, 114), 114_000, 2, nobody), Err(jumped));
         assert_eq!(clocks.signs(7_000, (0, 114), 114_000, 2, |_| 2), Ok(()), "two others were in that slot");
         assert_eq!(clocks.signs(7_500, (0, 114), 114_500, 2, nobody), Ok(()), "it is believed now");
+        clocks.look(7_600, 0, 134_600, 107_600);
+        clocks.look(13_000, 0, 140_000, 113_000);
+        clocks.confirmed(0);
+        assert_eq!(clocks.signs(13_000, (0, 140), 140_000, 2, nobody), Ok(()), "its operator says so");
         clocks.born(0);
         clocks.look(8_000, 0, 300_000, 108_000);
         assert_eq!(clocks.signs(8_000, (0, 300), 300_000, 2, nobody), Ok(()), "a start believes its clock");

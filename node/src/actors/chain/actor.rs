@@ -379,7 +379,9 @@ impl ChainActor {
     fn doubt(&mut self, source: &Source, reason: &str, claimed: Option<Height>) {
         reached("state.chain.doubted");
         tracing::debug!(peer = ?source.peer, reason, ?claimed, "does not check against the newest set known");
-        if let (Some(_), Some(peer)) = (&source.gossip, source.peer) {
+        // While blocks are missing, what is right does not check either: who passes it on has no part in that.
+        let is_behind = self.claimed.is_some() || self.state.wanted().is_some();
+        if let (Some(_), Some(peer), false) = (&source.gossip, source.peer, is_behind) {
             self.command(Command::Report { peer, offence: Offence::GossipFlood });
         }
         let highest = self.state.summary().highest_height;

@@ -155,7 +155,9 @@ impl EngineActor {
             None => match self.storage.block(hash).await? {
                 Some(block) => block,
                 None => {
-                    tracing::error!(%hash, "a block that was stored is not in the store");
+                    // It has lost to another one that became final since the chain asked.
+                    reached("state.engine.block_gone");
+                    tracing::debug!(%hash, "a block to be executed is not in the store any more");
                     return Ok(Verdict::Unknown);
                 }
             },

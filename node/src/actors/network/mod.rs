@@ -180,12 +180,17 @@ impl NetworkActor {
             Event::Request { id, protocol, payload, .. } => {
                 let (storage, handle) = (self.storage.clone(), self.handle.clone());
                 let bending = self.bending.clone();
-                ctx.spawn("serve", async move {
+                let serving = ctx.spawn("serve", async move {
                     let response = serve(&storage, protocol, &payload).await;
                     if let Err(error) = bending.send(&handle, Command::Respond { id, response }).await {
                         tracing::debug!(%error, "an answer is dropped");
                     }
-                })?;
+                });
+                if let Err(error) = serving {
+                    // Nobody who asks may end this actor.
+                    tracing::debug!(%error, "a request is refused");
+                    self.command(Command::Respond { id, response: Err(Refusal::Busy) });
+                }
             }
             Event::PeerListens { peer } => {
                 tracing::debug!(%peer, "listens");

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alys_actor_system::{Addr, AlysActor, AskError, Context, Message, Reply};
+use alys_actor_system::{Addr, AlysActor, AskError, Context, Message, Priority, Reply};
 use alys_consensus::federation::FINALITY_WINDOW;
 use alys_consensus::{BlockRef, FederationRecord, Record, Stored, StoredBlock, VoteState};
 use alys_runtime::disk::{self, Dir};
@@ -48,6 +48,14 @@ impl Message for StorageMessage {
             Self::Blocks { .. } => "blocks",
             Self::BlockRange { .. } => "block_range",
             Self::HeaderRange { .. } => "header_range",
+        }
+    }
+
+    /// What strangers ask for waits for what the node itself needs.
+    fn priority(&self) -> Priority {
+        match self {
+            Self::Persist { .. } | Self::Load { .. } | Self::Block { .. } => Priority::High,
+            Self::Blocks { .. } | Self::BlockRange { .. } | Self::HeaderRange { .. } => Priority::Normal,
         }
     }
 }
