@@ -156,7 +156,6 @@ impl EngineActor {
                 Some(block) => block,
                 None => {
                     // It has lost to another one that became final since the chain asked.
-                    reached("state.engine.block_gone");
                     tracing::debug!(%hash, "a block to be executed is not in the store any more");
                     return Ok(Verdict::Unknown);
                 }
