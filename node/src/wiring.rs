@@ -12,7 +12,7 @@
 //!
 //! | actor | path | pace | handle_within | memory |
 //! |---|---|---|---|---|
-//! | StorageActor | storage/store | backoff 50 ms to 500 ms | 2 s: two syncs of a bad disk | 256 messages; the engine's cache |
+//! | StorageActor | storage/store | backoff 50 ms to 500 ms | 2 s: two syncs of a bad disk | 256 messages; the engine's cache; four bytes for each 4 KiB of its file |
 //! | ValidationActor | chain/validation | backoff 50 ms to 500 ms | 2 s: it computes and waits for nobody | 1024 messages |
 //! | EngineActor | chain/engine | breaker: 3 in 10 s, open 500 ms to 1 s | 3 s: the execution client has 2.5 s for each message, and what takes longer (the replay of lost blocks) goes over many messages | 64 messages; hashes of the blocks to replay |
 //! | ChainActor | chain/agreement | backoff 100 ms to 1 s | 3.5 s: half a second of inputs and the two writes of the last one, each as long as the storage may take | 1024 messages; the blocks above the last final one |

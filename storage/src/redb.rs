@@ -8,8 +8,9 @@
 //!
 //! redb checks its own checksums when it repairs, not when it reads. Every value therefore carries a CRC-32 over table,
 //! key and value, so that rotten or misplaced data is an [`Error::Corrupt`] and not an answer; and every page that was
-//! written or read in this life of the process must read the same again (`pages`), for redb follows whatever it reads. redb also panics on some
-//! kinds of damage; each call is guarded, and a panic becomes [`Error::Corrupt`] and poisons the handle.
+//! written or read in this life of the process must read the same again (`pages`), for redb follows whatever it reads.
+//! redb also panics on some kinds of damage; each call is guarded, and a panic becomes [`Error::Corrupt`] and poisons the
+//! handle.
 
 use std::any::Any;
 use std::collections::BTreeMap;

@@ -17,7 +17,7 @@ struct Arguments {
 enum Task {
     /// The rules of the house: dependency arrows, pure crates, the seam, contracts. `cargo test -p xtask` runs it too.
     Tidy,
-    /// rustfmt over all tracked Rust files, and clippy over the workspace with warnings as errors.
+    /// rustfmt over all tracked Rust files, and clippy over the workspace and over what runs in simulations, with warnings as errors.
     Lint,
     /// The benches, one after the other; what stands after `--` goes to each of them.
     Bench {

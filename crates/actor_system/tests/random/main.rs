@@ -13,6 +13,7 @@ mod plan;
 mod world;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
@@ -28,6 +29,9 @@ const MAX_SHRINKS: u32 = if alys_runtime::is_simulated() { 2_000 } else { 10 };
 /// try the suite took a hundred.
 const SEEDS: u64 = if alys_runtime::is_simulated() { 1_000 } else { 50 };
 
+/// Plans whose trees could not be built.
+static UNBUILT: AtomicU64 = AtomicU64::new(0);
+
 fn from_env(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |value| value.parse().unwrap())
 }
@@ -40,6 +44,7 @@ async fn judged(name: String, plan: Plan, hear: fn(&Arc<World>)) -> Result<(), S
         Err(error) if alys_runtime::is_simulated() => return Err(error),
         Err(error) => {
             eprintln!("{name} says nothing: {error}");
+            UNBUILT.fetch_add(1, Relaxed);
             errors::lines().clear();
             return Ok(());
         }
@@ -101,6 +106,8 @@ fn whatever_is_sent_and_whatever_fails_the_promises_hold() {
             Err(TestError::Abort(reason)) => panic!("seed {seed}: {reason}"),
         }
     }
+    let unbuilt = UNBUILT.load(Relaxed);
+    assert!(unbuilt <= seeds / 10, "{unbuilt} of {seeds} plans say nothing");
 }
 
 /// The errors since the last run, which was that of the system of this name: one run after the other.

@@ -12,9 +12,9 @@ use std::{
 
 use alys_actor_system::{
     Addr, AlysActor, AskError, Backoff, Batch, Bus, ChildSpec, Context, DeadLetters, Failure, Group,
-    Intensity, Limits, Message, Overflow, Planned, Pool, PoolSpec, Priority, Receipt, Reply, Retry,
-    SendError, ShutdownReport, Slot, Snapshot, State, Strategy, Supervisor, SupervisorSpec, System,
-    SystemEvent, TellError, mailbox,
+    Intensity, Limits, Message, Overflow, Planned, Pool, PoolError, PoolSpec, Priority, Receipt, Reply,
+    Retry, SendError, ShutdownReport, Slot, Snapshot, StartError, State, Strategy, Supervisor,
+    SupervisorSpec, System, SystemEvent, TellError, mailbox,
 };
 use alys_runtime::time;
 use futures::future::{Either, join_all, select};
@@ -669,7 +669,7 @@ impl Builder {
                 parent: parent.map(|parent| self.supervisors[parent].clone()),
                 ..SupervisorSpec::new(format!("s{at}"), of.strategy)
             };
-            self.supervisors.push(self.system.supervisor(spec).map_err(|error| error.to_string())?);
+            self.supervisors.push(self.system.supervisor(spec).map_err(gave_up)?);
             let path = self.child(parent, &format!("s{at}"));
             self.seen.supervisors.push(path);
         }
@@ -728,9 +728,7 @@ impl Builder {
     ) -> Result<Addr<Letter>, String> {
         let (world, habits) = (self.world.clone(), Arc::new(plan.habits.clone()));
         let factory = move || make::<B>(world.clone(), index, habits.clone(), false);
-        supervisor
-            .start(spec, slot, factory)
-            .map_err(|error| format!("actor {index} was not started: {error}"))
+        supervisor.start(spec, slot, factory).map_err(gave_up)
     }
 
     fn pool(&mut self, plan: &Plan) -> Result<(), String> {
@@ -747,7 +745,10 @@ impl Builder {
             .pool::<Worker<1>, _, _, _>(spec, move |worker| {
                 make::<1>(world.clone(), first + worker, like.clone(), true)
             })
-            .map_err(|error| format!("the pool was not started: {error}"))?;
+            .map_err(|error| match error {
+                PoolError::Start { source, .. } => gave_up(source),
+                other => panic!("{other}"),
+            })?;
         self.world.addrs.lock().unwrap().extend(pool.addresses().iter().cloned());
         *self.world.pool.lock().unwrap() = Some(pool);
         Ok(())
@@ -775,6 +776,12 @@ impl Builder {
             self.system.faults().plan(path, Planned::from(of.fault).after(of.after).times(of.times));
         }
     }
+}
+
+/// The one reason for which a tree may not be built.
+fn gave_up(error: StartError) -> String {
+    assert!(matches!(error, StartError::ShutDown { .. }), "{error}");
+    error.to_string()
 }
 
 /// Carries a plan out. What was seen, and the history; or why its tree could not be built.

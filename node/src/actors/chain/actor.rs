@@ -374,8 +374,9 @@ impl ChainActor {
         self.want();
     }
 
-    /// Something did not check against a guess. It may be forged, which is cheap for whom it comes from but not without
-    /// a price; or we do not know the federation yet that decides where others are: then blocks are missing.
+    /// Something did not check against a guess. It may be forged, which is cheap for whom it comes from but, unless blocks
+    /// are missing, not without a price; or we do not know the federation yet that decides where others are: then blocks
+    /// are missing.
     fn doubt(&mut self, source: &Source, reason: &str, claimed: Option<Height>) {
         reached("state.chain.doubted");
         tracing::debug!(peer = ?source.peer, reason, ?claimed, "does not check against the newest set known");
@@ -563,6 +564,13 @@ impl ChainActor {
             }
             ChainMessage::Checked { source, checked } => self.on_checked(source, *checked).await,
             ChainMessage::Executed { hash, verdict } => self.input(Input::Executed { hash, verdict }).await,
+            ChainMessage::NotStored { hash } => {
+                // The state forgets a block that lost before the store does.
+                if self.state.has_body(&hash) {
+                    tracing::error!(%hash, "a block that was stored is not in the store");
+                }
+                Ok(())
+            }
             ChainMessage::Built { slot, parent, payload } => {
                 self.input(Input::Built { slot, parent, payload }).await
             }

@@ -24,6 +24,8 @@ pub enum ChainMessage {
     CheckLost,
     /// The execution client's verdict.
     Executed { hash: Hash, verdict: Verdict },
+    /// A block that the execution client was to be asked about is not in the store.
+    NotStored { hash: Hash },
     /// A payload was built.
     Built { slot: Slot, parent: Hash, payload: Box<ExecutionPayload> },
     /// A payload was not built.
@@ -59,6 +61,7 @@ impl Message for ChainMessage {
             Self::Checked { .. } => "checked",
             Self::CheckLost => "check_lost",
             Self::Executed { .. } => "executed",
+            Self::NotStored { .. } => "not_stored",
             Self::Built { .. } => "built",
             Self::BuildFailed { .. } => "build_failed",
             Self::ExecutionRestarted => "execution_restarted",

@@ -155,8 +155,8 @@ impl EngineActor {
             None => match self.storage.block(hash).await? {
                 Some(block) => block,
                 None => {
-                    // It has lost to another one that became final since the chain asked.
-                    tracing::debug!(%hash, "a block to be executed is not in the store any more");
+                    // It may have lost to another one that became final since the chain asked; the chain knows.
+                    self.tell(ChainMessage::NotStored { hash }).await;
                     return Ok(Verdict::Unknown);
                 }
             },
