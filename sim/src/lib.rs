@@ -24,6 +24,7 @@ pub mod faults;
 pub mod forger;
 pub mod fresh_client;
 pub mod genesis;
+pub mod greedy;
 pub mod healing;
 pub mod ledger;
 pub mod light_client;

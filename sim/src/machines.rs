@@ -41,6 +41,8 @@ pub enum Net {
     Probe = 6,
     /// Who follows the chain without a vote.
     LightClient = 7,
+    /// Who asks for more than nodes serve.
+    Greedy = 8,
 }
 
 impl Net {

@@ -27,6 +27,8 @@ pub const MAX_NODES: u8 = 15;
 pub const MAX_STEPS: usize = 1_000;
 /// Longest chaos, in milliseconds: the heap of timers grows with it.
 pub const MAX_UNTIL_MS: u64 = 3_600_000;
+/// How long machines may wait for the other end of a connection.
+pub const TCP_TIMEOUT_MS: RangeInclusive<u64> = 500..=120_000;
 /// Most users of a world: each has a machine's worth of connections.
 pub const MAX_USERS: u8 = 32;
 
@@ -99,6 +101,12 @@ pub struct WorldPlan {
     pub forger: Option<u8>,
     /// Whether somebody without a vote follows the chain by its headers.
     pub light_client: bool,
+    /// Whether strangers ask for more than nodes serve.
+    pub greedy_peers: bool,
+    /// How long machines wait for the other end while connecting and after sending, where it is not the usual: 20 s and
+    /// 30 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp_timeout: Option<Ms>,
     /// Authorities that do not keep to the rules. With the forger's and the dead at most as many as are tolerated.
     pub byzantine: Vec<Byzantine>,
     /// Authorities that stay down when everything else heals.
@@ -122,6 +130,8 @@ impl Default for WorldPlan {
             rejoin_margin: 1_800,
             forger: None,
             light_client: false,
+            greedy_peers: false,
+            tcp_timeout: None,
             byzantine: Vec::new(),
             left_dead: Vec::new(),
             buggify: false,

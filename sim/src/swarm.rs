@@ -188,6 +188,11 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
         plan.world.buggify = Rng::derive(seed, "plan buggify").chance(BUGGIFY_PPM);
         draw_workload(&mut plan, &mut Rng::derive(seed, "plan workload"));
     }
+    if swarm.draw_world {
+        // From streams of their own: what they add leaves the rest of each seed's plan as it is.
+        draw_surroundings(&mut plan, &mut Rng::derive(seed, "plan surroundings"));
+        draw_rarities(&mut plan, &mut Rng::derive(seed, "plan rarities"));
+    }
     let mut rng = Rng::derive(seed, "plan faults");
     let known: &[Kind] = if swarm.kinds.is_empty() { Kind::ALL } else { &swarm.kinds };
     // Few kinds at a time: combinations of few show what the mixture of all hides.
@@ -246,6 +251,51 @@ fn draw_world(plan: &mut Plan, rng: &mut Rng) {
     plan.workload.burst = 1 + rng.below(5) as u8;
     plan.workload.pause_ms = 200 + rng.below(1_500);
     plan.world.light_client = rng.below(6) == 0;
+}
+
+/// Strangers, and what machines do with silence.
+fn draw_surroundings(plan: &mut Plan, rng: &mut Rng) {
+    plan.world.greedy_peers = rng.below(20) == 0;
+    // Below what nodes wait themselves for a connection.
+    plan.world.tcp_timeout = (rng.below(8) == 0).then(|| Ms(500 + rng.below(3_000)));
+}
+
+/// What takes several faults of one node in a certain order, which the rest of the plan seldom has.
+fn draw_rarities(plan: &mut Plan, rng: &mut Rng) {
+    let slot_ms = plan.world.slot_ms;
+    let nodes = vec![NodeRef::Number(1 + rng.below(u64::from(plan.world.nodes)) as u8)];
+    let slots = (plan.until_ms / slot_ms).saturating_sub(CALM_SLOTS + 10).max(1);
+    let slot = CALM_SLOTS + rng.below(slots);
+    let mut push = |slot: u64, offset: u64, for_ms: u64, fault| {
+        let at = When::Slot(slot, offset);
+        plan.steps.push(Step { at, for_ms: Some(for_ms), nodes: nodes.clone(), fault });
+    };
+    let machine = Machine::Node;
+    match rng.below(24) {
+        // The power goes while a new store is made.
+        0 => {
+            push(slot, 0, slot_ms / 2, Fault::Wipe { machine });
+            let (within, operations) = (Ms(slot_ms), 2 + rng.below(8));
+            let fault = Fault::CrashAgain { machine, power: true, within, operations, times: 4 };
+            push(slot, slot_ms / 4, 0, fault);
+        }
+        // What is stored rots while nobody reads it, and somebody reads it all.
+        1 => {
+            let bits = [8, 16, 32][rng.below(3) as usize];
+            push(slot, 0, 2 * slot_ms, Fault::Stop {});
+            push(slot + 1, 0, 8 * slot_ms, Fault::Rot { machine, bits });
+            plan.world.greedy_peers = true;
+        }
+        // More failures in a row than a breaker takes.
+        2 => {
+            for turn in 0..5 {
+                let at = turn * 1_800;
+                let fault = Fault::ActorFail { actor: Actor::Engine, spread: Ms(0) };
+                push(slot + at / slot_ms, at % slot_ms, 0, fault);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Which behaviours users have, as often as chance has it, and how much room blocks and pools give them.

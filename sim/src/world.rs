@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use alys_runtime::sim::{Event, Finished, NodeId, Options, USUAL_SHARE_PPM, World, try_run};
+use alys_runtime::sim::{Event, Finished, NodeId, Options, Patience, USUAL_SHARE_PPM, World, try_run};
 use alys_runtime::spawn;
 use alys_runtime::sync::mpsc;
 use alys_types::mutant::{self, Mutant};
@@ -23,14 +23,14 @@ use crate::logs::Logs;
 use crate::machines::{self, Exit, Net, Seat, Shared, now_ms};
 use crate::oracles::{Found, Judge, Violation};
 use crate::outcome::{Mark, Outcome};
-use crate::plan::{Conduct, Expect, Plan};
+use crate::plan::{Conduct, Expect, Ms, Plan};
 use crate::process::{self, Job};
 use crate::replay::{self, Filter};
 use crate::report::Recorder;
 use crate::stack::Stack;
 use crate::trap::{self, Canary};
 use crate::workload::{Desk, User};
-use crate::{adversary, bisect, faults, forger, fresh_client, light_client, probe};
+use crate::{adversary, bisect, faults, forger, fresh_client, greedy, light_client, probe};
 
 /// Simulated time beyond the end of the chaos after which the run is broken off: healing, progress and audit take less.
 const SPARE: Duration = Duration::from_secs(300);
@@ -253,6 +253,10 @@ async fn drive(
     states: Vec<u64>,
 ) -> Result<(), Violation> {
     world.set_default_link(faults::link(&plan.world.link));
+    if let Some(Ms(ms)) = plan.world.tcp_timeout {
+        let patience = Duration::from_millis(ms);
+        world.set_patience(Patience { connect: patience, send: patience });
+    }
     if plan.world.buggify {
         world.set_buggify(Some(USUAL_SHARE_PPM));
     }
@@ -302,6 +306,9 @@ async fn drive(
     }
     if plan.world.light_client {
         light_client::add(world, &shared);
+    }
+    if plan.world.greedy_peers {
+        greedy::add(world, &shared);
     }
     let user = world.node("user", USER_IP, std::future::pending);
     world.exempt_from_buggify(user);

@@ -459,7 +459,7 @@ impl BlockStore {
                 batch.delete(schema::OPEN, hash_key(&hash));
             }
             // Each of them is forgotten by itself: nothing is wrong with a part of them.
-            if !batch.is_empty() && buggify!("storage.blocks.forget_one_by_one") {
+            if !batch.is_empty() && buggify!("storage.blocks.forget_one_by_one", 1_000_000) {
                 self.store.write(std::mem::take(&mut batch), Durability::Durable)?;
             }
         }

@@ -361,7 +361,7 @@ impl Watch {
     ) -> Attended<T> {
         let mut work = pin!(work);
         let mut begun = None;
-        poll_fn(|cx| {
+        let attended = poll_fn(|cx| {
             // For the monitor: one that is in the same poll for long does not let go of its thread.
             cell.turns.store(cell.turns.load(Relaxed).wrapping_add(1), Relaxed);
             cell.is_busy.store(true, Relaxed);
@@ -393,9 +393,12 @@ impl Watch {
             if let Some(until) = until.into_iter().flatten().min() {
                 self.wake_at(until, cx);
             }
+            cell.is_waiting.store(true, Relaxed);
             Poll::Pending
         })
-        .await
+        .await;
+        cell.is_waiting.store(false, Relaxed);
+        attended
     }
 
     /// Sees that the task is woken at `until` at the latest. A timer that is set stays set, so that work which

@@ -88,6 +88,8 @@ pub struct MailboxSnapshot {
     pub interrupted: u64,
     /// Messages handled in the last second that was looked at.
     pub handled_per_second: u64,
+    /// Whether the actor waits for something in the midst of a message, or while it starts or stops.
+    pub in_hand: bool,
     /// Handled messages by kind.
     pub kinds: BTreeMap<&'static str, u64>,
 }
@@ -125,6 +127,8 @@ pub(crate) struct Cell {
     pub waits: Mutex<Vec<Wait>>,
     /// Whether its own code runs at this moment, and how often that began.
     pub is_busy: AtomicBool,
+    /// Whether it waits for something in the midst of a message, or while it starts or stops.
+    pub is_waiting: AtomicBool,
     pub turns: AtomicU64,
     pub handled_per_second: AtomicU64,
     status: Mutex<Status>,
@@ -190,6 +194,7 @@ impl Cell {
             control: Control::default(),
             waits: Mutex::default(),
             is_busy: AtomicBool::new(false),
+            is_waiting: AtomicBool::new(false),
             turns: AtomicU64::new(0),
             handled_per_second: AtomicU64::new(0),
             status: Mutex::default(),
@@ -382,6 +387,7 @@ impl Cell {
             abandoned: stats.abandoned.load(Relaxed),
             interrupted: stats.interrupted.load(Relaxed),
             handled_per_second: self.handled_per_second.load(Relaxed),
+            in_hand: self.is_waiting.load(Relaxed),
             kinds: stats.kinds().map(|(name, handled, ..)| (name, handled)).collect(),
         }
     }

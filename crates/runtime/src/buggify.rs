@@ -104,6 +104,7 @@ sites! {
     "node.engine.small_replay_step",
     "node.network.busy_gossip",
     "node.network.few_hashes",
+    "node.network.full_peers",
     "node.network.full_service",
     "node.network.lost_answer",
     "node.network.refuse",

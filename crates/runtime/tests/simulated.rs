@@ -420,6 +420,25 @@ fn a_disk_can_be_wiped_restored_and_rot() {
 }
 
 #[test]
+fn impatient_machines_give_up_sooner() {
+    two(1, |world, a, b| async move {
+        let patience = sim::Patience { connect: SECOND, send: 3 * SECOND };
+        world.set_patience(patience);
+        let (mut near, _far) = connect(world, a, b).await;
+        world.partition(ip(1), ip(2));
+        near.write_all(b"lost").await.expect("there is room in the buffer");
+        let start = time::now();
+        let error = near.read_exact(&mut [0; 5]).await.expect_err("given up");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(start.elapsed() >= patience.send - MS && start.elapsed() < patience.send + SECOND);
+        let start = time::now();
+        let nobody = world.spawn_on(a, "connect", Stream::connect((ip(2), 9).into()));
+        assert_eq!(nobody.await.expect("it ends").expect_err("no answer").kind(), ErrorKind::TimedOut);
+        assert!(start.elapsed() >= patience.connect && start.elapsed() < patience.connect + MS);
+    });
+}
+
+#[test]
 fn a_one_way_partition_stops_one_direction_and_times_out_the_sender_only() {
     two(1, |world, a, b| async move {
         let (mut near, mut far) = connect(world, a, b).await;

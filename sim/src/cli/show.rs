@@ -4,7 +4,7 @@ use alys_types::mutant::{Mutant, Planted};
 use serde_json::json;
 
 use super::{DescribeArgs, ListArgs, PASSED};
-use crate::plan::Expect;
+use crate::plan::{Expect, Ms};
 use crate::{rules, scenario};
 
 const FILES: &str = "\
@@ -23,6 +23,8 @@ A scenario is a TOML file:
     drift = \"250ms\"               # how far clocks may be apart
     forger = 3                    # somebody else has this authority's key and forges certificates
     light_client = true           # somebody without a vote asks for headers
+    greedy_peers = true           # strangers ask for more than nodes serve
+    tcp_timeout = \"3s\"           # how long machines wait for the other end of a connection (20s to connect, 30s to send)
     byzantine = [{ node = 2, conduct = \"twins\" }]   # or equivocate, withhold, delay, invalid-payload, bad-certificate,
                                   # mutate, lie; all but twins are the real node with what it says bent
     left_dead = [4]               # stay down when everything heals; with forger and byzantine at most as many as tolerated
@@ -163,6 +165,12 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     }
     if world.light_client {
         println!("a light client follows the chain");
+    }
+    if world.greedy_peers {
+        println!("strangers ask for more than nodes serve");
+    }
+    if let Some(Ms(ms)) = world.tcp_timeout {
+        println!("machines wait {ms} ms for the other end of a connection");
     }
     for one in &world.byzantine {
         println!("node {} does not keep to the rules: {:?}", one.node, one.conduct);

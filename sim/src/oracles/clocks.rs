@@ -1,6 +1,6 @@
 //! The clocks of nodes: who votes before a slot has come, and who votes by a clock that has jumped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Violation;
 use crate::plan::WorldPlan;
@@ -72,15 +72,15 @@ impl Clocks {
         }
     }
 
-    /// A node signs a proposal or an approval for the first time. `others` says how many others have signed anything in a
-    /// slot: enough of them in a slot that its clock showed since are a reason to believe it.
+    /// A node signs a proposal or an approval for the first time. `others` says which others have signed anything
+    /// in a slot: enough of them in the slots that its clock showed since are a reason to believe it.
     pub fn signs(
         &mut self,
         at_ms: u64,
         (node, slot): (u8, u64),
         wall_ms: u64,
         needed: usize,
-        others: impl Fn(u64) -> usize,
+        others: impl Fn(u64) -> BTreeSet<u8>,
     ) -> Result<(), Violation> {
         let Some(clock) = self.nodes.get_mut(&node) else { return Ok(()) };
         if clock.moved_ms.is_some_and(|moved| at_ms < moved + GRACE_MS) {
@@ -94,8 +94,8 @@ impl Clocks {
         let Some(jumped_ms) = clock.jumped_ms else { return Ok(()) };
         // It may have been confirmed at any time since, by votes of a slot that it showed then.
         let first_ms = wall_ms.saturating_sub(at_ms.saturating_sub(jumped_ms) + self.drift_ms);
-        let mut shown = first_ms / self.slot_ms..=(wall_ms + self.drift_ms) / self.slot_ms;
-        let is_backed = shown.any(|slot| others(slot) >= needed);
+        let shown = first_ms / self.slot_ms..=(wall_ms + self.drift_ms) / self.slot_ms;
+        let is_backed = shown.flat_map(others).collect::<BTreeSet<u8>>().len() >= needed;
         let by_ms = clock.last_ms - clock.trusted_ms;
         // A clock that went back shows slots in which everybody has signed; what comes late may confirm it.
         if is_backed || by_ms < 0 {
@@ -116,7 +116,7 @@ mod tests {
     fn nobody_signs_before_the_slot_or_by_a_clock_that_jumped() {
         let mut clocks = Clocks::new(&plan());
         clocks.look(0, 0, 100_000, 100_000);
-        let nobody = |_: u64| 0;
+        let nobody = |_: u64| BTreeSet::new();
         assert_eq!(clocks.signs(0, (0, 100), 100_000, 2, nobody), Ok(()));
         assert_eq!(clocks.signs(0, (0, 101), 100_800, 2, nobody), Ok(()), "within the allowance");
         let early = Violation::ApprovedOutOfSlot { node: 1, slot: 102, early_ms: 1_200 };
@@ -126,7 +126,11 @@ mod tests {
         clocks.look(7_000, 0, 114_000, 107_000);
         let jumped = Violation::VotedByJumpedClock { node: 1, slot: 114, by_ms: 7_000 };
         assert_eq!(clocks.signs(7_000, (0, 114), 114_000, 2, nobody), Err(jumped));
-        assert_eq!(clocks.signs(7_000, (0, 114), 114_000, 2, |_| 2), Ok(()), "two others were in that slot");
+        let same = |_| BTreeSet::from([3]);
+        let jumped = Violation::VotedByJumpedClock { node: 1, slot: 114, by_ms: 7_000 };
+        assert_eq!(clocks.signs(7_000, (0, 114), 114_000, 2, same), Err(jumped), "one other, in each slot");
+        let two = |slot| BTreeSet::from([1 + (slot % 2) as u8]);
+        assert_eq!(clocks.signs(7_000, (0, 114), 114_000, 2, two), Ok(()), "two others, one slot each");
         assert_eq!(clocks.signs(7_500, (0, 114), 114_500, 2, nobody), Ok(()), "it is believed now");
         clocks.look(7_600, 0, 134_600, 107_600);
         clocks.look(13_000, 0, 140_000, 113_000);

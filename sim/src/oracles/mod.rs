@@ -375,7 +375,7 @@ impl Oracles {
         }
         let needed = self.votes.quorum().saturating_sub(1);
         let votes = &self.votes;
-        let others = |slot| votes.signers_in(slot).filter(|other| *other != node).count();
+        let others = |slot| votes.signers_in(slot).filter(|other| *other != node).collect();
         let result = self.clocks.signs(at_ms, (node, slot), wall_ms, needed, others);
         self.note(at_ms, result);
     }

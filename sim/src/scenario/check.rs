@@ -5,7 +5,8 @@ use alys_types::mutant::Mutant;
 
 use super::nearest;
 use crate::plan::{
-    BLOCK_GAS, MAX_NODES, MAX_STEPS, MAX_USERS, NodeRef, POOL, Plan, Step, WorkloadPlan, WorldPlan,
+    BLOCK_GAS, MAX_NODES, MAX_STEPS, MAX_USERS, Ms, NodeRef, POOL, Plan, Step, TCP_TIMEOUT_MS, WorkloadPlan,
+    WorldPlan,
 };
 use crate::swarm::Swarm;
 
@@ -115,6 +116,13 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
     if !(1..=MAX_REJOIN_MARGIN).contains(&world.rejoin_margin) {
         let message = format!("rejoin_margin: from 1 to {MAX_REJOIN_MARGIN} slots");
         return problem(["world", "rejoin_margin"], message);
+    }
+    if let Some(Ms(ms)) = world.tcp_timeout
+        && !TCP_TIMEOUT_MS.contains(&ms)
+    {
+        let (least, most) = (TCP_TIMEOUT_MS.start(), TCP_TIMEOUT_MS.end());
+        let message = format!("tcp_timeout: from {least}ms to {most}ms, found {ms}ms");
+        return problem(["world", "tcp_timeout"], message);
     }
     let mut named = world.byzantine.iter().map(|one| one.node);
     let is_twice = |number| world.byzantine.iter().filter(|one| one.node == number).count() > 1;

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::io::{AsyncRead, AsyncWrite, ReadBuf};
-use crate::sim::net::{Backlog, CONNECT_TIMEOUT, ConnId, FIRST_FREE_PORT, Held, Waiter};
+use crate::sim::net::{Backlog, ConnId, FIRST_FREE_PORT, Held, Waiter};
 use crate::sim::state::State;
 use crate::sim::{Home, here, try_with, with};
 
@@ -134,7 +134,7 @@ impl Stream {
             state.note(home.node, "net.connect", local.to_string().as_bytes(), || {
                 format!("{local} to {addr}")
             });
-            Ok::<_, io::Error>((near, far, local, home, state.now() + CONNECT_TIMEOUT))
+            Ok::<_, io::Error>((near, far, local, home, state.now() + state.net.patience.connect))
         })?;
         crate::buggify_pause!("runtime.net.slow_connect", 250_000, 300);
         loop {

@@ -38,7 +38,7 @@ pub use disk::Image;
 pub use disk_faults::{Damage, Slowness};
 pub use home::{Home, here};
 pub use link::{Block, Link};
-pub use net::{CONNECT_TIMEOUT, USER_TIMEOUT};
+pub use net::{CONNECT_TIMEOUT, Patience, USER_TIMEOUT};
 pub use node::WORLD_IP;
 pub use rng::Rng;
 pub use trace::{Event, MAX_SNAPSHOTS, Sink, Snapshot};

@@ -19,10 +19,10 @@ use super::link::{Link, LinkState};
 use super::state::State;
 use super::{NodeId, with};
 
-/// How long sent bytes may stay unacknowledged before the sender gives the connection up.
+/// How long sent bytes may stay unacknowledged before the sender gives the connection up, unless the world says otherwise.
 pub const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long connecting waits for an answer.
+/// How long connecting waits for an answer, unless the world says otherwise.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The first port that is given out for port 0 and for the near end of connections.
@@ -40,7 +40,24 @@ pub struct Net {
     pub links: BTreeMap<(IpAddr, IpAddr), LinkState>,
     pub listeners: BTreeMap<(NodeId, u16), Backlog>,
     pub conns: BTreeMap<ConnId, Box<Conn>>,
+    /// What machines do with silence.
+    pub patience: Patience,
     next_conn: ConnId,
+}
+
+/// How long machines wait for answers of the other end, before they tell the application that it is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// While connecting.
+    pub connect: Duration,
+    /// After sending.
+    pub send: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { connect: CONNECT_TIMEOUT, send: USER_TIMEOUT }
+    }
 }
 
 impl Net {
@@ -50,6 +67,7 @@ impl Net {
             links: BTreeMap::new(),
             listeners: BTreeMap::new(),
             conns: BTreeMap::new(),
+            patience: Patience::default(),
             next_conn: 1,
         }
     }
@@ -111,6 +129,8 @@ pub struct Pipe {
     ended: bool,
     /// Since when something has been sent without being acknowledged because a direction is blocked.
     stalled_since: Option<Duration>,
+    /// How long that may be so.
+    patience: Duration,
     /// The answer to the last segment was a reset that got lost.
     reset_owed: bool,
 }
@@ -183,12 +203,12 @@ impl Pipe {
     }
 
     fn gives_up_at(&self) -> Option<Duration> {
-        self.stalled_since.map(|since| since + USER_TIMEOUT)
+        self.stalled_since.map(|since| since + self.patience)
     }
 }
 
 impl Conn {
-    fn new(ends: [(Home, SocketAddr, IpAddr); 2]) -> Self {
+    fn new(ends: [(Home, SocketAddr, IpAddr); 2], patience: Duration) -> Self {
         let sides = ends.map(|(home, addr, ip)| Side {
             home,
             addr,
@@ -197,7 +217,7 @@ impl Conn {
             is_held: true,
             error: None,
             reset_at: None,
-            out: Pipe::default(),
+            out: Pipe { patience, ..Pipe::default() },
             reader: Waiter::default(),
             writer: Waiter::default(),
         });
@@ -242,7 +262,7 @@ impl State {
     pub fn add_conn(&mut self, ends: [(Home, SocketAddr, IpAddr); 2]) -> ConnId {
         let id = self.net.next_conn;
         self.net.next_conn += 1;
-        self.net.conns.insert(id, Box::new(Conn::new(ends)));
+        self.net.conns.insert(id, Box::new(Conn::new(ends, self.net.patience.send)));
         id
     }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::link::{Block, Link};
-use super::net::{ConnId, Life};
+use super::net::{ConnId, Life, Patience};
 use super::state::{State, with};
 use super::{NodeId, World};
 
@@ -80,6 +80,11 @@ impl World {
     /// The properties of all links that have none of their own, from now on.
     pub fn set_default_link(&self, link: Link) {
         with(|state| state.net.default_link = link);
+    }
+
+    /// How long machines wait for the other end of connections that are made from now on.
+    pub fn set_patience(&self, patience: Patience) {
+        with(|state| state.net.patience = patience);
     }
 
     /// The properties of the link from one address to another from now on; what is under way keeps its time.

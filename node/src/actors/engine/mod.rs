@@ -171,7 +171,11 @@ impl EngineActor {
         }
         let verdict = self.new_payload(&block).await;
         let is_behind = verdict == Verdict::Unknown && self.reachable;
-        if is_behind && !mutant::active(Mutant::LostBlocksNotSent) {
+        if is_behind && self.replay.is_some() {
+            // What was begun for another block is most of what this one needs: finality moves on while blocks are sent,
+            // and who begins anew at each block never ends.
+            self.go_on_replaying().await?;
+        } else if is_behind && !mutant::active(Mutant::LostBlocksNotSent) {
             let next = Some(block.header.parent_hash);
             self.replay = Some(Replay { target: hash, next, missing: Vec::new(), sent: 0 });
         }

@@ -1,11 +1,10 @@
 //! NetworkActor: the libp2p service and who gets to hear what comes from it.
 //!
 //! Owns the network service of this incarnation. Promises that gossip reaches the validation, requests are answered
-//! from the storage or the chain, and everything about peers reaches the PeerActor; when one of them is busy, gossip
-//! is dropped and requests are refused. Never looks into payloads beyond what serving them needs.
+//! from the storage or the chain, and who is connected reaches the PeerActor, sooner or later; when one of them is
+//! busy, gossip is dropped and requests are refused. Never looks into payloads beyond what serving them needs.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_net::{
@@ -14,6 +13,7 @@ use alys_net::{
 };
 use alys_runtime::{buggify, buggify_pause};
 use alys_types::Hash;
+use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{Message as Wire, RangeRequest};
 
 use crate::actors::chain::ChainMessage;
@@ -77,8 +77,10 @@ pub struct NetworkActor {
     asked: BTreeMap<RequestId, u64>,
     /// What the service had no room for, and is told at the next message: nobody else would say it again.
     owed_status: Option<Vec<u8>>,
-    /// Who is connected, by how: as many as the service allows.
-    connected: BTreeMap<PeerId, (SocketAddr, bool)>,
+    /// Who is connected: as many as the service allows.
+    connected: BTreeSet<PeerId>,
+    /// The PeerActor had no room for who came or went, and is told at the next message.
+    owes_peers: bool,
 }
 
 /// Whom the network talks to.
@@ -96,7 +98,7 @@ impl NetworkActor {
     pub async fn bind(config: Config, doors: Doors, bending: Bending) -> Result<NetworkActor, NetworkError> {
         let (service, handle, events) = Service::bind(config).await?;
         let Doors { validation, chain, peers, storage, tx_pool } = doors;
-        let (asked, connected) = (BTreeMap::new(), BTreeMap::new());
+        let (asked, connected) = (BTreeMap::new(), BTreeSet::new());
         let service = Some((service, events));
         Ok(NetworkActor {
             service,
@@ -110,6 +112,7 @@ impl NetworkActor {
             asked,
             owed_status: None,
             connected,
+            owes_peers: false,
         })
     }
 
@@ -208,24 +211,28 @@ impl NetworkActor {
             }
             event => {
                 match &event {
-                    Event::PeerConnected { peer, addr, outbound } => {
-                        self.connected.insert(*peer, (*addr, *outbound));
+                    Event::PeerConnected { peer, .. } => {
+                        self.connected.insert(*peer);
                     }
                     Event::PeerDisconnected { peer, .. } => {
                         self.connected.remove(peer);
                     }
                     _ => {}
                 }
-                self.tell_peers(event);
+                let is_full = buggify!("node.network.full_peers", 50_000);
+                if is_full || self.peers.tell(PeerMessage::Event(Box::new(event))).is_err() {
+                    tracing::debug!("the peer actor is busy: an event is dropped");
+                    // No later event says it again.
+                    self.owes_peers = true;
+                }
             }
         }
         Ok(())
     }
 
-    fn tell_peers(&self, event: Event) {
-        if self.peers.tell(PeerMessage::Event(Box::new(event))).is_err() {
-            tracing::debug!("the peer actor is busy: an event is dropped");
-        }
+    fn introduce(&mut self) {
+        let connected = self.connected.iter().copied().collect();
+        self.owes_peers = self.peers.tell(PeerMessage::Connected(connected)).is_err();
     }
 }
 
@@ -239,7 +246,8 @@ impl AlysActor for NetworkActor {
         let Some((service, mut events)) = self.service.take() else { return Ok(()) };
         let (address, incarnation) = (ctx.address(), ctx.incarnation());
         if incarnation > 1 && self.peers.tell(PeerMessage::NetworkRestarted).is_err() {
-            tracing::debug!("the peer actor has no room: it finds out when its requests fail");
+            tracing::debug!("the peer actor has no room: it is told who is connected when it has");
+            self.owes_peers = true;
         }
         ctx.spawn("service", service.run())?;
         let bending = self.bending.clone();
@@ -267,6 +275,9 @@ impl AlysActor for NetworkActor {
         if let Some(status) = self.owed_status.take() {
             self.command(Command::SetStatus { status });
         }
+        if self.owes_peers && !mutant::active(Mutant::PeersNotIntroduced) {
+            self.introduce();
+        }
         match msg {
             NetworkMessage::Command(command) => self.command(*command),
             NetworkMessage::Ask { tag, peer, protocol, payload } => self.ask(tag, peer, protocol, payload),
@@ -279,12 +290,7 @@ impl AlysActor for NetworkActor {
             NetworkMessage::Event { .. } | NetworkMessage::ServiceEnded { .. } => {
                 tracing::debug!("left by an earlier service: dropped");
             }
-            NetworkMessage::Introduce => {
-                for (peer, (addr, outbound)) in &self.connected {
-                    let (peer, addr, outbound) = (*peer, *addr, *outbound);
-                    self.tell_peers(Event::PeerConnected { peer, addr, outbound });
-                }
-            }
+            NetworkMessage::Introduce => self.introduce(),
         }
         Ok(())
     }

@@ -32,6 +32,8 @@ const MAX_FETCHES: usize = 16;
 pub enum PeerMessage {
     /// From the network.
     Event(Box<Event>),
+    /// From the network: everybody who is connected, when it could not be told one by one.
+    Connected(Vec<PeerId>),
     /// From the network: the answer to [`NetworkMessage::Ask`].
     Answer { tag: u64, peer: PeerId, result: Result<Vec<u8>, RequestError> },
     /// From the chain: what is missing.
@@ -54,6 +56,7 @@ impl Message for PeerMessage {
     fn kind(&self) -> &'static str {
         match self {
             Self::Event(_) => "event",
+            Self::Connected(_) => "connected",
             Self::Answer { .. } => "answer",
             Self::Wanted(_) => "wanted",
             Self::Fetch { .. } => "fetch",
@@ -190,6 +193,16 @@ impl PeerActor {
         self.look();
     }
 
+    fn on_connected(&mut self, connected: &[PeerId]) {
+        let gone = self.planner.peers().filter(|peer| !connected.contains(peer));
+        for peer in gone.copied().collect::<Vec<_>>() {
+            self.planner.disconnected(&peer);
+        }
+        connected.iter().for_each(|peer| self.planner.connected(*peer));
+        self.count();
+        self.look();
+    }
+
     fn on_answer(&mut self, tag: u64, peer: PeerId, result: Result<Vec<u8>, RequestError>) {
         let Some(asked) = self.asked.remove(&tag) else { return };
         let now = self.now_ms();
@@ -276,6 +289,7 @@ impl AlysActor for PeerActor {
         buggify_pause!("node.peers.slow", 50_000, 100);
         match msg {
             PeerMessage::Event(event) => self.on_event(*event),
+            PeerMessage::Connected(connected) => self.on_connected(&connected),
             PeerMessage::Answer { tag, peer, result } => {
                 self.on_answer(tag, peer, result);
                 self.look();

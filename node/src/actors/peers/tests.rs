@@ -62,6 +62,24 @@ fn a_block_that_one_peer_does_not_have_is_asked_of_the_next() {
 }
 
 #[test]
+fn who_is_connected_is_told_at_once_when_events_were_lost() {
+    alys_runtime::block_on_main(async {
+        let test = TestSystem::new();
+        let (peers, mut network, _chain) = start(&test);
+        let (_gone, hello) = connected(1);
+        peers.tell(hello).expect("room");
+        let (here, _lost) = connected(2);
+        peers.tell(PeerMessage::Connected(vec![here])).expect("room");
+        for at in 1..4 {
+            peers.tell(PeerMessage::Fetch { hash: Hash([at; 32]) }).expect("room");
+            let (_, of, _) = asked(&mut network).await;
+            assert_eq!(of, here, "it asks somebody who is gone");
+        }
+        test.end().await;
+    });
+}
+
+#[test]
 fn after_a_panic_it_asks_who_is_there_and_blames_nobody_for_an_old_answer() {
     alys_runtime::block_on_main(async {
         let test = TestSystem::new();
@@ -78,7 +96,7 @@ fn after_a_panic_it_asks_who_is_there_and_blames_nobody_for_an_old_answer() {
         assert_eq!(test.restarts(NAME), 1);
 
         // The network introduces the peer again; what the last incarnation had asked is answered late, with rubbish.
-        peers.tell(connected(1).1).expect("room");
+        peers.tell(PeerMessage::Connected(vec![peer])).expect("room");
         peers.tell(PeerMessage::Answer { tag: old, peer, result: Ok(vec![0xff; 3]) }).expect("room");
         peers.tell(PeerMessage::Fetch { hash: Hash([2; 32]) }).expect("room");
         let next = network.find(|msg| match msg {

@@ -21,6 +21,8 @@ use crate::actors::validation::Source;
 
 /// How often the client's pool is looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// So many looks in a row that fail are told to the operator.
+const BLIND_AFTER: u32 = 20;
 /// Transactions looked at at once.
 const MAX_PENDING: usize = 4096;
 /// Transactions remembered as known to the others.
@@ -63,12 +65,14 @@ pub struct TxPoolActor {
     waiting: VecDeque<Vec<u8>>,
     /// Whether a [`TxPoolMessage::HandIn`] is on its way.
     handing_in: bool,
+    /// Looks at the client's pool that failed, one after the other.
+    failed_looks: u32,
 }
 
 impl TxPoolActor {
     pub fn new(client: Arc<dyn ExecutionClient>, network: Addr<NetworkMessage>) -> TxPoolActor {
-        let (known, waiting, handing_in) = (Known::default(), VecDeque::new(), false);
-        TxPoolActor { client, network, known, waiting, handing_in }
+        let (known, waiting) = (Known::default(), VecDeque::new());
+        TxPoolActor { client, network, known, waiting, handing_in: false, failed_looks: 0 }
     }
 
     fn go_on(&mut self, ctx: &Context<Self>) {
@@ -81,7 +85,18 @@ impl TxPoolActor {
     /// Passes on what is new in the pool.
     async fn look(&mut self) {
         let most = if buggify!("node.tx_pool.small_look") { 2 } else { MAX_PENDING };
-        let Ok(pending) = self.client.pending_transactions(most).await else { return };
+        let pending = match self.client.pending_transactions(most).await {
+            Ok(pending) => pending,
+            Err(error) => {
+                // That the client is away is said by who talks to it about blocks; but its pool alone may be too much.
+                self.failed_looks = self.failed_looks.saturating_add(1);
+                if self.failed_looks == BLIND_AFTER {
+                    tracing::warn!(%error, "the execution client's pool cannot be read and is not passed on; asking again");
+                }
+                return;
+            }
+        };
+        self.failed_looks = 0;
         let fresh: Vec<Vec<u8>> =
             pending.into_iter().filter(|tx| self.known.insert(keccak256(tx))).map(|tx| tx.to_vec()).collect();
         for message in split(fresh) {
