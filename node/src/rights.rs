@@ -11,7 +11,7 @@ use alys_actor_system::{Addr, Message};
 const RULES: &[(&str, &str, &[&str])] = &[
     ("network", "validation", &["decode"]),
     ("network", "chain", &["status_asked", "peer_listens", "network_started"]),
-    ("network", "peers", &["event", "answer", "network_restarted"]),
+    ("network", "peers", &["event", "connected", "answer", "network_restarted"]),
     ("network", "storage", &["block", "blocks", "block_range", "header_range"]),
     ("network", "tx_pool", &["received"]),
     ("peers", "network", &["command", "ask", "introduce"]),

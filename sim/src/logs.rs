@@ -13,6 +13,13 @@ use crate::faults::Faults;
 use crate::machines::now_ms;
 use crate::oracles::{Judge, Violation};
 
+/// Lines that libraries call errors and that are none: their target, and what they contain.
+///
+/// libp2p-gossipsub 0.50.1 tells all whom it has asked for a message that it needs it no more, and does not forget those who
+/// have gone meanwhile (`GossipPromises::peers_for_message`). Nothing is sent to them, and the promise expires (seed 1901).
+const NOISE: &[(&str, &str)] =
+    &[("libp2p_gossipsub::behaviour", "Could not send rpc to connection handler, peer doesn't exist")];
+
 /// What the machine whose code logs is called. Outside of a run there is none.
 fn who(world: World) -> (NodeId, String) {
     let id = here().node;
@@ -72,7 +79,9 @@ impl Subscriber for Logs {
         }
         // A disk that was made to fail is an operator's business, and says so.
         let is_expected = self.faults.get().is_some_and(|faults| faults.is_damaged(id));
-        if level == Level::ERROR && !is_expected {
+        let is_noise =
+            NOISE.iter().any(|(target, text)| metadata.target() == *target && line.0.contains(text));
+        if level == Level::ERROR && !is_expected && !is_noise {
             self.judge.accuse(now_ms(world), Violation::ErrorLine { node: name, line: line.0 });
         }
     }

@@ -77,15 +77,19 @@ pub(super) struct Trail {
 }
 
 impl Trail {
-    pub fn refused(&mut self, at: Instant, refusal: &Refusal) {
+    /// True for the first one of its roles and reason.
+    pub fn refused(&mut self, at: Instant, refusal: &Refusal) -> bool {
         let (route, why) = (refusal.route().clone(), refusal.why());
-        self.count(&route, why);
+        let count = self.count(&route, why);
         push(&mut self.refused, Refused { at, route, kind: refusal.kind(), why });
+        count == 1
     }
 
     pub fn denied(&mut self, denied: &Denied) {
         match denied {
-            Denied::NoRule(route) => self.count(route, Why::NoRule),
+            Denied::NoRule(route) => {
+                self.count(route, Why::NoRule);
+            }
             Denied::UnknownRole { .. } => self.unknown_roles += 1,
         }
         push(&mut self.denied, denied.clone());
@@ -100,8 +104,10 @@ impl Trail {
         }
     }
 
-    fn count(&mut self, route: &Route, why: Why) {
-        *self.counts.entry((route.from.clone(), route.to.clone(), why)).or_default() += 1;
+    fn count(&mut self, route: &Route, why: Why) -> u64 {
+        let count = self.counts.entry((route.from.clone(), route.to.clone(), why)).or_default();
+        *count += 1;
+        *count
     }
 }
 

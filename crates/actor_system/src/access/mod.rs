@@ -225,7 +225,11 @@ impl Grant {
         } else {
             return Ok(());
         };
-        lock(&self.shared.trail).refused(now, &refusal);
+        let is_first = lock(&self.shared.trail).refused(now, &refusal);
+        if is_first && matches!(refusal, Refusal::NotAllowed { .. }) {
+            // The table forgot a kind, or somebody has taken the sender over.
+            tracing::error!(%refusal, "an actor sends what it has no right to; more of it is only counted");
+        }
         Err(refusal)
     }
 }
