@@ -1,16 +1,18 @@
 //! A stranger who asks every node for more than nodes serve, as fast as it can. Nodes refuse what is too much and ban it in
-//! the end; it comes back with another identity. Whatever it asks, the federation goes on.
+//! the end; it comes back with another identity. Whatever it asks, the federation goes on, and what it is answered is judged.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use alys_net::{Command, Event, PeerId, Protocol, Service};
+use alys_net::{Command, Event, PeerId, Protocol, RequestId, Service};
 use alys_runtime::sim::{World, here};
 use alys_runtime::{select, spawn, time};
 use alys_types::Height;
-use alys_types::wire::{Message, RangeRequest};
+use alys_types::wire::{BlockRange, HeaderRange, Message, RangeRequest};
 
-use crate::machines::{Net, Shared};
+use crate::machines::{Net, Shared, now_ms};
+use crate::oracles::Violation;
 use crate::outsider;
 
 const IP: IpAddr = Net::Greedy.ip(0);
@@ -19,9 +21,9 @@ const LIFE: Duration = Duration::from_secs(6);
 /// Until the next identity.
 const REST: Duration = Duration::from_millis(500);
 /// How often it asks each node.
-const PAUSE: Duration = Duration::from_millis(200);
-/// Questions to each node at once: more a second than any protocol's rate.
-const AT_ONCE: u32 = 16;
+const PAUSE: Duration = Duration::from_millis(100);
+/// Questions to each node at once: as many as a node works on for one peer, and more a second than any protocol's rate.
+const AT_ONCE: u32 = 8;
 /// Blocks in each: they cost the simulation more than they cost the nodes.
 const COUNT: u64 = 8;
 /// Heights that it asks for, one range after the other.
@@ -29,6 +31,9 @@ const HEIGHTS: u64 = 40;
 /// What its identities ask for, in turns.
 const WANTED: [Protocol; 2] = [Protocol::BlocksByRange, Protocol::HeadersByRange];
 
+/// What a peer may be served at once, and in each second after that, by the rates of these protocols.
+const SERVED_AT_ONCE: u64 = 64;
+const SERVED_A_SECOND: u64 = 32;
 /// Questions that wait for answers.
 const MOST_QUESTIONS: usize = 1_024;
 
@@ -63,7 +68,9 @@ async fn life(shared: &Shared) {
     };
     say(Command::SetStatus { status: status.encode() });
     let mut running = Box::pin(service.run());
-    let mut peers: Vec<PeerId> = Vec::new();
+    // Since when each is connected, and what it has served.
+    let mut peers: BTreeMap<PeerId, (time::Instant, u64)> = BTreeMap::new();
+    let mut asked: BTreeMap<RequestId, u64> = BTreeMap::new();
     let (mut asks_at, mut turn) = (time::now() + PAUSE, 0);
     let protocol = WANTED[here().incarnation as usize % WANTED.len()];
     loop {
@@ -72,20 +79,53 @@ async fn life(shared: &Shared) {
             event = events.next() => event,
             () = time::sleep_until(asks_at) => {
                 asks_at += PAUSE;
-                let request = RangeRequest { start: Height(1 + turn * COUNT % HEIGHTS), count: COUNT };
+                let start = 1 + turn * COUNT % HEIGHTS;
+                let request = RangeRequest { start: Height(start), count: COUNT }.encode();
                 turn += 1;
-                for (peer, _) in peers.iter().flat_map(|peer| (0..AT_ONCE).map(move |at| (peer, at))) {
-                    let _ = handle.request(*peer, protocol, request.encode());
+                for (peer, _) in peers.keys().flat_map(|peer| (0..AT_ONCE).map(move |at| (peer, at))) {
+                    if let Ok(id) = handle.request(*peer, protocol, request.clone()) {
+                        asked.insert(id, start);
+                    }
                 }
                 continue;
             }
         };
         match event {
             None => return,
-            Some(Event::PeerConnected { peer, .. }) => peers.push(peer),
-            Some(Event::PeerDisconnected { peer, .. }) => peers.retain(|known| *known != peer),
+            Some(Event::PeerConnected { peer, .. }) => {
+                peers.insert(peer, (time::now(), 0));
+            }
+            Some(Event::PeerDisconnected { peer, .. }) => {
+                peers.remove(&peer);
+            }
             Some(Event::Request { id, protocol: Protocol::Status, .. }) => {
                 say(Command::Respond { id, response: Ok(outsider::answer(&status)) });
+            }
+            Some(Event::Response { id, peer, result }) => {
+                let (Some(start), Ok(payload)) = (asked.remove(&id), result) else { continue };
+                let mut judge = shared.judge.look();
+                let Some(node) = judge.honest.get(&peer.to_string()).copied() else { continue };
+                let (at_ms, range) = (now_ms(World::current()), (start, COUNT));
+                match protocol {
+                    Protocol::BlocksByRange => {
+                        let answer = BlockRange::decode(&payload);
+                        judge.answered_blocks(at_ms, node, range, answer.as_ref().ok());
+                    }
+                    _ => {
+                        let answer = HeaderRange::decode(&payload);
+                        judge.headers(at_ms, node, range, answer.as_ref().ok());
+                    }
+                }
+                drop(judge);
+                let Some((since, served)) = peers.get_mut(&peer) else { continue };
+                *served += 1;
+                // The second that has begun, and one for what was on its way.
+                let seconds = since.elapsed().as_secs() + 2;
+                let (served, allowed) = (*served, SERVED_AT_ONCE + SERVED_A_SECOND * seconds);
+                if served > allowed {
+                    let violation = Violation::ServedTooMuch { node: node + 1, served, allowed };
+                    shared.judge.accuse(at_ms, violation);
+                }
             }
             Some(_) => {}
         }

@@ -22,7 +22,8 @@ pub struct Swarm {
     /// The kinds to choose from; all when absent.
     #[serde(default)]
     pub kinds: Vec<Kind>,
-    /// Whether the world is drawn too: nodes, fault model, slots, links, a forger, nodes that stay dead.
+    /// Whether the world is drawn too: nodes, fault model, slots, links, a forger, nodes that stay dead. With all kinds to
+    /// choose from, some plans then get a few faults more that belong together.
     #[serde(default)]
     pub draw_world: bool,
 }
@@ -191,7 +192,9 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
     if swarm.draw_world {
         // From streams of their own: what they add leaves the rest of each seed's plan as it is.
         draw_surroundings(&mut plan, &mut Rng::derive(seed, "plan surroundings"));
-        draw_rarities(&mut plan, &mut Rng::derive(seed, "plan rarities"));
+        if swarm.kinds.is_empty() {
+            draw_rarities(&mut plan, &mut Rng::derive(seed, "plan rarities"));
+        }
     }
     let mut rng = Rng::derive(seed, "plan faults");
     let known: &[Kind] = if swarm.kinds.is_empty() { Kind::ALL } else { &swarm.kinds };
@@ -710,8 +713,12 @@ mod tests {
 
     #[test]
     fn every_kind_of_fault_is_drawn() {
+        let scenario = scenario::load("mixed").expect("the file is there");
+        // Without the rarities, which have some kinds too.
+        let swarm = Swarm { kinds: Kind::ALL.to_vec(), ..scenario.swarm.expect("it is a swarm") };
+        let plans = (0..500).map(|seed| draw(&scenario.plan, &swarm, seed));
         let drawn: BTreeSet<&str> =
-            (0..500).flat_map(|seed| mixed(seed).steps.into_iter().map(|step| step.fault.name())).collect();
+            plans.flat_map(|plan| plan.steps.into_iter().map(|step| step.fault.name())).collect();
         for (name, _) in Fault::KINDS {
             assert!(drawn.contains(name), "{name} is never drawn");
         }

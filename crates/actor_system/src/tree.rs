@@ -88,7 +88,8 @@ pub struct MailboxSnapshot {
     pub interrupted: u64,
     /// Messages handled in the last second that was looked at.
     pub handled_per_second: u64,
-    /// Whether the actor waits for something in the midst of a message, or while it starts or stops.
+    /// Whether the actor waits for something within a message, its start, or being reconfigured. False as long as it
+    /// computes.
     pub in_hand: bool,
     /// Handled messages by kind.
     pub kinds: BTreeMap<&'static str, u64>,
@@ -127,7 +128,7 @@ pub(crate) struct Cell {
     pub waits: Mutex<Vec<Wait>>,
     /// Whether its own code runs at this moment, and how often that began.
     pub is_busy: AtomicBool,
-    /// Whether it waits for something in the midst of a message, or while it starts or stops.
+    /// Whether it waits for something within a message, its start, or being reconfigured.
     pub is_waiting: AtomicBool,
     pub turns: AtomicU64,
     pub handled_per_second: AtomicU64,

@@ -13,6 +13,8 @@ pub(crate) struct Watchdog {
     trusted_ms: Option<i64>,
     allowance_ms: i64,
     jumped: bool,
+    /// wall - monotonic, where it jumped to: what others confirm.
+    jumped_to_ms: i64,
     confirmed_by: BTreeSet<u8>,
 }
 
@@ -29,6 +31,7 @@ impl Watchdog {
             trusted_ms: None,
             allowance_ms: allowance_ms as i64,
             jumped: false,
+            jumped_to_ms: 0,
             confirmed_by: BTreeSet::new(),
         }
     }
@@ -45,12 +48,14 @@ impl Watchdog {
         let trusted = *self.trusted_ms.get_or_insert(offset);
         let by = offset - trusted;
         if by.abs() > self.allowance_ms && !mutant::active(Mutant::ClockJumpIgnored) {
-            if self.jumped {
-                return None;
+            let has_moved = (offset - self.jumped_to_ms).abs() > self.allowance_ms;
+            if !self.jumped || has_moved {
+                // What was said of another time says nothing of this one.
+                self.jumped_to_ms = offset;
+                self.confirmed_by.clear();
             }
-            self.jumped = true;
-            self.confirmed_by.clear();
-            return Some(Change::Jumped(by));
+            let is_new = !std::mem::replace(&mut self.jumped, true);
+            return is_new.then_some(Change::Jumped(by));
         }
         self.trusted_ms = Some(offset);
         self.jumped.then(|| {
@@ -100,5 +105,12 @@ mod tests {
         assert_eq!(dog.confirm(now(2_000_000, 4_000), 1, 2), None, "one authority counts once");
         assert_eq!(dog.confirm(now(2_000_000, 4_000), 2, 2), Some(Change::Trusted));
         assert_eq!(dog.look(now(2_001_000, 5_000)), None);
+
+        assert!(matches!(dog.look(now(3_000_000, 6_000)), Some(Change::Jumped(_))));
+        assert_eq!(dog.confirm(now(3_000_000, 6_000), 1, 2), None);
+        assert_eq!(dog.look(now(3_000_600, 6_100)), None, "within the allowance it is the same time");
+        assert_eq!(dog.look(now(4_000_000, 7_000)), None, "it is told of already");
+        assert_eq!(dog.confirm(now(4_000_000, 7_000), 2, 2), None, "one of them confirmed another time");
+        assert_eq!(dog.confirm(now(4_000_000, 7_000), 1, 2), Some(Change::Trusted));
     }
 }

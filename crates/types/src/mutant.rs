@@ -118,6 +118,12 @@ planted! {
     PeersNotIntroduced, "peers-not-introduced", "sync",
         "Who is connected is not told to the actor that asks for blocks when it begins anew.",
         ["too-few-blocks"], "peers_are_known_after_a_restart";
+    RequestsNotLimited, "requests-not-limited", "network",
+        "A peer is served however often it asks.",
+        ["served-too-much"], "strangers_ask_too_much";
+    ChecksumIgnored, "checksum-ignored", "storage",
+        "What is read is believed, whatever its checksum says.",
+        ["wrong-headers"], "a_rotten_block_is_not_passed_on";
     WriteDeferred, "write-deferred", "storage",
         "Records are committed without durability.",
         ["finality-went-back", "head-beside-final", "signed-twice", "not-a-transition"], "rolling_restarts";

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use alys_types::mutant::{self, Mutant};
 use libp2p::PeerId;
 use libp2p::request_response::{Event as Rr, InboundRequestId, Message, OutboundFailure, OutboundRequestId};
 
@@ -99,7 +100,8 @@ impl Service {
         };
         let now_ms = self.now_ms();
         let bucket = self.peers.get_mut(&peer).and_then(|p| p.request_rates.get_mut(&protocol));
-        if !bucket.is_some_and(|bucket| bucket.take(1, now_ms)) {
+        let is_within = bucket.is_some_and(|bucket| bucket.take(1, now_ms));
+        if !is_within && !mutant::active(Mutant::RequestsNotLimited) {
             alys_runtime::trace::reached("state.net.rate_exceeded");
             self.answer(protocol, channel, Err(Refusal::RateExceeded));
             return self.punish(peer, Offence::RateExceeded);

@@ -1,7 +1,7 @@
 //! What nodes answer to who asks them for headers: a piece of one chain, every block of it approved by a quorum.
 
-use alys_types::wire::HeaderRange;
-use alys_types::{Certificate, Hash, VoteKind};
+use alys_types::wire::{BlockRange, HeaderRange};
+use alys_types::{Block, Certificate, Hash, VoteKind};
 
 use super::{Finality, Violation, Votes};
 
@@ -45,6 +45,31 @@ pub fn answered(
         }
         (None, None) => Ok(0),
         _ => Err(wrong("the certificate is not that of the last one", next - 1)),
+    }
+}
+
+/// As [`answered`], for blocks: their headers are a piece of the chain, and their bodies are those of the headers.
+pub fn answered_blocks(
+    node: u8,
+    asked: (u64, u64),
+    range: Option<&BlockRange>,
+    votes: &Votes,
+    finality: &Finality,
+) -> Result<(), Violation> {
+    let headers = range.map(|range| HeaderRange {
+        headers: range.blocks.iter().map(|block| block.header.clone()).collect(),
+        tip: range.tip.clone(),
+        changes: Vec::new(),
+        finalized: range.finalized.clone(),
+    });
+    answered(node, asked, headers.as_ref(), votes, finality)?;
+    let blocks = range.map_or(&[][..], |range| &range.blocks);
+    match blocks.iter().find(|block| block.body.hash() != block.header.body_hash) {
+        Some(Block { header, .. }) => {
+            let why = "a body that is not the header's".to_owned();
+            Err(Violation::WrongHeaders { node: node + 1, height: header.height.0, why })
+        }
+        None => Ok(()),
     }
 }
 

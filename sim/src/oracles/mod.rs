@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use alys_actor_system::Snapshot;
 use alys_consensus::Summary;
 use alys_node::node::NodeEvent;
-use alys_types::wire::HeaderRange;
+use alys_types::wire::{BlockRange, HeaderRange};
 use alys_types::{Hash, VoteKind};
 use serde::{Deserialize, Serialize};
 
@@ -74,8 +74,10 @@ pub enum Violation {
     HeadBesideFinal { node: u8, height: u64, head: String, final_height: u64, last: String },
     /// A node shut out another that does nothing wrong.
     HonestPeerBanned { node: u8, banned: u8 },
-    /// A node answered a question for headers with something else.
+    /// A node answered a question for headers or blocks with something else.
     WrongHeaders { node: u8, height: u64, why: String },
+    /// A node served more of one peer's questions than any protocol's rate allows.
+    ServedTooMuch { node: u8, served: u64, allowed: u64 },
     /// A node signed what the model's rule forbids after what it signed before, or does not remember what it signed.
     NotATransition { node: u8, what: String, why: String },
     /// A node holds its vote state for lost, though no disk was.
@@ -356,6 +358,14 @@ impl Oracles {
         let last = result.as_ref().copied().unwrap_or(0);
         self.note(at_ms, result.map(|_| ()));
         last
+    }
+
+    /// A node answered a question for blocks. Whatever its disk went through: what it passes on is right, or it passes
+    /// nothing on.
+    pub fn answered_blocks(&mut self, at_ms: u64, node: u8, asked: (u64, u64), range: Option<&BlockRange>) {
+        *self.heard.entry("blocks").or_default() += range.map_or(0, |range| range.blocks.len() as u64);
+        let result = headers::answered_blocks(node, asked, range, &self.votes, &self.finality);
+        self.note(at_ms, result);
     }
 
     /// What a node's clock shows at a true time, both in milliseconds since the epoch. To be told before what the node

@@ -170,6 +170,11 @@ const TABLE: &[(&str, &str, &str)] = &[
         "What was served is what was stored: look at what the node's storage went through before.",
     ),
     (
+        "served-too-much",
+        "A node served more than any rate allows",
+        "A stranger can keep it busy. Look at the limits of the network service, and at who asked.",
+    ),
+    (
         "message-lost",
         "A message that a mailbox had taken is nowhere",
         "It was neither handled, nor given back, nor lost with its process.",

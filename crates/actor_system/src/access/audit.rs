@@ -1,7 +1,7 @@
 //! What was refused: the last ones whole, all of them as counts.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     sync::Arc,
     time::Instant,
@@ -74,22 +74,24 @@ pub(super) struct Trail {
     /// Bounded by the square of the roles of the table and the reasons.
     counts: BTreeMap<(Role, Role, Why), u64>,
     unknown_roles: u64,
+    /// What was refused once. Kinds are words of the program, so there are no more than it has.
+    kinds: BTreeSet<(Role, Role, Why, &'static str)>,
 }
 
 impl Trail {
-    /// True for the first one of its roles and reason.
+    /// True for the first one of its roles, reason and kind.
     pub fn refused(&mut self, at: Instant, refusal: &Refusal) -> bool {
         let (route, why) = (refusal.route().clone(), refusal.why());
-        let count = self.count(&route, why);
-        push(&mut self.refused, Refused { at, route, kind: refusal.kind(), why });
-        count == 1
+        self.count(&route, why);
+        let kind = refusal.kind();
+        let is_first = self.kinds.insert((route.from.clone(), route.to.clone(), why, kind));
+        push(&mut self.refused, Refused { at, route, kind, why });
+        is_first
     }
 
     pub fn denied(&mut self, denied: &Denied) {
         match denied {
-            Denied::NoRule(route) => {
-                self.count(route, Why::NoRule);
-            }
+            Denied::NoRule(route) => self.count(route, Why::NoRule),
             Denied::UnknownRole { .. } => self.unknown_roles += 1,
         }
         push(&mut self.denied, denied.clone());
@@ -104,10 +106,8 @@ impl Trail {
         }
     }
 
-    fn count(&mut self, route: &Route, why: Why) -> u64 {
-        let count = self.counts.entry((route.from.clone(), route.to.clone(), why)).or_default();
-        *count += 1;
-        *count
+    fn count(&mut self, route: &Route, why: Why) {
+        *self.counts.entry((route.from.clone(), route.to.clone(), why)).or_default() += 1;
     }
 }
 

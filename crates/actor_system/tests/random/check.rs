@@ -314,18 +314,6 @@ impl Run<'_> {
         }
     }
 
-    /// The supervisors that some restart took along.
-    fn begun_anew(&self, book: &Book) -> BTreeSet<&str> {
-        let mut begun_anew = BTreeSet::new();
-        for entry in &book.entries {
-            if let Event::Restarting { path: failed, .. } = &entry.event {
-                let taken = self.seen.supervisors.iter().filter(|path| self.is_affected(failed, path));
-                begun_anew.extend(taken.map(String::as_str));
-            }
-        }
-        begun_anew
-    }
-
     /// Nobody is made anew without a decision, nor before its time, and there are no more decisions in any span
     /// than the intensity allows.
     fn restarts(&self, book: &Book, wrong: &mut Wrong) {
@@ -336,10 +324,7 @@ impl Run<'_> {
         // By supervisor: its last restarts.
         let mut recent: BTreeMap<&str, VecDeque<Instant>> = BTreeMap::new();
         // Without states it is not known when a supervisor that was itself restarted began to count anew.
-        let begun_anew: BTreeSet<&str> = match alys_runtime::is_simulated() {
-            true => BTreeSet::new(),
-            false => self.begun_anew(book),
-        };
+        let mut begun_anew: BTreeSet<&str> = BTreeSet::new();
         for entry in &book.entries {
             match &entry.event {
                 Event::Made { actor } => {
@@ -416,6 +401,11 @@ impl Run<'_> {
                             intensity.within,
                             intensity.restarts
                         ));
+                    }
+                    if !alys_runtime::is_simulated() {
+                        let taken =
+                            self.seen.supervisors.iter().filter(|below| self.is_affected(path, below));
+                        begun_anew.extend(taken.map(String::as_str));
                     }
                 }
                 _ => {}

@@ -107,7 +107,7 @@ fn whatever_is_sent_and_whatever_fails_the_promises_hold() {
         }
     }
     let unbuilt = UNBUILT.load(Relaxed);
-    assert!(unbuilt <= seeds / 10, "{unbuilt} of {seeds} plans say nothing");
+    assert!(unbuilt <= seeds.div_ceil(10), "{unbuilt} of {seeds} plans say nothing");
 }
 
 /// The errors since the last run, which was that of the system of this name: one run after the other.

@@ -7,7 +7,7 @@
 //! - Same [`Options`], same code: same run, same [`World::trace_hash`].
 //! - A killed process changes nothing any more, whatever its destructors do.
 //! - Links never reorder or invent bytes within a stream; what is not delivered within
-//!   [`USER_TIMEOUT`] of being sent ends the connection at the sender.
+//!   [`Patience::send`] of being sent ends the connection at the sender.
 //! - A link that heals goes on within a second.
 //! - [`World::counters`] counts the faults that had an effect, not the ones that were asked for.
 //!

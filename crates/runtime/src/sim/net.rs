@@ -4,7 +4,7 @@
 //! arrives; a blocked link leaves segments without an arrival until it heals. So an idle stream costs nothing.
 //!
 //! What TCP does and this does too: a full window makes the writer wait; data that stays unacknowledged for
-//! [`USER_TIMEOUT`], because either direction is blocked, ends the connection at its sender and only there; a
+//! [`Patience::send`], because either direction is blocked, ends the connection at its sender and only there; a
 //! segment to a side that is gone is answered by a reset, if that gets through; a closed side's last bytes
 //! still arrive. Acknowledgements take no time where nothing is blocked.
 

@@ -17,7 +17,7 @@ use alys_runtime::time::{self, timeout};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
 use alys_types::mutant::{self, Mutant};
-use alys_types::{Block, ExecutionPayload, Genesis, Hash};
+use alys_types::{Block, ExecutionPayload, Genesis, Hash, Height};
 
 use crate::actors::chain::ChainMessage;
 use crate::actors::storage;
@@ -79,12 +79,16 @@ pub struct EngineActor {
 struct Replay {
     /// The block that it is for.
     target: Hash,
+    /// Its height.
+    height: Height,
     /// The next ancestor to ask the client for; none once one is known to it.
     next: Option<Hash>,
     /// What it does not have, the newest first.
     missing: Vec<Hash>,
     /// Blocks sent.
     sent: usize,
+    /// Whether the last message was for this rather than for what it asked.
+    is_next: bool,
 }
 
 impl EngineActor {
@@ -131,6 +135,8 @@ impl EngineActor {
                 if matches!(error, ExecutionError::Transport { .. } | ExecutionError::Auth { .. }) {
                     reached("state.engine.unreachable");
                     self.reachable = false;
+                    // When it is back it may lack other blocks.
+                    self.replay = None;
                 }
                 None
             }
@@ -164,20 +170,30 @@ impl EngineActor {
         if buggify!("node.engine.not_yet", 50_000) {
             return Ok(Verdict::Unknown);
         }
-        let is_being_replayed = self.replay.as_ref().is_some_and(|replay| replay.target == hash);
-        if is_being_replayed {
+        // While blocks are sent again, whichever block it is about: finality moves on meanwhile, and who begins anew at each
+        // block never ends. In turns with what is asked, for a message has the time of one of them.
+        let is_its_turn = self.replay.as_mut().is_some_and(|replay| {
+            replay.is_next = replay.target == hash || !replay.is_next;
+            replay.is_next
+        });
+        if is_its_turn {
             self.go_on_replaying().await?;
             return Ok(Verdict::Unknown);
         }
         let verdict = self.new_payload(&block).await;
-        let is_behind = verdict == Verdict::Unknown && self.reachable;
-        if is_behind && self.replay.is_some() {
-            // What was begun for another block is most of what this one needs: finality moves on while blocks are sent,
-            // and who begins anew at each block never ends.
-            self.go_on_replaying().await?;
-        } else if is_behind && !mutant::active(Mutant::LostBlocksNotSent) {
-            let next = Some(block.header.parent_hash);
-            self.replay = Some(Replay { target: hash, next, missing: Vec::new(), sent: 0 });
+        match verdict {
+            // A client that has this block lacks nothing below it.
+            Verdict::Valid => {
+                self.replay.take_if(|replay| replay.height <= block.header.height);
+            }
+            Verdict::Unknown
+                if self.reachable && self.replay.is_none() && !mutant::active(Mutant::LostBlocksNotSent) =>
+            {
+                let (height, next) = (block.header.height, Some(block.header.parent_hash));
+                let missing = Vec::new();
+                self.replay = Some(Replay { target: hash, height, next, missing, sent: 0, is_next: false });
+            }
+            Verdict::Unknown | Verdict::Invalid => {}
         }
         Ok(verdict)
     }
@@ -229,53 +245,59 @@ impl EngineActor {
     }
 
     /// Sends the ancestors that the client lost again, oldest first, for the length of a turn. What is not done then stays
-    /// in the state; when nothing does, the client has them all, or sending them is of no use now.
+    /// in the state, also where the last call takes too long; when nothing does, the client has them all, or sending them is
+    /// of no use now.
     async fn go_on_replaying(&mut self) -> Result<(), EngineError> {
-        let Some(mut replay) = self.replay.take() else { return Ok(()) };
         let begun = time::now();
         let turn =
             if buggify!("node.engine.short_replay_turn") { Duration::from_millis(1) } else { REPLAY_TURN };
         let step = if buggify!("node.engine.small_replay_step") { 1 } else { REPLAY_STEP };
         let is_over = || time::now().saturating_duration_since(begun) >= turn;
-        while let Some(parent) = replay.next {
-            if parent == self.genesis.hash() {
-                replay.next = None;
-                break;
-            }
+        while let Some(parent) = self.replay.as_ref().and_then(|replay| replay.next) {
             if is_over() {
-                self.replay = Some(replay);
                 return Ok(());
             }
-            let Some(ancestor) = self.storage.block(parent).await? else { return Ok(()) };
-            let known = self.client.block_by_hash(ancestor.header.execution_hash.into()).await;
-            match self.note(known).await {
-                None => return Ok(()),
-                Some(Some(_)) => replay.next = None,
-                Some(None) => {
-                    if replay.missing.len() == MAX_REPLAY {
-                        // The newest: its turn comes when those below it are there.
-                        replay.missing.remove(0);
-                    }
-                    replay.missing.push(parent);
-                    replay.next = Some(ancestor.header.parent_hash);
+            let mut ancestor = None;
+            if parent != self.genesis.hash() {
+                let Some(block) = self.storage.block(parent).await? else {
+                    self.replay = None;
+                    return Ok(());
+                };
+                let known = self.client.block_by_hash(block.header.execution_hash.into()).await;
+                let Some(known) = self.note(known).await else { return Ok(()) };
+                ancestor = known.is_none().then_some(block);
+            }
+            let Some(replay) = &mut self.replay else { return Ok(()) };
+            replay.next = ancestor.map(|ancestor| ancestor.header.parent_hash);
+            if replay.next.is_some() {
+                if replay.missing.len() == MAX_REPLAY {
+                    // The newest: its turn comes when those below it are there.
+                    replay.missing.remove(0);
                 }
+                replay.missing.push(parent);
             }
         }
-        if replay.sent == 0 && !replay.missing.is_empty() {
-            tracing::info!(blocks = replay.missing.len(), "sending blocks that the execution client lost");
+        if let Some(Replay { sent: 0, missing, .. }) = &self.replay
+            && !missing.is_empty()
+        {
+            tracing::info!(blocks = missing.len(), "sending blocks that the execution client lost");
         }
-        while let Some(hash) = replay.missing.last().copied() {
+        while let Some(hash) = self.replay.as_ref().and_then(|replay| replay.missing.last().copied()) {
             if is_over() {
-                self.replay = Some(replay);
                 return Ok(());
             }
-            let Some(ancestor) = self.storage.block(hash).await? else { return Ok(()) };
+            let Some(ancestor) = self.storage.block(hash).await? else {
+                self.replay = None;
+                return Ok(());
+            };
             if self.new_payload(&ancestor).await != Verdict::Valid {
+                self.replay = None;
                 return Ok(());
             }
+            reached("state.engine.replayed");
+            let Some(replay) = &mut self.replay else { return Ok(()) };
             replay.missing.pop();
             replay.sent += 1;
-            reached("state.engine.replayed");
             if replay.sent.is_multiple_of(step) || replay.missing.is_empty() {
                 let first = self.genesis.header().execution_hash.into();
                 let state = ForkchoiceState {
@@ -290,6 +312,7 @@ impl EngineActor {
                 self.forkchoice = state;
             }
         }
+        self.replay = None;
         Ok(())
     }
 
@@ -306,7 +329,11 @@ impl EngineActor {
         }
         let updated = self.client.forkchoice_updated(state, None).await;
         match self.note(updated).await {
-            Some(updated) if updated.payload_status.is_valid() => self.forkchoice = state,
+            Some(updated) if updated.payload_status.is_valid() => {
+                self.forkchoice = state;
+                // It has the head and all that is below it.
+                self.replay = None;
+            }
             Some(updated) => {
                 reached("state.engine.not_followed");
                 tracing::debug!(status = ?updated.payload_status.status, "fork choice is not followed");

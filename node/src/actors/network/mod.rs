@@ -13,7 +13,6 @@ use alys_net::{
 };
 use alys_runtime::{buggify, buggify_pause};
 use alys_types::Hash;
-use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{Message as Wire, RangeRequest};
 
 use crate::actors::chain::ChainMessage;
@@ -209,25 +208,29 @@ impl NetworkActor {
                     self.answer(tag, peer, result);
                 }
             }
-            event => {
-                match &event {
-                    Event::PeerConnected { peer, .. } => {
-                        self.connected.insert(*peer);
-                    }
-                    Event::PeerDisconnected { peer, .. } => {
-                        self.connected.remove(peer);
-                    }
-                    _ => {}
-                }
+            event @ (Event::PeerConnected { peer, .. } | Event::PeerDisconnected { peer, .. }) => {
+                match event {
+                    Event::PeerConnected { .. } => self.connected.insert(peer),
+                    _ => self.connected.remove(&peer),
+                };
+                // No later event says it again.
                 let is_full = buggify!("node.network.full_peers", 50_000);
-                if is_full || self.peers.tell(PeerMessage::Event(Box::new(event))).is_err() {
-                    tracing::debug!("the peer actor is busy: an event is dropped");
-                    // No later event says it again.
-                    self.owes_peers = true;
-                }
+                self.owes_peers |= is_full || !self.tell_peers(event);
+            }
+            event => {
+                self.tell_peers(event);
             }
         }
         Ok(())
+    }
+
+    /// Whether there was room.
+    fn tell_peers(&self, event: Event) -> bool {
+        let is_told = self.peers.tell(PeerMessage::Event(Box::new(event))).is_ok();
+        if !is_told {
+            tracing::debug!("the peer actor is busy: an event is dropped");
+        }
+        is_told
     }
 
     fn introduce(&mut self) {
@@ -275,7 +278,7 @@ impl AlysActor for NetworkActor {
         if let Some(status) = self.owed_status.take() {
             self.command(Command::SetStatus { status });
         }
-        if self.owes_peers && !mutant::active(Mutant::PeersNotIntroduced) {
+        if self.owes_peers {
             self.introduce();
         }
         match msg {
