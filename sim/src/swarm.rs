@@ -192,9 +192,8 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
     if swarm.draw_world {
         // From streams of their own: what they add leaves the rest of each seed's plan as it is.
         draw_surroundings(&mut plan, &mut Rng::derive(seed, "plan surroundings"));
-        if swarm.kinds.is_empty() {
-            draw_rarities(&mut plan, &mut Rng::derive(seed, "plan rarities"));
-        }
+        let with_faults = swarm.kinds.is_empty();
+        draw_rarities(&mut plan, &mut Rng::derive(seed, "plan rarities"), with_faults);
     }
     let mut rng = Rng::derive(seed, "plan faults");
     let known: &[Kind] = if swarm.kinds.is_empty() { Kind::ALL } else { &swarm.kinds };
@@ -263,15 +262,18 @@ fn draw_surroundings(plan: &mut Plan, rng: &mut Rng) {
     plan.world.tcp_timeout = (rng.below(8) == 0).then(|| Ms(500 + rng.below(3_000)));
 }
 
-/// What takes several faults of one node in a certain order, which the rest of the plan seldom has.
-fn draw_rarities(plan: &mut Plan, rng: &mut Rng) {
+/// What takes several faults of one node in a certain order, which the rest of the plan seldom has. The world is drawn the
+/// same without the faults.
+fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
     let slot_ms = plan.world.slot_ms;
     let nodes = vec![NodeRef::Number(1 + rng.below(u64::from(plan.world.nodes)) as u8)];
     let slots = (plan.until_ms / slot_ms).saturating_sub(CALM_SLOTS + 10).max(1);
     let slot = CALM_SLOTS + rng.below(slots);
     let mut push = |slot: u64, offset: u64, for_ms: u64, fault| {
         let at = When::Slot(slot, offset);
-        plan.steps.push(Step { at, for_ms: Some(for_ms), nodes: nodes.clone(), fault });
+        if with_faults {
+            plan.steps.push(Step { at, for_ms: Some(for_ms), nodes: nodes.clone(), fault });
+        }
     };
     let machine = Machine::Node;
     match rng.below(24) {
