@@ -58,7 +58,7 @@ pub fn answered_blocks(
 ) -> Result<(), Violation> {
     let headers = range.map(|range| HeaderRange {
         headers: range.blocks.iter().map(|block| block.header.clone()).collect(),
-        tip: range.tip.clone(),
+        tip: range.tip,
         changes: Vec::new(),
         finalized: range.finalized.clone(),
     });
