@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Added to a child's time for its answer to arrive, once for each actor in it.
-const ANSWER_WITHIN: Duration = Duration::from_millis(250);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_millis(250);
 
 /// No wait, and an open mailbox.
 const AT_ONCE: (Duration, bool) = (Duration::ZERO, false);
@@ -176,6 +176,8 @@ pub(crate) struct Keeper {
     life: Option<u64>,
     /// What was heard while it was busy.
     next: Option<Heard>,
+    /// What is heard again after that.
+    overtook: Option<Inbox>,
     /// Whether there is nobody above it to report to: it gives the system's verdict.
     is_root: bool,
 }
@@ -198,7 +200,19 @@ impl Keeper {
         is_root: bool,
     ) -> Self {
         let (entries, log) = (Vec::new(), RestartLog::default());
-        Self { cell, line, inbox, _open: open, spec, entries, log, life: None, next: None, is_root }
+        Self {
+            cell,
+            line,
+            inbox,
+            _open: open,
+            spec,
+            entries,
+            log,
+            life: None,
+            next: None,
+            overtook: None,
+            is_root,
+        }
     }
 
     pub async fn run(mut self) {
@@ -215,6 +229,15 @@ impl Keeper {
                     continue;
                 }
                 Heard::Inbox(Inbox::Drain { child, until, done }) => {
+                    if !self.cell.has_begun() {
+                        // It overtook the first start. What was taken is to be handled, so that comes before it.
+                        let left = until.saturating_duration_since(time::now());
+                        if let Ok(order) = time::timeout(left, self.line.order()).await {
+                            self.next = Some(order.map_or(Heard::Nothing, Heard::Order));
+                            self.overtook = Some(Inbox::Drain { child, until, done });
+                            continue;
+                        }
+                    }
                     let _ = done.send(self.drain(child, until).await);
                     continue;
                 }
@@ -256,6 +279,9 @@ impl Keeper {
 
     /// Orders from above come first.
     async fn hear(&mut self) -> Heard {
+        if let Some(inbox) = self.overtook.take() {
+            return Heard::Inbox(inbox);
+        }
         match select(pin!(self.line.order()), pin!(self.inbox.recv())).await {
             Either::Left((Some(order), _)) => Heard::Order(order),
             Either::Right((Some(inbox), _)) => Heard::Inbox(inbox),
@@ -507,3 +533,6 @@ impl Keeper {
 fn chance(backoff: Backoff) -> f64 {
     if backoff.initial.is_zero() || backoff.jitter <= 0.0 { 0.0 } else { rand::chance() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use std::{
 
 use alys_runtime::{
     sync::{mpsc, oneshot},
-    time::Instant,
+    time::{self, Instant},
 };
 use futures::{FutureExt, future::abortable};
 
@@ -25,7 +25,7 @@ use crate::{
     config::{ConfigCell, ConfigHandle},
     control,
     error::StartError,
-    keeper::{Entry, Keeper},
+    keeper::{ANSWER_WITHIN, Entry, Keeper},
     mailbox::Slot,
     policy::{Backoff, Exhausted, Intensity, Pace, Restart, Strategy},
     protocol::{Inbox, Line, StopReport},
@@ -249,13 +249,18 @@ impl Supervisor {
         Ok(needs)
     }
 
-    /// Stops one child for good.
+    /// Stops one child for good. A supervisor that waits for its own turn to start may not hear of it in time:
+    /// then nothing is reported, and the child is stopped with its supervisor.
     pub(crate) async fn drain(&self, child: u64, until: Instant) -> StopReport {
         let (done, answer) = oneshot::channel();
-        match self.inbox.send(Inbox::Drain { child, until, done }).await {
-            Ok(()) => answer.await.unwrap_or_default(),
-            Err(_) => StopReport::default(),
-        }
+        // Its children may be asked one after the other, and each may be the late one.
+        let grace = 2 * ANSWER_WITHIN * (self.cell.weight() + 1);
+        let drained = async {
+            self.inbox.send(Inbox::Drain { child, until, done }).await.ok()?;
+            answer.await.ok()
+        };
+        let left = until.saturating_duration_since(time::now());
+        time::timeout(left + grace, drained).await.ok().flatten().unwrap_or_default()
     }
 
     /// Adds a supervisor as the last child and starts it.

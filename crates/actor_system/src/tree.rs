@@ -245,6 +245,11 @@ impl Cell {
         incarnation
     }
 
+    /// Whether there was an incarnation yet.
+    pub fn has_begun(&self) -> bool {
+        lock(&self.status).incarnation > 0
+    }
+
     /// Brings the state to stopped from wherever it is; a failed one stays failed.
     pub fn rest(&self) {
         let state = self.state();
