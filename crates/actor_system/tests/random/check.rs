@@ -380,6 +380,11 @@ impl Run<'_> {
                     if !is_right {
                         wrong.push(format!("restarts: {path} waits {delay:?}, its pace is {pace:?}"));
                     }
+                    if !alys_runtime::is_simulated() {
+                        let taken =
+                            self.seen.supervisors.iter().filter(|below| self.is_affected(path, below));
+                        begun_anew.extend(taken.map(String::as_str));
+                    }
                     if matches!(pace, Some(Pace::CircuitBreaker(_))) {
                         continue;
                     }
@@ -401,11 +406,6 @@ impl Run<'_> {
                             intensity.within,
                             intensity.restarts
                         ));
-                    }
-                    if !alys_runtime::is_simulated() {
-                        let taken =
-                            self.seen.supervisors.iter().filter(|below| self.is_affected(path, below));
-                        begun_anew.extend(taken.map(String::as_str));
                     }
                 }
                 _ => {}
