@@ -162,6 +162,8 @@ pub enum Event {
         addr: SocketAddr,
         /// Whether we dialled.
         outbound: bool,
+        /// Whether it is known to live at an address that was configured.
+        expected: bool,
     },
     /// The peer now listens to all topics, so that what is published reaches it: the time to re-send.
     PeerListens {

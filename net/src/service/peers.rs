@@ -209,7 +209,8 @@ impl Service {
             return;
         }
         peer.admitted = true;
-        let event = Event::PeerConnected { peer: id, addr: peer.addr, outbound: peer.outbound };
+        let expected = peer.outbound || self.dialler.peers().any(|known| known == id);
+        let event = Event::PeerConnected { peer: id, addr: peer.addr, outbound: peer.outbound, expected };
         self.dialler.admitted(&id);
         trace::event("net.connected", &id.to_bytes());
         self.emit(event);

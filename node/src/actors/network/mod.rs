@@ -4,7 +4,7 @@
 //! from the storage or the chain, and who is connected reaches the PeerActor, sooner or later; when one of them is
 //! busy, gossip is dropped and requests are refused. Never looks into payloads beyond what serving them needs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_net::{
@@ -76,8 +76,8 @@ pub struct NetworkActor {
     asked: BTreeMap<RequestId, u64>,
     /// What the service had no room for, and is told at the next message: nobody else would say it again.
     owed_status: Option<Vec<u8>>,
-    /// Who is connected: as many as the service allows.
-    connected: BTreeSet<PeerId>,
+    /// Who is connected, and whether it is expected: as many as the service allows.
+    connected: BTreeMap<PeerId, bool>,
     /// The PeerActor had no room for who came or went, and is told at the next message.
     owes_peers: bool,
 }
@@ -97,7 +97,7 @@ impl NetworkActor {
     pub async fn bind(config: Config, doors: Doors, bending: Bending) -> Result<NetworkActor, NetworkError> {
         let (service, handle, events) = Service::bind(config).await?;
         let Doors { validation, chain, peers, storage, tx_pool } = doors;
-        let (asked, connected) = (BTreeMap::new(), BTreeSet::new());
+        let (asked, connected) = (BTreeMap::new(), BTreeMap::new());
         let service = Some((service, events));
         Ok(NetworkActor {
             service,
@@ -210,7 +210,7 @@ impl NetworkActor {
             }
             event @ (Event::PeerConnected { peer, .. } | Event::PeerDisconnected { peer, .. }) => {
                 match event {
-                    Event::PeerConnected { .. } => self.connected.insert(peer),
+                    Event::PeerConnected { expected, .. } => self.connected.insert(peer, expected),
                     _ => self.connected.remove(&peer),
                 };
                 // No later event says it again.
@@ -234,7 +234,7 @@ impl NetworkActor {
     }
 
     fn introduce(&mut self) {
-        let connected = self.connected.iter().copied().collect();
+        let connected = self.connected.iter().map(|(peer, expected)| (*peer, *expected)).collect();
         self.owes_peers = self.peers.tell(PeerMessage::Connected(connected)).is_err();
     }
 }

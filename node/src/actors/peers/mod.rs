@@ -32,8 +32,8 @@ const MAX_FETCHES: usize = 16;
 pub enum PeerMessage {
     /// From the network.
     Event(Box<Event>),
-    /// From the network: everybody who is connected, when it could not be told one by one.
-    Connected(Vec<PeerId>),
+    /// From the network: everybody who is connected and whether it is expected, when it could not be told one by one.
+    Connected(Vec<(PeerId, bool)>),
     /// From the network: the answer to [`NetworkMessage::Ask`].
     Answer { tag: u64, peer: PeerId, result: Result<Vec<u8>, RequestError> },
     /// From the chain: what is missing.
@@ -84,7 +84,8 @@ pub struct PeerActor {
     next_tag: u64,
     /// Blocks asked for by hash, and when they may be asked for again.
     fetching: BTreeMap<Hash, Instant>,
-    turn: usize,
+    /// Blocks asked for by hash so far.
+    fetches: u64,
     started: Instant,
 }
 
@@ -102,7 +103,7 @@ impl PeerActor {
             asked: BTreeMap::new(),
             next_tag: 0,
             fetching: BTreeMap::new(),
-            turn: 0,
+            fetches: 0,
             started: alys_runtime::time::now(),
         }
     }
@@ -152,26 +153,25 @@ impl PeerActor {
         if self.fetching.contains_key(&hash) || self.fetching.len() >= most {
             return;
         }
-        let peers: Vec<PeerId> = self.planner.peers().copied().collect();
-        if peers.is_empty() {
-            return;
-        }
-        self.turn = (self.turn + 1) % peers.len();
+        let now_ms = self.now_ms();
+        let Some(peer) = self.planner.any(self.fetches, now_ms) else { return };
+        self.fetches += 1;
         let patience = if buggify!("node.peers.patient_fetch") { 2 * FETCH_PATIENCE } else { FETCH_PATIENCE };
         self.fetching.insert(hash, now + patience);
-        self.ask(peers[self.turn], Protocol::BlocksByHash, vec![hash].encode(), Asked::Blocks(vec![hash]));
+        self.ask(peer, Protocol::BlocksByHash, vec![hash].encode(), Asked::Blocks(vec![hash]));
     }
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::PeerConnected { peer, addr, outbound } => {
-                tracing::debug!(%peer, %addr, outbound, "connected");
-                self.planner.connected(peer);
+            Event::PeerConnected { peer, addr, outbound, expected } => {
+                tracing::debug!(%peer, %addr, outbound, expected, "connected");
+                self.planner.connected(peer, expected);
                 self.count();
             }
             Event::PeerDisconnected { peer, reason } => {
                 tracing::debug!(%peer, ?reason, "disconnected");
-                self.planner.disconnected(&peer);
+                let now = self.now_ms();
+                self.planner.disconnected(&peer, now);
                 self.count();
             }
             Event::Status { peer, status } => match StatusAnswer::decode(&status) {
@@ -193,12 +193,15 @@ impl PeerActor {
         self.look();
     }
 
-    fn on_connected(&mut self, connected: &[PeerId]) {
-        let gone = self.planner.peers().filter(|peer| !connected.contains(peer));
+    fn on_connected(&mut self, connected: &[(PeerId, bool)]) {
+        let now = self.now_ms();
+        let gone = self.planner.peers().filter(|peer| connected.iter().all(|(there, _)| there != *peer));
         for peer in gone.copied().collect::<Vec<_>>() {
-            self.planner.disconnected(&peer);
+            self.planner.disconnected(&peer, now);
         }
-        connected.iter().for_each(|peer| self.planner.connected(*peer));
+        for (peer, expected) in connected {
+            self.planner.connected(*peer, *expected);
+        }
         self.count();
         self.look();
     }
@@ -222,7 +225,10 @@ impl PeerActor {
                 self.not_before(&hashes, FETCH_AGAIN);
                 match Vec::<Block>::decode(&bytes) {
                     Ok(blocks) if blocks.iter().all(|b| hashes.contains(&b.header.hash())) => {
-                        if !blocks.is_empty() {
+                        if blocks.is_empty() {
+                            self.planner.lacks(&peer, now);
+                        } else {
+                            self.planner.gave(&peer);
                             self.tell_chain(ChainMessage::Bodies { peer, blocks });
                         }
                     }
@@ -236,6 +242,7 @@ impl PeerActor {
             }
             (Asked::Blocks(hashes), Err(error)) => {
                 tracing::debug!(%peer, %error, "no blocks");
+                self.planner.silent(&peer, now);
                 self.not_before(&hashes, FETCH_AGAIN);
             }
         }

@@ -22,7 +22,7 @@ fn start(test: &TestSystem) -> (Addr<PeerMessage>, Probe<NetworkMessage>, Probe<
 fn connected(key: u8) -> (PeerId, PeerMessage) {
     let peer = NodeKey::from_bytes([key; 32]).peer_id();
     let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-    (peer, PeerMessage::Event(Box::new(Event::PeerConnected { peer, addr, outbound: true })))
+    (peer, PeerMessage::Event(Box::new(Event::PeerConnected { peer, addr, outbound: true, expected: true })))
 }
 
 /// The tag, the peer and the hashes of the next question about blocks.
@@ -69,7 +69,7 @@ fn who_is_connected_is_told_at_once_when_events_were_lost() {
         let (_gone, hello) = connected(1);
         peers.tell(hello).expect("room");
         let (here, _lost) = connected(2);
-        peers.tell(PeerMessage::Connected(vec![here])).expect("room");
+        peers.tell(PeerMessage::Connected(vec![(here, true)])).expect("room");
         for at in 1..4 {
             peers.tell(PeerMessage::Fetch { hash: Hash([at; 32]) }).expect("room");
             let (_, of, _) = asked(&mut network).await;
@@ -96,7 +96,7 @@ fn after_a_panic_it_asks_who_is_there_and_blames_nobody_for_an_old_answer() {
         assert_eq!(test.restarts(NAME), 1);
 
         // The network introduces the peer again; what the last incarnation had asked is answered late, with rubbish.
-        peers.tell(PeerMessage::Connected(vec![peer])).expect("room");
+        peers.tell(PeerMessage::Connected(vec![(peer, true)])).expect("room");
         peers.tell(PeerMessage::Answer { tag: old, peer, result: Ok(vec![0xff; 3]) }).expect("room");
         peers.tell(PeerMessage::Fetch { hash: Hash([2; 32]) }).expect("room");
         let next = network.find(|msg| match msg {
