@@ -25,6 +25,9 @@ use crate::node::Observer;
 
 /// Longest wait between two ticks.
 const TICK: Duration = Duration::from_millis(100);
+/// How often peers that have come are told the latest, however many come: what is said sooner than that peers take for a
+/// repetition, and everybody who connects and hangs up would make all of us say everything to all others.
+const INTRODUCE: Duration = Duration::from_millis(500);
 /// How long inputs are taken at one message. The rest waits for the next one: on a slow disk a range takes minutes, and
 /// an actor that is at one message for so long looks like one that hangs.
 const TURN: Duration = Duration::from_millis(500);
@@ -82,6 +85,9 @@ pub struct ChainActor {
     parents: BTreeMap<Hash, Certificate>,
     /// A height above ours of which peers say that it is certified, by a set that we cannot know before we are there.
     claimed: Option<Height>,
+    /// Peers have come that were not told the latest.
+    has_new_listeners: bool,
+    introduced: Option<Instant>,
 }
 
 impl ChainActor {
@@ -113,6 +119,8 @@ impl ChainActor {
             published,
             parents,
             claimed,
+            has_new_listeners: false,
+            introduced: None,
         })
     }
 
@@ -556,7 +564,8 @@ impl ChainActor {
                 if buggify!("node.chain.tick_twice") {
                     self.input(Input::Tick).await?;
                 }
-                self.input(Input::Tick).await
+                self.input(Input::Tick).await?;
+                self.introduce().await
             }
             ChainMessage::Heard { source, heard } => {
                 self.on_heard(source, heard);
@@ -583,7 +592,10 @@ impl ChainActor {
                 self.publish_status();
                 Ok(())
             }
-            ChainMessage::PeerListens => self.input(Input::PeerConnected).await,
+            ChainMessage::PeerListens => {
+                self.has_new_listeners = true;
+                Ok(())
+            }
             ChainMessage::StatusAsked { id, peer, payload } => {
                 self.on_status_asked(id, peer, &payload);
                 Ok(())
@@ -607,6 +619,18 @@ impl ChainActor {
                 Ok(())
             }
         }
+    }
+
+    /// Tells the latest to those that have come, once for all of them.
+    async fn introduce(&mut self) -> Result<(), ChainError> {
+        let now = alys_runtime::time::now();
+        let is_soon = |last: Instant| now.saturating_duration_since(last) < INTRODUCE;
+        if !self.has_new_listeners || self.introduced.is_some_and(is_soon) {
+            return Ok(());
+        }
+        self.has_new_listeners = false;
+        self.introduced = Some(now);
+        self.input(Input::PeerConnected).await
     }
 
     /// A range that does not connect cannot be checked, and is nobody's fault.

@@ -11,3 +11,6 @@ mod messages;
 
 pub use actor::{ChainActor, ChainError, Doors};
 pub use messages::{ChainMessage, Handle};
+
+#[cfg(test)]
+mod tests;

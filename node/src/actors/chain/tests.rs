@@ -1,0 +1,176 @@
+//! The actor between probes, restored from what a store of the test gives back.
+
+use std::sync::Arc;
+
+use alys_actor_system::testkit::{Probe, TestSystem};
+use alys_actor_system::{Addr, AlysActor, Context};
+use alys_consensus::{Stored, StoredBlock};
+use alys_net::{Command, Topic};
+use alys_types::bls::SecretKey;
+use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, HEADER_VERSION, PegSpec, empty_ledger_hash};
+use alys_types::{Authority, Certificate, FaultModel, Genesis, Hash, Header, Slot, VoteKind, VoteTarget};
+
+use super::*;
+use crate::actors::engine::EngineMessage;
+use crate::actors::network::NetworkMessage;
+use crate::actors::peers::PeerMessage;
+use crate::actors::storage::{self, StorageMessage};
+use crate::actors::validation::ValidationMessage;
+
+const NAME: &str = "agreement";
+/// No test lasts until the next slot, where a node says things again by itself.
+const SLOT_MS: u64 = 1_000_000_000_000;
+
+/// Gives back what it was made with.
+struct Store(Stored);
+
+impl AlysActor for Store {
+    type Message = StorageMessage;
+    type Error = std::convert::Infallible;
+    type Config = ();
+    const NAME: &'static str = "Store";
+
+    async fn handle(&mut self, msg: StorageMessage, _: &Context<Self>) -> Result<(), Self::Error> {
+        let _answered = match msg {
+            StorageMessage::Load { reply } => reply.send(self.0.clone()),
+            StorageMessage::Persist { reply, .. } => reply.send(()),
+            StorageMessage::Block { reply, .. } => reply.send(None),
+            StorageMessage::Blocks { .. }
+            | StorageMessage::BlockRange { .. }
+            | StorageMessage::HeaderRange { .. } => false,
+        };
+        Ok(())
+    }
+}
+
+fn key(index: u8) -> SecretKey {
+    SecretKey::derive(&[index + 1; 32])
+}
+
+fn genesis() -> Arc<Genesis> {
+    let authorities = (0..4).map(|index| Authority {
+        public_key: key(index).public_key().to_bytes(),
+        proof_of_possession: key(index).prove_possession(),
+        fee_address: alys_types::Address([index; 20]),
+    });
+    let spec = ChainSpec {
+        evm_chain_id: 1,
+        start_slot: Slot(0),
+        slot_duration_ms: SLOT_MS,
+        fault_model: FaultModel::Byzantine,
+        drift_allowance_ms: 500,
+        rejoin_margin: 3,
+        execution_genesis_hash: Hash([9; 32]),
+        authorities: authorities.collect(),
+        governance: GovernanceSpec::default(),
+        peg: PegSpec::default(),
+        auxpow: AuxPowSpec::default(),
+    };
+    Arc::new(Genesis::new(spec).expect("a good spec"))
+}
+
+/// The first block, which is certified.
+fn one_block(genesis: &Genesis) -> Stored {
+    let header = Header {
+        version: HEADER_VERSION,
+        evm_chain_id: 1,
+        genesis_hash: genesis.hash(),
+        height: genesis.header().height.next(),
+        slot: Slot(1),
+        proposer: 1,
+        parent_hash: genesis.hash(),
+        parent_certificate: None,
+        execution_hash: Hash([1; 32]),
+        body_hash: Hash([2; 32]),
+        set_hash: genesis.set().hash(),
+        ledger_hash: empty_ledger_hash(),
+    };
+    let target = VoteTarget {
+        kind: VoteKind::Approval,
+        height: header.height,
+        slot: header.slot,
+        hash: header.hash(),
+    };
+    let message = target.message(&genesis.chain_id());
+    let votes: Vec<_> = (0..3).map(|index| (index, key(index).sign(&message.0))).collect();
+    let certificate = Certificate::aggregate(target, &votes, genesis.set()).expect("three are a quorum");
+    let block = StoredBlock { header, block: None, certificate: Some(certificate) };
+    Stored { blocks: vec![block], ..Stored::default() }
+}
+
+/// A full node's actor, and what its neighbours see.
+struct Chain {
+    test: TestSystem,
+    actor: Addr<ChainMessage>,
+    network: Probe<NetworkMessage>,
+    _others: (Probe<EngineMessage>, Probe<ValidationMessage>, Probe<PeerMessage>),
+}
+
+impl Chain {
+    fn start() -> Chain {
+        let (test, genesis) = (TestSystem::new(), genesis());
+        let stored = one_block(&genesis);
+        let storage = test.start("store", 64, move || {
+            let store = Store(stored.clone());
+            async move { Ok::<_, std::convert::Infallible>(store) }
+        });
+        let (network, network_probe) = Probe::new(1024);
+        let (engine, engine_probe) = Probe::new(1024);
+        let (validation, validation_probe) = Probe::new(1024);
+        let (peers, peers_probe) = Probe::new(1024);
+        let doors = Doors { storage: storage::Handle(storage), engine, validation, network, peers };
+        let epoch = alys_runtime::time::now();
+        let actor = test.start(NAME, 1024, move || {
+            ChainActor::restore(genesis.clone(), None, doors.clone(), None, epoch)
+        });
+        let _others = (engine_probe, validation_probe, peers_probe);
+        Chain { test, actor, network: network_probe, _others }
+    }
+
+    /// Waits until the highest certificate is said.
+    async fn said(&mut self) {
+        let said = self.network.find(|msg| is_certificate(&msg).then_some(()));
+        said.await.expect("nothing is said");
+    }
+}
+
+fn is_certificate(msg: &NetworkMessage) -> bool {
+    match msg {
+        NetworkMessage::Command(command) => {
+            matches!(**command, Command::Publish { topic: Topic::Finality, .. })
+        }
+        _ => false,
+    }
+}
+
+#[test]
+fn peers_that_come_and_go_make_it_say_the_latest_once_a_while() {
+    alys_runtime::block_on_main(async {
+        let mut chain = Chain::start();
+        let begun = alys_runtime::time::now();
+        let mut said = 0;
+        for _ in 0..3 {
+            for _ in 0..100 {
+                chain.actor.tell(ChainMessage::PeerListens).expect("room");
+            }
+            chain.said().await;
+            said += 1;
+        }
+        while let Some(msg) = chain.network.now() {
+            said += u128::from(is_certificate(&msg));
+        }
+        let allowed = alys_runtime::time::now().duration_since(begun).as_millis() / 500 + 1;
+        assert!(said <= allowed, "said {said} times where {allowed} are enough");
+        chain.test.end().await;
+    });
+}
+
+#[test]
+fn a_peer_that_comes_is_told_the_latest_at_the_next_tick() {
+    alys_runtime::block_on_main(async {
+        let mut chain = Chain::start();
+        chain.actor.tell(ChainMessage::PeerListens).expect("room");
+        chain.said().await;
+        chain.test.end().await;
+    });
+}
