@@ -4,7 +4,7 @@
 //! **Owns** the file's form. **Promises** that a line is on the disk before the next run is counted, that a line that was torn
 //! by a crash is skipped and costs nothing but its own run, and that two sweeps never write to one file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -190,7 +190,7 @@ pub struct Ledger {
     path: PathBuf,
     file: File,
     build: Build,
-    known: BTreeSet<Key>,
+    known: BTreeMap<Key, Verdict>,
     entries: Vec<Entry>,
 }
 
@@ -220,20 +220,21 @@ impl Ledger {
         }
         let entries = read(path)?.entries;
         let of_this_build = entries.iter().filter(|entry| entry.build == build.hash);
-        let known = of_this_build.map(Entry::key).collect();
+        let known = of_this_build.map(|entry| (entry.key(), entry.verdict)).collect();
         Ok(Self { path: path.to_owned(), file, build, known, entries })
     }
 
-    /// Whether this build has run it.
-    pub fn has(&self, job: &Job, plan: &Plan) -> bool {
-        self.known.contains(&Key {
+    /// What this build came to when it ran it. `None`: it has not, or gave it up.
+    pub fn verdict(&self, job: &Job, plan: &Plan) -> Option<Verdict> {
+        let known = self.known.get(&Key {
             scenario: plan.name.clone(),
             seed: job.seed,
             stack: job.stack,
             mutant: job.mutant.clone(),
             build: self.build.hash.clone(),
             plan: plan_hash(plan),
-        })
+        });
+        known.copied().filter(|verdict| *verdict != Verdict::Timeout)
     }
 
     /// Writes a run down. It is on the disk when this returns.
@@ -246,7 +247,7 @@ impl Ledger {
         line.push(b'\n');
         self.file.write_all(&line).map_err(failed)?;
         self.file.sync_data().map_err(failed)?;
-        self.known.insert(entry.key());
+        self.known.insert(entry.key(), entry.verdict);
         self.entries.push(entry);
         Ok(())
     }
@@ -364,7 +365,7 @@ mod tests {
     fn a_sweep_resumes_where_it_was_unless_the_build_or_the_plan_is_another() {
         let path = dir("resume").join("ledger.jsonl");
         let mut ledger = Ledger::open(&path, build("one")).expect("opens");
-        assert!(!ledger.has(&job(1), &plan()));
+        assert!(ledger.verdict(&job(1), &plan()).is_none());
         for seed in [1, 2] {
             let entry = Entry::new(&build("one"), &plan(), outcome(seed, "h"));
             ledger.append(entry).expect("is written");
@@ -379,15 +380,18 @@ mod tests {
             (Verdict::Passed, Verdict::Failed)
         );
         assert_eq!(
-            (1..4).map(|seed| again.has(&job(seed), &plan())).collect::<Vec<_>>(),
+            (1..4).map(|seed| again.verdict(&job(seed), &plan()).is_some()).collect::<Vec<_>>(),
             [true, true, false]
         );
-        assert!(!again.has(&job(1), &Plan { until_ms: 7, ..plan() }), "another plan");
-        assert!(!again.has(&Job { mutant: Some("x".to_owned()), ..job(1) }, &plan()), "another program");
-        assert!(!again.has(&Job { stack: Stack::Fast, ..job(1) }, &plan()), "another stack");
+        assert!(again.verdict(&job(1), &Plan { until_ms: 7, ..plan() }).is_none(), "another plan");
+        assert!(
+            again.verdict(&Job { mutant: Some("x".to_owned()), ..job(1) }, &plan()).is_none(),
+            "another program"
+        );
+        assert!(again.verdict(&Job { stack: Stack::Fast, ..job(1) }, &plan()).is_none(), "another stack");
         drop(again);
         let other = Ledger::open(&path, build("two")).expect("opens");
-        assert!(!other.has(&job(1), &plan()), "another build");
+        assert!(other.verdict(&job(1), &plan()).is_none(), "another build");
     }
 
     #[test]
@@ -403,7 +407,10 @@ mod tests {
         for cut in [second + 1, second + 40, whole.len() - 2] {
             std::fs::write(&path, &whole[..cut]).expect("is written");
             let mut ledger = Ledger::open(&path, build("one")).expect("opens");
-            assert!(ledger.has(&job(1), &plan()) && !ledger.has(&job(2), &plan()), "cut at {cut}");
+            assert!(
+                ledger.verdict(&job(1), &plan()).is_some() && ledger.verdict(&job(2), &plan()).is_none(),
+                "cut at {cut}"
+            );
             ledger.append(Entry::new(&build("one"), &plan(), outcome(3, "h"))).expect("is written");
             drop(ledger);
             let read = read(&path).expect("is read");

@@ -37,6 +37,15 @@ impl Preset {
         }
     }
 
+    /// How many seeds of each scenario that does not draw from its seed are among the runs; `None`: ever new ones.
+    pub fn seeds(self) -> Option<u64> {
+        match self {
+            Self::Smoke => Some(1),
+            Self::Change => Some(SEEDS_ON_CHANGE),
+            Self::Night => None,
+        }
+    }
+
     /// The runs, without end unless there is nothing to draw from. `is_drawn` says of each scenario whether it draws from its
     /// seed, and the first that does is the mixed one.
     pub fn runs(self, is_drawn: &[bool]) -> Box<dyn Iterator<Item = Run>> {
@@ -101,6 +110,11 @@ pub struct Shard {
 impl Shard {
     /// All in one.
     pub const WHOLE: Self = Self { index: 0, of: 1 };
+
+    /// How many parts there are.
+    pub fn count(self) -> u64 {
+        self.of
+    }
 
     /// Whether a run is of this part: its seed modulo their number, one further for each next scenario, so that scenarios
     /// with few seeds are spread too.

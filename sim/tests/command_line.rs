@@ -87,6 +87,43 @@ fn a_planted_bug_is_found_by_the_invariant_that_it_breaks_and_replays() {
 }
 
 #[test]
+fn what_failed_before_a_sweep_was_resumed_is_not_forgotten() {
+    let ledger = std::env::temp_dir().join(format!("alys-resumed-{}.jsonl", std::process::id()));
+    let ledger = ledger.to_str().expect("a path of ASCII");
+    let _ = std::fs::remove_file(ledger);
+    let args = ["sweep", "--scenario", "steady", "--seeds", "1..2", "--stack", "fast", "--ledger", ledger];
+    let args = [&args[..], &["--mutant", "canary-always-fails"]].concat();
+    let first = sim(&args);
+    assert_eq!(first.status.code(), Some(1), "{}", text(&first));
+    let again = sim(&args);
+    assert_eq!(again.status.code(), Some(1), "{}", text(&again));
+    let told = text(&again);
+    assert!(told.contains("1 were there already"), "{told}");
+    assert!(told.contains("steady seed 1 had failed"), "{told}");
+    assert!(told.contains("found before, the ledger has the run"), "{told}");
+    let coverage = sim(&["coverage", "--ledger", ledger]);
+    assert!(text(&coverage).contains("left out: 1 runs"), "{}", text(&coverage));
+    std::fs::remove_file(ledger).expect("it is there");
+}
+
+#[test]
+fn running_twice_fails_when_an_invariant_breaks_the_same_way_twice() {
+    let output =
+        sim(&["check", "--scenario", "steady", "--seeds", "1..2", "--mutant", "canary-always-fails"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("1 seeds run twice: 0 differ"), "{}", text(&output));
+}
+
+#[test]
+fn a_shard_that_has_no_run_of_some_scenarios_ends() {
+    let args =
+        ["sweep", "--preset", "smoke", "--every", "--shard", "0/1000", "--minutes", "0", "--jobs", "1"];
+    let output = sim(&args);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("0 runs, 0 failed"), "{}", text(&output));
+}
+
+#[test]
 fn mistakes_on_the_command_line_are_told() {
     let table: [(&[&str], &str); 5] = [
         (&["run", "stedy"], "did you mean `steady`?"),

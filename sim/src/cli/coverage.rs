@@ -14,9 +14,21 @@ use crate::{scenario, sweep};
 pub fn run(args: &CoverageArgs) -> anyhow::Result<u8> {
     let (mut coverage, mut failed) = (Coverage::default(), Vec::new());
     if let Some(path) = &args.ledger {
-        for Entry { outcome, .. } in ledger::read(path)?.entries {
+        let all = ledger::read(path)?.entries;
+        let newest = all.last().map(|entry| entry.build.clone());
+        // What older builds reached, or builds with a bug, says nothing of this one.
+        let (those, others): (Vec<Entry>, Vec<Entry>) = all
+            .into_iter()
+            .partition(|entry| Some(&entry.build) == newest.as_ref() && entry.outcome.mutant.is_none());
+        for Entry { outcome, .. } in those {
             coverage.add(&outcome);
             failed.extend((!outcome.is_passed()).then_some(outcome.seed));
+        }
+        if !others.is_empty() {
+            eprintln!(
+                "left out: {} runs of other builds than the newest, or with a planted bug",
+                others.len()
+            );
         }
         return show(&coverage, &failed, args.json);
     }
@@ -42,6 +54,7 @@ pub fn run(args: &CoverageArgs) -> anyhow::Result<u8> {
         summary.finish();
     }
     failed.extend(summary.failures().iter().map(|(_, outcome)| outcome.seed));
+    failed.extend(summary.timeouts().iter().map(|job| job.seed));
     show(&coverage, &failed, args.json)
 }
 

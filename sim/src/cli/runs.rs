@@ -21,15 +21,21 @@ const DEFAULT_SWEEP: Duration = Duration::from_secs(60);
 /// Real time after which a run is given up that somebody asked for by its seed, and can stop.
 pub const PATIENCE_ALONE: Duration = Duration::from_secs(4 * 60 * 60);
 
+/// For what has to be complete to fail.
 pub(super) fn code(passed: bool) -> u8 {
-    code_of(if passed { Verdict::Passed } else { Verdict::Failed })
+    match (is_interrupted(), passed) {
+        (true, _) => INTERRUPTED,
+        (false, true) => PASSED,
+        (false, false) => FAILED,
+    }
 }
 
+/// What was found stays found, whoever stopped the rest.
 fn code_of(verdict: Verdict) -> u8 {
     match (is_interrupted(), verdict) {
+        (_, Verdict::Failed) => FAILED,
         (true, _) => INTERRUPTED,
         (false, Verdict::Passed) => PASSED,
-        (false, Verdict::Failed) => FAILED,
         (false, Verdict::Timeout) => TIMEOUT,
     }
 }
@@ -97,12 +103,15 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<u8> {
     let mut summary = Summary::new(total.map(|total| total as u64), args.json);
     let began = std::time::Instant::now();
     let mut order = order(args, &scenarios);
-    // Plans written by hand that are run once whatever the time is.
-    let mut owed: Vec<bool> = scenarios.iter().map(|one| args.every && one.swarm.is_none()).collect();
+    let mut owed = owed(args, &scenarios, shard);
+    let stops = args.first || args.mutant.is_some();
     let next = || {
         loop {
             let is_late = limit.is_some_and(|limit| began.elapsed() > limit);
             if is_interrupted() || is_late && !owed.contains(&true) {
+                return None;
+            }
+            if stops && diary.borrow().failed.is_some() {
                 return None;
             }
             let (at, seed) = order.next()?;
@@ -117,7 +126,6 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<u8> {
             }
         }
     };
-    let stops = args.first || args.mutant.is_some();
     let mut written = Ok(());
     sweep::run(jobs(args.jobs), next, |_, job, outcome| {
         written = diary.borrow_mut().note(&scenarios, job, &outcome);
@@ -135,9 +143,20 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<u8> {
         pages::of_sweep(dir, &summary, diary.entries(), jobs(args.jobs))?;
     }
     if let (Some(mutant), false) = (&args.mutant, args.json) {
-        println!("{}", verdict(mutant, &summary));
+        println!("{}", verdict(mutant, &summary, diary.failed.as_ref()));
     }
-    Ok(code_of(summary.verdict()))
+    // A failure that was in the ledger already is one, or whoever resumes a sweep would never hear of it.
+    Ok(code_of(if diary.failed.is_some() { Verdict::Failed } else { summary.verdict() }))
+}
+
+/// Plans written by hand that are run once whatever the time is: those of which a preset has a run for this shard.
+fn owed(args: &SweepArgs, scenarios: &[Scenario], shard: Shard) -> Vec<bool> {
+    let seeds = args.preset.and_then(Preset::seeds).unwrap_or(u64::MAX);
+    // As many as there are shards: after those the numbers repeat.
+    let any_seed =
+        |at| (0..seeds.min(shard.count())).any(|nth| shard.has((at, args.from.saturating_add(nth))));
+    let is_owed = |(at, one): (usize, &Scenario)| args.every && one.swarm.is_none() && any_seed(at);
+    scenarios.iter().enumerate().map(is_owed).collect()
 }
 
 /// What a sweep keeps of its runs, besides the summary.
@@ -149,6 +168,8 @@ struct Diary {
     entries: Vec<Entry>,
     /// Runs that were in the ledger already.
     known: u64,
+    /// The first of them that failed.
+    failed: Option<(String, u64)>,
 }
 
 impl Diary {
@@ -159,13 +180,18 @@ impl Diary {
             (Some(path), Some(build)) => Some(Ledger::open(path, build.clone())?),
             _ => None,
         };
-        Ok(Self { build, ledger, entries: Vec::new(), known: 0 })
+        Ok(Self { build, ledger, entries: Vec::new(), known: 0, failed: None })
     }
 
     fn is_known(&mut self, job: &Job, plan: &Plan) -> bool {
-        let is_known = self.ledger.as_ref().is_some_and(|ledger| ledger.has(job, plan));
-        self.known += u64::from(is_known);
-        is_known
+        let Some(verdict) = self.ledger.as_ref().and_then(|ledger| ledger.verdict(job, plan)) else {
+            return false;
+        };
+        self.known += 1;
+        if verdict == Verdict::Failed && self.failed.is_none() {
+            self.failed = Some((plan.name.clone(), job.seed));
+        }
+        true
     }
 
     fn note(&mut self, scenarios: &[Scenario], job: &Job, outcome: &Outcome) -> Result<(), LedgerError> {
@@ -196,10 +222,13 @@ impl Diary {
             of(Verdict::Timeout),
             self.known,
         );
+        if let Some((scenario, seed)) = &self.failed {
+            println!("of those that were there already, {scenario} seed {seed} had failed");
+        }
     }
 }
 
-fn verdict(mutant: &str, summary: &Summary) -> String {
+fn verdict(mutant: &str, summary: &Summary, known: Option<&(String, u64)>) -> String {
     let seconds = summary.elapsed().as_secs_f64();
     match summary.failures().first() {
         Some((_, outcome)) => {
@@ -207,6 +236,7 @@ fn verdict(mutant: &str, summary: &Summary) -> String {
             let (seed, runs) = (outcome.seed, summary.runs());
             format!("{mutant}: found by {name} at seed {seed}, after {runs} runs and {seconds:.0} s")
         }
+        None if known.is_some() => format!("{mutant}: found before, the ledger has the run"),
         None => format!("{mutant}: NOT FOUND in {} runs and {seconds:.0} s", summary.runs()),
     }
 }
@@ -262,29 +292,37 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<u8> {
     let total = args.seeds.0.end - args.seeds.0.start;
     let mut summary = Summary::new(Some(2 * total), false);
     let mut firsts: BTreeMap<u64, Outcome> = BTreeMap::new();
-    let mut differing: Vec<(Job, String)> = Vec::new();
+    let (mut compared, mut differing): (u64, Vec<(Job, String)>) = (0, Vec::new());
     let mut all = args.seeds.0.clone().flat_map(|seed| [seed, seed]);
     let next = || all.next().map(|seed| job(&scenario, seed, None, args.mutant.as_deref()));
     sweep::run(jobs(args.jobs), next, |_, job, mut outcome| {
         let shown = outcome.clone();
         (outcome.wall_ms, outcome.peak_kib) = (0, 0);
+        // What was given up is no run to compare with.
+        if outcome.timeout_s.is_some() {
+            summary.add(job, shown);
+            return true;
+        }
         match firsts.remove(&outcome.seed) {
             None => {
                 firsts.insert(outcome.seed, outcome);
             }
-            Some(first) if first == outcome => {}
-            Some(first) => differing.push((job.clone(), difference(&first, &outcome))),
+            Some(first) => {
+                compared += 1;
+                if first != outcome {
+                    differing.push((job.clone(), difference(&first, &outcome)));
+                }
+            }
         }
         summary.add(job, shown);
         true
     })?;
     summary.finish();
-    let compared = summary.runs() / 2;
     println!("{compared} seeds run twice: {} differ", differing.len());
     for (job, what) in &differing {
         println!("seed {}: {what}\n    again: {}", job.seed, job.replay());
     }
-    Ok(code(differing.is_empty()))
+    Ok(code_of(if differing.is_empty() { summary.verdict() } else { Verdict::Failed }))
 }
 
 fn difference(first: &Outcome, second: &Outcome) -> String {

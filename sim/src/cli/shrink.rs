@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{FAILED, INTERRUPTED, PASSED, ShrinkArgs, jobs, runs};
-use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::process::{self, Job, is_interrupted};
 use crate::shrink::{self, Lab};
@@ -17,8 +16,8 @@ use crate::{scenario, sweep};
 struct Bench {
     /// What all runs have in common.
     job: Job,
-    /// The invariant that must break, as reports name it.
-    invariant: String,
+    /// The failure that must come again, see [`Outcome::group`].
+    group: Option<String>,
     dir: PathBuf,
     jobs: usize,
     until: Instant,
@@ -26,11 +25,6 @@ struct Bench {
     bar: ProgressBar,
     /// What stopped it, if anything but time.
     failed: Option<anyhow::Error>,
-}
-
-/// The name of the invariant that a run broke.
-fn broken(outcome: &Outcome) -> Option<String> {
-    outcome.found.as_ref().map(|found| found.violation.name())
 }
 
 impl Bench {
@@ -46,10 +40,10 @@ impl Bench {
             next.next().map(|(file, plan)| (Job { scenario: file.clone(), ..self.job.clone() }, plan.clone()))
         };
         let mut ended: Vec<Option<Option<u64>>> = vec![None; plans.len()];
-        let (mut runs, invariant) = (0, self.invariant.clone());
+        let (mut runs, group) = (0, self.group.clone());
         sweep::run(self.jobs, next, |number, _, outcome| {
             runs += 1;
-            let is_same = broken(&outcome).is_some_and(|name| name == invariant);
+            let is_same = outcome.found.is_some() && outcome.group() == group;
             ended[number] = Some(is_same.then(|| outcome.found.map_or(0, |found| found.at_ms)));
             // What is behind a failing one is of no interest; what is before it is waited for.
             !is_decided(&ended)
@@ -97,6 +91,12 @@ pub fn shrink(args: &ShrinkArgs) -> Result<u8> {
     let (first, plan) = args.which.job()?;
     let (seed, began) = (first.seed, Instant::now());
     let Some(outcome) = runs::alone(first.clone(), plan.clone())? else { return Ok(INTERRUPTED) };
+    if let Some(seconds) = outcome.timeout_s {
+        bail!(
+            "{} seed {seed} was given up after {seconds} s: nobody knows whether it fails",
+            args.which.scenario
+        );
+    }
     let Some(found) = outcome.found.clone() else {
         bail!(
             "{} seed {seed} passes: there is nothing to shrink (is a --mutant or another --stack missing?)",
@@ -111,7 +111,7 @@ pub fn shrink(args: &ShrinkArgs) -> Result<u8> {
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
     let mut bench = Bench {
         job: first,
-        invariant: invariant.clone(),
+        group: outcome.group(),
         dir: dir.clone(),
         jobs: jobs(args.jobs),
         until: began + Duration::try_from_secs_f64(args.minutes * 60.0)?,

@@ -127,6 +127,11 @@ impl Summary {
         &self.failures
     }
 
+    /// The runs that were given up.
+    pub fn timeouts(&self) -> &[Job] {
+        &self.timeouts
+    }
+
     /// The worst that any run said.
     pub fn verdict(&self) -> Verdict {
         match (self.failures.is_empty(), self.timeouts.is_empty()) {
