@@ -1,6 +1,6 @@
 //! The chain of a simulated world: keys from numbers, funded users, the two genesis files as values.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use alloy_primitives::{Address, U256};
 use alys_integrations::embedded::execution::{CoreConfig, ExecutionCore, PoolConfig};
@@ -38,16 +38,27 @@ pub fn authority_key(index: u8) -> SecretKey {
     SecretKey::derive(&[index + 1; 32])
 }
 
-/// The key of a user, from 0.
+/// The key of a user, from 0, at most 253.
 pub fn user_key(index: u8) -> SigningKey {
-    let mut bytes = [0x11; 32];
-    bytes[31] = index + 1;
-    SigningKey::from_slice(&bytes).expect("a small number times a constant is below the order of the curve")
+    user(index).0.clone()
 }
 
 /// The account of a user.
 pub fn user_address(index: u8) -> Address {
-    Address::from_private_key(&user_key(index))
+    user(index).1
+}
+
+/// A user's key and account, derived once: oracles and users ask at every transaction and read.
+fn user(index: u8) -> &'static (SigningKey, Address) {
+    static USERS: [OnceLock<(SigningKey, Address)>; 254] = [const { OnceLock::new() }; 254];
+    USERS[usize::from(index)].get_or_init(|| {
+        let mut bytes = [0x11; 32];
+        bytes[31] = index + 1;
+        let key = SigningKey::from_slice(&bytes)
+            .expect("a small number times a constant is below the order of the curve");
+        let address = Address::from_private_key(&key);
+        (key, address)
+    })
 }
 
 /// Whom a user sends to: an account that nobody else touches.
