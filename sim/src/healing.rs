@@ -8,7 +8,7 @@ use alys_runtime::time;
 
 use crate::machines::now_ms;
 use crate::oracles::{Judge, Violation};
-use crate::plan::{Expect, Plan, WorldPlan};
+use crate::plan::{Ms, Plan, WorldPlan};
 use crate::replay;
 
 /// Between two looks at the oracles.
@@ -22,14 +22,15 @@ const SETTLES_MS: u64 = 20_000;
 const ALL_SHARE: u64 = 2;
 
 /// Who is healed, from 0: a quorum that the seed draws, or everybody; never those who stay dead by the plan or keep to no
-/// rule, who are no part of a quorum that suffices. Nor are those whose votes are `lost`: they come on top, to catch up.
-pub fn core(world: &WorldPlan, lost: &[u8], rng: &mut Rng) -> Vec<u8> {
+/// rule, who are no part of a quorum that suffices. Nor are the `mute`, who have lost their votes, or may find that out when
+/// their disks are replaced: they come on top, to catch up.
+pub fn core(world: &WorldPlan, mute: &BTreeSet<u8>, rng: &mut Rng) -> Vec<u8> {
     let may_live = |node: &u8| !world.left_dead.contains(&(node + 1)) && !world.is_byzantine(*node);
     let mut core: Vec<u8> = (0..world.nodes).filter(may_live).collect();
     if rng.below(ALL_SHARE) == 0 {
         return core;
     }
-    let mut voters: Vec<u8> = core.iter().copied().filter(|node| !lost.contains(node)).collect();
+    let mut voters: Vec<u8> = core.iter().copied().filter(|node| !mute.contains(node)).collect();
     while voters.len() > world.quorum() {
         let dead = voters.remove(rng.below(voters.len() as u64) as usize);
         core.retain(|node| *node != dead);
@@ -44,24 +45,39 @@ pub enum Progress {
     Made,
     /// Another invariant broke meanwhile.
     Broken,
-    /// Too few of the core may vote: nothing can be demanded.
+    /// By its plan or its faults, too few of the federation can vote: nothing can be demanded.
     Unrecoverable,
 }
 
-/// Whether so many of the core may vote that it can go on: those who have lost their votes are silent for longer than a run.
-pub fn can_recover(core: &[u8], silent: &BTreeSet<u8>, quorum: usize) -> bool {
-    core.iter().filter(|node| !silent.contains(node)).count() >= quorum
+/// Whether so many of the core can vote that it must go on, by what was done to it: what its nodes say of themselves excuses
+/// nobody.
+pub fn can_recover(core: &[u8], mute: &BTreeSet<u8>, quorum: usize) -> bool {
+    core.iter().filter(|node| !mute.contains(node)).count() >= quorum
+}
+
+/// Three rounds of leaders, after processes have started and connections been made.
+fn rounds_ms(world: &WorldPlan) -> u64 {
+    ROUNDS * u64::from(world.nodes) * world.slot_ms + SETTLES_MS
+}
+
+/// How long the progress that is demanded may take.
+pub fn within_ms(plan: &Plan) -> u64 {
+    plan.expect.within.map_or(rounds_ms(&plan.world), |Ms(ms)| ms)
 }
 
 /// Demands that finality moves on every node of the core within rounds, and that everybody of the core leads again.
 ///
 /// # Errors
 /// The violation.
-pub async fn progress(world: World, judge: &Judge, plan: &Plan, core: &[u8]) -> Result<Progress, Violation> {
-    let Expect { progress, within_ms, .. } = plan.expect;
+pub async fn progress(
+    world: World,
+    judge: &Judge,
+    plan: &Plan,
+    core: &[u8],
+    mute: &BTreeSet<u8>,
+) -> Result<Progress, Violation> {
+    let (progress, within_ms, rounds_ms) = (plan.expect.progress, within_ms(plan), rounds_ms(&plan.world));
     let healed_ms = now_ms(world);
-    let rounds_ms = ROUNDS * u64::from(plan.world.nodes) * plan.world.slot_ms + SETTLES_MS;
-    let within_ms = within_ms.min(rounds_ms);
     let top = judge.look().finality.top();
     let needed = top + progress;
     let behind = || {
@@ -73,8 +89,7 @@ pub async fn progress(world: World, judge: &Judge, plan: &Plan, core: &[u8]) -> 
         return Ok(Progress::Broken);
     }
     if let Some((reached, node)) = behind() {
-        let silent = silent(judge);
-        return match can_recover(core, &silent, plan.world.quorum()) {
+        return match can_recover(core, mute, plan.world.quorum()) {
             true => Err(Violation::NoProgress { node: node + 1, reached, needed, within_ms }),
             false => Ok(Progress::Unrecoverable),
         };
@@ -135,12 +150,27 @@ mod tests {
         ];
         for world in worlds {
             let cores: BTreeSet<Vec<u8>> =
-                (0..100).map(|seed| core(&world, &[], &mut Rng::derive(seed, "test"))).collect();
+                (0..100).map(|seed| core(&world, &BTreeSet::new(), &mut Rng::derive(seed, "test"))).collect();
             assert!(cores.len() > 1 || world.left_dead.len() == world.tolerated(), "they are drawn");
             for core in cores {
                 assert!(core.len() >= world.quorum());
                 assert!(core.iter().all(|node| !world.left_dead.contains(&(node + 1))));
             }
+        }
+    }
+
+    #[test]
+    fn the_mute_come_on_top_of_a_core() {
+        let world = plan(4, FaultModel::Byzantine, vec![]);
+        for seed in 0..100 {
+            let core = core(&world, &BTreeSet::from([2]), &mut Rng::derive(seed, "test"));
+            assert_eq!(core, [0, 1, 2, 3], "all others are needed, and there is nobody to leave dead");
+        }
+        let seven = plan(7, FaultModel::Byzantine, vec![]);
+        for seed in 0..100 {
+            let mute = BTreeSet::from([0, 6]);
+            let core = core(&seven, &mute, &mut Rng::derive(seed, "test"));
+            assert!(can_recover(&core, &mute, seven.quorum()), "{core:?}");
         }
     }
 

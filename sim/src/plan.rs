@@ -301,15 +301,16 @@ pub struct Expect {
     pub min_final: u64,
     /// Final blocks on every node, above the highest of that moment, after everything healed.
     pub progress: u64,
-    /// How long that may take.
-    #[serde(rename = "within", with = "words::ms")]
-    #[schemars(with = "Ms")]
-    pub within_ms: u64,
+    /// How long that may take, where it is not three rounds of leaders and 20 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub within: Option<Ms>,
+    /// Losses of their votes, by disks that were emptied or put back, that authorities have noticed when the chaos ends.
+    pub losses: u64,
 }
 
 impl Default for Expect {
     fn default() -> Self {
-        Self { min_final: 0, progress: 3, within_ms: 60_000 }
+        Self { min_final: 0, progress: 3, within: None, losses: 0 }
     }
 }
 

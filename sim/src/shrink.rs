@@ -132,7 +132,7 @@ fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
             let WorldPlan { slot_ms, drift_ms, .. } = WorldPlan::default();
             (plan.world.slot_ms, plan.world.drift_ms) = (slot_ms, drift_ms);
         },
-        |plan| plan.expect.min_final = 0,
+        |plan| (plan.expect.min_final, plan.expect.losses) = (0, 0),
     ];
     for change in changes {
         let mut plan = failing.plan.clone();

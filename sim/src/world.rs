@@ -336,17 +336,17 @@ async fn drive(
     let living: Vec<u8> =
         (0..nodes).filter(|node| !plan.world.left_dead.contains(&(node + 1)) && is_correct(node)).collect();
     enough(judge, &living, &plan.expect)?;
-    let lost = judge.look().votes.lost();
-    let core = healing::core(&plan.world, &lost, &mut world.rng("healing"));
+    let mute = judge.look().mute();
+    let core = healing::core(&plan.world, &mute, &mut world.rng("healing"));
     world.note("heal", &core, &format!("the chaos is over; healed are {} of {nodes}", core.len()));
     faults.leave_dead((0..nodes).filter(|node| !core.contains(node) && is_correct(node)));
     faults.heal();
     spawn("operators", faults.clone().confirm_clocks(core.clone()));
     world.set_buggify(None);
-    match healing::progress(world, judge, plan, &core).await? {
+    match healing::progress(world, judge, plan, &core, &mute).await? {
         Progress::Broken => return Ok(()),
         Progress::Unrecoverable => {
-            faults.count("unrecoverable");
+            faults.count("run.unrecoverable");
             return Ok(());
         }
         Progress::Made => {}
@@ -366,7 +366,12 @@ fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> 
         Some((reached, node)) if reached < expect.min_final => {
             Err(Violation::TooFewBlocks { node: node + 1, reached, needed: expect.min_final })
         }
-        _ => Ok(()),
+        _ => match oracles.rejoin.noticed() {
+            noticed if noticed < expect.losses => {
+                Err(Violation::LossUnnoticed { noticed, needed: expect.losses })
+            }
+            _ => Ok(()),
+        },
     }
 }
 

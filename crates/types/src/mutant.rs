@@ -73,6 +73,15 @@ planted! {
     VotesNotPersisted, "votes-not-persisted", "votes",
         "No vote state is written at all.",
         ["votes-lost", "signed-twice", "not-a-transition"], "leader_again";
+    RejoinsAtOnce, "rejoins-at-once", "votes",
+        "A node that has lost its votes votes again at the next final block, whatever its margin.",
+        ["voted-while-silent", "rejoined-early"], "wiped_disk";
+    VotesWhileSilent, "votes-while-silent", "votes",
+        "A node that has lost its votes says so, and goes on voting.",
+        ["voted-while-silent"], "wiped_disk";
+    HeldVoteIgnored, "held-vote-ignored", "votes",
+        "A node does not care that its peers hold votes of its own that it does not know.",
+        ["loss-unnoticed"], "restored_disk";
     CertificateNotPersisted, "certificate-not-persisted", "certificates",
         "The certificate is not written with the lock.",
         ["no-progress"], "certificate_kept";

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{DescribeArgs, ListArgs, PASSED};
 use crate::plan::{Expect, Ms};
-use crate::{rules, scenario};
+use crate::{healing, rules, scenario};
 
 const FILES: &str = "\
 A scenario is a TOML file:
@@ -37,7 +37,8 @@ A scenario is a TOML file:
     [expect]
     min_final = 10                # final blocks on every node when the chaos ends (0)
     progress = 3                  # and so many more on every node when everything has healed,
-    within = \"60s\"                # in this time
+    within = \"60s\"                # in this time (three rounds of leaders and 20 s)
+    losses = 1                    # authorities have noticed so often by then that their votes are lost (0)
     [swarm]                       # least, most, kinds, draw_world: faults drawn from the seed
 
     [[step]]
@@ -56,7 +57,7 @@ so much later, and then the node must heal.
 const INVARIANTS: &str = "\
 Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-without-quorum, certified-beside-final,
 head-beside-final, signed-twice, signed-backwards, approved-below-lock, confirmed-below-approval, approved-out-of-slot, approved-unexecuted,
-voted-by-jumped-clock, votes-lost, wrongly-accused, wrong-leader, wrong-timestamp, state-differs, replay-differs, heads-differ, no-progress,
+voted-by-jumped-clock, votes-lost, voted-while-silent, rejoined-early, loss-unnoticed, wrongly-accused, wrong-leader, wrong-timestamp, state-differs, replay-differs, heads-differ, no-progress,
 silent-leader, too-few-blocks, error-line, process-ended, execution-behind, acknowledged-lost, refused-is-final, wrongly-taken, wrong-balance, not-a-transition, honest-peer-banned,
 served-too-much, actor-not-healed, not-final-after-fault, message-lost, queue-overrun, order-broken, ask-late, two-incarnations, restarts-beyond-policy,
 gave-up-early, escaped, panicked, hung, timeout.";
@@ -178,10 +179,14 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     if !world.left_dead.is_empty() {
         println!("stay dead: {:?}", world.left_dead);
     }
-    let Expect { min_final, progress, within_ms } = plan.expect;
+    let Expect { min_final, progress, losses, within: _ } = plan.expect;
+    let within_ms = healing::within_ms(&plan);
     println!(
         "expected: {min_final} final blocks on every healthy node when the chaos ends, then {progress} more within {within_ms} ms"
     );
+    if losses > 0 {
+        println!("expected: authorities notice {losses} times that their votes are lost");
+    }
     for step in &plan.steps {
         println!("    {step}");
     }

@@ -164,7 +164,7 @@ impl Faults {
         self.world.kill(machine);
         self.look().damaged.insert(machine);
         self.world.wipe_disk(machine);
-        *self.look().counts.entry("disk-replaced").or_default() += 1;
+        *self.look().counts.entry("operator.replaced-disk").or_default() += 1;
         true
     }
 

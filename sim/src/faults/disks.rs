@@ -1,6 +1,6 @@
 //! Disks that are emptied or put back to what they were. A node whose vote state is lost counts as faulty until it votes
-//! again, and one whose disk was put back for the rest of the run: a fault that would leave less than a quorum of others, or that the fault model rules out, is downgraded to a
-//! crash, and counted as such.
+//! again, and one whose disk was put back for the rest of the run, though it is judged again once it votes: a fault that
+//! would leave less than a quorum of others, or that the fault model rules out, is downgraded to a crash, and counted as such.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -56,7 +56,7 @@ impl Faults {
                 match (is_allowed, machine) {
                     (false, _) => faults.count("downgraded.restore"),
                     (true, Machine::Client) => {}
-                    (true, Machine::Node | Machine::Both) => faults.judge().look().distrust(node),
+                    (true, Machine::Node | Machine::Both) => faults.judge().look().put_back(node),
                 }
                 let detail = format!("node{} after {} ms", node + 1, now_ms(world));
                 world.note("fault.restores", detail.as_bytes(), &detail);

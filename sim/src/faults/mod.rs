@@ -37,6 +37,9 @@ const OPERATOR_TURNS: usize = 3;
 /// How long a supervisor of the operating system waits until it starts a process again.
 const RESPAWN: Duration = Duration::from_millis(1_000);
 
+/// After everything has healed, processes may still speak of their damaged disks for so long, and end over them.
+const EXCUSED_MS: u64 = 10_000;
+
 /// The slots of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Slots {
@@ -93,6 +96,8 @@ struct Inner {
     only_actors: bool,
     /// Everything has healed: nothing breaks any more.
     is_healed: bool,
+    /// When that was, in milliseconds; 0 before it.
+    healed_ms: u64,
 }
 
 /// The faults of a run. Clones are the same.
@@ -180,6 +185,7 @@ impl Faults {
             resumed_ms: BTreeMap::new(),
             only_actors: plan.steps.iter().all(|step| step.fault.strike().is_some()),
             is_healed: false,
+            healed_ms: 0,
         };
         Self { world, judge, living, inner: Arc::new(Mutex::new(inner)) }
     }
@@ -336,7 +342,6 @@ impl Faults {
             }
             Fault::FailSyncs { machine, count } => {
                 let machines = self.look().machines(nodes, *machine);
-                self.look().damaged.extend(&machines);
                 machines.iter().for_each(|m| world.fail_syncs(*m, if on { *count } else { 0 }));
             }
             Fault::PowerAtOperation { machine, operation } => {
@@ -487,14 +492,14 @@ impl Faults {
         });
     }
 
-    /// Whether the disk of a machine was made to fail at some time, or its process does not keep to the rules anyway.
+    /// Whether the disk of a machine was made to fail during the chaos, or its process does not keep to the rules anyway. Soon
+    /// after everything has healed, that is no excuse any more.
     pub fn is_damaged(&self, machine: NodeId) -> bool {
         let inner = self.look();
         let of_byzantine = |a: &Authority| a.node == machine && inner.plan.is_byzantine(a.index);
-        self.world.disk_damage(machine).is_any()
-            || inner.damaged.contains(&machine)
-            || inner.twins.contains(&machine)
-            || inner.authorities.iter().any(of_byzantine)
+        let is_sound = inner.is_healed && now_ms(self.world) > inner.healed_ms + EXCUSED_MS;
+        let was_hit = self.world.disk_damage(machine).is_any() || inner.damaged.contains(&machine);
+        was_hit && !is_sound || inner.twins.contains(&machine) || inner.authorities.iter().any(of_byzantine)
     }
 
     /// These do not come back when everything heals; from 0.
@@ -533,6 +538,7 @@ impl Faults {
         let (authorities, plan) = {
             let mut inner = self.look();
             inner.is_healed = true;
+            inner.healed_ms = now_ms(world);
             inner.reactions.clear();
             inner.paused.clear();
             let now = now_ms(world);
@@ -551,7 +557,9 @@ impl Faults {
                 world.set_clock_offset(machine, 0);
                 world.heal_disk(machine);
                 world.resume(machine);
-                self.replace_lying_disk(machine);
+                if self.replace_lying_disk(machine) && machine == authority.node {
+                    self.judge.look().disk_replaced(authority.index);
+                }
                 match stays_dead {
                     true => {
                         self.look().down.insert(machine, 1);

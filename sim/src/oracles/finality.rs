@@ -101,6 +101,11 @@ impl Finality {
         self.highest.remove(&node);
     }
 
+    /// The slot of the highest final block of a node; 0 for genesis.
+    pub fn slot_of(&self, node: u8) -> u64 {
+        self.blocks.get(&self.of(node)).map_or(0, |block| block.slot)
+    }
+
     /// The highest final block of all nodes.
     pub fn top(&self) -> u64 {
         self.highest.values().copied().max().unwrap_or(0)

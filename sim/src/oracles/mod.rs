@@ -11,6 +11,7 @@ mod finality;
 mod headers;
 mod ledger;
 mod model;
+mod rejoin;
 mod votes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,7 @@ pub use clocks::Clocks;
 pub use finality::{Final, Finality};
 pub use ledger::{Action, Due, Ledger, Receipt, Sent, Taken};
 pub use model::Conformance;
+pub use rejoin::{Loss, Rejoin};
 pub use votes::Votes;
 
 use crate::clients::Clients;
@@ -82,6 +84,13 @@ pub enum Violation {
     NotATransition { node: u8, what: String, why: String },
     /// A node holds its vote state for lost, though no disk was.
     VotesLost { node: u8 },
+    /// An authority that has lost its votes signed before a block of a slot after `until` was final to it; none: before it
+    /// had noticed that its disk is empty.
+    VotedWhileSilent { node: u8, kind: String, slot: u64, final_slot: u64, until: Option<u64> },
+    /// An authority that has lost its votes holds itself for fit to vote again before such a block was final to it.
+    RejoinedEarly { node: u8, final_slot: u64, until: u64 },
+    /// Fewer authorities noticed that their votes are lost than the scenario demands.
+    LossUnnoticed { noticed: u64, needed: u64 },
     /// A node has evidence against an authority that did nothing wrong.
     WronglyAccused { node: u8, signer: u8, slot: u64 },
     /// An authority proposed in a slot of another.
@@ -177,13 +186,17 @@ pub struct Oracles {
     pub honest: BTreeMap<String, u8>,
     /// The same, against the model.
     pub model: Conformance,
+    /// Authorities without their votes.
+    pub rejoin: Rejoin,
     /// Transactions.
     pub ledger: Ledger,
     /// The first violation.
     pub found: Option<Found>,
     /// What nodes said, by kind.
     pub heard: BTreeMap<&'static str, u64>,
-    /// Nodes that are not judged: their disks lied to them, so that they may have forgotten what they did.
+    /// Nodes that are not judged: their disks lied to them, or were put back to what they were, so that they may have
+    /// forgotten what they did. Those that have lost their votes, know it, and have waited until they may vote, are
+    /// judged again.
     pub distrusted: BTreeSet<u8>,
     /// Where nodes stand, as they last said.
     pub summaries: BTreeMap<u8, Summary>,
@@ -227,6 +240,7 @@ impl Oracles {
             heads: BTreeMap::new(),
             honest: BTreeMap::new(),
             model: Conformance::new(plan),
+            rejoin: Rejoin::default(),
             ledger: Ledger::default(),
             found: None,
             heard: BTreeMap::new(),
@@ -255,14 +269,39 @@ impl Oracles {
 
     /// What this node says of itself is not judged from now on, and its votes may be any.
     pub fn distrust(&mut self, node: u8) {
+        self.rejoin.forget(node);
         if self.distrusted.insert(node) {
             self.votes.distrust(node);
             self.model.distrust(node);
         }
     }
 
+    /// Those who may have to be silent for a part of the run, by what was done to their disks.
+    pub fn mute(&self) -> BTreeSet<u8> {
+        self.votes.lost().into_iter().chain(self.distrusted.iter().copied()).collect()
+    }
+
+    /// The disk of a node was put back to what it was, while its process was down.
+    pub fn put_back(&mut self, node: u8) {
+        let lies = self.distrusted.contains(&node) && !self.rejoin.is_without(node);
+        self.distrust(node);
+        if !lies {
+            self.rejoin.lose(node, Loss::PutBack);
+        }
+    }
+
+    /// A new disk, an empty one, is in the place of one that had lied to a node, and this one does not.
+    pub fn disk_replaced(&mut self, node: u8) {
+        if self.distrusted.contains(&node) {
+            self.rejoin.lose(node, Loss::Emptied);
+        }
+    }
+
     /// The disk of a node was emptied while its process was down. What it signs is held against what it signed before.
     pub fn lost_votes(&mut self, node: u8) {
+        if !self.distrusted.contains(&node) {
+            self.rejoin.lose(node, Loss::Emptied);
+        }
         self.votes.lose(node);
         self.model.distrust(node);
         self.finality.forget(node);
@@ -286,6 +325,10 @@ impl Oracles {
                     VoteKind::Confirmation => self.votes.certified(node, target.slot.0, target.hash),
                     VoteKind::Proposal | VoteKind::Approval => Ok(()),
                 };
+                if !self.votes.has_signed(node, target.kind, target.slot.0) {
+                    let result = self.rejoin.signed(node, target, self.finality.slot_of(node));
+                    self.note(at_ms, result);
+                }
                 // The sharper word comes first where several oracles object.
                 let signed = self.votes.signed(node, target, &self.blocks);
                 (kind, signed.and(of_certified).and(self.model.signed(at_ms, node, target)))
@@ -427,6 +470,15 @@ impl Oracles {
     pub fn stands(&mut self, at_ms: u64, node: u8, asked: (u64, u64), summary: Summary) {
         if self.votes.is_byzantine(node) {
             return;
+        }
+        let (until, final_slot) = (summary.votes.silent_until.map(|slot| slot.0), summary.finalized.slot.0);
+        match self.rejoin.stands(node, until, final_slot, self.votes.last_slot(node)) {
+            Ok(Some(waited_for)) => {
+                self.distrusted.remove(&node);
+                self.model.trust(node, waited_for);
+            }
+            Ok(None) => {}
+            Err(violation) => self.note(at_ms, Err(violation)),
         }
         if self.distrusted.contains(&node) {
             self.summaries.insert(node, summary);

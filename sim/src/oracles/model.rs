@@ -121,6 +121,16 @@ impl Conformance {
         self.distrusted.insert(node);
     }
 
+    /// A node that had lost its votes may vote again, since a block of a slot after this one is final to it: it is locked on
+    /// such a block, or on a later one. What it signed before may still be on anything.
+    pub fn trust(&mut self, node: u8, slot: u64) {
+        if self.distrusted.remove(&node) {
+            self.promises.insert(node, Promises { approved: slot, locked: slot });
+            self.steps.remove(&node);
+            self.grown.remove(&node);
+        }
+    }
+
     /// A node tells what the block that it is about to vote for stands on.
     pub fn votes_for(&mut self, node: u8, block: BlockRef, parent: BlockRef) -> Result<(), Violation> {
         match self.parents.insert(block.hash, parent) {

@@ -237,6 +237,13 @@ impl Votes {
         self.signed.contains_key(&(node, kind, slot))
     }
 
+    /// The highest slot in which a node has signed anything; 0: it has not.
+    pub fn last_slot(&self, node: u8) -> u64 {
+        let kinds = [VoteKind::Proposal, VoteKind::Approval, VoteKind::Confirmation];
+        let slots = kinds.iter().filter_map(|kind| self.highest.get(&(node, *kind)));
+        slots.copied().max().unwrap_or(0)
+    }
+
     /// Who has signed anything in a slot, each once, and who may have without telling.
     pub fn signers_in(&self, slot: u64) -> impl Iterator<Item = u8> {
         let kinds = [VoteKind::Proposal, VoteKind::Approval, VoteKind::Confirmation];

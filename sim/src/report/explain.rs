@@ -48,6 +48,23 @@ const TABLE: &[(&str, &str, &str)] = &[
         "It keeps silent, as it must when its disk was wiped; but nobody wiped it.",
     ),
     (
+        "voted-while-silent",
+        "An authority without its votes signed",
+        "Its disk was emptied or put back, so it may have forgotten what it signed. Until a block after its margin is final to it, \
+         every signature may contradict an earlier one.",
+    ),
+    (
+        "rejoined-early",
+        "An authority without its votes took part again too early",
+        "It says that it may vote, and no block after its margin, and after the last slot that it signed for, is final to it.",
+    ),
+    (
+        "loss-unnoticed",
+        "Lost votes went unnoticed",
+        "The scenario empties disks, or puts them back, and demands that so many authorities say that their votes are lost. Look \
+         whether their peers told them which of their votes they hold.",
+    ),
+    (
         "wrongly-accused",
         "Evidence against somebody who did nothing wrong",
         "The node says that an authority contradicted itself, and the authority did not.",

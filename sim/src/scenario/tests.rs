@@ -85,7 +85,7 @@ actor = "any"
     assert_eq!((plan.world.forger, plan.world.left_dead.clone()), (Some(7), vec![1]));
     assert_eq!((plan.world.link.latency_ms, plan.world.link.loss_ppm), (20, 7));
     assert_eq!((plan.workload.users, plan.workload.pause_ms), (1, 1_500));
-    assert_eq!((plan.expect.min_final, plan.expect.within_ms), (3, 120_000));
+    assert_eq!((plan.expect.min_final, plan.expect.within), (3, Some(Ms(120_000))));
     assert_eq!((plan.seed, plan.mutant.as_deref()), (Some(7), Some("lock-not-persisted")));
     assert_eq!((scenario.seed(None), scenario.seed(Some(3))), (7, 3));
     let kill = &plan.steps[0];

@@ -449,7 +449,7 @@ impl State {
             .get(&vote.set_hash())
             .and_then(|set| self.index_in(set))
             .is_some_and(|index| index == vote.vote().signer);
-        if !mine || self.votes.silent_until.is_some() {
+        if !mine || self.votes.silent_until.is_some() || mutant::active(Mutant::HeldVoteIgnored) {
             return;
         }
         let target = vote.vote().target;
@@ -478,7 +478,8 @@ impl State {
     }
 
     fn regain_votes(&mut self, block: BlockRef, record: &mut Record, out: &mut Vec<Effect>) {
-        if self.votes.silent_until.is_some_and(|until| block.slot > until) {
+        let is_over = |until| block.slot > until || mutant::active(Mutant::RejoinsAtOnce);
+        if self.votes.silent_until.is_some_and(is_over) {
             self.votes = VoteState {
                 approved_slot: block.slot,
                 locked: block,

@@ -1,0 +1,164 @@
+//! Authorities that have lost what they signed (rule 3.8): they sign nothing until a block of a slot after all that they can
+//! have signed is final, and then they are held to their word again.
+
+use std::collections::BTreeMap;
+
+use alys_types::VoteTarget;
+
+use super::Violation;
+
+/// How an authority came to be without its votes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Its disk is empty: it knows that from the start.
+    Emptied,
+    /// Its disk is an older one: its peers have to show it that it has signed since, and until then nobody can tell.
+    PutBack,
+}
+
+#[derive(Debug)]
+struct Without {
+    loss: Loss,
+    /// The slot after which it may vote again, once it has said which that is. It is none for which it had signed.
+    until: Option<u64>,
+}
+
+/// Who is without its votes.
+#[derive(Debug, Default)]
+pub struct Rejoin {
+    without: BTreeMap<u8, Without>,
+    noticed: u64,
+}
+
+impl Rejoin {
+    /// An authority has lost its votes, perhaps again.
+    pub fn lose(&mut self, node: u8, loss: Loss) {
+        self.without.insert(node, Without { loss, until: None });
+    }
+
+    /// What this authority does is not judged from now on.
+    pub fn forget(&mut self, node: u8) {
+        self.without.remove(&node);
+    }
+
+    /// Whether the authority is without its votes.
+    pub fn is_without(&self, node: u8) -> bool {
+        self.without.contains_key(&node)
+    }
+
+    /// How many losses those who had them have noticed.
+    pub fn noticed(&self) -> u64 {
+        self.noticed
+    }
+
+    /// An authority signs what it did not sign before; `final_slot` is the slot of the last block that is final to it.
+    ///
+    /// # Errors
+    /// [`Violation::VotedWhileSilent`].
+    pub fn signed(&self, node: u8, target: &VoteTarget, final_slot: u64) -> Result<(), Violation> {
+        let Some(Without { loss, until }) = self.without.get(&node) else { return Ok(()) };
+        let may_sign = match until {
+            Some(until) => final_slot > *until,
+            None => *loss == Loss::PutBack,
+        };
+        match may_sign {
+            true => Ok(()),
+            false => {
+                let kind = format!("{:?}", target.kind).to_lowercase();
+                let (slot, until) = (target.slot.0, *until);
+                Err(Violation::VotedWhileSilent { node: node + 1, kind, slot, final_slot, until })
+            }
+        }
+    }
+
+    /// An authority says until when it is silent, and the slot of the last block that is final to it; `highest` is the last
+    /// slot in which it has signed anything. The slot for which it has waited, when it has just got its voice back.
+    ///
+    /// # Errors
+    /// [`Violation::RejoinedEarly`].
+    pub fn stands(
+        &mut self,
+        node: u8,
+        silent_until: Option<u64>,
+        final_slot: u64,
+        highest: u64,
+    ) -> Result<Option<u64>, Violation> {
+        let Some(without) = self.without.get_mut(&node) else { return Ok(None) };
+        match (without.until, silent_until) {
+            (None, Some(until)) => {
+                self.noticed += 1;
+                without.until = Some(until.max(highest));
+                Ok(None)
+            }
+            // It raises it when its peers show it a later slot.
+            (Some(before), Some(until)) => {
+                without.until = Some(until.max(before));
+                Ok(None)
+            }
+            (None, None) => Ok(None),
+            (Some(until), None) if final_slot > until => {
+                self.without.remove(&node);
+                Ok(Some(until))
+            }
+            (Some(until), None) => Err(Violation::RejoinedEarly { node: node + 1, final_slot, until }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alys_types::{Hash, Height, Slot, VoteKind};
+
+    fn vote(slot: u64) -> VoteTarget {
+        VoteTarget { kind: VoteKind::Approval, height: Height(9), slot: Slot(slot), hash: Hash([7; 32]) }
+    }
+
+    #[test]
+    fn who_has_an_empty_disk_signs_nothing_until_its_slot_is_final() {
+        let mut rejoin = Rejoin::default();
+        assert_eq!(rejoin.signed(2, &vote(50), 40), Ok(()), "nothing is lost");
+        rejoin.lose(2, Loss::Emptied);
+        let early = rejoin.signed(2, &vote(50), 40);
+        assert!(matches!(early, Err(Violation::VotedWhileSilent { node: 3, slot: 50, until: None, .. })));
+        assert_eq!(rejoin.stands(2, Some(60), 40, 45), Ok(None));
+        assert!(rejoin.signed(2, &vote(61), 60).is_err(), "the slot itself is not enough");
+        assert_eq!(rejoin.signed(2, &vote(62), 61), Ok(()), "it may sign before anybody has asked it");
+        assert_eq!(rejoin.stands(2, None, 61, 45), Ok(Some(60)));
+        assert!(!rejoin.is_without(2));
+        assert_eq!(rejoin.signed(2, &vote(63), 0), Ok(()), "it is as all others");
+    }
+
+    #[test]
+    fn who_has_an_old_disk_is_judged_once_it_knows() {
+        let mut rejoin = Rejoin::default();
+        rejoin.lose(0, Loss::PutBack);
+        assert_eq!(rejoin.signed(0, &vote(50), 40), Ok(()));
+        assert_eq!(rejoin.stands(0, None, 40, 45), Ok(None));
+        assert_eq!(rejoin.stands(0, Some(60), 40, 50), Ok(None));
+        assert!(rejoin.signed(0, &vote(51), 41).is_err());
+        assert_eq!(rejoin.noticed(), 1);
+        rejoin.lose(0, Loss::PutBack);
+        assert_eq!(
+            rejoin.signed(0, &vote(51), 41),
+            Ok(()),
+            "put back again, it may have forgotten even that"
+        );
+    }
+
+    #[test]
+    fn coming_back_too_early_is_told() {
+        let mut rejoin = Rejoin::default();
+        rejoin.lose(1, Loss::Emptied);
+        assert_eq!(rejoin.stands(1, Some(60), 40, 45), Ok(None));
+        assert_eq!(rejoin.stands(1, Some(64), 40, 45), Ok(None), "its peers showed it a later slot");
+        let early = Err(Violation::RejoinedEarly { node: 2, final_slot: 62, until: 64 });
+        assert_eq!(rejoin.stands(1, None, 62, 45), early);
+        assert_eq!(rejoin.stands(1, None, 65, 66), Ok(Some(64)), "what it has signed since does not count");
+        rejoin.lose(1, Loss::Emptied);
+        assert_eq!(rejoin.stands(1, Some(20), 40, 66), Ok(None), "its clock is behind what it had signed");
+        let early = Err(Violation::RejoinedEarly { node: 2, final_slot: 65, until: 66 });
+        assert_eq!(rejoin.stands(1, None, 65, 66), early);
+        assert_eq!(rejoin.stands(1, None, 67, 66), Ok(Some(66)));
+    }
+}
