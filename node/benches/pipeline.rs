@@ -186,7 +186,7 @@ impl World {
         let config = Config { genesis: genesis.clone(), me: Some(key.public_key().to_bytes()) };
         let fresh = VoteState::fresh(alys_consensus::BlockRef { slot: first, hash: genesis.hash() });
         let stored = Stored { votes: Some(fresh), ..Stored::default() };
-        let (state, effects) = State::restore(config, stored, now).expect("nothing stored is in order");
+        let (state, effects) = State::restore(config, stored, now, None).expect("nothing stored is in order");
         let mut measured =
             Validator { genesis: genesis.clone(), key, state, blocks, execution, knows_senders, now };
         measured.carry_out(effects, &mut Parts::default());

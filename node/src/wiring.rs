@@ -97,7 +97,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
     let (listen, peer_id) = prepare(&config).await?;
     let NodeConfig { name, genesis, key, observer, .. } = config.clone();
     let key = key.map(Arc::new);
-    let epoch = alys_runtime::time::now();
+    let clock = chain::Clock::start();
 
     let (storage_addr, storage_slot) = mailbox(STORAGE_MAILBOX);
     let (chain_addr, chain_slot) = mailbox(CHAIN_MAILBOX);
@@ -176,7 +176,13 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
     let spec =
         ChildSpec::new("agreement").pace(Pace::Backoff(backoff(100, 1_000))).handle_within(CHAIN_HANDLES);
     chain_supervisor.start(spec, chain_slot, move || {
-        ChainActor::restore(chain_genesis.clone(), key.clone(), doors.clone(), chain_observer.clone(), epoch)
+        ChainActor::restore(
+            chain_genesis.clone(),
+            key.clone(),
+            doors.clone(),
+            chain_observer.clone(),
+            clock.clone(),
+        )
     })?;
     let (pool_client, pool_network) = (client, rights.grant("tx_pool", "network", &network_addr)?);
     let spec = ChildSpec::new("tx_pool").pace(Pace::Backoff(backoff(50, 500))).handle_within(TX_POOL_HANDLES);

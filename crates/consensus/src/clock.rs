@@ -26,14 +26,20 @@ pub(crate) enum Change {
 }
 
 impl Watchdog {
-    pub(crate) fn new(allowance_ms: u64) -> Watchdog {
+    /// `trusted_ms` is what an earlier one of this process trusted; without it, the first look is trusted.
+    pub(crate) fn new(allowance_ms: u64, trusted_ms: Option<i64>) -> Watchdog {
         Watchdog {
-            trusted_ms: None,
+            trusted_ms,
             allowance_ms: allowance_ms as i64,
             jumped: false,
             jumped_to_ms: 0,
             confirmed_by: BTreeSet::new(),
         }
+    }
+
+    /// Wall minus monotonic clock, as last trusted.
+    pub(crate) fn trusted_ms(&self) -> Option<i64> {
+        self.trusted_ms
     }
 
     /// True while the node must not vote.
@@ -92,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_jump_is_distrusted_until_it_is_taken_back_or_confirmed() {
-        let mut dog = Watchdog::new(500);
+        let mut dog = Watchdog::new(500, None);
         assert_eq!(dog.look(now(1_000_000, 0)), None);
         assert_eq!(dog.look(now(1_002_400, 2_000)), None, "drift within the allowance moves along");
         assert_eq!(dog.look(now(1_010_000, 3_000)), Some(Change::Jumped(6_600)));
@@ -112,5 +118,22 @@ mod tests {
         assert_eq!(dog.look(now(4_000_000, 7_000)), None, "it is told of already");
         assert_eq!(dog.confirm(now(4_000_000, 7_000), 2, 2), None, "one of them confirmed another time");
         assert_eq!(dog.confirm(now(4_000_000, 7_000), 1, 2), Some(Change::Trusted));
+    }
+
+    #[test]
+    fn what_was_trusted_before_it_is_trusted_still() {
+        let trusted = Some(1_000_000);
+        // Where the wall clock is at its first look, and what that shows.
+        let table = [
+            (1_010_000, None),
+            (1_010_400, None),
+            (4_610_000, Some(Change::Jumped(3_600_000))),
+            (400_000, Some(Change::Jumped(-610_000))),
+        ];
+        for (wall_ms, shown) in table {
+            let mut dog = Watchdog::new(500, trusted);
+            assert_eq!(dog.look(now(wall_ms, 10_000)), shown);
+            assert_eq!(dog.trusted_ms() == trusted, wall_ms != 1_010_400, "{wall_ms}");
+        }
     }
 }

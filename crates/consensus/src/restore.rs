@@ -55,7 +55,15 @@ pub enum RestoreError {
 
 impl State {
     /// A node as it was when it stopped or crashed. An authority without a vote state has lost it.
-    pub fn restore(config: Config, stored: Stored, now: Now) -> Result<(State, Vec<Effect>), RestoreError> {
+    ///
+    /// `trusted_ms` is the [`State::trusted_clock_ms`] of an earlier state whose monotonic clock goes on in `now`: that
+    /// the state is made anew is no reason to trust a clock that jumped. None at the start of a process.
+    pub fn restore(
+        config: Config,
+        stored: Stored,
+        now: Now,
+        trusted_ms: Option<i64>,
+    ) -> Result<(State, Vec<Effect>), RestoreError> {
         let genesis = config.genesis.clone();
         let mut sets =
             std::collections::BTreeMap::from([(genesis.set().hash(), Arc::new(genesis.set().clone()))]);
@@ -91,7 +99,8 @@ impl State {
             }
         };
         let highest = tree.root();
-        let (mut state, effects) = State::assemble(config, tree, finality, stored.votes, highest, now);
+        let (mut state, mut effects) =
+            State::assemble(config, tree, finality, stored.votes, highest, now, trusted_ms);
         for set in sets.into_values() {
             state.remember_set(set);
         }
@@ -108,6 +117,8 @@ impl State {
         for block in loose {
             state.restore_loose(block);
         }
+        // Who has to confirm a jump is known now.
+        state.look_at_clock(now, &mut effects);
         Ok((state, effects))
     }
 

@@ -108,7 +108,7 @@ pub struct State {
 }
 
 impl State {
-    /// A node as it was stored. `now` is the time of the start.
+    /// A node as it was stored. `now` is the time of the start, `trusted_ms` see [`State::restore`].
     pub(crate) fn assemble(
         config: Config,
         tree: Tree,
@@ -116,6 +116,7 @@ impl State {
         votes: Option<VoteState>,
         highest: Hash,
         now: Now,
+        trusted_ms: Option<i64>,
     ) -> (State, Vec<Effect>) {
         let genesis = config.genesis.clone();
         let drift = genesis.spec().drift_allowance_ms;
@@ -133,7 +134,7 @@ impl State {
             waiting: BTreeMap::new(),
             target: None,
             watch: Watch::default(),
-            clock: Watchdog::new(drift),
+            clock: Watchdog::new(drift, trusted_ms),
             held: BTreeMap::new(),
             told: None,
             building: None,
@@ -142,7 +143,6 @@ impl State {
             final_since: false,
             config,
         };
-        state.clock.look(now);
         state.remember_set(Arc::new(genesis.set().clone()));
         let mut effects = Vec::new();
         if lost {
@@ -155,18 +155,7 @@ impl State {
     /// input is given: what an effect brings about (the own vote, an answer) waits its turn.
     pub fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
         let mut out = Vec::new();
-        match self.clock.look(now) {
-            Some(Change::Jumped(by_ms)) => {
-                out.push(Effect::Notice(Notice::ClockJumped { by_ms }));
-                if self.newest_set().quorum() == 1 {
-                    // No peer is needed to confirm.
-                    self.clock.trust(now);
-                    out.push(Effect::Notice(Notice::ClockTrusted));
-                }
-            }
-            Some(Change::Trusted) => out.push(Effect::Notice(Notice::ClockTrusted)),
-            None => {}
-        }
+        self.look_at_clock(now, &mut out);
         match input {
             Input::Tick => self.on_tick(now, &mut out),
             Input::Proposal(proposal) => self.on_proposal(proposal, now, &mut out),
@@ -186,6 +175,26 @@ impl State {
             }
         }
         out
+    }
+
+    pub(crate) fn look_at_clock(&mut self, now: Now, out: &mut Vec<Effect>) {
+        match self.clock.look(now) {
+            Some(Change::Jumped(by_ms)) => {
+                out.push(Effect::Notice(Notice::ClockJumped { by_ms }));
+                if self.newest_set().quorum() == 1 {
+                    // No peer is needed to confirm.
+                    self.clock.trust(now);
+                    out.push(Effect::Notice(Notice::ClockTrusted));
+                }
+            }
+            Some(Change::Trusted) => out.push(Effect::Notice(Notice::ClockTrusted)),
+            None => {}
+        }
+    }
+
+    /// The offset of the wall clock that is trusted, for [`State::restore`] in this process.
+    pub fn trusted_clock_ms(&self) -> Option<i64> {
+        self.clock.trusted_ms()
     }
 
     /// What a proposal on `parent` is checked against; `None` while the parent or its successors' set is unknown.

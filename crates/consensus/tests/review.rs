@@ -319,10 +319,34 @@ fn a_federation_of_one_trusts_its_clock_by_itself() {
     let stored = Stored { votes: Some(VoteState::fresh(first)), ..Stored::default() };
     let config = Config { genesis, me: Some(key.public_key().to_bytes()) };
     let start = Now { wall_ms: FIRST * SLOT_MS, mono_ms: 0 };
-    let (mut state, _) = State::restore(config, stored, start).expect("restores");
+    let (mut state, _) = State::restore(config, stored, start, None).expect("restores");
     let effects = state.handle(Input::Tick, Now { wall_ms: start.wall_ms + 3_600_000, mono_ms: 10 });
     assert!(notices(&effects).contains(&Notice::ClockTrusted), "q - 1 = 0 peers confirm: {effects:?}");
     assert!(!state.summary().silent);
+}
+
+#[test]
+fn a_clock_that_jumped_is_not_trusted_because_the_node_comes_back() {
+    // The wall clock stands in the first slot, an hour after what was trusted in this process.
+    let mut w = World::new();
+    let genesis = w.genesis.header().clone();
+    let jumped = Some((w.wall_ms - w.mono_ms) as i64 - 3_600_000);
+    w.restart(jumped);
+    assert!(matches!(notices(&w.start)[..], [Notice::ClockJumped { by_ms: 3_600_000 }]));
+    let p = w.proposal(1, &genesis, None, 0);
+    assert!(!w.approves(&p));
+    assert!(!builds(&w.at_slot(3, 10)), "authority 3 leads slot 3");
+    assert_eq!(w.state.trusted_clock_ms(), jumped, "which the next incarnation is told");
+    let effects = w.input(Input::ClockConfirmed);
+    assert!(notices(&effects).contains(&Notice::ClockTrusted));
+    assert!(builds(&w.input(Input::Tick)), "its slot still lasts");
+    assert_ne!(w.state.trusted_clock_ms(), jumped);
+
+    // A process that begins trusts what it sees.
+    let mut w = World::new();
+    w.restart(None);
+    assert!(notices(&w.start).is_empty());
+    assert!(w.approves(&w.proposal(1, &genesis, None, 0)));
 }
 
 #[test]

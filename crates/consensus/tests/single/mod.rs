@@ -76,10 +76,20 @@ impl World {
         let stored = stored(VoteState::fresh(first));
         let config = Config { genesis: genesis.clone(), me: Some(keys[3].public_key().to_bytes()) };
         let (wall_ms, mono_ms) = ((FIRST + 1) * SLOT_MS, 1_000_000);
-        let (state, start) = State::restore(config, stored, Now { wall_ms, mono_ms }).expect("restores");
+        let (state, start) =
+            State::restore(config, stored, Now { wall_ms, mono_ms }, None).expect("restores");
         let mut world = World { genesis, keys, state, start, wall_ms, mono_ms };
         world.input(Input::Executed { hash: world.genesis.hash(), verdict: Verdict::Valid });
         world
+    }
+
+    /// The state is made anew from the votes alone, in a process that trusted this offset of its clocks.
+    pub fn restart(&mut self, trusted_ms: Option<i64>) {
+        let config = Config { genesis: self.genesis.clone(), me: Some(self.keys[3].public_key().to_bytes()) };
+        let stored = Stored { votes: Some(self.state.summary().votes), ..Stored::default() };
+        let now = Now { wall_ms: self.wall_ms, mono_ms: self.mono_ms };
+        (self.state, self.start) = State::restore(config, stored, now, trusted_ms).expect("restores");
+        self.input(Input::Executed { hash: self.genesis.hash(), verdict: Verdict::Valid });
     }
 
     pub fn input(&mut self, input: Input) -> Vec<Effect> {

@@ -378,7 +378,7 @@ impl World {
         let config =
             Config { genesis: self.genesis.clone(), me: Some(self.nodes[node].key.public_key().to_bytes()) };
         let (state, effects) =
-            State::restore(config, stored, self.clock(node)).expect("what was stored restores");
+            State::restore(config, stored, self.clock(node), None).expect("what was stored restores");
         self.nodes[node].state = Some(state);
         self.carry_out(node, effects);
         self.input(node, Input::PeerConnected);

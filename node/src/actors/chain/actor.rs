@@ -15,7 +15,7 @@ use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{BlockRange, CertifiedHeader, Message as Wire, Status, StatusAnswer};
 use alys_types::{Certificate, Genesis, Hash, Header, Height, Vote, VoteKind};
 
-use super::ChainMessage;
+use super::{ChainMessage, Clock};
 use crate::actors::engine::EngineMessage;
 use crate::actors::network::NetworkMessage;
 use crate::actors::peers::PeerMessage;
@@ -79,7 +79,7 @@ pub struct ChainActor {
     /// Whether a [`ChainMessage::Proceed`] is on its way.
     proceeding: bool,
     start: Vec<Effect>,
-    epoch: Instant,
+    clock: Clock,
     published: Option<Status>,
     /// Parents of proposals that are asked for, with the certificates that vouch for them.
     parents: BTreeMap<Hash, Certificate>,
@@ -97,12 +97,12 @@ impl ChainActor {
         key: Option<Arc<SecretKey>>,
         doors: Doors,
         observer: Option<Observer>,
-        epoch: Instant,
+        clock: Clock,
     ) -> Result<ChainActor, ChainError> {
         let stored = doors.storage.load().await?;
         let me = key.as_ref().map(|k| k.public_key().to_bytes());
         let config = Config { genesis: genesis.clone(), me };
-        let (state, start) = State::restore(config, stored, now(epoch))?;
+        let (state, start) = State::restore(config, stored, clock.now(), clock.trusted_ms())?;
         let (inbox, waiting, parents) = (VecDeque::new(), VecDeque::new(), BTreeMap::new());
         let (published, claimed) = (None, None);
         Ok(ChainActor {
@@ -115,7 +115,7 @@ impl ChainActor {
             waiting,
             proceeding: false,
             start,
-            epoch,
+            clock,
             published,
             parents,
             claimed,
@@ -125,7 +125,7 @@ impl ChainActor {
     }
 
     pub(super) fn now(&self) -> Now {
-        now(self.epoch)
+        self.clock.now()
     }
 
     /// Gives an input to the state machine, after those that wait, and carries out what follows.
@@ -142,6 +142,7 @@ impl ChainActor {
                 Work::Input(input) => {
                     let locked = alys_runtime::is_simulated().then(|| self.state.summary().votes.locked);
                     let effects = self.state.handle(input, self.now());
+                    self.clock.keep(self.state.trusted_clock_ms());
                     locked.inspect(|locked| self.mark_lock(*locked));
                     self.carry_out(effects).await?;
                 }
@@ -651,12 +652,5 @@ fn known(checked_before: bool) -> GossipVerdict {
         true => GossipVerdict::Accept,
         false if mutant::active(Mutant::DuplicatesRejected) => GossipVerdict::Reject,
         false => GossipVerdict::Ignore,
-    }
-}
-
-fn now(epoch: Instant) -> Now {
-    Now {
-        wall_ms: alys_runtime::clock::wall_ms(),
-        mono_ms: alys_runtime::time::now().duration_since(epoch).as_millis() as u64,
     }
 }

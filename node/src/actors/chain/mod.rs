@@ -6,10 +6,12 @@
 //! and signed is the ValidationActor's.
 
 mod actor;
+mod clock;
 mod effects;
 mod messages;
 
 pub use actor::{ChainActor, ChainError, Doors};
+pub use clock::Clock;
 pub use messages::{ChainMessage, Handle};
 
 #[cfg(test)]

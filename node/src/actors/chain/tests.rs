@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use alys_actor_system::testkit::{Probe, TestSystem};
-use alys_actor_system::{Addr, AlysActor, Context};
+use alys_actor_system::{Addr, AlysActor, Context, Fault};
 use alys_consensus::{Stored, StoredBlock};
 use alys_net::{Command, Topic};
 use alys_types::bls::SecretKey;
@@ -108,6 +108,10 @@ struct Chain {
 
 impl Chain {
     fn start() -> Chain {
+        Chain::at(|_| {})
+    }
+
+    fn at(prepare: impl FnOnce(&Clock)) -> Chain {
         let (test, genesis) = (TestSystem::new(), genesis());
         let stored = one_block(&genesis);
         let storage = test.start("store", 64, move || {
@@ -119,12 +123,17 @@ impl Chain {
         let (validation, validation_probe) = Probe::new(1024);
         let (peers, peers_probe) = Probe::new(1024);
         let doors = Doors { storage: storage::Handle(storage), engine, validation, network, peers };
-        let epoch = alys_runtime::time::now();
+        let clock = Clock::start();
+        prepare(&clock);
         let actor = test.start(NAME, 1024, move || {
-            ChainActor::restore(genesis.clone(), None, doors.clone(), None, epoch)
+            ChainActor::restore(genesis.clone(), None, doors.clone(), None, clock.clone())
         });
         let _others = (engine_probe, validation_probe, peers_probe);
         Chain { test, actor, network: network_probe, _others }
+    }
+
+    async fn is_silent(&self) -> bool {
+        Handle(self.actor.clone()).summary().await.expect("it runs").silent
     }
 
     /// Waits until the highest certificate is said.
@@ -172,5 +181,31 @@ fn a_peer_that_comes_is_told_the_latest_at_the_next_tick() {
         chain.actor.tell(ChainMessage::PeerListens).expect("room");
         chain.said().await;
         chain.test.end().await;
+    });
+}
+
+#[test]
+fn a_clock_that_has_jumped_is_not_trusted_because_the_actor_is_made_anew() {
+    alys_runtime::block_on_main(async {
+        let hour_ms = 3_600_000;
+        // How far the trusted offset is from that of the clock when the actor begins, and whether it is silent then.
+        for (off_ms, silent) in [(None, false), (Some(0), false), (Some(hour_ms), true)] {
+            let mut kept = None;
+            let chain = Chain::at(|clock| {
+                let now = clock.now();
+                clock.keep(off_ms.map(|off| now.wall_ms as i64 - now.mono_ms as i64 - off));
+                kept = Some(clock.clone());
+            });
+            let before = kept.as_ref().and_then(Clock::trusted_ms);
+            assert_eq!(chain.is_silent().await, silent, "{off_ms:?}");
+            chain.test.faults().plan(&chain.test.path(NAME), Fault::Panic);
+            chain.actor.tell(ChainMessage::PeerListens).expect("room");
+            chain.test.until(|_| chain.test.restarts(NAME) == 1).await;
+            assert_eq!(chain.is_silent().await, silent, "{off_ms:?}");
+            let after = kept.as_ref().and_then(Clock::trusted_ms);
+            assert!(after.is_some() && (!silent || after == before), "{before:?} {after:?}");
+            assert!(chain.actor.tell(ChainMessage::ConfirmClock).is_ok() && !chain.is_silent().await);
+            chain.test.end().await;
+        }
     });
 }
