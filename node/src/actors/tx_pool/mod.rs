@@ -1,13 +1,16 @@
 //! TxPoolActor: users' transactions, from one execution client's pool to the others'.
 //!
 //! Leaders build blocks from their own client's pool, and a user speaks to one client. Clients with a network of their
-//! own (Geth, Reth) share their pools; embedded ones and clients without peers do not, so this actor passes on what is new in the pool, and hands in what
-//! others pass on. Owns a bounded memory of what was passed on. Never judges transactions: the client's pool does.
+//! own (Geth, Reth) share their pools; embedded ones and clients without peers do not, so this actor passes on what is
+//! new in the pool, and hands in what others pass on. Owns a bounded memory of what was passed on. Refuses what is no
+//! transaction; never judges those that are: the client's pool does.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_consensus::TxEnvelope;
+use alloy_eips::eip2718::Decodable2718;
 use alloy_primitives::{B256, Bytes, keccak256};
 use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_integrations::execution::{ExecutionClient, ExecutionError};
@@ -116,6 +119,9 @@ impl TxPoolActor {
         if transactions.is_empty() || transactions.len() > MAX_RECEIVED {
             return Verdict::Reject;
         }
+        if !transactions.iter().all(|bytes| is_transaction(bytes)) {
+            return Verdict::Reject;
+        }
         for transaction in transactions {
             if self.waiting.len() < MAX_WAITING && self.known.insert(keccak256(&transaction)) {
                 self.waiting.push_back(transaction);
@@ -217,6 +223,12 @@ impl Known {
     }
 }
 
+/// Whether bytes are an encoded transaction and nothing else. Who signed it, and whether it can be paid, is the client's to
+/// find out; but all that we publish was encoded from a transaction, so that who passes on anything else is at fault.
+fn is_transaction(bytes: &[u8]) -> bool {
+    TxEnvelope::decode_2718_exact(bytes).is_ok()
+}
+
 /// Messages within the size limit, in order.
 fn split(transactions: Vec<Vec<u8>>) -> Vec<Transactions> {
     let mut messages: Vec<Transactions> = Vec::new();
@@ -241,7 +253,49 @@ fn split(transactions: Vec<Vec<u8>>) -> Vec<Transactions> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use alloy_consensus::{SignableTransaction, TxEip1559};
+    use alloy_eips::eip2718::Encodable2718;
+    use alloy_primitives::{Signature, U256};
+    use alys_actor_system::testkit::Probe;
+    use alys_integrations::execution::HttpEngine;
+    use alys_integrations::http::ClientConfig;
+
     use super::*;
+
+    fn transfer(nonce: u64) -> Vec<u8> {
+        let signature = Signature::new(U256::from(1u64), U256::from(2u64), false);
+        TxEnvelope::from(TxEip1559 { nonce, ..TxEip1559::default() }.into_signed(signature)).encoded_2718()
+    }
+
+    #[test]
+    fn rubbish_costs_who_passes_it_on() {
+        let (good, other) = (transfer(1), transfer(2));
+        let cut = good[..good.len() - 1].to_vec();
+        let longer = [&good[..], &[0]].concat();
+        // The client is away: what is not refused is nobody's fault.
+        let table = [
+            (vec![good.clone()], Verdict::Ignore),
+            (vec![good.clone(), other.clone()], Verdict::Ignore),
+            (vec![], Verdict::Reject),
+            (vec![vec![]], Verdict::Reject),
+            (vec![vec![0xee; 40]], Verdict::Reject),
+            (vec![good.clone(), cut], Verdict::Reject),
+            (vec![longer], Verdict::Reject),
+        ];
+        alys_runtime::block_on_main(async {
+            for (row, (transactions, expected)) in table.into_iter().enumerate() {
+                let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+                let client = HttpEngine::with_config(ClientConfig::new(nobody));
+                let (network, _probe) = Probe::new(4);
+                let mut pool = TxPoolActor::new(Arc::new(client), network);
+                let verdict = pool.receive(&Transactions(transactions).encode()).await;
+                assert_eq!(verdict, expected, "row {row}");
+                assert!(pool.known.set.is_empty(), "row {row}: what was not handed in comes again");
+            }
+        });
+    }
 
     #[test]
     fn messages_stay_within_the_limit_and_keep_the_order() {
