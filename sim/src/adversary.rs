@@ -15,6 +15,7 @@ use alys_integrations::execution::to_wire;
 use alys_net::{Command, Event, InboundId, Protocol, Topic};
 use alys_node::bending::Bend;
 use alys_runtime::sim::{NodeId, Rng, World};
+use alys_types::spec::prev_randao;
 use alys_types::wire::{
     BlockRange, CertifiedHeader, Confirmation, HeaderRange, Message, Proposal, Status, StatusAnswer,
 };
@@ -231,7 +232,8 @@ impl Inner {
         change(&mut self.rng, &mut block);
         block.header.execution_hash = block.body.payload.block_hash;
         block.header.body_hash = block.body.hash();
-        let target = VoteTarget { hash: block.header.hash(), ..proposal.vote.target };
+        let Header { height, slot, .. } = block.header;
+        let target = VoteTarget { hash: block.header.hash(), height, slot, ..proposal.vote.target };
         let other = Proposal { vote: self.sign(target), block };
         let (at_ms, block) = (machines::now_ms(World::current()), Arc::new(other.block.clone()));
         // Whatever is wrong with it, correct nodes judge.
@@ -314,23 +316,29 @@ impl Inner {
         vec![(Duration::from_millis(wait), command)]
     }
 
-    /// Own blocks do not execute, and are approved all the same.
+    /// Own blocks do not execute, or break a rule, and are approved all the same. One of a slot that somebody else leads leaves
+    /// when that slot begins.
     fn replace_payload(&mut self, command: Command) -> Vec<(Duration, Command)> {
         let replaced = match Said::read(&command) {
             Said::Proposal(proposal) => {
-                self.other(&proposal, spoil).map(|other| publish(Topic::Blocks, &other))
+                let slot_ms = self.slots.slot_ms;
+                self.other(&proposal, |rng, block| spoil(rng, block, slot_ms))
+                    .map(|other| publish(Topic::Blocks, &other))
             }
             Said::Approval(vote) => self
                 .others
                 .get(&(vote.target.slot, vote.target.hash))
-                .map(|other| VoteTarget { hash: other.vote.target.hash, ..vote.target })
+                .map(|other| VoteTarget { kind: vote.target.kind, ..other.vote.target })
                 .map(|target| publish(Topic::Approvals, &self.sign(target))),
             Said::Confirmation(_) | Said::Else => None,
         };
         match replaced {
             Some(replaced) => {
                 self.did();
-                now(replaced)
+                let slot = Said::read(&replaced)
+                    .target()
+                    .map_or(0, |target| target.slot.start_ms(self.slots.slot_ms));
+                vec![(Duration::from_millis(slot.saturating_sub(self.now_ms())), replaced)]
             }
             None => now(command),
         }
@@ -494,14 +502,24 @@ impl Inner {
     }
 }
 
-/// Makes the execution payload one that does not execute.
-fn spoil(rng: &mut Rng, block: &mut Block) {
+/// Makes a block one that does not execute, or that breaks a rule which needs no execution to be seen.
+fn spoil(rng: &mut Rng, block: &mut Block, slot_ms: u64) {
     let payload = &mut block.body.payload;
-    match rng.below(4) {
+    match rng.below(10) {
         0 => payload.state_root.0[0] ^= 1,
         1 => payload.gas_used += 1,
         2 if !payload.transactions.is_empty() => drop(payload.transactions.pop()),
         2 => payload.receipts_root.0[0] ^= 1,
+        3 => payload.timestamp += 1,
+        4 => payload.prev_randao.0[0] ^= 1,
+        5 => payload.fee_recipient.0[0] ^= 1,
+        6 => block.header.height.0 += 1,
+        7 | 8 => {
+            // Out of turn: whose slot it is, it says right.
+            block.header.slot = block.header.slot.next();
+            payload.timestamp = block.header.slot.timestamp(slot_ms);
+            payload.prev_randao = prev_randao(&block.header.parent_hash, block.header.slot);
+        }
         _ => {
             // The hash is that of no block at all.
             payload.block_hash.0[0] ^= 1;

@@ -97,7 +97,8 @@ fn check_payload(block: &Block, context: &ProposalContext, genesis: &Genesis) ->
     let timestamp = header.slot.timestamp(genesis.spec().slot_duration_ms);
     field("timestamp", payload.timestamp == timestamp || mutant::active(Mutant::LocalTimestamp))?;
     field("fee_recipient", payload.fee_recipient == vault_address())?;
-    field("prev_randao", payload.prev_randao == prev_randao(&context.parent_hash, header.slot))?;
+    let randao = prev_randao(&context.parent_hash, header.slot);
+    field("prev_randao", payload.prev_randao == randao || mutant::active(Mutant::RandaoUnchecked))?;
     field("blob_gas_used", payload.blob_gas.is_none_or(|b| b.used == 0))?;
     // Withdrawals come from peg-ins and AuxPoW fees; without those there are none.
     field("withdrawals", payload.withdrawals.is_empty() && body.withdrawal_kinds.is_empty())?;

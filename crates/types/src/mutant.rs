@@ -106,12 +106,18 @@ planted! {
     LeaderByHeight, "leader-by-height", "consensus",
         "The leader is computed from the height in place of the slot.",
         ["wrong-leader"], "leader_crash";
+    RandaoUnchecked, "randao-unchecked", "consensus",
+        "A block is approved whatever its payload gives contracts for randomness.",
+        ["approved-invalid"], "payload_that_does_not_execute";
     LocalTimestamp, "local-timestamp", "consensus",
         "The time of a block is its leader's clock, and nobody checks it.",
         ["wrong-timestamp"], "late_leader";
     ClockJumpIgnored, "clock-jump-ignored", "consensus",
         "A wall clock that jumps is believed.",
         ["voted-by-jumped-clock"], "skewed_clocks";
+    ClockTrustedAnew, "clock-trusted-anew", "consensus",
+        "The actor that votes trusts whatever clock it finds when it is made anew.",
+        ["voted-by-jumped-clock"], "jumped_clock_and_a_restart";
     ApprovesOutOfSlot, "approves-out-of-slot", "consensus",
         "A proposal is approved whatever the time is.",
         ["approved-out-of-slot"], "early_clock";

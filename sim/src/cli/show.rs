@@ -56,7 +56,7 @@ so much later, and then the node must heal.
 
 const INVARIANTS: &str = "\
 Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-without-quorum, certified-beside-final,
-head-beside-final, signed-twice, signed-backwards, approved-below-lock, confirmed-below-approval, approved-out-of-slot, approved-unexecuted,
+head-beside-final, signed-twice, signed-backwards, approved-below-lock, confirmed-below-approval, approved-out-of-slot, approved-unexecuted, approved-invalid,
 voted-by-jumped-clock, votes-lost, voted-while-silent, rejoined-early, loss-unnoticed, wrongly-accused, wrong-leader, wrong-timestamp, state-differs, replay-differs, heads-differ, no-progress,
 silent-leader, too-few-blocks, error-line, process-ended, execution-behind, acknowledged-lost, refused-is-final, wrongly-taken, wrong-balance, not-a-transition, honest-peer-banned,
 served-too-much, actor-not-healed, not-final-after-fault, message-lost, queue-overrun, order-broken, ask-late, two-incarnations, restarts-beyond-policy,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alys_types::{Block, Hash};
+use alys_types::spec::{prev_randao, vault_address};
+use alys_types::{Block, Hash, Header};
 
 use super::{Violation, short};
 use crate::plan::WorldPlan;
@@ -33,6 +34,7 @@ impl Proposed {
 #[derive(Debug)]
 pub struct Blocks {
     slot_ms: u64,
+    authorities: u64,
     /// By hash. What a forger made up is not among them.
     known: BTreeMap<Hash, Proposed>,
 }
@@ -40,7 +42,7 @@ pub struct Blocks {
 impl Blocks {
     /// No blocks yet.
     pub fn new(plan: &WorldPlan) -> Self {
-        Self { slot_ms: plan.slot_ms, known: BTreeMap::new() }
+        Self { slot_ms: plan.slot_ms, authorities: u64::from(plan.nodes), known: BTreeMap::new() }
     }
 
     /// A block, if an authority was heard proposing it.
@@ -74,6 +76,37 @@ impl Blocks {
         match found == expected {
             true => Ok(()),
             false => Err(Violation::WrongTimestamp { node: node + 1, slot: header.slot.0, found, expected }),
+        }
+    }
+
+    /// A correct node approves a block, or calls it final: it is its leader's, of its slot, and what it holds follows from its
+    /// parent as far as that needs no execution. Of what nobody was heard proposing, nothing is known.
+    pub fn approved(&self, node: u8, hash: &Hash) -> Result<(), Violation> {
+        let Some(proposed) = self.known.get(hash) else { return Ok(()) };
+        let (header, payload) = (&proposed.block.header, &proposed.block.body.payload);
+        let slot = header.slot.0;
+        let parent = self.known.get(&header.parent_hash).map(|parent| &parent.block.header);
+        let follows = |what: fn(&Header, &Header) -> bool| parent.is_none_or(|parent| what(header, parent));
+        let holds = [
+            ("its proposer leads its slot", u64::from(header.proposer) == slot % self.authorities),
+            ("its slot is above its parent's", follows(|block, parent| block.slot > parent.slot)),
+            ("its height is the next", follows(|block, parent| block.height.0 == parent.height.0 + 1)),
+            ("its time is that of its slot", payload.timestamp == slot * self.slot_ms / 1_000),
+            ("its payload has its height", payload.block_number == header.height.0),
+            ("its fees go to the vault", payload.fee_recipient == vault_address()),
+            (
+                "its randomness is the rule's",
+                payload.prev_randao == prev_randao(&header.parent_hash, header.slot),
+            ),
+            ("its payload is the header's", payload.block_hash == header.execution_hash),
+            ("its body is the header's", proposed.block.body.hash() == header.body_hash),
+        ];
+        match holds.into_iter().find(|(_, holds)| !holds) {
+            None => Ok(()),
+            Some((what, _)) => {
+                let broken = format!("not so: {what}");
+                Err(Violation::ApprovedInvalid { node: node + 1, slot, hash: short(hash), what: broken })
+            }
         }
     }
 
@@ -113,7 +146,7 @@ impl Blocks {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use alys_types::{Body, ExecutionPayload, FaultModel, Header, Height, Slot};
+    use alys_types::{Body, ExecutionPayload, FaultModel, Height, Slot};
 
     pub fn plan() -> WorldPlan {
         let text = "why = \"a test\"\nuntil = \"10s\"";

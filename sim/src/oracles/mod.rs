@@ -68,6 +68,8 @@ pub enum Violation {
     VotedByJumpedClock { node: u8, slot: u64, by_ms: i64 },
     /// An authority approved a block that its own execution client has not executed.
     ApprovedUnexecuted { node: u8, height: u64, slot: u64 },
+    /// An authority approved a block that breaks a rule of the protocol, or calls one final.
+    ApprovedInvalid { node: u8, slot: u64, hash: String, what: String },
     /// A node builds on a block, or calls it certified, that no quorum has approved.
     CertifiedWithoutQuorum { node: u8, slot: u64, hash: String, approvals: usize, quorum: usize },
     /// The time of a block is not that of its slot.
@@ -323,7 +325,8 @@ impl Oracles {
                 // A confirmation is of a block that is certified.
                 let of_certified = match target.kind {
                     VoteKind::Confirmation => self.votes.certified(node, target.slot.0, target.hash),
-                    VoteKind::Proposal | VoteKind::Approval => Ok(()),
+                    VoteKind::Proposal => Ok(()),
+                    VoteKind::Approval => self.blocks.approved(node, &target.hash),
                 };
                 if !self.votes.has_signed(node, target.kind, target.slot.0) {
                     let result = self.rejoin.signed(node, target, self.finality.slot_of(node));
@@ -338,7 +341,8 @@ impl Oracles {
             }
             NodeEvent::Finalized(block) => {
                 self.votes.finalized(at_ms, node, block.height.0, block.hash);
-                ("finalized", self.finality.reported(node, block))
+                let result = self.finality.reported(node, block);
+                ("finalized", result.and(self.blocks.approved(node, &block.hash)))
             }
             NodeEvent::Proposed { hash, block, .. } => {
                 let result = self.blocks.proposed(at_ms, node, *hash, block);

@@ -43,6 +43,12 @@ const TABLE: &[(&str, &str, &str)] = &[
         "Whoever has approved in a slot must not confirm a block of an earlier one any more.",
     ),
     (
+        "approved-invalid",
+        "An authority approved a block that breaks a rule",
+        "Its leader, slot, height or payload is not what follows from its parent. A correct node sees that without executing it; look \
+         at what proposed it, and at the node's check of blocks.",
+    ),
+    (
         "votes-lost",
         "A node holds its vote state for lost",
         "It keeps silent, as it must when its disk was wiped; but nobody wiped it.",

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use alys_consensus::Now;
+use alys_types::mutant::{self, Mutant};
 
 /// Nothing is trusted yet. No clock is that far off.
 const UNKNOWN: i64 = i64::MIN;
@@ -32,7 +33,8 @@ impl Clock {
     /// What the state machine trusted last.
     pub(super) fn trusted_ms(&self) -> Option<i64> {
         let trusted_ms = self.trusted_ms.load(Ordering::SeqCst);
-        (trusted_ms != UNKNOWN).then_some(trusted_ms)
+        let is_known = trusted_ms != UNKNOWN && !mutant::active(Mutant::ClockTrustedAnew);
+        is_known.then_some(trusted_ms)
     }
 
     /// Keeps it for the next incarnation.
