@@ -122,7 +122,8 @@ where
             drop(self.reader.pop());
         }
         let life = start.life;
-        let end = self.live(ctx, start, stop).await;
+        let mut watch = Watch::new();
+        let end = self.live(ctx, &mut watch, start, stop).await;
         if !Box::pin(scope.end()).await {
             tracing::warn!(actor = %self.cell.path, "a task of the ended incarnation computes on");
         }
@@ -141,11 +142,19 @@ where
                 }
             }
         }
-        self.line.order().await
+        match watch.next_order {
+            Some(order) => Some(order),
+            None => self.line.order().await,
+        }
     }
 
-    async fn live(&mut self, ctx: Context<A>, start: Start, mut stop: Option<Stop>) -> End {
-        let mut watch = Watch::new();
+    async fn live(
+        &mut self,
+        ctx: Context<A>,
+        watch: &mut Watch,
+        start: Start,
+        mut stop: Option<Stop>,
+    ) -> End {
         alys_runtime::buggify_pause!("actors.child.slow_start", 250_000, 200);
         let factory = &mut self.factory;
         let made = caught(Phase::Creating, async move { factory().await });
@@ -159,7 +168,7 @@ where
             Attended::Orphaned => return End::Orphaned,
         };
         let mut life = Life::new(actor, ctx);
-        let end = self.serve(&mut life, &mut watch, start, stop).await;
+        let end = self.serve(&mut life, watch, start, stop).await;
         let Life { actor, .. } = life;
         if let Err(panic) = catch_unwind(AssertUnwindSafe(move || drop(actor))) {
             tracing::warn!(actor = %self.cell.path, panic = panic_text(&*panic), "panic while dropping the actor");
@@ -607,3 +616,6 @@ async fn suffer(fault: Fault) -> Result<(), InjectedFailure> {
         Fault::LoseReply | Fault::Drop => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

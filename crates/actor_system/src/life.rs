@@ -343,15 +343,18 @@ pub(crate) struct Watch {
     sleep: Option<Sleep>,
     /// Those who asked for figures while the actor was busy.
     pub reports: Vec<oneshot::Sender<Sheet>>,
+    /// What was ordered after the stop that is kept: its supervisor did not wait for the answer any longer.
+    pub next_order: Option<Order>,
 }
 
 impl Watch {
     pub fn new() -> Self {
-        Self { sleep: None, reports: Vec::new() }
+        Self { sleep: None, reports: Vec::new(), next_order: None }
     }
 
     /// Sees a piece of work through. A stop that arrives meanwhile is kept in `stop`, and the work has until
-    /// then; a later stop takes the place of an earlier one, for which nobody waits any more.
+    /// then; a later stop takes the place of an earlier one, for which nobody waits any more, and of what was to
+    /// follow it.
     pub async fn attend<T>(
         &mut self,
         cell: &Cell,
@@ -373,8 +376,12 @@ impl Watch {
             while let Poll::Ready(order) = cell.control.poll_order(cx) {
                 match order {
                     None => return Poll::Ready(Attended::Orphaned),
-                    Some(Order::Stop(ordered)) => *stop = Some(ordered),
+                    Some(Order::Stop(ordered)) => {
+                        *stop = Some(ordered);
+                        self.next_order = None;
+                    }
                     Some(Order::Report(reply)) => self.reports.push(reply),
+                    Some(order) if stop.is_some() => self.next_order = Some(order),
                     Some(Order::Start(_) | Order::Retire) => {
                         tracing::error!("ordered to start or retire while running");
                     }

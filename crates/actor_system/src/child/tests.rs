@@ -1,0 +1,97 @@
+//! A child's task on its own: the test gives its orders, and so says how they follow each other.
+
+use std::{convert::Infallible, future::pending};
+
+use alys_runtime::sync::{mpsc, oneshot};
+
+use super::*;
+use crate::{
+    keeper::Keeper,
+    policy::Strategy,
+    supervisor::{Supervisor, SupervisorSpec},
+};
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// Gives its actor orders while it is in its handler, which does not end.
+struct Hold(Arc<Cell>, Vec<Order>);
+
+impl Message for Hold {
+    fn kind(&self) -> &'static str {
+        "hold"
+    }
+}
+
+struct Held;
+
+impl AlysActor for Held {
+    type Message = Hold;
+    type Error = Infallible;
+    type Config = ();
+    const NAME: &'static str = "Held";
+
+    async fn handle(&mut self, Hold(cell, orders): Hold, _: &Context<Self>) -> Result<(), Infallible> {
+        // From here, so that its task finds all of them at once.
+        for order in orders {
+            assert!(cell.control.order(order));
+        }
+        pending().await
+    }
+}
+
+type Started = oneshot::Receiver<()>;
+
+fn start(life: u64) -> (Order, Started) {
+    let (started, runs) = oneshot::channel();
+    let start = Start { life, delay: Duration::ZERO, is_open: false, after: None, started: Some(started) };
+    (Order::Start(start), runs)
+}
+
+fn stop() -> Order {
+    let (done, _nobody_waits) = oneshot::channel();
+    Order::Stop(Stop { until: time::now(), kind: StopKind::Pause, done })
+}
+
+/// A child that gets these orders in its handler, with what keeps it.
+fn held(orders: Vec<Order>) -> (Supervisor, Keeper, Arc<Cell>, Addr<Hold>) {
+    let cell = Arc::new(Cell::supervisor("s", &Cell::root("shop", Arc::default())));
+    let (supervisor, keeper) =
+        Supervisor::make(cell.clone(), SupervisorSpec::new("s", Strategy::OneForAll), false);
+    let keeper = keeper(Line { child: 0, cell: cell.clone(), reports: mpsc::channel(8).0 });
+    let spec = ChildSpec::new("a").handle_within(None);
+    let addr = supervisor.start(spec, 8, || async { Ok::<_, Infallible>(Held) }).unwrap();
+    let child = cell.shared.registry.find("shop/s/a").unwrap().cell;
+    addr.tell(Hold(child.clone(), orders)).unwrap();
+    assert!(child.control.order(start(1).0));
+    (supervisor, keeper, child, addr)
+}
+
+#[test]
+fn a_start_that_follows_an_unanswered_stop_is_carried_out() {
+    alys_runtime::block_on_main(async {
+        let (order, runs) = start(2);
+        let (_supervisor, _keeper, child, _addr) = held(vec![stop(), order]);
+        assert_eq!(time::timeout(LONG, runs).await, Ok(Ok(())));
+        assert_eq!(child.snapshot().incarnation, 2);
+    });
+}
+
+#[test]
+fn one_that_is_retired_after_an_unanswered_stop_ends() {
+    alys_runtime::block_on_main(async {
+        let (_supervisor, _keeper, child, addr) = held(vec![stop(), Order::Retire]);
+        assert!(time::timeout(LONG, addr.closed()).await.is_ok());
+        assert_eq!(child.state(), State::Stopped);
+    });
+}
+
+#[test]
+fn a_start_does_not_outlive_a_later_stop() {
+    alys_runtime::block_on_main(async {
+        let (order, runs) = start(2);
+        let (_supervisor, _keeper, child, addr) = held(vec![stop(), order, stop(), Order::Retire]);
+        assert!(time::timeout(LONG, addr.closed()).await.is_ok());
+        assert!(runs.await.is_err());
+        assert_eq!(child.snapshot().incarnation, 1);
+    });
+}
