@@ -19,6 +19,7 @@ use alys_runtime::{
 use crate::{
     actor::{AlysActor, Context},
     addr::Addr,
+    after,
     config::ConfigCell,
     control::{self, ATTENTION},
     current::InFrame,
@@ -26,7 +27,7 @@ use crate::{
     envelope::{Envelope, MessageId, Meta},
     error::{Failure, InjectedFailure, Phase, panic_text},
     faults::Fault,
-    life::{Attended, Batch, Life, Next, Taken, Watch, caught, last_word},
+    life::{Attended, Batch, Life, Next, Taken, Watch, caught, last_word, unwound},
     lifecycle::State,
     mailbox::{Reader, add},
     message::Message,
@@ -291,6 +292,13 @@ where
         let (Taken { kind, meta, again }, msg) = Taken::open(envelope);
         let phase = Phase::Handling(kind);
         life.note(kind);
+        let msg = match msg {
+            Ok(msg) => msg,
+            Err(failure) => {
+                let taken = vec![Taken { kind, meta, again }];
+                return self.undone(Attended::Done(Err(failure)), phase, taken, VecDeque::new(), stop);
+            }
+        };
         let begun = self.begin(kind, &meta);
         let span = self.span(kind, &meta);
         if let Some(fault) = fault.filter(|fault| *fault != Fault::LoseReply) {
@@ -321,8 +329,7 @@ where
         if let Attended::Done(Ok(())) = attended {
             self.reader.mailbox.stats.count(kind);
             self.end(kind, begun);
-            life.judge();
-            return Ok(());
+            return self.judge(life, stop);
         }
         let meta = life.frame.as_mut().map(|frame| mem::take(&mut frame.meta)).unwrap_or_default();
         let taken = Taken { kind, meta, again };
@@ -364,8 +371,7 @@ where
         }
         if is_done {
             self.reader.put_back(waiting.into_iter());
-            life.judge();
-            return Ok(());
+            return self.judge(life, stop);
         }
         self.undone(attended, Phase::HandlingBatch, taken, waiting, stop)
     }
@@ -404,6 +410,11 @@ where
             Err(End::Stopped(stop, left)) => Err(End::Stopped(stop, Abandoned { handling: kind, ..left })),
             ended => ended,
         }
+    }
+
+    /// After what was handled: the actor says how it is.
+    fn judge(&self, life: &mut Life<A>, stop: &mut Option<Stop>) -> Result<(), End> {
+        life.judge().map_err(|failure| self.failed(State::Crashed, failure, stop.take()))
     }
 
     /// The end that a piece of work means, if it means one.
@@ -468,7 +479,11 @@ where
 
     fn over_budget(&self, life: &Life<A>) -> Option<Failure> {
         let budget = self.spec.memory_budget?;
-        let bytes = life.actor.memory().saturating_add(self.reader.mailbox.bytes());
+        let memory = match unwound(Phase::Judging, || life.actor.memory()) {
+            Ok(memory) => memory,
+            Err(failure) => return Some(failure),
+        };
+        let bytes = memory.saturating_add(self.reader.mailbox.bytes());
         (bytes > budget).then_some(Failure::OverBudget { bytes, budget })
     }
 
@@ -510,7 +525,7 @@ where
         let mut left = self.nothing_left();
         self.cell.advance(State::Stopping);
         let within = self.spec.stop_within;
-        let until = time::now() + within;
+        let until = after(within);
         let mut failure = self.say(life.actor.pre_stop(&life.ctx), within, &mut left).await;
         let within = until.saturating_duration_since(time::now());
         failure = failure.or(self.say(life.actor.stopped(&life.ctx), within, &mut left).await);

@@ -20,6 +20,9 @@ pub enum Phase {
     HandlingBatch,
     /// [`AlysActor::reconfigured`](crate::AlysActor::reconfigured).
     Reconfiguring,
+    /// [`AlysActor::health_check`](crate::AlysActor::health_check) or
+    /// [`AlysActor::memory`](crate::AlysActor::memory).
+    Judging,
     /// [`AlysActor::pre_stop`](crate::AlysActor::pre_stop), [`AlysActor::stopped`](crate::AlysActor::stopped) or
     /// [`AlysActor::pre_restart`](crate::AlysActor::pre_restart).
     Stopping,
@@ -33,6 +36,7 @@ impl fmt::Display for Phase {
             Self::Handling(kind) => write!(f, "handling {kind}"),
             Self::HandlingBatch => f.write_str("handling a batch"),
             Self::Reconfiguring => f.write_str("taking a new configuration"),
+            Self::Judging => f.write_str("judging itself"),
             Self::Stopping => f.write_str("stopping"),
         }
     }
@@ -96,6 +100,15 @@ pub enum Failure {
         actor: String,
         /// How long it has been at it.
         after: Duration,
+    },
+    /// The task that makes an actor's incarnations, or a supervisor's own, panicked: nobody can bring it back but a
+    /// new process.
+    #[error("the task of {actor} is lost: {message}")]
+    TaskLost {
+        /// Path of the actor.
+        actor: String,
+        /// The panic's text.
+        message: String,
     },
     /// A child that must always run ended itself, once more than the intensity allows.
     #[error("ended by itself")]

@@ -103,7 +103,7 @@ impl Entry {
         }
         self.life += 1;
         self.is_live = true;
-        self.since = time::now() + delay;
+        self.since = crate::after(delay);
         self.order(Order::Start(Start { life: self.life, delay, is_open, after, started }));
     }
 
@@ -130,7 +130,7 @@ impl Entry {
         self.failures = self.failures.saturating_add(1);
         // The order to start is carried out whenever the child gets to it: a restart may always be later.
         let late = alys_runtime::buggify_below!("actors.keeper.late_restart", 250_000, 300).unwrap_or(0);
-        Comeback::After(delay + Duration::from_millis(late))
+        Comeback::After(delay.saturating_add(Duration::from_millis(late)))
     }
 
     async fn stop(&mut self, until: Instant, kind: StopKind) -> StopReport {
@@ -243,6 +243,10 @@ impl Keeper {
                 }
                 Heard::Inbox(Inbox::Exited(exited)) => {
                     self.exited(exited).await;
+                    continue;
+                }
+                Heard::Inbox(Inbox::Lost { child, failure }) => {
+                    self.lost(child, failure);
                     continue;
                 }
             };
@@ -395,6 +399,18 @@ impl Keeper {
         }
         self.announce(index, |path| SystemEvent::Restarting { path, reason, delay, is_open });
         self.restart_with(index, (delay, is_open)).await;
+    }
+
+    /// A child's own task panicked. What made its incarnations went with it, so that nobody can bring it back but
+    /// a new process.
+    fn lost(&mut self, child: u64, failure: Failure) {
+        let Some(index) = self.entries.iter().position(|entry| entry.id == child) else { return };
+        tracing::error!(actor = %self.entries[index].cell.path, reason = failure.chain(), "its task is lost");
+        self.announce(index, SystemEvent::given_up);
+        let entry = self.entries.remove(index);
+        entry.cell.lose(&failure);
+        self.cell.retire(&entry.cell);
+        self.cell.shared.verdict.give(failure);
     }
 
     /// Tells those who listen to the system's bus.

@@ -148,10 +148,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The moment `delay` from now, no further than thirty years: beyond that an instant may overflow.
+/// The moment `delay` from now, as [`later`].
 fn after(delay: Duration) -> Instant {
+    later(alys_runtime::time::now(), delay)
+}
+
+/// The moment `delay` after another, no further than thirty years: beyond that an instant may overflow.
+fn later(begun: Instant, delay: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-    alys_runtime::time::now() + delay.min(FAR)
+    begun + delay.min(FAR)
 }
 
 /// Whether anybody wants a span for each message: one load when nobody does.

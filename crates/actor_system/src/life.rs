@@ -27,6 +27,7 @@ use crate::{
     dead_letters::Reason,
     envelope::{Envelope, Meta},
     error::{Failure, Phase, panic_text},
+    later,
     mailbox::{Mailbox, Reader},
     message::Message,
     metrics::{Labels, Sheet},
@@ -174,12 +175,13 @@ impl<A: AlysActor> Life<A> {
     }
 
     /// Asks the actor how it is, and shows it if that has changed.
-    pub fn judge(&mut self) {
-        let health = self.actor.health_check();
+    pub fn judge(&mut self) -> Result<(), Failure> {
+        let health = unwound(Phase::Judging, || self.actor.health_check())?;
         if health != self.health {
             self.health = health;
             self.ctx.cell.set_health(health);
         }
+        Ok(())
     }
 
     /// The actor's own figures.
@@ -240,13 +242,17 @@ pub(crate) struct Taken<M> {
 }
 
 impl<M: Message> Taken<M> {
-    /// Takes a message out of its envelope: what is left, and the message.
-    pub fn open(envelope: Envelope<M>) -> (Self, M) {
+    /// Takes a message out of its envelope: what is left, and the message, or the panic of its copy.
+    pub fn open(envelope: Envelope<M>) -> (Self, Result<M, Failure>) {
         let Envelope { msg, meta } = envelope;
+        let kind = msg.kind();
         // A timer's message is for the incarnation that set the timer, and for no other.
         let may_return = meta.attempt < MAX_REDELIVERIES && meta.sequence < TIMER_SEQUENCE;
-        let again = if may_return { msg.again() } else { None };
-        (Self { kind: msg.kind(), meta, again }, msg)
+        let again = if may_return { unwound(Phase::Handling(kind), || msg.again()) } else { Ok(None) };
+        match again {
+            Ok(again) => (Self { kind, meta, again }, Ok(msg)),
+            Err(failure) => (Self { kind, meta, again: None }, Err(failure)),
+        }
     }
 
     /// Handling it failed. The message as it goes back into the mailbox, or nothing, and why.
@@ -277,7 +283,11 @@ impl<M: Message> Batch<M> {
         let (taken, msg) = Taken::open(self.waiting.pop_front()?);
         current::with(|frame| frame.begin(taken.kind, taken.meta.clone()));
         self.taken.push(taken);
-        Some(msg)
+        match msg {
+            Ok(msg) => Some(msg),
+            // In the batch's own code, so that it ends like any other panic there.
+            Err(failure) => panic!("{failure}"),
+        }
     }
 
     /// All that was taken so far is handled, whatever happens to the rest.
@@ -320,6 +330,12 @@ where
         Ok(Err(error)) => Err(Failure::Errored { phase, source: Arc::new(error) }),
         Err(panic) => Err(Failure::Panicked { phase, message: panic_text(&*panic) }),
     }
+}
+
+/// The same for what does not wait.
+pub(crate) fn unwound<T>(phase: Phase, work: impl FnOnce() -> T) -> Result<T, Failure> {
+    std::panic::catch_unwind(AssertUnwindSafe(work))
+        .map_err(|panic| Failure::Panicked { phase, message: panic_text(&*panic) })
 }
 
 /// Calls a hook that cannot fail the actor any more. False if it was cut off.
@@ -396,7 +412,7 @@ impl Watch {
             if let Some(limit) = limit.filter(|limit| has_hung(limit) && !mutant::active("hang-unnoticed")) {
                 return Poll::Ready(Attended::Hung(limit));
             }
-            let until = [stop.as_ref().map(|stop| stop.until), limit.map(|limit| begun + limit)];
+            let until = [stop.as_ref().map(|stop| stop.until), limit.map(|limit| later(begun, limit))];
             if let Some(until) = until.into_iter().flatten().min() {
                 self.wake_at(until, cx);
             }

@@ -9,6 +9,8 @@ use std::{
 
 use alys_runtime::mutant;
 
+use crate::later;
+
 /// Whom a failure takes along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
@@ -177,7 +179,7 @@ impl Circuit {
         let wait = breaker.open_for.delay(self.opened, chance);
         self.recent.clear();
         self.opened = self.opened.saturating_add(1);
-        self.trial = Some(now + wait);
+        self.trial = Some(later(now, wait));
         wait
     }
 }

@@ -100,6 +100,11 @@ pub(crate) enum Exit {
 pub(crate) enum Inbox {
     Add(Entry),
     Exited(Exited),
+    /// The child's task itself panicked.
+    Lost {
+        child: u64,
+        failure: Failure,
+    },
     /// Stop a child for good because those that depend on it have stopped.
     Drain {
         child: u64,

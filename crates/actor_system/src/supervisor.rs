@@ -4,6 +4,7 @@ use std::{
     any::TypeId,
     fmt,
     future::Future,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -24,7 +25,7 @@ use crate::{
     child::Child,
     config::{ConfigCell, ConfigHandle},
     control,
-    error::StartError,
+    error::{Failure, StartError, panic_text},
     keeper::{ANSWER_WITHIN, Entry, Keeper},
     mailbox::Slot,
     policy::{Backoff, Exhausted, Intensity, Pace, Restart, Strategy},
@@ -33,7 +34,8 @@ use crate::{
     tree::{Cell, MAX_CHILDREN},
 };
 
-/// Room for what can be in flight: each child is added once and reports twice at most before it is looked at.
+/// Room for what can be in flight: each child is added once, reports twice at most before it is looked at, and is lost
+/// once.
 const INBOX: usize = 4 * MAX_CHILDREN;
 
 /// How long a supervisor may take to stop all its children when it is stopped because of a sibling.
@@ -297,6 +299,13 @@ impl Supervisor {
         child: u64,
         run: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), StartError> {
+        let (path, lost) = (cell.path.to_string(), self.inbox.clone());
+        let run = survived(path, run).map(move |failure| {
+            if let Some(failure) = failure {
+                // If the supervisor is gone there is nobody to tell.
+                let _ = lost.try_send(Inbox::Lost { child, failure });
+            }
+        });
         let (task, abort) = abortable(run);
         let entry = Entry::new(child, cell, spec, abort);
         self.inbox
@@ -305,6 +314,12 @@ impl Supervisor {
         alys_runtime::spawn(task_name, task.map(drop));
         Ok(())
     }
+}
+
+/// Sees a task to its end, and says so if that is a panic.
+pub(crate) async fn survived(actor: String, run: impl Future<Output = ()>) -> Option<Failure> {
+    let panic = AssertUnwindSafe(run).catch_unwind().await.err()?;
+    Some(Failure::TaskLost { actor, message: panic_text(&*panic) })
 }
 
 impl fmt::Debug for Supervisor {

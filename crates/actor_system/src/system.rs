@@ -33,7 +33,7 @@ use crate::{
     policy::{Backoff, Intensity, Strategy},
     protocol::{Abandoned, Line, Order, Start, Stop, StopKind, StopReport},
     shared::{Entry, Shared},
-    supervisor::{Supervisor, SupervisorSpec},
+    supervisor::{Supervisor, SupervisorSpec, survived},
     tree::{Cell, Snapshot},
 };
 
@@ -141,7 +141,14 @@ impl System {
         let line = Line { child: 0, cell: cell.clone(), reports };
         let start = Start { life: 1, delay: Duration::ZERO, is_open: false, after: None, started: None };
         cell.control.order(Order::Start(start));
-        let (task, abort) = abortable(keeper(line).run());
+        let top = cell.clone();
+        let run = survived(cell.path.to_string(), keeper(line).run());
+        let (task, abort) = abortable(run.map(move |lost| {
+            if let Some(failure) = lost {
+                tracing::error!(system = %top.path, reason = failure.chain(), "gave up");
+                top.shared.verdict.give(failure);
+            }
+        }));
         alys_runtime::spawn("root supervisor", task.map(drop));
         let (watching, monitor) = abortable(monitor::watch(cell.clone()));
         alys_runtime::spawn("monitor", watching.map(drop));

@@ -261,6 +261,20 @@ impl Cell {
         }
     }
 
+    /// Brings the state to failed from wherever it is; a stopped one stays stopped.
+    pub fn lose(&self, failure: &Failure) {
+        self.failed(failure);
+        match self.state() {
+            State::Running => self.advance(State::Crashed),
+            State::Starting | State::Restarting => self.advance(State::StartFailed),
+            State::Uninitialized | State::Backoff | State::Stopping => self.rest(),
+            State::StartFailed | State::Crashed | State::Stopped | State::Failed => {}
+        }
+        if matches!(self.state(), State::Crashed | State::StartFailed) {
+            self.advance(State::Failed);
+        }
+    }
+
     pub fn failed(&self, failure: &Failure) {
         lock(&self.status).last_error = Some(failure.chain());
     }

@@ -5,10 +5,13 @@ use std::{
     time::Duration,
 };
 
-use alys_actor_system::{ChildSpec, Failure, Restart, State, Strategy, TellError};
+use alys_actor_system::{
+    AlysActor, AskError, ChildSpec, Context, Failure, Health, Message, Pace, Reply, Restart, State, Strategy,
+    TellError,
+};
 use alys_runtime::time;
 
-use crate::kit::*;
+use crate::{doer, errors, kit::*};
 
 /// Three notes, the killer in their midst, all in the queue before any is handled.
 fn survives(killer: Told, reason: &'static str) {
@@ -249,4 +252,170 @@ fn failures_in_a_row_count_anew_after_a_quiet_span() {
         assert_eq!(world.system.snapshot().find("s/a").unwrap().restarts, 3);
         world.end().await;
     });
+}
+
+/// What panics beside the hooks, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Brittle {
+    Health,
+    Memory,
+    Again,
+    Expires,
+}
+
+struct Touch {
+    panics: bool,
+    brittle: Brittle,
+    reply: Option<Reply<u64>>,
+}
+
+impl Message for Touch {
+    fn kind(&self) -> &'static str {
+        "touch"
+    }
+    fn again(&self) -> Option<Self> {
+        assert!(!(self.panics && self.brittle == Brittle::Again), "told to panic");
+        None
+    }
+    fn expires(&self) -> bool {
+        assert!(!(self.panics && self.brittle == Brittle::Expires), "told to panic");
+        true
+    }
+}
+
+struct Glass {
+    brittle: Brittle,
+    is_touched: bool,
+    incarnation: u64,
+}
+
+impl Glass {
+    fn at(&self, brittle: Brittle) {
+        assert!(!(self.is_touched && self.brittle == brittle), "told to panic");
+    }
+}
+
+impl AlysActor for Glass {
+    type Message = Touch;
+    type Error = Never;
+    type Config = ();
+    const NAME: &'static str = "Glass";
+
+    async fn started(&mut self, ctx: &Context<Self>) -> Result<(), Never> {
+        self.incarnation = ctx.incarnation();
+        Ok(())
+    }
+
+    async fn handle(&mut self, touch: Touch, _: &Context<Self>) -> Result<(), Never> {
+        self.is_touched = touch.panics;
+        if let Some(reply) = touch.reply {
+            reply.send(self.incarnation);
+        }
+        Ok(())
+    }
+
+    fn health_check(&self) -> Health {
+        self.at(Brittle::Health);
+        Health::Healthy
+    }
+
+    fn memory(&self) -> usize {
+        self.at(Brittle::Memory);
+        0
+    }
+}
+
+fn glass(brittle: Brittle) -> impl FnMut() -> std::future::Ready<Result<Glass, Never>> + Send + 'static {
+    move || std::future::ready(Ok(Glass { brittle, is_touched: false, incarnation: 0 }))
+}
+
+#[test]
+fn what_is_asked_of_an_actor_beside_its_hooks_may_panic_like_them() {
+    for (brittle, reason, failed) in [
+        (Brittle::Health, "panic while judging itself: told to panic", 0),
+        (Brittle::Memory, "panic while judging itself: told to panic", 0),
+        (Brittle::Again, "panic while handling touch: told to panic", 1),
+    ] {
+        run(async move {
+            let world = World::new();
+            let supervisor = world.supervisor("s", Strategy::OneForOne, 1, None);
+            let spec = ChildSpec::new("a").memory_budget(1 << 20);
+            let addr = supervisor.start(spec, 8, glass(brittle)).unwrap();
+            addr.tell(Touch { panics: true, brittle, reply: None }).unwrap();
+            let touch = |reply| Touch { panics: false, brittle, reply: Some(reply) };
+            assert_eq!(addr.ask(touch, LONG).await, Ok(2), "{brittle:?}");
+            let child = world.system.snapshot().find("s/a").unwrap().clone();
+            assert_eq!((child.restarts, child.last_error.as_deref()), (1, Some(reason)));
+            assert_eq!(child.mailbox.unwrap().failed, failed);
+            world.end().await;
+        });
+    }
+}
+
+#[test]
+fn a_task_that_is_lost_to_a_panic_is_given_up_and_the_system_says_so() {
+    errors::listen();
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("lossy", Strategy::OneForOne, 1, None);
+        let other = world.worker(&supervisor, "b");
+        let brittle = Brittle::Expires;
+        let addr = supervisor.start(ChildSpec::new("a"), 8, glass(brittle)).unwrap();
+        // The question is late at once, and is asked whether it expires.
+        let late = addr.ask(|reply| Touch { panics: true, brittle, reply: Some(reply) }, Duration::ZERO);
+        assert!(matches!(late.await, Err(AskError::Timeout { .. } | AskError::Dropped { .. })));
+        time::timeout(LONG, addr.closed()).await.expect("the mailbox stays open");
+        let failure = time::timeout(LONG, world.system.failed()).await.expect("nobody is told");
+        assert_eq!(failure.chain(), "the task of world/lossy/a is lost: told to panic");
+        world.wait("its end", |tree| tree.find("lossy/a").is_some_and(|a| a.state == State::Failed)).await;
+        // The rest goes on, and the name is free.
+        settled(&other).await;
+        settled(&world.worker(&supervisor, "a")).await;
+        world.end().await;
+        let about: Vec<_> =
+            errors::lines().iter().filter(|line| line.contains("world/lossy")).cloned().collect();
+        assert_eq!(about.len(), 1, "{about:?}");
+    });
+}
+
+#[test]
+fn times_without_end_are_no_times_at_all() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        let max = Duration::MAX;
+        let spec = ChildSpec { start_within: Some(max), stop_within: max, ..ChildSpec::new("a") };
+        let slow = doer::doer_in(&Arc::default(), &supervisor, spec.handle_within(max), 8);
+        let gate = slow.hold().await;
+        time::sleep(Duration::from_millis(1)).await;
+        gate.open();
+        slow.settled().await;
+        slow.addr.tell(doer::stop()).unwrap();
+        slow.settled().await;
+        let child = world.system.snapshot().find("s/a").unwrap().clone();
+        assert_eq!((child.restarts, child.last_error), (1, None));
+        world.end().await;
+    });
+}
+
+#[test]
+fn one_that_never_comes_back_is_no_matter_to_its_siblings() {
+    use alys_actor_system::{Backoff, Breaker};
+    let never = Backoff { initial: Duration::MAX, max: Duration::MAX, factor: 2.0, jitter: 0.0 };
+    let breaker = Breaker { failures: 1, open_for: never, ..Breaker::default() };
+    for pace in [Pace::Delayed(Duration::MAX), Pace::Backoff(never), Pace::CircuitBreaker(breaker)] {
+        run(async move {
+            let world = World::new();
+            let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+            let other = world.worker(&supervisor, "b");
+            let addr = world.worker_as(&supervisor, ChildSpec::new("a").pace(pace), 8, Arc::default());
+            addr.tell(Told::Fail).unwrap();
+            world.wait("the wait", |tree| tree.find("s/a").unwrap().state == State::Backoff).await;
+            settled(&other).await;
+            // Its supervisor still hears what it is told.
+            other.tell(Told::Fail).unwrap();
+            settled(&other).await;
+            world.end().await;
+        });
+    }
 }
