@@ -1,6 +1,11 @@
 //! The task of a supervisor: it carries out what [`policy`](crate::policy) decides.
 
-use std::{ops::Range, pin::pin, sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    pin::pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use alys_runtime::{
     rand,
@@ -48,8 +53,6 @@ pub(crate) struct Entry {
     life: u64,
     /// Whether that incarnation has neither reported its end nor answered a stop.
     is_live: bool,
-    /// Whether it was stopped for good before its siblings.
-    is_drained: bool,
     /// Failures in a row.
     failures: u32,
     since: Instant,
@@ -75,12 +78,15 @@ impl Entry {
             stop_within: spec.stop_within,
             life: 0,
             is_live: false,
-            is_drained: false,
             failures: 0,
             since: time::now(),
             circuit: Circuit::default(),
             task: AbortOnDrop(Some(task)),
         }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.cell.is_drained.load(Relaxed)
     }
 
     fn order(&self, order: Order) -> bool {
@@ -97,7 +103,7 @@ impl Entry {
         after: Option<oneshot::Receiver<()>>,
         started: Option<oneshot::Sender<()>>,
     ) {
-        if self.is_drained {
+        if self.is_drained() {
             // Those that wait for it go on: the dropped sender tells them.
             return;
         }
@@ -154,7 +160,7 @@ impl Entry {
 
     /// Lets a child that is down end by itself.
     fn retire(mut self) {
-        if !self.is_drained {
+        if !self.is_drained() {
             self.order(Order::Retire);
         }
         self.task.0 = None;
@@ -443,7 +449,7 @@ impl Keeper {
     /// Stops children in reverse order; their queues wait. False if an order from above came first: it is about
     /// all children, and must not wait for one that takes its time.
     async fn pause(&mut self, range: Range<usize>) -> bool {
-        for entry in self.entries[range].iter_mut().rev().filter(|entry| !entry.is_drained) {
+        for entry in self.entries[range].iter_mut().rev().filter(|entry| !entry.is_drained()) {
             let stopped = pin!(entry.stop(after(entry.stop_within), StopKind::Pause));
             if let Either::Right((order, _)) = select(stopped, pin!(self.line.order())).await {
                 self.next = Some(order.map_or(Heard::Nothing, Heard::Order));
@@ -467,7 +473,7 @@ impl Keeper {
         let report = entry.stop(until, StopKind::Drain).await;
         // It stays in its place, ended: a child that is stopped again has nothing to say.
         entry.restart = Restart::Temporary;
-        entry.is_drained = true;
+        entry.cell.is_drained.store(true, Relaxed);
         report
     }
 
@@ -510,7 +516,7 @@ impl Keeper {
         }
         let mut total = StopReport::default();
         let mut weight_left: u32 = self.entries.iter().map(|entry| entry.cell.weight()).sum();
-        for entry in self.entries.iter_mut().rev().filter(|entry| !entry.is_drained) {
+        for entry in self.entries.iter_mut().rev().filter(|entry| !entry.is_drained()) {
             let weight = entry.cell.weight();
             let share = until.saturating_duration_since(time::now()) * weight / weight_left.max(weight);
             weight_left -= weight.min(weight_left);
@@ -526,8 +532,7 @@ impl Keeper {
                     }
                 }
             };
-            total.stopped.extend(report.stopped);
-            total.abandoned.extend(report.abandoned);
+            total.add(report);
         }
         self.cell.rest();
         total

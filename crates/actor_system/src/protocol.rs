@@ -60,6 +60,14 @@ pub(crate) struct StopReport {
     pub abandoned: Vec<Abandoned>,
 }
 
+impl StopReport {
+    /// What came after.
+    pub fn add(&mut self, later: Self) {
+        self.stopped.extend(later.stopped);
+        self.abandoned.extend(later.abandoned);
+    }
+}
+
 /// What an actor left undone when it was shut down.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Abandoned {

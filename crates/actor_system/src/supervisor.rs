@@ -22,6 +22,7 @@ use crate::{
     access::Role,
     actor::AlysActor,
     addr::Addr,
+    after,
     child::Child,
     config::{ConfigCell, ConfigHandle},
     control,
@@ -251,18 +252,33 @@ impl Supervisor {
         Ok(needs)
     }
 
-    /// Stops one child for good. A supervisor that waits for its own turn to start may not hear of it in time:
-    /// then nothing is reported, and the child is stopped with its supervisor.
-    pub(crate) async fn drain(&self, child: u64, until: Instant) -> StopReport {
-        let (done, answer) = oneshot::channel();
+    /// Stops children for good, one after the other, each in its share of the time that is left. A supervisor that
+    /// waits for its own turn to start may not hear of it in time: then nothing is reported, and they are stopped with
+    /// their supervisor.
+    pub(crate) async fn drain(&self, children: &[u64], until: Instant) -> StopReport {
+        let mut total = StopReport::default();
         // Its children may be asked one after the other, and each may be the late one.
         let grace = 2 * ANSWER_WITHIN * (self.cell.weight() + 1);
         let drained = async {
-            self.inbox.send(Inbox::Drain { child, until, done }).await.ok()?;
-            answer.await.ok()
+            for (index, child) in children.iter().enumerate() {
+                let shares = u32::try_from(children.len() - index).unwrap_or(u32::MAX);
+                let until = after(until.saturating_duration_since(time::now()) / shares);
+                let (done, answer) = oneshot::channel();
+                let drain = Inbox::Drain { child: *child, until, done };
+                if self.inbox.send(drain).await.is_err() {
+                    return;
+                }
+                let Ok(report) = answer.await else { return };
+                total.add(report);
+            }
         };
         let left = until.saturating_duration_since(time::now());
-        time::timeout(left + grace, drained).await.ok().flatten().unwrap_or_default()
+        let _in_time = time::timeout(left + grace, drained).await;
+        total
+    }
+
+    pub(crate) fn path(&self) -> &Arc<str> {
+        &self.cell.path
     }
 
     /// Adds a supervisor as the last child and starts it.

@@ -356,11 +356,16 @@ fn levels(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
 
 /// Stops actors together, those of one supervisor one after the other.
 async fn stop_level(level: &[Entry], until: Instant) -> StopReport {
-    let stops = level.iter().map(|entry| entry.supervisor.drain(entry.child, until));
+    let mut siblings = BTreeMap::<&Arc<str>, (&Supervisor, Vec<u64>)>::new();
+    for Entry { supervisor, child, .. } in level {
+        let of_one = siblings.entry(supervisor.path()).or_insert_with(|| (supervisor, Vec::new()));
+        of_one.1.push(*child);
+    }
+    let stops =
+        siblings.into_values().map(async |(supervisor, children)| supervisor.drain(&children, until).await);
     let mut total = StopReport::default();
     for report in join_all(stops).await {
-        total.stopped.extend(report.stopped);
-        total.abandoned.extend(report.abandoned);
+        total.add(report);
     }
     total
 }

@@ -132,6 +132,8 @@ pub(crate) struct Cell {
     pub is_waiting: AtomicBool,
     pub turns: AtomicU64,
     pub handled_per_second: AtomicU64,
+    /// Whether it was stopped for good before its siblings.
+    pub is_drained: AtomicBool,
     status: Mutex<Status>,
     changed: Notify,
     body: Body,
@@ -198,6 +200,7 @@ impl Cell {
             is_waiting: AtomicBool::new(false),
             turns: AtomicU64::new(0),
             handled_per_second: AtomicU64::new(0),
+            is_drained: AtomicBool::new(false),
             status: Mutex::default(),
             changed: Notify::new(),
             body,
@@ -354,10 +357,11 @@ impl Cell {
         lock(self.roster()).closed = true;
     }
 
-    /// Actors at and under this cell, at least one: its share of the time of a shutdown.
+    /// Actors at and under this cell that may take time to stop, at least one for a supervisor: its share of the
+    /// time of a shutdown.
     pub fn weight(&self) -> u32 {
         match &self.body {
-            Body::Actor { .. } => 1,
+            Body::Actor { .. } => u32::from(!self.is_drained.load(Relaxed)),
             Body::Supervisor(roster) => {
                 lock(roster).children.iter().map(|child| child.weight()).sum::<u32>().max(1)
             }

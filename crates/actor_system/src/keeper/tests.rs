@@ -56,7 +56,7 @@ fn a_drain_that_overtakes_the_first_start_waits_for_it() {
         addr.tell(Work).unwrap();
         alys_runtime::spawn("supervisor", keeper.run());
         // Polled first, so the drain waits in the inbox when the start is ordered.
-        let (report, ()) = futures::join!(supervisor.drain(0, after(Duration::from_secs(30))), async {
+        let (report, ()) = futures::join!(supervisor.drain(&[0], after(Duration::from_secs(30))), async {
             time::sleep(Duration::from_millis(20)).await;
             let start = Start { life: 1, delay: Duration::ZERO, is_open: false, after: None, started: None };
             assert!(cell.control.order(Order::Start(start)));
@@ -74,7 +74,7 @@ fn a_drain_of_one_that_is_never_started_ends_in_time() {
         let addr = supervisor.start(ChildSpec::new("a"), 8, never).unwrap();
         addr.tell(Work).unwrap();
         alys_runtime::spawn("supervisor", keeper.run());
-        let report = supervisor.drain(0, after(Duration::from_millis(50))).await;
+        let report = supervisor.drain(&[0], after(Duration::from_millis(50))).await;
         assert_eq!(report.abandoned.first().map(|left| left.messages), Some(1), "{report:?}");
     });
 }
@@ -88,7 +88,7 @@ fn a_drain_does_not_outwait_a_supervisor_that_waits_for_its_turn() {
         assert!(cell.control.order(Order::Start(start)));
         alys_runtime::spawn("supervisor", keeper.run());
         let drained =
-            time::timeout(Duration::from_secs(60), supervisor.drain(0, after(Duration::ZERO))).await;
+            time::timeout(Duration::from_secs(60), supervisor.drain(&[0], after(Duration::ZERO))).await;
         assert!(drained.is_ok());
     });
 }

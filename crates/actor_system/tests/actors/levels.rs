@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use alys_actor_system::{ChildSpec, Restart, StartError, State, Strategy};
 
 use alys_runtime::time;
+use futures::FutureExt;
 
 use crate::{doer::*, errors, kit::*};
 
@@ -211,4 +212,66 @@ fn a_child_that_was_drained_is_not_stopped_again_with_its_siblings() {
 #[test]
 fn a_child_that_was_drained_is_not_started_with_its_supervisor() {
     restarts_without_the_drained(true);
+}
+
+/// A store with slow work, and nine that depend on it, under its own supervisor or under one that is stopped after.
+fn store_has_the_time_of_those_that_are_drained(is_apart: bool) {
+    run(async move {
+        let world = World::new();
+        let front = world.supervisor("front", Strategy::OneForOne, 0, None);
+        let back = world.supervisor("back", Strategy::OneForOne, 0, None);
+        let log = Arc::<Log>::default();
+        let store = doer_in(&log, &back, ChildSpec::new("store"), 32);
+        for n in 0..9 {
+            let above = if is_apart { &front } else { &back };
+            doer_in(&log, above, ChildSpec::new(format!("d{n}")).depends_on("back/store"), 8).settled().await;
+        }
+        for _ in 0..20 {
+            let work = Duration::from_millis(20);
+            store.addr.tell(run_in("work", move |_| time::sleep(work).map(Ok).boxed())).unwrap();
+        }
+        let report = world.system.shutdown(Duration::from_secs(4)).await;
+        assert!(report.is_clean(), "{report:?}");
+        accounts_balance(&world.system);
+    });
+}
+
+#[test]
+fn one_that_all_depend_on_has_the_time_that_they_left() {
+    store_has_the_time_of_those_that_are_drained(false);
+}
+
+#[test]
+fn so_has_one_whose_dependents_are_stopped_after_it() {
+    store_has_the_time_of_those_that_are_drained(true);
+}
+
+#[test]
+fn one_dependent_that_hangs_leaves_the_others_their_time() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let log = Arc::<Log>::default();
+        doer_in(&log, &supervisor, ChildSpec::new("store"), 8);
+        let [a, b] = ["a", "b"].map(|name| {
+            let spec = ChildSpec::new(name).depends_on("s/store");
+            doer_in(&log, &supervisor, spec, 8)
+        });
+        b.settled().await;
+        let busy = b.hold().await;
+        for n in 0..5 {
+            b.addr.tell(note(n)).unwrap();
+        }
+        let _never_opened = a.hold().await;
+        // Its turn comes with all still to be done.
+        let meanwhile = async {
+            world.wait("the end of a", |tree| tree.find("s/a").unwrap().state == State::Stopped).await;
+            busy.open();
+        };
+        let (report, ()) = alys_runtime::join!(world.system.shutdown(Duration::from_secs(2)), meanwhile);
+        let left: Vec<_> = report.abandoned.iter().map(|left| (&*left.actor, left.handling)).collect();
+        assert_eq!(left, [("world/s/a", Some("wait"))], "{report:?}");
+        assert_eq!(log.notes("b"), [0, 1, 2, 3, 4]);
+        accounts_balance(&world.system);
+    });
 }
