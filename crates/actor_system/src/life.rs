@@ -357,7 +357,7 @@ pub(crate) async fn last_word(
 /// How long the actor's code may take, and who wants to know of it meanwhile.
 pub(crate) struct Watch {
     sleep: Option<Sleep>,
-    /// Those who asked for figures while the actor was busy.
+    /// Those who asked for figures while the actor was busy, and still wait.
     pub reports: Vec<oneshot::Sender<Sheet>>,
     /// What was ordered after the stop that is kept: its supervisor did not wait for the answer any longer.
     pub next_order: Option<Order>,
@@ -396,7 +396,12 @@ impl Watch {
                         *stop = Some(ordered);
                         self.next_order = None;
                     }
-                    Some(Order::Report(reply)) => self.reports.push(reply),
+                    Some(Order::Report(reply)) => {
+                        self.reports.retain(|asked| !asked.is_closed());
+                        if self.reports.len() < control::REPORTS {
+                            self.reports.push(reply);
+                        }
+                    }
                     Some(order) if stop.is_some() => self.next_order = Some(order),
                     Some(Order::Start(_) | Order::Retire) => {
                         tracing::error!("ordered to start or retire while running");

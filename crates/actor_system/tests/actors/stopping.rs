@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use alys_actor_system::{Abandoned, ChildSpec, StartError, State, Strategy, SupervisorSpec, TellError};
 use alys_runtime::time;
 
-use crate::kit::*;
+use crate::{
+    doer::{self, Twist, doer_in},
+    kit::*,
+};
 
 #[test]
 fn shutdown_handles_what_was_taken_and_stops_in_reverse_order() {
@@ -100,7 +103,7 @@ fn a_failure_during_the_drain_is_reported_and_not_restarted() {
         };
         // The stop reaches it at the gate; the rest is the drain.
         let opened = async {
-            world.wait("the stop", |tree| tree.find("s").unwrap().state == State::Stopping).await;
+            world.wait("the stop", |tree| tree.find("s").unwrap().state != State::Running).await;
             gate.open();
         };
         let (report, (), ()) = alys_runtime::join!(shutdown, opened, opener);
@@ -244,5 +247,28 @@ fn an_actor_whose_turn_to_start_has_not_come_still_handles_what_it_took() {
         assert!(report.is_clean(), "{report:?}");
         assert_eq!((world.diary.notes("second"), world.diary.notes("third")), (vec![2], vec![3]));
         assert_eq!(world.system.snapshot().find("upper/first").unwrap().state, State::Stopped);
+    });
+}
+
+#[test]
+fn questions_for_figures_do_not_crowd_out_a_stop() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        let spec = ChildSpec { stop_within: LONG, ..ChildSpec::new("a") };
+        let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
+        let gate = Arc::<Gate>::default();
+        doing.plan.at("stopped", Twist::Wait(gate.clone()));
+        doing.addr.tell(doer::stop()).unwrap();
+        gate.reached().await;
+        for _ in 0..8 {
+            assert!(!world.system.metrics().await.contains("doer_kept"), "it had time to answer");
+        }
+        let opening = async {
+            world.wait("the stop", |tree| tree.find("s").unwrap().state != State::Running).await;
+            gate.open();
+        };
+        let (report, ()) = alys_runtime::join!(world.system.shutdown(LONG), opening);
+        assert!(report.is_clean(), "{report:?}");
     });
 }
