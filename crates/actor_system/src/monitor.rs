@@ -13,7 +13,7 @@ use std::{
 
 use alys_runtime::time;
 
-use crate::{actor::Health, error::Failure, tree::Cell};
+use crate::{error::Failure, tree::Cell};
 
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -53,9 +53,12 @@ fn look(root: &Cell, cell: &Cell, seen: &mut BTreeMap<u32, Seen>) {
     last.stuck = if cell.is_busy.load(Relaxed) && turns == last.turns { last.stuck + 1 } else { 0 };
     (last.handled, last.turns) = (handled, turns);
     let after = PERIOD * u32::try_from(last.stuck).unwrap_or(u32::MAX);
+    if last.stuck == 0 {
+        cell.is_stuck.store(false, Relaxed);
+    }
     if last.stuck == STUCK_AFTER {
         tracing::warn!(actor = %cell.path, ?after, "computes without end, or waits on a lock");
-        cell.set_health(Health::Unhealthy("computes without end"));
+        cell.is_stuck.store(true, Relaxed);
     }
     if last.stuck == HOPELESS_AFTER {
         let failure = Failure::Unresponsive { actor: cell.path.to_string(), after };
@@ -67,7 +70,7 @@ fn look(root: &Cell, cell: &Cell, seen: &mut BTreeMap<u32, Seen>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{mailbox::mailbox, message::Message, shared::Shared, stats::Stats};
+    use crate::{actor::Health, mailbox::mailbox, message::Message, shared::Shared, stats::Stats};
 
     struct Nothing;
 
@@ -107,6 +110,18 @@ mod tests {
             look(&root, &cell, &mut seen);
         }
         assert!(root.shared.verdict.is_given());
+    }
+
+    #[test]
+    fn an_actor_that_comes_back_is_as_healthy_as_it_says() {
+        let (root, cell, _slot, mut seen) = one();
+        cell.is_busy.store(true, Relaxed);
+        (0..STUCK_AFTER).for_each(|_| look(&root, &cell, &mut seen));
+        cell.set_health(Health::Degraded("slow"));
+        assert_eq!(cell.snapshot().health, Health::Unhealthy("computes without end"));
+        cell.turns.fetch_add(1, Relaxed);
+        look(&root, &cell, &mut seen);
+        assert_eq!(cell.snapshot().health, Health::Degraded("slow"));
     }
 
     #[test]

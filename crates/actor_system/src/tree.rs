@@ -132,6 +132,8 @@ pub(crate) struct Cell {
     pub is_waiting: AtomicBool,
     pub turns: AtomicU64,
     pub handled_per_second: AtomicU64,
+    /// Whether it computes without end, as the monitor sees it.
+    pub is_stuck: AtomicBool,
     /// Whether it was stopped for good before its siblings.
     pub is_drained: AtomicBool,
     status: Mutex<Status>,
@@ -200,6 +202,7 @@ impl Cell {
             is_waiting: AtomicBool::new(false),
             turns: AtomicU64::new(0),
             handled_per_second: AtomicU64::new(0),
+            is_stuck: AtomicBool::new(false),
             is_drained: AtomicBool::new(false),
             status: Mutex::default(),
             changed: Notify::new(),
@@ -241,6 +244,7 @@ impl Cell {
         let (incarnation, state) = {
             let mut status = lock(&self.status);
             status.incarnation += 1;
+            status.health = Health::default();
             (status.incarnation, status.life.state())
         };
         let is_new = state == State::Uninitialized;
@@ -380,7 +384,8 @@ impl Cell {
             }
         };
         let status = lock(&self.status);
-        let own = health_of(status.life.state(), status.health);
+        let stuck = if self.is_stuck.load(Relaxed) { STUCK } else { Health::Healthy };
+        let own = stuck.worse(health_of(status.life.state(), status.health));
         Snapshot {
             name: self.name.to_string(),
             path: self.path.to_string(),
@@ -436,6 +441,9 @@ impl Cell {
         }
     }
 }
+
+/// The health of one that computes without end.
+const STUCK: Health = Health::Unhealthy("computes without end");
 
 /// What an actor's state says of its health beside its own judgement.
 fn health_of(state: State, own: Health) -> Health {

@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
-use alys_actor_system::{ChildSpec, Health, Strategy, SupervisorSpec};
+use alys_actor_system::{ChildSpec, Health, Snapshot, Strategy, SupervisorSpec};
 use futures::FutureExt;
 
 use crate::{doer::*, kit::*};
@@ -82,6 +82,25 @@ fn the_tree_is_data_that_can_be_written_as_json() {
         assert_eq!(all, ["world", "s", "a"]);
         assert!(world.system.snapshot().find("s/x").is_none());
         assert!(format!("{world:?} {supervisor:?}").contains("world/s"));
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_new_incarnation_is_as_healthy_as_it_says() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        let doing = doer(&supervisor, "a", 8);
+        doing.plan.set_health(Health::Unhealthy("x"));
+        doing.settled().await;
+        let health = |tree: &Snapshot| tree.find("s/a").unwrap().health;
+        world.wait("the judgement", |tree| health(tree) == Health::Unhealthy("x")).await;
+        // It fails before it judges itself again.
+        doing.plan.set_health(Health::Healthy);
+        doing.addr.tell(fails()).unwrap();
+        doing.settled().await;
+        assert_eq!(health(&world.system.snapshot()), Health::Healthy);
         world.end().await;
     });
 }
