@@ -27,7 +27,7 @@ use crate::{
     envelope::{Envelope, MessageId, Meta},
     error::{Failure, InjectedFailure, Phase, panic_text},
     faults::Fault,
-    life::{Attended, Batch, Life, Next, Taken, Watch, caught, last_word, unwound},
+    life::{Attended, Batch, Life, Next, Taken, Watch, caught, is_timer, last_word, unwound},
     lifecycle::State,
     mailbox::{Reader, add},
     message::Message,
@@ -249,11 +249,7 @@ where
                     }
                     continue;
                 }
-                Next::Timer(envelope) => {
-                    add(&self.reader.mailbox.stats.timers, 1);
-                    envelope
-                }
-                Next::Message(envelope) => envelope,
+                Next::Timer(envelope) | Next::Message(envelope) => envelope,
             };
             if let Err(end) = self.handle(life, watch, envelope, &mut stop).await {
                 return Box::pin(self.ended(life, end)).await;
@@ -283,6 +279,7 @@ where
         if A::BATCH > 1 && !may_fault {
             return Box::pin(self.handle_batch(life, watch, envelope, stop)).await;
         }
+        self.count_timers([&envelope.meta]);
         let fault = if may_fault { self.fault(envelope.msg.kind()) } else { None };
         if fault == Some(Fault::Drop) {
             self.reader.mailbox.bury(Reason::Injected, &envelope);
@@ -361,6 +358,7 @@ where
             watch.attend(&self.cell, stop, self.spec.handle_within, work).await
         };
         let (mut done, mut taken, waiting) = batch.into_parts();
+        self.count_timers(done.iter().chain(&taken).map(|taken| &taken.meta));
         let is_done = matches!(attended, Attended::Done(Ok(())));
         if is_done {
             done.append(&mut taken);
@@ -370,6 +368,11 @@ where
             self.end(done.kind, begun);
         }
         if is_done {
+            let (timers, waiting): (VecDeque<_>, VecDeque<_>) =
+                waiting.into_iter().partition(|envelope| is_timer(&envelope.meta));
+            for timer in timers {
+                ctx.send_after(Duration::ZERO, timer.msg);
+            }
             self.reader.put_back(waiting.into_iter());
             return self.judge(life, stop);
         }
@@ -391,6 +394,14 @@ where
             Attended::Done(_) => Reason::Killed,
             Attended::Hung(_) | Attended::Cut | Attended::Orphaned => Reason::Interrupted,
         };
+        // The next incarnation knows nothing of this one's timers.
+        let (timers, waiting): (VecDeque<_>, VecDeque<_>) =
+            waiting.into_iter().partition(|envelope| is_timer(&envelope.meta));
+        self.count_timers(timers.iter().map(|timer| &timer.meta));
+        for timer in &timers {
+            self.reader.mailbox.bury(Reason::Interrupted, timer);
+            add(&stats.interrupted, 1);
+        }
         let mut back = Vec::new();
         for taken in taken {
             let kind = taken.kind;
@@ -425,6 +436,14 @@ where
             Attended::Hung(after) => Err(self.hung(State::Crashed, phase, after, stop.take())),
             Attended::Cut => Err(self.cut(self.nothing_left(), stop.take())),
             Attended::Orphaned => Err(End::Orphaned),
+        }
+    }
+
+    /// Notes the timers among what is begun, or ends without that.
+    fn count_timers<'a>(&self, begun: impl IntoIterator<Item = &'a Meta>) {
+        let timers = begun.into_iter().filter(|meta| is_timer(meta)).count();
+        if timers > 0 {
+            add(&self.reader.mailbox.stats.timers, timers as u64);
         }
     }
 

@@ -25,7 +25,8 @@ pub enum Reason {
     Killed,
     /// Handling it failed in each of its tries.
     Poison,
-    /// A stop's deadline, or the watchdog, cut its handling off.
+    /// A stop's deadline, or the watchdog, cut its handling off; or it is a timer's, and its incarnation failed in the
+    /// batch before it was taken.
     Interrupted,
     /// The actor ended for good before its turn came.
     Abandoned,

@@ -241,13 +241,18 @@ pub(crate) struct Taken<M> {
     pub again: Option<M>,
 }
 
+/// Whether a message is a timer's.
+pub(crate) fn is_timer(meta: &Meta) -> bool {
+    meta.sequence >= TIMER_SEQUENCE
+}
+
 impl<M: Message> Taken<M> {
     /// Takes a message out of its envelope: what is left, and the message, or the panic of its copy.
     pub fn open(envelope: Envelope<M>) -> (Self, Result<M, Failure>) {
         let Envelope { msg, meta } = envelope;
         let kind = msg.kind();
         // A timer's message is for the incarnation that set the timer, and for no other.
-        let may_return = meta.attempt < MAX_REDELIVERIES && meta.sequence < TIMER_SEQUENCE;
+        let may_return = meta.attempt < MAX_REDELIVERIES && !is_timer(&meta);
         let again = if may_return { unwound(Phase::Handling(kind), || msg.again()) } else { Ok(None) };
         match again {
             Ok(again) => (Self { kind, meta, again }, Ok(msg)),

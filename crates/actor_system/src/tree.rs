@@ -84,7 +84,8 @@ pub struct MailboxSnapshot {
     pub expired: u64,
     /// Messages that were taken but never handled because the actor ended for good.
     pub abandoned: u64,
-    /// Messages whose handling was cut off because a stop took too long, or the watchdog ended it.
+    /// Messages whose handling was cut off because a stop took too long, or the watchdog ended it; and timers in a batch
+    /// that failed before it took them.
     pub interrupted: u64,
     /// Messages handled in the last second that was looked at.
     pub handled_per_second: u64,

@@ -1,7 +1,8 @@
 //! What becomes of messages that are not handled: dead letters, second tries, batches.
 
 use std::{
-    sync::{Arc, atomic::AtomicU32},
+    collections::VecDeque,
+    sync::{Arc, Mutex, atomic::AtomicU32},
     time::Duration,
 };
 
@@ -277,6 +278,70 @@ fn what_may_come_back_from_a_batch_that_failed_comes_back_before_the_rest() {
         assert_eq!(mailbox_of(&world, "s/a").redelivered, 2);
         world.end().await;
     });
+}
+
+/// Sets a timer in its first incarnation, and does with its batches what it is told, or takes them.
+struct TimedBatcher(Arc<Log>, Arc<Mutex<VecDeque<Result<(), ToldToFail>>>>);
+
+impl AlysActor for TimedBatcher {
+    type Message = Job;
+    type Error = ToldToFail;
+    type Config = ();
+    const NAME: &'static str = "TimedBatcher";
+    const BATCH: usize = 4;
+
+    async fn started(&mut self, ctx: &Context<Self>) -> Result<(), ToldToFail> {
+        if ctx.incarnation() == 1 {
+            ctx.send_after(Duration::ZERO, note(1));
+        }
+        Ok(())
+    }
+
+    async fn handle(&mut self, _: Job, _: &Context<Self>) -> Result<(), ToldToFail> {
+        Ok(())
+    }
+
+    async fn handle_batch(&mut self, batch: &mut Batch<Job>, ctx: &Context<Self>) -> Result<(), ToldToFail> {
+        let told = self.1.lock().unwrap().pop_front();
+        if let Some(told) = told {
+            self.0.write("left", format!("{} in {}", batch.len(), ctx.incarnation()));
+            return told;
+        }
+        while let Some(job) = batch.take() {
+            self.0.write("taken", job.n.to_string());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_timer_that_a_batch_leaves_stays_with_its_incarnation() {
+    for (told, taken, ended) in [
+        (vec![Err(ToldToFail)], vec![2], 0),
+        (vec![Ok(()), Err(ToldToFail)], vec![2], 0),
+        (vec![Ok(()), Ok(())], vec![1, 2], 1),
+    ] {
+        run(async move {
+            let world = World::new();
+            let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+            let log = Arc::<Log>::default();
+            let left = vec!["1 in 1".to_owned(); told.len()];
+            let script = Arc::new(Mutex::new(VecDeque::from(told)));
+            let held = (log.clone(), script.clone());
+            let factory = move || {
+                let (log, script) = held.clone();
+                async move { Ok::<_, Never>(TimedBatcher(log, script)) }
+            };
+            let addr = supervisor.start(ChildSpec::new("a"), 8, factory).unwrap();
+            world.wait("the script", |_| script.lock().unwrap().is_empty()).await;
+            addr.tell(note(2)).unwrap();
+            log.wait_for("taken", "2").await;
+            assert_eq!((log.of("left"), log.notes("taken")), (left, taken));
+            world.wait("the count", |_| mailbox_of(&world, "s/a").handled == 1 + ended).await;
+            assert_eq!(mailbox_of(&world, "s/a").timers, 1);
+            world.end().await;
+        });
+    }
 }
 
 #[test]
