@@ -91,6 +91,9 @@ impl Backoff {
 
     /// The wait after `failures` failures before this one; `chance` is from 0 to 1.
     pub fn delay(&self, failures: u32, chance: f64) -> Duration {
+        if self.initial.is_zero() {
+            return Duration::ZERO;
+        }
         let growth = self.factor.max(1.0).powi(i32::try_from(failures).unwrap_or(i32::MAX));
         let full = (self.initial.as_secs_f64() * growth).min(self.max.as_secs_f64());
         let kept = 1.0 - self.jitter.clamp(0.0, 1.0) * chance.clamp(0.0, 1.0);
@@ -244,6 +247,9 @@ mod tests {
             assert_eq!(backoff.delay(failures, chance), ms(delay), "{failures} {chance}");
         }
         assert_eq!(Backoff::NONE.delay(u32::MAX, 1.0), Duration::ZERO);
+        // For ever, though 0 times what it has grown to is no number in the end.
+        let at_once = Backoff { initial: Duration::ZERO, ..backoff };
+        assert_eq!(at_once.delay(2_000, 0.0), Duration::ZERO);
         let shrinking = Backoff { factor: 0.1, jitter: -3.0, ..backoff };
         assert_eq!(shrinking.delay(9, 1.0), ms(100));
     }
