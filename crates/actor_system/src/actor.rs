@@ -26,7 +26,8 @@ use crate::{
 /// An incarnation is made by the factory and then sees: [`pre_start`](Self::pre_start),
 /// [`post_restart`](Self::post_restart) if it is not the first, [`started`](Self::started), its messages, and
 /// then either [`pre_stop`](Self::pre_stop) and [`stopped`](Self::stopped), or
-/// [`pre_restart`](Self::pre_restart).
+/// [`pre_restart`](Self::pre_restart). One that fails while a stop waits for it sees no more of these, nor does one
+/// that is cut off because the stop's time is up, nor one whose start failed.
 pub trait AlysActor: Sized + Send + 'static {
     /// The enum of its messages.
     type Message: Message;
@@ -68,7 +69,7 @@ pub trait AlysActor: Sized + Send + 'static {
 
     /// Up to [`BATCH`](Self::BATCH) messages that wait together, for actors that do better with many at once: a
     /// database that syncs once for all of them. What it does not take out of the batch goes back to the
-    /// mailbox, also when it fails.
+    /// mailbox, also when it fails; a timer's message goes back to the timers, and ends with them when it fails.
     fn handle_batch(
         &mut self,
         batch: &mut Batch<Self::Message>,
@@ -235,8 +236,9 @@ impl<A: AlysActor> Context<A> {
         self.scope.spawn(name, task)
     }
 
-    /// Hands `msg` to this incarnation after `delay`, ahead of what waits in the mailbox and whether or not
-    /// there is room in it. It never reaches a later incarnation. Dropping the [`Timer`] does not cancel it.
+    /// Hands `msg` to this incarnation after `delay`, whether or not there is room in the mailbox: timers that are due
+    /// and what waits there take turns. It never reaches a later incarnation, and one that a batch does not take is
+    /// due again at once. A stop ends all that are not in hand. Dropping the [`Timer`] does not cancel it.
     ///
     /// More than [`MAX_TIMERS`](crate::MAX_TIMERS) at once are a failure of the actor.
     pub fn send_after(&self, delay: Duration, msg: A::Message) -> Timer {

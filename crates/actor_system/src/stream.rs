@@ -11,8 +11,10 @@ use crate::{
 };
 
 impl<A: AlysActor> Context<A> {
-    /// Puts each item of `stream`, converted to a message, into the actor's own mailbox, in order, and waits for
-    /// room: the stream is read at the actor's pace, with one item in hand at most.
+    /// Puts each item of `stream`, converted to a message, into the actor's own mailbox, in order. What waits for
+    /// room ([`Overflow::Block`](crate::Overflow::Block), the default) has the stream read at the actor's pace, with
+    /// one item in hand at most; other messages become what their overflow says. One that is given back, as any
+    /// message is while a circuit breaker is open, ends the task, and the stream with it.
     ///
     /// The stream is dropped when the incarnation ends, before the next one begins, which attaches its own; what
     /// is in the mailbox by then stays there like any other message. Aborting the task drops the stream earlier.
