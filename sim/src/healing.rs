@@ -1,16 +1,21 @@
 //! After the chaos: who is healed, what is demanded of them, and when nothing can be demanded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alys_runtime::sim::{Rng, World};
 use alys_runtime::time;
 
+use crate::faults::Living;
 use crate::machines::now_ms;
-use crate::oracles::{Judge, Violation};
+use crate::oracles::{Judge, Violation, unrested};
 use crate::plan::{Ms, Plan, WorldPlan};
 use crate::replay;
 
+/// Within which each actor comes to rest once.
+const RESTS_MS: u64 = 10_000;
+/// Between two looks at mailboxes.
+const GLANCE: Duration = Duration::from_millis(10);
 /// Between two looks at the oracles.
 const LOOK: Duration = Duration::from_millis(100);
 /// Rounds of leaders within which the core's chain goes on, and within which each of the core leads a block that becomes
@@ -108,6 +113,33 @@ pub async fn progress(
     match quiet() {
         None => Ok(Progress::Made),
         Some(node) => Err(Violation::SilentLeader { node: node + 1, within_ms: now_ms(world) - healed_ms }),
+    }
+}
+
+/// Demands that each actor of the core is idle once: nothing waits, and nothing that was taken is nowhere.
+///
+/// # Errors
+/// [`Violation::NeverAtRest`].
+pub async fn rest(world: World, judge: &Judge, living: &Living, core: &[u8]) -> Result<(), Violation> {
+    let begun_ms = now_ms(world);
+    let mut rested: BTreeMap<u8, BTreeSet<String>> = BTreeMap::new();
+    loop {
+        let busy = core.iter().find_map(|node| {
+            let busy = match living.find(*node) {
+                Some(alive) => unrested(&alive.actors(), rested.entry(*node).or_default()),
+                None => Some(("its process, which is down".to_owned(), 0, 0)),
+            };
+            busy.map(|busy| (*node, busy))
+        });
+        let after_ms = now_ms(world) - begun_ms;
+        match busy {
+            None => return Ok(()),
+            Some(_) if judge.is_over() => return Ok(()),
+            Some((node, (actor, depth, unaccounted))) if after_ms > RESTS_MS => {
+                return Err(Violation::NeverAtRest { node: node + 1, actor, depth, unaccounted, after_ms });
+            }
+            Some(_) => time::sleep(GLANCE).await,
+        }
     }
 }
 

@@ -196,7 +196,7 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         seed,
         stack,
         mutant: mutant.map(|(name, _)| name.to_owned()),
-        found: oracles.found.clone(),
+        found: oracles.found.clone().or_else(|| too_large(at_ms)),
         timeout_s: None,
         trace_hash: trace_hash.iter().map(|byte| format!("{byte:02x}")).collect(),
         snapshots: snapshots.iter().map(Mark::from).collect(),
@@ -207,6 +207,15 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         wall_ms: began.elapsed().as_millis() as u64,
         peak_kib: process::peak_kib(),
     }
+}
+
+/// What all machines of a run may take together, several times what the largest of them do.
+const MAX_MEMORY_MIB: u64 = 2_048;
+
+fn too_large(at_ms: u64) -> Option<Found> {
+    let mib = process::peak_kib() / 1_024;
+    let violation = Violation::MemoryUnbounded { mib, limit_mib: MAX_MEMORY_MIB };
+    (mib > MAX_MEMORY_MIB).then_some(Found { at_ms, violation })
 }
 
 fn show(world: World, trace: Trace) {
@@ -354,9 +363,12 @@ async fn drive(
     is_over.store(true, Ordering::SeqCst);
     let replayed = fresh_client::replay(judge, &shared.chain.execution)?;
     world.note("replayed", &replayed.to_le_bytes(), &format!("{replayed} blocks on a fresh client"));
-    let (judge, workload, rng) = (judge.clone(), plan.workload.clone(), world.rng("audit"));
-    let audited = world.spawn_on(user, "audit", async move { audit(&judge, &core, &workload, rng).await });
-    audited.await.unwrap_or_else(|error| Err(Violation::Hung { what: error.to_string() }))
+    let (auditor, members, workload) = (judge.clone(), core.clone(), plan.workload.clone());
+    let rng = world.rng("audit");
+    let audited =
+        world.spawn_on(user, "audit", async move { audit(&auditor, &members, &workload, rng).await });
+    audited.await.unwrap_or_else(|error| Err(Violation::Hung { what: error.to_string() }))?;
+    healing::rest(world, judge, &shared.living, &core).await
 }
 
 fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> {

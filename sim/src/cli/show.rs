@@ -59,7 +59,7 @@ Invariants: two-final-blocks, finality-went-back, final-without-quorum, certifie
 head-beside-final, signed-twice, signed-backwards, approved-below-lock, confirmed-below-approval, approved-out-of-slot, approved-unexecuted, approved-invalid,
 voted-by-jumped-clock, votes-lost, voted-while-silent, rejoined-early, loss-unnoticed, wrongly-accused, wrong-leader, wrong-timestamp, state-differs, replay-differs, heads-differ, no-progress,
 silent-leader, too-few-blocks, error-line, process-ended, execution-behind, acknowledged-lost, refused-is-final, wrongly-taken, wrong-balance, not-a-transition, honest-peer-banned,
-served-too-much, actor-not-healed, not-final-after-fault, message-lost, queue-overrun, order-broken, ask-late, two-incarnations, restarts-beyond-policy,
+served-too-much, actor-not-healed, not-final-after-fault, message-lost, queue-overrun, never-at-rest, memory-unbounded, order-broken, ask-late, two-incarnations, restarts-beyond-policy,
 gave-up-early, escaped, panicked, hung, timeout.";
 
 /// The rules with the scenarios that are about them.

@@ -1,7 +1,7 @@
 //! The supervision trees of nodes: every message that was taken is accounted for, queues keep within their limits, and
 //! supervisors neither give up too soon nor restart without end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use alys_actor_system::{MailboxSnapshot, Snapshot};
 
@@ -69,6 +69,22 @@ fn unaccounted(mailbox: &MailboxSnapshot) -> i64 {
         + mailbox.abandoned
         + mailbox.depth as u64;
     came as i64 - went as i64
+}
+
+/// The first actor of a tree at which something waits, is in its hand, or is nowhere, of those that `has_rested` does not say
+/// to have been idle; the idle ones are added to it. `None`: all have been idle once.
+pub fn unrested(tree: &Snapshot, has_rested: &mut BTreeSet<String>) -> Option<(String, u64, i64)> {
+    let mut first = None;
+    for actor in tree.all() {
+        let Some(mailbox) = &actor.mailbox else { continue };
+        let missing = unaccounted(mailbox);
+        if mailbox.depth == 0 && missing == 0 && !mailbox.in_hand {
+            has_rested.insert(actor.path.clone());
+        } else if !has_rested.contains(&actor.path) {
+            first.get_or_insert((actor.path.clone(), mailbox.depth as u64, missing));
+        }
+    }
+    first
 }
 
 impl Actors {
@@ -179,6 +195,23 @@ mod tests {
             ..actor("n/storage", 0, MailboxSnapshot::default())
         };
         Snapshot { mailbox: None, children: vec![storage], ..actor("n", 0, MailboxSnapshot::default()) }
+    }
+
+    #[test]
+    fn each_actor_is_idle_once() {
+        let busy = MailboxSnapshot { accepted: 3, handled: 1, depth: 2, capacity: 4, ..Default::default() };
+        let idle = MailboxSnapshot { accepted: 3, handled: 3, capacity: 4, ..Default::default() };
+        let lost = MailboxSnapshot { handled: 2, ..idle.clone() };
+        let mut rested = BTreeSet::new();
+        let told = |mailbox: &MailboxSnapshot, rested: &mut _| unrested(&tree(1, 0, mailbox.clone()), rested);
+        assert_eq!(told(&busy, &mut rested), Some(("n/storage/store".to_owned(), 2, 0)));
+        assert_eq!(told(&lost, &mut rested), Some(("n/storage/store".to_owned(), 0, 1)));
+        assert_eq!(
+            told(&MailboxSnapshot { in_hand: true, ..idle.clone() }, &mut rested).map(|t| t.1),
+            Some(0)
+        );
+        assert_eq!(told(&idle, &mut rested), None);
+        assert_eq!(told(&busy, &mut rested), None, "it was idle before");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use alys_types::wire::{BlockRange, HeaderRange};
 use alys_types::{Hash, VoteKind};
 use serde::{Deserialize, Serialize};
 
-pub use actors::Actors;
+pub use actors::{Actors, unrested};
 pub use blocks::{Blocks, Proposed};
 pub use clocks::Clocks;
 pub use finality::{Final, Finality};
@@ -127,6 +127,10 @@ pub enum Violation {
     MessageLost { node: u8, actor: String, messages: i64 },
     /// More waits in a mailbox than it may hold.
     QueueOverrun { node: u8, actor: String, depth: u64, capacity: u64 },
+    /// After everything healed and users stopped, an actor's queue was not empty once, or a message that it took is nowhere.
+    NeverAtRest { node: u8, actor: String, depth: u64, unaccounted: i64, after_ms: u64 },
+    /// The process of a run held more memory than any run has reason to.
+    MemoryUnbounded { mib: u64, limit_mib: u64 },
     /// A message overtook another of the same sender.
     OrderBroken { actor: String, sender: u8, number: u64, after: u64 },
     /// A question was not over when it had to be.

@@ -71,6 +71,17 @@ const TABLE: &[(&str, &str, &str)] = &[
          whether their peers told them which of their votes they hold.",
     ),
     (
+        "never-at-rest",
+        "An actor never came to rest",
+        "Everything had healed and users had stopped, and yet something waited in its mailbox, or was in its hand, whenever it was \
+         looked at, or a message that it took is nowhere.",
+    ),
+    (
+        "memory-unbounded",
+        "The process took too much memory",
+        "All nodes of a run together take some hundreds of MiB. Look for a queue or a map without a bound.",
+    ),
+    (
         "wrongly-accused",
         "Evidence against somebody who did nothing wrong",
         "The node says that an authority contradicted itself, and the authority did not.",
