@@ -42,6 +42,7 @@ pub mod rules;
 pub mod scenario;
 pub mod schedule;
 pub mod shrink;
+pub mod silent;
 pub mod stack;
 pub mod swarm;
 pub mod sweep;

@@ -43,6 +43,8 @@ pub enum Net {
     LightClient = 7,
     /// Who asks for more than nodes serve.
     Greedy = 8,
+    /// Who answers no question.
+    Silent = 9,
 }
 
 impl Net {

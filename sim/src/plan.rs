@@ -103,6 +103,8 @@ pub struct WorldPlan {
     pub light_client: bool,
     /// Whether strangers ask for more than nodes serve.
     pub greedy_peers: bool,
+    /// Whether strangers take turns in being asked for blocks, and answer nothing.
+    pub silent_peers: bool,
     /// How long machines wait for the other end while connecting and after sending, where it is not the usual: 20 s and
     /// 30 s.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,6 +133,7 @@ impl Default for WorldPlan {
             forger: None,
             light_client: false,
             greedy_peers: false,
+            silent_peers: false,
             tcp_timeout: None,
             byzantine: Vec::new(),
             left_dead: Vec::new(),

@@ -115,13 +115,14 @@ fn less_time(failing: &mut Failing, lab: &mut impl Lab) {
 }
 
 fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
-    let changes: [fn(&mut Plan); 14] = [
+    let changes: [fn(&mut Plan); 15] = [
         |plan| plan.workload.users = 0,
         |plan| plan.workload = WorkloadPlan { users: plan.workload.users.min(1), ..WorkloadPlan::default() },
         |plan| plan.world.buggify = false,
         |plan| plan.world.forger = None,
         |plan| plan.world.light_client = false,
         |plan| plan.world.greedy_peers = false,
+        |plan| plan.world.silent_peers = false,
         |plan| plan.world.tcp_timeout = None,
         |plan| plan.world.byzantine.truncate(plan.world.byzantine.len().saturating_sub(1)),
         |plan| plan.world.left_dead.clear(),

@@ -260,6 +260,7 @@ fn draw_surroundings(plan: &mut Plan, rng: &mut Rng) {
     plan.world.greedy_peers = rng.below(20) == 0;
     // Below what nodes wait themselves for a connection.
     plan.world.tcp_timeout = (rng.below(8) == 0).then(|| Ms(500 + rng.below(3_000)));
+    plan.world.silent_peers = rng.below(20) == 0;
 }
 
 /// What takes several faults of one node in a certain order, which the rest of the plan seldom has. The world is drawn the

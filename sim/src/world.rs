@@ -30,7 +30,7 @@ use crate::report::Recorder;
 use crate::stack::Stack;
 use crate::trap::{self, Canary};
 use crate::workload::{Desk, User};
-use crate::{adversary, bisect, faults, forger, fresh_client, greedy, light_client, probe};
+use crate::{adversary, bisect, faults, forger, fresh_client, greedy, light_client, probe, silent};
 
 /// Simulated time beyond the end of the chaos after which the run is broken off: healing, progress and audit take less.
 const SPARE: Duration = Duration::from_secs(300);
@@ -318,6 +318,9 @@ async fn drive(
     }
     if plan.world.greedy_peers {
         greedy::add(world, &shared);
+    }
+    if plan.world.silent_peers {
+        silent::add(world, &shared);
     }
     let user = world.node("user", USER_IP, std::future::pending);
     world.exempt_from_buggify(user);

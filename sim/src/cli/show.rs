@@ -24,6 +24,7 @@ A scenario is a TOML file:
     forger = 3                    # somebody else has this authority's key and forges certificates
     light_client = true           # somebody without a vote asks for headers
     greedy_peers = true           # strangers ask for more than nodes serve
+    silent_peers = true           # strangers take turns in being asked for blocks, and answer nothing
     tcp_timeout = \"3s\"           # how long machines wait for the other end of a connection (20s to connect, 30s to send)
     byzantine = [{ node = 2, conduct = \"twins\" }]   # or equivocate, withhold, delay, invalid-payload, bad-certificate,
                                   # mutate, lie; all but twins are the real node with what it says bent
@@ -169,6 +170,9 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     }
     if world.greedy_peers {
         println!("strangers ask for more than nodes serve");
+    }
+    if world.silent_peers {
+        println!("strangers are asked for blocks in turns and answer nothing");
     }
     if let Some(Ms(ms)) = world.tcp_timeout {
         println!("machines wait {ms} ms for the other end of a connection");
