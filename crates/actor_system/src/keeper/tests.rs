@@ -1,5 +1,4 @@
 //! A supervisor's task on its own, so that a test says in which order it hears what others tell it.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{
     convert::Infallible,
