@@ -515,7 +515,7 @@ fn spoil(rng: &mut Rng, block: &mut Block, slot_ms: u64) {
         5 => payload.fee_recipient.0[0] ^= 1,
         6 => block.header.height.0 += 1,
         7 | 8 => {
-            // Out of turn: whose slot it is, it says right.
+            // Out of turn: another leads the next slot.
             block.header.slot = block.header.slot.next();
             payload.timestamp = block.header.slot.timestamp(slot_ms);
             payload.prev_randao = prev_randao(&block.header.parent_hash, block.header.slot);

@@ -5,15 +5,15 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use alys_net::{Command, Event, Protocol, Service, Topic, Verdict};
+use alys_net::{Command, Event, Topic, Verdict};
 use alys_runtime::sim::{NodeId, World, here};
-use alys_runtime::{select, spawn, time};
+use alys_runtime::{spawn, time};
 use alys_types::wire::{CertifiedHeader, Message, Proposal};
 use alys_types::{Bitmap, Certificate, Hash, VoteKind, VoteTarget};
 
 use crate::genesis::authority_key;
 use crate::machines::{Net, Shared};
-use crate::outsider;
+use crate::outsider::{self, Outsider};
 
 const IP: IpAddr = Net::Forger.ip(0);
 /// How long an identity is used: shorter than a ban.
@@ -41,35 +41,18 @@ pub fn add(world: World, shared: &Shared, index: u8) -> NodeId {
 async fn life(shared: &Shared, index: u8) {
     let mut identity = [0xee; 32];
     identity[..4].copy_from_slice(&here().incarnation.to_le_bytes());
-    let config = outsider::config(shared, identity, IP);
-    let Ok((service, handle, mut events)) = Service::bind(config).await else { return };
-    let status = outsider::status(shared);
-    let say = |command| {
-        // A full queue loses a forgery, no more.
-        let _ = handle.try_send(command);
+    let Some(mut forger) = Outsider::join(shared, outsider::config(shared, identity, IP)).await else {
+        return;
     };
-    say(Command::SetStatus { status: status.encode() });
-    let mut running = Box::pin(service.run());
-    loop {
-        let event = select! {
-            _ = &mut running => return,
-            event = events.next() => event,
-        };
-        match event {
-            None => return,
-            Some(Event::Request { id, protocol: Protocol::Status, .. }) => {
-                say(Command::Respond { id, response: Ok(outsider::answer(&status)) });
+    while let Some(event) = forger.next().await {
+        if let Event::Gossip { id, topic, payload, .. } = event {
+            forger.say(Command::Judge { id, verdict: Verdict::Accept });
+            if topic == Topic::Blocks
+                && let Ok(proposal) = Proposal::decode(&payload)
+            {
+                let forged = forge(shared, index, proposal);
+                forger.say(Command::Publish { topic: Topic::Finality, payload: forged.encode() });
             }
-            Some(Event::Gossip { id, topic, payload, .. }) => {
-                say(Command::Judge { id, verdict: Verdict::Accept });
-                if topic == Topic::Blocks
-                    && let Ok(proposal) = Proposal::decode(&payload)
-                {
-                    let forged = forge(shared, index, proposal);
-                    say(Command::Publish { topic: Topic::Finality, payload: forged.encode() });
-                }
-            }
-            Some(_) => {}
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use alys_net::{Command, Event, PeerId, Protocol, RequestId, Service};
+use alys_net::{Event, PeerId, Protocol, RequestId};
 use alys_runtime::sim::{World, here};
 use alys_runtime::{select, spawn, time};
 use alys_types::Height;
@@ -13,7 +13,7 @@ use alys_types::wire::{BlockRange, HeaderRange, Message, RangeRequest};
 
 use crate::machines::{Net, Shared, now_ms};
 use crate::oracles::Violation;
-use crate::outsider;
+use crate::outsider::{self, Outsider};
 
 const IP: IpAddr = Net::Greedy.ip(0);
 /// How long an identity is used: shorter than a ban.
@@ -60,14 +60,7 @@ async fn life(shared: &Shared) {
     identity[..4].copy_from_slice(&here().incarnation.to_le_bytes());
     let mut config = outsider::config(shared, identity, IP);
     config.limits.max_outbound = MOST_QUESTIONS;
-    let Ok((service, handle, mut events)) = Service::bind(config).await else { return };
-    let status = outsider::status(shared);
-    let say = |command| {
-        // A full queue loses a question, no more.
-        let _ = handle.try_send(command);
-    };
-    say(Command::SetStatus { status: status.encode() });
-    let mut running = Box::pin(service.run());
+    let Some(mut stranger) = Outsider::join(shared, config).await else { return };
     // Since when each is connected, and what it has served.
     let mut peers: BTreeMap<PeerId, (time::Instant, u64)> = BTreeMap::new();
     let mut asked: BTreeMap<RequestId, u64> = BTreeMap::new();
@@ -75,15 +68,14 @@ async fn life(shared: &Shared) {
     let protocol = WANTED[here().incarnation as usize % WANTED.len()];
     loop {
         let event = select! {
-            _ = &mut running => return,
-            event = events.next() => event,
+            event = stranger.next() => event,
             () = time::sleep_until(asks_at) => {
                 asks_at += PAUSE;
                 let start = 1 + turn * COUNT % HEIGHTS;
                 let request = RangeRequest { start: Height(start), count: COUNT }.encode();
                 turn += 1;
                 for (peer, _) in peers.keys().flat_map(|peer| (0..AT_ONCE).map(move |at| (peer, at))) {
-                    if let Ok(id) = handle.request(*peer, protocol, request.clone()) {
+                    if let Ok(id) = stranger.ask(*peer, protocol, request.clone()) {
                         asked.insert(id, start);
                     }
                 }
@@ -97,9 +89,6 @@ async fn life(shared: &Shared) {
             }
             Some(Event::PeerDisconnected { peer, .. }) => {
                 peers.remove(&peer);
-            }
-            Some(Event::Request { id, protocol: Protocol::Status, .. }) => {
-                say(Command::Respond { id, response: Ok(outsider::answer(&status)) });
             }
             Some(Event::Response { id, peer, result }) => {
                 let (Some(start), Ok(payload)) = (asked.remove(&id), result) else { continue };

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use alys_net::{Command, Event, PeerId, Protocol, RequestId, Service};
+use alys_net::{Event, PeerId, Protocol, RequestId};
 use alys_runtime::sim::World;
 use alys_runtime::{select, time};
 use alys_types::Height;
 use alys_types::wire::{HeaderRange, Message, RangeRequest};
 
 use crate::machines::{Net, Shared, now_ms};
-use crate::outsider;
+use crate::outsider::{self, Outsider};
 
 const IP: IpAddr = Net::LightClient.ip(0);
 /// How often it asks.
@@ -33,31 +33,21 @@ pub fn add(world: World, shared: &Shared) {
 
 async fn follow(shared: &Shared) {
     let world = World::current();
-    let Ok((service, handle, mut events)) = Service::bind(outsider::config(shared, [0xd1; 32], IP)).await
-    else {
-        return;
-    };
-    let status = outsider::status(shared);
-    let say = |command| {
-        // A full queue loses it: an answer is late, a verdict is not missed.
-        let _ = handle.try_send(command);
-    };
-    say(Command::SetStatus { status: status.encode() });
-    let mut running = Box::pin(service.run());
+    let config = outsider::config(shared, [0xd1; 32], IP);
+    let Some(mut client) = Outsider::join(shared, config).await else { return };
     let mut peers: VecDeque<PeerId> = VecDeque::new();
     let mut asked: BTreeMap<RequestId, u64> = BTreeMap::new();
     let (mut known, mut asks_at) = (0_u64, time::now() + PAUSE);
     loop {
         let event = select! {
-            _ = &mut running => return,
-            event = events.next() => event,
+            event = client.next() => event,
             () = time::sleep_until(asks_at) => {
                 asks_at += PAUSE;
                 let start = known.saturating_sub(OVERLAP) + 1;
                 let request = RangeRequest { start: Height(start), count: COUNT };
                 if let Some(peer) = peers.front().copied() {
                     peers.rotate_left(1);
-                    if let Ok(id) = handle.request(peer, Protocol::HeadersByRange, request.encode()) {
+                    if let Ok(id) = client.ask(peer, Protocol::HeadersByRange, request.encode()) {
                         asked.insert(id, start);
                     }
                 }
@@ -68,9 +58,6 @@ async fn follow(shared: &Shared) {
             None => return,
             Some(Event::PeerConnected { peer, .. }) => peers.push_back(peer),
             Some(Event::PeerDisconnected { peer, .. }) => peers.retain(|known| *known != peer),
-            Some(Event::Request { id, protocol: Protocol::Status, .. }) => {
-                say(Command::Respond { id, response: Ok(outsider::answer(&status)) });
-            }
             Some(Event::Response { id, peer, result }) => {
                 let (Some(start), Ok(payload)) = (asked.remove(&id), result) else { continue };
                 let answer = HeaderRange::decode(&payload);

@@ -4,13 +4,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use alys_net::{Command, Event, Protocol, Service};
 use alys_runtime::sim::{World, here};
-use alys_runtime::{select, spawn, time};
-use alys_types::wire::Message;
+use alys_runtime::{spawn, time};
 
 use crate::machines::{Net, Shared};
-use crate::outsider;
+use crate::outsider::{self, Outsider};
 
 const COUNT: u8 = 2;
 /// How long an identity is used: what it is asked is not overdue then.
@@ -41,28 +39,8 @@ async fn life(shared: &Shared, index: u8, ip: IpAddr) {
     let mut identity = [0xee; 32];
     identity[0] = index;
     identity[1..5].copy_from_slice(&here().incarnation.to_le_bytes());
-    let Ok((service, handle, mut events)) = Service::bind(outsider::config(shared, identity, ip)).await
-    else {
+    let Some(mut stranger) = Outsider::join(shared, outsider::config(shared, identity, ip)).await else {
         return;
     };
-    let status = outsider::status(shared);
-    let say = |command| {
-        // A full queue loses an answer, no more.
-        let _ = handle.try_send(command);
-    };
-    say(Command::SetStatus { status: status.encode() });
-    let mut running = Box::pin(service.run());
-    loop {
-        let event = select! {
-            _ = &mut running => return,
-            event = events.next() => event,
-        };
-        match event {
-            None => return,
-            Some(Event::Request { id, protocol: Protocol::Status, .. }) => {
-                say(Command::Respond { id, response: Ok(outsider::answer(&status)) });
-            }
-            Some(_) => {}
-        }
-    }
+    while stranger.next().await.is_some() {}
 }
