@@ -17,8 +17,10 @@ use alys_storage::MemoryStore;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-const ACCOUNTS: [&str; 2] =
-    ["0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266", "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"];
+const ACCOUNTS: [&str; 2] = [
+    "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
+    "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+];
 
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -34,13 +36,22 @@ fn main() -> Result<(), Failure> {
                 servers.push(start().await?);
             } else {
                 let endpoint: Endpoint = arg.parse()?;
-                let secret = args.next().ok_or("a URL is followed by the JWT secret in hex")?;
+                let secret = args
+                    .next()
+                    .ok_or("a URL is followed by the JWT secret in hex")?;
                 engines.push(HttpEngine::new(endpoint, JwtSecret::parse(&secret)?));
             }
         }
         for server in &servers {
-            println!("public http://{:?}, engine http://{}", server.http_addr(), server.engine_addr());
-            engines.insert(0, HttpEngine::new(server.engine_addr(), JwtSecret::new([1; 32])));
+            println!(
+                "public http://{:?}, engine http://{}",
+                server.http_addr(),
+                server.engine_addr()
+            );
+            engines.insert(
+                0,
+                HttpEngine::new(server.engine_addr(), JwtSecret::new([1; 32])),
+            );
         }
         drive(&engines).await
     })
@@ -49,7 +60,12 @@ fn main() -> Result<(), Failure> {
 async fn start() -> Result<ExecutionServer, Failure> {
     let alloc: serde_json::Map<String, serde_json::Value> = ACCOUNTS
         .into_iter()
-        .map(|account| (account.to_owned(), serde_json::json!({ "balance": "0x21e19e0c9bab2400000" })))
+        .map(|account| {
+            (
+                account.to_owned(),
+                serde_json::json!({ "balance": "0x21e19e0c9bab2400000" }),
+            )
+        })
         .collect();
     let genesis = serde_json::from_value(serde_json::json!({
         "config": {
@@ -74,7 +90,10 @@ async fn start() -> Result<ExecutionServer, Failure> {
 async fn drive(engines: &[HttpEngine]) -> Result<(), Failure> {
     let builder = engines.first().ok_or("no engine")?;
     for engine in engines {
-        let missing = engine.exchange_capabilities().await?.missing(PayloadFork::Deneb);
+        let missing = engine
+            .exchange_capabilities()
+            .await?
+            .missing(PayloadFork::Deneb);
         println!(
             "{}, chain {}, missing {missing:?}",
             engine.client_version().await?,
@@ -88,7 +107,10 @@ async fn drive(engines: &[HttpEngine]) -> Result<(), Failure> {
         finalized_block_hash: genesis,
     };
     loop {
-        let head = builder.block_by_tag(BlockTag::Latest).await?.ok_or("there is no head")?;
+        let head = builder
+            .block_by_tag(BlockTag::Latest)
+            .await?
+            .ok_or("there is no head")?;
         let now = alys_runtime::clock::wall_ms() / 1000;
         let attributes = PayloadAttributes {
             timestamp: now.max(head.timestamp + 1),
@@ -98,17 +120,31 @@ async fn drive(engines: &[HttpEngine]) -> Result<(), Failure> {
             parent_beacon_block_root: Some(head.hash),
             ..PayloadAttributes::default()
         };
-        let started = builder.forkchoice_updated(choice(head.hash), Some(attributes)).await?;
-        let id = started.payload_id.ok_or_else(|| format!("nothing is built: {started:?}"))?;
+        let started = builder
+            .forkchoice_updated(choice(head.hash), Some(attributes))
+            .await?;
+        let id = started
+            .payload_id
+            .ok_or_else(|| format!("nothing is built: {started:?}"))?;
         let payload = builder.get_payload(PayloadFork::Deneb, id).await?.payload;
-        let (hash, count) = (payload.as_v1().block_hash, payload.as_v1().transactions.len());
+        let (hash, count) = (
+            payload.as_v1().block_hash,
+            payload.as_v1().transactions.len(),
+        );
         let mut verdicts = String::new();
         for engine in engines {
             let status = engine.new_payload(payload.clone(), head.hash).await?.status;
-            let chosen = engine.forkchoice_updated(choice(hash), None).await?.payload_status.status;
+            let chosen = engine
+                .forkchoice_updated(choice(hash), None)
+                .await?
+                .payload_status
+                .status;
             verdicts += &format!(", {status}/{chosen}");
         }
-        println!("block {} {hash}: {count} transactions{verdicts}", head.number + 1);
+        println!(
+            "block {} {hash}: {count} transactions{verdicts}",
+            head.number + 1
+        );
         alys_runtime::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -10,7 +10,9 @@ use alloy_primitives::{Address, B256};
 use alloy_rpc_types_engine::{ExecutionPayload, ForkchoiceState, PayloadAttributes};
 use alys_integrations::embedded::execution::CoreConfig;
 use alys_integrations::embedded::{ExecutionServer, ExecutionServerConfig};
-use alys_integrations::execution::{BlockTag, ExecutionClient, ExecutionError, HttpEngine, PayloadFork};
+use alys_integrations::execution::{
+    BlockTag, ExecutionClient, ExecutionError, HttpEngine, PayloadFork,
+};
 use alys_integrations::http::{ClientConfig, JwtSecret, RpcError};
 use alys_runtime::disk::Dir;
 use alys_runtime::sim::{Finished, NodeId, Options, World, run, try_run};
@@ -41,8 +43,12 @@ fn genesis() -> alloy_genesis::Genesis {
 /// The execution client's process.
 async fn client() {
     // A power loss while the store is opened ends the process, as it would any.
-    let Ok(dir) = Dir::open("/data/execution") else { return };
-    let Ok(store) = alys_storage::open(Engine::Redb, &dir) else { return };
+    let Ok(dir) = Dir::open("/data/execution") else {
+        return;
+    };
+    let Ok(store) = alys_storage::open(Engine::Redb, &dir) else {
+        return;
+    };
     let config = ExecutionServerConfig {
         http_addr: None,
         engine_addr: SocketAddr::new(CLIENT, PORT),
@@ -51,7 +57,9 @@ async fn client() {
         store,
         core: CoreConfig::default(),
     };
-    let Ok(_server) = ExecutionServer::start(config).await else { return };
+    let Ok(_server) = ExecutionServer::start(config).await else {
+        return;
+    };
     std::future::pending().await
 }
 
@@ -72,7 +80,9 @@ impl Record {
             error if error.is_retryable() => self.unreachable += 1,
             ExecutionError::UnknownPayload { .. } => self.unreachable += 1,
             ExecutionError::Auth { .. } => self.refused += 1,
-            ExecutionError::Rpc { error, .. } if error.code == RpcError::INTERNAL => self.failed += 1,
+            ExecutionError::Rpc { error, .. } if error.code == RpcError::INTERNAL => {
+                self.failed += 1
+            }
             other => panic!("{other}"),
         }
     }
@@ -101,27 +111,50 @@ async fn consensus(record: Shared) {
 }
 
 fn choice(hash: B256) -> ForkchoiceState {
-    ForkchoiceState { head_block_hash: hash, safe_block_hash: B256::ZERO, finalized_block_hash: B256::ZERO }
+    ForkchoiceState {
+        head_block_hash: hash,
+        safe_block_hash: B256::ZERO,
+        finalized_block_hash: B256::ZERO,
+    }
 }
 
 async fn one_block(engine: &HttpEngine, record: &Shared) -> Result<(), ExecutionError> {
     let (known, head) = {
         let record = record.lock().expect("no panic");
-        (record.payloads.len() as u64, record.payloads.last().map(|(payload, _)| payload.as_v1().clone()))
+        (
+            record.payloads.len() as u64,
+            record
+                .payloads
+                .last()
+                .map(|(payload, _)| payload.as_v1().clone()),
+        )
     };
     let (hash, time) = match head {
         Some(head) => (head.block_hash, head.timestamp),
         None => (engine.genesis_hash().await?, 0),
     };
-    if engine.forkchoice_updated(choice(hash), None).await?.is_syncing() {
+    if engine
+        .forkchoice_updated(choice(hash), None)
+        .await?
+        .is_syncing()
+    {
         // It lost blocks: they are sent again from where it is.
-        let at = engine.block_by_tag(BlockTag::Latest).await?.map_or(0, |block| block.number);
+        let at = engine
+            .block_by_tag(BlockTag::Latest)
+            .await?
+            .map_or(0, |block| block.number);
         for number in at..known {
-            let (payload, root) = record.lock().expect("no panic").payloads[number as usize].clone();
+            let (payload, root) =
+                record.lock().expect("no panic").payloads[number as usize].clone();
             let status = engine.new_payload(payload, root).await?;
             assert!(status.is_valid(), "block {} is {status:?} now", number + 1);
         }
-        assert!(engine.forkchoice_updated(choice(hash), None).await?.is_valid());
+        assert!(
+            engine
+                .forkchoice_updated(choice(hash), None)
+                .await?
+                .is_valid()
+        );
     }
     let attributes = PayloadAttributes {
         timestamp: time + 1,
@@ -131,14 +164,22 @@ async fn one_block(engine: &HttpEngine, record: &Shared) -> Result<(), Execution
         parent_beacon_block_root: Some(hash),
         ..PayloadAttributes::default()
     };
-    let started = engine.forkchoice_updated(choice(hash), Some(attributes)).await?;
+    let started = engine
+        .forkchoice_updated(choice(hash), Some(attributes))
+        .await?;
     // It restarted a moment ago and lost the head again: from the start.
-    let Some(id) = started.payload_id else { return Ok(()) };
+    let Some(id) = started.payload_id else {
+        return Ok(());
+    };
     let payload = engine.get_payload(PayloadFork::Deneb, id).await?.payload;
     let block = payload.as_v1().block_hash;
     let status = engine.new_payload(payload.clone(), hash).await?;
     if status.is_valid() {
-        record.lock().expect("no panic").payloads.push((payload, hash));
+        record
+            .lock()
+            .expect("no panic")
+            .payloads
+            .push((payload, hash));
         engine.forkchoice_updated(choice(block), None).await?;
     }
     Ok(())
@@ -175,8 +216,10 @@ async fn agree(world: World, node: NodeId, record: Shared) {
         let payloads = record.lock().expect("no panic").payloads.clone();
         for (payload, _) in &payloads[..payloads.len() - 1] {
             let payload = payload.as_v1();
-            let found =
-                engine.block_by_tag(BlockTag::Number(payload.block_number)).await.expect("it answers");
+            let found = engine
+                .block_by_tag(BlockTag::Number(payload.block_number))
+                .await
+                .expect("it answers");
             assert_eq!(found.map(|block| block.hash), Some(payload.block_hash));
         }
     });
@@ -258,7 +301,10 @@ fn an_idle_connection_costs_nothing() {
         let (polls, events) = (world.polls(), world.events());
         sleep(Duration::from_secs(600)).await;
         let (polls, events) = (world.polls() - polls, world.events() - events);
-        assert!(polls < 100 && events < 100, "{polls} polls, {events} events");
+        assert!(
+            polls < 100 && events < 100,
+            "{polls} polls, {events} events"
+        );
     });
 }
 
@@ -280,6 +326,9 @@ fn the_same_seed_is_the_same_run() {
     assert!(first.result.is_ok(), "{:?}", first.result);
     let other = traced(4);
     let again = traced(3);
-    assert_eq!((first.trace_hash, first.events), (again.trace_hash, again.events));
+    assert_eq!(
+        (first.trace_hash, first.events),
+        (again.trace_hash, again.events)
+    );
     assert_ne!(first.trace_hash, other.trace_hash);
 }

@@ -51,7 +51,9 @@ pub struct PeerAddr {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddrError {
     /// Neither `ip:port` nor `/ip4/../tcp/..`.
-    #[error("{text:?} is no peer address: expected ip:port, ip:port/p2p/ID or /ip4/IP/tcp/PORT[/p2p/ID]")]
+    #[error(
+        "{text:?} is no peer address: expected ip:port, ip:port/p2p/ID or /ip4/IP/tcp/PORT[/p2p/ID]"
+    )]
     Unreadable {
         /// The text, shortened.
         text: String,
@@ -74,8 +76,9 @@ impl FromStr for PeerAddr {
             Some((place, id)) => (place, Some(id)),
             None => (text, None),
         };
-        let peer =
-            id.map(|id| PeerId::from_str(id).map_err(|_| AddrError::PeerId { text: shown() })).transpose()?;
+        let peer = id
+            .map(|id| PeerId::from_str(id).map_err(|_| AddrError::PeerId { text: shown() }))
+            .transpose()?;
         let socket = if place.starts_with('/') {
             let multiaddr = Multiaddr::from_str(place).map_err(|_| unreadable())?;
             to_socket(&multiaddr).ok_or_else(unreadable)?
@@ -113,7 +116,9 @@ pub(crate) fn to_socket(addr: &Multiaddr) -> Option<SocketAddr> {
         Part::Ip6(ip) => IpAddr::V6(ip),
         _ => return None,
     };
-    let Part::Tcp(port) = parts.next()? else { return None };
+    let Part::Tcp(port) = parts.next()? else {
+        return None;
+    };
     match parts.next() {
         None | Some(Part::P2p(_)) if parts.next().is_none() => Some(SocketAddr::new(ip, port)),
         _ => None,
@@ -140,12 +145,20 @@ pub(crate) mod tests {
             (format!("127.0.0.1:9000/p2p/{id}"), v4, Some(id)),
             ("/ip4/127.0.0.1/tcp/9000".to_string(), v4, None),
             (format!("/ip4/127.0.0.1/tcp/9000/p2p/{id}"), v4, Some(id)),
-            (format!("[::1]:1/p2p/{id}"), SocketAddr::from(([0u16, 0, 0, 0, 0, 0, 0, 1], 1)), Some(id)),
+            (
+                format!("[::1]:1/p2p/{id}"),
+                SocketAddr::from(([0u16, 0, 0, 0, 0, 0, 0, 1], 1)),
+                Some(id),
+            ),
         ];
         for (text, socket, peer) in table {
             let addr: PeerAddr = text.parse().expect(&text);
             assert_eq!(addr, PeerAddr { socket, peer }, "{text}");
-            assert_eq!(addr.to_string().parse::<PeerAddr>(), Ok(addr.clone()), "{text}");
+            assert_eq!(
+                addr.to_string().parse::<PeerAddr>(),
+                Ok(addr.clone()),
+                "{text}"
+            );
             assert_eq!(to_socket(&to_multiaddr(socket)), Some(socket));
         }
     }
@@ -161,10 +174,16 @@ pub(crate) mod tests {
             "/dns4/x/tcp/1",
             "/ip4/1.2.3.4/tcp/1/ws",
         ] {
-            assert!(matches!(text.parse::<PeerAddr>(), Err(AddrError::Unreadable { .. })), "{text}");
+            assert!(
+                matches!(text.parse::<PeerAddr>(), Err(AddrError::Unreadable { .. })),
+                "{text}"
+            );
         }
         for text in ["1.2.3.4:1/p2p/", "1.2.3.4:1/p2p/nobody"] {
-            assert!(matches!(text.parse::<PeerAddr>(), Err(AddrError::PeerId { .. })), "{text}");
+            assert!(
+                matches!(text.parse::<PeerAddr>(), Err(AddrError::PeerId { .. })),
+                "{text}"
+            );
         }
     }
 

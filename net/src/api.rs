@@ -198,9 +198,13 @@ impl Event {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Gossip { payload, .. } | Self::Request { payload, .. } => payload.len(),
-            Self::Response { result: Ok(payload), .. } | Self::Status { status: payload, .. } => {
-                payload.len()
+            Self::Response {
+                result: Ok(payload),
+                ..
             }
+            | Self::Status {
+                status: payload, ..
+            } => payload.len(),
             Self::Response { result: Err(_), .. }
             | Self::PeerConnected { .. }
             | Self::PeerListens { .. }
@@ -310,10 +314,12 @@ impl Handle {
     /// # Errors
     /// When the queue is full or the service has ended.
     pub fn try_send(&self, command: Command) -> Result<(), SendError> {
-        self.commands.try_send(command).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => SendError::Full,
-            mpsc::error::TrySendError::Closed(_) => SendError::Closed,
-        })
+        self.commands
+            .try_send(command)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => SendError::Full,
+                mpsc::error::TrySendError::Closed(_) => SendError::Closed,
+            })
     }
 
     /// Queues a command, waiting for room.
@@ -321,7 +327,10 @@ impl Handle {
     /// # Errors
     /// When the service has ended.
     pub async fn send(&self, command: Command) -> Result<(), SendError> {
-        self.commands.send(command).await.map_err(|_| SendError::Closed)
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| SendError::Closed)
     }
 
     /// Asks a peer; the id comes back with the [`Event::Response`].
@@ -335,7 +344,13 @@ impl Handle {
         payload: Vec<u8>,
     ) -> Result<RequestId, SendError> {
         let id = self.next_request_id();
-        self.try_send(Command::Request { id, peer, protocol, payload }).map(|()| id)
+        self.try_send(Command::Request {
+            id,
+            peer,
+            protocol,
+            payload,
+        })
+        .map(|()| id)
     }
 }
 

@@ -32,7 +32,10 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    pub(crate) fn new(config: &Config, clock: Box<dyn Fn() -> u64 + Send>) -> Result<Self, SetupError> {
+    pub(crate) fn new(
+        config: &Config,
+        clock: Box<dyn Fn() -> u64 + Send>,
+    ) -> Result<Self, SetupError> {
         let limits = GateLimits {
             max_peers: config.limits.max_peers,
             max_pending_inbound: config.limits.max_pending_inbound,
@@ -52,10 +55,13 @@ impl Behaviour {
                     .with_timeout(config.timing.ping_timeout),
             ),
             identify: identify::Behaviour::new(
-                identify::Config::new(config.chain.identify_version(), config.key.keypair().public())
-                    .with_agent_version(concat!("alys/", env!("CARGO_PKG_VERSION")).to_owned())
-                    .with_interval(IDENTIFY_INTERVAL)
-                    .with_cache_size(0),
+                identify::Config::new(
+                    config.chain.identify_version(),
+                    config.key.keypair().public(),
+                )
+                .with_agent_version(concat!("alys/", env!("CARGO_PKG_VERSION")).to_owned())
+                .with_interval(IDENTIFY_INTERVAL)
+                .with_cache_size(0),
             ),
         })
     }
@@ -86,7 +92,9 @@ impl From<BehaviourEvent> for Sorted {
             BehaviourEvent::Gate(never) => match never {},
             BehaviourEvent::Gossip(event) => Self::Gossip(event),
             BehaviourEvent::Status(event) => Self::Requests(Protocol::Status, event),
-            BehaviourEvent::HeadersByRange(event) => Self::Requests(Protocol::HeadersByRange, event),
+            BehaviourEvent::HeadersByRange(event) => {
+                Self::Requests(Protocol::HeadersByRange, event)
+            }
             BehaviourEvent::BlocksByRange(event) => Self::Requests(Protocol::BlocksByRange, event),
             BehaviourEvent::BlocksByHash(event) => Self::Requests(Protocol::BlocksByHash, event),
             BehaviourEvent::Ping(event) => Self::Ping(event),
@@ -103,7 +111,11 @@ fn requests(config: &Config, protocol: Protocol) -> Result<rr::Behaviour<Codec>,
         // Both directions of one connection share it, so that a peer that asks much does not keep us from
         // asking.
         .with_max_concurrent_streams(4 * config.limits.max_inbound_per_peer);
-    Ok(rr::Behaviour::with_codec(Codec { protocol }, [(name, rr::ProtocolSupport::Full)], behaviour))
+    Ok(rr::Behaviour::with_codec(
+        Codec { protocol },
+        [(name, rr::ProtocolSupport::Full)],
+        behaviour,
+    ))
 }
 
 /// Whole milliseconds; a duration beyond all measure is the longest there is.

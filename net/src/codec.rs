@@ -41,9 +41,14 @@ impl Refusal {
     }
 
     fn from_tag(tag: u8) -> Option<Self> {
-        [Self::Busy, Self::RateExceeded, Self::Unavailable, Self::Invalid]
-            .into_iter()
-            .find(|r| r.tag() == tag)
+        [
+            Self::Busy,
+            Self::RateExceeded,
+            Self::Unavailable,
+            Self::Invalid,
+        ]
+        .into_iter()
+        .find(|r| r.tag() == tag)
     }
 }
 
@@ -112,11 +117,21 @@ impl request_response::Codec for Codec {
         }
     }
 
-    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Request) -> io::Result<()>
+    async fn write_request<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        request: Request,
+    ) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write_frame(io, &request.map_err(io::Error::other)?, self.request_limit()).await
+        write_frame(
+            io,
+            &request.map_err(io::Error::other)?,
+            self.request_limit(),
+        )
+        .await
     }
 
     async fn write_response<T>(
@@ -155,14 +170,20 @@ async fn read_frame<T: AsyncRead + Unpin>(
         return Ok(Err(FrameError::TooLong { length, limit }));
     }
     let mut payload = Vec::new();
-    io.take(u64::from(u32::from_be_bytes(head))).read_to_end(&mut payload).await?;
+    io.take(u64::from(u32::from_be_bytes(head)))
+        .read_to_end(&mut payload)
+        .await?;
     if payload.len() < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(Ok(payload))
 }
 
-async fn write_frame<T: AsyncWrite + Unpin>(io: &mut T, payload: &[u8], limit: usize) -> io::Result<()> {
+async fn write_frame<T: AsyncWrite + Unpin>(
+    io: &mut T,
+    payload: &[u8],
+    limit: usize,
+) -> io::Result<()> {
     let length = payload.len();
     let head = match u32::try_from(length) {
         Ok(head) if length <= limit => head,
@@ -188,7 +209,9 @@ mod tests {
     use super::*;
 
     const NAME: StreamProtocol = StreamProtocol::new("/test");
-    const CODEC: Codec = Codec { protocol: Protocol::HeadersByRange };
+    const CODEC: Codec = Codec {
+        protocol: Protocol::HeadersByRange,
+    };
 
     fn request(bytes: &[u8]) -> io::Result<Request> {
         block_on(CODEC.clone().read_request(&NAME, &mut Cursor::new(bytes)))
@@ -202,13 +225,31 @@ mod tests {
     fn frames_round_trip() {
         for payload in [vec![], vec![1], vec![7; CODEC.request_limit()]] {
             let mut bytes = Vec::new();
-            block_on(CODEC.clone().write_request(&NAME, &mut bytes, Ok(payload.clone()))).expect("fits");
+            block_on(
+                CODEC
+                    .clone()
+                    .write_request(&NAME, &mut bytes, Ok(payload.clone())),
+            )
+            .expect("fits");
             assert_eq!(request(&bytes).expect("complete"), Ok(payload.clone()));
-            assert!(request(&bytes[..bytes.len() - 1]).is_err(), "a cut frame is an IO error");
+            assert!(
+                request(&bytes[..bytes.len() - 1]).is_err(),
+                "a cut frame is an IO error"
+            );
         }
-        for answer in [Ok(vec![3; 70_000]), Ok(vec![]), Err(Refusal::Busy), Err(Refusal::Invalid)] {
+        for answer in [
+            Ok(vec![3; 70_000]),
+            Ok(vec![]),
+            Err(Refusal::Busy),
+            Err(Refusal::Invalid),
+        ] {
             let mut bytes = Vec::new();
-            block_on(CODEC.clone().write_response(&NAME, &mut bytes, Ok(answer.clone()))).expect("fits");
+            block_on(
+                CODEC
+                    .clone()
+                    .write_response(&NAME, &mut bytes, Ok(answer.clone())),
+            )
+            .expect("fits");
             assert_eq!(response(&bytes).expect("complete"), Ok(answer));
         }
     }
@@ -218,11 +259,28 @@ mod tests {
         let limit = CODEC.request_limit();
         let length = limit + 1;
         let announced = u32::try_from(length).expect("small").to_be_bytes();
-        assert_eq!(request(&announced).expect("no IO error"), Err(FrameError::TooLong { length, limit }));
+        assert_eq!(
+            request(&announced).expect("no IO error"),
+            Err(FrameError::TooLong { length, limit })
+        );
         let mut bytes = Vec::new();
-        assert!(block_on(CODEC.clone().write_request(&NAME, &mut bytes, Ok(vec![0; length]))).is_err());
-        assert_eq!(response(&[9]).expect("no IO error"), Err(FrameError::Tag { tag: 9 }));
-        assert!(response(&[0, 255, 255, 255, 255]).expect("no IO error").is_err());
+        assert!(
+            block_on(
+                CODEC
+                    .clone()
+                    .write_request(&NAME, &mut bytes, Ok(vec![0; length]))
+            )
+            .is_err()
+        );
+        assert_eq!(
+            response(&[9]).expect("no IO error"),
+            Err(FrameError::Tag { tag: 9 })
+        );
+        assert!(
+            response(&[0, 255, 255, 255, 255])
+                .expect("no IO error")
+                .is_err()
+        );
     }
 
     proptest::proptest! {

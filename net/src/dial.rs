@@ -28,7 +28,12 @@ pub struct DialPolicy {
 
 impl Default for DialPolicy {
     fn default() -> Self {
-        Self { initial_ms: 250, max_ms: 5_000, larger_id_extra_ms: 400, max_addresses: 256 }
+        Self {
+            initial_ms: 250,
+            max_ms: 5_000,
+            larger_id_extra_ms: 400,
+            max_addresses: 256,
+        }
     }
 }
 
@@ -61,13 +66,19 @@ pub struct Dialler {
 impl Dialler {
     /// Knows no address yet. `local` is our own id.
     pub fn new(policy: DialPolicy, local: PeerId) -> Self {
-        Self { policy, local, entries: BTreeMap::new() }
+        Self {
+            policy,
+            local,
+            entries: BTreeMap::new(),
+        }
     }
 
     /// Learns an address, to be dialled at once. False when there is no room for it. A known address is
     /// dialled again without waiting for its backoff to end.
     pub fn add(&mut self, addr: PeerAddr, now_ms: u64) -> bool {
-        if !self.entries.contains_key(&addr.socket) && self.entries.len() >= self.policy.max_addresses {
+        if !self.entries.contains_key(&addr.socket)
+            && self.entries.len() >= self.policy.max_addresses
+        {
             return false;
         }
         let entry = self.entries.entry(addr.socket).or_insert(Entry {
@@ -87,12 +98,17 @@ impl Dialler {
     pub fn due(&mut self, now_ms: u64, skip: impl Fn(&PeerId) -> bool) -> Vec<PeerAddr> {
         let mut due = Vec::new();
         for (socket, entry) in &mut self.entries {
-            let State::Waiting { at_ms } = entry.state else { continue };
+            let State::Waiting { at_ms } = entry.state else {
+                continue;
+            };
             if now_ms < at_ms || entry.peer.as_ref().is_some_and(&skip) {
                 continue;
             }
             entry.state = State::Dialling;
-            due.push(PeerAddr { socket: *socket, peer: entry.peer });
+            due.push(PeerAddr {
+                socket: *socket,
+                peer: entry.peer,
+            });
         }
         due
     }
@@ -103,7 +119,9 @@ impl Dialler {
         if let Some(entry) = self.entries.get_mut(socket)
             && entry.state == State::Dialling
         {
-            entry.state = State::Waiting { at_ms: now_ms + entry.next_wait(&policy, &local, jitter) };
+            entry.state = State::Waiting {
+                at_ms: now_ms + entry.next_wait(&policy, &local, jitter),
+            };
         }
     }
 
@@ -131,7 +149,11 @@ impl Dialler {
 
     /// The peer was admitted: the next wait is the shortest again.
     pub fn admitted(&mut self, peer: &PeerId) {
-        for entry in self.entries.values_mut().filter(|entry| entry.peer.as_ref() == Some(peer)) {
+        for entry in self
+            .entries
+            .values_mut()
+            .filter(|entry| entry.peer.as_ref() == Some(peer))
+        {
             entry.failures = 0;
         }
     }
@@ -139,7 +161,11 @@ impl Dialler {
     /// The peer is gone: its addresses wait their turn again.
     pub fn disconnected(&mut self, peer: &PeerId, now_ms: u64, jitter: u64) {
         let (policy, local) = (self.policy, self.local);
-        for entry in self.entries.values_mut().filter(|entry| entry.peer.as_ref() == Some(peer)) {
+        for entry in self
+            .entries
+            .values_mut()
+            .filter(|entry| entry.peer.as_ref() == Some(peer))
+        {
             if let State::Waiting { .. } = entry.state {
                 let at_ms = now_ms + entry.next_wait(&policy, &local, jitter);
                 entry.state = match mutant::active(Mutant::NeverDialsAgain) {
@@ -158,7 +184,10 @@ impl Dialler {
 
 impl Entry {
     fn next_wait(&mut self, policy: &DialPolicy, local: &PeerId, jitter: u64) -> u64 {
-        let wait = policy.initial_ms.saturating_mul(1 << self.failures.min(16)).min(policy.max_ms);
+        let wait = policy
+            .initial_ms
+            .saturating_mul(1 << self.failures.min(16))
+            .min(policy.max_ms);
         self.failures = self.failures.saturating_add(1);
         let extra = match self.peer {
             Some(peer) if *local > peer => policy.larger_id_extra_ms,
@@ -178,7 +207,13 @@ mod tests {
     }
 
     fn dialler(local: PeerId) -> Dialler {
-        Dialler::new(DialPolicy { max_addresses: 3, ..DialPolicy::default() }, local)
+        Dialler::new(
+            DialPolicy {
+                max_addresses: 3,
+                ..DialPolicy::default()
+            },
+            local,
+        )
     }
 
     fn sorted_peers() -> (PeerId, PeerId) {
@@ -189,13 +224,28 @@ mod tests {
     #[test]
     fn an_address_is_dialled_for_ever_with_a_capped_wait() {
         let mut dialler = dialler(peer(9));
-        dialler.add(PeerAddr { socket: socket(1), peer: None }, 0);
+        dialler.add(
+            PeerAddr {
+                socket: socket(1),
+                peer: None,
+            },
+            0,
+        );
         let mut now = 0;
-        for wait in [250, 500, 1000, 2000, 4000, 5000, 5000].into_iter().chain([5000; 50]) {
+        for wait in [250, 500, 1000, 2000, 4000, 5000, 5000]
+            .into_iter()
+            .chain([5000; 50])
+        {
             assert_eq!(dialler.due(now, |_| false).len(), 1, "at {now}");
-            assert!(dialler.due(now, |_| false).is_empty(), "one attempt at a time");
+            assert!(
+                dialler.due(now, |_| false).is_empty(),
+                "one attempt at a time"
+            );
             dialler.failed(&socket(1), now, 0);
-            assert!(dialler.due(now + wait - 1, |_| false).is_empty(), "before {wait}");
+            assert!(
+                dialler.due(now + wait - 1, |_| false).is_empty(),
+                "before {wait}"
+            );
             now += wait;
         }
     }
@@ -204,11 +254,17 @@ mod tests {
     fn the_wait_starts_over_after_admission_only() {
         let (small, large) = sorted_peers();
         let mut dialler = dialler(small);
-        let addr = PeerAddr { socket: socket(1), peer: Some(large) };
+        let addr = PeerAddr {
+            socket: socket(1),
+            peer: Some(large),
+        };
         dialler.add(addr.clone(), 0);
-        for (at, admitted, next) in
-            [(0, false, 250), (250, false, 750), (750, true, 1000), (1000, false, 1500)]
-        {
+        for (at, admitted, next) in [
+            (0, false, 250),
+            (250, false, 750),
+            (750, true, 1000),
+            (1000, false, 1500),
+        ] {
             assert_eq!(dialler.due(at, |_| false), vec![addr.clone()], "at {at}");
             dialler.established(&socket(1), large, at);
             if admitted {
@@ -224,7 +280,13 @@ mod tests {
         let (small, large) = sorted_peers();
         for (local, remote, wait) in [(small, large, 250), (large, small, 650)] {
             let mut dialler = dialler(local);
-            dialler.add(PeerAddr { socket: socket(1), peer: Some(remote) }, 0);
+            dialler.add(
+                PeerAddr {
+                    socket: socket(1),
+                    peer: Some(remote),
+                },
+                0,
+            );
             assert_eq!(dialler.due(0, |_| false).len(), 1);
             dialler.failed(&socket(1), 0, 0);
             assert!(dialler.due(wait - 1, |_| false).is_empty());
@@ -235,25 +297,74 @@ mod tests {
     #[test]
     fn connected_own_and_surplus_addresses_are_not_dialled() {
         let mut dialler = dialler(peer(9));
-        assert!(dialler.add(PeerAddr { socket: socket(1), peer: Some(peer(1)) }, 0));
-        assert!(dialler.add(PeerAddr { socket: socket(2), peer: None }, 0));
-        assert!(dialler.add(PeerAddr { socket: socket(3), peer: Some(peer(3)) }, 0));
-        assert!(!dialler.add(PeerAddr { socket: socket(4), peer: None }, 0), "there is a limit");
-        assert!(dialler.add(PeerAddr { socket: socket(3), peer: None }, 0), "a known one is no surplus");
+        assert!(dialler.add(
+            PeerAddr {
+                socket: socket(1),
+                peer: Some(peer(1))
+            },
+            0
+        ));
+        assert!(dialler.add(
+            PeerAddr {
+                socket: socket(2),
+                peer: None
+            },
+            0
+        ));
+        assert!(dialler.add(
+            PeerAddr {
+                socket: socket(3),
+                peer: Some(peer(3))
+            },
+            0
+        ));
+        assert!(
+            !dialler.add(
+                PeerAddr {
+                    socket: socket(4),
+                    peer: None
+                },
+                0
+            ),
+            "there is a limit"
+        );
+        assert!(
+            dialler.add(
+                PeerAddr {
+                    socket: socket(3),
+                    peer: None
+                },
+                0
+            ),
+            "a known one is no surplus"
+        );
         let due = dialler.due(0, |p| *p == peer(1));
-        assert_eq!(due.iter().map(|a| a.socket).collect::<Vec<_>>(), [socket(2), socket(3)]);
-        assert_eq!(due[1].peer, Some(peer(3)), "a known identity is not forgotten");
+        assert_eq!(
+            due.iter().map(|a| a.socket).collect::<Vec<_>>(),
+            [socket(2), socket(3)]
+        );
+        assert_eq!(
+            due[1].peer,
+            Some(peer(3)),
+            "a known identity is not forgotten"
+        );
         dialler.own(&socket(2));
         dialler.failed(&socket(2), 0, 0);
         assert!(dialler.due(u64::MAX, |p| *p != peer(9)).is_empty());
         dialler.identified(&socket(2), peer(2));
-        assert_eq!(dialler.peers().collect::<Vec<_>>(), [peer(1), peer(2), peer(3)]);
+        assert_eq!(
+            dialler.peers().collect::<Vec<_>>(),
+            [peer(1), peer(2), peer(3)]
+        );
     }
 
     #[test]
     fn adding_a_known_address_dials_it_now() {
         let mut dialler = dialler(peer(9));
-        let addr = PeerAddr { socket: socket(1), peer: None };
+        let addr = PeerAddr {
+            socket: socket(1),
+            peer: None,
+        };
         dialler.add(addr.clone(), 0);
         dialler.due(0, |_| false);
         dialler.failed(&socket(1), 0, 7);

@@ -13,8 +13,8 @@ use std::task::{Context, Poll, Waker};
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::swarm::{
-    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-    THandlerOutEvent, ToSwarm, dummy,
+    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
+    THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
 
@@ -106,7 +106,11 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn new(local: PeerId, limits: GateLimits, clock: Box<dyn Fn() -> u64 + Send>) -> Self {
+    pub(crate) fn new(
+        local: PeerId,
+        limits: GateLimits,
+        clock: Box<dyn Fn() -> u64 + Send>,
+    ) -> Self {
         Self {
             local,
             limits,
@@ -136,7 +140,12 @@ impl Gate {
         self.closed = true;
     }
 
-    fn check(&mut self, id: ConnectionId, peer: PeerId, direction: Direction) -> Result<(), Refused> {
+    fn check(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        direction: Direction,
+    ) -> Result<(), Refused> {
         self.pending_inbound.remove(&id);
         if self.closed {
             return Err(Refused::Closed);
@@ -148,7 +157,14 @@ impl Gate {
         if let Some(first) = self.connected.get(&peer) {
             let age_ms = now_ms.saturating_sub(first.since_ms);
             let crossing_ms = self.limits.crossing_ms;
-            match resolve(&self.local, &peer, first.direction, age_ms, direction, crossing_ms) {
+            match resolve(
+                &self.local,
+                &peer,
+                first.direction,
+                age_ms,
+                direction,
+                crossing_ms,
+            ) {
                 Resolution::KeepFirst => {}
                 Resolution::DropBoth => {
                     self.to_close.push_back((peer, first.id));
@@ -163,7 +179,14 @@ impl Gate {
         if self.connected.len() >= limit && !self.expected.contains(&peer) {
             return Err(Refused::Full { limit });
         }
-        self.connected.insert(peer, Connected { id, direction, since_ms: now_ms });
+        self.connected.insert(
+            peer,
+            Connected {
+                id,
+                direction,
+                since_ms: now_ms,
+            },
+        );
         Ok(())
     }
 }
@@ -196,7 +219,8 @@ impl NetworkBehaviour for Gate {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.check(id, peer, Direction::Inbound).map_err(ConnectionDenied::new)?;
+        self.check(id, peer, Direction::Inbound)
+            .map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -208,7 +232,8 @@ impl NetworkBehaviour for Gate {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.check(id, peer, Direction::Outbound).map_err(ConnectionDenied::new)?;
+        self.check(id, peer, Direction::Outbound)
+            .map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -218,7 +243,11 @@ impl NetworkBehaviour for Gate {
                 self.pending_inbound.remove(&failure.connection_id);
             }
             FromSwarm::ConnectionClosed(closed) => {
-                if self.connected.get(&closed.peer_id).is_some_and(|c| c.id == closed.connection_id) {
+                if self
+                    .connected
+                    .get(&closed.peer_id)
+                    .is_some_and(|c| c.id == closed.connection_id)
+                {
                     self.connected.remove(&closed.peer_id);
                 }
             }
@@ -226,13 +255,21 @@ impl NetworkBehaviour for Gate {
         }
     }
 
-    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        _: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
         match event {}
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
         if let Some((peer_id, id)) = self.to_close.pop_front() {
-            return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(id) });
+            return Poll::Ready(ToSwarm::CloseConnection {
+                peer_id,
+                connection: CloseConnection::One(id),
+            });
         }
         self.waker = Some(cx.waker().clone());
         Poll::Pending
@@ -266,7 +303,11 @@ mod tests {
         ];
         for (row, (local, first, age, second, expected)) in table.into_iter().enumerate() {
             let remote = if local == small { large } else { small };
-            assert_eq!(resolve(&local, &remote, first, age, second, 3000), expected, "row {row}");
+            assert_eq!(
+                resolve(&local, &remote, first, age, second, 3000),
+                expected,
+                "row {row}"
+            );
         }
     }
 
@@ -276,7 +317,11 @@ mod tests {
         // The same connection is outbound on one side and inbound on the other. A side that keeps its first
         // keeps the one dialled by the smaller id, so two sides that keep something keep the same.
         for first_of_a in [Inbound, Outbound] {
-            let second = if first_of_a == Inbound { Outbound } else { Inbound };
+            let second = if first_of_a == Inbound {
+                Outbound
+            } else {
+                Inbound
+            };
             if resolve(&a, &b, first_of_a, 0, second, 3000) == KeepFirst {
                 let same_seen_by_b = second;
                 let other = first_of_a;
@@ -287,7 +332,11 @@ mod tests {
     }
 
     fn gate(max_peers: usize) -> Gate {
-        let limits = GateLimits { max_peers, max_pending_inbound: 2, crossing_ms: 3000 };
+        let limits = GateLimits {
+            max_peers,
+            max_pending_inbound: 2,
+            crossing_ms: 3000,
+        };
         Gate::new(peer(0), limits, Box::new(|| 0))
     }
 
@@ -302,8 +351,15 @@ mod tests {
         gate.set_expected([peer(4)].into_iter());
         assert_eq!(gate.check(id(1), peer(1), Inbound), Err(Refused::Banned));
         assert_eq!(gate.check(id(2), peer(2), Inbound), Ok(()));
-        assert_eq!(gate.check(id(3), peer(3), Inbound), Err(Refused::Full { limit: 1 }));
-        assert_eq!(gate.check(id(4), peer(4), Inbound), Ok(()), "a known peer finds a place");
+        assert_eq!(
+            gate.check(id(3), peer(3), Inbound),
+            Err(Refused::Full { limit: 1 })
+        );
+        assert_eq!(
+            gate.check(id(4), peer(4), Inbound),
+            Ok(()),
+            "a known peer finds a place"
+        );
         assert_eq!(gate.check(id(5), peer(2), Inbound), Err(Refused::Duplicate));
         gate.set_banned([].into_iter());
         gate.close();
@@ -315,9 +371,16 @@ mod tests {
         let mut gate = gate(9);
         let addr = Multiaddr::empty();
         for (n, taken) in [(1, true), (2, true), (3, false)] {
-            assert_eq!(gate.handle_pending_inbound_connection(id(n), &addr, &addr).is_ok(), taken);
+            assert_eq!(
+                gate.handle_pending_inbound_connection(id(n), &addr, &addr)
+                    .is_ok(),
+                taken
+            );
         }
         assert_eq!(gate.check(id(1), peer(1), Inbound), Ok(()));
-        assert!(gate.handle_pending_inbound_connection(id(4), &addr, &addr).is_ok());
+        assert!(
+            gate.handle_pending_inbound_connection(id(4), &addr, &addr)
+                .is_ok()
+        );
     }
 }

@@ -25,13 +25,13 @@ use futures::future;
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::gossipsub::{
-    self, Config, ConfigBuilder, IdentTopic, IdentityTransform, MessageAuthenticity, MessageId, TopicHash,
-    ValidationMode, WhitelistSubscriptionFilter,
+    self, Config, ConfigBuilder, IdentTopic, IdentityTransform, MessageAuthenticity, MessageId,
+    TopicHash, ValidationMode, WhitelistSubscriptionFilter,
 };
 use libp2p::swarm::handler::{ConnectionEvent, FullyNegotiatedInbound};
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
-    SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
+    NetworkBehaviour, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
 use sha2::{Digest, Sha256};
@@ -79,7 +79,10 @@ pub(crate) fn topic_hash(topic: Topic, chain: &ChainTag) -> TopicHash {
 
 /// The digest of a payload for [`crate::repeats::Repeats`].
 pub(crate) fn payload_key(topic: Topic, payload: &[u8]) -> PayloadKey {
-    let digest = Sha256::new().chain_update([topic as u8]).chain_update(payload).finalize();
+    let digest = Sha256::new()
+        .chain_update([topic as u8])
+        .chain_update(payload)
+        .finalize();
     let mut key = PayloadKey::default();
     key.copy_from_slice(&digest[..16]);
     key
@@ -97,10 +100,21 @@ fn message_id(message: &gossipsub::Message) -> MessageId {
 fn config(chain: &ChainTag, heartbeat: Duration) -> Result<Config, gossipsub::ConfigBuilderError> {
     let mut builder = ConfigBuilder::default();
     // (outbound, low, wanted, high): a federation of 15 fits into the mesh as a whole; full nodes beside it make it partial.
-    let (outbound, low, wanted, high) =
-        if buggify!("net.gossip.small_mesh") { (0, 1, 2, 3) } else { (2, 8, 14, 24) };
-    let queue = if buggify!("net.gossip.small_queue") { SMALL_QUEUE } else { QUEUE_LENGTH };
-    let heartbeat = if buggify!("net.gossip.slow_heartbeat") { heartbeat * 2 } else { heartbeat };
+    let (outbound, low, wanted, high) = if buggify!("net.gossip.small_mesh") {
+        (0, 1, 2, 3)
+    } else {
+        (2, 8, 14, 24)
+    };
+    let queue = if buggify!("net.gossip.small_queue") {
+        SMALL_QUEUE
+    } else {
+        QUEUE_LENGTH
+    };
+    let heartbeat = if buggify!("net.gossip.slow_heartbeat") {
+        heartbeat * 2
+    } else {
+        heartbeat
+    };
     builder
         .heartbeat_initial_delay(heartbeat / 4)
         .heartbeat_interval(heartbeat)
@@ -150,15 +164,24 @@ impl Behaviour {
     /// Subscribed to all topics of the chain, and deaf to all others.
     pub(crate) fn new(chain: &ChainTag, heartbeat: Duration) -> Result<Self, GossipSetupError> {
         let wrong = |reason: String| GossipSetupError { reason };
-        let topics: HashSet<TopicHash> = Topic::ALL.into_iter().map(|t| topic_hash(t, chain)).collect();
+        let topics: HashSet<TopicHash> = Topic::ALL
+            .into_iter()
+            .map(|t| topic_hash(t, chain))
+            .collect();
         let config = config(chain, heartbeat).map_err(|e| wrong(e.to_string()))?;
         let filter = WhitelistSubscriptionFilter(topics);
-        let mut inner = Inner::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter)
-            .map_err(|e| wrong(e.to_string()))?;
+        let mut inner =
+            Inner::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter)
+                .map_err(|e| wrong(e.to_string()))?;
         for topic in Topic::ALL {
-            inner.subscribe(&IdentTopic::new(topic.full_name(chain))).map_err(|e| wrong(e.to_string()))?;
+            inner
+                .subscribe(&IdentTopic::new(topic.full_name(chain)))
+                .map_err(|e| wrong(e.to_string()))?;
         }
-        Ok(Self { inner, offences: VecDeque::new() })
+        Ok(Self {
+            inner,
+            offences: VecDeque::new(),
+        })
     }
 
     pub(crate) fn inner_mut(&mut self) -> &mut Inner {
@@ -177,7 +200,9 @@ impl NetworkBehaviour for Behaviour {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.inner.handle_established_inbound_connection(id, peer, local, remote).map(Handler::new)
+        self.inner
+            .handle_established_inbound_connection(id, peer, local, remote)
+            .map(Handler::new)
     }
 
     fn handle_established_outbound_connection(
@@ -188,29 +213,43 @@ impl NetworkBehaviour for Behaviour {
         role: Endpoint,
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.inner.handle_established_outbound_connection(id, peer, addr, role, port).map(Handler::new)
+        self.inner
+            .handle_established_outbound_connection(id, peer, addr, role, port)
+            .map(Handler::new)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         self.inner.on_swarm_event(event);
     }
 
-    fn on_connection_handler_event(&mut self, peer: PeerId, id: ConnectionId, event: THandlerOutEvent<Self>) {
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        id: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
         match event {
             HandlerEvent::Offence(offence) => {
                 if self.offences.len() < MAX_PENDING_OFFENCES {
                     self.offences.push_back((peer, offence));
                 }
             }
-            HandlerEvent::Gossipsub(event) => self.inner.on_connection_handler_event(peer, id, *event),
+            HandlerEvent::Gossipsub(event) => {
+                self.inner.on_connection_handler_event(peer, id, *event)
+            }
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         if let Some((peer, offence)) = self.offences.pop_front() {
             return Poll::Ready(ToSwarm::GenerateEvent(Event::Offence { peer, offence }));
         }
-        self.inner.poll(cx).map(|action| action.map_out(Event::Gossipsub))
+        self.inner
+            .poll(cx)
+            .map(|action| action.map_out(Event::Gossipsub))
     }
 }
 
@@ -233,14 +272,20 @@ pub(crate) struct Handler {
 
 impl Handler {
     fn new(inner: InnerHandler) -> Self {
-        Self { inner, incoming: None, opened: 0, pending: VecDeque::new() }
+        Self {
+            inner,
+            incoming: None,
+            opened: 0,
+            pending: VecDeque::new(),
+        }
     }
 
     fn open(&mut self, frames: Frames) {
         self.opened = self.opened.saturating_add(1);
         if self.opened > MAX_STREAMS_OPENED {
             self.incoming = None;
-            self.pending.push_back(HandlerEvent::Offence(Offence::MalformedFrame));
+            self.pending
+                .push_back(HandlerEvent::Offence(Offence::MalformedFrame));
         } else {
             self.incoming = Some(frames);
         }
@@ -248,13 +293,18 @@ impl Handler {
 
     /// Reads frames until there is something to say.
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<HandlerEvent> {
-        let Some(frames) = &mut self.incoming else { return Poll::Pending };
+        let Some(frames) = &mut self.incoming else {
+            return Poll::Pending;
+        };
         match futures::ready!(frames.poll_next_unpin(cx)) {
             Some(Ok(event)) => {
-                if let InnerEvent::Message { invalid_messages, .. } = &event
+                if let InnerEvent::Message {
+                    invalid_messages, ..
+                } = &event
                     && !invalid_messages.is_empty()
                 {
-                    self.pending.push_back(HandlerEvent::Offence(Offence::MalformedFrame));
+                    self.pending
+                        .push_back(HandlerEvent::Offence(Offence::MalformedFrame));
                 }
                 Poll::Ready(HandlerEvent::Gossipsub(Box::new(event)))
             }
@@ -312,7 +362,8 @@ impl ConnectionHandler for Handler {
         if let Poll::Ready(event) = self.inner.poll(cx) {
             return Poll::Ready(event.map_custom(|event| HandlerEvent::Gossipsub(Box::new(event))));
         }
-        self.poll_incoming(cx).map(ConnectionHandlerEvent::NotifyBehaviour)
+        self.poll_incoming(cx)
+            .map(ConnectionHandlerEvent::NotifyBehaviour)
     }
 
     fn on_behaviour_event(&mut self, event: Self::FromBehaviour) {

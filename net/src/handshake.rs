@@ -39,7 +39,13 @@ impl ChainTag {
     pub fn split(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (genesis, rest) = bytes.split_first_chunk::<32>()?;
         let (fork, status) = rest.split_first_chunk::<32>()?;
-        Some((Self { genesis: *genesis, fork: *fork }, status))
+        Some((
+            Self {
+                genesis: *genesis,
+                fork: *fork,
+            },
+            status,
+        ))
     }
 
     /// What identify announces: `/alys/<genesis hash>/<wire version>`.
@@ -115,7 +121,9 @@ pub fn judge_identify<'a>(
             ours: Hex(&ours.genesis).to_string(),
             theirs: theirs.chars().take(64).collect(),
         }),
-        None => Err(Mismatch::Foreign { version: version.chars().take(128).collect() }),
+        None => Err(Mismatch::Foreign {
+            version: version.chars().take(128).collect(),
+        }),
     }
 }
 
@@ -138,20 +146,35 @@ impl fmt::Display for Hex<'_> {
 mod tests {
     use super::*;
 
-    const OURS: ChainTag = ChainTag { genesis: [0xab; 32], fork: [1; 32] };
+    const OURS: ChainTag = ChainTag {
+        genesis: [0xab; 32],
+        fork: [1; 32],
+    };
 
     #[test]
     fn tags_are_judged() {
-        let other_genesis = ChainTag { genesis: [0xcd; 32], ..OURS };
-        let other_fork = ChainTag { fork: [2; 32], ..OURS };
+        let other_genesis = ChainTag {
+            genesis: [0xcd; 32],
+            ..OURS
+        };
+        let other_fork = ChainTag {
+            fork: [2; 32],
+            ..OURS
+        };
         assert_eq!(judge_tag(&OURS, &OURS), Ok(()));
         assert_eq!(
             judge_tag(&OURS, &other_genesis),
-            Err(Mismatch::Genesis { ours: "ab".repeat(32), theirs: "cd".repeat(32) })
+            Err(Mismatch::Genesis {
+                ours: "ab".repeat(32),
+                theirs: "cd".repeat(32)
+            })
         );
         assert_eq!(
             judge_tag(&OURS, &other_fork),
-            Err(Mismatch::Fork { ours: "01".repeat(32), theirs: "02".repeat(32) })
+            Err(Mismatch::Fork {
+                ours: "01".repeat(32),
+                theirs: "02".repeat(32)
+            })
         );
     }
 
@@ -170,19 +193,41 @@ mod tests {
         let theirs = ["/ipfs/ping/1.0.0", "/alys/cdcdcdcd/status/1"];
         let foreign = ["/ipfs/ping/1.0.0", "/alys//status/1", "/alys/xyz/status/1"];
         let our_version = OURS.identify_version();
-        let their_version = ChainTag { genesis: [0xcd; 32], ..OURS }.identify_version();
-        let genesis =
-            |theirs: &str| Err(Mismatch::Genesis { ours: "ab".repeat(32), theirs: theirs.to_string() });
+        let their_version = ChainTag {
+            genesis: [0xcd; 32],
+            ..OURS
+        }
+        .identify_version();
+        let genesis = |theirs: &str| {
+            Err(Mismatch::Genesis {
+                ours: "ab".repeat(32),
+                theirs: theirs.to_string(),
+            })
+        };
         let table: [(&str, &[&str], Result<(), Mismatch>); 6] = [
             (&our_version, &ours, Ok(())),
             (&their_version, &theirs, genesis(&"cd".repeat(32))),
             ("", &theirs, genesis("cdcdcdcd")),
             (&their_version, &foreign, genesis(&"cd".repeat(32))),
-            ("ipfs/1", &foreign, Err(Mismatch::Foreign { version: "ipfs/1".into() })),
-            (&their_version, &["/alys/cdcdcdcd/status/1", "/alys/abababab/status/1"], Ok(())),
+            (
+                "ipfs/1",
+                &foreign,
+                Err(Mismatch::Foreign {
+                    version: "ipfs/1".into(),
+                }),
+            ),
+            (
+                &their_version,
+                &["/alys/cdcdcdcd/status/1", "/alys/abababab/status/1"],
+                Ok(()),
+            ),
         ];
         for (row, (version, protocols, expected)) in table.into_iter().enumerate() {
-            assert_eq!(judge_identify(&OURS, version, protocols.iter().copied()), expected, "row {row}");
+            assert_eq!(
+                judge_identify(&OURS, version, protocols.iter().copied()),
+                expected,
+                "row {row}"
+            );
         }
     }
 }

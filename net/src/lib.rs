@@ -56,7 +56,8 @@ pub mod wire;
 
 pub use addr::{AddrError, NodeKey, PeerAddr};
 pub use api::{
-    Command, Event, Events, Gone, GossipId, Handle, InboundId, RequestError, RequestId, SendError, Verdict,
+    Command, Event, Events, Gone, GossipId, Handle, InboundId, RequestError, RequestId, SendError,
+    Verdict,
 };
 pub use codec::{FrameError, Refusal};
 pub use config::{Config, Limits, Timing};

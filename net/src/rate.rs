@@ -16,14 +16,22 @@ impl TokenBucket {
     /// A full bucket: `burst` tokens at once, `per_second` tokens a second after that.
     pub fn new(burst: u32, per_second: u32, now_ms: u64) -> Self {
         let capacity = u64::from(burst) * 1000;
-        Self { capacity, per_ms: u64::from(per_second), tokens: capacity, last_ms: now_ms }
+        Self {
+            capacity,
+            per_ms: u64::from(per_second),
+            tokens: capacity,
+            last_ms: now_ms,
+        }
     }
 
     /// Takes `amount` tokens, or none of them and says `false`. A clock that goes back refills nothing.
     pub fn take(&mut self, amount: u32, now_ms: u64) -> bool {
         let elapsed = now_ms.saturating_sub(self.last_ms);
         self.last_ms = self.last_ms.max(now_ms);
-        self.tokens = self.tokens.saturating_add(elapsed.saturating_mul(self.per_ms)).min(self.capacity);
+        self.tokens = self
+            .tokens
+            .saturating_add(elapsed.saturating_mul(self.per_ms))
+            .min(self.capacity);
         let wanted = u64::from(amount) * 1000;
         let granted = wanted <= self.tokens;
         if granted {

@@ -24,7 +24,12 @@ pub struct Repeats {
 impl Repeats {
     /// Lets a payload through once every `window_ms`, remembering at most `capacity` of them.
     pub fn new(window_ms: u64, capacity: usize) -> Self {
-        Self { window_ms, capacity, last: BTreeMap::new(), order: VecDeque::new() }
+        Self {
+            window_ms,
+            capacity,
+            last: BTreeMap::new(),
+            order: VecDeque::new(),
+        }
     }
 
     /// True when the payload may pass now; false when it passed less than a window ago.

@@ -90,7 +90,9 @@ impl Record {
     fn settle(&mut self, now_ms: u64) {
         let seconds = now_ms.saturating_sub(self.at_ms) / 1000;
         if self.score < 0 {
-            let gained = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(RECOVERY_PER_SECOND);
+            let gained = i64::try_from(seconds)
+                .unwrap_or(i64::MAX)
+                .saturating_mul(RECOVERY_PER_SECOND);
             self.score = self.score.saturating_add(gained).min(0);
         }
         self.at_ms = self.at_ms.saturating_add(seconds * 1000);
@@ -118,7 +120,10 @@ pub struct Scores {
 impl Scores {
     /// An empty book; a first ban lasts `ban_ms`.
     pub fn new(ban_ms: u64) -> Self {
-        Self { ban_ms, records: BTreeMap::new() }
+        Self {
+            ban_ms,
+            records: BTreeMap::new(),
+        }
     }
 
     /// The peer's score now: 0 is clean, [`BAN_AT`] is banned.
@@ -132,12 +137,17 @@ impl Scores {
 
     /// Whether the peer is banned now.
     pub fn is_banned(&self, peer: &PeerId, now_ms: u64) -> bool {
-        self.records.get(peer).is_some_and(|record| record.is_banned(now_ms))
+        self.records
+            .get(peer)
+            .is_some_and(|record| record.is_banned(now_ms))
     }
 
     /// All bans in force, in order of peer id.
     pub fn banned(&self, now_ms: u64) -> impl Iterator<Item = PeerId> + '_ {
-        self.records.iter().filter(move |(_, record)| record.is_banned(now_ms)).map(|(peer, _)| *peer)
+        self.records
+            .iter()
+            .filter(move |(_, record)| record.is_banned(now_ms))
+            .map(|(peer, _)| *peer)
     }
 
     /// Takes the points off, and bans at the limit.
@@ -145,19 +155,27 @@ impl Scores {
         let ban_ms = self.ban_ms;
         let record = self.record(peer, now_ms);
         if record.is_banned(now_ms) {
-            return Standing::Banned { until_ms: record.banned_until_ms };
+            return Standing::Banned {
+                until_ms: record.banned_until_ms,
+            };
         }
         record.score = record.score.saturating_sub(offence.points());
         if record.score > BAN_AT {
-            return Standing::Tolerated { score: record.score };
+            return Standing::Tolerated {
+                score: record.score,
+            };
         }
         record.bans = record.bans.saturating_add(1);
         let doublings = (record.bans - 1).min(16);
-        let length = ban_ms.saturating_mul(1 << doublings).min(MAX_BAN_MS.max(ban_ms));
+        let length = ban_ms
+            .saturating_mul(1 << doublings)
+            .min(MAX_BAN_MS.max(ban_ms));
         record.banned_until_ms = now_ms.saturating_add(length);
         // Halfway: who comes back from a ban has little left to lose.
         record.score = BAN_AT / 2;
-        Standing::Banned { until_ms: record.banned_until_ms }
+        Standing::Banned {
+            until_ms: record.banned_until_ms,
+        }
     }
 
     /// Bans for a given time, whatever the score. A longer ban in force stays.
@@ -176,8 +194,10 @@ impl Scores {
         if !self.records.contains_key(&peer) && self.records.len() >= MAX_REMEMBERED {
             self.make_room(now_ms);
         }
-        let record =
-            self.records.entry(peer).or_insert_with(|| Record { at_ms: now_ms, ..Record::default() });
+        let record = self.records.entry(peer).or_insert_with(|| Record {
+            at_ms: now_ms,
+            ..Record::default()
+        });
         record.settle(now_ms);
         record
     }
@@ -188,7 +208,8 @@ impl Scores {
         for record in self.records.values_mut() {
             record.settle(now_ms);
         }
-        self.records.retain(|_, record| !record.is_clean() || record.is_banned(now_ms));
+        self.records
+            .retain(|_, record| !record.is_clean() || record.is_banned(now_ms));
         if self.records.len() < MAX_REMEMBERED {
             return;
         }
@@ -225,7 +246,13 @@ mod tests {
             (13_000, Hostile, Banned { until_ms: 17_000 }),
             // An hour later both score and count of bans are forgotten.
             (17_000 + MEMORY_MS, RateExceeded, Tolerated { score: -5 }),
-            (17_000 + MEMORY_MS, Hostile, Banned { until_ms: 18_000 + MEMORY_MS }),
+            (
+                17_000 + MEMORY_MS,
+                Hostile,
+                Banned {
+                    until_ms: 18_000 + MEMORY_MS,
+                },
+            ),
         ];
         let mut scores = Scores::new(1000);
         for (row, (at, offence, expected)) in table.into_iter().enumerate() {
@@ -239,11 +266,18 @@ mod tests {
         scores.report(peer(1), Offence::Hostile, 5);
         for (at, banned) in [(5, true), (1004, true), (1005, false)] {
             assert_eq!(scores.is_banned(&peer(1), at), banned, "at {at}");
-            assert_eq!(scores.banned(at).collect::<Vec<_>>(), if banned { vec![peer(1)] } else { vec![] });
+            assert_eq!(
+                scores.banned(at).collect::<Vec<_>>(),
+                if banned { vec![peer(1)] } else { vec![] }
+            );
         }
         assert!(!scores.is_banned(&peer(2), 5));
         assert_eq!(scores.ban(peer(2), 10, 0), 10);
-        assert_eq!(scores.ban(peer(2), 5, 0), 10, "a shorter ban does not replace a longer one");
+        assert_eq!(
+            scores.ban(peer(2), 5, 0),
+            10,
+            "a shorter ban does not replace a longer one"
+        );
         scores.pardon(&peer(2));
         assert!(!scores.is_banned(&peer(2), 5));
     }
@@ -252,10 +286,14 @@ mod tests {
     fn bans_double_up_to_an_hour() {
         let mut scores = Scores::new(60_000);
         let mut now = 0;
-        for expected in [60_000, 120_000, 240_000, 480_000, 960_000, 1_920_000, 3_600_000, 3_600_000] {
+        for expected in [
+            60_000, 120_000, 240_000, 480_000, 960_000, 1_920_000, 3_600_000, 3_600_000,
+        ] {
             assert_eq!(
                 scores.report(peer(1), Offence::Hostile, now),
-                Standing::Banned { until_ms: now + expected }
+                Standing::Banned {
+                    until_ms: now + expected
+                }
             );
             now += expected;
         }

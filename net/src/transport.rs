@@ -30,7 +30,11 @@ pub(crate) fn build(
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
     let mut multiplexing = yamux::Config::default();
     multiplexing.set_max_num_streams(MAX_STREAMS);
-    let transport = RuntimeTransport { listener, listening: None, pause: None };
+    let transport = RuntimeTransport {
+        listener,
+        listening: None,
+        pause: None,
+    };
     #[cfg(feature = "plaintext")]
     if crate::plaintext::on() {
         return Ok(transport
@@ -64,7 +68,11 @@ impl Transport for RuntimeTransport {
     type ListenerUpgrade = Ready<io::Result<Self::Output>>;
     type Dial = BoxFuture<'static, io::Result<Self::Output>>;
 
-    fn listen_on(&mut self, id: ListenerId, addr: Multiaddr) -> Result<(), TransportError<io::Error>> {
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        addr: Multiaddr,
+    ) -> Result<(), TransportError<io::Error>> {
         if self.listening.is_some() || to_socket(&addr) != Some(self.listener.local_addr()) {
             return Err(TransportError::MultiaddrNotSupported(addr));
         }
@@ -76,11 +84,20 @@ impl Transport for RuntimeTransport {
         self.listening.take_if(|(own, _)| *own == id).is_some()
     }
 
-    fn dial(&mut self, addr: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
+    fn dial(
+        &mut self,
+        addr: Multiaddr,
+        _: DialOpts,
+    ) -> Result<Self::Dial, TransportError<io::Error>> {
         let Some(socket) = to_socket(&addr) else {
             return Err(TransportError::MultiaddrNotSupported(addr));
         };
-        Ok(async move { Stream::connect(socket).await.map(TokioAsyncReadCompatExt::compat) }.boxed())
+        Ok(async move {
+            Stream::connect(socket)
+                .await
+                .map(TokioAsyncReadCompatExt::compat)
+        }
+        .boxed())
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {
@@ -89,7 +106,10 @@ impl Transport for RuntimeTransport {
             None => return Poll::Pending,
             Some((id, announced @ false)) => {
                 *announced = true;
-                return Poll::Ready(TransportEvent::NewAddress { listener_id: *id, listen_addr: local_addr });
+                return Poll::Ready(TransportEvent::NewAddress {
+                    listener_id: *id,
+                    listen_addr: local_addr,
+                });
             }
             Some((id, _)) => *id,
         };

@@ -31,8 +31,14 @@ pub enum Topic {
 
 impl Topic {
     /// All topics, in order.
-    pub const ALL: [Self; 6] =
-        [Self::Blocks, Self::Approvals, Self::Confirmations, Self::Work, Self::Finality, Self::Transactions];
+    pub const ALL: [Self; 6] = [
+        Self::Blocks,
+        Self::Approvals,
+        Self::Confirmations,
+        Self::Work,
+        Self::Finality,
+        Self::Transactions,
+    ];
 
     /// The name inside the full topic.
     pub const fn name(self) -> &'static str {
@@ -77,7 +83,12 @@ pub enum Protocol {
 
 impl Protocol {
     /// All protocols, in order.
-    pub const ALL: [Self; 4] = [Self::Status, Self::HeadersByRange, Self::BlocksByRange, Self::BlocksByHash];
+    pub const ALL: [Self; 4] = [
+        Self::Status,
+        Self::HeadersByRange,
+        Self::BlocksByRange,
+        Self::BlocksByHash,
+    ];
 
     /// The name inside the protocol id.
     pub const fn name(self) -> &'static str {
@@ -170,11 +181,17 @@ pub enum EnvelopeError {
 /// Takes a payload out of its envelope and checks its size.
 pub fn open(topic: Topic, mut bytes: Vec<u8>) -> Result<Vec<u8>, EnvelopeError> {
     if bytes.len() < ENVELOPE_BYTES {
-        return Err(EnvelopeError::Short { length: bytes.len() });
+        return Err(EnvelopeError::Short {
+            length: bytes.len(),
+        });
     }
     let (length, limit) = (bytes.len() - ENVELOPE_BYTES, topic.max_payload());
     if length > limit {
-        return Err(EnvelopeError::Long { topic, length, limit });
+        return Err(EnvelopeError::Long {
+            topic,
+            length,
+            limit,
+        });
     }
     bytes.drain(..ENVELOPE_BYTES);
     Ok(bytes)
@@ -186,9 +203,15 @@ mod tests {
 
     #[test]
     fn names_carry_genesis_and_version() {
-        let chain = ChainTag { genesis: [0x0f; 32], fork: [0; 32] };
+        let chain = ChainTag {
+            genesis: [0x0f; 32],
+            fork: [0; 32],
+        };
         assert_eq!(Topic::Blocks.full_name(&chain), "/alys/0f0f0f0f/blocks/1");
-        assert_eq!(Protocol::BlocksByHash.full_name(&chain), "/alys/0f0f0f0f/blocks_by_hash/1");
+        assert_eq!(
+            Protocol::BlocksByHash.full_name(&chain),
+            "/alys/0f0f0f0f/blocks_by_hash/1"
+        );
     }
 
     #[test]
@@ -199,10 +222,17 @@ mod tests {
             assert!(open(topic, seal(u64::MAX, &vec![1; limit])).is_ok());
             assert_eq!(
                 open(topic, seal(0, &vec![1; limit + 1])),
-                Err(EnvelopeError::Long { topic, length: limit + 1, limit })
+                Err(EnvelopeError::Long {
+                    topic,
+                    length: limit + 1,
+                    limit
+                })
             );
         }
-        assert_eq!(open(Topic::Work, vec![0; 7]), Err(EnvelopeError::Short { length: 7 }));
+        assert_eq!(
+            open(Topic::Work, vec![0; 7]),
+            Err(EnvelopeError::Short { length: 7 })
+        );
         assert_ne!(seal(1, b"vote"), seal(2, b"vote"));
     }
 

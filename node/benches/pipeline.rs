@@ -17,10 +17,12 @@ use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, B256, Signature, U256};
 use alloy_rpc_types_engine::{
-    CancunPayloadFields, ExecutionPayload, ExecutionPayloadSidecar, ForkchoiceState, PayloadAttributes,
+    CancunPayloadFields, ExecutionPayload, ExecutionPayloadSidecar, ForkchoiceState,
+    PayloadAttributes,
 };
 use alys_consensus::{
-    CertifiedBlock, Config, Effect, Input, Now, Send, State, Stored, Verdict, VerifiedProposal, VoteState,
+    CertifiedBlock, Config, Effect, Input, Now, Send, State, Stored, Verdict, VerifiedProposal,
+    VoteState,
 };
 use alys_integrations::embedded::execution::{CoreConfig, ExecutionCore};
 use alys_integrations::embedded::{ExecutionServer, ExecutionServerConfig};
@@ -36,7 +38,8 @@ use alys_types::spec::{
 };
 use alys_types::wire::{CertifiedHeader, Message, Proposal};
 use alys_types::{
-    Authority, Block, Body, Certificate, FaultModel, Genesis, Hash, Header, Slot, Vote, VoteKind, VoteTarget,
+    Authority, Block, Body, Certificate, FaultModel, Genesis, Hash, Header, Slot, Vote, VoteKind,
+    VoteTarget,
 };
 use criterion::{BenchmarkId, Criterion};
 use k256::ecdsa::SigningKey;
@@ -136,7 +139,10 @@ fn temporary() -> TempDir {
 }
 
 fn redb(temporary: &TempDir, name: &str) -> Store {
-    let dir = Dir::open(temporary.path()).expect("a directory").sub(name).expect("a directory");
+    let dir = Dir::open(temporary.path())
+        .expect("a directory")
+        .sub(name)
+        .expect("a directory");
     alys_storage::open(Engine::Redb, &dir).expect("opens")
 }
 
@@ -175,25 +181,61 @@ impl World {
         let users: Vec<SigningKey> = (0..transfers).map(user_key).collect();
         let execution_genesis = execution_genesis(&users);
         let core = |name| {
-            ExecutionCore::open(redb(&files, name), &execution_genesis, CoreConfig::default()).expect("opens")
+            ExecutionCore::open(
+                redb(&files, name),
+                &execution_genesis,
+                CoreConfig::default(),
+            )
+            .expect("opens")
         };
         let (leader, execution, knows_senders) = (core("leader"), core("execution"), core("known"));
         let genesis = genesis(&leader);
         let blocks = BlockStore::open(redb(&files, "blocks"), genesis.hash()).expect("opens");
         let first = genesis.header().slot;
-        let now = Now { wall_ms: first.start_ms(SLOT_MS), mono_ms: 0 };
+        let now = Now {
+            wall_ms: first.start_ms(SLOT_MS),
+            mono_ms: 0,
+        };
         let key = authority_key(MEASURED);
-        let config = Config { genesis: genesis.clone(), me: Some(key.public_key().to_bytes()) };
-        let fresh = VoteState::fresh(alys_consensus::BlockRef { slot: first, hash: genesis.hash() });
-        let stored = Stored { votes: Some(fresh), ..Stored::default() };
-        let (state, effects) = State::restore(config, stored, now, None).expect("nothing stored is in order");
-        let mut measured =
-            Validator { genesis: genesis.clone(), key, state, blocks, execution, knows_senders, now };
+        let config = Config {
+            genesis: genesis.clone(),
+            me: Some(key.public_key().to_bytes()),
+        };
+        let fresh = VoteState::fresh(alys_consensus::BlockRef {
+            slot: first,
+            hash: genesis.hash(),
+        });
+        let stored = Stored {
+            votes: Some(fresh),
+            ..Stored::default()
+        };
+        let (state, effects) =
+            State::restore(config, stored, now, None).expect("nothing stored is in order");
+        let mut measured = Validator {
+            genesis: genesis.clone(),
+            key,
+            state,
+            blocks,
+            execution,
+            knows_senders,
+            now,
+        };
         measured.carry_out(effects, &mut Parts::default());
         measured.input(Input::Tick, &mut Parts::default());
-        let parent =
-            CertifiedParent { header: genesis.header().clone(), hash: genesis.hash(), certificate: None };
-        World { _files: files, users, genesis, leader, measured, parent, nonce: 0 }
+        let parent = CertifiedParent {
+            header: genesis.header().clone(),
+            hash: genesis.hash(),
+            certificate: None,
+        };
+        World {
+            _files: files,
+            users,
+            genesis,
+            leader,
+            measured,
+            parent,
+            nonce: 0,
+        }
     }
 
     /// One transfer of each user, encoded.
@@ -211,7 +253,9 @@ impl World {
                 value: U256::from(1u64),
                 ..TxEip1559::default()
             };
-            let signed = key.sign_prehash_recoverable(transfer.signature_hash().as_slice()).expect("a hash");
+            let signed = key
+                .sign_prehash_recoverable(transfer.signature_hash().as_slice())
+                .expect("a hash");
             TxEnvelope::from(transfer.into_signed(Signature::from(signed))).encoded_2718()
         };
         self.users.iter().enumerate().map(sign).collect()
@@ -223,7 +267,10 @@ impl World {
         self.nonce += 1;
         for transfer in &transfers {
             self.leader.add_transaction(transfer).expect("is taken");
-            self.measured.knows_senders.add_transaction(transfer).expect("is taken");
+            self.measured
+                .knows_senders
+                .add_transaction(transfer)
+                .expect("is taken");
         }
         // The next slot that the leader leads.
         let mut slot = self.parent.header.slot.next();
@@ -238,10 +285,12 @@ impl World {
             parent_beacon_block_root: Some(self.parent.hash.into()),
             ..PayloadAttributes::default()
         };
-        let updated =
-            self.leader.forkchoice_updated(head(self.parent.header.execution_hash), Some(attributes));
+        let updated = self
+            .leader
+            .forkchoice_updated(head(self.parent.header.execution_hash), Some(attributes));
         let id = updated.expect("updates").payload_id.expect("a build");
-        let payload = from_wire(self.leader.get_payload(id).expect("builds").payload).expect("Deneb's");
+        let payload =
+            from_wire(self.leader.get_payload(id).expect("builds").payload).expect("Deneb's");
         assert_eq!(payload.transactions.len(), transfers.len());
         let body = Body::of(payload);
         let header = Header {
@@ -258,11 +307,23 @@ impl World {
             set_hash: self.genesis.set().hash(),
             ledger_hash: empty_ledger_hash(),
         };
-        let target =
-            VoteTarget { kind: VoteKind::Proposal, height: header.height, slot, hash: header.hash() };
-        let signature = authority_key(usize::from(LEADER)).sign(&target.message(&self.genesis.chain_id()).0);
+        let target = VoteTarget {
+            kind: VoteKind::Proposal,
+            height: header.height,
+            slot,
+            hash: header.hash(),
+        };
+        let signature =
+            authority_key(usize::from(LEADER)).sign(&target.message(&self.genesis.chain_id()).0);
         let block = Block { header, body };
-        let proposal = Proposal { block: block.clone(), vote: Vote { target, signer: LEADER, signature } };
+        let proposal = Proposal {
+            block: block.clone(),
+            vote: Vote {
+                target,
+                signer: LEADER,
+                signature,
+            },
+        };
         (proposal.encode(), block)
     }
 
@@ -272,7 +333,9 @@ impl World {
         let slot_ms = block.header.slot.start_ms(SLOT_MS);
         let (mut parts, approval) = self.measured.approve(&bytes, slot_ms);
         assert_eq!(approval.target.hash, block.header.hash());
-        let known = timed(&mut parts.execute_known, || new_payload(&mut self.measured.knows_senders, &block));
+        let known = timed(&mut parts.execute_known, || {
+            new_payload(&mut self.measured.knows_senders, &block)
+        });
         assert!(known);
         self.settle(&block);
         (parts, block)
@@ -283,38 +346,62 @@ impl World {
         let header = &block.header;
         let hash = header.hash();
         let certificate = |kind| {
-            let target = VoteTarget { kind, height: header.height, slot: header.slot, hash };
+            let target = VoteTarget {
+                kind,
+                height: header.height,
+                slot: header.slot,
+                hash,
+            };
             let message = target.message(&self.genesis.chain_id());
-            let votes: Vec<_> =
-                (1..AUTHORITIES).map(|index| (index as u8, authority_key(index).sign(&message.0))).collect();
+            let votes: Vec<_> = (1..AUTHORITIES)
+                .map(|index| (index as u8, authority_key(index).sign(&message.0)))
+                .collect();
             Certificate::aggregate(target, &votes, self.genesis.set()).expect("a quorum")
         };
         let approvals = certificate(VoteKind::Approval);
         for certificate in [approvals, certificate(VoteKind::Confirmation)] {
-            let certified = CertifiedHeader { header: header.clone(), certificate };
+            let certified = CertifiedHeader {
+                header: header.clone(),
+                certificate,
+            };
             let set = self.measured.state.set_for(header);
             let checked = CertifiedBlock::check(certified, &set, &self.genesis).expect("good");
-            self.measured.input(Input::Certified(checked), &mut Parts::default());
+            self.measured
+                .input(Input::Certified(checked), &mut Parts::default());
         }
         assert_eq!(self.measured.state.summary().final_height, header.height);
         let status = new_payload(&mut self.leader, block);
         assert!(status, "the leader's own block");
-        self.parent = CertifiedParent { header: header.clone(), hash, certificate: Some(approvals) };
+        self.parent = CertifiedParent {
+            header: header.clone(),
+            hash,
+            certificate: Some(approvals),
+        };
     }
 }
 
 impl Validator {
     /// Bytes in, vote out.
     fn approve(&mut self, bytes: &[u8], now_ms: u64) -> (Parts, Vote) {
-        self.now = Now { mono_ms: self.now.mono_ms + now_ms - self.now.wall_ms, wall_ms: now_ms };
+        self.now = Now {
+            mono_ms: self.now.mono_ms + now_ms - self.now.wall_ms,
+            wall_ms: now_ms,
+        };
         let mut parts = Parts::default();
-        let proposal = timed(&mut parts.decode, || Proposal::decode(bytes).expect("well-formed"));
+        let proposal = timed(&mut parts.decode, || {
+            Proposal::decode(bytes).expect("well-formed")
+        });
         let parent = proposal.block.header.parent_hash;
-        let context = self.state.proposal_context(&parent).expect("the parent is known");
+        let context = self
+            .state
+            .proposal_context(&parent)
+            .expect("the parent is known");
         let verified = timed(&mut parts.check, || {
             VerifiedProposal::check(proposal, &context, &self.genesis).expect("good")
         });
-        let approval = self.input(Input::Proposal(verified), &mut parts).expect("an approval");
+        let approval = self
+            .input(Input::Proposal(verified), &mut parts)
+            .expect("an approval");
         (parts, approval)
     }
 
@@ -330,30 +417,49 @@ impl Validator {
         for effect in effects {
             match effect {
                 Effect::Persist(record) => timed(&mut parts.persist, || {
-                    self.blocks.write(batch_of(&record), Durability::Durable).expect("writes");
+                    self.blocks
+                        .write(batch_of(&record), Durability::Durable)
+                        .expect("writes");
                 }),
                 Effect::Execute { hash, block } => {
                     let valid = match block {
-                        Some(block) => timed(&mut parts.execute, || new_payload(&mut self.execution, &block)),
+                        Some(block) => timed(&mut parts.execute, || {
+                            new_payload(&mut self.execution, &block)
+                        }),
                         // Genesis: known to be the same.
                         None => hash == self.genesis.hash(),
                     };
                     assert!(valid);
-                    let answer = self.input(Input::Executed { hash, verdict: Verdict::Valid }, parts);
+                    let answer = self.input(
+                        Input::Executed {
+                            hash,
+                            verdict: Verdict::Valid,
+                        },
+                        parts,
+                    );
                     sent = sent.or(answer);
                 }
                 Effect::Send(Send::Approval { target, signer }) => {
                     let vote = timed(&mut parts.sign, || {
                         let signature = self.key.sign(&target.message(&self.genesis.chain_id()).0);
-                        let vote = Vote { target, signer, signature };
+                        let vote = Vote {
+                            target,
+                            signer,
+                            signature,
+                        };
                         std::hint::black_box(vote.encode());
                         vote
                     });
                     sent = Some(vote);
                 }
-                Effect::Forkchoice { head: (_, execution), .. } => {
+                Effect::Forkchoice {
+                    head: (_, execution),
+                    ..
+                } => {
                     for core in [&mut self.execution, &mut self.knows_senders] {
-                        let updated = core.forkchoice_updated(head(execution), None).expect("updates");
+                        let updated = core
+                            .forkchoice_updated(head(execution), None)
+                            .expect("updates");
                         assert!(updated.is_valid(), "{updated:?}");
                     }
                 }
@@ -378,13 +484,18 @@ fn head(hash: Hash) -> ForkchoiceState {
 fn new_payload(core: &mut ExecutionCore, block: &Block) -> bool {
     let payload: ExecutionPayload = to_wire(&block.body.payload);
     let fields = CancunPayloadFields::new(block.header.parent_hash.into(), Vec::new());
-    let status = core.new_payload(payload, ExecutionPayloadSidecar::v3(fields)).expect("the store works");
+    let status = core
+        .new_payload(payload, ExecutionPayloadSidecar::v3(fields))
+        .expect("the store works");
     status.is_valid()
 }
 
 fn with_criterion(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("proposal to approval");
-    group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(4));
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(4));
     for transfers in TRANSFERS {
         let mut world = World::new(transfers);
         group.bench_function(BenchmarkId::new("transfers", transfers), |bencher| {
@@ -416,17 +527,27 @@ impl Remote {
         .await
         .expect("starts");
         let client = HttpEngine::new(server.engine_addr(), secret);
-        Remote { _files: files, _server: server, client }
+        Remote {
+            _files: files,
+            _server: server,
+            client,
+        }
     }
 
     async fn execute(&self, block: &Block) -> Duration {
         let start = Instant::now();
         let payload = to_wire(&block.body.payload);
-        let status =
-            self.client.new_payload(payload, block.header.parent_hash.into()).await.expect("answers");
+        let status = self
+            .client
+            .new_payload(payload, block.header.parent_hash.into())
+            .await
+            .expect("answers");
         let took = start.elapsed();
         assert!(status.is_valid(), "{status:?}");
-        let updated = self.client.forkchoice_updated(head(block.header.execution_hash), None).await;
+        let updated = self
+            .client
+            .forkchoice_updated(head(block.header.execution_hash), None)
+            .await;
         assert!(updated.expect("answers").payload_status.is_valid());
         took
     }
@@ -452,18 +573,40 @@ async fn table(transfers: usize) {
     };
     let total = median(&|(parts, _)| parts.total());
     println!("\n{transfers} transfers a block ({bytes} bytes), p50 of {ROUNDS} blocks:");
-    let row = |name: &str, ms: f64| println!("  {name:<44} {ms:>9.3} ms {:>6.1} %", ms * 100.0 / total);
+    let row =
+        |name: &str, ms: f64| println!("  {name:<44} {ms:>9.3} ms {:>6.1} %", ms * 100.0 / total);
     row("decode the proposal", median(&|(parts, _)| parts.decode));
-    row("check it (hashes, signature, certificate)", median(&|(parts, _)| parts.check));
+    row(
+        "check it (hashes, signature, certificate)",
+        median(&|(parts, _)| parts.check),
+    );
     row("state machine", median(&|(parts, _)| parts.state));
-    row("newPayload, in process, senders unknown", median(&|(parts, _)| parts.execute));
-    row("persist vote and block (redb, durable)", median(&|(parts, _)| parts.persist));
-    row("sign and encode the approval", median(&|(parts, _)| parts.sign));
+    row(
+        "newPayload, in process, senders unknown",
+        median(&|(parts, _)| parts.execute),
+    );
+    row(
+        "persist vote and block (redb, durable)",
+        median(&|(parts, _)| parts.persist),
+    );
+    row(
+        "sign and encode the approval",
+        median(&|(parts, _)| parts.sign),
+    );
     row("proposal to approval", total);
     println!("  instead of newPayload above:");
-    row("newPayload, in process, pool knows senders", median(&|(parts, _)| parts.execute_known));
-    row("newPayload over HTTP, senders unknown", median(&|(_, remote)| *remote));
-    row("proposal to approval over HTTP", median(&|(parts, remote)| parts.total() - parts.execute + *remote));
+    row(
+        "newPayload, in process, pool knows senders",
+        median(&|(parts, _)| parts.execute_known),
+    );
+    row(
+        "newPayload over HTTP, senders unknown",
+        median(&|(_, remote)| *remote),
+    );
+    row(
+        "proposal to approval over HTTP",
+        median(&|(parts, remote)| parts.total() - parts.execute + *remote),
+    );
 }
 
 fn main() {

@@ -63,7 +63,9 @@ mod simulated {
 
         /// What leaves now; the rest leaves by itself.
         fn now(&self, network: &Handle, command: Command) -> Vec<Command> {
-            let Some(by) = &self.by else { return vec![command] };
+            let Some(by) = &self.by else {
+                return vec![command];
+            };
             let mut now = Vec::new();
             for (wait, command) in by.leaving(command) {
                 if wait.is_zero() {
@@ -81,10 +83,16 @@ mod simulated {
         }
 
         pub(crate) fn try_send(&self, network: &Handle, command: Command) -> Result<(), SendError> {
-            self.now(network, command).into_iter().try_for_each(|command| network.try_send(command))
+            self.now(network, command)
+                .into_iter()
+                .try_for_each(|command| network.try_send(command))
         }
 
-        pub(crate) async fn send(&self, network: &Handle, command: Command) -> Result<(), SendError> {
+        pub(crate) async fn send(
+            &self,
+            network: &Handle,
+            command: Command,
+        ) -> Result<(), SendError> {
             for command in self.now(network, command) {
                 network.send(command).await?;
             }
@@ -95,7 +103,9 @@ mod simulated {
         where
             F: Future<Output = bool> + Send + 'static,
         {
-            let Some(by) = &self.by else { return node(event).await };
+            let Some(by) = &self.by else {
+                return node(event).await;
+            };
             for (wait, event) in by.arriving(event) {
                 let arrives = node(event);
                 if wait.is_zero() {

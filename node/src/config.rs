@@ -115,7 +115,11 @@ pub enum ConfigError {
     Toml(#[from] TomlError),
     /// Two fields contradict each other, or one is missing.
     #[error("{file}: {field}: {problem}")]
-    Field { file: String, field: &'static str, problem: String },
+    Field {
+        file: String,
+        field: &'static str,
+        problem: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -191,17 +195,29 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::Toml`] and [`ConfigError::Field`].
-    pub fn parse(file: &str, text: &str, base: &Path, overrides: Overrides) -> Result<Config, ConfigError> {
+    pub fn parse(
+        file: &str,
+        text: &str,
+        base: &Path,
+        overrides: Overrides,
+    ) -> Result<Config, ConfigError> {
         let read: File = toml_text::read(file, text)?;
         let wrong = |field, problem: &str| {
-            Err(ConfigError::Field { file: file.to_owned(), field, problem: problem.to_owned() })
+            Err(ConfigError::Field {
+                file: file.to_owned(),
+                field,
+                problem: problem.to_owned(),
+            })
         };
-        let datadir = overrides.datadir.unwrap_or_else(|| base.join(&read.datadir));
+        let datadir = overrides
+            .datadir
+            .unwrap_or_else(|| base.join(&read.datadir));
         let role = match read.role {
             RoleName::Validator => Role::Validator {
-                keystore: read
-                    .keystore
-                    .map_or_else(|| datadir.join(keys::KEYSTORE), |keystore| base.join(keystore)),
+                keystore: read.keystore.map_or_else(
+                    || datadir.join(keys::KEYSTORE),
+                    |keystore| base.join(keystore),
+                ),
                 password_file: overrides
                     .password_file
                     .or_else(|| read.password_file.map(|password| base.join(password))),
@@ -222,10 +238,15 @@ impl Config {
             None => (read.execution.embedded, read.execution.url),
         };
         let execution = match (embedded, url, jwt_secret) {
-            (Some(EmbeddedTable { http, engine }), None, jwt_secret) => {
-                Execution::Embedded { http, engine, jwt_secret }
-            }
-            (None, Some(endpoint), Some(jwt_secret)) => Execution::Remote { endpoint, jwt_secret },
+            (Some(EmbeddedTable { http, engine }), None, jwt_secret) => Execution::Embedded {
+                http,
+                engine,
+                jwt_secret,
+            },
+            (None, Some(endpoint), Some(jwt_secret)) => Execution::Remote {
+                endpoint,
+                jwt_secret,
+            },
             (None, Some(_), None) => {
                 return wrong(
                     "execution.jwt_secret",
@@ -250,7 +271,10 @@ impl Config {
             false => overrides.bootnodes,
         };
         if bootnodes.len() > MAX_BOOTNODES {
-            return wrong("bootnodes", &format!("at most {MAX_BOOTNODES}, found {}", bootnodes.len()));
+            return wrong(
+                "bootnodes",
+                &format!("at most {MAX_BOOTNODES}, found {}", bootnodes.len()),
+            );
         }
         Ok(Config {
             name: overrides.name.unwrap_or(read.name),
@@ -262,7 +286,10 @@ impl Config {
             bootnodes,
             storage: read.storage,
             execution,
-            log: Log { format: read.log.format, filter: read.log.filter },
+            log: Log {
+                format: read.log.format,
+                filter: read.log.filter,
+            },
         })
     }
 }
@@ -292,7 +319,8 @@ fn any_port() -> SocketAddr {
 /// # Errors
 /// A sentence that says what would be right.
 pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("{text:?} is not ip:port, for example 127.0.0.1:8545"))
+    text.parse()
+        .map_err(|_| format!("{text:?} is not ip:port, for example 127.0.0.1:8545"))
 }
 
 /// What a bootnode says; kept as text, because the network reads it again.
@@ -311,24 +339,32 @@ pub fn parse_peer(text: &str) -> Result<String, String> {
 /// # Errors
 /// A sentence that says what would be right.
 pub fn parse_url(text: &str) -> Result<Endpoint, String> {
-    text.parse().map_err(|error| format!("{error}; for example http://127.0.0.1:8551"))
+    text.parse()
+        .map_err(|error| format!("{error}; for example http://127.0.0.1:8551"))
 }
 
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     parse_address(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
-fn some_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+fn some_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
     address(deserializer).map(Some)
 }
 
 fn peers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
-    texts.iter().map(|text| parse_peer(text).map_err(serde::de::Error::custom)).collect()
+    texts
+        .iter()
+        .map(|text| parse_peer(text).map_err(serde::de::Error::custom))
+        .collect()
 }
 
 fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Endpoint>, D::Error> {
-    parse_url(&String::deserialize(deserializer)?).map(Some).map_err(serde::de::Error::custom)
+    parse_url(&String::deserialize(deserializer)?)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
 }
 
 #[cfg(test)]
@@ -338,16 +374,29 @@ mod tests {
     const SMALL: &str = "datadir = \"data\"\nexecution = { embedded = {} }\n";
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
-        Config::parse("alys.toml", text, Path::new("/etc/alys"), Overrides::default())
+        Config::parse(
+            "alys.toml",
+            text,
+            Path::new("/etc/alys"),
+            Overrides::default(),
+        )
     }
 
     #[test]
     fn the_example_is_right_and_shows_the_defaults() {
         let example = parse(EXAMPLE).expect("the example is a configuration");
-        let small = parse("datadir = \"data\"\n[execution]\nembedded = { http = \"127.0.0.1:8545\" }")
-            .expect("the least that is needed, and a port for wallets");
+        let small =
+            parse("datadir = \"data\"\n[execution]\nembedded = { http = \"127.0.0.1:8545\" }")
+                .expect("the least that is needed, and a port for wallets");
         let bootnodes = example.bootnodes.clone();
-        assert_eq!(example, Config { bootnodes, name: example.name.clone(), ..small });
+        assert_eq!(
+            example,
+            Config {
+                bootnodes,
+                name: example.name.clone(),
+                ..small
+            }
+        );
     }
 
     #[test]
@@ -381,9 +430,17 @@ mod tests {
         assert_eq!(config.datadir, Path::new("/etc/alys/data"));
         assert_eq!(config.chain, Path::new("/etc/alys/chain.toml"));
         let keystore = PathBuf::from("/etc/alys/data/keystore.json");
-        assert_eq!(config.role, Role::Validator { keystore, password_file: None });
         assert_eq!(
-            parse(&SMALL.replace("\"data\"", "\"/srv\"")).map(|c| c.datadir).ok(),
+            config.role,
+            Role::Validator {
+                keystore,
+                password_file: None
+            }
+        );
+        assert_eq!(
+            parse(&SMALL.replace("\"data\"", "\"/srv\""))
+                .map(|c| c.datadir)
+                .ok(),
             Some("/srv".into())
         );
     }
@@ -408,21 +465,54 @@ mod tests {
     #[test]
     fn errors_name_the_place_and_what_would_be_right() {
         let table = [
-            ("listn = \"0.0.0.0:1\"\n", "alys.toml:1: unknown field `listn`", "did you mean `listen`?"),
-            ("\n\nlisten = \"0.0.0.0\"\n", "alys.toml:3: \"0.0.0.0\" is not ip:port", "127.0.0.1:8545"),
-            ("bootnodes = [\"nowhere\"]\n", "alys.toml:1: \"nowhere\" is no peer address", "ip:port/p2p/ID"),
-            ("storage = \"rocksdb\"\n", "alys.toml:1: unknown variant `rocksdb`", "`redb`"),
-            ("storage = \"slde\"\n", "alys.toml:1:", "did you mean `sled`?"),
+            (
+                "listn = \"0.0.0.0:1\"\n",
+                "alys.toml:1: unknown field `listn`",
+                "did you mean `listen`?",
+            ),
+            (
+                "\n\nlisten = \"0.0.0.0\"\n",
+                "alys.toml:3: \"0.0.0.0\" is not ip:port",
+                "127.0.0.1:8545",
+            ),
+            (
+                "bootnodes = [\"nowhere\"]\n",
+                "alys.toml:1: \"nowhere\" is no peer address",
+                "ip:port/p2p/ID",
+            ),
+            (
+                "storage = \"rocksdb\"\n",
+                "alys.toml:1: unknown variant `rocksdb`",
+                "`redb`",
+            ),
+            (
+                "storage = \"slde\"\n",
+                "alys.toml:1:",
+                "did you mean `sled`?",
+            ),
             ("role = \"ful\"\n", "alys.toml:1:", "did you mean `full`?"),
-            ("role = \"full\"\nkeystore = \"k\"\n", "alys.toml: keystore:", "role = \"validator\""),
+            (
+                "role = \"full\"\nkeystore = \"k\"\n",
+                "alys.toml: keystore:",
+                "role = \"validator\"",
+            ),
             ("name = 1\n", "alys.toml:1:", "expected a string"),
             ("name = \"a\nb\"\n", "alys.toml:", ""),
             ("\u{0}", "alys.toml:1:", ""),
-            ("log = { format = \"jsn\" }\n", "alys.toml:1:", "did you mean `json`?"),
+            (
+                "log = { format = \"jsn\" }\n",
+                "alys.toml:1:",
+                "did you mean `json`?",
+            ),
         ];
         for (start, place, advice) in table {
-            let error = parse(&format!("{start}{SMALL}")).expect_err(start).to_string();
-            assert!(error.starts_with(place) && error.contains(advice), "{error}");
+            let error = parse(&format!("{start}{SMALL}"))
+                .expect_err(start)
+                .to_string();
+            assert!(
+                error.starts_with(place) && error.contains(advice),
+                "{error}"
+            );
             assert!(!error.contains('\n'), "{error}");
         }
     }
@@ -432,18 +522,32 @@ mod tests {
         let table = [
             ("", "missing field `execution`"),
             ("execution = {}", "embedded"),
-            ("execution = { url = \"http://127.0.0.1:8551\" }", "execution.jwt_secret"),
-            ("execution = { url = \"http://geth:8551\", jwt_secret = \"j\" }", "IP address or localhost"),
-            ("execution = { url = \"127.0.0.1:8551\", jwt_secret = \"j\" }", "http://127.0.0.1:8551"),
+            (
+                "execution = { url = \"http://127.0.0.1:8551\" }",
+                "execution.jwt_secret",
+            ),
+            (
+                "execution = { url = \"http://geth:8551\", jwt_secret = \"j\" }",
+                "IP address or localhost",
+            ),
+            (
+                "execution = { url = \"127.0.0.1:8551\", jwt_secret = \"j\" }",
+                "http://127.0.0.1:8551",
+            ),
             (
                 "execution = { embedded = {}, url = \"http://127.0.0.1:8551\", jwt_secret = \"j\" }",
                 "both embedded and url",
             ),
             ("execution = { embeded = {} }", "did you mean `embedded`?"),
-            ("execution = { embedded = { htp = \"1.1.1.1:1\" } }", "did you mean `http`?"),
+            (
+                "execution = { embedded = { htp = \"1.1.1.1:1\" } }",
+                "did you mean `http`?",
+            ),
         ];
         for (line, expected) in table {
-            let error = parse(&format!("datadir = \"d\"\n{line}\n")).expect_err(line).to_string();
+            let error = parse(&format!("datadir = \"d\"\n{line}\n"))
+                .expect_err(line)
+                .to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

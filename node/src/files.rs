@@ -37,7 +37,9 @@ pub fn read_text(path: &Path) -> Result<String, FileError> {
     let bytes = read(path)?;
     match String::from_utf8(bytes) {
         Ok(text) if text.len() <= MAX_TEXT_BYTES => Ok(text),
-        _ => Err(FileError::NoText { path: path.to_owned() }),
+        _ => Err(FileError::NoText {
+            path: path.to_owned(),
+        }),
     }
 }
 
@@ -47,7 +49,9 @@ pub fn read_text(path: &Path) -> Result<String, FileError> {
 /// See [`FileError`].
 pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     let (parent, name) = split(path)?;
-    let missing = || FileError::Missing { path: path.to_owned() };
+    let missing = || FileError::Missing {
+        path: path.to_owned(),
+    };
     // Opening a directory makes it when it is missing, which reading must not do.
     if !parent.is_dir() {
         return Err(missing());
@@ -61,7 +65,9 @@ pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
 /// [`FileError::NoName`].
 pub fn split(path: &Path) -> Result<(&Path, String), FileError> {
     let name = path.file_name().and_then(|name| name.to_str());
-    let name = name.ok_or_else(|| FileError::NoName { path: path.to_owned() })?;
+    let name = name.ok_or_else(|| FileError::NoName {
+        path: path.to_owned(),
+    })?;
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -71,5 +77,8 @@ pub fn split(path: &Path) -> Result<(&Path, String), FileError> {
 
 /// True when the system says that this place cannot be written to.
 pub fn is_read_only(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
 }

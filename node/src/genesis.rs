@@ -27,7 +27,15 @@ pub const EXECUTION_FILE: &str = "execution-genesis.json";
 
 /// The execution rules from the first block on.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    clap::ValueEnum,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum ExecutionFork {
@@ -85,18 +93,33 @@ pub enum GenesisError {
     Json { file: String, reason: String },
     /// An execution genesis that we cannot use.
     #[error("{file}: {source}")]
-    Execution { file: String, source: ExecutionError },
+    Execution {
+        file: String,
+        source: ExecutionError,
+    },
     /// The gas limit would let blocks grow over the protocol's limit.
-    #[error("{file}: gasLimit {found} is above {MAX_GAS_LIMIT}: a full block would be too large to send")]
+    #[error(
+        "{file}: gasLimit {found} is above {MAX_GAS_LIMIT}: a full block would be too large to send"
+    )]
     GasLimit { file: String, found: u64 },
     /// The files belong to different chains.
     #[error(
         "{file} gives block 0 the hash {found}, but {spec} expects {expected}: the two files belong to different chains"
     )]
-    OtherExecution { file: String, spec: String, found: Hash, expected: Hash },
+    OtherExecution {
+        file: String,
+        spec: String,
+        found: Hash,
+        expected: Hash,
+    },
     /// The same, by chain id.
     #[error("{file} is for chain id {found}, but {spec} has evm_chain_id = {expected}")]
-    OtherChainId { file: String, spec: String, found: u64, expected: u64 },
+    OtherChainId {
+        file: String,
+        spec: String,
+        found: u64,
+        expected: u64,
+    },
     /// There is a chain already.
     #[error("{path} exists: a chain is never overwritten; use another --out")]
     Exists { path: String },
@@ -108,7 +131,10 @@ impl ChainFiles {
     /// # Errors
     /// [`GenesisError::Spec`].
     pub fn new(new: &NewChain) -> Result<(ChainFiles, Texts), GenesisError> {
-        let spec_error = |source| GenesisError::Spec { place: String::new(), source };
+        let spec_error = |source| GenesisError::Spec {
+            place: String::new(),
+            source,
+        };
         let execution_text = execution_json(new);
         let execution = parse_execution(EXECUTION_FILE, &execution_text)?;
         let spec = ChainSpec {
@@ -126,7 +152,10 @@ impl ChainFiles {
             auxpow: Default::default(),
         };
         let genesis = Arc::new(Genesis::new(spec).map_err(spec_error)?);
-        let texts = Texts { chain: chain_toml(&genesis), execution: execution_text };
+        let texts = Texts {
+            chain: chain_toml(&genesis),
+            execution: execution_text,
+        };
         Ok((ChainFiles { genesis, execution }, texts))
     }
 
@@ -135,18 +164,37 @@ impl ChainFiles {
     /// # Errors
     /// See [`GenesisError`].
     pub fn load(spec_path: &Path, execution_path: &Path) -> Result<ChainFiles, GenesisError> {
-        let (spec_name, file) = (spec_path.display().to_string(), execution_path.display().to_string());
+        let (spec_name, file) = (
+            spec_path.display().to_string(),
+            execution_path.display().to_string(),
+        );
         let genesis = parse_chain(&spec_name, &files::read_text(spec_path)?)?;
         let execution = parse_execution(&file, &files::read_text(execution_path)?)?;
         let (found, expected) = (execution.config.chain_id, genesis.spec().evm_chain_id);
         if found != expected {
-            return Err(GenesisError::OtherChainId { file, spec: spec_name, found, expected });
+            return Err(GenesisError::OtherChainId {
+                file,
+                spec: spec_name,
+                found,
+                expected,
+            });
         }
-        let (found, expected) = (execution_hash(&file, &execution)?, genesis.spec().execution_genesis_hash);
+        let (found, expected) = (
+            execution_hash(&file, &execution)?,
+            genesis.spec().execution_genesis_hash,
+        );
         if found != expected {
-            return Err(GenesisError::OtherExecution { file, spec: spec_name, found, expected });
+            return Err(GenesisError::OtherExecution {
+                file,
+                spec: spec_name,
+                found,
+                expected,
+            });
         }
-        Ok(ChainFiles { genesis: Arc::new(genesis), execution })
+        Ok(ChainFiles {
+            genesis: Arc::new(genesis),
+            execution,
+        })
     }
 }
 
@@ -167,11 +215,15 @@ impl Texts {
     pub fn write(&self, dir: &Dir) -> Result<(), GenesisError> {
         for name in [CHAIN_FILE, EXECUTION_FILE] {
             if dir.exists(name).map_err(FileError::from)? {
-                return Err(GenesisError::Exists { path: dir.path().join(name).display().to_string() });
+                return Err(GenesisError::Exists {
+                    path: dir.path().join(name).display().to_string(),
+                });
             }
         }
-        dir.write_atomic(EXECUTION_FILE, self.execution.as_bytes()).map_err(FileError::from)?;
-        dir.write_atomic(CHAIN_FILE, self.chain.as_bytes()).map_err(FileError::from)?;
+        dir.write_atomic(EXECUTION_FILE, self.execution.as_bytes())
+            .map_err(FileError::from)?;
+        dir.write_atomic(CHAIN_FILE, self.chain.as_bytes())
+            .map_err(FileError::from)?;
         Ok(())
     }
 }
@@ -182,7 +234,10 @@ impl Texts {
 /// [`GenesisError::Toml`] and [`GenesisError::Spec`], with the file's name in front.
 pub fn parse_chain(file: &str, text: &str) -> Result<Genesis, GenesisError> {
     let spec: ChainSpec = toml_text::read(file, text)?;
-    Genesis::new(spec).map_err(|source| GenesisError::Spec { place: format!("{file}: "), source })
+    Genesis::new(spec).map_err(|source| GenesisError::Spec {
+        place: format!("{file}: "),
+        source,
+    })
 }
 
 /// Reads an execution genesis.
@@ -190,11 +245,17 @@ pub fn parse_chain(file: &str, text: &str) -> Result<Genesis, GenesisError> {
 /// # Errors
 /// [`GenesisError::Json`] and [`GenesisError::GasLimit`].
 pub fn parse_execution(file: &str, text: &str) -> Result<alloy_genesis::Genesis, GenesisError> {
-    let genesis: alloy_genesis::Genesis = serde_json::from_str(text)
-        .map_err(|error| GenesisError::Json { file: file.to_owned(), reason: error.to_string() })?;
+    let genesis: alloy_genesis::Genesis =
+        serde_json::from_str(text).map_err(|error| GenesisError::Json {
+            file: file.to_owned(),
+            reason: error.to_string(),
+        })?;
     match genesis.gas_limit <= MAX_GAS_LIMIT {
         true => Ok(genesis),
-        false => Err(GenesisError::GasLimit { file: file.to_owned(), found: genesis.gas_limit }),
+        false => Err(GenesisError::GasLimit {
+            file: file.to_owned(),
+            found: genesis.gas_limit,
+        }),
     }
 }
 
@@ -204,14 +265,19 @@ pub fn parse_execution(file: &str, text: &str) -> Result<alloy_genesis::Genesis,
 /// [`GenesisError::Execution`] for rules that the node does not have.
 pub fn execution_hash(file: &str, genesis: &alloy_genesis::Genesis) -> Result<Hash, GenesisError> {
     let store = Arc::new(alys_storage::MemoryStore::new());
-    let core = alys_runtime::blocking(|| ExecutionCore::open(store, genesis, CoreConfig::default()))
-        .map_err(|source| GenesisError::Execution { file: file.to_owned(), source })?;
+    let core =
+        alys_runtime::blocking(|| ExecutionCore::open(store, genesis, CoreConfig::default()))
+            .map_err(|source| GenesisError::Execution {
+                file: file.to_owned(),
+                source,
+            })?;
     Ok(core.genesis_hash().into())
 }
 
 fn chain_toml(genesis: &Genesis) -> String {
     let spec = genesis.spec();
-    let body = toml::to_string(spec).expect("a spec has a TOML form: its numbers were read from 63-bit ones");
+    let body = toml::to_string(spec)
+        .expect("a spec has a TOML form: its numbers were read from 63-bit ones");
     format!(
         "# The chain spec of an Alys chain. Every node of the chain has the same file; a change of anything but comments\n\
          # is another chain. Genesis hash: {}\n\
@@ -244,7 +310,10 @@ fn execution_json(new: &NewChain) -> String {
     });
     let mut alloc = Map::new();
     for (address, wei) in &new.funded {
-        alloc.insert(address.to_string(), json!({ "balance": format!("{wei:#x}") }));
+        alloc.insert(
+            address.to_string(),
+            json!({ "balance": format!("{wei:#x}") }),
+        );
     }
     if new.fork == ExecutionFork::Cancun {
         config["cancunTime"] = json!(0);
@@ -252,7 +321,8 @@ fn execution_json(new: &NewChain) -> String {
         config["blobSchedule"] =
             json!({ "cancun": { "target": 3, "max": 6, "baseFeeUpdateFraction": 3_338_477 } });
         // EIP-4788: without this contract every block's system call would be one to nobody.
-        let contract = json!({ "balance": "0x0", "nonce": "0x1", "code": BEACON_ROOTS_CODE.to_string() });
+        let contract =
+            json!({ "balance": "0x0", "nonce": "0x1", "code": BEACON_ROOTS_CODE.to_string() });
         alloc.insert(Address::from(BEACON_ROOTS_ADDRESS).to_string(), contract);
     }
     let genesis = json!({
@@ -283,8 +353,12 @@ pub fn parse_authority(text: &str) -> Result<Authority, String> {
     };
     Ok(Authority {
         public_key: public_key.parse().map_err(|e| format!("public key: {e}"))?,
-        proof_of_possession: proof.parse().map_err(|e| format!("proof of possession: {e}"))?,
-        fee_address: fee_address.parse().map_err(|e| format!("fee address: {e}"))?,
+        proof_of_possession: proof
+            .parse()
+            .map_err(|e| format!("proof of possession: {e}"))?,
+        fee_address: fee_address
+            .parse()
+            .map_err(|e| format!("fee address: {e}"))?,
     })
 }
 
@@ -293,8 +367,9 @@ pub fn parse_authority(text: &str) -> Result<Authority, String> {
 /// # Errors
 /// A sentence that says what is wrong.
 pub fn parse_fund(text: &str) -> Result<(Address, U256), String> {
-    let (address, ether) =
-        text.split_once('=').ok_or("expected ADDRESS=ETHER, for example 0xf39F..2266=100")?;
+    let (address, ether) = text
+        .split_once('=')
+        .ok_or("expected ADDRESS=ETHER, for example 0xf39F..2266=100")?;
     let address = address.parse().map_err(|e| format!("address: {e}"))?;
     let wei = Some(ether)
         .filter(|ether| ether.starts_with(|c: char| c.is_ascii_digit()))
@@ -309,8 +384,15 @@ pub fn parse_fund(text: &str) -> Result<(Address, U256), String> {
 
 /// Keys that sign orders, and how many must: by default more than half.
 pub fn governance(keys: Vec<PublicKeyBytes>, threshold: Option<u8>) -> GovernanceSpec {
-    let majority = if keys.is_empty() { 0 } else { (keys.len() / 2 + 1) as u8 };
-    GovernanceSpec { threshold: threshold.unwrap_or(majority), keys }
+    let majority = if keys.is_empty() {
+        0
+    } else {
+        (keys.len() / 2 + 1) as u8
+    };
+    GovernanceSpec {
+        threshold: threshold.unwrap_or(majority),
+        keys,
+    }
 }
 
 #[cfg(test)]
@@ -322,7 +404,9 @@ mod tests {
     fn new_chain(fork: ExecutionFork) -> NewChain {
         let authority = |i| {
             let key = SecretKey::derive(&[i; 32]);
-            PublicAuthority::of(&key, Some(Address([i; 20]))).complete().expect("with a fee address")
+            PublicAuthority::of(&key, Some(Address([i; 20])))
+                .complete()
+                .expect("with a fee address")
         };
         NewChain {
             chain_id: 1337,
@@ -332,14 +416,18 @@ mod tests {
             authorities: (1..=4).map(authority).collect(),
             governance: GovernanceSpec::default(),
             fork,
-            funded: vec![parse_fund("0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266=10000").expect("right")],
+            funded: vec![
+                parse_fund("0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266=10000").expect("right"),
+            ],
         }
     }
 
     fn written(fork: ExecutionFork) -> (tempfile::TempDir, ChainFiles, Texts) {
         let temporary = tempfile::tempdir().expect("a temporary directory");
         let (files, texts) = ChainFiles::new(&new_chain(fork)).expect("a good chain");
-        texts.write(&Dir::open(temporary.path()).expect("a directory")).expect("an empty directory");
+        texts
+            .write(&Dir::open(temporary.path()).expect("a directory"))
+            .expect("an empty directory");
         (temporary, files, texts)
     }
 
@@ -359,7 +447,10 @@ mod tests {
             assert_eq!(again.genesis.hash(), files.genesis.hash());
             assert_eq!(again.genesis.spec(), files.genesis.spec());
             assert_eq!(again.execution, files.execution);
-            assert_eq!(again.execution.config.cancun_time.is_some(), fork == ExecutionFork::Cancun);
+            assert_eq!(
+                again.execution.config.cancun_time.is_some(),
+                fork == ExecutionFork::Cancun
+            );
             assert_eq!(again.execution.timestamp, 1_800_000_000);
             let refused = texts.write(&Dir::open(temporary.path()).expect("a directory"));
             assert!(matches!(refused, Err(GenesisError::Exists { .. })));
@@ -370,27 +461,56 @@ mod tests {
     fn bad_specs_are_refused_with_place_and_advice() {
         let (_, texts) = ChainFiles::new(&new_chain(ExecutionFork::Cancun)).expect("a good chain");
         let table = [
-            ("slot_duration_ms", "slot_duraton_ms", "did you mean `slot_duration_ms`?"),
-            ("slot_duration_ms = 2000", "slot_duration_ms = 20", "at least 1000"),
+            (
+                "slot_duration_ms",
+                "slot_duraton_ms",
+                "did you mean `slot_duration_ms`?",
+            ),
+            (
+                "slot_duration_ms = 2000",
+                "slot_duration_ms = 20",
+                "at least 1000",
+            ),
             ("\"byzantine\"", "\"byzantin\"", "did you mean `byzantine`?"),
-            ("proof_of_possession = \"0x", "proof_of_possession = \"0xz", "expected 192 hex digits"),
-            ("evm_chain_id = 1337", "evm_chain_id = \"x\"", "expected u64"),
+            (
+                "proof_of_possession = \"0x",
+                "proof_of_possession = \"0xz",
+                "expected 192 hex digits",
+            ),
+            (
+                "evm_chain_id = 1337",
+                "evm_chain_id = \"x\"",
+                "expected u64",
+            ),
             ("evm_chain_id = 1337", "", "missing field `evm_chain_id`"),
             ("threshold = 0", "threshold = 3", "governance.threshold"),
         ];
         for (from, to, expected) in table {
             let edited = texts.chain.replacen(from, to, 1);
             assert_ne!(edited, texts.chain, "{from} occurs");
-            let error = parse_chain("chain.toml", &edited).expect_err(to).to_string();
-            assert!(error.starts_with("chain.toml:") && error.contains(expected), "{error}");
+            let error = parse_chain("chain.toml", &edited)
+                .expect_err(to)
+                .to_string();
+            assert!(
+                error.starts_with("chain.toml:") && error.contains(expected),
+                "{error}"
+            );
             assert!(!error.contains('\n'), "{error}");
         }
         // The proof of another key.
-        let proofs: Vec<&str> =
-            texts.chain.lines().filter(|line| line.starts_with("proof_of_possession")).collect();
-        let error =
-            parse_chain("chain.toml", &texts.chain.replace(proofs[0], proofs[1])).expect_err("stolen");
-        assert!(error.to_string().contains("authorities[0].proof_of_possession"), "{error}");
+        let proofs: Vec<&str> = texts
+            .chain
+            .lines()
+            .filter(|line| line.starts_with("proof_of_possession"))
+            .collect();
+        let error = parse_chain("chain.toml", &texts.chain.replace(proofs[0], proofs[1]))
+            .expect_err("stolen");
+        assert!(
+            error
+                .to_string()
+                .contains("authorities[0].proof_of_possession"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -404,7 +524,8 @@ mod tests {
         let replace = |from: &str, to: &str| {
             let edited = texts.execution.replace(from, to);
             assert_ne!(edited, texts.execution, "{from} occurs");
-            dir.write_atomic(EXECUTION_FILE, edited.as_bytes()).expect("writable");
+            dir.write_atomic(EXECUTION_FILE, edited.as_bytes())
+                .expect("writable");
             load(temporary.path()).expect_err(to)
         };
         assert!(matches!(
@@ -415,24 +536,41 @@ mod tests {
             replace("\"nonce\": \"0x0\"", "\"nonce\": \"0x2\""),
             GenesisError::OtherExecution { .. }
         ));
-        assert!(matches!(replace("0x1c9c380", "0x7fffffff"), GenesisError::GasLimit { .. }));
         assert!(matches!(
-            replace("\"shanghaiTime\": 0", "\"shanghaiTime\": 0, \"pragueTime\": 0"),
+            replace("0x1c9c380", "0x7fffffff"),
+            GenesisError::GasLimit { .. }
+        ));
+        assert!(matches!(
+            replace(
+                "\"shanghaiTime\": 0",
+                "\"shanghaiTime\": 0, \"pragueTime\": 0"
+            ),
             GenesisError::Execution { .. }
         ));
-        assert!(matches!(replace("\"config\"", "config"), GenesisError::Json { .. }));
+        assert!(matches!(
+            replace("\"config\"", "config"),
+            GenesisError::Json { .. }
+        ));
         dir.remove(EXECUTION_FILE).expect("writable");
         let missing = load(temporary.path()).expect_err("removed");
-        assert!(matches!(missing, GenesisError::File(FileError::Missing { .. })), "{missing}");
+        assert!(
+            matches!(missing, GenesisError::File(FileError::Missing { .. })),
+            "{missing}"
+        );
     }
 
     #[test]
     fn arguments_are_checked() {
         let authority = new_chain(ExecutionFork::Cancun).authorities[0].clone();
-        let text =
-            format!("{}:{}:{}", authority.public_key, authority.proof_of_possession, authority.fee_address);
+        let text = format!(
+            "{}:{}:{}",
+            authority.public_key, authority.proof_of_possession, authority.fee_address
+        );
         assert_eq!(parse_authority(&text), Ok(authority));
-        for (text, expected) in [("a:b", "2 part(s)"), ("0x00:b:c", "public key: expected 96 hex digits")] {
+        for (text, expected) in [
+            ("a:b", "2 part(s)"),
+            ("0x00:b:c", "public key: expected 96 hex digits"),
+        ] {
             let error = parse_authority(text).expect_err(text);
             assert!(error.contains(expected), "{error}");
         }

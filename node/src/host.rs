@@ -78,7 +78,10 @@ pub enum HostError {
     #[error(
         "cannot listen on {addr} for {purpose}: another program uses this port; stop it, or use another port"
     )]
-    PortInUse { addr: SocketAddr, purpose: &'static str },
+    PortInUse {
+        addr: SocketAddr,
+        purpose: &'static str,
+    },
     /// Keys or identity.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -87,7 +90,10 @@ pub enum HostError {
     Storage(#[from] alys_storage::Error),
     /// The same, when nothing is lost with it.
     #[error("embedded execution client: {source}; delete {} and it is built again from the chain", path.display())]
-    Rebuild { path: PathBuf, source: alys_storage::Error },
+    Rebuild {
+        path: PathBuf,
+        source: alys_storage::Error,
+    },
     /// The data directory.
     #[error("data directory: {0}")]
     Datadir(#[from] io::Error),
@@ -102,13 +108,21 @@ pub enum HostError {
         "the execution client at {addr} has another block 0 ({found}) than the chain spec ({expected}): start it with the \
          execution genesis of this chain and an empty data directory"
     )]
-    OtherExecution { addr: SocketAddr, found: Hash, expected: Hash },
+    OtherExecution {
+        addr: SocketAddr,
+        found: Hash,
+        expected: Hash,
+    },
     /// It has the same block 0, which does not name the chain id, for other transactions.
     #[error(
         "the execution client at {addr} has chain id {found}, the chain spec has {expected}: start it with the execution \
          genesis of this chain and an empty data directory"
     )]
-    OtherChainId { addr: SocketAddr, found: u64, expected: u64 },
+    OtherChainId {
+        addr: SocketAddr,
+        found: u64,
+        expected: u64,
+    },
     /// The node.
     #[error(transparent)]
     Node(StartError),
@@ -126,8 +140,17 @@ impl Host {
     /// # Errors
     /// See [`HostError`]. Nothing is left running.
     pub async fn start(config: HostConfig) -> Result<Host, HostError> {
-        let HostConfig { name, chain, key, listen, bootnodes, datadir, storage, execution, observer } =
-            config;
+        let HostConfig {
+            name,
+            chain,
+            key,
+            listen,
+            bootnodes,
+            datadir,
+            storage,
+            execution,
+            observer,
+        } = config;
         let identity = keys::identity_or_new(&datadir)?;
         let fresh_votes = match &key {
             Some(key) => keys::is_new(&datadir, &key.public_key().to_bytes())?,
@@ -135,18 +158,26 @@ impl Host {
         };
         let cancun_time = chain.execution.config.cancun_time;
         let (execution, engine, jwt_secret) = match execution {
-            HostExecution::Remote { endpoint, jwt_secret } => {
+            HostExecution::Remote {
+                endpoint,
+                jwt_secret,
+            } => {
                 check_remote(&endpoint, &jwt_secret, chain.genesis.spec()).await?;
                 (None, endpoint, jwt_secret)
             }
-            HostExecution::Embedded { http, engine, jwt_secret } => {
+            HostExecution::Embedded {
+                http,
+                engine,
+                jwt_secret,
+            } => {
                 let jwt_secret = jwt_secret.unwrap_or_else(random_secret);
                 let dir = datadir.sub(keys::EXECUTION_STORE)?;
                 let opened = alys_runtime::blocking(|| alys_storage::open(storage, &dir));
                 let store = opened.map_err(|source| match source {
-                    alys_storage::Error::Corrupt { .. } => {
-                        HostError::Rebuild { path: dir.path().to_owned(), source }
-                    }
+                    alys_storage::Error::Corrupt { .. } => HostError::Rebuild {
+                        path: dir.path().to_owned(),
+                        source,
+                    },
                     source => HostError::Storage(source),
                 })?;
                 let server = ExecutionServer::start(ExecutionServerConfig {
@@ -209,12 +240,18 @@ impl Host {
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Host").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("Host")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
     }
 }
 
 /// Refuses an execution client that will never work for this chain. One that does not answer may be starting still.
-async fn check_remote(endpoint: &Endpoint, secret: &JwtSecret, spec: &ChainSpec) -> Result<(), HostError> {
+async fn check_remote(
+    endpoint: &Endpoint,
+    secret: &JwtSecret,
+    spec: &ChainSpec,
+) -> Result<(), HostError> {
     let client = HttpEngine::new(endpoint.clone(), secret.clone());
     let addr = endpoint.addr();
     let found = async { Ok((client.genesis_hash().await?, client.chain_id().await?)) };
@@ -226,9 +263,11 @@ async fn check_remote(endpoint: &Endpoint, secret: &JwtSecret, spec: &ChainSpec)
                 expected: spec.execution_genesis_hash,
             })
         }
-        Ok((_, found)) if found != spec.evm_chain_id => {
-            Err(HostError::OtherChainId { addr, found, expected: spec.evm_chain_id })
-        }
+        Ok((_, found)) if found != spec.evm_chain_id => Err(HostError::OtherChainId {
+            addr,
+            found,
+            expected: spec.evm_chain_id,
+        }),
         Ok(_) => Ok(()),
         Err(error @ ExecutionError::Auth { .. }) => Err(HostError::Remote(error)),
         Err(error) => {
@@ -239,7 +278,9 @@ async fn check_remote(endpoint: &Endpoint, secret: &JwtSecret, spec: &ChainSpec)
 }
 
 async fn stop_execution(execution: Option<ExecutionServer>) -> bool {
-    let Some(execution) = execution else { return true };
+    let Some(execution) = execution else {
+        return true;
+    };
     let stopped = timeout(EXECUTION_STOP, execution.stop()).await.is_ok();
     if !stopped {
         tracing::warn!("the embedded execution client did not finish its requests in time");
@@ -258,7 +299,10 @@ fn execution_error(error: ExecutionStartError) -> HostError {
         ExecutionStartError::Serve(ServeError::Bind { name, addr, source })
             if source.kind() == io::ErrorKind::AddrInUse =>
         {
-            HostError::PortInUse { addr, purpose: name }
+            HostError::PortInUse {
+                addr,
+                purpose: name,
+            }
         }
         error => HostError::Execution(error),
     }
@@ -269,7 +313,10 @@ fn node_error(error: StartError) -> HostError {
         StartError::Network(SetupError::Listen { addr, source })
             if source.kind() == io::ErrorKind::AddrInUse =>
         {
-            HostError::PortInUse { addr, purpose: "peers" }
+            HostError::PortInUse {
+                addr,
+                purpose: "peers",
+            }
         }
         error => HostError::Node(error),
     }
@@ -290,8 +337,13 @@ mod tests {
         let path = temporary.path().join("dev");
         alys_runtime::block_on_main(async move {
             let dir = Dir::open(path).expect("a directory");
-            let wanted = Wanted { validators: Some(1), ..Wanted::default() };
-            let network = layout::open_or_make(&dir, wanted).await.expect("an empty directory");
+            let wanted = Wanted {
+                validators: Some(1),
+                ..Wanted::default()
+            };
+            let network = layout::open_or_make(&dir, wanted)
+                .await
+                .expect("an empty directory");
             let config = HostConfig {
                 name: "test".to_owned(),
                 chain: network.chain.clone(),
@@ -300,15 +352,25 @@ mod tests {
                 bootnodes: Vec::new(),
                 datadir: network.validators[0].dir.clone(),
                 storage: Engine::Redb,
-                execution: HostExecution::Embedded { http: None, engine: loopback(0), jwt_secret: None },
+                execution: HostExecution::Embedded {
+                    http: None,
+                    engine: loopback(0),
+                    jwt_secret: None,
+                },
                 observer: None,
             };
             let (config, _kept) = change(config).await;
-            Host::start(config).await.map(|_| ()).expect_err("it cannot start")
+            Host::start(config)
+                .await
+                .map(|_| ())
+                .expect_err("it cannot start")
         })
     }
 
-    async fn execution_client(genesis: alloy_genesis::Genesis, jwt_secret: JwtSecret) -> ExecutionServer {
+    async fn execution_client(
+        genesis: alloy_genesis::Genesis,
+        jwt_secret: JwtSecret,
+    ) -> ExecutionServer {
         ExecutionServer::start(ExecutionServerConfig {
             http_addr: None,
             engine_addr: loopback(0),
@@ -325,14 +387,39 @@ mod tests {
     fn a_used_port_is_named() {
         let error = refusal(|config| async move {
             let listener = Listener::bind(loopback(0)).await.expect("a free port");
-            (HostConfig { listen: listener.local_addr(), ..config }, Box::new(listener) as _)
+            (
+                HostConfig {
+                    listen: listener.local_addr(),
+                    ..config
+                },
+                Box::new(listener) as _,
+            )
         });
-        assert!(matches!(error, HostError::PortInUse { purpose: "peers", .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                HostError::PortInUse {
+                    purpose: "peers",
+                    ..
+                }
+            ),
+            "{error}"
+        );
         let error = refusal(|config| async move {
             let listener = Listener::bind(loopback(0)).await.expect("a free port");
             let http = Some(listener.local_addr());
-            let execution = HostExecution::Embedded { http, engine: loopback(0), jwt_secret: None };
-            (HostConfig { execution, ..config }, Box::new(listener) as _)
+            let execution = HostExecution::Embedded {
+                http,
+                engine: loopback(0),
+                jwt_secret: None,
+            };
+            (
+                HostConfig {
+                    execution,
+                    ..config
+                },
+                Box::new(listener) as _,
+            )
         });
         assert!(matches!(error, HostError::PortInUse { .. }), "{error}");
     }
@@ -340,13 +427,29 @@ mod tests {
     #[test]
     fn an_execution_client_with_another_secret_is_refused() {
         let error = refusal(|config| async move {
-            let server = execution_client(config.chain.execution.clone(), JwtSecret::new([1; 32])).await;
+            let server =
+                execution_client(config.chain.execution.clone(), JwtSecret::new([1; 32])).await;
             let endpoint = Endpoint::new(server.engine_addr());
-            let execution = HostExecution::Remote { endpoint, jwt_secret: JwtSecret::new([2; 32]) };
-            (HostConfig { execution, ..config }, Box::new(server) as _)
+            let execution = HostExecution::Remote {
+                endpoint,
+                jwt_secret: JwtSecret::new([2; 32]),
+            };
+            (
+                HostConfig {
+                    execution,
+                    ..config
+                },
+                Box::new(server) as _,
+            )
         });
-        assert!(matches!(error, HostError::Remote(ExecutionError::Auth { .. })), "{error}");
-        assert!(error.to_string().contains("Compare the JWT secret files"), "{error}");
+        assert!(
+            matches!(error, HostError::Remote(ExecutionError::Auth { .. })),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains("Compare the JWT secret files"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -356,8 +459,17 @@ mod tests {
             genesis.nonce += 1;
             let server = execution_client(genesis, JwtSecret::new([1; 32])).await;
             let endpoint = Endpoint::new(server.engine_addr());
-            let execution = HostExecution::Remote { endpoint, jwt_secret: JwtSecret::new([1; 32]) };
-            (HostConfig { execution, ..config }, Box::new(server) as _)
+            let execution = HostExecution::Remote {
+                endpoint,
+                jwt_secret: JwtSecret::new([1; 32]),
+            };
+            (
+                HostConfig {
+                    execution,
+                    ..config
+                },
+                Box::new(server) as _,
+            )
         });
         assert!(matches!(error, HostError::OtherExecution { .. }), "{error}");
     }
@@ -369,10 +481,25 @@ mod tests {
             return;
         }
         let error = refusal(|config| async move {
-            let dir = config.datadir.sub(keys::EXECUTION_STORE).expect("a directory");
+            let dir = config
+                .datadir
+                .sub(keys::EXECUTION_STORE)
+                .expect("a directory");
             drop(alys_storage::open(Engine::Redb, &dir).expect("an empty directory"));
-            (HostConfig { storage: Engine::Sled, ..config }, Box::new(()) as _)
+            (
+                HostConfig {
+                    storage: Engine::Sled,
+                    ..config
+                },
+                Box::new(()) as _,
+            )
         });
-        assert!(matches!(error, HostError::Storage(alys_storage::Error::WrongEngine { .. })), "{error}");
+        assert!(
+            matches!(
+                error,
+                HostError::Storage(alys_storage::Error::WrongEngine { .. })
+            ),
+            "{error}"
+        );
     }
 }

@@ -67,9 +67,19 @@ pub enum NodeEvent {
     /// The block of the next proposal or approval, and what it stands on. Left out when that is not kept any more.
     VotesFor { block: BlockRef, parent: BlockRef },
     /// An own block is proposed.
-    Proposed { height: Height, slot: Slot, hash: Hash, transactions: usize, block: Arc<Block> },
+    Proposed {
+        height: Height,
+        slot: Slot,
+        hash: Hash,
+        transactions: usize,
+        block: Arc<Block>,
+    },
     /// The execution head moved.
-    Head { height: Height, slot: Slot, hash: Hash },
+    Head {
+        height: Height,
+        slot: Slot,
+        hash: Hash,
+    },
     /// A block became final.
     Finalized(FinalBlock),
     /// How many peers are connected.
@@ -196,6 +206,8 @@ impl Node {
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node").field("listen", &self.listen).finish_non_exhaustive()
+        f.debug_struct("Node")
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
     }
 }

@@ -10,16 +10,35 @@ use alys_actor_system::{Addr, Message};
 /// The rules, one a pair of roles: who, whom, what.
 const RULES: &[(&str, &str, &[&str])] = &[
     ("network", "validation", &["decode"]),
-    ("network", "chain", &["status_asked", "peer_listens", "network_started"]),
-    ("network", "peers", &["event", "connected", "answer", "network_restarted"]),
-    ("network", "storage", &["block", "blocks", "block_range", "header_range"]),
+    (
+        "network",
+        "chain",
+        &["status_asked", "peer_listens", "network_started"],
+    ),
+    (
+        "network",
+        "peers",
+        &["event", "connected", "answer", "network_restarted"],
+    ),
+    (
+        "network",
+        "storage",
+        &["block", "blocks", "block_range", "header_range"],
+    ),
     ("network", "tx_pool", &["received"]),
     ("peers", "network", &["command", "ask", "introduce"]),
     ("peers", "chain", &["status_answer", "range", "bodies"]),
     ("tx_pool", "network", &["command"]),
 ];
 
-const ROLES: &[&str] = &["network", "peers", "tx_pool", "validation", "chain", "storage"];
+const ROLES: &[&str] = &[
+    "network",
+    "peers",
+    "tx_pool",
+    "validation",
+    "chain",
+    "storage",
+];
 
 /// The rules of a node.
 pub(crate) struct Rights {
@@ -44,7 +63,9 @@ impl Rights {
         for (from, to, kinds) in RULES {
             table = table.allow(from, to, Kinds::only(kinds.iter().copied()), None);
         }
-        Ok(Rights { access: Access::new(table.build()?) })
+        Ok(Rights {
+            access: Access::new(table.build()?),
+        })
     }
 
     pub fn role(&self, name: &str) -> Result<Role, RightsError> {
@@ -52,7 +73,12 @@ impl Rights {
     }
 
     /// The same address, for what `from` may send to `to`.
-    pub fn grant<M: Message>(&self, from: &str, to: &str, addr: &Addr<M>) -> Result<Addr<M>, RightsError> {
+    pub fn grant<M: Message>(
+        &self,
+        from: &str,
+        to: &str,
+        addr: &Addr<M>,
+    ) -> Result<Addr<M>, RightsError> {
         let (from, to) = (self.role(from)?, self.role(to)?);
         Ok(addr.granted(self.access.grant(&from, &to, to.name())?))
     }
@@ -76,11 +102,24 @@ mod tests {
         let (addr, _slot) = mailbox::<StorageMessage>(8);
         let storage = rights.grant("network", "storage", &addr).expect("a rule");
         let (reply, _) = Reply::channel();
-        assert!(storage.tell(StorageMessage::Blocks { hashes: Vec::new(), reply }).is_ok());
+        assert!(
+            storage
+                .tell(StorageMessage::Blocks {
+                    hashes: Vec::new(),
+                    reply
+                })
+                .is_ok()
+        );
         let (reply, _) = Reply::channel();
         let refused = storage.tell(StorageMessage::Load { reply });
-        assert!(matches!(refused, Err(TellError::Refused { .. })), "{refused:?}");
-        assert!(rights.grant("tx_pool", "storage", &addr).is_err(), "no rule says that it may");
+        assert!(
+            matches!(refused, Err(TellError::Refused { .. })),
+            "{refused:?}"
+        );
+        assert!(
+            rights.grant("tx_pool", "storage", &addr).is_err(),
+            "no rule says that it may"
+        );
         let audit = rights.into_access().audit();
         assert_eq!(audit.refused.len(), 1);
         assert_eq!(audit.refused[0].kind, "load");

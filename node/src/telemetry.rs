@@ -37,11 +37,19 @@ pub fn init(
     configured: Option<&str>,
     default: &str,
 ) -> Result<(), TelemetryError> {
-    let environment = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.is_empty());
-    let filter = command_line.or(environment.as_deref()).or(configured).unwrap_or(default);
+    let environment = std::env::var(EnvFilter::DEFAULT_ENV)
+        .ok()
+        .filter(|text| !text.is_empty());
+    let filter = command_line
+        .or(environment.as_deref())
+        .or(configured)
+        .unwrap_or(default);
     let filter = EnvFilter::builder()
         .parse(filter)
-        .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
+        .map_err(|source| TelemetryError::Filter {
+            filter: filter.to_owned(),
+            source,
+        })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

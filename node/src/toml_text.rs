@@ -17,7 +17,9 @@ pub struct TomlError {
 }
 
 fn advice(meant: &Option<String>) -> String {
-    meant.as_ref().map_or(String::new(), |word| format!("; did you mean `{word}`?"))
+    meant
+        .as_ref()
+        .map_or(String::new(), |word| format!("; did you mean `{word}`?"))
 }
 
 /// Reads `text`, which stands in `file`.
@@ -27,23 +29,36 @@ fn advice(meant: &Option<String>) -> String {
 pub fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, TomlError> {
     toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start).min(text.len());
-        let line = 1 + text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+        let line = 1 + text.as_bytes()[..at]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count();
         let mut message = error.message().lines().collect::<Vec<_>>().join(" ");
         // serde tells the type that it wants and the value that it found, but not whose.
         if let (true, Some(field)) = (message.starts_with("invalid "), field_of(text, at)) {
             message = format!("{field}: {message}");
         }
         let meant = meant(&message);
-        TomlError { file: file.to_owned(), line, message, meant }
+        TomlError {
+            file: file.to_owned(),
+            line,
+            message,
+            meant,
+        }
     })
 }
 
 /// The name before the `=` of the line that the byte at `at` is in.
 fn field_of(text: &str, at: usize) -> Option<&str> {
-    let start = text.as_bytes()[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let start = text.as_bytes()[..at]
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |end| end + 1);
     let name = text.get(start..)?.lines().next()?.split_once('=')?.0.trim();
-    let is_name =
-        |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    let is_name = |name: &str| {
+        name.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+    };
     (!name.is_empty() && is_name(name)).then_some(name)
 }
 
@@ -94,9 +109,15 @@ mod tests {
             ports: Vec<u16>,
         }
         for (text, expected) in [
-            ("ports = []\nlisten = 7", "f:2: listen: invalid type: integer `7`"),
+            (
+                "ports = []\nlisten = 7",
+                "f:2: listen: invalid type: integer `7`",
+            ),
             ("listen = ''\n  ports = 'é'", "f:2: ports: invalid type"),
-            ("listen = ''\nports = [\n1, 70000]", "f:3: invalid value: integer `70000`"),
+            (
+                "listen = ''\nports = [\n1, 70000]",
+                "f:3: invalid value: integer `70000`",
+            ),
             ("\"é\" = 7", "f:1: missing field `listen`"),
         ] {
             let error = read::<Read>("f", text).expect_err(text).to_string();
@@ -106,9 +127,13 @@ mod tests {
 
     #[test]
     fn distances_count_edits() {
-        for (from, to, expected) in
-            [("", "", 0), ("a", "", 1), ("listn", "listen", 1), ("lsiten", "listen", 1), ("dog", "cat", 3)]
-        {
+        for (from, to, expected) in [
+            ("", "", 0),
+            ("a", "", 1),
+            ("listn", "listen", 1),
+            ("lsiten", "listen", 1),
+            ("dog", "cat", 3),
+        ] {
             assert_eq!(distance(from, to), expected, "{from} {to}");
             assert_eq!(distance(to, from), expected, "{to} {from}");
         }

@@ -73,29 +73,57 @@ const NETWORK_HANDLES: Duration = Duration::from_secs(2);
 const PEERS_HANDLE: Duration = Duration::from_secs(2);
 
 /// A failure every few seconds is healed for as long as it lasts; one that comes back at once is not.
-const STORAGE_GIVES_UP: Intensity = Intensity { restarts: 20, within: Duration::from_secs(60) };
+const STORAGE_GIVES_UP: Intensity = Intensity {
+    restarts: 20,
+    within: Duration::from_secs(60),
+};
 /// More than the storage: a failure of the storage is one of the chain and of the engine too.
-const CHAIN_GIVES_UP: Intensity = Intensity { restarts: 30, within: Duration::from_secs(60) };
-const NETWORK_GIVES_UP: Intensity = Intensity { restarts: 20, within: Duration::from_secs(60) };
+const CHAIN_GIVES_UP: Intensity = Intensity {
+    restarts: 30,
+    within: Duration::from_secs(60),
+};
+const NETWORK_GIVES_UP: Intensity = Intensity {
+    restarts: 20,
+    within: Duration::from_secs(60),
+};
 /// The whole tree twice: what is still there then does not go away without somebody's help.
-const ROOT_GIVES_UP: Intensity = Intensity { restarts: 2, within: Duration::from_secs(600) };
+const ROOT_GIVES_UP: Intensity = Intensity {
+    restarts: 2,
+    within: Duration::from_secs(600),
+};
 
 /// A wait that doubles up to `max`.
 fn backoff(initial_ms: u64, max_ms: u64) -> Backoff {
-    let (initial, max) = (Duration::from_millis(initial_ms), Duration::from_millis(max_ms));
-    Backoff { initial, max, ..Backoff::default() }
+    let (initial, max) = (
+        Duration::from_millis(initial_ms),
+        Duration::from_millis(max_ms),
+    );
+    Backoff {
+        initial,
+        max,
+        ..Backoff::default()
+    }
 }
 
 /// At once, but for three failures in ten seconds. It is not open for long: whoever is behind it is told at each message
 /// anyway when the world outside does not answer, and a node that waits for its own breaker does not heal.
 fn breaker(max_ms: u64) -> Pace {
-    Pace::CircuitBreaker(Breaker { open_for: backoff(500, max_ms), ..Breaker::default() })
+    Pace::CircuitBreaker(Breaker {
+        open_for: backoff(500, max_ms),
+        ..Breaker::default()
+    })
 }
 
 /// Opens the storage and the port, so that their errors are the operator's, then starts the tree.
 pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
     let (listen, peer_id) = prepare(&config).await?;
-    let NodeConfig { name, genesis, key, observer, .. } = config.clone();
+    let NodeConfig {
+        name,
+        genesis,
+        key,
+        observer,
+        ..
+    } = config.clone();
     let key = key.map(Arc::new);
     let clock = chain::Clock::start();
 
@@ -133,7 +161,9 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
         ..SupervisorSpec::new("storage", Strategy::OneForOne)
     })?;
     let (dir, engine, chain_genesis) = (config.datadir.clone(), config.storage, genesis.clone());
-    let spec = ChildSpec::new("store").pace(Pace::Backoff(backoff(50, 500))).handle_within(STORAGE_HANDLES);
+    let spec = ChildSpec::new("store")
+        .pace(Pace::Backoff(backoff(50, 500)))
+        .handle_within(STORAGE_HANDLES);
     storage_supervisor.start(spec, storage_slot, move || {
         let (dir, genesis) = (dir.clone(), chain_genesis.clone());
         async move { open_storage(&dir, engine, &genesis) }
@@ -144,8 +174,9 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
         ..SupervisorSpec::new("chain", Strategy::OneForOne)
     })?;
     let (validation_genesis, validation_chain) = (genesis.clone(), chain_addr.clone());
-    let spec =
-        ChildSpec::new("validation").pace(Pace::Backoff(backoff(50, 500))).handle_within(VALIDATION_HANDLES);
+    let spec = ChildSpec::new("validation")
+        .pace(Pace::Backoff(backoff(50, 500)))
+        .handle_within(VALIDATION_HANDLES);
     chain_supervisor.start(spec, validation_slot, move || {
         let actor = ValidationActor::new(validation_genesis.clone(), validation_chain.clone());
         async move { Ok::<_, std::convert::Infallible>(actor) }
@@ -153,7 +184,9 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
     let (engine_genesis, engine_chain, engine_storage) =
         (genesis.clone(), chain_addr.clone(), storage.clone());
     let (engine_client, cancun_time) = (client.clone(), config.cancun_time);
-    let spec = ChildSpec::new("engine").pace(breaker(1_000)).handle_within(ENGINE_HANDLES);
+    let spec = ChildSpec::new("engine")
+        .pace(breaker(1_000))
+        .handle_within(ENGINE_HANDLES);
     chain_supervisor.start(spec, engine_slot, move || {
         let client = engine_client.clone();
         let actor = EngineActor::new(
@@ -173,8 +206,9 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
         peers: peers_addr.clone(),
     };
     let (chain_genesis, chain_observer) = (genesis.clone(), observer.clone());
-    let spec =
-        ChildSpec::new("agreement").pace(Pace::Backoff(backoff(100, 1_000))).handle_within(CHAIN_HANDLES);
+    let spec = ChildSpec::new("agreement")
+        .pace(Pace::Backoff(backoff(100, 1_000)))
+        .handle_within(CHAIN_HANDLES);
     chain_supervisor.start(spec, chain_slot, move || {
         ChainActor::restore(
             chain_genesis.clone(),
@@ -185,7 +219,9 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
         )
     })?;
     let (pool_client, pool_network) = (client, rights.grant("tx_pool", "network", &network_addr)?);
-    let spec = ChildSpec::new("tx_pool").pace(Pace::Backoff(backoff(50, 500))).handle_within(TX_POOL_HANDLES);
+    let spec = ChildSpec::new("tx_pool")
+        .pace(Pace::Backoff(backoff(50, 500)))
+        .handle_within(TX_POOL_HANDLES);
     chain_supervisor.start(spec, tx_pool_slot, move || {
         let actor = TxPoolActor::new(pool_client.clone(), pool_network.clone());
         async move { Ok::<_, std::convert::Infallible>(actor) }
@@ -202,15 +238,22 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
         storage: storage::Handle(rights.grant("network", "storage", &storage.0)?),
         tx_pool: rights.grant("network", "tx_pool", &tx_pool_addr)?,
     };
-    let net_config = network_config(&NodeConfig { listen, ..config.clone() })?;
+    let net_config = network_config(&NodeConfig {
+        listen,
+        ..config.clone()
+    })?;
     let bending = config.bending.clone();
-    let spec = ChildSpec::new("service").pace(breaker(2_000)).handle_within(NETWORK_HANDLES);
+    let spec = ChildSpec::new("service")
+        .pace(breaker(2_000))
+        .handle_within(NETWORK_HANDLES);
     network_supervisor.start(spec, network_slot, move || {
         NetworkActor::bind(net_config.clone(), network_doors.clone(), bending.clone())
     })?;
     let peers_chain = rights.grant("peers", "chain", &chain_addr)?;
     let peers_network = rights.grant("peers", "network", &network_addr)?;
-    let spec = ChildSpec::new("peers").pace(Pace::Backoff(backoff(50, 500))).handle_within(PEERS_HANDLE);
+    let spec = ChildSpec::new("peers")
+        .pace(Pace::Backoff(backoff(50, 500)))
+        .handle_within(PEERS_HANDLE);
     network_supervisor.start(spec, peers_slot, move || {
         let actor = PeerActor::new(peers_network.clone(), peers_chain.clone(), observer.clone());
         async move { Ok::<_, std::convert::Infallible>(actor) }
@@ -218,7 +261,13 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
 
     // Nobody looks others up: all addresses are handed out here. What was refused is in the system's audit.
     system.enforce(rights.into_access());
-    Ok(Node { system, client: http, chain: chain::Handle(chain_addr), listen, peer_id })
+    Ok(Node {
+        system,
+        client: http,
+        chain: chain::Handle(chain_addr),
+        listen,
+        peer_id,
+    })
 }
 
 /// What an operator can get wrong shows here, before any actor runs: the storage opens, the port is free, the peers are
@@ -234,7 +283,10 @@ async fn prepare(config: &NodeConfig) -> Result<(SocketAddr, alys_net::PeerId), 
     drop(store);
     let listen = {
         let probe = alys_runtime::net::Listener::bind(config.listen).await;
-        let probe = probe.map_err(|source| alys_net::SetupError::Listen { addr: config.listen, source })?;
+        let probe = probe.map_err(|source| alys_net::SetupError::Listen {
+            addr: config.listen,
+            source,
+        })?;
         probe.local_addr()
     };
     Ok((listen, peer_id))
@@ -253,10 +305,21 @@ fn open_storage(
 }
 
 fn network_config(config: &NodeConfig) -> Result<alys_net::Config, StartError> {
-    let peers =
-        config.bootnodes.iter().map(|text| text.parse::<PeerAddr>()).collect::<Result<Vec<_>, _>>()?;
-    let chain = ChainTag { genesis: config.genesis.hash().0, fork: config.genesis.fork_id().0 };
-    let mut net = alys_net::Config::new(NodeKey::from_bytes(config.identity), chain, config.listen, peers);
+    let peers = config
+        .bootnodes
+        .iter()
+        .map(|text| text.parse::<PeerAddr>())
+        .collect::<Result<Vec<_>, _>>()?;
+    let chain = ChainTag {
+        genesis: config.genesis.hash().0,
+        fork: config.genesis.fork_id().0,
+    };
+    let mut net = alys_net::Config::new(
+        NodeKey::from_bytes(config.identity),
+        chain,
+        config.listen,
+        peers,
+    );
     // What is said again after a slot must pass.
     let slot = std::time::Duration::from_millis(config.genesis.spec().slot_duration_ms);
     net.timing.repeat_window = net.timing.repeat_window.min(slot / 2);

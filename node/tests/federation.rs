@@ -11,7 +11,9 @@ use alys_node::node::{Node, NodeConfig, NodeEvent};
 use alys_runtime::disk::Dir;
 use alys_types::bls::SecretKey;
 use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
-use alys_types::{Address, Authority, FaultModel, FederationChange, FederationOrder, Genesis, Height, Slot};
+use alys_types::{
+    Address, Authority, FaultModel, FederationChange, FederationOrder, Genesis, Height, Slot,
+};
 
 const SLOT_MS: u64 = 1000;
 
@@ -45,7 +47,8 @@ fn governance() -> SecretKey {
 
 fn genesis(n: usize, fault_model: FaultModel) -> Arc<Genesis> {
     let store = Arc::new(alys_storage::memory::MemoryStore::new());
-    let core = ExecutionCore::open(store, &execution_genesis(), CoreConfig::default()).expect("opens");
+    let core =
+        ExecutionCore::open(store, &execution_genesis(), CoreConfig::default()).expect("opens");
     let authorities = (0..n)
         .map(|i| Authority {
             public_key: key(i).public_key().to_bytes(),
@@ -62,7 +65,10 @@ fn genesis(n: usize, fault_model: FaultModel) -> Arc<Genesis> {
         rejoin_margin: 20,
         execution_genesis_hash: core.genesis_hash().into(),
         authorities,
-        governance: GovernanceSpec { threshold: 1, keys: vec![governance().public_key().to_bytes()] },
+        governance: GovernanceSpec {
+            threshold: 1,
+            keys: vec![governance().public_key().to_bytes()],
+        },
         peg: PegSpec::default(),
         auxpow: AuxPowSpec::default(),
     };
@@ -78,8 +84,10 @@ async fn validator(
 ) -> Validator {
     let datadir = root.sub(&format!("node{i}")).expect("a directory");
     let secret = JwtSecret::new([7; 32]);
-    let store =
-        alys_storage::open(alys_storage::Engine::Redb, &datadir.sub("execution").expect("a directory"));
+    let store = alys_storage::open(
+        alys_storage::Engine::Redb,
+        &datadir.sub("execution").expect("a directory"),
+    );
     let execution = ExecutionServer::start(ExecutionServerConfig {
         http_addr: None,
         engine_addr: "127.0.0.1:0".parse().expect("an address"),
@@ -107,34 +115,49 @@ async fn validator(
         fresh_votes: true,
         observer: Some(Arc::new(move |event: &NodeEvent| {
             if let NodeEvent::Finalized(block) = event {
-                seen.lock().expect("not poisoned").push((block.height.0, block.hash.to_string()));
+                seen.lock()
+                    .expect("not poisoned")
+                    .push((block.height.0, block.hash.to_string()));
             }
         })),
         bending: Default::default(),
     })
     .await
     .expect("starts");
-    Validator { node, execution, finals }
+    Validator {
+        node,
+        execution,
+        finals,
+    }
 }
 
 #[test]
 fn four_validators_finalize_a_block_a_slot() {
     let level = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".into());
-    let _already_set = tracing_subscriber::fmt().with_env_filter(level).with_test_writer().try_init();
+    let _already_set = tracing_subscriber::fmt()
+        .with_env_filter(level)
+        .with_test_writer()
+        .try_init();
     let temp = tempfile::tempdir().expect("a directory");
     alys_runtime::block_on_main(async move {
         let root = Dir::open(temp.path()).expect("a directory");
         let genesis = genesis(4, FaultModel::Byzantine);
         let mut validators: Vec<Validator> = Vec::new();
         for i in 0..4 {
-            let peers = validators.iter().map(|v| v.node.listen_addr().to_string()).collect();
+            let peers = validators
+                .iter()
+                .map(|v| v.node.listen_addr().to_string())
+                .collect();
             let listen = "127.0.0.1:0".parse().expect("an address");
             validators.push(validator(i, &root, &genesis, listen, peers).await);
         }
         let all_have_ten = alys_runtime::time::timeout(Duration::from_secs(60), async {
             loop {
                 alys_runtime::time::sleep(Duration::from_millis(200)).await;
-                if validators.iter().all(|v| v.finals.lock().expect("not poisoned").len() >= 10) {
+                if validators
+                    .iter()
+                    .all(|v| v.finals.lock().expect("not poisoned").len() >= 10)
+                {
                     return;
                 }
             }
@@ -145,9 +168,14 @@ fn four_validators_finalize_a_block_a_slot() {
             println!("{:?}", v.finals.lock().expect("not poisoned").len());
         }
         assert!(reached.is_ok(), "ten final blocks within a minute");
-        let lists: Vec<_> =
-            validators.iter().map(|v| v.finals.lock().expect("not poisoned")[..10].to_vec()).collect();
-        assert!(lists.windows(2).all(|w| w[0] == w[1]), "the same blocks everywhere");
+        let lists: Vec<_> = validators
+            .iter()
+            .map(|v| v.finals.lock().expect("not poisoned")[..10].to_vec())
+            .collect();
+        assert!(
+            lists.windows(2).all(|w| w[0] == w[1]),
+            "the same blocks everywhere"
+        );
         for v in validators {
             let report = v.node.shutdown(Duration::from_secs(5)).await;
             assert!(report.is_clean(), "{report:?}");
@@ -167,7 +195,11 @@ async fn until_final(validator: &Validator, height: u64, what: &str) {
 }
 
 async fn final_height(validator: &Validator) -> u64 {
-    validator.node.summary().await.map_or(0, |summary| summary.final_height.0)
+    validator
+        .node
+        .summary()
+        .await
+        .map_or(0, |summary| summary.final_height.0)
 }
 
 #[test]
@@ -196,7 +228,9 @@ fn a_validator_that_was_away_while_the_federation_changed_catches_up() {
             effective_height: Height(effective),
             signatures: Vec::new(),
         };
-        order.signatures.push((0, governance().sign(&order.message(&genesis.hash()).0)));
+        order
+            .signatures
+            .push((0, governance().sign(&order.message(&genesis.hash()).0)));
         for validator in &validators {
             assert!(validator.node.order(order.clone()));
         }

@@ -47,7 +47,11 @@ pub fn benders(
     judge: &Judge,
 ) -> BTreeMap<u8, Arc<Bender>> {
     let of = |index: u8| {
-        let conduct = plan.byzantine.iter().find(|one| one.node == index + 1).map(|one| one.conduct);
+        let conduct = plan
+            .byzantine
+            .iter()
+            .find(|one| one.node == index + 1)
+            .map(|one| one.conduct);
         let inner = Inner {
             index,
             nodes: plan.nodes,
@@ -141,7 +145,11 @@ impl Bend for Bender {
                     inner.questions.insert(*id, *protocol);
                 }
             }
-            Event::Gossip { topic: Topic::Blocks, payload, .. } if inner.conduct.is_some() => {
+            Event::Gossip {
+                topic: Topic::Blocks,
+                payload,
+                ..
+            } if inner.conduct.is_some() => {
                 if let Ok(proposal) = Proposal::decode(payload) {
                     inner.seen = Some(proposal.block.header);
                 }
@@ -164,7 +172,10 @@ fn now(command: Command) -> Vec<(Duration, Command)> {
 }
 
 fn publish<M: Message>(topic: Topic, message: &M) -> Command {
-    Command::Publish { topic, payload: message.encode() }
+    Command::Publish {
+        topic,
+        payload: message.encode(),
+    }
 }
 
 /// What a message that is published says, as far as conducts care.
@@ -177,11 +188,15 @@ enum Said {
 
 impl Said {
     fn read(command: &Command) -> Self {
-        let Command::Publish { topic, payload } = command else { return Self::Else };
+        let Command::Publish { topic, payload } = command else {
+            return Self::Else;
+        };
         match topic {
             Topic::Blocks => Proposal::decode(payload).map_or(Self::Else, Self::Proposal),
             Topic::Approvals => Vote::decode(payload).map_or(Self::Else, Self::Approval),
-            Topic::Confirmations => Confirmation::decode(payload).map_or(Self::Else, Self::Confirmation),
+            Topic::Confirmations => {
+                Confirmation::decode(payload).map_or(Self::Else, Self::Confirmation)
+            }
             Topic::Work | Topic::Finality | Topic::Transactions => Self::Else,
         }
     }
@@ -209,7 +224,11 @@ impl Inner {
 
     fn sign(&self, target: VoteTarget) -> Vote {
         let signature = authority_key(self.index).sign(&target.message(&self.genesis.chain_id()).0);
-        Vote { target, signer: self.index, signature }
+        Vote {
+            target,
+            signer: self.index,
+            signature,
+        }
     }
 
     fn now_ms(&self) -> u64 {
@@ -223,7 +242,11 @@ impl Inner {
     }
 
     /// An own proposal with another payload, remembered by the block that it is made from.
-    fn other(&mut self, proposal: &Proposal, change: impl FnOnce(&mut Rng, &mut Block)) -> Option<Proposal> {
+    fn other(
+        &mut self,
+        proposal: &Proposal,
+        change: impl FnOnce(&mut Rng, &mut Block),
+    ) -> Option<Proposal> {
         let own = (proposal.vote.target.slot, proposal.vote.target.hash);
         if let Some(known) = self.others.get(&own) {
             return Some(known.clone());
@@ -233,11 +256,26 @@ impl Inner {
         block.header.execution_hash = block.body.payload.block_hash;
         block.header.body_hash = block.body.hash();
         let Header { height, slot, .. } = block.header;
-        let target = VoteTarget { hash: block.header.hash(), height, slot, ..proposal.vote.target };
-        let other = Proposal { vote: self.sign(target), block };
-        let (at_ms, block) = (machines::now_ms(World::current()), Arc::new(other.block.clone()));
+        let target = VoteTarget {
+            hash: block.header.hash(),
+            height,
+            slot,
+            ..proposal.vote.target
+        };
+        let other = Proposal {
+            vote: self.sign(target),
+            block,
+        };
+        let (at_ms, block) = (
+            machines::now_ms(World::current()),
+            Arc::new(other.block.clone()),
+        );
         // Whatever is wrong with it, correct nodes judge.
-        let _ = self.judge.look().blocks.proposed(at_ms, self.index, target.hash, &block);
+        let _ = self
+            .judge
+            .look()
+            .blocks
+            .proposed(at_ms, self.index, target.hash, &block);
         while self.others.len() >= KEPT_SLOTS {
             self.others.pop_first();
         }
@@ -260,7 +298,13 @@ impl Inner {
                     Some(other) => other.vote.target.hash,
                     None => Hash([self.rng.below(256) as u8; 32]),
                 };
-                Some(publish(Topic::Approvals, &self.sign(VoteTarget { hash, ..vote.target })))
+                Some(publish(
+                    Topic::Approvals,
+                    &self.sign(VoteTarget {
+                        hash,
+                        ..vote.target
+                    }),
+                ))
             }
             Said::Confirmation(_) | Said::Else => None,
         };
@@ -277,7 +321,9 @@ impl Inner {
 
     /// In each slot some kinds of votes do not leave.
     fn withhold(&mut self, command: Command) -> Vec<(Duration, Command)> {
-        let Some(target) = Said::read(&command).target() else { return now(command) };
+        let Some(target) = Said::read(&command).target() else {
+            return now(command);
+        };
         let slot = target.slot.0;
         if !self.kept_back.contains_key(&slot) {
             let drawn = [self.flip(), self.flip(), self.flip()];
@@ -286,11 +332,14 @@ impl Inner {
                 self.kept_back.pop_first();
             }
         }
-        let is_kept_back = self.kept_back.get(&slot).is_some_and(|kinds| match target.kind {
-            VoteKind::Proposal => kinds[0],
-            VoteKind::Approval => kinds[1],
-            VoteKind::Confirmation => kinds[2],
-        });
+        let is_kept_back = self
+            .kept_back
+            .get(&slot)
+            .is_some_and(|kinds| match target.kind {
+                VoteKind::Proposal => kinds[0],
+                VoteKind::Approval => kinds[1],
+                VoteKind::Confirmation => kinds[2],
+            });
         match is_kept_back {
             true => {
                 self.did();
@@ -305,7 +354,9 @@ impl Inner {
     fn delay(&mut self, command: Command) -> Vec<(Duration, Command)> {
         /// What a message takes to others, about.
         const WAY_MS: u64 = 30;
-        let Some(target) = Said::read(&command).target() else { return now(command) };
+        let Some(target) = Said::read(&command).target() else {
+            return now(command);
+        };
         let drift_ms = self.genesis.spec().drift_allowance_ms;
         let end_ms = target.slot.next().start_ms(self.slots.slot_ms);
         let edge_ms = (end_ms.saturating_sub(WAY_MS)) + self.rng.below(drift_ms + WAY_MS);
@@ -328,7 +379,10 @@ impl Inner {
             Said::Approval(vote) => self
                 .others
                 .get(&(vote.target.slot, vote.target.hash))
-                .map(|other| VoteTarget { kind: vote.target.kind, ..other.vote.target })
+                .map(|other| VoteTarget {
+                    kind: vote.target.kind,
+                    ..other.vote.target
+                })
                 .map(|target| publish(Topic::Approvals, &self.sign(target))),
             Said::Confirmation(_) | Said::Else => None,
         };
@@ -338,7 +392,10 @@ impl Inner {
                 let slot = Said::read(&replaced)
                     .target()
                     .map_or(0, |target| target.slot.start_ms(self.slots.slot_ms));
-                vec![(Duration::from_millis(slot.saturating_sub(self.now_ms())), replaced)]
+                vec![(
+                    Duration::from_millis(slot.saturating_sub(self.now_ms())),
+                    replaced,
+                )]
             }
             None => now(command),
         }
@@ -358,8 +415,17 @@ impl Inner {
     /// A certificate with the own signature alone: it says so, or says that everybody signed, or has a bitmap of another
     /// federation.
     fn forged(&mut self, header: Header) -> (Topic, CertifiedHeader) {
-        let kind = if self.flip() { VoteKind::Approval } else { VoteKind::Confirmation };
-        let target = VoteTarget { kind, height: header.height, slot: header.slot, hash: header.hash() };
+        let kind = if self.flip() {
+            VoteKind::Approval
+        } else {
+            VoteKind::Confirmation
+        };
+        let target = VoteTarget {
+            kind,
+            height: header.height,
+            slot: header.slot,
+            hash: header.hash(),
+        };
         let signature = self.sign(target).signature;
         let claim = self.rng.below(3);
         let bits = usize::from(self.nodes) + usize::from(claim == 2);
@@ -368,7 +434,17 @@ impl Inner {
             0 => signers.set(self.index),
             _ => (0..self.nodes).for_each(|node| signers.set(node)),
         }
-        (Topic::Finality, CertifiedHeader { header, certificate: Certificate { target, signers, signature } })
+        (
+            Topic::Finality,
+            CertifiedHeader {
+                header,
+                certificate: Certificate {
+                    target,
+                    signers,
+                    signature,
+                },
+            },
+        )
     }
 
     /// One message in three is not as it was.
@@ -387,9 +463,15 @@ impl Inner {
                 payload.truncate(topic.max_payload());
                 now(Command::Publish { topic, payload })
             }
-            Command::Respond { id, response: Ok(payload) } => {
+            Command::Respond {
+                id,
+                response: Ok(payload),
+            } => {
                 self.did();
-                now(Command::Respond { id, response: Ok(self.damaged(payload)) })
+                now(Command::Respond {
+                    id,
+                    response: Ok(self.damaged(payload)),
+                })
             }
             other => now(other),
         }
@@ -419,16 +501,27 @@ impl Inner {
             Command::SetStatus { status } => match Status::decode(&status) {
                 Ok(status) => {
                     self.did();
-                    now(Command::SetStatus { status: self.lied_status(status).encode() })
+                    now(Command::SetStatus {
+                        status: self.lied_status(status).encode(),
+                    })
                 }
                 Err(_) => now(Command::SetStatus { status }),
             },
-            Command::Respond { id, response: Ok(payload) } => {
-                let lied = self.questions.remove(&id).and_then(|protocol| self.lied(protocol, &payload));
+            Command::Respond {
+                id,
+                response: Ok(payload),
+            } => {
+                let lied = self
+                    .questions
+                    .remove(&id)
+                    .and_then(|protocol| self.lied(protocol, &payload));
                 if lied.is_some() {
                     self.did();
                 }
-                now(Command::Respond { id, response: Ok(lied.unwrap_or(payload)) })
+                now(Command::Respond {
+                    id,
+                    response: Ok(lied.unwrap_or(payload)),
+                })
             }
             Command::Respond { id, response } => {
                 self.questions.remove(&id);
@@ -461,7 +554,10 @@ impl Inner {
                 let mut answer = StatusAnswer::decode(payload).ok()?;
                 answer.status = self.lied_status(answer.status);
                 // The asker's own votes, but of other slots and blocks than it signed.
-                for vote in [&mut answer.held.approval, &mut answer.held.confirmation].into_iter().flatten() {
+                for vote in [&mut answer.held.approval, &mut answer.held.confirmation]
+                    .into_iter()
+                    .flatten()
+                {
                     vote.target.slot = Slot(vote.target.slot.0 + LIE_AHEAD);
                 }
                 Some(answer.encode())
@@ -492,7 +588,10 @@ impl Inner {
         if all.is_empty() {
             return;
         }
-        let (a, b) = (self.rng.below(all.len() as u64) as usize, self.rng.below(all.len() as u64) as usize);
+        let (a, b) = (
+            self.rng.below(all.len() as u64) as usize,
+            self.rng.below(all.len() as u64) as usize,
+        );
         match self.rng.below(4) {
             0 => drop(all.remove(a)),
             1 if a != b => all.swap(a, b),
@@ -540,7 +639,8 @@ fn seal(block: &mut Block) {
         None => ExecutionPayloadSidecar::none(),
     };
     let data = ExecutionData::new(to_wire(&block.body.payload), sidecar);
-    let sealed: Result<alloy_consensus::Block<alloy_consensus::TxEnvelope>, _> = data.try_into_block();
+    let sealed: Result<alloy_consensus::Block<alloy_consensus::TxEnvelope>, _> =
+        data.try_into_block();
     match sealed {
         Ok(sealed) => block.body.payload.block_hash = Hash(sealed.header.hash_slow().0),
         // A payload that is no block is spoilt as well.

@@ -35,7 +35,11 @@ pub async fn audit(
 ) -> Result<(), Violation> {
     let (height, block) = {
         let oracles = judge.look();
-        let height = nodes.iter().map(|node| oracles.finality.of(*node)).min().unwrap_or(0);
+        let height = nodes
+            .iter()
+            .map(|node| oracles.finality.of(*node))
+            .min()
+            .unwrap_or(0);
         // A crash can cut off the report of a block on every node: then the one below will do.
         let Some((height, block)) = oracles.finality.blocks.range(..=height).next_back() else {
             return Ok(());
@@ -79,7 +83,10 @@ async fn ask<T: serde::de::DeserializeOwned>(
         match answer {
             Ok(answer) => return Ok(answer),
             Err(error) if time::now() > deadline => {
-                let what = format!("the execution client of node {} does not answer: {error}", node + 1);
+                let what = format!(
+                    "the execution client of node {} does not answer: {error}",
+                    node + 1
+                );
                 return Err(Violation::Hung { what });
             }
             Err(_) => time::sleep(AGAIN).await,
@@ -104,15 +111,28 @@ async fn await_block(node: u8, height: u64, expected: &Final) -> Result<(), Viol
                 return if is_same {
                     Ok(())
                 } else {
-                    Err(Violation::StateDiffers { node: node + 1, height, what })
+                    Err(Violation::StateDiffers {
+                        node: node + 1,
+                        height,
+                        what,
+                    })
                 };
             }
             Some(block) if time::now() > deadline => {
-                let what = format!("block {} where {} is final", block.hash, short(&expected.execution_hash));
-                return Err(Violation::StateDiffers { node: node + 1, height, what });
+                let what = format!(
+                    "block {} where {} is final",
+                    block.hash,
+                    short(&expected.execution_hash)
+                );
+                return Err(Violation::StateDiffers {
+                    node: node + 1,
+                    height,
+                    what,
+                });
             }
             None if time::now() > deadline => {
-                let number: U64 = ask(node, &client, "eth_blockNumber", serde_json::json!([])).await?;
+                let number: U64 =
+                    ask(node, &client, "eth_blockNumber", serde_json::json!([])).await?;
                 return Err(Violation::ExecutionBehind {
                     node: node + 1,
                     reached: number.to(),
@@ -131,20 +151,34 @@ async fn agree(judge: &Judge, node: u8) -> Result<(), Violation> {
     let head = || {
         let oracles = judge.look();
         let head = oracles.heads.get(&node)?;
-        oracles.blocks.get(head).map(|proposed| proposed.block.header.execution_hash)
+        oracles
+            .blocks
+            .get(head)
+            .map(|proposed| proposed.block.header.execution_hash)
     };
     loop {
         let before = head();
-        let latest: Option<Block> =
-            ask(node, &client, "eth_getBlockByNumber", serde_json::json!(["latest", false])).await?;
+        let latest: Option<Block> = ask(
+            node,
+            &client,
+            "eth_getBlockByNumber",
+            serde_json::json!(["latest", false]),
+        )
+        .await?;
         let after = head();
-        let (Some(before), Some(after), Some(latest)) = (before, after, latest) else { return Ok(()) };
+        let (Some(before), Some(after), Some(latest)) = (before, after, latest) else {
+            return Ok(());
+        };
         if [before.0, after.0].contains(&latest.hash.0) {
             return Ok(());
         }
         if time::now() > deadline {
             let (consensus, execution) = (short(&after), latest.hash.to_string());
-            return Err(Violation::HeadsDiffer { node: node + 1, consensus, execution });
+            return Err(Violation::HeadsDiffer {
+                node: node + 1,
+                consensus,
+                execution,
+            });
         }
         // Not in step with the slots.
         time::sleep(AGAIN * 3 / 4).await;
@@ -163,10 +197,16 @@ async fn receipts(node: u8, height: u64) -> Result<Vec<Receipt>, Violation> {
 }
 
 /// The feature of each final block: how much of its gas is used.
-fn fullness(height: u64, block_gas: u64, receipts: &[Receipt]) -> impl Iterator<Item = &'static str> {
+fn fullness(
+    height: u64,
+    block_gas: u64,
+    receipts: &[Receipt],
+) -> impl Iterator<Item = &'static str> {
     let mut used: BTreeMap<u64, u64> = (1..=height).map(|number| (number, 0)).collect();
     for receipt in receipts {
-        let gas = used.entry(receipt.block_number.saturating_to()).or_default();
+        let gas = used
+            .entry(receipt.block_number.saturating_to())
+            .or_default();
         *gas = gas.saturating_add(receipt.gas_used.saturating_to());
     }
     used.into_values().map(move |gas| match gas {
@@ -182,21 +222,42 @@ async fn compare(node: u8, height: u64, due: &Due) -> Result<(), Violation> {
     let mut table: Vec<(String, &str, serde_json::Value, U256)> = Vec::new();
     for (account, balance) in &due.balances {
         let params = serde_json::json!([account, at]);
-        table.push((format!("balance of {account}"), "eth_getBalance", params, *balance));
+        table.push((
+            format!("balance of {account}"),
+            "eth_getBalance",
+            params,
+            *balance,
+        ));
     }
     for (account, nonce) in &due.nonces {
         let params = serde_json::json!([account, at]);
-        table.push((format!("nonce of {account}"), "eth_getTransactionCount", params, U256::from(*nonce)));
+        table.push((
+            format!("nonce of {account}"),
+            "eth_getTransactionCount",
+            params,
+            U256::from(*nonce),
+        ));
     }
     for (contract, count) in &due.counts {
         let params = serde_json::json!([contract, "0x0", at]);
-        table.push((format!("count of {contract}"), "eth_getStorageAt", params, *count));
+        table.push((
+            format!("count of {contract}"),
+            "eth_getStorageAt",
+            params,
+            *count,
+        ));
     }
     for (account, method, params, expected) in table {
         let found: U256 = ask(node, &client, method, params).await?;
         if found != expected {
             let (expected, found) = (expected.to_string(), found.to_string());
-            return Err(Violation::WrongBalance { node: node + 1, account, height, expected, found });
+            return Err(Violation::WrongBalance {
+                node: node + 1,
+                account,
+                height,
+                expected,
+                found,
+            });
         }
     }
     Ok(())

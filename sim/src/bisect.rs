@@ -34,7 +34,14 @@ pub struct Record {
 impl Record {
     /// On one line.
     pub fn line(&self) -> String {
-        let Self { number, at_ns, node, kind, payload, detail } = self;
+        let Self {
+            number,
+            at_ns,
+            node,
+            kind,
+            payload,
+            detail,
+        } = self;
         let ms = *at_ns as f64 / 1e6;
         format!("event {number} at {ms:.6} ms, machine {node}: {kind} {detail} [{payload}]")
     }
@@ -86,7 +93,9 @@ pub fn window(one: &[Mark], other: &[Mark], same_in_the_end: bool) -> Option<Ran
     // long; of a longer run some are gone, so only those that both have are compared.
     let mut equal = 0;
     for mark in one {
-        let Some(same) = other.iter().find(|other| other.events == mark.events) else { continue };
+        let Some(same) = other.iter().find(|other| other.events == mark.events) else {
+            continue;
+        };
         if same != mark {
             return Some(equal + 1..=mark.events);
         }
@@ -112,7 +121,11 @@ pub fn first_difference(one: &[Record], other: &[Record]) -> Option<Parting> {
     for index in 0..one.len().max(other.len()) {
         let (a, b) = (one.get(index), other.get(index));
         if a != b {
-            return Some(Parting { before: before.into(), one: a.cloned(), other: b.cloned() });
+            return Some(Parting {
+                before: before.into(),
+                one: a.cloned(),
+                other: b.cloned(),
+            });
         }
         before.extend(a.cloned());
         if before.len() > SHOWN_BEFORE {
@@ -127,17 +140,32 @@ mod tests {
     use super::*;
 
     fn mark(events: u64, hash: &str) -> Mark {
-        Mark { events, at_ms: events, hash: hash.to_owned() }
+        Mark {
+            events,
+            at_ms: events,
+            hash: hash.to_owned(),
+        }
     }
 
     #[test]
     fn runs_part_after_the_last_equal_hash() {
         let one = [mark(10, "a"), mark(20, "b"), mark(30, "c")];
         assert_eq!(window(&one, &one, true), None);
-        assert_eq!(window(&one, &one, false), Some(31..=u64::MAX), "behind the last mark");
-        assert_eq!(window(&one, &[mark(10, "a"), mark(20, "x"), mark(30, "y")], false), Some(11..=20));
+        assert_eq!(
+            window(&one, &one, false),
+            Some(31..=u64::MAX),
+            "behind the last mark"
+        );
+        assert_eq!(
+            window(&one, &[mark(10, "a"), mark(20, "x"), mark(30, "y")], false),
+            Some(11..=20)
+        );
         assert_eq!(window(&one, &[mark(10, "x")], false), Some(1..=10));
-        assert_eq!(window(&one, &[mark(20, "b"), mark(40, "z")], false), Some(21..=u64::MAX), "another step");
+        assert_eq!(
+            window(&one, &[mark(20, "b"), mark(40, "z")], false),
+            Some(21..=u64::MAX),
+            "another step"
+        );
         assert_eq!(window(&[], &one, false), Some(1..=u64::MAX));
     }
 
@@ -156,9 +184,15 @@ mod tests {
         let mut other = one.clone();
         other[30] = record(31, "other");
         let parting = first_difference(&one, &other).expect("they differ");
-        assert_eq!((parting.one, parting.other), (Some(record(31, "same")), Some(record(31, "other"))));
+        assert_eq!(
+            (parting.one, parting.other),
+            (Some(record(31, "same")), Some(record(31, "other")))
+        );
         assert_eq!(parting.before, one[20..30]);
         let shorter = first_difference(&one, &one[..7]).expect("one ends");
-        assert_eq!((shorter.one, shorter.other), (Some(record(8, "same")), None));
+        assert_eq!(
+            (shorter.one, shorter.other),
+            (Some(record(8, "same")), None)
+        );
     }
 }

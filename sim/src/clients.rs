@@ -24,7 +24,14 @@ pub struct Clients(Arc<Mutex<BTreeMap<u8, Seen>>>);
 impl Clients {
     /// A client runs.
     pub fn born(&self, index: u8, at_ms: u64, witness: Witness) {
-        self.look().insert(index, Seen { witness, born_ms: at_ms, up_ms: at_ms });
+        self.look().insert(
+            index,
+            Seen {
+                witness,
+                born_ms: at_ms,
+                up_ms: at_ms,
+            },
+        );
     }
 
     /// A client runs still.
@@ -38,7 +45,9 @@ impl Clients {
     /// lost in a restart since then it may have executed before.
     pub fn cannot_have_executed(&self, index: u8, block: B256, proposed_ms: u64) -> bool {
         let clients = self.look();
-        let Some(seen) = clients.get(&index) else { return false };
+        let Some(seen) = clients.get(&index) else {
+            return false;
+        };
         match seen.witness.has_executed(block) {
             Some(has) => !has && seen.born_ms < proposed_ms,
             None => seen.up_ms + SEEN_MS < proposed_ms,

@@ -128,7 +128,13 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of the table.
-    pub const ALL: [Self; 5] = [Self::Site, Self::Fault, Self::Effect, Self::State, Self::Workload];
+    pub const ALL: [Self; 5] = [
+        Self::Site,
+        Self::Fault,
+        Self::Effect,
+        Self::State,
+        Self::Workload,
+    ];
 
     /// The heading.
     pub const fn title(self) -> &'static str {
@@ -173,7 +179,10 @@ impl Coverage {
     pub fn add(&mut self, outcome: &Outcome) {
         self.runs += 1;
         for (name, times) in &outcome.counters {
-            let seen = self.seen.entry(name.clone()).or_insert((0, 0, outcome.seed));
+            let seen = self
+                .seen
+                .entry(name.clone())
+                .or_insert((0, 0, outcome.seed));
             if *times > 0 {
                 if seen.0 == 0 {
                     seen.2 = outcome.seed;
@@ -192,18 +201,40 @@ impl Coverage {
         let seen = |counter: &str| self.seen.get(counter).copied().unwrap_or_default();
         let (runs, times, first) = seen(counter);
         let first_seed = (runs > 0).then_some(first);
-        Row { kind, name: name.to_owned(), on: on.map(|on| seen(on).0), runs, times, first_seed }
+        Row {
+            kind,
+            name: name.to_owned(),
+            on: on.map(|on| seen(on).0),
+            runs,
+            times,
+            first_seed,
+        }
     }
 
     /// Everything that is listed.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows: Vec<Row> = Vec::new();
-        rows.extend(SITES.iter().map(|s| self.row(Kind::Site, s.name, s.fired, Some(s.on))));
         rows.extend(
-            Fault::KINDS.iter().map(|(name, _)| self.row(Kind::Fault, name, &format!("fault.{name}"), None)),
+            SITES
+                .iter()
+                .map(|s| self.row(Kind::Site, s.name, s.fired, Some(s.on))),
         );
-        rows.extend(EFFECTS.iter().map(|name| self.row(Kind::Effect, name, name, None)));
-        rows.extend(STATES.iter().chain(SAID).map(|name| self.row(Kind::State, name, name, None)));
+        rows.extend(
+            Fault::KINDS
+                .iter()
+                .map(|(name, _)| self.row(Kind::Fault, name, &format!("fault.{name}"), None)),
+        );
+        rows.extend(
+            EFFECTS
+                .iter()
+                .map(|name| self.row(Kind::Effect, name, name, None)),
+        );
+        rows.extend(
+            STATES
+                .iter()
+                .chain(SAID)
+                .map(|name| self.row(Kind::State, name, name, None)),
+        );
         let features = FEATURES.iter().map(|name| format!("workload.{name}"));
         rows.extend(features.map(|name| self.row(Kind::Workload, &name, &name, None)));
         rows
@@ -229,8 +260,19 @@ impl Coverage {
             }
             let reached = of_kind.iter().filter(|row| row.times > 0).count();
             text += &format!("{}: {reached} of {}\n", kind.title(), of_kind.len());
-            text += &format!("    {:<40} {:>6} {:>6} {:>10} {:>8}\n", "", "on in", "runs", "times", "seed");
-            for Row { name, on, runs, times, first_seed, .. } in of_kind {
+            text += &format!(
+                "    {:<40} {:>6} {:>6} {:>10} {:>8}\n",
+                "", "on in", "runs", "times", "seed"
+            );
+            for Row {
+                name,
+                on,
+                runs,
+                times,
+                first_seed,
+                ..
+            } in of_kind
+            {
                 let or_dash = |n: &Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
                 let (on, seed) = (or_dash(on), or_dash(first_seed));
                 text += &format!("    {name:<40} {on:>6} {runs:>6} {times:>10} {seed:>8}\n");
@@ -258,7 +300,10 @@ mod tests {
             events: 0,
             simulated_ms: 0,
             final_height: 0,
-            counters: counters.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
+            counters: counters
+                .iter()
+                .map(|(name, n)| ((*name).to_owned(), *n))
+                .collect(),
             wall_ms: 0,
             peak_kib: 0,
             snapshots: Vec::new(),
@@ -269,12 +314,35 @@ mod tests {
     fn what_never_happened_is_missing_and_what_did_is_counted_with_its_first_seed() {
         let mut coverage = Coverage::default();
         let site = SITES[0];
-        coverage.add(&outcome(9, &[(site.on, 1), (site.fired, 5), ("link.cut", 2), ("workload.flood", 1)]));
+        coverage.add(&outcome(
+            9,
+            &[
+                (site.on, 1),
+                (site.fired, 5),
+                ("link.cut", 2),
+                ("workload.flood", 1),
+            ],
+        ));
         coverage.add(&outcome(4, &[(site.on, 1), ("link.cut", 1)]));
         let rows = coverage.rows();
-        let of = |name: &str| rows.iter().find(|row| row.name == name).expect("listed").clone();
-        assert_eq!((of(site.name).on, of(site.name).runs, of(site.name).times), (Some(2), 1, 5));
-        assert_eq!((of("link.cut").runs, of("link.cut").times, of("link.cut").first_seed), (2, 3, Some(4)));
+        let of = |name: &str| {
+            rows.iter()
+                .find(|row| row.name == name)
+                .expect("listed")
+                .clone()
+        };
+        assert_eq!(
+            (of(site.name).on, of(site.name).runs, of(site.name).times),
+            (Some(2), 1, 5)
+        );
+        assert_eq!(
+            (
+                of("link.cut").runs,
+                of("link.cut").times,
+                of("link.cut").first_seed
+            ),
+            (2, 3, Some(4))
+        );
         let missing = coverage.missing();
         assert!(!missing[&Kind::Effect].contains(&"link.cut".to_owned()));
         assert!(missing[&Kind::Effect].contains(&"link.clog".to_owned()));
@@ -286,7 +354,10 @@ mod tests {
     /// All Rust files of ours.
     fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
         let skipped = ["target", ".git", "comparison"];
-        for entry in std::fs::read_dir(dir).expect("the tree can be read").flatten() {
+        for entry in std::fs::read_dir(dir)
+            .expect("the tree can be read")
+            .flatten()
+        {
             let (path, name) = (entry.path(), entry.file_name());
             if path.is_dir() && !skipped.iter().any(|skipped| name == *skipped) {
                 sources(&path, found);
@@ -298,8 +369,11 @@ mod tests {
 
     /// What is quoted after each of the openings, whatever spaces and line ends there are between.
     fn quoted_after(text: &str, openings: &[&str]) -> Vec<String> {
-        let after = openings.iter().flat_map(|opening| text.split(opening).skip(1));
-        let quoted = after.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
+        let after = openings
+            .iter()
+            .flat_map(|opening| text.split(opening).skip(1));
+        let quoted =
+            after.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
         quoted.map(str::to_owned).collect()
     }
 
@@ -307,15 +381,25 @@ mod tests {
     fn texts() -> Vec<String> {
         let mut files = Vec::new();
         let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-        sources(own.parent().expect("the simulator lies in the workspace"), &mut files);
+        sources(
+            own.parent().expect("the simulator lies in the workspace"),
+            &mut files,
+        );
         assert!(files.len() > 100, "the whole tree is looked at");
         let files = files.iter().filter(|file| !file.starts_with(own));
-        files.map(|file| std::fs::read_to_string(file).expect("a source file can be read")).collect()
+        files
+            .map(|file| std::fs::read_to_string(file).expect("a source file can be read"))
+            .collect()
     }
 
     #[test]
     fn every_site_that_is_declared_stands_somewhere_and_the_other_way_round() {
-        let macros = ["buggify!(", "buggify_below!(", "buggify_pause!(", "buggify_yield!("];
+        let macros = [
+            "buggify!(",
+            "buggify_below!(",
+            "buggify_pause!(",
+            "buggify_yield!(",
+        ];
         let used: BTreeSet<String> = texts()
             .iter()
             .flat_map(|text| quoted_after(text, &macros))
@@ -331,8 +415,9 @@ mod tests {
     fn every_state_that_is_listed_is_marked_somewhere_and_the_other_way_round() {
         let texts = texts();
         let after = texts.iter().flat_map(|text| text.split("\"state.").skip(1));
-        let marked: BTreeSet<String> =
-            after.filter_map(|rest| Some(format!("state.{}", rest.split('"').next()?))).collect();
+        let marked: BTreeSet<String> = after
+            .filter_map(|rest| Some(format!("state.{}", rest.split('"').next()?)))
+            .collect();
         let listed: BTreeSet<String> = STATES.iter().map(|state| (*state).to_owned()).collect();
         assert_eq!(marked, listed);
         assert!(STATES.windows(2).all(|pair| pair[0] < pair[1]));

@@ -41,17 +41,27 @@ pub fn add(world: World, shared: &Shared, index: u8) -> NodeId {
 async fn life(shared: &Shared, index: u8) {
     let mut identity = [0xee; 32];
     identity[..4].copy_from_slice(&here().incarnation.to_le_bytes());
-    let Some(mut forger) = Outsider::join(shared, outsider::config(shared, identity, IP)).await else {
+    let Some(mut forger) = Outsider::join(shared, outsider::config(shared, identity, IP)).await
+    else {
         return;
     };
     while let Some(event) = forger.next().await {
-        if let Event::Gossip { id, topic, payload, .. } = event {
-            forger.say(Command::Judge { id, verdict: Verdict::Accept });
+        if let Event::Gossip {
+            id, topic, payload, ..
+        } = event
+        {
+            forger.say(Command::Judge {
+                id,
+                verdict: Verdict::Accept,
+            });
             if topic == Topic::Blocks
                 && let Ok(proposal) = Proposal::decode(&payload)
             {
                 let forged = forge(shared, index, proposal);
-                forger.say(Command::Publish { topic: Topic::Finality, payload: forged.encode() });
+                forger.say(Command::Publish {
+                    topic: Topic::Finality,
+                    payload: forged.encode(),
+                });
             }
         }
     }
@@ -60,9 +70,21 @@ async fn life(shared: &Shared, index: u8) {
 fn forge(shared: &Shared, index: u8, proposal: Proposal) -> CertifiedHeader {
     let header = proposal.block.header;
     let hash: Hash = header.hash();
-    let target = VoteTarget { kind: VoteKind::Confirmation, height: header.height, slot: header.slot, hash };
+    let target = VoteTarget {
+        kind: VoteKind::Confirmation,
+        height: header.height,
+        slot: header.slot,
+        hash,
+    };
     let mut signers = Bitmap::empty(usize::from(shared.nodes));
     signers.set(index);
     let signature = authority_key(index).sign(&target.message(&shared.chain.genesis.chain_id()).0);
-    CertifiedHeader { header, certificate: Certificate { target, signers, signature } }
+    CertifiedHeader {
+        header,
+        certificate: Certificate {
+            target,
+            signers,
+            signature,
+        },
+    }
 }

@@ -84,7 +84,11 @@ impl Chain {
                 fee_address: alys_types::Address([index + 1; 20]),
             }
         });
-        let core = ExecutionCore::open(Arc::new(MemoryStore::new()), &execution, CoreConfig::default());
+        let core = ExecutionCore::open(
+            Arc::new(MemoryStore::new()),
+            &execution,
+            CoreConfig::default(),
+        );
         let core = core.expect("the genesis below is one that the embedded client takes");
         let spec = ChainSpec {
             evm_chain_id: CHAIN_ID,
@@ -106,8 +110,15 @@ impl Chain {
             max_queued_per_sender: (workload.pool / 8).max(1),
             ..PoolConfig::default()
         };
-        let client = CoreConfig { pool, ..CoreConfig::default() };
-        Self { genesis: Arc::new(genesis), execution, client }
+        let client = CoreConfig {
+            pool,
+            ..CoreConfig::default()
+        };
+        Self {
+            genesis: Arc::new(genesis),
+            execution,
+            client,
+        }
     }
 }
 
@@ -119,7 +130,10 @@ fn execution_genesis(workload: &WorkloadPlan, timestamp: u64) -> alloy_genesis::
     }
     let beacon_roots = alloy_eips::eip4788::BEACON_ROOTS_CODE.to_string();
     let contract = json!({ "balance": "0x0", "nonce": "0x1", "code": beacon_roots });
-    alloc.insert(alloy_eips::eip4788::BEACON_ROOTS_ADDRESS.to_string(), contract);
+    alloc.insert(
+        alloy_eips::eip4788::BEACON_ROOTS_ADDRESS.to_string(),
+        contract,
+    );
     let genesis = json!({
         "config": {
             "chainId": CHAIN_ID, "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0, "eip158Block": 0,

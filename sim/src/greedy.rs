@@ -60,7 +60,9 @@ async fn life(shared: &Shared) {
     identity[..4].copy_from_slice(&here().incarnation.to_le_bytes());
     let mut config = outsider::config(shared, identity, IP);
     config.limits.max_outbound = MOST_QUESTIONS;
-    let Some(mut stranger) = Outsider::join(shared, config).await else { return };
+    let Some(mut stranger) = Outsider::join(shared, config).await else {
+        return;
+    };
     // Since when each is connected, and what it has served.
     let mut peers: BTreeMap<PeerId, (time::Instant, u64)> = BTreeMap::new();
     let mut asked: BTreeMap<RequestId, u64> = BTreeMap::new();
@@ -91,9 +93,13 @@ async fn life(shared: &Shared) {
                 peers.remove(&peer);
             }
             Some(Event::Response { id, peer, result }) => {
-                let (Some(start), Ok(payload)) = (asked.remove(&id), result) else { continue };
+                let (Some(start), Ok(payload)) = (asked.remove(&id), result) else {
+                    continue;
+                };
                 let mut judge = shared.judge.look();
-                let Some(node) = judge.honest.get(&peer.to_string()).copied() else { continue };
+                let Some(node) = judge.honest.get(&peer.to_string()).copied() else {
+                    continue;
+                };
                 let (at_ms, range) = (now_ms(World::current()), (start, COUNT));
                 match protocol {
                     Protocol::BlocksByRange => {
@@ -106,13 +112,19 @@ async fn life(shared: &Shared) {
                     }
                 }
                 drop(judge);
-                let Some((since, served)) = peers.get_mut(&peer) else { continue };
+                let Some((since, served)) = peers.get_mut(&peer) else {
+                    continue;
+                };
                 *served += 1;
                 // The second that has begun, and one for what was on its way.
                 let seconds = since.elapsed().as_secs() + 2;
                 let (served, allowed) = (*served, SERVED_AT_ONCE + SERVED_A_SECOND * seconds);
                 if served > allowed {
-                    let violation = Violation::ServedTooMuch { node: node + 1, served, allowed };
+                    let violation = Violation::ServedTooMuch {
+                        node: node + 1,
+                        served,
+                        allowed,
+                    };
                     shared.judge.accuse(at_ms, violation);
                 }
             }

@@ -35,7 +35,11 @@ pub fn core(world: &WorldPlan, mute: &BTreeSet<u8>, rng: &mut Rng) -> Vec<u8> {
     if rng.below(ALL_SHARE) == 0 {
         return core;
     }
-    let mut voters: Vec<u8> = core.iter().copied().filter(|node| !mute.contains(node)).collect();
+    let mut voters: Vec<u8> = core
+        .iter()
+        .copied()
+        .filter(|node| !mute.contains(node))
+        .collect();
     while voters.len() > world.quorum() {
         let dead = voters.remove(rng.below(voters.len() as u64) as usize);
         core.retain(|node| *node != dead);
@@ -67,7 +71,9 @@ fn rounds_ms(world: &WorldPlan) -> u64 {
 
 /// How long the progress that is demanded may take.
 pub fn within_ms(plan: &Plan) -> u64 {
-    plan.expect.within.map_or(rounds_ms(&plan.world), |Ms(ms)| ms)
+    plan.expect
+        .within
+        .map_or(rounds_ms(&plan.world), |Ms(ms)| ms)
 }
 
 /// Demands that finality moves on every node of the core within rounds, and that everybody of the core leads again.
@@ -81,7 +87,11 @@ pub async fn progress(
     core: &[u8],
     mute: &BTreeSet<u8>,
 ) -> Result<Progress, Violation> {
-    let (progress, within_ms, rounds_ms) = (plan.expect.progress, within_ms(plan), rounds_ms(&plan.world));
+    let (progress, within_ms, rounds_ms) = (
+        plan.expect.progress,
+        within_ms(plan),
+        rounds_ms(&plan.world),
+    );
     let healed_ms = now_ms(world);
     let top = judge.look().finality.top();
     let needed = top + progress;
@@ -95,24 +105,43 @@ pub async fn progress(
     }
     if let Some((reached, node)) = behind() {
         return match can_recover(core, mute, plan.world.quorum()) {
-            true => Err(Violation::NoProgress { node: node + 1, reached, needed, within_ms }),
+            true => Err(Violation::NoProgress {
+                node: node + 1,
+                reached,
+                needed,
+                within_ms,
+            }),
             false => Ok(Progress::Unrecoverable),
         };
     }
     let silent = silent(judge);
     let quiet = || {
         let oracles = judge.look();
-        let leads =
-            |node: &u8| oracles.finality.blocks.range(top + 1..).any(|(_, block)| block.proposer == *node);
-        core.iter().find(|node| !silent.contains(node) && !leads(node)).copied()
+        let leads = |node: &u8| {
+            oracles
+                .finality
+                .blocks
+                .range(top + 1..)
+                .any(|(_, block)| block.proposer == *node)
+        };
+        core.iter()
+            .find(|node| !silent.contains(node) && !leads(node))
+            .copied()
     };
     // Everybody had a turn in each round.
-    if wait(world, judge, now_ms(world) + rounds_ms, || quiet().is_none()).await {
+    if wait(world, judge, now_ms(world) + rounds_ms, || {
+        quiet().is_none()
+    })
+    .await
+    {
         return Ok(Progress::Broken);
     }
     match quiet() {
         None => Ok(Progress::Made),
-        Some(node) => Err(Violation::SilentLeader { node: node + 1, within_ms: now_ms(world) - healed_ms }),
+        Some(node) => Err(Violation::SilentLeader {
+            node: node + 1,
+            within_ms: now_ms(world) - healed_ms,
+        }),
     }
 }
 
@@ -120,7 +149,12 @@ pub async fn progress(
 ///
 /// # Errors
 /// [`Violation::NeverAtRest`].
-pub async fn rest(world: World, judge: &Judge, living: &Living, core: &[u8]) -> Result<(), Violation> {
+pub async fn rest(
+    world: World,
+    judge: &Judge,
+    living: &Living,
+    core: &[u8],
+) -> Result<(), Violation> {
     let begun_ms = now_ms(world);
     let mut rested: BTreeMap<u8, BTreeSet<String>> = BTreeMap::new();
     loop {
@@ -136,7 +170,13 @@ pub async fn rest(world: World, judge: &Judge, living: &Living, core: &[u8]) -> 
             None => return Ok(()),
             Some(_) if judge.is_over() => return Ok(()),
             Some((node, (actor, depth, unaccounted))) if after_ms > RESTS_MS => {
-                return Err(Violation::NeverAtRest { node: node + 1, actor, depth, unaccounted, after_ms });
+                return Err(Violation::NeverAtRest {
+                    node: node + 1,
+                    actor,
+                    depth,
+                    unaccounted,
+                    after_ms,
+                });
             }
             Some(_) => time::sleep(GLANCE).await,
         }
@@ -146,7 +186,10 @@ pub async fn rest(world: World, judge: &Judge, living: &Living, core: &[u8]) -> 
 /// Those who have said that their votes are lost.
 fn silent(judge: &Judge) -> BTreeSet<u8> {
     let oracles = judge.look();
-    let is_silent = oracles.summaries.iter().filter(|(_, summary)| summary.votes.silent_until.is_some());
+    let is_silent = oracles
+        .summaries
+        .iter()
+        .filter(|(_, summary)| summary.votes.silent_until.is_some());
     is_silent.map(|(node, _)| *node).collect()
 }
 
@@ -169,8 +212,16 @@ mod tests {
 
     fn plan(nodes: u8, fault_model: FaultModel, left_dead: Vec<u8>) -> WorldPlan {
         let text = "why = \"a test\"\nuntil = \"10s\"";
-        let plan = crate::scenario::parse("test.toml", text).expect("it is well-formed").plan.world;
-        WorldPlan { nodes, fault_model, left_dead, ..plan }
+        let plan = crate::scenario::parse("test.toml", text)
+            .expect("it is well-formed")
+            .plan
+            .world;
+        WorldPlan {
+            nodes,
+            fault_model,
+            left_dead,
+            ..plan
+        }
     }
 
     #[test]
@@ -181,12 +232,19 @@ mod tests {
             plan(5, FaultModel::Crash, vec![1, 5]),
         ];
         for world in worlds {
-            let cores: BTreeSet<Vec<u8>> =
-                (0..100).map(|seed| core(&world, &BTreeSet::new(), &mut Rng::derive(seed, "test"))).collect();
-            assert!(cores.len() > 1 || world.left_dead.len() == world.tolerated(), "they are drawn");
+            let cores: BTreeSet<Vec<u8>> = (0..100)
+                .map(|seed| core(&world, &BTreeSet::new(), &mut Rng::derive(seed, "test")))
+                .collect();
+            assert!(
+                cores.len() > 1 || world.left_dead.len() == world.tolerated(),
+                "they are drawn"
+            );
             for core in cores {
                 assert!(core.len() >= world.quorum());
-                assert!(core.iter().all(|node| !world.left_dead.contains(&(node + 1))));
+                assert!(
+                    core.iter()
+                        .all(|node| !world.left_dead.contains(&(node + 1)))
+                );
             }
         }
     }
@@ -196,7 +254,11 @@ mod tests {
         let world = plan(4, FaultModel::Byzantine, vec![]);
         for seed in 0..100 {
             let core = core(&world, &BTreeSet::from([2]), &mut Rng::derive(seed, "test"));
-            assert_eq!(core, [0, 1, 2, 3], "all others are needed, and there is nobody to leave dead");
+            assert_eq!(
+                core,
+                [0, 1, 2, 3],
+                "all others are needed, and there is nobody to leave dead"
+            );
         }
         let seven = plan(7, FaultModel::Byzantine, vec![]);
         for seed in 0..100 {

@@ -40,7 +40,10 @@ impl Build {
     /// When its own file cannot be read.
     pub fn current() -> Result<Self, LedgerError> {
         let path = PathBuf::from("/proc/self/exe");
-        let failed = |source| LedgerError::Unusable { path: path.display().to_string(), source };
+        let failed = |source| LedgerError::Unusable {
+            path: path.display().to_string(),
+            source,
+        };
         let mut file = File::open(&path).map_err(failed)?;
         let mut hasher = Sha256::new();
         let mut chunk = vec![0; 1 << 20];
@@ -50,22 +53,39 @@ impl Build {
                 n => hasher.update(chunk.get(..n).unwrap_or_default()),
             }
         }
-        Ok(Self { hash: first_hex(&hasher.finalize()), commit: commit() })
+        Ok(Self {
+            hash: first_hex(&hasher.finalize()),
+            commit: commit(),
+        })
     }
 }
 
 /// Without git, or outside of a checkout, there is none.
 fn commit() -> Option<String> {
     let mut git = Command::new("git");
-    git.args(["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]);
-    let output = git.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    git.args([
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+        "--exclude=*",
+    ]);
+    let output = git
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
     let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
 }
 
 /// Enough of a hash to tell builds and plans apart.
 fn first_hex(bytes: &[u8]) -> String {
-    bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Hash of a plan: a scenario file may change while the program does not.
@@ -97,7 +117,9 @@ pub struct Entry {
 impl Entry {
     /// The entry of a run that ends now.
     pub fn new(build: &Build, plan: &Plan, outcome: Outcome) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Self {
             verdict: outcome.verdict(),
             group: outcome.group(),
@@ -106,12 +128,21 @@ impl Entry {
             plan: plan_hash(plan),
             ended_ms: now.as_millis() as u64,
             // The hashes on the way are for who looks into a run; they would be most of the line.
-            outcome: Outcome { snapshots: Vec::new(), ..outcome },
+            outcome: Outcome {
+                snapshots: Vec::new(),
+                ..outcome
+            },
         }
     }
 
     fn key(&self) -> Key {
-        let Outcome { scenario, seed, stack, mutant, .. } = &self.outcome;
+        let Outcome {
+            scenario,
+            seed,
+            stack,
+            mutant,
+            ..
+        } = &self.outcome;
         Key {
             build: self.build.clone(),
             scenario: scenario.clone(),
@@ -139,7 +170,10 @@ struct Key {
 pub enum LedgerError {
     /// The system does not let us.
     #[error("{path}: {source}")]
-    Unusable { path: String, source: std::io::Error },
+    Unusable {
+        path: String,
+        source: std::io::Error,
+    },
     /// Somebody writes to it.
     #[error(
         "{path}: another sweep is writing to this ledger; give each sweep a file of its own, and join them with `merge`"
@@ -164,13 +198,22 @@ pub struct Lines {
 /// # Errors
 /// See [`LedgerError`].
 pub fn read(path: &Path) -> Result<Lines, LedgerError> {
-    let failed = |source| LedgerError::Unusable { path: path.display().to_string(), source };
+    let failed = |source| LedgerError::Unusable {
+        path: path.display().to_string(),
+        source,
+    };
     let mut reader = BufReader::new(File::open(path).map_err(failed)?);
     let mut all = Lines::default();
     let mut line = Vec::new();
     loop {
         line.clear();
-        if reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).map_err(failed)? == 0 {
+        if reader
+            .by_ref()
+            .take(MAX_LINE)
+            .read_until(b'\n', &mut line)
+            .map_err(failed)?
+            == 0
+        {
             return Ok(all);
         }
         if line.iter().all(u8::is_ascii_whitespace) {
@@ -200,12 +243,22 @@ impl Ledger {
     /// # Errors
     /// See [`LedgerError`].
     pub fn open(path: &Path, build: Build) -> Result<Self, LedgerError> {
-        let failed = |source| LedgerError::Unusable { path: path.display().to_string(), source };
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(failed)?;
+        let failed = |source| LedgerError::Unusable {
+            path: path.display().to_string(),
+            source,
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path)
+            .map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(LedgerError::Taken { path: path.display().to_string() });
+                return Err(LedgerError::Taken {
+                    path: path.display().to_string(),
+                });
             }
             Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
         }
@@ -220,8 +273,16 @@ impl Ledger {
         }
         let entries = read(path)?.entries;
         let of_this_build = entries.iter().filter(|entry| entry.build == build.hash);
-        let known = of_this_build.map(|entry| (entry.key(), entry.verdict)).collect();
-        Ok(Self { path: path.to_owned(), file, build, known, entries })
+        let known = of_this_build
+            .map(|entry| (entry.key(), entry.verdict))
+            .collect();
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            build,
+            known,
+            entries,
+        })
     }
 
     /// What this build came to when it ran it. `None`: it has not, or gave it up.
@@ -234,7 +295,9 @@ impl Ledger {
             build: self.build.hash.clone(),
             plan: plan_hash(plan),
         });
-        known.copied().filter(|verdict| *verdict != Verdict::Timeout)
+        known
+            .copied()
+            .filter(|verdict| *verdict != Verdict::Timeout)
     }
 
     /// Writes a run down. It is on the disk when this returns.
@@ -242,7 +305,10 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Unusable`].
     pub fn append(&mut self, entry: Entry) -> Result<(), LedgerError> {
-        let failed = |source| LedgerError::Unusable { path: self.path.display().to_string(), source };
+        let failed = |source| LedgerError::Unusable {
+            path: self.path.display().to_string(),
+            source,
+        };
         let mut line = serde_json::to_vec(&entry).map_err(|error| failed(error.into()))?;
         line.push(b'\n');
         self.file.write_all(&line).map_err(failed)?;
@@ -313,7 +379,10 @@ pub fn merge(paths: &[PathBuf]) -> Result<Merged, LedgerError> {
 /// # Errors
 /// [`LedgerError::Unusable`].
 pub fn write(path: &Path, entries: &[Entry]) -> Result<(), LedgerError> {
-    let failed = |source| LedgerError::Unusable { path: path.display().to_string(), source };
+    let failed = |source| LedgerError::Unusable {
+        path: path.display().to_string(),
+        source,
+    };
     let mut text = Vec::new();
     for entry in entries {
         serde_json::to_writer(&mut text, entry).map_err(|error| failed(error.into()))?;
@@ -331,7 +400,8 @@ mod tests {
 
     /// A directory of its own for a test.
     fn dir(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("alys-sim-ledger-{}-{name}", std::process::id()));
+        let dir =
+            std::env::temp_dir().join(format!("alys-sim-ledger-{}-{name}", std::process::id()));
         // One of an earlier process with this number may be left.
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).expect("a temporary directory");
@@ -340,25 +410,45 @@ mod tests {
 
     fn plan() -> Plan {
         let text = "why = \"x\"\nuntil = \"10s\"\n";
-        scenario::parse("steady.toml", text).expect("a scenario").plan(1)
+        scenario::parse("steady.toml", text)
+            .expect("a scenario")
+            .plan(1)
     }
 
     fn job(seed: u64) -> Job {
         let scenario = PathBuf::from("steady.toml");
         let (stack, mutant, patience) = (Stack::Full, None, PATIENCE);
-        Job { scenario, seed, stack, mutant, view: Vec::new(), more: Vec::new(), patience }
+        Job {
+            scenario,
+            seed,
+            stack,
+            mutant,
+            view: Vec::new(),
+            more: Vec::new(),
+            patience,
+        }
     }
 
     fn outcome(seed: u64, hash: &str) -> Outcome {
         let lost = crate::world::lost(&plan(), &job(seed), 7, Violation::VotesLost { node: 2 });
-        let found =
-            seed.is_multiple_of(2).then_some(Found { at_ms: 3, violation: Violation::VotesLost { node: 2 } });
+        let found = seed.is_multiple_of(2).then_some(Found {
+            at_ms: 3,
+            violation: Violation::VotesLost { node: 2 },
+        });
         let counters = BTreeMap::from([("fault.kill".to_owned(), u64::MAX)]);
-        Outcome { found, trace_hash: hash.to_owned(), counters, ..lost }
+        Outcome {
+            found,
+            trace_hash: hash.to_owned(),
+            counters,
+            ..lost
+        }
     }
 
     fn build(hash: &str) -> Build {
-        Build { hash: hash.to_owned(), commit: Some("abc".to_owned()) }
+        Build {
+            hash: hash.to_owned(),
+            commit: Some("abc".to_owned()),
+        }
     }
 
     #[test]
@@ -370,7 +460,10 @@ mod tests {
             let entry = Entry::new(&build("one"), &plan(), outcome(seed, "h"));
             ledger.append(entry).expect("is written");
         }
-        assert!(matches!(Ledger::open(&path, build("one")), Err(LedgerError::Taken { .. })));
+        assert!(matches!(
+            Ledger::open(&path, build("one")),
+            Err(LedgerError::Taken { .. })
+        ));
         let written = ledger.entries().to_vec();
         drop(ledger);
         let again = Ledger::open(&path, build("one")).expect("opens");
@@ -380,15 +473,47 @@ mod tests {
             (Verdict::Passed, Verdict::Failed)
         );
         assert_eq!(
-            (1..4).map(|seed| again.verdict(&job(seed), &plan()).is_some()).collect::<Vec<_>>(),
+            (1..4)
+                .map(|seed| again.verdict(&job(seed), &plan()).is_some())
+                .collect::<Vec<_>>(),
             [true, true, false]
         );
-        assert!(again.verdict(&job(1), &Plan { until_ms: 7, ..plan() }).is_none(), "another plan");
         assert!(
-            again.verdict(&Job { mutant: Some("x".to_owned()), ..job(1) }, &plan()).is_none(),
+            again
+                .verdict(
+                    &job(1),
+                    &Plan {
+                        until_ms: 7,
+                        ..plan()
+                    }
+                )
+                .is_none(),
+            "another plan"
+        );
+        assert!(
+            again
+                .verdict(
+                    &Job {
+                        mutant: Some("x".to_owned()),
+                        ..job(1)
+                    },
+                    &plan()
+                )
+                .is_none(),
             "another program"
         );
-        assert!(again.verdict(&Job { stack: Stack::Fast, ..job(1) }, &plan()).is_none(), "another stack");
+        assert!(
+            again
+                .verdict(
+                    &Job {
+                        stack: Stack::Fast,
+                        ..job(1)
+                    },
+                    &plan()
+                )
+                .is_none(),
+            "another stack"
+        );
         drop(again);
         let other = Ledger::open(&path, build("two")).expect("opens");
         assert!(other.verdict(&job(1), &plan()).is_none(), "another build");
@@ -399,22 +524,34 @@ mod tests {
         let path = dir("torn").join("ledger.jsonl");
         let mut ledger = Ledger::open(&path, build("one")).expect("opens");
         for seed in [1, 2] {
-            ledger.append(Entry::new(&build("one"), &plan(), outcome(seed, "h"))).expect("is written");
+            ledger
+                .append(Entry::new(&build("one"), &plan(), outcome(seed, "h")))
+                .expect("is written");
         }
         drop(ledger);
         let whole = std::fs::read(&path).expect("is there");
-        let second = 1 + whole.iter().position(|byte| *byte == b'\n').expect("two lines");
+        let second = 1 + whole
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .expect("two lines");
         for cut in [second + 1, second + 40, whole.len() - 2] {
             std::fs::write(&path, &whole[..cut]).expect("is written");
             let mut ledger = Ledger::open(&path, build("one")).expect("opens");
             assert!(
-                ledger.verdict(&job(1), &plan()).is_some() && ledger.verdict(&job(2), &plan()).is_none(),
+                ledger.verdict(&job(1), &plan()).is_some()
+                    && ledger.verdict(&job(2), &plan()).is_none(),
                 "cut at {cut}"
             );
-            ledger.append(Entry::new(&build("one"), &plan(), outcome(3, "h"))).expect("is written");
+            ledger
+                .append(Entry::new(&build("one"), &plan(), outcome(3, "h")))
+                .expect("is written");
             drop(ledger);
             let read = read(&path).expect("is read");
-            let seeds: Vec<u64> = read.entries.iter().map(|entry| entry.outcome.seed).collect();
+            let seeds: Vec<u64> = read
+                .entries
+                .iter()
+                .map(|entry| entry.outcome.seed)
+                .collect();
             assert_eq!((seeds, read.torn), (vec![1, 3], 1), "cut at {cut}");
         }
     }
@@ -424,12 +561,22 @@ mod tests {
         let dir = dir("merge");
         let entry = |seed, hash| Entry::new(&build("one"), &plan(), outcome(seed, hash));
         let late = |seed| {
-            let late = Outcome { found: None, timeout_s: Some(300), ..outcome(seed, "") };
+            let late = Outcome {
+                found: None,
+                timeout_s: Some(300),
+                ..outcome(seed, "")
+            };
             Entry::new(&build("one"), &plan(), late)
         };
         let files = [
-            (dir.join("a"), vec![entry(3, "x"), entry(1, "x"), late(5), entry(7, "x")]),
-            (dir.join("b"), vec![entry(2, "x"), entry(1, "x"), entry(5, "x"), late(7)]),
+            (
+                dir.join("a"),
+                vec![entry(3, "x"), entry(1, "x"), late(5), entry(7, "x")],
+            ),
+            (
+                dir.join("b"),
+                vec![entry(2, "x"), entry(1, "x"), entry(5, "x"), late(7)],
+            ),
             (dir.join("c"), vec![entry(2, "y")]),
         ];
         for (path, entries) in &files {
@@ -437,12 +584,29 @@ mod tests {
         }
         let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
         let merged = merge(&paths[..2]).expect("joins");
-        let seeds: Vec<u64> = merged.entries.iter().map(|entry| entry.outcome.seed).collect();
-        assert_eq!((seeds, merged.repeated, merged.torn), (vec![1, 2, 3, 5, 7], 3, 0));
+        let seeds: Vec<u64> = merged
+            .entries
+            .iter()
+            .map(|entry| entry.outcome.seed)
+            .collect();
+        assert_eq!(
+            (seeds, merged.repeated, merged.torn),
+            (vec![1, 2, 3, 5, 7], 3, 0)
+        );
         assert!(merged.differing.is_empty());
-        assert!(merged.entries.iter().all(|entry| entry.verdict != Verdict::Timeout), "what ended counts");
+        assert!(
+            merged
+                .entries
+                .iter()
+                .all(|entry| entry.verdict != Verdict::Timeout),
+            "what ended counts"
+        );
         let merged = merge(&paths).expect("joins");
-        let differing: Vec<u64> = merged.differing.iter().map(|(first, _)| first.outcome.seed).collect();
+        let differing: Vec<u64> = merged
+            .differing
+            .iter()
+            .map(|(first, _)| first.outcome.seed)
+            .collect();
         assert_eq!(differing, [2]);
     }
 }

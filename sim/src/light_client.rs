@@ -34,7 +34,9 @@ pub fn add(world: World, shared: &Shared) {
 async fn follow(shared: &Shared) {
     let world = World::current();
     let config = outsider::config(shared, [0xd1; 32], IP);
-    let Some(mut client) = Outsider::join(shared, config).await else { return };
+    let Some(mut client) = Outsider::join(shared, config).await else {
+        return;
+    };
     let mut peers: VecDeque<PeerId> = VecDeque::new();
     let mut asked: BTreeMap<RequestId, u64> = BTreeMap::new();
     let (mut known, mut asks_at) = (0_u64, time::now() + PAUSE);
@@ -59,10 +61,14 @@ async fn follow(shared: &Shared) {
             Some(Event::PeerConnected { peer, .. }) => peers.push_back(peer),
             Some(Event::PeerDisconnected { peer, .. }) => peers.retain(|known| *known != peer),
             Some(Event::Response { id, peer, result }) => {
-                let (Some(start), Ok(payload)) = (asked.remove(&id), result) else { continue };
+                let (Some(start), Ok(payload)) = (asked.remove(&id), result) else {
+                    continue;
+                };
                 let answer = HeaderRange::decode(&payload);
                 let mut judge = shared.judge.look();
-                let Some(node) = judge.honest.get(&peer.to_string()).copied() else { continue };
+                let Some(node) = judge.honest.get(&peer.to_string()).copied() else {
+                    continue;
+                };
                 let (at_ms, range) = (now_ms(world), (start, COUNT));
                 known = known.max(judge.headers(at_ms, node, range, answer.as_ref().ok()));
             }

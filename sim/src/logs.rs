@@ -18,8 +18,10 @@ use crate::oracles::{Judge, Violation};
 /// libp2p-gossipsub 0.50.1 tells all whom it has asked for a message that it needs it no more, and does not forget those who
 /// have gone meanwhile (`GossipPromises::peers_for_message`). Nothing is sent to them, and the promise expires (seed 1901).
 /// Other callers have the same words, so few of them are let pass.
-const NOISE: &[(&str, &str)] =
-    &[("libp2p_gossipsub::behaviour", "Could not send rpc to connection handler, peer doesn't exist")];
+const NOISE: &[(&str, &str)] = &[(
+    "libp2p_gossipsub::behaviour",
+    "Could not send rpc to connection handler, peer doesn't exist",
+)];
 /// Such lines in a run; more are a reason to look.
 const MOST_NOISE: u64 = 20;
 
@@ -47,13 +49,20 @@ impl Logs {
         faults: std::sync::Arc<std::sync::OnceLock<Faults>>,
         shown: LevelFilter,
     ) -> Self {
-        Self { judge, faults, shown, next_span: AtomicU64::new(1), noise: AtomicU64::new(0) }
+        Self {
+            judge,
+            faults,
+            shown,
+            next_span: AtomicU64::new(1),
+            noise: AtomicU64::new(0),
+        }
     }
 }
 
 impl Subscriber for Logs {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && (*metadata.level() == Level::ERROR || *metadata.level() <= self.shown)
+        metadata.is_event()
+            && (*metadata.level() == Level::ERROR || *metadata.level() <= self.shown)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -82,12 +91,22 @@ impl Subscriber for Logs {
             eprintln!("{:>8} ms {name:<8} {level:<5} {}", now_ms(world), line.0);
         }
         // A disk that was made to fail is an operator's business, and says so.
-        let is_expected = self.faults.get().is_some_and(|faults| faults.is_damaged(id));
-        let is_noise =
-            NOISE.iter().any(|(target, text)| metadata.target() == *target && line.0.contains(text));
+        let is_expected = self
+            .faults
+            .get()
+            .is_some_and(|faults| faults.is_damaged(id));
+        let is_noise = NOISE
+            .iter()
+            .any(|(target, text)| metadata.target() == *target && line.0.contains(text));
         let is_let_pass = is_noise && self.noise.fetch_add(1, Ordering::Relaxed) < MOST_NOISE;
         if level == Level::ERROR && !is_expected && !is_let_pass {
-            self.judge.accuse(now_ms(world), Violation::ErrorLine { node: name, line: line.0 });
+            self.judge.accuse(
+                now_ms(world),
+                Violation::ErrorLine {
+                    node: name,
+                    line: line.0,
+                },
+            );
         }
     }
 

@@ -111,23 +111,41 @@ pub struct Shared {
 
 /// The address of an authority's node.
 pub fn node_ip(index: u8) -> IpAddr {
-    Seat { index, is_twin: false }.node_ip()
+    Seat {
+        index,
+        is_twin: false,
+    }
+    .node_ip()
 }
 
 /// The address of its execution client.
 pub fn client_ip(index: u8) -> IpAddr {
-    Seat { index, is_twin: false }.client_ip()
+    Seat {
+        index,
+        is_twin: false,
+    }
+    .client_ip()
 }
 
 /// An authority's libp2p identity.
 pub fn peer_id(index: u8) -> String {
-    NodeKey::from_bytes(Seat { index, is_twin: false }.identity()).peer_id().to_string()
+    NodeKey::from_bytes(
+        Seat {
+            index,
+            is_twin: false,
+        }
+        .identity(),
+    )
+    .peer_id()
+    .to_string()
 }
 
 /// Tells the oracles what the clock of the machine shows on which this runs.
 fn look_at_clock(world: World, judge: &Judge, index: u8, event: Option<&NodeEvent>) {
     let (wall_ms, true_ms) = (world.wall_ms(here().node), world.wall_ms(NodeId::WORLD));
-    judge.look().clock(now_ms(world), index, wall_ms, true_ms, event);
+    judge
+        .look()
+        .clock(now_ms(world), index, wall_ms, true_ms, event);
 }
 
 /// The present, in milliseconds of simulated time.
@@ -147,16 +165,30 @@ pub struct Seat {
 impl Seat {
     /// The address of the node.
     pub fn node_ip(self) -> IpAddr {
-        if self.is_twin { Net::TwinNodes } else { Net::Nodes }.ip(self.index)
+        if self.is_twin {
+            Net::TwinNodes
+        } else {
+            Net::Nodes
+        }
+        .ip(self.index)
     }
 
     /// The address of its execution client.
     pub fn client_ip(self) -> IpAddr {
-        if self.is_twin { Net::TwinClients } else { Net::Clients }.ip(self.index)
+        if self.is_twin {
+            Net::TwinClients
+        } else {
+            Net::Clients
+        }
+        .ip(self.index)
     }
 
     fn name(self, of: &str) -> String {
-        format!("{of}{}{}", self.index + 1, if self.is_twin { "twin" } else { "" })
+        format!(
+            "{of}{}{}",
+            self.index + 1,
+            if self.is_twin { "twin" } else { "" }
+        )
     }
 
     /// The libp2p identity: a twin has one of its own.
@@ -177,14 +209,21 @@ pub fn add(world: World, shared: &Shared, seat: Seat) -> Authority {
         let shared = for_node.clone();
         async move { ended(&shared, node_life(&shared, seat).await) }
     });
-    Authority { index: seat.index, node, client }
+    Authority {
+        index: seat.index,
+        node,
+        client,
+    }
 }
 
 /// A process has come to its end; one that was killed meanwhile has nothing to tell.
 fn ended(shared: &Shared, result: Result<(), String>) {
     if World::current().is_here_alive() {
         // Without a receiver the run is over.
-        let _ = shared.exits.send(Exit { machine: here().node, reason: result.err() });
+        let _ = shared.exits.send(Exit {
+            machine: here().node,
+            reason: result.err(),
+        });
     }
 }
 
@@ -201,9 +240,17 @@ async fn client_life(shared: &Shared, seat: Seat) -> Result<(), String> {
         store,
         core: shared.chain.client.clone(),
     };
-    let bend = shared.bends.get(usize::from(index)).cloned().unwrap_or_default();
-    let server = ExecutionServer::start_bent(config, bend).await.map_err(|e| text(&e))?;
-    shared.clients.born(index, now_ms(World::current()), server.witness());
+    let bend = shared
+        .bends
+        .get(usize::from(index))
+        .cloned()
+        .unwrap_or_default();
+    let server = ExecutionServer::start_bent(config, bend)
+        .await
+        .map_err(|e| text(&e))?;
+    shared
+        .clients
+        .born(index, now_ms(World::current()), server.witness());
     loop {
         select! {
             _ = signal::shutdown() => {
@@ -226,12 +273,17 @@ async fn node_life(shared: &Shared, seat: Seat) -> Result<(), String> {
     shared.judge.look().born(index);
     let datadir = Dir::open("/data").map_err(|e| text(&e))?;
     if here().incarnation == 0 {
-        datadir.write_atomic(FRESH_VOTES_FILE, b"").map_err(|e| text(&e))?;
+        datadir
+            .write_atomic(FRESH_VOTES_FILE, b"")
+            .map_err(|e| text(&e))?;
     }
     let fresh_votes = datadir.exists(FRESH_VOTES_FILE).map_err(|e| text(&e))?;
     let others = (0..shared.nodes).filter(|other| *other != index);
-    let (judge, reactions, clients) =
-        (shared.judge.clone(), shared.reactions.clone(), shared.clients.clone());
+    let (judge, reactions, clients) = (
+        shared.judge.clone(),
+        shared.reactions.clone(),
+        shared.clients.clone(),
+    );
     let observer = move |event: &NodeEvent| {
         let world = World::current();
         if world.is_here_alive() {
@@ -252,7 +304,9 @@ async fn node_life(shared: &Shared, seat: Seat) -> Result<(), String> {
         key: Some(authority_key(index)),
         identity: seat.identity(),
         listen: SocketAddr::new(seat.node_ip(), PEER_PORT),
-        bootnodes: others.map(|other| SocketAddr::new(node_ip(other), PEER_PORT).to_string()).collect(),
+        bootnodes: others
+            .map(|other| SocketAddr::new(node_ip(other), PEER_PORT).to_string())
+            .collect(),
         datadir,
         storage: Engine::Redb,
         engine: Endpoint::new(SocketAddr::new(seat.client_ip(), ENGINE_PORT)),
@@ -302,21 +356,39 @@ async fn node_life(shared: &Shared, seat: Seat) -> Result<(), String> {
 fn tell(name: &str, event: &NodeEvent) -> String {
     let said = match event {
         NodeEvent::Signed { target } => {
-            let (kind, height, slot, hash) = (target.kind, target.height, target.slot, short(&target.hash));
+            let (kind, height, slot, hash) =
+                (target.kind, target.height, target.slot, short(&target.hash));
             format!("signs {kind:?} of height {height} slot {slot} {hash}").to_lowercase()
         }
         NodeEvent::VotesFor { block, parent } => {
             let (hash, on) = (short(&block.hash), short(&parent.hash));
-            format!("votes for slot {} {hash} on slot {} {on}", block.slot, parent.slot)
+            format!(
+                "votes for slot {} {hash} on slot {} {on}",
+                block.slot, parent.slot
+            )
         }
-        NodeEvent::Proposed { height, slot, hash, transactions, .. } => {
-            format!("proposes height {height} slot {slot} {} with {transactions} transactions", short(hash))
+        NodeEvent::Proposed {
+            height,
+            slot,
+            hash,
+            transactions,
+            ..
+        } => {
+            format!(
+                "proposes height {height} slot {slot} {} with {transactions} transactions",
+                short(hash)
+            )
         }
         NodeEvent::Head { height, slot, hash } => {
             format!("head is height {height} slot {slot} {}", short(hash))
         }
         NodeEvent::Finalized(block) => {
-            format!("final is height {} slot {} {}", block.height, block.slot, short(&block.hash))
+            format!(
+                "final is height {} slot {} {}",
+                block.height,
+                block.slot,
+                short(&block.hash)
+            )
         }
         other => format!("{other:?}"),
     };

@@ -61,8 +61,16 @@ pub struct Mark {
 
 impl From<&Snapshot> for Mark {
     fn from(snapshot: &Snapshot) -> Self {
-        let hash = snapshot.hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { events: snapshot.events, at_ms: snapshot.at.as_millis() as u64, hash }
+        let hash = snapshot
+            .hash
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Self {
+            events: snapshot.events,
+            at_ms: snapshot.at.as_millis() as u64,
+            hash,
+        }
     }
 }
 
@@ -107,8 +115,14 @@ impl Outcome {
     /// How many faults began. What came of them is counted beside them, by names with a dot: how long they took, whom they
     /// hit, which were made milder.
     pub fn faults(&self) -> u64 {
-        let named = self.counters.iter().filter_map(|(name, n)| Some((name.strip_prefix("fault.")?, n)));
-        named.filter(|(name, _)| !name.contains('.')).map(|(_, n)| n).sum()
+        let named = self
+            .counters
+            .iter()
+            .filter_map(|(name, n)| Some((name.strip_prefix("fault.")?, n)));
+        named
+            .filter(|(name, _)| !name.contains('.'))
+            .map(|(_, n)| n)
+            .sum()
     }
 
     /// What failures have in common that may well have one cause: the invariant, and where that says little the text that
@@ -135,22 +149,44 @@ const MAX_GROUP: usize = 100;
 /// A text with `#` for every word that has a digit in it: seeds of one failure differ in heights, hashes and times.
 fn without_numbers(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
-    let words = line
-        .split_whitespace()
-        .map(|word| if word.contains(|c: char| c.is_ascii_digit()) { "#" } else { word });
-    words.collect::<Vec<_>>().join(" ").chars().take(MAX_GROUP).collect()
+    let words = line.split_whitespace().map(|word| {
+        if word.contains(|c: char| c.is_ascii_digit()) {
+            "#"
+        } else {
+            word
+        }
+    });
+    words
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .take(MAX_GROUP)
+        .collect()
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scenario, seed, final_height, simulated_ms, wall_ms, .. } = self;
+        let Self {
+            scenario,
+            seed,
+            final_height,
+            simulated_ms,
+            wall_ms,
+            ..
+        } = self;
         let count = |name: &str| self.counters.get(name).copied().unwrap_or(0);
         write!(f, "{scenario} seed {seed} ({}): ", self.stack)?;
         match &self.found {
             None if self.timeout_s.is_some() => write!(f, "TIMEOUT")?,
             None => write!(f, "passed")?,
             Some(found) => {
-                write!(f, "FAILED {} at {} ms: {:?}", found.violation.name(), found.at_ms, found.violation)?;
+                write!(
+                    f,
+                    "FAILED {} at {} ms: {:?}",
+                    found.violation.name(),
+                    found.at_ms,
+                    found.violation
+                )?;
             }
         }
         write!(
@@ -175,7 +211,10 @@ mod tests {
             seed: 1,
             stack: Stack::Full,
             mutant: None,
-            found: violation.map(|violation| Found { at_ms: 7, violation }),
+            found: violation.map(|violation| Found {
+                at_ms: 7,
+                violation,
+            }),
             timeout_s,
             trace_hash: String::new(),
             snapshots: Vec::new(),
@@ -192,10 +231,16 @@ mod tests {
     fn a_timeout_is_neither_passed_nor_failed() {
         assert_eq!(outcome(None, None).verdict(), Verdict::Passed);
         let late = outcome(None, Some(300));
-        assert_eq!((late.verdict(), late.is_passed()), (Verdict::Timeout, false));
+        assert_eq!(
+            (late.verdict(), late.is_passed()),
+            (Verdict::Timeout, false)
+        );
         assert_eq!(late.group().as_deref(), Some("timeout"));
         assert!(late.to_string().contains("TIMEOUT"));
-        assert_eq!(outcome(Some(Violation::VotesLost { node: 1 }), None).verdict(), Verdict::Failed);
+        assert_eq!(
+            outcome(Some(Violation::VotesLost { node: 1 }), None).verdict(),
+            Verdict::Failed
+        );
     }
 
     #[test]
@@ -207,16 +252,32 @@ mod tests {
             ("node.kill", 9),
         ];
         let counters = counters.map(|(name, n)| (name.to_owned(), n)).into();
-        assert_eq!(Outcome { counters, ..outcome(None, None) }.faults(), 5);
+        assert_eq!(
+            Outcome {
+                counters,
+                ..outcome(None, None)
+            }
+            .faults(),
+            5
+        );
     }
 
     #[test]
     fn failures_of_one_cause_have_one_group_whatever_their_numbers() {
         let line = |line: &str| {
-            outcome(Some(Violation::ErrorLine { node: "node1".to_owned(), line: line.to_owned() }), None)
-                .group()
+            outcome(
+                Some(Violation::ErrorLine {
+                    node: "node1".to_owned(),
+                    line: line.to_owned(),
+                }),
+                None,
+            )
+            .group()
         };
-        assert_eq!(line("store: height 12 is gone hash=ab12"), line("store: height 9 is gone hash=cd34"));
+        assert_eq!(
+            line("store: height 12 is gone hash=ab12"),
+            line("store: height 9 is gone hash=cd34")
+        );
         assert_ne!(line("store: height 12 is gone"), line("engine: no answer"));
         let lost = |node| outcome(Some(Violation::VotesLost { node }), None).group();
         assert_eq!(lost(1), lost(2));

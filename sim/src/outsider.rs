@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 
 use alys_net::{
-    ChainTag, Command, Config, Event, Events, Handle, NodeKey, PeerAddr, PeerId, Protocol, RequestId,
-    SendError, Service,
+    ChainTag, Command, Config, Event, Events, Handle, NodeKey, PeerAddr, PeerId, Protocol,
+    RequestId, SendError, Service,
 };
 use alys_runtime::select;
 use alys_types::Height;
@@ -25,8 +25,15 @@ impl Outsider {
     /// Starts the network service. `None`: it cannot.
     pub async fn join(shared: &Shared, config: Config) -> Option<Self> {
         let (service, handle, events) = Service::bind(config).await.ok()?;
-        let this = Self { handle, events, running: Box::pin(service.run()), status: status(shared) };
-        this.say(Command::SetStatus { status: this.status.encode() });
+        let this = Self {
+            handle,
+            events,
+            running: Box::pin(service.run()),
+            status: status(shared),
+        };
+        this.say(Command::SetStatus {
+            status: this.status.encode(),
+        });
         Some(this)
     }
 
@@ -39,7 +46,12 @@ impl Outsider {
     ///
     /// # Errors
     /// The queue is full, or the service is over.
-    pub fn ask(&self, peer: PeerId, protocol: Protocol, payload: Vec<u8>) -> Result<RequestId, SendError> {
+    pub fn ask(
+        &self,
+        peer: PeerId,
+        protocol: Protocol,
+        payload: Vec<u8>,
+    ) -> Result<RequestId, SendError> {
         self.handle.request(peer, protocol, payload)
     }
 
@@ -51,8 +63,15 @@ impl Outsider {
                 event = self.events.next() => event?,
             };
             match event {
-                Event::Request { id, protocol: Protocol::Status, .. } => {
-                    self.say(Command::Respond { id, response: Ok(answer(&self.status)) });
+                Event::Request {
+                    id,
+                    protocol: Protocol::Status,
+                    ..
+                } => {
+                    self.say(Command::Respond {
+                        id,
+                        response: Ok(answer(&self.status)),
+                    });
                 }
                 event => return Some(event),
             }
@@ -76,14 +95,31 @@ fn status(shared: &Shared) -> Status {
 
 /// Its answer to who asks for it.
 fn answer(status: &Status) -> Vec<u8> {
-    StatusAnswer { status: status.clone(), held: HeldVotes { approval: None, confirmation: None } }.encode()
+    StatusAnswer {
+        status: status.clone(),
+        held: HeldVotes {
+            approval: None,
+            confirmation: None,
+        },
+    }
+    .encode()
 }
 
 /// What an outsider's network service needs: the chain, an identity, and all nodes as peers.
 pub fn config(shared: &Shared, identity: [u8; 32], ip: IpAddr) -> Config {
     let genesis = &shared.chain.genesis;
-    let chain = ChainTag { genesis: genesis.hash().0, fork: genesis.fork_id().0 };
-    let peers = (0..shared.nodes)
-        .map(|node| PeerAddr { socket: SocketAddr::new(node_ip(node), PEER_PORT), peer: None });
-    Config::new(NodeKey::from_bytes(identity), chain, SocketAddr::new(ip, PEER_PORT), peers.collect())
+    let chain = ChainTag {
+        genesis: genesis.hash().0,
+        fork: genesis.fork_id().0,
+    };
+    let peers = (0..shared.nodes).map(|node| PeerAddr {
+        socket: SocketAddr::new(node_ip(node), PEER_PORT),
+        peer: None,
+    });
+    Config::new(
+        NodeKey::from_bytes(identity),
+        chain,
+        SocketAddr::new(ip, PEER_PORT),
+        peers.collect(),
+    )
 }

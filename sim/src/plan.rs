@@ -66,7 +66,10 @@ pub struct Plan {
 /// What a federation tolerates, as files name it.
 #[derive(JsonSchema)]
 #[serde(rename_all = "lowercase")]
-#[expect(dead_code, reason = "it only stands for the protocol's type in the schema")]
+#[expect(
+    dead_code,
+    reason = "it only stands for the protocol's type in the schema"
+)]
 enum FaultModelWord {
     /// Up to a third of the authorities do anything.
     Byzantine,
@@ -148,7 +151,8 @@ impl Plan {
     #[must_use]
     pub fn without_late_steps(mut self) -> Self {
         let (slot_ms, until_ms) = (self.world.slot_ms, self.until_ms);
-        self.steps.retain(|step| step.at.earliest_ms(slot_ms) < until_ms);
+        self.steps
+            .retain(|step| step.at.earliest_ms(slot_ms) < until_ms);
         self
     }
 }
@@ -192,7 +196,9 @@ pub struct Byzantine {
 }
 
 /// What an authority does that does not keep to the rules. All but the twins are the real node, with what it says bent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Conduct {
     /// One key, two running nodes, each with a part of the others.
@@ -228,7 +234,10 @@ impl Conduct {
 
     /// The name of the counter of its acts.
     pub fn counter(self) -> &'static str {
-        Self::ALL.iter().find(|(conduct, _)| *conduct == self).map_or("byzantine", |(_, counter)| counter)
+        Self::ALL
+            .iter()
+            .find(|(conduct, _)| *conduct == self)
+            .map_or("byzantine", |(_, counter)| counter)
     }
 }
 
@@ -258,14 +267,27 @@ pub struct LinkPlan {
 
 impl LinkPlan {
     /// No worse than any link: what a fault brings is added to it.
-    pub const PERFECT: Self =
-        Self { latency_ms: 0, jitter_ms: 0, tail_ppm: 0, tail_ms: 0, loss_ppm: 0, kbytes_per_s: 0 };
+    pub const PERFECT: Self = Self {
+        latency_ms: 0,
+        jitter_ms: 0,
+        tail_ppm: 0,
+        tail_ms: 0,
+        loss_ppm: 0,
+        kbytes_per_s: 0,
+    };
 }
 
 impl Default for LinkPlan {
     fn default() -> Self {
         let (tail_ppm, tail_ms) = (1_000, 100);
-        Self { latency_ms: 5, jitter_ms: 5, tail_ppm, tail_ms, loss_ppm: 0, kbytes_per_s: 12_500 }
+        Self {
+            latency_ms: 5,
+            jitter_ms: 5,
+            tail_ppm,
+            tail_ms,
+            loss_ppm: 0,
+            kbytes_per_s: 12_500,
+        }
     }
 }
 
@@ -292,7 +314,14 @@ pub struct WorkloadPlan {
 impl Default for WorkloadPlan {
     fn default() -> Self {
         let behaviours = Behaviour::usual();
-        Self { users: 3, burst: 3, pause_ms: 700, behaviours, pool: 64, block_gas: MAX_GAS_LIMIT }
+        Self {
+            users: 3,
+            burst: 3,
+            pause_ms: 700,
+            behaviours,
+            pool: 64,
+            block_gas: MAX_GAS_LIMIT,
+        }
     }
 }
 
@@ -313,7 +342,12 @@ pub struct Expect {
 
 impl Default for Expect {
     fn default() -> Self {
-        Self { min_final: 0, progress: 3, within: None, losses: 0 }
+        Self {
+            min_final: 0,
+            progress: 3,
+            within: None,
+            losses: 0,
+        }
     }
 }
 
@@ -347,10 +381,25 @@ mod tests {
 
     #[test]
     fn quorums_are_what_the_protocol_says() {
-        let table =
-            [(1, 1, 1), (2, 2, 2), (3, 3, 2), (4, 3, 3), (5, 4, 3), (7, 5, 4), (10, 7, 6), (15, 11, 8)];
+        let table = [
+            (1, 1, 1),
+            (2, 2, 2),
+            (3, 3, 2),
+            (4, 3, 3),
+            (5, 4, 3),
+            (7, 5, 4),
+            (10, 7, 6),
+            (15, 11, 8),
+        ];
         for (nodes, byzantine, crash) in table {
-            let quorum = |fault_model| WorldPlan { nodes, fault_model, ..WorldPlan::default() }.quorum();
+            let quorum = |fault_model| {
+                WorldPlan {
+                    nodes,
+                    fault_model,
+                    ..WorldPlan::default()
+                }
+                .quorum()
+            };
             assert_eq!(
                 (quorum(FaultModel::Byzantine), quorum(FaultModel::Crash)),
                 (byzantine, crash),

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alys_actor_system::{
-    Addr, AlysActor, AskError, Backoff, ChildSpec, Context, Exhausted, Intensity, Message, Pace, Reply,
-    StartError, Strategy, SupervisorSpec, System, TooManyTasks, mailbox,
+    Addr, AlysActor, AskError, Backoff, ChildSpec, Context, Exhausted, Intensity, Message, Pace,
+    Reply, StartError, Strategy, SupervisorSpec, System, TooManyTasks, mailbox,
 };
 use alys_runtime::sim::{Rng, World};
 use alys_runtime::time::{self, timeout};
@@ -128,7 +128,11 @@ impl AlysActor for Post {
                 let (living, _) = desk.look().living;
                 if living != incarnation {
                     let actor = "probe/post".to_owned();
-                    return desk.accuse(Violation::TwoIncarnations { actor, dead: incarnation, living });
+                    return desk.accuse(Violation::TwoIncarnations {
+                        actor,
+                        dead: incarnation,
+                        living,
+                    });
                 }
             }
         })?;
@@ -148,7 +152,12 @@ impl AlysActor for Post {
                 };
                 if let Some(after) = overtaken {
                     let actor = "probe/post".to_owned();
-                    self.desk.accuse(Violation::OrderBroken { actor, sender, number, after });
+                    self.desk.accuse(Violation::OrderBroken {
+                        actor,
+                        sender,
+                        number,
+                        after,
+                    });
                 }
                 if number.is_multiple_of(5) {
                     // So that others wait meanwhile.
@@ -204,11 +213,17 @@ impl AlysActor for Friend {
     async fn handle(&mut self, msg: FriendMessage, _: &Context<Self>) -> Result<(), Infallible> {
         match msg {
             FriendMessage::Begin { reply } => {
-                let asked = self.other.ask(|reply| FriendMessage::Back { reply }, LONG).await;
+                let asked = self
+                    .other
+                    .ask(|reply| FriendMessage::Back { reply }, LONG)
+                    .await;
                 reply.send(asked.unwrap_or(false));
             }
             FriendMessage::Back { reply } => {
-                let asked = self.other.ask(|reply| FriendMessage::Ping { reply }, LONG).await;
+                let asked = self
+                    .other
+                    .ask(|reply| FriendMessage::Ping { reply }, LONG)
+                    .await;
                 reply.send(matches!(asked, Err(AskError::Cycle { .. })));
             }
             FriendMessage::Ping { reply } => {
@@ -241,11 +256,17 @@ impl AlysActor for Doomed {
 pub fn add(world: World, judge: &Judge) {
     let (judge, rng) = (judge.clone(), world.rng("probe"));
     world.node("probe", IP, move || {
-        let desk = Desk { world, judge: judge.clone(), log: Arc::default() };
+        let desk = Desk {
+            world,
+            judge: judge.clone(),
+            log: Arc::default(),
+        };
         let rng = rng.clone();
         async move {
             if let Err(error) = live(&desk, rng).await {
-                desk.accuse(Violation::Hung { what: format!("the probe does not start: {error}") });
+                desk.accuse(Violation::Hung {
+                    what: format!("the probe does not start: {error}"),
+                });
             }
             std::future::pending().await
         }
@@ -255,25 +276,39 @@ pub fn add(world: World, judge: &Judge) {
 async fn live(desk: &Desk, mut rng: Rng) -> Result<(), StartError> {
     let system = System::new("probe");
     let quick = Pace::Delayed(Duration::from_millis(20));
-    let patient = Intensity { restarts: 100, within: Duration::from_secs(60) };
+    let patient = Intensity {
+        restarts: 100,
+        within: Duration::from_secs(60),
+    };
     let offices = system.supervisor(SupervisorSpec {
         intensity: patient,
         ..SupervisorSpec::new("offices", Strategy::OneForOne)
     })?;
-    let (post_desk, spec) = (desk.clone(), ChildSpec::new("post").pace(quick).handle_within(HANDLES));
+    let (post_desk, spec) = (
+        desk.clone(),
+        ChildSpec::new("post").pace(quick).handle_within(HANDLES),
+    );
     let post = offices.start(spec, MAILBOX, move || {
-        let post = Post { desk: post_desk.clone(), kept: Vec::new() };
+        let post = Post {
+            desk: post_desk.clone(),
+            kept: Vec::new(),
+        };
         async move { Ok::<_, Infallible>(post) }
     })?;
     let ((one, one_slot), (two, two_slot)) = (mailbox(MAILBOX), mailbox(MAILBOX));
     for (name, slot, other) in [("one", one_slot, two), ("two", two_slot, one.clone())] {
         offices.start(ChildSpec::new(name).pace(quick), slot, move || {
-            let friend = Friend { other: other.clone() };
+            let friend = Friend {
+                other: other.clone(),
+            };
             async move { Ok::<_, Infallible>(friend) }
         })?;
     }
     let doomed = system.supervisor(SupervisorSpec {
-        intensity: Intensity { restarts: DOOMED_RESTARTS, within: Duration::from_secs(60) },
+        intensity: Intensity {
+            restarts: DOOMED_RESTARTS,
+            within: Duration::from_secs(60),
+        },
         backoff: Backoff {
             initial: Duration::from_millis(5),
             max: Duration::from_millis(5),
@@ -295,11 +330,16 @@ async fn live(desk: &Desk, mut rng: Rng) -> Result<(), StartError> {
     let made = desk.look().doomed;
     let (supervisor, limit) = ("probe/doomed".to_owned(), DOOMED_RESTARTS as u64);
     match made.saturating_sub(1) {
-        restarts if restarts > limit => {
-            desk.accuse(Violation::RestartsBeyondPolicy { supervisor, restarts, limit })
-        }
+        restarts if restarts > limit => desk.accuse(Violation::RestartsBeyondPolicy {
+            supervisor,
+            restarts,
+            limit,
+        }),
         restarts if restarts < limit => {
-            desk.accuse(Violation::GaveUpEarly { supervisor, percent_of_policy: restarts * 100 / limit });
+            desk.accuse(Violation::GaveUpEarly {
+                supervisor,
+                percent_of_policy: restarts * 100 / limit,
+            });
         }
         _ => {}
     }
@@ -309,8 +349,14 @@ async fn live(desk: &Desk, mut rng: Rng) -> Result<(), StartError> {
 /// Letters of several senders at once, and questions of all kinds in between.
 async fn round(desk: &Desk, post: &Addr<PostMessage>, rng: &mut Rng, round: u64) {
     let senders = (0..SENDERS).map(|sender| {
-        let (desk, post, mut rng) = (desk.clone(), post.clone(), Rng::derive(rng.below(u64::MAX), "sender"));
-        alys_runtime::spawn("sender", async move { send(&desk, &post, &mut rng, sender, round).await })
+        let (desk, post, mut rng) = (
+            desk.clone(),
+            post.clone(),
+            Rng::derive(rng.below(u64::MAX), "sender"),
+        );
+        alys_runtime::spawn("sender", async move {
+            send(&desk, &post, &mut rng, sender, round).await
+        })
     });
     let senders: Vec<_> = senders.collect();
     for _ in 0..2 {
@@ -329,7 +375,10 @@ async fn round(desk: &Desk, post: &Addr<PostMessage>, rng: &mut Rng, round: u64)
                 "a question over which the actor hangs" => {
                     post.ask(|r| PostMessage::Hang { _reply: r }, LONG).await
                 }
-                _ => post.ask(|reply| PostMessage::Keep { reply }, DEADLINE).await,
+                _ => {
+                    post.ask(|reply| PostMessage::Keep { reply }, DEADLINE)
+                        .await
+                }
             }
         };
         // Full, dropped or late: all that matters is that it is over.
@@ -342,21 +391,39 @@ async fn round(desk: &Desk, post: &Addr<PostMessage>, rng: &mut Rng, round: u64)
     // Behind all letters, so that they are handled when it is answered.
     let mut answered = false;
     for _ in 0..20 {
-        answered = post.ask(|reply| PostMessage::Ping { reply }, DEADLINE).await.is_ok();
+        answered = post
+            .ask(|reply| PostMessage::Ping { reply }, DEADLINE)
+            .await
+            .is_ok();
         if answered {
             break;
         }
         time::sleep(Duration::from_millis(50)).await;
     }
     if !answered {
-        let (actor, state, health) = ("post".to_owned(), "does not answer".to_owned(), String::new());
+        let (actor, state, health) = (
+            "post".to_owned(),
+            "does not answer".to_owned(),
+            String::new(),
+        );
         let fault = "probe".to_owned();
-        return desk.accuse(Violation::ActorNotHealed { node: 0, actor, fault, state, health, after_ms: 0 });
+        return desk.accuse(Violation::ActorNotHealed {
+            node: 0,
+            actor,
+            fault,
+            state,
+            health,
+            after_ms: 0,
+        });
     }
     let lost: usize = desk.look().taken.values().map(BTreeSet::len).sum();
     if lost > 0 {
         let messages = lost as i64;
-        desk.accuse(Violation::MessageLost { node: 0, actor: "probe/post".to_owned(), messages });
+        desk.accuse(Violation::MessageLost {
+            node: 0,
+            actor: "probe/post".to_owned(),
+            messages,
+        });
     }
 }
 
@@ -383,17 +450,32 @@ async fn send(desk: &Desk, post: &Addr<PostMessage>, rng: &mut Rng, sender: u8, 
 /// Two actors that ask each other are told so.
 async fn circle(desk: &Desk, one: &Addr<FriendMessage>) {
     let begun = now_ms(desk.world);
-    let asked = timeout(LONG * 3, one.ask(|reply| FriendMessage::Begin { reply }, LONG * 2)).await;
+    let asked = timeout(
+        LONG * 3,
+        one.ask(|reply| FriendMessage::Begin { reply }, LONG * 2),
+    )
+    .await;
     on_time(desk, "a question in a circle", begun, AT_ONCE);
     if !matches!(asked, Ok(Ok(true))) && !desk.judge.is_over() {
-        let (what, after_ms) = ("a circle is not said to be one".to_owned(), now_ms(desk.world) - begun);
-        desk.accuse(Violation::AskLate { what, after_ms, limit_ms: 0 });
+        let (what, after_ms) = (
+            "a circle is not said to be one".to_owned(),
+            now_ms(desk.world) - begun,
+        );
+        desk.accuse(Violation::AskLate {
+            what,
+            after_ms,
+            limit_ms: 0,
+        });
     }
 }
 
 fn on_time(desk: &Desk, what: &str, begun_ms: u64, limit: Duration) {
     let (after_ms, limit_ms) = (now_ms(desk.world) - begun_ms, limit.as_millis() as u64);
     if after_ms > limit_ms {
-        desk.accuse(Violation::AskLate { what: what.to_owned(), after_ms, limit_ms });
+        desk.accuse(Violation::AskLate {
+            what: what.to_owned(),
+            after_ms,
+            limit_ms,
+        });
     }
 }

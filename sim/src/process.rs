@@ -38,13 +38,21 @@ pub const PATIENCE: Duration = Duration::from_secs(300);
 /// The command that runs a seed again, for people. `scenario` is its file, or its name.
 pub fn replay(scenario: &Path, seed: u64, stack: Stack, mutant: Option<&str>) -> String {
     let mutant = mutant.map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
-    format!("cargo sim run {} --seed {seed} --stack {stack}{mutant}", scenario.display())
+    format!(
+        "cargo sim run {} --seed {seed} --stack {stack}{mutant}",
+        scenario.display()
+    )
 }
 
 impl Job {
     /// The command that does the same again, for people.
     pub fn replay(&self) -> String {
-        replay(&self.scenario, self.seed, self.stack, self.mutant.as_deref())
+        replay(
+            &self.scenario,
+            self.seed,
+            self.stack,
+            self.mutant.as_deref(),
+        )
     }
 
     /// The same with further hidden arguments.
@@ -58,7 +66,9 @@ impl Job {
     /// line.
     pub fn with_page(&self, file: &Path, messages: Option<&str>) -> Self {
         let file = ["--report".to_owned(), file.display().to_string()];
-        let messages = messages.into_iter().flat_map(|window| ["--messages".to_owned(), window.to_owned()]);
+        let messages = messages
+            .into_iter()
+            .flat_map(|window| ["--messages".to_owned(), window.to_owned()]);
         self.with(file.into_iter().chain(messages))
     }
 
@@ -68,13 +78,24 @@ impl Job {
     /// What the system says.
     pub fn start(&self) -> io::Result<Child> {
         let mut command = Command::new(this_program()?);
-        command.arg(ONE).arg(&self.scenario).arg("--seed").arg(self.seed.to_string());
+        command
+            .arg(ONE)
+            .arg(&self.scenario)
+            .arg("--seed")
+            .arg(self.seed.to_string());
         command.arg("--stack").arg(self.stack.name());
         if let Some(mutant) = &self.mutant {
             command.arg("--mutant").arg(mutant);
         }
-        command.args(&self.view).args(&self.more).env_clear().env("RUST_BACKTRACE", "1");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(&self.view)
+            .args(&self.more)
+            .env_clear()
+            .env("RUST_BACKTRACE", "1");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         if !self.view.is_empty() {
             command.stderr(Stdio::inherit());
         }
@@ -86,10 +107,17 @@ impl Job {
 fn this_program() -> io::Result<PathBuf> {
     // The file may have been replaced by a new build meanwhile; the link still leads to the running one.
     let running = Path::new("/proc/self/exe");
-    if running.exists() { Ok(running.to_owned()) } else { std::env::current_exe() }
+    if running.exists() {
+        Ok(running.to_owned())
+    } else {
+        std::env::current_exe()
+    }
 }
 
-#[expect(unsafe_code, reason = "the personality of a process can only be set between fork and exec")]
+#[expect(
+    unsafe_code,
+    reason = "the personality of a process can only be set between fork and exec"
+)]
 fn fix_address_space(command: &mut Command) {
     let before_exec = || {
         // Where a container forbids it, runs are still the same as long as no map is seeded by addresses.
@@ -131,11 +159,15 @@ pub fn listen() {
 pub fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(0)
+    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok())
+        .unwrap_or(0)
 }
 
 /// Has this process end without a word when nobody reads what it prints any more (`| head`), as other tools do.
-#[expect(unsafe_code, reason = "the standard library ignores this signal, and has no way to say otherwise")]
+#[expect(
+    unsafe_code,
+    reason = "the standard library ignores this signal, and has no way to say otherwise"
+)]
 pub fn end_with_the_reader() {
     // SAFETY: back to what the system does by itself; nothing else is running yet.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };

@@ -35,13 +35,28 @@ pub struct Filter {
 
 impl Filter {
     /// Whether an event of a machine passes.
-    pub fn passes(&self, machine: &str, at_ms: u64, kind: &str, payload: &[u8], detail: &str) -> bool {
-        let has = |text: &str| detail.contains(text) || String::from_utf8_lossy(payload).contains(text);
+    pub fn passes(
+        &self,
+        machine: &str,
+        at_ms: u64,
+        kind: &str,
+        payload: &[u8],
+        detail: &str,
+    ) -> bool {
+        let has =
+            |text: &str| detail.contains(text) || String::from_utf8_lossy(payload).contains(text);
         at_ms >= self.from_ms
             && self.to_ms.is_none_or(|to_ms| at_ms <= to_ms)
             && (self.machines.is_empty() || self.machines.iter().any(|known| known == machine))
-            && (self.kinds.is_empty() || self.kinds.iter().any(|begin| kind.starts_with(begin.as_str())))
-            && self.actor.as_ref().is_none_or(|actor| kind.starts_with("actor") && has(actor))
+            && (self.kinds.is_empty()
+                || self
+                    .kinds
+                    .iter()
+                    .any(|begin| kind.starts_with(begin.as_str())))
+            && self
+                .actor
+                .as_ref()
+                .is_none_or(|actor| kind.starts_with("actor") && has(actor))
     }
 }
 
@@ -57,11 +72,28 @@ pub fn show(world: World, filter: Filter) {
         // What nodes say is noted by the world, with who said it in front.
         let speaker = event.detail.split([' ', ':']).next().unwrap_or_default();
         let is_told = event.node == NodeId::WORLD && names.values().any(|name| name == speaker);
-        let name = if is_told { speaker } else { names.get(&event.node).map_or("", String::as_str) };
-        if filter.passes(name, event.at.as_millis() as u64, event.kind, event.payload, &event.detail) {
+        let name = if is_told {
+            speaker
+        } else {
+            names.get(&event.node).map_or("", String::as_str)
+        };
+        if filter.passes(
+            name,
+            event.at.as_millis() as u64,
+            event.kind,
+            event.payload,
+            &event.detail,
+        ) {
             let ms = event.at.as_micros() as f64 / 1e3;
-            let said = if event.detail.is_empty() { text(event.payload) } else { event.detail.clone() };
-            eprintln!("{:>8} {ms:>12.3} ms {name:<8} {:<16} {said}", event.number, event.kind);
+            let said = if event.detail.is_empty() {
+                text(event.payload)
+            } else {
+                event.detail.clone()
+            };
+            eprintln!(
+                "{:>8} {ms:>12.3} ms {name:<8} {:<16} {said}",
+                event.number, event.kind
+            );
         }
     }));
 }
@@ -106,7 +138,12 @@ thread_local! {
 pub fn watch(mut moments: Vec<u64>, nodes: u8, judge: &Judge, living: &Living) {
     moments.sort_unstable();
     moments.truncate(MAX_MOMENTS);
-    let watch = Watch { moments: moments.into(), nodes, judge: judge.clone(), living: living.clone() };
+    let watch = Watch {
+        moments: moments.into(),
+        nodes,
+        judge: judge.clone(),
+        living: living.clone(),
+    };
     WATCH.set(Some(watch));
 }
 
@@ -115,10 +152,20 @@ pub fn on_look(world: World) {
     WATCH.with_borrow_mut(|watch| {
         let Some(watch) = watch else { return };
         let at_ms = now_ms(world);
-        while let Some(asked_ms) = watch.moments.front().copied().filter(|asked_ms| *asked_ms <= at_ms) {
+        while let Some(asked_ms) = watch
+            .moments
+            .front()
+            .copied()
+            .filter(|asked_ms| *asked_ms <= at_ms)
+        {
             watch.moments.pop_front();
             let values = values(world, watch);
-            let state = State { asked_ms, at_ms, events: world.events(), values };
+            let state = State {
+                asked_ms,
+                at_ms,
+                events: world.events(),
+                values,
+            };
             if let Ok(line) = serde_json::to_string(&state) {
                 eprintln!("{line}");
             }
@@ -152,7 +199,10 @@ fn values(world: World, watch: &Watch) -> BTreeMap<String, String> {
         if let Some(node) = watch.living.find(index) {
             for actor in node.actors().all() {
                 // The path begins with the name of the system, which is that of the node.
-                let path = actor.path.split_once('/').map_or(actor.path.as_str(), |(_, path)| path);
+                let path = actor
+                    .path
+                    .split_once('/')
+                    .map_or(actor.path.as_str(), |(_, path)| path);
                 let mut value = serde_json::to_value(actor).unwrap_or_default();
                 for word in ["name", "path", "children"] {
                     value.as_object_mut().and_then(|fields| fields.remove(word));
@@ -184,18 +234,25 @@ fn lines(printed: &str) -> Vec<(String, String)> {
 }
 
 fn join(path: &[String], word: &str) -> String {
-    let words = path.iter().map(String::as_str).chain([word]).filter(|word| !word.is_empty());
+    let words = path
+        .iter()
+        .map(String::as_str)
+        .chain([word])
+        .filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(".")
 }
 
 /// The leaves of a JSON value, each by its path.
 fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, String>) {
     match value {
-        Value::Object(fields) => {
-            fields.iter().for_each(|(word, value)| flatten(&format!("{path}.{word}"), value, into))
-        }
+        Value::Object(fields) => fields
+            .iter()
+            .for_each(|(word, value)| flatten(&format!("{path}.{word}"), value, into)),
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(at, value)| flatten(&format!("{path}.{at}"), value, into));
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(at, value)| flatten(&format!("{path}.{at}"), value, into));
         }
         Value::String(text) => {
             into.insert(path.to_owned(), text.clone());
@@ -215,7 +272,9 @@ pub fn difference<'a>(
     paths.sort_unstable();
     paths.dedup();
     let find = |state: &'a State, path: &String| state.values.get(path).map(String::as_str);
-    let all = paths.into_iter().map(|path| (path.as_str(), find(before, path), find(after, path)));
+    let all = paths
+        .into_iter()
+        .map(|path| (path.as_str(), find(before, path), find(after, path)));
     all.filter(|(_, before, after)| before != after).collect()
 }
 
@@ -242,10 +301,22 @@ mod tests {
             ("node1", 21, "net.send"),
             ("node1", 15, "disk.sync"),
         ] {
-            assert!(!filter.passes(machine, at_ms, kind, b"", ""), "{machine} {at_ms} {kind}");
+            assert!(
+                !filter.passes(machine, at_ms, kind, b"", ""),
+                "{machine} {at_ms} {kind}"
+            );
         }
-        let actor = Filter { actor: Some("chain/engine".into()), ..Filter::default() };
-        assert!(actor.passes("node1", 1, "actor.state", b"node1/chain/engine\0Running", ""));
+        let actor = Filter {
+            actor: Some("chain/engine".into()),
+            ..Filter::default()
+        };
+        assert!(actor.passes(
+            "node1",
+            1,
+            "actor.state",
+            b"node1/chain/engine\0Running",
+            ""
+        ));
         assert!(!actor.passes("node1", 1, "actor.state", b"node1/chain/store\0Running", ""));
         assert!(!actor.passes("node1", 1, "said", b"chain/engine", ""));
     }
@@ -253,27 +324,49 @@ mod tests {
     #[test]
     fn printed_structures_become_paths() {
         let printed = "Summary {\n    a: 1,\n    b: Ref {\n        slot: Slot(\n            7,\n        ),\n        hash: 0x12,\n    },\n    c: None,\n}";
-        let expected = [("a", "1"), ("b.slot", "7"), ("b.hash", "0x12"), ("c", "None")];
-        let expected: Vec<(String, String)> =
-            expected.iter().map(|(path, value)| ((*path).to_owned(), (*value).to_owned())).collect();
+        let expected = [
+            ("a", "1"),
+            ("b.slot", "7"),
+            ("b.hash", "0x12"),
+            ("c", "None"),
+        ];
+        let expected: Vec<(String, String)> = expected
+            .iter()
+            .map(|(path, value)| ((*path).to_owned(), (*value).to_owned()))
+            .collect();
         assert_eq!(lines(printed), expected);
     }
 
     #[test]
     fn states_differ_in_what_changed_came_and_went() {
         let state = |values: &[(&str, &str)]| State {
-            values: values.iter().map(|(path, value)| ((*path).to_owned(), (*value).to_owned())).collect(),
+            values: values
+                .iter()
+                .map(|(path, value)| ((*path).to_owned(), (*value).to_owned()))
+                .collect(),
             ..State::default()
         };
-        let (before, after) =
-            (state(&[("a", "1"), ("b", "2"), ("c", "3")]), state(&[("b", "2"), ("c", "4"), ("d", "5")]));
-        let expected = [("a", Some("1"), None), ("c", Some("3"), Some("4")), ("d", None, Some("5"))];
+        let (before, after) = (
+            state(&[("a", "1"), ("b", "2"), ("c", "3")]),
+            state(&[("b", "2"), ("c", "4"), ("d", "5")]),
+        );
+        let expected = [
+            ("a", Some("1"), None),
+            ("c", Some("3"), Some("4")),
+            ("d", None, Some("5")),
+        ];
         assert_eq!(difference(&before, &after), expected);
         assert_eq!(difference(&before, &before), []);
         let mut flat = BTreeMap::new();
-        flatten("n", &serde_json::json!({"x": [1, {"y": "z"}], "e": null}), &mut flat);
-        let flat: Vec<(&str, &str)> =
-            flat.iter().map(|(path, value)| (path.as_str(), value.as_str())).collect();
+        flatten(
+            "n",
+            &serde_json::json!({"x": [1, {"y": "z"}], "e": null}),
+            &mut flat,
+        );
+        let flat: Vec<(&str, &str)> = flat
+            .iter()
+            .map(|(path, value)| (path.as_str(), value.as_str()))
+            .collect();
         assert_eq!(flat, [("n.e", "null"), ("n.x.0", "1"), ("n.x.1.y", "z")]);
     }
 }

@@ -17,11 +17,19 @@ pub struct Rule {
 }
 
 const fn rule(id: &'static str, sentence: &'static str) -> Rule {
-    Rule { id, sentence, uncovered: None }
+    Rule {
+        id,
+        sentence,
+        uncovered: None,
+    }
 }
 
 const fn without(id: &'static str, sentence: &'static str, reason: &'static str) -> Rule {
-    Rule { id, sentence, uncovered: Some(reason) }
+    Rule {
+        id,
+        sentence,
+        uncovered: Some(reason),
+    }
 }
 
 /// All of them, in the order of the protocol.
@@ -30,15 +38,24 @@ pub const RULES: &[Rule] = &[
         "1.1",
         "The leader of a slot is the authority of that number modulo n, and nobody else proposes in it.",
     ),
-    rule("1.2", "A block's timestamp comes from its slot, so that a leader's clock cannot bend it."),
-    rule("1.3", "In the byzantine model a quorum is n - floor((n-1)/3)."),
+    rule(
+        "1.2",
+        "A block's timestamp comes from its slot, so that a leader's clock cannot bend it.",
+    ),
+    rule(
+        "1.3",
+        "In the byzantine model a quorum is n - floor((n-1)/3).",
+    ),
     rule("1.4", "In the crash model a quorum is n - floor((n-1)/2)."),
     without(
         "1.5",
         "Keys carry a proof of possession and are subgroup-checked; infinity is refused.",
         "checked when a genesis is loaded, before there is a network; golden files and unit tests of the keys hold it",
     ),
-    rule("1.6", "A certificate's bitmap has exactly as many bits as the set of its height."),
+    rule(
+        "1.6",
+        "A certificate's bitmap has exactly as many bits as the set of its height.",
+    ),
     without(
         "1.7",
         "A set change takes effect at its height only if its finality is shown on the branch before.",
@@ -66,7 +83,10 @@ pub const RULES: &[Rule] = &[
         "A block is at most 8 MiB, a vote 1 KiB, and a full block fits.",
         "a workload that fills blocks is worth hours of simulation a block; limits are tested in the crates that have them",
     ),
-    rule("2.6", "Nothing local to a node is in a block: all nodes have the same state at the same block."),
+    rule(
+        "2.6",
+        "Nothing local to a node is in a block: all nodes have the same state at the same block.",
+    ),
     rule(
         "3.1",
         "A leader proposes on the certified block with the highest slot that it knows, and once a slot.",
@@ -75,15 +95,30 @@ pub const RULES: &[Rule] = &[
         "3.2",
         "A node approves a later slot than it has approved, on a parent not below its lock, within the slot.",
     ),
-    rule("3.3", "A quorum of approvals, and nothing else, certifies a block."),
-    rule("3.4", "A node confirms what it has not approved beyond, and is locked on it before it says so."),
-    rule("3.5", "A quorum of confirmations makes a block and all its ancestors final, for ever."),
-    rule("3.6", "A block is valid only if the execution client, asked until the slot ends, says so."),
+    rule(
+        "3.3",
+        "A quorum of approvals, and nothing else, certifies a block.",
+    ),
+    rule(
+        "3.4",
+        "A node confirms what it has not approved beyond, and is locked on it before it says so.",
+    ),
+    rule(
+        "3.5",
+        "A quorum of confirmations makes a block and all its ancestors final, for ever.",
+    ),
+    rule(
+        "3.6",
+        "A block is valid only if the execution client, asked until the slot ends, says so.",
+    ),
     rule(
         "3.7",
         "What did not become final is said again after each slot and on each connection; receiving is idempotent.",
     ),
-    rule("3.8", "Who has lost its vote state is silent until a block later than the margin is final."),
+    rule(
+        "3.8",
+        "Who has lost its vote state is silent until a block later than the margin is final.",
+    ),
     rule(
         "3.9",
         "A node whose clock jumped beyond the drift allowance is silent until the time is confirmed.",
@@ -97,7 +132,10 @@ pub const RULES: &[Rule] = &[
         "A full node that is no authority follows certificates.",
         "worlds have authorities only; an authority that catches up follows certificates in the same way",
     ),
-    rule("3.12", "The sync target is the highest certificate that was verified, never a claim."),
+    rule(
+        "3.12",
+        "The sync target is the highest certificate that was verified, never a claim.",
+    ),
     rule(
         "3.13",
         "Equivocation is kept as evidence, reported and counted, and never held against a correct authority.",
@@ -106,8 +144,14 @@ pub const RULES: &[Rule] = &[
         "3.14",
         "All power lost at once, also right after locking, costs no final block and does not stop the chain.",
     ),
-    rule("6.1", "Only VALID is valid: what is not yet known is neither approved nor made head."),
-    rule("6.2", "INVALID names the block and its descendants as bad, and is never approved."),
+    rule(
+        "6.1",
+        "Only VALID is valid: what is not yet known is neither approved nor made head.",
+    ),
+    rule(
+        "6.2",
+        "INVALID names the block and its descendants as bad, and is never approved.",
+    ),
     rule(
         "6.3",
         "After every reconnect the node replays forkchoice and sends the payloads that the client lost.",
@@ -122,8 +166,14 @@ pub const RULES: &[Rule] = &[
         "A leader without a certificate twice running proposes without transactions.",
         "nothing shows from outside that this was the cause; tests of the pure crate hold it",
     ),
-    rule("7.1", "Votes, blocks and certificates reach everybody by gossip, also twice and in another order."),
-    rule("7.2", "Status and ranges are answered by peers, and a peer's lie costs the peer and nobody else."),
+    rule(
+        "7.1",
+        "Votes, blocks and certificates reach everybody by gossip, also twice and in another order.",
+    ),
+    rule(
+        "7.2",
+        "Status and ranges are answered by peers, and a peer's lie costs the peer and nobody else.",
+    ),
     without(
         "7.3",
         "Two finality certificates that contradict each other are an ERROR with evidence.",
@@ -133,7 +183,10 @@ pub const RULES: &[Rule] = &[
         "7.4",
         "A peer that breaks the rules loses score and is banned for a while; correct ones never are for long.",
     ),
-    rule("7.5", "Connections break, hang, are half-open and are made again; identities persist."),
+    rule(
+        "7.5",
+        "Connections break, hang, are half-open and are made again; identities persist.",
+    ),
 ];
 
 /// The scenarios that are about each rule.
@@ -160,7 +213,12 @@ mod tests {
         for rule in RULES {
             match rule.uncovered {
                 None => {
-                    assert!(covered.contains_key(rule.id), "{} has no scenario: {}", rule.id, rule.sentence)
+                    assert!(
+                        covered.contains_key(rule.id),
+                        "{} has no scenario: {}",
+                        rule.id,
+                        rule.sentence
+                    )
                 }
                 Some(reason) => {
                     assert!(reason.len() > 20, "{}", rule.id);
@@ -176,11 +234,18 @@ mod tests {
 
     #[test]
     fn scenarios_name_rules_that_there_are() {
-        let is_of_v1 = |id: &str| id.strip_prefix('S').is_some_and(|number| number.parse::<u8>().is_ok());
+        let is_of_v1 = |id: &str| {
+            id.strip_prefix('S')
+                .is_some_and(|number| number.parse::<u8>().is_ok())
+        };
         // Sections whose features are not all there are named as a whole.
-        let is_section = |id: &str| id.parse::<u8>().is_ok_and(|section| (1..=9).contains(&section));
+        let is_section = |id: &str| {
+            id.parse::<u8>()
+                .is_ok_and(|section| (1..=9).contains(&section))
+        };
         for (id, names) in covered().expect("scenarios are read") {
-            let is_known = RULES.iter().any(|rule| rule.id == id) || is_of_v1(&id) || is_section(&id);
+            let is_known =
+                RULES.iter().any(|rule| rule.id == id) || is_of_v1(&id) || is_section(&id);
             assert!(is_known, "{names:?} cover {id:?}, which is no rule");
         }
     }
@@ -190,8 +255,16 @@ mod tests {
         let numbers: Vec<(u8, u8)> = RULES
             .iter()
             .map(|rule| rule.id.split_once('.').expect("section.number"))
-            .map(|(section, number)| (section.parse().expect("a number"), number.parse().expect("a number")))
+            .map(|(section, number)| {
+                (
+                    section.parse().expect("a number"),
+                    number.parse().expect("a number"),
+                )
+            })
             .collect();
-        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+        assert!(
+            numbers.windows(2).all(|pair| pair[0] < pair[1]),
+            "{numbers:?}"
+        );
     }
 }

@@ -53,20 +53,36 @@ pub enum ScenarioError {
     Unreadable { file: String, reason: String },
     /// There is no such scenario.
     #[error("no scenario {name:?}; there are {known}{}", advice(.meant))]
-    Unknown { name: String, known: String, meant: Option<String> },
+    Unknown {
+        name: String,
+        known: String,
+        meant: Option<String>,
+    },
     /// A word or a value is wrong.
     #[error("{file}:{line}:{column}: {message}{}", advice(.meant))]
-    Wrong { file: String, line: usize, column: usize, message: String, meant: Option<String> },
+    Wrong {
+        file: String,
+        line: usize,
+        column: usize,
+        message: String,
+        meant: Option<String>,
+    },
 }
 
 fn advice(meant: &Option<String>) -> String {
-    meant.as_ref().map_or(String::new(), |word| format!("; did you mean `{word}`?"))
+    meant
+        .as_ref()
+        .map_or(String::new(), |word| format!("; did you mean `{word}`?"))
 }
 
 /// The directory of the scenario files.
 pub fn directory() -> PathBuf {
     let here = Path::new("scenarios");
-    if here.is_dir() { here.to_owned() } else { Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios") }
+    if here.is_dir() {
+        here.to_owned()
+    } else {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")
+    }
 }
 
 /// The scenario files, by name: those of the directory, and those of its areas, one below.
@@ -80,18 +96,25 @@ pub fn list() -> Result<BTreeMap<String, PathBuf>, ScenarioError> {
         reason: e.to_string(),
     };
     let read = |dir: &Path| -> std::io::Result<Vec<PathBuf>> {
-        std::fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect()
+        std::fs::read_dir(dir)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect()
     };
     let mut paths = read(&dir).map_err(unreadable)?;
     for area in paths.clone().iter().filter(|path| path.is_dir()) {
         paths.extend(read(area).map_err(unreadable)?);
     }
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    paths.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "toml")
+    });
     Ok(paths.into_iter().map(|path| (stem(&path), path)).collect())
 }
 
 fn stem(path: &Path) -> String {
-    path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+    path.file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
 
 /// Reads a scenario, given by its file or its name.
@@ -109,14 +132,23 @@ pub fn load(name: &str) -> Result<Scenario, ScenarioError> {
             None => {
                 let meant = nearest(name, files.keys().map(String::as_str));
                 let known = files.keys().cloned().collect::<Vec<_>>().join(", ");
-                return Err(ScenarioError::Unknown { name: name.to_owned(), known, meant });
+                return Err(ScenarioError::Unknown {
+                    name: name.to_owned(),
+                    known,
+                    meant,
+                });
             }
         }
     };
     let file = path.display().to_string();
-    let text = std::fs::read_to_string(&path)
-        .map_err(|e| ScenarioError::Unreadable { file: file.clone(), reason: e.to_string() })?;
-    match path.extension().is_some_and(|extension| extension == "json") {
+    let text = std::fs::read_to_string(&path).map_err(|e| ScenarioError::Unreadable {
+        file: file.clone(),
+        reason: e.to_string(),
+    })?;
+    match path
+        .extension()
+        .is_some_and(|extension| extension == "json")
+    {
         true => read::parse_json(&file, &text),
         false => parse(&file, &text),
     }

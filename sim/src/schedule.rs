@@ -50,26 +50,35 @@ impl Preset {
     /// seed, and the first that does is the mixed one.
     pub fn runs(self, is_drawn: &[bool]) -> Box<dyn Iterator<Item = Run>> {
         let those = |drawn: bool| -> Vec<usize> {
-            (0..is_drawn.len()).filter(|at| is_drawn.get(*at) == Some(&drawn)).collect()
+            (0..is_drawn.len())
+                .filter(|at| is_drawn.get(*at) == Some(&drawn))
+                .collect()
         };
         let (fixed, drawn) = (those(false), those(true));
         let mixed = drawn.first().copied();
-        let rest =
-            |from: u64| mixed.into_iter().flat_map(move |mixed| (from..).map(move |seed| (mixed, seed)));
+        let rest = |from: u64| {
+            mixed
+                .into_iter()
+                .flat_map(move |mixed| (from..).map(move |seed| (mixed, seed)))
+        };
         match self {
             Self::Smoke => Box::new(fixed.into_iter().map(|one| (one, 1)).chain(rest(1))),
             Self::Change => {
                 let mut first = Vec::new();
-                for (at, (seed, one)) in (1..)
-                    .zip((1..=SEEDS_ON_CHANGE).flat_map(|seed| fixed.iter().map(move |one| (seed, *one))))
-                {
+                for (at, (seed, one)) in (1..).zip(
+                    (1..=SEEDS_ON_CHANGE)
+                        .flat_map(|seed| fixed.iter().map(move |one| (seed, *one))),
+                ) {
                     first.push((one, seed));
                     first.extend(mixed.map(|mixed| (mixed, at)));
                 }
                 let used = first.len() as u64 / 2;
                 Box::new(first.into_iter().chain(rest(used + 1)))
             }
-            Self::Night => Box::new(Night { queues: [turns(&fixed), turns(&drawn)], at: 0 }),
+            Self::Night => Box::new(Night {
+                queues: [turns(&fixed), turns(&drawn)],
+                at: 0,
+            }),
         }
     }
 }
@@ -91,7 +100,11 @@ impl Iterator for Night {
         let [fixed, drawn] = &mut self.queues;
         let wants_drawn = self.at % NIGHT_ROUND < NIGHT_DRAWN;
         self.at += 1;
-        let queue = if (wants_drawn && !drawn.is_empty()) || fixed.is_empty() { drawn } else { fixed };
+        let queue = if (wants_drawn && !drawn.is_empty()) || fixed.is_empty() {
+            drawn
+        } else {
+            fixed
+        };
         let (one, seed) = queue.pop_front()?;
         queue.push_back((one, seed + 1));
         Some((one, seed))
@@ -128,10 +141,14 @@ impl FromStr for Shard {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split_once('/').and_then(|(index, of)| index.parse().ok().zip(of.parse().ok()));
+        let parts = text
+            .split_once('/')
+            .and_then(|(index, of)| index.parse().ok().zip(of.parse().ok()));
         match parts {
             Some((index, of)) if index < of => Ok(Self { index, of }),
-            _ => Err(format!("{text:?}: a shard is i/n with i from 0 to n-1, as 0/8")),
+            _ => Err(format!(
+                "{text:?}: a shard is i/n with i from 0 to n-1, as 0/8"
+            )),
         }
     }
 }
@@ -154,18 +171,41 @@ mod tests {
     #[test]
     fn presets_run_what_they_say() {
         let first = |preset: Preset, n: usize| preset.runs(&WORLDS).take(n).collect::<Vec<_>>();
-        assert_eq!(first(Preset::Smoke, 6), [(0, 1), (2, 1), (4, 1), (1, 1), (1, 2), (1, 3)]);
+        assert_eq!(
+            first(Preset::Smoke, 6),
+            [(0, 1), (2, 1), (4, 1), (1, 1), (1, 2), (1, 3)]
+        );
         let change = first(Preset::Change, 20);
         for one in [0, 2, 4] {
-            let seeds: Vec<u64> = change.iter().filter(|run| run.0 == one).map(|run| run.1).collect();
+            let seeds: Vec<u64> = change
+                .iter()
+                .filter(|run| run.0 == one)
+                .map(|run| run.1)
+                .collect();
             assert_eq!(seeds, [1, 2, 3]);
         }
-        let mixed: Vec<u64> = change.iter().filter(|run| run.0 == 1).map(|run| run.1).collect();
-        assert_eq!(mixed, (1..=11).collect::<Vec<u64>>(), "each seed once, none left out");
+        let mixed: Vec<u64> = change
+            .iter()
+            .filter(|run| run.0 == 1)
+            .map(|run| run.1)
+            .collect();
+        assert_eq!(
+            mixed,
+            (1..=11).collect::<Vec<u64>>(),
+            "each seed once, none left out"
+        );
         let night = first(Preset::Night, 1_000);
         assert_eq!(night.iter().filter(|run| WORLDS[run.0]).count(), 600);
-        assert_eq!(night.iter().collect::<BTreeSet<_>>().len(), 1_000, "nothing twice");
-        assert_eq!(Preset::Smoke.runs(&[false]).count(), 1, "without drawn scenarios it ends");
+        assert_eq!(
+            night.iter().collect::<BTreeSet<_>>().len(),
+            1_000,
+            "nothing twice"
+        );
+        assert_eq!(
+            Preset::Smoke.runs(&[false]).count(),
+            1,
+            "without drawn scenarios it ends"
+        );
         assert_eq!(Preset::Night.runs(&[false]).take(9).count(), 9);
         assert_eq!(Preset::Night.runs(&[]).count(), 0);
     }
@@ -173,19 +213,31 @@ mod tests {
     #[test]
     fn every_run_is_of_exactly_one_shard_and_shards_are_alike() {
         for of in 1..9 {
-            let shards: Vec<Shard> =
-                (0..of).map(|index| format!("{index}/{of}").parse().expect("a shard")).collect();
+            let shards: Vec<Shard> = (0..of)
+                .map(|index| format!("{index}/{of}").parse().expect("a shard"))
+                .collect();
             let mut sizes: BTreeMap<String, usize> = BTreeMap::new();
-            for run in Preset::Smoke.runs(&[false; 40]).chain(Preset::Night.runs(&WORLDS).take(400)) {
+            for run in Preset::Smoke
+                .runs(&[false; 40])
+                .chain(Preset::Night.runs(&WORLDS).take(400))
+            {
                 let mine: Vec<&Shard> = shards.iter().filter(|shard| shard.has(run)).collect();
                 assert_eq!(mine.len(), 1, "{run:?} of {of}");
                 *sizes.entry(mine[0].to_string()).or_default() += 1;
             }
             let (least, most) = (sizes.values().min().copied(), sizes.values().max().copied());
-            assert!(least.zip(most).is_some_and(|(least, most)| most < least * 3 / 2), "{of}: {sizes:?}");
+            assert!(
+                least
+                    .zip(most)
+                    .is_some_and(|(least, most)| most < least * 3 / 2),
+                "{of}: {sizes:?}"
+            );
         }
         let of_eight: Shard = "3/8".parse().expect("a shard");
-        assert!(of_eight.has((0, 11)) && !of_eight.has((0, 12)), "a single scenario goes by its seed");
+        assert!(
+            of_eight.has((0, 11)) && !of_eight.has((0, 12)),
+            "a single scenario goes by its seed"
+        );
         for wrong in ["8/8", "1", "a/2", "1/0", "-1/2", ""] {
             assert!(wrong.parse::<Shard>().is_err(), "{wrong}");
         }

@@ -34,8 +34,11 @@ struct Failing {
 impl Failing {
     /// Goes over to the first of the plans that fails, if any does.
     fn take(&mut self, lab: &mut impl Lab, plans: Vec<Plan>) -> Option<usize> {
-        let plans: Vec<Plan> =
-            plans.into_iter().map(Plan::without_late_steps).filter(|plan| *plan != self.plan).collect();
+        let plans: Vec<Plan> = plans
+            .into_iter()
+            .map(Plan::without_late_steps)
+            .filter(|plan| *plan != self.plan)
+            .collect();
         if plans.is_empty() || lab.is_over() {
             return None;
         }
@@ -49,7 +52,10 @@ impl Failing {
 
 /// The smallest plan that is found. `plan` fails at `at_ms`. True when no single fault can be left out.
 pub fn shrink(plan: &Plan, at_ms: u64, lab: &mut impl Lab) -> (Plan, bool) {
-    let mut failing = Failing { plan: plan.clone(), at_ms };
+    let mut failing = Failing {
+        plan: plan.clone(),
+        at_ms,
+    };
     for _ in 0..MAX_ROUNDS {
         let before = failing.plan.clone();
         fewer_steps(&mut failing, lab);
@@ -75,7 +81,10 @@ fn fewer_steps(failing: &mut Failing, lab: &mut impl Lab) {
     let mut size = failing.plan.steps.len();
     while size > 0 && !lab.is_over() {
         let count = failing.plan.steps.len();
-        let parts = (0..count).step_by(size).map(|from| without(&failing.plan, from, from + size)).collect();
+        let parts = (0..count)
+            .step_by(size)
+            .map(|from| without(&failing.plan, from, from + size))
+            .collect();
         match failing.take(lab, parts) {
             Some(_) => size = size.min(failing.plan.steps.len()),
             None => size /= 2,
@@ -87,7 +96,9 @@ fn fewer_steps(failing: &mut Failing, lab: &mut impl Lab) {
 fn is_one_minimal(failing: &mut Failing, lab: &mut impl Lab) -> bool {
     while !lab.is_over() {
         let count = failing.plan.steps.len();
-        let parts = (0..count).map(|from| without(&failing.plan, from, from + 1)).collect();
+        let parts = (0..count)
+            .map(|from| without(&failing.plan, from, from + 1))
+            .collect();
         if failing.take(lab, parts).is_none() {
             return !lab.is_over();
         }
@@ -101,12 +112,19 @@ fn less_time(failing: &mut Failing, lab: &mut impl Lab) {
         let until = failing.plan.until_ms;
         let slot = failing.plan.world.slot_ms;
         let whole = |ms: u64| ms.div_ceil(1_000) * 1_000;
-        let ends =
-            [whole(failing.at_ms + 1), whole(until / 2), whole(until * 3 / 4), until.saturating_sub(slot)];
+        let ends = [
+            whole(failing.at_ms + 1),
+            whole(until / 2),
+            whole(until * 3 / 4),
+            until.saturating_sub(slot),
+        ];
         let plans = ends
             .into_iter()
             .filter(|end| *end >= 2 * slot && *end < until)
-            .map(|end| Plan { until_ms: end, ..failing.plan.clone() })
+            .map(|end| Plan {
+                until_ms: end,
+                ..failing.plan.clone()
+            })
             .collect();
         if failing.take(lab, plans).is_none() {
             return;
@@ -117,20 +135,31 @@ fn less_time(failing: &mut Failing, lab: &mut impl Lab) {
 fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
     let changes: [fn(&mut Plan); 15] = [
         |plan| plan.workload.users = 0,
-        |plan| plan.workload = WorkloadPlan { users: plan.workload.users.min(1), ..WorkloadPlan::default() },
+        |plan| {
+            plan.workload = WorkloadPlan {
+                users: plan.workload.users.min(1),
+                ..WorkloadPlan::default()
+            }
+        },
         |plan| plan.world.buggify = false,
         |plan| plan.world.forger = None,
         |plan| plan.world.light_client = false,
         |plan| plan.world.greedy_peers = false,
         |plan| plan.world.silent_peers = false,
         |plan| plan.world.tcp_timeout = None,
-        |plan| plan.world.byzantine.truncate(plan.world.byzantine.len().saturating_sub(1)),
+        |plan| {
+            plan.world
+                .byzantine
+                .truncate(plan.world.byzantine.len().saturating_sub(1))
+        },
         |plan| plan.world.left_dead.clear(),
         |plan| plan.world.link = LinkPlan::default(),
         |plan| plan.world.link.loss_ppm = 0,
         |plan| plan.world.link.jitter_ms = 0,
         |plan| {
-            let WorldPlan { slot_ms, drift_ms, .. } = WorldPlan::default();
+            let WorldPlan {
+                slot_ms, drift_ms, ..
+            } = WorldPlan::default();
             (plan.world.slot_ms, plan.world.drift_ms) = (slot_ms, drift_ms);
         },
         |plan| (plan.expect.min_final, plan.expect.losses) = (0, 0),
@@ -157,12 +186,21 @@ fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
 
 /// The highest number of a node that the plan names.
 fn named(plan: &Plan) -> u8 {
-    let steps = plan.steps.iter().flat_map(|step| &step.nodes).filter_map(|node| match node {
-        NodeRef::Number(number) => Some(*number),
-        _ => None,
-    });
+    let steps = plan
+        .steps
+        .iter()
+        .flat_map(|step| &step.nodes)
+        .filter_map(|node| match node {
+            NodeRef::Number(number) => Some(*number),
+            _ => None,
+        });
     let bad = plan.world.byzantine.iter().map(|one| one.node);
-    steps.chain(bad).chain(plan.world.forger).chain(plan.world.left_dead.iter().copied()).max().unwrap_or(0)
+    steps
+        .chain(bad)
+        .chain(plan.world.forger)
+        .chain(plan.world.left_dead.iter().copied())
+        .max()
+        .unwrap_or(0)
 }
 
 /// Whether the plan could be read from a file.
@@ -174,7 +212,9 @@ fn is_sound(plan: &Plan) -> bool {
 fn simpler_steps(failing: &mut Failing, lab: &mut impl Lab) {
     for index in 0..failing.plan.steps.len() {
         while !lab.is_over() {
-            let Some(step) = failing.plan.steps.get(index) else { return };
+            let Some(step) = failing.plan.steps.get(index) else {
+                return;
+            };
             let simpler = simpler(step).into_iter().map(|step| {
                 let mut plan = failing.plan.clone();
                 plan.steps[index] = step;
@@ -198,7 +238,10 @@ fn simpler(step: &Step) -> Vec<Step> {
         }));
     }
     if let Some(ms) = step.for_ms.filter(|ms| *ms > LEAST_MS) {
-        all.push(Step { for_ms: Some((ms / 2).max(LEAST_MS)), ..step.clone() });
+        all.push(Step {
+            for_ms: Some((ms / 2).max(LEAST_MS)),
+            ..step.clone()
+        });
     }
     all
 }
@@ -231,7 +274,10 @@ mod tests {
     impl Lab for Model {
         fn first_failing(&mut self, plans: &[Plan]) -> Option<(usize, u64)> {
             self.asked += plans.len();
-            plans.iter().position(|plan| self.fails(plan)).map(|index| (index, self.at_ms))
+            plans
+                .iter()
+                .position(|plan| self.fails(plan))
+                .map(|index| (index, self.at_ms))
         }
 
         fn is_over(&self) -> bool {
@@ -250,7 +296,11 @@ mod tests {
             nodes: vec![NodeRef::All, NodeRef::Leader(0)],
             fault: Fault::Reset {},
         });
-        let world = WorldPlan { nodes: 7, buggify: true, ..WorldPlan::default() };
+        let world = WorldPlan {
+            nodes: 7,
+            buggify: true,
+            ..WorldPlan::default()
+        };
         Plan {
             name: "big".into(),
             why: "a test".into(),
@@ -263,9 +313,13 @@ mod tests {
 
     #[test]
     fn what_is_left_is_what_it_takes() {
-        for culprits in
-            [vec![], vec![0], vec![19_000], vec![3_000, 4_000], vec![1_000, 17_000, 18_000, 20_000]]
-        {
+        for culprits in [
+            vec![],
+            vec![0],
+            vec![19_000],
+            vec![3_000, 4_000],
+            vec![1_000, 17_000, 18_000, 20_000],
+        ] {
             for (least_nodes, needs_users) in [(1, false), (4, true), (7, true)] {
                 let at_ms = 20_500;
                 let mut lab = Model {
@@ -277,11 +331,21 @@ mod tests {
                     most: 5_000,
                 };
                 let (small, is_minimal) = shrink(&plan(40), at_ms, &mut lab);
-                let left: Vec<String> = small.steps.iter().map(|step| step.at.to_string()).collect();
-                let expected: Vec<String> = culprits.iter().map(|at| When::At(*at).to_string()).collect();
+                let left: Vec<String> =
+                    small.steps.iter().map(|step| step.at.to_string()).collect();
+                let expected: Vec<String> = culprits
+                    .iter()
+                    .map(|at| When::At(*at).to_string())
+                    .collect();
                 assert_eq!((left, is_minimal), (expected, true));
-                assert_eq!((small.until_ms, small.world.nodes), (21_000, least_nodes.max(1)));
-                assert_eq!((small.workload.users, small.world.buggify), (u8::from(needs_users), false));
+                assert_eq!(
+                    (small.until_ms, small.world.nodes),
+                    (21_000, least_nodes.max(1))
+                );
+                assert_eq!(
+                    (small.workload.users, small.world.buggify),
+                    (u8::from(needs_users), false)
+                );
                 let is_short = |step: &Step| step.nodes.len() == 1 && step.for_ms == Some(LEAST_MS);
                 assert!(small.steps.iter().all(is_short), "{:?}", small.steps);
             }
@@ -301,7 +365,10 @@ mod tests {
             };
             let (small, _) = shrink(&plan(40), 100, &mut lab);
             assert!(lab.fails(&small), "after {most} runs");
-            assert!(lab.asked < most + 45, "a batch is asked whole, and then nothing more");
+            assert!(
+                lab.asked < most + 45,
+                "a batch is asked whole, and then nothing more"
+            );
         }
     }
 }

@@ -39,7 +39,8 @@ async fn life(shared: &Shared, index: u8, ip: IpAddr) {
     let mut identity = [0xee; 32];
     identity[0] = index;
     identity[1..5].copy_from_slice(&here().incarnation.to_le_bytes());
-    let Some(mut stranger) = Outsider::join(shared, outsider::config(shared, identity, ip)).await else {
+    let Some(mut stranger) = Outsider::join(shared, outsider::config(shared, identity, ip)).await
+    else {
         return;
     };
     while stranger.next().await.is_some() {}

@@ -36,7 +36,11 @@ pub enum Stack {
 impl Stack {
     /// That of a drawn run, by a stream of its own.
     pub fn drawn(seed: u64) -> Self {
-        if Rng::derive(seed, "stack").below(FULL_SHARE) == 0 { Self::Full } else { Self::Fast }
+        if Rng::derive(seed, "stack").below(FULL_SHARE) == 0 {
+            Self::Full
+        } else {
+            Self::Fast
+        }
     }
 
     /// Has this thread use it from now on.

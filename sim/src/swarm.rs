@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{
-    Actor, Byzantine, Conduct, Fault, LinkPlan, Machine, Ms, NodeRef, Plan, SignedMs, Step, Vote, Way, When,
+    Actor, Byzantine, Conduct, Fault, LinkPlan, Machine, Ms, NodeRef, Plan, SignedMs, Step, Vote,
+    Way, When,
 };
 use crate::workload::Behaviour;
 
@@ -193,20 +194,33 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
         // From streams of their own: what they add leaves the rest of each seed's plan as it is.
         draw_surroundings(&mut plan, &mut Rng::derive(seed, "plan surroundings"));
         let with_faults = swarm.kinds.is_empty();
-        draw_rarities(&mut plan, &mut Rng::derive(seed, "plan rarities"), with_faults);
+        draw_rarities(
+            &mut plan,
+            &mut Rng::derive(seed, "plan rarities"),
+            with_faults,
+        );
     }
     let mut rng = Rng::derive(seed, "plan faults");
-    let known: &[Kind] = if swarm.kinds.is_empty() { Kind::ALL } else { &swarm.kinds };
+    let known: &[Kind] = if swarm.kinds.is_empty() {
+        Kind::ALL
+    } else {
+        &swarm.kinds
+    };
     // Few kinds at a time: combinations of few show what the mixture of all hides.
     let most = (known.len() as u64).min(6);
-    let kinds: Vec<Kind> =
-        (0..1 + rng.below(most)).map(|_| known[rng.below(known.len() as u64) as usize]).collect();
+    let kinds: Vec<Kind> = (0..1 + rng.below(most))
+        .map(|_| known[rng.below(known.len() as u64) as usize])
+        .collect();
     let count = u64::from(swarm.least) + rng.below(u64::from(swarm.most - swarm.least) + 1);
     let slots = (plan.until_ms / plan.world.slot_ms).max(CALM_SLOTS + 2);
     for _ in 0..count {
         let kind = kinds[rng.below(kinds.len() as u64) as usize];
         let slot = CALM_SLOTS + rng.below(slots - CALM_SLOTS - 1);
-        let mut draw = Draw { plan: &mut plan, rng: &mut rng, slot };
+        let mut draw = Draw {
+            plan: &mut plan,
+            rng: &mut rng,
+            slot,
+        };
         draw.add(kind);
     }
     plan.without_late_steps()
@@ -226,9 +240,20 @@ fn draw_world(plan: &mut Plan, rng: &mut Rng) {
     // As many slots whatever their length.
     plan.until_ms = plan.until_ms * world.slot_ms / 1_000;
     world.link = match rng.below(4) {
-        0 => LinkPlan { latency_ms: 1, jitter_ms: 1, ..LinkPlan::default() },
-        1 => LinkPlan { latency_ms: 40, jitter_ms: 30, ..LinkPlan::default() },
-        2 => LinkPlan { loss_ppm: 3_000, ..LinkPlan::default() },
+        0 => LinkPlan {
+            latency_ms: 1,
+            jitter_ms: 1,
+            ..LinkPlan::default()
+        },
+        1 => LinkPlan {
+            latency_ms: 40,
+            jitter_ms: 30,
+            ..LinkPlan::default()
+        },
+        2 => LinkPlan {
+            loss_ppm: 3_000,
+            ..LinkPlan::default()
+        },
         _ => LinkPlan::default(),
     };
     let number = |rng: &mut Rng| 1 + rng.below(u64::from(nodes)) as u8;
@@ -243,7 +268,10 @@ fn draw_world(plan: &mut Plan, rng: &mut Rng) {
             world.byzantine = (0..count)
                 .map(|turn| {
                     let conduct = Conduct::ALL[rng.below(Conduct::ALL.len() as u64) as usize].0;
-                    Byzantine { node: 1 + (first - 1 + turn) % nodes, conduct }
+                    Byzantine {
+                        node: 1 + (first - 1 + turn) % nodes,
+                        conduct,
+                    }
                 })
                 .collect();
         }
@@ -267,13 +295,22 @@ fn draw_surroundings(plan: &mut Plan, rng: &mut Rng) {
 /// same without the faults.
 fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
     let slot_ms = plan.world.slot_ms;
-    let nodes = vec![NodeRef::Number(1 + rng.below(u64::from(plan.world.nodes)) as u8)];
-    let slots = (plan.until_ms / slot_ms).saturating_sub(CALM_SLOTS + 10).max(1);
+    let nodes = vec![NodeRef::Number(
+        1 + rng.below(u64::from(plan.world.nodes)) as u8,
+    )];
+    let slots = (plan.until_ms / slot_ms)
+        .saturating_sub(CALM_SLOTS + 10)
+        .max(1);
     let slot = CALM_SLOTS + rng.below(slots);
     let mut push = |slot: u64, offset: u64, for_ms: u64, fault| {
         let at = When::Slot(slot, offset);
         if with_faults {
-            plan.steps.push(Step { at, for_ms: Some(for_ms), nodes: nodes.clone(), fault });
+            plan.steps.push(Step {
+                at,
+                for_ms: Some(for_ms),
+                nodes: nodes.clone(),
+                fault,
+            });
         }
     };
     let machine = Machine::Node;
@@ -282,7 +319,13 @@ fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
         0 => {
             push(slot, 0, slot_ms / 2, Fault::Wipe { machine });
             let (within, operations) = (Ms(slot_ms), 2 + rng.below(8));
-            let fault = Fault::CrashAgain { machine, power: true, within, operations, times: 4 };
+            let fault = Fault::CrashAgain {
+                machine,
+                power: true,
+                within,
+                operations,
+                times: 4,
+            };
             push(slot, slot_ms / 4, 0, fault);
         }
         // What is stored rots while nobody reads it, and somebody reads it all.
@@ -296,7 +339,10 @@ fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
         2 => {
             for turn in 0..5 {
                 let at = turn * 1_800;
-                let fault = Fault::ActorFail { actor: Actor::Engine, spread: Ms(0) };
+                let fault = Fault::ActorFail {
+                    actor: Actor::Engine,
+                    spread: Ms(0),
+                };
                 push(slot + at / slot_ms, at % slot_ms, 0, fault);
             }
         }
@@ -308,7 +354,9 @@ fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
 fn draw_workload(plan: &mut Plan, rng: &mut Rng) {
     let workload = &mut plan.workload;
     workload.behaviours = match rng.below(3) {
-        0 => (0..4).map(|_| Behaviour::ALL[rng.below(Behaviour::ALL.len() as u64) as usize]).collect(),
+        0 => (0..4)
+            .map(|_| Behaviour::ALL[rng.below(Behaviour::ALL.len() as u64) as usize])
+            .collect(),
         _ => Behaviour::usual(),
     };
     workload.pool = [32, 64, 64, 10_240][rng.below(4) as usize];
@@ -323,7 +371,12 @@ struct Draw<'a> {
 
 impl Draw<'_> {
     fn push(&mut self, at: When, for_ms: u64, nodes: Vec<NodeRef>, fault: Fault) {
-        self.plan.steps.push(Step { at, for_ms: Some(for_ms), nodes, fault });
+        self.plan.steps.push(Step {
+            at,
+            for_ms: Some(for_ms),
+            nodes,
+            fault,
+        });
     }
 
     /// Somewhere in the slot.
@@ -366,12 +419,29 @@ impl Draw<'_> {
             Kind::MinorityPartition => {
                 let nodes = vec![NodeRef::Any; tolerated.max(1)];
                 let held = self.flip();
-                self.push(moment, some, nodes, Fault::Partition { way: Way::Both, held });
+                self.push(
+                    moment,
+                    some,
+                    nodes,
+                    Fault::Partition {
+                        way: Way::Both,
+                        held,
+                    },
+                );
             }
             Kind::MajorityPartition => {
-                let nodes = vec![NodeRef::Any; (tolerated + 1).min(usize::from(self.plan.world.nodes) - 1)];
+                let nodes =
+                    vec![NodeRef::Any; (tolerated + 1).min(usize::from(self.plan.world.nodes) - 1)];
                 let held = self.flip();
-                self.push(moment, some, nodes, Fault::Partition { way: Way::Both, held });
+                self.push(
+                    moment,
+                    some,
+                    nodes,
+                    Fault::Partition {
+                        way: Way::Both,
+                        held,
+                    },
+                );
             }
             Kind::OneWayPartition => {
                 let (way, held) = (if self.flip() { Way::In } else { Way::Out }, self.flip());
@@ -380,28 +450,55 @@ impl Draw<'_> {
             Kind::LeaderRestart => {
                 let (at, down) = (self.between(0, slot_ms / 2), self.between(10, slot_ms / 2));
                 let power = self.flip();
-                let fault = Fault::Kill { machine: Machine::Node, power };
-                self.push(When::Slot(self.slot, at), down, vec![NodeRef::Leader(0)], fault);
+                let fault = Fault::Kill {
+                    machine: Machine::Node,
+                    power,
+                };
+                self.push(
+                    When::Slot(self.slot, at),
+                    down,
+                    vec![NodeRef::Leader(0)],
+                    fault,
+                );
             }
             Kind::LeaderAndApprover => {
                 let at = self.between(0, slot_ms / 2);
                 for nodes in [vec![NodeRef::Leader(0)], vec![NodeRef::Leader(1)]] {
                     let (later, down) = (self.between(0, 100), self.between(10, slot_ms / 3));
                     let power = self.flip();
-                    let fault = Fault::Kill { machine: Machine::Node, power };
+                    let fault = Fault::Kill {
+                        machine: Machine::Node,
+                        power,
+                    };
                     self.push(When::Slot(self.slot, at + later), down, nodes, fault);
                 }
             }
             Kind::PowerLoss => {
                 let machine = self.machine();
-                self.push(moment, some, someone, Fault::Kill { machine, power: true });
+                self.push(
+                    moment,
+                    some,
+                    someone,
+                    Fault::Kill {
+                        machine,
+                        power: true,
+                    },
+                );
             }
             Kind::RollingPowerLoss => {
                 let machine = self.machine();
                 for number in 1..=self.plan.world.nodes {
                     let down = self.between(100, 2 * slot_ms);
                     let at = When::Slot(self.slot + 2 * u64::from(number), self.rng.below(slot_ms));
-                    self.push(at, down, vec![NodeRef::Number(number)], Fault::Kill { machine, power: true });
+                    self.push(
+                        at,
+                        down,
+                        vec![NodeRef::Number(number)],
+                        Fault::Kill {
+                            machine,
+                            power: true,
+                        },
+                    );
                 }
             }
             Kind::SlowLinks => {
@@ -429,22 +526,42 @@ impl Draw<'_> {
                 self.push(moment, some, someone, Fault::Drift { ppm });
             }
             Kind::HeldApprovals => {
-                let fault =
-                    Fault::HoldVotes { vote: Vote::Approval, delay: Ms(self.between(50, 2 * slot_ms)) };
-                let nodes = if self.flip() { vec![NodeRef::All] } else { someone };
+                let fault = Fault::HoldVotes {
+                    vote: Vote::Approval,
+                    delay: Ms(self.between(50, 2 * slot_ms)),
+                };
+                let nodes = if self.flip() {
+                    vec![NodeRef::All]
+                } else {
+                    someone
+                };
                 self.push(moment, some, nodes, fault);
             }
             Kind::HeldConfirmations => {
-                let fault =
-                    Fault::HoldVotes { vote: Vote::Confirmation, delay: Ms(self.between(50, 2 * slot_ms)) };
-                let nodes = if self.flip() { vec![NodeRef::All] } else { someone };
+                let fault = Fault::HoldVotes {
+                    vote: Vote::Confirmation,
+                    delay: Ms(self.between(50, 2 * slot_ms)),
+                };
+                let nodes = if self.flip() {
+                    vec![NodeRef::All]
+                } else {
+                    someone
+                };
                 self.push(moment, some, nodes, fault);
             }
             Kind::DeafLeader => self.add_deaf_leader(),
             Kind::ClientCrash | Kind::ClientPowerLoss => {
                 let power = kind == Kind::ClientPowerLoss;
                 let down = self.between(10, 3 * slot_ms);
-                self.push(moment, down, someone, Fault::Kill { machine: Machine::Client, power });
+                self.push(
+                    moment,
+                    down,
+                    someone,
+                    Fault::Kill {
+                        machine: Machine::Client,
+                        power,
+                    },
+                );
             }
             Kind::SlowClient => {
                 let delay = Ms(self.between(5, slot_ms / 2));
@@ -461,7 +578,12 @@ impl Draw<'_> {
             }
             Kind::PowerAtOperation => {
                 let (machine, operation) = (self.machine(), self.between(1, 60));
-                self.push(moment, some, someone, Fault::PowerAtOperation { machine, operation });
+                self.push(
+                    moment,
+                    some,
+                    someone,
+                    Fault::PowerAtOperation { machine, operation },
+                );
             }
             Kind::Reset => self.push(moment, 0, someone, Fault::Reset {}),
             Kind::Pause => {
@@ -471,10 +593,18 @@ impl Draw<'_> {
             }
             Kind::Stop => self.push(moment, some, someone, Fault::Stop {}),
             Kind::KillOnVote => {
-                let vote = [Vote::Proposal, Vote::Approval, Vote::Confirmation][self.rng.below(3) as usize];
-                let fault =
-                    Fault::KillOnVote { vote, power: self.flip(), down: Ms(self.between(5, slot_ms)) };
-                let nodes = if self.flip() { vec![NodeRef::All] } else { someone };
+                let vote = [Vote::Proposal, Vote::Approval, Vote::Confirmation]
+                    [self.rng.below(3) as usize];
+                let fault = Fault::KillOnVote {
+                    vote,
+                    power: self.flip(),
+                    down: Ms(self.between(5, slot_ms)),
+                };
+                let nodes = if self.flip() {
+                    vec![NodeRef::All]
+                } else {
+                    someone
+                };
                 self.push(moment, some, nodes, fault);
             }
             Kind::ActorCrash => {
@@ -487,25 +617,47 @@ impl Draw<'_> {
             Kind::ActorHang => self.add_strikes(|actor, spread| Fault::ActorHang { actor, spread }),
             Kind::ActorSlow => {
                 let (delay, count) = (Ms(self.between(1, MOST_SLOW_MS)), self.between(1, 5) as u32);
-                self.add_strikes(|actor, spread| Fault::ActorSlow { actor, spread, delay, count });
+                self.add_strikes(|actor, spread| Fault::ActorSlow {
+                    actor,
+                    spread,
+                    delay,
+                    count,
+                });
             }
             Kind::LostReplies => {
                 let count = self.between(1, 5) as u32;
-                self.add_strikes(|actor, spread| Fault::ActorLoseReply { actor, spread, count });
+                self.add_strikes(|actor, spread| Fault::ActorLoseReply {
+                    actor,
+                    spread,
+                    count,
+                });
             }
             Kind::LatencySpike => {
                 let delay = Ms(self.between(50, 2 * slot_ms));
                 let share_ppm = self.between(1_000, 200_000) as u32;
-                self.push(moment, some, someone, Fault::LatencySpike { delay, share_ppm });
+                self.push(
+                    moment,
+                    some,
+                    someone,
+                    Fault::LatencySpike { delay, share_ppm },
+                );
             }
             Kind::Loss => {
                 let ppm = self.between(1_000, 300_000) as u32;
-                let nodes = if self.flip() { vec![NodeRef::All] } else { someone };
+                let nodes = if self.flip() {
+                    vec![NodeRef::All]
+                } else {
+                    someone
+                };
                 self.push(moment, some, nodes, Fault::Loss { ppm });
             }
             Kind::Reorder => {
                 let window = Ms(self.between(20, slot_ms));
-                let nodes = if self.flip() { vec![NodeRef::All] } else { someone };
+                let nodes = if self.flip() {
+                    vec![NodeRef::All]
+                } else {
+                    someone
+                };
                 self.push(moment, some, nodes, Fault::Reorder { window });
             }
             Kind::Squeeze => {
@@ -514,16 +666,28 @@ impl Draw<'_> {
             }
             Kind::Clog => {
                 let way = [Way::In, Way::Out, Way::Both][self.rng.below(3) as usize];
-                let nodes = if self.flip() { vec![NodeRef::Any, NodeRef::Any] } else { someone };
+                let nodes = if self.flip() {
+                    vec![NodeRef::Any, NodeRef::Any]
+                } else {
+                    someone
+                };
                 self.push(moment, some, nodes, Fault::Clog { way });
             }
             Kind::Swizzle => {
                 let spread = Ms(self.between(slot_ms / 2, 4 * slot_ms));
-                let nodes = if self.flip() { vec![NodeRef::All] } else { vec![NodeRef::Any; tolerated + 1] };
+                let nodes = if self.flip() {
+                    vec![NodeRef::All]
+                } else {
+                    vec![NodeRef::Any; tolerated + 1]
+                };
                 self.push(moment, spread.0 + some, nodes, Fault::Swizzle { spread });
             }
             Kind::HalfOpen => {
-                let nodes = if self.flip() { vec![NodeRef::All] } else { someone };
+                let nodes = if self.flip() {
+                    vec![NodeRef::All]
+                } else {
+                    someone
+                };
                 self.push(moment, 0, nodes, Fault::HalfOpen {});
             }
             Kind::DuplicateGossip => {
@@ -533,20 +697,34 @@ impl Draw<'_> {
             Kind::ClockEdge => {
                 let most = [self.plan.world.drift_ms, slot_ms][self.rng.below(2) as usize].max(20);
                 let (by, back) = (Ms(self.between(10, most)), self.flip());
-                let nodes = if self.flip() { vec![NodeRef::All] } else { someone };
+                let nodes = if self.flip() {
+                    vec![NodeRef::All]
+                } else {
+                    someone
+                };
                 self.push(moment, 0, nodes, Fault::ClockEdge { by, back });
             }
             Kind::CrashAgain => {
                 let (machine, power) = (self.machine(), self.flip());
                 let within = Ms(self.between(20, 2 * slot_ms));
                 let (operations, times) = (self.between(0, 60), self.between(1, 4) as u32);
-                let fault = Fault::CrashAgain { machine, power, within, operations, times };
+                let fault = Fault::CrashAgain {
+                    machine,
+                    power,
+                    within,
+                    operations,
+                    times,
+                };
                 self.push(moment, 0, someone, fault);
             }
             Kind::AllAtHeight => {
                 let (blocks, power) = (self.between(1, 3), self.flip());
                 let down = Ms(self.between(10, 2 * slot_ms));
-                let fault = Fault::KillAllAtHeight { blocks, power, down };
+                let fault = Fault::KillAllAtHeight {
+                    blocks,
+                    power,
+                    down,
+                };
                 self.push(moment, 8 * slot_ms, vec![NodeRef::All], fault);
             }
             Kind::WipedDisk => {
@@ -555,11 +733,26 @@ impl Draw<'_> {
             }
             Kind::StaleClockAfterWipe => {
                 // By number: both must hit the same one. The clock steps while the process is down.
-                let nodes = vec![NodeRef::Number(1 + self.rng.below(u64::from(self.plan.world.nodes)) as u8)];
-                let (offset, behind) = (self.rng.below(slot_ms), self.between(5 * slot_ms, 40 * slot_ms));
+                let nodes = vec![NodeRef::Number(
+                    1 + self.rng.below(u64::from(self.plan.world.nodes)) as u8,
+                )];
+                let (offset, behind) = (
+                    self.rng.below(slot_ms),
+                    self.between(5 * slot_ms, 40 * slot_ms),
+                );
                 let down = self.between(slot_ms, 4 * slot_ms);
-                let (gone, late) = (When::Slot(self.slot, offset), When::Slot(self.slot, offset + down / 2));
-                self.push(gone, down, nodes.clone(), Fault::Wipe { machine: Machine::Node });
+                let (gone, late) = (
+                    When::Slot(self.slot, offset),
+                    When::Slot(self.slot, offset + down / 2),
+                );
+                self.push(
+                    gone,
+                    down,
+                    nodes.clone(),
+                    Fault::Wipe {
+                        machine: Machine::Node,
+                    },
+                );
                 let by = SignedMs(-(behind as i64));
                 self.push(late, down / 2 + some, nodes, Fault::Clock { by });
             }
@@ -569,7 +762,10 @@ impl Draw<'_> {
                 self.push(moment, 0, someone, Fault::Restore { machine, age, down });
             }
             Kind::RottenDisk => {
-                let (machine, bits) = (self.machine(), [1, 10, 100, 10_000][self.rng.below(4) as usize]);
+                let (machine, bits) = (
+                    self.machine(),
+                    [1, 10, 100, 10_000][self.rng.below(4) as usize],
+                );
                 self.add_lie(some, Fault::Rot { machine, bits }, machine);
             }
             Kind::MisdirectedWrites => {
@@ -589,11 +785,24 @@ impl Draw<'_> {
                 self.push(moment, some, someone, Fault::FailWrites { machine, count });
             }
             Kind::FullDisk => {
-                let (machine, free_kbytes) = (self.machine(), [0, 4, 64, 512][self.rng.below(4) as usize]);
-                self.push(moment, some, someone, Fault::FullDisk { machine, free_kbytes });
+                let (machine, free_kbytes) =
+                    (self.machine(), [0, 4, 64, 512][self.rng.below(4) as usize]);
+                self.push(
+                    moment,
+                    some,
+                    someone,
+                    Fault::FullDisk {
+                        machine,
+                        free_kbytes,
+                    },
+                );
             }
             Kind::SyncingClient => {
-                let nodes = if self.rng.below(4) == 0 { vec![NodeRef::All] } else { someone };
+                let nodes = if self.rng.below(4) == 0 {
+                    vec![NodeRef::All]
+                } else {
+                    someone
+                };
                 self.push(moment, some, nodes, Fault::ClientSyncing {});
             }
             Kind::LyingClient => {
@@ -610,7 +819,11 @@ impl Draw<'_> {
             }
             Kind::HangingUp => {
                 let (twice, count) = (self.flip(), self.between(1, 20) as u32);
-                let fault = if twice { Fault::ClientTwice { count } } else { Fault::ClientHangsUp { count } };
+                let fault = if twice {
+                    Fault::ClientTwice { count }
+                } else {
+                    Fault::ClientHangsUp { count }
+                };
                 self.push(moment, some, someone, fault);
             }
             Kind::ClientClock => {
@@ -622,9 +835,18 @@ impl Draw<'_> {
                 let world = &self.plan.world;
                 let counts = [1, world.quorum() as u64 - 1, world.quorum() as u64];
                 let count = counts[self.rng.below(3) as usize].max(1) as u8;
-                let vote = if self.rng.below(4) == 0 { Vote::Approval } else { Vote::Confirmation };
+                let vote = if self.rng.below(4) == 0 {
+                    Vote::Approval
+                } else {
+                    Vote::Confirmation
+                };
                 let down = Ms(self.between(10, 2 * slot_ms));
-                let fault = Fault::KillAllOnVotes { vote, count, power: true, down };
+                let fault = Fault::KillAllOnVotes {
+                    vote,
+                    count,
+                    power: true,
+                    down,
+                };
                 self.push(moment, slot_ms * 4, vec![NodeRef::All], fault);
             }
         }
@@ -635,12 +857,25 @@ impl Draw<'_> {
         let slot_ms = self.plan.world.slot_ms;
         let number = 1 + self.rng.below(u64::from(self.plan.world.nodes)) as u8;
         let (at, later) = (self.rng.below(slot_ms), self.between(1, for_ms.max(1)));
-        self.push(When::Slot(self.slot, at), for_ms + slot_ms, vec![NodeRef::Number(number)], fault);
+        self.push(
+            When::Slot(self.slot, at),
+            for_ms + slot_ms,
+            vec![NodeRef::Number(number)],
+            fault,
+        );
         if self.flip() {
-            let kill = Fault::Kill { machine, power: self.flip() };
+            let kill = Fault::Kill {
+                machine,
+                power: self.flip(),
+            };
             let (slots, rest) = (later / slot_ms, later % slot_ms);
             let down = self.between(10, slot_ms);
-            self.push(When::Slot(self.slot + slots, at.max(rest)), down, vec![NodeRef::Number(number)], kill);
+            self.push(
+                When::Slot(self.slot + slots, at.max(rest)),
+                down,
+                vec![NodeRef::Number(number)],
+                kill,
+            );
         }
     }
 
@@ -652,7 +887,11 @@ impl Draw<'_> {
                 0 => Actor::Any,
                 _ => Actor::ALL[self.rng.below(Actor::ALL.len() as u64) as usize],
             };
-            let nodes = if self.rng.below(4) == 0 { vec![NodeRef::All] } else { self.someone() };
+            let nodes = if self.rng.below(4) == 0 {
+                vec![NodeRef::All]
+            } else {
+                self.someone()
+            };
             let at = When::Slot(self.slot + 6 * turn, self.rng.below(slot_ms));
             self.push(at, 0, nodes, fault(actor, Ms(2 * slot_ms)));
         }
@@ -664,16 +903,32 @@ impl Draw<'_> {
         let slot_ms = self.plan.world.slot_ms;
         let start = When::Slot(self.slot, 0);
         let deaf = slot_ms * 2 - self.between(0, slot_ms / 4);
-        let way = Fault::Partition { way: Way::In, held: true };
+        let way = Fault::Partition {
+            way: Way::In,
+            held: true,
+        };
         self.push(start, deaf, vec![NodeRef::Leader(1)], way);
-        let hold =
-            Fault::HoldVotes { vote: Vote::Confirmation, delay: Ms(self.between(slot_ms, slot_ms * 3 / 2)) };
+        let hold = Fault::HoldVotes {
+            vote: Vote::Confirmation,
+            delay: Ms(self.between(slot_ms, slot_ms * 3 / 2)),
+        };
         self.push(start, slot_ms - 1, vec![NodeRef::All], hold);
         if self.flip() {
             // The lock must survive on the disk, too.
-            let (at, down) = (self.between(slot_ms / 3, slot_ms * 3 / 4), self.between(5, slot_ms / 4));
-            let fault = Fault::Kill { machine: Machine::Node, power: self.flip() };
-            self.push(When::Slot(self.slot, at), down, vec![NodeRef::Leader(0), NodeRef::Leader(2)], fault);
+            let (at, down) = (
+                self.between(slot_ms / 3, slot_ms * 3 / 4),
+                self.between(5, slot_ms / 4),
+            );
+            let fault = Fault::Kill {
+                machine: Machine::Node,
+                power: self.flip(),
+            };
+            self.push(
+                When::Slot(self.slot, at),
+                down,
+                vec![NodeRef::Leader(0), NodeRef::Leader(2)],
+                fault,
+            );
         }
     }
 }
@@ -685,7 +940,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn mixed(seed: u64) -> Plan {
-        scenario::load("mixed").expect("the file is there").plan(seed)
+        scenario::load("mixed")
+            .expect("the file is there")
+            .plan(seed)
     }
 
     #[test]
@@ -694,8 +951,10 @@ mod tests {
             assert_eq!(mixed(seed), mixed(seed));
         }
         let plans: Vec<Plan> = (0..50).map(mixed).collect();
-        let different =
-            plans.iter().enumerate().all(|(i, plan)| plans[..i].iter().all(|other| other != plan));
+        let different = plans
+            .iter()
+            .enumerate()
+            .all(|(i, plan)| plans[..i].iter().all(|other| other != plan));
         assert!(different, "no two seeds give the same plan");
     }
 
@@ -705,10 +964,18 @@ mod tests {
             let plan = mixed(seed);
             let world = &plan.world;
             assert_eq!(scenario::check(&plan, None), Ok(()), "seed {seed}");
-            assert!(world.left_dead.len() + world.suspects().len() <= world.tolerated(), "seed {seed}");
+            assert!(
+                world.left_dead.len() + world.suspects().len() <= world.tolerated(),
+                "seed {seed}"
+            );
             for step in &plan.steps {
-                assert!(step.for_ms.is_some() && !step.nodes.is_empty(), "seed {seed}: {step}");
-                let When::Slot(slot, _) = step.at else { panic!("seed {seed}: {step}") };
+                assert!(
+                    step.for_ms.is_some() && !step.nodes.is_empty(),
+                    "seed {seed}: {step}"
+                );
+                let When::Slot(slot, _) = step.at else {
+                    panic!("seed {seed}: {step}")
+                };
                 assert!(slot >= CALM_SLOTS, "seed {seed}: {step}");
             }
         }
@@ -718,10 +985,14 @@ mod tests {
     fn every_kind_of_fault_is_drawn() {
         let scenario = scenario::load("mixed").expect("the file is there");
         // Without the rarities, which have some kinds too.
-        let swarm = Swarm { kinds: Kind::ALL.to_vec(), ..scenario.swarm.expect("it is a swarm") };
+        let swarm = Swarm {
+            kinds: Kind::ALL.to_vec(),
+            ..scenario.swarm.expect("it is a swarm")
+        };
         let plans = (0..500).map(|seed| draw(&scenario.plan, &swarm, seed));
-        let drawn: BTreeSet<&str> =
-            plans.flat_map(|plan| plan.steps.into_iter().map(|step| step.fault.name())).collect();
+        let drawn: BTreeSet<&str> = plans
+            .flat_map(|plan| plan.steps.into_iter().map(|step| step.fault.name()))
+            .collect();
         for (name, _) in Fault::KINDS {
             assert!(drawn.contains(name), "{name} is never drawn");
         }
@@ -730,7 +1001,13 @@ mod tests {
     #[test]
     fn every_conduct_is_drawn() {
         let drawn: BTreeSet<Conduct> = (0..500)
-            .flat_map(|seed| mixed(seed).world.byzantine.into_iter().map(|one| one.conduct))
+            .flat_map(|seed| {
+                mixed(seed)
+                    .world
+                    .byzantine
+                    .into_iter()
+                    .map(|one| one.conduct)
+            })
             .collect();
         assert_eq!(drawn.len(), Conduct::ALL.len(), "{drawn:?}");
     }
@@ -739,9 +1016,16 @@ mod tests {
     fn the_world_does_not_depend_on_the_faults() {
         let scenario = scenario::load("mixed").expect("the file is there");
         let swarm = scenario.swarm.expect("it is a swarm");
-        let fewer = Swarm { kinds: vec![Kind::Reset], most: 3, ..swarm.clone() };
+        let fewer = Swarm {
+            kinds: vec![Kind::Reset],
+            most: 3,
+            ..swarm.clone()
+        };
         for seed in 0..50 {
-            let (all, few) = (draw(&scenario.plan, &swarm, seed), draw(&scenario.plan, &fewer, seed));
+            let (all, few) = (
+                draw(&scenario.plan, &swarm, seed),
+                draw(&scenario.plan, &fewer, seed),
+            );
             assert_eq!((all.world, all.workload), (few.world, few.workload));
         }
     }

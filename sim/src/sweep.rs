@@ -20,7 +20,10 @@ const LOOK: Duration = Duration::from_millis(10);
 pub enum JobError {
     /// The system does not start processes.
     #[error("cannot start a process for {replay}: {source}")]
-    Start { replay: String, source: std::io::Error },
+    Start {
+        replay: String,
+        source: std::io::Error,
+    },
 }
 
 struct Running {
@@ -66,14 +69,26 @@ pub fn run(
             };
             match job.start() {
                 Ok(mut child) => {
-                    let (said, complained) = (listen(child.stdout.take()), listen(child.stderr.take()));
+                    let (said, complained) =
+                        (listen(child.stdout.take()), listen(child.stderr.take()));
                     let (number, began) = (started, Instant::now());
-                    running.push_back(Running { number, job, plan, child, said, complained, began });
+                    running.push_back(Running {
+                        number,
+                        job,
+                        plan,
+                        child,
+                        said,
+                        complained,
+                        began,
+                    });
                     started += 1;
                 }
                 Err(source) => {
                     break_off(running);
-                    return Err(JobError::Start { replay: job.replay(), source });
+                    return Err(JobError::Start {
+                        replay: job.replay(),
+                        source,
+                    });
                 }
             }
         }
@@ -115,20 +130,38 @@ fn finish(mut one: Running, is_late: bool) -> Outcome {
     let wall_ms = one.began.elapsed().as_millis() as u64;
     let status = one.child.wait();
     // A thread that reads does not panic.
-    let (said, complained) = (one.said.join().unwrap_or_default(), one.complained.join().unwrap_or_default());
-    let outcome = said.lines().last().and_then(|line| serde_json::from_str::<Outcome>(line).ok());
+    let (said, complained) = (
+        one.said.join().unwrap_or_default(),
+        one.complained.join().unwrap_or_default(),
+    );
+    let outcome = said
+        .lines()
+        .last()
+        .and_then(|line| serde_json::from_str::<Outcome>(line).ok());
     if let (Some(outcome), false) = (outcome, is_late) {
         return outcome;
     }
-    let last_words = complained.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
+    let last_words = complained
+        .lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("nothing");
     let violation = match status {
-        Ok(status) => Violation::Panicked { message: format!("{status}; its last words: {last_words}") },
-        Err(error) => Violation::Panicked { message: error.to_string() },
+        Ok(status) => Violation::Panicked {
+            message: format!("{status}; its last words: {last_words}"),
+        },
+        Err(error) => Violation::Panicked {
+            message: error.to_string(),
+        },
     };
     let lost = lost(&one.plan, &one.job, wall_ms, violation);
     match is_late {
         // How long a run may take depends on the machine: this is nothing that the node has done.
-        true => Outcome { found: None, timeout_s: Some(one.job.patience.as_secs()), ..lost },
+        true => Outcome {
+            found: None,
+            timeout_s: Some(one.job.patience.as_secs()),
+            ..lost
+        },
         false => lost,
     }
 }

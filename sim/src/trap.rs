@@ -87,23 +87,38 @@ pub enum Canary {
 
 impl Canary {
     /// Tries it.
-    #[expect(unsafe_code, reason = "an escape goes around every safe interface, for those are simulated")]
+    #[expect(
+        unsafe_code,
+        reason = "an escape goes around every safe interface, for those are simulated"
+    )]
     pub fn fly(self) {
         let mut bytes = [0u8; 16];
         // SAFETY: each call gets memory that is large enough for what it writes, or none; where the trap holds, none of
         // them returns.
         unsafe {
             match self {
-                Self::Clock => {
-                    libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_REALTIME, bytes.as_mut_ptr())
+                Self::Clock => libc::syscall(
+                    libc::SYS_clock_gettime,
+                    libc::CLOCK_REALTIME,
+                    bytes.as_mut_ptr(),
+                ),
+                Self::Random => {
+                    libc::syscall(libc::SYS_getrandom, bytes.as_mut_ptr(), bytes.len(), 0)
                 }
-                Self::Random => libc::syscall(libc::SYS_getrandom, bytes.as_mut_ptr(), bytes.len(), 0),
-                Self::File => {
-                    libc::syscall(libc::SYS_openat, libc::AT_FDCWD, c"/dev/null".as_ptr(), libc::O_RDONLY)
+                Self::File => libc::syscall(
+                    libc::SYS_openat,
+                    libc::AT_FDCWD,
+                    c"/dev/null".as_ptr(),
+                    libc::O_RDONLY,
+                ),
+                Self::Socket => {
+                    libc::syscall(libc::SYS_socket, libc::AF_INET, libc::SOCK_STREAM, 0)
                 }
-                Self::Socket => libc::syscall(libc::SYS_socket, libc::AF_INET, libc::SOCK_STREAM, 0),
                 Self::Sleep => {
-                    let time = libc::timespec { tv_sec: 0, tv_nsec: 1 };
+                    let time = libc::timespec {
+                        tv_sec: 0,
+                        tv_nsec: 1,
+                    };
                     libc::syscall(libc::SYS_nanosleep, &raw const time, 0)
                 }
                 // Without arguments: where nothing holds it, the kernel refuses it.
@@ -117,7 +132,10 @@ impl Canary {
     }
 }
 
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 mod filter {
     #![expect(
         unsafe_code,
@@ -179,7 +197,9 @@ mod filter {
 
     /// See [`super::arm`].
     pub fn install() -> bool {
-        let Some(program) = program() else { return false };
+        let Some(program) = program() else {
+            return false;
+        };
         handle(libc::SIGSYS, on_call, 0);
         #[cfg(target_arch = "x86_64")]
         {
@@ -193,7 +213,10 @@ mod filter {
 
     fn program() -> Option<BpfProgram> {
         let arch = TargetArch::try_from(std::env::consts::ARCH).ok()?;
-        let rules: BTreeMap<_, _> = FORBIDDEN.iter().map(|(call, _)| (*call, Vec::new())).collect();
+        let rules: BTreeMap<_, _> = FORBIDDEN
+            .iter()
+            .map(|(call, _)| (*call, Vec::new()))
+            .collect();
         let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Trap, arch);
         filter.ok()?.try_into().ok()
     }
@@ -206,7 +229,11 @@ mod filter {
     fn make_room_for_handlers() {
         const BYTES: usize = 1 << 18;
         let room = Vec::leak(vec![0u8; BYTES]);
-        let stack = libc::stack_t { ss_sp: room.as_mut_ptr().cast(), ss_flags: 0, ss_size: BYTES };
+        let stack = libc::stack_t {
+            ss_sp: room.as_mut_ptr().cast(),
+            ss_flags: 0,
+            ss_size: BYTES,
+        };
         // SAFETY: the memory is never given back.
         unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) };
     }
@@ -228,7 +255,8 @@ mod filter {
         /// Where the kernel puts the call's number: after three numbers, padding and the calling address.
         const CALL_AT: usize = 24;
         // SAFETY: the kernel hands over a whole siginfo of this signal, which has the number of the call there.
-        let call = unsafe { ptr::read_unaligned(info.cast::<u8>().add(CALL_AT).cast::<libc::c_int>()) };
+        let call =
+            unsafe { ptr::read_unaligned(info.cast::<u8>().add(CALL_AT).cast::<libc::c_int>()) };
         report(call.into());
     }
 
@@ -259,7 +287,11 @@ mod filter {
 
     /// Reading the time-stamp counter, or a crash.
     #[cfg(target_arch = "x86_64")]
-    extern "C" fn on_counter(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    extern "C" fn on_counter(
+        signal: libc::c_int,
+        info: *mut libc::siginfo_t,
+        context: *mut libc::c_void,
+    ) {
         /// `rdtsc`, and the beginning of `rdtscp`.
         const READS: [&[u8]; 2] = [&[0x0f, 0x31], &[0x0f, 0x01, 0xf9]];
         // SAFETY: the kernel hands over a whole context; a general protection fault has no address, and only then is the
@@ -268,7 +300,9 @@ mod filter {
             let context = &*context.cast::<libc::ucontext_t>();
             let at = context.uc_mcontext.gregs[libc::REG_RIP as usize] as *const u8;
             (*info).si_addr().is_null()
-                && READS.iter().any(|code| std::slice::from_raw_parts(at, code.len()) == *code)
+                && READS
+                    .iter()
+                    .any(|code| std::slice::from_raw_parts(at, code.len()) == *code)
         };
         if is_read {
             report(COUNTER);
@@ -301,7 +335,10 @@ mod filter {
     }
 }
 
-#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[cfg(not(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
 mod filter {
     /// Nothing is ever stopped here.
     pub fn name(_: i64) -> String {

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use alys_runtime::sim::{Event, Finished, NodeId, Options, Patience, USUAL_SHARE_PPM, World, try_run};
+use alys_runtime::sim::{
+    Event, Finished, NodeId, Options, Patience, USUAL_SHARE_PPM, World, try_run,
+};
 use alys_runtime::spawn;
 use alys_runtime::sync::mpsc;
 use alys_types::mutant::{self, Mutant};
@@ -58,7 +60,10 @@ pub enum Trace {
 
 impl View {
     /// Nothing.
-    pub const NONE: Self = Self { logs: LevelFilter::OFF, trace: Trace::Off };
+    pub const NONE: Self = Self {
+        logs: LevelFilter::OFF,
+        trace: Trace::Off,
+    };
 }
 
 /// The text of the panics that plans put into actors.
@@ -82,7 +87,11 @@ fn keep_panics() {
 
 /// Prints the panic that was kept.
 fn show_panic() {
-    if let Some((what, stack)) = PANICKED.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    if let Some((what, stack)) = PANICKED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()
+    {
         eprintln!("{what}\n{stack}");
     }
 }
@@ -119,12 +128,24 @@ pub struct Look {
 
 /// Runs a plan. Everything is in the outcome, a panic too.
 pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
-    let Mode { mutant, stack, view, is_held, canary, window, record, look } = mode;
+    let Mode {
+        mutant,
+        stack,
+        view,
+        is_held,
+        canary,
+        window,
+        record,
+        look,
+    } = mode;
     keep_panics();
     let began = Instant::now();
     let judge = Judge::new(&plan.world);
     let counters = Arc::new(std::sync::Mutex::new(BTreeMap::new()));
-    let options = Options { time_limit: Duration::from_millis(plan.until_ms) + SPARE, ..Options::new(seed) };
+    let options = Options {
+        time_limit: Duration::from_millis(plan.until_ms) + SPARE,
+        ..Options::new(seed)
+    };
     let (plan_in, judge_in, counters_in) = (plan.clone(), judge.clone(), counters.clone());
     let active = mutant.map(|(_, mutant)| mutant);
     let reached = Arc::new(AtomicU64::new(0));
@@ -165,7 +186,14 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
             *counters = faults.counts();
         }
     });
-    let Finished { result, trace_hash, snapshots, counters: of_runtime, events, elapsed } = finished;
+    let Finished {
+        result,
+        trace_hash,
+        snapshots,
+        counters: of_runtime,
+        events,
+        elapsed,
+    } = finished;
     let at_ms = elapsed.as_millis() as u64;
     if let Err(message) = result {
         let violation = match message.contains("time limit exceeded") {
@@ -182,15 +210,35 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
     let faults = counters.lock().map(|c| c.clone()).unwrap_or_default();
     all.extend(faults.iter().map(|(name, n)| (format!("fault.{name}"), *n)));
     all.extend(of_runtime.iter().map(|(name, n)| ((*name).to_owned(), *n)));
-    all.extend(oracles.heard.iter().map(|(name, n)| (format!("said.{name}"), *n)));
+    all.extend(
+        oracles
+            .heard
+            .iter()
+            .map(|(name, n)| (format!("said.{name}"), *n)),
+    );
     all.extend(oracles.model.counts().map(|(name, n)| (name.to_owned(), n)));
-    all.extend(oracles.ledger.coverage.counts().map(|(name, n)| (format!("workload.{name}"), n)));
-    all.insert("trap.armed".to_owned(), u64::from(armed.load(Ordering::SeqCst)));
+    all.extend(
+        oracles
+            .ledger
+            .coverage
+            .counts()
+            .map(|(name, n)| (format!("workload.{name}"), n)),
+    );
+    all.insert(
+        "trap.armed".to_owned(),
+        u64::from(armed.load(Ordering::SeqCst)),
+    );
     if active.is_some() {
         all.insert("mutant.reached".to_owned(), reached.load(Ordering::Relaxed));
     }
-    all.insert("transactions.sent".to_owned(), oracles.ledger.sent.len() as u64);
-    all.insert("transactions.final".to_owned(), oracles.ledger.acknowledged.len() as u64);
+    all.insert(
+        "transactions.sent".to_owned(),
+        oracles.ledger.sent.len() as u64,
+    );
+    all.insert(
+        "transactions.final".to_owned(),
+        oracles.ledger.acknowledged.len() as u64,
+    );
     Outcome {
         scenario: plan.name.clone(),
         seed,
@@ -198,7 +246,10 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         mutant: mutant.map(|(name, _)| name.to_owned()),
         found: oracles.found.clone().or_else(|| too_large(at_ms)),
         timeout_s: None,
-        trace_hash: trace_hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        trace_hash: trace_hash
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect(),
         snapshots: snapshots.iter().map(Mark::from).collect(),
         events,
         simulated_ms: at_ms,
@@ -214,7 +265,10 @@ const MAX_MEMORY_MIB: u64 = 2_048;
 
 fn too_large(at_ms: u64) -> Option<Found> {
     let mib = process::peak_kib() / 1_024;
-    let violation = Violation::MemoryUnbounded { mib, limit_mib: MAX_MEMORY_MIB };
+    let violation = Violation::MemoryUnbounded {
+        mib,
+        limit_mib: MAX_MEMORY_MIB,
+    };
     (mib > MAX_MEMORY_MIB).then_some(Found { at_ms, violation })
 }
 
@@ -230,9 +284,14 @@ fn show(world: World, trace: Trace) {
             names.entry(event.node).or_insert_with(|| name.to_owned());
         }
         if trace == Trace::All || is_fault(event.kind) {
-            let (ms, name) =
-                (event.at.as_micros() as f64 / 1e3, names.get(&event.node).map_or("", String::as_str));
-            eprintln!("{ms:>12.3} ms {name:<8} {:<16} {}", event.kind, event.detail);
+            let (ms, name) = (
+                event.at.as_micros() as f64 / 1e3,
+                names.get(&event.node).map_or("", String::as_str),
+            );
+            eprintln!(
+                "{ms:>12.3} ms {name:<8} {:<16} {}",
+                event.kind, event.detail
+            );
         }
     }));
 }
@@ -264,7 +323,10 @@ async fn drive(
     world.set_default_link(faults::link(&plan.world.link));
     if let Some(Ms(ms)) = plan.world.tcp_timeout {
         let patience = Duration::from_millis(ms);
-        world.set_patience(Patience { connect: patience, send: patience });
+        world.set_patience(Patience {
+            connect: patience,
+            send: patience,
+        });
     }
     if plan.world.buggify {
         world.set_buggify(Some(USUAL_SHARE_PPM));
@@ -277,7 +339,10 @@ async fn drive(
     }
     let (exits, ended) = mpsc::unbounded_channel();
     let nodes = plan.world.nodes;
-    let slots = Slots { start_ms, slot_ms: plan.world.slot_ms };
+    let slots = Slots {
+        start_ms,
+        slot_ms: plan.world.slot_ms,
+    };
     let benders = adversary::benders(world, &plan.world, slots, &chain, judge);
     let bends = faults::bends(world, nodes);
     let shared = Shared {
@@ -295,19 +360,54 @@ async fn drive(
         return Err(Violation::Canary);
     }
     if mutant::active(Mutant::CanaryLeaks) {
-        world.note("canary", &std::process::id().to_le_bytes(), "the number of this process");
+        world.note(
+            "canary",
+            &std::process::id().to_le_bytes(),
+            "the number of this process",
+        );
     }
     let correct = (0..nodes).filter(|index| !plan.world.is_byzantine(*index));
-    judge.look().honest = correct.map(|index| (machines::peer_id(index), index)).collect();
+    judge.look().honest = correct
+        .map(|index| (machines::peer_id(index), index))
+        .collect();
     probe::add(world, judge);
-    let add = |index| machines::add(world, &shared, Seat { index, is_twin: false });
+    let add = |index| {
+        machines::add(
+            world,
+            &shared,
+            Seat {
+                index,
+                is_twin: false,
+            },
+        )
+    };
     let authorities: Vec<_> = (0..nodes).map(add).collect();
-    let faults = Faults::new(world, plan, authorities, benders, slots, judge.clone(), living, bends);
+    let faults = Faults::new(
+        world,
+        plan,
+        authorities,
+        benders,
+        slots,
+        judge.clone(),
+        living,
+        bends,
+    );
     let faults = slot.get_or_init(|| faults).clone();
     reactions.connect(&faults);
-    spawn("exits", watch_exits(world, ended, faults.clone(), judge.clone()));
-    for one in plan.world.byzantine.iter().filter(|one| one.conduct == Conduct::Twins) {
-        let seat = Seat { index: one.node.saturating_sub(1), is_twin: true };
+    spawn(
+        "exits",
+        watch_exits(world, ended, faults.clone(), judge.clone()),
+    );
+    for one in plan
+        .world
+        .byzantine
+        .iter()
+        .filter(|one| one.conduct == Conduct::Twins)
+    {
+        let seat = Seat {
+            index: one.node.saturating_sub(1),
+            is_twin: true,
+        };
         faults.split_twins(seat, machines::add(world, &shared, seat));
     }
     if let Some(number) = plan.world.forger {
@@ -345,12 +445,17 @@ async fn drive(
         return Ok(());
     }
     let is_correct = |node: &u8| !plan.world.is_byzantine(*node);
-    let living: Vec<u8> =
-        (0..nodes).filter(|node| !plan.world.left_dead.contains(&(node + 1)) && is_correct(node)).collect();
+    let living: Vec<u8> = (0..nodes)
+        .filter(|node| !plan.world.left_dead.contains(&(node + 1)) && is_correct(node))
+        .collect();
     enough(judge, &living, &plan.expect)?;
     let mute = judge.look().mute();
     let core = healing::core(&plan.world, &mute, &mut world.rng("healing"));
-    world.note("heal", &core, &format!("the chaos is over; healed are {} of {nodes}", core.len()));
+    world.note(
+        "heal",
+        &core,
+        &format!("the chaos is over; healed are {} of {nodes}", core.len()),
+    );
     faults.leave_dead((0..nodes).filter(|node| !core.contains(node) && is_correct(node)));
     faults.heal();
     spawn("operators", faults.clone().confirm_clocks(core.clone()));
@@ -365,26 +470,41 @@ async fn drive(
     }
     is_over.store(true, Ordering::SeqCst);
     let replayed = fresh_client::replay(judge, &shared.chain.execution)?;
-    world.note("replayed", &replayed.to_le_bytes(), &format!("{replayed} blocks on a fresh client"));
+    world.note(
+        "replayed",
+        &replayed.to_le_bytes(),
+        &format!("{replayed} blocks on a fresh client"),
+    );
     let (auditor, members, workload) = (judge.clone(), core.clone(), plan.workload.clone());
     let rng = world.rng("audit");
-    let audited =
-        world.spawn_on(user, "audit", async move { audit(&auditor, &members, &workload, rng).await });
-    audited.await.unwrap_or_else(|error| Err(Violation::Hung { what: error.to_string() }))?;
+    let audited = world.spawn_on(user, "audit", async move {
+        audit(&auditor, &members, &workload, rng).await
+    });
+    audited.await.unwrap_or_else(|error| {
+        Err(Violation::Hung {
+            what: error.to_string(),
+        })
+    })?;
     healing::rest(world, judge, &shared.living, &core).await
 }
 
 fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> {
     let oracles = judge.look();
-    let least = core.iter().map(|node| (oracles.finality.of(*node), *node)).min();
+    let least = core
+        .iter()
+        .map(|node| (oracles.finality.of(*node), *node))
+        .min();
     match least {
-        Some((reached, node)) if reached < expect.min_final => {
-            Err(Violation::TooFewBlocks { node: node + 1, reached, needed: expect.min_final })
-        }
+        Some((reached, node)) if reached < expect.min_final => Err(Violation::TooFewBlocks {
+            node: node + 1,
+            reached,
+            needed: expect.min_final,
+        }),
         _ => match oracles.rejoin.noticed() {
-            noticed if noticed < expect.losses => {
-                Err(Violation::LossUnnoticed { noticed, needed: expect.losses })
-            }
+            noticed if noticed < expect.losses => Err(Violation::LossUnnoticed {
+                noticed,
+                needed: expect.losses,
+            }),
             _ => Ok(()),
         },
     }
@@ -392,14 +512,22 @@ fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> 
 
 /// Whoever runs the machines starts processes again that ended by themselves. It is a violation unless their disk was made
 /// to fail.
-async fn watch_exits(world: World, mut ended: mpsc::UnboundedReceiver<Exit>, faults: Faults, judge: Judge) {
+async fn watch_exits(
+    world: World,
+    mut ended: mpsc::UnboundedReceiver<Exit>,
+    faults: Faults,
+    judge: Judge,
+) {
     while let Some(Exit { machine, reason }) = ended.recv().await {
         let name = world.name(machine);
         let told = reason.clone().unwrap_or_else(|| "in order".to_owned());
         world.note("exit", told.as_bytes(), &format!("{name}: {told}"));
         if let Some(reason) = reason {
             if !faults.is_damaged(machine) {
-                judge.accuse(now_ms(world), Violation::ProcessEnded { node: name, reason });
+                judge.accuse(
+                    now_ms(world),
+                    Violation::ProcessEnded { node: name, reason },
+                );
             }
             faults.respawn(machine);
         }
@@ -413,7 +541,10 @@ pub fn lost(plan: &Plan, job: &Job, wall_ms: u64, violation: Violation) -> Outco
         seed: job.seed,
         stack: job.stack,
         mutant: job.mutant.clone(),
-        found: Some(Found { at_ms: 0, violation }),
+        found: Some(Found {
+            at_ms: 0,
+            violation,
+        }),
         timeout_s: None,
         trace_hash: String::new(),
         snapshots: Vec::new(),

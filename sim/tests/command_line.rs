@@ -6,16 +6,25 @@ use std::process::{Command, Output};
 fn sim(args: &[&str]) -> Output {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let mut command = Command::new(env!("CARGO_BIN_EXE_alys-sim"));
-    command.args(args).current_dir(root).output().expect("the program starts")
+    command
+        .args(args)
+        .current_dir(root)
+        .output()
+        .expect("the program starts")
 }
 
 fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 fn outcome(args: &[&str]) -> serde_json::Value {
     let output = sim(args);
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)))
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", text(&output)))
 }
 
 #[test]
@@ -30,7 +39,10 @@ fn a_calm_network_makes_a_block_a_slot_and_does_the_same_again() {
     let first = run();
     assert!(first["found"].is_null(), "{first}");
     assert!(first["final_height"].as_u64() >= Some(30), "{first}");
-    assert!(first["counters"]["transactions.final"].as_u64() >= Some(20), "{first}");
+    assert!(
+        first["counters"]["transactions.final"].as_u64() >= Some(20),
+        "{first}"
+    );
     assert_eq!(run(), first, "another process does the same");
 }
 
@@ -38,9 +50,25 @@ fn a_calm_network_makes_a_block_a_slot_and_does_the_same_again() {
 fn every_actor_of_a_node_is_struck_and_heals_without_a_restart_of_the_process() {
     let outcome = outcome(&["run", "every_actor_heals", "--seed", "5", "--json"]);
     assert!(outcome["found"].is_null(), "{outcome}");
-    let count = |name: &str| outcome["counters"][format!("fault.{name}")].as_u64().unwrap_or(0);
-    for actor in ["store", "validation", "engine", "agreement", "tx_pool", "service", "peers"] {
-        assert_eq!(count(&format!("actor.struck.{actor}")), 4, "{actor}: {outcome}");
+    let count = |name: &str| {
+        outcome["counters"][format!("fault.{name}")]
+            .as_u64()
+            .unwrap_or(0)
+    };
+    for actor in [
+        "store",
+        "validation",
+        "engine",
+        "agreement",
+        "tx_pool",
+        "service",
+        "peers",
+    ] {
+        assert_eq!(
+            count(&format!("actor.struck.{actor}")),
+            4,
+            "{actor}: {outcome}"
+        );
     }
     for harm in ["panic", "hang", "slow", "lose-reply"] {
         assert_eq!(count(&format!("actor-{harm}")), 7, "{harm}: {outcome}");
@@ -54,11 +82,22 @@ fn every_actor_of_a_node_is_struck_and_heals_without_a_restart_of_the_process() 
 
 #[test]
 fn a_planted_bug_is_found_by_the_invariant_that_it_breaks_and_replays() {
-    let args = ["run", "deaf_leader", "--seed", "1", "--mutant", "approve-ignores-lock", "--json"];
+    let args = [
+        "run",
+        "deaf_leader",
+        "--seed",
+        "1",
+        "--mutant",
+        "approve-ignores-lock",
+        "--json",
+    ];
     let output = sim(&args);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(found["found"]["invariant"], "approved-below-lock", "{found}");
+    assert_eq!(
+        found["found"]["invariant"], "approved-below-lock",
+        "{found}"
+    );
     assert_eq!(outcome(&args)["trace_hash"], found["trace_hash"]);
     let args = [
         "sweep",
@@ -91,7 +130,17 @@ fn what_failed_before_a_sweep_was_resumed_is_not_forgotten() {
     let ledger = std::env::temp_dir().join(format!("alys-resumed-{}.jsonl", std::process::id()));
     let ledger = ledger.to_str().expect("a path of ASCII");
     let _ = std::fs::remove_file(ledger);
-    let args = ["sweep", "--scenario", "steady", "--seeds", "1..2", "--stack", "fast", "--ledger", ledger];
+    let args = [
+        "sweep",
+        "--scenario",
+        "steady",
+        "--seeds",
+        "1..2",
+        "--stack",
+        "fast",
+        "--ledger",
+        ledger,
+    ];
     let args = [&args[..], &["--mutant", "canary-always-fails"]].concat();
     let first = sim(&args);
     assert_eq!(first.status.code(), Some(1), "{}", text(&first));
@@ -100,27 +149,59 @@ fn what_failed_before_a_sweep_was_resumed_is_not_forgotten() {
     let told = text(&again);
     assert!(told.contains("1 were there already"), "{told}");
     assert!(told.contains("steady seed 1 had failed"), "{told}");
-    assert!(told.contains("found before, the ledger has the run"), "{told}");
+    assert!(
+        told.contains("found before, the ledger has the run"),
+        "{told}"
+    );
     let coverage = sim(&["coverage", "--ledger", ledger]);
-    assert!(text(&coverage).contains("left out: 1 runs"), "{}", text(&coverage));
+    assert!(
+        text(&coverage).contains("left out: 1 runs"),
+        "{}",
+        text(&coverage)
+    );
     std::fs::remove_file(ledger).expect("it is there");
 }
 
 #[test]
 fn running_twice_fails_when_an_invariant_breaks_the_same_way_twice() {
-    let output =
-        sim(&["check", "--scenario", "steady", "--seeds", "1..2", "--mutant", "canary-always-fails"]);
+    let output = sim(&[
+        "check",
+        "--scenario",
+        "steady",
+        "--seeds",
+        "1..2",
+        "--mutant",
+        "canary-always-fails",
+    ]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    assert!(text(&output).contains("1 seeds run twice: 0 differ"), "{}", text(&output));
+    assert!(
+        text(&output).contains("1 seeds run twice: 0 differ"),
+        "{}",
+        text(&output)
+    );
 }
 
 #[test]
 fn a_shard_that_has_no_run_of_some_scenarios_ends() {
-    let args =
-        ["sweep", "--preset", "smoke", "--every", "--shard", "0/1000", "--minutes", "0", "--jobs", "1"];
+    let args = [
+        "sweep",
+        "--preset",
+        "smoke",
+        "--every",
+        "--shard",
+        "0/1000",
+        "--minutes",
+        "0",
+        "--jobs",
+        "1",
+    ];
     let output = sim(&args);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    assert!(text(&output).contains("0 runs, 0 failed"), "{}", text(&output));
+    assert!(
+        text(&output).contains("0 runs, 0 failed"),
+        "{}",
+        text(&output)
+    );
 }
 
 #[test]
@@ -128,7 +209,10 @@ fn mistakes_on_the_command_line_are_told() {
     let table: [(&[&str], &str); 5] = [
         (&["run", "stedy"], "did you mean `steady`?"),
         (&["sweep", "--seeds", "9..3"], "seeds are a range as 1..200"),
-        (&["sweep", "--mutant", "votes-not-persistd"], "did you mean votes-not-persisted?"),
+        (
+            &["sweep", "--mutant", "votes-not-persistd"],
+            "did you mean votes-not-persisted?",
+        ),
         (&["run", "scenarios/none.toml"], "scenarios/none.toml"),
         (&["swep"], "similar subcommand exists: 'sweep'"),
     ];
@@ -145,7 +229,10 @@ fn scenarios_are_listed_and_described() {
     let list = text(&sim(&["list"]));
     assert!(list.contains("steady") && list.contains("covers"), "{list}");
     let guide = text(&sim(&["describe"]));
-    assert!(guide.contains("hold-votes") && guide.contains("two-final-blocks"), "{guide}");
+    assert!(
+        guide.contains("hold-votes") && guide.contains("two-final-blocks"),
+        "{guide}"
+    );
     let plan = text(&sim(&["describe", "mixed", "--seed", "7"]));
     assert!(plan.contains("chaos until"), "{plan}");
     assert_ne!(plan, text(&sim(&["describe", "mixed", "--seed", "8"])));
@@ -181,7 +268,10 @@ fn what_leaves_the_simulation_is_stopped_by_the_kernel_and_told_with_its_stack()
         }
         let outcome = one(&["--canary", canary]);
         let found = outcome["found"].to_string();
-        assert!(words.iter().any(|word| found.contains(word)), "{canary}: {outcome}");
+        assert!(
+            words.iter().any(|word| found.contains(word)),
+            "{canary}: {outcome}"
+        );
         assert_eq!(outcome["found"]["invariant"], "escaped", "{canary}");
         assert!(found.contains("world.rs"), "{canary}: no stack: {found}");
     }
@@ -189,7 +279,15 @@ fn what_leaves_the_simulation_is_stopped_by_the_kernel_and_told_with_its_stack()
 
 #[test]
 fn the_first_event_in_which_two_runs_differ_is_named() {
-    let leak = ["bisect", "steady", "--stack", "fast", "--mutant", "canary-leaks", "--json"];
+    let leak = [
+        "bisect",
+        "steady",
+        "--stack",
+        "fast",
+        "--mutant",
+        "canary-leaks",
+        "--json",
+    ];
     let output = sim(&leak);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -201,21 +299,44 @@ fn the_first_event_in_which_two_runs_differ_is_named() {
     assert_ne!(answer["one"]["payload"], answer["other"]["payload"]);
     let output = sim(&["bisect", "steady", "--stack", "fast", "--tries", "1"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    assert!(text(&output).contains("no difference found"), "{}", text(&output));
+    assert!(
+        text(&output).contains("no difference found"),
+        "{}",
+        text(&output)
+    );
 }
 
 #[test]
 fn a_run_is_looked_into_without_being_changed() {
-    let said = |args: &[&str]| text(&sim(&[&["replay", "steady", "--stack", "fast"], args].concat()));
-    let events = said(&["--kind", "said", "--machine", "node2", "--from", "5s", "--until", "9s"]);
+    let said = |args: &[&str]| {
+        text(&sim(
+            &[&["replay", "steady", "--stack", "fast"], args].concat()
+        ))
+    };
+    let events = said(&[
+        "--kind",
+        "said",
+        "--machine",
+        "node2",
+        "--from",
+        "5s",
+        "--until",
+        "9s",
+    ]);
     let (shown, state) = events.split_once("after").expect("both are printed");
     assert!(shown.lines().count() > 5, "{events}");
     for line in shown.lines().filter(|line| line.contains(" ms node")) {
         assert!(line.contains("node2") && line.contains("said"), "{line}");
     }
-    assert!(state.contains("node2.actors.chain/engine.state") && !state.contains("node1."), "{state}");
+    assert!(
+        state.contains("node2.actors.chain/engine.state") && !state.contains("node1."),
+        "{state}"
+    );
     let changed = said(&["--diff", "5s..9s", "--machine", "node3"]);
-    assert!(changed.contains("node3.said.final_height") && changed.contains("->"), "{changed}");
+    assert!(
+        changed.contains("node3.said.final_height") && changed.contains("->"),
+        "{changed}"
+    );
     let late = said(&["--until", "30min"]);
     assert!(late.contains("ended before the moment"), "{late}");
     let wrong = said(&["--diff", "9s..5s"]);
@@ -227,19 +348,41 @@ fn a_failing_plan_is_made_small_and_fails_by_itself() {
     let dir = std::env::temp_dir().join(format!("alys-shrunk-{}", std::process::id()));
     let file = dir.join("small.toml").display().to_string();
     let bug = ["--mutant", "approve-ignores-lock"];
-    let shrink =
-        [&["shrink", "deaf_leader", "--stack", "fast", "--minutes", "2", "--json", "-o", &file], &bug[..]]
-            .concat();
+    let shrink = [
+        &[
+            "shrink",
+            "deaf_leader",
+            "--stack",
+            "fast",
+            "--minutes",
+            "2",
+            "--json",
+            "-o",
+            &file,
+        ],
+        &bug[..],
+    ]
+    .concat();
     let output = sim(&shrink);
     let answer: serde_json::Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)));
     assert_eq!(answer["invariant"], "approved-below-lock");
-    assert!(answer["faults"].as_u64() <= answer["faults_before"].as_u64(), "{answer}");
+    assert!(
+        answer["faults"].as_u64() <= answer["faults_before"].as_u64(),
+        "{answer}"
+    );
     // Stack, seed and planted bug are in the file.
     let again = outcome(&["run", &file, "--json"]);
-    assert_eq!(again["found"]["invariant"], "approved-below-lock", "{again}");
+    assert_eq!(
+        again["found"]["invariant"], "approved-below-lock",
+        "{again}"
+    );
     let nothing = sim(&["shrink", "steady", "--stack", "fast"]);
     assert_eq!(nothing.status.code(), Some(2));
-    assert!(text(&nothing).contains("nothing to shrink"), "{}", text(&nothing));
+    assert!(
+        text(&nothing).contains("nothing to shrink"),
+        "{}",
+        text(&nothing)
+    );
     std::fs::remove_dir_all(dir).expect("it was made");
 }

@@ -54,7 +54,9 @@ struct Writer {
 
 impl Writer {
     fn write(&mut self, durability: Durability) {
-        self.store.write(batch(self.next), durability).expect("write");
+        self.store
+            .write(batch(self.next), durability)
+            .expect("write");
         self.next += PUTS;
     }
 }
@@ -89,30 +91,43 @@ fn filled(engine: Engine) -> (TempDir, Store) {
         }
         store.write(batch, Durability::Deferred).expect("write");
     }
-    store.write(Batch::new(), Durability::Durable).expect("write");
+    store
+        .write(Batch::new(), Durability::Durable)
+        .expect("write");
     (temporary, store)
 }
 
 fn with_criterion(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("durable batch of 10 x 2 KiB");
-    group.sample_size(20).measurement_time(Duration::from_secs(4));
+    group
+        .sample_size(20)
+        .measurement_time(Duration::from_secs(4));
     let (_dir, mut raw) = raw();
     group.bench_function("write + fdatasync", |bencher| bencher.iter(|| raw.write()));
     for engine in Engine::ALL {
         let (_dir, store) = opened(engine);
         let mut writer = Writer { store, next: 0 };
-        group.bench_function(engine.name(), |bencher| bencher.iter(|| writer.write(Durability::Durable)));
+        group.bench_function(engine.name(), |bencher| {
+            bencher.iter(|| writer.write(Durability::Durable))
+        });
     }
     group.finish();
     let mut group = criterion.benchmark_group("point read of 200 bytes");
-    group.sample_size(20).measurement_time(Duration::from_secs(2));
+    group
+        .sample_size(20)
+        .measurement_time(Duration::from_secs(2));
     for engine in Engine::ALL {
         let (_dir, store) = filled(engine);
         let mut number = 0;
         group.bench_function(engine.name(), |bencher| {
             bencher.iter(|| {
                 number = (number + 7919) % READ_KEYS;
-                black_box(store.get(TABLE, &key(number)).expect("read").expect("present"))
+                black_box(
+                    store
+                        .get(TABLE, &key(number))
+                        .expect("read")
+                        .expect("present"),
+                )
             })
         });
     }
@@ -133,18 +148,27 @@ fn in_turns() {
     let mut sled = Writer { store, next: 0 };
     let (_deferred_dir, store) = opened(Engine::Redb);
     let mut deferred = Writer { store, next: 0 };
-    let mut rows: Vec<(&str, Vec<Duration>)> =
-        ["write + fdatasync", "redb", "sled + fdatasync", "redb, deferred"]
-            .map(|name| (name, Vec::new()))
-            .into();
+    let mut rows: Vec<(&str, Vec<Duration>)> = [
+        "write + fdatasync",
+        "redb",
+        "sled + fdatasync",
+        "redb, deferred",
+    ]
+    .map(|name| (name, Vec::new()))
+    .into();
     for _ in 0..TURNS {
         rows[0].1.push(timed(|| raw.write()));
         rows[1].1.push(timed(|| redb.write(Durability::Durable)));
         rows[2].1.push(timed(|| sled.write(Durability::Durable)));
-        rows[3].1.push(timed(|| deferred.write(Durability::Deferred)));
+        rows[3]
+            .1
+            .push(timed(|| deferred.write(Durability::Deferred)));
     }
     println!("\n{TURNS} durable batches of {PUTS} x {VALUE_BYTES} bytes each, in turns:");
-    println!("{:<20} {:>10} {:>10} {:>10} {:>8} {:>8}", "", "p50", "p99", "mean", "p50 x", "mean x");
+    println!(
+        "{:<20} {:>10} {:>10} {:>10} {:>8} {:>8}",
+        "", "p50", "p99", "mean", "p50 x", "mean x"
+    );
     let mut baseline = None;
     for (name, mut times) in rows {
         times.sort();
@@ -170,10 +194,16 @@ fn reopening() {
         for part in 0..8 {
             batch.put(TABLE, key(number * 8 + part), vec![part as u8; 16 * 1024]);
         }
-        let durability = if number % 64 == 0 { Durability::Durable } else { Durability::Deferred };
+        let durability = if number % 64 == 0 {
+            Durability::Durable
+        } else {
+            Durability::Deferred
+        };
         store.write(batch, durability).expect("write");
     }
-    store.write(Batch::new(), Durability::Durable).expect("write");
+    store
+        .write(Batch::new(), Durability::Durable)
+        .expect("write");
     // A copy of the files of an open database is what a killed process leaves.
     let killed = temporary();
     for name in ["store.redb", "ENGINE"] {

@@ -11,10 +11,14 @@
 use std::collections::BTreeMap;
 
 use alys_runtime::buggify;
-use alys_types::limits::{MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_RANGE_BLOCKS, MAX_RANGE_BYTES};
+use alys_types::limits::{
+    MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_RANGE_BLOCKS, MAX_RANGE_BYTES,
+};
 use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{BlockRange, CertifiedHeader, HeaderRange, RangeRequest};
-use alys_types::{Authority, Block, Body, Certificate, FederationOrder, Hash, Header, Height, Slot, codec};
+use alys_types::{
+    Authority, Block, Body, Certificate, FederationOrder, Hash, Header, Height, Slot, codec,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -64,13 +68,20 @@ impl BlockStore {
             }
             Some(bytes) => {
                 let found = bytes.try_into().map(u32::from_be_bytes);
-                let found = found.map_err(|_| corrupt(schema::META, schema::SCHEMA, "is no version"))?;
+                let found =
+                    found.map_err(|_| corrupt(schema::META, schema::SCHEMA, "is no version"))?;
                 if found != schema::VERSION {
-                    return Err(Error::Schema { found, wanted: schema::VERSION });
+                    return Err(Error::Schema {
+                        found,
+                        wanted: schema::VERSION,
+                    });
                 }
                 let found: Hash = this.required(schema::META, schema::GENESIS, 32)?;
                 if found != genesis {
-                    return Err(Error::OtherChain { found: found.to_string(), wanted: genesis.to_string() });
+                    return Err(Error::OtherChain {
+                        found: found.to_string(),
+                        wanted: genesis.to_string(),
+                    });
                 }
             }
         }
@@ -92,7 +103,8 @@ impl BlockStore {
             let (mut index, mut blocks) = (Batch::new(), Batch::new());
             for op in batch.into_ops() {
                 let (Op::Put { table, .. } | Op::Delete { table, .. }) = &op;
-                let is_block = [schema::HEADERS, schema::BODIES, schema::CERTIFICATES].contains(table);
+                let is_block =
+                    [schema::HEADERS, schema::BODIES, schema::CERTIFICATES].contains(table);
                 let half = if is_block { &mut blocks } else { &mut index };
                 match op {
                     Op::Put { table, key, value } => half.put(table, key, value),
@@ -119,7 +131,11 @@ impl BlockStore {
     pub fn batch_certified(batch: &mut Batch, certified: &CertifiedHeader) {
         let hash = certified.header.hash();
         batch_header(batch, hash, &certified.header);
-        batch.put(schema::CERTIFICATES, hash_key(&hash), codec::encode(&certified.certificate));
+        batch.put(
+            schema::CERTIFICATES,
+            hash_key(&hash),
+            codec::encode(&certified.certificate),
+        );
     }
 
     /// Sets the vote state.
@@ -154,12 +170,25 @@ impl BlockStore {
             batch.delete(schema::OPEN, hash_key(hash));
         }
         let hash = last.header.hash();
-        batch.put(schema::HEADERS, hash_key(&hash), codec::encode(&last.header));
-        batch.put(schema::FINALITY, hash_key(&hash), codec::encode(&last.certificate));
+        batch.put(
+            schema::HEADERS,
+            hash_key(&hash),
+            codec::encode(&last.header),
+        );
+        batch.put(
+            schema::FINALITY,
+            hash_key(&hash),
+            codec::encode(&last.certificate),
+        );
         batch.put(schema::META, schema::FINALIZED, codec::encode(last));
         for hash in dropped {
-            for table in [schema::OPEN, schema::HEADERS, schema::BODIES, schema::CERTIFICATES, schema::ORDERS]
-            {
+            for table in [
+                schema::OPEN,
+                schema::HEADERS,
+                schema::BODIES,
+                schema::CERTIFICATES,
+                schema::ORDERS,
+            ] {
                 batch.delete(table, hash_key(hash));
             }
         }
@@ -175,7 +204,8 @@ impl BlockStore {
     /// # Errors
     /// [`Error::Corrupt`] when it is not what was stored, and what the engine says; so for all that follow.
     pub fn header(&self, hash: &Hash) -> Result<Option<Header>, Error> {
-        let header: Option<Header> = self.record(schema::HEADERS, &hash_key(hash), MAX_CERTIFICATE_BYTES)?;
+        let header: Option<Header> =
+            self.record(schema::HEADERS, &hash_key(hash), MAX_CERTIFICATE_BYTES)?;
         if header.as_ref().is_some_and(|header| header.hash() != *hash) {
             return Err(corrupt(schema::HEADERS, &hash.0, "is of another block"));
         }
@@ -195,7 +225,9 @@ impl BlockStore {
     /// # Errors
     /// As [`header`](Self::header).
     pub fn block(&self, hash: &Hash) -> Result<Option<Block>, Error> {
-        let Some(header) = self.header(hash)? else { return Ok(None) };
+        let Some(header) = self.header(hash)? else {
+            return Ok(None);
+        };
         Ok(self.body(hash)?.map(|body| Block { header, body }))
     }
 
@@ -260,9 +292,16 @@ impl BlockStore {
     /// # Errors
     /// As [`header`](Self::header).
     pub fn sets(&self) -> Result<Vec<Vec<Authority>>, Error> {
-        let rows =
-            self.store.range(schema::SETS, &[], &schema::AFTER_HASHES, Direction::Forward, MAX_LISTED)?;
-        rows.iter().map(|(key, bytes)| decode(schema::SETS, key, bytes, MAX_RECORD_BYTES)).collect()
+        let rows = self.store.range(
+            schema::SETS,
+            &[],
+            &schema::AFTER_HASHES,
+            Direction::Forward,
+            MAX_LISTED,
+        )?;
+        rows.iter()
+            .map(|(key, bytes)| decode(schema::SETS, key, bytes, MAX_RECORD_BYTES))
+            .collect()
     }
 
     /// The blocks above the last final one, by height, then hash.
@@ -278,7 +317,12 @@ impl BlockStore {
             };
             if header.height > floor {
                 let (body, certificate) = (self.body(&hash)?, self.certificate(&hash)?);
-                blocks.push(OpenBlock { hash, header, body, certificate });
+                blocks.push(OpenBlock {
+                    hash,
+                    header,
+                    body,
+                    certificate,
+                });
             }
         }
         blocks.sort_by_key(|block| (block.header.height, block.hash));
@@ -291,12 +335,18 @@ impl BlockStore {
     /// As [`header`](Self::header).
     pub fn final_window(&self, limit: usize) -> Result<Vec<Header>, Error> {
         let end = height_key(self.final_height()?);
-        let rows =
-            self.store.range(schema::FINAL, &height_key(Height(1)), &end, Direction::Backward, limit)?;
+        let rows = self.store.range(
+            schema::FINAL,
+            &height_key(Height(1)),
+            &end,
+            Direction::Backward,
+            limit,
+        )?;
         rows.iter()
             .map(|(key, bytes)| {
                 let hash: Hash = decode(schema::FINAL, key, bytes, 32)?;
-                self.header(&hash)?.ok_or_else(|| corrupt(schema::HEADERS, &hash.0, "is missing"))
+                self.header(&hash)?
+                    .ok_or_else(|| corrupt(schema::HEADERS, &hash.0, "is missing"))
             })
             .collect()
     }
@@ -314,12 +364,16 @@ impl BlockStore {
             if is_short && !blocks.is_empty() {
                 break;
             }
-            let Some(encoded) = self.store.get(schema::BODIES, &hash_key(&hash))? else { break };
+            let Some(encoded) = self.store.get(schema::BODIES, &hash_key(&hash))? else {
+                break;
+            };
             bytes += encoded.len() + MAX_CERTIFICATE_BYTES;
             if bytes > MAX_RANGE_BYTES && !blocks.is_empty() {
                 break;
             }
-            let Some(header) = self.header(&hash)? else { break };
+            let Some(header) = self.header(&hash)? else {
+                break;
+            };
             let body = decode(schema::BODIES, &hash.0, &encoded, MAX_BLOCK_BYTES)?;
             blocks.push(Block { header, body });
         }
@@ -332,7 +386,11 @@ impl BlockStore {
             blocks.pop();
         }
         let finalized = self.finality_within(blocks.iter().map(|b| &b.header))?;
-        Ok(BlockRange { blocks, tip, finalized })
+        Ok(BlockRange {
+            blocks,
+            tip,
+            finalized,
+        })
     }
 
     /// The answer to a request for headers, with the federation orders that the blocks carry; as
@@ -348,7 +406,9 @@ impl BlockStore {
             if is_short && !headers.is_empty() {
                 break;
             }
-            let Some(header) = self.header(&hash)? else { break };
+            let Some(header) = self.header(&hash)? else {
+                break;
+            };
             let order: Option<FederationOrder> =
                 self.record(schema::ORDERS, &hash_key(&hash), MAX_RECORD_BYTES)?;
             changes.extend(order.map(|order| (header.height, order)));
@@ -365,7 +425,12 @@ impl BlockStore {
         let end = headers.last().map(|header: &Header| header.height);
         changes.retain(|(height, _)| Some(*height) <= end);
         let finalized = self.finality_within(headers.iter())?;
-        Ok(HeaderRange { headers, tip, changes, finalized })
+        Ok(HeaderRange {
+            headers,
+            tip,
+            changes,
+            finalized,
+        })
     }
 
     /// The highest finality certificate of a block of a range, so that who is far behind can finalize as it goes; where
@@ -376,7 +441,10 @@ impl BlockStore {
     ) -> Result<Option<CertifiedHeader>, Error> {
         for header in headers.rev() {
             if let Some(certificate) = self.finality(&header.hash())? {
-                return Ok(Some(CertifiedHeader { header: header.clone(), certificate }));
+                return Ok(Some(CertifiedHeader {
+                    header: header.clone(),
+                    certificate,
+                }));
             }
         }
         self.finalized()
@@ -388,7 +456,13 @@ impl BlockStore {
         let count = request.count.min(MAX_RANGE_BLOCKS);
         let end = Height(request.start.0.saturating_add(count));
         let (from, to) = (height_key(request.start), height_key(end));
-        let rows = self.store.range(schema::FINAL, &from, &to, Direction::Forward, count as usize)?;
+        let rows = self.store.range(
+            schema::FINAL,
+            &from,
+            &to,
+            Direction::Forward,
+            count as usize,
+        )?;
         let mut hashes = Vec::new();
         let mut next = request.start;
         for (key, bytes) in &rows {
@@ -398,7 +472,11 @@ impl BlockStore {
             hashes.push(decode(schema::FINAL, key, bytes, 32)?);
             next = next.next();
         }
-        let open = if next < end { self.open_chain()? } else { BTreeMap::new() };
+        let open = if next < end {
+            self.open_chain()?
+        } else {
+            BTreeMap::new()
+        };
         while next < end {
             let Some(hash) = open.get(&next) else { break };
             hashes.push(*hash);
@@ -430,21 +508,34 @@ impl BlockStore {
         if let Some(certificate) = self.certificate(&hash)? {
             return Ok(Some(certificate));
         }
-        let Some(child) = self.final_hash(header.height.next())? else { return Ok(None) };
-        Ok(self.header(&child)?.and_then(|child| child.parent_certificate).filter(|c| c.target.hash == hash))
+        let Some(child) = self.final_hash(header.height.next())? else {
+            return Ok(None);
+        };
+        Ok(self
+            .header(&child)?
+            .and_then(|child| child.parent_certificate)
+            .filter(|c| c.target.hash == hash))
     }
 
     fn final_height(&self) -> Result<Height, Error> {
-        Ok(self.finalized()?.map_or(Height(0), |last| last.header.height))
+        Ok(self
+            .finalized()?
+            .map_or(Height(0), |last| last.header.height))
     }
 
     fn open_hashes(&self) -> Result<Vec<Hash>, Error> {
-        let rows =
-            self.store.range(schema::OPEN, &[], &schema::AFTER_HASHES, Direction::Forward, MAX_LISTED)?;
+        let rows = self.store.range(
+            schema::OPEN,
+            &[],
+            &schema::AFTER_HASHES,
+            Direction::Forward,
+            MAX_LISTED,
+        )?;
         rows.into_iter()
             .map(|(key, _)| {
                 let hash = <[u8; 32]>::try_from(key);
-                hash.map(Hash).map_err(|key| corrupt(schema::OPEN, &key, "is no hash"))
+                hash.map(Hash)
+                    .map_err(|key| corrupt(schema::OPEN, &key, "is no hash"))
             })
             .collect()
     }
@@ -455,15 +546,23 @@ impl BlockStore {
         let floor = self.final_height()?;
         let mut batch = Batch::new();
         for hash in self.open_hashes()? {
-            if self.header(&hash)?.is_some_and(|header| header.height <= floor) {
+            if self
+                .header(&hash)?
+                .is_some_and(|header| header.height <= floor)
+            {
                 batch.delete(schema::OPEN, hash_key(&hash));
             }
             // Each of them is forgotten by itself: nothing is wrong with a part of them.
             if !batch.is_empty() && buggify!("storage.blocks.forget_one_by_one", 1_000_000) {
-                self.store.write(std::mem::take(&mut batch), Durability::Durable)?;
+                self.store
+                    .write(std::mem::take(&mut batch), Durability::Durable)?;
             }
         }
-        if batch.is_empty() { Ok(()) } else { self.store.write(batch, Durability::Deferred) }
+        if batch.is_empty() {
+            Ok(())
+        } else {
+            self.store.write(batch, Durability::Deferred)
+        }
     }
 
     fn record<T: Serialize + DeserializeOwned>(
@@ -484,7 +583,8 @@ impl BlockStore {
         key: &[u8],
         limit: usize,
     ) -> Result<T, Error> {
-        self.record(table, key, limit)?.ok_or_else(|| corrupt(table, key, "is missing"))
+        self.record(table, key, limit)?
+            .ok_or_else(|| corrupt(table, key, "is missing"))
     }
 }
 
@@ -499,13 +599,20 @@ fn decode<T: Serialize + DeserializeOwned>(
     bytes: &[u8],
     limit: usize,
 ) -> Result<T, Error> {
-    codec::decode(bytes, limit).map_err(|error| corrupt(table, key, &format!("does not decode: {error}")))
+    codec::decode(bytes, limit)
+        .map_err(|error| corrupt(table, key, &format!("does not decode: {error}")))
 }
 
 fn corrupt(table: Table, key: &[u8], what: &str) -> Error {
     let shown: String = match std::str::from_utf8(key) {
         Ok(text) if text.bytes().all(|byte| byte.is_ascii_graphic()) => text.to_owned(),
-        _ => key.iter().take(32).map(|byte| format!("{byte:02x}")).collect(),
+        _ => key
+            .iter()
+            .take(32)
+            .map(|byte| format!("{byte:02x}"))
+            .collect(),
     };
-    Error::Corrupt { reason: format!("the entry {shown} of table {} {what}", table.0) }
+    Error::Corrupt {
+        reason: format!("the entry {shown} of table {} {what}", table.0),
+    }
 }

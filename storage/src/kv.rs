@@ -21,7 +21,11 @@ pub struct Table(pub &'static str);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
     /// Sets `key` to `value`.
-    Put { table: Table, key: Vec<u8>, value: Vec<u8> },
+    Put {
+        table: Table,
+        key: Vec<u8>,
+        value: Vec<u8>,
+    },
     /// Removes `key`; nothing happens when it is absent.
     Delete { table: Table, key: Vec<u8> },
 }
@@ -39,14 +43,26 @@ impl Batch {
     }
 
     /// Adds a put.
-    pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> &mut Self {
-        self.ops.push(Op::Put { table, key: key.into(), value: value.into() });
+    pub fn put(
+        &mut self,
+        table: Table,
+        key: impl Into<Vec<u8>>,
+        value: impl Into<Vec<u8>>,
+    ) -> &mut Self {
+        self.ops.push(Op::Put {
+            table,
+            key: key.into(),
+            value: value.into(),
+        });
         self
     }
 
     /// Adds a delete.
     pub fn delete(&mut self, table: Table, key: impl Into<Vec<u8>>) -> &mut Self {
-        self.ops.push(Op::Delete { table, key: key.into() });
+        self.ops.push(Op::Delete {
+            table,
+            key: key.into(),
+        });
         self
     }
 
@@ -75,15 +91,27 @@ impl Batch {
                 Op::Delete { key, .. } => (key.len(), 0),
             };
             if key > MAX_KEY_BYTES {
-                return Err(Error::TooLarge { what: "key", bytes: key, limit: MAX_KEY_BYTES });
+                return Err(Error::TooLarge {
+                    what: "key",
+                    bytes: key,
+                    limit: MAX_KEY_BYTES,
+                });
             }
             if value > MAX_VALUE_BYTES {
-                return Err(Error::TooLarge { what: "value", bytes: value, limit: MAX_VALUE_BYTES });
+                return Err(Error::TooLarge {
+                    what: "value",
+                    bytes: value,
+                    limit: MAX_VALUE_BYTES,
+                });
             }
             total = total.saturating_add(key).saturating_add(value);
         }
         if total > MAX_BATCH_BYTES {
-            return Err(Error::TooLarge { what: "batch", bytes: total, limit: MAX_BATCH_BYTES });
+            return Err(Error::TooLarge {
+                what: "batch",
+                bytes: total,
+                limit: MAX_BATCH_BYTES,
+            });
         }
         Ok(())
     }
@@ -141,7 +169,10 @@ pub type Store = Arc<dyn KeyValue>;
 pub enum Error {
     /// The disk failed, or the process is being torn down.
     #[error("storage {operation} failed: {reason}")]
-    Io { operation: &'static str, reason: String },
+    Io {
+        operation: &'static str,
+        reason: String,
+    },
     /// What is stored cannot be read as what it should be.
     #[error(
         "storage is corrupt: {reason}; check the disk, then start with an empty directory: the chain is fetched \
@@ -155,7 +186,10 @@ pub enum Error {
     #[error(
         "storage refuses {operation}: the handle is unusable after an earlier failure ({cause}); reopen it"
     )]
-    Poisoned { operation: &'static str, cause: String },
+    Poisoned {
+        operation: &'static str,
+        cause: String,
+    },
     /// The directory cannot be written to.
     #[error(
         "storage at {path} is not writable ({reason}); make it writable for this user or use another directory"
@@ -166,7 +200,11 @@ pub enum Error {
         "storage at {path} was made by the engine {found}, but {asked} is configured; set the storage engine to {found} \
          or use an empty directory"
     )]
-    WrongEngine { path: String, found: &'static str, asked: &'static str },
+    WrongEngine {
+        path: String,
+        found: &'static str,
+        asked: &'static str,
+    },
     /// The engine starts threads of its own, which the simulator does not allow.
     #[error("the storage engine {engine} cannot run in the simulator; use redb")]
     NotInSimulation { engine: &'static str },
@@ -183,5 +221,9 @@ pub enum Error {
     OtherChain { found: String, wanted: String },
     /// A key, a value or a batch is beyond its limit; nothing was written and the handle stays usable.
     #[error("storage {what} of {bytes} bytes is over the limit of {limit}")]
-    TooLarge { what: &'static str, bytes: usize, limit: usize },
+    TooLarge {
+        what: &'static str,
+        bytes: usize,
+        limit: usize,
+    },
 }

@@ -28,7 +28,10 @@ impl MemoryStore {
 impl KeyValue for MemoryStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(tables.get(&table).and_then(|entries| entries.get(key)).cloned())
+        Ok(tables
+            .get(&table)
+            .and_then(|entries| entries.get(key))
+            .cloned())
     }
 
     fn range(
@@ -40,7 +43,9 @@ impl KeyValue for MemoryStore {
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(entries) = tables.get(&table).filter(|_| start < end) else { return Ok(Vec::new()) };
+        let Some(entries) = tables.get(&table).filter(|_| start < end) else {
+            return Ok(Vec::new());
+        };
         let hits = entries.range::<[u8], _>((Bound::Included(start), Bound::Excluded(end)));
         let owned = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
         Ok(match direction {

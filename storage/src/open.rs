@@ -73,7 +73,9 @@ impl FromStr for Engine {
         Self::ALL
             .into_iter()
             .find(|engine| engine.name() == name)
-            .ok_or_else(|| UnknownEngine { name: name.to_owned() })
+            .ok_or_else(|| UnknownEngine {
+                name: name.to_owned(),
+            })
     }
 }
 
@@ -89,7 +91,10 @@ pub struct Options {
 impl Options {
     /// The engine with its usual cache of 64 MiB.
     pub fn new(engine: Engine) -> Self {
-        Self { engine, cache_bytes: RedbOptions::default().cache_bytes }
+        Self {
+            engine,
+            cache_bytes: RedbOptions::default().cache_bytes,
+        }
     }
 }
 
@@ -114,10 +119,19 @@ pub fn open(engine: Engine, dir: &Dir) -> Result<Store, Error> {
 /// [`Error::InUse`], [`Error::ReadOnly`], [`Error::WrongEngine`], [`Error::NotInSimulation`], [`Error::Corrupt`] and
 /// [`Error::Io`], each naming the path.
 pub fn open_with(options: Options, dir: &Dir) -> Result<Store, Error> {
-    let Options { engine, cache_bytes } = options;
-    let cache_bytes = if buggify!("storage.open.tiny_cache") { TINY_CACHE_BYTES } else { cache_bytes };
+    let Options {
+        engine,
+        cache_bytes,
+    } = options;
+    let cache_bytes = if buggify!("storage.open.tiny_cache") {
+        TINY_CACHE_BYTES
+    } else {
+        cache_bytes
+    };
     if engine == Engine::Sled && alys_runtime::is_simulated() {
-        return Err(Error::NotInSimulation { engine: engine.name() });
+        return Err(Error::NotInSimulation {
+            engine: engine.name(),
+        });
     }
     let lock = dir.lock().map_err(|error| from_io(dir, "lock", &error))?;
     let marked = read_marker(dir)?;
@@ -125,43 +139,76 @@ pub fn open_with(options: Options, dir: &Dir) -> Result<Store, Error> {
         Engine::Redb => Engine::Sled,
         Engine::Sled => Engine::Redb,
     };
-    let has = |engine: Engine| dir.exists(engine.entry()).map_err(|error| from_io(dir, "open", &error));
+    let has = |engine: Engine| {
+        dir.exists(engine.entry())
+            .map_err(|error| from_io(dir, "open", &error))
+    };
     if marked == Some(other) || (marked.is_none() && has(other)?) {
         let path = dir.path().display().to_string();
-        return Err(Error::WrongEngine { path, found: other.name(), asked: engine.name() });
+        return Err(Error::WrongEngine {
+            path,
+            found: other.name(),
+            asked: engine.name(),
+        });
     }
-    let existing = if marked.is_some() { Existing::Required } else { Existing::Optional };
+    let existing = if marked.is_some() {
+        Existing::Required
+    } else {
+        Existing::Optional
+    };
     let store: Store = match engine {
         Engine::Redb => {
-            let file = dir.file(engine.entry()).map_err(|error| from_io(dir, "open", &error))?;
+            let file = dir
+                .file(engine.entry())
+                .map_err(|error| from_io(dir, "open", &error))?;
             let name = dir.path().join(engine.entry()).display().to_string();
-            let medium = FileMedium { file, dir: dir.clone() };
+            let medium = FileMedium {
+                file,
+                dir: dir.clone(),
+            };
             settle_unsynced(&medium).map_err(|error| from_io(dir, "open", &error))?;
             let store = RedbStore::open(medium, name, RedbOptions { cache_bytes }, existing)?;
             std::sync::Arc::new(Locked { store, _lock: lock })
         }
         Engine::Sled => {
-            let sub = dir.sub(engine.entry()).map_err(|error| from_io(dir, "open", &error))?;
-            let store = SledStore::open(&sub, SledOptions { cache_bytes: cache_bytes as u64 }, existing)?;
+            let sub = dir
+                .sub(engine.entry())
+                .map_err(|error| from_io(dir, "open", &error))?;
+            let store = SledStore::open(
+                &sub,
+                SledOptions {
+                    cache_bytes: cache_bytes as u64,
+                },
+                existing,
+            )?;
             std::sync::Arc::new(Locked { store, _lock: lock })
         }
     };
     if marked.is_none() {
         let marker = format!("{engine}\n");
-        dir.write_atomic(MARKER, marker.as_bytes()).map_err(|error| from_io(dir, "open", &error))?;
+        dir.write_atomic(MARKER, marker.as_bytes())
+            .map_err(|error| from_io(dir, "open", &error))?;
     }
     Ok(store)
 }
 
 fn read_marker(dir: &Dir) -> Result<Option<Engine>, Error> {
-    let Some(bytes) = dir.read(MARKER).map_err(|error| from_io(dir, "open", &error))? else {
+    let Some(bytes) = dir
+        .read(MARKER)
+        .map_err(|error| from_io(dir, "open", &error))?
+    else {
         return Ok(None);
     };
-    match std::str::from_utf8(&bytes).ok().and_then(|text| text.trim_end().parse().ok()) {
+    match std::str::from_utf8(&bytes)
+        .ok()
+        .and_then(|text| text.trim_end().parse().ok())
+    {
         Some(engine) => Ok(Some(engine)),
         None => {
             let path = dir.path().join(MARKER);
-            Err(Error::Corrupt { reason: format!("{} does not name a storage engine", path.display()) })
+            Err(Error::Corrupt {
+                reason: format!("{} does not name a storage engine", path.display()),
+            })
         }
     }
 }
@@ -170,11 +217,15 @@ fn from_io(dir: &Dir, operation: &'static str, error: &io::Error) -> Error {
     let path = dir.path().display().to_string();
     match error.kind() {
         io::ErrorKind::WouldBlock => Error::InUse { path },
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            Error::ReadOnly { path, reason: error.to_string() }
-        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Error::ReadOnly {
+            path,
+            reason: error.to_string(),
+        },
         // The runtime's errors name the path.
-        _ => Error::Io { operation, reason: error.to_string() },
+        _ => Error::Io {
+            operation,
+            reason: error.to_string(),
+        },
     }
 }
 
@@ -205,7 +256,11 @@ impl Medium for FileMedium {
         if mutant::active(Mutant::SyncLeftOut) {
             return Ok(());
         }
-        let again = if buggify!("storage.open.sync_twice") { self.file.sync() } else { Ok(()) };
+        let again = if buggify!("storage.open.sync_twice") {
+            self.file.sync()
+        } else {
+            Ok(())
+        };
         again.and_then(|()| self.file.sync()).inspect_err(|_| {
             // Whether the name is synced does not matter: it is wanted as long as the system remembers the bytes, and is
             // forgotten with them. When even that fails, there is nothing left to tell it to.
@@ -224,8 +279,11 @@ fn settle_unsynced(medium: &FileMedium) -> io::Result<()> {
     }
     let length = medium.len()?;
     let mut offset = 0;
-    let step =
-        if buggify!("storage.open.rewrite_in_small_steps") { REWRITE_BYTES / 64 } else { REWRITE_BYTES };
+    let step = if buggify!("storage.open.rewrite_in_small_steps") {
+        REWRITE_BYTES / 64
+    } else {
+        REWRITE_BYTES
+    };
     let mut buffer = vec![0; step];
     while offset < length {
         let take = usize::try_from(length - offset).map_or(step, |rest| rest.min(step));

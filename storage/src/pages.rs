@@ -89,7 +89,10 @@ fn made(sums: &mut Vec<u32>, number: u64) -> Option<&mut u32> {
 /// The pages that lie in these bytes as a whole, with their numbers.
 fn whole(offset: u64, data: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     let before = usize::try_from(offset.next_multiple_of(PAGE) - offset).unwrap_or(usize::MAX);
-    let pages = data.get(before..).unwrap_or_default().chunks_exact(PAGE as usize);
+    let pages = data
+        .get(before..)
+        .unwrap_or_default()
+        .chunks_exact(PAGE as usize);
     (offset.div_ceil(PAGE)..).zip(pages)
 }
 
@@ -110,12 +113,22 @@ mod tests {
         let pages = Pages::default();
         pages.written(PAGE, &[page(1), page(2)].concat());
         assert_eq!(pages.check(PAGE, &page(1)), Ok(()));
-        assert_eq!(pages.check(0, &[page(7), page(1), page(2)].concat()), Ok(()));
+        assert_eq!(
+            pages.check(0, &[page(7), page(1), page(2)].concat()),
+            Ok(())
+        );
         let stale = pages.check(PAGE, &[page(1), page(1)].concat()).unwrap_err();
         assert!(stale.starts_with("page 2 "), "{stale}");
         pages.forget(2 * PAGE + 5, 1);
-        assert_eq!(pages.check(2 * PAGE, &page(3)), Ok(()), "a write that failed may have left anything");
-        assert!(pages.check(2 * PAGE, &page(4)).is_err(), "but not something else each time");
+        assert_eq!(
+            pages.check(2 * PAGE, &page(3)),
+            Ok(()),
+            "a write that failed may have left anything"
+        );
+        assert!(
+            pages.check(2 * PAGE, &page(4)).is_err(),
+            "but not something else each time"
+        );
     }
 
     #[test]

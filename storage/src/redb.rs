@@ -26,15 +26,18 @@ use alys_runtime::trace::reached;
 use alys_types::mutant::{self, Mutant};
 
 use ::redb::{
-    CommitError, Database, DatabaseError, ReadableDatabase, StorageBackend, StorageError, TableDefinition,
-    TableError, TransactionError, WriteTransaction,
+    CommitError, Database, DatabaseError, ReadableDatabase, StorageBackend, StorageError,
+    TableDefinition, TableError, TransactionError, WriteTransaction,
 };
 
 use crate::kv::{Batch, Direction, Durability, Error, KeyValue, Op, Table};
 use crate::pages::Pages;
 
 /// What redb needs of a file. Offsets and lengths are bytes.
-#[expect(clippy::len_without_is_empty, reason = "a file's length is asked of the system and can fail")]
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "a file's length is asked of the system and can fail"
+)]
 pub trait Medium: Send + Sync + 'static {
     /// Length of the file.
     fn len(&self) -> io::Result<u64>;
@@ -57,7 +60,9 @@ pub struct RedbOptions {
 
 impl Default for RedbOptions {
     fn default() -> Self {
-        Self { cache_bytes: 64 * 1024 * 1024 }
+        Self {
+            cache_bytes: 64 * 1024 * 1024,
+        }
     }
 }
 
@@ -117,7 +122,10 @@ impl RedbStore {
         let opened = catch_unwind(AssertUnwindSafe(|| {
             Database::builder()
                 .set_cache_size(options.cache_bytes)
-                .create_with_backend(Backend { medium, pages: Pages::default() })
+                .create_with_backend(Backend {
+                    medium,
+                    pages: Pages::default(),
+                })
         }));
         let mut database = match opened {
             Ok(Ok(database)) => database,
@@ -127,7 +135,9 @@ impl RedbStore {
         if alys_runtime::buggify!("storage.redb.compact_at_open") {
             match catch_unwind(AssertUnwindSafe(|| database.compact())) {
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => return Err(Failure::Io(error.to_string()).into_error("open", &name)),
+                Ok(Err(error)) => {
+                    return Err(Failure::Io(error.to_string()).into_error("open", &name));
+                }
                 Err(panic) => return Err(Failure::from_panic(&*panic).into_error("open", &name)),
             }
         }
@@ -149,9 +159,15 @@ impl RedbStore {
         work: impl FnOnce(&Database) -> Result<T, Failure>,
     ) -> Result<T, Error> {
         if let Some(cause) = self.poison.get() {
-            return Err(Error::Poisoned { operation, cause: cause.clone() });
+            return Err(Error::Poisoned {
+                operation,
+                cause: cause.clone(),
+            });
         }
-        let database = self.database.as_ref().expect("the database is taken out in drop only");
+        let database = self
+            .database
+            .as_ref()
+            .expect("the database is taken out in drop only");
         let (failure, poisoning) = match catch_unwind(AssertUnwindSafe(|| work(database))) {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(failure)) => (failure, poisoning),
@@ -231,7 +247,9 @@ impl KeyValue for RedbStore {
             }
             self.deferred.store(true, Ordering::Release);
         }
-        self.guarded("write", true, |database| commit(database, batch, durability))?;
+        self.guarded("write", true, |database| {
+            commit(database, batch, durability)
+        })?;
         if durability == Durability::Durable {
             self.deferred.store(false, Ordering::Release);
         }
@@ -261,7 +279,9 @@ fn commit(database: &Database, batch: Batch, durability: Durability) -> Result<(
         Durability::Durable => ::redb::Durability::Immediate,
         Durability::Deferred => ::redb::Durability::None,
     };
-    transaction.set_durability(wanted).map_err(|error| Failure::Io(error.to_string()))?;
+    transaction
+        .set_durability(wanted)
+        .map_err(|error| Failure::Io(error.to_string()))?;
     if buggify!("storage.redb.two_phase_commit") {
         transaction.set_two_phase_commit(true);
     }
@@ -269,7 +289,9 @@ fn commit(database: &Database, batch: Batch, durability: Durability) -> Result<(
         transaction.set_quick_repair(true);
     }
     match catch_unwind(AssertUnwindSafe(|| fill(&transaction, batch))) {
-        Ok(Ok(())) => ManuallyDrop::into_inner(transaction).commit().map_err(from_commit),
+        Ok(Ok(())) => ManuallyDrop::into_inner(transaction)
+            .commit()
+            .map_err(from_commit),
         Ok(Err(failure)) => {
             drop(ManuallyDrop::into_inner(transaction));
             Err(failure)
@@ -286,15 +308,18 @@ fn fill(transaction: &WriteTransaction, batch: Batch) -> Result<(), Failure> {
         let table = *table;
         let rows = match open.entry(table) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                entry.insert(transaction.open_table(definition(table)).map_err(from_table)?)
-            }
+            std::collections::btree_map::Entry::Vacant(entry) => entry.insert(
+                transaction
+                    .open_table(definition(table))
+                    .map_err(from_table)?,
+            ),
         };
         match op {
             Op::Put { key, mut value, .. } => {
                 let sum = checksum(table, &key, &value);
                 value.extend_from_slice(&sum);
-                rows.insert(key.as_slice(), value.as_slice()).map_err(from_storage)?;
+                rows.insert(key.as_slice(), value.as_slice())
+                    .map_err(from_storage)?;
             }
             Op::Delete { key, .. } => {
                 rows.remove(key.as_slice()).map_err(from_storage)?;
@@ -315,9 +340,9 @@ fn prepare(medium: &impl Medium, name: &str, existing: Existing) -> Result<(), E
     if length == 0 {
         return match existing {
             Existing::Optional => Ok(()),
-            Existing::Required => {
-                Err(Error::Corrupt { reason: format!("{name} is empty, its contents are lost") })
-            }
+            Existing::Required => Err(Error::Corrupt {
+                reason: format!("{name} is empty, its contents are lost"),
+            }),
         };
     }
     let mut head = [0u8; MAGIC.len()];
@@ -328,7 +353,10 @@ fn prepare(medium: &impl Medium, name: &str, existing: Existing) -> Result<(), E
         // it, so it becomes durable before anybody can.
         return medium.sync().map_err(io);
     }
-    let cut_off = head.iter().zip(MAGIC).all(|(found, magic)| *found == 0 || *found == magic);
+    let cut_off = head
+        .iter()
+        .zip(MAGIC)
+        .all(|(found, magic)| *found == 0 || *found == magic);
     if cut_off && existing == Existing::Optional {
         reached("state.store.creation_cut_off");
         // A crash during creation: the file was extended but the magic number is not there, so nothing was ever
@@ -336,7 +364,9 @@ fn prepare(medium: &impl Medium, name: &str, existing: Existing) -> Result<(), E
         medium.set_len(0).map_err(io)?;
         return medium.sync().map_err(io);
     }
-    Err(Error::Corrupt { reason: format!("{name} is not a redb database: its first bytes are wrong") })
+    Err(Error::Corrupt {
+        reason: format!("{name} is not a redb database: its first bytes are wrong"),
+    })
 }
 
 fn definition(table: Table) -> Definition {
@@ -362,8 +392,14 @@ fn open_value(table: Table, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, Failur
     }
     reached("state.store.checksum_wrong");
     let Table(table) = table;
-    let shown: String = key.iter().take(40).map(|byte| format!("{byte:02x}")).collect();
-    Err(Failure::Corrupt(format!("the value at table {table} key {shown} does not match its checksum")))
+    let shown: String = key
+        .iter()
+        .take(40)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Err(Failure::Corrupt(format!(
+        "the value at table {table} key {shown} does not match its checksum"
+    )))
 }
 
 /// What went wrong, before it is known where.
@@ -380,9 +416,16 @@ impl Failure {
 
     fn into_error(self, operation: &'static str, name: &str) -> Error {
         match self {
-            Self::Io(reason) => Error::Io { operation, reason: format!("{name}: {reason}") },
-            Self::Corrupt(reason) => Error::Corrupt { reason: format!("{name}: {reason}") },
-            Self::InUse => Error::InUse { path: name.to_owned() },
+            Self::Io(reason) => Error::Io {
+                operation,
+                reason: format!("{name}: {reason}"),
+            },
+            Self::Corrupt(reason) => Error::Corrupt {
+                reason: format!("{name}: {reason}"),
+            },
+            Self::InUse => Error::InUse {
+                path: name.to_owned(),
+            },
         }
     }
 }
@@ -398,7 +441,9 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
 
 fn from_io(error: io::Error) -> Failure {
     match error.kind() {
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Failure::Corrupt(error.to_string()),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+            Failure::Corrupt(error.to_string())
+        }
         _ => Failure::Io(error.to_string()),
     }
 }

@@ -30,7 +30,9 @@ pub struct SledOptions {
 
 impl Default for SledOptions {
     fn default() -> Self {
-        Self { cache_bytes: 64 * 1024 * 1024 }
+        Self {
+            cache_bytes: 64 * 1024 * 1024,
+        }
     }
 }
 
@@ -101,37 +103,63 @@ impl SledStore {
                 Ok(Ok(database)) => break database,
                 Ok(Err(Error::InUse { .. })) if attempts < CLOSING_ATTEMPTS => attempts += 1,
                 Ok(Err(error)) => return Err(error),
-                Err(panic) => return Err(corrupt(&name, format!("sled panicked: {}", panic_text(&*panic)))),
+                Err(panic) => {
+                    return Err(corrupt(
+                        &name,
+                        format!("sled panicked: {}", panic_text(&*panic)),
+                    ));
+                }
             }
             // A handle that was dropped lets go of its file only when sled's own threads are done with it, and sled
             // says nothing when they are. This is production only, so no simulated time is slept away.
             #[expect(clippy::disallowed_methods, reason = "sled is never simulated")]
             std::thread::sleep(CLOSING_PAUSE);
         };
-        let log = dir.file("db").map_err(|error| io_error("open", &name, &error))?;
-        let store = Self { database, log, name, turn: RwLock::new(()), poison: OnceLock::new() };
+        let log = dir
+            .file("db")
+            .map_err(|error| io_error("open", &name, &error))?;
+        let store = Self {
+            database,
+            log,
+            name,
+            turn: RwLock::new(()),
+            poison: OnceLock::new(),
+        };
         store.check_created(existing)?;
         Ok(store)
     }
 
     fn check_created(&self, existing: Existing) -> Result<(), Error> {
         self.guarded("open", true, |database| {
-            if database.get(CREATED).map_err(|error| map_error("open", &self.name, error))?.is_some() {
+            if database
+                .get(CREATED)
+                .map_err(|error| map_error("open", &self.name, error))?
+                .is_some()
+            {
                 // What a killed process left unsynced becomes durable before anybody acts on it.
                 return self.make_durable();
             }
             if existing == Existing::Required {
-                return Err(corrupt(&self.name, "the log is empty, its contents are lost".to_owned()));
+                return Err(corrupt(
+                    &self.name,
+                    "the log is empty, its contents are lost".to_owned(),
+                ));
             }
-            database.insert(CREATED, &[]).map_err(|error| map_error("open", &self.name, error))?;
+            database
+                .insert(CREATED, &[])
+                .map_err(|error| map_error("open", &self.name, error))?;
             self.make_durable()
         })
     }
 
     /// Everything written so far, through sled and through the device's cache.
     fn make_durable(&self) -> Result<(), Error> {
-        self.database.flush().map_err(|error| map_error("flush", &self.name, error))?;
-        self.log.sync().map_err(|error| io_error("flush", &self.name, &error))
+        self.database
+            .flush()
+            .map_err(|error| map_error("flush", &self.name, error))?;
+        self.log
+            .sync()
+            .map_err(|error| io_error("flush", &self.name, &error))
     }
 
     /// Runs `work` unless the handle is poisoned; a panic in it poisons the handle, and so does any failure when
@@ -143,12 +171,21 @@ impl SledStore {
         work: impl FnOnce(&::sled::Db) -> Result<T, Error>,
     ) -> Result<T, Error> {
         if let Some(cause) = self.poison.get() {
-            return Err(Error::Poisoned { operation, cause: cause.clone() });
+            return Err(Error::Poisoned {
+                operation,
+                cause: cause.clone(),
+            });
         }
         let (error, poisoning) = match catch_unwind(AssertUnwindSafe(|| work(&self.database))) {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => (error, poisoning),
-            Err(panic) => (corrupt(&self.name, format!("sled panicked: {}", panic_text(&*panic))), true),
+            Err(panic) => (
+                corrupt(
+                    &self.name,
+                    format!("sled panicked: {}", panic_text(&*panic)),
+                ),
+                true,
+            ),
         };
         if poisoning {
             // Someone else may have poisoned the handle meanwhile; the first cause stands.
@@ -159,7 +196,12 @@ impl SledStore {
 
     /// The value that `head` stands for.
     fn value(&self, table: Table, key: &[u8], head: &[u8]) -> Result<Vec<u8>, Error> {
-        let broken = || corrupt(&self.name, format!("a value of table {} is not whole", table.0));
+        let broken = || {
+            corrupt(
+                &self.name,
+                format!("a value of table {} is not whole", table.0),
+            )
+        };
         match head.split_first() {
             Some((&INLINE, value)) => Ok(value.to_vec()),
             Some((&CHUNKED, count)) => {
@@ -177,9 +219,16 @@ impl SledStore {
     }
 
     /// Adds the removal of the chunks that `key` has now.
-    fn remove_chunks(&self, batch: &mut ::sled::Batch, table: Table, key: &[u8]) -> Result<(), Error> {
-        let head =
-            self.database.get(head_key(table, key)).map_err(|error| map_error("write", &self.name, error))?;
+    fn remove_chunks(
+        &self,
+        batch: &mut ::sled::Batch,
+        table: Table,
+        key: &[u8],
+    ) -> Result<(), Error> {
+        let head = self
+            .database
+            .get(head_key(table, key))
+            .map_err(|error| map_error("write", &self.name, error))?;
         if let Some((&CHUNKED, count)) = head.as_deref().and_then(<[u8]>::split_first) {
             let count = count.try_into().map(u32::from_be_bytes).unwrap_or(0);
             for index in 0..count {
@@ -194,8 +243,9 @@ impl KeyValue for SledStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let _shared = self.turn.read().unwrap_or_else(PoisonError::into_inner);
         self.guarded("read", false, |database| {
-            let head =
-                database.get(head_key(table, key)).map_err(|error| map_error("read", &self.name, error))?;
+            let head = database
+                .get(head_key(table, key))
+                .map_err(|error| map_error("read", &self.name, error))?;
             head.map(|head| self.value(table, key, &head)).transpose()
         })
     }
@@ -251,7 +301,9 @@ impl KeyValue for SledStore {
                     None => changes.remove(head_key(table, &key)),
                 }
             }
-            database.apply_batch(changes).map_err(|error| map_error("write", &self.name, error))?;
+            database
+                .apply_batch(changes)
+                .map_err(|error| map_error("write", &self.name, error))?;
             match durability {
                 Durability::Durable => self.make_durable(),
                 Durability::Deferred => Ok(()),
@@ -299,17 +351,24 @@ fn tree_key(space: u8, Table(table): Table, key: &[u8]) -> Vec<u8> {
 }
 
 fn corrupt(name: &str, reason: String) -> Error {
-    Error::Corrupt { reason: format!("{name}: {reason}") }
+    Error::Corrupt {
+        reason: format!("{name}: {reason}"),
+    }
 }
 
 fn io_error(operation: &'static str, name: &str, error: &io::Error) -> Error {
-    Error::Io { operation, reason: format!("{name}: {error}") }
+    Error::Io {
+        operation,
+        reason: format!("{name}: {error}"),
+    }
 }
 
 fn map_error(operation: &'static str, name: &str, error: ::sled::Error) -> Error {
     match error {
         ::sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => {
-            Error::InUse { path: name.to_owned() }
+            Error::InUse {
+                path: name.to_owned(),
+            }
         }
         ::sled::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
             corrupt(name, error.to_string())

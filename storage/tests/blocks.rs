@@ -10,8 +10,8 @@ use alys_types::bls::Signature;
 use alys_types::limits::{MAX_RANGE_BLOCKS, MAX_RANGE_BYTES};
 use alys_types::wire::{CertifiedHeader, Message, RangeRequest};
 use alys_types::{
-    Address, Bitmap, Block, Body, Certificate, ExecutionPayload, FederationChange, FederationOrder, Hash,
-    Header, Height, Slot, VoteKind, VoteTarget,
+    Address, Bitmap, Block, Body, Certificate, ExecutionPayload, FederationChange, FederationOrder,
+    Hash, Header, Height, Slot, VoteKind, VoteTarget,
 };
 use serde::{Deserialize, Serialize};
 use support::{PowerDisk, Random};
@@ -62,14 +62,26 @@ fn block(parent: Option<&Block>, slot: u64, bytes: usize) -> Block {
 }
 
 fn certificate(header: &Header, kind: VoteKind) -> Certificate {
-    let target = VoteTarget { kind, height: header.height, slot: header.slot, hash: header.hash() };
+    let target = VoteTarget {
+        kind,
+        height: header.height,
+        slot: header.slot,
+        hash: header.hash(),
+    };
     let mut signers = Bitmap::empty(4);
     (0..3).for_each(|signer| signers.set(signer));
-    Certificate { target, signers, signature: Signature([kind as u8; 96]) }
+    Certificate {
+        target,
+        signers,
+        signature: Signature([kind as u8; 96]),
+    }
 }
 
 fn certified(block: &Block, kind: VoteKind) -> CertifiedHeader {
-    CertifiedHeader { header: block.header.clone(), certificate: certificate(&block.header, kind) }
+    CertifiedHeader {
+        header: block.header.clone(),
+        certificate: certificate(&block.header, kind),
+    }
 }
 
 /// A chain of `length` blocks, one a slot from slot 1 on.
@@ -103,7 +115,10 @@ fn stored(blocks: &[Block], finals: usize) -> BlockStore {
 
 fn finalize(batch: &mut Batch, blocks: &[Block], from: usize, to: usize, dropped: &[Hash]) {
     if from < to {
-        let newly: Vec<_> = blocks[from..to].iter().map(|b| (b.header.height, b.header.hash())).collect();
+        let newly: Vec<_> = blocks[from..to]
+            .iter()
+            .map(|b| (b.header.height, b.header.hash()))
+            .collect();
         BlockStore::batch_finalized(
             batch,
             &certified(&blocks[to - 1], VoteKind::Confirmation),
@@ -129,21 +144,47 @@ fn what_goes_in_comes_out() {
     for (index, block) in blocks.iter().enumerate() {
         let hash = block.header.hash();
         assert_eq!(store.block(&hash).expect("block").as_ref(), Some(block));
-        assert_eq!(store.header(&hash).expect("header").as_ref(), Some(&block.header));
+        assert_eq!(
+            store.header(&hash).expect("header").as_ref(),
+            Some(&block.header)
+        );
         let approvals = certificate(&block.header, VoteKind::Approval);
-        assert_eq!(store.certificate(&hash).expect("certificate"), Some(approvals));
+        assert_eq!(
+            store.certificate(&hash).expect("certificate"),
+            Some(approvals)
+        );
         let is_final = index < 3;
-        assert_eq!(store.final_hash(block.header.height).expect("index"), is_final.then_some(hash));
+        assert_eq!(
+            store.final_hash(block.header.height).expect("index"),
+            is_final.then_some(hash)
+        );
         let confirmations = certificate(&block.header, VoteKind::Confirmation);
-        assert_eq!(store.finality(&hash).expect("finality"), (index == 2).then_some(confirmations));
+        assert_eq!(
+            store.finality(&hash).expect("finality"),
+            (index == 2).then_some(confirmations)
+        );
     }
-    assert_eq!(store.finalized().expect("finalized"), Some(certified(&blocks[2], VoteKind::Confirmation)));
-    assert_eq!(store.highest().expect("highest"), Some((Slot(5), blocks[4].header.hash())));
-    let open: Vec<_> = store.open_blocks().expect("open").into_iter().map(|open| open.header).collect();
+    assert_eq!(
+        store.finalized().expect("finalized"),
+        Some(certified(&blocks[2], VoteKind::Confirmation))
+    );
+    assert_eq!(
+        store.highest().expect("highest"),
+        Some((Slot(5), blocks[4].header.hash()))
+    );
+    let open: Vec<_> = store
+        .open_blocks()
+        .expect("open")
+        .into_iter()
+        .map(|open| open.header)
+        .collect();
     assert_eq!(open, [blocks[3].header.clone(), blocks[4].header.clone()]);
     let window = store.final_window(10).expect("window");
     assert_eq!(window, [blocks[1].header.clone(), blocks[0].header.clone()]);
-    assert_eq!(store.final_window(1).expect("window"), [blocks[1].header.clone()]);
+    assert_eq!(
+        store.final_window(1).expect("window"),
+        [blocks[1].header.clone()]
+    );
 }
 
 #[test]
@@ -153,16 +194,28 @@ fn an_empty_store_answers_with_nothing() {
     assert_eq!(store.federation::<u64>().expect("federation"), None);
     assert_eq!(store.finalized().expect("finalized"), None);
     assert_eq!(store.highest().expect("highest"), None);
-    assert!(store.open_blocks().expect("open").is_empty() && store.sets().expect("sets").is_empty());
+    assert!(
+        store.open_blocks().expect("open").is_empty() && store.sets().expect("sets").is_empty()
+    );
     assert!(store.final_window(5).expect("window").is_empty());
-    let range = store.block_range(RangeRequest { start: Height(1), count: 9 }).expect("range");
+    let range = store
+        .block_range(RangeRequest {
+            start: Height(1),
+            count: 9,
+        })
+        .expect("range");
     assert!(range.blocks.is_empty() && range.tip.is_none() && range.finalized.is_none());
 }
 
 #[test]
 fn votes_federation_and_sets_are_kept() {
     let store = in_memory();
-    let votes = Votes { approved: Slot(7), approved_hash: GENESIS, locked: Slot(3), locked_hash: GENESIS };
+    let votes = Votes {
+        approved: Slot(7),
+        approved_hash: GENESIS,
+        locked: Slot(3),
+        locked_hash: GENESIS,
+    };
     let authority = alys_types::Authority {
         public_key: alys_types::bls::PublicKeyBytes([1; 48]),
         proof_of_possession: Signature([2; 96]),
@@ -177,9 +230,15 @@ fn votes_federation_and_sets_are_kept() {
     BlockStore::batch_set(&mut batch, &set);
     store.write(batch, Durability::Durable).expect("write");
     assert_eq!(store.votes().expect("votes"), Some(votes));
-    let federation =
-        store.federation::<(Vec<alys_types::Authority>, Option<Vec<alys_types::Authority>>, u64)>();
-    assert_eq!(federation.expect("federation"), Some((set.clone(), Some(set.clone()), 4)));
+    let federation = store.federation::<(
+        Vec<alys_types::Authority>,
+        Option<Vec<alys_types::Authority>>,
+        u64,
+    )>();
+    assert_eq!(
+        federation.expect("federation"),
+        Some((set.clone(), Some(set.clone()), 4))
+    );
     let mut lengths: Vec<usize> = store.sets().expect("sets").iter().map(Vec::len).collect();
     lengths.sort();
     assert_eq!(lengths, [4, 15]);
@@ -211,16 +270,23 @@ fn a_header_written_again_after_finality_is_no_open_block() {
     let engine: Store = Arc::new(MemoryStore::new());
     let store = BlockStore::open(engine.clone(), GENESIS).expect("open");
     let mut batch = Batch::new();
-    blocks.iter().for_each(|block| BlockStore::batch_block(&mut batch, block));
+    blocks
+        .iter()
+        .for_each(|block| BlockStore::batch_block(&mut batch, block));
     finalize(&mut batch, &blocks, 0, 3, &[]);
     BlockStore::batch_certified(&mut batch, &certified(&blocks[1], VoteKind::Approval));
     store.write(batch, Durability::Durable).expect("write");
     assert!(store.open_blocks().expect("open").is_empty());
     let again = BlockStore::open(engine.clone(), GENESIS).expect("open");
-    let listed = engine.get(schema::OPEN, &blocks[1].header.hash().0).expect("get");
+    let listed = engine
+        .get(schema::OPEN, &blocks[1].header.hash().0)
+        .expect("get");
     assert_eq!(listed, None, "cleared away when opened");
     assert_eq!(
-        again.certificate(&blocks[1].header.hash()).expect("certificate").map(|c| c.signers.count()),
+        again
+            .certificate(&blocks[1].header.hash())
+            .expect("certificate")
+            .map(|c| c.signers.count()),
         Some(3)
     );
 }
@@ -246,16 +312,33 @@ fn ranges_follow_the_certified_chain_within_their_limits() {
     for (blocks, finals, (start, count), wanted) in table {
         let context = format!("{finals} final, start {start}, count {count}");
         let store = stored(blocks, finals);
-        let request = RangeRequest { start: Height(start), count };
+        let request = RangeRequest {
+            start: Height(start),
+            count,
+        };
         let answer = store.block_range(request).expect("range");
-        let heights: Vec<u64> = answer.blocks.iter().map(|block| block.header.height.0).collect();
+        let heights: Vec<u64> = answer
+            .blocks
+            .iter()
+            .map(|block| block.header.height.0)
+            .collect();
         assert_eq!(heights, wanted.clone().collect::<Vec<_>>(), "{context}");
-        let last = answer.blocks.last().map(|block| certificate(&block.header, VoteKind::Approval));
+        let last = answer
+            .blocks
+            .last()
+            .map(|block| certificate(&block.header, VoteKind::Approval));
         assert_eq!(answer.tip, last, "{context}");
         assert!(answer.encode().len() <= MAX_RANGE_BYTES, "{context}");
         let headers = store.header_range(request).expect("headers");
-        let same = headers.headers.iter().zip(&answer.blocks).all(|(header, block)| *header == block.header);
-        assert!(same && headers.headers.len() >= answer.blocks.len(), "{context}");
+        let same = headers
+            .headers
+            .iter()
+            .zip(&answer.blocks)
+            .all(|(header, block)| *header == block.header);
+        assert!(
+            same && headers.headers.len() >= answer.blocks.len(),
+            "{context}"
+        );
         assert_eq!(headers.finalized, answer.finalized, "{context}");
     }
 }
@@ -263,7 +346,12 @@ fn ranges_follow_the_certified_chain_within_their_limits() {
 #[test]
 fn a_block_larger_than_half_a_range_is_served_alone() {
     let blocks = chain(2, 8 * 1024 * 1024 - 4096);
-    let answer = stored(&blocks, 2).block_range(RangeRequest { start: Height(1), count: 2 }).expect("range");
+    let answer = stored(&blocks, 2)
+        .block_range(RangeRequest {
+            start: Height(1),
+            count: 2,
+        })
+        .expect("range");
     assert!(!answer.blocks.is_empty());
     assert!(answer.encode().len() <= MAX_RANGE_BYTES);
 }
@@ -273,15 +361,32 @@ fn the_certificate_of_a_tip_may_come_from_its_child() {
     let blocks = chain(4, 10);
     let store = in_memory();
     let mut batch = Batch::new();
-    blocks.iter().for_each(|block| BlockStore::batch_block(&mut batch, block));
+    blocks
+        .iter()
+        .for_each(|block| BlockStore::batch_block(&mut batch, block));
     finalize(&mut batch, &blocks, 0, 4, &[]);
     store.write(batch, Durability::Durable).expect("write");
     // Blocks 1 to 3 are certified by their children alone, block 4 by nothing that is stored.
-    let answer = store.block_range(RangeRequest { start: Height(1), count: 9 }).expect("range");
+    let answer = store
+        .block_range(RangeRequest {
+            start: Height(1),
+            count: 9,
+        })
+        .expect("range");
     assert_eq!(answer.blocks.len(), 3);
-    assert_eq!(answer.tip, Some(certificate(&blocks[2].header, VoteKind::Approval)));
     assert_eq!(
-        store.header_range(RangeRequest { start: Height(1), count: 9 }).expect("headers").headers.len(),
+        answer.tip,
+        Some(certificate(&blocks[2].header, VoteKind::Approval))
+    );
+    assert_eq!(
+        store
+            .header_range(RangeRequest {
+                start: Height(1),
+                count: 9
+            })
+            .expect("headers")
+            .headers
+            .len(),
         3
     );
 }
@@ -290,14 +395,25 @@ fn the_certificate_of_a_tip_may_come_from_its_child() {
 fn header_ranges_carry_the_federation_orders() {
     let mut with_order = body(1, 10);
     let change = FederationChange::Remove(alys_types::bls::PublicKeyBytes([1; 48]));
-    let order = FederationOrder { number: 1, change, effective_height: Height(9), signatures: vec![] };
+    let order = FederationOrder {
+        number: 1,
+        change,
+        effective_height: Height(9),
+        signatures: vec![],
+    };
     with_order.federation_change = Some(order.clone());
     let first = block(None, 1, 10);
     let second = block_with(Some(&first), 2, with_order);
     let third = block(Some(&second), 3, 10);
     let store = stored(&[first, second, third], 3);
     let range = |start, count| {
-        store.header_range(RangeRequest { start: Height(start), count }).expect("headers").changes
+        store
+            .header_range(RangeRequest {
+                start: Height(start),
+                count,
+            })
+            .expect("headers")
+            .changes
     };
     assert_eq!(range(1, 3), [(Height(2), order.clone())]);
     assert_eq!(range(2, 1), [(Height(2), order)]);
@@ -308,13 +424,29 @@ fn header_ranges_carry_the_federation_orders() {
 fn another_layout_and_another_chain_are_refused() {
     let engine: Store = Arc::new(MemoryStore::new());
     BlockStore::open(engine.clone(), GENESIS).expect("open");
-    let error = BlockStore::open(engine.clone(), Hash([1; 32])).map(drop).expect_err("another chain");
-    assert!(matches!(&error, Error::OtherChain { found, .. } if *found == GENESIS.to_string()), "{error}");
+    let error = BlockStore::open(engine.clone(), Hash([1; 32]))
+        .map(drop)
+        .expect_err("another chain");
+    assert!(
+        matches!(&error, Error::OtherChain { found, .. } if *found == GENESIS.to_string()),
+        "{error}"
+    );
     let mut batch = Batch::new();
     batch.put(schema::META, schema::SCHEMA, 2u32.to_be_bytes());
     engine.write(batch, Durability::Durable).expect("write");
-    let error = BlockStore::open(engine, GENESIS).map(drop).expect_err("another layout");
-    assert!(matches!(error, Error::Schema { found: 2, wanted: 1 }), "{error}");
+    let error = BlockStore::open(engine, GENESIS)
+        .map(drop)
+        .expect_err("another layout");
+    assert!(
+        matches!(
+            error,
+            Error::Schema {
+                found: 2,
+                wanted: 1
+            }
+        ),
+        "{error}"
+    );
     assert!(error.to_string().contains("sync into an empty directory"));
 }
 
@@ -330,15 +462,27 @@ fn entries_that_do_not_decode_are_named() {
     };
     let named = |error: Error, words: &[&str]| {
         assert!(matches!(error, Error::Corrupt { .. }), "{error}");
-        assert!(words.iter().all(|word| error.to_string().contains(word)), "{error}");
+        assert!(
+            words.iter().all(|word| error.to_string().contains(word)),
+            "{error}"
+        );
     };
     overwrite(schema::VOTES, schema::VOTE_STATE, vec![1, 2, 3]);
-    named(store.votes::<Votes>().expect_err("votes"), &["state", "votes", "does not decode"]);
+    named(
+        store.votes::<Votes>().expect_err("votes"),
+        &["state", "votes", "does not decode"],
+    );
     overwrite(schema::BODIES, &hash.0, vec![0; 5]);
-    named(store.block(&hash).expect_err("body"), &["bodies", &hash.to_string()[2..]]);
+    named(
+        store.block(&hash).expect_err("body"),
+        &["bodies", &hash.to_string()[2..]],
+    );
     let other = alys_types::codec::encode(&block(None, 50, 1).header);
     overwrite(schema::HEADERS, &hash.0, other);
-    named(store.header(&hash).expect_err("header"), &["headers", "another block"]);
+    named(
+        store.header(&hash).expect_err("header"),
+        &["headers", "another block"],
+    );
 }
 
 /// The layout is pinned: whoever changes a table, a key or an encoding meets this test and `schema::VERSION`.
@@ -351,18 +495,31 @@ fn the_layout_is_the_one_that_is_written_down() {
     BlockStore::batch_votes(&mut batch, &7u64);
     BlockStore::batch_highest(&mut batch, Slot(1), block.header.hash());
     BlockStore::batch_set(&mut batch, &[]);
-    finalize(&mut batch, std::slice::from_ref(&block), 0, 1, &[Hash([8; 32])]);
+    finalize(
+        &mut batch,
+        std::slice::from_ref(&block),
+        0,
+        1,
+        &[Hash([8; 32])],
+    );
     BlockStore::batch_federation(&mut batch, &8u64);
     let lines: Vec<String> = batch
         .ops()
         .iter()
         .map(|op| {
-            let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            let hex = |bytes: &[u8]| {
+                bytes
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect::<String>()
+            };
             match op {
                 alys_storage::Op::Put { table, key, value } => {
                     format!("put {} {} {}", table.0, hex(key), hex(value))
                 }
-                alys_storage::Op::Delete { table, key } => format!("delete {} {}", table.0, hex(key)),
+                alys_storage::Op::Delete { table, key } => {
+                    format!("delete {} {}", table.0, hex(key))
+                }
             }
         })
         .collect();
@@ -386,8 +543,14 @@ fn no_power_loss_separates_what_belongs_together() {
         let mut chain: Vec<Block> = Vec::new();
         while disk.losses() < 30 {
             disk.cut_after(60 + random.below(500));
-            let existing = if opened_once { Existing::Required } else { Existing::Optional };
-            let options = RedbOptions { cache_bytes: 256 * 1024 };
+            let existing = if opened_once {
+                Existing::Required
+            } else {
+                Existing::Optional
+            };
+            let options = RedbOptions {
+                cache_bytes: 256 * 1024,
+            };
             let Ok(engine) = RedbStore::open(disk.file(), "disk", options, existing) else {
                 assert!(!disk.is_powered());
                 disk.power_cycle();
@@ -402,9 +565,9 @@ fn no_power_loss_separates_what_belongs_together() {
                 let finals = check_whole(&store, &chain, acknowledged);
                 acknowledged = store.votes().expect("votes");
                 // The chain goes on from the last block that is stored.
-                let kept = chain
-                    .iter()
-                    .take_while(|block| store.block(&block.header.hash()).expect("block").is_some());
+                let kept = chain.iter().take_while(|block| {
+                    store.block(&block.header.hash()).expect("block").is_some()
+                });
                 let kept = kept.count();
                 chain.truncate(kept);
                 disk.cut_after(random.below(600));
@@ -426,11 +589,20 @@ fn run(
     acknowledged: &mut Option<Votes>,
     random: &mut Random,
 ) {
-    let fresh = Votes { approved: Slot(0), approved_hash: GENESIS, locked: Slot(0), locked_hash: GENESIS };
+    let fresh = Votes {
+        approved: Slot(0),
+        approved_hash: GENESIS,
+        locked: Slot(0),
+        locked_hash: GENESIS,
+    };
     loop {
         let mut votes = acknowledged.unwrap_or(fresh);
-        let slot =
-            votes.approved.0.max(chain.last().map_or(0, |last| last.header.slot.0)) + 1 + random.below(2);
+        let slot = votes
+            .approved
+            .0
+            .max(chain.last().map_or(0, |last| last.header.slot.0))
+            + 1
+            + random.below(2);
         let next = block(chain.last(), slot, random.below(4000) as usize);
         let hash = next.header.hash();
         chain.push(next);
@@ -464,7 +636,11 @@ fn run(
         if random.one_in(2) {
             let mut batch = Batch::new();
             finalize(&mut batch, chain, finals, chain.len(), &[]);
-            let durability = if random.one_in(2) { Durability::Durable } else { Durability::Deferred };
+            let durability = if random.one_in(2) {
+                Durability::Durable
+            } else {
+                Durability::Deferred
+            };
             if store.write(batch, durability).is_err() {
                 return;
             }
@@ -479,30 +655,60 @@ fn check_whole(store: &BlockStore, chain: &[Block], acknowledged: Option<Votes>)
     let votes: Option<Votes> = store.votes().expect("votes");
     if let Some(told) = acknowledged {
         let votes = votes.expect("votes were acknowledged");
-        assert!(votes.approved >= told.approved && votes.locked >= told.locked, "{votes:?} after {told:?}");
+        assert!(
+            votes.approved >= told.approved && votes.locked >= told.locked,
+            "{votes:?} after {told:?}"
+        );
     }
     if let Some(votes) = votes {
-        assert!(store.block(&votes.approved_hash).expect("block").is_some(), "the approved block is stored");
+        assert!(
+            store.block(&votes.approved_hash).expect("block").is_some(),
+            "the approved block is stored"
+        );
         if votes.locked.0 > 0 {
             assert!(store.header(&votes.locked_hash).expect("header").is_some());
-            assert!(store.certificate(&votes.locked_hash).expect("certificate").is_some());
+            assert!(
+                store
+                    .certificate(&votes.locked_hash)
+                    .expect("certificate")
+                    .is_some()
+            );
         }
     }
     if let Some((slot, hash)) = store.highest().expect("highest") {
-        assert_eq!(store.header(&hash).expect("header").map(|header| header.slot), Some(slot));
+        assert_eq!(
+            store
+                .header(&hash)
+                .expect("header")
+                .map(|header| header.slot),
+            Some(slot)
+        );
         assert!(store.certificate(&hash).expect("certificate").is_some());
     }
-    let Some(last) = store.finalized().expect("finalized") else { return 0 };
+    let Some(last) = store.finalized().expect("finalized") else {
+        return 0;
+    };
     let finals = last.header.height.0 as usize;
     for (index, block) in chain.iter().enumerate() {
         let hash = store.final_hash(block.header.height).expect("index");
-        assert_eq!(hash, (index < finals).then(|| block.header.hash()), "height {}", index + 1);
+        assert_eq!(
+            hash,
+            (index < finals).then(|| block.header.hash()),
+            "height {}",
+            index + 1
+        );
         // Older ones were compared after earlier losses.
         if index < finals && index + 40 > finals {
-            assert_eq!(store.block(&block.header.hash()).expect("block").as_ref(), Some(block));
+            assert_eq!(
+                store.block(&block.header.hash()).expect("block").as_ref(),
+                Some(block)
+            );
         }
     }
     let open = store.open_blocks().expect("open");
-    assert!(open.iter().all(|open| open.header.height > last.header.height));
+    assert!(
+        open.iter()
+            .all(|open| open.header.height > last.header.height)
+    );
     finals
 }

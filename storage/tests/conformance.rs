@@ -26,7 +26,14 @@ struct OnPowerDisk(PowerDisk);
 impl Subject for OnPowerDisk {
     fn open(&self) -> Store {
         let file: PowerFile = self.0.file();
-        let store = RedbStore::open(file, "disk", RedbOptions { cache_bytes: 1 << 20 }, Existing::Optional);
+        let store = RedbStore::open(
+            file,
+            "disk",
+            RedbOptions {
+                cache_bytes: 1 << 20,
+            },
+            Existing::Optional,
+        );
         Arc::new(store.expect("open"))
     }
 }
@@ -74,7 +81,11 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let change = (0..TABLES.len(), key(), prop::option::weighted(0.75, value()));
+    let change = (
+        0..TABLES.len(),
+        key(),
+        prop::option::weighted(0.75, value()),
+    );
     prop_oneof![
         5 => (prop::collection::vec(change, 0..10), any::<bool>()).prop_map(|(c, d)| Step::Write(c, d)),
         2 => (0..TABLES.len(), key()).prop_map(|(t, k)| Step::Get(t, k)),
@@ -98,7 +109,11 @@ fn check(subject: &dyn Subject, steps: &[Step]) {
                         None => batch.delete(TABLES[*table], key.clone()),
                     };
                 }
-                let durability = if *durable { Durability::Durable } else { Durability::Deferred };
+                let durability = if *durable {
+                    Durability::Durable
+                } else {
+                    Durability::Deferred
+                };
                 model.write(batch.clone(), durability).expect("model");
                 current.write(batch, durability).expect("write");
             }
@@ -108,9 +123,17 @@ fn check(subject: &dyn Subject, steps: &[Step]) {
                 assert!(found == wanted, "step {number}: {step:?}");
             }
             Step::Range(table, start, end, forward, limit) => {
-                let direction = if *forward { Direction::Forward } else { Direction::Backward };
-                let wanted = model.range(TABLES[*table], start, end, direction, *limit).expect("model");
-                let found = current.range(TABLES[*table], start, end, direction, *limit).expect("range");
+                let direction = if *forward {
+                    Direction::Forward
+                } else {
+                    Direction::Backward
+                };
+                let wanted = model
+                    .range(TABLES[*table], start, end, direction, *limit)
+                    .expect("model");
+                let found = current
+                    .range(TABLES[*table], start, end, direction, *limit)
+                    .expect("range");
                 assert!(found == wanted, "step {number}: {step:?}");
             }
             Step::Reopen => {
@@ -128,7 +151,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
 }
 
 proptest! {
@@ -148,7 +175,10 @@ mod on_files {
 
     /// A child of a test beside this one holds copies of all open files, with their locks, until it is its own program:
     /// so a directory that was just closed may be in use for a moment.
-    #[expect(clippy::disallowed_methods, reason = "it waits for another process, in real time")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it waits for another process, in real time"
+    )]
     pub fn open(engine: Engine, dir: &Dir) -> Result<Store, Error> {
         let since = Instant::now();
         loop {
@@ -191,19 +221,32 @@ mod on_files {
         for round in 0..30u8 {
             let mut batch = Batch::new();
             for key in 0..64u8 {
-                batch.put(TABLES[0], vec![key], vec![round; 16 * 1024 + usize::from(key)]);
+                batch.put(
+                    TABLES[0],
+                    vec![key],
+                    vec![round; 16 * 1024 + usize::from(key)],
+                );
             }
             store.write(batch, Durability::Durable).expect("write");
         }
         let mut batch = Batch::new();
-        batch.put(TABLES[1], b"large", vec![7; alys_storage::kv::MAX_VALUE_BYTES]);
+        batch.put(
+            TABLES[1],
+            b"large",
+            vec![7; alys_storage::kv::MAX_VALUE_BYTES],
+        );
         store.write(batch, Durability::Durable).expect("write");
-        assert_eq!(store.get(TABLES[0], &[63]).expect("get").map(|v| v.len()), Some(16 * 1024 + 63));
+        assert_eq!(
+            store.get(TABLES[0], &[63]).expect("get").map(|v| v.len()),
+            Some(16 * 1024 + 63)
+        );
         drop(store);
         let store = open(Engine::Sled, &dir).expect("open");
         let large = store.get(TABLES[1], b"large").expect("get").expect("large");
         assert!(large == vec![7; alys_storage::kv::MAX_VALUE_BYTES]);
-        let blobs = std::fs::read_dir(temporary.path().join("data/sled/blobs")).expect("blobs").count();
+        let blobs = std::fs::read_dir(temporary.path().join("data/sled/blobs"))
+            .expect("blobs")
+            .count();
         assert_eq!(blobs, 0);
     }
 
@@ -230,10 +273,17 @@ mod on_files {
                 if marker_lost {
                     std::fs::remove_file(temporary.path().join("data/ENGINE")).expect("remove");
                 }
-                let error = open(second, &dir).map(drop).expect_err("the other engine's directory");
+                let error = open(second, &dir)
+                    .map(drop)
+                    .expect_err("the other engine's directory");
                 assert!(matches!(&error, Error::WrongEngine { found, asked, .. }
                     if *found == first.name() && *asked == second.name()));
-                assert!(error.to_string().contains(&format!("set the storage engine to {first}")), "{error}");
+                assert!(
+                    error
+                        .to_string()
+                        .contains(&format!("set the storage engine to {first}")),
+                    "{error}"
+                );
                 drop(open(first, &dir).expect("its own engine still opens it"));
             }
         }
@@ -241,7 +291,10 @@ mod on_files {
 
     #[test]
     fn a_lost_database_is_an_error_and_not_a_new_one() {
-        for (engine, file) in [(Engine::Redb, "data/store.redb"), (Engine::Sled, "data/sled/db")] {
+        for (engine, file) in [
+            (Engine::Redb, "data/store.redb"),
+            (Engine::Sled, "data/sled/db"),
+        ] {
             for remove in [true, false] {
                 let (temporary, dir) = temporary();
                 drop(open(engine, &dir).expect("open"));
@@ -251,26 +304,42 @@ mod on_files {
                     false => std::fs::write(&path, b"").expect("empty"),
                 }
                 let error = open(engine, &dir).map(drop).expect_err("lost contents");
-                assert!(matches!(&error, Error::Corrupt { reason } if reason.contains("data/s")), "{error}");
+                assert!(
+                    matches!(&error, Error::Corrupt { reason } if reason.contains("data/s")),
+                    "{error}"
+                );
             }
         }
     }
 
     #[test]
     fn files_that_are_no_database_are_named() {
-        for (engine, file) in [(Engine::Redb, "data/store.redb"), (Engine::Sled, "data/sled/db")] {
+        for (engine, file) in [
+            (Engine::Redb, "data/store.redb"),
+            (Engine::Sled, "data/sled/db"),
+        ] {
             let (temporary, dir) = temporary();
             drop(open(engine, &dir).expect("open"));
-            let garbage: Vec<u8> = (0..200_000u32).map(|at| (at * 7 + at / 251) as u8).collect();
+            let garbage: Vec<u8> = (0..200_000u32)
+                .map(|at| (at * 7 + at / 251) as u8)
+                .collect();
             std::fs::write(temporary.path().join(file), garbage).expect("garbage");
             let error = open(engine, &dir).map(drop).expect_err("garbage");
-            assert!(matches!(&error, Error::Corrupt { reason } if reason.contains("data/s")), "{error}");
+            assert!(
+                matches!(&error, Error::Corrupt { reason } if reason.contains("data/s")),
+                "{error}"
+            );
         }
         let (temporary, dir) = temporary();
         drop(open(Engine::Redb, &dir).expect("open"));
         std::fs::write(temporary.path().join("data/ENGINE"), b"rocksdb\n").expect("marker");
-        let error = open(Engine::Redb, &dir).map(drop).expect_err("unknown engine");
-        assert!(matches!(&error, Error::Corrupt { reason } if reason.contains("data/ENGINE")), "{error}");
+        let error = open(Engine::Redb, &dir)
+            .map(drop)
+            .expect_err("unknown engine");
+        assert!(
+            matches!(&error, Error::Corrupt { reason } if reason.contains("data/ENGINE")),
+            "{error}"
+        );
     }
 
     const CHILD: &str = "ALYS_TEST_READ_ONLY_DIR";
@@ -278,10 +347,14 @@ mod on_files {
     /// The child of the test below, as a user who may not write; passes at once when run by itself.
     #[test]
     fn child_opens_read_only_directory() {
-        let Ok(path) = std::env::var(CHILD) else { return };
+        let Ok(path) = std::env::var(CHILD) else {
+            return;
+        };
         for engine in Engine::ALL {
             let dir = Dir::open(format!("{path}/{engine}")).expect("directory");
-            let error = open(engine, &dir).map(drop).expect_err("a read-only directory");
+            let error = open(engine, &dir)
+                .map(drop)
+                .expect_err("a read-only directory");
             assert!(matches!(&error, Error::ReadOnly { .. }), "{error:?}");
             assert!(
                 error.to_string().contains(&path) && error.to_string().contains("make it writable"),
@@ -297,7 +370,8 @@ mod on_files {
         let temporary = tempfile::tempdir().expect("temporary directory");
         let root = temporary.path();
         let allow = |path: &std::path::Path, mode| {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("permissions");
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+                .expect("permissions");
         };
         for engine in Engine::ALL {
             let path = root.join(engine.name());
@@ -316,7 +390,13 @@ mod on_files {
         let binary = root.join("test-binary");
         std::fs::copy(std::env::current_exe().expect("own path"), &binary).expect("copy");
         let mut child = std::process::Command::new(&binary);
-        child.args(["--exact", "on_files::child_opens_read_only_directory", "--nocapture"]).env(CHILD, root);
+        child
+            .args([
+                "--exact",
+                "on_files::child_opens_read_only_directory",
+                "--nocapture",
+            ])
+            .env(CHILD, root);
         if std::fs::metadata("/proc/self").expect("proc").uid() == 0 {
             child.uid(65534).gid(65534).current_dir(root);
         }
@@ -324,7 +404,11 @@ mod on_files {
         for engine in Engine::ALL {
             allow(&root.join(engine.name()), 0o755);
         }
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
         assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
     }
 
@@ -334,7 +418,9 @@ mod on_files {
         let (temporary, dir) = temporary();
         let store = open(Engine::Redb, &dir).expect("open");
         for index in 0..60 {
-            store.write(support::batch(3, index), Durability::Durable).expect("write");
+            store
+                .write(support::batch(3, index), Durability::Durable)
+                .expect("write");
         }
         drop(store);
         let whole = std::fs::read(temporary.path().join("data/store.redb")).expect("read");
@@ -342,11 +428,20 @@ mod on_files {
         let mut random = support::Random::new(9);
         let (mut refused, mut noticed, mut missing, mut harmless) = (0, 0, 0, 0);
         for round in 0..1_500 {
-            let at = if round < 320 { round } else { random.below(whole.len() as u64) as usize };
+            let at = if round < 320 {
+                round
+            } else {
+                random.below(whole.len() as u64) as usize
+            };
             let mut bytes = whole.clone();
             bytes[at] ^= 1 << random.below(8);
             let file = PowerDisk::with_contents(1, bytes).file();
-            let opened = RedbStore::open(file, "flipped.redb", RedbOptions::default(), Existing::Required);
+            let opened = RedbStore::open(
+                file,
+                "flipped.redb",
+                RedbOptions::default(),
+                Existing::Required,
+            );
             let store = match opened {
                 Ok(store) => store,
                 Err(Error::Corrupt { reason }) => {
@@ -359,7 +454,9 @@ mod on_files {
             let mut kind = &mut harmless;
             for ((table, key), value) in &model {
                 match store.get(*table, key) {
-                    Ok(Some(found)) => assert!(found == *value, "byte {at}: another value at {key:?}"),
+                    Ok(Some(found)) => {
+                        assert!(found == *value, "byte {at}: another value at {key:?}")
+                    }
                     Ok(None) => kind = &mut missing,
                     Err(Error::Corrupt { .. } | Error::Poisoned { .. } | Error::Io { .. }) => {
                         kind = &mut noticed;
@@ -370,7 +467,9 @@ mod on_files {
             }
             *kind += 1;
         }
-        println!("refused {refused}, noticed {noticed}, entries missing {missing}, harmless {harmless}");
+        println!(
+            "refused {refused}, noticed {noticed}, entries missing {missing}, harmless {harmless}"
+        );
         assert!(refused > 0 && noticed > 0 && harmless > 0);
     }
 }
@@ -398,19 +497,39 @@ fn what_is_over_a_limit_is_refused_and_the_handle_stays_usable() {
     long_value.put(table, b"k", vec![0; alys_storage::kv::MAX_VALUE_BYTES + 1]);
     refused(long_value, "value");
     store.write(first(), Durability::Durable).expect("usable");
-    assert_eq!(store.get(table, b"first").expect("get").as_deref(), Some(&b"1"[..]));
+    assert_eq!(
+        store.get(table, b"first").expect("get").as_deref(),
+        Some(&b"1"[..])
+    );
 }
 
 #[test]
 fn a_handle_refuses_everything_after_a_failed_write() {
     let disk = PowerDisk::new(5);
     let store = OnPowerDisk(disk.clone()).open();
-    store.write(support::batch(1, 0), Durability::Durable).expect("write");
+    store
+        .write(support::batch(1, 0), Durability::Durable)
+        .expect("write");
     disk.cut_after(0);
     let failed = store.write(support::batch(1, 1), Durability::Durable);
-    assert!(matches!(failed, Err(Error::Io { operation: "write", .. })), "{failed:?}");
-    assert!(matches!(store.get(support::META, support::COUNTER), Err(Error::Poisoned { .. })));
-    assert!(matches!(store.write(Batch::new(), Durability::Durable), Err(Error::Poisoned { .. })));
+    assert!(
+        matches!(
+            failed,
+            Err(Error::Io {
+                operation: "write",
+                ..
+            })
+        ),
+        "{failed:?}"
+    );
+    assert!(matches!(
+        store.get(support::META, support::COUNTER),
+        Err(Error::Poisoned { .. })
+    ));
+    assert!(matches!(
+        store.write(Batch::new(), Durability::Durable),
+        Err(Error::Poisoned { .. })
+    ));
     drop(store);
     disk.power_cycle();
     let store = OnPowerDisk(disk).open();

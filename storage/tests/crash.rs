@@ -1,5 +1,11 @@
 //! What survives a crash: processes killed in the middle of writing on real files, and disks that lose power.
-#![cfg_attr(not(madsim), expect(clippy::disallowed_methods, reason = "processes are killed in real time"))]
+#![cfg_attr(
+    not(madsim),
+    expect(
+        clippy::disallowed_methods,
+        reason = "processes are killed in real time"
+    )
+)]
 
 mod support;
 
@@ -11,7 +17,11 @@ use support::{History, PowerDisk, Random, batch, contents, counter};
 
 /// Every third batch is durable in the workloads, and so is the last before a pause.
 fn durability(random: &mut Random) -> Durability {
-    if random.one_in(3) { Durability::Durable } else { Durability::Deferred }
+    if random.one_in(3) {
+        Durability::Durable
+    } else {
+        Durability::Deferred
+    }
 }
 
 /// What the writer of a store was told, against which a reopened store is held.
@@ -29,8 +39,16 @@ impl Told {
     /// nothing acknowledged is lost, no batch is there in part, and none without those before it.
     fn check(&mut self, store: &dyn KeyValue, context: &str) -> Option<u64> {
         let last = counter(store);
-        assert!(last >= self.durable, "{context}: {:?} was durable, {last:?} is there", self.durable);
-        assert!(last <= self.tried, "{context}: only {:?} was tried, {last:?} is there", self.tried);
+        assert!(
+            last >= self.durable,
+            "{context}: {:?} was durable, {last:?} is there",
+            self.durable
+        );
+        assert!(
+            last <= self.tried,
+            "{context}: only {:?} was tried, {last:?} is there",
+            self.tried
+        );
         support::assert_same(&contents(store), self.history.advance(last), context);
         last
     }
@@ -41,19 +59,36 @@ impl Told {
 fn lose_power(seed: u64, losses: u64) -> u64 {
     let mut random = Random::new(seed);
     let disk = PowerDisk::new(random.next());
-    let mut told = Told { history: History::new(seed), durable: None, tried: None };
+    let mut told = Told {
+        history: History::new(seed),
+        durable: None,
+        tried: None,
+    };
     let mut opened_once = false;
     let mut survivors = 0;
     while disk.losses() < losses {
         let context = format!("seed {seed}, after {} power losses", disk.losses());
         // Mostly room for some batches; sometimes the power goes while the database is being opened or made.
-        disk.cut_after(if random.one_in(4) { random.below(25) } else { 20 + random.below(400) });
-        let existing = if opened_once { Existing::Required } else { Existing::Optional };
-        let options = RedbOptions { cache_bytes: 256 * 1024 };
+        disk.cut_after(if random.one_in(4) {
+            random.below(25)
+        } else {
+            20 + random.below(400)
+        });
+        let existing = if opened_once {
+            Existing::Required
+        } else {
+            Existing::Optional
+        };
+        let options = RedbOptions {
+            cache_bytes: 256 * 1024,
+        };
         let store = match RedbStore::open(disk.file(), "disk", options, existing) {
             Ok(store) => store,
             Err(error) => {
-                assert!(!disk.is_powered(), "{context}: cannot be opened with the power on: {error}");
+                assert!(
+                    !disk.is_powered(),
+                    "{context}: cannot be opened with the power on: {error}"
+                );
                 disk.power_cycle();
                 continue;
             }
@@ -91,8 +126,13 @@ fn lose_power(seed: u64, losses: u64) -> u64 {
         }
     }
     let context = format!("seed {seed}, at the end");
-    let store =
-        RedbStore::open(disk.file(), "disk", RedbOptions::default(), Existing::Required).expect("open");
+    let store = RedbStore::open(
+        disk.file(),
+        "disk",
+        RedbOptions::default(),
+        Existing::Required,
+    )
+    .expect("open");
     told.check(&store, &context);
     survivors
 }
@@ -129,16 +169,21 @@ fn a_disk_that_ignores_syncs_is_found_out() {
     }
     let lost = (0..20).filter(|seed| {
         let disk = PowerDisk::new(*seed);
-        let open = |medium| RedbStore::open(medium, "disk", RedbOptions::default(), Existing::Optional);
+        let open =
+            |medium| RedbStore::open(medium, "disk", RedbOptions::default(), Existing::Optional);
         let store = open(Careless(disk.file())).expect("open");
         for index in 0..5 {
-            store.write(batch(*seed, index), Durability::Durable).expect("write");
+            store
+                .write(batch(*seed, index), Durability::Durable)
+                .expect("write");
         }
         disk.power_cycle();
         drop(store);
         match open(Careless(disk.file())) {
             Ok(store) => {
-                store.get(support::META, support::COUNTER).map_or(true, |last| last.is_none())
+                store
+                    .get(support::META, support::COUNTER)
+                    .map_or(true, |last| last.is_none())
                     || counter(&store) < Some(4)
             }
             Err(_) => true,
@@ -153,13 +198,23 @@ fn an_empty_durable_write_makes_deferred_writes_durable() {
     for seed in 0..20 {
         let disk = PowerDisk::new(seed);
         let open = || {
-            RedbStore::open(disk.file(), "disk", RedbOptions::default(), Existing::Optional).expect("open")
+            RedbStore::open(
+                disk.file(),
+                "disk",
+                RedbOptions::default(),
+                Existing::Optional,
+            )
+            .expect("open")
         };
         let store = open();
         for index in 0..4 {
-            store.write(batch(seed, index), Durability::Deferred).expect("write");
+            store
+                .write(batch(seed, index), Durability::Deferred)
+                .expect("write");
         }
-        store.write(Batch::new(), Durability::Durable).expect("write");
+        store
+            .write(Batch::new(), Durability::Durable)
+            .expect("write");
         disk.power_cycle();
         drop(store);
         assert_eq!(counter(&open()), Some(3));
@@ -186,7 +241,10 @@ mod killed {
     #[test]
     fn child_writes_until_it_is_killed() {
         let Ok(path) = std::env::var(DIR) else { return };
-        let engine: Engine = std::env::var(ENGINE).expect("engine").parse().expect("engine");
+        let engine: Engine = std::env::var(ENGINE)
+            .expect("engine")
+            .parse()
+            .expect("engine");
         let seed: u64 = std::env::var(SEED).expect("seed").parse().expect("seed");
         let store = open(engine, &Dir::open(path).expect("directory")).expect("open");
         let first = counter(&*store).map_or(0, |last| last + 1);
@@ -206,10 +264,18 @@ mod killed {
         let path = temporary.path().join("data");
         let seed = 77;
         let mut random = Random::new(engine as u64 + 1);
-        let mut told = Told { history: History::new(seed), durable: None, tried: Some(u64::MAX) };
+        let mut told = Told {
+            history: History::new(seed),
+            durable: None,
+            tried: Some(u64::MAX),
+        };
         for round in 0..rounds {
             let mut child = Command::new(std::env::current_exe().expect("own path"))
-                .args(["--exact", "killed::child_writes_until_it_is_killed", "--nocapture"])
+                .args([
+                    "--exact",
+                    "killed::child_writes_until_it_is_killed",
+                    "--nocapture",
+                ])
                 .env(DIR, &path)
                 .env(ENGINE, engine.name())
                 .env(SEED, seed.to_string())
@@ -231,11 +297,16 @@ mod killed {
             child.kill().expect("SIGKILL");
             pipe.read_to_end(&mut reports).expect("reports");
             child.wait().expect("wait");
-            assert!(reports.len() % 8 == 0, "the child said: {}", String::from_utf8_lossy(&reports));
+            assert!(
+                reports.len() % 8 == 0,
+                "the child said: {}",
+                String::from_utf8_lossy(&reports)
+            );
             if let Some(report) = reports.chunks(8).next_back() {
                 told.durable = Some(u64::from_be_bytes(report.try_into().expect("eight bytes")));
             }
-            let store = open(engine, &Dir::open(&path).expect("directory")).expect("open after a kill");
+            let store =
+                open(engine, &Dir::open(&path).expect("directory")).expect("open after a kill");
             told.durable = told.check(&*store, &format!("{engine}, round {round}"));
         }
     }

@@ -30,8 +30,10 @@ struct Told {
 type Shared = Arc<Mutex<Told>>;
 
 fn open_store() -> Result<Store, Error> {
-    let dir = Dir::open("/data/store")
-        .map_err(|error| Error::Io { operation: "open", reason: error.to_string() })?;
+    let dir = Dir::open("/data/store").map_err(|error| Error::Io {
+        operation: "open",
+        reason: error.to_string(),
+    })?;
     open(Engine::Redb, &dir)
 }
 
@@ -45,8 +47,16 @@ async fn process(seed: u64, told: Shared) {
             return;
         }
         let last = counter(&*store);
-        assert!(last >= told.durable, "{:?} was durable, {last:?} is there", told.durable);
-        assert!(last <= told.tried, "{:?} was tried, {last:?} is there", told.tried);
+        assert!(
+            last >= told.durable,
+            "{:?} was durable, {last:?} is there",
+            told.durable
+        );
+        assert!(
+            last <= told.tried,
+            "{:?} was tried, {last:?} is there",
+            told.tried
+        );
         let context = format!("seed {seed}, start {}", told.starts);
         assert_same(&contents(&*store), told.history.advance(last), &context);
         // Whoever reads acts on it, so what a start finds must not be lost later.
@@ -56,10 +66,16 @@ async fn process(seed: u64, told: Shared) {
     };
     let mut random = Random::new(seed ^ last.unwrap_or(0));
     for index in last.map_or(0, |last| last + 1).. {
-        let durability = if random.one_in(3) { Durability::Durable } else { Durability::Deferred };
+        let durability = if random.one_in(3) {
+            Durability::Durable
+        } else {
+            Durability::Deferred
+        };
         told.lock().expect("told").tried = Some(index);
         match store.write(batch(seed, index), durability) {
-            Ok(()) if durability == Durability::Durable => told.lock().expect("told").durable = Some(index),
+            Ok(()) if durability == Durability::Durable => {
+                told.lock().expect("told").durable = Some(index)
+            }
             Ok(()) => {}
             Err(error) => {
                 if World::current().is_here_alive() {
@@ -73,11 +89,19 @@ async fn process(seed: u64, told: Shared) {
 }
 
 fn start(world: &World, seed: u64) -> (NodeId, Shared) {
-    let told =
-        Told { history: History::new(seed), durable: None, tried: None, starts: 0, failures: Vec::new() };
+    let told = Told {
+        history: History::new(seed),
+        durable: None,
+        tried: None,
+        starts: 0,
+        failures: Vec::new(),
+    };
     let told = Shared::new(Mutex::new(told));
     let shared = told.clone();
-    (world.node("node", IP, move || process(seed, shared.clone())), told)
+    (
+        world.node("node", IP, move || process(seed, shared.clone())),
+        told,
+    )
 }
 
 /// Returns starts that found a database, and events.
@@ -116,10 +140,17 @@ fn power_losses(seed: u64, losses: u64) -> (u64, [u8; 32]) {
     });
     let counters = finished.counters;
     assert!(
-        counters.get("disk.sectors_lost").is_some_and(|lost| *lost > 0),
+        counters
+            .get("disk.sectors_lost")
+            .is_some_and(|lost| *lost > 0),
         "nothing was ever lost: {counters:?}"
     );
-    assert!(counters.get("disk.unsynced_sectors_kept").is_some_and(|kept| *kept > 0), "{counters:?}");
+    assert!(
+        counters
+            .get("disk.unsynced_sectors_kept")
+            .is_some_and(|kept| *kept > 0),
+        "{counters:?}"
+    );
     (finished.result.expect("the run"), finished.trace_hash)
 }
 
@@ -162,7 +193,10 @@ fn writes_acknowledged_after_a_failed_sync_survive_a_power_loss() {
             }
             sleep(Duration::from_millis(100)).await;
             assert!(world.is_up(node));
-            assert!(!told.lock().expect("told").failures.is_empty(), "no sync failed");
+            assert!(
+                !told.lock().expect("told").failures.is_empty(),
+                "no sync failed"
+            );
         });
     }
 }
@@ -173,8 +207,13 @@ fn what_a_start_after_a_kill_finds_survives_a_power_loss() {
     let mut beyond = 0;
     for seed in 0..60 {
         beyond += run(Options::new(seed), move |world| async move {
-            let told =
-                Told { history: History::new(seed), durable: None, tried: None, starts: 0, failures: vec![] };
+            let told = Told {
+                history: History::new(seed),
+                durable: None,
+                tried: None,
+                starts: 0,
+                failures: vec![],
+            };
             let told = Shared::new(Mutex::new(told));
             let shared = told.clone();
             // The first life writes, the later ones look only.
@@ -186,7 +225,11 @@ fn what_a_start_after_a_kill_finds_survives_a_power_loss() {
                     } else if let Ok(store) = open_store() {
                         let mut told = told.lock().expect("told");
                         let last = counter(&*store);
-                        assert!(last >= told.durable, "{:?} was there, now {last:?}", told.durable);
+                        assert!(
+                            last >= told.durable,
+                            "{:?} was there, now {last:?}",
+                            told.durable
+                        );
                         told.durable = last;
                         told.starts += 1;
                     }
@@ -241,11 +284,19 @@ fn sled_refuses_to_run_in_the_simulator() {
         let opened = world.spawn_on(node, "open", async {
             let dir = Dir::open("/data/store").expect("directory");
             let error = open(Engine::Sled, &dir).map(drop).expect_err("sled");
-            assert!(matches!(error, Error::NotInSimulation { engine: "sled" }), "{error}");
+            assert!(
+                matches!(error, Error::NotInSimulation { engine: "sled" }),
+                "{error}"
+            );
             // Nothing was made, so redb can have the directory.
             let store = open(Engine::Redb, &dir).expect("redb");
-            store.write(Batch::new(), Durability::Durable).expect("write");
-            assert!(matches!(open(Engine::Redb, &dir).map(drop), Err(Error::InUse { .. })));
+            store
+                .write(Batch::new(), Durability::Durable)
+                .expect("write");
+            assert!(matches!(
+                open(Engine::Redb, &dir).map(drop),
+                Err(Error::InUse { .. })
+            ));
         });
         opened.await.expect("task");
     });

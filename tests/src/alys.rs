@@ -62,14 +62,20 @@ pub fn binary() -> &'static Path {
 pub fn target_dir() -> &'static Path {
     static TARGET: OnceLock<PathBuf> = OnceLock::new();
     TARGET.get_or_init(|| {
-        profile_dir().parent().expect("a profile's directory is in the target directory").into()
+        profile_dir()
+            .parent()
+            .expect("a profile's directory is in the target directory")
+            .into()
     })
 }
 
 /// `target/debug` of `target/debug/deps/test-0123`.
 fn profile_dir() -> PathBuf {
     let own = std::env::current_exe().expect("a process knows its program");
-    own.ancestors().nth(2).expect("cargo puts tests two directories deep").to_owned()
+    own.ancestors()
+        .nth(2)
+        .expect("cargo puts tests two directories deep")
+        .to_owned()
 }
 
 fn build() -> Result<PathBuf> {
@@ -81,7 +87,16 @@ fn build() -> Result<PathBuf> {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--quiet", "-p", "alys-node", "--bin", "alys", "--profile", profile])
+        .args([
+            "build",
+            "--quiet",
+            "-p",
+            "alys-node",
+            "--bin",
+            "alys",
+            "--profile",
+            profile,
+        ])
         .arg("--message-format=json-render-diagnostics")
         .arg("--target-dir")
         .arg(target_dir())
@@ -97,7 +112,10 @@ fn build() -> Result<PathBuf> {
     let executable = messages.lines().find_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
         let ours = message["reason"] == "compiler-artifact" && message["target"]["name"] == "alys";
-        message["executable"].as_str().filter(|_| ours).map(PathBuf::from)
+        message["executable"]
+            .as_str()
+            .filter(|_| ours)
+            .map(PathBuf::from)
     });
     executable.context("cargo names no executable")
 }
@@ -111,7 +129,11 @@ pub fn command<S: AsRef<OsStr>>(world: &World, args: impl IntoIterator<Item = S>
         }
     }
     command.env_remove("RUST_LOG").env_remove("XDG_DATA_HOME");
-    command.env("HOME", world.dir()).env("RUST_BACKTRACE", "1").current_dir(world.dir()).args(args);
+    command
+        .env("HOME", world.dir())
+        .env("RUST_BACKTRACE", "1")
+        .current_dir(world.dir())
+        .args(args);
     command
 }
 
@@ -121,7 +143,12 @@ pub fn command<S: AsRef<OsStr>>(world: &World, args: impl IntoIterator<Item = S>
 /// When it takes too long or refuses; else what it wrote to standard output.
 pub fn run<S: AsRef<OsStr>>(world: &World, args: impl IntoIterator<Item = S>) -> Result<String> {
     let command = command(world, args);
-    let name = command.get_args().take(2).map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let name = command
+        .get_args()
+        .take(2)
+        .map(|arg| arg.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ");
     let mut process = Process::start(world, &format!("alys {name}"), &command)?;
     let status = process.wait_end(world, COMMAND)?;
     if !status.success() {
@@ -136,7 +163,13 @@ mod tests {
 
     #[test]
     fn final_blocks_are_found_in_both_kinds_of_lines() {
-        let block = Final { height: 7, slot: 90, hash: "0xab".into(), proposer: 2, transactions: 3 };
+        let block = Final {
+            height: 7,
+            slot: 90,
+            hash: "0xab".into(),
+            proposer: 2,
+            transactions: 3,
+        };
         let rest = r#""height":7,"slot":90,"hash":"0xab","proposer":2,"transactions":3}"#;
         for (start, expected) in [
             (r#"{"event":"block","#, Some(&block)),
@@ -145,7 +178,11 @@ mod tests {
             (r#"{"message":"a block was late","#, None),
             ("final block ", None),
         ] {
-            assert_eq!(Final::parse(&format!("{start}{rest}")).as_ref(), expected, "{start}");
+            assert_eq!(
+                Final::parse(&format!("{start}{rest}")).as_ref(),
+                expected,
+                "{start}"
+            );
         }
     }
 }

@@ -37,7 +37,13 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { name: "federation", members: 4, slot_ms: 2000, chain_id: 7_357, ether: 1000 }
+        Setup {
+            name: "federation",
+            members: 4,
+            slot_ms: 2000,
+            chain_id: 7_357,
+            ether: 1000,
+        }
     }
 }
 
@@ -108,7 +114,12 @@ impl Federation {
         }
         let authorities_file = dir.join("authorities.toml");
         fs::write(&authorities_file, authorities)?;
-        let mut args: Vec<String> = vec!["genesis".into(), "new".into(), "--out".into(), text(&dir)?.into()];
+        let mut args: Vec<String> = vec![
+            "genesis".into(),
+            "new".into(),
+            "--out".into(),
+            text(&dir)?.into(),
+        ];
         args.extend(["--authorities-file".into(), text(&authorities_file)?.into()]);
         args.extend(["--chain-id".into(), setup.chain_id.to_string()]);
         args.extend(["--slot-ms".into(), setup.slot_ms.to_string()]);
@@ -124,8 +135,13 @@ impl Federation {
     }
 
     fn config(&self, member: &Member) -> String {
-        let others = self.members.iter().filter(|other| other.name != member.name);
-        let bootnodes: Vec<_> = others.map(|other| format!("\"127.0.0.1:{}\"", other.peer_port)).collect();
+        let others = self
+            .members
+            .iter()
+            .filter(|other| other.name != member.name);
+        let bootnodes: Vec<_> = others
+            .map(|other| format!("\"127.0.0.1:{}\"", other.peer_port))
+            .collect();
         format!(
             "name = \"{}\"\n\
              datadir = \"{}\"\n\
@@ -187,7 +203,8 @@ impl Federation {
 /// # Errors
 /// When it is no text.
 pub fn text(path: &Path) -> Result<&str> {
-    path.to_str().with_context(|| format!("{} is not text", path.display()))
+    path.to_str()
+        .with_context(|| format!("{} is not text", path.display()))
 }
 
 /// The final blocks of all processes of a chain, over their restarts: one a height, or it is an error.
@@ -202,14 +219,32 @@ impl Ledger {
     /// # Errors
     /// When it contradicts itself or another.
     pub fn take(&mut self, name: &str, process: &Process) -> Result<()> {
-        let finals: Vec<Final> =
-            process.written(|written| written.finals.iter().map(|(_, block)| block.clone()).collect());
-        if let Some(pair) = finals.windows(2).find(|pair| pair[1].height <= pair[0].height) {
-            bail!("{name}: final block {} came after {}", pair[1].height, pair[0].height);
+        let finals: Vec<Final> = process.written(|written| {
+            written
+                .finals
+                .iter()
+                .map(|(_, block)| block.clone())
+                .collect()
+        });
+        if let Some(pair) = finals
+            .windows(2)
+            .find(|pair| pair[1].height <= pair[0].height)
+        {
+            bail!(
+                "{name}: final block {} came after {}",
+                pair[1].height,
+                pair[0].height
+            );
         }
         for block in finals {
-            let (first, by) = self.blocks.entry(block.height).or_insert((block.clone(), name.to_owned()));
-            ensure!(*first == block, "{by} has final block {first:?}, {name} has {block:?}");
+            let (first, by) = self
+                .blocks
+                .entry(block.height)
+                .or_insert((block.clone(), name.to_owned()));
+            ensure!(
+                *first == block,
+                "{by} has final block {first:?}, {name} has {block:?}"
+            );
         }
         Ok(())
     }
@@ -237,9 +272,15 @@ impl Ledger {
 pub fn check_sound(name: &str, process: &Process) -> Result<()> {
     let found = process.written(|written| {
         let bad = |text: &str| {
-            text.contains("panicked at") || text.contains("\"level\":\"ERROR\"") || text.contains(" ERROR ")
+            text.contains("panicked at")
+                || text.contains("\"level\":\"ERROR\"")
+                || text.contains(" ERROR ")
         };
-        written.lines.iter().find(|line| bad(&line.text)).map(|line| line.text.clone())
+        written
+            .lines
+            .iter()
+            .find(|line| bad(&line.text))
+            .map(|line| line.text.clone())
     });
     match found {
         Some(line) => bail!("{name} says: {line}"),

@@ -58,7 +58,11 @@ fn install() -> Result<PathBuf> {
         .output()
         .context("cannot run npm, which these tests need")?;
     if !output.status.success() {
-        bail!("npm ci: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "npm ci: {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     fs::write(&mark, lock)?;
     Ok(dir)
@@ -75,15 +79,24 @@ pub fn script<S: AsRef<OsStr>>(
     args: impl IntoIterator<Item = S>,
 ) -> Result<String> {
     let mut command = Command::new("node");
-    command.arg(sources().join(name)).args(args).current_dir(world.dir());
-    command.env("NODE_PATH", installed()?.join("node_modules")).env_remove("NODE_OPTIONS");
+    command
+        .arg(sources().join(name))
+        .args(args)
+        .current_dir(world.dir());
+    command
+        .env("NODE_PATH", installed()?.join("node_modules"))
+        .env_remove("NODE_OPTIONS");
     let mut process = Process::start(world, name, &command)?;
     let status = process.wait_end(world, limit)?;
     let out = process.text(Stream::Out);
     for line in out.lines() {
         world.say(&format!("{name}: {line}"));
     }
-    ensure!(status.success(), "{name}: {status}: {}", process.text(Stream::Err));
+    ensure!(
+        status.success(),
+        "{name}: {status}: {}",
+        process.text(Stream::Err)
+    );
     Ok(out.lines().last().unwrap_or_default().to_owned())
 }
 
@@ -113,26 +126,72 @@ impl EthereumJs {
         let mut command = Command::new("node");
         command.arg("--require").arg(sources().join("loopback.cjs"));
         command.arg(installed()?.join("node_modules/@ethereumjs/client/dist/esm/bin/cli.js"));
-        command.args(["--gethGenesis", text(genesis)?, "--dataDir", text(&dir.join("data"))?]);
-        command.args(["--rpc", "--rpcAddr", "127.0.0.1", "--rpcPort", &http_port.to_string()]);
+        command.args([
+            "--gethGenesis",
+            text(genesis)?,
+            "--dataDir",
+            text(&dir.join("data"))?,
+        ]);
+        command.args([
+            "--rpc",
+            "--rpcAddr",
+            "127.0.0.1",
+            "--rpcPort",
+            &http_port.to_string(),
+        ]);
         command.args(["--rpcEngine", "--rpcEngineAddr", "127.0.0.1"]);
-        command.args(["--rpcEnginePort", &engine_port.to_string(), "--jwtSecret", text(&secret)?]);
-        command.args(["--wsPort", &ws_port.to_string(), "--wsEnginePort", &ws_engine_port.to_string()]);
+        command.args([
+            "--rpcEnginePort",
+            &engine_port.to_string(),
+            "--jwtSecret",
+            text(&secret)?,
+        ]);
+        command.args([
+            "--wsPort",
+            &ws_port.to_string(),
+            "--wsEnginePort",
+            &ws_engine_port.to_string(),
+        ]);
         // Without peers, and yet "synchronized", without which it takes no transactions.
-        command.args(["--isSingleNode", "--discDns=false", "--discV4=false", "--maxPeers", "0"]);
-        command.args(["--port", &peer_port.to_string(), "--extIP", "127.0.0.1", "--dnsAddr", "127.0.0.1"]);
+        command.args([
+            "--isSingleNode",
+            "--discDns=false",
+            "--discV4=false",
+            "--maxPeers",
+            "0",
+        ]);
+        command.args([
+            "--port",
+            &peer_port.to_string(),
+            "--extIP",
+            "127.0.0.1",
+            "--dnsAddr",
+            "127.0.0.1",
+        ]);
         // A client that was away is sent many blocks in a row, each of which it is to execute at once.
         command.args(["--engineNewpayloadMaxExecute", "100000", "--logFile=false"]);
-        command.current_dir(&dir).env_remove("NODE_OPTIONS").env("HOME", &dir);
+        command
+            .current_dir(&dir)
+            .env_remove("NODE_OPTIONS")
+            .env("HOME", &dir);
         let process = Process::start(world, name, &command)?;
-        let client = EthereumJs { process, name: name.to_owned(), command, http_port, engine_port, secret };
+        let client = EthereumJs {
+            process,
+            name: name.to_owned(),
+            command,
+            http_port,
+            engine_port,
+            secret,
+        };
         client.wait_answer(world)?;
         Ok(client)
     }
 
     fn wait_answer(&self, world: &World) -> Result<()> {
         world.wait(&format!("{} to answer", self.name), START, || {
-            self.rpc().call("web3_clientVersion", json!([])).map(|_| Some(()))
+            self.rpc()
+                .call("web3_clientVersion", json!([]))
+                .map(|_| Some(()))
         })
     }
 

@@ -18,7 +18,9 @@ pub fn free() -> u16 {
     static START: OnceLock<u16> = OnceLock::new();
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = *START.get_or_init(|| {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let mixed = now.subsec_nanos() ^ std::process::id().wrapping_mul(2_654_435_761);
         (mixed % u32::from(COUNT)) as u16
     });

@@ -73,7 +73,11 @@ impl Log {
     pub fn tail(&self, count: usize) -> String {
         let written = self.lock();
         let from = written.lines.len().saturating_sub(count);
-        let mut text = format!("--- {}: last {} lines\n", self.name, written.lines.len() - from);
+        let mut text = format!(
+            "--- {}: last {} lines\n",
+            self.name,
+            written.lines.len() - from
+        );
         for line in &written.lines[from..] {
             let mark = if line.stream == Stream::Out { ' ' } else { '!' };
             let _ = writeln!(text, "{mark} {}", line.text);
@@ -119,12 +123,20 @@ impl Process {
     /// When the program cannot be run.
     pub fn start(world: &World, name: &str, command: &Command) -> Result<Process> {
         let mut command = dying_with_us(command);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let started = Instant::now();
-        let mut child = command.spawn().with_context(|| format!("{name}: cannot run {command:?}"))?;
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("{name}: cannot run {command:?}"))?;
         let log = Arc::new(Log {
             name: format!("{name} ({})", child.id()),
-            written: Mutex::new(Written { open: 2, ..Written::default() }),
+            written: Mutex::new(Written {
+                open: 2,
+                ..Written::default()
+            }),
             changed: Condvar::new(),
         });
         let out = child.stdout.take().expect("it is piped");
@@ -138,7 +150,11 @@ impl Process {
             move || log.read(Stream::Err, err)
         });
         world.watch(&log);
-        Ok(Process { child, log, started })
+        Ok(Process {
+            child,
+            log,
+            started,
+        })
     }
 
     /// When it was started.
@@ -181,9 +197,17 @@ impl Process {
                 bail!("{name} wrote {MAX_LINES} lines before {what}");
             }
             let Some(left) = until.checked_duration_since(Instant::now()) else {
-                bail!("{name}: waited {:.1} s for {what}", started.elapsed().as_secs_f64());
+                bail!(
+                    "{name}: waited {:.1} s for {what}",
+                    started.elapsed().as_secs_f64()
+                );
             };
-            written = self.log.changed.wait_timeout(written, left).unwrap_or_else(PoisonError::into_inner).0;
+            written = self
+                .log
+                .changed
+                .wait_timeout(written, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -222,7 +246,9 @@ impl Process {
             }
             thread::sleep(POLL);
         };
-        self.wait(world, "the end of its output", limit, |written| (written.open == 0).then_some(()))?;
+        self.wait(world, "the end of its output", limit, |written| {
+            (written.open == 0).then_some(())
+        })?;
         Ok(status)
     }
 
@@ -233,7 +259,13 @@ impl Process {
     pub fn signal(&self, signal: &str) -> Result<()> {
         // The shell's own kill: a system call of ours would need unsafe code, and a kill program may be missing.
         let status = Command::new("sh")
-            .args(["-c", "kill -s \"$1\" \"$2\"", "sh", signal, &self.id().to_string()])
+            .args([
+                "-c",
+                "kill -s \"$1\" \"$2\"",
+                "sh",
+                signal,
+                &self.id().to_string(),
+            ])
             .status()
             .context("cannot run sh")?;
         if !status.success() {
@@ -282,13 +314,20 @@ fn dying_with_us(command: &Command) -> Command {
     static SETPRIV: OnceLock<bool> = OnceLock::new();
     let there = *SETPRIV.get_or_init(|| {
         let mut probe = Command::new("setpriv");
-        probe.args(["--pdeathsig", "KILL", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
+        probe
+            .args(["--pdeathsig", "KILL", "true"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         probe.status().is_ok_and(|status| status.success())
     });
     let mut wrapped = match there {
         true => {
             let mut wrapped = Command::new("setpriv");
-            wrapped.args([OsStr::new("--pdeathsig"), OsStr::new("KILL"), command.get_program()]);
+            wrapped.args([
+                OsStr::new("--pdeathsig"),
+                OsStr::new("KILL"),
+                command.get_program(),
+            ]);
             wrapped
         }
         false => Command::new(command.get_program()),

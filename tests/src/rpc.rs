@@ -21,7 +21,9 @@ pub struct Rpc {
 impl Rpc {
     /// The server on a port of the loopback address.
     pub fn on(port: u16) -> Rpc {
-        Rpc { addr: (Ipv4Addr::LOCALHOST, port).into() }
+        Rpc {
+            addr: (Ipv4Addr::LOCALHOST, port).into(),
+        }
     }
 
     /// The server of a URL such as `http://127.0.0.1:8545`.
@@ -29,7 +31,9 @@ impl Rpc {
     /// # Errors
     /// For any other URL.
     pub fn at(url: &str) -> Result<Rpc> {
-        let addr: Option<SocketAddr> = url.strip_prefix("http://").and_then(|addr| addr.parse().ok());
+        let addr: Option<SocketAddr> = url
+            .strip_prefix("http://")
+            .and_then(|addr| addr.parse().ok());
         match addr {
             Some(addr) if addr.ip().is_loopback() => Ok(Rpc { addr }),
             _ => bail!("{url} is not the URL of a port of this machine"),
@@ -46,8 +50,11 @@ impl Rpc {
     /// # Errors
     /// When there is no answer in time, or the answer is an error.
     pub fn call(&self, method: &str, params: Value) -> Result<Value> {
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-        let answer = self.post(&body).with_context(|| format!("{method} at {}", self.addr))?;
+        let body =
+            json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+        let answer = self
+            .post(&body)
+            .with_context(|| format!("{method} at {}", self.addr))?;
         let mut answer: Value = serde_json::from_slice(&answer)
             .with_context(|| format!("{method}: {}", String::from_utf8_lossy(&answer)))?;
         match answer.get_mut("result") {
@@ -81,7 +88,10 @@ impl Rpc {
     /// As [`Rpc::call`].
     pub fn balance(&self, address: &str) -> Result<String> {
         let balance = self.call("eth_getBalance", json!([address, "latest"]))?;
-        balance.as_str().map(str::to_owned).ok_or_else(|| anyhow!("a balance of {balance}"))
+        balance
+            .as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| anyhow!("a balance of {balance}"))
     }
 
     fn post(&self, body: &str) -> Result<Vec<u8>> {
@@ -115,19 +125,30 @@ pub fn number(value: &Value) -> Result<u64> {
 
 /// The body of a whole HTTP answer.
 fn body_of(answer: &[u8]) -> Result<Vec<u8>> {
-    let end =
-        answer.windows(4).position(|four| four == b"\r\n\r\n").context("the answer has no end of head")?;
+    let end = answer
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .context("the answer has no end of head")?;
     let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
     let body = &answer[end + 4..];
-    let header =
-        |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim));
+    let header = |name: &str| {
+        head.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
+    };
     if !head.starts_with("http/1.1 200") {
-        bail!("{}: {}", head.lines().next().unwrap_or_default(), String::from_utf8_lossy(body));
+        bail!(
+            "{}: {}",
+            head.lines().next().unwrap_or_default(),
+            String::from_utf8_lossy(body)
+        );
     }
     if header("transfer-encoding") == Some("chunked") {
         return unchunk(body);
     }
-    let length: usize = header("content-length").context("no length")?.parse().context("length")?;
+    let length: usize = header("content-length")
+        .context("no length")?
+        .parse()
+        .context("length")?;
     match body.get(..length) {
         Some(body) => Ok(body.to_vec()),
         None => bail!("the answer was cut off: {} of {length} bytes", body.len()),
@@ -137,14 +158,21 @@ fn body_of(answer: &[u8]) -> Result<Vec<u8>> {
 fn unchunk(mut rest: &[u8]) -> Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {
-        let end = rest.windows(2).position(|two| two == b"\r\n").context("a chunk without a size")?;
+        let end = rest
+            .windows(2)
+            .position(|two| two == b"\r\n")
+            .context("a chunk without a size")?;
         let size = usize::from_str_radix(std::str::from_utf8(&rest[..end])?.trim(), 16)?;
-        let chunk = rest.get(end + 2..end + 2 + size).context("a chunk was cut off")?;
+        let chunk = rest
+            .get(end + 2..end + 2 + size)
+            .context("a chunk was cut off")?;
         if size == 0 {
             return Ok(body);
         }
         body.extend_from_slice(chunk);
-        rest = rest.get(end + 4 + size..).context("a chunk without an end")?;
+        rest = rest
+            .get(end + 4 + size..)
+            .context("a chunk without an end")?;
     }
 }
 
@@ -155,14 +183,23 @@ mod tests {
     #[test]
     fn answers_with_a_length_and_in_chunks_are_read() {
         let table: [(&str, Option<&str>); 6] = [
-            ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc", Some("abc")),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc",
+                Some("abc"),
+            ),
             ("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabc", None),
             (
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n",
                 Some("abc"),
             ),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", None),
-            ("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", None),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",
+                None,
+            ),
+            (
+                "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n",
+                None,
+            ),
             ("HTTP/1.1 200 OK", None),
         ];
         for (answer, expected) in table {
@@ -174,7 +211,12 @@ mod tests {
     #[test]
     fn only_ports_of_this_machine_are_called() {
         assert!(Rpc::at("http://127.0.0.1:1").is_ok());
-        for url in ["http://192.0.2.1:1", "127.0.0.1:1", "https://127.0.0.1:1", "http://localhost"] {
+        for url in [
+            "http://192.0.2.1:1",
+            "127.0.0.1:1",
+            "https://127.0.0.1:1",
+            "http://localhost",
+        ] {
             assert!(Rpc::at(url).is_err(), "{url}");
         }
     }

@@ -38,7 +38,10 @@ pub fn scenario(name: &str, limit: Duration, body: impl FnOnce(&World) -> Result
     // The binary is built before the clock starts.
     alys::binary();
     let _turn = take_turn().unwrap_or_else(|error| panic!("{name}: {error:#}"));
-    let dir = tempfile::Builder::new().prefix("alys-test-").tempdir().expect("a temporary directory");
+    let dir = tempfile::Builder::new()
+        .prefix("alys-test-")
+        .tempdir()
+        .expect("a temporary directory");
     let started = Instant::now();
     let world = World {
         dir: dir.path().to_owned(),
@@ -57,7 +60,11 @@ pub fn scenario(name: &str, limit: Duration, body: impl FnOnce(&World) -> Result
             }
         }
     });
-    world.say(&format!("{name}: in {}, at most {} s", dir.path().display(), limit.as_secs()));
+    world.say(&format!(
+        "{name}: in {}, at most {} s",
+        dir.path().display(),
+        limit.as_secs()
+    ));
     let result = body(&world);
     drop(alive);
     watchdog.join().expect("the watchdog does not panic");
@@ -65,7 +72,12 @@ pub fn scenario(name: &str, limit: Duration, body: impl FnOnce(&World) -> Result
         Ok(()) => world.say(&format!("{name}: ok")),
         Err(error) => {
             let mut text = String::new();
-            for log in world.logs.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            for log in world
+                .logs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+            {
                 text += &log.tail(TAIL);
             }
             if std::env::var_os("ALYS_TESTS_KEEP").is_some() {
@@ -86,7 +98,11 @@ impl World {
     /// Prints what happens, with the seconds since the start.
     pub fn say(&self, text: &str) {
         // Written at once and past the capture of the test runner: a long test that says nothing looks dead.
-        let _ = writeln!(std::io::stderr(), "[{:6.1} s] {text}", self.started.elapsed().as_secs_f64());
+        let _ = writeln!(
+            std::io::stderr(),
+            "[{:6.1} s] {text}",
+            self.started.elapsed().as_secs_f64()
+        );
     }
 
     /// When a wait of at most `limit` ends.
@@ -124,7 +140,10 @@ impl World {
 
     /// Its last lines are shown when the test fails.
     pub(crate) fn watch(&self, log: &Arc<Log>) {
-        self.logs.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(log));
+        self.logs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(log));
     }
 }
 

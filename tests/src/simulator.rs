@@ -36,18 +36,38 @@ pub fn binary() -> Result<&'static Path> {
 fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--config", ".cargo/sim.toml", "-p", "alys-sim", "--bin", "alys-sim"]);
-    command.arg("--message-format=json-render-diagnostics").current_dir(root());
+    command.args([
+        "build",
+        "--quiet",
+        "--config",
+        ".cargo/sim.toml",
+        "-p",
+        "alys-sim",
+        "--bin",
+        "alys-sim",
+    ]);
+    command
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(root());
     // It would go over the flags of the simulation's build; and its target directory is below everybody else's.
-    command.env_remove("RUSTFLAGS").env("CARGO_TARGET_DIR", alys::target_dir().join("sim"));
-    let output =
-        command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot run cargo")?;
+    command
+        .env_remove("RUSTFLAGS")
+        .env("CARGO_TARGET_DIR", alys::target_dir().join("sim"));
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
     ensure!(output.status.success(), "cargo build: {}", output.status);
     let messages = String::from_utf8_lossy(&output.stdout);
     let executable = messages.lines().find_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
-        let ours = message["reason"] == "compiler-artifact" && message["target"]["name"] == "alys-sim";
-        message["executable"].as_str().filter(|_| ours).map(PathBuf::from)
+        let ours =
+            message["reason"] == "compiler-artifact" && message["target"]["name"] == "alys-sim";
+        message["executable"]
+            .as_str()
+            .filter(|_| ours)
+            .map(PathBuf::from)
     });
     executable.context("cargo names no executable")
 }
@@ -63,10 +83,17 @@ pub fn run<S: AsRef<OsStr>>(
 ) -> Result<(i32, String)> {
     let mut command = Command::new(binary()?);
     command.args(args).current_dir(root());
-    let name = command.get_args().take(2).map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let name = command
+        .get_args()
+        .take(2)
+        .map(|arg| arg.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ");
     let mut process = Process::start(world, &format!("alys-sim {name}"), &command)?;
     let status = process.wait_end(world, limit)?;
-    let code = status.code().with_context(|| format!("alys-sim {name}: {status}"))?;
+    let code = status
+        .code()
+        .with_context(|| format!("alys-sim {name}: {status}"))?;
     Ok((code, process.text(Stream::Out)))
 }
 
@@ -78,7 +105,11 @@ pub fn chromium() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("CHROMIUM") {
         return Ok(path.into());
     }
-    let places = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+    let places = [
+        "/usr/bin/chromium",
+        "/usr/bin/chromium-browser",
+        "/usr/bin/google-chrome",
+    ];
     let found = places.iter().map(PathBuf::from).find(|path| path.exists());
     found.context("no Chromium: install the package `chromium`, or name the program in CHROMIUM")
 }

@@ -38,68 +38,98 @@ fn send(port: u16, parts: &[&[u8]]) -> Result<Vec<u8>> {
 
 #[test]
 fn hostile_bytes_on_any_port_do_not_disturb_a_node() {
-    scenario("hostile_bytes_on_any_port_do_not_disturb_a_node", Duration::from_secs(180), |world| {
-        let setup = Setup { members: 1, slot_ms: 1000, ..Setup::default() };
-        let federation = Federation::new(world, &setup)?;
-        let node = federation.start(world, 0, &[])?;
-        let member = &federation.members()[0];
-        node.wait_final(world, 1, PATIENCE)?;
+    scenario(
+        "hostile_bytes_on_any_port_do_not_disturb_a_node",
+        Duration::from_secs(180),
+        |world| {
+            let setup = Setup {
+                members: 1,
+                slot_ms: 1000,
+                ..Setup::default()
+            };
+            let federation = Federation::new(world, &setup)?;
+            let node = federation.start(world, 0, &[])?;
+            let member = &federation.members()[0];
+            node.wait_final(world, 1, PATIENCE)?;
 
-        // Not random: the same in every run, and yet nothing that anybody means.
-        let noise: Vec<u8> =
-            (0..MUCH as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
-        let head = |length: usize| {
-            format!(
-                "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-            )
-        };
-        let nested = "[".repeat(1 << 20);
-        let batch =
-            format!("[{}1]", "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"eth_chainId\"},".repeat(50_000));
-        let digits = format!(
-            "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"eth_getBalance\",\"params\":[\"0x{}\"]}}",
-            "f".repeat(1 << 20)
-        );
-        let raw = format!(
-            "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"eth_sendRawTransaction\",\"params\":[\"0x02{}\"]}}",
-            "f8".repeat(1000)
-        );
-        let header = format!("POST / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(4 << 20));
-        let bodies: [&str; 5] = [&nested, &batch, &digits, &raw, "\0"];
+            // Not random: the same in every run, and yet nothing that anybody means.
+            let noise: Vec<u8> = (0..MUCH as u64)
+                .map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
+                .collect();
+            let head = |length: usize| {
+                format!(
+                    "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+                )
+            };
+            let nested = "[".repeat(1 << 20);
+            let batch = format!(
+                "[{}1]",
+                "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"eth_chainId\"},".repeat(50_000)
+            );
+            let digits = format!(
+                "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"eth_getBalance\",\"params\":[\"0x{}\"]}}",
+                "f".repeat(1 << 20)
+            );
+            let raw = format!(
+                "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"eth_sendRawTransaction\",\"params\":[\"0x02{}\"]}}",
+                "f8".repeat(1000)
+            );
+            let header = format!("POST / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(4 << 20));
+            let bodies: [&str; 5] = [&nested, &batch, &digits, &raw, "\0"];
 
-        for (what, port) in
-            [("peers", member.peer_port), ("wallets", member.http_port), ("engine", member.engine_port)]
-        {
-            let idle: Vec<TcpStream> = (0..IDLE).map(|_| connect(port)).collect::<Result<_>>()?;
-            send(port, &[b""])?;
-            send(port, &[&noise])?;
-            // The multistream greeting, and then a frame that promises 2^62 bytes.
-            send(port, &[b"\x13/multistream/1.0.0\n", b"\x07/noise\n", &[0xff; 9], &noise[..70_000]])?;
-            send(port, &[head(usize::MAX).as_bytes(), &noise])?;
-            send(port, &[head(1000).as_bytes(), b"{\"jsonrpc\":"])?;
-            send(port, &[header.as_bytes()])?;
-            for body in bodies {
-                send(port, &[head(body.len()).as_bytes(), body.as_bytes()])?;
+            for (what, port) in [
+                ("peers", member.peer_port),
+                ("wallets", member.http_port),
+                ("engine", member.engine_port),
+            ] {
+                let idle: Vec<TcpStream> =
+                    (0..IDLE).map(|_| connect(port)).collect::<Result<_>>()?;
+                send(port, &[b""])?;
+                send(port, &[&noise])?;
+                // The multistream greeting, and then a frame that promises 2^62 bytes.
+                send(
+                    port,
+                    &[
+                        b"\x13/multistream/1.0.0\n",
+                        b"\x07/noise\n",
+                        &[0xff; 9],
+                        &noise[..70_000],
+                    ],
+                )?;
+                send(port, &[head(usize::MAX).as_bytes(), &noise])?;
+                send(port, &[head(1000).as_bytes(), b"{\"jsonrpc\":"])?;
+                send(port, &[header.as_bytes()])?;
+                for body in bodies {
+                    send(port, &[head(body.len()).as_bytes(), body.as_bytes()])?;
+                }
+                // It still does its work, with the silent ones connected.
+                let height = node.written(|written| written.height());
+                node.wait_final(world, height + 2, PATIENCE)?;
+                check_sound("the node", &node)?;
+                world.say(&format!(
+                    "the port for {what} had everything; {} connections stayed",
+                    idle.len()
+                ));
             }
-            // It still does its work, with the silent ones connected.
-            let height = node.written(|written| written.height());
-            node.wait_final(world, height + 2, PATIENCE)?;
-            check_sound("the node", &node)?;
-            world.say(&format!("the port for {what} had everything; {} connections stayed", idle.len()));
-        }
-        let rpc = federation.rpc(0);
-        world.wait("an answer for wallets", PATIENCE, || rpc.block_number().map(Some))?;
-        let resident = resident_mib(node.id())?;
-        world.say(&format!("{resident} MiB are resident"));
-        ensure!(resident < 400, "{resident} MiB are resident after all this");
-        check_sound("the node", &node)
-    });
+            let rpc = federation.rpc(0);
+            world.wait("an answer for wallets", PATIENCE, || {
+                rpc.block_number().map(Some)
+            })?;
+            let resident = resident_mib(node.id())?;
+            world.say(&format!("{resident} MiB are resident"));
+            ensure!(resident < 400, "{resident} MiB are resident after all this");
+            check_sound("the node", &node)
+        },
+    );
 }
 
 /// Memory of a process.
 fn resident_mib(id: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("VmRSS")?;
     let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kib / 1024)
 }

@@ -27,7 +27,9 @@ impl Running<'_> {
     }
 
     fn node(&self, index: usize) -> &Process {
-        self.nodes[index].as_ref().expect("the test looks at running nodes only")
+        self.nodes[index]
+            .as_ref()
+            .expect("the test looks at running nodes only")
     }
 
     fn height(&self, index: usize) -> u64 {
@@ -36,8 +38,13 @@ impl Running<'_> {
 
     /// `kill -9`, and what it told until then.
     fn kill(&mut self, index: usize) -> Result<()> {
-        self.world.say(&format!("kill -9 {index} at final block {}", self.height(index)));
-        let mut node = self.nodes[index].take().expect("the test kills running nodes only");
+        self.world.say(&format!(
+            "kill -9 {index} at final block {}",
+            self.height(index)
+        ));
+        let mut node = self.nodes[index]
+            .take()
+            .expect("the test kills running nodes only");
         node.kill()?;
         check_sound(&format!("node {index}"), &node)?;
         self.ledger.take(&format!("node {index}"), &node)
@@ -45,7 +52,8 @@ impl Running<'_> {
 
     fn wait_final(&self, index: usize, height: u64) -> Result<()> {
         self.node(index).wait_final(self.world, height, PATIENCE)?;
-        self.world.say(&format!("node {index} has final block {height}"));
+        self.world
+            .say(&format!("node {index} has final block {height}"));
         Ok(())
     }
 
@@ -57,15 +65,21 @@ impl Running<'_> {
             PATIENCE,
             |written| {
                 let mut finals = written.finals.iter().map(|(_, block)| block);
-                finals.find(|block| block.proposer == by && block.slot > slot).cloned()
+                finals
+                    .find(|block| block.proposer == by && block.slot > slot)
+                    .cloned()
             },
         )?;
-        self.world.say(&format!("node {on} has final block {} of authority {by}", found.height));
+        self.world.say(&format!(
+            "node {on} has final block {} of authority {by}",
+            found.height
+        ));
         Ok(())
     }
 
     fn last_slot(&self, index: usize) -> u64 {
-        self.node(index).written(|written| written.finals.last().map_or(0, |(_, block)| block.slot))
+        self.node(index)
+            .written(|written| written.finals.last().map_or(0, |(_, block)| block.slot))
     }
 
     fn take_all(&mut self) -> Result<()> {
@@ -81,68 +95,97 @@ impl Running<'_> {
 
 #[test]
 fn a_killed_validator_catches_up() {
-    scenario("a_killed_validator_catches_up", Duration::from_secs(300), |world| {
-        let federation = Federation::new(world, &Setup { slot_ms: SLOT_MS, ..Setup::default() })?;
-        let nodes = (0..4).map(|_| None).collect();
-        let mut all = Running { world, federation: &federation, nodes, ledger: Ledger::default() };
-        for index in 0..4 {
-            all.start(index)?;
-        }
-        for index in 0..4 {
-            all.wait_final(index, 4)?;
-        }
+    scenario(
+        "a_killed_validator_catches_up",
+        Duration::from_secs(300),
+        |world| {
+            let federation = Federation::new(
+                world,
+                &Setup {
+                    slot_ms: SLOT_MS,
+                    ..Setup::default()
+                },
+            )?;
+            let nodes = (0..4).map(|_| None).collect();
+            let mut all = Running {
+                world,
+                federation: &federation,
+                nodes,
+                ledger: Ledger::default(),
+            };
+            for index in 0..4 {
+                all.start(index)?;
+            }
+            for index in 0..4 {
+                all.wait_final(index, 4)?;
+            }
 
-        // One of four is what a federation of four tolerates.
-        let before = all.height(0);
-        all.kill(3)?;
-        for index in 0..3 {
-            all.wait_final(index, before + 8)?;
-        }
-        all.start(3)?;
-        let (slot, height) = (all.last_slot(0), all.height(0));
-        all.wait_final(3, height)?;
-        all.wait_proposed(3, slot, 0).context("node 3 takes part again")?;
-        all.wait_proposed(3, slot, 3)?;
+            // One of four is what a federation of four tolerates.
+            let before = all.height(0);
+            all.kill(3)?;
+            for index in 0..3 {
+                all.wait_final(index, before + 8)?;
+            }
+            all.start(3)?;
+            let (slot, height) = (all.last_slot(0), all.height(0));
+            all.wait_final(3, height)?;
+            all.wait_proposed(3, slot, 0)
+                .context("node 3 takes part again")?;
+            all.wait_proposed(3, slot, 3)?;
 
-        // Two are one too many.
-        all.kill(1)?;
-        all.kill(2)?;
-        // What was under way may become final still.
-        thread::sleep(Duration::from_millis(2 * SLOT_MS));
-        let stopped = [all.height(0), all.height(3)];
-        thread::sleep(Duration::from_millis(10 * SLOT_MS));
-        let later = [all.height(0), all.height(3)];
-        ensure!(later == stopped, "final blocks without a quorum: {stopped:?}, then {later:?}");
-        world.say(&format!("no final block after {stopped:?} in ten slots"));
+            // Two are one too many.
+            all.kill(1)?;
+            all.kill(2)?;
+            // What was under way may become final still.
+            thread::sleep(Duration::from_millis(2 * SLOT_MS));
+            let stopped = [all.height(0), all.height(3)];
+            thread::sleep(Duration::from_millis(10 * SLOT_MS));
+            let later = [all.height(0), all.height(3)];
+            ensure!(
+                later == stopped,
+                "final blocks without a quorum: {stopped:?}, then {later:?}"
+            );
+            world.say(&format!("no final block after {stopped:?} in ten slots"));
 
-        all.start(1)?;
-        let resumed = stopped[0].max(stopped[1]) + 4;
-        for index in [0, 1, 3] {
-            all.wait_final(index, resumed)?;
-        }
-        let slot = all.last_slot(0);
-        all.start(2)?;
-        all.wait_proposed(2, slot, 0).context("node 2 takes part again")?;
-        let end = all.height(0);
-        for index in 0..4 {
-            all.wait_final(index, end)?;
-        }
+            all.start(1)?;
+            let resumed = stopped[0].max(stopped[1]) + 4;
+            for index in [0, 1, 3] {
+                all.wait_final(index, resumed)?;
+            }
+            let slot = all.last_slot(0);
+            all.start(2)?;
+            all.wait_proposed(2, slot, 0)
+                .context("node 2 takes part again")?;
+            let end = all.height(0);
+            for index in 0..4 {
+                all.wait_final(index, end)?;
+            }
 
-        all.take_all()?;
-        let missing: Vec<u64> = (1..=end).filter(|height| all.ledger.block(*height).is_none()).collect();
-        ensure!(missing.is_empty(), "nobody told of final blocks {missing:?}");
-        // What wallets see is the same everywhere, too.
-        let seen: Vec<_> =
-            (0..4).map(|index| federation.rpc(index).block(&format!("{end:#x}"))).collect::<Result<_>>()?;
-        for block in &seen {
-            ensure!(block["hash"] == seen[0]["hash"], "execution block {end}: {seen:?}");
-        }
-        for (index, node) in all.nodes.iter_mut().enumerate() {
-            let node = node.as_mut().expect("all run");
-            node.signal("TERM")?;
-            let status = node.wait_end(world, Duration::from_secs(10))?;
-            ensure!(status.success(), "node {index} stopped with {status}");
-        }
-        Ok(())
-    });
+            all.take_all()?;
+            let missing: Vec<u64> = (1..=end)
+                .filter(|height| all.ledger.block(*height).is_none())
+                .collect();
+            ensure!(
+                missing.is_empty(),
+                "nobody told of final blocks {missing:?}"
+            );
+            // What wallets see is the same everywhere, too.
+            let seen: Vec<_> = (0..4)
+                .map(|index| federation.rpc(index).block(&format!("{end:#x}")))
+                .collect::<Result<_>>()?;
+            for block in &seen {
+                ensure!(
+                    block["hash"] == seen[0]["hash"],
+                    "execution block {end}: {seen:?}"
+                );
+            }
+            for (index, node) in all.nodes.iter_mut().enumerate() {
+                let node = node.as_mut().expect("all run");
+                node.signal("TERM")?;
+                let status = node.wait_end(world, Duration::from_secs(10))?;
+                ensure!(status.success(), "node {index} stopped with {status}");
+            }
+            Ok(())
+        },
+    );
 }

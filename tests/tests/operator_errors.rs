@@ -21,7 +21,16 @@ const OTHER_SECRET: &str = "0000000000000000000000000000000000000000000000000000
 
 /// A federation of one, which needs nobody to go on.
 fn of_one(world: &World, name: &'static str, chain_id: u64) -> Result<Federation> {
-    Federation::new(world, &Setup { name, members: 1, slot_ms: 1000, chain_id, ..Setup::default() })
+    Federation::new(
+        world,
+        &Setup {
+            name,
+            members: 1,
+            slot_ms: 1000,
+            chain_id,
+            ..Setup::default()
+        },
+    )
 }
 
 /// Exit code 2, one line that starts with `error: ` and contains all of `expected`, and no panic.
@@ -29,10 +38,18 @@ fn check_refused(world: &World, command: &Command, expected: &[&str]) -> Result<
     let mut process = Process::start(world, "alys", command)?;
     let status = process.wait_end(world, REFUSAL)?;
     let told = process.text(Stream::Err);
-    let errors: Vec<&str> = told.lines().filter(|line| line.starts_with("error: ")).collect();
-    let [error] = errors.as_slice() else { bail!("{} lines of error with {status}: {told}", errors.len()) };
+    let errors: Vec<&str> = told
+        .lines()
+        .filter(|line| line.starts_with("error: "))
+        .collect();
+    let [error] = errors.as_slice() else {
+        bail!("{} lines of error with {status}: {told}", errors.len())
+    };
     ensure!(status.code() == Some(2), "{status}: {told}");
-    ensure!(told.lines().last() == Some(error), "something comes after the error: {told}");
+    ensure!(
+        told.lines().last() == Some(error),
+        "something comes after the error: {told}"
+    );
     ensure!(!told.contains("panicked"), "{told}");
     for expected in expected {
         ensure!(error.contains(expected), "{expected:?} is not in {error:?}");
@@ -41,7 +58,12 @@ fn check_refused(world: &World, command: &Command, expected: &[&str]) -> Result<
     Ok(())
 }
 
-fn node_refused(world: &World, federation: &Federation, more: &[&str], expected: &[&str]) -> Result<()> {
+fn node_refused(
+    world: &World,
+    federation: &Federation,
+    more: &[&str],
+    expected: &[&str],
+) -> Result<()> {
     let mut args = vec!["node", "--config", text(&federation.members()[0].config)?];
     args.extend(more);
     check_refused(world, &alys::command(world, args), expected)
@@ -59,133 +81,211 @@ fn with_file(path: &Path, content: &[u8], body: impl FnOnce() -> Result<()>) -> 
 /// The same with a text in it replaced.
 fn with_edit(path: &Path, from: &str, to: &str, body: impl FnOnce() -> Result<()>) -> Result<()> {
     let before = fs::read_to_string(path)?;
-    ensure!(before.contains(from), "{from:?} is not in {}", path.display());
+    ensure!(
+        before.contains(from),
+        "{from:?} is not in {}",
+        path.display()
+    );
     with_file(path, before.replacen(from, to, 1).as_bytes(), body)
 }
 
 #[test]
 fn wrong_files_are_named_with_what_is_wrong_in_them() {
-    scenario("wrong_files_are_named_with_what_is_wrong_in_them", LIMIT, |world| {
-        let federation = of_one(world, "chain", 71)?;
-        let other = of_one(world, "other", 72)?;
-        let member = &federation.members()[0];
-        let refused = |more: &[&str], expected: &[&str]| node_refused(world, &federation, more, expected);
+    scenario(
+        "wrong_files_are_named_with_what_is_wrong_in_them",
+        LIMIT,
+        |world| {
+            let federation = of_one(world, "chain", 71)?;
+            let other = of_one(world, "other", 72)?;
+            let member = &federation.members()[0];
+            let refused =
+                |more: &[&str], expected: &[&str]| node_refused(world, &federation, more, expected);
 
-        // The configuration.
-        check_refused(
-            world,
-            &alys::command(world, ["node", "--config", "nowhere.toml"]),
-            &["nowhere.toml does not exist", "alys config example"],
-        )?;
-        let config = fs::read_to_string(&member.config)?;
-        let listen = format!("listen = \"127.0.0.1:{}\"", member.peer_port);
-        for (from, to, expected) in [
-            ("name =", "nmae =", ["node-0.toml:1:", "did you mean `name`?"]),
-            (&listen, "listen = 30333", ["node-0.toml:3:", "listen"]),
-            (&listen, "listen = \"everywhere\"", ["node-0.toml:3:", "is not ip:port"]),
-            ("bootnodes = []", "bootnodes = [\"somebody\"]", ["node-0.toml:4:", "is no peer address"]),
-            ("embedded = {", "embeded = {", ["node-0.toml:8:", "did you mean `embedded`?"]),
-            ("format = \"json\"", "format = \"xml\"", ["node-0.toml:11:", "unknown variant `xml`"]),
-            ("[log]", "[log", ["node-0.toml:10:", ""]),
-        ] {
-            with_edit(&member.config, from, to, || refused(&[], &expected))?;
-        }
-        with_file(&member.config, &[0xff, 0, 0x80], || refused(&[], &["node-0.toml is not a text file"]))?;
-        with_file(&member.config, &config.as_bytes()[..40], || refused(&[], &["node-0.toml:"]))?;
+            // The configuration.
+            check_refused(
+                world,
+                &alys::command(world, ["node", "--config", "nowhere.toml"]),
+                &["nowhere.toml does not exist", "alys config example"],
+            )?;
+            let config = fs::read_to_string(&member.config)?;
+            let listen = format!("listen = \"127.0.0.1:{}\"", member.peer_port);
+            for (from, to, expected) in [
+                (
+                    "name =",
+                    "nmae =",
+                    ["node-0.toml:1:", "did you mean `name`?"],
+                ),
+                (&listen, "listen = 30333", ["node-0.toml:3:", "listen"]),
+                (
+                    &listen,
+                    "listen = \"everywhere\"",
+                    ["node-0.toml:3:", "is not ip:port"],
+                ),
+                (
+                    "bootnodes = []",
+                    "bootnodes = [\"somebody\"]",
+                    ["node-0.toml:4:", "is no peer address"],
+                ),
+                (
+                    "embedded = {",
+                    "embeded = {",
+                    ["node-0.toml:8:", "did you mean `embedded`?"],
+                ),
+                (
+                    "format = \"json\"",
+                    "format = \"xml\"",
+                    ["node-0.toml:11:", "unknown variant `xml`"],
+                ),
+                ("[log]", "[log", ["node-0.toml:10:", ""]),
+            ] {
+                with_edit(&member.config, from, to, || refused(&[], &expected))?;
+            }
+            with_file(&member.config, &[0xff, 0, 0x80], || {
+                refused(&[], &["node-0.toml is not a text file"])
+            })?;
+            with_file(&member.config, &config.as_bytes()[..40], || {
+                refused(&[], &["node-0.toml:"])
+            })?;
 
-        // The chain.
-        let chain = federation.dir().join("chain.toml");
-        with_edit(&chain, "slot_duration_ms = 1000", "slot_duration_ms = 0", || {
-            refused(&[], &["chain.toml", "slot_duration_ms"])
-        })?;
-        with_edit(&chain, "evm_chain_id = 71", "evm_chain_id = 72", || {
-            refused(&[], &["chain id 71", "evm_chain_id = 72"])
-        })?;
-        let genesis = federation.dir().join("execution-genesis.json");
-        with_file(&genesis, b"{", || refused(&[], &["execution-genesis.json: not a Geth genesis file"]))?;
-        with_edit(&genesis, "\"gasLimit\"", "\"gasLimits\"", || {
-            refused(&[], &["belong to different chains"])
-        })?;
-        let foreign = fs::read(other.dir().join("execution-genesis.json"))?;
-        with_file(&genesis, &foreign, || refused(&[], &["chain id 72", "evm_chain_id = 71"]))?;
+            // The chain.
+            let chain = federation.dir().join("chain.toml");
+            with_edit(
+                &chain,
+                "slot_duration_ms = 1000",
+                "slot_duration_ms = 0",
+                || refused(&[], &["chain.toml", "slot_duration_ms"]),
+            )?;
+            with_edit(&chain, "evm_chain_id = 71", "evm_chain_id = 72", || {
+                refused(&[], &["chain id 71", "evm_chain_id = 72"])
+            })?;
+            let genesis = federation.dir().join("execution-genesis.json");
+            with_file(&genesis, b"{", || {
+                refused(&[], &["execution-genesis.json: not a Geth genesis file"])
+            })?;
+            with_edit(&genesis, "\"gasLimit\"", "\"gasLimits\"", || {
+                refused(&[], &["belong to different chains"])
+            })?;
+            let foreign = fs::read(other.dir().join("execution-genesis.json"))?;
+            with_file(&genesis, &foreign, || {
+                refused(&[], &["chain id 72", "evm_chain_id = 71"])
+            })?;
 
-        // The key.
-        let password = world.dir().join("wrong.txt");
-        fs::write(&password, "not the password")?;
-        refused(&["--password-file", text(&password)?], &["keystore.json", "wrong password"])?;
-        refused(&["--password-file", "missing.txt"], &["missing.txt does not exist"])?;
-        let keystore = member.datadir.join("keystore.json");
-        with_file(&keystore, b"{}", || refused(&[], &["keystore.json"]))?;
-        with_edit(&keystore, "\"version\"", "\"versions\"", || refused(&[], &["keystore.json", "version"]))?;
-        with_file(&member.datadir.join("identity.key"), b"me", || {
-            refused(&[], &["identity.key is damaged"])
-        })?;
+            // The key.
+            let password = world.dir().join("wrong.txt");
+            fs::write(&password, "not the password")?;
+            refused(
+                &["--password-file", text(&password)?],
+                &["keystore.json", "wrong password"],
+            )?;
+            refused(
+                &["--password-file", "missing.txt"],
+                &["missing.txt does not exist"],
+            )?;
+            let keystore = member.datadir.join("keystore.json");
+            with_file(&keystore, b"{}", || refused(&[], &["keystore.json"]))?;
+            with_edit(&keystore, "\"version\"", "\"versions\"", || {
+                refused(&[], &["keystore.json", "version"])
+            })?;
+            with_file(&member.datadir.join("identity.key"), b"me", || {
+                refused(&[], &["identity.key is damaged"])
+            })?;
 
-        // The secret shared with the execution client.
-        let secret = world.dir().join("jwt.hex");
-        fs::write(&secret, "a secret\n")?;
-        let url = "http://127.0.0.1:1";
-        for args in [
-            &["--jwt-secret", text(&secret)?] as &[&str],
-            &["--execution-url", url, "--jwt-secret", text(&secret)?],
-        ] {
-            refused(args, &["jwt.hex: the JWT secret must be hex"])?;
-        }
-        refused(
-            &["--execution-url", url, "--jwt-secret", "missing.hex"],
-            &["JWT secret: ", "missing.hex does not exist"],
-        )?;
-        refused(&["--execution-url", url], &["execution.jwt_secret", "missing"])?;
+            // The secret shared with the execution client.
+            let secret = world.dir().join("jwt.hex");
+            fs::write(&secret, "a secret\n")?;
+            let url = "http://127.0.0.1:1";
+            for args in [
+                &["--jwt-secret", text(&secret)?] as &[&str],
+                &["--execution-url", url, "--jwt-secret", text(&secret)?],
+            ] {
+                refused(args, &["jwt.hex: the JWT secret must be hex"])?;
+            }
+            refused(
+                &["--execution-url", url, "--jwt-secret", "missing.hex"],
+                &["JWT secret: ", "missing.hex does not exist"],
+            )?;
+            refused(
+                &["--execution-url", url],
+                &["execution.jwt_secret", "missing"],
+            )?;
 
-        // After all this it is the same as before.
-        let node = federation.start(world, 0, &[])?;
-        node.wait_final(world, 2, PATIENCE)?;
-        check_sound("the node", &node)
-    });
+            // After all this it is the same as before.
+            let node = federation.start(world, 0, &[])?;
+            node.wait_final(world, 2, PATIENCE)?;
+            check_sound("the node", &node)
+        },
+    );
 }
 
 #[test]
 fn a_datadir_that_cannot_be_written_is_refused() {
-    scenario("a_datadir_that_cannot_be_written_is_refused", LIMIT, |world| {
-        let federation = of_one(world, "chain", 71)?;
-        let member = &federation.members()[0];
-        let keystore = member.datadir.join("keystore.json");
+    scenario(
+        "a_datadir_that_cannot_be_written_is_refused",
+        LIMIT,
+        |world| {
+            let federation = of_one(world, "chain", 71)?;
+            let member = &federation.members()[0];
+            let keystore = member.datadir.join("keystore.json");
 
-        // Below a file, where there is no directory.
-        let edit = format!("datadir = \"{}\"", member.datadir.display());
-        let file = world.dir().join("file");
-        fs::write(&file, "")?;
-        for datadir in [file.join("data"), file.clone()] {
-            let wrong = format!("datadir = \"{}\"\nkeystore = \"{}\"", datadir.display(), keystore.display());
+            // Below a file, where there is no directory.
+            let edit = format!("datadir = \"{}\"", member.datadir.display());
+            let file = world.dir().join("file");
+            fs::write(&file, "")?;
+            for datadir in [file.join("data"), file.clone()] {
+                let wrong = format!(
+                    "datadir = \"{}\"\nkeystore = \"{}\"",
+                    datadir.display(),
+                    keystore.display()
+                );
+                with_edit(&member.config, &edit, &wrong, || {
+                    node_refused(world, &federation, &[], &["data directory", text(&file)?])
+                })?;
+            }
+            let dev = alys::command(
+                world,
+                ["dev", "--datadir", text(&file)?, "--http-port", "0"],
+            );
+            check_refused(world, &dev, &["data directory", text(&file)?])?;
+
+            // Read-only, for the keys' own and for a new one.
+            let closed = world.dir().join("closed");
+            fs::create_dir(&closed)?;
+            let new = closed.join("data");
+            let wrong = format!(
+                "datadir = \"{}\"\nkeystore = \"{}\"",
+                new.display(),
+                keystore.display()
+            );
+            set_writable(&closed, false)?;
             with_edit(&member.config, &edit, &wrong, || {
-                node_refused(world, &federation, &[], &["data directory", text(&file)?])
+                let command = alys::command(world, ["node", "--config", text(&member.config)?]);
+                check_refused(
+                    world,
+                    &without_privilege(&command)?,
+                    &["not writable", text(&new)?],
+                )
             })?;
-        }
-        let dev = alys::command(world, ["dev", "--datadir", text(&file)?, "--http-port", "0"]);
-        check_refused(world, &dev, &["data directory", text(&file)?])?;
-
-        // Read-only, for the keys' own and for a new one.
-        let closed = world.dir().join("closed");
-        fs::create_dir(&closed)?;
-        let new = closed.join("data");
-        let wrong = format!("datadir = \"{}\"\nkeystore = \"{}\"", new.display(), keystore.display());
-        set_writable(&closed, false)?;
-        with_edit(&member.config, &edit, &wrong, || {
+            let dev = alys::command(world, ["dev", "--datadir", text(&new)?, "--http-port", "0"]);
+            check_refused(
+                world,
+                &without_privilege(&dev)?,
+                &["not writable", text(&new)?],
+            )?;
+            set_writable(&closed, true)?;
+            set_writable(&member.datadir, false)?;
             let command = alys::command(world, ["node", "--config", text(&member.config)?]);
-            check_refused(world, &without_privilege(&command)?, &["not writable", text(&new)?])
-        })?;
-        let dev = alys::command(world, ["dev", "--datadir", text(&new)?, "--http-port", "0"]);
-        check_refused(world, &without_privilege(&dev)?, &["not writable", text(&new)?])?;
-        set_writable(&closed, true)?;
-        set_writable(&member.datadir, false)?;
-        let command = alys::command(world, ["node", "--config", text(&member.config)?]);
-        check_refused(world, &without_privilege(&command)?, &["data directory", text(&member.datadir)?])?;
-        set_writable(&member.datadir, true)?;
+            check_refused(
+                world,
+                &without_privilege(&command)?,
+                &["data directory", text(&member.datadir)?],
+            )?;
+            set_writable(&member.datadir, true)?;
 
-        let node = federation.start(world, 0, &[])?;
-        node.wait_final(world, 2, PATIENCE)?;
-        check_sound("the node", &node)
-    });
+            let node = federation.start(world, 0, &[])?;
+            node.wait_final(world, 2, PATIENCE)?;
+            check_sound("the node", &node)
+        },
+    );
 }
 
 fn set_writable(dir: &Path, writable: bool) -> Result<()> {
@@ -196,9 +296,15 @@ fn set_writable(dir: &Path, writable: bool) -> Result<()> {
 /// The same command by somebody whom permissions bind: root without the privilege to ignore them.
 fn without_privilege(command: &Command) -> Result<Command> {
     let is_root = fs::metadata("/proc/self")?.uid() == 0;
-    let mut wrapped = Command::new(if is_root { "setpriv".as_ref() } else { command.get_program() });
+    let mut wrapped = Command::new(if is_root {
+        "setpriv".as_ref()
+    } else {
+        command.get_program()
+    });
     if is_root {
-        wrapped.args(["--bounding-set", "-dac_override,-dac_read_search"]).arg(command.get_program());
+        wrapped
+            .args(["--bounding-set", "-dac_override,-dac_read_search"])
+            .arg(command.get_program());
     }
     wrapped.args(command.get_args());
     if let Some(dir) = command.get_current_dir() {
@@ -226,12 +332,23 @@ fn ports_and_datadirs_belong_to_one_process() {
             world,
             &federation,
             &[],
-            &["data directory", text(&member.datadir)?, "in use by another process"],
+            &[
+                "data directory",
+                text(&member.datadir)?,
+                "in use by another process",
+            ],
         )?;
         let password = text(&federation.dir().join("password.txt"))?.to_owned();
         let again = alys::command(
             world,
-            ["keys", "new", "--datadir", text(&member.datadir)?, "--password-file", &password],
+            [
+                "keys",
+                "new",
+                "--datadir",
+                text(&member.datadir)?,
+                "--password-file",
+                &password,
+            ],
         );
         check_refused(world, &again, &["in use by another process"])?;
 
@@ -242,13 +359,26 @@ fn ports_and_datadirs_belong_to_one_process() {
         ] {
             let (own, taken) = (format!("127.0.0.1:{own}"), format!("127.0.0.1:{taken}"));
             with_edit(&second.config, &own, &taken, || {
-                node_refused(world, &other, &[], &[&taken, what, "another program uses this port"])
+                node_refused(
+                    world,
+                    &other,
+                    &[],
+                    &[&taken, what, "another program uses this port"],
+                )
             })?;
         }
         let data = world.dir().join("dev");
         let dev = |port: u16| -> Result<Command> {
-            let args =
-                ["dev", "--validators", "1", "--slot-ms", "1000", "--datadir", text(&data)?, "--http-port"];
+            let args = [
+                "dev",
+                "--validators",
+                "1",
+                "--slot-ms",
+                "1000",
+                "--datadir",
+                text(&data)?,
+                "--http-port",
+            ];
             let mut command = alys::command(world, args);
             command.arg(port.to_string());
             Ok(command)
@@ -269,80 +399,121 @@ fn ports_and_datadirs_belong_to_one_process() {
 
 #[test]
 fn an_execution_client_with_another_secret_or_genesis_is_refused() {
-    scenario("an_execution_client_with_another_secret_or_genesis_is_refused", LIMIT, |world| {
-        let federation = of_one(world, "first", 71)?;
-        let other_setup = Setup { name: "second", members: 1, slot_ms: 1000, chain_id: 71, ether: 7 };
-        let other = Federation::new(world, &other_setup)?;
-        let secret = world.dir().join("jwt.hex");
-        fs::write(&secret, SECRET)?;
-        let wrong = world.dir().join("other.hex");
-        fs::write(&wrong, OTHER_SECRET)?;
-        // Its embedded client is one like any other to whoever has the secret.
-        let node = federation.start(world, 0, &["--jwt-secret", text(&secret)?])?;
-        node.wait_final(world, 1, PATIENCE)?;
-        let port = federation.members()[0].engine_port;
-        let url = format!("http://127.0.0.1:{port}");
+    scenario(
+        "an_execution_client_with_another_secret_or_genesis_is_refused",
+        LIMIT,
+        |world| {
+            let federation = of_one(world, "first", 71)?;
+            let other_setup = Setup {
+                name: "second",
+                members: 1,
+                slot_ms: 1000,
+                chain_id: 71,
+                ether: 7,
+            };
+            let other = Federation::new(world, &other_setup)?;
+            let secret = world.dir().join("jwt.hex");
+            fs::write(&secret, SECRET)?;
+            let wrong = world.dir().join("other.hex");
+            fs::write(&wrong, OTHER_SECRET)?;
+            // Its embedded client is one like any other to whoever has the secret.
+            let node = federation.start(world, 0, &["--jwt-secret", text(&secret)?])?;
+            node.wait_final(world, 1, PATIENCE)?;
+            let port = federation.members()[0].engine_port;
+            let url = format!("http://127.0.0.1:{port}");
 
-        let with = |secret: &Path, expected: &[&str]| -> Result<()> {
-            let args = ["--execution-url", &url, "--jwt-secret", text(secret)?];
-            node_refused(world, &other, &args, expected)
-        };
-        with(&wrong, &["does not accept our token", "the secrets differ", &port.to_string()])?;
-        with(&secret, &["has another block 0", &port.to_string()])?;
+            let with = |secret: &Path, expected: &[&str]| -> Result<()> {
+                let args = ["--execution-url", &url, "--jwt-secret", text(secret)?];
+                node_refused(world, &other, &args, expected)
+            };
+            with(
+                &wrong,
+                &[
+                    "does not accept our token",
+                    "the secrets differ",
+                    &port.to_string(),
+                ],
+            )?;
+            with(&secret, &["has another block 0", &port.to_string()])?;
 
-        // The same block 0 under another chain id, which it does not name.
-        for (name, from, to) in [
-            ("chain.toml", "evm_chain_id = 71", "evm_chain_id = 72"),
-            ("execution-genesis.json", "\"chainId\": 71", "\"chainId\": 72"),
-        ] {
-            let twin = fs::read_to_string(federation.dir().join(name))?;
-            ensure!(twin.contains(from), "{from:?} is not in {name}");
-            fs::write(other.dir().join(name), twin.replace(from, to))?;
-        }
-        with(&secret, &["has chain id 71", "has 72", &port.to_string()])?;
+            // The same block 0 under another chain id, which it does not name.
+            for (name, from, to) in [
+                ("chain.toml", "evm_chain_id = 71", "evm_chain_id = 72"),
+                (
+                    "execution-genesis.json",
+                    "\"chainId\": 71",
+                    "\"chainId\": 72",
+                ),
+            ] {
+                let twin = fs::read_to_string(federation.dir().join(name))?;
+                ensure!(twin.contains(from), "{from:?} is not in {name}");
+                fs::write(other.dir().join(name), twin.replace(from, to))?;
+            }
+            with(&secret, &["has chain id 71", "has 72", &port.to_string()])?;
 
-        // A client that is not there may come yet: the node waits for it, and says so.
-        let args = ["--execution-url", "http://127.0.0.1:1", "--jwt-secret", text(&secret)?];
-        let waiting = other.start(world, 0, &args)?;
-        waiting.wait(world, "a warning", PATIENCE, |written| {
-            let clear = |text: &str| text.contains("WARN") && text.contains("does not answer");
-            written.lines.iter().any(|line| clear(&line.text)).then_some(())
-        })?;
-        check_sound("the waiting node", &waiting)?;
-        ensure!(waiting.written(|written| written.height()) == 0, "final blocks without execution");
+            // A client that is not there may come yet: the node waits for it, and says so.
+            let args = [
+                "--execution-url",
+                "http://127.0.0.1:1",
+                "--jwt-secret",
+                text(&secret)?,
+            ];
+            let waiting = other.start(world, 0, &args)?;
+            waiting.wait(world, "a warning", PATIENCE, |written| {
+                let clear = |text: &str| text.contains("WARN") && text.contains("does not answer");
+                written
+                    .lines
+                    .iter()
+                    .any(|line| clear(&line.text))
+                    .then_some(())
+            })?;
+            check_sound("the waiting node", &waiting)?;
+            ensure!(
+                waiting.written(|written| written.height()) == 0,
+                "final blocks without execution"
+            );
 
-        let height = node.written(|written| written.height());
-        node.wait_final(world, height + 2, PATIENCE)?;
-        check_sound("the node", &node)
-    });
+            let height = node.written(|written| written.height());
+            node.wait_final(world, height + 2, PATIENCE)?;
+            check_sound("the node", &node)
+        },
+    );
 }
 
 #[test]
 fn a_peer_of_another_chain_is_refused_and_both_go_on() {
-    scenario("a_peer_of_another_chain_is_refused_and_both_go_on", LIMIT, |world| {
-        let first = of_one(world, "first", 71)?;
-        let second = of_one(world, "second", 72)?;
-        let node = first.start(world, 0, &[])?;
-        let peer = format!("127.0.0.1:{}", first.members()[0].peer_port);
-        let other = second.start(world, 0, &["--bootnodes", &peer])?;
-        for (name, process) in [("first", &node), ("second", &other)] {
-            let line = process.wait(world, "a warning", PATIENCE, |written| {
-                let mut lines = written.lines.iter().map(|line| &line.text);
-                lines.find(|text| text.contains("wrong genesis")).cloned()
-            })?;
-            ensure!(line.contains("\"level\":\"WARN\""), "{line}");
-            world.say(&format!("{name}: {line}"));
-        }
-        for process in [&node, &other] {
-            let height = process.written(|written| written.height());
-            process.wait_final(world, height + 3, PATIENCE)?;
-            check_sound("a node", process)?;
-        }
-        // Once, not with every attempt.
-        let warnings = other.written(|written| {
-            written.lines.iter().filter(|line| line.text.contains("wrong genesis")).count()
-        });
-        ensure!(warnings == 1, "{warnings} warnings of one peer");
-        Ok(())
-    });
+    scenario(
+        "a_peer_of_another_chain_is_refused_and_both_go_on",
+        LIMIT,
+        |world| {
+            let first = of_one(world, "first", 71)?;
+            let second = of_one(world, "second", 72)?;
+            let node = first.start(world, 0, &[])?;
+            let peer = format!("127.0.0.1:{}", first.members()[0].peer_port);
+            let other = second.start(world, 0, &["--bootnodes", &peer])?;
+            for (name, process) in [("first", &node), ("second", &other)] {
+                let line = process.wait(world, "a warning", PATIENCE, |written| {
+                    let mut lines = written.lines.iter().map(|line| &line.text);
+                    lines.find(|text| text.contains("wrong genesis")).cloned()
+                })?;
+                ensure!(line.contains("\"level\":\"WARN\""), "{line}");
+                world.say(&format!("{name}: {line}"));
+            }
+            for process in [&node, &other] {
+                let height = process.written(|written| written.height());
+                process.wait_final(world, height + 3, PATIENCE)?;
+                check_sound("a node", process)?;
+            }
+            // Once, not with every attempt.
+            let warnings = other.written(|written| {
+                written
+                    .lines
+                    .iter()
+                    .filter(|line| line.text.contains("wrong genesis"))
+                    .count()
+            });
+            ensure!(warnings == 1, "{warnings} warnings of one peer");
+            Ok(())
+        },
+    );
 }

@@ -34,7 +34,12 @@ enum Task {
         #[arg(long, value_delimiter = ',', value_name = "STEPS")]
         only: Vec<String>,
         /// All but these steps.
-        #[arg(long, value_delimiter = ',', value_name = "STEPS", conflicts_with = "only")]
+        #[arg(
+            long,
+            value_delimiter = ',',
+            value_name = "STEPS",
+            conflicts_with = "only"
+        )]
         skip: Vec<String>,
     },
 }

@@ -23,11 +23,15 @@ const SIMULATED: &[&str] = &[
 ];
 
 /// What `cargo sim` stands for; here the words of the alias, so that `--locked` holds.
-const SIMULATOR: &str = "run --locked --config .cargo/sim.toml --quiet -p alys-sim --bin alys-sim --";
+const SIMULATOR: &str =
+    "run --locked --config .cargo/sim.toml --quiet -p alys-sim --bin alys-sim --";
 
 /// Benches: package and target.
-const BENCHES: &[(&str, &str)] =
-    &[("alys-consensus", "certificates"), ("alys-storage", "writes"), ("alys-node", "pipeline")];
+const BENCHES: &[(&str, &str)] = &[
+    ("alys-consensus", "certificates"),
+    ("alys-storage", "writes"),
+    ("alys-node", "pipeline"),
+];
 
 /// Something to run, with a name to choose it by.
 #[derive(Debug)]
@@ -43,21 +47,40 @@ pub struct Step {
 enum Action {
     Tidy,
     Format,
-    Cargo { arguments: Vec<OsString>, simulated: bool },
+    Cargo {
+        arguments: Vec<OsString>,
+        simulated: bool,
+    },
 }
 
 /// What decides whether a change lands, cheapest first.
 pub fn ci() -> Vec<Step> {
     vec![
-        Step { name: "tidy", about: "the rules of the house", action: Action::Tidy },
-        Step { name: "fmt", about: "rustfmt over all tracked Rust files", action: Action::Format },
+        Step {
+            name: "tidy",
+            about: "the rules of the house",
+            action: Action::Tidy,
+        },
+        Step {
+            name: "fmt",
+            about: "rustfmt over all tracked Rust files",
+            action: Action::Format,
+        },
         step(
             "test",
             "all unit, integration and documentation tests, on tokio",
             "test --locked --workspace --exclude alys-tests",
         ),
-        step("build", "the binary that the end-to-end tests start", "build --locked -p alys-node --bin alys"),
-        step("e2e", "processes and independent clients", "test --locked -p alys-tests"),
+        step(
+            "build",
+            "the binary that the end-to-end tests start",
+            "build --locked -p alys-node --bin alys",
+        ),
+        step(
+            "e2e",
+            "processes and independent clients",
+            "test --locked -p alys-tests",
+        ),
         simulated_tests(),
         simulated(
             "sim",
@@ -72,7 +95,9 @@ pub fn ci() -> Vec<Step> {
         simulated(
             "sim-canaries",
             "the simulator finds what is there to be found",
-            &format!("{SIMULATOR} mutants --only canary-always-fails,canary-leaks --seeds 1 --jobs 1"),
+            &format!(
+                "{SIMULATOR} mutants --only canary-always-fails,canary-leaks --seeds 1 --jobs 1"
+            ),
         ),
         simulated(
             "sim-twice",
@@ -86,7 +111,11 @@ pub fn ci() -> Vec<Step> {
 pub fn lint() -> Vec<Step> {
     let clippy = "clippy --locked --workspace --all-targets -- -D warnings";
     vec![
-        Step { name: "fmt", about: "rustfmt over all tracked Rust files", action: Action::Format },
+        Step {
+            name: "fmt",
+            about: "rustfmt over all tracked Rust files",
+            action: Action::Format,
+        },
         step("clippy", "clippy over the workspace", clippy),
         simulated(
             "clippy-sim",
@@ -98,16 +127,31 @@ pub fn lint() -> Vec<Step> {
 
 /// The benches whose name contains `filter`, with arguments for criterion.
 pub fn benches(filter: Option<&str>, arguments: &[String]) -> Result<Vec<Step>> {
-    let chosen = BENCHES.iter().filter(|(_, name)| filter.is_none_or(|filter| name.contains(filter)));
+    let chosen = BENCHES
+        .iter()
+        .filter(|(_, name)| filter.is_none_or(|filter| name.contains(filter)));
     let steps: Vec<Step> = chosen
         .map(|(package, name)| {
             let mut command: Vec<OsString> =
-                ["bench", "--locked", "-p", package, "--bench", name, "--"].map(OsString::from).into();
+                ["bench", "--locked", "-p", package, "--bench", name, "--"]
+                    .map(OsString::from)
+                    .into();
             command.extend(arguments.iter().map(OsString::from));
-            Step { name, about: package, action: Action::Cargo { arguments: command, simulated: false } }
+            Step {
+                name,
+                about: package,
+                action: Action::Cargo {
+                    arguments: command,
+                    simulated: false,
+                },
+            }
         })
         .collect();
-    ensure!(!steps.is_empty(), "no such bench; there are: {}", names(BENCHES.iter().map(|(_, name)| *name)));
+    ensure!(
+        !steps.is_empty(),
+        "no such bench; there are: {}",
+        names(BENCHES.iter().map(|(_, name)| *name))
+    );
     Ok(steps)
 }
 
@@ -115,7 +159,10 @@ pub fn benches(filter: Option<&str>, arguments: &[String]) -> Result<Vec<Step>> 
 pub fn select(steps: Vec<Step>, only: &[String], skip: &[String]) -> Result<Vec<Step>> {
     for name in only.iter().chain(skip) {
         if !steps.iter().any(|step| step.name == name) {
-            bail!("no step is called {name:?}; there are: {}", names(steps.iter().map(|step| step.name)));
+            bail!(
+                "no step is called {name:?}; there are: {}",
+                names(steps.iter().map(|step| step.name))
+            );
         }
     }
     let wanted = |step: &Step| {
@@ -140,7 +187,10 @@ pub fn run(steps: Vec<Step>) -> Result<bool> {
     for step in steps {
         println!("\n=== {}: {}", step.name, step.about);
         let started = Instant::now();
-        let passed = step.action.run().with_context(|| format!("step {}", step.name))?;
+        let passed = step
+            .action
+            .run()
+            .with_context(|| format!("step {}", step.name))?;
         table.push((step.name, passed, started.elapsed()));
     }
     println!("\n{}", report(&table));
@@ -167,7 +217,10 @@ impl Action {
                 Ok(findings.is_empty())
             }
             Action::Format => format(),
-            Action::Cargo { arguments, simulated } => {
+            Action::Cargo {
+                arguments,
+                simulated,
+            } => {
                 let mut command = Command::new(cargo());
                 command.current_dir(root()).args(arguments);
                 if *simulated {
@@ -192,15 +245,28 @@ fn format() -> Result<bool> {
     // Far below the limit on the length of a command line.
     for some in files.chunks(200) {
         let mut command = Command::new("rustfmt");
-        let command = command.current_dir(&root).args(["--check", "-l", "--edition", "2024"]).args(some);
-        let output = command.stderr(Stdio::inherit()).output().context("rustfmt does not start")?;
+        let command = command
+            .current_dir(&root)
+            .args(["--check", "-l", "--edition", "2024"])
+            .args(some);
+        let output = command
+            .stderr(Stdio::inherit())
+            .output()
+            .context("rustfmt does not start")?;
         // With `-l` it says which files, and follows modules besides: a file may come twice.
         let listed = String::from_utf8_lossy(&output.stdout).into_owned();
         unformatted.extend(listed.lines().map(str::to_owned));
-        ensure!(output.status.success() || !listed.is_empty(), "rustfmt: {}", output.status);
+        ensure!(
+            output.status.success() || !listed.is_empty(),
+            "rustfmt: {}",
+            output.status
+        );
     }
     for path in &unformatted {
-        let path = Path::new(path).strip_prefix(&root).unwrap_or(Path::new(path)).display();
+        let path = Path::new(path)
+            .strip_prefix(&root)
+            .unwrap_or(Path::new(path))
+            .display();
         eprintln!("{path}: not formatted; run `rustfmt --edition 2024 {path}`");
     }
     Ok(unformatted.is_empty())
@@ -208,23 +274,44 @@ fn format() -> Result<bool> {
 
 // Doc examples ran in the step before; rustdoc does not get the simulation's cfg.
 fn simulated_tests() -> Step {
-    simulated("sim-test", "the same tests inside the simulated world", &in_simulation("test", ""))
+    simulated(
+        "sim-test",
+        "the same tests inside the simulated world",
+        &in_simulation("test", ""),
+    )
 }
 
 /// A command of cargo over everything that runs in simulations.
 fn in_simulation(command: &str, more: &str) -> String {
-    let packages: String = SIMULATED.iter().map(|package| format!(" -p {package}")).collect();
+    let packages: String = SIMULATED
+        .iter()
+        .map(|package| format!(" -p {package}"))
+        .collect();
     format!("{command} --locked --config .cargo/sim.toml --lib --bins --tests{packages} {more}")
 }
 
 fn step(name: &'static str, about: &'static str, command: &str) -> Step {
     let arguments = command.split_whitespace().map(OsString::from).collect();
-    Step { name, about, action: Action::Cargo { arguments, simulated: false } }
+    Step {
+        name,
+        about,
+        action: Action::Cargo {
+            arguments,
+            simulated: false,
+        },
+    }
 }
 
 fn simulated(name: &'static str, about: &'static str, command: &str) -> Step {
     let arguments = command.split_whitespace().map(OsString::from).collect();
-    Step { name, about, action: Action::Cargo { arguments, simulated: true } }
+    Step {
+        name,
+        about,
+        action: Action::Cargo {
+            arguments,
+            simulated: true,
+        },
+    }
 }
 
 fn names<'a>(all: impl Iterator<Item = &'a str>) -> String {
@@ -238,17 +325,38 @@ mod tests {
     #[test]
     fn steps_are_chosen_by_name_in_their_own_order() {
         let chosen = |only: &[&str], skip: &[&str]| {
-            let own = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+            let own = |names: &[&str]| {
+                names
+                    .iter()
+                    .map(|name| name.to_string())
+                    .collect::<Vec<_>>()
+            };
             select(ci(), &own(only), &own(skip))
                 .map(|steps| steps.iter().map(|step| step.name).collect::<Vec<_>>())
         };
-        assert_eq!(chosen(&["fmt", "tidy"], &[]).expect("known"), ["tidy", "fmt"]);
-        let rest =
-            chosen(&[], &["sim", "sim-full", "sim-canaries", "sim-twice", "e2e", "build"]).expect("known");
+        assert_eq!(
+            chosen(&["fmt", "tidy"], &[]).expect("known"),
+            ["tidy", "fmt"]
+        );
+        let rest = chosen(
+            &[],
+            &[
+                "sim",
+                "sim-full",
+                "sim-canaries",
+                "sim-twice",
+                "e2e",
+                "build",
+            ],
+        )
+        .expect("known");
         assert_eq!(rest, ["tidy", "fmt", "test", "sim-test"]);
         assert_eq!(chosen(&[], &[]).expect("known").len(), ci().len());
         let error = chosen(&["tests"], &[]).expect_err("unknown").to_string();
-        assert!(error.contains("\"tests\"") && error.contains("sim-test"), "{error}");
+        assert!(
+            error.contains("\"tests\"") && error.contains("sim-test"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -256,7 +364,9 @@ mod tests {
         assert_eq!(benches(None, &[]).expect("all").len(), BENCHES.len());
         let chosen = benches(Some("cert"), &["--quick".to_owned()]).expect("one");
         assert_eq!(chosen.len(), 1);
-        let Action::Cargo { arguments, .. } = &chosen[0].action else { panic!("a command") };
+        let Action::Cargo { arguments, .. } = &chosen[0].action else {
+            panic!("a command")
+        };
         assert_eq!(arguments.last().expect("some"), "--quick");
         assert!(benches(Some("nothing"), &[]).is_err());
     }
@@ -268,8 +378,17 @@ mod tests {
             ("test", false, Duration::from_millis(500)),
         ]);
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[1].starts_with("tidy") && lines[1].contains("ok"), "{text}");
-        assert!(lines[2].starts_with("test") && lines[2].contains("FAILED"), "{text}");
-        assert!(lines[3].starts_with("total") && lines[3].ends_with("2.0"), "{text}");
+        assert!(
+            lines[1].starts_with("tidy") && lines[1].contains("ok"),
+            "{text}"
+        );
+        assert!(
+            lines[2].starts_with("test") && lines[2].contains("FAILED"),
+            "{text}"
+        );
+        assert!(
+            lines[3].starts_with("total") && lines[3].ends_with("2.0"),
+            "{text}"
+        );
     }
 }

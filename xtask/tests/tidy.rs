@@ -12,7 +12,15 @@ fn the_repository_is_tidy() {
 #[test]
 fn the_rules_see_the_whole_repository() {
     let files = tidy::tracked(&root()).expect("git answers");
-    for file in ["Cargo.toml", "crates/consensus/src/lib.rs", "xtask/tests/tidy.rs"] {
-        assert!(files.iter().any(|path| path == file), "{file} is not among {} files", files.len());
+    for file in [
+        "Cargo.toml",
+        "crates/consensus/src/lib.rs",
+        "xtask/tests/tidy.rs",
+    ] {
+        assert!(
+            files.iter().any(|path| path == file),
+            "{file} is not among {} files",
+            files.len()
+        );
     }
 }

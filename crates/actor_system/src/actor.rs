@@ -43,19 +43,28 @@ pub trait AlysActor: Sized + Send + 'static {
     const BATCH: usize = 1;
 
     /// First of all: takes what it needs.
-    fn pre_start(&mut self, ctx: &Context<Self>) -> impl Future<Output = Result<(), Self::Error>> + Send {
+    fn pre_start(
+        &mut self,
+        ctx: &Context<Self>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
         let _ = ctx;
         async { Ok(()) }
     }
 
     /// After `pre_start` of an incarnation that follows a failed or stopped one: takes up what that one left.
-    fn post_restart(&mut self, ctx: &Context<Self>) -> impl Future<Output = Result<(), Self::Error>> + Send {
+    fn post_restart(
+        &mut self,
+        ctx: &Context<Self>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
         let _ = ctx;
         async { Ok(()) }
     }
 
     /// Last before the first message. Those that wait for this actor to run go on after it.
-    fn started(&mut self, ctx: &Context<Self>) -> impl Future<Output = Result<(), Self::Error>> + Send {
+    fn started(
+        &mut self,
+        ctx: &Context<Self>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
         let _ = ctx;
         async { Ok(()) }
     }
@@ -84,14 +93,21 @@ pub trait AlysActor: Sized + Send + 'static {
     }
 
     /// The configuration was replaced; it is in the context. Called between messages.
-    fn reconfigured(&mut self, ctx: &Context<Self>) -> impl Future<Output = Result<(), Self::Error>> + Send {
+    fn reconfigured(
+        &mut self,
+        ctx: &Context<Self>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
         let _ = ctx;
         async { Ok(()) }
     }
 
     /// The incarnation failed while it ran, and this is its last word: what is worth keeping goes where the
     /// factory finds it ([`Kept`](crate::Kept)). After a panic the state may be half changed.
-    fn pre_restart(&mut self, failure: &Failure, ctx: &Context<Self>) -> impl Future<Output = ()> + Send {
+    fn pre_restart(
+        &mut self,
+        failure: &Failure,
+        ctx: &Context<Self>,
+    ) -> impl Future<Output = ()> + Send {
         let _ = (failure, ctx);
         async {}
     }
@@ -141,7 +157,11 @@ pub enum Health {
 impl Health {
     /// The worse of the two; the first of two that are equally bad.
     pub fn worse(self, other: Self) -> Self {
-        if other.rank() > self.rank() { other } else { self }
+        if other.rank() > self.rank() {
+            other
+        } else {
+            self
+        }
     }
 
     /// What a supervisor makes of a child's health: a part of what is below it does not work.
@@ -204,7 +224,9 @@ impl<A: AlysActor> Context<A> {
                 deadline: meta.deadline,
                 sent: meta.sent(),
                 attempt: meta.attempt,
-                waiting: Link::chain(&meta.chain).map(|link| link.asker.path.clone()).collect(),
+                waiting: Link::chain(&meta.chain)
+                    .map(|link| link.asker.path.clone())
+                    .collect(),
             }
         })
     }
@@ -258,17 +280,29 @@ impl<A: AlysActor> Context<A> {
 }
 
 /// Looks an actor up on behalf of another.
-pub(crate) fn find<M: Message>(shared: &Shared, asker: &Cell, path: &str) -> Result<Addr<M>, LookupError> {
-    let full = format!("{}/{path}", asker.path.split('/').next().unwrap_or_default());
+pub(crate) fn find<M: Message>(
+    shared: &Shared,
+    asker: &Cell,
+    path: &str,
+) -> Result<Addr<M>, LookupError> {
+    let full = format!(
+        "{}/{path}",
+        asker.path.split('/').next().unwrap_or_default()
+    );
     let addr = find_unchecked::<M>(shared, &full)?;
-    let Some(access) = shared.access.get() else { return Ok(addr) };
+    let Some(access) = shared.access.get() else {
+        return Ok(addr);
+    };
     let to = addr.mailbox().home().and_then(|home| home.role.clone());
     match (&asker.role, to) {
         (Some(from), Some(to)) => {
             let grant = access.grant(from, &to, &full);
             grant
                 .map(|grant| addr.granted(grant))
-                .map_err(|denied| LookupError::Denied { path: full, reason: denied.to_string() })
+                .map_err(|denied| LookupError::Denied {
+                    path: full,
+                    reason: denied.to_string(),
+                })
         }
         // Those without a role are outside of the rules, as whoever constructs the system is.
         _ => Ok(addr),
@@ -276,15 +310,29 @@ pub(crate) fn find<M: Message>(shared: &Shared, asker: &Cell, path: &str) -> Res
 }
 
 /// Looks an actor up by its full path.
-pub(crate) fn find_unchecked<M: Message>(shared: &Shared, full: &str) -> Result<Addr<M>, LookupError> {
-    let entry = shared.registry.find(full).ok_or_else(|| LookupError::Unknown { path: full.to_owned() })?;
+pub(crate) fn find_unchecked<M: Message>(
+    shared: &Shared,
+    full: &str,
+) -> Result<Addr<M>, LookupError> {
+    let entry = shared
+        .registry
+        .find(full)
+        .ok_or_else(|| LookupError::Unknown {
+            path: full.to_owned(),
+        })?;
     let addr = entry.addr.downcast_ref::<Addr<M>>();
-    addr.cloned().ok_or_else(|| LookupError::OtherMessage { path: full.to_owned() })
+    addr.cloned().ok_or_else(|| LookupError::OtherMessage {
+        path: full.to_owned(),
+    })
 }
 
 /// All actors of a type.
 pub(crate) fn find_all<A: AlysActor>(shared: &Shared) -> Vec<Addr<A::Message>> {
     let entries = shared.registry.all();
-    let of_type = entries.iter().filter(|entry| entry.actor == TypeId::of::<A>());
-    of_type.filter_map(|entry| entry.addr.downcast_ref::<Addr<A::Message>>().cloned()).collect()
+    let of_type = entries
+        .iter()
+        .filter(|entry| entry.actor == TypeId::of::<A>());
+    of_type
+        .filter_map(|entry| entry.addr.downcast_ref::<Addr<A::Message>>().cloned())
+        .collect()
 }

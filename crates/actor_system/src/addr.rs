@@ -48,7 +48,10 @@ pub struct Retry {
 
 impl<M: Message> Addr<M> {
     pub(crate) fn new(mailbox: Arc<Mailbox<M>>) -> Self {
-        Self { mailbox, grant: None }
+        Self {
+            mailbox,
+            grant: None,
+        }
     }
 
     pub(crate) fn mailbox(&self) -> &Arc<Mailbox<M>> {
@@ -58,7 +61,10 @@ impl<M: Message> Addr<M> {
     /// The same address for a holder who may not send everything: what `grant` does not allow is refused, and
     /// stands in its audit trail.
     pub fn granted(&self, grant: Arc<Grant>) -> Self {
-        Self { mailbox: self.mailbox.clone(), grant: Some(grant) }
+        Self {
+            mailbox: self.mailbox.clone(),
+            grant: Some(grant),
+        }
     }
 
     /// Puts a message into the mailbox, without waiting. What becomes of one that finds no room is its own to
@@ -69,7 +75,9 @@ impl<M: Message> Addr<M> {
     /// open, or the actor has ended for good.
     pub fn tell(&self, msg: M) -> Result<Receipt, TellError<M>> {
         // What may find its mailbox full has to live with it; what must not says so by waiting.
-        if matches!(msg.overflow(), Overflow::Block | Overflow::Fail) && buggify!("actors.addr.full", 2_000) {
+        if matches!(msg.overflow(), Overflow::Block | Overflow::Fail)
+            && buggify!("actors.addr.full", 2_000)
+        {
             return self.counted(Err(TellError::Full(msg)));
         }
         self.put(msg, Meta::default())
@@ -82,7 +90,15 @@ impl<M: Message> Addr<M> {
     pub fn tell_as(&self, priority: Priority, msg: M) -> Result<Receipt, TellError<M>> {
         let msg = self.allow(msg)?;
         let overflow = msg.overflow();
-        self.counted(self.push(msg, Meta { priority, ..Meta::default() }, overflow, None))
+        self.counted(self.push(
+            msg,
+            Meta {
+                priority,
+                ..Meta::default()
+            },
+            overflow,
+            None,
+        ))
     }
 
     /// Puts a message into the mailbox with what is known of where it came from: for messages from another
@@ -93,7 +109,14 @@ impl<M: Message> Addr<M> {
         correlation: Option<MessageId>,
         deadline: Option<Instant>,
     ) -> Result<Receipt, TellError<M>> {
-        self.put(msg, Meta { correlation, deadline, ..Meta::default() })
+        self.put(
+            msg,
+            Meta {
+                correlation,
+                deadline,
+                ..Meta::default()
+            },
+        )
     }
 
     /// Passes a message on on behalf of those who wait for the one in hand: its [`Reply`] goes along, and a
@@ -105,8 +128,17 @@ impl<M: Message> Addr<M> {
         let held = current::with(|frame| (frame.meta.chain.clone(), frame.meta.deadline));
         let (chain, deadline) = held.unwrap_or_default();
         let link = chain.clone().zip(self.home());
-        let before = link.as_ref().and_then(|(link, home)| current::pass_on(link, home, msg.kind()));
-        let told = self.put(msg, Meta { chain, deadline, ..Meta::default() });
+        let before = link
+            .as_ref()
+            .and_then(|(link, home)| current::pass_on(link, home, msg.kind()));
+        let told = self.put(
+            msg,
+            Meta {
+                chain,
+                deadline,
+                ..Meta::default()
+            },
+        );
         if let (Err(_), Some((link, _)), Some((cell, kind))) = (&told, link, before) {
             // Nothing was passed on.
             current::pass_on(&link, &cell, kind);
@@ -125,12 +157,24 @@ impl<M: Message> Addr<M> {
         let msg = self.allow(msg)?;
         match msg.overflow() {
             Overflow::Block => self.send_waiting(msg).await,
-            Overflow::Backoff { initial, max, attempts } => {
-                let backoff = Backoff { initial, max, factor: 2.0, jitter: 0.2 };
+            Overflow::Backoff {
+                initial,
+                max,
+                attempts,
+            } => {
+                let backoff = Backoff {
+                    initial,
+                    max,
+                    factor: 2.0,
+                    jitter: 0.2,
+                };
                 self.send_retrying(msg, backoff, attempts).await
             }
             overflow => {
-                let meta = Meta { priority: msg.priority(), ..Meta::default() };
+                let meta = Meta {
+                    priority: msg.priority(),
+                    ..Meta::default()
+                };
                 Ok(self.counted(self.push(msg, meta, overflow, None))?)
             }
         }
@@ -138,7 +182,10 @@ impl<M: Message> Addr<M> {
 
     async fn send_waiting(&self, msg: M) -> Result<Receipt, SendError<M>> {
         alys_runtime::buggify_yield!("actors.addr.late_send", 100_000);
-        let meta = Meta { priority: msg.priority(), ..Meta::default() };
+        let meta = Meta {
+            priority: msg.priority(),
+            ..Meta::default()
+        };
         let mut msg = match self.push(msg, meta.clone(), Overflow::Block, None) {
             Err(TellError::Full(msg)) => msg,
             taken => return Ok(taken?),
@@ -148,7 +195,10 @@ impl<M: Message> Addr<M> {
             Err(cycle) => return Err(SendError::Cycle { msg, cycle }),
         };
         let size = msg.size();
-        let mut line = Line { mailbox: &self.mailbox, ticket: None };
+        let mut line = Line {
+            mailbox: &self.mailbox,
+            ticket: None,
+        };
         loop {
             poll_fn(|cx| self.mailbox.poll_room(&mut line.ticket, size, cx)).await;
             match self.push(msg, meta.clone(), Overflow::Block, line.ticket.take()) {
@@ -164,7 +214,10 @@ impl<M: Message> Addr<M> {
         backoff: Backoff,
         attempts: u32,
     ) -> Result<Receipt, SendError<M>> {
-        let meta = Meta { priority: msg.priority(), ..Meta::default() };
+        let meta = Meta {
+            priority: msg.priority(),
+            ..Meta::default()
+        };
         for attempt in 0..attempts.max(1) {
             if attempt > 0 {
                 time::sleep(backoff.delay(attempt - 1, rand::chance())).await;
@@ -191,12 +244,19 @@ impl<M: Message> Addr<M> {
         let (reply, mut answer) = Reply::channel();
         let msg = make(reply);
         let kind = msg.kind();
-        let waiting =
-            current::wait_for(self.mailbox.home(), kind).map_err(|cycle| AskError::Cycle { kind, cycle })?;
+        let waiting = current::wait_for(self.mailbox.home(), kind)
+            .map_err(|cycle| AskError::Cycle { kind, cycle })?;
         let until = after(deadline);
-        let chain = waiting.as_ref().map(|waiting: &Waiting| waiting.chain.clone());
-        let meta = Meta { deadline: Some(until), chain, ..Meta::default() };
-        self.put(msg, meta).map_err(|error| AskError::not_taken(error, kind))?;
+        let chain = waiting
+            .as_ref()
+            .map(|waiting: &Waiting| waiting.chain.clone());
+        let meta = Meta {
+            deadline: Some(until),
+            chain,
+            ..Meta::default()
+        };
+        self.put(msg, meta)
+            .map_err(|error| AskError::not_taken(error, kind))?;
         let home = self.mailbox.home();
         let mut timer = Deadline::new(until, home.map(|home| &*home.shared.deadlines));
         let mut is_gone = false;
@@ -210,7 +270,9 @@ impl<M: Message> Addr<M> {
             if mutant::active("ask-never-ends") {
                 return Poll::Pending;
             }
-            timer.poll(cx).map(|()| Err(AskError::Timeout { kind, deadline }))
+            timer
+                .poll(cx)
+                .map(|()| Err(AskError::Timeout { kind, deadline }))
         })
         .await;
         alys_runtime::buggify_yield!("actors.addr.late_answer", 100_000);
@@ -277,13 +339,18 @@ impl<M: Message> Addr<M> {
         let is_timed = self.mailbox.is_timed.load(Relaxed);
         if is_timed || crate::spans_are_on() {
             let sent = is_timed.then(time::now);
-            meta.watched = Some(Box::new(Watched { sent, span: tracing::Span::current().id() }));
+            meta.watched = Some(Box::new(Watched {
+                sent,
+                span: tracing::Span::current().id(),
+            }));
         }
-        self.mailbox.push(Envelope { msg, meta }, overflow, ticket).map_err(|(why, msg)| match why {
-            Refused::Full => TellError::Full(msg),
-            Refused::Closed => TellError::Closed(msg),
-            Refused::Unavailable => TellError::Unavailable(msg),
-        })
+        self.mailbox
+            .push(Envelope { msg, meta }, overflow, ticket)
+            .map_err(|(why, msg)| match why {
+                Refused::Full => TellError::Full(msg),
+                Refused::Closed => TellError::Closed(msg),
+                Refused::Unavailable => TellError::Unavailable(msg),
+            })
     }
 
     /// Messages waiting now.
@@ -323,7 +390,10 @@ impl<M: Message> Addr<M> {
 
 impl<M: Message> Clone for Addr<M> {
     fn clone(&self) -> Self {
-        Self { mailbox: self.mailbox.clone(), grant: self.grant.clone() }
+        Self {
+            mailbox: self.mailbox.clone(),
+            grant: self.grant.clone(),
+        }
     }
 }
 

@@ -138,8 +138,12 @@ impl Bus {
         addr: &Addr<M>,
         convert: impl Fn(&E) -> M + Send + Sync + 'static,
     ) -> Result<Subscription, SubscribeError> {
-        let sink = ToActor { addr: addr.clone(), convert };
-        self.open_topic::<E>()?.subscribe(Arc::new(Tally::new(type_name::<M>())), Box::new(sink))
+        let sink = ToActor {
+            addr: addr.clone(),
+            convert,
+        };
+        self.open_topic::<E>()?
+            .subscribe(Arc::new(Tally::new(type_name::<M>())), Box::new(sink))
     }
 
     /// The events of type `E` from now on. Up to `capacity` (at least one) wait to be read; then the oldest is
@@ -150,9 +154,14 @@ impl Bus {
     pub fn stream<E: Event>(&self, capacity: usize) -> Result<EventStream<E>, SubscribeError> {
         let buffer = Arc::new(Buffer::new(capacity.max(1)));
         let tally = Arc::new(Tally::new("stream"));
-        let sink = ToStream { buffer: buffer.clone() };
+        let sink = ToStream {
+            buffer: buffer.clone(),
+        };
         let subscription = self.open_topic::<E>()?.subscribe(tally, Box::new(sink))?;
-        Ok(EventStream { buffer, subscription })
+        Ok(EventStream {
+            buffer,
+            subscription,
+        })
     }
 
     /// Hands an event to everybody who subscribed to its type, without waiting. On a closed bus nothing
@@ -188,16 +197,24 @@ impl Bus {
                 return Err(SubscribeError::Closed { event });
             }
             let new = || Arc::new(Topic::<E>::default()) as Arc<dyn AnyTopic>;
-            topics.topics.entry((event, TypeId::of::<E>())).or_insert_with(new).clone()
+            topics
+                .topics
+                .entry((event, TypeId::of::<E>()))
+                .or_insert_with(new)
+                .clone()
         };
         let topic: Arc<dyn Any + Send + Sync> = topic;
-        Ok(topic.downcast().expect("a topic is kept under the type of its events"))
+        Ok(topic
+            .downcast()
+            .expect("a topic is kept under the type of its events"))
     }
 }
 
 impl fmt::Debug for Bus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bus").field("topics", &lock(&self.topics).topics.len()).finish_non_exhaustive()
+        f.debug_struct("Bus")
+            .field("topics", &lock(&self.topics).topics.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -243,7 +260,9 @@ impl Drop for Subscription {
 
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription").field("counts", &self.tally.snapshot()).finish_non_exhaustive()
+        f.debug_struct("Subscription")
+            .field("counts", &self.tally.snapshot())
+            .finish_non_exhaustive()
     }
 }
 
@@ -277,7 +296,9 @@ impl<E: Event> Stream for EventStream<E> {
 
 impl<E: Event> fmt::Debug for EventStream<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventStream").field("subscription", &self.subscription).finish_non_exhaustive()
+        f.debug_struct("EventStream")
+            .field("subscription", &self.subscription)
+            .finish_non_exhaustive()
     }
 }
 
@@ -317,7 +338,10 @@ impl<E: Event> Topic<E> {
         tally: Arc<Tally>,
         sink: Box<dyn Sink<E>>,
     ) -> Result<Subscription, SubscribeError> {
-        let subscriber = Arc::new(Subscriber { tally: tally.clone(), sink });
+        let subscriber = Arc::new(Subscriber {
+            tally: tally.clone(),
+            sink,
+        });
         // Who has ended without a publish since is only found here.
         if self.listeners().len() >= MAX_SUBSCRIPTIONS {
             self.find_the_gone();
@@ -326,21 +350,30 @@ impl<E: Event> Topic<E> {
             let mut subscribers = lock(&self.subscribers);
             if subscribers.len() >= MAX_SUBSCRIPTIONS {
                 let event = type_name::<E>();
-                return Err(SubscribeError::TooManySubscriptions { event, limit: MAX_SUBSCRIPTIONS });
+                return Err(SubscribeError::TooManySubscriptions {
+                    event,
+                    limit: MAX_SUBSCRIPTIONS,
+                });
             }
             let after = subscribers.iter().cloned().chain([subscriber]).collect();
             mem::replace(&mut *subscribers, after)
         };
         drop(before);
         let topic: Arc<dyn AnyTopic> = self;
-        Ok(Subscription { topic: Arc::downgrade(&topic), tally })
+        Ok(Subscription {
+            topic: Arc::downgrade(&topic),
+            tally,
+        })
     }
 
     fn publish(&self, event: &E) -> Published {
         self.published.fetch_add(1, Relaxed);
         let nested = Nested::enter();
         if nested.is_none() {
-            tracing::warn!(event = type_name::<E>(), "refused: conversions publish in a circle");
+            tracing::warn!(
+                event = type_name::<E>(),
+                "refused: conversions publish in a circle"
+            );
         }
         let mut published = Published::default();
         for subscriber in &*self.listeners() {
@@ -348,7 +381,11 @@ impl<E: Event> Topic<E> {
             if tally.has_ended() {
                 continue;
             }
-            let taken = if nested.is_some() { take(&**sink, event) } else { Taken::Refused };
+            let taken = if nested.is_some() {
+                take(&**sink, event)
+            } else {
+                Taken::Refused
+            };
             match taken {
                 Taken::Whole | Taken::InsteadOfAnOlder => {
                     published.delivered += 1;
@@ -387,7 +424,11 @@ impl<E: Event> AnyTopic for Topic<E> {
     fn sweep(&self) {
         let before = {
             let mut subscribers = lock(&self.subscribers);
-            let left = subscribers.iter().filter(|s| !s.tally.has_ended()).cloned().collect();
+            let left = subscribers
+                .iter()
+                .filter(|s| !s.tally.has_ended())
+                .cloned()
+                .collect();
             mem::replace(&mut *subscribers, left)
         };
         // Destructors of conversions run here, after the lock.
@@ -396,7 +437,9 @@ impl<E: Event> AnyTopic for Topic<E> {
 
     fn snapshot(&self) -> TopicSnapshot {
         let listeners = self.listeners();
-        let live = listeners.iter().filter(|s| !s.tally.has_ended() && !s.sink.is_gone());
+        let live = listeners
+            .iter()
+            .filter(|s| !s.tally.has_ended() && !s.sink.is_gone());
         TopicSnapshot {
             event: type_name::<E>(),
             published: self.published.load(Relaxed),
@@ -417,7 +460,12 @@ struct Tally {
 impl Tally {
     fn new(to: &'static str) -> Self {
         let (delivered, missed) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { to, is_ended: AtomicBool::new(false), delivered, missed }
+        Self {
+            to,
+            is_ended: AtomicBool::new(false),
+            delivered,
+            missed,
+        }
     }
 
     /// True the first time.
@@ -431,7 +479,11 @@ impl Tally {
 
     fn snapshot(&self) -> SubscriptionSnapshot {
         let (delivered, missed) = (self.delivered.load(Relaxed), self.missed.load(Relaxed));
-        SubscriptionSnapshot { to: self.to, delivered, missed }
+        SubscriptionSnapshot {
+            to: self.to,
+            delivered,
+            missed,
+        }
     }
 }
 
@@ -494,8 +546,15 @@ struct Waiting<E> {
 
 impl<E> Buffer<E> {
     fn new(capacity: usize) -> Self {
-        let waiting = Mutex::new(Waiting { events: VecDeque::new(), is_closed: false });
-        Self { capacity, waiting, reader: AtomicWaker::new() }
+        let waiting = Mutex::new(Waiting {
+            events: VecDeque::new(),
+            is_closed: false,
+        });
+        Self {
+            capacity,
+            waiting,
+            reader: AtomicWaker::new(),
+        }
     }
 }
 
@@ -509,12 +568,20 @@ impl<E: Event> Sink<E> for ToStream<E> {
         let oldest = {
             let mut waiting = lock(&self.buffer.waiting);
             let is_full = waiting.events.len() == self.buffer.capacity;
-            let oldest = if is_full { waiting.events.pop_front() } else { None };
+            let oldest = if is_full {
+                waiting.events.pop_front()
+            } else {
+                None
+            };
             waiting.events.push_back(event);
             oldest
         };
         self.buffer.reader.wake();
-        if oldest.is_some() { Taken::InsteadOfAnOlder } else { Taken::Whole }
+        if oldest.is_some() {
+            Taken::InsteadOfAnOlder
+        } else {
+            Taken::Whole
+        }
     }
 
     /// Its handle, which the reader holds, ends it.

@@ -78,14 +78,25 @@ where
         while let Some(order) = next {
             next = match order {
                 Order::Start(start) => self.incarnate(start).await,
-                Order::Stop(Stop { kind: StopKind::Pause, done, .. }) => {
+                Order::Stop(Stop {
+                    kind: StopKind::Pause,
+                    done,
+                    ..
+                }) => {
                     self.cell.rest();
                     let _ = done.send(StopReport::default());
                     self.line.order().await
                 }
-                Order::Stop(Stop { kind: StopKind::Drain, done, .. }) => {
+                Order::Stop(Stop {
+                    kind: StopKind::Drain,
+                    done,
+                    ..
+                }) => {
                     self.cell.rest();
-                    let left = Abandoned { messages: self.reader.abandon(), ..self.nothing_left() };
+                    let left = Abandoned {
+                        messages: self.reader.abandon(),
+                        ..self.nothing_left()
+                    };
                     let _ = done.send(self.report(left));
                     return;
                 }
@@ -119,7 +130,8 @@ where
             timers: Arc::new(Timers::new(scope.clone())),
             config: self.config.clone(),
         };
-        if ctx.incarnation > 1 && !self.reader.is_empty() && mutant::active("restart-loses-waiting") {
+        if ctx.incarnation > 1 && !self.reader.is_empty() && mutant::active("restart-loses-waiting")
+        {
             drop(self.reader.pop());
         }
         let life = start.life;
@@ -164,7 +176,9 @@ where
         let actor = match made {
             Attended::Done(Ok(actor)) => actor,
             Attended::Done(Err(failure)) => return self.failed(State::StartFailed, failure, stop),
-            Attended::Hung(after) => return self.hung(State::StartFailed, Phase::Creating, after, stop),
+            Attended::Hung(after) => {
+                return self.hung(State::StartFailed, Phase::Creating, after, stop);
+            }
             Attended::Cut => return self.cut(Abandoned::default(), stop),
             Attended::Orphaned => return End::Orphaned,
         };
@@ -194,7 +208,9 @@ where
         match Box::pin(watch.attend(&self.cell, &mut stop, self.spec.start_within, began)).await {
             Attended::Done(Ok(())) => {}
             Attended::Done(Err(failure)) => return self.failed(State::StartFailed, failure, stop),
-            Attended::Hung(after) => return self.hung(State::StartFailed, Phase::Starting, after, stop),
+            Attended::Hung(after) => {
+                return self.hung(State::StartFailed, Phase::Starting, after, stop);
+            }
             Attended::Cut => return self.cut(Abandoned::default(), stop),
             Attended::Orphaned => return End::Orphaned,
         }
@@ -280,7 +296,11 @@ where
             return Box::pin(self.handle_batch(life, watch, envelope, stop)).await;
         }
         self.count_timers([&envelope.meta]);
-        let fault = if may_fault { self.fault(envelope.msg.kind()) } else { None };
+        let fault = if may_fault {
+            self.fault(envelope.msg.kind())
+        } else {
+            None
+        };
         if fault == Some(Fault::Drop) {
             self.reader.mailbox.bury(Reason::Injected, &envelope);
             add(&self.reader.mailbox.stats.dropped, 1);
@@ -293,7 +313,13 @@ where
             Ok(msg) => msg,
             Err(failure) => {
                 let taken = vec![Taken { kind, meta, again }];
-                return self.undone(Attended::Done(Err(failure)), phase, taken, VecDeque::new(), stop);
+                return self.undone(
+                    Attended::Done(Err(failure)),
+                    phase,
+                    taken,
+                    VecDeque::new(),
+                    stop,
+                );
             }
         };
         let begun = self.begin(kind, &meta);
@@ -313,14 +339,23 @@ where
             }
         }
         let attended = {
-            let Life { actor, ctx, frame, .. } = life;
+            let Life {
+                actor, ctx, frame, ..
+            } = life;
             if let Some(frame) = frame {
                 frame.begin(kind, meta);
                 frame.loses_replies = fault == Some(Fault::LoseReply);
             }
             let work = pin!(actor.handle(msg, ctx));
-            let work = InFrame { frame, span, phase, future: work };
-            watch.attend(&self.cell, stop, self.spec.handle_within, work).await
+            let work = InFrame {
+                frame,
+                span,
+                phase,
+                future: work,
+            };
+            watch
+                .attend(&self.cell, stop, self.spec.handle_within, work)
+                .await
         };
         alys_runtime::buggify_yield!("actors.child.yield_after", 100_000);
         if let Attended::Done(Ok(())) = attended {
@@ -328,7 +363,11 @@ where
             self.end(kind, begun);
             return self.judge(life, stop);
         }
-        let meta = life.frame.as_mut().map(|frame| mem::take(&mut frame.meta)).unwrap_or_default();
+        let meta = life
+            .frame
+            .as_mut()
+            .map(|frame| mem::take(&mut frame.meta))
+            .unwrap_or_default();
         let taken = Taken { kind, meta, again };
         self.undone(attended, phase, vec![taken], VecDeque::new(), stop)
     }
@@ -348,14 +387,25 @@ where
                 waiting.push_back(next);
             }
         }
-        waiting.iter().for_each(|envelope| life.note(envelope.msg.kind()));
+        waiting
+            .iter()
+            .for_each(|envelope| life.note(envelope.msg.kind()));
         let begun = self.reader.mailbox.is_timed.load(Relaxed).then(time::now);
         let mut batch = Batch::new(waiting);
-        let Life { actor, ctx, frame, .. } = life;
+        let Life {
+            actor, ctx, frame, ..
+        } = life;
         let attended = {
             let work = pin!(actor.handle_batch(&mut batch, ctx));
-            let work = InFrame { frame, span: None, phase: Phase::HandlingBatch, future: work };
-            watch.attend(&self.cell, stop, self.spec.handle_within, work).await
+            let work = InFrame {
+                frame,
+                span: None,
+                phase: Phase::HandlingBatch,
+                future: work,
+            };
+            watch
+                .attend(&self.cell, stop, self.spec.handle_within, work)
+                .await
         };
         let (mut done, mut taken, waiting) = batch.into_parts();
         self.count_timers(done.iter().chain(&taken).map(|taken| &taken.meta));
@@ -368,8 +418,9 @@ where
             self.end(done.kind, begun);
         }
         if is_done {
-            let (timers, waiting): (VecDeque<_>, VecDeque<_>) =
-                waiting.into_iter().partition(|envelope| is_timer(&envelope.meta));
+            let (timers, waiting): (VecDeque<_>, VecDeque<_>) = waiting
+                .into_iter()
+                .partition(|envelope| is_timer(&envelope.meta));
             for timer in timers {
                 ctx.send_after(Duration::ZERO, timer.msg);
             }
@@ -395,8 +446,9 @@ where
             Attended::Hung(_) | Attended::Cut | Attended::Orphaned => Reason::Interrupted,
         };
         // The next incarnation knows nothing of this one's timers.
-        let (timers, waiting): (VecDeque<_>, VecDeque<_>) =
-            waiting.into_iter().partition(|envelope| is_timer(&envelope.meta));
+        let (timers, waiting): (VecDeque<_>, VecDeque<_>) = waiting
+            .into_iter()
+            .partition(|envelope| is_timer(&envelope.meta));
         self.count_timers(timers.iter().map(|timer| &timer.meta));
         for timer in &timers {
             self.reader.mailbox.bury(Reason::Interrupted, timer);
@@ -418,18 +470,30 @@ where
             tracing::warn!(actor = %self.cell.path, kind, "handling cut off: it took longer than the stop allows");
         }
         match self.attended(attended, phase, stop) {
-            Err(End::Stopped(stop, left)) => Err(End::Stopped(stop, Abandoned { handling: kind, ..left })),
+            Err(End::Stopped(stop, left)) => Err(End::Stopped(
+                stop,
+                Abandoned {
+                    handling: kind,
+                    ..left
+                },
+            )),
             ended => ended,
         }
     }
 
     /// After what was handled: the actor says how it is.
     fn judge(&self, life: &mut Life<A>, stop: &mut Option<Stop>) -> Result<(), End> {
-        life.judge().map_err(|failure| self.failed(State::Crashed, failure, stop.take()))
+        life.judge()
+            .map_err(|failure| self.failed(State::Crashed, failure, stop.take()))
     }
 
     /// The end that a piece of work means, if it means one.
-    fn attended(&self, attended: Attended<()>, phase: Phase, stop: &mut Option<Stop>) -> Result<(), End> {
+    fn attended(
+        &self,
+        attended: Attended<()>,
+        phase: Phase,
+        stop: &mut Option<Stop>,
+    ) -> Result<(), End> {
         match attended {
             Attended::Done(Ok(())) => Ok(()),
             Attended::Done(Err(failure)) => Err(self.failed(State::Crashed, failure, stop.take())),
@@ -459,7 +523,11 @@ where
     }
 
     fn fault(&self, kind: &'static str) -> Option<Fault> {
-        self.cell.shared.faults.get().and_then(|faults| faults.strike(&self.cell.path, kind))
+        self.cell
+            .shared
+            .faults
+            .get()
+            .and_then(|faults| faults.strike(&self.cell.path, kind))
     }
 
     /// A message is begun: when, if times are taken.
@@ -470,7 +538,12 @@ where
         }
         let now = time::now();
         if let Some(sent) = meta.sent() {
-            mailbox.stats.kind(kind).times().waited.observe_alone(now.saturating_duration_since(sent));
+            mailbox
+                .stats
+                .kind(kind)
+                .times()
+                .waited
+                .observe_alone(now.saturating_duration_since(sent));
         }
         Some(now)
     }
@@ -478,7 +551,13 @@ where
     fn end(&self, kind: &'static str, begun: Option<Instant>) {
         if let Some(begun) = begun {
             let took = time::now().saturating_duration_since(begun);
-            self.reader.mailbox.stats.kind(kind).times().handled.observe_alone(took);
+            self.reader
+                .mailbox
+                .stats
+                .kind(kind)
+                .times()
+                .handled
+                .observe_alone(took);
         }
     }
 
@@ -489,8 +568,13 @@ where
         }
         let id = MessageId::new(self.cell.number, meta.sequence);
         let correlation = meta.correlation.unwrap_or(id);
-        let span = tracing::debug_span!("message", actor = %self.cell.path, kind, %id, %correlation);
-        if let Some(sender) = meta.watched.as_ref().and_then(|watched| watched.span.clone()) {
+        let span =
+            tracing::debug_span!("message", actor = %self.cell.path, kind, %id, %correlation);
+        if let Some(sender) = meta
+            .watched
+            .as_ref()
+            .and_then(|watched| watched.span.clone())
+        {
             span.follows_from(sender);
         }
         Some(span)
@@ -516,7 +600,8 @@ where
         let mut stop = Some(stop);
         self.cell.advance(State::Stopping);
         let within = until.saturating_duration_since(now);
-        self.say(life.actor.pre_stop(&life.ctx), within, &mut left).await;
+        self.say(life.actor.pre_stop(&life.ctx), within, &mut left)
+            .await;
         if is_drain {
             self.reader.close();
             while time::now() < drain_until
@@ -531,7 +616,8 @@ where
             }
         }
         let within = until.saturating_duration_since(time::now());
-        self.say(life.actor.stopped(&life.ctx), within, &mut left).await;
+        self.say(life.actor.stopped(&life.ctx), within, &mut left)
+            .await;
         self.cell.advance(State::Stopped);
         match stop {
             Some(stop) => End::Stopped(stop, left),
@@ -545,9 +631,13 @@ where
         self.cell.advance(State::Stopping);
         let within = self.spec.stop_within;
         let until = after(within);
-        let mut failure = self.say(life.actor.pre_stop(&life.ctx), within, &mut left).await;
+        let mut failure = self
+            .say(life.actor.pre_stop(&life.ctx), within, &mut left)
+            .await;
         let within = until.saturating_duration_since(time::now());
-        failure = failure.or(self.say(life.actor.stopped(&life.ctx), within, &mut left).await);
+        failure = failure.or(self
+            .say(life.actor.stopped(&life.ctx), within, &mut left)
+            .await);
         self.cell.advance(State::Stopped);
         if left.stopping {
             tracing::warn!(actor = %self.cell.path, "stopping cut off");
@@ -601,7 +691,13 @@ where
         match stop {
             Some(stop) => {
                 self.cell.rest();
-                End::Stopped(stop, Abandoned { failure: Some(failure.chain()), ..self.nothing_left() })
+                End::Stopped(
+                    stop,
+                    Abandoned {
+                        failure: Some(failure.chain()),
+                        ..self.nothing_left()
+                    },
+                )
             }
             None => {
                 if self.cell.state() == State::Stopping {
@@ -621,19 +717,32 @@ where
     fn cut(&self, left: Abandoned, stop: Option<Stop>) -> End {
         self.cell.rest();
         match stop {
-            Some(stop) => End::Stopped(stop, Abandoned { actor: self.cell.path.to_string(), ..left }),
+            Some(stop) => End::Stopped(
+                stop,
+                Abandoned {
+                    actor: self.cell.path.to_string(),
+                    ..left
+                },
+            ),
             None => End::Orphaned,
         }
     }
 
     fn nothing_left(&self) -> Abandoned {
-        Abandoned { actor: self.cell.path.to_string(), ..Abandoned::default() }
+        Abandoned {
+            actor: self.cell.path.to_string(),
+            ..Abandoned::default()
+        }
     }
 
     fn report(&self, left: Abandoned) -> StopReport {
         StopReport {
             stopped: vec![self.cell.path.to_string()],
-            abandoned: if left.is_empty() { Vec::new() } else { vec![left] },
+            abandoned: if left.is_empty() {
+                Vec::new()
+            } else {
+                vec![left]
+            },
         }
     }
 }

@@ -42,13 +42,18 @@ impl<C> ConfigHandle<C> {
 
 impl<C> Clone for ConfigHandle<C> {
     fn clone(&self) -> Self {
-        Self { cell: self.cell.clone(), config: self.config.clone() }
+        Self {
+            cell: self.cell.clone(),
+            config: self.config.clone(),
+        }
     }
 }
 
 impl<C> fmt::Debug for ConfigHandle<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConfigHandle").field("path", &self.cell.path).finish_non_exhaustive()
+        f.debug_struct("ConfigHandle")
+            .field("path", &self.cell.path)
+            .finish_non_exhaustive()
     }
 }
 

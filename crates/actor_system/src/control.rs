@@ -49,7 +49,11 @@ pub(crate) struct Control {
 impl Control {
     /// Hands an order over. False if the task is gone or does not take its orders.
     pub fn order(&self, order: Order) -> bool {
-        let room = if matches!(order, Order::Report(_)) { REPORTS } else { ORDERS };
+        let room = if matches!(order, Order::Report(_)) {
+            REPORTS
+        } else {
+            ORDERS
+        };
         let mut orders = lock(&self.orders);
         if orders.len() >= room || self.flags() & CLOSED != 0 {
             return false;
@@ -73,7 +77,11 @@ impl Control {
             }
             return Poll::Ready(Some(order));
         }
-        if self.flags() & CLOSED != 0 { Poll::Ready(None) } else { Poll::Pending }
+        if self.flags() & CLOSED != 0 {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
+        }
     }
 
     /// As [`poll_order`](Self::poll_order).

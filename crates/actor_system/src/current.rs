@@ -43,7 +43,14 @@ pub(crate) struct Frame {
 impl Frame {
     pub fn new(home: Arc<Cell>) -> Self {
         let id = MessageId::new(home.number, 0);
-        Self { home, id, correlation: id, kind: "", meta: Meta::default(), loses_replies: false }
+        Self {
+            home,
+            id,
+            correlation: id,
+            kind: "",
+            meta: Meta::default(),
+            loses_replies: false,
+        }
     }
 
     /// The next message is in hand.
@@ -72,7 +79,12 @@ where
     type Output = Result<(), Failure>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { frame, span, phase, future } = &mut *self;
+        let Self {
+            frame,
+            span,
+            phase,
+            future,
+        } = &mut *self;
         let placed = Placed::new(frame);
         let entered = span.as_ref().map(tracing::Span::enter);
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
@@ -80,10 +92,14 @@ where
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
-            Ok(Poll::Ready(Err(error))) => {
-                Poll::Ready(Err(Failure::Errored { phase: *phase, source: Arc::new(error) }))
-            }
-            Err(panic) => Poll::Ready(Err(Failure::Panicked { phase: *phase, message: panic_text(&*panic) })),
+            Ok(Poll::Ready(Err(error))) => Poll::Ready(Err(Failure::Errored {
+                phase: *phase,
+                source: Arc::new(error),
+            })),
+            Err(panic) => Poll::Ready(Err(Failure::Panicked {
+                phase: *phase,
+                message: panic_text(&*panic),
+            })),
         }
     }
 }
@@ -104,7 +120,8 @@ impl<'a> Placed<'a> {
 
 impl Drop for Placed<'_> {
     fn drop(&mut self) {
-        *self.frame = CURRENT.with(|current| mem::replace(&mut *current.borrow_mut(), self.outer.take()));
+        *self.frame =
+            CURRENT.with(|current| mem::replace(&mut *current.borrow_mut(), self.outer.take()));
     }
 }
 
@@ -140,8 +157,13 @@ pub(crate) fn pass_on(
     kind: &'static str,
 ) -> Option<(Arc<Cell>, &'static str)> {
     let mut waits = lock(&link.asker.waits);
-    let wait = waits.iter_mut().find(|wait| Arc::ptr_eq(&wait.link, link))?;
-    Some((mem::replace(&mut wait.target, target.clone()), mem::replace(&mut wait.kind, kind)))
+    let wait = waits
+        .iter_mut()
+        .find(|wait| Arc::ptr_eq(&wait.link, link))?;
+    Some((
+        mem::replace(&mut wait.target, target.clone()),
+        mem::replace(&mut wait.kind, kind),
+    ))
 }
 
 /// Notes that the running handler waits for `target`. None outside of handlers.
@@ -149,8 +171,13 @@ pub(crate) fn pass_on(
 /// # Errors
 /// The circle, as text, if `target` waits for this actor already, itself or through others: neither would ever
 /// go on.
-pub(crate) fn wait_for(target: Option<&Arc<Cell>>, kind: &'static str) -> Result<Option<Waiting>, Arc<str>> {
-    let Some(target) = target else { return Ok(None) };
+pub(crate) fn wait_for(
+    target: Option<&Arc<Cell>>,
+    kind: &'static str,
+) -> Result<Option<Waiting>, Arc<str>> {
+    let Some(target) = target else {
+        return Ok(None);
+    };
     if mutant::active("cycle-unseen") {
         return Ok(None);
     }
@@ -177,7 +204,11 @@ pub(crate) fn wait_for(target: Option<&Arc<Cell>>, kind: &'static str) -> Result
             return Err(circle(&path));
         }
     }
-    lock(&asker.waits).push(Wait { target: target.clone(), kind, link: chain.clone() });
+    lock(&asker.waits).push(Wait {
+        target: target.clone(),
+        kind,
+        link: chain.clone(),
+    });
     let waiting = Waiting { asker, chain };
     match follow(&waiting.asker, target) {
         None => Ok(Some(waiting)),
@@ -192,7 +223,10 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.chain.is_over.store(true, Relaxed);
         let mut waits = lock(&self.asker.waits);
-        if let Some(at) = waits.iter().position(|wait| Arc::ptr_eq(&wait.link, &self.chain)) {
+        if let Some(at) = waits
+            .iter()
+            .position(|wait| Arc::ptr_eq(&wait.link, &self.chain))
+        {
             waits.swap_remove(at);
         }
     }

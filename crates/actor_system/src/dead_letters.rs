@@ -82,7 +82,11 @@ impl DeadLetters {
 
     /// All of one reason.
     pub fn of(&self, reason: Reason) -> u64 {
-        self.counts.iter().filter(|((_, other), _)| *other == reason).map(|(_, count)| count).sum()
+        self.counts
+            .iter()
+            .filter(|((_, other), _)| *other == reason)
+            .map(|(_, count)| count)
+            .sum()
     }
 }
 
@@ -103,12 +107,21 @@ impl Graveyard {
         if graves.last.len() == DEAD_LETTERS_KEPT {
             graves.last.pop_front();
         }
-        graves.last.push_back(DeadLetter { at: time::now(), to: to.clone(), from, kind, reason });
+        graves.last.push_back(DeadLetter {
+            at: time::now(),
+            to: to.clone(),
+            from,
+            kind,
+            reason,
+        });
     }
 
     pub fn look(&self) -> DeadLetters {
         let graves = lock(&self.0);
-        DeadLetters { last: graves.last.iter().cloned().collect(), counts: graves.counts.clone() }
+        DeadLetters {
+            last: graves.last.iter().cloned().collect(),
+            counts: graves.counts.clone(),
+        }
     }
 }
 
@@ -127,7 +140,10 @@ mod tests {
         let letters = graveyard.look();
         assert_eq!(letters.last.len(), DEAD_LETTERS_KEPT);
         let last = letters.last.last().expect("some");
-        assert_eq!((last.kind, last.reason, last.from.as_deref()), ("new", Reason::Killed, Some("s/b")));
+        assert_eq!(
+            (last.kind, last.reason, last.from.as_deref()),
+            ("new", Reason::Killed, Some("s/b"))
+        );
         assert_eq!(letters.of(Reason::Expired), DEAD_LETTERS_KEPT as u64 + 5);
         assert_eq!(letters.total(), DEAD_LETTERS_KEPT as u64 + 6);
     }

@@ -48,7 +48,9 @@ impl Deadlines {
             };
             due.into_iter().for_each(Waker::wake);
             match next {
-                Some(next) => drop(time::timeout(next.saturating_duration_since(time::now()), earlier).await),
+                Some(next) => {
+                    drop(time::timeout(next.saturating_duration_since(time::now()), earlier).await)
+                }
                 None if is_closed => return,
                 None => earlier.await,
             }
@@ -107,7 +109,11 @@ impl Slots {
     /// The earliest deadline to come, and those to be woken now. Theirs is over, but the slot stays theirs.
     fn look(&mut self, now: Instant) -> (Option<Instant>, Vec<Waker>) {
         let waiting = self.waiting.iter().flatten();
-        let due = waiting.clone().filter(|(at, _)| *at <= now).map(|(_, waker)| waker.clone()).collect();
+        let due = waiting
+            .clone()
+            .filter(|(at, _)| *at <= now)
+            .map(|(_, waker)| waker.clone())
+            .collect();
         self.next = waiting.map(|(at, _)| *at).filter(|at| *at > now).min();
         (self.next, due)
     }
@@ -124,7 +130,12 @@ pub(crate) struct Deadline<'a> {
 
 impl<'a> Deadline<'a> {
     pub fn new(at: Instant, among: Option<&'a Deadlines>) -> Self {
-        Self { at, among, slot: None, alone: None }
+        Self {
+            at,
+            among,
+            slot: None,
+            alone: None,
+        }
     }
 
     /// Ready once the moment has come; wakes the task then.

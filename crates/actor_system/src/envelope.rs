@@ -37,7 +37,12 @@ impl MessageId {
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = self.0.get();
-        write!(f, "{}-{}", id >> Self::SEQUENCE_BITS, id & ((1 << Self::SEQUENCE_BITS) - 1))
+        write!(
+            f,
+            "{}-{}",
+            id >> Self::SEQUENCE_BITS,
+            id & ((1 << Self::SEQUENCE_BITS) - 1)
+        )
     }
 }
 

@@ -114,7 +114,9 @@ pub enum Failure {
     #[error("ended by itself")]
     EndedItself,
     /// A supervisor reached its restart intensity.
-    #[error("{supervisor} gave up: {child} failed again after {restarts} restarts within {within:?}")]
+    #[error(
+        "{supervisor} gave up: {child} failed again after {restarts} restarts within {within:?}"
+    )]
     Escalated {
         /// Path of the supervisor.
         supervisor: String,
@@ -178,7 +180,10 @@ impl<M> TellError<M> {
     /// The message that was not taken.
     pub fn into_message(self) -> M {
         match self {
-            Self::Full(msg) | Self::Closed(msg) | Self::Unavailable(msg) | Self::Refused { msg, .. } => msg,
+            Self::Full(msg)
+            | Self::Closed(msg)
+            | Self::Unavailable(msg)
+            | Self::Refused { msg, .. } => msg,
         }
     }
 
@@ -329,9 +334,10 @@ impl AskError {
     /// Whether the same question may be answered if it is put again a little later.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Full { .. } | Self::Unavailable { .. } | Self::Timeout { .. } | Self::Dropped { .. } => {
-                true
-            }
+            Self::Full { .. }
+            | Self::Unavailable { .. }
+            | Self::Timeout { .. }
+            | Self::Dropped { .. } => true,
             Self::Closed { .. } | Self::Refused { .. } | Self::Cycle { .. } => false,
         }
     }
@@ -385,7 +391,9 @@ pub enum StartError {
         name: String,
     },
     /// A name is a part of paths: it must not be empty or contain a slash.
-    #[error("{name:?} is no name for a child of {supervisor}: it must not be empty or contain a slash")]
+    #[error(
+        "{name:?} is no name for a child of {supervisor}: it must not be empty or contain a slash"
+    )]
     BadName {
         /// Path of the supervisor.
         supervisor: String,

@@ -49,24 +49,38 @@ pub struct Planned {
 impl From<Fault> for Planned {
     /// At the next message.
     fn from(fault: Fault) -> Self {
-        Self { fault, kind: None, after: 0, times: 1 }
+        Self {
+            fault,
+            kind: None,
+            after: 0,
+            times: 1,
+        }
     }
 }
 
 impl Planned {
     /// Only at messages of this kind.
     pub fn at(self, kind: &'static str) -> Self {
-        Self { kind: Some(kind), ..self }
+        Self {
+            kind: Some(kind),
+            ..self
+        }
     }
 
     /// After this many messages.
     pub fn after(self, messages: u64) -> Self {
-        Self { after: messages, ..self }
+        Self {
+            after: messages,
+            ..self
+        }
     }
 
     /// At this many messages.
     pub fn times(self, messages: u64) -> Self {
-        Self { times: messages, ..self }
+        Self {
+            times: messages,
+            ..self
+        }
     }
 }
 
@@ -112,7 +126,11 @@ impl Faults {
 
     /// The kinds of the messages that a watched actor has begun, oldest first.
     pub fn seen(&self, path: &str) -> Vec<&'static str> {
-        lock(&self.0).watched.get(path).map(|seen| seen.iter().copied().collect()).unwrap_or_default()
+        lock(&self.0)
+            .watched
+            .get(path)
+            .map(|seen| seen.iter().copied().collect())
+            .unwrap_or_default()
     }
 
     /// How often messages were hit, by path and kind of message.
@@ -131,7 +149,10 @@ impl Faults {
         }
         let queue = state.planned.get_mut(path)?;
         let mut struck = None;
-        for planned in queue.iter_mut().filter(|planned| planned.kind.is_none_or(|wanted| wanted == kind)) {
+        for planned in queue
+            .iter_mut()
+            .filter(|planned| planned.kind.is_none_or(|wanted| wanted == kind))
+        {
             if planned.after > 0 {
                 planned.after -= 1;
             } else if struck.is_none() {
@@ -165,8 +186,19 @@ mod tests {
         faults.watch("s/a");
         assert!(faults.plan("s/a", Planned::from(Fault::Panic).at("b").after(1)));
         assert!(faults.plan("s/a", Planned::from(Fault::Drop).after(2).times(2)));
-        let struck: Vec<_> = ["a", "b", "b", "a", "a"].map(|kind| faults.strike(&path, kind)).into();
-        assert_eq!(struck, [None, None, Some(Fault::Panic), Some(Fault::Drop), Some(Fault::Drop)]);
+        let struck: Vec<_> = ["a", "b", "b", "a", "a"]
+            .map(|kind| faults.strike(&path, kind))
+            .into();
+        assert_eq!(
+            struck,
+            [
+                None,
+                None,
+                Some(Fault::Panic),
+                Some(Fault::Drop),
+                Some(Fault::Drop)
+            ]
+        );
         assert_eq!(faults.waiting("s/a"), 0);
         assert_eq!(faults.seen("s/a"), ["a", "b", "b", "a", "a"]);
         assert_eq!(faults.hits().into_values().sum::<u64>(), 3);

@@ -17,7 +17,13 @@ pub(crate) fn collect(root: &Arc<Cell>) -> MetricSet {
     }
     for ((path, reason), count) in root.shared.graveyard.look().counts {
         let labels = [("actor", &*path), ("reason", reason.as_str())];
-        counter(&mut set, "alys_actor_dead_letters", "Messages that nobody handled.", &labels, count);
+        counter(
+            &mut set,
+            "alys_actor_dead_letters",
+            "Messages that nobody handled.",
+            &labels,
+            count,
+        );
     }
     set
 }
@@ -25,7 +31,13 @@ pub(crate) fn collect(root: &Arc<Cell>) -> MetricSet {
 fn actor(set: &mut MetricSet, cell: &Cell) {
     let Some(stats) = cell.stats() else { return };
     let path = &*cell.path;
-    let Snapshot { state, health, restarts, mailbox, .. } = cell.snapshot();
+    let Snapshot {
+        state,
+        health,
+        restarts,
+        mailbox,
+        ..
+    } = cell.snapshot();
     let mailbox = mailbox.unwrap_or_default();
     for (outcome, count) in [
         ("accepted", mailbox.accepted),
@@ -38,12 +50,30 @@ fn actor(set: &mut MetricSet, cell: &Cell) {
         ("abandoned", mailbox.abandoned),
     ] {
         let labels = [("actor", path), ("outcome", outcome)];
-        counter(set, "alys_actor_messages", "What became of messages.", &labels, count);
+        counter(
+            set,
+            "alys_actor_messages",
+            "What became of messages.",
+            &labels,
+            count,
+        );
     }
     let own = [("actor", path)];
     counter(set, "alys_actor_restarts", "Restarts.", &own, restarts);
-    gauge(set, "alys_actor_mailbox_depth", "Messages waiting.", &own, mailbox.depth as u64);
-    gauge(set, "alys_actor_mailbox_capacity", "Messages that may wait.", &own, mailbox.capacity as u64);
+    gauge(
+        set,
+        "alys_actor_mailbox_depth",
+        "Messages waiting.",
+        &own,
+        mailbox.depth as u64,
+    );
+    gauge(
+        set,
+        "alys_actor_mailbox_capacity",
+        "Messages that may wait.",
+        &own,
+        mailbox.capacity as u64,
+    );
     gauge(
         set,
         "alys_actor_running",
@@ -56,19 +86,55 @@ fn actor(set: &mut MetricSet, cell: &Cell) {
         Health::Degraded(_) => 1,
         Health::Unhealthy(_) => 2_u64,
     };
-    gauge(set, "alys_actor_health", "0 healthy, 1 degraded, 2 unhealthy.", &own, health);
+    gauge(
+        set,
+        "alys_actor_health",
+        "0 healthy, 1 degraded, 2 unhealthy.",
+        &own,
+        health,
+    );
     for (kind, handled, failed, times) in stats.kinds() {
         let labels = [("actor", path), ("kind", kind)];
-        counter(set, "alys_actor_handled", "Messages handled.", &labels, handled);
-        counter(set, "alys_actor_failed", "Messages whose handling failed.", &labels, failed);
+        counter(
+            set,
+            "alys_actor_handled",
+            "Messages handled.",
+            &labels,
+            handled,
+        );
+        counter(
+            set,
+            "alys_actor_failed",
+            "Messages whose handling failed.",
+            &labels,
+            failed,
+        );
         if let Some(times) = times {
             let waited = Value::Histogram(Box::new(times.waited.snapshot()));
             let took = Value::Histogram(Box::new(times.handled.snapshot()));
-            add(set, "alys_actor_wait_seconds", "From being sent to being begun.", &labels, waited);
-            add(set, "alys_actor_handling_seconds", "From being begun to being done.", &labels, took);
+            add(
+                set,
+                "alys_actor_wait_seconds",
+                "From being sent to being begun.",
+                &labels,
+                waited,
+            );
+            add(
+                set,
+                "alys_actor_handling_seconds",
+                "From being begun to being done.",
+                &labels,
+                took,
+            );
         }
     }
-    counter(set, "alys_actor_timers", "Timers that came due.", &own, stats.timers.load(Relaxed));
+    counter(
+        set,
+        "alys_actor_timers",
+        "Timers that came due.",
+        &own,
+        stats.timers.load(Relaxed),
+    );
 }
 
 fn counter(set: &mut MetricSet, name: &str, help: &str, labels: &[(&str, &str)], value: u64) {
@@ -80,7 +146,8 @@ fn gauge(set: &mut MetricSet, name: &str, help: &str, labels: &[(&str, &str)], v
 }
 
 fn add(set: &mut MetricSet, name: &str, help: &str, labels: &[(&str, &str)], value: Value) {
-    let added = Labels::new(labels).and_then(|labels| set.add(name, help, Sample { labels, value }));
+    let added =
+        Labels::new(labels).and_then(|labels| set.add(name, help, Sample { labels, value }));
     if let Err(error) = added {
         tracing::warn!(%error, "a figure is not shown");
     }

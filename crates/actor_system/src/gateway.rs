@@ -52,7 +52,8 @@ pub const MAX_SENDER_BYTES: usize = 256;
 /// No message has longer to live than a year: beyond that an instant may overflow.
 const MAX_REMAINING: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-const CONFIG: Configuration<LittleEndian, Fixint> = bincode::config::standard().with_fixed_int_encoding();
+const CONFIG: Configuration<LittleEndian, Fixint> =
+    bincode::config::standard().with_fixed_int_encoding();
 
 /// Which trace a message belongs to, as in a W3C `traceparent` header of version 00. Neither id is all zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,7 +91,11 @@ impl TraceContext {
         if trace_id == [0; 16] || span_id == [0; 8] {
             return Err(BadTrace::ZeroId);
         }
-        Ok(Self { trace_id, span_id, flags })
+        Ok(Self {
+            trace_id,
+            span_id,
+            flags,
+        })
     }
 
     /// Names the whole trace.
@@ -112,7 +117,10 @@ impl TraceContext {
 impl fmt::Display for TraceContext {
     /// The value of the header.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (trace, span) = (u128::from_be_bytes(self.trace_id), u64::from_be_bytes(self.span_id));
+        let (trace, span) = (
+            u128::from_be_bytes(self.trace_id),
+            u64::from_be_bytes(self.span_id),
+        );
         write!(f, "00-{trace:032x}-{span:016x}-{:02x}", self.flags)
     }
 }
@@ -121,7 +129,10 @@ impl str::FromStr for TraceContext {
     type Err = BadTrace;
 
     fn from_str(text: &str) -> Result<Self, BadTrace> {
-        let is_hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let is_hex = |part: &str| {
+            part.bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
         let parts: Vec<&str> = text.splitn(5, '-').collect();
         match parts[..] {
             ["00", trace, span, flags] if [trace.len(), span.len(), flags.len()] == [32, 16, 2] => {
@@ -170,12 +181,15 @@ pub struct Head {
 impl Head {
     /// When the sender stops caring, if the message came at `now`. Far ones are cut off after a year.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        self.remaining_ms.map(|ms| now + Duration::from_millis(ms).min(MAX_REMAINING))
+        self.remaining_ms
+            .map(|ms| now + Duration::from_millis(ms).min(MAX_REMAINING))
     }
 
     fn check(&self) -> Result<(), BadSender> {
         if self.sender.is_empty() || self.sender.len() > MAX_SENDER_BYTES {
-            return Err(BadSender::Length { bytes: self.sender.len() });
+            return Err(BadSender::Length {
+                bytes: self.sender.len(),
+            });
         }
         if self.sender.contains(char::is_control) {
             return Err(BadSender::ControlCharacter);
@@ -216,14 +230,20 @@ impl<M: Serialize> Frame<M> {
     pub fn encode(&self, max_bytes: usize) -> Result<Vec<u8>, EncodeError> {
         let limit = max_bytes.min(MAX_FRAME_BYTES);
         self.head.check()?;
-        let mut writer = Bounded { bytes: Vec::new(), limit, is_over: false };
+        let mut writer = Bounded {
+            bytes: Vec::new(),
+            limit,
+            is_over: false,
+        };
         let written = writer.write(&[VERSION]).and_then(|()| {
             bincode::serde::encode_into_writer((&self.head, &self.payload), &mut writer, CONFIG)
         });
         match written {
             Ok(()) => Ok(writer.bytes),
             Err(_) if writer.is_over => Err(EncodeError::TooLarge { limit }),
-            Err(error) => Err(EncodeError::Unencodable { reason: error.to_string() }),
+            Err(error) => Err(EncodeError::Unencodable {
+                reason: error.to_string(),
+            }),
         }
     }
 }
@@ -236,16 +256,23 @@ impl<M: DeserializeOwned> Frame<M> {
     pub fn decode(bytes: &[u8], max_bytes: usize) -> Result<Self, DecodeError> {
         let limit = max_bytes.min(MAX_FRAME_BYTES);
         if bytes.len() > limit {
-            return Err(DecodeError::TooLarge { bytes: bytes.len(), limit });
+            return Err(DecodeError::TooLarge {
+                bytes: bytes.len(),
+                limit,
+            });
         }
         let (&version, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
         if version != VERSION {
             return Err(DecodeError::UnknownVersion { version });
         }
         let ((head, payload), used): ((Head, M), usize) =
-            decode_bounded(body).map_err(|error| DecodeError::Malformed { source: Arc::new(error) })?;
+            decode_bounded(body).map_err(|error| DecodeError::Malformed {
+                source: Arc::new(error),
+            })?;
         if used != body.len() {
-            return Err(DecodeError::Trailing { bytes: body.len() - used });
+            return Err(DecodeError::Trailing {
+                bytes: body.len() - used,
+            });
         }
         head.check()?;
         Ok(Self { head, payload })
@@ -255,14 +282,20 @@ impl<M: DeserializeOwned> Frame<M> {
 /// Decodes within a limit of at most sixteen times the length of the bytes. A text may claim any length
 /// within the limit before the decoder finds that its bytes are not there, and the limit is a part of the
 /// decoder's type.
-fn decode_bounded<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), bincode::error::DecodeError> {
+fn decode_bounded<T: DeserializeOwned>(
+    bytes: &[u8],
+) -> Result<(T, usize), bincode::error::DecodeError> {
     const SMALL: usize = 4 * 1024;
     const MEDIUM: usize = 64 * 1024;
     const LARGE: usize = 1024 * 1024;
     match bytes.len() {
         ..=SMALL => bincode::serde::decode_from_slice(bytes, CONFIG.with_limit::<SMALL>()),
-        len if len <= MEDIUM => bincode::serde::decode_from_slice(bytes, CONFIG.with_limit::<MEDIUM>()),
-        len if len <= LARGE => bincode::serde::decode_from_slice(bytes, CONFIG.with_limit::<LARGE>()),
+        len if len <= MEDIUM => {
+            bincode::serde::decode_from_slice(bytes, CONFIG.with_limit::<MEDIUM>())
+        }
+        len if len <= LARGE => {
+            bincode::serde::decode_from_slice(bytes, CONFIG.with_limit::<LARGE>())
+        }
         _ => bincode::serde::decode_from_slice(bytes, CONFIG.with_limit::<MAX_FRAME_BYTES>()),
     }
 }
@@ -365,7 +398,11 @@ impl<M: Message + DeserializeOwned> Gateway<M> {
     /// A way to the actor at `addr` for a connection that has this right. `addr` must be an address that asks
     /// no grant itself, or the message counts twice.
     pub fn new(addr: Addr<M>, grant: Arc<Grant>, max_frame_bytes: usize) -> Self {
-        Self { addr, grant, max_frame_bytes: max_frame_bytes.min(MAX_FRAME_BYTES) }
+        Self {
+            addr,
+            grant,
+            max_frame_bytes: max_frame_bytes.min(MAX_FRAME_BYTES),
+        }
     }
 
     /// The longest frame that it takes; never over [`MAX_FRAME_BYTES`].
@@ -392,7 +429,11 @@ impl<M: Message + DeserializeOwned> Gateway<M> {
         let deadline = head.deadline(now);
         let correlation = head.correlation.and_then(MessageId::from_u64);
         match self.addr.tell_from(payload, correlation, deadline) {
-            Ok(_) => Ok(Delivered { head, kind, bytes: bytes.len() }),
+            Ok(_) => Ok(Delivered {
+                head,
+                kind,
+                bytes: bytes.len(),
+            }),
             Err(TellError::Full(_)) => Err(GatewayError::Full { kind }),
             Err(TellError::Closed(_)) => Err(GatewayError::Closed { kind }),
             Err(TellError::Unavailable(_)) => Err(GatewayError::Unavailable { kind }),
@@ -442,9 +483,10 @@ impl GatewayError {
     pub fn is_senders_fault(&self) -> bool {
         match self {
             Self::Decode(_) | Self::Refused(_) => true,
-            Self::Expired { .. } | Self::Full { .. } | Self::Unavailable { .. } | Self::Closed { .. } => {
-                false
-            }
+            Self::Expired { .. }
+            | Self::Full { .. }
+            | Self::Unavailable { .. }
+            | Self::Closed { .. } => false,
         }
     }
 }

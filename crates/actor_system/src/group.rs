@@ -43,7 +43,9 @@ pub struct Group<M: Message> {
 impl<M: Message> Group<M> {
     /// A group without members.
     pub const fn new() -> Self {
-        Self { members: Vec::new() }
+        Self {
+            members: Vec::new(),
+        }
     }
 
     /// Adds a member, after all others.
@@ -64,18 +66,26 @@ impl<M: Message> Group<M> {
 
     /// Takes a member out. Its address, if there was one of this name.
     pub fn leave(&mut self, name: &str) -> Option<Addr<M>> {
-        let index = self.members.iter().position(|(other, _)| &**other == name)?;
+        let index = self
+            .members
+            .iter()
+            .position(|(other, _)| &**other == name)?;
         Some(self.members.remove(index).1)
     }
 
     /// Takes out the members that have ended for good. Their names, in the order in which they joined.
     pub fn remove_ended(&mut self) -> Vec<Arc<str>> {
-        self.members.extract_if(.., |(_, addr)| addr.is_closed()).map(|(name, _)| name).collect()
+        self.members
+            .extract_if(.., |(_, addr)| addr.is_closed())
+            .map(|(name, _)| name)
+            .collect()
     }
 
     /// The member of this name.
     pub fn get(&self, name: &str) -> Option<&Addr<M>> {
-        self.members().find(|(other, _)| *other == name).map(|(_, addr)| addr)
+        self.members()
+            .find(|(other, _)| *other == name)
+            .map(|(_, addr)| addr)
     }
 
     /// Names and addresses, in the order in which they joined.
@@ -104,7 +114,10 @@ impl<M: Message> Group<M> {
 
     /// Tells every member what `make` makes for its place, from 0 in the order in which they joined, without
     /// waiting.
-    pub fn broadcast_with(&self, mut make: impl FnMut(usize) -> M) -> ByMember<Result<(), TellError<M>>> {
+    pub fn broadcast_with(
+        &self,
+        mut make: impl FnMut(usize) -> M,
+    ) -> ByMember<Result<(), TellError<M>>> {
         let told = |(index, (name, addr)): (usize, &(Arc<str>, Addr<M>))| {
             (name.clone(), addr.tell(make(index)).map(drop))
         };
@@ -135,7 +148,9 @@ impl<M: Message> Default for Group<M> {
 
 impl<M: Message> Clone for Group<M> {
     fn clone(&self) -> Self {
-        Self { members: self.members.clone() }
+        Self {
+            members: self.members.clone(),
+        }
     }
 }
 

@@ -110,7 +110,13 @@ impl Entry {
         self.life += 1;
         self.is_live = true;
         self.since = crate::after(delay);
-        self.order(Order::Start(Start { life: self.life, delay, is_open, after, started }));
+        self.order(Order::Start(Start {
+            life: self.life,
+            delay,
+            is_open,
+            after,
+            started,
+        }));
     }
 
     /// What follows a failure.
@@ -131,11 +137,14 @@ impl Entry {
             Some(Pace::Immediate) => Duration::ZERO,
             Some(Pace::Delayed(delay)) => delay,
             Some(Pace::Backoff(backoff)) => backoff.delay(self.failures, chance(backoff)),
-            Some(Pace::CircuitBreaker(_)) | None => spec.backoff.delay(self.failures, chance(spec.backoff)),
+            Some(Pace::CircuitBreaker(_)) | None => {
+                spec.backoff.delay(self.failures, chance(spec.backoff))
+            }
         };
         self.failures = self.failures.saturating_add(1);
         // The order to start is carried out whenever the child gets to it: a restart may always be later.
-        let late = alys_runtime::buggify_below!("actors.keeper.late_restart", 250_000, 300).unwrap_or(0);
+        let late =
+            alys_runtime::buggify_below!("actors.keeper.late_restart", 250_000, 300).unwrap_or(0);
         Comeback::After(delay.saturating_add(Duration::from_millis(late)))
     }
 
@@ -143,17 +152,32 @@ impl Entry {
         let (done, answer) = oneshot::channel();
         let grace = ANSWER_WITHIN * (self.cell.weight() + 1);
         let answered = async {
-            if self.order(Order::Stop(Stop { until, kind, done })) { answer.await.ok() } else { None }
+            if self.order(Order::Stop(Stop { until, kind, done })) {
+                answer.await.ok()
+            } else {
+                None
+            }
         };
-        let answered = time::timeout(until.saturating_duration_since(time::now()) + grace, answered).await;
+        let answered = time::timeout(
+            until.saturating_duration_since(time::now()) + grace,
+            answered,
+        )
+        .await;
         self.is_live = false;
         match answered {
             Ok(Some(report)) => report,
             Ok(None) | Err(_) => {
                 let actor = self.cell.path.to_string();
                 tracing::warn!(actor, "does not answer a stop");
-                let left = Abandoned { actor, unresponsive: true, ..Abandoned::default() };
-                StopReport { stopped: Vec::new(), abandoned: vec![left] }
+                let left = Abandoned {
+                    actor,
+                    unresponsive: true,
+                    ..Abandoned::default()
+                };
+                StopReport {
+                    stopped: Vec::new(),
+                    abandoned: vec![left],
+                }
             }
         }
     }
@@ -331,7 +355,11 @@ impl Keeper {
         let mut after = None;
         for index in range {
             let (sender, receiver) = oneshot::channel();
-            let sender = if index == last { started.take() } else { Some(sender) };
+            let sender = if index == last {
+                started.take()
+            } else {
+                Some(sender)
+            };
             let delay = match failed {
                 Some((failed, delay)) if index == failed => delay,
                 Some((_, (wait, _))) if index == first => (wait, false),
@@ -354,9 +382,12 @@ impl Keeper {
 
     /// An incarnation ended without having been told to.
     async fn exited(&mut self, exited: Exited) {
-        let current = |entry: &Entry| entry.id == exited.child && entry.life == exited.life && entry.is_live;
+        let current =
+            |entry: &Entry| entry.id == exited.child && entry.life == exited.life && entry.is_live;
         // Reports from before a stop or a later start order are history.
-        let Some(index) = self.entries.iter().position(current) else { return };
+        let Some(index) = self.entries.iter().position(current) else {
+            return;
+        };
         let entry = &mut self.entries[index];
         entry.is_live = false;
         let comes_back = match (entry.restart, &exited.exit) {
@@ -403,14 +434,21 @@ impl Keeper {
             alys_runtime::trace::reached("state.actors.restarted");
             tracing::warn!(actor = %entry.cell.path, reason, delay_ms, strategy = ?self.spec.strategy, "restart");
         }
-        self.announce(index, |path| SystemEvent::Restarting { path, reason, delay, is_open });
+        self.announce(index, |path| SystemEvent::Restarting {
+            path,
+            reason,
+            delay,
+            is_open,
+        });
         self.restart_with(index, (delay, is_open)).await;
     }
 
     /// A child's own task panicked. What made its incarnations went with it, so that nobody can bring it back but
     /// a new process.
     fn lost(&mut self, child: u64, failure: Failure) {
-        let Some(index) = self.entries.iter().position(|entry| entry.id == child) else { return };
+        let Some(index) = self.entries.iter().position(|entry| entry.id == child) else {
+            return;
+        };
         tracing::error!(actor = %self.entries[index].cell.path, reason = failure.chain(), "its task is lost");
         self.announce(index, SystemEvent::given_up);
         let entry = self.entries.remove(index);
@@ -421,7 +459,10 @@ impl Keeper {
 
     /// Tells those who listen to the system's bus.
     fn announce(&self, index: usize, event: impl FnOnce(Arc<str>) -> SystemEvent) {
-        self.cell.shared.bus.publish(event(self.entries[index].cell.path.clone()));
+        self.cell
+            .shared
+            .bus
+            .publish(event(self.entries[index].cell.path.clone()));
     }
 
     /// Restarts the child at `index` and those that the strategy takes along.
@@ -449,7 +490,11 @@ impl Keeper {
     /// Stops children in reverse order; their queues wait. False if an order from above came first: it is about
     /// all children, and must not wait for one that takes its time.
     async fn pause(&mut self, range: Range<usize>) -> bool {
-        for entry in self.entries[range].iter_mut().rev().filter(|entry| !entry.is_drained()) {
+        for entry in self.entries[range]
+            .iter_mut()
+            .rev()
+            .filter(|entry| !entry.is_drained())
+        {
             let stopped = pin!(entry.stop(after(entry.stop_within), StopKind::Pause));
             if let Either::Right((order, _)) = select(stopped, pin!(self.line.order())).await {
                 self.next = Some(order.map_or(Heard::Nothing, Heard::Order));
@@ -516,9 +561,15 @@ impl Keeper {
         }
         let mut total = StopReport::default();
         let mut weight_left: u32 = self.entries.iter().map(|entry| entry.cell.weight()).sum();
-        for entry in self.entries.iter_mut().rev().filter(|entry| !entry.is_drained()) {
+        for entry in self
+            .entries
+            .iter_mut()
+            .rev()
+            .filter(|entry| !entry.is_drained())
+        {
             let weight = entry.cell.weight();
-            let share = until.saturating_duration_since(time::now()) * weight / weight_left.max(weight);
+            let share =
+                until.saturating_duration_since(time::now()) * weight / weight_left.max(weight);
             weight_left -= weight.min(weight_left);
             let stopped = pin!(entry.stop(after(share), kind));
             let report = if kind == StopKind::Drain {
@@ -552,7 +603,11 @@ impl Keeper {
 
 /// A number from 0 to 1, if it matters.
 fn chance(backoff: Backoff) -> f64 {
-    if backoff.initial.is_zero() || backoff.jitter <= 0.0 { 0.0 } else { rand::chance() }
+    if backoff.initial.is_zero() || backoff.jitter <= 0.0 {
+        0.0
+    } else {
+        rand::chance()
+    }
 }
 
 #[cfg(test)]

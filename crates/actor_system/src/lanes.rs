@@ -31,7 +31,13 @@ pub(crate) struct Lanes<M> {
 
 impl<M> Default for Lanes<M> {
     fn default() -> Self {
-        Self { lanes: Default::default(), droppable: [0; LANES], keys: BTreeMap::new(), len: 0, bytes: 0 }
+        Self {
+            lanes: Default::default(),
+            droppable: [0; LANES],
+            keys: BTreeMap::new(),
+            len: 0,
+            bytes: 0,
+        }
     }
 }
 
@@ -75,7 +81,9 @@ impl<M: Message> Lanes<M> {
             && let Overflow::Coalesce(key) = envelope.msg.overflow()
         {
             // One with the same key may have come meanwhile; then that stays the one that takes in others.
-            self.keys.entry(key).or_insert((lane, envelope.meta.sequence));
+            self.keys
+                .entry(key)
+                .or_insert((lane, envelope.meta.sequence));
         }
         self.droppable[lane] += usize::from(envelope.meta.is_droppable);
         self.len += 1;
@@ -85,7 +93,9 @@ impl<M: Message> Lanes<M> {
 
     /// Lets a waiting message of this key take `msg` in. Gives it back if there is none.
     pub fn absorb(&mut self, key: u64, msg: M) -> Result<(), M> {
-        let Some(&(lane, sequence)) = self.keys.get(&key) else { return Err(msg) };
+        let Some(&(lane, sequence)) = self.keys.get(&key) else {
+            return Err(msg);
+        };
         let queue = &mut self.lanes[lane];
         let Ok(at) = queue.binary_search_by_key(&sequence, |waiting| waiting.meta.sequence) else {
             return Err(msg);
@@ -100,16 +110,22 @@ impl<M: Message> Lanes<M> {
     /// Messages that may be dropped for one of `priority`, and what they hold.
     pub fn droppable(&self, priority: Priority) -> (usize, usize) {
         let lanes = self.lanes[..=priority as usize].iter().zip(self.droppable);
-        let droppable = lanes.filter(|(_, count)| *count > 0).flat_map(|(lane, _)| lane);
+        let droppable = lanes
+            .filter(|(_, count)| *count > 0)
+            .flat_map(|(lane, _)| lane);
         droppable
             .filter(|waiting| waiting.meta.is_droppable)
-            .fold((0, 0), |(count, bytes), waiting| (count + 1, bytes + waiting.msg.size()))
+            .fold((0, 0), |(count, bytes), waiting| {
+                (count + 1, bytes + waiting.msg.size())
+            })
     }
 
     /// Removes the oldest message that may be dropped for one of `priority`, from the least urgent lane first.
     pub fn drop_oldest(&mut self, priority: Priority) -> Option<Envelope<M>> {
         let lane = (0..=priority as usize).find(|lane| self.droppable[*lane] > 0)?;
-        let at = self.lanes[lane].iter().position(|waiting| waiting.meta.is_droppable)?;
+        let at = self.lanes[lane]
+            .iter()
+            .position(|waiting| waiting.meta.is_droppable)?;
         let dropped = self.lanes[lane].remove(at)?;
         self.forget(lane, &dropped);
         Some(dropped)
@@ -160,8 +176,12 @@ pub(crate) struct Turns {
 impl Turns {
     pub fn choose(&mut self, has: impl Fn(usize) -> bool) -> Option<usize> {
         let urgent = (0..LANES).rev().find(|lane| has(*lane))?;
-        let overdue = (0..urgent).rev().filter(|lane| has(*lane) && self.passed[*lane] >= PATIENCE);
-        let chosen = overdue.max_by_key(|lane| self.passed[*lane]).unwrap_or(urgent);
+        let overdue = (0..urgent)
+            .rev()
+            .filter(|lane| has(*lane) && self.passed[*lane] >= PATIENCE);
+        let chosen = overdue
+            .max_by_key(|lane| self.passed[*lane])
+            .unwrap_or(urgent);
         self.passed[chosen] = 0;
         for lane in 0..urgent {
             if lane != chosen && has(lane) {
@@ -206,8 +226,20 @@ mod tests {
     }
 
     fn envelope(n: u64, priority: Priority, overflow: Overflow) -> Envelope<Note> {
-        let msg = Note { n, priority, overflow, absorbed: 0 };
-        Envelope { msg, meta: Meta { sequence: n, priority, ..Meta::default() } }
+        let msg = Note {
+            n,
+            priority,
+            overflow,
+            absorbed: 0,
+        };
+        Envelope {
+            msg,
+            meta: Meta {
+                sequence: n,
+                priority,
+                ..Meta::default()
+            },
+        }
     }
 
     /// Lanes as a plain list.
@@ -317,7 +349,11 @@ mod tests {
     fn the_more_urgent_goes_first_and_the_rest_gets_its_share() {
         let mut lanes = Lanes::default();
         for n in 1..=100 {
-            let priority = if n <= 50 { Priority::Low } else { Priority::High };
+            let priority = if n <= 50 {
+                Priority::Low
+            } else {
+                Priority::High
+            };
             lanes.push(envelope(n, priority, Overflow::Block), Overflow::Block);
         }
         let mut turns = Turns::default();
@@ -334,7 +370,10 @@ mod tests {
     fn one_that_was_put_back_is_still_first() {
         let mut lanes = Lanes::default();
         for n in 1..=3 {
-            lanes.push(envelope(n, Priority::Normal, Overflow::Block), Overflow::Block);
+            lanes.push(
+                envelope(n, Priority::Normal, Overflow::Block),
+                Overflow::Block,
+            );
         }
         let first = lanes.pop(NORMAL).expect("some");
         lanes.put_back(first);

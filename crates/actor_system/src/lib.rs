@@ -125,7 +125,8 @@ pub use config::{ConfigHandle, Kept};
 pub use dead_letters::{DEAD_LETTERS_KEPT, DeadLetter, DeadLetters, Reason};
 pub use envelope::{EnvelopeInfo, MessageId};
 pub use error::{
-    AskError, Failure, IllegalTransition, LookupError, Phase, SendError, StartError, TellError, TooManyTasks,
+    AskError, Failure, IllegalTransition, LookupError, Phase, SendError, StartError, TellError,
+    TooManyTasks,
 };
 pub use faults::{Fault, Faults, MAX_PLANNED, MAX_SEEN, Planned};
 pub use group::{ByMember, Group, JoinError, MAX_MEMBERS};

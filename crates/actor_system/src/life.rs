@@ -38,7 +38,11 @@ use crate::{
 
 /// Messages after which an actor lets others run: its queue never empties in the simulator if it sends to
 /// itself, and time would stand still.
-const MESSAGES_A_TURN: u32 = if alys_runtime::is_simulated() { 32 } else { 256 };
+const MESSAGES_A_TURN: u32 = if alys_runtime::is_simulated() {
+    32
+} else {
+    256
+};
 
 /// Incarnations that may fail over one message that says that it may come back.
 pub const MAX_REDELIVERIES: u8 = 3;
@@ -90,7 +94,17 @@ impl<A: AlysActor> Life<A> {
         }
         let frame = Some(Box::new(Frame::new(ctx.cell.clone())));
         let health = Health::Healthy;
-        Self { actor, ctx, frame, health, nap: None, timers: 0, queue_first: false, turn: 0, note }
+        Self {
+            actor,
+            ctx,
+            frame,
+            health,
+            nap: None,
+            timers: 0,
+            queue_first: false,
+            turn: 0,
+            note,
+        }
     }
 
     /// Waits for something to do. Orders and failures come before messages.
@@ -119,7 +133,13 @@ impl<A: AlysActor> Life<A> {
         reader: &mut Reader<A::Message>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Next<A::Message>> {
-        let Self { ctx, nap, timers, queue_first, .. } = self;
+        let Self {
+            ctx,
+            nap,
+            timers,
+            queue_first,
+            ..
+        } = self;
         let control = &ctx.cell.control;
         let flags = control.flags() & ATTENTION;
         if flags & !control::TIMERS != 0 {
@@ -138,7 +158,9 @@ impl<A: AlysActor> Life<A> {
             }
         }
         if flags & control::TIMERS == 0 {
-            return reader.pop().map_or(Poll::Pending, |envelope| Poll::Ready(Next::Message(envelope)));
+            return reader.pop().map_or(Poll::Pending, |envelope| {
+                Poll::Ready(Next::Message(envelope))
+            });
         }
         for take_queue in [*queue_first, !*queue_first] {
             let next = if take_queue {
@@ -147,7 +169,14 @@ impl<A: AlysActor> Life<A> {
                 poll_timer(&ctx.timers, nap, cx).map(|msg| {
                     *timers += 1;
                     let (sequence, priority) = (TIMER_SEQUENCE + *timers, msg.priority());
-                    Next::Timer(Envelope { msg, meta: Meta { sequence, priority, ..Meta::default() } })
+                    Next::Timer(Envelope {
+                        msg,
+                        meta: Meta {
+                            sequence,
+                            priority,
+                            ..Meta::default()
+                        },
+                    })
                 })
             };
             if let Some(next) = next {
@@ -219,7 +248,9 @@ fn poll_timer<M: Send + 'static>(
             Some(_) => {}
             None => *nap = Some(time::sleep_until(due)),
         }
-        let is_due = nap.as_mut().is_some_and(|nap| Pin::new(nap).poll(cx).is_ready());
+        let is_due = nap
+            .as_mut()
+            .is_some_and(|nap| Pin::new(nap).poll(cx).is_ready());
         if !is_due {
             return None;
         }
@@ -253,10 +284,21 @@ impl<M: Message> Taken<M> {
         let kind = msg.kind();
         // A timer's message is for the incarnation that set the timer, and for no other.
         let may_return = meta.attempt < MAX_REDELIVERIES && !is_timer(&meta);
-        let again = if may_return { unwound(Phase::Handling(kind), || msg.again()) } else { Ok(None) };
+        let again = if may_return {
+            unwound(Phase::Handling(kind), || msg.again())
+        } else {
+            Ok(None)
+        };
         match again {
             Ok(again) => (Self { kind, meta, again }, Ok(msg)),
-            Err(failure) => (Self { kind, meta, again: None }, Err(failure)),
+            Err(failure) => (
+                Self {
+                    kind,
+                    meta,
+                    again: None,
+                },
+                Err(failure),
+            ),
         }
     }
 
@@ -264,12 +306,22 @@ impl<M: Message> Taken<M> {
     pub fn failed(self, mailbox: &Mailbox<M>, home: &Cell, reason: Reason) -> Option<Envelope<M>> {
         match self.again {
             Some(msg) => {
-                mailbox.stats.redelivered.store(mailbox.stats.redelivered.load(Relaxed) + 1, Relaxed);
-                let meta = Meta { attempt: self.meta.attempt + 1, ..self.meta };
+                mailbox
+                    .stats
+                    .redelivered
+                    .store(mailbox.stats.redelivered.load(Relaxed) + 1, Relaxed);
+                let meta = Meta {
+                    attempt: self.meta.attempt + 1,
+                    ..self.meta
+                };
                 Some(Envelope { msg, meta })
             }
             None => {
-                let reason = if self.meta.attempt > 0 { Reason::Poison } else { reason };
+                let reason = if self.meta.attempt > 0 {
+                    Reason::Poison
+                } else {
+                    reason
+                };
                 home.shared.bury(home, reason, self.kind, self.meta.sender);
                 None
             }
@@ -279,7 +331,11 @@ impl<M: Message> Taken<M> {
 
 impl<M: Message> Batch<M> {
     pub(crate) fn new(waiting: VecDeque<Envelope<M>>) -> Self {
-        Self { waiting, taken: Vec::new(), done: Vec::new() }
+        Self {
+            waiting,
+            taken: Vec::new(),
+            done: Vec::new(),
+        }
     }
 
     /// The next message. It counts as handled once [`done`](Self::done) is called or the whole batch has been
@@ -326,21 +382,32 @@ impl<M: Message> fmt::Debug for Batch<M> {
 }
 
 /// Runs the actor's code and turns its panics and errors into failures.
-pub(crate) async fn caught<T, E>(phase: Phase, work: impl Future<Output = Result<T, E>>) -> Result<T, Failure>
+pub(crate) async fn caught<T, E>(
+    phase: Phase,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure>
 where
     E: std::error::Error + Send + Sync + 'static,
 {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(Failure::Errored { phase, source: Arc::new(error) }),
-        Err(panic) => Err(Failure::Panicked { phase, message: panic_text(&*panic) }),
+        Ok(Err(error)) => Err(Failure::Errored {
+            phase,
+            source: Arc::new(error),
+        }),
+        Err(panic) => Err(Failure::Panicked {
+            phase,
+            message: panic_text(&*panic),
+        }),
     }
 }
 
 /// The same for what does not wait.
 pub(crate) fn unwound<T>(phase: Phase, work: impl FnOnce() -> T) -> Result<T, Failure> {
-    std::panic::catch_unwind(AssertUnwindSafe(work))
-        .map_err(|panic| Failure::Panicked { phase, message: panic_text(&*panic) })
+    std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Failure::Panicked {
+        phase,
+        message: panic_text(&*panic),
+    })
 }
 
 /// Calls a hook that cannot fail the actor any more. False if it was cut off.
@@ -370,7 +437,11 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub fn new() -> Self {
-        Self { sleep: None, reports: Vec::new(), next_order: None }
+        Self {
+            sleep: None,
+            reports: Vec::new(),
+            next_order: None,
+        }
     }
 
     /// Sees a piece of work through. A stop that arrives meanwhile is kept in `stop`, and the work has until
@@ -387,7 +458,8 @@ impl Watch {
         let mut begun = None;
         let attended = poll_fn(|cx| {
             // For the monitor: one that is in the same poll for long does not let go of its thread.
-            cell.turns.store(cell.turns.load(Relaxed).wrapping_add(1), Relaxed);
+            cell.turns
+                .store(cell.turns.load(Relaxed).wrapping_add(1), Relaxed);
             cell.is_busy.store(true, Relaxed);
             let polled = work.as_mut().poll(cx);
             cell.is_busy.store(false, Relaxed);
@@ -419,10 +491,15 @@ impl Watch {
                 return Poll::Ready(Attended::Cut);
             }
             let has_hung = |limit: &Duration| now.saturating_duration_since(begun) >= *limit;
-            if let Some(limit) = limit.filter(|limit| has_hung(limit) && !mutant::active("hang-unnoticed")) {
+            if let Some(limit) =
+                limit.filter(|limit| has_hung(limit) && !mutant::active("hang-unnoticed"))
+            {
                 return Poll::Ready(Attended::Hung(limit));
             }
-            let until = [stop.as_ref().map(|stop| stop.until), limit.map(|limit| later(begun, limit))];
+            let until = [
+                stop.as_ref().map(|stop| stop.until),
+                limit.map(|limit| later(begun, limit)),
+            ];
             if let Some(until) = until.into_iter().flatten().min() {
                 self.wake_at(until, cx);
             }

@@ -67,9 +67,19 @@ impl State {
         match self {
             Self::Uninitialized => &[Self::Starting, Self::Stopping],
             Self::Starting => &[Self::Running, Self::StartFailed, Self::Stopping],
-            Self::StartFailed => &[Self::Failed, Self::Backoff, Self::Restarting, Self::Stopping],
+            Self::StartFailed => &[
+                Self::Failed,
+                Self::Backoff,
+                Self::Restarting,
+                Self::Stopping,
+            ],
             Self::Running => &[Self::Crashed, Self::Stopping],
-            Self::Crashed => &[Self::Backoff, Self::Restarting, Self::Failed, Self::Stopping],
+            Self::Crashed => &[
+                Self::Backoff,
+                Self::Restarting,
+                Self::Failed,
+                Self::Stopping,
+            ],
             Self::Backoff => &[Self::Restarting, Self::Stopping],
             Self::Restarting => &[Self::Running, Self::StartFailed, Self::Stopping],
             Self::Stopping => &[Self::Stopped],
@@ -187,11 +197,20 @@ mod tests {
         let mut reached = BTreeSet::from([Uninitialized]);
         let mut open = vec![Uninitialized];
         while let Some(state) = open.pop() {
-            open.extend(state.successors().iter().filter(|next| reached.insert(**next)));
+            open.extend(
+                state
+                    .successors()
+                    .iter()
+                    .filter(|next| reached.insert(**next)),
+            );
         }
         assert_eq!(reached.len(), State::ALL.len());
         assert_eq!(
-            State::ALL.map(State::as_str).into_iter().collect::<BTreeSet<_>>().len(),
+            State::ALL
+                .map(State::as_str)
+                .into_iter()
+                .collect::<BTreeSet<_>>()
+                .len(),
             State::ALL.len()
         );
     }

@@ -41,7 +41,10 @@ pub struct Limits {
 
 impl From<usize> for Limits {
     fn from(messages: usize) -> Self {
-        Self { messages, bytes: None }
+        Self {
+            messages,
+            bytes: None,
+        }
     }
 }
 
@@ -59,7 +62,13 @@ pub struct Slot<M: Message> {
 pub fn mailbox<M: Message>(limits: impl Into<Limits>) -> (Addr<M>, Slot<M>) {
     let mailbox = Arc::new(Mailbox::new(limits.into()));
     let addr = Addr::new(mailbox.clone());
-    (addr.clone(), Slot { addr, reader: Reader::new(mailbox) })
+    (
+        addr.clone(),
+        Slot {
+            addr,
+            reader: Reader::new(mailbox),
+        },
+    )
 }
 
 impl<M: Message> From<usize> for Slot<M> {
@@ -76,7 +85,9 @@ impl<M: Message> From<Limits> for Slot<M> {
 
 impl<M: Message> fmt::Debug for Slot<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("addr", &self.addr).finish_non_exhaustive()
+        f.debug_struct("Slot")
+            .field("addr", &self.addr)
+            .finish_non_exhaustive()
     }
 }
 
@@ -147,7 +158,10 @@ impl<M: Message> Mailbox<M> {
             aside: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
-            limits: Limits { messages: limits.messages.max(1), ..limits },
+            limits: Limits {
+                messages: limits.messages.max(1),
+                ..limits
+            },
             is_closed: AtomicBool::new(false),
             is_announced: AtomicBool::new(false),
             is_refusing: AtomicBool::new(false),
@@ -255,7 +269,10 @@ impl<M: Message> Mailbox<M> {
                     }
                     receipt = Receipt::QueuedForOldest;
                 }
-                Overflow::Block | Overflow::Fail | Overflow::Backoff { .. } | Overflow::Coalesce(_) => {
+                Overflow::Block
+                | Overflow::Fail
+                | Overflow::Backoff { .. }
+                | Overflow::Coalesce(_) => {
                     if mutant::active("full-drops-accepted") {
                         state.sequence += 1;
                         self.stats.accepted.store(state.sequence, Relaxed);
@@ -285,7 +302,8 @@ impl<M: Message> Mailbox<M> {
     /// Notes a message that nobody will handle.
     pub fn bury(&self, reason: Reason, envelope: &Envelope<M>) {
         if let Some(home) = self.home() {
-            home.shared.bury(home, reason, envelope.msg.kind(), envelope.meta.sender);
+            home.shared
+                .bury(home, reason, envelope.msg.kind(), envelope.meta.sender);
         }
     }
 
@@ -294,11 +312,19 @@ impl<M: Message> Mailbox<M> {
     }
 
     /// Whether there would be room without so many of the waiting messages, and their bytes.
-    fn has_room_without(&self, state: &State<M>, size: usize, (messages, bytes): (usize, usize)) -> bool {
+    fn has_room_without(
+        &self,
+        state: &State<M>,
+        size: usize,
+        (messages, bytes): (usize, usize),
+    ) -> bool {
         let taken = state.lanes.len() - messages + self.held.load(Relaxed) + state.admitted.len();
         let fits = self.limits.bytes.is_none_or(|limit| {
             let admitted: usize = state.admitted.iter().map(|(_, size)| size).sum();
-            (state.lanes.bytes() - bytes).saturating_add(admitted).saturating_add(size) <= limit
+            (state.lanes.bytes() - bytes)
+                .saturating_add(admitted)
+                .saturating_add(size)
+                <= limit
         });
         taken < self.limits.messages && (fits || taken == 0)
     }
@@ -335,11 +361,19 @@ impl<M: Message> Mailbox<M> {
                 number
             }
         };
-        match state.senders.iter_mut().find(|sender| sender.ticket == number) {
+        match state
+            .senders
+            .iter_mut()
+            .find(|sender| sender.ticket == number)
+        {
             Some(sender) => sender.waker.clone_from(cx.waker()),
             None => {
                 self.waiting.fetch_add(1, Relaxed);
-                state.senders.push_back(Sender { ticket: number, size, waker: cx.waker().clone() });
+                state.senders.push_back(Sender {
+                    ticket: number,
+                    size,
+                    waker: cx.waker().clone(),
+                });
             }
         }
         Poll::Pending
@@ -349,7 +383,11 @@ impl<M: Message> Mailbox<M> {
     pub fn leave(&self, ticket: u64) {
         let mut state = lock(&self.state);
         let was_admitted = state.give_up(ticket, &self.waiting);
-        let woken = if was_admitted { self.admit(&mut state) } else { Vec::new() };
+        let woken = if was_admitted {
+            self.admit(&mut state)
+        } else {
+            Vec::new()
+        };
         drop(state);
         woken.into_iter().for_each(Waker::wake);
     }
@@ -430,8 +468,17 @@ impl<M: Message> Reader<M> {
             None => (mailbox.limits.messages / 4).clamp(1, MAX_HELD),
             Some(_) => 1,
         };
-        let max_held = if alys_runtime::buggify!("actors.mailbox.hold_one") { 1 } else { max_held };
-        Self { mailbox, held: VecDeque::new(), turns: Turns::default(), max_held }
+        let max_held = if alys_runtime::buggify!("actors.mailbox.hold_one") {
+            1
+        } else {
+            max_held
+        };
+        Self {
+            mailbox,
+            held: VecDeque::new(),
+            turns: Turns::default(),
+            max_held,
+        }
     }
 
     /// The next message, if there is one.
@@ -469,7 +516,11 @@ impl<M: Message> Reader<M> {
         mailbox.held.store(self.held.len(), Relaxed);
         mailbox.mirror(&state);
         let may_admit = !state.senders.is_empty() && mailbox.has_slack();
-        let woken = if may_admit { mailbox.admit(&mut state) } else { Vec::new() };
+        let woken = if may_admit {
+            mailbox.admit(&mut state)
+        } else {
+            Vec::new()
+        };
         drop(state);
         woken.into_iter().for_each(Waker::wake);
         envelope

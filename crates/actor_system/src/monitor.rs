@@ -37,7 +37,8 @@ pub(crate) async fn watch(root: Arc<Cell>) {
     loop {
         ticks.tick().await;
         let cells = root.family();
-        let numbers: std::collections::BTreeSet<u32> = cells.iter().map(|cell| cell.number).collect();
+        let numbers: std::collections::BTreeSet<u32> =
+            cells.iter().map(|cell| cell.number).collect();
         seen.retain(|number, _| numbers.contains(number));
         for cell in &cells {
             look(&root, cell, &mut seen);
@@ -48,9 +49,18 @@ pub(crate) async fn watch(root: Arc<Cell>) {
 fn look(root: &Cell, cell: &Cell, seen: &mut BTreeMap<u32, Seen>) {
     let Some(stats) = cell.stats() else { return };
     let (handled, turns) = (stats.handled.load(Relaxed), cell.turns.load(Relaxed));
-    let last = seen.entry(cell.number).or_insert(Seen { handled, turns, stuck: 0 });
-    cell.handled_per_second.store(handled.saturating_sub(last.handled), Relaxed);
-    last.stuck = if cell.is_busy.load(Relaxed) && turns == last.turns { last.stuck + 1 } else { 0 };
+    let last = seen.entry(cell.number).or_insert(Seen {
+        handled,
+        turns,
+        stuck: 0,
+    });
+    cell.handled_per_second
+        .store(handled.saturating_sub(last.handled), Relaxed);
+    last.stuck = if cell.is_busy.load(Relaxed) && turns == last.turns {
+        last.stuck + 1
+    } else {
+        0
+    };
     (last.handled, last.turns) = (handled, turns);
     let after = PERIOD * u32::try_from(last.stuck).unwrap_or(u32::MAX);
     if last.stuck == 0 {
@@ -61,7 +71,10 @@ fn look(root: &Cell, cell: &Cell, seen: &mut BTreeMap<u32, Seen>) {
         cell.is_stuck.store(true, Relaxed);
     }
     if last.stuck == HOPELESS_AFTER {
-        let failure = Failure::Unresponsive { actor: cell.path.to_string(), after };
+        let failure = Failure::Unresponsive {
+            actor: cell.path.to_string(),
+            after,
+        };
         tracing::error!(system = %root.path, reason = failure.chain(), "gave up");
         root.shared.verdict.give(failure);
     }
@@ -81,7 +94,12 @@ mod tests {
     }
 
     /// A system of one actor, and what was seen of it.
-    fn one() -> (Arc<Cell>, Arc<Cell>, crate::Slot<Nothing>, BTreeMap<u32, Seen>) {
+    fn one() -> (
+        Arc<Cell>,
+        Arc<Cell>,
+        crate::Slot<Nothing>,
+        BTreeMap<u32, Seen>,
+    ) {
         let root = Arc::new(Cell::root("system", Arc::<Shared>::default()));
         let (addr, slot) = mailbox::<Nothing>(4);
         let cell = Arc::new(Cell::actor("a", &root, None, addr.mailbox()));
@@ -104,7 +122,10 @@ mod tests {
             assert_eq!(cell.snapshot().health, Health::Healthy);
         }
         look(&root, &cell, &mut seen);
-        assert_eq!(cell.snapshot().health, Health::Unhealthy("computes without end"));
+        assert_eq!(
+            cell.snapshot().health,
+            Health::Unhealthy("computes without end")
+        );
         for _ in STUCK_AFTER..HOPELESS_AFTER {
             assert!(!root.shared.verdict.is_given());
             look(&root, &cell, &mut seen);
@@ -118,7 +139,10 @@ mod tests {
         cell.is_busy.store(true, Relaxed);
         (0..STUCK_AFTER).for_each(|_| look(&root, &cell, &mut seen));
         cell.set_health(Health::Degraded("slow"));
-        assert_eq!(cell.snapshot().health, Health::Unhealthy("computes without end"));
+        assert_eq!(
+            cell.snapshot().health,
+            Health::Unhealthy("computes without end")
+        );
         cell.turns.fetch_add(1, Relaxed);
         look(&root, &cell, &mut seen);
         assert_eq!(cell.snapshot().health, Health::Degraded("slow"));

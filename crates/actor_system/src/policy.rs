@@ -59,7 +59,10 @@ pub struct Intensity {
 impl Default for Intensity {
     /// Five in a minute.
     fn default() -> Self {
-        Self { restarts: 5, within: Duration::from_secs(60) }
+        Self {
+            restarts: 5,
+            within: Duration::from_secs(60),
+        }
     }
 }
 
@@ -81,20 +84,33 @@ pub struct Backoff {
 impl Default for Backoff {
     /// 100 ms, doubled up to 5 s, minus up to a fifth.
     fn default() -> Self {
-        Self { initial: Duration::from_millis(100), max: Duration::from_secs(5), factor: 2.0, jitter: 0.2 }
+        Self {
+            initial: Duration::from_millis(100),
+            max: Duration::from_secs(5),
+            factor: 2.0,
+            jitter: 0.2,
+        }
     }
 }
 
 impl Backoff {
     /// No wait.
-    pub const NONE: Self = Self { initial: Duration::ZERO, max: Duration::ZERO, factor: 1.0, jitter: 0.0 };
+    pub const NONE: Self = Self {
+        initial: Duration::ZERO,
+        max: Duration::ZERO,
+        factor: 1.0,
+        jitter: 0.0,
+    };
 
     /// The wait after `failures` failures before this one; `chance` is from 0 to 1.
     pub fn delay(&self, failures: u32, chance: f64) -> Duration {
         if self.initial.is_zero() {
             return Duration::ZERO;
         }
-        let growth = self.factor.max(1.0).powi(i32::try_from(failures).unwrap_or(i32::MAX));
+        let growth = self
+            .factor
+            .max(1.0)
+            .powi(i32::try_from(failures).unwrap_or(i32::MAX));
         let full = (self.initial.as_secs_f64() * growth).min(self.max.as_secs_f64());
         let kept = 1.0 - self.jitter.clamp(0.0, 1.0) * chance.clamp(0.0, 1.0);
         Duration::try_from_secs_f64(full * kept).unwrap_or(self.max)
@@ -135,9 +151,17 @@ impl Default for Breaker {
     /// Opened by three failures in ten seconds, for one second, doubled up to a minute; closed by ten seconds
     /// without a failure.
     fn default() -> Self {
-        let open_for =
-            Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(60), ..Backoff::default() };
-        Self { failures: 3, within: Duration::from_secs(10), open_for, proved_after: Duration::from_secs(10) }
+        let open_for = Backoff {
+            initial: Duration::from_secs(1),
+            max: Duration::from_secs(60),
+            ..Backoff::default()
+        };
+        Self {
+            failures: 3,
+            within: Duration::from_secs(10),
+            open_for,
+            proved_after: Duration::from_secs(10),
+        }
     }
 }
 
@@ -170,7 +194,10 @@ impl Circuit {
             }
             *self = Self::default();
         }
-        while self.recent.front().is_some_and(|first| now.saturating_duration_since(*first) >= breaker.within)
+        while self
+            .recent
+            .front()
+            .is_some_and(|first| now.saturating_duration_since(*first) >= breaker.within)
         {
             self.recent.pop_front();
         }
@@ -194,10 +221,15 @@ pub(crate) struct RestartLog(VecDeque<Instant>);
 impl RestartLog {
     /// Notes a restart. False, without a note, if it is one too many.
     pub fn admit(&mut self, now: Instant, intensity: Intensity) -> bool {
-        while self.0.front().is_some_and(|first| now.duration_since(*first) >= intensity.within) {
+        while self
+            .0
+            .front()
+            .is_some_and(|first| now.duration_since(*first) >= intensity.within)
+        {
             self.0.pop_front();
         }
-        let is_admitted = (self.0.len() < intensity.restarts && !mutant::active("gives-up-at-once"))
+        let is_admitted = (self.0.len() < intensity.restarts
+            && !mutant::active("gives-up-at-once"))
             || mutant::active("never-gives-up");
         if is_admitted {
             self.0.push_back(now);
@@ -228,13 +260,22 @@ mod tests {
             (Strategy::RestForOne, 0, 0..4),
             (Strategy::RestForOne, 2, 2..4),
         ] {
-            assert_eq!(strategy.affected(failed, 4), affected, "{strategy:?} {failed}");
+            assert_eq!(
+                strategy.affected(failed, 4),
+                affected,
+                "{strategy:?} {failed}"
+            );
         }
     }
 
     #[test]
     fn backoff_grows_to_its_limit_and_jitter_only_shortens_it() {
-        let backoff = Backoff { initial: ms(100), max: ms(1000), factor: 2.0, jitter: 0.5 };
+        let backoff = Backoff {
+            initial: ms(100),
+            max: ms(1000),
+            factor: 2.0,
+            jitter: 0.5,
+        };
         for (failures, chance, delay) in [
             (0, 0.0, 100),
             (1, 0.0, 200),
@@ -244,13 +285,24 @@ mod tests {
             (0, 1.0, 50),
             (4, 0.5, 750),
         ] {
-            assert_eq!(backoff.delay(failures, chance), ms(delay), "{failures} {chance}");
+            assert_eq!(
+                backoff.delay(failures, chance),
+                ms(delay),
+                "{failures} {chance}"
+            );
         }
         assert_eq!(Backoff::NONE.delay(u32::MAX, 1.0), Duration::ZERO);
         // For ever, though 0 times what it has grown to is no number in the end.
-        let at_once = Backoff { initial: Duration::ZERO, ..backoff };
+        let at_once = Backoff {
+            initial: Duration::ZERO,
+            ..backoff
+        };
         assert_eq!(at_once.delay(2_000, 0.0), Duration::ZERO);
-        let shrinking = Backoff { factor: 0.1, jitter: -3.0, ..backoff };
+        let shrinking = Backoff {
+            factor: 0.1,
+            jitter: -3.0,
+            ..backoff
+        };
         assert_eq!(shrinking.delay(9, 1.0), ms(100));
     }
 
@@ -260,7 +312,12 @@ mod tests {
         let breaker = Breaker {
             failures: 3,
             within: ms(100),
-            open_for: Backoff { initial: ms(50), max: ms(150), factor: 2.0, jitter: 0.0 },
+            open_for: Backoff {
+                initial: ms(50),
+                max: ms(150),
+                factor: 2.0,
+                jitter: 0.0,
+            },
             proved_after: ms(40),
         };
         let mut circuit = Circuit::default();
@@ -277,22 +334,44 @@ mod tests {
             (616, None),
             (617, Some(50)),
         ] {
-            assert_eq!(circuit.failed(start + ms(at), breaker, 0.0), open_for.map(ms), "at {at}");
+            assert_eq!(
+                circuit.failed(start + ms(at), breaker, 0.0),
+                open_for.map(ms),
+                "at {at}"
+            );
         }
-        let touchy = Breaker { failures: 0, ..breaker };
+        let touchy = Breaker {
+            failures: 0,
+            ..breaker
+        };
         assert_eq!(Circuit::default().failed(start, touchy, 0.0), Some(ms(50)));
     }
 
     #[test]
     fn intensity_counts_within_a_sliding_span() {
         let start = alys_runtime::time::now();
-        let intensity = Intensity { restarts: 2, within: ms(100) };
+        let intensity = Intensity {
+            restarts: 2,
+            within: ms(100),
+        };
         let mut log = RestartLog::default();
-        for (at, admitted) in
-            [(0, true), (60, true), (99, false), (100, true), (150, false), (160, true), (161, false)]
-        {
+        for (at, admitted) in [
+            (0, true),
+            (60, true),
+            (99, false),
+            (100, true),
+            (150, false),
+            (160, true),
+            (161, false),
+        ] {
             assert_eq!(log.admit(start + ms(at), intensity), admitted, "at {at}");
         }
-        assert!(!RestartLog::default().admit(start, Intensity { restarts: 0, within: ms(100) }));
+        assert!(!RestartLog::default().admit(
+            start,
+            Intensity {
+                restarts: 0,
+                within: ms(100)
+            }
+        ));
     }
 }

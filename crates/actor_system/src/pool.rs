@@ -63,7 +63,13 @@ impl PoolSpec {
     /// A pool of workers that always run, with `capacity` messages each, where the least loaded gets the next.
     pub fn new(name: impl Into<String>, size: usize, capacity: usize) -> Self {
         let (routing, restart) = (Routing::default(), Restart::default());
-        Self { name: name.into(), size, routing, capacity, restart }
+        Self {
+            name: name.into(),
+            size,
+            routing,
+            capacity,
+            restart,
+        }
     }
 
     /// The same with another routing.
@@ -110,16 +116,30 @@ impl Supervisor {
     ///
     /// # Errors
     /// A size out of bounds, or whatever [`Supervisor::start`] says to one of the workers.
-    pub fn pool<A, F, Fut, E>(&self, spec: PoolSpec, factory: F) -> Result<Pool<A::Message>, PoolError>
+    pub fn pool<A, F, Fut, E>(
+        &self,
+        spec: PoolSpec,
+        factory: F,
+    ) -> Result<Pool<A::Message>, PoolError>
     where
         A: AlysActor<Config: Default>,
         F: FnMut(usize) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<A, E>> + Send + 'static,
         E: std::error::Error + Send + Sync + 'static,
     {
-        let PoolSpec { name, size, routing, capacity, restart } = spec;
+        let PoolSpec {
+            name,
+            size,
+            routing,
+            capacity,
+            restart,
+        } = spec;
         if !(1..=MAX_POOL).contains(&size) {
-            return Err(PoolError::Size { name, size, limit: MAX_POOL });
+            return Err(PoolError::Size {
+                name,
+                size,
+                limit: MAX_POOL,
+            });
         }
         let mut workers = Vec::with_capacity(size);
         for index in 0..size {
@@ -127,11 +147,25 @@ impl Supervisor {
             let mut factory = factory.clone();
             match self.start(child, capacity, move || factory(index)) {
                 Ok(addr) => workers.push(addr),
-                Err(source) => return Err(PoolError::Start { name, started: index, source }),
+                Err(source) => {
+                    return Err(PoolError::Start {
+                        name,
+                        started: index,
+                        source,
+                    });
+                }
             }
         }
         let (turn, seed) = (AtomicUsize::new(0), rand::u64());
-        Ok(Pool { shared: Arc::new(Shared { name, routing, workers, turn, seed }) })
+        Ok(Pool {
+            shared: Arc::new(Shared {
+                name,
+                routing,
+                workers,
+                turn,
+                seed,
+            }),
+        })
     }
 }
 
@@ -182,7 +216,10 @@ impl<M: Message> Pool<M> {
         make: impl FnOnce(Reply<R>) -> M,
         deadline: Duration,
     ) -> Result<R, AskError> {
-        self.shared.worker_to_ask(self.shared.no_key()).ask(make, deadline).await
+        self.shared
+            .worker_to_ask(self.shared.no_key())
+            .ask(make, deadline)
+            .await
     }
 
     /// [`Pool::tell`] to the worker of this key, in every routing: messages of one key are handled in the order
@@ -215,7 +252,10 @@ impl<M: Message> Pool<M> {
         deadline: Duration,
     ) -> Result<R, AskError> {
         let key = self.shared.hash(key.as_ref());
-        self.shared.worker_to_ask(Some(key)).ask(make, deadline).await
+        self.shared
+            .worker_to_ask(Some(key))
+            .ask(make, deadline)
+            .await
     }
 
     /// Tells every worker the same, without waiting. The outcomes are in the order of the workers; one that
@@ -224,7 +264,10 @@ impl<M: Message> Pool<M> {
     where
         M: Clone,
     {
-        self.addresses().iter().map(|addr| addr.tell(msg.clone()).map(drop)).collect()
+        self.addresses()
+            .iter()
+            .map(|addr| addr.tell(msg.clone()).map(drop))
+            .collect()
     }
 
     /// The workers' own addresses, in their order.
@@ -259,7 +302,11 @@ impl<M: Message> Pool<M> {
             msg = error.into_message();
             looks.0[index] = Look::Gone;
         }
-        Err(if is_full { TellError::Full(msg) } else { TellError::Closed(msg) })
+        Err(if is_full {
+            TellError::Full(msg)
+        } else {
+            TellError::Closed(msg)
+        })
     }
 
     async fn send_as(&self, key: Option<u64>, mut msg: M) -> Result<(), SendError<M>> {
@@ -337,13 +384,20 @@ impl<M: Message> Shared<M> {
 
 impl<M: Message> Clone for Pool<M> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone() }
+        Self {
+            shared: self.shared.clone(),
+        }
     }
 }
 
 impl<M: Message> fmt::Debug for Pool<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shared { name, routing, workers, .. } = &*self.shared;
+        let Shared {
+            name,
+            routing,
+            workers,
+            ..
+        } = &*self.shared;
         f.debug_struct("Pool")
             .field("name", name)
             .field("routing", routing)

@@ -88,7 +88,10 @@ pub struct Abandoned {
 impl Abandoned {
     /// Whether anything was left undone.
     pub fn is_empty(&self) -> bool {
-        self == &Self { actor: self.actor.clone(), ..Self::default() }
+        self == &Self {
+            actor: self.actor.clone(),
+            ..Self::default()
+        }
     }
 }
 
@@ -150,9 +153,16 @@ impl Line {
     /// Reports the end of an incarnation. If the supervisor is gone there is nobody to tell.
     pub fn report(&self, life: u64, exit: Exit) {
         if let Err(mpsc::error::TrySendError::Full(_)) =
-            self.reports.try_send(Inbox::Exited(Exited { child: self.child, life, exit }))
+            self.reports.try_send(Inbox::Exited(Exited {
+                child: self.child,
+                life,
+                exit,
+            }))
         {
-            tracing::error!(child = self.child, "a supervisor's inbox is full, which its size excludes");
+            tracing::error!(
+                child = self.child,
+                "a supervisor's inbox is full, which its size excludes"
+            );
         }
     }
 
@@ -179,7 +189,9 @@ impl Line {
         }
         if let Some(after) = start.after.take() {
             match self.unless_ordered(after).await {
-                Err(Some(Order::Stop(stop))) if stop.kind == StopKind::Drain => return Ok(Some(stop)),
+                Err(Some(Order::Stop(stop))) if stop.kind == StopKind::Drain => {
+                    return Ok(Some(stop));
+                }
                 waited => waited?,
             }
         }
@@ -192,7 +204,11 @@ impl Line {
                     let within = stop.until.saturating_duration_since(time::now());
                     let run = join_all(needs.iter().map(|need| need.reaches(&there)));
                     let waited = time::timeout(within, run).await;
-                    return if waited.is_ok() { Ok(Some(stop)) } else { Err(Some(Order::Stop(stop))) };
+                    return if waited.is_ok() {
+                        Ok(Some(stop))
+                    } else {
+                        Err(Some(Order::Stop(stop)))
+                    };
                 }
                 waited => waited?,
             }
@@ -200,7 +216,10 @@ impl Line {
         Ok(None)
     }
 
-    async fn unless_ordered<T>(&mut self, wait: impl Future<Output = T>) -> Result<(), Option<Order>> {
+    async fn unless_ordered<T>(
+        &mut self,
+        wait: impl Future<Output = T>,
+    ) -> Result<(), Option<Order>> {
         match select(pin!(self.order()), pin!(wait)).await {
             Either::Left((order, _)) => Err(order),
             Either::Right(_) => Ok(()),

@@ -63,8 +63,14 @@ impl Task {
 
 impl Scope {
     pub fn new(cell: Arc<Cell>) -> Self {
-        cell.control.clear(control::FAILED | control::STOP | control::TIMERS | control::CONFIG);
-        Self { cell, tasks: Mutex::default(), idle: Notify::new(), failure: Mutex::default() }
+        cell.control
+            .clear(control::FAILED | control::STOP | control::TIMERS | control::CONFIG);
+        Self {
+            cell,
+            tasks: Mutex::default(),
+            idle: Notify::new(),
+            failure: Mutex::default(),
+        }
     }
 
     pub fn spawn<F>(self: &Arc<Self>, name: &'static str, task: F) -> Result<Task, TooManyTasks>
@@ -81,12 +87,18 @@ impl Scope {
         tasks.running.insert(id, abort.clone());
         drop(tasks);
 
-        let member = Member { scope: self.clone(), id };
+        let member = Member {
+            scope: self.clone(),
+            id,
+        };
         alys_runtime::spawn(name, async move {
             let ran = AssertUnwindSafe(&mut task).catch_unwind().await;
             let dropped = catch_unwind(AssertUnwindSafe(move || drop(task)));
             if let Err(panic) = ran.map(drop).and(dropped) {
-                member.scope.fail(Failure::TaskPanicked { task: name, message: panic_text(&*panic) });
+                member.scope.fail(Failure::TaskPanicked {
+                    task: name,
+                    message: panic_text(&*panic),
+                });
             }
             drop(member);
         });
@@ -173,7 +185,13 @@ struct Queue<M> {
 
 impl<M: Send + 'static> Timers<M> {
     pub fn new(scope: Arc<Scope>) -> Self {
-        Self { queue: Mutex::new(Queue { due: BTreeMap::new(), next: 0 }), scope }
+        Self {
+            queue: Mutex::new(Queue {
+                due: BTreeMap::new(),
+                next: 0,
+            }),
+            scope,
+        }
     }
 
     pub fn set(this: &Arc<Self>, delay: Duration, msg: M) -> Timer {
@@ -181,7 +199,8 @@ impl<M: Send + 'static> Timers<M> {
         let key = (after(delay), queue.next);
         queue.next += 1;
         if queue.due.len() >= MAX_TIMERS {
-            this.scope.fail(Failure::TooManyTimers { limit: MAX_TIMERS });
+            this.scope
+                .fail(Failure::TooManyTimers { limit: MAX_TIMERS });
         } else {
             queue.due.insert(key, msg);
             this.scope.cell.control.raise(control::TIMERS);
@@ -229,12 +248,16 @@ pub struct Timer {
 impl Timer {
     /// Takes the message back. False if it was handled already, or its incarnation is gone.
     pub fn cancel(self) -> bool {
-        self.timers.upgrade().is_some_and(|timers| timers.cancel(self.key))
+        self.timers
+            .upgrade()
+            .is_some_and(|timers| timers.cancel(self.key))
     }
 }
 
 impl fmt::Debug for Timer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timer").field("due", &self.key.0).finish_non_exhaustive()
+        f.debug_struct("Timer")
+            .field("due", &self.key.0)
+            .finish_non_exhaustive()
     }
 }

@@ -71,15 +71,24 @@ pub(crate) struct Entry {
 impl Registry {
     pub fn insert(&self, entry: Entry) {
         let mut entries = lock(&self.0);
-        entries.paths.insert(entry.cell.number, entry.cell.path.clone());
+        entries
+            .paths
+            .insert(entry.cell.number, entry.cell.path.clone());
         entries.by_path.insert(entry.cell.path.clone(), entry);
     }
 
     pub fn remove(&self, cell: &Arc<Cell>) {
         let mut entries = lock(&self.0);
         entries.paths.remove(&cell.number);
-        let is_it = entries.by_path.get(&cell.path).is_some_and(|entry| Arc::ptr_eq(&entry.cell, cell));
-        let removed = if is_it { entries.by_path.remove(&cell.path) } else { None };
+        let is_it = entries
+            .by_path
+            .get(&cell.path)
+            .is_some_and(|entry| Arc::ptr_eq(&entry.cell, cell));
+        let removed = if is_it {
+            entries.by_path.remove(&cell.path)
+        } else {
+            None
+        };
         drop(entries);
         // Its destructors may be anything: not under the lock.
         drop(removed);

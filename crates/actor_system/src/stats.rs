@@ -87,11 +87,18 @@ impl Stats {
     /// The kinds seen so far: name, handled, failed, times.
     pub fn kinds(&self) -> impl Iterator<Item = (&'static str, u64, u64, Option<&Times>)> {
         let kinds = self.kinds.get().into_iter();
-        kinds.flat_map(|kinds| kinds.slots.iter().chain([&kinds.other])).filter_map(|kind| {
-            let name = kind.name.get()?;
-            let times = kind.times.get().map(|times| &**times);
-            Some((*name, kind.handled.load(Relaxed), kind.failed.load(Relaxed), times))
-        })
+        kinds
+            .flat_map(|kinds| kinds.slots.iter().chain([&kinds.other]))
+            .filter_map(|kind| {
+                let name = kind.name.get()?;
+                let times = kind.times.get().map(|times| &**times);
+                Some((
+                    *name,
+                    kind.handled.load(Relaxed),
+                    kind.failed.load(Relaxed),
+                    times,
+                ))
+            })
     }
 }
 
@@ -102,14 +109,18 @@ mod tests {
     #[test]
     fn kinds_are_counted_by_name_and_the_rest_together() {
         let stats = Stats::default();
-        let names: Vec<&'static str> =
-            (0..40).map(|n| &*Box::leak(format!("kind{n}").into_boxed_str())).collect();
+        let names: Vec<&'static str> = (0..40)
+            .map(|n| &*Box::leak(format!("kind{n}").into_boxed_str()))
+            .collect();
         for (times, name) in names.iter().enumerate() {
             (0..=times).for_each(|_| stats.count(name));
         }
         // The same text at another address is the same kind.
         stats.count_failed(Box::leak(String::from("kind3").into_boxed_str()));
-        let kinds: Vec<_> = stats.kinds().map(|(name, handled, failed, _)| (name, handled, failed)).collect();
+        let kinds: Vec<_> = stats
+            .kinds()
+            .map(|(name, handled, failed, _)| (name, handled, failed))
+            .collect();
         assert_eq!(kinds.len(), MAX_KINDS + 1);
         assert_eq!(kinds[3], ("kind3", 4, 1));
         assert_eq!(kinds[MAX_KINDS], (OTHER, (33..=40).sum::<u64>(), 0));

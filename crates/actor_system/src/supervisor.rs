@@ -123,22 +123,34 @@ impl ChildSpec {
 
     /// The same with a pace of its own.
     pub fn pace(self, pace: Pace) -> Self {
-        Self { pace: Some(pace), ..self }
+        Self {
+            pace: Some(pace),
+            ..self
+        }
     }
 
     /// The same with another limit on the time of one message.
     pub fn handle_within(self, limit: impl Into<Option<Duration>>) -> Self {
-        Self { handle_within: limit.into(), ..self }
+        Self {
+            handle_within: limit.into(),
+            ..self
+        }
     }
 
     /// The same with a limit on its memory, in bytes.
     pub fn memory_budget(self, bytes: usize) -> Self {
-        Self { memory_budget: Some(bytes), ..self }
+        Self {
+            memory_budget: Some(bytes),
+            ..self
+        }
     }
 
     /// The same with a role.
     pub fn role(self, role: Role) -> Self {
-        Self { role: Some(role), ..self }
+        Self {
+            role: Some(role),
+            ..self
+        }
     }
 
     /// The same, dependent on one more actor.
@@ -179,7 +191,8 @@ impl Supervisor {
         Fut: Future<Output = Result<A, E>> + Send + 'static,
         E: std::error::Error + Send + Sync + 'static,
     {
-        self.start_configured(spec, A::Config::default(), slot, factory).map(|(addr, _)| addr)
+        self.start_configured(spec, A::Config::default(), slot, factory)
+            .map(|(addr, _)| addr)
     }
 
     /// As [`start`](Self::start), with a configuration that can be replaced later.
@@ -201,15 +214,25 @@ impl Supervisor {
     {
         let Slot { addr, reader } = slot.into();
         let mailbox = addr.mailbox().clone();
-        let cell = Arc::new(Cell::actor(&spec.name, &self.cell, spec.role.clone(), &mailbox));
+        let cell = Arc::new(Cell::actor(
+            &spec.name,
+            &self.cell,
+            spec.role.clone(),
+            &mailbox,
+        ));
         let shared = self.cell.shared.clone();
         let needs = self.needs(&spec, &cell)?;
         if shared.faults.get().is_some() {
             cell.control.raise(control::FAULTS);
         }
-        mailbox.is_timed.store(shared.is_timed.load(Relaxed), Relaxed);
+        mailbox
+            .is_timed
+            .store(shared.is_timed.load(Relaxed), Relaxed);
         let config = Arc::new(ConfigCell::new(config));
-        let handle = ConfigHandle { cell: cell.clone(), config: config.clone() };
+        let handle = ConfigHandle {
+            cell: cell.clone(),
+            config: config.clone(),
+        };
         let child = self.children.fetch_add(1, Relaxed);
         self.cell.add(cell.clone())?;
         mailbox.set_home(cell.clone());
@@ -222,7 +245,11 @@ impl Supervisor {
             supervisor: self.clone(),
             child,
         });
-        let line = Line { child, cell: cell.clone(), reports: self.inbox.clone() };
+        let line = Line {
+            child,
+            cell: cell.clone(),
+            reports: self.inbox.clone(),
+        };
         let run = Box::new(Child {
             addr: addr.clone(),
             reader,
@@ -242,7 +269,11 @@ impl Supervisor {
         let system = self.cell.path.split('/').next().unwrap_or_default();
         let mut needs = Vec::with_capacity(spec.depends_on.len());
         for dependency in &spec.depends_on {
-            let found = self.cell.shared.registry.find(&format!("{system}/{dependency}"));
+            let found = self
+                .cell
+                .shared
+                .registry
+                .find(&format!("{system}/{dependency}"));
             let unknown = || StartError::UnknownDependency {
                 actor: cell.path.to_string(),
                 dependency: dependency.clone(),
@@ -264,7 +295,11 @@ impl Supervisor {
                 let shares = u32::try_from(children.len() - index).unwrap_or(u32::MAX);
                 let until = after(until.saturating_duration_since(time::now()) / shares);
                 let (done, answer) = oneshot::channel();
-                let drain = Inbox::Drain { child: *child, until, done };
+                let drain = Inbox::Drain {
+                    child: *child,
+                    until,
+                    done,
+                };
                 if self.inbox.send(drain).await.is_err() {
                     return;
                 }
@@ -284,12 +319,18 @@ impl Supervisor {
     /// Adds a supervisor as the last child and starts it.
     pub(crate) fn nest(&self, spec: SupervisorSpec) -> Result<Self, StartError> {
         let cell = Arc::new(Cell::supervisor(&spec.name, &self.cell));
-        let child_spec =
-            ChildSpec { stop_within: SUPERVISOR_STOPS_WITHIN, ..ChildSpec::new(spec.name.clone()) };
+        let child_spec = ChildSpec {
+            stop_within: SUPERVISOR_STOPS_WITHIN,
+            ..ChildSpec::new(spec.name.clone())
+        };
         let (handle, keeper) = Self::make(cell.clone(), spec, false);
         let child = self.children.fetch_add(1, Relaxed);
         self.cell.add(cell.clone())?;
-        let line = Line { child, cell: cell.clone(), reports: self.inbox.clone() };
+        let line = Line {
+            child,
+            cell: cell.clone(),
+            reports: self.inbox.clone(),
+        };
         self.enter("supervisor", cell, &child_spec, child, keeper(line).run())?;
         Ok(handle)
     }
@@ -301,7 +342,11 @@ impl Supervisor {
         is_root: bool,
     ) -> (Self, impl FnOnce(Line) -> Keeper + use<>) {
         let (inbox, received) = mpsc::channel(INBOX);
-        let handle = Self { cell: cell.clone(), inbox, children: Arc::default() };
+        let handle = Self {
+            cell: cell.clone(),
+            inbox,
+            children: Arc::default(),
+        };
         let open = handle.clone();
         let keeper = move |line| Keeper::new(cell, line, received, open, spec, is_root);
         (handle, keeper)
@@ -326,7 +371,9 @@ impl Supervisor {
         let entry = Entry::new(child, cell, spec, abort);
         self.inbox
             .try_send(Inbox::Add(entry))
-            .map_err(|_| StartError::ShutDown { supervisor: self.cell.path.to_string() })?;
+            .map_err(|_| StartError::ShutDown {
+                supervisor: self.cell.path.to_string(),
+            })?;
         alys_runtime::spawn(task_name, task.map(drop));
         Ok(())
     }
@@ -335,11 +382,16 @@ impl Supervisor {
 /// Sees a task to its end, and says so if that is a panic.
 pub(crate) async fn survived(actor: String, run: impl Future<Output = ()>) -> Option<Failure> {
     let panic = AssertUnwindSafe(run).catch_unwind().await.err()?;
-    Some(Failure::TaskLost { actor, message: panic_text(&*panic) })
+    Some(Failure::TaskLost {
+        actor,
+        message: panic_text(&*panic),
+    })
 }
 
 impl fmt::Debug for Supervisor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Supervisor").field("path", &self.cell.path).finish_non_exhaustive()
+        f.debug_struct("Supervisor")
+            .field("path", &self.cell.path)
+            .finish_non_exhaustive()
     }
 }

@@ -123,8 +123,14 @@ impl System {
     /// Must be called inside the runtime.
     pub fn new(name: impl Into<String>) -> Self {
         Self::with_root(SupervisorSpec {
-            intensity: Intensity { restarts: 2, within: Duration::from_secs(600) },
-            backoff: Backoff { initial: Duration::from_millis(500), ..Backoff::default() },
+            intensity: Intensity {
+                restarts: 2,
+                within: Duration::from_secs(600),
+            },
+            backoff: Backoff {
+                initial: Duration::from_millis(500),
+                ..Backoff::default()
+            },
             ..SupervisorSpec::new(name, Strategy::OneForAll)
         })
     }
@@ -138,8 +144,18 @@ impl System {
         let (root, keeper) = Supervisor::make(cell.clone(), spec, true);
         // The root gives its verdict instead of a report, so nobody reads these.
         let (reports, _) = mpsc::channel(1);
-        let line = Line { child: 0, cell: cell.clone(), reports };
-        let start = Start { life: 1, delay: Duration::ZERO, is_open: false, after: None, started: None };
+        let line = Line {
+            child: 0,
+            cell: cell.clone(),
+            reports,
+        };
+        let start = Start {
+            life: 1,
+            delay: Duration::ZERO,
+            is_open: false,
+            after: None,
+            started: None,
+        };
         cell.control.order(Order::Start(start));
         let top = cell.clone();
         let run = survived(cell.path.to_string(), keeper(line).run());
@@ -153,7 +169,12 @@ impl System {
         let (watching, monitor) = abortable(monitor::watch(cell.clone()));
         alys_runtime::spawn("monitor", watching.map(drop));
         alys_runtime::spawn("deadlines", cell.shared.deadlines.clone().watch());
-        Self { cell, root, task: abort, monitor }
+        Self {
+            cell,
+            root,
+            task: abort,
+            monitor,
+        }
     }
 
     /// The supervisor at the top.
@@ -187,11 +208,18 @@ impl System {
     ///
     /// # Errors
     /// There is no such actor, or its configuration is another.
-    pub fn config<C: Send + Sync + 'static>(&self, path: &str) -> Result<ConfigHandle<C>, LookupError> {
+    pub fn config<C: Send + Sync + 'static>(
+        &self,
+        path: &str,
+    ) -> Result<ConfigHandle<C>, LookupError> {
         let path = self.full(path);
         let entry = self.shared().registry.find(&path);
         let entry = entry.ok_or_else(|| LookupError::Unknown { path: path.clone() })?;
-        entry.config.downcast_ref::<ConfigHandle<C>>().cloned().ok_or(LookupError::OtherConfig { path })
+        entry
+            .config
+            .downcast_ref::<ConfigHandle<C>>()
+            .cloned()
+            .ok_or(LookupError::OtherConfig { path })
     }
 
     /// Sets the rules about who may send what to whom, for actors with a role that look others up
@@ -246,7 +274,12 @@ impl System {
     /// tenth of a second are shown without their own figures.
     pub async fn metrics(&self) -> String {
         let mut asked = Vec::new();
-        for cell in self.cell.family().into_iter().filter(|cell| cell.stats().is_some()) {
+        for cell in self
+            .cell
+            .family()
+            .into_iter()
+            .filter(|cell| cell.stats().is_some())
+        {
             let (reply, answer) = oneshot::channel::<Sheet>();
             if cell.control.order(Order::Report(reply)) {
                 asked.push(async move { time::timeout(FIGURES_WITHIN, answer).await.ok()?.ok() });
@@ -286,15 +319,26 @@ impl System {
         let mut report = ShutdownReport::default();
         for (index, level) in levels.iter().enumerate() {
             // The rest of the tree is one level more.
-            let shares = u32::try_from(levels.len() - index).unwrap_or(u32::MAX).saturating_add(1);
+            let shares = u32::try_from(levels.len() - index)
+                .unwrap_or(u32::MAX)
+                .saturating_add(1);
             let share = until.saturating_duration_since(time::now()) / shares;
             let stopped = stop_level(level, after(share)).await;
-            report.levels.push(level.iter().map(|entry| entry.cell.path.to_string()).collect());
+            report.levels.push(
+                level
+                    .iter()
+                    .map(|entry| entry.cell.path.to_string())
+                    .collect(),
+            );
             report.stopped.extend(stopped.stopped);
             report.abandoned.extend(stopped.abandoned);
         }
         let (done, answer) = oneshot::channel();
-        let rest = match self.cell.control.order(Order::Stop(Stop { until, kind: StopKind::Drain, done })) {
+        let rest = match self.cell.control.order(Order::Stop(Stop {
+            until,
+            kind: StopKind::Drain,
+            done,
+        })) {
             true => answer.await.unwrap_or_default(),
             false => StopReport::default(),
         };
@@ -302,7 +346,10 @@ impl System {
         self.shared().bus.close();
         report.stopped.extend(rest.stopped);
         report.abandoned.extend(rest.abandoned);
-        ShutdownReport { took: time::now().saturating_duration_since(begun), ..report }
+        ShutdownReport {
+            took: time::now().saturating_duration_since(begun),
+            ..report
+        }
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -325,7 +372,9 @@ impl Drop for System {
 
 impl fmt::Debug for System {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("System").field("root", &self.root).finish_non_exhaustive()
+        f.debug_struct("System")
+            .field("root", &self.root)
+            .finish_non_exhaustive()
     }
 }
 
@@ -339,10 +388,13 @@ fn levels(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
         .collect();
     let mut levels = Vec::new();
     while !waiting.is_empty() {
-        let needed: BTreeSet<Arc<str>> =
-            waiting.values().flat_map(|entry| entry.depends_on.iter().cloned()).collect();
-        let (free, rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            waiting.into_iter().partition(|(path, _)| !needed.contains(path));
+        let needed: BTreeSet<Arc<str>> = waiting
+            .values()
+            .flat_map(|entry| entry.depends_on.iter().cloned())
+            .collect();
+        let (free, rest): (BTreeMap<_, _>, BTreeMap<_, _>) = waiting
+            .into_iter()
+            .partition(|(path, _)| !needed.contains(path));
         if free.is_empty() {
             // Dependencies are started before their dependents, so there is no circle.
             tracing::error!(actors = ?rest.keys(), "a circle of dependencies");
@@ -357,12 +409,18 @@ fn levels(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
 /// Stops actors together, those of one supervisor one after the other.
 async fn stop_level(level: &[Entry], until: Instant) -> StopReport {
     let mut siblings = BTreeMap::<&Arc<str>, (&Supervisor, Vec<u64>)>::new();
-    for Entry { supervisor, child, .. } in level {
-        let of_one = siblings.entry(supervisor.path()).or_insert_with(|| (supervisor, Vec::new()));
+    for Entry {
+        supervisor, child, ..
+    } in level
+    {
+        let of_one = siblings
+            .entry(supervisor.path())
+            .or_insert_with(|| (supervisor, Vec::new()));
         of_one.1.push(*child);
     }
-    let stops =
-        siblings.into_values().map(async |(supervisor, children)| supervisor.drain(&children, until).await);
+    let stops = siblings
+        .into_values()
+        .map(async |(supervisor, children)| supervisor.drain(&children, until).await);
     let mut total = StopReport::default();
     for report in join_all(stops).await {
         total.add(report);

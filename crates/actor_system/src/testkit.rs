@@ -106,7 +106,9 @@ impl<M: Message> Probe<M> {
 
 impl<M: Message> fmt::Debug for Probe<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Probe").field("waiting", &self.reader.mailbox.depth()).finish()
+        f.debug_struct("Probe")
+            .field("waiting", &self.reader.mailbox.depth())
+            .finish()
     }
 }
 
@@ -131,11 +133,16 @@ impl TestSystem {
     pub fn new() -> Self {
         let system = System::new("test");
         let spec = SupervisorSpec {
-            intensity: Intensity { restarts: usize::MAX, within: PATIENCE },
+            intensity: Intensity {
+                restarts: usize::MAX,
+                within: PATIENCE,
+            },
             backoff: Backoff::NONE,
             ..SupervisorSpec::new("actors", Strategy::OneForOne)
         };
-        let supervisor = system.supervisor(spec).expect("the first child of a new system");
+        let supervisor = system
+            .supervisor(spec)
+            .expect("the first child of a new system");
         Self { system, supervisor }
     }
 
@@ -216,7 +223,12 @@ impl TestSystem {
         let report = self.system.shutdown(PATIENCE).await;
         for actor in self.system.snapshot().all() {
             if let Some(mailbox) = &actor.mailbox {
-                assert_eq!(unaccounted(mailbox), 0, "messages of {} went missing: {mailbox:?}", actor.path);
+                assert_eq!(
+                    unaccounted(mailbox),
+                    0,
+                    "messages of {} went missing: {mailbox:?}",
+                    actor.path
+                );
             }
         }
         report
@@ -236,5 +248,6 @@ pub fn unaccounted(mailbox: &MailboxSnapshot) -> i64 {
         mailbox.depth as u64,
     ];
     let came = mailbox.accepted + mailbox.timers;
-    i64::try_from(came).unwrap_or(i64::MAX) - i64::try_from(ended.iter().sum::<u64>()).unwrap_or(i64::MAX)
+    i64::try_from(came).unwrap_or(i64::MAX)
+        - i64::try_from(ended.iter().sum::<u64>()).unwrap_or(i64::MAX)
 }

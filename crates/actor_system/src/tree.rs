@@ -101,7 +101,9 @@ impl Snapshot {
     pub fn find(&self, path: &str) -> Option<&Self> {
         path.split('/')
             .filter(|name| !name.is_empty())
-            .try_fold(self, |node, name| node.children.iter().find(|c| c.name == name))
+            .try_fold(self, |node, name| {
+                node.children.iter().find(|c| c.name == name)
+            })
     }
 
     /// This one and all below it, parents first.
@@ -176,18 +178,33 @@ impl Cell {
         mailbox: &Arc<Mailbox<M>>,
     ) -> Self {
         let view: Arc<dyn View> = mailbox.clone();
-        let body = Body::Actor { stats: mailbox.stats.clone(), mailbox: Arc::downgrade(&view) };
+        let body = Body::Actor {
+            stats: mailbox.stats.clone(),
+            mailbox: Arc::downgrade(&view),
+        };
         let path = format!("{}/{name}", parent.path);
         Self::new(name, path, role, parent.shared.clone(), body)
     }
 
     pub fn supervisor(name: &str, parent: &Self) -> Self {
         let path = format!("{}/{name}", parent.path);
-        Self::new(name, path, None, parent.shared.clone(), Body::Supervisor(Mutex::default()))
+        Self::new(
+            name,
+            path,
+            None,
+            parent.shared.clone(),
+            Body::Supervisor(Mutex::default()),
+        )
     }
 
     pub fn root(name: &str, shared: Arc<Shared>) -> Self {
-        Self::new(name, name.to_owned(), None, shared, Body::Supervisor(Mutex::default()))
+        Self::new(
+            name,
+            name.to_owned(),
+            None,
+            shared,
+            Body::Supervisor(Mutex::default()),
+        )
     }
 
     fn new(name: &str, path: String, role: Option<Role>, shared: Arc<Shared>, body: Body) -> Self {
@@ -249,7 +266,11 @@ impl Cell {
             (status.incarnation, status.life.state())
         };
         let is_new = state == State::Uninitialized;
-        self.advance(if is_new { State::Starting } else { State::Restarting });
+        self.advance(if is_new {
+            State::Starting
+        } else {
+            State::Restarting
+        });
         incarnation
     }
 
@@ -330,16 +351,27 @@ impl Cell {
         let supervisor = || self.path.to_string();
         let mut roster = lock(self.roster());
         if roster.closed {
-            return Err(StartError::ShutDown { supervisor: supervisor() });
+            return Err(StartError::ShutDown {
+                supervisor: supervisor(),
+            });
         }
         if roster.children.len() >= MAX_CHILDREN {
-            return Err(StartError::TooManyChildren { supervisor: supervisor(), limit: MAX_CHILDREN });
+            return Err(StartError::TooManyChildren {
+                supervisor: supervisor(),
+                limit: MAX_CHILDREN,
+            });
         }
         if child.name.is_empty() || child.name.contains('/') {
-            return Err(StartError::BadName { supervisor: supervisor(), name: child.name.to_string() });
+            return Err(StartError::BadName {
+                supervisor: supervisor(),
+                name: child.name.to_string(),
+            });
         }
         if !roster.names.insert(child.name.clone()) {
-            return Err(StartError::NameTaken { supervisor: supervisor(), name: child.name.to_string() });
+            return Err(StartError::NameTaken {
+                supervisor: supervisor(),
+                name: child.name.to_string(),
+            });
         }
         roster.retired.retain(|other| other.name != child.name);
         roster.children.push(child);
@@ -367,9 +399,12 @@ impl Cell {
     pub fn weight(&self) -> u32 {
         match &self.body {
             Body::Actor { .. } => u32::from(!self.is_drained.load(Relaxed)),
-            Body::Supervisor(roster) => {
-                lock(roster).children.iter().map(|child| child.weight()).sum::<u32>().max(1)
-            }
+            Body::Supervisor(roster) => lock(roster)
+                .children
+                .iter()
+                .map(|child| child.weight())
+                .sum::<u32>()
+                .max(1),
         }
     }
 
@@ -379,19 +414,31 @@ impl Cell {
             Body::Supervisor(roster) => {
                 let cells: Vec<Arc<Self>> = {
                     let roster = lock(roster);
-                    roster.children.iter().chain(&roster.retired).cloned().collect()
+                    roster
+                        .children
+                        .iter()
+                        .chain(&roster.retired)
+                        .cloned()
+                        .collect()
                 };
                 (None, cells.iter().map(|child| child.snapshot()).collect())
             }
         };
         let status = lock(&self.status);
-        let stuck = if self.is_stuck.load(Relaxed) { STUCK } else { Health::Healthy };
+        let stuck = if self.is_stuck.load(Relaxed) {
+            STUCK
+        } else {
+            Health::Healthy
+        };
         let own = stuck.worse(health_of(status.life.state(), status.health));
         Snapshot {
             name: self.name.to_string(),
             path: self.path.to_string(),
             state: status.life.state(),
-            health: children.iter().map(|child| child.health.seen_from_above()).fold(own, Health::worse),
+            health: children
+                .iter()
+                .map(|child| child.health.seen_from_above())
+                .fold(own, Health::worse),
             incarnation: status.incarnation,
             restarts: status.incarnation.saturating_sub(1),
             last_error: status.last_error.clone(),
@@ -418,7 +465,10 @@ impl Cell {
             interrupted: stats.interrupted.load(Relaxed),
             handled_per_second: self.handled_per_second.load(Relaxed),
             in_hand: self.is_waiting.load(Relaxed),
-            kinds: stats.kinds().map(|(name, handled, ..)| (name, handled)).collect(),
+            kinds: stats
+                .kinds()
+                .map(|(name, handled, ..)| (name, handled))
+                .collect(),
         }
     }
 
@@ -438,7 +488,9 @@ impl Cell {
     fn roster(&self) -> &Mutex<Roster> {
         match &self.body {
             Body::Supervisor(roster) => roster,
-            Body::Actor { .. } => unreachable!("only a supervisor's handle and task touch a roster"),
+            Body::Actor { .. } => {
+                unreachable!("only a supervisor's handle and task touch a roster")
+            }
         }
     }
 }
@@ -450,9 +502,13 @@ const STUCK: Health = Health::Unhealthy("computes without end");
 fn health_of(state: State, own: Health) -> Health {
     match state {
         State::Running => own,
-        State::Uninitialized | State::Starting | State::Restarting => Health::Degraded("is starting"),
+        State::Uninitialized | State::Starting | State::Restarting => {
+            Health::Degraded("is starting")
+        }
         State::Stopping | State::Stopped => Health::Degraded("is stopped"),
-        State::Crashed | State::StartFailed | State::Backoff => Health::Unhealthy("waits for a restart"),
+        State::Crashed | State::StartFailed | State::Backoff => {
+            Health::Unhealthy("waits for a restart")
+        }
         State::Failed => Health::Unhealthy("failed for good"),
     }
 }

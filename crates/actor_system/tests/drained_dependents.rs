@@ -9,7 +9,8 @@ use std::{
 };
 
 use alys_actor_system::{
-    Addr, AlysActor, ChildSpec, Context, Message, Reason, Strategy, Supervisor, SupervisorSpec, System,
+    Addr, AlysActor, ChildSpec, Context, Message, Reason, Strategy, Supervisor, SupervisorSpec,
+    System,
 };
 use alys_runtime::sync::Notify;
 
@@ -66,15 +67,30 @@ fn one_whose_dependency_never_runs_is_not_started_to_be_stopped() {
     alys_runtime::block_on_main(async {
         let diary = Diary::default();
         let system = System::new("shop");
-        let supervisor = system.supervisor(SupervisorSpec::new("s", Strategy::OneForOne)).unwrap();
-        part(&supervisor, ChildSpec::new("store"), "store", &diary, pending);
+        let supervisor = system
+            .supervisor(SupervisorSpec::new("s", Strategy::OneForOne))
+            .unwrap();
+        part(
+            &supervisor,
+            ChildSpec::new("store"),
+            "store",
+            &diary,
+            pending,
+        );
         let front = ChildSpec::new("front").depends_on("s/store");
         let front = part(&supervisor, front, "front", &diary, || ready(()));
         front.tell(Work).unwrap();
         let report = system.shutdown(Duration::from_millis(100)).await;
         assert_eq!(*diary.lock().unwrap(), Vec::<String>::new());
-        let left = report.abandoned.iter().find(|left| left.actor == "shop/s/front").unwrap();
-        assert_eq!((left.messages, left.handling, left.unresponsive), (1, None, false));
+        let left = report
+            .abandoned
+            .iter()
+            .find(|left| left.actor == "shop/s/front")
+            .unwrap();
+        assert_eq!(
+            (left.messages, left.handling, left.unresponsive),
+            (1, None, false)
+        );
         assert_eq!(system.dead_letters().of(Reason::Abandoned), 1);
     });
 }
@@ -84,20 +100,32 @@ fn one_that_waits_for_its_dependency_handles_what_it_took_once_that_runs() {
     alys_runtime::block_on_main(async {
         let diary = Diary::default();
         let system = System::new("shop");
-        let supervisor = system.supervisor(SupervisorSpec::new("s", Strategy::OneForOne)).unwrap();
+        let supervisor = system
+            .supervisor(SupervisorSpec::new("s", Strategy::OneForOne))
+            .unwrap();
         let gate = Arc::<Notify>::default();
         let held = gate.clone();
-        part(&supervisor, ChildSpec::new("store"), "store", &diary, move || {
-            let held = held.clone();
-            async move { held.notified().await }
-        });
+        part(
+            &supervisor,
+            ChildSpec::new("store"),
+            "store",
+            &diary,
+            move || {
+                let held = held.clone();
+                async move { held.notified().await }
+            },
+        );
         let front = ChildSpec::new("front").depends_on("s/store");
         let front = part(&supervisor, front, "front", &diary, || ready(()));
         front.tell(Work).unwrap();
         // The shutdown is polled first, so it has begun when the gate opens.
-        let (report, ()) =
-            futures::join!(system.shutdown(Duration::from_secs(30)), async { gate.notify_one() });
+        let (report, ()) = futures::join!(system.shutdown(Duration::from_secs(30)), async {
+            gate.notify_one()
+        });
         assert!(report.is_clean(), "{report:?}");
-        assert_eq!(*diary.lock().unwrap(), ["store runs", "front runs", "front works"]);
+        assert_eq!(
+            *diary.lock().unwrap(),
+            ["store runs", "front runs", "front works"]
+        );
     });
 }

@@ -35,7 +35,10 @@ impl Subscriber for Lines {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line::default();
         event.record(&mut line);
-        LINES.lock().unwrap().push((*event.metadata().level(), line.0));
+        LINES
+            .lock()
+            .unwrap()
+            .push((*event.metadata().level(), line.0));
     }
     fn enter(&self, _: &span::Id) {}
     fn exit(&self, _: &span::Id) {}
@@ -79,33 +82,63 @@ impl AlysActor for Worker {
 fn restarts_warn_and_giving_up_is_an_error() {
     tracing::subscriber::set_global_default(Lines).unwrap();
     alys_runtime::block_on_main(async {
-        let none = Intensity { restarts: 0, within: Duration::from_secs(60) };
+        let none = Intensity {
+            restarts: 0,
+            within: Duration::from_secs(60),
+        };
         let system = System::with_root(SupervisorSpec {
             intensity: none,
             ..SupervisorSpec::new("world", Strategy::OneForAll)
         });
         let supervisor = system
             .supervisor(SupervisorSpec {
-                intensity: Intensity { restarts: 1, ..none },
+                intensity: Intensity {
+                    restarts: 1,
+                    ..none
+                },
                 backoff: Backoff::NONE,
                 ..SupervisorSpec::new("s", Strategy::OneForOne)
             })
             .unwrap();
-        let addr =
-            supervisor.start(ChildSpec::new("a"), 4, || async { Ok::<_, Infallible>(Worker) }).unwrap();
+        let addr = supervisor
+            .start(ChildSpec::new("a"), 4, || async {
+                Ok::<_, Infallible>(Worker)
+            })
+            .unwrap();
         addr.tell(Fail).unwrap();
         addr.tell(Fail).unwrap();
-        time::timeout(Duration::from_secs(30), system.failed()).await.unwrap();
+        time::timeout(Duration::from_secs(30), system.failed())
+            .await
+            .unwrap();
         system.shutdown(Duration::from_secs(1)).await;
     });
     let lines = LINES.lock().unwrap();
     let levels: Vec<_> = lines.iter().map(|(level, _)| *level).collect();
-    assert_eq!(levels, [Level::WARN, Level::WARN, Level::ERROR], "{lines:?}");
+    assert_eq!(
+        levels,
+        [Level::WARN, Level::WARN, Level::ERROR],
+        "{lines:?}"
+    );
     for (line, parts) in lines.iter().zip([
-        ["message=restart", "actor=world/s/a", "error while handling fail: told to fail"],
-        ["message=gave up", "actor=world/s", "error while handling fail: told to fail"],
-        ["message=gave up", "system=world", "error while handling fail: told to fail"],
+        [
+            "message=restart",
+            "actor=world/s/a",
+            "error while handling fail: told to fail",
+        ],
+        [
+            "message=gave up",
+            "actor=world/s",
+            "error while handling fail: told to fail",
+        ],
+        [
+            "message=gave up",
+            "system=world",
+            "error while handling fail: told to fail",
+        ],
     ]) {
-        assert!(parts.iter().all(|part| line.1.contains(part)), "{line:?} {parts:?}");
+        assert!(
+            parts.iter().all(|part| line.1.contains(part)),
+            "{line:?} {parts:?}"
+        );
     }
 }

@@ -38,18 +38,25 @@ impl AlysActor for Pump {
 fn actors_of_one_type_show_their_own_figures_apart() {
     alys_runtime::block_on_main(async {
         let system = System::new("works");
-        let supervisor = system.supervisor(SupervisorSpec::new("s", Strategy::OneForOne)).unwrap();
+        let supervisor = system
+            .supervisor(SupervisorSpec::new("s", Strategy::OneForOne))
+            .unwrap();
         for (name, litres) in [("near", 1), ("far", 2)] {
             let factory = move || async move { Ok::<_, Infallible>(Pump(litres)) };
             let addr = supervisor.start(ChildSpec::new(name), 8, factory).unwrap();
-            addr.ask(|reply| Ping { reply }, Duration::from_secs(30)).await.unwrap();
+            addr.ask(|reply| Ping { reply }, Duration::from_secs(30))
+                .await
+                .unwrap();
         }
         let text = system.metrics().await;
         for line in [
             "alys_pump_litres_total{actor=\"works/s/near\"} 1",
             "alys_pump_litres_total{actor=\"works/s/far\"} 2",
         ] {
-            assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+            assert!(
+                text.lines().any(|other| other == line),
+                "{line} is not in\n{text}"
+            );
         }
     });
 }

@@ -88,14 +88,22 @@ fn a_sibling_that_was_stopped_already_is_left_alone_by_a_restart_during_a_shutdo
     const LONG: Duration = Duration::from_secs(30);
     alys_runtime::block_on_main(async {
         let system = System::new("quiet");
-        let together =
-            SupervisorSpec { backoff: Backoff::NONE, ..SupervisorSpec::new("s", Strategy::OneForAll) };
+        let together = SupervisorSpec {
+            backoff: Backoff::NONE,
+            ..SupervisorSpec::new("s", Strategy::OneForAll)
+        };
         let supervisor = system.supervisor(together).unwrap();
-        let other = system.supervisor(SupervisorSpec::new("t", Strategy::OneForOne)).unwrap();
+        let other = system
+            .supervisor(SupervisorSpec::new("t", Strategy::OneForOne))
+            .unwrap();
         let make = || async { Ok::<_, ToldToFail>(Worker) };
         let a = supervisor.start(ChildSpec::new("a"), 8, make).unwrap();
-        let b = supervisor.start(ChildSpec::new("b").depends_on("s/a"), 8, make).unwrap();
-        let c = other.start(ChildSpec::new("c").depends_on("s/a"), 8, make).unwrap();
+        let b = supervisor
+            .start(ChildSpec::new("b").depends_on("s/a"), 8, make)
+            .unwrap();
+        let c = other
+            .start(ChildSpec::new("c").depends_on("s/a"), 8, make)
+            .unwrap();
         let (there, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         c.tell(Told::Wait(there.clone(), go_on.clone())).unwrap();
         there.notified().await;

@@ -24,7 +24,10 @@ static SPANS: Mutex<BTreeMap<u64, Seen>> = Mutex::new(BTreeMap::new());
 
 impl Visit for Seen {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.fields.insert(field.name(), format!("{value:?}").trim_matches('"').to_owned());
+        self.fields.insert(
+            field.name(),
+            format!("{value:?}").trim_matches('"').to_owned(),
+        );
     }
 }
 
@@ -32,8 +35,16 @@ impl Visit for Seen {
 struct Spans;
 
 impl<S: Subscriber> Layer<S> for Spans {
-    fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, _: layer::Context<'_, S>) {
-        let mut seen = Seen { name: attributes.metadata().name(), ..Seen::default() };
+    fn on_new_span(
+        &self,
+        attributes: &span::Attributes<'_>,
+        id: &span::Id,
+        _: layer::Context<'_, S>,
+    ) {
+        let mut seen = Seen {
+            name: attributes.metadata().name(),
+            ..Seen::default()
+        };
         attributes.record(&mut seen);
         SPANS.lock().unwrap().insert(id.into_u64(), seen);
     }
@@ -76,9 +87,15 @@ fn the_span_of_a_message_follows_from_that_of_its_sender() {
     tracing::subscriber::set_global_default(Registry::default().with(Spans)).unwrap();
     alys_runtime::block_on_main(async {
         let system = System::new("spans");
-        let supervisor = system.supervisor(SupervisorSpec::new("s", Strategy::OneForOne)).unwrap();
+        let supervisor = system
+            .supervisor(SupervisorSpec::new("s", Strategy::OneForOne))
+            .unwrap();
         let [a, b, c] = ["a", "b", "c"].map(|name| {
-            supervisor.start(ChildSpec::new(name), 4, || async { Ok::<_, Infallible>(Passes) }).unwrap()
+            supervisor
+                .start(ChildSpec::new(name), 4, || async {
+                    Ok::<_, Infallible>(Passes)
+                })
+                .unwrap()
         });
         let (reply, answer) = Reply::channel();
         let outside = tracing::info_span!("outside");
@@ -89,12 +106,18 @@ fn the_span_of_a_message_follows_from_that_of_its_sender() {
     let spans = SPANS.lock().unwrap().clone();
     let of = |actor: &str| {
         let path = format!("spans/s/{actor}");
-        let mut own = spans.iter().filter(|(_, seen)| seen.fields.get("actor") == Some(&path));
+        let mut own = spans
+            .iter()
+            .filter(|(_, seen)| seen.fields.get("actor") == Some(&path));
         let found = own.next().unwrap();
         assert!(own.next().is_none(), "one message, one span");
         found
     };
-    let outside = spans.iter().find(|(_, seen)| seen.name == "outside").unwrap().0;
+    let outside = spans
+        .iter()
+        .find(|(_, seen)| seen.name == "outside")
+        .unwrap()
+        .0;
     let mut before = outside;
     for actor in ["a", "b", "c"] {
         let (id, seen) = of(actor);

@@ -19,7 +19,8 @@ use alys_types::hash::tagged;
 use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
 use alys_types::wire::CertifiedHeader;
 use alys_types::{
-    Address, Authority, Certificate, FaultModel, Genesis, Hash, Header, Height, Slot, VoteKind, VoteTarget,
+    Address, Authority, Certificate, FaultModel, Genesis, Hash, Header, Height, Slot, VoteKind,
+    VoteTarget,
 };
 use blst::BLST_ERROR;
 use blst::min_pk::{AggregatePublicKey, PublicKey, Signature};
@@ -42,7 +43,9 @@ struct Federation {
 }
 
 fn federation(n: usize, count: usize) -> Federation {
-    let keys: Vec<SecretKey> = (0..n).map(|i| SecretKey::derive(&[i as u8 + 1; 32])).collect();
+    let keys: Vec<SecretKey> = (0..n)
+        .map(|i| SecretKey::derive(&[i as u8 + 1; 32]))
+        .collect();
     let authorities = keys.iter().map(|key| Authority {
         public_key: key.public_key().to_bytes(),
         proof_of_possession: key.prove_possession(),
@@ -86,16 +89,21 @@ fn federation(n: usize, count: usize) -> Federation {
             hash: header.hash(),
         };
         let message = target.message(&made.genesis.chain_id());
-        let votes: Vec<_> =
-            (0..set.quorum()).map(|signer| (signer as u8, keys[signer].sign(&message.0))).collect();
+        let votes: Vec<_> = (0..set.quorum())
+            .map(|signer| (signer as u8, keys[signer].sign(&message.0)))
+            .collect();
         let certificate = Certificate::aggregate(target, &votes, &set).expect("a quorum");
         let points = keys[..set.quorum()]
             .iter()
             .map(|key| PublicKey::key_validate(&key.public_key().to_bytes().0).expect("a key"));
         made.keys.push(points.collect());
         made.messages.push(message);
-        made.signatures.push(Signature::from_bytes(&certificate.signature.0).expect("a signature"));
-        made.certified.push(CertifiedHeader { header, certificate });
+        made.signatures
+            .push(Signature::from_bytes(&certificate.signature.0).expect("a signature"));
+        made.certified.push(CertifiedHeader {
+            header,
+            certificate,
+        });
     }
     made
 }
@@ -109,7 +117,12 @@ impl Federation {
 
     fn blst_points(&self, index: usize) {
         let keys: Vec<&PublicKey> = self.keys[index].iter().collect();
-        let result = self.signatures[index].fast_aggregate_verify(false, &self.messages[index].0, TAG, &keys);
+        let result = self.signatures[index].fast_aggregate_verify(
+            false,
+            &self.messages[index].0,
+            TAG,
+            &keys,
+        );
         assert_eq!(result, BLST_ERROR::BLST_SUCCESS);
     }
 
@@ -127,7 +140,12 @@ impl Federation {
             .iter()
             .zip(&self.messages)
             .map(|(certified, message)| Claim {
-                keys: certified.certificate.signers.iter().filter_map(|i| self.set.key(i)).collect(),
+                keys: certified
+                    .certificate
+                    .signers
+                    .iter()
+                    .filter_map(|i| self.set.key(i))
+                    .collect(),
                 message: &message.0,
                 signature: &certified.certificate.signature,
             })
@@ -141,7 +159,9 @@ impl Federation {
             parsed = self
                 .certified
                 .iter()
-                .map(|c| Signature::sig_validate(&c.certificate.signature.0, true).expect("a signature"))
+                .map(|c| {
+                    Signature::sig_validate(&c.certificate.signature.0, true).expect("a signature")
+                })
                 .collect();
             &parsed
         } else {
@@ -152,7 +172,9 @@ impl Federation {
             .iter()
             .map(|keys| {
                 let keys: Vec<&PublicKey> = keys.iter().collect();
-                AggregatePublicKey::aggregate(&keys, false).expect("keys").to_public_key()
+                AggregatePublicKey::aggregate(&keys, false)
+                    .expect("keys")
+                    .to_public_key()
             })
             .collect();
         let scalars: Vec<blst::blst_scalar> = scalars
@@ -163,7 +185,11 @@ impl Federation {
                 scalar
             })
             .collect();
-        let messages: Vec<&[u8]> = self.messages.iter().map(|message| message.0.as_slice()).collect();
+        let messages: Vec<&[u8]> = self
+            .messages
+            .iter()
+            .map(|message| message.0.as_slice())
+            .collect();
         let result = Signature::verify_multiple_aggregate_signatures(
             &messages,
             TAG,
@@ -180,24 +206,38 @@ impl Federation {
 
 /// Not to be foreseen by anybody else's certificates; here nobody tries.
 fn scalars(count: usize) -> Vec<u64> {
-    (1..=count as u64).map(|number| number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1).collect()
+    (1..=count as u64)
+        .map(|number| number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+        .collect()
 }
 
 fn with_criterion(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("certificate");
-    group.sample_size(20).measurement_time(Duration::from_secs(3));
+    group
+        .sample_size(20)
+        .measurement_time(Duration::from_secs(3));
     for n in SIZES {
         let federation = federation(n, 1);
-        group.bench_function(BenchmarkId::new("ours", n), |b| b.iter(|| federation.ours(0)));
-        group.bench_function(BenchmarkId::new("blst, bytes", n), |b| b.iter(|| federation.blst_bytes(0)));
-        group.bench_function(BenchmarkId::new("blst, points", n), |b| b.iter(|| federation.blst_points(0)));
+        group.bench_function(BenchmarkId::new("ours", n), |b| {
+            b.iter(|| federation.ours(0))
+        });
+        group.bench_function(BenchmarkId::new("blst, bytes", n), |b| {
+            b.iter(|| federation.blst_bytes(0))
+        });
+        group.bench_function(BenchmarkId::new("blst, points", n), |b| {
+            b.iter(|| federation.blst_points(0))
+        });
     }
     group.finish();
     let mut group = criterion.benchmark_group("batch of certificates, n = 4");
-    group.sample_size(10).measurement_time(Duration::from_secs(3));
+    group
+        .sample_size(10)
+        .measurement_time(Duration::from_secs(3));
     for count in BATCHES {
         let (federation, scalars) = (federation(4, count), scalars(count));
-        group.bench_function(BenchmarkId::new("ours", count), |b| b.iter(|| federation.ours_batch(&scalars)));
+        group.bench_function(BenchmarkId::new("ours", count), |b| {
+            b.iter(|| federation.ours_batch(&scalars))
+        });
         group.bench_function(BenchmarkId::new("blst, bytes", count), |b| {
             b.iter(|| federation.blst_batch(&scalars, true));
         });
@@ -245,13 +285,25 @@ fn table() {
     for n in SIZES {
         let f = federation(n, 1);
         let name = format!("single, n = {n}, q = {}", f.set.quorum());
-        row(&name, 1, in_turns(TURNS, [&|| f.ours(0), &|| f.blst_bytes(0), &|| f.blst_points(0)]));
+        row(
+            &name,
+            1,
+            in_turns(
+                TURNS,
+                [&|| f.ours(0), &|| f.blst_bytes(0), &|| f.blst_points(0)],
+            ),
+        );
     }
     for count in BATCHES {
         let (f, s) = (federation(4, count), scalars(count));
-        let works: [&dyn Fn(); 3] =
-            [&|| f.ours_batch(&s), &|| f.blst_batch(&s, true), &|| f.blst_batch(&s, false)];
-        row(&format!("batch of {count}, n = 4"), count, in_turns(TURNS / 4, works));
+        let works: [&dyn Fn(); 3] = [&|| f.ours_batch(&s), &|| f.blst_batch(&s, true), &|| {
+            f.blst_batch(&s, false)
+        }];
+        row(
+            &format!("batch of {count}, n = 4"),
+            count,
+            in_turns(TURNS / 4, works),
+        );
     }
 }
 

@@ -100,24 +100,60 @@ mod tests {
     fn a_jump_is_distrusted_until_it_is_taken_back_or_confirmed() {
         let mut dog = Watchdog::new(500, None);
         assert_eq!(dog.look(now(1_000_000, 0)), None);
-        assert_eq!(dog.look(now(1_002_400, 2_000)), None, "drift within the allowance moves along");
+        assert_eq!(
+            dog.look(now(1_002_400, 2_000)),
+            None,
+            "drift within the allowance moves along"
+        );
         assert_eq!(dog.look(now(1_010_000, 3_000)), Some(Change::Jumped(6_600)));
         assert!(dog.distrusted());
         assert_eq!(dog.look(now(1_010_100, 3_100)), None, "told once");
-        assert_eq!(dog.look(now(1_003_500, 3_200)), Some(Change::Trusted), "taken back");
+        assert_eq!(
+            dog.look(now(1_003_500, 3_200)),
+            Some(Change::Trusted),
+            "taken back"
+        );
 
-        assert!(matches!(dog.look(now(2_000_000, 4_000)), Some(Change::Jumped(_))));
+        assert!(matches!(
+            dog.look(now(2_000_000, 4_000)),
+            Some(Change::Jumped(_))
+        ));
         assert_eq!(dog.confirm(now(2_000_000, 4_000), 1, 2), None);
-        assert_eq!(dog.confirm(now(2_000_000, 4_000), 1, 2), None, "one authority counts once");
-        assert_eq!(dog.confirm(now(2_000_000, 4_000), 2, 2), Some(Change::Trusted));
+        assert_eq!(
+            dog.confirm(now(2_000_000, 4_000), 1, 2),
+            None,
+            "one authority counts once"
+        );
+        assert_eq!(
+            dog.confirm(now(2_000_000, 4_000), 2, 2),
+            Some(Change::Trusted)
+        );
         assert_eq!(dog.look(now(2_001_000, 5_000)), None);
 
-        assert!(matches!(dog.look(now(3_000_000, 6_000)), Some(Change::Jumped(_))));
+        assert!(matches!(
+            dog.look(now(3_000_000, 6_000)),
+            Some(Change::Jumped(_))
+        ));
         assert_eq!(dog.confirm(now(3_000_000, 6_000), 1, 2), None);
-        assert_eq!(dog.look(now(3_000_600, 6_100)), None, "within the allowance it is the same time");
-        assert_eq!(dog.look(now(4_000_000, 7_000)), None, "it is told of already");
-        assert_eq!(dog.confirm(now(4_000_000, 7_000), 2, 2), None, "one of them confirmed another time");
-        assert_eq!(dog.confirm(now(4_000_000, 7_000), 1, 2), Some(Change::Trusted));
+        assert_eq!(
+            dog.look(now(3_000_600, 6_100)),
+            None,
+            "within the allowance it is the same time"
+        );
+        assert_eq!(
+            dog.look(now(4_000_000, 7_000)),
+            None,
+            "it is told of already"
+        );
+        assert_eq!(
+            dog.confirm(now(4_000_000, 7_000), 2, 2),
+            None,
+            "one of them confirmed another time"
+        );
+        assert_eq!(
+            dog.confirm(now(4_000_000, 7_000), 1, 2),
+            Some(Change::Trusted)
+        );
     }
 
     #[test]
@@ -133,7 +169,11 @@ mod tests {
         for (wall_ms, shown) in table {
             let mut dog = Watchdog::new(500, trusted);
             assert_eq!(dog.look(now(wall_ms, 10_000)), shown);
-            assert_eq!(dog.trusted_ms() == trusted, wall_ms != 1_010_400, "{wall_ms}");
+            assert_eq!(
+                dog.trusted_ms() == trusted,
+                wall_ms != 1_010_400,
+                "{wall_ms}"
+            );
         }
     }
 }

@@ -32,21 +32,36 @@ impl Watch {
     pub(crate) fn note(&mut self, vote: Vote, set_hash: Hash, now: Slot) -> Option<Evidence> {
         let key = (vote.target.slot, vote.target.kind, vote.signer, set_hash);
         let oldest = Slot(now.0.saturating_sub(REMEMBERED_SLOTS));
-        if vote.target.slot < oldest || vote.target.slot.0 > now.0.saturating_add(REMEMBERED_SLOTS) {
+        if vote.target.slot < oldest || vote.target.slot.0 > now.0.saturating_add(REMEMBERED_SLOTS)
+        {
             return None;
         }
-        while self.seen.first_key_value().is_some_and(|(k, _)| k.0 < oldest) {
+        while self
+            .seen
+            .first_key_value()
+            .is_some_and(|(k, _)| k.0 < oldest)
+        {
             self.seen.pop_first();
         }
         if mutant::active(Mutant::EvidenceByHeight) {
             let (kind, height, hash) = (vote.target.kind, vote.target.height, vote.target.hash);
             let contradicts = |first: &Vote| {
-                first.target.kind == kind && first.target.height == height && first.target.hash != hash
+                first.target.kind == kind
+                    && first.target.height == height
+                    && first.target.hash != hash
             };
-            let of_signer =
-                self.seen.iter().filter(|((.., signer, set), _)| (*signer, *set) == (key.2, set_hash));
-            if let Some((_, (first, _))) = of_signer.clone().find(|(_, (first, _))| contradicts(first)) {
-                return Some(Evidence { first: *first, second: vote, set_hash });
+            let of_signer = self
+                .seen
+                .iter()
+                .filter(|((.., signer, set), _)| (*signer, *set) == (key.2, set_hash));
+            if let Some((_, (first, _))) =
+                of_signer.clone().find(|(_, (first, _))| contradicts(first))
+            {
+                return Some(Evidence {
+                    first: *first,
+                    second: vote,
+                    set_hash,
+                });
             }
         }
         match self.seen.get_mut(&key) {
@@ -56,7 +71,11 @@ impl Watch {
             }
             Some((first, reported)) if first.target.hash != vote.target.hash && !*reported => {
                 *reported = true;
-                Some(Evidence { first: *first, second: vote, set_hash })
+                Some(Evidence {
+                    first: *first,
+                    second: vote,
+                    set_hash,
+                })
             }
             Some(_) => None,
         }

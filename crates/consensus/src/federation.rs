@@ -5,8 +5,8 @@ use std::sync::Arc;
 use alys_types::federation::Error as SetError;
 use alys_types::vote::CertificateError;
 use alys_types::{
-    Authority, AuthoritySet, Body, FederationChange, FederationOrder, Genesis, Hash, Header, Height,
-    VoteKind, bls,
+    Authority, AuthoritySet, Body, FederationChange, FederationOrder, Genesis, Hash, Header,
+    Height, VoteKind, bls,
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,12 @@ pub struct FederationState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Pending {
     /// A block carried a change.
-    Carried { at: Height, effective: Height, next: Arc<AuthoritySet>, shown_final: bool },
+    Carried {
+        at: Height,
+        effective: Height,
+        next: Arc<AuthoritySet>,
+        shown_final: bool,
+    },
     /// A change took effect; the next one has to wait until a block from `effective` on is shown final.
     Settling { effective: Height },
 }
@@ -80,7 +85,11 @@ pub enum FederationError {
 impl FederationState {
     /// The federation after genesis.
     pub fn genesis(genesis: &Genesis) -> FederationState {
-        FederationState { set: Arc::new(genesis.set().clone()), last_order: 0, pending: None }
+        FederationState {
+            set: Arc::new(genesis.set().clone()),
+            last_order: 0,
+            pending: None,
+        }
     }
 
     /// The set of the next height.
@@ -98,7 +107,10 @@ impl FederationState {
     ) -> Result<FederationState, FederationError> {
         let next = self.next(genesis, header.height, body, ancestor)?;
         if next.set.hash() != header.set_hash {
-            return Err(FederationError::SetHash { header: header.set_hash, computed: next.set.hash() });
+            return Err(FederationError::SetHash {
+                header: header.set_hash,
+                computed: next.set.hash(),
+            });
         }
         Ok(next)
     }
@@ -135,7 +147,11 @@ impl FederationState {
     /// The height from which on a finality certificate would move a pending change forward, if one is awaited.
     pub fn awaited_finality(&self) -> Option<Height> {
         match &self.pending {
-            Some(Pending::Carried { at, shown_final: false, .. }) => Some(*at),
+            Some(Pending::Carried {
+                at,
+                shown_final: false,
+                ..
+            }) => Some(*at),
             Some(Pending::Settling { effective }) => Some(*effective),
             _ => None,
         }
@@ -148,7 +164,9 @@ impl FederationState {
 
     fn on_shown_final(&mut self, height: Height) {
         match &mut self.pending {
-            Some(Pending::Carried { at, shown_final, .. }) if height >= *at => *shown_final = true,
+            Some(Pending::Carried {
+                at, shown_final, ..
+            }) if height >= *at => *shown_final = true,
             Some(Pending::Settling { effective }) if height >= *effective => self.pending = None,
             _ => {}
         }
@@ -164,10 +182,16 @@ impl FederationState {
             return Err(FederationError::ChangeUnderWay);
         }
         if order.number != self.last_order + 1 {
-            return Err(FederationError::OrderNumber { expected: self.last_order + 1, found: order.number });
+            return Err(FederationError::OrderNumber {
+                expected: self.last_order + 1,
+                found: order.number,
+            });
         }
         if order.effective_height <= height.next() {
-            return Err(FederationError::TooSoon { carried: height, effective: order.effective_height });
+            return Err(FederationError::TooSoon {
+                carried: height,
+                effective: order.effective_height,
+            });
         }
         check_signatures(genesis, order)?;
         let mut authorities = self.set.authorities().to_vec();
@@ -194,7 +218,12 @@ impl FederationState {
 
     /// After a block at `height`: the change that would take effect for the next height does, or is void.
     fn on_height(&mut self, height: Height) {
-        if let Some(Pending::Carried { effective, next, shown_final, .. }) = &self.pending
+        if let Some(Pending::Carried {
+            effective,
+            next,
+            shown_final,
+            ..
+        }) = &self.pending
             && height.next() >= *effective
         {
             if *shown_final {
@@ -210,9 +239,15 @@ impl FederationState {
     /// For the store.
     pub fn to_record(&self) -> FederationRecord {
         let (carried, settling) = match &self.pending {
-            Some(Pending::Carried { at, effective, next, shown_final }) => {
-                (Some((*at, *effective, next.authorities().to_vec(), *shown_final)), None)
-            }
+            Some(Pending::Carried {
+                at,
+                effective,
+                next,
+                shown_final,
+            }) => (
+                Some((*at, *effective, next.authorities().to_vec(), *shown_final)),
+                None,
+            ),
             Some(Pending::Settling { effective }) => (None, Some(*effective)),
             None => (None, None),
         };
@@ -233,13 +268,22 @@ impl FederationState {
         let pending = match (record.carried, record.settling) {
             (Some((at, effective, next, shown_final)), _) => {
                 let next = Arc::new(AuthoritySet::new(next, model)?);
-                Some(Pending::Carried { at, effective, next, shown_final })
+                Some(Pending::Carried {
+                    at,
+                    effective,
+                    next,
+                    shown_final,
+                })
             }
             (None, Some(effective)) => Some(Pending::Settling { effective }),
             (None, None) => None,
         };
         let set = Arc::new(AuthoritySet::new(record.authorities, model)?);
-        Ok(FederationState { set, last_order: record.last_order, pending })
+        Ok(FederationState {
+            set,
+            last_order: record.last_order,
+            pending,
+        })
     }
 
     /// A set that a pending change would bring, for followers that see headers only.
@@ -259,7 +303,10 @@ fn check_signatures(genesis: &Genesis, order: &FederationOrder) -> Result<(), Fe
     }
     let message = order.message(&genesis.hash());
     for (index, signature) in &order.signatures {
-        let key = genesis.governance().get(usize::from(*index)).ok_or(FederationError::NotSigned)?;
+        let key = genesis
+            .governance()
+            .get(usize::from(*index))
+            .ok_or(FederationError::NotSigned)?;
         bls::verify(&[key], &message.0, signature).map_err(|_| FederationError::NotSigned)?;
     }
     Ok(())

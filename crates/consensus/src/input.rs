@@ -82,7 +82,11 @@ pub enum Input {
     /// What the execution layer said of a block.
     Executed { hash: Hash, verdict: Verdict },
     /// The execution layer built a payload.
-    Built { slot: Slot, parent: Hash, payload: Box<ExecutionPayload> },
+    Built {
+        slot: Slot,
+        parent: Hash,
+        payload: Box<ExecutionPayload>,
+    },
     /// The execution layer could not build one.
     BuildFailed { slot: Slot, parent: Hash },
     /// The execution layer is reachable again and may have forgotten things.
@@ -118,9 +122,16 @@ pub enum Effect {
     /// Ask the execution layer to build a payload.
     Build(PayloadRequest),
     /// Ask the execution layer about a block. `block` is there unless the store has it.
-    Execute { hash: Hash, block: Option<Arc<Block>> },
+    Execute {
+        hash: Hash,
+        block: Option<Arc<Block>>,
+    },
     /// Tell the execution layer head, safe and finalized, as (block hash, execution hash).
-    Forkchoice { head: (Hash, Hash), safe: Hash, finalized: Hash },
+    Forkchoice {
+        head: (Hash, Hash),
+        safe: Hash,
+        finalized: Hash,
+    },
     /// A certified block whose body is wanted.
     FetchBlock { hash: Hash },
     /// Something certified is above what can be reached: fetch ranges from `from` on.
@@ -137,11 +148,19 @@ pub enum Effect {
 #[derive(Debug, Clone)]
 pub enum Send {
     /// Sign (kind proposal) and gossip.
-    Proposal { target: VoteTarget, signer: u8, block: Arc<Block> },
+    Proposal {
+        target: VoteTarget,
+        signer: u8,
+        block: Arc<Block>,
+    },
     /// Sign and gossip an approval.
     Approval { target: VoteTarget, signer: u8 },
     /// Sign and gossip a confirmation with the certificate that it is about.
-    Confirmation { target: VoteTarget, signer: u8, certified: Box<CertifiedHeader> },
+    Confirmation {
+        target: VoteTarget,
+        signer: u8,
+        certified: Box<CertifiedHeader>,
+    },
     /// Gossip a certificate: approvals or confirmations.
     Certificate(Box<CertifiedHeader>),
 }
@@ -207,7 +226,11 @@ pub enum Notice {
     /// The own execution layer calls a certified block invalid: a bug there or here.
     CertifiedInvalid { hash: Hash },
     /// A finality certificate contradicts our own: more than f authorities are faulty.
-    ConflictingFinality { height: Height, ours: Hash, theirs: Hash },
+    ConflictingFinality {
+        height: Height,
+        ours: Hash,
+        theirs: Hash,
+    },
     /// An ordered federation change cannot be carried.
     OrderRefused { number: u64 },
 }

@@ -27,8 +27,8 @@ pub mod verify;
 pub use evidence::Evidence;
 pub use federation::FederationRecord;
 pub use input::{
-    BlockRef, Effect, Finalization, Input, Latest, Notice, Now, PayloadRequest, Record, Send, Verdict,
-    VoteState,
+    BlockRef, Effect, Finalization, Input, Latest, Notice, Now, PayloadRequest, Record, Send,
+    Verdict, VoteState,
 };
 pub use restore::{RestoreError, Stored, StoredBlock};
 pub use state::{Config, ProposalContext, State, Summary};

@@ -65,15 +65,19 @@ impl State {
         trusted_ms: Option<i64>,
     ) -> Result<(State, Vec<Effect>), RestoreError> {
         let genesis = config.genesis.clone();
-        let mut sets =
-            std::collections::BTreeMap::from([(genesis.set().hash(), Arc::new(genesis.set().clone()))]);
+        let mut sets = std::collections::BTreeMap::from([(
+            genesis.set().hash(),
+            Arc::new(genesis.set().clone()),
+        )]);
         for authorities in stored.sets {
             let set = AuthoritySet::new(authorities, genesis.spec().fault_model)?;
             sets.insert(set.hash(), Arc::new(set));
         }
         let set_of = |parent: Option<&Header>, height: Height| {
             let hash = parent.map_or(genesis.set().hash(), |p| p.set_hash);
-            sets.get(&hash).cloned().ok_or(RestoreError::SetMissing { height })
+            sets.get(&hash)
+                .cloned()
+                .ok_or(RestoreError::SetMissing { height })
         };
         let (tree, finality) = match stored.finalized {
             None => {
@@ -86,7 +90,10 @@ impl State {
             Some((certified, record)) => {
                 let federation = FederationState::from_record(record, &genesis)?;
                 let header = certified.header;
-                let mut root = Entry::new(header.clone(), set_of(stored.window.first(), header.height)?);
+                let mut root = Entry::new(
+                    header.clone(),
+                    set_of(stored.window.first(), header.height)?,
+                );
                 root.child_set = Some(federation.set().clone());
                 root.federation = Some(federation);
                 root.body = BodyState::Stored;
@@ -99,18 +106,32 @@ impl State {
             }
         };
         let highest = tree.root();
-        let (mut state, mut effects) =
-            State::assemble(config, tree, finality, stored.votes, highest, now, trusted_ms);
+        let (mut state, mut effects) = State::assemble(
+            config,
+            tree,
+            finality,
+            stored.votes,
+            highest,
+            now,
+            trusted_ms,
+        );
         for set in sets.into_values() {
             state.remember_set(set);
         }
         let federation = state.tree.root_entry().federation.clone();
-        for set in federation.iter().flat_map(|f| [Some(f.set()), f.pending_set()]).flatten() {
+        for set in federation
+            .iter()
+            .flat_map(|f| [Some(f.set()), f.pending_set()])
+            .flatten()
+        {
             state.remember_set(set.clone());
         }
         let mut blocks = stored.blocks;
         blocks.sort_by_key(|b| b.header.height);
-        let loose: Vec<StoredBlock> = blocks.into_iter().filter_map(|b| state.restore_block(b)).collect();
+        let loose: Vec<StoredBlock> = blocks
+            .into_iter()
+            .filter_map(|b| state.restore_block(b))
+            .collect();
         // What is on the disk already needs no writing.
         let highest = state.highest;
         state.certify_ancestors(&highest, &mut Record::default());
@@ -124,9 +145,16 @@ impl State {
 
     /// A certified block whose ancestors are not stored: it is looked for like one that a peer told of.
     fn restore_loose(&mut self, stored: StoredBlock) {
-        let Some(certificate) = stored.certificate else { return };
-        let certified = CertifiedHeader { header: stored.header, certificate };
-        if let Ok(block) = CertifiedBlock::check(certified, &self.newest_set(), &self.config.genesis) {
+        let Some(certificate) = stored.certificate else {
+            return;
+        };
+        let certified = CertifiedHeader {
+            header: stored.header,
+            certificate,
+        };
+        if let Ok(block) =
+            CertifiedBlock::check(certified, &self.newest_set(), &self.config.genesis)
+        {
             // The first tick asks for it.
             self.aim(block, &mut Vec::new());
         }

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use alys_types::bls::PublicKeyBytes;
 use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{CertifiedHeader, HeldVotes};
-use alys_types::{AuthoritySet, Block, FederationOrder, Genesis, Hash, Header, Height, Slot, Vote, VoteKind};
+use alys_types::{
+    AuthoritySet, Block, FederationOrder, Genesis, Hash, Header, Height, Slot, Vote, VoteKind,
+};
 
 use crate::clock::{Change, Watchdog};
 use crate::evidence::Watch;
@@ -120,7 +122,10 @@ impl State {
     ) -> (State, Vec<Effect>) {
         let genesis = config.genesis.clone();
         let drift = genesis.spec().drift_allowance_ms;
-        let first = BlockRef { slot: genesis.header().slot, hash: genesis.hash() };
+        let first = BlockRef {
+            slot: genesis.header().slot,
+            hash: genesis.hash(),
+        };
         let lost = votes.is_none() && config.me.is_some();
         let votes = votes.unwrap_or(VoteState::fresh(first));
         let mut state = State {
@@ -163,7 +168,11 @@ impl State {
             Input::Certified(block) => self.on_certified(block, now, &mut out),
             Input::Body(body) => self.on_body(body, now, &mut out),
             Input::Executed { hash, verdict } => self.on_executed(hash, verdict, now, &mut out),
-            Input::Built { slot, parent, payload } => self.on_built(slot, parent, *payload, now, &mut out),
+            Input::Built {
+                slot,
+                parent,
+                payload,
+            } => self.on_built(slot, parent, *payload, now, &mut out),
             Input::BuildFailed { slot, parent } => self.on_build_failed(slot, parent),
             Input::ExecutionRestarted => self.on_execution_restarted(&mut out),
             Input::PeerConnected => self.say_again(now, &mut out),
@@ -229,12 +238,16 @@ impl State {
 
     /// The set to check a vote against: that of its block, or while that is unknown the newest set.
     pub fn set_for_vote(&self, vote: &Vote) -> Arc<AuthoritySet> {
-        self.known_set_for_vote(vote).unwrap_or_else(|| self.newest_set())
+        self.known_set_for_vote(vote)
+            .unwrap_or_else(|| self.newest_set())
     }
 
     /// The set of the successors of the highest certified block.
     pub fn newest_set(&self) -> Arc<AuthoritySet> {
-        let entry = self.tree.get(&self.highest).unwrap_or(self.tree.root_entry());
+        let entry = self
+            .tree
+            .get(&self.highest)
+            .unwrap_or(self.tree.root_entry());
         entry.child_set.clone().unwrap_or_else(|| entry.set.clone())
     }
 
@@ -242,7 +255,9 @@ impl State {
     pub fn knows_certificate(&self, hash: &Hash, kind: VoteKind) -> bool {
         match (self.tree.get(hash), kind) {
             (Some(entry), VoteKind::Approval) => entry.certificate.is_some(),
-            (Some(entry), VoteKind::Confirmation) => entry.finality.is_some() || *hash == self.tree.root(),
+            (Some(entry), VoteKind::Confirmation) => {
+                entry.finality.is_some() || *hash == self.tree.root()
+            }
             _ => false,
         }
     }
@@ -266,39 +281,53 @@ impl State {
 
     /// True when exactly this vote was checked and counted: good to pass on, though it tells nothing new.
     pub fn has_counted(&self, vote: &Vote) -> bool {
-        let Some(entry) = self.tree.get(&vote.target.hash) else { return false };
+        let Some(entry) = self.tree.get(&vote.target.hash) else {
+            return false;
+        };
         let votes = match vote.target.kind {
             VoteKind::Approval => &entry.approvals,
             VoteKind::Confirmation => &entry.confirmations,
             VoteKind::Proposal => return false,
         };
-        let same_block = (entry.header.height, entry.header.slot) == (vote.target.height, vote.target.slot);
+        let same_block =
+            (entry.header.height, entry.header.slot) == (vote.target.height, vote.target.slot);
         same_block && votes.get(&vote.signer) == Some(&vote.signature)
     }
 
     /// True when exactly this header and certificate were checked before.
     pub fn has_certificate(&self, certified: &CertifiedHeader) -> bool {
         let certificate = Some(&certified.certificate);
-        let Some(entry) = self.tree.get(&certified.certificate.target.hash) else { return false };
+        let Some(entry) = self.tree.get(&certified.certificate.target.hash) else {
+            return false;
+        };
         entry.header == certified.header
             && (entry.certificate.as_ref() == certificate || entry.finality.as_ref() == certificate)
     }
 
     /// True when the block is known as its leader proposed it.
     pub fn knows_proposal(&self, hash: &Hash) -> bool {
-        self.tree.get(hash).is_some_and(|e| e.proposed && e.has_body())
+        self.tree
+            .get(hash)
+            .is_some_and(|e| e.proposed && e.has_body())
     }
 
     /// True while a slot is too far ahead of the clock for its proposals to be kept.
     pub fn is_too_early(&self, slot: Slot, now: Now) -> bool {
         let early = slot.0 > self.slot_at(now).0;
-        let kept = if early && mutant::active(Mutant::EarlyProposalDropped) { 0 } else { EARLY_SLOTS };
+        let kept = if early && mutant::active(Mutant::EarlyProposalDropped) {
+            0
+        } else {
+            EARLY_SLOTS
+        };
         slot.0 > self.slot_at(now).0.saturating_add(kept)
     }
 
     /// True when another proposal of the slot would be one too many.
     fn has_enough_of(&self, slot: Slot, hash: &Hash) -> bool {
-        let others = self.tree.iter().filter(|(h, e)| *h != hash && e.proposed && e.header.slot == slot);
+        let others = self
+            .tree
+            .iter()
+            .filter(|(h, e)| *h != hash && e.proposed && e.header.slot == slot);
         others.count() >= MAX_OF_A_SLOT
     }
 
@@ -314,7 +343,10 @@ impl State {
 
     /// The latest votes seen of an authority, for the answer to its status request.
     pub fn held_votes(&self, key: &PublicKeyBytes) -> HeldVotes {
-        self.held.get(key).cloned().unwrap_or(HeldVotes { approval: None, confirmation: None })
+        self.held.get(key).cloned().unwrap_or(HeldVotes {
+            approval: None,
+            confirmation: None,
+        })
     }
 
     /// The highest certificate with its header, whether or not the block connects; `None` while it is genesis.
@@ -328,13 +360,18 @@ impl State {
     /// The last final block with its finality certificate; `None` while it is genesis.
     pub fn last_final(&self) -> Option<CertifiedHeader> {
         let certificate = self.root_finality?;
-        Some(CertifiedHeader { header: self.tree.root_entry().header.clone(), certificate })
+        Some(CertifiedHeader {
+            header: self.tree.root_entry().header.clone(),
+            certificate,
+        })
     }
 
     /// The certified chain above the last final block: hashes by height, ascending.
     pub fn certified_path(&self) -> Vec<(Height, Hash)> {
         let path = self.tree.path(&self.highest).unwrap_or_default();
-        path.iter().filter_map(|h| Some((self.tree.get(h)?.header.height, *h))).collect()
+        path.iter()
+            .filter_map(|h| Some((self.tree.get(h)?.header.height, *h)))
+            .collect()
     }
 
     /// Heights of the last final block, the highest certified one and one that is certified and cannot be reached yet;
@@ -342,7 +379,10 @@ impl State {
     pub fn wanted(&self) -> Option<(Height, Height, Height)> {
         let to = self.target.as_ref()?.header().height;
         let root = self.tree.root_entry().header.height;
-        let highest = self.tree.get(&self.highest).map_or(root, |e| e.header.height);
+        let highest = self
+            .tree
+            .get(&self.highest)
+            .map_or(root, |e| e.header.height);
         Some((root, highest, to))
     }
 
@@ -356,17 +396,28 @@ impl State {
         let root = self.tree.root_entry();
         let highest = self.tree.get(&self.highest).unwrap_or(root);
         let head = self.told.map_or(self.tree.root(), |(h, _)| h);
-        let head_height = self.tree.get(&head).map_or(root.header.height, |e| e.header.height);
+        let head_height = self
+            .tree
+            .get(&head)
+            .map_or(root.header.height, |e| e.header.height);
         Summary {
-            highest: BlockRef { slot: highest.header.slot, hash: self.highest },
+            highest: BlockRef {
+                slot: highest.header.slot,
+                hash: self.highest,
+            },
             highest_height: highest.header.height,
-            finalized: BlockRef { slot: root.header.slot, hash: self.tree.root() },
+            finalized: BlockRef {
+                slot: root.header.slot,
+                hash: self.tree.root(),
+            },
             final_height: root.header.height,
             head,
             head_height,
             votes: self.votes,
             silent: self.silent(),
-            synced: head == self.highest && highest.execution == Execution::Valid && self.target.is_none(),
+            synced: head == self.highest
+                && highest.execution == Execution::Valid
+                && self.target.is_none(),
             entries: self.tree.iter().count(),
         }
     }
@@ -399,19 +450,26 @@ impl State {
 
     /// True while nothing may be signed.
     pub(crate) fn silent(&self) -> bool {
-        let has_lost = self.votes.silent_until.is_some() && !mutant::active(Mutant::VotesWhileSilent);
+        let has_lost =
+            self.votes.silent_until.is_some() && !mutant::active(Mutant::VotesWhileSilent);
         self.clock.distrusted() || has_lost
     }
 
     pub(crate) fn certified_header(&self, hash: &Hash) -> Option<CertifiedHeader> {
         let entry = self.tree.get(hash)?;
-        Some(CertifiedHeader { header: entry.header.clone(), certificate: entry.certificate? })
+        Some(CertifiedHeader {
+            header: entry.header.clone(),
+            certificate: entry.certificate?,
+        })
     }
 
     pub(crate) fn remember_set(&mut self, set: Arc<AuthoritySet>) {
         if self.sets.len() >= MAX_SETS && !self.sets.contains_key(&set.hash()) {
-            let in_use: Vec<Hash> =
-                self.tree.iter().flat_map(|(_, e)| [e.set.hash(), e.header.set_hash]).collect();
+            let in_use: Vec<Hash> = self
+                .tree
+                .iter()
+                .flat_map(|(_, e)| [e.set.hash(), e.header.set_hash])
+                .collect();
             let spare = self.sets.keys().find(|h| !in_use.contains(h)).copied();
             if let Some(spare) = spare {
                 self.sets.remove(&spare);
@@ -425,11 +483,19 @@ impl State {
         if self.tree.contains(&hash) {
             return true;
         }
-        let Some(set) = self.tree.get(&header.parent_hash).and_then(|e| e.child_set.clone()) else {
+        let Some(set) = self
+            .tree
+            .get(&header.parent_hash)
+            .and_then(|e| e.child_set.clone())
+        else {
             return false;
         };
-        let parent = self.tree.get(&header.parent_hash).map(|e| (e.header.height, e.header.slot));
-        if parent.is_none_or(|(height, slot)| header.height != height.next() || header.slot <= slot) {
+        let parent = self
+            .tree
+            .get(&header.parent_hash)
+            .map(|e| (e.header.height, e.header.slot));
+        if parent.is_none_or(|(height, slot)| header.height != height.next() || header.slot <= slot)
+        {
             return false;
         }
         let mut entry = Entry::new(header.clone(), set.clone());
@@ -454,17 +520,27 @@ impl State {
         let (mut settled, mut invalid) = (Vec::new(), Vec::new());
         let mut todo = vec![hash];
         while let Some(hash) = todo.pop() {
-            let Some(entry) = self.tree.get(&hash) else { continue };
+            let Some(entry) = self.tree.get(&hash) else {
+                continue;
+            };
             if entry.federation.is_some() {
                 continue;
             }
             let parent_hash = entry.header.parent_hash;
-            let before = self.tree.get(&parent_hash).and_then(|p| p.federation.clone());
-            let crate::tree::BodyState::Memory(block) = &entry.body else { continue };
-            let (Some(before), block) = (before, block.clone()) else { continue };
-            let applied = before.apply(&self.config.genesis, &block.header, &block.body, |wanted| {
-                self.tree.ancestor(&parent_hash, wanted)
-            });
+            let before = self
+                .tree
+                .get(&parent_hash)
+                .and_then(|p| p.federation.clone());
+            let crate::tree::BodyState::Memory(block) = &entry.body else {
+                continue;
+            };
+            let (Some(before), block) = (before, block.clone()) else {
+                continue;
+            };
+            let applied =
+                before.apply(&self.config.genesis, &block.header, &block.body, |wanted| {
+                    self.tree.ancestor(&parent_hash, wanted)
+                });
             match applied {
                 Ok(after) => {
                     self.remember_set(after.set().clone());
@@ -486,10 +562,16 @@ impl State {
 
     /// Notes the latest votes of an authority, to hand them back to it.
     fn hold(&mut self, vote: &VerifiedVote) {
-        let Some(set) = self.sets.get(&vote.set_hash()) else { return };
-        let Some(authority) = set.authorities().get(usize::from(vote.vote().signer)) else { return };
-        let held =
-            self.held.entry(authority.public_key).or_insert(HeldVotes { approval: None, confirmation: None });
+        let Some(set) = self.sets.get(&vote.set_hash()) else {
+            return;
+        };
+        let Some(authority) = set.authorities().get(usize::from(vote.vote().signer)) else {
+            return;
+        };
+        let held = self.held.entry(authority.public_key).or_insert(HeldVotes {
+            approval: None,
+            confirmation: None,
+        });
         let slot = match vote.vote().target.kind {
             VoteKind::Approval => &mut held.approval,
             VoteKind::Confirmation => &mut held.confirmation,
@@ -506,11 +588,16 @@ impl State {
         if vote.vote().target.slot <= root_slot {
             return;
         }
-        self.waiting.retain(|_, votes| votes.iter().all(|v| v.vote().target.slot > root_slot));
+        self.waiting
+            .retain(|_, votes| votes.iter().all(|v| v.vote().target.slot > root_slot));
         let signer = vote.vote().signer;
         let said_again =
             |v: &VerifiedVote| v.vote().signer == signer && v.vote().target == vote.vote().target;
-        if self.waiting.get(&vote.vote().target.hash).is_some_and(|votes| votes.iter().any(said_again)) {
+        if self
+            .waiting
+            .get(&vote.vote().target.hash)
+            .is_some_and(|votes| votes.iter().any(said_again))
+        {
             return;
         }
         let mut of_signer: Vec<(Slot, Hash)> = self
@@ -531,7 +618,10 @@ impl State {
             }
             self.waiting.retain(|_, votes| !votes.is_empty());
         }
-        self.waiting.entry(vote.vote().target.hash).or_default().push(vote);
+        self.waiting
+            .entry(vote.vote().target.hash)
+            .or_default()
+            .push(vote);
     }
 
     /// Counts the votes that waited for a block.
@@ -559,6 +649,9 @@ impl State {
 
     /// A record of the vote state.
     pub(crate) fn record(&mut self) -> Record {
-        Record { votes: self.votes_to_write(), ..Record::default() }
+        Record {
+            votes: self.votes_to_write(),
+            ..Record::default()
+        }
     }
 }

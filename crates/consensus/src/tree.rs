@@ -93,7 +93,11 @@ impl Tree {
     pub(crate) fn new(root: Entry) -> Tree {
         let hash = root.header.hash();
         let finals = VecDeque::from([(hash, root.header.clone(), root.set.clone())]);
-        Tree { entries: BTreeMap::from([(hash, root)]), root: hash, finals }
+        Tree {
+            entries: BTreeMap::from([(hash, root)]),
+            root: hash,
+            finals,
+        }
     }
 
     pub(crate) fn root(&self) -> Hash {
@@ -101,7 +105,9 @@ impl Tree {
     }
 
     pub(crate) fn root_entry(&self) -> &Entry {
-        self.entries.get(&self.root).expect("the root is always an entry")
+        self.entries
+            .get(&self.root)
+            .expect("the root is always an entry")
     }
 
     pub(crate) fn get(&self, hash: &Hash) -> Option<&Entry> {
@@ -145,8 +151,13 @@ impl Tree {
         }
     }
 
-    pub(crate) fn children<'a>(&'a self, parent: &'a Hash) -> impl Iterator<Item = (&'a Hash, &'a Entry)> {
-        self.entries.iter().filter(move |(_, e)| e.header.parent_hash == *parent)
+    pub(crate) fn children<'a>(
+        &'a self,
+        parent: &'a Hash,
+    ) -> impl Iterator<Item = (&'a Hash, &'a Entry)> {
+        self.entries
+            .iter()
+            .filter(move |(_, e)| e.header.parent_hash == *parent)
     }
 
     /// The blocks after the root down to `hash`, ascending. `None` when `hash` does not descend from the root.
@@ -171,7 +182,10 @@ impl Tree {
                 return None;
             }
             if at == *wanted {
-                return Some(Ancestor { header: entry.header.clone(), set: entry.set.clone() });
+                return Some(Ancestor {
+                    header: entry.header.clone(),
+                    set: entry.set.clone(),
+                });
             }
             if at == self.root {
                 break;
@@ -179,15 +193,19 @@ impl Tree {
             at = entry.header.parent_hash;
         }
         let (_, header, set) = self.finals.iter().rev().find(|(h, _, _)| h == wanted)?;
-        (height.0.saturating_sub(header.height.0) < FINALITY_WINDOW)
-            .then(|| Ancestor { header: header.clone(), set: set.clone() })
+        (height.0.saturating_sub(header.height.0) < FINALITY_WINDOW).then(|| Ancestor {
+            header: header.clone(),
+            set: set.clone(),
+        })
     }
 
     /// The final block at a height, while it is in the window.
     pub(crate) fn final_at(&self, height: Height) -> Option<Hash> {
         let first = self.finals.front()?.1.height;
         let index = height.0.checked_sub(first.0)?;
-        self.finals.get(usize::try_from(index).ok()?).map(|(h, _, _)| *h)
+        self.finals
+            .get(usize::try_from(index).ok()?)
+            .map(|(h, _, _)| *h)
     }
 
     /// The set that decided on the final block beside a header: the one at its height, if it has the same parent.
@@ -211,13 +229,19 @@ impl Tree {
         let path = self.path(hash)?;
         for h in &path {
             let entry = self.entries.get(h)?;
-            self.finals.push_back((*h, entry.header.clone(), entry.set.clone()));
+            self.finals
+                .push_back((*h, entry.header.clone(), entry.set.clone()));
         }
         while self.finals.len() as u64 > FINALITY_WINDOW {
             self.finals.pop_front();
         }
         self.root = *hash;
-        let kept: Vec<Hash> = self.entries.keys().filter(|h| self.path(h).is_some()).copied().collect();
+        let kept: Vec<Hash> = self
+            .entries
+            .keys()
+            .filter(|h| self.path(h).is_some())
+            .copied()
+            .collect();
         let all: Vec<Hash> = self.entries.keys().copied().collect();
         let mut dropped = Vec::new();
         for h in all {
@@ -228,7 +252,13 @@ impl Tree {
                 }
             }
         }
-        dropped.retain(|h| self.finals.iter().rev().take(path.len() + 1).all(|(f, _, _)| f != h));
+        dropped.retain(|h| {
+            self.finals
+                .iter()
+                .rev()
+                .take(path.len() + 1)
+                .all(|(f, _, _)| f != h)
+        });
         Some((path, dropped))
     }
 }
@@ -236,6 +266,10 @@ impl Tree {
 impl Tree {
     /// The slot of a final block in the window.
     pub(crate) fn final_slot(&self, hash: &Hash) -> Option<Slot> {
-        self.finals.iter().rev().find(|(h, _, _)| h == hash).map(|(_, header, _)| header.slot)
+        self.finals
+            .iter()
+            .rev()
+            .find(|(h, _, _)| h == hash)
+            .map(|(_, header, _)| header.slot)
     }
 }

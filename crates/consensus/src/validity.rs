@@ -37,35 +37,61 @@ pub enum Invalid {
 
 /// Checks a block against its parent: all of protocol section 3's "Valid" but certificates and signatures
 /// (see [`crate::verify`]), the federation's change (see [`crate::federation`]) and execution.
-pub fn check_block(block: &Block, context: &ProposalContext, genesis: &Genesis) -> Result<(), Invalid> {
+pub fn check_block(
+    block: &Block,
+    context: &ProposalContext,
+    genesis: &Genesis,
+) -> Result<(), Invalid> {
     let (header, parent) = (&block.header, &context.parent);
     if header.version != HEADER_VERSION {
-        return Err(Invalid::Version { found: header.version });
+        return Err(Invalid::Version {
+            found: header.version,
+        });
     }
     if header.evm_chain_id != genesis.spec().evm_chain_id || header.genesis_hash != genesis.hash() {
-        return Err(Invalid::OtherChain { evm_chain_id: header.evm_chain_id, genesis: header.genesis_hash });
+        return Err(Invalid::OtherChain {
+            evm_chain_id: header.evm_chain_id,
+            genesis: header.genesis_hash,
+        });
     }
     if header.parent_hash != context.parent_hash {
-        return Err(Invalid::Parent { expected: context.parent_hash, found: header.parent_hash });
+        return Err(Invalid::Parent {
+            expected: context.parent_hash,
+            found: header.parent_hash,
+        });
     }
     if header.height != parent.height.next() {
-        return Err(Invalid::Height { parent: parent.height, found: header.height });
+        return Err(Invalid::Height {
+            parent: parent.height,
+            found: header.height,
+        });
     }
     if header.slot <= parent.slot {
-        return Err(Invalid::SlotOrder { parent: parent.slot, found: header.slot });
+        return Err(Invalid::SlotOrder {
+            parent: parent.slot,
+            found: header.slot,
+        });
     }
     let leader = match mutant::active(Mutant::LeaderByHeight) {
         true => context.set.leader(Slot(header.height.0)),
         false => context.set.leader(header.slot),
     };
     if header.proposer != leader {
-        return Err(Invalid::NotTheLeader { leader, found: header.proposer });
+        return Err(Invalid::NotTheLeader {
+            leader,
+            found: header.proposer,
+        });
     }
     match &header.parent_certificate {
         None if parent.height == Height(0) => {}
         Some(certificate) if parent.height != Height(0) => {
             let target = certificate.target;
-            let expected = (VoteKind::Approval, parent.height, parent.slot, context.parent_hash);
+            let expected = (
+                VoteKind::Approval,
+                parent.height,
+                parent.slot,
+                context.parent_hash,
+            );
             if (target.kind, target.height, target.slot, target.hash) != expected {
                 return Err(Invalid::ParentCertificate);
             }
@@ -88,21 +114,52 @@ pub fn check_body_belongs(block: &Block) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn check_payload(block: &Block, context: &ProposalContext, genesis: &Genesis) -> Result<(), Invalid> {
+fn check_payload(
+    block: &Block,
+    context: &ProposalContext,
+    genesis: &Genesis,
+) -> Result<(), Invalid> {
     let (header, body, payload) = (&block.header, &block.body, &block.body.payload);
-    let field = |field, holds: bool| if holds { Ok(()) } else { Err(Invalid::Payload { field }) };
+    let field = |field, holds: bool| {
+        if holds {
+            Ok(())
+        } else {
+            Err(Invalid::Payload { field })
+        }
+    };
     field("block_hash", payload.block_hash == header.execution_hash)?;
-    field("parent_hash", payload.parent_hash == context.parent.execution_hash)?;
+    field(
+        "parent_hash",
+        payload.parent_hash == context.parent.execution_hash,
+    )?;
     field("block_number", payload.block_number == header.height.0)?;
     let timestamp = header.slot.timestamp(genesis.spec().slot_duration_ms);
-    field("timestamp", payload.timestamp == timestamp || mutant::active(Mutant::LocalTimestamp))?;
+    field(
+        "timestamp",
+        payload.timestamp == timestamp || mutant::active(Mutant::LocalTimestamp),
+    )?;
     field("fee_recipient", payload.fee_recipient == vault_address())?;
     let randao = prev_randao(&context.parent_hash, header.slot);
-    field("prev_randao", payload.prev_randao == randao || mutant::active(Mutant::RandaoUnchecked))?;
-    field("blob_gas_used", payload.blob_gas.is_none_or(|b| b.used == 0))?;
+    field(
+        "prev_randao",
+        payload.prev_randao == randao || mutant::active(Mutant::RandaoUnchecked),
+    )?;
+    field(
+        "blob_gas_used",
+        payload.blob_gas.is_none_or(|b| b.used == 0),
+    )?;
     // Withdrawals come from peg-ins and AuxPoW fees; without those there are none.
-    field("withdrawals", payload.withdrawals.is_empty() && body.withdrawal_kinds.is_empty())?;
-    let admitted = |what, absent: bool| if absent { Ok(()) } else { Err(Invalid::NotAdmitted { what }) };
+    field(
+        "withdrawals",
+        payload.withdrawals.is_empty() && body.withdrawal_kinds.is_empty(),
+    )?;
+    let admitted = |what, absent: bool| {
+        if absent {
+            Ok(())
+        } else {
+            Err(Invalid::NotAdmitted { what })
+        }
+    };
     admitted("peg-ins", body.peg_ins.is_empty())?;
     admitted("settlements", body.settlements.is_empty())?;
     admitted("a peg-out proposal", body.peg_out.is_none())?;

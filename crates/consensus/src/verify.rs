@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use alys_types::vote::CertificateError;
 use alys_types::wire::{CertifiedHeader, Proposal};
-use alys_types::{AuthoritySet, Block, Certificate, Genesis, Hash, Header, Vote, VoteKind, VoteTarget, bls};
+use alys_types::{
+    AuthoritySet, Block, Certificate, Genesis, Hash, Header, Vote, VoteKind, VoteTarget, bls,
+};
 
 use crate::state::ProposalContext;
 use crate::validity::{self, Invalid};
@@ -43,7 +45,12 @@ impl VerifiedProposal {
         if let Some(certificate) = &block.header.parent_certificate {
             certificate.verify(&context.parent_set, &genesis.chain_id())?;
         }
-        Ok(VerifiedProposal { block: Arc::new(block), hash, vote, set_hash: context.set.hash() })
+        Ok(VerifiedProposal {
+            block: Arc::new(block),
+            hash,
+            vote,
+            set_hash: context.set.hash(),
+        })
     }
 
     /// The block.
@@ -89,10 +96,19 @@ pub struct VerifiedVote {
 impl VerifiedVote {
     /// Checks a vote against the set that is believed to be its height's.
     pub fn check(vote: Vote, set: &AuthoritySet, genesis: &Genesis) -> Result<Self, VoteError> {
-        let key =
-            set.key(vote.signer).ok_or(VoteError::NoSuchSigner { signer: vote.signer, of: set.len() })?;
-        bls::verify(&[key], &vote.target.message(&genesis.chain_id()).0, &vote.signature)?;
-        Ok(VerifiedVote { vote, set_hash: set.hash() })
+        let key = set.key(vote.signer).ok_or(VoteError::NoSuchSigner {
+            signer: vote.signer,
+            of: set.len(),
+        })?;
+        bls::verify(
+            &[key],
+            &vote.target.message(&genesis.chain_id()).0,
+            &vote.signature,
+        )?;
+        Ok(VerifiedVote {
+            vote,
+            set_hash: set.hash(),
+        })
     }
 
     /// The vote.
@@ -131,17 +147,27 @@ impl CertifiedBlock {
         set: &Arc<AuthoritySet>,
         genesis: &Genesis,
     ) -> Result<Self, CertifiedError> {
-        let CertifiedHeader { header, certificate } = certified;
+        let CertifiedHeader {
+            header,
+            certificate,
+        } = certified;
         let hash = header.hash();
         let target = certificate.target;
         if (target.hash, target.height, target.slot) != (hash, header.height, header.slot) {
             return Err(CertifiedError::OtherBlock);
         }
         if header.genesis_hash != genesis.hash() {
-            return Err(CertifiedError::OtherChain { genesis: header.genesis_hash });
+            return Err(CertifiedError::OtherChain {
+                genesis: header.genesis_hash,
+            });
         }
         certificate.verify(set, &genesis.chain_id())?;
-        Ok(CertifiedBlock { header, hash, certificate, set: set.clone() })
+        Ok(CertifiedBlock {
+            header,
+            hash,
+            certificate,
+            set: set.clone(),
+        })
     }
 
     /// The header.
@@ -161,7 +187,10 @@ impl CertifiedBlock {
 
     /// Header and certificate, to pass them on.
     pub fn certified(&self) -> CertifiedHeader {
-        CertifiedHeader { header: self.header.clone(), certificate: self.certificate }
+        CertifiedHeader {
+            header: self.header.clone(),
+            certificate: self.certificate,
+        }
     }
 
     pub(crate) fn set(&self) -> &Arc<AuthoritySet> {

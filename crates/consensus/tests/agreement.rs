@@ -8,7 +8,10 @@ use alys_types::mutant::Mutant;
 use world::{Plan, Violation, run};
 
 fn seeds() -> u64 {
-    std::env::var("ALYS_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(60)
+    std::env::var("ALYS_SEEDS")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(60)
 }
 
 fn plan(seed: u64, nodes: usize, fault_model: FaultModel, byzantine: usize) -> Plan {
@@ -39,7 +42,10 @@ fn check(base: impl Fn(u64) -> Plan) -> (usize, usize) {
             Err(violation) => panic!("{violation:?} with {plan:?}"),
         }
     }
-    assert!(blocks > 10 * seeds(), "the worlds make blocks at all: {blocks} final ones");
+    assert!(
+        blocks > 10 * seeds(),
+        "the worlds make blocks at all: {blocks} final ones"
+    );
     (sets, evidence)
 }
 
@@ -59,19 +65,28 @@ fn no_two_final_blocks_and_progress_with_byzantine_authorities() {
 
 #[test]
 fn no_two_final_blocks_and_progress_while_the_federation_changes() {
-    let (sets, _) = check(|seed| Plan { changes: true, ..plan(seed, 5, FaultModel::Crash, 0) });
+    let (sets, _) = check(|seed| Plan {
+        changes: true,
+        ..plan(seed, 5, FaultModel::Crash, 0)
+    });
     assert!(sets > 0, "the federation does change");
 }
 
 #[test]
 fn all_power_lost_right_after_locking_is_survived() {
-    check(|seed| Plan { blackout_after_lock: true, ..plan(seed, 3, FaultModel::Crash, 0) });
+    check(|seed| Plan {
+        blackout_after_lock: true,
+        ..plan(seed, 3, FaultModel::Crash, 0)
+    });
 }
 
 /// Runs seeds with a planted bug until one of the wanted violations shows.
 fn detect(mutant: Mutant, wanted: impl Fn(&Violation) -> bool, base: impl Fn(u64) -> Plan) {
     for seed in 0..2000 {
-        let plan = Plan { mutant: Some(mutant), ..base(seed) };
+        let plan = Plan {
+            mutant: Some(mutant),
+            ..base(seed)
+        };
         match run(&plan) {
             Err(violation) if wanted(&violation) => {
                 println!("{mutant:?}: seed {seed}: {violation:?}");
@@ -89,7 +104,9 @@ fn conflicting(violation: &Violation) -> bool {
 
 #[test]
 fn approving_below_the_lock_is_detected() {
-    detect(Mutant::ApproveIgnoresLock, conflicting, |s| plan(s, 3 + (s % 2) as usize, FaultModel::Crash, 0));
+    detect(Mutant::ApproveIgnoresLock, conflicting, |s| {
+        plan(s, 3 + (s % 2) as usize, FaultModel::Crash, 0)
+    });
 }
 
 #[test]
@@ -102,13 +119,17 @@ fn confirming_below_the_approval_is_detected() {
 #[test]
 fn a_forgotten_approval_is_detected() {
     let wanted = |v: &Violation| conflicting(v) || matches!(v, Violation::SignedTwice { .. });
-    detect(Mutant::ApprovedSlotNotPersisted, wanted, |s| plan(s, 3, FaultModel::Crash, 0));
+    detect(Mutant::ApprovedSlotNotPersisted, wanted, |s| {
+        plan(s, 3, FaultModel::Crash, 0)
+    });
 }
 
 #[test]
 fn a_forgotten_lock_is_detected() {
     let wanted = |v: &Violation| conflicting(v) || matches!(v, Violation::SignedTwice { .. });
-    detect(Mutant::LockNotPersisted, wanted, |s| plan(s, 3, FaultModel::Crash, 0));
+    detect(Mutant::LockNotPersisted, wanted, |s| {
+        plan(s, 3, FaultModel::Crash, 0)
+    });
 }
 
 #[test]
@@ -116,11 +137,16 @@ fn a_forgotten_certificate_of_the_lock_is_detected_as_lost_liveness() {
     detect(
         Mutant::CertificateNotPersisted,
         |v| matches!(v, Violation::NoProgress { .. }),
-        |s| Plan { blackout_after_lock: true, ..plan(s, 3, FaultModel::Crash, 0) },
+        |s| Plan {
+            blackout_after_lock: true,
+            ..plan(s, 3, FaultModel::Crash, 0)
+        },
     );
 }
 
 #[test]
 fn a_quorum_off_by_one_is_detected() {
-    detect(Mutant::QuorumOffByOne, conflicting, |s| plan(s, 4, FaultModel::Byzantine, 1));
+    detect(Mutant::QuorumOffByOne, conflicting, |s| {
+        plan(s, 4, FaultModel::Byzantine, 1)
+    });
 }

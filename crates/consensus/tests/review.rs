@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alys_consensus::{
-    BlockRef, CertifiedBlock, Config, Effect, Input, Notice, Now, Record, State, Stored, StoredBlock,
-    VerifiedBody, VerifiedVote, VoteState,
+    BlockRef, CertifiedBlock, Config, Effect, Input, Notice, Now, Record, State, Stored,
+    StoredBlock, VerifiedBody, VerifiedVote, VoteState,
 };
 use alys_types::bls::{SecretKey, use_stand_in};
 use alys_types::wire::{CertifiedHeader, Proposal};
 use alys_types::{
-    AuthoritySet, Bitmap, Block, Certificate, FaultModel, Hash, Header, Height, Slot, Vote, VoteKind,
-    VoteTarget,
+    AuthoritySet, Bitmap, Block, Certificate, FaultModel, Hash, Header, Height, Slot, Vote,
+    VoteKind, VoteTarget,
 };
 use single::{FIRST, SLOT_MS, World, approvals, confirmations, finals, genesis, notices};
 
@@ -25,7 +25,13 @@ fn builds(effects: &[Effect]) -> bool {
 }
 
 fn records(effects: &[Effect]) -> impl Iterator<Item = &Record> {
-    effects.iter().filter_map(|e| if let Effect::Persist(record) = e { Some(&**record) } else { None })
+    effects.iter().filter_map(|e| {
+        if let Effect::Persist(record) = e {
+            Some(&**record)
+        } else {
+            None
+        }
+    })
 }
 
 /// What a store gives back after these effects, while nothing is final.
@@ -36,18 +42,28 @@ fn stored(fresh: VoteState, effects: &[Effect]) -> Stored {
         votes = record.votes.or(votes);
         for block in &record.blocks {
             let header = block.header.clone();
-            let entry =
-                blocks.entry(header.hash()).or_insert(StoredBlock { header, block: None, certificate: None });
+            let entry = blocks.entry(header.hash()).or_insert(StoredBlock {
+                header,
+                block: None,
+                certificate: None,
+            });
             entry.block = Some(block.clone());
         }
         for certified in &record.certified {
             let header = certified.header.clone();
-            let entry =
-                blocks.entry(header.hash()).or_insert(StoredBlock { header, block: None, certificate: None });
+            let entry = blocks.entry(header.hash()).or_insert(StoredBlock {
+                header,
+                block: None,
+                certificate: None,
+            });
             entry.certificate = Some(certified.certificate);
         }
     }
-    Stored { votes, blocks: blocks.into_values().collect(), ..Stored::default() }
+    Stored {
+        votes,
+        blocks: blocks.into_values().collect(),
+        ..Stored::default()
+    }
 }
 
 /// Two blocks of slots 1 and 2, one on the other.
@@ -79,7 +95,10 @@ fn final_at_slot_5(w: &mut World) -> Header {
     w.give_proposal(p);
     w.executed(&header);
     w.give_certificate(VoteKind::Approval, &header);
-    assert_eq!(finals(&w.give_certificate(VoteKind::Confirmation, &header)), 1);
+    assert_eq!(
+        finals(&w.give_certificate(VoteKind::Confirmation, &header)),
+        1
+    );
     header
 }
 
@@ -90,7 +109,10 @@ fn a_certified_branch_that_lost_does_not_silence_the_leaders() {
     final_at_slot_5(&mut w);
     // Higher than what is final, of a lower slot: it can never connect.
     let effects = w.give_certificate(VoteKind::Approval, &lost.block.header);
-    assert!(!effects.iter().any(|e| matches!(e, Effect::Sync { .. })), "{effects:?}");
+    assert!(
+        !effects.iter().any(|e| matches!(e, Effect::Sync { .. })),
+        "{effects:?}"
+    );
     assert_eq!(w.state.wanted(), None);
     assert!(builds(&w.at_slot(7, 600)), "authority 3 leads slot 7");
 }
@@ -102,7 +124,10 @@ fn a_target_is_given_up_when_a_higher_slot_is_certified() {
     w.at_slot(3, 10);
     w.give_certificate(VoteKind::Approval, &lost.block.header);
     assert!(w.state.wanted().is_some());
-    assert!(!builds(&w.at_slot(3, 600)), "a leader that lacks the highest certified block stays silent");
+    assert!(
+        !builds(&w.at_slot(3, 600)),
+        "a leader that lacks the highest certified block stays silent"
+    );
     final_at_slot_5(&mut w);
     assert_eq!(w.state.wanted(), None);
     assert!(builds(&w.at_slot(7, 600)));
@@ -150,10 +175,17 @@ fn a_leader_that_contradicts_itself_without_end_does_not_push_out_others() {
     for salt in 0..MANY as u8 {
         let early = w.proposal(4, &genesis, None, salt);
         let effects = w.give_proposal(early);
-        evidence += effects.iter().filter(|e| matches!(e, Effect::Evidence(_))).count();
+        evidence += effects
+            .iter()
+            .filter(|e| matches!(e, Effect::Evidence(_)))
+            .count();
     }
     assert_eq!(evidence, 1);
-    assert!(w.state.summary().entries <= 4, "two of a slot are kept: {}", w.state.summary().entries);
+    assert!(
+        w.state.summary().entries <= 4,
+        "two of a slot are kept: {}",
+        w.state.summary().entries
+    );
     assert_eq!(approvals(&w.executed(&present.block.header)), 1);
 }
 
@@ -172,7 +204,9 @@ fn nothing_is_final_without_its_body() {
     effects.extend(w.give_certificate(VoteKind::Confirmation, &header));
     assert_eq!(finals(&effects), 0);
     assert!(
-        effects.iter().any(|e| matches!(e, Effect::FetchBlock { hash } if *hash == header.hash())),
+        effects
+            .iter()
+            .any(|e| matches!(e, Effect::FetchBlock { hash } if *hash == header.hash())),
         "{effects:?}"
     );
     effects = give_body(&mut w, &p.block);
@@ -184,16 +218,30 @@ fn nothing_is_final_without_its_body() {
 }
 
 fn vote_at(w: &World, signer: u8, slot: u64, hash: Hash) -> Vote {
-    let target = VoteTarget { kind: VoteKind::Approval, height: Height(u64::MAX), slot: Slot(slot), hash };
+    let target = VoteTarget {
+        kind: VoteKind::Approval,
+        height: Height(u64::MAX),
+        slot: Slot(slot),
+        hash,
+    };
     let signature = w.keys[usize::from(signer)].sign(&target.message(&w.genesis.chain_id()).0);
-    Vote { target, signer, signature }
+    Vote {
+        target,
+        signer,
+        signature,
+    }
 }
 
 #[test]
 fn absurd_slots_neither_panic_nor_blind_the_watch_for_contradictions() {
     let mut w = World::new();
     w.at_slot(1, 10);
-    for slot in [u64::MAX, u64::MAX / SLOT_MS, u64::MAX / SLOT_MS + 1, FIRST + 1_000_000] {
+    for slot in [
+        u64::MAX,
+        u64::MAX / SLOT_MS,
+        u64::MAX / SLOT_MS + 1,
+        FIRST + 1_000_000,
+    ] {
         let vote = vote_at(&w, 1, slot, Hash([1; 32]));
         w.give_vote(vote);
     }
@@ -205,7 +253,10 @@ fn absurd_slots_neither_panic_nor_blind_the_watch_for_contradictions() {
     }
     let one = w.give_vote(vote_at(&w, 1, FIRST + 2, Hash([2; 32])));
     let two = w.give_vote(vote_at(&w, 1, FIRST + 2, Hash([3; 32])));
-    assert!(one.is_empty() && two.iter().any(|e| matches!(e, Effect::Evidence(_))), "{two:?}");
+    assert!(
+        one.is_empty() && two.iter().any(|e| matches!(e, Effect::Evidence(_))),
+        "{two:?}"
+    );
 }
 
 #[test]
@@ -238,12 +289,22 @@ fn nobody_decides_on_the_children_of_a_block_just_because_its_header_says_so() {
     // An authority that once was the whole federation, and is one of four now.
     let elder = SecretKey::derive(&[2; 32]);
     let mut w = World::restored(|fresh| {
-        let set = genesis(&[SecretKey::derive(&[2; 32])]).set().authorities().to_vec();
-        Stored { votes: Some(fresh), sets: vec![set], ..Stored::default() }
+        let set = genesis(&[SecretKey::derive(&[2; 32])])
+            .set()
+            .authorities()
+            .to_vec();
+        Stored {
+            votes: Some(fresh),
+            sets: vec![set],
+            ..Stored::default()
+        }
     });
     let old = Arc::new(
-        AuthoritySet::new(genesis(&[elder]).set().authorities().to_vec(), FaultModel::Byzantine)
-            .expect("a good set"),
+        AuthoritySet::new(
+            genesis(&[elder]).set().authorities().to_vec(),
+            FaultModel::Byzantine,
+        )
+        .expect("a good set"),
     );
     w.at_slot(1, 10);
     let mut forged = w.proposal(1, &w.genesis.header().clone(), None, 0).block;
@@ -259,14 +320,21 @@ fn nobody_decides_on_the_children_of_a_block_just_because_its_header_says_so() {
     let mut signers = Bitmap::empty(4);
     (0..3).for_each(|i| signers.set(i));
     let signature = w.keys[1].sign(b"anything");
-    let made_up = Certificate { target: target(VoteKind::Approval, &parent), signers, signature };
+    let made_up = Certificate {
+        target: target(VoteKind::Approval, &parent),
+        signers,
+        signature,
+    };
     let child = w.proposal(2, &parent, Some(made_up), 0).block.header;
     let approval = target(VoteKind::Approval, &child);
     let signature = w.keys[1].sign(&approval.message(&w.genesis.chain_id()).0);
     let certificate =
         Certificate::aggregate(approval, &[(0, signature)], &old).expect("the old set's quorum");
     let set = w.state.set_for(&child);
-    let certified = CertifiedHeader { header: child, certificate };
+    let certified = CertifiedHeader {
+        header: child,
+        certificate,
+    };
     let mut effects = Vec::new();
     if let Ok(block) = CertifiedBlock::check(certified, &set, &w.genesis) {
         effects = w.input(Input::Certified(block));
@@ -281,14 +349,24 @@ fn what_a_lock_stands_on_is_written_with_it() {
     w.at_slot(4, 10);
     let blocks = three_blocks(&w);
     // As in a range of blocks: bodies first, then the certificate of the last.
-    let mut effects: Vec<Effect> = blocks.iter().flat_map(|p| give_body(&mut w, &p.block)).collect();
+    let mut effects: Vec<Effect> = blocks
+        .iter()
+        .flat_map(|p| give_body(&mut w, &p.block))
+        .collect();
     effects.extend(w.give_certificate(VoteKind::Approval, &blocks[2].block.header));
     assert!(confirmations(&effects) > 0);
     let w = World::restored(|fresh| stored(fresh, &effects));
     let summary = w.state.summary();
     assert_eq!(summary.votes.locked.hash, blocks[2].block.header.hash());
-    assert_eq!(summary.highest, summary.votes.locked, "it finds again what it is locked on");
-    assert!(blocks.iter().all(|p| w.state.has_body(&p.block.header.hash())));
+    assert_eq!(
+        summary.highest, summary.votes.locked,
+        "it finds again what it is locked on"
+    );
+    assert!(
+        blocks
+            .iter()
+            .all(|p| w.state.has_body(&p.block.header.hash()))
+    );
 }
 
 #[test]
@@ -297,8 +375,15 @@ fn a_leader_that_cannot_reach_its_lock_does_not_propose_below_it() {
     let (first, second) = two_blocks(&first_life);
     let header = second.block.header.clone();
     let certificate = first_life.certificate(VoteKind::Approval, &header);
-    let locked = BlockRef { slot: header.slot, hash: header.hash() };
-    let block = StoredBlock { header, block: None, certificate: Some(certificate) };
+    let locked = BlockRef {
+        slot: header.slot,
+        hash: header.hash(),
+    };
+    let block = StoredBlock {
+        header,
+        block: None,
+        certificate: Some(certificate),
+    };
     let mut w = World::restored(|fresh| Stored {
         votes: Some(VoteState { locked, ..fresh }),
         blocks: vec![block],
@@ -315,13 +400,34 @@ fn a_federation_of_one_trusts_its_clock_by_itself() {
     use_stand_in(true);
     let key = SecretKey::derive(&[1; 32]);
     let genesis = genesis(std::slice::from_ref(&key));
-    let first = BlockRef { slot: Slot(FIRST), hash: genesis.hash() };
-    let stored = Stored { votes: Some(VoteState::fresh(first)), ..Stored::default() };
-    let config = Config { genesis, me: Some(key.public_key().to_bytes()) };
-    let start = Now { wall_ms: FIRST * SLOT_MS, mono_ms: 0 };
+    let first = BlockRef {
+        slot: Slot(FIRST),
+        hash: genesis.hash(),
+    };
+    let stored = Stored {
+        votes: Some(VoteState::fresh(first)),
+        ..Stored::default()
+    };
+    let config = Config {
+        genesis,
+        me: Some(key.public_key().to_bytes()),
+    };
+    let start = Now {
+        wall_ms: FIRST * SLOT_MS,
+        mono_ms: 0,
+    };
     let (mut state, _) = State::restore(config, stored, start, None).expect("restores");
-    let effects = state.handle(Input::Tick, Now { wall_ms: start.wall_ms + 3_600_000, mono_ms: 10 });
-    assert!(notices(&effects).contains(&Notice::ClockTrusted), "q - 1 = 0 peers confirm: {effects:?}");
+    let effects = state.handle(
+        Input::Tick,
+        Now {
+            wall_ms: start.wall_ms + 3_600_000,
+            mono_ms: 10,
+        },
+    );
+    assert!(
+        notices(&effects).contains(&Notice::ClockTrusted),
+        "q - 1 = 0 peers confirm: {effects:?}"
+    );
     assert!(!state.summary().silent);
 }
 
@@ -332,11 +438,18 @@ fn a_clock_that_jumped_is_not_trusted_because_the_node_comes_back() {
     let genesis = w.genesis.header().clone();
     let jumped = Some((w.wall_ms - w.mono_ms) as i64 - 3_600_000);
     w.restart(jumped);
-    assert!(matches!(notices(&w.start)[..], [Notice::ClockJumped { by_ms: 3_600_000 }]));
+    assert!(matches!(
+        notices(&w.start)[..],
+        [Notice::ClockJumped { by_ms: 3_600_000 }]
+    ));
     let p = w.proposal(1, &genesis, None, 0);
     assert!(!w.approves(&p));
     assert!(!builds(&w.at_slot(3, 10)), "authority 3 leads slot 3");
-    assert_eq!(w.state.trusted_clock_ms(), jumped, "which the next incarnation is told");
+    assert_eq!(
+        w.state.trusted_clock_ms(),
+        jumped,
+        "which the next incarnation is told"
+    );
     let effects = w.input(Input::ClockConfirmed);
     assert!(notices(&effects).contains(&Notice::ClockTrusted));
     assert!(builds(&w.input(Input::Tick)), "its slot still lasts");
@@ -363,7 +476,11 @@ fn a_vote_said_again_waits_once() {
         let vote = w.vote(i, VoteKind::Approval, &a.block.header);
         w.give_vote(vote);
     }
-    assert_eq!(confirmations(&w.give_proposal(a)), 1, "the approvals found room");
+    assert_eq!(
+        confirmations(&w.give_proposal(a)),
+        1,
+        "the approvals found room"
+    );
 }
 
 #[test]

@@ -4,7 +4,9 @@ mod single;
 
 use std::sync::Arc;
 
-use alys_consensus::{Effect, Input, Notice, Send, Verdict, VerifiedBody, VerifiedProposal, VerifiedVote};
+use alys_consensus::{
+    Effect, Input, Notice, Send, Verdict, VerifiedBody, VerifiedProposal, VerifiedVote,
+};
 use alys_types::wire::Proposal;
 use alys_types::{Address, Hash, Slot, VoteKind};
 use single::{FIRST, SLOT_MS, World, approvals, confirmations, finals, notices};
@@ -17,7 +19,12 @@ fn a_block_is_approved_confirmed_and_final() {
     let p = w.proposal(1, &genesis, None, 0);
     let header = p.block.header.clone();
     let mut effects = w.give_proposal(p);
-    assert!(effects.iter().any(|e| matches!(e, Effect::Execute { block: Some(_), .. })), "{effects:?}");
+    assert!(
+        effects
+            .iter()
+            .any(|e| matches!(e, Effect::Execute { block: Some(_), .. })),
+        "{effects:?}"
+    );
     effects = w.executed(&header);
     let order: Vec<&str> = effects
         .iter()
@@ -30,7 +37,11 @@ fn a_block_is_approved_confirmed_and_final() {
         })
         .filter(|e| *e != "other")
         .collect();
-    assert_eq!(order, ["persist votes with body", "approve"], "persist, then speak");
+    assert_eq!(
+        order,
+        ["persist votes with body", "approve"],
+        "persist, then speak"
+    );
     for i in 0..3 {
         let vote = w.vote(i, VoteKind::Approval, &header);
         effects = w.give_vote(vote);
@@ -38,7 +49,9 @@ fn a_block_is_approved_confirmed_and_final() {
     let persisted = effects.iter().position(
         |e| matches!(e, Effect::Persist(r) if r.votes.is_some_and(|v| v.locked.hash == header.hash()) && r.certified.len() == 1),
     );
-    let sent = effects.iter().position(|e| matches!(e, Effect::Send(Send::Confirmation { .. })));
+    let sent = effects
+        .iter()
+        .position(|e| matches!(e, Effect::Send(Send::Confirmation { .. })));
     assert!(
         persisted < sent && persisted.is_some(),
         "lock, header and certificate are on the disk first: {effects:?}"
@@ -48,7 +61,12 @@ fn a_block_is_approved_confirmed_and_final() {
         effects = w.give_vote(vote);
     }
     assert_eq!(finals(&effects), 1);
-    assert!(effects.iter().any(|e| matches!(e, Effect::Send(Send::Certificate(_)))), "finality is told");
+    assert!(
+        effects
+            .iter()
+            .any(|e| matches!(e, Effect::Send(Send::Certificate(_)))),
+        "finality is told"
+    );
 }
 
 #[test]
@@ -59,10 +77,17 @@ fn a_slot_is_approved_once_and_only_while_it_lasts() {
     w.at_slot(1, 10);
     assert!(!w.approves(&early), "early proposals wait");
     assert_eq!(approvals(&w.at_slot(1, SLOT_MS - 501)), 0);
-    assert_eq!(approvals(&w.at_slot(1, SLOT_MS - 499)), 1, "within the drift allowance of their slot");
+    assert_eq!(
+        approvals(&w.at_slot(1, SLOT_MS - 499)),
+        1,
+        "within the drift allowance of their slot"
+    );
     let second = w.proposal(2, &genesis, None, 1);
     let mut effects = w.give_proposal(second.clone());
-    assert!(effects.iter().any(|e| matches!(e, Effect::Evidence(_))), "two proposals of a slot are evidence");
+    assert!(
+        effects.iter().any(|e| matches!(e, Effect::Evidence(_))),
+        "two proposals of a slot are evidence"
+    );
     effects.extend(w.executed(&second.block.header));
     assert_eq!(approvals(&effects), 0, "one approval a slot");
     let late = w.proposal(3, &genesis, None, 0);
@@ -78,11 +103,21 @@ fn an_execution_client_that_is_not_sure_is_asked_again_within_the_slot() {
     let p = w.proposal(1, &genesis, None, 0);
     let hash = p.block.header.hash();
     w.give_proposal(p);
-    let effects = w.input(Input::Executed { hash, verdict: Verdict::Unknown });
+    let effects = w.input(Input::Executed {
+        hash,
+        verdict: Verdict::Unknown,
+    });
     assert_eq!(approvals(&effects), 0);
     let effects = w.at_slot(1, 300);
-    assert!(effects.iter().any(|e| matches!(e, Effect::Execute { hash: h, .. } if *h == hash)));
-    let effects = w.input(Input::Executed { hash, verdict: Verdict::Invalid });
+    assert!(
+        effects
+            .iter()
+            .any(|e| matches!(e, Effect::Execute { hash: h, .. } if *h == hash))
+    );
+    let effects = w.input(Input::Executed {
+        hash,
+        verdict: Verdict::Invalid,
+    });
     assert_eq!(approvals(&effects), 0, "invalid is never approved");
     assert_eq!(approvals(&w.at_slot(1, 600)), 0);
 }
@@ -117,7 +152,11 @@ fn a_certificate_below_the_last_approval_is_not_confirmed() {
     let b = w.proposal(2, &genesis, None, 0);
     assert!(w.approves(&b), "nothing is locked yet");
     let effects = w.give_certificate(VoteKind::Approval, &a.block.header);
-    assert_eq!(confirmations(&effects), 0, "a's slot is below what was approved since");
+    assert_eq!(
+        confirmations(&effects),
+        0,
+        "a's slot is below what was approved since"
+    );
 }
 
 #[test]
@@ -130,14 +169,24 @@ fn votes_that_come_before_their_block_wait_for_it() {
         let vote = w.vote(i, VoteKind::Approval, &a.block.header);
         assert_eq!(confirmations(&w.give_vote(vote)), 0);
     }
-    assert_eq!(confirmations(&w.give_proposal(a)), 1, "the certificate is made of the votes that waited");
+    assert_eq!(
+        confirmations(&w.give_proposal(a)),
+        1,
+        "the certificate is made of the votes that waited"
+    );
 }
 
 #[test]
 fn lost_votes_silence_a_node_until_a_later_slot_is_final() {
     let mut w = World::with(|_| None);
     let silent = Slot(FIRST + 1 + 3);
-    assert!(notices(&w.start).contains(&Notice::VotesLost { silent_until: silent }), "{:?}", w.start);
+    assert!(
+        notices(&w.start).contains(&Notice::VotesLost {
+            silent_until: silent
+        }),
+        "{:?}",
+        w.start
+    );
     let mut parent = w.genesis.header().clone();
     let mut certificate = None;
     for slot in 1..=6 {
@@ -146,10 +195,18 @@ fn lost_votes_silence_a_node_until_a_later_slot_is_final() {
         let header = p.block.header.clone();
         let spoke = w.approves(&p);
         let mut effects = w.give_certificate(VoteKind::Approval, &header);
-        assert_eq!(spoke || confirmations(&effects) > 0, slot > 5, "slot {slot}");
+        assert_eq!(
+            spoke || confirmations(&effects) > 0,
+            slot > 5,
+            "slot {slot}"
+        );
         effects = w.give_certificate(VoteKind::Confirmation, &header);
         assert_eq!(finals(&effects), 1, "a silent node follows");
-        assert_eq!(notices(&effects).contains(&Notice::VotesRegained), slot == 5, "slot {slot}");
+        assert_eq!(
+            notices(&effects).contains(&Notice::VotesRegained),
+            slot == 5,
+            "slot {slot}"
+        );
         certificate = Some(w.certificate(VoteKind::Approval, &header));
         parent = header;
     }
@@ -164,14 +221,15 @@ fn a_later_vote_of_ours_in_a_peers_hands_is_a_loss() {
     let held = VerifiedVote::check(held, w.genesis.set(), &w.genesis).expect("verifies");
     let others = w.vote(2, VoteKind::Approval, &p.block.header);
     let others = VerifiedVote::check(others, w.genesis.set(), &w.genesis).expect("verifies");
-    assert!(notices(&w.input(Input::HeldVote(others))).is_empty(), "a vote of somebody else tells nothing");
+    assert!(
+        notices(&w.input(Input::HeldVote(others))).is_empty(),
+        "a vote of somebody else tells nothing"
+    );
     let effects = w.input(Input::HeldVote(held));
     assert!(matches!(notices(&effects)[..], [Notice::VotesLost { .. }]));
-    assert!(
-        effects
-            .iter()
-            .any(|e| matches!(e, Effect::Persist(r) if r.votes.is_some_and(|v| v.silent_until.is_some())))
-    );
+    assert!(effects.iter().any(
+        |e| matches!(e, Effect::Persist(r) if r.votes.is_some_and(|v| v.silent_until.is_some()))
+    ));
 }
 
 #[test]
@@ -181,7 +239,10 @@ fn a_jumping_wall_clock_silences_a_node_until_the_operator_confirms() {
     w.at_slot(1, 10);
     w.wall_ms += 4 * SLOT_MS; // The monotonic clock stays.
     let effects = w.input(Input::Tick);
-    assert!(matches!(notices(&effects)[..], [Notice::ClockJumped { by_ms: 8000 }]));
+    assert!(matches!(
+        notices(&effects)[..],
+        [Notice::ClockJumped { by_ms: 8000 }]
+    ));
     let p = w.proposal(5, &genesis, None, 0);
     assert!(!w.approves(&p));
     let effects = w.input(Input::ClockConfirmed);
@@ -202,7 +263,10 @@ fn authorities_that_vote_in_the_new_slot_confirm_a_clock() {
     let first = w.vote(0, VoteKind::Approval, &p.block.header);
     assert!(notices(&w.give_vote(first)).is_empty(), "one is not enough");
     let second = w.vote(1, VoteKind::Approval, &p.block.header);
-    assert!(notices(&w.give_vote(second)).contains(&Notice::ClockTrusted), "q - 1 are");
+    assert!(
+        notices(&w.give_vote(second)).contains(&Notice::ClockTrusted),
+        "q - 1 are"
+    );
 }
 
 #[test]
@@ -213,10 +277,16 @@ fn conflicting_finality_is_reported_not_followed() {
     let a = w.proposal(1, &genesis, None, 0);
     w.approves(&a);
     w.give_certificate(VoteKind::Approval, &a.block.header);
-    assert_eq!(finals(&w.give_certificate(VoteKind::Confirmation, &a.block.header)), 1);
+    assert_eq!(
+        finals(&w.give_certificate(VoteKind::Confirmation, &a.block.header)),
+        1
+    );
     let b = w.proposal(2, &genesis, None, 7);
     let effects = w.give_certificate(VoteKind::Confirmation, &b.block.header);
-    assert!(matches!(notices(&effects)[..], [Notice::ConflictingFinality { .. }]), "{effects:?}");
+    assert!(
+        matches!(notices(&effects)[..], [Notice::ConflictingFinality { .. }]),
+        "{effects:?}"
+    );
     assert_eq!(w.state.summary().finalized.hash, a.block.header.hash());
 }
 
@@ -230,9 +300,15 @@ fn a_certified_block_above_what_is_known_starts_a_sync_and_stops_proposals() {
     let b = w.proposal(2, &a.block.header, Some(certificate), 0);
     let effects = w.give_certificate(VoteKind::Approval, &b.block.header);
     assert!(matches!(effects[..], [Effect::Sync { .. }]), "{effects:?}");
-    assert_eq!(w.state.wanted().map(|(f, h, t)| (f.0, h.0, t.0)), Some((0, 0, 2)));
+    assert_eq!(
+        w.state.wanted().map(|(f, h, t)| (f.0, h.0, t.0)),
+        Some((0, 0, 2))
+    );
     let effects = w.at_slot(3, 600);
-    assert!(!effects.iter().any(|e| matches!(e, Effect::Build(_))), "a leader that is behind stays silent");
+    assert!(
+        !effects.iter().any(|e| matches!(e, Effect::Build(_))),
+        "a leader that is behind stays silent"
+    );
     for block in [a.block, b.block.clone()] {
         let body = VerifiedBody::check(Arc::new(block)).expect("belongs");
         w.input(Input::Body(body));
@@ -255,8 +331,13 @@ fn invalid_proposals_are_refused_with_the_rule_named() {
         if !expected.contains("vote") {
             p.vote = w.vote(usize::from(leader), VoteKind::Proposal, &p.block.header);
         }
-        let context = w.state.proposal_context(&genesis.hash()).expect("genesis is known");
-        let error = VerifiedProposal::check(p, &context, &w.genesis).expect_err(expected).to_string();
+        let context = w
+            .state
+            .proposal_context(&genesis.hash())
+            .expect("genesis is known");
+        let error = VerifiedProposal::check(p, &context, &w.genesis)
+            .expect_err(expected)
+            .to_string();
         assert!(error.contains(expected), "{error:?} names {expected:?}");
     };
     check(|p| p.block.header.version = 2, "version");
@@ -266,11 +347,23 @@ fn invalid_proposals_are_refused_with_the_rule_named() {
     check(|p| p.block.header.proposer ^= 1, "leader");
     check(|p| p.block.header.ledger_hash = Hash::ZERO, "ledger");
     check(|p| p.block.body.payload.timestamp += 1, "timestamp");
-    check(|p| p.block.body.payload.fee_recipient = Address::default(), "fee_recipient");
-    check(|p| p.block.body.payload.prev_randao = Hash::ZERO, "prev_randao");
+    check(
+        |p| p.block.body.payload.fee_recipient = Address::default(),
+        "fee_recipient",
+    );
+    check(
+        |p| p.block.body.payload.prev_randao = Hash::ZERO,
+        "prev_randao",
+    );
     check(|p| p.block.body.payload.block_number = 9, "block_number");
-    check(|p| p.block.body.payload.parent_hash = Hash::ZERO, "parent_hash");
-    check(|p| p.block.body.payload.extra_data = vec![0; 33], "extra data");
+    check(
+        |p| p.block.body.payload.parent_hash = Hash::ZERO,
+        "parent_hash",
+    );
+    check(
+        |p| p.block.body.payload.extra_data = vec![0; 33],
+        "extra data",
+    );
     check(|p| p.vote.target.kind = VoteKind::Approval, "vote");
     check(|p| p.vote.signer ^= 1, "vote");
     check(

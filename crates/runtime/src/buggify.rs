@@ -285,7 +285,10 @@ mod tests {
             assert_eq!(Site(at).declared(), site);
             assert_eq!(
                 (site.on, site.fired),
-                (format!("site.{}.on", site.name).as_str(), format!("site.{}.fired", site.name).as_str(),)
+                (
+                    format!("site.{}.on", site.name).as_str(),
+                    format!("site.{}.fired", site.name).as_str(),
+                )
             );
         }
     }
@@ -293,6 +296,9 @@ mod tests {
     #[test]
     fn outside_of_a_world_no_site_fires() {
         assert!(!crate::buggify!("runtime.net.short_read", 1_000_000));
-        assert_eq!(crate::buggify_below!("runtime.net.short_read", 1_000_000, 7), None);
+        assert_eq!(
+            crate::buggify_below!("runtime.net.short_read", 1_000_000, 7),
+            None
+        );
     }
 }

@@ -15,9 +15,15 @@ pub enum Shutdown {
 pub async fn shutdown() -> Shutdown {
     use tokio::signal::unix::{SignalKind, signal};
 
-    let listen =
-        |kind| signal(kind).map_err(|error| tracing::warn!(%error, ?kind, "cannot listen for signal")).ok();
-    let (interrupt, terminate) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
+    let listen = |kind| {
+        signal(kind)
+            .map_err(|error| tracing::warn!(%error, ?kind, "cannot listen for signal"))
+            .ok()
+    };
+    let (interrupt, terminate) = (
+        listen(SignalKind::interrupt()),
+        listen(SignalKind::terminate()),
+    );
     // A signal that cannot be listened for keeps its default effect, so waiting forever here is right.
     let received = |signal: Option<tokio::signal::unix::Signal>| async move {
         if let Some(mut signal) = signal

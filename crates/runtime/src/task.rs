@@ -28,7 +28,9 @@ where
             }
             future.await
         };
-        madsim::task::Builder::new().name(name).spawn(crate::sim::Scoped::new(crate::sim::here(), future))
+        madsim::task::Builder::new()
+            .name(name)
+            .spawn(crate::sim::Scoped::new(crate::sim::here(), future))
     };
     JoinHandle { name, inner }
 }
@@ -83,16 +85,20 @@ impl<T> Future for JoinHandle<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let name = self.name;
-        Pin::new(&mut self.inner).poll(cx).map_err(|error| match error.is_panic() {
-            true => JoinError::Panicked { name },
-            false => JoinError::Aborted { name },
-        })
+        Pin::new(&mut self.inner)
+            .poll(cx)
+            .map_err(|error| match error.is_panic() {
+                true => JoinError::Panicked { name },
+                false => JoinError::Aborted { name },
+            })
     }
 }
 
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("JoinHandle")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -102,8 +108,13 @@ pub fn blocking<T>(work: impl FnOnce() -> T) -> T {
     #[cfg(not(madsim))]
     {
         use tokio::runtime::{Handle, RuntimeFlavor};
-        let elsewhere = Handle::try_current().is_ok_and(|h| h.runtime_flavor() == RuntimeFlavor::MultiThread);
-        if elsewhere { tokio::task::block_in_place(work) } else { work() }
+        let elsewhere =
+            Handle::try_current().is_ok_and(|h| h.runtime_flavor() == RuntimeFlavor::MultiThread);
+        if elsewhere {
+            tokio::task::block_in_place(work)
+        } else {
+            work()
+        }
     }
     #[cfg(madsim)]
     work()

@@ -46,7 +46,11 @@ impl Sleep {
     fn new(deadline: Instant) -> Self {
         let late = crate::buggify_below!("runtime.time.late_timer", 20_000, LATE_MS).unwrap_or(0);
         let inner = Box::pin(raw_sleep_until(deadline + Duration::from_millis(late)));
-        Self { inner, deadline, armed: None }
+        Self {
+            inner,
+            deadline,
+            armed: None,
+        }
     }
 
     /// When it ends.
@@ -79,7 +83,10 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let is_armed = self.armed.as_ref().is_some_and(|armed| armed.will_wake(cx.waker()));
+        let is_armed = self
+            .armed
+            .as_ref()
+            .is_some_and(|armed| armed.will_wake(cx.waker()));
         if is_armed && !self.inner.is_elapsed() && !self.is_elapsed() {
             return Poll::Pending;
         }
@@ -91,7 +98,9 @@ impl Future for Sleep {
 
 impl fmt::Debug for Sleep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sleep").field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("Sleep")
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
     }
 }
 
@@ -117,7 +126,9 @@ pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Outp
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        Pin::new(&mut deadline).poll(cx).map(|()| Err(Elapsed { after: duration }))
+        Pin::new(&mut deadline)
+            .poll(cx)
+            .map(|()| Err(Elapsed { after: duration }))
     })
     .await
 }
@@ -126,7 +137,10 @@ pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Outp
 /// made up for: after a pause there is one tick at once and then the next on the old grid.
 pub fn interval(period: Duration) -> Interval {
     let period = period.max(Duration::from_millis(1));
-    Interval { period, sleep: sleep(period) }
+    Interval {
+        period,
+        sleep: sleep(period),
+    }
 }
 
 /// See [`interval`].
@@ -150,7 +164,11 @@ impl Interval {
         let due = self.sleep.deadline();
         let late = now().saturating_duration_since(due);
         let missed = u32::try_from(late.as_nanos() / self.period.as_nanos()).unwrap_or(u32::MAX);
-        let next = due + self.period.saturating_mul(missed.saturating_add(1)).min(FAR);
+        let next = due
+            + self
+                .period
+                .saturating_mul(missed.saturating_add(1))
+                .min(FAR);
         self.sleep.reset(next);
         Poll::Ready(())
     }

@@ -33,7 +33,10 @@ where
         for seed in 0..20 {
             let check = check.clone();
             simulated::run(seed, move |world, client, _| async move {
-                world.spawn_on(client, "check", check()).await.expect("the check ends");
+                world
+                    .spawn_on(client, "check", check())
+                    .await
+                    .expect("the check ends");
             });
         }
     }
@@ -49,7 +52,9 @@ fn check_streams<S, C>(
 {
     #[cfg(not(madsim))]
     alys_runtime::block_on_main(async move {
-        let listener = Listener::bind(([127, 0, 0, 1], 0).into()).await.expect("a free port");
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into())
+            .await
+            .expect("a free port");
         let addr = listener.local_addr();
         let serving = spawn("server", server(listener));
         client(addr).await;
@@ -64,12 +69,17 @@ fn check_streams<S, C>(
                 let (send_addr, addr) = oneshot::channel();
                 let ip = world.ip(far);
                 let serving = world.spawn_on(far, "server", async move {
-                    let listener = Listener::bind(([0, 0, 0, 0], 0).into()).await.expect("a free port");
+                    let listener = Listener::bind(([0, 0, 0, 0], 0).into())
+                        .await
+                        .expect("a free port");
                     let _ = send_addr.send(SocketAddr::new(ip, listener.local_addr().port()));
                     server(listener).await;
                 });
                 let addr = addr.await.expect("the server listens");
-                world.spawn_on(near, "client", client(addr)).await.expect("the client ends");
+                world
+                    .spawn_on(near, "client", client(addr))
+                    .await
+                    .expect("the client ends");
                 serving.await.expect("the server ends");
             });
         }
@@ -90,7 +100,11 @@ mod simulated {
             world.set_default_link(Link {
                 loss_ppm: 5_000,
                 partial_ppm: 300_000,
-                window: if seed.is_multiple_of(2) { 70_000 } else { 300_000 },
+                window: if seed.is_multiple_of(2) {
+                    70_000
+                } else {
+                    300_000
+                },
                 ..Link::default()
             });
             let near = world.node("near", [10, 0, 0, 1].into(), std::future::pending);
@@ -115,12 +129,16 @@ fn scratch() -> Scratch {
         Scratch { dir, _guard: guard }
     }
     #[cfg(madsim)]
-    Scratch { dir: Dir::open("/data/a/b").expect("it can be opened") }
+    Scratch {
+        dir: Dir::open("/data/a/b").expect("it can be opened"),
+    }
 }
 
 /// Bytes that show when any of them is missing, doubled or out of place.
 fn pattern(len: usize) -> Vec<u8> {
-    (0..len as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+    (0..len as u64)
+        .map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
+        .collect()
 }
 
 #[test]
@@ -153,7 +171,9 @@ fn a_stream_keeps_order_and_echoes() {
                 write.shutdown().await.expect("an end can be sent");
             });
             let mut received = Vec::new();
-            read.read_to_end(&mut received).await.expect("readable to the end");
+            read.read_to_end(&mut received)
+                .await
+                .expect("readable to the end");
             assert!(received == sent, "what came back is what was sent");
             writer.await.expect("the writer ends");
         },
@@ -169,7 +189,10 @@ fn a_writer_waits_for_a_reader_that_does_not_read() {
             let (mut stream, _) = listener.accept().await.expect("a connection");
             time::sleep(300 * MS).await;
             let mut received = Vec::new();
-            stream.read_to_end(&mut received).await.expect("readable to the end");
+            stream
+                .read_to_end(&mut received)
+                .await
+                .expect("readable to the end");
             assert!(received == pattern(LEN), "all of it arrived in order");
         },
         |addr| async move {
@@ -177,7 +200,10 @@ fn a_writer_waits_for_a_reader_that_does_not_read() {
             let started = time::now();
             let mut stream = Stream::connect(addr).await.expect("connected");
             stream.write_all(&sent).await.expect("writable");
-            assert!(started.elapsed() >= 300 * MS, "so much does not fit into buffers");
+            assert!(
+                started.elapsed() >= 300 * MS,
+                "so much does not fit into buffers"
+            );
             stream.shutdown().await.expect("an end can be sent");
         },
     );
@@ -189,17 +215,29 @@ fn an_end_in_one_direction_leaves_the_other_open() {
         |listener| async move {
             let (mut stream, _) = listener.accept().await.expect("a connection");
             let mut asked = Vec::new();
-            stream.read_to_end(&mut asked).await.expect("readable to the end");
-            stream.write_all(&asked.repeat(2)).await.expect("still writable");
+            stream
+                .read_to_end(&mut asked)
+                .await
+                .expect("readable to the end");
+            stream
+                .write_all(&asked.repeat(2))
+                .await
+                .expect("still writable");
         },
         |addr| async move {
             let mut stream = Stream::connect(addr).await.expect("connected");
             stream.write_all(b"half").await.expect("writable");
             stream.shutdown().await.expect("an end can be sent");
-            let refused = stream.write_all(b"more").await.expect_err("it said that it had ended");
+            let refused = stream
+                .write_all(b"more")
+                .await
+                .expect_err("it said that it had ended");
             assert_eq!(refused.kind(), ErrorKind::BrokenPipe);
             let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await.expect("readable to the end");
+            stream
+                .read_to_end(&mut answer)
+                .await
+                .expect("readable to the end");
             assert_eq!(answer, b"halfhalf");
         },
     );
@@ -211,7 +249,10 @@ fn dropping_a_stream_still_delivers_what_was_written() {
         |listener| async move {
             let (mut stream, _) = listener.accept().await.expect("a connection");
             let mut received = Vec::new();
-            stream.read_to_end(&mut received).await.expect("readable to the end");
+            stream
+                .read_to_end(&mut received)
+                .await
+                .expect("readable to the end");
             assert!(received == pattern(40_000), "all of it arrived");
         },
         |addr| async move {
@@ -238,8 +279,13 @@ fn writing_to_somebody_who_has_gone_fails_in_the_end() {
                     time::sleep(10 * MS).await;
                 }
             };
-            let kind = time::timeout(Duration::from_secs(10), writing).await.expect("an error comes");
-            assert!(matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{kind:?}");
+            let kind = time::timeout(Duration::from_secs(10), writing)
+                .await
+                .expect("an error comes");
+            assert!(
+                matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
+                "{kind:?}"
+            );
         },
     );
 }
@@ -318,14 +364,18 @@ fn many_connections_are_all_served() {
 #[test]
 fn a_port_is_taken_by_one_listener_and_free_after_it() {
     check(|| async {
-        let first = Listener::bind(([127, 0, 0, 1], 0).into()).await.expect("a free port");
+        let first = Listener::bind(([127, 0, 0, 1], 0).into())
+            .await
+            .expect("a free port");
         let addr = first.local_addr();
         assert_ne!(addr.port(), 0);
         let error = Listener::bind(addr).await.expect_err("taken");
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         drop(first);
         Listener::bind(addr).await.expect("free again");
-        let error = Listener::bind(([203, 0, 113, 7], 0).into()).await.expect_err("not ours");
+        let error = Listener::bind(([203, 0, 113, 7], 0).into())
+            .await
+            .expect_err("not ours");
         assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
     });
 }
@@ -379,7 +429,9 @@ fn a_timer_can_be_reset_and_polled_in_vain() {
 fn a_timeout_ends_what_takes_too_long_and_nothing_else() {
     check(|| async {
         let started = time::now();
-        let elapsed = time::timeout(50 * MS, std::future::pending::<()>()).await.expect_err("never ready");
+        let elapsed = time::timeout(50 * MS, std::future::pending::<()>())
+            .await
+            .expect_err("never ready");
         assert_eq!(elapsed.after, 50 * MS);
         assert!(started.elapsed() >= 50 * MS);
         assert_eq!(time::timeout(Duration::MAX, async { 7 }).await, Ok(7));
@@ -401,7 +453,10 @@ fn an_interval_keeps_its_grid_and_skips_what_was_missed() {
         interval.tick().await;
         interval.tick().await;
         interval.tick().await;
-        assert!(resumed.elapsed() >= 20 * MS, "only one missed tick comes at once");
+        assert!(
+            resumed.elapsed() >= 20 * MS,
+            "only one missed tick comes at once"
+        );
     });
 }
 
@@ -496,7 +551,10 @@ fn polling_a_timer_again_leaves_no_further_wake_ups_behind() {
         time::sleep(200 * MS).await;
         assert!(is_over.load(Ordering::SeqCst));
         let polled = polls.load(Ordering::SeqCst);
-        assert!(polled <= 33, "{polled} polls for 30 pokes, a start and an end");
+        assert!(
+            polled <= 33,
+            "{polled} polls for 30 pokes, a start and an end"
+        );
         task.abort();
     });
 }
@@ -524,7 +582,10 @@ fn the_wall_clock_goes_with_the_monotonic_one() {
         assert!(wall > 1_600_000_000_000, "{wall} is after 2020");
         time::sleep(100 * MS).await;
         let (passed, elapsed) = (clock::wall_ms() - wall, start.elapsed().as_millis() as u64);
-        assert!(passed.abs_diff(elapsed) <= 50, "{passed} ms on the wall, {elapsed} ms elapsed");
+        assert!(
+            passed.abs_diff(elapsed) <= 50,
+            "{passed} ms on the wall, {elapsed} ms elapsed"
+        );
     });
 }
 
@@ -548,7 +609,10 @@ fn files_read_what_was_written() {
         file.set_len(3).expect("cut");
         file.set_len(6).expect("lengthened");
         file.sync().expect("synced");
-        assert_eq!(scratch.dir.read("data").expect("read"), Some(b"\0\0a\0\0\0".to_vec()));
+        assert_eq!(
+            scratch.dir.read("data").expect("read"),
+            Some(b"\0\0a\0\0\0".to_vec())
+        );
         drop(file);
         let again = scratch.dir.file("data").expect("opened again");
         assert_eq!(again.len().expect("a length"), 6);
@@ -564,19 +628,29 @@ fn directories_know_their_names() {
         dir.write_atomic("b", b"1").expect("written");
         dir.write_atomic("b", b"two").expect("written again");
         dir.write_atomic_private("a", b"secret").expect("written");
-        dir.sub("c").expect("made").write_atomic("x", b"").expect("written");
+        dir.sub("c")
+            .expect("made")
+            .write_atomic("x", b"")
+            .expect("written");
         assert_eq!(dir.list().expect("listed"), ["a", "b", "c"]);
         assert_eq!(dir.read("b").expect("read"), Some(b"two".to_vec()));
         assert_eq!(dir.read("missing").expect("read"), None);
         assert!(dir.exists("c").expect("looked") && !dir.exists("d").expect("looked"));
-        assert_eq!(dir.sub("c").expect("opened").read("x").expect("read"), Some(Vec::new()));
+        assert_eq!(
+            dir.sub("c").expect("opened").read("x").expect("read"),
+            Some(Vec::new())
+        );
         dir.remove("b").expect("removed");
         dir.remove("b").expect("removing nothing is fine");
         assert_eq!(dir.list().expect("listed"), ["a", "c"]);
         let other = Dir::open(dir.path()).expect("the same by its path");
         assert_eq!(other.list().expect("listed"), ["a", "c"]);
         for name in ["", ".", "..", "a/b", "x.tmp~"] {
-            assert_eq!(dir.file(name).expect_err("not a name").kind(), ErrorKind::InvalidInput, "{name:?}");
+            assert_eq!(
+                dir.file(name).expect_err("not a name").kind(),
+                ErrorKind::InvalidInput,
+                "{name:?}"
+            );
         }
         assert!(dir.file("c").is_err(), "a directory is not a file");
     });
@@ -601,7 +675,10 @@ fn secrets_are_readable_by_their_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let Scratch { dir, .. } = &scratch();
     dir.write_atomic_private("key", b"secret").expect("written");
-    let mode = std::fs::metadata(dir.path().join("key")).expect("it exists").permissions().mode();
+    let mode = std::fs::metadata(dir.path().join("key"))
+        .expect("it exists")
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -622,18 +699,33 @@ fn both_signals_ask_the_process_to_end() {
         println!("\nENDED={ended_by:?}");
         return;
     }
-    for (signal, expected) in [("-INT", Shutdown::Interrupt), ("-TERM", Shutdown::Terminate)] {
+    for (signal, expected) in [
+        ("-INT", Shutdown::Interrupt),
+        ("-TERM", Shutdown::Terminate),
+    ] {
         let mut child = std::process::Command::new(std::env::current_exe().expect("it runs"))
-            .args(["--exact", "both_signals_ask_the_process_to_end", "--nocapture", "--test-threads=1"])
+            .args([
+                "--exact",
+                "both_signals_ask_the_process_to_end",
+                "--nocapture",
+                "--test-threads=1",
+            ])
             .env("WAITS_FOR_SIGNAL", "1")
             .stdout(std::process::Stdio::piped())
             .spawn()
             .expect("it can be started");
-        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let mut lines = BufReader::new(child.stdout.take().expect("piped"))
+            .lines()
+            .map_while(Result::ok);
         assert!(lines.any(|line| line == "READY"));
-        let sent = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status();
+        let sent = std::process::Command::new("kill")
+            .args([signal, &child.id().to_string()])
+            .status();
         assert!(sent.expect("kill runs").success());
         assert!(lines.any(|line| line == format!("ENDED={expected:?}")));
-        assert!(child.wait().expect("it ends").success(), "it ended by itself");
+        assert!(
+            child.wait().expect("it ends").success(),
+            "it ended by itself"
+        );
     }
 }

@@ -47,8 +47,11 @@ async fn connect(world: World, a: NodeId, b: NodeId) -> (Stream, Stream) {
         listener.accept().await.expect("a connection").0
     });
     is_listening.await.expect("it listens");
-    let near =
-        world.spawn_on(a, "connect", Stream::connect(addr)).await.expect("it ends").expect("connected");
+    let near = world
+        .spawn_on(a, "connect", Stream::connect(addr))
+        .await
+        .expect("it ends")
+        .expect("connected");
     (near, taking.await.expect("taken"))
 }
 
@@ -57,7 +60,10 @@ fn a_killed_process_loses_no_written_file_and_its_destructors_change_nothing() {
     struct WritesOnDrop(disk::File);
     impl Drop for WritesOnDrop {
         fn drop(&mut self) {
-            assert!(self.0.write_at(0, b"ghost").is_err(), "a dead process cannot write");
+            assert!(
+                self.0.write_at(0, b"ghost").is_err(),
+                "a dead process cannot write"
+            );
             assert!(Dir::open("/ghost").is_err(), "nor open anything");
         }
     }
@@ -111,14 +117,23 @@ fn a_power_loss_keeps_what_was_synced_and_may_tear_what_was_not() {
             reading.await.expect("read")
         });
         assert_eq!(content.len(), 512 * SECTORS);
-        let new = content.chunks(512).filter(|sector| sector.iter().all(|byte| *byte == 2)).count();
-        let old = content.chunks(512).filter(|sector| sector.iter().all(|byte| *byte == 1)).count();
+        let new = content
+            .chunks(512)
+            .filter(|sector| sector.iter().all(|byte| *byte == 2))
+            .count();
+        let old = content
+            .chunks(512)
+            .filter(|sector| sector.iter().all(|byte| *byte == 1))
+            .count();
         assert_eq!(new + old, SECTORS, "no sector is a mixture");
         lost += old;
         kept += new;
         torn += usize::from(new > 0 && old > 0);
     }
-    assert!(lost > 0 && kept > 0 && torn > 5, "lost {lost}, kept {kept}, torn {torn}");
+    assert!(
+        lost > 0 && kept > 0 && torn > 5,
+        "lost {lost}, kept {kept}, torn {torn}"
+    );
 }
 
 #[test]
@@ -131,7 +146,11 @@ fn an_atomic_write_is_whole_at_whatever_operation_the_power_goes() {
                     // Opening is one operation, writing is six.
                     Dir::open("/data").and_then(|dir| dir.write_atomic("f", bytes))
                 };
-                world.spawn_on(a, "write", write(b"old")).await.expect("it ends").expect("written");
+                world
+                    .spawn_on(a, "write", write(b"old"))
+                    .await
+                    .expect("it ends")
+                    .expect("written");
                 world.power_off_at_operation(a, k);
                 let written = world.spawn_on(a, "write", async move {
                     let written = write(b"new").await;
@@ -139,12 +158,20 @@ fn an_atomic_write_is_whole_at_whatever_operation_the_power_goes() {
                     written.is_ok()
                 });
                 let is_written = written.await == Ok(true);
-                assert_eq!(is_written, world.is_up(a), "it fails exactly when the power went");
+                assert_eq!(
+                    is_written,
+                    world.is_up(a),
+                    "it fails exactly when the power went"
+                );
                 world.power_off(a);
                 world.restart(a);
                 let read = world.spawn_on(a, "read", async {
                     let dir = Dir::open("/data").expect("opened");
-                    assert_eq!(dir.list().expect("listed"), ["f"], "no traces of the attempt");
+                    assert_eq!(
+                        dir.list().expect("listed"),
+                        ["f"],
+                        "no traces of the attempt"
+                    );
                     dir.read("f").expect("read").expect("there is always one")
                 });
                 (is_written, read.await.expect("read"))
@@ -169,7 +196,9 @@ fn a_name_is_durable_even_if_its_maker_was_killed_before_its_sync() {
                     // The next name is made, but not durable.
                     World::current().fail_syncs(sim::here().node, 1);
                     match made_before {
-                        "/x/y" => Dir::open(made_before).and_then(|dir| dir.file("f")).is_err(),
+                        "/x/y" => Dir::open(made_before)
+                            .and_then(|dir| dir.file("f"))
+                            .is_err(),
                         _ => Dir::open("/x/y").is_err(),
                     }
                 });
@@ -177,15 +206,23 @@ fn a_name_is_durable_even_if_its_maker_was_killed_before_its_sync() {
                 world.kill(a);
                 world.restart(a);
                 let write = world.spawn_on(a, "write", async {
-                    let file = Dir::open("/x/y").expect("opened").file("f").expect("opened");
+                    let file = Dir::open("/x/y")
+                        .expect("opened")
+                        .file("f")
+                        .expect("opened");
                     file.write_at(0, b"data").expect("written");
                     file.sync().expect("synced");
                 });
                 write.await.expect("it ends");
                 world.power_off(a);
                 world.restart(a);
-                let read = world.spawn_on(a, "read", async { Dir::open("/x/y").and_then(|d| d.read("f")) });
-                assert_eq!(read.await.expect("it ends").expect("read"), Some(b"data".to_vec()));
+                let read = world.spawn_on(a, "read", async {
+                    Dir::open("/x/y").and_then(|d| d.read("f"))
+                });
+                assert_eq!(
+                    read.await.expect("it ends").expect("read"),
+                    Some(b"data".to_vec())
+                );
             });
         }
     }
@@ -247,13 +284,29 @@ fn whatever_is_done_to_a_file_its_sectors_are_the_synced_or_the_newest_ones() {
                 world.power_off(a);
                 world.restart(a);
                 let Some(synced) = synced else { continue };
-                let read = world.spawn_on(a, "read", async { Dir::open("/d").and_then(|d| d.read("f")) });
-                let content = read.await.expect("it ends").expect("read").expect("it was synced");
-                assert!([synced.len(), live.len()].contains(&content.len()), "a length that was");
+                let read = world.spawn_on(a, "read", async {
+                    Dir::open("/d").and_then(|d| d.read("f"))
+                });
+                let content = read
+                    .await
+                    .expect("it ends")
+                    .expect("read")
+                    .expect("it was synced");
+                assert!(
+                    [synced.len(), live.len()].contains(&content.len()),
+                    "a length that was"
+                );
                 for n in 0..content.len().div_ceil(512) {
                     let len = (content.len() - n * 512).min(512);
-                    let (is, was, new) = (sector_of(&content, n), sector_of(&synced, n), sector_of(&live, n));
-                    assert!(is[..len] == was[..len] || is[..len] == new[..len], "sector {n} of seed {seed}");
+                    let (is, was, new) = (
+                        sector_of(&content, n),
+                        sector_of(&synced, n),
+                        sector_of(&live, n),
+                    );
+                    assert!(
+                        is[..len] == was[..len] || is[..len] == new[..len],
+                        "sector {n} of seed {seed}"
+                    );
                 }
             }
         });
@@ -275,7 +328,11 @@ fn a_process_can_be_killed_from_within_and_does_nothing_more() {
             assert!(Dir::open("/ghost").is_err());
             assert!(Listener::bind(SocketAddr::new(ip(1), PORT)).await.is_err());
             assert!(Stream::connect(SocketAddr::new(ip(2), PORT)).await.is_err());
-            assert_eq!(World::current().events(), seen.load(Ordering::SeqCst), "none of it is an event");
+            assert_eq!(
+                World::current().events(),
+                seen.load(Ordering::SeqCst),
+                "none of it is an event"
+            );
             alys_runtime::yield_now().await;
             unreachable!("a killed process goes no further than its next await");
         });
@@ -313,7 +370,10 @@ fn a_failed_sync_leaves_its_writes_in_doubt_for_good() {
             let working = world.spawn_on(a, "write", async {
                 // Making the directory is the first sync, which fails.
                 assert!(Dir::open("/data").is_err());
-                let file = Dir::open("/data").expect("opened").file("f").expect("opened");
+                let file = Dir::open("/data")
+                    .expect("opened")
+                    .file("f")
+                    .expect("opened");
                 file.set_len(1024).expect("room");
                 file.sync().expect("synced");
                 World::current().fail_syncs(World::current().find("a").expect("a"), 1);
@@ -325,8 +385,14 @@ fn a_failed_sync_leaves_its_writes_in_doubt_for_good() {
             working.await.expect("it ends");
             world.power_off(a);
             world.restart(a);
-            let read = world.spawn_on(a, "read", async { Dir::open("/data").expect("opened").read("f") });
-            let content = read.await.expect("it ends").expect("read").expect("it exists");
+            let read = world.spawn_on(a, "read", async {
+                Dir::open("/data").expect("opened").read("f")
+            });
+            let content = read
+                .await
+                .expect("it ends")
+                .expect("read")
+                .expect("it exists");
             assert_eq!(content[512..], [2; 512], "the sync that succeeded holds");
             assert_eq!(world.counters().get("disk.sync_failed"), Some(&2));
             content[..512] == [1; 512]
@@ -341,17 +407,24 @@ fn a_full_disk_and_failing_reads_are_errors() {
     two(1, |world, a, _| async move {
         let run = |f: fn(disk::File)| {
             let task = world.spawn_on(a, "use", async move {
-                f(Dir::open("/data").expect("opened").file("f").expect("opened"));
+                f(Dir::open("/data")
+                    .expect("opened")
+                    .file("f")
+                    .expect("opened"));
             });
             async move { task.await.expect("it ends") }
         };
         run(|file| file.write_at(0, &[1; 100]).expect("room")).await;
         world.set_free_space(a, Some(50));
         run(|file| {
-            file.write_at(50, &[2; 100]).expect("50 overwritten, 50 new");
+            file.write_at(50, &[2; 100])
+                .expect("50 overwritten, 50 new");
             let error = file.write_at(150, &[3; 1]).expect_err("full");
             assert_eq!(error.kind(), ErrorKind::StorageFull);
-            assert_eq!(file.set_len(151).expect_err("full").kind(), ErrorKind::StorageFull);
+            assert_eq!(
+                file.set_len(151).expect_err("full").kind(),
+                ErrorKind::StorageFull
+            );
             assert_eq!(file.len().expect("a length"), 150);
         })
         .await;
@@ -370,14 +443,24 @@ fn a_full_disk_and_failing_reads_are_errors() {
 #[test]
 fn a_slow_disk_takes_its_time_in_settle() {
     two(1, |world, a, _| async move {
-        world.set_slowness(a, Slowness { per_operation: MS, per_sync: 500 * MS });
+        world.set_slowness(
+            a,
+            Slowness {
+                per_operation: MS,
+                per_sync: 500 * MS,
+            },
+        );
         let took = world.spawn_on(a, "write", async {
             let file = Dir::open("/d").expect("opened").file("f").expect("opened");
             disk::settle().await;
             let start = time::now();
             file.write_at(0, b"x").expect("written");
             file.sync().expect("synced");
-            assert_eq!(start.elapsed().as_millis(), 0, "the call itself takes no time");
+            assert_eq!(
+                start.elapsed().as_millis(),
+                0,
+                "the call itself takes no time"
+            );
             disk::settle().await;
             start.elapsed()
         });
@@ -397,7 +480,9 @@ fn a_disk_can_be_wiped_restored_and_rot() {
         };
         let read = move || {
             world.restart(a);
-            let task = world.spawn_on(a, "read", async { Dir::open("/d").and_then(|dir| dir.read("f")) });
+            let task = world.spawn_on(a, "read", async {
+                Dir::open("/d").and_then(|dir| dir.read("f"))
+            });
             async move {
                 let content = task.await.expect("it ends").expect("readable");
                 world.power_off(a);
@@ -412,7 +497,13 @@ fn a_disk_can_be_wiped_restored_and_rot() {
         assert_eq!(read().await, Some(vec![1; 64]));
         assert_eq!(world.rot_disk(a, 1), 1);
         let rotten = read().await.expect("there");
-        assert_eq!(rotten.iter().map(|byte| (byte ^ 1).count_ones()).sum::<u32>(), 1);
+        assert_eq!(
+            rotten
+                .iter()
+                .map(|byte| (byte ^ 1).count_ones())
+                .sum::<u32>(),
+            1
+        );
         world.wipe_disk(a);
         assert_eq!(read().await, None);
         assert_eq!(world.rot_disk(a, 1), 0);
@@ -422,18 +513,30 @@ fn a_disk_can_be_wiped_restored_and_rot() {
 #[test]
 fn impatient_machines_give_up_sooner() {
     two(1, |world, a, b| async move {
-        let patience = sim::Patience { connect: SECOND, send: 3 * SECOND };
+        let patience = sim::Patience {
+            connect: SECOND,
+            send: 3 * SECOND,
+        };
         world.set_patience(patience);
         let (mut near, _far) = connect(world, a, b).await;
         world.partition(ip(1), ip(2));
-        near.write_all(b"lost").await.expect("there is room in the buffer");
+        near.write_all(b"lost")
+            .await
+            .expect("there is room in the buffer");
         let start = time::now();
         let error = near.read_exact(&mut [0; 5]).await.expect_err("given up");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(start.elapsed() >= patience.send - MS && start.elapsed() < patience.send + SECOND);
         let start = time::now();
         let nobody = world.spawn_on(a, "connect", Stream::connect((ip(2), 9).into()));
-        assert_eq!(nobody.await.expect("it ends").expect_err("no answer").kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            nobody
+                .await
+                .expect("it ends")
+                .expect_err("no answer")
+                .kind(),
+            ErrorKind::TimedOut
+        );
         assert!(start.elapsed() >= patience.connect && start.elapsed() < patience.connect + MS);
     });
 }
@@ -446,13 +549,20 @@ fn a_one_way_partition_stops_one_direction_and_times_out_the_sender_only() {
         assert!(world.is_blocked(ip(1), ip(2)) && !world.is_blocked(ip(2), ip(1)));
         far.write_all(b"hello").await.expect("writable");
         let mut buf = [0; 5];
-        near.read_exact(&mut buf).await.expect("this direction works");
-        near.write_all(b"lost").await.expect("there is room in the buffer");
+        near.read_exact(&mut buf)
+            .await
+            .expect("this direction works");
+        near.write_all(b"lost")
+            .await
+            .expect("there is room in the buffer");
         let start = time::now();
         let error = near.read_exact(&mut buf).await.expect_err("given up");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(start.elapsed() >= USER_TIMEOUT - MS && start.elapsed() < USER_TIMEOUT + SECOND);
-        assert_eq!(near.write_all(b"x").await.expect_err("dead").kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            near.write_all(b"x").await.expect_err("dead").kind(),
+            ErrorKind::TimedOut
+        );
         // The acknowledgement of "hello" never came through, so that end has given up as well.
         let error = far.read_exact(&mut buf).await.expect_err("given up");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
@@ -487,7 +597,9 @@ fn a_healed_link_goes_on_within_a_second_and_in_order() {
                 near.write_all(&sent[100..]).await.expect("writable");
                 time::sleep(20 * SECOND).await;
                 let mut received = vec![0; 50];
-                far.read_exact(&mut received).await.expect("what had arrived before");
+                far.read_exact(&mut received)
+                    .await
+                    .expect("what had arrived before");
                 world.heal(ip(1), ip(2));
                 let start = time::now();
                 let mut rest = vec![0; 150];
@@ -515,8 +627,14 @@ fn connecting_over_a_partition_times_out_and_goes_through_after_a_heal() {
         time::sleep(SECOND).await;
         world.partition(ip(1), ip(2));
         let start = time::now();
-        let result = world.spawn_on(a, "connect", Stream::connect(addr)).await.expect("it ends");
-        assert_eq!(result.expect_err("nobody answers").kind(), ErrorKind::TimedOut);
+        let result = world
+            .spawn_on(a, "connect", Stream::connect(addr))
+            .await
+            .expect("it ends");
+        assert_eq!(
+            result.expect_err("nobody answers").kind(),
+            ErrorKind::TimedOut
+        );
         assert!(start.elapsed() >= sim::CONNECT_TIMEOUT);
         let connecting = world.spawn_on(a, "connect", Stream::connect(addr));
         time::sleep(5 * SECOND).await;
@@ -526,10 +644,19 @@ fn connecting_over_a_partition_times_out_and_goes_through_after_a_heal() {
         assert!(healed.elapsed() < 1_100 * MS, "{:?}", healed.elapsed());
         // A machine that is on refuses for a dead process; one without power is silent.
         world.kill(b);
-        let result = world.spawn_on(a, "connect", Stream::connect(addr)).await.expect("it ends");
-        assert_eq!(result.expect_err("refused").kind(), ErrorKind::ConnectionRefused);
+        let result = world
+            .spawn_on(a, "connect", Stream::connect(addr))
+            .await
+            .expect("it ends");
+        assert_eq!(
+            result.expect_err("refused").kind(),
+            ErrorKind::ConnectionRefused
+        );
         world.power_off(b);
-        let result = world.spawn_on(a, "connect", Stream::connect(addr)).await.expect("it ends");
+        let result = world
+            .spawn_on(a, "connect", Stream::connect(addr))
+            .await
+            .expect("it ends");
         assert_eq!(result.expect_err("silent").kind(), ErrorKind::TimedOut);
     });
 }
@@ -551,7 +678,10 @@ fn the_peer_of_a_killed_process_learns_of_it_at_once() {
             Err(error) => resets += u32::from(error.kind() == ErrorKind::ConnectionReset),
         }
     }
-    assert!(ends > 0 && resets > 0 && ends + resets == 20, "{ends} ends, {resets} resets");
+    assert!(
+        ends > 0 && resets > 0 && ends + resets == 20,
+        "{ends} ends, {resets} resets"
+    );
 }
 
 #[test]
@@ -559,12 +689,23 @@ fn the_peer_of_a_machine_without_power_learns_of_it_from_its_next_life() {
     two(1, |world, a, b| async move {
         let (mut near, _far) = connect(world, a, b).await;
         world.power_off(b);
-        assert!(time::timeout(60 * SECOND, near.read_u8()).await.is_err(), "no word of it");
-        near.write_all(b"are you there?").await.expect("there is room in the buffer");
-        assert!(time::timeout(5 * SECOND, near.read_u8()).await.is_err(), "still none");
+        assert!(
+            time::timeout(60 * SECOND, near.read_u8()).await.is_err(),
+            "no word of it"
+        );
+        near.write_all(b"are you there?")
+            .await
+            .expect("there is room in the buffer");
+        assert!(
+            time::timeout(5 * SECOND, near.read_u8()).await.is_err(),
+            "still none"
+        );
         world.restart(b);
         let start = time::now();
-        let error = near.read_u8().await.expect_err("it knows nothing of the connection");
+        let error = near
+            .read_u8()
+            .await
+            .expect_err("it knows nothing of the connection");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         assert!(start.elapsed() < 2 * SECOND, "{:?}", start.elapsed());
     });
@@ -575,17 +716,32 @@ fn connections_can_be_reset_and_left_half_open() {
     two(1, |world, a, b| async move {
         let (mut near, mut far) = connect(world, a, b).await;
         assert_eq!(world.half_open(ip(1), ip(2)), 1);
-        assert_eq!(near.read_u8().await.expect_err("gone").kind(), ErrorKind::ConnectionReset);
-        assert!(time::timeout(60 * SECOND, far.read_u8()).await.is_err(), "nobody told it");
+        assert_eq!(
+            near.read_u8().await.expect_err("gone").kind(),
+            ErrorKind::ConnectionReset
+        );
+        assert!(
+            time::timeout(60 * SECOND, far.read_u8()).await.is_err(),
+            "nobody told it"
+        );
         far.write_all(b"x").await.expect("it does not know");
-        assert_eq!(far.read_u8().await.expect_err("now it does").kind(), ErrorKind::ConnectionReset);
+        assert_eq!(
+            far.read_u8().await.expect_err("now it does").kind(),
+            ErrorKind::ConnectionReset
+        );
         drop((near, far));
         assert_eq!(world.connections(), 0, "nothing is left behind");
 
         let (mut near, mut far) = connect(world, a, b).await;
         assert_eq!(world.reset_connections(ip(2), ip(1)), 1);
-        assert_eq!(near.read_u8().await.expect_err("reset").kind(), ErrorKind::ConnectionReset);
-        assert_eq!(far.write_u8(1).await.expect_err("reset").kind(), ErrorKind::ConnectionReset);
+        assert_eq!(
+            near.read_u8().await.expect_err("reset").kind(),
+            ErrorKind::ConnectionReset
+        );
+        assert_eq!(
+            far.write_u8(1).await.expect_err("reset").kind(),
+            ErrorKind::ConnectionReset
+        );
     });
 }
 
@@ -605,7 +761,11 @@ fn bandwidth_and_latency_are_those_of_the_link() {
         let start = time::now();
         near.write_u8(1).await.expect("writable");
         far.read_u8().await.expect("readable");
-        assert!(start.elapsed() >= 50 * MS && start.elapsed() < 53 * MS, "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() >= 50 * MS && start.elapsed() < 53 * MS,
+            "{:?}",
+            start.elapsed()
+        );
         let start = time::now();
         let sending = world.spawn_on(a, "send", async move {
             near.write_all(&[7; 1_000_000]).await.expect("writable");
@@ -616,7 +776,10 @@ fn bandwidth_and_latency_are_those_of_the_link() {
         let took = start.elapsed();
         assert!(took >= 10 * SECOND && took < 11 * SECOND, "{took:?}");
         let (sent_at, _near) = sending.await.expect("sent");
-        assert!(sent_at - start >= 9 * SECOND, "the writer had to wait for the link");
+        assert!(
+            sent_at - start >= 9 * SECOND,
+            "the writer had to wait for the link"
+        );
         assert!(world.counters().contains_key("link.backpressure"));
         world.reset_link(ip(1), ip(2));
         assert_eq!(world.link(ip(1), ip(2)), Link::default());
@@ -626,7 +789,10 @@ fn bandwidth_and_latency_are_those_of_the_link() {
 #[test]
 fn losses_delay_and_never_reorder() {
     two(3, |world, a, b| async move {
-        world.set_default_link(Link { loss_ppm: 100_000, ..Link::default() });
+        world.set_default_link(Link {
+            loss_ppm: 100_000,
+            ..Link::default()
+        });
         let (mut near, mut far) = connect(world, a, b).await;
         let sending = world.spawn_on(a, "send", async move {
             for n in 0..500u32 {
@@ -647,13 +813,21 @@ fn losses_delay_and_never_reorder() {
 
 /// Sends a counted sequence both ways between two nodes while `disturb` does its work, and returns how much came
 /// through in each direction. Whatever happens, it must be a beginning of what was sent.
-async fn exchange<F: Future<Output = ()>>(world: World, a: NodeId, b: NodeId, disturb: F) -> [usize; 2] {
+async fn exchange<F: Future<Output = ()>>(
+    world: World,
+    a: NodeId,
+    b: NodeId,
+    disturb: F,
+) -> [usize; 2] {
     const BYTES: usize = 400_000;
     let byte_at = |n: usize| (n % 251) as u8;
     let received = [Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0))];
     let (near, far) = connect(world, a, b).await;
     let mut tasks = Vec::new();
-    for (node, stream, received) in [(a, near, received[0].clone()), (b, far, received[1].clone())] {
+    for (node, stream, received) in [
+        (a, near, received[0].clone()),
+        (b, far, received[1].clone()),
+    ] {
         let (mut read, mut write) = alys_runtime::io::split(stream);
         tasks.push(world.spawn_on(node, "send", async move {
             let bytes: Vec<u8> = (0..BYTES).map(byte_at).collect();
@@ -683,7 +857,11 @@ async fn exchange<F: Future<Output = ()>>(world: World, a: NodeId, b: NodeId, di
     for task in tasks {
         let _ = time::timeout(200 * SECOND, task).await;
     }
-    assert!(world.polls() - polls < 20_000, "{} polls for some hundred segments", world.polls() - polls);
+    assert!(
+        world.polls() - polls < 20_000,
+        "{} polls for some hundred segments",
+        world.polls() - polls
+    );
     received.map(|received| received.load(Ordering::SeqCst) as usize)
 }
 
@@ -692,11 +870,23 @@ fn whatever_short_outages_do_every_byte_arrives_once_and_in_order() {
     for seed in 0..60 {
         two(seed, |world, a, b| async move {
             let mut rng = world.rng("outages");
-            world.set_default_link(Link { loss_ppm: 20_000, window: 30_000, ..Link::default() });
+            world.set_default_link(Link {
+                loss_ppm: 20_000,
+                window: 30_000,
+                ..Link::default()
+            });
             let disturb = async {
                 for _ in 0..20 {
-                    let (from, to) = if rng.chance(500_000) { (ip(1), ip(2)) } else { (ip(2), ip(1)) };
-                    let block = if rng.chance(500_000) { Block::Cut } else { Block::Clog };
+                    let (from, to) = if rng.chance(500_000) {
+                        (ip(1), ip(2))
+                    } else {
+                        (ip(2), ip(1))
+                    };
+                    let block = if rng.chance(500_000) {
+                        Block::Cut
+                    } else {
+                        Block::Clog
+                    };
                     match rng.below(4) {
                         0 => world.block(from, to, block),
                         1 => {
@@ -760,14 +950,26 @@ fn each_node_has_its_own_wall_clock() {
         let truth = world.wall_ms(NodeId::WORLD);
         assert_eq!(world.wall_ms(a), truth - 5_000);
         let ahead = read(b).await.expect("read") - truth;
-        assert!((10_000..10_010).contains(&ahead), "a tenth of 100 s, but {ahead} ms");
+        assert!(
+            (10_000..10_010).contains(&ahead),
+            "a tenth of 100 s, but {ahead} ms"
+        );
         world.step_clock(b, -10_000);
         let ahead = world.wall_ms(b) - truth;
         assert!(ahead < 10, "{ahead}");
         world.restart(a);
-        assert_eq!(read(a).await.map(|wall| truth - wall), Ok(5_000), "a restart does not set the clock");
+        assert_eq!(
+            read(a).await.map(|wall| truth - wall),
+            Ok(5_000),
+            "a restart does not set the clock"
+        );
     });
-    let epoch = |seed| two(seed, |world, _, _| async move { world.wall_ms(NodeId::WORLD) });
+    let epoch = |seed| {
+        two(
+            seed,
+            |world, _, _| async move { world.wall_ms(NodeId::WORLD) },
+        )
+    };
     assert_ne!(epoch(1), epoch(2));
     assert_eq!(epoch(1), epoch(1));
 }
@@ -898,26 +1100,43 @@ fn busy(seed: u64) -> [u8; 32] {
 /// Runs this test binary again for one seed, because tokio's `select!` draws from a counter of the process.
 fn busy_in_a_process(seed: u64) -> String {
     let output = std::process::Command::new(std::env::current_exe().expect("it runs"))
-        .args(["--exact", "prints_the_hash_of_a_seed", "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            "prints_the_hash_of_a_seed",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env("BUSY_SEED", seed.to_string())
         .output()
         .expect("it can be started");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let (_, hash) = text.split_once("HASH=").unwrap_or_else(|| panic!("no hash in {text}"));
+    let (_, hash) = text
+        .split_once("HASH=")
+        .unwrap_or_else(|| panic!("no hash in {text}"));
     hash[..64].to_owned()
 }
 
 #[test]
 fn prints_the_hash_of_a_seed() {
-    let seed = std::env::var("BUSY_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let hash: String = busy(seed).iter().map(|byte| format!("{byte:02x}")).collect();
+    let seed = std::env::var("BUSY_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(1);
+    let hash: String = busy(seed)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     assert_ne!(hash, "0".repeat(64));
     println!("HASH={hash}");
 }
 
 #[test]
 fn the_seed_decides_everything() {
-    let (one, again, two) = (busy_in_a_process(1), busy_in_a_process(1), busy_in_a_process(2));
+    let (one, again, two) = (
+        busy_in_a_process(1),
+        busy_in_a_process(1),
+        busy_in_a_process(2),
+    );
     assert_eq!(one, again);
     assert_ne!(one, two);
 }
@@ -952,7 +1171,12 @@ fn what_happened_is_reported_to_the_sink_and_counted() {
     let sink = seen.clone();
     let finished = sim::try_run(Options::new(1), move |world| async move {
         world.add_sink(Box::new(move |event| {
-            sink.lock().expect("not poisoned").push((event.at, event.node, event.kind, event.detail.clone()));
+            sink.lock().expect("not poisoned").push((
+                event.at,
+                event.node,
+                event.kind,
+                event.detail.clone(),
+            ));
         }));
         let a = world.node("a", ip(1), pending);
         let b = world.node("b", ip(2), pending);
@@ -965,8 +1189,15 @@ fn what_happened_is_reported_to_the_sink_and_counted() {
     finished.result.expect("it ends");
     let seen = seen.lock().expect("not poisoned");
     let kinds: Vec<&str> = seen.iter().map(|event| event.2).collect();
-    for kind in ["node.start", "net.listen", "net.connect", "net.send", "net.receive", "oracle", "node.kill"]
-    {
+    for kind in [
+        "node.start",
+        "net.listen",
+        "net.connect",
+        "net.send",
+        "net.receive",
+        "oracle",
+        "node.kill",
+    ] {
         assert!(kinds.contains(&kind), "{kind} in {kinds:?}");
     }
     assert!(seen.is_sorted_by_key(|event| event.0));
@@ -976,12 +1207,21 @@ fn what_happened_is_reported_to_the_sink_and_counted() {
 
 #[test]
 fn a_run_that_fails_says_why() {
-    let panics =
-        sim::try_run(Options::new(1), |_| async { assert!(time::now().elapsed() > SECOND, "too soon") });
+    let panics = sim::try_run(Options::new(1), |_| async {
+        assert!(time::now().elapsed() > SECOND, "too soon")
+    });
     assert_eq!(panics.result, Err("too soon".to_owned()));
     let stuck = sim::try_run(Options::new(1), |_| pending::<()>());
-    assert!(stuck.result.expect_err("it never ends").contains("block forever"));
-    let limit = Options { time_limit: 10 * SECOND, ..Options::new(1) };
+    assert!(
+        stuck
+            .result
+            .expect_err("it never ends")
+            .contains("block forever")
+    );
+    let limit = Options {
+        time_limit: 10 * SECOND,
+        ..Options::new(1)
+    };
     let endless = sim::try_run(limit, |_| async {
         loop {
             time::sleep(SECOND).await;
@@ -1000,7 +1240,10 @@ fn a_run_that_fails_says_why() {
 fn fired(
     seed: u64,
     share_ppm: Option<u32>,
-) -> (Vec<[bool; 4]>, std::collections::BTreeMap<&'static str, u64>) {
+) -> (
+    Vec<[bool; 4]>,
+    std::collections::BTreeMap<&'static str, u64>,
+) {
     const ROUNDS: usize = 400;
     let finished = sim::try_run(Options::new(seed), move |world| async move {
         world.set_buggify(share_ppm);
@@ -1015,9 +1258,15 @@ fn fired(
         };
         let a = world.node("a", ip(1), std::future::pending);
         let b = world.node("b", ip(2), std::future::pending);
-        let (a, b) = (world.spawn_on(a, "ask", ask()), world.spawn_on(b, "ask", ask()));
+        let (a, b) = (
+            world.spawn_on(a, "ask", ask()),
+            world.spawn_on(b, "ask", ask()),
+        );
         let (a, b) = (a.await.expect("it ends"), b.await.expect("it ends"));
-        a.into_iter().zip(b).map(|((a, b), (c, d))| [a, b, c, d]).collect::<Vec<_>>()
+        a.into_iter()
+            .zip(b)
+            .map(|((a, b), (c, d))| [a, b, c, d])
+            .collect::<Vec<_>>()
     });
     (finished.result.expect("nothing panics"), finished.counters)
 }
@@ -1027,17 +1276,28 @@ fn a_site_that_is_on_fires_as_often_as_it_says_and_one_that_is_off_never() {
     let (all, counters) = fired(1, Some(1_000_000));
     let count = |at: usize| all.iter().filter(|asked| asked[at]).count();
     for (often, seldom) in [(0, 1), (2, 3)] {
-        assert!((60..140).contains(&count(often)), "a quarter of 400: {}", count(often));
+        assert!(
+            (60..140).contains(&count(often)),
+            "a quarter of 400: {}",
+            count(often)
+        );
         assert!(count(seldom) < 20, "a hundredth of 400: {}", count(seldom));
     }
     assert_eq!(counters["site.runtime.net.short_read.on"], 1);
-    assert_eq!(counters["site.runtime.net.short_read.fired"] as usize, count(0) + count(2));
+    assert_eq!(
+        counters["site.runtime.net.short_read.fired"] as usize,
+        count(0) + count(2)
+    );
     assert_ne!(
         all.iter().map(|asked| asked[0]).collect::<Vec<_>>(),
         all.iter().map(|asked| asked[2]).collect::<Vec<_>>(),
         "each node has a stream of its own"
     );
-    assert_eq!(fired(1, Some(1_000_000)), (all, counters), "the seed decides");
+    assert_eq!(
+        fired(1, Some(1_000_000)),
+        (all, counters),
+        "the seed decides"
+    );
 
     for share in [None, Some(0)] {
         let (none, counters) = fired(1, share);
@@ -1050,13 +1310,19 @@ fn a_site_that_is_on_fires_as_often_as_it_says_and_one_that_is_off_never() {
 fn about_a_quarter_of_the_sites_is_on_in_a_run_and_another_one_in_the_next() {
     let on = |seed| -> Vec<&'static str> {
         let (_, counters) = fired(seed, Some(sim::USUAL_SHARE_PPM));
-        counters.into_keys().filter(|name| name.ends_with(".on")).collect()
+        counters
+            .into_keys()
+            .filter(|name| name.ends_with(".on"))
+            .collect()
     };
     let (runs, sites) = (20, alys_runtime::buggify::SITES.len());
     let drawn: Vec<_> = (1..=runs).map(on).collect();
     let total: usize = drawn.iter().map(Vec::len).sum();
     let expected = sites * runs as usize / 4;
-    assert!((expected * 8 / 10..expected * 12 / 10).contains(&total), "{total} of {expected}");
+    assert!(
+        (expected * 8 / 10..expected * 12 / 10).contains(&total),
+        "{total} of {expected}"
+    );
     assert!(drawn.windows(2).all(|pair| pair[0] != pair[1]));
 }
 
@@ -1067,23 +1333,45 @@ fn a_spared_machine_and_the_world_itself_do_nothing_unusual() {
         let spared = world.node("spared", ip(1), std::future::pending);
         world.exempt_from_buggify(spared);
         let fires = || alys_runtime::buggify!("runtime.net.short_read", 1_000_000);
-        assert!(!world.spawn_on(spared, "ask", async move { fires() }).await.expect("it ends"));
+        assert!(
+            !world
+                .spawn_on(spared, "ask", async move { fires() })
+                .await
+                .expect("it ends")
+        );
         assert!(!fires(), "this is the world");
         let other = world.node("other", ip(2), std::future::pending);
-        assert!(world.spawn_on(other, "ask", async move { fires() }).await.expect("it ends"));
+        assert!(
+            world
+                .spawn_on(other, "ask", async move { fires() })
+                .await
+                .expect("it ends")
+        );
         world.set_buggify(None);
-        assert!(!world.spawn_on(other, "ask", async move { fires() }).await.expect("it ends"));
+        assert!(
+            !world
+                .spawn_on(other, "ask", async move { fires() })
+                .await
+                .expect("it ends")
+        );
     });
 }
 
 /// Runs `work` on a file of eight sectors of ones that were twos before the last sync.
-fn on_a_file<T, F>(prepare: impl FnOnce(World, NodeId) + Send + 'static, work: F) -> (T, sim::Damage)
+fn on_a_file<T, F>(
+    prepare: impl FnOnce(World, NodeId) + Send + 'static,
+    work: F,
+) -> (T, sim::Damage)
 where
     T: Send + 'static,
     F: FnOnce(alys_runtime::disk::File) -> T + Send + 'static,
 {
     two(1, |world, a, _| async move {
-        let open = || Dir::open("/d").and_then(|dir| dir.file("f")).expect("it opens");
+        let open = || {
+            Dir::open("/d")
+                .and_then(|dir| dir.file("f"))
+                .expect("it opens")
+        };
         let written = world.spawn_on(a, "write", async move {
             let file = open();
             for byte in [2, 1] {
@@ -1094,7 +1382,10 @@ where
         written.await.expect("it ends");
         assert!(!world.disk_damage(a).is_any());
         prepare(world, a);
-        let worked = world.spawn_on(a, "work", async move { work(open()) }).await.expect("it ends");
+        let worked = world
+            .spawn_on(a, "work", async move { work(open()) })
+            .await
+            .expect("it ends");
         (worked, world.disk_damage(a))
     })
 }
@@ -1108,9 +1399,22 @@ fn a_misdirected_write_is_reported_as_done_and_is_elsewhere() {
         content
     };
     let (content, damage) = on_a_file(|world, a| world.misdirect_writes(a, 1), work);
-    assert!(content[512..1024].iter().all(|byte| *byte == 1), "not where it should be");
-    assert_eq!(content.iter().filter(|byte| **byte == 9).count(), 512, "but somewhere");
-    assert_eq!(damage, sim::Damage { misdirected_writes: 1, ..Default::default() });
+    assert!(
+        content[512..1024].iter().all(|byte| *byte == 1),
+        "not where it should be"
+    );
+    assert_eq!(
+        content.iter().filter(|byte| **byte == 9).count(),
+        512,
+        "but somewhere"
+    );
+    assert_eq!(
+        damage,
+        sim::Damage {
+            misdirected_writes: 1,
+            ..Default::default()
+        }
+    );
     assert!(damage.is_silent());
 }
 
@@ -1126,7 +1430,13 @@ fn a_stale_read_gives_what_was_there_before_the_last_sync_as_often_as_it_is_told
     };
     let ([first, second], damage) = on_a_file(|world, a| world.make_reads_stale(a, 1), work);
     assert_eq!((first, second), ([2; 700], [1; 700]));
-    assert_eq!(damage, sim::Damage { stale_reads: 1, ..Default::default() });
+    assert_eq!(
+        damage,
+        sim::Damage {
+            stale_reads: 1,
+            ..Default::default()
+        }
+    );
 }
 
 #[test]
@@ -1146,6 +1456,13 @@ fn a_failed_write_writes_nothing_and_a_disk_without_room_takes_nothing_not_even_
     let ((failed, first, full, content), damage) = on_a_file(prepare, work);
     assert!(failed != ErrorKind::StorageFull && first && full == ErrorKind::StorageFull);
     assert!(content[..512].iter().all(|b| *b == 8) && content[512..].iter().all(|b| *b == 1));
-    assert_eq!(damage, sim::Damage { failed_writes: 1, without_space: 1, ..Default::default() });
+    assert_eq!(
+        damage,
+        sim::Damage {
+            failed_writes: 1,
+            without_space: 1,
+            ..Default::default()
+        }
+    );
     assert!(damage.is_any() && !damage.is_silent());
 }

@@ -118,8 +118,19 @@ impl<P: Ord + Clone> Planner<P> {
             known.expected |= expected;
             return;
         }
-        let record = self.gone.remove(&peer).map(|(_, record)| record).unwrap_or_default();
-        self.peers.insert(peer, Peer { expected, last_asked: self.asked, record });
+        let record = self
+            .gone
+            .remove(&peer)
+            .map(|(_, record)| record)
+            .unwrap_or_default();
+        self.peers.insert(
+            peer,
+            Peer {
+                expected,
+                last_asked: self.asked,
+                record,
+            },
+        );
     }
 
     /// A peer is gone; what was asked of it is asked of another, and is a failure.
@@ -127,14 +138,20 @@ impl<P: Ord + Clone> Planner<P> {
         if self.outstanding.as_ref().is_some_and(|(p, _)| p == peer) {
             self.failed(peer, now_ms);
         }
-        let Some(Peer { record, .. }) = self.peers.remove(peer) else { return };
+        let Some(Peer { record, .. }) = self.peers.remove(peer) else {
+            return;
+        };
         if record.failures == 0 {
             return;
         }
         self.left += 1;
         self.gone.insert(peer.clone(), (self.left, record));
         if self.gone.len() > MAX_GONE
-            && let Some(first) = self.gone.iter().min_by_key(|(_, (left, _))| *left).map(|(id, _)| id.clone())
+            && let Some(first) = self
+                .gone
+                .iter()
+                .min_by_key(|(_, (left, _))| *left)
+                .map(|(id, _)| id.clone())
         {
             self.gone.remove(&first);
         }
@@ -208,13 +225,21 @@ impl<P: Ord + Clone> Planner<P> {
         } else {
             goal.highest.min(goal.to).max(goal.final_height)
         };
-        let base = if base >= goal.to { goal.final_height } else { base };
+        let base = if base >= goal.to {
+            goal.final_height
+        } else {
+            base
+        };
         let count = (goal.to.0 - base.0).min(RANGE);
         let is_rested = |p: &Peer| p.record.avoided_until_ms <= now_ms;
         let peer = self.pick(self.ranges, now_ms, is_rested)?;
         self.ranges += 1;
         self.outstanding = Some((peer.clone(), now_ms));
-        Some(Request { peer, start: base.next(), count })
+        Some(Request {
+            peer,
+            start: base.next(),
+            count,
+        })
     }
 
     /// Whom to ask for a single block. `turn` counts such questions. Being left alone only sets a peer back here.
@@ -232,9 +257,17 @@ impl<P: Ord + Clone> Planner<P> {
         let by_merit = turn % ROUND != ROUND - 1;
         let rank = |p: &Peer| {
             let gives_way = now_ms < p.record.gives_way_until_ms;
-            (gives_way, by_merit.then_some((!p.expected, p.record.failures)), p.last_asked)
+            (
+                gives_way,
+                by_merit.then_some((!p.expected, p.record.failures)),
+                p.last_asked,
+            )
         };
-        let (id, peer) = self.peers.iter_mut().filter(|(_, p)| may_be(p)).min_by_key(|(_, p)| rank(p))?;
+        let (id, peer) = self
+            .peers
+            .iter_mut()
+            .filter(|(_, p)| may_be(p))
+            .min_by_key(|(_, p)| rank(p))?;
         self.asked += 1;
         peer.last_asked = self.asked;
         Some(id.clone())
@@ -260,7 +293,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn goal(final_height: u64, highest: u64, to: u64) -> Goal {
-        Goal { final_height: Height(final_height), highest: Height(highest), to: Height(to) }
+        Goal {
+            final_height: Height(final_height),
+            highest: Height(highest),
+            to: Height(to),
+        }
     }
 
     #[test]
@@ -271,7 +308,11 @@ mod tests {
         let first = planner.next(0);
         assert_eq!((first.is_some(), planner.next(1)), (true, None));
         planner.lost();
-        assert_eq!(planner.next(2), first, "of the only peer, which is not left alone for it");
+        assert_eq!(
+            planner.next(2),
+            first,
+            "of the only peer, which is not left alone for it"
+        );
     }
 
     #[test]
@@ -280,12 +321,26 @@ mod tests {
         planner.connected("a", false);
         planner.connected("b", false);
         planner.want(goal(10, 12, 500));
-        assert_eq!(planner.next(0), Some(Request { peer: "a", start: Height(13), count: RANGE }));
+        assert_eq!(
+            planner.next(0),
+            Some(Request {
+                peer: "a",
+                start: Height(13),
+                count: RANGE
+            })
+        );
         assert_eq!(planner.next(1), None, "one is outstanding");
         planner.taken(&"a", true, 2);
         assert_eq!(planner.next(3), None, "what is wanted now is not known yet");
         planner.want(goal(10, 76, 500));
-        assert_eq!(planner.next(4), Some(Request { peer: "b", start: Height(77), count: RANGE }));
+        assert_eq!(
+            planner.next(4),
+            Some(Request {
+                peer: "b",
+                start: Height(77),
+                count: RANGE
+            })
+        );
     }
 
     #[test]
@@ -297,7 +352,14 @@ mod tests {
         planner.taken(&"a", false, 1);
         planner.want(goal(10, 12, 14));
         assert_eq!(planner.next(1), None, "left alone for a moment");
-        assert_eq!(planner.next(PENALTY_MS), Some(Request { peer: "a", start: Height(11), count: 4 }));
+        assert_eq!(
+            planner.next(PENALTY_MS),
+            Some(Request {
+                peer: "a",
+                start: Height(11),
+                count: 4
+            })
+        );
     }
 
     #[test]
@@ -310,9 +372,15 @@ mod tests {
         assert_eq!(planner.next(TIMEOUT_MS).map(|r| r.peer), Some("b"));
         planner.failed(&"b", TIMEOUT_MS + 1);
         assert_eq!(planner.next(TIMEOUT_MS + 2), None);
-        assert_eq!(planner.next(TIMEOUT_MS + PENALTY_MS).map(|r| r.peer), Some("a"));
+        assert_eq!(
+            planner.next(TIMEOUT_MS + PENALTY_MS).map(|r| r.peer),
+            Some("a")
+        );
         planner.disconnected(&"a", TIMEOUT_MS + PENALTY_MS + 1);
-        assert_eq!(planner.next(TIMEOUT_MS + 2 * PENALTY_MS).map(|r| r.peer), Some("b"));
+        assert_eq!(
+            planner.next(TIMEOUT_MS + 2 * PENALTY_MS).map(|r| r.peer),
+            Some("b")
+        );
     }
 
     /// Serves every request at once if honest; is silent otherwise, and where it leaves comes back as somebody else of
@@ -325,7 +393,10 @@ mod tests {
         turns: u64,
     ) -> u64 {
         let mut planner = Planner::default();
-        strangers.iter().take(if leave { 1 } else { usize::MAX }).for_each(|s| planner.connected(*s, false));
+        strangers
+            .iter()
+            .take(if leave { 1 } else { usize::MAX })
+            .for_each(|s| planner.connected(*s, false));
         planner.connected(honest, expected);
         planner.want(goal(0, 0, 1_000_000));
         let (mut now, mut served, mut asked, mut next) = (0, 0, 0, 0);
@@ -352,7 +423,9 @@ mod tests {
 
     #[test]
     fn silent_strangers_do_not_keep_it_from_honest_peers() {
-        const MANY: [&str; 12] = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"];
+        const MANY: [&str; 12] = [
+            "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12",
+        ];
         // Strangers, whether they leave, whether the honest one is expected, and how many of 200 requests it gets at least.
         let table = [
             (&MANY[..1], false, false, 190),
@@ -363,7 +436,10 @@ mod tests {
         ];
         for (row, (strangers, leave, expected, least)) in table.into_iter().enumerate() {
             let served = under_attack("honest", expected, strangers, leave, 200);
-            assert!(served >= least, "row {row}: {served} of 200 requests go to the honest one");
+            assert!(
+                served >= least,
+                "row {row}: {served} of 200 requests go to the honest one"
+            );
         }
     }
 
@@ -379,7 +455,11 @@ mod tests {
         planner.connected("b", false);
         assert_eq!(planner.next(300).map(|r| r.peer), Some("b"));
         planner.disconnected(&"b", 400);
-        assert_eq!(planner.next(100 + PENALTY_MS).map(|r| r.peer), Some("a"), "it is the only one left");
+        assert_eq!(
+            planner.next(100 + PENALTY_MS).map(|r| r.peer),
+            Some("a"),
+            "it is the only one left"
+        );
     }
 
     #[test]
@@ -392,7 +472,11 @@ mod tests {
         assert_eq!(planner.any(1, 1), Some("a"));
         planner.silent(&"a", 1);
         assert_eq!(planner.any(2, USELESS_MS), Some("b"));
-        assert_eq!(planner.any(ROUND - 1, 1 + PENALTY_MS), Some("a"), "it was not asked for longer");
+        assert_eq!(
+            planner.any(ROUND - 1, 1 + PENALTY_MS),
+            Some("a"),
+            "it was not asked for longer"
+        );
     }
 
     #[test]

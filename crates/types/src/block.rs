@@ -92,14 +92,39 @@ impl Body {
 
     /// Checks the counts that the encoding itself does not bound.
     pub fn check_limits(&self) -> Result<(), LimitError> {
-        let check =
-            |what, found, limit| if found > limit { Err(LimitError { what, limit, found }) } else { Ok(()) };
-        check("withdrawals", self.payload.withdrawals.len(), MAX_WITHDRAWALS)?;
-        check("withdrawal kinds", self.withdrawal_kinds.len(), MAX_WITHDRAWALS)?;
+        let check = |what, found, limit| {
+            if found > limit {
+                Err(LimitError { what, limit, found })
+            } else {
+                Ok(())
+            }
+        };
+        check(
+            "withdrawals",
+            self.payload.withdrawals.len(),
+            MAX_WITHDRAWALS,
+        )?;
+        check(
+            "withdrawal kinds",
+            self.withdrawal_kinds.len(),
+            MAX_WITHDRAWALS,
+        )?;
         check("peg-ins", self.peg_ins.len(), MAX_WITHDRAWALS)?;
-        check("extra data bytes", self.payload.extra_data.len(), MAX_EXTRA_DATA_BYTES)?;
-        check("governance orders", self.governance_orders.len(), MAX_BODY_ORDERS)?;
-        check("finality certificates", self.finality.len(), MAX_BODY_CERTIFICATES)
+        check(
+            "extra data bytes",
+            self.payload.extra_data.len(),
+            MAX_EXTRA_DATA_BYTES,
+        )?;
+        check(
+            "governance orders",
+            self.governance_orders.len(),
+            MAX_BODY_ORDERS,
+        )?;
+        check(
+            "finality certificates",
+            self.finality.len(),
+            MAX_BODY_CERTIFICATES,
+        )
     }
 }
 
@@ -257,7 +282,10 @@ impl FederationOrder {
     /// The message that governance signs: (genesis hash, number, content).
     pub fn message(&self, genesis: &Hash) -> Hash {
         let content = codec::encode(&(&self.change, self.effective_height));
-        tagged("alys/order/federation", &[&genesis.0, &self.number.to_le_bytes(), &content])
+        tagged(
+            "alys/order/federation",
+            &[&genesis.0, &self.number.to_le_bytes(), &content],
+        )
     }
 }
 

@@ -88,7 +88,10 @@ impl SecretKey {
             return stand_in::public_key(&self.0);
         }
         let point = self.inner().sk_to_pk();
-        PublicKey { bytes: PublicKeyBytes(point.to_bytes()), point: Point::Bls(Box::new(point)) }
+        PublicKey {
+            bytes: PublicKeyBytes(point.to_bytes()),
+            point: Point::Bls(Box::new(point)),
+        }
     }
 
     /// Signs a message. Deterministic.
@@ -135,7 +138,10 @@ impl TryFrom<PublicKeyBytes> for PublicKey {
             return stand_in::parse(bytes);
         }
         let point = min_pk::PublicKey::key_validate(&bytes.0).map_err(|_| Error::PublicKey)?;
-        Ok(PublicKey { bytes, point: Point::Bls(Box::new(point)) })
+        Ok(PublicKey {
+            bytes,
+            point: Point::Bls(Box::new(point)),
+        })
     }
 }
 
@@ -145,7 +151,10 @@ pub fn aggregate(signatures: &[Signature]) -> Result<Signature, Error> {
     if stand_in::on() {
         return stand_in::aggregate(signatures);
     }
-    let points = signatures.iter().map(parse_signature).collect::<Result<Vec<_>, _>>()?;
+    let points = signatures
+        .iter()
+        .map(parse_signature)
+        .collect::<Result<Vec<_>, _>>()?;
     let refs: Vec<&min_pk::Signature> = points.iter().collect();
     let sum = min_pk::AggregateSignature::aggregate(&refs, false).map_err(|_| Error::NoSigners)?;
     Ok(Signature(sum.to_signature().to_bytes()))
@@ -176,14 +185,17 @@ pub fn verify_batch(claims: &[Claim<'_>], scalars: &[u64]) -> Result<(), Error> 
     }
     #[cfg(feature = "stand-in")]
     if stand_in::on() {
-        return claims.iter().try_for_each(|c| verify(&c.keys, c.message, c.signature));
+        return claims
+            .iter()
+            .try_for_each(|c| verify(&c.keys, c.message, c.signature));
     }
     let mut signatures = Vec::with_capacity(claims.len());
     let mut keys = Vec::with_capacity(claims.len());
     for claim in claims {
         signatures.push(parse_signature(claim.signature)?);
         let points: Vec<&min_pk::PublicKey> = claim.keys.iter().filter_map(|k| k.point()).collect();
-        let sum = min_pk::AggregatePublicKey::aggregate(&points, false).map_err(|_| Error::NoSigners)?;
+        let sum =
+            min_pk::AggregatePublicKey::aggregate(&points, false).map_err(|_| Error::NoSigners)?;
         keys.push(sum.to_public_key());
     }
     let messages: Vec<&[u8]> = claims.iter().map(|c| c.message).collect();
@@ -205,7 +217,11 @@ pub fn verify_batch(claims: &[Claim<'_>], scalars: &[u64]) -> Result<(), Error> 
         &rands,
         64,
     );
-    if result == BLST_ERROR::BLST_SUCCESS { Ok(()) } else { Err(Error::Mismatch) }
+    if result == BLST_ERROR::BLST_SUCCESS {
+        Ok(())
+    } else {
+        Err(Error::Mismatch)
+    }
 }
 
 fn verify_tagged(
@@ -323,20 +339,27 @@ mod stand_in {
         let mut bytes = [0; 48];
         bytes[..8].copy_from_slice(KEY_MARK);
         bytes[8..40].copy_from_slice(&crate::hash::tagged("stand-in-key", &[secret]).0);
-        PublicKey { bytes: PublicKeyBytes(bytes), point: Point::StandIn }
+        PublicKey {
+            bytes: PublicKeyBytes(bytes),
+            point: Point::StandIn,
+        }
     }
 
     pub(super) fn parse(bytes: PublicKeyBytes) -> Result<PublicKey, Error> {
         if &bytes.0[..8] != KEY_MARK {
             return Err(Error::PublicKey);
         }
-        Ok(PublicKey { bytes, point: Point::StandIn })
+        Ok(PublicKey {
+            bytes,
+            point: Point::StandIn,
+        })
     }
 
     pub(super) fn sign(key: &PublicKeyBytes, message: &[u8], tag: &[u8]) -> Signature {
         let mut bytes = [0; 96];
         bytes[..8].copy_from_slice(SIGNATURE_MARK);
-        bytes[8..40].copy_from_slice(&crate::hash::tagged("stand-in-signature", &[&key.0, tag, message]).0);
+        bytes[8..40]
+            .copy_from_slice(&crate::hash::tagged("stand-in-signature", &[&key.0, tag, message]).0);
         Signature(bytes)
     }
 
@@ -367,6 +390,10 @@ mod stand_in {
             return Err(Error::Signature);
         }
         let parts: Vec<Signature> = keys.iter().map(|k| sign(&k.bytes, message, tag)).collect();
-        if aggregate(&parts)? == *signature { Ok(()) } else { Err(Error::Mismatch) }
+        if aggregate(&parts)? == *signature {
+            Ok(())
+        } else {
+            Err(Error::Mismatch)
+        }
     }
 }

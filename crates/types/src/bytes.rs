@@ -6,7 +6,10 @@ use serde::ser::SerializeTuple;
 use serde::{Deserializer, Serializer};
 
 /// Serializes `bytes`; for `#[serde(with = "crate::bytes")]`.
-pub fn serialize<S: Serializer, const N: usize>(bytes: &[u8; N], serializer: S) -> Result<S::Ok, S::Error> {
+pub fn serialize<S: Serializer, const N: usize>(
+    bytes: &[u8; N],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     if serializer.is_human_readable() {
         return serializer.serialize_str(&to_hex(bytes));
     }
@@ -18,7 +21,9 @@ pub fn serialize<S: Serializer, const N: usize>(bytes: &[u8; N], serializer: S) 
 }
 
 /// Deserializes `N` bytes; for `#[serde(with = "crate::bytes")]`.
-pub fn deserialize<'de, D: Deserializer<'de>, const N: usize>(deserializer: D) -> Result<[u8; N], D::Error> {
+pub fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+    deserializer: D,
+) -> Result<[u8; N], D::Error> {
     if deserializer.is_human_readable() {
         deserializer.deserialize_str(Text::<N>)
     } else {
@@ -35,7 +40,10 @@ pub fn to_hex(bytes: &[u8]) -> String {
 pub fn from_hex<const N: usize>(text: &str) -> Result<[u8; N], HexError> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     if digits.len() != 2 * N {
-        return Err(HexError::Length { expected: 2 * N, found: digits.len() });
+        return Err(HexError::Length {
+            expected: 2 * N,
+            found: digits.len(),
+        });
     }
     let mut bytes = [0; N];
     hex::decode_to_slice(digits, &mut bytes).map_err(|_| HexError::Digit)?;
@@ -79,7 +87,9 @@ impl<'de, const N: usize> Visitor<'de> for Raw<N> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<[u8; N], A::Error> {
         let mut bytes = [0; N];
         for (i, byte) in bytes.iter_mut().enumerate() {
-            *byte = seq.next_element()?.ok_or_else(|| A::Error::invalid_length(i, &self))?;
+            *byte = seq
+                .next_element()?
+                .ok_or_else(|| A::Error::invalid_length(i, &self))?;
         }
         Ok(bytes)
     }

@@ -10,23 +10,36 @@ use serde::de::DeserializeOwned;
 /// No message or record is larger; also bounds what a decoder allocates.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-const CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_BYTES>> =
-    bincode::config::standard().with_fixed_int_encoding().with_limit::<MAX_BYTES>();
+const CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_BYTES>> = bincode::config::standard()
+    .with_fixed_int_encoding()
+    .with_limit::<MAX_BYTES>();
 
 /// Encodes a value. Types of this crate always encode; the `expect` states that.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    bincode::serde::encode_to_vec(value, CONFIG).expect("types of the protocol have no unencodable values")
+    bincode::serde::encode_to_vec(value, CONFIG)
+        .expect("types of the protocol have no unencodable values")
 }
 
 /// Decodes exactly one value from all of `bytes`, at most `limit` bytes long.
-pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, DecodeError> {
+pub fn decode<T: Serialize + DeserializeOwned>(
+    bytes: &[u8],
+    limit: usize,
+) -> Result<T, DecodeError> {
     if bytes.len() > limit {
-        return Err(DecodeError::TooLong { limit, found: bytes.len() });
+        return Err(DecodeError::TooLong {
+            limit,
+            found: bytes.len(),
+        });
     }
-    let (value, used) = bincode::serde::decode_from_slice::<T, _>(bytes, CONFIG)
-        .map_err(|e| DecodeError::Malformed { reason: e.to_string() })?;
+    let (value, used) = bincode::serde::decode_from_slice::<T, _>(bytes, CONFIG).map_err(|e| {
+        DecodeError::Malformed {
+            reason: e.to_string(),
+        }
+    })?;
     if used != bytes.len() {
-        return Err(DecodeError::Trailing { extra: bytes.len() - used });
+        return Err(DecodeError::Trailing {
+            extra: bytes.len() - used,
+        });
     }
     if encode(&value) != bytes {
         return Err(DecodeError::NotCanonical);

@@ -52,14 +52,19 @@ pub struct AuthoritySet {
 
 impl AuthoritySet {
     /// Checks 1 to 15 distinct authorities.
-    pub fn new(authorities: Vec<Authority>, fault_model: FaultModel) -> Result<AuthoritySet, Error> {
+    pub fn new(
+        authorities: Vec<Authority>,
+        fault_model: FaultModel,
+    ) -> Result<AuthoritySet, Error> {
         if authorities.is_empty() || authorities.len() > MAX_AUTHORITIES {
-            return Err(Error::Count { found: authorities.len() });
+            return Err(Error::Count {
+                found: authorities.len(),
+            });
         }
         let mut keys: Vec<PublicKey> = Vec::with_capacity(authorities.len());
         for (index, authority) in authorities.iter().enumerate() {
-            let key =
-                PublicKey::try_from(authority.public_key).map_err(|source| Error::Key { index, source })?;
+            let key = PublicKey::try_from(authority.public_key)
+                .map_err(|source| Error::Key { index, source })?;
             key.verify_possession(&authority.proof_of_possession)
                 .map_err(|source| Error::Possession { index, source })?;
             if keys.contains(&key) {
@@ -68,7 +73,12 @@ impl AuthoritySet {
             keys.push(key);
         }
         let hash = tagged("alys/set", &[&codec::encode(&authorities)]);
-        Ok(AuthoritySet { authorities, keys, fault_model, hash })
+        Ok(AuthoritySet {
+            authorities,
+            keys,
+            fault_model,
+            hash,
+        })
     }
 
     /// Number of authorities, 1 to 15.
@@ -84,7 +94,11 @@ impl AuthoritySet {
     /// Votes that make a certificate: `n - f`.
     pub fn quorum(&self) -> usize {
         let quorum = self.len() - self.fault_model.tolerated(self.len());
-        if mutant::active(Mutant::QuorumOffByOne) { quorum.saturating_sub(1).max(1) } else { quorum }
+        if mutant::active(Mutant::QuorumOffByOne) {
+            quorum.saturating_sub(1).max(1)
+        } else {
+            quorum
+        }
     }
 
     /// How many authorities may be faulty.
@@ -109,7 +123,10 @@ impl AuthoritySet {
 
     /// The index of a key.
     pub fn index_of(&self, key: &PublicKeyBytes) -> Option<u8> {
-        self.authorities.iter().position(|a| a.public_key == *key).map(|i| i as u8)
+        self.authorities
+            .iter()
+            .position(|a| a.public_key == *key)
+            .map(|i| i as u8)
     }
 
     /// The authorities, in order.

@@ -17,8 +17,9 @@ pub mod vote;
 pub mod wire;
 
 pub use block::{
-    AuxPowHeader, BlobGas, Block, Body, ExecutionPayload, FederationChange, FederationOrder, GovernanceOrder,
-    Header, LimitError, PegIn, PegOutProposal, Settlement, Withdrawal, WithdrawalKind,
+    AuxPowHeader, BlobGas, Block, Body, ExecutionPayload, FederationChange, FederationOrder,
+    GovernanceOrder, Header, LimitError, PegIn, PegOutProposal, Settlement, Withdrawal,
+    WithdrawalKind,
 };
 pub use federation::{Authority, AuthoritySet, FaultModel};
 pub use hash::{Address, Hash};

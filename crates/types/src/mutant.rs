@@ -287,6 +287,10 @@ mod tests {
         assert_eq!(names.len(), Mutant::ALL.len());
         let is_plain = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c == '-');
         assert!(names.iter().all(|name| is_plain(name)), "{names:?}");
-        assert!(Mutant::ALL.iter().all(|planted| planted.mutant.planted() == planted));
+        assert!(
+            Mutant::ALL
+                .iter()
+                .all(|planted| planted.mutant.planted() == planted)
+        );
     }
 }

@@ -94,7 +94,11 @@ pub struct PegSpec {
 
 impl Default for PegSpec {
     fn default() -> Self {
-        PegSpec { required_confirmations: 6, min_deposit: Sats(10_000), min_peg_out: Sats(1_000_000) }
+        PegSpec {
+            required_confirmations: 6,
+            min_deposit: Sats(10_000),
+            min_peg_out: Sats(1_000_000),
+        }
     }
 }
 
@@ -140,15 +144,23 @@ impl Genesis {
     /// Checks a spec: keys, proofs of possession, ranges. Errors name the field.
     pub fn new(spec: ChainSpec) -> Result<Genesis, SpecError> {
         if spec.slot_duration_ms < MIN_SLOT_DURATION_MS {
-            return Err(SpecError::SlotDuration { found: spec.slot_duration_ms });
+            return Err(SpecError::SlotDuration {
+                found: spec.slot_duration_ms,
+            });
         }
         if spec.drift_allowance_ms >= spec.slot_duration_ms {
-            return Err(SpecError::Drift { found: spec.drift_allowance_ms, slot: spec.slot_duration_ms });
+            return Err(SpecError::Drift {
+                found: spec.drift_allowance_ms,
+                slot: spec.slot_duration_ms,
+            });
         }
         if spec.auxpow.chain_id == 8192 {
             return Err(SpecError::AuxPowChainId);
         }
-        let (keys, threshold) = (spec.governance.keys.len(), usize::from(spec.governance.threshold));
+        let (keys, threshold) = (
+            spec.governance.keys.len(),
+            usize::from(spec.governance.threshold),
+        );
         if keys > MAX_GOVERNANCE_KEYS || threshold > keys || (threshold == 0) != (keys == 0) {
             return Err(SpecError::Threshold { keys, threshold });
         }
@@ -159,7 +171,8 @@ impl Genesis {
             .iter()
             .enumerate()
             .map(|(index, key)| {
-                PublicKey::try_from(*key).map_err(|source| SpecError::GovernanceKey { index, source })
+                PublicKey::try_from(*key)
+                    .map_err(|source| SpecError::GovernanceKey { index, source })
             })
             .collect::<Result<Vec<_>, _>>()?;
         let header = Header {
@@ -177,7 +190,13 @@ impl Genesis {
             ledger_hash: empty_ledger_hash(),
         };
         let hash = header.hash();
-        Ok(Genesis { spec, header, hash, set, governance })
+        Ok(Genesis {
+            spec,
+            header,
+            hash,
+            set,
+            governance,
+        })
     }
 
     /// The spec.
@@ -207,12 +226,18 @@ impl Genesis {
 
     /// What votes are bound to.
     pub fn chain_id(&self) -> ChainId {
-        ChainId { evm: self.spec.evm_chain_id, genesis: self.hash }
+        ChainId {
+            evm: self.spec.evm_chain_id,
+            genesis: self.hash,
+        }
     }
 
     /// Identifies the rules in force: peers with another one are not of this chain. No upgrade is scheduled.
     pub fn fork_id(&self) -> Hash {
-        tagged("alys/fork-id", &[&self.hash.0, &u64::from(HEADER_VERSION).to_le_bytes()])
+        tagged(
+            "alys/fork-id",
+            &[&self.hash.0, &u64::from(HEADER_VERSION).to_le_bytes()],
+        )
     }
 }
 

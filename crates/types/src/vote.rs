@@ -86,7 +86,10 @@ struct RawBitmap {
 impl Bitmap {
     /// An empty bitmap of `len` bits, at most 15.
     pub fn empty(len: usize) -> Bitmap {
-        Bitmap { len: len.min(MAX_AUTHORITIES) as u8, bits: 0 }
+        Bitmap {
+            len: len.min(MAX_AUTHORITIES) as u8,
+            bits: 0,
+        }
     }
 
     /// Sets a bit; indices outside the bitmap are ignored.
@@ -132,13 +135,19 @@ impl TryFrom<RawBitmap> for Bitmap {
         if raw.bits >> raw.len != 0 {
             return Err("a bit is set beyond the length of the bitmap");
         }
-        Ok(Bitmap { len: raw.len, bits: raw.bits })
+        Ok(Bitmap {
+            len: raw.len,
+            bits: raw.bits,
+        })
     }
 }
 
 impl From<Bitmap> for RawBitmap {
     fn from(bitmap: Bitmap) -> RawBitmap {
-        RawBitmap { len: bitmap.len, bits: bitmap.bits }
+        RawBitmap {
+            len: bitmap.len,
+            bits: bitmap.bits,
+        }
     }
 }
 
@@ -172,7 +181,11 @@ impl Certificate {
             return None;
         }
         let signature = bls::aggregate(&signatures).ok()?;
-        Some(Certificate { target, signers, signature })
+        Some(Certificate {
+            target,
+            signers,
+            signature,
+        })
     }
 
     /// Checks bitmap, quorum and aggregate signature against the set of the block's height.
@@ -181,10 +194,16 @@ impl Certificate {
             return Err(CertificateError::Kind);
         }
         if self.signers.len() != set.len() {
-            return Err(CertificateError::Bitmap { expected: set.len(), found: self.signers.len() });
+            return Err(CertificateError::Bitmap {
+                expected: set.len(),
+                found: self.signers.len(),
+            });
         }
         if self.signers.count() < set.quorum() && !mutant::active(Mutant::QuorumUnchecked) {
-            return Err(CertificateError::Quorum { needed: set.quorum(), found: self.signers.count() });
+            return Err(CertificateError::Quorum {
+                needed: set.quorum(),
+                found: self.signers.count(),
+            });
         }
         let keys: Vec<_> = self.signers.iter().filter_map(|i| set.key(i)).collect();
         bls::verify(&keys, &self.target.message(chain).0, &self.signature)?;

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, DecodeError};
 use crate::limits::{
-    MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_RANGE_BYTES, MAX_STATUS_BYTES, MAX_TRANSACTIONS_BYTES,
-    MAX_VOTE_BYTES,
+    MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_RANGE_BYTES, MAX_STATUS_BYTES,
+    MAX_TRANSACTIONS_BYTES, MAX_VOTE_BYTES,
 };
 use crate::{Block, Certificate, Hash, Header, Height, Vote};
 

@@ -21,8 +21,17 @@ fn certificate(kind: VoteKind, n: u8) -> Certificate {
     for i in [0, 2, 3] {
         signers.set(i);
     }
-    let target = VoteTarget { kind, height: Height(41), slot: Slot(850_000_041), hash: hash(n) };
-    Certificate { target, signers, signature: Signature([n; 96]) }
+    let target = VoteTarget {
+        kind,
+        height: Height(41),
+        slot: Slot(850_000_041),
+        hash: hash(n),
+    };
+    Certificate {
+        target,
+        signers,
+        signature: Signature([n; 96]),
+    }
 }
 
 /// A block in which every field of every feature is filled.
@@ -48,7 +57,10 @@ fn full_block() -> Block {
             address: Address([13; 20]),
             amount_gwei: 14,
         }],
-        blob_gas: Some(BlobGas { used: 0, excess: 15 }),
+        blob_gas: Some(BlobGas {
+            used: 0,
+            excess: 15,
+        }),
     };
     let body = Body {
         payload,
@@ -61,8 +73,14 @@ fn full_block() -> Block {
             address: Address([20; 20]),
             bitcoin_block: hash(21),
         }],
-        settlements: vec![Settlement { payout: 22, txid: hash(23), bitcoin_block: hash(24) }],
-        peg_out: Some(PegOutProposal { transactions: vec![vec![25; 5]] }),
+        settlements: vec![Settlement {
+            payout: 22,
+            txid: hash(23),
+            bitcoin_block: hash(24),
+        }],
+        peg_out: Some(PegOutProposal {
+            transactions: vec![vec![25; 5]],
+        }),
         auxpow: Some(AuxPowHeader {
             range_start: hash(26),
             range_end: hash(27),
@@ -107,12 +125,24 @@ fn full_block() -> Block {
 }
 
 fn vote(kind: VoteKind) -> Vote {
-    let target = VoteTarget { kind, height: Height(42), slot: Slot(850_000_042), hash: hash(50) };
-    Vote { target, signer: 3, signature: Signature([51; 96]) }
+    let target = VoteTarget {
+        kind,
+        height: Height(42),
+        slot: Slot(850_000_042),
+        hash: hash(50),
+    };
+    Vote {
+        target,
+        signer: 3,
+        signature: Signature([51; 96]),
+    }
 }
 
 fn certified(kind: VoteKind) -> CertifiedHeader {
-    CertifiedHeader { header: full_block().header, certificate: certificate(kind, 52) }
+    CertifiedHeader {
+        header: full_block().header,
+        certificate: certificate(kind, 52),
+    }
 }
 
 fn spec() -> ChainSpec {
@@ -157,15 +187,25 @@ fn status() -> Status {
 fn check<T: Message + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
     let bytes = value.encode();
     pin(name, &format!("{}\n", hex::encode(&bytes)));
-    assert!(bytes.len() <= T::LIMIT, "{name} of {} bytes fits in {}", bytes.len(), T::LIMIT);
+    assert!(
+        bytes.len() <= T::LIMIT,
+        "{name} of {} bytes fits in {}",
+        bytes.len(),
+        T::LIMIT
+    );
     assert_eq!(&T::decode(&bytes).expect("decodes"), value, "{name}");
     let mut longer = bytes.clone();
     longer.push(0);
-    assert!(T::decode(&longer).is_err(), "{name}: trailing bytes are refused");
+    assert!(
+        T::decode(&longer).is_err(),
+        "{name}: trailing bytes are refused"
+    );
 }
 
 fn pin(name: &str, text: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.txt"));
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(format!("{name}.txt"));
     if std::env::var_os("ALYS_BLESS").is_some() {
         std::fs::write(&path, text).expect("writes");
     }
@@ -176,10 +216,18 @@ fn pin(name: &str, text: &str) {
 #[test]
 fn encodings_are_pinned() {
     let block = full_block();
-    check("proposal", &Proposal { block: block.clone(), vote: vote(VoteKind::Proposal) });
+    check(
+        "proposal",
+        &Proposal {
+            block: block.clone(),
+            vote: vote(VoteKind::Proposal),
+        },
+    );
     check("vote", &vote(VoteKind::Approval));
-    let confirmation =
-        Confirmation { vote: vote(VoteKind::Confirmation), certified: certified(VoteKind::Approval) };
+    let confirmation = Confirmation {
+        vote: vote(VoteKind::Confirmation),
+        certified: certified(VoteKind::Approval),
+    };
     check("confirmation", &confirmation);
     check("certified-header", &certified(VoteKind::Confirmation));
     check("status", &status());
@@ -187,8 +235,20 @@ fn encodings_are_pinned() {
         approval: Some(vote(VoteKind::Approval)),
         confirmation: Some(vote(VoteKind::Confirmation)),
     };
-    check("status-answer", &StatusAnswer { status: status(), held });
-    check("range-request", &RangeRequest { start: Height(1), count: 256 });
+    check(
+        "status-answer",
+        &StatusAnswer {
+            status: status(),
+            held,
+        },
+    );
+    check(
+        "range-request",
+        &RangeRequest {
+            start: Height(1),
+            count: 256,
+        },
+    );
     let range = BlockRange {
         blocks: vec![block],
         tip: Some(certificate(VoteKind::Approval, 70)),
@@ -215,7 +275,12 @@ fn hashes_are_pinned() {
             alys_types::spec::prev_randao(&hash(1), Slot(2)),
             alys_types::spec::vault_address(),
             alys_types::spec::empty_ledger_hash(),
-            block.body.federation_change.as_ref().expect("is there").message(&genesis.hash()),
+            block
+                .body
+                .federation_change
+                .as_ref()
+                .expect("is there")
+                .message(&genesis.hash()),
         ),
     );
 }
@@ -233,8 +298,14 @@ fn bad_specs_are_refused_with_the_field_named() {
     check(|s| s.auxpow.chain_id = 8192, "auxpow.chain_id");
     check(|s| s.governance.threshold = 1, "governance.threshold");
     check(|s| s.authorities.clear(), "authorities");
-    check(|s| s.authorities[1] = s.authorities[0].clone(), "authorities[1].public_key");
-    check(|s| s.authorities[2].public_key = PublicKeyBytes([0; 48]), "authorities[2].public_key");
+    check(
+        |s| s.authorities[1] = s.authorities[0].clone(),
+        "authorities[1].public_key",
+    );
+    check(
+        |s| s.authorities[2].public_key = PublicKeyBytes([0; 48]),
+        "authorities[2].public_key",
+    );
     // Another's proof: a rogue key cannot be proven.
     check(
         |s| s.authorities[3].proof_of_possession = s.authorities[0].proof_of_possession,
@@ -244,9 +315,16 @@ fn bad_specs_are_refused_with_the_field_named() {
 
 #[test]
 fn quorum_and_leader_follow_the_fault_model() {
-    for (n, byzantine, crash) in
-        [(1, 1, 1), (2, 2, 2), (3, 3, 2), (4, 3, 3), (5, 4, 3), (7, 5, 4), (10, 7, 6), (15, 11, 8)]
-    {
+    for (n, byzantine, crash) in [
+        (1, 1, 1),
+        (2, 2, 2),
+        (3, 3, 2),
+        (4, 3, 3),
+        (5, 4, 3),
+        (7, 5, 4),
+        (10, 7, 6),
+        (15, 11, 8),
+    ] {
         assert_eq!(n - FaultModel::Byzantine.tolerated(n), byzantine, "n = {n}");
         assert_eq!(n - FaultModel::Crash.tolerated(n), crash, "n = {n}");
     }
@@ -259,9 +337,22 @@ fn quorum_and_leader_follow_the_fault_model() {
 fn certificates_need_a_quorum_of_their_set_and_kind() {
     let genesis = Genesis::new(spec()).expect("a good spec");
     let (set, chain) = (genesis.set(), genesis.chain_id());
-    let target = VoteTarget { kind: VoteKind::Approval, height: Height(5), slot: Slot(9), hash: hash(1) };
-    let sign = |i: u8| (i, SecretKey::derive(&[i + 1; 32]).sign(&target.message(&chain).0));
-    assert!(Certificate::aggregate(target, &[sign(0), sign(1)], set).is_none(), "two of four are no quorum");
+    let target = VoteTarget {
+        kind: VoteKind::Approval,
+        height: Height(5),
+        slot: Slot(9),
+        hash: hash(1),
+    };
+    let sign = |i: u8| {
+        (
+            i,
+            SecretKey::derive(&[i + 1; 32]).sign(&target.message(&chain).0),
+        )
+    };
+    assert!(
+        Certificate::aggregate(target, &[sign(0), sign(1)], set).is_none(),
+        "two of four are no quorum"
+    );
     assert!(
         Certificate::aggregate(target, &[sign(0), sign(1), sign(1)], set).is_none(),
         "nobody counts twice"
@@ -271,18 +362,33 @@ fn certificates_need_a_quorum_of_their_set_and_kind() {
 
     let mut other_kind = good;
     other_kind.target.kind = VoteKind::Confirmation;
-    assert!(other_kind.verify(set, &chain).is_err(), "kinds never stand for each other");
+    assert!(
+        other_kind.verify(set, &chain).is_err(),
+        "kinds never stand for each other"
+    );
     let mut other_signers = good;
     other_signers.signers.set(2);
-    assert!(other_signers.verify(set, &chain).is_err(), "a bit without a signature");
+    assert!(
+        other_signers.verify(set, &chain).is_err(),
+        "a bit without a signature"
+    );
     let mut wider = good;
     wider.signers = Bitmap::empty(5);
     for i in [0, 1, 3] {
         wider.signers.set(i);
     }
-    assert!(wider.verify(set, &chain).is_err(), "a bitmap has exactly n bits");
-    let other_chain = alys_types::vote::ChainId { evm: chain.evm + 1, ..chain };
-    assert!(good.verify(set, &other_chain).is_err(), "votes of another chain do not count");
+    assert!(
+        wider.verify(set, &chain).is_err(),
+        "a bitmap has exactly n bits"
+    );
+    let other_chain = alys_types::vote::ChainId {
+        evm: chain.evm + 1,
+        ..chain
+    };
+    assert!(
+        good.verify(set, &other_chain).is_err(),
+        "votes of another chain do not count"
+    );
     let infinity = Certificate {
         signature: Signature({
             let mut s = [0; 96];
@@ -295,13 +401,25 @@ fn certificates_need_a_quorum_of_their_set_and_kind() {
 
     let message = target.message(&chain);
     let keys: Vec<_> = [0u8, 1, 3].iter().filter_map(|i| set.key(*i)).collect();
-    let claim =
-        || alys_types::bls::Claim { keys: keys.clone(), message: &message.0, signature: &good.signature };
+    let claim = || alys_types::bls::Claim {
+        keys: keys.clone(),
+        message: &message.0,
+        signature: &good.signature,
+    };
     alys_types::bls::verify_batch(&[claim(), claim()], &[3, 5]).expect("a batch of good ones");
-    let bad =
-        alys_types::bls::Claim { keys: keys[..2].to_vec(), message: &message.0, signature: &good.signature };
-    assert!(alys_types::bls::verify_batch(&[claim(), bad], &[3, 5]).is_err(), "one bad one spoils the batch");
-    assert!(alys_types::bls::verify_batch(&[claim()], &[0]).is_err(), "a zero scalar proves nothing");
+    let bad = alys_types::bls::Claim {
+        keys: keys[..2].to_vec(),
+        message: &message.0,
+        signature: &good.signature,
+    };
+    assert!(
+        alys_types::bls::verify_batch(&[claim(), bad], &[3, 5]).is_err(),
+        "one bad one spoils the batch"
+    );
+    assert!(
+        alys_types::bls::verify_batch(&[claim()], &[0]).is_err(),
+        "a zero scalar proves nothing"
+    );
 }
 
 proptest! {

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 
 use alys_actor_system::{
-    Addr, AlysActor, ChildSpec, Context, Limits, Message, Overflow, Reason, Receipt, Reply, SendError, Slot,
-    StartError, Strategy, Supervisor, System, TellError,
+    Addr, AlysActor, ChildSpec, Context, Limits, Message, Overflow, Reason, Receipt, Reply,
+    SendError, Slot, StartError, Strategy, Supervisor, System, TellError,
 };
 
 use crate::{Failed, Gate, Outcome, end, in_hand, ms, patient};
@@ -12,7 +12,11 @@ use crate::{Failed, Gate, Outcome, end, in_hand, ms, patient};
 /// What the porter understands.
 pub enum PorterMessage {
     /// Carry this.
-    Parcel { n: u64, weight: usize, overflow: Overflow },
+    Parcel {
+        n: u64,
+        weight: usize,
+        overflow: Overflow,
+    },
     /// Do nothing until the gate opens.
     Wait(Gate),
     /// Say what you have carried, and forget it.
@@ -75,7 +79,11 @@ impl AlysActor for Porter {
 }
 
 fn parcel(n: u64, overflow: Overflow) -> PorterMessage {
-    PorterMessage::Parcel { n, weight: 1, overflow }
+    PorterMessage::Parcel {
+        n,
+        weight: 1,
+        overflow,
+    }
 }
 
 fn porter(
@@ -83,11 +91,17 @@ fn porter(
     name: &str,
     slot: impl Into<Slot<PorterMessage>>,
 ) -> Result<Addr<PorterMessage>, StartError> {
-    supervisor.start(ChildSpec::new(name), slot, || async { Ok::<_, Infallible>(Porter::default()) })
+    supervisor.start(ChildSpec::new(name), slot, || async {
+        Ok::<_, Infallible>(Porter::default())
+    })
 }
 
 /// Keeps a porter busy until the gate opens. Its mailbox is empty then, and takes what it has room for.
-async fn keep_busy(system: &System, name: &str, addr: &Addr<PorterMessage>) -> Result<Gate, Failed> {
+async fn keep_busy(
+    system: &System,
+    name: &str,
+    addr: &Addr<PorterMessage>,
+) -> Result<Gate, Failed> {
     let gate = Gate::closed();
     addr.send(PorterMessage::Wait(gate.clone())).await?;
     in_hand(system, &format!("s/{name}")).await?;
@@ -110,16 +124,35 @@ pub async fn run() -> Outcome {
 
 /// A mailbox for two, and three parcels: what becomes of the third, what was carried, and what it was.
 async fn policies() -> Outcome {
-    let backoff = Overflow::Backoff { initial: ms(1), max: ms(2), attempts: 3 };
+    let backoff = Overflow::Backoff {
+        initial: ms(1),
+        max: ms(2),
+        attempts: 3,
+    };
     let full = || "given back: full".to_owned();
     let taken = |receipt: Receipt| format!("{receipt:?}");
     for (name, overflow, third, at_the_end) in [
         ("block", Overflow::Block, full(), vec![1, 2]),
         ("fail", Overflow::Fail, full(), vec![1, 2]),
         ("backoff", backoff, full(), vec![1, 2]),
-        ("drop_oldest", Overflow::DropOldest, taken(Receipt::QueuedForOldest), vec![2, 3]),
-        ("drop_newest", Overflow::DropNewest, taken(Receipt::Dropped), vec![1, 2]),
-        ("coalesce", Overflow::Coalesce(7), taken(Receipt::Coalesced), vec![6]),
+        (
+            "drop_oldest",
+            Overflow::DropOldest,
+            taken(Receipt::QueuedForOldest),
+            vec![2, 3],
+        ),
+        (
+            "drop_newest",
+            Overflow::DropNewest,
+            taken(Receipt::Dropped),
+            vec![1, 2],
+        ),
+        (
+            "coalesce",
+            Overflow::Coalesce(7),
+            taken(Receipt::Coalesced),
+            vec![6],
+        ),
     ] {
         let system = System::new("policies");
         let supervisor = system.supervisor(patient("s", Strategy::OneForOne))?;
@@ -141,14 +174,21 @@ async fn policies() -> Outcome {
         gate.open();
         let carried = carried(&addr).await?;
         assert_eq!(carried, at_the_end, "{name}");
-        let dead: Vec<Reason> = system.dead_letters().last.iter().map(|letter| letter.reason).collect();
+        let dead: Vec<Reason> = system
+            .dead_letters()
+            .last
+            .iter()
+            .map(|letter| letter.reason)
+            .collect();
         let expected: &[Reason] = match overflow {
             Overflow::DropOldest => &[Reason::DroppedOldest],
             Overflow::DropNewest => &[Reason::DroppedNewest],
             _ => &[],
         };
         assert_eq!(dead, expected, "{name}");
-        println!("{name:<11}  third parcel: {told:<17}  carried: {carried:?}  dead letters: {dead:?}");
+        println!(
+            "{name:<11}  third parcel: {told:<17}  carried: {carried:?}  dead letters: {dead:?}"
+        );
         end(system).await?;
     }
     Ok(())
@@ -188,10 +228,22 @@ async fn waiting_in_line() -> Outcome {
 async fn bytes() -> Outcome {
     let system = System::new("bytes");
     let supervisor = system.supervisor(patient("s", Strategy::OneForOne))?;
-    let addr = porter(&supervisor, "p", Limits { messages: 100, bytes: Some(1000) })?;
+    let addr = porter(
+        &supervisor,
+        "p",
+        Limits {
+            messages: 100,
+            bytes: Some(1000),
+        },
+    )?;
     let gate = keep_busy(&system, "p", &addr).await?;
-    let heavy = |n, weight| PorterMessage::Parcel { n, weight, overflow: Overflow::Block };
-    let told = [(1, 400), (2, 400), (3, 400)].map(|(n, weight)| addr.tell(heavy(n, weight)).is_ok());
+    let heavy = |n, weight| PorterMessage::Parcel {
+        n,
+        weight,
+        overflow: Overflow::Block,
+    };
+    let told =
+        [(1, 400), (2, 400), (3, 400)].map(|(n, weight)| addr.tell(heavy(n, weight)).is_ok());
     assert_eq!(told, [true, true, false]);
     gate.open();
     assert_eq!(carried(&addr).await?, [1, 2]);

@@ -46,7 +46,11 @@ impl AlysActor for Thermostat {
     type Config = Settings;
     const NAME: &'static str = "Thermostat";
 
-    async fn handle(&mut self, msg: ThermostatMessage, ctx: &Context<Self>) -> Result<(), Infallible> {
+    async fn handle(
+        &mut self,
+        msg: ThermostatMessage,
+        ctx: &Context<Self>,
+    ) -> Result<(), Infallible> {
         match msg {
             ThermostatMessage::GetHeating { now, reply } => {
                 reply.send(now < ctx.config().target);
@@ -70,17 +74,26 @@ impl AlysActor for Thermostat {
 pub async fn run() -> Outcome {
     let system = System::new("house");
     let supervisor = system.supervisor(patient("s", Strategy::OneForOne))?;
-    let (addr, settings) =
-        supervisor.start_configured(ChildSpec::new("thermostat"), Settings { target: 18 }, 16, || async {
-            Ok::<_, Infallible>(Thermostat::default())
-        })?;
-    let is_heating = || addr.ask(|reply| ThermostatMessage::GetHeating { now: 20, reply }, LONG);
+    let (addr, settings) = supervisor.start_configured(
+        ChildSpec::new("thermostat"),
+        Settings { target: 18 },
+        16,
+        || async { Ok::<_, Infallible>(Thermostat::default()) },
+    )?;
+    let is_heating = || {
+        addr.ask(
+            |reply| ThermostatMessage::GetHeating { now: 20, reply },
+            LONG,
+        )
+    };
 
     assert!(!is_heating().await?);
     println!("20 degrees, the target is {}: off", settings.get().target);
     settings.replace(Settings { target: 22 });
     assert!(is_heating().await?);
-    let changes = addr.ask(|reply| ThermostatMessage::GetChanges { reply }, LONG).await?;
+    let changes = addr
+        .ask(|reply| ThermostatMessage::GetChanges { reply }, LONG)
+        .await?;
     assert_eq!(changes, [22]);
     println!(
         "the target becomes {}: on, and the actor was told of {changes:?} before the next message",
@@ -96,7 +109,12 @@ pub async fn run() -> Outcome {
     found.replace(Settings { target: 10 });
     assert!(!is_heating().await?);
     let wrong: Result<ConfigHandle<u8>, LookupError> = system.config("s/thermostat");
-    assert_eq!(wrong.err(), Some(LookupError::OtherConfig { path: "house/s/thermostat".to_owned() }));
+    assert_eq!(
+        wrong.err(),
+        Some(LookupError::OtherConfig {
+            path: "house/s/thermostat".to_owned()
+        })
+    );
     println!("replaced by path, with {}: off", found.get().target);
     end(system).await
 }

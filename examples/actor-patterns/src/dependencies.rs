@@ -34,7 +34,10 @@ struct Diary(Arc<Mutex<Vec<String>>>);
 
 impl Diary {
     fn note(&self, what: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(what);
     }
 
     fn take(&self) -> Vec<String> {
@@ -90,11 +93,27 @@ pub async fn run() -> Outcome {
     let system = System::new("shop");
     let supervisor = system.supervisor(patient("s", Strategy::OneForOne))?;
     part(&supervisor, ChildSpec::new("store"), "store", &diary)?;
-    part(&supervisor, ChildSpec::new("index").depends_on("s/store"), "index", &diary)?;
-    let front = ChildSpec::new("front").depends_on("s/store").depends_on("s/index");
+    part(
+        &supervisor,
+        ChildSpec::new("index").depends_on("s/store"),
+        "index",
+        &diary,
+    )?;
+    let front = ChildSpec::new("front")
+        .depends_on("s/store")
+        .depends_on("s/index");
     let front = part(&supervisor, front, "front", &diary)?;
-    let unknown = part(&supervisor, ChildSpec::new("x").depends_on("s/later"), "x", &diary).err();
-    assert!(matches!(unknown, Some(StartError::UnknownDependency { .. })), "{unknown:?}");
+    let unknown = part(
+        &supervisor,
+        ChildSpec::new("x").depends_on("s/later"),
+        "x",
+        &diary,
+    )
+    .err();
+    assert!(
+        matches!(unknown, Some(StartError::UnknownDependency { .. })),
+        "{unknown:?}"
+    );
     println!(
         "no circles: what is depended on is started before. {}",
         unknown.map(|e| e.to_string()).unwrap_or_default()
@@ -104,7 +123,10 @@ pub async fn run() -> Outcome {
     let report = system.shutdown(LONG).await;
     assert!(report.is_clean());
     assert_eq!(report.levels, [["shop/s/front"], ["shop/s/index"]]);
-    assert_eq!(report.stopped, ["shop/s/front", "shop/s/index", "shop/s/store"]);
+    assert_eq!(
+        report.stopped,
+        ["shop/s/front", "shop/s/index", "shop/s/store"]
+    );
     let seen = diary.take();
     assert_eq!(
         seen,
@@ -129,7 +151,11 @@ pub async fn run() -> Outcome {
     addr.tell(PartMessage::Work)?;
     addr.tell(PartMessage::Work)?;
     let report = system.shutdown(ms(50)).await;
-    let left: Vec<_> = report.abandoned.iter().map(|left| (left.handling, left.messages)).collect();
+    let left: Vec<_> = report
+        .abandoned
+        .iter()
+        .map(|left| (left.handling, left.messages))
+        .collect();
     assert_eq!(left, [(Some("wait"), 2)]);
     assert!(addr.is_closed() && addr.tell(PartMessage::Work).is_err());
     println!(

@@ -4,7 +4,8 @@
 use std::{convert::Infallible, time::Duration};
 
 use alys_actor_system::{
-    Addr, AlysActor, AskError, ChildSpec, Context, Fault, Message, Planned, Reason, Reply, Strategy, System,
+    Addr, AlysActor, AskError, ChildSpec, Context, Fault, Message, Planned, Reason, Reply,
+    Strategy, System,
 };
 use alys_runtime::time;
 
@@ -40,8 +41,13 @@ impl AlysActor for Vendor {
 }
 
 /// The best quote of those who answer in time: what is under test here.
-pub async fn best_quote(vendors: &[Addr<VendorMessage>], deadline: Duration) -> (Option<u64>, Vec<AskError>) {
-    let asks = vendors.iter().map(|vendor| vendor.ask(|reply| VendorMessage::GetQuote { reply }, deadline));
+pub async fn best_quote(
+    vendors: &[Addr<VendorMessage>],
+    deadline: Duration,
+) -> (Option<u64>, Vec<AskError>) {
+    let asks = vendors
+        .iter()
+        .map(|vendor| vendor.ask(|reply| VendorMessage::GetQuote { reply }, deadline));
     let (mut best, mut errors) = (None, Vec::new());
     for answer in futures::future::join_all(asks).await {
         match answer {
@@ -59,7 +65,9 @@ fn market() -> Result<(System, Vec<Addr<VendorMessage>>), crate::Failed> {
     let mut vendors = Vec::new();
     for (name, quote) in [("cheap", 10), ("fair", 20), ("dear", 30)] {
         let spec = ChildSpec::new(name).handle_within(Duration::from_secs(3600));
-        vendors.push(supervisor.start(spec, 8, move || async move { Ok::<_, Infallible>(Vendor(quote)) })?);
+        vendors.push(supervisor.start(spec, 8, move || async move {
+            Ok::<_, Infallible>(Vendor(quote))
+        })?);
     }
     Ok((system, vendors))
 }
@@ -73,11 +81,35 @@ pub async fn run() -> Outcome {
     let dropped = AskError::Dropped { kind };
     for (fault, best, seen, restarts, dead) in [
         (None, 10, vec![], 0, None),
-        (Some(Fault::Panic), 20, vec![dropped.clone()], 1, Some(Reason::Killed)),
-        (Some(Fault::Fail), 20, vec![dropped.clone()], 1, Some(Reason::Killed)),
+        (
+            Some(Fault::Panic),
+            20,
+            vec![dropped.clone()],
+            1,
+            Some(Reason::Killed),
+        ),
+        (
+            Some(Fault::Fail),
+            20,
+            vec![dropped.clone()],
+            1,
+            Some(Reason::Killed),
+        ),
         (Some(Fault::LoseReply), 20, vec![dropped.clone()], 0, None),
-        (Some(Fault::Drop), 20, vec![dropped], 0, Some(Reason::Injected)),
-        (Some(Fault::Slow(Duration::from_secs(60))), 20, vec![timeout.clone()], 0, None),
+        (
+            Some(Fault::Drop),
+            20,
+            vec![dropped],
+            0,
+            Some(Reason::Injected),
+        ),
+        (
+            Some(Fault::Slow(Duration::from_secs(60))),
+            20,
+            vec![timeout.clone()],
+            0,
+            None,
+        ),
         (Some(Fault::Hang), 20, vec![timeout], 0, None),
     ] {
         let (system, vendors) = market()?;
@@ -88,32 +120,60 @@ pub async fn run() -> Outcome {
         }
         let (quote, errors) = best_quote(&vendors, deadline).await;
         assert_eq!((quote, &errors), (Some(best), &seen), "{fault:?}");
-        assert_eq!(faults.waiting("market/v/cheap"), 0, "{fault:?} has not happened");
+        assert_eq!(
+            faults.waiting("market/v/cheap"),
+            0,
+            "{fault:?} has not happened"
+        );
         assert_eq!(faults.seen("market/v/cheap"), ["get_quote"]);
         // One that hangs or is slow is not done when the story ends: the others answer, and that is enough.
         if matches!(fault, Some(Fault::Hang | Fault::Slow(_))) {
             let report = system.shutdown(ms(50)).await;
-            assert_eq!(report.abandoned.iter().map(|left| left.handling).collect::<Vec<_>>(), [Some(kind)]);
+            assert_eq!(
+                report
+                    .abandoned
+                    .iter()
+                    .map(|left| left.handling)
+                    .collect::<Vec<_>>(),
+                [Some(kind)]
+            );
         } else {
             let (next, _) = best_quote(&vendors, LONG).await;
             assert_eq!(next, Some(10), "{fault:?}: it has healed");
             let tree = system.snapshot();
-            assert_eq!(tree.find("v/cheap").map(|cheap| cheap.restarts), Some(restarts), "{fault:?}");
+            assert_eq!(
+                tree.find("v/cheap").map(|cheap| cheap.restarts),
+                Some(restarts),
+                "{fault:?}"
+            );
             // Who asked may know of a failure before its dead letter is written; whoever asks again comes after it.
-            let letters: Vec<_> = system.dead_letters().last.iter().map(|letter| letter.reason).collect();
+            let letters: Vec<_> = system
+                .dead_letters()
+                .last
+                .iter()
+                .map(|letter| letter.reason)
+                .collect();
             assert_eq!(letters, dead.into_iter().collect::<Vec<_>>(), "{fault:?}");
             end(system).await?;
         }
-        println!("{fault:?}: best quote {best}, restarts {restarts}, dead letter {dead:?}, {errors:?}");
+        println!(
+            "{fault:?}: best quote {best}, restarts {restarts}, dead letter {dead:?}, {errors:?}"
+        );
     }
     long_silence().await
 }
 
 /// A vendor that answers after an hour. In the simulated world nobody waits for it: the clock jumps.
 async fn long_silence() -> Outcome {
-    let hour = if alys_runtime::is_simulated() { Duration::from_secs(3600) } else { ms(36) };
+    let hour = if alys_runtime::is_simulated() {
+        Duration::from_secs(3600)
+    } else {
+        ms(36)
+    };
     let (system, vendors) = market()?;
-    system.faults().plan("market/v/cheap", Fault::Slow(hour / 2));
+    system
+        .faults()
+        .plan("market/v/cheap", Fault::Slow(hour / 2));
     let begun = time::now();
     let (quote, errors) = best_quote(&vendors, hour).await;
     assert_eq!((quote, errors.len()), (Some(10), 0));

@@ -4,8 +4,8 @@
 use std::convert::Infallible;
 
 use alys_actor_system::{
-    Addr, AlysActor, ChildSpec, Context, Failure, Kept, MAX_REDELIVERIES, Message, Reason, Reply, StartError,
-    Strategy, Supervisor, System,
+    Addr, AlysActor, ChildSpec, Context, Failure, Kept, MAX_REDELIVERIES, Message, Reason, Reply,
+    StartError, Strategy, Supervisor, System,
 };
 
 use crate::{LONG, Outcome, end, patient};
@@ -32,7 +32,13 @@ impl Message for LedgerMessage {
 
     fn again(&self) -> Option<Self> {
         match *self {
-            Self::Book { amount, fail_at_attempts } => Some(Self::Book { amount, fail_at_attempts }),
+            Self::Book {
+                amount,
+                fail_at_attempts,
+            } => Some(Self::Book {
+                amount,
+                fail_at_attempts,
+            }),
             Self::Corrupt | Self::Read { .. } => None,
         }
     }
@@ -67,7 +73,10 @@ impl AlysActor for Ledger {
     async fn handle(&mut self, msg: LedgerMessage, ctx: &Context<Self>) -> Result<(), LedgerError> {
         self.scribbles += 1;
         match msg {
-            LedgerMessage::Book { amount, fail_at_attempts } => {
+            LedgerMessage::Book {
+                amount,
+                fail_at_attempts,
+            } => {
                 let attempt = ctx.envelope().map_or(0, |envelope| envelope.attempt);
                 if attempt < fail_at_attempts {
                     return Err(LedgerError::NoInk);
@@ -86,7 +95,11 @@ impl AlysActor for Ledger {
     /// The last word of an incarnation that failed while it ran. After a panic its state may be half changed, so
     /// what matters is saved as it happens, and this is for the rest.
     async fn pre_restart(&mut self, failure: &Failure, ctx: &Context<Self>) {
-        self.last_words.save(Some(format!("{} of incarnation {}", failure.chain(), ctx.incarnation())));
+        self.last_words.save(Some(format!(
+            "{} of incarnation {}",
+            failure.chain(),
+            ctx.incarnation()
+        )));
     }
 }
 
@@ -97,7 +110,14 @@ fn ledger(
     let kept = Kept::new(Vec::new());
     supervisor.start(ChildSpec::new("ledger"), 64, move || {
         let (kept, last_words) = (kept.clone(), last_words.clone());
-        async move { Ok::<_, Infallible>(Ledger { booked: kept.load(), kept, scribbles: 0, last_words }) }
+        async move {
+            Ok::<_, Infallible>(Ledger {
+                booked: kept.load(),
+                kept,
+                scribbles: 0,
+                last_words,
+            })
+        }
     })
 }
 
@@ -107,7 +127,12 @@ pub async fn run() -> Outcome {
     let supervisor = system.supervisor(patient("s", Strategy::OneForOne))?;
     let last_words = Kept::new(None);
     let addr = ledger(&supervisor, last_words.clone())?;
-    let book = |amount, fail_at_attempts| addr.tell(LedgerMessage::Book { amount, fail_at_attempts });
+    let book = |amount, fail_at_attempts| {
+        addr.tell(LedgerMessage::Book {
+            amount,
+            fail_at_attempts,
+        })
+    };
     let read = || addr.ask(|reply| LedgerMessage::Read { reply }, LONG);
 
     book(10, 0)?;
@@ -117,7 +142,10 @@ pub async fn run() -> Outcome {
     assert_eq!((&booked[..], scribbles, life), (&[10, 20][..], 2, 2));
     println!("incarnation {life}: booked {booked:?} is kept, scribbles began anew: {scribbles}");
     let words = last_words.load().unwrap_or_default();
-    assert_eq!(words, "error while handling corrupt: a page is torn of incarnation 1");
+    assert_eq!(
+        words,
+        "error while handling corrupt: a page is torn of incarnation 1"
+    );
     println!("its last words: {words}");
     assert_eq!(system.dead_letters().of(Reason::Killed), 1);
     println!("`corrupt` killed it and did not come back: it is a dead letter");
@@ -132,8 +160,15 @@ pub async fn run() -> Outcome {
     // One that always fails costs so many incarnations and no more.
     book(50, u8::MAX)?;
     let (booked, _, after) = read().await?;
-    assert_eq!((booked.len(), after - life), (4, u64::from(MAX_REDELIVERIES) + 1));
+    assert_eq!(
+        (booked.len(), after - life),
+        (4, u64::from(MAX_REDELIVERIES) + 1)
+    );
     assert_eq!(system.dead_letters().of(Reason::Poison), 1);
-    println!("50 failed in {} incarnations: a dead letter, {}", after - life, Reason::Poison.as_str());
+    println!(
+        "50 failed in {} incarnations: a dead letter, {}",
+        after - life,
+        Reason::Poison.as_str()
+    );
     end(system).await
 }

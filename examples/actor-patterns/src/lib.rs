@@ -28,7 +28,9 @@ pub mod supervision;
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use alys_actor_system::{Backoff, Intensity, MailboxSnapshot, Snapshot, Strategy, SupervisorSpec, System};
+use alys_actor_system::{
+    Backoff, Intensity, MailboxSnapshot, Snapshot, Strategy, SupervisorSpec, System,
+};
 use alys_runtime::{sync::Semaphore, time};
 
 /// Why a story is not true.
@@ -48,8 +50,14 @@ pub const fn ms(ms: u64) -> Duration {
 /// A supervisor that restarts what failed after a millisecond, as often as a story needs it.
 pub fn patient(name: &str, strategy: Strategy) -> SupervisorSpec {
     SupervisorSpec {
-        intensity: Intensity { restarts: 100, within: LONG },
-        backoff: Backoff { initial: ms(1), ..Backoff::NONE },
+        intensity: Intensity {
+            restarts: 100,
+            within: LONG,
+        },
+        backoff: Backoff {
+            initial: ms(1),
+            ..Backoff::NONE
+        },
         ..SupervisorSpec::new(name, strategy)
     }
 }
@@ -58,18 +66,25 @@ pub fn patient(name: &str, strategy: Strategy) -> SupervisorSpec {
 ///
 /// # Errors
 /// It never did.
-pub async fn until(system: &System, what: &str, is_so: impl Fn(&Snapshot) -> bool + Send) -> Outcome {
+pub async fn until(
+    system: &System,
+    what: &str,
+    is_so: impl Fn(&Snapshot) -> bool + Send,
+) -> Outcome {
     let seen = time::timeout(LONG, async {
         while !is_so(&system.snapshot()) {
             time::sleep(ms(1)).await;
         }
     });
-    seen.await.map_err(|_| format!("{what} never came: {:#?}", system.snapshot()).into())
+    seen.await
+        .map_err(|_| format!("{what} never came: {:#?}", system.snapshot()).into())
 }
 
 /// The mailbox of an actor as it is now; an empty one if there is no such actor.
 pub fn mailbox(tree: &Snapshot, path: &str) -> MailboxSnapshot {
-    tree.find(path).and_then(|actor| actor.mailbox.clone()).unwrap_or_default()
+    tree.find(path)
+        .and_then(|actor| actor.mailbox.clone())
+        .unwrap_or_default()
 }
 
 /// Waits until nothing waits in a mailbox any more: the last that was told is in the actor's hand, or done.
@@ -77,7 +92,10 @@ pub fn mailbox(tree: &Snapshot, path: &str) -> MailboxSnapshot {
 /// # Errors
 /// It never came to that.
 pub async fn in_hand(system: &System, path: &str) -> Outcome {
-    until(system, "an empty mailbox", |tree| mailbox(tree, path).depth == 0).await
+    until(system, "an empty mailbox", |tree| {
+        mailbox(tree, path).depth == 0
+    })
+    .await
 }
 
 /// Ends a story: nothing may be left undone.
@@ -86,7 +104,11 @@ pub async fn in_hand(system: &System, path: &str) -> Outcome {
 /// Something was.
 pub async fn end(system: System) -> Outcome {
     let report = system.shutdown(LONG).await;
-    if report.is_clean() { Ok(()) } else { Err(format!("left undone: {:?}", report.abandoned).into()) }
+    if report.is_clean() {
+        Ok(())
+    } else {
+        Err(format!("left undone: {:?}", report.abandoned).into())
+    }
 }
 
 /// Holds a handler up until somebody opens it: what a story needs to look at a full mailbox in peace.

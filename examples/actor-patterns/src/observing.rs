@@ -4,7 +4,8 @@
 use std::convert::Infallible;
 
 use alys_actor_system::{
-    Addr, AlysActor, ChildSpec, Context, Health, Message, Reply, State, Strategy, System, metrics::Sheet,
+    Addr, AlysActor, ChildSpec, Context, Health, Message, Reply, State, Strategy, System,
+    metrics::Sheet,
 };
 
 use crate::{LONG, Outcome, end, patient};
@@ -61,7 +62,11 @@ impl AlysActor for Pump {
     }
 
     fn health_check(&self) -> Health {
-        if self.is_blocked { Health::Degraded("something is in the way") } else { Health::Healthy }
+        if self.is_blocked {
+            Health::Degraded("something is in the way")
+        } else {
+            Health::Healthy
+        }
     }
 
     fn metrics(&self, sheet: &mut Sheet) {
@@ -78,7 +83,13 @@ pub async fn run() -> Outcome {
     let pump = |name, next: Option<Addr<PumpMessage>>| {
         supervisor.start(ChildSpec::new(name), 16, move || {
             let next = next.clone();
-            async move { Ok::<_, Infallible>(Pump { litres: 0, is_blocked: false, next }) }
+            async move {
+                Ok::<_, Infallible>(Pump {
+                    litres: 0,
+                    is_blocked: false,
+                    next,
+                })
+            }
         })
     };
     let far = pump("far", None)?;
@@ -88,16 +99,28 @@ pub async fn run() -> Outcome {
     }
     far.tell(PumpMessage::Blocked)?;
     // The near pump answers once it has passed everything on, the far one once it has moved that.
-    near.ask(|reply| PumpMessage::GetLitres { reply }, LONG).await?;
-    assert_eq!(far.ask(|reply| PumpMessage::GetLitres { reply }, LONG).await?, 6);
+    near.ask(|reply| PumpMessage::GetLitres { reply }, LONG)
+        .await?;
+    assert_eq!(
+        far.ask(|reply| PumpMessage::GetLitres { reply }, LONG)
+            .await?,
+        6
+    );
     let tree = system.snapshot();
     for seen in tree.all() {
         println!("{:<12} {:<8} {:?}", seen.path, seen.state, seen.health);
     }
     let seen = tree.find("s/far").ok_or("no far pump")?;
-    assert_eq!((seen.state, seen.restarts, &seen.last_error), (State::Running, 0, &None));
+    assert_eq!(
+        (seen.state, seen.restarts, &seen.last_error),
+        (State::Running, 0, &None)
+    );
     assert_eq!(seen.health, Health::Degraded("something is in the way"));
-    assert_eq!(system.health(), seen.health, "what does not work is seen from the top");
+    assert_eq!(
+        system.health(),
+        seen.health,
+        "what does not work is seen from the top"
+    );
     let counts = seen.mailbox.as_ref().ok_or("no mailbox")?;
     assert_eq!(counts.kinds.get("pumped"), Some(&3));
 
@@ -111,7 +134,10 @@ pub async fn run() -> Outcome {
         "alys_pump_litres_total{actor=\"works/s/far\"} 6",
         "alys_actor_wait_seconds_count{actor=\"works/s/far\",kind=\"pumped\"} 3",
     ] {
-        assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+        assert!(
+            text.lines().any(|other| other == line),
+            "{line} is not in\n{text}"
+        );
         println!("{line}");
     }
     end(system).await

@@ -62,10 +62,16 @@ impl AlysActor for Cook {
     }
 }
 
-fn kitchen(supervisor: &Supervisor, name: &str, routing: Routing) -> Result<Pool<CookMessage>, Failed> {
+fn kitchen(
+    supervisor: &Supervisor,
+    name: &str,
+    routing: Routing,
+) -> Result<Pool<CookMessage>, Failed> {
     // The factory gets the number of the worker; each worker has its own clone of it.
     let spec = PoolSpec::new(name, 3, 16).routing(routing);
-    Ok(supervisor.pool(spec, |number| async move { Ok::<_, Infallible>(Cook { number, made: 0 }) })?)
+    Ok(supervisor.pool(spec, |number| async move {
+        Ok::<_, Infallible>(Cook { number, made: 0 })
+    })?)
 }
 
 /// What each cook has made.
@@ -107,21 +113,33 @@ pub async fn run() -> Outcome {
 
     let pool = kitchen(&supervisor, "key", Routing::ByKey)?;
     for table in ["a", "b", "c"] {
-        let first = pool.ask_keyed(table, |reply| CookMessage::Who { reply }, LONG).await?;
-        let again = pool.ask_keyed(table, |reply| CookMessage::Who { reply }, LONG).await?;
+        let first = pool
+            .ask_keyed(table, |reply| CookMessage::Who { reply }, LONG)
+            .await?;
+        let again = pool
+            .ask_keyed(table, |reply| CookMessage::Who { reply }, LONG)
+            .await?;
         assert_eq!(first.0, again.0);
     }
     println!("by key: each table has its own cook, every time");
 
     // One that fails is restarted under the pool's supervisor and keeps its place and its queue.
     pool.tell_keyed("a", CookMessage::Do(Order::Panic))?;
-    let (cook, made_by) = pool.ask_keyed("a", |reply| CookMessage::Who { reply }, LONG).await?;
-    let restarts = system.snapshot().find(&format!("s/key-{cook}")).map(|seen| seen.restarts);
+    let (cook, made_by) = pool
+        .ask_keyed("a", |reply| CookMessage::Who { reply }, LONG)
+        .await?;
+    let restarts = system
+        .snapshot()
+        .find(&format!("s/key-{cook}"))
+        .map(|seen| seen.restarts);
     assert_eq!((made_by, restarts), (0, Some(1)));
     println!("by key: table a's cook panicked, came back, and answers");
 
-    let told: Vec<bool> =
-        pool.addresses().iter().map(|addr| addr.tell(CookMessage::Do(Order::Cook(1))).is_ok()).collect();
+    let told: Vec<bool> = pool
+        .addresses()
+        .iter()
+        .map(|addr| addr.tell(CookMessage::Do(Order::Cook(1))).is_ok())
+        .collect();
     assert_eq!((told, made(&pool).await?), (vec![true; 3], vec![1, 1, 1]));
     println!("to all: each has made one more");
     end(system).await

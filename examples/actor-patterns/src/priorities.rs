@@ -11,7 +11,10 @@ use crate::{Gate, LONG, Outcome, end, in_hand, patient};
 /// What a nurse understands.
 pub enum NurseMessage {
     /// Somebody comes.
-    Patient { name: &'static str, priority: Priority },
+    Patient {
+        name: &'static str,
+        priority: Priority,
+    },
     /// Wait until the gate opens.
     Wait(Gate),
     /// Whom did you see, in order? Comes last.
@@ -136,8 +139,9 @@ impl Store {
 pub async fn run() -> Outcome {
     let system = System::new("hospital");
     let supervisor = system.supervisor(patient("s", Strategy::OneForOne))?;
-    let nurse =
-        supervisor.start(ChildSpec::new("nurse"), 64, || async { Ok::<_, Infallible>(Nurse::default()) })?;
+    let nurse = supervisor.start(ChildSpec::new("nurse"), 64, || async {
+        Ok::<_, Infallible>(Nurse::default())
+    })?;
 
     let gate = Gate::closed();
     nurse.tell(NurseMessage::Wait(gate.clone()))?;
@@ -152,25 +156,48 @@ pub async fn run() -> Outcome {
         nurse.tell(NurseMessage::Patient { name, priority })?;
     }
     gate.open();
-    let seen = nurse.ask(|reply| NurseMessage::Report { reply }, LONG).await?;
-    assert_eq!(seen, ["a heart attack", "a broken leg", "a cold", "another cold", "a check-up"]);
+    let seen = nurse
+        .ask(|reply| NurseMessage::Report { reply }, LONG)
+        .await?;
+    assert_eq!(
+        seen,
+        [
+            "a heart attack",
+            "a broken leg",
+            "a cold",
+            "another cold",
+            "a check-up"
+        ]
+    );
     println!("by urgency, then in the order in which they came: {seen:?}");
 
     let gate = Gate::closed();
     nurse.tell(NurseMessage::Wait(gate.clone()))?;
     in_hand(&system, "s/nurse").await?;
-    nurse.tell(NurseMessage::Patient { name: "low", priority: Priority::Low })?;
+    nurse.tell(NurseMessage::Patient {
+        name: "low",
+        priority: Priority::Low,
+    })?;
     for _ in 0..40 {
-        nurse.tell(NurseMessage::Patient { name: "high", priority: Priority::High })?;
+        nurse.tell(NurseMessage::Patient {
+            name: "high",
+            priority: Priority::High,
+        })?;
     }
     gate.open();
-    let seen = nurse.ask(|reply| NurseMessage::Report { reply }, LONG).await?;
-    let before = seen.iter().position(|name| *name == "low").unwrap_or(seen.len());
+    let seen = nurse
+        .ask(|reply| NurseMessage::Report { reply }, LONG)
+        .await?;
+    let before = seen
+        .iter()
+        .position(|name| *name == "low")
+        .unwrap_or(seen.len());
     assert!(before <= PATIENCE as usize + 1, "{before}");
     println!("among forty urgent ones, the one that is not waits for {before}");
 
-    let store =
-        supervisor.start(ChildSpec::new("store"), 64, || async { Ok::<_, Infallible>(Store::default()) })?;
+    let store = supervisor.start(ChildSpec::new("store"), 64, || async {
+        Ok::<_, Infallible>(Store::default())
+    })?;
     let gate = Gate::closed();
     store.tell(StoreMessage::Wait(gate.clone()))?;
     in_hand(&system, "s/store").await?;
@@ -178,7 +205,9 @@ pub async fn run() -> Outcome {
         store.tell(StoreMessage::Write(n))?;
     }
     gate.open();
-    let syncs = store.ask(|reply| StoreMessage::GetSyncs { reply }, LONG).await?;
+    let syncs = store
+        .ask(|reply| StoreMessage::GetSyncs { reply }, LONG)
+        .await?;
     assert_eq!(syncs, [8, 8, 4]);
     println!("twenty writes that waited together, in batches of eight: synced {syncs:?}");
     end(system).await

@@ -58,9 +58,16 @@ impl AlysActor for Board {
         if !self.timetable.is_empty() {
             // Each item becomes a message; the stream waits for room in the mailbox.
             let trains = stream::iter(std::mem::take(&mut self.timetable));
-            let attached =
-                ctx.attach_until_end("timetable", trains, BoardMessage::Shown, BoardMessage::Closed);
-            assert!(attached.is_ok(), "an incarnation that has just begun has no tasks");
+            let attached = ctx.attach_until_end(
+                "timetable",
+                trains,
+                BoardMessage::Shown,
+                BoardMessage::Closed,
+            );
+            assert!(
+                attached.is_ok(),
+                "an incarnation that has just begun has no tasks"
+            );
         }
         Ok(())
     }
@@ -87,31 +94,47 @@ pub async fn run() -> Outcome {
     let mut boards = Group::new();
     for name in ["north", "south"] {
         let bus = system.bus().clone();
-        let addr =
-            supervisor.start(ChildSpec::new(name), 16, move || {
-                let bus = bus.clone();
-                async move {
-                    Ok::<_, Infallible>(Board { bus, lines: vec![], timetable: vec![], subscription: None })
-                }
-            })?;
+        let addr = supervisor.start(ChildSpec::new(name), 16, move || {
+            let bus = bus.clone();
+            async move {
+                Ok::<_, Infallible>(Board {
+                    bus,
+                    lines: vec![],
+                    timetable: vec![],
+                    subscription: None,
+                })
+            }
+        })?;
         boards.join(name, addr)?;
     }
     // An answer means that the board has been started, and so that it listens.
-    let empty = boards.ask_all(|reply| BoardMessage::Read { reply }, LONG).await;
-    assert!(empty.iter().all(|(_, lines)| lines.as_ref().is_ok_and(Vec::is_empty)));
+    let empty = boards
+        .ask_all(|reply| BoardMessage::Read { reply }, LONG)
+        .await;
+    assert!(
+        empty
+            .iter()
+            .all(|(_, lines)| lines.as_ref().is_ok_and(Vec::is_empty))
+    );
 
     for number in 1..=3 {
         let published = system.bus().publish(TrainArrived { number });
         assert_eq!((published.delivered, published.refused), (4, 0));
     }
     println!("three trains, each published once, each delivered to two boards and two streams");
-    for (name, lines) in boards.ask_all(|reply| BoardMessage::Read { reply }, LONG).await {
+    for (name, lines) in boards
+        .ask_all(|reply| BoardMessage::Read { reply }, LONG)
+        .await
+    {
         let lines = lines?;
         assert_eq!(lines, ["train 1", "train 2", "train 3"]);
         println!("board {name}: {lines:?}");
     }
     assert_eq!(quick.next().await, Some(TrainArrived { number: 1 }));
-    assert_eq!((slow.next().await, slow.lagged()), (Some(TrainArrived { number: 2 }), 1));
+    assert_eq!(
+        (slow.next().await, slow.lagged()),
+        (Some(TrainArrived { number: 2 }), 1)
+    );
     println!(
         "a stream with room for two, read late: begins with train 2 and knows that it missed {}",
         slow.lagged()
@@ -119,8 +142,13 @@ pub async fn run() -> Outcome {
 
     let told = boards.broadcast_with(|_| BoardMessage::Closed);
     assert!(told.iter().all(|(_, told)| told.is_ok()));
-    let all = boards.ask_all(|reply| BoardMessage::Read { reply }, LONG).await;
-    assert!(all.iter().all(|(_, lines)| lines.as_ref().is_ok_and(|lines| lines.len() == 4)));
+    let all = boards
+        .ask_all(|reply| BoardMessage::Read { reply }, LONG)
+        .await;
+    assert!(
+        all.iter()
+            .all(|(_, lines)| lines.as_ref().is_ok_and(|lines| lines.len() == 4))
+    );
     println!(
         "one broadcast reaches every member of a group: {:?}",
         boards.members().map(|m| m.0).collect::<Vec<_>>()
@@ -130,7 +158,14 @@ pub async fn run() -> Outcome {
     let bus = Bus::new();
     let addr = supervisor.start(ChildSpec::new("timetable"), 1, move || {
         let (bus, timetable) = (bus.clone(), table.to_vec());
-        async move { Ok::<_, Infallible>(Board { bus, lines: vec![], timetable, subscription: None }) }
+        async move {
+            Ok::<_, Infallible>(Board {
+                bus,
+                lines: vec![],
+                timetable,
+                subscription: None,
+            })
+        }
     })?;
     crate::until(&system, "the end of the timetable", |tree| {
         crate::mailbox(tree, "s/timetable").kinds.get("closed") == Some(&1)

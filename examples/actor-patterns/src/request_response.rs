@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 
 use alys_actor_system::{
-    Addr, AlysActor, AskError, Backoff, ChildSpec, Context, Message, Reply, Retry, Strategy, System, mailbox,
+    Addr, AlysActor, AskError, Backoff, ChildSpec, Context, Message, Reply, Retry, Strategy,
+    System, mailbox,
 };
 
 use crate::{LONG, Outcome, end, ms, patient};
@@ -11,15 +12,24 @@ use crate::{LONG, Outcome, end, ms, patient};
 /// What the desk, where everybody comes first, understands.
 pub enum DeskMessage {
     /// What one of these costs.
-    GetPrice { item: &'static str, reply: Reply<u64> },
+    GetPrice {
+        item: &'static str,
+        reply: Reply<u64>,
+    },
     /// The same, but the desk itself asks the clerk and waits.
-    GetPriceTheWrongWay { item: &'static str, reply: Reply<Result<u64, AskError>> },
+    GetPriceTheWrongWay {
+        item: &'static str,
+        reply: Reply<Result<u64, AskError>>,
+    },
 }
 
 /// What the clerk, who knows the prices, understands.
 pub enum ClerkMessage {
     /// What one of these costs.
-    GetPrice { item: &'static str, reply: Reply<u64> },
+    GetPrice {
+        item: &'static str,
+        reply: Reply<u64>,
+    },
     /// Something that takes for ever.
     CountStock { reply: Reply<u64> },
     /// Asks the desk, which waits for the clerk.
@@ -63,7 +73,10 @@ impl AlysActor for Desk {
                 let _not_taken = self.clerk.forward(ClerkMessage::GetPrice { item, reply });
             }
             DeskMessage::GetPriceTheWrongWay { item: _, reply } => {
-                let asked = self.clerk.ask(|reply| ClerkMessage::AskBack { reply }, LONG).await;
+                let asked = self
+                    .clerk
+                    .ask(|reply| ClerkMessage::AskBack { reply }, LONG)
+                    .await;
                 reply.send(asked.and_then(|answer| answer));
             }
         }
@@ -86,7 +99,10 @@ impl AlysActor for Clerk {
 
     async fn handle(&mut self, msg: ClerkMessage, _: &Context<Self>) -> Result<(), Infallible> {
         match msg {
-            ClerkMessage::GetPrice { item: "apple", reply } => {
+            ClerkMessage::GetPrice {
+                item: "apple",
+                reply,
+            } => {
                 reply.send(3);
             }
             // Not in the mood for pears, twice: a reply that is dropped is an answer too.
@@ -98,7 +114,10 @@ impl AlysActor for Clerk {
             }
             ClerkMessage::CountStock { reply } => self.shelved.push(reply),
             ClerkMessage::AskBack { reply } => {
-                let question = |reply| DeskMessage::GetPrice { item: "apple", reply };
+                let question = |reply| DeskMessage::GetPrice {
+                    item: "apple",
+                    reply,
+                };
                 reply.send(self.desk.ask(question, LONG).await);
             }
         }
@@ -120,31 +139,86 @@ pub async fn run() -> Outcome {
     })?;
     staff.start(ChildSpec::new("clerk"), clerk_slot, move || {
         let desk = to_desk.clone();
-        async move { Ok::<_, Infallible>(Clerk { desk, shelved: Vec::new(), asked: 0 }) }
+        async move {
+            Ok::<_, Infallible>(Clerk {
+                desk,
+                shelved: Vec::new(),
+                asked: 0,
+            })
+        }
     })?;
 
-    let price = desk.ask(|reply| DeskMessage::GetPrice { item: "apple", reply }, LONG).await?;
+    let price = desk
+        .ask(
+            |reply| DeskMessage::GetPrice {
+                item: "apple",
+                reply,
+            },
+            LONG,
+        )
+        .await?;
     assert_eq!(price, 3);
-    println!("an apple costs {price}: asked at the desk, which forwarded it, answered by the clerk");
+    println!(
+        "an apple costs {price}: asked at the desk, which forwarded it, answered by the clerk"
+    );
 
-    let late = clerk.ask(|reply| ClerkMessage::CountStock { reply }, ms(20)).await;
-    assert_eq!(late, Err(AskError::Timeout { kind: "count_stock", deadline: ms(20) }));
+    let late = clerk
+        .ask(|reply| ClerkMessage::CountStock { reply }, ms(20))
+        .await;
+    assert_eq!(
+        late,
+        Err(AskError::Timeout {
+            kind: "count_stock",
+            deadline: ms(20)
+        })
+    );
     println!("counting the stock: {}", outcome(&late));
 
-    let dropped = desk.ask(|reply| DeskMessage::GetPrice { item: "pear", reply }, LONG).await;
+    let dropped = desk
+        .ask(
+            |reply| DeskMessage::GetPrice {
+                item: "pear",
+                reply,
+            },
+            LONG,
+        )
+        .await;
     assert_eq!(dropped, Err(AskError::Dropped { kind: "get_price" }));
     println!("a pear, asked once: {}", outcome(&dropped));
 
-    let retry = Retry { attempts: 5, each: LONG, backoff: Backoff { initial: ms(1), ..Backoff::NONE } };
-    let price = desk.ask_retrying(|reply| DeskMessage::GetPrice { item: "pear", reply }, retry).await?;
+    let retry = Retry {
+        attempts: 5,
+        each: LONG,
+        backoff: Backoff {
+            initial: ms(1),
+            ..Backoff::NONE
+        },
+    };
+    let price = desk
+        .ask_retrying(
+            |reply| DeskMessage::GetPrice {
+                item: "pear",
+                reply,
+            },
+            retry,
+        )
+        .await?;
     assert_eq!(price, 5);
     println!("a pear, asked until there is an answer: {price}");
 
     // Desk waits for clerk, clerk asks desk: neither would ever go on. It is an error at once, and says why.
-    let question = |reply| DeskMessage::GetPriceTheWrongWay { item: "apple", reply };
+    let question = |reply| DeskMessage::GetPriceTheWrongWay {
+        item: "apple",
+        reply,
+    };
     let circle = desk.ask(question, LONG).await?;
-    let Err(AskError::Cycle { cycle, .. }) = &circle else { return Err(format!("{circle:?}").into()) };
-    assert_eq!(&**cycle, "shop/staff/desk -[ask_back]-> shop/staff/clerk -[get_price]-> shop/staff/desk");
+    let Err(AskError::Cycle { cycle, .. }) = &circle else {
+        return Err(format!("{circle:?}").into());
+    };
+    assert_eq!(
+        &**cycle,
+        "shop/staff/desk -[ask_back]-> shop/staff/clerk -[get_price]-> shop/staff/desk"
+    );
     println!("a circle: {}", outcome(&circle));
     end(system).await
 }

@@ -1,6 +1,8 @@
 //! A counter that survives its own mistakes.
 
-use alys_actor_system::{Addr, AlysActor, ChildSpec, Context, Kept, Message, Reply, StartError, Supervisor};
+use alys_actor_system::{
+    Addr, AlysActor, ChildSpec, Context, Kept, Message, Reply, StartError, Supervisor,
+};
 
 /// What the counter understands: one enum an actor.
 pub enum CounterMessage {
@@ -59,7 +61,12 @@ pub fn start_counter(supervisor: &Supervisor) -> Result<Addr<CounterMessage>, St
     let kept = Kept::new(0);
     supervisor.start(ChildSpec::new("counter"), 64, move || {
         let kept = kept.clone();
-        async move { Ok::<_, CounterError>(Counter { total: kept.load(), kept }) }
+        async move {
+            Ok::<_, CounterError>(Counter {
+                total: kept.load(),
+                kept,
+            })
+        }
     })
 }
 
@@ -83,7 +90,9 @@ mod tests {
             counter.tell(CounterMessage::Added(2)).unwrap();
             counter.tell(CounterMessage::Added(u64::MAX)).unwrap(); // The counter fails over this one,
             counter.tell(CounterMessage::Added(3)).unwrap(); // and its next incarnation goes on with this one.
-            let total = counter.ask(|reply| CounterMessage::GetTotal { reply }, SOON).await;
+            let total = counter
+                .ask(|reply| CounterMessage::GetTotal { reply }, SOON)
+                .await;
             assert_eq!(total, Ok(5));
 
             let tree = system.snapshot();

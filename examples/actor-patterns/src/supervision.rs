@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use alys_actor_system::{
-    Addr, AlysActor, Backoff, Breaker, ChildSpec, Context, Exhausted, Failure, Health, Intensity, Message,
-    Pace, Reply, StartError, Strategy, Supervisor, SupervisorSpec, System, SystemEvent, TellError,
+    Addr, AlysActor, Backoff, Breaker, ChildSpec, Context, Exhausted, Failure, Health, Intensity,
+    Message, Pace, Reply, StartError, Strategy, Supervisor, SupervisorSpec, System, SystemEvent,
+    TellError,
 };
 use futures::StreamExt;
 
@@ -104,7 +105,12 @@ async fn strategies() -> Outcome {
 
 /// A worker fails three times in a row: how long is it down each time?
 async fn paces() -> Outcome {
-    let doubling = Backoff { initial: ms(2), max: ms(100), factor: 2.0, jitter: 0.0 };
+    let doubling = Backoff {
+        initial: ms(2),
+        max: ms(100),
+        factor: 2.0,
+        jitter: 0.0,
+    };
     for (pace, delays) in [
         (Pace::Immediate, [0, 0, 0]),
         (Pace::Delayed(ms(5)), [5, 5, 5]),
@@ -141,26 +147,50 @@ fn name_of(pace: Pace) -> &'static str {
 /// Two failures open the breaker: the mailbox refuses at once, in place of letting everybody wait.
 async fn breaker() -> Outcome {
     let breaker = |open_for: Duration| {
-        let open_for = Backoff { initial: open_for, max: open_for, factor: 1.0, jitter: 0.0 };
-        Pace::CircuitBreaker(Breaker { failures: 2, within: LONG, open_for, proved_after: LONG })
+        let open_for = Backoff {
+            initial: open_for,
+            max: open_for,
+            factor: 1.0,
+            jitter: 0.0,
+        };
+        Pace::CircuitBreaker(Breaker {
+            failures: 2,
+            within: LONG,
+            open_for,
+            proved_after: LONG,
+        })
     };
     let system = System::new("breaker");
     let supervisor = system.supervisor(patient("s", Strategy::OneForOne))?;
 
-    let hour = worker(&supervisor, ChildSpec::new("hour").pace(breaker(Duration::from_secs(3600))))?;
+    let hour = worker(
+        &supervisor,
+        ChildSpec::new("hour").pace(breaker(Duration::from_secs(3600))),
+    )?;
     hour.tell(Job::Fail)?;
     hour.tell(Job::Fail)?;
-    until(&system, "an open breaker", |_| matches!(hour.tell(Job::Panic), Err(TellError::Unavailable(_))))
-        .await?;
+    until(&system, "an open breaker", |_| {
+        matches!(hour.tell(Job::Panic), Err(TellError::Unavailable(_)))
+    })
+    .await?;
     println!("breaker open for an hour: told at once that the worker is unavailable");
 
     let moment = worker(&supervisor, ChildSpec::new("moment").pace(breaker(ms(20))))?;
     moment.tell(Job::Fail)?;
     moment.tell(Job::Fail)?;
-    until(&system, "the trial", |tree| tree.find("s/moment").is_some_and(|seen| seen.incarnation == 3))
+    until(&system, "the trial", |tree| {
+        tree.find("s/moment")
+            .is_some_and(|seen| seen.incarnation == 3)
+    })
+    .await?;
+    let retry = alys_actor_system::Retry {
+        attempts: 100,
+        each: LONG,
+        backoff: Backoff::default(),
+    };
+    let seen = moment
+        .ask_retrying(|reply| Job::GetLife { reply }, retry)
         .await?;
-    let retry = alys_actor_system::Retry { attempts: 100, each: LONG, backoff: Backoff::default() };
-    let seen = moment.ask_retrying(|reply| Job::GetLife { reply }, retry).await?;
     assert_eq!(seen, 3);
     println!("breaker open for a moment: then the third incarnation was let try, and answers");
     // What the one with the hour did not handle is left undone, and the report says so.
@@ -176,7 +206,11 @@ async fn watchdog() -> Outcome {
     let addr = worker(&supervisor, ChildSpec::new("w").handle_within(ms(20)))?;
     addr.tell(Job::Hang)?;
     assert_eq!(life(&addr).await?, 2);
-    let error = system.snapshot().find("s/w").and_then(|seen| seen.last_error.clone()).unwrap_or_default();
+    let error = system
+        .snapshot()
+        .find("s/w")
+        .and_then(|seen| seen.last_error.clone())
+        .unwrap_or_default();
     assert_eq!(error, "hung while handling hang: not done after 20ms");
     println!("watchdog: {error}; the second incarnation answers");
     end(system).await
@@ -186,34 +220,53 @@ async fn watchdog() -> Outcome {
 async fn degrade() -> Outcome {
     let system = System::new("degrade");
     let spec = SupervisorSpec {
-        intensity: Intensity { restarts: 1, within: LONG },
+        intensity: Intensity {
+            restarts: 1,
+            within: LONG,
+        },
         exhausted: Exhausted::Degrade,
         ..patient("s", Strategy::OneForOne)
     };
     let supervisor = system.supervisor(spec)?;
-    let (hopeless, other) =
-        (worker(&supervisor, ChildSpec::new("hopeless"))?, worker(&supervisor, ChildSpec::new("other"))?);
+    let (hopeless, other) = (
+        worker(&supervisor, ChildSpec::new("hopeless"))?,
+        worker(&supervisor, ChildSpec::new("other"))?,
+    );
     hopeless.tell(Job::Fail)?;
     hopeless.tell(Job::Fail)?;
     hopeless.closed().await;
     assert_eq!(life(&other).await?, 1);
     assert_eq!(system.health(), Health::Degraded("failed for good"));
-    println!("degraded: one worker is given up, the other one answers, health is {:?}", system.health());
+    println!(
+        "degraded: one worker is given up, the other one answers, health is {:?}",
+        system.health()
+    );
     end(system).await
 }
 
 /// The same with escalation: the supervisor fails, the one above restarts it with all its children; and when
 /// that has had enough too, it goes on up to the root, and the process must end.
 async fn escalate() -> Outcome {
-    let none = Intensity { restarts: 0, within: LONG };
+    let none = Intensity {
+        restarts: 0,
+        within: LONG,
+    };
     let root = SupervisorSpec {
-        intensity: Intensity { restarts: 1, within: LONG },
+        intensity: Intensity {
+            restarts: 1,
+            within: LONG,
+        },
         ..patient("escalate", Strategy::OneForAll)
     };
     let system = System::with_root(root);
-    let supervisor =
-        system.supervisor(SupervisorSpec { intensity: none, ..patient("s", Strategy::OneForOne) })?;
-    let (a, b) = (worker(&supervisor, ChildSpec::new("a"))?, worker(&supervisor, ChildSpec::new("b"))?);
+    let supervisor = system.supervisor(SupervisorSpec {
+        intensity: none,
+        ..patient("s", Strategy::OneForOne)
+    })?;
+    let (a, b) = (
+        worker(&supervisor, ChildSpec::new("a"))?,
+        worker(&supervisor, ChildSpec::new("b"))?,
+    );
     a.tell(Job::Fail)?;
     assert_eq!((life(&a).await?, life(&b).await?), (2, 2));
     println!("escalated: a failed, its supervisor was restarted by the root, and b with it");

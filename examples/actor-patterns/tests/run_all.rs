@@ -38,7 +38,10 @@ stories! {
 fn the_guide_begins_with_code_that_is_tested() {
     let guide = include_str!("../../../docs/v2/actor-system-guide.md");
     let start = include_str!("../src/start.rs");
-    assert!(guide.contains(&format!("```rust\n{start}```\n")), "src/start.rs is not in the guide as it is");
+    assert!(
+        guide.contains(&format!("```rust\n{start}```\n")),
+        "src/start.rs is not in the guide as it is"
+    );
 }
 
 /// The table of limits is that of the code.

@@ -23,17 +23,26 @@ pub fn to_wire(payload: &chain::ExecutionPayload) -> wire::ExecutionPayload {
         extra_data: payload.extra_data.clone().into(),
         base_fee_per_gas: U256::from_be_bytes(payload.base_fee_per_gas),
         block_hash: B256::new(payload.block_hash.0),
-        transactions: payload.transactions.iter().map(|bytes| bytes.clone().into()).collect(),
+        transactions: payload
+            .transactions
+            .iter()
+            .map(|bytes| bytes.clone().into())
+            .collect(),
     };
     let withdrawals = withdrawals_to_wire(&payload.withdrawals);
-    let payload_inner = wire::ExecutionPayloadV2 { payload_inner: inner, withdrawals };
+    let payload_inner = wire::ExecutionPayloadV2 {
+        payload_inner: inner,
+        withdrawals,
+    };
     match payload.blob_gas {
         None => wire::ExecutionPayload::V2(payload_inner),
-        Some(chain::BlobGas { used, excess }) => wire::ExecutionPayload::V3(wire::ExecutionPayloadV3 {
-            payload_inner,
-            blob_gas_used: used,
-            excess_blob_gas: excess,
-        }),
+        Some(chain::BlobGas { used, excess }) => {
+            wire::ExecutionPayload::V3(wire::ExecutionPayloadV3 {
+                payload_inner,
+                blob_gas_used: used,
+                excess_blob_gas: excess,
+            })
+        }
     }
 }
 
@@ -41,7 +50,9 @@ pub fn to_wire(payload: &chain::ExecutionPayload) -> wire::ExecutionPayload {
 ///
 /// # Errors
 /// [`ExecutionError::UnsupportedPayload`] for shapes other than Capella's and Deneb's.
-pub fn from_wire(payload: wire::ExecutionPayload) -> Result<chain::ExecutionPayload, ExecutionError> {
+pub fn from_wire(
+    payload: wire::ExecutionPayload,
+) -> Result<chain::ExecutionPayload, ExecutionError> {
     let (payload, blob_gas) = match payload {
         wire::ExecutionPayload::V2(payload) => (payload, None),
         wire::ExecutionPayload::V3(wire::ExecutionPayloadV3 {
@@ -53,7 +64,10 @@ pub fn from_wire(payload: wire::ExecutionPayload) -> Result<chain::ExecutionPayl
             return Err(ExecutionError::UnsupportedPayload);
         }
     };
-    let wire::ExecutionPayloadV2 { payload_inner: inner, withdrawals } = payload;
+    let wire::ExecutionPayloadV2 {
+        payload_inner: inner,
+        withdrawals,
+    } = payload;
     Ok(chain::ExecutionPayload {
         parent_hash: chain::Hash(inner.parent_hash.0),
         fee_recipient: chain::Address(inner.fee_recipient.into_array()),

@@ -10,14 +10,16 @@ use std::time::Duration;
 use alloy_eips::Encodable2718;
 use alloy_primitives::{B256, Bytes, U64, U256};
 use alloy_rpc_types_engine::{
-    ExecutionPayload, ExecutionPayloadFieldV2, ExecutionPayloadV3, ForkchoiceState, ForkchoiceUpdated,
-    PayloadAttributes, PayloadId, PayloadStatus, PayloadStatusEnum,
+    ExecutionPayload, ExecutionPayloadFieldV2, ExecutionPayloadV3, ForkchoiceState,
+    ForkchoiceUpdated, PayloadAttributes, PayloadId, PayloadStatus, PayloadStatusEnum,
 };
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{BlockRef, BlockTag, BuiltPayload, Capabilities, ExecutionClient, ExecutionError, PayloadFork};
+use super::{
+    BlockRef, BlockTag, BuiltPayload, Capabilities, ExecutionClient, ExecutionError, PayloadFork,
+};
 use crate::http::{ClientConfig, Endpoint, HttpClient, JwtSecret, RpcError};
 
 /// What we use, for the client's logs.
@@ -39,12 +41,17 @@ pub struct HttpEngine {
 impl HttpEngine {
     /// A client of the Engine API at `endpoint`, with the limits of [`ClientConfig::new`]; connects at the first call.
     pub fn new(endpoint: impl Into<Endpoint>, secret: JwtSecret) -> Self {
-        Self::with_config(ClientConfig { auth: Some(secret), ..ClientConfig::new(endpoint) })
+        Self::with_config(ClientConfig {
+            auth: Some(secret),
+            ..ClientConfig::new(endpoint)
+        })
     }
 
     /// With limits of one's own; `auth` must be set for any real client.
     pub fn with_config(config: ClientConfig) -> Self {
-        Self { http: HttpClient::new(config) }
+        Self {
+            http: HttpClient::new(config),
+        }
     }
 
     /// See [`HttpClient::end_within`].
@@ -57,14 +64,19 @@ impl HttpEngine {
         method: &'static str,
         params: impl Serialize,
     ) -> Result<R, ExecutionError> {
-        self.http.call(method, params).await.map_err(|error| ExecutionError::from_call(method, error))
+        self.http
+            .call(method, params)
+            .await
+            .map_err(|error| ExecutionError::from_call(method, error))
     }
 }
 
 impl ExecutionClient for HttpEngine {
     fn exchange_capabilities(&self) -> BoxFuture<'_, Result<Capabilities, ExecutionError>> {
         Box::pin(async {
-            let names: BTreeSet<String> = self.call("engine_exchangeCapabilities", (CAPABILITIES,)).await?;
+            let names: BTreeSet<String> = self
+                .call("engine_exchangeCapabilities", (CAPABILITIES,))
+                .await?;
             Ok(Capabilities(names))
         })
     }
@@ -97,8 +109,10 @@ impl ExecutionClient for HttpEngine {
             match fork {
                 PayloadFork::Capella => {
                     let method = "engine_getPayloadV2";
-                    let built: WireEnvelope<ExecutionPayloadFieldV2> =
-                        self.call(method, (id,)).await.map_err(|error| error.for_payload(id))?;
+                    let built: WireEnvelope<ExecutionPayloadFieldV2> = self
+                        .call(method, (id,))
+                        .await
+                        .map_err(|error| error.for_payload(id))?;
                     match built.execution_payload {
                         ExecutionPayloadFieldV2::V2(payload) => Ok(BuiltPayload {
                             payload: ExecutionPayload::V2(payload),
@@ -139,7 +153,11 @@ impl ExecutionClient for HttpEngine {
                     // There are no blob transactions, so no versioned hashes.
                     let blobs: [B256; 0] = [];
                     let method = "engine_newPayloadV3";
-                    (method, self.call(method, (payload, blobs, parent_beacon_block_root)).await?)
+                    (
+                        method,
+                        self.call(method, (payload, blobs, parent_beacon_block_root))
+                            .await?,
+                    )
                 }
                 None => return Err(ExecutionError::UnsupportedPayload),
             };
@@ -151,7 +169,10 @@ impl ExecutionClient for HttpEngine {
         Box::pin(async move { self.call("eth_getBlockByHash", (hash, false)).await })
     }
 
-    fn block_by_tag(&self, tag: BlockTag) -> BoxFuture<'_, Result<Option<BlockRef>, ExecutionError>> {
+    fn block_by_tag(
+        &self,
+        tag: BlockTag,
+    ) -> BoxFuture<'_, Result<Option<BlockRef>, ExecutionError>> {
         Box::pin(async move {
             let tag = match tag {
                 BlockTag::Number(number) => format!("{number:#x}"),
@@ -176,7 +197,9 @@ impl ExecutionClient for HttpEngine {
         Box::pin(async {
             match self.call("web3_clientVersion", NONE).await {
                 // EthereumJS has it on its public port only.
-                Err(ExecutionError::Rpc { error, .. }) if error.code == RpcError::METHOD_NOT_FOUND => {
+                Err(ExecutionError::Rpc { error, .. })
+                    if error.code == RpcError::METHOD_NOT_FOUND =>
+                {
                     Ok("an execution client that does not say its name".to_owned())
                 }
                 version => version,
@@ -184,21 +207,31 @@ impl ExecutionClient for HttpEngine {
         })
     }
 
-    fn send_raw_transaction(&self, transaction: Bytes) -> BoxFuture<'_, Result<B256, ExecutionError>> {
+    fn send_raw_transaction(
+        &self,
+        transaction: Bytes,
+    ) -> BoxFuture<'_, Result<B256, ExecutionError>> {
         Box::pin(async move { self.call("eth_sendRawTransaction", (transaction,)).await })
     }
 
-    fn pending_transactions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Bytes>, ExecutionError>> {
+    fn pending_transactions(
+        &self,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Bytes>, ExecutionError>> {
         Box::pin(async move {
             let content: WirePool = match self.call("txpool_content", NONE).await {
-                Err(ExecutionError::Rpc { error, .. }) if error.code == RpcError::METHOD_NOT_FOUND => {
+                Err(ExecutionError::Rpc { error, .. })
+                    if error.code == RpcError::METHOD_NOT_FOUND =>
+                {
                     return Ok(Vec::new());
                 }
                 content => content?,
             };
             let of_senders = content.pending.into_values().flat_map(|by_nonce| {
-                let mut ordered: Vec<_> =
-                    by_nonce.into_iter().filter_map(|(n, tx)| Some((n.parse::<u64>().ok()?, tx))).collect();
+                let mut ordered: Vec<_> = by_nonce
+                    .into_iter()
+                    .filter_map(|(n, tx)| Some((n.parse::<u64>().ok()?, tx)))
+                    .collect();
                 ordered.sort_by_key(|(nonce, _)| *nonce);
                 ordered
             });
@@ -216,7 +249,8 @@ impl ExecutionClient for HttpEngine {
 #[derive(Deserialize)]
 struct WirePool {
     #[serde(default)]
-    pending: std::collections::BTreeMap<String, std::collections::BTreeMap<String, serde_json::Value>>,
+    pending:
+        std::collections::BTreeMap<String, std::collections::BTreeMap<String, serde_json::Value>>,
 }
 
 const NONE: [u8; 0] = [];

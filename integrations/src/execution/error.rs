@@ -78,18 +78,26 @@ impl ExecutionError {
             | CallError::Ended { .. }) => Self::Transport { source },
             source @ CallError::Unauthorized { .. } => Self::Auth { source },
             // Request timeout, too many requests, and everything a server calls its own fault.
-            source @ CallError::Status { status: 408 | 429 | 500.., .. } => Self::Transport { source },
+            source @ CallError::Status {
+                status: 408 | 429 | 500..,
+                ..
+            } => Self::Transport { source },
             CallError::Rpc { error, .. } => Self::Rpc { method, error },
-            error @ (CallError::Status { .. } | CallError::TooLarge { .. } | CallError::Invalid { .. }) => {
-                Self::Invalid { method, reason: error.to_string() }
-            }
+            error @ (CallError::Status { .. }
+            | CallError::TooLarge { .. }
+            | CallError::Invalid { .. }) => Self::Invalid {
+                method,
+                reason: error.to_string(),
+            },
         }
     }
 
     /// The same error, but with the two ways to say "unknown payload" made one.
     pub(super) fn for_payload(self, id: PayloadId) -> Self {
         match self {
-            Self::Rpc { error, .. } if matches!(error.code, UNKNOWN_PAYLOAD | UNKNOWN_PAYLOAD_ETHEREUMJS) => {
+            Self::Rpc { error, .. }
+                if matches!(error.code, UNKNOWN_PAYLOAD | UNKNOWN_PAYLOAD_ETHEREUMJS) =>
+            {
                 Self::UnknownPayload { id }
             }
             other => other,

@@ -15,7 +15,8 @@ use std::collections::BTreeSet;
 
 use alloy_primitives::{B256, Bytes};
 use alloy_rpc_types_engine::{
-    ExecutionPayload, ForkchoiceState, ForkchoiceUpdated, PayloadAttributes, PayloadId, PayloadStatus,
+    ExecutionPayload, ForkchoiceState, ForkchoiceUpdated, PayloadAttributes, PayloadId,
+    PayloadStatus,
 };
 use futures::future::BoxFuture;
 
@@ -59,14 +60,21 @@ impl Capabilities {
     /// The methods of `fork` that the client does not list.
     pub fn missing(&self, fork: PayloadFork) -> Vec<&'static str> {
         let needed = match fork {
-            PayloadFork::Capella => {
-                ["engine_forkchoiceUpdatedV2", "engine_getPayloadV2", "engine_newPayloadV2"]
-            }
-            PayloadFork::Deneb => {
-                ["engine_forkchoiceUpdatedV3", "engine_getPayloadV3", "engine_newPayloadV3"]
-            }
+            PayloadFork::Capella => [
+                "engine_forkchoiceUpdatedV2",
+                "engine_getPayloadV2",
+                "engine_newPayloadV2",
+            ],
+            PayloadFork::Deneb => [
+                "engine_forkchoiceUpdatedV3",
+                "engine_getPayloadV3",
+                "engine_newPayloadV3",
+            ],
         };
-        needed.into_iter().filter(|method| !self.0.contains(*method)).collect()
+        needed
+            .into_iter()
+            .filter(|method| !self.0.contains(*method))
+            .collect()
     }
 }
 
@@ -140,7 +148,10 @@ pub trait ExecutionClient: Send + Sync + 'static {
     fn block_by_hash(&self, hash: B256) -> BoxFuture<'_, Result<Option<BlockRef>, ExecutionError>>;
 
     /// A canonical block; `None` when there is none.
-    fn block_by_tag(&self, tag: BlockTag) -> BoxFuture<'_, Result<Option<BlockRef>, ExecutionError>>;
+    fn block_by_tag(
+        &self,
+        tag: BlockTag,
+    ) -> BoxFuture<'_, Result<Option<BlockRef>, ExecutionError>>;
 
     /// The chain id transactions are signed for.
     fn chain_id(&self) -> BoxFuture<'_, Result<u64, ExecutionError>>;
@@ -149,11 +160,17 @@ pub trait ExecutionClient: Send + Sync + 'static {
     fn client_version(&self) -> BoxFuture<'_, Result<String, ExecutionError>>;
 
     /// Puts a signed transaction into the client's pool; gives its hash.
-    fn send_raw_transaction(&self, transaction: Bytes) -> BoxFuture<'_, Result<B256, ExecutionError>>;
+    fn send_raw_transaction(
+        &self,
+        transaction: Bytes,
+    ) -> BoxFuture<'_, Result<B256, ExecutionError>>;
 
     /// The transactions of the client's pool that can be executed now, EIP-2718 encoded, at most `limit`, each sender's in
     /// order of their nonces. Empty where the client does not tell.
-    fn pending_transactions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Bytes>, ExecutionError>>;
+    fn pending_transactions(
+        &self,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Bytes>, ExecutionError>>;
 
     /// The hash of block 0: that of another chain means the client was set up with another genesis.
     fn genesis_hash(&self) -> BoxFuture<'_, Result<B256, ExecutionError>> {

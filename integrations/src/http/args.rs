@@ -23,9 +23,15 @@ impl Args {
             return Err(RpcError::invalid_params("non-array args"));
         };
         if values.len() > max {
-            return Err(RpcError::invalid_params(format!("too many arguments, want at most {max}")));
+            return Err(RpcError::invalid_params(format!(
+                "too many arguments, want at most {max}"
+            )));
         }
-        Ok(Self { given: values.len(), values: values.into_iter(), next: 0 })
+        Ok(Self {
+            given: values.len(),
+            values: values.into_iter(),
+            next: 0,
+        })
     }
 
     /// How many there are, taken ones included.
@@ -39,8 +45,9 @@ impl Args {
     /// Invalid params when it is missing, null or not a `T`.
     pub fn required<T: DeserializeOwned>(&mut self) -> Result<T, RpcError> {
         let index = self.next;
-        self.optional()?
-            .ok_or_else(|| RpcError::invalid_params(format!("missing value for required argument {index}")))
+        self.optional()?.ok_or_else(|| {
+            RpcError::invalid_params(format!("missing value for required argument {index}"))
+        })
     }
 
     /// The next value; `None` when it is missing or null.
@@ -52,9 +59,9 @@ impl Args {
         self.next += 1;
         match self.values.next() {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => serde_json::from_value(value)
-                .map(Some)
-                .map_err(|error| RpcError::invalid_params(format!("invalid argument {index}: {error}"))),
+            Some(value) => serde_json::from_value(value).map(Some).map_err(|error| {
+                RpcError::invalid_params(format!("invalid argument {index}: {error}"))
+            }),
         }
     }
 }

@@ -62,7 +62,11 @@ impl Endpoint {
     /// The server at `addr`, path `/`.
     pub fn new(addr: SocketAddr) -> Self {
         let host = HeaderValue::from_str(&addr.to_string()).expect("an address is printable ASCII");
-        Self { addr, host, path: Uri::from_static("/") }
+        Self {
+            addr,
+            host,
+            path: Uri::from_static("/"),
+        }
     }
 
     /// The address connected to.
@@ -81,7 +85,9 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
-        let malformed = || EndpointError::Malformed { text: text.to_owned() };
+        let malformed = || EndpointError::Malformed {
+            text: text.to_owned(),
+        };
         let uri: Uri = text.parse().map_err(|_| malformed())?;
         if uri.scheme_str() != Some("http") {
             let text = text.to_owned();
@@ -94,10 +100,14 @@ impl FromStr for Endpoint {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let ip = match bare {
             "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            bare => bare.parse().map_err(|_| EndpointError::Host { text: text.to_owned() })?,
+            bare => bare.parse().map_err(|_| EndpointError::Host {
+                text: text.to_owned(),
+            })?,
         };
         let port = uri.port_u16().unwrap_or(80);
-        let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let path = uri
+            .path_and_query()
+            .map_or("/", http::uri::PathAndQuery::as_str);
         Ok(Self {
             addr: SocketAddr::new(ip, port),
             host: HeaderValue::from_str(&format!("{host}:{port}")).map_err(|_| malformed())?,
@@ -281,13 +291,19 @@ impl HttpClient {
     /// fail with [`CallError::Ended`]. For a process that stops while the server may be away. The earliest end holds.
     pub fn end_within(&self, within: Duration) {
         let end = now() + within;
-        self.shared.end.send_modify(|said| *said = Some(said.map_or(end, |earlier| earlier.min(end))));
+        self.shared
+            .end
+            .send_modify(|said| *said = Some(said.map_or(end, |earlier| earlier.min(end))));
     }
 
     /// Returns at the end that [`Self::end_within`] named.
     async fn ended(&self) {
         let mut said = self.shared.end.subscribe();
-        let Ok(end) = said.wait_for(Option::is_some).await.map(|said| said.unwrap_or_else(now)) else {
+        let Ok(end) = said
+            .wait_for(Option::is_some)
+            .await
+            .map(|said| said.unwrap_or_else(now))
+        else {
             return std::future::pending().await;
         };
         sleep_until(end).await;
@@ -302,7 +318,8 @@ impl HttpClient {
         method: &str,
         params: impl Serialize,
     ) -> Result<R, CallError> {
-        self.call_within(self.shared.config.deadline, method, params).await
+        self.call_within(self.shared.config.deadline, method, params)
+            .await
     }
 
     /// Calls `method` with a deadline of its own.
@@ -320,11 +337,18 @@ impl HttpClient {
         params: impl Serialize,
     ) -> Result<R, CallError> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
-        let params = serde_json::to_value(params)
-            .map_err(|error| self.invalid(method, format!("parameters cannot be encoded: {error}")))?;
-        let params = if params.is_null() { Value::Array(Vec::new()) } else { params };
+        let params = serde_json::to_value(params).map_err(|error| {
+            self.invalid(method, format!("parameters cannot be encoded: {error}"))
+        })?;
+        let params = if params.is_null() {
+            Value::Array(Vec::new())
+        } else {
+            params
+        };
         let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        let answer = self.exchange(deadline, method, jsonrpc::to_bytes(&request).into()).await?;
+        let answer = self
+            .exchange(deadline, method, jsonrpc::to_bytes(&request).into())
+            .await?;
         let result = self.result(method, id, answer)?;
         serde_json::from_value(result)
             .map_err(|error| self.invalid(method, format!("unexpected result: {error}")))
@@ -336,7 +360,12 @@ impl HttpClient {
     }
 
     /// Sends a body and takes the answer's.
-    async fn exchange(&self, deadline: Duration, method: &str, body: Bytes) -> Result<Answer, CallError> {
+    async fn exchange(
+        &self,
+        deadline: Duration,
+        method: &str,
+        body: Bytes,
+    ) -> Result<Answer, CallError> {
         let (addr, name) = (self.endpoint().addr(), || method.to_owned());
         let result = select! {
             biased;
@@ -352,9 +381,17 @@ impl HttpClient {
     }
 
     async fn exchange_unbounded(&self, method: &str, body: Bytes) -> Result<Answer, CallError> {
-        let _slot = self.shared.slots.acquire().await.expect("nobody closes the semaphore");
-        let broken =
-            |source| CallError::Broken { addr: self.endpoint().addr(), method: method.to_owned(), source };
+        let _slot = self
+            .shared
+            .slots
+            .acquire()
+            .await
+            .expect("nobody closes the semaphore");
+        let broken = |source| CallError::Broken {
+            addr: self.endpoint().addr(),
+            method: method.to_owned(),
+            source,
+        };
         if let Some(mut kept) = self.take_idle().await {
             match kept.send_request(self.request(body.clone())).await {
                 Ok(response) => return self.read(method, kept, response).await,
@@ -366,7 +403,10 @@ impl HttpClient {
             }
         }
         let mut connection = self.connect().await?;
-        let response = connection.send_request(self.request(body)).await.map_err(broken)?;
+        let response = connection
+            .send_request(self.request(body))
+            .await
+            .map_err(broken)?;
         self.read(method, connection, response).await
     }
 
@@ -381,11 +421,20 @@ impl HttpClient {
         let (head, mut body) = response.into_parts();
         let mut collected = Vec::new();
         while let Some(frame) = body.frame().await {
-            let frame =
-                frame.map_err(|source| CallError::Broken { addr, method: method.to_owned(), source })?;
-            let Ok(data) = frame.into_data() else { continue };
+            let frame = frame.map_err(|source| CallError::Broken {
+                addr,
+                method: method.to_owned(),
+                source,
+            })?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
             if collected.len() + data.len() > limit {
-                return Err(CallError::TooLarge { addr, method: method.to_owned(), limit });
+                return Err(CallError::TooLarge {
+                    addr,
+                    method: method.to_owned(),
+                    limit,
+                });
             }
             collected.extend_from_slice(&data);
         }
@@ -417,8 +466,9 @@ impl HttpClient {
             Ok(connected) => connected.map_err(error)?,
             Err(_elapsed) => return Err(error(io::ErrorKind::TimedOut.into())),
         };
-        let (sender, connection) =
-            handshake(TokioIo::new(stream)).await.map_err(|source| error(io::Error::other(source)))?;
+        let (sender, connection) = handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| error(io::Error::other(source)))?;
         alys_runtime::spawn("http-client", async move {
             // The call that used it sees the error; an idle one simply ends.
             if let Err(error) = connection.await {
@@ -435,7 +485,10 @@ impl HttpClient {
         *request.uri_mut() = config.endpoint.path.clone();
         let headers = request.headers_mut();
         headers.insert(header::HOST, config.endpoint.host.clone());
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(secret) = &config.auth {
             let now_secs = alys_runtime::clock::wall_ms() / 1000;
@@ -444,8 +497,8 @@ impl HttpClient {
                 false => now_secs,
             };
             let token = secret.token(issued_secs);
-            let mut value =
-                HeaderValue::from_str(&format!("Bearer {token}")).expect("a token is base64url with dots");
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+                .expect("a token is base64url with dots");
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
         }
@@ -456,18 +509,31 @@ impl HttpClient {
     fn result(&self, method: &str, id: u64, (status, body): Answer) -> Result<Value, CallError> {
         let addr = self.endpoint().addr();
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
-            return Err(CallError::Unauthorized { addr, reason: excerpt(&body) });
+            return Err(CallError::Unauthorized {
+                addr,
+                reason: excerpt(&body),
+            });
         }
         let parsed = serde_json::from_slice::<Value>(&body);
         // Some servers send JSON-RPC errors with a status of their own.
-        if let Some(error) =
-            parsed.as_ref().ok().and_then(|answer| RpcError::from_value(answer.get("error")?))
+        if let Some(error) = parsed
+            .as_ref()
+            .ok()
+            .and_then(|answer| RpcError::from_value(answer.get("error")?))
         {
-            return Err(CallError::Rpc { method: method.to_owned(), error });
+            return Err(CallError::Rpc {
+                method: method.to_owned(),
+                error,
+            });
         }
         if status != StatusCode::OK {
             let (method, body) = (method.to_owned(), excerpt(&body));
-            return Err(CallError::Status { addr, method, status: status.as_u16(), body });
+            return Err(CallError::Status {
+                addr,
+                method,
+                status: status.as_u16(),
+                body,
+            });
         }
         let Ok(Value::Object(mut answer)) = parsed else {
             return Err(self.invalid(method, format!("not JSON-RPC: {}", excerpt(&body))));
@@ -475,17 +541,24 @@ impl HttpClient {
         if answer.get("id").and_then(Value::as_u64) != Some(id) {
             return Err(self.invalid(method, format!("the answer's id is not {id}")));
         }
-        answer
-            .remove("result")
-            .ok_or_else(|| self.invalid(method, "neither result nor error in the answer".to_owned()))
+        answer.remove("result").ok_or_else(|| {
+            self.invalid(method, "neither result nor error in the answer".to_owned())
+        })
     }
 
     fn invalid(&self, method: &str, reason: String) -> CallError {
-        CallError::Invalid { addr: self.endpoint().addr(), method: method.to_owned(), reason }
+        CallError::Invalid {
+            addr: self.endpoint().addr(),
+            method: method.to_owned(),
+            reason,
+        }
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-        self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -493,5 +566,9 @@ impl HttpClient {
 fn excerpt(body: &[u8]) -> String {
     const MAX_CHARS: usize = 200;
     let text = String::from_utf8_lossy(&body[..body.len().min(4 * MAX_CHARS)]);
-    text.trim().chars().take(MAX_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.trim()
+        .chars()
+        .take(MAX_CHARS)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }

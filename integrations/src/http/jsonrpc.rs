@@ -34,14 +34,21 @@ impl RpcError {
 
     /// An error without data.
     pub fn new(code: i64, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), data: None }
+        Self {
+            code,
+            message: message.into(),
+            data: None,
+        }
     }
 
     /// [`RpcError::METHOD_NOT_FOUND`], worded as Geth does.
     pub fn method_not_found(method: &str) -> Self {
         // The name is a stranger's text of any length.
         let name: String = method.chars().take(64).collect();
-        Self::new(Self::METHOD_NOT_FOUND, format!("the method {name} does not exist/is not available"))
+        Self::new(
+            Self::METHOD_NOT_FOUND,
+            format!("the method {name} does not exist/is not available"),
+        )
     }
 
     /// [`RpcError::INVALID_PARAMS`].
@@ -79,7 +86,11 @@ impl RpcError {
     pub(super) fn from_value(value: &Value) -> Option<Self> {
         Some(Self {
             code: value.get("code")?.as_i64()?,
-            message: value.get("message").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            message: value
+                .get("message")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
             data: value.get("data").filter(|data| !data.is_null()).cloned(),
         })
     }
@@ -89,7 +100,11 @@ impl RpcError {
 /// dropped at any await.
 pub trait RpcHandler: Send + Sync + 'static {
     /// Answers one request. `params` is an array or an object; absent ones arrive as an empty array.
-    fn handle(&self, method: &str, params: Value) -> impl Future<Output = Result<Value, RpcError>> + Send;
+    fn handle(
+        &self,
+        method: &str,
+        params: Value,
+    ) -> impl Future<Output = Result<Value, RpcError>> + Send;
 }
 
 /// What a body turned out to be.
@@ -118,11 +133,17 @@ pub(super) struct Refusal {
 
 /// Parses a body; `max_batch` is the largest number of requests in one. serde_json limits nesting to 128 by itself.
 pub(super) fn parse(body: &[u8], max_batch: usize) -> Body {
-    let refused =
-        |code, message: &str| Body::Refused(Refusal { id: Value::Null, error: RpcError::new(code, message) });
+    let refused = |code, message: &str| {
+        Body::Refused(Refusal {
+            id: Value::Null,
+            error: RpcError::new(code, message),
+        })
+    };
     match serde_json::from_slice::<Value>(body) {
         Err(_) => refused(RpcError::PARSE, "parse error"),
-        Ok(Value::Array(batch)) if batch.is_empty() => refused(RpcError::INVALID_REQUEST, "empty batch"),
+        Ok(Value::Array(batch)) if batch.is_empty() => {
+            refused(RpcError::INVALID_REQUEST, "empty batch")
+        }
         Ok(Value::Array(batch)) if batch.len() > max_batch => {
             refused(RpcError::INVALID_REQUEST, "batch too large")
         }
@@ -132,9 +153,13 @@ pub(super) fn parse(body: &[u8], max_batch: usize) -> Body {
 }
 
 fn request(value: Value) -> Result<Request, Refusal> {
-    let invalid =
-        |id: Value| Refusal { id, error: RpcError::new(RpcError::INVALID_REQUEST, "invalid request") };
-    let Value::Object(mut object) = value else { return Err(invalid(Value::Null)) };
+    let invalid = |id: Value| Refusal {
+        id,
+        error: RpcError::new(RpcError::INVALID_REQUEST, "invalid request"),
+    };
+    let Value::Object(mut object) = value else {
+        return Err(invalid(Value::Null));
+    };
     let id = match object.remove("id") {
         Some(id @ (Value::Null | Value::Number(_) | Value::String(_))) => Some(id),
         Some(_) => return Err(invalid(Value::Null)),
@@ -144,13 +169,18 @@ fn request(value: Value) -> Result<Request, Refusal> {
     if object.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
         return Err(invalid(answer_id()));
     }
-    let Some(Value::String(method)) = object.remove("method") else { return Err(invalid(answer_id())) };
+    let Some(Value::String(method)) = object.remove("method") else {
+        return Err(invalid(answer_id()));
+    };
     let params = match object.remove("params") {
         None | Some(Value::Null) => Value::Array(Vec::new()),
         Some(params @ (Value::Array(_) | Value::Object(_))) => params,
         Some(_) => {
             let error = RpcError::invalid_params("params must be an array or an object");
-            return Err(Refusal { id: answer_id(), error });
+            return Err(Refusal {
+                id: answer_id(),
+                error,
+            });
         }
     };
     Ok(Request { id, method, params })

@@ -58,7 +58,9 @@ pub enum JwtError {
     #[error("signature mismatch: the secrets differ")]
     Signature,
     /// `iat` is too far from this side's clock: a replay, or the clocks differ.
-    #[error("stale token: iat differs from this clock by {drift_secs} s, allowed are {IAT_WINDOW_SECS} s")]
+    #[error(
+        "stale token: iat differs from this clock by {drift_secs} s, allowed are {IAT_WINDOW_SECS} s"
+    )]
     Stale {
         /// Token time minus own time, in seconds.
         drift_secs: i64,
@@ -80,13 +82,17 @@ impl JwtSecret {
     /// When it is anything else; the message says what is wrong without showing the text.
     pub fn parse(text: &str) -> Result<Self, JwtSecretError> {
         let text = text.trim();
-        let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+        let digits = text
+            .strip_prefix("0x")
+            .or_else(|| text.strip_prefix("0X"))
+            .unwrap_or(text);
         if let Some(position) = digits.chars().position(|c| !c.is_ascii_hexdigit()) {
             return Err(JwtSecretError::NotHex { position });
         }
         let mut bytes = [0; 32];
-        hex::decode_to_slice(digits, &mut bytes)
-            .map_err(|_| JwtSecretError::Length { digits: digits.len() })?;
+        hex::decode_to_slice(digits, &mut bytes).map_err(|_| JwtSecretError::Length {
+            digits: digits.len(),
+        })?;
         Ok(Self(bytes))
     }
 
@@ -110,12 +116,16 @@ impl JwtSecret {
     /// The first thing that is wrong.
     pub fn verify_header(&self, header: Option<&[u8]>, now_secs: u64) -> Result<(), JwtError> {
         let header = header.ok_or(JwtError::Missing)?;
-        let header =
-            std::str::from_utf8(header).map_err(|_| JwtError::Malformed { reason: "it is not text" })?;
-        let (scheme, token) =
-            header.split_once(' ').ok_or(JwtError::Malformed { reason: "it is not `Bearer <token>`" })?;
+        let header = std::str::from_utf8(header).map_err(|_| JwtError::Malformed {
+            reason: "it is not text",
+        })?;
+        let (scheme, token) = header.split_once(' ').ok_or(JwtError::Malformed {
+            reason: "it is not `Bearer <token>`",
+        })?;
         if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(JwtError::Malformed { reason: "it is not `Bearer <token>`" });
+            return Err(JwtError::Malformed {
+                reason: "it is not `Bearer <token>`",
+            });
         }
         self.verify(token.trim(), now_secs)
     }
@@ -135,23 +145,38 @@ impl JwtSecret {
             exp: Option<u64>,
         }
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(JwtError::Malformed { reason: "it is too long" });
+            return Err(JwtError::Malformed {
+                reason: "it is too long",
+            });
         }
-        let not_three = JwtError::Malformed { reason: "it does not have three parts" };
-        let Some((signed, signature)) = token.rsplit_once('.') else { return Err(not_three) };
-        let Some((header, claims)) = signed.split_once('.') else { return Err(not_three) };
+        let not_three = JwtError::Malformed {
+            reason: "it does not have three parts",
+        };
+        let Some((signed, signature)) = token.rsplit_once('.') else {
+            return Err(not_three);
+        };
+        let Some((header, claims)) = signed.split_once('.') else {
+            return Err(not_three);
+        };
         let header: Header = decode(header, "its header is not base64url of JSON with `alg`")?;
         if header.alg != "HS256" {
             return Err(JwtError::Algorithm);
         }
         let signature = URL_SAFE_NO_PAD
             .decode(signature)
-            .map_err(|_| JwtError::Malformed { reason: "its signature is not base64url" })?;
-        self.mac(signed.as_bytes()).verify_slice(&signature).map_err(|_| JwtError::Signature)?;
+            .map_err(|_| JwtError::Malformed {
+                reason: "its signature is not base64url",
+            })?;
+        self.mac(signed.as_bytes())
+            .verify_slice(&signature)
+            .map_err(|_| JwtError::Signature)?;
         let claims: Claims = decode(claims, "its claims are not base64url of JSON")?;
-        let iat = claims.iat.ok_or(JwtError::Malformed { reason: "it has no iat" })?;
+        let iat = claims.iat.ok_or(JwtError::Malformed {
+            reason: "it has no iat",
+        })?;
         if iat.abs_diff(now_secs) > IAT_WINDOW_SECS {
-            let drift_secs = i64::try_from(i128::from(iat) - i128::from(now_secs)).unwrap_or(i64::MAX);
+            let drift_secs =
+                i64::try_from(i128::from(iat) - i128::from(now_secs)).unwrap_or(i64::MAX);
             return Err(JwtError::Stale { drift_secs });
         }
         match claims.exp {
@@ -161,7 +186,8 @@ impl JwtSecret {
     }
 
     fn mac(&self, message: &[u8]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
         mac.update(message);
         mac
     }
@@ -174,7 +200,9 @@ impl std::fmt::Debug for JwtSecret {
 }
 
 fn decode<T: serde::de::DeserializeOwned>(part: &str, reason: &'static str) -> Result<T, JwtError> {
-    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| JwtError::Malformed { reason })?;
+    let bytes = URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| JwtError::Malformed { reason })?;
     serde_json::from_slice(&bytes).map_err(|_| JwtError::Malformed { reason })
 }
 
@@ -193,8 +221,14 @@ mod tests {
     fn token_header_and_claims_are_plain_jwt() {
         let token = secret().token(NOW);
         let parts: Vec<&str> = token.split('.').collect();
-        assert_eq!(URL_SAFE_NO_PAD.decode(parts[0]).unwrap(), br#"{"alg":"HS256","typ":"JWT"}"#);
-        assert_eq!(URL_SAFE_NO_PAD.decode(parts[1]).unwrap(), br#"{"iat":1700000000}"#);
+        assert_eq!(
+            URL_SAFE_NO_PAD.decode(parts[0]).unwrap(),
+            br#"{"alg":"HS256","typ":"JWT"}"#
+        );
+        assert_eq!(
+            URL_SAFE_NO_PAD.decode(parts[1]).unwrap(),
+            br#"{"iat":1700000000}"#
+        );
         assert_eq!(
             token,
             "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpYXQiOjE3MDAwMDAwMDB9.q7vdxvYJozZ6UoScEnMgFSivYb-nzMGBXN-k-GD5t_8"
@@ -208,7 +242,8 @@ mod tests {
         let header = |alg: &str| URL_SAFE_NO_PAD.encode(format!("{{\"alg\":\"{alg}\"}}"));
         let signed = |header: &str, claims: &str| {
             let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
-            let signature = URL_SAFE_NO_PAD.encode(own.mac(signed.as_bytes()).finalize().into_bytes());
+            let signature =
+                URL_SAFE_NO_PAD.encode(own.mac(signed.as_bytes()).finalize().into_bytes());
             format!("Bearer {signed}.{signature}")
         };
         let bearer = |secret: &JwtSecret, iat| format!("Bearer {}", secret.token(iat));
@@ -218,24 +253,68 @@ mod tests {
             (Some(bearer(&own, NOW - 60)), Ok(())),
             (Some(bearer(&own, NOW + 60)), Ok(())),
             (Some(bearer(&own, NOW).replace("Bearer", "bearer")), Ok(())),
-            (Some(bearer(&own, NOW - 61)), Err(JwtError::Stale { drift_secs: -61 })),
-            (Some(bearer(&own, NOW + 61)), Err(JwtError::Stale { drift_secs: 61 })),
-            (Some(bearer(&own, u64::MAX)), Err(JwtError::Stale { drift_secs: i64::MAX })),
+            (
+                Some(bearer(&own, NOW - 61)),
+                Err(JwtError::Stale { drift_secs: -61 }),
+            ),
+            (
+                Some(bearer(&own, NOW + 61)),
+                Err(JwtError::Stale { drift_secs: 61 }),
+            ),
+            (
+                Some(bearer(&own, u64::MAX)),
+                Err(JwtError::Stale {
+                    drift_secs: i64::MAX,
+                }),
+            ),
             (Some(bearer(&other, NOW)), Err(JwtError::Signature)),
             (None, Err(JwtError::Missing)),
-            (Some(format!("Basic {}", own.token(NOW))), malformed("it is not `Bearer <token>`")),
-            (Some(own.token(NOW)), malformed("it is not `Bearer <token>`")),
-            (Some("Bearer abc".into()), malformed("it does not have three parts")),
-            (Some("Bearer a.b".into()), malformed("it does not have three parts")),
-            (Some(format!("Bearer {}", "x".repeat(5000))), malformed("it is too long")),
-            (Some(signed(&header("none"), "{\"iat\":1700000000}")), Err(JwtError::Algorithm)),
-            (Some(signed(&header("HS256"), "{}")), malformed("it has no iat")),
-            (Some(signed(&header("HS256"), "[1")), malformed("its claims are not base64url of JSON")),
             (
-                Some(signed(&header("HS256"), "{\"iat\":1700000000,\"exp\":1699999999}")),
+                Some(format!("Basic {}", own.token(NOW))),
+                malformed("it is not `Bearer <token>`"),
+            ),
+            (
+                Some(own.token(NOW)),
+                malformed("it is not `Bearer <token>`"),
+            ),
+            (
+                Some("Bearer abc".into()),
+                malformed("it does not have three parts"),
+            ),
+            (
+                Some("Bearer a.b".into()),
+                malformed("it does not have three parts"),
+            ),
+            (
+                Some(format!("Bearer {}", "x".repeat(5000))),
+                malformed("it is too long"),
+            ),
+            (
+                Some(signed(&header("none"), "{\"iat\":1700000000}")),
+                Err(JwtError::Algorithm),
+            ),
+            (
+                Some(signed(&header("HS256"), "{}")),
+                malformed("it has no iat"),
+            ),
+            (
+                Some(signed(&header("HS256"), "[1")),
+                malformed("its claims are not base64url of JSON"),
+            ),
+            (
+                Some(signed(
+                    &header("HS256"),
+                    "{\"iat\":1700000000,\"exp\":1699999999}",
+                )),
                 Err(JwtError::Expired),
             ),
-            (Some(signed(&header("HS256"), "{\"iat\":1700000000,\"exp\":1700000001,\"id\":\"x\"}")), Ok(())),
+            (
+                Some(signed(
+                    &header("HS256"),
+                    "{\"iat\":1700000000,\"exp\":1700000001,\"id\":\"x\"}",
+                )),
+                Ok(()),
+            ),
         ];
         for (header, expected) in cases {
             let got = own.verify_header(header.as_deref().map(str::as_bytes), NOW);
@@ -250,12 +329,30 @@ mod tests {
             assert_eq!(JwtSecret::parse(&text), Ok(secret()), "{text}");
         }
         assert_eq!(JwtSecret::parse(&secret().to_hex()), Ok(secret()));
-        assert_eq!(JwtSecret::parse(""), Err(JwtSecretError::Length { digits: 0 }));
-        assert_eq!(JwtSecret::parse(&hex[2..]), Err(JwtSecretError::Length { digits: 62 }));
-        assert_eq!(JwtSecret::parse(&format!("{hex}00")), Err(JwtSecretError::Length { digits: 66 }));
-        assert_eq!(JwtSecret::parse(&hex[1..]), Err(JwtSecretError::Length { digits: 63 }));
-        assert_eq!(JwtSecret::parse("0xzz"), Err(JwtSecretError::NotHex { position: 0 }));
-        assert_eq!(JwtSecret::parse(&hex.replace("7", "ß")), Err(JwtSecretError::NotHex { position: 1 }));
+        assert_eq!(
+            JwtSecret::parse(""),
+            Err(JwtSecretError::Length { digits: 0 })
+        );
+        assert_eq!(
+            JwtSecret::parse(&hex[2..]),
+            Err(JwtSecretError::Length { digits: 62 })
+        );
+        assert_eq!(
+            JwtSecret::parse(&format!("{hex}00")),
+            Err(JwtSecretError::Length { digits: 66 })
+        );
+        assert_eq!(
+            JwtSecret::parse(&hex[1..]),
+            Err(JwtSecretError::Length { digits: 63 })
+        );
+        assert_eq!(
+            JwtSecret::parse("0xzz"),
+            Err(JwtSecretError::NotHex { position: 0 })
+        );
+        assert_eq!(
+            JwtSecret::parse(&hex.replace("7", "ß")),
+            Err(JwtSecretError::NotHex { position: 1 })
+        );
         assert_eq!(format!("{:?}", secret()), "JwtSecret(..)");
     }
 }

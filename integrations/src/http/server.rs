@@ -108,7 +108,11 @@ impl HttpServer {
         config: ServerConfig,
         handler: Arc<H>,
     ) -> Result<Self, ServeError> {
-        let bind_error = |source| ServeError::Bind { name: config.name, addr, source };
+        let bind_error = |source| ServeError::Bind {
+            name: config.name,
+            addr,
+            source,
+        };
         let listener = Listener::bind(addr).await.map_err(bind_error)?;
         let local_addr = listener.local_addr();
         let max_connections = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
@@ -118,7 +122,14 @@ impl HttpServer {
         let service = Arc::new(Service { config, handler });
         let accepting = accept(listener, service, connections.clone(), stop.clone());
         let accepting = Some(alys_runtime::spawn("http-accept", accepting));
-        Ok(Self { local_addr, stop, accepting, connections, max_connections, stop_grace })
+        Ok(Self {
+            local_addr,
+            stop,
+            accepting,
+            connections,
+            max_connections,
+            stop_grace,
+        })
     }
 
     /// Where it listens.
@@ -147,7 +158,9 @@ impl HttpServer {
     /// Waits for all connections to end: each holds a permit.
     async fn closed_within_grace(&self) -> bool {
         let closed = self.connections.acquire_many(self.max_connections);
-        alys_runtime::time::timeout(self.stop_grace, closed).await.is_ok()
+        alys_runtime::time::timeout(self.stop_grace, closed)
+            .await
+            .is_ok()
     }
 }
 
@@ -209,7 +222,10 @@ async fn accept<H: RpcHandler>(
         match accepted {
             Some((permit, Ok((stream, peer)))) => {
                 tracing::trace!(server = service.config.name, %peer, "connection");
-                alys_runtime::spawn("http-connection", serve(stream, service.clone(), permit, stop.clone()));
+                alys_runtime::spawn(
+                    "http-connection",
+                    serve(stream, service.clone(), permit, stop.clone()),
+                );
             }
             Some((_, Err(error))) => {
                 tracing::warn!(server = service.config.name, %error, "cannot accept a connection");
@@ -240,7 +256,9 @@ async fn serve_until<H: RpcHandler>(stream: Stream, service: Arc<Service<H>>, st
     };
     let io = TokioIo::new(WriteDeadline::new(stream, config.write_timeout));
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(RuntimeTimer).header_read_timeout(config.header_timeout);
+    builder
+        .timer(RuntimeTimer)
+        .header_read_timeout(config.header_timeout);
     // hyper takes it from the system's clock, past the runtime, and no client of JSON-RPC looks at it.
     builder.auto_date_header(false);
     let mut connection = pin!(builder.serve_connection(io, hyper::service::service_fn(answer)));
@@ -275,7 +293,10 @@ impl<H: RpcHandler> Service<H> {
         }
         if self.config.cors {
             let headers = response.headers_mut();
-            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            headers.insert(
+                header::ACCESS_CONTROL_ALLOW_ORIGIN,
+                HeaderValue::from_static("*"),
+            );
         }
         response
     }
@@ -289,7 +310,10 @@ impl<H: RpcHandler> Service<H> {
             _ => return text(StatusCode::METHOD_NOT_ALLOWED, "JSON-RPC is sent by POST\n"),
         }
         if let Some(secret) = &self.config.auth {
-            let token = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+            let token = request
+                .headers()
+                .get(header::AUTHORIZATION)
+                .map(HeaderValue::as_bytes);
             let now_secs = alys_runtime::clock::wall_ms() / 1000;
             if let Err(error) = secret.verify_header(token, now_secs) {
                 return self.unauthorized(&error);
@@ -330,9 +354,14 @@ impl<H: RpcHandler> Service<H> {
         let collect = async {
             while let Some(frame) = body.frame().await {
                 let Ok(frame) = frame else {
-                    return Err(text(StatusCode::BAD_REQUEST, "the request body ended early\n"));
+                    return Err(text(
+                        StatusCode::BAD_REQUEST,
+                        "the request body ended early\n",
+                    ));
                 };
-                let Ok(data) = frame.into_data() else { continue };
+                let Ok(data) = frame.into_data() else {
+                    continue;
+                };
                 seen = seen.saturating_add(data.len());
                 if seen <= limit {
                     collected.extend_from_slice(&data);
@@ -345,9 +374,10 @@ impl<H: RpcHandler> Service<H> {
         match alys_runtime::time::timeout(self.config.body_timeout, collect).await {
             Ok(Ok(())) => Ok(collected),
             Ok(Err(response)) => Err(response),
-            Err(_elapsed) => {
-                Err(closing(text(StatusCode::REQUEST_TIMEOUT, "the request body took too long\n")))
-            }
+            Err(_elapsed) => Err(closing(text(
+                StatusCode::REQUEST_TIMEOUT,
+                "the request body took too long\n",
+            ))),
         }
     }
 
@@ -376,7 +406,9 @@ impl<H: RpcHandler> Service<H> {
             if room == 0 {
                 return self.json(&too_large_answer(Value::Null));
             }
-            let Some(answer) = self.answer(request).await else { continue };
+            let Some(answer) = self.answer(request).await else {
+                continue;
+            };
             if bytes.len() > 1 {
                 bytes.push(b',');
             }
@@ -400,11 +432,16 @@ fn within(answer: &Value, max_bytes: usize) -> Vec<u8> {
     if bytes.len() <= max_bytes {
         return bytes;
     }
-    jsonrpc::to_bytes(&too_large_answer(answer.get("id").cloned().unwrap_or(Value::Null)))
+    jsonrpc::to_bytes(&too_large_answer(
+        answer.get("id").cloned().unwrap_or(Value::Null),
+    ))
 }
 
 fn too_large_answer(id: Value) -> Value {
-    jsonrpc::answer(id, Err(RpcError::new(RpcError::LIMIT, "response too large")))
+    jsonrpc::answer(
+        id,
+        Err(RpcError::new(RpcError::LIMIT, "response too large")),
+    )
 }
 
 fn json(bytes: Vec<u8>) -> Response<Full<Bytes>> {
@@ -418,7 +455,9 @@ fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
 fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -429,7 +468,9 @@ fn empty(status: StatusCode) -> Response<Full<Bytes>> {
 }
 
 fn closing(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
@@ -438,7 +479,10 @@ fn preflight() -> Response<Full<Bytes>> {
     let headers = response.headers_mut();
     for (name, value) in [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, GET, OPTIONS"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "content-type, accept, *"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "content-type, accept, *",
+        ),
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));

@@ -27,7 +27,9 @@ impl RpcHandler for Echo {
         match method {
             "echo" => Ok(params),
             "null" => Ok(Value::Null),
-            "big" => Ok("x".repeat(Args::new(params, 1)?.required::<usize>()?).into()),
+            "big" => Ok("x"
+                .repeat(Args::new(params, 1)?.required::<usize>()?)
+                .into()),
             "revert" => Err(RpcError::new(3, "execution reverted").with_data("0xaa".into())),
             "slow" => {
                 sleep(Duration::from_millis(Args::new(params, 1)?.required()?)).await;
@@ -39,7 +41,9 @@ impl RpcHandler for Echo {
 }
 
 async fn server(config: ServerConfig) -> HttpServer {
-    HttpServer::bind(LOCAL, config, Arc::new(Echo::default())).await.unwrap()
+    HttpServer::bind(LOCAL, config, Arc::new(Echo::default()))
+        .await
+        .unwrap()
 }
 
 fn client(server: &HttpServer) -> HttpClient {
@@ -62,10 +66,13 @@ async fn raw(addr: SocketAddr, request: &[u8]) -> String {
 /// Posts a body; gives status and body.
 async fn post(addr: SocketAddr, body: &str) -> (u16, String) {
     let length = body.len();
-    let request =
-        format!("POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+    let request = format!(
+        "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
     let answer = raw(addr, request.as_bytes()).await;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {answer:?}"));
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .unwrap_or_else(|| panic!("no HTTP: {answer:?}"));
     (head[9..12].parse().unwrap(), body.to_owned())
 }
 
@@ -79,8 +86,13 @@ fn calls_are_answered_and_errors_keep_code_and_data() {
         assert_eq!(client.call::<Option<u64>>("null", ()).await.unwrap(), None);
 
         let error = client.call::<Value>("revert", ()).await.unwrap_err();
-        let CallError::Rpc { error, .. } = error else { panic!("{error}") };
-        assert_eq!(error, RpcError::new(3, "execution reverted").with_data("0xaa".into()));
+        let CallError::Rpc { error, .. } = error else {
+            panic!("{error}")
+        };
+        assert_eq!(
+            error,
+            RpcError::new(3, "execution reverted").with_data("0xaa".into())
+        );
 
         let error = client.call::<Value>("nothing", ()).await.unwrap_err();
         assert_eq!(
@@ -103,10 +115,22 @@ fn what_is_not_json_rpc_gets_the_error_of_the_specification() {
         (deep.as_str(), error(Value::Null, -32700, "parse error")),
         ("[]", error(Value::Null, -32600, "empty batch")),
         ("7", error(Value::Null, -32600, "invalid request")),
-        (r#"{"id":1,"method":"echo"}"#, error(json!(1), -32600, "invalid request")),
-        (r#"{"jsonrpc":"2.0","id":"a"}"#, error(json!("a"), -32600, "invalid request")),
-        (r#"{"jsonrpc":"2.0","id":{},"method":"echo"}"#, error(Value::Null, -32600, "invalid request")),
-        (r#"{"jsonrpc":"2.0","id":1,"method":7}"#, error(json!(1), -32600, "invalid request")),
+        (
+            r#"{"id":1,"method":"echo"}"#,
+            error(json!(1), -32600, "invalid request"),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":"a"}"#,
+            error(json!("a"), -32600, "invalid request"),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":{},"method":"echo"}"#,
+            error(Value::Null, -32600, "invalid request"),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":7}"#,
+            error(json!(1), -32600, "invalid request"),
+        ),
         (
             r#"{"jsonrpc":"2.0","id":1,"method":"echo","params":7}"#,
             error(json!(1), -32602, "params must be an array or an object"),
@@ -119,7 +143,10 @@ fn what_is_not_json_rpc_gets_the_error_of_the_specification() {
             r#"{"jsonrpc":"2.0","id":1,"method":"big","params":[1,2]}"#,
             error(json!(1), -32602, "too many arguments, want at most 1"),
         ),
-        (r#"{"jsonrpc":"2.0","id":1,"method":"echo"}"#, json!({"jsonrpc":"2.0","id":1,"result":[]})),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"echo"}"#,
+            json!({"jsonrpc":"2.0","id":1,"result":[]}),
+        ),
         (
             r#"[{"jsonrpc":"2.0","id":1,"method":"echo","params":[1]},7,{"jsonrpc":"2.0","method":"echo"},
                 {"jsonrpc":"2.0","id":"x","method":"echo","params":{"a":2}}]"#,
@@ -130,8 +157,10 @@ fn what_is_not_json_rpc_gets_the_error_of_the_specification() {
             ]),
         ),
     ];
-    let cases: Vec<(String, Value)> =
-        cases.into_iter().map(|(body, answer)| (body.to_owned(), answer)).collect();
+    let cases: Vec<(String, Value)> = cases
+        .into_iter()
+        .map(|(body, answer)| (body.to_owned(), answer))
+        .collect();
     block_on_main(async move {
         let server = server(ServerConfig::new("test")).await;
         for (body, expected) in cases {
@@ -140,9 +169,20 @@ fn what_is_not_json_rpc_gets_the_error_of_the_specification() {
             assert_eq!((status, answer), (200, expected), "{:.80}", body);
         }
         let notification = r#"{"jsonrpc":"2.0","method":"echo"}"#;
-        assert_eq!(post(server.local_addr(), notification).await, (204, String::new()));
-        let batch = format!("[{}]", vec![r#"{"jsonrpc":"2.0","id":1,"method":"echo"}"#; 101].join(","));
-        assert!(post(server.local_addr(), &batch).await.1.contains("batch too large"));
+        assert_eq!(
+            post(server.local_addr(), notification).await,
+            (204, String::new())
+        );
+        let batch = format!(
+            "[{}]",
+            vec![r#"{"jsonrpc":"2.0","id":1,"method":"echo"}"#; 101].join(",")
+        );
+        assert!(
+            post(server.local_addr(), &batch)
+                .await
+                .1
+                .contains("batch too large")
+        );
     });
 }
 
@@ -151,41 +191,94 @@ fn what_is_not_http_is_refused_and_the_server_lives_on() {
     block_on_main(async {
         let server = server(ServerConfig::new("test")).await;
         let addr = server.local_addr();
-        assert!(raw(addr, b"\x16\x03\x01\x02\x00garbage\r\n\r\n").await.starts_with("HTTP/1.1 400"));
+        assert!(
+            raw(addr, b"\x16\x03\x01\x02\x00garbage\r\n\r\n")
+                .await
+                .starts_with("HTTP/1.1 400")
+        );
         let header = format!("POST / HTTP/1.1\r\nx: {}\r\n", "y".repeat(1 << 20));
         let mut stream = Stream::connect(addr).await.unwrap();
         // It may close before all is written.
         let _refused_or_not = stream.write_all(header.as_bytes()).await;
         drop(stream);
-        assert!(raw(addr, b"PUT / HTTP/1.1\r\nhost: x\r\n\r\n").await.starts_with("HTTP/1.1 405"));
-        assert!(raw(addr, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.starts_with("HTTP/1.1 200"));
         assert!(
-            raw(addr, b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999\r\n\r\n")
+            raw(addr, b"PUT / HTTP/1.1\r\nhost: x\r\n\r\n")
                 .await
-                .starts_with("HTTP/1.1 400")
+                .starts_with("HTTP/1.1 405")
         );
-        assert_eq!(client(&server).call::<Vec<u8>>("echo", (1, 2)).await.unwrap(), [1, 2]);
+        assert!(
+            raw(addr, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+                .await
+                .starts_with("HTTP/1.1 200")
+        );
+        assert!(
+            raw(
+                addr,
+                b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999\r\n\r\n"
+            )
+            .await
+            .starts_with("HTTP/1.1 400")
+        );
+        assert_eq!(
+            client(&server)
+                .call::<Vec<u8>>("echo", (1, 2))
+                .await
+                .unwrap(),
+            [1, 2]
+        );
     });
 }
 
 #[test]
 fn bodies_over_the_limit_are_413_on_both_sides() {
     block_on_main(async {
-        let config =
-            ServerConfig { max_body_bytes: 1000, max_response_bytes: 4000, ..ServerConfig::new("test") };
+        let config = ServerConfig {
+            max_body_bytes: 1000,
+            max_response_bytes: 4000,
+            ..ServerConfig::new("test")
+        };
         let server = server(config).await;
-        let error = client(&server).call::<Value>("echo", ("x".repeat(2000),)).await.unwrap_err();
-        let CallError::Status { status: 413, body, .. } = &error else { panic!("{error}") };
+        let error = client(&server)
+            .call::<Value>("echo", ("x".repeat(2000),))
+            .await
+            .unwrap_err();
+        let CallError::Status {
+            status: 413, body, ..
+        } = &error
+        else {
+            panic!("{error}")
+        };
         assert_eq!(body, "the request body is larger than 1000 bytes");
         // Far beyond: cut off while it is still being sent. Either the status arrives or the connection is gone.
-        let error = client(&server).call::<Value>("echo", ("x".repeat(2_000_000),)).await.unwrap_err();
-        assert!(matches!(error, CallError::Status { status: 413, .. } | CallError::Broken { .. }), "{error}");
+        let error = client(&server)
+            .call::<Value>("echo", ("x".repeat(2_000_000),))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(
+                error,
+                CallError::Status { status: 413, .. } | CallError::Broken { .. }
+            ),
+            "{error}"
+        );
 
-        let error = client(&server).call::<Value>("big", (5000,)).await.unwrap_err();
+        let error = client(&server)
+            .call::<Value>("big", (5000,))
+            .await
+            .unwrap_err();
         assert_eq!(error.to_string(), "big: response too large (code -32005)");
-        let config = ClientConfig { max_response_bytes: 1000, ..ClientConfig::new(server.local_addr()) };
-        let error = HttpClient::new(config).call::<Value>("big", (2000,)).await.unwrap_err();
-        assert!(matches!(error, CallError::TooLarge { limit: 1000, .. }), "{error}");
+        let config = ClientConfig {
+            max_response_bytes: 1000,
+            ..ClientConfig::new(server.local_addr())
+        };
+        let error = HttpClient::new(config)
+            .call::<Value>("big", (2000,))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, CallError::TooLarge { limit: 1000, .. }),
+            "{error}"
+        );
     });
 }
 
@@ -204,22 +297,49 @@ fn requests_without_a_good_token_are_401_and_never_reach_the_handler() {
     block_on_main(async {
         let secret = JwtSecret::new([1; 32]);
         let handler = Arc::new(Echo::default());
-        let config = ServerConfig { auth: Some(secret.clone()), ..ServerConfig::new("test") };
-        let server = HttpServer::bind(LOCAL, config, handler.clone()).await.unwrap();
-        let with = |auth| HttpClient::new(ClientConfig { auth, ..ClientConfig::new(server.local_addr()) });
+        let config = ServerConfig {
+            auth: Some(secret.clone()),
+            ..ServerConfig::new("test")
+        };
+        let server = HttpServer::bind(LOCAL, config, handler.clone())
+            .await
+            .unwrap();
+        let with = |auth| {
+            HttpClient::new(ClientConfig {
+                auth,
+                ..ClientConfig::new(server.local_addr())
+            })
+        };
 
-        let error = with(None).call::<Value>("echo", ()).await.unwrap_err().to_string();
+        let error = with(None)
+            .call::<Value>("echo", ())
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.ends_with("refused the authentication: Unauthorized: missing token: the request has no Authorization header"), "{error}");
-        let error =
-            with(Some(JwtSecret::new([2; 32]))).call::<Value>("echo", ()).await.unwrap_err().to_string();
-        assert!(error.ends_with("signature mismatch: the secrets differ"), "{error}");
+        let error = with(Some(JwtSecret::new([2; 32])))
+            .call::<Value>("echo", ())
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.ends_with("signature mismatch: the secrets differ"),
+            "{error}"
+        );
         let stale = secret.token(clock::wall_ms() / 1000 - 100);
-        let head =
-            format!("POST / HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {stale}\r\nconnection: close\r\n");
-        let answer =
-            raw(server.local_addr(), format!("{head}content-length: 2\r\n\r\n{{}}").as_bytes()).await;
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {stale}\r\nconnection: close\r\n"
+        );
+        let answer = raw(
+            server.local_addr(),
+            format!("{head}content-length: 2\r\n\r\n{{}}").as_bytes(),
+        )
+        .await;
         assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
-        assert!(answer.contains("Unauthorized: stale token: iat differs from this clock by -10"), "{answer}");
+        assert!(
+            answer.contains("Unauthorized: stale token: iat differs from this clock by -10"),
+            "{answer}"
+        );
         assert_eq!(handler.calls.load(Ordering::SeqCst), 0);
 
         with(Some(secret)).call::<Value>("echo", ()).await.unwrap();
@@ -230,7 +350,11 @@ fn requests_without_a_good_token_are_401_and_never_reach_the_handler() {
 #[test]
 fn browsers_may_call_where_cors_is_on_and_only_there() {
     block_on_main(async {
-        let open = server(ServerConfig { cors: true, ..ServerConfig::new("test") }).await;
+        let open = server(ServerConfig {
+            cors: true,
+            ..ServerConfig::new("test")
+        })
+        .await;
         let closed = server(ServerConfig::new("test")).await;
         let preflight =
             b"OPTIONS / HTTP/1.1\r\nhost: x\r\norigin: http://wallet.example\r\nconnection: close\r\n\
@@ -244,18 +368,34 @@ fn browsers_may_call_where_cors_is_on_and_only_there() {
         ] {
             assert!(answer.contains(header), "{header} not in {answer}");
         }
-        assert!(raw(closed.local_addr(), preflight).await.starts_with("HTTP/1.1 405"));
+        assert!(
+            raw(closed.local_addr(), preflight)
+                .await
+                .starts_with("HTTP/1.1 405")
+        );
 
-        let request = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1\r\n\r\n7";
-        assert!(raw(open.local_addr(), request).await.contains("access-control-allow-origin: *"));
-        assert!(!raw(closed.local_addr(), request).await.contains("access-control"));
+        let request =
+            b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1\r\n\r\n7";
+        assert!(
+            raw(open.local_addr(), request)
+                .await
+                .contains("access-control-allow-origin: *")
+        );
+        assert!(
+            !raw(closed.local_addr(), request)
+                .await
+                .contains("access-control")
+        );
     });
 }
 
 #[test]
 fn a_connection_is_kept_and_replaced_when_the_server_closed_it() {
     block_on_main(async {
-        let config = ServerConfig { header_timeout: Duration::from_millis(200), ..ServerConfig::new("test") };
+        let config = ServerConfig {
+            header_timeout: Duration::from_millis(200),
+            ..ServerConfig::new("test")
+        };
         let first = server(config.clone()).await;
         let addr = first.local_addr();
         let client = client(&first);
@@ -271,7 +411,9 @@ fn a_connection_is_kept_and_replaced_when_the_server_closed_it() {
         first.stop().await;
         let refused = client.call::<Value>("echo", ()).await.unwrap_err();
         assert!(matches!(refused, CallError::Connect { .. }), "{refused}");
-        let _second = HttpServer::bind(addr, config, Arc::new(Echo::default())).await.unwrap();
+        let _second = HttpServer::bind(addr, config, Arc::new(Echo::default()))
+            .await
+            .unwrap();
         assert_eq!(client.call::<[u64; 1]>("echo", (7,)).await.unwrap(), [7]);
     });
 }
@@ -291,7 +433,10 @@ fn a_kept_connection_that_dies_with_the_request_is_replaced() {
                 let mut buffer = [0; 4096];
                 let _request = stream.read(&mut buffer).await.unwrap();
                 let body = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{id}}}");
-                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                );
                 stream.write_all(answer.as_bytes()).await.unwrap();
                 stream.flush().await.unwrap();
                 let _next = stream.read(&mut buffer).await.unwrap();
@@ -314,7 +459,10 @@ fn calls_end_at_their_deadline_and_slow_senders_are_cut() {
         };
         let server = server(config).await;
         let client = client(&server);
-        let error = client.call_within::<Value>(SECOND / 5, "slow", (5000,)).await.unwrap_err();
+        let error = client
+            .call_within::<Value>(SECOND / 5, "slow", (5000,))
+            .await
+            .unwrap_err();
         assert!(matches!(error, CallError::Timeout { .. }), "{error}");
         assert_eq!(client.idle_connections(), 0);
         assert_eq!(client.call::<String>("slow", (1,)).await.unwrap(), "done");
@@ -325,7 +473,10 @@ fn calls_end_at_their_deadline_and_slow_senders_are_cut() {
         slow.flush().await.unwrap();
         let mut answer = Vec::new();
         let closed = timeout(5 * SECOND, slow.read_to_end(&mut answer)).await;
-        assert!(closed.is_ok(), "a head that never ends keeps the connection");
+        assert!(
+            closed.is_ok(),
+            "a head that never ends keeps the connection"
+        );
         let answer = raw(server.local_addr(), &[&head[..], b"\r\nabc"].concat()).await;
         assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     });
@@ -338,14 +489,23 @@ fn a_client_that_ends_waits_for_no_answer() {
         let client = client(&server);
         let running = {
             let client = client.clone();
-            alys_runtime::spawn("test", async move { client.call::<String>("slow", (5_000,)).await })
+            alys_runtime::spawn("test", async move {
+                client.call::<String>("slow", (5_000,)).await
+            })
         };
         sleep(Duration::from_millis(100)).await;
         client.end_within(Duration::from_millis(200));
         client.end_within(60 * SECOND);
-        assert_eq!(client.call::<String>("slow", (1,)).await.unwrap(), "done", "there is time left");
-        let error =
-            timeout(SECOND, running).await.expect("not before its own deadline").unwrap().unwrap_err();
+        assert_eq!(
+            client.call::<String>("slow", (1,)).await.unwrap(),
+            "done",
+            "there is time left"
+        );
+        let error = timeout(SECOND, running)
+            .await
+            .expect("not before its own deadline")
+            .unwrap()
+            .unwrap_err();
         assert!(matches!(error, CallError::Ended { .. }), "{error}");
         let error = client.call::<String>("slow", (5_000,)).await.unwrap_err();
         assert!(matches!(error, CallError::Ended { .. }), "{error}");
@@ -362,13 +522,25 @@ fn a_client_that_reads_nothing_is_cut_off() {
         };
         let server = server(config).await;
         let body = r#"{"jsonrpc":"2.0","id":1,"method":"big","params":[30000000]}"#;
-        let request = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
         let mut greedy = Stream::connect(server.local_addr()).await.unwrap();
         greedy.write_all(request.as_bytes()).await.unwrap();
         greedy.flush().await.unwrap();
         // It holds the only slot until it is cut.
-        let waiting = ClientConfig { deadline: 20 * SECOND, ..ClientConfig::new(server.local_addr()) };
-        assert_eq!(HttpClient::new(waiting).call::<[u64; 1]>("echo", (1,)).await.unwrap(), [1]);
+        let waiting = ClientConfig {
+            deadline: 20 * SECOND,
+            ..ClientConfig::new(server.local_addr())
+        };
+        assert_eq!(
+            HttpClient::new(waiting)
+                .call::<[u64; 1]>("echo", (1,))
+                .await
+                .unwrap(),
+            [1]
+        );
         drop(greedy);
     });
 }
@@ -379,8 +551,9 @@ fn a_graceful_stop_answers_what_it_has_begun_and_a_drop_does_not() {
         let graceful = server(ServerConfig::new("test")).await;
         let client_of = client(&graceful);
         let addr = graceful.local_addr();
-        let running =
-            alys_runtime::spawn("test", async move { client_of.call::<String>("slow", (500,)).await });
+        let running = alys_runtime::spawn("test", async move {
+            client_of.call::<String>("slow", (500,)).await
+        });
         sleep(Duration::from_millis(100)).await;
         graceful.stop().await;
         assert_eq!(running.await.unwrap().unwrap(), "done");
@@ -388,8 +561,9 @@ fn a_graceful_stop_answers_what_it_has_begun_and_a_drop_does_not() {
 
         let dropped = server(ServerConfig::new("test")).await;
         let client_of = client(&dropped);
-        let running =
-            alys_runtime::spawn("test", async move { client_of.call::<String>("slow", (500,)).await });
+        let running = alys_runtime::spawn("test", async move {
+            client_of.call::<String>("slow", (500,)).await
+        });
         sleep(Duration::from_millis(100)).await;
         drop(dropped);
         let error = running.await.unwrap().unwrap_err();
@@ -401,12 +575,18 @@ fn a_graceful_stop_answers_what_it_has_begun_and_a_drop_does_not() {
 fn a_used_port_is_a_clear_error() {
     block_on_main(async {
         let first = server(ServerConfig::new("first")).await;
-        let second =
-            HttpServer::bind(first.local_addr(), ServerConfig::new("second"), Arc::new(Echo::default()))
-                .await;
+        let second = HttpServer::bind(
+            first.local_addr(),
+            ServerConfig::new("second"),
+            Arc::new(Echo::default()),
+        )
+        .await;
         let error = second.unwrap_err().to_string();
         assert!(
-            error.starts_with(&format!("cannot listen on {} for second: ", first.local_addr())),
+            error.starts_with(&format!(
+                "cannot listen on {} for second: ",
+                first.local_addr()
+            )),
             "{error}"
         );
     });
@@ -418,11 +598,16 @@ fn endpoints_are_parsed_or_refused_clearly() {
         ("http://127.0.0.1:8551", "http://127.0.0.1:8551/"),
         ("http://localhost:8551/", "http://127.0.0.1:8551/"),
         ("http://10.0.0.1", "http://10.0.0.1:80/"),
-        ("http://[::1]:8551/engine?x=1", "http://[::1]:8551/engine?x=1"),
+        (
+            "http://[::1]:8551/engine?x=1",
+            "http://[::1]:8551/engine?x=1",
+        ),
     ];
     for (text, shown) in good {
         assert_eq!(
-            text.parse::<Endpoint>().map(|endpoint| endpoint.to_string()).as_deref(),
+            text.parse::<Endpoint>()
+                .map(|endpoint| endpoint.to_string())
+                .as_deref(),
             Ok(shown),
             "{text}"
         );
@@ -432,11 +617,18 @@ fn endpoints_are_parsed_or_refused_clearly() {
             "https://127.0.0.1:8551",
             "https://127.0.0.1:8551: only http:// is spoken here; put TLS in front if the link needs it",
         ),
-        ("http://geth:8551", "http://geth:8551: the host must be an IP address or localhost"),
+        (
+            "http://geth:8551",
+            "http://geth:8551: the host must be an IP address or localhost",
+        ),
         ("127.0.0.1:8551", "not a URL: 127.0.0.1:8551"),
         ("", "not a URL: "),
     ] {
-        assert_eq!(text.parse::<Endpoint>().unwrap_err().to_string(), error, "{text}");
+        assert_eq!(
+            text.parse::<Endpoint>().unwrap_err().to_string(),
+            error,
+            "{text}"
+        );
     }
 }
 

@@ -40,7 +40,11 @@ impl Future for Nap {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll(cx)
+        self.0
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+            .poll(cx)
     }
 }
 
@@ -55,10 +59,18 @@ pub(super) struct WriteDeadline<S> {
 
 impl<S> WriteDeadline<S> {
     pub(super) fn new(stream: S, timeout: Duration) -> Self {
-        Self { stream, timeout, waiting: None }
+        Self {
+            stream,
+            timeout,
+            waiting: None,
+        }
     }
 
-    fn bound<T>(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn bound<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        progress: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         match progress {
             Poll::Ready(result) => {
                 self.waiting = None;
@@ -66,7 +78,12 @@ impl<S> WriteDeadline<S> {
             }
             Poll::Pending => {
                 let timeout = self.timeout;
-                ready!(self.waiting.get_or_insert_with(|| sleep(timeout)).as_mut().poll(cx));
+                ready!(
+                    self.waiting
+                        .get_or_insert_with(|| sleep(timeout))
+                        .as_mut()
+                        .poll(cx)
+                );
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
         }
@@ -84,7 +101,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for WriteDeadline<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for WriteDeadline<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.bound(cx, progress)
     }

@@ -10,7 +10,12 @@ impl Service {
         match command {
             Command::Publish { topic, payload } => self.publish(topic, &payload),
             Command::Judge { id, verdict } => self.on_verdict(&id, verdict),
-            Command::Request { id, peer, protocol, payload } => self.request(id, peer, protocol, payload),
+            Command::Request {
+                id,
+                peer,
+                protocol,
+                payload,
+            } => self.request(id, peer, protocol, payload),
             Command::Respond { id, response } => self.respond(id, response),
             Command::SetStatus { status } => self.set_status(status),
             Command::Dial { addr } => {

@@ -43,7 +43,9 @@ impl Service {
     }
 
     fn topic_of(&self, hash: &TopicHash) -> Option<Topic> {
-        Topic::ALL.into_iter().find(|topic| topic_hash(*topic, &self.config.chain) == *hash)
+        Topic::ALL
+            .into_iter()
+            .find(|topic| topic_hash(*topic, &self.config.chain) == *hash)
     }
 
     /// Hands a message to the node, or says what becomes of it instead.
@@ -53,12 +55,17 @@ impl Service {
         id: &MessageId,
         message: gossipsub::Message,
     ) -> Result<(), MessageAcceptance> {
-        let topic = self.topic_of(&message.topic).ok_or(MessageAcceptance::Ignore)?;
+        let topic = self
+            .topic_of(&message.topic)
+            .ok_or(MessageAcceptance::Ignore)?;
         if !self.heard(&from) {
             return Err(MessageAcceptance::Ignore);
         }
         let now_ms = self.now_ms();
-        let within_rate = self.peers.get_mut(&from).is_some_and(|peer| peer.gossip_rate.take(1, now_ms));
+        let within_rate = self
+            .peers
+            .get_mut(&from)
+            .is_some_and(|peer| peer.gossip_rate.take(1, now_ms));
         if !within_rate {
             self.punish(from, Offence::GossipFlood);
             return Err(MessageAcceptance::Ignore);
@@ -76,8 +83,16 @@ impl Service {
             self.dropped += 1;
             return Err(MessageAcceptance::Ignore);
         }
-        let id = GossipId { message: id.clone(), from };
-        self.emit(Event::Gossip { id, from, topic, payload });
+        let id = GossipId {
+            message: id.clone(),
+            from,
+        };
+        self.emit(Event::Gossip {
+            id,
+            from,
+            topic,
+            payload,
+        });
         Ok(())
     }
 
@@ -102,16 +117,28 @@ impl Service {
 
     pub(super) fn publish(&mut self, topic: Topic, payload: &[u8]) {
         if payload.len() > topic.max_payload() {
-            tracing::error!(?topic, bytes = payload.len(), "our message is too long to be sent");
+            tracing::error!(
+                ?topic,
+                bytes = payload.len(),
+                "our message is too long to be sent"
+            );
             return;
         }
         self.nonce = self.nonce.wrapping_add(1);
         let data = wire::seal(self.nonce, payload);
         let hash = topic_hash(topic, &self.config.chain);
-        match self.swarm.behaviour_mut().gossip.inner_mut().publish(hash, data) {
+        match self
+            .swarm
+            .behaviour_mut()
+            .gossip
+            .inner_mut()
+            .publish(hash, data)
+        {
             Ok(_) => {}
             // Nobody is there yet: what matters is re-sent, see `Event::PeerListens`.
-            Err(PublishError::NoPeersSubscribedToTopic) => tracing::debug!(?topic, "nobody listens"),
+            Err(PublishError::NoPeersSubscribedToTopic) => {
+                tracing::debug!(?topic, "nobody listens")
+            }
             Err(error) => tracing::debug!(?topic, %error, "not published"),
         }
     }

@@ -119,7 +119,10 @@ impl Service {
     /// [`SetupError::Listen`] for a used port. The others mean a bug.
     pub async fn bind(mut config: Config) -> Result<(Self, Handle, Events), SetupError> {
         unusual(&mut config);
-        let listen_error = |source| SetupError::Listen { addr: config.listen, source };
+        let listen_error = |source| SetupError::Listen {
+            addr: config.listen,
+            source,
+        };
         let listener = Listener::bind(config.listen).await.map_err(listen_error)?;
         let addr = listener.local_addr();
         let local = config.key.peer_id();
@@ -134,13 +137,23 @@ impl Service {
         let swarm_config = swarm::Config::with_executor(executor)
             .with_max_negotiating_inbound_streams(MAX_NEGOTIATING_STREAMS);
         let mut swarm = Swarm::new(transport, behaviour, local, swarm_config);
-        swarm.listen_on(to_multiaddr(addr)).map_err(|error| listen_error(io::Error::other(error)))?;
+        swarm
+            .listen_on(to_multiaddr(addr))
+            .map_err(|error| listen_error(io::Error::other(error)))?;
 
         let (command_sender, commands) = mpsc::channel(config.limits.max_queued_commands);
-        let channel = if buggify!("net.service.small_channel") { 1 } else { EVENT_CHANNEL };
+        let channel = if buggify!("net.service.small_channel") {
+            1
+        } else {
+            EVENT_CHANNEL
+        };
         let (events, event_receiver) = mpsc::channel(channel);
-        let handle =
-            Handle { commands: command_sender, next_request: Arc::new(AtomicU64::new(1)), local, addr };
+        let handle = Handle {
+            commands: command_sender,
+            next_request: Arc::new(AtomicU64::new(1)),
+            local,
+            addr,
+        };
         let mut service = Self {
             swarm,
             commands,
@@ -173,7 +186,11 @@ impl Service {
     /// any more.
     pub async fn run(mut self) {
         tracing::debug!(peer = %self.config.key.peer_id(), "network runs");
-        let mut tick = time::interval(if buggify!("net.service.slow_tick") { TICK * 4 } else { TICK });
+        let mut tick = time::interval(if buggify!("net.service.slow_tick") {
+            TICK * 4
+        } else {
+            TICK
+        });
         self.on_tick();
         while !self.closing {
             for _ in 0..COMMANDS_A_TURN {
@@ -240,16 +257,34 @@ impl Service {
                 Sorted::Ping(event) => self.on_ping(event),
                 Sorted::Identify(event) => self.on_identify(event),
             },
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            } => {
                 self.on_established(peer_id, connection_id, &endpoint);
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                connection_id,
+                cause,
+                ..
+            } => {
                 self.on_closed(peer_id, connection_id, cause.as_ref());
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+            SwarmEvent::OutgoingConnectionError {
+                connection_id,
+                peer_id,
+                error,
+            } => {
                 self.on_dial_failed(connection_id, peer_id, &error);
             }
-            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+            SwarmEvent::IncomingConnectionError {
+                send_back_addr,
+                error,
+                ..
+            } => {
                 tracing::debug!(%send_back_addr, %error, "incoming connection failed");
             }
             SwarmEvent::ListenerError { error, .. } => {
@@ -261,7 +296,10 @@ impl Service {
 
     fn on_tick(&mut self) {
         let now_ms = self.now_ms();
-        self.swarm.behaviour_mut().gate.set_banned(self.scores.banned(now_ms));
+        self.swarm
+            .behaviour_mut()
+            .gate
+            .set_banned(self.scores.banned(now_ms));
         self.dial_due(now_ms);
         self.look_after_peers(now_ms);
         if buggify!("net.service.disconnect", 5_000)
@@ -271,7 +309,10 @@ impl Service {
             self.disconnect(peer, crate::api::Gone::Closed);
         }
         if self.dropped > 0 && now_ms >= self.warned_ms + 10_000 {
-            tracing::warn!(dropped = self.dropped, "the node does not keep up with its network");
+            tracing::warn!(
+                dropped = self.dropped,
+                "the node does not keep up with its network"
+            );
             (self.dropped, self.warned_ms) = (0, now_ms);
         }
     }
@@ -311,7 +352,8 @@ impl Service {
 /// Settings that nobody would choose and that work all the same: what the simulator runs with now and then.
 fn unusual(config: &mut Config) {
     if buggify!("net.config.slow_dials") {
-        (config.dial.initial_ms, config.dial.max_ms) = (config.dial.initial_ms * 4, config.dial.max_ms * 2);
+        (config.dial.initial_ms, config.dial.max_ms) =
+            (config.dial.initial_ms * 4, config.dial.max_ms * 2);
     }
     if buggify!("net.config.fast_dials") {
         (config.dial.initial_ms, config.dial.max_ms) = (20, 200);
@@ -326,6 +368,9 @@ fn unusual(config: &mut Config) {
         config.limits.max_outbound = 2;
     }
     if buggify!("net.config.few_answers") {
-        (config.limits.max_inbound, config.limits.max_inbound_per_peer) = (2, 1);
+        (
+            config.limits.max_inbound,
+            config.limits.max_inbound_per_peer,
+        ) = (2, 1);
     }
 }

@@ -64,12 +64,17 @@ impl Service {
 
     /// Tells the gate which peers have a known address.
     fn update_expected(&mut self) {
-        self.swarm.behaviour_mut().gate.set_expected(self.dialler.peers());
+        self.swarm
+            .behaviour_mut()
+            .gate
+            .set_expected(self.dialler.peers());
     }
 
     pub(super) fn dial_due(&mut self, now_ms: u64) {
         let (peers, scores) = (&self.peers, &self.scores);
-        let due = self.dialler.due(now_ms, |peer| peers.contains_key(peer) || scores.is_banned(peer, now_ms));
+        let due = self.dialler.due(now_ms, |peer| {
+            peers.contains_key(peer) || scores.is_banned(peer, now_ms)
+        });
         for PeerAddr { socket, peer } in due {
             let addr = to_multiaddr(socket);
             let opts = match peer {
@@ -89,8 +94,15 @@ impl Service {
         }
     }
 
-    pub(super) fn on_dial_failed(&mut self, id: ConnectionId, peer: Option<PeerId>, error: &DialError) {
-        let Some(socket) = self.dials.remove(&id) else { return };
+    pub(super) fn on_dial_failed(
+        &mut self,
+        id: ConnectionId,
+        peer: Option<PeerId>,
+        error: &DialError,
+    ) {
+        let Some(socket) = self.dials.remove(&id) else {
+            return;
+        };
         tracing::debug!(%socket, %error, "dial failed");
         let now_ms = self.now_ms();
         match error {
@@ -111,7 +123,12 @@ impl Service {
         self.dialler.failed(&socket, now_ms, rand::u64());
     }
 
-    pub(super) fn on_established(&mut self, id: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+    pub(super) fn on_established(
+        &mut self,
+        id: PeerId,
+        connection: ConnectionId,
+        endpoint: &ConnectedPoint,
+    ) {
         let now_ms = self.now_ms();
         if let Some(socket) = self.dials.remove(&connection) {
             self.dialler.established(&socket, id, now_ms);
@@ -150,17 +167,26 @@ impl Service {
         connection: ConnectionId,
         cause: Option<&ConnectionError>,
     ) {
-        if self.peers.get(&id).is_none_or(|peer| peer.connection != connection) {
+        if self
+            .peers
+            .get(&id)
+            .is_none_or(|peer| peer.connection != connection)
+        {
             return;
         }
-        let Some(peer) = self.peers.remove(&id) else { return };
+        let Some(peer) = self.peers.remove(&id) else {
+            return;
+        };
         tracing::debug!(peer = %id, cause = ?cause.map(ToString::to_string), "disconnected");
         let now_ms = self.now_ms();
         self.dialler.disconnected(&id, now_ms, rand::u64());
         self.requests.forget_peer(&id);
         if peer.admitted {
             trace::event("net.disconnected", &id.to_bytes());
-            self.emit(Event::PeerDisconnected { peer: id, reason: peer.leaving.unwrap_or(Gone::Closed) });
+            self.emit(Event::PeerDisconnected {
+                peer: id,
+                reason: peer.leaving.unwrap_or(Gone::Closed),
+            });
         }
     }
 
@@ -192,25 +218,35 @@ impl Service {
     }
 
     pub(super) fn on_identify(&mut self, event: identify::Event) {
-        let identify::Event::Received { peer_id, info, .. } = event else { return };
+        let identify::Event::Received { peer_id, info, .. } = event else {
+            return;
+        };
         if !self.heard(&peer_id) {
             return;
         }
         let protocols = info.protocols.iter().map(|protocol| protocol.as_ref());
-        if let Err(mismatch) = judge_identify(&self.config.chain, &info.protocol_version, protocols) {
+        if let Err(mismatch) = judge_identify(&self.config.chain, &info.protocol_version, protocols)
+        {
             self.wrong_chain(peer_id, mismatch);
         }
     }
 
     /// The peer's status names our chain.
     pub(super) fn admit(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
         if peer.admitted || peer.leaving.is_some() {
             return;
         }
         peer.admitted = true;
         let expected = peer.outbound || self.dialler.peers().any(|known| known == id);
-        let event = Event::PeerConnected { peer: id, addr: peer.addr, outbound: peer.outbound, expected };
+        let event = Event::PeerConnected {
+            peer: id,
+            addr: peer.addr,
+            outbound: peer.outbound,
+            expected,
+        };
         self.dialler.admitted(&id);
         trace::event("net.connected", &id.to_bytes());
         self.emit(event);
@@ -245,12 +281,17 @@ impl Service {
 
     /// Refuses a peer of another chain, for as long as nobody is likely to have reconfigured it.
     pub(super) fn wrong_chain(&mut self, id: PeerId, mismatch: Mismatch) {
-        if self.peers.get(&id).is_none_or(|peer| peer.leaving.is_some()) {
+        if self
+            .peers
+            .get(&id)
+            .is_none_or(|peer| peer.leaving.is_some())
+        {
             return;
         }
         tracing::warn!(peer = %id, %mismatch, "peer refused");
         let now_ms = self.now_ms();
-        self.scores.ban(id, millis(self.config.timing.wrong_chain_ban), now_ms);
+        self.scores
+            .ban(id, millis(self.config.timing.wrong_chain_ban), now_ms);
         self.emit(Event::WrongChain { peer: id, mismatch });
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.leaving = Some(Gone::WrongChain);
@@ -281,7 +322,10 @@ impl Service {
     /// Closes the connection, if there is one, and brings the gate up to date with the bans.
     pub(super) fn disconnect(&mut self, id: PeerId, reason: Gone) {
         let now_ms = self.now_ms();
-        self.swarm.behaviour_mut().gate.set_banned(self.scores.banned(now_ms));
+        self.swarm
+            .behaviour_mut()
+            .gate
+            .set_banned(self.scores.banned(now_ms));
         if let Some(peer) = self.peers.get_mut(&id)
             && (peer.leaving.is_none() || peer.close_at_ms.take().is_some())
         {
@@ -297,7 +341,9 @@ impl Service {
         let silence_ms = millis(timing.ping_interval).saturating_add(millis(timing.ping_timeout));
         let handshake_ms = millis(timing.handshake_timeout);
         for id in self.peers.keys().copied().collect::<Vec<_>>() {
-            let Some(peer) = self.peers.get_mut(&id) else { continue };
+            let Some(peer) = self.peers.get_mut(&id) else {
+                continue;
+            };
             if peer.leaving.is_some() {
                 if peer.close_at_ms.take_if(|at| *at <= now_ms).is_some() {
                     // As in `disconnect`: an error means that it has closed already.
@@ -321,7 +367,9 @@ impl Service {
     }
 
     pub(super) fn send_due_status(&mut self, id: PeerId, now_ms: u64) {
-        let (Some(status), Some(peer)) = (&self.status, self.peers.get_mut(&id)) else { return };
+        let (Some(status), Some(peer)) = (&self.status, self.peers.get_mut(&id)) else {
+            return;
+        };
         if peer.status_due_ms.is_some_and(|due| due <= now_ms) {
             peer.status_due_ms = None;
             let status = status.clone();
@@ -333,8 +381,11 @@ impl Service {
     pub(super) fn retry_status(&mut self, id: &PeerId) {
         let now_ms = self.now_ms();
         if let Some(peer) = self.peers.get_mut(id) {
-            let wait_ms =
-                if buggify!("net.status.late_retry") { 3 * STATUS_RETRY_MS } else { STATUS_RETRY_MS };
+            let wait_ms = if buggify!("net.status.late_retry") {
+                3 * STATUS_RETRY_MS
+            } else {
+                STATUS_RETRY_MS
+            };
             peer.status_due_ms = Some(now_ms + wait_ms);
         }
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use alys_types::mutant::{self, Mutant};
 use libp2p::PeerId;
-use libp2p::request_response::{Event as Rr, InboundRequestId, Message, OutboundFailure, OutboundRequestId};
+use libp2p::request_response::{
+    Event as Rr, InboundRequestId, Message, OutboundFailure, OutboundRequestId,
+};
 
 use super::Service;
 use crate::api::{Event, InboundId, RequestError, RequestId};
@@ -45,11 +47,15 @@ impl Requests {
     }
 
     fn forget(&mut self, protocol: Protocol, request: InboundRequestId) {
-        self.inbound.retain(|_, inbound| (inbound.protocol, inbound.request) != (protocol, request));
+        self.inbound
+            .retain(|_, inbound| (inbound.protocol, inbound.request) != (protocol, request));
     }
 
     fn of_peer(&self, peer: &PeerId) -> usize {
-        self.inbound.values().filter(|inbound| inbound.peer == *peer).count()
+        self.inbound
+            .values()
+            .filter(|inbound| inbound.peer == *peer)
+            .count()
     }
 }
 
@@ -63,16 +69,43 @@ fn offence_of(error: FrameError) -> Offence {
 impl Service {
     pub(super) fn on_request_event(&mut self, protocol: Protocol, event: RequestEvent) {
         match event {
-            Rr::Message { peer, message: Message::Request { request_id, request, channel }, .. } => {
+            Rr::Message {
+                peer,
+                message:
+                    Message::Request {
+                        request_id,
+                        request,
+                        channel,
+                    },
+                ..
+            } => {
                 self.on_request(protocol, peer, request_id, request, channel);
             }
-            Rr::Message { peer, message: Message::Response { request_id, response }, .. } => {
+            Rr::Message {
+                peer,
+                message:
+                    Message::Response {
+                        request_id,
+                        response,
+                    },
+                ..
+            } => {
                 self.on_response(protocol, peer, request_id, response);
             }
-            Rr::OutboundFailure { peer, request_id, error, .. } => {
+            Rr::OutboundFailure {
+                peer,
+                request_id,
+                error,
+                ..
+            } => {
                 self.on_request_failed(protocol, peer, request_id, &error);
             }
-            Rr::InboundFailure { peer, request_id, error, .. } => {
+            Rr::InboundFailure {
+                peer,
+                request_id,
+                error,
+                ..
+            } => {
                 tracing::debug!(%peer, ?protocol, %error, "a request of a peer ended without an answer");
                 self.requests.forget(protocol, request_id);
             }
@@ -99,7 +132,10 @@ impl Service {
             }
         };
         let now_ms = self.now_ms();
-        let bucket = self.peers.get_mut(&peer).and_then(|p| p.request_rates.get_mut(&protocol));
+        let bucket = self
+            .peers
+            .get_mut(&peer)
+            .and_then(|p| p.request_rates.get_mut(&protocol));
         let is_within = bucket.is_some_and(|bucket| bucket.take(1, now_ms));
         if !is_within && !mutant::active(Mutant::RequestsNotLimited) {
             alys_runtime::trace::reached("state.net.rate_exceeded");
@@ -122,8 +158,21 @@ impl Service {
         };
         self.requests.last_inbound += 1;
         let id = InboundId(self.requests.last_inbound);
-        self.requests.inbound.insert(id, Inbound { peer, protocol, request, channel });
-        self.emit(Event::Request { id, peer, protocol, payload });
+        self.requests.inbound.insert(
+            id,
+            Inbound {
+                peer,
+                protocol,
+                request,
+                channel,
+            },
+        );
+        self.emit(Event::Request {
+            id,
+            peer,
+            protocol,
+            payload,
+        });
     }
 
     /// Takes the chain tag off a status message, and acts on it. `None` when the peer is not welcome.
@@ -145,7 +194,13 @@ impl Service {
     }
 
     pub(super) fn respond(&mut self, id: InboundId, response: Result<Vec<u8>, Refusal>) {
-        let Some(Inbound { peer, protocol, channel, .. }) = self.requests.inbound.remove(&id) else {
+        let Some(Inbound {
+            peer,
+            protocol,
+            channel,
+            ..
+        }) = self.requests.inbound.remove(&id)
+        else {
             tracing::debug!(?id, "an answer came too late");
             return;
         };
@@ -162,14 +217,31 @@ impl Service {
 
     fn answer(&mut self, protocol: Protocol, channel: Channel, response: Result<Vec<u8>, Refusal>) {
         // An error means that the connection ended meanwhile: then nobody waits.
-        let _ = self.swarm.behaviour_mut().requests(protocol).send_response(channel, Ok(response));
+        let _ = self
+            .swarm
+            .behaviour_mut()
+            .requests(protocol)
+            .send_response(channel, Ok(response));
     }
 
-    pub(super) fn request(&mut self, id: RequestId, peer: PeerId, protocol: Protocol, payload: Vec<u8>) {
+    pub(super) fn request(
+        &mut self,
+        id: RequestId,
+        peer: PeerId,
+        protocol: Protocol,
+        payload: Vec<u8>,
+    ) {
         let limit = self.config.limits.max_outbound;
         let refused = if payload.len() > protocol.max_request() {
-            Some(RequestError::TooLong { length: payload.len(), limit: protocol.max_request() })
-        } else if self.peers.get(&peer).is_none_or(|peer| peer.leaving.is_some()) {
+            Some(RequestError::TooLong {
+                length: payload.len(),
+                limit: protocol.max_request(),
+            })
+        } else if self
+            .peers
+            .get(&peer)
+            .is_none_or(|peer| peer.leaving.is_some())
+        {
             Some(RequestError::NotConnected)
         } else if self.requests.outbound.len() >= limit {
             Some(RequestError::TooMany { limit })
@@ -177,7 +249,11 @@ impl Service {
             None
         };
         if let Some(error) = refused {
-            return self.emit(Event::Response { id, peer, result: Err(error) });
+            return self.emit(Event::Response {
+                id,
+                peer,
+                result: Err(error),
+            });
         }
         let payload = match protocol {
             Protocol::Status => self.config.chain.prefix(&payload),
@@ -192,11 +268,19 @@ impl Service {
         self.send_request(None, peer, Protocol::Status, payload);
     }
 
-    fn send_request(&mut self, id: Option<RequestId>, peer: PeerId, protocol: Protocol, payload: Vec<u8>) {
+    fn send_request(
+        &mut self,
+        id: Option<RequestId>,
+        peer: PeerId,
+        protocol: Protocol,
+        payload: Vec<u8>,
+    ) {
         let sent_ms = self.now_ms();
         let behaviour = self.swarm.behaviour_mut().requests(protocol);
         let request = behaviour.send_request(&peer, Ok(payload));
-        self.requests.outbound.insert((protocol, request), Outbound { id, peer, sent_ms });
+        self.requests
+            .outbound
+            .insert((protocol, request), Outbound { id, peer, sent_ms });
     }
 
     fn on_response(
@@ -206,7 +290,9 @@ impl Service {
         request: OutboundRequestId,
         response: Response,
     ) {
-        let Some(Outbound { id, .. }) = self.requests.outbound.remove(&(protocol, request)) else { return };
+        let Some(Outbound { id, .. }) = self.requests.outbound.remove(&(protocol, request)) else {
+            return;
+        };
         let known = self.heard(&peer);
         let result = match response {
             Err(error) => {
@@ -215,7 +301,9 @@ impl Service {
             }
             Ok(Err(refusal)) => Err(RequestError::Refused(refusal)),
             Ok(Ok(message)) if protocol == Protocol::Status => match known {
-                true => self.check_status(peer, message).ok_or(RequestError::WrongChain),
+                true => self
+                    .check_status(peer, message)
+                    .ok_or(RequestError::WrongChain),
                 false => Err(RequestError::Disconnected),
             },
             Ok(Ok(payload)) => Ok(payload),
@@ -230,7 +318,9 @@ impl Service {
         request: OutboundRequestId,
         error: &OutboundFailure,
     ) {
-        let Some(Outbound { id, sent_ms, .. }) = self.requests.outbound.remove(&(protocol, request)) else {
+        let Some(Outbound { id, sent_ms, .. }) =
+            self.requests.outbound.remove(&(protocol, request))
+        else {
             return;
         };
         tracing::debug!(%peer, ?protocol, %error, "request failed");
@@ -239,18 +329,28 @@ impl Service {
             OutboundFailure::Timeout => {
                 alys_runtime::trace::reached("state.net.request_timeout");
                 // A link that is down is nobody's fault.
-                if self.was_alive_after(&peer, sent_ms + millis(self.config.timing.request_timeout) / 2) {
+                if self.was_alive_after(
+                    &peer,
+                    sent_ms + millis(self.config.timing.request_timeout) / 2,
+                ) {
                     self.punish(peer, Offence::SlowAnswer);
                 }
                 RequestError::Timeout
             }
-            OutboundFailure::ConnectionClosed | OutboundFailure::Io(_) => RequestError::Disconnected,
+            OutboundFailure::ConnectionClosed | OutboundFailure::Io(_) => {
+                RequestError::Disconnected
+            }
             OutboundFailure::UnsupportedProtocols => RequestError::Unsupported,
         };
         self.finish(id, peer, Err(error));
     }
 
-    fn finish(&mut self, id: Option<RequestId>, peer: PeerId, result: Result<Vec<u8>, RequestError>) {
+    fn finish(
+        &mut self,
+        id: Option<RequestId>,
+        peer: PeerId,
+        result: Result<Vec<u8>, RequestError>,
+    ) {
         match (id, result) {
             (Some(id), result) => self.emit(Event::Response { id, peer, result }),
             (None, Ok(status)) => self.emit(Event::Status { peer, status }),
@@ -262,7 +362,11 @@ impl Service {
     pub(super) fn fail_all_requests(&mut self) {
         for (_, Outbound { id, peer, .. }) in std::mem::take(&mut self.requests.outbound) {
             if let Some(id) = id {
-                self.emit(Event::Response { id, peer, result: Err(RequestError::Shutdown) });
+                self.emit(Event::Response {
+                    id,
+                    peer,
+                    result: Err(RequestError::Shutdown),
+                });
             }
         }
     }

@@ -24,13 +24,19 @@ fn four_services_find_each_other_and_gossip_on_every_topic() {
             for sender in (0..4).filter(|sender| *sender != receiver) {
                 for topic in Topic::ALL {
                     let payload = format!("{sender} {topic:?}");
-                    eventually(&payload, SOON, || puppet.seen().times(payload.as_bytes()) == 1).await;
+                    eventually(&payload, SOON, || {
+                        puppet.seen().times(payload.as_bytes()) == 1
+                    })
+                    .await;
                 }
             }
         }
         pause(500).await;
         for puppet in &puppets {
-            assert!(puppet.seen().gossip.values().all(|times| *times == 1), "nothing arrives twice");
+            assert!(
+                puppet.seen().gossip.values().all(|times| *times == 1),
+                "nothing arrives twice"
+            );
             assert_eq!(puppet.seen().peers(), 3);
         }
     });
@@ -48,7 +54,10 @@ fn the_same_bytes_arrive_again_when_sent_again_but_not_in_a_flood() {
                 puppets[0].publish(Topic::Approvals, b"vote");
             }
             for puppet in &puppets[1..] {
-                eventually("the vote again", SOON, || puppet.seen().times(b"vote") == round).await;
+                eventually("the vote again", SOON, || {
+                    puppet.seen().times(b"vote") == round
+                })
+                .await;
             }
             pause(1000).await;
         }
@@ -67,11 +76,17 @@ fn large_blocks_arrive_and_larger_ones_are_not_sent() {
         }
         let block = vec![1; Topic::Blocks.max_payload()];
         puppets[0].publish(Topic::Blocks, &vec![2; block.len() + 1]);
-        puppets[0].publish(Topic::Approvals, &vec![3; Topic::Approvals.max_payload() + 1]);
+        puppets[0].publish(
+            Topic::Approvals,
+            &vec![3; Topic::Approvals.max_payload() + 1],
+        );
         puppets[0].publish(Topic::Blocks, &block);
         puppets[0].publish(Topic::Finality, b"afterwards");
         eventually("the block", SOON, || puppets[1].seen().times(&block) == 1).await;
-        eventually("the rest", SOON, || puppets[1].seen().times(b"afterwards") == 1).await;
+        eventually("the rest", SOON, || {
+            puppets[1].seen().times(b"afterwards") == 1
+        })
+        .await;
         assert_eq!(puppets[1].seen().gossip.len(), 2);
         assert!(puppets[1].seen().banned.is_empty());
     });
@@ -93,7 +108,10 @@ fn what_is_accepted_is_forwarded_and_what_is_not_is_not() {
         left.publish(Topic::Finality, BAD);
         left.publish(Topic::Finality, b"good");
         eventually("the good one", SOON, || right.seen().times(b"good") == 1).await;
-        eventually("all in the middle", SOON, || middle.seen().gossip.len() == 3).await;
+        eventually("all in the middle", SOON, || {
+            middle.seen().gossip.len() == 3
+        })
+        .await;
         assert_eq!(right.seen().gossip.len(), 1);
         assert_eq!(left.seen().gossip.len(), 0, "nothing comes back");
     });
@@ -119,9 +137,17 @@ fn rejected_gossip_ends_in_a_ban_that_ends() {
         }
         eventually("the ban", SOON, || strict.seen().banned == [wicked.id()]).await;
         let banned = time::now();
-        eventually("the farewell", SOON, || wicked.seen().peers() == 0 && strict.seen().peers() == 0).await;
-        wicked.command(Command::Dial { addr: strict.addr() });
-        eventually("the return", SOON, || strict.seen().peers() == 1 && wicked.seen().peers() == 1).await;
+        eventually("the farewell", SOON, || {
+            wicked.seen().peers() == 0 && strict.seen().peers() == 0
+        })
+        .await;
+        wicked.command(Command::Dial {
+            addr: strict.addr(),
+        });
+        eventually("the return", SOON, || {
+            strict.seen().peers() == 1 && wicked.seen().peers() == 1
+        })
+        .await;
         let away = time::now() - banned;
         assert!(away >= Duration::from_millis(2900), "back after {away:?}");
         strict.connected_with(1).await;
@@ -145,7 +171,10 @@ fn a_flood_is_not_passed_on_and_ends_in_a_ban() {
         }
         eventually("the ban", SOON, || strict.seen().banned == [loud.id()]).await;
         let heard = strict.seen().gossip.len();
-        assert!((20..40).contains(&heard), "{heard} messages of a burst of 20");
+        assert!(
+            (20..40).contains(&heard),
+            "{heard} messages of a burst of 20"
+        );
     });
 }
 
@@ -157,14 +186,28 @@ fn a_node_that_does_not_listen_loses_gossip_and_nothing_else() {
         let (service, handle, mut events) = Service::bind(deaf).await.expect("a free port");
         let deaf = (handle.peer_id(), handle.local_addr());
         spawn("net", service.run());
-        handle.try_send(Command::SetStatus { status: vec![] }).expect("room");
-        let other = Puppet::start(config(2, vec![PeerAddr { socket: deaf.1, peer: Some(deaf.0) }])).await;
+        handle
+            .try_send(Command::SetStatus { status: vec![] })
+            .expect("room");
+        let other = Puppet::start(config(
+            2,
+            vec![PeerAddr {
+                socket: deaf.1,
+                peer: Some(deaf.0),
+            }],
+        ))
+        .await;
         // The deaf node has been asked for its status, and answers; then it hears no more.
         let mut connected = false;
         while !connected {
             match events.next().await.expect("it runs") {
                 Event::Request { id, .. } => {
-                    handle.try_send(Command::Respond { id, response: Ok(vec![]) }).expect("room");
+                    handle
+                        .try_send(Command::Respond {
+                            id,
+                            response: Ok(vec![]),
+                        })
+                        .expect("room");
                 }
                 Event::PeerListens { .. } => connected = true,
                 _ => {}
@@ -176,9 +219,18 @@ fn a_node_that_does_not_listen_loses_gossip_and_nothing_else() {
         }
         // More than all queues hold.
         pause(1000).await;
-        let id = other.handle.request(deaf.0, Protocol::BlocksByHash, b"x".to_vec()).expect("room");
-        eventually("an answer", SOON, || other.seen().responses.contains_key(&id)).await;
-        assert_eq!(other.seen().responses[&id], Err(RequestError::Refused(Refusal::Busy)));
+        let id = other
+            .handle
+            .request(deaf.0, Protocol::BlocksByHash, b"x".to_vec())
+            .expect("room");
+        eventually("an answer", SOON, || {
+            other.seen().responses.contains_key(&id)
+        })
+        .await;
+        assert_eq!(
+            other.seen().responses[&id],
+            Err(RequestError::Refused(Refusal::Busy))
+        );
         assert_eq!(other.seen().peers(), 1, "it is alive all the same");
         let mut heard = 0;
         while let Ok(Some(event)) = time::timeout(Duration::from_millis(500), events.next()).await {
@@ -186,7 +238,10 @@ fn a_node_that_does_not_listen_loses_gossip_and_nothing_else() {
         }
         assert!((8..=80).contains(&heard), "{heard} of 300 were kept");
         other.publish(Topic::Approvals, b"now");
-        let next = time::timeout(SOON, events.next()).await.expect("in time").expect("it runs");
+        let next = time::timeout(SOON, events.next())
+            .await
+            .expect("in time")
+            .expect("it runs");
         assert!(matches!(next, Event::Gossip { payload, .. } if payload == b"now"));
     });
 }

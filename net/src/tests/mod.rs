@@ -20,7 +20,10 @@ use crate::{
     RequestError, RequestId, Service, Topic, Verdict,
 };
 
-pub(super) const CHAIN: ChainTag = ChainTag { genesis: [0xa1; 32], fork: [1; 32] };
+pub(super) const CHAIN: ChainTag = ChainTag {
+    genesis: [0xa1; 32],
+    fork: [1; 32],
+};
 /// Gossip that begins with this is rejected by every puppet.
 pub(super) const BAD: &[u8] = b"bad";
 /// Gossip that begins with this is accepted by nobody and blamed on nobody.
@@ -59,7 +62,10 @@ impl Seen {
     }
 
     pub(super) fn peers(&self) -> usize {
-        self.connected.values().filter(|connected| **connected).count()
+        self.connected
+            .values()
+            .filter(|connected| **connected)
+            .count()
     }
 
     pub(super) fn times(&self, payload: &[u8]) -> usize {
@@ -91,7 +97,10 @@ pub(super) async fn play(handle: Handle, mut events: Events, seen: Arc<Mutex<See
             let _ = handle.send(command).await;
         }
     };
-    send(Command::SetStatus { status: b"asked".to_vec() }).await;
+    send(Command::SetStatus {
+        status: b"asked".to_vec(),
+    })
+    .await;
     while let Some(event) = events.next().await {
         match event {
             Event::Gossip { id, payload, .. } => {
@@ -100,10 +109,20 @@ pub(super) async fn play(handle: Handle, mut events: Events, seen: Arc<Mutex<See
                     stale if stale.starts_with(STALE) => Verdict::Ignore,
                     _ => Verdict::Accept,
                 };
-                *seen.lock().expect("no panic").gossip.entry(payload).or_default() += 1;
+                *seen
+                    .lock()
+                    .expect("no panic")
+                    .gossip
+                    .entry(payload)
+                    .or_default() += 1;
                 send(Command::Judge { id, verdict }).await;
             }
-            Event::Request { id, protocol, payload, .. } => {
+            Event::Request {
+                id,
+                protocol,
+                payload,
+                ..
+            } => {
                 let response = match payload {
                     _ if protocol == Protocol::Status => Ok(b"answered".to_vec()),
                     silence if silence == SILENCE => continue,
@@ -133,7 +152,10 @@ fn note(seen: &mut Seen, event: Event) {
             seen.gone.push((peer, reason));
         }
         Event::Response { id, result, .. } => {
-            assert!(seen.responses.insert(id, result).is_none(), "one answer a request");
+            assert!(
+                seen.responses.insert(id, result).is_none(),
+                "one answer a request"
+            );
         }
         Event::Status { peer, status } => {
             seen.statuses.insert(peer, status);
@@ -149,7 +171,11 @@ impl Puppet {
         let (service, handle, events) = Service::bind(config).await.expect("the port is free");
         let seen = Arc::new(Mutex::new(Seen::default()));
         spawn("puppet", play(handle.clone(), events, seen.clone()));
-        Self { handle, seen, service: spawn("net", service.run()) }
+        Self {
+            handle,
+            seen,
+            service: spawn("net", service.run()),
+        }
     }
 
     /// `count` services that know each other's addresses; all but the first know the identities too.
@@ -160,7 +186,9 @@ impl Puppet {
         }
         for puppet in &puppets {
             for other in puppets.iter().filter(|other| other.id() != puppet.id()) {
-                puppet.command(Command::Dial { addr: other.addr_only() });
+                puppet.command(Command::Dial {
+                    addr: other.addr_only(),
+                });
             }
         }
         puppets
@@ -175,11 +203,17 @@ impl Puppet {
     }
 
     pub(super) fn addr(&self) -> PeerAddr {
-        PeerAddr { socket: self.handle.local_addr(), peer: Some(self.id()) }
+        PeerAddr {
+            socket: self.handle.local_addr(),
+            peer: Some(self.id()),
+        }
     }
 
     pub(super) fn addr_only(&self) -> PeerAddr {
-        PeerAddr { socket: self.handle.local_addr(), peer: None }
+        PeerAddr {
+            socket: self.handle.local_addr(),
+            peer: None,
+        }
     }
 
     pub(super) fn command(&self, command: Command) {
@@ -187,7 +221,10 @@ impl Puppet {
     }
 
     pub(super) fn publish(&self, topic: Topic, payload: &[u8]) {
-        self.command(Command::Publish { topic, payload: payload.to_vec() });
+        self.command(Command::Publish {
+            topic,
+            payload: payload.to_vec(),
+        });
     }
 
     pub(super) async fn stop(self) {

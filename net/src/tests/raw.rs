@@ -66,7 +66,9 @@ impl rr::Codec for Raw {
 /// Connects to the puppet and writes `bytes` on a stream of `protocol`, again whenever that has failed.
 async fn attack(puppet: &Puppet, protocol: String, bytes: Vec<u8>) -> PeerId {
     let key = key(66);
-    let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).await.expect("a free port");
+    let listener = Listener::bind("127.0.0.1:0".parse().expect("an address"))
+        .await
+        .expect("a free port");
     let transport = transport::build(&key, listener, Duration::from_secs(5)).expect("a good key");
     let name = StreamProtocol::try_from_owned(protocol).expect("begins with a slash");
     let behaviour = rr::Behaviour::with_codec(
@@ -86,7 +88,9 @@ async fn attack(puppet: &Puppet, protocol: String, bytes: Vec<u8>) -> PeerId {
         loop {
             match swarm.select_next_some().await {
                 SwarmEvent::ConnectionEstablished { .. }
-                | SwarmEvent::Behaviour(rr::Event::OutboundFailure { .. } | rr::Event::Message { .. }) => {
+                | SwarmEvent::Behaviour(
+                    rr::Event::OutboundFailure { .. } | rr::Event::Message { .. },
+                ) => {
                     if swarm.is_connected(&id) {
                         swarm.behaviour_mut().send_request(&id, bytes.clone());
                     }
@@ -142,11 +146,27 @@ fn every_kind_of_broken_frame_costs_the_peer_and_nobody_else() {
     let attacks = [
         ("oversized request", headers, vec![0xff; 100]),
         ("status without a chain", status, vec![0, 0, 0, 1, 7]),
-        ("gossip that is no protobuf", gossip.clone(), frame(&[0xff; 50])),
+        (
+            "gossip that is no protobuf",
+            gossip.clone(),
+            frame(&[0xff; 50]),
+        ),
         ("gossip longer than any message", gossip.clone(), endless),
-        ("a vote longer than allowed", gossip.clone(), publish(Topic::Approvals, &[1; 4000], &[])),
-        ("a vote shorter than its envelope", gossip.clone(), publish(Topic::Approvals, &[1; 3], &[])),
-        ("gossip with an author", gossip, publish(Topic::Approvals, &[1; 30], &field(1, &[9; 10]))),
+        (
+            "a vote longer than allowed",
+            gossip.clone(),
+            publish(Topic::Approvals, &[1; 4000], &[]),
+        ),
+        (
+            "a vote shorter than its envelope",
+            gossip.clone(),
+            publish(Topic::Approvals, &[1; 3], &[]),
+        ),
+        (
+            "gossip with an author",
+            gossip,
+            publish(Topic::Approvals, &[1; 30], &field(1, &[9; 10])),
+        ),
     ];
     for (what, protocol, bytes) in attacks {
         block_on_main(async move {

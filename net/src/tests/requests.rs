@@ -11,8 +11,14 @@ async fn ask(
     protocol: Protocol,
     payload: &[u8],
 ) -> Result<Vec<u8>, RequestError> {
-    let id = from.handle.request(to.id(), protocol, payload.to_vec()).expect("the queue has room");
-    eventually("an answer", SOON, || from.seen().responses.contains_key(&id)).await;
+    let id = from
+        .handle
+        .request(to.id(), protocol, payload.to_vec())
+        .expect("the queue has room");
+    eventually("an answer", SOON, || {
+        from.seen().responses.contains_key(&id)
+    })
+    .await;
     from.seen().responses[&id].clone()
 }
 
@@ -30,11 +36,23 @@ async fn pair() -> (Puppet, Puppet) {
 fn every_request_gets_the_answer_that_it_deserves() {
     block_on_main(async {
         let (asker, asked) = pair().await;
-        for protocol in Protocol::ALL.into_iter().filter(|protocol| *protocol != Protocol::Status) {
-            assert_eq!(ask(&asker, &asked, protocol, b"abc").await, Ok(b"cba".to_vec()));
+        for protocol in Protocol::ALL
+            .into_iter()
+            .filter(|protocol| *protocol != Protocol::Status)
+        {
+            assert_eq!(
+                ask(&asker, &asked, protocol, b"abc").await,
+                Ok(b"cba".to_vec())
+            );
         }
-        assert_eq!(ask(&asked, &asker, Protocol::Status, b"hi").await, Ok(b"answered".to_vec()));
-        assert_eq!(ask(&asker, &asked, Protocol::BlocksByHash, LONG).await, Ok(vec![7; 100 * 1024]));
+        assert_eq!(
+            ask(&asked, &asker, Protocol::Status, b"hi").await,
+            Ok(b"answered".to_vec())
+        );
+        assert_eq!(
+            ask(&asker, &asked, Protocol::BlocksByHash, LONG).await,
+            Ok(vec![7; 100 * 1024])
+        );
         assert_eq!(
             ask(&asker, &asked, Protocol::BlocksByRange, REFUSE).await,
             Err(RequestError::Refused(Refusal::Unavailable))
@@ -42,10 +60,19 @@ fn every_request_gets_the_answer_that_it_deserves() {
         let limit = Protocol::BlocksByRange.max_request();
         assert_eq!(
             ask(&asker, &asked, Protocol::BlocksByRange, &vec![0; limit + 1]).await,
-            Err(RequestError::TooLong { length: limit + 1, limit })
+            Err(RequestError::TooLong {
+                length: limit + 1,
+                limit
+            })
         );
-        assert_eq!(ask(&asker, &asked, Protocol::BlocksByRange, SILENCE).await, Err(RequestError::Timeout));
-        assert_eq!(ask(&asker, &asked, Protocol::BlocksByRange, b"ab").await, Ok(b"ba".to_vec()));
+        assert_eq!(
+            ask(&asker, &asked, Protocol::BlocksByRange, SILENCE).await,
+            Err(RequestError::Timeout)
+        );
+        assert_eq!(
+            ask(&asker, &asked, Protocol::BlocksByRange, b"ab").await,
+            Ok(b"ba".to_vec())
+        );
     });
 }
 
@@ -54,15 +81,33 @@ fn requests_at_a_gone_peer_fail() {
     block_on_main(async {
         let (asker, asked) = pair().await;
         let to = asked.id();
-        let waiting = asker.handle.request(to, Protocol::BlocksByRange, SILENCE.to_vec()).expect("room");
+        let waiting = asker
+            .handle
+            .request(to, Protocol::BlocksByRange, SILENCE.to_vec())
+            .expect("room");
         super::pause(200).await;
         asked.stop().await;
-        eventually("an answer", SOON, || asker.seen().responses.contains_key(&waiting)).await;
-        assert_eq!(asker.seen().responses[&waiting], Err(RequestError::Disconnected));
+        eventually("an answer", SOON, || {
+            asker.seen().responses.contains_key(&waiting)
+        })
+        .await;
+        assert_eq!(
+            asker.seen().responses[&waiting],
+            Err(RequestError::Disconnected)
+        );
         eventually("the farewell", SOON, || asker.seen().peers() == 0).await;
-        let late = asker.handle.request(to, Protocol::BlocksByRange, b"x".to_vec()).expect("room");
-        eventually("an answer", SOON, || asker.seen().responses.contains_key(&late)).await;
-        assert_eq!(asker.seen().responses[&late], Err(RequestError::NotConnected));
+        let late = asker
+            .handle
+            .request(to, Protocol::BlocksByRange, b"x".to_vec())
+            .expect("room");
+        eventually("an answer", SOON, || {
+            asker.seen().responses.contains_key(&late)
+        })
+        .await;
+        assert_eq!(
+            asker.seen().responses[&late],
+            Err(RequestError::NotConnected)
+        );
     });
 }
 
@@ -72,14 +117,28 @@ fn too_many_requests_at_once_are_refused() {
         let (asker, asked) = pair().await;
         let ids: Vec<_> = (0..12)
             .map(|_| {
-                asker.handle.request(asked.id(), Protocol::BlocksByHash, SILENCE.to_vec()).expect("room")
+                asker
+                    .handle
+                    .request(asked.id(), Protocol::BlocksByHash, SILENCE.to_vec())
+                    .expect("room")
             })
             .collect();
-        eventually("all end", SOON, || ids.iter().all(|id| asker.seen().responses.contains_key(id))).await;
+        eventually("all end", SOON, || {
+            ids.iter().all(|id| asker.seen().responses.contains_key(id))
+        })
+        .await;
         let of = |wanted: RequestError| {
-            ids.iter().filter(|id| asker.seen().responses[id] == Err(wanted.clone())).count()
+            ids.iter()
+                .filter(|id| asker.seen().responses[id] == Err(wanted.clone()))
+                .count()
         };
-        assert_eq!((of(RequestError::Timeout), of(RequestError::Refused(Refusal::Busy))), (8, 4));
+        assert_eq!(
+            (
+                of(RequestError::Timeout),
+                of(RequestError::Refused(Refusal::Busy))
+            ),
+            (8, 4)
+        );
     });
 }
 
@@ -92,12 +151,22 @@ fn too_many_requests_a_second_are_refused_and_cost_points() {
         while asked.seen().banned.is_empty() {
             let batch: Vec<_> = (0..8)
                 .map(|_| {
-                    asker.handle.request(asked.id(), Protocol::HeadersByRange, b"x".to_vec()).expect("room")
+                    asker
+                        .handle
+                        .request(asked.id(), Protocol::HeadersByRange, b"x".to_vec())
+                        .expect("room")
                 })
                 .collect();
-            let all = || batch.iter().all(|id| asker.seen().responses.contains_key(id));
+            let all = || {
+                batch
+                    .iter()
+                    .all(|id| asker.seen().responses.contains_key(id))
+            };
             eventually("answers", SOON, all).await;
-            answered += batch.iter().filter(|id| asker.seen().responses[id].is_ok()).count();
+            answered += batch
+                .iter()
+                .filter(|id| asker.seen().responses[id].is_ok())
+                .count();
             assert!(answered < 1000, "no ban");
         }
         assert!(answered >= 64, "only {answered} answers");

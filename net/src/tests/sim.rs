@@ -35,8 +35,12 @@ fn machine(world: World, n: u8, count: u8) -> Machine {
         let (seen, commands) = (seen_inside.clone(), commands_inside.clone());
         async move {
             let others = (1..=count).filter(|other| *other != n);
-            let peers =
-                others.map(|n| PeerAddr { socket: SocketAddr::new(ip(n), PORT), peer: None }).collect();
+            let peers = others
+                .map(|n| PeerAddr {
+                    socket: SocketAddr::new(ip(n), PORT),
+                    peer: None,
+                })
+                .collect();
             let config = Config::new(key(n), CHAIN, SocketAddr::new(ip(n), PORT), peers);
             let (service, handle, events) = Service::bind(config).await.expect("the port is free");
             #[expect(clippy::disallowed_methods, reason = "a test sends a few dozen")]
@@ -55,18 +59,30 @@ fn machine(world: World, n: u8, count: u8) -> Machine {
             service.run().await;
         }
     });
-    Machine { id, ip: ip(n), n, seen, commands }
+    Machine {
+        id,
+        ip: ip(n),
+        n,
+        seen,
+        commands,
+    }
 }
 
 impl Machine {
     fn publish(&self, payload: &str) {
-        self.command(Command::Publish { topic: Topic::Approvals, payload: payload.into() });
+        self.command(Command::Publish {
+            topic: Topic::Approvals,
+            payload: payload.into(),
+        });
     }
 
     fn command(&self, command: Command) {
         let commands = self.commands.lock().expect("no panic");
         // A process that has just been restarted takes none yet.
-        let _ = commands.as_ref().expect("it has started once").send(command);
+        let _ = commands
+            .as_ref()
+            .expect("it has started once")
+            .send(command);
     }
 
     fn listeners(&self) -> usize {
@@ -74,7 +90,10 @@ impl Machine {
     }
 
     fn times(&self, payload: &str) -> usize {
-        self.seen.lock().expect("no panic").times(payload.as_bytes())
+        self.seen
+            .lock()
+            .expect("no panic")
+            .times(payload.as_bytes())
     }
 }
 
@@ -101,8 +120,17 @@ async fn federation(world: World, count: u8) -> Vec<Machine> {
     // For the thread of this run, which ends with it.
     std::mem::forget(tracing::subscriber::set_default(NoErrors));
     let machines: Vec<Machine> = (1..=count).map(|n| machine(world, n, count)).collect();
-    let all = || machines.iter().all(|machine| machine.listeners() == usize::from(count) - 1);
-    eventually("everybody listens to everybody", Duration::from_secs(8), all).await;
+    let all = || {
+        machines
+            .iter()
+            .all(|machine| machine.listeners() == usize::from(count) - 1)
+    };
+    eventually(
+        "everybody listens to everybody",
+        Duration::from_secs(8),
+        all,
+    )
+    .await;
     machines
 }
 
@@ -133,13 +161,19 @@ fn a_partition_of_twenty_seconds_heals_within_a_few() {
             all_gossip(halves.0, "inside", Duration::from_secs(2)).await;
             all_gossip(halves.1, "inside", Duration::from_secs(2)).await;
             pause(18_500).await;
-            assert!(machines.iter().all(|machine| machine.listeners() == 1), "the silent are given up");
+            assert!(
+                machines.iter().all(|machine| machine.listeners() == 1),
+                "the silent are given up"
+            );
             world.heal_all();
             let healed = time::now();
             let all = || machines.iter().all(|machine| machine.listeners() == 3);
             eventually("everybody is back", Duration::from_secs(12), all).await;
             let took = time::now() - healed;
-            assert!(took < Duration::from_secs(12), "seed {seed}: healed after {took:?}");
+            assert!(
+                took < Duration::from_secs(12),
+                "seed {seed}: healed after {took:?}"
+            );
             println!("seed {seed}: connected {took:?} after healing");
             all_gossip(&machines, "after", Duration::from_secs(2)).await;
         });
@@ -166,7 +200,12 @@ fn a_power_loss_is_noticed_and_the_restarted_node_is_back_at_once() {
                     seen.gone.contains(&(key(3).peer_id(), Gone::Silent))
                 })
             };
-            eventually("the dead one is given up", Duration::from_secs(17), given_up).await;
+            eventually(
+                "the dead one is given up",
+                Duration::from_secs(17),
+                given_up,
+            )
+            .await;
         });
     }
 }
@@ -176,14 +215,21 @@ fn the_largest_federation_forms_within_seconds() {
     run(Options::new(1), |world| async move {
         let begin = time::now();
         let machines = federation(world, 15).await;
-        println!("fifteen nodes listen to each other after {:?}", time::now() - begin);
+        println!(
+            "fifteen nodes listen to each other after {:?}",
+            time::now() - begin
+        );
         all_gossip(&machines, "all", Duration::from_secs(2)).await;
         pause(5_000).await;
         let arrivals = |m: &Machine| m.seen.lock().expect("no panic").arrivals;
         let before: Vec<usize> = machines.iter().map(arrivals).collect();
         println!("connections that each node saw begin: {before:?}");
         pause(20_000).await;
-        assert_eq!(before, machines.iter().map(arrivals).collect::<Vec<_>>(), "nobody comes and goes");
+        assert_eq!(
+            before,
+            machines.iter().map(arrivals).collect::<Vec<_>>(),
+            "nobody comes and goes"
+        );
     });
 }
 
@@ -210,7 +256,10 @@ fn an_idle_network_costs_little() {
         println!("four idle nodes, a minute: {polls} polls, {events} events");
         // Ten ticks a second and node, pings every five seconds, heartbeats: far below this, and a flush that
         // wakes the other side far above.
-        assert!(polls < 60_000 && events < 30_000, "{polls} polls, {events} events");
+        assert!(
+            polls < 60_000 && events < 30_000,
+            "{polls} polls, {events} events"
+        );
     });
 }
 
@@ -229,24 +278,36 @@ fn slow_and_lossy_links_carry_blocks_and_keep_their_connections() {
             for round in 0..5u8 {
                 let block = vec![round; 1_000_000];
                 let sender = &machines[usize::from(round) % 4];
-                sender.command(Command::Publish { topic: Topic::Blocks, payload: block.clone() });
+                sender.command(Command::Publish {
+                    topic: Topic::Blocks,
+                    payload: block.clone(),
+                });
                 let begin = time::now();
                 let arrived = || {
                     let others = machines.iter().filter(|other| other.n != sender.n);
-                    others.map(|m| m.seen.lock().expect("no panic")).all(|seen| seen.times(&block) == 1)
+                    others
+                        .map(|m| m.seen.lock().expect("no panic"))
+                        .all(|seen| seen.times(&block) == 1)
                 };
                 eventually("a block of a megabyte", Duration::from_secs(10), arrived).await;
                 println!("seed {seed}: a block took {:?}", time::now() - begin);
                 all_gossip(&machines, &format!("round {round}"), Duration::from_secs(8)).await;
             }
-            assert!(machines.iter().all(|m| m.seen.lock().expect("no panic").gone.is_empty()));
+            assert!(
+                machines
+                    .iter()
+                    .all(|m| m.seen.lock().expect("no panic").gone.is_empty())
+            );
         });
     }
 }
 
 #[test]
 fn after_any_faults_the_federation_is_whole_again() {
-    let seeds = std::env::var("ALYS_NET_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(10);
+    let seeds = std::env::var("ALYS_NET_SEEDS")
+        .ok()
+        .and_then(|seeds| seeds.parse().ok())
+        .unwrap_or(10);
     for seed in 1..=seeds {
         run(Options::new(seed), move |world| async move {
             let machines = federation(world, 5).await;
@@ -275,11 +336,18 @@ fn after_any_faults_the_federation_is_whole_again() {
             let all = || machines.iter().all(|machine| machine.listeners() == 4);
             // A connection that broke unnoticed at the very end is given up after 15 s, and replaced.
             eventually("everybody is back", Duration::from_secs(25), all).await;
-            println!("seed {seed}: whole {:?} after the last fault", time::now() - healed);
+            println!(
+                "seed {seed}: whole {:?} after the last fault",
+                time::now() - healed
+            );
             pause(20_000).await;
             assert!(all(), "seed {seed}: it lasts");
             all_gossip(&machines, "after", Duration::from_secs(2)).await;
-            assert!(machines.iter().all(|m| m.seen.lock().expect("no panic").banned.is_empty()));
+            assert!(
+                machines
+                    .iter()
+                    .all(|m| m.seen.lock().expect("no panic").banned.is_empty())
+            );
         });
     }
 }
@@ -300,10 +368,17 @@ fn traced(seed: u64) -> Finished<usize> {
 #[test]
 fn the_same_seed_is_the_same_run() {
     let first = traced(3);
-    println!("seed 3: {:02x?} after {} events", &first.trace_hash[..8], first.events);
+    println!(
+        "seed 3: {:02x?} after {} events",
+        &first.trace_hash[..8],
+        first.events
+    );
     assert_eq!(first.result, Ok(12));
     let other = traced(4);
     let again = traced(3);
-    assert_eq!((first.trace_hash, first.events), (again.trace_hash, again.events));
+    assert_eq!(
+        (first.trace_hash, first.events),
+        (again.trace_hash, again.events)
+    );
     assert_ne!(first.trace_hash, other.trace_hash);
 }

@@ -79,7 +79,11 @@ enum FaultModelArg {
 /// # Errors
 /// With what to do.
 pub fn run(GenesisCommand::New(args): GenesisCommand) -> Result<(), Failure> {
-    let NewArgs { authorities, authorities_file, .. } = *args;
+    let NewArgs {
+        authorities,
+        authorities_file,
+        ..
+    } = *args;
     let authorities = match authorities_file {
         Some(path) => read_authorities(&path)?,
         None => authorities,
@@ -103,11 +107,27 @@ pub fn run(GenesisCommand::New(args): GenesisCommand) -> Result<(), Failure> {
     texts.write(&dir).map_err(Failure::refused)?;
     let set = files.genesis.set();
     println!("genesis hash            {}", files.genesis.hash());
-    println!("execution genesis hash  {}", files.genesis.spec().execution_genesis_hash);
-    println!("authorities             {}, quorum {}, tolerates {}", set.len(), set.quorum(), set.tolerated());
-    println!("starts                  at slot {} ({} ms after the Unix epoch)", new.start_slot, start_ms);
-    println!("\nWritten to {}: chain.toml and execution-genesis.json.", dir.path().display());
-    println!("Every node needs both. Another execution client takes the latter (for Geth: `geth init`).");
+    println!(
+        "execution genesis hash  {}",
+        files.genesis.spec().execution_genesis_hash
+    );
+    println!(
+        "authorities             {}, quorum {}, tolerates {}",
+        set.len(),
+        set.quorum(),
+        set.tolerated()
+    );
+    println!(
+        "starts                  at slot {} ({} ms after the Unix epoch)",
+        new.start_slot, start_ms
+    );
+    println!(
+        "\nWritten to {}: chain.toml and execution-genesis.json.",
+        dir.path().display()
+    );
+    println!(
+        "Every node needs both. Another execution client takes the latter (for Geth: `geth init`)."
+    );
     if !new.funded.is_empty() {
         println!("Accounts have balances that no bitcoin stands behind: for development only.");
     }

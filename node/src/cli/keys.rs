@@ -67,20 +67,25 @@ pub fn run(command: KeysCommand) -> Result<(), Failure> {
             }
             let password = keys::password::obtain(args.password_file.as_deref(), Purpose::Choose)
                 .map_err(Failure::refused)?;
-            let parts = keys::create(&dir, &password, cost, args.fee_address).map_err(Failure::refused)?;
+            let parts =
+                keys::create(&dir, &password, cost, args.fee_address).map_err(Failure::refused)?;
             print_parts(&parts, args.json);
             if !args.json {
                 println!(
                     "\nWritten to {}. Keep a copy of keystore.json and its password;",
                     dir.path().display()
                 );
-                println!("never run two nodes with one key, nor a node from a copy of its data directory.");
+                println!(
+                    "never run two nodes with one key, nor a node from a copy of its data directory."
+                );
             }
         }
         KeysCommand::Show(args) => {
             if !args.datadir.is_dir() {
                 let path = args.datadir.display();
-                return Err(Failure::Refused(format!("{path} is not a directory; give --datadir")));
+                return Err(Failure::Refused(format!(
+                    "{path} is not a directory; give --datadir"
+                )));
             }
             let dir = Dir::open(&args.datadir).map_err(Failure::refused)?;
             print_parts(&keys::show(&dir).map_err(Failure::refused)?, args.json);
@@ -105,7 +110,10 @@ fn print_parts(parts: &PublicParts, json: bool) {
     println!("public key           {}", authority.public_key);
     println!("proof of possession  {}", authority.proof_of_possession);
     println!("peer id              {peer_id}");
-    println!("for `alys genesis new`:\n  --authority {}", authority.to_argument());
+    println!(
+        "for `alys genesis new`:\n  --authority {}",
+        authority.to_argument()
+    );
     if authority.fee_address.is_none() {
         println!("  (put the EVM address for the authority's fees in place of FEE_ADDRESS)");
     }

@@ -32,7 +32,9 @@ const SAME_WISH: Duration = Duration::from_millis(500);
 /// Alys: a merge-mined Bitcoin sidechain that runs the EVM.
 #[derive(Debug, Parser)]
 #[command(name = "alys", version, arg_required_else_help = true)]
-#[command(after_help = "Start with `alys dev`: a whole network on this machine, with funded accounts.")]
+#[command(
+    after_help = "Start with `alys dev`: a whole network on this machine, with funded accounts."
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -43,10 +45,22 @@ pub struct Cli {
 #[derive(Debug, Args)]
 struct LogArgs {
     /// Which log lines: a level, or levels by module as in RUST_LOG.
-    #[arg(long, global = true, value_name = "FILTER", env = "ALYS_LOG_FILTER", help_heading = "Logs")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        env = "ALYS_LOG_FILTER",
+        help_heading = "Logs"
+    )]
     log_filter: Option<String>,
     /// How log lines look (they go to standard error).
-    #[arg(long, global = true, value_name = "FORMAT", env = "ALYS_LOG_FORMAT", help_heading = "Logs")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "ALYS_LOG_FORMAT",
+        help_heading = "Logs"
+    )]
     log_format: Option<LogFormat>,
 }
 
@@ -239,11 +253,23 @@ mod tests {
             ("alys dev --validators 16", "1..=15"),
             ("alys dev --slot-ms 10", "1000"),
             ("alys node --config f --listen here", "is not ip:port"),
-            ("alys node --config f --execution-url https://1.2.3.4", "only http://"),
+            (
+                "alys node --config f --execution-url https://1.2.3.4",
+                "only http://",
+            ),
             ("alys genesis new --out d --chain-id 7", "--authority"),
-            ("alys genesis new --out d --chain-id 7 --authority a:b:c", "public key"),
-            ("alys genesis new --out d --chain-id 7 --authorities-file a --fund x", "ADDRESS=ETHER"),
-            ("alys genesis new --out d --chain-id 7 --authorities-file a --fault-model x", "byzantine"),
+            (
+                "alys genesis new --out d --chain-id 7 --authority a:b:c",
+                "public key",
+            ),
+            (
+                "alys genesis new --out d --chain-id 7 --authorities-file a --fund x",
+                "ADDRESS=ETHER",
+            ),
+            (
+                "alys genesis new --out d --chain-id 7 --authorities-file a --fault-model x",
+                "byzantine",
+            ),
         ] {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
             assert!(error.to_string().contains(expected), "{line}: {error}");
@@ -284,6 +310,9 @@ mod tests {
         #[derive(Debug, thiserror::Error)]
         #[error("inner\nmost")]
         struct Innermost;
-        assert_eq!(one_line(&Outer(Inner(Innermost))), "outer: inner: inner most");
+        assert_eq!(
+            one_line(&Outer(Inner(Innermost))),
+            "outer: inner: inner most"
+        );
     }
 }

@@ -75,20 +75,38 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         password_file: args.password_file,
     };
     let config = Config::load(&args.config, overrides).map_err(Failure::refused)?;
-    init_log(log, config.log.format, config.log.filter.as_deref(), "info,libp2p=warn")?;
-    let chain = ChainFiles::load(&config.chain, &config.execution_genesis).map_err(Failure::refused)?;
+    init_log(
+        log,
+        config.log.format,
+        config.log.filter.as_deref(),
+        "info,libp2p=warn",
+    )?;
+    let chain =
+        ChainFiles::load(&config.chain, &config.execution_genesis).map_err(Failure::refused)?;
     // Before the directory is made: a wrong path leaves nothing behind.
     let key = unlock(&config.role)?;
     let (datadir, _lock) = open_locked(&config.datadir)?;
     announce(&config, &chain, key.as_ref());
     let execution = match config.execution {
-        Execution::Embedded { http, engine, jwt_secret } => {
+        Execution::Embedded {
+            http,
+            engine,
+            jwt_secret,
+        } => {
             let jwt_secret = jwt_secret.as_deref().map(read_secret).transpose()?;
-            HostExecution::Embedded { http, engine, jwt_secret }
+            HostExecution::Embedded {
+                http,
+                engine,
+                jwt_secret,
+            }
         }
-        Execution::Remote { endpoint, jwt_secret } => {
-            HostExecution::Remote { endpoint, jwt_secret: read_secret(&jwt_secret)? }
-        }
+        Execution::Remote {
+            endpoint,
+            jwt_secret,
+        } => HostExecution::Remote {
+            endpoint,
+            jwt_secret: read_secret(&jwt_secret)?,
+        },
     };
     // Not earlier: while a person is asked for a password, ctrl-c is to end the process at once.
     let mut stop = stop_wish().await;
@@ -131,28 +149,42 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
 }
 
 fn unlock(role: &Role) -> Result<Option<SecretKey>, Failure> {
-    let Role::Validator { keystore, password_file } = role else { return Ok(None) };
+    let Role::Validator {
+        keystore,
+        password_file,
+    } = role
+    else {
+        return Ok(None);
+    };
     let (parent, name) = files::split(keystore).map_err(Failure::refused)?;
-    let missing =
-        || KeysError::Missing { path: keystore.display().to_string(), datadir: parent.display().to_string() };
+    let missing = || KeysError::Missing {
+        path: keystore.display().to_string(),
+        datadir: parent.display().to_string(),
+    };
     // Asking for a password of a key that is not there would be a riddle.
     if !keystore.exists() {
         return Err(Failure::refused(missing()));
     }
     let dir = Dir::open(parent).map_err(Failure::refused)?;
-    let password =
-        keys::password::obtain(password_file.as_deref(), Purpose::Unlock).map_err(Failure::refused)?;
-    keys::unlock(&dir, &name, &password).map(Some).map_err(Failure::refused)
+    let password = keys::password::obtain(password_file.as_deref(), Purpose::Unlock)
+        .map_err(Failure::refused)?;
+    keys::unlock(&dir, &name, &password)
+        .map(Some)
+        .map_err(Failure::refused)
 }
 
 fn read_secret(path: &Path) -> Result<JwtSecret, Failure> {
-    let text = files::read_text(path).map_err(|error| Failure::Refused(format!("JWT secret: {error}")))?;
-    JwtSecret::parse(&text).map_err(|error| Failure::Refused(format!("{}: {error}", path.display())))
+    let text =
+        files::read_text(path).map_err(|error| Failure::Refused(format!("JWT secret: {error}")))?;
+    JwtSecret::parse(&text)
+        .map_err(|error| Failure::Refused(format!("{}: {error}", path.display())))
 }
 
 fn announce(config: &Config, chain: &ChainFiles, key: Option<&SecretKey>) {
     let authority = key.map(|key| key.public_key().to_bytes());
-    let index = authority.as_ref().and_then(|key| chain.genesis.set().index_of(key));
+    let index = authority
+        .as_ref()
+        .and_then(|key| chain.genesis.set().index_of(key));
     tracing::info!(
         name = config.name,
         version = env!("CARGO_PKG_VERSION"),

@@ -17,7 +17,10 @@ pub struct Account {
 }
 
 const fn account(address: &'static str, private_key: &'static str) -> Account {
-    Account { address, private_key }
+    Account {
+        address,
+        private_key,
+    }
 }
 
 /// In the order of the derivation path.
@@ -72,8 +75,13 @@ mod tests {
 
     #[test]
     fn every_private_key_is_that_of_its_address() {
-        for Account { address, private_key } in ACCOUNTS {
-            let expected = Address::parse_checksummed(address, None).expect("a checksum that is right");
+        for Account {
+            address,
+            private_key,
+        } in ACCOUNTS
+        {
+            let expected =
+                Address::parse_checksummed(address, None).expect("a checksum that is right");
             let secret = hex::decode(&private_key[2..]).expect("hex");
             let key = SigningKey::from_slice(&secret).expect("a key");
             let point = key.verifying_key().to_encoded_point(false);

@@ -90,7 +90,12 @@ pub enum LayoutError {
         "{} holds a network with {field} {found}, asked is {asked}; leave the option out to go on with it, or use \
          another --datadir for a new one", path.display()
     )]
-    Differs { path: PathBuf, field: &'static str, found: String, asked: String },
+    Differs {
+        path: PathBuf,
+        field: &'static str,
+        found: String,
+        asked: String,
+    },
     /// Another program made it.
     #[error("{} was made by another version of `alys dev` (layout {found}, this is {VERSION}); use another --datadir", path.display())]
     Version { path: PathBuf, found: u32 },
@@ -132,25 +137,51 @@ pub async fn open_or_make(dir: &Dir, wanted: Wanted) -> Result<Network, LayoutEr
 
 async fn open(dir: &Dir, bytes: &[u8], wanted: Wanted) -> Result<Network, LayoutError> {
     let name = dir.path().join(FILE).display().to_string();
-    let text = std::str::from_utf8(bytes).map_err(|_| FileError::NoText { path: dir.path().join(FILE) });
+    let text = std::str::from_utf8(bytes).map_err(|_| FileError::NoText {
+        path: dir.path().join(FILE),
+    });
     let mut remembered: Remembered = toml_text::read(&name, text.map_err(GenesisError::from)?)?;
     if remembered.version != VERSION {
-        return Err(LayoutError::Version { path: dir.path().to_owned(), found: remembered.version });
+        return Err(LayoutError::Version {
+            path: dir.path().to_owned(),
+            found: remembered.version,
+        });
     }
-    check_same(dir.path(), "validators", remembered.validators, wanted.validators)?;
+    check_same(
+        dir.path(),
+        "validators",
+        remembered.validators,
+        wanted.validators,
+    )?;
     check_same(dir.path(), "slot-ms", remembered.slot_ms, wanted.slot_ms)?;
     check_same(dir.path(), "chain-id", remembered.chain_id, wanted.chain_id)?;
     let fork = |fork: ExecutionFork| format!("{fork:?}").to_lowercase();
-    check_same(dir.path(), "fork", fork(remembered.fork), wanted.fork.map(fork))?;
-    let chain = ChainFiles::load(&dir.path().join(CHAIN_FILE), &dir.path().join(EXECUTION_FILE))
-        .map_err(|source| LayoutError::Spoiled { path: dir.path().to_owned(), source })?;
+    check_same(
+        dir.path(),
+        "fork",
+        fork(remembered.fork),
+        wanted.fork.map(fork),
+    )?;
+    let chain = ChainFiles::load(
+        &dir.path().join(CHAIN_FILE),
+        &dir.path().join(EXECUTION_FILE),
+    )
+    .map_err(|source| LayoutError::Spoiled {
+        path: dir.path().to_owned(),
+        source,
+    })?;
     let validators = open_validators(dir, remembered.validators, MissingKey::Refuse)?;
     let ports = free_ports(&remembered.peer_ports, usize::from(remembered.validators)).await?;
     if ports != remembered.peer_ports {
         remembered.peer_ports = ports;
         remember(dir, &remembered)?;
     }
-    Ok(Network { remembered, chain, validators, is_new: false })
+    Ok(Network {
+        remembered,
+        chain,
+        validators,
+        is_new: false,
+    })
 }
 
 async fn make(dir: &Dir, wanted: Wanted) -> Result<Network, LayoutError> {
@@ -162,7 +193,9 @@ async fn make(dir: &Dir, wanted: Wanted) -> Result<Network, LayoutError> {
             || name.starts_with("validator-")
     };
     if !dir.list()?.iter().all(own) {
-        return Err(LayoutError::Foreign { path: dir.path().to_owned() });
+        return Err(LayoutError::Foreign {
+            path: dir.path().to_owned(),
+        });
     }
     let validators_wanted = wanted.validators.unwrap_or(4);
     let validators = open_validators(dir, validators_wanted, MissingKey::Make)?;
@@ -170,10 +203,13 @@ async fn make(dir: &Dir, wanted: Wanted) -> Result<Network, LayoutError> {
     let fee_address = |index: usize| ACCOUNTS[index % ACCOUNTS.len()].address.parse::<Address>();
     let authorities = validators.iter().enumerate().map(|(index, validator)| {
         let fee_address = fee_address(index).expect("the accounts are checked by a test");
-        PublicAuthority::of(&validator.key, Some(fee_address)).complete().expect("with a fee address")
+        PublicAuthority::of(&validator.key, Some(fee_address))
+            .complete()
+            .expect("with a fee address")
     });
     let fund = |account: &super::accounts::Account| {
-        parse_fund(&format!("{}={ETHER}", account.address)).expect("the accounts are checked by a test")
+        parse_fund(&format!("{}={ETHER}", account.address))
+            .expect("the accounts are checked by a test")
     };
     let new = NewChain {
         chain_id: wanted.chain_id.unwrap_or(super::DEFAULT_CHAIN_ID),
@@ -200,7 +236,12 @@ async fn make(dir: &Dir, wanted: Wanted) -> Result<Network, LayoutError> {
         peer_ports,
     };
     remember(dir, &remembered)?;
-    Ok(Network { remembered, chain, validators, is_new: true })
+    Ok(Network {
+        remembered,
+        chain,
+        validators,
+        is_new: true,
+    })
 }
 
 /// What a validator without a key means.
@@ -212,12 +253,19 @@ enum MissingKey {
     Refuse,
 }
 
-fn open_validators(dir: &Dir, count: u8, missing: MissingKey) -> Result<Vec<Validator>, LayoutError> {
+fn open_validators(
+    dir: &Dir,
+    count: u8,
+    missing: MissingKey,
+) -> Result<Vec<Validator>, LayoutError> {
     let password = Password::new(PASSWORD);
     let open = |index: u8| {
         let name = format!("validator-{index}");
         if missing == MissingKey::Refuse && !dir.exists(&name)? {
-            return Err(LayoutError::Incomplete { path: dir.path().to_owned(), name });
+            return Err(LayoutError::Incomplete {
+                path: dir.path().to_owned(),
+                name,
+            });
         }
         let dir = dir.sub(&name)?;
         if missing == MissingKey::Make && !dir.exists(keys::KEYSTORE)? {
@@ -231,7 +279,10 @@ fn open_validators(dir: &Dir, count: u8, missing: MissingKey) -> Result<Vec<Vali
 
 fn remember(dir: &Dir, remembered: &Remembered) -> Result<(), LayoutError> {
     let body = toml::to_string(remembered).expect("numbers and a word have a TOML form");
-    Ok(dir.write_atomic(FILE, format!("# Made by `alys dev`; not for editing.\n{body}").as_bytes())?)
+    Ok(dir.write_atomic(
+        FILE,
+        format!("# Made by `alys dev`; not for editing.\n{body}").as_bytes(),
+    )?)
 }
 
 fn check_same<T: PartialEq + ToString>(
@@ -263,7 +314,10 @@ async fn free_ports(remembered: &[u16], count: usize) -> std::io::Result<Vec<u16
         };
         held.push(listener);
     }
-    Ok(held.iter().map(|listener| listener.local_addr().port()).collect())
+    Ok(held
+        .iter()
+        .map(|listener| listener.local_addr().port())
+        .collect())
 }
 
 /// Whether nobody listens at an address.
@@ -280,10 +334,14 @@ pub fn loopback(port: u16) -> SocketAddr {
 mod tests {
     use super::*;
 
-    fn with_dir<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Dir) -> F + Send + 'static) {
+    fn with_dir<F: Future<Output = ()> + Send + 'static>(
+        test: impl FnOnce(Dir) -> F + Send + 'static,
+    ) {
         let temporary = tempfile::tempdir().expect("a temporary directory");
         let path = temporary.path().join("dev");
-        alys_runtime::block_on_main(async move { test(Dir::open(path).expect("a directory")).await });
+        alys_runtime::block_on_main(
+            async move { test(Dir::open(path).expect("a directory")).await },
+        );
     }
 
     #[test]
@@ -293,11 +351,19 @@ mod tests {
             return;
         }
         with_dir(|dir| async move {
-            let wanted = Wanted { validators: Some(3), slot_ms: Some(1000), ..Wanted::default() };
-            let made = open_or_make(&dir, wanted).await.expect("an empty directory");
+            let wanted = Wanted {
+                validators: Some(3),
+                slot_ms: Some(1000),
+                ..Wanted::default()
+            };
+            let made = open_or_make(&dir, wanted)
+                .await
+                .expect("an empty directory");
             assert!(made.is_new);
             assert_eq!(made.chain.genesis.set().len(), 3);
-            let again = open_or_make(&dir, Wanted::default()).await.expect("made above");
+            let again = open_or_make(&dir, Wanted::default())
+                .await
+                .expect("made above");
             assert!(!again.is_new);
             assert_eq!(again.remembered, made.remembered);
             assert_eq!(again.chain.genesis.hash(), made.chain.genesis.hash());
@@ -306,24 +372,47 @@ mod tests {
                 assert_eq!(again.chain.genesis.set().index_of(&key), Some(index as u8));
                 assert!(keys::is_new(&validator.dir, &key).expect("readable"));
             }
-            let other = open_or_make(&dir, Wanted { validators: Some(4), ..Wanted::default() }).await;
+            let other = open_or_make(
+                &dir,
+                Wanted {
+                    validators: Some(4),
+                    ..Wanted::default()
+                },
+            )
+            .await;
             let text = other.expect_err("another network").to_string();
             assert!(text.contains("validators 3, asked is 4"), "{text}");
-            dir.sub("validator-1").and_then(|one| one.remove(keys::KEYSTORE)).expect("writable");
-            let robbed = open_or_make(&dir, Wanted::default()).await.expect_err("a key is gone").to_string();
-            assert!(robbed.contains("validator-1/keystore.json does not exist"), "{robbed}");
+            dir.sub("validator-1")
+                .and_then(|one| one.remove(keys::KEYSTORE))
+                .expect("writable");
+            let robbed = open_or_make(&dir, Wanted::default())
+                .await
+                .expect_err("a key is gone")
+                .to_string();
+            assert!(
+                robbed.contains("validator-1/keystore.json does not exist"),
+                "{robbed}"
+            );
         });
     }
 
     #[test]
     fn a_making_that_was_cut_off_is_finished() {
         with_dir(|dir| async move {
-            let made = open_or_make(&dir, Wanted::default()).await.expect("an empty directory");
+            let made = open_or_make(&dir, Wanted::default())
+                .await
+                .expect("an empty directory");
             dir.remove(FILE).expect("writable");
-            let again = open_or_make(&dir, Wanted::default()).await.expect("what is left is of us");
+            let again = open_or_make(&dir, Wanted::default())
+                .await
+                .expect("what is left is of us");
             assert!(again.is_new);
             let keys = |network: &Network| -> Vec<_> {
-                network.validators.iter().map(|v| v.key.public_key().to_bytes()).collect()
+                network
+                    .validators
+                    .iter()
+                    .map(|v| v.key.public_key().to_bytes())
+                    .collect()
             };
             assert_eq!(keys(&again), keys(&made));
         });
@@ -345,7 +434,9 @@ mod tests {
             let taken = Listener::bind(loopback(0)).await.expect("a free port");
             let port = taken.local_addr().port();
             let ports = free_ports(&[port], 2).await.expect("free ports");
-            assert!(ports.len() == 2 && ports[0] != port && ports[1] != port && ports[0] != ports[1]);
+            assert!(
+                ports.len() == 2 && ports[0] != port && ports[1] != port && ports[0] != ports[1]
+            );
             drop(taken);
             assert_eq!(free_ports(&ports, 2).await.expect("free ports"), ports);
         });

@@ -89,7 +89,9 @@ pub async fn run(args: DevArgs) -> Result<(), Failure> {
         chain_id: args.chain_id,
         fork: args.fork,
     };
-    let network = layout::open_or_make(&dir, wanted).await.map_err(Failure::refused)?;
+    let network = layout::open_or_make(&dir, wanted)
+        .await
+        .map_err(Failure::refused)?;
     let (reports, inbox) = mpsc::channel(WAITING_REPORTS);
     let mut stop = stop_wish().await;
     let hosts = select! {
@@ -97,7 +99,10 @@ pub async fn run(args: DevArgs) -> Result<(), Failure> {
         _ = &mut stop => return Ok(()),
     };
     let ending = watch(&network, &dir, &hosts, inbox, style, stop).await;
-    let clean = unless_forced(join_all(hosts.into_iter().map(|host| host.stop(STOP_DEADLINE)))).await;
+    let clean = unless_forced(join_all(
+        hosts.into_iter().map(|host| host.stop(STOP_DEADLINE)),
+    ))
+    .await;
     if !clean.iter().all(|clean| *clean) {
         tracing::warn!("the stop took too long; the next start cleans up");
     }
@@ -106,7 +111,11 @@ pub async fn run(args: DevArgs) -> Result<(), Failure> {
 
 /// Where development networks are kept unless told otherwise: where Reth and others keep theirs.
 fn default_datadir() -> Result<PathBuf, Failure> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     let base = match variable("XDG_DATA_HOME") {
         Some(base) => Some(base),
         None if cfg!(target_os = "macos") => {
@@ -116,7 +125,9 @@ fn default_datadir() -> Result<PathBuf, Failure> {
     };
     match base {
         Some(base) => Ok(base.join("alys").join("dev")),
-        None => Err(Failure::Refused("there is no home directory (HOME is not set): give --datadir".into())),
+        None => Err(Failure::Refused(
+            "there is no home directory (HOME is not set): give --datadir".into(),
+        )),
     }
 }
 
@@ -130,7 +141,9 @@ async fn start_all(
     for (index, validator) in network.validators.iter().enumerate() {
         let http = http_addr(args, index).await;
         let ports = network.remembered.peer_ports.iter().enumerate();
-        let others = ports.filter(|(other, _)| *other != index).map(|(_, port)| loopback(*port).to_string());
+        let others = ports
+            .filter(|(other, _)| *other != index)
+            .map(|(_, port)| loopback(*port).to_string());
         let reports = reports.clone();
         let observer: Observer = Arc::new(move |event| {
             if let NodeEvent::Finalized(block) = event
@@ -150,7 +163,11 @@ async fn start_all(
             bootnodes: others.collect(),
             datadir: validator.dir.clone(),
             storage: alys_storage::Engine::default(),
-            execution: HostExecution::Embedded { http: Some(http), engine: loopback(0), jwt_secret: None },
+            execution: HostExecution::Embedded {
+                http: Some(http),
+                engine: loopback(0),
+                jwt_secret: None,
+            },
             observer: Some(observer),
         });
         match host.await {
@@ -158,7 +175,9 @@ async fn start_all(
             Err(error) => {
                 join_all(hosts.into_iter().map(|host| host.stop(STOP_DEADLINE))).await;
                 let advice = match &error {
-                    HostError::PortInUse { addr, .. } if *addr == http => "; --http-port 0 picks a free one",
+                    HostError::PortInUse { addr, .. } if *addr == http => {
+                        "; --http-port 0 picks a free one"
+                    }
                     _ => "",
                 };
                 return Err(Failure::Refused(format!("{}{advice}", one_line(&error))));
@@ -175,7 +194,11 @@ async fn http_addr(args: &DevArgs, index: usize) -> SocketAddr {
         port => port.checked_add(index as u16).unwrap_or(0),
     };
     let addr = SocketAddr::new(args.http_addr, wanted);
-    if index == 0 || layout::is_free(addr).await { addr } else { SocketAddr::new(args.http_addr, 0) }
+    if index == 0 || layout::is_free(addr).await {
+        addr
+    } else {
+        SocketAddr::new(args.http_addr, 0)
+    }
 }
 
 /// How a run ended.
@@ -192,7 +215,9 @@ impl Ending {
         if !self.deaf {
             let seconds = time::now().duration_since(started).as_secs();
             // Whoever closed the output meanwhile does not want the line either.
-            let _ = self.report.write_stopped(&mut io::stdout().lock(), style, seconds);
+            let _ = self
+                .report
+                .write_stopped(&mut io::stdout().lock(), style, seconds);
         }
         match self.broken {
             Some(reason) => Err(Failure::Broken(reason)),
@@ -211,7 +236,11 @@ async fn watch(
     mut stop: impl Future<Output = Shutdown> + Unpin,
 ) -> Ending {
     let ready = ready(network, dir, hosts).await;
-    let mut ending = Ending { report: Report::after(ready.height), broken: None, deaf: false };
+    let mut ending = Ending {
+        report: Report::after(ready.height),
+        broken: None,
+        deaf: false,
+    };
     if ready.write(&mut io::stdout().lock(), style).is_err() {
         ending.deaf = true;
         return ending;
@@ -236,7 +265,9 @@ async fn watch(
         };
         match block {
             Ok(Some(block)) => match ending.report.on_final(&block) {
-                Ok(true) if report::write_block(&mut io::stdout().lock(), style, &block).is_err() => {
+                Ok(true)
+                    if report::write_block(&mut io::stdout().lock(), style, &block).is_err() =>
+                {
                     ending.deaf = true;
                     return ending;
                 }
@@ -258,7 +289,11 @@ async fn watch(
 
 async fn ready(network: &Network, dir: &Dir, hosts: &[Host]) -> Ready {
     let height = match hosts.first() {
-        Some(host) if !network.is_new => host.node().summary().await.map(|summary| summary.final_height),
+        Some(host) if !network.is_new => host
+            .node()
+            .summary()
+            .await
+            .map(|summary| summary.final_height),
         _ => None,
     };
     let remembered = &network.remembered;
@@ -269,7 +304,11 @@ async fn ready(network: &Network, dir: &Dir, hosts: &[Host]) -> Ready {
         chain_id: remembered.chain_id,
         genesis_hash: network.chain.genesis.hash(),
         datadir: dir.path().display().to_string(),
-        rpc_urls: hosts.iter().filter_map(Host::http_addr).map(|addr| format!("http://{addr}")).collect(),
+        rpc_urls: hosts
+            .iter()
+            .filter_map(Host::http_addr)
+            .map(|addr| format!("http://{addr}"))
+            .collect(),
         height: height.unwrap_or(Height(0)),
     }
 }

@@ -39,7 +39,9 @@ pub struct Ready {
 
 /// Two validators, two final blocks at one height: a bug.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("validators disagree about final block {height}: {first:?} and {second:?} (hash, state root)")]
+#[error(
+    "validators disagree about final block {height}: {first:?} and {second:?} (hash, state root)"
+)]
 pub struct Disagreement {
     pub height: Height,
     pub first: (Hash, Hash),
@@ -59,7 +61,10 @@ pub struct Report {
 impl Report {
     /// Tells of blocks above `height`, which an earlier run told of.
     pub fn after(height: Height) -> Report {
-        Report { told: height, ..Report::default() }
+        Report {
+            told: height,
+            ..Report::default()
+        }
     }
 
     /// Takes a validator's report. The first report of a height above all earlier ones is to be told.
@@ -70,7 +75,11 @@ impl Report {
         let own = (block.hash, block.state_root);
         let first = *self.compared.entry(block.height).or_insert(own);
         if first != own {
-            return Err(Disagreement { height: block.height, first, second: own });
+            return Err(Disagreement {
+                height: block.height,
+                first,
+                second: own,
+            });
         }
         while self.compared.len() > COMPARED {
             self.compared.pop_first();
@@ -93,8 +102,18 @@ impl Report {
     ///
     /// # Errors
     /// When nobody reads any more.
-    pub fn write_stopped(&self, out: &mut impl Write, style: Style, seconds: u64) -> io::Result<()> {
-        let Report { told, blocks, transactions, .. } = self;
+    pub fn write_stopped(
+        &self,
+        out: &mut impl Write,
+        style: Style,
+        seconds: u64,
+    ) -> io::Result<()> {
+        let Report {
+            told,
+            blocks,
+            transactions,
+            ..
+        } = self;
         match style {
             Style::Text => writeln!(
                 out,
@@ -121,7 +140,9 @@ impl Ready {
     /// When nobody reads.
     pub fn write(&self, out: &mut impl Write, style: Style) -> io::Result<()> {
         match style {
-            Style::Text => out.write_all(self.text().as_bytes()).and_then(|()| out.flush()),
+            Style::Text => out
+                .write_all(self.text().as_bytes())
+                .and_then(|()| out.flush()),
             Style::Json => line(
                 out,
                 "ready",
@@ -139,9 +160,9 @@ impl Ready {
                     ("mnemonic", json!(MNEMONIC)),
                     (
                         "accounts",
-                        json!(
-                            ACCOUNTS.map(|a| json!({ "address": a.address, "private_key": a.private_key }))
-                        ),
+                        json!(ACCOUNTS.map(
+                            |a| json!({ "address": a.address, "private_key": a.private_key })
+                        )),
                     ),
                 ],
             ),
@@ -150,7 +171,13 @@ impl Ready {
 
     fn text(&self) -> String {
         let mut text = String::new();
-        let Ready { validators, slot_ms, fork, chain_id, .. } = self;
+        let Ready {
+            validators,
+            slot_ms,
+            fork,
+            chain_id,
+            ..
+        } = self;
         let seconds = *slot_ms as f64 / 1000.0;
         let _ = writeln!(
             text,
@@ -163,14 +190,22 @@ impl Ready {
             "\nAccounts with {ETHER} coins each. Their keys are PUBLIC: never use them elsewhere."
         );
         for (index, account) in ACCOUNTS.iter().enumerate() {
-            let _ = writeln!(text, "  {index}  {}  {}", account.address, account.private_key);
+            let _ = writeln!(
+                text,
+                "  {index}  {}  {}",
+                account.address, account.private_key
+            );
         }
         let _ = writeln!(text, "  Mnemonic: {MNEMONIC}\n");
         let _ = writeln!(text, "Chain id:  {chain_id}");
         if let Some((first, others)) = self.rpc_urls.split_first() {
             let _ = writeln!(text, "RPC:       {first}");
             if !others.is_empty() {
-                let _ = writeln!(text, "           of the other validators: {}", others.join(" "));
+                let _ = writeln!(
+                    text,
+                    "           of the other validators: {}",
+                    others.join(" ")
+                );
             }
         }
         let goes_on = match self.height {
@@ -191,7 +226,16 @@ impl Ready {
 /// # Errors
 /// When nobody reads any more.
 pub fn write_block(out: &mut impl Write, style: Style, block: &FinalBlock) -> io::Result<()> {
-    let FinalBlock { height, slot, hash, proposer, transactions, gas_used, after_ms, .. } = block;
+    let FinalBlock {
+        height,
+        slot,
+        hash,
+        proposer,
+        transactions,
+        gas_used,
+        after_ms,
+        ..
+    } = block;
     match style {
         Style::Text => writeln!(
             out,
@@ -250,13 +294,25 @@ mod tests {
     #[test]
     fn each_height_is_told_once_in_order() {
         let mut report = Report::default();
-        for (height, told) in
-            [(1, true), (1, false), (2, true), (1, false), (4, true), (3, false), (4, false)]
-        {
-            assert_eq!(report.on_final(&block(height, height as u8)), Ok(told), "{height}");
+        for (height, told) in [
+            (1, true),
+            (1, false),
+            (2, true),
+            (1, false),
+            (4, true),
+            (3, false),
+            (4, false),
+        ] {
+            assert_eq!(
+                report.on_final(&block(height, height as u8)),
+                Ok(told),
+                "{height}"
+            );
         }
         let mut out = Vec::new();
-        report.write_stopped(&mut out, Style::Text, 9).expect("a vector takes everything");
+        report
+            .write_stopped(&mut out, Style::Text, 9)
+            .expect("a vector takes everything");
         assert_eq!(
             String::from_utf8_lossy(&out),
             "Stopped at final block 4: 3 blocks and 9 transactions in 9 s.\n"
@@ -268,7 +324,10 @@ mod tests {
         let mut report = Report::default();
         report.on_final(&block(5, 1)).expect("the first");
         assert!(report.on_final(&block(5, 2)).is_err());
-        let other_state = FinalBlock { state_root: Hash([9; 32]), ..block(5, 1) };
+        let other_state = FinalBlock {
+            state_root: Hash([9; 32]),
+            ..block(5, 1)
+        };
         assert!(report.on_final(&other_state).is_err());
     }
 
@@ -294,13 +353,22 @@ mod tests {
             height: Height(0),
         };
         let mut out = Vec::new();
-        ready.write(&mut out, Style::Json).expect("a vector takes everything");
+        ready
+            .write(&mut out, Style::Json)
+            .expect("a vector takes everything");
         write_block(&mut out, Style::Json, &block(1, 1)).expect("a vector takes everything");
-        Report::default().write_stopped(&mut out, Style::Json, 1).expect("a vector takes everything");
+        Report::default()
+            .write_stopped(&mut out, Style::Json, 1)
+            .expect("a vector takes everything");
         let text = String::from_utf8(out).expect("text");
-        let lines: Vec<serde_json::Value> =
-            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().expect("an event")).collect();
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        let events: Vec<_> = lines
+            .iter()
+            .map(|line| line["event"].as_str().expect("an event"))
+            .collect();
         assert_eq!(events, ["ready", "block", "stopped"]);
         assert_eq!(lines[0]["rpc_url"], "http://127.0.0.1:1");
         assert_eq!(lines[0]["accounts"].as_array().map(Vec::len), Some(10));

@@ -43,7 +43,9 @@ impl ScryptCost {
     /// [`KeystoreError::Cost`] for any other number.
     pub fn new(n: u64) -> Result<ScryptCost, KeystoreError> {
         match n.is_power_of_two() && (1..=20).contains(&n.trailing_zeros()) {
-            true => Ok(ScryptCost { log_n: n.trailing_zeros() as u8 }),
+            true => Ok(ScryptCost {
+                log_n: n.trailing_zeros() as u8,
+            }),
             false => Err(KeystoreError::Cost { n }),
         }
     }
@@ -73,8 +75,14 @@ struct Crypto {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "function", rename_all = "lowercase")]
 enum Kdf {
-    Scrypt { params: ScryptParams, message: String },
-    Pbkdf2 { params: Pbkdf2Params, message: String },
+    Scrypt {
+        params: ScryptParams,
+        message: String,
+    },
+    Pbkdf2 {
+        params: Pbkdf2Params,
+        message: String,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -125,18 +133,31 @@ pub enum KeystoreError {
     Version { found: u32 },
     /// A function of the file is not one of the EIP's.
     #[error("{place} {found:?} of the keystore is not supported; it must be {expected:?}")]
-    Function { place: &'static str, found: String, expected: &'static str },
+    Function {
+        place: &'static str,
+        found: String,
+        expected: &'static str,
+    },
     /// A parameter is out of its bounds.
     #[error("parameter {name} of the keystore is {found}; it must be {expected}")]
-    Parameter { name: &'static str, found: u64, expected: &'static str },
+    Parameter {
+        name: &'static str,
+        found: u64,
+        expected: &'static str,
+    },
     /// A text is not the hex it should be.
     #[error("{name} of the keystore is not hex: {source}")]
-    Hex { name: &'static str, source: HexError },
+    Hex {
+        name: &'static str,
+        source: HexError,
+    },
     /// The checksum does not match.
     #[error("wrong password for the keystore of {public_key}")]
     Password { public_key: String },
     /// Decrypted, but no BLS key, or that of another public key.
-    #[error("the keystore decrypts, but not to the secret key of {public_key}: it is damaged or was edited")]
+    #[error(
+        "the keystore decrypts, but not to the secret key of {public_key}: it is damaged or was edited"
+    )]
     Key { public_key: String },
     /// A cost that scrypt does not have.
     #[error(
@@ -147,16 +168,30 @@ pub enum KeystoreError {
 
 impl Keystore {
     /// Encrypts a key. `random` is 64 bytes of randomness: salt, initialisation vector, uuid.
-    pub fn encrypt(key: &SecretKey, password: &str, cost: ScryptCost, random: &[u8; 64]) -> Keystore {
+    pub fn encrypt(
+        key: &SecretKey,
+        password: &str,
+        cost: ScryptCost,
+        random: &[u8; 64],
+    ) -> Keystore {
         let (salt, iv, uuid) = (&random[..32], &random[32..48], &random[48..]);
-        let params = ScryptParams { dklen: 32, n: 1 << cost.log_n, p: 1, r: 8, salt: hex::encode(salt) };
+        let params = ScryptParams {
+            dklen: 32,
+            n: 1 << cost.log_n,
+            p: 1,
+            r: 8,
+            salt: hex::encode(salt),
+        };
         let derived = scrypt(&normalise(password), salt, &params)
             .expect("parameters of ours are within the bounds of both scrypt and this file");
         let mut message = key.to_bytes();
         apply_cipher(&derived, iv, &mut *message);
         Keystore {
             crypto: Crypto {
-                kdf: Kdf::Scrypt { params, message: String::new() },
+                kdf: Kdf::Scrypt {
+                    params,
+                    message: String::new(),
+                },
                 checksum: Checksum {
                     function: "sha256".to_owned(),
                     params: serde_json::json!({}),
@@ -164,7 +199,9 @@ impl Keystore {
                 },
                 cipher: Cipher {
                     function: "aes-128-ctr".to_owned(),
-                    params: CipherParams { iv: hex::encode(iv) },
+                    params: CipherParams {
+                        iv: hex::encode(iv),
+                    },
                     message: hex::encode(*message),
                 },
             },
@@ -178,7 +215,8 @@ impl Keystore {
 
     /// The text of the file.
     pub fn to_json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).expect("strings and numbers have a JSON form");
+        let mut text =
+            serde_json::to_string_pretty(self).expect("strings and numbers have a JSON form");
         text.push('\n');
         text
     }
@@ -189,11 +227,16 @@ impl Keystore {
     /// [`KeystoreError::Malformed`] and [`KeystoreError::Version`].
     pub fn parse(bytes: &[u8]) -> Result<Keystore, KeystoreError> {
         if bytes.len() > MAX_FILE_BYTES {
-            let reason = format!("the file has {} bytes, a keystore at most {MAX_FILE_BYTES}", bytes.len());
+            let reason = format!(
+                "the file has {} bytes, a keystore at most {MAX_FILE_BYTES}",
+                bytes.len()
+            );
             return Err(KeystoreError::Malformed { reason });
         }
-        let keystore: Keystore = serde_json::from_slice(bytes)
-            .map_err(|error| KeystoreError::Malformed { reason: error.to_string() })?;
+        let keystore: Keystore =
+            serde_json::from_slice(bytes).map_err(|error| KeystoreError::Malformed {
+                reason: error.to_string(),
+            })?;
         match keystore.version {
             4 => Ok(keystore),
             found => Err(KeystoreError::Version { found }),
@@ -205,7 +248,10 @@ impl Keystore {
     /// # Errors
     /// [`KeystoreError::Hex`].
     pub fn public_key(&self) -> Result<PublicKeyBytes, KeystoreError> {
-        self.pubkey.parse().map_err(|source| KeystoreError::Hex { name: "pubkey", source })
+        self.pubkey.parse().map_err(|source| KeystoreError::Hex {
+            name: "pubkey",
+            source,
+        })
     }
 
     /// Decrypts the key; takes as long as the file's parameters want.
@@ -213,7 +259,11 @@ impl Keystore {
     /// # Errors
     /// See [`KeystoreError`].
     pub fn decrypt(&self, password: &str) -> Result<SecretKey, KeystoreError> {
-        let Crypto { kdf, checksum: expected, cipher } = &self.crypto;
+        let Crypto {
+            kdf,
+            checksum: expected,
+            cipher,
+        } = &self.crypto;
         supported("checksum", &expected.function, "sha256")?;
         supported("cipher", &cipher.function, "aes-128-ctr")?;
         let public_key = self.public_key()?;
@@ -226,24 +276,39 @@ impl Keystore {
             Kdf::Pbkdf2 { params, .. } => pbkdf2(&password, &salt(&params.salt)?, params)?,
         };
         if checksum(&derived, &*message) != expected {
-            return Err(KeystoreError::Password { public_key: public_key.to_string() });
+            return Err(KeystoreError::Password {
+                public_key: public_key.to_string(),
+            });
         }
         apply_cipher(&derived, &iv, &mut *message);
         match SecretKey::from_bytes(&message) {
             Ok(key) if key.public_key().to_bytes() == public_key => Ok(key),
-            _ => Err(KeystoreError::Key { public_key: public_key.to_string() }),
+            _ => Err(KeystoreError::Key {
+                public_key: public_key.to_string(),
+            }),
         }
     }
 }
 
 /// The EIP's rule: NFKD, without control characters, as UTF-8.
 fn normalise(password: &str) -> Zeroizing<Vec<u8>> {
-    let text: Zeroizing<String> = Zeroizing::new(password.nfkd().filter(|c| !c.is_control()).collect());
+    let text: Zeroizing<String> =
+        Zeroizing::new(password.nfkd().filter(|c| !c.is_control()).collect());
     Zeroizing::new(text.as_bytes().to_vec())
 }
 
-fn scrypt(password: &[u8], salt: &[u8], params: &ScryptParams) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
-    let out_of_bounds = |name, found, expected| Err(KeystoreError::Parameter { name, found, expected });
+fn scrypt(
+    password: &[u8],
+    salt: &[u8],
+    params: &ScryptParams,
+) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
+    let out_of_bounds = |name, found, expected| {
+        Err(KeystoreError::Parameter {
+            name,
+            found,
+            expected,
+        })
+    };
     let ScryptParams { dklen, n, p, r, .. } = params;
     if *dklen != 32 {
         return out_of_bounds("dklen", u64::from(*dklen), "32");
@@ -258,7 +323,9 @@ fn scrypt(password: &[u8], salt: &[u8], params: &ScryptParams) -> Result<Zeroizi
     if *r == 0 || memory > MAX_SCRYPT_BYTES {
         return out_of_bounds("r", u64::from(*r), "from 1, with n * r * 128 at most 1 GiB");
     }
-    let malformed = |error: &dyn std::fmt::Display| KeystoreError::Malformed { reason: error.to_string() };
+    let malformed = |error: &dyn std::fmt::Display| KeystoreError::Malformed {
+        reason: error.to_string(),
+    };
     let log_n = n.trailing_zeros() as u8;
     let params = scrypt::Params::new(log_n, *r, *p, 32).map_err(|error| malformed(&error))?;
     let mut derived = Zeroizing::new([0; 32]);
@@ -266,9 +333,19 @@ fn scrypt(password: &[u8], salt: &[u8], params: &ScryptParams) -> Result<Zeroizi
     Ok(derived)
 }
 
-fn pbkdf2(password: &[u8], salt: &[u8], params: &Pbkdf2Params) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
+fn pbkdf2(
+    password: &[u8],
+    salt: &[u8],
+    params: &Pbkdf2Params,
+) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
     supported("prf", &params.prf, "hmac-sha256")?;
-    let out_of_bounds = |name, found, expected| Err(KeystoreError::Parameter { name, found, expected });
+    let out_of_bounds = |name, found, expected| {
+        Err(KeystoreError::Parameter {
+            name,
+            found,
+            expected,
+        })
+    };
     if params.dklen != 32 {
         return out_of_bounds("dklen", u64::from(params.dklen), "32");
     }
@@ -276,13 +353,20 @@ fn pbkdf2(password: &[u8], salt: &[u8], params: &Pbkdf2Params) -> Result<Zeroizi
         return out_of_bounds("c", u64::from(params.c), "from 1 to 16777216");
     }
     let mut derived = Zeroizing::new([0; 32]);
-    pbkdf2::pbkdf2::<Hmac<Sha256>>(password, salt, params.c, &mut *derived)
-        .map_err(|error| KeystoreError::Malformed { reason: error.to_string() })?;
+    pbkdf2::pbkdf2::<Hmac<Sha256>>(password, salt, params.c, &mut *derived).map_err(|error| {
+        KeystoreError::Malformed {
+            reason: error.to_string(),
+        }
+    })?;
     Ok(derived)
 }
 
 fn checksum(derived: &[u8; 32], message: &[u8]) -> [u8; 32] {
-    Sha256::new().chain_update(&derived[16..]).chain_update(message).finalize().into()
+    Sha256::new()
+        .chain_update(&derived[16..])
+        .chain_update(message)
+        .finalize()
+        .into()
 }
 
 /// Encrypts and decrypts: the cipher is an exclusive or.
@@ -292,10 +376,18 @@ fn apply_cipher(derived: &[u8; 32], iv: &[u8], message: &mut [u8]) {
     cipher.apply_keystream(message);
 }
 
-fn supported(place: &'static str, found: &str, expected: &'static str) -> Result<(), KeystoreError> {
+fn supported(
+    place: &'static str,
+    found: &str,
+    expected: &'static str,
+) -> Result<(), KeystoreError> {
     match found == expected {
         true => Ok(()),
-        false => Err(KeystoreError::Function { place, found: found.chars().take(32).collect(), expected }),
+        false => Err(KeystoreError::Function {
+            place,
+            found: found.chars().take(32).collect(),
+            expected,
+        }),
     }
 }
 
@@ -306,9 +398,16 @@ fn hex_array<const N: usize>(name: &'static str, text: &str) -> Result<[u8; N], 
 fn salt(text: &str) -> Result<Vec<u8>, KeystoreError> {
     if text.len() > 2 * MAX_SALT_BYTES {
         let found = (text.len() / 2) as u64;
-        return Err(KeystoreError::Parameter { name: "salt", found, expected: "at most 1024 bytes" });
+        return Err(KeystoreError::Parameter {
+            name: "salt",
+            found,
+            expected: "at most 1024 bytes",
+        });
     }
-    hex::decode(text).map_err(|_| KeystoreError::Hex { name: "salt", source: HexError::Digit })
+    hex::decode(text).map_err(|_| KeystoreError::Hex {
+        name: "salt",
+        source: HexError::Digit,
+    })
 }
 
 fn uuid_v4(random: &[u8]) -> String {
@@ -317,7 +416,14 @@ fn uuid_v4(random: &[u8]) -> String {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex = hex::encode(bytes);
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
 }
 
 #[cfg(test)]
@@ -364,14 +470,19 @@ mod tests {
     #[test]
     fn the_vectors_of_the_eip_decrypt() {
         for vector in [SCRYPT, PBKDF2] {
-            let key = Keystore::parse(vector.as_bytes()).and_then(|k| k.decrypt(PASSWORD)).expect(vector);
+            let key = Keystore::parse(vector.as_bytes())
+                .and_then(|k| k.decrypt(PASSWORD))
+                .expect(vector);
             assert_eq!(hex::encode(*key.to_bytes()), SECRET);
         }
     }
 
     #[test]
     fn the_password_is_normalised_as_the_eip_says() {
-        assert_eq!(hex::encode(&*normalise(PASSWORD)), "7465737470617373776f7264f09f9491");
+        assert_eq!(
+            hex::encode(&*normalise(PASSWORD)),
+            "7465737470617373776f7264f09f9491"
+        );
         assert_eq!(normalise("a\u{0}b\u{7f}\u{80}c\n"), normalise("abc"));
         // A letter and its accent, in one or in two.
         assert_eq!(normalise("\u{e9}"), normalise("e\u{301}"));
@@ -387,12 +498,18 @@ mod tests {
     #[test]
     fn what_is_encrypted_decrypts_with_the_same_password_only() {
         let (key, keystore) = development();
-        let keystore = Keystore::parse(keystore.to_json().as_bytes()).expect("own files are readable");
-        let again = keystore.decrypt("correct horse").expect("the password is right");
+        let keystore =
+            Keystore::parse(keystore.to_json().as_bytes()).expect("own files are readable");
+        let again = keystore
+            .decrypt("correct horse")
+            .expect("the password is right");
         assert_eq!(again.public_key(), key.public_key());
         assert_eq!(keystore.uuid, "30313233-3435-4637-b839-3a3b3c3d3e3f");
         let wrong = keystore.decrypt("battery staple");
-        assert!(matches!(wrong, Err(KeystoreError::Password { .. })), "{wrong:?}");
+        assert!(
+            matches!(wrong, Err(KeystoreError::Password { .. })),
+            "{wrong:?}"
+        );
         assert!(!keystore.to_json().contains(&hex::encode(*key.to_bytes())));
     }
 
@@ -422,8 +539,12 @@ mod tests {
         }
         let other = hex::encode(SecretKey::derive(&[4; 32]).public_key().to_bytes().0);
         let own = hex::encode(development().0.public_key().to_bytes().0);
-        let swapped = Keystore::parse(json.replace(&own, &other).as_bytes()).expect("still a keystore");
-        assert!(matches!(swapped.decrypt("correct horse"), Err(KeystoreError::Key { .. })));
+        let swapped =
+            Keystore::parse(json.replace(&own, &other).as_bytes()).expect("still a keystore");
+        assert!(matches!(
+            swapped.decrypt("correct horse"),
+            Err(KeystoreError::Key { .. })
+        ));
     }
 
     #[test]

@@ -104,14 +104,27 @@ impl PublicAuthority {
 
     /// As `alys genesis new --authority` takes it.
     pub fn to_argument(&self) -> String {
-        let fee_address = self.fee_address.map_or("FEE_ADDRESS".to_owned(), |address| address.to_string());
-        format!("{}:{}:{fee_address}", self.public_key, self.proof_of_possession)
+        let fee_address = self
+            .fee_address
+            .map_or("FEE_ADDRESS".to_owned(), |address| address.to_string());
+        format!(
+            "{}:{}:{fee_address}",
+            self.public_key, self.proof_of_possession
+        )
     }
 
     /// The authority of a chain spec, if the fee address is known.
     pub fn complete(&self) -> Option<Authority> {
-        let PublicAuthority { public_key, proof_of_possession, fee_address } = *self;
-        fee_address.map(|fee_address| Authority { public_key, proof_of_possession, fee_address })
+        let PublicAuthority {
+            public_key,
+            proof_of_possession,
+            fee_address,
+        } = *self;
+        fee_address.map(|fee_address| Authority {
+            public_key,
+            proof_of_possession,
+            fee_address,
+        })
     }
 }
 
@@ -127,17 +140,22 @@ pub fn create(
 ) -> Result<PublicParts, KeysError> {
     let _lock = dir.lock()?;
     if dir.exists(KEYSTORE)? {
-        return Err(KeysError::Exists { path: path_of(dir, KEYSTORE) });
+        return Err(KeysError::Exists {
+            path: path_of(dir, KEYSTORE),
+        });
     }
     if dir.exists(STORE)? {
-        return Err(KeysError::Used { path: path_of(dir, STORE) });
+        return Err(KeysError::Used {
+            path: path_of(dir, STORE),
+        });
     }
     let mut entropy = Zeroizing::new([0; 32]);
     alys_runtime::rand::fill(&mut *entropy);
     let key = SecretKey::derive(&entropy);
     let mut random = [0; 64];
     alys_runtime::rand::fill(&mut random);
-    let keystore = alys_runtime::blocking(|| Keystore::encrypt(&key, password.as_str(), cost, &random));
+    let keystore =
+        alys_runtime::blocking(|| Keystore::encrypt(&key, password.as_str(), cost, &random));
     let identity = identity_or_new(dir)?;
     let peer_id = NodeKey::from_bytes(identity).peer_id().to_string();
     let authority = PublicAuthority::of(&key, fee_address);
@@ -154,20 +172,31 @@ pub fn create(
 /// [`KeysError::Missing`] and [`KeysError::Damaged`]; what the system says.
 pub fn show(dir: &Dir) -> Result<PublicParts, KeysError> {
     let public_key = read_keystore(dir, KEYSTORE)?.public_key();
-    let public_key =
-        public_key.map_err(|source| KeysError::Keystore { path: path_of(dir, KEYSTORE), source })?;
+    let public_key = public_key.map_err(|source| KeysError::Keystore {
+        path: path_of(dir, KEYSTORE),
+        source,
+    })?;
     let identity = identity(dir)?.ok_or_else(|| missing(dir, IDENTITY))?;
-    let text = dir.read(AUTHORITY)?.ok_or_else(|| missing(dir, AUTHORITY))?;
-    let damaged = |reason: String| KeysError::Damaged { path: path_of(dir, AUTHORITY), reason };
+    let text = dir
+        .read(AUTHORITY)?
+        .ok_or_else(|| missing(dir, AUTHORITY))?;
+    let damaged = |reason: String| KeysError::Damaged {
+        path: path_of(dir, AUTHORITY),
+        reason,
+    };
     let file: AuthoritiesFile = std::str::from_utf8(&text)
         .map_err(|error| damaged(error.to_string()))
-        .and_then(|text| toml::from_str(text).map_err(|error| damaged(error.message().to_owned())))?;
+        .and_then(|text| {
+            toml::from_str(text).map_err(|error| damaged(error.message().to_owned()))
+        })?;
     match file.authorities.as_slice() {
         [authority] if authority.public_key == public_key => Ok(PublicParts {
             authority: authority.clone(),
             peer_id: NodeKey::from_bytes(identity).peer_id().to_string(),
         }),
-        _ => Err(damaged(format!("it is not about the key {public_key} of {KEYSTORE}"))),
+        _ => Err(damaged(format!(
+            "it is not about the key {public_key} of {KEYSTORE}"
+        ))),
     }
 }
 
@@ -177,8 +206,12 @@ pub fn show(dir: &Dir) -> Result<PublicParts, KeysError> {
 /// [`KeysError::Missing`] and [`KeysError::Keystore`]; what the system says.
 pub fn unlock(dir: &Dir, name: &str, password: &Password) -> Result<SecretKey, KeysError> {
     let keystore = read_keystore(dir, name)?;
-    alys_runtime::blocking(|| keystore.decrypt(password.as_str()))
-        .map_err(|source| KeysError::Keystore { path: path_of(dir, name), source })
+    alys_runtime::blocking(|| keystore.decrypt(password.as_str())).map_err(|source| {
+        KeysError::Keystore {
+            path: path_of(dir, name),
+            source,
+        }
+    })
 }
 
 /// The network identity in `dir`, made if there is none.
@@ -207,23 +240,34 @@ pub fn is_new(dir: &Dir, key: &PublicKeyBytes) -> Result<bool, KeysError> {
 }
 
 fn identity(dir: &Dir) -> Result<Option<[u8; 32]>, KeysError> {
-    let Some(bytes) = dir.read(IDENTITY)? else { return Ok(None) };
-    let bytes = Zeroizing::new(bytes);
-    let reason = match std::str::from_utf8(&bytes).map(|text| alys_types::bytes::from_hex(text.trim())) {
-        Ok(Ok(seed)) => return Ok(Some(seed)),
-        Ok(Err(error)) => error.to_string(),
-        Err(error) => error.to_string(),
+    let Some(bytes) = dir.read(IDENTITY)? else {
+        return Ok(None);
     };
-    Err(KeysError::Damaged { path: path_of(dir, IDENTITY), reason })
+    let bytes = Zeroizing::new(bytes);
+    let reason =
+        match std::str::from_utf8(&bytes).map(|text| alys_types::bytes::from_hex(text.trim())) {
+            Ok(Ok(seed)) => return Ok(Some(seed)),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+    Err(KeysError::Damaged {
+        path: path_of(dir, IDENTITY),
+        reason,
+    })
 }
 
 fn read_keystore(dir: &Dir, name: &str) -> Result<Keystore, KeysError> {
     let bytes = dir.read(name)?.ok_or_else(|| missing(dir, name))?;
-    Keystore::parse(&bytes).map_err(|source| KeysError::Keystore { path: path_of(dir, name), source })
+    Keystore::parse(&bytes).map_err(|source| KeysError::Keystore {
+        path: path_of(dir, name),
+        source,
+    })
 }
 
 fn authority_toml(authority: &PublicAuthority, peer_id: &str) -> String {
-    let file = AuthoritiesFile { authorities: vec![authority.clone()] };
+    let file = AuthoritiesFile {
+        authorities: vec![authority.clone()],
+    };
     let entry = toml::to_string(&file).expect("a list of tables of hex strings has a TOML form");
     let fee = match authority.fee_address {
         Some(_) => "",
@@ -237,7 +281,10 @@ fn authority_toml(authority: &PublicAuthority, peer_id: &str) -> String {
 }
 
 fn missing(dir: &Dir, name: &str) -> KeysError {
-    KeysError::Missing { path: path_of(dir, name), datadir: dir.path().display().to_string() }
+    KeysError::Missing {
+        path: path_of(dir, name),
+        datadir: dir.path().display().to_string(),
+    }
 }
 
 fn path_of(dir: &Dir, name: &str) -> String {
@@ -256,7 +303,13 @@ mod tests {
 
     fn make(dir: &Dir) -> PublicParts {
         let password = Password::new("pw");
-        create(dir, &password, ScryptCost::DEVELOPMENT, Some(Address([7; 20]))).expect("an empty directory")
+        create(
+            dir,
+            &password,
+            ScryptCost::DEVELOPMENT,
+            Some(Address([7; 20])),
+        )
+        .expect("an empty directory")
     }
 
     #[test]
@@ -265,9 +318,13 @@ mod tests {
             let parts = make(&dir);
             assert_eq!(show(&dir).expect("made above"), parts);
             let key = unlock(&dir, KEYSTORE, &Password::new("pw")).expect("the same password");
-            assert_eq!(PublicAuthority::of(&key, Some(Address([7; 20]))), parts.authority);
-            let wrong =
-                unlock(&dir, KEYSTORE, &Password::new("PW")).expect_err("another password").to_string();
+            assert_eq!(
+                PublicAuthority::of(&key, Some(Address([7; 20]))),
+                parts.authority
+            );
+            let wrong = unlock(&dir, KEYSTORE, &Password::new("PW"))
+                .expect_err("another password")
+                .to_string();
             assert!(wrong.contains("wrong password"), "{wrong}");
             let again = create(&dir, &Password::new("pw"), ScryptCost::DEVELOPMENT, None);
             assert!(matches!(again, Err(KeysError::Exists { .. })));
@@ -311,7 +368,10 @@ mod tests {
     fn a_used_or_an_empty_directory_is_refused() {
         in_new_dir(|dir| {
             assert!(matches!(show(&dir), Err(KeysError::Missing { .. })));
-            dir.sub(STORE).expect("a directory in it").write_atomic("x", b"x").expect("writable");
+            dir.sub(STORE)
+                .expect("a directory in it")
+                .write_atomic("x", b"x")
+                .expect("writable");
             let refused = create(&dir, &Password::new("pw"), ScryptCost::DEVELOPMENT, None);
             assert!(matches!(refused, Err(KeysError::Used { .. })));
         });

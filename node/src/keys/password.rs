@@ -87,7 +87,11 @@ fn ask(purpose: Purpose) -> Result<Password, PasswordError> {
         Purpose::Choose => {
             let first = Password::new(prompt("New password for the keystore: ")?);
             let second = Password::new(prompt("The same again: ")?);
-            if first == second { Ok(first) } else { Err(PasswordError::Differ) }
+            if first == second {
+                Ok(first)
+            } else {
+                Err(PasswordError::Differ)
+            }
         }
     }
 }

@@ -44,12 +44,24 @@ pub struct Blocks(Vec<Info>);
 impl Blocks {
     /// All blocks of this many slots, at most [`MAX_SLOTS`].
     pub fn new(slots: u8) -> Self {
-        let mut all = vec![Info { slot: 0, parent: GENESIS, is_second: false }];
+        let mut all = vec![Info {
+            slot: 0,
+            parent: GENESIS,
+            is_second: false,
+        }];
         for slot in 1..=slots.min(MAX_SLOTS) {
             let below = all.len() as Block;
             for parent in 0..below {
-                all.push(Info { slot, parent, is_second: false });
-                all.push(Info { slot, parent, is_second: true });
+                all.push(Info {
+                    slot,
+                    parent,
+                    is_second: false,
+                });
+                all.push(Info {
+                    slot,
+                    parent,
+                    is_second: true,
+                });
             }
         }
         Self(all)
@@ -67,8 +79,15 @@ impl Blocks {
 
     /// The block of a slot on a parent.
     pub fn find(&self, slot: u8, parent: Block, is_second: bool) -> Option<Block> {
-        let wanted = Info { slot, parent, is_second };
-        self.0.iter().position(|info| *info == wanted).map(|index| index as Block)
+        let wanted = Info {
+            slot,
+            parent,
+            is_second,
+        };
+        self.0
+            .iter()
+            .position(|info| *info == wanted)
+            .map(|index| index as Block)
     }
 
     /// Whether `block` is `ancestor` or descends from it.
@@ -86,7 +105,11 @@ impl Blocks {
         let mut name = String::new();
         let mut at = block;
         loop {
-            let Info { slot, parent, is_second } = self.info(at);
+            let Info {
+                slot,
+                parent,
+                is_second,
+            } = self.info(at);
             name += &format!("{slot}{}", if is_second { "'" } else { "" });
             if at == GENESIS {
                 return name;
@@ -106,7 +129,11 @@ mod tests {
         let blocks = Blocks::new(MAX_SLOTS);
         assert_eq!(blocks.all().count(), 80);
         for block in blocks.all() {
-            let Info { slot, parent, is_second } = blocks.info(block);
+            let Info {
+                slot,
+                parent,
+                is_second,
+            } = blocks.info(block);
             assert_eq!(blocks.find(slot, parent, is_second), Some(block));
             assert!(parent < block && blocks.info(parent).slot < slot);
             assert!(blocks.descends(block, parent) && blocks.descends(block, GENESIS));
@@ -123,6 +150,9 @@ mod tests {
         let beside = blocks.find(2, GENESIS, false).expect("it is in the table");
         let above = blocks.find(2, first, true).expect("it is in the table");
         assert!(!blocks.descends(beside, first) && blocks.descends(above, first));
-        assert_eq!((blocks.name(above), blocks.name(beside)), ("2'-1-0".to_owned(), "2-0".to_owned()));
+        assert_eq!(
+            (blocks.name(above), blocks.name(beside)),
+            ("2'-1-0".to_owned(), "2-0".to_owned())
+        );
     }
 }

@@ -37,16 +37,29 @@ impl Report {
 
     /// Steps to the violation of a property, if it was violated.
     pub fn steps_to(&self, property: &str) -> Option<usize> {
-        self.counterexamples.iter().find(|(name, _)| *name == property).map(|(_, steps)| steps.len())
+        self.counterexamples
+            .iter()
+            .find(|(name, _)| *name == property)
+            .map(|(_, steps)| steps.len())
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { world, states, transitions, depth, took, .. } = self;
+        let Self {
+            world,
+            states,
+            transitions,
+            depth,
+            took,
+            ..
+        } = self;
         let verdict = if self.is_good() { "all hold" } else { "FAILS" };
         let seconds = took.as_secs_f64();
-        write!(f, "| {world} | {states} | {transitions} | {depth} | {seconds:.1} | {verdict} |")
+        write!(
+            f,
+            "| {world} | {states} | {transitions} | {depth} | {seconds:.1} | {verdict} |"
+        )
     }
 }
 
@@ -71,7 +84,13 @@ pub fn first_violation(world: &World) -> Report {
 
 fn explore(world: &World, until: HasDiscoveries) -> Report {
     let began = Instant::now();
-    let checker = world.clone().checker().threads(1).finish_when(until).spawn_bfs().join();
+    let checker = world
+        .clone()
+        .checker()
+        .threads(1)
+        .finish_when(until)
+        .spawn_bfs()
+        .join();
     let found = checker.discoveries();
     let mut held = Vec::new();
     let mut counterexamples = Vec::new();
@@ -80,7 +99,12 @@ fn explore(world: &World, until: HasDiscoveries) -> Report {
         let wants_example = property.expectation == Expectation::Sometimes;
         held.push((property.name, discovery.is_some() == wants_example));
         if let Some(path) = discovery.filter(|_| !wants_example) {
-            let steps = path.clone().into_actions().into_iter().map(|step| world.tell(step)).collect();
+            let steps = path
+                .clone()
+                .into_actions()
+                .into_iter()
+                .map(|step| world.tell(step))
+                .collect();
             counterexamples.push((property.name, steps));
         }
     }

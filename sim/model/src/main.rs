@@ -35,11 +35,16 @@ fn main() -> ExitCode {
             println!("{property} does not hold:\n  {}", steps.join("\n  "));
         }
     }
-    println!("\n| broken rule | world | first violated | steps | steps to a fork | states until then |");
+    println!(
+        "\n| broken rule | world | first violated | steps | steps to a fork | states until then |"
+    );
     println!("|---|---|---|---|---|---|");
     for (name, world) in worlds::broken() {
         let (first, fork) = (first_violation(&world), check_broken(&world));
-        let way = fork.counterexamples.iter().find(|(property, _)| *property == NO_FORK);
+        let way = fork
+            .counterexamples
+            .iter()
+            .find(|(property, _)| *property == NO_FORK);
         all_good &= way.is_some();
         let steps = way.map_or(0, |(_, steps)| steps.len());
         for (property, way) in &first.counterexamples {
@@ -50,5 +55,9 @@ fn main() -> ExitCode {
             println!("\n  {}\n", way.join("\n  "));
         }
     }
-    if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if all_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -31,7 +31,10 @@ pub struct Promises {
 impl Promises {
     /// The promises of a node that has signed nothing, on a chain whose genesis is in this slot.
     pub const fn none(genesis_slot: u64) -> Self {
-        Self { approved: genesis_slot, locked: genesis_slot }
+        Self {
+            approved: genesis_slot,
+            locked: genesis_slot,
+        }
     }
 }
 
@@ -114,12 +117,18 @@ pub struct Rule {
 impl Rule {
     /// The rule of a federation of so many nodes.
     pub const fn of(nodes: usize, faults: Faults) -> Self {
-        Self { quorum: nodes - faults.tolerated(nodes), broken: None }
+        Self {
+            quorum: nodes - faults.tolerated(nodes),
+            broken: None,
+        }
     }
 
     /// The same with a mistake.
     pub const fn with(self, broken: Broken) -> Self {
-        Self { broken: Some(broken), ..self }
+        Self {
+            broken: Some(broken),
+            ..self
+        }
     }
 
     fn is(&self, broken: Broken) -> bool {
@@ -146,60 +155,99 @@ impl Rule {
             return Err(Refusal::NotLeader { slot });
         }
         if slot <= before.approved {
-            return Err(Refusal::NotAboveApproval { slot, approved: before.approved });
+            return Err(Refusal::NotAboveApproval {
+                slot,
+                approved: before.approved,
+            });
         }
         // It knows the certificate of what it is locked on, so what it takes for the highest is not below.
         stands_on(slot, parent)?;
         not_below_lock(before, parent)?;
-        Ok(Promises { approved: slot, ..before })
+        Ok(Promises {
+            approved: slot,
+            ..before
+        })
     }
 
     /// Rule 2: a node approves a block of `slot`.
     ///
     /// # Errors
     /// Why it may not.
-    pub fn approve(&self, before: Promises, slot: u64, parent: Parent) -> Result<Promises, Refusal> {
+    pub fn approve(
+        &self,
+        before: Promises,
+        slot: u64,
+        parent: Parent,
+    ) -> Result<Promises, Refusal> {
         if slot <= before.approved && !self.is(Broken::ApproveOldSlots) {
-            return Err(Refusal::NotAboveApproval { slot, approved: before.approved });
+            return Err(Refusal::NotAboveApproval {
+                slot,
+                approved: before.approved,
+            });
         }
         stands_on(slot, parent)?;
         if !self.is(Broken::ApproveIgnoresLock) {
             not_below_lock(before, parent)?;
         }
-        Ok(Promises { approved: slot, ..before })
+        Ok(Promises {
+            approved: slot,
+            ..before
+        })
     }
 
     /// Rule 4: a node confirms a block of `slot`.
     ///
     /// # Errors
     /// Why it may not.
-    pub fn confirm(&self, before: Promises, slot: u64, certified: bool) -> Result<Promises, Refusal> {
+    pub fn confirm(
+        &self,
+        before: Promises,
+        slot: u64,
+        certified: bool,
+    ) -> Result<Promises, Refusal> {
         if !certified {
             return Err(Refusal::Uncertified { slot });
         }
         if slot <= before.locked {
-            return Err(Refusal::NotAboveLock { slot, locked: before.locked });
+            return Err(Refusal::NotAboveLock {
+                slot,
+                locked: before.locked,
+            });
         }
         if slot < before.approved && !self.is(Broken::ConfirmIgnoresApproval) {
-            return Err(Refusal::BelowApproval { slot, approved: before.approved });
+            return Err(Refusal::BelowApproval {
+                slot,
+                approved: before.approved,
+            });
         }
-        Ok(Promises { locked: slot, ..before })
+        Ok(Promises {
+            locked: slot,
+            ..before
+        })
     }
 }
 
 fn stands_on(slot: u64, parent: Parent) -> Result<(), Refusal> {
     if !parent.certified {
-        return Err(Refusal::ParentUncertified { parent: parent.slot });
+        return Err(Refusal::ParentUncertified {
+            parent: parent.slot,
+        });
     }
     if slot <= parent.slot {
-        return Err(Refusal::NotAboveParent { slot, parent: parent.slot });
+        return Err(Refusal::NotAboveParent {
+            slot,
+            parent: parent.slot,
+        });
     }
     Ok(())
 }
 
 fn not_below_lock(before: Promises, parent: Parent) -> Result<(), Refusal> {
     if parent.slot < before.locked {
-        return Err(Refusal::ParentBelowLock { parent: parent.slot, locked: before.locked });
+        return Err(Refusal::ParentBelowLock {
+            parent: parent.slot,
+            locked: before.locked,
+        });
     }
     Ok(())
 }
@@ -211,7 +259,10 @@ mod tests {
     const RULE: Rule = Rule::of(4, Faults::Byzantine);
 
     fn on(slot: u64) -> Parent {
-        Parent { slot, certified: true }
+        Parent {
+            slot,
+            certified: true,
+        }
     }
 
     #[test]
@@ -221,32 +272,104 @@ mod tests {
             assert!(2 * crash > nodes, "two quorums of {nodes} share a node");
             let byzantine = Rule::of(nodes, Faults::Byzantine).quorum;
             let shared = 2 * byzantine - nodes;
-            assert!(shared > Faults::Byzantine.tolerated(nodes), "and one of them is correct");
+            assert!(
+                shared > Faults::Byzantine.tolerated(nodes),
+                "and one of them is correct"
+            );
             assert!(RULE.certifies(3) && !RULE.certifies(2));
         }
     }
 
     #[test]
     fn each_clause_refuses_what_it_is_there_for() {
-        let before = Promises { approved: 10, locked: 8 };
-        let bare = Parent { slot: 9, certified: false };
+        let before = Promises {
+            approved: 10,
+            locked: 8,
+        };
+        let bare = Parent {
+            slot: 9,
+            certified: false,
+        };
         let cases = [
-            (RULE.approve(before, 11, on(8)), Ok(Promises { approved: 11, locked: 8 })),
-            (RULE.approve(before, 10, on(8)), Err(Refusal::NotAboveApproval { slot: 10, approved: 10 })),
-            (RULE.approve(before, 11, on(7)), Err(Refusal::ParentBelowLock { parent: 7, locked: 8 })),
-            (RULE.approve(before, 11, bare), Err(Refusal::ParentUncertified { parent: 9 })),
-            (RULE.approve(before, 11, on(11)), Err(Refusal::NotAboveParent { slot: 11, parent: 11 })),
-            (RULE.propose(before, 11, true, on(9)), Ok(Promises { approved: 11, locked: 8 })),
-            (RULE.propose(before, 11, false, on(9)), Err(Refusal::NotLeader { slot: 11 })),
+            (
+                RULE.approve(before, 11, on(8)),
+                Ok(Promises {
+                    approved: 11,
+                    locked: 8,
+                }),
+            ),
+            (
+                RULE.approve(before, 10, on(8)),
+                Err(Refusal::NotAboveApproval {
+                    slot: 10,
+                    approved: 10,
+                }),
+            ),
+            (
+                RULE.approve(before, 11, on(7)),
+                Err(Refusal::ParentBelowLock {
+                    parent: 7,
+                    locked: 8,
+                }),
+            ),
+            (
+                RULE.approve(before, 11, bare),
+                Err(Refusal::ParentUncertified { parent: 9 }),
+            ),
+            (
+                RULE.approve(before, 11, on(11)),
+                Err(Refusal::NotAboveParent {
+                    slot: 11,
+                    parent: 11,
+                }),
+            ),
+            (
+                RULE.propose(before, 11, true, on(9)),
+                Ok(Promises {
+                    approved: 11,
+                    locked: 8,
+                }),
+            ),
+            (
+                RULE.propose(before, 11, false, on(9)),
+                Err(Refusal::NotLeader { slot: 11 }),
+            ),
             (
                 RULE.propose(before, 10, true, on(9)),
-                Err(Refusal::NotAboveApproval { slot: 10, approved: 10 }),
+                Err(Refusal::NotAboveApproval {
+                    slot: 10,
+                    approved: 10,
+                }),
             ),
-            (RULE.propose(before, 11, true, on(7)), Err(Refusal::ParentBelowLock { parent: 7, locked: 8 })),
-            (RULE.confirm(before, 10, true), Ok(Promises { approved: 10, locked: 10 })),
-            (RULE.confirm(before, 10, false), Err(Refusal::Uncertified { slot: 10 })),
-            (RULE.confirm(before, 8, true), Err(Refusal::NotAboveLock { slot: 8, locked: 8 })),
-            (RULE.confirm(before, 9, true), Err(Refusal::BelowApproval { slot: 9, approved: 10 })),
+            (
+                RULE.propose(before, 11, true, on(7)),
+                Err(Refusal::ParentBelowLock {
+                    parent: 7,
+                    locked: 8,
+                }),
+            ),
+            (
+                RULE.confirm(before, 10, true),
+                Ok(Promises {
+                    approved: 10,
+                    locked: 10,
+                }),
+            ),
+            (
+                RULE.confirm(before, 10, false),
+                Err(Refusal::Uncertified { slot: 10 }),
+            ),
+            (
+                RULE.confirm(before, 8, true),
+                Err(Refusal::NotAboveLock { slot: 8, locked: 8 }),
+            ),
+            (
+                RULE.confirm(before, 9, true),
+                Err(Refusal::BelowApproval {
+                    slot: 9,
+                    approved: 10,
+                }),
+            ),
         ];
         for (index, (found, expected)) in cases.into_iter().enumerate() {
             assert_eq!(found, expected, "case {index}");
@@ -255,10 +378,25 @@ mod tests {
 
     #[test]
     fn each_mistake_allows_what_the_rule_refuses() {
-        let before = Promises { approved: 10, locked: 8 };
-        assert!(RULE.with(Broken::ApproveIgnoresLock).approve(before, 11, on(7)).is_ok());
-        assert!(RULE.with(Broken::ApproveOldSlots).approve(before, 10, on(8)).is_ok());
-        assert!(RULE.with(Broken::ConfirmIgnoresApproval).confirm(before, 9, true).is_ok());
+        let before = Promises {
+            approved: 10,
+            locked: 8,
+        };
+        assert!(
+            RULE.with(Broken::ApproveIgnoresLock)
+                .approve(before, 11, on(7))
+                .is_ok()
+        );
+        assert!(
+            RULE.with(Broken::ApproveOldSlots)
+                .approve(before, 10, on(8))
+                .is_ok()
+        );
+        assert!(
+            RULE.with(Broken::ConfirmIgnoresApproval)
+                .confirm(before, 9, true)
+                .is_ok()
+        );
         assert!(RULE.with(Broken::QuorumOneLess).certifies(2));
     }
 }

@@ -98,7 +98,11 @@ impl World {
     /// A world of this many nodes and slots in which everything arrives in time or not at all, whose faulty nodes are as
     /// many as it tolerates.
     pub fn new(name: &'static str, nodes: usize, faults: Faults, slots: u8) -> Self {
-        let byzantine = if faults == Faults::Byzantine { faults.tolerated(nodes) } else { 0 };
+        let byzantine = if faults == Faults::Byzantine {
+            faults.tolerated(nodes)
+        } else {
+            0
+        };
         let crashes = faults == Faults::Crash;
         let slots = slots.min(MAX_SLOTS);
         let (silent, calm, symmetric, rule) = (0, false, false, Rule::of(nodes, faults));
@@ -118,12 +122,18 @@ impl World {
 
     /// The same with a mistake in the rule.
     pub fn with(self, broken: Broken) -> Self {
-        Self { rule: self.rule.with(broken), ..self }
+        Self {
+            rule: self.rule.with(broken),
+            ..self
+        }
     }
 
     /// The same, nodes counted as interchangeable.
     pub fn symmetric(self) -> Self {
-        Self { symmetric: true, ..self }
+        Self {
+            symmetric: true,
+            ..self
+        }
     }
 
     /// The same, with or without crashes.
@@ -134,7 +144,13 @@ impl World {
     /// A world of this many nodes in which messages arrive in their slot, and those that may be faulty say nothing.
     pub fn calm(name: &'static str, nodes: usize, faults: Faults, slots: u8) -> Self {
         let silent = faults.tolerated(nodes);
-        Self { silent, byzantine: 0, crashes: false, calm: true, ..Self::new(name, nodes, faults, slots) }
+        Self {
+            silent,
+            byzantine: 0,
+            crashes: false,
+            calm: true,
+            ..Self::new(name, nodes, faults, slots)
+        }
     }
 
     fn voters(&self) -> usize {
@@ -165,31 +181,52 @@ impl World {
     }
 
     fn certified(&self, state: &State, block: Block) -> bool {
-        let signers = state.voters.iter().filter(|voter| voter.approvals & one(block) != 0).count();
+        let signers = state
+            .voters
+            .iter()
+            .filter(|voter| voter.approvals & one(block) != 0)
+            .count();
         block == GENESIS || self.rule.certifies(signers + self.byzantine)
     }
 
     fn is_final(&self, state: &State, block: Block) -> bool {
-        let signers = state.voters.iter().filter(|voter| voter.confirmations & one(block) != 0).count();
+        let signers = state
+            .voters
+            .iter()
+            .filter(|voter| voter.confirmations & one(block) != 0)
+            .count();
         self.rule.certifies(signers + self.byzantine)
     }
 
     /// Blocks with a certificate, genesis left out. Only what somebody correct approved can have one; where the faulty are
     /// a quorum by themselves there is nothing to check.
     fn all_certified(&self, state: &State) -> Vec<Block> {
-        let approved = state.voters.iter().fold(0, |all, voter| all | voter.approvals);
-        members(approved).filter(|block| self.certified(state, *block)).collect()
+        let approved = state
+            .voters
+            .iter()
+            .fold(0, |all, voter| all | voter.approvals);
+        members(approved)
+            .filter(|block| self.certified(state, *block))
+            .collect()
     }
 
     fn all_final(&self, state: &State) -> Vec<Block> {
-        let confirmed = state.voters.iter().fold(0, |all, voter| all | voter.confirmations);
-        members(confirmed).filter(|block| self.is_final(state, *block)).collect()
+        let confirmed = state
+            .voters
+            .iter()
+            .fold(0, |all, voter| all | voter.confirmations);
+        members(confirmed)
+            .filter(|block| self.is_final(state, *block))
+            .collect()
     }
 
     /// Whether a proposal of the block is there to be approved.
     fn exists(&self, state: &State, block: Block) -> bool {
         let info = self.blocks.info(block);
-        let is_led = state.voters.iter().any(|voter| voter.leads & (1 << info.slot) != 0);
+        let is_led = state
+            .voters
+            .iter()
+            .any(|voter| voter.leads & (1 << info.slot) != 0);
         match is_led {
             true => state.proposed & one(block) != 0,
             false => self.byzantine > 0 && self.certified(state, info.parent),
@@ -201,11 +238,17 @@ impl World {
     }
 
     fn promises(&self, memory: Memory) -> Promises {
-        Promises { approved: self.slot(memory.approval), locked: self.slot(memory.lock) }
+        Promises {
+            approved: self.slot(memory.approval),
+            locked: self.slot(memory.lock),
+        }
     }
 
     fn parent(&self, state: &State, parent: Block) -> Parent {
-        Parent { slot: self.slot(parent), certified: self.certified(state, parent) }
+        Parent {
+            slot: self.slot(parent),
+            certified: self.certified(state, parent),
+        }
     }
 
     /// The block that a leader would make now; a leader that forgot its first makes a second.
@@ -219,7 +262,9 @@ impl World {
     fn may_propose(&self, state: &State, voter: &Voter, slot: u8, parent: Block) -> bool {
         let leads = voter.leads & (1 << slot) != 0;
         let parent = self.parent(state, parent);
-        self.rule.propose(self.promises(voter.memory), u64::from(slot), leads, parent).is_ok()
+        self.rule
+            .propose(self.promises(voter.memory), u64::from(slot), leads, parent)
+            .is_ok()
     }
 
     fn may_approve(&self, state: &State, voter: &Voter, block: Block) -> bool {
@@ -228,13 +273,19 @@ impl World {
             && voter.memory.approval != block
             && self
                 .rule
-                .approve(self.promises(voter.memory), u64::from(info.slot), self.parent(state, info.parent))
+                .approve(
+                    self.promises(voter.memory),
+                    u64::from(info.slot),
+                    self.parent(state, info.parent),
+                )
                 .is_ok()
     }
 
     fn may_confirm(&self, state: &State, voter: &Voter, block: Block) -> bool {
         let certified = self.certified(state, block);
-        self.rule.confirm(self.promises(voter.memory), self.slot(block), certified).is_ok()
+        self.rule
+            .confirm(self.promises(voter.memory), self.slot(block), certified)
+            .is_ok()
     }
 
     fn steps_of(&self, state: &State, index: usize, steps: &mut Vec<Step>) {
@@ -263,11 +314,15 @@ impl World {
         }
         let blocks = || self.blocks.all();
         steps.extend(
-            blocks().filter(|b| self.may_approve(state, voter, *b)).map(|block| Step::Approve(node, block)),
+            blocks()
+                .filter(|b| self.may_approve(state, voter, *b))
+                .map(|block| Step::Approve(node, block)),
         );
         let certified = self.all_certified(state).into_iter();
         steps.extend(
-            certified.filter(|b| self.may_confirm(state, voter, *b)).map(|block| Step::Confirm(node, block)),
+            certified
+                .filter(|b| self.may_confirm(state, voter, *b))
+                .map(|block| Step::Confirm(node, block)),
         );
     }
 
@@ -275,7 +330,11 @@ impl World {
     /// everybody who may confirms, in any order of nodes; then the next slot begins.
     fn calm_steps(&self, state: &State, steps: &mut Vec<Step>) {
         let voters = || state.voters.iter().enumerate();
-        let highest = self.all_certified(state).into_iter().max_by_key(|b| self.slot(*b)).unwrap_or(GENESIS);
+        let highest = self
+            .all_certified(state)
+            .into_iter()
+            .max_by_key(|b| self.slot(*b))
+            .unwrap_or(GENESIS);
         for (index, voter) in voters() {
             if self.may_propose(state, voter, state.slot, highest)
                 && let Some(block) = self.next_block(state, state.slot, highest)
@@ -283,7 +342,11 @@ impl World {
                 return steps.push(Step::Propose(index as u8, block));
             }
         }
-        let of_slot = || self.blocks.all().filter(|block| self.blocks.info(*block).slot == state.slot);
+        let of_slot = || {
+            self.blocks
+                .all()
+                .filter(|block| self.blocks.info(*block).slot == state.slot)
+        };
         for (index, voter) in voters() {
             let may = of_slot().filter(|block| self.may_approve(state, voter, *block));
             steps.extend(may.map(|block| Step::Approve(index as u8, block)));
@@ -299,7 +362,8 @@ impl World {
     fn decide(&self, state: &mut State, node: u8, memory: Memory, step: Step) {
         let voter = &mut state.voters[usize::from(node)];
         voter.memory = memory;
-        let late = self.rule.broken == Some(Broken::LockWrittenLate) && matches!(step, Step::Confirm(..));
+        let late =
+            self.rule.broken == Some(Broken::LockWrittenLate) && matches!(step, Step::Confirm(..));
         let owed = if late { Owed::Write } else { Owed::Say };
         // A crash before the first effect leaves nothing of the decision, as if it had not been made.
         match owed {
@@ -345,7 +409,9 @@ impl World {
         let block = |block| format!("block {}", self.blocks.name(block));
         let node = |node: u8| format!("node {}", node + 1);
         match step {
-            Step::Propose(by, made) => format!("{} proposes {} and approves it", node(by), block(made)),
+            Step::Propose(by, made) => {
+                format!("{} proposes {} and approves it", node(by), block(made))
+            }
             Step::Approve(by, what) => format!("{} approves {}", node(by), block(what)),
             Step::Confirm(by, what) => format!("{} confirms {}", node(by), block(what)),
             Step::Finish(by) => format!("{} carries out the rest", node(by)),
@@ -361,15 +427,28 @@ impl Model for World {
     type Action = Step;
 
     fn init_states(&self) -> Vec<State> {
-        let fresh = Memory { approval: GENESIS, lock: GENESIS };
-        let voter =
-            |leads| Voter { leads, memory: fresh, disk: fresh, owed: None, approvals: 0, confirmations: 0 };
+        let fresh = Memory {
+            approval: GENESIS,
+            lock: GENESIS,
+        };
+        let voter = |leads| Voter {
+            leads,
+            memory: fresh,
+            disk: fresh,
+            owed: None,
+            approvals: 0,
+            confirmations: 0,
+        };
         let state = |schedule: Vec<u8>| {
             let mut voters: Vec<Voter> = schedule.into_iter().map(voter).collect();
             if self.symmetric {
                 voters.sort();
             }
-            State { slot: u8::from(self.calm), proposed: 0, voters }
+            State {
+                slot: u8::from(self.calm),
+                proposed: 0,
+                voters,
+            }
         };
         self.schedules().into_iter().map(state).collect()
     }
@@ -389,13 +468,37 @@ impl Model for World {
         match step {
             Step::Propose(node, block) => {
                 // Nobody else proposes here, so that it was decided on need not be told from that it was sent.
-                self.decide(&mut state, node, Memory { approval: block, ..memory(node) }, step);
+                self.decide(
+                    &mut state,
+                    node,
+                    Memory {
+                        approval: block,
+                        ..memory(node)
+                    },
+                    step,
+                );
             }
             Step::Approve(node, block) => {
-                self.decide(&mut state, node, Memory { approval: block, ..memory(node) }, step);
+                self.decide(
+                    &mut state,
+                    node,
+                    Memory {
+                        approval: block,
+                        ..memory(node)
+                    },
+                    step,
+                );
             }
             Step::Confirm(node, block) => {
-                self.decide(&mut state, node, Memory { lock: block, ..memory(node) }, step);
+                self.decide(
+                    &mut state,
+                    node,
+                    Memory {
+                        lock: block,
+                        ..memory(node)
+                    },
+                    step,
+                );
             }
             Step::Finish(node) => self.finish(&mut state, node),
             Step::Crash(node) => {
@@ -418,11 +521,19 @@ impl Model for World {
         let safe = [
             Property::<Self>::always(NO_FORK, |world, state| {
                 let all = world.all_final(state);
-                all.iter().all(|a| all.iter().all(|b| a > b || world.blocks.descends(*b, *a)))
+                all.iter()
+                    .all(|a| all.iter().all(|b| a > b || world.blocks.descends(*b, *a)))
             }),
             Property::always(ONE_CERTIFICATE, |world, state| {
-                let slots: Vec<u64> = world.all_certified(state).into_iter().map(|b| world.slot(b)).collect();
-                slots.iter().enumerate().all(|(index, slot)| !slots[..index].contains(slot))
+                let slots: Vec<u64> = world
+                    .all_certified(state)
+                    .into_iter()
+                    .map(|b| world.slot(b))
+                    .collect();
+                slots
+                    .iter()
+                    .enumerate()
+                    .all(|(index, slot)| !slots[..index].contains(slot))
             }),
             Property::always(NOTHING_BESIDE, |world, state| {
                 let certified = world.all_certified(state);
@@ -433,37 +544,55 @@ impl Model for World {
                 })
             }),
             Property::always(FINAL_IS_CERTIFIED, |world, state| {
-                world.all_final(state).iter().all(|block| world.certified(state, *block))
+                world
+                    .all_final(state)
+                    .iter()
+                    .all(|block| world.certified(state, *block))
             }),
         ];
         let mut all: Vec<Property<Self>> = safe.into_iter().collect();
-        all.push(Property::sometimes(SOMETHING_FINAL, |world, state| !world.all_final(state).is_empty()));
+        all.push(Property::sometimes(SOMETHING_FINAL, |world, state| {
+            !world.all_final(state).is_empty()
+        }));
         if self.calm {
             all.push(Property::eventually(EVERY_SLOT_FINAL, |world, state| {
                 let done = world.all_final(state);
                 (1..=world.slots)
-                    .filter(|slot| state.voters.iter().any(|voter| voter.leads & (1 << slot) != 0))
-                    .all(|slot| done.iter().any(|block| world.blocks.info(*block).slot == slot))
+                    .filter(|slot| {
+                        state
+                            .voters
+                            .iter()
+                            .any(|voter| voter.leads & (1 << slot) != 0)
+                    })
+                    .all(|slot| {
+                        done.iter()
+                            .any(|block| world.blocks.info(*block).slot == slot)
+                    })
             }));
         } else {
             // The locks are not there for nothing: certified branches do part, and one of them becomes final.
             all.push(Property::sometimes(BRANCHES_PART, |world, state| {
                 let certified = world.all_certified(state);
                 !world.all_final(state).is_empty()
-                    && certified
-                        .iter()
-                        .any(|a| certified.iter().any(|b| b > a && !world.blocks.descends(*b, *a)))
+                    && certified.iter().any(|a| {
+                        certified
+                            .iter()
+                            .any(|b| b > a && !world.blocks.descends(*b, *a))
+                    })
             }));
         }
         if self.crashes {
-            all.push(Property::sometimes(VOTE_UNSAID, |_: &World, state: &State| {
-                state.voters.iter().any(|voter| {
-                    let Memory { approval, lock } = voter.disk;
-                    voter.owed.is_none()
-                        && voter.approvals & one(approval) == 0
-                        && (approval, lock) != (GENESIS, GENESIS)
-                })
-            }));
+            all.push(Property::sometimes(
+                VOTE_UNSAID,
+                |_: &World, state: &State| {
+                    state.voters.iter().any(|voter| {
+                        let Memory { approval, lock } = voter.disk;
+                        voter.owed.is_none()
+                            && voter.approvals & one(approval) == 0
+                            && (approval, lock) != (GENESIS, GENESIS)
+                    })
+                },
+            ));
         }
         all
     }

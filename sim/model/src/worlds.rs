@@ -9,12 +9,24 @@ pub fn small() -> Vec<World> {
     vec![
         World::new("3 nodes that crash, 2 slots", 3, Crash, 2),
         World::new("3 nodes that crash, 2 slots, renamed", 3, Crash, 2).symmetric(),
-        World::new("3 nodes, 3 slots, loss and delay only, renamed", 3, Crash, 3).crashing(false).symmetric(),
+        World::new(
+            "3 nodes, 3 slots, loss and delay only, renamed",
+            3,
+            Crash,
+            3,
+        )
+        .crashing(false)
+        .symmetric(),
         World::new("4 nodes, one Byzantine, 2 slots", 4, Byzantine, 2),
         World::new("4 nodes, one Byzantine, 2 slots, renamed", 4, Byzantine, 2).symmetric(),
-        World::new("4 nodes, one Byzantine, the others crash, 2 slots, renamed", 4, Byzantine, 2)
-            .crashing(true)
-            .symmetric(),
+        World::new(
+            "4 nodes, one Byzantine, the others crash, 2 slots, renamed",
+            4,
+            Byzantine,
+            2,
+        )
+        .crashing(true)
+        .symmetric(),
         World::calm("3 nodes, one silent, 4 calm slots", 3, Crash, 4),
         World::calm("4 nodes, one silent, 4 calm slots", 4, Byzantine, 4),
     ]
@@ -26,9 +38,23 @@ pub fn big() -> Vec<World> {
     vec![
         World::new("3 nodes that crash, 3 slots, renamed", 3, Crash, 3).symmetric(),
         World::new("4 nodes, one Byzantine, 3 slots, renamed", 4, Byzantine, 3).symmetric(),
-        World::new("5 nodes, 2 slots, loss and delay only, renamed", 5, Crash, 2).crashing(false).symmetric(),
+        World::new(
+            "5 nodes, 2 slots, loss and delay only, renamed",
+            5,
+            Crash,
+            2,
+        )
+        .crashing(false)
+        .symmetric(),
         World::new("5 nodes that crash, 2 slots, renamed", 5, Crash, 2).symmetric(),
-        World::new("3 nodes, 4 slots, loss and delay only, renamed", 3, Crash, 4).crashing(false).symmetric(),
+        World::new(
+            "3 nodes, 4 slots, loss and delay only, renamed",
+            3,
+            Crash,
+            4,
+        )
+        .crashing(false)
+        .symmetric(),
         World::new("7 nodes, two Byzantine, 2 slots, renamed", 7, Byzantine, 2).symmetric(),
     ]
 }
@@ -45,6 +71,10 @@ pub fn broken() -> Vec<(&'static str, World)> {
         }
     };
     let all = Broken::ALL.into_iter();
-    all.flat_map(|(name, broken)| world(broken).into_iter().map(move |world| (name, world.with(broken))))
-        .collect()
+    all.flat_map(|(name, broken)| {
+        world(broken)
+            .into_iter()
+            .map(move |world| (name, world.with(broken)))
+    })
+    .collect()
 }

@@ -10,7 +10,12 @@ fn the_rule_holds_in_every_state_of_the_small_worlds() {
     for world in worlds::small() {
         let report = check(&world);
         println!("{report}");
-        assert!(report.is_good(), "{report}\n{:#?}\n{:#?}", report.held, report.counterexamples);
+        assert!(
+            report.is_good(),
+            "{report}\n{:#?}\n{:#?}",
+            report.held,
+            report.counterexamples
+        );
     }
 }
 
@@ -20,6 +25,11 @@ fn every_mistake_in_the_rule_shows() {
         let report = check_broken(&world);
         let steps = report.steps_to(NO_FORK);
         println!("{name} in {}: {steps:?} steps to a fork", world.name);
-        assert!(steps.is_some(), "{name} does no harm in {}: {:#?}", world.name, report.held);
+        assert!(
+            steps.is_some(),
+            "{name} does no harm in {}: {:#?}",
+            world.name,
+            report.held
+        );
     }
 }

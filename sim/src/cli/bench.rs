@@ -43,8 +43,12 @@ fn row(world: &'static str, stack: Stack, outcomes: &[Outcome]) -> Row {
         seeds: outcomes.len(),
         seconds,
         seeds_an_hour: 3_600.0 / seconds.max(1e-3) * jobs(None) as f64,
-        simulated_to_real: of(|outcome| outcome.simulated_ms as f64 / outcome.wall_ms.max(1) as f64),
-        events_a_second: of(|outcome| outcome.events as f64 / (outcome.wall_ms.max(1) as f64 / 1e3)),
+        simulated_to_real: of(|outcome| {
+            outcome.simulated_ms as f64 / outcome.wall_ms.max(1) as f64
+        }),
+        events_a_second: of(|outcome| {
+            outcome.events as f64 / (outcome.wall_ms.max(1) as f64 / 1e3)
+        }),
         peak_mib: of(|outcome| outcome.peak_kib as f64 / 1024.0),
     }
 }
@@ -56,12 +60,17 @@ pub fn bench(args: &BenchArgs) -> Result<u8> {
     let mut rows = Vec::new();
     for stack in [Stack::Fast, Stack::Full] {
         for world in WORLDS {
-            let scenario = scenario::load(&dir.join(format!("{world}.toml")).display().to_string())?;
+            let scenario =
+                scenario::load(&dir.join(format!("{world}.toml")).display().to_string())?;
             let mut seeds = args.seeds.0.clone();
             let mut outcomes = Vec::new();
             sweep::run(
                 1,
-                || seeds.next().map(|seed| job(&scenario, seed, Some(stack), None)),
+                || {
+                    seeds
+                        .next()
+                        .map(|seed| job(&scenario, seed, Some(stack), None))
+                },
                 |_, _, outcome| {
                     eprintln!("{outcome}");
                     outcomes.push(outcome);
@@ -87,8 +96,16 @@ pub fn bench(args: &BenchArgs) -> Result<u8> {
     );
     println!("|---|---|---|---|---|---|---|---|");
     for row in rows {
-        let Row { world, stack, seeds, seconds, seeds_an_hour, simulated_to_real, events_a_second, peak_mib } =
-            row;
+        let Row {
+            world,
+            stack,
+            seeds,
+            seconds,
+            seeds_an_hour,
+            simulated_to_real,
+            events_a_second,
+            peak_mib,
+        } = row;
         println!(
             "| {world} | {stack} | {seeds} | {seconds:.1} | {seeds_an_hour:.0} | {simulated_to_real:.0} : 1 | {events_a_second:.0} | {peak_mib:.0} |"
         );

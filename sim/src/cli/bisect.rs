@@ -29,7 +29,10 @@ pub fn bisect(args: &BisectArgs) -> Result<u8> {
         let [one, other] = both(&job)?.map(|(outcome, _)| outcome);
         let is_same = one.trace_hash == other.trace_hash;
         let Some(window) = bisect::window(&one.snapshots, &other.snapshots, is_same) else {
-            eprintln!("pair {pair}: equal, hash {} over {} events", one.trace_hash, one.events);
+            eprintln!(
+                "pair {pair}: equal, hash {} over {} events",
+                one.trace_hash, one.events
+            );
             continue;
         };
         let (from, to) = (*window.start(), *window.end());
@@ -38,7 +41,10 @@ pub fn bisect(args: &BisectArgs) -> Result<u8> {
             "pair {pair}: the runs part between the events {from} and {last}; both again, to compare each"
         );
         // What leaks in may differ from pair to pair: then the recording has no difference there, and the next pair is tried.
-        let again = job.with(["--window".to_owned(), format!("{from}..{}", to.saturating_add(1))]);
+        let again = job.with([
+            "--window".to_owned(),
+            format!("{from}..{}", to.saturating_add(1)),
+        ]);
         let [(one, mine), (other, theirs)] = both(&again)?;
         if let Some(parting) = bisect::first_difference(&mine, &theirs) {
             show(args, [&one, &other], &parting)?;
@@ -46,12 +52,19 @@ pub fn bisect(args: &BisectArgs) -> Result<u8> {
         }
     }
     let (scenario, seed) = (&args.which.scenario, job.seed);
-    println!("{scenario} seed {seed}: no difference found in {} pairs of processes", args.tries);
+    println!(
+        "{scenario} seed {seed}: no difference found in {} pairs of processes",
+        args.tries
+    );
     Ok(PASSED)
 }
 
 fn show(args: &BisectArgs, [one, other]: [&Outcome; 2], parting: &Parting) -> Result<()> {
-    let Parting { before, one: mine, other: theirs } = parting;
+    let Parting {
+        before,
+        one: mine,
+        other: theirs,
+    } = parting;
     if args.json {
         let answer = Answer {
             scenario: &one.scenario,
@@ -67,7 +80,11 @@ fn show(args: &BisectArgs, [one, other]: [&Outcome; 2], parting: &Parting) -> Re
     for record in before {
         println!("    {}", record.line());
     }
-    let line = |record: &Option<Record>| record.as_ref().map_or("nothing more".to_owned(), Record::line);
+    let line = |record: &Option<Record>| {
+        record
+            .as_ref()
+            .map_or("nothing more".to_owned(), Record::line)
+    };
     println!("one:   {}\nother: {}", line(mine), line(theirs));
     Ok(())
 }
@@ -87,24 +104,43 @@ fn both(job: &Job) -> Result<[Ended; 2]> {
 }
 
 fn start(job: &Job) -> Result<Child> {
-    job.start().with_context(|| format!("start {}", job.replay()))
+    job.start()
+        .with_context(|| format!("start {}", job.replay()))
 }
 
 fn finish(mut child: Child) -> Result<Ended> {
-    let complained = child.stderr.take().context("its standard error is a pipe")?;
+    let complained = child
+        .stderr
+        .take()
+        .context("its standard error is a pipe")?;
     let reader = std::thread::spawn(move || {
         let (mut text, mut complained) = (Vec::new(), complained);
-        complained.read_to_end(&mut text).map(|_| String::from_utf8_lossy(&text).into_owned())
+        complained
+            .read_to_end(&mut text)
+            .map(|_| String::from_utf8_lossy(&text).into_owned())
     });
     let mut said = String::new();
-    child.stdout.take().context("its standard output is a pipe")?.read_to_string(&mut said)?;
+    child
+        .stdout
+        .take()
+        .context("its standard output is a pipe")?
+        .read_to_string(&mut said)?;
     let complained = match reader.join() {
         Ok(text) => text?,
         Err(_) => anyhow::bail!("the thread that reads a run panicked"),
     };
     let status = child.wait()?;
-    let outcome = said.lines().last().and_then(|line| serde_json::from_str(line).ok());
-    let outcome =
-        outcome.with_context(|| format!("the run ended without an outcome ({status}):\n{complained}"))?;
-    Ok((outcome, complained.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()))
+    let outcome = said
+        .lines()
+        .last()
+        .and_then(|line| serde_json::from_str(line).ok());
+    let outcome = outcome
+        .with_context(|| format!("the run ended without an outcome ({status}):\n{complained}"))?;
+    Ok((
+        outcome,
+        complained
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect(),
+    ))
 }

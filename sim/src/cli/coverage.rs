@@ -17,9 +17,9 @@ pub fn run(args: &CoverageArgs) -> anyhow::Result<u8> {
         let all = ledger::read(path)?.entries;
         let newest = all.last().map(|entry| entry.build.clone());
         // What older builds reached, or builds with a bug, says nothing of this one.
-        let (those, others): (Vec<Entry>, Vec<Entry>) = all
-            .into_iter()
-            .partition(|entry| Some(&entry.build) == newest.as_ref() && entry.outcome.mutant.is_none());
+        let (those, others): (Vec<Entry>, Vec<Entry>) = all.into_iter().partition(|entry| {
+            Some(&entry.build) == newest.as_ref() && entry.outcome.mutant.is_none()
+        });
         for Entry { outcome, .. } in those {
             coverage.add(&outcome);
             failed.extend((!outcome.is_passed()).then_some(outcome.seed));
@@ -33,11 +33,17 @@ pub fn run(args: &CoverageArgs) -> anyhow::Result<u8> {
         return show(&coverage, &failed, args.json);
     }
     process::listen();
-    let scenarios = args.scenario.iter().map(|name| scenario::load(name)).collect::<Result<Vec<_>, _>>()?;
+    let scenarios = args
+        .scenario
+        .iter()
+        .map(|name| scenario::load(name))
+        .collect::<Result<Vec<_>, _>>()?;
     let total = (args.seeds.0.end - args.seeds.0.start) * scenarios.len() as u64;
     let mut summary = Summary::new(Some(total), false);
     let seeds = &args.seeds.0;
-    let mut jobs = scenarios.iter().flat_map(|one| seeds.clone().map(move |seed| job(one, seed, None, None)));
+    let mut jobs = scenarios
+        .iter()
+        .flat_map(|one| seeds.clone().map(move |seed| job(one, seed, None, None)));
     sweep::run(
         super::jobs(args.jobs),
         || jobs.next(),
@@ -62,8 +68,7 @@ pub fn run(args: &CoverageArgs) -> anyhow::Result<u8> {
 fn show(coverage: &Coverage, failed: &[u64], as_json: bool) -> anyhow::Result<u8> {
     let missing = coverage.missing();
     if as_json {
-        let text =
-            json!({ "runs": coverage.runs(), "failed": failed, "rows": coverage.rows(), "missing": missing });
+        let text = json!({ "runs": coverage.runs(), "failed": failed, "rows": coverage.rows(), "missing": missing });
         println!("{}", serde_json::to_string_pretty(&text)?);
     } else {
         print!("{}", coverage.table());

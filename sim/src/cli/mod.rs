@@ -167,7 +167,12 @@ impl Which {
     /// The run's job, and its plan with the file's seed, stack and bug replaced by those of the run.
     fn job(&self) -> anyhow::Result<(Job, Plan)> {
         let scenario = scenario::load(&self.scenario)?;
-        let (job, mut plan) = job(&scenario, scenario.seed(self.seed), self.stack, self.mutant.as_deref());
+        let (job, mut plan) = job(
+            &scenario,
+            scenario.seed(self.seed),
+            self.stack,
+            self.mutant.as_deref(),
+        );
         (plan.seed, plan.mutant) = (Some(job.seed), job.mutant.clone());
         plan.world.stack = Some(job.stack);
         Ok((job, plan))
@@ -421,10 +426,20 @@ struct Seeds(std::ops::Range<u64>);
 fn parse_seeds(text: &str) -> Result<Seeds, String> {
     let error = || format!("{text:?}: seeds are a range as 1..200 (200 is not run), or one number");
     let range = match text.split_once("..") {
-        Some((from, to)) => from.parse().ok().zip(to.parse().ok()).map(|(from, to)| from..to),
-        None => text.parse().ok().map(|seed: u64| seed..seed.saturating_add(1)),
+        Some((from, to)) => from
+            .parse()
+            .ok()
+            .zip(to.parse().ok())
+            .map(|(from, to)| from..to),
+        None => text
+            .parse()
+            .ok()
+            .map(|seed: u64| seed..seed.saturating_add(1)),
     };
-    range.filter(|range| !range.is_empty()).map(Seeds).ok_or_else(error)
+    range
+        .filter(|range| !range.is_empty())
+        .map(Seeds)
+        .ok_or_else(error)
 }
 
 fn parse_messages(text: &str) -> Result<String, String> {
@@ -440,13 +455,19 @@ fn parse_mutant(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     let names = Mutant::ALL.iter().map(|planted| planted.name);
-    let meant =
-        scenario::nearest(text, names.clone()).map_or(String::new(), |m| format!("; did you mean {m}?"));
-    Err(format!("no planted bug {text:?}; there are {}{meant}", names.collect::<Vec<_>>().join(", ")))
+    let meant = scenario::nearest(text, names.clone())
+        .map_or(String::new(), |m| format!("; did you mean {m}?"));
+    Err(format!(
+        "no planted bug {text:?}; there are {}{meant}",
+        names.collect::<Vec<_>>().join(", ")
+    ))
 }
 
 fn mutant(name: &str) -> Option<(&'static str, Mutant)> {
-    Mutant::ALL.iter().find(|planted| planted.name == name).map(|planted| (planted.name, planted.mutant))
+    Mutant::ALL
+        .iter()
+        .find(|planted| planted.name == name)
+        .map(|planted| (planted.name, planted.mutant))
 }
 
 /// The program.
@@ -469,7 +490,12 @@ pub fn main() -> ExitCode {
         Some(Command::List(args)) => show::list(&args),
         Some(Command::Describe(args)) => show::describe(&args),
         Some(Command::Completions(args)) => {
-            clap_complete::generate(args.shell, &mut Cli::command(), "alys-sim", &mut std::io::stdout());
+            clap_complete::generate(
+                args.shell,
+                &mut Cli::command(),
+                "alys-sim",
+                &mut std::io::stdout(),
+            );
             Ok(PASSED)
         }
         Some(Command::One(args)) => one(&args),
@@ -485,23 +511,45 @@ pub fn main() -> ExitCode {
 
 /// Runs a seed in this process.
 fn one(args: &OneArgs) -> anyhow::Result<u8> {
-    let OneArgs { run: args, window, canary, not_held, show, machine, kind, actor, from_ms, state } = args;
+    let OneArgs {
+        run: args,
+        window,
+        canary,
+        not_held,
+        show,
+        machine,
+        kind,
+        actor,
+        from_ms,
+        state,
+    } = args;
     let (job, plan) = args.which.job()?;
     let (seed, stack) = (job.seed, job.stack);
     let mutant = job.mutant.as_deref().and_then(mutant);
-    let view = View { logs: args.log, trace: args.trace };
+    let view = View {
+        logs: args.log,
+        trace: args.trace,
+    };
     if !not_held {
         let (job, plan) = (job.clone(), plan.clone());
         trap::watch(move |escape| {
-            let violation = Violation::Escaped { what: escape.to_string() };
+            let violation = Violation::Escaped {
+                what: escape.to_string(),
+            };
             if let Ok(line) = serde_json::to_string(&world::lost(&plan, &job, 0, violation)) {
                 println!("{line}");
             }
             std::process::exit(FAILED.into());
         });
     }
-    let messages = args.messages.as_deref().and_then(|text| report::parse_window(text).ok());
-    let record = args.report.is_some().then(|| report::Recorder::new(&plan, messages));
+    let messages = args
+        .messages
+        .as_deref()
+        .and_then(|text| report::parse_window(text).ok());
+    let record = args
+        .report
+        .is_some()
+        .then(|| report::Recorder::new(&plan, messages));
     let window = window.as_ref().map(|Seeds(window)| window.clone());
     let to_ms = state.iter().copied().max();
     let filter = Filter {
@@ -511,9 +559,21 @@ fn one(args: &OneArgs) -> anyhow::Result<u8> {
         from_ms: *from_ms,
         to_ms,
     };
-    let look = Look { events: show.then_some(filter), states: state.clone() };
+    let look = Look {
+        events: show.then_some(filter),
+        states: state.clone(),
+    };
     let is_held = !not_held;
-    let mode = Mode { mutant, stack, view, is_held, canary: *canary, window, record: record.clone(), look };
+    let mode = Mode {
+        mutant,
+        stack,
+        view,
+        is_held,
+        canary: *canary,
+        window,
+        record: record.clone(),
+        look,
+    };
     let outcome = world::run(&plan, seed, mode);
     if let (Some(file), Some(record)) = (&args.report, &record) {
         let page = report::run_page(&plan, &outcome, record, &job.replay())?;
@@ -525,7 +585,11 @@ fn one(args: &OneArgs) -> anyhow::Result<u8> {
 
 /// How much of the production stack a run has if nobody says: all of it where the plan is written by hand.
 fn stack_of(scenario: &Scenario, seed: u64) -> Stack {
-    let drawn = if scenario.swarm.is_some() { Stack::drawn(seed) } else { Stack::Full };
+    let drawn = if scenario.swarm.is_some() {
+        Stack::drawn(seed)
+    } else {
+        Stack::Full
+    };
     scenario.plan.world.stack.unwrap_or(drawn)
 }
 
@@ -537,7 +601,9 @@ fn job(scenario: &Scenario, seed: u64, stack: Option<Stack>, mutant: Option<&str
         scenario: path,
         seed,
         stack,
-        mutant: mutant.map(str::to_owned).or_else(|| scenario.plan.mutant.clone()),
+        mutant: mutant
+            .map(str::to_owned)
+            .or_else(|| scenario.plan.mutant.clone()),
         view: Vec::new(),
         more: Vec::new(),
         patience: PATIENCE,

@@ -76,7 +76,9 @@ fn hunt(planted: &'static Planted, args: &MutantsArgs) -> anyhow::Result<Hunt> {
     let mut seeds = args.seeds.0.clone();
     let (mut first, mut reached, mut runs): (Option<Outcome>, u64, u64) = (None, 0, 0);
     let next = || match began.elapsed() < limit {
-        true => seeds.next().map(|seed| job(&scenario, seed, Some(args.stack), Some(planted.name))),
+        true => seeds
+            .next()
+            .map(|seed| job(&scenario, seed, Some(args.stack), Some(planted.name))),
         false => None,
     };
     sweep::run(jobs(args.jobs), next, |_, _, outcome| {
@@ -89,11 +91,23 @@ fn hunt(planted: &'static Planted, args: &MutantsArgs) -> anyhow::Result<Hunt> {
         }
         !is_found
     })?;
-    let found_by =
-        first.as_ref().and_then(|outcome| outcome.found.as_ref()).map(|found| found.violation.name());
-    let is_as_named = found_by.as_ref().is_some_and(|name| planted.found_by.contains(&name.as_str()));
+    let found_by = first
+        .as_ref()
+        .and_then(|outcome| outcome.found.as_ref())
+        .map(|found| found.violation.name());
+    let is_as_named = found_by
+        .as_ref()
+        .is_some_and(|name| planted.found_by.contains(&name.as_str()));
     let seed = first.map(|outcome| outcome.seed);
-    Ok(end(planted, scenario.plan.name, (reached, runs), found_by, is_as_named, seed, began))
+    Ok(end(
+        planted,
+        scenario.plan.name,
+        (reached, runs),
+        found_by,
+        is_as_named,
+        seed,
+        began,
+    ))
 }
 
 /// Runs a seed twice; the runs must differ.
@@ -104,7 +118,11 @@ fn compare(planted: &'static Planted, args: &MutantsArgs) -> anyhow::Result<Hunt
     let mut hashes: Vec<String> = Vec::new();
     let mut reached = 0;
     let mut twice = [seed, seed].into_iter();
-    let next = || twice.next().map(|seed| job(&scenario, seed, Some(args.stack), Some(planted.name)));
+    let next = || {
+        twice
+            .next()
+            .map(|seed| job(&scenario, seed, Some(args.stack), Some(planted.name)))
+    };
     sweep::run(jobs(args.jobs), next, |_, _, outcome| {
         reached += outcome.counters.get(REACHED).copied().unwrap_or(0);
         hashes.push(outcome.trace_hash);
@@ -113,7 +131,15 @@ fn compare(planted: &'static Planted, args: &MutantsArgs) -> anyhow::Result<Hunt
     let differs = hashes.len() == 2 && hashes[0] != hashes[1];
     let found_by = differs.then(|| "differs".to_owned());
     let name = scenario.plan.name;
-    Ok(end(planted, name, (reached, 1), found_by, differs, differs.then_some(seed), began))
+    Ok(end(
+        planted,
+        name,
+        (reached, 1),
+        found_by,
+        differs,
+        differs.then_some(seed),
+        began,
+    ))
 }
 
 fn end(
@@ -140,12 +166,26 @@ fn end(
 }
 
 fn line(hunt: &Hunt) -> String {
-    let Hunt { name, scenario, reached, seeds, seconds, .. } = hunt;
-    let reached = if *reached > 0 { format!("reached {reached} times") } else { "NOT REACHED".to_owned() };
+    let Hunt {
+        name,
+        scenario,
+        reached,
+        seeds,
+        seconds,
+        ..
+    } = hunt;
+    let reached = if *reached > 0 {
+        format!("reached {reached} times")
+    } else {
+        "NOT REACHED".to_owned()
+    };
     let found = match (&hunt.found_by, hunt.seed) {
         (Some(by), Some(seed)) if hunt.is_as_named => format!("found by {by} at seed {seed}"),
         (Some(by), Some(seed)) => {
-            format!("found by {by} at seed {seed}, NOT BY {}", hunt.must_be_found_by.join(" or "))
+            format!(
+                "found by {by} at seed {seed}, NOT BY {}",
+                hunt.must_be_found_by.join(" or ")
+            )
         }
         _ => "MISSED".to_owned(),
     };
@@ -154,8 +194,16 @@ fn line(hunt: &Hunt) -> String {
 
 /// The median number of seeds until a bug is found; a bug that is missed counts as the most.
 fn median(hunts: &[Hunt]) -> u64 {
-    let mut seeds: Vec<u64> =
-        hunts.iter().map(|hunt| if hunt.is_as_named { hunt.seeds } else { u64::MAX }).collect();
+    let mut seeds: Vec<u64> = hunts
+        .iter()
+        .map(|hunt| {
+            if hunt.is_as_named {
+                hunt.seeds
+            } else {
+                u64::MAX
+            }
+        })
+        .collect();
     seeds.sort_unstable();
     seeds.get(seeds.len() / 2).copied().unwrap_or(0)
 }
@@ -186,7 +234,12 @@ fn write(file: &Path, hunts: &[Hunt]) -> anyhow::Result<()> {
     let before = std::fs::read_to_string(file).unwrap_or_default();
     let mut rows: BTreeMap<String, String> = before
         .lines()
-        .filter_map(|row| Some((row.strip_prefix("| `")?.split('`').next()?.to_owned(), row.to_owned())))
+        .filter_map(|row| {
+            Some((
+                row.strip_prefix("| `")?.split('`').next()?.to_owned(),
+                row.to_owned(),
+            ))
+        })
         .collect();
     rows.extend(hunts.iter().map(|hunt| (hunt.name.to_owned(), row(hunt))));
     let mut text = format!("{HEAD}{COLUMNS}");
@@ -200,7 +253,15 @@ fn write(file: &Path, hunts: &[Hunt]) -> anyhow::Result<()> {
 }
 
 fn row(hunt: &Hunt) -> String {
-    let Hunt { name, area, scenario, reached, seeds, seconds, .. } = hunt;
+    let Hunt {
+        name,
+        area,
+        scenario,
+        reached,
+        seeds,
+        seconds,
+        ..
+    } = hunt;
     let planted = Mutant::ALL.iter().find(|planted| planted.name == *name);
     let broken = planted.map_or("", |planted| planted.broken);
     let named = hunt.must_be_found_by.join(", ");
@@ -236,8 +297,17 @@ mod tests {
         for planted in Mutant::ALL {
             let by_type = format!("active(Mutant::{:?})", planted.mutant);
             let by_name = format!("active(\"{}\")", planted.name);
-            assert!(code.contains(&by_type) || code.contains(&by_name), "{} has no site", planted.name);
-            assert!(scenarios.contains_key(planted.scenario), "{}: no {}", planted.name, planted.scenario);
+            assert!(
+                code.contains(&by_type) || code.contains(&by_name),
+                "{} has no site",
+                planted.name
+            );
+            assert!(
+                scenarios.contains_key(planted.scenario),
+                "{}: no {}",
+                planted.name,
+                planted.scenario
+            );
         }
         let named: BTreeSet<&str> = code
             .split("active(\"")
@@ -246,7 +316,10 @@ mod tests {
             .filter(|name| !name.contains('{'))
             .collect();
         for name in named {
-            assert!(Mutant::ALL.iter().any(|planted| planted.name == name), "{name} is not in the list");
+            assert!(
+                Mutant::ALL.iter().any(|planted| planted.name == name),
+                "{name} is not in the list"
+            );
         }
     }
 
@@ -267,10 +340,21 @@ mod tests {
         let planted = Mutant::QuorumOffByOne.planted();
         let hunt = |seeds, is_as_named| Hunt {
             is_as_named,
-            ..end(planted, "steady".to_owned(), (1, seeds), None, false, None, Instant::now())
+            ..end(
+                planted,
+                "steady".to_owned(),
+                (1, seeds),
+                None,
+                false,
+                None,
+                Instant::now(),
+            )
         };
         assert_eq!(median(&[hunt(1, true), hunt(9, true), hunt(4, true)]), 4);
-        assert_eq!(median(&[hunt(1, true), hunt(9, false), hunt(4, false)]), u64::MAX);
+        assert_eq!(
+            median(&[hunt(1, true), hunt(9, false), hunt(4, false)]),
+            u64::MAX
+        );
         assert_eq!(Violation::Canary.name(), "canary");
     }
 
@@ -294,10 +378,15 @@ mod tests {
         write(&file, &[of(Mutant::QuorumUnchecked)]).expect("written");
         write(&file, &[of(Mutant::ApproveIgnoresLock)]).expect("written");
         let text = std::fs::read_to_string(&file).expect("it is there");
-        let names: Vec<&str> =
-            text.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
+        let names: Vec<&str> = text
+            .lines()
+            .filter_map(|row| row.strip_prefix("| `")?.split('`').next())
+            .collect();
         assert_eq!(names, ["approve-ignores-lock", "quorum-unchecked"]);
-        assert!(text.contains("**no-progress**"), "found by another invariant than was named");
+        assert!(
+            text.contains("**no-progress**"),
+            "found by another invariant than was named"
+        );
         std::fs::remove_dir_all(&dir).expect("removed");
     }
 }

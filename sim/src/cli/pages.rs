@@ -20,9 +20,15 @@ const MAX_PAGES: usize = 60;
 /// `report`.
 pub fn report(args: &ReportArgs) -> Result<u8> {
     let Some(which) = &args.which else {
-        let path = args.ledger.as_deref().context("neither a scenario nor a ledger is given")?;
+        let path = args
+            .ledger
+            .as_deref()
+            .context("neither a scenario nor a ledger is given")?;
         let lines = ledger::read(path)?;
-        let file = args.output.clone().unwrap_or_else(|| PathBuf::from("sweep.html"));
+        let file = args
+            .output
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("sweep.html"));
         write_index(&file, &lines.entries, lines.torn)?;
         tell(&file);
         return Ok(PASSED);
@@ -34,7 +40,9 @@ pub fn report(args: &ReportArgs) -> Result<u8> {
     remove(&file)?;
     let mut job = job.with_page(&file, args.messages.as_deref());
     job.patience = runs::PATIENCE_ALONE;
-    let Some(outcome) = runs::alone(job, plan)? else { return Ok(INTERRUPTED) };
+    let Some(outcome) = runs::alone(job, plan)? else {
+        return Ok(INTERRUPTED);
+    };
     println!("{outcome}");
     anyhow::ensure!(file.exists(), "the run did not live to write its page");
     tell(&file);
@@ -54,7 +62,11 @@ fn remove(file: &Path) -> Result<()> {
 /// Says where a page is.
 pub fn tell(file: &Path) {
     if let Ok(about) = std::fs::metadata(file) {
-        println!("wrote {} ({:.1} MB)", file.display(), about.len() as f64 / 1e6);
+        println!(
+            "wrote {} ({:.1} MB)",
+            file.display(),
+            about.len() as f64 / 1e6
+        );
     }
 }
 
@@ -68,13 +80,23 @@ fn write_index(file: &Path, entries: &[Entry], torn: usize) -> Result<()> {
 /// whole.
 pub fn of_sweep(dir: &Path, summary: &Summary, entries: &[Entry], at_once: usize) -> Result<()> {
     let groups = summary.groups();
-    let chosen = groups.values().flat_map(|those| those.iter().take(PAGES_OF_GROUP)).take(MAX_PAGES);
-    let mut chosen = Vec::from_iter(chosen.map(|failure| (failure.0.clone(), failure.1.clone()))).into_iter();
+    let chosen = groups
+        .values()
+        .flat_map(|those| those.iter().take(PAGES_OF_GROUP))
+        .take(MAX_PAGES);
+    let mut chosen =
+        Vec::from_iter(chosen.map(|failure| (failure.0.clone(), failure.1.clone()))).into_iter();
     let mut first = Vec::new();
     let next = || {
         let (job, outcome) = chosen.next()?;
-        let plan = scenario::load(&job.scenario.display().to_string()).ok()?.plan(job.seed);
-        let file = dir.join(page_name(&outcome.scenario, outcome.seed, outcome.mutant.as_deref()));
+        let plan = scenario::load(&job.scenario.display().to_string())
+            .ok()?
+            .plan(job.seed);
+        let file = dir.join(page_name(
+            &outcome.scenario,
+            outcome.seed,
+            outcome.mutant.as_deref(),
+        ));
         let job = job.with_page(&file, None);
         first.push((file, outcome));
         Some((job, plan))
@@ -86,7 +108,9 @@ pub fn of_sweep(dir: &Path, summary: &Summary, entries: &[Entry], at_once: usize
         true
     })?;
     for (number, outcome) in again {
-        let Some((file, before)) = first.get(number) else { continue };
+        let Some((file, before)) = first.get(number) else {
+            continue;
+        };
         match (file.exists(), before.trace_hash == outcome.trace_hash) {
             (false, _) => eprintln!(
                 "no page about {} seed {}: the run did not live to write it",
@@ -95,7 +119,10 @@ pub fn of_sweep(dir: &Path, summary: &Summary, entries: &[Entry], at_once: usize
             (true, true) => {}
             // Whoever looks at the page must know that it shows another run.
             (true, false) => {
-                println!("{} seed {} ran differently when it was run again", outcome.scenario, outcome.seed)
+                println!(
+                    "{} seed {} ran differently when it was run again",
+                    outcome.scenario, outcome.seed
+                )
             }
         }
     }
@@ -119,7 +146,14 @@ pub fn merge(args: &MergeArgs) -> Result<u8> {
         merged.torn
     );
     for (first, second) in &merged.differing {
-        let hash = |entry: &Entry| entry.outcome.trace_hash.get(..16).unwrap_or("none").to_owned();
+        let hash = |entry: &Entry| {
+            entry
+                .outcome
+                .trace_hash
+                .get(..16)
+                .unwrap_or("none")
+                .to_owned()
+        };
         println!(
             "{} seed {} came out differently: {} with hash {}, and {} with hash {}",
             first.outcome.scenario,
@@ -130,5 +164,9 @@ pub fn merge(args: &MergeArgs) -> Result<u8> {
             hash(second)
         );
     }
-    Ok(if merged.differing.is_empty() { PASSED } else { FAILED })
+    Ok(if merged.differing.is_empty() {
+        PASSED
+    } else {
+        FAILED
+    })
 }

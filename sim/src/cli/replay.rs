@@ -13,8 +13,15 @@ use crate::replay::{State, difference};
 pub fn parse_moments(text: &str) -> Result<(u64, u64), String> {
     let error = || format!("{text:?}: two moments are written as 10s..12.5s");
     let (from, to) = text.split_once("..").ok_or_else(error)?;
-    let (from, to) = parse_duration(from).ok().zip(parse_duration(to).ok()).ok_or_else(error)?;
-    if from < to { Ok((from, to)) } else { Err(error()) }
+    let (from, to) = parse_duration(from)
+        .ok()
+        .zip(parse_duration(to).ok())
+        .ok_or_else(error)?;
+    if from < to {
+        Ok((from, to))
+    } else {
+        Err(error())
+    }
 }
 
 /// Runs a seed again and shows what was asked for.
@@ -27,8 +34,14 @@ pub fn replay(args: &ReplayArgs) -> Result<u8> {
         bail!("--from: before --until, which is {until}ms");
     }
     let more = words(args);
-    let mut child = job.with(more).start().with_context(|| format!("start {}", job.replay()))?;
-    let complained = child.stderr.take().context("its standard error is a pipe")?;
+    let mut child = job
+        .with(more)
+        .start()
+        .with_context(|| format!("start {}", job.replay()))?;
+    let complained = child
+        .stderr
+        .take()
+        .context("its standard error is a pipe")?;
     let (mut states, mut shown): (Vec<State>, u64) = (Vec::new(), 0);
     for line in std::io::BufReader::new(complained).lines() {
         let line = line?;
@@ -50,7 +63,10 @@ pub fn replay(args: &ReplayArgs) -> Result<u8> {
     let is_shown = |path: &str| {
         let machine = path.split('.').next().unwrap_or_default();
         (args.machine.is_empty() || args.machine.iter().any(|known| known == machine))
-            && args.actor.as_ref().is_none_or(|actor| path.contains(actor.as_str()))
+            && args
+                .actor
+                .as_ref()
+                .is_none_or(|actor| path.contains(actor.as_str()))
     };
     match (args.diff, states.as_slice()) {
         (Some(_), [before, after]) => {
@@ -58,7 +74,9 @@ pub fn replay(args: &ReplayArgs) -> Result<u8> {
                 "from {} to {} ms, events {} to {}:",
                 before.at_ms, after.at_ms, before.events, after.events
             );
-            for (path, old, new) in difference(before, after).into_iter().filter(|(path, ..)| is_shown(path))
+            for (path, old, new) in difference(before, after)
+                .into_iter()
+                .filter(|(path, ..)| is_shown(path))
             {
                 println!(
                     "    {path:<56} {} -> {}",
@@ -74,9 +92,15 @@ pub fn replay(args: &ReplayArgs) -> Result<u8> {
             }
         }
         (None, []) if args.until.is_none() => {}
-        _ => bail!("the run ended before the moment that was asked for; `cargo sim run` tells when and why"),
+        _ => bail!(
+            "the run ended before the moment that was asked for; `cargo sim run` tells when and why"
+        ),
     }
-    Ok(if process::is_interrupted() { WRONG } else { PASSED })
+    Ok(if process::is_interrupted() {
+        WRONG
+    } else {
+        PASSED
+    })
 }
 
 /// The hidden words for the process that runs it.
@@ -87,11 +111,19 @@ fn words(args: &ReplayArgs) -> Vec<String> {
     if !is_about_states || !args.kind.is_empty() {
         word("show", "true".to_owned());
     }
-    args.machine.iter().for_each(|machine| word("machine", machine.clone()));
+    args.machine
+        .iter()
+        .for_each(|machine| word("machine", machine.clone()));
     args.kind.iter().for_each(|kind| word("kind", kind.clone()));
-    args.actor.iter().for_each(|actor| word("actor", actor.clone()));
-    args.from.iter().for_each(|from_ms| word("from-ms", from_ms.to_string()));
-    args.until.iter().for_each(|until_ms| word("state", until_ms.to_string()));
+    args.actor
+        .iter()
+        .for_each(|actor| word("actor", actor.clone()));
+    args.from
+        .iter()
+        .for_each(|from_ms| word("from-ms", from_ms.to_string()));
+    args.until
+        .iter()
+        .for_each(|until_ms| word("state", until_ms.to_string()));
     args.diff.iter().for_each(|(before, after)| {
         word("state", before.to_string());
         word("state", after.to_string());

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::summary::Summary;
-use super::{CheckArgs, FAILED, INTERRUPTED, PASSED, RunArgs, SweepArgs, TIMEOUT, job, jobs, pages};
+use super::{
+    CheckArgs, FAILED, INTERRUPTED, PASSED, RunArgs, SweepArgs, TIMEOUT, job, jobs, pages,
+};
 use crate::ledger::{Build, Entry, Ledger, LedgerError, MAX_ENTRIES};
 use crate::outcome::{Outcome, Verdict};
 use crate::plan::Plan;
@@ -47,7 +49,13 @@ pub fn default_sweep() -> anyhow::Result<u8> {
     );
     let timeout = process::PATIENCE.as_secs();
     let stack = Some(Stack::Fast);
-    sweep(&SweepArgs { preset: Some(Preset::Smoke), stack, timeout, from: 1, ..SweepArgs::default() })
+    sweep(&SweepArgs {
+        preset: Some(Preset::Smoke),
+        stack,
+        timeout,
+        from: 1,
+        ..SweepArgs::default()
+    })
 }
 
 /// The scenarios of a sweep. Of several, the mixed one is the first of those that are drawn.
@@ -56,7 +64,9 @@ fn chosen(args: &SweepArgs) -> anyhow::Result<Vec<Scenario>> {
         return Ok(vec![scenario::load(&args.scenario)?]);
     }
     let names = scenario::list()?.into_keys();
-    let mut all = names.map(|name| scenario::load(&name)).collect::<Result<Vec<_>, _>>()?;
+    let mut all = names
+        .map(|name| scenario::load(&name))
+        .collect::<Result<Vec<_>, _>>()?;
     all.sort_by_key(|scenario| scenario.plan.name != "mixed");
     Ok(all)
 }
@@ -65,7 +75,10 @@ fn chosen(args: &SweepArgs) -> anyhow::Result<Vec<Scenario>> {
 fn order(args: &SweepArgs, scenarios: &[Scenario]) -> Box<dyn Iterator<Item = (usize, u64)>> {
     let all: Box<dyn Iterator<Item = (usize, u64)>> = match args.preset {
         Some(preset) => {
-            let is_drawn: Vec<bool> = scenarios.iter().map(|scenario| scenario.swarm.is_some()).collect();
+            let is_drawn: Vec<bool> = scenarios
+                .iter()
+                .map(|scenario| scenario.swarm.is_some())
+                .collect();
             let first = args.from;
             Box::new(
                 preset
@@ -74,7 +87,10 @@ fn order(args: &SweepArgs, scenarios: &[Scenario]) -> Box<dyn Iterator<Item = (u
             )
         }
         None => {
-            let seeds = args.seeds.as_ref().map_or(1..u64::MAX, |seeds| seeds.0.clone());
+            let seeds = args
+                .seeds
+                .as_ref()
+                .map_or(1..u64::MAX, |seeds| seeds.0.clone());
             Box::new(seeds.map(|seed| (0, seed)))
         }
     };
@@ -99,7 +115,10 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<u8> {
     let diary = RefCell::new(Diary::open(args)?);
     let shard = args.shard.unwrap_or(Shard::WHOLE);
     // A range of seeds is short enough to count.
-    let total = args.seeds.as_ref().map(|seeds| seeds.0.clone().filter(|seed| shard.has((0, *seed))).count());
+    let total = args
+        .seeds
+        .as_ref()
+        .map(|seeds| seeds.0.clone().filter(|seed| shard.has((0, *seed))).count());
     let mut summary = Summary::new(total.map(|total| total as u64), args.json);
     let began = std::time::Instant::now();
     let mut order = order(args, &scenarios);
@@ -146,15 +165,20 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<u8> {
         println!("{}", verdict(mutant, &summary, diary.failed.as_ref()));
     }
     // A failure that was in the ledger already is one, or whoever resumes a sweep would never hear of it.
-    Ok(code_of(if diary.failed.is_some() { Verdict::Failed } else { summary.verdict() }))
+    Ok(code_of(if diary.failed.is_some() {
+        Verdict::Failed
+    } else {
+        summary.verdict()
+    }))
 }
 
 /// Plans written by hand that are run once whatever the time is: those of which a preset has a run for this shard.
 fn owed(args: &SweepArgs, scenarios: &[Scenario], shard: Shard) -> Vec<bool> {
     let seeds = args.preset.and_then(Preset::seeds).unwrap_or(u64::MAX);
     // As many as there are shards: after those the numbers repeat.
-    let any_seed =
-        |at| (0..seeds.min(shard.count())).any(|nth| shard.has((at, args.from.saturating_add(nth))));
+    let any_seed = |at| {
+        (0..seeds.min(shard.count())).any(|nth| shard.has((at, args.from.saturating_add(nth))))
+    };
     let is_owed = |(at, one): (usize, &Scenario)| args.every && one.swarm.is_none() && any_seed(at);
     scenarios.iter().enumerate().map(is_owed).collect()
 }
@@ -180,11 +204,21 @@ impl Diary {
             (Some(path), Some(build)) => Some(Ledger::open(path, build.clone())?),
             _ => None,
         };
-        Ok(Self { build, ledger, entries: Vec::new(), known: 0, failed: None })
+        Ok(Self {
+            build,
+            ledger,
+            entries: Vec::new(),
+            known: 0,
+            failed: None,
+        })
     }
 
     fn is_known(&mut self, job: &Job, plan: &Plan) -> bool {
-        let Some(verdict) = self.ledger.as_ref().and_then(|ledger| ledger.verdict(job, plan)) else {
+        let Some(verdict) = self
+            .ledger
+            .as_ref()
+            .and_then(|ledger| ledger.verdict(job, plan))
+        else {
             return false;
         };
         self.known += 1;
@@ -194,9 +228,19 @@ impl Diary {
         true
     }
 
-    fn note(&mut self, scenarios: &[Scenario], job: &Job, outcome: &Outcome) -> Result<(), LedgerError> {
-        let Some(build) = &self.build else { return Ok(()) };
-        let Some(scenario) = scenarios.iter().find(|scenario| scenario.path == job.scenario) else {
+    fn note(
+        &mut self,
+        scenarios: &[Scenario],
+        job: &Job,
+        outcome: &Outcome,
+    ) -> Result<(), LedgerError> {
+        let Some(build) = &self.build else {
+            return Ok(());
+        };
+        let Some(scenario) = scenarios
+            .iter()
+            .find(|scenario| scenario.path == job.scenario)
+        else {
             return Ok(());
         };
         let entry = Entry::new(build, &scenario.plan(job.seed), outcome.clone());
@@ -214,7 +258,13 @@ impl Diary {
 
     fn tell(&self) {
         let Some(ledger) = &self.ledger else { return };
-        let of = |verdict| ledger.entries().iter().filter(|entry| entry.verdict == verdict).count();
+        let of = |verdict| {
+            ledger
+                .entries()
+                .iter()
+                .filter(|entry| entry.verdict == verdict)
+                .count()
+        };
         println!(
             "ledger: {} runs, {} failed, {} timed out; {} were there already and were not run again",
             ledger.entries().len(),
@@ -232,12 +282,20 @@ fn verdict(mutant: &str, summary: &Summary, known: Option<&(String, u64)>) -> St
     let seconds = summary.elapsed().as_secs_f64();
     match summary.failures().first() {
         Some((_, outcome)) => {
-            let name = outcome.found.as_ref().map_or("unknown".to_owned(), |found| found.violation.name());
+            let name = outcome
+                .found
+                .as_ref()
+                .map_or("unknown".to_owned(), |found| found.violation.name());
             let (seed, runs) = (outcome.seed, summary.runs());
-            format!("{mutant}: found by {name} at seed {seed}, after {runs} runs and {seconds:.0} s")
+            format!(
+                "{mutant}: found by {name} at seed {seed}, after {runs} runs and {seconds:.0} s"
+            )
         }
         None if known.is_some() => format!("{mutant}: found before, the ledger has the run"),
-        None => format!("{mutant}: NOT FOUND in {} runs and {seconds:.0} s", summary.runs()),
+        None => format!(
+            "{mutant}: NOT FOUND in {} runs and {seconds:.0} s",
+            summary.runs()
+        ),
     }
 }
 
@@ -247,14 +305,21 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let (mut first, plan) = args.which.job()?;
     let trace = format!("{:?}", args.trace).to_lowercase();
     if trace != "off" || args.log != tracing::metadata::LevelFilter::OFF {
-        first.view = vec!["--trace".to_owned(), trace, "--log".to_owned(), args.log.to_string()];
+        first.view = vec![
+            "--trace".to_owned(),
+            trace,
+            "--log".to_owned(),
+            args.log.to_string(),
+        ];
     }
     first.patience = PATIENCE_ALONE;
     if let Some(file) = &args.report {
         first = first.with_page(file, args.messages.as_deref());
     }
     let again = first.replay();
-    let Some(outcome) = alone(first, plan)? else { return Ok(INTERRUPTED) };
+    let Some(outcome) = alone(first, plan)? else {
+        return Ok(INTERRUPTED);
+    };
     match args.json {
         true => println!("{}", serde_json::to_string_pretty(&outcome)?),
         false => {
@@ -294,7 +359,10 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<u8> {
     let mut firsts: BTreeMap<u64, Outcome> = BTreeMap::new();
     let (mut compared, mut differing): (u64, Vec<(Job, String)>) = (0, Vec::new());
     let mut all = args.seeds.0.clone().flat_map(|seed| [seed, seed]);
-    let next = || all.next().map(|seed| job(&scenario, seed, None, args.mutant.as_deref()));
+    let next = || {
+        all.next()
+            .map(|seed| job(&scenario, seed, None, args.mutant.as_deref()))
+    };
     sweep::run(jobs(args.jobs), next, |_, job, mut outcome| {
         let shown = outcome.clone();
         (outcome.wall_ms, outcome.peak_kib) = (0, 0);
@@ -322,7 +390,11 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<u8> {
     for (job, what) in &differing {
         println!("seed {}: {what}\n    again: {}", job.seed, job.replay());
     }
-    Ok(code_of(if differing.is_empty() { summary.verdict() } else { Verdict::Failed }))
+    Ok(code_of(if differing.is_empty() {
+        summary.verdict()
+    } else {
+        Verdict::Failed
+    }))
 }
 
 fn difference(first: &Outcome, second: &Outcome) -> String {
@@ -331,7 +403,12 @@ fn difference(first: &Outcome, second: &Outcome) -> String {
         .iter()
         .filter(|(name, n)| second.counters.get(*name) != Some(n))
         .take(5)
-        .map(|(name, n)| format!("{name} {n} and {}", second.counters.get(name).copied().unwrap_or(0)))
+        .map(|(name, n)| {
+            format!(
+                "{name} {n} and {}",
+                second.counters.get(name).copied().unwrap_or(0)
+            )
+        })
         .collect();
     format!(
         "hashes {} and {}, {} and {} events; {}",

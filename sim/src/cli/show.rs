@@ -89,9 +89,21 @@ fn list_mutants(as_json: bool) -> anyhow::Result<u8> {
         println!("{}", serde_json::to_string_pretty(&all)?);
         return Ok(PASSED);
     }
-    for Planted { name, area, broken, scenario, found_by, .. } in Mutant::ALL {
+    for Planted {
+        name,
+        area,
+        broken,
+        scenario,
+        found_by,
+        ..
+    } in Mutant::ALL
+    {
         println!("{name:<28} {area}: {broken}");
-        println!("{:<28} in {scenario}; must be found by {}", "", found_by.join(" or "));
+        println!(
+            "{:<28} in {scenario}; must be found by {}",
+            "",
+            found_by.join(" or ")
+        );
     }
     Ok(PASSED)
 }
@@ -103,7 +115,9 @@ pub fn list(args: &ListArgs) -> anyhow::Result<u8> {
     if args.rules {
         return list_rules();
     }
-    let scenarios = scenario::list()?.into_keys().map(|name| scenario::load(&name));
+    let scenarios = scenario::list()?
+        .into_keys()
+        .map(|name| scenario::load(&name));
     let scenarios = scenarios.collect::<Result<Vec<_>, _>>()?;
     if args.json {
         let all: Vec<serde_json::Value> = scenarios
@@ -178,12 +192,20 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
         println!("machines wait {ms} ms for the other end of a connection");
     }
     for one in &world.byzantine {
-        println!("node {} does not keep to the rules: {:?}", one.node, one.conduct);
+        println!(
+            "node {} does not keep to the rules: {:?}",
+            one.node, one.conduct
+        );
     }
     if !world.left_dead.is_empty() {
         println!("stay dead: {:?}", world.left_dead);
     }
-    let Expect { min_final, progress, losses, within: _ } = plan.expect;
+    let Expect {
+        min_final,
+        progress,
+        losses,
+        within: _,
+    } = plan.expect;
     let within_ms = healing::within_ms(&plan);
     println!(
         "expected: {min_final} final blocks on every healthy node when the chaos ends, then {progress} more within {within_ms} ms"

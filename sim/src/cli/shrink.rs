@@ -32,12 +32,21 @@ impl Bench {
         let mut files = Vec::new();
         for (number, plan) in plans.iter().enumerate() {
             let file = self.dir.join(format!("candidate-{number}.toml"));
-            std::fs::write(&file, scenario::to_toml(plan)).with_context(|| file.display().to_string())?;
+            std::fs::write(&file, scenario::to_toml(plan))
+                .with_context(|| file.display().to_string())?;
             files.push(file);
         }
         let mut next = files.iter().zip(plans);
         let next = || {
-            next.next().map(|(file, plan)| (Job { scenario: file.clone(), ..self.job.clone() }, plan.clone()))
+            next.next().map(|(file, plan)| {
+                (
+                    Job {
+                        scenario: file.clone(),
+                        ..self.job.clone()
+                    },
+                    plan.clone(),
+                )
+            })
         };
         let mut ended: Vec<Option<Option<u64>>> = vec![None; plans.len()];
         let (mut runs, group) = (0, self.group.clone());
@@ -50,13 +59,19 @@ impl Bench {
         })?;
         self.runs += runs;
         self.bar.inc(runs);
-        Ok(ended.iter().enumerate().find_map(|(index, ended)| Some((index, ended.flatten()?))))
+        Ok(ended
+            .iter()
+            .enumerate()
+            .find_map(|(index, ended)| Some((index, ended.flatten()?))))
     }
 }
 
 /// Whether all before the first failing one have ended.
 fn is_decided(ended: &[Option<Option<u64>>]) -> bool {
-    ended.iter().take_while(|ended| ended.is_some()).any(|ended| ended.flatten().is_some())
+    ended
+        .iter()
+        .take_while(|ended| ended.is_some())
+        .any(|ended| ended.flatten().is_some())
 }
 
 impl Lab for Bench {
@@ -80,9 +95,20 @@ impl Lab for Bench {
 }
 
 fn size(plan: &Plan) -> String {
-    let Plan { steps, world, workload, until_ms, .. } = plan;
+    let Plan {
+        steps,
+        world,
+        workload,
+        until_ms,
+        ..
+    } = plan;
     let seconds = *until_ms as f64 / 1e3;
-    format!("{} faults, {} nodes, {} users, {seconds} s", steps.len(), world.nodes, workload.users)
+    format!(
+        "{} faults, {} nodes, {} users, {seconds} s",
+        steps.len(),
+        world.nodes,
+        workload.users
+    )
 }
 
 /// Makes the plan of a failing seed small and writes it as a scenario file.
@@ -90,7 +116,9 @@ pub fn shrink(args: &ShrinkArgs) -> Result<u8> {
     process::listen();
     let (first, plan) = args.which.job()?;
     let (seed, began) = (first.seed, Instant::now());
-    let Some(outcome) = runs::alone(first.clone(), plan.clone())? else { return Ok(INTERRUPTED) };
+    let Some(outcome) = runs::alone(first.clone(), plan.clone())? else {
+        return Ok(INTERRUPTED);
+    };
     if let Some(seconds) = outcome.timeout_s {
         bail!(
             "{} seed {seed} was given up after {seconds} s: nobody knows whether it fails",
@@ -127,13 +155,14 @@ pub fn shrink(args: &ShrinkArgs) -> Result<u8> {
         return Err(error);
     }
     let original = plan.name.clone();
-    small.why =
-        format!("{invariant}: shrunk from seed {seed} of {original}, {} faults before.", plan.steps.len());
+    small.why = format!(
+        "{invariant}: shrunk from seed {seed} of {original}, {} faults before.",
+        plan.steps.len()
+    );
     small.covers.clear();
-    let file = args
-        .output
-        .clone()
-        .unwrap_or_else(|| PathBuf::from(format!("target/shrunk/{original}-{invariant}-{seed}.toml")));
+    let file = args.output.clone().unwrap_or_else(|| {
+        PathBuf::from(format!("target/shrunk/{original}-{invariant}-{seed}.toml"))
+    });
     write(&file, &small)?;
     let seconds = began.elapsed().as_secs();
     let how = match (is_minimal, is_interrupted()) {
@@ -149,10 +178,22 @@ pub fn shrink(args: &ShrinkArgs) -> Result<u8> {
         });
         println!("{line}");
     } else {
-        println!("{invariant}: {} after {} runs and {seconds} s; {how}", size(&small), bench.runs);
-        println!("{}\n    again: cargo sim run {}", file.display(), file.display());
+        println!(
+            "{invariant}: {} after {} runs and {seconds} s; {how}",
+            size(&small),
+            bench.runs
+        );
+        println!(
+            "{}\n    again: cargo sim run {}",
+            file.display(),
+            file.display()
+        );
     }
-    Ok(if is_interrupted() { INTERRUPTED } else { FAILED * u8::from(!is_minimal) + PASSED })
+    Ok(if is_interrupted() {
+        INTERRUPTED
+    } else {
+        FAILED * u8::from(!is_minimal) + PASSED
+    })
 }
 
 fn write(file: &Path, plan: &Plan) -> Result<()> {

@@ -47,7 +47,8 @@ impl Summary {
                 let bar = ProgressBar::new(total);
                 let template = "{elapsed_precise} [{bar:40}] {pos}/{len} {msg}";
                 bar.set_style(
-                    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+                    ProgressStyle::with_template(template)
+                        .unwrap_or_else(|_| ProgressStyle::default_bar()),
                 );
                 bar
             }
@@ -92,7 +93,8 @@ impl Summary {
         if outcome.verdict() != Verdict::Passed {
             let shown = self.failures.len() + self.timeouts.len();
             if !self.json && shown < SHOWN {
-                self.bar.suspend(|| println!("{outcome}\n    again: {}", job.replay()));
+                self.bar
+                    .suspend(|| println!("{outcome}\n    again: {}", job.replay()));
             }
         }
         match outcome.verdict() {
@@ -145,7 +147,10 @@ impl Summary {
     pub fn groups(&self) -> BTreeMap<String, Vec<&(Job, Outcome)>> {
         let mut groups: BTreeMap<String, Vec<&(Job, Outcome)>> = BTreeMap::new();
         for failure in &self.failures {
-            groups.entry(failure.1.group().unwrap_or_default()).or_default().push(failure);
+            groups
+                .entry(failure.1.group().unwrap_or_default())
+                .or_default()
+                .push(failure);
         }
         groups
             .values_mut()
@@ -173,7 +178,10 @@ impl Summary {
             }
             return self.failures.is_empty();
         }
-        let (simulated, wall) = (self.simulated_ms as f64 / 1e3, self.wall_ms.max(1) as f64 / 1e3);
+        let (simulated, wall) = (
+            self.simulated_ms as f64 / 1e3,
+            self.wall_ms.max(1) as f64 / 1e3,
+        );
         println!(
             "{} runs, {} failed, {} timed out, in {:.0} s: {:.0} s simulated ({:.0} a second and process), {} final blocks, {} transactions",
             self.runs,
@@ -183,7 +191,10 @@ impl Summary {
             simulated,
             simulated / wall,
             self.blocks,
-            self.counters.get("transactions.final").copied().unwrap_or(0),
+            self.counters
+                .get("transactions.final")
+                .copied()
+                .unwrap_or(0),
         );
         let faults: Vec<String> = self
             .counters

@@ -4,12 +4,21 @@ use super::*;
 
 /// The command lines in a text: what follows the program's name, on one line each.
 fn commands(text: &str) -> Vec<Vec<String>> {
-    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let lines = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'));
     let commands = lines.filter_map(|line| {
-        let (_, command) = line.split_once("alys-sim ").or_else(|| line.split_once("cargo sim "))?;
+        let (_, command) = line
+            .split_once("alys-sim ")
+            .or_else(|| line.split_once("cargo sim "))?;
         let command = command.split(" #").next().unwrap_or_default();
-        let command = command.replace("${{ matrix.shard }}", "0").replace("$JOB_COMPLETION_INDEX", "0");
-        let command = command.replace("$SHARDS", "8").replace("$MINUTES", "60").replace("$FROM", "100001");
+        let command = command
+            .replace("${{ matrix.shard }}", "0")
+            .replace("$JOB_COMPLETION_INDEX", "0");
+        let command = command
+            .replace("$SHARDS", "8")
+            .replace("$MINUTES", "60")
+            .replace("$FROM", "100001");
         let known = ["sweep", "merge", "report", "run"];
         let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
         known.contains(&words.first()?.as_str()).then_some(words)
@@ -28,7 +37,8 @@ fn the_commands_of_workflow_and_job_are_understood() {
         let commands = commands(text);
         assert!(commands.len() >= least, "{commands:?}");
         for words in commands {
-            let parsed = Cli::try_parse_from(std::iter::once("alys-sim".to_owned()).chain(words.clone()));
+            let parsed =
+                Cli::try_parse_from(std::iter::once("alys-sim".to_owned()).chain(words.clone()));
             assert!(parsed.is_ok(), "{words:?}: {:?}", parsed.err());
         }
     }

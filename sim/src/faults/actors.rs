@@ -33,12 +33,19 @@ pub struct Living(Arc<Mutex<BTreeMap<u8, Weak<Node>>>>);
 impl Living {
     /// A node runs. It is not kept alive here: it ends with its process.
     pub fn born(&self, index: u8, node: &Arc<Node>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(index, Arc::downgrade(node));
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(index, Arc::downgrade(node));
     }
 
     /// The node of an authority, if it runs.
     pub fn find(&self, index: u8) -> Option<Arc<Node>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&index).and_then(Weak::upgrade)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&index)
+            .and_then(Weak::upgrade)
     }
 
     /// No fault waits any more.
@@ -66,14 +73,23 @@ enum Look {
 /// Looks at a tree in which the actor at `path` had `incarnation` incarnations when it was struck.
 fn judge(tree: &Snapshot, path: &str, incarnation: u64, harm: Harm) -> Look {
     let Some(actor) = tree.find(path) else {
-        return Look::Ailing { state: "gone".to_owned(), health: format!("{:?}", tree.health) };
+        return Look::Ailing {
+            state: "gone".to_owned(),
+            health: format!("{:?}", tree.health),
+        };
     };
     let is_new = actor.incarnation > incarnation || !harm.is_deadly();
     if is_new && actor.state == State::Running && tree.health == Health::Healthy {
         return Look::Healed;
     }
-    let state = format!("{}, incarnation {} after {incarnation}", actor.state, actor.incarnation);
-    Look::Ailing { state, health: format!("{:?}", tree.health) }
+    let state = format!(
+        "{}, incarnation {} after {incarnation}",
+        actor.state, actor.incarnation
+    );
+    Look::Ailing {
+        state,
+        health: format!("{:?}", tree.health),
+    }
 }
 
 impl Harm {
@@ -123,7 +139,11 @@ impl Faults {
             if inner.is_healed {
                 return;
             }
-            inner.authorities.iter().find(|authority| authority.index == index).map(|found| found.node)
+            inner
+                .authorities
+                .iter()
+                .find(|authority| authority.index == index)
+                .map(|found| found.node)
         };
         let (Some(node), Some(machine)) = (self.living().find(index), machine) else {
             self.count("actor.not-there");
@@ -133,16 +153,28 @@ impl Faults {
         let system = node.actors().path;
         let full = format!("{system}/{path}");
         let (faults, struck) = (node.faults().clone(), Arc::downgrade(&node));
-        let incarnation = |node: &Node| node.actors().find(path).map_or(0, |actor| actor.incarnation);
+        let incarnation = |node: &Node| {
+            node.actors()
+                .find(path)
+                .map_or(0, |actor| actor.incarnation)
+        };
         let hits = || -> u64 {
-            faults.hits().iter().filter(|((hit, _), _)| **hit == *full).map(|(_, times)| times).sum()
+            faults
+                .hits()
+                .iter()
+                .filter(|((hit, _), _)| **hit == *full)
+                .map(|(_, times)| times)
+                .sum()
         };
         // One at a time, so that what is seen afterwards is known to be of this one.
         while faults.waiting(&full) > 0 && struck.strong_count() > 0 {
             time::sleep(LOOK).await;
         }
         let (before, mut lived) = (hits(), incarnation(&node));
-        if !faults.plan(&full, Planned::from(harm.injected()).times(u64::from(count.max(1)))) {
+        if !faults.plan(
+            &full,
+            Planned::from(harm.injected()).times(u64::from(count.max(1))),
+        ) {
             self.count("actor.too-many");
             return;
         }
@@ -163,11 +195,23 @@ impl Faults {
             }
         }
         let detail = format!("node{} {path} {}", index + 1, harm.name());
-        self.world().note("fault.strikes", detail.as_bytes(), &detail);
+        self.world()
+            .note("fault.strikes", detail.as_bytes(), &detail);
         self.count(harm.name());
         self.count(actor.struck());
         self.look().struck_ms.insert(index, now_ms(self.world()));
-        self.see_healed(&Struck { index, machine, actor, harm, path, node: struck }, lived).await;
+        self.see_healed(
+            &Struck {
+                index,
+                machine,
+                actor,
+                harm,
+                path,
+                node: struck,
+            },
+            lived,
+        )
+        .await;
     }
 
     /// Watches a struck node until it is well, or should be.
@@ -176,11 +220,21 @@ impl Faults {
         let begun = now_ms(world);
         loop {
             // A process that ended was made to, or whoever watches exits says so.
-            let Some(node) = struck.node.upgrade().filter(|_| world.is_up(struck.machine)) else { return };
+            let Some(node) = struck
+                .node
+                .upgrade()
+                .filter(|_| world.is_up(struck.machine))
+            else {
+                return;
+            };
             if self.is_damaged(struck.machine) {
                 return;
             }
-            if node.faults().waiting(&format!("{}/{}", node.actors().path, struck.path)) > 0 {
+            if node
+                .faults()
+                .waiting(&format!("{}/{}", node.actors().path, struck.path))
+                > 0
+            {
                 // It is being struck still.
                 self.look().struck_ms.insert(struck.index, now_ms(world));
             }
@@ -193,11 +247,20 @@ impl Faults {
                 Look::Ailing { state, health } => {
                     let due = self.look().due_ms(struck.index, struck.machine);
                     if due.is_some_and(|due| now > due) {
-                        let Struck { index, actor, harm, .. } = struck;
-                        let (node, actor, fault) = (index + 1, actor.to_string(), harm.name().to_owned());
+                        let Struck {
+                            index, actor, harm, ..
+                        } = struck;
+                        let (node, actor, fault) =
+                            (index + 1, actor.to_string(), harm.name().to_owned());
                         let after_ms = now - begun;
-                        let violation =
-                            Violation::ActorNotHealed { node, actor, fault, state, health, after_ms };
+                        let violation = Violation::ActorNotHealed {
+                            node,
+                            actor,
+                            fault,
+                            state,
+                            health,
+                            after_ms,
+                        };
                         self.judge().accuse(now, violation);
                         return;
                     }
@@ -219,9 +282,17 @@ impl Faults {
         while reached() == before {
             let due = self.look().due_ms(struck.index, struck.machine);
             if due.is_some_and(|due| now_ms(world) > due + FINAL_WITHIN_MS) {
-                let (node, actor, fault) =
-                    (struck.index + 1, struck.actor.to_string(), struck.harm.name().to_owned());
-                let violation = Violation::NotFinalAfterFault { node, actor, fault, reached: before };
+                let (node, actor, fault) = (
+                    struck.index + 1,
+                    struck.actor.to_string(),
+                    struck.harm.name().to_owned(),
+                );
+                let violation = Violation::NotFinalAfterFault {
+                    node,
+                    actor,
+                    fault,
+                    reached: before,
+                };
                 self.judge().accuse(now_ms(world), violation);
                 return;
             }
@@ -280,15 +351,27 @@ mod tests {
         let path = "chain/engine";
         let look = |tree: &Snapshot, harm| judge(tree, path, 1, harm) == Look::Healed;
         let running = tree(State::Running, 1, Health::Healthy);
-        assert!(!look(&running, Harm::Hang), "it hangs, and looks as if it ran");
+        assert!(
+            !look(&running, Harm::Hang),
+            "it hangs, and looks as if it ran"
+        );
         assert!(look(&running, Harm::Slow { ms: 10 }), "it was never down");
         let anew = tree(State::Running, 2, Health::Healthy);
         assert!(look(&anew, Harm::Hang) && look(&anew, Harm::Panic));
-        assert!(!look(&tree(State::Backoff, 2, Health::Unhealthy("waits for a restart")), Harm::Panic));
+        assert!(!look(
+            &tree(State::Backoff, 2, Health::Unhealthy("waits for a restart")),
+            Harm::Panic
+        ));
         assert!(
-            !look(&tree(State::Running, 2, Health::Degraded("a part")), Harm::Panic),
+            !look(
+                &tree(State::Running, 2, Health::Degraded("a part")),
+                Harm::Panic
+            ),
             "something else is down"
         );
-        assert!(matches!(judge(&anew, "chain/none", 1, Harm::Panic), Look::Ailing { .. }));
+        assert!(matches!(
+            judge(&anew, "chain/none", 1, Harm::Panic),
+            Look::Ailing { .. }
+        ));
     }
 }

@@ -47,23 +47,38 @@ impl Faults {
             }
             Fault::Rot { .. } => {}
             Fault::MisdirectWrites { .. } => {
-                machines(&Machine::Both).into_iter().for_each(|m| world.misdirect_writes(m, 0));
+                machines(&Machine::Both)
+                    .into_iter()
+                    .for_each(|m| world.misdirect_writes(m, 0));
             }
             Fault::StaleReads { .. } => {
-                machines(&Machine::Both).into_iter().for_each(|m| world.make_reads_stale(m, 0));
+                machines(&Machine::Both)
+                    .into_iter()
+                    .for_each(|m| world.make_reads_stale(m, 0));
             }
             Fault::FailReads { machine, count: n } => {
-                machines(machine).into_iter().for_each(|m| world.fail_reads(m, count(n)));
+                machines(machine)
+                    .into_iter()
+                    .for_each(|m| world.fail_reads(m, count(n)));
             }
             Fault::FailWrites { machine, count: n } => {
-                machines(machine).into_iter().for_each(|m| world.fail_writes(m, count(n)));
+                machines(machine)
+                    .into_iter()
+                    .for_each(|m| world.fail_writes(m, count(n)));
             }
-            Fault::FullDisk { machine, free_kbytes } => {
+            Fault::FullDisk {
+                machine,
+                free_kbytes,
+            } => {
                 let free = on.then_some(u64::from(*free_kbytes) * KBYTE);
-                machines(machine).into_iter().for_each(|m| world.set_room_to_write(m, free));
+                machines(machine)
+                    .into_iter()
+                    .for_each(|m| world.set_room_to_write(m, free));
             }
             Fault::ClientSyncing {} => self.bend(nodes, |bending| bending.is_syncing = on),
-            Fault::ClientForgets { count: n } => self.bend(nodes, |bending| bending.forgotten = count(n)),
+            Fault::ClientForgets { count: n } => {
+                self.bend(nodes, |bending| bending.forgotten = count(n))
+            }
             Fault::ClientLate { delay: Ms(ms) } => {
                 let late = std::time::Duration::from_millis(if on { *ms } else { 0 });
                 self.bend(nodes, |bending| bending.late = late);
@@ -72,7 +87,9 @@ impl Faults {
             Fault::ClientHangsUp { count: n } => self.bend(nodes, |bending| bending.cut = count(n)),
             Fault::ClientClock { by: SignedMs(ms) } => {
                 let clients = machines(&Machine::Client);
-                clients.into_iter().for_each(|m| world.step_clock(m, if on { *ms } else { -ms }));
+                clients
+                    .into_iter()
+                    .for_each(|m| world.step_clock(m, if on { *ms } else { -ms }));
             }
             Fault::ClientInvalid { count: n } => self.lie(nodes, *n, on),
             _ => {}
@@ -81,7 +98,9 @@ impl Faults {
 
     fn bend(&self, nodes: &BTreeSet<u8>, change: impl Fn(&mut Bending)) {
         let inner = self.look();
-        let bends = nodes.iter().filter_map(|node| inner.bends.get(usize::from(*node)));
+        let bends = nodes
+            .iter()
+            .filter_map(|node| inner.bends.get(usize::from(*node)));
         bends.for_each(|bend| change(&mut bend.look()));
     }
 
@@ -112,7 +131,12 @@ impl Faults {
     }
 
     fn named(&self, nodes: &BTreeSet<u8>) -> Vec<Authority> {
-        self.look().authorities.iter().filter(|a| nodes.contains(&a.index)).copied().collect()
+        self.look()
+            .authorities
+            .iter()
+            .filter(|a| nodes.contains(&a.index))
+            .copied()
+            .collect()
     }
 
     /// Has disks lie: those of the nodes as far as they may, and those of the clients.
@@ -149,7 +173,13 @@ impl Faults {
         let lost = self.judge.look().votes.lost();
         let inner = self.look();
         let mut faulty: BTreeSet<u8> = inner.plan.suspects();
-        faulty.extend(inner.plan.left_dead.iter().map(|number| number.saturating_sub(1)));
+        faulty.extend(
+            inner
+                .plan
+                .left_dead
+                .iter()
+                .map(|number| number.saturating_sub(1)),
+        );
         faulty.extend(&inner.distrusted);
         faulty.extend(lost);
         faulty.insert(node);
@@ -164,7 +194,11 @@ impl Faults {
         self.world.kill(machine);
         self.look().damaged.insert(machine);
         self.world.wipe_disk(machine);
-        *self.look().counts.entry("operator.replaced-disk").or_default() += 1;
+        *self
+            .look()
+            .counts
+            .entry("operator.replaced-disk")
+            .or_default() += 1;
         true
     }
 
@@ -174,7 +208,9 @@ impl Faults {
             let mut inner = self.look();
             (inner.bends.clone(), std::mem::take(&mut inner.lied_to))
         };
-        bends.iter().for_each(|bend| *bend.look() = Bending::default());
+        bends
+            .iter()
+            .for_each(|bend| *bend.look() = Bending::default());
         for machine in lied_to {
             self.world.kill(machine);
         }

@@ -34,10 +34,19 @@ impl Faults {
 
     /// Keeps an image of each disk, and puts it back `age_ms` later. A node of the crash model would contradict itself
     /// before anybody could tell it: there the disk stays as it is.
-    pub(super) fn restore(&self, nodes: &BTreeSet<u8>, machine: Machine, age_ms: u64, down_ms: u64) {
+    pub(super) fn restore(
+        &self,
+        nodes: &BTreeSet<u8>,
+        machine: Machine,
+        age_ms: u64,
+        down_ms: u64,
+    ) {
         for node in nodes.iter().copied() {
             let machines = self.look().machines(&BTreeSet::from([node]), machine);
-            let images: Vec<_> = machines.iter().map(|m| (*m, self.world().disk_image(*m))).collect();
+            let images: Vec<_> = machines
+                .iter()
+                .map(|m| (*m, self.world().disk_image(*m)))
+                .collect();
             let faults = self.clone();
             spawn("restore", async move {
                 let world = faults.world();
@@ -46,7 +55,8 @@ impl Faults {
                     return;
                 }
                 let is_crash_model = faults.look().plan.fault_model == FaultModel::Crash;
-                let is_allowed = machine == Machine::Client || !is_crash_model && faults.may_distrust(node);
+                let is_allowed =
+                    machine == Machine::Client || !is_crash_model && faults.may_distrust(node);
                 for (machine, image) in images {
                     faults.fell(machine, false);
                     if is_allowed {

@@ -29,7 +29,15 @@ impl Links {
     /// Links without faults.
     pub fn new(world: World, nodes: u8, base: LinkPlan) -> Self {
         let (blocks, slow, held, slow_client) = Default::default();
-        let links = Self { world, nodes, base, blocks, slow, held, slow_client };
+        let links = Self {
+            world,
+            nodes,
+            base,
+            blocks,
+            slow,
+            held,
+            slow_client,
+        };
         links.set_all();
         links
     }
@@ -87,8 +95,16 @@ impl Links {
 
     fn block(&mut self, way: (IpAddr, IpAddr), kind: Block, on: bool) {
         let (cuts, clogs) = self.blocks.entry(way).or_default();
-        let count = if kind == Block::Cut { &mut *cuts } else { &mut *clogs };
-        *count = if on { *count + 1 } else { count.saturating_sub(1) };
+        let count = if kind == Block::Cut {
+            &mut *cuts
+        } else {
+            &mut *clogs
+        };
+        *count = if on {
+            *count + 1
+        } else {
+            count.saturating_sub(1)
+        };
         match (*cuts, *clogs) {
             (0, 0) => self.world.heal(way.0, way.1),
             (0, _) => self.world.block(way.0, way.1, Block::Clog),
@@ -111,7 +127,11 @@ impl Links {
     /// Slows down the link between a node and its execution client.
     pub fn slow_client(&mut self, node: u8, ms: u64, on: bool) {
         let slow = self.slow_client.entry(node).or_default();
-        *slow = if on { *slow + ms } else { slow.saturating_sub(ms) };
+        *slow = if on {
+            *slow + ms
+        } else {
+            slow.saturating_sub(ms)
+        };
         self.set(node);
     }
 
@@ -126,13 +146,22 @@ impl Links {
                 .flat_map(|end| self.slow.get(end).into_iter().flatten())
                 .fold(self.base.clone(), |a, b| worse(&a, b));
             for (from, to) in [(node, other), (other, node)] {
-                let held = self.held.get(&from).and_then(|held| held.iter().max().copied()).unwrap_or(0);
-                let quality = LinkPlan { latency_ms: worst.latency_ms + held, ..worst.clone() };
-                self.world.set_link(node_ip(from), node_ip(to), link(&quality));
+                let held = self
+                    .held
+                    .get(&from)
+                    .and_then(|held| held.iter().max().copied())
+                    .unwrap_or(0);
+                let quality = LinkPlan {
+                    latency_ms: worst.latency_ms + held,
+                    ..worst.clone()
+                };
+                self.world
+                    .set_link(node_ip(from), node_ip(to), link(&quality));
             }
         }
         let local = client_link(self.slow_client.get(&node).copied().unwrap_or(0));
-        self.world.set_link(node_ip(node), client_ip(node), local.clone());
+        self.world
+            .set_link(node_ip(node), client_ip(node), local.clone());
         self.world.set_link(client_ip(node), node_ip(node), local);
     }
 }
@@ -188,11 +217,36 @@ mod tests {
 
     #[test]
     fn of_two_qualities_the_worse_of_each_counts() {
-        let a = LinkPlan { latency_ms: 1, jitter_ms: 9, tail_ms: 80, ..LinkPlan::PERFECT };
-        let b = LinkPlan { latency_ms: 5, jitter_ms: 2, loss_ppm: 7, kbytes_per_s: 50, ..LinkPlan::PERFECT };
-        let both = LinkPlan { jitter_ms: 9, tail_ms: 80, ..b.clone() };
+        let a = LinkPlan {
+            latency_ms: 1,
+            jitter_ms: 9,
+            tail_ms: 80,
+            ..LinkPlan::PERFECT
+        };
+        let b = LinkPlan {
+            latency_ms: 5,
+            jitter_ms: 2,
+            loss_ppm: 7,
+            kbytes_per_s: 50,
+            ..LinkPlan::PERFECT
+        };
+        let both = LinkPlan {
+            jitter_ms: 9,
+            tail_ms: 80,
+            ..b.clone()
+        };
         assert_eq!(worse(&a, &b), both);
-        assert_eq!(worse(&b, &LinkPlan { kbytes_per_s: 10, ..a }).kbytes_per_s, 10);
+        assert_eq!(
+            worse(
+                &b,
+                &LinkPlan {
+                    kbytes_per_s: 10,
+                    ..a
+                }
+            )
+            .kbytes_per_s,
+            10
+        );
     }
 
     #[test]

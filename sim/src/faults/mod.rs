@@ -125,7 +125,8 @@ impl Inner {
     fn resolve(&mut self, named: &[NodeRef], now_ms: u64) -> BTreeSet<u8> {
         let nodes = self.plan.nodes;
         let slot = self.slots.at(now_ms);
-        let leader = |offset: i8| (slot.saturating_add_signed(i64::from(offset)) % u64::from(nodes)) as u8;
+        let leader =
+            |offset: i8| (slot.saturating_add_signed(i64::from(offset)) % u64::from(nodes)) as u8;
         let mut chosen = BTreeSet::new();
         for name in named {
             match name {
@@ -187,7 +188,12 @@ impl Faults {
             is_healed: false,
             healed_ms: 0,
         };
-        Self { world, judge, living, inner: Arc::new(Mutex::new(inner)) }
+        Self {
+            world,
+            judge,
+            living,
+            inner: Arc::new(Mutex::new(inner)),
+        }
     }
 
     fn world(&self) -> World {
@@ -242,7 +248,13 @@ impl Faults {
     }
 
     /// Begins a fault, or ends it. Returns the number of the reaction that it set up.
-    fn change(&self, fault: &Fault, nodes: &BTreeSet<u8>, on: bool, reaction: Option<u64>) -> Option<u64> {
+    fn change(
+        &self,
+        fault: &Fault,
+        nodes: &BTreeSet<u8>,
+        on: bool,
+        reaction: Option<u64>,
+    ) -> Option<u64> {
         let world = self.world;
         match fault {
             Fault::Partition { way, held } => {
@@ -256,25 +268,39 @@ impl Faults {
             | Fault::Squeeze { .. } => {
                 if let Some(quality) = fault.quality() {
                     let mut inner = self.look();
-                    nodes.iter().for_each(|node| inner.links.slow(*node, &quality, on));
+                    nodes
+                        .iter()
+                        .for_each(|node| inner.links.slow(*node, &quality, on));
                 }
             }
             Fault::Clog { way } => self.look().links.clog(nodes, *way, on),
             Fault::Swizzle { spread } => self.swizzle(nodes, spread.0, on),
             Fault::HalfOpen {} if on => {
                 let all = self.look().plan.nodes;
-                for (node, other) in nodes.iter().flat_map(|node| (0..all).map(move |other| (*node, other))) {
+                for (node, other) in nodes
+                    .iter()
+                    .flat_map(|node| (0..all).map(move |other| (*node, other)))
+                {
                     world.half_open(node_ip(node), node_ip(other));
                 }
             }
             Fault::HalfOpen {} => {}
             Fault::Duplicate { delay } => {
                 let benders = self.look().benders.clone();
-                nodes.iter().filter_map(|node| benders.get(node)).for_each(|one| one.duplicate(delay.0, on));
+                nodes
+                    .iter()
+                    .filter_map(|node| benders.get(node))
+                    .for_each(|one| one.duplicate(delay.0, on));
             }
             Fault::ClockEdge { by, back } if on => self.step_over_an_edge(nodes, by.0, *back),
             Fault::ClockEdge { .. } => {}
-            Fault::CrashAgain { machine, power, within, operations, times } if on => {
+            Fault::CrashAgain {
+                machine,
+                power,
+                within,
+                operations,
+                times,
+            } if on => {
                 for machine in {
                     let inner = self.look();
                     inner.machines(nodes, *machine)
@@ -283,9 +309,17 @@ impl Faults {
                 }
             }
             Fault::CrashAgain { .. } => {}
-            Fault::KillAllAtHeight { blocks, power, down: Ms(down_ms) } => {
+            Fault::KillAllAtHeight {
+                blocks,
+                power,
+                down: Ms(down_ms),
+            } => {
                 let height = self.judge.look().finality.top() + blocks;
-                let what = React::KillAllNow { power: *power, down_ms: *down_ms, is_done: false };
+                let what = React::KillAllNow {
+                    power: *power,
+                    down_ms: *down_ms,
+                    is_done: false,
+                };
                 return self.set_reaction(on, reaction, nodes, Trigger::Final(height), what);
             }
             Fault::Wipe { machine } if on => self.wipe(nodes, *machine),
@@ -293,18 +327,29 @@ impl Faults {
                 let machines = self.look().machines(nodes, *machine);
                 machines.iter().for_each(|m| self.raise(*m));
             }
-            Fault::Restore { machine, age, down } if on => self.restore(nodes, *machine, age.0, down.0),
+            Fault::Restore { machine, age, down } if on => {
+                self.restore(nodes, *machine, age.0, down.0)
+            }
             Fault::Restore { .. } => {}
             Fault::Reset {} if on => {
                 let all = self.look().plan.nodes;
-                for (node, other) in nodes.iter().flat_map(|node| (0..all).map(move |other| (*node, other))) {
+                for (node, other) in nodes
+                    .iter()
+                    .flat_map(|node| (0..all).map(move |other| (*node, other)))
+                {
                     world.reset_connections(node_ip(node), node_ip(other));
                 }
             }
             Fault::Reset {} => {}
             Fault::Kill { machine, power } => {
                 let machines = self.look().machines(nodes, *machine);
-                machines.iter().for_each(|m| if on { self.fell(*m, *power) } else { self.raise(*m) });
+                machines.iter().for_each(|m| {
+                    if on {
+                        self.fell(*m, *power)
+                    } else {
+                        self.raise(*m)
+                    }
+                });
             }
             Fault::Stop {} => {
                 let machines = self.look().machines(nodes, Machine::Node);
@@ -322,27 +367,43 @@ impl Faults {
                 let machines = self.look().machines(nodes, *machine);
                 for machine in machines {
                     self.note_pause(machine, on);
-                    if on { world.pause(machine) } else { world.resume(machine) }
+                    if on {
+                        world.pause(machine)
+                    } else {
+                        world.resume(machine)
+                    }
                 }
             }
             Fault::Clock { by: SignedMs(ms) } => {
                 let machines = self.look().machines(nodes, Machine::Both);
-                machines.iter().for_each(|m| world.step_clock(*m, if on { *ms } else { -ms }));
+                machines
+                    .iter()
+                    .for_each(|m| world.step_clock(*m, if on { *ms } else { -ms }));
             }
             Fault::Drift { ppm } => {
                 let machines = self.look().machines(nodes, Machine::Both);
-                machines.iter().for_each(|m| world.set_clock_drift(*m, if on { *ppm } else { 0 }));
-            }
-            Fault::SlowDisk { machine, delay: Ms(ms) } => {
-                let slow = Slowness { per_sync: Duration::from_millis(*ms), ..Slowness::default() };
-                let machines = self.look().machines(nodes, *machine);
                 machines
                     .iter()
-                    .for_each(|m| world.set_slowness(*m, if on { slow } else { Slowness::default() }));
+                    .for_each(|m| world.set_clock_drift(*m, if on { *ppm } else { 0 }));
+            }
+            Fault::SlowDisk {
+                machine,
+                delay: Ms(ms),
+            } => {
+                let slow = Slowness {
+                    per_sync: Duration::from_millis(*ms),
+                    ..Slowness::default()
+                };
+                let machines = self.look().machines(nodes, *machine);
+                machines.iter().for_each(|m| {
+                    world.set_slowness(*m, if on { slow } else { Slowness::default() })
+                });
             }
             Fault::FailSyncs { machine, count } => {
                 let machines = self.look().machines(nodes, *machine);
-                machines.iter().for_each(|m| world.fail_syncs(*m, if on { *count } else { 0 }));
+                machines
+                    .iter()
+                    .for_each(|m| world.fail_syncs(*m, if on { *count } else { 0 }));
             }
             Fault::PowerAtOperation { machine, operation } => {
                 let machines = self.look().machines(nodes, *machine);
@@ -375,17 +436,38 @@ impl Faults {
             | Fault::ClientClock { .. } => self.damage(fault, nodes, on),
             Fault::SlowClient { delay: Ms(ms) } => {
                 let mut inner = self.look();
-                nodes.iter().for_each(|node| inner.links.slow_client(*node, *ms, on));
+                nodes
+                    .iter()
+                    .for_each(|node| inner.links.slow_client(*node, *ms, on));
             }
             Fault::CutClient {} => {
                 let mut inner = self.look();
-                nodes.iter().for_each(|node| inner.links.cut_client(*node, on));
+                nodes
+                    .iter()
+                    .for_each(|node| inner.links.cut_client(*node, on));
             }
-            Fault::HoldVotes { vote, delay: Ms(ms) } => {
-                return self.set_reaction(on, reaction, nodes, Trigger::Vote(*vote), React::Hold { ms: *ms });
+            Fault::HoldVotes {
+                vote,
+                delay: Ms(ms),
+            } => {
+                return self.set_reaction(
+                    on,
+                    reaction,
+                    nodes,
+                    Trigger::Vote(*vote),
+                    React::Hold { ms: *ms },
+                );
             }
-            Fault::KillOnVote { vote, power, down: Ms(down_ms) } => {
-                let what = React::Kill { power: *power, down_ms: *down_ms, done: BTreeSet::new() };
+            Fault::KillOnVote {
+                vote,
+                power,
+                down: Ms(down_ms),
+            } => {
+                let what = React::Kill {
+                    power: *power,
+                    down_ms: *down_ms,
+                    done: BTreeSet::new(),
+                };
                 return self.set_reaction(on, reaction, nodes, Trigger::Vote(*vote), what);
             }
             Fault::ActorPanic { .. }
@@ -397,9 +479,20 @@ impl Faults {
                     self.strike(&strike, nodes.iter().copied());
                 }
             }
-            Fault::KillAllOnVotes { vote, count, power, down: Ms(down_ms) } => {
+            Fault::KillAllOnVotes {
+                vote,
+                count,
+                power,
+                down: Ms(down_ms),
+            } => {
                 let (count, power, down_ms) = (*count, *power, *down_ms);
-                let what = React::KillAll { count, power, down_ms, signed: BTreeMap::new(), is_done: false };
+                let what = React::KillAll {
+                    count,
+                    power,
+                    down_ms,
+                    signed: BTreeMap::new(),
+                    is_done: false,
+                };
                 return self.set_reaction(on, reaction, nodes, Trigger::Vote(*vote), what);
             }
         }
@@ -409,7 +502,11 @@ impl Faults {
     fn note_pause(&self, machine: NodeId, on: bool) {
         let mut inner = self.look();
         let count = inner.paused.entry(machine).or_default();
-        *count = if on { *count + 1 } else { count.saturating_sub(1) };
+        *count = if on {
+            *count + 1
+        } else {
+            count.saturating_sub(1)
+        };
         inner.resumed_ms.insert(machine, now_ms(self.world));
     }
 
@@ -428,16 +525,30 @@ impl Faults {
         }
         let number = inner.next_reaction;
         inner.next_reaction += 1;
-        inner.reactions.insert(number, Reaction { nodes: nodes.clone(), trigger, what });
+        inner.reactions.insert(
+            number,
+            Reaction {
+                nodes: nodes.clone(),
+                trigger,
+                what,
+            },
+        );
         Some(number)
     }
 
     /// Something happened on a node: what is to be done about it.
     fn react(&self, of: impl Fn(&mut Reaction, &[Authority]) -> Option<Act>) -> Vec<Act> {
         let mut inner = self.look();
-        let Inner { reactions, authorities, counts, .. } = &mut *inner;
-        let acts: Vec<Act> =
-            reactions.values_mut().filter_map(|reaction| of(reaction, authorities)).collect();
+        let Inner {
+            reactions,
+            authorities,
+            counts,
+            ..
+        } = &mut *inner;
+        let acts: Vec<Act> = reactions
+            .values_mut()
+            .filter_map(|reaction| of(reaction, authorities))
+            .collect();
         for act in &acts {
             *counts.entry(act.name()).or_default() += 1;
         }
@@ -453,8 +564,16 @@ impl Faults {
                     inner.links.hold(*node, *ms, on);
                 }
             }
-            Act::Fell { machines, power, .. } => {
-                machines.iter().for_each(|m| if on { self.fell(*m, *power) } else { self.raise(*m) });
+            Act::Fell {
+                machines, power, ..
+            } => {
+                machines.iter().for_each(|m| {
+                    if on {
+                        self.fell(*m, *power)
+                    } else {
+                        self.raise(*m)
+                    }
+                });
             }
         }
     }
@@ -484,7 +603,11 @@ impl Faults {
         let faults = self.clone();
         spawn("respawn", async move {
             time::sleep(RESPAWN).await;
-            let is_held = faults.look().down.get(&machine).is_some_and(|count| *count > 0);
+            let is_held = faults
+                .look()
+                .down
+                .get(&machine)
+                .is_some_and(|count| *count > 0);
             if !is_held && !faults.world.is_up(machine) {
                 faults.replace_lying_disk(machine);
                 faults.world.restart(machine);
@@ -499,14 +622,18 @@ impl Faults {
         let of_byzantine = |a: &Authority| a.node == machine && inner.plan.is_byzantine(a.index);
         let is_sound = inner.is_healed && now_ms(self.world) > inner.healed_ms + EXCUSED_MS;
         let was_hit = self.world.disk_damage(machine).is_any() || inner.damaged.contains(&machine);
-        was_hit && !is_sound || inner.twins.contains(&machine) || inner.authorities.iter().any(of_byzantine)
+        was_hit && !is_sound
+            || inner.twins.contains(&machine)
+            || inner.authorities.iter().any(of_byzantine)
     }
 
     /// These do not come back when everything heals; from 0.
     pub fn leave_dead(&self, nodes: impl Iterator<Item = u8>) {
         let mut inner = self.look();
-        let more: Vec<u8> =
-            nodes.map(|node| node + 1).filter(|n| !inner.plan.left_dead.contains(n)).collect();
+        let more: Vec<u8> = nodes
+            .map(|node| node + 1)
+            .filter(|n| !inner.plan.left_dead.contains(n))
+            .collect();
         inner.plan.left_dead.extend(more);
     }
 
@@ -516,7 +643,13 @@ impl Faults {
         for _ in 0..OPERATOR_TURNS {
             time::sleep(OPERATOR).await;
             let needed = self.look().plan.quorum().saturating_sub(1);
-            let votes = |node: &&u8| self.judge.look().summaries.get(*node).is_some_and(|said| !said.silent);
+            let votes = |node: &&u8| {
+                self.judge
+                    .look()
+                    .summaries
+                    .get(*node)
+                    .is_some_and(|said| !said.silent)
+            };
             if core.iter().filter(votes).count() >= needed {
                 continue;
             }
@@ -548,7 +681,10 @@ impl Faults {
             (inner.authorities.clone(), inner.plan.clone())
         };
         self.living.heal();
-        self.look().benders.values().for_each(|bender| bender.heal());
+        self.look()
+            .benders
+            .values()
+            .for_each(|bender| bender.heal());
         self.heal_clients();
         for authority in &authorities {
             let stays_dead = plan.left_dead.contains(&(authority.index + 1));
@@ -589,12 +725,18 @@ mod tests {
 
     #[test]
     fn the_first_slot_is_the_first_that_begins_after_the_start() {
-        let slots = Slots { start_ms: 10_300, slot_ms: 1_000 };
+        let slots = Slots {
+            start_ms: 10_300,
+            slot_ms: 1_000,
+        };
         assert_eq!((slots.at(0), slots.at(699), slots.at(700)), (10, 10, 11));
         assert_eq!(slots.when(When::At(12)), 12);
         assert_eq!(slots.when(When::Slot(1, 0)), 700);
         assert_eq!(slots.when(When::Slot(3, 250)), 2_950);
-        let aligned = Slots { start_ms: 10_000, slot_ms: 1_000 };
+        let aligned = Slots {
+            start_ms: 10_000,
+            slot_ms: 1_000,
+        };
         assert_eq!(
             aligned.when(When::Slot(1, 0)),
             1_000,

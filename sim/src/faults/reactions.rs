@@ -41,11 +41,25 @@ pub enum React {
     /// What the node sends is late.
     Hold { ms: u64 },
     /// The node dies, once.
-    Kill { power: bool, down_ms: u64, done: BTreeSet<u8> },
+    Kill {
+        power: bool,
+        down_ms: u64,
+        done: BTreeSet<u8>,
+    },
     /// Everybody dies when `count` of them have signed for one block, once.
-    KillAll { count: u8, power: bool, down_ms: u64, signed: BTreeMap<Hash, BTreeSet<u8>>, is_done: bool },
+    KillAll {
+        count: u8,
+        power: bool,
+        down_ms: u64,
+        signed: BTreeMap<Hash, BTreeSet<u8>>,
+        is_done: bool,
+    },
     /// Everybody dies, once.
-    KillAllNow { power: bool, down_ms: u64, is_done: bool },
+    KillAllNow {
+        power: bool,
+        down_ms: u64,
+        is_done: bool,
+    },
 }
 
 /// What is to be done about a vote.
@@ -54,7 +68,11 @@ pub enum Act {
     /// Hold back what the node sends.
     Hold { node: u8, ms: u64 },
     /// Take machines down for so long.
-    Fell { machines: Vec<NodeId>, power: bool, down_ms: u64 },
+    Fell {
+        machines: Vec<NodeId>,
+        power: bool,
+        down_ms: u64,
+    },
 }
 
 impl Act {
@@ -78,26 +96,55 @@ impl Act {
 
 impl Reaction {
     /// Somebody has signed.
-    pub fn on_vote(&mut self, authorities: &[Authority], node: u8, vote: Vote, hash: Hash) -> Option<Act> {
+    pub fn on_vote(
+        &mut self,
+        authorities: &[Authority],
+        node: u8,
+        vote: Vote,
+        hash: Hash,
+    ) -> Option<Act> {
         if self.trigger != Trigger::Vote(vote) || !self.nodes.contains(&node) {
             return None;
         }
         match &mut self.what {
             React::Hold { ms } => Some(Act::Hold { node, ms: *ms }),
-            React::Kill { power, down_ms, done } => {
-                let own = authorities.iter().find(|authority| authority.index == node)?;
+            React::Kill {
+                power,
+                down_ms,
+                done,
+            } => {
+                let own = authorities
+                    .iter()
+                    .find(|authority| authority.index == node)?;
                 let (power, down_ms) = (*power, *down_ms);
-                done.insert(node).then(|| Act::Fell { machines: vec![own.node], power, down_ms })
+                done.insert(node).then(|| Act::Fell {
+                    machines: vec![own.node],
+                    power,
+                    down_ms,
+                })
             }
-            React::KillAll { count, power, down_ms, signed, is_done } => {
+            React::KillAll {
+                count,
+                power,
+                down_ms,
+                signed,
+                is_done,
+            } => {
                 let signers = signed.entry(hash).or_default();
                 signers.insert(node);
                 if *is_done || signers.len() < usize::from(*count) {
                     return None;
                 }
                 *is_done = true;
-                let machines = authorities.iter().flat_map(|a| [a.client, a.node]).collect();
-                Some(Act::Fell { machines, power: *power, down_ms: *down_ms })
+                let machines = authorities
+                    .iter()
+                    .flat_map(|a| [a.client, a.node])
+                    .collect();
+                Some(Act::Fell {
+                    machines,
+                    power: *power,
+                    down_ms: *down_ms,
+                })
             }
             React::KillAllNow { .. } => None,
         }
@@ -105,14 +152,30 @@ impl Reaction {
 
     /// A block is final on a node.
     pub fn on_final(&mut self, authorities: &[Authority], node: u8, height: u64) -> Option<Act> {
-        let Trigger::Final(wanted) = self.trigger else { return None };
-        let React::KillAllNow { power, down_ms, is_done } = &mut self.what else { return None };
+        let Trigger::Final(wanted) = self.trigger else {
+            return None;
+        };
+        let React::KillAllNow {
+            power,
+            down_ms,
+            is_done,
+        } = &mut self.what
+        else {
+            return None;
+        };
         if *is_done || height < wanted || !self.nodes.contains(&node) {
             return None;
         }
         *is_done = true;
-        let machines = authorities.iter().flat_map(|a| [a.client, a.node]).collect();
-        Some(Act::Fell { machines, power: *power, down_ms: *down_ms })
+        let machines = authorities
+            .iter()
+            .flat_map(|a| [a.client, a.node])
+            .collect();
+        Some(Act::Fell {
+            machines,
+            power: *power,
+            down_ms: *down_ms,
+        })
     }
 }
 
@@ -131,8 +194,10 @@ impl Reactions {
     /// Connects the observers with the faults.
     pub fn connect(&self, faults: &Faults) {
         let (acts, mut receiver) = unbounded_channel::<Act>();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Connected { faults: faults.clone(), acts });
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Connected {
+            faults: faults.clone(),
+            acts,
+        });
         let faults = faults.clone();
         spawn("reactions", async move {
             while let Some(act) = receiver.recv().await {
@@ -150,8 +215,14 @@ impl Reactions {
         if !matches!(event, NodeEvent::Signed { .. } | NodeEvent::Finalized(_)) {
             return;
         }
-        let connected = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(Connected { faults, acts }) = connected else { return };
+        let connected = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(Connected { faults, acts }) = connected else {
+            return;
+        };
         let wanted = match event {
             NodeEvent::Signed { target } => {
                 let vote = match target.kind {
@@ -180,19 +251,36 @@ mod tests {
 
     fn authorities() -> Vec<Authority> {
         (0..4)
-            .map(|index| Authority { index, node: NodeId(10 + u32::from(index)), client: NodeId(20) })
+            .map(|index| Authority {
+                index,
+                node: NodeId(10 + u32::from(index)),
+                client: NodeId(20),
+            })
             .collect()
     }
 
     #[test]
     fn a_node_dies_once_on_its_vote() {
-        let what = React::Kill { power: true, down_ms: 7, done: BTreeSet::new() };
-        let mut reaction =
-            Reaction { nodes: BTreeSet::from([1, 2]), trigger: Trigger::Vote(Vote::Approval), what };
+        let what = React::Kill {
+            power: true,
+            down_ms: 7,
+            done: BTreeSet::new(),
+        };
+        let mut reaction = Reaction {
+            nodes: BTreeSet::from([1, 2]),
+            trigger: Trigger::Vote(Vote::Approval),
+            what,
+        };
         let mut sign = |node, vote| reaction.on_vote(&authorities(), node, vote, Hash::ZERO);
         assert_eq!(sign(0, Vote::Approval), None, "not named");
         assert_eq!(sign(1, Vote::Proposal), None, "another kind");
-        let fell = |machine| Some(Act::Fell { machines: vec![NodeId(machine)], power: true, down_ms: 7 });
+        let fell = |machine| {
+            Some(Act::Fell {
+                machines: vec![NodeId(machine)],
+                power: true,
+                down_ms: 7,
+            })
+        };
         assert_eq!(sign(1, Vote::Approval), fell(11));
         assert_eq!(sign(1, Vote::Approval), None);
         assert_eq!(sign(2, Vote::Approval), fell(12));
@@ -200,10 +288,18 @@ mod tests {
 
     #[test]
     fn everybody_dies_once_when_enough_have_signed_for_one_block() {
-        let what =
-            React::KillAll { count: 2, power: true, down_ms: 7, signed: BTreeMap::new(), is_done: false };
-        let mut reaction =
-            Reaction { nodes: (0..4).collect(), trigger: Trigger::Vote(Vote::Confirmation), what };
+        let what = React::KillAll {
+            count: 2,
+            power: true,
+            down_ms: 7,
+            signed: BTreeMap::new(),
+            is_done: false,
+        };
+        let mut reaction = Reaction {
+            nodes: (0..4).collect(),
+            trigger: Trigger::Vote(Vote::Confirmation),
+            what,
+        };
         let mut sign = |node, mark| {
             let act = reaction.on_vote(&authorities(), node, Vote::Confirmation, Hash([mark; 32]));
             act.map(|act| act.name())
@@ -217,9 +313,20 @@ mod tests {
 
     #[test]
     fn everybody_dies_once_when_a_height_is_final_anywhere() {
-        let what = React::KillAllNow { power: true, down_ms: 7, is_done: false };
-        let mut reaction = Reaction { nodes: (0..3).collect(), trigger: Trigger::Final(5), what };
-        assert_eq!(reaction.on_vote(&authorities(), 0, Vote::Approval, Hash::ZERO), None);
+        let what = React::KillAllNow {
+            power: true,
+            down_ms: 7,
+            is_done: false,
+        };
+        let mut reaction = Reaction {
+            nodes: (0..3).collect(),
+            trigger: Trigger::Final(5),
+            what,
+        };
+        assert_eq!(
+            reaction.on_vote(&authorities(), 0, Vote::Approval, Hash::ZERO),
+            None
+        );
         assert_eq!(reaction.on_final(&authorities(), 0, 4), None, "too low");
         assert_eq!(reaction.on_final(&authorities(), 3, 5), None, "not named");
         let act = reaction.on_final(&authorities(), 2, 6);

@@ -26,8 +26,10 @@ impl Faults {
                     let mut inner = faults.look();
                     let others = (0..inner.plan.nodes).filter(|other| *other != seat.index);
                     let others: Vec<u8> = others.collect();
-                    let sides: Vec<(u8, bool)> =
-                        others.into_iter().map(|other| (other, inner.rng.below(2) == 0)).collect();
+                    let sides: Vec<(u8, bool)> = others
+                        .into_iter()
+                        .map(|other| (other, inner.rng.below(2) == 0))
+                        .collect();
                     let slots = SPLIT_SLOTS.0 + inner.rng.below(SPLIT_SLOTS.1 + 1);
                     (sides, slots * inner.slots.slot_ms)
                 };
@@ -45,7 +47,10 @@ impl Faults {
     fn cut_sides(&self, seat: Seat, sides: &[(u8, bool)], on: bool) {
         let links = &mut self.look().links;
         for (other, of_twin) in sides {
-            let away = Seat { is_twin: !of_twin, ..seat };
+            let away = Seat {
+                is_twin: !of_twin,
+                ..seat
+            };
             links.cut_pair(away.node_ip(), node_ip(*other), on);
         }
     }
@@ -84,7 +89,10 @@ impl Faults {
             spawn("swizzle", async move {
                 let at = now_ms(faults.world()) + wait;
                 if faults.until(at).await {
-                    faults.look().links.clog(&BTreeSet::from([node]), Way::Both, on);
+                    faults
+                        .look()
+                        .links
+                        .clog(&BTreeSet::from([node]), Way::Both, on);
                 }
             });
         }
@@ -98,7 +106,11 @@ impl Faults {
             let (slots, now) = (inner.slots, now_ms(self.world()));
             let ends = (slots.at(now) + 1) * slots.slot_ms - slots.start_ms;
             // The next one may be nearer than half of the step.
-            let edge = if ends < now + by_ms { ends + slots.slot_ms } else { ends };
+            let edge = if ends < now + by_ms {
+                ends + slots.slot_ms
+            } else {
+                ends
+            };
             (inner.machines(nodes, Machine::Both), edge)
         };
         let (at, by) = match back {
@@ -110,9 +122,13 @@ impl Faults {
             if !faults.until(at).await {
                 return;
             }
-            machines.iter().for_each(|m| faults.world().step_clock(*m, by));
+            machines
+                .iter()
+                .for_each(|m| faults.world().step_clock(*m, by));
             if faults.until(at + by_ms / 4).await {
-                machines.iter().for_each(|m| faults.world().step_clock(*m, -by));
+                machines
+                    .iter()
+                    .for_each(|m| faults.world().step_clock(*m, -by));
             }
         });
     }
@@ -142,7 +158,11 @@ impl Faults {
                     world.power_off_at_operation(machine, 1 + faults.drawn(operations - 1));
                 }
                 faults.raise(machine);
-                let wait = if at_operation { within_ms } else { faults.drawn(within_ms) };
+                let wait = if at_operation {
+                    within_ms
+                } else {
+                    faults.drawn(within_ms)
+                };
                 if !faults.until(now_ms(world) + wait).await {
                     return;
                 }

@@ -76,7 +76,9 @@ fn unaccounted(mailbox: &MailboxSnapshot) -> i64 {
 pub fn unrested(tree: &Snapshot, has_rested: &mut BTreeSet<String>) -> Option<(String, u64, i64)> {
     let mut first = None;
     for actor in tree.all() {
-        let Some(mailbox) = &actor.mailbox else { continue };
+        let Some(mailbox) = &actor.mailbox else {
+            continue;
+        };
         let missing = unaccounted(mailbox);
         if mailbox.depth == 0 && missing == 0 && !mailbox.in_hand {
             has_rested.insert(actor.path.clone());
@@ -97,25 +99,41 @@ impl Actors {
     pub fn look(&mut self, at_ms: u64, node: u8, tree: &Snapshot) -> Result<(), Violation> {
         let known = self.nodes.entry(node).or_default();
         for actor in tree.all() {
-            let Some(mailbox) = &actor.mailbox else { continue };
+            let Some(mailbox) = &actor.mailbox else {
+                continue;
+            };
             let watched = known.actors.entry(actor.path.clone()).or_default();
             known_messages(node, actor, mailbox, watched)?;
         }
         let (mut most, mut begun_anew, mut generation) = (0, false, known.generation);
         for (name, limit, children) in POLICY {
-            let Some(supervisor) = tree.find(name) else { continue };
+            let Some(supervisor) = tree.find(name) else {
+                continue;
+            };
             let kept = known.supervisors.entry(name).or_default();
             let is_anew = kept.incarnation != 0 && supervisor.incarnation != kept.incarnation;
-            for child in supervisor.children.iter().filter(|child| children.contains(&child.name.as_str())) {
+            for child in supervisor
+                .children
+                .iter()
+                .filter(|child| children.contains(&child.name.as_str()))
+            {
                 let watched = known.actors.entry(child.path.clone()).or_default();
                 let more = child.restarts.saturating_sub(watched.restarts);
                 watched.restarts = child.restarts;
                 // With a supervisor that begins anew its children do, whatever they did before.
-                let own = if is_anew { more.saturating_sub(1) } else { more };
+                let own = if is_anew {
+                    more.saturating_sub(1)
+                } else {
+                    more
+                };
                 kept.restarts.extend((0..own).map(|_| at_ms));
             }
             kept.incarnation = supervisor.incarnation;
-            while kept.restarts.front().is_some_and(|at| at + LONG_SPAN_MS < at_ms) {
+            while kept
+                .restarts
+                .front()
+                .is_some_and(|at| at + LONG_SPAN_MS < at_ms)
+            {
                 kept.restarts.pop_front();
             }
             most = most.max(kept.restarts.len() * 100 / limit);
@@ -127,19 +145,28 @@ impl Actors {
                 kept.restarts.drain(..kept.restarts.len().min(limit));
                 continue;
             }
-            let lately = kept.restarts.iter().filter(|at| **at + SPAN_MS >= at_ms).count();
+            let lately = kept
+                .restarts
+                .iter()
+                .filter(|at| **at + SPAN_MS >= at_ms)
+                .count();
             if lately > limit {
                 let supervisor = supervisor.path.clone();
                 let (restarts, limit) = (lately as u64, limit as u64);
-                return Err(Violation::RestartsBeyondPolicy { supervisor, restarts, limit });
+                return Err(Violation::RestartsBeyondPolicy {
+                    supervisor,
+                    restarts,
+                    limit,
+                });
             }
         }
         known.generation = generation;
         // The root restarts all its children when one of its supervisors has given up: it must have had reason to.
         match begun_anew && most < NEARLY_ALL {
-            true => {
-                Err(Violation::GaveUpEarly { supervisor: tree.path.clone(), percent_of_policy: most as u64 })
-            }
+            true => Err(Violation::GaveUpEarly {
+                supervisor: tree.path.clone(),
+                percent_of_policy: most as u64,
+            }),
             false => Ok(()),
         }
     }
@@ -152,13 +179,26 @@ fn known_messages(
     watched: &mut Watched,
 ) -> Result<(), Violation> {
     let missing = unaccounted(mailbox);
-    watched.unaccounted = if missing == 0 || mailbox.in_hand { 0 } else { watched.unaccounted + 1 };
+    watched.unaccounted = if missing == 0 || mailbox.in_hand {
+        0
+    } else {
+        watched.unaccounted + 1
+    };
     if !(0..=1).contains(&missing) || watched.unaccounted > LOOKS_AT_REST {
-        return Err(Violation::MessageLost { node: node + 1, actor: actor.path.clone(), messages: missing });
+        return Err(Violation::MessageLost {
+            node: node + 1,
+            actor: actor.path.clone(),
+            messages: missing,
+        });
     }
     if mailbox.depth > mailbox.capacity + ROOM_FOR_RETURNED {
         let (depth, capacity) = (mailbox.depth as u64, mailbox.capacity as u64);
-        return Err(Violation::QueueOverrun { node: node + 1, actor: actor.path.clone(), depth, capacity });
+        return Err(Violation::QueueOverrun {
+            node: node + 1,
+            actor: actor.path.clone(),
+            depth,
+            capacity,
+        });
     }
     Ok(())
 }
@@ -194,20 +234,53 @@ mod tests {
             children: vec![store],
             ..actor("n/storage", 0, MailboxSnapshot::default())
         };
-        Snapshot { mailbox: None, children: vec![storage], ..actor("n", 0, MailboxSnapshot::default()) }
+        Snapshot {
+            mailbox: None,
+            children: vec![storage],
+            ..actor("n", 0, MailboxSnapshot::default())
+        }
     }
 
     #[test]
     fn each_actor_is_idle_once() {
-        let busy = MailboxSnapshot { accepted: 3, handled: 1, depth: 2, capacity: 4, ..Default::default() };
-        let idle = MailboxSnapshot { accepted: 3, handled: 3, capacity: 4, ..Default::default() };
-        let lost = MailboxSnapshot { handled: 2, ..idle.clone() };
+        let busy = MailboxSnapshot {
+            accepted: 3,
+            handled: 1,
+            depth: 2,
+            capacity: 4,
+            ..Default::default()
+        };
+        let idle = MailboxSnapshot {
+            accepted: 3,
+            handled: 3,
+            capacity: 4,
+            ..Default::default()
+        };
+        let lost = MailboxSnapshot {
+            handled: 2,
+            ..idle.clone()
+        };
         let mut rested = BTreeSet::new();
-        let told = |mailbox: &MailboxSnapshot, rested: &mut _| unrested(&tree(1, 0, mailbox.clone()), rested);
-        assert_eq!(told(&busy, &mut rested), Some(("n/storage/store".to_owned(), 2, 0)));
-        assert_eq!(told(&lost, &mut rested), Some(("n/storage/store".to_owned(), 0, 1)));
+        let told = |mailbox: &MailboxSnapshot, rested: &mut _| {
+            unrested(&tree(1, 0, mailbox.clone()), rested)
+        };
         assert_eq!(
-            told(&MailboxSnapshot { in_hand: true, ..idle.clone() }, &mut rested).map(|t| t.1),
+            told(&busy, &mut rested),
+            Some(("n/storage/store".to_owned(), 2, 0))
+        );
+        assert_eq!(
+            told(&lost, &mut rested),
+            Some(("n/storage/store".to_owned(), 0, 1))
+        );
+        assert_eq!(
+            told(
+                &MailboxSnapshot {
+                    in_hand: true,
+                    ..idle.clone()
+                },
+                &mut rested
+            )
+            .map(|t| t.1),
             Some(0)
         );
         assert_eq!(told(&idle, &mut rested), None);
@@ -226,21 +299,43 @@ mod tests {
         let mut actors = Actors::default();
         assert_eq!(actors.look(0, 0, &tree(1, 0, mailbox(5, 3, 2))), Ok(()));
         for _ in 0..LOOKS_AT_REST {
-            assert_eq!(actors.look(1, 0, &tree(1, 0, mailbox(5, 4, 0))), Ok(()), "one may be in its hand");
+            assert_eq!(
+                actors.look(1, 0, &tree(1, 0, mailbox(5, 4, 0))),
+                Ok(()),
+                "one may be in its hand"
+            );
         }
-        let at_work = MailboxSnapshot { in_hand: true, ..mailbox(5, 4, 0) };
-        assert_eq!(actors.look(1, 0, &tree(1, 0, at_work.clone())), Ok(()), "one is in its hand");
+        let at_work = MailboxSnapshot {
+            in_hand: true,
+            ..mailbox(5, 4, 0)
+        };
+        assert_eq!(
+            actors.look(1, 0, &tree(1, 0, at_work.clone())),
+            Ok(()),
+            "one is in its hand"
+        );
         for _ in 0..LOOKS_AT_REST {
-            assert_eq!(actors.look(1, 0, &tree(1, 0, mailbox(5, 4, 0))), Ok(()), "one may be in its hand");
+            assert_eq!(
+                actors.look(1, 0, &tree(1, 0, mailbox(5, 4, 0))),
+                Ok(()),
+                "one may be in its hand"
+            );
         }
-        let lost_too = MailboxSnapshot { accepted: 6, ..at_work };
+        let lost_too = MailboxSnapshot {
+            accepted: 6,
+            ..at_work
+        };
         assert!(matches!(
             Actors::default().look(2, 0, &tree(1, 0, lost_too)),
             Err(Violation::MessageLost { messages: 2, .. })
         ));
         assert!(matches!(
             actors.look(2, 0, &tree(1, 0, mailbox(5, 4, 0))),
-            Err(Violation::MessageLost { node: 1, messages: 1, .. })
+            Err(Violation::MessageLost {
+                node: 1,
+                messages: 1,
+                ..
+            })
         ));
         let mut actors = Actors::default();
         assert!(matches!(
@@ -249,7 +344,11 @@ mod tests {
         ));
         assert!(matches!(
             actors.look(0, 0, &tree(1, 0, mailbox(90, 0, 90))),
-            Err(Violation::QueueOverrun { depth: 90, capacity: 4, .. })
+            Err(Violation::QueueOverrun {
+                depth: 90,
+                capacity: 4,
+                ..
+            })
         ));
     }
 
@@ -261,16 +360,31 @@ mod tests {
         assert_eq!(actors.look(1_000, 0, &tree(1, 20, calm())), Ok(()));
         assert!(matches!(
             actors.look(2_000, 0, &tree(1, 21, calm())),
-            Err(Violation::RestartsBeyondPolicy { restarts: 21, limit: 20, .. })
+            Err(Violation::RestartsBeyondPolicy {
+                restarts: 21,
+                limit: 20,
+                ..
+            })
         ));
         let mut actors = Actors::default();
         assert_eq!(actors.look(0, 0, &tree(1, 0, calm())), Ok(()));
         assert_eq!(actors.look(1_000, 0, &tree(1, 20, calm())), Ok(()));
-        assert_eq!(actors.look(2_000, 0, &tree(2, 24, calm())), Ok(()), "it had reason to give up");
+        assert_eq!(
+            actors.look(2_000, 0, &tree(2, 24, calm())),
+            Ok(()),
+            "it had reason to give up"
+        );
         // Three of its restarts were before the look that saw it; with 17 more its policy is used up too.
-        assert_eq!(actors.look(3_000, 0, &tree(3, 42, calm())), Ok(()), "and so had the next");
+        assert_eq!(
+            actors.look(3_000, 0, &tree(3, 42, calm())),
+            Ok(()),
+            "and so had the next"
+        );
         let mut actors = Actors::default();
         assert_eq!(actors.look(0, 0, &tree(1, 1, calm())), Ok(()));
-        assert!(matches!(actors.look(2_000, 0, &tree(2, 2, calm())), Err(Violation::GaveUpEarly { .. })));
+        assert!(matches!(
+            actors.look(2_000, 0, &tree(2, 2, calm())),
+            Err(Violation::GaveUpEarly { .. })
+        ));
     }
 }

@@ -42,7 +42,11 @@ pub struct Blocks {
 impl Blocks {
     /// No blocks yet.
     pub fn new(plan: &WorldPlan) -> Self {
-        Self { slot_ms: plan.slot_ms, authorities: u64::from(plan.nodes), known: BTreeMap::new() }
+        Self {
+            slot_ms: plan.slot_ms,
+            authorities: u64::from(plan.nodes),
+            known: BTreeMap::new(),
+        }
     }
 
     /// A block, if an authority was heard proposing it.
@@ -70,42 +74,88 @@ impl Blocks {
         if self.known.contains_key(&hash) {
             return Ok(());
         }
-        self.known.insert(hash, Proposed { block: block.clone(), at_ms });
+        self.known.insert(
+            hash,
+            Proposed {
+                block: block.clone(),
+                at_ms,
+            },
+        );
         let (header, found) = (&block.header, block.body.payload.timestamp);
         let expected = header.slot.0 * self.slot_ms / 1_000;
         match found == expected {
             true => Ok(()),
-            false => Err(Violation::WrongTimestamp { node: node + 1, slot: header.slot.0, found, expected }),
+            false => Err(Violation::WrongTimestamp {
+                node: node + 1,
+                slot: header.slot.0,
+                found,
+                expected,
+            }),
         }
     }
 
     /// A correct node approves a block, or calls it final: it is its leader's, of its slot, and what it holds follows from its
     /// parent as far as that needs no execution. Of what nobody was heard proposing, nothing is known.
     pub fn approved(&self, node: u8, hash: &Hash) -> Result<(), Violation> {
-        let Some(proposed) = self.known.get(hash) else { return Ok(()) };
+        let Some(proposed) = self.known.get(hash) else {
+            return Ok(());
+        };
         let (header, payload) = (&proposed.block.header, &proposed.block.body.payload);
         let slot = header.slot.0;
-        let parent = self.known.get(&header.parent_hash).map(|parent| &parent.block.header);
-        let follows = |what: fn(&Header, &Header) -> bool| parent.is_none_or(|parent| what(header, parent));
+        let parent = self
+            .known
+            .get(&header.parent_hash)
+            .map(|parent| &parent.block.header);
+        let follows =
+            |what: fn(&Header, &Header) -> bool| parent.is_none_or(|parent| what(header, parent));
         let holds = [
-            ("its proposer leads its slot", u64::from(header.proposer) == slot % self.authorities),
-            ("its slot is above its parent's", follows(|block, parent| block.slot > parent.slot)),
-            ("its height is the next", follows(|block, parent| block.height.0 == parent.height.0 + 1)),
-            ("its time is that of its slot", payload.timestamp == slot * self.slot_ms / 1_000),
-            ("its payload has its height", payload.block_number == header.height.0),
-            ("its fees go to the vault", payload.fee_recipient == vault_address()),
+            (
+                "its proposer leads its slot",
+                u64::from(header.proposer) == slot % self.authorities,
+            ),
+            (
+                "its slot is above its parent's",
+                follows(|block, parent| block.slot > parent.slot),
+            ),
+            (
+                "its height is the next",
+                follows(|block, parent| block.height.0 == parent.height.0 + 1),
+            ),
+            (
+                "its time is that of its slot",
+                payload.timestamp == slot * self.slot_ms / 1_000,
+            ),
+            (
+                "its payload has its height",
+                payload.block_number == header.height.0,
+            ),
+            (
+                "its fees go to the vault",
+                payload.fee_recipient == vault_address(),
+            ),
             (
                 "its randomness is the rule's",
                 payload.prev_randao == prev_randao(&header.parent_hash, header.slot),
             ),
-            ("its payload is the header's", payload.block_hash == header.execution_hash),
-            ("its body is the header's", proposed.block.body.hash() == header.body_hash),
+            (
+                "its payload is the header's",
+                payload.block_hash == header.execution_hash,
+            ),
+            (
+                "its body is the header's",
+                proposed.block.body.hash() == header.body_hash,
+            ),
         ];
         match holds.into_iter().find(|(_, holds)| !holds) {
             None => Ok(()),
             Some((what, _)) => {
                 let broken = format!("not so: {what}");
-                Err(Violation::ApprovedInvalid { node: node + 1, slot, hash: short(hash), what: broken })
+                Err(Violation::ApprovedInvalid {
+                    node: node + 1,
+                    slot,
+                    hash: short(hash),
+                    what: broken,
+                })
             }
         }
     }
@@ -128,8 +178,10 @@ impl Blocks {
         if final_height == 0 {
             return Ok(());
         }
-        let is_beside =
-            height < final_height || self.ancestor_at(head, final_height).is_some_and(|at| at != last);
+        let is_beside = height < final_height
+            || self
+                .ancestor_at(head, final_height)
+                .is_some_and(|at| at != last);
         match is_beside {
             false => Ok(()),
             true => Err(Violation::HeadBesideFinal {
@@ -150,7 +202,10 @@ pub(super) mod tests {
 
     pub fn plan() -> WorldPlan {
         let text = "why = \"a test\"\nuntil = \"10s\"";
-        let plan = crate::scenario::parse("test.toml", text).expect("it is well-formed").plan.world;
+        let plan = crate::scenario::parse("test.toml", text)
+            .expect("it is well-formed")
+            .plan
+            .world;
         assert_eq!((plan.nodes, plan.fault_model), (4, FaultModel::Byzantine));
         plan
     }
@@ -188,7 +243,13 @@ pub(super) mod tests {
             set_hash: Hash::ZERO,
             ledger_hash: Hash::ZERO,
         };
-        (header.hash(), Arc::new(Block { header, body: Body::of(payload) }))
+        (
+            header.hash(),
+            Arc::new(Block {
+                header,
+                body: Body::of(payload),
+            }),
+        )
     }
 
     #[test]
@@ -199,7 +260,15 @@ pub(super) mod tests {
         let mut late = (*block(2, 101, hash).1).clone();
         late.body.payload.timestamp = 102;
         let found = blocks.proposed(6, 1, late.header.hash(), &Arc::new(late));
-        assert_eq!(found, Err(Violation::WrongTimestamp { node: 2, slot: 101, found: 102, expected: 101 }));
+        assert_eq!(
+            found,
+            Err(Violation::WrongTimestamp {
+                node: 2,
+                slot: 101,
+                found: 102,
+                expected: 101
+            })
+        );
     }
 
     #[test]
@@ -217,9 +286,17 @@ pub(super) mod tests {
         assert_eq!(blocks.head(0, (2, second), (2, second)), Ok(()));
         assert!(matches!(
             blocks.head(0, (2, beside), (2, second)),
-            Err(Violation::HeadBesideFinal { node: 1, height: 2, final_height: 2, .. })
+            Err(Violation::HeadBesideFinal {
+                node: 1,
+                height: 2,
+                final_height: 2,
+                ..
+            })
         ));
-        assert!(blocks.head(0, (1, first), (2, second)).is_err(), "below what is final");
+        assert!(
+            blocks.head(0, (1, first), (2, second)).is_err(),
+            "below what is final"
+        );
         assert_eq!(
             blocks.head(0, (9, Hash([9; 32])), (2, second)),
             Ok(()),

@@ -34,7 +34,11 @@ pub struct Clocks {
 impl Clocks {
     /// No node has started.
     pub fn new(plan: &WorldPlan) -> Self {
-        Self { slot_ms: plan.slot_ms, drift_ms: plan.drift_ms, nodes: BTreeMap::new() }
+        Self {
+            slot_ms: plan.slot_ms,
+            drift_ms: plan.drift_ms,
+            nodes: BTreeMap::new(),
+        }
     }
 
     /// A node starts a new life, and believes its clock.
@@ -82,16 +86,24 @@ impl Clocks {
         needed: usize,
         others: impl Fn(u64) -> BTreeSet<u8>,
     ) -> Result<(), Violation> {
-        let Some(clock) = self.nodes.get_mut(&node) else { return Ok(()) };
+        let Some(clock) = self.nodes.get_mut(&node) else {
+            return Ok(());
+        };
         if clock.moved_ms.is_some_and(|moved| at_ms < moved + GRACE_MS) {
             return Ok(());
         }
         let start_ms = slot * self.slot_ms;
         if wall_ms + self.drift_ms < start_ms {
             let early_ms = start_ms - wall_ms;
-            return Err(Violation::ApprovedOutOfSlot { node: node + 1, slot, early_ms });
+            return Err(Violation::ApprovedOutOfSlot {
+                node: node + 1,
+                slot,
+                early_ms,
+            });
         }
-        let Some(jumped_ms) = clock.jumped_ms else { return Ok(()) };
+        let Some(jumped_ms) = clock.jumped_ms else {
+            return Ok(());
+        };
         // It may have been confirmed at any time since, by votes of a slot that it showed then.
         let first_ms = wall_ms.saturating_sub(at_ms.saturating_sub(jumped_ms) + self.drift_ms);
         let shown = first_ms / self.slot_ms..=(wall_ms + self.drift_ms) / self.slot_ms;
@@ -103,7 +115,11 @@ impl Clocks {
             clock.jumped_ms = None;
             return Ok(());
         }
-        Err(Violation::VotedByJumpedClock { node: node + 1, slot, by_ms })
+        Err(Violation::VotedByJumpedClock {
+            node: node + 1,
+            slot,
+            by_ms,
+        })
     }
 }
 
@@ -118,26 +134,69 @@ mod tests {
         clocks.look(0, 0, 100_000, 100_000);
         let nobody = |_: u64| BTreeSet::new();
         assert_eq!(clocks.signs(0, (0, 100), 100_000, 2, nobody), Ok(()));
-        assert_eq!(clocks.signs(0, (0, 101), 100_800, 2, nobody), Ok(()), "within the allowance");
-        let early = Violation::ApprovedOutOfSlot { node: 1, slot: 102, early_ms: 1_200 };
+        assert_eq!(
+            clocks.signs(0, (0, 101), 100_800, 2, nobody),
+            Ok(()),
+            "within the allowance"
+        );
+        let early = Violation::ApprovedOutOfSlot {
+            node: 1,
+            slot: 102,
+            early_ms: 1_200,
+        };
         assert_eq!(clocks.signs(0, (0, 102), 100_800, 2, nobody), Err(early));
         clocks.look(1_000, 0, 108_000, 101_000);
-        assert_eq!(clocks.signs(2_000, (0, 109), 109_000, 2, nobody), Ok(()), "decided before, perhaps");
+        assert_eq!(
+            clocks.signs(2_000, (0, 109), 109_000, 2, nobody),
+            Ok(()),
+            "decided before, perhaps"
+        );
         clocks.look(7_000, 0, 114_000, 107_000);
-        let jumped = Violation::VotedByJumpedClock { node: 1, slot: 114, by_ms: 7_000 };
-        assert_eq!(clocks.signs(7_000, (0, 114), 114_000, 2, nobody), Err(jumped));
+        let jumped = Violation::VotedByJumpedClock {
+            node: 1,
+            slot: 114,
+            by_ms: 7_000,
+        };
+        assert_eq!(
+            clocks.signs(7_000, (0, 114), 114_000, 2, nobody),
+            Err(jumped)
+        );
         let same = |_| BTreeSet::from([3]);
-        let jumped = Violation::VotedByJumpedClock { node: 1, slot: 114, by_ms: 7_000 };
-        assert_eq!(clocks.signs(7_000, (0, 114), 114_000, 2, same), Err(jumped), "one other, in each slot");
+        let jumped = Violation::VotedByJumpedClock {
+            node: 1,
+            slot: 114,
+            by_ms: 7_000,
+        };
+        assert_eq!(
+            clocks.signs(7_000, (0, 114), 114_000, 2, same),
+            Err(jumped),
+            "one other, in each slot"
+        );
         let two = |slot| BTreeSet::from([1 + (slot % 2) as u8]);
-        assert_eq!(clocks.signs(7_000, (0, 114), 114_000, 2, two), Ok(()), "two others, one slot each");
-        assert_eq!(clocks.signs(7_500, (0, 114), 114_500, 2, nobody), Ok(()), "it is believed now");
+        assert_eq!(
+            clocks.signs(7_000, (0, 114), 114_000, 2, two),
+            Ok(()),
+            "two others, one slot each"
+        );
+        assert_eq!(
+            clocks.signs(7_500, (0, 114), 114_500, 2, nobody),
+            Ok(()),
+            "it is believed now"
+        );
         clocks.look(7_600, 0, 134_600, 107_600);
         clocks.look(13_000, 0, 140_000, 113_000);
         clocks.confirmed(0);
-        assert_eq!(clocks.signs(13_000, (0, 140), 140_000, 2, nobody), Ok(()), "its operator says so");
+        assert_eq!(
+            clocks.signs(13_000, (0, 140), 140_000, 2, nobody),
+            Ok(()),
+            "its operator says so"
+        );
         clocks.born(0);
         clocks.look(8_000, 0, 300_000, 108_000);
-        assert_eq!(clocks.signs(8_000, (0, 300), 300_000, 2, nobody), Ok(()), "a start believes its clock");
+        assert_eq!(
+            clocks.signs(8_000, (0, 300), 300_000, 2, nobody),
+            Ok(()),
+            "a start believes its clock"
+        );
     }
 }

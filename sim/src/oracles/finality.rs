@@ -69,15 +69,29 @@ impl Finality {
                     short(&new.state_root),
                     short(&known.state_root)
                 );
-                Err(Violation::StateDiffers { node: node + 1, height, what })
+                Err(Violation::StateDiffers {
+                    node: node + 1,
+                    height,
+                    what,
+                })
             }
         }
     }
 
     /// A node says which block is its last final one. When it was asked, that was at height `before` or above.
-    pub fn stands(&mut self, node: u8, before: u64, height: u64, hash: Hash) -> Result<(), Violation> {
+    pub fn stands(
+        &mut self,
+        node: u8,
+        before: u64,
+        height: u64,
+        hash: Hash,
+    ) -> Result<(), Violation> {
         if height < before {
-            return Err(Violation::FinalityWentBack { node: node + 1, from: before, to: height });
+            return Err(Violation::FinalityWentBack {
+                node: node + 1,
+                from: before,
+                to: height,
+            });
         }
         if let Some(known) = self.blocks.get(&height)
             && known.hash != hash
@@ -103,7 +117,9 @@ impl Finality {
 
     /// The slot of the highest final block of a node; 0 for genesis.
     pub fn slot_of(&self, node: u8) -> u64 {
-        self.blocks.get(&self.of(node)).map_or(0, |block| block.slot)
+        self.blocks
+            .get(&self.of(node))
+            .map_or(0, |block| block.slot)
     }
 
     /// The highest final block of all nodes.
@@ -140,11 +156,24 @@ mod tests {
     fn one_block_a_height_over_all_nodes() {
         let mut finality = Finality::default();
         assert_eq!(finality.reported(0, &block(1, 1)), Ok(()));
-        assert_eq!(finality.reported(1, &block(1, 1)), Ok(()), "the same again is fine");
-        assert_eq!(finality.reported(0, &block(1, 1)), Ok(()), "and again after a restart");
+        assert_eq!(
+            finality.reported(1, &block(1, 1)),
+            Ok(()),
+            "the same again is fine"
+        );
+        assert_eq!(
+            finality.reported(0, &block(1, 1)),
+            Ok(()),
+            "and again after a restart"
+        );
         assert!(matches!(
             finality.reported(2, &block(1, 2)),
-            Err(Violation::TwoFinalBlocks { height: 1, first_node: 1, second_node: 3, .. })
+            Err(Violation::TwoFinalBlocks {
+                height: 1,
+                first_node: 1,
+                second_node: 3,
+                ..
+            })
         ));
     }
 
@@ -152,10 +181,17 @@ mod tests {
     fn one_result_a_block() {
         let mut finality = Finality::default();
         assert_eq!(finality.reported(0, &block(1, 1)), Ok(()));
-        let other = FinalBlock { state_root: Hash([9; 32]), ..block(1, 1) };
+        let other = FinalBlock {
+            state_root: Hash([9; 32]),
+            ..block(1, 1)
+        };
         assert!(matches!(
             finality.reported(1, &other),
-            Err(Violation::StateDiffers { node: 2, height: 1, .. })
+            Err(Violation::StateDiffers {
+                node: 2,
+                height: 1,
+                ..
+            })
         ));
     }
 
@@ -165,9 +201,17 @@ mod tests {
         assert_eq!(finality.reported(0, &block(1, 1)), Ok(()));
         assert_eq!(finality.reported(0, &block(2, 2)), Ok(()));
         assert_eq!(finality.stands(0, 2, 2, Hash([2; 32])), Ok(()));
-        assert_eq!(finality.stands(0, 2, 3, Hash([3; 32])), Ok(()), "the report was cut off by a crash");
+        assert_eq!(
+            finality.stands(0, 2, 3, Hash([3; 32])),
+            Ok(()),
+            "the report was cut off by a crash"
+        );
         assert_eq!((finality.of(0), finality.top()), (3, 3));
-        let back = Violation::FinalityWentBack { node: 1, from: 3, to: 1 };
+        let back = Violation::FinalityWentBack {
+            node: 1,
+            from: 3,
+            to: 1,
+        };
         assert_eq!(finality.stands(0, 3, 1, Hash([1; 32])), Err(back));
         assert!(matches!(
             finality.stands(1, 0, 2, Hash([7; 32])),

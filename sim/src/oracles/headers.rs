@@ -14,8 +14,11 @@ pub fn answered(
     votes: &Votes,
     finality: &Finality,
 ) -> Result<u64, Violation> {
-    let wrong =
-        |why: &str, height: u64| Violation::WrongHeaders { node: node + 1, height, why: why.to_owned() };
+    let wrong = |why: &str, height: u64| Violation::WrongHeaders {
+        node: node + 1,
+        height,
+        why: why.to_owned(),
+    };
     let range = range.ok_or_else(|| wrong("malformed", start))?;
     if range.headers.len() as u64 > count {
         return Err(wrong("more than were asked for", start));
@@ -31,8 +34,16 @@ pub fn answered(
             return Err(wrong("not a child of the one before", height));
         }
         votes.certified(node, header.slot.0, hash)?;
-        let is_called_final = range.finalized.as_ref().is_some_and(|last| last.header.height.0 >= height);
-        if is_called_final && finality.blocks.get(&height).is_some_and(|block| block.hash != hash) {
+        let is_called_final = range
+            .finalized
+            .as_ref()
+            .is_some_and(|last| last.header.height.0 >= height);
+        if is_called_final
+            && finality
+                .blocks
+                .get(&height)
+                .is_some_and(|block| block.hash != hash)
+        {
             return Err(wrong("beside a final block", height));
         }
         (last, next) = (Some(hash), next + 1);
@@ -44,7 +55,10 @@ pub fn answered(
             Ok(next - 1)
         }
         (None, None) => Ok(0),
-        _ => Err(wrong("the certificate is not that of the last one", next - 1)),
+        _ => Err(wrong(
+            "the certificate is not that of the last one",
+            next - 1,
+        )),
     }
 }
 
@@ -57,17 +71,28 @@ pub fn answered_blocks(
     finality: &Finality,
 ) -> Result<(), Violation> {
     let headers = range.map(|range| HeaderRange {
-        headers: range.blocks.iter().map(|block| block.header.clone()).collect(),
+        headers: range
+            .blocks
+            .iter()
+            .map(|block| block.header.clone())
+            .collect(),
         tip: range.tip,
         changes: Vec::new(),
         finalized: range.finalized.clone(),
     });
     answered(node, asked, headers.as_ref(), votes, finality)?;
     let blocks = range.map_or(&[][..], |range| &range.blocks);
-    match blocks.iter().find(|block| block.body.hash() != block.header.body_hash) {
+    match blocks
+        .iter()
+        .find(|block| block.body.hash() != block.header.body_hash)
+    {
         Some(Block { header, .. }) => {
             let why = "a body that is not the header's".to_owned();
-            Err(Violation::WrongHeaders { node: node + 1, height: header.height.0, why })
+            Err(Violation::WrongHeaders {
+                node: node + 1,
+                height: header.height.0,
+                why,
+            })
         }
         None => Ok(()),
     }
@@ -84,8 +109,17 @@ mod tests {
 
     fn certificate(header: &Header, kind: VoteKind) -> Certificate {
         let Header { height, slot, .. } = *header;
-        let target = VoteTarget { kind, height, slot, hash: header.hash() };
-        Certificate { target, signers: Bitmap::empty(4), signature: Signature([0; 96]) }
+        let target = VoteTarget {
+            kind,
+            height,
+            slot,
+            hash: header.hash(),
+        };
+        Certificate {
+            target,
+            signers: Bitmap::empty(4),
+            signature: Signature([0; 96]),
+        }
     }
 
     /// Three headers from height 1 on, all approved by three of four.
@@ -105,15 +139,23 @@ mod tests {
     }
 
     fn range(headers: &[Header]) -> HeaderRange {
-        let tip = headers.last().map(|last| certificate(last, VoteKind::Approval));
-        HeaderRange { headers: headers.to_vec(), tip, changes: Vec::new(), finalized: None }
+        let tip = headers
+            .last()
+            .map(|last| certificate(last, VoteKind::Approval));
+        HeaderRange {
+            headers: headers.to_vec(),
+            tip,
+            changes: Vec::new(),
+            finalized: None,
+        }
     }
 
     #[test]
     fn a_piece_of_one_chain_is_good() {
         let (votes, headers) = chain();
-        let judge =
-            |asked, range: &HeaderRange| answered(0, asked, Some(range), &votes, &Finality::default());
+        let judge = |asked, range: &HeaderRange| {
+            answered(0, asked, Some(range), &votes, &Finality::default())
+        };
         assert_eq!(judge((1, 8), &range(&headers)), Ok(3));
         assert_eq!(judge((2, 2), &range(&headers[1..])), Ok(3));
         assert_eq!(judge((9, 8), &range(&[])), Ok(0), "nothing is there yet");
@@ -126,20 +168,56 @@ mod tests {
         let unapproved = block(4, 104, headers[2].hash()).1.header.clone();
         let confirmed = certificate(&headers[2], VoteKind::Confirmation);
         let wrong: [(&str, HeaderRange); 6] = [
-            ("more than were asked for", range(&[&headers[..], &headers[..]].concat())),
+            (
+                "more than were asked for",
+                range(&[&headers[..], &headers[..]].concat()),
+            ),
             ("a gap", range(&[headers[0].clone(), headers[2].clone()])),
             ("not asked for", range(&headers[1..])),
-            ("no certificate", HeaderRange { tip: None, ..whole.clone() }),
-            ("another's certificate", HeaderRange { tip: range(&headers[..2]).tip, ..whole.clone() }),
-            ("another kind", HeaderRange { tip: Some(confirmed), ..whole.clone() }),
+            (
+                "no certificate",
+                HeaderRange {
+                    tip: None,
+                    ..whole.clone()
+                },
+            ),
+            (
+                "another's certificate",
+                HeaderRange {
+                    tip: range(&headers[..2]).tip,
+                    ..whole.clone()
+                },
+            ),
+            (
+                "another kind",
+                HeaderRange {
+                    tip: Some(confirmed),
+                    ..whole.clone()
+                },
+            ),
         ];
         for (what, range) in &wrong {
             let judged = answered(0, (1, 4), Some(range), &votes, &Finality::default());
-            assert!(matches!(judged, Err(Violation::WrongHeaders { node: 1, .. })), "{what}: {judged:?}");
+            assert!(
+                matches!(judged, Err(Violation::WrongHeaders { node: 1, .. })),
+                "{what}: {judged:?}"
+            );
         }
         let with_one_more = range(&[&headers[..], &[unapproved]].concat());
-        let judged = answered(0, (1, 4), Some(&with_one_more), &votes, &Finality::default());
-        assert!(matches!(judged, Err(Violation::CertifiedWithoutQuorum { node: 1, .. })), "{judged:?}");
+        let judged = answered(
+            0,
+            (1, 4),
+            Some(&with_one_more),
+            &votes,
+            &Finality::default(),
+        );
+        assert!(
+            matches!(
+                judged,
+                Err(Violation::CertifiedWithoutQuorum { node: 1, .. })
+            ),
+            "{judged:?}"
+        );
         assert!(answered(0, (1, 4), None, &votes, &Finality::default()).is_err());
     }
 
@@ -158,10 +236,20 @@ mod tests {
         };
         finality.blocks.insert(2, other);
         let branch = range(&headers);
-        assert_eq!(answered(0, (1, 4), Some(&branch), &votes, &finality), Ok(3), "a branch may lose");
+        assert_eq!(
+            answered(0, (1, 4), Some(&branch), &votes, &finality),
+            Ok(3),
+            "a branch may lose"
+        );
         let header = headers[2].clone();
         let certificate = certificate(&header, VoteKind::Confirmation);
-        let called = HeaderRange { finalized: Some(CertifiedHeader { header, certificate }), ..branch };
+        let called = HeaderRange {
+            finalized: Some(CertifiedHeader {
+                header,
+                certificate,
+            }),
+            ..branch
+        };
         assert!(answered(0, (1, 4), Some(&called), &votes, &finality).is_err());
     }
 }

@@ -116,7 +116,9 @@ struct Outcome {
 impl Ledger {
     /// A transaction is about to be handed in. Answers what was known of it, for [`Self::refused`].
     pub fn handing_in(&mut self, hash: &B256) -> Taken {
-        let Some(sent) = self.sent.get_mut(hash) else { return Taken::Never };
+        let Some(sent) = self.sent.get_mut(hash) else {
+            return Taken::Never;
+        };
         let before = sent.taken;
         sent.taken = before.max(Taken::Perhaps);
         before
@@ -164,7 +166,11 @@ impl Ledger {
                 self.coverage.count("final.large");
             }
         }
-        for (transaction, (at, block)) in self.acknowledged.iter().filter(|(_, (at, _))| *at <= height) {
+        for (transaction, (at, block)) in self
+            .acknowledged
+            .iter()
+            .filter(|(_, (at, _))| *at <= height)
+        {
             let here = found.get(transaction);
             if here != Some(block) {
                 return Err(Violation::AcknowledgedLost {
@@ -212,7 +218,11 @@ fn settle_one(
     due: &mut Due,
     contracts: &mut BTreeMap<Address, Contract>,
 ) -> Result<Outcome, Violation> {
-    let differs = |what: String| Violation::StateDiffers { node: node + 1, height, what };
+    let differs = |what: String| Violation::StateDiffers {
+        node: node + 1,
+        height,
+        what,
+    };
     let sender = user_address(sent.user);
     let expected = outcome(sent, contracts);
     let is_done = receipt.status == U256::from(1);
@@ -249,9 +259,12 @@ fn settle_one(
         Action::Call { .. } => {}
     }
     let balance = due.balances.entry(sender).or_default();
-    *balance = balance
-        .checked_sub(paid)
-        .ok_or_else(|| differs(format!("user {} paid {paid} wei and had {balance}", sent.user)))?;
+    *balance = balance.checked_sub(paid).ok_or_else(|| {
+        differs(format!(
+            "user {} paid {paid} wei and had {balance}",
+            sent.user
+        ))
+    })?;
     let nonce = due.nonces.entry(sender).or_default();
     if *nonce != sent.nonce {
         return Err(differs(format!(
@@ -265,7 +278,12 @@ fn settle_one(
 
 /// What a transaction comes to after those that deployed these contracts.
 fn outcome(sent: &Sent, contracts: &BTreeMap<Address, Contract>) -> Outcome {
-    let done = |feature, logs| Outcome { succeeds: true, logs, uses_all_gas: false, feature };
+    let done = |feature, logs| Outcome {
+        succeeds: true,
+        logs,
+        uses_all_gas: false,
+        feature,
+    };
     match sent.action {
         Action::Transfer { .. } => done("final.transfer", 0),
         Action::Cancel => done("final.cancel", 0),
@@ -274,12 +292,18 @@ fn outcome(sent: &Sent, contracts: &BTreeMap<Address, Contract>) -> Outcome {
             None => done("call.nothing-there", 0),
             Some(Contract::Counter) => done(Contract::Counter.called(), 1),
             Some(Contract::Logger) => done(Contract::Logger.called(), argument),
-            Some(contract @ Contract::Reverter) => {
-                Outcome { succeeds: false, logs: 0, uses_all_gas: false, feature: contract.called() }
-            }
-            Some(contract @ Contract::Spinner) => {
-                Outcome { succeeds: false, logs: 0, uses_all_gas: true, feature: contract.called() }
-            }
+            Some(contract @ Contract::Reverter) => Outcome {
+                succeeds: false,
+                logs: 0,
+                uses_all_gas: false,
+                feature: contract.called(),
+            },
+            Some(contract @ Contract::Spinner) => Outcome {
+                succeeds: false,
+                logs: 0,
+                uses_all_gas: true,
+                feature: contract.called(),
+            },
         },
     }
 }
@@ -301,7 +325,10 @@ mod tests {
     }
 
     fn logged(mark: u8, logs: usize) -> Receipt {
-        Receipt { logs: vec![IgnoredAny; logs], ..receipt(mark, 1) }
+        Receipt {
+            logs: vec![IgnoredAny; logs],
+            ..receipt(mark, 1)
+        }
     }
 
     /// Transactions 1.. of user 0, with these nonces, all taken by a client.
@@ -323,7 +350,10 @@ mod tests {
     }
 
     fn transfers() -> Ledger {
-        ledger(&[(0, Action::Transfer { wei: 5 }), (1, Action::Transfer { wei: 6 })])
+        ledger(&[
+            (0, Action::Transfer { wei: 5 }),
+            (1, Action::Transfer { wei: 6 }),
+        ])
     }
 
     fn reason(result: Result<Due, Violation>) -> String {
@@ -338,20 +368,44 @@ mod tests {
     fn accounts_hold_what_their_transactions_leave() {
         let counter = user_address(0).create(0);
         let mut ledger = ledger(&[
-            (0, Action::Deploy { contract: Contract::Counter }),
+            (
+                0,
+                Action::Deploy {
+                    contract: Contract::Counter,
+                },
+            ),
             (1, Action::Transfer { wei: 5 }),
-            (2, Action::Call { at: counter, argument: 0 }),
-            (3, Action::Call { at: sink_address(0), argument: 9 }),
+            (
+                2,
+                Action::Call {
+                    at: counter,
+                    argument: 0,
+                },
+            ),
+            (
+                3,
+                Action::Call {
+                    at: sink_address(0),
+                    argument: 9,
+                },
+            ),
         ]);
         let receipts = [receipt(1, 1), receipt(2, 1), logged(3, 1), receipt(4, 1)];
         let due = ledger.settle(0, 1, 1, &receipts).expect("all is well");
         let fees = U256::from(4 * 21_000 * 7);
         assert_eq!(due.balances[&sink_address(0)], U256::from(5));
-        assert_eq!(due.balances[&user_address(0)], user_funds() - fees - U256::from(5));
+        assert_eq!(
+            due.balances[&user_address(0)],
+            user_funds() - fees - U256::from(5)
+        );
         assert_eq!(due.nonces[&user_address(0)], 4);
         assert_eq!(due.counts[&counter], U256::from(1));
         assert_eq!(
-            ledger.coverage.counts().find(|(name, _)| *name == "call.nothing-there").map(|c| c.1),
+            ledger
+                .coverage
+                .counts()
+                .find(|(name, _)| *name == "call.nothing-there")
+                .map(|c| c.1),
             Some(1)
         );
     }
@@ -359,8 +413,12 @@ mod tests {
     #[test]
     fn what_a_contract_does_is_known_beforehand() {
         let at = user_address(0).create(0);
-        let with =
-            |contract| ledger(&[(0, Action::Deploy { contract }), (1, Action::Call { at, argument: 4 })]);
+        let with = |contract| {
+            ledger(&[
+                (0, Action::Deploy { contract }),
+                (1, Action::Call { at, argument: 4 }),
+            ])
+        };
         let cases = [
             (Contract::Counter, logged(2, 1), true),
             (Contract::Counter, logged(2, 0), false),
@@ -369,39 +427,73 @@ mod tests {
             (Contract::Reverter, receipt(2, 0), true),
             (Contract::Reverter, receipt(2, 1), false),
             (Contract::Spinner, receipt(2, 0), true),
-            (Contract::Spinner, Receipt { gas_used: U256::from(20_999), ..receipt(2, 0) }, false),
+            (
+                Contract::Spinner,
+                Receipt {
+                    gas_used: U256::from(20_999),
+                    ..receipt(2, 0)
+                },
+                false,
+            ),
         ];
         for (contract, called, fits) in cases {
             let result = with(contract).settle(0, 1, 1, &[receipt(1, 1), called]);
             assert_eq!(result.is_ok(), fits, "{contract:?}");
         }
         let failed = transfers().settle(0, 1, 1, &[receipt(1, 0)]);
-        assert!(reason(failed).contains("status 0"), "a transfer cannot fail");
+        assert!(
+            reason(failed).contains("status 0"),
+            "a transfer cannot fail"
+        );
     }
 
     #[test]
     fn what_was_acknowledged_must_be_there() {
         let mut ledger = transfers();
-        ledger.acknowledged.insert(B256::repeat_byte(1), (1, B256::repeat_byte(0xbb)));
+        ledger
+            .acknowledged
+            .insert(B256::repeat_byte(1), (1, B256::repeat_byte(0xbb)));
         assert!(ledger.settle(0, 1, 1, &[receipt(1, 1)]).is_ok());
-        assert!(matches!(ledger.settle(0, 1, 1, &[]), Err(Violation::AcknowledgedLost { height: 1, .. })));
-        assert!(ledger.settle(0, 0, 1, &[]).is_ok(), "it is above the height that is looked at");
-        ledger.acknowledged.insert(B256::repeat_byte(1), (1, B256::repeat_byte(0xdd)));
-        assert!(matches!(ledger.settle(0, 1, 1, &[receipt(1, 1)]), Err(Violation::AcknowledgedLost { .. })));
+        assert!(matches!(
+            ledger.settle(0, 1, 1, &[]),
+            Err(Violation::AcknowledgedLost { height: 1, .. })
+        ));
+        assert!(
+            ledger.settle(0, 0, 1, &[]).is_ok(),
+            "it is above the height that is looked at"
+        );
+        ledger
+            .acknowledged
+            .insert(B256::repeat_byte(1), (1, B256::repeat_byte(0xdd)));
+        assert!(matches!(
+            ledger.settle(0, 1, 1, &[receipt(1, 1)]),
+            Err(Violation::AcknowledgedLost { .. })
+        ));
     }
 
     #[test]
     fn strangers_and_gaps_are_found() {
         let mut ledger = transfers();
-        assert_eq!(reason(ledger.settle(0, 1, 1, &[receipt(9, 1)])), "nobody sent it");
+        assert_eq!(
+            reason(ledger.settle(0, 1, 1, &[receipt(9, 1)])),
+            "nobody sent it"
+        );
         assert!(reason(ledger.settle(0, 1, 1, &[receipt(2, 1)])).contains("nonce 1"));
     }
 
     #[test]
     fn one_transaction_of_a_nonce_is_final() {
-        let both = [(0, Action::Transfer { wei: 5 }), (0, Action::Cancel), (1, Action::Cancel)];
+        let both = [
+            (0, Action::Transfer { wei: 5 }),
+            (0, Action::Cancel),
+            (1, Action::Cancel),
+        ];
         for winner in [1, 2] {
-            assert!(ledger(&both).settle(0, 1, 1, &[receipt(winner, 1), receipt(3, 1)]).is_ok());
+            assert!(
+                ledger(&both)
+                    .settle(0, 1, 1, &[receipt(winner, 1), receipt(3, 1)])
+                    .is_ok()
+            );
         }
         let twice = ledger(&both).settle(0, 1, 1, &[receipt(1, 1), receipt(2, 1)]);
         assert!(reason(twice).contains("nonce 0 of user 0 is used in place of 1"));
@@ -414,13 +506,19 @@ mod tests {
             sent.taken = Taken::Never;
         }
         let before = ledger.handing_in(&hash);
-        assert!(ledger.settle(0, 1, 1, &[receipt(1, 1)]).is_ok(), "the answer is not there yet");
+        assert!(
+            ledger.settle(0, 1, 1, &[receipt(1, 1)]).is_ok(),
+            "the answer is not there yet"
+        );
         ledger.refused(&hash, before);
         assert!(reason(ledger.settle(0, 1, 1, &[receipt(1, 1)])).contains("has refused it"));
         ledger.taken(&hash);
         let before = ledger.handing_in(&hash);
         ledger.refused(&hash, before);
-        assert!(ledger.settle(0, 1, 1, &[receipt(1, 1)]).is_ok(), "another client had taken it");
+        assert!(
+            ledger.settle(0, 1, 1, &[receipt(1, 1)]).is_ok(),
+            "another client had taken it"
+        );
         ledger.never.insert(hash, "it is of another chain");
         assert!(reason(ledger.settle(0, 1, 1, &[receipt(1, 1)])).contains("another chain"));
     }

@@ -41,11 +41,23 @@ use crate::plan::WorldPlan;
 #[serde(tag = "invariant", rename_all = "kebab-case")]
 pub enum Violation {
     /// Two blocks are final at one height.
-    TwoFinalBlocks { height: u64, first: String, first_node: u8, second: String, second_node: u8 },
+    TwoFinalBlocks {
+        height: u64,
+        first: String,
+        first_node: u8,
+        second: String,
+        second_node: u8,
+    },
     /// A node's finality went back, perhaps over a restart.
     FinalityWentBack { node: u8, from: u64, to: u64 },
     /// A node calls a block final for which no quorum has signed confirmations.
-    FinalWithoutQuorum { node: u8, height: u64, hash: String, confirmations: usize, quorum: usize },
+    FinalWithoutQuorum {
+        node: u8,
+        height: u64,
+        hash: String,
+        confirmations: usize,
+        quorum: usize,
+    },
     /// A quorum approved a block that cannot descend from one that a quorum had confirmed in an earlier slot.
     CertifiedBesideFinal {
         height: u64,
@@ -55,13 +67,29 @@ pub enum Violation {
         approved_slot: u64,
     },
     /// An authority signed two blocks with one kind of vote in one slot.
-    SignedTwice { node: u8, kind: String, slot: u64, first: String, second: String },
+    SignedTwice {
+        node: u8,
+        kind: String,
+        slot: u64,
+        first: String,
+        second: String,
+    },
     /// An authority approved or proposed at a slot below one at which it had done so before.
-    SignedBackwards { node: u8, kind: String, slot: u64, before: u64 },
+    SignedBackwards {
+        node: u8,
+        kind: String,
+        slot: u64,
+        before: u64,
+    },
     /// An authority confirmed a block below a slot that it had approved.
     ConfirmedBelowApproval { node: u8, slot: u64, approved: u64 },
     /// An authority approved a block whose parent is below the block that it had confirmed.
-    ApprovedBelowLock { node: u8, slot: u64, parent_slot: u64, locked: u64 },
+    ApprovedBelowLock {
+        node: u8,
+        slot: u64,
+        parent_slot: u64,
+        locked: u64,
+    },
     /// An authority signed a proposal or an approval before the slot had come by its own clock.
     ApprovedOutOfSlot { node: u8, slot: u64, early_ms: u64 },
     /// An authority signed by a clock that had jumped, and that nobody had confirmed.
@@ -69,13 +97,35 @@ pub enum Violation {
     /// An authority approved a block that its own execution client has not executed.
     ApprovedUnexecuted { node: u8, height: u64, slot: u64 },
     /// An authority approved a block that breaks a rule of the protocol, or calls one final.
-    ApprovedInvalid { node: u8, slot: u64, hash: String, what: String },
+    ApprovedInvalid {
+        node: u8,
+        slot: u64,
+        hash: String,
+        what: String,
+    },
     /// A node builds on a block, or calls it certified, that no quorum has approved.
-    CertifiedWithoutQuorum { node: u8, slot: u64, hash: String, approvals: usize, quorum: usize },
+    CertifiedWithoutQuorum {
+        node: u8,
+        slot: u64,
+        hash: String,
+        approvals: usize,
+        quorum: usize,
+    },
     /// The time of a block is not that of its slot.
-    WrongTimestamp { node: u8, slot: u64, found: u64, expected: u64 },
+    WrongTimestamp {
+        node: u8,
+        slot: u64,
+        found: u64,
+        expected: u64,
+    },
     /// A node's head does not descend from its last final block.
-    HeadBesideFinal { node: u8, height: u64, head: String, final_height: u64, last: String },
+    HeadBesideFinal {
+        node: u8,
+        height: u64,
+        head: String,
+        final_height: u64,
+        last: String,
+    },
     /// A node shut out another that does nothing wrong.
     HonestPeerBanned { node: u8, banned: u8 },
     /// A node answered a question for headers or blocks with something else.
@@ -88,9 +138,19 @@ pub enum Violation {
     VotesLost { node: u8 },
     /// An authority that has lost its votes signed before a block of a slot after `until` was final to it; none: before it
     /// had noticed that its disk is empty.
-    VotedWhileSilent { node: u8, kind: String, slot: u64, final_slot: u64, until: Option<u64> },
+    VotedWhileSilent {
+        node: u8,
+        kind: String,
+        slot: u64,
+        final_slot: u64,
+        until: Option<u64>,
+    },
     /// An authority that has lost its votes holds itself for fit to vote again before such a block was final to it.
-    RejoinedEarly { node: u8, final_slot: u64, until: u64 },
+    RejoinedEarly {
+        node: u8,
+        final_slot: u64,
+        until: u64,
+    },
     /// Fewer authorities noticed that their votes are lost than the scenario demands.
     LossUnnoticed { noticed: u64, needed: u64 },
     /// A node has evidence against an authority that did nothing wrong.
@@ -100,7 +160,12 @@ pub enum Violation {
     /// One final block, two results of executing it.
     StateDiffers { node: u8, height: u64, what: String },
     /// After everything healed, a node's finality did not move as far as it must.
-    NoProgress { node: u8, reached: u64, needed: u64, within_ms: u64 },
+    NoProgress {
+        node: u8,
+        reached: u64,
+        needed: u64,
+        within_ms: u64,
+    },
     /// Fewer final blocks than the scenario demands.
     TooFewBlocks { node: u8, reached: u64, needed: u64 },
     /// A node wrote an ERROR line.
@@ -110,43 +175,114 @@ pub enum Violation {
     /// An execution client does not know a final block after everything healed.
     ExecutionBehind { node: u8, reached: u64, needed: u64 },
     /// A transaction that was seen in a final block is gone, or is in another one.
-    AcknowledgedLost { node: u8, transaction: String, height: u64, found: String },
+    AcknowledgedLost {
+        node: u8,
+        transaction: String,
+        height: u64,
+        found: String,
+    },
     /// A transaction that every client refused, or that can never be valid, is in a final block.
-    RefusedIsFinal { node: u8, transaction: String, height: u64, why: String },
+    RefusedIsFinal {
+        node: u8,
+        transaction: String,
+        height: u64,
+        why: String,
+    },
     /// An execution client took a transaction that it must refuse, or answered with another's hash.
-    WronglyTaken { node: u8, transaction: String, why: String },
+    WronglyTaken {
+        node: u8,
+        transaction: String,
+        why: String,
+    },
     /// An account does not hold what the final transactions leave it.
-    WrongBalance { node: u8, account: String, height: u64, expected: String, found: String },
+    WrongBalance {
+        node: u8,
+        account: String,
+        height: u64,
+        expected: String,
+        found: String,
+    },
     /// An actor that was struck, or the tree that it is in, is not well again in time.
-    ActorNotHealed { node: u8, actor: String, fault: String, state: String, health: String, after_ms: u64 },
+    ActorNotHealed {
+        node: u8,
+        actor: String,
+        fault: String,
+        state: String,
+        health: String,
+        after_ms: u64,
+    },
     /// Long after an actor was struck and made anew, the finality of its node has not gone on, though nothing else is wrong.
-    NotFinalAfterFault { node: u8, actor: String, fault: String, reached: u64 },
+    NotFinalAfterFault {
+        node: u8,
+        actor: String,
+        fault: String,
+        reached: u64,
+    },
     /// The run did something that nothing inside of a simulation may do, see [`crate::trap`].
     Escaped { what: String },
     /// A message that a mailbox had taken is nowhere.
-    MessageLost { node: u8, actor: String, messages: i64 },
+    MessageLost {
+        node: u8,
+        actor: String,
+        messages: i64,
+    },
     /// More waits in a mailbox than it may hold.
-    QueueOverrun { node: u8, actor: String, depth: u64, capacity: u64 },
+    QueueOverrun {
+        node: u8,
+        actor: String,
+        depth: u64,
+        capacity: u64,
+    },
     /// After everything healed and users stopped, an actor's queue was not empty once, or a message that it took is nowhere.
-    NeverAtRest { node: u8, actor: String, depth: u64, unaccounted: i64, after_ms: u64 },
+    NeverAtRest {
+        node: u8,
+        actor: String,
+        depth: u64,
+        unaccounted: i64,
+        after_ms: u64,
+    },
     /// The process of a run held more memory than any run has reason to.
     MemoryUnbounded { mib: u64, limit_mib: u64 },
     /// A message overtook another of the same sender.
-    OrderBroken { actor: String, sender: u8, number: u64, after: u64 },
+    OrderBroken {
+        actor: String,
+        sender: u8,
+        number: u64,
+        after: u64,
+    },
     /// A question was not over when it had to be.
-    AskLate { what: String, after_ms: u64, limit_ms: u64 },
+    AskLate {
+        what: String,
+        after_ms: u64,
+        limit_ms: u64,
+    },
     /// A part of a dead incarnation of an actor goes on beside the living one.
-    TwoIncarnations { actor: String, dead: u64, living: u64 },
+    TwoIncarnations {
+        actor: String,
+        dead: u64,
+        living: u64,
+    },
     /// A supervisor restarted its children more often than its policy allows.
-    RestartsBeyondPolicy { supervisor: String, restarts: u64, limit: u64 },
+    RestartsBeyondPolicy {
+        supervisor: String,
+        restarts: u64,
+        limit: u64,
+    },
     /// A supervisor gave up before its policy is used up.
-    GaveUpEarly { supervisor: String, percent_of_policy: u64 },
+    GaveUpEarly {
+        supervisor: String,
+        percent_of_policy: u64,
+    },
     /// After everything healed, no block of this authority became final for rounds.
     SilentLeader { node: u8, within_ms: u64 },
     /// A fresh execution client comes to another state by the final chain.
     ReplayDiffers { height: u64, what: String },
     /// At rest, a node and its execution client are at different heads.
-    HeadsDiffer { node: u8, consensus: String, execution: String },
+    HeadsDiffer {
+        node: u8,
+        consensus: String,
+        execution: String,
+    },
     /// The canary: always.
     Canary,
     /// The program panicked.
@@ -284,7 +420,11 @@ impl Oracles {
 
     /// Those who may have to be silent for a part of the run, by what was done to their disks.
     pub fn mute(&self) -> BTreeSet<u8> {
-        self.votes.lost().into_iter().chain(self.distrusted.iter().copied()).collect()
+        self.votes
+            .lost()
+            .into_iter()
+            .chain(self.distrusted.iter().copied())
+            .collect()
     }
 
     /// The disk of a node was put back to what it was, while its process was down.
@@ -328,45 +468,72 @@ impl Oracles {
                 };
                 // A confirmation is of a block that is certified.
                 let of_certified = match target.kind {
-                    VoteKind::Confirmation => self.votes.certified(node, target.slot.0, target.hash),
+                    VoteKind::Confirmation => {
+                        self.votes.certified(node, target.slot.0, target.hash)
+                    }
                     VoteKind::Proposal => Ok(()),
                     VoteKind::Approval => self.blocks.approved(node, &target.hash),
                 };
                 if !self.votes.has_signed(node, target.kind, target.slot.0) {
-                    let result = self.rejoin.signed(node, target, self.finality.slot_of(node));
+                    let result = self
+                        .rejoin
+                        .signed(node, target, self.finality.slot_of(node));
                     self.note(at_ms, result);
                 }
                 // The sharper word comes first where several oracles object.
                 let signed = self.votes.signed(node, target, &self.blocks);
-                (kind, signed.and(of_certified).and(self.model.signed(at_ms, node, target)))
+                (
+                    kind,
+                    signed
+                        .and(of_certified)
+                        .and(self.model.signed(at_ms, node, target)),
+                )
             }
             NodeEvent::VotesFor { block, parent } => {
                 ("votes-for", self.model.votes_for(node, *block, *parent))
             }
             NodeEvent::Finalized(block) => {
-                self.votes.finalized(at_ms, node, block.height.0, block.hash);
+                self.votes
+                    .finalized(at_ms, node, block.height.0, block.hash);
                 let result = self.finality.reported(node, block);
-                ("finalized", result.and(self.blocks.approved(node, &block.hash)))
+                (
+                    "finalized",
+                    result.and(self.blocks.approved(node, &block.hash)),
+                )
             }
             NodeEvent::Proposed { hash, block, .. } => {
                 let result = self.blocks.proposed(at_ms, node, *hash, block);
-                let parent = block.header.parent_certificate.map(|_| block.header.parent_hash);
+                let parent = block
+                    .header
+                    .parent_certificate
+                    .map(|_| block.header.parent_hash);
                 let parent_slot = self.blocks.parent_slot(hash).unwrap_or(0);
-                let on = parent.map_or(Ok(()), |parent| self.votes.certified(node, parent_slot, parent));
+                let on = parent.map_or(Ok(()), |parent| {
+                    self.votes.certified(node, parent_slot, parent)
+                });
                 ("proposed", result.and(on))
             }
             NodeEvent::Head { height, slot, hash } => {
                 self.heads.insert(node, *hash);
-                let certified = if height.0 > 0 { self.votes.certified(node, slot.0, *hash) } else { Ok(()) };
+                let certified = if height.0 > 0 {
+                    self.votes.certified(node, slot.0, *hash)
+                } else {
+                    Ok(())
+                };
                 ("head", certified.and(self.head(node, height.0, *hash)))
             }
             NodeEvent::Banned { peer } => {
                 let banned = self.honest.get(peer).map(|banned| banned + 1);
-                let result = banned.map(|banned| Violation::HonestPeerBanned { node: node + 1, banned });
+                let result = banned.map(|banned| Violation::HonestPeerBanned {
+                    node: node + 1,
+                    banned,
+                });
                 ("banned", result.map_or(Ok(()), Err))
             }
             NodeEvent::Peers { .. } => ("peers", Ok(())),
-            NodeEvent::Evidence { signer, slot } => ("evidence", self.votes.accused(node, *signer, slot.0)),
+            NodeEvent::Evidence { signer, slot } => {
+                ("evidence", self.votes.accused(node, *signer, slot.0))
+            }
             NodeEvent::Notice(_) => ("notice", Ok(())),
         };
         *self.heard.entry(kind).or_default() += 1;
@@ -400,8 +567,15 @@ impl Oracles {
 
     /// A node answered a question for headers, as (first height, count); `None`: with something that is none. Returns the
     /// height of the last one that is good.
-    pub fn headers(&mut self, at_ms: u64, node: u8, asked: (u64, u64), range: Option<&HeaderRange>) -> u64 {
-        *self.heard.entry("headers").or_default() += range.map_or(0, |range| range.headers.len() as u64);
+    pub fn headers(
+        &mut self,
+        at_ms: u64,
+        node: u8,
+        asked: (u64, u64),
+        range: Option<&HeaderRange>,
+    ) -> u64 {
+        *self.heard.entry("headers").or_default() +=
+            range.map_or(0, |range| range.headers.len() as u64);
         if self.distrusted.contains(&node) {
             return 0;
         }
@@ -413,20 +587,36 @@ impl Oracles {
 
     /// A node answered a question for blocks. Whatever its disk went through: what it passes on is right, or it passes
     /// nothing on.
-    pub fn answered_blocks(&mut self, at_ms: u64, node: u8, asked: (u64, u64), range: Option<&BlockRange>) {
-        *self.heard.entry("blocks").or_default() += range.map_or(0, |range| range.blocks.len() as u64);
+    pub fn answered_blocks(
+        &mut self,
+        at_ms: u64,
+        node: u8,
+        asked: (u64, u64),
+        range: Option<&BlockRange>,
+    ) {
+        *self.heard.entry("blocks").or_default() +=
+            range.map_or(0, |range| range.blocks.len() as u64);
         let result = headers::answered_blocks(node, asked, range, &self.votes, &self.finality);
         self.note(at_ms, result);
     }
 
     /// What a node's clock shows at a true time, both in milliseconds since the epoch. To be told before what the node
     /// says at that moment.
-    pub fn clock(&mut self, at_ms: u64, node: u8, wall_ms: u64, true_ms: u64, event: Option<&NodeEvent>) {
+    pub fn clock(
+        &mut self,
+        at_ms: u64,
+        node: u8,
+        wall_ms: u64,
+        true_ms: u64,
+        event: Option<&NodeEvent>,
+    ) {
         if self.votes.is_byzantine(node) {
             return;
         }
         self.clocks.look(at_ms, node, wall_ms, true_ms);
-        let Some(NodeEvent::Signed { target }) = event else { return };
+        let Some(NodeEvent::Signed { target }) = event else {
+            return;
+        };
         if self.distrusted.contains(&node) {
             return;
         }
@@ -436,8 +626,15 @@ impl Oracles {
         }
         let needed = self.votes.quorum().saturating_sub(1);
         let votes = &self.votes;
-        let others = |slot| votes.signers_in(slot).filter(|other| *other != node).collect();
-        let result = self.clocks.signs(at_ms, (node, slot), wall_ms, needed, others);
+        let others = |slot| {
+            votes
+                .signers_in(slot)
+                .filter(|other| *other != node)
+                .collect()
+        };
+        let result = self
+            .clocks
+            .signs(at_ms, (node, slot), wall_ms, needed, others);
         self.note(at_ms, result);
     }
 
@@ -447,20 +644,31 @@ impl Oracles {
         if self.votes.is_byzantine(node) {
             return;
         }
-        let NodeEvent::Signed { target } = event else { return };
+        let NodeEvent::Signed { target } = event else {
+            return;
+        };
         if self.distrusted.contains(&node) {
             return;
         }
-        let is_new =
-            target.kind == VoteKind::Approval && !self.votes.has_signed(node, target.kind, target.slot.0);
-        let Some(proposed) = self.blocks.get(&target.hash).filter(|_| is_new) else { return };
+        let is_new = target.kind == VoteKind::Approval
+            && !self.votes.has_signed(node, target.kind, target.slot.0);
+        let Some(proposed) = self.blocks.get(&target.hash).filter(|_| is_new) else {
+            return;
+        };
         let header = &proposed.block.header;
         // A leader approves what its client has just built.
         if header.proposer != node
             && clients.cannot_have_executed(node, header.execution_hash.into(), proposed.at_ms)
         {
             let (height, slot) = (header.height.0, header.slot.0);
-            self.note(at_ms, Err(Violation::ApprovedUnexecuted { node: node + 1, height, slot }));
+            self.note(
+                at_ms,
+                Err(Violation::ApprovedUnexecuted {
+                    node: node + 1,
+                    height,
+                    slot,
+                }),
+            );
         }
     }
 
@@ -479,8 +687,14 @@ impl Oracles {
         if self.votes.is_byzantine(node) {
             return;
         }
-        let (until, final_slot) = (summary.votes.silent_until.map(|slot| slot.0), summary.finalized.slot.0);
-        match self.rejoin.stands(node, until, final_slot, self.votes.last_slot(node)) {
+        let (until, final_slot) = (
+            summary.votes.silent_until.map(|slot| slot.0),
+            summary.finalized.slot.0,
+        );
+        match self
+            .rejoin
+            .stands(node, until, final_slot, self.votes.last_slot(node))
+        {
             Ok(Some(waited_for)) => {
                 self.distrusted.remove(&node);
                 self.model.trust(node, waited_for);
@@ -493,17 +707,23 @@ impl Oracles {
             return;
         }
         let last = summary.finalized.hash;
-        let result = self.finality.stands(node, asked.1, summary.final_height.0, last);
+        let result = self
+            .finality
+            .stands(node, asked.1, summary.final_height.0, last);
         self.note(at_ms, result);
         let result = self.votes.stands(asked.0, node, last);
         self.note(at_ms, result);
         if summary.highest_height.0 > 0 {
-            let result = self.votes.certified(node, summary.highest.slot.0, summary.highest.hash);
+            let result = self
+                .votes
+                .certified(node, summary.highest.slot.0, summary.highest.hash);
             self.note(at_ms, result);
         }
         let result = self.model.stands(asked.0, node, &summary.votes);
         self.note(at_ms, result);
-        let result = self.votes.silent(node, summary.votes.silent_until.is_some());
+        let result = self
+            .votes
+            .silent(node, summary.votes.silent_until.is_some());
         self.note(at_ms, result);
         self.summaries.insert(node, summary);
     }
@@ -511,5 +731,9 @@ impl Oracles {
 
 /// The first bytes of a hash, for people.
 pub fn short(hash: &Hash) -> String {
-    hash.0.iter().take(5).map(|byte| format!("{byte:02x}")).collect()
+    hash.0
+        .iter()
+        .take(5)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

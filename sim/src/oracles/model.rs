@@ -37,8 +37,14 @@ impl Step {
     /// What it has promised from then on.
     fn after(&self) -> Promises {
         match self.kind {
-            VoteKind::Confirmation => Promises { locked: self.slot, ..self.before },
-            _ => Promises { approved: self.slot, ..self.before },
+            VoteKind::Confirmation => Promises {
+                locked: self.slot,
+                ..self.before
+            },
+            _ => Promises {
+                approved: self.slot,
+                ..self.before
+            },
         }
     }
 
@@ -105,7 +111,13 @@ impl Conformance {
     /// Steps that were held against the rule, those that it refused, those that were seen after later ones, and those of
     /// which the block's parent was not told.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let Self { checked, refused, late, orphans, .. } = *self;
+        let Self {
+            checked,
+            refused,
+            late,
+            orphans,
+            ..
+        } = *self;
         let named = [
             ("model.checked", checked),
             ("model.refused", refused),
@@ -125,14 +137,25 @@ impl Conformance {
     /// such a block, or on a later one. What it signed before may still be on anything.
     pub fn trust(&mut self, node: u8, slot: u64) {
         if self.distrusted.remove(&node) {
-            self.promises.insert(node, Promises { approved: slot, locked: slot });
+            self.promises.insert(
+                node,
+                Promises {
+                    approved: slot,
+                    locked: slot,
+                },
+            );
             self.steps.remove(&node);
             self.grown.remove(&node);
         }
     }
 
     /// A node tells what the block that it is about to vote for stands on.
-    pub fn votes_for(&mut self, node: u8, block: BlockRef, parent: BlockRef) -> Result<(), Violation> {
+    pub fn votes_for(
+        &mut self,
+        node: u8,
+        block: BlockRef,
+        parent: BlockRef,
+    ) -> Result<(), Violation> {
         match self.parents.insert(block.hash, parent) {
             Some(before) if before != parent => Err(Violation::NotATransition {
                 node: node + 1,
@@ -149,7 +172,8 @@ impl Conformance {
 
     /// A node signs.
     pub fn signed(&mut self, at_ms: u64, node: u8, target: &VoteTarget) -> Result<(), Violation> {
-        if self.distrusted.contains(&node) || !self.signed.insert((node, target.kind, target.hash)) {
+        if self.distrusted.contains(&node) || !self.signed.insert((node, target.kind, target.hash))
+        {
             return Ok(());
         }
         self.checked += 1;
@@ -158,9 +182,14 @@ impl Conformance {
         // The approval of the own block was decided on with the proposal.
         let is_own = kind == VoteKind::Approval
             && before.approved == slot
-            && self.signed.contains(&(node, VoteKind::Proposal, target.hash));
+            && self
+                .signed
+                .contains(&(node, VoteKind::Proposal, target.hash));
         let parent = match kind {
-            VoteKind::Confirmation => Parent { slot: 0, certified: true },
+            VoteKind::Confirmation => Parent {
+                slot: 0,
+                certified: true,
+            },
             _ => self.parent(target, before),
         };
         let certified = self.is_certified(&target.hash);
@@ -174,7 +203,12 @@ impl Conformance {
         if kind == VoteKind::Approval {
             self.approvers.entry(target.hash).or_default().insert(node);
         }
-        let step = Step { kind, slot, parent: parent.slot, before };
+        let step = Step {
+            kind,
+            slot,
+            parent: parent.slot,
+            before,
+        };
         let decided = match decide(before) {
             Err(_) if is_own => return Ok(()),
             Err(_) if self.fits_in(node, step, decide) => {
@@ -216,13 +250,23 @@ impl Conformance {
         step: Step,
         decide: impl Fn(Promises) -> Result<Promises, alys_model::Refusal>,
     ) -> bool {
-        let Some(steps) = self.steps.get_mut(&node) else { return false };
+        let Some(steps) = self.steps.get_mut(&node) else {
+            return false;
+        };
         let fits = |place: &usize| {
             decide(steps[*place].before).is_ok()
                 && steps[*place..].iter().all(|later| later.may_follow(&step))
         };
-        let Some(place) = (0..steps.len()).rev().find(fits) else { return false };
-        steps.insert(place, Step { before: steps[place].before, ..step });
+        let Some(place) = (0..steps.len()).rev().find(fits) else {
+            return false;
+        };
+        steps.insert(
+            place,
+            Step {
+                before: steps[place].before,
+                ..step
+            },
+        );
         for index in place + 1..steps.len() {
             steps[index].before = steps[index - 1].after();
         }
@@ -235,12 +279,18 @@ impl Conformance {
     /// A node says what it remembers to have promised; it was asked at `asked_ms`. It may know more than was seen (a vote
     /// that was written and never left), and never less. A node that holds its votes for lost remembers nothing, and says so.
     pub fn stands(&mut self, asked_ms: u64, node: u8, votes: &VoteState) -> Result<(), Violation> {
-        let Some(grown) = self.grown.get_mut(&node) else { return Ok(()) };
-        let Some((since, promised)) = grown.range(..asked_ms).next_back().map(|(at, p)| (*at, *p)) else {
+        let Some(grown) = self.grown.get_mut(&node) else {
+            return Ok(());
+        };
+        let Some((since, promised)) = grown.range(..asked_ms).next_back().map(|(at, p)| (*at, *p))
+        else {
             return Ok(());
         };
         *grown = grown.split_off(&since);
-        let remembered = Promises { approved: votes.approved_slot.0, locked: votes.locked.slot.0 };
+        let remembered = Promises {
+            approved: votes.approved_slot.0,
+            locked: votes.locked.slot.0,
+        };
         let less = remembered.approved < promised.approved || remembered.locked < promised.locked;
         if !less || votes.silent_until.is_some() {
             return Ok(());
@@ -252,22 +302,34 @@ impl Conformance {
                 "remembers approving up to slot {} and the lock of slot {}",
                 remembered.approved, remembered.locked
             ),
-            why: format!("it signed for slots {} and {}", promised.approved, promised.locked),
+            why: format!(
+                "it signed for slots {} and {}",
+                promised.approved, promised.locked
+            ),
         })
     }
 
     fn promises(&self, node: u8) -> Promises {
-        self.promises.get(&node).copied().unwrap_or(Promises::none(0))
+        self.promises
+            .get(&node)
+            .copied()
+            .unwrap_or(Promises::none(0))
     }
 
     /// What a block stands on. Where nobody told, the rule is asked about the best that it could be.
     fn parent(&mut self, target: &VoteTarget, before: Promises) -> Parent {
         let Some(parent) = self.parents.get(&target.hash) else {
             self.orphans += 1;
-            return Parent { slot: before.locked.min(target.slot.0.saturating_sub(1)), certified: true };
+            return Parent {
+                slot: before.locked.min(target.slot.0.saturating_sub(1)),
+                certified: true,
+            };
         };
         let certified = target.height.0 == FIRST || self.is_certified(&parent.hash);
-        Parent { slot: parent.slot.0, certified }
+        Parent {
+            slot: parent.slot.0,
+            certified,
+        }
     }
 
     fn is_certified(&self, hash: &Hash) -> bool {
@@ -283,15 +345,26 @@ mod tests {
     use alys_types::{Height, Slot};
 
     fn conformance(forger: Option<u8>) -> Conformance {
-        Conformance::new(&WorldPlan { forger, ..WorldPlan::default() })
+        Conformance::new(&WorldPlan {
+            forger,
+            ..WorldPlan::default()
+        })
     }
 
     fn block(slot: u64, mark: u8) -> BlockRef {
-        BlockRef { slot: Slot(slot), hash: Hash([mark; 32]) }
+        BlockRef {
+            slot: Slot(slot),
+            hash: Hash([mark; 32]),
+        }
     }
 
     fn vote(kind: VoteKind, height: u64, of: BlockRef) -> VoteTarget {
-        VoteTarget { kind, height: Height(height), slot: of.slot, hash: of.hash }
+        VoteTarget {
+            kind,
+            height: Height(height),
+            slot: of.slot,
+            hash: of.hash,
+        }
     }
 
     /// Blocks 1 (slot 100) on genesis, 2 (slot 101) on 1, 3 (slot 102) on genesis; nodes 0 to 2 approve block 1.
@@ -301,9 +374,15 @@ mod tests {
         for (block, parent) in [(one, block(99, 0)), (two, one), (beside, block(99, 0))] {
             assert_eq!(model.votes_for(0, block, parent), Ok(()));
         }
-        assert_eq!(model.signed(5, 0, &vote(VoteKind::Proposal, 1, one)), Ok(()));
+        assert_eq!(
+            model.signed(5, 0, &vote(VoteKind::Proposal, 1, one)),
+            Ok(())
+        );
         for node in 0..3 {
-            assert_eq!(model.signed(6, node, &vote(VoteKind::Approval, 1, one)), Ok(()));
+            assert_eq!(
+                model.signed(6, node, &vote(VoteKind::Approval, 1, one)),
+                Ok(())
+            );
         }
         model
     }
@@ -320,31 +399,71 @@ mod tests {
         let mut model = with_a_certificate(None);
         let (one, two) = (block(100, 1), block(101, 2));
         for _ in 0..2 {
-            assert_eq!(model.signed(7, 1, &vote(VoteKind::Proposal, 2, two)), Ok(()));
-            assert_eq!(model.signed(7, 1, &vote(VoteKind::Approval, 2, two)), Ok(()));
-            assert_eq!(model.signed(7, 0, &vote(VoteKind::Confirmation, 1, one)), Ok(()));
-            assert_eq!(model.signed(8, 0, &vote(VoteKind::Approval, 2, two)), Ok(()));
+            assert_eq!(
+                model.signed(7, 1, &vote(VoteKind::Proposal, 2, two)),
+                Ok(())
+            );
+            assert_eq!(
+                model.signed(7, 1, &vote(VoteKind::Approval, 2, two)),
+                Ok(())
+            );
+            assert_eq!(
+                model.signed(7, 0, &vote(VoteKind::Confirmation, 1, one)),
+                Ok(())
+            );
+            assert_eq!(
+                model.signed(8, 0, &vote(VoteKind::Approval, 2, two)),
+                Ok(())
+            );
         }
         let counts: BTreeMap<_, _> = model.counts().collect();
-        assert_eq!((counts["model.checked"], counts["model.refused"], counts["model.orphans"]), (8, 0, 0));
+        assert_eq!(
+            (
+                counts["model.checked"],
+                counts["model.refused"],
+                counts["model.orphans"]
+            ),
+            (8, 0, 0)
+        );
     }
 
     #[test]
     fn a_vote_that_is_seen_late_fits_in_where_it_was_decided_on() {
         // Locked on block 1 in slot 100 before the approval of it was seen.
         let mut model = with_a_certificate(None);
-        assert_eq!(model.signed(7, 3, &vote(VoteKind::Confirmation, 1, block(100, 1))), Ok(()));
-        assert_eq!(model.signed(8, 3, &vote(VoteKind::Approval, 1, block(100, 1))), Ok(()));
+        assert_eq!(
+            model.signed(7, 3, &vote(VoteKind::Confirmation, 1, block(100, 1))),
+            Ok(())
+        );
+        assert_eq!(
+            model.signed(8, 3, &vote(VoteKind::Approval, 1, block(100, 1))),
+            Ok(())
+        );
         // Confirmed block 1 before approving its child, and that is seen after it.
         let mut model = with_a_certificate(None);
-        assert_eq!(model.signed(7, 0, &vote(VoteKind::Approval, 2, block(101, 2))), Ok(()));
-        assert_eq!(model.signed(8, 0, &vote(VoteKind::Confirmation, 1, block(100, 1))), Ok(()));
-        assert_eq!(model.promises(0), Promises { approved: 101, locked: 100 });
+        assert_eq!(
+            model.signed(7, 0, &vote(VoteKind::Approval, 2, block(101, 2))),
+            Ok(())
+        );
+        assert_eq!(
+            model.signed(8, 0, &vote(VoteKind::Confirmation, 1, block(100, 1))),
+            Ok(())
+        );
+        assert_eq!(
+            model.promises(0),
+            Promises {
+                approved: 101,
+                locked: 100
+            }
+        );
         let counts: BTreeMap<_, _> = model.counts().collect();
         assert_eq!((counts["model.late"], counts["model.refused"]), (1, 0));
         // Beside the block that was approved it cannot have been.
         let mut model = with_a_certificate(None);
-        assert_eq!(model.signed(7, 0, &vote(VoteKind::Approval, 1, block(102, 3))), Ok(()));
+        assert_eq!(
+            model.signed(7, 0, &vote(VoteKind::Approval, 1, block(102, 3))),
+            Ok(())
+        );
         let beside = model.signed(8, 0, &vote(VoteKind::Confirmation, 1, block(100, 1)));
         assert!(why(beside).contains("below slot 102, which it approved"));
     }
@@ -352,7 +471,10 @@ mod tests {
     #[test]
     fn a_lock_forbids_what_stands_below_it() {
         let mut model = with_a_certificate(None);
-        assert_eq!(model.signed(7, 0, &vote(VoteKind::Confirmation, 1, block(100, 1))), Ok(()));
+        assert_eq!(
+            model.signed(7, 0, &vote(VoteKind::Confirmation, 1, block(100, 1))),
+            Ok(())
+        );
         let beside = vote(VoteKind::Approval, 1, block(102, 3));
         assert!(why(model.signed(8, 0, &beside)).contains("below slot 100, on which it is locked"));
         assert_eq!(model.signed(8, 1, &beside), Ok(()), "node 2 is not locked");
@@ -366,14 +488,20 @@ mod tests {
         let (two, above) = (block(101, 2), block(104, 4));
         assert_eq!(model.votes_for(0, above, two), Ok(()));
         assert!(
-            why(model.signed(7, 3, &vote(VoteKind::Confirmation, 2, two))).contains("no quorum approved")
+            why(model.signed(7, 3, &vote(VoteKind::Confirmation, 2, two)))
+                .contains("no quorum approved")
         );
         let on_nothing = vote(VoteKind::Proposal, 3, above);
         assert!(why(model.signed(7, 0, &on_nothing)).contains("no quorum approved the parent"));
-        assert!(why(model.signed(7, 2, &vote(VoteKind::Proposal, 2, two))).contains("led by another"));
+        assert!(
+            why(model.signed(7, 2, &vote(VoteKind::Proposal, 2, two))).contains("led by another")
+        );
         let mut forged = with_a_certificate(Some(4));
         for node in 0..2 {
-            assert_eq!(forged.signed(7, node, &vote(VoteKind::Approval, 2, two)), Ok(()));
+            assert_eq!(
+                forged.signed(7, node, &vote(VoteKind::Approval, 2, two)),
+                Ok(())
+            );
         }
         assert_eq!(
             forged.signed(8, 3, &vote(VoteKind::Confirmation, 2, two)),
@@ -392,14 +520,35 @@ mod tests {
             latest: Default::default(),
             silent_until: None,
         };
-        assert_eq!(model.signed(50, 0, &vote(VoteKind::Confirmation, 1, block(100, 1))), Ok(()));
-        assert_eq!(model.stands(40, 0, &remembers(100, genesis)), Ok(()), "asked before it confirmed");
-        assert_eq!(model.stands(60, 0, &remembers(101, block(100, 1))), Ok(()), "it may know more");
-        assert!(why(model.stands(61, 0, &remembers(100, genesis))).contains("signed for slots 100 and 100"));
+        assert_eq!(
+            model.signed(50, 0, &vote(VoteKind::Confirmation, 1, block(100, 1))),
+            Ok(())
+        );
+        assert_eq!(
+            model.stands(40, 0, &remembers(100, genesis)),
+            Ok(()),
+            "asked before it confirmed"
+        );
+        assert_eq!(
+            model.stands(60, 0, &remembers(101, block(100, 1))),
+            Ok(()),
+            "it may know more"
+        );
+        assert!(
+            why(model.stands(61, 0, &remembers(100, genesis)))
+                .contains("signed for slots 100 and 100")
+        );
         assert!(why(model.stands(61, 0, &remembers(99, block(100, 1)))).contains("signed for"));
-        let lost = VoteState { silent_until: Some(Slot(2_000)), ..remembers(99, genesis) };
+        let lost = VoteState {
+            silent_until: Some(Slot(2_000)),
+            ..remembers(99, genesis)
+        };
         assert_eq!(model.stands(62, 0, &lost), Ok(()), "and says so");
-        assert_eq!(model.stands(62, 3, &remembers(99, genesis)), Ok(()), "it signed nothing");
+        assert_eq!(
+            model.stands(62, 3, &remembers(99, genesis)),
+            Ok(()),
+            "it signed nothing"
+        );
     }
 
     #[test]
@@ -407,9 +556,16 @@ mod tests {
         let mut model = with_a_certificate(None);
         model.distrust(3);
         let two = block(101, 2);
-        assert_eq!(model.signed(7, 3, &vote(VoteKind::Confirmation, 2, two)), Ok(()), "not judged");
+        assert_eq!(
+            model.signed(7, 3, &vote(VoteKind::Confirmation, 2, two)),
+            Ok(()),
+            "not judged"
+        );
         for node in 0..2 {
-            assert_eq!(model.signed(8, node, &vote(VoteKind::Approval, 2, two)), Ok(()));
+            assert_eq!(
+                model.signed(8, node, &vote(VoteKind::Approval, 2, two)),
+                Ok(())
+            );
         }
         assert_eq!(
             model.signed(9, 0, &vote(VoteKind::Confirmation, 2, two)),

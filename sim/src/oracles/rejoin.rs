@@ -56,7 +56,9 @@ impl Rejoin {
     /// # Errors
     /// [`Violation::VotedWhileSilent`].
     pub fn signed(&self, node: u8, target: &VoteTarget, final_slot: u64) -> Result<(), Violation> {
-        let Some(Without { loss, until }) = self.without.get(&node) else { return Ok(()) };
+        let Some(Without { loss, until }) = self.without.get(&node) else {
+            return Ok(());
+        };
         let may_sign = match until {
             Some(until) => final_slot > *until,
             None => *loss == Loss::PutBack,
@@ -66,7 +68,13 @@ impl Rejoin {
             false => {
                 let kind = format!("{:?}", target.kind).to_lowercase();
                 let (slot, until) = (target.slot.0, *until);
-                Err(Violation::VotedWhileSilent { node: node + 1, kind, slot, final_slot, until })
+                Err(Violation::VotedWhileSilent {
+                    node: node + 1,
+                    kind,
+                    slot,
+                    final_slot,
+                    until,
+                })
             }
         }
     }
@@ -83,7 +91,9 @@ impl Rejoin {
         final_slot: u64,
         highest: u64,
     ) -> Result<Option<u64>, Violation> {
-        let Some(without) = self.without.get_mut(&node) else { return Ok(None) };
+        let Some(without) = self.without.get_mut(&node) else {
+            return Ok(None);
+        };
         match (without.until, silent_until) {
             (None, Some(until)) => {
                 self.noticed += 1;
@@ -100,7 +110,11 @@ impl Rejoin {
                 self.without.remove(&node);
                 Ok(Some(until))
             }
-            (Some(until), None) => Err(Violation::RejoinedEarly { node: node + 1, final_slot, until }),
+            (Some(until), None) => Err(Violation::RejoinedEarly {
+                node: node + 1,
+                final_slot,
+                until,
+            }),
         }
     }
 }
@@ -111,7 +125,12 @@ mod tests {
     use alys_types::{Hash, Height, Slot, VoteKind};
 
     fn vote(slot: u64) -> VoteTarget {
-        VoteTarget { kind: VoteKind::Approval, height: Height(9), slot: Slot(slot), hash: Hash([7; 32]) }
+        VoteTarget {
+            kind: VoteKind::Approval,
+            height: Height(9),
+            slot: Slot(slot),
+            hash: Hash([7; 32]),
+        }
     }
 
     #[test]
@@ -120,13 +139,32 @@ mod tests {
         assert_eq!(rejoin.signed(2, &vote(50), 40), Ok(()), "nothing is lost");
         rejoin.lose(2, Loss::Emptied);
         let early = rejoin.signed(2, &vote(50), 40);
-        assert!(matches!(early, Err(Violation::VotedWhileSilent { node: 3, slot: 50, until: None, .. })));
+        assert!(matches!(
+            early,
+            Err(Violation::VotedWhileSilent {
+                node: 3,
+                slot: 50,
+                until: None,
+                ..
+            })
+        ));
         assert_eq!(rejoin.stands(2, Some(60), 40, 45), Ok(None));
-        assert!(rejoin.signed(2, &vote(61), 60).is_err(), "the slot itself is not enough");
-        assert_eq!(rejoin.signed(2, &vote(62), 61), Ok(()), "it may sign before anybody has asked it");
+        assert!(
+            rejoin.signed(2, &vote(61), 60).is_err(),
+            "the slot itself is not enough"
+        );
+        assert_eq!(
+            rejoin.signed(2, &vote(62), 61),
+            Ok(()),
+            "it may sign before anybody has asked it"
+        );
         assert_eq!(rejoin.stands(2, None, 61, 45), Ok(Some(60)));
         assert!(!rejoin.is_without(2));
-        assert_eq!(rejoin.signed(2, &vote(63), 0), Ok(()), "it is as all others");
+        assert_eq!(
+            rejoin.signed(2, &vote(63), 0),
+            Ok(()),
+            "it is as all others"
+        );
     }
 
     #[test]
@@ -151,13 +189,33 @@ mod tests {
         let mut rejoin = Rejoin::default();
         rejoin.lose(1, Loss::Emptied);
         assert_eq!(rejoin.stands(1, Some(60), 40, 45), Ok(None));
-        assert_eq!(rejoin.stands(1, Some(64), 40, 45), Ok(None), "its peers showed it a later slot");
-        let early = Err(Violation::RejoinedEarly { node: 2, final_slot: 62, until: 64 });
+        assert_eq!(
+            rejoin.stands(1, Some(64), 40, 45),
+            Ok(None),
+            "its peers showed it a later slot"
+        );
+        let early = Err(Violation::RejoinedEarly {
+            node: 2,
+            final_slot: 62,
+            until: 64,
+        });
         assert_eq!(rejoin.stands(1, None, 62, 45), early);
-        assert_eq!(rejoin.stands(1, None, 65, 66), Ok(Some(64)), "what it has signed since does not count");
+        assert_eq!(
+            rejoin.stands(1, None, 65, 66),
+            Ok(Some(64)),
+            "what it has signed since does not count"
+        );
         rejoin.lose(1, Loss::Emptied);
-        assert_eq!(rejoin.stands(1, Some(20), 40, 66), Ok(None), "its clock is behind what it had signed");
-        let early = Err(Violation::RejoinedEarly { node: 2, final_slot: 65, until: 66 });
+        assert_eq!(
+            rejoin.stands(1, Some(20), 40, 66),
+            Ok(None),
+            "its clock is behind what it had signed"
+        );
+        let early = Err(Violation::RejoinedEarly {
+            node: 2,
+            final_slot: 65,
+            until: 66,
+        });
         assert_eq!(rejoin.stands(1, None, 65, 66), early);
         assert_eq!(rejoin.stands(1, None, 67, 66), Ok(Some(66)));
     }

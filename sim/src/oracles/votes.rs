@@ -51,7 +51,9 @@ impl Votes {
             quorum: plan.quorum(),
             forged: plan.suspects().len(),
             faulty: plan.suspects(),
-            byzantine: (0..plan.nodes).filter(|index| plan.is_byzantine(*index)).collect(),
+            byzantine: (0..plan.nodes)
+                .filter(|index| plan.is_byzantine(*index))
+                .collect(),
             lost: BTreeMap::new(),
             signed: BTreeMap::new(),
             highest: BTreeMap::new(),
@@ -97,11 +99,19 @@ impl Votes {
     }
 
     /// A node signs; re-sending signs the same again.
-    pub fn signed(&mut self, node: u8, target: &VoteTarget, blocks: &Blocks) -> Result<(), Violation> {
+    pub fn signed(
+        &mut self,
+        node: u8,
+        target: &VoteTarget,
+        blocks: &Blocks,
+    ) -> Result<(), Violation> {
         let (kind, slot) = (target.kind, target.slot.0);
         if self.is_byzantine(node) {
             // What it signs may be under a certificate, and proves nothing.
-            self.by_block.entry((kind, target.hash)).or_default().insert(node);
+            self.by_block
+                .entry((kind, target.hash))
+                .or_default()
+                .insert(node);
             return Ok(());
         }
         if let Some(first) = self.signed.get(&(node, kind, slot)) {
@@ -109,29 +119,63 @@ impl Votes {
                 return Ok(());
             }
             let (first, second) = (short(first), short(&target.hash));
-            return Err(Violation::SignedTwice { node: node + 1, kind: word(kind), slot, first, second });
+            return Err(Violation::SignedTwice {
+                node: node + 1,
+                kind: word(kind),
+                slot,
+                first,
+                second,
+            });
         }
         self.signed.insert((node, kind, slot), target.hash);
         let before = self.highest.get(&(node, kind)).copied().unwrap_or(0);
         if slot < before {
-            return Err(Violation::SignedBackwards { node: node + 1, kind: word(kind), slot, before });
+            return Err(Violation::SignedBackwards {
+                node: node + 1,
+                kind: word(kind),
+                slot,
+                before,
+            });
         }
         self.highest.insert((node, kind), slot);
-        let approved = self.highest.get(&(node, VoteKind::Approval)).copied().unwrap_or(0);
-        if kind == VoteKind::Confirmation && slot < approved && self.approved_beside(node, slot, blocks) {
-            return Err(Violation::ConfirmedBelowApproval { node: node + 1, slot, approved });
+        let approved = self
+            .highest
+            .get(&(node, VoteKind::Approval))
+            .copied()
+            .unwrap_or(0);
+        if kind == VoteKind::Confirmation
+            && slot < approved
+            && self.approved_beside(node, slot, blocks)
+        {
+            return Err(Violation::ConfirmedBelowApproval {
+                node: node + 1,
+                slot,
+                approved,
+            });
         }
-        let locked = self.highest.get(&(node, VoteKind::Confirmation)).copied().unwrap_or(0);
+        let locked = self
+            .highest
+            .get(&(node, VoteKind::Confirmation))
+            .copied()
+            .unwrap_or(0);
         if kind == VoteKind::Approval
             && let Some(parent_slot) = blocks.parent_slot(&target.hash)
             && parent_slot < locked
             // An approval of the locked slot or below was decided on before the lock, and is sent again.
             && slot > locked
         {
-            return Err(Violation::ApprovedBelowLock { node: node + 1, slot, parent_slot, locked });
+            return Err(Violation::ApprovedBelowLock {
+                node: node + 1,
+                slot,
+                parent_slot,
+                locked,
+            });
         }
         if kind == VoteKind::Proposal && slot % self.authorities != u64::from(node) {
-            return Err(Violation::WrongLeader { node: node + 1, slot });
+            return Err(Violation::WrongLeader {
+                node: node + 1,
+                slot,
+            });
         }
         let signers = self.by_block.entry((kind, target.hash)).or_default();
         signers.insert(node);
@@ -151,7 +195,9 @@ impl Votes {
     /// approvals of descendants was decided on before them, and is sent again.
     fn approved_beside(&self, node: u8, slot: u64, blocks: &Blocks) -> bool {
         let later = (node, VoteKind::Approval, slot + 1)..=(node, VoteKind::Approval, u64::MAX);
-        self.signed.range(later).any(|(_, hash)| blocks.parent_slot(hash).is_none_or(|parent| parent < slot))
+        self.signed
+            .range(later)
+            .any(|(_, hash)| blocks.parent_slot(hash).is_none_or(|parent| parent < slot))
     }
 
     /// The heart of the safety argument: once B has a quorum of confirmations, every block of a later slot with a quorum
@@ -159,12 +205,14 @@ impl Votes {
     fn check_beside(&self, new: &Hash) -> Result<(), Violation> {
         let beside = |confirmed: (&Hash, &(u64, u64)), approved: (&Hash, &(u64, u64))| {
             let ((b, (b_height, b_slot)), (c, (c_height, c_slot))) = (confirmed, approved);
-            (b != c && c_slot > b_slot && c_height <= b_height).then(|| Violation::CertifiedBesideFinal {
-                height: *c_height,
-                confirmed: short(b),
-                confirmed_slot: *b_slot,
-                approved: short(c),
-                approved_slot: *c_slot,
+            (b != c && c_slot > b_slot && c_height <= b_height).then(|| {
+                Violation::CertifiedBesideFinal {
+                    height: *c_height,
+                    confirmed: short(b),
+                    confirmed_slot: *b_slot,
+                    approved: short(c),
+                    approved_slot: *c_slot,
+                }
             })
         };
         let as_confirmed = self.confirmed.get_key_value(new).into_iter();
@@ -183,14 +231,26 @@ impl Votes {
         if confirmations + self.forged >= self.quorum {
             self.pending.remove(&node);
         } else {
-            self.pending.insert(node, Pending { since_ms: at_ms, height, hash, confirmations });
+            self.pending.insert(
+                node,
+                Pending {
+                    since_ms: at_ms,
+                    height,
+                    hash,
+                    confirmations,
+                },
+            );
         }
     }
 
     /// A node says which block is its last final one; it was asked at `asked_ms`, and does not answer in the middle of
     /// telling of a chain.
     pub fn stands(&mut self, asked_ms: u64, node: u8, last: Hash) -> Result<(), Violation> {
-        let Some(pending) = self.pending.get(&node).filter(|pending| pending.since_ms < asked_ms) else {
+        let Some(pending) = self
+            .pending
+            .get(&node)
+            .filter(|pending| pending.since_ms < asked_ms)
+        else {
             return Ok(());
         };
         if pending.hash != last {
@@ -211,7 +271,11 @@ impl Votes {
     pub fn accused(&self, node: u8, signer: u8, slot: u64) -> Result<(), Violation> {
         match self.faulty.contains(&signer) {
             true => Ok(()),
-            false => Err(Violation::WronglyAccused { node: node + 1, signer: signer + 1, slot }),
+            false => Err(Violation::WronglyAccused {
+                node: node + 1,
+                signer: signer + 1,
+                slot,
+            }),
         }
     }
 
@@ -222,7 +286,13 @@ impl Votes {
             true => Ok(()),
             false => {
                 let (hash, quorum) = (short(&hash), self.quorum);
-                Err(Violation::CertifiedWithoutQuorum { node: node + 1, slot, hash, approvals, quorum })
+                Err(Violation::CertifiedWithoutQuorum {
+                    node: node + 1,
+                    slot,
+                    hash,
+                    approvals,
+                    quorum,
+                })
             }
         }
     }
@@ -239,14 +309,24 @@ impl Votes {
 
     /// The highest slot in which a node has signed anything; 0: it has not.
     pub fn last_slot(&self, node: u8) -> u64 {
-        let kinds = [VoteKind::Proposal, VoteKind::Approval, VoteKind::Confirmation];
-        let slots = kinds.iter().filter_map(|kind| self.highest.get(&(node, *kind)));
+        let kinds = [
+            VoteKind::Proposal,
+            VoteKind::Approval,
+            VoteKind::Confirmation,
+        ];
+        let slots = kinds
+            .iter()
+            .filter_map(|kind| self.highest.get(&(node, *kind)));
         slots.copied().max().unwrap_or(0)
     }
 
     /// Who has signed anything in a slot, each once, and who may have without telling.
     pub fn signers_in(&self, slot: u64) -> impl Iterator<Item = u8> {
-        let kinds = [VoteKind::Proposal, VoteKind::Approval, VoteKind::Confirmation];
+        let kinds = [
+            VoteKind::Proposal,
+            VoteKind::Approval,
+            VoteKind::Confirmation,
+        ];
         let has = move |node: &u8| kinds.iter().any(|kind| self.has_signed(*node, *kind, slot));
         (0..self.authorities as u8).filter(move |node| has(node) || self.faulty.contains(node))
     }
@@ -273,7 +353,10 @@ mod tests {
     use alys_types::{Height, Slot};
 
     fn votes(forger: Option<u8>) -> Votes {
-        Votes::new(&WorldPlan { forger, ..WorldPlan::default() })
+        Votes::new(&WorldPlan {
+            forger,
+            ..WorldPlan::default()
+        })
     }
 
     fn none() -> Blocks {
@@ -281,50 +364,99 @@ mod tests {
     }
 
     fn vote(kind: VoteKind, height: u64, slot: u64, mark: u8) -> VoteTarget {
-        VoteTarget { kind, height: Height(height), slot: Slot(slot), hash: Hash([mark; 32]) }
+        VoteTarget {
+            kind,
+            height: Height(height),
+            slot: Slot(slot),
+            hash: Hash([mark; 32]),
+        }
     }
 
     #[test]
     fn a_kind_of_vote_is_signed_once_a_slot() {
         let mut votes = votes(None);
-        assert_eq!(votes.signed(0, &vote(VoteKind::Proposal, 1, 100, 1), &none()), Ok(()));
-        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 1, 100, 2), &none()), Ok(()), "another kind");
+        assert_eq!(
+            votes.signed(0, &vote(VoteKind::Proposal, 1, 100, 1), &none()),
+            Ok(())
+        );
+        assert_eq!(
+            votes.signed(0, &vote(VoteKind::Approval, 1, 100, 2), &none()),
+            Ok(()),
+            "another kind"
+        );
         assert_eq!(
             votes.signed(1, &vote(VoteKind::Approval, 1, 100, 1), &none()),
             Ok(()),
             "another authority"
         );
-        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 1, 100, 2), &none()), Ok(()), "sent again");
+        assert_eq!(
+            votes.signed(0, &vote(VoteKind::Approval, 1, 100, 2), &none()),
+            Ok(()),
+            "sent again"
+        );
         assert!(matches!(
             votes.signed(0, &vote(VoteKind::Approval, 1, 100, 3), &none()),
-            Err(Violation::SignedTwice { node: 1, slot: 100, .. })
+            Err(Violation::SignedTwice {
+                node: 1,
+                slot: 100,
+                ..
+            })
         ));
     }
 
     #[test]
     fn only_the_stolen_key_contradicts_itself() {
         assert_eq!(votes(Some(3)).accused(0, 2, 100), Ok(()));
-        let wrong = Err(Violation::WronglyAccused { node: 1, signer: 2, slot: 100 });
+        let wrong = Err(Violation::WronglyAccused {
+            node: 1,
+            signer: 2,
+            slot: 100,
+        });
         assert_eq!(votes(Some(3)).accused(0, 1, 100), wrong);
     }
 
     #[test]
     fn byzantine_authorities_are_not_judged_and_their_signatures_may_be_anywhere() {
-        let one = Byzantine { node: 3, conduct: Conduct::Twins };
-        let mut votes = Votes::new(&WorldPlan { byzantine: vec![one], ..WorldPlan::default() });
+        let one = Byzantine {
+            node: 3,
+            conduct: Conduct::Twins,
+        };
+        let mut votes = Votes::new(&WorldPlan {
+            byzantine: vec![one],
+            ..WorldPlan::default()
+        });
         for mark in 1..4 {
-            assert_eq!(votes.signed(2, &vote(VoteKind::Approval, 1, 100, mark), &none()), Ok(()));
+            assert_eq!(
+                votes.signed(2, &vote(VoteKind::Approval, 1, 100, mark), &none()),
+                Ok(())
+            );
         }
         assert_eq!(votes.accused(0, 2, 100), Ok(()));
         assert_eq!(
             votes.accused(0, 1, 100),
-            Err(Violation::WronglyAccused { node: 1, signer: 2, slot: 100 })
+            Err(Violation::WronglyAccused {
+                node: 1,
+                signer: 2,
+                slot: 100
+            })
         );
-        assert_eq!(votes.signed(0, &vote(VoteKind::Confirmation, 1, 100, 1), &none()), Ok(()));
-        assert_eq!(votes.signed(2, &vote(VoteKind::Confirmation, 1, 100, 1), &none()), Ok(()));
+        assert_eq!(
+            votes.signed(0, &vote(VoteKind::Confirmation, 1, 100, 1), &none()),
+            Ok(())
+        );
+        assert_eq!(
+            votes.signed(2, &vote(VoteKind::Confirmation, 1, 100, 1), &none()),
+            Ok(())
+        );
         votes.finalized(10, 0, 1, Hash([1; 32]));
-        assert!(votes.stands(500, 0, Hash([1; 32])).is_err(), "one correct and one suspect are no quorum");
-        assert_eq!(votes.signed(1, &vote(VoteKind::Confirmation, 1, 100, 1), &none()), Ok(()));
+        assert!(
+            votes.stands(500, 0, Hash([1; 32])).is_err(),
+            "one correct and one suspect are no quorum"
+        );
+        assert_eq!(
+            votes.signed(1, &vote(VoteKind::Confirmation, 1, 100, 1), &none()),
+            Ok(())
+        );
         votes.finalized(600, 0, 1, Hash([1; 32]));
         assert_eq!(votes.stands(700, 0, Hash([1; 32])), Ok(()));
     }
@@ -335,24 +467,57 @@ mod tests {
         assert_eq!(votes.silent(0, false), Ok(()));
         assert_eq!(votes.silent(0, true), Err(Violation::VotesLost { node: 1 }));
         votes.lose(0);
-        assert_eq!((votes.silent(0, false), votes.lost()), (Ok(()), vec![0]), "not noticed yet");
-        assert_eq!((votes.silent(0, true), votes.silent(0, false)), (Ok(()), Ok(())));
+        assert_eq!(
+            (votes.silent(0, false), votes.lost()),
+            (Ok(()), vec![0]),
+            "not noticed yet"
+        );
+        assert_eq!(
+            (votes.silent(0, true), votes.silent(0, false)),
+            (Ok(()), Ok(()))
+        );
         assert!(votes.lost().is_empty());
         votes.lose(1);
-        assert_eq!(votes.signed(1, &vote(VoteKind::Approval, 5, 105, 1), &none()), Ok(()));
+        assert_eq!(
+            votes.signed(1, &vote(VoteKind::Approval, 5, 105, 1), &none()),
+            Ok(())
+        );
         let twice = votes.signed(1, &vote(VoteKind::Approval, 5, 105, 2), &none());
-        assert!(matches!(twice, Err(Violation::SignedTwice { .. })), "an empty disk is noticed at once");
+        assert!(
+            matches!(twice, Err(Violation::SignedTwice { .. })),
+            "an empty disk is noticed at once"
+        );
     }
 
     #[test]
     fn votes_go_forwards_and_leaders_wait_for_their_slot() {
         let mut votes = votes(None);
-        assert_eq!(votes.signed(0, &vote(VoteKind::Approval, 5, 105, 1), &none()), Ok(()));
+        assert_eq!(
+            votes.signed(0, &vote(VoteKind::Approval, 5, 105, 1), &none()),
+            Ok(())
+        );
         let backwards = votes.signed(0, &vote(VoteKind::Approval, 4, 104, 2), &none());
-        assert!(matches!(backwards, Err(Violation::SignedBackwards { slot: 104, before: 105, .. })));
+        assert!(matches!(
+            backwards,
+            Err(Violation::SignedBackwards {
+                slot: 104,
+                before: 105,
+                ..
+            })
+        ));
         let below = votes.signed(0, &vote(VoteKind::Confirmation, 4, 103, 3), &none());
-        assert!(matches!(below, Err(Violation::ConfirmedBelowApproval { slot: 103, approved: 105, .. })));
-        assert_eq!(votes.signed(1, &vote(VoteKind::Proposal, 6, 109, 4), &none()), Ok(()));
+        assert!(matches!(
+            below,
+            Err(Violation::ConfirmedBelowApproval {
+                slot: 103,
+                approved: 105,
+                ..
+            })
+        ));
+        assert_eq!(
+            votes.signed(1, &vote(VoteKind::Proposal, 6, 109, 4), &none()),
+            Ok(())
+        );
         let wrong = votes.signed(1, &vote(VoteKind::Proposal, 7, 110, 5), &none());
         assert_eq!(wrong, Err(Violation::WrongLeader { node: 2, slot: 110 }));
     }
@@ -361,9 +526,19 @@ mod tests {
     fn nothing_is_certified_beside_what_a_quorum_confirmed() {
         let mut votes = votes(None);
         for node in 0..3 {
-            assert_eq!(votes.signed(node, &vote(VoteKind::Approval, 3, 100, 1), &none()), Ok(()));
-            assert_eq!(votes.signed(node, &vote(VoteKind::Confirmation, 3, 100, 1), &none()), Ok(()));
-            assert_eq!(votes.signed(node, &vote(VoteKind::Approval, 4, 101, 2), &none()), Ok(()), "a child");
+            assert_eq!(
+                votes.signed(node, &vote(VoteKind::Approval, 3, 100, 1), &none()),
+                Ok(())
+            );
+            assert_eq!(
+                votes.signed(node, &vote(VoteKind::Confirmation, 3, 100, 1), &none()),
+                Ok(())
+            );
+            assert_eq!(
+                votes.signed(node, &vote(VoteKind::Approval, 4, 101, 2), &none()),
+                Ok(()),
+                "a child"
+            );
         }
         for node in 0..2 {
             assert_eq!(
@@ -375,7 +550,12 @@ mod tests {
         let beside = votes.signed(2, &vote(VoteKind::Approval, 3, 102, 3), &none());
         assert!(matches!(
             beside,
-            Err(Violation::CertifiedBesideFinal { height: 3, confirmed_slot: 100, approved_slot: 102, .. })
+            Err(Violation::CertifiedBesideFinal {
+                height: 3,
+                confirmed_slot: 100,
+                approved_slot: 102,
+                ..
+            })
         ));
     }
 
@@ -383,14 +563,28 @@ mod tests {
     fn finality_takes_a_quorum_of_confirmations_of_the_block_or_of_a_descendant() {
         let mut all = votes(None);
         for node in 0..3 {
-            assert_eq!(all.signed(node, &vote(VoteKind::Confirmation, 2, 101, 2), &none()), Ok(()));
+            assert_eq!(
+                all.signed(node, &vote(VoteKind::Confirmation, 2, 101, 2), &none()),
+                Ok(())
+            );
         }
         all.finalized(10, 0, 1, Hash([1; 32]));
         all.finalized(10, 0, 2, Hash([2; 32]));
-        assert_eq!(all.stands(500, 0, Hash([2; 32])), Ok(()), "told after its ancestor");
-        assert_eq!(all.signed(0, &vote(VoteKind::Confirmation, 3, 102, 3), &none()), Ok(()));
+        assert_eq!(
+            all.stands(500, 0, Hash([2; 32])),
+            Ok(()),
+            "told after its ancestor"
+        );
+        assert_eq!(
+            all.signed(0, &vote(VoteKind::Confirmation, 3, 102, 3), &none()),
+            Ok(())
+        );
         all.finalized(600, 1, 3, Hash([3; 32]));
-        assert_eq!(all.stands(600, 1, Hash([3; 32])), Ok(()), "asked before it told");
+        assert_eq!(
+            all.stands(600, 1, Hash([3; 32])),
+            Ok(()),
+            "asked before it told"
+        );
         for node in 1..3 {
             assert_eq!(
                 all.signed(node, &vote(VoteKind::Confirmation, 3, 102, 3), &none()),
@@ -400,15 +594,32 @@ mod tests {
         }
         assert!(matches!(
             all.stands(700, 1, Hash([3; 32])),
-            Err(Violation::FinalWithoutQuorum { node: 2, height: 3, confirmations: 1, quorum: 3, .. })
+            Err(Violation::FinalWithoutQuorum {
+                node: 2,
+                height: 3,
+                confirmations: 1,
+                quorum: 3,
+                ..
+            })
         ));
-        assert_eq!(all.stands(700, 1, Hash([4; 32])), Ok(()), "the story was cut off");
+        assert_eq!(
+            all.stands(700, 1, Hash([4; 32])),
+            Ok(()),
+            "the story was cut off"
+        );
         let mut forged = votes(Some(3));
         for node in 0..2 {
-            assert_eq!(forged.signed(node, &vote(VoteKind::Confirmation, 1, 100, 1), &none()), Ok(()));
+            assert_eq!(
+                forged.signed(node, &vote(VoteKind::Confirmation, 1, 100, 1), &none()),
+                Ok(())
+            );
         }
         forged.finalized(10, 0, 1, Hash([1; 32]));
-        assert_eq!(forged.stands(500, 0, Hash([1; 32])), Ok(()), "the forger's signature may be the third");
+        assert_eq!(
+            forged.stands(500, 0, Hash([1; 32])),
+            Ok(()),
+            "the forger's signature may be the third"
+        );
     }
 
     #[test]
@@ -418,14 +629,30 @@ mod tests {
         let (low, low_block) = block(1, 100, Hash::ZERO);
         let (high, high_block) = block(2, 101, low);
         let (beside, beside_block) = block(2, 102, low);
-        for (hash, block) in [(low, &low_block), (high, &high_block), (beside, &beside_block)] {
+        for (hash, block) in [
+            (low, &low_block),
+            (high, &high_block),
+            (beside, &beside_block),
+        ] {
             assert_eq!(blocks.proposed(1, 0, hash, block), Ok(()));
         }
-        let target =
-            |kind, height, slot, hash| VoteTarget { kind, height: Height(height), slot: Slot(slot), hash };
-        assert_eq!(votes.signed(0, &target(VoteKind::Confirmation, 2, 101, high), &blocks), Ok(()));
+        let target = |kind, height, slot, hash| VoteTarget {
+            kind,
+            height: Height(height),
+            slot: Slot(slot),
+            hash,
+        };
+        assert_eq!(
+            votes.signed(0, &target(VoteKind::Confirmation, 2, 101, high), &blocks),
+            Ok(())
+        );
         let below = votes.signed(0, &target(VoteKind::Approval, 2, 102, beside), &blocks);
-        let expected = Violation::ApprovedBelowLock { node: 1, slot: 102, parent_slot: 100, locked: 101 };
+        let expected = Violation::ApprovedBelowLock {
+            node: 1,
+            slot: 102,
+            parent_slot: 100,
+            locked: 101,
+        };
         assert_eq!(below, Err(expected));
         assert_eq!(
             votes.signed(1, &target(VoteKind::Approval, 2, 102, beside), &blocks),
@@ -434,7 +661,12 @@ mod tests {
         );
         assert!(matches!(
             votes.certified(3, 102, beside),
-            Err(Violation::CertifiedWithoutQuorum { node: 4, approvals: 1, quorum: 3, .. })
+            Err(Violation::CertifiedWithoutQuorum {
+                node: 4,
+                approvals: 1,
+                quorum: 3,
+                ..
+            })
         ));
     }
 }

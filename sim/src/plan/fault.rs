@@ -372,31 +372,46 @@ impl Fault {
             Self::ActorSlow { count, .. } | Self::ActorLoseReply { count, .. }
                 if !(1..=MAX_STRUCK).contains(count) =>
             {
-                Err(("count", format!("count: from 1 to {MAX_STRUCK} messages, found {count}")))
+                Err((
+                    "count",
+                    format!("count: from 1 to {MAX_STRUCK} messages, found {count}"),
+                ))
             }
             Self::Rot { bits, .. } if *bits > MAX_BITS => {
                 Err(("bits", format!("bits: at most {MAX_BITS}, found {bits}")))
             }
-            Self::SlowLinks { loss_ppm, .. } if *loss_ppm > MILLION => {
-                Err(("loss_ppm", format!("loss_ppm: in a million, found {loss_ppm}")))
+            Self::SlowLinks { loss_ppm, .. } if *loss_ppm > MILLION => Err((
+                "loss_ppm",
+                format!("loss_ppm: in a million, found {loss_ppm}"),
+            )),
+            Self::Loss { ppm } if *ppm > MILLION => {
+                Err(("ppm", format!("ppm: in a million, found {ppm}")))
             }
-            Self::Loss { ppm } if *ppm > MILLION => Err(("ppm", format!("ppm: in a million, found {ppm}"))),
-            Self::LatencySpike { share_ppm, .. } if *share_ppm > MILLION => {
-                Err(("share_ppm", format!("share_ppm: in a million, found {share_ppm}")))
-            }
+            Self::LatencySpike { share_ppm, .. } if *share_ppm > MILLION => Err((
+                "share_ppm",
+                format!("share_ppm: in a million, found {share_ppm}"),
+            )),
             Self::Squeeze { kbytes_per_s: 0 } => Err((
                 "kbytes_per_s",
                 "kbytes_per_s: at least 1; a link that takes nothing is a clog".to_owned(),
             )),
             Self::ClockEdge { by, .. } if by.0 < LEAST_EDGE_MS || by.0 > world.slot_ms => Err((
                 "by",
-                format!("by: from {LEAST_EDGE_MS}ms to the slot of {}ms, found {by}", world.slot_ms),
+                format!(
+                    "by: from {LEAST_EDGE_MS}ms to the slot of {}ms, found {by}",
+                    world.slot_ms
+                ),
             )),
-            Self::CrashAgain { times, .. } if !(1..=MAX_CRASHES).contains(times) => {
-                Err(("times", format!("times: from 1 to {MAX_CRASHES}, found {times}")))
+            Self::CrashAgain { times, .. } if !(1..=MAX_CRASHES).contains(times) => Err((
+                "times",
+                format!("times: from 1 to {MAX_CRASHES}, found {times}"),
+            )),
+            Self::CrashAgain { within: Ms(0), .. } => {
+                Err(("within", "within: at least 1ms".to_owned()))
             }
-            Self::CrashAgain { within: Ms(0), .. } => Err(("within", "within: at least 1ms".to_owned())),
-            Self::KillAllAtHeight { blocks: 0, .. } => Err(("blocks", "blocks: at least 1".to_owned())),
+            Self::KillAllAtHeight { blocks: 0, .. } => {
+                Err(("blocks", "blocks: at least 1".to_owned()))
+            }
             _ => Ok(()),
         }
     }
@@ -404,19 +419,35 @@ impl Fault {
     /// The quality that it gives to links, if that is what it does.
     pub fn quality(&self) -> Option<LinkPlan> {
         Some(match *self {
-            Self::SlowLinks { delay, jitter, loss_ppm, kbytes_per_s } => LinkPlan {
+            Self::SlowLinks {
+                delay,
+                jitter,
+                loss_ppm,
+                kbytes_per_s,
+            } => LinkPlan {
                 latency_ms: delay.0,
                 jitter_ms: jitter.0,
                 loss_ppm,
                 kbytes_per_s,
                 ..LinkPlan::PERFECT
             },
-            Self::LatencySpike { delay, share_ppm } => {
-                LinkPlan { tail_ms: delay.0, tail_ppm: share_ppm, ..LinkPlan::PERFECT }
-            }
-            Self::Loss { ppm } => LinkPlan { loss_ppm: ppm, ..LinkPlan::PERFECT },
-            Self::Reorder { window } => LinkPlan { jitter_ms: window.0, ..LinkPlan::PERFECT },
-            Self::Squeeze { kbytes_per_s } => LinkPlan { kbytes_per_s, ..LinkPlan::PERFECT },
+            Self::LatencySpike { delay, share_ppm } => LinkPlan {
+                tail_ms: delay.0,
+                tail_ppm: share_ppm,
+                ..LinkPlan::PERFECT
+            },
+            Self::Loss { ppm } => LinkPlan {
+                loss_ppm: ppm,
+                ..LinkPlan::PERFECT
+            },
+            Self::Reorder { window } => LinkPlan {
+                jitter_ms: window.0,
+                ..LinkPlan::PERFECT
+            },
+            Self::Squeeze { kbytes_per_s } => LinkPlan {
+                kbytes_per_s,
+                ..LinkPlan::PERFECT
+            },
             _ => return None,
         })
     }
@@ -427,19 +458,35 @@ impl Fault {
             Self::ActorPanic { actor, spread } => (actor, spread, Harm::Panic, 1),
             Self::ActorFail { actor, spread } => (actor, spread, Harm::Fail, 1),
             Self::ActorHang { actor, spread } => (actor, spread, Harm::Hang, 1),
-            Self::ActorSlow { actor, spread, delay, count } => {
-                (actor, spread, Harm::Slow { ms: delay.0 }, *count)
-            }
-            Self::ActorLoseReply { actor, spread, count } => (actor, spread, Harm::LoseReply, *count),
+            Self::ActorSlow {
+                actor,
+                spread,
+                delay,
+                count,
+            } => (actor, spread, Harm::Slow { ms: delay.0 }, *count),
+            Self::ActorLoseReply {
+                actor,
+                spread,
+                count,
+            } => (actor, spread, Harm::LoseReply, *count),
             _ => return None,
         };
-        Some(Strike { actor: *actor, harm, count, spread_ms: spread.0 })
+        Some(Strike {
+            actor: *actor,
+            harm,
+            count,
+            spread_ms: spread.0,
+        })
     }
 
     /// Its values by their words, as in a file.
     pub(crate) fn values(&self) -> serde_json::Map<String, serde_json::Value> {
         let value = serde_json::to_value(self).unwrap_or_default();
-        value.get(self.name()).and_then(|values| values.as_object()).cloned().unwrap_or_default()
+        value
+            .get(self.name())
+            .and_then(|values| values.as_object())
+            .cloned()
+            .unwrap_or_default()
     }
 }
 
@@ -485,7 +532,9 @@ pub enum Way {
 }
 
 /// A kind of vote, as plans name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Vote {
     /// A leader's own block.
@@ -497,7 +546,9 @@ pub enum Vote {
 }
 
 /// An actor of a node, as plans name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Actor {
     /// The one owner of the block store.
@@ -569,7 +620,11 @@ impl Actor {
 
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if *self == Self::Any { "any" } else { self.path() })
+        f.write_str(if *self == Self::Any {
+            "any"
+        } else {
+            self.path()
+        })
     }
 }
 
@@ -633,30 +688,57 @@ mod tests {
             Fault::ActorPanic { actor, spread },
             Fault::ActorFail { actor, spread },
             Fault::ActorHang { actor, spread },
-            Fault::ActorSlow { actor, spread, delay, count },
-            Fault::ActorLoseReply { actor, spread, count },
+            Fault::ActorSlow {
+                actor,
+                spread,
+                delay,
+                count,
+            },
+            Fault::ActorLoseReply {
+                actor,
+                spread,
+                count,
+            },
         ];
         for fault in all {
-            assert_eq!(fault.strike().map(|strike| strike.harm.name()), Some(fault.name()));
+            assert_eq!(
+                fault.strike().map(|strike| strike.harm.name()),
+                Some(fault.name())
+            );
         }
         assert_eq!(Fault::Reset {}.strike(), None);
-        let named = Fault::KINDS.iter().filter(|(word, _)| word.starts_with("actor-")).count();
+        let named = Fault::KINDS
+            .iter()
+            .filter(|(word, _)| word.starts_with("actor-"))
+            .count();
         assert_eq!(named, 5, "a new kind of strike needs an arm above");
     }
 
     #[test]
     fn words_are_all_different_and_explained() {
         for (i, (word, text)) in Fault::KINDS.iter().enumerate() {
-            assert!(Fault::KINDS[..i].iter().all(|(other, _)| other != word), "{word}");
+            assert!(
+                Fault::KINDS[..i].iter().all(|(other, _)| other != word),
+                "{word}"
+            );
             assert!(text.ends_with('.') && text.len() > 20, "{word}: {text}");
         }
     }
 
     #[test]
     fn a_fault_is_told_on_a_line() {
-        let kill = Fault::Kill { machine: Machine::Both, power: true };
+        let kill = Fault::Kill {
+            machine: Machine::Both,
+            power: true,
+        };
         assert_eq!(kill.to_string(), "kill machine both power");
-        assert_eq!(Fault::Clock { by: SignedMs(-1_500) }.to_string(), "clock by -1500ms");
+        assert_eq!(
+            Fault::Clock {
+                by: SignedMs(-1_500)
+            }
+            .to_string(),
+            "clock by -1500ms"
+        );
         assert_eq!(Fault::Drift { ppm: 7 }.to_string(), "drift ppm 7");
     }
 }

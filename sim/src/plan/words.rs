@@ -25,9 +25,14 @@ pub struct WordError {
 /// # Errors
 /// [`WordError`], also beyond [`MAX_UNTIL_MS`].
 pub fn parse_duration(text: &str) -> Result<u64, WordError> {
-    let error = || WordError { text: text.to_owned(), expected: "a duration is 250ms, 12s, 1.5s or 2min" };
+    let error = || WordError {
+        text: text.to_owned(),
+        expected: "a duration is 250ms, 12s, 1.5s or 2min",
+    };
     let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(error)?;
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .ok_or_else(error)?;
     let (number, unit) = text.split_at(digits);
     let unit_ms = match unit.trim() {
         "ms" => 1,
@@ -41,9 +46,14 @@ pub fn parse_duration(text: &str) -> Result<u64, WordError> {
     }
     let parse = |digits: &str| digits.parse::<u64>().map_err(|_| error());
     let scale = 10u64.pow(fraction.len() as u32);
-    let parts = parse(whole)?.checked_mul(unit_ms).zip(parse(fraction)?.checked_mul(unit_ms));
+    let parts = parse(whole)?
+        .checked_mul(unit_ms)
+        .zip(parse(fraction)?.checked_mul(unit_ms));
     let (whole, fraction) = parts.ok_or_else(error)?;
-    whole.checked_add(fraction / scale).filter(|ms| *ms <= MAX_UNTIL_MS).ok_or_else(error)
+    whole
+        .checked_add(fraction / scale)
+        .filter(|ms| *ms <= MAX_UNTIL_MS)
+        .ok_or_else(error)
 }
 
 /// Milliseconds, written with a unit: `300ms`, `12s`.
@@ -61,7 +71,11 @@ impl FromStr for Ms {
 impl fmt::Display for Ms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0;
-        if ms.is_multiple_of(1_000) { write!(f, "{}s", ms / 1_000) } else { write!(f, "{ms}ms") }
+        if ms.is_multiple_of(1_000) {
+            write!(f, "{}s", ms / 1_000)
+        } else {
+            write!(f, "{ms}ms")
+        }
     }
 }
 
@@ -82,13 +96,20 @@ impl FromStr for SignedMs {
             expected: "a duration is 250ms, 12s, 1.5s or 2min, perhaps with a minus sign before it",
         };
         let ms = parse_duration(rest).map_err(|_| error())?;
-        i64::try_from(ms).map(|ms| Self(sign * ms)).map_err(|_| error())
+        i64::try_from(ms)
+            .map(|ms| Self(sign * ms))
+            .map_err(|_| error())
     }
 }
 
 impl fmt::Display for SignedMs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", if self.0 < 0 { "-" } else { "" }, Ms(self.0.unsigned_abs()))
+        write!(
+            f,
+            "{}{}",
+            if self.0 < 0 { "-" } else { "" },
+            Ms(self.0.unsigned_abs())
+        )
     }
 }
 
@@ -106,7 +127,10 @@ impl When {
     pub fn earliest_ms(self, slot_ms: u64) -> u64 {
         match self {
             Self::At(ms) => ms,
-            Self::Slot(slot, ms) => slot.saturating_sub(1).saturating_mul(slot_ms).saturating_add(ms),
+            Self::Slot(slot, ms) => slot
+                .saturating_sub(1)
+                .saturating_mul(slot_ms)
+                .saturating_add(ms),
         }
     }
 }
@@ -116,7 +140,10 @@ impl FromStr for When {
 
     fn from_str(text: &str) -> Result<Self, WordError> {
         let expected = "a moment is a duration from the start (12s), or a slot with or without an offset (slot 7 + 300ms)";
-        let error = || WordError { text: text.to_owned(), expected };
+        let error = || WordError {
+            text: text.to_owned(),
+            expected,
+        };
         let Some(rest) = text.trim().strip_prefix("slot") else {
             return parse_duration(text).map(Self::At).map_err(|_| error());
         };
@@ -124,7 +151,10 @@ impl FromStr for When {
             Some((slot, offset)) => (slot, parse_duration(offset).map_err(|_| error())?),
             None => (rest, 0),
         };
-        Ok(Self::Slot(slot.trim().parse().map_err(|_| error())?, offset))
+        Ok(Self::Slot(
+            slot.trim().parse().map_err(|_| error())?,
+            offset,
+        ))
     }
 }
 
@@ -158,7 +188,10 @@ impl FromStr for NodeRef {
 
     fn from_str(text: &str) -> Result<Self, WordError> {
         let expected = "a node is a number from 1, leader, leader+1, leader-1, any, all or others";
-        let error = || WordError { text: text.to_owned(), expected };
+        let error = || WordError {
+            text: text.to_owned(),
+            expected,
+        };
         match text.trim() {
             "leader" => Ok(Self::Leader(0)),
             "any" => Ok(Self::Any),
@@ -312,8 +345,18 @@ mod tests {
         for (text, ms) in good {
             assert_eq!(parse_duration(text), Ok(ms), "{text}");
         }
-        for text in ["", "12", "s", "1h", "-1s", "1.s", "1.2345s", "1.5.5s", "61min", "99999999999999999999s"]
-        {
+        for text in [
+            "",
+            "12",
+            "s",
+            "1h",
+            "-1s",
+            "1.s",
+            "1.2345s",
+            "1.5.5s",
+            "61min",
+            "99999999999999999999s",
+        ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
         for (text, ms) in [("-1.5s", -1_500), ("-250ms", -250), ("3s", 3_000)] {
@@ -326,10 +369,18 @@ mod tests {
     #[test]
     fn moments_and_nodes_are_written_as_they_are_read() {
         for text in ["12s", "250ms", "slot 7", "slot 7 + 300ms", "slot 12 + 2s"] {
-            assert_eq!(text.parse::<When>().map(|when| when.to_string()), Ok(text.to_owned()));
+            assert_eq!(
+                text.parse::<When>().map(|when| when.to_string()),
+                Ok(text.to_owned())
+            );
         }
-        for text in ["1", "15", "leader", "leader+1", "leader-2", "any", "all", "others"] {
-            assert_eq!(text.parse::<NodeRef>().map(|node| node.to_string()), Ok(text.to_owned()));
+        for text in [
+            "1", "15", "leader", "leader+1", "leader-2", "any", "all", "others",
+        ] {
+            assert_eq!(
+                text.parse::<NodeRef>().map(|node| node.to_string()),
+                Ok(text.to_owned())
+            );
         }
         for text in ["slot", "slot x", "slot 7 + 3", "7"] {
             assert!(text.parse::<When>().is_err(), "{text}");

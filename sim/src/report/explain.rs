@@ -112,7 +112,11 @@ const TABLE: &[(&str, &str, &str)] = &[
         "A node wrote an ERROR line",
         "An ERROR is a bug or a stop. Nothing that the world does to a node is one, but for damage to its own disk.",
     ),
-    ("process-ended", "A process ended by itself", "Nobody asked it to, and its disk was not made to fail."),
+    (
+        "process-ended",
+        "A process ended by itself",
+        "Nobody asked it to, and its disk was not made to fail.",
+    ),
     (
         "execution-behind",
         "An execution client misses final blocks",
@@ -238,7 +242,11 @@ const TABLE: &[(&str, &str, &str)] = &[
         "More restarts than the policy allows",
         "A supervisor should have given up. Look at how it counts, and over which time.",
     ),
-    ("gave-up-early", "A supervisor gave up too early", "Its policy had restarts left."),
+    (
+        "gave-up-early",
+        "A supervisor gave up too early",
+        "Its policy had restarts left.",
+    ),
     (
         "silent-leader",
         "An authority leads to nothing",
@@ -254,7 +262,11 @@ const TABLE: &[(&str, &str, &str)] = &[
         "A node and its execution client are at different heads",
         "At rest they must be at the same block. Look at the last orders that the node gave to the client.",
     ),
-    ("canary", "The canary", "The planted bug that always fails was found, as it must be."),
+    (
+        "canary",
+        "The canary",
+        "The planted bug that always fails was found, as it must be.",
+    ),
     (
         "panicked",
         "The program panicked",
@@ -292,12 +304,16 @@ mod tests {
 
     #[test]
     fn every_invariant_is_explained() {
-        let unknown = serde_json::from_str::<Violation>("{\"invariant\":\"?\"}").expect_err("there is none");
+        let unknown =
+            serde_json::from_str::<Violation>("{\"invariant\":\"?\"}").expect_err("there is none");
         let text = unknown.to_string();
         let known: Vec<&str> = text.split('`').skip(3).step_by(2).collect();
         assert!(known.len() >= TABLE.len(), "{text}");
         for name in known {
-            assert!(!explain(name).1.is_empty(), "{name} has no explanation in this file");
+            assert!(
+                !explain(name).1.is_empty(),
+                "{name} has no explanation in this file"
+            );
         }
     }
 

@@ -76,9 +76,19 @@ impl Messages {
     pub fn sent(&mut self, at_us: u64, conn: u64, way: (u16, u16), bytes: u64) {
         let flow = self.flows.entry((conn, way.0, way.1)).or_default();
         flow.written += bytes;
-        let message = Message { at_us, from: way.0, to: way.1, delay_us: None, bytes };
+        let message = Message {
+            at_us,
+            from: way.0,
+            to: way.1,
+            delay_us: None,
+            bytes,
+        };
         flow.unread.push_back((flow.written, message));
-        let lost = if flow.unread.len() > MAX_UNREAD { flow.unread.pop_front() } else { None };
+        let lost = if flow.unread.len() > MAX_UNREAD {
+            flow.unread.pop_front()
+        } else {
+            None
+        };
         if let Some((_, lost)) = lost {
             self.keep(lost);
         }
@@ -86,7 +96,9 @@ impl Messages {
 
     /// Something is read.
     pub fn received(&mut self, at_us: u64, conn: u64, way: (u16, u16), bytes: u64) {
-        let Some(flow) = self.flows.get_mut(&(conn, way.0, way.1)) else { return };
+        let Some(flow) = self.flows.get_mut(&(conn, way.0, way.1)) else {
+            return;
+        };
         flow.read += bytes;
         let mut whole = Vec::new();
         while let Some((end, message)) = flow.unread.pop_front() {
@@ -94,7 +106,10 @@ impl Messages {
                 flow.unread.push_front((end, message));
                 break;
             }
-            whole.push(Message { delay_us: Some(at_us.saturating_sub(message.at_us)), ..message });
+            whole.push(Message {
+                delay_us: Some(at_us.saturating_sub(message.at_us)),
+                ..message
+            });
         }
         whole.into_iter().for_each(|message| self.keep(message));
     }
@@ -108,7 +123,11 @@ impl Messages {
             return;
         }
         self.tail.push_back(message);
-        let old = if self.tail.len() > MAX_TAIL { self.tail.pop_front() } else { None };
+        let old = if self.tail.len() > MAX_TAIL {
+            self.tail.pop_front()
+        } else {
+            None
+        };
         let Some(old) = old else { return };
         if self.sampled.is_multiple_of(self.stride) {
             if self.sample.len() >= MAX_SAMPLE {
@@ -129,7 +148,9 @@ impl Messages {
     /// The run is over: what is unread will not be read.
     pub fn finish(&mut self) {
         for flow in std::mem::take(&mut self.flows).into_values() {
-            flow.unread.into_iter().for_each(|(_, message)| self.keep(message));
+            flow.unread
+                .into_iter()
+                .for_each(|(_, message)| self.keep(message));
         }
     }
 
@@ -151,7 +172,10 @@ impl Messages {
         match self.sample.is_empty() || self.stride == 1 {
             true => 0,
             // Messages are in the order in which they were read; those that took long are no reason to call the rest incomplete.
-            false => self.tail.front().map_or(0, |first| first.at_us + first.delay_us.unwrap_or(0)),
+            false => self
+                .tail
+                .front()
+                .map_or(0, |first| first.at_us + first.delay_us.unwrap_or(0)),
         }
     }
 }
@@ -171,9 +195,18 @@ mod tests {
         messages.received(50, 1, (2, 3), 30);
         messages.received(55, 9, (2, 3), 30);
         messages.finish();
-        let message = |at_us, from, to, delay_us, bytes| Message { at_us, from, to, delay_us, bytes };
-        let all =
-            [message(10, 2, 3, Some(35), 100), message(20, 2, 3, Some(30), 50), message(30, 3, 2, None, 7)];
+        let message = |at_us, from, to, delay_us, bytes| Message {
+            at_us,
+            from,
+            to,
+            delay_us,
+            bytes,
+        };
+        let all = [
+            message(10, 2, 3, Some(35), 100),
+            message(20, 2, 3, Some(30), 50),
+            message(30, 3, 2, None, 7),
+        ];
         assert_eq!((messages.kept(), messages.total), (all.to_vec(), 3));
         assert_eq!(messages.complete_from_us(), 0);
     }
@@ -181,7 +214,10 @@ mod tests {
     #[test]
     fn a_long_run_keeps_its_end_the_window_and_an_even_sample() {
         let count = 1_000_000;
-        let window = Window { from_us: 300_000, to_us: 310_000 };
+        let window = Window {
+            from_us: 300_000,
+            to_us: 310_000,
+        };
         let mut messages = Messages::new(Some(window));
         for at in 0..count {
             messages.sent(at, 1, (2, 3), 1);
@@ -191,12 +227,29 @@ mod tests {
         let kept = messages.kept();
         assert_eq!(messages.total, count);
         assert!(kept.len() <= MAX_WINDOW + MAX_TAIL + MAX_SAMPLE);
-        assert_eq!(kept.iter().filter(|m| (300_000..310_000).contains(&m.at_us)).count(), 10_000);
-        assert_eq!(kept.iter().filter(|m| m.at_us >= count - MAX_TAIL as u64).count(), MAX_TAIL);
+        assert_eq!(
+            kept.iter()
+                .filter(|m| (300_000..310_000).contains(&m.at_us))
+                .count(),
+            10_000
+        );
+        assert_eq!(
+            kept.iter()
+                .filter(|m| m.at_us >= count - MAX_TAIL as u64)
+                .count(),
+            MAX_TAIL
+        );
         assert!(messages.complete_from_us() <= count - MAX_TAIL as u64 + 1);
         let stride = messages.stride();
         assert!(stride.is_power_of_two() && stride > 1);
-        let before: Vec<u64> = kept.iter().map(|m| m.at_us).filter(|at| *at < 300_000).collect();
-        assert!(before.windows(2).all(|pair| pair[1] - pair[0] == stride), "evenly spaced");
+        let before: Vec<u64> = kept
+            .iter()
+            .map(|m| m.at_us)
+            .filter(|at| *at < 300_000)
+            .collect();
+        assert!(
+            before.windows(2).all(|pair| pair[1] - pair[0] == stride),
+            "evenly spaced"
+        );
     }
 }

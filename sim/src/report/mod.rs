@@ -37,9 +37,17 @@ pub const MAX_PAGE: usize = 10_000_000;
 pub fn parse_window(text: &str) -> Result<Window, String> {
     let error = || format!("{text:?}: messages are wanted of a part of the run, as 12s..15.5s");
     let (from, to) = text.split_once("..").ok_or_else(error)?;
-    let us = |text: &str| parse_duration(text).map(|ms| ms * 1_000).map_err(|_| error());
+    let us = |text: &str| {
+        parse_duration(text)
+            .map(|ms| ms * 1_000)
+            .map_err(|_| error())
+    };
     let (from_us, to_us) = (us(from)?, us(to)?);
-    if from_us < to_us { Ok(Window { from_us, to_us }) } else { Err(error()) }
+    if from_us < to_us {
+        Ok(Window { from_us, to_us })
+    } else {
+        Err(error())
+    }
 }
 
 /// The name of the page about a run, in a directory of such pages.
@@ -64,13 +72,19 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// A page: a template with its `{{title}}`, `{{style}}`, `{{data}}` and `{{script}}`.
-fn page(template: &str, title: &str, script: &str, data: &impl Serialize) -> serde_json::Result<String> {
+fn page(
+    template: &str,
+    title: &str,
+    script: &str,
+    data: &impl Serialize,
+) -> serde_json::Result<String> {
     // Inside of a script element nothing but its end has a meaning.
     let data = serde_json::to_string(data)?.replace('<', "\\u003c");
     let mut page = String::with_capacity(template.len() + script.len() + data.len());
     let mut rest = template;
-    while let Some((before, (name, after))) =
-        rest.split_once("{{").and_then(|(before, rest)| Some((before, rest.split_once("}}")?)))
+    while let Some((before, (name, after))) = rest
+        .split_once("{{")
+        .and_then(|(before, rest)| Some((before, rest.split_once("}}")?)))
     {
         page.push_str(before);
         match name {
@@ -90,7 +104,9 @@ fn page(template: &str, title: &str, script: &str, data: &impl Serialize) -> ser
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -101,7 +117,10 @@ mod tests {
     fn a_page_is_one_file_and_data_cannot_leave_its_place() {
         let template = "<title>{{title}}</title><script>{{data}}</script>";
         let page = page(template, "a < b", "", &"</script>{{title}}").expect("is made");
-        assert_eq!(page, "<title>a &lt; b</title><script>\"\\u003c/script>{{title}}\"</script>");
+        assert_eq!(
+            page,
+            "<title>a &lt; b</title><script>\"\\u003c/script>{{title}}\"</script>"
+        );
         for template in [include_str!("run.html"), include_str!("sweep.html")] {
             for name in ["{{title}}", "{{style}}", "{{data}}", "{{script}}"] {
                 assert_eq!(template.matches(name).count(), 1, "{name}");
@@ -116,7 +135,9 @@ mod tests {
             include_str!("sweep.js"),
         ];
         for text in texts {
-            for outside in ["http:", "https:", "import ", "@import", "fetch(", "url(", " src="] {
+            for outside in [
+                "http:", "https:", "import ", "@import", "fetch(", "url(", " src=",
+            ] {
                 assert!(!text.contains(outside), "{outside}");
             }
         }
@@ -124,7 +145,13 @@ mod tests {
 
     #[test]
     fn windows_are_two_moments() {
-        assert_eq!(parse_window("12s..15.5s"), Ok(Window { from_us: 12_000_000, to_us: 15_500_000 }));
+        assert_eq!(
+            parse_window("12s..15.5s"),
+            Ok(Window {
+                from_us: 12_000_000,
+                to_us: 15_500_000
+            })
+        );
         for wrong in ["", "12s", "12s..", "15s..12s", "1..2"] {
             assert!(parse_window(wrong).is_err(), "{wrong}");
         }

@@ -113,13 +113,20 @@ pub struct Record {
 
 impl Record {
     fn new(plan: &Plan, messages: Option<Window>) -> Self {
-        let lane = |name: &str, kind| Lane { name: name.to_owned(), kind, node: None };
+        let lane = |name: &str, kind| Lane {
+            name: name.to_owned(),
+            kind,
+            node: None,
+        };
         Self {
             quorum: plan.world.quorum(),
             slot_ms: plan.world.slot_ms.max(1),
             start_ms: 0,
             first_slot: 0,
-            lanes: vec![lane("chain", LaneKind::Chain), lane("world", LaneKind::World)],
+            lanes: vec![
+                lane("chain", LaneKind::Chain),
+                lane("world", LaneKind::World),
+            ],
             by_machine: BTreeMap::from([(NodeId::WORLD, WORLD)]),
             by_name: BTreeMap::new(),
             by_ip: BTreeMap::new(),
@@ -188,7 +195,15 @@ impl Record {
 
     fn mark(&mut self, at_us: u64, lane: u16, kind: Kind, text: &str) {
         let text = self.text(text);
-        self.push(Mark { at_us, lane, kind, height: 0, slot: 0, hash: 0, text });
+        self.push(Mark {
+            at_us,
+            lane,
+            kind,
+            height: 0,
+            slot: 0,
+            hash: 0,
+            text,
+        });
     }
 
     fn push(&mut self, mark: Mark) {
@@ -218,21 +233,31 @@ impl Record {
     }
 
     fn lane_of_node(&self, number: u8) -> u16 {
-        self.by_name.get(&format!("node{number}")).copied().unwrap_or(WORLD)
+        self.by_name
+            .get(&format!("node{number}"))
+            .copied()
+            .unwrap_or(WORLD)
     }
 
     fn add_machine(&mut self, machine: NodeId, name: &str, ip: Option<IpAddr>) {
         if self.by_machine.contains_key(&machine) || self.lanes.len() >= MAX_LANES {
             return;
         }
-        let number = |prefix: &str| name.strip_prefix(prefix).and_then(|number| number.parse::<u8>().ok());
+        let number = |prefix: &str| {
+            name.strip_prefix(prefix)
+                .and_then(|number| number.parse::<u8>().ok())
+        };
         let (kind, node) = match (number("node"), number("client")) {
             (Some(node), _) => (LaneKind::Node, Some(node)),
             (_, Some(node)) => (LaneKind::Client, Some(node)),
             _ => (LaneKind::Other, None),
         };
         let lane = self.lanes.len() as u16;
-        self.lanes.push(Lane { name: name.to_owned(), kind, node });
+        self.lanes.push(Lane {
+            name: name.to_owned(),
+            kind,
+            node,
+        });
         self.by_machine.insert(machine, lane);
         self.by_name.insert(name.to_owned(), lane);
         self.by_ip.extend(ip.map(|ip| (ip, lane)));
@@ -249,7 +274,10 @@ impl Record {
             "net.send" => self.sent(at_us, event),
             "net.receive" => self.received(at_us, event),
             "net.was_reset" | "net.timed_out" => {
-                let (lane, text) = (self.lane(event.node), kind.trim_start_matches("net.").replace('_', " "));
+                let (lane, text) = (
+                    self.lane(event.node),
+                    kind.trim_start_matches("net.").replace('_', " "),
+                );
                 self.mark(at_us, lane, Kind::Connection, &format!("{detail} {text}"));
             }
             "net.banned" => {
@@ -260,7 +288,12 @@ impl Record {
             "exit" => {
                 let (name, reason) = detail.split_once(": ").unwrap_or((detail, ""));
                 let lane = self.by_name.get(name).copied().unwrap_or(WORLD);
-                self.mark(at_us, lane, Kind::Exit, &format!("the process ended: {reason}"));
+                self.mark(
+                    at_us,
+                    lane,
+                    Kind::Exit,
+                    &format!("the process ended: {reason}"),
+                );
             }
             "heal" => self.heal(at_us, detail),
             _ => match kind.split_once('.') {
@@ -274,7 +307,10 @@ impl Record {
                     self.mark(at_us, lane, Kind::Buggify, &format!("{what} {detail}"));
                 }
                 None if kind == "buggify" => {
-                    let (lane, payload) = (self.lane(event.node), String::from_utf8_lossy(event.payload));
+                    let (lane, payload) = (
+                        self.lane(event.node),
+                        String::from_utf8_lossy(event.payload),
+                    );
                     let text = if detail.is_empty() { &payload } else { detail };
                     self.mark(at_us, lane, Kind::Buggify, text);
                 }
@@ -287,7 +323,11 @@ impl Record {
         if what == "start" {
             let mut words = event.detail.split(' ');
             let name = words.next().unwrap_or_default();
-            self.add_machine(event.node, name, words.next().and_then(|ip| ip.parse().ok()));
+            self.add_machine(
+                event.node,
+                name,
+                words.next().and_then(|ip| ip.parse().ok()),
+            );
         }
         let lane = self.lane(event.node);
         let ended = ["kill", "power_off", "exit"].contains(&what);
@@ -318,7 +358,12 @@ impl Record {
         if ended {
             let paused = self.paused.remove(&lane);
             self.close(at_us, paused);
-            let actors: Vec<_> = self.ailing.keys().filter(|(of, _)| *of == lane).cloned().collect();
+            let actors: Vec<_> = self
+                .ailing
+                .keys()
+                .filter(|(of, _)| *of == lane)
+                .cloned()
+                .collect();
             for actor in actors {
                 let ailing = self.ailing.remove(&actor);
                 self.close(at_us, ailing);
@@ -331,13 +376,29 @@ impl Record {
     }
 
     fn said(&mut self, at_us: u64, detail: &str) {
-        let Some((number, said)) = words::said(detail) else { return };
+        let Some((number, said)) = words::said(detail) else {
+            return;
+        };
         let lane = self.lane_of_node(number);
         match said {
-            Said::Block { kind, height, slot, hash, text } => {
+            Said::Block {
+                kind,
+                height,
+                slot,
+                hash,
+                text,
+            } => {
                 let (hash, text) = (self.hash(hash), self.text(text));
                 let slot = slot.saturating_sub(self.first_slot);
-                let mark = Mark { at_us, lane, kind, height, slot, hash, text };
+                let mark = Mark {
+                    at_us,
+                    lane,
+                    kind,
+                    height,
+                    slot,
+                    hash,
+                    text,
+                };
                 self.push(mark);
                 self.count_votes(mark);
             }
@@ -359,7 +420,10 @@ impl Record {
         let signers = self.signers.entry((mark.kind, mark.hash)).or_default();
         signers.insert(mark.lane);
         if signers.len() >= needed && self.told.insert((made, mark.hash)) {
-            let by = self.lanes.get(usize::from(mark.lane)).map_or(String::new(), |lane| lane.name.clone());
+            let by = self
+                .lanes
+                .get(usize::from(mark.lane))
+                .map_or(String::new(), |lane| lane.name.clone());
             let text = match made {
                 Kind::Certified | Kind::Confirmed => {
                     format!("{needed} have signed, {by} as the last of them")
@@ -368,13 +432,20 @@ impl Record {
                 _ => format!("by {by}"),
             };
             let text = self.text(&text);
-            self.push(Mark { lane: CHAIN, kind: made, text, ..mark });
+            self.push(Mark {
+                lane: CHAIN,
+                kind: made,
+                text,
+                ..mark
+            });
         }
     }
 
     fn actor(&mut self, at_us: u64, event: &Event<'_>) {
         let payload = String::from_utf8_lossy(event.payload);
-        let Some((path, state)) = payload.split_once('\0') else { return };
+        let Some((path, state)) = payload.split_once('\0') else {
+            return;
+        };
         let lane = self.lane(event.node);
         // The first word of the path is the node.
         let path = path.split_once('/').map_or(path, |(_, path)| path);
@@ -413,17 +484,27 @@ impl Record {
                 let spans: Vec<usize> = spans.collect();
                 self.next_fault += 1;
                 if !told.is_instant() {
-                    self.faults.entry(detail.to_owned()).or_default().push_back(spans);
+                    self.faults
+                        .entry(detail.to_owned())
+                        .or_default()
+                        .push_back(spans);
                 }
             }
             "ends" => {
                 let spans = self.faults.get_mut(detail).and_then(VecDeque::pop_front);
-                spans.into_iter().flatten().for_each(|span| self.close(at_us, Some(span)));
+                spans
+                    .into_iter()
+                    .flatten()
+                    .for_each(|span| self.close(at_us, Some(span)));
             }
             "strikes" => {
                 let name = detail.split(' ').next().unwrap_or_default();
                 let lane = self.by_name.get(name).copied().unwrap_or(WORLD);
-                let text = if lane == WORLD { detail } else { detail.get(name.len()..).unwrap_or_default() };
+                let text = if lane == WORLD {
+                    detail
+                } else {
+                    detail.get(name.len()..).unwrap_or_default()
+                };
                 self.mark(at_us, lane, Kind::Strike, text.trim());
             }
             other => {
@@ -438,7 +519,11 @@ impl Record {
         let mut lanes = Vec::new();
         for number in &told.nodes {
             let node = self.lane_of_node(*number);
-            let client = self.by_name.get(&format!("client{number}")).copied().unwrap_or(node);
+            let client = self
+                .by_name
+                .get(&format!("client{number}"))
+                .copied()
+                .unwrap_or(node);
             lanes.extend(told.hits_node().then_some(node));
             lanes.extend(told.hits_client().then_some(client));
         }
@@ -449,8 +534,13 @@ impl Record {
 
     fn heal(&mut self, at_us: u64, detail: &str) {
         self.mark(at_us, WORLD, Kind::Heal, detail);
-        let open: Vec<usize> = std::mem::take(&mut self.faults).into_values().flatten().flatten().collect();
-        open.into_iter().for_each(|span| self.close(at_us, Some(span)));
+        let open: Vec<usize> = std::mem::take(&mut self.faults)
+            .into_values()
+            .flatten()
+            .flatten()
+            .collect();
+        open.into_iter()
+            .for_each(|span| self.close(at_us, Some(span)));
     }
 
     fn clock(&mut self, at_us: u64, machine: NodeId, what: &str, detail: &str) {
@@ -470,22 +560,52 @@ impl Record {
     }
 
     fn disk(&mut self, at_us: u64, event: &Event<'_>, what: &str) {
-        const ORDINARY: [&str; 8] =
-            ["write", "sync", "sync_dir", "make_file", "make_dir", "rename", "unlink", "set_len"];
+        const ORDINARY: [&str; 8] = [
+            "write",
+            "sync",
+            "sync_dir",
+            "make_file",
+            "make_dir",
+            "rename",
+            "unlink",
+            "set_len",
+        ];
         let lane = self.lane(event.node);
         if !ORDINARY.contains(&what) {
-            self.mark(at_us, lane, Kind::Disk, format!("{} {}", what.replace('_', " "), event.detail).trim());
+            self.mark(
+                at_us,
+                lane,
+                Kind::Disk,
+                format!("{} {}", what.replace('_', " "), event.detail).trim(),
+            );
             return;
         }
-        let (is_sync, bytes) =
-            (what.starts_with("sync"), if what == "write" { event.payload.len() as u64 } else { 0 });
-        let new = Burst { at_us, last_us: at_us, lane, writes: 0, syncs: 0, bytes: 0 };
+        let (is_sync, bytes) = (
+            what.starts_with("sync"),
+            if what == "write" {
+                event.payload.len() as u64
+            } else {
+                0
+            },
+        );
+        let new = Burst {
+            at_us,
+            last_us: at_us,
+            lane,
+            writes: 0,
+            syncs: 0,
+            bytes: 0,
+        };
         let burst = self.writing.entry(lane).or_insert(new);
-        let over =
-            (at_us.saturating_sub(burst.last_us) > BURST_GAP_US).then(|| std::mem::replace(burst, new));
+        let over = (at_us.saturating_sub(burst.last_us) > BURST_GAP_US)
+            .then(|| std::mem::replace(burst, new));
         burst.last_us = at_us;
         burst.bytes += bytes;
-        let count = if is_sync { &mut burst.syncs } else { &mut burst.writes };
+        let count = if is_sync {
+            &mut burst.syncs
+        } else {
+            &mut burst.writes
+        };
         *count += 1;
         self.keep(over);
     }
@@ -500,15 +620,32 @@ impl Record {
 
     fn link(&mut self, at_us: u64, kind: &'static str, detail: &str) {
         // The quality of links goes with the faults that set it.
-        if !["link.cut", "link.clog", "link.heal", "link.reset_injected", "link.half_open"].contains(&kind) {
+        if ![
+            "link.cut",
+            "link.clog",
+            "link.heal",
+            "link.reset_injected",
+            "link.half_open",
+        ]
+        .contains(&kind)
+        {
             return;
         }
         let named: Vec<String> = detail.split(' ').map(|word| self.named(word)).collect();
         let named = named.join(" ");
-        if self.links.as_ref().is_some_and(|links| links.at_us != at_us || links.kind != kind) {
+        if self
+            .links
+            .as_ref()
+            .is_some_and(|links| links.at_us != at_us || links.kind != kind)
+        {
             self.tell_links();
         }
-        let links = self.links.get_or_insert(Links { at_us, kind, named: Vec::new(), count: 0 });
+        let links = self.links.get_or_insert(Links {
+            at_us,
+            kind,
+            named: Vec::new(),
+            count: 0,
+        });
         links.count += 1;
         if links.named.len() < LINKS_NAMED {
             links.named.push(named);
@@ -523,7 +660,15 @@ impl Record {
     }
 
     fn tell_links(&mut self) {
-        let Some(Links { at_us, kind, named, count }) = self.links.take() else { return };
+        let Some(Links {
+            at_us,
+            kind,
+            named,
+            count,
+        }) = self.links.take()
+        else {
+            return;
+        };
         let what = match kind {
             "link.cut" => "cut",
             "link.clog" => "clogged",
@@ -532,20 +677,34 @@ impl Record {
             _ => "half-open",
         };
         let more = count - named.len();
-        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-        self.mark(at_us, WORLD, Kind::Link, &format!("{what}: {}{more}", named.join(", ")));
+        let more = if more > 0 {
+            format!(", and {more} more")
+        } else {
+            String::new()
+        };
+        self.mark(
+            at_us,
+            WORLD,
+            Kind::Link,
+            &format!("{what}: {}{more}", named.join(", ")),
+        );
     }
 
     fn sent(&mut self, at_us: u64, event: &Event<'_>) {
-        let Some((_, conn, ip)) = words::transfer(&event.detail) else { return };
+        let Some((_, conn, ip)) = words::transfer(&event.detail) else {
+            return;
+        };
         let (from, to) = (self.lane(event.node), self.by_ip.get(&ip).copied());
         if let Some(to) = to.filter(|to| *to != from) {
-            self.messages.sent(at_us, conn, (from, to), event.payload.len() as u64);
+            self.messages
+                .sent(at_us, conn, (from, to), event.payload.len() as u64);
         }
     }
 
     fn received(&mut self, at_us: u64, event: &Event<'_>) {
-        let Some((bytes, conn, ip)) = words::transfer(&event.detail) else { return };
+        let Some((bytes, conn, ip)) = words::transfer(&event.detail) else {
+            return;
+        };
         let (to, from) = (self.lane(event.node), self.by_ip.get(&ip).copied());
         if let Some(from) = from.filter(|from| *from != to) {
             self.messages.received(at_us, conn, (from, to), bytes);
@@ -565,5 +724,13 @@ impl Record {
 }
 
 fn span(lane: u16, from_us: u64, kind: SpanKind, name: &str) -> Span {
-    Span { lane, from_us, to_us: None, kind, fault: 0, name: name.to_owned(), words: String::new() }
+    Span {
+        lane,
+        from_us,
+        to_us: None,
+        kind,
+        fault: 0,
+        name: name.to_owned(),
+        words: String::new(),
+    }
 }

@@ -18,7 +18,12 @@ struct Columns(BTreeMap<&'static str, Vec<i64>>);
 
 impl Columns {
     fn of<T>(rows: &[T], columns: &[(&'static str, fn(&T) -> i64)]) -> Self {
-        Self(columns.iter().map(|(name, value)| (*name, rows.iter().map(value).collect())).collect())
+        Self(
+            columns
+                .iter()
+                .map(|(name, value)| (*name, rows.iter().map(value).collect()))
+                .collect(),
+        )
     }
 
     /// Makes a column that rises one of steps.
@@ -47,12 +52,22 @@ pub fn run_page(
 ) -> serde_json::Result<String> {
     let mut record = recorder.look();
     record.finish();
-    let title = format!("{} seed {}: {}", outcome.scenario, outcome.seed, outcome.verdict().name());
+    let title = format!(
+        "{} seed {}: {}",
+        outcome.scenario,
+        outcome.seed,
+        outcome.verdict().name()
+    );
     // Messages are the one thing whose number a page can do with less of.
     let mut thin = 1;
     loop {
         let data = data(plan, outcome, &record, replay, thin);
-        let text = page(include_str!("run.html"), &title, include_str!("run.js"), &data)?;
+        let text = page(
+            include_str!("run.html"),
+            &title,
+            include_str!("run.js"),
+            &data,
+        )?;
         if text.len() <= MAX_PAGE || thin > record.messages.total {
             return Ok(text);
         }
@@ -103,7 +118,9 @@ fn data(plan: &Plan, outcome: &Outcome, record: &Record, replay: &str, thin: u64
         &[
             ("t", |burst| burst.at_us as i64),
             ("l", |burst| burst.lane.into()),
-            ("for", |burst| burst.last_us.saturating_sub(burst.at_us) as i64),
+            ("for", |burst| {
+                burst.last_us.saturating_sub(burst.at_us) as i64
+            }),
             ("w", |burst| burst.writes.into()),
             ("s", |burst| burst.syncs.into()),
             ("b", |burst| burst.bytes as i64),
@@ -124,7 +141,9 @@ fn data(plan: &Plan, outcome: &Outcome, record: &Record, replay: &str, thin: u64
             ("t", |message| message.at_us as i64),
             ("f", |message| message.from.into()),
             ("o", |message| message.to.into()),
-            ("d", |message| message.delay_us.map_or(-1, |delay| delay as i64)),
+            ("d", |message| {
+                message.delay_us.map_or(-1, |delay| delay as i64)
+            }),
             ("b", |message| message.bytes as i64),
         ],
     );
@@ -171,7 +190,9 @@ fn data(plan: &Plan, outcome: &Outcome, record: &Record, replay: &str, thin: u64
 }
 
 fn found(outcome: &Outcome) -> Value {
-    let Some(found) = &outcome.found else { return Value::Null };
+    let Some(found) = &outcome.found else {
+        return Value::Null;
+    };
     let name = found.violation.name();
     let (title, explanation) = explain(&name);
     let fields = serde_json::to_value(&found.violation).unwrap_or_default();

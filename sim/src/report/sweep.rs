@@ -21,10 +21,18 @@ const SEEDS_NAMED: usize = 12;
 pub fn sweep_page(entries: &[Entry], dir: &Path, torn: usize) -> serde_json::Result<String> {
     let mut runs: Vec<&Entry> = entries.iter().collect();
     runs.sort_by_key(|entry| entry.ended_ms);
-    let failed = runs.iter().filter(|entry| entry.verdict == Verdict::Failed).count();
+    let failed = runs
+        .iter()
+        .filter(|entry| entry.verdict == Verdict::Failed)
+        .count();
     let title = format!("{} runs, {failed} failed", runs.len());
     let data = data(&runs, dir, torn);
-    page(include_str!("sweep.html"), &title, include_str!("sweep.js"), &data)
+    page(
+        include_str!("sweep.html"),
+        &title,
+        include_str!("sweep.js"),
+        &data,
+    )
 }
 
 /// Numbers names in the order in which they come.
@@ -46,7 +54,8 @@ impl Names {
 }
 
 fn data(runs: &[&Entry], dir: &Path, torn: usize) -> Value {
-    let (mut scenarios, mut mutants, mut groups) = (Names::default(), Names::default(), Names::default());
+    let (mut scenarios, mut mutants, mut groups) =
+        (Names::default(), Names::default(), Names::default());
     let rows: Vec<Value> = runs
         .iter()
         .map(|entry| {
@@ -75,8 +84,10 @@ fn data(runs: &[&Entry], dir: &Path, torn: usize) -> Value {
         })
         .collect();
     let groups: Vec<Value> = groups.names.iter().map(|name| group(name, runs)).collect();
-    let builds: BTreeSet<(&str, Option<&str>)> =
-        runs.iter().map(|entry| (entry.build.as_str(), entry.commit.as_deref())).collect();
+    let builds: BTreeSet<(&str, Option<&str>)> = runs
+        .iter()
+        .map(|entry| (entry.build.as_str(), entry.commit.as_deref()))
+        .collect();
     let (growth, counters) = coverage(runs);
     json!({
         "runs": rows,
@@ -96,22 +107,45 @@ fn page_of(outcome: &Outcome) -> String {
 
 /// A group of failures: how many, which seeds, how to run one again, and how soon the first was found.
 fn group(name: &str, runs: &[&Entry]) -> Value {
-    let those: Vec<&&Entry> = runs.iter().filter(|entry| entry.group.as_deref() == Some(name)).collect();
+    let those: Vec<&&Entry> = runs
+        .iter()
+        .filter(|entry| entry.group.as_deref() == Some(name))
+        .collect();
     let seeds: Vec<Value> = those
         .iter()
         .take(SEEDS_NAMED)
-        .map(|entry| json!([entry.outcome.scenario, entry.outcome.seed, page_of(&entry.outcome)]))
+        .map(|entry| {
+            json!([
+                entry.outcome.scenario,
+                entry.outcome.seed,
+                page_of(&entry.outcome)
+            ])
+        })
         .collect();
     // The quickest one is the one to begin with.
-    let easiest = those.iter().min_by_key(|entry| (entry.outcome.events, entry.outcome.seed));
+    let easiest = those
+        .iter()
+        .min_by_key(|entry| (entry.outcome.events, entry.outcome.seed));
     let again = easiest.map(|entry| {
         let outcome = &entry.outcome;
-        replay(Path::new(&outcome.scenario), outcome.seed, outcome.stack, outcome.mutant.as_deref())
+        replay(
+            Path::new(&outcome.scenario),
+            outcome.seed,
+            outcome.stack,
+            outcome.mutant.as_deref(),
+        )
     });
-    let invariant =
-        those.iter().find_map(|entry| entry.outcome.found.as_ref()).map(|found| found.violation.name());
+    let invariant = those
+        .iter()
+        .find_map(|entry| entry.outcome.found.as_ref())
+        .map(|found| found.violation.name());
     let (title, explanation) = invariant.as_deref().map_or_else(
-        || ("Given up after too much real time".to_owned(), "Nothing is known of the end of these runs."),
+        || {
+            (
+                "Given up after too much real time".to_owned(),
+                "Nothing is known of the end of these runs.",
+            )
+        },
         explain,
     );
     json!({
@@ -147,7 +181,9 @@ fn coverage(runs: &[&Entry]) -> (BTreeMap<String, Vec<(usize, usize)>>, Vec<Valu
             }
         }
     }
-    let counters =
-        seen.into_iter().map(|(name, (runs, total, first))| json!([name, runs, total, first])).collect();
+    let counters = seen
+        .into_iter()
+        .map(|(name, (runs, total, first))| json!([name, runs, total, first]))
+        .collect();
     (growth, counters)
 }

@@ -49,13 +49,24 @@ actor = "engine"
 "#;
 
 fn plan() -> Plan {
-    scenario::parse("everything.toml", WORLD).expect("a scenario").plan(3)
+    scenario::parse("everything.toml", WORLD)
+        .expect("a scenario")
+        .plan(3)
 }
 
 fn run(record: Option<Recorder>) -> Outcome {
     let (view, look) = (View::NONE, Look::default());
     let (mutant, canary, window) = (None, None, None);
-    let mode = Mode { mutant, stack: Stack::Fast, view, is_held: false, canary, window, record, look };
+    let mode = Mode {
+        mutant,
+        stack: Stack::Fast,
+        view,
+        is_held: false,
+        canary,
+        window,
+        record,
+        look,
+    };
     world::run(&plan(), 3, mode)
 }
 
@@ -67,32 +78,60 @@ fn data_of(page: &str) -> Value {
 }
 
 fn numbers(value: &Value) -> Vec<i64> {
-    value.as_array().into_iter().flatten().filter_map(Value::as_i64).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_i64)
+        .collect()
 }
 
 #[test]
 fn a_recorded_run_is_the_same_run_and_its_page_shows_all_of_it() {
     let recorder = Recorder::new(&plan(), None);
     let outcome = run(Some(recorder.clone()));
-    assert_eq!(run(None).trace_hash, outcome.trace_hash, "recording changes nothing");
+    assert_eq!(
+        run(None).trace_hash,
+        outcome.trace_hash,
+        "recording changes nothing"
+    );
     assert!(outcome.is_passed(), "{outcome}");
 
-    let page =
-        run_page(&plan(), &outcome, &recorder, "cargo sim run everything.toml --seed 3").expect("a page");
+    let page = run_page(
+        &plan(),
+        &outcome,
+        &recorder,
+        "cargo sim run everything.toml --seed 3",
+    )
+    .expect("a page");
     assert!(page.len() < MAX_PAGE / 10, "{} bytes", page.len());
     let data = data_of(&page);
     assert_eq!(data["left_out"], serde_json::json!({}));
     assert_eq!(data["seed"], 3);
 
-    let names: Vec<&str> =
-        data["kinds"].as_array().expect("kinds").iter().filter_map(|k| k["name"].as_str()).collect();
-    let lanes: Vec<&str> =
-        data["lanes"].as_array().expect("lanes").iter().filter_map(|l| l["name"].as_str()).collect();
+    let names: Vec<&str> = data["kinds"]
+        .as_array()
+        .expect("kinds")
+        .iter()
+        .filter_map(|k| k["name"].as_str())
+        .collect();
+    let lanes: Vec<&str> = data["lanes"]
+        .as_array()
+        .expect("lanes")
+        .iter()
+        .filter_map(|l| l["name"].as_str())
+        .collect();
     let (kinds, on) = (numbers(&data["marks"]["k"]), numbers(&data["marks"]["l"]));
     let mut marks: BTreeMap<&str, u64> = BTreeMap::new();
     for (kind, lane) in kinds.iter().zip(&on) {
         let is_node = lanes[*lane as usize].starts_with("node");
-        *marks.entry(if is_node { names[*kind as usize] } else { "elsewhere" }).or_default() += 1;
+        *marks
+            .entry(if is_node {
+                names[*kind as usize]
+            } else {
+                "elsewhere"
+            })
+            .or_default() += 1;
     }
     let said = [
         ("Approval", "said.signed.approval"),
@@ -103,13 +142,34 @@ fn a_recorded_run_is_the_same_run_and_its_page_shows_all_of_it() {
         ("Peers", "said.peers"),
     ];
     for (mark, counter) in said {
-        assert_eq!(marks.get(mark), outcome.counters.get(counter), "{mark}: all that was said is drawn");
+        assert_eq!(
+            marks.get(mark),
+            outcome.counters.get(counter),
+            "{mark}: all that was said is drawn"
+        );
     }
     let some = |kind: &str| assert!(marks.contains_key(kind), "{kind} is drawn: {marks:?}");
-    ["Start", "Death", "Pause", "Clock", "Strike", "ActorDown", "ActorUp"].into_iter().for_each(some);
-    assert!(names.iter().zip(0..).any(|(name, at)| *name == "Heal" && kinds.contains(&at)));
-    let first_finals =
-        kinds.iter().zip(&on).filter(|(kind, lane)| names[**kind as usize] == "Final" && **lane == 0);
+    [
+        "Start",
+        "Death",
+        "Pause",
+        "Clock",
+        "Strike",
+        "ActorDown",
+        "ActorUp",
+    ]
+    .into_iter()
+    .for_each(some);
+    assert!(
+        names
+            .iter()
+            .zip(0..)
+            .any(|(name, at)| *name == "Heal" && kinds.contains(&at))
+    );
+    let first_finals = kinds
+        .iter()
+        .zip(&on)
+        .filter(|(kind, lane)| names[**kind as usize] == "Final" && **lane == 0);
     assert_eq!(
         first_finals.count() as u64,
         outcome.final_height,
@@ -118,27 +178,51 @@ fn a_recorded_run_is_the_same_run_and_its_page_shows_all_of_it() {
 
     let spans = data["spans"].as_array().expect("spans");
     let of = |kind: &str, name: &str| -> Vec<(&str, f64, Option<f64>)> {
-        let those = spans.iter().filter(|span| span["kind"] == kind && span["name"] == name);
+        let those = spans
+            .iter()
+            .filter(|span| span["kind"] == kind && span["name"] == name);
         let ms = |value: &Value| value.as_f64().map(|us| us / 1e3);
         those
-            .map(|s| (lanes[s["l"].as_u64().unwrap_or(0) as usize], ms(&s["a"]).unwrap_or(0.0), ms(&s["b"])))
+            .map(|s| {
+                (
+                    lanes[s["l"].as_u64().unwrap_or(0) as usize],
+                    ms(&s["a"]).unwrap_or(0.0),
+                    ms(&s["b"]),
+                )
+            })
             .collect()
     };
-    let where_ = |kind: &str, name: &str| of(kind, name).iter().map(|span| span.0).collect::<Vec<_>>();
+    let where_ =
+        |kind: &str, name: &str| of(kind, name).iter().map(|span| span.0).collect::<Vec<_>>();
     assert_eq!(where_("fault", "kill"), ["client2", "node2"]);
     assert_eq!(where_("fault", "partition"), ["node1", "node3"]);
     assert_eq!(where_("fault", "clock"), ["client4", "node4"]);
     assert_eq!(where_("fault", "actor-panic"), ["node1"]);
     for (_, from, to) in of("fault", "kill") {
-        assert!((5_000.0..5_001.0).contains(&from) && to.is_some_and(|to| (7_000.0..7_002.0).contains(&to)));
+        assert!(
+            (5_000.0..5_001.0).contains(&from)
+                && to.is_some_and(|to| (7_000.0..7_002.0).contains(&to))
+        );
     }
-    assert_eq!(of("down", "down").len(), 2, "two machines were down: {spans:?}");
-    assert!(of("down", "down").iter().all(|(_, from, to)| to.is_some_and(|to| to - from > 1_900.0)));
+    assert_eq!(
+        of("down", "down").len(),
+        2,
+        "two machines were down: {spans:?}"
+    );
+    assert!(
+        of("down", "down")
+            .iter()
+            .all(|(_, from, to)| to.is_some_and(|to| to - from > 1_900.0))
+    );
     assert_eq!(where_("paused", "paused"), ["node3"]);
     assert_eq!(where_("ailing", "chain/engine"), ["node1"]);
 
     let sent = numbers(&data["messages"]["t"]).len() as u64;
-    assert_eq!((sent, data["messages_total"].as_u64()), (sent, Some(sent)), "a short run keeps all messages");
+    assert_eq!(
+        (sent, data["messages_total"].as_u64()),
+        (sent, Some(sent)),
+        "a short run keeps all messages"
+    );
     assert!(sent > 500, "{sent}");
     let delays = numbers(&data["messages"]["d"]);
     let unread = delays.iter().filter(|delay| **delay < 0).count();

@@ -10,7 +10,13 @@ use super::shapes::Kind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Said<'a> {
     /// Something about a block. `slot` is the protocol's.
-    Block { kind: Kind, height: u64, slot: u64, hash: &'a str, text: &'a str },
+    Block {
+        kind: Kind,
+        height: u64,
+        slot: u64,
+        hash: &'a str,
+        text: &'a str,
+    },
     /// How many peers it has.
     Peers,
     /// Somebody contradicted himself.
@@ -53,20 +59,32 @@ fn block(kind: Kind, text: &str) -> Option<Said<'_>> {
         _ => None,
     };
     let (height, slot) = (number("height")?, number("slot")?);
-    Some(Said::Block { kind, height, slot, hash: words.next()?, text: words.next().unwrap_or_default() })
+    Some(Said::Block {
+        kind,
+        height,
+        slot,
+        hash: words.next()?,
+        text: words.next().unwrap_or_default(),
+    })
 }
 
 /// What a node said without its name, and without the marks of a value that is printed for programmers.
 pub fn plain(line: &str) -> &str {
     let rest = line.split_once(' ').map_or(line, |(_, rest)| rest);
-    rest.strip_prefix("Notice(\"").and_then(|rest| rest.strip_suffix("\")")).unwrap_or(rest)
+    rest.strip_prefix("Notice(\"")
+        .and_then(|rest| rest.strip_suffix("\")"))
+        .unwrap_or(rest)
 }
 
 /// What went over a connection: bytes, the connection's number, the address of the other end.
 pub fn transfer(line: &str) -> Option<(u64, u64, IpAddr)> {
     let mut words = line.split(' ');
     let bytes = words.next()?.parse().ok()?;
-    let conn = words.find(|word| *word == "connection").and_then(|_| words.next())?.parse().ok()?;
+    let conn = words
+        .find(|word| *word == "connection")
+        .and_then(|_| words.next())?
+        .parse()
+        .ok()?;
     Some((bytes, conn, words.nth(1)?.parse().ok()?))
 }
 
@@ -83,21 +101,33 @@ pub struct Told {
 
 /// Reads `kill machine client power on 1,3 (slot 7 + 300ms)`.
 pub fn fault(line: &str) -> Told {
-    let (rest, at) = match line.strip_suffix(')').and_then(|line| line.rsplit_once(" (")) {
+    let (rest, at) = match line
+        .strip_suffix(')')
+        .and_then(|line| line.rsplit_once(" ("))
+    {
         Some((rest, at)) => (rest, at),
         None => (line, ""),
     };
     let (what, nodes) = match rest.rsplit_once(" on ") {
-        Some((what, nodes)) if nodes.chars().all(|c| c.is_ascii_digit() || c == ',') => (what, nodes),
+        Some((what, nodes)) if nodes.chars().all(|c| c.is_ascii_digit() || c == ',') => {
+            (what, nodes)
+        }
         _ => (rest, ""),
     };
     let (name, words) = what.split_once([' ', '(', '{']).unwrap_or((what, ""));
     let words = words.trim_matches([' ', '{', '}', '(', ')']);
-    let words = if at.is_empty() { words.to_owned() } else { format!("{words} (planned for {at})") };
+    let words = if at.is_empty() {
+        words.to_owned()
+    } else {
+        format!("{words} (planned for {at})")
+    };
     Told {
         name: kebab(name),
         words: words.trim().to_owned(),
-        nodes: nodes.split(',').filter_map(|number| number.parse().ok()).collect(),
+        nodes: nodes
+            .split(',')
+            .filter_map(|number| number.parse().ok())
+            .collect(),
     }
 }
 
@@ -115,8 +145,14 @@ fn kebab(word: &str) -> String {
 impl Told {
     /// The machine that is named, if one is.
     fn machine(&self) -> Option<String> {
-        let mut words = self.words.split([' ', ':', ',']).filter(|word| !word.is_empty());
-        words.find(|word| *word == "machine").and_then(|_| words.next()).map(str::to_lowercase)
+        let mut words = self
+            .words
+            .split([' ', ':', ','])
+            .filter(|word| !word.is_empty());
+        words
+            .find(|word| *word == "machine")
+            .and_then(|_| words.next())
+            .map(str::to_lowercase)
     }
 
     /// Whether it is drawn on the nodes.
@@ -142,10 +178,33 @@ impl Told {
 pub fn category(name: &str) -> &'static str {
     const WORDS: [(&str, &[&str]); 7] = [
         ("actor", &["actor"]),
-        ("client", &["client", "syncing", "forkchoice", "payload", "jwt"]),
-        ("byzantine", &["twin", "equivoc", "forg", "lie", "mutat", "withh", "byzan"]),
-        ("disk", &["disk", "sync", "operation", "wipe", "restore", "rot", "torn", "space", "read", "write"]),
-        ("process", &["kill", "stop", "pause", "crash", "restart", "power"]),
+        (
+            "client",
+            &["client", "syncing", "forkchoice", "payload", "jwt"],
+        ),
+        (
+            "byzantine",
+            &["twin", "equivoc", "forg", "lie", "mutat", "withh", "byzan"],
+        ),
+        (
+            "disk",
+            &[
+                "disk",
+                "sync",
+                "operation",
+                "wipe",
+                "restore",
+                "rot",
+                "torn",
+                "space",
+                "read",
+                "write",
+            ],
+        ),
+        (
+            "process",
+            &["kill", "stop", "pause", "crash", "restart", "power"],
+        ),
         ("time", &["clock", "drift", "skew"]),
         (
             "network",
@@ -166,7 +225,9 @@ pub fn category(name: &str) -> &'static str {
             ],
         ),
     ];
-    let found = WORDS.iter().find(|(_, words)| words.iter().any(|word| name.contains(word)));
+    let found = WORDS
+        .iter()
+        .find(|(_, words)| words.iter().any(|word| name.contains(word)));
     found.map_or("other", |(category, _)| category)
 }
 
@@ -176,7 +237,13 @@ mod tests {
 
     #[test]
     fn what_nodes_say_is_read_back() {
-        let block = |kind, text| Said::Block { kind, height: 18, slot: 1716997645, hash: "9b5dc3dfa6", text };
+        let block = |kind, text| Said::Block {
+            kind,
+            height: 18,
+            slot: 1716997645,
+            hash: "9b5dc3dfa6",
+            text,
+        };
         let table = [
             (
                 "node1 signs approval of height 18 slot 1716997645 9b5dc3dfa6",
@@ -186,16 +253,31 @@ mod tests {
                 "node14 signs confirmation of height 18 slot 1716997645 9b5dc3dfa6",
                 Some((14, block(Kind::Confirmation, ""))),
             ),
-            ("node1 signs proposal of height 18 slot 1716997645 9b5dc3dfa6", None),
+            (
+                "node1 signs proposal of height 18 slot 1716997645 9b5dc3dfa6",
+                None,
+            ),
             (
                 "node2 proposes height 18 slot 1716997645 9b5dc3dfa6 with 1 transactions",
                 Some((2, block(Kind::Proposal, "with 1 transactions"))),
             ),
-            ("node4 final is height 18 slot 1716997645 9b5dc3dfa6", Some((4, block(Kind::Final, "")))),
-            ("node4 head is height 18 slot 1716997645 9b5dc3dfa6", Some((4, block(Kind::Head, "")))),
+            (
+                "node4 final is height 18 slot 1716997645 9b5dc3dfa6",
+                Some((4, block(Kind::Final, ""))),
+            ),
+            (
+                "node4 head is height 18 slot 1716997645 9b5dc3dfa6",
+                Some((4, block(Kind::Head, ""))),
+            ),
             ("node2 Peers { connected: 3 }", Some((2, Said::Peers))),
-            ("node2 Evidence { signer: 3, slot: Slot(7) }", Some((2, Said::Evidence))),
-            ("node2 Notice(\"the disk is slow\")", Some((2, Said::Notice))),
+            (
+                "node2 Evidence { signer: 3, slot: Slot(7) }",
+                Some((2, Said::Evidence)),
+            ),
+            (
+                "node2 Notice(\"the disk is slow\")",
+                Some((2, Said::Notice)),
+            ),
             ("node2 final is height x slot 7 ab", None),
             ("user1 says hello", None),
             ("", None),
@@ -203,17 +285,38 @@ mod tests {
         for (line, expected) in table {
             assert_eq!(said(line), expected, "{line}");
         }
-        assert_eq!(plain("node2 Notice(\"the disk is slow\")"), "the disk is slow");
-        assert_eq!(plain("node2 Peers { connected: 3 }"), "Peers { connected: 3 }");
+        assert_eq!(
+            plain("node2 Notice(\"the disk is slow\")"),
+            "the disk is slow"
+        );
+        assert_eq!(
+            plain("node2 Peers { connected: 3 }"),
+            "Peers { connected: 3 }"
+        );
     }
 
     #[test]
     fn faults_are_read_back() {
         let table = [
-            ("kill machine client power on 1,3 (slot 7 + 300ms)", "kill", &[1, 3][..], (false, true)),
+            (
+                "kill machine client power on 1,3 (slot 7 + 300ms)",
+                "kill",
+                &[1, 3][..],
+                (false, true),
+            ),
             ("kill machine both on 2 (12s)", "kill", &[2], (true, true)),
-            ("partition way both held on 1,2,4 (12s)", "partition", &[1, 2, 4], (true, false)),
-            ("slow-client delay 300ms on 4 (12s)", "slow-client", &[4], (false, true)),
+            (
+                "partition way both held on 1,2,4 (12s)",
+                "partition",
+                &[1, 2, 4],
+                (true, false),
+            ),
+            (
+                "slow-client delay 300ms on 4 (12s)",
+                "slow-client",
+                &[4],
+                (false, true),
+            ),
             ("clock by -2s on 4 (12s)", "clock", &[4], (true, true)),
             ("reset on  (12s)", "reset", &[], (true, false)),
             (
@@ -222,22 +325,40 @@ mod tests {
                 &[3],
                 (true, false),
             ),
-            ("Kill { machine: Client, power: true } on 3 (9s)", "kill", &[3], (false, true)),
+            (
+                "Kill { machine: Client, power: true } on 3 (9s)",
+                "kill",
+                &[3],
+                (false, true),
+            ),
         ];
         for (line, name, nodes, hits) in table {
             let told = fault(line);
-            assert_eq!((told.name.as_str(), &told.nodes[..]), (name, nodes), "{line}");
+            assert_eq!(
+                (told.name.as_str(), &told.nodes[..]),
+                (name, nodes),
+                "{line}"
+            );
             assert_eq!((told.hits_node(), told.hits_client()), hits, "{line}");
             assert!(told.words.contains("planned for"), "{told:?}");
         }
-        assert_eq!(fault("kill power on 1 (12s)").words, "power (planned for 12s)");
+        assert_eq!(
+            fault("kill power on 1 (12s)").words,
+            "power (planned for 12s)"
+        );
     }
 
     #[test]
     fn transfers_are_read_back() {
         let to: IpAddr = "10.0.0.3".parse().expect("an address");
-        assert_eq!(transfer("512 bytes on connection 7 to 10.0.0.3"), Some((512, 7, to)));
-        assert_eq!(transfer("512 bytes on connection 7 from 10.0.0.3"), Some((512, 7, to)));
+        assert_eq!(
+            transfer("512 bytes on connection 7 to 10.0.0.3"),
+            Some((512, 7, to))
+        );
+        assert_eq!(
+            transfer("512 bytes on connection 7 from 10.0.0.3"),
+            Some((512, 7, to))
+        );
         assert_eq!(transfer("connection 7"), None);
     }
 
@@ -247,7 +368,11 @@ mod tests {
             assert_ne!(category(name), "other", "{name}");
         }
         assert_eq!(
-            (category("slow-disk"), category("slow-client"), category("kill")),
+            (
+                category("slow-disk"),
+                category("slow-client"),
+                category("kill")
+            ),
             ("disk", "client", "process")
         );
     }

@@ -5,8 +5,8 @@ use alys_types::mutant::Mutant;
 
 use super::nearest;
 use crate::plan::{
-    BLOCK_GAS, MAX_NODES, MAX_STEPS, MAX_USERS, Ms, NodeRef, POOL, Plan, Step, TCP_TIMEOUT_MS, WorkloadPlan,
-    WorldPlan,
+    BLOCK_GAS, MAX_NODES, MAX_STEPS, MAX_USERS, Ms, NodeRef, POOL, Plan, Step, TCP_TIMEOUT_MS,
+    WorkloadPlan, WorldPlan,
 };
 use crate::swarm::Swarm;
 
@@ -34,7 +34,11 @@ pub struct Problem {
 }
 
 fn problem<const N: usize>(path: [&'static str; N], message: String) -> Result<(), Problem> {
-    Err(Problem { path: path.map(Part::Word).to_vec(), message, meant: None })
+    Err(Problem {
+        path: path.map(Part::Word).to_vec(),
+        message,
+        meant: None,
+    })
 }
 
 /// Checks a plan, and the swarm that adds to it.
@@ -43,7 +47,10 @@ fn problem<const N: usize>(path: [&'static str; N], message: String) -> Result<(
 /// The first thing that is wrong.
 pub fn check(plan: &Plan, swarm: Option<&Swarm>) -> Result<(), Problem> {
     if plan.why.trim().is_empty() {
-        return problem(["why"], "`why` says what the scenario is for; it is empty".to_owned());
+        return problem(
+            ["why"],
+            "`why` says what the scenario is for; it is empty".to_owned(),
+        );
     }
     if let Some(name) = &plan.mutant
         && !Mutant::ALL.iter().any(|planted| planted.name == name)
@@ -51,7 +58,11 @@ pub fn check(plan: &Plan, swarm: Option<&Swarm>) -> Result<(), Problem> {
         let path = vec![Part::Word("mutant")];
         let message = format!("no planted bug {name:?}; `cargo sim list --mutants` shows them");
         let meant = nearest(name, Mutant::ALL.iter().map(|planted| planted.name));
-        return Err(Problem { path, message, meant });
+        return Err(Problem {
+            path,
+            message,
+            meant,
+        });
     }
     check_world(&plan.world)?;
     check_workload(&plan.workload)?;
@@ -62,7 +73,11 @@ pub fn check(plan: &Plan, swarm: Option<&Swarm>) -> Result<(), Problem> {
         };
         result.map_err(|(word, message)| {
             let path = vec![Part::Word("step"), Part::Index(index), Part::Word(word)];
-            Problem { path, message, meant: None }
+            Problem {
+                path,
+                message,
+                meant: None,
+            }
         })?;
     }
     match swarm.map_or(Ok(()), Swarm::check) {
@@ -72,7 +87,13 @@ pub fn check(plan: &Plan, swarm: Option<&Swarm>) -> Result<(), Problem> {
 }
 
 fn check_workload(workload: &WorkloadPlan) -> Result<(), Problem> {
-    let WorkloadPlan { users, behaviours, pool, block_gas, .. } = workload;
+    let WorkloadPlan {
+        users,
+        behaviours,
+        pool,
+        block_gas,
+        ..
+    } = workload;
     if *users > MAX_USERS {
         return problem(["workload", "users"], format!("users: at most {MAX_USERS}"));
     }
@@ -81,7 +102,11 @@ fn check_workload(workload: &WorkloadPlan) -> Result<(), Problem> {
         return problem(["workload", "behaviours"], message);
     }
     if !POOL.contains(pool) {
-        let message = format!("pool: from {} to {} transactions, found {pool}", POOL.start(), POOL.end());
+        let message = format!(
+            "pool: from {} to {} transactions, found {pool}",
+            POOL.start(),
+            POOL.end()
+        );
         return problem(["workload", "pool"], message);
     }
     if !BLOCK_GAS.contains(block_gas) {
@@ -95,13 +120,24 @@ fn check_workload(workload: &WorkloadPlan) -> Result<(), Problem> {
 }
 
 fn check_world(world: &WorldPlan) -> Result<(), Problem> {
-    let WorldPlan { nodes, slot_ms, drift_ms, .. } = *world;
+    let WorldPlan {
+        nodes,
+        slot_ms,
+        drift_ms,
+        ..
+    } = *world;
     let is_node = |number: &u8| (1..=nodes).contains(number);
     if !(1..=MAX_NODES).contains(&nodes) {
-        return problem(["world", "nodes"], format!("nodes: from 1 to {MAX_NODES}, found {nodes}"));
+        return problem(
+            ["world", "nodes"],
+            format!("nodes: from 1 to {MAX_NODES}, found {nodes}"),
+        );
     }
     if slot_ms < 1_000 {
-        return problem(["world", "slot"], format!("slot: at least 1s, found {slot_ms}ms"));
+        return problem(
+            ["world", "slot"],
+            format!("slot: at least 1s, found {slot_ms}ms"),
+        );
     }
     if drift_ms >= slot_ms {
         let message = format!("drift: below the slot of {slot_ms}ms, found {drift_ms}ms");
@@ -125,19 +161,31 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
         return problem(["world", "tcp_timeout"], message);
     }
     let mut named = world.byzantine.iter().map(|one| one.node);
-    let is_twice = |number| world.byzantine.iter().filter(|one| one.node == number).count() > 1;
+    let is_twice = |number| {
+        world
+            .byzantine
+            .iter()
+            .filter(|one| one.node == number)
+            .count()
+            > 1
+    };
     if !world.byzantine.is_empty() && world.fault_model != FaultModel::Byzantine
         || named.any(|number| !is_node(&number) || is_twice(number))
     {
-        let message =
-            format!("byzantine: different authorities from 1 to {nodes}, of a byzantine federation");
+        let message = format!(
+            "byzantine: different authorities from 1 to {nodes}, of a byzantine federation"
+        );
         return problem(["world", "byzantine"], message);
     }
     let dead = &world.left_dead;
     let mut faulty = world.suspects();
     faulty.extend(dead.iter().map(|number| number.saturating_sub(1)));
     if faulty.len() > world.tolerated() || !dead.iter().all(is_node) {
-        let word = if dead.is_empty() { "byzantine" } else { "left_dead" };
+        let word = if dead.is_empty() {
+            "byzantine"
+        } else {
+            "left_dead"
+        };
         let message = format!(
             "{word}: with the forger's at most {} of the {nodes} nodes, else nothing can go on",
             world.tolerated()
@@ -152,7 +200,10 @@ fn check_moment(step: &Step, plan: &Plan) -> Result<(), (&'static str, String)> 
         true => Ok(()),
         false => Err((
             "at",
-            format!("at: before `until`, which is {}ms; this step would never begin", plan.until_ms),
+            format!(
+                "at: before `until`, which is {}ms; this step would never begin",
+                plan.until_ms
+            ),
         )),
     }
 }
@@ -161,10 +212,18 @@ fn check_step(step: &Step, world: &WorldPlan) -> Result<(), (&'static str, Strin
     if step.nodes.is_empty() {
         return Err(("nodes", "nodes: at least one".to_owned()));
     }
-    let outside =
-        step.nodes.iter().find(|node| matches!(node, NodeRef::Number(number) if *number > world.nodes));
+    let outside = step
+        .nodes
+        .iter()
+        .find(|node| matches!(node, NodeRef::Number(number) if *number > world.nodes));
     if let Some(outside) = outside {
-        return Err(("nodes", format!("nodes: there is no node {outside}, there are {}", world.nodes)));
+        return Err((
+            "nodes",
+            format!(
+                "nodes: there is no node {outside}, there are {}",
+                world.nodes
+            ),
+        ));
     }
     step.fault.check(world)
 }

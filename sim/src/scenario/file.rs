@@ -8,7 +8,9 @@ use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::words::ms;
-use crate::plan::{Expect, Fault, LinkPlan, Ms, NodeRef, Plan, Step, When, WorkloadPlan, WorldPlan};
+use crate::plan::{
+    Expect, Fault, LinkPlan, Ms, NodeRef, Plan, Step, When, WorkloadPlan, WorldPlan,
+};
 use crate::swarm::Swarm;
 
 /// A scenario file: a plan, and the swarm that adds to it by the seed.
@@ -56,10 +58,34 @@ pub struct File<S = Step> {
 
 impl From<Plan> for File {
     fn from(plan: Plan) -> Self {
-        let Plan { name, why, covers, seed, mutant, mut world, workload, steps, until_ms, expect } = plan;
+        let Plan {
+            name,
+            why,
+            covers,
+            seed,
+            mutant,
+            mut world,
+            workload,
+            steps,
+            until_ms,
+            expect,
+        } = plan;
         let links = std::mem::take(&mut world.link);
         let (name, swarm, step) = (Some(name), None, steps);
-        Self { name, why, covers, seed, mutant, until_ms, world, links, workload, expect, swarm, step }
+        Self {
+            name,
+            why,
+            covers,
+            seed,
+            mutant,
+            until_ms,
+            world,
+            links,
+            workload,
+            expect,
+            swarm,
+            step,
+        }
     }
 }
 
@@ -79,9 +105,23 @@ impl From<File> for Plan {
             swarm: _,
             step,
         } = file;
-        let world = WorldPlan { link: links, ..world };
+        let world = WorldPlan {
+            link: links,
+            ..world
+        };
         let name = name.unwrap_or_default();
-        Self { name, why, covers, seed, mutant, world, workload, steps: step, until_ms, expect }
+        Self {
+            name,
+            why,
+            covers,
+            seed,
+            mutant,
+            world,
+            workload,
+            steps: step,
+            until_ms,
+            expect,
+        }
     }
 }
 
@@ -95,7 +135,12 @@ impl Serialize for Step {
         }
         map.serialize_entry("nodes", &self.nodes)?;
         map.serialize_entry("fault", self.fault.name())?;
-        for (word, value) in self.fault.values().into_iter().filter(|(_, value)| !value.is_null()) {
+        for (word, value) in self
+            .fault
+            .values()
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+        {
             map.serialize_entry(&word, &value)?;
         }
         map.end()
@@ -110,10 +155,14 @@ impl<'de> Deserialize<'de> for Step {
             nested.extend(all.remove_entry(word));
         }
         if let Some(fault) = nested.remove("fault") {
-            let name = fault.as_str().ok_or_else(|| de::Error::custom("fault: the word of a fault"))?;
+            let name = fault
+                .as_str()
+                .ok_or_else(|| de::Error::custom("fault: the word of a fault"))?;
             nested.insert("fault".to_owned(), serde_json::json!({ name: all }));
         }
-        Nested::deserialize(serde_json::Value::Object(nested)).map(Self::from).map_err(de::Error::custom)
+        Nested::deserialize(serde_json::Value::Object(nested))
+            .map(Self::from)
+            .map_err(de::Error::custom)
     }
 }
 
@@ -133,17 +182,52 @@ pub(super) struct Nested {
 
 impl From<Nested> for Step {
     fn from(nested: Nested) -> Self {
-        let Nested { at, lasts, nodes, fault } = nested;
-        Self { at, for_ms: lasts.map(|lasts| lasts.0), nodes, fault }
+        let Nested {
+            at,
+            lasts,
+            nodes,
+            fault,
+        } = nested;
+        Self {
+            at,
+            for_ms: lasts.map(|lasts| lasts.0),
+            nodes,
+            fault,
+        }
     }
 }
 
 impl File<Nested> {
     pub(super) fn flat(self) -> File {
-        let Self { name, why, covers, seed, mutant, until_ms, world, links, workload, expect, swarm, step } =
-            self;
+        let Self {
+            name,
+            why,
+            covers,
+            seed,
+            mutant,
+            until_ms,
+            world,
+            links,
+            workload,
+            expect,
+            swarm,
+            step,
+        } = self;
         let step = step.into_iter().map(Step::from).collect();
-        File { name, why, covers, seed, mutant, until_ms, world, links, workload, expect, swarm, step }
+        File {
+            name,
+            why,
+            covers,
+            seed,
+            mutant,
+            until_ms,
+            world,
+            links,
+            workload,
+            expect,
+            swarm,
+            step,
+        }
     }
 }
 

@@ -21,7 +21,13 @@ pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
         let before = text.get(..at).unwrap_or(text);
         let line = 1 + before.matches('\n').count();
         let column = 1 + before.chars().rev().take_while(|c| *c != '\n').count();
-        ScenarioError::Wrong { file: file.to_owned(), line, column, message, meant }
+        ScenarioError::Wrong {
+            file: file.to_owned(),
+            line,
+            column,
+            message,
+            meant,
+        }
     };
     let of_toml = |error: toml::de::Error, root: Option<&DeTable<'_>>| {
         let at = error.span().map_or(0, |span| span.start);
@@ -36,14 +42,22 @@ pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
     let file_read = read.map_err(|error| of_toml(error, Some(&places)))?.flat();
     let swarm = file_read.swarm.clone();
     let mut plan = Plan::from(file_read);
-    check(&plan, swarm.as_ref()).map_err(|Problem { path, message, meant }| {
-        wrong(place(&places, &path).unwrap_or(0), message, meant)
-    })?;
+    check(&plan, swarm.as_ref()).map_err(
+        |Problem {
+             path,
+             message,
+             meant,
+         }| { wrong(place(&places, &path).unwrap_or(0), message, meant) },
+    )?;
     if plan.name.is_empty() {
         plan.name = stem(Path::new(file));
     }
     plan.why = plan.why.split_whitespace().collect::<Vec<_>>().join(" ");
-    Ok(Scenario { path: PathBuf::from(file), plan, swarm })
+    Ok(Scenario {
+        path: PathBuf::from(file),
+        plan,
+        swarm,
+    })
 }
 
 /// Reads a scenario in JSON, as `cargo sim describe --json` writes plans.
@@ -53,7 +67,13 @@ pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
 pub(super) fn parse_json(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
     let wrong = |line, column, message: String, meant| {
         let file = file.to_owned();
-        ScenarioError::Wrong { file, line, column, message, meant }
+        ScenarioError::Wrong {
+            file,
+            line,
+            column,
+            message,
+            meant,
+        }
     };
     let read: File = serde_json::from_str(text).map_err(|error| {
         let message = error.to_string();
@@ -66,18 +86,30 @@ pub(super) fn parse_json(file: &str, text: &str) -> Result<Scenario, ScenarioErr
     if plan.name.is_empty() {
         plan.name = stem(Path::new(file));
     }
-    Ok(Scenario { path: PathBuf::from(file), plan, swarm })
+    Ok(Scenario {
+        path: PathBuf::from(file),
+        plan,
+        swarm,
+    })
 }
 
 /// Puts the values of each fault into a table of their own: `fault = "kill", power = true` becomes
 /// `fault.kill.power = true`, every value with its place in the text.
 fn nest(root: &mut DeTable<'_>) {
-    let Some(DeValue::Array(steps)) = root.get_mut("step").map(Spanned::get_mut) else { return };
+    let Some(DeValue::Array(steps)) = root.get_mut("step").map(Spanned::get_mut) else {
+        return;
+    };
     for step in steps.iter_mut() {
         let span = step.span();
-        let DeValue::Table(table) = step.get_mut() else { continue };
-        let Some(fault) = table.get("fault") else { continue };
-        let DeValue::String(kind) = fault.get_ref() else { continue };
+        let DeValue::Table(table) = step.get_mut() else {
+            continue;
+        };
+        let Some(fault) = table.get("fault") else {
+            continue;
+        };
+        let DeValue::String(kind) = fault.get_ref() else {
+            continue;
+        };
         let kind = Spanned::new(fault.span(), kind.clone());
         let mut values = DeTable::new();
         for (word, value) in std::mem::take(table) {
@@ -97,13 +129,23 @@ fn nest(root: &mut DeTable<'_>) {
 
 /// The fault of the step that holds a place.
 fn fault_at<'a>(root: &'a DeTable<'_>, at: usize) -> Option<&'a str> {
-    let DeValue::Array(steps) = root.get("step")?.get_ref() else { return None };
+    let DeValue::Array(steps) = root.get("step")?.get_ref() else {
+        return None;
+    };
     let held = |step: &&Spanned<DeValue<'_>>| {
-        let DeValue::Table(table) = step.get_ref() else { return false };
-        let end = table.values().map(|value| value.span().end).max().unwrap_or(0);
+        let DeValue::Table(table) = step.get_ref() else {
+            return false;
+        };
+        let end = table
+            .values()
+            .map(|value| value.span().end)
+            .max()
+            .unwrap_or(0);
         (step.span().start..end).contains(&at)
     };
-    let DeValue::Table(step) = steps.iter().find(held)?.get_ref() else { return None };
+    let DeValue::Table(step) = steps.iter().find(held)?.get_ref() else {
+        return None;
+    };
     match step.get("fault")?.get_ref() {
         DeValue::String(kind) => Some(kind.as_ref()),
         _ => None,
@@ -118,13 +160,19 @@ fn reworded(message: &str, fault: Option<&str>) -> (String, Option<String>) {
         && let Some((extra, known)) = rest.split_once(KNOWN)
     {
         let word = extra.split(", ").next().unwrap_or_default();
-        let known: Vec<&str> = known.split(", ").filter(|known| !known.is_empty()).collect();
+        let known: Vec<&str> = known
+            .split(", ")
+            .filter(|known| !known.is_empty())
+            .collect();
         let listed = match known.is_empty() {
             true => "which takes no words of its own".to_owned(),
             false => format!("expected one of `{}`", known.join("`, `")),
         };
         let meant = nearest(word, known.into_iter().chain(STEP_WORDS));
-        return (format!("unknown word `{word}` for {fault}, {listed}"), meant);
+        return (
+            format!("unknown word `{word}` for {fault}, {listed}"),
+            meant,
+        );
     }
     if let (Some(rest), Some(fault)) = (message.strip_prefix("missing field "), fault) {
         return (format!("{fault} needs {rest}"), None);
@@ -134,7 +182,9 @@ fn reworded(message: &str, fault: Option<&str>) -> (String, Option<String>) {
 
 /// Where a value is in the text, or the nearest one above it that is.
 fn place(root: &DeTable<'_>, path: &[Part]) -> Option<usize> {
-    let Some((Part::Word(first), rest)) = path.split_first() else { return None };
+    let Some((Part::Word(first), rest)) = path.split_first() else {
+        return None;
+    };
     let mut here = root.get(*first)?;
     for part in rest {
         let next = match (part, here.get_ref()) {

@@ -12,9 +12,18 @@ pub fn schema() -> String {
     let schema = File::<crate::plan::Step>::json_schema(&mut generator);
     let mut schema = schema.to_value();
     if let Some(all) = schema.as_object_mut() {
-        all.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
-        all.insert("title".to_owned(), json!("A scenario of the Alys simulator"));
-        all.insert("$defs".to_owned(), Value::Object(generator.take_definitions(true)));
+        all.insert(
+            "$schema".to_owned(),
+            json!("https://json-schema.org/draft/2020-12/schema"),
+        );
+        all.insert(
+            "title".to_owned(),
+            json!("A scenario of the Alys simulator"),
+        );
+        all.insert(
+            "$defs".to_owned(),
+            Value::Object(generator.take_definitions(true)),
+        );
     }
     let text = serde_json::to_string_pretty(&sorted(schema)).expect("a schema is JSON");
     text + "\n"
@@ -24,8 +33,10 @@ pub fn schema() -> String {
 fn sorted(value: Value) -> Value {
     match value {
         Value::Object(map) => {
-            let ordered: std::collections::BTreeMap<String, Value> =
-                map.into_iter().map(|(word, value)| (word, sorted(value))).collect();
+            let ordered: std::collections::BTreeMap<String, Value> = map
+                .into_iter()
+                .map(|(word, value)| (word, sorted(value)))
+                .collect();
             Value::Object(ordered.into_iter().collect())
         }
         Value::Array(values) => Value::Array(values.into_iter().map(sorted).collect()),
@@ -34,29 +45,52 @@ fn sorted(value: Value) -> Value {
 }
 
 /// The values of each kind of fault: the word, the schema of its table.
-fn faults(generator: &mut SchemaGenerator) -> Vec<(&'static str, &'static str, Map<String, Value>)> {
+fn faults(
+    generator: &mut SchemaGenerator,
+) -> Vec<(&'static str, &'static str, Map<String, Value>)> {
     let all = Fault::json_schema(generator).to_value();
     let variants = all["oneOf"].as_array().cloned().unwrap_or_default();
-    let of =
-        |word: &str| variants.iter().find_map(|variant| variant["properties"][word].as_object().cloned());
-    Fault::KINDS.iter().map(|(word, text)| (*word, *text, of(word).unwrap_or_default())).collect()
+    let of = |word: &str| {
+        variants
+            .iter()
+            .find_map(|variant| variant["properties"][word].as_object().cloned())
+    };
+    Fault::KINDS
+        .iter()
+        .map(|(word, text)| (*word, *text, of(word).unwrap_or_default()))
+        .collect()
 }
 
 /// A step is `at`, `for`, `nodes`, the word of a fault, and that fault's values beside them.
 pub(super) fn of_step(generator: &mut SchemaGenerator) -> Schema {
-    let (at, lasts) = (generator.subschema_for::<When>(), generator.subschema_for::<Ms>());
+    let (at, lasts) = (
+        generator.subschema_for::<When>(),
+        generator.subschema_for::<Ms>(),
+    );
     let nodes = generator.subschema_for::<Vec<NodeRef>>();
     let variants: Vec<Value> = faults(generator)
         .into_iter()
         .map(|(word, text, fault)| {
-            let mut properties =
-                fault.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+            let mut properties = fault
+                .get("properties")
+                .and_then(Value::as_object)
+                .cloned()
+                .unwrap_or_default();
             properties.insert("at".to_owned(), at.clone().to_value());
             properties.insert("for".to_owned(), lasts.clone().to_value());
             properties.insert("nodes".to_owned(), nodes.clone().to_value());
-            properties.insert("fault".to_owned(), json!({ "const": word, "description": text }));
+            properties.insert(
+                "fault".to_owned(),
+                json!({ "const": word, "description": text }),
+            );
             let mut required = vec![json!("at"), json!("nodes"), json!("fault")];
-            required.extend(fault.get("required").and_then(Value::as_array).cloned().unwrap_or_default());
+            required.extend(
+                fault
+                    .get("required")
+                    .and_then(Value::as_array)
+                    .cloned()
+                    .unwrap_or_default(),
+            );
             json!({
                 "type": "object",
                 "title": word,
@@ -86,7 +120,11 @@ pub fn guide_of_faults() -> String {
         let required: Vec<String> = serde_json::from_value(names("required")).unwrap_or_default();
         let all = names("properties").as_object().cloned().unwrap_or_default();
         let mut words: Vec<String> = required.clone();
-        words.extend(all.keys().filter(|word| !required.contains(word)).map(|word| format!("[{word}]")));
+        words.extend(
+            all.keys()
+                .filter(|word| !required.contains(word))
+                .map(|word| format!("[{word}]")),
+        );
         if !words.is_empty() {
             lines.push(format!("    {:<20} {}", "", words.join(" ")));
         }

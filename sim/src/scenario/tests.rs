@@ -18,7 +18,10 @@ fn every_scenario_file_is_read_and_says_why() {
         assert!(plan.why.len() > 30, "{name} says why it exists");
         assert!(!plan.covers.is_empty(), "{name} says what it covers");
         let json = serde_json::to_string(&plan).expect("plans are data");
-        assert_eq!(serde_json::from_str::<Plan>(&json).expect("its own form"), plan);
+        assert_eq!(
+            serde_json::from_str::<Plan>(&json).expect("its own form"),
+            plan
+        );
     }
 }
 
@@ -80,26 +83,80 @@ actor = "any"
     )
     .expect("all of it is known");
     let plan = scenario.plan(1);
-    assert_eq!((plan.world.nodes, plan.world.tolerated(), plan.world.quorum()), (7, 2, 5));
+    assert_eq!(
+        (
+            plan.world.nodes,
+            plan.world.tolerated(),
+            plan.world.quorum()
+        ),
+        (7, 2, 5)
+    );
     assert_eq!((plan.world.slot_ms, plan.world.drift_ms), (2_000, 400));
-    assert_eq!((plan.world.forger, plan.world.left_dead.clone()), (Some(7), vec![1]));
-    assert_eq!((plan.world.link.latency_ms, plan.world.link.loss_ppm), (20, 7));
+    assert_eq!(
+        (plan.world.forger, plan.world.left_dead.clone()),
+        (Some(7), vec![1])
+    );
+    assert_eq!(
+        (plan.world.link.latency_ms, plan.world.link.loss_ppm),
+        (20, 7)
+    );
     assert_eq!((plan.workload.users, plan.workload.pause_ms), (1, 1_500));
-    assert_eq!((plan.expect.min_final, plan.expect.within), (3, Some(Ms(120_000))));
-    assert_eq!((plan.seed, plan.mutant.as_deref()), (Some(7), Some("lock-not-persisted")));
+    assert_eq!(
+        (plan.expect.min_final, plan.expect.within),
+        (3, Some(Ms(120_000)))
+    );
+    assert_eq!(
+        (plan.seed, plan.mutant.as_deref()),
+        (Some(7), Some("lock-not-persisted"))
+    );
     assert_eq!((scenario.seed(None), scenario.seed(Some(3))), (7, 3));
     let kill = &plan.steps[0];
     assert_eq!((kill.at, kill.for_ms), (When::Slot(7, 300), Some(1_000)));
-    let nodes =
-        [NodeRef::Leader(0), NodeRef::Leader(-1), NodeRef::Number(2), NodeRef::Number(3), NodeRef::Any];
+    let nodes = [
+        NodeRef::Leader(0),
+        NodeRef::Leader(-1),
+        NodeRef::Number(2),
+        NodeRef::Number(3),
+        NodeRef::Any,
+    ];
     assert_eq!(kill.nodes, nodes);
-    assert_eq!(kill.fault, Fault::Kill { machine: Machine::Both, power: true });
-    assert_eq!((plan.steps[1].at, plan.steps[1].for_ms), (When::At(12_000), None));
-    assert_eq!(plan.steps[1].fault, Fault::Clock { by: SignedMs(-1_250) });
-    assert_eq!(plan.steps[2].fault, Fault::HoldVotes { vote: Vote::Confirmation, delay: Ms(1_000) });
-    let slow = Strike { actor: Actor::TxPool, harm: Harm::Slow { ms: 300 }, count: 4, spread_ms: 2_000 };
+    assert_eq!(
+        kill.fault,
+        Fault::Kill {
+            machine: Machine::Both,
+            power: true
+        }
+    );
+    assert_eq!(
+        (plan.steps[1].at, plan.steps[1].for_ms),
+        (When::At(12_000), None)
+    );
+    assert_eq!(
+        plan.steps[1].fault,
+        Fault::Clock {
+            by: SignedMs(-1_250)
+        }
+    );
+    assert_eq!(
+        plan.steps[2].fault,
+        Fault::HoldVotes {
+            vote: Vote::Confirmation,
+            delay: Ms(1_000)
+        }
+    );
+    let slow = Strike {
+        actor: Actor::TxPool,
+        harm: Harm::Slow { ms: 300 },
+        count: 4,
+        spread_ms: 2_000,
+    };
     assert_eq!(plan.steps[3].fault.strike(), Some(slow));
-    let hang = Strike { actor: Actor::Any, harm: Harm::Hang, count: 1, spread_ms: 0 };
+    let hang = Strike {
+        actor: Actor::Any,
+        harm: Harm::Hang,
+        count: 1,
+        spread_ms: 0,
+    };
     assert_eq!(plan.steps[4].fault.strike(), Some(hang));
 }
 
@@ -108,19 +165,44 @@ fn mistakes_are_told_with_place_and_nearest_word() {
     const STEP: &str = "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"kill\"\n";
     let table = [
         ("covres = []", 3, 1, "did you mean `covers`?"),
-        ("[[step]]\nat = \"45s\"\nnodes = [1]\nfault = \"kill\"", 4, 6, "before `until`, which is 30000ms"),
-        ("[[step]]\nat = \"slot 31\"\nnodes = [1]\nfault = \"kill\"", 4, 6, "never begin"),
+        (
+            "[[step]]\nat = \"45s\"\nnodes = [1]\nfault = \"kill\"",
+            4,
+            6,
+            "before `until`, which is 30000ms",
+        ),
+        (
+            "[[step]]\nat = \"slot 31\"\nnodes = [1]\nfault = \"kill\"",
+            4,
+            6,
+            "never begin",
+        ),
         ("[world]\nnods = 4", 4, 1, "did you mean `nodes`?"),
         ("[world]\nnodes = 40", 4, 9, "from 1 to 15"),
         ("[world]\nslot = \"500ms\"", 4, 8, "at least 1s"),
         ("[world]\nslot = \"5\"", 4, 8, "a duration is 250ms, 12s"),
         ("[world]\ndrift = \"1s\"", 4, 9, "below the slot"),
-        ("[world]\nfault_model = \"byzantin\"", 4, 15, "did you mean `byzantine`?"),
-        ("[world]\nfault_model = \"crash\"\nforger = 1", 5, 10, "byzantine"),
+        (
+            "[world]\nfault_model = \"byzantin\"",
+            4,
+            15,
+            "did you mean `byzantine`?",
+        ),
+        (
+            "[world]\nfault_model = \"crash\"\nforger = 1",
+            5,
+            10,
+            "byzantine",
+        ),
         ("[world]\nleft_dead = [1, 2]", 4, 13, "at most 1"),
         ("[world]\nforger = 1\nleft_dead = [2]", 5, 13, "at most 1"),
         ("[world]\nrejoin_margin = 0", 4, 17, "rejoin_margin: from 1"),
-        ("[world]\nbyzantine = [{ node = 1, conduct = \"twin\" }]", 4, 36, "did you mean `twins`?"),
+        (
+            "[world]\nbyzantine = [{ node = 1, conduct = \"twin\" }]",
+            4,
+            36,
+            "did you mean `twins`?",
+        ),
         (
             "[world]\nbyzantine = [{ node = 5, conduct = \"twins\" }]",
             4,
@@ -133,25 +215,105 @@ fn mistakes_are_told_with_place_and_nearest_word() {
             13,
             "at most 1",
         ),
-        ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"squeeze\"\nkbytes_per_s = 0", 7, 16, "at least 1"),
+        (
+            "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"squeeze\"\nkbytes_per_s = 0",
+            7,
+            16,
+            "at least 1",
+        ),
         ("[workload]\nusers = 200", 4, 9, "at most 32"),
         ("[workload]\nbehaviours = []", 4, 14, "at least one"),
         ("[workload]\npool = 3", 4, 8, "from 16 to 10240"),
-        ("[workload]\nblock_gas = 100", 4, 13, "from 2000000 to 30000000"),
-        ("[swarm]\nleast = 4\nmost = 2", 3, 1, "least must be at most most"),
-        ("[swarm]\nleast = 1\nmost = 2\nkinds = [\"stepped-clok\"]", 6, 10, "did you mean `stepped-clock`?"),
-        ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"kil\"", 6, 9, "did you mean `kill`?"),
-        ("[[step]]\nat = \"soon\"\nnodes = [1]\nfault = \"kill\"", 4, 6, "a moment is"),
-        ("[[step]]\nat = \"5s\"\nnodes = [\"lead\"]\nfault = \"kill\"", 5, 10, "a node is a number from 1"),
-        ("[[step]]\nat = \"5s\"\nnodes = [5]\nfault = \"kill\"", 5, 9, "there is no node 5"),
-        ("[[step]]\nat = \"5s\"\nfault = \"kill\"", 3, 1, "needs `nodes`"),
-        ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"slow-disk\"", 3, 1, "slow-disk needs `delay`"),
-        ("[[step]]\nat = \"5s\"\nnodes = [1]\nfor = \"x\"\nfault = \"reset\"", 6, 7, "a duration is"),
-        ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"kill\"\npowr = true", 7, 1, "did you mean `power`?"),
-        ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"reset\"\nfro = \"1s\"", 7, 1, "did you mean `for`?"),
-        ("mutant = \"lock-not-persistd\"", 3, 10, "did you mean `lock-not-persisted`?"),
-        ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"actor-panik\"", 6, 9, "did you mean `actor-panic`?"),
-        ("[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"actor-hang\"", 3, 1, "needs `actor`"),
+        (
+            "[workload]\nblock_gas = 100",
+            4,
+            13,
+            "from 2000000 to 30000000",
+        ),
+        (
+            "[swarm]\nleast = 4\nmost = 2",
+            3,
+            1,
+            "least must be at most most",
+        ),
+        (
+            "[swarm]\nleast = 1\nmost = 2\nkinds = [\"stepped-clok\"]",
+            6,
+            10,
+            "did you mean `stepped-clock`?",
+        ),
+        (
+            "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"kil\"",
+            6,
+            9,
+            "did you mean `kill`?",
+        ),
+        (
+            "[[step]]\nat = \"soon\"\nnodes = [1]\nfault = \"kill\"",
+            4,
+            6,
+            "a moment is",
+        ),
+        (
+            "[[step]]\nat = \"5s\"\nnodes = [\"lead\"]\nfault = \"kill\"",
+            5,
+            10,
+            "a node is a number from 1",
+        ),
+        (
+            "[[step]]\nat = \"5s\"\nnodes = [5]\nfault = \"kill\"",
+            5,
+            9,
+            "there is no node 5",
+        ),
+        (
+            "[[step]]\nat = \"5s\"\nfault = \"kill\"",
+            3,
+            1,
+            "needs `nodes`",
+        ),
+        (
+            "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"slow-disk\"",
+            3,
+            1,
+            "slow-disk needs `delay`",
+        ),
+        (
+            "[[step]]\nat = \"5s\"\nnodes = [1]\nfor = \"x\"\nfault = \"reset\"",
+            6,
+            7,
+            "a duration is",
+        ),
+        (
+            "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"kill\"\npowr = true",
+            7,
+            1,
+            "did you mean `power`?",
+        ),
+        (
+            "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"reset\"\nfro = \"1s\"",
+            7,
+            1,
+            "did you mean `for`?",
+        ),
+        (
+            "mutant = \"lock-not-persistd\"",
+            3,
+            10,
+            "did you mean `lock-not-persisted`?",
+        ),
+        (
+            "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"actor-panik\"",
+            6,
+            9,
+            "did you mean `actor-panic`?",
+        ),
+        (
+            "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"actor-hang\"",
+            3,
+            1,
+            "needs `actor`",
+        ),
         (
             "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"actor-hang\"\nactor = \"stor\"",
             7,
@@ -167,17 +329,28 @@ fn mistakes_are_told_with_place_and_nearest_word() {
     ];
     for (rest, line, column, expected) in table {
         match read(rest) {
-            Err(error @ ScenarioError::Wrong { line: found_line, column: found_column, .. }) => {
+            Err(
+                error @ ScenarioError::Wrong {
+                    line: found_line,
+                    column: found_column,
+                    ..
+                },
+            ) => {
                 let text = error.to_string();
                 assert!(text.contains(expected), "{rest}: {text}");
                 assert_eq!((found_line, found_column), (line, column), "{rest}: {text}");
-                assert!(text.starts_with(&format!("scenarios/test.toml:{line}:{column}: ")), "{text}");
+                assert!(
+                    text.starts_with(&format!("scenarios/test.toml:{line}:{column}: ")),
+                    "{text}"
+                );
                 assert!(!text.contains('\n'), "{text}");
             }
             other => panic!("{rest}: {other:?}"),
         }
     }
-    let misplaced = read(&format!("{STEP}vote = \"approval\"")).expect_err("not a word of kill").to_string();
+    let misplaced = read(&format!("{STEP}vote = \"approval\""))
+        .expect_err("not a word of kill")
+        .to_string();
     assert!(
         misplaced.contains("unknown word `vote` for kill, expected one of `machine`, `power`"),
         "{misplaced}"
@@ -185,23 +358,48 @@ fn mistakes_are_told_with_place_and_nearest_word() {
     let count = read(
         "[[step]]\nat = \"5s\"\nnodes = [\"all\"]\nfault = \"kill-all-on-votes\"\nvote = \"approval\"\ncount = 9",
     );
-    assert!(count.expect_err("there are four").to_string().contains("at most the 4 nodes"));
-    assert!(parse("x.toml", "why = \" \"\nuntil = \"1s\"").expect_err("empty").to_string().contains("`why`"));
-    assert!(parse("x.toml", "until = \"1s\"").expect_err("none").to_string().contains("missing field `why`"));
+    assert!(
+        count
+            .expect_err("there are four")
+            .to_string()
+            .contains("at most the 4 nodes")
+    );
+    assert!(
+        parse("x.toml", "why = \" \"\nuntil = \"1s\"")
+            .expect_err("empty")
+            .to_string()
+            .contains("`why`")
+    );
+    assert!(
+        parse("x.toml", "until = \"1s\"")
+            .expect_err("none")
+            .to_string()
+            .contains("missing field `why`")
+    );
 }
 
 #[test]
 fn unknown_scenarios_are_told_with_the_known_ones() {
     let error = load("stedy").expect_err("misspelt").to_string();
-    assert!(error.contains("did you mean `steady`?") && error.contains("mixed"), "{error}");
-    assert!(matches!(load("none/such.toml"), Err(ScenarioError::Unreadable { .. })));
+    assert!(
+        error.contains("did you mean `steady`?") && error.contains("mixed"),
+        "{error}"
+    );
+    assert!(matches!(
+        load("none/such.toml"),
+        Err(ScenarioError::Unreadable { .. })
+    ));
 }
 
 #[test]
 fn distances_count_edits() {
-    for (from, to, expected) in
-        [("", "", 0), ("a", "", 1), ("kill", "kil", 1), ("stop", "step", 1), ("dog", "cat", 3)]
-    {
+    for (from, to, expected) in [
+        ("", "", 0),
+        ("a", "", 1),
+        ("kill", "kil", 1),
+        ("stop", "step", 1),
+        ("dog", "cat", 3),
+    ] {
         assert_eq!(distance(from, to), expected, "{from} {to}");
     }
 }
@@ -211,43 +409,86 @@ fn a_plan_is_written_as_it_is_read() {
     let drawn = load("mixed").expect("the file is there");
     let files = list().expect("the directory is there");
     let plans = (0..300).map(|seed| drawn.plan(seed));
-    let plans = plans.chain(files.keys().map(|name| load(name).expect("it is read").plan(1)));
+    let plans = plans.chain(
+        files
+            .keys()
+            .map(|name| load(name).expect("it is read").plan(1)),
+    );
     for plan in plans {
-        let plan = Plan { seed: Some(7), mutant: Some("quorum-unchecked".to_owned()), ..plan };
+        let plan = Plan {
+            seed: Some(7),
+            mutant: Some("quorum-unchecked".to_owned()),
+            ..plan
+        };
         let text = to_toml(&plan);
-        let read = parse(&format!("{}.toml", plan.name), &text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let read =
+            parse(&format!("{}.toml", plan.name), &text).unwrap_or_else(|e| panic!("{e}\n{text}"));
         assert_eq!(read.plan, plan, "{text}");
         assert_eq!(read.swarm, None);
         let json = serde_json::to_string(&plan).expect("plans are data");
-        assert_eq!(serde_json::from_str::<Plan>(&json).expect("its own form"), plan, "{json}");
+        assert_eq!(
+            serde_json::from_str::<Plan>(&json).expect("its own form"),
+            plan,
+            "{json}"
+        );
     }
-    let odd = Plan { name: "odd".to_owned(), why: "A \"quoted\" \\ reason.".to_owned(), ..Plan::default() };
+    let odd = Plan {
+        name: "odd".to_owned(),
+        why: "A \"quoted\" \\ reason.".to_owned(),
+        ..Plan::default()
+    };
     let odd = Plan { until_ms: 1, ..odd };
-    assert_eq!(parse("odd.toml", &to_toml(&odd)).map(|read| read.plan), Ok(odd));
+    assert_eq!(
+        parse("odd.toml", &to_toml(&odd)).map(|read| read.plan),
+        Ok(odd)
+    );
 }
 
 #[test]
 fn the_schema_of_the_editors_is_that_of_the_program() {
     let file = directory().join("scenario.schema.json");
     let kept = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(kept == schema(), "write it: cargo sim describe --schema > scenarios/scenario.schema.json");
+    assert!(
+        kept == schema(),
+        "write it: cargo sim describe --schema > scenarios/scenario.schema.json"
+    );
     for (name, path) in list().expect("the directory is there") {
         let text = std::fs::read_to_string(&path).expect("it is there");
         let first = text.lines().next().unwrap_or_default();
-        let target = first.strip_prefix("#:schema ").unwrap_or_else(|| panic!("{name} begins with #:schema"));
-        assert!(path.parent().expect("a directory").join(target).is_file(), "{name}: {target}");
+        let target = first
+            .strip_prefix("#:schema ")
+            .unwrap_or_else(|| panic!("{name} begins with #:schema"));
+        assert!(
+            path.parent().expect("a directory").join(target).is_file(),
+            "{name}: {target}"
+        );
     }
 }
 
 #[test]
 fn the_schema_knows_every_kind_of_fault_and_its_words() {
     let schema: serde_json::Value = serde_json::from_str(&schema()).expect("it is JSON");
-    let kinds = schema["$defs"]["Step"]["oneOf"].as_array().expect("one for each kind");
+    let kinds = schema["$defs"]["Step"]["oneOf"]
+        .as_array()
+        .expect("one for each kind");
     assert_eq!(kinds.len(), Fault::KINDS.len());
-    let kill = kinds.iter().find(|kind| kind["title"] == "kill").expect("it is a kind");
-    assert_eq!(kill["required"], serde_json::json!(["at", "nodes", "fault"]));
-    let words: Vec<&String> = kill["properties"].as_object().expect("an object").keys().collect();
+    let kill = kinds
+        .iter()
+        .find(|kind| kind["title"] == "kill")
+        .expect("it is a kind");
+    assert_eq!(
+        kill["required"],
+        serde_json::json!(["at", "nodes", "fault"])
+    );
+    let words: Vec<&String> = kill["properties"]
+        .as_object()
+        .expect("an object")
+        .keys()
+        .collect();
     assert_eq!(words, ["at", "fault", "for", "machine", "nodes", "power"]);
     let guide = guide_of_faults();
-    assert!(guide.contains("delay [machine]") && guide.contains("[held] [way]"), "{guide}");
+    assert!(
+        guide.contains("delay [machine]") && guide.contains("[held] [way]"),
+        "{guide}"
+    );
 }

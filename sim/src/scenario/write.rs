@@ -12,10 +12,23 @@ const WIDTH: usize = 120;
 
 /// The plan as a scenario file. What is as it is when left out is left out; the name is not in it, for it is the file's.
 pub fn to_toml(plan: &Plan) -> String {
-    let File { name: _, why, covers, seed, mutant, until_ms, world, links, workload, expect, swarm: _, step } =
-        File::from(plan.clone());
+    let File {
+        name: _,
+        why,
+        covers,
+        seed,
+        mutant,
+        until_ms,
+        world,
+        links,
+        workload,
+        expect,
+        swarm: _,
+        step,
+    } = File::from(plan.clone());
     let mut text = reason(&why);
-    let mut line = |word: &str, value: String| writeln!(text, "{word} = {value}").unwrap_or_default();
+    let mut line =
+        |word: &str, value: String| writeln!(text, "{word} = {value}").unwrap_or_default();
     if !covers.is_empty() {
         line("covers", value(&covers));
     }
@@ -31,7 +44,8 @@ pub fn to_toml(plan: &Plan) -> String {
     section(&mut text, "workload", &workload, &WorkloadPlan::default());
     section(&mut text, "expect", &expect, &Expect::default());
     for step in &step {
-        let step = toml::to_string(step).expect("a step is a table of texts, numbers and arrays of them");
+        let step =
+            toml::to_string(step).expect("a step is a table of texts, numbers and arrays of them");
         text.push_str("\n[[step]]\n");
         text.push_str(&step);
     }
@@ -61,15 +75,19 @@ fn reason(why: &str) -> String {
 }
 
 fn value(of: &impl Serialize) -> String {
-    toml::Value::try_from(of).expect("plans are texts, numbers and arrays of them").to_string()
+    toml::Value::try_from(of)
+        .expect("plans are texts, numbers and arrays of them")
+        .to_string()
 }
 
 /// A table, as far as it is not as it is when left out.
 fn section<T: Serialize>(text: &mut String, name: &str, of: &T, absent: &T) {
     let table = |of: &T| toml::Table::try_from(of).expect("parts of plans are tables");
     let absent = table(absent);
-    let given: toml::Table =
-        table(of).into_iter().filter(|(word, value)| absent.get(word) != Some(value)).collect();
+    let given: toml::Table = table(of)
+        .into_iter()
+        .filter(|(word, value)| absent.get(word) != Some(value))
+        .collect();
     if !given.is_empty() {
         let _ = writeln!(text, "\n[{name}]");
         for (word, value) in given {

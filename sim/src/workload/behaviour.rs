@@ -4,7 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A thing that users do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Behaviour {
     /// A burst of transfers, in every form of transaction.
@@ -43,7 +45,13 @@ impl Behaviour {
 
     /// What users do when a plan says nothing: mostly what most users do.
     pub fn usual() -> Vec<Self> {
-        let mut all = vec![Self::Transfer, Self::Transfer, Self::Transfer, Self::Contract, Self::Contract];
+        let mut all = vec![
+            Self::Transfer,
+            Self::Transfer,
+            Self::Transfer,
+            Self::Contract,
+            Self::Contract,
+        ];
         all.extend(Self::ALL);
         all
     }

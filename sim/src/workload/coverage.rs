@@ -79,7 +79,10 @@ const REASONS: &[(&str, &str)] = &[
     ("exceeds block gas limit", "refused.above-block-gas"),
     ("max priority fee per gas higher", "refused.tip-above-cap"),
     ("max initcode size", "refused.init-code"),
-    ("replacement transaction underpriced", "refused.replacement-underpriced"),
+    (
+        "replacement transaction underpriced",
+        "refused.replacement-underpriced",
+    ),
     ("transaction underpriced", "refused.underpriced"),
     ("insufficient funds", "refused.no-funds"),
     ("account limit exceeded", "refused.account-limit"),
@@ -90,7 +93,10 @@ pub const ALREADY_KNOWN: &str = "refused.already-known";
 
 /// The feature of a refusal; `None` for a message that is no refusal that a pool gives.
 pub fn reason(message: &str) -> Option<&'static str> {
-    REASONS.iter().find(|(text, _)| message.contains(text)).map(|(_, feature)| *feature)
+    REASONS
+        .iter()
+        .find(|(text, _)| message.contains(text))
+        .map(|(_, feature)| *feature)
 }
 
 /// How often each feature was reached.
@@ -123,9 +129,15 @@ mod tests {
             assert!(all.contains(feature), "{feature}");
             assert_eq!(reason(text), Some(*feature));
         }
-        let refused = FEATURES.iter().filter(|feature| feature.starts_with("refused.")).count();
+        let refused = FEATURES
+            .iter()
+            .filter(|feature| feature.starts_with("refused."))
+            .count();
         assert_eq!(refused, REASONS.len());
-        assert_eq!(reason("transaction underpriced: tip 0, minimum needed 1"), Some("refused.underpriced"));
+        assert_eq!(
+            reason("transaction underpriced: tip 0, minimum needed 1"),
+            Some("refused.underpriced")
+        );
         assert_eq!(reason("the store of this execution client failed"), None);
     }
 }

@@ -25,7 +25,11 @@ impl User {
         self.send(clients, &raw).await?;
         if why.is_none() {
             // A client that is behind may take it: only afterwards it is told that it can never be final.
-            self.judge.look().ledger.never.insert(raw.hash, "its nonce was used before it was signed");
+            self.judge
+                .look()
+                .ledger
+                .never
+                .insert(raw.hash, "its nonce was used before it was signed");
         }
         Ok(())
     }
@@ -35,15 +39,28 @@ impl User {
         let key = user_key(self.index);
         let form = self.form();
         let good = Draft::new(form, self.desk.nonce, USUAL, sink_address(self.index));
-        let dynamic = Draft { form: Form::DynamicFee, ..good.clone() };
+        let dynamic = Draft {
+            form: Form::DynamicFee,
+            ..good.clone()
+        };
         match self.rng.below(13) {
             0 => {
                 let chain_id = Some(CHAIN_ID + 1 + self.rng.below(1_000));
-                (Draft { chain_id, ..good }.sign(&key), Some("it is of another chain"))
+                (
+                    Draft { chain_id, ..good }.sign(&key),
+                    Some("it is of another chain"),
+                )
             }
-            1 => (good.sign_malleably(&key), Some("its signature is a mirror image")),
+            1 => (
+                good.sign_malleably(&key),
+                Some("its signature is a mirror image"),
+            ),
             2 => {
-                let draft = Draft { form: Form::Legacy, chain_id: None, ..good };
+                let draft = Draft {
+                    form: Form::Legacy,
+                    chain_id: None,
+                    ..good
+                };
                 (draft.sign(&key), Some("it names no chain"))
             }
             3 => {
@@ -58,36 +75,82 @@ impl User {
                 (Raw::of(bytes), Some("it is cut off"))
             }
             5 => {
-                let fees = Fees { cap: GWEI, tip: 2 * GWEI };
-                (Draft { fees, ..dynamic }.sign(&key), Some("its tip is above its cap"))
+                let fees = Fees {
+                    cap: GWEI,
+                    tip: 2 * GWEI,
+                };
+                (
+                    Draft { fees, ..dynamic }.sign(&key),
+                    Some("its tip is above its cap"),
+                )
             }
-            6 => (Draft { gas_limit: 20_999, ..dynamic }.sign(&key), Some("it cannot pay for itself")),
+            6 => (
+                Draft {
+                    gas_limit: 20_999,
+                    ..dynamic
+                }
+                .sign(&key),
+                Some("it cannot pay for itself"),
+            ),
             7 => {
                 let gas_limit = self.plan.block_gas + 1;
-                (Draft { gas_limit, ..dynamic }.sign(&key), Some("it does not fit into a block"))
+                (
+                    Draft {
+                        gas_limit,
+                        ..dynamic
+                    }
+                    .sign(&key),
+                    Some("it does not fit into a block"),
+                )
             }
             8 => {
                 let input = Bytes::from(vec![0; LONG_INIT_CODE]);
                 let gas_limit = self.plan.block_gas;
-                let draft = Draft { to: TxKind::Create, input, gas_limit, ..dynamic };
+                let draft = Draft {
+                    to: TxKind::Create,
+                    input,
+                    gas_limit,
+                    ..dynamic
+                };
                 (draft.sign(&key), Some("its init code is too long"))
             }
             9 => {
-                let draft = Draft { input: Bytes::from(vec![0; OVERSIZED]), ..dynamic };
+                let draft = Draft {
+                    input: Bytes::from(vec![0; OVERSIZED]),
+                    ..dynamic
+                };
                 (draft.sign(&key), Some("it is too large"))
             }
             10 => {
                 let value = user_funds() + U256::from(1);
-                (Draft { value, ..good }.sign(&key), Some("its sender never had as much"))
+                (
+                    Draft { value, ..good }.sign(&key),
+                    Some("its sender never had as much"),
+                )
             }
-            11 => (dynamic.sign_for_authorizations(&key), Some("its type is not known here")),
+            11 => (
+                dynamic.sign_for_authorizations(&key),
+                Some("its type is not known here"),
+            ),
             _ => match self.desk.last_final {
                 // Another transaction than the final one: nobody sends a wei to a sink at this price.
                 Some(nonce) => {
                     let fees = USUAL.raised();
-                    (Draft { nonce, fees, value: U256::from(1), ..good }.sign(&key), None)
+                    (
+                        Draft {
+                            nonce,
+                            fees,
+                            value: U256::from(1),
+                            ..good
+                        }
+                        .sign(&key),
+                        None,
+                    )
                 }
-                None => (Raw::of(vec![0x03, 0xc0]), Some("it is a blob transaction, and empty")),
+                None => (
+                    Raw::of(vec![0x03, 0xc0]),
+                    Some("it is a blob transaction, and empty"),
+                ),
             },
         }
     }

@@ -34,11 +34,17 @@ use sign::{ACCESS_LIST_GAS, Draft, Fees, Form, Raw};
 
 const GWEI: u128 = 1_000_000_000;
 /// What is offered for a transaction that should get through.
-const USUAL: Fees = Fees { cap: 50 * GWEI, tip: GWEI };
+const USUAL: Fees = Fees {
+    cap: 50 * GWEI,
+    tip: GWEI,
+};
 /// Taken by every pool, and below the base fee of every block.
 const TOO_LITTLE: Fees = Fees { cap: 1, tip: 1 };
 /// Refused by every pool.
-const NOTHING: Fees = Fees { cap: 50 * GWEI, tip: 0 };
+const NOTHING: Fees = Fees {
+    cap: 50 * GWEI,
+    tip: 0,
+};
 /// Between two looks for receipts.
 const LOOK: Duration = Duration::from_millis(600);
 /// After so many looks a transaction is handed in again, to another client: pools are lost in crashes.
@@ -140,7 +146,9 @@ impl User {
         while !self.is_over() {
             let word = self.rng.below(self.plan.behaviours.len() as u64) as usize;
             // Plans have at least one; a user without any would only wait.
-            let Some(behaviour) = self.plan.behaviours.get(word).copied() else { return };
+            let Some(behaviour) = self.plan.behaviours.get(word).copied() else {
+                return;
+            };
             let turn = async {
                 self.act(&clients, behaviour).await?;
                 self.wait(&clients).await
@@ -149,7 +157,10 @@ impl User {
                 return self.judge.accuse(now_ms(World::current()), violation);
             }
             let pause = self.plan.pause_ms;
-            time::sleep(Duration::from_millis(pause / 2 + self.rng.below(pause.max(1)))).await;
+            time::sleep(Duration::from_millis(
+                pause / 2 + self.rng.below(pause.max(1)),
+            ))
+            .await;
         }
     }
 
@@ -181,7 +192,8 @@ impl User {
             Behaviour::Underprice => self.second_thoughts(clients, Purpose::Underpriced).await,
             Behaviour::Flood => {
                 self.count("flood");
-                self.flood(clients, (burst * FLOOD_BURSTS).min(MOST_FLOOD)).await
+                self.flood(clients, (burst * FLOOD_BURSTS).min(MOST_FLOOD))
+                    .await
             }
             Behaviour::Gap => self.gap(clients).await,
             Behaviour::SignBadly => self.sign_badly(clients).await,
@@ -204,7 +216,12 @@ impl User {
 
     /// Transfers, or what fills blocks faster.
     async fn flood(&mut self, clients: &[HttpClient], count: u64) -> Result<(), Violation> {
-        let heavy = self.desk.contracts.get(&Contract::Spinner).copied().filter(|_| self.rng.below(2) == 0);
+        let heavy = self
+            .desk
+            .contracts
+            .get(&Contract::Spinner)
+            .copied()
+            .filter(|_| self.rng.below(2) == 0);
         for _ in 0..count {
             let action = match heavy {
                 Some(at) => Action::Call { at, argument: 0 },
@@ -216,14 +233,19 @@ impl User {
     }
 
     fn transfer(&mut self) -> Action {
-        Action::Transfer { wei: 1 + self.rng.below(1_000_000_000) }
+        Action::Transfer {
+            wei: 1 + self.rng.below(1_000_000_000),
+        }
     }
 
     /// Deploys a contract of a kind that it has not, or calls one.
     fn with_a_contract(&mut self) -> Action {
         let contract = Contract::ALL[self.rng.below(Contract::ALL.len() as u64) as usize];
         match self.desk.contracts.get(&contract) {
-            Some(at) => Action::Call { at: *at, argument: self.rng.below(MOST_LOGS) },
+            Some(at) => Action::Call {
+                at: *at,
+                argument: self.rng.below(MOST_LOGS),
+            },
             None => {
                 let at = user_address(self.index).create(self.desk.nonce);
                 self.desk.contracts.insert(contract, at);
@@ -233,7 +255,11 @@ impl User {
     }
 
     /// Two transactions of one nonce, the second with more to offer.
-    async fn second_thoughts(&mut self, clients: &[HttpClient], purpose: Purpose) -> Result<(), Violation> {
+    async fn second_thoughts(
+        &mut self,
+        clients: &[HttpClient],
+        purpose: Purpose,
+    ) -> Result<(), Violation> {
         let nonce = self.desk.nonce;
         let fees = match purpose {
             Purpose::Underpriced if self.flip() => TOO_LITTLE,
@@ -241,25 +267,46 @@ impl User {
             _ => USUAL,
         };
         // What a nonce of a deployment is used for instead is the call of nothing.
-        let action = if self.flip() { self.with_a_contract() } else { self.transfer() };
+        let action = if self.flip() {
+            self.with_a_contract()
+        } else {
+            self.transfer()
+        };
         self.issue(clients, action, fees).await?;
-        time::sleep(Duration::from_millis(self.rng.below(2 * LOOK.as_millis() as u64))).await;
+        time::sleep(Duration::from_millis(
+            self.rng.below(2 * LOOK.as_millis() as u64),
+        ))
+        .await;
         let second = match purpose {
             Purpose::Cancel => Action::Cancel,
             _ => self.transfer(),
         };
-        let Some(open) = self.desk.open.get_mut(&nonce) else { return Ok(()) };
+        let Some(open) = self.desk.open.get_mut(&nonce) else {
+            return Ok(());
+        };
         open.purpose = purpose;
-        let barely =
-            open.candidates.last().map(|first| Fees { cap: first.fees.cap + 1, tip: first.fees.tip + 1 });
-        if let Some(barely) = barely.filter(|_| purpose == Purpose::Replace && self.rng.below(3) == 0) {
+        let barely = open.candidates.last().map(|first| Fees {
+            cap: first.fees.cap + 1,
+            tip: first.fees.tip + 1,
+        });
+        if let Some(barely) =
+            barely.filter(|_| purpose == Purpose::Replace && self.rng.below(3) == 0)
+        {
             // A client that has the first refuses it; one that has not takes it.
             let action = self.transfer();
             self.sign_and_send(clients, nonce, action, barely).await?;
         }
-        let Some(open) = self.desk.open.get(&nonce) else { return Ok(()) };
-        let raised = open.candidates.last().map_or(USUAL, |first| first.fees.raised());
-        let fees = Fees { cap: raised.cap.max(USUAL.cap), tip: raised.tip.max(USUAL.tip) };
+        let Some(open) = self.desk.open.get(&nonce) else {
+            return Ok(());
+        };
+        let raised = open
+            .candidates
+            .last()
+            .map_or(USUAL, |first| first.fees.raised());
+        let fees = Fees {
+            cap: raised.cap.max(USUAL.cap),
+            tip: raised.tip.max(USUAL.tip),
+        };
         self.sign_and_send(clients, nonce, second, fees).await?;
         Ok(())
     }
@@ -273,7 +320,10 @@ impl User {
             let action = self.transfer();
             self.issue(clients, action, USUAL).await?;
         }
-        time::sleep(Duration::from_millis(self.rng.below(4 * LOOK.as_millis() as u64))).await;
+        time::sleep(Duration::from_millis(
+            self.rng.below(4 * LOOK.as_millis() as u64),
+        ))
+        .await;
         self.count("gap.filled");
         let action = self.transfer();
         self.sign_and_send(clients, missing, action, USUAL).await?;
@@ -281,7 +331,12 @@ impl User {
     }
 
     /// The next nonce.
-    async fn issue(&mut self, clients: &[HttpClient], action: Action, fees: Fees) -> Result<(), Violation> {
+    async fn issue(
+        &mut self,
+        clients: &[HttpClient],
+        action: Action,
+        fees: Fees,
+    ) -> Result<(), Violation> {
         let nonce = self.desk.nonce;
         self.desk.nonce += 1;
         self.sign_and_send(clients, nonce, action, fees).await
@@ -296,17 +351,45 @@ impl User {
     ) -> Result<(), Violation> {
         // Forms with one price would offer all of the cap as a tip.
         let one_price_fits = fees != NOTHING;
-        let form = if one_price_fits { self.form() } else { Form::DynamicFee };
+        let form = if one_price_fits {
+            self.form()
+        } else {
+            Form::DynamicFee
+        };
         let draft = self.draft(form, nonce, action, fees);
-        let extra = if form == Form::AccessList { ACCESS_LIST_GAS } else { 0 };
+        let extra = if form == Form::AccessList {
+            ACCESS_LIST_GAS
+        } else {
+            0
+        };
         let gas_limit = draft.gas_limit + extra;
         let raw = draft.sign(&user_key(self.index));
         let size = raw.bytes.len();
-        let sent = Sent { user: self.index, nonce, action, form, gas_limit, size, taken: Taken::Never };
+        let sent = Sent {
+            user: self.index,
+            nonce,
+            action,
+            form,
+            gas_limit,
+            size,
+            taken: Taken::Never,
+        };
         self.judge.look().ledger.sent.insert(raw.hash, sent);
-        let candidate = Candidate { raw: raw.clone(), fees: fees.seen(form) };
-        let single = || Open { candidates: Vec::new(), purpose: Purpose::Single, looks: 0 };
-        self.desk.open.entry(nonce).or_insert_with(single).candidates.push(candidate);
+        let candidate = Candidate {
+            raw: raw.clone(),
+            fees: fees.seen(form),
+        };
+        let single = || Open {
+            candidates: Vec::new(),
+            purpose: Purpose::Single,
+            looks: 0,
+        };
+        self.desk
+            .open
+            .entry(nonce)
+            .or_insert_with(single)
+            .candidates
+            .push(candidate);
         self.send(clients, &raw).await?;
         Ok(())
     }
@@ -320,21 +403,41 @@ impl User {
         let plain = Draft::new(form, nonce, fees, sink);
         match action {
             Action::Transfer { wei } => {
-                let length = if self.rng.below(DATA_ONE_IN) == 0 { self.rng.below(MOST_DATA) } else { 0 };
+                let length = if self.rng.below(DATA_ONE_IN) == 0 {
+                    self.rng.below(MOST_DATA)
+                } else {
+                    0
+                };
                 // Bytes that are not zero cost 16.
                 let gas_limit = plain.gas_limit + 16 * length;
                 let input = Bytes::from(vec![0x55; length as usize]);
-                Draft { value: U256::from(wei), gas_limit, input, ..plain }
+                Draft {
+                    value: U256::from(wei),
+                    gas_limit,
+                    input,
+                    ..plain
+                }
             }
-            Action::Cancel => Draft { to: TxKind::Call(user), ..plain },
-            Action::Deploy { contract } => {
-                Draft { to: TxKind::Create, gas_limit: 200_000, input: contract.init_code(), ..plain }
-            }
+            Action::Cancel => Draft {
+                to: TxKind::Call(user),
+                ..plain
+            },
+            Action::Deploy { contract } => Draft {
+                to: TxKind::Create,
+                gas_limit: 200_000,
+                input: contract.init_code(),
+                ..plain
+            },
             Action::Call { at, argument } => {
                 let input = Bytes::from(U256::from(argument).to_be_bytes::<32>().to_vec());
                 // 375 for a log, as much for its topic, 8 for each of its 32 bytes, and the loop around it.
                 let gas_limit = 80_000 + 1_200 * argument + self.rng.below(MOST_SPARE_GAS);
-                Draft { to: TxKind::Call(at), gas_limit, input, ..plain }
+                Draft {
+                    to: TxKind::Call(at),
+                    gas_limit,
+                    input,
+                    ..plain
+                }
             }
         }
     }
@@ -344,8 +447,9 @@ impl User {
         for _ in 0..2 {
             let number = self.rng.below(clients.len() as u64) as usize;
             let before = self.judge.look().ledger.handing_in(&raw.hash);
-            let answer: Result<B256, CallError> =
-                clients[number].call("eth_sendRawTransaction", (&raw.bytes,)).await;
+            let answer: Result<B256, CallError> = clients[number]
+                .call("eth_sendRawTransaction", (&raw.bytes,))
+                .await;
             let mut oracles = self.judge.look();
             let ledger = &mut oracles.ledger;
             match answer {
@@ -357,10 +461,16 @@ impl User {
                     };
                 }
                 Ok(hash) => {
-                    return Err(wrongly_taken(number, raw, &format!("it is called {hash} in the answer")));
+                    return Err(wrongly_taken(
+                        number,
+                        raw,
+                        &format!("it is called {hash} in the answer"),
+                    ));
                 }
                 Err(CallError::Rpc { error, .. }) => {
-                    let Some(reason) = coverage::reason(&error.message) else { continue };
+                    let Some(reason) = coverage::reason(&error.message) else {
+                        continue;
+                    };
                     ledger.coverage.count(reason);
                     if reason == coverage::ALREADY_KNOWN {
                         ledger.taken(&raw.hash);
@@ -399,10 +509,21 @@ impl User {
         let asked = (user_address(self.index), "latest");
         let mined: Result<U64, CallError> = client.call("eth_getTransactionCount", asked).await;
         let Ok(mined) = mined else { return };
-        let nonces: Vec<u64> = self.desk.open.range(..mined.to::<u64>()).map(|(nonce, _)| *nonce).collect();
+        let nonces: Vec<u64> = self
+            .desk
+            .open
+            .range(..mined.to::<u64>())
+            .map(|(nonce, _)| *nonce)
+            .collect();
         for nonce in nonces {
-            let Some(open) = self.desk.open.get(&nonce) else { continue };
-            let hashes: Vec<B256> = open.candidates.iter().map(|candidate| candidate.raw.hash).collect();
+            let Some(open) = self.desk.open.get(&nonce) else {
+                continue;
+            };
+            let hashes: Vec<B256> = open
+                .candidates
+                .iter()
+                .map(|candidate| candidate.raw.hash)
+                .collect();
             for (place, hash) in hashes.into_iter().enumerate() {
                 let receipt: Result<Option<Receipt>, CallError> =
                     client.call("eth_getTransactionReceipt", (hash,)).await;
@@ -416,7 +537,9 @@ impl User {
 
     /// A transaction of a nonce is final; `place` is which.
     fn close(&mut self, nonce: u64, place: usize) {
-        let Some(open) = self.desk.open.remove(&nonce) else { return };
+        let Some(open) = self.desk.open.remove(&nonce) else {
+            return;
+        };
         self.desk.last_final = self.desk.last_final.max(Some(nonce));
         let is_last = place + 1 == open.candidates.len();
         match (open.purpose, is_last) {
@@ -431,9 +554,18 @@ impl User {
 
     /// What has waited for long is handed in again: the last of each nonce, which offers most.
     async fn send_again(&mut self, clients: &[HttpClient]) -> Result<(), Violation> {
-        let is_due = |open: &&Open| open.looks > 0 && open.looks.is_multiple_of(LOOKS_BEFORE_RESEND);
-        let due = self.desk.open.values().filter(is_due).filter_map(|open| open.candidates.last());
-        let due: Vec<Raw> = due.map(|candidate| candidate.raw.clone()).take(MOST_RESENT).collect();
+        let is_due =
+            |open: &&Open| open.looks > 0 && open.looks.is_multiple_of(LOOKS_BEFORE_RESEND);
+        let due = self
+            .desk
+            .open
+            .values()
+            .filter(is_due)
+            .filter_map(|open| open.candidates.last());
+        let due: Vec<Raw> = due
+            .map(|candidate| candidate.raw.clone())
+            .take(MOST_RESENT)
+            .collect();
         for raw in due {
             self.count("resent");
             self.send(clients, &raw).await?;
@@ -451,12 +583,19 @@ impl User {
             .get(&height)
             .is_some_and(|block| block.execution_hash.0 == receipt.block_hash.0);
         if is_final {
-            oracles.ledger.acknowledged.insert(receipt.transaction_hash, (height, receipt.block_hash));
+            oracles
+                .ledger
+                .acknowledged
+                .insert(receipt.transaction_hash, (height, receipt.block_hash));
         }
         is_final
     }
 }
 
 fn wrongly_taken(client: usize, raw: &Raw, why: &str) -> Violation {
-    Violation::WronglyTaken { node: client as u8 + 1, transaction: raw.hash.to_string(), why: why.to_owned() }
+    Violation::WronglyTaken {
+        node: client as u8 + 1,
+        transaction: raw.hash.to_string(),
+        why: why.to_owned(),
+    }
 }

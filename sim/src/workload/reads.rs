@@ -19,23 +19,43 @@ impl User {
     pub(super) async fn read(&mut self, clients: &[HttpClient]) -> Result<(), Violation> {
         let teller = self.rng.below(clients.len() as u64) as usize;
         let client = &clients[teller];
-        let Some((height, block)) = self.final_block() else { return Ok(()) };
+        let Some((height, block)) = self.final_block() else {
+            return Ok(());
+        };
         let at = json!({ "blockHash": block });
         let contract = self.desk.contracts.values().next().copied();
         let counter = self.desk.contracts.get(&Contract::Counter).copied();
         let (user, sink) = (user_address(self.index), sink_address(self.index));
         let (feature, method, params) = match self.rng.below(8) {
-            0 => ("read.balance", "eth_getBalance", json!([if self.flip() { user } else { sink }, at])),
+            0 => (
+                "read.balance",
+                "eth_getBalance",
+                json!([if self.flip() { user } else { sink }, at]),
+            ),
             1 => ("read.nonce", "eth_getTransactionCount", json!([user, at])),
-            2 => ("read.storage", "eth_getStorageAt", json!([counter.unwrap_or(sink), "0x0", at])),
-            3 => ("read.code", "eth_getCode", json!([contract.unwrap_or(sink), at])),
-            4 => ("read.call", "eth_call", json!([{ "from": user, "to": counter.unwrap_or(sink) }, at])),
+            2 => (
+                "read.storage",
+                "eth_getStorageAt",
+                json!([counter.unwrap_or(sink), "0x0", at]),
+            ),
+            3 => (
+                "read.code",
+                "eth_getCode",
+                json!([contract.unwrap_or(sink), at]),
+            ),
+            4 => (
+                "read.call",
+                "eth_call",
+                json!([{ "from": user, "to": counter.unwrap_or(sink) }, at]),
+            ),
             5 => ("read.logs", "eth_getLogs", json!([at])),
             6 => ("read.receipts", "eth_getBlockReceipts", json!([at])),
             _ => return self.estimate(teller, client).await,
         };
         // Not every client has the block at every time.
-        let Ok(answer) = client.call::<Value>(method, &params).await else { return Ok(()) };
+        let Ok(answer) = client.call::<Value>(method, &params).await else {
+            return Ok(());
+        };
         if answer.is_null() {
             return Ok(());
         }
@@ -47,11 +67,20 @@ impl User {
         match oracles.ledger.reads.get(&what) {
             Some((_, first)) if *first == digest => oracles.ledger.coverage.count("read.again"),
             Some((before, _)) => {
-                let what = format!("{what} is answered otherwise by the client of node {before}: {answer}");
-                return Err(Violation::StateDiffers { node: teller as u8 + 1, height, what });
+                let what = format!(
+                    "{what} is answered otherwise by the client of node {before}: {answer}"
+                );
+                return Err(Violation::StateDiffers {
+                    node: teller as u8 + 1,
+                    height,
+                    what,
+                });
             }
             None if seen < MOST_READS => {
-                oracles.ledger.reads.insert(what, (teller as u8 + 1, digest));
+                oracles
+                    .ledger
+                    .reads
+                    .insert(what, (teller as u8 + 1, digest));
             }
             None => {}
         }
@@ -68,8 +97,7 @@ impl User {
     }
 
     async fn estimate(&mut self, teller: usize, client: &HttpClient) -> Result<(), Violation> {
-        let request =
-            json!({ "from": user_address(self.index), "to": sink_address(self.index), "value": "0x1" });
+        let request = json!({ "from": user_address(self.index), "to": sink_address(self.index), "value": "0x1" });
         let answer: Result<U64, CallError> = client.call("eth_estimateGas", json!([request])).await;
         let Ok(gas) = answer else { return Ok(()) };
         self.count("read.estimate");
@@ -77,7 +105,11 @@ impl User {
             return Ok(());
         }
         let (height, what) = (0, format!("a transfer is estimated to use {gas} gas"));
-        Err(Violation::StateDiffers { node: teller as u8 + 1, height, what })
+        Err(Violation::StateDiffers {
+            node: teller as u8 + 1,
+            height,
+            what,
+        })
     }
 }
 

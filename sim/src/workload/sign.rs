@@ -1,7 +1,9 @@
 //! Transactions, signed well and badly.
 
 use alloy_consensus::crypto::SECP256K1N_HALF;
-use alloy_consensus::{SignableTransaction, Signed, TxEip1559, TxEip2930, TxEip7702, TxEnvelope, TxLegacy};
+use alloy_consensus::{
+    SignableTransaction, Signed, TxEip1559, TxEip2930, TxEip7702, TxEnvelope, TxLegacy,
+};
 use alloy_eips::eip2718::Encodable2718;
 use alloy_eips::eip2930::{AccessList, AccessListItem};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, keccak256};
@@ -47,14 +49,20 @@ impl Fees {
     /// What a pool sees of them: forms with one price offer all of it as a tip.
     pub const fn seen(self, form: Form) -> Self {
         match form {
-            Form::Legacy | Form::AccessList => Self { cap: self.cap, tip: self.cap },
+            Form::Legacy | Form::AccessList => Self {
+                cap: self.cap,
+                tip: self.cap,
+            },
             Form::DynamicFee => self,
         }
     }
 
     /// Enough more for a pool to take it in the place of another.
     pub const fn raised(self) -> Self {
-        Self { cap: self.cap + self.cap / 4 + 1, tip: self.tip + self.tip / 4 + 1 }
+        Self {
+            cap: self.cap + self.cap / 4 + 1,
+            tip: self.tip + self.tip / 4 + 1,
+        }
     }
 }
 
@@ -91,7 +99,10 @@ pub struct Raw {
 impl Raw {
     /// Any bytes, as if they were a transaction.
     pub fn of(bytes: Vec<u8>) -> Self {
-        Self { hash: keccak256(&bytes), bytes: bytes.into() }
+        Self {
+            hash: keccak256(&bytes),
+            bytes: bytes.into(),
+        }
     }
 }
 
@@ -118,7 +129,9 @@ impl Draft {
     /// Signs it, and turns the signature into its mirror image, which recovers to the same key and is forbidden.
     pub fn sign_malleably(self, key: &SigningKey) -> Raw {
         let order = SECP256K1N_HALF * U256::from(2) + U256::from(1);
-        self.seal(key, |signature| Signature::new(signature.r(), order - signature.s(), !signature.v()))
+        self.seal(key, |signature| {
+            Signature::new(signature.r(), order - signature.s(), !signature.v())
+        })
     }
 
     /// Signs it in the form of EIP-7702, which this chain has not.
@@ -139,16 +152,40 @@ impl Draft {
     }
 
     fn seal(self, key: &SigningKey, change: impl FnOnce(Signature) -> Signature) -> Raw {
-        let Self { form, nonce, chain_id, fees, gas_limit, to, value, input } = self;
+        let Self {
+            form,
+            nonce,
+            chain_id,
+            fees,
+            gas_limit,
+            to,
+            value,
+            input,
+        } = self;
         let chain = chain_id.unwrap_or(CHAIN_ID);
         let envelope: TxEnvelope = match form {
             Form::Legacy => {
                 let gas_price = fees.cap;
-                sealed(TxLegacy { chain_id, nonce, gas_price, gas_limit, to, value, input }, key, change)
-                    .into()
+                sealed(
+                    TxLegacy {
+                        chain_id,
+                        nonce,
+                        gas_price,
+                        gas_limit,
+                        to,
+                        value,
+                        input,
+                    },
+                    key,
+                    change,
+                )
+                .into()
             }
             Form::AccessList => {
-                let list = to.to().map(|to| AccessListItem { address: *to, storage_keys: vec![B256::ZERO] });
+                let list = to.to().map(|to| AccessListItem {
+                    address: *to,
+                    storage_keys: vec![B256::ZERO],
+                });
                 let tx = TxEip2930 {
                     chain_id: chain,
                     nonce,
@@ -182,7 +219,10 @@ impl Draft {
 
 impl From<TxEnvelope> for Raw {
     fn from(envelope: TxEnvelope) -> Self {
-        Self { hash: *envelope.tx_hash(), bytes: envelope.encoded_2718().into() }
+        Self {
+            hash: *envelope.tx_hash(),
+            bytes: envelope.encoded_2718().into(),
+        }
     }
 }
 
@@ -213,18 +253,30 @@ mod tests {
         let fees = Fees { cap: 50, tip: 2 };
         for form in Form::ALL {
             let raw = Draft::new(form, 7, fees, user_address(1)).sign(&user_key(0));
-            let envelope = TxEnvelope::decode_2718(&mut raw.bytes.as_ref()).expect("it is well-formed");
+            let envelope =
+                TxEnvelope::decode_2718(&mut raw.bytes.as_ref()).expect("it is well-formed");
             assert_eq!(envelope.recover_signer().ok(), Some(user_address(0)));
             assert_eq!((*envelope.tx_hash(), envelope.nonce()), (raw.hash, 7));
             let seen = fees.seen(form);
-            assert_eq!((envelope.max_fee_per_gas(), envelope.priority_fee_or_price()), (seen.cap, seen.tip));
+            assert_eq!(
+                (envelope.max_fee_per_gas(), envelope.priority_fee_or_price()),
+                (seen.cap, seen.tip)
+            );
         }
     }
 
     #[test]
     fn a_mirrored_signature_is_another_transaction_that_nobody_signed() {
-        let draft = Draft::new(Form::DynamicFee, 0, Fees { cap: 9, tip: 1 }, user_address(1));
-        let (good, bad) = (draft.clone().sign(&user_key(0)), draft.sign_malleably(&user_key(0)));
+        let draft = Draft::new(
+            Form::DynamicFee,
+            0,
+            Fees { cap: 9, tip: 1 },
+            user_address(1),
+        );
+        let (good, bad) = (
+            draft.clone().sign(&user_key(0)),
+            draft.sign_malleably(&user_key(0)),
+        );
         assert_ne!(good.hash, bad.hash);
         let envelope = TxEnvelope::decode_2718(&mut bad.bytes.as_ref()).expect("it is well-formed");
         assert!(envelope.recover_signer().is_err());

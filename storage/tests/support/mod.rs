@@ -60,7 +60,9 @@ pub fn batch(seed: u64, index: u64) -> Batch {
                 _ => random.below(3_000),
             };
             let fill = random.next();
-            let value: Vec<u8> = (0..length).map(|at| (fill >> (at % 8 * 8)) as u8 ^ at as u8).collect();
+            let value: Vec<u8> = (0..length)
+                .map(|at| (fill >> (at % 8 * 8)) as u8 ^ at as u8)
+                .collect();
             batch.put(table, key, value);
         }
     }
@@ -98,7 +100,11 @@ pub struct History {
 
 impl History {
     pub fn new(seed: u64) -> Self {
-        Self { seed, next: 0, model: Model::new() }
+        Self {
+            seed,
+            next: 0,
+            model: Model::new(),
+        }
     }
 
     /// To after batches `0..=last`; never back.
@@ -117,8 +123,9 @@ impl History {
 pub fn contents(store: &dyn KeyValue) -> Model {
     let mut all = Model::new();
     for table in TABLES.into_iter().chain([META]) {
-        for (key, value) in
-            store.range(table, b"", &[0xff; 8], Direction::Forward, usize::MAX).expect("range")
+        for (key, value) in store
+            .range(table, b"", &[0xff; 8], Direction::Forward, usize::MAX)
+            .expect("range")
         {
             all.insert((table, key), value);
         }
@@ -193,7 +200,9 @@ impl PowerDisk {
             powered: true,
             losses: 0,
         };
-        Self { platter: Arc::new(Mutex::new(platter)) }
+        Self {
+            platter: Arc::new(Mutex::new(platter)),
+        }
     }
 
     fn platter(&self) -> MutexGuard<'_, Platter> {
@@ -201,7 +210,10 @@ impl PowerDisk {
     }
 
     pub fn file(&self) -> PowerFile {
-        PowerFile { platter: self.platter.clone(), incarnation: self.platter().incarnation }
+        PowerFile {
+            platter: self.platter.clone(),
+            incarnation: self.platter().incarnation,
+        }
     }
 
     /// The power goes after `operations` more operations on the file.
@@ -223,8 +235,11 @@ impl PowerDisk {
             let count = versions.len() as u64;
             let first = platter.random.below(count) as usize;
             let second = platter.random.below(count) as usize;
-            let cut =
-                if platter.random.one_in(4) { platter.random.below(SECTOR as u64) as usize } else { SECTOR };
+            let cut = if platter.random.one_in(4) {
+                platter.random.below(SECTOR as u64) as usize
+            } else {
+                SECTOR
+            };
             let at = sector * SECTOR;
             for offset in 0..SECTOR.min(length.saturating_sub(at)) {
                 let version = if offset < cut { first } else { second };

@@ -30,36 +30,115 @@ const MODEL: &str = "alys-model";
 const TESTS: &str = "alys-tests";
 
 /// Everything that the node is made of.
-const BELOW_NODE: &[&str] = &[TYPES, CONSENSUS, PEG, PLANNER, RUNTIME, ACTORS, STORAGE, NET, INTEGRATIONS];
+const BELOW_NODE: &[&str] = &[
+    TYPES,
+    CONSENSUS,
+    PEG,
+    PLANNER,
+    RUNTIME,
+    ACTORS,
+    STORAGE,
+    NET,
+    INTEGRATIONS,
+];
 
 const ARROWS: &[Arrow] = &[
-    Arrow { name: TYPES, on: &[] },
+    Arrow {
+        name: TYPES,
+        on: &[],
+    },
     // No sideways edges between pure crates: what two need is a type.
-    Arrow { name: CONSENSUS, on: &[TYPES] },
-    Arrow { name: PEG, on: &[TYPES] },
-    Arrow { name: PLANNER, on: &[TYPES] },
-    Arrow { name: RUNTIME, on: &["getrandom", "futures-timer"] },
-    Arrow { name: ACTORS, on: &[RUNTIME] },
-    Arrow { name: PATTERNS, on: &[RUNTIME, ACTORS] },
-    Arrow { name: STORAGE, on: &[TYPES, RUNTIME] },
-    Arrow { name: NET, on: &[TYPES, RUNTIME] },
+    Arrow {
+        name: CONSENSUS,
+        on: &[TYPES],
+    },
+    Arrow {
+        name: PEG,
+        on: &[TYPES],
+    },
+    Arrow {
+        name: PLANNER,
+        on: &[TYPES],
+    },
+    Arrow {
+        name: RUNTIME,
+        on: &["getrandom", "futures-timer"],
+    },
+    Arrow {
+        name: ACTORS,
+        on: &[RUNTIME],
+    },
+    Arrow {
+        name: PATTERNS,
+        on: &[RUNTIME, ACTORS],
+    },
+    Arrow {
+        name: STORAGE,
+        on: &[TYPES, RUNTIME],
+    },
+    Arrow {
+        name: NET,
+        on: &[TYPES, RUNTIME],
+    },
     // The embedded execution client keeps its chain with the engines that the node keeps its own with: one set of crash
     // tests for both.
-    Arrow { name: INTEGRATIONS, on: &[TYPES, RUNTIME, STORAGE] },
-    Arrow { name: NODE, on: BELOW_NODE },
+    Arrow {
+        name: INTEGRATIONS,
+        on: &[TYPES, RUNTIME, STORAGE],
+    },
+    Arrow {
+        name: NODE,
+        on: BELOW_NODE,
+    },
     // It shares nothing with what it is held against.
-    Arrow { name: MODEL, on: &[] },
+    Arrow {
+        name: MODEL,
+        on: &[],
+    },
     Arrow {
         name: SIM,
-        on: &[TYPES, CONSENSUS, PEG, PLANNER, RUNTIME, ACTORS, STORAGE, NET, INTEGRATIONS, NODE, MODEL],
+        on: &[
+            TYPES,
+            CONSENSUS,
+            PEG,
+            PLANNER,
+            RUNTIME,
+            ACTORS,
+            STORAGE,
+            NET,
+            INTEGRATIONS,
+            NODE,
+            MODEL,
+        ],
     },
     Arrow {
         name: TESTS,
-        on: &[TYPES, CONSENSUS, PEG, PLANNER, RUNTIME, ACTORS, STORAGE, NET, INTEGRATIONS, NODE, SIM],
+        on: &[
+            TYPES,
+            CONSENSUS,
+            PEG,
+            PLANNER,
+            RUNTIME,
+            ACTORS,
+            STORAGE,
+            NET,
+            INTEGRATIONS,
+            NODE,
+            SIM,
+        ],
     },
-    Arrow { name: "xtask", on: &[] },
-    Arrow { name: "futures-timer", on: &[] },
-    Arrow { name: "getrandom", on: &[] },
+    Arrow {
+        name: "xtask",
+        on: &[],
+    },
+    Arrow {
+        name: "futures-timer",
+        on: &[],
+    },
+    Arrow {
+        name: "getrandom",
+        on: &[],
+    },
 ];
 
 /// What pure crates may not be given, however they name it. Tests may: they drive.
@@ -120,23 +199,35 @@ pub struct Dependency {
 /// # Errors
 /// When it has not the form that cargo documents.
 pub fn packages(metadata: &Value, root: &Path) -> Result<Vec<Package>> {
-    let list = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
+    let list = metadata["packages"]
+        .as_array()
+        .context("cargo metadata lists no packages")?;
     list.iter().map(|package| read(package, root)).collect()
 }
 
 fn read(package: &Value, root: &Path) -> Result<Package> {
-    let text =
-        |value: &Value| value.as_str().map(str::to_owned).context("cargo metadata: a string is missing");
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map(str::to_owned)
+            .context("cargo metadata: a string is missing")
+    };
     let manifest = text(&package["manifest_path"])?;
-    let relative = Path::new(&manifest).strip_prefix(root).map(|path| path.to_string_lossy().into_owned());
-    let list = package["dependencies"].as_array().context("cargo metadata: no dependencies")?;
+    let relative = Path::new(&manifest)
+        .strip_prefix(root)
+        .map(|path| path.to_string_lossy().into_owned());
+    let list = package["dependencies"]
+        .as_array()
+        .context("cargo metadata: no dependencies")?;
     let dependencies = list.iter().map(|dependency| {
         Ok(Dependency {
             name: text(&dependency["name"])?,
             dev: dependency["kind"].as_str() == Some("dev"),
             version: text(&dependency["req"])?,
             local: dependency["path"].is_string(),
-            git: dependency["source"].as_str().is_some_and(|source| source.starts_with("git+")),
+            git: dependency["source"]
+                .as_str()
+                .is_some_and(|source| source.starts_with("git+")),
         })
     });
     Ok(Package {
@@ -151,13 +242,21 @@ pub fn check(packages: &[Package], manifests: &[(String, String)]) -> Vec<Findin
     let mut findings = Vec::new();
     for package in packages {
         let line = |what: &str| {
-            let text =
-                manifests.iter().find(|(path, _)| *path == package.manifest).map(|(_, text)| text.as_str());
+            let text = manifests
+                .iter()
+                .find(|(path, _)| *path == package.manifest)
+                .map(|(_, text)| text.as_str());
             line_of(text.unwrap_or_default(), what)
         };
         let mut find = |what: &str, message: String| {
             let (path, what) = (package.manifest.clone(), what.to_owned());
-            findings.push(Finding { path, line: line(&what), rule: Rule::Arrows, what, message });
+            findings.push(Finding {
+                path,
+                line: line(&what),
+                rule: Rule::Arrows,
+                what,
+                message,
+            });
         };
         let Some(arrow) = ARROWS.iter().find(|arrow| arrow.name == package.name) else {
             let message = format!(
@@ -174,8 +273,11 @@ pub fn check(packages: &[Package], manifests: &[(String, String)]) -> Vec<Findin
             let ours = ARROWS.iter().any(|arrow| arrow.name == name) || dependency.local;
             // Tests may use their own crate with other features.
             if ours && !arrow.on.contains(&name) && name != package.name {
-                let may =
-                    if arrow.on.is_empty() { "nothing of ours".to_owned() } else { arrow.on.join(", ") };
+                let may = if arrow.on.is_empty() {
+                    "nothing of ours".to_owned()
+                } else {
+                    arrow.on.join(", ")
+                };
                 let message = format!(
                     "`{}` depends on `{name}`, against the arrows: it may depend on {may}; what both need goes below both",
                     package.name
@@ -198,11 +300,15 @@ pub fn check(packages: &[Package], manifests: &[(String, String)]) -> Vec<Findin
                 && !dependency.dev
                 && let Some((_, instead)) = WRAPPED.iter().find(|(wrapped, _)| *wrapped == name)
             {
-                find(name, format!("only crates/runtime depends on `{name}`: use {instead}"));
+                find(
+                    name,
+                    format!("only crates/runtime depends on `{name}`: use {instead}"),
+                );
             }
             if !ours && (dependency.version == "*" || dependency.git) {
-                let message =
-                    format!("`{name}` has no released version: name one in [workspace.dependencies]");
+                let message = format!(
+                    "`{name}` has no released version: name one in [workspace.dependencies]"
+                );
                 find(name, message);
             }
         }
@@ -216,7 +322,10 @@ fn line_of(manifest: &str, name: &str) -> usize {
         let rest = text.trim_start().strip_prefix(name);
         rest.is_some_and(|rest| rest.trim_start().starts_with(['=', '.']))
     };
-    manifest.lines().position(starts).map_or(1, |index| index + 1)
+    manifest
+        .lines()
+        .position(starts)
+        .map_or(1, |index| index + 1)
 }
 
 #[cfg(test)]
@@ -285,9 +394,15 @@ mod tests {
     fn findings_name_the_line_of_the_manifest() {
         let manifest = "[package]\nname = \"alys-net\"\n\n[dependencies]\nalys-types.workspace = true\nalys-storage = {}\n";
         let manifests = [("alys-net/Cargo.toml".to_owned(), manifest.to_owned())];
-        let findings = check(&[package(NET, &[(TYPES, false), (STORAGE, false)])], &manifests);
+        let findings = check(
+            &[package(NET, &[(TYPES, false), (STORAGE, false)])],
+            &manifests,
+        );
         assert_eq!(findings.len(), 1);
-        assert_eq!((findings[0].line, findings[0].path.as_str()), (6, "alys-net/Cargo.toml"));
+        assert_eq!(
+            (findings[0].line, findings[0].path.as_str()),
+            (6, "alys-net/Cargo.toml")
+        );
     }
 
     #[test]

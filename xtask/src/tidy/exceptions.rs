@@ -138,7 +138,9 @@ pub fn excuse(findings: Vec<Finding>, exceptions: &[Exception]) -> Vec<Finding> 
             ),
         })
         .collect();
-    let kept = findings.into_iter().filter(|finding| !exceptions.iter().any(|one| covers(one, finding)));
+    let kept = findings
+        .into_iter()
+        .filter(|finding| !exceptions.iter().any(|one| covers(one, finding)));
     kept.chain(idle).collect()
 }
 
@@ -155,11 +157,21 @@ mod tests {
             what: what.to_owned(),
             message: String::new(),
         };
-        let exception =
-            |path: &'static str, what: &'static str| Exception { rule: Rule::Seam, path, what, reason: "" };
-        let findings =
-            vec![finding("a/b.rs", "std::fs::read"), finding("a/c.rs", "tokio"), finding("d.rs", "tokio")];
-        let kept = excuse(findings.clone(), &[exception("a/", "std::fs"), exception("d.rs", "")]);
+        let exception = |path: &'static str, what: &'static str| Exception {
+            rule: Rule::Seam,
+            path,
+            what,
+            reason: "",
+        };
+        let findings = vec![
+            finding("a/b.rs", "std::fs::read"),
+            finding("a/c.rs", "tokio"),
+            finding("d.rs", "tokio"),
+        ];
+        let kept = excuse(
+            findings.clone(),
+            &[exception("a/", "std::fs"), exception("d.rs", "")],
+        );
         assert_eq!(kept, [findings[1].clone()]);
         let kept = excuse(findings.clone(), &[exception("a/b.rs", "std::thread")]);
         assert_eq!(kept.len(), 4);

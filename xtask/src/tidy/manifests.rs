@@ -32,7 +32,9 @@ pub fn check(path: &str, content: &str) -> Vec<Finding> {
             section = text.trim_matches(['[', ']']).to_owned();
             continue;
         }
-        let Some((key, value)) = text.split_once('=').filter(|_| !text.starts_with('#')) else { continue };
+        let Some((key, value)) = text.split_once('=').filter(|_| !text.starts_with('#')) else {
+            continue;
+        };
         let (key, value) = (key.trim(), value.trim());
         let from_workspace =
             (key.ends_with(".workspace") && value == "true") || value.contains("workspace = true");
@@ -54,11 +56,16 @@ pub fn check(path: &str, content: &str) -> Vec<Finding> {
         find(
             1,
             "lints",
-            "the workspace's lints do not hold here: add `[lints]` with `workspace = true`".to_owned(),
+            "the workspace's lints do not hold here: add `[lints]` with `workspace = true`"
+                .to_owned(),
         );
     }
     for key in INHERITED.iter().filter(|key| !inherited.contains(key)) {
-        find(1, key, format!("`{key}` is not the workspace's: write `{key}.workspace = true`"));
+        find(
+            1,
+            key,
+            format!("`{key}` is not the workspace's: write `{key}.workspace = true`"),
+        );
     }
     findings
 }
@@ -72,16 +79,23 @@ mod tests {
         [dependencies]\na.workspace = true\nb = { workspace = true, features = [\"c\"] }\n# d = \"1\"\n";
 
     fn found(content: &str) -> Vec<(usize, String)> {
-        check("net/Cargo.toml", content).into_iter().map(|finding| (finding.line, finding.what)).collect()
+        check("net/Cargo.toml", content)
+            .into_iter()
+            .map(|finding| (finding.line, finding.what))
+            .collect()
     }
 
     #[test]
     fn all_that_is_shared_comes_from_the_workspace() {
         assert!(found(GOOD).is_empty());
-        let own =
-            format!("{GOOD}\n[target.'cfg(unix)'.dev-dependencies]\ne = \"1\"\nf = {{ version = \"1\" }}\n");
+        let own = format!(
+            "{GOOD}\n[target.'cfg(unix)'.dev-dependencies]\ne = \"1\"\nf = {{ version = \"1\" }}\n"
+        );
         assert_eq!(found(&own), [(18, "e".to_owned()), (19, "f".to_owned())]);
-        assert_eq!(found(&GOOD.replace("[lints]\nworkspace = true", "")), [(1, "lints".to_owned())]);
+        assert_eq!(
+            found(&GOOD.replace("[lints]\nworkspace = true", "")),
+            [(1, "lints".to_owned())]
+        );
         assert_eq!(
             found(&GOOD.replace("license.workspace = true", "license = \"MIT\"")),
             [(1, "license".to_owned())]

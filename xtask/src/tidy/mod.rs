@@ -80,7 +80,11 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: [{}] {}", self.path, self.line, self.rule, self.message)
+        write!(
+            f,
+            "{}:{}: [{}] {}",
+            self.path, self.line, self.rule, self.message
+        )
     }
 }
 
@@ -93,8 +97,11 @@ pub fn check(root: &Path) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let mut manifests = Vec::new();
     for path in tracked(root)? {
-        let bytes = std::fs::read(root.join(&path)).with_context(|| format!("{path} cannot be read"))?;
-        let Ok(content) = String::from_utf8(bytes) else { continue };
+        let bytes =
+            std::fs::read(root.join(&path)).with_context(|| format!("{path} cannot be read"))?;
+        let Ok(content) = String::from_utf8(bytes) else {
+            continue;
+        };
         findings.extend(text::check(&path, &content));
         if path.ends_with(".rs") {
             findings.extend(source::check(&path, &content));
@@ -104,7 +111,10 @@ pub fn check(root: &Path) -> Result<Vec<Finding>> {
             manifests.push((path, content));
         }
     }
-    findings.extend(arrows::check(&arrows::packages(&metadata, root)?, &manifests));
+    findings.extend(arrows::check(
+        &arrows::packages(&metadata, root)?,
+        &manifests,
+    ));
     let mut findings = exceptions::excuse(findings, exceptions::EXCEPTIONS);
     findings.sort();
     findings.dedup();
@@ -118,15 +128,22 @@ pub fn check(root: &Path) -> Result<Vec<Finding>> {
 pub fn tracked(root: &Path) -> Result<Vec<String>> {
     let mut command = Command::new("git");
     // Whoever owns the checkout: nothing of it is run here.
-    command.current_dir(root).args(["-c", "safe.directory=*"]).args([
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]);
+    command
+        .current_dir(root)
+        .args(["-c", "safe.directory=*"])
+        .args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ]);
     let output = command.output().context("git does not start")?;
-    ensure!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr).trim());
+    ensure!(
+        output.status.success(),
+        "git ls-files: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
     let listed = String::from_utf8(output.stdout).context("a file's name is not UTF-8")?;
     let mut files: Vec<String> = listed
         .split('\0')
@@ -141,8 +158,18 @@ pub fn tracked(root: &Path) -> Result<Vec<String>> {
 /// `cargo metadata` of the workspace itself; asks no registry.
 fn metadata(root: &Path) -> Result<serde_json::Value> {
     let mut command = Command::new(crate::cargo());
-    command.current_dir(root).args(["metadata", "--format-version", "1", "--no-deps", "--offline"]);
+    command.current_dir(root).args([
+        "metadata",
+        "--format-version",
+        "1",
+        "--no-deps",
+        "--offline",
+    ]);
     let output = command.output().context("cargo does not start")?;
-    ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim());
+    ensure!(
+        output.status.success(),
+        "cargo metadata: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
     serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")
 }

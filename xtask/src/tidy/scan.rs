@@ -54,7 +54,10 @@ pub fn tokens(source: &str) -> Vec<Token<'_>> {
             quote(rest)
         } else if let Some(length) = word(rest) {
             // A raw identifier is the word itself.
-            tokens.push(Token { text: rest[..length].trim_start_matches("r#"), line });
+            tokens.push(Token {
+                text: rest[..length].trim_start_matches("r#"),
+                line,
+            });
             length
         } else if rest.starts_with("::") {
             tokens.push(Token { text: "::", line });
@@ -63,7 +66,8 @@ pub fn tokens(source: &str) -> Vec<Token<'_>> {
             let length = rest.chars().next().map_or(1, char::len_utf8);
             let text = &rest[..length];
             if rest.starts_with(|c: char| c.is_ascii_digit()) {
-                rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len())
+                rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                    .unwrap_or(rest.len())
             } else {
                 if !text.trim().is_empty() {
                     tokens.push(Token { text, line });
@@ -112,7 +116,11 @@ pub fn paths<'a>(tokens: &[Token<'a>]) -> Vec<Path<'a>> {
             }
             let is_macro = tokens.get(end + 1).is_some_and(|token| token.text == "!")
                 && tokens.get(end + 2).is_none_or(|token| token.text != "=");
-            found.push(Path { parts, line: tokens[end].line, is_macro });
+            found.push(Path {
+                parts,
+                line: tokens[end].line,
+                is_macro,
+            });
             at = end + 1;
         } else {
             at += 1;
@@ -122,7 +130,12 @@ pub fn paths<'a>(tokens: &[Token<'a>]) -> Vec<Path<'a>> {
 }
 
 /// Takes apart the tree that starts at `at`; returns where it ends.
-fn use_tree<'a>(tokens: &[Token<'a>], mut at: usize, prefix: &[&'a str], found: &mut Vec<Path<'a>>) -> usize {
+fn use_tree<'a>(
+    tokens: &[Token<'a>],
+    mut at: usize,
+    prefix: &[&'a str],
+    found: &mut Vec<Path<'a>>,
+) -> usize {
     let mut parts = prefix.to_vec();
     let mut line = tokens.get(at).map_or(0, |token| token.line);
     while let Some(token) = tokens.get(at) {
@@ -153,9 +166,20 @@ fn use_tree<'a>(tokens: &[Token<'a>], mut at: usize, prefix: &[&'a str], found: 
         }
         at += 1;
     }
-    found.push(Path { parts, line, is_macro: false });
+    found.push(Path {
+        parts,
+        line,
+        is_macro: false,
+    });
     // Never stands still, whatever the input.
-    if tokens.get(at).is_some_and(|token| !matches!(token.text, "," | "}")) { at + 1 } else { at }
+    if tokens
+        .get(at)
+        .is_some_and(|token| !matches!(token.text, "," | "}"))
+    {
+        at + 1
+    } else {
+        at
+    }
 }
 
 /// The length of `#[cfg(.. test ..)] mod name { .. }` at the start of the tokens.
@@ -166,7 +190,9 @@ fn test_module(tokens: &[Token<'_>]) -> Option<usize> {
     }
     let close = tokens.iter().position(|token| token.text == "]")?;
     let attribute = &tokens[3..close];
-    let negated = attribute.windows(3).any(|w| w[0].text == "not" && w[2].text == "test");
+    let negated = attribute
+        .windows(3)
+        .any(|w| w[0].text == "not" && w[2].text == "test");
     if negated || !attribute.iter().any(|token| token.text == "test") {
         return None;
     }
@@ -235,7 +261,11 @@ fn string(rest: &str) -> Option<usize> {
     let open = prefix + hashes + 1;
     if raw {
         let end = format!("\"{}", "#".repeat(hashes));
-        return Some(rest[open..].find(&end).map_or(rest.len(), |at| open + at + end.len()));
+        return Some(
+            rest[open..]
+                .find(&end)
+                .map_or(rest.len(), |at| open + at + end.len()),
+        );
     }
     let mut escaped = false;
     for (at, c) in rest[open..].char_indices() {
@@ -269,7 +299,10 @@ mod tests {
     use super::*;
 
     fn named(source: &str) -> Vec<(String, usize)> {
-        paths(&tokens(source)).into_iter().map(|path| (path.text(), path.line)).collect()
+        paths(&tokens(source))
+            .into_iter()
+            .map(|path| (path.text(), path.line))
+            .collect()
     }
 
     #[test]
@@ -287,7 +320,10 @@ mod tests {
             ("f", 4),
             ("c::d", 4),
         ];
-        let expected: Vec<_> = expected.iter().map(|(text, line)| (text.to_string(), *line)).collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(text, line)| (text.to_string(), *line))
+            .collect();
         assert_eq!(named(source), expected);
     }
 
@@ -301,8 +337,10 @@ mod tests {
             let g = br##"tokio"# "##; let h = '\u{1F600}'; let i = 'é';
         "####;
         let words: Vec<String> = named(source).into_iter().map(|(text, _)| text).collect();
-        let kept =
-            ["let", "a", "let", "b", "let", "c", "let", "d", "let", "e", "fn", "f", "x", "str", "char"];
+        let kept = [
+            "let", "a", "let", "b", "let", "c", "let", "d", "let", "e", "fn", "f", "x", "str",
+            "char",
+        ];
         assert_eq!(words[..kept.len()], kept);
         assert_eq!(words[kept.len()..], ["let", "g", "let", "h", "let", "i"]);
     }
@@ -310,7 +348,11 @@ mod tests {
     #[test]
     fn macros_are_told_from_comparisons() {
         let found = paths(&tokens("todo!(); if a != b {} std::println!()"));
-        let macros: Vec<String> = found.iter().filter(|p| p.is_macro).map(Path::text).collect();
+        let macros: Vec<String> = found
+            .iter()
+            .filter(|p| p.is_macro)
+            .map(Path::text)
+            .collect();
         assert_eq!(macros, ["todo", "std::println"]);
     }
 

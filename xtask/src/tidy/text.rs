@@ -3,7 +3,11 @@
 use super::{Finding, Rule};
 
 /// Words that put work off, assembled here so that this file does not hold them.
-const MARKS: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
+const MARKS: &[&str] = &[
+    concat!("TO", "DO"),
+    concat!("FIX", "ME"),
+    concat!("XX", "X"),
+];
 
 /// Where people and machines keep their things.
 const HOMES: &[&str] = &[
@@ -18,8 +22,10 @@ const HOMES: &[&str] = &[
 const WRITTEN_BY_TOOLS: &[&str] = &["Cargo.lock", "package-lock.json"];
 
 /// Where locked packages may come from, by the start of their address.
-const REGISTRIES: &[&str] =
-    &["registry+https://github.com/rust-lang/crates.io-index", "https://registry.npmjs.org/"];
+const REGISTRIES: &[&str] = &[
+    "registry+https://github.com/rust-lang/crates.io-index",
+    "https://registry.npmjs.org/",
+];
 
 /// Everything wrong with the text of one file.
 pub fn check(path: &str, content: &str) -> Vec<Finding> {
@@ -27,7 +33,13 @@ pub fn check(path: &str, content: &str) -> Vec<Finding> {
     let locked = WRITTEN_BY_TOOLS.contains(&name);
     let mut findings = Vec::new();
     let mut find = |line: usize, rule: Rule, what: &str, message: String| {
-        findings.push(Finding { path: path.to_owned(), line, rule, what: what.to_owned(), message });
+        findings.push(Finding {
+            path: path.to_owned(),
+            line,
+            rule,
+            what: what.to_owned(),
+            message,
+        });
     };
     for (line, text) in (1..).zip(content.lines()) {
         if locked {
@@ -42,17 +54,24 @@ pub fn check(path: &str, content: &str) -> Vec<Finding> {
             continue;
         }
         if let Some(mark) = MARKS.iter().find(|mark| has_word(text, mark)) {
-            find(line, Rule::Unfinished, mark, format!("`{mark}`: do it, or write it down as an issue"));
+            find(
+                line,
+                Rule::Unfinished,
+                mark,
+                format!("`{mark}`: do it, or write it down as an issue"),
+            );
         }
         if let Some(home) = HOMES.iter().find(|home| has_path(text, home)) {
-            let message = format!("`{home}..` is a path of one machine: make it relative, or an argument");
+            let message =
+                format!("`{home}..` is a path of one machine: make it relative, or an argument");
             find(line, Rule::Machine, home, message);
         }
         let registry = text.trim_start();
         let replaces = (path.contains(".cargo/") && registry.starts_with("[source."))
             || (name == ".npmrc" && registry.starts_with("registry"));
         if replaces {
-            let message = "a registry of one machine: keep it in that machine's own configuration".to_owned();
+            let message =
+                "a registry of one machine: keep it in that machine's own configuration".to_owned();
             find(line, Rule::Machine, "registry", message);
         }
     }
@@ -62,7 +81,9 @@ pub fn check(path: &str, content: &str) -> Vec<Finding> {
 /// Where a line of a lock file says that a package comes from.
 fn origin(line: &str) -> Option<&str> {
     let line = line.trim();
-    let value = line.strip_prefix("source = ").or_else(|| line.strip_prefix("\"resolved\": "))?;
+    let value = line
+        .strip_prefix("source = ")
+        .or_else(|| line.strip_prefix("\"resolved\": "))?;
     Some(value.trim_end_matches(',').trim_matches('"'))
 }
 
@@ -75,8 +96,9 @@ fn has_word(text: &str, word: &str) -> bool {
 
 /// Whether an absolute path starts so: what stands before is no part of a longer path.
 fn has_path(text: &str, start: &str) -> bool {
-    text.match_indices(start)
-        .any(|(at, _)| !text[..at].ends_with(|c: char| c.is_alphanumeric() || "._-/}$~*>".contains(c)))
+    text.match_indices(start).any(|(at, _)| {
+        !text[..at].ends_with(|c: char| c.is_alphanumeric() || "._-/}$~*>".contains(c))
+    })
 }
 
 #[cfg(test)]
@@ -84,13 +106,19 @@ mod tests {
     use super::*;
 
     fn found(path: &str, text: &str) -> Vec<(usize, Rule)> {
-        check(path, text).iter().map(|finding| (finding.line, finding.rule)).collect()
+        check(path, text)
+            .iter()
+            .map(|finding| (finding.line, finding.rule))
+            .collect()
     }
 
     #[test]
     fn work_is_not_put_off() {
         for mark in MARKS {
-            assert_eq!(found("node/src/a.rs", &format!("\n// {mark}: later")), [(2, Rule::Unfinished)]);
+            assert_eq!(
+                found("node/src/a.rs", &format!("\n// {mark}: later")),
+                [(2, Rule::Unfinished)]
+            );
             assert!(found("node/src/a.rs", &format!("// A{mark} {mark}S")).is_empty());
         }
     }
@@ -99,8 +127,16 @@ mod tests {
     fn paths_of_a_machine_are_found() {
         for home in HOMES {
             for before in ["", " ", "\"", "(", "=", "`", "file://"] {
-                let expected: &[_] = if before == "file://" { &[] } else { &[(1, Rule::Machine)] };
-                assert_eq!(found("docs/a.md", &format!("{before}{home}x")), expected, "{before}{home}");
+                let expected: &[_] = if before == "file://" {
+                    &[]
+                } else {
+                    &[(1, Rule::Machine)]
+                };
+                assert_eq!(
+                    found("docs/a.md", &format!("{before}{home}x")),
+                    expected,
+                    "{before}{home}"
+                );
             }
             assert!(found("docs/a.md", &format!("aux{home}x")).is_empty());
         }
@@ -110,11 +146,19 @@ mod tests {
     fn lock_files_name_public_registries_only() {
         let good = "source = \"registry+https://github.com/rust-lang/crates.io-index\"\n  \"resolved\": \
                     \"https://registry.npmjs.org/ws/-/ws-8.tgz\",";
-        let bad =
-            "source = \"registry+http://10.0.0.1/index\"\n  \"resolved\": \"http://mirror.example/ws.tgz\",";
+        let bad = "source = \"registry+http://10.0.0.1/index\"\n  \"resolved\": \"http://mirror.example/ws.tgz\",";
         assert!(found("Cargo.lock", good).is_empty());
-        assert_eq!(found("tests/npm/package-lock.json", bad), [(1, Rule::Machine), (2, Rule::Machine)]);
-        assert_eq!(found(".cargo/config.toml", "[source.crates-io]"), [(1, Rule::Machine)]);
-        assert_eq!(found("tests/npm/.npmrc", "registry=http://mirror.example"), [(1, Rule::Machine)]);
+        assert_eq!(
+            found("tests/npm/package-lock.json", bad),
+            [(1, Rule::Machine), (2, Rule::Machine)]
+        );
+        assert_eq!(
+            found(".cargo/config.toml", "[source.crates-io]"),
+            [(1, Rule::Machine)]
+        );
+        assert_eq!(
+            found("tests/npm/.npmrc", "registry=http://mirror.example"),
+            [(1, Rule::Machine)]
+        );
     }
 }

@@ -13,13 +13,16 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorContext, Addr, Arbiter, Context, Handler, Message, ResponseFuture, Supervised, Supervisor,
-    System,
+    Actor, ActorContext, Addr, Arbiter, Context, Handler, Message, ResponseFuture, Supervised,
+    Supervisor, System,
 };
 use hdrhistogram::Histogram;
 
 use crate::{
-    gear::{CAPACITY, Goals, Latch, Tally, WARM_UP_PART, bytes_each, go_round, histogram, latencies, record},
+    gear::{
+        CAPACITY, Goals, Latch, Tally, WARM_UP_PART, bytes_each, go_round, histogram, latencies,
+        record,
+    },
     measure::{Contender, Measure},
 };
 
@@ -96,7 +99,10 @@ impl Handler<Token> for Worker {
         if hops == 0 {
             self.latch.count_down();
         } else {
-            let next = self.next.as_ref().expect("an actor of a ring has a next one");
+            let next = self
+                .next
+                .as_ref()
+                .expect("an actor of a ring has a next one");
             next.do_send(Token { hops: hops - 1 });
         }
     }
@@ -137,7 +143,11 @@ impl Handler<Ask> for Relay {
 
 impl Worker {
     fn new() -> Self {
-        Self { tally: Tally::new(&Goals::none()), latch: Latch::new(0), next: None }
+        Self {
+            tally: Tally::new(&Goals::none()),
+            latch: Latch::new(0),
+            next: None,
+        }
     }
 }
 
@@ -147,8 +157,11 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    System::new()
-        .block_on(async { actix::spawn(driver).await.expect("a measure that panicked has no result") })
+    System::new().block_on(async {
+        actix::spawn(driver)
+            .await
+            .expect("a measure that panicked has no result")
+    })
 }
 
 async fn ask(worker: &Addr<Worker>, value: u64) -> u64 {
@@ -159,7 +172,11 @@ async fn spawn(actors: u64) -> Vec<Addr<Worker>> {
     let latch = Latch::new(actors);
     let mut workers = Vec::with_capacity(actors as usize);
     for _ in 0..actors {
-        let worker = Worker { latch: latch.clone(), ..Worker::new() }.start();
+        let worker = Worker {
+            latch: latch.clone(),
+            ..Worker::new()
+        }
+        .start();
         worker.do_send(Token { hops: 0 });
         workers.push(worker);
     }
@@ -180,7 +197,10 @@ impl Actix {
 impl Contender for Actix {
     fn takes(&self, measure: Measure) -> bool {
         !self.is_apart
-            || matches!(measure, Measure::Tell | Measure::TellMany | Measure::Ask | Measure::AskMany)
+            || matches!(
+                measure,
+                Measure::Tell | Measure::TellMany | Measure::Ask | Measure::AskMany
+            )
     }
 
     fn tell(&self, senders: u64, each: u64) -> Duration {
@@ -188,7 +208,10 @@ impl Contender for Actix {
         on_system(async move {
             let warm = each / WARM_UP_PART;
             let goals = Goals::new(warm, senders * each);
-            let worker = start(Worker { tally: Tally::new(&goals), ..Worker::new() });
+            let worker = start(Worker {
+                tally: Tally::new(&goals),
+                ..Worker::new()
+            });
             for value in 0..warm {
                 worker.do_send(Note(value));
             }
@@ -241,22 +264,34 @@ impl Contender for Actix {
     fn ask_through(&self, asks: u64) -> Histogram<u64> {
         on_system(async move {
             let relay = &Relay(Worker::new().start()).start();
-            latencies(asks, |value| async move { relay.send(Ask(value)).await.expect("a relay answers") })
-                .await
+            latencies(asks, |value| async move {
+                relay.send(Ask(value)).await.expect("a relay answers")
+            })
+            .await
         })
     }
 
     fn ring(&self, actors: u64, tokens: u64, laps: u64) -> Duration {
         on_system(async move {
             let latch = Latch::new(0);
-            let worker = |next| Worker { latch: latch.clone(), next, ..Worker::new() }.start();
+            let worker = |next| {
+                Worker {
+                    latch: latch.clone(),
+                    next,
+                    ..Worker::new()
+                }
+                .start()
+            };
             let first = worker(None);
             let mut next = first.clone();
             for _ in 1..actors {
                 next = worker(Some(next));
             }
             first.do_send(Next(next));
-            go_round(&latch, actors, tokens, laps, |hops| first.do_send(Token { hops })).await
+            go_round(&latch, actors, tokens, laps, |hops| {
+                first.do_send(Token { hops })
+            })
+            .await
         })
     }
 
@@ -277,7 +312,10 @@ impl Contender for Actix {
         on_system(async move {
             let latch = Latch::new(0);
             let of_worker = latch.clone();
-            let worker = Supervisor::start(|_| Worker { latch: of_worker, ..Worker::new() });
+            let worker = Supervisor::start(|_| Worker {
+                latch: of_worker,
+                ..Worker::new()
+            });
             let mut restarts = histogram();
             for _ in 0..times {
                 latch.close(1);

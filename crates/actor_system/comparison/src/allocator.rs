@@ -15,7 +15,10 @@ pub struct Counting {
 impl Counting {
     /// An allocator that does not count yet.
     pub const fn new() -> Self {
-        Self { is_on: AtomicBool::new(false), live: AtomicI64::new(0) }
+        Self {
+            is_on: AtomicBool::new(false),
+            live: AtomicI64::new(0),
+        }
     }
 
     /// Counts from now on.

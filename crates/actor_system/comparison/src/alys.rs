@@ -9,15 +9,15 @@ use std::{
 };
 
 use alys_actor_system::{
-    Addr, AlysActor, Backoff, ChildSpec, Context, Intensity, Message, Reply, Slot, Strategy, Supervisor,
-    SupervisorSpec, System, mailbox,
+    Addr, AlysActor, Backoff, ChildSpec, Context, Intensity, Message, Reply, Slot, Strategy,
+    Supervisor, SupervisorSpec, System, mailbox,
 };
 use hdrhistogram::Histogram;
 
 use crate::{
     gear::{
-        CAPACITY, Goals, Latch, Tally, WARM_UP_PART, bytes_each, go_round, histogram, latencies, on_workers,
-        record,
+        CAPACITY, Goals, Latch, Tally, WARM_UP_PART, bytes_each, go_round, histogram, latencies,
+        on_workers, record,
     },
     measure::Contender,
 };
@@ -77,7 +77,10 @@ impl AlysActor for Worker {
             }
             Work::Token { hops: 0 } => self.latch.count_down(),
             Work::Token { hops } => {
-                let next = self.next.as_ref().expect("an actor of a ring has a next one");
+                let next = self
+                    .next
+                    .as_ref()
+                    .expect("an actor of a ring has a next one");
                 put(next, Work::Token { hops: hops - 1 });
             }
             Work::Fail => return Err(Failed),
@@ -88,7 +91,11 @@ impl AlysActor for Worker {
 
 impl Worker {
     fn new() -> Self {
-        Self { tally: Tally::new(&Goals::none()), latch: Latch::new(0), next: None }
+        Self {
+            tally: Tally::new(&Goals::none()),
+            latch: Latch::new(0),
+            next: None,
+        }
     }
 
     fn factory(self) -> impl FnMut() -> Ready<Result<Self, Infallible>> + Send + 'static {
@@ -101,16 +108,24 @@ impl Worker {
         name: impl Into<String>,
         slot: impl Into<Slot<Work>>,
     ) -> Addr<Work> {
-        supervisor.start(ChildSpec::new(name), slot, self.factory()).expect("there is room for the child")
+        supervisor
+            .start(ChildSpec::new(name), slot, self.factory())
+            .expect("there is room for the child")
     }
 }
 
 async fn ask(worker: &Addr<Work>, value: u64) -> u64 {
-    worker.ask(|reply| Work::Ask { value, reply }, DEADLINE).await.expect("a second is enough")
+    worker
+        .ask(|reply| Work::Ask { value, reply }, DEADLINE)
+        .await
+        .expect("a second is enough")
 }
 
 async fn send(worker: &Addr<Work>, msg: Work) {
-    assert!(worker.send(msg).await.is_ok(), "a worker runs as long as its system");
+    assert!(
+        worker.send(msg).await.is_ok(),
+        "a worker runs as long as its system"
+    );
 }
 
 fn put(worker: &Addr<Work>, msg: Work) {
@@ -121,7 +136,10 @@ fn put(worker: &Addr<Work>, msg: Work) {
 /// a policy tells it to wait.
 fn supervisor(system: &System, name: impl Into<String>) -> Supervisor {
     let spec = SupervisorSpec {
-        intensity: Intensity { restarts: usize::MAX, within: Duration::from_secs(60) },
+        intensity: Intensity {
+            restarts: usize::MAX,
+            within: Duration::from_secs(60),
+        },
         backoff: Backoff::NONE,
         ..SupervisorSpec::new(name, Strategy::OneForOne)
     };
@@ -135,7 +153,10 @@ async fn spawn(system: &System, batch: &str, actors: u64) -> Vec<Addr<Work>> {
     for part in 0..actors.div_ceil(CHILDREN) {
         let supervisor = supervisor(system, format!("{batch}-{part}"));
         for index in 0..CHILDREN.min(actors - part * CHILDREN) {
-            let worker = Worker { latch: latch.clone(), ..Worker::new() };
+            let worker = Worker {
+                latch: latch.clone(),
+                ..Worker::new()
+            };
             let worker = worker.start(&supervisor, index.to_string(), CAPACITY);
             put(&worker, Work::Token { hops: 0 });
             addresses.push(worker);
@@ -151,7 +172,10 @@ impl Contender for Alys {
             let warm = each / WARM_UP_PART;
             let goals = Goals::new(warm, senders * each);
             let system = System::new("comparison");
-            let worker = Worker { tally: Tally::new(&goals), ..Worker::new() };
+            let worker = Worker {
+                tally: Tally::new(&goals),
+                ..Worker::new()
+            };
             let worker = worker.start(&supervisor(&system, "workers"), "worker", CAPACITY);
             for value in 0..warm {
                 send(&worker, Work::Note(value)).await;
@@ -207,7 +231,10 @@ impl Contender for Alys {
             let system = System::new("comparison");
             let supervisor = supervisor(&system, "workers");
             let last = Worker::new().start(&supervisor, "last", CAPACITY);
-            let worker = Worker { next: Some(last), ..Worker::new() };
+            let worker = Worker {
+                next: Some(last),
+                ..Worker::new()
+            };
             let worker = &worker.start(&supervisor, "first", CAPACITY);
             latencies(asks, |value| ask(worker, value)).await
         })
@@ -218,14 +245,21 @@ impl Contender for Alys {
             let system = System::new("comparison");
             let supervisor = supervisor(&system, "ring");
             let latch = Latch::new(0);
-            let worker = |next| Worker { latch: latch.clone(), next: Some(next), ..Worker::new() };
+            let worker = |next| Worker {
+                latch: latch.clone(),
+                next: Some(next),
+                ..Worker::new()
+            };
             let (first, slot) = mailbox(CAPACITY);
             let mut next = first.clone();
             for index in 1..actors {
                 next = worker(next).start(&supervisor, index.to_string(), CAPACITY);
             }
             worker(next).start(&supervisor, "first", slot);
-            go_round(&latch, actors, tokens, laps, |hops| put(&first, Work::Token { hops })).await
+            go_round(&latch, actors, tokens, laps, |hops| {
+                put(&first, Work::Token { hops })
+            })
+            .await
         })
     }
 
@@ -256,7 +290,10 @@ impl Contender for Alys {
         on_workers(async move {
             let system = System::new("comparison");
             let latch = Latch::new(0);
-            let worker = Worker { latch: latch.clone(), ..Worker::new() };
+            let worker = Worker {
+                latch: latch.clone(),
+                ..Worker::new()
+            };
             let worker = worker.start(&supervisor(&system, "workers"), "worker", CAPACITY);
             let mut restarts = histogram();
             for _ in 0..times {

@@ -44,7 +44,10 @@ pub struct Latch {
 
 impl Latch {
     pub fn new(count: u64) -> Arc<Self> {
-        Arc::new(Self { left: AtomicU64::new(count), open: Notify::new() })
+        Arc::new(Self {
+            left: AtomicU64::new(count),
+            open: Notify::new(),
+        })
     }
 
     /// Closes it again, for `count`. Only while nobody counts down or waits.
@@ -82,7 +85,12 @@ pub struct Goals {
 
 impl Goals {
     pub fn new(warm: u64, measured: u64) -> Arc<Self> {
-        Arc::new(Self { warm, total: warm + measured, is_warm: Notify::new(), is_done: Notify::new() })
+        Arc::new(Self {
+            warm,
+            total: warm + measured,
+            is_warm: Notify::new(),
+            is_done: Notify::new(),
+        })
     }
 
     /// For an actor that gets no notes.
@@ -101,7 +109,11 @@ impl Goals {
 
 impl Tally {
     pub fn new(goals: &Arc<Goals>) -> Self {
-        Self { seen: 0, sum: 0, goals: goals.clone() }
+        Self {
+            seen: 0,
+            sum: 0,
+            goals: goals.clone(),
+        }
     }
 
     pub fn note(&mut self, value: u64) {
@@ -127,7 +139,11 @@ where
         .enable_all()
         .build()
         .expect("a process that cannot start threads cannot run at all");
-    runtime.block_on(async { tokio::spawn(driver).await.expect("a measure that panicked has no result") })
+    runtime.block_on(async {
+        tokio::spawn(driver)
+            .await
+            .expect("a measure that panicked has no result")
+    })
 }
 
 /// Asks `asks` times, one after the other, after warming up, and returns how long each took, in nanoseconds.
@@ -180,7 +196,9 @@ pub fn histogram() -> Histogram<u64> {
 
 pub fn record(histogram: &mut Histogram<u64>, took: Duration) {
     let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-    histogram.record(nanos).expect("a histogram that resizes itself takes every value");
+    histogram
+        .record(nanos)
+        .expect("a histogram that resizes itself takes every value");
 }
 
 /// Live bytes that `actors` idle actors cost, each. `spawn(n)` makes `n` of them, waits until each has handled

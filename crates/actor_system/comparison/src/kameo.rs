@@ -18,8 +18,8 @@ use kameo::{
 
 use crate::{
     gear::{
-        CAPACITY, Goals, Latch, Tally, WARM_UP_PART, bytes_each, go_round, histogram, latencies, on_workers,
-        record,
+        CAPACITY, Goals, Latch, Tally, WARM_UP_PART, bytes_each, go_round, histogram, latencies,
+        on_workers, record,
     },
     measure::Contender,
 };
@@ -81,7 +81,12 @@ impl Message<Token> for Worker {
         if hops == 0 {
             self.latch.count_down();
         } else {
-            put(self.next.as_ref().expect("an actor of a ring has a next one"), Token { hops: hops - 1 });
+            put(
+                self.next
+                    .as_ref()
+                    .expect("an actor of a ring has a next one"),
+                Token { hops: hops - 1 },
+            );
         }
     }
 }
@@ -104,7 +109,11 @@ impl Message<Fail> for Worker {
 
 impl Worker {
     fn new() -> Self {
-        Self { tally: Tally::new(&Goals::none()), latch: Latch::new(0), next: None }
+        Self {
+            tally: Tally::new(&Goals::none()),
+            latch: Latch::new(0),
+            next: None,
+        }
     }
 
     fn start(self) -> ActorRef<Self> {
@@ -129,18 +138,28 @@ async fn ask(worker: &ActorRef<Worker>, value: u64) -> u64 {
 }
 
 async fn tell(worker: &ActorRef<Worker>, value: u64) {
-    assert!(worker.tell(Note(value)).await.is_ok(), "a worker runs until it is stopped");
+    assert!(
+        worker.tell(Note(value)).await.is_ok(),
+        "a worker runs until it is stopped"
+    );
 }
 
 fn put(worker: &ActorRef<Worker>, token: Token) {
-    assert!(worker.tell(token).try_send().is_ok(), "all tokens fit into one mailbox");
+    assert!(
+        worker.tell(token).try_send().is_ok(),
+        "all tokens fit into one mailbox"
+    );
 }
 
 async fn spawn(actors: u64) -> Vec<ActorRef<Worker>> {
     let latch = Latch::new(actors);
     let mut workers = Vec::with_capacity(actors as usize);
     for _ in 0..actors {
-        let worker = Worker { latch: latch.clone(), ..Worker::new() }.start();
+        let worker = Worker {
+            latch: latch.clone(),
+            ..Worker::new()
+        }
+        .start();
         put(&worker, Token { hops: 0 });
         workers.push(worker);
     }
@@ -153,7 +172,11 @@ impl Contender for Kameo {
         on_workers(async move {
             let warm = each / WARM_UP_PART;
             let goals = Goals::new(warm, senders * each);
-            let worker = Worker { tally: Tally::new(&goals), ..Worker::new() }.start();
+            let worker = Worker {
+                tally: Tally::new(&goals),
+                ..Worker::new()
+            }
+            .start();
             for value in 0..warm {
                 tell(&worker, value).await;
             }
@@ -204,7 +227,11 @@ impl Contender for Kameo {
     fn ask_through(&self, asks: u64) -> Histogram<u64> {
         on_workers(async move {
             let last = Worker::new().start();
-            let worker = &Worker { next: Some(last), ..Worker::new() }.start();
+            let worker = &Worker {
+                next: Some(last),
+                ..Worker::new()
+            }
+            .start();
             latencies(asks, |value| ask(worker, value)).await
         })
     }
@@ -212,14 +239,27 @@ impl Contender for Kameo {
     fn ring(&self, actors: u64, tokens: u64, laps: u64) -> Duration {
         on_workers(async move {
             let latch = Latch::new(0);
-            let worker = |next| Worker { latch: latch.clone(), next, ..Worker::new() }.start();
+            let worker = |next| {
+                Worker {
+                    latch: latch.clone(),
+                    next,
+                    ..Worker::new()
+                }
+                .start()
+            };
             let first = worker(None);
             let mut next = first.clone();
             for _ in 1..actors {
                 next = worker(Some(next));
             }
-            assert!(first.tell(Next(next)).await.is_ok(), "a worker runs until it is stopped");
-            go_round(&latch, actors, tokens, laps, |hops| put(&first, Token { hops })).await
+            assert!(
+                first.tell(Next(next)).await.is_ok(),
+                "a worker runs until it is stopped"
+            );
+            go_round(&latch, actors, tokens, laps, |hops| {
+                put(&first, Token { hops })
+            })
+            .await
         })
     }
 
@@ -240,19 +280,31 @@ impl Contender for Kameo {
         on_workers(async move {
             let latch = Latch::new(0);
             let keeper = Keeper::spawn(());
-            let worker = Worker::supervise(&keeper, Worker { latch: latch.clone(), ..Worker::new() })
-                .restart_policy(RestartPolicy::Permanent)
-                .restart_limit(u32::MAX, Duration::from_secs(60))
-                .spawn_with_mailbox(mailbox::bounded(CAPACITY))
-                .await;
+            let worker = Worker::supervise(
+                &keeper,
+                Worker {
+                    latch: latch.clone(),
+                    ..Worker::new()
+                },
+            )
+            .restart_policy(RestartPolicy::Permanent)
+            .restart_limit(u32::MAX, Duration::from_secs(60))
+            .spawn_with_mailbox(mailbox::bounded(CAPACITY))
+            .await;
             // What arrives before it has started is put aside, and lost if one of them fails.
             worker.wait_for_startup().await;
             let mut restarts = histogram();
             for _ in 0..times {
                 latch.close(1);
                 let begun = Instant::now();
-                assert!(worker.tell(Fail).await.is_ok(), "the address outlives the incarnation");
-                assert!(worker.tell(Token { hops: 0 }).await.is_ok(), "the address outlives the incarnation");
+                assert!(
+                    worker.tell(Fail).await.is_ok(),
+                    "the address outlives the incarnation"
+                );
+                assert!(
+                    worker.tell(Token { hops: 0 }).await.is_ok(),
+                    "the address outlives the incarnation"
+                );
                 latch.wait().await;
                 record(&mut restarts, begun.elapsed());
             }

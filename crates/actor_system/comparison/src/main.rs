@@ -34,7 +34,11 @@ fn main() -> ExitCode {
             print!("{}", options::help());
             ExitCode::SUCCESS
         }
-        Ok(Wanted::Child { measure, contender, workers }) => {
+        Ok(Wanted::Child {
+            measure,
+            contender,
+            workers,
+        }) => {
             thread::spawn(|| {
                 thread::sleep(CHILD_WITHIN);
                 eprintln!("not finished after {CHILD_WITHIN:?}");
@@ -58,7 +62,11 @@ fn run(options: &Options) -> ExitCode {
         Ok(results) => {
             print!(
                 "{}",
-                if options.is_json { table::json(options, &results) } else { table::text(options, &results) }
+                if options.is_json {
+                    table::json(options, &results)
+                } else {
+                    table::text(options, &results)
+                }
             );
             ExitCode::SUCCESS
         }

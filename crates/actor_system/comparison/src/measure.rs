@@ -9,7 +9,12 @@ use crate::gear::CAPACITY;
 /// Who is compared, in the order of the columns.
 pub const CONTENDERS: [(&str, &dyn Contender); 7] = [
     (OURS, &crate::alys::Alys),
-    (RAW, &crate::raw::Raw { has_deadline: false }),
+    (
+        RAW,
+        &crate::raw::Raw {
+            has_deadline: false,
+        },
+    ),
     ("raw+deadline", &crate::raw::Raw { has_deadline: true }),
     (FRAMEWORKS[0], &crate::actix::Actix { is_apart: false }),
     ("actix+arbiter", &crate::actix::Actix { is_apart: true }),
@@ -62,7 +67,10 @@ const LAPS_OF_MANY: u64 = 10;
 const ACTORS: u64 = 10_000;
 const RESTARTS: u64 = 2_000;
 
-const _: () = assert!(TOKENS < CAPACITY as u64, "all tokens fit into one mailbox, so no sender ever waits");
+const _: () = assert!(
+    TOKENS < CAPACITY as u64,
+    "all tokens fit into one mailbox, so no sender ever waits"
+);
 
 /// What one child process measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,11 +97,19 @@ pub struct Row {
 }
 
 const fn rate(name: &'static str, unit: &'static str) -> Row {
-    Row { name, unit, is_rate: true }
+    Row {
+        name,
+        unit,
+        is_rate: true,
+    }
 }
 
 const fn cost(name: &'static str, unit: &'static str) -> Row {
-    Row { name, unit, is_rate: false }
+    Row {
+        name,
+        unit,
+        is_rate: false,
+    }
 }
 
 impl Measure {
@@ -133,7 +149,9 @@ impl Measure {
             Self::TellMany => "the same from eight senders",
             Self::Ask => "how long one ask takes, for an asker that asks one after the other",
             Self::AskMany => "asks answered for eight askers",
-            Self::AskThrough => "how long an ask takes that makes the actor ask another one in its handler",
+            Self::AskThrough => {
+                "how long an ask takes that makes the actor ask another one in its handler"
+            }
             Self::RingOne => "one token through a ring of a thousand actors, fifty times round",
             Self::RingMany => "a hundred tokens, ten times round",
             Self::Spawn => "ten thousand actors, until each has handled a message",
@@ -150,10 +168,23 @@ impl Measure {
             Self::Tell => const { &[rate("tell, 1 to 1", "M/s")] },
             Self::TellMany => const { &[rate("tell, 8 to 1", "M/s")] },
             Self::Ask => {
-                const { &[cost("ask, p50", "us"), cost("ask, p99", "us"), cost("ask, p99.9", "us")] }
+                const {
+                    &[
+                        cost("ask, p50", "us"),
+                        cost("ask, p99", "us"),
+                        cost("ask, p99.9", "us"),
+                    ]
+                }
             }
             Self::AskMany => const { &[rate("ask, 8 at once", "M/s")] },
-            Self::AskThrough => const { &[cost("ask through, p50", "us"), cost("ask through, p99", "us")] },
+            Self::AskThrough => {
+                const {
+                    &[
+                        cost("ask through, p50", "us"),
+                        cost("ask through, p99", "us"),
+                    ]
+                }
+            }
             Self::RingOne => const { &[cost("ring of 1000, 1 token, 50 laps", "ms")] },
             Self::RingMany => const { &[cost("ring of 1000, 100 tokens, 10 laps", "ms")] },
             Self::Spawn => const { &[rate("spawn to first message", "k/s")] },
@@ -166,7 +197,9 @@ impl Measure {
     pub fn run(self, contender: &dyn Contender) -> Vec<f64> {
         match self {
             Self::Tell => vec![per_second(NOTES, contender.tell(1, NOTES)) / 1e6],
-            Self::TellMany => vec![per_second(NOTES, contender.tell(SENDERS, NOTES / SENDERS)) / 1e6],
+            Self::TellMany => {
+                vec![per_second(NOTES, contender.tell(SENDERS, NOTES / SENDERS)) / 1e6]
+            }
             Self::Ask => micros(&contender.ask(ASKS), &[0.5, 0.99, 0.999]),
             Self::AskMany => {
                 vec![per_second(ASKS, contender.ask_at_once(SENDERS, ASKS / SENDERS)) / 1e6]
@@ -189,5 +222,8 @@ fn per_second(count: u64, took: Duration) -> f64 {
 }
 
 fn micros(histogram: &Histogram<u64>, quantiles: &[f64]) -> Vec<f64> {
-    quantiles.iter().map(|quantile| histogram.value_at_quantile(*quantile) as f64 / 1e3).collect()
+    quantiles
+        .iter()
+        .map(|quantile| histogram.value_at_quantile(*quantile) as f64 / 1e3)
+        .collect()
 }

@@ -36,7 +36,10 @@ pub enum OptionsError {
     #[error("there is no option {name}")]
     Unknown { name: String },
     #[error("{option} needs {what} after it")]
-    Missing { option: &'static str, what: &'static str },
+    Missing {
+        option: &'static str,
+        what: &'static str,
+    },
     #[error("{text} is not a number from 1 on")]
     NotANumber { text: String },
     #[error("there is no measure {name}; there are {}", measures())]
@@ -46,19 +49,29 @@ pub enum OptionsError {
 }
 
 pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Wanted, OptionsError> {
-    let mut options = Options { measures: Vec::new(), rounds: ROUNDS, workers: WORKERS, is_json: false };
+    let mut options = Options {
+        measures: Vec::new(),
+        rounds: ROUNDS,
+        workers: WORKERS,
+        is_json: false,
+    };
     let mut child = None;
     while let Some(word) = words.next() {
         let mut next = |option, what| words.next().ok_or(OptionsError::Missing { option, what });
         match word.as_str() {
             "--help" | "-h" => return Ok(Wanted::Help),
             "--json" => options.is_json = true,
-            "--only" => options.measures.push(measure(next("--only", "a measure")?)?),
+            "--only" => options
+                .measures
+                .push(measure(next("--only", "a measure")?)?),
             "--rounds" => options.rounds = number(next("--rounds", "a number")?)?,
             "--workers" => options.workers = number(next("--workers", "a number")?)?,
             "--child" => {
                 let measure = measure(next("--child", "a measure and a contender")?)?;
-                child = Some((measure, contender(next("--child", "a measure and a contender")?)?));
+                child = Some((
+                    measure,
+                    contender(next("--child", "a measure and a contender")?)?,
+                ));
             }
             _ => return Err(OptionsError::Unknown { name: word }),
         }
@@ -67,7 +80,11 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Wanted, OptionsE
         options.measures = Measure::ALL.to_vec();
     }
     Ok(match child {
-        Some((measure, contender)) => Wanted::Child { measure, contender, workers: options.workers },
+        Some((measure, contender)) => Wanted::Child {
+            measure,
+            contender,
+            workers: options.workers,
+        },
         None => Wanted::Table(options),
     })
 }
@@ -108,17 +125,24 @@ What exactly is measured, and what was done to be fair, is in README.md.
 }
 
 fn measure(name: String) -> Result<Measure, OptionsError> {
-    let found = Measure::ALL.into_iter().find(|measure| measure.name() == name);
+    let found = Measure::ALL
+        .into_iter()
+        .find(|measure| measure.name() == name);
     found.ok_or(OptionsError::NoMeasure { name })
 }
 
 fn contender(name: String) -> Result<&'static dyn Contender, OptionsError> {
     let found = CONTENDERS.iter().find(|(other, _)| *other == name);
-    found.map(|(_, contender)| *contender).ok_or(OptionsError::NoContender { name })
+    found
+        .map(|(_, contender)| *contender)
+        .ok_or(OptionsError::NoContender { name })
 }
 
 fn number(text: String) -> Result<usize, OptionsError> {
-    text.parse().ok().filter(|number| *number > 0).ok_or(OptionsError::NotANumber { text })
+    text.parse()
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or(OptionsError::NotANumber { text })
 }
 
 fn measures() -> String {

@@ -7,12 +7,15 @@ use std::{
 };
 
 use hdrhistogram::Histogram;
-use ractor::{Actor, ActorProcessingErr, ActorRef, ActorRuntime, RpcReplyPort, SupervisionEvent, call};
+use ractor::{
+    Actor, ActorProcessingErr, ActorRef, ActorRuntime, RpcReplyPort, SupervisionEvent, call,
+};
 use tokio::sync::mpsc;
 
 use crate::{
     gear::{
-        Goals, Latch, Tally, WARM_UP_PART, bytes_each, go_round, histogram, latencies, on_workers, record,
+        Goals, Latch, Tally, WARM_UP_PART, bytes_each, go_round, histogram, latencies, on_workers,
+        record,
     },
     measure::Contender,
 };
@@ -44,12 +47,18 @@ struct State {
 
 impl State {
     fn new() -> Self {
-        Self { tally: Tally::new(&Goals::none()), latch: Latch::new(0), next: None }
+        Self {
+            tally: Tally::new(&Goals::none()),
+            latch: Latch::new(0),
+            next: None,
+        }
     }
 
     /// Does not wait until it has started: the cheapest way that there is.
     fn start(self) -> ActorRef<Message> {
-        ActorRuntime::spawn_instant(None, Worker, self).expect("without a name there is none to be taken").0
+        ActorRuntime::spawn_instant(None, Worker, self)
+            .expect("without a name there is none to be taken")
+            .0
     }
 }
 
@@ -62,7 +71,11 @@ impl Actor for Worker {
     type State = State;
     type Arguments = State;
 
-    async fn pre_start(&self, _: ActorRef<Message>, state: State) -> Result<State, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        _: ActorRef<Message>,
+        state: State,
+    ) -> Result<State, ActorProcessingErr> {
         Ok(state)
     }
 
@@ -83,7 +96,10 @@ impl Actor for Worker {
             }
             Message::Token { hops: 0 } => state.latch.count_down(),
             Message::Token { hops } => {
-                let next = state.next.as_ref().expect("an actor of a ring has a next one");
+                let next = state
+                    .next
+                    .as_ref()
+                    .expect("an actor of a ring has a next one");
                 next.cast(Message::Token { hops: hops - 1 })?;
             }
             Message::Next(next) => state.next = Some(next),
@@ -130,7 +146,10 @@ impl Keeper {
         let (worker, _) = Actor::spawn_linked(
             None,
             Worker,
-            State { latch: post.latch.clone(), ..State::new() },
+            State {
+                latch: post.latch.clone(),
+                ..State::new()
+            },
             me.get_cell(),
         )
         .await?;
@@ -150,7 +169,11 @@ async fn spawn(actors: u64) -> Vec<ActorRef<Message>> {
     let latch = Latch::new(actors);
     let mut workers = Vec::with_capacity(actors as usize);
     for _ in 0..actors {
-        let worker = State { latch: latch.clone(), ..State::new() }.start();
+        let worker = State {
+            latch: latch.clone(),
+            ..State::new()
+        }
+        .start();
         tell(&worker, Message::Token { hops: 0 });
         workers.push(worker);
     }
@@ -163,7 +186,11 @@ impl Contender for Ractor {
         on_workers(async move {
             let warm = each / WARM_UP_PART;
             let goals = Goals::new(warm, senders * each);
-            let worker = State { tally: Tally::new(&goals), ..State::new() }.start();
+            let worker = State {
+                tally: Tally::new(&goals),
+                ..State::new()
+            }
+            .start();
             for value in 0..warm {
                 tell(&worker, Message::Note(value));
             }
@@ -214,7 +241,11 @@ impl Contender for Ractor {
     fn ask_through(&self, asks: u64) -> Histogram<u64> {
         on_workers(async move {
             let last = State::new().start();
-            let worker = &State { next: Some(last), ..State::new() }.start();
+            let worker = &State {
+                next: Some(last),
+                ..State::new()
+            }
+            .start();
             latencies(asks, |value| ask(worker, value)).await
         })
     }
@@ -222,14 +253,24 @@ impl Contender for Ractor {
     fn ring(&self, actors: u64, tokens: u64, laps: u64) -> Duration {
         on_workers(async move {
             let latch = Latch::new(0);
-            let worker = |next| State { latch: latch.clone(), next, ..State::new() }.start();
+            let worker = |next| {
+                State {
+                    latch: latch.clone(),
+                    next,
+                    ..State::new()
+                }
+                .start()
+            };
             let first = worker(None);
             let mut next = first.clone();
             for _ in 1..actors {
                 next = worker(Some(next));
             }
             tell(&first, Message::Next(next));
-            go_round(&latch, actors, tokens, laps, |hops| tell(&first, Message::Token { hops })).await
+            go_round(&latch, actors, tokens, laps, |hops| {
+                tell(&first, Message::Token { hops })
+            })
+            .await
         })
     }
 
@@ -250,16 +291,29 @@ impl Contender for Ractor {
         on_workers(async move {
             let latch = Latch::new(0);
             let (news, mut heard) = mpsc::unbounded_channel();
-            let _keeper = Actor::spawn(None, Keeper, Post { news, latch: latch.clone() })
+            let _keeper = Actor::spawn(
+                None,
+                Keeper,
+                Post {
+                    news,
+                    latch: latch.clone(),
+                },
+            )
+            .await
+            .expect("the supervisor starts");
+            let mut worker = heard
+                .recv()
                 .await
-                .expect("the supervisor starts");
-            let mut worker = heard.recv().await.expect("the supervisor has started a worker");
+                .expect("the supervisor has started a worker");
             let mut restarts = histogram();
             for _ in 0..times {
                 latch.close(1);
                 let begun = Instant::now();
                 tell(&worker, Message::Fail);
-                worker = heard.recv().await.expect("the supervisor starts another worker");
+                worker = heard
+                    .recv()
+                    .await
+                    .expect("the supervisor starts another worker");
                 tell(&worker, Message::Token { hops: 0 });
                 latch.wait().await;
                 record(&mut restarts, begun.elapsed());

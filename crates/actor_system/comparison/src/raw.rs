@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     gear::{
-        CAPACITY, Goals, Latch, Tally, WARM_UP_PART, bytes_each, go_round, histogram, latencies, on_workers,
-        record,
+        CAPACITY, Goals, Latch, Tally, WARM_UP_PART, bytes_each, go_round, histogram, latencies,
+        on_workers, record,
     },
     measure::{Contender, Measure},
 };
@@ -28,8 +28,13 @@ const DEADLINE: Duration = Duration::from_secs(1);
 
 enum Message {
     Note(u64),
-    Ask { value: u64, reply: oneshot::Sender<u64> },
-    Token { hops: u64 },
+    Ask {
+        value: u64,
+        reply: oneshot::Sender<u64>,
+    },
+    Token {
+        hops: u64,
+    },
     Fail,
 }
 
@@ -45,7 +50,12 @@ struct Failed;
 
 impl Worker {
     fn new(has_deadline: bool) -> Self {
-        Self { tally: Tally::new(&Goals::none()), latch: Latch::new(0), next: None, has_deadline }
+        Self {
+            tally: Tally::new(&Goals::none()),
+            latch: Latch::new(0),
+            next: None,
+            has_deadline,
+        }
     }
 
     async fn handle(&mut self, msg: Message) -> Result<(), Failed> {
@@ -61,7 +71,10 @@ impl Worker {
             }
             Message::Token { hops: 0 } => self.latch.count_down(),
             Message::Token { hops } => {
-                let next = self.next.as_ref().expect("an actor of a ring has a next one");
+                let next = self
+                    .next
+                    .as_ref()
+                    .expect("an actor of a ring has a next one");
                 let passed = next.try_send(Message::Token { hops: hops - 1 });
                 assert!(passed.is_ok(), "all tokens fit into one mailbox");
             }
@@ -75,7 +88,9 @@ impl Worker {
         loop {
             let mut worker = self.clone();
             loop {
-                let Some(msg) = queue.recv().await else { return };
+                let Some(msg) = queue.recv().await else {
+                    return;
+                };
                 if worker.handle(msg).await.is_err() {
                     break;
                 }
@@ -94,7 +109,9 @@ async fn ask(worker: &mpsc::Sender<Message>, value: u64, has_deadline: bool) -> 
     let (reply, answer) = oneshot::channel();
     tell(worker, Message::Ask { value, reply }).await;
     let answer = if has_deadline {
-        tokio::time::timeout(DEADLINE, answer).await.expect("a second is enough")
+        tokio::time::timeout(DEADLINE, answer)
+            .await
+            .expect("a second is enough")
     } else {
         answer.await
     };
@@ -102,14 +119,21 @@ async fn ask(worker: &mpsc::Sender<Message>, value: u64, has_deadline: bool) -> 
 }
 
 async fn tell(worker: &mpsc::Sender<Message>, msg: Message) {
-    assert!(worker.send(msg).await.is_ok(), "a worker runs as long as its sender lives");
+    assert!(
+        worker.send(msg).await.is_ok(),
+        "a worker runs as long as its sender lives"
+    );
 }
 
 async fn spawn(actors: u64) -> Vec<mpsc::Sender<Message>> {
     let latch = Latch::new(actors);
     let mut senders = Vec::with_capacity(actors as usize);
     for _ in 0..actors {
-        let worker = Worker { latch: latch.clone(), ..Worker::new(false) }.start();
+        let worker = Worker {
+            latch: latch.clone(),
+            ..Worker::new(false)
+        }
+        .start();
         tell(&worker, Message::Token { hops: 0 }).await;
         senders.push(worker);
     }
@@ -119,14 +143,22 @@ async fn spawn(actors: u64) -> Vec<mpsc::Sender<Message>> {
 
 impl Contender for Raw {
     fn takes(&self, measure: Measure) -> bool {
-        !self.has_deadline || matches!(measure, Measure::Ask | Measure::AskMany | Measure::AskThrough)
+        !self.has_deadline
+            || matches!(
+                measure,
+                Measure::Ask | Measure::AskMany | Measure::AskThrough
+            )
     }
 
     fn tell(&self, senders: u64, each: u64) -> Duration {
         on_workers(async move {
             let warm = each / WARM_UP_PART;
             let goals = Goals::new(warm, senders * each);
-            let worker = Worker { tally: Tally::new(&goals), ..Worker::new(false) }.start();
+            let worker = Worker {
+                tally: Tally::new(&goals),
+                ..Worker::new(false)
+            }
+            .start();
             for value in 0..warm {
                 tell(&worker, Message::Note(value)).await;
             }
@@ -180,7 +212,11 @@ impl Contender for Raw {
         let has_deadline = self.has_deadline;
         on_workers(async move {
             let last = Worker::new(has_deadline).start();
-            let worker = &Worker { next: Some(last), ..Worker::new(has_deadline) }.start();
+            let worker = &Worker {
+                next: Some(last),
+                ..Worker::new(has_deadline)
+            }
+            .start();
             latencies(asks, |value| ask(worker, value, has_deadline)).await
         })
     }
@@ -189,14 +225,21 @@ impl Contender for Raw {
         on_workers(async move {
             let latch = Latch::new(0);
             let (first, queue) = mpsc::channel(CAPACITY);
-            let worker = |next| Worker { latch: latch.clone(), next: Some(next), ..Worker::new(false) };
+            let worker = |next| Worker {
+                latch: latch.clone(),
+                next: Some(next),
+                ..Worker::new(false)
+            };
             let mut next = first.clone();
             for _ in 1..actors {
                 next = worker(next).start();
             }
             tokio::spawn(worker(next).run(queue));
             go_round(&latch, actors, tokens, laps, |hops| {
-                assert!(first.try_send(Message::Token { hops }).is_ok(), "all tokens fit into one mailbox");
+                assert!(
+                    first.try_send(Message::Token { hops }).is_ok(),
+                    "all tokens fit into one mailbox"
+                );
             })
             .await
         })
@@ -218,7 +261,11 @@ impl Contender for Raw {
     fn restart(&self, times: u64) -> Histogram<u64> {
         on_workers(async move {
             let latch = Latch::new(0);
-            let worker = Worker { latch: latch.clone(), ..Worker::new(false) }.start();
+            let worker = Worker {
+                latch: latch.clone(),
+                ..Worker::new(false)
+            }
+            .start();
             let mut restarts = histogram();
             for _ in 0..times {
                 latch.close(1);

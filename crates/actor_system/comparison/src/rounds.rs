@@ -29,8 +29,11 @@ impl Line {
     pub fn spread(&self) -> f64 {
         let spread = |contender: usize| {
             let values = &self.values[contender];
-            let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
-            self.median(contender).map_or(0.0, |median| (high - low) / median)
+            let (low, high) = values
+                .iter()
+                .fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
+            self.median(contender)
+                .map_or(0.0, |median| (high - low) / median)
         };
         (0..self.values.len()).map(spread).fold(0.0, f64::max)
     }
@@ -39,8 +42,18 @@ impl Line {
     /// are costs; of a rate it is the time for one.
     pub fn cost_against(&self, ours: &str, others: &[&str]) -> Option<f64> {
         let of = |name: &str| self.median(CONTENDERS.iter().position(|(other, _)| *other == name)?);
-        let cost = |value: f64| if self.row.is_rate { value.recip() } else { value };
-        let best = others.iter().filter_map(|name| of(name)).map(cost).min_by(f64::total_cmp)?;
+        let cost = |value: f64| {
+            if self.row.is_rate {
+                value.recip()
+            } else {
+                value
+            }
+        };
+        let best = others
+            .iter()
+            .filter_map(|name| of(name))
+            .map(cost)
+            .min_by(f64::total_cmp)?;
         Some(cost(of(ours)?) / best)
     }
 }
@@ -51,9 +64,19 @@ pub enum RunError {
     #[error("cannot start a process for a measure: {0}")]
     NotStarted(#[from] io::Error),
     #[error("{measure} of {contender} failed ({status}):\n{said}")]
-    Failed { measure: &'static str, contender: &'static str, status: String, said: String },
+    Failed {
+        measure: &'static str,
+        contender: &'static str,
+        status: String,
+        said: String,
+    },
     #[error("{measure} of {contender} said {said:?}, which is not {expected} numbers")]
-    NotUnderstood { measure: &'static str, contender: &'static str, said: String, expected: usize },
+    NotUnderstood {
+        measure: &'static str,
+        contender: &'static str,
+        said: String,
+        expected: usize,
+    },
 }
 
 pub fn run(options: &Options) -> Result<Vec<Line>, RunError> {
@@ -68,7 +91,12 @@ pub fn run(options: &Options) -> Result<Vec<Line>, RunError> {
     }
     for round in 0..options.rounds {
         for measure in &options.measures {
-            eprintln!("round {} of {}: {}", round + 1, options.rounds, measure.name());
+            eprintln!(
+                "round {} of {}: {}",
+                round + 1,
+                options.rounds,
+                measure.name()
+            );
             // Each round begins with another contender, so that none always runs on a machine that has rested.
             for index in (0..CONTENDERS.len()).map(|place| (place + round) % CONTENDERS.len()) {
                 if !CONTENDERS[index].1.takes(*measure) {
@@ -88,7 +116,13 @@ pub fn run(options: &Options) -> Result<Vec<Line>, RunError> {
 /// Takes a measure in a process of its own: no contender sees the heap, the threads or the statics of another.
 fn child(measure: Measure, contender: &'static str, workers: usize) -> Result<Vec<f64>, RunError> {
     let output = Command::new(std::env::current_exe()?)
-        .args(["--child", measure.name(), contender, "--workers", &workers.to_string()])
+        .args([
+            "--child",
+            measure.name(),
+            contender,
+            "--workers",
+            &workers.to_string(),
+        ])
         .output()?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -100,12 +134,17 @@ fn child(measure: Measure, contender: &'static str, workers: usize) -> Result<Ve
         });
     }
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let values: Option<Vec<f64>> = said.split_whitespace().map(|word| word.parse().ok()).collect();
+    let values: Option<Vec<f64>> = said
+        .split_whitespace()
+        .map(|word| word.parse().ok())
+        .collect();
     let expected = measure.rows().len();
-    values.filter(|values| values.len() == expected).ok_or(RunError::NotUnderstood {
-        measure: measure.name(),
-        contender,
-        said,
-        expected,
-    })
+    values
+        .filter(|values| values.len() == expected)
+        .ok_or(RunError::NotUnderstood {
+            measure: measure.name(),
+            contender,
+            said,
+            expected,
+        })
 }

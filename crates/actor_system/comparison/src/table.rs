@@ -16,7 +16,9 @@ pub fn text(options: &Options, lines: &[Line]) -> String {
     let mut cells = vec![head];
     for line in lines {
         let mut row = vec![line.row.name.to_owned(), line.row.unit.to_owned()];
-        row.extend((0..CONTENDERS.len()).map(|index| line.median(index).map_or("-".to_owned(), digits)));
+        row.extend(
+            (0..CONTENDERS.len()).map(|index| line.median(index).map_or("-".to_owned(), digits)),
+        );
         for others in [&FRAMEWORKS[..], &[RAW]] {
             let cost = line.cost_against(OURS, others);
             row.push(cost.map_or("-".to_owned(), |cost| format!("{cost:.2}x")));
@@ -38,10 +40,17 @@ pub fn text(options: &Options, lines: &[Line]) -> String {
     for (index, row) in cells.iter().enumerate() {
         line(
             &mut text,
-            row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
-                // Names to the left, numbers to the right.
-                if column < 2 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-            }),
+            row.iter()
+                .zip(&widths)
+                .enumerate()
+                .map(|(column, (cell, width))| {
+                    // Names to the left, numbers to the right.
+                    if column < 2 {
+                        format!("{cell:<width$}")
+                    } else {
+                        format!("{cell:>width$}")
+                    }
+                }),
         );
         if index == 0 {
             line(&mut text, widths.iter().map(|width| "-".repeat(*width)));

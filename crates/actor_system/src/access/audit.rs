@@ -84,8 +84,18 @@ impl Trail {
         let (route, why) = (refusal.route().clone(), refusal.why());
         self.count(&route, why);
         let kind = refusal.kind();
-        let is_first = self.kinds.insert((route.from.clone(), route.to.clone(), why, kind));
-        push(&mut self.refused, Refused { at, route, kind, why });
+        let is_first = self
+            .kinds
+            .insert((route.from.clone(), route.to.clone(), why, kind));
+        push(
+            &mut self.refused,
+            Refused {
+                at,
+                route,
+                kind,
+                why,
+            },
+        );
         is_first
     }
 
@@ -107,7 +117,10 @@ impl Trail {
     }
 
     fn count(&mut self, route: &Route, why: Why) {
-        *self.counts.entry((route.from.clone(), route.to.clone(), why)).or_default() += 1;
+        *self
+            .counts
+            .entry((route.from.clone(), route.to.clone(), why))
+            .or_default() += 1;
     }
 }
 

@@ -17,7 +17,11 @@ pub struct RateLimit {
 
 impl fmt::Display for RateLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} a second in bursts of {}", self.per_second, self.burst)
+        write!(
+            f,
+            "{} a second in bursts of {}",
+            self.per_second, self.burst
+        )
     }
 }
 
@@ -37,7 +41,11 @@ pub struct TokenBucket {
 impl TokenBucket {
     /// A full bucket. Without a burst it lets nothing through; without a rate no more than one burst, ever.
     pub fn new(limit: RateLimit) -> Self {
-        Self { limit, level: Self::full(limit), last: None }
+        Self {
+            limit,
+            level: Self::full(limit),
+            last: None,
+        }
     }
 
     /// The limit it keeps.
@@ -166,11 +174,15 @@ mod tests {
     #[test]
     fn thirds_of_a_second_do_not_drift_in_a_million_steps() {
         let start = alys_runtime::time::now();
-        let mut bucket = TokenBucket::new(RateLimit { burst: 2, per_second: 3 });
+        let mut bucket = TokenBucket::new(RateLimit {
+            burst: 2,
+            per_second: 3,
+        });
         let mut admitted = 0u64;
         for step in 0..1_000_000u64 {
             // Asked far more often than a token comes, so that a rounding would add up.
-            admitted += u64::from(bucket.admit(start + Duration::from_micros(step * 1_000 + step % 7)));
+            admitted +=
+                u64::from(bucket.admit(start + Duration::from_micros(step * 1_000 + step % 7)));
         }
         // 999.999 seconds at three a second, and the burst.
         assert_eq!(admitted, 2 + 2999);
@@ -179,7 +191,10 @@ mod tests {
     #[test]
     fn an_earlier_time_brings_nothing_and_takes_nothing() {
         let start = alys_runtime::time::now() + Duration::from_secs(10);
-        let mut bucket = TokenBucket::new(RateLimit { burst: 1, per_second: 1 });
+        let mut bucket = TokenBucket::new(RateLimit {
+            burst: 1,
+            per_second: 1,
+        });
         let second = Duration::from_secs(1);
         for (now, admitted) in [
             (start, true),
@@ -197,9 +212,18 @@ mod tests {
     fn a_bucket_without_burst_or_rate_lets_through_nothing_or_one_burst() {
         let start = alys_runtime::time::now();
         let far = start + Duration::from_secs(1_000_000_000);
-        let mut shut = TokenBucket::new(RateLimit { burst: 0, per_second: u32::MAX });
+        let mut shut = TokenBucket::new(RateLimit {
+            burst: 0,
+            per_second: u32::MAX,
+        });
         assert!(!shut.admit(start) && !shut.admit(far));
-        let mut once = TokenBucket::new(RateLimit { burst: 2, per_second: 0 });
-        assert_eq!([start, far, far, far].map(|now| once.admit(now)), [true, true, false, false]);
+        let mut once = TokenBucket::new(RateLimit {
+            burst: 2,
+            per_second: 0,
+        });
+        assert_eq!(
+            [start, far, far, far].map(|now| once.admit(now)),
+            [true, true, false, false]
+        );
     }
 }

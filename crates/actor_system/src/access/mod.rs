@@ -51,7 +51,9 @@ use std::{
 
 pub use audit::{Audit, MAX_TRAIL, Refused, Why};
 pub use bucket::{RateLimit, TokenBucket};
-pub use table::{AccessTable, Builder, Kinds, MAX_KINDS, MAX_ROLE_BYTES, MAX_ROLES, Rule, TableError};
+pub use table::{
+    AccessTable, Builder, Kinds, MAX_KINDS, MAX_ROLE_BYTES, MAX_ROLES, Rule, TableError,
+};
 
 use crate::lock;
 use audit::Trail;
@@ -166,7 +168,10 @@ struct Shared {
 impl Access {
     /// Puts a table to work. Its limits begin unused.
     pub fn new(table: AccessTable) -> Self {
-        Self(Arc::new(Shared { table, trail: Mutex::default() }))
+        Self(Arc::new(Shared {
+            table,
+            trail: Mutex::default(),
+        }))
     }
 
     /// The right of `from` to send to the actor at `target`, which plays `to`.
@@ -174,11 +179,19 @@ impl Access {
     /// # Errors
     /// When no rule leads from the one role to the other. The denial is in the trail.
     pub fn grant(&self, from: &Role, to: &Role, target: &str) -> Result<Arc<Grant>, Denied> {
-        let route = Route { from: from.clone(), to: to.clone(), target: target.into() };
+        let route = Route {
+            from: from.clone(),
+            to: to.clone(),
+            target: target.into(),
+        };
         let denied = match self.0.table.find(from, to) {
             Ok(Some(rule)) => {
                 let (route, shared) = (Arc::new(route), self.0.clone());
-                return Ok(Arc::new(Grant { route, rule: rule.clone(), shared }));
+                return Ok(Arc::new(Grant {
+                    route,
+                    rule: rule.clone(),
+                    shared,
+                }));
             }
             Ok(None) => Denied::NoRule(route),
             Err(role) => Denied::UnknownRole { role },
@@ -219,9 +232,16 @@ impl Grant {
     /// The reason, which is in the trail.
     pub fn admit(&self, kind: &'static str, now: Instant) -> Result<(), Refusal> {
         let refusal = if !self.rule.kinds().contains(kind) {
-            Refusal::NotAllowed { route: self.route.clone(), kind }
+            Refusal::NotAllowed {
+                route: self.route.clone(),
+                kind,
+            }
         } else if let Some(limit) = self.rule.exceeded(now) {
-            Refusal::RateExceeded { route: self.route.clone(), kind, limit }
+            Refusal::RateExceeded {
+                route: self.route.clone(),
+                kind,
+                limit,
+            }
         } else {
             return Ok(());
         };

@@ -53,7 +53,11 @@ pub struct Rule {
 
 impl Rule {
     fn new(kinds: Kinds, limit: Option<RateLimit>) -> Self {
-        Self { kinds, limit, bucket: limit.map(|limit| Mutex::new(TokenBucket::new(limit))) }
+        Self {
+            kinds,
+            limit,
+            bucket: limit.map(|limit| Mutex::new(TokenBucket::new(limit))),
+        }
     }
 
     /// What may be sent.
@@ -83,7 +87,10 @@ pub struct AccessTable {
 impl AccessTable {
     /// An empty table to be filled.
     pub fn builder() -> Builder {
-        Builder { table: Self::default(), error: None }
+        Builder {
+            table: Self::default(),
+            error: None,
+        }
     }
 
     /// The role of this name.
@@ -92,7 +99,9 @@ impl AccessTable {
     /// When there is none.
     pub fn role(&self, name: &str) -> Result<Role, TableError> {
         let known = self.roles.iter().find(|role| role.name() == name);
-        known.cloned().ok_or_else(|| TableError::UnknownRole { name: name.to_owned() })
+        known.cloned().ok_or_else(|| TableError::UnknownRole {
+            name: name.to_owned(),
+        })
     }
 
     /// All roles, by name.
@@ -102,7 +111,9 @@ impl AccessTable {
 
     /// All rules, by the sender's role, then the receiver's.
     pub fn rules(&self) -> impl Iterator<Item = (&Role, &Role, &Rule)> {
-        self.rules.iter().map(|((from, to), rule)| (from, to, &**rule))
+        self.rules
+            .iter()
+            .map(|((from, to), rule)| (from, to, &**rule))
     }
 
     /// Whether a message of this kind may be sent, limits aside.
@@ -115,7 +126,10 @@ impl AccessTable {
     /// # Errors
     /// The first of the two that the table does not know.
     pub(super) fn find(&self, from: &Role, to: &Role) -> Result<Option<&Arc<Rule>>, Role> {
-        match [from, to].into_iter().find(|role| !self.roles.contains(*role)) {
+        match [from, to]
+            .into_iter()
+            .find(|role| !self.roles.contains(*role))
+        {
             Some(unknown) => Err(unknown.clone()),
             None => Ok(self.rules.get(&(from.clone(), to.clone()))),
         }
@@ -141,7 +155,9 @@ impl Builder {
                 return Err(TableError::TooManyRoles { limit: MAX_ROLES });
             }
             if !table.roles.insert(Role(name.into())) {
-                return Err(TableError::RoleTwice { name: name.to_owned() });
+                return Err(TableError::RoleTwice {
+                    name: name.to_owned(),
+                });
             }
             Ok(())
         })
@@ -167,7 +183,9 @@ impl Builder {
                 let (from, to) = names();
                 return Err(TableError::RuleTwice { from, to });
             }
-            table.rules.insert((from, to), Arc::new(Rule::new(kinds, limit)));
+            table
+                .rules
+                .insert((from, to), Arc::new(Rule::new(kinds, limit)));
             Ok(())
         })
     }

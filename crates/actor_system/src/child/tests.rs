@@ -37,7 +37,11 @@ impl AlysActor for Held {
     type Config = ();
     const NAME: &'static str = "Held";
 
-    async fn handle(&mut self, Hold(cell, orders): Hold, _: &Context<Self>) -> Result<(), Infallible> {
+    async fn handle(
+        &mut self,
+        Hold(cell, orders): Hold,
+        _: &Context<Self>,
+    ) -> Result<(), Infallible> {
         // From here, so that its task finds all of them at once.
         for order in orders {
             assert!(cell.control.order(order));
@@ -50,23 +54,42 @@ type Started = oneshot::Receiver<()>;
 
 fn start(life: u64) -> (Order, Started) {
     let (started, runs) = oneshot::channel();
-    let start = Start { life, delay: Duration::ZERO, is_open: false, after: None, started: Some(started) };
+    let start = Start {
+        life,
+        delay: Duration::ZERO,
+        is_open: false,
+        after: None,
+        started: Some(started),
+    };
     (Order::Start(start), runs)
 }
 
 fn stop() -> Order {
     let (done, _nobody_waits) = oneshot::channel();
-    Order::Stop(Stop { until: time::now(), kind: StopKind::Pause, done })
+    Order::Stop(Stop {
+        until: time::now(),
+        kind: StopKind::Pause,
+        done,
+    })
 }
 
 /// A child that gets these orders in its handler, with what keeps it.
 fn held(orders: Vec<Order>) -> (Supervisor, Keeper, Arc<Cell>, Addr<Hold>) {
     let cell = Arc::new(Cell::supervisor("s", &Cell::root("shop", Arc::default())));
-    let (supervisor, keeper) =
-        Supervisor::make(cell.clone(), SupervisorSpec::new("s", Strategy::OneForAll), false);
-    let keeper = keeper(Line { child: 0, cell: cell.clone(), reports: mpsc::channel(8).0 });
+    let (supervisor, keeper) = Supervisor::make(
+        cell.clone(),
+        SupervisorSpec::new("s", Strategy::OneForAll),
+        false,
+    );
+    let keeper = keeper(Line {
+        child: 0,
+        cell: cell.clone(),
+        reports: mpsc::channel(8).0,
+    });
     let spec = ChildSpec::new("a").handle_within(None);
-    let addr = supervisor.start(spec, 8, || async { Ok::<_, Infallible>(Held) }).unwrap();
+    let addr = supervisor
+        .start(spec, 8, || async { Ok::<_, Infallible>(Held) })
+        .unwrap();
     let child = cell.shared.registry.find("shop/s/a").unwrap().cell;
     addr.tell(Hold(child.clone(), orders)).unwrap();
     assert!(child.control.order(start(1).0));
@@ -124,11 +147,18 @@ fn questions_for_figures_are_bounded_while_a_handler_takes_its_time() {
             Poll::Pending
         });
         let mut watch = Watch::new();
-        assert!(matches!(watch.attend(&cell, &mut None, None, work).await, Attended::Done(Ok(()))));
+        assert!(matches!(
+            watch.attend(&cell, &mut None, None, work).await,
+            Attended::Done(Ok(()))
+        ));
         assert_eq!(watch.reports.len(), control::REPORTS);
         // The others were told at once.
-        let is_told =
-            |answer: &mut oneshot::Receiver<_>| matches!(answer.try_recv(), Err(TryRecvError::Closed));
-        assert_eq!(waiting.iter_mut().map(is_told).filter(|told| *told).count(), 40 - control::REPORTS);
+        let is_told = |answer: &mut oneshot::Receiver<_>| {
+            matches!(answer.try_recv(), Err(TryRecvError::Closed))
+        };
+        assert_eq!(
+            waiting.iter_mut().map(is_told).filter(|told| *told).count(),
+            40 - control::REPORTS
+        );
     });
 }

@@ -20,7 +20,12 @@ use crate::{
 enum Wire {
     Ping,
     Note(String),
-    Block { height: u64, hash: [u8; 4], parts: Vec<Vec<u8>>, parent: Option<Box<i32>> },
+    Block {
+        height: u64,
+        hash: [u8; 4],
+        parts: Vec<Vec<u8>>,
+        parent: Option<Box<i32>>,
+    },
     Named(BTreeMap<u8, String>),
     Secret,
 }
@@ -44,11 +49,21 @@ fn trace() -> TraceContext {
 }
 
 fn head() -> Head {
-    Head { id: 7, correlation: None, sender: "bridge".into(), priority: 3, remaining_ms: None, trace: None }
+    Head {
+        id: 7,
+        correlation: None,
+        sender: "bridge".into(),
+        priority: 3,
+        remaining_ms: None,
+        trace: None,
+    }
 }
 
 fn frame<M>(payload: M) -> Frame<M> {
-    Frame { head: head(), payload }
+    Frame {
+        head: head(),
+        payload,
+    }
 }
 
 fn encoded(payload: &Wire) -> Vec<u8> {
@@ -65,12 +80,22 @@ fn the_bytes_of_a_frame_are_the_golden_ones() {
         remaining_ms: Some(1500),
         trace: Some(trace()),
     };
-    let block =
-        Wire::Block { height: 9, hash: [1, 2, 3, 4], parts: vec![vec![0xEE]], parent: Some(Box::new(-2)) };
+    let block = Wire::Block {
+        height: 9,
+        hash: [1, 2, 3, 4],
+        parts: vec![vec![0xEE]],
+        parent: Some(Box::new(-2)),
+    };
     for (frame, golden) in [
-        (frame(Wire::Ping), "01 0700000000000000 00 0600000000000000 627269646765 03 00 00 00000000"),
         (
-            Frame { head: full, payload: block },
+            frame(Wire::Ping),
+            "01 0700000000000000 00 0600000000000000 627269646765 03 00 00 00000000",
+        ),
+        (
+            Frame {
+                head: full,
+                payload: block,
+            },
             "01 0201000000000000 01 0500000000000000 0500000000000000 6e65742f61 ff 01 dc05000000000000 \
              01 abababababababababababababababab cdcdcdcdcdcdcdcd 01 \
              02000000 0900000000000000 01020304 0100000000000000 0100000000000000 ee 01 feffffff",
@@ -96,17 +121,46 @@ fn a_frame_fits_exactly_or_not_at_all() {
     assert!(matches!(refused, DecodeError::TooLarge { bytes: found, limit } if found == limit + 1));
     let huge = vec![VERSION; MAX_FRAME_BYTES + 1];
     let refused = Frame::<Wire>::decode(&huge, usize::MAX).unwrap_err();
-    assert!(matches!(refused, DecodeError::TooLarge { limit: MAX_FRAME_BYTES, .. }));
-    let text = Frame { head: head(), payload: "x".repeat(MAX_FRAME_BYTES) };
-    assert_eq!(text.encode(usize::MAX), Err(EncodeError::TooLarge { limit: MAX_FRAME_BYTES }));
+    assert!(matches!(
+        refused,
+        DecodeError::TooLarge {
+            limit: MAX_FRAME_BYTES,
+            ..
+        }
+    ));
+    let text = Frame {
+        head: head(),
+        payload: "x".repeat(MAX_FRAME_BYTES),
+    };
+    assert_eq!(
+        text.encode(usize::MAX),
+        Err(EncodeError::TooLarge {
+            limit: MAX_FRAME_BYTES
+        })
+    );
 }
 
 #[test]
 fn frames_of_every_size_class_come_back() {
-    for bytes in [4_000, 4_096, 5_000, 64 * 1024, 70_000, 1024 * 1024, 1_100_000, MAX_FRAME_BYTES - 100] {
-        let frame = Frame { head: head(), payload: "x".repeat(bytes) };
+    for bytes in [
+        4_000,
+        4_096,
+        5_000,
+        64 * 1024,
+        70_000,
+        1024 * 1024,
+        1_100_000,
+        MAX_FRAME_BYTES - 100,
+    ] {
+        let frame = Frame {
+            head: head(),
+            payload: "x".repeat(bytes),
+        };
         let encoded = frame.encode(usize::MAX).unwrap();
-        assert!(Frame::<String>::decode(&encoded, usize::MAX).unwrap() == frame, "{bytes}");
+        assert!(
+            Frame::<String>::decode(&encoded, usize::MAX).unwrap() == frame,
+            "{bytes}"
+        );
     }
 }
 
@@ -120,8 +174,14 @@ fn what_is_no_frame_is_refused_with_its_reason() {
     };
     let decode = |bytes: &[u8]| Frame::<Wire>::decode(bytes, ROOM).unwrap_err();
     assert!(matches!(decode(&[]), DecodeError::Empty));
-    assert!(matches!(decode(&changed(0, 2)), DecodeError::UnknownVersion { version: 2 }));
-    assert!(matches!(decode(&[good.clone(), vec![0]].concat()), DecodeError::Trailing { bytes: 1 }));
+    assert!(matches!(
+        decode(&changed(0, 2)),
+        DecodeError::UnknownVersion { version: 2 }
+    ));
+    assert!(matches!(
+        decode(&[good.clone(), vec![0]].concat()),
+        DecodeError::Trailing { bytes: 1 }
+    ));
     let control = DecodeError::BadSender(BadSender::ControlCharacter).to_string();
     assert_eq!(decode(&changed(18, b'\n')).to_string(), control);
     for (what, bytes) in [
@@ -132,7 +192,10 @@ fn what_is_no_frame_is_refused_with_its_reason() {
         ("a name of half the address space", changed(17, 0x7F)),
     ] {
         let error = decode(&bytes);
-        assert!(matches!(error, DecodeError::Malformed { .. }), "{what}: {error:?}");
+        assert!(
+            matches!(error, DecodeError::Malformed { .. }),
+            "{what}: {error:?}"
+        );
         assert!(Error::source(&error).is_some(), "{what}");
     }
     for end in 0..good.len() {
@@ -144,18 +207,43 @@ fn what_is_no_frame_is_refused_with_its_reason() {
 fn a_sender_has_a_short_name_of_plain_text() {
     for (sender, error) in [
         (String::new(), BadSender::Length { bytes: 0 }),
-        ("s".repeat(MAX_SENDER_BYTES + 1), BadSender::Length { bytes: MAX_SENDER_BYTES + 1 }),
+        (
+            "s".repeat(MAX_SENDER_BYTES + 1),
+            BadSender::Length {
+                bytes: MAX_SENDER_BYTES + 1,
+            },
+        ),
         ("a\u{1b}[2J".into(), BadSender::ControlCharacter),
     ] {
         let head = Head { sender, ..head() };
-        assert_eq!(Frame { head: head.clone(), payload: Wire::Ping }.encode(ROOM), Err(error.into()));
+        assert_eq!(
+            Frame {
+                head: head.clone(),
+                payload: Wire::Ping
+            }
+            .encode(ROOM),
+            Err(error.into())
+        );
         let mut foreign = vec![VERSION];
         foreign.extend(bincode::serde::encode_to_vec((&head, Wire::Ping), CONFIG).unwrap());
         let refused = Frame::<Wire>::decode(&foreign, ROOM).unwrap_err();
-        assert!(matches!(refused, DecodeError::BadSender(found) if found == error), "{refused:?}");
+        assert!(
+            matches!(refused, DecodeError::BadSender(found) if found == error),
+            "{refused:?}"
+        );
     }
-    let longest = Head { sender: "ä".repeat(MAX_SENDER_BYTES / 2), ..head() };
-    assert!(Frame { head: longest, payload: Wire::Ping }.encode(ROOM).is_ok());
+    let longest = Head {
+        sender: "ä".repeat(MAX_SENDER_BYTES / 2),
+        ..head()
+    };
+    assert!(
+        Frame {
+            head: longest,
+            payload: Wire::Ping
+        }
+        .encode(ROOM)
+        .is_ok()
+    );
 }
 
 #[test]
@@ -167,7 +255,10 @@ fn a_message_that_cannot_be_written_is_an_error() {
         }
     }
     let error = frame(Stubborn).encode(ROOM).unwrap_err();
-    assert!(matches!(&error, EncodeError::Unencodable { reason } if reason.contains("will not")), "{error}");
+    assert!(
+        matches!(&error, EncodeError::Unencodable { reason } if reason.contains("will not")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -175,7 +266,10 @@ fn a_trace_context_is_its_header_and_nothing_else_is() {
     let text = "00-abababababababababababababababab-cdcdcdcdcdcdcdcd-01";
     assert_eq!(trace().to_string(), text);
     assert_eq!(text.parse(), Ok(trace()));
-    assert_eq!((trace().trace_id(), trace().span_id(), trace().flags()), ([0xAB; 16], [0xCD; 8], 1));
+    assert_eq!(
+        (trace().trace_id(), trace().span_id(), trace().flags()),
+        ([0xAB; 16], [0xCD; 8], 1)
+    );
     let zero = "0".repeat(32);
     for (bad, error) in [
         (text.replace("00-", "01-"), BadTrace::Malformed),
@@ -187,16 +281,31 @@ fn a_trace_context_is_its_header_and_nothing_else_is() {
         (String::new(), BadTrace::Malformed),
         ("ä".repeat(28), BadTrace::Malformed),
         (format!("00-{zero}-cdcdcdcdcdcdcdcd-01"), BadTrace::ZeroId),
-        (text.replace("cdcdcdcdcdcdcdcd", &zero[..16]), BadTrace::ZeroId),
+        (
+            text.replace("cdcdcdcdcdcdcdcd", &zero[..16]),
+            BadTrace::ZeroId,
+        ),
     ] {
         assert_eq!(bad.parse::<TraceContext>(), Err(error), "{bad}");
     }
-    let traced = Frame { head: Head { trace: Some(trace()), ..head() }, payload: Wire::Ping };
+    let traced = Frame {
+        head: Head {
+            trace: Some(trace()),
+            ..head()
+        },
+        payload: Wire::Ping,
+    };
     let mut bytes = traced.encode(ROOM).unwrap();
-    let id = bytes.windows(16).position(|window| window == [0xAB; 16]).unwrap();
+    let id = bytes
+        .windows(16)
+        .position(|window| window == [0xAB; 16])
+        .unwrap();
     bytes[id..id + 16].fill(0);
     let refused = Frame::<Wire>::decode(&bytes, ROOM).unwrap_err();
-    assert!(matches!(refused, DecodeError::Malformed { .. }), "{refused:?}");
+    assert!(
+        matches!(refused, DecodeError::Malformed { .. }),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -208,20 +317,37 @@ fn a_deadline_counts_from_the_arrival_and_ends_within_a_year() {
         (Some(1500), Some(Duration::from_millis(1500))),
         (Some(u64::MAX), Some(MAX_REMAINING)),
     ] {
-        assert_eq!(Head { remaining_ms, ..head() }.deadline(now), after.map(|after| now + after));
+        assert_eq!(
+            Head {
+                remaining_ms,
+                ..head()
+            }
+            .deadline(now),
+            after.map(|after| now + after)
+        );
     }
 }
 
 fn access() -> Access {
     let kinds = Kinds::only(["ping", "note"]);
-    let limit = RateLimit { burst: 3, per_second: 1 };
-    let table = AccessTable::builder().role("peer").role("chain").allow("peer", "chain", kinds, Some(limit));
+    let limit = RateLimit {
+        burst: 3,
+        per_second: 1,
+    };
+    let table = AccessTable::builder().role("peer").role("chain").allow(
+        "peer",
+        "chain",
+        kinds,
+        Some(limit),
+    );
     Access::new(table.build().unwrap())
 }
 
 fn gateway(access: &Access, addr: &Addr<Wire>) -> Gateway<Wire> {
     let role = |name| access.table().role(name).unwrap();
-    let grant = access.grant(&role("peer"), &role("chain"), "s/chain").unwrap();
+    let grant = access
+        .grant(&role("peer"), &role("chain"), "s/chain")
+        .unwrap();
     Gateway::new(addr.clone(), grant, ROOM)
 }
 
@@ -241,22 +367,49 @@ fn a_gateway_delivers_what_the_connection_may_send() {
     alys_runtime::block_on_main(async {
         let handled = Arc::<Mutex<Vec<Wire>>>::default();
         let system = System::new("s");
-        let supervisor = system.supervisor(SupervisorSpec::new("all", Supervision::OneForOne)).unwrap();
+        let supervisor = system
+            .supervisor(SupervisorSpec::new("all", Supervision::OneForOne))
+            .unwrap();
         let seen = handled.clone();
         let factory = move || std::future::ready(Ok::<_, Infallible>(Chain(seen.clone())));
-        let addr = supervisor.start(ChildSpec::new("chain"), 8, factory).unwrap();
+        let addr = supervisor
+            .start(ChildSpec::new("chain"), 8, factory)
+            .unwrap();
         let access = access();
         let gateway = gateway(&access, &addr);
-        assert_eq!((gateway.max_frame_bytes(), gateway.grant().route().from.name()), (ROOM, "peer"));
+        assert_eq!(
+            (
+                gateway.max_frame_bytes(),
+                gateway.grant().route().from.name()
+            ),
+            (ROOM, "peer")
+        );
 
         let (now, note) = (now(), encoded(&Wire::Note("hi".into())));
         let delivered = gateway.deliver(now, &note).unwrap();
-        assert_eq!(delivered, Delivered { head: head(), kind: "note", bytes: note.len() });
+        assert_eq!(
+            delivered,
+            Delivered {
+                head: head(),
+                kind: "note",
+                bytes: note.len()
+            }
+        );
 
         // Whoever the bytes say that they are from, the connection is a peer's.
-        let forged = Frame { head: Head { sender: "chain".into(), ..head() }, payload: Wire::Secret };
-        let refused = gateway.deliver(now, &forged.encode(ROOM).unwrap()).unwrap_err();
-        let GatewayError::Refused(refusal) = &refused else { panic!("{refused:?}") };
+        let forged = Frame {
+            head: Head {
+                sender: "chain".into(),
+                ..head()
+            },
+            payload: Wire::Secret,
+        };
+        let refused = gateway
+            .deliver(now, &forged.encode(ROOM).unwrap())
+            .unwrap_err();
+        let GatewayError::Refused(refusal) = &refused else {
+            panic!("{refused:?}")
+        };
         assert_eq!((refusal.why(), refusal.kind()), (Why::NotAllowed, "secret"));
         assert!(refused.is_senders_fault());
 
@@ -265,23 +418,45 @@ fn a_gateway_delivers_what_the_connection_may_send() {
         let long = encoded(&Wire::Note("x".repeat(ROOM - 100)));
         let narrow = Gateway::new(addr.clone(), gateway.grant().clone(), 100);
         let too_long = narrow.deliver(now, &long).unwrap_err();
-        assert!(matches!(too_long, GatewayError::Decode(DecodeError::TooLarge { limit: 100, .. })));
-        assert!(Gateway::new(addr, gateway.grant().clone(), usize::MAX).max_frame_bytes() == MAX_FRAME_BYTES);
+        assert!(matches!(
+            too_long,
+            GatewayError::Decode(DecodeError::TooLarge { limit: 100, .. })
+        ));
+        assert!(
+            Gateway::new(addr, gateway.grant().clone(), usize::MAX).max_frame_bytes()
+                == MAX_FRAME_BYTES
+        );
 
         // Only messages that may pass have counted: one so far.
         gateway.deliver(now, &encoded(&Wire::Ping)).unwrap();
         gateway.deliver(now, &encoded(&Wire::Ping)).unwrap();
         let exceeded = gateway.deliver(now, &encoded(&Wire::Ping)).unwrap_err();
-        assert!(matches!(&exceeded, GatewayError::Refused(refusal) if refusal.why() == Why::RateExceeded));
-        gateway.deliver(now + Duration::from_secs(1), &note).unwrap();
+        assert!(
+            matches!(&exceeded, GatewayError::Refused(refusal) if refusal.why() == Why::RateExceeded)
+        );
+        gateway
+            .deliver(now + Duration::from_secs(1), &note)
+            .unwrap();
 
         let report = system.shutdown(Duration::from_secs(60)).await;
         assert!(report.is_clean(), "{report:?}");
         let hi = Wire::Note("hi".into());
         assert_eq!(*lock(&handled), [hi.clone(), Wire::Ping, Wire::Ping, hi]);
-        let closed = gateway.deliver(now + Duration::from_secs(2), &note).unwrap_err();
-        assert!(matches!(closed, GatewayError::Closed { kind: "note" }) && !closed.is_senders_fault());
-        assert_eq!(access.audit().refused.iter().map(|one| one.kind).collect::<Vec<_>>(), ["secret", "ping"]);
+        let closed = gateway
+            .deliver(now + Duration::from_secs(2), &note)
+            .unwrap_err();
+        assert!(
+            matches!(closed, GatewayError::Closed { kind: "note" }) && !closed.is_senders_fault()
+        );
+        assert_eq!(
+            access
+                .audit()
+                .refused
+                .iter()
+                .map(|one| one.kind)
+                .collect::<Vec<_>>(),
+            ["secret", "ping"]
+        );
     });
 }
 
@@ -289,9 +464,19 @@ fn a_gateway_delivers_what_the_connection_may_send() {
 fn a_late_message_and_one_without_room_are_not_delivered() {
     let (addr, _slot): (Addr<Wire>, Slot<Wire>) = mailbox(1);
     let gateway = gateway(&access(), &addr);
-    let late = Frame { head: Head { remaining_ms: Some(0), ..head() }, payload: Wire::Ping };
-    let expired = gateway.deliver(now(), &late.encode(ROOM).unwrap()).unwrap_err();
-    assert!(matches!(expired, GatewayError::Expired { kind: "ping" }) && !expired.is_senders_fault());
+    let late = Frame {
+        head: Head {
+            remaining_ms: Some(0),
+            ..head()
+        },
+        payload: Wire::Ping,
+    };
+    let expired = gateway
+        .deliver(now(), &late.encode(ROOM).unwrap())
+        .unwrap_err();
+    assert!(
+        matches!(expired, GatewayError::Expired { kind: "ping" }) && !expired.is_senders_fault()
+    );
     assert_eq!(addr.depth(), 0);
     gateway.deliver(now(), &encoded(&Wire::Ping)).unwrap();
     let full = gateway.deliver(now(), &encoded(&Wire::Ping)).unwrap_err();
@@ -305,9 +490,18 @@ fn payloads() -> impl Strategy<Value = Wire> {
     prop_oneof![
         Just(Wire::Ping),
         any::<String>().prop_map(Wire::Note),
-        (any::<u64>(), any::<[u8; 4]>(), parts, prop::option::of(any::<i32>())).prop_map(
-            |(height, hash, parts, parent)| Wire::Block { height, hash, parts, parent: parent.map(Box::new) }
-        ),
+        (
+            any::<u64>(),
+            any::<[u8; 4]>(),
+            parts,
+            prop::option::of(any::<i32>())
+        )
+            .prop_map(|(height, hash, parts, parent)| Wire::Block {
+                height,
+                hash,
+                parts,
+                parent: parent.map(Box::new)
+            }),
     ]
 }
 
@@ -318,8 +512,14 @@ fn maps() -> impl Strategy<Value = Wire> {
 fn heads() -> impl Strategy<Value = Head> {
     let sender = "[^\\pC]{1,20}";
     let trace = (any::<[u8; 16]>(), any::<[u8; 8]>(), any::<u8>())
-        .prop_filter_map("an id is zero", |(trace, span, flags)| TraceContext::new(trace, span, flags).ok());
-    let options = (any::<Option<u64>>(), any::<Option<u64>>(), prop::option::of(trace));
+        .prop_filter_map("an id is zero", |(trace, span, flags)| {
+            TraceContext::new(trace, span, flags).ok()
+        });
+    let options = (
+        any::<Option<u64>>(),
+        any::<Option<u64>>(),
+        prop::option::of(trace),
+    );
     (any::<u64>(), sender, any::<u8>(), options).prop_map(
         |(id, sender, priority, (correlation, remaining_ms, trace))| Head {
             id,

@@ -37,9 +37,16 @@ impl AlysActor for Counts {
 /// A supervisor that nothing has started yet, and its task.
 fn supervisor() -> (Supervisor, Arc<Cell>, Keeper) {
     let cell = Arc::new(Cell::supervisor("s", &Cell::root("shop", Arc::default())));
-    let (handle, keeper) =
-        Supervisor::make(cell.clone(), SupervisorSpec::new("s", Strategy::OneForOne), false);
-    let line = Line { child: 0, cell: cell.clone(), reports: mpsc::channel(8).0 };
+    let (handle, keeper) = Supervisor::make(
+        cell.clone(),
+        SupervisorSpec::new("s", Strategy::OneForOne),
+        false,
+    );
+    let line = Line {
+        child: 0,
+        cell: cell.clone(),
+        reports: mpsc::channel(8).0,
+    };
     (handle, cell, keeper(line))
 }
 
@@ -50,17 +57,32 @@ fn a_drain_that_overtakes_the_first_start_waits_for_it() {
         let handled = Arc::<AtomicUsize>::default();
         let counts = handled.clone();
         let addr = supervisor
-            .start(ChildSpec::new("a"), 8, move || ready(Ok::<_, Infallible>(Counts(counts.clone()))))
+            .start(ChildSpec::new("a"), 8, move || {
+                ready(Ok::<_, Infallible>(Counts(counts.clone())))
+            })
             .unwrap();
         addr.tell(Work).unwrap();
         alys_runtime::spawn("supervisor", keeper.run());
         // Polled first, so the drain waits in the inbox when the start is ordered.
-        let (report, ()) = futures::join!(supervisor.drain(&[0], after(Duration::from_secs(30))), async {
-            time::sleep(Duration::from_millis(20)).await;
-            let start = Start { life: 1, delay: Duration::ZERO, is_open: false, after: None, started: None };
-            assert!(cell.control.order(Order::Start(start)));
-        });
-        assert_eq!((handled.load(Relaxed), report.stopped.len()), (1, 1), "{report:?}");
+        let (report, ()) = futures::join!(
+            supervisor.drain(&[0], after(Duration::from_secs(30))),
+            async {
+                time::sleep(Duration::from_millis(20)).await;
+                let start = Start {
+                    life: 1,
+                    delay: Duration::ZERO,
+                    is_open: false,
+                    after: None,
+                    started: None,
+                };
+                assert!(cell.control.order(Order::Start(start)));
+            }
+        );
+        assert_eq!(
+            (handled.load(Relaxed), report.stopped.len()),
+            (1, 1),
+            "{report:?}"
+        );
         assert!(report.abandoned.is_empty(), "{report:?}");
     });
 }
@@ -73,8 +95,14 @@ fn a_drain_of_one_that_is_never_started_ends_in_time() {
         let addr = supervisor.start(ChildSpec::new("a"), 8, never).unwrap();
         addr.tell(Work).unwrap();
         alys_runtime::spawn("supervisor", keeper.run());
-        let report = supervisor.drain(&[0], after(Duration::from_millis(50))).await;
-        assert_eq!(report.abandoned.first().map(|left| left.messages), Some(1), "{report:?}");
+        let report = supervisor
+            .drain(&[0], after(Duration::from_millis(50)))
+            .await;
+        assert_eq!(
+            report.abandoned.first().map(|left| left.messages),
+            Some(1),
+            "{report:?}"
+        );
     });
 }
 
@@ -83,11 +111,20 @@ fn a_drain_does_not_outwait_a_supervisor_that_waits_for_its_turn() {
     alys_runtime::block_on_main(async {
         let (supervisor, cell, keeper) = supervisor();
         let delay = Duration::from_secs(3_600);
-        let start = Start { life: 1, delay, is_open: false, after: None, started: None };
+        let start = Start {
+            life: 1,
+            delay,
+            is_open: false,
+            after: None,
+            started: None,
+        };
         assert!(cell.control.order(Order::Start(start)));
         alys_runtime::spawn("supervisor", keeper.run());
-        let drained =
-            time::timeout(Duration::from_secs(60), supervisor.drain(&[0], after(Duration::ZERO))).await;
+        let drained = time::timeout(
+            Duration::from_secs(60),
+            supervisor.drain(&[0], after(Duration::ZERO)),
+        )
+        .await;
         assert!(drained.is_ok());
     });
 }

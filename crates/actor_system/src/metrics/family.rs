@@ -22,8 +22,9 @@ pub const MAX_SAMPLES: usize = 65_536;
 
 /// Endings by which the text format names the samples of a family. A family whose own name had one could be
 /// taken for a sample of another.
-const RESERVED_ENDINGS: [&str; 8] =
-    ["_total", "_created", "_count", "_sum", "_bucket", "_gcount", "_gsum", "_info"];
+const RESERVED_ENDINGS: [&str; 8] = [
+    "_total", "_created", "_count", "_sum", "_bucket", "_gcount", "_gsum", "_info",
+];
 
 /// Label names that the text format uses itself.
 const RESERVED_LABELS: [&str; 2] = ["le", "quantile"];
@@ -138,7 +139,10 @@ impl Labels {
                 return Err(MetricError::BadLabelName { name: shown(name) });
             }
             if value.len() > MAX_LABEL_BYTES {
-                return Err(MetricError::LabelTooLong { name: shown(name), bytes: value.len() });
+                return Err(MetricError::LabelTooLong {
+                    name: shown(name),
+                    bytes: value.len(),
+                });
             }
             if labels.iter().any(|(other, _)| other == name) {
                 return Err(MetricError::LabelTwice { name: shown(name) });
@@ -214,17 +218,31 @@ impl Family {
         if !is_name(base) {
             return Err(MetricError::BadName { name: shown(name) });
         }
-        if let Some(ending) = RESERVED_ENDINGS.into_iter().find(|ending| base.ends_with(ending)) {
-            return Err(MetricError::ReservedEnding { name: shown(name), ending });
+        if let Some(ending) = RESERVED_ENDINGS
+            .into_iter()
+            .find(|ending| base.ends_with(ending))
+        {
+            return Err(MetricError::ReservedEnding {
+                name: shown(name),
+                ending,
+            });
         }
         if kind == FamilyKind::Histogram && unit(base) != Some("seconds") {
             return Err(MetricError::NotInSeconds { name: shown(name) });
         }
         if help.len() > MAX_HELP_BYTES {
-            return Err(MetricError::HelpTooLong { name: shown(name), bytes: help.len() });
+            return Err(MetricError::HelpTooLong {
+                name: shown(name),
+                bytes: help.len(),
+            });
         }
         let (name, help) = (base.to_owned(), help.to_owned());
-        Ok(Self { name, help, kind, samples: BTreeMap::new() })
+        Ok(Self {
+            name,
+            help,
+            kind,
+            samples: BTreeMap::new(),
+        })
     }
 
     /// Adds a sample.
@@ -235,7 +253,10 @@ impl Family {
     pub fn add(&mut self, sample: Sample) -> Result<(), MetricError> {
         let name = || self.name.clone();
         if sample.value.kind() != self.kind {
-            return Err(MetricError::KindDiffers { name: name(), kind: self.kind.as_str() });
+            return Err(MetricError::KindDiffers {
+                name: name(),
+                kind: self.kind.as_str(),
+            });
         }
         if matches!(sample.value, Value::Counter(number) if !number.is_a_count()) {
             return Err(MetricError::NotACount { name: name() });
@@ -311,7 +332,10 @@ impl MetricSet {
         let mut errors = Vec::new();
         for family in other.families.into_values() {
             for (labels, value) in family.samples {
-                errors.extend(self.add(&family.name, &family.help, Sample { labels, value }).err());
+                errors.extend(
+                    self.add(&family.name, &family.help, Sample { labels, value })
+                        .err(),
+                );
             }
         }
         errors
@@ -347,11 +371,16 @@ impl MetricSet {
 fn is_name(name: &str) -> bool {
     name.len() <= MAX_NAME_BYTES
         && name.starts_with(|first: char| first.is_ascii_alphabetic())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn unit(name: &str) -> Option<&'static str> {
-    let ends_with = |unit: &&str| name.strip_suffix(*unit).is_some_and(|rest| rest.ends_with('_'));
+    let ends_with = |unit: &&str| {
+        name.strip_suffix(*unit)
+            .is_some_and(|rest| rest.ends_with('_'))
+    };
     UNITS.into_iter().find(ends_with)
 }
 

@@ -67,12 +67,19 @@ const fn padded() -> [u64; BOUNDS + AN_OCTAVE] {
 /// random enough that a branch would be guessed wrong.
 fn bucket(ns: u64) -> usize {
     let first = usize::from(FIRST[(ns | 1).ilog2() as usize]);
-    first + PADDED_NS[first..first + AN_OCTAVE].iter().map(|bound| usize::from(*bound < ns)).sum::<usize>()
+    first
+        + PADDED_NS[first..first + AN_OCTAVE]
+            .iter()
+            .map(|bound| usize::from(*bound < ns))
+            .sum::<usize>()
 }
 
 /// Nanoseconds of a duration. What is longer than 584 years counts as that.
 fn nanos(duration: Duration) -> u64 {
-    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos().into())
+    duration
+        .as_secs()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(duration.subsec_nanos().into())
 }
 
 /// Durations, counted in buckets. 648 bytes; an observation is a table look-up and two additions.
@@ -88,7 +95,10 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { buckets: [const { AtomicU64::new(0) }; BUCKETS], sum: AtomicU64::new(0) }
+        Self {
+            buckets: [const { AtomicU64::new(0) }; BUCKETS],
+            sum: AtomicU64::new(0),
+        }
     }
 }
 
@@ -126,7 +136,10 @@ impl Histogram {
     /// What it holds now.
     pub fn snapshot(&self) -> HistogramSnapshot {
         let buckets = std::array::from_fn(|index| self.buckets[index].load(Relaxed));
-        HistogramSnapshot { buckets, sum_ns: self.sum.load(Relaxed) }
+        HistogramSnapshot {
+            buckets,
+            sum_ns: self.sum.load(Relaxed),
+        }
     }
 }
 
@@ -150,7 +163,10 @@ pub struct HistogramSnapshot {
 
 impl Default for HistogramSnapshot {
     fn default() -> Self {
-        Self { buckets: [0; BUCKETS], sum_ns: 0 }
+        Self {
+            buckets: [0; BUCKETS],
+            sum_ns: 0,
+        }
     }
 }
 
@@ -167,7 +183,9 @@ impl HistogramSnapshot {
 
     /// The mean duration; none without observations.
     pub fn mean(&self) -> Option<Duration> {
-        self.sum_ns.checked_div(self.count()).map(Duration::from_nanos)
+        self.sum_ns
+            .checked_div(self.count())
+            .map(Duration::from_nanos)
     }
 
     /// A duration that the share `q` (from 0 to 1) of the observations did not exceed: the upper bound of the
@@ -182,7 +200,11 @@ impl HistogramSnapshot {
             seen += in_bucket;
             seen >= rank
         })?;
-        Some(BOUNDS_NS.get(index).map_or(Duration::MAX, |ns| Duration::from_nanos(*ns)))
+        Some(
+            BOUNDS_NS
+                .get(index)
+                .map_or(Duration::MAX, |ns| Duration::from_nanos(*ns)),
+        )
     }
 
     /// Adds the observations of another: several actors, or several kinds of messages, as one.
@@ -195,7 +217,12 @@ impl HistogramSnapshot {
 
     /// Observations that were not longer than `bound_ns`, which must be a bound of a bucket.
     pub(super) fn not_longer_than(&self, bound_ns: u64) -> u64 {
-        self.buckets.iter().zip(BOUNDS_NS).take_while(|(_, ns)| *ns <= bound_ns).map(|(count, _)| count).sum()
+        self.buckets
+            .iter()
+            .zip(BOUNDS_NS)
+            .take_while(|(_, ns)| *ns <= bound_ns)
+            .map(|(count, _)| count)
+            .sum()
     }
 }
 
@@ -236,12 +263,21 @@ mod tests {
 
     #[test]
     fn bounds_rise_by_a_quarter_from_a_microsecond_to_64_seconds() {
-        assert_eq!((BOUNDS_NS[0], BOUNDS_NS[BOUNDS - 1]), (1_000, 64_000_000_000));
+        assert_eq!(
+            (BOUNDS_NS[0], BOUNDS_NS[BOUNDS - 1]),
+            (1_000, 64_000_000_000)
+        );
         for pair in BOUNDS_NS.windows(2) {
-            assert!(pair[1] * 100 >= pair[0] * 125 && pair[1] * 100 <= pair[0] * 128, "{pair:?}");
+            assert!(
+                pair[1] * 100 >= pair[0] * 125 && pair[1] * 100 <= pair[0] * 128,
+                "{pair:?}"
+            );
         }
         for bit in 0..63 {
-            let between = BOUNDS_NS.iter().filter(|ns| (1 << bit..2 << bit).contains(*ns)).count();
+            let between = BOUNDS_NS
+                .iter()
+                .filter(|ns| (1 << bit..2 << bit).contains(*ns))
+                .count();
             assert!(between <= AN_OCTAVE, "{between} bounds from 2^{bit}");
         }
     }
@@ -249,7 +285,10 @@ mod tests {
     #[test]
     fn an_empty_histogram_has_no_quantile_and_a_full_one_has_bounds() {
         let histogram = Histogram::default();
-        assert_eq!((histogram.count(), histogram.sum(), histogram.quantile(0.5)), (0, Duration::ZERO, None));
+        assert_eq!(
+            (histogram.count(), histogram.sum(), histogram.quantile(0.5)),
+            (0, Duration::ZERO, None)
+        );
         assert_eq!(histogram.snapshot().mean(), None);
         for ms in [1, 2, 3, 4, 1000, 100_000] {
             histogram.observe(Duration::from_millis(ms));
@@ -271,7 +310,10 @@ mod tests {
         assert_eq!((histogram.count(), histogram.sum()), (6, ms(101_010)));
         assert_eq!(histogram.snapshot().mean(), Some(ms(16_835)));
         let shown = format!("{histogram:?}");
-        assert!(shown.contains("count: 6") && shown.contains("p50: Some(3.2ms)"), "{shown}");
+        assert!(
+            shown.contains("count: 6") && shown.contains("p50: Some(3.2ms)"),
+            "{shown}"
+        );
     }
 
     #[test]
@@ -299,7 +341,10 @@ mod tests {
             }
         });
         assert_eq!(histogram.count(), WRITERS * EACH);
-        assert_eq!(histogram.sum(), Duration::from_micros(WRITERS * EACH * (EACH - 1) / 2));
+        assert_eq!(
+            histogram.sum(),
+            Duration::from_micros(WRITERS * EACH * (EACH - 1) / 2)
+        );
     }
 
     proptest! {

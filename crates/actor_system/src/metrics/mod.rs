@@ -43,8 +43,8 @@ mod tests;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 pub use family::{
-    Family, FamilyKind, Labels, MAX_HELP_BYTES, MAX_LABEL_BYTES, MAX_LABELS, MAX_NAME_BYTES, MAX_SAMPLES,
-    MetricError, MetricSet, Number, Sample, Value,
+    Family, FamilyKind, Labels, MAX_HELP_BYTES, MAX_LABEL_BYTES, MAX_LABELS, MAX_NAME_BYTES,
+    MAX_SAMPLES, MetricError, MetricSet, Number, Sample, Value,
 };
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use openmetrics::{CONTENT_TYPE, encode};

@@ -80,7 +80,13 @@ fn write_histogram(
     let count = Number::Unsigned(histogram.count());
     write_sample(out, (name, "_bucket"), labels, Some("+Inf"), count)?;
     write_sample(out, (name, "_count"), labels, None, count)?;
-    write_sample(out, (name, "_sum"), labels, None, Number::Seconds(histogram.sum()))
+    write_sample(
+        out,
+        (name, "_sum"),
+        labels,
+        None,
+        Number::Seconds(histogram.sum()),
+    )
 }
 
 fn write_sample(

@@ -24,7 +24,10 @@ pub struct Sheet {
 impl Sheet {
     /// An empty sheet whose samples all have these labels.
     pub fn new(labels: Labels) -> Self {
-        Self { labels, ..Self::default() }
+        Self {
+            labels,
+            ..Self::default()
+        }
     }
 
     /// A figure that only rises. Its name may end with `_total` or not.
@@ -44,7 +47,10 @@ impl Sheet {
 
     /// The same, with further labels: `sheet.with(&[("peer", "a")]).gauge(..)`.
     pub fn with<'a>(&'a mut self, labels: &'a [(&'a str, &'a str)]) -> Row<'a> {
-        Row { sheet: self, labels }
+        Row {
+            sheet: self,
+            labels,
+        }
     }
 
     /// What is on it.
@@ -68,10 +74,10 @@ impl Sheet {
     }
 
     fn add(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: Value) {
-        let added = self
-            .labels
-            .and(labels)
-            .and_then(|labels| self.set.add_within(MAX_SHEET_SAMPLES, name, help, Sample { labels, value }));
+        let added = self.labels.and(labels).and_then(|labels| {
+            self.set
+                .add_within(MAX_SHEET_SAMPLES, name, help, Sample { labels, value })
+        });
         if let Err(error) = added {
             self.refused += 1;
             if self.errors.len() < MAX_SHEET_ERRORS {

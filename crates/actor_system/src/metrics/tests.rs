@@ -46,10 +46,15 @@ mod reader {
         }
         let mut names = BTreeSet::new();
         for family in &families {
-            let of_family = [""].into_iter().chain(endings(&family.kind).iter().copied());
+            let of_family = [""]
+                .into_iter()
+                .chain(endings(&family.kind).iter().copied());
             for ending in of_family.chain(["_created"]).collect::<BTreeSet<_>>() {
                 if !names.insert(format!("{}{ending}", family.name)) {
-                    return Err(format!("two families could have a sample {}{ending}", family.name));
+                    return Err(format!(
+                        "two families could have a sample {}{ending}",
+                        family.name
+                    ));
                 }
             }
             check_family(family).map_err(|error| format!("{error}: {}", family.name))?;
@@ -69,11 +74,17 @@ mod reader {
                 return Err("unknown type".into());
             }
             let (name, kind) = (name.to_owned(), value.to_owned());
-            families.push(Family { name, kind, ..Family::default() });
+            families.push(Family {
+                name,
+                kind,
+                ..Family::default()
+            });
             return Ok(());
         }
-        let family =
-            families.last_mut().filter(|family| family.name == name).ok_or("not within its family")?;
+        let family = families
+            .last_mut()
+            .filter(|family| family.name == name)
+            .ok_or("not within its family")?;
         if !family.samples.is_empty() {
             return Err("after the samples".into());
         }
@@ -117,11 +128,19 @@ mod reader {
         let text = rest.strip_prefix(' ').ok_or("no space before the number")?;
         let number = read_number(text).ok_or("bad number")?;
         let family = families.last_mut().ok_or("no family")?;
-        let ending = name.strip_prefix(&family.name).ok_or("a sample outside of its family")?;
+        let ending = name
+            .strip_prefix(&family.name)
+            .ok_or("a sample outside of its family")?;
         if !endings(&family.kind).contains(&ending) {
             return Err("a sample outside of its family".into());
         }
-        if labels.iter().map(|(label, _)| label).collect::<BTreeSet<_>>().len() != labels.len() {
+        if labels
+            .iter()
+            .map(|(label, _)| label)
+            .collect::<BTreeSet<_>>()
+            .len()
+            != labels.len()
+        {
             return Err("a label twice".into());
         }
         if labels.iter().any(|(_, value)| value.is_empty()) {
@@ -130,7 +149,12 @@ mod reader {
         if labels.iter().any(|(label, _)| label == "le") != (ending == "_bucket") {
             return Err("le where it does not belong, or missing".into());
         }
-        family.samples.push(Sample { name: name.to_owned(), labels, number, text: text.to_owned() });
+        family.samples.push(Sample {
+            name: name.to_owned(),
+            labels,
+            number,
+            text: text.to_owned(),
+        });
         Ok(())
     }
 
@@ -146,7 +170,13 @@ mod reader {
                 _ => metrics.push((key, vec![sample])),
             }
         }
-        if metrics.iter().map(|(key, _)| key).collect::<BTreeSet<_>>().len() != metrics.len() {
+        if metrics
+            .iter()
+            .map(|(key, _)| key)
+            .collect::<BTreeSet<_>>()
+            .len()
+            != metrics.len()
+        {
             return Err("a metric's samples do not stand together, or are repeated".into());
         }
         for (_, samples) in metrics {
@@ -161,17 +191,29 @@ mod reader {
     }
 
     fn check_histogram(samples: &[&Sample]) -> Result<(), String> {
-        let (buckets, totals): (Vec<&Sample>, Vec<&Sample>) =
-            samples.iter().partition(|sample| sample.name.ends_with("_bucket"));
-        let is_first = samples.iter().take(buckets.len()).all(|sample| sample.name.ends_with("_bucket"));
-        let les: Vec<f64> = buckets.iter().map(|bucket| le(bucket)).collect::<Option<_>>().ok_or("bad le")?;
+        let (buckets, totals): (Vec<&Sample>, Vec<&Sample>) = samples
+            .iter()
+            .partition(|sample| sample.name.ends_with("_bucket"));
+        let is_first = samples
+            .iter()
+            .take(buckets.len())
+            .all(|sample| sample.name.ends_with("_bucket"));
+        let les: Vec<f64> = buckets
+            .iter()
+            .map(|bucket| le(bucket))
+            .collect::<Option<_>>()
+            .ok_or("bad le")?;
         if !is_first || !les.is_sorted_by(|a, b| a < b) || les.last() != Some(&f64::INFINITY) {
             return Err("buckets out of order, or without +Inf".into());
         }
         if !buckets.is_sorted_by(|a, b| a.number <= b.number) {
             return Err("buckets do not add up".into());
         }
-        if buckets.iter().chain(&totals).any(|sample| sample.number < 0.0 || sample.number.is_nan()) {
+        if buckets
+            .iter()
+            .chain(&totals)
+            .any(|sample| sample.number < 0.0 || sample.number.is_nan())
+        {
             return Err("negative or no number".into());
         }
         let total = |ending: &str| {
@@ -185,7 +227,11 @@ mod reader {
         if Some(count.number) != all {
             return Err("the count is not the last bucket".into());
         }
-        if buckets.iter().chain([count]).any(|sample| sample.text.parse::<u64>().is_err()) {
+        if buckets
+            .iter()
+            .chain([count])
+            .any(|sample| sample.text.parse::<u64>().is_err())
+        {
             return Err("a count that is not whole".into());
         }
         Ok(())
@@ -217,7 +263,9 @@ mod reader {
 
     fn is_name(name: &str) -> bool {
         let mut chars = name.chars();
-        chars.next().is_some_and(|first| first.is_ascii_alphabetic())
+        chars
+            .next()
+            .is_some_and(|first| first.is_ascii_alphabetic())
             && chars.all(|char| char.is_ascii_alphanumeric() || char == '_')
     }
 
@@ -229,12 +277,19 @@ mod reader {
             "-Inf" => return Some(f64::NEG_INFINITY),
             _ => {}
         }
-        let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let (mantissa, exponent) = text.split_once('e').map_or((text, None), |(m, e)| (m, Some(e)));
+        let is_digits =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let (mantissa, exponent) = text
+            .split_once('e')
+            .map_or((text, None), |(m, e)| (m, Some(e)));
         let mantissa = mantissa.strip_prefix('-').unwrap_or(mantissa);
-        let (whole, fraction) = mantissa.split_once('.').map_or((mantissa, None), |(w, f)| (w, Some(f)));
-        let exponent = exponent.map(|exponent| exponent.strip_prefix(['+', '-']).unwrap_or(exponent));
-        let is_number = is_digits(whole) && fraction.is_none_or(is_digits) && exponent.is_none_or(is_digits);
+        let (whole, fraction) = mantissa
+            .split_once('.')
+            .map_or((mantissa, None), |(w, f)| (w, Some(f)));
+        let exponent =
+            exponent.map(|exponent| exponent.strip_prefix(['+', '-']).unwrap_or(exponent));
+        let is_number =
+            is_digits(whole) && fraction.is_none_or(is_digits) && exponent.is_none_or(is_digits);
         is_number.then(|| text.parse().ok()).flatten()
     }
 
@@ -252,7 +307,10 @@ mod reader {
         let (mut plain, mut chars) = (String::new(), text.chars());
         while let Some(char) = chars.next() {
             plain.push(match char {
-                '\\' => *chars.next().and_then(|next| known.get(&next)).ok_or("unknown escape")?,
+                '\\' => *chars
+                    .next()
+                    .and_then(|next| known.get(&next))
+                    .ok_or("unknown escape")?,
                 '"' => return Err("a quote that is not escaped".into()),
                 other => other,
             });
@@ -262,7 +320,10 @@ mod reader {
 }
 
 fn sample(value: Value, labels: &[(&str, &str)]) -> Sample {
-    Sample { labels: Labels::new(labels).unwrap(), value }
+    Sample {
+        labels: Labels::new(labels).unwrap(),
+        value,
+    }
 }
 
 fn count(n: u64) -> Value {
@@ -305,9 +366,19 @@ fn the_text_is_the_golden_one() {
         count(7),
         &[("peer", "a\"b\\c\nd"), ("none", "")],
     );
-    add("alys_busy_seconds_total", "", Value::Counter(Duration::from_millis(1500).into()), &[]);
+    add(
+        "alys_busy_seconds_total",
+        "",
+        Value::Counter(Duration::from_millis(1500).into()),
+        &[],
+    );
     let took = durations(&[0, 1_000, 1_001, 3_000_000_000, 90_000_000_000]);
-    add("alys_took_seconds", "Time.", Value::Histogram(Box::new(took)), &[("kind", "x")]);
+    add(
+        "alys_took_seconds",
+        "Time.",
+        Value::Histogram(Box::new(took)),
+        &[("kind", "x")],
+    );
     let text = encode(&set);
     let shown = text.replace("alys_took_seconds", "T");
     let mut buckets = String::new();
@@ -340,7 +411,10 @@ fn the_text_is_the_golden_one() {
     assert_eq!(shown, format!("{golden}{buckets}{end}"));
     assert_eq!(reader::read(&text).unwrap().len(), 4);
     assert_eq!(encode(&MetricSet::default()), "# EOF\n");
-    assert_eq!(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert_eq!(
+        CONTENT_TYPE,
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    );
 }
 
 #[test]
@@ -349,7 +423,8 @@ fn shown_bounds_are_1_2_and_5_in_each_decade_and_say_their_value() {
         let decade = 10u64.pow(u32::try_from(index / 3).unwrap());
         assert_eq!(bound_ns, 1_000 * decade * [1, 2, 5][index % 3]);
         assert_eq!(le.parse::<f64>().unwrap(), bound_ns as f64 / 1e9, "{le}");
-        let [at, above] = [bound_ns, bound_ns + 1].map(|ns| durations(&[ns]).not_longer_than(bound_ns));
+        let [at, above] =
+            [bound_ns, bound_ns + 1].map(|ns| durations(&[ns]).not_longer_than(bound_ns));
         assert_eq!((at, above), (1, 0), "{le}");
     }
 }
@@ -370,7 +445,10 @@ fn numbers_are_shown_without_a_loss() {
         (Number::from(Duration::ZERO), "0.0"),
         (Number::from(Duration::from_nanos(1)), "0.000000001"),
         (Number::from(Duration::from_millis(120_500)), "120.5"),
-        (Number::from(Duration::MAX), "18446744073709551615.999999999"),
+        (
+            Number::from(Duration::MAX),
+            "18446744073709551615.999999999",
+        ),
     ] {
         let mut set = MetricSet::default();
         set.add("x", "", sample(Value::Gauge(number), &[])).unwrap();
@@ -386,7 +464,10 @@ fn a_bad_name_help_or_sample_is_refused_with_its_reason() {
     let bad = |name: &str| MetricError::BadName {
         name: owned(&name.chars().take(MAX_NAME_BYTES).collect::<String>()),
     };
-    let reserved = |name: &str, ending| MetricError::ReservedEnding { name: owned(name), ending };
+    let reserved = |name: &str, ending| MetricError::ReservedEnding {
+        name: owned(name),
+        ending,
+    };
     let fits = "x".repeat(MAX_NAME_BYTES);
     for (kind, name, error) in [
         (G, &*fits, None),
@@ -404,17 +485,36 @@ fn a_bad_name_help_or_sample_is_refused_with_its_reason() {
         (G, "a\n", Some(bad("a\n"))),
         (G, &long, Some(bad(&long))),
         (G, "a_total", Some(reserved("a_total", "_total"))),
-        (C, "a_total_total", Some(reserved("a_total_total", "_total"))),
+        (
+            C,
+            "a_total_total",
+            Some(reserved("a_total_total", "_total")),
+        ),
         (G, "a_created", Some(reserved("a_created", "_created"))),
         (G, "a_count", Some(reserved("a_count", "_count"))),
         (H, "a_bucket", Some(reserved("a_bucket", "_bucket"))),
-        (H, "a_time", Some(MetricError::NotInSeconds { name: owned("a_time") })),
-        (H, "aseconds", Some(MetricError::NotInSeconds { name: owned("aseconds") })),
+        (
+            H,
+            "a_time",
+            Some(MetricError::NotInSeconds {
+                name: owned("a_time"),
+            }),
+        ),
+        (
+            H,
+            "aseconds",
+            Some(MetricError::NotInSeconds {
+                name: owned("aseconds"),
+            }),
+        ),
     ] {
         assert_eq!(Family::new(kind, name, "").err(), error, "{name}");
     }
     let help = "h".repeat(MAX_HELP_BYTES + 1);
-    let too_long = MetricError::HelpTooLong { name: owned("a"), bytes: MAX_HELP_BYTES + 1 };
+    let too_long = MetricError::HelpTooLong {
+        name: owned("a"),
+        bytes: MAX_HELP_BYTES + 1,
+    };
     assert_eq!(Family::new(G, "a", &help), Err(too_long));
 
     let value = "v".repeat(MAX_LABEL_BYTES + 1);
@@ -427,8 +527,17 @@ fn a_bad_name_help_or_sample_is_refused_with_its_reason() {
         (&[("__name__", "x")], bad("__name__")),
         (&[("le", "x")], bad("le")),
         (&[("quantile", "")], bad("quantile")),
-        (&[("a", &*value)], MetricError::LabelTooLong { name: owned("a"), bytes: MAX_LABEL_BYTES + 1 }),
-        (&[("a", "x"), ("a", "y")], MetricError::LabelTwice { name: owned("a") }),
+        (
+            &[("a", &*value)],
+            MetricError::LabelTooLong {
+                name: owned("a"),
+                bytes: MAX_LABEL_BYTES + 1,
+            },
+        ),
+        (
+            &[("a", "x"), ("a", "y")],
+            MetricError::LabelTwice { name: owned("a") },
+        ),
         (&many, MetricError::TooManyLabels { limit: MAX_LABELS }),
     ] {
         assert_eq!(Labels::new(labels), Err(error), "{labels:?}");
@@ -436,23 +545,70 @@ fn a_bad_name_help_or_sample_is_refused_with_its_reason() {
     assert!(Labels::new(&many[1..]).is_ok());
 
     let mut set = MetricSet::default();
-    set.add("a", "help", sample(count(1), &[("x", "1")])).unwrap();
+    set.add("a", "help", sample(count(1), &[("x", "1")]))
+        .unwrap();
     let before = set.clone();
     let name = || owned("a");
     for (help, value, labels, error) in [
-        ("help", count(2), &[("x", "1"), ("y", "")][..], MetricError::SampleTwice { name: name() }),
-        ("help", gauge(2u64), &[], MetricError::KindDiffers { name: name(), kind: "counter" }),
-        ("other", count(2), &[], MetricError::HelpDiffers { name: name() }),
-        ("help", Value::Counter(Number::Signed(-1)), &[], MetricError::NotACount { name: name() }),
-        ("help", Value::Counter(Number::Float(-0.5)), &[], MetricError::NotACount { name: name() }),
-        ("help", Value::Counter(Number::Float(f64::NAN)), &[], MetricError::NotACount { name: name() }),
-        ("help", Value::Counter(Number::Float(f64::INFINITY)), &[], MetricError::NotACount { name: name() }),
+        (
+            "help",
+            count(2),
+            &[("x", "1"), ("y", "")][..],
+            MetricError::SampleTwice { name: name() },
+        ),
+        (
+            "help",
+            gauge(2u64),
+            &[],
+            MetricError::KindDiffers {
+                name: name(),
+                kind: "counter",
+            },
+        ),
+        (
+            "other",
+            count(2),
+            &[],
+            MetricError::HelpDiffers { name: name() },
+        ),
+        (
+            "help",
+            Value::Counter(Number::Signed(-1)),
+            &[],
+            MetricError::NotACount { name: name() },
+        ),
+        (
+            "help",
+            Value::Counter(Number::Float(-0.5)),
+            &[],
+            MetricError::NotACount { name: name() },
+        ),
+        (
+            "help",
+            Value::Counter(Number::Float(f64::NAN)),
+            &[],
+            MetricError::NotACount { name: name() },
+        ),
+        (
+            "help",
+            Value::Counter(Number::Float(f64::INFINITY)),
+            &[],
+            MetricError::NotACount { name: name() },
+        ),
     ] {
         assert_eq!(set.add("a", help, sample(value, labels)), Err(error));
     }
     assert_eq!(set, before);
-    set.add("a_total", "help", sample(Value::Counter(Number::Float(0.5)), &[])).unwrap();
-    assert_eq!((set.len(), set.is_empty(), set.families().count()), (2, false, 1));
+    set.add(
+        "a_total",
+        "help",
+        sample(Value::Counter(Number::Float(0.5)), &[]),
+    )
+    .unwrap();
+    assert_eq!(
+        (set.len(), set.is_empty(), set.families().count()),
+        (2, false, 1)
+    );
 }
 
 #[test]
@@ -461,8 +617,19 @@ fn a_set_and_a_sheet_are_bounded_and_say_what_they_left_out() {
     for n in 0..MAX_SHEET_SAMPLES + 20 {
         sheet.with(&[("n", &n.to_string())]).gauge("n", "", n);
     }
-    assert_eq!((sheet.set().len(), sheet.refused()), (MAX_SHEET_SAMPLES, 20));
-    assert_eq!(sheet.errors(), vec![MetricError::TooManySamples { limit: MAX_SHEET_SAMPLES }; 8]);
+    assert_eq!(
+        (sheet.set().len(), sheet.refused()),
+        (MAX_SHEET_SAMPLES, 20)
+    );
+    assert_eq!(
+        sheet.errors(),
+        vec![
+            MetricError::TooManySamples {
+                limit: MAX_SHEET_SAMPLES
+            };
+            8
+        ]
+    );
 
     let mut set = MetricSet::default();
     let sheets = MAX_SAMPLES / MAX_SHEET_SAMPLES;
@@ -472,8 +639,15 @@ fn a_set_and_a_sheet_are_bounded_and_say_what_they_left_out() {
             sheet.with(&[("n", &n.to_string())]).gauge("n", "", n);
         }
         let left_out = set.merge(sheet.into_set());
-        assert_eq!(left_out.len(), if n < sheets { 0 } else { MAX_SHEET_SAMPLES });
-        assert!(left_out.iter().all(|error| *error == MetricError::TooManySamples { limit: MAX_SAMPLES }));
+        assert_eq!(
+            left_out.len(),
+            if n < sheets { 0 } else { MAX_SHEET_SAMPLES }
+        );
+        assert!(
+            left_out
+                .iter()
+                .all(|error| *error == MetricError::TooManySamples { limit: MAX_SAMPLES })
+        );
     }
     assert_eq!(set.len(), MAX_SAMPLES);
 }
@@ -482,12 +656,25 @@ fn a_set_and_a_sheet_are_bounded_and_say_what_they_left_out() {
 fn a_sheet_puts_its_labels_on_every_sample_and_its_mistakes_aside() {
     let mut sheet = Sheet::new(Labels::new(&[("actor", "s/a")]).unwrap());
     sheet.counter("seen_total", "Seen.", 3u64);
-    sheet.with(&[("peer", "b")]).counter("seen", "Seen.", 4u64).gauge("open", "", 1u64);
+    sheet
+        .with(&[("peer", "b")])
+        .counter("seen", "Seen.", 4u64)
+        .gauge("open", "", 1u64);
     sheet.histogram("wait_seconds", "", durations(&[5]));
     sheet.histogram("wait", "", durations(&[5]));
     sheet.with(&[("actor", "s/b")]).gauge("open", "", 1u64);
-    let not_seconds = MetricError::NotInSeconds { name: "wait".into() };
-    assert_eq!(sheet.errors(), [not_seconds, MetricError::LabelTwice { name: "actor".into() }]);
+    let not_seconds = MetricError::NotInSeconds {
+        name: "wait".into(),
+    };
+    assert_eq!(
+        sheet.errors(),
+        [
+            not_seconds,
+            MetricError::LabelTwice {
+                name: "actor".into()
+            }
+        ]
+    );
     assert_eq!(sheet.refused(), 2);
     let text = encode(sheet.set());
     for line in [
@@ -498,7 +685,11 @@ fn a_sheet_puts_its_labels_on_every_sample_and_its_mistakes_aside() {
         assert!(text.lines().any(|other| other == line), "{line} in {text}");
     }
     let mut whole = sheet.clone().into_set();
-    assert_eq!(whole.merge(sheet.into_set()).len(), 4, "the same samples again");
+    assert_eq!(
+        whole.merge(sheet.into_set()).len(),
+        4,
+        "the same samples again"
+    );
 }
 
 /// A sample as a test makes it up: name, help, labels, value.
@@ -531,18 +722,28 @@ fn value() -> impl Strategy<Value = Value> {
 
 /// Names that meet, clash, and are none.
 fn name() -> impl Strategy<Value = String> {
-    let ending =
-        prop::sample::select(vec!["", "_seconds", "_bytes", "_total", "_sum", "_count", "_created", "s"]);
+    let ending = prop::sample::select(vec![
+        "", "_seconds", "_bytes", "_total", "_sum", "_count", "_created", "s",
+    ]);
     let good = ("[ab]", ending).prop_map(|(base, ending)| base + ending);
     prop_oneof![8 => good, 1 => "[a-zA-Z_:][a-z0-9_:]{0,3}", 1 => any::<String>()]
 }
 
 fn made() -> impl Strategy<Value = Made> {
-    let text = prop_oneof![Just(String::new()), "[a\"\\\\\n n,={}# ]{0,6}", any::<String>()];
+    let text = prop_oneof![
+        Just(String::new()),
+        "[a\"\\\\\n n,={}# ]{0,6}",
+        any::<String>()
+    ];
     let label = prop_oneof![8 => "[ab]", 1 => Just("le".to_owned()), 1 => any::<String>()];
     let labels = prop::collection::vec((label, text.clone()), 0..3);
     let help = prop_oneof![4 => Just(String::new()), 1 => text];
-    (name(), help, labels, value()).prop_map(|(name, help, labels, value)| Made { name, help, labels, value })
+    (name(), help, labels, value()).prop_map(|(name, help, labels, value)| Made {
+        name,
+        help,
+        labels,
+        value,
+    })
 }
 
 /// What the text should say for a number.
@@ -552,7 +753,9 @@ fn float(number: Number) -> f64 {
         Number::Signed(number) => number as f64,
         Number::Float(number) => number,
         Number::Seconds(duration) => {
-            format!("{}.{:09}", duration.as_secs(), duration.subsec_nanos()).parse().unwrap()
+            format!("{}.{:09}", duration.as_secs(), duration.subsec_nanos())
+                .parse()
+                .unwrap()
         }
     }
 }
@@ -652,7 +855,6 @@ fn the_strict_reader_refuses_what_the_specification_forbids() {
     ] {
         assert!(reader::read(bad).is_err(), "{bad:?}");
     }
-    let good =
-        "# TYPE a histogram\na_bucket{le=\"1.0\"} 1\na_bucket{le=\"+Inf\"} 1\na_count 1\na_sum 1.0\n# EOF\n";
+    let good = "# TYPE a histogram\na_bucket{le=\"1.0\"} 1\na_bucket{le=\"+Inf\"} 1\na_count 1\na_sum 1.0\n# EOF\n";
     assert!(reader::read(good).is_ok());
 }

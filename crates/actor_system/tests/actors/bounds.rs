@@ -33,7 +33,10 @@ fn timers_of_an_incarnation_are_bounded_and_one_too_many_is_a_failure() {
         settled(&addr).await;
         let child = world.system.snapshot().find("s/a").unwrap().clone();
         assert_eq!(child.restarts, 1);
-        assert_eq!(child.last_error, Some(format!("more than {MAX_TIMERS} timers at once")));
+        assert_eq!(
+            child.last_error,
+            Some(format!("more than {MAX_TIMERS} timers at once"))
+        );
         world.end().await;
     });
 }
@@ -43,10 +46,24 @@ fn names_are_unique_and_children_bounded() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 1, None);
-        let taken = world.system.supervisor(SupervisorSpec::new("s", Strategy::OneForOne)).unwrap_err();
-        assert_eq!(taken, StartError::NameTaken { supervisor: "world".to_owned(), name: "s".to_owned() });
+        let taken = world
+            .system
+            .supervisor(SupervisorSpec::new("s", Strategy::OneForOne))
+            .unwrap_err();
+        assert_eq!(
+            taken,
+            StartError::NameTaken {
+                supervisor: "world".to_owned(),
+                name: "s".to_owned()
+            }
+        );
         for n in 0..MAX_CHILDREN {
-            world.worker_as(&supervisor, ChildSpec::new(n.to_string()), 1, Arc::default());
+            world.worker_as(
+                &supervisor,
+                ChildSpec::new(n.to_string()),
+                1,
+                Arc::default(),
+            );
         }
         let spec = SupervisorSpec {
             parent: Some(supervisor),
@@ -55,7 +72,10 @@ fn names_are_unique_and_children_bounded() {
         let refused = world.system.supervisor(spec).unwrap_err();
         assert_eq!(
             refused,
-            StartError::TooManyChildren { supervisor: "world/s".to_owned(), limit: MAX_CHILDREN }
+            StartError::TooManyChildren {
+                supervisor: "world/s".to_owned(),
+                limit: MAX_CHILDREN
+            }
         );
         world.end().await;
     });
@@ -72,7 +92,11 @@ fn ended_children_do_not_pile_up() {
             addr.tell(Told::End).unwrap();
             addr.closed().await;
         }
-        world.wait("the last retirement", |tree| tree.find("s").unwrap().children.len() <= 16).await;
+        world
+            .wait("the last retirement", |tree| {
+                tree.find("s").unwrap().children.len() <= 16
+            })
+            .await;
         world.end().await;
     });
 }

@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use alys_actor_system::{
-    Addr, Bus, ChildSpec, MAX_NESTED_PUBLISHES, MAX_SUBSCRIPTIONS, Published, Restart, Slot, Strategy,
-    SubscribeError, SubscriptionSnapshot, mailbox,
+    Addr, Bus, ChildSpec, MAX_NESTED_PUBLISHES, MAX_SUBSCRIPTIONS, Published, Restart, Slot,
+    Strategy, SubscribeError, SubscriptionSnapshot, mailbox,
 };
 use alys_runtime::time;
 use futures::{FutureExt, StreamExt};
@@ -31,7 +31,10 @@ fn unread(count: usize, capacity: usize) -> Vec<(Addr<Told>, Slot<Told>)> {
 }
 
 fn to(delivered: usize) -> Published {
-    Published { delivered, ..Published::default() }
+    Published {
+        delivered,
+        ..Published::default()
+    }
 }
 
 #[test]
@@ -51,7 +54,9 @@ fn an_event_reaches_its_subscribers_in_the_order_in_which_they_subscribed() {
             bus.subscribe(&addr, convert).unwrap().keep();
         }
         let never = |_: &Followed| -> Told { panic!("an event of another type") };
-        bus.subscribe(&world.worker(&supervisor, "d"), never).unwrap().keep();
+        bus.subscribe(&world.worker(&supervisor, "d"), never)
+            .unwrap()
+            .keep();
         assert_eq!(bus.publish(Happened(1)), to(3));
         assert_eq!(bus.clone().publish(Happened(2)), to(3));
         assert_eq!(*order.lock().unwrap(), ["c1", "a1", "b1", "c2", "a2", "b2"]);
@@ -80,29 +85,59 @@ fn a_slow_subscriber_misses_events_that_the_others_get() {
         for n in 0..5 {
             let refused = usize::from(n >= 2);
             let published = bus.publish(Happened(n));
-            assert_eq!(published, Published { delivered: 2 - refused, refused, gone: 0 }, "{n}");
+            assert_eq!(
+                published,
+                Published {
+                    delivered: 2 - refused,
+                    refused,
+                    gone: 0
+                },
+                "{n}"
+            );
         }
         gate.open();
         settled(&slow).await;
         settled(&quick).await;
         assert_eq!(world.diary.notes("slow"), [0, 1]);
         assert_eq!(world.diary.notes("quick"), [0, 1, 2, 3, 4]);
-        assert_eq!((slow_subscription.delivered(), slow_subscription.missed()), (2, 3));
-        assert_eq!((quick_subscription.delivered(), quick_subscription.missed()), (5, 0));
-        let [topic] = &bus.snapshot()[..] else { panic!("one type was published") };
+        assert_eq!(
+            (slow_subscription.delivered(), slow_subscription.missed()),
+            (2, 3)
+        );
+        assert_eq!(
+            (quick_subscription.delivered(), quick_subscription.missed()),
+            (5, 0)
+        );
+        let [topic] = &bus.snapshot()[..] else {
+            panic!("one type was published")
+        };
         assert!(topic.event.ends_with("Happened"), "{topic:?}");
         assert_eq!((topic.published, topic.missed), (5, 3));
         let to = std::any::type_name::<Told>();
         assert_eq!(
             topic.subscriptions,
             [
-                SubscriptionSnapshot { to, delivered: 2, missed: 3 },
-                SubscriptionSnapshot { to, delivered: 5, missed: 0 }
+                SubscriptionSnapshot {
+                    to,
+                    delivered: 2,
+                    missed: 3
+                },
+                SubscriptionSnapshot {
+                    to,
+                    delivered: 5,
+                    missed: 0
+                }
             ]
         );
         drop(slow_subscription);
-        let [topic] = &bus.snapshot()[..] else { panic!("one type was published") };
-        assert_eq!((topic.subscriptions.len(), topic.missed), (1, 3), "what was missed stays counted");
+        let [topic] = &bus.snapshot()[..] else {
+            panic!("one type was published")
+        };
+        assert_eq!(
+            (topic.subscriptions.len(), topic.missed),
+            (1, 3),
+            "what was missed stays counted"
+        );
         world.end().await;
     });
 }
@@ -146,9 +181,24 @@ fn a_subscriber_that_has_ended_is_removed_and_counted_once() {
         bus.subscribe(&stays, noted).unwrap().keep();
         ends.tell(Told::End).unwrap();
         ends.closed().await;
-        assert_eq!(bus.snapshot()[0].subscriptions.len(), 1, "one that has ended is not shown");
-        assert_eq!(bus.publish(Happened(1)), Published { delivered: 1, refused: 0, gone: 1 });
-        assert_eq!(Arc::strong_count(&held), 1, "what its conversion held is let go");
+        assert_eq!(
+            bus.snapshot()[0].subscriptions.len(),
+            1,
+            "one that has ended is not shown"
+        );
+        assert_eq!(
+            bus.publish(Happened(1)),
+            Published {
+                delivered: 1,
+                refused: 0,
+                gone: 1
+            }
+        );
+        assert_eq!(
+            Arc::strong_count(&held),
+            1,
+            "what its conversion held is let go"
+        );
         assert_eq!(bus.publish(Happened(2)), to(1));
         assert_eq!((subscription.delivered(), subscription.missed()), (0, 0));
         world.end().await;
@@ -182,8 +232,8 @@ fn the_events_of_each_publisher_arrive_in_its_order() {
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
         let bus = Bus::new();
         let names = ["a", "b"];
-        let addrs =
-            names.map(|name| world.worker_as(&supervisor, ChildSpec::new(name), 1000, Arc::default()));
+        let addrs = names
+            .map(|name| world.worker_as(&supervisor, ChildSpec::new(name), 1000, Arc::default()));
         for addr in &addrs {
             bus.subscribe(addr, noted).unwrap().keep();
         }
@@ -206,8 +256,18 @@ fn the_events_of_each_publisher_arrive_in_its_order() {
             let notes = world.diary.notes(name);
             assert_eq!(notes.len() as u64, PUBLISHERS * EVENTS);
             for publisher in 0..PUBLISHERS {
-                let of_one: Vec<_> = notes.iter().copied().filter(|n| n / 1000 == publisher).collect();
-                assert_eq!(of_one, (0..EVENTS).map(|n| publisher * 1000 + n).collect::<Vec<_>>(), "{name}");
+                let of_one: Vec<_> = notes
+                    .iter()
+                    .copied()
+                    .filter(|n| n / 1000 == publisher)
+                    .collect();
+                assert_eq!(
+                    of_one,
+                    (0..EVENTS)
+                        .map(|n| publisher * 1000 + n)
+                        .collect::<Vec<_>>(),
+                    "{name}"
+                );
             }
         }
         world.end().await;
@@ -220,7 +280,9 @@ fn a_conversion_may_publish_subscribe_and_unsubscribe() {
         let bus = Bus::new();
         let boxes = unread(3, 8);
         let [first, second, third] = [0, 1, 2].map(|n| boxes[n].0.clone());
-        bus.subscribe(&second, |event: &Followed| Told::Note(event.0)).unwrap().keep();
+        bus.subscribe(&second, |event: &Followed| Told::Note(event.0))
+            .unwrap()
+            .keep();
         let victim = Arc::new(Mutex::new(None));
         let (inner, taken) = (bus.clone(), victim.clone());
         let convert = move |event: &Happened| {
@@ -253,8 +315,15 @@ fn conversions_that_publish_in_a_circle_are_stopped() {
         let subscription = bus.subscribe(&boxes[0].0, convert).unwrap();
         assert_eq!(bus.publish(Happened(0)), to(1));
         let nested = MAX_NESTED_PUBLISHES as u64;
-        assert_eq!((subscription.delivered(), subscription.missed()), (nested + 1, 1));
-        assert_eq!(bus.publish(Happened(0)), to(1), "the circle left nothing behind");
+        assert_eq!(
+            (subscription.delivered(), subscription.missed()),
+            (nested + 1, 1)
+        );
+        assert_eq!(
+            bus.publish(Happened(0)),
+            to(1),
+            "the circle left nothing behind"
+        );
         assert_eq!(subscription.missed(), 2);
     });
 }
@@ -270,7 +339,14 @@ fn a_conversion_that_panics_costs_its_own_event_only() {
         };
         let panics = bus.subscribe(&boxes[0].0, convert).unwrap();
         bus.subscribe(&boxes[1].0, noted).unwrap().keep();
-        assert_eq!(bus.publish(Happened(1)), Published { delivered: 1, refused: 1, gone: 0 });
+        assert_eq!(
+            bus.publish(Happened(1)),
+            Published {
+                delivered: 1,
+                refused: 1,
+                gone: 0
+            }
+        );
         assert_eq!(bus.publish(Happened(2)), to(2));
         assert_eq!((panics.delivered(), panics.missed()), (1, 1));
     });
@@ -282,10 +358,15 @@ fn subscriptions_to_a_type_are_bounded_and_those_that_ended_make_room() {
         let bus = Bus::new();
         let mut boxes = unread(2, 1);
         for n in 0..MAX_SUBSCRIPTIONS {
-            bus.subscribe(&boxes[usize::from(n == 7)].0, noted).unwrap().keep();
+            bus.subscribe(&boxes[usize::from(n == 7)].0, noted)
+                .unwrap()
+                .keep();
         }
         let event = std::any::type_name::<Happened>();
-        let refused = SubscribeError::TooManySubscriptions { event, limit: MAX_SUBSCRIPTIONS };
+        let refused = SubscribeError::TooManySubscriptions {
+            event,
+            limit: MAX_SUBSCRIPTIONS,
+        };
         assert_eq!(bus.subscribe(&boxes[0].0, noted).map(drop), Err(refused));
         assert_eq!(bus.stream::<Happened>(1).map(drop), Err(refused));
         let other = bus.subscribe(&boxes[0].0, |event: &Followed| Told::Note(event.0));
@@ -310,11 +391,23 @@ fn a_stream_drops_the_oldest_for_the_newest_and_counts_it() {
         assert_eq!(stream.next().await, Some(Happened(3)));
         bus.publish(Happened(6));
         assert_eq!(stream.lagged(), 2);
-        let [topic] = &bus.snapshot()[..] else { panic!("one type was published") };
+        let [topic] = &bus.snapshot()[..] else {
+            panic!("one type was published")
+        };
         assert_eq!((topic.published, topic.missed), (7, 2));
-        assert_eq!(topic.subscriptions, [SubscriptionSnapshot { to: "stream", delivered: 6, missed: 2 }]);
+        assert_eq!(
+            topic.subscriptions,
+            [SubscriptionSnapshot {
+                to: "stream",
+                delivered: 6,
+                missed: 2
+            }]
+        );
         bus.close();
-        assert_eq!(stream.collect::<Vec<_>>().await, [Happened(4), Happened(5), Happened(6)]);
+        assert_eq!(
+            stream.collect::<Vec<_>>().await,
+            [Happened(4), Happened(5), Happened(6)]
+        );
     });
 }
 
@@ -323,7 +416,10 @@ fn a_stream_wakes_its_reader_and_ends_with_the_last_handle_of_the_bus() {
     run(async {
         let bus = Bus::new();
         let mut stream = bus.stream::<Happened>(1).unwrap();
-        assert!(stream.next().now_or_never().is_none(), "nothing was published");
+        assert!(
+            stream.next().now_or_never().is_none(),
+            "nothing was published"
+        );
         let read = Arc::<AtomicU64>::default();
         let (seen, lagged) = (read.clone(), alys_runtime::sync::oneshot::channel());
         let reader = alys_runtime::spawn("reader", async move {
@@ -339,13 +435,18 @@ fn a_stream_wakes_its_reader_and_ends_with_the_last_handle_of_the_bus() {
                     alys_runtime::yield_now().await;
                 }
             };
-            time::timeout(LONG, came).await.expect("the reader was not woken");
+            time::timeout(LONG, came)
+                .await
+                .expect("the reader was not woken");
         }
         let other = bus.clone();
         drop(bus);
         assert_eq!(other.publish(Happened(4)), to(1), "a clone keeps it open");
         drop(other);
-        time::timeout(LONG, reader).await.expect("the stream did not end").unwrap();
+        time::timeout(LONG, reader)
+            .await
+            .expect("the stream did not end")
+            .unwrap();
         assert_eq!(lagged.1.await, Ok(0));
     });
 }
@@ -369,7 +470,9 @@ fn a_closed_bus_takes_no_subscription_and_delivers_nothing() {
         let subscription = bus.subscribe(&boxes[0].0, noted).unwrap();
         bus.close();
         assert_eq!(bus.publish(Happened(1)), Published::default());
-        let closed = SubscribeError::Closed { event: std::any::type_name::<Happened>() };
+        let closed = SubscribeError::Closed {
+            event: std::any::type_name::<Happened>(),
+        };
         assert_eq!(bus.subscribe(&boxes[0].0, noted).map(drop), Err(closed));
         assert_eq!(bus.stream::<Happened>(1).map(drop), Err(closed));
         assert_eq!(bus.snapshot(), []);
@@ -405,7 +508,11 @@ fn destructors_of_what_is_refused_or_ended_may_use_the_bus() {
         for _ in 0..3 {
             bus.publish(Loud(bus.clone(), dropped.clone()));
         }
-        assert_eq!(dropped.load(SeqCst), 1 + 3 + 2, "each published one, and two that lagged");
+        assert_eq!(
+            dropped.load(SeqCst),
+            1 + 3 + 2,
+            "each published one, and two that lagged"
+        );
         drop(stream);
         assert_eq!(dropped.load(SeqCst), 1 + 3 + 3);
         bus.close();

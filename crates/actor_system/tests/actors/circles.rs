@@ -2,7 +2,9 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use alys_actor_system::{Addr, AskError, PoolSpec, Reply, Routing, SendError, Strategy, Supervisor};
+use alys_actor_system::{
+    Addr, AskError, PoolSpec, Reply, Routing, SendError, Strategy, Supervisor,
+};
 use alys_runtime::{rand, time};
 use futures::{FutureExt, future::join_all};
 
@@ -11,7 +13,9 @@ use crate::{doer::*, kit::*};
 type Answer = Result<u64, AskError>;
 
 fn doers(supervisor: &Supervisor, count: usize) -> Vec<Doing> {
-    (0..count).map(|n| doer(supervisor, &format!("p{n}"), 64)).collect()
+    (0..count)
+        .map(|n| doer(supervisor, &format!("p{n}"), 64))
+        .collect()
 }
 
 /// Asks the first of those that are left to ask the next, and so on. The answer is the last one's.
@@ -33,7 +37,10 @@ fn ask_along(mut rest: VecDeque<Addr<Job>>, reply: Reply<Answer>) -> Job {
 }
 
 /// Has the work done by an actor's handler, and waits for what comes of it.
-async fn within<T: Send + 'static>(addr: &Addr<Job>, work: impl Future<Output = T> + Send + 'static) -> T {
+async fn within<T: Send + 'static>(
+    addr: &Addr<Job>,
+    work: impl Future<Output = T> + Send + 'static,
+) -> T {
     let (reply, answer) = Reply::channel();
     let does = run_in("does", move |_| {
         async move {
@@ -43,7 +50,10 @@ async fn within<T: Send + 'static>(addr: &Addr<Job>, work: impl Future<Output = 
         .boxed()
     });
     addr.send(does).await.unwrap();
-    time::timeout(LONG, answer).await.expect("no answer").expect("dropped")
+    time::timeout(LONG, answer)
+        .await
+        .expect("no answer")
+        .expect("dropped")
 }
 
 fn cycle<T: std::fmt::Debug>(answer: Result<T, AskError>) -> String {
@@ -79,10 +89,17 @@ fn the_last_of_a_circle_is_told_the_whole_of_it_in_every_order() {
             for order in orders(count) {
                 let addr = |n: &usize| doers[*n].addr.clone();
                 let rest = order[1..].iter().chain(&order[..1]).map(addr).collect();
-                let answer = addr(&order[0]).ask(|reply| ask_along(rest, reply), LONG).await.unwrap();
+                let answer = addr(&order[0])
+                    .ask(|reply| ask_along(rest, reply), LONG)
+                    .await
+                    .unwrap();
                 let error = answer.clone().unwrap_err();
                 assert!(!error.may_pass());
-                let path: Vec<_> = order.iter().chain(&order[..1]).map(|n| format!("world/s/p{n}")).collect();
+                let path: Vec<_> = order
+                    .iter()
+                    .chain(&order[..1])
+                    .map(|n| format!("world/s/p{n}"))
+                    .collect();
                 assert_eq!(cycle(answer), path.join(" -[ask]-> "));
                 assert_eq!(
                     error.to_string(),
@@ -100,9 +117,19 @@ fn a_circle_that_begins_in_the_middle_of_a_chain_is_found_too() {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
         let doers = doers(&supervisor, 4);
-        let rest = [1, 2, 3, 1].iter().map(|n| doers[*n].addr.clone()).collect();
-        let answer = doers[0].addr.ask(|reply| ask_along(rest, reply), LONG).await.unwrap();
-        assert_eq!(cycle(answer), "world/s/p1 -[ask]-> world/s/p2 -[ask]-> world/s/p3 -[ask]-> world/s/p1");
+        let rest = [1, 2, 3, 1]
+            .iter()
+            .map(|n| doers[*n].addr.clone())
+            .collect();
+        let answer = doers[0]
+            .addr
+            .ask(|reply| ask_along(rest, reply), LONG)
+            .await
+            .unwrap();
+        assert_eq!(
+            cycle(answer),
+            "world/s/p1 -[ask]-> world/s/p2 -[ask]-> world/s/p3 -[ask]-> world/s/p1"
+        );
         world.end().await;
     });
 }
@@ -119,7 +146,8 @@ fn of_two_who_ask_each_other_at_the_same_moment_one_is_told_and_none_hangs() {
                 let (to, gate) = (to.addr.clone(), gates[gate].clone());
                 within(&from.addr, async move {
                     gate.pass().await;
-                    to.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG).await
+                    to.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG)
+                        .await
                 })
             });
             let open = async {
@@ -129,7 +157,10 @@ fn of_two_who_ask_each_other_at_the_same_moment_one_is_told_and_none_hangs() {
                 gates.iter().for_each(|gate| gate.open());
             };
             let (answers, ()) = futures::future::join(join_all(asks), open).await;
-            let told = answers.iter().filter(|answer| matches!(answer, Err(AskError::Cycle { .. }))).count();
+            let told = answers
+                .iter()
+                .filter(|answer| matches!(answer, Err(AskError::Cycle { .. })))
+                .count();
             let answered = answers.iter().filter(|answer| **answer == Ok(1)).count();
             assert!(told >= 1 && told + answered == 2, "{answers:?}");
         }
@@ -148,14 +179,14 @@ fn an_actor_that_does_not_ask_back_but_is_asked_while_it_waits_is_told() {
         let (held, to) = (gate.clone(), a.addr.clone());
         let asks = within(&b.addr, async move {
             held.pass().await;
-            to.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG).await
+            to.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG)
+                .await
         });
         let to = b.addr.clone();
-        let waits =
-            within(
-                &a.addr,
-                async move { to.ask(|reply| Job::new("answer", 2, Act::Answer(reply)), LONG).await },
-            );
+        let waits = within(&a.addr, async move {
+            to.ask(|reply| Job::new("answer", 2, Act::Answer(reply)), LONG)
+                .await
+        });
         let open = async {
             gate.reached().await;
             // The question of a waits in b's mailbox.
@@ -163,7 +194,10 @@ fn an_actor_that_does_not_ask_back_but_is_asked_while_it_waits_is_told() {
             gate.open();
         };
         let (asked, waited, ()) = futures::join!(asks, waits, open);
-        assert_eq!(cycle(asked), "world/s/b -[answer]-> world/s/a -[answer]-> world/s/b");
+        assert_eq!(
+            cycle(asked),
+            "world/s/b -[answer]-> world/s/a -[answer]-> world/s/b"
+        );
         assert_eq!(waited, Ok(2));
         world.end().await;
     });
@@ -189,7 +223,10 @@ fn a_circle_is_found_through_one_who_passes_a_question_on() {
             to_b.ask(make, LONG).await.unwrap()
         })
         .await;
-        assert_eq!(cycle(answer), "world/s/a -[ask]-> world/s/c -[ask]-> world/s/a");
+        assert_eq!(
+            cycle(answer),
+            "world/s/a -[ask]-> world/s/c -[ask]-> world/s/a"
+        );
         world.end().await;
     });
 }
@@ -206,7 +243,8 @@ fn who_has_passed_a_question_on_may_ask_the_one_who_waits_for_it() {
             let make = |reply| {
                 run_in("passes_on", move |_| {
                     async move {
-                        to_c.forward(Job::new("answer", 7, Act::Answer(reply))).unwrap();
+                        to_c.forward(Job::new("answer", 7, Act::Answer(reply)))
+                            .unwrap();
                         Ok(())
                     }
                     .boxed()
@@ -216,22 +254,31 @@ fn who_has_passed_a_question_on_may_ask_the_one_who_waits_for_it() {
         });
         let to = a.addr.clone();
         let asks = async {
-            world.wait("the question at c", |_| c.addr.depth() == 1).await;
-            within(
-                &b.addr,
-                async move { to.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG).await },
-            )
+            world
+                .wait("the question at c", |_| c.addr.depth() == 1)
+                .await;
+            within(&b.addr, async move {
+                to.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG)
+                    .await
+            })
             .await
         };
         let open = async {
-            world.wait("the question at c", |_| c.addr.depth() == 1).await;
-            world.wait("the question at a", |_| a.addr.depth() == 1).await;
+            world
+                .wait("the question at c", |_| c.addr.depth() == 1)
+                .await;
+            world
+                .wait("the question at a", |_| a.addr.depth() == 1)
+                .await;
             gate.open();
         };
         // Should the question be refused, nothing waits at a, and the gate is to be opened all the same.
         let asks = asks.inspect(|_| gate.open());
-        let (waited, asked, _) =
-            futures::join!(waits, asks, futures::future::select(Box::pin(open), Box::pin(gate.opened())));
+        let (waited, asked, _) = futures::join!(
+            waits,
+            asks,
+            futures::future::select(Box::pin(open), Box::pin(gate.opened()))
+        );
         assert_eq!((waited, asked), (Ok(7), Ok(1)));
         world.end().await;
     });
@@ -247,14 +294,16 @@ fn who_was_passed_a_question_may_not_ask_the_one_who_waits_for_it_whatever_it_is
         let (held, to_a) = (gate.clone(), a.addr.clone());
         let asks = within(&c.addr, async move {
             held.pass().await;
-            to_a.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG).await
+            to_a.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG)
+                .await
         });
         let (to_b, to_c) = (b.addr.clone(), c.addr.clone());
         let waits = within(&a.addr, async move {
             let make = |reply| {
                 run_in("passes_on", move |_| {
                     async move {
-                        to_c.forward(Job::new("answer", 7, Act::Answer(reply))).unwrap();
+                        to_c.forward(Job::new("answer", 7, Act::Answer(reply)))
+                            .unwrap();
                         Ok(())
                     }
                     .boxed()
@@ -264,11 +313,16 @@ fn who_was_passed_a_question_may_not_ask_the_one_who_waits_for_it_whatever_it_is
         });
         let open = async {
             gate.reached().await;
-            world.wait("the question at c", |_| c.addr.depth() == 1).await;
+            world
+                .wait("the question at c", |_| c.addr.depth() == 1)
+                .await;
             gate.open();
         };
         let (asked, waited, ()) = futures::join!(asks, waits, open);
-        assert_eq!(cycle(asked), "world/s/c -[answer]-> world/s/a -[answer]-> world/s/c");
+        assert_eq!(
+            cycle(asked),
+            "world/s/c -[answer]-> world/s/a -[answer]-> world/s/c"
+        );
         assert_eq!(waited, Ok(7));
 
         // One that could not be passed on is still waited for where it was.
@@ -280,7 +334,10 @@ fn who_was_passed_a_question_may_not_ask_the_one_who_waits_for_it_whatever_it_is
                 run_in("fails_to_pass_on", move |_| {
                     async move {
                         to_c.forward(note(2)).unwrap_err();
-                        reply.send(back.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG).await);
+                        reply.send(
+                            back.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG)
+                                .await,
+                        );
                         Ok(())
                     }
                     .boxed()
@@ -289,7 +346,10 @@ fn who_was_passed_a_question_may_not_ask_the_one_who_waits_for_it_whatever_it_is
             to_b.ask(make, LONG).await.unwrap()
         })
         .await;
-        assert_eq!(cycle(told), "world/s/a -[fails_to_pass_on]-> world/s/b -[answer]-> world/s/a");
+        assert_eq!(
+            cycle(told),
+            "world/s/a -[fails_to_pass_on]-> world/s/b -[answer]-> world/s/a"
+        );
         gate.open();
         world.end().await;
     });
@@ -307,7 +367,8 @@ fn a_worker_that_asks_its_own_pool_goes_to_another_and_a_pool_of_one_is_a_circle
                 for at in 0..size {
                     let own = pool.clone();
                     let asked = within(&pool.addresses()[at], async move {
-                        own.ask(|reply| Job::new("answer", 3, Act::Answer(reply)), LONG).await
+                        own.ask(|reply| Job::new("answer", 3, Act::Answer(reply)), LONG)
+                            .await
                     })
                     .await;
                     match size {
@@ -317,7 +378,9 @@ fn a_worker_that_asks_its_own_pool_goes_to_another_and_a_pool_of_one_is_a_circle
                 }
             }
             // Each worker in turn asks the pool, until none is left that does not wait.
-            let pool = supervisor.pool(PoolSpec::new("q", 3, 8).routing(routing), pooled()).unwrap();
+            let pool = supervisor
+                .pool(PoolSpec::new("q", 3, 8).routing(routing), pooled())
+                .unwrap();
             fn deeper(pool: alys_actor_system::Pool<Job>, reply: Reply<Answer>) -> Job {
                 run_in("deeper", move |_| {
                     async move {
@@ -331,7 +394,10 @@ fn a_worker_that_asks_its_own_pool_goes_to_another_and_a_pool_of_one_is_a_circle
             }
             let own = pool.clone();
             let text = cycle(pool.ask(|reply| deeper(own, reply), LONG).await.unwrap());
-            assert!(text.matches("deeper").count() <= 3 && text.contains("world/s/q-"), "{text}");
+            assert!(
+                text.matches("deeper").count() <= 3 && text.contains("world/s/q-"),
+                "{text}"
+            );
             world.end().await;
         }
     });
@@ -354,7 +420,10 @@ fn who_has_given_up_waiting_is_in_no_circle() {
                     async move {
                         let _unused = unused;
                         held.pass().await;
-                        reply.send(back.ask(|reply| Job::new("answer", 4, Act::Answer(reply)), LONG).await);
+                        reply.send(
+                            back.ask(|reply| Job::new("answer", 4, Act::Answer(reply)), LONG)
+                                .await,
+                        );
                         Ok(())
                     }
                     .boxed()
@@ -364,7 +433,13 @@ fn who_has_given_up_waiting_is_in_no_circle() {
         })
         .await;
         // It may have expired before it was begun, on a slow machine; then there is nothing to be seen.
-        assert_eq!(first, Err(AskError::Timeout { kind: "asks_back", deadline }));
+        assert_eq!(
+            first,
+            Err(AskError::Timeout {
+                kind: "asks_back",
+                deadline
+            })
+        );
         gate.open();
         if let Ok(answer) = time::timeout(LONG, answer).await.unwrap() {
             assert_eq!(answer, Ok(4));
@@ -388,7 +463,10 @@ fn one_who_has_given_up_waiting_breaks_the_chain_in_its_middle() {
                 async move {
                     let _unused = unused;
                     held.pass().await;
-                    reply.send(back.ask(|reply| Job::new("answer", 4, Act::Answer(reply)), LONG).await);
+                    reply.send(
+                        back.ask(|reply| Job::new("answer", 4, Act::Answer(reply)), LONG)
+                            .await,
+                    );
                     Ok(())
                 }
                 .boxed()
@@ -412,7 +490,11 @@ fn one_who_has_given_up_waiting_breaks_the_chain_in_its_middle() {
         let opens = async {
             at_b.reached().await;
             at_c.open();
-            let asked = async { world.wait("the question at a", |_| a.addr.depth() == 1).await };
+            let asked = async {
+                world
+                    .wait("the question at a", |_| a.addr.depth() == 1)
+                    .await
+            };
             let asked = futures::future::select(Box::pin(asked), answer).await;
             at_b.open();
             match asked {
@@ -456,7 +538,10 @@ fn waiting_for_room_closes_a_circle_too() {
         })
         .await;
         let path = "world/s/a -[sends]-> world/s/b -[note]-> world/s/a";
-        assert_eq!(sent, format!("waiting for room would close a circle: {path}"));
+        assert_eq!(
+            sent,
+            format!("waiting for room would close a circle: {path}")
+        );
         world.end().await;
     });
 }
@@ -472,7 +557,10 @@ fn tasks_wait_for_themselves_and_not_for_their_actor() {
             async move {
                 let own = ctx.address();
                 ctx.spawn("asks", async move {
-                    reply.send(own.ask(|reply| Job::new("answer", 6, Act::Answer(reply)), LONG).await);
+                    reply.send(
+                        own.ask(|reply| Job::new("answer", 6, Act::Answer(reply)), LONG)
+                            .await,
+                    );
                 })
                 .unwrap();
                 Ok(())
@@ -523,8 +611,12 @@ fn there_is_no_false_alarm_where_nobody_asks_backwards() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
-        let doers: Arc<Vec<_>> =
-            Arc::new(doers(&supervisor, 7).into_iter().map(|doing| doing.addr).collect());
+        let doers: Arc<Vec<_>> = Arc::new(
+            doers(&supervisor, 7)
+                .into_iter()
+                .map(|doing| doing.addr)
+                .collect(),
+        );
         let roots = (0..30).map(|n| {
             let (doers, at) = (doers.clone(), n % 3);
             let addr = doers[at].clone();

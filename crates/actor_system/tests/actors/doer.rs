@@ -12,8 +12,8 @@ use std::{
 };
 
 use alys_actor_system::{
-    Addr, AlysActor, ChildSpec, ConfigHandle, Context, Failure, Health, Kept, Message, Overflow, Priority,
-    Reply, Slot, Supervisor, metrics::Sheet,
+    Addr, AlysActor, ChildSpec, ConfigHandle, Context, Failure, Health, Kept, Message, Overflow,
+    Priority, Reply, Slot, Supervisor, metrics::Sheet,
 };
 use alys_runtime::{sync::Notify, time};
 use futures::future::BoxFuture;
@@ -29,7 +29,10 @@ pub struct Log {
 
 impl Log {
     pub fn write(&self, who: &str, what: impl Into<String>) {
-        self.lines.lock().unwrap().push((who.to_owned(), what.into()));
+        self.lines
+            .lock()
+            .unwrap()
+            .push((who.to_owned(), what.into()));
         self.written.notify_waiters();
     }
 
@@ -38,12 +41,19 @@ impl Log {
     }
 
     pub fn of(&self, who: &str) -> Vec<String> {
-        self.all().into_iter().filter(|(other, _)| other == who).map(|(_, what)| what).collect()
+        self.all()
+            .into_iter()
+            .filter(|(other, _)| other == who)
+            .map(|(_, what)| what)
+            .collect()
     }
 
     /// Numbers that an actor noted, in order.
     pub fn notes(&self, who: &str) -> Vec<u64> {
-        self.of(who).iter().filter_map(|what| what.parse().ok()).collect()
+        self.of(who)
+            .iter()
+            .filter_map(|what| what.parse().ok())
+            .collect()
     }
 
     pub async fn wait_for(&self, who: &str, what: &str) {
@@ -83,7 +93,12 @@ pub struct Plan {
 impl Plan {
     /// At the next call of a hook for which nothing is planned yet.
     pub fn at(&self, hook: &'static str, twist: Twist) {
-        self.twists.lock().unwrap().entry(hook).or_default().push_back(twist);
+        self.twists
+            .lock()
+            .unwrap()
+            .entry(hook)
+            .or_default()
+            .push_back(twist);
     }
 
     pub fn set_health(&self, health: Health) {
@@ -91,7 +106,12 @@ impl Plan {
     }
 
     async fn twist(&self, hook: &'static str) -> Result<(), ToldToFail> {
-        let twist = self.twists.lock().unwrap().get_mut(hook).and_then(VecDeque::pop_front);
+        let twist = self
+            .twists
+            .lock()
+            .unwrap()
+            .get_mut(hook)
+            .and_then(VecDeque::pop_front);
         match twist {
             None => Ok(()),
             Some(Twist::Fail) => Err(ToldToFail),
@@ -180,7 +200,10 @@ impl Job {
     }
 
     pub fn repeats(self) -> Self {
-        Self { repeats: true, ..self }
+        Self {
+            repeats: true,
+            ..self
+        }
     }
 }
 
@@ -205,9 +228,19 @@ impl Message for Job {
         self.size += newer.size;
     }
     fn again(&self) -> Option<Self> {
-        let act = if self.repeats { self.act.again()? } else { return None };
+        let act = if self.repeats {
+            self.act.again()?
+        } else {
+            return None;
+        };
         let (kind, n, absorbed) = (self.kind, self.n, self.absorbed.clone());
-        Some(Self { kind, n, absorbed, act, ..*self })
+        Some(Self {
+            kind,
+            n,
+            absorbed,
+            act,
+            ..*self
+        })
     }
     fn expires(&self) -> bool {
         self.expires
@@ -293,8 +326,14 @@ impl AlysActor for Doer {
             Act::Panic => panic!("told to panic"),
             Act::Fail => return Err(ToldToFail),
             Act::FailTimes(left) => {
-                self.log.write(&self.name, format!("attempt {}", ctx.envelope().unwrap().attempt));
-                if left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
+                self.log.write(
+                    &self.name,
+                    format!("attempt {}", ctx.envelope().unwrap().attempt),
+                );
+                if left
+                    .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+                    .is_ok()
+                {
                     return Err(ToldToFail);
                 }
                 self.log.write(&self.name, job.n.to_string());
@@ -312,12 +351,14 @@ impl AlysActor for Doer {
     }
 
     async fn reconfigured(&mut self, ctx: &Context<Self>) -> Result<(), ToldToFail> {
-        self.log.write(&self.name, format!("config {}", ctx.config()));
+        self.log
+            .write(&self.name, format!("config {}", ctx.config()));
         self.plan.twist("reconfigured").await
     }
 
     async fn pre_restart(&mut self, failure: &Failure, _: &Context<Self>) {
-        self.log.write(&self.name, format!("pre_restart: {}", failure.chain()));
+        self.log
+            .write(&self.name, format!("pre_restart: {}", failure.chain()));
         let _no_way_to_say_it = self.plan.twist("pre_restart").await;
     }
 
@@ -338,7 +379,12 @@ impl AlysActor for Doer {
     }
 
     fn metrics(&self, sheet: &mut Sheet) {
-        if self.plan.metrics_panics.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
+        if self
+            .plan
+            .metrics_panics
+            .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+            .is_ok()
+        {
             panic!("told to panic in metrics");
         }
         sheet.counter("doer_kept", "What it kept.", self.kept.load());
@@ -355,12 +401,18 @@ pub struct Doing {
 }
 
 /// A factory of the workers of a pool.
-pub fn pooled() -> impl FnMut(usize) -> BoxFuture<'static, Result<Doer, Never>> + Clone + Send + 'static {
+pub fn pooled()
+-> impl FnMut(usize) -> BoxFuture<'static, Result<Doer, Never>> + Clone + Send + 'static {
     let log = Arc::<Log>::default();
     move |index| {
         let log = log.clone();
         Box::pin(async move {
-            Ok(Doer { name: index.to_string(), log, plan: Arc::default(), kept: Kept::new(0) })
+            Ok(Doer {
+                name: index.to_string(),
+                log,
+                plan: Arc::default(),
+                kept: Kept::new(0),
+            })
         })
     }
 }
@@ -380,11 +432,22 @@ pub fn doer_in(
             if plan.twist("factory").await.is_err() {
                 panic!("told to fail in the factory");
             }
-            Ok::<_, Never>(Doer { name, log, plan, kept })
+            Ok::<_, Never>(Doer {
+                name,
+                log,
+                plan,
+                kept,
+            })
         }
     };
     let (addr, config) = supervisor.start_configured(spec, 0, slot, factory).unwrap();
-    Doing { addr, config, log, plan, kept }
+    Doing {
+        addr,
+        config,
+        log,
+        plan,
+        kept,
+    }
 }
 
 pub fn doer(supervisor: &Supervisor, name: &str, slot: impl Into<Slot<Job>>) -> Doing {
@@ -403,7 +466,13 @@ impl Doing {
     /// Asks whether everything of normal priority before has been handled.
     pub async fn settled(&self) {
         let (reply, answer) = Reply::channel();
-        self.addr.send(Job::new("answer", 0, Act::Answer(reply))).await.unwrap();
-        time::timeout(LONG, answer).await.expect("no answer").expect("dropped");
+        self.addr
+            .send(Job::new("answer", 0, Act::Answer(reply)))
+            .await
+            .unwrap();
+        time::timeout(LONG, answer)
+            .await
+            .expect("no answer")
+            .expect("dropped");
     }
 }

@@ -18,7 +18,9 @@ fn tell_along(seen: &Seen, mut rest: Vec<Addr<Job>>) -> Job {
     let seen = seen.clone();
     run_in("tell", move |ctx| {
         async move {
-            seen.lock().unwrap().push((ctx.path().to_owned(), ctx.envelope().unwrap()));
+            seen.lock()
+                .unwrap()
+                .push((ctx.path().to_owned(), ctx.envelope().unwrap()));
             if let Some(next) = rest.pop() {
                 next.tell(tell_along(&seen, rest)).unwrap();
             }
@@ -33,9 +35,16 @@ fn ask_along(seen: &Seen, mut rest: Vec<Addr<Job>>, reply: alys_actor_system::Re
     let seen = seen.clone();
     run_in("ask", move |ctx| {
         async move {
-            seen.lock().unwrap().push((ctx.path().to_owned(), ctx.envelope().unwrap()));
+            seen.lock()
+                .unwrap()
+                .push((ctx.path().to_owned(), ctx.envelope().unwrap()));
             let answer = match rest.pop() {
-                Some(next) => next.ask(|reply| ask_along(&seen, rest, reply), LONG).await.unwrap() + 1,
+                Some(next) => {
+                    next.ask(|reply| ask_along(&seen, rest, reply), LONG)
+                        .await
+                        .unwrap()
+                        + 1
+                }
                 None => 0,
             };
             reply.send(answer);
@@ -53,8 +62,12 @@ fn a_chain_of_messages_has_one_correlation_and_each_knows_its_sender() {
         let [a, b, c] = ["a", "b", "c"].map(|name| doer(&supervisor, name, 8));
         let seen = Seen::default();
         a.addr.tell(note(1)).unwrap();
-        a.addr.tell(tell_along(&seen, vec![c.addr.clone(), b.addr.clone()])).unwrap();
-        world.wait("the end of the chain", |_| seen.lock().unwrap().len() == 3).await;
+        a.addr
+            .tell(tell_along(&seen, vec![c.addr.clone(), b.addr.clone()]))
+            .unwrap();
+        world
+            .wait("the end of the chain", |_| seen.lock().unwrap().len() == 3)
+            .await;
         let envelopes = seen.lock().unwrap().clone();
         let (_, first) = &envelopes[0];
         for ((path, envelope), (wanted, sender)) in envelopes.iter().zip([
@@ -64,8 +77,14 @@ fn a_chain_of_messages_has_one_correlation_and_each_knows_its_sender() {
         ]) {
             assert_eq!((&**path, envelope.sender.as_deref()), (wanted, sender));
             assert_eq!(envelope.correlation, first.id);
-            assert_eq!((envelope.deadline, envelope.sent, envelope.attempt), (None, None, 0));
-            assert_eq!((envelope.priority, envelope.waiting.len()), (Priority::Normal, 0));
+            assert_eq!(
+                (envelope.deadline, envelope.sent, envelope.attempt),
+                (None, None, 0)
+            );
+            assert_eq!(
+                (envelope.priority, envelope.waiting.len()),
+                (Priority::Normal, 0)
+            );
         }
         assert!(envelopes[1].1.id != first.id && envelopes[2].1.id != envelopes[1].1.id);
         assert!(first.id.to_string().ends_with("-2"), "{}", first.id);
@@ -85,13 +104,21 @@ fn a_question_carries_its_deadline_and_those_who_wait_for_it() {
         world.system.measure(true);
         let begun = time::now();
         let rest = vec![c.addr.clone(), b.addr.clone()];
-        assert_eq!(a.addr.ask(|reply| ask_along(&seen, rest, reply), LONG).await, Ok(2));
+        assert_eq!(
+            a.addr
+                .ask(|reply| ask_along(&seen, rest, reply), LONG)
+                .await,
+            Ok(2)
+        );
         let envelopes = seen.lock().unwrap().clone();
         let waiting: Vec<Vec<&str>> = envelopes
             .iter()
             .map(|(_, envelope)| envelope.waiting.iter().map(|path| &**path).collect())
             .collect();
-        assert_eq!(waiting, [vec![], vec!["world/s/a"], vec!["world/s/b", "world/s/a"]]);
+        assert_eq!(
+            waiting,
+            [vec![], vec!["world/s/a"], vec!["world/s/b", "world/s/a"]]
+        );
         for (_, envelope) in &envelopes {
             let (deadline, sent) = (envelope.deadline.unwrap(), envelope.sent.unwrap());
             assert!(sent >= begun && sent <= time::now());
@@ -111,9 +138,13 @@ fn what_a_timer_brings_or_a_task_sends_begins_a_chain_of_its_own() {
         let (held, to) = (seen.clone(), b.addr.clone());
         let starts = run_in("starts", move |ctx| {
             async move {
-                ctx.send_after(Duration::ZERO, tell_along(&held, vec![to.clone()]).priority(Priority::High));
+                ctx.send_after(
+                    Duration::ZERO,
+                    tell_along(&held, vec![to.clone()]).priority(Priority::High),
+                );
                 ctx.spawn("tells", async move {
-                    to.tell(tell_along(&held, vec![]).priority(Priority::Low)).unwrap();
+                    to.tell(tell_along(&held, vec![]).priority(Priority::Low))
+                        .unwrap();
                 })
                 .unwrap();
                 Ok(())
@@ -121,18 +152,33 @@ fn what_a_timer_brings_or_a_task_sends_begins_a_chain_of_its_own() {
             .boxed()
         });
         a.addr.tell(starts).unwrap();
-        world.wait("all three", |_| seen.lock().unwrap().len() == 3).await;
+        world
+            .wait("all three", |_| seen.lock().unwrap().len() == 3)
+            .await;
         let envelopes = seen.lock().unwrap().clone();
-        let timer = &envelopes.iter().find(|(path, _)| path == "world/s/a").unwrap().1;
-        assert_eq!((timer.sender.as_deref(), timer.correlation), (None, timer.id));
+        let timer = &envelopes
+            .iter()
+            .find(|(path, _)| path == "world/s/a")
+            .unwrap()
+            .1;
+        assert_eq!(
+            (timer.sender.as_deref(), timer.correlation),
+            (None, timer.id)
+        );
         assert_eq!(timer.priority, Priority::High);
         let at_b = |sender: Option<&str>| {
             let mut at_b = envelopes.iter().filter(|(path, _)| path == "world/s/b");
-            at_b.find(|(_, envelope)| envelope.sender.as_deref() == sender).unwrap().1.clone()
+            at_b.find(|(_, envelope)| envelope.sender.as_deref() == sender)
+                .unwrap()
+                .1
+                .clone()
         };
         assert_eq!(at_b(Some("world/s/a")).correlation, timer.id);
         let from_task = at_b(None);
-        assert_eq!((from_task.correlation, from_task.priority), (from_task.id, Priority::Low));
+        assert_eq!(
+            (from_task.correlation, from_task.priority),
+            (from_task.id, Priority::Low)
+        );
         world.end().await;
     });
 }

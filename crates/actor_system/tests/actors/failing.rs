@@ -6,8 +6,8 @@ use std::{
 };
 
 use alys_actor_system::{
-    AlysActor, AskError, ChildSpec, Context, Failure, Health, Message, Pace, Reply, Restart, State, Strategy,
-    TellError,
+    AlysActor, AskError, ChildSpec, Context, Failure, Health, Message, Pace, Reply, Restart, State,
+    Strategy, TellError,
 };
 use alys_runtime::time;
 
@@ -27,14 +27,25 @@ fn survives(killer: Told, reason: &'static str) {
         world.diary.wait_for("a", Event::Started(2)).await;
         settled(&addr).await;
         assert_eq!(world.diary.notes("a"), [1, 2, 3]);
-        let starts = world.diary.of("a").iter().filter(|event| matches!(event, Event::Started(_))).count();
-        assert_eq!(starts, 2, "a killer that came back would have used up the intensity");
+        let starts = world
+            .diary
+            .of("a")
+            .iter()
+            .filter(|event| matches!(event, Event::Started(_)))
+            .count();
+        assert_eq!(
+            starts, 2,
+            "a killer that came back would have used up the intensity"
+        );
         assert!(
             !world.diary.of("a").contains(&Event::Stopping),
             "a failed actor is not asked to stop orderly"
         );
         let child = world.system.snapshot().find("s/a").unwrap().clone();
-        assert_eq!((child.state, child.restarts, child.incarnation), (State::Running, 1, 2));
+        assert_eq!(
+            (child.state, child.restarts, child.incarnation),
+            (State::Running, 1, 2)
+        );
         assert_eq!(child.last_error.as_deref(), Some(reason));
         world.end().await;
     });
@@ -52,7 +63,10 @@ fn an_error_costs_the_incarnation_and_the_message_but_not_the_queue() {
 
 #[test]
 fn a_panic_in_a_task_costs_the_incarnation_but_not_the_queue() {
-    survives(Told::SpawnPanic, "panic in task panics: told to panic in a task");
+    survives(
+        Told::SpawnPanic,
+        "panic in task panics: told to panic in a task",
+    );
 }
 
 #[test]
@@ -81,8 +95,11 @@ fn panics_on_the_way_out_are_caught() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 2, None);
-        let faults =
-            Arc::new(Faults { drop_panics: 2.into(), stopping_panics: 2.into(), ..Faults::default() });
+        let faults = Arc::new(Faults {
+            drop_panics: 2.into(),
+            stopping_panics: 2.into(),
+            ..Faults::default()
+        });
         let addr = world.worker_as(&supervisor, ChildSpec::new("a"), 8, faults);
         addr.tell(Told::Fail).unwrap();
         addr.tell(Told::End).unwrap();
@@ -90,7 +107,10 @@ fn panics_on_the_way_out_are_caught() {
         let report = world.system.shutdown(LONG).await;
         assert_eq!(report.abandoned.len(), 1, "{report:?}");
         let failure = report.abandoned[0].failure.as_deref();
-        assert_eq!(failure, Some("panic while stopping: told to panic while stopping"));
+        assert_eq!(
+            failure,
+            Some("panic while stopping: told to panic while stopping")
+        );
     });
 }
 
@@ -134,18 +154,37 @@ fn more_restarts_than_the_intensity_allows_fail_the_system_with_the_whole_reason
             addr.tell(Told::Fail).unwrap();
         }
         addr.tell(Told::Note(1)).unwrap();
-        let failure = time::timeout(LONG, world.system.failed()).await.expect("the root never gave up");
+        let failure = time::timeout(LONG, world.system.failed())
+            .await
+            .expect("the root never gave up");
         let chain = failure.chain();
-        assert!(chain.starts_with("world gave up: s failed again after 0 restarts within"), "{chain}");
-        assert!(chain.contains("world/s gave up: a failed again after 2 restarts within 60s"), "{chain}");
-        assert!(chain.ends_with("error while handling fail: told to fail"), "{chain}");
-        let Failure::Escalated { child, .. } = failure else { panic!("{failure:?}") };
+        assert!(
+            chain.starts_with("world gave up: s failed again after 0 restarts within"),
+            "{chain}"
+        );
+        assert!(
+            chain.contains("world/s gave up: a failed again after 2 restarts within 60s"),
+            "{chain}"
+        );
+        assert!(
+            chain.ends_with("error while handling fail: told to fail"),
+            "{chain}"
+        );
+        let Failure::Escalated { child, .. } = failure else {
+            panic!("{failure:?}")
+        };
         assert_eq!(child, "s");
 
         let report = world.system.shutdown(LONG).await;
         assert!(world.diary.of("b").contains(&Event::Stopping));
         assert_eq!(report.abandoned.len(), 1, "{report:?}");
-        assert_eq!((report.abandoned[0].actor.as_str(), report.abandoned[0].messages), ("world/s/a", 1));
+        assert_eq!(
+            (
+                report.abandoned[0].actor.as_str(),
+                report.abandoned[0].messages
+            ),
+            ("world/s/a", 1)
+        );
         assert!(world.diary.notes("a").is_empty());
         assert_eq!(world.system.snapshot().state, State::Failed);
         // Asked again, it still says so.
@@ -178,8 +217,8 @@ fn a_supervisor_that_gave_up_is_restarted_by_its_parent_and_queues_survive() {
             })
             .await;
         let tree = world.system.snapshot();
-        let restarts =
-            ["", "upper", "upper/lower", "upper/lower/a"].map(|path| tree.find(path).unwrap().restarts);
+        let restarts = ["", "upper", "upper/lower", "upper/lower/a"]
+            .map(|path| tree.find(path).unwrap().restarts);
         assert_eq!(restarts, [0, 1, 1, 2]);
         // The count of lower began anew.
         addr.tell(Told::Fail).unwrap();
@@ -206,21 +245,45 @@ fn restart_policies_say_who_comes_back() {
             for msg in [msg, Told::Note(1), Told::Note(2)] {
                 addr.tell(msg).unwrap();
             }
-            world.worker_as(&supervisor, ChildSpec::new("a").restart(restart), slot, Arc::default());
+            world.worker_as(
+                &supervisor,
+                ChildSpec::new("a").restart(restart),
+                slot,
+                Arc::default(),
+            );
             if comes_back {
                 settled(&addr).await;
                 assert_eq!(world.diary.notes("a"), [1, 2]);
             } else {
-                time::timeout(LONG, addr.closed()).await.expect("the mailbox stays open");
-                let ended = if has_failed { State::Failed } else { State::Stopped };
-                world.wait("its end", |tree| tree.find("s/a").is_some_and(|a| a.state == ended)).await;
+                time::timeout(LONG, addr.closed())
+                    .await
+                    .expect("the mailbox stays open");
+                let ended = if has_failed {
+                    State::Failed
+                } else {
+                    State::Stopped
+                };
+                world
+                    .wait("its end", |tree| {
+                        tree.find("s/a").is_some_and(|a| a.state == ended)
+                    })
+                    .await;
                 world
                     .wait("the count", |tree| {
-                        tree.find("s/a").unwrap().mailbox.as_ref().unwrap().abandoned == 2
+                        tree.find("s/a")
+                            .unwrap()
+                            .mailbox
+                            .as_ref()
+                            .unwrap()
+                            .abandoned
+                            == 2
                     })
                     .await;
                 assert!(world.diary.notes("a").is_empty());
-                assert!(matches!(addr.tell(Told::Note(3)), Err(TellError::Closed(_))));
+                assert!(matches!(
+                    addr.tell(Told::Note(3)),
+                    Err(TellError::Closed(_))
+                ));
                 // The name is free again.
                 settled(&world.worker(&supervisor, "a")).await;
             }
@@ -236,7 +299,10 @@ fn failures_in_a_row_count_anew_after_a_quiet_span() {
         let supervisor = world
             .system
             .supervisor(alys_actor_system::SupervisorSpec {
-                intensity: alys_actor_system::Intensity { restarts: 1, within: Duration::from_millis(50) },
+                intensity: alys_actor_system::Intensity {
+                    restarts: 1,
+                    within: Duration::from_millis(50),
+                },
                 backoff: fast(),
                 ..alys_actor_system::SupervisorSpec::new("s", Strategy::OneForOne)
             })
@@ -274,11 +340,17 @@ impl Message for Touch {
         "touch"
     }
     fn again(&self) -> Option<Self> {
-        assert!(!(self.panics && self.brittle == Brittle::Again), "told to panic");
+        assert!(
+            !(self.panics && self.brittle == Brittle::Again),
+            "told to panic"
+        );
         None
     }
     fn expires(&self) -> bool {
-        assert!(!(self.panics && self.brittle == Brittle::Expires), "told to panic");
+        assert!(
+            !(self.panics && self.brittle == Brittle::Expires),
+            "told to panic"
+        );
         true
     }
 }
@@ -291,7 +363,10 @@ struct Glass {
 
 impl Glass {
     fn at(&self, brittle: Brittle) {
-        assert!(!(self.is_touched && self.brittle == brittle), "told to panic");
+        assert!(
+            !(self.is_touched && self.brittle == brittle),
+            "told to panic"
+        );
     }
 }
 
@@ -325,27 +400,59 @@ impl AlysActor for Glass {
     }
 }
 
-fn glass(brittle: Brittle) -> impl FnMut() -> std::future::Ready<Result<Glass, Never>> + Send + 'static {
-    move || std::future::ready(Ok(Glass { brittle, is_touched: false, incarnation: 0 }))
+fn glass(
+    brittle: Brittle,
+) -> impl FnMut() -> std::future::Ready<Result<Glass, Never>> + Send + 'static {
+    move || {
+        std::future::ready(Ok(Glass {
+            brittle,
+            is_touched: false,
+            incarnation: 0,
+        }))
+    }
 }
 
 #[test]
 fn what_is_asked_of_an_actor_beside_its_hooks_may_panic_like_them() {
     for (brittle, reason, failed) in [
-        (Brittle::Health, "panic while judging itself: told to panic", 0),
-        (Brittle::Memory, "panic while judging itself: told to panic", 0),
-        (Brittle::Again, "panic while handling touch: told to panic", 1),
+        (
+            Brittle::Health,
+            "panic while judging itself: told to panic",
+            0,
+        ),
+        (
+            Brittle::Memory,
+            "panic while judging itself: told to panic",
+            0,
+        ),
+        (
+            Brittle::Again,
+            "panic while handling touch: told to panic",
+            1,
+        ),
     ] {
         run(async move {
             let world = World::new();
             let supervisor = world.supervisor("s", Strategy::OneForOne, 1, None);
             let spec = ChildSpec::new("a").memory_budget(1 << 20);
             let addr = supervisor.start(spec, 8, glass(brittle)).unwrap();
-            addr.tell(Touch { panics: true, brittle, reply: None }).unwrap();
-            let touch = |reply| Touch { panics: false, brittle, reply: Some(reply) };
+            addr.tell(Touch {
+                panics: true,
+                brittle,
+                reply: None,
+            })
+            .unwrap();
+            let touch = |reply| Touch {
+                panics: false,
+                brittle,
+                reply: Some(reply),
+            };
             assert_eq!(addr.ask(touch, LONG).await, Ok(2), "{brittle:?}");
             let child = world.system.snapshot().find("s/a").unwrap().clone();
-            assert_eq!((child.restarts, child.last_error.as_deref()), (1, Some(reason)));
+            assert_eq!(
+                (child.restarts, child.last_error.as_deref()),
+                (1, Some(reason))
+            );
             assert_eq!(child.mailbox.unwrap().failed, failed);
             world.end().await;
         });
@@ -360,20 +467,47 @@ fn a_task_that_is_lost_to_a_panic_is_given_up_and_the_system_says_so() {
         let supervisor = world.supervisor("lossy", Strategy::OneForOne, 1, None);
         let other = world.worker(&supervisor, "b");
         let brittle = Brittle::Expires;
-        let addr = supervisor.start(ChildSpec::new("a"), 8, glass(brittle)).unwrap();
+        let addr = supervisor
+            .start(ChildSpec::new("a"), 8, glass(brittle))
+            .unwrap();
         // The question is late at once, and is asked whether it expires.
-        let late = addr.ask(|reply| Touch { panics: true, brittle, reply: Some(reply) }, Duration::ZERO);
-        assert!(matches!(late.await, Err(AskError::Timeout { .. } | AskError::Dropped { .. })));
-        time::timeout(LONG, addr.closed()).await.expect("the mailbox stays open");
-        let failure = time::timeout(LONG, world.system.failed()).await.expect("nobody is told");
-        assert_eq!(failure.chain(), "the task of world/lossy/a is lost: told to panic");
-        world.wait("its end", |tree| tree.find("lossy/a").is_some_and(|a| a.state == State::Failed)).await;
+        let late = addr.ask(
+            |reply| Touch {
+                panics: true,
+                brittle,
+                reply: Some(reply),
+            },
+            Duration::ZERO,
+        );
+        assert!(matches!(
+            late.await,
+            Err(AskError::Timeout { .. } | AskError::Dropped { .. })
+        ));
+        time::timeout(LONG, addr.closed())
+            .await
+            .expect("the mailbox stays open");
+        let failure = time::timeout(LONG, world.system.failed())
+            .await
+            .expect("nobody is told");
+        assert_eq!(
+            failure.chain(),
+            "the task of world/lossy/a is lost: told to panic"
+        );
+        world
+            .wait("its end", |tree| {
+                tree.find("lossy/a")
+                    .is_some_and(|a| a.state == State::Failed)
+            })
+            .await;
         // The rest goes on, and the name is free.
         settled(&other).await;
         settled(&world.worker(&supervisor, "a")).await;
         world.end().await;
-        let about: Vec<_> =
-            errors::lines().iter().filter(|line| line.contains("world/lossy")).cloned().collect();
+        let about: Vec<_> = errors::lines()
+            .iter()
+            .filter(|line| line.contains("world/lossy"))
+            .cloned()
+            .collect();
         assert_eq!(about.len(), 1, "{about:?}");
     });
 }
@@ -384,7 +518,11 @@ fn times_without_end_are_no_times_at_all() {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
         let max = Duration::MAX;
-        let spec = ChildSpec { start_within: Some(max), stop_within: max, ..ChildSpec::new("a") };
+        let spec = ChildSpec {
+            start_within: Some(max),
+            stop_within: max,
+            ..ChildSpec::new("a")
+        };
         let slow = doer::doer_in(&Arc::default(), &supervisor, spec.handle_within(max), 8);
         let gate = slow.hold().await;
         time::sleep(Duration::from_millis(1)).await;
@@ -401,16 +539,38 @@ fn times_without_end_are_no_times_at_all() {
 #[test]
 fn one_that_never_comes_back_is_no_matter_to_its_siblings() {
     use alys_actor_system::{Backoff, Breaker};
-    let never = Backoff { initial: Duration::MAX, max: Duration::MAX, factor: 2.0, jitter: 0.0 };
-    let breaker = Breaker { failures: 1, open_for: never, ..Breaker::default() };
-    for pace in [Pace::Delayed(Duration::MAX), Pace::Backoff(never), Pace::CircuitBreaker(breaker)] {
+    let never = Backoff {
+        initial: Duration::MAX,
+        max: Duration::MAX,
+        factor: 2.0,
+        jitter: 0.0,
+    };
+    let breaker = Breaker {
+        failures: 1,
+        open_for: never,
+        ..Breaker::default()
+    };
+    for pace in [
+        Pace::Delayed(Duration::MAX),
+        Pace::Backoff(never),
+        Pace::CircuitBreaker(breaker),
+    ] {
         run(async move {
             let world = World::new();
             let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
             let other = world.worker(&supervisor, "b");
-            let addr = world.worker_as(&supervisor, ChildSpec::new("a").pace(pace), 8, Arc::default());
+            let addr = world.worker_as(
+                &supervisor,
+                ChildSpec::new("a").pace(pace),
+                8,
+                Arc::default(),
+            );
             addr.tell(Told::Fail).unwrap();
-            world.wait("the wait", |tree| tree.find("s/a").unwrap().state == State::Backoff).await;
+            world
+                .wait("the wait", |tree| {
+                    tree.find("s/a").unwrap().state == State::Backoff
+                })
+                .await;
             settled(&other).await;
             // Its supervisor still hears what it is told.
             other.tell(Told::Fail).unwrap();

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use alys_actor_system::{AskError, ChildSpec, Fault, MAX_PLANNED, MAX_SEEN, Planned, Reason, Strategy};
+use alys_actor_system::{
+    AskError, ChildSpec, Fault, MAX_PLANNED, MAX_SEEN, Planned, Reason, Strategy,
+};
 use alys_runtime::time;
 
 use crate::{doer::*, kit::*};
@@ -18,9 +20,21 @@ fn each_fault_does_as_it_says_at_the_message_that_it_is_for() {
         faults.watch("world/s/a");
         let mut handled = Vec::new();
         for (n, (fault, is_handled, error)) in [
-            (Fault::Panic, false, Some("panic while handling note: an injected panic")),
-            (Fault::Fail, false, Some("error while handling note: an injected failure")),
-            (Fault::Hang, false, Some("hung while handling note: not done after 60ms")),
+            (
+                Fault::Panic,
+                false,
+                Some("panic while handling note: an injected panic"),
+            ),
+            (
+                Fault::Fail,
+                false,
+                Some("error while handling note: an injected failure"),
+            ),
+            (
+                Fault::Hang,
+                false,
+                Some("hung while handling note: not done after 60ms"),
+            ),
             (Fault::Slow(Duration::from_millis(20)), true, None),
             (Fault::LoseReply, true, None),
             (Fault::Drop, false, None),
@@ -38,11 +52,19 @@ fn each_fault_does_as_it_says_at_the_message_that_it_is_for() {
             doing.addr.tell(note(n + 1)).unwrap();
             doing.addr.tell(note(n + 2)).unwrap();
             doing.settled().await;
-            handled.extend([n, n + 1, n + 2].into_iter().filter(|noted| is_handled || *noted != n + 1));
+            handled.extend(
+                [n, n + 1, n + 2]
+                    .into_iter()
+                    .filter(|noted| is_handled || *noted != n + 1),
+            );
             assert_eq!(doing.log.notes("a"), handled, "{fault:?}");
             assert_eq!(faults.waiting("world/s/a"), 0);
             let child = world.system.snapshot().find("s/a").unwrap().clone();
-            assert_eq!(child.restarts - restarts, u64::from(error.is_some()), "{fault:?}");
+            assert_eq!(
+                child.restarts - restarts,
+                u64::from(error.is_some()),
+                "{fault:?}"
+            );
             if error.is_some() {
                 assert_eq!(child.last_error.as_deref(), error);
             }
@@ -50,8 +72,14 @@ fn each_fault_does_as_it_says_at_the_message_that_it_is_for() {
                 assert!(time::now() - begun >= delay);
             }
         }
-        assert_eq!(faults.hits().into_iter().collect::<Vec<_>>(), [(("world/s/a".into(), "note"), 6)]);
-        assert_eq!(faults.seen("world/s/a")[..5], ["note", "keep", "note", "note", "answer"]);
+        assert_eq!(
+            faults.hits().into_iter().collect::<Vec<_>>(),
+            [(("world/s/a".into(), "note"), 6)]
+        );
+        assert_eq!(
+            faults.seen("world/s/a")[..5],
+            ["note", "keep", "note", "note", "answer"]
+        );
         assert_eq!(faults.seen("world/s/a").len(), 30);
         assert!(faults.seen("world/s/x").is_empty());
         assert_eq!(world.system.dead_letters().of(Reason::Injected), 1);
@@ -67,7 +95,11 @@ fn a_lost_reply_is_lost_and_only_that_one() {
         let doing = doer(&supervisor, "a", 8);
         let faults = world.system.faults();
         faults.plan("world/s/a", Planned::from(Fault::LoseReply).times(2));
-        let ask = || doing.addr.ask(|reply| Job::new("answer", 4, Act::Answer(reply)), LONG);
+        let ask = || {
+            doing
+                .addr
+                .ask(|reply| Job::new("answer", 4, Act::Answer(reply)), LONG)
+        };
         assert_eq!(ask().await, Err(AskError::Dropped { kind: "answer" }));
         assert_eq!(ask().await, Err(AskError::Dropped { kind: "answer" }));
         assert_eq!(ask().await, Ok(4));
@@ -82,7 +114,10 @@ fn faults_wait_for_an_actor_that_does_not_exist_yet_and_can_be_taken_back() {
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
         let faults = world.system.faults().clone();
         faults.plan("world/s/a", Fault::Fail);
-        assert!(faults.plan("world/s/a", Planned::from(Fault::Fail).times(0)), "none at all");
+        assert!(
+            faults.plan("world/s/a", Planned::from(Fault::Fail).times(0)),
+            "none at all"
+        );
         assert_eq!(faults.waiting("world/s/a"), 1);
         let doing = doer(&supervisor, "a", 8);
         doing.addr.tell(note(1)).unwrap();

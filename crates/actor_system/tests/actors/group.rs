@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use alys_actor_system::{
-    AskError, ByMember, ChildSpec, Group, JoinError, MAX_MEMBERS, Message, Restart, Strategy, TellError,
-    mailbox,
+    AskError, ByMember, ChildSpec, Group, JoinError, MAX_MEMBERS, Message, Restart, Strategy,
+    TellError, mailbox,
 };
 
 use crate::kit::*;
@@ -21,7 +21,10 @@ impl Message for Ping {
 
 /// Names and outcomes, in order.
 fn names<T>(outcomes: ByMember<T>) -> Vec<(String, T)> {
-    outcomes.into_iter().map(|(name, outcome)| (name.to_string(), outcome)).collect()
+    outcomes
+        .into_iter()
+        .map(|(name, outcome)| (name.to_string(), outcome))
+        .collect()
 }
 
 #[test]
@@ -45,10 +48,17 @@ fn a_broadcast_reaches_every_member_whatever_becomes_of_the_others() {
         else {
             panic!("{told:?}")
         };
-        assert_eq!([first, second, third], ["full", "ended", "quick"], "in the order of joining");
+        assert_eq!(
+            [first, second, third],
+            ["full", "ended", "quick"],
+            "in the order of joining"
+        );
         assert_eq!((quick.depth(), full.depth()), (1, 1));
         assert_eq!(group.remove_ended(), [Arc::from("ended")]);
-        assert_eq!(group.members().map(|(name, _)| name).collect::<Vec<_>>(), ["full", "quick"]);
+        assert_eq!(
+            group.members().map(|(name, _)| name).collect::<Vec<_>>(),
+            ["full", "quick"]
+        );
     });
 }
 
@@ -82,35 +92,62 @@ fn all_are_asked_at_once_and_a_slow_one_costs_no_other_its_answer() {
         let mut group = Group::new();
         group.join("slow", slow.clone()).unwrap();
         group.join("ends", ends.clone()).unwrap();
-        group.join("quick", world.worker(&supervisor, "quick")).unwrap();
+        group
+            .join("quick", world.worker(&supervisor, "quick"))
+            .unwrap();
         ends.tell(Told::End).unwrap();
         ends.closed().await;
         let gate = Arc::<Gate>::default();
         slow.tell(Told::Wait(gate.clone())).unwrap();
         gate.reached().await;
         let deadline = Duration::from_millis(50);
-        let answers = names(group.ask_all(|reply| Told::Echo { n: 7, reply }, deadline).await);
+        let answers = names(
+            group
+                .ask_all(|reply| Told::Echo { n: 7, reply }, deadline)
+                .await,
+        );
         let expected = [
-            ("slow", Err(AskError::Timeout { kind: "echo", deadline })),
+            (
+                "slow",
+                Err(AskError::Timeout {
+                    kind: "echo",
+                    deadline,
+                }),
+            ),
             ("ends", Err(AskError::Closed { kind: "echo" })),
             ("quick", Ok(7)),
         ];
-        assert_eq!(answers, expected.map(|(name, answer)| (name.to_owned(), answer)));
+        assert_eq!(
+            answers,
+            expected.map(|(name, answer)| (name.to_owned(), answer))
+        );
 
         gate.open();
         let gates = [Arc::<Gate>::default(), Arc::default()];
         for (gate, name) in gates.iter().zip(["slow", "quick"]) {
-            group.get(name).unwrap().send(Told::Wait(gate.clone())).await.unwrap();
+            group
+                .get(name)
+                .unwrap()
+                .send(Told::Wait(gate.clone()))
+                .await
+                .unwrap();
             gate.reached().await;
         }
         let asking = group.ask_all(|reply| Told::Echo { n: 8, reply }, LONG);
         let opening = async {
             let depth = |name| group.get(name).unwrap().depth();
-            world.wait("a question to both", |_| depth("slow") == 1 && depth("quick") == 1).await;
+            world
+                .wait("a question to both", |_| {
+                    depth("slow") == 1 && depth("quick") == 1
+                })
+                .await;
             gates.iter().for_each(|gate| gate.open());
         };
         let (answers, ()) = futures::join!(asking, opening);
-        let answered = answers.iter().filter(|(_, answer)| *answer == Ok(8)).count();
+        let answered = answers
+            .iter()
+            .filter(|(_, answer)| *answer == Ok(8))
+            .count();
         assert_eq!(answered, 2, "{answers:?}");
         world.end().await;
     });
@@ -124,7 +161,10 @@ fn names_are_unique_and_members_bounded() {
     for n in 0..MAX_MEMBERS {
         group.join(n.to_string(), addr.clone()).unwrap();
     }
-    assert_eq!(group.join("7", addr.clone()), Err(JoinError::NameTaken { name: "7".into() }));
+    assert_eq!(
+        group.join("7", addr.clone()),
+        Err(JoinError::NameTaken { name: "7".into() })
+    );
     let too_many = JoinError::TooManyMembers { limit: MAX_MEMBERS };
     assert_eq!(group.join("one more", addr.clone()), Err(too_many));
     let before = group.clone();
@@ -132,7 +172,11 @@ fn names_are_unique_and_members_bounded() {
     assert!(group.leave("7").is_none() && group.get("7").is_none());
     group.join("7", addr).unwrap();
     assert_eq!((group.len(), before.len()), (MAX_MEMBERS, MAX_MEMBERS));
-    assert_eq!(group.members().last().map(|(name, _)| name), Some("7"), "who comes back is the last");
+    assert_eq!(
+        group.members().last().map(|(name, _)| name),
+        Some("7"),
+        "who comes back is the last"
+    );
     assert_eq!(
         before.members().nth(7).map(|(name, _)| name),
         Some("7"),

@@ -10,7 +10,14 @@ use crate::{doer::*, kit::*};
 const SHORT: Duration = Duration::from_millis(30);
 
 fn last_error(world: &World) -> String {
-    world.system.snapshot().find("s/a").unwrap().last_error.clone().unwrap_or_default()
+    world
+        .system
+        .snapshot()
+        .find("s/a")
+        .unwrap()
+        .last_error
+        .clone()
+        .unwrap_or_default()
 }
 
 #[test]
@@ -31,9 +38,15 @@ fn hooks_come_in_order_over_start_restart_and_stop() {
         stopping.await.unwrap();
         let lines = log.of("a");
         assert_eq!(lines[..3], ["pre_start", "started", "1"]);
-        assert_eq!(lines[3], "pre_restart: error while handling fail: told to fail");
+        assert_eq!(
+            lines[3],
+            "pre_restart: error while handling fail: told to fail"
+        );
         assert_eq!(lines[4..8], ["pre_start", "post_restart", "started", "2"]);
-        assert_eq!(lines[8], "pre_restart: panic while handling panic: told to panic");
+        assert_eq!(
+            lines[8],
+            "pre_restart: panic while handling panic: told to panic"
+        );
         assert_eq!(lines[9..12], ["pre_start", "post_restart", "started"]);
         // A stop that comes while the note waits, or after it was handled: both happen.
         let mut end = lines[12..].to_vec();
@@ -54,7 +67,15 @@ fn an_actor_that_stops_itself_says_so_and_one_that_must_run_comes_back() {
         doing.settled().await;
         assert_eq!(
             log.of("a"),
-            ["pre_start", "started", "pre_stop", "stopped", "pre_start", "post_restart", "started"]
+            [
+                "pre_start",
+                "started",
+                "pre_stop",
+                "stopped",
+                "pre_start",
+                "post_restart",
+                "started"
+            ]
         );
         // One that hangs is cut off; one that panics has failed, comes back, and is stopped again.
         for (name, twist, hook, restarts) in [
@@ -62,7 +83,10 @@ fn an_actor_that_stops_itself_says_so_and_one_that_must_run_comes_back() {
             ("c", Twist::Panic, "pre_stop", 1),
             ("d", Twist::Panic, "stopped", 1),
         ] {
-            let spec = ChildSpec { stop_within: SHORT, ..ChildSpec::new(name).restart(Restart::Transient) };
+            let spec = ChildSpec {
+                stop_within: SHORT,
+                ..ChildSpec::new(name).restart(Restart::Transient)
+            };
             let doing = doer_in(&log, &supervisor, spec, 8);
             doing.plan.at(hook, twist);
             doing.addr.tell(stop()).unwrap();
@@ -71,7 +95,15 @@ fn an_actor_that_stops_itself_says_so_and_one_that_must_run_comes_back() {
                 doing.addr.tell(stop()).unwrap();
             }
             doing.addr.closed().await;
-            assert_eq!(world.system.snapshot().find(&format!("s/{name}")).unwrap().restarts, restarts);
+            assert_eq!(
+                world
+                    .system
+                    .snapshot()
+                    .find(&format!("s/{name}"))
+                    .unwrap()
+                    .restarts,
+                restarts
+            );
         }
         world.end().await;
     });
@@ -82,7 +114,10 @@ fn the_last_word_of_a_failed_incarnation_is_limited_and_cannot_fail() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
-        let spec = ChildSpec { stop_within: SHORT, ..ChildSpec::new("a") };
+        let spec = ChildSpec {
+            stop_within: SHORT,
+            ..ChildSpec::new("a")
+        };
         let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
         doing.plan.at("pre_restart", Twist::Hang);
         doing.plan.at("pre_restart", Twist::Panic);
@@ -91,7 +126,10 @@ fn the_last_word_of_a_failed_incarnation_is_limited_and_cannot_fail() {
         doing.settled().await;
         let child = world.system.snapshot().find("s/a").unwrap().clone();
         assert_eq!((child.restarts, child.state), (2, State::Running));
-        assert_eq!(child.last_error.as_deref(), Some("error while handling fail: told to fail"));
+        assert_eq!(
+            child.last_error.as_deref(),
+            Some("error while handling fail: told to fail")
+        );
         world.end().await;
     });
 }
@@ -101,15 +139,38 @@ fn a_start_that_fails_or_takes_too_long_is_tried_again() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 99, None);
-        let spec = ChildSpec { start_within: Some(SHORT), ..ChildSpec::new("a") };
+        let spec = ChildSpec {
+            start_within: Some(SHORT),
+            ..ChildSpec::new("a")
+        };
         let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
         doing.settled().await;
         for (hook, twist, error) in [
-            ("factory", Twist::Hang, "hung while creating: not done after 30ms"),
-            ("factory", Twist::Panic, "panic while creating: told to panic in factory"),
-            ("pre_start", Twist::Hang, "hung while starting: not done after 30ms"),
-            ("pre_start", Twist::Panic, "panic while starting: told to panic in pre_start"),
-            ("post_restart", Twist::Fail, "error while starting: told to fail"),
+            (
+                "factory",
+                Twist::Hang,
+                "hung while creating: not done after 30ms",
+            ),
+            (
+                "factory",
+                Twist::Panic,
+                "panic while creating: told to panic in factory",
+            ),
+            (
+                "pre_start",
+                Twist::Hang,
+                "hung while starting: not done after 30ms",
+            ),
+            (
+                "pre_start",
+                Twist::Panic,
+                "panic while starting: told to panic in pre_start",
+            ),
+            (
+                "post_restart",
+                Twist::Fail,
+                "error while starting: told to fail",
+            ),
             ("started", Twist::Fail, "error while starting: told to fail"),
         ] {
             let before = world.system.snapshot().find("s/a").unwrap().restarts;
@@ -117,7 +178,10 @@ fn a_start_that_fails_or_takes_too_long_is_tried_again() {
             doing.addr.tell(stop()).unwrap();
             doing.settled().await;
             assert_eq!(last_error(&world), error);
-            assert_eq!(world.system.snapshot().find("s/a").unwrap().restarts, before + 2);
+            assert_eq!(
+                world.system.snapshot().find("s/a").unwrap().restarts,
+                before + 2
+            );
         }
         world.end().await;
     });
@@ -161,13 +225,27 @@ fn a_configuration_that_cannot_be_taken_is_a_failure_and_stays_for_the_next_inca
         let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
         doing.settled().await;
         for (config, twist, error) in [
-            (3, Twist::Fail, "error while taking a new configuration: told to fail"),
-            (4, Twist::Hang, "hung while taking a new configuration: not done after 30ms"),
-            (5, Twist::Panic, "panic while taking a new configuration: told to panic in reconfigured"),
+            (
+                3,
+                Twist::Fail,
+                "error while taking a new configuration: told to fail",
+            ),
+            (
+                4,
+                Twist::Hang,
+                "hung while taking a new configuration: not done after 30ms",
+            ),
+            (
+                5,
+                Twist::Panic,
+                "panic while taking a new configuration: told to panic in reconfigured",
+            ),
         ] {
             doing.plan.at("reconfigured", twist);
             doing.config.replace(config);
-            world.wait("the failure", |_| last_error(&world) == error).await;
+            world
+                .wait("the failure", |_| last_error(&world) == error)
+                .await;
             let read = doing.addr.ask(
                 |reply| {
                     run_in("read", |ctx| {

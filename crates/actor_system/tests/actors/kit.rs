@@ -13,8 +13,8 @@ use std::{
 };
 
 use alys_actor_system::{
-    Addr, AlysActor, Backoff, ChildSpec, Context, Intensity, Message, Reply, Slot, Strategy, Supervisor,
-    SupervisorSpec, System, mailbox,
+    Addr, AlysActor, Backoff, ChildSpec, Context, Intensity, Message, Reply, Slot, Strategy,
+    Supervisor, SupervisorSpec, System, mailbox,
 };
 use alys_runtime::{sync::Notify, time};
 
@@ -59,7 +59,11 @@ impl Diary {
     }
 
     pub fn of(&self, actor: &str) -> Vec<Event> {
-        self.entries().into_iter().filter(|(who, _)| who == actor).map(|(_, event)| event).collect()
+        self.entries()
+            .into_iter()
+            .filter(|(who, _)| who == actor)
+            .map(|(_, event)| event)
+            .collect()
     }
 
     /// Starts and stops of all, as `a+1` and `a-`, from entry `from` on.
@@ -91,7 +95,10 @@ impl Diary {
     }
 
     pub async fn wait_for(&self, actor: &str, event: Event) {
-        self.wait(&format!("{actor} {event:?}"), |diary| diary.of(actor).contains(&event)).await;
+        self.wait(&format!("{actor} {event:?}"), |diary| {
+            diary.of(actor).contains(&event)
+        })
+        .await;
     }
 }
 
@@ -116,7 +123,9 @@ impl Gate {
     }
 
     pub async fn reached(&self) {
-        time::timeout(LONG, self.when(&self.reached)).await.expect("nobody came to the gate");
+        time::timeout(LONG, self.when(&self.reached))
+            .await
+            .expect("nobody came to the gate");
     }
 
     pub async fn opened(&self) {
@@ -190,7 +199,9 @@ pub struct Faults {
 }
 
 fn take(count: &AtomicU32) -> bool {
-    count.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
+    count
+        .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+        .is_ok()
 }
 
 pub struct Worker {
@@ -203,7 +214,12 @@ pub struct Worker {
 impl Worker {
     fn new(name: &str, diary: &Arc<Diary>, faults: &Arc<Faults>, alive: &Arc<AtomicU32>) -> Self {
         assert_eq!(alive.fetch_add(1, SeqCst), 0, "two incarnations of {name}");
-        Self { name: name.to_owned(), diary: diary.clone(), faults: faults.clone(), alive: alive.clone() }
+        Self {
+            name: name.to_owned(),
+            diary: diary.clone(),
+            faults: faults.clone(),
+            alive: alive.clone(),
+        }
     }
 
     fn write(&self, event: Event) {
@@ -263,7 +279,8 @@ impl AlysActor for Worker {
             Told::Hang => pending().await,
             Told::End => ctx.stop(),
             Told::SpawnPanic => {
-                ctx.spawn("panics", async { panic!("told to panic in a task") }).unwrap();
+                ctx.spawn("panics", async { panic!("told to panic in a task") })
+                    .unwrap();
             }
             Told::SpawnForever => {
                 let gone = TaskGone(self.name.clone(), self.diary.clone());
@@ -283,7 +300,9 @@ impl AlysActor for Worker {
                 drop(other);
             }
             Told::CountTasks { reply } => {
-                let spawned = (0..).take_while(|_| ctx.spawn("one of many", pending()).is_ok()).count();
+                let spawned = (0..)
+                    .take_while(|_| ctx.spawn("one of many", pending()).is_ok())
+                    .count();
                 reply.send(spawned);
             }
             Told::CountTimers(count) => {
@@ -320,11 +339,19 @@ impl fmt::Debug for World {
 }
 
 pub fn fast() -> Backoff {
-    Backoff { initial: Duration::from_millis(1), max: Duration::from_millis(4), factor: 2.0, jitter: 0.5 }
+    Backoff {
+        initial: Duration::from_millis(1),
+        max: Duration::from_millis(4),
+        factor: 2.0,
+        jitter: 0.5,
+    }
 }
 
 pub fn restarts(restarts: usize) -> Intensity {
-    Intensity { restarts, within: Duration::from_secs(60) }
+    Intensity {
+        restarts,
+        within: Duration::from_secs(60),
+    }
 }
 
 impl World {
@@ -339,7 +366,10 @@ impl World {
             backoff: fast(),
             ..SupervisorSpec::new("world", Strategy::OneForAll)
         };
-        Self { system: System::with_root(root), diary: Arc::default() }
+        Self {
+            system: System::with_root(root),
+            diary: Arc::default(),
+        }
     }
 
     pub fn supervisor(
@@ -371,8 +401,12 @@ impl World {
     ) -> Addr<Told> {
         let (name, diary, alive) = (spec.name.clone(), self.diary.clone(), Arc::default());
         let factory = move || {
-            let (name, diary, faults, alive) =
-                (name.clone(), diary.clone(), faults.clone(), Arc::clone(&alive));
+            let (name, diary, faults, alive) = (
+                name.clone(),
+                diary.clone(),
+                faults.clone(),
+                Arc::clone(&alive),
+            );
             async move {
                 if take(&faults.factory_panics) {
                     panic!("told to panic at making");
@@ -408,7 +442,9 @@ impl World {
 /// Each message that was taken, and each timer, became one thing and only one. For systems at rest.
 pub fn accounts_balance(system: &System) {
     for node in system.snapshot().all() {
-        let Some(mailbox) = &node.mailbox else { continue };
+        let Some(mailbox) = &node.mailbox else {
+            continue;
+        };
         let ends = [
             mailbox.handled,
             mailbox.failed,
@@ -419,7 +455,11 @@ pub fn accounts_balance(system: &System) {
             mailbox.abandoned,
             mailbox.depth as u64,
         ];
-        assert_eq!(mailbox.accepted + mailbox.timers, ends.iter().sum::<u64>(), "{node:#?}");
+        assert_eq!(
+            mailbox.accepted + mailbox.timers,
+            ends.iter().sum::<u64>(),
+            "{node:#?}"
+        );
     }
 }
 
@@ -427,7 +467,10 @@ pub fn accounts_balance(system: &System) {
 pub async fn settled(addr: &Addr<Told>) {
     let (reply, answer) = Reply::channel();
     addr.send(Told::Echo { n: 0, reply }).await.unwrap();
-    time::timeout(LONG, answer).await.expect("no answer").expect("dropped");
+    time::timeout(LONG, answer)
+        .await
+        .expect("no answer")
+        .expect("dropped");
 }
 
 /// Runs a test in either mode.

@@ -7,15 +7,22 @@ use std::{
 };
 
 use alys_actor_system::{
-    AlysActor, AskError, Batch, ChildSpec, Context, Fault, MAX_REDELIVERIES, MailboxSnapshot, Planned,
-    Reason, Restart, Strategy, Supervisor,
+    AlysActor, AskError, Batch, ChildSpec, Context, Fault, MAX_REDELIVERIES, MailboxSnapshot,
+    Planned, Reason, Restart, Strategy, Supervisor,
 };
 use futures::FutureExt;
 
 use crate::{doer::*, kit::*};
 
 fn mailbox_of(world: &World, path: &str) -> MailboxSnapshot {
-    world.system.snapshot().find(path).unwrap().mailbox.clone().unwrap()
+    world
+        .system
+        .snapshot()
+        .find(path)
+        .unwrap()
+        .mailbox
+        .clone()
+        .unwrap()
 }
 
 #[test]
@@ -23,7 +30,9 @@ fn every_message_that_nobody_handled_is_a_dead_letter_with_its_reason() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
-        let spec = ChildSpec::new("a").handle_within(Duration::from_millis(30)).restart(Restart::Transient);
+        let spec = ChildSpec::new("a")
+            .handle_within(Duration::from_millis(30))
+            .restart(Restart::Transient);
         let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
         let sender = doer(&supervisor, "sender", 8);
 
@@ -38,8 +47,15 @@ fn every_message_that_nobody_handled_is_a_dead_letter_with_its_reason() {
             .boxed()
         });
         sender.addr.tell(sends).unwrap();
-        world.wait("three dead letters", |_| world.system.dead_letters().total() == 3).await;
-        world.system.faults().plan("world/s/a", Planned::from(Fault::Drop).at("note"));
+        world
+            .wait("three dead letters", |_| {
+                world.system.dead_letters().total() == 3
+            })
+            .await;
+        world
+            .system
+            .faults()
+            .plan("world/s/a", Planned::from(Fault::Drop).at("note"));
         doing.addr.tell(note(1)).unwrap();
         doing.addr.tell(note(2)).unwrap();
         doing.settled().await;
@@ -51,7 +67,11 @@ fn every_message_that_nobody_handled_is_a_dead_letter_with_its_reason() {
         }
         gate.open();
         doing.addr.closed().await;
-        world.wait("the end of it", |_| world.system.dead_letters().of(Reason::Abandoned) > 0).await;
+        world
+            .wait("the end of it", |_| {
+                world.system.dead_letters().of(Reason::Abandoned) > 0
+            })
+            .await;
 
         let letters = world.system.dead_letters();
         for (reason, kind, from) in [
@@ -61,8 +81,15 @@ fn every_message_that_nobody_handled_is_a_dead_letter_with_its_reason() {
             (Reason::Injected, "note", None),
             (Reason::Abandoned, "note", None),
         ] {
-            let letter = letters.last.iter().find(|letter| letter.reason == reason).unwrap();
-            assert_eq!((&*letter.to, letter.kind, letter.from.as_deref()), ("world/s/a", kind, from));
+            let letter = letters
+                .last
+                .iter()
+                .find(|letter| letter.reason == reason)
+                .unwrap();
+            assert_eq!(
+                (&*letter.to, letter.kind, letter.from.as_deref()),
+                ("world/s/a", kind, from)
+            );
             let count = letters.counts[&(Arc::from("world/s/a"), reason)];
             assert_eq!((count, letters.of(reason)), (count, count), "{reason:?}");
             assert!(reason == Reason::Abandoned || count == 1, "{letters:?}");
@@ -90,12 +117,28 @@ fn a_question_whose_asker_has_gone_is_not_handled_unless_it_says_so() {
                     }
                     .boxed()
                 });
-                Job { expires, n, ..log_it }
+                Job {
+                    expires,
+                    n,
+                    ..log_it
+                }
             };
             doing.addr.ask(make, deadline)
         };
-        assert_eq!(ask(1, true).await, Err(AskError::Timeout { kind: "ask", deadline }));
-        assert_eq!(ask(2, false).await, Err(AskError::Timeout { kind: "ask", deadline }));
+        assert_eq!(
+            ask(1, true).await,
+            Err(AskError::Timeout {
+                kind: "ask",
+                deadline
+            })
+        );
+        assert_eq!(
+            ask(2, false).await,
+            Err(AskError::Timeout {
+                kind: "ask",
+                deadline
+            })
+        );
         gate.open();
         doing.settled().await;
         let mailbox = mailbox_of(&world, "s/a");
@@ -120,8 +163,12 @@ fn a_message_that_may_come_back_is_tried_again_before_the_others() {
         gate.open();
         doing.settled().await;
         assert_eq!(doing.log.notes("a"), [1, 2, 3]);
-        let attempts: Vec<_> =
-            doing.log.of("a").into_iter().filter(|line| line.starts_with("attempt")).collect();
+        let attempts: Vec<_> = doing
+            .log
+            .of("a")
+            .into_iter()
+            .filter(|line| line.starts_with("attempt"))
+            .collect();
         assert_eq!(attempts, ["attempt 0", "attempt 1", "attempt 2"]);
         let mailbox = mailbox_of(&world, "s/a");
         assert_eq!((mailbox.redelivered, mailbox.failed), (2, 0));
@@ -142,8 +189,14 @@ fn a_message_over_which_every_incarnation_fails_is_poison() {
         gate.open();
         doing.settled().await;
         let mailbox = mailbox_of(&world, "s/a");
-        assert_eq!((mailbox.redelivered, mailbox.failed), (u64::from(MAX_REDELIVERIES), 1));
-        assert_eq!(world.system.snapshot().find("s/a").unwrap().restarts, u64::from(MAX_REDELIVERIES) + 1);
+        assert_eq!(
+            (mailbox.redelivered, mailbox.failed),
+            (u64::from(MAX_REDELIVERIES), 1)
+        );
+        assert_eq!(
+            world.system.snapshot().find("s/a").unwrap().restarts,
+            u64::from(MAX_REDELIVERIES) + 1
+        );
         let letters = world.system.dead_letters();
         assert_eq!((letters.total(), letters.of(Reason::Poison)), (1, 1));
         assert_eq!(doing.log.notes("a"), [1]);
@@ -166,7 +219,11 @@ impl AlysActor for Batcher {
         Ok(())
     }
 
-    async fn handle_batch(&mut self, batch: &mut Batch<Job>, ctx: &Context<Self>) -> Result<(), ToldToFail> {
+    async fn handle_batch(
+        &mut self,
+        batch: &mut Batch<Job>,
+        ctx: &Context<Self>,
+    ) -> Result<(), ToldToFail> {
         let mut group = Vec::new();
         self.0.write("debug", format!("{batch:?} {}", batch.len()));
         while let Some(job) = batch.take() {
@@ -220,11 +277,23 @@ fn messages_that_wait_together_are_handled_together() {
         gate.open();
         log.wait_for("taken", "8").await;
         world
-            .wait("all", |snapshot| snapshot.find("s/a").unwrap().mailbox.as_ref().unwrap().handled == 10)
+            .wait("all", |snapshot| {
+                snapshot
+                    .find("s/a")
+                    .unwrap()
+                    .mailbox
+                    .as_ref()
+                    .unwrap()
+                    .handled
+                    == 10
+            })
             .await;
         assert_eq!(log.of("batch"), ["[]", "[0, 1, 2, 3]", "[4, 5]", "[7, 8]"]);
         assert_eq!(log.notes("taken"), [0, 1, 2, 3, 4, 5, 7, 8]);
-        assert!(log.of("debug").contains(&"Batch { waiting: 4, taken: 0 } 4".to_owned()));
+        assert!(
+            log.of("debug")
+                .contains(&"Batch { waiting: 4, taken: 0 } 4".to_owned())
+        );
         world.end().await;
     });
 }
@@ -234,12 +303,21 @@ fn a_batch_that_fails_gives_back_in_order_what_it_had_not_taken() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
-        let (addr, log) = batcher(&supervisor, ChildSpec::new("a").handle_within(Duration::from_millis(50)));
+        let (addr, log) = batcher(
+            &supervisor,
+            ChildSpec::new("a").handle_within(Duration::from_millis(50)),
+        );
         let gate = Arc::<Gate>::default();
         addr.tell(wait(&gate)).unwrap();
         gate.reached().await;
         // 1 is done, 2 has been taken and may not come back, 3 has and may, and 4 is as it was.
-        for job in [note(1), Job::new("done", 0, Act::Keep), note(2), fails(), note(3)] {
+        for job in [
+            note(1),
+            Job::new("done", 0, Act::Keep),
+            note(2),
+            fails(),
+            note(3),
+        ] {
             addr.tell(job).unwrap();
         }
         for n in 4..7 {
@@ -254,7 +332,10 @@ fn a_batch_that_fails_gives_back_in_order_what_it_had_not_taken() {
         let mailbox = mailbox_of(&world, "s/a");
         assert_eq!((mailbox.failed, mailbox.interrupted), (2, 1));
         let letters = world.system.dead_letters();
-        assert_eq!((letters.of(Reason::Killed), letters.of(Reason::Interrupted)), (2, 1));
+        assert_eq!(
+            (letters.of(Reason::Killed), letters.of(Reason::Interrupted)),
+            (2, 1)
+        );
         assert_eq!(mailbox.kinds["done"], 1);
         world.end().await;
     });
@@ -269,7 +350,13 @@ fn what_may_come_back_from_a_batch_that_failed_comes_back_before_the_rest() {
         let gate = Arc::<Gate>::default();
         addr.tell(wait(&gate)).unwrap();
         gate.reached().await;
-        for job in [note(1).repeats(), note(2).repeats(), fails(), note(3), note(4)] {
+        for job in [
+            note(1).repeats(),
+            note(2).repeats(),
+            fails(),
+            note(3),
+            note(4),
+        ] {
             addr.tell(job).unwrap();
         }
         gate.open();
@@ -301,10 +388,15 @@ impl AlysActor for TimedBatcher {
         Ok(())
     }
 
-    async fn handle_batch(&mut self, batch: &mut Batch<Job>, ctx: &Context<Self>) -> Result<(), ToldToFail> {
+    async fn handle_batch(
+        &mut self,
+        batch: &mut Batch<Job>,
+        ctx: &Context<Self>,
+    ) -> Result<(), ToldToFail> {
         let told = self.1.lock().unwrap().pop_front();
         if let Some(told) = told {
-            self.0.write("left", format!("{} in {}", batch.len(), ctx.incarnation()));
+            self.0
+                .write("left", format!("{} in {}", batch.len(), ctx.incarnation()));
             return told;
         }
         while let Some(job) = batch.take() {
@@ -333,11 +425,17 @@ fn a_timer_that_a_batch_leaves_stays_with_its_incarnation() {
                 async move { Ok::<_, Never>(TimedBatcher(log, script)) }
             };
             let addr = supervisor.start(ChildSpec::new("a"), 8, factory).unwrap();
-            world.wait("the script", |_| script.lock().unwrap().is_empty()).await;
+            world
+                .wait("the script", |_| script.lock().unwrap().is_empty())
+                .await;
             addr.tell(note(2)).unwrap();
             log.wait_for("taken", "2").await;
             assert_eq!((log.of("left"), log.notes("taken")), (left, taken));
-            world.wait("the count", |_| mailbox_of(&world, "s/a").handled == 1 + ended).await;
+            world
+                .wait("the count", |_| {
+                    mailbox_of(&world, "s/a").handled == 1 + ended
+                })
+                .await;
             assert_eq!(mailbox_of(&world, "s/a").timers, 1);
             world.end().await;
         });

@@ -23,16 +23,30 @@ fn a_dependent_starts_once_those_that_it_needs_run() {
         a.settled_or_held(&gate).await;
         let b = doer_in(&log, &other, ChildSpec::new("b").depends_on("s/a"), 8);
         b.addr.tell(note(1)).unwrap();
-        let c = doer_in(&log, &other, ChildSpec::new("c").depends_on("s/a").depends_on("t/b"), 8);
+        let c = doer_in(
+            &log,
+            &other,
+            ChildSpec::new("c").depends_on("s/a").depends_on("t/b"),
+            8,
+        );
         c.addr.tell(note(2)).unwrap();
         // Enough for them to do what they should not.
         time::sleep(Duration::from_millis(20)).await;
-        assert!(log.of("b").is_empty() && log.of("c").is_empty(), "{:?}", log.all());
+        assert!(
+            log.of("b").is_empty() && log.of("c").is_empty(),
+            "{:?}",
+            log.all()
+        );
         gate.open();
         log.wait_for("c", "2").await;
         // The one that they need may start again meanwhile, for what it was told to fail at.
         let is_start = |(who, what): &(String, String)| what == "started" && who != "a";
-        let order: Vec<_> = log.all().into_iter().filter(is_start).map(|(who, _)| who).collect();
+        let order: Vec<_> = log
+            .all()
+            .into_iter()
+            .filter(is_start)
+            .map(|(who, _)| who)
+            .collect();
         assert_eq!(order, ["b", "c"]);
         world.end().await;
     });
@@ -53,11 +67,18 @@ fn what_was_not_started_cannot_be_depended_on() {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
         let spec = ChildSpec::new("a").depends_on("s/b");
-        let error =
-            supervisor.start_configured(spec, 0, 8, || async { Err::<Doer, _>(NotMade) }).unwrap_err();
-        let unknown = StartError::UnknownDependency { actor: "world/s/a".into(), dependency: "s/b".into() };
+        let error = supervisor
+            .start_configured(spec, 0, 8, || async { Err::<Doer, _>(NotMade) })
+            .unwrap_err();
+        let unknown = StartError::UnknownDependency {
+            actor: "world/s/a".into(),
+            dependency: "s/b".into(),
+        };
         assert_eq!(error, unknown);
-        assert_eq!(error.to_string(), "world/s/a depends on s/b, which has not been started");
+        assert_eq!(
+            error.to_string(),
+            "world/s/a depends on s/b, which has not been started"
+        );
         // The name is free.
         doer(&supervisor, "a", 8).settled().await;
         world.end().await;
@@ -73,11 +94,18 @@ fn dependents_are_stopped_first_level_by_level_across_supervisors() {
         let log = Arc::<Log>::default();
         // In the order of start alone, the last one of the second supervisor would be stopped first.
         let spec = |name: &str, needs: &[&str]| {
-            needs.iter().fold(ChildSpec::new(name), |spec, need| spec.depends_on(*need))
+            needs
+                .iter()
+                .fold(ChildSpec::new(name), |spec, need| spec.depends_on(*need))
         };
         doer_in(&log, &second, spec("store", &[]), 8);
         doer_in(&log, &first, spec("chain", &["second/store"]), 8);
-        doer_in(&log, &first, spec("rpc", &["first/chain", "second/store"]), 8);
+        doer_in(
+            &log,
+            &first,
+            spec("rpc", &["first/chain", "second/store"]),
+            8,
+        );
         doer_in(&log, &second, spec("peg", &["first/chain"]), 8);
         let last = doer_in(&log, &second, spec("metrics", &[]), 8);
         last.settled().await;
@@ -85,13 +113,33 @@ fn dependents_are_stopped_first_level_by_level_across_supervisors() {
         log.wait_for("peg", "started").await;
         let report = world.system.shutdown(LONG).await;
         assert!(report.is_clean());
-        assert_eq!(report.levels, [vec!["world/first/rpc", "world/second/peg"], vec!["world/first/chain"]]);
-        assert_eq!(report.stopped[2..], ["world/first/chain", "world/second/metrics", "world/second/store"]);
-        let stops: Vec<_> =
-            log.all().into_iter().filter(|(_, what)| what == "stopped").map(|(who, _)| who).collect();
+        assert_eq!(
+            report.levels,
+            [
+                vec!["world/first/rpc", "world/second/peg"],
+                vec!["world/first/chain"]
+            ]
+        );
+        assert_eq!(
+            report.stopped[2..],
+            [
+                "world/first/chain",
+                "world/second/metrics",
+                "world/second/store"
+            ]
+        );
+        let stops: Vec<_> = log
+            .all()
+            .into_iter()
+            .filter(|(_, what)| what == "stopped")
+            .map(|(who, _)| who)
+            .collect();
         assert_eq!(stops[2..], ["chain", "metrics", "store"]);
         accounts_balance(&world.system);
-        assert_eq!(world.system.shutdown(LONG).await.stopped, Vec::<String>::new());
+        assert_eq!(
+            world.system.shutdown(LONG).await.stopped,
+            Vec::<String>::new()
+        );
     });
 }
 
@@ -104,7 +152,12 @@ fn one_whose_needs_never_run_is_stopped_all_the_same() {
         let never = Arc::<Gate>::default();
         held.plan.at("started", Twist::Wait(never.clone()));
         held.settled_or_held(&never).await;
-        let b = doer_in(&held.log, &supervisor, ChildSpec::new("b").depends_on("s/held"), 8);
+        let b = doer_in(
+            &held.log,
+            &supervisor,
+            ChildSpec::new("b").depends_on("s/held"),
+            8,
+        );
         b.addr.tell(note(1)).unwrap();
         let report = world.system.shutdown(Duration::from_millis(400)).await;
         // It needs one that hangs in its start: it never runs, what it was sent is reported, and the other one is
@@ -122,12 +175,26 @@ fn one_that_needs_an_actor_which_has_ended_starts_and_finds_out_by_itself() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
-        let a = doer_in(&Arc::default(), &supervisor, ChildSpec::new("a").restart(Restart::Temporary), 8);
-        let b = doer_in(&a.log, &supervisor, ChildSpec::new("b").depends_on("s/a"), 8);
+        let a = doer_in(
+            &Arc::default(),
+            &supervisor,
+            ChildSpec::new("a").restart(Restart::Temporary),
+            8,
+        );
+        let b = doer_in(
+            &a.log,
+            &supervisor,
+            ChildSpec::new("b").depends_on("s/a"),
+            8,
+        );
         b.settled().await;
         a.addr.tell(fails()).unwrap();
         a.addr.closed().await;
-        world.wait("the end of a", |snapshot| snapshot.find("s/a").unwrap().state == State::Failed).await;
+        world
+            .wait("the end of a", |snapshot| {
+                snapshot.find("s/a").unwrap().state == State::Failed
+            })
+            .await;
         b.addr.tell(fails()).unwrap();
         b.settled().await;
         world.end().await;
@@ -146,15 +213,28 @@ fn one_that_was_stopped_before_its_first_start_runs_later_and_is_seen_to() {
         needed.plan.at("started", Twist::Wait(gate.clone()));
         needed.settled_or_held(&gate).await;
         let sibling = doer_in(&log, &together, ChildSpec::new("sibling"), 8);
-        let waits = doer_in(&log, &together, ChildSpec::new("waits").depends_on("t/needed"), 8);
-        let last = doer_in(&log, &other, ChildSpec::new("last").depends_on("s/waits"), 8);
+        let waits = doer_in(
+            &log,
+            &together,
+            ChildSpec::new("waits").depends_on("t/needed"),
+            8,
+        );
+        let last = doer_in(
+            &log,
+            &other,
+            ChildSpec::new("last").depends_on("s/waits"),
+            8,
+        );
         waits.addr.tell(note(1)).unwrap();
         last.addr.tell(note(2)).unwrap();
         sibling.settled().await;
         sibling.addr.tell(fails()).unwrap();
         sibling.settled().await;
         // Its sibling took it along while it waited.
-        assert_eq!(world.system.snapshot().find("s/waits").unwrap().state, State::Stopped);
+        assert_eq!(
+            world.system.snapshot().find("s/waits").unwrap().state,
+            State::Stopped
+        );
         assert!(log.of("waits").is_empty());
         gate.open();
         log.wait_for("waits", "1").await;
@@ -173,33 +253,53 @@ fn restarts_without_the_drained(is_nested: bool) {
         let world = World::new();
         let above = world.supervisor("above", Strategy::OneForAll, 9, None);
         let (below, path) = match is_nested {
-            true => (world.supervisor("below", Strategy::OneForOne, 9, Some(&above)), "above/below/needed"),
+            true => (
+                world.supervisor("below", Strategy::OneForOne, 9, Some(&above)),
+                "above/below/needed",
+            ),
             false => (above.clone(), "above/needed"),
         };
         let other = world.supervisor("other", Strategy::OneForOne, 0, None);
         let log = Arc::<Log>::default();
         let failing = doer_in(&log, &above, ChildSpec::new("failing"), 8);
         doer_in(&log, &below, ChildSpec::new("needed"), 8);
-        doer_in(&log, &below, ChildSpec::new("dependent").depends_on(path), 8);
+        doer_in(
+            &log,
+            &below,
+            ChildSpec::new("dependent").depends_on(path),
+            8,
+        );
         let held = doer_in(&log, &other, ChildSpec::new("held").depends_on(path), 8);
         let gate = Arc::<Gate>::default();
         held.plan.at("stopped", Twist::Wait(gate.clone()));
         held.settled().await;
         log.wait_for("dependent", "started").await;
-        let starts = |name: &str| log.of(name).iter().filter(|what| *what == "started").count();
+        let starts = |name: &str| {
+            log.of(name)
+                .iter()
+                .filter(|what| *what == "started")
+                .count()
+        };
         let meanwhile = async {
             log.wait_for("dependent", "stopped").await;
             gate.reached().await;
             failing.addr.tell(fails()).unwrap();
-            world.wait("the restart", |_| starts("failing") == 2 && starts("needed") == 2).await;
+            world
+                .wait("the restart", |_| {
+                    starts("failing") == 2 && starts("needed") == 2
+                })
+                .await;
             gate.open();
         };
         let (report, ()) = alys_runtime::join!(world.system.shutdown(LONG), meanwhile);
         assert!(report.is_clean(), "{report:?}");
         assert_eq!(starts("dependent"), 1);
         // Tests run at once: the path is one of this test's own.
-        let about: Vec<_> =
-            errors::lines().iter().filter(|line| line.contains("world/above")).cloned().collect();
+        let about: Vec<_> = errors::lines()
+            .iter()
+            .filter(|line| line.contains("world/above"))
+            .cloned()
+            .collect();
         assert!(about.is_empty(), "{about:?}");
     });
 }
@@ -224,11 +324,21 @@ fn store_has_the_time_of_those_that_are_drained(is_apart: bool) {
         let store = doer_in(&log, &back, ChildSpec::new("store"), 32);
         for n in 0..9 {
             let above = if is_apart { &front } else { &back };
-            doer_in(&log, above, ChildSpec::new(format!("d{n}")).depends_on("back/store"), 8).settled().await;
+            doer_in(
+                &log,
+                above,
+                ChildSpec::new(format!("d{n}")).depends_on("back/store"),
+                8,
+            )
+            .settled()
+            .await;
         }
         for _ in 0..20 {
             let work = Duration::from_millis(20);
-            store.addr.tell(run_in("work", move |_| time::sleep(work).map(Ok).boxed())).unwrap();
+            store
+                .addr
+                .tell(run_in("work", move |_| time::sleep(work).map(Ok).boxed()))
+                .unwrap();
         }
         let report = world.system.shutdown(Duration::from_secs(4)).await;
         assert!(report.is_clean(), "{report:?}");
@@ -265,11 +375,20 @@ fn one_dependent_that_hangs_leaves_the_others_their_time() {
         let _never_opened = a.hold().await;
         // Its turn comes with all still to be done.
         let meanwhile = async {
-            world.wait("the end of a", |tree| tree.find("s/a").unwrap().state == State::Stopped).await;
+            world
+                .wait("the end of a", |tree| {
+                    tree.find("s/a").unwrap().state == State::Stopped
+                })
+                .await;
             busy.open();
         };
-        let (report, ()) = alys_runtime::join!(world.system.shutdown(Duration::from_secs(2)), meanwhile);
-        let left: Vec<_> = report.abandoned.iter().map(|left| (&*left.actor, left.handling)).collect();
+        let (report, ()) =
+            alys_runtime::join!(world.system.shutdown(Duration::from_secs(2)), meanwhile);
+        let left: Vec<_> = report
+            .abandoned
+            .iter()
+            .map(|left| (&*left.actor, left.handling))
+            .collect();
         assert_eq!(left, [("world/s/a", Some("wait"))], "{report:?}");
         assert_eq!(log.notes("b"), [0, 1, 2, 3, 4]);
         accounts_balance(&world.system);

@@ -46,7 +46,11 @@ fn one_for_one_restarts_the_one_that_failed() {
 
 #[test]
 fn one_for_all_stops_all_in_reverse_and_starts_them_in_order() {
-    takes_along(Strategy::OneForAll, &["c-", "a-", "a+2", "b+2", "c+2"], [2, 2, 2]);
+    takes_along(
+        Strategy::OneForAll,
+        &["c-", "a-", "a+2", "b+2", "c+2"],
+        [2, 2, 2],
+    );
 }
 
 #[test]
@@ -59,7 +63,10 @@ fn a_sibling_that_does_not_stop_in_time_loses_its_message_and_is_restarted() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForAll, 3, None);
-        let hung = ChildSpec { stop_within: Duration::from_millis(20), ..ChildSpec::new("hung") };
+        let hung = ChildSpec {
+            stop_within: Duration::from_millis(20),
+            ..ChildSpec::new("hung")
+        };
         let hung = world.worker_as(&supervisor, hung, 8, Arc::default());
         let other = world.worker(&supervisor, "other");
         let gate = Arc::<Gate>::default();
@@ -68,8 +75,18 @@ fn a_sibling_that_does_not_stop_in_time_loses_its_message_and_is_restarted() {
         gate.reached().await;
         other.tell(Told::Fail).unwrap();
         world.diary.wait_for("hung", Event::Noted(1)).await;
-        let mailbox = world.system.snapshot().find("s/hung").unwrap().mailbox.clone().unwrap();
-        assert_eq!((mailbox.interrupted, mailbox.failed, mailbox.abandoned), (1, 0, 0));
+        let mailbox = world
+            .system
+            .snapshot()
+            .find("s/hung")
+            .unwrap()
+            .mailbox
+            .clone()
+            .unwrap();
+        assert_eq!(
+            (mailbox.interrupted, mailbox.failed, mailbox.abandoned),
+            (1, 0, 0)
+        );
         world.end().await;
     });
 }
@@ -106,7 +123,13 @@ fn tasks_are_gone_before_the_next_incarnation_begins() {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 5, None);
         let addr = world.worker(&supervisor, "a");
-        for msg in [Told::SpawnForever, Told::SpawnForever, Told::Panic, Told::SpawnForever, Told::End] {
+        for msg in [
+            Told::SpawnForever,
+            Told::SpawnForever,
+            Told::Panic,
+            Told::SpawnForever,
+            Told::End,
+        ] {
             addr.tell(msg).unwrap();
         }
         world.diary.wait_for("a", Event::Started(3)).await;
@@ -117,7 +140,17 @@ fn tasks_are_gone_before_the_next_incarnation_begins() {
             .filter(|event| *event != Event::Dropped && *event != Event::Stopping)
             .collect();
         use Event::{Started, TaskGone};
-        assert_eq!(lives, [Started(1), TaskGone, TaskGone, Started(2), TaskGone, Started(3)]);
+        assert_eq!(
+            lives,
+            [
+                Started(1),
+                TaskGone,
+                TaskGone,
+                Started(2),
+                TaskGone,
+                Started(3)
+            ]
+        );
         world.end().await;
     });
 }
@@ -196,7 +229,12 @@ fn actors_that_know_each_other_in_a_circle_can_be_built() {
             if ball.bounces == 10 {
                 ball.reply.send(ball.bounces);
             } else {
-                self.0.tell(Ball { bounces: ball.bounces + 1, ..ball }).unwrap();
+                self.0
+                    .tell(Ball {
+                        bounces: ball.bounces + 1,
+                        ..ball
+                    })
+                    .unwrap();
             }
             Ok(())
         }
@@ -209,12 +247,19 @@ fn actors_that_know_each_other_in_a_circle_can_be_built() {
         let to_left = left.clone();
         let made = move |addr: &Addr<Ball>| Ok::<_, Never>(Player(addr.clone()));
         supervisor
-            .start(ChildSpec::new("left"), left_slot, move || std::future::ready(made(&right)))
+            .start(ChildSpec::new("left"), left_slot, move || {
+                std::future::ready(made(&right))
+            })
             .unwrap();
         supervisor
-            .start(ChildSpec::new("right"), right_slot, move || std::future::ready(made(&to_left)))
+            .start(ChildSpec::new("right"), right_slot, move || {
+                std::future::ready(made(&to_left))
+            })
             .unwrap();
-        assert_eq!(left.ask(|reply| Ball { bounces: 0, reply }, LONG).await, Ok(10));
+        assert_eq!(
+            left.ask(|reply| Ball { bounces: 0, reply }, LONG).await,
+            Ok(10)
+        );
         world.end().await;
     });
 }
@@ -230,16 +275,30 @@ fn the_tree_can_be_looked_at() {
         // A message is counted after its handling, which the answer is a part of.
         world
             .wait("the count", |tree| {
-                tree.find("upper/lower/a").unwrap().mailbox.as_ref().unwrap().handled == 1
+                tree.find("upper/lower/a")
+                    .unwrap()
+                    .mailbox
+                    .as_ref()
+                    .unwrap()
+                    .handled
+                    == 1
             })
             .await;
         let tree = world.system.snapshot();
-        assert_eq!(tree.find("upper/lower/a").unwrap().path, "world/upper/lower/a");
+        assert_eq!(
+            tree.find("upper/lower/a").unwrap().path,
+            "world/upper/lower/a"
+        );
         assert_eq!(tree.find("upper/lower").unwrap().mailbox, None);
         assert_eq!(tree.find("upper/nobody"), None);
         let child = tree.find("upper/lower/a").unwrap();
         assert_eq!(
-            (child.state, child.incarnation, child.restarts, &child.last_error),
+            (
+                child.state,
+                child.incarnation,
+                child.restarts,
+                &child.last_error
+            ),
             (State::Running, 1, 0, &None)
         );
         world.end().await;
@@ -257,6 +316,8 @@ fn a_dropped_system_leaves_nothing_behind() {
         drop(world.system);
         world.diary.wait_for("a", Event::Dropped).await;
         world.diary.wait_for("a", Event::TaskGone).await;
-        time::timeout(LONG, addr.closed()).await.expect("the mailbox stays open");
+        time::timeout(LONG, addr.closed())
+            .await
+            .expect("the mailbox stays open");
     });
 }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use alys_actor_system::{
-    AskError, Backoff, Breaker, ChildSpec, EventStream, Exhausted, Health, Pace, Reason, Restart, SendError,
-    Snapshot, State, Strategy, Supervisor, SupervisorSpec, SystemEvent, TellError,
+    AskError, Backoff, Breaker, ChildSpec, EventStream, Exhausted, Health, Pace, Reason, Restart,
+    SendError, Snapshot, State, Strategy, Supervisor, SupervisorSpec, SystemEvent, TellError,
 };
 use alys_runtime::time;
 use futures::{FutureExt, StreamExt, poll};
@@ -23,8 +23,16 @@ fn events(world: &World) -> EventStream<SystemEvent> {
 /// The delay of the next restart, and whether a breaker is open meanwhile.
 async fn restart(events: &mut EventStream<SystemEvent>) -> (Duration, bool) {
     match time::timeout(LONG, events.next()).await.unwrap().unwrap() {
-        SystemEvent::Restarting { path, reason, delay, is_open } => {
-            assert_eq!((&*path, &*reason), ("world/s/a", "error while handling fail: told to fail"));
+        SystemEvent::Restarting {
+            path,
+            reason,
+            delay,
+            is_open,
+        } => {
+            assert_eq!(
+                (&*path, &*reason),
+                ("world/s/a", "error while handling fail: told to fail")
+            );
             (delay, is_open)
         }
         other => panic!("{other:?}"),
@@ -32,11 +40,21 @@ async fn restart(events: &mut EventStream<SystemEvent>) -> (Duration, bool) {
 }
 
 fn growing(initial: Duration) -> Backoff {
-    Backoff { initial, max: initial * 3, factor: 2.0, jitter: 0.0 }
+    Backoff {
+        initial,
+        max: initial * 3,
+        factor: 2.0,
+        jitter: 0.0,
+    }
 }
 
 fn breaker(failures: usize, open_for: Duration) -> Breaker {
-    Breaker { failures, within: LONG, open_for: growing(open_for), proved_after: LONG }
+    Breaker {
+        failures,
+        within: LONG,
+        open_for: growing(open_for),
+        proved_after: LONG,
+    }
 }
 
 #[test]
@@ -50,11 +68,20 @@ fn a_child_comes_back_at_its_own_pace() {
             let world = World::new();
             let supervisor = world.supervisor("s", Strategy::OneForOne, 3, None);
             let mut events = events(&world);
-            let doing = doer_in(&Arc::default(), &supervisor, ChildSpec::new("a").pace(pace), 8);
+            let doing = doer_in(
+                &Arc::default(),
+                &supervisor,
+                ChildSpec::new("a").pace(pace),
+                8,
+            );
             for delay in delays {
                 let begun = time::now();
                 doing.addr.tell(fails()).unwrap();
-                assert_eq!(restart(&mut events).await, (Duration::from_millis(delay), false), "{pace:?}");
+                assert_eq!(
+                    restart(&mut events).await,
+                    (Duration::from_millis(delay), false),
+                    "{pace:?}"
+                );
                 doing.settled().await;
                 assert!(time::now() - begun >= Duration::from_millis(delay));
             }
@@ -71,7 +98,12 @@ fn an_open_breaker_refuses_at_once_whoever_asks_or_waits() {
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
         let mut events = events(&world);
         let pace = Pace::CircuitBreaker(breaker(3, LONG * 100));
-        let doing = doer_in(&Arc::default(), &supervisor, ChildSpec::new("a").pace(pace), 1);
+        let doing = doer_in(
+            &Arc::default(),
+            &supervisor,
+            ChildSpec::new("a").pace(pace),
+            1,
+        );
         for _ in 0..2 {
             doing.addr.send(fails()).await.unwrap();
             assert_eq!(restart(&mut events).await, (Duration::ZERO, false));
@@ -84,19 +116,31 @@ fn an_open_breaker_refuses_at_once_whoever_asks_or_waits() {
         assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
         gate.open();
         assert_eq!(restart(&mut events).await, (LONG * 100, true));
-        assert!(matches!(doing.addr.tell(note(3)), Err(TellError::Unavailable(_))));
+        assert!(matches!(
+            doing.addr.tell(note(3)),
+            Err(TellError::Unavailable(_))
+        ));
         for waited in [first, second] {
             let told = time::timeout(LONG, waited).await.unwrap();
             assert!(matches!(told, Err(SendError::Unavailable(_))), "{told:?}");
         }
-        let asked = doing.addr.ask(|reply| Job::new("answer", 0, Act::Answer(reply)), LONG).await;
+        let asked = doing
+            .addr
+            .ask(|reply| Job::new("answer", 0, Act::Answer(reply)), LONG)
+            .await;
         assert_eq!(asked, Err(AskError::Unavailable { kind: "answer" }));
-        assert_eq!(asked.unwrap_err().to_string(), "answer: circuit breaker open");
+        assert_eq!(
+            asked.unwrap_err().to_string(),
+            "answer: circuit breaker open"
+        );
         let waits = |tree: &Snapshot| tree.find("s/a").unwrap().state == State::Backoff;
         world.wait("the wait", waits).await;
         let child = world.system.snapshot().find("s/a").unwrap().clone();
         assert_eq!(child.health, Health::Unhealthy("waits for a restart"));
-        assert_eq!(world.system.health(), Health::Degraded("waits for a restart"));
+        assert_eq!(
+            world.system.health(),
+            Health::Degraded("waits for a restart")
+        );
         world.end().await;
     });
 }
@@ -108,10 +152,18 @@ fn a_breaker_tries_again_and_stays_open_for_longer_each_time() {
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
         let mut events = events(&world);
         let pace = Pace::CircuitBreaker(breaker(1, SHORT));
-        let doing = doer_in(&Arc::default(), &supervisor, ChildSpec::new("a").pace(pace), 8);
+        let doing = doer_in(
+            &Arc::default(),
+            &supervisor,
+            ChildSpec::new("a").pace(pace),
+            8,
+        );
         for delay in [20, 40, 60, 60] {
             send_when_open(&doing, fails).await;
-            assert_eq!(restart(&mut events).await, (Duration::from_millis(delay), true));
+            assert_eq!(
+                restart(&mut events).await,
+                (Duration::from_millis(delay), true)
+            );
         }
         send_when_open(&doing, || note(1)).await;
         doing.log.wait_for("a", "1").await;
@@ -132,7 +184,12 @@ fn a_breaker_that_opens_takes_no_room_from_those_who_come_after() {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
         let pace = Pace::CircuitBreaker(breaker(1, Duration::from_secs(1)));
-        let doing = doer_in(&Arc::default(), &supervisor, ChildSpec::new("a").pace(pace), 1);
+        let doing = doer_in(
+            &Arc::default(),
+            &supervisor,
+            ChildSpec::new("a").pace(pace),
+            1,
+        );
         let gate = doing.hold().await;
         doing.addr.tell(fails()).unwrap();
         // Room is given to it when the failing message is taken out, and it does not run before the breaker opens.
@@ -140,7 +197,9 @@ fn a_breaker_that_opens_takes_no_room_from_those_who_come_after() {
         assert!(poll!(&mut admitted).is_pending());
         gate.open();
         world
-            .wait("the open breaker", |_| matches!(doing.addr.tell(note(2)), Err(TellError::Unavailable(_))))
+            .wait("the open breaker", |_| {
+                matches!(doing.addr.tell(note(2)), Err(TellError::Unavailable(_)))
+            })
             .await;
         assert!(matches!(admitted.await, Err(SendError::Unavailable(_))));
         send_when_open(&doing, || note(3)).await;
@@ -168,11 +227,17 @@ fn an_open_breaker_closes_the_mailbox_of_its_own_actor_and_of_no_sibling() {
         let gate = first.hold().await;
         doing.addr.tell(fails()).unwrap();
         assert!(restart(&mut events).await.1);
-        assert!(matches!(doing.addr.tell(note(1)), Err(TellError::Unavailable(_))));
+        assert!(matches!(
+            doing.addr.tell(note(1)),
+            Err(TellError::Unavailable(_))
+        ));
         gate.open();
         let waits = |tree: &Snapshot| tree.find("s/a").unwrap().state == State::Backoff;
         world.wait("the wait", waits).await;
-        assert!(matches!(doing.addr.tell(note(2)), Err(TellError::Unavailable(_))));
+        assert!(matches!(
+            doing.addr.tell(note(2)),
+            Err(TellError::Unavailable(_))
+        ));
         first.addr.tell(note(3)).unwrap();
         send_when_open(&doing, || note(4)).await;
         first.log.wait_for("first", "3").await;
@@ -185,12 +250,20 @@ fn an_open_breaker_closes_the_mailbox_of_its_own_actor_and_of_no_sibling() {
 fn a_shutdown_makes_nobody_before_its_time() {
     run(async {
         let world = World::new();
-        let backoff = Backoff { initial: LONG, max: LONG, factor: 1.0, jitter: 0.0 };
-        let spec = SupervisorSpec { backoff, ..SupervisorSpec::new("s", Strategy::OneForAll) };
+        let backoff = Backoff {
+            initial: LONG,
+            max: LONG,
+            factor: 1.0,
+            jitter: 0.0,
+        };
+        let spec = SupervisorSpec {
+            backoff,
+            ..SupervisorSpec::new("s", Strategy::OneForAll)
+        };
         let supervisor = world.system.supervisor(spec).unwrap();
         let first = doer(&supervisor, "first", 8);
-        let [failed, last] =
-            ["failed", "last"].map(|name| doer_in(&first.log, &supervisor, ChildSpec::new(name), 8));
+        let [failed, last] = ["failed", "last"]
+            .map(|name| doer_in(&first.log, &supervisor, ChildSpec::new(name), 8));
         for doing in [&first, &failed, &last] {
             doing.settled().await;
         }
@@ -202,8 +275,15 @@ fn a_shutdown_makes_nobody_before_its_time() {
         }
         let report = world.system.shutdown(LONG).await;
         // The last one waits for its turn alone, and comes to it.
-        assert_eq!((failed.log.notes("failed"), failed.log.notes("last")), (vec![], vec![1]));
-        let left: Vec<_> = report.abandoned.iter().map(|left| (&*left.actor, left.messages)).collect();
+        assert_eq!(
+            (failed.log.notes("failed"), failed.log.notes("last")),
+            (vec![], vec![1])
+        );
+        let left: Vec<_> = report
+            .abandoned
+            .iter()
+            .map(|left| (&*left.actor, left.messages))
+            .collect();
         assert_eq!(left, [("world/s/failed", 1)]);
     });
 }
@@ -232,10 +312,19 @@ fn a_supervisor_that_degrades_gives_the_child_up_and_goes_on() {
         restart(&mut events).await;
         a.addr.send(fails()).await.unwrap();
         let given_up = time::timeout(LONG, events.next()).await.unwrap();
-        assert_eq!(given_up, Some(SystemEvent::GivenUp { path: "world/s/a".into() }));
+        assert_eq!(
+            given_up,
+            Some(SystemEvent::GivenUp {
+                path: "world/s/a".into()
+            })
+        );
         a.addr.closed().await;
         b.settled().await;
-        world.wait("the end of a", |snapshot| snapshot.find("s/a").unwrap().state == State::Failed).await;
+        world
+            .wait("the end of a", |snapshot| {
+                snapshot.find("s/a").unwrap().state == State::Failed
+            })
+            .await;
         assert_eq!(world.system.health(), Health::Degraded("failed for good"));
         assert!(world.system.failed().now_or_never().is_none());
         world.end().await;
@@ -253,8 +342,15 @@ fn a_supervisor_that_is_given_up_is_seen_to_have_failed() {
         a.settled().await;
         a.addr.tell(fails()).unwrap();
         let given_up = time::timeout(LONG, events.next()).await.unwrap();
-        assert_eq!(given_up, Some(SystemEvent::GivenUp { path: "world/upper/lower".into() }));
-        time::timeout(LONG, a.addr.closed()).await.expect("its child is there for ever");
+        assert_eq!(
+            given_up,
+            Some(SystemEvent::GivenUp {
+                path: "world/upper/lower".into()
+            })
+        );
+        time::timeout(LONG, a.addr.closed())
+            .await
+            .expect("its child is there for ever");
         let failed = |tree: &Snapshot| tree.find("upper/lower").unwrap().state == State::Failed;
         world.wait("the end of lower", failed).await;
         b.settled().await;
@@ -273,7 +369,12 @@ fn one_that_is_never_restarted_is_given_up() {
         let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
         doing.addr.tell(fails()).unwrap();
         let given_up = time::timeout(LONG, events.next()).await.unwrap();
-        assert_eq!(given_up, Some(SystemEvent::GivenUp { path: "world/s/a".into() }));
+        assert_eq!(
+            given_up,
+            Some(SystemEvent::GivenUp {
+                path: "world/s/a".into()
+            })
+        );
         doing.addr.closed().await;
         world.end().await;
     });
@@ -290,7 +391,10 @@ fn a_handler_that_waits_for_too_long_is_cut_off_and_the_queue_goes_on() {
         doing.addr.tell(note(1)).unwrap();
         doing.settled().await;
         let child = world.system.snapshot().find("s/a").unwrap().clone();
-        assert_eq!(child.last_error.as_deref(), Some("hung while handling hang: not done after 20ms"));
+        assert_eq!(
+            child.last_error.as_deref(),
+            Some("hung while handling hang: not done after 20ms")
+        );
         assert_eq!((child.restarts, child.mailbox.unwrap().interrupted), (1, 1));
         assert_eq!(doing.log.notes("a"), [1]);
         assert_eq!(world.system.dead_letters().of(Reason::Interrupted), 1);
@@ -299,7 +403,12 @@ fn a_handler_that_waits_for_too_long_is_cut_off_and_the_queue_goes_on() {
         // Without a limit nothing is cut off, and time that is waited in small parts is added up.
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
-        let free = doer_in(&Arc::default(), &supervisor, ChildSpec::new("a").handle_within(None), 8);
+        let free = doer_in(
+            &Arc::default(),
+            &supervisor,
+            ChildSpec::new("a").handle_within(None),
+            8,
+        );
         let limited = ChildSpec::new("b").handle_within(SHORT);
         let limited = doer_in(&Arc::default(), &supervisor, limited, 8);
         let naps = || {
@@ -346,7 +455,16 @@ fn an_actor_over_its_memory_budget_has_failed() {
         doing.log.wait_for("a", "1").await;
         doing.addr.tell(holds(501)).unwrap();
         doing.log.wait_for("a", "post_restart").await;
-        let error = || world.system.snapshot().find("s/a").unwrap().last_error.clone().unwrap();
+        let error = || {
+            world
+                .system
+                .snapshot()
+                .find("s/a")
+                .unwrap()
+                .last_error
+                .clone()
+                .unwrap()
+        };
         assert_eq!(error(), "holds 501 bytes, 500 are allowed");
 
         doing.plan.memory.store(0, SeqCst);

@@ -11,8 +11,8 @@ use std::{
 };
 
 use alys_actor_system::{
-    Addr, AlysActor, AskError, Context, MAX_POOL, Message, Pool, PoolError, PoolSpec, Reply, Restart,
-    Routing, StartError, Strategy, Supervisor, TellError,
+    Addr, AlysActor, AskError, Context, MAX_POOL, Message, Pool, PoolError, PoolSpec, Reply,
+    Restart, Routing, StartError, Strategy, Supervisor, TellError,
 };
 use alys_runtime::time;
 use futures::{future::join_all, poll};
@@ -127,7 +127,13 @@ fn start(world: &World, supervisor: &Supervisor, spec: PoolSpec) -> Pool<Job> {
 /// A pool named `p` under a supervisor that stands many failures.
 fn pool(world: &World, size: usize, capacity: usize, routing: Routing) -> Pool<Job> {
     let supervisor = world.supervisor("s", Strategy::OneForOne, 100, None);
-    start(world, &supervisor, PoolSpec::new("p", size, capacity).routing(routing).restart(Restart::Transient))
+    start(
+        world,
+        &supervisor,
+        PoolSpec::new("p", size, capacity)
+            .routing(routing)
+            .restart(Restart::Transient),
+    )
 }
 
 /// Holds up every worker of a pool until the gates are opened.
@@ -149,15 +155,25 @@ async fn hold_one(addr: &Addr<Job>) -> Arc<Gate> {
 /// Ends a worker for good.
 async fn end(addr: &Addr<Job>) {
     addr.send(Job::Do(Work::End)).await.unwrap();
-    time::timeout(LONG, addr.closed()).await.expect("it did not end");
+    time::timeout(LONG, addr.closed())
+        .await
+        .expect("it did not end");
 }
 
 /// Waits until everything before has been handled.
 async fn all_settled(pool: &Pool<Job>) {
-    for (index, addr) in pool.addresses().iter().enumerate().filter(|(_, addr)| !addr.is_closed()) {
+    for (index, addr) in pool
+        .addresses()
+        .iter()
+        .enumerate()
+        .filter(|(_, addr)| !addr.is_closed())
+    {
         let (reply, who) = Reply::channel();
         addr.send(Job::Who(reply)).await.unwrap();
-        assert_eq!(time::timeout(LONG, who).await.expect("no answer"), Ok(index));
+        assert_eq!(
+            time::timeout(LONG, who).await.expect("no answer"),
+            Ok(index)
+        );
     }
 }
 
@@ -167,7 +183,9 @@ fn depths(pool: &Pool<Job>) -> Vec<usize> {
 
 /// Numbers that each worker noted.
 fn notes(world: &World, size: usize) -> Vec<Vec<u64>> {
-    (0..size).map(|index| world.diary.notes(&index.to_string())).collect()
+    (0..size)
+        .map(|index| world.diary.notes(&index.to_string()))
+        .collect()
 }
 
 #[test]
@@ -205,7 +223,11 @@ fn workers_take_turns() {
             pool.tell(note(n)).unwrap();
         }
         assert_eq!(pool.ask(Job::Who, LONG).await, Ok(2));
-        assert_eq!(pool.clone().ask(Job::Who, LONG).await, Ok(0), "clones share the turn");
+        assert_eq!(
+            pool.clone().ask(Job::Who, LONG).await,
+            Ok(0),
+            "clones share the turn"
+        );
         all_settled(&pool).await;
         assert_eq!(notes(&world, 3), [vec![0, 3], vec![1, 4], vec![2]]);
         world.end().await;
@@ -226,10 +248,23 @@ fn a_full_worker_is_passed_over_until_all_are_full() {
             }
             assert_eq!(depths(&pool), [2, 2, 2], "{routing:?}");
             let refused = pool.tell(note(6));
-            assert!(matches!(refused, Err(TellError::Full(Job::Do(Work::Note(6))))), "{routing:?}");
-            assert_eq!(pool.ask(Job::Who, LONG).await, Err(AskError::Full { kind: "who" }));
+            assert!(
+                matches!(refused, Err(TellError::Full(Job::Do(Work::Note(6))))),
+                "{routing:?}"
+            );
+            assert_eq!(
+                pool.ask(Job::Who, LONG).await,
+                Err(AskError::Full { kind: "who" })
+            );
             let tree = world.system.snapshot();
-            let refusals = |n| tree.find(&format!("s/p-{n}")).unwrap().mailbox.clone().unwrap().refused;
+            let refusals = |n| {
+                tree.find(&format!("s/p-{n}"))
+                    .unwrap()
+                    .mailbox
+                    .clone()
+                    .unwrap()
+                    .refused
+            };
             assert_eq!(
                 (0..3).map(refusals).sum::<u64>(),
                 2,
@@ -263,7 +298,11 @@ fn a_pool_survives_the_failure_of_a_worker() {
         all_settled(&pool).await;
         assert_eq!(
             notes(&world, 3),
-            [vec![0, 3, 6, 9, 12, 15], vec![1, 4, 7, 10, 13, 16], vec![2, 5, 8, 11, 14, 17]],
+            [
+                vec![0, 3, 6, 9, 12, 15],
+                vec![1, 4, 7, 10, 13, 16],
+                vec![2, 5, 8, 11, 14, 17]
+            ],
             "what waits for a worker is handled after its restart"
         );
         let tree = world.system.snapshot();
@@ -288,15 +327,33 @@ fn a_worker_that_has_ended_is_passed_over_until_none_is_left() {
         assert_eq!(pool.ask(Job::Who, LONG).await, Ok(2));
         assert_eq!(pool.ask_keyed("any", Job::Who, LONG).await, Ok(2));
         end(&pool.addresses()[2]).await;
-        assert!(matches!(pool.tell(note(9)), Err(TellError::Closed(Job::Do(Work::Note(9))))));
-        assert!(matches!(pool.tell_keyed("any", note(9)), Err(TellError::Closed(Job::Do(Work::Note(9))))));
-        assert!(matches!(pool.send(note(9)).await.unwrap_err().into_message(), Job::Do(Work::Note(9))));
         assert!(matches!(
-            pool.send_keyed("any", note(9)).await.unwrap_err().into_message(),
+            pool.tell(note(9)),
+            Err(TellError::Closed(Job::Do(Work::Note(9))))
+        ));
+        assert!(matches!(
+            pool.tell_keyed("any", note(9)),
+            Err(TellError::Closed(Job::Do(Work::Note(9))))
+        ));
+        assert!(matches!(
+            pool.send(note(9)).await.unwrap_err().into_message(),
             Job::Do(Work::Note(9))
         ));
-        assert_eq!(pool.ask(Job::Who, LONG).await, Err(AskError::Closed { kind: "who" }));
-        assert_eq!(pool.ask_keyed("any", Job::Who, LONG).await, Err(AskError::Closed { kind: "who" }));
+        assert!(matches!(
+            pool.send_keyed("any", note(9))
+                .await
+                .unwrap_err()
+                .into_message(),
+            Job::Do(Work::Note(9))
+        ));
+        assert_eq!(
+            pool.ask(Job::Who, LONG).await,
+            Err(AskError::Closed { kind: "who" })
+        );
+        assert_eq!(
+            pool.ask_keyed("any", Job::Who, LONG).await,
+            Err(AskError::Closed { kind: "who" })
+        );
         world.end().await;
     });
 }
@@ -312,9 +369,13 @@ fn a_send_that_waits_goes_elsewhere_when_its_worker_ends() {
         let mut sends = pin!(join_all((1..=3).map(|n| pool.send_keyed("k", note(n)))));
         assert!(poll!(&mut sends).is_pending(), "there was no room");
         gate.open();
-        let sent = time::timeout(LONG, sends).await.expect("a send waits for ever");
+        let sent = time::timeout(LONG, sends)
+            .await
+            .expect("a send waits for ever");
         assert!(sent.iter().all(Result::is_ok), "{sent:?}");
-        time::timeout(LONG, pool.addresses()[owner].closed()).await.expect("it did not end");
+        time::timeout(LONG, pool.addresses()[owner].closed())
+            .await
+            .expect("it did not end");
         all_settled(&pool).await;
         // Its last message may have made room for the first of them, which ended with its queue then.
         // One that looks just before the end and one just after may change places.
@@ -322,8 +383,15 @@ fn a_send_that_waits_goes_elsewhere_when_its_worker_ends() {
         noted.sort_unstable();
         assert!(noted.ends_with(&[2, 3]), "{noted:?}");
         let ended = world.system.snapshot();
-        let ended = ended.find(&format!("s/p-{owner}")).and_then(|worker| worker.mailbox.clone()).unwrap();
-        assert_eq!(noted.len() as u64 + ended.abandoned, 3, "{noted:?} {ended:?}");
+        let ended = ended
+            .find(&format!("s/p-{owner}"))
+            .and_then(|worker| worker.mailbox.clone())
+            .unwrap();
+        assert_eq!(
+            noted.len() as u64 + ended.abandoned,
+            3,
+            "{noted:?} {ended:?}"
+        );
         assert_eq!(world.diary.notes(&owner.to_string()), Vec::<u64>::new());
         world.end().await;
     });
@@ -338,10 +406,15 @@ fn messages_of_a_key_stay_in_order_at_one_worker_though_workers_fail() {
         let pool = pool(&world, 4, 16, Routing::ByKey);
         for n in 0..EACH {
             for key in 0..KEYS {
-                pool.send_keyed(key.to_be_bytes(), note(key * 1000 + n)).await.unwrap();
+                pool.send_keyed(key.to_be_bytes(), note(key * 1000 + n))
+                    .await
+                    .unwrap();
             }
             if n % 10 == 5 {
-                pool.addresses()[(n / 10) as usize].send(Job::Do(Work::Panic)).await.unwrap();
+                pool.addresses()[(n / 10) as usize]
+                    .send(Job::Do(Work::Panic))
+                    .await
+                    .unwrap();
             }
         }
         all_settled(&pool).await;
@@ -357,7 +430,10 @@ fn messages_of_a_key_stay_in_order_at_one_worker_though_workers_fail() {
         for (key, notes) in by_key {
             assert_eq!(notes, (0..EACH).collect::<Vec<_>>(), "key {key}");
         }
-        assert!(workers.values().all(|workers| workers.len() == 1), "{workers:?}");
+        assert!(
+            workers.values().all(|workers| workers.len() == 1),
+            "{workers:?}"
+        );
         let used: BTreeSet<_> = workers.into_values().flatten().collect();
         assert!(used.len() > 1, "twenty keys have one worker");
         world.end().await;
@@ -372,7 +448,11 @@ fn only_the_keys_of_a_worker_that_ended_move() {
         let owners = async || {
             let mut owners = Vec::new();
             for key in 0..50u64 {
-                owners.push(pool.ask_keyed(key.to_be_bytes(), Job::Who, LONG).await.unwrap());
+                owners.push(
+                    pool.ask_keyed(key.to_be_bytes(), Job::Who, LONG)
+                        .await
+                        .unwrap(),
+                );
             }
             owners
         };
@@ -399,15 +479,24 @@ fn a_key_whose_worker_is_full_does_not_go_elsewhere() {
         let gates = hold(&pool).await;
         pool.tell_keyed("k", note(0)).unwrap();
         pool.tell_keyed("k", note(1)).unwrap();
-        assert!(matches!(pool.tell_keyed("k", note(2)), Err(TellError::Full(Job::Do(Work::Note(2))))));
-        assert_eq!(pool.ask_keyed("k", Job::Who, LONG).await, Err(AskError::Full { kind: "who" }));
+        assert!(matches!(
+            pool.tell_keyed("k", note(2)),
+            Err(TellError::Full(Job::Do(Work::Note(2))))
+        ));
+        assert_eq!(
+            pool.ask_keyed("k", Job::Who, LONG).await,
+            Err(AskError::Full { kind: "who" })
+        );
         let mut expected = vec![0; 3];
         expected[owner] = 2;
         assert_eq!(depths(&pool), expected);
 
         while pool.addresses()[without_a_key].tell(note(3)).is_ok() {}
         let refused = pool.tell(note(4));
-        assert!(refused.is_err_and(|error| error.is_full()), "messages without a key share one");
+        assert!(
+            refused.is_err_and(|error| error.is_full()),
+            "messages without a key share one"
+        );
         gates.iter().for_each(|gate| gate.open());
         all_settled(&pool).await;
         world.end().await;
@@ -430,7 +519,13 @@ fn a_broadcast_reaches_every_worker_that_has_room() {
         gate.reached().await;
         pool.addresses()[0].tell(Work::Note(0)).unwrap();
         let told = pool.broadcast(Work::Note(1));
-        assert!(matches!(told[..], [Err(TellError::Full(Work::Note(1))), Ok(()), Ok(())]), "{told:?}");
+        assert!(
+            matches!(
+                told[..],
+                [Err(TellError::Full(Work::Note(1))), Ok(()), Ok(())]
+            ),
+            "{told:?}"
+        );
         gate.open();
         for (worker, noted) in [("0", 0), ("1", 1), ("2", 1)] {
             world.diary.wait_for(worker, Event::Noted(noted)).await;
@@ -454,14 +549,37 @@ fn a_pool_of_no_workers_or_too_many_or_of_taken_names_is_not_started() {
             async move { Ok::<_, Never>(Member { index, diary }) }
         };
         for size in [0, MAX_POOL + 1] {
-            let refused = supervisor.pool(PoolSpec::new("p", size, 1), factory.clone()).unwrap_err();
-            assert_eq!(refused, PoolError::Size { name: "p".to_owned(), size, limit: MAX_POOL });
+            let refused = supervisor
+                .pool(PoolSpec::new("p", size, 1), factory.clone())
+                .unwrap_err();
+            assert_eq!(
+                refused,
+                PoolError::Size {
+                    name: "p".to_owned(),
+                    size,
+                    limit: MAX_POOL
+                }
+            );
         }
-        let pool = supervisor.pool(PoolSpec::new("p", MAX_POOL, 1), factory.clone()).unwrap();
+        let pool = supervisor
+            .pool(PoolSpec::new("p", MAX_POOL, 1), factory.clone())
+            .unwrap();
         assert_eq!((pool.name(), pool.addresses().len()), ("p", MAX_POOL));
-        let taken = supervisor.pool(PoolSpec::new("p", 1, 1), factory).unwrap_err();
-        let source = StartError::NameTaken { supervisor: "world/s".to_owned(), name: "p-0".to_owned() };
-        assert_eq!(taken, PoolError::Start { name: "p".to_owned(), started: 0, source });
+        let taken = supervisor
+            .pool(PoolSpec::new("p", 1, 1), factory)
+            .unwrap_err();
+        let source = StartError::NameTaken {
+            supervisor: "world/s".to_owned(),
+            name: "p-0".to_owned(),
+        };
+        assert_eq!(
+            taken,
+            PoolError::Start {
+                name: "p".to_owned(),
+                started: 0,
+                source
+            }
+        );
         all_settled(&pool).await;
         assert_eq!(made.load(SeqCst) as usize, MAX_POOL);
         world.end().await;
@@ -497,7 +615,13 @@ fn a_question_to_a_pool_ends_in_time() {
         let pool = pool(&world, 1, 4, Routing::LeastLoaded);
         let gates = hold(&pool).await;
         let deadline = Duration::from_millis(20);
-        assert_eq!(pool.ask(Job::Who, deadline).await, Err(AskError::Timeout { kind: "who", deadline }));
+        assert_eq!(
+            pool.ask(Job::Who, deadline).await,
+            Err(AskError::Timeout {
+                kind: "who",
+                deadline
+            })
+        );
         gates[0].open();
         assert_eq!(pool.ask(Job::Who, LONG).await, Ok(0));
         world.end().await;

@@ -36,11 +36,22 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Kind::End),
     ];
     let step = (0..3usize, kind, prop::bool::weighted(0.1));
-    prop::collection::vec(step.prop_map(|(actor, kind, settles)| Step { actor, kind, settles }), 1..120)
+    prop::collection::vec(
+        step.prop_map(|(actor, kind, settles)| Step {
+            actor,
+            kind,
+            settles,
+        }),
+        1..120,
+    )
 }
 
 fn strategies() -> impl Strategy<Value = Supervision> {
-    prop_oneof![Just(Supervision::OneForOne), Just(Supervision::OneForAll), Just(Supervision::RestForOne)]
+    prop_oneof![
+        Just(Supervision::OneForOne),
+        Just(Supervision::OneForAll),
+        Just(Supervision::RestForOne)
+    ]
 }
 
 async fn check(steps: Vec<Step>, strategy: Supervision, intensity: usize, capacity: usize) {
@@ -49,7 +60,12 @@ async fn check(steps: Vec<Step>, strategy: Supervision, intensity: usize, capaci
     let world = World::with_root(steps.len());
     let supervisor = world.supervisor("s", strategy, intensity, None);
     let addrs = NAMES.map(|name| {
-        world.worker_as(&supervisor, alys_actor_system::ChildSpec::new(name), capacity, Arc::default())
+        world.worker_as(
+            &supervisor,
+            alys_actor_system::ChildSpec::new(name),
+            capacity,
+            Arc::default(),
+        )
     });
     let mut noted: [Vec<u64>; 3] = Default::default();
     let mut killers = [0; 3];
@@ -84,13 +100,28 @@ async fn check(steps: Vec<Step>, strategy: Supervision, intensity: usize, capaci
         let child = tree.find(&format!("s/{name}")).unwrap();
         let mailbox = child.mailbox.as_ref().unwrap();
         assert_eq!(mailbox.failed, killers[index], "{name}");
-        assert_eq!((mailbox.depth, mailbox.abandoned, mailbox.interrupted, mailbox.dropped), (0, 0, 0, 0));
+        assert_eq!(
+            (
+                mailbox.depth,
+                mailbox.abandoned,
+                mailbox.interrupted,
+                mailbox.dropped
+            ),
+            (0, 0, 0, 0)
+        );
         assert_eq!(child.state, State::Stopped);
         let error = child.last_error.clone().unwrap_or_default();
         assert!(!error.contains("two incarnations"), "{error}");
-        let spawned =
-            steps.iter().filter(|s| s.actor == index && matches!(s.kind, Kind::SpawnForever)).count();
-        let gone = world.diary.of(name).iter().filter(|event| **event == Event::TaskGone).count();
+        let spawned = steps
+            .iter()
+            .filter(|s| s.actor == index && matches!(s.kind, Kind::SpawnForever))
+            .count();
+        let gone = world
+            .diary
+            .of(name)
+            .iter()
+            .filter(|event| **event == Event::TaskGone)
+            .count();
         assert_eq!(gone, spawned, "{name}");
     }
 }

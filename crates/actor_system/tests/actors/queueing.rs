@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use alys_actor_system::{
-    Addr, AlysActor, ChildSpec, Context, Limits, Message, Overflow, PATIENCE, Priority, Reason, Receipt,
-    SendError, Strategy, TellError, mailbox,
+    Addr, AlysActor, ChildSpec, Context, Limits, Message, Overflow, PATIENCE, Priority, Reason,
+    Receipt, SendError, Strategy, TellError, mailbox,
 };
 use alys_runtime::time;
 use futures::{future::join_all, poll};
@@ -17,7 +17,8 @@ fn full<T: std::fmt::Debug>(told: Result<Receipt, TellError<T>>) -> bool {
 
 /// Where in the log each of these numbers is.
 fn places(notes: &[u64], of: impl Iterator<Item = u64>) -> Vec<usize> {
-    of.map(|n| notes.iter().position(|noted| *noted == n).unwrap()).collect()
+    of.map(|n| notes.iter().position(|noted| *noted == n).unwrap())
+        .collect()
 }
 
 #[test]
@@ -32,25 +33,41 @@ fn the_more_urgent_overtakes_in_order_and_nothing_starves() {
             doing.addr.tell(note(100 + n)).unwrap();
         }
         for n in 0..60 {
-            doing.addr.tell(note(200 + n).priority(Priority::High)).unwrap();
+            doing
+                .addr
+                .tell(note(200 + n).priority(Priority::High))
+                .unwrap();
         }
         doing.addr.tell_as(Priority::Critical, note(300)).unwrap();
         gate.open();
         world
             .wait("the end", |snapshot| {
-                snapshot.find("s/a").unwrap().mailbox.as_ref().unwrap().handled == 102
+                snapshot
+                    .find("s/a")
+                    .unwrap()
+                    .mailbox
+                    .as_ref()
+                    .unwrap()
+                    .handled
+                    == 102
             })
             .await;
         let notes = doing.log.notes("a");
         assert_eq!(notes.len(), 101);
         for range in [0..20, 100..120, 200..260] {
-            assert!(places(&notes, range.clone()).is_sorted(), "{range:?} out of order: {notes:?}");
+            assert!(
+                places(&notes, range.clone()).is_sorted(),
+                "{range:?} out of order: {notes:?}"
+            );
         }
         assert_eq!(notes[0], 300);
         let first_normal = places(&notes, 100..101)[0];
         let first_low = places(&notes, 0..1)[0];
         let patience = PATIENCE as usize;
-        assert!(first_normal > 10 && first_normal <= 2 * patience, "{notes:?}");
+        assert!(
+            first_normal > 10 && first_normal <= 2 * patience,
+            "{notes:?}"
+        );
         assert!(first_low > 10 && first_low <= 2 * patience + 2, "{notes:?}");
         world.end().await;
     });
@@ -97,15 +114,37 @@ fn what_finds_no_room_does_as_it_says() {
             full(addr.tell(note(10).overflow(Overflow::DropOldest))),
             "nothing waits that may be dropped"
         );
-        assert!(full(addr.tell(note(10).overflow(Overflow::Coalesce(1)))), "nothing waits that takes it in");
-        assert_eq!(addr.tell(note(11).overflow(Overflow::DropNewest)).unwrap(), Receipt::Dropped);
-        assert_eq!(addr.send(note(12).overflow(Overflow::DropNewest)).await.unwrap(), Receipt::Dropped);
-        let refused = world.system.snapshot().find("s/a").unwrap().mailbox.as_ref().unwrap().refused;
+        assert!(
+            full(addr.tell(note(10).overflow(Overflow::Coalesce(1)))),
+            "nothing waits that takes it in"
+        );
+        assert_eq!(
+            addr.tell(note(11).overflow(Overflow::DropNewest)).unwrap(),
+            Receipt::Dropped
+        );
+        assert_eq!(
+            addr.send(note(12).overflow(Overflow::DropNewest))
+                .await
+                .unwrap(),
+            Receipt::Dropped
+        );
+        let refused = world
+            .system
+            .snapshot()
+            .find("s/a")
+            .unwrap()
+            .mailbox
+            .as_ref()
+            .unwrap()
+            .refused;
         assert_eq!(refused, 7);
 
         let letters = world.system.dead_letters();
         assert_eq!((letters.total(), letters.of(Reason::DroppedNewest)), (2, 2));
-        assert_eq!((&*letters.last[0].to, letters.last[0].kind), ("world/s/a", "note"));
+        assert_eq!(
+            (&*letters.last[0].to, letters.last[0].kind),
+            ("world/s/a", "note")
+        );
         assert_eq!(letters.last[0].from, None);
         gate.open();
         doing.settled().await;
@@ -123,11 +162,23 @@ fn the_oldest_that_may_be_dropped_is_dropped_for_a_newer_one_as_urgent() {
         let gate = doing.hold().await;
         let droppable = |n| note(n).overflow(Overflow::DropOldest);
         doing.addr.tell(note(1)).unwrap();
-        doing.addr.tell(droppable(2).priority(Priority::High)).unwrap();
+        doing
+            .addr
+            .tell(droppable(2).priority(Priority::High))
+            .unwrap();
         doing.addr.tell(droppable(3)).unwrap();
-        assert_eq!(doing.addr.tell(droppable(4)).unwrap(), Receipt::QueuedForOldest);
-        assert!(full(doing.addr.tell(droppable(5).priority(Priority::Low))), "it is less urgent than all");
-        assert_eq!(doing.addr.send(droppable(6)).await.unwrap(), Receipt::QueuedForOldest);
+        assert_eq!(
+            doing.addr.tell(droppable(4)).unwrap(),
+            Receipt::QueuedForOldest
+        );
+        assert!(
+            full(doing.addr.tell(droppable(5).priority(Priority::Low))),
+            "it is less urgent than all"
+        );
+        assert_eq!(
+            doing.addr.send(droppable(6)).await.unwrap(),
+            Receipt::QueuedForOldest
+        );
         let most = droppable(7).priority(Priority::Critical);
         assert_eq!(doing.addr.tell(most).unwrap(), Receipt::QueuedForOldest);
         assert_eq!(doing.addr.depth(), 3);
@@ -148,7 +199,13 @@ fn one_that_backs_off_tries_as_often_as_it_says_and_is_taken_once_there_is_room(
         let gate = doing.hold().await;
         doing.addr.tell(note(1)).unwrap();
         let (initial, max) = (Duration::from_millis(10), Duration::from_millis(20));
-        let patient = |n, attempts| note(n).overflow(Overflow::Backoff { initial, max, attempts });
+        let patient = |n, attempts| {
+            note(n).overflow(Overflow::Backoff {
+                initial,
+                max,
+                attempts,
+            })
+        };
         assert!(full(doing.addr.tell(patient(2, 9))), "a tell does not wait");
         let begun = time::now();
         let sent = doing.addr.send(patient(3, 3)).await;
@@ -158,7 +215,10 @@ fn one_that_backs_off_tries_as_often_as_it_says_and_is_taken_once_there_is_room(
         let mut sent = Box::pin(doing.addr.send(patient(4, 1000)));
         assert!(poll!(&mut sent).is_pending());
         gate.open();
-        assert_eq!(time::timeout(LONG, sent).await.unwrap().unwrap(), Receipt::Queued);
+        assert_eq!(
+            time::timeout(LONG, sent).await.unwrap().unwrap(),
+            Receipt::Queued
+        );
         doing.settled().await;
         assert_eq!(doing.log.notes("a"), [1, 4]);
         world.end().await;
@@ -177,11 +237,17 @@ fn a_waiting_message_takes_in_newer_ones_of_its_key_with_room_or_without() {
         assert_eq!(doing.addr.tell(keyed(2, 7)).unwrap(), Receipt::Coalesced);
         assert_eq!(doing.addr.tell(keyed(3, 8)).unwrap(), Receipt::Queued);
         doing.addr.tell(note(4)).unwrap();
-        assert_eq!(doing.addr.send(keyed(5, 7)).await.unwrap(), Receipt::Coalesced);
+        assert_eq!(
+            doing.addr.send(keyed(5, 7)).await.unwrap(),
+            Receipt::Coalesced
+        );
         assert!(full(doing.addr.tell(keyed(6, 9))));
         gate.open();
         doing.settled().await;
-        assert_eq!(doing.log.of("a")[2..7], ["1", "absorbed 2", "absorbed 5", "3", "4"]);
+        assert_eq!(
+            doing.log.of("a")[2..7],
+            ["1", "absorbed 2", "absorbed 5", "3", "4"]
+        );
         // One that has been handled takes nothing in.
         assert_eq!(doing.addr.tell(keyed(10, 7)).unwrap(), Receipt::Queued);
         world.end().await;
@@ -241,7 +307,14 @@ fn messages_fit_by_what_they_hold_and_one_always_fits() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
-        let doing = doer(&supervisor, "a", Limits { messages: 8, bytes: Some(100) });
+        let doing = doer(
+            &supervisor,
+            "a",
+            Limits {
+                messages: 8,
+                bytes: Some(100),
+            },
+        );
         let gate = doing.hold().await;
         doing.addr.tell(note(1).size(1000)).unwrap();
         assert!(full(doing.addr.tell(note(2).size(0))));
@@ -266,13 +339,23 @@ fn as_many_are_dropped_as_a_larger_one_needs() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
-        let doing = doer(&supervisor, "a", Limits { messages: 8, bytes: Some(100) });
+        let doing = doer(
+            &supervisor,
+            "a",
+            Limits {
+                messages: 8,
+                bytes: Some(100),
+            },
+        );
         let droppable = |n, size| note(n).overflow(Overflow::DropOldest).size(size);
         let gate = doing.hold().await;
         for n in 1..=4 {
             doing.addr.tell(droppable(n, 25)).unwrap();
         }
-        assert_eq!(doing.addr.tell(droppable(5, 60)).unwrap(), Receipt::QueuedForOldest);
+        assert_eq!(
+            doing.addr.tell(droppable(5, 60)).unwrap(),
+            Receipt::QueuedForOldest
+        );
         assert_eq!(doing.addr.depth(), 2);
         // What could not make room in the end is not dropped in vain.
         doing.addr.tell(note(6).size(15)).unwrap();
@@ -303,7 +386,10 @@ fn senders_that_wait_are_served_in_order_and_none_is_lost_when_others_give_up() 
         drop(sends.remove(3));
         first.open();
         second.reached().await;
-        assert!(full(doing.addr.tell(note(99))), "the room is the first one's");
+        assert!(
+            full(doing.addr.tell(note(99))),
+            "the room is the first one's"
+        );
         drop(sends.remove(0));
         second.open();
         for sent in time::timeout(LONG, join_all(sends)).await.unwrap() {
@@ -320,16 +406,28 @@ fn a_large_message_that_waits_is_not_overtaken_by_small_ones() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
-        let doing = doer(&supervisor, "a", Limits { messages: 8, bytes: Some(100) });
+        let doing = doer(
+            &supervisor,
+            "a",
+            Limits {
+                messages: 8,
+                bytes: Some(100),
+            },
+        );
         let gate = doing.hold().await;
         doing.addr.tell(note(1).size(60)).unwrap();
         let mut large = Box::pin(doing.addr.send(note(2).size(90)));
         assert!(poll!(&mut large).is_pending());
-        assert!(full(doing.addr.tell(note(3).size(5))), "it would hold up the one that waits");
+        assert!(
+            full(doing.addr.tell(note(3).size(5))),
+            "it would hold up the one that waits"
+        );
         let mut small = Box::pin(doing.addr.send(note(4).size(5)));
         assert!(poll!(&mut small).is_pending());
         gate.open();
-        let (large, small) = time::timeout(LONG, futures::future::join(large, small)).await.unwrap();
+        let (large, small) = time::timeout(LONG, futures::future::join(large, small))
+            .await
+            .unwrap();
         assert!(large.is_ok() && small.is_ok());
         doing.settled().await;
         assert_eq!(doing.log.notes("a"), [1, 2, 4]);
@@ -341,13 +439,19 @@ fn a_large_message_that_waits_is_not_overtaken_by_small_ones() {
 fn messages_wait_for_an_actor_that_is_not_there_yet() {
     run(async {
         let (addr, slot): (Addr<Job>, _) = mailbox(2);
-        assert_eq!(format!("{addr:?}"), "Addr { path: \"(no actor yet)\", depth: 0, capacity: 2 }");
+        assert_eq!(
+            format!("{addr:?}"),
+            "Addr { path: \"(no actor yet)\", depth: 0, capacity: 2 }"
+        );
         assert!(format!("{slot:?}").starts_with("Slot"));
         assert_eq!(addr.path(), None);
         addr.tell(note(1)).unwrap();
         // Nobody who could be told of it is there.
         addr.tell(note(2)).unwrap();
-        assert_eq!(addr.tell(note(3).overflow(Overflow::DropNewest)).unwrap(), Receipt::Dropped);
+        assert_eq!(
+            addr.tell(note(3).overflow(Overflow::DropNewest)).unwrap(),
+            Receipt::Dropped
+        );
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
         let doing = doer(&supervisor, "a", slot);

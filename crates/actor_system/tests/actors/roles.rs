@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use alys_actor_system::{
-    Addr, AlysActor, AskError, ChildSpec, Context, EnvelopeInfo, LookupError, Message, Reason, Reply,
-    SendError, Strategy, TellError,
+    Addr, AlysActor, AskError, ChildSpec, Context, EnvelopeInfo, LookupError, Message, Reason,
+    Reply, SendError, Strategy, TellError,
     access::{Access, AccessTable, Kinds, RateLimit, Role, Why},
     gateway::{Frame, Gateway, GatewayError, Head},
 };
@@ -15,12 +15,20 @@ use crate::{doer::*, kit::*};
 
 /// Rules between a network and a chain; operations may do everything to the chain.
 fn rules() -> Access {
-    let limit = RateLimit { burst: 3, per_second: 1 };
+    let limit = RateLimit {
+        burst: 3,
+        per_second: 1,
+    };
     let table = AccessTable::builder()
         .role("network")
         .role("chain")
         .role("operations")
-        .allow("network", "chain", Kinds::only(["note", "wire"]), Some(limit))
+        .allow(
+            "network",
+            "chain",
+            Kinds::only(["note", "wire"]),
+            Some(limit),
+        )
         .allow("operations", "chain", Kinds::All, None)
         .build();
     Access::new(table.unwrap())
@@ -59,7 +67,11 @@ fn an_actor_finds_others_and_may_send_what_its_role_may() {
         world.worker(&supervisor, "worker");
 
         assert_eq!(world.system.audit(), None);
-        found(&chain, "s/network").await.unwrap().tell(note(1)).unwrap();
+        found(&chain, "s/network")
+            .await
+            .unwrap()
+            .tell(note(1))
+            .unwrap();
         assert!(world.system.enforce(access.clone()));
         assert!(!world.system.enforce(rules()), "rules do not change");
 
@@ -69,47 +81,106 @@ fn an_actor_finds_others_and_may_send_what_its_role_may() {
             panic!("it was let through")
         };
         assert_eq!((msg.kind, refusal.why()), ("fail", Why::NotAllowed));
-        assert!(matches!(granted.send(panics()).await, Err(SendError::Refused { .. })));
-        let asked = granted.ask(|reply| Job::new("answer", 0, Act::Answer(reply)), LONG).await;
+        assert!(matches!(
+            granted.send(panics()).await,
+            Err(SendError::Refused { .. })
+        ));
+        let asked = granted
+            .ask(|reply| Job::new("answer", 0, Act::Answer(reply)), LONG)
+            .await;
         assert!(matches!(asked, Err(AskError::Refused { .. })));
         assert!(!asked.unwrap_err().may_pass());
-        assert!(granted.tell_as(alys_actor_system::Priority::High, stop()).is_err());
+        assert!(
+            granted
+                .tell_as(alys_actor_system::Priority::High, stop())
+                .is_err()
+        );
         // A copy has no more rights than the original, and shares its limit.
         granted.clone().tell(note(3)).unwrap();
-        found(&network, "s/chain").await.unwrap().send(note(4)).await.unwrap();
+        found(&network, "s/chain")
+            .await
+            .unwrap()
+            .send(note(4))
+            .await
+            .unwrap();
         let over = granted.tell(note(5)).unwrap_err();
         assert!(over.to_string().contains("exceeds"), "{over}");
         assert_eq!(format!("{over:?}"), "Refused(..)");
 
         let denied = found(&chain, "s/network").await.unwrap_err();
-        assert!(matches!(&denied, LookupError::Denied { path, .. } if path == "world/s/network"), "{denied}");
-        found(&operations, "s/chain").await.unwrap().tell(note(6)).unwrap();
-        found(&plain, "s/chain").await.unwrap().tell(note(7)).unwrap();
-        found(&network, "s/plain").await.unwrap().tell(note(8)).unwrap();
+        assert!(
+            matches!(&denied, LookupError::Denied { path, .. } if path == "world/s/network"),
+            "{denied}"
+        );
+        found(&operations, "s/chain")
+            .await
+            .unwrap()
+            .tell(note(6))
+            .unwrap();
+        found(&plain, "s/chain")
+            .await
+            .unwrap()
+            .tell(note(7))
+            .unwrap();
+        found(&network, "s/plain")
+            .await
+            .unwrap()
+            .tell(note(8))
+            .unwrap();
         assert_eq!(
             found(&network, "s/x").await.unwrap_err(),
-            LookupError::Unknown { path: "world/s/x".into() }
+            LookupError::Unknown {
+                path: "world/s/x".into()
+            }
         );
-        let other = LookupError::OtherMessage { path: "world/s/worker".into() };
+        let other = LookupError::OtherMessage {
+            path: "world/s/worker".into(),
+        };
         assert_eq!(found(&network, "s/worker").await.unwrap_err(), other);
         chain.settled().await;
         plain.settled().await;
         assert_eq!(log.notes("chain"), [2, 3, 4, 6, 7]);
 
         let audit = world.system.audit().unwrap();
-        let count =
-            |from: &str, to: &str, why| audit.counts.get(&(role(&access, from), role(&access, to), why));
+        let count = |from: &str, to: &str, why| {
+            audit
+                .counts
+                .get(&(role(&access, from), role(&access, to), why))
+        };
         assert_eq!(count("network", "chain", Why::NotAllowed), Some(&4));
         assert_eq!(count("network", "chain", Why::RateExceeded), Some(&1));
         assert_eq!(count("chain", "network", Why::NoRule), Some(&1));
-        assert_eq!((audit.refused.len(), audit.denied.len(), audit.unknown_roles), (5, 1, 0));
+        assert_eq!(
+            (audit.refused.len(), audit.denied.len(), audit.unknown_roles),
+            (5, 1, 0)
+        );
 
         // Whoever constructs the system is outside of the rules.
-        world.system.find::<Job>("s/chain").unwrap().tell(Job::new("anything", 0, Act::Note)).unwrap();
-        assert!(matches!(world.system.find::<Told>("s/chain"), Err(LookupError::OtherMessage { .. })));
-        let paths: Vec<_> =
-            world.system.find_all::<Doer>().iter().map(|addr| addr.path().unwrap().to_string()).collect();
-        assert_eq!(paths, ["world/s/chain", "world/s/network", "world/s/operations", "world/s/plain"]);
+        world
+            .system
+            .find::<Job>("s/chain")
+            .unwrap()
+            .tell(Job::new("anything", 0, Act::Note))
+            .unwrap();
+        assert!(matches!(
+            world.system.find::<Told>("s/chain"),
+            Err(LookupError::OtherMessage { .. })
+        ));
+        let paths: Vec<_> = world
+            .system
+            .find_all::<Doer>()
+            .iter()
+            .map(|addr| addr.path().unwrap().to_string())
+            .collect();
+        assert_eq!(
+            paths,
+            [
+                "world/s/chain",
+                "world/s/network",
+                "world/s/operations",
+                "world/s/plain"
+            ]
+        );
         assert_eq!(world.system.find_all::<Worker>().len(), 1);
         world.end().await;
     });
@@ -124,7 +195,9 @@ fn one_that_has_ended_is_not_found() {
         let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
         assert!(world.system.find::<Job>("s/a").is_ok());
         doing.addr.tell(stop()).unwrap();
-        world.wait("its end", |_| world.system.find::<Job>("s/a").is_err()).await;
+        world
+            .wait("its end", |_| world.system.find::<Job>("s/a").is_err())
+            .await;
         assert!(world.system.find_all::<Doer>().is_empty());
         world.end().await;
     });
@@ -140,7 +213,11 @@ impl Message for Wire {
 }
 
 /// Writes down what it gets from outside.
-struct Receiver(Arc<Log>, Arc<std::sync::Mutex<Vec<EnvelopeInfo>>>, Arc<Gate>);
+struct Receiver(
+    Arc<Log>,
+    Arc<std::sync::Mutex<Vec<EnvelopeInfo>>>,
+    Arc<Gate>,
+);
 
 impl AlysActor for Receiver {
     type Message = Wire;
@@ -167,7 +244,11 @@ fn what_comes_through_a_gateway_keeps_its_correlation_and_its_deadline() {
         let world = World::new();
         let access = rules();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
-        let (log, envelopes, gate) = (Arc::<Log>::default(), Arc::default(), Arc::<Gate>::default());
+        let (log, envelopes, gate) = (
+            Arc::<Log>::default(),
+            Arc::default(),
+            Arc::<Gate>::default(),
+        );
         let held = (log.clone(), Arc::clone(&envelopes), gate.clone());
         let factory = move || {
             let (log, envelopes, gate) = held.clone();
@@ -180,19 +261,41 @@ fn what_comes_through_a_gateway_keeps_its_correlation_and_its_deadline() {
         let gateway = Gateway::new(addr.clone(), grant, 1024);
         let put = |n, remaining_ms| {
             let sender = "outside".to_owned();
-            let head = Head { id: n, correlation: Some(77), sender, priority: 1, remaining_ms, trace: None };
-            let bytes = Frame { head, payload: Wire(n) }.encode(1024).unwrap();
+            let head = Head {
+                id: n,
+                correlation: Some(77),
+                sender,
+                priority: 1,
+                remaining_ms,
+                trace: None,
+            };
+            let bytes = Frame {
+                head,
+                payload: Wire(n),
+            }
+            .encode(1024)
+            .unwrap();
             gateway.deliver(time::now(), &bytes)
         };
         let delivered = put(0, None).unwrap();
         assert_eq!((delivered.head.id, delivered.kind), (0, "wire"));
         gate.reached().await;
         put(1, Some(1)).unwrap();
-        assert!(matches!(put(2, None), Err(GatewayError::Full { kind: "wire" })));
-        assert!(matches!(put(2, Some(0)), Err(GatewayError::Expired { kind: "wire" })));
+        assert!(matches!(
+            put(2, None),
+            Err(GatewayError::Full { kind: "wire" })
+        ));
+        assert!(matches!(
+            put(2, Some(0)),
+            Err(GatewayError::Expired { kind: "wire" })
+        ));
         time::sleep(Duration::from_millis(5)).await;
         gate.open();
-        world.wait("one that expired", |_| world.system.dead_letters().of(Reason::Expired) == 1).await;
+        world
+            .wait("one that expired", |_| {
+                world.system.dead_letters().of(Reason::Expired) == 1
+            })
+            .await;
         put(3, Some(60_000)).unwrap();
         log.wait_for("receiver", "3").await;
         assert_eq!(log.notes("receiver"), [0, 3]);
@@ -202,9 +305,14 @@ fn what_comes_through_a_gateway_keeps_its_correlation_and_its_deadline() {
         assert!(seen[1].deadline.is_some());
         put(99, None).unwrap();
         addr.closed().await;
-        assert!(matches!(put(4, None), Err(GatewayError::Closed { kind: "wire" })));
+        assert!(matches!(
+            put(4, None),
+            Err(GatewayError::Closed { kind: "wire" })
+        ));
 
-        let network = access.grant(&role(&access, "network"), &chain, "world/s/r").unwrap();
+        let network = access
+            .grant(&role(&access, "network"), &chain, "world/s/r")
+            .unwrap();
         let limited = Gateway::new(addr, network, 1024);
         let head = Head {
             id: 1,
@@ -214,11 +322,22 @@ fn what_comes_through_a_gateway_keeps_its_correlation_and_its_deadline() {
             remaining_ms: None,
             trace: None,
         };
-        let bytes = Frame { head, payload: Wire(1) }.encode(1024).unwrap();
-        for _ in 0..3 {
-            assert!(matches!(limited.deliver(time::now(), &bytes), Err(GatewayError::Closed { .. })));
+        let bytes = Frame {
+            head,
+            payload: Wire(1),
         }
-        assert!(matches!(limited.deliver(time::now(), &bytes), Err(GatewayError::Refused(_))));
+        .encode(1024)
+        .unwrap();
+        for _ in 0..3 {
+            assert!(matches!(
+                limited.deliver(time::now(), &bytes),
+                Err(GatewayError::Closed { .. })
+            ));
+        }
+        assert!(matches!(
+            limited.deliver(time::now(), &bytes),
+            Err(GatewayError::Refused(_))
+        ));
         world.end().await;
     });
 }

@@ -30,8 +30,15 @@ fn messages_of_a_sender_are_handled_in_its_order() {
         let notes = world.diary.notes("a");
         assert_eq!(notes.len(), 300);
         for sender in 0..3 {
-            let of_sender: Vec<_> = notes.iter().copied().filter(|n| n / 1000 == sender).collect();
-            assert_eq!(of_sender, (0..100).map(|n| sender * 1000 + n).collect::<Vec<_>>());
+            let of_sender: Vec<_> = notes
+                .iter()
+                .copied()
+                .filter(|n| n / 1000 == sender)
+                .collect();
+            assert_eq!(
+                of_sender,
+                (0..100).map(|n| sender * 1000 + n).collect::<Vec<_>>()
+            );
         }
         world.end().await;
     });
@@ -61,7 +68,10 @@ fn a_slot_that_is_never_started_closes_its_mailbox() {
         drop(slot);
         assert!(addr.is_closed());
         addr.closed().await;
-        assert!(matches!(addr.tell(Told::Note(7)), Err(TellError::Closed(Told::Note(7)))));
+        assert!(matches!(
+            addr.tell(Told::Note(7)),
+            Err(TellError::Closed(Told::Note(7)))
+        ));
     });
 }
 
@@ -86,18 +96,27 @@ fn a_full_mailbox_gives_tells_back_and_makes_sends_wait() {
         assert!(sent.is_err(), "there was no room");
 
         let waiting = addr.clone();
-        let sender = alys_runtime::spawn("sender", async move { waiting.send(Told::Note(5)).await });
+        let sender =
+            alys_runtime::spawn("sender", async move { waiting.send(Told::Note(5)).await });
         gate.open();
         sender.await.unwrap().unwrap();
         settled(&addr).await;
         assert_eq!(world.diary.notes("a"), [1, 2, 5]);
         let mailbox = |tree: &Snapshot| tree.find("s/a").unwrap().mailbox.clone().unwrap();
         // A message is counted after its handling, which the answer is a part of.
-        world.wait("the count", |tree| mailbox(tree).handled == 5).await;
+        world
+            .wait("the count", |tree| mailbox(tree).handled == 5)
+            .await;
         let mailbox = mailbox(&world.system.snapshot());
-        assert_eq!((mailbox.refused, mailbox.capacity, mailbox.depth), (2, 2, 0));
+        assert_eq!(
+            (mailbox.refused, mailbox.capacity, mailbox.depth),
+            (2, 2, 0)
+        );
         assert_eq!((mailbox.accepted, mailbox.handled), (5, 5));
-        assert_eq!(mailbox.kinds.into_iter().collect::<Vec<_>>(), [("echo", 1), ("note", 3), ("wait", 1)]);
+        assert_eq!(
+            mailbox.kinds.into_iter().collect::<Vec<_>>(),
+            [("echo", 1), ("note", 3), ("wait", 1)]
+        );
         world.end().await;
     });
 }
@@ -107,9 +126,16 @@ fn every_ask_ends_with_an_answer_or_the_reason_why_not() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
-        let addr =
-            world.worker_as(&supervisor, ChildSpec::new("a").restart(Restart::Transient), 8, Arc::default());
-        assert_eq!(addr.ask(|reply| Told::Echo { n: 7, reply }, LONG).await, Ok(7));
+        let addr = world.worker_as(
+            &supervisor,
+            ChildSpec::new("a").restart(Restart::Transient),
+            8,
+            Arc::default(),
+        );
+        assert_eq!(
+            addr.ask(|reply| Told::Echo { n: 7, reply }, LONG).await,
+            Ok(7)
+        );
         let forgotten = addr.ask(|reply| Told::Forget { reply }, LONG).await;
         assert_eq!(forgotten, Err(AskError::Dropped { kind: "forget" }));
 
@@ -118,14 +144,23 @@ fn every_ask_ends_with_an_answer_or_the_reason_why_not() {
         let deadline = Duration::from_millis(20);
         let begun = time::now();
         let late = addr.ask(|reply| Told::Echo { n: 8, reply }, deadline).await;
-        assert_eq!(late, Err(AskError::Timeout { kind: "echo", deadline }));
+        assert_eq!(
+            late,
+            Err(AskError::Timeout {
+                kind: "echo",
+                deadline
+            })
+        );
         assert!(time::now() - begun >= deadline);
         gate.open();
 
         addr.tell(Told::End).unwrap();
         let unanswered = addr.ask(|reply| Told::Echo { n: 9, reply }, LONG).await;
         assert!(
-            matches!(unanswered, Err(AskError::Dropped { .. } | AskError::Closed { .. })),
+            matches!(
+                unanswered,
+                Err(AskError::Dropped { .. } | AskError::Closed { .. })
+            ),
             "{unanswered:?}"
         );
         addr.closed().await;
@@ -148,20 +183,32 @@ fn timers_come_in_time_order_though_the_mailbox_is_full_and_can_be_cancelled() {
         assert_eq!(world.diary.notes("a"), [1, 2, 3]);
 
         addr.tell(Told::AfterCancelled(10)).unwrap();
-        addr.tell(Told::After(Duration::from_millis(20), 12)).unwrap();
+        addr.tell(Told::After(Duration::from_millis(20), 12))
+            .unwrap();
         world.diary.wait_for("a", Event::Noted(12)).await;
         assert_eq!(world.diary.notes("a"), [1, 2, 3, 11, 12]);
 
         let gate = Arc::<Gate>::default();
-        addr.tell(Told::After(Duration::from_millis(1), 20)).unwrap();
+        addr.tell(Told::After(Duration::from_millis(1), 20))
+            .unwrap();
         addr.tell(Told::Wait(gate.clone())).unwrap();
         gate.reached().await;
         while addr.tell(Told::Note(30)).is_ok() {}
         time::sleep(Duration::from_millis(5)).await;
         gate.open();
         settled(&addr).await;
-        let position = |n| world.diary.notes("a").iter().rposition(|noted| *noted == n).unwrap();
-        assert!(position(20) < position(30), "the timer waited behind the mailbox");
+        let position = |n| {
+            world
+                .diary
+                .notes("a")
+                .iter()
+                .rposition(|noted| *noted == n)
+                .unwrap()
+        };
+        assert!(
+            position(20) < position(30),
+            "the timer waited behind the mailbox"
+        );
         world.end().await;
     });
 }
@@ -204,12 +251,19 @@ fn a_timer_that_sets_itself_anew_does_not_starve_the_mailbox() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
-        let addr = supervisor.start(ChildSpec::new("busy"), 4, || async { Ok::<_, Never>(Busy(0)) }).unwrap();
+        let addr = supervisor
+            .start(ChildSpec::new("busy"), 4, || async {
+                Ok::<_, Never>(Busy(0))
+            })
+            .unwrap();
         addr.tell(Msg::Again).unwrap();
         let first = addr.ask(Msg::Asked, LONG).await.unwrap();
         let second = addr.ask(Msg::Asked, LONG).await.unwrap();
         let third = addr.ask(Msg::Asked, LONG).await.unwrap();
-        assert!(first <= second && second < third + 1 && third > 0, "{first} {second} {third}");
+        assert!(
+            first <= second && second < third + 1 && third > 0,
+            "{first} {second} {third}"
+        );
         world.end().await;
     });
 }

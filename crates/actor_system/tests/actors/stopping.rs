@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use alys_actor_system::{Abandoned, ChildSpec, StartError, State, Strategy, SupervisorSpec, TellError};
+use alys_actor_system::{
+    Abandoned, ChildSpec, StartError, State, Strategy, SupervisorSpec, TellError,
+};
 use alys_runtime::time;
 
 use crate::{
@@ -27,7 +29,12 @@ fn shutdown_handles_what_was_taken_and_stops_in_reverse_order() {
         assert!(report.is_clean(), "{report:?}");
         assert_eq!(
             report.stopped,
-            ["world/upper/d", "world/upper/a", "world/upper/lower/c", "world/upper/lower/b"],
+            [
+                "world/upper/d",
+                "world/upper/a",
+                "world/upper/lower/c",
+                "world/upper/lower/b"
+            ],
             "lower was started before a and d"
         );
         for (name, addr) in ["a", "b", "c", "d"].into_iter().zip(&addrs) {
@@ -35,7 +42,10 @@ fn shutdown_handles_what_was_taken_and_stops_in_reverse_order() {
             assert_eq!(world.diary.of(name).last(), Some(&Event::Dropped));
             assert!(world.diary.of(name).contains(&Event::Stopping));
             assert!(addr.is_closed());
-            assert!(matches!(addr.tell(Told::Note(1)), Err(TellError::Closed(_))));
+            assert!(matches!(
+                addr.tell(Told::Note(1)),
+                Err(TellError::Closed(_))
+            ));
         }
         let tree = world.system.snapshot();
         for path in ["", "upper", "upper/lower", "upper/a", "upper/lower/b"] {
@@ -43,8 +53,15 @@ fn shutdown_handles_what_was_taken_and_stops_in_reverse_order() {
         }
         let again = world.system.shutdown(LONG).await;
         assert_eq!((again.stopped.len(), again.is_clean()), (0, true));
-        let late = world.system.supervisor(SupervisorSpec::new("late", Strategy::OneForOne));
-        assert_eq!(late.unwrap_err(), StartError::ShutDown { supervisor: "world".to_owned() });
+        let late = world
+            .system
+            .supervisor(SupervisorSpec::new("late", Strategy::OneForOne));
+        assert_eq!(
+            late.unwrap_err(),
+            StartError::ShutDown {
+                supervisor: "world".to_owned()
+            }
+        );
     });
 }
 
@@ -92,7 +109,12 @@ fn a_failure_during_the_drain_is_reported_and_not_restarted() {
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
         let (addr, slot) = slot(8);
         let gate = Arc::<Gate>::default();
-        for msg in [Told::Wait(gate.clone()), Told::Panic, Told::Note(1), Told::Note(2)] {
+        for msg in [
+            Told::Wait(gate.clone()),
+            Told::Panic,
+            Told::Note(1),
+            Told::Note(2),
+        ] {
             addr.tell(msg).unwrap();
         }
         world.worker_as(&supervisor, ChildSpec::new("a"), slot, Arc::default());
@@ -103,13 +125,20 @@ fn a_failure_during_the_drain_is_reported_and_not_restarted() {
         };
         // The stop reaches it at the gate; the rest is the drain.
         let opened = async {
-            world.wait("the stop", |tree| tree.find("s").unwrap().state != State::Running).await;
+            world
+                .wait("the stop", |tree| {
+                    tree.find("s").unwrap().state != State::Running
+                })
+                .await;
             gate.open();
         };
         let (report, (), ()) = alys_runtime::join!(shutdown, opened, opener);
         assert_eq!(report.abandoned.len(), 1, "{report:?}");
         assert_eq!(report.abandoned[0].messages, 2);
-        assert_eq!(report.abandoned[0].failure.as_deref(), Some("panic while handling panic: told to panic"));
+        assert_eq!(
+            report.abandoned[0].failure.as_deref(),
+            Some("panic while handling panic: told to panic")
+        );
         assert_eq!(world.diary.of("a"), [Event::Started(1), Event::Dropped]);
     });
 }
@@ -121,19 +150,31 @@ fn an_actor_that_waits_to_be_restarted_is_stopped_and_its_queue_reported() {
         let supervisor = world
             .system
             .supervisor(SupervisorSpec {
-                backoff: alys_actor_system::Backoff { initial: LONG, max: LONG, factor: 1.0, jitter: 0.0 },
+                backoff: alys_actor_system::Backoff {
+                    initial: LONG,
+                    max: LONG,
+                    factor: 1.0,
+                    jitter: 0.0,
+                },
                 ..SupervisorSpec::new("s", Strategy::OneForOne)
             })
             .unwrap();
         let addr = world.worker(&supervisor, "a");
         addr.tell(Told::Fail).unwrap();
         addr.tell(Told::Note(1)).unwrap();
-        world.wait("the wait", |tree| tree.find("s/a").unwrap().state == State::Backoff).await;
+        world
+            .wait("the wait", |tree| {
+                tree.find("s/a").unwrap().state == State::Backoff
+            })
+            .await;
         let report = world.system.shutdown(LONG).await;
         assert!(report.took < LONG / 2);
         assert_eq!(report.abandoned.len(), 1, "{report:?}");
         assert_eq!(report.abandoned[0].messages, 1);
-        assert_eq!(world.system.snapshot().find("s/a").unwrap().state, State::Stopped);
+        assert_eq!(
+            world.system.snapshot().find("s/a").unwrap().state,
+            State::Stopped
+        );
     });
 }
 
@@ -153,13 +194,21 @@ fn senders_that_wait_for_room_are_let_go() {
             taken
         });
         world
-            .wait("a full mailbox", |tree| tree.find("s/a").unwrap().mailbox.as_ref().unwrap().depth == 1)
+            .wait("a full mailbox", |tree| {
+                tree.find("s/a").unwrap().mailbox.as_ref().unwrap().depth == 1
+            })
             .await;
         let report = world.system.shutdown(Duration::from_millis(50)).await;
-        let taken = time::timeout(LONG, sender).await.expect("the sender still waits").unwrap();
+        let taken = time::timeout(LONG, sender)
+            .await
+            .expect("the sender still waits")
+            .unwrap();
         assert_eq!(report.abandoned.len(), 1);
         assert_eq!(
-            (report.abandoned[0].handling, report.abandoned[0].messages as u64),
+            (
+                report.abandoned[0].handling,
+                report.abandoned[0].messages as u64
+            ),
             (Some("hang"), taken)
         );
     });
@@ -173,7 +222,10 @@ fn a_shutdown_does_not_wait_for_a_restart_that_is_under_way() {
         let addrs = ["a", "hung", "c"].map(|name| {
             world.worker_as(
                 &supervisor,
-                ChildSpec { stop_within: LONG, ..ChildSpec::new(name) },
+                ChildSpec {
+                    stop_within: LONG,
+                    ..ChildSpec::new(name)
+                },
                 8,
                 Arc::default(),
             )
@@ -183,13 +235,20 @@ fn a_shutdown_does_not_wait_for_a_restart_that_is_under_way() {
         gate.reached().await;
         addrs[2].tell(Told::Fail).unwrap();
         // The one that failed is stopped first, so the supervisor waits for the one that hangs now.
-        world.wait("the restart", |tree| tree.find("s/c").unwrap().state == State::Stopped).await;
+        world
+            .wait("the restart", |tree| {
+                tree.find("s/c").unwrap().state == State::Stopped
+            })
+            .await;
         addrs[0].tell(Told::Note(1)).unwrap();
         let report = world.system.shutdown(Duration::from_millis(300)).await;
         assert!(report.took < LONG / 10, "{report:?}");
         assert_eq!(report.abandoned.len(), 1, "{report:?}");
         assert_eq!(
-            (report.abandoned[0].actor.as_str(), report.abandoned[0].handling),
+            (
+                report.abandoned[0].actor.as_str(),
+                report.abandoned[0].handling
+            ),
             ("world/s/hung", Some("wait"))
         );
         assert_eq!(world.diary.notes("a"), [1]);
@@ -204,7 +263,10 @@ fn a_shutdown_does_not_wait_for_a_restart_from_above_either() {
     run(async {
         let world = World::with_root(1);
         let lower = world.supervisor("lower", Strategy::OneForOne, 0, None);
-        let spec = ChildSpec { stop_within: LONG, ..ChildSpec::new("hung") };
+        let spec = ChildSpec {
+            stop_within: LONG,
+            ..ChildSpec::new("hung")
+        };
         let hung = world.worker_as(&lower, spec, 8, Arc::default());
         let last = world.worker(&lower, "last");
         let other = world.supervisor("other", Strategy::OneForOne, 0, None);
@@ -215,13 +277,23 @@ fn a_shutdown_does_not_wait_for_a_restart_from_above_either() {
         settled(&last).await;
         fails.tell(Told::Fail).unwrap();
         // The last one is stopped first, so the lower supervisor waits for the one that hangs now.
-        world.wait("the restart", |tree| tree.find("lower/last").unwrap().state == State::Stopped).await;
+        world
+            .wait("the restart", |tree| {
+                tree.find("lower/last").unwrap().state == State::Stopped
+            })
+            .await;
         let report = world.system.shutdown(Duration::from_millis(300)).await;
         assert!(report.took < LONG / 10, "{report:?}");
         assert_eq!(report.abandoned.len(), 1, "{report:?}");
         let left = &report.abandoned[0];
-        assert_eq!((&*left.actor, left.handling), ("world/lower/hung", Some("wait")));
-        assert_eq!(world.system.snapshot().find("lower").unwrap().state, State::Stopped);
+        assert_eq!(
+            (&*left.actor, left.handling),
+            ("world/lower/hung", Some("wait"))
+        );
+        assert_eq!(
+            world.system.snapshot().find("lower").unwrap().state,
+            State::Stopped
+        );
     });
 }
 
@@ -231,7 +303,10 @@ fn an_actor_whose_turn_to_start_has_not_come_still_handles_what_it_took() {
         let world = World::new();
         let upper = world.supervisor("upper", Strategy::OneForAll, 1, None);
         let gate = Arc::<Gate>::default();
-        let faults = Arc::new(Faults { second_start: Some(gate.clone()), ..Faults::default() });
+        let faults = Arc::new(Faults {
+            second_start: Some(gate.clone()),
+            ..Faults::default()
+        });
         let first = world.worker_as(&upper, ChildSpec::new("first"), 8, faults);
         let second = world.worker(&upper, "second");
         let lower = world.supervisor("lower", Strategy::OneForOne, 1, Some(&upper));
@@ -245,8 +320,14 @@ fn an_actor_whose_turn_to_start_has_not_come_still_handles_what_it_took() {
         third.tell(Told::Note(3)).unwrap();
         let report = world.system.shutdown(Duration::from_millis(200)).await;
         assert!(report.is_clean(), "{report:?}");
-        assert_eq!((world.diary.notes("second"), world.diary.notes("third")), (vec![2], vec![3]));
-        assert_eq!(world.system.snapshot().find("upper/first").unwrap().state, State::Stopped);
+        assert_eq!(
+            (world.diary.notes("second"), world.diary.notes("third")),
+            (vec![2], vec![3])
+        );
+        assert_eq!(
+            world.system.snapshot().find("upper/first").unwrap().state,
+            State::Stopped
+        );
     });
 }
 
@@ -255,17 +336,27 @@ fn questions_for_figures_do_not_crowd_out_a_stop() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
-        let spec = ChildSpec { stop_within: LONG, ..ChildSpec::new("a") };
+        let spec = ChildSpec {
+            stop_within: LONG,
+            ..ChildSpec::new("a")
+        };
         let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
         let gate = Arc::<Gate>::default();
         doing.plan.at("stopped", Twist::Wait(gate.clone()));
         doing.addr.tell(doer::stop()).unwrap();
         gate.reached().await;
         for _ in 0..8 {
-            assert!(!world.system.metrics().await.contains("doer_kept"), "it had time to answer");
+            assert!(
+                !world.system.metrics().await.contains("doer_kept"),
+                "it had time to answer"
+            );
         }
         let opening = async {
-            world.wait("the stop", |tree| tree.find("s").unwrap().state != State::Running).await;
+            world
+                .wait("the stop", |tree| {
+                    tree.find("s").unwrap().state != State::Running
+                })
+                .await;
             gate.open();
         };
         let (report, ()) = alys_runtime::join!(world.system.shutdown(LONG), opening);

@@ -59,9 +59,13 @@ impl AlysActor for Reader {
     const NAME: &'static str = "Reader";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), Never> {
-        self.diary.write("reader", Event::Started(ctx.incarnation()));
+        self.diary
+            .write("reader", Event::Started(ctx.incarnation()));
         let stream = (self.source)(ctx.incarnation());
-        self.attached = Some(ctx.attach_until_end("source", stream, Read::Item, Read::End).unwrap());
+        self.attached = Some(
+            ctx.attach_until_end("source", stream, Read::Item, Read::End)
+                .unwrap(),
+        );
         Ok(())
     }
 
@@ -98,9 +102,17 @@ fn reader<S: Stream<Item = u64> + Send + 'static>(
     let diary = world.diary.clone();
     let factory = move || {
         let (source, diary) = (source.clone(), diary.clone());
-        async move { Ok::<_, Never>(Reader { source, diary, attached: None }) }
+        async move {
+            Ok::<_, Never>(Reader {
+                source,
+                diary,
+                attached: None,
+            })
+        }
     };
-    let addr = supervisor.start(ChildSpec::new("reader"), capacity, factory).unwrap();
+    let addr = supervisor
+        .start(ChildSpec::new("reader"), capacity, factory)
+        .unwrap();
     (supervisor, addr)
 }
 
@@ -114,7 +126,10 @@ impl Drop for StreamGone {
 }
 
 /// `items`, then nothing more without an end, and a note when it is dropped.
-fn endless(items: std::ops::Range<u64>, diary: &Arc<Diary>) -> impl Stream<Item = u64> + Send + use<> {
+fn endless(
+    items: std::ops::Range<u64>,
+    diary: &Arc<Diary>,
+) -> impl Stream<Item = u64> + Send + use<> {
     let gone = StreamGone(diary.clone());
     stream::iter(items).chain(stream::once(async move {
         let _gone = gone;
@@ -128,7 +143,10 @@ fn items_come_in_order_and_the_end_after_the_last() {
         let world = World::new();
         let (_, _addr) = reader(&world, 4, |_| stream::iter(0..50));
         world.diary.wait_for("reader", Event::Noted(END)).await;
-        assert_eq!(world.diary.notes("reader"), (0..50).chain([END]).collect::<Vec<_>>());
+        assert_eq!(
+            world.diary.notes("reader"),
+            (0..50).chain([END]).collect::<Vec<_>>()
+        );
         world.end().await;
     });
 }
@@ -154,13 +172,18 @@ fn a_stream_is_read_no_faster_than_the_actor_handles() {
         let gate = Arc::<Gate>::default();
         addr.send(Read::Wait(gate.clone())).await.unwrap();
         gate.reached().await;
-        world.wait("a full mailbox", |_| addr.depth() == CAPACITY).await;
+        world
+            .wait("a full mailbox", |_| addr.depth() == CAPACITY)
+            .await;
         gate.open();
         world.diary.wait_for("reader", Event::Noted(END)).await;
         assert_eq!(world.diary.notes("reader").len() as u64, ITEMS + 1);
         // In the mailbox, one in hand, and one being handled.
         let most = *most.lock().unwrap();
-        assert!((CAPACITY..=CAPACITY + 2).contains(&most), "{most} items were out at once");
+        assert!(
+            (CAPACITY..=CAPACITY + 2).contains(&most),
+            "{most} items were out at once"
+        );
         world.end().await;
     });
 }
@@ -170,7 +193,9 @@ fn a_stream_is_gone_before_the_next_incarnation_begins() {
     run(async {
         let world = World::new();
         let diary = world.diary.clone();
-        let (_, addr) = reader(&world, 4, move |life| endless(life * 10..life * 10 + 2, &diary));
+        let (_, addr) = reader(&world, 4, move |life| {
+            endless(life * 10..life * 10 + 2, &diary)
+        });
         world.diary.wait_for("reader", Event::Noted(11)).await;
         addr.tell(Read::Panic).unwrap();
         world.diary.wait_for("reader", Event::Noted(21)).await;
@@ -193,7 +218,9 @@ fn what_a_stream_put_into_the_mailbox_outlives_it() {
     run(async {
         let world = World::new();
         let diary = world.diary.clone();
-        let (_, addr) = reader(&world, 4, move |life| endless(life * 10..life * 10 + 3, &diary));
+        let (_, addr) = reader(&world, 4, move |life| {
+            endless(life * 10..life * 10 + 3, &diary)
+        });
         world.diary.wait_for("reader", Event::Noted(12)).await;
         let gate = Arc::<Gate>::default();
         addr.tell(Read::Wait(gate.clone())).unwrap();
@@ -218,7 +245,10 @@ fn an_aborted_stream_is_dropped_and_says_no_end() {
         world.diary.wait_for("reader", Event::TaskGone).await;
         assert_eq!(addr.ask(Read::Settle, LONG).await, Ok(()));
         assert_eq!(world.diary.notes("reader"), [0, 1]);
-        assert_eq!(world.system.snapshot().find("s/reader").unwrap().restarts, 0);
+        assert_eq!(
+            world.system.snapshot().find("s/reader").unwrap().restarts,
+            0
+        );
         world.end().await;
     });
 }
@@ -227,12 +257,22 @@ fn an_aborted_stream_is_dropped_and_says_no_end() {
 fn a_stream_that_panics_is_a_failure_of_the_actor() {
     run(async {
         let world = World::new();
-        let panics =
-            |life| stream::iter(0..3).map(move |n| if life == 1 && n == 1 { panic!("bad item") } else { n });
+        let panics = |life| {
+            stream::iter(0..3).map(move |n| {
+                if life == 1 && n == 1 {
+                    panic!("bad item")
+                } else {
+                    n
+                }
+            })
+        };
         let (_, _addr) = reader(&world, 8, panics);
         world.diary.wait_for("reader", Event::Noted(END)).await;
         let child = world.system.snapshot().find("s/reader").unwrap().clone();
-        assert_eq!(child.last_error.as_deref(), Some("panic in task source: bad item"));
+        assert_eq!(
+            child.last_error.as_deref(),
+            Some("panic in task source: bad item")
+        );
         assert_eq!(child.restarts, 1);
         let notes = world.diary.notes("reader");
         assert!(notes.ends_with(&[0, 1, 2, END]), "{notes:?}");
@@ -265,7 +305,10 @@ fn the_events_of_a_bus_can_be_read_at_the_actors_pace() {
         }
         bus.close();
         world.diary.wait_for("reader", Event::Noted(END)).await;
-        assert_eq!(world.diary.notes("reader"), (0..50).chain([END]).collect::<Vec<_>>());
+        assert_eq!(
+            world.diary.notes("reader"),
+            (0..50).chain([END]).collect::<Vec<_>>()
+        );
         world.end().await;
     });
 }

@@ -53,7 +53,11 @@ fn a_probe_sees_what_an_actor_sends_and_a_system_counts_its_lives() {
         for n in [1, 3, 5] {
             echo.send(Ping(n)).await.unwrap();
         }
-        assert_eq!(probe.find(|Ping(n)| (n > 3).then_some(n)).await, Some(4), "the first above 3");
+        assert_eq!(
+            probe.find(|Ping(n)| (n > 3).then_some(n)).await,
+            Some(4),
+            "the first above 3"
+        );
         assert_eq!(probe.next().await, Some(Ping(6)));
         assert!(format!("{probe:?}").contains("waiting: 0"));
 
@@ -63,10 +67,15 @@ fn a_probe_sees_what_an_actor_sends_and_a_system_counts_its_lives() {
         assert_eq!(probe.next().await, Some(Ping(10)), "7 died with its reader");
         assert_eq!(test.restarts("echo"), 1);
         // The probe hears of the last message while it is still in hand.
-        let is_settled = |mailbox: &MailboxSnapshot| (mailbox.accepted, unaccounted(mailbox)) == (5, 0);
+        let is_settled =
+            |mailbox: &MailboxSnapshot| (mailbox.accepted, unaccounted(mailbox)) == (5, 0);
         test.until(|tree| {
-            let actor = tree.find("actors/echo").filter(|actor| actor.state == State::Running);
-            actor.and_then(|actor| actor.mailbox.as_ref()).is_some_and(is_settled)
+            let actor = tree
+                .find("actors/echo")
+                .filter(|actor| actor.state == State::Running);
+            actor
+                .and_then(|actor| actor.mailbox.as_ref())
+                .is_some_and(is_settled)
         })
         .await;
         assert!(test.end().await.is_clean());
@@ -85,7 +94,8 @@ fn a_name_that_is_taken_fails_the_test_that_takes_it_again() {
             async move { Ok::<_, Infallible>(Echo(to)) }
         });
         assert!(again.is_err());
-        let restarts = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test.restarts("nobody")));
+        let restarts =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test.restarts("nobody")));
         assert!(restarts.is_err(), "there is no such actor");
         assert!(test.end().await.is_clean());
     });
@@ -107,9 +117,15 @@ fn what_was_not_taken_is_given_back_whatever_the_reason() {
         assert_eq!(format!("{closed:?} {closed}"), "Closed(..) mailbox closed");
         assert_eq!(closed.into_message(), Ping(3));
         let open = TellError::Unavailable(Ping(4));
-        assert_eq!(format!("{open:?} {open}"), "Unavailable(..) circuit breaker open");
+        assert_eq!(
+            format!("{open:?} {open}"),
+            "Unavailable(..) circuit breaker open"
+        );
         assert_eq!(SendError::from(open).into_message(), Ping(4));
-        let cycle = SendError::Cycle { msg: Ping(5), cycle: "a asks b asks a".into() };
+        let cycle = SendError::Cycle {
+            msg: Ping(5),
+            cycle: "a asks b asks a".into(),
+        };
         assert_eq!(
             format!("{cycle:?} {cycle}"),
             "Cycle(..) waiting for room would close a circle: a asks b asks a"

@@ -6,8 +6,8 @@ use std::{
 };
 
 use alys_actor_system::{
-    DEAD_LETTERS_KEPT, Exhausted, Intensity, MAX_REDELIVERIES, Pace, Priority, Reason, Receipt, Restart,
-    State, Strategy,
+    DEAD_LETTERS_KEPT, Exhausted, Intensity, MAX_REDELIVERIES, Pace, Priority, Reason, Receipt,
+    Restart, State, Strategy,
 };
 
 use crate::{
@@ -37,7 +37,9 @@ pub fn check(plan: &Plan, seen: &Seen, book: &mut Book) {
     run.states(book, &mut wrong);
     run.drains(book, &mut wrong);
     run.report(&mut wrong);
-    wrong.into_iter().for_each(|complaint| book.complain(complaint));
+    wrong
+        .into_iter()
+        .for_each(|complaint| book.complain(complaint));
 }
 
 struct Run<'a> {
@@ -93,7 +95,9 @@ impl Fates {
 
     /// The actors that a letter is known to have been taken for, one for each way in which it ended.
     fn taken_for(&self, id: Id, book: &Book) -> Vec<usize> {
-        let dead = self.dead[id].iter().filter(|(reason, _)| *reason != Reason::DroppedNewest);
+        let dead = self.dead[id]
+            .iter()
+            .filter(|(reason, _)| *reason != Reason::DroppedNewest);
         let absorbed = self.absorbed[id].map(|by| match book.letters[by].to {
             Some(to) => vec![to],
             None => self.taken_for(by, book),
@@ -133,7 +137,10 @@ impl Run<'_> {
                 continue;
             }
             if done.get(&key).is_some_and(|later| *later > id) {
-                wrong.push(format!("order: {id} is begun after {} of {key:?} was done", done[&key]));
+                wrong.push(format!(
+                    "order: {id} is begun after {} of {key:?} was done",
+                    done[&key]
+                ));
             }
             if known.insert(id) && first.insert(key, id).is_some_and(|later| later > id) {
                 wrong.push(format!("order: {id} is begun after a later one of {key:?}"));
@@ -147,7 +154,11 @@ impl Run<'_> {
             let (done, begun, dead) = (fates.done[id].len(), fates.begun[id], &fates.dead[id]);
             let absorbed = usize::from(fates.absorbed[id].is_some());
             let ends = done + dead.len() + absorbed;
-            let most = 1 + if letter.again { usize::from(MAX_REDELIVERIES) } else { 0 };
+            let most = 1 + if letter.again {
+                usize::from(MAX_REDELIVERIES)
+            } else {
+                0
+            };
             let mut blame = |what: &str| {
                 let outcome = fates.outcome[id];
                 wrong.push(format!(
@@ -168,14 +179,19 @@ impl Run<'_> {
                 blame("is begun and never ends");
             }
             match fates.outcome[id] {
-                Some(Outcome::NotTaken | Outcome::Cancelled) if begun + ends > 0 => blame("was not taken"),
+                Some(Outcome::NotTaken | Outcome::Cancelled) if begun + ends > 0 => {
+                    blame("was not taken")
+                }
                 Some(Outcome::Taken(Receipt::Dropped))
                     if begun + done + absorbed > 0
-                        || (fates.all_named && dead.iter().all(|(why, _)| *why != Reason::DroppedNewest)) =>
+                        || (fates.all_named
+                            && dead.iter().all(|(why, _)| *why != Reason::DroppedNewest)) =>
                 {
                     blame("was dropped");
                 }
-                Some(Outcome::Taken(Receipt::Coalesced)) if absorbed == 0 => blame("was taken in by nobody"),
+                Some(Outcome::Taken(Receipt::Coalesced)) if absorbed == 0 => {
+                    blame("was taken in by nobody")
+                }
                 Some(Outcome::Taken(Receipt::Queued | Receipt::QueuedForOldest))
                     if fates.all_named && ends != 1 =>
                 {
@@ -186,23 +202,33 @@ impl Run<'_> {
                 _ => {}
             }
             for (reason, to) in dead {
-                let is_struck =
-                    self.plan.faults.iter().any(|f| place(&f.actor, self.plan.actors.len()) == *to);
+                let is_struck = self
+                    .plan
+                    .faults
+                    .iter()
+                    .any(|f| place(&f.actor, self.plan.actors.len()) == *to);
                 let is_right = match reason {
-                    Reason::DroppedOldest => letter.overflow == alys_actor_system::Overflow::DropOldest,
-                    Reason::DroppedNewest => letter.overflow == alys_actor_system::Overflow::DropNewest,
+                    Reason::DroppedOldest => {
+                        letter.overflow == alys_actor_system::Overflow::DropOldest
+                    }
+                    Reason::DroppedNewest => {
+                        letter.overflow == alys_actor_system::Overflow::DropNewest
+                    }
                     Reason::Expired => {
                         let is_late = |at: Instant| fates.gone[id].is_none_or(|gone| gone >= at);
                         letter.expires && letter.deadline.is_none_or(|at| at.is_some_and(is_late))
                     }
-                    Reason::Killed | Reason::Interrupted => (begun == 1 && !letter.again) || is_struck,
+                    Reason::Killed | Reason::Interrupted => {
+                        (begun == 1 && !letter.again) || is_struck
+                    }
                     Reason::Poison => (letter.again && begun == most) || is_struck,
                     Reason::Abandoned => true,
                     Reason::Injected => is_struck,
                 };
                 // What a timer brought does not come back.
                 let is_timer = letter.timer_of.is_some();
-                if !(is_right || is_timer && matches!(reason, Reason::Killed | Reason::Interrupted)) {
+                if !(is_right || is_timer && matches!(reason, Reason::Killed | Reason::Interrupted))
+                {
                     blame("has a dead letter that is not true");
                 }
             }
@@ -213,7 +239,9 @@ impl Run<'_> {
         });
         let (open, dead) = (open.count(), seen_total(self.seen));
         if open > dead {
-            wrong.push(format!("fate: {open} letters were taken and not done, {dead} are dead"));
+            wrong.push(format!(
+                "fate: {open} letters were taken and not done, {dead} are dead"
+            ));
         }
     }
 
@@ -221,8 +249,12 @@ impl Run<'_> {
     fn figures(&self, book: &Book, fates: &Fates, wrong: &mut Wrong) {
         let all = self.seen.tree.all();
         for (actor, path) in self.seen.paths.iter().enumerate() {
-            let Some(node) = all.iter().find(|node| node.path == *path) else { continue };
-            let Some(figures) = &node.mailbox else { continue };
+            let Some(node) = all.iter().find(|node| node.path == *path) else {
+                continue;
+            };
+            let Some(figures) = &node.mailbox else {
+                continue;
+            };
             let begun_with = figures.accepted + figures.timers;
             let ended = figures.handled
                 + figures.failed
@@ -234,61 +266,110 @@ impl Run<'_> {
                 + figures.depth as u64;
             let of = |reasons: &[Reason]| -> u64 {
                 let counts = self.seen.dead.counts.iter();
-                counts.filter(|((to, why), _)| **to == **path && reasons.contains(why)).map(|(_, n)| n).sum()
+                counts
+                    .filter(|((to, why), _)| **to == **path && reasons.contains(why))
+                    .map(|(_, n)| n)
+                    .sum()
             };
             let receipts = |wanted: Receipt| {
                 let ids = (0..book.letters.len()).filter(|id| book.letters[*id].to == Some(actor));
-                ids.filter(|id| fates.outcome[*id] == Some(Outcome::Taken(wanted))).count() as u64
+                ids.filter(|id| fates.outcome[*id] == Some(Outcome::Taken(wanted)))
+                    .count() as u64
             };
-            let done: u64 = fates.done.iter().flatten().filter(|by| **by == actor).count() as u64;
+            let done: u64 = fates
+                .done
+                .iter()
+                .flatten()
+                .filter(|by| **by == actor)
+                .count() as u64;
             let mut pairs = vec![
-                ("accepted and timers, and what became of them", begun_with, ended),
+                (
+                    "accepted and timers, and what became of them",
+                    begun_with,
+                    ended,
+                ),
                 ("handled, and done", figures.handled, done),
                 (
                     "failed and interrupted, and their dead letters",
                     figures.failed + figures.interrupted,
                     of(&[Reason::Killed, Reason::Poison, Reason::Interrupted]),
                 ),
-                ("expired, and their dead letters", figures.expired, of(&[Reason::Expired])),
-                ("abandoned, and their dead letters", figures.abandoned, of(&[Reason::Abandoned])),
+                (
+                    "expired, and their dead letters",
+                    figures.expired,
+                    of(&[Reason::Expired]),
+                ),
+                (
+                    "abandoned, and their dead letters",
+                    figures.abandoned,
+                    of(&[Reason::Abandoned]),
+                ),
                 (
                     "dropped, and their dead letters",
                     figures.dropped,
                     of(&[Reason::DroppedOldest, Reason::Injected]),
                 ),
-                ("dropped as newest, and receipts", of(&[Reason::DroppedNewest]), receipts(Receipt::Dropped)),
+                (
+                    "dropped as newest, and receipts",
+                    of(&[Reason::DroppedNewest]),
+                    receipts(Receipt::Dropped),
+                ),
                 ("waiting at the end", figures.depth as u64, 0),
             ];
             // One may be taken for several where bytes are limited, and where letters that came back are too many.
-            let is_limited = self.plan.actors.get(actor).is_some_and(|plan| plan.bytes.is_some())
+            let is_limited = self
+                .plan
+                .actors
+                .get(actor)
+                .is_some_and(|plan| plan.bytes.is_some())
                 || self.seen.is_batching[actor]
                 || figures.redelivered > 0;
-            let (oldest, taken) = (of(&[Reason::DroppedOldest]), receipts(Receipt::QueuedForOldest));
+            let (oldest, taken) = (
+                of(&[Reason::DroppedOldest]),
+                receipts(Receipt::QueuedForOldest),
+            );
             if !is_limited || oldest < taken {
                 pairs.push(("dropped for newer ones, and receipts", oldest, taken));
             }
             if fates.all_named {
-                let letters = (0..book.letters.len()).filter(|id| book.letters[*id].timer_of.is_none());
-                let taken = letters.flat_map(|id| fates.taken_for(id, book)).filter(|to| *to == actor);
-                pairs.push(("accepted, and those that ended", figures.accepted, taken.count() as u64));
+                let letters =
+                    (0..book.letters.len()).filter(|id| book.letters[*id].timer_of.is_none());
+                let taken = letters
+                    .flat_map(|id| fates.taken_for(id, book))
+                    .filter(|to| *to == actor);
+                pairs.push((
+                    "accepted, and those that ended",
+                    figures.accepted,
+                    taken.count() as u64,
+                ));
             }
             for (what, one, other) in pairs {
                 if one != other {
-                    wrong.push(format!("figures of {path}: {what}: {one} and {other}: {figures:?}"));
+                    wrong.push(format!(
+                        "figures of {path}: {what}: {one} and {other}: {figures:?}"
+                    ));
                 }
             }
         }
     }
 
     fn strategy_of(&self, supervisor: &str) -> (Strategy, Intensity, Exhausted) {
-        match self.seen.supervisors.iter().position(|path| path == supervisor) {
+        match self
+            .seen
+            .supervisors
+            .iter()
+            .position(|path| path == supervisor)
+        {
             Some(at) => {
                 let of = &self.plan.supervisors[at];
                 (of.strategy, of.intensity, of.exhausted)
             }
             None => {
                 let within = Duration::from_secs(60);
-                let intensity = Intensity { restarts: self.plan.root_restarts, within };
+                let intensity = Intensity {
+                    restarts: self.plan.root_restarts,
+                    within,
+                };
                 (Strategy::OneForAll, intensity, Exhausted::Escalate)
             }
         }
@@ -302,11 +383,22 @@ impl Run<'_> {
     /// Whether a restart of `failed` takes the actor or supervisor at `path` along.
     fn is_affected(&self, failed: &str, path: &str) -> bool {
         let supervisor = parent(failed);
-        let Some(below) = path.strip_prefix(supervisor).and_then(|below| below.strip_prefix('/')) else {
+        let Some(below) = path
+            .strip_prefix(supervisor)
+            .and_then(|below| below.strip_prefix('/'))
+        else {
             return false;
         };
-        let child = format!("{supervisor}/{}", below.split('/').next().unwrap_or_default());
-        let place = |path: &str| self.seen.children.iter().position(|(_, child)| child == path);
+        let child = format!(
+            "{supervisor}/{}",
+            below.split('/').next().unwrap_or_default()
+        );
+        let place = |path: &str| {
+            self.seen
+                .children
+                .iter()
+                .position(|(_, child)| child == path)
+        };
         match self.strategy_of(supervisor).0 {
             Strategy::OneForOne => child == failed,
             Strategy::OneForAll => true,
@@ -330,30 +422,51 @@ impl Run<'_> {
                 Event::Made { actor } => {
                     allowed[*actor] -= 1;
                     if allowed[*actor] < 0 {
-                        wrong.push(format!("restarts: actor {actor} is made without a decision"));
+                        wrong.push(format!(
+                            "restarts: actor {actor} is made without a decision"
+                        ));
                     }
-                    if not_before[*actor].take().is_some_and(|until| entry.at < until) {
+                    if not_before[*actor]
+                        .take()
+                        .is_some_and(|until| entry.at < until)
+                    {
                         wrong.push(format!("restarts: actor {actor} is made before its time"));
                     }
                 }
-                Event::State { path, state: State::Starting | State::Restarting } => {
+                Event::State {
+                    path,
+                    state: State::Starting | State::Restarting,
+                } => {
                     recent.remove(path.as_str());
                     // A supervisor that begins anew starts all at once, whatever it had decided before: that was
                     // for the incarnations that ended with it, and the one above it has waited in its place.
-                    for (actor, _) in self.seen.paths.iter().enumerate().filter(|(_, of)| parent(of) == path)
+                    for (actor, _) in self
+                        .seen
+                        .paths
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, of)| parent(of) == path)
                     {
                         not_before[actor] = None;
                     }
                 }
                 Event::GivenUp { path } => {
                     let at = self.seen.paths.iter().position(|other| other == path);
-                    let restart = at.and_then(|at| self.plan.actors.get(at)).map(|actor| actor.restart);
+                    let restart = at
+                        .and_then(|at| self.plan.actors.get(at))
+                        .map(|actor| actor.restart);
                     let may_degrade = self.strategy_of(parent(path)).2 == Exhausted::Degrade;
                     if !may_degrade && matches!(restart, None | Some(Restart::Permanent)) {
-                        wrong.push(format!("restarts: {path} is given up, which its supervisor may not"));
+                        wrong.push(format!(
+                            "restarts: {path} is given up, which its supervisor may not"
+                        ));
                     }
                 }
-                Event::Restarting { path, delay, is_open } => {
+                Event::Restarting {
+                    path,
+                    delay,
+                    is_open,
+                } => {
                     for (actor, of) in self.seen.paths.iter().enumerate() {
                         if self.is_affected(path, of) {
                             allowed[actor] += 1;
@@ -378,11 +491,16 @@ impl Run<'_> {
                         None => true,
                     };
                     if !is_right {
-                        wrong.push(format!("restarts: {path} waits {delay:?}, its pace is {pace:?}"));
+                        wrong.push(format!(
+                            "restarts: {path} waits {delay:?}, its pace is {pace:?}"
+                        ));
                     }
                     if !alys_runtime::is_simulated() {
-                        let taken =
-                            self.seen.supervisors.iter().filter(|below| self.is_affected(path, below));
+                        let taken = self
+                            .seen
+                            .supervisors
+                            .iter()
+                            .filter(|below| self.is_affected(path, below));
                         begun_anew.extend(taken.map(String::as_str));
                     }
                     if matches!(pace, Some(Pace::CircuitBreaker(_))) {
@@ -392,7 +510,10 @@ impl Run<'_> {
                     let intensity = self.strategy_of(supervisor).1;
                     let span = recent.entry(supervisor).or_default();
                     span.push_back(entry.at);
-                    while span.front().is_some_and(|first| entry.at - *first >= intensity.within) {
+                    while span
+                        .front()
+                        .is_some_and(|first| entry.at - *first >= intensity.within)
+                    {
                         span.pop_front();
                     }
                     // Short spans are measured well only where computing takes no time.
@@ -421,25 +542,36 @@ impl Run<'_> {
             return;
         }
         for (actor, path) in self.seen.paths.iter().enumerate() {
-            let Some(Pace::CircuitBreaker(breaker)) = self.pace_of(path) else { continue };
+            let Some(Pace::CircuitBreaker(breaker)) = self.pace_of(path) else {
+                continue;
+            };
             let mut recent: VecDeque<Instant> = VecDeque::new();
-            let (mut trial, mut closed): (Option<Instant>, Option<(Instant, Instant)>) = (None, None);
+            let (mut trial, mut closed): (Option<Instant>, Option<(Instant, Instant)>) =
+                (None, None);
             for entry in &book.entries {
                 match &entry.event {
                     // Stopped or begun anew from above: its wait ends, and its queue waits like any other.
                     Event::State { path: above, .. } if parent(path) == above => closed = None,
-                    Event::Sent { id, outcome: Outcome::Taken(_) }
-                        if book.letters[*id].to == Some(actor)
-                            && closed.is_some_and(|(from, to)| from < entry.at && entry.at < to) =>
+                    Event::Sent {
+                        id,
+                        outcome: Outcome::Taken(_),
+                    } if book.letters[*id].to == Some(actor)
+                        && closed.is_some_and(|(from, to)| from < entry.at && entry.at < to) =>
                     {
-                        wrong.push(format!("breaker: {id} was taken while that of {path} was open"));
+                        wrong.push(format!(
+                            "breaker: {id} was taken while that of {path} was open"
+                        ));
                     }
                     Event::Restarting { path: failed, .. } if failed != path => {
                         if self.is_affected(failed, path) {
                             closed = None;
                         }
                     }
-                    Event::Restarting { delay, is_open: true, .. } => {
+                    Event::Restarting {
+                        delay,
+                        is_open: true,
+                        ..
+                    } => {
                         recent.clear();
                         trial = Some(entry.at + *delay);
                         closed = Some((entry.at + AROUND, entry.at + delay.saturating_sub(AROUND)));
@@ -449,10 +581,15 @@ impl Run<'_> {
                         if trial.is_some_and(|began| {
                             entry.at.saturating_duration_since(began) < breaker.proved_after
                         }) {
-                            wrong.push(format!("breaker: that of {path} stays closed after a failed trial"));
+                            wrong.push(format!(
+                                "breaker: that of {path} stays closed after a failed trial"
+                            ));
                         }
                         recent.push_back(entry.at);
-                        while recent.front().is_some_and(|first| entry.at - *first >= breaker.within) {
+                        while recent
+                            .front()
+                            .is_some_and(|first| entry.at - *first >= breaker.within)
+                        {
                             recent.pop_front();
                         }
                         if recent.len() >= breaker.failures.max(1) {
@@ -474,7 +611,9 @@ impl Run<'_> {
             if let Event::Asked { id, deadline, took } = &entry.event
                 && *took > *deadline + GRACE
             {
-                wrong.push(format!("ask: {id} took {took:?}, its deadline was {deadline:?}"));
+                wrong.push(format!(
+                    "ask: {id} took {took:?}, its deadline was {deadline:?}"
+                ));
             }
         }
     }
@@ -503,11 +642,22 @@ impl Run<'_> {
             let (phase, current) = phases[actor];
             let next = match (what, phase) {
                 (Event::Made { .. }, Phase::Gone | Phase::Making) => Some((Phase::Making, current)),
-                (Event::Hook { incarnation, hook, .. }, _) => {
+                (
+                    Event::Hook {
+                        incarnation, hook, ..
+                    },
+                    _,
+                ) => {
                     let phase = match (hook, phase) {
-                        (Hook::PreStart, Phase::Making) if *incarnation > current => Some(Phase::Beginning),
-                        (Hook::PostRestart, Phase::Beginning) if *incarnation > 1 => Some(Phase::Again),
-                        (Hook::Started, Phase::Beginning) if *incarnation == 1 => Some(Phase::Running),
+                        (Hook::PreStart, Phase::Making) if *incarnation > current => {
+                            Some(Phase::Beginning)
+                        }
+                        (Hook::PostRestart, Phase::Beginning) if *incarnation > 1 => {
+                            Some(Phase::Again)
+                        }
+                        (Hook::Started, Phase::Beginning) if *incarnation == 1 => {
+                            Some(Phase::Running)
+                        }
                         (Hook::Started, Phase::Again) => Some(Phase::Running),
                         (Hook::PreRestart, Phase::Running | Phase::Stopping) => Some(Phase::Ended),
                         (Hook::PreStop, Phase::Running) => Some(Phase::Stopping),
@@ -515,8 +665,9 @@ impl Run<'_> {
                         (Hook::Dropped, _) if phase != Phase::Gone => Some(Phase::Gone),
                         _ => None,
                     };
-                    let is_same =
-                        *incarnation == current || *hook == Hook::PreStart || phase == Some(Phase::Gone);
+                    let is_same = *incarnation == current
+                        || *hook == Hook::PreStart
+                        || phase == Some(Phase::Gone);
                     phase.filter(|_| is_same).map(|phase| (phase, *incarnation))
                 }
                 (Event::Begun { incarnation, .. }, Phase::Running | Phase::Stopping)
@@ -534,9 +685,9 @@ impl Run<'_> {
             };
             match next {
                 Some(next) => phases[actor] = next,
-                None => {
-                    wrong.push(format!("incarnations: {what:?} while {phase:?} of incarnation {current}"))
-                }
+                None => wrong.push(format!(
+                    "incarnations: {what:?} while {phase:?} of incarnation {current}"
+                )),
             }
         }
     }
@@ -554,10 +705,19 @@ impl Run<'_> {
         }
         for node in self.seen.tree.all() {
             if !matches!(node.state, State::Stopped | State::Failed) {
-                wrong.push(format!("states: {} is {} after the shutdown", node.path, node.state));
+                wrong.push(format!(
+                    "states: {} is {} after the shutdown",
+                    node.path, node.state
+                ));
             }
-            if states.get(node.path.as_str()).is_some_and(|last| *last != node.state) {
-                wrong.push(format!("states: {} is {} after {}", node.path, node.state, states[&*node.path]));
+            if states
+                .get(node.path.as_str())
+                .is_some_and(|last| *last != node.state)
+            {
+                wrong.push(format!(
+                    "states: {} is {} after {}",
+                    node.path, node.state, states[&*node.path]
+                ));
             }
         }
     }
@@ -569,9 +729,15 @@ impl Run<'_> {
         let mut used_up = None;
         for entry in &book.entries {
             match &entry.event {
-                Event::ShutdownBegins => used_up = Some(entry.at + self.seen.deadline * 3 / 4 / parts),
-                Event::Drained { actor, left } if *left > 0 && used_up.is_some_and(|at| entry.at < at) => {
-                    wrong.push(format!("drain: actor {actor} leaves {left} messages though it has time"));
+                Event::ShutdownBegins => {
+                    used_up = Some(entry.at + self.seen.deadline * 3 / 4 / parts)
+                }
+                Event::Drained { actor, left }
+                    if *left > 0 && used_up.is_some_and(|at| entry.at < at) =>
+                {
+                    wrong.push(format!(
+                        "drain: actor {actor} leaves {left} messages though it has time"
+                    ));
                 }
                 _ => {}
             }
@@ -582,10 +748,17 @@ impl Run<'_> {
     fn report(&self, wrong: &mut Wrong) {
         let report = &self.seen.shutdown;
         let nodes = u32::try_from(self.seen.children.len()).unwrap_or(u32::MAX) + 1;
-        let pauses = if self.plan.pool.is_some() { POOL_STOPS_WITHIN } else { Duration::ZERO };
+        let pauses = if self.plan.pool.is_some() {
+            POOL_STOPS_WITHIN
+        } else {
+            Duration::ZERO
+        };
         let most = self.seen.deadline + (ANSWER_WITHIN + STOP_WITHIN + pauses) * nodes + GRACE;
         if report.took > most {
-            wrong.push(format!("report: took {:?} of {:?}", report.took, self.seen.deadline));
+            wrong.push(format!(
+                "report: took {:?} of {:?}",
+                report.took, self.seen.deadline
+            ));
         }
         let stopped: BTreeSet<&String> = report.stopped.iter().collect();
         if stopped.len() != report.stopped.len() {
@@ -610,7 +783,9 @@ impl Run<'_> {
             let dead = counts.filter(|((to, why), _)| **to == **path && *why == Reason::Abandoned);
             let dead: u64 = dead.map(|(_, count)| count).sum();
             if told as u64 != dead {
-                wrong.push(format!("report: {told} messages of {path} abandoned, {dead} dead letters"));
+                wrong.push(format!(
+                    "report: {told} messages of {path} abandoned, {dead} dead letters"
+                ));
             }
         }
     }

@@ -74,7 +74,10 @@ pub enum Event {
         path: String,
     },
     /// Simulation only.
-    #[cfg_attr(not(madsim), expect(dead_code, reason = "read off the simulator's trace"))]
+    #[cfg_attr(
+        not(madsim),
+        expect(dead_code, reason = "read off the simulator's trace")
+    )]
     State {
         path: String,
         state: State,
@@ -129,7 +132,13 @@ pub struct Letter {
 }
 
 impl Letter {
-    pub fn new(stream: u32, to: Option<usize>, priority: Priority, overflow: Overflow, size: usize) -> Self {
+    pub fn new(
+        stream: u32,
+        to: Option<usize>,
+        priority: Priority,
+        overflow: Overflow,
+        size: usize,
+    ) -> Self {
         Self {
             stream,
             to,
@@ -166,7 +175,10 @@ pub struct Book {
     pub entries: Vec<Entry>,
     pub letters: Vec<Letter>,
     pub complaints: Vec<String>,
-    #[cfg_attr(not(madsim), expect(dead_code, reason = "for steps of a life, seen in simulation only"))]
+    #[cfg_attr(
+        not(madsim),
+        expect(dead_code, reason = "for steps of a life, seen in simulation only")
+    )]
     begun: Option<Instant>,
     bounds: Vec<Bounds>,
     waiting: Vec<(usize, usize)>,
@@ -193,13 +205,18 @@ impl Book {
     /// Counts what waits from below: what its sender knows to be taken, and what was neither begun nor dropped.
     fn waits(&mut self, id: Id) {
         let letter = &mut self.letters[id];
-        let Some(to) = letter.to.filter(|_| !letter.has_begun && letter.copies > 0) else { return };
+        let Some(to) = letter.to.filter(|_| !letter.has_begun && letter.copies > 0) else {
+            return;
+        };
         letter.is_waiting = true;
         self.waiting[to].0 += 1;
         self.waiting[to].1 += letter.size;
         let ((messages, bytes), bounds) = (self.waiting[to], self.bounds[to]);
         if messages > bounds.messages {
-            self.complain(format!("{messages} messages wait for actor {to}, {} may", bounds.messages));
+            self.complain(format!(
+                "{messages} messages wait for actor {to}, {} may",
+                bounds.messages
+            ));
         }
         if bounds.bytes.is_some_and(|limit| bytes > limit) && messages > 1 {
             self.complain(format!("{bytes} bytes wait for actor {to}: {bounds:?}"));
@@ -264,7 +281,10 @@ impl History {
         let at = time::now();
         let mut book = self.book();
         match &event {
-            Event::Sent { id, outcome: Outcome::Taken(Receipt::Queued | Receipt::QueuedForOldest) } => {
+            Event::Sent {
+                id,
+                outcome: Outcome::Taken(Receipt::Queued | Receipt::QueuedForOldest),
+            } => {
                 book.waits(*id);
             }
             Event::Begun { id, .. } => {
@@ -290,7 +310,10 @@ impl History {
         let mut book = self.book();
         // States are judged by their order alone.
         if let Some(at) = book.entries.last().map(|entry| entry.at).or(book.begun) {
-            book.entries.push(Entry { at, event: Event::State { path, state } });
+            book.entries.push(Entry {
+                at,
+                event: Event::State { path, state },
+            });
         }
     }
 
@@ -299,7 +322,9 @@ impl History {
         book.living[actor] += 1;
         if book.living[actor] > 1 {
             let living = book.living[actor];
-            book.complain(format!("{living} incarnations of actor {actor} live at once"));
+            book.complain(format!(
+                "{living} incarnations of actor {actor} live at once"
+            ));
         }
     }
 
@@ -318,7 +343,11 @@ impl History {
     /// What lives now: incarnations, tasks, letters.
     pub fn living(&self) -> (usize, usize, usize) {
         let book = self.book();
-        (book.living.iter().sum(), book.tasks.iter().sum(), book.copies)
+        (
+            book.living.iter().sum(),
+            book.tasks.iter().sum(),
+            book.copies,
+        )
     }
 
     /// Whatever actors and their tasks have done so far, counted.
@@ -326,7 +355,10 @@ impl History {
         let is_act = |entry: &&Entry| {
             matches!(
                 entry.event,
-                Event::Begun { .. } | Event::Done { .. } | Event::Made { .. } | Event::TaskActs { .. }
+                Event::Begun { .. }
+                    | Event::Done { .. }
+                    | Event::Made { .. }
+                    | Event::TaskActs { .. }
             )
         };
         self.book().entries.iter().filter(is_act).count()
@@ -336,6 +368,10 @@ impl History {
 /// The name of a letter as its kind, so that a dead letter says which one it was.
 pub fn kind_of(id: Id) -> &'static str {
     static KINDS: std::sync::OnceLock<Vec<&'static str>> = std::sync::OnceLock::new();
-    let all = || (0..MAX_LETTERS).map(|id| &*Box::leak(id.to_string().into_boxed_str())).collect();
+    let all = || {
+        (0..MAX_LETTERS)
+            .map(|id| &*Box::leak(id.to_string().into_boxed_str()))
+            .collect()
+    };
     KINDS.get_or_init(all)[id]
 }

@@ -23,17 +23,27 @@ use crate::{
 };
 
 /// Steps to a smaller plan. On tokio a failure may be a matter of luck, and a failed run waits for long.
-const MAX_SHRINKS: u32 = if alys_runtime::is_simulated() { 2_000 } else { 10 };
+const MAX_SHRINKS: u32 = if alys_runtime::is_simulated() {
+    2_000
+} else {
+    10
+};
 
 /// Seeds without `ALYS_RANDOM_SEEDS`: a few seconds of either mode. The rarest of the bugs that were planted to
 /// try the suite took a hundred.
-const SEEDS: u64 = if alys_runtime::is_simulated() { 1_000 } else { 50 };
+const SEEDS: u64 = if alys_runtime::is_simulated() {
+    1_000
+} else {
+    50
+};
 
 /// Plans whose trees could not be built.
 static UNBUILT: AtomicU64 = AtomicU64::new(0);
 
 fn from_env(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |value| value.parse().unwrap())
+    std::env::var(name)
+        .ok()
+        .map_or(default, |value| value.parse().unwrap())
 }
 
 /// One run, judged. What is wrong with it.
@@ -50,9 +60,15 @@ async fn judged(name: String, plan: Plan, hear: fn(&Arc<World>)) -> Result<(), S
         }
     };
     let mut book = world.history.book();
-    logged(&name, seen.gave_up).into_iter().for_each(|error| book.complain(error));
+    logged(&name, seen.gave_up)
+        .into_iter()
+        .for_each(|error| book.complain(error));
     check::check(&plan, &seen, &mut book);
-    if book.complaints.is_empty() { Ok(()) } else { Err(book.complaints.join("\n")) }
+    if book.complaints.is_empty() {
+        Ok(())
+    } else {
+        Err(book.complaints.join("\n"))
+    }
 }
 
 #[cfg(not(madsim))]
@@ -73,7 +89,9 @@ fn run(seed: u64, plan: Plan) -> Result<(), String> {
             if let ("actor.state", Some(world)) = (event.kind, world.upgrade()) {
                 let text = String::from_utf8_lossy(event.payload);
                 let (path, state) = text.split_once('\0').unwrap();
-                let state = alys_actor_system::State::ALL.into_iter().find(|other| other.as_str() == state);
+                let state = alys_actor_system::State::ALL
+                    .into_iter()
+                    .find(|other| other.as_str() == state);
                 world.history.note_state(path.to_owned(), state.unwrap());
             }
         }));
@@ -89,16 +107,26 @@ fn run(seed: u64, plan: Plan) -> Result<(), String> {
 fn holds(seed: u64) -> Result<(), TestError<Plan>> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config =
-        Config { cases: 1, failure_persistence: None, max_shrink_iters: MAX_SHRINKS, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-    runner.run(&plans(), |plan| run(seed, plan).map_err(TestCaseError::fail))
+    let config = Config {
+        cases: 1,
+        failure_persistence: None,
+        max_shrink_iters: MAX_SHRINKS,
+        ..Config::default()
+    };
+    let mut runner =
+        TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    runner.run(&plans(), |plan| {
+        run(seed, plan).map_err(TestCaseError::fail)
+    })
 }
 
 #[test]
 fn whatever_is_sent_and_whatever_fails_the_promises_hold() {
     errors::listen();
-    let (first, seeds) = (from_env("ALYS_RANDOM_FIRST", 1), from_env("ALYS_RANDOM_SEEDS", SEEDS));
+    let (first, seeds) = (
+        from_env("ALYS_RANDOM_FIRST", 1),
+        from_env("ALYS_RANDOM_SEEDS", SEEDS),
+    );
     for seed in first..first + seeds {
         match holds(seed) {
             Ok(()) => {}
@@ -107,13 +135,21 @@ fn whatever_is_sent_and_whatever_fails_the_promises_hold() {
         }
     }
     let unbuilt = UNBUILT.load(Relaxed);
-    assert!(unbuilt <= seeds.div_ceil(10), "{unbuilt} of {seeds} plans say nothing");
+    assert!(
+        unbuilt <= seeds.div_ceil(10),
+        "{unbuilt} of {seeds} plans say nothing"
+    );
 }
 
 /// The errors since the last run, which was that of the system of this name: one run after the other.
 fn logged(name: &str, may_give_up: bool) -> Vec<String> {
     let lines = std::mem::take(&mut *errors::lines());
     let giving_up = format!("system={name} ");
-    let is_fine = |line: &String| may_give_up && line.contains(&giving_up) && line.contains("gave up");
-    lines.into_iter().filter(|line| !is_fine(line)).map(|line| format!("logged: {line}")).collect()
+    let is_fine =
+        |line: &String| may_give_up && line.contains(&giving_up) && line.contains("gave up");
+    lines
+        .into_iter()
+        .filter(|line| !is_fine(line))
+        .map(|line| format!("logged: {line}"))
+        .collect()
 }

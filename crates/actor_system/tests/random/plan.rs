@@ -200,28 +200,53 @@ fn backoff() -> impl Strategy<Value = Backoff> {
 }
 
 fn supervision() -> impl Strategy<Value = Supervision> {
-    prop_oneof![Just(Supervision::OneForOne), Just(Supervision::OneForAll), Just(Supervision::RestForOne)]
+    prop_oneof![
+        Just(Supervision::OneForOne),
+        Just(Supervision::OneForAll),
+        Just(Supervision::RestForOne)
+    ]
 }
 
 fn supervisor() -> impl Strategy<Value = SupervisorPlan> {
     let intensity = (0..6usize, prop_oneof![Just(10u64), Just(60_000)]);
     let exhausted = prop_oneof![Just(Exhausted::Escalate), Just(Exhausted::Degrade)];
-    (weighted(0.5, any::<Index>()), supervision(), intensity, backoff(), exhausted).prop_map(
-        |(parent, strategy, (restarts, within), backoff, exhausted)| SupervisorPlan {
-            parent,
-            strategy,
-            intensity: Intensity { restarts, within: ms(within) },
-            backoff,
-            exhausted,
-        },
+    (
+        weighted(0.5, any::<Index>()),
+        supervision(),
+        intensity,
+        backoff(),
+        exhausted,
     )
+        .prop_map(
+            |(parent, strategy, (restarts, within), backoff, exhausted)| SupervisorPlan {
+                parent,
+                strategy,
+                intensity: Intensity {
+                    restarts,
+                    within: ms(within),
+                },
+                backoff,
+                exhausted,
+            },
+        )
 }
 
 fn pace() -> impl Strategy<Value = Option<Pace>> {
-    let breaker = (1..4usize, 5..50u64, 1..20u64, 1..20u64).prop_map(|(failures, within, open, proved)| {
-        let open_for = Backoff { initial: ms(open), max: ms(open * 4), factor: 2.0, jitter: 0.5 };
-        Pace::CircuitBreaker(Breaker { failures, within: ms(within), open_for, proved_after: ms(proved) })
-    });
+    let breaker =
+        (1..4usize, 5..50u64, 1..20u64, 1..20u64).prop_map(|(failures, within, open, proved)| {
+            let open_for = Backoff {
+                initial: ms(open),
+                max: ms(open * 4),
+                factor: 2.0,
+                jitter: 0.5,
+            };
+            Pace::CircuitBreaker(Breaker {
+                failures,
+                within: ms(within),
+                open_for,
+                proved_after: ms(proved),
+            })
+        });
     prop_oneof![
         4 => Just(None),
         1 => Just(Some(Pace::Immediate)),
@@ -258,10 +283,17 @@ fn start() -> impl Strategy<Value = Start> {
 fn actor() -> impl Strategy<Value = ActorPlan> {
     let restart = prop_oneof![6 => Just(Restart::Permanent), 1 => Just(Restart::Transient), 1 => Just(Restart::Temporary)];
     let capacity = prop_oneof![1..4usize, 1..65usize];
-    let mailbox = (capacity, weighted(0.3, 50..1000usize), weighted(0.4, overflow()));
-    let stop =
-        prop_oneof![6 => Just(Stop::Well), 1 => (1..20u64).prop_map(Stop::Slow), 1 => Just(Stop::Panic)];
-    let limits = (5..MAX_HANDLE_MS, weighted(0.2, 500..3000usize), weighted(0.2, any::<Index>()));
+    let mailbox = (
+        capacity,
+        weighted(0.3, 50..1000usize),
+        weighted(0.4, overflow()),
+    );
+    let stop = prop_oneof![6 => Just(Stop::Well), 1 => (1..20u64).prop_map(Stop::Slow), 1 => Just(Stop::Panic)];
+    let limits = (
+        5..MAX_HANDLE_MS,
+        weighted(0.2, 500..3000usize),
+        weighted(0.2, any::<Index>()),
+    );
     let life = (restart, pace(), vec(start(), 0..4), stop);
     (any::<Index>(), mailbox, any::<[bool; 2]>(), limits, life).prop_map(
         |(supervisor, mailbox, [batches, commits], limits, (restart, pace, starts, stop))| {
@@ -277,7 +309,11 @@ fn actor() -> impl Strategy<Value = ActorPlan> {
                 handle_within,
                 memory_budget,
                 depends_on,
-                habits: Habits { commits, starts, stop },
+                habits: Habits {
+                    commits,
+                    starts,
+                    stop,
+                },
                 subscribes,
             }
         },
@@ -292,14 +328,16 @@ fn letter(deed: BoxedStrategy<Deed>) -> BoxedStrategy<LetterPlan> {
     let size = prop_oneof![1..100usize, 1..400usize];
     let flags = (prop::bool::weighted(0.3), prop::bool::weighted(0.7));
     (priority, overflow(), size, flags, deed)
-        .prop_map(|(priority, overflow, size, (again, expires), deed)| LetterPlan {
-            priority,
-            overflow,
-            size,
-            again,
-            expires,
-            deed,
-        })
+        .prop_map(
+            |(priority, overflow, size, (again, expires), deed)| LetterPlan {
+                priority,
+                overflow,
+                size,
+                again,
+                expires,
+                deed,
+            },
+        )
         .boxed()
 }
 
@@ -324,7 +362,13 @@ fn step(letter: BoxedStrategy<LetterPlan>) -> BoxedStrategy<Step> {
     let times = prop_oneof![4 => Just(1u8), 1 => 2..12u8];
     let pause = prop_oneof![3 => Just(0u64), 1 => 0..6u64];
     (pause, times, any::<Index>(), how(), letter)
-        .prop_map(|(pause, times, to, how, letter)| Step { pause, times, to, how, letter })
+        .prop_map(|(pause, times, to, how, letter)| Step {
+            pause,
+            times,
+            to,
+            how,
+            letter,
+        })
         .boxed()
 }
 
@@ -380,22 +424,42 @@ fn fault() -> impl Strategy<Value = FaultPlan> {
 pub fn plans() -> BoxedStrategy<Plan> {
     let letters = letter(deed(deed(simple_deed())));
     let senders = vec(vec(step(letters), 1..24), 1..5);
-    let routing = prop_oneof![Just(Routing::LeastLoaded), Just(Routing::RoundRobin), Just(Routing::ByKey)];
-    let pool = (any::<Index>(), 1..4usize, routing, 1..9usize)
-        .prop_map(|(supervisor, size, routing, capacity)| PoolPlan { supervisor, size, routing, capacity });
-    let shutdown = (weighted(0.4, 0..40u64), prop_oneof![1 => 0..30u64, 2 => Just(2_000u64)])
+    let routing = prop_oneof![
+        Just(Routing::LeastLoaded),
+        Just(Routing::RoundRobin),
+        Just(Routing::ByKey)
+    ];
+    let pool = (any::<Index>(), 1..4usize, routing, 1..9usize).prop_map(
+        |(supervisor, size, routing, capacity)| PoolPlan {
+            supervisor,
+            size,
+            routing,
+            capacity,
+        },
+    );
+    let shutdown = (
+        weighted(0.4, 0..40u64),
+        prop_oneof![1 => 0..30u64, 2 => Just(2_000u64)],
+    )
         .prop_map(|(at, deadline)| Shutdown { at, deadline });
-    let tree = (0..4usize, vec(supervisor(), 1..5), vec(actor(), 1..6), weighted(0.4, pool));
+    let tree = (
+        0..4usize,
+        vec(supervisor(), 1..5),
+        vec(actor(), 1..6),
+        weighted(0.4, pool),
+    );
     let faults = prop_oneof![2 => Just(Vec::new()), 1 => vec(fault(), 1..5)];
     (tree, senders, faults, shutdown)
-        .prop_map(|((root_restarts, supervisors, actors, pool), senders, faults, shutdown)| Plan {
-            root_restarts,
-            supervisors,
-            actors,
-            pool,
-            senders,
-            faults,
-            shutdown,
-        })
+        .prop_map(
+            |((root_restarts, supervisors, actors, pool), senders, faults, shutdown)| Plan {
+                root_restarts,
+                supervisors,
+                actors,
+                pool,
+                senders,
+                faults,
+                shutdown,
+            },
+        )
         .boxed()
 }

@@ -11,10 +11,10 @@ use std::{
 };
 
 use alys_actor_system::{
-    Addr, AlysActor, AskError, Backoff, Batch, Bus, ChildSpec, Context, DeadLetters, Failure, Group,
-    Intensity, Limits, Message, Overflow, Planned, Pool, PoolError, PoolSpec, Priority, Receipt, Reply,
-    Retry, SendError, ShutdownReport, Slot, Snapshot, StartError, State, Strategy, Supervisor,
-    SupervisorSpec, System, SystemEvent, TellError, mailbox,
+    Addr, AlysActor, AskError, Backoff, Batch, Bus, ChildSpec, Context, DeadLetters, Failure,
+    Group, Intensity, Limits, Message, Overflow, Planned, Pool, PoolError, PoolSpec, Priority,
+    Receipt, Reply, Retry, SendError, ShutdownReport, Slot, Snapshot, StartError, State, Strategy,
+    Supervisor, SupervisorSpec, System, SystemEvent, TellError, mailbox,
 };
 use alys_runtime::time;
 use futures::future::{Either, join_all, select};
@@ -25,13 +25,25 @@ use crate::{
 };
 
 /// Longer than any plan takes unless something waits for ever: simulated time costs nothing.
-pub const PATIENCE: Duration = Duration::from_secs(if alys_runtime::is_simulated() { 600 } else { 30 });
+pub const PATIENCE: Duration = Duration::from_secs(if alys_runtime::is_simulated() {
+    600
+} else {
+    30
+});
 
 /// How much later than promised a thing may come: a machine under load, in production.
-pub const GRACE: Duration = Duration::from_millis(if alys_runtime::is_simulated() { 5 } else { 5_000 });
+pub const GRACE: Duration = Duration::from_millis(if alys_runtime::is_simulated() {
+    5
+} else {
+    5_000
+});
 
 /// How long nothing may happen after the end.
-const QUIET: Duration = Duration::from_millis(if alys_runtime::is_simulated() { 10_000 } else { 5 });
+const QUIET: Duration = Duration::from_millis(if alys_runtime::is_simulated() {
+    10_000
+} else {
+    5
+});
 
 const START_WITHIN: Duration = ms(20);
 pub const STOP_WITHIN: Duration = ms(30);
@@ -97,7 +109,10 @@ impl Message for Letter {
         self.overflow
     }
     fn absorb(&mut self, mut newer: Self) {
-        self.world.history.note(Event::Absorbed { id: newer.id, by: self.id });
+        self.world.history.note(Event::Absorbed {
+            id: newer.id,
+            by: self.id,
+        });
         self.answers.append(&mut newer.answers);
         self.deed = newer.deed.clone();
     }
@@ -107,7 +122,12 @@ impl Message for Letter {
         }
         self.world.history.copied(self.id);
         let (world, deed) = (self.world.clone(), self.deed.clone());
-        Some(Self { world, deed, answers: Vec::new(), ..*self })
+        Some(Self {
+            world,
+            deed,
+            answers: Vec::new(),
+            ..*self
+        })
     }
     fn expires(&self) -> bool {
         self.expires
@@ -156,7 +176,9 @@ impl World {
         let mut known = Known::new(stream, to, plan.priority, plan.overflow, plan.size);
         (known.again, known.expires) = (plan.again, plan.expires);
         change(&mut known);
-        let Known { overflow, timer_of, .. } = known;
+        let Known {
+            overflow, timer_of, ..
+        } = known;
         // In the mailbox it is what it says itself; what it is told as is the history's.
         let id = self.history.letter(known)?;
         Some(Letter {
@@ -193,7 +215,8 @@ impl World {
         let outcome = match answer {
             Ok(answer) => {
                 if answer != id {
-                    self.history.complain(format!("{id} was answered with the answer of {answer}"));
+                    self.history
+                        .complain(format!("{id} was answered with the answer of {answer}"));
                 }
                 Outcome::Unknown
             }
@@ -213,7 +236,12 @@ impl World {
         }
     }
 
-    async fn perform_once(self: &Arc<Self>, stream: u32, step: &Step, held: &mut Vec<(Id, Reply<Id>)>) {
+    async fn perform_once(
+        self: &Arc<Self>,
+        stream: u32,
+        step: &Step,
+        held: &mut Vec<(Id, Reply<Id>)>,
+    ) {
         let all = self.addrs.lock().unwrap().len();
         let to = place(&step.to, all);
         let Some(addr) = self.addr(to) else { return };
@@ -226,17 +254,23 @@ impl World {
         };
         match step.how {
             How::Tell => {
-                let Some(letter) = self.letter(stream, Some(to), plan, |_| {}) else { return };
+                let Some(letter) = self.letter(stream, Some(to), plan, |_| {}) else {
+                    return;
+                };
                 self.told(letter.id, addr.tell(letter));
             }
             How::TellAs(priority) => {
                 let as_this = |known: &mut Known| known.priority = priority;
-                let Some(letter) = self.letter(stream, Some(to), plan, as_this) else { return };
+                let Some(letter) = self.letter(stream, Some(to), plan, as_this) else {
+                    return;
+                };
                 self.told(letter.id, addr.tell_as(priority, letter));
             }
             How::Send => {
                 let sends = |known: &mut Known| known.is_send = true;
-                let Some(letter) = self.letter(stream, Some(to), plan, sends) else { return };
+                let Some(letter) = self.letter(stream, Some(to), plan, sends) else {
+                    return;
+                };
                 let id = letter.id;
                 self.sent(id, addr.send(letter).await);
             }
@@ -245,7 +279,9 @@ impl World {
                     asking(known);
                     known.deadline = None;
                 };
-                let Some(mut letter) = self.letter(stream, Some(to), plan, late) else { return };
+                let Some(mut letter) = self.letter(stream, Some(to), plan, late) else {
+                    return;
+                };
                 letter.answers.append(held);
                 self.told(letter.id, addr.forward(letter));
             }
@@ -255,7 +291,9 @@ impl World {
                     asking(known);
                     known.deadline = Some(Some(begun + deadline));
                 };
-                let Some(mut letter) = self.letter(stream, Some(to), plan, by_then) else { return };
+                let Some(mut letter) = self.letter(stream, Some(to), plan, by_then) else {
+                    return;
+                };
                 let id = letter.id;
                 let ask = |reply| {
                     letter.answers.push((id, reply));
@@ -270,7 +308,12 @@ impl World {
                 let retry = Retry {
                     attempts,
                     each: ms(each),
-                    backoff: Backoff { initial: ms(1), max, factor: 2.0, jitter: 0.2 },
+                    backoff: Backoff {
+                        initial: ms(1),
+                        max,
+                        factor: 2.0,
+                        jitter: 0.2,
+                    },
                 };
                 let ask = |reply| {
                     let by_then = |known: &mut Known| {
@@ -316,12 +359,21 @@ impl World {
                 }
             }
             How::Publish => {
-                let Some(bus) = self.bus.lock().unwrap().clone() else { return };
-                bus.publish(News { stream, deed: Arc::new(plan.clone()) });
+                let Some(bus) = self.bus.lock().unwrap().clone() else {
+                    return;
+                };
+                bus.publish(News {
+                    stream,
+                    deed: Arc::new(plan.clone()),
+                });
             }
             How::PoolTell | How::PoolSend | How::PoolAsk { .. } | How::PoolKeyed { .. } => {
-                let Some(pool) = self.pool.lock().unwrap().clone() else { return };
-                let Some(letter) = self.letter(stream, None, plan, asking) else { return };
+                let Some(pool) = self.pool.lock().unwrap().clone() else {
+                    return;
+                };
+                let Some(letter) = self.letter(stream, None, plan, asking) else {
+                    return;
+                };
                 self.perform_pooled(pool, letter, step.how).await;
             }
         }
@@ -345,7 +397,11 @@ impl World {
             }
             _ => pool.send(letter).await.is_ok(),
         };
-        let outcome = if is_taken { Outcome::Unknown } else { Outcome::NotTaken };
+        let outcome = if is_taken {
+            Outcome::Unknown
+        } else {
+            Outcome::NotTaken
+        };
         self.history.note(Event::Sent { id, outcome });
     }
 
@@ -391,17 +447,28 @@ impl Drop for TaskGuard {
 impl<const B: usize> Worker<B> {
     fn note(&self, hook: Hook) {
         let (actor, incarnation) = (self.index, self.incarnation);
-        self.world.history.note(Event::Hook { actor, incarnation, hook });
+        self.world.history.note(Event::Hook {
+            actor,
+            incarnation,
+            hook,
+        });
     }
 
     /// Does what a letter says, up to its last word.
     async fn work(&mut self, letter: &mut Letter, ctx: &Context<Self>) -> Result<(), ToldToFail> {
         let attempt = ctx.envelope().map_or(0, |envelope| envelope.attempt);
         let (actor, incarnation) = (self.index, ctx.incarnation());
-        self.world.history.note(Event::Begun { id: letter.id, actor, incarnation, attempt });
+        self.world.history.note(Event::Begun {
+            id: letter.id,
+            actor,
+            incarnation,
+            attempt,
+        });
         if letter.timer_of.is_some_and(|of| of != incarnation) {
             let (id, of) = (letter.id, letter.timer_of);
-            self.world.history.complain(format!("timer {id} of incarnation {of:?} reached {incarnation}"));
+            self.world.history.complain(format!(
+                "timer {id} of incarnation {of:?} reached {incarnation}"
+            ));
         }
         let deed = std::mem::replace(&mut letter.deed, Deed::Answer);
         match deed {
@@ -431,7 +498,11 @@ impl<const B: usize> Worker<B> {
                     world.perform(stream, &step, &mut Vec::new()).await;
                 });
             }
-            Deed::Timer { delay, letter, cancelled } => {
+            Deed::Timer {
+                delay,
+                letter,
+                cancelled,
+            } => {
                 let world = self.world.clone();
                 let of_this = |known: &mut Known| known.timer_of = Some(incarnation);
                 let stream = ACTOR_STREAMS + u32::try_from(actor).unwrap();
@@ -439,7 +510,10 @@ impl<const B: usize> Worker<B> {
                     let id = letter.id;
                     let timer = ctx.send_after(ms(delay), letter);
                     if cancelled && timer.cancel() {
-                        world.history.note(Event::Sent { id, outcome: Outcome::Cancelled });
+                        world.history.note(Event::Sent {
+                            id,
+                            outcome: Outcome::Cancelled,
+                        });
                     }
                 }
             }
@@ -505,7 +579,10 @@ impl<const B: usize> AlysActor for Worker<B> {
 
     async fn handle(&mut self, mut letter: Letter, ctx: &Context<Self>) -> Result<(), ToldToFail> {
         self.work(&mut letter, ctx).await?;
-        self.world.history.note(Event::Done { id: letter.id, actor: self.index });
+        self.world.history.note(Event::Done {
+            id: letter.id,
+            actor: self.index,
+        });
         Ok(())
     }
 
@@ -520,10 +597,20 @@ impl<const B: usize> AlysActor for Worker<B> {
             done.push(letter.id);
             if self.habits.commits {
                 batch.done();
-                done.drain(..).for_each(|id| self.world.history.note(Event::Done { id, actor: self.index }));
+                done.drain(..).for_each(|id| {
+                    self.world.history.note(Event::Done {
+                        id,
+                        actor: self.index,
+                    })
+                });
             }
         }
-        done.drain(..).for_each(|id| self.world.history.note(Event::Done { id, actor: self.index }));
+        done.drain(..).for_each(|id| {
+            self.world.history.note(Event::Done {
+                id,
+                actor: self.index,
+            })
+        });
         Ok(())
     }
 
@@ -538,7 +625,10 @@ impl<const B: usize> AlysActor for Worker<B> {
     async fn stopped(&mut self, _: &Context<Self>) {
         self.note(Hook::Stopped);
         if let Some(addr) = self.world.addr(self.index).filter(Addr::is_closed) {
-            self.world.history.note(Event::Drained { actor: self.index, left: addr.depth() });
+            self.world.history.note(Event::Drained {
+                actor: self.index,
+                left: addr.depth(),
+            });
         }
         match self.habits.stop {
             Stop::Well => {}
@@ -568,7 +658,15 @@ async fn make<const B: usize>(
         _ => {}
     }
     world.history.lives(index);
-    Ok(Worker { world, index, habits, start, incarnation: 0, grown: 0, is_pooled })
+    Ok(Worker {
+        world,
+        index,
+        habits,
+        start,
+        incarnation: 0,
+        grown: 0,
+        is_pooled,
+    })
 }
 
 /// The tree of a plan, as it is being built.
@@ -582,8 +680,16 @@ struct Builder {
 impl Builder {
     fn new(name: &str, plan: &Plan) -> Self {
         let root = SupervisorSpec {
-            intensity: Intensity { restarts: plan.root_restarts, within: Duration::from_secs(60) },
-            backoff: Backoff { initial: ms(1), max: ms(4), factor: 2.0, jitter: 0.5 },
+            intensity: Intensity {
+                restarts: plan.root_restarts,
+                within: Duration::from_secs(60),
+            },
+            backoff: Backoff {
+                initial: ms(1),
+                max: ms(4),
+                factor: 2.0,
+                jitter: 0.5,
+            },
             ..SupervisorSpec::new(name, Strategy::OneForAll)
         };
         let workers = plan.pool.as_ref().map_or(0, |pool| pool.size);
@@ -602,10 +708,16 @@ impl Builder {
                 0 => bytes,
                 in_hand => bytes.max(LARGEST) + in_hand * LARGEST,
             });
-            Bounds { messages: actor.capacity + in_hand, bytes }
+            Bounds {
+                messages: actor.capacity + in_hand,
+                bytes,
+            }
         };
         let pooled = plan.pool.iter().flat_map(|pool| {
-            let bounds = Bounds { messages: pool.capacity + slack, bytes: None };
+            let bounds = Bounds {
+                messages: pool.capacity + slack,
+                bytes: None,
+            };
             std::iter::repeat_n(bounds, pool.size)
         });
         let history = History::new(plan.actors.iter().map(bounds).chain(pooled).collect());
@@ -614,7 +726,9 @@ impl Builder {
             addrs: Mutex::default(),
             pool: Mutex::default(),
             bus: Mutex::default(),
-            made: (0..plan.actors.len() + workers).map(|_| AtomicUsize::new(0)).collect(),
+            made: (0..plan.actors.len() + workers)
+                .map(|_| AtomicUsize::new(0))
+                .collect(),
             next_stream: AtomicU32::new(0),
         };
         let system = System::with_root(root);
@@ -627,13 +741,25 @@ impl Builder {
             paths: Vec::new(),
             supervisors: Vec::new(),
             children: Vec::new(),
-            is_batching: plan.actors.iter().map(is_batching).chain((0..workers).map(|_| false)).collect(),
+            is_batching: plan
+                .actors
+                .iter()
+                .map(is_batching)
+                .chain((0..workers).map(|_| false))
+                .collect(),
         };
-        Self { system, world: Arc::new(world), supervisors: Vec::new(), seen }
+        Self {
+            system,
+            world: Arc::new(world),
+            supervisors: Vec::new(),
+            seen,
+        }
     }
 
     fn child(&mut self, supervisor: Option<usize>, name: &str) -> String {
-        let parent = supervisor.map_or(self.seen.tree.path.clone(), |at| self.seen.supervisors[at].clone());
+        let parent = supervisor.map_or(self.seen.tree.path.clone(), |at| {
+            self.seen.supervisors[at].clone()
+        });
         let path = format!("{parent}/{name}");
         self.seen.children.push((parent, path.clone()));
         path
@@ -660,7 +786,10 @@ impl Builder {
                 }
                 depth
             };
-            let parent = of.parent.filter(|_| at > 0).map(|parent| place(&parent, at));
+            let parent = of
+                .parent
+                .filter(|_| at > 0)
+                .map(|parent| place(&parent, at));
             let parent = parent.filter(|parent| depth(*parent) < 3);
             let spec = SupervisorSpec {
                 intensity: of.intensity,
@@ -669,7 +798,8 @@ impl Builder {
                 parent: parent.map(|parent| self.supervisors[parent].clone()),
                 ..SupervisorSpec::new(format!("s{at}"), of.strategy)
             };
-            self.supervisors.push(self.system.supervisor(spec).map_err(gave_up)?);
+            self.supervisors
+                .push(self.system.supervisor(spec).map_err(gave_up)?);
             let path = self.child(parent, &format!("s{at}"));
             self.seen.supervisors.push(path);
         }
@@ -687,21 +817,28 @@ impl Builder {
                 stop_within: STOP_WITHIN,
                 memory_budget: of.memory_budget,
                 pace: of.pace,
-                ..ChildSpec::new(name).restart(of.restart).handle_within(ms(of.handle_within))
+                ..ChildSpec::new(name)
+                    .restart(of.restart)
+                    .handle_within(ms(of.handle_within))
             };
             if let Some(on) = of.depends_on.filter(|_| index > 0) {
                 let on = &self.seen.paths[place(&on, index)];
                 let below = on.split_once('/').map_or("", |(_, below)| below);
                 spec = spec.depends_on(below);
             }
-            let limits = Limits { messages: of.capacity, bytes: of.bytes };
+            let limits = Limits {
+                messages: of.capacity,
+                bytes: of.bytes,
+            };
             let supervisor = self.supervisors[supervisor].clone();
             let addr = match self.seen.is_batching[index] {
                 true => self.start::<BATCH>(&supervisor, spec, limits, index, of),
                 false => self.start::<1>(&supervisor, spec, limits, index, of),
             }?;
             self.world.addrs.lock().unwrap().push(addr.clone());
-            let Some(overflow) = of.subscribes else { continue };
+            let Some(overflow) = of.subscribes else {
+                continue;
+            };
             let world = self.world.clone();
             let subscription = self.system.bus().subscribe(&addr, move |news: &News| {
                 let news_of = |known: &mut Known| {
@@ -711,7 +848,9 @@ impl Builder {
                     };
                 };
                 // A conversion that panics misses its event, which is right beyond the letters of a run.
-                world.letter(news.stream, Some(index), &news.deed, news_of).unwrap_or_else(|| panic_quietly())
+                world
+                    .letter(news.stream, Some(index), &news.deed, news_of)
+                    .unwrap_or_else(|| panic_quietly())
             });
             subscription.unwrap().keep();
         }
@@ -740,7 +879,11 @@ impl Builder {
             self.seen.paths.push(path);
         }
         let spec = PoolSpec::new("pool", of.size, of.capacity).routing(of.routing);
-        let like = Arc::new(Habits { commits: false, starts: Vec::new(), stop: Stop::Well });
+        let like = Arc::new(Habits {
+            commits: false,
+            starts: Vec::new(),
+            stop: Stop::Well,
+        });
         let pool = self.supervisors[supervisor]
             .pool::<Worker<1>, _, _, _>(spec, move |worker| {
                 make::<1>(world.clone(), first + worker, like.clone(), true)
@@ -749,7 +892,11 @@ impl Builder {
                 PoolError::Start { source, .. } => gave_up(source),
                 other => panic!("{other}"),
             })?;
-        self.world.addrs.lock().unwrap().extend(pool.addresses().iter().cloned());
+        self.world
+            .addrs
+            .lock()
+            .unwrap()
+            .extend(pool.addresses().iter().cloned());
         *self.world.pool.lock().unwrap() = Some(pool);
         Ok(())
     }
@@ -757,15 +904,27 @@ impl Builder {
     fn watch(&self) -> Slot<Tick> {
         let (addr, slot) = mailbox::<Tick>(1);
         let world = self.world.clone();
-        let decided = self.system.bus().subscribe(&addr, move |event: &SystemEvent| {
-            world.history.note(match event {
-                SystemEvent::Restarting { path, delay, is_open, .. } => {
-                    Event::Restarting { path: path.to_string(), delay: *delay, is_open: *is_open }
-                }
-                SystemEvent::GivenUp { path } => Event::GivenUp { path: path.to_string() },
+        let decided = self
+            .system
+            .bus()
+            .subscribe(&addr, move |event: &SystemEvent| {
+                world.history.note(match event {
+                    SystemEvent::Restarting {
+                        path,
+                        delay,
+                        is_open,
+                        ..
+                    } => Event::Restarting {
+                        path: path.to_string(),
+                        delay: *delay,
+                        is_open: *is_open,
+                    },
+                    SystemEvent::GivenUp { path } => Event::GivenUp {
+                        path: path.to_string(),
+                    },
+                });
+                Tick
             });
-            Tick
-        });
         decided.unwrap().keep();
         slot
     }
@@ -773,7 +932,10 @@ impl Builder {
     fn harm(&self, plan: &Plan) {
         for of in &plan.faults {
             let path = &self.seen.paths[place(&of.actor, plan.actors.len())];
-            self.system.faults().plan(path, Planned::from(of.fault).after(of.after).times(of.times));
+            self.system.faults().plan(
+                path,
+                Planned::from(of.fault).after(of.after).times(of.times),
+            );
         }
     }
 }
@@ -794,7 +956,12 @@ pub async fn carry_out(
     hear(&builder.world);
     let _ticks = builder.watch();
     builder.build(plan)?;
-    let Builder { system, world, mut seen, .. } = builder;
+    let Builder {
+        system,
+        world,
+        mut seen,
+        ..
+    } = builder;
     *world.bus.lock().unwrap() = Some(system.bus().clone());
     let mut senders = Vec::new();
     for (stream, steps) in (0..).zip(plan.senders.clone()) {
@@ -819,20 +986,28 @@ pub async fn carry_out(
             }
         };
         let moment = select(Box::pin(moment), Box::pin(system.failed()));
-        time::timeout(PATIENCE, moment).await.map(|first| matches!(first, Either::Right(_)))
+        time::timeout(PATIENCE, moment)
+            .await
+            .map(|first| matches!(first, Either::Right(_)))
     };
     match ended {
         Ok(gave_up) => seen.gave_up = gave_up,
-        Err(_) => world.history.complain(format!("does not come to rest: {:?}", system.snapshot())),
+        Err(_) => world
+            .history
+            .complain(format!("does not come to rest: {:?}", system.snapshot())),
     }
     world.history.note(Event::ShutdownBegins);
     match time::timeout(PATIENCE, system.shutdown(seen.deadline)).await {
         Ok(report) => seen.shutdown = report,
-        Err(_) => world.history.complain(format!("does not shut down: {:?}", system.snapshot())),
+        Err(_) => world
+            .history
+            .complain(format!("does not shut down: {:?}", system.snapshot())),
     }
     world.history.note(Event::ShutdownEnds);
     if !are_done.load(Relaxed) && time::timeout(PATIENCE, senders).await.is_err() {
-        world.history.complain("a sender waits on after the shutdown".to_owned());
+        world
+            .history
+            .complain("a sender waits on after the shutdown".to_owned());
     }
     seen.gave_up |= system.snapshot().state == State::Failed;
     watch_the_dead(&world).await;
@@ -843,7 +1018,9 @@ pub async fn carry_out(
     *world.bus.lock().unwrap() = None;
     let left = world.history.living();
     if left != (0, 0, 0) {
-        world.history.complain(format!("live on when all is over: incarnations, tasks, letters: {left:?}"));
+        world.history.complain(format!(
+            "live on when all is over: incarnations, tasks, letters: {left:?}"
+        ));
     }
     Ok((seen, world))
 }
@@ -855,7 +1032,10 @@ async fn settled(system: &System, world: &World) {
         let addrs = world.addrs.lock().unwrap().clone();
         let is_settled = addrs.iter().all(|addr| {
             let path = addr.path().unwrap_or_default();
-            let state = path.split_once('/').and_then(|(_, below)| tree.find(below)).map(|seen| seen.state);
+            let state = path
+                .split_once('/')
+                .and_then(|(_, below)| tree.find(below))
+                .map(|seen| seen.state);
             addr.is_closed() || (state == Some(State::Running) && addr.depth() == 0)
         });
         if is_settled {
@@ -870,11 +1050,15 @@ async fn watch_the_dead(world: &World) {
     let before = world.history.acts();
     let (incarnations, tasks, _) = world.history.living();
     if (incarnations, tasks) != (0, 0) {
-        world.history.complain(format!("{incarnations} incarnations, {tasks} tasks outlive the shutdown"));
+        world.history.complain(format!(
+            "{incarnations} incarnations, {tasks} tasks outlive the shutdown"
+        ));
     }
     time::sleep(QUIET).await;
     let after = world.history.acts();
     if before != after {
-        world.history.complain(format!("{} acts after the shutdown", after - before));
+        world
+            .history
+            .complain(format!("{} acts after the shutdown", after - before));
     }
 }

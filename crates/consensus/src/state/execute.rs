@@ -21,14 +21,24 @@ impl State {
 
     /// Asks about the first certified block, from the last final one upwards, that is not known to be valid.
     fn execute_certified(&mut self, out: &mut Vec<Effect>) {
-        let Some(mut path) = self.tree.path(&self.highest) else { return };
+        let Some(mut path) = self.tree.path(&self.highest) else {
+            return;
+        };
         path.insert(0, self.tree.root());
         let known_to = path
             .iter()
-            .rposition(|h| self.tree.get(h).is_some_and(|e| e.execution == Execution::Valid))
+            .rposition(|h| {
+                self.tree
+                    .get(h)
+                    .is_some_and(|e| e.execution == Execution::Valid)
+            })
             .map_or(0, |i| i + 1);
-        let Some(first) = path.get(known_to) else { return };
-        let Some(entry) = self.tree.get(first) else { return };
+        let Some(first) = path.get(known_to) else {
+            return;
+        };
+        let Some(entry) = self.tree.get(first) else {
+            return;
+        };
         if !entry.has_body() && *first != self.config.genesis.hash() {
             return self.want_bodies(&path[known_to..], out);
         }
@@ -36,7 +46,9 @@ impl State {
     }
 
     fn ask(&mut self, hash: Hash, out: &mut Vec<Effect>) {
-        let Some(entry) = self.tree.get_mut(&hash) else { return };
+        let Some(entry) = self.tree.get_mut(&hash) else {
+            return;
+        };
         if entry.execution != Execution::Unknown {
             return;
         }
@@ -58,16 +70,31 @@ impl State {
 
     /// Tells the execution layer the head when it moved or something became final.
     fn tell_head(&mut self, out: &mut Vec<Effect>) {
-        let Some(path) = self.tree.path(&self.highest) else { return };
-        let valid = |h: &Hash| self.tree.get(h).is_some_and(|e| e.execution == Execution::Valid);
+        let Some(path) = self.tree.path(&self.highest) else {
+            return;
+        };
+        let valid = |h: &Hash| {
+            self.tree
+                .get(h)
+                .is_some_and(|e| e.execution == Execution::Valid)
+        };
         let root = self.tree.root();
-        let head = path.iter().rev().copied().find(|h| valid(h)).or(valid(&root).then_some(root));
+        let head = path
+            .iter()
+            .rev()
+            .copied()
+            .find(|h| valid(h))
+            .or(valid(&root).then_some(root));
         let Some(head) = head else { return };
         if self.told == Some((head, root)) {
             return;
         }
         self.told = Some((head, root));
-        let execution = |h: &Hash| self.tree.get(h).map_or(Hash::ZERO, |e| e.header.execution_hash);
+        let execution = |h: &Hash| {
+            self.tree
+                .get(h)
+                .map_or(Hash::ZERO, |e| e.header.execution_hash)
+        };
         out.push(Effect::Forkchoice {
             head: (head, execution(&head)),
             safe: execution(&root),
@@ -86,19 +113,33 @@ impl State {
             .map(|(h, e)| (e.header.slot, *h))
             .collect();
         for (_, hash) in candidates {
-            let Some(entry) = self.tree.get(&hash) else { continue };
-            let parent_valid =
-                self.tree.get(&entry.header.parent_hash).is_some_and(|p| p.execution == Execution::Valid);
+            let Some(entry) = self.tree.get(&hash) else {
+                continue;
+            };
+            let parent_valid = self
+                .tree
+                .get(&entry.header.parent_hash)
+                .is_some_and(|p| p.execution == Execution::Valid);
             match entry.execution {
-                Execution::Unknown if parent_valid && entry.federation.is_some() => self.ask(hash, out),
+                Execution::Unknown if parent_valid && entry.federation.is_some() => {
+                    self.ask(hash, out)
+                }
                 Execution::Valid => self.try_approve(hash, now, out),
                 _ => {}
             }
         }
     }
 
-    pub(super) fn on_executed(&mut self, hash: Hash, verdict: Verdict, now: Now, out: &mut Vec<Effect>) {
-        let Some(entry) = self.tree.get_mut(&hash) else { return };
+    pub(super) fn on_executed(
+        &mut self,
+        hash: Hash,
+        verdict: Verdict,
+        now: Now,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(entry) = self.tree.get_mut(&hash) else {
+            return;
+        };
         if entry.execution == Execution::Invalid {
             return;
         }

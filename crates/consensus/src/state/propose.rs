@@ -18,7 +18,9 @@ impl State {
     /// Starts building when this node leads the present slot and is ready.
     pub(super) fn try_propose(&mut self, now: Now, out: &mut Vec<Effect>) {
         let slot = self.slot_at(now);
-        let Some(parent) = self.tree.get(&self.highest) else { return };
+        let Some(parent) = self.tree.get(&self.highest) else {
+            return;
+        };
         let Some(set) = &parent.child_set else { return };
         let leader = match mutant::active(Mutant::LeaderByHeight) {
             true => set.leader(Slot(parent.header.height.next().0)),
@@ -60,9 +62,9 @@ impl State {
     /// True when the slot before has a proposal on the highest block that is not certified yet.
     fn certificate_is_due(&self, slot: Slot) -> bool {
         let before = Slot(slot.0.saturating_sub(1));
-        self.tree
-            .children(&self.highest)
-            .any(|(_, e)| e.header.slot == before && e.proposed && e.execution != Execution::Invalid)
+        self.tree.children(&self.highest).any(|(_, e)| {
+            e.header.slot == before && e.proposed && e.execution != Execution::Invalid
+        })
     }
 
     pub(super) fn on_build_failed(&mut self, slot: Slot, parent: Hash) {
@@ -91,16 +93,23 @@ impl State {
         {
             return self.advance(now, out);
         }
-        let Some(parent) = self.tree.get(&parent_hash) else { return };
-        let (Some(set), Some(federation)) = (parent.child_set.clone(), parent.federation.clone()) else {
+        let Some(parent) = self.tree.get(&parent_hash) else {
             return;
         };
-        let Some(signer) = self.index_in(&set) else { return };
+        let (Some(set), Some(federation)) = (parent.child_set.clone(), parent.federation.clone())
+        else {
+            return;
+        };
+        let Some(signer) = self.index_in(&set) else {
+            return;
+        };
         let height = parent.header.height.next();
         let parent_certificate = parent.certificate;
         let body = self.fill_body(parent_hash, payload, out);
         let ancestor = |wanted: &Hash| self.tree.ancestor(&parent_hash, wanted);
-        let Ok(after) = federation.next(&self.config.genesis, height, &body, ancestor) else { return };
+        let Ok(after) = federation.next(&self.config.genesis, height, &body, ancestor) else {
+            return;
+        };
         let header = Header {
             version: HEADER_VERSION,
             evm_chain_id: self.config.genesis.spec().evm_chain_id,
@@ -127,12 +136,20 @@ impl State {
         }
         entry.federation = Some(after);
         self.tree.insert(hash, entry);
-        let target = |kind| VoteTarget { kind, height, slot, hash };
+        let target = |kind| VoteTarget {
+            kind,
+            height,
+            slot,
+            hash,
+        };
         self.votes.approved_slot = slot;
         self.votes.latest.proposal = Some(target(VoteKind::Proposal));
         self.votes.latest.approval = Some(target(VoteKind::Approval));
         self.own_proposal = Some(block.clone());
-        let record = Record { blocks: vec![block.clone()], ..self.record() };
+        let record = Record {
+            blocks: vec![block.clone()],
+            ..self.record()
+        };
         let written = out.len();
         out.push(Effect::Persist(Box::new(record)));
         out.push(Effect::Send(Send::Proposal {
@@ -140,43 +157,75 @@ impl State {
             signer,
             block: block.clone(),
         }));
-        out.push(Effect::Send(Send::Approval { target: target(VoteKind::Approval), signer }));
+        out.push(Effect::Send(Send::Approval {
+            target: target(VoteKind::Approval),
+            signer,
+        }));
         if mutant::active(Mutant::ProposalBeforeWrite) {
             out[written..].rotate_left(1);
         }
         if let Some(entry) = self.tree.get_mut(&hash) {
             entry.execution = Execution::Asked;
         }
-        out.push(Effect::Execute { hash, block: Some(block) });
+        out.push(Effect::Execute {
+            hash,
+            block: Some(block),
+        });
     }
 
     /// What the leader adds to the payload: finality that the federation's change waits for, and an ordered change.
-    fn fill_body(&mut self, parent_hash: Hash, payload: ExecutionPayload, out: &mut Vec<Effect>) -> Body {
+    fn fill_body(
+        &mut self,
+        parent_hash: Hash,
+        payload: ExecutionPayload,
+        out: &mut Vec<Effect>,
+    ) -> Body {
         let mut body = Body::of(payload);
-        let Some(federation) = self.tree.get(&parent_hash).and_then(|p| p.federation.clone()) else {
+        let Some(federation) = self
+            .tree
+            .get(&parent_hash)
+            .and_then(|p| p.federation.clone())
+        else {
             return body;
         };
         if let Some(awaited) = federation.awaited_finality()
             && let Some(finality) = self.root_finality
             && finality.target.height >= awaited
-            && self.tree.ancestor(&parent_hash, &finality.target.hash).is_some()
+            && self
+                .tree
+                .ancestor(&parent_hash, &finality.target.hash)
+                .is_some()
         {
             body.finality.push(finality);
         }
-        let Some(order) = self.order.clone() else { return body };
+        let Some(order) = self.order.clone() else {
+            return body;
+        };
         if federation.last_order() >= order.number {
             self.order = None;
             return body;
         }
-        let height = self.tree.get(&parent_hash).map(|p| p.header.height.next()).unwrap_or_default();
-        let with = Body { federation_change: Some(order.clone()), ..body.clone() };
+        let height = self
+            .tree
+            .get(&parent_hash)
+            .map(|p| p.header.height.next())
+            .unwrap_or_default();
+        let with = Body {
+            federation_change: Some(order.clone()),
+            ..body.clone()
+        };
         let ancestor = |wanted: &Hash| self.tree.ancestor(&parent_hash, wanted);
-        if federation.next(&self.config.genesis, height, &with, ancestor).is_ok() {
+        if federation
+            .next(&self.config.genesis, height, &with, ancestor)
+            .is_ok()
+        {
             return with;
         }
         if federation.accepts(&order) {
             // Nothing is in the way but the order itself.
-            out.push(Effect::Notice(Notice::OrderRefused { number: order.number }));
+            out.push(Effect::Notice(Notice::OrderRefused {
+                number: order.number,
+            }));
             self.order = None;
         }
         body

@@ -21,7 +21,10 @@ impl State {
             self.forget_old_bodies(slot);
             if let Some(target) = &self.target {
                 let to = target.header().height;
-                out.push(Effect::Sync { from: self.tree.root_entry().header.height.next(), to });
+                out.push(Effect::Sync {
+                    from: self.tree.root_entry().header.height.next(),
+                    to,
+                });
             }
         }
         self.retry_finality(out);
@@ -47,7 +50,11 @@ impl State {
             && let Some(block) = &self.own_proposal
             && block.header.slot == target.slot
         {
-            out.push(Effect::Send(Send::Proposal { target, signer, block: block.clone() }));
+            out.push(Effect::Send(Send::Proposal {
+                target,
+                signer,
+                block: block.clone(),
+            }));
         }
         if let Some(target) = latest.approval
             && let Some(signer) = self.signer_of(&target.hash)
@@ -58,7 +65,11 @@ impl State {
             && let Some(signer) = self.signer_of(&target.hash)
             && let Some(certified) = self.certified_header(&target.hash)
         {
-            out.push(Effect::Send(Send::Confirmation { target, signer, certified: Box::new(certified) }));
+            out.push(Effect::Send(Send::Confirmation {
+                target,
+                signer,
+                certified: Box::new(certified),
+            }));
         }
     }
 
@@ -68,7 +79,9 @@ impl State {
         let old: Vec<Hash> = self
             .tree
             .iter()
-            .filter(|(_, e)| e.certificate.is_none() && e.header.slot.0.saturating_add(KEPT_SLOTS) < slot.0)
+            .filter(|(_, e)| {
+                e.certificate.is_none() && e.header.slot.0.saturating_add(KEPT_SLOTS) < slot.0
+            })
             .filter(|(_, e)| matches!(e.body, BodyState::Memory(_)))
             .map(|(h, _)| *h)
             .collect();
@@ -82,6 +95,8 @@ impl State {
     /// Own index in the set of a known block.
     fn signer_of(&self, hash: &Hash) -> Option<u8> {
         let entry = self.tree.get(hash)?;
-        (entry.execution != Execution::Invalid).then(|| self.index_in(&entry.set)).flatten()
+        (entry.execution != Execution::Invalid)
+            .then(|| self.index_in(&entry.set))
+            .flatten()
     }
 }

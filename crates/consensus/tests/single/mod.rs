@@ -16,8 +16,8 @@ use alys_types::spec::{
 };
 use alys_types::wire::{CertifiedHeader, Proposal};
 use alys_types::{
-    Address, Authority, Block, Body, Certificate, ExecutionPayload, FaultModel, Genesis, Hash, Header, Slot,
-    Vote, VoteKind, VoteTarget,
+    Address, Authority, Block, Body, Certificate, ExecutionPayload, FaultModel, Genesis, Hash,
+    Header, Slot, Vote, VoteKind, VoteTarget,
 };
 
 pub const SLOT_MS: u64 = 2000;
@@ -64,7 +64,10 @@ impl World {
     }
 
     pub fn with(votes: impl Fn(VoteState) -> Option<VoteState>) -> World {
-        World::restored(|fresh| Stored { votes: votes(fresh), ..Stored::default() })
+        World::restored(|fresh| Stored {
+            votes: votes(fresh),
+            ..Stored::default()
+        })
     }
 
     /// A node that starts from what its store gives back.
@@ -72,28 +75,63 @@ impl World {
         use_stand_in(true);
         let keys: Vec<SecretKey> = (0..4u8).map(|i| SecretKey::derive(&[i + 1; 32])).collect();
         let genesis = genesis(&keys);
-        let first = BlockRef { slot: Slot(FIRST), hash: genesis.hash() };
+        let first = BlockRef {
+            slot: Slot(FIRST),
+            hash: genesis.hash(),
+        };
         let stored = stored(VoteState::fresh(first));
-        let config = Config { genesis: genesis.clone(), me: Some(keys[3].public_key().to_bytes()) };
+        let config = Config {
+            genesis: genesis.clone(),
+            me: Some(keys[3].public_key().to_bytes()),
+        };
         let (wall_ms, mono_ms) = ((FIRST + 1) * SLOT_MS, 1_000_000);
         let (state, start) =
             State::restore(config, stored, Now { wall_ms, mono_ms }, None).expect("restores");
-        let mut world = World { genesis, keys, state, start, wall_ms, mono_ms };
-        world.input(Input::Executed { hash: world.genesis.hash(), verdict: Verdict::Valid });
+        let mut world = World {
+            genesis,
+            keys,
+            state,
+            start,
+            wall_ms,
+            mono_ms,
+        };
+        world.input(Input::Executed {
+            hash: world.genesis.hash(),
+            verdict: Verdict::Valid,
+        });
         world
     }
 
     /// The state is made anew from the votes alone, in a process that trusted this offset of its clocks.
     pub fn restart(&mut self, trusted_ms: Option<i64>) {
-        let config = Config { genesis: self.genesis.clone(), me: Some(self.keys[3].public_key().to_bytes()) };
-        let stored = Stored { votes: Some(self.state.summary().votes), ..Stored::default() };
-        let now = Now { wall_ms: self.wall_ms, mono_ms: self.mono_ms };
-        (self.state, self.start) = State::restore(config, stored, now, trusted_ms).expect("restores");
-        self.input(Input::Executed { hash: self.genesis.hash(), verdict: Verdict::Valid });
+        let config = Config {
+            genesis: self.genesis.clone(),
+            me: Some(self.keys[3].public_key().to_bytes()),
+        };
+        let stored = Stored {
+            votes: Some(self.state.summary().votes),
+            ..Stored::default()
+        };
+        let now = Now {
+            wall_ms: self.wall_ms,
+            mono_ms: self.mono_ms,
+        };
+        (self.state, self.start) =
+            State::restore(config, stored, now, trusted_ms).expect("restores");
+        self.input(Input::Executed {
+            hash: self.genesis.hash(),
+            verdict: Verdict::Valid,
+        });
     }
 
     pub fn input(&mut self, input: Input) -> Vec<Effect> {
-        self.state.handle(input, Now { wall_ms: self.wall_ms, mono_ms: self.mono_ms })
+        self.state.handle(
+            input,
+            Now {
+                wall_ms: self.wall_ms,
+                mono_ms: self.mono_ms,
+            },
+        )
     }
 
     /// Both clocks go on.
@@ -149,31 +187,49 @@ impl World {
             ledger_hash: empty_ledger_hash(),
         };
         let vote = self.vote(usize::from(leader), VoteKind::Proposal, &header);
-        Proposal { block: Block { header, body }, vote }
+        Proposal {
+            block: Block { header, body },
+            vote,
+        }
     }
 
     pub fn vote(&self, signer: usize, kind: VoteKind, header: &Header) -> Vote {
-        let target = VoteTarget { kind, height: header.height, slot: header.slot, hash: header.hash() };
+        let target = VoteTarget {
+            kind,
+            height: header.height,
+            slot: header.slot,
+            hash: header.hash(),
+        };
         let signature = self.keys[signer].sign(&target.message(&self.genesis.chain_id()).0);
-        Vote { target, signer: signer as u8, signature }
+        Vote {
+            target,
+            signer: signer as u8,
+            signature,
+        }
     }
 
     pub fn certificate(&self, kind: VoteKind, header: &Header) -> Certificate {
-        let votes: Vec<_> = (0..3).map(|i| (i as u8, self.vote(i, kind, header).signature)).collect();
+        let votes: Vec<_> = (0..3)
+            .map(|i| (i as u8, self.vote(i, kind, header).signature))
+            .collect();
         let target = self.vote(0, kind, header).target;
         Certificate::aggregate(target, &votes, self.genesis.set()).expect("three are a quorum")
     }
 
     pub fn give_proposal(&mut self, proposal: Proposal) -> Vec<Effect> {
-        let context =
-            self.state.proposal_context(&proposal.block.header.parent_hash).expect("the parent is known");
+        let context = self
+            .state
+            .proposal_context(&proposal.block.header.parent_hash)
+            .expect("the parent is known");
         let proposal = VerifiedProposal::check(proposal, &context, &self.genesis).expect("valid");
         self.input(Input::Proposal(proposal))
     }
 
     pub fn give_certificate(&mut self, kind: VoteKind, header: &Header) -> Vec<Effect> {
-        let certified =
-            CertifiedHeader { header: header.clone(), certificate: self.certificate(kind, header) };
+        let certified = CertifiedHeader {
+            header: header.clone(),
+            certificate: self.certificate(kind, header),
+        };
         let set = self.state.set_for(header);
         let block = CertifiedBlock::check(certified, &set, &self.genesis).expect("certified");
         self.input(Input::Certified(block))
@@ -185,7 +241,10 @@ impl World {
     }
 
     pub fn executed(&mut self, header: &Header) -> Vec<Effect> {
-        self.input(Input::Executed { hash: header.hash(), verdict: Verdict::Valid })
+        self.input(Input::Executed {
+            hash: header.hash(),
+            verdict: Verdict::Valid,
+        })
     }
 
     /// Proposes, executes: true when the node approved.
@@ -198,17 +257,41 @@ impl World {
 }
 
 pub fn approvals(effects: &[Effect]) -> usize {
-    effects.iter().filter(|e| matches!(e, Effect::Send(Send::Approval { .. }))).count()
+    effects
+        .iter()
+        .filter(|e| matches!(e, Effect::Send(Send::Approval { .. })))
+        .count()
 }
 
 pub fn confirmations(effects: &[Effect]) -> usize {
-    effects.iter().filter(|e| matches!(e, Effect::Send(Send::Confirmation { .. }))).count()
+    effects
+        .iter()
+        .filter(|e| matches!(e, Effect::Send(Send::Confirmation { .. })))
+        .count()
 }
 
 pub fn finals(effects: &[Effect]) -> usize {
-    effects.iter().map(|e| if let Effect::Finalized(blocks, _) = e { blocks.len() } else { 0 }).sum()
+    effects
+        .iter()
+        .map(|e| {
+            if let Effect::Finalized(blocks, _) = e {
+                blocks.len()
+            } else {
+                0
+            }
+        })
+        .sum()
 }
 
 pub fn notices(effects: &[Effect]) -> Vec<Notice> {
-    effects.iter().filter_map(|e| if let Effect::Notice(n) = e { Some(*n) } else { None }).collect()
+    effects
+        .iter()
+        .filter_map(|e| {
+            if let Effect::Notice(n) = e {
+                Some(*n)
+            } else {
+                None
+            }
+        })
+        .collect()
 }

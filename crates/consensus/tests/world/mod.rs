@@ -5,18 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use alys_consensus::{
-    BlockRef, CertifiedBlock, Config, Effect, FederationRecord, Input, Notice, Now, PayloadRequest, Record,
-    Send, State, Stored, StoredBlock, Verdict, VerifiedBody, VerifiedProposal, VerifiedVote, VoteState,
+    BlockRef, CertifiedBlock, Config, Effect, FederationRecord, Input, Notice, Now, PayloadRequest,
+    Record, Send, State, Stored, StoredBlock, Verdict, VerifiedBody, VerifiedProposal,
+    VerifiedVote, VoteState,
 };
 use alys_types::bls::SecretKey;
 use alys_types::hash::tagged;
 use alys_types::mutant::{self, Mutant};
-use alys_types::spec::{AuxPowSpec, GovernanceSpec, HEADER_VERSION, PegSpec, empty_ledger_hash, prev_randao};
+use alys_types::spec::{
+    AuxPowSpec, GovernanceSpec, HEADER_VERSION, PegSpec, empty_ledger_hash, prev_randao,
+};
 use alys_types::spec::{ChainSpec, vault_address};
 use alys_types::wire::{CertifiedHeader, Confirmation, Proposal};
 use alys_types::{
     Address, Authority, AuthoritySet, Block, Body, Certificate, ExecutionPayload, FaultModel,
-    FederationChange, FederationOrder, Genesis, Hash, Header, Height, Slot, Vote, VoteKind, VoteTarget,
+    FederationChange, FederationOrder, Genesis, Hash, Header, Height, Slot, Vote, VoteKind,
+    VoteTarget,
 };
 
 pub const SLOT_MS: u64 = 2000;
@@ -44,11 +48,24 @@ pub struct Plan {
 /// What broke.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
-    TwoFinalBlocks { height: u64 },
-    FinalityWentBack { node: usize },
-    SignedTwice { node: usize, kind: VoteKind, slot: u64 },
-    NoProgress { final_height: u64 },
-    Refused { node: usize, what: String },
+    TwoFinalBlocks {
+        height: u64,
+    },
+    FinalityWentBack {
+        node: usize,
+    },
+    SignedTwice {
+        node: usize,
+        kind: VoteKind,
+        slot: u64,
+    },
+    NoProgress {
+        final_height: u64,
+    },
+    Refused {
+        node: usize,
+        what: String,
+    },
 }
 
 #[derive(Clone)]
@@ -63,10 +80,25 @@ enum Message {
 
 enum Event {
     Tick(usize),
-    Deliver { to: usize, message: Message },
-    Executed { node: usize, hash: Hash, life: u64 },
-    Built { node: usize, request: PayloadRequest, life: u64 },
-    Own { node: usize, vote: Vote, life: u64 },
+    Deliver {
+        to: usize,
+        message: Message,
+    },
+    Executed {
+        node: usize,
+        hash: Hash,
+        life: u64,
+    },
+    Built {
+        node: usize,
+        request: PayloadRequest,
+        life: u64,
+    },
+    Own {
+        node: usize,
+        vote: Vote,
+        life: u64,
+    },
     Crash(usize),
     Restart(usize),
     Partition(u32),
@@ -159,12 +191,18 @@ impl World {
             rejoin_margin: 20,
             execution_genesis_hash: Hash([9; 32]),
             authorities: keys.iter().map(authority).collect(),
-            governance: GovernanceSpec { threshold: 1, keys: vec![governance.public_key().to_bytes()] },
+            governance: GovernanceSpec {
+                threshold: 1,
+                keys: vec![governance.public_key().to_bytes()],
+            },
             peg: PegSpec::default(),
             auxpow: AuxPowSpec::default(),
         };
         let genesis = Arc::new(Genesis::new(spec).expect("a good spec"));
-        let first = BlockRef { slot: genesis.header().slot, hash: genesis.hash() };
+        let first = BlockRef {
+            slot: genesis.header().slot,
+            hash: genesis.hash(),
+        };
         let mut world = World {
             random: plan.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d,
             genesis,
@@ -185,9 +223,19 @@ impl World {
             plan,
         };
         for key in keys {
-            let disk = Disk { votes: Some(VoteState::fresh(first)), ..Disk::default() };
+            let disk = Disk {
+                votes: Some(VoteState::fresh(first)),
+                ..Disk::default()
+            };
             let skew_ms = world.below(400) as i64 - 200;
-            world.nodes.push(Node { key, state: None, disk, skew_ms, life: 0, final_height: 0 });
+            world.nodes.push(Node {
+                key,
+                state: None,
+                disk,
+                skew_ms,
+                life: 0,
+                final_height: 0,
+            });
         }
         world
     }
@@ -219,12 +267,16 @@ impl World {
 
     fn at(&mut self, delay_ms: u64, event: Event) {
         self.sequence += 1;
-        self.events.insert((self.now_ms + delay_ms, self.sequence), event);
+        self.events
+            .insert((self.now_ms + delay_ms, self.sequence), event);
     }
 
     fn clock(&self, node: usize) -> Now {
         let wall_ms = self.now_ms.saturating_add_signed(self.nodes[node].skew_ms);
-        Now { wall_ms, mono_ms: self.now_ms - START_MS }
+        Now {
+            wall_ms,
+            mono_ms: self.now_ms - START_MS,
+        }
     }
 
     fn go(&mut self) -> Result<Report, Violation> {
@@ -254,15 +306,23 @@ impl World {
             }
         }
         let final_height = self.finals.last_key_value().map_or(0, |(h, _)| *h);
-        let everyone = self.correct().all(|n| self.nodes[n].final_height + 3 >= final_height);
+        let everyone = self
+            .correct()
+            .all(|n| self.nodes[n].final_height + 3 >= final_height);
         if final_at_heal.is_none_or(|before| final_height < before + 3) || !everyone {
             self.explain();
             return Err(Violation::NoProgress { final_height });
         }
-        let bodies =
-            self.nodes.iter().flat_map(|n| n.disk.finals.values().filter_map(|h| n.disk.bodies.get(h)));
+        let bodies = self
+            .nodes
+            .iter()
+            .flat_map(|n| n.disk.finals.values().filter_map(|h| n.disk.bodies.get(h)));
         let sets: BTreeSet<Hash> = bodies.map(|b| b.header.set_hash).collect();
-        Ok(Report { final_height, sets: sets.len(), evidence: self.evidence })
+        Ok(Report {
+            final_height,
+            sets: sets.len(),
+            evidence: self.evidence,
+        })
     }
 
     /// For the person who looks at a run without progress (`cargo test` shows it).
@@ -273,7 +333,11 @@ impl World {
         for node in self.correct() {
             let now = self.clock(node);
             if let Some(state) = &self.nodes[node].state {
-                println!("node {node} at slot {}: {:#?}", state.slot_at(now), state.summary());
+                println!(
+                    "node {node} at slot {}: {:#?}",
+                    state.slot_at(now),
+                    state.summary()
+                );
             }
         }
     }
@@ -311,14 +375,31 @@ impl World {
             Event::Deliver { to, message } => self.receive(to, message),
             Event::Executed { node, hash, life } if self.nodes[node].life == life => {
                 let unsure = !self.calm && self.chance(50);
-                let verdict = if unsure { Verdict::Unknown } else { Verdict::Valid };
+                let verdict = if unsure {
+                    Verdict::Unknown
+                } else {
+                    Verdict::Valid
+                };
                 self.input(node, Input::Executed { hash, verdict });
             }
-            Event::Built { node, request, life } if self.nodes[node].life == life => {
+            Event::Built {
+                node,
+                request,
+                life,
+            } if self.nodes[node].life == life => {
                 let payload = Box::new(self.payload(&request, node as u64));
-                self.input(node, Input::Built { slot: request.slot, parent: request.parent, payload });
+                self.input(
+                    node,
+                    Input::Built {
+                        slot: request.slot,
+                        parent: request.parent,
+                        payload,
+                    },
+                );
             }
-            Event::Own { node, vote, life } if self.nodes[node].life == life => self.own(node, vote),
+            Event::Own { node, vote, life } if self.nodes[node].life == life => {
+                self.own(node, vote)
+            }
             Event::Executed { .. } | Event::Built { .. } | Event::Own { .. } => {}
             Event::Crash(node) => self.crash(node),
             Event::Restart(node) => self.start(node),
@@ -351,11 +432,19 @@ impl World {
         }
         let disk = self.nodes[node].disk.clone();
         let root = disk.finalized.as_ref().map(|(c, _)| c.header.clone());
-        let mut window: Vec<Header> =
-            disk.finals.values().filter_map(|h| Some(disk.bodies.get(h)?.header.clone())).collect();
+        let mut window: Vec<Header> = disk
+            .finals
+            .values()
+            .filter_map(|h| Some(disk.bodies.get(h)?.header.clone()))
+            .collect();
         window.retain(|h| root.as_ref().is_some_and(|r| h.height < r.height));
         window.reverse();
-        let known: BTreeSet<Hash> = disk.bodies.keys().chain(disk.certified.keys()).copied().collect();
+        let known: BTreeSet<Hash> = disk
+            .bodies
+            .keys()
+            .chain(disk.certified.keys())
+            .copied()
+            .collect();
         let blocks = known
             .into_iter()
             .map(|hash| StoredBlock {
@@ -375,10 +464,12 @@ impl World {
             blocks,
             sets: disk.sets.values().cloned().collect(),
         };
-        let config =
-            Config { genesis: self.genesis.clone(), me: Some(self.nodes[node].key.public_key().to_bytes()) };
-        let (state, effects) =
-            State::restore(config, stored, self.clock(node), None).expect("what was stored restores");
+        let config = Config {
+            genesis: self.genesis.clone(),
+            me: Some(self.nodes[node].key.public_key().to_bytes()),
+        };
+        let (state, effects) = State::restore(config, stored, self.clock(node), None)
+            .expect("what was stored restores");
         self.nodes[node].state = Some(state);
         self.carry_out(node, effects);
         self.input(node, Input::PeerConnected);
@@ -386,7 +477,9 @@ impl World {
 
     fn input(&mut self, node: usize, input: Input) {
         let now = self.clock(node);
-        let Some(state) = self.nodes[node].state.as_mut() else { return };
+        let Some(state) = self.nodes[node].state.as_mut() else {
+            return;
+        };
         let effects = state.handle(input, now);
         self.carry_out(node, effects);
     }
@@ -412,14 +505,24 @@ impl World {
             Effect::Send(send) => self.send(node, send),
             Effect::Build(request) => {
                 let delay = 1 + self.below(if self.calm { 20 } else { 200 });
-                self.at(delay, Event::Built { node, request, life });
+                self.at(
+                    delay,
+                    Event::Built {
+                        node,
+                        request,
+                        life,
+                    },
+                );
             }
             Effect::Execute { hash, block } => {
                 let known = block.is_some()
                     || hash == self.genesis.hash()
                     || self.nodes[node].disk.bodies.contains_key(&hash);
                 if !known {
-                    self.violation = Some(Violation::Refused { node, what: "execute without a body".into() });
+                    self.violation = Some(Violation::Refused {
+                        node,
+                        what: "execute without a body".into(),
+                    });
                 }
                 let delay = 1 + self.below(if self.calm { 20 } else { 300 });
                 self.at(delay, Event::Executed { node, hash, life });
@@ -452,15 +555,21 @@ impl World {
             disk.bodies.insert(block.header.hash(), block);
         }
         for certified in record.certified {
-            disk.certified.insert(certified.certificate.target.hash, certified);
+            disk.certified
+                .insert(certified.certificate.target.hash, certified);
         }
         for set in record.sets {
-            let hash = AuthoritySet::new(set.clone(), self.plan.fault_model).expect("checked before").hash();
+            let hash = AuthoritySet::new(set.clone(), self.plan.fault_model)
+                .expect("checked before")
+                .hash();
             disk.sets.insert(hash, set);
         }
         if let Some(finalization) = record.finalized {
             for (height, hash) in &finalization.chain {
-                assert!(disk.bodies.contains_key(hash), "a final block's body is stored");
+                assert!(
+                    disk.bodies.contains_key(hash),
+                    "a final block's body is stored"
+                );
                 disk.finals.insert(*height, *hash);
             }
             for hash in &finalization.dropped {
@@ -481,7 +590,11 @@ impl World {
             }
         }
         // After a crash before the write a node may come to the same finality again, never to less than it persisted.
-        let persisted = self.nodes[node].disk.finalized.as_ref().map_or(0, |(c, _)| c.header.height.0);
+        let persisted = self.nodes[node]
+            .disk
+            .finalized
+            .as_ref()
+            .map_or(0, |(c, _)| c.header.height.0);
         if height.0 < persisted {
             self.violation = Some(Violation::FinalityWentBack { node });
         }
@@ -495,18 +608,36 @@ impl World {
             .range((key.0, key.1, key.2, Hash([0; 32]))..=(key.0, key.1, key.2, Hash([255; 32])))
             .any(|(_, _, _, h)| *h != target.hash);
         if others && !self.is_byzantine(node) {
-            self.violation = Some(Violation::SignedTwice { node, kind: target.kind, slot: target.slot.0 });
+            self.violation = Some(Violation::SignedTwice {
+                node,
+                kind: target.kind,
+                slot: target.slot.0,
+            });
         }
-        self.signed.insert((node, target.kind, target.slot.0, target.hash));
-        let signature = self.nodes[node].key.sign(&target.message(&self.genesis.chain_id()).0);
-        Vote { target, signer, signature }
+        self.signed
+            .insert((node, target.kind, target.slot.0, target.hash));
+        let signature = self.nodes[node]
+            .key
+            .sign(&target.message(&self.genesis.chain_id()).0);
+        Vote {
+            target,
+            signer,
+            signature,
+        }
     }
 
     fn send(&mut self, node: usize, send: Send) {
         let message = match send {
-            Send::Proposal { target, signer, block } => {
+            Send::Proposal {
+                target,
+                signer,
+                block,
+            } => {
                 let vote = self.sign(node, target, signer);
-                Message::Proposal(Box::new(Proposal { block: (*block).clone(), vote }))
+                Message::Proposal(Box::new(Proposal {
+                    block: (*block).clone(),
+                    vote,
+                }))
             }
             Send::Approval { target, signer } => {
                 let vote = self.sign(node, target, signer);
@@ -514,7 +645,11 @@ impl World {
                 self.at(0, Event::Own { node, vote, life });
                 Message::Approval(vote)
             }
-            Send::Confirmation { target, signer, certified } => {
+            Send::Confirmation {
+                target,
+                signer,
+                certified,
+            } => {
                 let vote = self.sign(node, target, signer);
                 if self.plan.blackout_after_lock && !self.blackout_done && self.finals.len() > 2 {
                     self.blackout_done = true;
@@ -522,7 +657,10 @@ impl World {
                 }
                 let life = self.nodes[node].life;
                 self.at(0, Event::Own { node, vote, life });
-                Message::Confirmation(Box::new(Confirmation { vote, certified: *certified }))
+                Message::Confirmation(Box::new(Confirmation {
+                    vote,
+                    certified: *certified,
+                }))
             }
             Send::Certificate(certified) => Message::Certificate(certified),
         };
@@ -534,7 +672,9 @@ impl World {
     }
 
     fn own(&mut self, node: usize, vote: Vote) {
-        let Some(state) = self.nodes[node].state.as_ref() else { return };
+        let Some(state) = self.nodes[node].state.as_ref() else {
+            return;
+        };
         let set = state.set_for_vote(&vote);
         // Its block may have been pruned meanwhile, and the set have changed.
         if let Ok(vote) = VerifiedVote::check(vote, &set, &self.genesis) {
@@ -563,7 +703,9 @@ impl World {
         if self.is_byzantine(to) {
             return self.adversary_hears(to, message);
         }
-        let Some(state) = self.nodes[to].state.as_ref() else { return };
+        let Some(state) = self.nodes[to].state.as_ref() else {
+            return;
+        };
         let genesis = self.genesis.clone();
         let inputs: Vec<Input> = match message {
             Message::Proposal(proposal) => {
@@ -578,20 +720,29 @@ impl World {
             }
             Message::Approval(vote) | Message::BareConfirmation(vote) => {
                 let set = state.set_for_vote(&vote);
-                VerifiedVote::check(vote, &set, &genesis).map(Input::Vote).into_iter().collect()
+                VerifiedVote::check(vote, &set, &genesis)
+                    .map(Input::Vote)
+                    .into_iter()
+                    .collect()
             }
             Message::Confirmation(confirmation) => {
                 let set = state.set_for(&confirmation.certified.header);
-                let certified =
-                    CertifiedBlock::check(confirmation.certified, &set, &genesis).map(Input::Certified);
+                let certified = CertifiedBlock::check(confirmation.certified, &set, &genesis)
+                    .map(Input::Certified);
                 let vote = VerifiedVote::check(confirmation.vote, &set, &genesis).map(Input::Vote);
                 certified.into_iter().chain(vote).collect()
             }
             Message::Certificate(certified) => {
                 let set = state.set_for(&certified.header);
-                CertifiedBlock::check(*certified, &set, &genesis).map(Input::Certified).into_iter().collect()
+                CertifiedBlock::check(*certified, &set, &genesis)
+                    .map(Input::Certified)
+                    .into_iter()
+                    .collect()
             }
-            Message::Body(block) => VerifiedBody::check(block).map(Input::Body).into_iter().collect(),
+            Message::Body(block) => VerifiedBody::check(block)
+                .map(Input::Body)
+                .into_iter()
+                .collect(),
         };
         for input in inputs {
             self.input(to, input);
@@ -600,15 +751,35 @@ impl World {
 
     /// Hands a node the certified chains of its reachable peers, from its last final block on.
     fn serve_sync(&mut self, node: usize) {
-        let Some(mine) = self.nodes[node].state.as_ref().map(|s| s.summary().final_height) else { return };
+        let Some(mine) = self.nodes[node]
+            .state
+            .as_ref()
+            .map(|s| s.summary().final_height)
+        else {
+            return;
+        };
         for peer in self.correct() {
-            let Some(state) = self.nodes[peer].state.as_ref().filter(|_| peer != node) else { continue };
+            let Some(state) = self.nodes[peer].state.as_ref().filter(|_| peer != node) else {
+                continue;
+            };
             let disk = &self.nodes[peer].disk;
             let mut chain: Vec<Hash> = disk.finals.range(mine.next()..).map(|(_, h)| *h).collect();
-            chain.extend(state.certified_path().into_iter().filter(|(h, _)| *h > mine).map(|(_, h)| h));
-            let tail: Vec<CertifiedHeader> =
-                state.highest_certified().into_iter().chain(state.last_final()).collect();
-            let bodies: Vec<Arc<Block>> = chain.iter().filter_map(|h| disk.bodies.get(h).cloned()).collect();
+            chain.extend(
+                state
+                    .certified_path()
+                    .into_iter()
+                    .filter(|(h, _)| *h > mine)
+                    .map(|(_, h)| h),
+            );
+            let tail: Vec<CertifiedHeader> = state
+                .highest_certified()
+                .into_iter()
+                .chain(state.last_final())
+                .collect();
+            let bodies: Vec<Arc<Block>> = chain
+                .iter()
+                .filter_map(|h| disk.bodies.get(h).cloned())
+                .collect();
             let apart = (self.partition >> node) & 1 != (self.partition >> peer) & 1;
             if apart {
                 continue;
@@ -623,8 +794,14 @@ impl World {
     }
 
     fn payload(&self, request: &PayloadRequest, salt: u64) -> ExecutionPayload {
-        let hash =
-            tagged("test/payload", &[&request.parent.0, &request.slot.0.to_le_bytes(), &salt.to_le_bytes()]);
+        let hash = tagged(
+            "test/payload",
+            &[
+                &request.parent.0,
+                &request.slot.0.to_le_bytes(),
+                &salt.to_le_bytes(),
+            ],
+        );
         ExecutionPayload {
             parent_hash: request.parent_execution,
             fee_recipient: vault_address(),
@@ -656,7 +833,9 @@ impl World {
                 .map(|b| b.header.height.0)
                 .or_else(|| n.disk.certified.get(hash).map(|c| c.header.height.0))
         });
-        in_disks.or_else(|| self.seen_by_adversary.get(hash).map(|(h, _)| h.height.0)).unwrap_or(0)
+        in_disks
+            .or_else(|| self.seen_by_adversary.get(hash).map(|(h, _)| h.height.0))
+            .unwrap_or(0)
     }
 
     // Federation changes.
@@ -674,8 +853,12 @@ impl World {
         } else {
             FederationChange::Add(authority(leaver))
         };
-        let mut order =
-            FederationOrder { number, change, effective_height: Height(number * 16), signatures: Vec::new() };
+        let mut order = FederationOrder {
+            number,
+            change,
+            effective_height: Height(number * 16),
+            signatures: Vec::new(),
+        };
         let message = order.message(&self.genesis.hash());
         order.signatures.push((0, self.governance.sign(&message.0)));
         self.input(node, Input::Order(Box::new(order)));
@@ -685,7 +868,10 @@ impl World {
 
     fn adversary_hears(&mut self, node: usize, message: Message) {
         let mut learn = |header: &Header, certificate: Option<Certificate>| {
-            let entry = self.seen_by_adversary.entry(header.hash()).or_insert((header.clone(), None));
+            let entry = self
+                .seen_by_adversary
+                .entry(header.hash())
+                .or_insert((header.clone(), None));
             entry.1 = entry.1.or(certificate);
         };
         match message {
@@ -704,7 +890,12 @@ impl World {
             let header = self.seen_by_adversary[&hash].0.clone();
             // Votes for everything, but only where it may help, and at odd times.
             for kind in [VoteKind::Approval, VoteKind::Confirmation] {
-                let target = VoteTarget { kind, height: header.height, slot: header.slot, hash };
+                let target = VoteTarget {
+                    kind,
+                    height: header.height,
+                    slot: header.slot,
+                    hash,
+                };
                 let vote = self.sign(node, target, node as u8);
                 let to = self.random();
                 for peer in self.correct() {
@@ -767,14 +958,26 @@ impl World {
                 ledger_hash: empty_ledger_hash(),
             };
             let hash = header.hash();
-            let target = VoteTarget { kind: VoteKind::Proposal, height: header.height, slot, hash };
+            let target = VoteTarget {
+                kind: VoteKind::Proposal,
+                height: header.height,
+                slot,
+                hash,
+            };
             let vote = self.sign(node, target, node as u8);
             self.seen_by_adversary.insert(hash, (header.clone(), None));
             let to = self.random();
             for peer in self.correct() {
                 if (to >> peer) & 1 == salt & 1 {
-                    let block = Block { header: header.clone(), body: body.clone() };
-                    self.post(node, peer, Message::Proposal(Box::new(Proposal { block, vote })));
+                    let block = Block {
+                        header: header.clone(),
+                        body: body.clone(),
+                    };
+                    self.post(
+                        node,
+                        peer,
+                        Message::Proposal(Box::new(Proposal { block, vote })),
+                    );
                 }
             }
         }

@@ -36,9 +36,14 @@ impl Dir {
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         if path.as_os_str().is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path of a directory is empty"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the path of a directory is empty",
+            ));
         }
-        half::Dir::open(path).map(Self).map_err(|e| at("open directory", path, e))
+        half::Dir::open(path)
+            .map(Self)
+            .map_err(|e| at("open directory", path, e))
     }
 
     /// The directory `name` in this one, made durably when it is missing.
@@ -60,7 +65,10 @@ impl Dir {
     /// What the system says; `InvalidInput` if `name` is not a plain name.
     pub fn file(&self, name: &str) -> io::Result<File> {
         let path = self.named(name)?;
-        self.0.file(name).map(File).map_err(|e| at("open", &path, e))
+        self.0
+            .file(name)
+            .map(File)
+            .map_err(|e| at("open", &path, e))
     }
 
     /// Whether there is a file or directory `name`.
@@ -88,7 +96,9 @@ impl Dir {
     /// As [`file`](Self::file); the file may be the old or the new one then.
     pub fn write_atomic(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.named(name)?;
-        self.0.write_atomic(name, bytes, false).map_err(|e| at("write", &path, e))
+        self.0
+            .write_atomic(name, bytes, false)
+            .map_err(|e| at("write", &path, e))
     }
 
     /// As [`write_atomic`](Self::write_atomic), and nobody but the owner may read the file: for secrets.
@@ -97,7 +107,9 @@ impl Dir {
     /// As [`write_atomic`](Self::write_atomic).
     pub fn write_atomic_private(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.named(name)?;
-        self.0.write_atomic(name, bytes, true).map_err(|e| at("write", &path, e))
+        self.0
+            .write_atomic(name, bytes, true)
+            .map_err(|e| at("write", &path, e))
     }
 
     /// Removes the file `name` durably. Fine if it does not exist.
@@ -127,10 +139,16 @@ impl Dir {
     /// `WouldBlock` when another process, or another part of this one, has it.
     pub fn lock(&self) -> io::Result<Lock> {
         match self.0.lock() {
-            Ok(lock) => Ok(Lock { path: self.path().to_owned(), _half: lock }),
+            Ok(lock) => Ok(Lock {
+                path: self.path().to_owned(),
+                _half: lock,
+            }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::Error::new(
                 io::ErrorKind::WouldBlock,
-                format!("{} is in use by another process (its {LOCK_FILE} is locked)", self.path().display()),
+                format!(
+                    "{} is in use by another process (its {LOCK_FILE} is locked)",
+                    self.path().display()
+                ),
             )),
             Err(error) => Err(at("lock", self.path(), error)),
         }
@@ -144,7 +162,10 @@ impl Dir {
             && !name.ends_with(TEMPORARY);
         match plain {
             true => Ok(self.path().join(name)),
-            false => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is not a file name"))),
+            false => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{name:?} is not a file name"),
+            )),
         }
     }
 }
@@ -181,7 +202,10 @@ impl File {
     ///
     /// # Errors
     /// What the system says.
-    #[expect(clippy::len_without_is_empty, reason = "a file's length is asked of the system and can fail")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a file's length is asked of the system and can fail"
+    )]
     pub fn len(&self) -> io::Result<u64> {
         self.0.len()
     }

@@ -15,7 +15,9 @@ pub struct Dir {
 impl Dir {
     pub fn open(path: &Path) -> io::Result<Self> {
         make(path)?;
-        Ok(Self { path: path.to_owned() })
+        Ok(Self {
+            path: path.to_owned(),
+        })
     }
 
     pub fn path(&self) -> &Path {
@@ -24,7 +26,12 @@ impl Dir {
 
     pub fn file(&self, name: &str) -> io::Result<File> {
         let path = self.path.join(name);
-        let inner = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+        let inner = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)?;
         // Also when it was there: whoever made it may have been killed before its name was durable.
         sync_dir(&self.path)?;
         Ok(File { inner, path })
@@ -47,7 +54,11 @@ impl Dir {
         // The mode counts only when a file is made, so one that an earlier try left behind has to go.
         absent_is_fine(fs::remove_file(&temporary))?;
         let mode = if private { 0o600 } else { 0o644 };
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         drop(file);

@@ -27,10 +27,16 @@ impl Dir {
         for name in found.missing {
             let parent = inode;
             let detail = || format!("{name} for {}", path.display());
-            inode = change(home, "disk.make_dir", name.as_bytes(), detail, |d| d.make_dir(parent, &name))?;
+            inode = change(home, "disk.make_dir", name.as_bytes(), detail, |d| {
+                d.make_dir(parent, &name)
+            })?;
             sync_dir(home, parent, path)?;
         }
-        Ok(Self { home, inode, path: path.to_owned() })
+        Ok(Self {
+            home,
+            inode,
+            path: path.to_owned(),
+        })
     }
 
     pub fn path(&self) -> &Path {
@@ -45,12 +51,18 @@ impl Dir {
         // Also when it was there: whoever made it may have been killed before its name was durable.
         sync_dir(self.home, self.inode, &self.path)?;
         look(self.home, |disk| disk.opened(inode))?;
-        Ok(File { home: self.home, inode, path: self.path.join(name) })
+        Ok(File {
+            home: self.home,
+            inode,
+            path: self.path.join(name),
+        })
     }
 
     fn make_file(&self, name: &str) -> io::Result<Inode> {
         let detail = || self.path.join(name).display().to_string();
-        change(self.home, "disk.make_file", name.as_bytes(), detail, |d| d.make_file(self.inode, name))
+        change(self.home, "disk.make_file", name.as_bytes(), detail, |d| {
+            d.make_file(self.inode, name)
+        })
     }
 
     pub fn exists(&self, name: &str) -> io::Result<bool> {
@@ -83,7 +95,9 @@ impl Dir {
             return Ok(());
         }
         let detail = || self.path.join(name).display().to_string();
-        change(self.home, "disk.unlink", name.as_bytes(), detail, |d| d.unlink(self.inode, name))
+        change(self.home, "disk.unlink", name.as_bytes(), detail, |d| {
+            d.unlink(self.inode, name)
+        })
     }
 
     pub fn remove(&self, name: &str) -> io::Result<()> {
@@ -97,11 +111,16 @@ impl Dir {
 
     pub fn lock(&self) -> io::Result<Lock> {
         self.file(LOCK_FILE)?;
-        look(self.home, |disk| match disk.locks.contains_key(&self.inode) {
-            true => Err(io::ErrorKind::WouldBlock.into()),
-            false => {
-                disk.locks.insert(self.inode, self.home);
-                Ok(Lock { home: self.home, inode: self.inode })
+        look(self.home, |disk| {
+            match disk.locks.contains_key(&self.inode) {
+                true => Err(io::ErrorKind::WouldBlock.into()),
+                false => {
+                    disk.locks.insert(self.inode, self.home);
+                    Ok(Lock {
+                        home: self.home,
+                        inode: self.inode,
+                    })
+                }
             }
         })
     }
@@ -130,13 +149,16 @@ impl File {
     }
 
     pub fn len(&self) -> io::Result<u64> {
-        look(self.home, |disk| disk.content(self.inode).map(|bytes| bytes.len() as u64))
+        look(self.home, |disk| {
+            disk.content(self.inode).map(|bytes| bytes.len() as u64)
+        })
     }
 
     pub fn set_len(&self, len: u64) -> io::Result<()> {
         let detail = || format!("{} {len}", self.path.display());
-        let fits =
-            change(self.home, "disk.set_len", &len.to_le_bytes(), detail, |d| d.set_len(self.inode, len))?;
+        let fits = change(self.home, "disk.set_len", &len.to_le_bytes(), detail, |d| {
+            d.set_len(self.inode, len)
+        })?;
         full_unless(self.home.node, fits)
     }
 

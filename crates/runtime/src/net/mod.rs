@@ -49,7 +49,9 @@ impl Listener {
 
     /// As [`accept`](Self::accept). Only the last waker is kept.
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
-        self.0.poll_accept(cx).map_ok(|(stream, peer)| (Stream(stream), peer))
+        self.0
+            .poll_accept(cx)
+            .map_ok(|(stream, peer)| (Stream(stream), peer))
     }
 }
 
@@ -90,7 +92,10 @@ impl Stream {
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream").field("local", &self.local_addr()).field("peer", &self.peer_addr()).finish()
+        f.debug_struct("Stream")
+            .field("local", &self.local_addr())
+            .field("peer", &self.peer_addr())
+            .finish()
     }
 }
 
@@ -105,7 +110,11 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 

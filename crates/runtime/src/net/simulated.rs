@@ -44,11 +44,17 @@ impl Listener {
             if state.net.listeners.contains_key(&key) {
                 return Err(io::ErrorKind::AddrInUse.into());
             }
-            let backlog =
-                Backlog { home, ip: addr.ip(), waiting: Default::default(), waiter: Waiter::default() };
+            let backlog = Backlog {
+                home,
+                ip: addr.ip(),
+                waiting: Default::default(),
+                waiter: Waiter::default(),
+            };
             state.net.listeners.insert(key, backlog);
             let local = SocketAddr::new(addr.ip(), port);
-            state.note(home.node, "net.listen", &port.to_le_bytes(), || local.to_string());
+            state.note(home.node, "net.listen", &port.to_le_bytes(), || {
+                local.to_string()
+            });
             Ok(Self { home, local })
         })
     }
@@ -79,7 +85,9 @@ impl Listener {
                 }
             };
             state.net.listeners.insert(key, backlog);
-            let Some((_, id)) = taken else { return Poll::Pending };
+            let Some((_, id)) = taken else {
+                return Poll::Pending;
+            };
             let stream = Stream::new(state, id, 1, self.home);
             let peer = stream.peer;
             state.note(self.home.node, "net.accept", &id.to_le_bytes(), || {
@@ -94,7 +102,12 @@ impl Drop for Listener {
     fn drop(&mut self) {
         try_with(|state| {
             let key = (self.home.node, self.local.port());
-            if state.net.listeners.get(&key).is_none_or(|backlog| backlog.home != self.home) {
+            if state
+                .net
+                .listeners
+                .get(&key)
+                .is_none_or(|backlog| backlog.home != self.home)
+            {
                 return;
             }
             let backlog = state.net.listeners.remove(&key);
@@ -129,16 +142,30 @@ impl Stream {
             let near = state.node(home.node).ip;
             let is_own = addr.ip().is_loopback() || addr.ip().is_unspecified() || addr.ip() == near;
             let far = if is_own { near } else { addr.ip() };
-            let local_ip = if addr.ip().is_loopback() { addr.ip() } else { near };
+            let local_ip = if addr.ip().is_loopback() {
+                addr.ip()
+            } else {
+                near
+            };
             let local = SocketAddr::new(local_ip, state.free_port(home));
-            state.note(home.node, "net.connect", local.to_string().as_bytes(), || {
-                format!("{local} to {addr}")
-            });
-            Ok::<_, io::Error>((near, far, local, home, state.now() + state.net.patience.connect))
+            state.note(
+                home.node,
+                "net.connect",
+                local.to_string().as_bytes(),
+                || format!("{local} to {addr}"),
+            );
+            Ok::<_, io::Error>((
+                near,
+                far,
+                local,
+                home,
+                state.now() + state.net.patience.connect,
+            ))
         })?;
         crate::buggify_pause!("runtime.net.slow_connect", 250_000, 300);
         loop {
-            let arrives = with(|state| (!state.is_blocked(near, far)).then(|| state.arrival(near, far, 0)));
+            let arrives =
+                with(|state| (!state.is_blocked(near, far)).then(|| state.arrival(near, far, 0)));
             if let Some(arrives) = arrives {
                 wait_until(arrives).await;
                 match with(|state| state.meet(near, far, addr.port())) {
@@ -152,7 +179,9 @@ impl Stream {
                     }
                     Met::Listener(answered) => {
                         wait_until(answered).await;
-                        if let Some(id) = with(|state| state.establish(home, local, addr, near, far)) {
+                        if let Some(id) =
+                            with(|state| state.establish(home, local, addr, near, far))
+                        {
                             return Ok(with(|state| Self::new(state, id, 0, home)));
                         }
                     }
@@ -169,8 +198,18 @@ impl Stream {
 
     fn new(state: &State, id: ConnId, side: usize, home: Home) -> Self {
         let unknown = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 0);
-        let addr = |side: usize| state.net.conns.get(&id).map_or(unknown, |conn| conn.sides[side].addr);
-        Self { local: addr(side), peer: addr(1 - side), held: Held { id, side, home } }
+        let addr = |side: usize| {
+            state
+                .net
+                .conns
+                .get(&id)
+                .map_or(unknown, |conn| conn.sides[side].addr)
+        };
+        Self {
+            local: addr(side),
+            peer: addr(1 - side),
+            held: Held { id, side, home },
+        }
     }
 
     pub fn peer_addr(&self) -> SocketAddr {
@@ -183,28 +222,40 @@ impl Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let Held { id, side, .. } = self.held;
         if crate::buggify!("runtime.net.spurious_read", SELDOM_PPM) {
             return not_yet(cx);
         }
         let least = crate::buggify_below!("runtime.net.short_read", SELDOM_PPM, SHORT);
         self.held.with(|state, conn| {
-            let room = least.map_or(buf.remaining(), |least| buf.remaining().min(1 + least as usize));
+            let room = least.map_or(buf.remaining(), |least| {
+                buf.remaining().min(1 + least as usize)
+            });
             state.receive(id, conn, side, room, cx, |bytes| buf.put_slice(bytes))
         })
     }
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let Held { id, side, .. } = self.held;
         if crate::buggify!("runtime.net.spurious_write", SELDOM_PPM) {
             return not_yet(cx);
         }
         let least = crate::buggify_below!("runtime.net.short_write", SELDOM_PPM, SHORT);
-        let bytes = &bytes[..least.map_or(bytes.len(), |least| bytes.len().min(1 + least as usize))];
-        self.held.with(|state, conn| state.send(id, conn, side, bytes, cx))
+        let bytes =
+            &bytes[..least.map_or(bytes.len(), |least| bytes.len().min(1 + least as usize))];
+        self.held
+            .with(|state, conn| state.send(id, conn, side, bytes, cx))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -239,7 +290,9 @@ impl State {
         if self.is_blocked(near, far) || self.is_blocked(far, near) {
             return Met::Silence;
         }
-        let Some(node) = self.by_ip.get(&far).copied() else { return Met::Silence };
+        let Some(node) = self.by_ip.get(&far).copied() else {
+            return Met::Silence;
+        };
         match self.net.listeners.get(&(node, port)) {
             Some(backlog) if backlog.waiting.len() >= BACKLOG => Met::Silence,
             Some(backlog) if backlog.ip.is_loopback() && near != far => {
@@ -271,7 +324,9 @@ impl State {
         let first = backlog.waiting.front().map(|(ready_at, _)| *ready_at);
         backlog.waiter.arm(self, first);
         self.net.listeners.insert(key, backlog);
-        self.note(home.node, "net.connected", &id.to_le_bytes(), || format!("connection {id} to {addr}"));
+        self.note(home.node, "net.connected", &id.to_le_bytes(), || {
+            format!("connection {id} to {addr}")
+        });
         Some(id)
     }
 }

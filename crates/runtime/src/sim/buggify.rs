@@ -42,7 +42,9 @@ impl State {
         }
         let drawn = rng.below(bound);
         self.count(declared.fired);
-        self.note(node, "buggify", declared.name.as_bytes(), || declared.name.to_owned());
+        self.note(node, "buggify", declared.name.as_bytes(), || {
+            declared.name.to_owned()
+        });
         Some(drawn)
     }
 }
@@ -51,7 +53,11 @@ impl State {
 pub(crate) fn buggify_fires(site: Site, ppm: u32, bound: u64) -> Option<u64> {
     ask(|state| {
         let home = here();
-        if state.is_alive(home) { state.buggify(home.node, site, ppm, bound) } else { None }
+        if state.is_alive(home) {
+            state.buggify(home.node, site, ppm, bound)
+        } else {
+            None
+        }
     })
     .flatten()
 }
@@ -74,8 +80,10 @@ impl World {
                 })
                 .collect();
             let active = state.sites.active.iter().zip(SITES);
-            let on: Vec<&'static str> =
-                active.filter(|(streams, _)| streams.is_some()).map(|(_, site)| site.on).collect();
+            let on: Vec<&'static str> = active
+                .filter(|(streams, _)| streams.is_some())
+                .map(|(_, site)| site.on)
+                .collect();
             on.into_iter().for_each(|on| state.count(on));
         });
     }

@@ -190,7 +190,10 @@ impl FileNode {
 
 impl Image {
     fn new() -> Self {
-        Self { inodes: BTreeMap::from([(ROOT, Entry::Dir(DirNode::default()))]), next: ROOT + 1 }
+        Self {
+            inodes: BTreeMap::from([(ROOT, Entry::Dir(DirNode::default()))]),
+            next: ROOT + 1,
+        }
     }
 
     fn dir(&mut self, inode: Inode) -> io::Result<&mut DirNode> {
@@ -241,7 +244,9 @@ impl Image {
         let mut reached = BTreeMap::new();
         let mut open = vec![ROOT];
         while let Some(inode) = open.pop() {
-            let Some(mut entry) = self.inodes.remove(&inode) else { continue };
+            let Some(mut entry) = self.inodes.remove(&inode) else {
+                continue;
+            };
             match &mut entry {
                 Entry::File(file) => file.open = 0,
                 Entry::Dir(dir) => {
@@ -323,7 +328,9 @@ impl Disk {
             .inodes
             .iter()
             .filter_map(|(inode, entry)| match entry {
-                Entry::File(file) if !file.live.is_empty() => Some((*inode, file.live.len() as u64)),
+                Entry::File(file) if !file.live.is_empty() => {
+                    Some((*inode, file.live.len() as u64))
+                }
                 Entry::File(_) | Entry::Dir(_) => None,
             })
             .collect();
@@ -338,7 +345,9 @@ impl Disk {
                 is_here
             });
             let Some((inode, _)) = chosen else { break };
-            let Ok(file) = self.content.file(*inode) else { break };
+            let Ok(file) = self.content.file(*inode) else {
+                break;
+            };
             let at = self.rng.below(file.live.len() as u64) as usize;
             file.live[at] ^= 1 << self.rng.below(8);
             rotten += 1;
@@ -361,7 +370,11 @@ impl Disk {
     /// The deepest directory on the way to `path` that exists.
     pub fn find_dir(&mut self, path: &Path) -> io::Result<Found> {
         let names = Self::names_of(path)?;
-        let mut found = Found { inode: ROOT, parent: None, missing: Vec::new() };
+        let mut found = Found {
+            inode: ROOT,
+            parent: None,
+            missing: Vec::new(),
+        };
         for (depth, name) in names.iter().enumerate() {
             match self.content.dir(found.inode)?.live.get(name) {
                 Some(inode) => {
@@ -389,26 +402,34 @@ impl Disk {
     pub fn make_dir(&mut self, parent: Inode, name: &str) -> io::Result<Inode> {
         self.content.dir(parent)?;
         let inode = self.content.add(Entry::Dir(DirNode::default()));
-        self.content.dir(parent)?.change(Change::Link(name.to_owned(), inode));
+        self.content
+            .dir(parent)?
+            .change(Change::Link(name.to_owned(), inode));
         Ok(inode)
     }
 
     pub fn make_file(&mut self, parent: Inode, name: &str) -> io::Result<Inode> {
         self.content.dir(parent)?;
         let inode = self.content.add(Entry::File(FileNode::default()));
-        self.content.dir(parent)?.change(Change::Link(name.to_owned(), inode));
+        self.content
+            .dir(parent)?
+            .change(Change::Link(name.to_owned(), inode));
         Ok(inode)
     }
 
     pub fn rename(&mut self, dir: Inode, from: &str, to: &str) -> io::Result<()> {
-        self.content.dir(dir)?.change(Change::Rename(from.to_owned(), to.to_owned()));
+        self.content
+            .dir(dir)?
+            .change(Change::Rename(from.to_owned(), to.to_owned()));
         Ok(())
     }
 
     pub fn unlink(&mut self, dir: Inode, name: &str) -> io::Result<()> {
         if let Some(inode) = self.lookup(dir, name)? {
             self.content.file(inode)?;
-            self.content.dir(dir)?.change(Change::Unlink(name.to_owned()));
+            self.content
+                .dir(dir)?
+                .change(Change::Unlink(name.to_owned()));
         }
         Ok(())
     }
@@ -457,13 +478,20 @@ impl Disk {
         let file = self.content.file(file)?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let end = start.saturating_add(buf.len());
-        buf.copy_from_slice(file.live.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?);
+        buf.copy_from_slice(
+            file.live
+                .get(start..end)
+                .ok_or(io::ErrorKind::UnexpectedEof)?,
+        );
         if !may_be_stale || buf.is_empty() {
             return Ok(false);
         }
         let mut is_stale = false;
         for (sector, before) in file.before.range(start / SECTOR..end.div_ceil(SECTOR)) {
-            let (first, last) = ((sector * SECTOR).max(start), ((sector + 1) * SECTOR).min(end));
+            let (first, last) = (
+                (sector * SECTOR).max(start),
+                ((sector + 1) * SECTOR).min(end),
+            );
             let old = &before[first - sector * SECTOR..last - sector * SECTOR];
             let new = &mut buf[first - start..last - start];
             is_stale |= *new != *old;
@@ -486,7 +514,11 @@ impl Disk {
         }
         // One place less than there are, so that its own can be left out.
         let at = self.rng.below(places as u64) as usize;
-        let at = if at * SECTOR >= offset / SECTOR * SECTOR { at + 1 } else { at };
+        let at = if at * SECTOR >= offset / SECTOR * SECTOR {
+            at + 1
+        } else {
+            at
+        };
         self.faults.misdirected_writes -= 1;
         self.damage.misdirected_writes += 1;
         Ok(Some(at * SECTOR))
@@ -499,7 +531,9 @@ impl Disk {
             return Ok(0);
         }
         let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let end = offset.checked_add(bytes.len()).ok_or(io::ErrorKind::InvalidInput)?;
+        let end = offset
+            .checked_add(bytes.len())
+            .ok_or(io::ErrorKind::InvalidInput)?;
         let space = self.space();
         if let Some(elsewhere) = self.astray(file, offset, bytes.len())? {
             let file = self.content.file(file)?;

@@ -89,7 +89,12 @@ impl State {
     /// Lets the disk of a machine lose what was not synced.
     pub fn disk_power_lost(&mut self, id: NodeId) {
         let losses = self.node(id).disk.power_lost();
-        let Losses { sectors_lost, sectors_kept, torn, names_lost } = losses;
+        let Losses {
+            sectors_lost,
+            sectors_kept,
+            torn,
+            names_lost,
+        } = losses;
         self.count_n("disk.sectors_lost", sectors_lost);
         self.count_n("disk.unsynced_sectors_kept", sectors_kept);
         self.count_n("disk.torn_files", torn);
@@ -186,7 +191,10 @@ impl World {
 
     fn change_disk(&self, id: NodeId, kind: &'static str, image: Option<Image>) {
         with(|state| {
-            assert!(!state.node(id).is_up, "a disk is changed only while its process is down");
+            assert!(
+                !state.node(id).is_up,
+                "a disk is changed only while its process is down"
+            );
             state.node(id).disk.restore(image);
             state.node(id).disk.damage = Damage::default();
             state.count(kind);
@@ -200,7 +208,9 @@ impl World {
             let rotten = state.node(id).disk.rot(bits);
             state.node(id).disk.damage.rotten_bits += u64::from(rotten);
             state.count_n("disk.rotten_bits", u64::from(rotten));
-            state.note(id, "disk.rot", &rotten.to_le_bytes(), || format!("{rotten} bits"));
+            state.note(id, "disk.rot", &rotten.to_le_bytes(), || {
+                format!("{rotten} bits")
+            });
             rotten
         })
     }

@@ -22,7 +22,10 @@ pub struct Home {
 
 impl Home {
     /// The code that drives the simulation from outside of all nodes.
-    pub const WORLD: Self = Self { node: NodeId::WORLD, incarnation: 0 };
+    pub const WORLD: Self = Self {
+        node: NodeId::WORLD,
+        incarnation: 0,
+    };
 }
 
 thread_local! {
@@ -56,7 +59,10 @@ pub(crate) struct Scoped<F> {
 
 impl<F> Scoped<F> {
     pub fn new(home: Home, future: F) -> Self {
-        Self { home, inner: Some(Box::pin(future)) }
+        Self {
+            home,
+            inner: Some(Box::pin(future)),
+        }
     }
 }
 

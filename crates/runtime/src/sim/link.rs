@@ -86,12 +86,15 @@ impl State {
     /// The link between two addresses, made when it is first asked for.
     pub fn link(&mut self, from: IpAddr, to: IpAddr) -> &mut LinkState {
         let seed = self.fault_seed;
-        self.net.links.entry((from, to)).or_insert_with(|| LinkState {
-            own: None,
-            block: None,
-            busy_until: Duration::ZERO,
-            rng: Rng::derive(seed, &format!("link {from} {to}")),
-        })
+        self.net
+            .links
+            .entry((from, to))
+            .or_insert_with(|| LinkState {
+                own: None,
+                block: None,
+                busy_until: Duration::ZERO,
+                rng: Rng::derive(seed, &format!("link {from} {to}")),
+            })
     }
 
     /// The properties of a link.
@@ -109,7 +112,10 @@ impl State {
             return false;
         }
         let has_power = |ip| match self.by_ip.get(&ip) {
-            Some(id) => self.nodes.get(id.0 as usize).is_some_and(|node| node.has_power),
+            Some(id) => self
+                .nodes
+                .get(id.0 as usize)
+                .is_some_and(|node| node.has_power),
             None => false,
         };
         let link = self.net.links.get(&(from, to));

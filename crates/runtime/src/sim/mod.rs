@@ -79,7 +79,11 @@ pub struct Options {
 impl Options {
     /// The run of `seed`, limited to a simulated day.
     pub fn new(seed: u64) -> Self {
-        Self { seed, fault_seed: seed, time_limit: Duration::from_secs(24 * 60 * 60) }
+        Self {
+            seed,
+            fault_seed: seed,
+            time_limit: Duration::from_secs(24 * 60 * 60),
+        }
     }
 
     /// True wall clock at the start, milliseconds since the Unix epoch: some moment of 2024.
@@ -133,9 +137,12 @@ where
     // A thread of its own, because generators and hash seeds of third parties live in thread-local storage; its
     // stack is that of a main thread, or more.
     const STACK_BYTES: usize = 64 << 20;
-    let thread = std::thread::Builder::new().name("simulation".into()).stack_size(STACK_BYTES);
-    let running =
-        thread.spawn(move || run_here(&options, drive)).expect("the machine has room for one more thread");
+    let thread = std::thread::Builder::new()
+        .name("simulation".into())
+        .stack_size(STACK_BYTES);
+    let running = thread
+        .spawn(move || run_here(&options, drive))
+        .expect("the machine has room for one more thread");
     match running.join() {
         Ok(finished) => finished,
         Err(panic) => std::panic::resume_unwind(panic),
@@ -147,7 +154,8 @@ where
     F: FnOnce(World) -> Fut,
     Fut: Future<Output = T> + 'static,
 {
-    let mut runtime = madsim::runtime::Runtime::with_seed_and_config(options.seed, Default::default());
+    let mut runtime =
+        madsim::runtime::Runtime::with_seed_and_config(options.seed, Default::default());
     runtime.set_time_limit(options.time_limit);
     let result = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
@@ -169,9 +177,13 @@ where
     Finished {
         result,
         trace_hash: state.as_ref().map_or([0; 32], |state| state.trace.hash()),
-        snapshots: state.as_ref().map_or_else(Vec::new, |state| state.trace.snapshots().to_vec()),
+        snapshots: state
+            .as_ref()
+            .map_or_else(Vec::new, |state| state.trace.snapshots().to_vec()),
         events: state.as_ref().map_or(0, |state| state.trace.events()),
-        elapsed: state.as_ref().map_or(Duration::ZERO, |state| state.trace.last_at()),
+        elapsed: state
+            .as_ref()
+            .map_or(Duration::ZERO, |state| state.trace.last_at()),
         counters: state.map_or_else(BTreeMap::new, |state| state.counters),
     }
 }
@@ -190,7 +202,10 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let seed = std::env::var("ALYS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let seed = std::env::var("ALYS_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(1);
     run(Options::new(seed), |world| async move {
         let ip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
         let node = world.node("main", ip, std::future::pending);

@@ -56,7 +56,10 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { connect: CONNECT_TIMEOUT, send: USER_TIMEOUT }
+        Self {
+            connect: CONNECT_TIMEOUT,
+            send: USER_TIMEOUT,
+        }
     }
 }
 
@@ -154,8 +157,15 @@ pub struct Waiter {
 
 impl Waiter {
     pub fn wait(&mut self, cx: &Context<'_>) {
-        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            *self = Self { waker: Some(cx.waker().clone()), armed: None };
+        if !self
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            *self = Self {
+                waker: Some(cx.waker().clone()),
+                armed: None,
+            };
         }
     }
 
@@ -166,7 +176,9 @@ impl Waiter {
 
     /// Sees to it that the task is woken at `at`, or now if that is past.
     pub fn arm(&mut self, state: &mut State, at: Option<Duration>) {
-        let (Some(at), Some(waker)) = (at, &self.waker) else { return };
+        let (Some(at), Some(waker)) = (at, &self.waker) else {
+            return;
+        };
         let now = state.now();
         if at <= now {
             self.wake(state);
@@ -194,12 +206,17 @@ impl Pipe {
 
     /// Keeps only the segments that arrive by `at`.
     fn cut_after(&mut self, at: Duration) {
-        self.segments.retain(|segment| segment.at.is_some_and(|arrives| arrives <= at));
+        self.segments
+            .retain(|segment| segment.at.is_some_and(|arrives| arrives <= at));
         self.recount();
     }
 
     fn recount(&mut self) {
-        self.queued = self.segments.iter().map(|segment| segment.bytes.len()).sum();
+        self.queued = self
+            .segments
+            .iter()
+            .map(|segment| segment.bytes.len())
+            .sum();
     }
 
     fn gives_up_at(&self) -> Option<Duration> {
@@ -217,7 +234,10 @@ impl Conn {
             is_held: true,
             error: None,
             reset_at: None,
-            out: Pipe { patience, ..Pipe::default() },
+            out: Pipe {
+                patience,
+                ..Pipe::default()
+            },
             reader: Waiter::default(),
             writer: Waiter::default(),
         });
@@ -230,13 +250,18 @@ impl Conn {
     }
 
     fn is_over(&self) -> bool {
-        self.sides.iter().all(|side| side.life != Life::Open && !side.is_held)
+        self.sides
+            .iter()
+            .all(|side| side.life != Life::Open && !side.is_held)
     }
 
     /// The next moment at which something happens to a side by itself.
     fn next_for_writer(&self, side: usize) -> Option<Duration> {
         let this = &self.sides[side];
-        [this.reset_at, this.out.gives_up_at()].into_iter().flatten().min()
+        [this.reset_at, this.out.gives_up_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn next_for_reader(&self, side: usize) -> Option<Duration> {
@@ -262,12 +287,18 @@ impl State {
     pub fn add_conn(&mut self, ends: [(Home, SocketAddr, IpAddr); 2]) -> ConnId {
         let id = self.net.next_conn;
         self.net.next_conn += 1;
-        self.net.conns.insert(id, Box::new(Conn::new(ends, self.net.patience.send)));
+        self.net
+            .conns
+            .insert(id, Box::new(Conn::new(ends, self.net.patience.send)));
         id
     }
 
     /// Runs `f` on a connection, if it still exists, and lets those who wait on it know what changed.
-    pub fn with_conn<T>(&mut self, id: ConnId, f: impl FnOnce(&mut Self, &mut Conn) -> T) -> Option<T> {
+    pub fn with_conn<T>(
+        &mut self,
+        id: ConnId,
+        f: impl FnOnce(&mut Self, &mut Conn) -> T,
+    ) -> Option<T> {
         // Taken out meanwhile, because links and timers are needed at the same time.
         let mut conn = self.net.conns.remove(&id)?;
         self.refresh(id, &mut conn);
@@ -301,11 +332,15 @@ impl State {
             }
             if is_reset {
                 conn.forget(side, Some(io::ErrorKind::ConnectionReset));
-                self.note(node, "net.was_reset", &id.to_le_bytes(), || format!("connection {id}"));
+                self.note(node, "net.was_reset", &id.to_le_bytes(), || {
+                    format!("connection {id}")
+                });
             } else {
                 conn.forget(side, Some(io::ErrorKind::TimedOut));
                 self.count("link.user_timeout");
-                self.note(node, "net.timed_out", &id.to_le_bytes(), || format!("connection {id}"));
+                self.note(node, "net.timed_out", &id.to_le_bytes(), || {
+                    format!("connection {id}")
+                });
             }
             conn.sides[side].reader.wake(self);
             conn.sides[side].writer.wake(self);
@@ -343,7 +378,9 @@ impl State {
         this.writer.done();
         let taken = self.part(from, to, bytes.len().min(room), "link.partial_write");
         let node = this.home.node;
-        self.note(node, "net.send", &bytes[..taken], || format!("{taken} bytes on connection {id} to {to}"));
+        self.note(node, "net.send", &bytes[..taken], || {
+            format!("{taken} bytes on connection {id} to {to}")
+        });
         self.enqueue(conn, side, &bytes[..taken], false);
         self.answer(id, conn, side);
         Poll::Ready(Ok(taken))
@@ -363,14 +400,20 @@ impl State {
         if let Some(last) = out.segments.back_mut() {
             // A stream stays in order: a segment waits for the ones before it.
             at = at.zip(last.at).map(|(at, before)| at.max(before));
-            let can_join = last.sent == now && !last.is_end && !is_end && last.bytes.len() < SEGMENT;
+            let can_join =
+                last.sent == now && !last.is_end && !is_end && last.bytes.len() < SEGMENT;
             if can_join {
                 last.bytes.extend(bytes);
                 last.at = at;
                 return;
             }
         }
-        out.segments.push_back(Segment { sent: now, at, bytes: VecDeque::from(bytes.to_vec()), is_end });
+        out.segments.push_back(Segment {
+            sent: now,
+            at,
+            bytes: VecDeque::from(bytes.to_vec()),
+            is_end,
+        });
     }
 
     /// Gives a side what has arrived for it, as much as fits into `room` bytes, through `take`.
@@ -386,9 +429,16 @@ impl State {
         let now = self.now();
         let (from, to) = conn.way(1 - side);
         let [first, second] = &mut conn.sides;
-        let (this, peer) = if side == 0 { (first, second) } else { (second, first) };
+        let (this, peer) = if side == 0 {
+            (first, second)
+        } else {
+            (second, first)
+        };
         let out = &mut peer.out;
-        let arrived = out.segments.iter().take_while(|s| s.at.is_some_and(|at| at <= now));
+        let arrived = out
+            .segments
+            .iter()
+            .take_while(|s| s.at.is_some_and(|at| at <= now));
         let ready: usize = arrived.map(|segment| segment.bytes.len()).sum();
         if ready > 0 && room > 0 {
             this.reader.done();
@@ -426,7 +476,8 @@ impl State {
         if let Some(error) = this.error {
             return Poll::Ready(Err(error.into()));
         }
-        let at_end = out.segments.front().is_some_and(|segment| segment.is_end) && out.has_arrived(now);
+        let at_end =
+            out.segments.front().is_some_and(|segment| segment.is_end) && out.has_arrived(now);
         if at_end || this.life != Life::Open {
             this.reader.done();
             return Poll::Ready(Ok(()));
@@ -440,7 +491,9 @@ impl State {
         let this = &conn.sides[side];
         if this.life == Life::Open && !this.out.ended {
             let node = this.home.node;
-            self.note(node, "net.finish", &id.to_le_bytes(), || format!("connection {id}"));
+            self.note(node, "net.finish", &id.to_le_bytes(), || {
+                format!("connection {id}")
+            });
             self.enqueue(conn, side, &[], true);
             self.answer(id, conn, side);
         }
@@ -453,7 +506,8 @@ impl State {
         }
         let now = self.now();
         let peer_out = &conn.sides[1 - side].out;
-        let is_unread = peer_out.has_arrived(now) && peer_out.segments.front().is_some_and(|s| !s.is_end);
+        let is_unread =
+            peer_out.has_arrived(now) && peer_out.segments.front().is_some_and(|s| !s.is_end);
         if is_unread {
             self.abort(id, conn, side);
         } else {
@@ -492,7 +546,9 @@ impl State {
         let at = self.arrival(from, to, 0);
         let node = conn.sides[side].home.node;
         self.count("link.reset");
-        self.note(node, "net.reset", &id.to_le_bytes(), || format!("to connection {id}"));
+        self.note(node, "net.reset", &id.to_le_bytes(), || {
+            format!("to connection {id}")
+        });
         let this = &mut conn.sides[side];
         this.reset_at = Some(this.reset_at.map_or(at, |earlier| earlier.min(at)));
         // What is slower than the reset finds nobody any more.
@@ -504,8 +560,14 @@ impl State {
         if conn.sides[1 - side].life == Life::Open || conn.sides[side].life != Life::Open {
             return;
         }
-        let Some(arrives) = conn.sides[side].out.front_at() else { return };
-        let is_only_end = conn.sides[side].out.segments.iter().all(|segment| segment.is_end);
+        let Some(arrives) = conn.sides[side].out.front_at() else {
+            return;
+        };
+        let is_only_end = conn.sides[side]
+            .out
+            .segments
+            .iter()
+            .all(|segment| segment.is_end);
         if is_only_end && conn.sides[1 - side].life == Life::Closed {
             // Both ends closing is the good way to end.
             return;
@@ -524,7 +586,9 @@ impl State {
         let this = &mut conn.sides[side];
         this.reset_at = Some(this.reset_at.map_or(at, |earlier| earlier.min(at)));
         self.count("link.reset");
-        self.note(this.home.node, "net.reset", &id.to_le_bytes(), || format!("to connection {id}"));
+        self.note(this.home.node, "net.reset", &id.to_le_bytes(), || {
+            format!("to connection {id}")
+        });
     }
 
     /// Adapts a connection to links that have been blocked or have healed. `is_lost` says that what is sent

@@ -71,7 +71,12 @@ impl State {
             None => "link.heal",
         };
         self.count(kind);
-        self.note(NodeId::WORLD, kind, format!("{from} {to}").as_bytes(), || format!("{from} to {to}"));
+        self.note(
+            NodeId::WORLD,
+            kind,
+            format!("{from} {to}").as_bytes(),
+            || format!("{from} to {to}"),
+        );
         self.adapt_all(was == Some(Block::Cut));
     }
 }
@@ -92,7 +97,9 @@ impl World {
         with(|state| {
             let detail = format!("{from} to {to}: {link:?}");
             state.link(from, to).own = Some(link);
-            state.note(NodeId::WORLD, "link.set", detail.as_bytes(), || detail.clone());
+            state.note(NodeId::WORLD, "link.set", detail.as_bytes(), || {
+                detail.clone()
+            });
         });
     }
 
@@ -101,7 +108,9 @@ impl World {
         with(|state| {
             state.link(from, to).own = None;
             let detail = format!("{from} to {to}");
-            state.note(NodeId::WORLD, "link.unset", detail.as_bytes(), || detail.clone());
+            state.note(NodeId::WORLD, "link.unset", detail.as_bytes(), || {
+                detail.clone()
+            });
         });
     }
 
@@ -136,7 +145,10 @@ impl World {
     pub fn heal_all(&self) {
         let blocked: Vec<(IpAddr, IpAddr)> = with(|state| {
             let links = state.net.links.iter();
-            links.filter(|(_, link)| link.block.is_some()).map(|(way, _)| *way).collect()
+            links
+                .filter(|(_, link)| link.block.is_some())
+                .map(|(way, _)| *way)
+                .collect()
         });
         for (from, to) in blocked {
             self.heal(from, to);

@@ -79,7 +79,11 @@ impl Clock {
     }
 
     fn set(&mut self, now: Duration, ahead: i128, drift_ppm: i64) {
-        *self = Self { since: now.as_nanos() as i128, ahead, drift_ppm };
+        *self = Self {
+            since: now.as_nanos() as i128,
+            ahead,
+            drift_ppm,
+        };
     }
 }
 
@@ -88,13 +92,17 @@ const NANOS_PER_MS: i128 = 1_000_000;
 impl State {
     /// Makes the node that stands for the world itself.
     pub fn add_world(&mut self) {
-        self.nodes.push(Node::new(self.fault_seed, "world", WORLD_IP, true));
+        self.nodes
+            .push(Node::new(self.fault_seed, "world", WORLD_IP, true));
         self.by_ip.insert(WORLD_IP, NodeId::WORLD);
     }
 
     pub fn wall_ms(&self, id: NodeId) -> u64 {
         let now = self.now();
-        let ahead = self.nodes.get(id.0 as usize).map_or(0, |node| node.clock.ahead_at(now));
+        let ahead = self
+            .nodes
+            .get(id.0 as usize)
+            .map_or(0, |node| node.clock.ahead_at(now));
         let nanos = i128::from(self.epoch_ms) * NANOS_PER_MS + now.as_nanos() as i128 + ahead;
         u64::try_from(nanos / NANOS_PER_MS).unwrap_or(0)
     }
@@ -102,7 +110,10 @@ impl State {
     /// Whether the process could be declared dead; if so it is, and its files, locks and ports are out of its
     /// reach before anything else happens.
     fn end_process(&mut self, id: NodeId, kind: &'static str) -> bool {
-        assert!(id != NodeId::WORLD, "the world itself is not a node that can end");
+        assert!(
+            id != NodeId::WORLD,
+            "the world itself is not a node that can end"
+        );
         let node = self.node(id);
         if !node.is_up {
             return false;
@@ -140,18 +151,26 @@ impl World {
         Fut: Future<Output = ()> + Send + 'static,
     {
         let id = with(|state| {
-            let is_taken = state.by_ip.contains_key(&ip) || state.nodes.iter().any(|n| n.name == name);
+            let is_taken =
+                state.by_ip.contains_key(&ip) || state.nodes.iter().any(|n| n.name == name);
             assert!(!is_taken, "node name {name} and address {ip} are not taken");
             let id = NodeId(state.nodes.len() as u32);
-            state.nodes.push(Node::new(state.fault_seed, name, ip, true));
+            state
+                .nodes
+                .push(Node::new(state.fault_seed, name, ip, true));
             state.by_ip.insert(ip, id);
-            state.note(id, "node.start", name.as_bytes(), || format!("{name} {ip} life 0"));
+            state.note(id, "node.start", name.as_bytes(), || {
+                format!("{name} {ip} life 0")
+            });
             id
         });
         let init = std::sync::Arc::new(init);
         // madsim calls this with its list of nodes locked, so nothing of the caller's may run in it.
         let start = move || {
-            let home = with(|state| Home { node: id, incarnation: state.node(id).incarnation });
+            let home = with(|state| Home {
+                node: id,
+                incarnation: state.node(id).incarnation,
+            });
             let init = init.clone();
             Scoped::new(home, async move {
                 init().await;
@@ -169,7 +188,12 @@ impl World {
     /// # Panics
     /// When the process is down.
     #[track_caller]
-    pub fn spawn_on<F>(&self, id: NodeId, name: &'static str, future: F) -> crate::JoinHandle<F::Output>
+    pub fn spawn_on<F>(
+        &self,
+        id: NodeId,
+        name: &'static str,
+        future: F,
+    ) -> crate::JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
@@ -177,7 +201,13 @@ impl World {
         let (home, node) = with(|state| {
             let node = state.node(id);
             assert!(node.is_up, "{} is up", node.name);
-            (Home { node: id, incarnation: node.incarnation }, node.madsim)
+            (
+                Home {
+                    node: id,
+                    incarnation: node.incarnation,
+                },
+                node.madsim,
+            )
         });
         let scoped = Scoped::new(home, future);
         let inner = match node.and_then(|node| Handle::current().get_node(node)) {
@@ -231,7 +261,10 @@ impl World {
     /// # Panics
     /// For [`NodeId::WORLD`].
     pub fn restart(&self, id: NodeId) {
-        assert!(id != NodeId::WORLD, "the world itself is not a node that can be restarted");
+        assert!(
+            id != NodeId::WORLD,
+            "the world itself is not a node that can be restarted"
+        );
         self.kill(id);
         let node = with(|state| {
             let node = state.node(id);
@@ -241,7 +274,9 @@ impl World {
             let (incarnation, name) = (node.incarnation, node.name.clone());
             let madsim = node.madsim;
             state.count("node.restart");
-            state.note(id, "node.start", &incarnation.to_le_bytes(), || format!("{name} life {incarnation}"));
+            state.note(id, "node.start", &incarnation.to_le_bytes(), || {
+                format!("{name} life {incarnation}")
+            });
             if !had_power {
                 state.net_power_back();
             }
@@ -326,7 +361,13 @@ impl World {
 
     /// The node with this name.
     pub fn find(&self, name: &str) -> Option<NodeId> {
-        with(|state| state.nodes.iter().position(|n| n.name == name).map(|i| NodeId(i as u32)))
+        with(|state| {
+            state
+                .nodes
+                .iter()
+                .position(|n| n.name == name)
+                .map(|i| NodeId(i as u32))
+        })
     }
 
     /// The node's wall clock, milliseconds since the Unix epoch. [`NodeId::WORLD`] has the true time.
@@ -336,7 +377,9 @@ impl World {
 
     /// Puts the node's clock `ms` milliseconds ahead of the true time, or behind. Its drift goes on.
     pub fn set_clock_offset(&self, id: NodeId, ms: i64) {
-        self.change_clock(id, "clock.offset", ms, |_, drift| (i128::from(ms) * NANOS_PER_MS, drift));
+        self.change_clock(id, "clock.offset", ms, |_, drift| {
+            (i128::from(ms) * NANOS_PER_MS, drift)
+        });
     }
 
     /// Moves the node's clock by `ms` milliseconds.

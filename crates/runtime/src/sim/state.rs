@@ -91,13 +91,18 @@ impl State {
     /// Has `waker` woken at `at`. This takes an entry in the timer's heap that cannot be taken back.
     pub fn wake_at(&self, at: Duration, waker: &Waker) {
         let mut timer = madsim::time::sleep_until(self.start + at);
-        if Pin::new(&mut timer).poll(&mut Context::from_waker(waker)).is_ready() {
+        if Pin::new(&mut timer)
+            .poll(&mut Context::from_waker(waker))
+            .is_ready()
+        {
             waker.wake_by_ref();
         }
     }
 
     pub fn node(&mut self, id: NodeId) -> &mut Node {
-        self.nodes.get_mut(id.0 as usize).expect("node numbers are only made by adding a node")
+        self.nodes
+            .get_mut(id.0 as usize)
+            .expect("node numbers are only made by adding a node")
     }
 
     pub fn is_alive(&self, home: Home) -> bool {
@@ -124,7 +129,9 @@ pub(crate) fn remove() -> Option<State> {
 pub(crate) fn with<T>(f: impl FnOnce(&mut State) -> T) -> T {
     let (result, wakers) = STATE.with(|cell| {
         let mut state = cell.borrow_mut();
-        let state = state.as_mut().expect("this code runs inside of sim::run, on its thread");
+        let state = state
+            .as_mut()
+            .expect("this code runs inside of sim::run, on its thread");
         let result = f(state);
         (result, std::mem::take(&mut state.wake_later))
     });

@@ -91,18 +91,30 @@ impl Trace {
         if self.sinks.is_empty() {
             return;
         }
-        let event = Event { number: self.events, at, node, kind, payload, detail: detail() };
+        let event = Event {
+            number: self.events,
+            at,
+            node,
+            kind,
+            payload,
+            detail: detail(),
+        };
         self.sinks.iter_mut().for_each(|sink| sink(&event));
     }
 
     fn snapshot(&mut self) {
         let mut hash = [0; 8];
         hash.copy_from_slice(&self.hash()[..8]);
-        self.snapshots.push(Snapshot { events: self.events, at: self.last_at, hash });
+        self.snapshots.push(Snapshot {
+            events: self.events,
+            at: self.last_at,
+            hash,
+        });
         if self.snapshots.len() == MAX_SNAPSHOTS {
             self.step *= 2;
             let step = self.step;
-            self.snapshots.retain(|snapshot| snapshot.events.is_multiple_of(step));
+            self.snapshots
+                .retain(|snapshot| snapshot.events.is_multiple_of(step));
         }
     }
 
@@ -132,7 +144,13 @@ mod tests {
         let mut trace = Trace::new(7);
         for event in 1..=events {
             let payload = [u8::from(event == differs_at)];
-            trace.note(Duration::from_millis(event), NodeId::WORLD, "event", &payload, String::new);
+            trace.note(
+                Duration::from_millis(event),
+                NodeId::WORLD,
+                "event",
+                &payload,
+                String::new,
+            );
         }
         trace
     }
@@ -149,7 +167,10 @@ mod tests {
         }
         let (one, other) = (trace(10_000, 0), trace(10_000, 5_000));
         let pairs = one.snapshots().iter().zip(other.snapshots());
-        let equal = pairs.take_while(|(a, b)| a == b).last().map_or(0, |(a, _)| a.events);
+        let equal = pairs
+            .take_while(|(a, b)| a == b)
+            .last()
+            .map_or(0, |(a, _)| a.events);
         assert!((5_000 - one.step..5_000).contains(&equal), "{equal}");
     }
 }

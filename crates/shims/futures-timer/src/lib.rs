@@ -19,7 +19,10 @@ pub struct Delay {
 impl Delay {
     /// A delay that ends `after` from now.
     pub fn new(after: Duration) -> Self {
-        Self { sleep: Box::pin(tokio::time::sleep(after)), armed: None }
+        Self {
+            sleep: Box::pin(tokio::time::sleep(after)),
+            armed: None,
+        }
     }
 
     /// Starts over: the delay now ends `after` from now. Whoever waited is woken then.

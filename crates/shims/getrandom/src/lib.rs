@@ -38,11 +38,15 @@ pub fn getrandom(dest: &mut [u8]) -> Result<(), Error> {
         // SAFETY: `rest` is a valid, writable slice of `rest.len()` bytes for the duration of the call.
         let got = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
         if got < 0 {
-            let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+            let errno = std::io::Error::last_os_error()
+                .raw_os_error()
+                .unwrap_or(libc::EIO);
             if errno == libc::EINTR {
                 continue;
             }
-            let code = u32::try_from(errno).ok().and_then(std::num::NonZeroU32::new);
+            let code = u32::try_from(errno)
+                .ok()
+                .and_then(std::num::NonZeroU32::new);
             return Err(Error(code.unwrap_or(std::num::NonZeroU32::MIN)));
         }
         filled += got as usize;

@@ -58,7 +58,10 @@ pub struct SealedHeader {
 impl SealedHeader {
     /// Hashes a header.
     pub fn new(header: Header) -> Self {
-        Self { hash: header.hash_slow(), header }
+        Self {
+            hash: header.hash_slow(),
+            header,
+        }
     }
 }
 
@@ -107,13 +110,18 @@ impl BlockStore {
             Ok(StoredBlock {
                 hash,
                 block: alloy_rlp::decode_exact(block)?,
-                senders: senders.chunks_exact(Address::len_bytes()).map(Address::from_slice).collect(),
+                senders: senders
+                    .chunks_exact(Address::len_bytes())
+                    .map(Address::from_slice)
+                    .collect(),
             })
         })
     }
 
     pub(crate) fn receipts(&self, hash: B256) -> Result<Option<Arc<Vec<ReceiptEnvelope>>>, Error> {
-        self.cached(&self.receipts, RECEIPTS, hash, |bytes| alloy_rlp::decode_exact(bytes))
+        self.cached(&self.receipts, RECEIPTS, hash, |bytes| {
+            alloy_rlp::decode_exact(bytes)
+        })
     }
 
     pub(crate) fn canonical(&self, number: u64) -> Result<Option<B256>, Error> {
@@ -125,27 +133,47 @@ impl BlockStore {
 
     /// Height and index of a transaction of the canonical chain.
     pub(crate) fn lookup(&self, transaction: B256) -> Result<Option<(u64, u32)>, Error> {
-        let Some(bytes) = self.store.get(TRANSACTIONS, transaction.as_slice())? else { return Ok(None) };
+        let Some(bytes) = self.store.get(TRANSACTIONS, transaction.as_slice())? else {
+            return Ok(None);
+        };
         let parsed = bytes.split_first_chunk::<8>().and_then(|(number, index)| {
-            Some((u64::from_be_bytes(*number), u32::from_be_bytes(index.try_into().ok()?)))
+            Some((
+                u64::from_be_bytes(*number),
+                u32::from_be_bytes(index.try_into().ok()?),
+            ))
         });
-        parsed.map(Some).ok_or_else(|| Error::corrupt("transaction lookup", transaction))
+        parsed
+            .map(Some)
+            .ok_or_else(|| Error::corrupt("transaction lookup", transaction))
     }
 
     pub(crate) fn pointer(&self, pointer: Pointer) -> Result<Option<B256>, Error> {
-        self.store.get(META, pointer.key())?.map(|bytes| hash_from(&bytes, "pointer")).transpose()
+        self.store
+            .get(META, pointer.key())?
+            .map(|bytes| hash_from(&bytes, "pointer"))
+            .transpose()
     }
 
     /// Listed blocks up to a height, lowest first, at most `limit`.
-    pub(crate) fn listed_up_to(&self, height: u64, limit: usize) -> Result<Vec<(u64, B256)>, Error> {
+    pub(crate) fn listed_up_to(
+        &self,
+        height: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, B256)>, Error> {
         let end = height.saturating_add(1).to_be_bytes();
-        let found = self.store.range(HEIGHTS, &[], &end, Direction::Forward, limit)?;
+        let found = self
+            .store
+            .range(HEIGHTS, &[], &end, Direction::Forward, limit)?;
         found
             .iter()
             .map(|(key, _)| {
-                let (number, hash) =
-                    key.split_first_chunk::<8>().ok_or_else(|| Error::corrupt("height index", key.len()))?;
-                Ok((u64::from_be_bytes(*number), hash_from(hash, "height index")?))
+                let (number, hash) = key
+                    .split_first_chunk::<8>()
+                    .ok_or_else(|| Error::corrupt("height index", key.len()))?;
+                Ok((
+                    u64::from_be_bytes(*number),
+                    hash_from(hash, "height index")?,
+                ))
             })
             .collect()
     }
@@ -155,7 +183,12 @@ impl BlockStore {
         batch.delete(HEIGHTS, height_key(number, hash));
     }
 
-    pub(crate) fn put_block(&self, batch: &mut Batch, block: &StoredBlock, receipts: &Vec<ReceiptEnvelope>) {
+    pub(crate) fn put_block(
+        &self,
+        batch: &mut Batch,
+        block: &StoredBlock,
+        receipts: &Vec<ReceiptEnvelope>,
+    ) {
         let mut value = Vec::with_capacity(1024);
         value.extend((block.senders.len() as u32).to_be_bytes());
         for sender in &block.senders {
@@ -166,7 +199,11 @@ impl BlockStore {
         batch.put(HEADERS, hash, alloy_rlp::encode(&block.block.header));
         batch.put(BLOCKS, hash, value);
         batch.put(RECEIPTS, hash, alloy_rlp::encode(receipts));
-        batch.put(HEIGHTS, height_key(block.block.header.number, block.hash), []);
+        batch.put(
+            HEIGHTS,
+            height_key(block.block.header.number, block.hash),
+            [],
+        );
     }
 
     /// Forgets a side block.
@@ -202,7 +239,10 @@ impl BlockStore {
 
     /// Keeps a block that was just written in memory.
     pub(crate) fn remember(&self, block: Arc<StoredBlock>, receipts: Arc<Vec<ReceiptEnvelope>>) {
-        let header = SealedHeader { hash: block.hash, header: block.block.header.clone() };
+        let header = SealedHeader {
+            hash: block.hash,
+            header: block.block.header.clone(),
+        };
         lock(&self.headers).insert(block.hash, Arc::new(header));
         lock(&self.receipts).insert(block.hash, receipts);
         lock(&self.blocks).insert(block.hash, block);
@@ -218,8 +258,11 @@ impl BlockStore {
         if let Some(value) = lock(cache).get(&hash) {
             return Ok(Some(value));
         }
-        let Some(bytes) = self.store.get(table, hash.as_slice())? else { return Ok(None) };
-        let value = decode(&bytes).map_err(|error| Error::corrupt(table.0, format!("{hash}: {error}")))?;
+        let Some(bytes) = self.store.get(table, hash.as_slice())? else {
+            return Ok(None);
+        };
+        let value =
+            decode(&bytes).map_err(|error| Error::corrupt(table.0, format!("{hash}: {error}")))?;
         let value = Arc::new(value);
         lock(cache).insert(hash, value.clone());
         Ok(Some(value))

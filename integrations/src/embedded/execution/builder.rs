@@ -50,13 +50,19 @@ impl Jobs {
     /// The block with this hash, when it was built here.
     pub(crate) fn built(&self, hash: alloy_primitives::B256) -> Option<ExecutedBlock> {
         let built = self.0.iter().filter_map(|job| job.built.as_ref());
-        built.map(|(block, _, _)| block).find(|block| block.block.hash == hash).cloned()
+        built
+            .map(|(block, _, _)| block)
+            .find(|block| block.block.hash == hash)
+            .cloned()
     }
 }
 
 impl ExecutionCore {
     /// Remembers what is to be built on the head. The same attributes on the same head are the same build.
-    pub(super) fn start_build(&mut self, attributes: PayloadAttributes) -> Result<PayloadId, Error> {
+    pub(super) fn start_build(
+        &mut self,
+        attributes: PayloadAttributes,
+    ) -> Result<PayloadId, Error> {
         let wrong = |reason| Err(Error::InvalidAttributes { reason });
         let fork = self.rules.fork_at(attributes.timestamp);
         if attributes.timestamp <= self.head.header.timestamp {
@@ -72,11 +78,20 @@ impl ExecutionCore {
         if self.jobs.0.iter().any(|job| job.id == id) {
             return Ok(id);
         }
-        let most = if buggify!("execution.builder.one_job") { 1 } else { limits::PAYLOAD_JOBS };
+        let most = if buggify!("execution.builder.one_job") {
+            1
+        } else {
+            limits::PAYLOAD_JOBS
+        };
         while self.jobs.0.len() >= most {
             self.jobs.0.pop_front();
         }
-        self.jobs.0.push_back(Job { id, parent: self.head.clone(), attributes, built: None });
+        self.jobs.0.push_back(Job {
+            id,
+            parent: self.head.clone(),
+            attributes,
+            built: None,
+        });
         Ok(id)
     }
 
@@ -86,20 +101,29 @@ impl ExecutionCore {
     /// [`Error::UnknownPayload`], and what the store says.
     pub fn get_payload(&mut self, id: PayloadId) -> Result<BuiltPayload, Error> {
         let version = self.pool.version();
-        let index = self.jobs.0.iter().position(|job| job.id == id).ok_or(Error::UnknownPayload { id })?;
+        let index = self
+            .jobs
+            .0
+            .iter()
+            .position(|job| job.id == id)
+            .ok_or(Error::UnknownPayload { id })?;
         let job = &self.jobs.0[index];
         let built = match &job.built {
             Some((block, made_from, value)) if *made_from == version => (block.clone(), *value),
             _ => self.build(&job.parent, &job.attributes)?,
         };
         let (executed, value) = built;
-        let (payload, _) = ExecutionPayload::from_block_unchecked(executed.block.hash, &executed.block.block);
+        let (payload, _) =
+            ExecutionPayload::from_block_unchecked(executed.block.hash, &executed.block.block);
         for job in &mut self.jobs.0 {
             // One executed block is kept: it holds all the nodes that it changed, and only the newest is asked for again.
             job.built = None;
         }
         self.jobs.0[index].built = Some((executed, version, value));
-        Ok(BuiltPayload { payload, block_value: value })
+        Ok(BuiltPayload {
+            payload,
+            block_value: value,
+        })
     }
 
     fn build(
@@ -120,7 +144,9 @@ impl ExecutionCore {
             if buggify!("execution.builder.stop_early", 100_000) {
                 break;
             }
-            let Some(transaction) = best.next() else { break };
+            let Some(transaction) = best.next() else {
+                break;
+            };
             let size = transaction.encode_2718_len();
             if bytes + size > limits::PAYLOAD_BYTES {
                 continue;
@@ -135,21 +161,33 @@ impl ExecutionCore {
                 Err(TxFailure::Fault(error)) => return Err(error),
                 // It stays in the pool, which drops what has become invalid when the head moves; the rest of the sender's
                 // is left out with it.
-                Err(failure) => tracing::trace!(hash = %transaction.tx_hash(), %failure, "left out"),
+                Err(failure) => {
+                    tracing::trace!(hash = %transaction.tx_hash(), %failure, "left out")
+                }
             }
         }
         let withdrawals = attributes.withdrawals.clone();
         let executed = executor.close(withdrawals.as_deref())?;
-        let state = self.state.apply(parent.header.state_root, &executed.changes)?;
+        let state = self
+            .state
+            .apply(parent.header.state_root, &executed.changes)?;
         header.state_root = state.root;
         header.gas_used = executed.gas_used;
         header.logs_bloom = executed.logs_bloom;
         header.receipts_root = calculate_receipt_root(&executed.receipts);
         header.transactions_root = calculate_transaction_root(&transactions);
         header.withdrawals_root = withdrawals.as_deref().map(calculate_withdrawals_root);
-        let body = BlockBody { transactions, ommers: Vec::new(), withdrawals: withdrawals.map(Into::into) };
+        let body = BlockBody {
+            transactions,
+            ommers: Vec::new(),
+            withdrawals: withdrawals.map(Into::into),
+        };
         let hash = header.hash_slow();
-        let block = StoredBlock { hash, block: Block { header, body }, senders };
+        let block = StoredBlock {
+            hash,
+            block: Block { header, body },
+            senders,
+        };
         let executed_block = ExecutedBlock {
             block: Arc::new(block),
             receipts: Arc::new(executed.receipts),
@@ -186,7 +224,10 @@ fn payload_id(parent: &SealedHeader, attributes: &PayloadAttributes) -> PayloadI
     bytes.extend(attributes.prev_randao);
     bytes.extend(attributes.suggested_fee_recipient);
     bytes.push(u8::from(attributes.withdrawals.is_some()));
-    alloy_rlp::encode_list(attributes.withdrawals.as_deref().unwrap_or_default(), &mut bytes);
+    alloy_rlp::encode_list(
+        attributes.withdrawals.as_deref().unwrap_or_default(),
+        &mut bytes,
+    );
     bytes.extend(attributes.parent_beacon_block_root.iter().flatten());
     let digest = keccak256(&bytes);
     PayloadId(B64::from_slice(&digest[..8]))

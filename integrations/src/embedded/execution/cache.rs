@@ -17,8 +17,16 @@ pub(crate) struct Cache<K, V> {
 impl<K: Ord + Clone, V: Clone> Cache<K, V> {
     /// At most `2 * generation` entries.
     pub(crate) fn new(generation: usize) -> Self {
-        let generation = if buggify!("execution.cache.tiny") { 2 } else { generation };
-        Self { young: BTreeMap::new(), old: BTreeMap::new(), generation }
+        let generation = if buggify!("execution.cache.tiny") {
+            2
+        } else {
+            generation
+        };
+        Self {
+            young: BTreeMap::new(),
+            old: BTreeMap::new(),
+            generation,
+        }
     }
 
     pub(crate) fn get(&mut self, key: &K) -> Option<V> {
@@ -59,7 +67,11 @@ mod tests {
         for key in 1..1000 {
             cache.insert(key, key);
             assert!(cache.len() <= 20);
-            assert_eq!(cache.get(&0), Some(0), "an entry that is asked for all the time stays");
+            assert_eq!(
+                cache.get(&0),
+                Some(0),
+                "an entry that is asked for all the time stays"
+            );
         }
         assert_eq!(cache.get(&500), None);
         assert_eq!(cache.get(&999), Some(999));

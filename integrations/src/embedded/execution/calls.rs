@@ -80,7 +80,10 @@ impl ExecutionCore {
         block: BlockId,
     ) -> Result<EIP1186AccountProofResponse, Error> {
         if keys.len() > limits::PROOF_KEYS {
-            return Err(Error::LimitExceeded { what: "storage keys", limit: limits::PROOF_KEYS as u64 });
+            return Err(Error::LimitExceeded {
+                what: "storage keys",
+                limit: limits::PROOF_KEYS as u64,
+            });
         }
         let (header, account) = self.account_at(address, block)?;
         let storage_proof = keys
@@ -88,7 +91,9 @@ impl ExecutionCore {
             .map(|slot| {
                 Ok(EIP1186StorageProof {
                     key: (*slot).into(),
-                    value: self.state.storage(account.storage_root, U256::from_be_bytes(slot.0))?,
+                    value: self
+                        .state
+                        .storage(account.storage_root, U256::from_be_bytes(slot.0))?,
                     proof: self.state.prove(account.storage_root, &keccak256(slot))?,
                 })
             })
@@ -99,7 +104,9 @@ impl ExecutionCore {
             code_hash: account.code_hash,
             nonce: account.nonce,
             storage_hash: account.storage_root,
-            account_proof: self.state.prove(header.header.state_root, &keccak256(address))?,
+            account_proof: self
+                .state
+                .prove(header.header.state_root, &keccak256(address))?,
             storage_proof,
         })
     }
@@ -110,8 +117,13 @@ impl ExecutionCore {
     /// [`Error::Reverted`], [`Error::Halted`], [`Error::InvalidCall`], and as for [`Self::balance`].
     pub fn call(&self, request: &TransactionRequest, block: BlockId) -> Result<Bytes, Error> {
         let header = self.known(block)?;
-        let gas = request.gas.unwrap_or(limits::CALL_GAS).min(limits::CALL_GAS);
-        let result = self.run(request, &header, gas)?.map_err(|refusal| refused(request, refusal))?;
+        let gas = request
+            .gas
+            .unwrap_or(limits::CALL_GAS)
+            .min(limits::CALL_GAS);
+        let result = self
+            .run(request, &header, gas)?
+            .map_err(|refusal| refused(request, refusal))?;
         match result {
             ExecutionResult::Success { output, .. } => Ok(output.into_data()),
             failed => Err(failure(failed)),
@@ -125,29 +137,44 @@ impl ExecutionCore {
     /// As for [`Self::call`], and [`Error::GasExceedsAllowance`].
     pub fn estimate_gas(&self, request: &TransactionRequest, block: BlockId) -> Result<u64, Error> {
         let header = self.known(block)?;
-        let mut high = request.gas.filter(|gas| *gas >= TRANSFER_GAS).unwrap_or(header.header.gas_limit);
-        high = high.min(limits::CALL_GAS).min(self.affordable(request, &header)?);
+        let mut high = request
+            .gas
+            .filter(|gas| *gas >= TRANSFER_GAS)
+            .unwrap_or(header.header.gas_limit);
+        high = high
+            .min(limits::CALL_GAS)
+            .min(self.affordable(request, &header)?);
         let cap = high;
         if self.is_plain_transfer(request, &header)?
-            && self.run(request, &header, TRANSFER_GAS)?.is_ok_and(|result| result.is_success())
+            && self
+                .run(request, &header, TRANSFER_GAS)?
+                .is_ok_and(|result| result.is_success())
         {
             return Ok(TRANSFER_GAS);
         }
         // The most gas there is: what fails with it fails for another reason, which is the answer.
-        let result = self.run(request, &header, high)?.map_err(|refusal| match refusal {
-            InvalidTransaction::CallGasCostMoreThanGasLimit { .. } => Error::GasExceedsAllowance { cap },
-            refusal => refused(request, refusal),
-        })?;
+        let result = self
+            .run(request, &header, high)?
+            .map_err(|refusal| match refusal {
+                InvalidTransaction::CallGasCostMoreThanGasLimit { .. } => {
+                    Error::GasExceedsAllowance { cap }
+                }
+                refusal => refused(request, refusal),
+            })?;
         if !result.is_success() {
             return Err(match failure(result) {
-                Error::Halted { reason } if reason == OUT_OF_GAS => Error::GasExceedsAllowance { cap },
+                Error::Halted { reason } if reason == OUT_OF_GAS => {
+                    Error::GasExceedsAllowance { cap }
+                }
                 error => error,
             });
         }
         let spent = result.gas().total_gas_spent();
         let mut low = result.tx_gas_used().saturating_sub(1);
         let enough = |gas: u64| -> Result<bool, Error> {
-            Ok(self.run(request, &header, gas)?.is_ok_and(|result| result.is_success()))
+            Ok(self
+                .run(request, &header, gas)?
+                .is_ok_and(|result| result.is_success()))
         };
         // A call keeps a 64th of its gas back from those it makes; with that on top the first guess is mostly right.
         let guess = (spent + CALL_STIPEND) * 64 / 63;
@@ -171,27 +198,55 @@ impl ExecutionCore {
     }
 
     /// How much gas the sender can pay for at the price it states.
-    fn affordable(&self, request: &TransactionRequest, header: &SealedHeader) -> Result<u64, Error> {
-        let price = request.gas_price.or(request.max_fee_per_gas).unwrap_or_default();
+    fn affordable(
+        &self,
+        request: &TransactionRequest,
+        header: &SealedHeader,
+    ) -> Result<u64, Error> {
+        let price = request
+            .gas_price
+            .or(request.max_fee_per_gas)
+            .unwrap_or_default();
         if price == 0 {
             return Ok(u64::MAX);
         }
         let from = request.from.unwrap_or_default();
-        let balance = self.state.account(header.header.state_root, from)?.unwrap_or_default().balance;
+        let balance = self
+            .state
+            .account(header.header.state_root, from)?
+            .unwrap_or_default()
+            .balance;
         let value = request.value.unwrap_or_default();
         let rest = balance.checked_sub(value).ok_or_else(|| {
-            let error = PoolError::InsufficientFunds { address: from, have: balance, want: value };
-            Error::InvalidCall { reason: error.to_string() }
+            let error = PoolError::InsufficientFunds {
+                address: from,
+                have: balance,
+                want: value,
+            };
+            Error::InvalidCall {
+                reason: error.to_string(),
+            }
         })?;
         Ok(u64::try_from(rest / U256::from(price)).unwrap_or(u64::MAX))
     }
 
-    fn is_plain_transfer(&self, request: &TransactionRequest, header: &SealedHeader) -> Result<bool, Error> {
-        let Some(TxKind::Call(to)) = request.to else { return Ok(false) };
-        if request.input.input().is_some_and(|input| !input.is_empty()) || request.access_list.is_some() {
+    fn is_plain_transfer(
+        &self,
+        request: &TransactionRequest,
+        header: &SealedHeader,
+    ) -> Result<bool, Error> {
+        let Some(TxKind::Call(to)) = request.to else {
+            return Ok(false);
+        };
+        if request.input.input().is_some_and(|input| !input.is_empty())
+            || request.access_list.is_some()
+        {
             return Ok(false);
         }
-        let account = self.state.account(header.header.state_root, to)?.unwrap_or_default();
+        let account = self
+            .state
+            .account(header.header.state_root, to)?
+            .unwrap_or_default();
         Ok(account.code_hash == alloy_primitives::KECCAK256_EMPTY)
     }
 
@@ -202,8 +257,15 @@ impl ExecutionCore {
         header: &Arc<SealedHeader>,
         gas: u64,
     ) -> Result<Result<ExecutionResult, InvalidTransaction>, Error> {
-        let price = request.gas_price.or(request.max_fee_per_gas).unwrap_or_default();
-        let invalid = |reason: &str| Err(Error::InvalidCall { reason: reason.to_owned() });
+        let price = request
+            .gas_price
+            .or(request.max_fee_per_gas)
+            .unwrap_or_default();
+        let invalid = |reason: &str| {
+            Err(Error::InvalidCall {
+                reason: reason.to_owned(),
+            })
+        };
         if request.gas_price.is_some() && request.max_fee_per_gas.is_some() {
             return invalid("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified");
         }
@@ -227,7 +289,9 @@ impl ExecutionCore {
         cfg.disable_nonce_check = true;
         // Contracts may be asked what they would see as callers.
         cfg.disable_eip3607 = true;
-        let priority = request.max_priority_fee_per_gas.filter(|_| request.max_fee_per_gas.is_some());
+        let priority = request
+            .max_priority_fee_per_gas
+            .filter(|_| request.max_fee_per_gas.is_some());
         let tx_type = match (&request.access_list, request.max_fee_per_gas) {
             (_, Some(_)) => TransactionType::Eip1559,
             (Some(_), None) => TransactionType::Eip2930,
@@ -244,7 +308,9 @@ impl ExecutionCore {
             nonce: request.nonce.unwrap_or_default(),
             chain_id: Some(self.rules.chain_id),
             access_list: request.access_list.clone().unwrap_or_default(),
-            gas_priority_fee: request.max_fee_per_gas.map(|_| priority.unwrap_or_default()),
+            gas_priority_fee: request
+                .max_fee_per_gas
+                .map(|_| priority.unwrap_or_default()),
             blob_hashes: Vec::new(),
             max_fee_per_blob_gas: 0,
             authorization_list: Vec::new(),
@@ -255,7 +321,9 @@ impl ExecutionCore {
             Ok(result) => Ok(Ok(result)),
             Err(TxFailure::Invalid(refusal)) => Ok(Err(refusal)),
             Err(TxFailure::Fault(error)) => Err(error),
-            Err(other) => Err(Error::InvalidCall { reason: other.to_string() }),
+            Err(other) => Err(Error::InvalidCall {
+                reason: other.to_string(),
+            }),
         }
     }
 
@@ -269,7 +337,10 @@ impl ExecutionCore {
         block: BlockId,
     ) -> Result<(Arc<SealedHeader>, TrieAccount), Error> {
         let header = self.known(block)?;
-        let account = self.state.account(header.header.state_root, address)?.unwrap_or_default();
+        let account = self
+            .state
+            .account(header.header.state_root, address)?
+            .unwrap_or_default();
         Ok((header, account))
     }
 }
@@ -279,14 +350,22 @@ const OUT_OF_GAS: &str = "out of gas";
 /// What a call that ran and failed answers.
 fn failure(result: ExecutionResult) -> Error {
     match result {
-        ExecutionResult::Revert { output, .. } => {
-            Error::Reverted { reason: revert_reason(&output), data: output }
-        }
-        ExecutionResult::Halt { reason: HaltReason::OutOfGas(_), .. } => {
-            Error::Halted { reason: OUT_OF_GAS.to_owned() }
-        }
-        ExecutionResult::Halt { reason, .. } => Error::Halted { reason: reason.to_string() },
-        ExecutionResult::Success { .. } => Error::Halted { reason: "succeeded".to_owned() },
+        ExecutionResult::Revert { output, .. } => Error::Reverted {
+            reason: revert_reason(&output),
+            data: output,
+        },
+        ExecutionResult::Halt {
+            reason: HaltReason::OutOfGas(_),
+            ..
+        } => Error::Halted {
+            reason: OUT_OF_GAS.to_owned(),
+        },
+        ExecutionResult::Halt { reason, .. } => Error::Halted {
+            reason: reason.to_string(),
+        },
+        ExecutionResult::Success { .. } => Error::Halted {
+            reason: "succeeded".to_owned(),
+        },
     }
 }
 
@@ -299,10 +378,17 @@ fn refused(request: &TransactionRequest, refusal: InvalidTransaction) -> Error {
             want: *fee,
         }
         .to_string(),
-        InvalidTransaction::CallGasCostMoreThanGasLimit { initial_gas, gas_limit } => {
-            PoolError::IntrinsicGas { gas: gas_limit, needed: initial_gas }.to_string()
+        InvalidTransaction::CallGasCostMoreThanGasLimit {
+            initial_gas,
+            gas_limit,
+        } => PoolError::IntrinsicGas {
+            gas: gas_limit,
+            needed: initial_gas,
         }
-        InvalidTransaction::GasPriceLessThanBasefee => "max fee per gas less than block base fee".to_owned(),
+        .to_string(),
+        InvalidTransaction::GasPriceLessThanBasefee => {
+            "max fee per gas less than block base fee".to_owned()
+        }
         InvalidTransaction::CreateInitCodeSizeLimit => "max initcode size exceeded".to_owned(),
         other => other.to_string(),
     };

@@ -14,7 +14,8 @@ use super::{
     state::{Ancestors, Overlay, StateDb, StateUpdate},
 };
 use alloy_consensus::{
-    Block, Header, ReceiptEnvelope, TxEnvelope, proofs::calculate_receipt_root, transaction::Recovered,
+    Block, Header, ReceiptEnvelope, TxEnvelope, proofs::calculate_receipt_root,
+    transaction::Recovered,
 };
 use alloy_eips::{BlockNumHash, eip2718::Decodable2718 as _};
 use alloy_genesis::Genesis;
@@ -88,33 +89,57 @@ impl ExecutionCore {
         let genesis = Arc::new(SealedHeader::new(header));
         match blocks.pointer(Pointer::Genesis)? {
             Some(stored) if stored != genesis.hash => {
-                return Err(Error::GenesisMismatch { stored, configured: genesis.hash });
+                return Err(Error::GenesisMismatch {
+                    stored,
+                    configured: genesis.hash,
+                });
             }
             Some(_) => {}
             None => {
                 let withdrawals = genesis.header.withdrawals_root.map(|_| Default::default());
-                let mut block = Block { header: genesis.header.clone(), ..Block::default() };
+                let mut block = Block {
+                    header: genesis.header.clone(),
+                    ..Block::default()
+                };
                 block.body.withdrawals = withdrawals;
-                let block = StoredBlock { hash: genesis.hash, block, senders: Vec::new() };
+                let block = StoredBlock {
+                    hash: genesis.hash,
+                    block,
+                    senders: Vec::new(),
+                };
                 let mut batch = Batch::new();
                 update.write(&mut batch);
                 blocks.put_block(&mut batch, &block, &Vec::new());
                 blocks.put_canonical(&mut batch, &block);
-                for pointer in [Pointer::Genesis, Pointer::Head, Pointer::Safe, Pointer::Finalized] {
+                for pointer in [
+                    Pointer::Genesis,
+                    Pointer::Head,
+                    Pointer::Safe,
+                    Pointer::Finalized,
+                ] {
                     blocks.put_pointer(&mut batch, pointer, genesis.hash);
                 }
                 store.write(batch, Durability::Durable)?;
             }
         }
         let pointed = |pointer: Pointer| {
-            let hash =
-                blocks.pointer(pointer)?.ok_or_else(|| Error::corrupt("pointer", format!("{pointer:?}")))?;
-            blocks.header(hash)?.ok_or_else(|| Error::corrupt("header", hash))
+            let hash = blocks
+                .pointer(pointer)?
+                .ok_or_else(|| Error::corrupt("pointer", format!("{pointer:?}")))?;
+            blocks
+                .header(hash)?
+                .ok_or_else(|| Error::corrupt("header", hash))
         };
-        let (head, safe, finalized) =
-            (pointed(Pointer::Head)?, pointed(Pointer::Safe)?, pointed(Pointer::Finalized)?);
+        let (head, safe, finalized) = (
+            pointed(Pointer::Head)?,
+            pointed(Pointer::Safe)?,
+            pointed(Pointer::Finalized)?,
+        );
         let pool = Pool::new(match buggify!("execution.pool.small") {
-            true => PoolConfig { max_transactions: limits::SMALL_POOL, ..config.pool.clone() },
+            true => PoolConfig {
+                max_transactions: limits::SMALL_POOL,
+                ..config.pool.clone()
+            },
             false => config.pool.clone(),
         });
         Ok(Self {
@@ -176,8 +201,14 @@ impl ExecutionCore {
         sidecar: ExecutionPayloadSidecar,
     ) -> Result<PayloadStatus, Error> {
         let claimed = payload.block_hash();
-        if sidecar.versioned_hashes().is_some_and(|hashes| !hashes.is_empty()) {
-            return Ok(invalid("blob transactions are not supported: versioned hashes given", None));
+        if sidecar
+            .versioned_hashes()
+            .is_some_and(|hashes| !hashes.is_empty())
+        {
+            return Ok(invalid(
+                "blob transactions are not supported: versioned hashes given",
+                None,
+            ));
         }
         let block: Block<TxEnvelope> = match ExecutionData::new(payload, sidecar).try_into_block() {
             Ok(block) => block,
@@ -185,10 +216,16 @@ impl ExecutionCore {
         };
         let hash = block.header.hash_slow();
         if hash != claimed {
-            return Ok(invalid(format!("block hash mismatch: payload says {claimed}, is {hash}"), None));
+            return Ok(invalid(
+                format!("block hash mismatch: payload says {claimed}, is {hash}"),
+                None,
+            ));
         }
         if let Some(ancestor) = self.invalid.get(&hash) {
-            return Ok(invalid("links to previously rejected block", Some(ancestor)));
+            return Ok(invalid(
+                "links to previously rejected block",
+                Some(ancestor),
+            ));
         }
         if self.blocks.header(hash)?.is_some() {
             return Ok(valid(hash));
@@ -196,7 +233,10 @@ impl ExecutionCore {
         let parent_hash = block.header.parent_hash;
         if let Some(ancestor) = self.invalid.get(&parent_hash) {
             self.invalid.insert(hash, ancestor);
-            return Ok(invalid("links to previously rejected block", Some(ancestor)));
+            return Ok(invalid(
+                "links to previously rejected block",
+                Some(ancestor),
+            ));
         }
         let Some(parent) = self.blocks.header(parent_hash)? else {
             return Ok(PayloadStatus::from_status(PayloadStatusEnum::Syncing));
@@ -234,7 +274,10 @@ impl ExecutionCore {
     ) -> Result<ForkchoiceUpdated, Error> {
         let head_hash = state.head_block_hash;
         if let Some(ancestor) = self.invalid.get(&head_hash) {
-            return Ok(ForkchoiceUpdated::new(invalid("links to previously rejected block", Some(ancestor))));
+            return Ok(ForkchoiceUpdated::new(invalid(
+                "links to previously rejected block",
+                Some(ancestor),
+            )));
         }
         let Some(head) = self.blocks.header(head_hash)? else {
             return Ok(ForkchoiceUpdated::from_status(PayloadStatusEnum::Syncing));
@@ -265,10 +308,16 @@ impl ExecutionCore {
     /// [`Error::Pool`], and what the store says.
     pub fn add_transaction(&mut self, raw: &[u8]) -> Result<B256, Error> {
         if raw.len() > limits::TRANSACTION_BYTES {
-            return Err(PoolError::Oversized { size: raw.len(), limit: limits::TRANSACTION_BYTES }.into());
+            return Err(PoolError::Oversized {
+                size: raw.len(),
+                limit: limits::TRANSACTION_BYTES,
+            }
+            .into());
         }
-        let transaction = TxEnvelope::decode_2718_exact(raw)
-            .map_err(|error| PoolError::Malformed { reason: error.to_string() })?;
+        let transaction =
+            TxEnvelope::decode_2718_exact(raw).map_err(|error| PoolError::Malformed {
+                reason: error.to_string(),
+            })?;
         if self.pool.get(transaction.tx_hash()).is_some() {
             return Err(PoolError::AlreadyKnown.into());
         }
@@ -289,7 +338,9 @@ impl ExecutionCore {
     }
 
     pub(super) fn next_base_fee(&self, parent: &Header) -> u64 {
-        parent.next_block_base_fee(self.rules.base_fee_params()).unwrap_or_default()
+        parent
+            .next_block_base_fee(self.rules.base_fee_params())
+            .unwrap_or_default()
     }
 
     fn sender_at_head(&self, address: Address) -> Result<Sender, Error> {
@@ -313,20 +364,31 @@ impl ExecutionCore {
         let ancestors = ChainAncestors::new(&self.blocks, parent);
         let overlay = Overlay::new(&self.state, parent.header.state_root, &ancestors);
         let mut executor = Executor::open(BlockContext::new(&self.rules, &block.header), overlay)?;
-        for (index, (transaction, sender)) in block.body.transactions.iter().zip(&senders).enumerate() {
-            executor.execute(transaction, *sender).map_err(|failure| match failure {
-                TxFailure::Fault(error) => ImportError::Fault(error),
-                failure => ImportError::Invalid(format!(
-                    "could not apply tx {index} [{}]: {failure}",
-                    transaction.tx_hash()
-                )),
-            })?;
+        for (index, (transaction, sender)) in
+            block.body.transactions.iter().zip(&senders).enumerate()
+        {
+            executor
+                .execute(transaction, *sender)
+                .map_err(|failure| match failure {
+                    TxFailure::Fault(error) => ImportError::Fault(error),
+                    failure => ImportError::Invalid(format!(
+                        "could not apply tx {index} [{}]: {failure}",
+                        transaction.tx_hash()
+                    )),
+                })?;
         }
-        let executed = executor.close(block.body.withdrawals.as_ref().map(|list| list.as_slice()))?;
-        let state = self.state.apply(parent.header.state_root, &executed.changes)?;
+        let executed =
+            executor.close(block.body.withdrawals.as_ref().map(|list| list.as_slice()))?;
+        let state = self
+            .state
+            .apply(parent.header.state_root, &executed.changes)?;
         compare(&block.header, &executed, state.root).map_err(ImportError::Invalid)?;
         Ok(ExecutedBlock {
-            block: Arc::new(StoredBlock { hash, block, senders }),
+            block: Arc::new(StoredBlock {
+                hash,
+                block,
+                senders,
+            }),
             receipts: Arc::new(executed.receipts),
             state: Arc::new(state),
         })
@@ -335,9 +397,14 @@ impl ExecutionCore {
     /// Senders of a block's transactions: from the pool where it knows them, else from the signatures, on all cores.
     fn recover(&self, transactions: &[TxEnvelope]) -> Result<Vec<Address>, ImportError> {
         let known = |transaction: &TxEnvelope| {
-            self.pool.get(transaction.tx_hash()).map(|pooled| Recovered::signer(pooled))
+            self.pool
+                .get(transaction.tx_hash())
+                .map(|pooled| Recovered::signer(pooled))
         };
-        let work: Vec<_> = transactions.iter().map(|transaction| (known(transaction), transaction)).collect();
+        let work: Vec<_> = transactions
+            .iter()
+            .map(|transaction| (known(transaction), transaction))
+            .collect();
         alys_runtime::par_map(work, |(known, transaction)| match known {
             Some(sender) => Ok(sender),
             None => recover_sender(transaction).ok_or(*transaction.tx_hash()),
@@ -354,7 +421,8 @@ impl ExecutionCore {
     fn keep(&mut self, executed: ExecutedBlock) -> Result<(), Error> {
         let mut batch = Batch::new();
         executed.state.write(&mut batch);
-        self.blocks.put_block(&mut batch, &executed.block, &executed.receipts);
+        self.blocks
+            .put_block(&mut batch, &executed.block, &executed.receipts);
         self.store.write(batch, Durability::Deferred)?;
         self.state.remember(&executed.state)?;
         self.blocks.remember(executed.block, executed.receipts);
@@ -375,10 +443,13 @@ impl ExecutionCore {
             let parent = at.header.parent_hash;
             blocks.push(at);
             // A parent that was dropped as a side block lies below finality.
-            at = self.blocks.header(parent)?.ok_or(Error::InvalidForkchoice {
-                reason: "head does not descend from the finalized block",
-                hash: head.hash,
-            })?;
+            at = self
+                .blocks
+                .header(parent)?
+                .ok_or(Error::InvalidForkchoice {
+                    reason: "head does not descend from the finalized block",
+                    hash: head.hash,
+                })?;
         }
         if at.header.number < self.finalized.header.number {
             return Err(Error::InvalidForkchoice {
@@ -387,7 +458,10 @@ impl ExecutionCore {
             });
         }
         blocks.reverse();
-        Ok(Route { fork: at.header.number, blocks })
+        Ok(Route {
+            fork: at.header.number,
+            blocks,
+        })
     }
 
     /// The block with this hash, which has to be on the route; `None` for the zero hash.
@@ -402,7 +476,11 @@ impl ExecutionCore {
         }
         let wrong = || Error::InvalidForkchoice { reason: what, hash };
         let block = self.blocks.header(hash)?.ok_or_else(wrong)?;
-        if self.is_on(route, &block)? { Ok(Some(block)) } else { Err(wrong()) }
+        if self.is_on(route, &block)? {
+            Ok(Some(block))
+        } else {
+            Err(wrong())
+        }
     }
 
     fn is_on(&self, route: &Route, block: &SealedHeader) -> Result<bool, Error> {
@@ -442,18 +520,35 @@ impl ExecutionCore {
         for (index, header) in route.blocks.iter().enumerate() {
             let block = self.stored(header.hash)?;
             self.blocks.put_canonical(&mut batch, &block);
-            let step = if buggify!("execution.chain.small_route_step") { 1 } else { limits::ROUTE_STEP };
+            let step = if buggify!("execution.chain.small_route_step") {
+                1
+            } else {
+                limits::ROUTE_STEP
+            };
             if (index + 1) % step == 0 {
                 // Safe and finalized stay behind until the end, where they are on the chain for sure.
-                self.blocks.put_pointer(&mut batch, Pointer::Head, header.hash);
-                self.blocks.put_pointer(&mut batch, Pointer::Safe, self.finalized.hash);
-                self.store.write(std::mem::take(&mut batch), Durability::Deferred)?;
+                self.blocks
+                    .put_pointer(&mut batch, Pointer::Head, header.hash);
+                self.blocks
+                    .put_pointer(&mut batch, Pointer::Safe, self.finalized.hash);
+                self.store
+                    .write(std::mem::take(&mut batch), Durability::Deferred)?;
             }
         }
-        self.blocks.put_pointer(&mut batch, Pointer::Head, head.hash);
-        self.blocks.put_pointer(&mut batch, Pointer::Safe, safe.hash);
-        self.blocks.put_pointer(&mut batch, Pointer::Finalized, finalized.hash);
-        self.store.write(batch, if moved { Durability::Durable } else { Durability::Deferred })?;
+        self.blocks
+            .put_pointer(&mut batch, Pointer::Head, head.hash);
+        self.blocks
+            .put_pointer(&mut batch, Pointer::Safe, safe.hash);
+        self.blocks
+            .put_pointer(&mut batch, Pointer::Finalized, finalized.hash);
+        self.store.write(
+            batch,
+            if moved {
+                Durability::Durable
+            } else {
+                Durability::Deferred
+            },
+        )?;
         self.head = head;
         self.safe = safe;
         self.finalized = finalized;
@@ -467,21 +562,26 @@ impl ExecutionCore {
         let root = self.head.header.state_root;
         let gas_limit = self.head.header.gas_limit;
         let state = &self.state;
-        self.pool.follow(gas_limit, |address| -> Result<Sender, Error> {
-            let account = state.account(root, address)?.unwrap_or_default();
-            Ok(Sender {
-                nonce: account.nonce,
-                balance: account.balance,
-                has_code: account.code_hash != alloy_primitives::KECCAK256_EMPTY,
-            })
-        })?;
+        self.pool
+            .follow(gas_limit, |address| -> Result<Sender, Error> {
+                let account = state.account(root, address)?.unwrap_or_default();
+                Ok(Sender {
+                    nonce: account.nonce,
+                    balance: account.balance,
+                    has_code: account.code_hash != alloy_primitives::KECCAK256_EMPTY,
+                })
+            })?;
         let info = self.head_info();
         // Oldest block first, so that nonces come in order.
         for block in orphaned.iter().rev() {
             for (transaction, sender) in block.block.body.transactions.iter().zip(&block.senders) {
                 let account = self.sender_at_head(*sender)?;
                 // Refused: it is in the new chain too, or no longer valid there.
-                let _ = self.pool.add(Recovered::new_unchecked(transaction.clone(), *sender), account, &info);
+                let _ = self.pool.add(
+                    Recovered::new_unchecked(transaction.clone(), *sender),
+                    account,
+                    &info,
+                );
             }
         }
         Ok(())
@@ -491,8 +591,15 @@ impl ExecutionCore {
     /// ones. Their state nodes stay: they are shared.
     fn drop_side_blocks(&self) -> Result<(), Error> {
         let mut batch = Batch::new();
-        let most = if buggify!("execution.chain.prune_one") { 1 } else { limits::PRUNE_BATCH };
-        for (number, hash) in self.blocks.listed_up_to(self.finalized.header.number, most)? {
+        let most = if buggify!("execution.chain.prune_one") {
+            1
+        } else {
+            limits::PRUNE_BATCH
+        };
+        for (number, hash) in self
+            .blocks
+            .listed_up_to(self.finalized.header.number, most)?
+        {
             self.blocks.unlist(&mut batch, number, hash);
             if self.blocks.canonical(number)? != Some(hash) {
                 self.blocks.delete_block(&mut batch, hash);
@@ -505,11 +612,16 @@ impl ExecutionCore {
     }
 
     pub(super) fn stored(&self, hash: B256) -> Result<Arc<StoredBlock>, Error> {
-        self.blocks.block(hash)?.ok_or_else(|| Error::corrupt("block", hash))
+        self.blocks
+            .block(hash)?
+            .ok_or_else(|| Error::corrupt("block", hash))
     }
 
     fn canonical_block(&self, number: u64) -> Result<Arc<StoredBlock>, Error> {
-        let hash = self.blocks.canonical(number)?.ok_or_else(|| Error::corrupt("canonical hash", number))?;
+        let hash = self
+            .blocks
+            .canonical(number)?
+            .ok_or_else(|| Error::corrupt("canonical hash", number))?;
         self.stored(hash)
     }
 }
@@ -525,7 +637,10 @@ struct Route {
 /// Compares what was computed with what the header states.
 fn compare(header: &Header, executed: &Executed, state_root: B256) -> Result<(), String> {
     if executed.gas_used != header.gas_used {
-        return Err(format!("invalid gas used (remote: {} local: {})", header.gas_used, executed.gas_used));
+        return Err(format!(
+            "invalid gas used (remote: {} local: {})",
+            header.gas_used, executed.gas_used
+        ));
     }
     if executed.logs_bloom != header.logs_bloom {
         return Err("invalid bloom".to_owned());
@@ -538,7 +653,10 @@ fn compare(header: &Header, executed: &Executed, state_root: B256) -> Result<(),
         ));
     }
     if state_root != header.state_root {
-        return Err(format!("invalid merkle root (remote: {} local: {state_root})", header.state_root));
+        return Err(format!(
+            "invalid merkle root (remote: {} local: {state_root})",
+            header.state_root
+        ));
     }
     Ok(())
 }
@@ -553,13 +671,21 @@ pub(super) struct ChainAncestors<'a> {
 
 impl<'a> ChainAncestors<'a> {
     pub(super) fn new(blocks: &'a BlockStore, top: &SealedHeader) -> Self {
-        Self { blocks, top: top.header.number, known: RefCell::new((vec![top.hash], top.header.parent_hash)) }
+        Self {
+            blocks,
+            top: top.header.number,
+            known: RefCell::new((vec![top.hash], top.header.parent_hash)),
+        }
     }
 }
 
 impl Ancestors for ChainAncestors<'_> {
     fn hash_at(&self, number: u64) -> Result<B256, Error> {
-        let Some(back) = self.top.checked_sub(number).and_then(|back| usize::try_from(back).ok()) else {
+        let Some(back) = self
+            .top
+            .checked_sub(number)
+            .and_then(|back| usize::try_from(back).ok())
+        else {
             return Ok(B256::ZERO);
         };
         if back >= limits::BLOCK_HASHES {
@@ -568,7 +694,10 @@ impl Ancestors for ChainAncestors<'_> {
         let mut known = self.known.borrow_mut();
         while known.0.len() <= back {
             let hash = known.1;
-            let header = self.blocks.header(hash)?.ok_or_else(|| Error::corrupt("header", hash))?;
+            let header = self
+                .blocks
+                .header(hash)?
+                .ok_or_else(|| Error::corrupt("header", hash))?;
             known.0.push(hash);
             known.1 = header.header.parent_hash;
         }
@@ -581,5 +710,10 @@ fn valid(hash: B256) -> PayloadStatus {
 }
 
 fn invalid(reason: impl Into<String>, latest_valid: Option<B256>) -> PayloadStatus {
-    PayloadStatus::new(PayloadStatusEnum::Invalid { validation_error: reason.into() }, latest_valid)
+    PayloadStatus::new(
+        PayloadStatusEnum::Invalid {
+            validation_error: reason.into(),
+        },
+        latest_valid,
+    )
 }

@@ -136,7 +136,10 @@ impl Error {
     }
 
     pub(crate) fn corrupt(what: &'static str, key: impl std::fmt::Display) -> Self {
-        Self::Corrupt { what, key: key.to_string() }
+        Self::Corrupt {
+            what,
+            key: key.to_string(),
+        }
     }
 }
 
@@ -229,7 +232,9 @@ pub enum PoolError {
     #[error("replacement transaction underpriced")]
     ReplacementUnderpriced,
     /// The sender cannot pay for it and for what it has in the pool.
-    #[error("insufficient funds for gas * price + value: address {address} have {have} want {want}")]
+    #[error(
+        "insufficient funds for gas * price + value: address {address} have {have} want {want}"
+    )]
     InsufficientFunds {
         /// The sender.
         address: Address,

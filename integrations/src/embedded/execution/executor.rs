@@ -8,7 +8,9 @@ use super::{
     genesis::ChainRules,
     state::{Overlay, StateChanges},
 };
-use alloy_consensus::{Header, Receipt, ReceiptEnvelope, Transaction as _, TxEnvelope, Typed2718 as _};
+use alloy_consensus::{
+    Header, Receipt, ReceiptEnvelope, Transaction as _, TxEnvelope, Typed2718 as _,
+};
 use alloy_eips::{eip4788::BEACON_ROOTS_ADDRESS, eip4895::Withdrawal};
 use alloy_primitives::{Address, B256, Bloom, Bytes, U256};
 use revm::{
@@ -99,34 +101,56 @@ impl<'a> Executor<'a> {
         let mut cfg = CfgEnv::new_with_spec(context.spec);
         cfg.chain_id = context.chain_id;
         let evm = evm(overlay, cfg, context.env.clone());
-        let mut this = Self { evm, context, receipts: Vec::new(), gas_used: 0, tips: U256::ZERO };
+        let mut this = Self {
+            evm,
+            context,
+            receipts: Vec::new(),
+            gas_used: 0,
+            tips: U256::ZERO,
+        };
         this.store_beacon_root()?;
         Ok(this)
     }
 
     /// Runs a transaction; after an error the block is as it was.
-    pub(crate) fn execute(&mut self, transaction: &TxEnvelope, sender: Address) -> Result<(), TxFailure> {
+    pub(crate) fn execute(
+        &mut self,
+        transaction: &TxEnvelope,
+        sender: Address,
+    ) -> Result<(), TxFailure> {
         if transaction.is_eip4844() || transaction.is_eip7702() {
             return Err(TxFailure::Type(transaction.ty()));
         }
         let available = self.context.env.gas_limit - self.gas_used;
         if transaction.gas_limit() > available {
-            return Err(TxFailure::BlockGas { gas_limit: transaction.gas_limit(), available });
+            return Err(TxFailure::BlockGas {
+                gas_limit: transaction.gas_limit(),
+                available,
+            });
         }
-        let ResultAndState { result, state } =
-            self.evm.transact(tx_env(transaction, sender)).map_err(TxFailure::from)?;
+        let ResultAndState { result, state } = self
+            .evm
+            .transact(tx_env(transaction, sender))
+            .map_err(TxFailure::from)?;
         self.evm.ctx.journaled_state.database.commit(state);
         let gas_used = result.tx_gas_used();
         self.gas_used += gas_used;
-        let tip = transaction.effective_tip_per_gas(self.context.env.basefee).unwrap_or_default();
+        let tip = transaction
+            .effective_tip_per_gas(self.context.env.basefee)
+            .unwrap_or_default();
         self.tips += U256::from(tip) * U256::from(gas_used);
         let receipt = Receipt {
             status: result.is_success().into(),
             cumulative_gas_used: self.gas_used,
             // Logs of a transaction that did not succeed are not part of its receipt.
-            logs: if result.is_success() { result.into_logs() } else { Vec::new() },
+            logs: if result.is_success() {
+                result.into_logs()
+            } else {
+                Vec::new()
+            },
         };
-        self.receipts.push(ReceiptEnvelope::from_typed(transaction.tx_type(), receipt));
+        self.receipts
+            .push(ReceiptEnvelope::from_typed(transaction.tx_type(), receipt));
         Ok(())
     }
 
@@ -141,8 +165,10 @@ impl<'a> Executor<'a> {
         for withdrawal in withdrawals.unwrap_or_default() {
             overlay.credit(withdrawal.address, withdrawal.amount_wei())?;
         }
-        let logs_bloom =
-            self.receipts.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom());
+        let logs_bloom = self
+            .receipts
+            .iter()
+            .fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom());
         Ok(Executed {
             changes: overlay.into_changes(),
             receipts: self.receipts,
@@ -153,25 +179,37 @@ impl<'a> Executor<'a> {
     }
 
     fn store_beacon_root(&mut self) -> Result<(), Error> {
-        let Some(root) =
-            self.context.parent_beacon_block_root.filter(|_| self.context.spec >= SpecId::CANCUN)
+        let Some(root) = self
+            .context
+            .parent_beacon_block_root
+            .filter(|_| self.context.spec >= SpecId::CANCUN)
         else {
             return Ok(());
         };
-        let contract = self.evm.ctx.journaled_state.database.basic(BEACON_ROOTS_ADDRESS)?;
+        let contract = self
+            .evm
+            .ctx
+            .journaled_state
+            .database
+            .basic(BEACON_ROOTS_ADDRESS)?;
         if contract.is_none_or(|account| account.is_empty_code_hash()) {
             return Ok(());
         }
         let mut outcome = self
             .evm
-            .system_call(BEACON_ROOTS_ADDRESS, Bytes::copy_from_slice(root.as_slice()))
+            .system_call(
+                BEACON_ROOTS_ADDRESS,
+                Bytes::copy_from_slice(root.as_slice()),
+            )
             .map_err(|error| match error {
                 EVMError::Database(error) => error,
                 // The contract is part of the chain's state: that its call cannot even start is our fault.
                 other => Error::corrupt("beacon roots contract", other),
             })?;
         // The system address and the fee recipient take no part in a system call.
-        outcome.state.retain(|address, _| *address == BEACON_ROOTS_ADDRESS);
+        outcome
+            .state
+            .retain(|address, _| *address == BEACON_ROOTS_ADDRESS);
         self.evm.ctx.journaled_state.database.commit(outcome.state);
         Ok(())
     }
@@ -187,7 +225,11 @@ pub(crate) fn simulate(
     Ok(evm(overlay, cfg, block).transact(tx)?.result)
 }
 
-fn evm(overlay: Overlay<'_>, cfg: CfgEnv, block: BlockEnv) -> MainnetEvm<MainnetContext<Overlay<'_>>> {
+fn evm(
+    overlay: Overlay<'_>,
+    cfg: CfgEnv,
+    block: BlockEnv,
+) -> MainnetEvm<MainnetContext<Overlay<'_>>> {
     let context: MainnetContext<Overlay<'_>> = Context::new(overlay, cfg.spec);
     context.with_cfg(cfg).with_block(block).build_mainnet()
 }

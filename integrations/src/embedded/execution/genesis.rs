@@ -44,7 +44,11 @@ impl ChainRules {
     /// order.
     pub fn new(genesis: &Genesis) -> Result<Self, Error> {
         let config = &genesis.config;
-        let unsupported = |reason: &str| Err(Error::UnsupportedGenesis { reason: reason.to_owned() });
+        let unsupported = |reason: &str| {
+            Err(Error::UnsupportedGenesis {
+                reason: reason.to_owned(),
+            })
+        };
         let later = [
             config.prague_time,
             config.osaka_time,
@@ -79,9 +83,13 @@ impl ChainRules {
             return unsupported("all forks up to London must be at block 0");
         }
         let merged = config.terminal_total_difficulty_passed
-            || config.terminal_total_difficulty.is_some_and(|total| total <= genesis.difficulty);
+            || config
+                .terminal_total_difficulty
+                .is_some_and(|total| total <= genesis.difficulty);
         if !merged {
-            return unsupported("the merge must have happened at genesis (terminalTotalDifficulty 0)");
+            return unsupported(
+                "the merge must have happened at genesis (terminalTotalDifficulty 0)",
+            );
         }
         match (config.shanghai_time, config.cancun_time) {
             (None, Some(_)) => return unsupported("Cancun needs Shanghai"),
@@ -149,8 +157,9 @@ pub(crate) fn genesis_block(
     let state = db.apply(EMPTY_ROOT_HASH, &overlay.into_changes())?;
     let fork = rules.fork_at(genesis.timestamp);
     let base_fee = genesis.base_fee_per_gas.unwrap_or(INITIAL_BASE_FEE.into());
-    let base_fee = u64::try_from(base_fee)
-        .map_err(|_| Error::UnsupportedGenesis { reason: "base fee above 64 bits".to_owned() })?;
+    let base_fee = u64::try_from(base_fee).map_err(|_| Error::UnsupportedGenesis {
+        reason: "base fee above 64 bits".to_owned(),
+    })?;
     let header = Header {
         parent_hash: genesis.parent_hash.unwrap_or_default(),
         ommers_hash: EMPTY_OMMER_ROOT_HASH,
@@ -161,7 +170,11 @@ pub(crate) fn genesis_block(
         logs_bloom: Bloom::ZERO,
         difficulty: genesis.difficulty,
         number: 0,
-        gas_limit: if genesis.gas_limit == 0 { DEFAULT_GAS_LIMIT } else { genesis.gas_limit },
+        gas_limit: if genesis.gas_limit == 0 {
+            DEFAULT_GAS_LIMIT
+        } else {
+            genesis.gas_limit
+        },
         gas_used: 0,
         timestamp: genesis.timestamp,
         extra_data: genesis.extra_data.clone(),
@@ -170,7 +183,8 @@ pub(crate) fn genesis_block(
         base_fee_per_gas: Some(base_fee),
         withdrawals_root: (fork >= Fork::Shanghai).then_some(EMPTY_WITHDRAWALS),
         blob_gas_used: (fork >= Fork::Cancun).then(|| genesis.blob_gas_used.unwrap_or_default()),
-        excess_blob_gas: (fork >= Fork::Cancun).then(|| genesis.excess_blob_gas.unwrap_or_default()),
+        excess_blob_gas: (fork >= Fork::Cancun)
+            .then(|| genesis.excess_blob_gas.unwrap_or_default()),
         parent_beacon_block_root: (fork >= Fork::Cancun).then_some(B256::ZERO),
         ..Header::default()
     };

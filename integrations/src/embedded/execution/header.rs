@@ -12,10 +12,17 @@ const MAX_GAS_LIMIT: u64 = i64::MAX as u64;
 const GAS_LIMIT_DIVISOR: u64 = 1_024;
 
 /// Checks a header against its parent and the rules of its time. Roots, bloom and gas used follow from execution.
-pub(crate) fn check_header(rules: &ChainRules, parent: &Header, header: &Header) -> Result<(), String> {
+pub(crate) fn check_header(
+    rules: &ChainRules,
+    parent: &Header,
+    header: &Header,
+) -> Result<(), String> {
     let fork = rules.fork_at(header.timestamp);
     if Some(header.number) != parent.number.checked_add(1) {
-        return Err(format!("invalid block number: {}, parent has {}", header.number, parent.number));
+        return Err(format!(
+            "invalid block number: {}, parent has {}",
+            header.number, parent.number
+        ));
     }
     if header.timestamp <= parent.timestamp {
         return Err(format!(
@@ -24,38 +31,57 @@ pub(crate) fn check_header(rules: &ChainRules, parent: &Header, header: &Header)
         ));
     }
     if header.extra_data.len() > MAXIMUM_EXTRA_DATA_SIZE {
-        return Err(format!("extra-data too long: {} > {MAXIMUM_EXTRA_DATA_SIZE}", header.extra_data.len()));
+        return Err(format!(
+            "extra-data too long: {} > {MAXIMUM_EXTRA_DATA_SIZE}",
+            header.extra_data.len()
+        ));
     }
     if header.gas_used > header.gas_limit {
-        return Err(format!("invalid gasUsed: have {}, gasLimit {}", header.gas_used, header.gas_limit));
+        return Err(format!(
+            "invalid gasUsed: have {}, gasLimit {}",
+            header.gas_used, header.gas_limit
+        ));
     }
     let step = header.gas_limit.abs_diff(parent.gas_limit);
     if step >= parent.gas_limit / GAS_LIMIT_DIVISOR
         || !(MIN_GAS_LIMIT..=MAX_GAS_LIMIT).contains(&header.gas_limit)
     {
-        return Err(format!("invalid gas limit: have {}, parent has {}", header.gas_limit, parent.gas_limit));
+        return Err(format!(
+            "invalid gas limit: have {}, parent has {}",
+            header.gas_limit, parent.gas_limit
+        ));
     }
     let base_fee = parent.next_block_base_fee(rules.base_fee_params());
     if header.base_fee_per_gas != base_fee {
-        return Err(format!("invalid baseFee: have {:?}, want {base_fee:?}", header.base_fee_per_gas));
+        return Err(format!(
+            "invalid baseFee: have {:?}, want {base_fee:?}",
+            header.base_fee_per_gas
+        ));
     }
     if header.withdrawals_root.is_some() != (fork >= Fork::Shanghai) {
         return Err("withdrawals must be given from Shanghai on, and not before".to_owned());
     }
     if header.parent_beacon_block_root.is_some() != (fork >= Fork::Cancun) {
-        return Err("parentBeaconBlockRoot must be given from Cancun on, and not before".to_owned());
+        return Err(
+            "parentBeaconBlockRoot must be given from Cancun on, and not before".to_owned(),
+        );
     }
     if header.blob_gas_used != (fork >= Fork::Cancun).then_some(0) {
         return Err(format!("invalid blobGasUsed: {:?}", header.blob_gas_used));
     }
     let excess = (fork >= Fork::Cancun).then(|| next_excess_blob_gas(parent));
     if header.excess_blob_gas != excess {
-        return Err(format!("invalid excessBlobGas: have {:?}, want {excess:?}", header.excess_blob_gas));
+        return Err(format!(
+            "invalid excessBlobGas: have {:?}, want {excess:?}",
+            header.excess_blob_gas
+        ));
     }
     Ok(())
 }
 
 /// EIP-4844's excess blob gas of a block on `parent`: no blobs are ever used here, so it only runs down.
 pub(crate) fn next_excess_blob_gas(parent: &Header) -> u64 {
-    parent.next_block_excess_blob_gas(BlobParams::cancun()).unwrap_or_default()
+    parent
+        .next_block_excess_blob_gas(BlobParams::cancun())
+        .unwrap_or_default()
 }

@@ -109,19 +109,30 @@ type Worth = (Option<u128>, u128, Reverse<u64>);
 impl Waiting {
     fn worth(&self, base_fee: u64) -> Worth {
         let tx = &self.transaction;
-        (tx.effective_tip_per_gas(base_fee), tx.max_fee_per_gas(), Reverse(self.arrival))
+        (
+            tx.effective_tip_per_gas(base_fee),
+            tx.max_fee_per_gas(),
+            Reverse(self.arrival),
+        )
     }
 }
 
 impl Account {
     fn new(sender: Sender) -> Self {
-        Self { sender, transactions: BTreeMap::new(), next: sender.nonce, cost: U256::ZERO }
+        Self {
+            sender,
+            transactions: BTreeMap::new(),
+            next: sender.nonce,
+            cost: U256::ZERO,
+        }
     }
 
     fn insert(&mut self, nonce: u64, waiting: Waiting) -> Option<Waiting> {
         self.cost = self.cost.saturating_add(waiting.cost);
         let old = self.transactions.insert(nonce, waiting);
-        self.cost = self.cost.saturating_sub(old.as_ref().map(|old| old.cost).unwrap_or_default());
+        self.cost = self
+            .cost
+            .saturating_sub(old.as_ref().map(|old| old.cost).unwrap_or_default());
         self.advance();
         old
     }
@@ -177,7 +188,14 @@ impl Pool {
 
     pub(crate) fn get(&self, hash: &B256) -> Option<&Arc<Recovered<TxEnvelope>>> {
         let (address, nonce) = self.by_hash.get(hash)?;
-        Some(&self.accounts.get(address)?.transactions.get(nonce)?.transaction)
+        Some(
+            &self
+                .accounts
+                .get(address)?
+                .transactions
+                .get(nonce)?
+                .transaction,
+        )
     }
 
     /// The nonce after a sender's pending transactions; `None` when it has none here.
@@ -203,8 +221,14 @@ impl Pool {
             }
             let next = account.next;
             for (nonce, waiting) in &account.transactions {
-                let side = if *nonce < next { &mut content.pending } else { &mut content.queued };
-                side.entry(*address).or_default().insert(*nonce, waiting.transaction.clone());
+                let side = if *nonce < next {
+                    &mut content.pending
+                } else {
+                    &mut content.queued
+                };
+                side.entry(*address)
+                    .or_default()
+                    .insert(*nonce, waiting.transaction.clone());
             }
         }
         content
@@ -229,13 +253,21 @@ impl Pool {
         check_alone(&transaction, size, &sender, head)?;
         let tip = transaction.priority_fee_or_price();
         if tip < self.config.min_tip {
-            return Err(PoolError::Underpriced { tip, needed: self.config.min_tip });
+            return Err(PoolError::Underpriced {
+                tip,
+                needed: self.config.min_tip,
+            });
         }
         let nonce = transaction.nonce();
         let cost = U256::from(transaction.max_fee_per_gas())
             .saturating_mul(U256::from(transaction.gas_limit()))
             .saturating_add(transaction.value());
-        let waiting = Waiting { transaction: Arc::new(transaction), arrival: self.arrivals, size, cost };
+        let waiting = Waiting {
+            transaction: Arc::new(transaction),
+            arrival: self.arrivals,
+            size,
+            cost,
+        };
         let replaced = self.check_against_own(address, nonce, &waiting, &sender)?;
         if replaced.is_none() {
             self.make_room(address, nonce, &waiting, sender.nonce, head.base_fee)?;
@@ -243,7 +275,10 @@ impl Pool {
         self.arrivals += 1;
         self.version += 1;
         self.bytes += size;
-        let account = self.accounts.entry(address).or_insert_with(|| Account::new(sender));
+        let account = self
+            .accounts
+            .entry(address)
+            .or_insert_with(|| Account::new(sender));
         if let Some(old) = account.insert(nonce, waiting) {
             self.bytes -= old.size;
             self.by_hash.remove(old.transaction.tx_hash());
@@ -260,12 +295,22 @@ impl Pool {
         new: &Waiting,
         sender: &Sender,
     ) -> Result<Option<B256>, PoolError> {
-        let short = |want: U256| PoolError::InsufficientFunds { address, have: sender.balance, want };
+        let short = |want: U256| PoolError::InsufficientFunds {
+            address,
+            have: sender.balance,
+            want,
+        };
         let Some(account) = self.accounts.get(&address) else {
-            return if new.cost > sender.balance { Err(short(new.cost)) } else { Ok(None) };
+            return if new.cost > sender.balance {
+                Err(short(new.cost))
+            } else {
+                Ok(None)
+            };
         };
         let old = account.transactions.get(&nonce);
-        let others = account.cost.saturating_sub(old.map(|old| old.cost).unwrap_or_default());
+        let others = account
+            .cost
+            .saturating_sub(old.map(|old| old.cost).unwrap_or_default());
         let want = others.saturating_add(new.cost);
         if want > sender.balance {
             return Err(short(want));
@@ -276,7 +321,10 @@ impl Pool {
                 new >= old.saturating_add((old.saturating_mul(self.config.price_bump) / 100).max(1))
             };
             if !enough(before.max_fee_per_gas(), after.max_fee_per_gas())
-                || !enough(before.priority_fee_or_price(), after.priority_fee_or_price())
+                || !enough(
+                    before.priority_fee_or_price(),
+                    after.priority_fee_or_price(),
+                )
             {
                 return Err(PoolError::ReplacementUnderpriced);
             }
@@ -285,10 +333,14 @@ impl Pool {
         let next = account.next;
         let queued = account.transactions.range(next..).count();
         if account.transactions.len() >= self.config.max_per_sender {
-            return Err(PoolError::AccountLimit { limit: self.config.max_per_sender });
+            return Err(PoolError::AccountLimit {
+                limit: self.config.max_per_sender,
+            });
         }
         if nonce != next && queued >= self.config.max_queued_per_sender {
-            return Err(PoolError::AccountLimit { limit: self.config.max_queued_per_sender });
+            return Err(PoolError::AccountLimit {
+                limit: self.config.max_queued_per_sender,
+            });
         }
         Ok(None)
     }
@@ -316,8 +368,12 @@ impl Pool {
                     Some(((pending, waiting.worth(base_fee)), *address, *nonce))
                 })
                 .min();
-            let Some((worth, victim, victim_nonce)) = victim else { break };
-            if worth >= (new_pending, new.worth(base_fee)) || (victim == address && victim_nonce < nonce) {
+            let Some((worth, victim, victim_nonce)) = victim else {
+                break;
+            };
+            if worth >= (new_pending, new.worth(base_fee))
+                || (victim == address && victim_nonce < nonce)
+            {
                 return Err(PoolError::Underpriced {
                     tip: new.transaction.priority_fee_or_price(),
                     needed: worth.1.0.unwrap_or_default().saturating_add(1),
@@ -329,7 +385,9 @@ impl Pool {
     }
 
     fn remove(&mut self, address: Address, nonce: u64) {
-        let Some(account) = self.accounts.get_mut(&address) else { return };
+        let Some(account) = self.accounts.get_mut(&address) else {
+            return;
+        };
         if let Some(waiting) = account.remove(nonce) {
             self.bytes -= waiting.size;
             self.by_hash.remove(waiting.transaction.tx_hash());
@@ -355,7 +413,10 @@ impl Pool {
             for (nonce, waiting) in &account.transactions {
                 let mined = *nonce < account.sender.nonce;
                 let total = spent.saturating_add(waiting.cost);
-                if mined || total > account.sender.balance || waiting.transaction.gas_limit() > gas_limit {
+                if mined
+                    || total > account.sender.balance
+                    || waiting.transaction.gas_limit() > gas_limit
+                {
                     gone.push((*address, *nonce));
                 } else {
                     spent = total;
@@ -372,7 +433,11 @@ impl Pool {
 
     /// Pending transactions, best effective tip first, then earliest; a sender's in the order of nonces.
     pub(crate) fn best(&self, base_fee: u64) -> Best<'_> {
-        let mut best = Best { pool: self, base_fee, heads: BinaryHeap::new() };
+        let mut best = Best {
+            pool: self,
+            base_fee,
+            heads: BinaryHeap::new(),
+        };
         for (address, account) in &self.accounts {
             best.push(*address, account.sender.nonce);
         }
@@ -390,7 +455,15 @@ pub(crate) struct Best<'a> {
 impl<'a> Best<'a> {
     pub(crate) fn next(&mut self) -> Option<&'a Arc<Recovered<TxEnvelope>>> {
         let (_, _, address, nonce) = self.heads.pop()?;
-        Some(&self.pool.accounts.get(&address)?.transactions.get(&nonce)?.transaction)
+        Some(
+            &self
+                .pool
+                .accounts
+                .get(&address)?
+                .transactions
+                .get(&nonce)?
+                .transaction,
+        )
     }
 
     pub(crate) fn included(&mut self, transaction: &Recovered<TxEnvelope>) {
@@ -400,11 +473,16 @@ impl<'a> Best<'a> {
     }
 
     fn push(&mut self, address: Address, nonce: u64) {
-        let waiting = self.pool.accounts.get(&address).and_then(|account| account.transactions.get(&nonce));
+        let waiting = self
+            .pool
+            .accounts
+            .get(&address)
+            .and_then(|account| account.transactions.get(&nonce));
         if let Some(waiting) = waiting
             && let Some(tip) = waiting.transaction.effective_tip_per_gas(self.base_fee)
         {
-            self.heads.push((tip, Reverse(waiting.arrival), address, nonce));
+            self.heads
+                .push((tip, Reverse(waiting.arrival), address, nonce));
         }
     }
 }
@@ -417,21 +495,30 @@ fn check_alone(
     head: &HeadInfo,
 ) -> Result<(), PoolError> {
     if size > limits::TRANSACTION_BYTES {
-        return Err(PoolError::Oversized { size, limit: limits::TRANSACTION_BYTES });
+        return Err(PoolError::Oversized {
+            size,
+            limit: limits::TRANSACTION_BYTES,
+        });
     }
     if transaction.is_eip4844() || transaction.is_eip7702() {
         return Err(PoolError::TypeNotSupported);
     }
     match transaction.chain_id() {
         Some(have) if have != head.chain_id => {
-            return Err(PoolError::WrongChain { have, want: head.chain_id });
+            return Err(PoolError::WrongChain {
+                have,
+                want: head.chain_id,
+            });
         }
         None => return Err(PoolError::Unprotected),
         Some(_) => {}
     }
     let init_code = transaction.input().len();
     if head.fork >= Fork::Shanghai && transaction.is_create() && init_code > MAX_INITCODE_SIZE {
-        return Err(PoolError::InitcodeTooLarge { size: init_code, limit: MAX_INITCODE_SIZE });
+        return Err(PoolError::InitcodeTooLarge {
+            size: init_code,
+            limit: MAX_INITCODE_SIZE,
+        });
     }
     if transaction.gas_limit() > head.gas_limit {
         return Err(PoolError::ExceedsBlockGasLimit);
@@ -439,21 +526,32 @@ fn check_alone(
     if let Some(tip) = transaction.max_priority_fee_per_gas()
         && tip > transaction.max_fee_per_gas()
     {
-        return Err(PoolError::TipAboveFeeCap { tip, cap: transaction.max_fee_per_gas() });
+        return Err(PoolError::TipAboveFeeCap {
+            tip,
+            cap: transaction.max_fee_per_gas(),
+        });
     }
     let needed = intrinsic_gas(transaction, head.fork);
     if transaction.gas_limit() < needed {
-        return Err(PoolError::IntrinsicGas { gas: transaction.gas_limit(), needed });
+        return Err(PoolError::IntrinsicGas {
+            gas: transaction.gas_limit(),
+            needed,
+        });
     }
     let nonce = transaction.nonce();
     if nonce == u64::MAX {
         return Err(PoolError::NonceMax);
     }
     if nonce < sender.nonce {
-        return Err(PoolError::NonceTooLow { next: sender.nonce, nonce });
+        return Err(PoolError::NonceTooLow {
+            next: sender.nonce,
+            nonce,
+        });
     }
     if sender.has_code {
-        return Err(PoolError::SenderNotEoa { address: transaction.signer() });
+        return Err(PoolError::SenderNotEoa {
+            address: transaction.signer(),
+        });
     }
     Ok(())
 }
@@ -465,9 +563,12 @@ fn intrinsic_gas(transaction: &TxEnvelope, fork: Fork) -> u64 {
         Fork::Shanghai => SpecId::SHANGHAI,
         Fork::Cancun => SpecId::CANCUN,
     };
-    let (accounts, slots) = transaction
-        .access_list()
-        .map_or((0, 0), |list| (list.0.len(), list.0.iter().map(|item| item.storage_keys.len()).sum()));
+    let (accounts, slots) = transaction.access_list().map_or((0, 0), |list| {
+        (
+            list.0.len(),
+            list.0.iter().map(|item| item.storage_keys.len()).sum(),
+        )
+    });
     let gas = calculate_initial_tx_gas(
         spec,
         transaction.input(),

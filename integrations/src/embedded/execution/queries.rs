@@ -16,8 +16,8 @@ use alloy_primitives::{Address, B256, U256};
 use alloy_rlp::Encodable as _;
 use alloy_rpc_types_engine::ExecutionPayloadBodyV1;
 use alloy_rpc_types_eth::{
-    Block, BlockId, BlockNumberOrTag, BlockTransactions, FeeHistory, Filter, FilterBlockOption, Header, Log,
-    Transaction, TransactionReceipt,
+    Block, BlockId, BlockNumberOrTag, BlockTransactions, FeeHistory, Filter, FilterBlockOption,
+    Header, Log, Transaction, TransactionReceipt,
 };
 use std::sync::Arc;
 
@@ -38,7 +38,9 @@ impl ExecutionCore {
     pub fn header(&self, id: BlockId) -> Result<Option<Arc<SealedHeader>>, Error> {
         match id {
             BlockId::Hash(asked) => {
-                let Some(header) = self.blocks.header(asked.block_hash)? else { return Ok(None) };
+                let Some(header) = self.blocks.header(asked.block_hash)? else {
+                    return Ok(None);
+                };
                 let on_chain = self.blocks.canonical(header.header.number)? == Some(header.hash);
                 Ok((on_chain || !asked.require_canonical.unwrap_or_default()).then_some(header))
             }
@@ -60,7 +62,9 @@ impl ExecutionCore {
     /// # Errors
     /// What the store says.
     pub fn block(&self, id: BlockId) -> Result<Option<Arc<StoredBlock>>, Error> {
-        self.header(id)?.map(|header| self.stored(header.hash)).transpose()
+        self.header(id)?
+            .map(|header| self.stored(header.hash))
+            .transpose()
     }
 
     /// The receipts of a kept block.
@@ -68,7 +72,9 @@ impl ExecutionCore {
     /// # Errors
     /// What the store says.
     pub fn receipts(&self, id: BlockId) -> Result<Option<Arc<Vec<ReceiptEnvelope>>>, Error> {
-        self.header(id)?.map(|header| self.stored_receipts(header.hash)).transpose()
+        self.header(id)?
+            .map(|header| self.stored_receipts(header.hash))
+            .transpose()
     }
 
     /// `eth_getBlockBy…`, with whole transactions or their hashes.
@@ -76,13 +82,22 @@ impl ExecutionCore {
     /// # Errors
     /// What the store says.
     pub fn rpc_block(&self, id: BlockId, full: bool) -> Result<Option<Block>, Error> {
-        let Some(block) = self.block(id)? else { return Ok(None) };
+        let Some(block) = self.block(id)? else {
+            return Ok(None);
+        };
         let transactions = if full {
             BlockTransactions::Full(
-                (0..block.senders.len()).filter_map(|index| rpc_transaction(&block, index)).collect(),
+                (0..block.senders.len())
+                    .filter_map(|index| rpc_transaction(&block, index))
+                    .collect(),
             )
         } else {
-            let hashes = block.block.body.transactions.iter().map(|transaction| *transaction.tx_hash());
+            let hashes = block
+                .block
+                .body
+                .transactions
+                .iter()
+                .map(|transaction| *transaction.tx_hash());
             BlockTransactions::Hashes(hashes.collect())
         };
         let size = U256::from(block.block.length());
@@ -111,8 +126,14 @@ impl ExecutionCore {
     ///
     /// # Errors
     /// What the store says.
-    pub fn rpc_transaction_at(&self, id: BlockId, index: usize) -> Result<Option<Transaction>, Error> {
-        Ok(self.block(id)?.and_then(|block| rpc_transaction(&block, index)))
+    pub fn rpc_transaction_at(
+        &self,
+        id: BlockId,
+        index: usize,
+    ) -> Result<Option<Transaction>, Error> {
+        Ok(self
+            .block(id)?
+            .and_then(|block| rpc_transaction(&block, index)))
     }
 
     /// The receipt of a transaction of the canonical chain.
@@ -120,7 +141,9 @@ impl ExecutionCore {
     /// # Errors
     /// What the store says.
     pub fn rpc_receipt(&self, hash: B256) -> Result<Option<TransactionReceipt>, Error> {
-        let Some((block, index)) = self.mined(hash)? else { return Ok(None) };
+        let Some((block, index)) = self.mined(hash)? else {
+            return Ok(None);
+        };
         let receipts = self.stored_receipts(block.hash)?;
         Ok(rpc_receipts(&block, &receipts).nth(index))
     }
@@ -129,8 +152,13 @@ impl ExecutionCore {
     ///
     /// # Errors
     /// What the store says.
-    pub fn rpc_block_receipts(&self, id: BlockId) -> Result<Option<Vec<TransactionReceipt>>, Error> {
-        let Some(block) = self.block(id)? else { return Ok(None) };
+    pub fn rpc_block_receipts(
+        &self,
+        id: BlockId,
+    ) -> Result<Option<Vec<TransactionReceipt>>, Error> {
+        let Some(block) = self.block(id)? else {
+            return Ok(None);
+        };
         let receipts = self.stored_receipts(block.hash)?;
         Ok(Some(rpc_receipts(&block, &receipts).collect()))
     }
@@ -148,25 +176,37 @@ impl ExecutionCore {
                 let header = self.header(id)?.ok_or(Error::UnknownBlock { block: id })?;
                 self.block_logs(&header, filter, &mut found)?;
             }
-            FilterBlockOption::Range { from_block, to_block } => {
+            FilterBlockOption::Range {
+                from_block,
+                to_block,
+            } => {
                 let number = |tag: Option<BlockNumberOrTag>| -> u64 {
                     match tag.unwrap_or_default() {
                         BlockNumberOrTag::Number(number) => number,
                         BlockNumberOrTag::Earliest => 0,
                         BlockNumberOrTag::Safe => self.safe.header.number,
                         BlockNumberOrTag::Finalized => self.finalized.header.number,
-                        BlockNumberOrTag::Latest | BlockNumberOrTag::Pending => self.head.header.number,
+                        BlockNumberOrTag::Latest | BlockNumberOrTag::Pending => {
+                            self.head.header.number
+                        }
                     }
                 };
                 let (from, to) = (number(from_block), number(to_block));
                 if from > to {
-                    return Err(Error::InvalidParams { reason: "invalid block range params" });
+                    return Err(Error::InvalidParams {
+                        reason: "invalid block range params",
+                    });
                 }
                 if to - from >= limits::LOG_BLOCK_RANGE {
-                    return Err(Error::LimitExceeded { what: "block range", limit: limits::LOG_BLOCK_RANGE });
+                    return Err(Error::LimitExceeded {
+                        what: "block range",
+                        limit: limits::LOG_BLOCK_RANGE,
+                    });
                 }
                 for number in from..=to.min(self.head.header.number) {
-                    let Some(header) = self.header(BlockId::number(number))? else { break };
+                    let Some(header) = self.header(BlockId::number(number))? else {
+                        break;
+                    };
                     self.block_logs(&header, filter, &mut found)?;
                 }
             }
@@ -174,7 +214,12 @@ impl ExecutionCore {
         Ok(found)
     }
 
-    fn block_logs(&self, header: &SealedHeader, filter: &Filter, found: &mut Vec<Log>) -> Result<(), Error> {
+    fn block_logs(
+        &self,
+        header: &SealedHeader,
+        filter: &Filter,
+        found: &mut Vec<Log>,
+    ) -> Result<(), Error> {
         if !filter.matches_bloom(header.header.logs_bloom) {
             return Ok(());
         }
@@ -212,15 +257,25 @@ impl ExecutionCore {
                 });
             }
             let in_order = percentiles.windows(2).all(|pair| pair[0] <= pair[1]);
-            if !in_order || !percentiles.iter().all(|percentile| (0.0..=100.0).contains(percentile)) {
-                return Err(Error::InvalidParams { reason: "invalid reward percentile" });
+            if !in_order
+                || !percentiles
+                    .iter()
+                    .all(|percentile| (0.0..=100.0).contains(percentile))
+            {
+                return Err(Error::InvalidParams {
+                    reason: "invalid reward percentile",
+                });
             }
         }
         let id = BlockId::from(newest);
         let newest = self.header(id)?.ok_or(Error::UnknownBlock { block: id })?;
-        let count = count.min(limits::FEE_HISTORY_BLOCKS).min(newest.header.number + 1);
-        let mut history =
-            FeeHistory { oldest_block: newest.header.number + 1 - count, ..FeeHistory::default() };
+        let count = count
+            .min(limits::FEE_HISTORY_BLOCKS)
+            .min(newest.header.number + 1);
+        let mut history = FeeHistory {
+            oldest_block: newest.header.number + 1 - count,
+            ..FeeHistory::default()
+        };
         if count == 0 {
             return Ok(history);
         }
@@ -229,17 +284,27 @@ impl ExecutionCore {
             let id = BlockId::number(number);
             let header = self.header(id)?.ok_or(Error::UnknownBlock { block: id })?;
             let inner = &header.header;
-            history.base_fee_per_gas.push(inner.base_fee_per_gas.unwrap_or_default().into());
-            history.gas_used_ratio.push(inner.gas_used as f64 / inner.gas_limit as f64);
-            history.base_fee_per_blob_gas.push(inner.blob_fee(BlobParams::cancun()).unwrap_or_default());
+            history
+                .base_fee_per_gas
+                .push(inner.base_fee_per_gas.unwrap_or_default().into());
+            history
+                .gas_used_ratio
+                .push(inner.gas_used as f64 / inner.gas_limit as f64);
+            history
+                .base_fee_per_blob_gas
+                .push(inner.blob_fee(BlobParams::cancun()).unwrap_or_default());
             history.blob_gas_used_ratio.push(0.0);
             if let Some(percentiles) = percentiles {
                 rewards.push(self.rewards(&header, percentiles)?);
             }
         }
-        history.base_fee_per_gas.push(self.next_base_fee(&newest.header).into());
+        history
+            .base_fee_per_gas
+            .push(self.next_base_fee(&newest.header).into());
         let next_blob_fee = newest.header.next_block_blob_fee(BlobParams::cancun());
-        history.base_fee_per_blob_gas.push(next_blob_fee.unwrap_or_default());
+        history
+            .base_fee_per_blob_gas
+            .push(next_blob_fee.unwrap_or_default());
         history.reward = percentiles.map(|_| rewards);
         Ok(history)
     }
@@ -278,7 +343,12 @@ impl ExecutionCore {
             .map(|(transaction, receipt)| {
                 let gas = receipt.cumulative_gas_used() - before;
                 before = receipt.cumulative_gas_used();
-                (transaction.effective_tip_per_gas(base_fee).unwrap_or_default(), gas)
+                (
+                    transaction
+                        .effective_tip_per_gas(base_fee)
+                        .unwrap_or_default(),
+                    gas,
+                )
             })
             .collect())
     }
@@ -291,11 +361,17 @@ impl ExecutionCore {
         let head = self.head.header.number;
         let mut samples = Vec::new();
         for number in head.saturating_sub(TIP_BLOCKS - 1)..=head {
-            let Some(header) = self.header(BlockId::number(number))? else { break };
+            let Some(header) = self.header(BlockId::number(number))? else {
+                break;
+            };
             if header.header.gas_used == 0 {
                 continue;
             }
-            let mut tips: Vec<u128> = self.tips(&header)?.into_iter().map(|(tip, _)| tip).collect();
+            let mut tips: Vec<u128> = self
+                .tips(&header)?
+                .into_iter()
+                .map(|(tip, _)| tip)
+                .collect();
             tips.sort_unstable();
             samples.extend(tips.into_iter().take(TIP_SAMPLES));
         }
@@ -312,19 +388,26 @@ impl ExecutionCore {
     /// # Errors
     /// What the store says.
     pub fn gas_price(&self) -> Result<u128, Error> {
-        Ok(u128::from(self.next_base_fee(&self.head.header)).saturating_add(self.max_priority_fee()?))
+        Ok(u128::from(self.next_base_fee(&self.head.header))
+            .saturating_add(self.max_priority_fee()?))
     }
 
     /// `eth_blobBaseFee` of the next block, in wei; the least there is, as no blobs are used.
     pub fn blob_base_fee(&self) -> u128 {
-        self.head.header.next_block_blob_fee(BlobParams::cancun()).unwrap_or(1)
+        self.head
+            .header
+            .next_block_blob_fee(BlobParams::cancun())
+            .unwrap_or(1)
     }
 
     /// `engine_getPayloadBodiesByHashV1` for one hash.
     ///
     /// # Errors
     /// What the store says.
-    pub fn payload_body_by_hash(&self, hash: B256) -> Result<Option<ExecutionPayloadBodyV1>, Error> {
+    pub fn payload_body_by_hash(
+        &self,
+        hash: B256,
+    ) -> Result<Option<ExecutionPayloadBodyV1>, Error> {
         Ok(self.blocks.block(hash)?.map(|block| body(&block)))
     }
 
@@ -338,14 +421,23 @@ impl ExecutionCore {
         count: u64,
     ) -> Result<Vec<Option<ExecutionPayloadBodyV1>>, Error> {
         if start == 0 || count == 0 {
-            return Err(Error::InvalidParams { reason: "start and count must be positive" });
+            return Err(Error::InvalidParams {
+                reason: "start and count must be positive",
+            });
         }
         if count > limits::PAYLOAD_BODIES {
-            return Err(Error::LimitExceeded { what: "payload bodies", limit: limits::PAYLOAD_BODIES });
+            return Err(Error::LimitExceeded {
+                what: "payload bodies",
+                limit: limits::PAYLOAD_BODIES,
+            });
         }
         let end = start.saturating_add(count).min(self.head.header.number + 1);
         (start..end)
-            .map(|number| Ok(self.block(BlockId::number(number))?.map(|block| body(&block))))
+            .map(|number| {
+                Ok(self
+                    .block(BlockId::number(number))?
+                    .map(|block| body(&block)))
+            })
             .collect()
     }
 
@@ -376,13 +468,17 @@ impl ExecutionCore {
 
     /// The block and place of a transaction of the canonical chain.
     fn mined(&self, hash: B256) -> Result<Option<(Arc<StoredBlock>, usize)>, Error> {
-        let Some((number, index)) = self.blocks.lookup(hash)? else { return Ok(None) };
+        let Some((number, index)) = self.blocks.lookup(hash)? else {
+            return Ok(None);
+        };
         let block = self.block(BlockId::number(number))?;
         Ok(block.map(|block| (block, index as usize)))
     }
 
     fn stored_receipts(&self, hash: B256) -> Result<Arc<Vec<ReceiptEnvelope>>, Error> {
-        self.blocks.receipts(hash)?.ok_or_else(|| Error::corrupt("receipts", hash))
+        self.blocks
+            .receipts(hash)?
+            .ok_or_else(|| Error::corrupt("receipts", hash))
     }
 }
 
@@ -403,7 +499,10 @@ fn rpc_transaction(block: &StoredBlock, index: usize) -> Option<Transaction> {
         base_fee: header.base_fee_per_gas,
         block_timestamp: Some(header.timestamp),
     };
-    Some(Transaction::from_transaction(Recovered::new_unchecked(transaction.clone(), sender), info))
+    Some(Transaction::from_transaction(
+        Recovered::new_unchecked(transaction.clone(), sender),
+        info,
+    ))
 }
 
 fn rpc_receipts<'a>(
@@ -413,37 +512,47 @@ fn rpc_receipts<'a>(
     let header = &block.block.header;
     let mut gas_before = 0;
     let mut log_index = 0;
-    let transactions = block.block.body.transactions.iter().zip(&block.senders).zip(receipts);
-    (0u64..).zip(transactions).map(move |(index, ((transaction, sender), receipt))| {
-        let gas_used = receipt.cumulative_gas_used() - gas_before;
-        gas_before = receipt.cumulative_gas_used();
-        let inner = receipt.clone().map_logs(|log| {
-            let number = log_index;
-            log_index += 1;
-            Log {
-                inner: log,
+    let transactions = block
+        .block
+        .body
+        .transactions
+        .iter()
+        .zip(&block.senders)
+        .zip(receipts);
+    (0u64..)
+        .zip(transactions)
+        .map(move |(index, ((transaction, sender), receipt))| {
+            let gas_used = receipt.cumulative_gas_used() - gas_before;
+            gas_before = receipt.cumulative_gas_used();
+            let inner = receipt.clone().map_logs(|log| {
+                let number = log_index;
+                log_index += 1;
+                Log {
+                    inner: log,
+                    block_hash: Some(block.hash),
+                    block_number: Some(header.number),
+                    block_timestamp: Some(header.timestamp),
+                    transaction_hash: Some(*transaction.tx_hash()),
+                    transaction_index: Some(index),
+                    log_index: Some(number),
+                    removed: false,
+                }
+            });
+            TransactionReceipt {
+                inner,
+                transaction_hash: *transaction.tx_hash(),
+                transaction_index: Some(index),
                 block_hash: Some(block.hash),
                 block_number: Some(header.number),
-                block_timestamp: Some(header.timestamp),
-                transaction_hash: Some(*transaction.tx_hash()),
-                transaction_index: Some(index),
-                log_index: Some(number),
-                removed: false,
+                gas_used,
+                effective_gas_price: transaction.effective_gas_price(header.base_fee_per_gas),
+                blob_gas_used: None,
+                blob_gas_price: None,
+                from: *sender,
+                to: transaction.to(),
+                contract_address: transaction
+                    .is_create()
+                    .then(|| sender.create(transaction.nonce())),
             }
-        });
-        TransactionReceipt {
-            inner,
-            transaction_hash: *transaction.tx_hash(),
-            transaction_index: Some(index),
-            block_hash: Some(block.hash),
-            block_number: Some(header.number),
-            gas_used,
-            effective_gas_price: transaction.effective_gas_price(header.base_fee_per_gas),
-            blob_gas_used: None,
-            blob_gas_price: None,
-            from: *sender,
-            to: transaction.to(),
-            contract_address: transaction.is_create().then(|| sender.create(transaction.nonce())),
-        }
-    })
+        })
 }

@@ -19,12 +19,18 @@ pub(super) fn recover_sender(transaction: &TxEnvelope) -> Option<Address> {
     let mut compact = [0; 64];
     compact[..32].copy_from_slice(&signature.r().to_be_bytes::<32>());
     compact[32..].copy_from_slice(&signature.s().to_be_bytes::<32>());
-    let parity = if signature.v() { RecoveryId::One } else { RecoveryId::Zero };
+    let parity = if signature.v() {
+        RecoveryId::One
+    } else {
+        RecoveryId::Zero
+    };
     let signature = RecoverableSignature::from_compact(&compact, parity).ok()?;
     let message = Message::from_digest(transaction.signature_hash().0);
     let key = SECP256K1.recover_ecdsa(message, &signature).ok()?;
     // The first byte tells the form of the key.
-    Some(Address::from_raw_public_key(&key.serialize_uncompressed()[1..]))
+    Some(Address::from_raw_public_key(
+        &key.serialize_uncompressed()[1..],
+    ))
 }
 
 #[cfg(test)]
@@ -42,12 +48,19 @@ mod tests {
 
     fn transfer(nonce: u64, signature: impl FnOnce(&[u8]) -> Signature) -> TxEnvelope {
         if nonce.is_multiple_of(2) {
-            let tx =
-                TxLegacy { nonce, chain_id: (!nonce.is_multiple_of(4)).then_some(7), ..TxLegacy::default() };
+            let tx = TxLegacy {
+                nonce,
+                chain_id: (!nonce.is_multiple_of(4)).then_some(7),
+                ..TxLegacy::default()
+            };
             let signature = signature(tx.signature_hash().as_slice());
             tx.into_signed(signature).into()
         } else {
-            let tx = TxEip1559 { nonce, chain_id: 7, ..TxEip1559::default() };
+            let tx = TxEip1559 {
+                nonce,
+                chain_id: 7,
+                ..TxEip1559::default()
+            };
             let signature = signature(tx.signature_hash().as_slice());
             tx.into_signed(signature).into()
         }
@@ -56,35 +69,61 @@ mod tests {
     #[test]
     fn good_signatures_give_their_signer() {
         for nonce in 0..200u64 {
-            let key = SigningKey::from_slice(keccak256(nonce.to_be_bytes()).as_slice()).expect("a key");
-            let transaction =
-                transfer(nonce, |hash| Signature::from(key.sign_prehash_recoverable(hash).expect("a hash")));
-            assert_eq!(recover_sender(&transaction), Some(Address::from_private_key(&key)));
-            assert_eq!(recover_sender(&transaction), transaction.recover_signer().ok());
+            let key =
+                SigningKey::from_slice(keccak256(nonce.to_be_bytes()).as_slice()).expect("a key");
+            let transaction = transfer(nonce, |hash| {
+                Signature::from(key.sign_prehash_recoverable(hash).expect("a hash"))
+            });
+            assert_eq!(
+                recover_sender(&transaction),
+                Some(Address::from_private_key(&key))
+            );
+            assert_eq!(
+                recover_sender(&transaction),
+                transaction.recover_signer().ok()
+            );
         }
     }
 
     #[test]
     fn other_numbers_give_what_k256_gives() {
-        let edges = [U256::ZERO, U256::from(1), SECP256K1N_HALF, SECP256K1N_HALF + U256::from(1)];
-        let edges: Vec<U256> =
-            edges.into_iter().chain([order() - U256::from(1), order(), U256::MAX]).collect();
+        let edges = [
+            U256::ZERO,
+            U256::from(1),
+            SECP256K1N_HALF,
+            SECP256K1N_HALF + U256::from(1),
+        ];
+        let edges: Vec<U256> = edges
+            .into_iter()
+            .chain([order() - U256::from(1), order(), U256::MAX])
+            .collect();
         let mut seen = [0; 2];
         let mut compare = |nonce: u64, r: U256, s: U256, parity: bool| {
             let transaction = transfer(nonce, |_| Signature::new(r, s, parity));
-            let (ours, theirs) = (recover_sender(&transaction), transaction.recover_signer().ok());
+            let (ours, theirs) = (
+                recover_sender(&transaction),
+                transaction.recover_signer().ok(),
+            );
             assert_eq!(ours, theirs, "r {r} s {s} parity {parity}");
             seen[usize::from(ours.is_some())] += 1;
         };
-        for (nonce, (r, s)) in edges.iter().flat_map(|r| edges.iter().map(move |s| (r, s))).enumerate() {
+        for (nonce, (r, s)) in edges
+            .iter()
+            .flat_map(|r| edges.iter().map(move |s| (r, s)))
+            .enumerate()
+        {
             compare(nonce as u64, *r, *s, nonce % 2 == 0);
             compare(nonce as u64, *r, *s, nonce % 2 == 1);
         }
         for nonce in 0..200u64 {
-            let number =
-                |salt: u64| U256::from_be_bytes(keccak256([nonce, salt].map(u64::to_be_bytes).concat()).0);
+            let number = |salt: u64| {
+                U256::from_be_bytes(keccak256([nonce, salt].map(u64::to_be_bytes).concat()).0)
+            };
             compare(nonce, number(1), number(2) >> 1, nonce % 3 == 0);
         }
-        assert!(seen[0] > 20 && seen[1] > 20, "both kinds were seen: {seen:?}");
+        assert!(
+            seen[0] > 20 && seen[1] > 20,
+            "both kinds were seen: {seen:?}"
+        );
     }
 }

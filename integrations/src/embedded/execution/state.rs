@@ -42,8 +42,14 @@ impl StateDb {
         }
     }
 
-    pub(crate) fn account(&self, root: B256, address: Address) -> Result<Option<TrieAccount>, Error> {
-        let Some(encoded) = trie::get(self, root, &keccak256(address))? else { return Ok(None) };
+    pub(crate) fn account(
+        &self,
+        root: B256,
+        address: Address,
+    ) -> Result<Option<TrieAccount>, Error> {
+        let Some(encoded) = trie::get(self, root, &keccak256(address))? else {
+            return Ok(None);
+        };
         alloy_rlp::decode_exact(&encoded)
             .map(Some)
             .map_err(|error| Error::corrupt("account", format!("{address}: {error}")))
@@ -51,7 +57,9 @@ impl StateDb {
 
     pub(crate) fn storage(&self, storage_root: B256, slot: U256) -> Result<U256, Error> {
         let key = keccak256(slot.to_be_bytes::<32>());
-        let Some(encoded) = trie::get(self, storage_root, &key)? else { return Ok(U256::ZERO) };
+        let Some(encoded) = trie::get(self, storage_root, &key)? else {
+            return Ok(U256::ZERO);
+        };
         alloy_rlp::decode_exact(&encoded)
             .map_err(|error| Error::corrupt("storage slot", format!("{slot}: {error}")))
     }
@@ -63,7 +71,10 @@ impl StateDb {
         if let Some(code) = lock(&self.codes).get(&hash) {
             return Ok(code);
         }
-        let bytes = self.store.get(CODES, hash.as_slice())?.ok_or_else(|| Error::corrupt("code", hash))?;
+        let bytes = self
+            .store
+            .get(CODES, hash.as_slice())?
+            .ok_or_else(|| Error::corrupt("code", hash))?;
         let code = Bytecode::new_legacy(bytes.into());
         lock(&self.codes).insert(hash, code.clone());
         Ok(code)
@@ -71,7 +82,10 @@ impl StateDb {
 
     /// Computes the state after `changes`; nothing is stored yet.
     pub(crate) fn apply(&self, root: B256, changes: &StateChanges) -> Result<StateUpdate, Error> {
-        let mut update = StateUpdate { root, ..StateUpdate::default() };
+        let mut update = StateUpdate {
+            root,
+            ..StateUpdate::default()
+        };
         let mut accounts = Changes::new();
         for (address, change) in &changes.accounts {
             let Some(info) = &change.info else {
@@ -114,8 +128,10 @@ impl Nodes for StateDb {
         if let Some(node) = lock(&self.nodes).get(hash) {
             return Ok(node);
         }
-        let encoded =
-            self.store.get(NODES, hash.as_slice())?.ok_or_else(|| Error::corrupt("trie node", hash))?;
+        let encoded = self
+            .store
+            .get(NODES, hash.as_slice())?
+            .ok_or_else(|| Error::corrupt("trie node", hash))?;
         let node = Arc::new(trie::decode(&encoded)?);
         lock(&self.nodes).insert(*hash, node.clone());
         Ok(node)
@@ -188,7 +204,13 @@ struct Entry {
 
 impl<'a> Overlay<'a> {
     pub(crate) fn new(db: &'a StateDb, root: B256, ancestors: &'a dyn Ancestors) -> Self {
-        Self { db, root, ancestors, accounts: BTreeMap::new(), codes: BTreeMap::new() }
+        Self {
+            db,
+            root,
+            ancestors,
+            accounts: BTreeMap::new(),
+            codes: BTreeMap::new(),
+        }
     }
 
     fn entry(&mut self, address: Address) -> Result<&mut Entry, Error> {
@@ -198,7 +220,12 @@ impl<'a> Overlay<'a> {
             Slot::Vacant(slot) => {
                 let original = self.db.account(self.root, address)?;
                 let info = original.map(|account| info_of(&account));
-                Ok(slot.insert(Entry { original, info, storage: BTreeMap::new(), wiped: false }))
+                Ok(slot.insert(Entry {
+                    original,
+                    info,
+                    storage: BTreeMap::new(),
+                    wiped: false,
+                }))
             }
         }
     }
@@ -224,7 +251,10 @@ impl<'a> Overlay<'a> {
         self.keep_code(&info);
         let entry = self.entry(address)?;
         entry.info = Some(info);
-        entry.storage = storage.into_iter().map(|(slot, value)| (slot, (U256::ZERO, value))).collect();
+        entry.storage = storage
+            .into_iter()
+            .map(|(slot, value)| (slot, (U256::ZERO, value)))
+            .collect();
         entry.wiped = true;
         Ok(())
     }
@@ -242,8 +272,8 @@ impl<'a> Overlay<'a> {
             let same = match (&entry.original, &entry.info) {
                 (None, None) => true,
                 (Some(original), Some(info)) => {
-                    let untouched =
-                        storage.is_empty() && (!entry.wiped || original.storage_root == EMPTY_ROOT_HASH);
+                    let untouched = storage.is_empty()
+                        && (!entry.wiped || original.storage_root == EMPTY_ROOT_HASH);
                     untouched
                         && original.balance == info.balance
                         && original.nonce == info.nonce
@@ -259,19 +289,31 @@ impl<'a> Overlay<'a> {
                 _ => EMPTY_ROOT_HASH,
             };
             let code_before = entry.original.as_ref().map(|account| account.code_hash);
-            if let Some(info) = entry.info.as_ref().filter(|info| Some(info.code_hash) != code_before)
+            if let Some(info) = entry
+                .info
+                .as_ref()
+                .filter(|info| Some(info.code_hash) != code_before)
                 && let Some(code) = self.codes.get(&info.code_hash)
             {
                 changes.codes.insert(info.code_hash, code.original_bytes());
             }
-            changes.accounts.insert(address, AccountChange { info: entry.info, storage_root, storage });
+            changes.accounts.insert(
+                address,
+                AccountChange {
+                    info: entry.info,
+                    storage_root,
+                    storage,
+                },
+            );
         }
         changes
     }
 
     fn keep_code(&mut self, info: &AccountInfo) {
         if let Some(code) = info.code.as_ref().filter(|code| !code.is_empty()) {
-            self.codes.entry(info.code_hash).or_insert_with(|| code.clone());
+            self.codes
+                .entry(info.code_hash)
+                .or_insert_with(|| code.clone());
         }
     }
 
@@ -282,7 +324,9 @@ impl<'a> Overlay<'a> {
         self.keep_code(&account.info);
         // The EVM loads an account before it changes it, so the entry is there; were it not, the change would be lost, and
         // the state root would show it.
-        let Some(entry) = self.accounts.get_mut(&address) else { return };
+        let Some(entry) = self.accounts.get_mut(&address) else {
+            return;
+        };
         if account.is_selfdestructed() {
             entry.info = None;
             entry.storage.clear();
@@ -295,7 +339,11 @@ impl<'a> Overlay<'a> {
         }
         for (slot, value) in account.storage {
             let now = value.present_value();
-            entry.storage.entry(slot).or_insert((value.original_value(), now)).1 = now;
+            entry
+                .storage
+                .entry(slot)
+                .or_insert((value.original_value(), now))
+                .1 = now;
         }
         // EIP-161: a touched account that is empty is removed.
         entry.info = (!account.info.is_empty()).then(|| account.info.without_code());

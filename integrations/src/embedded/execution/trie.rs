@@ -39,12 +39,20 @@ pub(crate) fn update(
     if changes.is_empty() {
         return Ok(root);
     }
-    let changes: Vec<Change<'_>> =
-        changes.iter().map(|(key, value)| (Nibbles::unpack(key), value.as_deref())).collect();
-    let start = if root == EMPTY_ROOT_HASH { Child::Empty } else { Child::Stored(RlpNode::word_rlp(&root)) };
+    let changes: Vec<Change<'_>> = changes
+        .iter()
+        .map(|(key, value)| (Nibbles::unpack(key), value.as_deref()))
+        .collect();
+    let start = if root == EMPTY_ROOT_HASH {
+        Child::Empty
+    } else {
+        Child::Stored(RlpNode::word_rlp(&root))
+    };
     match apply(source, start, 0, &changes)? {
         Child::Empty => Ok(EMPTY_ROOT_HASH),
-        Child::Stored(node) => node.as_hash().ok_or_else(|| Error::corrupt("trie root", root)),
+        Child::Stored(node) => node
+            .as_hash()
+            .ok_or_else(|| Error::corrupt("trie root", root)),
         Child::Node(node) => {
             let encoded = encode(*node, new);
             let hash = keccak256(&encoded);
@@ -64,7 +72,13 @@ pub(crate) fn get(source: &dyn Nodes, root: B256, key: &B256) -> Result<Option<V
 /// The encoded nodes from the root towards a hashed key: proof of its value, or of its absence.
 pub(crate) fn prove(source: &dyn Nodes, root: B256, key: &B256) -> Result<Vec<Bytes>, Error> {
     let mut proof = Vec::new();
-    walk(source, root, key, |node| proof.push(alloy_rlp::encode(node).into()), &mut None)?;
+    walk(
+        source,
+        root,
+        key,
+        |node| proof.push(alloy_rlp::encode(node).into()),
+        &mut None,
+    )?;
     Ok(proof)
 }
 
@@ -103,8 +117,12 @@ fn walk(
                 next = extension.child.clone();
             }
             TrieNode::Branch(branch) => {
-                let Some(nibble) = key.get(depth) else { return Err(Error::corrupt("trie depth", root)) };
-                let Some(child) = branch_child(branch, nibble) else { return Ok(()) };
+                let Some(nibble) = key.get(depth) else {
+                    return Err(Error::corrupt("trie depth", root));
+                };
+                let Some(child) = branch_child(branch, nibble) else {
+                    return Ok(());
+                };
                 next = child.clone();
                 depth += 1;
             }
@@ -138,7 +156,9 @@ fn branch_child(branch: &BranchNode, nibble: u8) -> Option<&RlpNode> {
     if !branch.state_mask.is_bit_set(nibble) {
         return None;
     }
-    let before = (0..nibble).filter(|n| branch.state_mask.is_bit_set(*n)).count();
+    let before = (0..nibble)
+        .filter(|n| branch.state_mask.is_bit_set(*n))
+        .count();
     branch.stack.get(before)
 }
 
@@ -153,27 +173,43 @@ fn resolve(source: &dyn Nodes, node: &RlpNode) -> Result<Arc<TrieNode>, Error> {
 pub(crate) fn decode(mut encoded: &[u8]) -> Result<TrieNode, Error> {
     let node = <TrieNode as alloy_rlp::Decodable>::decode(&mut encoded)
         .map_err(|error| Error::corrupt("trie node", error))?;
-    if encoded.is_empty() { Ok(node) } else { Err(Error::corrupt("trie node", "trailing bytes")) }
+    if encoded.is_empty() {
+        Ok(node)
+    } else {
+        Err(Error::corrupt("trie node", "trailing bytes"))
+    }
 }
 
 fn open(source: &dyn Nodes, node: &RlpNode) -> Result<Node, Error> {
     Ok(match &*resolve(source, node)? {
         TrieNode::EmptyRoot => return Err(Error::corrupt("trie node", "empty inside the trie")),
-        TrieNode::Leaf(leaf) => Node::Leaf { path: leaf.key, value: leaf.value.clone() },
-        TrieNode::Extension(extension) => {
-            Node::Extension { path: extension.key, child: Child::Stored(extension.child.clone()) }
-        }
+        TrieNode::Leaf(leaf) => Node::Leaf {
+            path: leaf.key,
+            value: leaf.value.clone(),
+        },
+        TrieNode::Extension(extension) => Node::Extension {
+            path: extension.key,
+            child: Child::Stored(extension.child.clone()),
+        },
         TrieNode::Branch(branch) => Node::Branch {
             children: std::array::from_fn(|nibble| {
-                branch_child(branch, nibble as u8).map_or(Child::Empty, |child| Child::Stored(child.clone()))
+                branch_child(branch, nibble as u8)
+                    .map_or(Child::Empty, |child| Child::Stored(child.clone()))
             }),
         },
     })
 }
 
 /// The subtree at `depth` after the changes, all of which share the first `depth` nibbles. Recursion is as deep as a key.
-fn apply(source: &dyn Nodes, place: Child, depth: usize, changes: &[Change<'_>]) -> Result<Child, Error> {
-    let Some((first, last)) = changes.first().zip(changes.last()) else { return Ok(place) };
+fn apply(
+    source: &dyn Nodes,
+    place: Child,
+    depth: usize,
+    changes: &[Change<'_>],
+) -> Result<Child, Error> {
+    let Some((first, last)) = changes.first().zip(changes.last()) else {
+        return Ok(place);
+    };
     let node = match place {
         Child::Empty => return Ok(build(&puts(changes), depth)),
         Child::Stored(node) => open(source, &node)?,
@@ -184,7 +220,10 @@ fn apply(source: &dyn Nodes, place: Child, depth: usize, changes: &[Change<'_>])
             let key = first.0.slice(..depth).join(&path);
             let mut leaves = puts(changes);
             if let Err(at) = changes.binary_search_by(|change| change.0.cmp(&key)) {
-                let at = changes[..at].iter().filter(|change| change.1.is_some()).count();
+                let at = changes[..at]
+                    .iter()
+                    .filter(|change| change.1.is_some())
+                    .count();
                 leaves.insert(at, (key, value.as_slice()));
             }
             Ok(build(&leaves, depth))
@@ -201,7 +240,11 @@ fn apply(source: &dyn Nodes, place: Child, depth: usize, changes: &[Change<'_>])
                 return extend(source, path, child);
             }
             let rest = path.slice(shared + 1..);
-            let below = if rest.is_empty() { child } else { Node::Extension { path: rest, child }.into() };
+            let below = if rest.is_empty() {
+                child
+            } else {
+                Node::Extension { path: rest, child }.into()
+            };
             let mut children = [const { Child::Empty }; 16];
             children[usize::from(path.get_unchecked(shared))] = below;
             let branch = apply_branch(source, children, depth + shared, changes)?;
@@ -223,7 +266,12 @@ fn apply_branch(
         let (mine, others) =
             rest.split_at(rest.partition_point(|change| change.0.get_unchecked(depth) == nibble));
         let slot = &mut children[usize::from(nibble)];
-        *slot = apply(source, std::mem::replace(slot, Child::Empty), depth + 1, mine)?;
+        *slot = apply(
+            source,
+            std::mem::replace(slot, Child::Empty),
+            depth + 1,
+            mine,
+        )?;
         rest = others;
     }
     let mut taken = (0u8..16).filter(|n| !matches!(children[usize::from(*n)], Child::Empty));
@@ -248,36 +296,62 @@ fn extend(source: &dyn Nodes, path: Nibbles, child: Child) -> Result<Child, Erro
         Child::Node(node) => *node,
         Child::Stored(stored) => match open(source, &stored)? {
             Node::Branch { .. } => {
-                return Ok(Node::Extension { path, child: Child::Stored(stored) }.into());
+                return Ok(Node::Extension {
+                    path,
+                    child: Child::Stored(stored),
+                }
+                .into());
             }
             short => short,
         },
     };
     Ok(match node {
-        Node::Leaf { path: rest, value } => Node::Leaf { path: path.join(&rest), value },
-        Node::Extension { path: rest, child } => Node::Extension { path: path.join(&rest), child },
-        branch @ Node::Branch { .. } => Node::Extension { path, child: branch.into() },
+        Node::Leaf { path: rest, value } => Node::Leaf {
+            path: path.join(&rest),
+            value,
+        },
+        Node::Extension { path: rest, child } => Node::Extension {
+            path: path.join(&rest),
+            child,
+        },
+        branch @ Node::Branch { .. } => Node::Extension {
+            path,
+            child: branch.into(),
+        },
     }
     .into())
 }
 
 fn puts<'a>(changes: &[Change<'a>]) -> Vec<(Nibbles, &'a [u8])> {
-    changes.iter().filter_map(|(key, value)| value.map(|value| (*key, value))).collect()
+    changes
+        .iter()
+        .filter_map(|(key, value)| value.map(|value| (*key, value)))
+        .collect()
 }
 
 /// A new subtree of sorted leaves.
 fn build(leaves: &[(Nibbles, &[u8])], depth: usize) -> Child {
-    let (Some(first), Some(last)) = (leaves.first(), leaves.last()) else { return Child::Empty };
+    let (Some(first), Some(last)) = (leaves.first(), leaves.last()) else {
+        return Child::Empty;
+    };
     if leaves.len() == 1 {
-        return Node::Leaf { path: first.0.slice(depth..), value: first.1.to_vec() }.into();
+        return Node::Leaf {
+            path: first.0.slice(depth..),
+            value: first.1.to_vec(),
+        }
+        .into();
     }
-    let shared = first.0.slice(depth..).common_prefix_length(&last.0.slice(depth..));
+    let shared = first
+        .0
+        .slice(depth..)
+        .common_prefix_length(&last.0.slice(depth..));
     let at = depth + shared;
     let mut children = [const { Child::Empty }; 16];
     let mut rest = leaves;
     while let Some((key, _)) = rest.first() {
         let nibble = key.get_unchecked(at);
-        let (mine, others) = rest.split_at(rest.partition_point(|leaf| leaf.0.get_unchecked(at) == nibble));
+        let (mine, others) =
+            rest.split_at(rest.partition_point(|leaf| leaf.0.get_unchecked(at) == nibble));
         children[usize::from(nibble)] = build(mine, at + 1);
         rest = others;
     }
@@ -285,7 +359,11 @@ fn build(leaves: &[(Nibbles, &[u8])], depth: usize) -> Child {
     if shared == 0 {
         branch
     } else {
-        Node::Extension { path: first.0.slice(depth..at), child: branch }.into()
+        Node::Extension {
+            path: first.0.slice(depth..at),
+            child: branch,
+        }
+        .into()
     }
 }
 
@@ -338,7 +416,10 @@ mod tests {
 
     impl Nodes for Map {
         fn node(&self, hash: &B256) -> Result<Arc<TrieNode>, Error> {
-            let encoded = self.0.get(hash).ok_or_else(|| Error::corrupt("trie node", hash))?;
+            let encoded = self
+                .0
+                .get(hash)
+                .ok_or_else(|| Error::corrupt("trie node", hash))?;
             decode(encoded).map(Arc::new)
         }
     }
@@ -421,20 +502,27 @@ mod tests {
     #[test]
     fn an_update_rewrites_only_the_touched_paths() {
         let mut stored = Map::default();
-        let all: Changes = (0u32..10_000).map(|n| (keccak256(n.to_be_bytes()), Some(vec![7; 70]))).collect();
+        let all: Changes = (0u32..10_000)
+            .map(|n| (keccak256(n.to_be_bytes()), Some(vec![7; 70])))
+            .collect();
         let mut new = NewNodes::new();
         let root = update(&stored, EMPTY_ROOT_HASH, &all, &mut new).expect("nothing to read");
         stored.0.extend(new);
         let one = Changes::from([(keccak256(3u32.to_be_bytes()), Some(vec![8; 70]))]);
         let mut new = NewNodes::new();
         update(&stored, root, &one, &mut new).expect("nodes are there");
-        assert!(new.len() <= 6, "one key of 10,000 rewrote {} nodes", new.len());
+        assert!(
+            new.len() <= 6,
+            "one key of 10,000 rewrote {} nodes",
+            new.len()
+        );
     }
 
     #[test]
     fn a_missing_node_is_reported_as_corruption() {
         let key = B256::repeat_byte(1);
-        let error = get(&Map::default(), B256::repeat_byte(9), &key).expect_err("nothing is stored");
+        let error =
+            get(&Map::default(), B256::repeat_byte(9), &key).expect_err("nothing is stored");
         assert!(matches!(error, Error::Corrupt { .. }), "{error}");
     }
 }

@@ -54,7 +54,10 @@ fn take(count: &mut u32) -> bool {
 impl Bend {
     /// Nothing is wrong yet; `hang_up` cuts all connections of the client with its node.
     pub fn new(hang_up: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { bending: Arc::default(), hang_up: Some(Arc::new(hang_up)) }
+        Self {
+            bending: Arc::default(),
+            hang_up: Some(Arc::new(hang_up)),
+        }
     }
 
     /// What is wrong, to be changed.
@@ -89,11 +92,14 @@ impl Bend {
             let invalid = PayloadStatus::new(PayloadStatusEnum::Invalid { validation_error }, None);
             return Fate::Answered(to_json(invalid));
         }
-        let builds = params.get(1).is_some_and(|attributes| !attributes.is_null());
+        let builds = params
+            .get(1)
+            .is_some_and(|attributes| !attributes.is_null());
         if is_forkchoice && !builds && take(&mut bending.forgotten) {
             count("client.forgotten");
-            let head: Option<B256> =
-                params.get(0).and_then(|state| serde_json::from_value(state["headBlockHash"].clone()).ok());
+            let head: Option<B256> = params
+                .get(0)
+                .and_then(|state| serde_json::from_value(state["headBlockHash"].clone()).ok());
             let valid = PayloadStatus::new(PayloadStatusEnum::Valid, head);
             return Fate::Answered(to_json(ForkchoiceUpdated::new(valid)));
         }
@@ -136,7 +142,11 @@ mod tests {
     #[test]
     fn so_many_calls_are_hit_and_no_more() {
         let bend = Bend::default();
-        *bend.look() = Bending { invalid: 1, forgotten: 1, ..Bending::default() };
+        *bend.look() = Bending {
+            invalid: 1,
+            forgotten: 1,
+            ..Bending::default()
+        };
         let state = json!([{ "headBlockHash": B256::repeat_byte(7) }]);
         let building = json!([{ "headBlockHash": B256::repeat_byte(7) }, { "timestamp": "0x1" }]);
         assert_eq!(
@@ -144,15 +154,21 @@ mod tests {
             None,
             "an order to build is carried out"
         );
-        let forgotten = fate(&bend, "engine_forkchoiceUpdatedV3", state.clone()).expect("it is hit");
-        assert!(forgotten.contains("VALID") && forgotten.contains("0707"), "{forgotten}");
+        let forgotten =
+            fate(&bend, "engine_forkchoiceUpdatedV3", state.clone()).expect("it is hit");
+        assert!(
+            forgotten.contains("VALID") && forgotten.contains("0707"),
+            "{forgotten}"
+        );
         assert_eq!(fate(&bend, "engine_forkchoiceUpdatedV3", state), None);
         let invalid = fate(&bend, "engine_newPayloadV3", json!([])).expect("it is hit");
         assert!(invalid.contains("INVALID"), "{invalid}");
         assert_eq!(fate(&bend, "engine_newPayloadV3", json!([])), None);
         bend.look().is_syncing = true;
         for method in ["engine_newPayloadV3", "engine_forkchoiceUpdatedV3"] {
-            assert!(fate(&bend, method, json!([{}])).is_some_and(|answer| answer.contains("SYNCING")));
+            assert!(
+                fate(&bend, method, json!([{}])).is_some_and(|answer| answer.contains("SYNCING"))
+            );
         }
         assert_eq!(fate(&bend, "eth_blockNumber", json!([])), None);
     }

@@ -3,8 +3,8 @@
 use alloy_primitives::B256;
 use alloy_rpc_types_engine::{
     CancunPayloadFields, ExecutionPayload, ExecutionPayloadInputV2, ExecutionPayloadSidecar,
-    ExecutionPayloadV1, ExecutionPayloadV3, ForkchoiceState, ForkchoiceUpdated, PayloadAttributes, PayloadId,
-    PayloadStatus, PayloadStatusEnum,
+    ExecutionPayloadV1, ExecutionPayloadV3, ForkchoiceState, ForkchoiceUpdated, PayloadAttributes,
+    PayloadId, PayloadStatus, PayloadStatusEnum,
 };
 use alys_runtime::{buggify, buggify_pause};
 use serde_json::{Value, json};
@@ -57,8 +57,10 @@ pub(super) async fn call(node: &Node, method: &str, params: Value) -> Result<Val
                 return Err(RpcError::new(TOO_LARGE, "Too large request"));
             }
             node.read(|core| {
-                let bodies: Result<Vec<_>, _> =
-                    hashes.into_iter().map(|hash| core.payload_body_by_hash(hash)).collect();
+                let bodies: Result<Vec<_>, _> = hashes
+                    .into_iter()
+                    .map(|hash| core.payload_body_by_hash(hash))
+                    .collect();
                 to_json(bodies?)
             })
             .await
@@ -73,7 +75,8 @@ pub(super) async fn call(node: &Node, method: &str, params: Value) -> Result<Val
             if count > limits::PAYLOAD_BODIES {
                 return Err(RpcError::new(TOO_LARGE, "Too large request"));
             }
-            node.read(|core| to_json(core.payload_bodies_by_range(start, count)?)).await
+            node.read(|core| to_json(core.payload_bodies_by_range(start, count)?))
+                .await
         }
         _ => Err(RpcError::method_not_found(method)),
     }
@@ -85,18 +88,31 @@ async fn forkchoice_updated(node: &Node, version: Fork, params: Value) -> Result
     let state: ForkchoiceState = args.required()?;
     let attributes: Option<PayloadAttributes> = args.optional()?;
     if let Some(attributes) = &attributes {
-        let fork = node.read(|core| Ok(core.fork_at(attributes.timestamp))).await?;
+        let fork = node
+            .read(|core| Ok(core.fork_at(attributes.timestamp)))
+            .await?;
         check_attributes(version, fork, attributes)?;
     }
     if buggify!("execution.engine.forkchoice_syncing", 50_000) {
         return to_json(ForkchoiceUpdated::new(syncing()));
     }
-    to_json(node.write(|core| core.forkchoice_updated(state, attributes)).await?)
+    to_json(
+        node.write(|core| core.forkchoice_updated(state, attributes))
+            .await?,
+    )
 }
 
-fn check_attributes(version: Fork, fork: Fork, attributes: &PayloadAttributes) -> Result<(), RpcError> {
-    let invalid =
-        |reason| Err(RpcError::new(INVALID_ATTRIBUTES, format!("Invalid payload attributes: {reason}")));
+fn check_attributes(
+    version: Fork,
+    fork: Fork,
+    attributes: &PayloadAttributes,
+) -> Result<(), RpcError> {
+    let invalid = |reason| {
+        Err(RpcError::new(
+            INVALID_ATTRIBUTES,
+            format!("Invalid payload attributes: {reason}"),
+        ))
+    };
     let withdrawals = attributes.withdrawals.is_some();
     let root = attributes.parent_beacon_block_root.is_some();
     match version {
@@ -132,19 +148,34 @@ async fn new_payload(node: &Node, method: &str, params: Value) -> Result<Value, 
     let (version, payload, sidecar) = match method {
         "engine_newPayloadV1" => {
             let payload: ExecutionPayloadV1 = Args::new(params, 1)?.required()?;
-            (Fork::Paris, ExecutionPayload::V1(payload), ExecutionPayloadSidecar::none())
+            (
+                Fork::Paris,
+                ExecutionPayload::V1(payload),
+                ExecutionPayloadSidecar::none(),
+            )
         }
         "engine_newPayloadV2" => {
             let payload: ExecutionPayloadInputV2 = Args::new(params, 1)?.required()?;
-            (Fork::Shanghai, payload.into_payload(), ExecutionPayloadSidecar::none())
+            (
+                Fork::Shanghai,
+                payload.into_payload(),
+                ExecutionPayloadSidecar::none(),
+            )
         }
         _ => {
             let mut args = Args::new(params, 3)?;
             let payload: ExecutionPayloadV3 = args.required()?;
             let versioned_hashes: Vec<B256> = args.required()?;
             let parent_beacon_block_root: B256 = args.required()?;
-            let fields = CancunPayloadFields { parent_beacon_block_root, versioned_hashes };
-            (Fork::Cancun, ExecutionPayload::V3(payload), ExecutionPayloadSidecar::v3(fields))
+            let fields = CancunPayloadFields {
+                parent_beacon_block_root,
+                versioned_hashes,
+            };
+            (
+                Fork::Cancun,
+                ExecutionPayload::V3(payload),
+                ExecutionPayloadSidecar::v3(fields),
+            )
         }
     };
     let timestamp = payload.as_v1().timestamp;
@@ -163,10 +194,14 @@ async fn new_payload(node: &Node, method: &str, params: Value) -> Result<Value, 
         return to_json(syncing());
     }
     if buggify!("execution.engine.payload_syncing_later", 50_000) {
-        node.write(|core| core.new_payload(payload, sidecar)).await?;
+        node.write(|core| core.new_payload(payload, sidecar))
+            .await?;
         return to_json(syncing());
     }
-    to_json(node.write(|core| core.new_payload(payload, sidecar)).await?)
+    to_json(
+        node.write(|core| core.new_payload(payload, sidecar))
+            .await?,
+    )
 }
 
 /// The answer of a client that is busy with other blocks: it may come at any time.

@@ -28,8 +28,12 @@ pub(super) fn query(core: &ExecutionCore, method: &str, params: Value) -> Result
         | "eth_getBlockTransactionCountByNumber"
         | "eth_getUncleCountByBlockHash"
         | "eth_getUncleCountByBlockNumber" => of_block(core, method, params),
-        "eth_getTransactionByHash" => to_json(core.rpc_transaction(Args::new(params, 1)?.required()?)?),
-        "eth_getTransactionReceipt" => to_json(core.rpc_receipt(Args::new(params, 1)?.required()?)?),
+        "eth_getTransactionByHash" => {
+            to_json(core.rpc_transaction(Args::new(params, 1)?.required()?)?)
+        }
+        "eth_getTransactionReceipt" => {
+            to_json(core.rpc_receipt(Args::new(params, 1)?.required()?)?)
+        }
         "eth_getTransactionByBlockHashAndIndex" | "eth_getTransactionByBlockNumberAndIndex" => {
             let mut args = Args::new(params, 2)?;
             let block = block(&mut args, method)?;
@@ -57,7 +61,11 @@ fn block(args: &mut Args, method: &str) -> Result<BlockId, RpcError> {
 }
 
 fn of_block(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcError> {
-    let max = if matches!(method, "eth_getBlockByHash" | "eth_getBlockByNumber") { 2 } else { 1 };
+    let max = if matches!(method, "eth_getBlockByHash" | "eth_getBlockByNumber") {
+        2
+    } else {
+        1
+    };
     let mut args = Args::new(params, max)?;
     match method {
         "eth_getBlockByHash" | "eth_getBlockByNumber" => {
@@ -71,14 +79,22 @@ fn of_block(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, 
             let uncles = method.contains("Uncle");
             // There are no uncles since the merge, and null for a block that does not exist.
             Ok(block.map_or(Value::Null, |block| {
-                quantity(if uncles { 0 } else { block.block.body.transactions.len() })
+                quantity(if uncles {
+                    0
+                } else {
+                    block.block.body.transactions.len()
+                })
             }))
         }
     }
 }
 
 fn of_account(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcError> {
-    let max = if matches!(method, "eth_getStorageAt" | "eth_getProof") { 3 } else { 2 };
+    let max = if matches!(method, "eth_getStorageAt" | "eth_getProof") {
+        3
+    } else {
+        2
+    };
     let mut args = Args::new(params, max)?;
     let address: Address = args.required()?;
     match method {
@@ -87,7 +103,9 @@ fn of_account(core: &ExecutionCore, method: &str, params: Value) -> Result<Value
             to_json(core.storage_at(address, slot, block_or_latest(&mut args)?)?)
         }
         "eth_getProof" => proof(core, address, args),
-        "eth_getBalance" => Ok(quantity(core.balance(address, block_or_latest(&mut args)?)?)),
+        "eth_getBalance" => Ok(quantity(
+            core.balance(address, block_or_latest(&mut args)?)?,
+        )),
         "eth_getCode" => to_json(core.code(address, block_or_latest(&mut args)?)?),
         _ => Ok(quantity(core.nonce(address, block_or_latest(&mut args)?)?)),
     }
@@ -97,7 +115,8 @@ fn of_account(core: &ExecutionCore, method: &str, params: Value) -> Result<Value
 fn proof(core: &ExecutionCore, address: Address, mut args: Args) -> Result<Value, RpcError> {
     let keys: Vec<Value> = args.required()?;
     let slots: Result<Vec<U256>, _> = keys.iter().map(U256::deserialize).collect();
-    let slots = slots.map_err(|error| RpcError::invalid_params(format!("invalid argument 1: {error}")))?;
+    let slots =
+        slots.map_err(|error| RpcError::invalid_params(format!("invalid argument 1: {error}")))?;
     let block = block_or_latest(&mut args)?;
     let words: Vec<B256> = slots.iter().map(|slot| B256::from(*slot)).collect();
     let mut proof = to_json(core.proof(address, &words, block)?)?;
@@ -118,10 +137,15 @@ fn call(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcE
     let request: TransactionRequest = args.required()?;
     let block = block_or_latest(&mut args)?;
     for overrides in [args.optional::<Value>()?, args.optional()?] {
-        let is_empty = overrides.as_ref().and_then(Value::as_object).is_none_or(serde_json::Map::is_empty);
+        let is_empty = overrides
+            .as_ref()
+            .and_then(Value::as_object)
+            .is_none_or(serde_json::Map::is_empty);
         if !is_empty {
             // Ignoring them would give a wrong answer.
-            return Err(RpcError::invalid_params("state and block overrides are not supported"));
+            return Err(RpcError::invalid_params(
+                "state and block overrides are not supported",
+            ));
         }
     }
     match method {
@@ -133,7 +157,10 @@ fn call(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcE
 /// Enough for the next block and for the newest one: wallets offer this price in `eth_estimateGas`, which runs on the
 /// newest, and its base fee is the higher one while the fee falls.
 fn gas_price(core: &ExecutionCore) -> Result<Value, RpcError> {
-    let newest = core.header(BlockId::latest())?.and_then(|head| head.header.base_fee_per_gas).unwrap_or(0);
+    let newest = core
+        .header(BlockId::latest())?
+        .and_then(|head| head.header.base_fee_per_gas)
+        .unwrap_or(0);
     let there = u128::from(newest).saturating_add(core.max_priority_fee()?);
     Ok(quantity(core.gas_price()?.max(there)))
 }

@@ -62,7 +62,9 @@ pub(super) fn call(
         "eth_newFilter" => {
             let filter: Filter = args.required()?;
             if matches!(filter.block_option, FilterBlockOption::AtBlockHash(_)) {
-                return Err(RpcError::invalid_params("a filter cannot follow a single block"));
+                return Err(RpcError::invalid_params(
+                    "a filter cannot follow a single block",
+                ));
             }
             Ok(filters.add(core, Kind::Logs(Box::new(filter))))
         }
@@ -101,14 +103,27 @@ impl Filters {
         let mut by_id = self.lock();
         by_id.retain(|_, entry| now.saturating_duration_since(entry.last_used) < MAX_IDLE);
         if by_id.len() >= MAX_FILTERS {
-            let oldest = by_id.iter().min_by_key(|(_, entry)| entry.last_used).map(|(id, _)| *id);
+            let oldest = by_id
+                .iter()
+                .min_by_key(|(_, entry)| entry.last_used)
+                .map(|(id, _)| *id);
             oldest.map(|oldest| by_id.remove(&oldest));
         }
         let head = core.head();
-        let told = Told { blocks: VecDeque::from([head]), next: head.number + 1 };
+        let told = Told {
+            blocks: VecDeque::from([head]),
+            next: head.number + 1,
+        };
         // Not to be guessed: a filter answers whoever knows its id.
         let id = alys_runtime::rand::u64();
-        by_id.insert(id, Entry { kind, last_used: now, told });
+        by_id.insert(
+            id,
+            Entry {
+                kind,
+                last_used: now,
+                told,
+            },
+        );
         quantity(id)
     }
 
@@ -128,7 +143,10 @@ impl Filters {
 
 impl Entry {
     fn changes(&mut self, core: &ExecutionCore) -> Result<Value, RpcError> {
-        let mut told = Told { blocks: self.told.blocks.clone(), next: self.told.next };
+        let mut told = Told {
+            blocks: self.told.blocks.clone(),
+            next: self.told.next,
+        };
         let removed = told.step_back(core)?;
         let from = told.next;
         let added = told.step_ahead(core)?;
@@ -138,8 +156,13 @@ impl Entry {
                 let mut logs = Vec::new();
                 for block in removed {
                     // Side blocks are dropped some time after finality has passed them; nothing to tell then.
-                    let Ok(gone) = core.logs(&(**filter).clone().at_block_hash(block.hash)) else { continue };
-                    logs.extend(gone.into_iter().map(|log| Log { removed: true, ..log }));
+                    let Ok(gone) = core.logs(&(**filter).clone().at_block_hash(block.hash)) else {
+                        continue;
+                    };
+                    logs.extend(gone.into_iter().map(|log| Log {
+                        removed: true,
+                        ..log
+                    }));
                 }
                 if let Some(last) = added.last()
                     && let Some(filter) = within(filter, core, from, last.number)
@@ -165,9 +188,13 @@ fn within(filter: &Filter, core: &ExecutionCore, from: u64, to: u64) -> Option<F
         Some(BlockNumberOrTag::Latest | BlockNumberOrTag::Pending) | None => default,
     };
     let (first, last) = match filter.block_option {
-        FilterBlockOption::Range { from_block, to_block } => {
-            (number(from_block, from).max(from), number(to_block, to).min(to))
-        }
+        FilterBlockOption::Range {
+            from_block,
+            to_block,
+        } => (
+            number(from_block, from).max(from),
+            number(to_block, to).min(to),
+        ),
         FilterBlockOption::AtBlockHash(_) => return None,
     };
     (first <= last).then(|| filter.clone().from_block(first).to_block(last))
@@ -190,10 +217,15 @@ impl Told {
     /// Takes in the blocks up to the head, bounded, and gives them, oldest first.
     fn step_ahead(&mut self, core: &ExecutionCore) -> Result<Vec<BlockNumHash>, RpcError> {
         const { assert!(MAX_BLOCKS_PER_POLL <= limits::LOG_BLOCK_RANGE) };
-        let end = core.head().number.min(self.next.saturating_add(MAX_BLOCKS_PER_POLL - 1));
+        let end = core
+            .head()
+            .number
+            .min(self.next.saturating_add(MAX_BLOCKS_PER_POLL - 1));
         let mut added = Vec::new();
         while self.next <= end {
-            let Some(block) = canonical(core, self.next)? else { break };
+            let Some(block) = canonical(core, self.next)? else {
+                break;
+            };
             added.push(block);
             self.blocks.push_back(block);
             if self.blocks.len() > MAX_REMEMBERED {

@@ -34,7 +34,10 @@ pub(super) struct PublicPort {
 
 impl PublicPort {
     pub(super) fn new(node: Arc<Node>) -> Self {
-        Self { node, slots: Semaphore::new(MAX_PUBLIC_CALLS) }
+        Self {
+            node,
+            slots: Semaphore::new(MAX_PUBLIC_CALLS),
+        }
     }
 }
 
@@ -57,7 +60,11 @@ impl EnginePort {
 
 impl RpcHandler for PublicPort {
     async fn handle(&self, method: &str, params: Value) -> Result<Value, RpcError> {
-        let _slot = self.slots.acquire().await.expect("nobody closes the semaphore");
+        let _slot = self
+            .slots
+            .acquire()
+            .await
+            .expect("nobody closes the semaphore");
         self.node.public(method, params).await
     }
 }
@@ -86,7 +93,11 @@ impl RpcHandler for EnginePort {
 
 impl Node {
     pub(super) fn new(core: ExecutionCore) -> Self {
-        Self { core: RwLock::new(core), filters: Filters::default(), failed: AtomicBool::new(false) }
+        Self {
+            core: RwLock::new(core),
+            filters: Filters::default(),
+            failed: AtomicBool::new(false),
+        }
     }
 
     /// Computes an answer from the core, next to others that read.
@@ -125,12 +136,16 @@ impl Node {
     /// Whether a block is kept, which is after it was executed. `None` when nobody can look right now.
     pub(super) fn has_executed(&self, block: B256) -> Option<bool> {
         let core = self.core.try_read().ok()?;
-        core.header(BlockId::hash(block)).ok().map(|header| header.is_some())
+        core.header(BlockId::hash(block))
+            .ok()
+            .map(|header| header.is_some())
     }
 
     fn check(&self) -> Result<(), RpcError> {
         match self.has_failed() {
-            true => Err(RpcError::internal("the store of this execution client failed: restart it")),
+            true => Err(RpcError::internal(
+                "the store of this execution client failed: restart it",
+            )),
             false => Ok(()),
         }
     }
@@ -146,16 +161,26 @@ impl Node {
             | "eth_getFilterChanges"
             | "eth_getFilterLogs"
             | "eth_uninstallFilter" => {
-                self.read(|core| filters::call(&self.filters, core, method, params)).await
+                self.read(|core| filters::call(&self.filters, core, method, params))
+                    .await
             }
             "web3_clientVersion" => Ok(client_version().into()),
             "web3_sha3" => to_json(keccak256(Args::new(params, 1)?.required::<Bytes>()?)),
-            "net_version" => self.read(|core| Ok(core.chain_id().to_string().into())).await,
+            "net_version" => {
+                self.read(|core| Ok(core.chain_id().to_string().into()))
+                    .await
+            }
             "net_listening" => Ok(true.into()),
             "net_peerCount" => Ok("0x0".into()),
-            "rpc_modules" => Ok(json!({ "eth": "1.0", "net": "1.0", "txpool": "1.0", "web3": "1.0" })),
-            _ if method.starts_with("eth_") => self.read(|core| eth::query(core, method, params)).await,
-            _ if method.starts_with("txpool_") => self.read(|core| txpool::query(core, method, params)).await,
+            "rpc_modules" => {
+                Ok(json!({ "eth": "1.0", "net": "1.0", "txpool": "1.0", "web3": "1.0" }))
+            }
+            _ if method.starts_with("eth_") => {
+                self.read(|core| eth::query(core, method, params)).await
+            }
+            _ if method.starts_with("txpool_") => {
+                self.read(|core| txpool::query(core, method, params)).await
+            }
             _ => Err(RpcError::method_not_found(method)),
         }
     }

@@ -65,7 +65,10 @@ impl ExecutionServer {
     /// # Errors
     /// See [`StartError`].
     #[cfg(madsim)]
-    pub async fn start_bent(config: ExecutionServerConfig, bend: super::Bend) -> Result<Self, StartError> {
+    pub async fn start_bent(
+        config: ExecutionServerConfig,
+        bend: super::Bend,
+    ) -> Result<Self, StartError> {
         Self::start_with(config, |node| EnginePort { node, bend }).await
     }
 
@@ -73,23 +76,42 @@ impl ExecutionServer {
         config: ExecutionServerConfig,
         port: impl FnOnce(Arc<Node>) -> EnginePort,
     ) -> Result<Self, StartError> {
-        let ExecutionServerConfig { http_addr, engine_addr, jwt_secret, genesis, store, core } = config;
+        let ExecutionServerConfig {
+            http_addr,
+            engine_addr,
+            jwt_secret,
+            genesis,
+            store,
+            core,
+        } = config;
         let core = alys_runtime::blocking(|| ExecutionCore::open(store, &genesis, core))?;
         let genesis_hash = core.genesis_hash();
         let node = Arc::new(Node::new(core));
-        let engine_config =
-            ServerConfig { auth: Some(jwt_secret), max_connections: 32, ..ServerConfig::new("engine") };
-        let engine = HttpServer::bind(engine_addr, engine_config, Arc::new(port(node.clone()))).await?;
+        let engine_config = ServerConfig {
+            auth: Some(jwt_secret),
+            max_connections: 32,
+            ..ServerConfig::new("engine")
+        };
+        let engine =
+            HttpServer::bind(engine_addr, engine_config, Arc::new(port(node.clone()))).await?;
         let public = match http_addr {
             Some(addr) => {
                 // Calls of strangers carry transactions and filters, not blocks.
-                let limits =
-                    ServerConfig { cors: true, max_body_bytes: 5 << 20, ..ServerConfig::new("json-rpc") };
+                let limits = ServerConfig {
+                    cors: true,
+                    max_body_bytes: 5 << 20,
+                    ..ServerConfig::new("json-rpc")
+                };
                 Some(HttpServer::bind(addr, limits, Arc::new(PublicPort::new(node.clone()))).await?)
             }
             None => None,
         };
-        Ok(Self { public, engine, node, genesis_hash })
+        Ok(Self {
+            public,
+            engine,
+            node,
+            genesis_hash,
+        })
     }
 
     /// Where wallets connect.
@@ -140,7 +162,9 @@ impl Witness {
 
 impl std::fmt::Debug for Witness {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Witness").field("is_there", &(self.0.strong_count() > 0)).finish()
+        f.debug_struct("Witness")
+            .field("is_there", &(self.0.strong_count() > 0))
+            .finish()
     }
 }
 

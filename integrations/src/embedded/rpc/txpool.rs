@@ -25,7 +25,9 @@ pub(super) fn query(core: &ExecutionCore, method: &str, params: Value) -> Result
             let content = core.pool_content_from(address);
             let of = |part: &BySender| -> Result<Value, RpcError> {
                 let mut all = full(part)?;
-                Ok(all.remove(&address.to_string()).unwrap_or_else(|| json!({})))
+                Ok(all
+                    .remove(&address.to_string())
+                    .unwrap_or_else(|| json!({})))
             };
             Ok(json!({ "pending": of(&content.pending)?, "queued": of(&content.queued)? }))
         }
@@ -56,14 +58,21 @@ fn full(part: &BySender) -> Result<Map<String, Value>, RpcError> {
 
 fn summary(part: &BySender) -> BTreeMap<String, BTreeMap<String, String>> {
     let line = |transaction: &alloy_consensus::TxEnvelope| {
-        let to = transaction.to().map_or_else(|| "contract creation".to_owned(), |to| to.to_string());
+        let to = transaction
+            .to()
+            .map_or_else(|| "contract creation".to_owned(), |to| to.to_string());
         let (value, gas) = (transaction.value(), transaction.gas_limit());
-        format!("{to}: {value} wei + {gas} gas × {} wei", transaction.max_fee_per_gas())
+        format!(
+            "{to}: {value} wei + {gas} gas × {} wei",
+            transaction.max_fee_per_gas()
+        )
     };
     part.iter()
         .map(|(sender, transactions)| {
-            let lines =
-                transactions.iter().map(|(nonce, tx)| (nonce.to_string(), line(tx.inner()))).collect();
+            let lines = transactions
+                .iter()
+                .map(|(nonce, tx)| (nonce.to_string(), line(tx.inner())))
+                .collect();
             (sender.to_string(), lines)
         })
         .collect()

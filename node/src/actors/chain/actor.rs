@@ -101,7 +101,10 @@ impl ChainActor {
     ) -> Result<ChainActor, ChainError> {
         let stored = doors.storage.load().await?;
         let me = key.as_ref().map(|k| k.public_key().to_bytes());
-        let config = Config { genesis: genesis.clone(), me };
+        let config = Config {
+            genesis: genesis.clone(),
+            me,
+        };
         let (state, start) = State::restore(config, stored, clock.now(), clock.trusted_ms())?;
         let (inbox, waiting, parents) = (VecDeque::new(), VecDeque::new(), BTreeMap::new());
         let (published, claimed) = (None, None);
@@ -137,10 +140,16 @@ impl ChainActor {
     /// Takes what waits, at least one, for as long as a turn lasts.
     async fn work(&mut self) -> Result<(), ChainError> {
         let begun = alys_runtime::time::now();
-        while let Some(work) = self.inbox.pop_front().map(Work::Input).or_else(|| self.waiting.pop_front()) {
+        while let Some(work) = self
+            .inbox
+            .pop_front()
+            .map(Work::Input)
+            .or_else(|| self.waiting.pop_front())
+        {
             match work {
                 Work::Input(input) => {
-                    let locked = alys_runtime::is_simulated().then(|| self.state.summary().votes.locked);
+                    let locked =
+                        alys_runtime::is_simulated().then(|| self.state.summary().votes.locked);
                     let effects = self.state.handle(input, self.now());
                     self.clock.keep(self.state.trusted_clock_ms());
                     locked.inspect(|locked| self.mark_lock(*locked));
@@ -187,9 +196,17 @@ impl ChainActor {
     /// Ticks at every start of a slot, and often enough within it.
     fn schedule(&self, ctx: &Context<Self>) {
         let now = self.now();
-        let next_slot = self.state.slot_at(now).next().start_ms(self.genesis.spec().slot_duration_ms);
+        let next_slot = self
+            .state
+            .slot_at(now)
+            .next()
+            .start_ms(self.genesis.spec().slot_duration_ms);
         let wait = Duration::from_millis(next_slot.saturating_sub(now.wall_ms).max(1));
-        let most = if buggify!("node.chain.early_tick") { TICK / 10 } else { TICK };
+        let most = if buggify!("node.chain.early_tick") {
+            TICK / 10
+        } else {
+            TICK
+        };
         ctx.send_after(wait.min(most), ChainMessage::Tick);
     }
 
@@ -204,7 +221,13 @@ impl ChainActor {
                     return self.judge(&source, GossipVerdict::Ignore);
                 }
                 match self.state.proposal_context(&header.parent_hash) {
-                    Some(context) => (Job::Proposal { proposal, context: Box::new(context) }, true),
+                    Some(context) => (
+                        Job::Proposal {
+                            proposal,
+                            context: Box::new(context),
+                        },
+                        true,
+                    ),
                     None => return self.seek_parent(&source, header),
                 }
             }
@@ -218,13 +241,20 @@ impl ChainActor {
                     // Its block will be final before we are there.
                     return self.judge(&source, GossipVerdict::Ignore);
                 }
-                (Job::Vote { vote, set: self.state.set_for_vote(&vote) }, sure)
+                (
+                    Job::Vote {
+                        vote,
+                        set: self.state.set_for_vote(&vote),
+                    },
+                    sure,
+                )
             }
             Heard::Confirmation(confirmation) => {
                 let certified = &confirmation.certified;
                 let known_vote = self.state.knows_vote(&confirmation.vote);
-                let known_certificate =
-                    self.state.knows_certificate(&certified.certificate.target.hash, VoteKind::Approval);
+                let known_certificate = self
+                    .state
+                    .knows_certificate(&certified.certificate.target.hash, VoteKind::Approval);
                 let same = self.state.has_certificate(certified);
                 if known_vote && known_certificate {
                     let same = same && self.state.has_counted(&confirmation.vote);
@@ -232,7 +262,13 @@ impl ChainActor {
                 }
                 if same && self.state.known_set_for_vote(&confirmation.vote).is_some() {
                     let vote = confirmation.vote;
-                    (Job::Vote { vote, set: self.state.set_for_vote(&vote) }, true)
+                    (
+                        Job::Vote {
+                            vote,
+                            set: self.state.set_for_vote(&vote),
+                        },
+                        true,
+                    )
                 } else {
                     // Both parts are checked, though one may be known in another form: we answer for what we pass on.
                     let sure = self.state.known_set(&certified.header).is_some();
@@ -259,7 +295,10 @@ impl ChainActor {
         if buggify!("node.chain.no_check", 10_000) {
             return self.judge(&source, GossipVerdict::Ignore);
         }
-        if let Err(error) = self.doors.validation.tell(ValidationMessage::Check { source, job, sure })
+        if let Err(error) =
+            self.doors
+                .validation
+                .tell(ValidationMessage::Check { source, job, sure })
             && let ValidationMessage::Check { source, .. } = error.into_message()
         {
             self.judge(&source, GossipVerdict::Ignore);
@@ -272,24 +311,45 @@ impl ChainActor {
         if header.height <= self.state.summary().final_height {
             return self.judge(source, GossipVerdict::Ignore);
         }
-        let about_parent =
-            |c: &Certificate| c.target.kind == VoteKind::Approval && c.target.hash == header.parent_hash;
+        let about_parent = |c: &Certificate| {
+            c.target.kind == VoteKind::Approval && c.target.hash == header.parent_hash
+        };
         let Some(certificate) = header.parent_certificate.filter(about_parent) else {
-            return self.refuse(source, "a proposal without the certificate of its parent".into());
+            return self.refuse(
+                source,
+                "a proposal without the certificate of its parent".into(),
+            );
         };
         let target = certificate.target;
-        if target.slot <= self.state.summary().highest.slot || self.parents.contains_key(&target.hash) {
+        if target.slot <= self.state.summary().highest.slot
+            || self.parents.contains_key(&target.hash)
+        {
             return self.judge(source, GossipVerdict::Ignore);
         }
-        self.check(source.clone(), Job::Parent { certificate, set: self.state.newest_set() }, false);
+        self.check(
+            source.clone(),
+            Job::Parent {
+                certificate,
+                set: self.state.newest_set(),
+            },
+            false,
+        );
     }
 
     fn on_parent(&mut self, certificate: Certificate) {
         reached("state.chain.parent_sought");
         self.parents.insert(certificate.target.hash, certificate);
-        let most = if buggify!("node.chain.few_parents") { 1 } else { MAX_PARENTS };
+        let most = if buggify!("node.chain.few_parents") {
+            1
+        } else {
+            MAX_PARENTS
+        };
         while self.parents.len() > most
-            && let Some(lowest) = self.parents.values().min_by_key(|c| c.target.slot).map(|c| c.target.hash)
+            && let Some(lowest) = self
+                .parents
+                .values()
+                .min_by_key(|c| c.target.slot)
+                .map(|c| c.target.hash)
         {
             self.parents.remove(&lowest);
         }
@@ -299,7 +359,8 @@ impl ChainActor {
     /// Asks for the parents that have not come yet.
     fn fetch_parents(&mut self) {
         let highest = self.state.summary().highest.slot;
-        self.parents.retain(|hash, c| c.target.slot > highest && !self.state.knows(hash));
+        self.parents
+            .retain(|hash, c| c.target.slot > highest && !self.state.knows(hash));
         for hash in self.parents.keys() {
             self.tell_peers(PeerMessage::Fetch { hash: *hash });
         }
@@ -308,7 +369,9 @@ impl ChainActor {
     async fn on_checked(&mut self, source: Source, checked: Checked) -> Result<(), ChainError> {
         match &checked {
             Checked::Refused(_) => {}
-            Checked::Doubtful { .. } | Checked::Parent(_) => self.judge(&source, GossipVerdict::Ignore),
+            Checked::Doubtful { .. } | Checked::Parent(_) => {
+                self.judge(&source, GossipVerdict::Ignore)
+            }
             _ => self.judge(&source, GossipVerdict::Accept),
         }
         match checked {
@@ -340,12 +403,17 @@ impl ChainActor {
                 }
                 self.input(Input::Certified(certified)).await
             }
-            Checked::Range { bodies, tip, finalized } => {
+            Checked::Range {
+                bodies,
+                tip,
+                finalized,
+            } => {
                 let before = Box::new(self.state.summary());
                 let certified = tip.into_iter().chain(finalized).map(Input::Certified);
                 let inputs = bodies.into_iter().map(Input::Body).chain(certified);
                 self.waiting.extend(inputs.map(Work::Input));
-                self.waiting.extend(source.peer.map(|peer| Work::RangeEnd { peer, before }));
+                self.waiting
+                    .extend(source.peer.map(|peer| Work::RangeEnd { peer, before }));
                 self.work().await
             }
             Checked::Bodies(bodies) => {
@@ -356,7 +424,11 @@ impl ChainActor {
                     } else if let Some(certificate) = self.parents.remove(&body.hash()) {
                         let set = self.state.set_for(&body.block().header);
                         let blocks = vec![(**body.block()).clone()];
-                        let range = Box::new(BlockRange { blocks, tip: Some(certificate), finalized: None });
+                        let range = Box::new(BlockRange {
+                            blocks,
+                            tip: Some(certificate),
+                            finalized: None,
+                        });
                         self.check(Source::OURSELVES, Job::Range { range, set }, false);
                     }
                 }
@@ -374,7 +446,11 @@ impl ChainActor {
     }
 
     fn range_taken(&mut self, peer: PeerId, progress: bool) {
-        reached(if progress { "state.chain.range_taken" } else { "state.chain.range_useless" });
+        reached(if progress {
+            "state.chain.range_taken"
+        } else {
+            "state.chain.range_useless"
+        });
         self.tell_peers(PeerMessage::RangeTaken { peer, progress });
         if !progress {
             // Not worth asking for without end, on a mere claim.
@@ -392,7 +468,10 @@ impl ChainActor {
         // While blocks are missing, what is right does not check either: who passes it on has no part in that.
         let is_behind = self.claimed.is_some() || self.state.wanted().is_some();
         if let (Some(_), Some(peer), false) = (&source.gossip, source.peer, is_behind) {
-            self.command(Command::Report { peer, offence: Offence::GossipFlood });
+            self.command(Command::Report {
+                peer,
+                offence: Offence::GossipFlood,
+            });
         }
         let highest = self.state.summary().highest_height;
         if claimed.is_some_and(|height| height > highest) {
@@ -414,17 +493,32 @@ impl ChainActor {
     /// Tells the PeerActor what is missing.
     pub(super) fn want(&self) {
         if let Some((final_height, highest, to)) = self.state.wanted() {
-            return self.tell_peers(PeerMessage::Wanted(Goal { final_height, highest, to }));
+            return self.tell_peers(PeerMessage::Wanted(Goal {
+                final_height,
+                highest,
+                to,
+            }));
         }
-        let Summary { final_height, highest_height: highest, .. } = self.state.summary();
+        let Summary {
+            final_height,
+            highest_height: highest,
+            ..
+        } = self.state.summary();
         if let Some(to) = self.claimed.filter(|height| *height > highest) {
-            self.tell_peers(PeerMessage::Wanted(Goal { final_height, highest, to }));
+            self.tell_peers(PeerMessage::Wanted(Goal {
+                final_height,
+                highest,
+                to,
+            }));
         }
     }
 
     fn judge(&self, source: &Source, verdict: GossipVerdict) {
         if let Some(id) = &source.gossip {
-            self.command(Command::Judge { id: id.clone(), verdict });
+            self.command(Command::Judge {
+                id: id.clone(),
+                verdict,
+            });
         }
     }
 
@@ -434,7 +528,12 @@ impl ChainActor {
             return false;
         }
         // What is lost here is said again after the slot.
-        if self.doors.network.tell(NetworkMessage::Command(Box::new(command))).is_err() {
+        if self
+            .doors
+            .network
+            .tell(NetworkMessage::Command(Box::new(command)))
+            .is_err()
+        {
             tracing::debug!("the network is busy or restarting: a command is dropped");
             return false;
         }
@@ -469,7 +568,9 @@ impl ChainActor {
         let status = self.status();
         if self.published.as_ref() != Some(&status) {
             // What the network did not take is published again at the next input.
-            let is_taken = self.command(Command::SetStatus { status: status.encode() });
+            let is_taken = self.command(Command::SetStatus {
+                status: status.encode(),
+            });
             self.published = is_taken.then_some(status);
         }
     }
@@ -478,21 +579,39 @@ impl ChainActor {
         match Status::decode(payload) {
             Ok(theirs) => {
                 let held = theirs.authority.map(|key| self.state.held_votes(&key));
-                let none = alys_types::wire::HeldVotes { approval: None, confirmation: None };
-                let answer = StatusAnswer { status: self.status(), held: held.unwrap_or(none) };
-                self.command(Command::Respond { id, response: Ok(answer.encode()) });
+                let none = alys_types::wire::HeldVotes {
+                    approval: None,
+                    confirmation: None,
+                };
+                let answer = StatusAnswer {
+                    status: self.status(),
+                    held: held.unwrap_or(none),
+                };
+                self.command(Command::Respond {
+                    id,
+                    response: Ok(answer.encode()),
+                });
                 self.on_status(peer, theirs);
             }
             Err(error) => {
                 tracing::debug!(%peer, %error, "malformed status");
-                self.command(Command::Respond { id, response: Err(Refusal::Invalid) });
-                self.command(Command::Report { peer, offence: Offence::InvalidRequest });
+                self.command(Command::Respond {
+                    id,
+                    response: Err(Refusal::Invalid),
+                });
+                self.command(Command::Report {
+                    peer,
+                    offence: Offence::InvalidRequest,
+                });
             }
         }
     }
 
     fn on_status(&mut self, peer: PeerId, status: Status) {
-        let source = Source { peer: Some(peer), gossip: None };
+        let source = Source {
+            peer: Some(peer),
+            gossip: None,
+        };
         for certified in status.highest.into_iter().chain(status.finalized) {
             self.check_certified(&source, certified);
         }
@@ -506,13 +625,28 @@ impl ChainActor {
                 return; // Long final here, or of a branch that lost: the peer is behind.
             }
             let set = self.state.set_for(&certified.header);
-            self.check(source.clone(), Job::Certified { certified: Box::new(certified), set }, sure);
+            self.check(
+                source.clone(),
+                Job::Certified {
+                    certified: Box::new(certified),
+                    set,
+                },
+                sure,
+            );
         }
     }
 
     fn on_status_answer(&mut self, peer: PeerId, answer: StatusAnswer) {
-        let source = Source { peer: Some(peer), gossip: None };
-        let held: Vec<Vote> = answer.held.approval.into_iter().chain(answer.held.confirmation).collect();
+        let source = Source {
+            peer: Some(peer),
+            gossip: None,
+        };
+        let held: Vec<Vote> = answer
+            .held
+            .approval
+            .into_iter()
+            .chain(answer.held.confirmation)
+            .collect();
         for vote in held {
             let set = self.state.set_for_vote(&vote);
             let sure = self.state.known_set_for_vote(&vote).is_some();
@@ -548,7 +682,11 @@ impl AlysActor for ChainActor {
 }
 
 impl ChainActor {
-    async fn on_message(&mut self, msg: ChainMessage, ctx: &Context<Self>) -> Result<(), ChainError> {
+    async fn on_message(
+        &mut self,
+        msg: ChainMessage,
+        ctx: &Context<Self>,
+    ) -> Result<(), ChainError> {
         buggify_pause!("node.chain.slow", 50_000, 100);
         match msg {
             ChainMessage::Proceed => {
@@ -573,7 +711,9 @@ impl ChainActor {
                 Ok(())
             }
             ChainMessage::Checked { source, checked } => self.on_checked(source, *checked).await,
-            ChainMessage::Executed { hash, verdict } => self.input(Input::Executed { hash, verdict }).await,
+            ChainMessage::Executed { hash, verdict } => {
+                self.input(Input::Executed { hash, verdict }).await
+            }
             ChainMessage::NotStored { hash } => {
                 // The state forgets a block that lost before the store does.
                 if self.state.has_body(&hash) {
@@ -581,8 +721,17 @@ impl ChainActor {
                 }
                 Ok(())
             }
-            ChainMessage::Built { slot, parent, payload } => {
-                self.input(Input::Built { slot, parent, payload }).await
+            ChainMessage::Built {
+                slot,
+                parent,
+                payload,
+            } => {
+                self.input(Input::Built {
+                    slot,
+                    parent,
+                    payload,
+                })
+                .await
             }
             ChainMessage::BuildFailed { slot, parent } => {
                 self.input(Input::BuildFailed { slot, parent }).await
@@ -610,7 +759,14 @@ impl ChainActor {
                 Ok(())
             }
             ChainMessage::Bodies { peer, blocks } => {
-                self.check(Source { peer: Some(peer), gossip: None }, Job::Bodies { blocks }, true);
+                self.check(
+                    Source {
+                        peer: Some(peer),
+                        gossip: None,
+                    },
+                    Job::Bodies { blocks },
+                    true,
+                );
                 Ok(())
             }
             ChainMessage::Order(order) => self.input(Input::Order(order)).await,
@@ -636,10 +792,19 @@ impl ChainActor {
 
     /// A range that does not connect cannot be checked, and is nobody's fault.
     fn on_range(&mut self, peer: PeerId, range: Box<BlockRange>) {
-        match range.blocks.first().and_then(|first| self.state.known_set(&first.header)) {
-            Some(set) => {
-                self.check(Source { peer: Some(peer), gossip: None }, Job::Range { range, set }, true)
-            }
+        match range
+            .blocks
+            .first()
+            .and_then(|first| self.state.known_set(&first.header))
+        {
+            Some(set) => self.check(
+                Source {
+                    peer: Some(peer),
+                    gossip: None,
+                },
+                Job::Range { range, set },
+                true,
+            ),
             None => self.range_taken(peer, false),
         }
     }

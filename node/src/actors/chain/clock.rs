@@ -20,13 +20,18 @@ pub struct Clock {
 impl Clock {
     /// The monotonic clock begins here.
     pub fn start() -> Clock {
-        Clock { epoch: alys_runtime::time::now(), trusted_ms: Arc::new(AtomicI64::new(UNKNOWN)) }
+        Clock {
+            epoch: alys_runtime::time::now(),
+            trusted_ms: Arc::new(AtomicI64::new(UNKNOWN)),
+        }
     }
 
     pub(super) fn now(&self) -> Now {
         Now {
             wall_ms: alys_runtime::clock::wall_ms(),
-            mono_ms: alys_runtime::time::now().duration_since(self.epoch).as_millis() as u64,
+            mono_ms: alys_runtime::time::now()
+                .duration_since(self.epoch)
+                .as_millis() as u64,
         }
     }
 
@@ -39,6 +44,7 @@ impl Clock {
 
     /// Keeps it for the next incarnation.
     pub(super) fn keep(&self, trusted_ms: Option<i64>) {
-        self.trusted_ms.store(trusted_ms.unwrap_or(UNKNOWN), Ordering::SeqCst);
+        self.trusted_ms
+            .store(trusted_ms.unwrap_or(UNKNOWN), Ordering::SeqCst);
     }
 }

@@ -18,25 +18,42 @@ impl ChainActor {
                 Effect::Persist(record) => self.doors.storage.persist(record).await?,
                 Effect::Send(send) => self.send(send),
                 Effect::Build(request) => {
-                    if self.doors.engine.tell(EngineMessage::Build(request)).is_err() {
+                    if self
+                        .doors
+                        .engine
+                        .tell(EngineMessage::Build(request))
+                        .is_err()
+                    {
                         reached("state.chain.engine_busy");
-                        self.inbox
-                            .push_back(Input::BuildFailed { slot: request.slot, parent: request.parent });
+                        self.inbox.push_back(Input::BuildFailed {
+                            slot: request.slot,
+                            parent: request.parent,
+                        });
                     }
                 }
                 Effect::Execute { hash, block } => {
-                    if self.doors.engine.tell(EngineMessage::Execute { hash, block }).is_err() {
+                    if self
+                        .doors
+                        .engine
+                        .tell(EngineMessage::Execute { hash, block })
+                        .is_err()
+                    {
                         let verdict = alys_consensus::Verdict::Unknown;
                         self.inbox.push_back(Input::Executed { hash, verdict });
                     }
                 }
-                Effect::Forkchoice { head, safe, finalized } => self.set_head(head, safe, finalized),
+                Effect::Forkchoice {
+                    head,
+                    safe,
+                    finalized,
+                } => self.set_head(head, safe, finalized),
                 Effect::FetchBlock { hash } => self.tell_peers(PeerMessage::Fetch { hash }),
                 Effect::Sync { .. } => self.want(),
                 Effect::Finalized(blocks, height) => {
                     let first = height.0 + 1 - blocks.len() as u64;
                     for (i, block) in blocks.iter().enumerate() {
-                        self.report_final(Height(first + i as u64), block.slot, block.hash).await?;
+                        self.report_final(Height(first + i as u64), block.slot, block.hash)
+                            .await?;
                     }
                 }
                 Effect::Evidence(evidence) => {
@@ -58,37 +75,76 @@ impl ChainActor {
         safe: alys_types::Hash,
         finalized: alys_types::Hash,
     ) {
-        if self.doors.engine.tell(EngineMessage::Forkchoice { head, safe, finalized }).is_err() {
+        if self
+            .doors
+            .engine
+            .tell(EngineMessage::Forkchoice {
+                head,
+                safe,
+                finalized,
+            })
+            .is_err()
+        {
             // The queue to the execution client is full: it is far behind, and asked again.
             self.inbox.push_back(Input::ExecutionRestarted);
             return;
         }
         if let Some(header) = self.state.header(&head.0) {
-            self.observe(NodeEvent::Head { height: header.height, slot: header.slot, hash: head.0 });
+            self.observe(NodeEvent::Head {
+                height: header.height,
+                slot: header.slot,
+                hash: head.0,
+            });
         }
     }
 
     /// Signs and publishes. The vote is on the disk: the record came before.
     fn send(&mut self, send: Send) {
         match send {
-            Send::Proposal { target, signer, block } => {
+            Send::Proposal {
+                target,
+                signer,
+                block,
+            } => {
                 self.tell_parent(&target);
-                let Some(vote) = self.sign(target, signer) else { return };
+                let Some(vote) = self.sign(target, signer) else {
+                    return;
+                };
                 let transactions = block.body.payload.transactions.len();
                 let (height, slot, hash) = (target.height, target.slot, target.hash);
-                self.observe(NodeEvent::Proposed { height, slot, hash, transactions, block: block.clone() });
-                let proposal = Proposal { block: (*block).clone(), vote };
+                self.observe(NodeEvent::Proposed {
+                    height,
+                    slot,
+                    hash,
+                    transactions,
+                    block: block.clone(),
+                });
+                let proposal = Proposal {
+                    block: (*block).clone(),
+                    vote,
+                };
                 self.publish(Topic::Blocks, proposal.encode());
             }
             Send::Approval { target, signer } => {
                 self.tell_parent(&target);
-                let Some(vote) = self.sign(target, signer) else { return };
+                let Some(vote) = self.sign(target, signer) else {
+                    return;
+                };
                 self.publish(Topic::Approvals, vote.encode());
                 self.count_own(vote);
             }
-            Send::Confirmation { target, signer, certified } => {
-                let Some(vote) = self.sign(target, signer) else { return };
-                let confirmation = Confirmation { vote, certified: *certified };
+            Send::Confirmation {
+                target,
+                signer,
+                certified,
+            } => {
+                let Some(vote) = self.sign(target, signer) else {
+                    return;
+                };
+                let confirmation = Confirmation {
+                    vote,
+                    certified: *certified,
+                };
                 self.publish(Topic::Confirmations, confirmation.encode());
                 self.count_own(vote);
             }
@@ -107,8 +163,14 @@ impl ChainActor {
         if let Some(header) = self.state.header(&target.hash)
             && let Some(parent) = self.state.header(&header.parent_hash)
         {
-            let block = BlockRef { slot: header.slot, hash: target.hash };
-            let parent = BlockRef { slot: parent.slot, hash: header.parent_hash };
+            let block = BlockRef {
+                slot: header.slot,
+                hash: target.hash,
+            };
+            let parent = BlockRef {
+                slot: parent.slot,
+                hash: header.parent_hash,
+            };
             self.observe(NodeEvent::VotesFor { block, parent });
         }
     }
@@ -125,7 +187,11 @@ impl ChainActor {
         let key = self.key.as_ref()?;
         let signature = key.sign(&target.message(&self.genesis.chain_id()).0);
         self.observe(NodeEvent::Signed { target });
-        Some(Vote { target, signer, signature })
+        Some(Vote {
+            target,
+            signer,
+            signature,
+        })
     }
 
     /// The own vote counts like any other, once the effects before it are done.
@@ -144,7 +210,9 @@ impl ChainActor {
         slot: Slot,
         hash: alys_types::Hash,
     ) -> Result<(), ChainError> {
-        let Some(block) = self.doors.storage.block(hash).await? else { return Ok(()) };
+        let Some(block) = self.doors.storage.block(hash).await? else {
+            return Ok(());
+        };
         let payload = &block.body.payload;
         let start_ms = slot.start_ms(self.genesis.spec().slot_duration_ms);
         let event = FinalBlock {
@@ -191,7 +259,9 @@ impl ChainActor {
             Notice::VotesLost { silent_until } => {
                 reached("state.chain.votes_lost");
                 tracing::warn!(%silent_until, "the vote state is lost: no votes until a later slot is final");
-                format!("the vote state is lost: no votes until a block after slot {silent_until} is final")
+                format!(
+                    "the vote state is lost: no votes until a block after slot {silent_until} is final"
+                )
             }
             Notice::VotesRegained => {
                 reached("state.chain.votes_regained");
@@ -201,7 +271,11 @@ impl ChainActor {
                 tracing::error!(%hash, "the execution client calls a certified block invalid");
                 format!("the execution client calls the certified block {hash} invalid")
             }
-            Notice::ConflictingFinality { height, ours, theirs } => {
+            Notice::ConflictingFinality {
+                height,
+                ours,
+                theirs,
+            } => {
                 tracing::error!(%height, %ours, %theirs, "conflicting finality: more authorities are faulty than tolerated");
                 format!("conflicting finality at height {height}: ours {ours}, theirs {theirs}")
             }

@@ -19,7 +19,10 @@ pub enum ChainMessage {
     /// Decoded gossip.
     Heard { source: Source, heard: Heard },
     /// The result of a check.
-    Checked { source: Source, checked: Box<Checked> },
+    Checked {
+        source: Source,
+        checked: Box<Checked>,
+    },
     /// Something that was given to be checked will not come back.
     CheckLost,
     /// The execution client's verdict.
@@ -27,7 +30,11 @@ pub enum ChainMessage {
     /// A block that the execution client was to be asked about is not in the store.
     NotStored { hash: Hash },
     /// A payload was built.
-    Built { slot: Slot, parent: Hash, payload: Box<ExecutionPayload> },
+    Built {
+        slot: Slot,
+        parent: Hash,
+        payload: Box<ExecutionPayload>,
+    },
     /// A payload was not built.
     BuildFailed { slot: Slot, parent: Hash },
     /// The execution client may have forgotten things.
@@ -37,11 +44,21 @@ pub enum ChainMessage {
     /// What is published reaches one more peer.
     PeerListens,
     /// A peer tells its status and asks for ours.
-    StatusAsked { id: InboundId, peer: PeerId, payload: Vec<u8> },
+    StatusAsked {
+        id: InboundId,
+        peer: PeerId,
+        payload: Vec<u8>,
+    },
     /// A peer answered our status.
-    StatusAnswer { peer: PeerId, answer: Box<StatusAnswer> },
+    StatusAnswer {
+        peer: PeerId,
+        answer: Box<StatusAnswer>,
+    },
     /// Blocks of a range.
-    Range { peer: PeerId, range: Box<BlockRange> },
+    Range {
+        peer: PeerId,
+        range: Box<BlockRange>,
+    },
     /// Blocks that were asked for by hash.
     Bodies { peer: PeerId, blocks: Vec<Block> },
     /// A federation change that governance ordered.
@@ -85,7 +102,13 @@ pub struct Handle(pub Addr<ChainMessage>);
 impl Handle {
     /// Where the chain stands; `None` while it is starting or restarting.
     pub async fn summary(&self) -> Option<Summary> {
-        self.0.ask(|reply| ChainMessage::GetSummary { reply }, Duration::from_secs(5)).await.ok()
+        self.0
+            .ask(
+                |reply| ChainMessage::GetSummary { reply },
+                Duration::from_secs(5),
+            )
+            .await
+            .ok()
     }
 
     /// Hands in a federation change that governance ordered; false when the chain is too busy or stopping.

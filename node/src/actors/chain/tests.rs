@@ -7,8 +7,12 @@ use alys_actor_system::{Addr, AlysActor, Context, Fault};
 use alys_consensus::{Stored, StoredBlock};
 use alys_net::{Command, Topic};
 use alys_types::bls::SecretKey;
-use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, HEADER_VERSION, PegSpec, empty_ledger_hash};
-use alys_types::{Authority, Certificate, FaultModel, Genesis, Hash, Header, Slot, VoteKind, VoteTarget};
+use alys_types::spec::{
+    AuxPowSpec, ChainSpec, GovernanceSpec, HEADER_VERSION, PegSpec, empty_ledger_hash,
+};
+use alys_types::{
+    Authority, Certificate, FaultModel, Genesis, Hash, Header, Slot, VoteKind, VoteTarget,
+};
 
 use super::*;
 use crate::actors::engine::EngineMessage;
@@ -92,10 +96,20 @@ fn one_block(genesis: &Genesis) -> Stored {
         hash: header.hash(),
     };
     let message = target.message(&genesis.chain_id());
-    let votes: Vec<_> = (0..3).map(|index| (index, key(index).sign(&message.0))).collect();
-    let certificate = Certificate::aggregate(target, &votes, genesis.set()).expect("three are a quorum");
-    let block = StoredBlock { header, block: None, certificate: Some(certificate) };
-    Stored { blocks: vec![block], ..Stored::default() }
+    let votes: Vec<_> = (0..3)
+        .map(|index| (index, key(index).sign(&message.0)))
+        .collect();
+    let certificate =
+        Certificate::aggregate(target, &votes, genesis.set()).expect("three are a quorum");
+    let block = StoredBlock {
+        header,
+        block: None,
+        certificate: Some(certificate),
+    };
+    Stored {
+        blocks: vec![block],
+        ..Stored::default()
+    }
 }
 
 /// A full node's actor, and what its neighbours see.
@@ -103,7 +117,11 @@ struct Chain {
     test: TestSystem,
     actor: Addr<ChainMessage>,
     network: Probe<NetworkMessage>,
-    _others: (Probe<EngineMessage>, Probe<ValidationMessage>, Probe<PeerMessage>),
+    _others: (
+        Probe<EngineMessage>,
+        Probe<ValidationMessage>,
+        Probe<PeerMessage>,
+    ),
 }
 
 impl Chain {
@@ -122,18 +140,33 @@ impl Chain {
         let (engine, engine_probe) = Probe::new(1024);
         let (validation, validation_probe) = Probe::new(1024);
         let (peers, peers_probe) = Probe::new(1024);
-        let doors = Doors { storage: storage::Handle(storage), engine, validation, network, peers };
+        let doors = Doors {
+            storage: storage::Handle(storage),
+            engine,
+            validation,
+            network,
+            peers,
+        };
         let clock = Clock::start();
         prepare(&clock);
         let actor = test.start(NAME, 1024, move || {
             ChainActor::restore(genesis.clone(), None, doors.clone(), None, clock.clone())
         });
         let _others = (engine_probe, validation_probe, peers_probe);
-        Chain { test, actor, network: network_probe, _others }
+        Chain {
+            test,
+            actor,
+            network: network_probe,
+            _others,
+        }
     }
 
     async fn is_silent(&self) -> bool {
-        Handle(self.actor.clone()).summary().await.expect("it runs").silent
+        Handle(self.actor.clone())
+            .summary()
+            .await
+            .expect("it runs")
+            .silent
     }
 
     /// Waits until the highest certificate is said.
@@ -146,7 +179,13 @@ impl Chain {
 fn is_certificate(msg: &NetworkMessage) -> bool {
     match msg {
         NetworkMessage::Command(command) => {
-            matches!(**command, Command::Publish { topic: Topic::Finality, .. })
+            matches!(
+                **command,
+                Command::Publish {
+                    topic: Topic::Finality,
+                    ..
+                }
+            )
         }
         _ => false,
     }
@@ -169,7 +208,10 @@ fn peers_that_come_and_go_make_it_say_the_latest_once_a_while() {
             said += u128::from(is_certificate(&msg));
         }
         let allowed = alys_runtime::time::now().duration_since(begun).as_millis() / 500 + 1;
-        assert!(said <= allowed, "said {said} times where {allowed} are enough");
+        assert!(
+            said <= allowed,
+            "said {said} times where {allowed} are enough"
+        );
         chain.test.end().await;
     });
 }
@@ -198,13 +240,21 @@ fn a_clock_that_has_jumped_is_not_trusted_because_the_actor_is_made_anew() {
             });
             let before = kept.as_ref().and_then(Clock::trusted_ms);
             assert_eq!(chain.is_silent().await, silent, "{off_ms:?}");
-            chain.test.faults().plan(&chain.test.path(NAME), Fault::Panic);
+            chain
+                .test
+                .faults()
+                .plan(&chain.test.path(NAME), Fault::Panic);
             chain.actor.tell(ChainMessage::PeerListens).expect("room");
             chain.test.until(|_| chain.test.restarts(NAME) == 1).await;
             assert_eq!(chain.is_silent().await, silent, "{off_ms:?}");
             let after = kept.as_ref().and_then(Clock::trusted_ms);
-            assert!(after.is_some() && (!silent || after == before), "{before:?} {after:?}");
-            assert!(chain.actor.tell(ChainMessage::ConfirmClock).is_ok() && !chain.is_silent().await);
+            assert!(
+                after.is_some() && (!silent || after == before),
+                "{before:?} {after:?}"
+            );
+            assert!(
+                chain.actor.tell(ChainMessage::ConfirmClock).is_ok() && !chain.is_silent().await
+            );
             chain.test.end().await;
         }
     });

@@ -36,9 +36,16 @@ const REPLAY_STEP: usize = 16;
 /// What the engine is asked.
 pub enum EngineMessage {
     /// Is this block valid?
-    Execute { hash: Hash, block: Option<Arc<Block>> },
+    Execute {
+        hash: Hash,
+        block: Option<Arc<Block>>,
+    },
     /// Set the fork choice.
-    Forkchoice { head: (Hash, Hash), safe: Hash, finalized: Hash },
+    Forkchoice {
+        head: (Hash, Hash),
+        safe: Hash,
+        finalized: Hash,
+    },
     /// Build a payload.
     Build(PayloadRequest),
 }
@@ -100,10 +107,22 @@ impl EngineActor {
         storage: storage::Handle,
     ) -> EngineActor {
         let first = genesis.header().execution_hash.into();
-        let forkchoice =
-            ForkchoiceState { head_block_hash: first, safe_block_hash: first, finalized_block_hash: first };
+        let forkchoice = ForkchoiceState {
+            head_block_hash: first,
+            safe_block_hash: first,
+            finalized_block_hash: first,
+        };
         let (reachable, replay) = (true, None);
-        EngineActor { client, genesis, cancun_time, chain, storage, reachable, forkchoice, replay }
+        EngineActor {
+            client,
+            genesis,
+            cancun_time,
+            chain,
+            storage,
+            reachable,
+            forkchoice,
+            replay,
+        }
     }
 
     async fn tell(&self, message: ChainMessage) {
@@ -132,7 +151,10 @@ impl EngineActor {
                 if matches!(error, ExecutionError::Auth { .. }) {
                     reached("state.engine.refuses_token");
                 }
-                if matches!(error, ExecutionError::Transport { .. } | ExecutionError::Auth { .. }) {
+                if matches!(
+                    error,
+                    ExecutionError::Transport { .. } | ExecutionError::Auth { .. }
+                ) {
                     reached("state.engine.unreachable");
                     self.reachable = false;
                     // When it is back it may lack other blocks.
@@ -152,7 +174,11 @@ impl EngineActor {
         self.reachable = false;
     }
 
-    async fn execute(&mut self, hash: Hash, block: Option<Arc<Block>>) -> Result<Verdict, EngineError> {
+    async fn execute(
+        &mut self,
+        hash: Hash,
+        block: Option<Arc<Block>>,
+    ) -> Result<Verdict, EngineError> {
         if hash == self.genesis.hash() {
             return Ok(self.check_genesis().await);
         }
@@ -184,14 +210,24 @@ impl EngineActor {
         match verdict {
             // A client that has this block lacks nothing below it.
             Verdict::Valid => {
-                self.replay.take_if(|replay| replay.height <= block.header.height);
+                self.replay
+                    .take_if(|replay| replay.height <= block.header.height);
             }
             Verdict::Unknown
-                if self.reachable && self.replay.is_none() && !mutant::active(Mutant::LostBlocksNotSent) =>
+                if self.reachable
+                    && self.replay.is_none()
+                    && !mutant::active(Mutant::LostBlocksNotSent) =>
             {
                 let (height, next) = (block.header.height, Some(block.header.parent_hash));
                 let missing = Vec::new();
-                self.replay = Some(Replay { target: hash, height, next, missing, sent: 0, is_next: false });
+                self.replay = Some(Replay {
+                    target: hash,
+                    height,
+                    next,
+                    missing,
+                    sent: 0,
+                    is_next: false,
+                });
             }
             Verdict::Unknown | Verdict::Invalid => {}
         }
@@ -200,7 +236,9 @@ impl EngineActor {
 
     async fn check_genesis(&mut self) -> Verdict {
         let found = self.client.block_by_tag(BlockTag::Number(0)).await;
-        let Some(found) = self.note(found).await else { return Verdict::Unknown };
+        let Some(found) = self.note(found).await else {
+            return Verdict::Unknown;
+        };
         let expected = self.genesis.header().execution_hash;
         match found {
             Some(block) if Hash::from(block.hash) == expected => Verdict::Valid,
@@ -218,12 +256,22 @@ impl EngineActor {
     async fn new_payload(&mut self, block: &Block) -> Verdict {
         let payload = to_wire(&block.body.payload);
         if buggify!("node.engine.payload_twice") {
-            let first = self.client.new_payload(payload.clone(), block.header.parent_hash.into()).await;
+            let first = self
+                .client
+                .new_payload(payload.clone(), block.header.parent_hash.into())
+                .await;
             self.note(first).await;
         }
-        let status = self.client.new_payload(payload, block.header.parent_hash.into()).await;
+        let status = self
+            .client
+            .new_payload(payload, block.header.parent_hash.into())
+            .await;
         let Some(status) = self.note(status).await else {
-            return if mutant::active(Mutant::NoAnswerIsValid) { Verdict::Valid } else { Verdict::Unknown };
+            return if mutant::active(Mutant::NoAnswerIsValid) {
+                Verdict::Valid
+            } else {
+                Verdict::Unknown
+            };
         };
         match status.status {
             PayloadStatusEnum::Valid => Verdict::Valid,
@@ -235,7 +283,10 @@ impl EngineActor {
             }
             PayloadStatusEnum::Syncing | PayloadStatusEnum::Accepted => {
                 reached("state.engine.syncing");
-                match (mutant::active(Mutant::SyncingIsInvalid), mutant::active(Mutant::SyncingIsValid)) {
+                match (
+                    mutant::active(Mutant::SyncingIsInvalid),
+                    mutant::active(Mutant::SyncingIsValid),
+                ) {
                     (true, _) => Verdict::Invalid,
                     (_, true) => Verdict::Valid,
                     (false, false) => Verdict::Unknown,
@@ -249,9 +300,16 @@ impl EngineActor {
     /// of no use now.
     async fn go_on_replaying(&mut self) -> Result<(), EngineError> {
         let begun = time::now();
-        let turn =
-            if buggify!("node.engine.short_replay_turn") { Duration::from_millis(1) } else { REPLAY_TURN };
-        let step = if buggify!("node.engine.small_replay_step") { 1 } else { REPLAY_STEP };
+        let turn = if buggify!("node.engine.short_replay_turn") {
+            Duration::from_millis(1)
+        } else {
+            REPLAY_TURN
+        };
+        let step = if buggify!("node.engine.small_replay_step") {
+            1
+        } else {
+            REPLAY_STEP
+        };
         let is_over = || time::now().saturating_duration_since(begun) >= turn;
         while let Some(parent) = self.replay.as_ref().and_then(|replay| replay.next) {
             if is_over() {
@@ -263,11 +321,18 @@ impl EngineActor {
                     self.replay = None;
                     return Ok(());
                 };
-                let known = self.client.block_by_hash(block.header.execution_hash.into()).await;
-                let Some(known) = self.note(known).await else { return Ok(()) };
+                let known = self
+                    .client
+                    .block_by_hash(block.header.execution_hash.into())
+                    .await;
+                let Some(known) = self.note(known).await else {
+                    return Ok(());
+                };
                 ancestor = known.is_none().then_some(block);
             }
-            let Some(replay) = &mut self.replay else { return Ok(()) };
+            let Some(replay) = &mut self.replay else {
+                return Ok(());
+            };
             replay.next = ancestor.map(|ancestor| ancestor.header.parent_hash);
             if replay.next.is_some() {
                 if replay.missing.len() == MAX_REPLAY {
@@ -277,12 +342,21 @@ impl EngineActor {
                 replay.missing.push(parent);
             }
         }
-        if let Some(Replay { sent: 0, missing, .. }) = &self.replay
+        if let Some(Replay {
+            sent: 0, missing, ..
+        }) = &self.replay
             && !missing.is_empty()
         {
-            tracing::info!(blocks = missing.len(), "sending blocks that the execution client lost");
+            tracing::info!(
+                blocks = missing.len(),
+                "sending blocks that the execution client lost"
+            );
         }
-        while let Some(hash) = self.replay.as_ref().and_then(|replay| replay.missing.last().copied()) {
+        while let Some(hash) = self
+            .replay
+            .as_ref()
+            .and_then(|replay| replay.missing.last().copied())
+        {
             if is_over() {
                 return Ok(());
             }
@@ -295,7 +369,9 @@ impl EngineActor {
                 return Ok(());
             }
             reached("state.engine.replayed");
-            let Some(replay) = &mut self.replay else { return Ok(()) };
+            let Some(replay) = &mut self.replay else {
+                return Ok(());
+            };
             replay.missing.pop();
             replay.sent += 1;
             if replay.sent.is_multiple_of(step) || replay.missing.is_empty() {
@@ -348,7 +424,9 @@ impl EngineActor {
         if buggify!("node.engine.no_build", 50_000) {
             return None;
         }
-        let deneb = self.cancun_time.is_some_and(|time| request.timestamp >= time);
+        let deneb = self
+            .cancun_time
+            .is_some_and(|time| request.timestamp >= time);
         let attributes = PayloadAttributes {
             timestamp: request.timestamp,
             prev_randao: request.prev_randao.into(),
@@ -358,8 +436,14 @@ impl EngineActor {
             ..PayloadAttributes::default()
         };
         let fork = PayloadFork::of_attributes(&attributes);
-        let state = ForkchoiceState { head_block_hash: request.parent_execution.into(), ..self.forkchoice };
-        let updated = self.client.forkchoice_updated(state, Some(attributes)).await;
+        let state = ForkchoiceState {
+            head_block_hash: request.parent_execution.into(),
+            ..self.forkchoice
+        };
+        let updated = self
+            .client
+            .forkchoice_updated(state, Some(attributes))
+            .await;
         let updated = self.note(updated).await?;
         if !updated.payload_status.is_valid() {
             // It has lost the block to build on, and nobody else may come to notice.
@@ -394,7 +478,11 @@ impl AlysActor for EngineActor {
 
     async fn handle(&mut self, msg: EngineMessage, _: &Context<Self>) -> Result<(), EngineError> {
         buggify_pause!("node.engine.slow", 100_000, 300);
-        let within = if buggify!("node.engine.impatient", 50_000) { Duration::from_millis(30) } else { WORK };
+        let within = if buggify!("node.engine.impatient", 50_000) {
+            Duration::from_millis(30)
+        } else {
+            WORK
+        };
         match msg {
             EngineMessage::Execute { hash, block } => {
                 let verdict = match timeout(within, self.execute(hash, block)).await {
@@ -406,15 +494,26 @@ impl AlysActor for EngineActor {
                 };
                 self.tell(ChainMessage::Executed { hash, verdict }).await;
             }
-            EngineMessage::Forkchoice { head: (_, head), safe, finalized } => {
-                if timeout(within, self.set_forkchoice(head, safe, finalized)).await.is_err() {
+            EngineMessage::Forkchoice {
+                head: (_, head),
+                safe,
+                finalized,
+            } => {
+                if timeout(within, self.set_forkchoice(head, safe, finalized))
+                    .await
+                    .is_err()
+                {
                     self.late();
                 }
             }
             EngineMessage::Build(request) => {
                 let PayloadRequest { slot, parent, .. } = request;
                 let message = match timeout(within, self.build(&request)).await {
-                    Ok(Some(payload)) => ChainMessage::Built { slot, parent, payload: Box::new(payload) },
+                    Ok(Some(payload)) => ChainMessage::Built {
+                        slot,
+                        parent,
+                        payload: Box::new(payload),
+                    },
                     Ok(None) => {
                         reached("state.engine.no_build");
                         ChainMessage::BuildFailed { slot, parent }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_net::{
-    Command, Config, Event, Handle as NetHandle, PeerId, Protocol, Refusal, RequestError, RequestId,
-    SendError, Service, SetupError, Topic, Verdict,
+    Command, Config, Event, Handle as NetHandle, PeerId, Protocol, Refusal, RequestError,
+    RequestId, SendError, Service, SetupError, Topic, Verdict,
 };
 use alys_runtime::{buggify, buggify_pause};
 use alys_types::Hash;
@@ -30,7 +30,12 @@ pub enum NetworkMessage {
     /// For the service.
     Command(Box<Command>),
     /// Ask a peer; the PeerActor gets the answer under its tag.
-    Ask { tag: u64, peer: PeerId, protocol: Protocol, payload: Vec<u8> },
+    Ask {
+        tag: u64,
+        peer: PeerId,
+        protocol: Protocol,
+        payload: Vec<u8>,
+    },
     /// From the service of this incarnation. What that of an earlier one left in the mailbox is no longer true.
     Event { incarnation: u64, event: Box<Event> },
     /// The service of this incarnation ended.
@@ -94,9 +99,19 @@ pub struct Doors {
 
 impl NetworkActor {
     /// Binds the port.
-    pub async fn bind(config: Config, doors: Doors, bending: Bending) -> Result<NetworkActor, NetworkError> {
+    pub async fn bind(
+        config: Config,
+        doors: Doors,
+        bending: Bending,
+    ) -> Result<NetworkActor, NetworkError> {
         let (service, handle, events) = Service::bind(config).await?;
-        let Doors { validation, chain, peers, storage, tx_pool } = doors;
+        let Doors {
+            validation,
+            chain,
+            peers,
+            storage,
+            tx_pool,
+        } = doors;
         let (asked, connected) = (BTreeMap::new(), BTreeMap::new());
         let service = Some((service, events));
         Ok(NetworkActor {
@@ -126,7 +141,11 @@ impl NetworkActor {
             _ => None,
         };
         let is_full = buggify!("node.network.full_service", 10_000);
-        let sent = if is_full { Err(SendError::Full) } else { self.bending.try_send(&self.handle, command) };
+        let sent = if is_full {
+            Err(SendError::Full)
+        } else {
+            self.bending.try_send(&self.handle, command)
+        };
         match (sent, status) {
             (Ok(()), None) => {}
             // The newest is what counts.
@@ -149,55 +168,120 @@ impl NetworkActor {
     }
 
     fn answer(&self, tag: u64, peer: PeerId, result: Result<Vec<u8>, RequestError>) {
-        if self.peers.tell(PeerMessage::Answer { tag, peer, result }).is_err() {
+        if self
+            .peers
+            .tell(PeerMessage::Answer { tag, peer, result })
+            .is_err()
+        {
             tracing::debug!("the peer actor is busy: an answer is dropped");
         }
     }
 
     fn on_event(&mut self, event: Event, ctx: &Context<Self>) -> Result<(), NetworkError> {
         match event {
-            Event::Gossip { id, from, topic: Topic::Transactions, payload } => {
-                let source = Source { peer: Some(from), gossip: Some(id.clone()) };
-                if self.tx_pool.tell(TxPoolMessage::Received { source, payload }).is_err() {
-                    self.command(Command::Judge { id, verdict: Verdict::Ignore });
+            Event::Gossip {
+                id,
+                from,
+                topic: Topic::Transactions,
+                payload,
+            } => {
+                let source = Source {
+                    peer: Some(from),
+                    gossip: Some(id.clone()),
+                };
+                if self
+                    .tx_pool
+                    .tell(TxPoolMessage::Received { source, payload })
+                    .is_err()
+                {
+                    self.command(Command::Judge {
+                        id,
+                        verdict: Verdict::Ignore,
+                    });
                 }
             }
-            Event::Gossip { id, from, topic, payload } => {
-                let source = Source { peer: Some(from), gossip: Some(id.clone()) };
+            Event::Gossip {
+                id,
+                from,
+                topic,
+                payload,
+            } => {
+                let source = Source {
+                    peer: Some(from),
+                    gossip: Some(id.clone()),
+                };
                 let is_busy = buggify!("node.network.busy_gossip", 20_000);
                 if is_busy
-                    || self.validation.tell(ValidationMessage::Decode { source, topic, payload }).is_err()
+                    || self
+                        .validation
+                        .tell(ValidationMessage::Decode {
+                            source,
+                            topic,
+                            payload,
+                        })
+                        .is_err()
                 {
-                    self.command(Command::Judge { id, verdict: Verdict::Ignore });
+                    self.command(Command::Judge {
+                        id,
+                        verdict: Verdict::Ignore,
+                    });
                 }
             }
-            Event::Request { id, peer, protocol: Protocol::Status, payload } => {
-                if self.chain.tell(ChainMessage::StatusAsked { id, peer, payload }).is_err() {
-                    self.command(Command::Respond { id, response: Err(Refusal::Busy) });
+            Event::Request {
+                id,
+                peer,
+                protocol: Protocol::Status,
+                payload,
+            } => {
+                if self
+                    .chain
+                    .tell(ChainMessage::StatusAsked { id, peer, payload })
+                    .is_err()
+                {
+                    self.command(Command::Respond {
+                        id,
+                        response: Err(Refusal::Busy),
+                    });
                 }
             }
             Event::Request { id, .. } if buggify!("node.network.refuse") => {
-                self.command(Command::Respond { id, response: Err(Refusal::Busy) });
+                self.command(Command::Respond {
+                    id,
+                    response: Err(Refusal::Busy),
+                });
             }
-            Event::Request { id, protocol, payload, .. } => {
+            Event::Request {
+                id,
+                protocol,
+                payload,
+                ..
+            } => {
                 let (storage, handle) = (self.storage.clone(), self.handle.clone());
                 let bending = self.bending.clone();
                 let serving = ctx.spawn("serve", async move {
                     let response = serve(&storage, protocol, &payload).await;
-                    if let Err(error) = bending.send(&handle, Command::Respond { id, response }).await {
+                    if let Err(error) = bending
+                        .send(&handle, Command::Respond { id, response })
+                        .await
+                    {
                         tracing::debug!(%error, "an answer is dropped");
                     }
                 });
                 if let Err(error) = serving {
                     // Nobody who asks may end this actor.
                     tracing::debug!(%error, "a request is refused");
-                    self.command(Command::Respond { id, response: Err(Refusal::Busy) });
+                    self.command(Command::Respond {
+                        id,
+                        response: Err(Refusal::Busy),
+                    });
                 }
             }
             Event::PeerListens { peer } => {
                 tracing::debug!(%peer, "listens");
                 if self.chain.tell(ChainMessage::PeerListens).is_err() {
-                    tracing::debug!("the chain is busy: the latest votes are re-sent after the slot");
+                    tracing::debug!(
+                        "the chain is busy: the latest votes are re-sent after the slot"
+                    );
                 }
             }
             Event::Response { id, peer, result } => {
@@ -234,7 +318,11 @@ impl NetworkActor {
     }
 
     fn introduce(&mut self) {
-        let connected = self.connected.iter().map(|(peer, expected)| (*peer, *expected)).collect();
+        let connected = self
+            .connected
+            .iter()
+            .map(|(peer, expected)| (*peer, *expected))
+            .collect();
         self.owes_peers = self.peers.tell(PeerMessage::Connected(connected)).is_err();
     }
 }
@@ -246,7 +334,9 @@ impl AlysActor for NetworkActor {
     const NAME: &'static str = "NetworkActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), NetworkError> {
-        let Some((service, mut events)) = self.service.take() else { return Ok(()) };
+        let Some((service, mut events)) = self.service.take() else {
+            return Ok(());
+        };
         let (address, incarnation) = (ctx.address(), ctx.incarnation());
         if incarnation > 1 && self.peers.tell(PeerMessage::NetworkRestarted).is_err() {
             tracing::debug!("the peer actor has no room: it is told who is connected when it has");
@@ -257,14 +347,21 @@ impl AlysActor for NetworkActor {
         ctx.spawn("events", async move {
             let tell = |event: Event| {
                 let (address, event) = (address.clone(), Box::new(event));
-                async move { address.send(NetworkMessage::Event { incarnation, event }).await.is_ok() }
+                async move {
+                    address
+                        .send(NetworkMessage::Event { incarnation, event })
+                        .await
+                        .is_ok()
+                }
             };
             while let Some(event) = events.next().await {
                 if !bending.arrive(event, tell).await {
                     return;
                 }
             }
-            let _closed = address.send(NetworkMessage::ServiceEnded { incarnation }).await;
+            let _closed = address
+                .send(NetworkMessage::ServiceEnded { incarnation })
+                .await;
         })?;
         // Without a status no peer is greeted. The chain never waits for this actor, so waiting for room ends.
         if self.chain.send(ChainMessage::NetworkStarted).await.is_err() {
@@ -273,7 +370,11 @@ impl AlysActor for NetworkActor {
         Ok(())
     }
 
-    async fn handle(&mut self, msg: NetworkMessage, ctx: &Context<Self>) -> Result<(), NetworkError> {
+    async fn handle(
+        &mut self,
+        msg: NetworkMessage,
+        ctx: &Context<Self>,
+    ) -> Result<(), NetworkError> {
         buggify_pause!("node.network.slow", 20_000, 50);
         if let Some(status) = self.owed_status.take() {
             self.command(Command::SetStatus { status });
@@ -283,7 +384,12 @@ impl AlysActor for NetworkActor {
         }
         match msg {
             NetworkMessage::Command(command) => self.command(*command),
-            NetworkMessage::Ask { tag, peer, protocol, payload } => self.ask(tag, peer, protocol, payload),
+            NetworkMessage::Ask {
+                tag,
+                peer,
+                protocol,
+                payload,
+            } => self.ask(tag, peer, protocol, payload),
             NetworkMessage::Event { incarnation, event } if incarnation == ctx.incarnation() => {
                 self.on_event(*event, ctx)?;
             }
@@ -304,23 +410,43 @@ impl AlysActor for NetworkActor {
 }
 
 /// Answers a request from the storage.
-async fn serve(storage: &storage::Handle, protocol: Protocol, payload: &[u8]) -> Result<Vec<u8>, Refusal> {
+async fn serve(
+    storage: &storage::Handle,
+    protocol: Protocol,
+    payload: &[u8],
+) -> Result<Vec<u8>, Refusal> {
     buggify_pause!("node.network.slow_answer", 250_000, 500);
     let unavailable = |_| Refusal::Unavailable;
     match protocol {
         Protocol::Status => Err(Refusal::Invalid),
         Protocol::HeadersByRange => {
             let request = RangeRequest::decode(payload).map_err(|_| Refusal::Invalid)?;
-            storage.header_range(request).await.map(|r| r.encode()).map_err(unavailable)
+            storage
+                .header_range(request)
+                .await
+                .map(|r| r.encode())
+                .map_err(unavailable)
         }
         Protocol::BlocksByRange => {
             let request = RangeRequest::decode(payload).map_err(|_| Refusal::Invalid)?;
-            storage.block_range(request).await.map(|r| r.encode()).map_err(unavailable)
+            storage
+                .block_range(request)
+                .await
+                .map(|r| r.encode())
+                .map_err(unavailable)
         }
         Protocol::BlocksByHash => {
             let mut hashes = Vec::<Hash>::decode(payload).map_err(|_| Refusal::Invalid)?;
-            hashes.truncate(if buggify!("node.network.few_hashes") { 1 } else { MAX_BLOCKS_BY_HASH });
-            storage.blocks(hashes).await.map(|blocks| blocks.encode()).map_err(unavailable)
+            hashes.truncate(if buggify!("node.network.few_hashes") {
+                1
+            } else {
+                MAX_BLOCKS_BY_HASH
+            });
+            storage
+                .blocks(hashes)
+                .await
+                .map(|blocks| blocks.encode())
+                .map_err(unavailable)
         }
     }
 }

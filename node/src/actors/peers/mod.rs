@@ -35,7 +35,11 @@ pub enum PeerMessage {
     /// From the network: everybody who is connected and whether it is expected, when it could not be told one by one.
     Connected(Vec<(PeerId, bool)>),
     /// From the network: the answer to [`NetworkMessage::Ask`].
-    Answer { tag: u64, peer: PeerId, result: Result<Vec<u8>, RequestError> },
+    Answer {
+        tag: u64,
+        peer: PeerId,
+        result: Result<Vec<u8>, RequestError>,
+    },
     /// From the chain: what is missing.
     Wanted(Goal),
     /// From the chain: a certified block lacks its body.
@@ -109,11 +113,15 @@ impl PeerActor {
     }
 
     fn now_ms(&self) -> u64 {
-        alys_runtime::time::now().duration_since(self.started).as_millis() as u64
+        alys_runtime::time::now()
+            .duration_since(self.started)
+            .as_millis() as u64
     }
 
     fn command(&self, command: Command) -> bool {
-        self.network.tell(NetworkMessage::Command(Box::new(command))).is_ok()
+        self.network
+            .tell(NetworkMessage::Command(Box::new(command)))
+            .is_ok()
     }
 
     fn tell_chain(&self, message: ChainMessage) -> bool {
@@ -126,7 +134,16 @@ impl PeerActor {
     fn ask(&mut self, peer: PeerId, protocol: Protocol, payload: Vec<u8>, asked: Asked) {
         self.next_tag += 1;
         let tag = self.next_tag;
-        if self.network.tell(NetworkMessage::Ask { tag, peer, protocol, payload }).is_ok() {
+        if self
+            .network
+            .tell(NetworkMessage::Ask {
+                tag,
+                peer,
+                protocol,
+                payload,
+            })
+            .is_ok()
+        {
             self.asked.insert(tag, asked);
         } else if let Asked::Range = asked {
             let now = self.now_ms();
@@ -138,8 +155,16 @@ impl PeerActor {
         let now = self.now_ms();
         if let Some(request) = self.planner.next(now) {
             tracing::debug!(peer = %request.peer, start = %request.start, count = request.count, "asking for blocks");
-            let count = if buggify!("node.peers.small_range") { 1 } else { request.count };
-            let payload = RangeRequest { start: request.start, count }.encode();
+            let count = if buggify!("node.peers.small_range") {
+                1
+            } else {
+                request.count
+            };
+            let payload = RangeRequest {
+                start: request.start,
+                count,
+            }
+            .encode();
             self.ask(request.peer, Protocol::BlocksByRange, payload, Asked::Range);
         }
     }
@@ -149,21 +174,41 @@ impl PeerActor {
         if !mutant::active(Mutant::FetchNeverAgain) {
             self.fetching.retain(|_, until| now < *until);
         }
-        let most = if buggify!("node.peers.few_fetches") { 1 } else { MAX_FETCHES };
+        let most = if buggify!("node.peers.few_fetches") {
+            1
+        } else {
+            MAX_FETCHES
+        };
         if self.fetching.contains_key(&hash) || self.fetching.len() >= most {
             return;
         }
         let now_ms = self.now_ms();
-        let Some(peer) = self.planner.any(self.fetches, now_ms) else { return };
+        let Some(peer) = self.planner.any(self.fetches, now_ms) else {
+            return;
+        };
         self.fetches += 1;
-        let patience = if buggify!("node.peers.patient_fetch") { 2 * FETCH_PATIENCE } else { FETCH_PATIENCE };
+        let patience = if buggify!("node.peers.patient_fetch") {
+            2 * FETCH_PATIENCE
+        } else {
+            FETCH_PATIENCE
+        };
         self.fetching.insert(hash, now + patience);
-        self.ask(peer, Protocol::BlocksByHash, vec![hash].encode(), Asked::Blocks(vec![hash]));
+        self.ask(
+            peer,
+            Protocol::BlocksByHash,
+            vec![hash].encode(),
+            Asked::Blocks(vec![hash]),
+        );
     }
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::PeerConnected { peer, addr, outbound, expected } => {
+            Event::PeerConnected {
+                peer,
+                addr,
+                outbound,
+                expected,
+            } => {
                 tracing::debug!(%peer, %addr, outbound, expected, "connected");
                 self.planner.connected(peer, expected);
                 self.count();
@@ -176,15 +221,22 @@ impl PeerActor {
             }
             Event::Status { peer, status } => match StatusAnswer::decode(&status) {
                 Ok(answer) => {
-                    self.tell_chain(ChainMessage::StatusAnswer { peer, answer: Box::new(answer) });
+                    self.tell_chain(ChainMessage::StatusAnswer {
+                        peer,
+                        answer: Box::new(answer),
+                    });
                 }
                 Err(error) => self.misbehaved(peer, &error.to_string()),
             },
             // The network has warned of refused and banned peers already.
             Event::WrongChain { peer, mismatch } => {
-                self.observe(NodeEvent::Notice(format!("peer {peer} refused: {mismatch}")));
+                self.observe(NodeEvent::Notice(format!(
+                    "peer {peer} refused: {mismatch}"
+                )));
             }
-            Event::Banned { peer, .. } => self.observe(NodeEvent::Banned { peer: peer.to_string() }),
+            Event::Banned { peer, .. } => self.observe(NodeEvent::Banned {
+                peer: peer.to_string(),
+            }),
             Event::Gossip { .. }
             | Event::Request { .. }
             | Event::PeerListens { .. }
@@ -195,7 +247,10 @@ impl PeerActor {
 
     fn on_connected(&mut self, connected: &[(PeerId, bool)]) {
         let now = self.now_ms();
-        let gone = self.planner.peers().filter(|peer| connected.iter().all(|(there, _)| there != *peer));
+        let gone = self
+            .planner
+            .peers()
+            .filter(|peer| connected.iter().all(|(there, _)| there != *peer));
         for peer in gone.copied().collect::<Vec<_>>() {
             self.planner.disconnected(&peer, now);
         }
@@ -207,12 +262,17 @@ impl PeerActor {
     }
 
     fn on_answer(&mut self, tag: u64, peer: PeerId, result: Result<Vec<u8>, RequestError>) {
-        let Some(asked) = self.asked.remove(&tag) else { return };
+        let Some(asked) = self.asked.remove(&tag) else {
+            return;
+        };
         let now = self.now_ms();
         match (asked, result) {
             (Asked::Range, Ok(bytes)) => match BlockRange::decode(&bytes) {
                 Ok(range) => {
-                    if !self.tell_chain(ChainMessage::Range { peer, range: Box::new(range) }) {
+                    if !self.tell_chain(ChainMessage::Range {
+                        peer,
+                        range: Box::new(range),
+                    }) {
                         self.planner.failed(&peer, now);
                     }
                 }
@@ -258,11 +318,16 @@ impl PeerActor {
 
     fn misbehaved(&self, peer: PeerId, reason: &str) {
         tracing::warn!(%peer, reason, "a peer sent something wrong");
-        self.command(Command::Report { peer, offence: Offence::InvalidResponse });
+        self.command(Command::Report {
+            peer,
+            offence: Offence::InvalidResponse,
+        });
     }
 
     fn count(&self) {
-        self.observe(NodeEvent::Peers { connected: self.planner.peers().count() });
+        self.observe(NodeEvent::Peers {
+            connected: self.planner.peers().count(),
+        });
     }
 
     fn observe(&self, event: NodeEvent) {
@@ -328,7 +393,11 @@ impl AlysActor for PeerActor {
             }
             PeerMessage::Look => {
                 self.look();
-                let wait = if buggify!("node.peers.late_look") { 3 * LOOK } else { LOOK };
+                let wait = if buggify!("node.peers.late_look") {
+                    3 * LOOK
+                } else {
+                    LOOK
+                };
                 ctx.send_after(wait, PeerMessage::Look);
             }
         }

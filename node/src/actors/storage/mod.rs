@@ -26,17 +26,32 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// What the storage is asked.
 pub enum StorageMessage {
     /// Write durably; answered when it is.
-    Persist { record: Box<Record>, reply: Reply<()> },
+    Persist {
+        record: Box<Record>,
+        reply: Reply<()>,
+    },
     /// Everything that the state machine starts from.
     Load { reply: Reply<Stored> },
     /// One block, header and body.
-    Block { hash: Hash, reply: Reply<Option<Arc<Block>>> },
+    Block {
+        hash: Hash,
+        reply: Reply<Option<Arc<Block>>>,
+    },
     /// Some blocks, for a peer.
-    Blocks { hashes: Vec<Hash>, reply: Reply<Vec<Block>> },
+    Blocks {
+        hashes: Vec<Hash>,
+        reply: Reply<Vec<Block>>,
+    },
     /// A range of the certified chain, for a peer.
-    BlockRange { request: RangeRequest, reply: Reply<BlockRange> },
+    BlockRange {
+        request: RangeRequest,
+        reply: Reply<BlockRange>,
+    },
     /// A range of headers, for a peer.
-    HeaderRange { request: RangeRequest, reply: Reply<HeaderRange> },
+    HeaderRange {
+        request: RangeRequest,
+        reply: Reply<HeaderRange>,
+    },
 }
 
 impl Message for StorageMessage {
@@ -55,7 +70,9 @@ impl Message for StorageMessage {
     fn priority(&self) -> Priority {
         match self {
             Self::Persist { .. } | Self::Load { .. } | Self::Block { .. } => Priority::High,
-            Self::Blocks { .. } | Self::BlockRange { .. } | Self::HeaderRange { .. } => Priority::Normal,
+            Self::Blocks { .. } | Self::BlockRange { .. } | Self::HeaderRange { .. } => {
+                Priority::Normal
+            }
         }
     }
 }
@@ -67,32 +84,50 @@ pub struct Handle(pub Addr<StorageMessage>);
 impl Handle {
     /// Returns when the record is durable.
     pub async fn persist(&self, record: Box<Record>) -> Result<(), AskError> {
-        self.0.ask(|reply| StorageMessage::Persist { record, reply }, DEADLINE).await
+        self.0
+            .ask(|reply| StorageMessage::Persist { record, reply }, DEADLINE)
+            .await
     }
 
     /// See [`StorageMessage::Load`].
     pub async fn load(&self) -> Result<Stored, AskError> {
-        self.0.ask(|reply| StorageMessage::Load { reply }, DEADLINE).await
+        self.0
+            .ask(|reply| StorageMessage::Load { reply }, DEADLINE)
+            .await
     }
 
     /// See [`StorageMessage::Block`].
     pub async fn block(&self, hash: Hash) -> Result<Option<Arc<Block>>, AskError> {
-        self.0.ask(|reply| StorageMessage::Block { hash, reply }, DEADLINE).await
+        self.0
+            .ask(|reply| StorageMessage::Block { hash, reply }, DEADLINE)
+            .await
     }
 
     /// See [`StorageMessage::Blocks`].
     pub async fn blocks(&self, hashes: Vec<Hash>) -> Result<Vec<Block>, AskError> {
-        self.0.ask(|reply| StorageMessage::Blocks { hashes, reply }, DEADLINE).await
+        self.0
+            .ask(|reply| StorageMessage::Blocks { hashes, reply }, DEADLINE)
+            .await
     }
 
     /// See [`StorageMessage::BlockRange`].
     pub async fn block_range(&self, request: RangeRequest) -> Result<BlockRange, AskError> {
-        self.0.ask(|reply| StorageMessage::BlockRange { request, reply }, DEADLINE).await
+        self.0
+            .ask(
+                |reply| StorageMessage::BlockRange { request, reply },
+                DEADLINE,
+            )
+            .await
     }
 
     /// See [`StorageMessage::HeaderRange`].
     pub async fn header_range(&self, request: RangeRequest) -> Result<HeaderRange, AskError> {
-        self.0.ask(|reply| StorageMessage::HeaderRange { request, reply }, DEADLINE).await
+        self.0
+            .ask(
+                |reply| StorageMessage::HeaderRange { request, reply },
+                DEADLINE,
+            )
+            .await
     }
 }
 
@@ -103,9 +138,15 @@ pub struct StorageActor {
 
 impl StorageActor {
     /// Opens the store of this chain.
-    pub fn open(dir: &Dir, engine: Engine, genesis: &Genesis) -> Result<StorageActor, alys_storage::Error> {
+    pub fn open(
+        dir: &Dir,
+        engine: Engine,
+        genesis: &Genesis,
+    ) -> Result<StorageActor, alys_storage::Error> {
         let store = alys_storage::open(engine, dir)?;
-        Ok(StorageActor { blocks: BlockStore::open(store, genesis.hash())? })
+        Ok(StorageActor {
+            blocks: BlockStore::open(store, genesis.hash())?,
+        })
     }
 
     /// Makes the vote state of a key that never voted; keeps one that is there.
@@ -113,7 +154,10 @@ impl StorageActor {
         if self.blocks.votes::<VoteState>()?.is_some() {
             return Ok(());
         }
-        let first = BlockRef { slot: genesis.header().slot, hash: genesis.hash() };
+        let first = BlockRef {
+            slot: genesis.header().slot,
+            hash: genesis.hash(),
+        };
         let mut batch = Batch::new();
         BlockStore::batch_votes(&mut batch, &VoteState::fresh(first));
         self.blocks.write(batch, Durability::Durable)
@@ -125,17 +169,23 @@ impl StorageActor {
             true => Durability::Deferred,
             false => Durability::Durable,
         };
-        if batch.is_empty() { Ok(()) } else { self.blocks.write(batch, durability) }
+        if batch.is_empty() {
+            Ok(())
+        } else {
+            self.blocks.write(batch, durability)
+        }
     }
 
     /// As many of these as fit in an answer, each once.
     fn some_blocks(&self, hashes: &[Hash]) -> Result<Vec<Block>, alys_storage::Error> {
         let (mut found, mut bytes) = (Vec::new(), 0);
         for hash in hashes.iter().collect::<BTreeSet<_>>() {
-            let Some(block) = self.blocks.block(hash)? else { continue };
+            let Some(block) = self.blocks.block(hash)? else {
+                continue;
+            };
             bytes += alys_types::codec::encode(&block).len();
-            let is_full =
-                bytes > MAX_RANGE_BYTES - MAX_CERTIFICATE_BYTES || buggify!("node.storage.few_blocks");
+            let is_full = bytes > MAX_RANGE_BYTES - MAX_CERTIFICATE_BYTES
+                || buggify!("node.storage.few_blocks");
             if is_full && !found.is_empty() {
                 break;
             }
@@ -145,7 +195,10 @@ impl StorageActor {
     }
 
     fn load(&self) -> Result<Stored, alys_storage::Error> {
-        let finalized = match (self.blocks.finalized()?, self.blocks.federation::<FederationRecord>()?) {
+        let finalized = match (
+            self.blocks.finalized()?,
+            self.blocks.federation::<FederationRecord>()?,
+        ) {
             (Some(certified), Some(federation)) => Some((certified, federation)),
             _ => None,
         };
@@ -153,11 +206,24 @@ impl StorageActor {
         if let Some((last, _)) = &finalized {
             let hash = last.header.hash();
             let certificate = self.blocks.certificate(&hash)?;
-            blocks.push(StoredBlock { header: last.header.clone(), block: None, certificate });
+            blocks.push(StoredBlock {
+                header: last.header.clone(),
+                block: None,
+                certificate,
+            });
         }
         for open in self.blocks.open_blocks()? {
-            let block = open.body.map(|body| Arc::new(Block { header: open.header.clone(), body }));
-            blocks.push(StoredBlock { header: open.header, block, certificate: open.certificate });
+            let block = open.body.map(|body| {
+                Arc::new(Block {
+                    header: open.header.clone(),
+                    body,
+                })
+            });
+            blocks.push(StoredBlock {
+                header: open.header,
+                block,
+                certificate: open.certificate,
+            });
         }
         Ok(Stored {
             votes: self.blocks.votes()?,
@@ -203,11 +269,17 @@ impl AlysActor for StorageActor {
             StorageMessage::BlockRange { request, reply } => {
                 let range = alys_runtime::blocking(|| self.blocks.block_range(request))?;
                 let is_empty = range.blocks.is_empty();
-                reached(if is_empty { "state.storage.range_empty" } else { "state.storage.range_served" });
+                reached(if is_empty {
+                    "state.storage.range_empty"
+                } else {
+                    "state.storage.range_served"
+                });
                 reply.send(range);
             }
             StorageMessage::HeaderRange { request, reply } => {
-                reply.send(alys_runtime::blocking(|| self.blocks.header_range(request))?);
+                reply.send(alys_runtime::blocking(|| {
+                    self.blocks.header_range(request)
+                })?);
             }
         }
         Ok(())
@@ -230,7 +302,12 @@ pub fn batch_of(record: &Record) -> Batch {
         BlockStore::batch_highest(&mut batch, highest.slot, highest.hash);
     }
     if let Some(finalized) = &record.finalized {
-        BlockStore::batch_finalized(&mut batch, &finalized.certified, &finalized.chain, &finalized.dropped);
+        BlockStore::batch_finalized(
+            &mut batch,
+            &finalized.certified,
+            &finalized.chain,
+            &finalized.dropped,
+        );
         if let Some(federation) = &finalized.federation {
             BlockStore::batch_federation(&mut batch, federation);
         }

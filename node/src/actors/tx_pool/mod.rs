@@ -75,7 +75,14 @@ pub struct TxPoolActor {
 impl TxPoolActor {
     pub fn new(client: Arc<dyn ExecutionClient>, network: Addr<NetworkMessage>) -> TxPoolActor {
         let (known, waiting) = (Known::default(), VecDeque::new());
-        TxPoolActor { client, network, known, waiting, handing_in: false, failed_looks: 0 }
+        TxPoolActor {
+            client,
+            network,
+            known,
+            waiting,
+            handing_in: false,
+            failed_looks: 0,
+        }
     }
 
     fn go_on(&mut self, ctx: &Context<Self>) {
@@ -87,7 +94,11 @@ impl TxPoolActor {
 
     /// Passes on what is new in the pool.
     async fn look(&mut self) {
-        let most = if buggify!("node.tx_pool.small_look") { 2 } else { MAX_PENDING };
+        let most = if buggify!("node.tx_pool.small_look") {
+            2
+        } else {
+            MAX_PENDING
+        };
         let pending = match self.client.pending_transactions(most).await {
             Ok(pending) => pending,
             Err(error) => {
@@ -100,11 +111,21 @@ impl TxPoolActor {
             }
         };
         self.failed_looks = 0;
-        let fresh: Vec<Vec<u8>> =
-            pending.into_iter().filter(|tx| self.known.insert(keccak256(tx))).map(|tx| tx.to_vec()).collect();
+        let fresh: Vec<Vec<u8>> = pending
+            .into_iter()
+            .filter(|tx| self.known.insert(keccak256(tx)))
+            .map(|tx| tx.to_vec())
+            .collect();
         for message in split(fresh) {
-            let publish = Command::Publish { topic: Topic::Transactions, payload: message.encode() };
-            if self.network.tell(NetworkMessage::Command(Box::new(publish))).is_err() {
+            let publish = Command::Publish {
+                topic: Topic::Transactions,
+                payload: message.encode(),
+            };
+            if self
+                .network
+                .tell(NetworkMessage::Command(Box::new(publish)))
+                .is_err()
+            {
                 // Passed on again after this memory has forgotten them.
                 for tx in &message.0 {
                     self.known.remove(&keccak256(tx));
@@ -115,7 +136,9 @@ impl TxPoolActor {
 
     /// Hands in what others passed on. Good when at least one was taken.
     async fn receive(&mut self, payload: &[u8]) -> Verdict {
-        let Ok(Transactions(transactions)) = Transactions::decode(payload) else { return Verdict::Reject };
+        let Ok(Transactions(transactions)) = Transactions::decode(payload) else {
+            return Verdict::Reject;
+        };
         if transactions.is_empty() || transactions.len() > MAX_RECEIVED {
             return Verdict::Reject;
         }
@@ -127,19 +150,31 @@ impl TxPoolActor {
                 self.waiting.push_back(transaction);
             }
         }
-        if self.hand_in().await { Verdict::Accept } else { Verdict::Ignore }
+        if self.hand_in().await {
+            Verdict::Accept
+        } else {
+            Verdict::Ignore
+        }
     }
 
     /// Hands in what waits, for the length of a turn. True when at least one was taken.
     async fn hand_in(&mut self) -> bool {
         let begun = time::now();
         let mut taken = false;
-        let turn = if buggify!("node.tx_pool.short_turn") { Duration::from_millis(1) } else { TURN };
+        let turn = if buggify!("node.tx_pool.short_turn") {
+            Duration::from_millis(1)
+        } else {
+            TURN
+        };
         while time::now().saturating_duration_since(begun) < turn
             && let Some(transaction) = self.waiting.pop_front()
         {
             let hash = keccak256(&transaction);
-            match self.client.send_raw_transaction(Bytes::from(transaction)).await {
+            match self
+                .client
+                .send_raw_transaction(Bytes::from(transaction))
+                .await
+            {
                 Ok(_) => taken = true,
                 Err(ExecutionError::Transport { .. }) => {
                     // The client is away: they come again from whoever has them.
@@ -171,7 +206,11 @@ impl AlysActor for TxPoolActor {
         match msg {
             TxPoolMessage::Look => {
                 self.look().await;
-                let wait = if buggify!("node.tx_pool.late_look") { 4 * LOOK } else { LOOK };
+                let wait = if buggify!("node.tx_pool.late_look") {
+                    4 * LOOK
+                } else {
+                    LOOK
+                };
                 ctx.send_after(wait, TxPoolMessage::Look);
             }
             TxPoolMessage::Received { source, payload } => {
@@ -208,7 +247,11 @@ impl Known {
             return false;
         }
         self.order.push_back(hash);
-        let most = if buggify!("node.tx_pool.forget", 50_000) { FEW_KNOWN } else { MAX_KNOWN };
+        let most = if buggify!("node.tx_pool.forget", 50_000) {
+            FEW_KNOWN
+        } else {
+            MAX_KNOWN
+        };
         if self.order.len() > most
             && let Some(oldest) = self.order.pop_front()
         {
@@ -266,7 +309,14 @@ mod tests {
 
     fn transfer(nonce: u64) -> Vec<u8> {
         let signature = Signature::new(U256::from(1u64), U256::from(2u64), false);
-        TxEnvelope::from(TxEip1559 { nonce, ..TxEip1559::default() }.into_signed(signature)).encoded_2718()
+        TxEnvelope::from(
+            TxEip1559 {
+                nonce,
+                ..TxEip1559::default()
+            }
+            .into_signed(signature),
+        )
+        .encoded_2718()
     }
 
     #[test]
@@ -292,7 +342,10 @@ mod tests {
                 let mut pool = TxPoolActor::new(Arc::new(client), network);
                 let verdict = pool.receive(&Transactions(transactions).encode()).await;
                 assert_eq!(verdict, expected, "row {row}");
-                assert!(pool.known.set.is_empty(), "row {row}: what was not handed in comes again");
+                assert!(
+                    pool.known.set.is_empty(),
+                    "row {row}: what was not handed in comes again"
+                );
             }
         });
     }
@@ -302,8 +355,15 @@ mod tests {
         let all: Vec<Vec<u8>> = (0..40u8).map(|i| vec![i; 60 * 1024]).collect();
         let messages = split(all.clone());
         assert!(messages.len() > 1);
-        assert!(messages.iter().all(|m| m.encode().len() <= MAX_TRANSACTIONS_BYTES));
-        assert_eq!(messages.into_iter().flat_map(|m| m.0).collect::<Vec<_>>(), all);
+        assert!(
+            messages
+                .iter()
+                .all(|m| m.encode().len() <= MAX_TRANSACTIONS_BYTES)
+        );
+        assert_eq!(
+            messages.into_iter().flat_map(|m| m.0).collect::<Vec<_>>(),
+            all
+        );
     }
 
     #[test]
@@ -313,6 +373,9 @@ mod tests {
             assert!(known.insert(keccak256(i.to_le_bytes())));
         }
         assert_eq!(known.set.len(), MAX_KNOWN);
-        assert!(known.insert(keccak256(0u64.to_le_bytes())), "the oldest is forgotten");
+        assert!(
+            known.insert(keccak256(0u64.to_le_bytes())),
+            "the oldest is forgotten"
+        );
     }
 }

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use alys_actor_system::{Addr, AlysActor, Context, Message};
-use alys_consensus::{CertifiedBlock, ProposalContext, VerifiedBody, VerifiedProposal, VerifiedVote};
+use alys_consensus::{
+    CertifiedBlock, ProposalContext, VerifiedBody, VerifiedProposal, VerifiedVote,
+};
 use alys_net::{GossipId, PeerId, Topic};
 use alys_types::wire::{BlockRange, CertifiedHeader, Confirmation, Message as Wire, Proposal};
 use alys_types::{AuthoritySet, Block, Certificate, Genesis, Height, Vote, VoteKind};
@@ -16,9 +18,17 @@ use crate::actors::chain::ChainMessage;
 /// What is to be decoded or checked.
 pub enum ValidationMessage {
     /// Bytes of a topic.
-    Decode { source: Source, topic: Topic, payload: Vec<u8> },
+    Decode {
+        source: Source,
+        topic: Topic,
+        payload: Vec<u8>,
+    },
     /// Something decoded, with the set that the chain says is right, or that it guesses: `sure` tells.
-    Check { source: Source, job: Job, sure: bool },
+    Check {
+        source: Source,
+        job: Job,
+        sure: bool,
+    },
 }
 
 impl Message for ValidationMessage {
@@ -41,7 +51,10 @@ pub struct Source {
 
 impl Source {
     /// Our own words.
-    pub const OURSELVES: Source = Source { peer: None, gossip: None };
+    pub const OURSELVES: Source = Source {
+        peer: None,
+        gossip: None,
+    };
 }
 
 /// A decoded message.
@@ -150,25 +163,29 @@ impl ValidationActor {
         let genesis = &self.genesis;
         let text = |e: &dyn std::error::Error| e.to_string();
         match job {
-            Job::Proposal { proposal, context } => VerifiedProposal::check(*proposal, &context, genesis)
-                .map(Checked::Proposal)
+            Job::Proposal { proposal, context } => {
+                VerifiedProposal::check(*proposal, &context, genesis)
+                    .map(Checked::Proposal)
+                    .map_err(|e| text(&e))
+            }
+            Job::Vote { vote, set } => VerifiedVote::check(vote, &set, genesis)
+                .map(Checked::Vote)
                 .map_err(|e| text(&e)),
-            Job::Vote { vote, set } => {
-                VerifiedVote::check(vote, &set, genesis).map(Checked::Vote).map_err(|e| text(&e))
-            }
-            Job::HeldVote { vote, set } => {
-                VerifiedVote::check(vote, &set, genesis).map(Checked::HeldVote).map_err(|e| text(&e))
-            }
+            Job::HeldVote { vote, set } => VerifiedVote::check(vote, &set, genesis)
+                .map(Checked::HeldVote)
+                .map_err(|e| text(&e)),
             Job::Confirmation { confirmation, set } => {
                 let Confirmation { vote, certified } = *confirmation;
                 let vote = VerifiedVote::check(vote, &set, genesis).map_err(|e| text(&e))?;
-                let certified = CertifiedBlock::check(certified, &set, genesis).map_err(|e| text(&e))?;
+                let certified =
+                    CertifiedBlock::check(certified, &set, genesis).map_err(|e| text(&e))?;
                 Ok(Checked::Confirmation(vote, certified))
             }
-            Job::Certified { certified, set } => {
-                CertifiedBlock::check(*certified, &set, genesis).map(Checked::Certified).map_err(|e| text(&e))
-            }
-            Job::Parent { certificate, set } => match certificate.verify(&set, &genesis.chain_id()) {
+            Job::Certified { certified, set } => CertifiedBlock::check(*certified, &set, genesis)
+                .map(Checked::Certified)
+                .map_err(|e| text(&e)),
+            Job::Parent { certificate, set } => match certificate.verify(&set, &genesis.chain_id())
+            {
                 Ok(()) => Ok(Checked::Parent(certificate)),
                 Err(error) => Err(text(&error)),
             },
@@ -180,9 +197,14 @@ impl ValidationActor {
     /// The blocks must follow on each other; the certificate of the last one that `set` decides on vouches for all up
     /// to it. What comes after a change of the set is left out: it is asked for again when the set is known.
     fn check_range(&self, range: BlockRange, set: &Arc<AuthoritySet>) -> Result<Checked, String> {
-        let BlockRange { mut blocks, tip, finalized } = range;
+        let BlockRange {
+            mut blocks,
+            tip,
+            finalized,
+        } = range;
         let linked = blocks.windows(2).all(|w| {
-            w[1].header.parent_hash == w[0].header.hash() && w[1].header.height == w[0].header.height.next()
+            w[1].header.parent_hash == w[0].header.hash()
+                && w[1].header.height == w[0].header.height.next()
         });
         if !linked {
             return Err("blocks of a range do not follow on each other".into());
@@ -198,18 +220,30 @@ impl ValidationActor {
         };
         let tip = match (blocks.last(), certificate) {
             (None, _) => None,
-            (Some(_), None) => return Err("a range without the certificate of its last block".into()),
+            (Some(_), None) => {
+                return Err("a range without the certificate of its last block".into());
+            }
             (Some(last), Some(certificate)) => {
                 if certificate.target.kind != VoteKind::Approval {
                     return Err("the certificate of a range is not of approvals".into());
                 }
-                let certified = CertifiedHeader { header: last.header.clone(), certificate };
-                Some(CertifiedBlock::check(certified, set, &self.genesis).map_err(|e| e.to_string())?)
+                let certified = CertifiedHeader {
+                    header: last.header.clone(),
+                    certificate,
+                };
+                Some(
+                    CertifiedBlock::check(certified, set, &self.genesis)
+                        .map_err(|e| e.to_string())?,
+                )
             }
         };
         // The sender's finality may be beyond a change of the set: then it is not its fault that it does not check.
         let finalized = finalized.and_then(|f| CertifiedBlock::check(f, set, &self.genesis).ok());
-        Ok(Checked::Range { bodies: check_bodies(blocks)?, tip, finalized })
+        Ok(Checked::Range {
+            bodies: check_bodies(blocks)?,
+            tip,
+            finalized,
+        })
     }
 }
 
@@ -228,14 +262,25 @@ impl AlysActor for ValidationActor {
         Ok(())
     }
 
-    async fn handle(&mut self, msg: ValidationMessage, _: &Context<Self>) -> Result<(), Self::Error> {
+    async fn handle(
+        &mut self,
+        msg: ValidationMessage,
+        _: &Context<Self>,
+    ) -> Result<(), Self::Error> {
         alys_runtime::buggify_pause!("node.validation.slow", 50_000, 150);
         // The chain may have more to do than it can: what is dropped here is sent again by its author, or asked for
         // again by the chain.
         let answer = match msg {
-            ValidationMessage::Decode { source, topic, payload } => match decode(topic, &payload) {
+            ValidationMessage::Decode {
+                source,
+                topic,
+                payload,
+            } => match decode(topic, &payload) {
                 Ok(heard) => ChainMessage::Heard { source, heard },
-                Err(reason) => ChainMessage::Checked { source, checked: Box::new(Checked::Refused(reason)) },
+                Err(reason) => ChainMessage::Checked {
+                    source,
+                    checked: Box::new(Checked::Refused(reason)),
+                },
             },
             ValidationMessage::Check { source, job, sure } => {
                 let claimed = job.claimed();
@@ -244,7 +289,10 @@ impl AlysActor for ValidationActor {
                     true => Checked::Refused(reason),
                     false => Checked::Doubtful { reason, claimed },
                 });
-                ChainMessage::Checked { source, checked: Box::new(checked) }
+                ChainMessage::Checked {
+                    source,
+                    checked: Box::new(checked),
+                }
             }
         };
         if self.chain.tell(answer).is_err() {
@@ -256,7 +304,10 @@ impl AlysActor for ValidationActor {
 
 fn check_bodies(blocks: Vec<Block>) -> Result<Vec<VerifiedBody>, String> {
     let checked = alys_runtime::par_map(blocks, |block| VerifiedBody::check(Arc::new(block)));
-    checked.into_iter().collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())
+    checked
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| e.to_string())
 }
 
 /// Decodes gossip. The kind of a vote must be its topic's: kinds never stand for each other.
@@ -264,8 +315,12 @@ pub fn decode(topic: Topic, payload: &[u8]) -> Result<Heard, String> {
     let heard = match topic {
         Topic::Blocks => Proposal::decode(payload).map(|p| Heard::Proposal(Box::new(p))),
         Topic::Approvals => Vote::decode(payload).map(Heard::Approval),
-        Topic::Confirmations => Confirmation::decode(payload).map(|c| Heard::Confirmation(Box::new(c))),
-        Topic::Finality => CertifiedHeader::decode(payload).map(|c| Heard::Certificate(Box::new(c))),
+        Topic::Confirmations => {
+            Confirmation::decode(payload).map(|c| Heard::Confirmation(Box::new(c)))
+        }
+        Topic::Finality => {
+            CertifiedHeader::decode(payload).map(|c| Heard::Certificate(Box::new(c)))
+        }
         Topic::Work => return Err("proof of work is not carried by this version".into()),
         Topic::Transactions => return Err("transactions belong to the pool".into()),
     };
@@ -277,7 +332,10 @@ pub fn decode(topic: Topic, payload: &[u8]) -> Result<Heard, String> {
         Heard::Certificate(c) => (c.certificate.target.kind, c.certificate.target.kind),
     };
     if kind.0 != kind.1 {
-        Err(format!("a vote of kind {:?} on the topic of {:?}", kind.0, kind.1))
+        Err(format!(
+            "a vote of kind {:?} on the topic of {:?}",
+            kind.0, kind.1
+        ))
     } else {
         Ok(heard)
     }

@@ -11,11 +11,17 @@ use alloy_rpc_types_engine::{
 use alloy_rpc_types_eth::BlockId;
 
 fn consensus(payload: &ExecutionPayload) -> Block<TxEnvelope> {
-    payload.clone().try_into_block_with_sidecar(&sidecar(payload)).expect("decodes")
+    payload
+        .clone()
+        .try_into_block_with_sidecar(&sidecar(payload))
+        .expect("decodes")
 }
 
 /// The payload after a change of its block, with the hash that belongs to it.
-fn forged(payload: &ExecutionPayload, change: impl FnOnce(&mut Block<TxEnvelope>)) -> ExecutionPayload {
+fn forged(
+    payload: &ExecutionPayload,
+    change: impl FnOnce(&mut Block<TxEnvelope>),
+) -> ExecutionPayload {
     let mut block = consensus(payload);
     change(&mut block);
     ExecutionPayload::from_block_slow(&block).0
@@ -27,16 +33,32 @@ fn every_kind_of_invalid_payload_is_refused_with_its_parent_as_the_last_valid_on
     let cases: &[(&str, Change)] = &[
         ("block number", |block| block.header.number += 1),
         ("timestamp", |block| block.header.timestamp = 0),
-        ("gas limit", |block| block.header.gas_limit += block.header.gas_limit / 1024),
-        ("gas limit", |block| (block.header.gas_limit, block.header.gas_used) = (4_999, 0)),
-        ("gasUsed", |block| block.header.gas_used = block.header.gas_limit + 1),
+        ("gas limit", |block| {
+            block.header.gas_limit += block.header.gas_limit / 1024
+        }),
+        ("gas limit", |block| {
+            (block.header.gas_limit, block.header.gas_used) = (4_999, 0)
+        }),
+        ("gasUsed", |block| {
+            block.header.gas_used = block.header.gas_limit + 1
+        }),
         ("baseFee", |block| block.header.base_fee_per_gas = Some(1)),
         ("gas used", |block| block.header.gas_used += 1),
-        ("bloom", |block| block.header.logs_bloom = Bloom::repeat_byte(1)),
-        ("receipt root", |block| block.header.receipts_root = B256::repeat_byte(1)),
-        ("merkle root", |block| block.header.state_root = B256::repeat_byte(1)),
-        ("blobGasUsed", |block| block.header.blob_gas_used = Some(131_072)),
-        ("excessBlobGas", |block| block.header.excess_blob_gas = Some(131_072)),
+        ("bloom", |block| {
+            block.header.logs_bloom = Bloom::repeat_byte(1)
+        }),
+        ("receipt root", |block| {
+            block.header.receipts_root = B256::repeat_byte(1)
+        }),
+        ("merkle root", |block| {
+            block.header.state_root = B256::repeat_byte(1)
+        }),
+        ("blobGasUsed", |block| {
+            block.header.blob_gas_used = Some(131_072)
+        }),
+        ("excessBlobGas", |block| {
+            block.header.excess_blob_gas = Some(131_072)
+        }),
         ("could not apply tx 0", |block| {
             block.body.transactions = vec![Tx::transfer(0, 7, Address::ZERO, 1).sign()];
         }),
@@ -44,15 +66,24 @@ fn every_kind_of_invalid_payload_is_refused_with_its_parent_as_the_last_valid_on
             block.body.transactions = vec![Tx::transfer(2, 0, Address::ZERO, 1).sign()];
         }),
         ("could not apply tx 0", |block| {
-            let wrong_chain = Tx { chain_id: 5, ..Tx::transfer(0, 0, Address::ZERO, 1) };
+            let wrong_chain = Tx {
+                chain_id: 5,
+                ..Tx::transfer(0, 0, Address::ZERO, 1)
+            };
             block.body.transactions = vec![wrong_chain.sign()];
         }),
         ("could not apply tx 0", |block| {
-            let too_much = Tx { gas: block.header.gas_limit + 1, ..Tx::transfer(0, 0, Address::ZERO, 1) };
+            let too_much = Tx {
+                gas: block.header.gas_limit + 1,
+                ..Tx::transfer(0, 0, Address::ZERO, 1)
+            };
             block.body.transactions = vec![too_much.sign()];
         }),
         ("merkle root", |block| {
-            let gift = alloy_eips::eip4895::Withdrawal { amount: 1, ..Default::default() };
+            let gift = alloy_eips::eip4895::Withdrawal {
+                amount: 1,
+                ..Default::default()
+            };
             block.body.withdrawals = Some(vec![gift].into());
             block.header.withdrawals_root = block.body.calculate_withdrawals_root();
         }),
@@ -67,15 +98,30 @@ fn every_kind_of_invalid_payload_is_refused_with_its_parent_as_the_last_valid_on
             block.header.transactions_root =
                 alloy_consensus::proofs::calculate_transaction_root(&block.body.transactions);
         });
-        let status = world.core.new_payload(bad.clone(), sidecar(&good)).expect("answers");
+        let status = world
+            .core
+            .new_payload(bad.clone(), sidecar(&good))
+            .expect("answers");
         let PayloadStatusEnum::Invalid { validation_error } = &status.status else {
             panic!("{expected}: {status:?}");
         };
-        assert!(validation_error.contains(expected), "{expected}: {validation_error}");
+        assert!(
+            validation_error.contains(expected),
+            "{expected}: {validation_error}"
+        );
         assert_eq!(status.latest_valid_hash, Some(parent), "{expected}");
         // Remembered, also by a fork choice and for what builds on it.
-        assert!(world.core.new_payload(bad.clone(), sidecar(&good)).expect("answers").is_invalid());
-        let updated = world.core.forkchoice_updated(head(bad.block_hash()), None).expect("answers");
+        assert!(
+            world
+                .core
+                .new_payload(bad.clone(), sidecar(&good))
+                .expect("answers")
+                .is_invalid()
+        );
+        let updated = world
+            .core
+            .forkchoice_updated(head(bad.block_hash()), None)
+            .expect("answers");
         assert!(updated.is_invalid(), "{expected}");
         let child = forged(&good, |block| {
             block.header.parent_hash = bad.block_hash();
@@ -116,7 +162,10 @@ fn blob_transactions_and_versioned_hashes_are_refused() {
     let mut world = World::new(Fork::Cancun);
     let payload = world.build_on(world.core.genesis_hash(), 1);
     let fields = alloy_rpc_types_engine::CancunPayloadFields::new(beacon_root(1), vec![B256::ZERO]);
-    let status = world.core.new_payload(payload, ExecutionPayloadSidecar::v3(fields)).expect("answers");
+    let status = world
+        .core
+        .new_payload(payload, ExecutionPayloadSidecar::v3(fields))
+        .expect("answers");
     assert!(status.is_invalid(), "{status:?}");
 }
 
@@ -126,7 +175,10 @@ fn a_payload_with_an_unknown_parent_is_syncing_until_the_parent_comes() {
     let payloads = builder.branch(builder.core.genesis_hash(), 3, 1);
     let mut world = World::new(Fork::Shanghai);
     assert!(world.import(&payloads[2]).is_syncing());
-    let updated = world.core.forkchoice_updated(head(payloads[2].block_hash()), None).expect("answers");
+    let updated = world
+        .core
+        .forkchoice_updated(head(payloads[2].block_hash()), None)
+        .expect("answers");
     assert!(updated.is_syncing());
     for payload in &payloads {
         world.must_import(payload);
@@ -145,7 +197,10 @@ fn a_reorganisation_of_several_blocks_takes_state_index_and_pool_with_it() {
     let second = world.must_send(&Tx::transfer(0, 1, b, 2).sign());
     let last = world.block().block_hash();
     assert_eq!(world.core.head().number, 5);
-    assert_eq!((world.balance(a), world.balance(b)), (U256::from(1), U256::from(2)));
+    assert_eq!(
+        (world.balance(a), world.balance(b)),
+        (U256::from(1), U256::from(2))
+    );
 
     // The other branch has another first transaction.
     let mut other = World::new(Fork::Shanghai);
@@ -161,23 +216,54 @@ fn a_reorganisation_of_several_blocks_takes_state_index_and_pool_with_it() {
     }
     world.set_head(branch[5].block_hash());
     assert_eq!(world.core.head().number, 7);
-    assert_eq!((world.balance(a), world.balance(b)), (U256::from(10), U256::ZERO));
+    assert_eq!(
+        (world.balance(a), world.balance(b)),
+        (U256::from(10), U256::ZERO)
+    );
     assert!(world.core.rpc_receipt(first).expect("reads").is_none());
     assert!(world.core.rpc_receipt(rival).expect("reads").is_some());
-    let third = world.core.header(BlockId::number(3)).expect("reads").expect("is there");
+    let third = world
+        .core
+        .header(BlockId::number(3))
+        .expect("reads")
+        .expect("is there");
     assert_eq!(third.hash, branch[1].block_hash());
     // The orphaned transactions wait again and go into the next block.
-    assert_eq!(world.core.pool_status(), PoolStatus { pending: 2, queued: 0 });
-    assert_eq!(world.core.nonce(account(0), BlockId::pending()).expect("reads"), 2);
+    assert_eq!(
+        world.core.pool_status(),
+        PoolStatus {
+            pending: 2,
+            queued: 0
+        }
+    );
+    assert_eq!(
+        world
+            .core
+            .nonce(account(0), BlockId::pending())
+            .expect("reads"),
+        2
+    );
     world.block();
-    assert_eq!((world.balance(a), world.balance(b)), (U256::from(11), U256::from(2)));
+    assert_eq!(
+        (world.balance(a), world.balance(b)),
+        (U256::from(11), U256::from(2))
+    );
     assert!(world.core.rpc_receipt(second).expect("reads").is_some());
 
     // And back, to a shorter branch.
     world.set_head(last);
     assert_eq!(world.core.head().number, 5);
-    assert_eq!((world.balance(a), world.balance(b)), (U256::from(1), U256::from(2)));
-    assert!(world.core.header(BlockId::number(6)).expect("reads").is_none());
+    assert_eq!(
+        (world.balance(a), world.balance(b)),
+        (U256::from(1), U256::from(2))
+    );
+    assert!(
+        world
+            .core
+            .header(BlockId::number(6))
+            .expect("reads")
+            .is_none()
+    );
     assert!(world.core.rpc_receipt(rival).expect("reads").is_none());
 }
 
@@ -192,13 +278,37 @@ fn the_head_may_go_back_to_an_ancestor_but_not_below_finality() {
     };
     world.set_head(blocks[2]);
     assert_eq!(world.core.head().number, 3);
-    assert!(world.core.header(BlockId::number(4)).expect("reads").is_none());
-    assert!(world.core.forkchoice_updated(to(blocks[3], blocks[1]), None).expect("moves").is_valid());
-    assert_eq!((world.core.finalized().number, world.core.safe().number), (2, 2));
-    let error = world.core.forkchoice_updated(head(blocks[0]), None).expect_err("is final");
+    assert!(
+        world
+            .core
+            .header(BlockId::number(4))
+            .expect("reads")
+            .is_none()
+    );
+    assert!(
+        world
+            .core
+            .forkchoice_updated(to(blocks[3], blocks[1]), None)
+            .expect("moves")
+            .is_valid()
+    );
+    assert_eq!(
+        (world.core.finalized().number, world.core.safe().number),
+        (2, 2)
+    );
+    let error = world
+        .core
+        .forkchoice_updated(head(blocks[0]), None)
+        .expect_err("is final");
     assert_eq!(error.code(), -38002);
     // Finality told again, or older than it was, changes nothing.
-    assert!(world.core.forkchoice_updated(to(blocks[3], blocks[0]), None).expect("answers").is_valid());
+    assert!(
+        world
+            .core
+            .forkchoice_updated(to(blocks[3], blocks[0]), None)
+            .expect("answers")
+            .is_valid()
+    );
     assert_eq!(world.core.finalized().number, 2);
 }
 
@@ -218,19 +328,47 @@ fn inconsistent_fork_choices_are_refused_and_change_nothing() {
         (B256::repeat_byte(1), B256::ZERO),
         (B256::ZERO, B256::repeat_byte(1)),
     ] {
-        let state =
-            ForkchoiceState { head_block_hash: a1, safe_block_hash: safe, finalized_block_hash: finalized };
-        let error = world.core.forkchoice_updated(state, None).expect_err("does not fit");
+        let state = ForkchoiceState {
+            head_block_hash: a1,
+            safe_block_hash: safe,
+            finalized_block_hash: finalized,
+        };
+        let error = world
+            .core
+            .forkchoice_updated(state, None)
+            .expect_err("does not fit");
         assert_eq!(error.code(), -38002, "{error}");
         assert_eq!(world.core.head(), before);
     }
     // Once a branch is final, the other one is refused and dropped.
-    let state = ForkchoiceState { head_block_hash: a1, safe_block_hash: a1, finalized_block_hash: a1 };
-    assert!(world.core.forkchoice_updated(state, None).expect("moves").is_valid());
-    assert!(world.core.block(b1.into()).expect("reads").is_none(), "side blocks below finality are dropped");
+    let state = ForkchoiceState {
+        head_block_hash: a1,
+        safe_block_hash: a1,
+        finalized_block_hash: a1,
+    };
+    assert!(
+        world
+            .core
+            .forkchoice_updated(state, None)
+            .expect("moves")
+            .is_valid()
+    );
+    assert!(
+        world.core.block(b1.into()).expect("reads").is_none(),
+        "side blocks below finality are dropped"
+    );
     assert!(world.core.block(a1.into()).expect("reads").is_some());
-    assert!(world.core.forkchoice_updated(head(b1), None).expect("answers").is_syncing());
-    let error = world.core.forkchoice_updated(head(genesis), None).expect_err("below finality");
+    assert!(
+        world
+            .core
+            .forkchoice_updated(head(b1), None)
+            .expect("answers")
+            .is_syncing()
+    );
+    let error = world
+        .core
+        .forkchoice_updated(head(genesis), None)
+        .expect_err("below finality");
     assert_eq!(error.code(), -38002);
 }
 
@@ -240,11 +378,17 @@ fn attributes_are_checked_and_name_their_build() {
     let genesis = world.core.genesis_hash();
     let good = world.attributes(5);
     let id = |world: &mut World, attributes| {
-        let updated = world.core.forkchoice_updated(head(genesis), Some(attributes));
+        let updated = world
+            .core
+            .forkchoice_updated(head(genesis), Some(attributes));
         updated.map(|updated| updated.payload_id.expect("a build"))
     };
     let first = id(&mut world, good.clone()).expect("builds");
-    assert_eq!(id(&mut world, good.clone()).expect("builds"), first, "the same build");
+    assert_eq!(
+        id(&mut world, good.clone()).expect("builds"),
+        first,
+        "the same build"
+    );
     let mut other = good.clone();
     other.timestamp = 6;
     other.parent_beacon_block_root = Some(beacon_root(6));
@@ -258,7 +402,10 @@ fn attributes_are_checked_and_name_their_build() {
     for bad in [late, no_withdrawals, no_root] {
         assert_eq!(id(&mut world, bad).expect_err("is wrong").code(), -38003);
     }
-    let unknown = world.core.get_payload(PayloadId::new([9; 8])).expect_err("was never started");
+    let unknown = world
+        .core
+        .get_payload(PayloadId::new([9; 8]))
+        .expect_err("was never started");
     assert_eq!(unknown.code(), -38001);
 }
 
@@ -267,7 +414,10 @@ fn a_build_takes_what_came_into_the_pool_after_it_was_started() {
     let mut world = World::new(Fork::Shanghai);
     let attributes = world.attributes(5);
     let genesis = world.core.genesis_hash();
-    let updated = world.core.forkchoice_updated(head(genesis), Some(attributes)).expect("updates");
+    let updated = world
+        .core
+        .forkchoice_updated(head(genesis), Some(attributes))
+        .expect("updates");
     let id = updated.payload_id.expect("a build");
     let empty = world.core.get_payload(id).expect("builds");
     assert!(empty.payload.transactions().is_empty());
@@ -275,7 +425,10 @@ fn a_build_takes_what_came_into_the_pool_after_it_was_started() {
     let tx = Tx::transfer(0, 0, Address::repeat_byte(1), 1).sign();
     world.must_send(&tx);
     let full = world.core.get_payload(id).expect("builds");
-    assert_eq!(full.payload.transactions(), &vec![alloy_primitives::Bytes::from(tx.encoded_2718())]);
+    assert_eq!(
+        full.payload.transactions(),
+        &vec![alloy_primitives::Bytes::from(tx.encoded_2718())]
+    );
     assert_eq!(full.block_value, U256::from(21_000 * GWEI));
     let again = world.core.get_payload(id).expect("builds");
     assert_eq!(again.payload, full.payload);
@@ -289,11 +442,23 @@ fn builds_and_memory_of_invalid_blocks_are_bounded() {
     let genesis = world.core.genesis_hash();
     let start = |world: &mut World, time| {
         let attributes = world.attributes(time);
-        let updated = world.core.forkchoice_updated(head(genesis), Some(attributes)).expect("updates");
+        let updated = world
+            .core
+            .forkchoice_updated(head(genesis), Some(attributes))
+            .expect("updates");
         updated.payload_id.expect("a build")
     };
-    let ids: Vec<_> = (1..=limits::PAYLOAD_JOBS as u64 + 1).map(|time| start(&mut world, time)).collect();
-    assert_eq!(world.core.get_payload(ids[0]).expect_err("was forgotten").code(), -38001);
+    let ids: Vec<_> = (1..=limits::PAYLOAD_JOBS as u64 + 1)
+        .map(|time| start(&mut world, time))
+        .collect();
+    assert_eq!(
+        world
+            .core
+            .get_payload(ids[0])
+            .expect_err("was forgotten")
+            .code(),
+        -38001
+    );
     assert!(world.core.get_payload(ids[1]).is_ok());
 }
 
@@ -304,20 +469,50 @@ fn a_restart_goes_on_where_it_stopped() {
     let a = world.block().block_hash();
     let hash = world.must_send(&Tx::call(0, 1, CONTRACT, []).sign());
     let b = world.block().block_hash();
-    let state = ForkchoiceState { head_block_hash: b, safe_block_hash: a, finalized_block_hash: a };
-    assert!(world.core.forkchoice_updated(state, None).expect("updates").is_valid());
-    let before = (world.core.head(), world.core.safe(), world.core.finalized(), world.balance(account(0)));
+    let state = ForkchoiceState {
+        head_block_hash: b,
+        safe_block_hash: a,
+        finalized_block_hash: a,
+    };
+    assert!(
+        world
+            .core
+            .forkchoice_updated(state, None)
+            .expect("updates")
+            .is_valid()
+    );
+    let before = (
+        world.core.head(),
+        world.core.safe(),
+        world.core.finalized(),
+        world.balance(account(0)),
+    );
     let block = world.core.rpc_block(b.into(), true).expect("reads");
     let receipts = world.core.receipts(b.into()).expect("reads");
     world.restart();
     assert_eq!(world.core.rpc_block(b.into(), true).expect("reads"), block);
     assert_eq!(world.core.receipts(b.into()).expect("reads"), receipts);
-    let after = (world.core.head(), world.core.safe(), world.core.finalized(), world.balance(account(0)));
+    let after = (
+        world.core.head(),
+        world.core.safe(),
+        world.core.finalized(),
+        world.balance(account(0)),
+    );
     assert_eq!(before, after);
-    assert!(world.core.rpc_receipt(hash).expect("reads").expect("is there").status());
+    assert!(
+        world
+            .core
+            .rpc_receipt(hash)
+            .expect("reads")
+            .expect("is there")
+            .status()
+    );
     world.must_send(&Tx::call(0, 2, CONTRACT, []).sign());
     world.block();
-    let count = world.core.storage_at(CONTRACT, U256::ZERO, BlockId::latest()).expect("reads");
+    let count = world
+        .core
+        .storage_at(CONTRACT, U256::ZERO, BlockId::latest())
+        .expect("reads");
     assert_eq!(count, B256::with_last_byte(2));
 }
 
@@ -333,14 +528,34 @@ fn a_power_loss_keeps_the_head_and_loses_only_what_was_no_head() {
     world.restart();
     assert_eq!(world.core.head().hash, kept.block_hash());
     assert_eq!(world.balance(Address::repeat_byte(1)), U256::from(1));
-    assert!(world.core.block(lost.block_hash().into()).expect("reads").is_none());
-    assert!(world.core.forkchoice_updated(head(lost.block_hash()), None).expect("answers").is_syncing());
+    assert!(
+        world
+            .core
+            .block(lost.block_hash().into())
+            .expect("reads")
+            .is_none()
+    );
+    assert!(
+        world
+            .core
+            .forkchoice_updated(head(lost.block_hash()), None)
+            .expect("answers")
+            .is_syncing()
+    );
     // The node sends it again.
     world.must_import(&lost);
     world.set_head(lost.block_hash());
-    assert_eq!(world.store.durable_writes(), writes + 1, "a moved head waits for the disk once");
+    assert_eq!(
+        world.store.durable_writes(),
+        writes + 1,
+        "a moved head waits for the disk once"
+    );
     world.set_head(lost.block_hash());
-    assert_eq!(world.store.durable_writes(), writes + 1, "a head told again does not");
+    assert_eq!(
+        world.store.durable_writes(),
+        writes + 1,
+        "a head told again does not"
+    );
 }
 
 #[test]
@@ -356,7 +571,11 @@ fn a_long_catch_up_ends_with_one_wait_for_the_disk() {
     world.set_head(last);
     assert_eq!(world.store.durable_writes(), writes + 1);
     for (number, payload) in (1u64..).zip(&payloads) {
-        let header = world.core.header(BlockId::number(number)).expect("reads").expect("is there");
+        let header = world
+            .core
+            .header(BlockId::number(number))
+            .expect("reads")
+            .expect("is there");
         assert_eq!(header.hash, payload.block_hash());
     }
     world.restart();
@@ -377,11 +596,17 @@ fn another_genesis_or_a_corrupt_store_is_named() {
 #[test]
 fn geneses_that_ask_for_more_are_refused() {
     let cases: &[(&str, fn(&mut alloy_genesis::Genesis))] = &[
-        ("after Cancun", |genesis| genesis.config.prague_time = Some(0)),
+        ("after Cancun", |genesis| {
+            genesis.config.prague_time = Some(0)
+        }),
         ("London", |genesis| genesis.config.london_block = None),
         ("London", |genesis| genesis.config.berlin_block = Some(3)),
-        ("needs Shanghai", |genesis| genesis.config.shanghai_time = None),
-        ("before Shanghai", |genesis| genesis.config.shanghai_time = Some(7)),
+        ("needs Shanghai", |genesis| {
+            genesis.config.shanghai_time = None
+        }),
+        ("before Shanghai", |genesis| {
+            genesis.config.shanghai_time = Some(7)
+        }),
         ("number 0", |genesis| genesis.number = Some(1)),
         ("merge", |genesis| {
             genesis.config.terminal_total_difficulty_passed = false;
@@ -422,31 +647,56 @@ fn a_crash_between_any_two_writes_leaves_a_whole_chain() {
     }
     let last = branch.last().expect("many").block_hash();
     let safe = branch[3].block_hash();
-    let state = ForkchoiceState { head_block_hash: last, safe_block_hash: safe, finalized_block_hash: safe };
-    assert!(world.core.forkchoice_updated(state, None).expect("moves").is_valid());
+    let state = ForkchoiceState {
+        head_block_hash: last,
+        safe_block_hash: safe,
+        finalized_block_hash: safe,
+    };
+    assert!(
+        world
+            .core
+            .forkchoice_updated(state, None)
+            .expect("moves")
+            .is_valid()
+    );
     world.block();
     let mut heads = std::collections::BTreeSet::new();
     for store in world.store.all_prefixes() {
-        let core = ExecutionCore::open(store, &world.genesis, CoreConfig::default()).expect("opens");
+        let core =
+            ExecutionCore::open(store, &world.genesis, CoreConfig::default()).expect("opens");
         let head = core.head();
         if !heads.insert(head.hash) {
             continue;
         }
         let mut parent = core.genesis_hash();
         for number in 1..=head.number {
-            let block = core.block(BlockId::number(number)).expect("reads").expect("is there");
+            let block = core
+                .block(BlockId::number(number))
+                .expect("reads")
+                .expect("is there");
             assert_eq!(block.block.header.parent_hash, parent);
             parent = block.hash;
             for transaction in &block.block.body.transactions {
-                assert!(core.rpc_receipt(*transaction.tx_hash()).expect("reads").is_some());
+                assert!(
+                    core.rpc_receipt(*transaction.tx_hash())
+                        .expect("reads")
+                        .is_some()
+                );
             }
         }
         assert_eq!(parent, head.hash);
-        assert!(core.header(BlockId::number(head.number + 1)).expect("reads").is_none());
+        assert!(
+            core.header(BlockId::number(head.number + 1))
+                .expect("reads")
+                .is_none()
+        );
         assert!(core.safe().number <= head.number && core.finalized().number <= core.safe().number);
-        let count = core.storage_at(CONTRACT, U256::ZERO, BlockId::latest()).expect("state is there");
+        let count = core
+            .storage_at(CONTRACT, U256::ZERO, BlockId::latest())
+            .expect("state is there");
         assert!(U256::from_be_bytes(count.0) <= U256::from(2));
-        core.balance(account(0), BlockId::latest()).expect("state is there");
+        core.balance(account(0), BlockId::latest())
+            .expect("state is there");
     }
     // Genesis, three blocks, the step on the long way to the other branch, its end, and the block after it.
     assert_eq!(heads.len(), 7);

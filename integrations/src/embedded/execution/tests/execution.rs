@@ -17,9 +17,15 @@ fn a_transfer_moves_the_value_and_pays_tip_and_base_fee() {
     assert_eq!(world.balance(to), U256::from(5));
     let base_fee = payload.as_v1().base_fee_per_gas.to::<u128>();
     assert_eq!(world.balance(world.recipient), U256::from(21_000 * GWEI));
-    assert_eq!(world.balance(from), before - U256::from(5 + 21_000 * (GWEI + base_fee)));
+    assert_eq!(
+        world.balance(from),
+        before - U256::from(5 + 21_000 * (GWEI + base_fee))
+    );
     assert_eq!(world.core.nonce(from, BlockId::latest()).expect("reads"), 1);
-    let old = world.core.balance(from, BlockId::earliest()).expect("old states stay readable");
+    let old = world
+        .core
+        .balance(from, BlockId::earliest())
+        .expect("old states stay readable");
     assert_eq!(old, before);
 }
 
@@ -35,8 +41,15 @@ fn all_transaction_types_run_and_another_client_agrees() {
         world.must_send(&Tx::call(1, 1, CONTRACT, []).sign());
         world.must_send(&Tx::call(1, 2, CONTRACT, U256::from(1).to_be_bytes_vec()).legacy());
         payloads.push(world.block());
-        assert_eq!(payloads[0].transactions().len() + payloads[1].transactions().len(), 5, "{fork:?}");
-        let count = world.core.storage_at(CONTRACT, U256::ZERO, BlockId::latest()).expect("reads");
+        assert_eq!(
+            payloads[0].transactions().len() + payloads[1].transactions().len(),
+            5,
+            "{fork:?}"
+        );
+        let count = world
+            .core
+            .storage_at(CONTRACT, U256::ZERO, BlockId::latest())
+            .expect("reads");
         assert_eq!(U256::from_be_bytes(count.0), U256::from(2));
         world.replay_into(&mut World::new(fork), &payloads);
     }
@@ -49,7 +62,13 @@ fn receipts_say_what_happened() {
     let count = world.must_send(&Tx::call(0, 1, CONTRACT, []).sign());
     let fail = world.must_send(&Tx::call(0, 2, CONTRACT, U256::from(1).to_be_bytes_vec()).sign());
     let payload = world.block();
-    let receipt = |hash: B256| world.core.rpc_receipt(hash).expect("reads").expect("is mined");
+    let receipt = |hash: B256| {
+        world
+            .core
+            .rpc_receipt(hash)
+            .expect("reads")
+            .expect("is mined")
+    };
     let deployed = receipt(deploy);
     assert!(deployed.status());
     assert_eq!(deployed.contract_address, Some(CONTRACT));
@@ -61,12 +80,22 @@ fn receipts_say_what_happened() {
     assert_eq!(logs.len(), 1);
     assert_eq!(logs[0].inner.address, CONTRACT);
     assert_eq!(logs[0].inner.topics(), [B256::with_last_byte(0x42)]);
-    assert_eq!(logs[0].inner.data.data.as_ref(), B256::with_last_byte(1).as_slice());
-    assert_eq!(counted.gas_used, counted.inner.cumulative_gas_used() - deployed.gas_used);
+    assert_eq!(
+        logs[0].inner.data.data.as_ref(),
+        B256::with_last_byte(1).as_slice()
+    );
+    assert_eq!(
+        counted.gas_used,
+        counted.inner.cumulative_gas_used() - deployed.gas_used
+    );
     let failed = receipt(fail);
     assert!(!failed.status());
     assert!(failed.inner.logs().is_empty());
-    let header = world.core.header(BlockId::latest()).expect("reads").expect("is there");
+    let header = world
+        .core
+        .header(BlockId::latest())
+        .expect("reads")
+        .expect("is there");
     assert_eq!(header.header.gas_used, failed.inner.cumulative_gas_used());
     assert_eq!(header.header.logs_bloom, *counted.inner.logs_bloom());
 }
@@ -76,16 +105,37 @@ fn withdrawals_credit_gwei_and_empty_ones_make_no_account() {
     let mut world = World::new(Fork::Shanghai);
     let (rich, none) = (Address::repeat_byte(1), Address::repeat_byte(2));
     world.withdrawals = vec![
-        Withdrawal { index: 0, validator_index: 0, address: rich, amount: 1_000_000_000 },
-        Withdrawal { index: 1, validator_index: 1, address: none, amount: 0 },
-        Withdrawal { index: 2, validator_index: 1, address: rich, amount: 1 },
+        Withdrawal {
+            index: 0,
+            validator_index: 0,
+            address: rich,
+            amount: 1_000_000_000,
+        },
+        Withdrawal {
+            index: 1,
+            validator_index: 1,
+            address: none,
+            amount: 0,
+        },
+        Withdrawal {
+            index: 2,
+            validator_index: 1,
+            address: rich,
+            amount: 1,
+        },
     ];
     let payload = world.block();
     assert_eq!(world.balance(rich), eth(1) + U256::from(GWEI));
-    let proof = world.core.proof(none, &[], BlockId::latest()).expect("proves");
+    let proof = world
+        .core
+        .proof(none, &[], BlockId::latest())
+        .expect("proves");
     let key = alloy_trie::Nibbles::unpack(keccak256(none));
     let root = payload.as_v1().state_root;
-    assert!(alloy_trie::proof::verify_proof(root, key, None, &proof.account_proof).is_ok(), "is absent");
+    assert!(
+        alloy_trie::proof::verify_proof(root, key, None, &proof.account_proof).is_ok(),
+        "is absent"
+    );
     world.replay_into(&mut World::new(Fork::Shanghai), &[payload]);
 }
 
@@ -96,11 +146,17 @@ fn beacon_roots_are_stored_at_the_start_of_a_cancun_block() {
     let payload = world.block();
     let timestamp = payload.timestamp();
     let slot = |n: u64| {
-        let value = world.core.storage_at(beacon, U256::from(n), BlockId::latest()).expect("reads");
+        let value = world
+            .core
+            .storage_at(beacon, U256::from(n), BlockId::latest())
+            .expect("reads");
         U256::from_be_bytes(value.0)
     };
     assert_eq!(slot(timestamp % 8191), U256::from(timestamp));
-    assert_eq!(B256::from(slot(timestamp % 8191 + 8191)), beacon_root(timestamp));
+    assert_eq!(
+        B256::from(slot(timestamp % 8191 + 8191)),
+        beacon_root(timestamp)
+    );
     // A contract that asks gets the root.
     let request = alloy_rpc_types_eth::TransactionRequest {
         to: Some(beacon.into()),
@@ -128,12 +184,24 @@ fn self_destructed_and_recreated_contracts_lose_their_storage() {
     let mut world = World::new(Fork::Shanghai);
     world.must_send(&Tx::deploy(0, 0, &code).sign());
     let first = world.block();
-    let stored = world.core.storage_at(CONTRACT, U256::ZERO, BlockId::latest()).expect("reads");
+    let stored = world
+        .core
+        .storage_at(CONTRACT, U256::ZERO, BlockId::latest())
+        .expect("reads");
     assert_eq!(stored, B256::with_last_byte(7));
     world.must_send(&Tx::call(0, 1, CONTRACT, []).sign());
     let second = world.block();
-    assert!(world.core.code(CONTRACT, BlockId::latest()).expect("reads").is_empty());
-    let gone = world.core.storage_at(CONTRACT, U256::ZERO, BlockId::latest()).expect("reads");
+    assert!(
+        world
+            .core
+            .code(CONTRACT, BlockId::latest())
+            .expect("reads")
+            .is_empty()
+    );
+    let gone = world
+        .core
+        .storage_at(CONTRACT, U256::ZERO, BlockId::latest())
+        .expect("reads");
     assert_eq!(gone, B256::ZERO);
     world.replay_into(&mut World::new(Fork::Shanghai), &[first, second]);
 }
@@ -157,7 +225,11 @@ fn block_hashes_of_ancestors_are_seen_by_contracts() {
         B256::from_slice(&world.core.call(&request, BlockId::latest()).expect("calls"))
     };
     assert_eq!(ask(0), world.core.genesis_hash());
-    let third = world.core.header(BlockId::number(3)).expect("reads").expect("is there");
+    let third = world
+        .core
+        .header(BlockId::number(3))
+        .expect("reads")
+        .expect("is there");
     assert_eq!(ask(3), third.hash);
     assert_eq!(ask(6), B256::ZERO, "a block does not know its own hash");
 }
@@ -184,7 +256,10 @@ fn state_root_after_many_blocks_equals_the_root_of_all_accounts() {
     }
     let latest = BlockId::latest();
     let accounts = touched.iter().map(|address| {
-        let proof = world.core.proof(*address, &[B256::ZERO], latest).expect("proves");
+        let proof = world
+            .core
+            .proof(*address, &[B256::ZERO], latest)
+            .expect("proves");
         let count = proof.storage_proof[0].value;
         let storage_root = if count.is_zero() {
             alloy_trie::EMPTY_ROOT_HASH
@@ -192,8 +267,12 @@ fn state_root_after_many_blocks_equals_the_root_of_all_accounts() {
             alloy_trie::root::storage_root_unhashed([(B256::ZERO, count)])
         };
         assert_eq!(proof.storage_hash, storage_root);
-        let account =
-            alloy_consensus::TrieAccount::new(proof.nonce, proof.balance, storage_root, proof.code_hash);
+        let account = alloy_consensus::TrieAccount::new(
+            proof.nonce,
+            proof.balance,
+            storage_root,
+            proof.code_hash,
+        );
         (*address, account)
     });
     let all: std::collections::BTreeMap<_, _> = accounts.collect();

@@ -8,8 +8,14 @@ use alloy_rpc_types_eth::BlockId;
 #[test]
 fn genesis_hashes_are_those_of_other_clients() {
     let cases = [
-        (Fork::Shanghai, b256!("0xa2efbb3dbc76b19d89cec04efdc81cadddae4e1824ad70278ead754330bbb4a0")),
-        (Fork::Cancun, b256!("0xb25ce44de2f91807aacefa1f53e2eb8815514bca9ea9c34b8ec12cf940768d31")),
+        (
+            Fork::Shanghai,
+            b256!("0xa2efbb3dbc76b19d89cec04efdc81cadddae4e1824ad70278ead754330bbb4a0"),
+        ),
+        (
+            Fork::Cancun,
+            b256!("0xb25ce44de2f91807aacefa1f53e2eb8815514bca9ea9c34b8ec12cf940768d31"),
+        ),
     ];
     for (fork, expected) in cases {
         assert_eq!(World::new(fork).core.genesis_hash(), expected, "{fork:?}");
@@ -26,7 +32,8 @@ fn a_genesis_with_all_that_the_format_knows_has_the_hash_of_other_clients() {
     json["extraData"] = "0xc0ffee".into();
     json["gasLimit"] = "0x1c9c381".into();
     json["difficulty"] = "0x20000".into();
-    json["alloc"]["0x0000000000000000000000000000000000000001"] = serde_json::json!({ "balance": "0x1" });
+    json["alloc"]["0x0000000000000000000000000000000000000001"] =
+        serde_json::json!({ "balance": "0x1" });
     json["alloc"]["0xbBbBBBBbbBBBbbbBbbBbbbbBBbBbbbbBbBbbBBbB"] = serde_json::json!({
         "balance": "0x5", "code": "0x6001", "nonce": "0x7",
         "storage": {
@@ -41,6 +48,19 @@ fn a_genesis_with_all_that_the_format_knows_has_the_hash_of_other_clients() {
     assert_eq!(world.core.genesis_hash(), hash);
     let bridge = alloy_primitives::Address::repeat_byte(0xbb);
     let slot = U256::from_be_bytes(value(0x11).0);
-    assert_eq!(world.core.storage_at(bridge, slot, BlockId::latest()).expect("reads"), value(0x22));
-    assert_eq!(world.core.code(bridge, BlockId::earliest()).expect("reads").as_ref(), [0x60, 1]);
+    assert_eq!(
+        world
+            .core
+            .storage_at(bridge, slot, BlockId::latest())
+            .expect("reads"),
+        value(0x22)
+    );
+    assert_eq!(
+        world
+            .core
+            .code(bridge, BlockId::earliest())
+            .expect("reads")
+            .as_ref(),
+        [0x60, 1]
+    );
 }

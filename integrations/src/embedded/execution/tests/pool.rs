@@ -7,7 +7,13 @@ use alloy_primitives::{Address, B256, Signature, TxKind, U256, hex};
 use alloy_rpc_types_eth::BlockId;
 
 fn small(config: PoolConfig) -> World {
-    World::with(genesis(Fork::Shanghai), CoreConfig { pool: config, ..CoreConfig::default() })
+    World::with(
+        genesis(Fork::Shanghai),
+        CoreConfig {
+            pool: config,
+            ..CoreConfig::default()
+        },
+    )
 }
 
 #[test]
@@ -21,34 +27,111 @@ fn refusals_are_worded_as_wallets_know_them() {
     let cases = [
         ("already known", plain(1).sign()),
         ("nonce too low", plain(0).sign()),
-        ("replacement transaction underpriced", Tx { value: U256::from(2), ..plain(1) }.sign()),
-        ("insufficient funds for gas * price + value", Tx { value: U256::MAX >> 10, ..plain(2) }.sign()),
-        ("insufficient funds for gas * price + value", Tx::transfer(2, 0, to, 1).sign()),
-        ("intrinsic gas too low", Tx { gas: 20_999, ..plain(2) }.sign()),
-        ("intrinsic gas too low", Tx { input: vec![1; 10].into(), ..plain(2) }.sign()),
-        ("exceeds block gas limit", Tx { gas: 30_000_001, ..plain(2) }.sign()),
+        (
+            "replacement transaction underpriced",
+            Tx {
+                value: U256::from(2),
+                ..plain(1)
+            }
+            .sign(),
+        ),
+        (
+            "insufficient funds for gas * price + value",
+            Tx {
+                value: U256::MAX >> 10,
+                ..plain(2)
+            }
+            .sign(),
+        ),
+        (
+            "insufficient funds for gas * price + value",
+            Tx::transfer(2, 0, to, 1).sign(),
+        ),
+        (
+            "intrinsic gas too low",
+            Tx {
+                gas: 20_999,
+                ..plain(2)
+            }
+            .sign(),
+        ),
+        (
+            "intrinsic gas too low",
+            Tx {
+                input: vec![1; 10].into(),
+                ..plain(2)
+            }
+            .sign(),
+        ),
+        (
+            "exceeds block gas limit",
+            Tx {
+                gas: 30_000_001,
+                ..plain(2)
+            }
+            .sign(),
+        ),
         (
             "max priority fee per gas higher than max fee per gas",
-            Tx { tip: 2 * GWEI, cap: GWEI, ..plain(2) }.sign(),
+            Tx {
+                tip: 2 * GWEI,
+                cap: GWEI,
+                ..plain(2)
+            }
+            .sign(),
         ),
         ("transaction underpriced", Tx { tip: 0, ..plain(2) }.sign()),
-        ("invalid chain id for signer", Tx { chain_id: 1, ..plain(2) }.sign()),
+        (
+            "invalid chain id for signer",
+            Tx {
+                chain_id: 1,
+                ..plain(2)
+            }
+            .sign(),
+        ),
         ("nonce has max value", plain(u64::MAX).sign()),
-        ("max initcode size exceeded", Tx { gas: 3_000_000, ..Tx::deploy(0, 2, &[0; 49_153]) }.sign()),
-        ("oversized data", Tx { gas: 9_000_000, input: vec![0; 128 * 1024].into(), ..plain(2) }.sign()),
+        (
+            "max initcode size exceeded",
+            Tx {
+                gas: 3_000_000,
+                ..Tx::deploy(0, 2, &[0; 49_153])
+            }
+            .sign(),
+        ),
+        (
+            "oversized data",
+            Tx {
+                gas: 9_000_000,
+                input: vec![0; 128 * 1024].into(),
+                ..plain(2)
+            }
+            .sign(),
+        ),
     ];
     for (expected, tx) in cases {
         let error = world.send(&tx).expect_err(expected).to_string();
         assert!(error.contains(expected), "{expected}: {error}");
     }
-    assert_eq!(world.core.pool_status(), PoolStatus { pending: 1, queued: 0 });
+    assert_eq!(
+        world.core.pool_status(),
+        PoolStatus {
+            pending: 1,
+            queued: 0
+        }
+    );
 }
 
 #[test]
 fn malformed_unprotected_and_foreign_signatures_are_refused() {
     let mut world = World::new(Fork::Shanghai);
     let tx = Tx::transfer(0, 0, Address::ZERO, 1).sign();
-    let mut refused = |raw: &[u8]| world.core.add_transaction(raw).expect_err("is refused").to_string();
+    let mut refused = |raw: &[u8]| {
+        world
+            .core
+            .add_transaction(raw)
+            .expect_err("is refused")
+            .to_string()
+    };
     let raw = tx.encoded_2718();
     assert!(refused(&raw[..raw.len() - 1]).starts_with("rlp"));
     assert!(refused(&[raw.clone(), vec![0]].concat()).starts_with("rlp"));
@@ -56,12 +139,14 @@ fn malformed_unprotected_and_foreign_signatures_are_refused() {
     assert!(refused(&hex!("05c0")).starts_with("rlp"));
     // The same signature with s on the other side of the curve's order.
     let signature = tx.signature();
-    let order =
-        U256::from_be_slice(&hex!("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"));
+    let order = U256::from_be_slice(&hex!(
+        "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"
+    ));
     let high = Signature::new(signature.r(), order - signature.s(), !signature.v());
     let inner = tx.as_eip1559().expect("its type").tx().clone();
-    let forged =
-        alloy_consensus::TxEnvelope::from(alloy_consensus::SignableTransaction::into_signed(inner, high));
+    let forged = alloy_consensus::TxEnvelope::from(
+        alloy_consensus::SignableTransaction::into_signed(inner, high),
+    );
     assert_eq!(refused(&forged.encoded_2718()), "invalid sender");
     let unprotected = alloy_consensus::TxLegacy {
         gas_price: 100 * GWEI,
@@ -79,18 +164,60 @@ fn gaps_queue_and_filling_them_makes_pending() {
     for nonce in [3, 1] {
         world.must_send(&Tx::transfer(0, nonce, to, 1).sign());
     }
-    assert_eq!(world.core.pool_status(), PoolStatus { pending: 0, queued: 2 });
-    assert_eq!(world.core.nonce(account(0), BlockId::pending()).expect("reads"), 0);
+    assert_eq!(
+        world.core.pool_status(),
+        PoolStatus {
+            pending: 0,
+            queued: 2
+        }
+    );
+    assert_eq!(
+        world
+            .core
+            .nonce(account(0), BlockId::pending())
+            .expect("reads"),
+        0
+    );
     assert!(world.block().transactions().is_empty());
     world.must_send(&Tx::transfer(0, 0, to, 1).sign());
-    assert_eq!(world.core.pool_status(), PoolStatus { pending: 2, queued: 1 });
-    assert_eq!(world.core.nonce(account(0), BlockId::pending()).expect("reads"), 2);
+    assert_eq!(
+        world.core.pool_status(),
+        PoolStatus {
+            pending: 2,
+            queued: 1
+        }
+    );
+    assert_eq!(
+        world
+            .core
+            .nonce(account(0), BlockId::pending())
+            .expect("reads"),
+        2
+    );
     let content = world.core.pool_content();
-    assert_eq!(content.pending[&account(0)].keys().copied().collect::<Vec<_>>(), [0, 1]);
-    assert_eq!(content.queued[&account(0)].keys().copied().collect::<Vec<_>>(), [3]);
+    assert_eq!(
+        content.pending[&account(0)]
+            .keys()
+            .copied()
+            .collect::<Vec<_>>(),
+        [0, 1]
+    );
+    assert_eq!(
+        content.queued[&account(0)]
+            .keys()
+            .copied()
+            .collect::<Vec<_>>(),
+        [3]
+    );
     assert!(world.core.pool_content_from(account(1)).pending.is_empty());
     assert_eq!(world.block().transactions().len(), 2);
-    assert_eq!(world.core.pool_status(), PoolStatus { pending: 0, queued: 1 });
+    assert_eq!(
+        world.core.pool_status(),
+        PoolStatus {
+            pending: 0,
+            queued: 1
+        }
+    );
     world.must_send(&Tx::transfer(0, 2, to, 1).sign());
     assert_eq!(world.block().transactions().len(), 2);
     assert_eq!(world.balance(to), U256::from(4));
@@ -101,7 +228,14 @@ fn gaps_queue_and_filling_them_makes_pending() {
 fn a_replacement_needs_ten_percent_on_both_fees() {
     let mut world = World::new(Fork::Shanghai);
     let to = Address::repeat_byte(1);
-    let with = |tip, cap| Tx { tip, cap, ..Tx::transfer(0, 0, to, 1) }.sign();
+    let with = |tip, cap| {
+        Tx {
+            tip,
+            cap,
+            ..Tx::transfer(0, 0, to, 1)
+        }
+        .sign()
+    };
     let old = world.must_send(&with(10 * GWEI, 100 * GWEI));
     for short in [with(11 * GWEI, 109 * GWEI), with(10 * GWEI + 1, 110 * GWEI)] {
         let error = world.send(&short).expect_err("pays too little").to_string();
@@ -110,7 +244,13 @@ fn a_replacement_needs_ten_percent_on_both_fees() {
     let new = world.must_send(&with(11 * GWEI, 110 * GWEI));
     assert!(world.core.pool_transaction(old).is_none());
     assert!(world.core.pool_transaction(new).is_some());
-    assert_eq!(world.core.pool_status(), PoolStatus { pending: 1, queued: 0 });
+    assert_eq!(
+        world.core.pool_status(),
+        PoolStatus {
+            pending: 1,
+            queued: 0
+        }
+    );
     assert_eq!(world.block().transactions().len(), 1);
     assert!(world.core.rpc_receipt(new).expect("reads").is_some());
 }
@@ -119,7 +259,13 @@ fn a_replacement_needs_ten_percent_on_both_fees() {
 fn blocks_take_the_best_tip_first_then_the_earliest_and_keep_nonces_in_order() {
     let mut world = World::new(Fork::Shanghai);
     let to = Address::repeat_byte(1);
-    let with = |key, nonce, tip: u128| Tx { tip: tip * GWEI, ..Tx::transfer(key, nonce, to, 1) }.sign();
+    let with = |key, nonce, tip: u128| {
+        Tx {
+            tip: tip * GWEI,
+            ..Tx::transfer(key, nonce, to, 1)
+        }
+        .sign()
+    };
     let expected_last = world.must_send(&with(0, 1, 9));
     let a0 = world.must_send(&with(0, 0, 1));
     let b0 = world.must_send(&with(1, 0, 5));
@@ -143,7 +289,12 @@ fn blocks_take_the_best_tip_first_then_the_earliest_and_keep_nonces_in_order() {
 #[test]
 fn transactions_below_the_base_fee_wait() {
     let mut world = World::new(Fork::Shanghai);
-    let cheap = Tx { tip: 1, cap: 10, ..Tx::transfer(0, 0, Address::ZERO, 1) }.sign();
+    let cheap = Tx {
+        tip: 1,
+        cap: 10,
+        ..Tx::transfer(0, 0, Address::ZERO, 1)
+    }
+    .sign();
     let hash = world.must_send(&cheap);
     assert!(world.block().transactions().is_empty());
     assert!(world.core.pool_transaction(hash).is_some());
@@ -151,10 +302,19 @@ fn transactions_below_the_base_fee_wait() {
 
 #[test]
 fn a_full_pool_evicts_the_cheapest_and_refuses_cheaper_ones() {
-    let config = PoolConfig { max_transactions: 3, ..PoolConfig::default() };
+    let config = PoolConfig {
+        max_transactions: 3,
+        ..PoolConfig::default()
+    };
     let mut world = small(config);
     let to = Address::repeat_byte(1);
-    let with = |key, nonce, tip: u128| Tx { tip: tip * GWEI, ..Tx::transfer(key, nonce, to, 1) }.sign();
+    let with = |key, nonce, tip: u128| {
+        Tx {
+            tip: tip * GWEI,
+            ..Tx::transfer(key, nonce, to, 1)
+        }
+        .sign()
+    };
     world.must_send(&with(0, 0, 5));
     let tail = world.must_send(&with(0, 1, 2));
     let gap = world.must_send(&with(1, 7, 50));
@@ -164,22 +324,41 @@ fn a_full_pool_evicts_the_cheapest_and_refuses_cheaper_ones() {
     // Then the cheapest last one of a sender.
     world.must_send(&with(1, 1, 4));
     assert!(world.core.pool_transaction(tail).is_none());
-    let error = world.send(&with(0, 1, 1)).expect_err("pays less than all").to_string();
+    let error = world
+        .send(&with(0, 1, 1))
+        .expect_err("pays less than all")
+        .to_string();
     assert!(error.contains("transaction underpriced"), "{error}");
-    let error = world.send(&with(1, 9, 90)).expect_err("would wait behind a gap").to_string();
+    let error = world
+        .send(&with(1, 9, 90))
+        .expect_err("would wait behind a gap")
+        .to_string();
     assert!(error.contains("transaction underpriced"), "{error}");
-    assert_eq!(world.core.pool_status(), PoolStatus { pending: 3, queued: 0 });
+    assert_eq!(
+        world.core.pool_status(),
+        PoolStatus {
+            pending: 3,
+            queued: 0
+        }
+    );
 }
 
 #[test]
 fn one_sender_has_limits() {
-    let config = PoolConfig { max_per_sender: 4, max_queued_per_sender: 2, ..PoolConfig::default() };
+    let config = PoolConfig {
+        max_per_sender: 4,
+        max_queued_per_sender: 2,
+        ..PoolConfig::default()
+    };
     let mut world = small(config);
-    let send = |world: &mut World, nonce| world.send(&Tx::transfer(0, nonce, Address::ZERO, 1).sign());
+    let send =
+        |world: &mut World, nonce| world.send(&Tx::transfer(0, nonce, Address::ZERO, 1).sign());
     for nonce in [0, 5, 6] {
         send(&mut world, nonce).expect("is taken");
     }
-    let error = send(&mut world, 8).expect_err("a third behind the gap").to_string();
+    let error = send(&mut world, 8)
+        .expect_err("a third behind the gap")
+        .to_string();
     assert!(error.contains("account limit exceeded"), "{error}");
     send(&mut world, 1).expect("is taken");
     let error = send(&mut world, 2).expect_err("a fifth").to_string();
@@ -187,19 +366,36 @@ fn one_sender_has_limits() {
     // All that one sender has here must be paid for together.
     let mut world = small(PoolConfig::default());
     let half = world.balance(account(0)) / U256::from(2);
-    world.must_send(&Tx { value: half, ..Tx::transfer(0, 0, Address::ZERO, 0) }.sign());
-    let second = Tx { value: half, ..Tx::transfer(0, 1, Address::ZERO, 0) }.sign();
+    world.must_send(
+        &Tx {
+            value: half,
+            ..Tx::transfer(0, 0, Address::ZERO, 0)
+        }
+        .sign(),
+    );
+    let second = Tx {
+        value: half,
+        ..Tx::transfer(0, 1, Address::ZERO, 0)
+    }
+    .sign();
     let error = world.send(&second).expect_err("is spent").to_string();
     assert!(error.contains("insufficient funds"), "{error}");
 }
 
 #[test]
 fn bytes_are_bounded_too() {
-    let mut world = small(PoolConfig { max_bytes: 1_000, ..PoolConfig::default() });
+    let mut world = small(PoolConfig {
+        max_bytes: 1_000,
+        ..PoolConfig::default()
+    });
     for nonce in 0..100 {
         let _ = world.send(&Tx::call(0, nonce, Address::ZERO, vec![0; 200]).sign());
         let content = world.core.pool_content();
-        let waiting = content.pending.values().chain(content.queued.values()).flat_map(|by| by.values());
+        let waiting = content
+            .pending
+            .values()
+            .chain(content.queued.values())
+            .flat_map(|by| by.values());
         let bytes: usize = waiting.map(|tx| tx.encode_2718_len()).sum();
         assert!(bytes <= 1_000, "{bytes}");
     }
@@ -213,17 +409,33 @@ fn what_another_block_mined_or_made_unpayable_leaves_the_pool() {
     let to = Address::repeat_byte(1);
     let shared = Tx::transfer(0, 0, to, 1).sign();
     let all = world.balance(account(1)) - eth(1);
-    let drain = Tx { value: all, ..Tx::transfer(1, 0, to, 0) }.sign();
+    let drain = Tx {
+        value: all,
+        ..Tx::transfer(1, 0, to, 0)
+    }
+    .sign();
     other.must_send(&shared);
     other.must_send(&drain);
     let payload = other.block();
     world.must_send(&shared);
     world.must_send(&Tx::transfer(1, 0, to, 7).sign());
-    world.must_send(&Tx { value: eth(2), ..Tx::transfer(1, 1, to, 0) }.sign());
+    world.must_send(
+        &Tx {
+            value: eth(2),
+            ..Tx::transfer(1, 1, to, 0)
+        }
+        .sign(),
+    );
     world.must_send(&Tx::transfer(0, 1, to, 2).sign());
     world.must_import(&payload);
     world.set_head(payload.block_hash());
-    assert_eq!(world.core.pool_status(), PoolStatus { pending: 1, queued: 0 });
+    assert_eq!(
+        world.core.pool_status(),
+        PoolStatus {
+            pending: 1,
+            queued: 0
+        }
+    );
     assert_eq!(world.core.pool_content().pending[&account(0)].len(), 1);
 }
 

@@ -16,7 +16,11 @@ fn counted(world: &mut World, calls: u64) {
 
 fn ask(word: u64) -> TransactionRequest {
     let input: Bytes = B256::from(U256::from(word)).0.to_vec().into();
-    TransactionRequest { to: Some(CONTRACT.into()), input: input.into(), ..Default::default() }
+    TransactionRequest {
+        to: Some(CONTRACT.into()),
+        input: input.into(),
+        ..Default::default()
+    }
 }
 
 #[test]
@@ -24,15 +28,39 @@ fn calls_answer_at_any_block_and_change_nothing() {
     let mut world = World::new(Fork::Cancun);
     counted(&mut world, 3);
     for number in 1..=4u64 {
-        let answer = world.core.call(&ask(0xff), BlockId::number(number)).expect("calls");
+        let answer = world
+            .core
+            .call(&ask(0xff), BlockId::number(number))
+            .expect("calls");
         assert_eq!(U256::from_be_slice(&answer), U256::from(number - 1));
     }
-    assert!(world.core.call(&ask(0xff), BlockId::number(0)).expect("no code there").is_empty());
-    let unknown = world.core.call(&ask(0xff), BlockId::number(99)).expect_err("no such block");
-    assert_eq!((unknown.code(), unknown.to_string().as_str()), (-32000, "header not found"));
-    let counting = TransactionRequest { to: Some(CONTRACT.into()), ..Default::default() };
-    world.core.call(&counting, BlockId::latest()).expect("calls");
-    let answer = world.core.call(&ask(0xff), BlockId::latest()).expect("calls");
+    assert!(
+        world
+            .core
+            .call(&ask(0xff), BlockId::number(0))
+            .expect("no code there")
+            .is_empty()
+    );
+    let unknown = world
+        .core
+        .call(&ask(0xff), BlockId::number(99))
+        .expect_err("no such block");
+    assert_eq!(
+        (unknown.code(), unknown.to_string().as_str()),
+        (-32000, "header not found")
+    );
+    let counting = TransactionRequest {
+        to: Some(CONTRACT.into()),
+        ..Default::default()
+    };
+    world
+        .core
+        .call(&counting, BlockId::latest())
+        .expect("calls");
+    let answer = world
+        .core
+        .call(&ask(0xff), BlockId::latest())
+        .expect("calls");
     assert_eq!(U256::from_be_slice(&answer), U256::from(3));
 }
 
@@ -41,12 +69,24 @@ fn reverts_carry_their_data_and_reason() {
     let mut world = World::new(Fork::Shanghai);
     counted(&mut world, 0);
     for error in [
-        world.core.call(&ask(1), BlockId::latest()).expect_err("reverts"),
-        world.core.estimate_gas(&ask(1), BlockId::latest()).expect_err("reverts"),
+        world
+            .core
+            .call(&ask(1), BlockId::latest())
+            .expect_err("reverts"),
+        world
+            .core
+            .estimate_gas(&ask(1), BlockId::latest())
+            .expect_err("reverts"),
     ] {
-        assert_eq!((error.code(), error.to_string().as_str()), (3, "execution reverted: no"));
+        assert_eq!(
+            (error.code(), error.to_string().as_str()),
+            (3, "execution reverted: no")
+        );
         let data = error.data().expect("has data");
-        assert_eq!((data.len(), &data[..4]), (100, &keccak256("Error(string)")[..4]));
+        assert_eq!(
+            (data.len(), &data[..4]),
+            (100, &keccak256("Error(string)")[..4])
+        );
     }
 }
 
@@ -61,25 +101,54 @@ fn calls_say_in_known_words_why_they_cannot_start() {
     let cases = [
         (
             "insufficient funds for gas * price + value",
-            TransactionRequest { value: Some(eth(1)), ..base.clone() },
+            TransactionRequest {
+                value: Some(eth(1)),
+                ..base.clone()
+            },
         ),
-        ("intrinsic gas too low", TransactionRequest { gas: Some(20_000), ..base.clone() }),
+        (
+            "intrinsic gas too low",
+            TransactionRequest {
+                gas: Some(20_000),
+                ..base.clone()
+            },
+        ),
         (
             "max fee per gas less than block base fee",
-            TransactionRequest { from: Some(account(0)), max_fee_per_gas: Some(1), ..base.clone() },
+            TransactionRequest {
+                from: Some(account(0)),
+                max_fee_per_gas: Some(1),
+                ..base.clone()
+            },
         ),
         (
             "both gasPrice and",
-            TransactionRequest { gas_price: Some(1), max_fee_per_gas: Some(1), ..base.clone() },
+            TransactionRequest {
+                gas_price: Some(1),
+                max_fee_per_gas: Some(1),
+                ..base.clone()
+            },
         ),
-        ("chainId does not match", TransactionRequest { chain_id: Some(5), ..base.clone() }),
+        (
+            "chainId does not match",
+            TransactionRequest {
+                chain_id: Some(5),
+                ..base.clone()
+            },
+        ),
         (
             "transaction type not supported",
-            TransactionRequest { blob_versioned_hashes: Some(vec![B256::ZERO]), ..base },
+            TransactionRequest {
+                blob_versioned_hashes: Some(vec![B256::ZERO]),
+                ..base
+            },
         ),
     ];
     for (expected, request) in cases {
-        let error = world.core.call(&request, BlockId::latest()).expect_err(expected);
+        let error = world
+            .core
+            .call(&request, BlockId::latest())
+            .expect_err(expected);
         assert!(error.to_string().contains(expected), "{expected}: {error}");
         assert_eq!(error.code(), -32000);
     }
@@ -89,7 +158,10 @@ fn calls_say_in_known_words_why_they_cannot_start() {
 fn a_contract_may_be_asked_as_a_caller() {
     let mut world = World::new(Fork::Shanghai);
     counted(&mut world, 1);
-    let request = TransactionRequest { from: Some(CONTRACT), ..ask(0xff) };
+    let request = TransactionRequest {
+        from: Some(CONTRACT),
+        ..ask(0xff)
+    };
     assert!(world.core.call(&request, BlockId::latest()).is_ok());
 }
 
@@ -102,28 +174,77 @@ fn gas_estimates_are_enough_and_not_much_more() {
         value: Some(eth(1)),
         ..Default::default()
     };
-    assert_eq!(world.core.estimate_gas(&transfer, BlockId::latest()).expect("estimates"), 21_000);
+    assert_eq!(
+        world
+            .core
+            .estimate_gas(&transfer, BlockId::latest())
+            .expect("estimates"),
+        21_000
+    );
     let deploy = TransactionRequest {
         from: Some(account(0)),
         to: Some(TxKind::Create),
         input: Bytes::from_static(COUNTER).into(),
         ..Default::default()
     };
-    let gas = world.core.estimate_gas(&deploy, BlockId::latest()).expect("estimates");
-    let hash = world.must_send(&Tx { gas, ..Tx::deploy(0, 0, COUNTER) }.sign());
+    let gas = world
+        .core
+        .estimate_gas(&deploy, BlockId::latest())
+        .expect("estimates");
+    let hash = world.must_send(
+        &Tx {
+            gas,
+            ..Tx::deploy(0, 0, COUNTER)
+        }
+        .sign(),
+    );
     world.block();
-    let receipt = world.core.rpc_receipt(hash).expect("reads").expect("is mined");
+    let receipt = world
+        .core
+        .rpc_receipt(hash)
+        .expect("reads")
+        .expect("is mined");
     assert!(receipt.status());
-    assert!(gas - receipt.gas_used <= gas / 50, "estimated {gas}, used {}", receipt.gas_used);
-    let count =
-        TransactionRequest { from: Some(account(0)), to: Some(CONTRACT.into()), ..Default::default() };
-    let gas = world.core.estimate_gas(&count, BlockId::latest()).expect("estimates");
-    let hash = world.must_send(&Tx { gas, ..Tx::call(0, 1, CONTRACT, []) }.sign());
+    assert!(
+        gas - receipt.gas_used <= gas / 50,
+        "estimated {gas}, used {}",
+        receipt.gas_used
+    );
+    let count = TransactionRequest {
+        from: Some(account(0)),
+        to: Some(CONTRACT.into()),
+        ..Default::default()
+    };
+    let gas = world
+        .core
+        .estimate_gas(&count, BlockId::latest())
+        .expect("estimates");
+    let hash = world.must_send(
+        &Tx {
+            gas,
+            ..Tx::call(0, 1, CONTRACT, [])
+        }
+        .sign(),
+    );
     world.block();
-    assert!(world.core.rpc_receipt(hash).expect("reads").expect("is mined").status());
+    assert!(
+        world
+            .core
+            .rpc_receipt(hash)
+            .expect("reads")
+            .expect("is mined")
+            .status()
+    );
     // The sender's purse bounds the search.
-    let poor = TransactionRequest { from: Some(account(2)), gas_price: Some(GWEI), ..count };
-    let error = world.core.estimate_gas(&poor, BlockId::latest()).expect_err("has nothing");
+    let poor = TransactionRequest {
+        from: Some(account(2)),
+        gas_price: Some(GWEI),
+        ..count
+    };
+    let error = world
+        .core
+        .estimate_gas(&poor, BlockId::latest())
+        .expect_err("has nothing");
     assert_eq!(error.to_string(), "gas required exceeds allowance (0)");
 }
 
@@ -132,11 +253,22 @@ fn proofs_verify_against_the_state_root() {
     let mut world = World::new(Fork::Shanghai);
     counted(&mut world, 2);
     let keys = [B256::ZERO, B256::with_last_byte(1)];
-    let proof = world.core.proof(CONTRACT, &keys, BlockId::latest()).expect("proves");
-    let header = world.core.header(BlockId::latest()).expect("reads").expect("is there");
+    let proof = world
+        .core
+        .proof(CONTRACT, &keys, BlockId::latest())
+        .expect("proves");
+    let header = world
+        .core
+        .header(BlockId::latest())
+        .expect("reads")
+        .expect("is there");
     let nibbles = |bytes: &[u8]| alloy_trie::Nibbles::unpack(keccak256(bytes));
-    let account =
-        alloy_consensus::TrieAccount::new(proof.nonce, proof.balance, proof.storage_hash, proof.code_hash);
+    let account = alloy_consensus::TrieAccount::new(
+        proof.nonce,
+        proof.balance,
+        proof.storage_hash,
+        proof.code_hash,
+    );
     alloy_trie::proof::verify_proof(
         header.header.state_root,
         nibbles(CONTRACT.as_slice()),
@@ -146,11 +278,20 @@ fn proofs_verify_against_the_state_root() {
     .expect("the account is proved");
     for (key, storage) in keys.iter().zip(&proof.storage_proof) {
         let value = (!storage.value.is_zero()).then(|| alloy_rlp::encode(storage.value));
-        alloy_trie::proof::verify_proof(proof.storage_hash, nibbles(key.as_slice()), value, &storage.proof)
-            .expect("the slot is proved");
+        alloy_trie::proof::verify_proof(
+            proof.storage_hash,
+            nibbles(key.as_slice()),
+            value,
+            &storage.proof,
+        )
+        .expect("the slot is proved");
     }
     assert_eq!(proof.storage_proof[0].value, U256::from(2));
-    let error = world.core.proof(CONTRACT, &[B256::ZERO; limits::PROOF_KEYS + 1], BlockId::latest());
+    let error = world.core.proof(
+        CONTRACT,
+        &[B256::ZERO; limits::PROOF_KEYS + 1],
+        BlockId::latest(),
+    );
     assert_eq!(error.expect_err("too many").code(), -32005);
 }
 
@@ -160,20 +301,39 @@ fn logs_are_found_by_block_range_address_and_topic() {
     counted(&mut world, 4);
     let topic = B256::with_last_byte(0x42);
     let find = |filter: Filter| world.core.logs(&filter).expect("finds");
-    let all = find(Filter::new().from_block(0).address(CONTRACT).event_signature(topic));
-    assert_eq!(all.iter().map(|log| log.block_number).collect::<Vec<_>>(), [2, 3, 4, 5].map(Some));
+    let all = find(
+        Filter::new()
+            .from_block(0)
+            .address(CONTRACT)
+            .event_signature(topic),
+    );
+    assert_eq!(
+        all.iter().map(|log| log.block_number).collect::<Vec<_>>(),
+        [2, 3, 4, 5].map(Some)
+    );
     assert_eq!(all[0].log_index, Some(0));
     assert_eq!(find(Filter::new().from_block(3).to_block(4)).len(), 2);
     assert_eq!(find(Filter::new()).len(), 1, "the newest block alone");
-    assert_eq!(find(Filter::new().at_block_hash(all[1].block_hash.expect("mined"))), [all[1].clone()]);
+    assert_eq!(
+        find(Filter::new().at_block_hash(all[1].block_hash.expect("mined"))),
+        [all[1].clone()]
+    );
     assert!(find(Filter::new().from_block(0).address(account(0))).is_empty());
     assert!(find(Filter::new().from_block(0).event_signature(B256::ZERO)).is_empty());
-    let wide = Filter::new().from_block(0).to_block(limits::LOG_BLOCK_RANGE);
+    let wide = Filter::new()
+        .from_block(0)
+        .to_block(limits::LOG_BLOCK_RANGE);
     assert_eq!(world.core.logs(&wide).expect_err("too wide").code(), -32005);
     let reversed = Filter::new().from_block(3).to_block(2);
-    assert_eq!(world.core.logs(&reversed).expect_err("reversed").code(), -32602);
+    assert_eq!(
+        world.core.logs(&reversed).expect_err("reversed").code(),
+        -32602
+    );
     let unknown = Filter::new().at_block_hash(B256::repeat_byte(1));
-    assert_eq!(world.core.logs(&unknown).expect_err("unknown").code(), -32000);
+    assert_eq!(
+        world.core.logs(&unknown).expect_err("unknown").code(),
+        -32000
+    );
 }
 
 #[test]
@@ -181,15 +341,45 @@ fn blocks_and_transactions_have_the_shape_of_the_rpc() {
     let mut world = World::new(Fork::Cancun);
     counted(&mut world, 1);
     let hash = world.must_send(&Tx::call(0, 2, CONTRACT, []).sign());
-    let waiting = world.core.rpc_transaction(hash).expect("reads").expect("waits");
-    assert_eq!((waiting.block_hash, waiting.inner.signer()), (None, account(0)));
+    let waiting = world
+        .core
+        .rpc_transaction(hash)
+        .expect("reads")
+        .expect("waits");
+    assert_eq!(
+        (waiting.block_hash, waiting.inner.signer()),
+        (None, account(0))
+    );
     world.block();
-    let mined = world.core.rpc_transaction(hash).expect("reads").expect("is mined");
-    assert_eq!((mined.block_number, mined.transaction_index), (Some(3), Some(0)));
-    assert_eq!(world.core.rpc_transaction_at(BlockId::latest(), 0).expect("reads"), Some(mined));
-    assert_eq!(world.core.rpc_transaction_at(BlockId::latest(), 1).expect("reads"), None);
+    let mined = world
+        .core
+        .rpc_transaction(hash)
+        .expect("reads")
+        .expect("is mined");
+    assert_eq!(
+        (mined.block_number, mined.transaction_index),
+        (Some(3), Some(0))
+    );
+    assert_eq!(
+        world
+            .core
+            .rpc_transaction_at(BlockId::latest(), 0)
+            .expect("reads"),
+        Some(mined)
+    );
+    assert_eq!(
+        world
+            .core
+            .rpc_transaction_at(BlockId::latest(), 1)
+            .expect("reads"),
+        None
+    );
     let id = BlockId::from(BlockNumberOrTag::Latest);
-    let full = world.core.rpc_block(id, true).expect("reads").expect("is there");
+    let full = world
+        .core
+        .rpc_block(id, true)
+        .expect("reads")
+        .expect("is there");
     let json = serde_json::to_value(&full).expect("serialises");
     for field in [
         "hash",
@@ -220,11 +410,25 @@ fn blocks_and_transactions_have_the_shape_of_the_rpc() {
         assert!(json.get(field).is_some(), "{field} is missing: {json}");
     }
     assert_eq!(json["transactions"][0]["hash"], serde_json::json!(hash));
-    assert_eq!(json["transactions"][0]["from"], serde_json::json!(account(0)));
-    let light = world.core.rpc_block(id, false).expect("reads").expect("is there");
+    assert_eq!(
+        json["transactions"][0]["from"],
+        serde_json::json!(account(0))
+    );
+    let light = world
+        .core
+        .rpc_block(id, false)
+        .expect("reads")
+        .expect("is there");
     assert_eq!(light.transactions.hashes().collect::<Vec<_>>(), [hash]);
-    let receipts = world.core.rpc_block_receipts(id).expect("reads").expect("is there");
-    assert_eq!(Some(receipts[0].clone()), world.core.rpc_receipt(hash).expect("reads"));
+    let receipts = world
+        .core
+        .rpc_block_receipts(id)
+        .expect("reads")
+        .expect("is there");
+    assert_eq!(
+        Some(receipts[0].clone()),
+        world.core.rpc_receipt(hash).expect("reads")
+    );
     let json = serde_json::to_value(&receipts[0]).expect("serialises");
     for field in [
         "status",
@@ -239,7 +443,13 @@ fn blocks_and_transactions_have_the_shape_of_the_rpc() {
     ] {
         assert!(json.get(field).is_some(), "{field} is missing: {json}");
     }
-    assert!(world.core.rpc_block(BlockId::number(9), true).expect("reads").is_none());
+    assert!(
+        world
+            .core
+            .rpc_block(BlockId::number(9), true)
+            .expect("reads")
+            .is_none()
+    );
     assert!(world.core.rpc_receipt(B256::ZERO).expect("reads").is_none());
 }
 
@@ -248,24 +458,47 @@ fn fees_follow_the_chain() {
     let mut world = World::new(Fork::Shanghai);
     assert_eq!(world.core.max_priority_fee().expect("reads"), GWEI);
     for nonce in 0..3 {
-        world.must_send(&Tx { tip: 3 * GWEI, ..Tx::transfer(0, nonce, account(1), 1) }.sign());
+        world.must_send(
+            &Tx {
+                tip: 3 * GWEI,
+                ..Tx::transfer(0, nonce, account(1), 1)
+            }
+            .sign(),
+        );
         world.block();
     }
     assert_eq!(world.core.max_priority_fee().expect("reads"), 3 * GWEI);
-    let history =
-        world.core.fee_history(2, BlockNumberOrTag::Latest, Some(&[0.0, 50.0, 100.0])).expect("reads");
-    assert_eq!((history.oldest_block, history.base_fee_per_gas.len()), (2, 3));
+    let history = world
+        .core
+        .fee_history(2, BlockNumberOrTag::Latest, Some(&[0.0, 50.0, 100.0]))
+        .expect("reads");
+    assert_eq!(
+        (history.oldest_block, history.base_fee_per_gas.len()),
+        (2, 3)
+    );
     assert_eq!(history.gas_used_ratio, [21_000.0 / 30_000_000.0; 2]);
     assert_eq!(history.reward, Some(vec![vec![3 * GWEI; 3]; 2]));
-    let header = world.core.header(BlockId::number(3)).expect("reads").expect("is there");
-    assert_eq!(history.base_fee_per_gas[1], u128::from(header.header.base_fee_per_gas.expect("London")));
+    let header = world
+        .core
+        .header(BlockId::number(3))
+        .expect("reads")
+        .expect("is there");
+    assert_eq!(
+        history.base_fee_per_gas[1],
+        u128::from(header.header.base_fee_per_gas.expect("London"))
+    );
     assert_eq!(
         world.core.gas_price().expect("reads"),
         history.next_block_base_fee().expect("is there") + 3 * GWEI
     );
-    let long = world.core.fee_history(u64::MAX, BlockNumberOrTag::Latest, None).expect("is cut");
+    let long = world
+        .core
+        .fee_history(u64::MAX, BlockNumberOrTag::Latest, None)
+        .expect("is cut");
     assert_eq!((long.oldest_block, long.reward), (0, None));
-    let wrong = world.core.fee_history(1, BlockNumberOrTag::Latest, Some(&[50.0, 20.0]));
+    let wrong = world
+        .core
+        .fee_history(1, BlockNumberOrTag::Latest, Some(&[50.0, 20.0]));
     assert_eq!(wrong.expect_err("not in order").code(), -32602);
 }
 
@@ -276,10 +509,39 @@ fn payload_bodies_are_served_up_to_the_head() {
     let bodies = world.core.payload_bodies_by_range(1, 32).expect("reads");
     assert_eq!(bodies.len(), 2);
     assert!(
-        bodies.iter().flatten().all(|body| body.transactions.len() == 1 && body.withdrawals == Some(vec![]))
+        bodies
+            .iter()
+            .flatten()
+            .all(|body| body.transactions.len() == 1 && body.withdrawals == Some(vec![]))
     );
-    assert_eq!(world.core.payload_body_by_hash(world.core.head().hash).expect("reads"), bodies[1]);
-    assert!(world.core.payload_body_by_hash(B256::ZERO).expect("reads").is_none());
-    assert_eq!(world.core.payload_bodies_by_range(0, 1).expect_err("genesis").code(), -32602);
-    assert_eq!(world.core.payload_bodies_by_range(1, 9_999).expect_err("too many").code(), -32005);
+    assert_eq!(
+        world
+            .core
+            .payload_body_by_hash(world.core.head().hash)
+            .expect("reads"),
+        bodies[1]
+    );
+    assert!(
+        world
+            .core
+            .payload_body_by_hash(B256::ZERO)
+            .expect("reads")
+            .is_none()
+    );
+    assert_eq!(
+        world
+            .core
+            .payload_bodies_by_range(0, 1)
+            .expect_err("genesis")
+            .code(),
+        -32602
+    );
+    assert_eq!(
+        world
+            .core
+            .payload_bodies_by_range(1, 9_999)
+            .expect_err("too many")
+            .code(),
+        -32005
+    );
 }

@@ -6,8 +6,8 @@ use alloy_eips::{eip2718::Encodable2718 as _, eip4895::Withdrawal};
 use alloy_genesis::Genesis;
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, address, hex};
 use alloy_rpc_types_engine::{
-    CancunPayloadFields, ExecutionPayload, ExecutionPayloadSidecar, ForkchoiceState, PayloadAttributes,
-    PayloadStatus,
+    CancunPayloadFields, ExecutionPayload, ExecutionPayloadSidecar, ForkchoiceState,
+    PayloadAttributes, PayloadStatus,
 };
 use alys_storage::{Batch, Direction, Durability, KeyValue, Op, Table};
 use k256::ecdsa::SigningKey;
@@ -95,12 +95,20 @@ impl Tx {
     }
 
     pub(super) fn call(key: usize, nonce: u64, to: Address, input: impl Into<Bytes>) -> Self {
-        Self { gas: 200_000, input: input.into(), ..Self::transfer(key, nonce, to, 0) }
+        Self {
+            gas: 200_000,
+            input: input.into(),
+            ..Self::transfer(key, nonce, to, 0)
+        }
     }
 
     pub(super) fn deploy(key: usize, nonce: u64, code: &[u8]) -> Self {
         let input = Bytes::copy_from_slice(code);
-        Self { to: TxKind::Create, gas: 500_000, ..Self::call(key, nonce, Address::ZERO, input) }
+        Self {
+            to: TxKind::Create,
+            gas: 500_000,
+            ..Self::call(key, nonce, Address::ZERO, input)
+        }
     }
 
     pub(super) fn sign(self) -> TxEnvelope {
@@ -136,8 +144,13 @@ impl Tx {
     }
 
     pub(super) fn with_access_list(self) -> TxEnvelope {
-        let TxKind::Call(address) = self.to else { panic!("an access list test calls") };
-        let item = alloy_eips::eip2930::AccessListItem { address, storage_keys: vec![B256::ZERO] };
+        let TxKind::Call(address) = self.to else {
+            panic!("an access list test calls")
+        };
+        let item = alloy_eips::eip2930::AccessListItem {
+            address,
+            storage_keys: vec![B256::ZERO],
+        };
         sign(
             TxEip2930 {
                 chain_id: self.chain_id,
@@ -158,7 +171,9 @@ pub(super) fn sign<T: SignableTransaction<Signature>>(tx: T, with: usize) -> TxE
 where
     TxEnvelope: From<alloy_consensus::Signed<T>>,
 {
-    let signed = key(with).sign_prehash_recoverable(tx.signature_hash().as_slice()).expect("a hash");
+    let signed = key(with)
+        .sign_prehash_recoverable(tx.signature_hash().as_slice())
+        .expect("a hash");
     tx.into_signed(Signature::from(signed)).into()
 }
 
@@ -179,7 +194,13 @@ impl World {
     pub(super) fn with(genesis: Genesis, config: CoreConfig) -> Self {
         let store = Arc::new(PowerlessStore::default());
         let core = ExecutionCore::open(store.clone(), &genesis, config).expect("opens");
-        Self { core, store, genesis, recipient: Address::repeat_byte(0xfe), withdrawals: Vec::new() }
+        Self {
+            core,
+            store,
+            genesis,
+            recipient: Address::repeat_byte(0xfe),
+            withdrawals: Vec::new(),
+        }
     }
 
     /// Starts again from what is in the store.
@@ -211,7 +232,10 @@ impl World {
     /// Builds on `parent`, which becomes the head, at this time.
     pub(super) fn build_on(&mut self, parent: B256, timestamp: u64) -> ExecutionPayload {
         let attributes = self.attributes(timestamp);
-        let updated = self.core.forkchoice_updated(head(parent), Some(attributes)).expect("updates");
+        let updated = self
+            .core
+            .forkchoice_updated(head(parent), Some(attributes))
+            .expect("updates");
         assert!(updated.is_valid(), "{updated:?}");
         let id = updated.payload_id.expect("a build");
         self.core.get_payload(id).expect("builds").payload
@@ -219,7 +243,9 @@ impl World {
 
     pub(super) fn import(&mut self, payload: &ExecutionPayload) -> PayloadStatus {
         let sidecar = sidecar(payload);
-        self.core.new_payload(payload.clone(), sidecar).expect("the store works")
+        self.core
+            .new_payload(payload.clone(), sidecar)
+            .expect("the store works")
     }
 
     pub(super) fn must_import(&mut self, payload: &ExecutionPayload) {
@@ -229,7 +255,10 @@ impl World {
     }
 
     pub(super) fn set_head(&mut self, hash: B256) {
-        let updated = self.core.forkchoice_updated(head(hash), None).expect("updates");
+        let updated = self
+            .core
+            .forkchoice_updated(head(hash), None)
+            .expect("updates");
         assert!(updated.is_valid(), "{updated:?}");
     }
 
@@ -244,7 +273,12 @@ impl World {
     }
 
     /// An empty chain of `count` blocks on `parent`, imported; their times differ by `step`, so that branches differ.
-    pub(super) fn branch(&mut self, parent: B256, count: usize, step: u64) -> Vec<ExecutionPayload> {
+    pub(super) fn branch(
+        &mut self,
+        parent: B256,
+        count: usize,
+        step: u64,
+    ) -> Vec<ExecutionPayload> {
         let mut payloads: Vec<ExecutionPayload> = Vec::new();
         let mut parent = parent;
         for _ in 0..count {
@@ -257,11 +291,18 @@ impl World {
     }
 
     pub(super) fn time_of(&self, hash: B256) -> u64 {
-        self.core.header(hash.into()).expect("reads").expect("is known").header.timestamp
+        self.core
+            .header(hash.into())
+            .expect("reads")
+            .expect("is known")
+            .header
+            .timestamp
     }
 
     pub(super) fn balance(&self, address: Address) -> U256 {
-        self.core.balance(address, Default::default()).expect("reads")
+        self.core
+            .balance(address, Default::default())
+            .expect("reads")
     }
 
     /// Builds the same blocks in another client and compares what it makes of them.
@@ -275,7 +316,11 @@ impl World {
 }
 
 pub(super) fn head(hash: B256) -> ForkchoiceState {
-    ForkchoiceState { head_block_hash: hash, safe_block_hash: B256::ZERO, finalized_block_hash: B256::ZERO }
+    ForkchoiceState {
+        head_block_hash: hash,
+        safe_block_hash: B256::ZERO,
+        finalized_block_hash: B256::ZERO,
+    }
 }
 
 pub(super) fn beacon_root(timestamp: u64) -> B256 {
@@ -324,7 +369,9 @@ impl PowerlessStore {
         let apply = |length: usize| {
             let store = Arc::new(Self::default());
             for (batch, durability) in &log[..length] {
-                store.write(batch.clone(), *durability).expect("memory does not fail");
+                store
+                    .write(batch.clone(), *durability)
+                    .expect("memory does not fail");
             }
             store
         };
@@ -345,7 +392,12 @@ impl PowerlessStore {
 
 impl KeyValue for PowerlessStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, alys_storage::Error> {
-        Ok(self.live.lock().expect("not poisoned").get(&(table.0, key.to_vec())).cloned())
+        Ok(self
+            .live
+            .lock()
+            .expect("not poisoned")
+            .get(&(table.0, key.to_vec()))
+            .cloned())
     }
 
     fn range(
@@ -367,7 +419,10 @@ impl KeyValue for PowerlessStore {
     }
 
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), alys_storage::Error> {
-        self.log.lock().expect("not poisoned").push((batch.clone(), durability));
+        self.log
+            .lock()
+            .expect("not poisoned")
+            .push((batch.clone(), durability));
         let mut live = self.live.lock().expect("not poisoned");
         for op in batch.ops() {
             match op.clone() {
