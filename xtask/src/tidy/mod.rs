@@ -1,11 +1,12 @@
-//! The rules of the house that a machine can hold.
+//! The rules of the house that a machine can check.
 //!
-//! [`check`] reads the repository as git lists it and `cargo metadata` describes it. The rules themselves are functions
-//! of text: [`arrows`] (who may depend on whom), [`manifests`] (lints and versions come from the workspace), [`source`]
-//! (what code may name), [`text`] (what no file may hold). What is excused stands in [`exceptions`], with its reason; an
-//! exception that excuses nothing is a finding too.
+//! [`check`] reads the repository as git lists it and `cargo metadata` describes it. Each rule is a function of text:
+//! [`arrows`] (dependencies between crates), [`manifests`] (lints and versions come from the workspace), [`source`]
+//! (names that code may use), [`citations`] (the protocol has every rule that is cited), [`text`] (text that no file may
+//! contain). [`exceptions`] lists the excused findings with reasons; an exception that excuses nothing is a finding.
 
 pub mod arrows;
+pub mod citations;
 pub mod exceptions;
 pub mod manifests;
 pub mod scan;
@@ -18,20 +19,20 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// A rule's name, as findings and exceptions say it.
+/// The name of a rule in findings and exceptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// Dependencies between our crates, and kinds of crates that some must not depend on.
+    /// Dependencies between our crates, and third-party crates that some of them must not depend on.
     Arrows,
     /// Lints, versions and editions come from the workspace.
     Manifest,
-    /// What a pure crate may not name.
+    /// Names that a pure crate may not use.
     Pure,
-    /// What only `crates/runtime` may name.
+    /// Names that only `crates/runtime` may use.
     Seam,
     /// Queues have a limit.
     Bounded,
-    /// Nothing is left for later.
+    /// No work is left for later.
     Unfinished,
     /// Lints are silenced with a reason.
     Silenced,
@@ -39,6 +40,10 @@ pub enum Rule {
     Contract,
     /// Lines of a file.
     Length,
+    /// Rust files parse.
+    Syntax,
+    /// Sections and rules of the protocol that are cited.
+    Citations,
     /// Paths and hosts of one machine.
     Machine,
     /// The table of exceptions itself.
@@ -57,24 +62,26 @@ impl fmt::Display for Rule {
             Rule::Silenced => "silenced",
             Rule::Contract => "contract",
             Rule::Length => "length",
+            Rule::Syntax => "syntax",
+            Rule::Citations => "citations",
             Rule::Machine => "machine",
             Rule::Exceptions => "exceptions",
         })
     }
 }
 
-/// Something to be put right.
+/// A violation of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
-    /// The file, from the root of the repository.
+    /// The file, relative to the root of the repository.
     pub path: String,
     /// The line, from 1.
     pub line: usize,
-    /// Which rule.
+    /// The rule.
     pub rule: Rule,
-    /// What was named: the key by which an exception excuses it.
+    /// The offending name: the key by which an exception excuses it.
     pub what: String,
-    /// What is wrong and what to do.
+    /// The violation and its remedy.
     pub message: String,
 }
 
@@ -88,29 +95,27 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Everything that the repository at `root` has to put right, in the order of files and lines.
+/// All findings about the repository at `root`, in the order of files and lines.
 ///
 /// # Errors
-/// When git, cargo or a file cannot be read: not knowing is not being tidy.
+/// When git, cargo, a file or the protocol cannot be read.
 pub fn check(root: &Path) -> Result<Vec<Finding>> {
     let metadata = metadata(root)?;
-    let mut findings = Vec::new();
-    let mut manifests = Vec::new();
-    for path in tracked(root)? {
-        let bytes =
-            std::fs::read(root.join(&path)).with_context(|| format!("{path} cannot be read"))?;
-        let Ok(content) = String::from_utf8(bytes) else {
-            continue;
-        };
-        findings.extend(text::check(&path, &content));
-        if path.ends_with(".rs") {
-            findings.extend(source::check(&path, &content));
-        }
-        if path == "Cargo.toml" || path.ends_with("/Cargo.toml") {
-            findings.extend(manifests::check(&path, &content));
-            manifests.push((path, content));
-        }
-    }
+    let protocol = std::fs::read_to_string(root.join(citations::PAGE))
+        .with_context(|| format!("{} cannot be read", citations::PAGE))?;
+    let protocol = citations::Protocol::read(&protocol);
+    let files = texts(root)?;
+    let mut findings = in_parallel(&files, |path, content| check_file(path, content, &protocol));
+    let is_manifest = |path: &str| path == "Cargo.toml" || path.ends_with("/Cargo.toml");
+    let manifests: Vec<_> = files
+        .into_iter()
+        .filter(|(path, _)| is_manifest(path))
+        .collect();
+    findings.extend(
+        manifests
+            .iter()
+            .flat_map(|(path, content)| manifests::check(path, content)),
+    );
     findings.extend(arrows::check(
         &arrows::packages(&metadata, root)?,
         &manifests,
@@ -121,13 +126,61 @@ pub fn check(root: &Path) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// The files that git tracks or would track, from the root of the repository, as far as they are there.
+fn check_file(path: &str, content: &str, protocol: &citations::Protocol) -> Vec<Finding> {
+    let mut findings = text::check(path, content);
+    findings.extend(citations::check(path, content, protocol));
+    if path.starts_with("sim/src/") && path.ends_with("/rules.rs") {
+        findings.extend(citations::check_simulator(path, content, protocol));
+    }
+    if path.ends_with(".rs") {
+        findings.extend(source::check(path, content));
+    }
+    findings
+}
+
+/// The findings of `check` about all files, on as many threads as the machine has cores: parsing takes seconds.
+fn in_parallel(
+    files: &[(String, String)],
+    check: impl Fn(&str, &str) -> Vec<Finding> + Sync,
+) -> Vec<Finding> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = |first: usize| {
+        let part = files.iter().skip(first).step_by(threads);
+        part.flat_map(|(path, content)| check(path, content))
+            .collect::<Vec<_>>()
+    };
+    std::thread::scope(|scope| {
+        let part = &part;
+        let tasks: Vec<_> = (0..threads)
+            .map(|first| scope.spawn(move || part(first)))
+            .collect();
+        let results = tasks.into_iter().map(|task| task.join());
+        results
+            .flat_map(|result| result.expect("a check does not panic"))
+            .collect()
+    })
+}
+
+/// The tracked files that are UTF-8, with their contents.
+fn texts(root: &Path) -> Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    for path in tracked(root)? {
+        let bytes =
+            std::fs::read(root.join(&path)).with_context(|| format!("{path} cannot be read"))?;
+        if let Ok(content) = String::from_utf8(bytes) {
+            files.push((path, content));
+        }
+    }
+    Ok(files)
+}
+
+/// The files in the work tree that git tracks or would track, from the root of the repository.
 ///
 /// # Errors
 /// When git does not answer.
 pub fn tracked(root: &Path) -> Result<Vec<String>> {
     let mut command = Command::new("git");
-    // Whoever owns the checkout: nothing of it is run here.
+    // The owner of the checkout may be another user; no hook or filter of it runs here.
     command
         .current_dir(root)
         .args(["-c", "safe.directory=*"])

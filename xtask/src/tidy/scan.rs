@@ -1,296 +1,291 @@
-//! Rust source as words and paths: enough to see what code names, blind to comments and strings.
+//! Names that Rust code uses, its attributes, and its cfgs of the simulation, as `syn` reads them.
+//!
+//! Comments and strings name nothing. The input of a macro is not Rust yet: its tokens are searched for paths,
+//! attributes and `use` declarations.
 
-/// A word or a mark of the source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Token<'a> {
-    /// Its text: an identifier or keyword, `::`, or one other character.
-    pub text: &'a str,
-    /// The line, from 1.
-    pub line: usize,
-}
+use proc_macro2::{Delimiter, Ident, Span, TokenStream, TokenTree};
+use syn::ext::IdentExt;
+use syn::visit::{self, Visit};
+use syn::{Attribute, ItemMod, ItemUse, Macro, Meta, UseTree};
 
-/// A path as code names it, `use` trees taken apart: `use a::{b, c::d}` is `a::b` and `a::c::d`.
+/// A path in code. `use a::{b, c::d}` gives `a::b` and `a::c::d`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Path<'a> {
-    /// Its parts; `*` for a glob.
-    pub parts: Vec<&'a str>,
-    /// The line of the last part, from 1.
+pub struct Path {
+    /// Its segments; `*` for a glob import.
+    pub parts: Vec<String>,
+    /// The line of the last segment, from 1.
     pub line: usize,
-    /// Followed by `!`.
+    /// Called as a macro.
     pub is_macro: bool,
+    /// Inside a module that is compiled for tests only.
+    pub in_tests: bool,
 }
 
-impl Path<'_> {
+/// An attribute, inner or outer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedAttribute {
+    /// Its path.
+    pub name: String,
+    /// Its line, from 1.
+    pub line: usize,
+    /// Has an argument `reason`.
+    pub has_reason: bool,
+}
+
+/// Everything found in one file, in the order of the syntax tree.
+#[derive(Debug, Default)]
+pub struct Source {
+    /// Paths of code, imports and macro calls.
+    pub paths: Vec<Path>,
+    /// Attributes.
+    pub attributes: Vec<NamedAttribute>,
+    /// Lines with `madsim` as a predicate of `cfg`, `cfg_attr` or `cfg!`.
+    pub simulation_cfgs: Vec<usize>,
+}
+
+impl Path {
     /// The path as written, with `::`.
     pub fn text(&self) -> String {
         self.parts.join("::")
     }
 
-    /// Whether it starts with these parts.
-    pub fn starts_with(&self, parts: &[&str]) -> bool {
-        self.parts.starts_with(parts)
-    }
-
-    /// Whether it ends with these parts.
+    /// True when the last segments are these.
     pub fn ends_with(&self, parts: &[&str]) -> bool {
-        self.parts.ends_with(parts)
+        let start = self.parts.len().checked_sub(parts.len());
+        start.is_some_and(|start| self.parts[start..] == *parts)
     }
 }
 
-/// The tokens of a source, without comments, strings, characters, lifetimes and numbers.
-pub fn tokens(source: &str) -> Vec<Token<'_>> {
-    let bytes = source.as_bytes();
-    let mut tokens = Vec::new();
-    let (mut at, mut line) = (0, 1);
-    while at < bytes.len() {
-        let rest = &source[at..];
-        let length = if rest.starts_with("//") {
-            rest.find('\n').unwrap_or(rest.len())
-        } else if rest.starts_with("/*") {
-            block_comment(rest)
-        } else if let Some(length) = string(rest) {
-            length
-        } else if rest.starts_with('\'') {
-            quote(rest)
-        } else if let Some(length) = word(rest) {
-            // A raw identifier is the word itself.
-            tokens.push(Token {
-                text: rest[..length].trim_start_matches("r#"),
-                line,
-            });
-            length
-        } else if rest.starts_with("::") {
-            tokens.push(Token { text: "::", line });
-            2
-        } else {
-            let length = rest.chars().next().map_or(1, char::len_utf8);
-            let text = &rest[..length];
-            if rest.starts_with(|c: char| c.is_ascii_digit()) {
-                rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-                    .unwrap_or(rest.len())
-            } else {
-                if !text.trim().is_empty() {
-                    tokens.push(Token { text, line });
-                }
-                length
-            }
+/// Reads one file.
+///
+/// # Errors
+/// When the file is not Rust.
+pub fn scan(source: &str) -> syn::Result<Source> {
+    let file = syn::parse_file(source)?;
+    let mut scanner = Scanner::default();
+    scanner.visit_file(&file);
+    Ok(scanner.found)
+}
+
+#[derive(Default)]
+struct Scanner {
+    found: Source,
+    /// Test modules around the current node.
+    test_modules: usize,
+}
+
+impl<'ast> Visit<'ast> for Scanner {
+    fn visit_item_mod(&mut self, item: &'ast ItemMod) {
+        let is_test = item.attrs.iter().any(is_test_cfg);
+        self.test_modules += usize::from(is_test);
+        visit::visit_item_mod(self, item);
+        self.test_modules -= usize::from(is_test);
+    }
+
+    fn visit_item_use(&mut self, item: &'ast ItemUse) {
+        for attribute in &item.attrs {
+            self.visit_attribute(attribute);
+        }
+        self.use_tree(&item.tree, &[]);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        self.add_path(path, false);
+        // Generic arguments hold further paths.
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, call: &'ast Macro) {
+        self.add_path(&call.path, true);
+        self.tokens(call.tokens.clone(), call.path.is_ident("cfg"));
+    }
+
+    fn visit_attribute(&mut self, attribute: &'ast Attribute) {
+        self.meta(&attribute.meta);
+    }
+}
+
+impl Scanner {
+    fn add(&mut self, parts: Vec<String>, span: Span, is_macro: bool) {
+        self.found.paths.push(Path {
+            parts,
+            line: span.start().line,
+            is_macro,
+            in_tests: self.test_modules > 0,
+        });
+    }
+
+    fn add_path(&mut self, path: &syn::Path, is_macro: bool) {
+        let Some(last) = path.segments.last() else {
+            return;
         };
-        line += rest[..length].matches('\n').count();
-        at += length;
+        let parts = path.segments.iter().map(|segment| text(&segment.ident));
+        self.add(parts.collect(), last.ident.span(), is_macro);
     }
-    tokens
-}
 
-/// The tokens outside of modules that are only compiled for tests.
-pub fn without_tests<'a>(tokens: &[Token<'a>]) -> Vec<Token<'a>> {
-    let mut kept = Vec::with_capacity(tokens.len());
-    let mut at = 0;
-    while at < tokens.len() {
-        match test_module(&tokens[at..]) {
-            Some(length) => at += length,
-            None => {
-                kept.push(tokens[at]);
-                at += 1;
-            }
-        }
-    }
-    kept
-}
-
-/// The paths that code names, in order.
-pub fn paths<'a>(tokens: &[Token<'a>]) -> Vec<Path<'a>> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < tokens.len() {
-        let next = |ahead: usize| tokens.get(at + ahead).map(|token| token.text);
-        if tokens[at].text == "use" && next(1) != Some("<") {
-            at = use_tree(tokens, at + 1, &[], &mut found);
-        } else if is_word(tokens[at].text) {
-            let mut parts = vec![tokens[at].text];
-            let mut end = at;
-            while tokens.get(end + 1).is_some_and(|token| token.text == "::")
-                && tokens.get(end + 2).is_some_and(|token| is_word(token.text))
-            {
-                end += 2;
-                parts.push(tokens[end].text);
-            }
-            let is_macro = tokens.get(end + 1).is_some_and(|token| token.text == "!")
-                && tokens.get(end + 2).is_none_or(|token| token.text != "=");
-            found.push(Path {
-                parts,
-                line: tokens[end].line,
-                is_macro,
-            });
-            at = end + 1;
-        } else {
-            at += 1;
-        }
-    }
-    found
-}
-
-/// Takes apart the tree that starts at `at`; returns where it ends.
-fn use_tree<'a>(
-    tokens: &[Token<'a>],
-    mut at: usize,
-    prefix: &[&'a str],
-    found: &mut Vec<Path<'a>>,
-) -> usize {
-    let mut parts = prefix.to_vec();
-    let mut line = tokens.get(at).map_or(0, |token| token.line);
-    while let Some(token) = tokens.get(at) {
-        match token.text {
-            "::" => {}
-            "{" => {
-                at += 1;
-                while tokens.get(at).is_some_and(|token| token.text != "}") {
-                    at = use_tree(tokens, at, &parts, found);
-                    if tokens.get(at).is_some_and(|token| token.text == ",") {
-                        at += 1;
-                    }
+    fn use_tree(&mut self, tree: &UseTree, prefix: &[String]) {
+        let with = |ident: &Ident| [prefix, &[text(ident)]].concat();
+        match tree {
+            UseTree::Path(path) => self.use_tree(&path.tree, &with(&path.ident)),
+            UseTree::Group(group) => {
+                for tree in &group.items {
+                    self.use_tree(tree, prefix);
                 }
-                return at + 1;
             }
-            "as" => at += 1,
-            "self" if !parts.is_empty() => line = token.line,
-            "*" => {
-                parts.push("*");
-                line = token.line;
+            UseTree::Glob(glob) => {
+                let parts = [prefix, &["*".to_owned()]].concat();
+                self.add(parts, glob.star_token.spans[0], false);
             }
-            text if is_word(text) => {
-                parts.push(text);
-                line = token.line;
+            UseTree::Name(name) => self.use_leaf(&name.ident, prefix),
+            UseTree::Rename(rename) => self.use_leaf(&rename.ident, prefix),
+        }
+    }
+
+    /// `self` in a group imports the prefix.
+    fn use_leaf(&mut self, ident: &Ident, prefix: &[String]) {
+        let mut parts = prefix.to_vec();
+        if parts.is_empty() || ident != "self" {
+            parts.push(text(ident));
+        }
+        self.add(parts, ident.span(), false);
+    }
+
+    fn meta(&mut self, meta: &Meta) {
+        self.add_path(meta.path(), false);
+        let Some(path) = self.found.paths.last() else {
+            return;
+        };
+        let mut attribute = NamedAttribute {
+            name: path.text(),
+            line: path.line,
+            has_reason: false,
+        };
+        if let Meta::List(list) = meta {
+            let is_reason =
+                |tree: TokenTree| matches!(tree, TokenTree::Ident(name) if name == "reason");
+            attribute.has_reason = list.tokens.clone().into_iter().any(is_reason);
+            let is_cfg = matches!(attribute.name.as_str(), "cfg" | "cfg_attr");
+            self.tokens(list.tokens.clone(), is_cfg);
+        }
+        self.found.attributes.push(attribute);
+    }
+
+    /// Searches the input of a macro or attribute.
+    fn tokens(&mut self, tokens: TokenStream, in_cfg: bool) {
+        let trees: Vec<TokenTree> = tokens.into_iter().collect();
+        let mut rest = trees.as_slice();
+        while let Some((tree, after)) = rest.split_first() {
+            let length = match tree {
+                TokenTree::Group(group) => {
+                    self.tokens(group.stream(), in_cfg);
+                    1
+                }
+                TokenTree::Ident(ident) if ident == "use" => self.use_tokens(rest),
+                TokenTree::Ident(ident) => self.path_tokens(ident, after, in_cfg),
+                TokenTree::Punct(punct) if punct.as_char() == '#' => self.attribute_tokens(after),
+                // A lifetime names nothing.
+                TokenTree::Punct(punct) if punct.as_char() == '\'' => 2,
+                TokenTree::Punct(_) | TokenTree::Literal(_) => 1,
+            };
+            rest = rest.get(length..).unwrap_or_default();
+        }
+    }
+
+    /// A declaration `use ..;` at the start of `trees`. Returns its length in trees.
+    fn use_tokens(&mut self, trees: &[TokenTree]) -> usize {
+        let Some(end) = trees.iter().position(|tree| is_punct(tree, ';')) else {
+            return 1;
+        };
+        let declaration = trees[..=end].iter().cloned().collect();
+        let Ok(item) = syn::parse2::<ItemUse>(declaration) else {
+            return 1;
+        };
+        self.visit_item_use(&item);
+        end + 1
+    }
+
+    /// The path that starts with `first`. Returns its length in trees.
+    fn path_tokens(&mut self, first: &Ident, after: &[TokenTree], in_cfg: bool) -> usize {
+        let mut parts = vec![text(first)];
+        let mut last = first;
+        let mut rest = after;
+        while let [one, two, TokenTree::Ident(next), more @ ..] = rest
+            && is_punct(one, ':')
+            && is_punct(two, ':')
+        {
+            parts.push(text(next));
+            last = next;
+            rest = more;
+        }
+        let length = 1 + after.len() - rest.len();
+        let call = match rest {
+            [mark, TokenTree::Group(group), ..] if is_punct(mark, '!') => Some(group),
+            _ => None,
+        };
+        if in_cfg && parts == ["madsim"] {
+            self.found.simulation_cfgs.push(last.span().start().line);
+            return length;
+        }
+        let is_cfg = parts == ["cfg"];
+        self.add(parts, last.span(), call.is_some());
+        let Some(group) = call else {
+            return length;
+        };
+        self.tokens(group.stream(), is_cfg);
+        length + 2
+    }
+
+    /// An attribute whose `#` stands before `after`. Returns its length in trees.
+    fn attribute_tokens(&mut self, after: &[TokenTree]) -> usize {
+        let marks = after.iter().take_while(|tree| is_punct(tree, '!')).count();
+        let Some(TokenTree::Group(group)) = after.get(marks) else {
+            return 1;
+        };
+        if group.delimiter() != Delimiter::Bracket {
+            return 1;
+        }
+        let Ok(meta) = syn::parse2::<Meta>(group.stream()) else {
+            return 1;
+        };
+        self.meta(&meta);
+        2 + marks
+    }
+}
+
+fn text(ident: &Ident) -> String {
+    ident.unraw().to_string()
+}
+
+fn is_punct(tree: &TokenTree, mark: char) -> bool {
+    matches!(tree, TokenTree::Punct(punct) if punct.as_char() == mark)
+}
+
+/// `cfg(..)` with a predicate that holds in tests only.
+fn is_test_cfg(attribute: &Attribute) -> bool {
+    let Meta::List(list) = &attribute.meta else {
+        return false;
+    };
+    list.path.is_ident("cfg")
+        && list
+            .parse_args::<Meta>()
+            .is_ok_and(|meta| implies_test(&meta))
+}
+
+fn implies_test(predicate: &Meta) -> bool {
+    type Predicates = syn::punctuated::Punctuated<Meta, syn::Token![,]>;
+    match predicate {
+        Meta::Path(path) => path.is_ident("test"),
+        Meta::List(list) => {
+            let Ok(inner) = list.parse_args_with(Predicates::parse_terminated) else {
+                return false;
+            };
+            if list.path.is_ident("all") {
+                inner.iter().any(implies_test)
+            } else {
+                list.path.is_ident("any") && inner.iter().all(implies_test)
             }
-            // `,`, `;` or `}`: the end of this leaf.
-            _ => break,
         }
-        at += 1;
-    }
-    found.push(Path {
-        parts,
-        line,
-        is_macro: false,
-    });
-    // Never stands still, whatever the input.
-    if tokens
-        .get(at)
-        .is_some_and(|token| !matches!(token.text, "," | "}"))
-    {
-        at + 1
-    } else {
-        at
-    }
-}
-
-/// The length of `#[cfg(.. test ..)] mod name { .. }` at the start of the tokens.
-fn test_module(tokens: &[Token<'_>]) -> Option<usize> {
-    let text = |at: usize| tokens.get(at).map(|token| token.text);
-    if (text(0), text(1), text(2)) != (Some("#"), Some("["), Some("cfg")) {
-        return None;
-    }
-    let close = tokens.iter().position(|token| token.text == "]")?;
-    let attribute = &tokens[3..close];
-    let negated = attribute
-        .windows(3)
-        .any(|w| w[0].text == "not" && w[2].text == "test");
-    if negated || !attribute.iter().any(|token| token.text == "test") {
-        return None;
-    }
-    if text(close + 1) != Some("mod") || text(close + 3) != Some("{") {
-        return None;
-    }
-    let mut depth = 0usize;
-    for (index, token) in tokens.iter().enumerate().skip(close + 3) {
-        match token.text {
-            "{" => depth += 1,
-            "}" => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return Some(index + 1);
-        }
-    }
-    Some(tokens.len())
-}
-
-fn is_word(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_alphabetic() || c == '_')
-}
-
-fn word(rest: &str) -> Option<usize> {
-    let start = if rest.starts_with("r#") { 2 } else { 0 };
-    if !is_word(&rest[start..]) {
-        return None;
-    }
-    let end = rest[start..].find(|c: char| !c.is_alphanumeric() && c != '_');
-    Some(end.map_or(rest.len(), |end| start + end))
-}
-
-fn block_comment(rest: &str) -> usize {
-    let (mut depth, mut at) = (0usize, 0);
-    let bytes = rest.as_bytes();
-    while at < bytes.len() {
-        if bytes[at..].starts_with(b"/*") {
-            depth += 1;
-            at += 2;
-        } else if bytes[at..].starts_with(b"*/") {
-            depth -= 1;
-            at += 2;
-            if depth == 0 {
-                return at;
-            }
-        } else {
-            at += 1;
-        }
-    }
-    rest.len()
-}
-
-/// The length of the string literal of any kind at the start.
-fn string(rest: &str) -> Option<usize> {
-    let body = rest.trim_start_matches(['b', 'c', 'r']);
-    let prefix = rest.len() - body.len();
-    if prefix > 2 {
-        return None;
-    }
-    let raw = rest[..prefix].contains('r');
-    let hashes = body.len() - body.trim_start_matches('#').len();
-    if !body[hashes..].starts_with('"') || (hashes > 0 && !raw) {
-        return None;
-    }
-    let open = prefix + hashes + 1;
-    if raw {
-        let end = format!("\"{}", "#".repeat(hashes));
-        return Some(
-            rest[open..]
-                .find(&end)
-                .map_or(rest.len(), |at| open + at + end.len()),
-        );
-    }
-    let mut escaped = false;
-    for (at, c) in rest[open..].char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '"' => return Some(open + at + 1),
-            _ => {}
-        }
-    }
-    Some(rest.len())
-}
-
-/// The length of a character literal or lifetime.
-fn quote(rest: &str) -> usize {
-    let mut after = rest[1..].char_indices();
-    match (after.next(), after.next()) {
-        (Some((_, '\\')), _) => {
-            // The escaped character may itself be a quote.
-            let tail = rest.get(3..).unwrap_or_default();
-            tail.find('\'').map_or(rest.len(), |at| 3 + at + 1)
-        }
-        (Some((_, c)), Some((_, '\''))) if c != '\'' => 1 + c.len_utf8() + 1,
-        // A lifetime: the quote goes, and so does the word, which names nothing.
-        _ => 1 + word(&rest[1..]).unwrap_or(0),
+        Meta::NameValue(_) => false,
     }
 }
 
@@ -298,33 +293,33 @@ fn quote(rest: &str) -> usize {
 mod tests {
     use super::*;
 
+    fn paths(source: &str) -> Vec<Path> {
+        scan(source).expect("Rust").paths
+    }
+
     fn named(source: &str) -> Vec<(String, usize)> {
-        paths(&tokens(source))
-            .into_iter()
-            .map(|path| (path.text(), path.line))
-            .collect()
+        let paths = paths(source);
+        paths.iter().map(|path| (path.text(), path.line)).collect()
     }
 
     #[test]
     fn use_trees_are_taken_apart() {
-        let source = "use std::{fs, time::{self, Duration as D,\n Instant}, net::*};\npub use a::b;\nfn f() { c::d(); }";
+        let source = "use std::{fs, time::{self, Duration as D,\n Instant}, net::*};\n\
+                      pub use a::r#b;\nfn f() { c::d::<e::f>(); }";
         let expected = [
             ("std::fs", 1),
             ("std::time", 1),
             ("std::time::Duration", 1),
             ("std::time::Instant", 2),
             ("std::net::*", 2),
-            ("pub", 3),
             ("a::b", 3),
-            ("fn", 4),
-            ("f", 4),
             ("c::d", 4),
+            ("e::f", 4),
         ];
-        let expected: Vec<_> = expected
-            .iter()
-            .map(|(text, line)| (text.to_string(), *line))
-            .collect();
-        assert_eq!(named(source), expected);
+        assert_eq!(
+            named(source),
+            expected.map(|(text, line)| (text.to_owned(), line))
+        );
     }
 
     #[test]
@@ -332,59 +327,80 @@ mod tests {
         let source = r####"
             // tokio::spawn
             /* std::fs /* nested */ std::net */
-            let a = "std::fs \" tokio"; let b = r#"tokio " "#; let c = b"tokio"; let d = '"'; let e = '\'';
-            fn f<'tokio>(x: &'tokio str) -> char { 'x' }
-            let g = br##"tokio"# "##; let h = '\u{1F600}'; let i = 'é';
+            /// tokio
+            fn f<'tokio>(x: &'tokio str) {
+                let _ = ("tokio \"", r#"tokio " "#, b"tokio", '"', '\'', br##"tokio"# "##);
+                m!("tokio" 'tokio /* tokio */);
+            }
         "####;
-        let words: Vec<String> = named(source).into_iter().map(|(text, _)| text).collect();
-        let kept = [
-            "let", "a", "let", "b", "let", "c", "let", "d", "let", "e", "fn", "f", "x", "str",
-            "char",
+        let named: Vec<String> = named(source).into_iter().map(|(text, _)| text).collect();
+        assert_eq!(named, ["doc", "str", "m"]);
+    }
+
+    #[test]
+    fn macro_input_is_searched() {
+        let source = "fn f() { select! { x = a::b(c::d!(e), 1 != 2) => {} \n\
+                      use g::{h, i}; #[ignore] #[allow(j)] cfg!(madsim) } }";
+        let names = ["select", "x", "a::b", "c::d", "e", "g::h", "g::i"];
+        let found = scan(source).expect("Rust");
+        let text: Vec<String> = found.paths.iter().map(Path::text).collect();
+        assert_eq!(text[..names.len()], names);
+        let macros = found
+            .paths
+            .iter()
+            .filter(|path| path.is_macro)
+            .map(Path::text);
+        assert_eq!(macros.collect::<Vec<_>>(), ["select", "c::d", "cfg"]);
+        let attributes = found
+            .attributes
+            .iter()
+            .map(|one| (one.name.as_str(), one.line));
+        assert_eq!(
+            attributes.collect::<Vec<_>>(),
+            [("ignore", 2), ("allow", 2)]
+        );
+        assert_eq!(found.simulation_cfgs, [2]);
+    }
+
+    #[test]
+    fn attributes_and_cfgs_are_found() {
+        let source = "#![cfg(not(madsim))]\n#[cfg_attr(all(test, madsim), allow(x))]\n\
+                      #[expect(y, reason = \"z\")]\n#[madsim::test]\nfn f() { if cfg!(madsim) {} }";
+        let found = scan(source).expect("Rust");
+        assert_eq!(found.simulation_cfgs, [1, 2, 5]);
+        let attributes = found.attributes.iter();
+        let attributes: Vec<_> = attributes
+            .map(|one| (one.name.as_str(), one.has_reason))
+            .collect();
+        let expected = [
+            ("cfg", false),
+            ("cfg_attr", false),
+            ("expect", true),
+            ("madsim::test", false),
         ];
-        assert_eq!(words[..kept.len()], kept);
-        assert_eq!(words[kept.len()..], ["let", "g", "let", "h", "let", "i"]);
+        assert_eq!(attributes, expected);
     }
 
     #[test]
-    fn macros_are_told_from_comparisons() {
-        let found = paths(&tokens("todo!(); if a != b {} std::println!()"));
-        let macros: Vec<String> = found
+    fn modules_for_tests_are_marked() {
+        let source = "use a::b; #[cfg(test)] mod tests { fn f() { c::d } } \
+                      #[cfg(all(test, not(madsim)))] mod more { use e::f; } \
+                      #[cfg(not(test))] mod kept { use g::h; } \
+                      #[cfg(any(test, x))] mod also { use i::j; }";
+        let paths = paths(source);
+        let kept = paths
             .iter()
-            .filter(|p| p.is_macro)
-            .map(Path::text)
-            .collect();
-        assert_eq!(macros, ["todo", "std::println"]);
+            .filter(|path| path.parts.len() > 1 && !path.in_tests);
+        assert_eq!(
+            kept.map(Path::text).collect::<Vec<_>>(),
+            ["a::b", "g::h", "i::j"]
+        );
     }
 
     #[test]
-    fn modules_for_tests_are_left_out() {
-        let source = "a::b; #[cfg(test)] mod tests { fn f() { c::d } } #[cfg(all(test, not(madsim)))] mod more { e } \
-                      #[cfg(not(test))] mod kept { g::h } i::j";
-        let found: Vec<String> = paths(&without_tests(&tokens(source)))
-            .iter()
-            .filter(|p| p.parts.len() > 1)
-            .map(Path::text)
-            .collect();
-        assert_eq!(found, ["a::b", "g::h", "i::j"]);
-    }
-
-    #[test]
-    fn any_bytes_come_to_an_end() {
-        for source in [
-            "use",
-            "use a::{",
-            "use a::{b",
-            "'",
-            "'\\",
-            "\"",
-            "r#\"",
-            "/*",
-            "use ;",
-            "use a b c;",
-            "::",
-            "é'",
-        ] {
-            paths(&without_tests(&tokens(source)));
+    fn source_that_is_not_rust_is_an_error() {
+        for source in ["use", "use a::{", "'", "\"", "/*", "fn f( {}"] {
+            assert!(scan(source).is_err(), "{source}");
         }
     }
 }
