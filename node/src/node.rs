@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_actor_system::access::Audit;
+use alys_actor_system::metrics::Metrics;
 use alys_actor_system::{Faults, ShutdownReport, Snapshot, System};
 use alys_consensus::{BlockRef, Summary};
 use alys_integrations::execution::HttpEngine;
@@ -173,9 +174,9 @@ impl Node {
         self.system.snapshot()
     }
 
-    /// The figures of all actors, as OpenMetrics text.
-    pub async fn metrics(&self) -> String {
-        self.system.metrics().await
+    /// The metrics of all actors, and the registry for those of the node.
+    pub fn metrics(&self) -> &Metrics {
+        self.system.metrics()
     }
 
     /// What actors tried to send that they may not, see `rights`.

@@ -11,7 +11,6 @@ use crate::{
     error::{Failure, LookupError, TooManyTasks},
     life::Batch,
     message::Message,
-    metrics::Sheet,
     scope::{Scope, Task, Timer, Timers},
     shared::Shared,
     tree::Cell,
@@ -133,11 +132,6 @@ pub trait AlysActor: Sized + Send + 'static {
     /// [`memory_budget`](crate::ChildSpec::memory_budget). Asked after each message then, so it must be cheap.
     fn memory(&self) -> usize {
         0
-    }
-
-    /// Figures of its own. Asked when they are wanted, between messages.
-    fn metrics(&self, sheet: &mut Sheet) {
-        let _ = sheet;
     }
 }
 

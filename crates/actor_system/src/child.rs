@@ -109,7 +109,6 @@ where
                     self.reader.abandon();
                     return;
                 }
-                Order::Report(_) => self.line.order().await,
             };
         }
     }
@@ -222,7 +221,6 @@ where
             if let Some(stop) = stop.take() {
                 return Box::pin(self.stop(life, watch, stop)).await;
             }
-            watch.reports.drain(..).for_each(|reply| life.report(reply));
             // What nearly always is next, without the way round that waiting takes.
             let is_calm = self.cell.control.flags() & ATTENTION == 0;
             if is_calm && let Some(envelope) = self.reader.pop() {
@@ -246,10 +244,6 @@ where
                 Next::Order(None) => return End::Orphaned,
                 Next::Order(Some(Order::Stop(ordered))) => {
                     stop = Some(ordered);
-                    continue;
-                }
-                Next::Order(Some(Order::Report(reply))) => {
-                    life.report(reply);
                     continue;
                 }
                 Next::Order(Some(Order::Start(_) | Order::Retire)) => {
@@ -541,9 +535,7 @@ where
             mailbox
                 .stats
                 .kind(kind)
-                .times()
-                .waited
-                .observe_alone(now.saturating_duration_since(sent));
+                .observe_waiting(now.saturating_duration_since(sent));
         }
         Some(now)
     }
@@ -551,13 +543,7 @@ where
     fn end(&self, kind: &'static str, begun: Option<Instant>) {
         if let Some(begun) = begun {
             let took = time::now().saturating_duration_since(begun);
-            self.reader
-                .mailbox
-                .stats
-                .kind(kind)
-                .times()
-                .handled
-                .observe_alone(took);
+            self.reader.mailbox.stats.kind(kind).observe_handling(took);
         }
     }
 

@@ -15,11 +15,8 @@ use futures::task::AtomicWaker;
 
 use crate::{lock, protocol::Order};
 
-/// Orders that wait for one child: a stop, the start that follows it, and what is asked of it for show.
+/// Orders queued for one child: stops that it has not answered yet, and the start or retirement that follows.
 const ORDERS: usize = 8;
-
-/// Questions for figures that wait for one child: the rest of the room is for what must not be refused.
-pub(crate) const REPORTS: usize = ORDERS / 2;
 
 /// An order waits.
 pub(crate) const ORDER: u32 = 1;
@@ -49,13 +46,8 @@ pub(crate) struct Control {
 impl Control {
     /// Hands an order over. False if the task is gone or does not take its orders.
     pub fn order(&self, order: Order) -> bool {
-        let room = if matches!(order, Order::Report(_)) {
-            REPORTS
-        } else {
-            ORDERS
-        };
         let mut orders = lock(&self.orders);
-        if orders.len() >= room || self.flags() & CLOSED != 0 {
+        if orders.len() >= ORDERS || self.flags() & CLOSED != 0 {
             return false;
         }
         orders.push_back(order);

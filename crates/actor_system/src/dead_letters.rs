@@ -35,7 +35,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The name as it is written in figures.
+    /// The value of the label `reason` in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::DroppedOldest => "dropped_oldest",

@@ -49,7 +49,8 @@ impl Deadlines {
             due.into_iter().for_each(Waker::wake);
             match next {
                 Some(next) => {
-                    drop(time::timeout(next.saturating_duration_since(time::now()), earlier).await)
+                    let left = next.saturating_duration_since(time::now());
+                    let _earlier_or_due = time::timeout(left, earlier).await;
                 }
                 None if is_closed => return,
                 None => earlier.await,

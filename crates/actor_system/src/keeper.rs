@@ -306,7 +306,6 @@ impl Keeper {
                     }
                     return;
                 }
-                Order::Report(_) => {}
             }
         }
     }

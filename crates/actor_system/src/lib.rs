@@ -87,7 +87,6 @@ mod deadlines;
 mod envelope;
 mod error;
 mod faults;
-mod figures;
 pub mod gateway;
 mod group;
 mod keeper;

@@ -14,7 +14,6 @@ use std::{
 
 use alys_runtime::{
     buggify, mutant,
-    sync::oneshot,
     time::{self, Instant, Sleep},
     trace,
 };
@@ -30,7 +29,6 @@ use crate::{
     later,
     mailbox::{Mailbox, Reader},
     message::Message,
-    metrics::{Labels, Sheet},
     protocol::{Order, Stop},
     scope::Timers,
     tree::Cell,
@@ -211,24 +209,6 @@ impl<A: AlysActor> Life<A> {
             self.ctx.cell.set_health(health);
         }
         Ok(())
-    }
-
-    /// The actor's own figures.
-    pub fn report(&self, reply: oneshot::Sender<Sheet>) {
-        // Actors of one type have the same figures: their paths keep them apart.
-        let labels = Labels::new(&[("actor", &*self.ctx.cell.path)]).unwrap_or_else(|error| {
-            tracing::warn!(actor = %self.ctx.cell.path, %error, "its own figures are shown without its path");
-            Labels::default()
-        });
-        let mut sheet = Sheet::new(labels);
-        let told = std::panic::catch_unwind(AssertUnwindSafe(|| self.actor.metrics(&mut sheet)));
-        match told {
-            Ok(()) => drop(reply.send(sheet)),
-            Err(panic) => {
-                let panic = panic_text(&*panic);
-                tracing::warn!(actor = %self.ctx.cell.path, panic, "panic in metrics: its figures are missing");
-            }
-        }
     }
 }
 
@@ -426,11 +406,9 @@ pub(crate) async fn last_word(
     }
 }
 
-/// How long the actor's code may take, and who wants to know of it meanwhile.
+/// Limits the time of the actor's code, and takes the orders that arrive meanwhile.
 pub(crate) struct Watch {
     sleep: Option<Sleep>,
-    /// Those who asked for figures while the actor was busy, and still wait.
-    pub reports: Vec<oneshot::Sender<Sheet>>,
     /// What was ordered after the stop that is kept: its supervisor did not wait for the answer any longer.
     pub next_order: Option<Order>,
 }
@@ -439,7 +417,6 @@ impl Watch {
     pub fn new() -> Self {
         Self {
             sleep: None,
-            reports: Vec::new(),
             next_order: None,
         }
     }
@@ -472,12 +449,6 @@ impl Watch {
                     Some(Order::Stop(ordered)) => {
                         *stop = Some(ordered);
                         self.next_order = None;
-                    }
-                    Some(Order::Report(reply)) => {
-                        self.reports.retain(|asked| !asked.is_closed());
-                        if self.reports.len() < control::REPORTS {
-                            self.reports.push(reply);
-                        }
                     }
                     Some(order) if stop.is_some() => self.next_order = Some(order),
                     Some(Order::Start(_) | Order::Retire) => {

@@ -93,7 +93,7 @@ impl State {
         self.successors().contains(&next)
     }
 
-    /// The name as it is written in logs and figures.
+    /// The name as it is written in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Uninitialized => "uninitialized",

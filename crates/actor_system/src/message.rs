@@ -11,8 +11,8 @@ use crate::current;
 /// All methods but [`kind`](Self::kind) have defaults that fit most messages. They are called while a mailbox
 /// is locked, so they must be cheap and must not send.
 pub trait Message: Sized + Send + 'static {
-    /// The name of the variant, for traces and figures. Names must come from a fixed set: they are counted one
-    /// by one.
+    /// The name of the variant, for traces and metrics. Names must come from a fixed set, because each has its
+    /// own counters.
     fn kind(&self) -> &'static str;
 
     /// How urgent it is. Messages of one sender keep their order within a priority, not across priorities.

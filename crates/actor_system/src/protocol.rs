@@ -10,7 +10,7 @@ use alys_runtime::{
 };
 use futures::future::{Either, join_all, select};
 
-use crate::{error::Failure, keeper::Entry, lifecycle::State, metrics::Sheet, tree::Cell};
+use crate::{error::Failure, keeper::Entry, lifecycle::State, tree::Cell};
 
 /// From the supervisor to a child.
 pub(crate) enum Order {
@@ -18,8 +18,6 @@ pub(crate) enum Order {
     Stop(Stop),
     /// Only to a child that is down: it will not be started again.
     Retire,
-    /// Say the actor's own figures; dropped by one that is down.
-    Report(oneshot::Sender<Sheet>),
 }
 
 /// Make an incarnation.
@@ -140,14 +138,9 @@ impl Drop for Line {
 }
 
 impl Line {
-    /// The next order; none once the supervisor is gone. Reports are for those who run.
+    /// The next order; none once the supervisor is gone.
     pub async fn order(&mut self) -> Option<Order> {
-        loop {
-            match self.cell.control.next().await {
-                Some(Order::Report(_)) => {}
-                order => return order,
-            }
-        }
+        self.cell.control.next().await
     }
 
     /// Reports the end of an incarnation. If the supervisor is gone there is nobody to tell.

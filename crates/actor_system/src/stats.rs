@@ -1,18 +1,29 @@
-//! What became of the messages of one mailbox, counted.
+//! Counters of one mailbox and its actor. They outlive incarnations.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
-use crate::{mailbox::add, metrics::Histogram};
+use prometheus_client::metrics::histogram::Histogram;
 
-/// Kinds that are counted by name; those beyond are counted together as [`OTHER`].
+use crate::mailbox::add;
+
+/// Message kinds that are counted by name. Further ones are counted together as [`OTHER`].
 pub(crate) const MAX_KINDS: usize = 32;
 const OTHER: &str = "other";
 
-/// Counts of one mailbox and its actor, over all incarnations. What senders do is written under the mailbox's
-/// lock, the rest by the actor's task alone.
+/// Upper bounds of the buckets of a histogram, in seconds: two a decade, up to the time after which most children
+/// count as hung.
+const BUCKETS: [f64; 13] = [
+    1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0,
+];
+
+/// Senders write `accepted`, `refused`, `coalesced` and `dropped` under the mailbox's lock; the actor's task alone
+/// writes the rest.
 #[derive(Default)]
 pub(crate) struct Stats {
     pub accepted: AtomicU64,
@@ -31,41 +42,65 @@ pub(crate) struct Stats {
 
 #[derive(Default)]
 struct Kinds {
-    slots: [Kind; MAX_KINDS],
-    other: Kind,
+    slots: [KindStats; MAX_KINDS],
+    other: KindStats,
 }
 
-/// Figures of one kind of message.
+/// Counters of one kind of message.
 #[derive(Default)]
-pub(crate) struct Kind {
+pub(crate) struct KindStats {
     name: OnceLock<&'static str>,
-    pub handled: AtomicU64,
-    pub failed: AtomicU64,
+    handled: AtomicU64,
+    failed: AtomicU64,
     times: OnceLock<Box<Times>>,
 }
 
-/// Taken only while metrics are on.
-#[derive(Default)]
+/// Histograms of one kind of message, created by the first measurement.
 pub(crate) struct Times {
-    /// From being sent to being begun.
-    pub waited: Histogram,
-    /// From being begun to being done.
-    pub handled: Histogram,
+    /// From being sent until handling begins.
+    pub waiting: Histogram,
+    /// From the begin of handling to its end.
+    pub handling: Histogram,
 }
 
-impl Kind {
-    pub fn times(&self) -> &Times {
-        self.times.get_or_init(Box::default)
+impl KindStats {
+    pub fn handled(&self) -> u64 {
+        self.handled.load(Relaxed)
+    }
+
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Relaxed)
+    }
+
+    /// None while nothing was measured.
+    pub fn times(&self) -> Option<&Times> {
+        self.times.get().map(|times| &**times)
+    }
+
+    pub fn observe_waiting(&self, time: Duration) {
+        self.measured().waiting.observe(time.as_secs_f64());
+    }
+
+    pub fn observe_handling(&self, time: Duration) {
+        self.measured().handling.observe(time.as_secs_f64());
+    }
+
+    fn measured(&self) -> &Times {
+        self.times.get_or_init(|| {
+            let waiting = Histogram::new(BUCKETS);
+            let handling = Histogram::new(BUCKETS);
+            Box::new(Times { waiting, handling })
+        })
     }
 }
 
 impl Stats {
-    /// The figures of a kind. Called by the actor's task alone.
-    pub fn kind(&self, name: &'static str) -> &Kind {
+    /// The counters of a kind. Called by the actor's task alone.
+    pub fn kind(&self, name: &'static str) -> &KindStats {
         let kinds = self.kinds.get_or_init(Box::default);
         for kind in &kinds.slots {
             let slot = kind.name.get_or_init(|| name);
-            // Names are constants: the same text is nearly always at the same place.
+            // Names are constants, so equal texts nearly always have equal addresses.
             if std::ptr::eq(*slot, name) || *slot == name {
                 return kind;
             }
@@ -84,21 +119,12 @@ impl Stats {
         add(&self.kind(name).failed, 1);
     }
 
-    /// The kinds seen so far: name, handled, failed, times.
-    pub fn kinds(&self) -> impl Iterator<Item = (&'static str, u64, u64, Option<&Times>)> {
+    /// The kinds seen so far, in the order of their first message.
+    pub fn kinds(&self) -> impl Iterator<Item = (&'static str, &KindStats)> {
         let kinds = self.kinds.get().into_iter();
         kinds
             .flat_map(|kinds| kinds.slots.iter().chain([&kinds.other]))
-            .filter_map(|kind| {
-                let name = kind.name.get()?;
-                let times = kind.times.get().map(|times| &**times);
-                Some((
-                    *name,
-                    kind.handled.load(Relaxed),
-                    kind.failed.load(Relaxed),
-                    times,
-                ))
-            })
+            .filter_map(|kind| Some((*kind.name.get()?, kind)))
     }
 }
 
@@ -119,7 +145,7 @@ mod tests {
         stats.count_failed(Box::leak(String::from("kind3").into_boxed_str()));
         let kinds: Vec<_> = stats
             .kinds()
-            .map(|(name, handled, failed, _)| (name, handled, failed))
+            .map(|(name, kind)| (name, kind.handled(), kind.failed()))
             .collect();
         assert_eq!(kinds.len(), MAX_KINDS + 1);
         assert_eq!(kinds[3], ("kind3", 4, 1));

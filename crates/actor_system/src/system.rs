@@ -26,9 +26,9 @@ use crate::{
     dead_letters::DeadLetters,
     error::{Failure, LookupError, StartError},
     faults::Faults,
-    figures, lock,
+    lock,
     message::Message,
-    metrics::{self, Sheet},
+    metrics::Metrics,
     monitor,
     policy::{Backoff, Intensity, Strategy},
     protocol::{Abandoned, Line, Order, Start, Stop, StopKind, StopReport},
@@ -37,9 +37,6 @@ use crate::{
     tree::{Cell, Snapshot},
 };
 
-/// How long an actor may take to say its own figures before the rest is shown without them.
-const FIGURES_WITHIN: Duration = Duration::from_millis(100);
-
 /// A tree of supervisors and actors with one root. Dropping it aborts everything in it; see
 /// [`System::shutdown`].
 pub struct System {
@@ -47,6 +44,7 @@ pub struct System {
     root: Supervisor,
     task: AbortHandle,
     monitor: AbortHandle,
+    metrics: Metrics,
 }
 
 /// What happened to an actor that others may want to know of: published on the system's [bus](System::bus).
@@ -170,6 +168,7 @@ impl System {
         alys_runtime::spawn("monitor", watching.map(drop));
         alys_runtime::spawn("deadlines", cell.shared.deadlines.clone().watch());
         Self {
+            metrics: Metrics::new(&cell),
             cell,
             root,
             task: abort,
@@ -261,8 +260,8 @@ impl System {
         faults
     }
 
-    /// Whether the times that messages wait and take are measured, from now on. They are not at first: it costs
-    /// a message three looks at the clock.
+    /// Turns the histograms of waiting and handling times on or off. They are off at first, because a message
+    /// then costs three reads of the clock.
     pub fn measure(&self, is_timed: bool) {
         self.shared().is_timed.store(is_timed, Relaxed);
         for cell in self.cell.family() {
@@ -270,29 +269,9 @@ impl System {
         }
     }
 
-    /// All figures of the system and of its actors, as OpenMetrics text. Actors that are busy for longer than a
-    /// tenth of a second are shown without their own figures.
-    pub async fn metrics(&self) -> String {
-        let mut asked = Vec::new();
-        for cell in self
-            .cell
-            .family()
-            .into_iter()
-            .filter(|cell| cell.stats().is_some())
-        {
-            let (reply, answer) = oneshot::channel::<Sheet>();
-            if cell.control.order(Order::Report(reply)) {
-                asked.push(async move { time::timeout(FIGURES_WITHIN, answer).await.ok()?.ok() });
-            }
-        }
-        let sheets = join_all(asked).await;
-        let mut set = figures::collect(&self.cell);
-        for sheet in sheets.into_iter().flatten() {
-            for error in set.merge(sheet.into_set()) {
-                tracing::warn!(%error, "a figure is not shown");
-            }
-        }
-        metrics::encode(&set)
+    /// The metrics of the system's actors, and those that are registered beside them.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Waits until the root gives up, and says why. The process must then end: nothing runs any more. It never

@@ -200,6 +200,15 @@ impl TestSystem {
         }
     }
 
+    /// The value of a series, see [`sample`].
+    ///
+    /// # Panics
+    /// A metric that the test registered cannot be written as text.
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.system.metrics().encode();
+        sample(&text.expect("metrics of actors are text"), series)
+    }
+
     /// Waits until the tree is as it should be.
     ///
     /// # Panics
@@ -233,6 +242,13 @@ impl TestSystem {
         }
         report
     }
+}
+
+/// The value of a series in the text of [`Metrics::encode`](crate::metrics::Metrics::encode), by its name and
+/// labels as the text has them: `alys_actor_restarts_total{actor="test/actors/echo"}`.
+pub fn sample(text: &str, series: &str) -> Option<f64> {
+    let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
+    text.lines().find_map(value)
 }
 
 /// Messages and timers that came, less what became of them: zero while the actor has none in hand.

@@ -333,7 +333,7 @@ impl Cell {
         }
     }
 
-    /// The figures of an actor; none for a supervisor.
+    /// The counters of an actor; none for a supervisor.
     pub fn stats(&self) -> Option<&Arc<Stats>> {
         match &self.body {
             Body::Actor { stats, .. } => Some(stats),
@@ -467,7 +467,7 @@ impl Cell {
             in_hand: self.is_waiting.load(Relaxed),
             kinds: stats
                 .kinds()
-                .map(|(name, handled, ..)| (name, handled))
+                .map(|(name, kind)| (name, kind.handled()))
                 .collect(),
         }
     }

@@ -1,11 +1,12 @@
-//! Looking at a running system: the tree as data, health, dead letters, figures as OpenMetrics text; and spans,
+//! Looking at a running system: the tree as data, health, dead letters, metrics as Prometheus text; and spans,
 //! which follow a message from actor to actor (`cargo run -p alys-actor-patterns --example observing`).
 
 use std::convert::Infallible;
 
 use alys_actor_system::{
     Addr, AlysActor, ChildSpec, Context, Health, Message, Reply, State, Strategy, System,
-    metrics::Sheet,
+    metrics::prometheus_client::metrics::{counter::Counter, family::Family},
+    testkit::sample,
 };
 
 use crate::{LONG, Outcome, end, patient};
@@ -35,6 +36,8 @@ impl Message for PumpMessage {
 
 struct Pump {
     litres: u64,
+    /// Outlives the incarnation, unlike `litres`.
+    total: Counter,
     is_blocked: bool,
     next: Option<Addr<PumpMessage>>,
 }
@@ -47,7 +50,10 @@ impl AlysActor for Pump {
 
     async fn handle(&mut self, msg: PumpMessage, _: &Context<Self>) -> Result<(), Infallible> {
         match msg {
-            PumpMessage::Pumped(litres) => self.litres += litres,
+            PumpMessage::Pumped(litres) => {
+                self.litres += litres;
+                self.total.inc_by(litres);
+            }
             PumpMessage::PassedOn(litres) => {
                 if let Some(next) = &self.next {
                     let _full_is_counted_there = next.tell(PumpMessage::Pumped(litres));
@@ -68,10 +74,6 @@ impl AlysActor for Pump {
             Health::Healthy
         }
     }
-
-    fn metrics(&self, sheet: &mut Sheet) {
-        sheet.counter("alys_pump_litres_total", "Litres moved.", self.litres);
-    }
 }
 
 /// Tells the story.
@@ -80,12 +82,19 @@ pub async fn run() -> Outcome {
     // Times are not taken unless somebody wants them: they cost a message three looks at the clock.
     system.measure(true);
     let supervisor = system.supervisor(patient("s", Strategy::OneForOne))?;
+    // One family for all pumps, registered once; each pump updates the counter of its own label.
+    let litres = Family::<[(&str, &str); 1], Counter>::default();
+    system.metrics().register(|registry| {
+        registry.register("alys_pump_litres", "Litres moved", litres.clone());
+    });
     let pump = |name, next: Option<Addr<PumpMessage>>| {
+        let total = litres.get_or_create_owned(&[("pump", name)]);
         supervisor.start(ChildSpec::new(name), 16, move || {
-            let next = next.clone();
+            let (next, total) = (next.clone(), total.clone());
             async move {
                 Ok::<_, Infallible>(Pump {
                     litres: 0,
+                    total,
                     is_blocked: false,
                     next,
                 })
@@ -124,21 +133,26 @@ pub async fn run() -> Outcome {
     let counts = seen.mailbox.as_ref().ok_or("no mailbox")?;
     assert_eq!(counts.kinds.get("pumped"), Some(&3));
 
-    let text = system.metrics().await;
-    for line in [
-        "alys_actor_handled_total{actor=\"works/s/near\",kind=\"passed_on\"} 3",
-        "alys_actor_handled_total{actor=\"works/s/far\",kind=\"pumped\"} 3",
-        "alys_actor_restarts_total{actor=\"works/s/far\"} 0",
-        "alys_actor_health{actor=\"works/s/far\"} 1",
-        // The actor's own figure, under its path.
-        "alys_pump_litres_total{actor=\"works/s/far\"} 6",
-        "alys_actor_wait_seconds_count{actor=\"works/s/far\",kind=\"pumped\"} 3",
+    let text = system.metrics().encode()?;
+    for (series, value) in [
+        (
+            r#"alys_actor_handled_messages_total{actor="works/s/near",kind="passed_on"}"#,
+            3.0,
+        ),
+        (
+            r#"alys_actor_handled_messages_total{actor="works/s/far",kind="pumped"}"#,
+            3.0,
+        ),
+        (r#"alys_actor_restarts_total{actor="works/s/far"}"#, 0.0),
+        (r#"alys_actor_health{actor="works/s/far"}"#, 1.0),
+        (r#"alys_pump_litres_total{pump="far"}"#, 6.0),
+        (
+            r#"alys_actor_wait_seconds_count{actor="works/s/far",kind="pumped"}"#,
+            3.0,
+        ),
     ] {
-        assert!(
-            text.lines().any(|other| other == line),
-            "{line} is not in\n{text}"
-        );
-        println!("{line}");
+        assert_eq!(sample(&text, series), Some(value), "{series} in\n{text}");
+        println!("{series} {value}");
     }
     end(system).await
 }

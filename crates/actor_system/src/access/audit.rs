@@ -24,7 +24,7 @@ pub enum Why {
 }
 
 impl Why {
-    /// The name as it is written in logs and figures.
+    /// The name as it is written in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NoRule => "no_rule",

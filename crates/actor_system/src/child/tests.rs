@@ -1,15 +1,8 @@
 //! A child's task on its own: the test gives its orders, and so says how they follow each other.
 
-use std::{
-    convert::Infallible,
-    future::{pending, poll_fn},
-    task::Poll,
-};
+use std::{convert::Infallible, future::pending};
 
-use alys_runtime::sync::{
-    mpsc,
-    oneshot::{self, error::TryRecvError},
-};
+use alys_runtime::sync::{mpsc, oneshot};
 
 use super::*;
 use crate::{
@@ -123,42 +116,5 @@ fn a_start_does_not_outlive_a_later_stop() {
         assert!(time::timeout(LONG, addr.closed()).await.is_ok());
         assert!(runs.await.is_err());
         assert_eq!(child.snapshot().incarnation, 1);
-    });
-}
-
-#[test]
-fn questions_for_figures_are_bounded_while_a_handler_takes_its_time() {
-    alys_runtime::block_on_main(async {
-        let cell = Cell::supervisor("s", &Cell::root("shop", Arc::default()));
-        let (mut stale, mut waiting) = (40, Vec::new());
-        let work = poll_fn(|cx| {
-            // First those whose askers are gone, then those that wait.
-            let (reply, answer) = oneshot::channel();
-            let taken = cell.control.order(Order::Report(reply));
-            assert!(taken, "it is asked anew each time");
-            if stale > 0 {
-                stale -= 1;
-            } else if waiting.len() < 40 {
-                waiting.push(answer);
-            } else {
-                return Poll::Ready(Ok(()));
-            }
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        });
-        let mut watch = Watch::new();
-        assert!(matches!(
-            watch.attend(&cell, &mut None, None, work).await,
-            Attended::Done(Ok(()))
-        ));
-        assert_eq!(watch.reports.len(), control::REPORTS);
-        // The others were told at once.
-        let is_told = |answer: &mut oneshot::Receiver<_>| {
-            matches!(answer.try_recv(), Err(TryRecvError::Closed))
-        };
-        assert_eq!(
-            waiting.iter_mut().map(is_told).filter(|told| *told).count(),
-            40 - control::REPORTS
-        );
     });
 }

@@ -13,7 +13,7 @@ use std::{
 
 use alys_actor_system::{
     Addr, AlysActor, ChildSpec, ConfigHandle, Context, Failure, Health, Kept, Message, Overflow,
-    Priority, Reply, Slot, Supervisor, metrics::Sheet,
+    Priority, Reply, Slot, Supervisor,
 };
 use alys_runtime::{sync::Notify, time};
 use futures::future::BoxFuture;
@@ -87,7 +87,6 @@ pub struct Plan {
     twists: Mutex<BTreeMap<&'static str, VecDeque<Twist>>>,
     health: Mutex<Health>,
     pub memory: AtomicUsize,
-    pub metrics_panics: AtomicU32,
 }
 
 impl Plan {
@@ -376,18 +375,6 @@ impl AlysActor for Doer {
 
     fn memory(&self) -> usize {
         self.plan.memory.load(SeqCst)
-    }
-
-    fn metrics(&self, sheet: &mut Sheet) {
-        if self
-            .plan
-            .metrics_panics
-            .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
-            .is_ok()
-        {
-            panic!("told to panic in metrics");
-        }
-        sheet.counter("doer_kept", "What it kept.", self.kept.load());
     }
 }
 

@@ -1,8 +1,13 @@
-//! The system as data: its tree, its health, its figures.
+//! The system as data: its tree, its health, its metrics.
 
-use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-use alys_actor_system::{ChildSpec, Health, Snapshot, Strategy, SupervisorSpec};
+use alys_actor_system::{
+    AlysActor, ChildSpec, Context, Fault, Health, Message, Planned, Snapshot, Strategy,
+    SupervisorSpec,
+    metrics::prometheus_client::metrics::{counter::Counter, family::Family},
+    testkit::{TestSystem, sample},
+};
 use futures::FutureExt;
 
 use crate::{doer::*, kit::*};
@@ -69,18 +74,7 @@ fn the_tree_is_data_that_can_be_written_as_json() {
         let doing = doer(&supervisor, "a", 8);
         doing.addr.tell(note(1)).unwrap();
         doing.settled().await;
-        world
-            .wait("the count", |snapshot| {
-                snapshot
-                    .find("s/a")
-                    .unwrap()
-                    .mailbox
-                    .as_ref()
-                    .unwrap()
-                    .handled
-                    == 2
-            })
-            .await;
+        world.handled("s/a", 2).await;
         let json = serde_json::to_value(world.system.snapshot()).unwrap();
         assert_eq!(
             (&json["name"], &json["state"], &json["health"]),
@@ -151,15 +145,8 @@ fn a_new_incarnation_is_as_healthy_as_it_says() {
     });
 }
 
-/// The value of a sample, by its name and labels.
-fn sample<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.lines()
-        .find_map(|line| line.strip_prefix(name))
-        .map(str::trim)
-}
-
 #[test]
-fn all_figures_can_be_read_as_openmetrics() {
+fn each_actor_has_the_same_metric_families() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -167,79 +154,129 @@ fn all_figures_can_be_read_as_openmetrics() {
         doing.addr.tell(Job::new("keep", 5, Act::Keep)).unwrap();
         doing.addr.tell(fails()).unwrap();
         doing.settled().await;
-        world
-            .wait("the count", |snapshot| {
-                snapshot
-                    .find("s/a")
-                    .unwrap()
-                    .mailbox
-                    .as_ref()
-                    .unwrap()
-                    .handled
-                    == 2
-            })
-            .await;
-        let text = world.system.metrics().await;
-        for (name, value) in [
+        world.handled("s/a", 2).await;
+        let text = world.system.metrics().encode().unwrap();
+        for (series, value) in [
             (
                 r#"alys_actor_messages_total{actor="world/s/a",outcome="accepted"}"#,
-                "3",
+                3.0,
             ),
             (
                 r#"alys_actor_messages_total{actor="world/s/a",outcome="refused"}"#,
-                "0",
+                0.0,
             ),
             (
                 r#"alys_actor_messages_total{actor="world/s/a",outcome="coalesced"}"#,
-                "0",
+                0.0,
             ),
             (
                 r#"alys_actor_messages_total{actor="world/s/a",outcome="dropped"}"#,
-                "0",
+                0.0,
             ),
             (
                 r#"alys_actor_messages_total{actor="world/s/a",outcome="expired"}"#,
-                "0",
+                0.0,
             ),
             (
                 r#"alys_actor_messages_total{actor="world/s/a",outcome="redelivered"}"#,
-                "0",
+                0.0,
             ),
             (
                 r#"alys_actor_messages_total{actor="world/s/a",outcome="interrupted"}"#,
-                "0",
+                0.0,
             ),
             (
                 r#"alys_actor_messages_total{actor="world/s/a",outcome="abandoned"}"#,
-                "0",
+                0.0,
             ),
-            (r#"alys_actor_restarts_total{actor="world/s/a"}"#, "1"),
-            (r#"alys_actor_mailbox_depth{actor="world/s/a"}"#, "0"),
-            (r#"alys_actor_mailbox_capacity{actor="world/s/a"}"#, "8"),
-            (r#"alys_actor_running{actor="world/s/a"}"#, "1"),
-            (r#"alys_actor_health{actor="world/s/a"}"#, "0"),
+            (r#"alys_actor_restarts_total{actor="world/s/a"}"#, 1.0),
+            (r#"alys_actor_mailbox_messages{actor="world/s/a"}"#, 0.0),
             (
-                r#"alys_actor_handled_total{actor="world/s/a",kind="keep"}"#,
-                "1",
+                r#"alys_actor_mailbox_capacity_messages{actor="world/s/a"}"#,
+                8.0,
+            ),
+            (r#"alys_actor_running{actor="world/s/a"}"#, 1.0),
+            (r#"alys_actor_health{actor="world/s/a"}"#, 0.0),
+            (
+                r#"alys_actor_handled_messages_total{actor="world/s/a",kind="keep"}"#,
+                1.0,
             ),
             (
-                r#"alys_actor_failed_total{actor="world/s/a",kind="fail"}"#,
-                "1",
+                r#"alys_actor_failed_messages_total{actor="world/s/a",kind="fail"}"#,
+                1.0,
             ),
-            (r#"alys_actor_timers_total{actor="world/s/a"}"#, "0"),
+            (r#"alys_actor_timers_total{actor="world/s/a"}"#, 0.0),
             (
                 r#"alys_actor_dead_letters_total{actor="world/s/a",reason="killed"}"#,
-                "1",
+                1.0,
             ),
-            (r#"doer_kept_total{actor="world/s/a"}"#, "5"),
         ] {
-            assert_eq!(sample(&text, name), Some(value), "{name} in\n{text}");
+            assert_eq!(sample(&text, series), Some(value), "{series} in\n{text}");
         }
         assert!(
             !text.contains("alys_actor_handling_seconds"),
-            "times are not measured unasked"
+            "times are measured only on demand"
         );
-        assert!(text.ends_with("# EOF\n"));
+        world.end().await;
+    });
+}
+
+#[test]
+fn the_text_names_each_family_once_before_its_samples() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        world.system.measure(true);
+        for name in ["a", "b"] {
+            let doing = doer(&supervisor, name, 8);
+            doing.addr.tell(fails()).unwrap();
+            doing.settled().await;
+        }
+        let text = world.system.metrics().encode().unwrap();
+        let mut families = BTreeSet::new();
+        let mut family = "";
+        for line in text.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                family = help.split(' ').next().unwrap();
+                assert!(families.insert(family), "{family} twice in\n{text}");
+            } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+                assert!(
+                    kind.starts_with(family),
+                    "{line} after the help of {family}"
+                );
+            } else {
+                let series = line.split(['{', ' ']).next().unwrap();
+                let suffix = series.strip_prefix(family);
+                assert!(
+                    matches!(suffix, Some("" | "_bucket" | "_sum" | "_count")),
+                    "{line} in {family}"
+                );
+            }
+        }
+        assert_eq!(families.len(), 12);
+        world.end().await;
+    });
+}
+
+#[test]
+fn kinds_beyond_the_limit_share_one_series() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        let doing = doer(&supervisor, "a", 8);
+        for n in 0..200 {
+            let kind = Box::leak(format!("kind{n}").into_boxed_str());
+            doing.addr.send(Job::new(kind, n, Act::Note)).await.unwrap();
+        }
+        doing.settled().await;
+        let text = world.system.metrics().encode().unwrap();
+        let handled = "alys_actor_handled_messages_total{";
+        assert_eq!(
+            text.lines()
+                .filter(|line| line.starts_with(handled))
+                .count(),
+            33
+        );
         world.end().await;
     });
 }
@@ -264,77 +301,85 @@ fn times_are_measured_while_that_is_wanted() {
             doing.addr.tell(note(2)).unwrap();
             doing.settled().await;
         }
-        let text = world.system.metrics().await;
+        let text = world.system.metrics().encode().unwrap();
         for actor in ["before", "after"] {
-            let labels = format!(r#"{{actor="world/s/{actor}",kind="note"}}"#);
-            for family in ["wait", "handling"] {
-                let count = sample(&text, &format!("alys_actor_{family}_seconds_count{labels}"));
-                assert_eq!(count, Some("1"), "{text}");
-            }
-            let sum: f64 = sample(&text, &format!("alys_actor_wait_seconds_sum{labels}"))
-                .unwrap()
-                .parse()
-                .unwrap();
-            assert!(sum >= 0.02, "{sum}");
-            let held = format!(r#"{{actor="world/s/{actor}",kind="wait"}}"#);
-            let sum: f64 = sample(&text, &format!("alys_actor_handling_seconds_sum{held}"))
-                .unwrap()
-                .parse()
-                .unwrap();
-            assert!(sum >= 0.02, "{sum}");
-        }
-        world.end().await;
-    });
-}
-
-#[test]
-fn an_actor_that_cannot_say_its_figures_costs_nobody_else_theirs() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
-        let [busy, broken, good] =
-            ["busy", "broken", "good"].map(|name| doer(&supervisor, name, 8));
-        let gate = busy.hold().await;
-        broken.plan.metrics_panics.store(1, SeqCst);
-        let text = world.system.metrics().await;
-        assert!(!text.contains(r#"doer_kept_total{actor="world/s/busy"}"#));
-        assert!(!text.contains(r#"doer_kept_total{actor="world/s/broken"}"#));
-        assert_eq!(
-            sample(&text, r#"doer_kept_total{actor="world/s/good"}"#),
-            Some("0")
-        );
-        assert_eq!(
-            sample(&text, r#"alys_actor_running{actor="world/s/busy"}"#),
-            Some("1")
-        );
-        gate.open();
-        busy.settled().await;
-        broken.settled().await;
-        good.settled().await;
-        let text = world.system.metrics().await;
-        for actor in ["busy", "broken", "good"] {
-            assert_eq!(
+            let value = |family: &str, kind: &str| {
                 sample(
                     &text,
-                    &format!(r#"doer_kept_total{{actor="world/s/{actor}"}}"#)
-                ),
-                Some("0"),
-                "{actor}"
+                    &format!(r#"{family}{{actor="world/s/{actor}",kind="{kind}"}}"#),
+                )
+            };
+            assert_eq!(
+                value("alys_actor_wait_seconds_count", "note"),
+                Some(1.0),
+                "{text}"
             );
+            assert_eq!(
+                value("alys_actor_handling_seconds_count", "note"),
+                Some(1.0),
+                "{text}"
+            );
+            assert!(value("alys_actor_wait_seconds_sum", "note").unwrap() >= 0.02);
+            assert!(value("alys_actor_handling_seconds_sum", "wait").unwrap() >= 0.02);
         }
-        assert_eq!(
-            world.system.snapshot().find("s/broken").unwrap().restarts,
-            0
-        );
         world.end().await;
     });
 }
 
 #[test]
-fn a_system_of_no_children_has_figures_and_ends() {
+fn registered_metrics_outlive_the_incarnations_that_update_them() {
+    run(async {
+        let test = TestSystem::new();
+        let litres = Family::<[(&str, &str); 1], Counter>::default();
+        test.system().metrics().register(|registry| {
+            registry.register("alys_pump_litres", "Litres moved", litres.clone());
+        });
+        for name in ["near", "far"] {
+            let moved = litres.get_or_create_owned(&[("pump", name)]);
+            let pump = test.start(name, 8, move || {
+                let moved = moved.clone();
+                async move { Ok::<_, NotMade>(Pump(moved)) }
+            });
+            let second = Planned::from(Fault::Panic).after(1);
+            test.faults().plan(&test.path(name), second);
+            pump.tell(Pumped(1)).unwrap();
+            pump.tell(Pumped(100)).unwrap();
+            pump.send(Pumped(2)).await.unwrap();
+            let moved = format!(r#"alys_pump_litres_total{{pump="{name}"}}"#);
+            test.until(|_| test.metric(&moved) == Some(3.0)).await;
+            assert_eq!(test.restarts(name), 1);
+        }
+        test.end().await;
+    });
+}
+
+struct Pumped(u64);
+
+impl Message for Pumped {
+    fn kind(&self) -> &'static str {
+        "pumped"
+    }
+}
+
+struct Pump(Counter);
+
+impl AlysActor for Pump {
+    type Message = Pumped;
+    type Error = NotMade;
+    type Config = ();
+    const NAME: &'static str = "Pump";
+
+    async fn handle(&mut self, Pumped(litres): Pumped, _: &Context<Self>) -> Result<(), NotMade> {
+        self.0.inc_by(litres);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_system_without_children_has_no_metrics_and_ends() {
     run(async {
         let system = alys_actor_system::System::new("empty");
-        assert_eq!(system.metrics().await, "# EOF\n");
+        assert_eq!(system.metrics().encode().unwrap(), "");
         assert!(system.failed().now_or_never().is_none());
         system
             .root()

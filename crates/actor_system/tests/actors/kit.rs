@@ -420,6 +420,16 @@ impl World {
         supervisor.start(spec, slot, factory).unwrap()
     }
 
+    /// Waits until the actor of this path has handled exactly `messages`.
+    pub async fn handled(&self, path: &str, messages: u64) {
+        let handled = |tree: &alys_actor_system::Snapshot| {
+            let mailbox = tree.find(path).unwrap().mailbox.as_ref();
+            mailbox.unwrap().handled
+        };
+        self.wait("the count", |tree| handled(tree) == messages)
+            .await;
+    }
+
     /// Waits until the tree is as wanted.
     pub async fn wait(&self, what: &str, is_so: impl Fn(&alys_actor_system::Snapshot) -> bool) {
         let waited = time::timeout(LONG, async {

@@ -276,18 +276,7 @@ fn messages_that_wait_together_are_handled_together() {
         addr.tell(note(8)).unwrap();
         gate.open();
         log.wait_for("taken", "8").await;
-        world
-            .wait("all", |snapshot| {
-                snapshot
-                    .find("s/a")
-                    .unwrap()
-                    .mailbox
-                    .as_ref()
-                    .unwrap()
-                    .handled
-                    == 10
-            })
-            .await;
+        world.handled("s/a", 10).await;
         assert_eq!(log.of("batch"), ["[]", "[0, 1, 2, 3]", "[4, 5]", "[7, 8]"]);
         assert_eq!(log.notes("taken"), [0, 1, 2, 3, 4, 5, 7, 8]);
         assert!(

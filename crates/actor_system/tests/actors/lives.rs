@@ -273,17 +273,7 @@ fn the_tree_can_be_looked_at() {
         let addr = world.worker(&lower, "a");
         settled(&addr).await;
         // A message is counted after its handling, which the answer is a part of.
-        world
-            .wait("the count", |tree| {
-                tree.find("upper/lower/a")
-                    .unwrap()
-                    .mailbox
-                    .as_ref()
-                    .unwrap()
-                    .handled
-                    == 1
-            })
-            .await;
+        world.handled("upper/lower/a", 1).await;
         let tree = world.system.snapshot();
         assert_eq!(
             tree.find("upper/lower/a").unwrap().path,

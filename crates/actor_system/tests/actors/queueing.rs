@@ -40,18 +40,7 @@ fn the_more_urgent_overtakes_in_order_and_nothing_starves() {
         }
         doing.addr.tell_as(Priority::Critical, note(300)).unwrap();
         gate.open();
-        world
-            .wait("the end", |snapshot| {
-                snapshot
-                    .find("s/a")
-                    .unwrap()
-                    .mailbox
-                    .as_ref()
-                    .unwrap()
-                    .handled
-                    == 102
-            })
-            .await;
+        world.handled("s/a", 102).await;
         let notes = doing.log.notes("a");
         assert_eq!(notes.len(), 101);
         for range in [0..20, 100..120, 200..260] {

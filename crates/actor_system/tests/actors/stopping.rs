@@ -7,10 +7,7 @@ use alys_actor_system::{
 };
 use alys_runtime::time;
 
-use crate::{
-    doer::{self, Twist, doer_in},
-    kit::*,
-};
+use crate::kit::*;
 
 #[test]
 fn shutdown_handles_what_was_taken_and_stops_in_reverse_order() {
@@ -328,38 +325,5 @@ fn an_actor_whose_turn_to_start_has_not_come_still_handles_what_it_took() {
             world.system.snapshot().find("upper/first").unwrap().state,
             State::Stopped
         );
-    });
-}
-
-#[test]
-fn questions_for_figures_do_not_crowd_out_a_stop() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
-        let spec = ChildSpec {
-            stop_within: LONG,
-            ..ChildSpec::new("a")
-        };
-        let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
-        let gate = Arc::<Gate>::default();
-        doing.plan.at("stopped", Twist::Wait(gate.clone()));
-        doing.addr.tell(doer::stop()).unwrap();
-        gate.reached().await;
-        for _ in 0..8 {
-            assert!(
-                !world.system.metrics().await.contains("doer_kept"),
-                "it had time to answer"
-            );
-        }
-        let opening = async {
-            world
-                .wait("the stop", |tree| {
-                    tree.find("s").unwrap().state != State::Running
-                })
-                .await;
-            gate.open();
-        };
-        let (report, ()) = alys_runtime::join!(world.system.shutdown(LONG), opening);
-        assert!(report.is_clean(), "{report:?}");
     });
 }
