@@ -6,10 +6,11 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::{BenchArgs, INTERRUPTED, PASSED, job, jobs};
-use crate::outcome::Outcome;
-use crate::process::{self, is_interrupted};
-use crate::stack::Stack;
-use crate::{scenario, sweep};
+use crate::fleet::process::{self, is_interrupted};
+use crate::fleet::sweep;
+use crate::plan::Stack;
+use crate::plan::format;
+use crate::run::outcome::Outcome;
 
 /// The fixed worlds: 7 nodes, 600 simulated seconds.
 const WORLDS: [&str; 2] = ["calm", "chaos"];
@@ -60,8 +61,7 @@ pub fn bench(args: &BenchArgs) -> Result<u8> {
     let mut rows = Vec::new();
     for stack in [Stack::Fast, Stack::Full] {
         for world in WORLDS {
-            let scenario =
-                scenario::load(&dir.join(format!("{world}.toml")).display().to_string())?;
+            let scenario = format::load(&dir.join(format!("{world}.toml")).display().to_string())?;
             let mut seeds = args.seeds.0.clone();
             let mut outcomes = Vec::new();
             sweep::run(

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::{BisectArgs, FAILED, PASSED};
-use crate::bisect::{self, Parting, Record};
-use crate::outcome::Outcome;
-use crate::process::{self, Job};
+use crate::fleet::process::{self, Job};
+use crate::run::bisect::{self, Parting, Record};
+use crate::run::outcome::Outcome;
 
 #[derive(Serialize)]
 struct Answer<'a> {

@@ -5,10 +5,11 @@ use serde_json::json;
 use super::runs::code;
 use super::summary::Summary;
 use super::{CoverageArgs, INTERRUPTED, job};
-use crate::coverage::Coverage;
-use crate::ledger::{self, Entry};
-use crate::process::{self, is_interrupted};
-use crate::{scenario, sweep};
+use crate::fleet::coverage::Coverage;
+use crate::fleet::ledger::{self, Entry};
+use crate::fleet::process::{self, is_interrupted};
+use crate::fleet::sweep;
+use crate::plan::format;
 
 /// Runs the seeds, or takes those of a ledger, and prints the table. Fails when something was never reached, or a run failed.
 pub fn run(args: &CoverageArgs) -> anyhow::Result<u8> {
@@ -36,7 +37,7 @@ pub fn run(args: &CoverageArgs) -> anyhow::Result<u8> {
     let scenarios = args
         .scenario
         .iter()
-        .map(|name| scenario::load(name))
+        .map(|name| format::load(name))
         .collect::<Result<Vec<_>, _>>()?;
     let total = (args.seeds.0.end - args.seeds.0.start) * scenarios.len() as u64;
     let mut summary = Summary::new(Some(total), false);

@@ -21,16 +21,16 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing::metadata::LevelFilter;
 
-use crate::oracles::Violation;
+use crate::events;
+use crate::fleet::process::{self, Job, PATIENCE};
+use crate::fleet::shards::{Preset, Shard};
+use crate::invariants::Violation;
+use crate::plan::Stack;
+use crate::plan::format::{self, Scenario};
 use crate::plan::{Plan, parse_duration};
-use crate::process::{self, Job, PATIENCE};
-use crate::replay::Filter;
-use crate::report;
-use crate::scenario::{self, Scenario};
-use crate::schedule::{Preset, Shard};
-use crate::stack::Stack;
-use crate::trap::{self, Canary};
-use crate::world::{self, Look, Mode, Trace, View};
+use crate::run::inspect::Filter;
+use crate::run::sandbox::{self, Canary};
+use crate::run::{self, Look, Mode, Trace, View};
 
 /// Everything passed.
 const PASSED: u8 = 0;
@@ -166,7 +166,7 @@ struct Which {
 impl Which {
     /// The run's job, and its plan with the file's seed, stack and bug replaced by those of the run.
     fn job(&self) -> anyhow::Result<(Job, Plan)> {
-        let scenario = scenario::load(&self.scenario)?;
+        let scenario = format::load(&self.scenario)?;
         let (job, mut plan) = job(
             &scenario,
             scenario.seed(self.seed),
@@ -443,7 +443,7 @@ fn parse_seeds(text: &str) -> Result<Seeds, String> {
 }
 
 fn parse_messages(text: &str) -> Result<String, String> {
-    report::parse_window(text).map(|_| text.to_owned())
+    events::parse_window(text).map(|_| text.to_owned())
 }
 
 fn parse_moment(text: &str) -> Result<u64, String> {
@@ -455,7 +455,7 @@ fn parse_mutant(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     let names = Mutant::ALL.iter().map(|planted| planted.name);
-    let meant = scenario::nearest(text, names.clone())
+    let meant = format::nearest(text, names.clone())
         .map_or(String::new(), |m| format!("; did you mean {m}?"));
     Err(format!(
         "no planted bug {text:?}; there are {}{meant}",
@@ -532,11 +532,11 @@ fn one(args: &OneArgs) -> anyhow::Result<u8> {
     };
     if !not_held {
         let (job, plan) = (job.clone(), plan.clone());
-        trap::watch(move |escape| {
+        sandbox::watch(move |escape| {
             let violation = Violation::Escaped {
                 what: escape.to_string(),
             };
-            if let Ok(line) = serde_json::to_string(&world::lost(&plan, &job, 0, violation)) {
+            if let Ok(line) = serde_json::to_string(&run::lost(&plan, &job, 0, violation)) {
                 println!("{line}");
             }
             std::process::exit(FAILED.into());
@@ -545,11 +545,11 @@ fn one(args: &OneArgs) -> anyhow::Result<u8> {
     let messages = args
         .messages
         .as_deref()
-        .and_then(|text| report::parse_window(text).ok());
+        .and_then(|text| events::parse_window(text).ok());
     let record = args
         .report
         .is_some()
-        .then(|| report::Recorder::new(&plan, messages));
+        .then(|| events::Recorder::new(&plan, messages));
     let window = window.as_ref().map(|Seeds(window)| window.clone());
     let to_ms = state.iter().copied().max();
     let filter = Filter {
@@ -574,10 +574,10 @@ fn one(args: &OneArgs) -> anyhow::Result<u8> {
         record: record.clone(),
         look,
     };
-    let outcome = world::run(&plan, seed, mode);
+    let outcome = run::run(&plan, seed, mode);
     if let (Some(file), Some(record)) = (&args.report, &record) {
-        let page = report::run_page(&plan, &outcome, record, &job.replay())?;
-        report::write_file(file, page.as_bytes()).with_context(|| file.display().to_string())?;
+        let page = events::run_page(&plan, &outcome, record, &job.replay())?;
+        events::write_file(file, page.as_bytes()).with_context(|| file.display().to_string())?;
     }
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(if outcome.is_passed() { PASSED } else { FAILED })

@@ -8,10 +8,11 @@ use alys_types::mutant::{Mutant, Planted};
 use serde::Serialize;
 
 use super::{FAILED, INTERRUPTED, MutantsArgs, PASSED, job, jobs};
-use crate::outcome::Outcome;
-use crate::process::{self, is_interrupted};
-use crate::stack::Stack;
-use crate::{scenario, sweep};
+use crate::fleet::process::{self, is_interrupted};
+use crate::fleet::sweep;
+use crate::plan::Stack;
+use crate::plan::format;
+use crate::run::outcome::Outcome;
 
 /// Counts how often a site of the active bug was come by.
 pub const REACHED: &str = "mutant.reached";
@@ -70,7 +71,7 @@ pub fn mutants(args: &MutantsArgs) -> anyhow::Result<u8> {
 
 /// Runs seeds until one finds it.
 fn hunt(planted: &'static Planted, args: &MutantsArgs) -> anyhow::Result<Hunt> {
-    let scenario = scenario::load(args.scenario.as_deref().unwrap_or(planted.scenario))?;
+    let scenario = format::load(args.scenario.as_deref().unwrap_or(planted.scenario))?;
     let limit = Duration::try_from_secs_f64(args.minutes_each * 60.0)?;
     let began = Instant::now();
     let mut seeds = args.seeds.0.clone();
@@ -112,7 +113,7 @@ fn hunt(planted: &'static Planted, args: &MutantsArgs) -> anyhow::Result<Hunt> {
 
 /// Runs a seed twice; the runs must differ.
 fn compare(planted: &'static Planted, args: &MutantsArgs) -> anyhow::Result<Hunt> {
-    let scenario = scenario::load(planted.scenario)?;
+    let scenario = format::load(planted.scenario)?;
     let began = Instant::now();
     let seed = args.seeds.0.start;
     let mut hashes: Vec<String> = Vec::new();
@@ -210,7 +211,7 @@ fn median(hunts: &[Hunt]) -> u64 {
 
 /// `docs/mutants.md` of the repository.
 fn table_file() -> PathBuf {
-    scenario::directory().join("../docs/mutants.md")
+    format::directory().join("../docs/mutants.md")
 }
 
 const HEAD: &str = "\
@@ -282,7 +283,7 @@ pub const STACK: Stack = Stack::Fast;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oracles::Violation;
+    use crate::invariants::Violation;
     use std::collections::BTreeSet;
 
     /// Each planted bug has a site, each site by name is in the list, and scenarios exist.
@@ -293,7 +294,7 @@ mod tests {
         for dir in ["crates", "storage", "net", "integrations", "node", "sim"] {
             read(&root.join(dir), &mut code);
         }
-        let scenarios = scenario::list().expect("they can be read");
+        let scenarios = format::list().expect("they can be read");
         for planted in Mutant::ALL {
             let by_type = format!("active(Mutant::{:?})", planted.mutant);
             let by_name = format!("active(\"{}\")", planted.name);

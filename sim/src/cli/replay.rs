@@ -5,9 +5,9 @@ use std::io::BufRead;
 use anyhow::{Context, Result, bail};
 
 use super::{PASSED, ReplayArgs, WRONG};
+use crate::fleet::process;
 use crate::plan::parse_duration;
-use crate::process;
-use crate::replay::{State, difference};
+use crate::run::inspect::{State, difference};
 
 /// Reads two moments: `10s..12s`.
 pub fn parse_moments(text: &str) -> Result<(u64, u64), String> {

@@ -8,14 +8,14 @@ use super::summary::Summary;
 use super::{
     CheckArgs, FAILED, INTERRUPTED, PASSED, RunArgs, SweepArgs, TIMEOUT, job, jobs, pages,
 };
-use crate::ledger::{Build, Entry, Ledger, LedgerError, MAX_ENTRIES};
-use crate::outcome::{Outcome, Verdict};
+use crate::fleet::ledger::{Build, Entry, Ledger, LedgerError, MAX_ENTRIES};
+use crate::fleet::process::{self, Job, is_interrupted};
+use crate::fleet::shards::{Preset, Shard};
+use crate::fleet::sweep;
 use crate::plan::Plan;
-use crate::process::{self, Job, is_interrupted};
-use crate::scenario::{self, Scenario};
-use crate::schedule::{Preset, Shard};
-use crate::stack::Stack;
-use crate::sweep;
+use crate::plan::Stack;
+use crate::plan::format::{self, Scenario};
+use crate::run::outcome::{Outcome, Verdict};
 
 /// How long a sweep of one scenario starts new runs, when nothing else is said.
 const DEFAULT_SWEEP: Duration = Duration::from_secs(60);
@@ -61,11 +61,11 @@ pub fn default_sweep() -> anyhow::Result<u8> {
 /// The scenarios of a sweep. Of several, the mixed one is the first of those that are drawn.
 fn chosen(args: &SweepArgs) -> anyhow::Result<Vec<Scenario>> {
     if args.preset.is_none() {
-        return Ok(vec![scenario::load(&args.scenario)?]);
+        return Ok(vec![format::load(&args.scenario)?]);
     }
-    let names = scenario::list()?.into_keys();
+    let names = format::list()?.into_keys();
     let mut all = names
-        .map(|name| scenario::load(&name))
+        .map(|name| format::load(&name))
         .collect::<Result<Vec<_>, _>>()?;
     all.sort_by_key(|scenario| scenario.plan.name != "mixed");
     Ok(all)
@@ -353,7 +353,7 @@ pub fn alone(job: Job, plan: Plan) -> anyhow::Result<Option<Outcome>> {
 /// Runs seeds twice.
 pub fn check(args: &CheckArgs) -> anyhow::Result<u8> {
     process::listen();
-    let scenario = scenario::load(&args.scenario)?;
+    let scenario = format::load(&args.scenario)?;
     let total = args.seeds.0.end - args.seeds.0.start;
     let mut summary = Summary::new(Some(2 * total), false);
     let mut firsts: BTreeMap<u64, Outcome> = BTreeMap::new();

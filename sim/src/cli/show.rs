@@ -4,8 +4,10 @@ use alys_types::mutant::{Mutant, Planted};
 use serde_json::json;
 
 use super::{DescribeArgs, ListArgs, PASSED};
+use crate::fleet::rules;
+use crate::plan::format;
 use crate::plan::{Expect, Ms};
-use crate::{healing, rules, scenario};
+use crate::run::recovery;
 
 const FILES: &str = "\
 A scenario is a TOML file:
@@ -115,9 +117,7 @@ pub fn list(args: &ListArgs) -> anyhow::Result<u8> {
     if args.rules {
         return list_rules();
     }
-    let scenarios = scenario::list()?
-        .into_keys()
-        .map(|name| scenario::load(&name));
+    let scenarios = format::list()?.into_keys().map(|name| format::load(&name));
     let scenarios = scenarios.collect::<Result<Vec<_>, _>>()?;
     if args.json {
         let all: Vec<serde_json::Value> = scenarios
@@ -146,17 +146,17 @@ pub fn list(args: &ListArgs) -> anyhow::Result<u8> {
 
 pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     if args.schema {
-        print!("{}", scenario::schema());
+        print!("{}", format::schema());
         return Ok(PASSED);
     }
     let Some(name) = &args.scenario else {
-        println!("{FILES}\n{}\n\n{INVARIANTS}", scenario::guide_of_faults());
+        println!("{FILES}\n{}\n\n{INVARIANTS}", format::guide_of_faults());
         return Ok(PASSED);
     };
-    let scenario = scenario::load(name)?;
+    let scenario = format::load(name)?;
     let plan = scenario.plan(scenario.seed(args.seed));
     if args.toml {
-        print!("{}", scenario::to_toml(&plan));
+        print!("{}", format::to_toml(&plan));
         return Ok(PASSED);
     }
     if args.json {
@@ -206,7 +206,7 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
         losses,
         within: _,
     } = plan.expect;
-    let within_ms = healing::within_ms(&plan);
+    let within_ms = recovery::within_ms(&plan);
     println!(
         "expected: {min_final} final blocks on every healthy node when the chaos ends, then {progress} more within {within_ms} ms"
     );

@@ -7,10 +7,11 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{FAILED, INTERRUPTED, PASSED, ShrinkArgs, jobs, runs};
+use crate::fleet::process::{self, Job, is_interrupted};
+use crate::fleet::shrink::{self, Lab};
+use crate::fleet::sweep;
 use crate::plan::Plan;
-use crate::process::{self, Job, is_interrupted};
-use crate::shrink::{self, Lab};
-use crate::{scenario, sweep};
+use crate::plan::format;
 
 /// Runs candidates, each from a file of its own, and shows how far it has come.
 struct Bench {
@@ -32,7 +33,7 @@ impl Bench {
         let mut files = Vec::new();
         for (number, plan) in plans.iter().enumerate() {
             let file = self.dir.join(format!("candidate-{number}.toml"));
-            std::fs::write(&file, scenario::to_toml(plan))
+            std::fs::write(&file, format::to_toml(plan))
                 .with_context(|| file.display().to_string())?;
             files.push(file);
         }
@@ -200,7 +201,7 @@ fn write(file: &Path, plan: &Plan) -> Result<()> {
     if let Some(dir) = file.parent() {
         std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     }
-    std::fs::write(file, scenario::to_toml(plan)).with_context(|| file.display().to_string())
+    std::fs::write(file, format::to_toml(plan)).with_context(|| file.display().to_string())
 }
 
 fn tempdir() -> Result<PathBuf> {

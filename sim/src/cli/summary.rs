@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::outcome::{Outcome, Verdict};
-use crate::process::Job;
+use crate::fleet::process::Job;
+use crate::run::outcome::{Outcome, Verdict};
 
 /// Failures that are printed; the rest is counted.
 const SHOWN: usize = 10;

@@ -1,5 +1,7 @@
 //! The machines of a world: what runs on them, life after life.
 
+pub mod genesis;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -16,11 +18,10 @@ use alys_runtime::sync::mpsc::UnboundedSender;
 use alys_runtime::{select, signal, time};
 use alys_storage::Engine;
 
-use crate::adversary::Bender;
-use crate::clients::Clients;
 use crate::faults::{Living, Reactions};
-use crate::genesis::{Chain, authority_key, jwt_secret};
-use crate::oracles::{Judge, short};
+use crate::invariants::{Clients, Judge, short};
+use crate::peers::byzantine::Bender;
+use genesis::{Chain, authority_key, jwt_secret};
 
 /// The networks of a world: the third part of each address. All of them are here, for no two machines may have one address.
 #[derive(Debug, Clone, Copy)]

@@ -14,8 +14,8 @@ use alys_runtime::sim::NodeId;
 use alys_runtime::{spawn, time};
 
 use super::Faults;
-use crate::machines::now_ms;
-use crate::oracles::Violation;
+use crate::cluster::now_ms;
+use crate::invariants::Violation;
 use crate::plan::{Actor, Harm, Strike};
 
 /// How long a node may take until all its actors run again.

@@ -11,7 +11,7 @@ use alys_integrations::embedded::{Bend, Bending};
 use alys_runtime::sim::{NodeId, World};
 
 use super::Faults;
-use crate::machines::{Authority, client_ip, node_ip};
+use crate::cluster::{Authority, client_ip, node_ip};
 use crate::plan::{Fault, Machine, Ms, SignedMs};
 
 /// Bytes in the unit of plans.

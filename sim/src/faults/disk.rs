@@ -9,7 +9,7 @@ use alys_runtime::{spawn, time};
 use alys_types::FaultModel;
 
 use super::Faults;
-use crate::machines::now_ms;
+use crate::cluster::now_ms;
 use crate::plan::Machine;
 
 impl Faults {

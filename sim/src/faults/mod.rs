@@ -6,10 +6,10 @@
 
 mod actors;
 mod damage;
-mod disks;
-mod links;
-mod reactions;
+mod disk;
+mod network;
 mod turns;
+mod votes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,15 +21,15 @@ use alys_runtime::{spawn, time};
 
 pub use actors::Living;
 pub use damage::bends;
-pub use links::link;
-pub use reactions::Reactions;
+pub use network::link;
+pub use votes::Reactions;
 
-use crate::adversary::Bender;
-use crate::machines::{Authority, node_ip, now_ms};
-use crate::oracles::Judge;
+use crate::cluster::{Authority, node_ip, now_ms};
+use crate::invariants::Judge;
+use crate::peers::byzantine::Bender;
 use crate::plan::{Fault, Machine, Ms, NodeRef, Plan, SignedMs, Step, When, WorldPlan};
-use links::Links;
-use reactions::{Act, React, Reaction, Trigger};
+use network::Links;
+use votes::{Act, React, Reaction, Trigger};
 
 /// How long operators take to look after their clocks, and how often they do it after the chaos.
 const OPERATOR: Duration = Duration::from_secs(2);

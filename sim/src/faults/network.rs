@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alys_runtime::sim::{Block, Link, World};
 
-use crate::machines::{client_ip, node_ip};
+use crate::cluster::{client_ip, node_ip};
 use crate::plan::{LinkPlan, Way};
 
 /// All links of a world. What faults do to them is counted or kept by fault, because faults overlap.

@@ -8,7 +8,7 @@ use alys_runtime::sim::NodeId;
 use alys_runtime::{spawn, time};
 
 use super::Faults;
-use crate::machines::{Authority, Seat, node_ip, now_ms};
+use crate::cluster::{Authority, Seat, node_ip, now_ms};
 use crate::plan::{Conduct, Machine, Way};
 
 /// For how many slots twins keep the same part of the others, at least, and how many more at most.

@@ -11,7 +11,7 @@ use alys_runtime::{spawn, time};
 use alys_types::{Hash, VoteKind};
 
 use super::Faults;
-use crate::machines::Authority;
+use crate::cluster::Authority;
 use crate::plan::Vote;
 
 /// How long after a signature what a node sends is held back: a vote leaves within a millisecond of being signed.

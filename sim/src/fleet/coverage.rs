@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use alys_runtime::buggify::SITES;
 use serde::Serialize;
 
-use crate::outcome::Outcome;
+use crate::invariants::coverage::FEATURES;
 use crate::plan::Fault;
-use crate::workload::coverage::FEATURES;
+use crate::run::outcome::Outcome;
 
 /// States of the protocol that a sweep should reach, as the nodes mark them with `trace::reached`.
 pub const STATES: &[&str] = &[
@@ -292,7 +292,7 @@ mod tests {
         Outcome {
             scenario: "test".into(),
             seed,
-            stack: crate::stack::Stack::Fast,
+            stack: crate::plan::Stack::Fast,
             mutant: None,
             found: None,
             timeout_s: None,

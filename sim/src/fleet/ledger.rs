@@ -14,10 +14,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::outcome::{Outcome, Verdict};
+use crate::fleet::process::Job;
 use crate::plan::Plan;
-use crate::process::Job;
-use crate::stack::Stack;
+use crate::plan::Stack;
+use crate::run::outcome::{Outcome, Verdict};
 
 /// Most runs that are read at once, over all files: a run takes some kilobytes of memory.
 pub const MAX_ENTRIES: usize = 200_000;
@@ -388,15 +388,15 @@ pub fn write(path: &Path, entries: &[Entry]) -> Result<(), LedgerError> {
         serde_json::to_writer(&mut text, entry).map_err(|error| failed(error.into()))?;
         text.push(b'\n');
     }
-    crate::report::write_file(path, &text).map_err(failed)
+    crate::events::write_file(path, &text).map_err(failed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oracles::{Found, Violation};
-    use crate::process::PATIENCE;
-    use crate::scenario;
+    use crate::fleet::process::PATIENCE;
+    use crate::invariants::{Found, Violation};
+    use crate::plan::format;
 
     /// A directory of its own for a test.
     fn dir(name: &str) -> PathBuf {
@@ -410,7 +410,7 @@ mod tests {
 
     fn plan() -> Plan {
         let text = "why = \"x\"\nuntil = \"10s\"\n";
-        scenario::parse("steady.toml", text)
+        format::parse("steady.toml", text)
             .expect("a scenario")
             .plan(1)
     }
@@ -430,7 +430,7 @@ mod tests {
     }
 
     fn outcome(seed: u64, hash: &str) -> Outcome {
-        let lost = crate::world::lost(&plan(), &job(seed), 7, Violation::VotesLost { node: 2 });
+        let lost = crate::run::lost(&plan(), &job(seed), 7, Violation::VotesLost { node: 2 });
         let found = seed.is_multiple_of(2).then_some(Found {
             at_ms: 3,
             violation: Violation::VotesLost { node: 2 },

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::stack::Stack;
+use crate::plan::Stack;
 
 /// The hidden command that runs one seed and prints its outcome as JSON.
 pub const ONE: &str = "one";

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::scenario::{self, ScenarioError};
+use crate::plan::format::{self, ScenarioError};
 
 /// A rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,8 +195,8 @@ pub const RULES: &[Rule] = &[
 /// A scenario that cannot be read.
 pub fn covered() -> Result<BTreeMap<String, Vec<String>>, ScenarioError> {
     let mut covered: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for name in scenario::list()?.into_keys() {
-        for rule in scenario::load(&name)?.plan.covers {
+    for name in format::list()?.into_keys() {
+        for rule in format::load(&name)?.plan.covers {
             covered.entry(rule).or_default().push(name.clone());
         }
     }

@@ -205,7 +205,7 @@ fn named(plan: &Plan) -> u8 {
 
 /// Whether the plan could be read from a file.
 fn is_sound(plan: &Plan) -> bool {
-    crate::scenario::parse("candidate.toml", &crate::scenario::to_toml(plan)).is_ok()
+    crate::plan::format::parse("candidate.toml", &crate::plan::format::to_toml(plan)).is_ok()
 }
 
 /// Tries each fault shorter and on fewer nodes.

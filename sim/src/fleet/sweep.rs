@@ -6,11 +6,11 @@ use std::process::Child;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::oracles::Violation;
-use crate::outcome::Outcome;
+use crate::fleet::process::{Job, is_interrupted};
+use crate::invariants::Violation;
 use crate::plan::Plan;
-use crate::process::{Job, is_interrupted};
-use crate::world::lost;
+use crate::run::lost;
+use crate::run::outcome::Outcome;
 
 /// Between two looks at the children.
 const LOOK: Duration = Duration::from_millis(10);

@@ -202,7 +202,7 @@ pub(super) mod tests {
 
     pub fn plan() -> WorldPlan {
         let text = "why = \"a test\"\nuntil = \"10s\"";
-        let plan = crate::scenario::parse("test.toml", text)
+        let plan = crate::plan::format::parse("test.toml", text)
             .expect("it is well-formed")
             .plan
             .world;

@@ -300,7 +300,7 @@ pub fn explain(name: &str) -> (String, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oracles::Violation;
+    use crate::invariants::Violation;
 
     #[test]
     fn every_invariant_is_explained() {

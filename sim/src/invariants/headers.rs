@@ -101,8 +101,8 @@ pub fn answered_blocks(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oracles::blocks::tests::{block, plan};
-    use crate::oracles::{Blocks, Final};
+    use crate::invariants::blocks::tests::{block, plan};
+    use crate::invariants::{Blocks, Final};
     use alys_types::bls::Signature;
     use alys_types::wire::CertifiedHeader;
     use alys_types::{Bitmap, Header, VoteTarget};

@@ -9,9 +9,9 @@ use alloy_primitives::{Address, B256, U256};
 use serde::de::IgnoredAny;
 
 use super::Violation;
-use crate::genesis::{sink_address, user_address, user_funds};
-use crate::workload::contracts::Contract;
-use crate::workload::coverage::Coverage;
+use crate::cluster::genesis::{sink_address, user_address, user_funds};
+use crate::invariants::coverage::Coverage;
+use crate::plan::contracts::Contract;
 use crate::workload::sign::Form;
 
 /// What a transaction does.

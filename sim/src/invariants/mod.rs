@@ -7,6 +7,9 @@
 mod actors;
 mod blocks;
 mod clocks;
+pub mod coverage;
+mod executions;
+mod explain;
 mod finality;
 mod headers;
 mod ledger;
@@ -27,13 +30,14 @@ use serde::{Deserialize, Serialize};
 pub use actors::{Actors, unrested};
 pub use blocks::{Blocks, Proposed};
 pub use clocks::Clocks;
+pub use executions::Clients;
+pub use explain::explain;
 pub use finality::{Final, Finality};
 pub use ledger::{Action, Due, Ledger, Receipt, Sent, Taken};
 pub use model::Conformance;
 pub use rejoin::{Loss, Rejoin};
 pub use votes::Votes;
 
-use crate::clients::Clients;
 use crate::plan::WorldPlan;
 
 /// A broken invariant. The word in `invariant` names it in reports.
@@ -218,7 +222,7 @@ pub enum Violation {
         fault: String,
         reached: u64,
     },
-    /// The run did something that nothing inside of a simulation may do, see [`crate::trap`].
+    /// The run did something that nothing inside of a simulation may do, see [`crate::run::sandbox`].
     Escaped { what: String },
     /// A message that a mailbox had taken is nowhere.
     MessageLost {

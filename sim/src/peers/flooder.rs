@@ -11,9 +11,9 @@ use alys_runtime::{select, spawn, time};
 use alys_types::Height;
 use alys_types::wire::{BlockRange, HeaderRange, Message, RangeRequest};
 
-use crate::machines::{Net, Shared, now_ms};
-use crate::oracles::Violation;
-use crate::outsider::{self, Outsider};
+use crate::cluster::{Net, Shared, now_ms};
+use crate::invariants::Violation;
+use crate::peers::session::{self, Outsider};
 
 const IP: IpAddr = Net::Greedy.ip(0);
 /// How long an identity is used: shorter than a ban.
@@ -58,7 +58,7 @@ pub fn add(world: World, shared: &Shared) {
 async fn life(shared: &Shared) {
     let mut identity = [0xdd; 32];
     identity[..4].copy_from_slice(&here().incarnation.to_le_bytes());
-    let mut config = outsider::config(shared, identity, IP);
+    let mut config = session::config(shared, identity, IP);
     config.limits.max_outbound = MOST_QUESTIONS;
     let Some(mut stranger) = Outsider::join(shared, config).await else {
         return;

@@ -11,9 +11,9 @@ use alys_runtime::{spawn, time};
 use alys_types::wire::{CertifiedHeader, Message, Proposal};
 use alys_types::{Bitmap, Certificate, Hash, VoteKind, VoteTarget};
 
-use crate::genesis::authority_key;
-use crate::machines::{Net, Shared};
-use crate::outsider::{self, Outsider};
+use crate::cluster::genesis::authority_key;
+use crate::cluster::{Net, Shared};
+use crate::peers::session::{self, Outsider};
 
 const IP: IpAddr = Net::Forger.ip(0);
 /// How long an identity is used: shorter than a ban.
@@ -41,7 +41,7 @@ pub fn add(world: World, shared: &Shared, index: u8) -> NodeId {
 async fn life(shared: &Shared, index: u8) {
     let mut identity = [0xee; 32];
     identity[..4].copy_from_slice(&here().incarnation.to_le_bytes());
-    let Some(mut forger) = Outsider::join(shared, outsider::config(shared, identity, IP)).await
+    let Some(mut forger) = Outsider::join(shared, session::config(shared, identity, IP)).await
     else {
         return;
     };

@@ -11,8 +11,8 @@ use alys_runtime::{select, time};
 use alys_types::Height;
 use alys_types::wire::{HeaderRange, Message, RangeRequest};
 
-use crate::machines::{Net, Shared, now_ms};
-use crate::outsider::{self, Outsider};
+use crate::cluster::{Net, Shared, now_ms};
+use crate::peers::session::{self, Outsider};
 
 const IP: IpAddr = Net::LightClient.ip(0);
 /// How often it asks.
@@ -33,7 +33,7 @@ pub fn add(world: World, shared: &Shared) {
 
 async fn follow(shared: &Shared) {
     let world = World::current();
-    let config = outsider::config(shared, [0xd1; 32], IP);
+    let config = session::config(shared, [0xd1; 32], IP);
     let Some(mut client) = Outsider::join(shared, config).await else {
         return;
     };

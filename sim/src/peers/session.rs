@@ -11,7 +11,7 @@ use alys_runtime::select;
 use alys_types::Height;
 use alys_types::wire::{HeldVotes, Message, Status, StatusAnswer};
 
-use crate::machines::{PEER_PORT, Shared, node_ip};
+use crate::cluster::{PEER_PORT, Shared, node_ip};
 
 /// An outsider whose network service runs as long as it asks for events. It says that it has nothing but genesis.
 pub struct Outsider {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use alys_runtime::sim::{World, here};
 use alys_runtime::{spawn, time};
 
-use crate::machines::{Net, Shared};
-use crate::outsider::{self, Outsider};
+use crate::cluster::{Net, Shared};
+use crate::peers::session::{self, Outsider};
 
 const COUNT: u8 = 2;
 /// How long an identity is used: what it is asked is not overdue then.
@@ -39,7 +39,7 @@ async fn life(shared: &Shared, index: u8, ip: IpAddr) {
     let mut identity = [0xee; 32];
     identity[0] = index;
     identity[1..5].copy_from_slice(&here().incarnation.to_le_bytes());
-    let Some(mut stranger) = Outsider::join(shared, outsider::config(shared, identity, ip)).await
+    let Some(mut stranger) = Outsider::join(shared, session::config(shared, identity, ip)).await
     else {
         return;
     };

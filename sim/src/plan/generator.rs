@@ -6,11 +6,11 @@ use alys_types::FaultModel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::plan::Behaviour;
 use crate::plan::{
     Actor, Byzantine, Conduct, Fault, LinkPlan, Machine, Ms, NodeRef, Plan, SignedMs, Step, Vote,
     Way, When,
 };
-use crate::workload::Behaviour;
 
 /// What is drawn besides the steps of the file: the `[swarm]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -936,13 +936,11 @@ impl Draw<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario;
+    use crate::plan::format;
     use std::collections::BTreeSet;
 
     fn mixed(seed: u64) -> Plan {
-        scenario::load("mixed")
-            .expect("the file is there")
-            .plan(seed)
+        format::load("mixed").expect("the file is there").plan(seed)
     }
 
     #[test]
@@ -963,7 +961,7 @@ mod tests {
         for seed in 0..500 {
             let plan = mixed(seed);
             let world = &plan.world;
-            assert_eq!(scenario::check(&plan, None), Ok(()), "seed {seed}");
+            assert_eq!(format::check(&plan, None), Ok(()), "seed {seed}");
             assert!(
                 world.left_dead.len() + world.suspects().len() <= world.tolerated(),
                 "seed {seed}"
@@ -983,7 +981,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_fault_is_drawn() {
-        let scenario = scenario::load("mixed").expect("the file is there");
+        let scenario = format::load("mixed").expect("the file is there");
         // Without the rarities, which have some kinds too.
         let swarm = Swarm {
             kinds: Kind::ALL.to_vec(),
@@ -1014,7 +1012,7 @@ mod tests {
 
     #[test]
     fn the_world_does_not_depend_on_the_faults() {
-        let scenario = scenario::load("mixed").expect("the file is there");
+        let scenario = format::load("mixed").expect("the file is there");
         let swarm = scenario.swarm.expect("it is a swarm");
         let fewer = Swarm {
             kinds: vec![Kind::Reset],

@@ -1,9 +1,14 @@
 //! Plans: everything that makes a run, besides its seed and the code. Plain data, the same in every process.
 //!
-//! A plan has one form, in TOML and JSON: that of scenario files, see [`crate::scenario`]. Faults are declared in [`fault`].
+//! A plan has one form, in TOML and JSON: that of scenario files, see [`crate::plan::format`]. Faults are declared in [`fault`].
 
+mod behaviour;
+pub mod contracts;
 mod fault;
-pub(crate) mod words;
+pub mod format;
+pub mod generator;
+mod stack;
+pub(crate) mod time;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,12 +19,12 @@ use alys_types::limits::MAX_GAS_LIMIT;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use behaviour::Behaviour;
 pub use fault::{Actor, Fault, Harm, Machine, Strike, Vote, Way};
-pub use words::{Ms, NodeRef, SignedMs, When, WordError, parse_duration};
+pub use stack::Stack;
+pub use time::{Ms, NodeRef, SignedMs, When, WordError, parse_duration};
 
-use crate::scenario::File;
-use crate::stack::Stack;
-use crate::workload::Behaviour;
+use format::File;
 
 /// Most authorities of a world; the protocol's limit.
 pub const MAX_NODES: u8 = 15;
@@ -87,11 +92,11 @@ pub struct WorldPlan {
     #[schemars(with = "FaultModelWord")]
     pub fault_model: FaultModel,
     /// The length of a slot, at least a second.
-    #[serde(rename = "slot", with = "words::ms")]
+    #[serde(rename = "slot", with = "time::ms")]
     #[schemars(with = "Ms")]
     pub slot_ms: u64,
     /// How far clocks may be apart.
-    #[serde(rename = "drift", with = "words::ms")]
+    #[serde(rename = "drift", with = "time::ms")]
     #[schemars(with = "Ms")]
     pub drift_ms: u64,
     /// Between machines of different authorities. In files it is the table `[links]`.
@@ -246,17 +251,17 @@ impl Conduct {
 #[serde(default, deny_unknown_fields)]
 pub struct LinkPlan {
     /// Least time one way.
-    #[serde(rename = "latency", with = "words::ms")]
+    #[serde(rename = "latency", with = "time::ms")]
     #[schemars(with = "Ms")]
     pub latency_ms: u64,
     /// Added to it, uniformly up to this.
-    #[serde(rename = "jitter", with = "words::ms")]
+    #[serde(rename = "jitter", with = "time::ms")]
     #[schemars(with = "Ms")]
     pub jitter_ms: u64,
     /// How often, in a million, something is held up for much longer.
     pub tail_ppm: u32,
     /// How much longer then, uniformly up to this.
-    #[serde(rename = "tail", with = "words::ms")]
+    #[serde(rename = "tail", with = "time::ms")]
     #[schemars(with = "Ms")]
     pub tail_ms: u64,
     /// How often, in a million, something is lost and sent again.
@@ -300,7 +305,7 @@ pub struct WorkloadPlan {
     /// Most transactions that an account has under way.
     pub burst: u8,
     /// Pause of an account between two bursts.
-    #[serde(rename = "pause", with = "words::ms")]
+    #[serde(rename = "pause", with = "time::ms")]
     #[schemars(with = "Ms")]
     pub pause_ms: u64,
     /// What users do; a word that comes twice is done twice as often.

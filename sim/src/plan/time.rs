@@ -315,7 +315,7 @@ impl JsonSchema for NodeRef {
     }
 }
 
-/// For fields that are bare milliseconds in the program and durations in files: `#[serde(with = "words::ms")]`.
+/// For fields that are bare milliseconds in the program and durations in files: `#[serde(with = "time::ms")]`.
 pub(crate) mod ms {
     use super::*;
 

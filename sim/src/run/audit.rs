@@ -9,7 +9,7 @@ use alys_runtime::sim::Rng;
 use alys_runtime::time;
 use serde::Deserialize;
 
-use crate::oracles::{Due, Final, Judge, Receipt, Violation, short};
+use crate::invariants::{Due, Final, Judge, Receipt, Violation, short};
 use crate::plan::WorkloadPlan;
 use crate::workload::rpc;
 

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use alys_runtime::sim::World;
 use serde::{Deserialize, Serialize};
 
-use crate::outcome::Mark;
+use crate::run::outcome::Mark;
 
 /// Equal events that are shown before the first that differs.
 pub const SHOWN_BEFORE: usize = 10;

@@ -11,9 +11,9 @@ use alys_runtime::sim::{Event, NodeId, World};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cluster::now_ms;
 use crate::faults::Living;
-use crate::machines::now_ms;
-use crate::oracles::Judge;
+use crate::invariants::Judge;
 
 /// Most moments whose states are taken.
 pub const MAX_MOMENTS: usize = 16;

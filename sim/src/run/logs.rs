@@ -9,9 +9,9 @@ use tracing::metadata::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use crate::cluster::now_ms;
 use crate::faults::Faults;
-use crate::machines::now_ms;
-use crate::oracles::{Judge, Violation};
+use crate::invariants::{Judge, Violation};
 
 /// Lines that libraries call errors and that are none: their target, and what they contain.
 ///

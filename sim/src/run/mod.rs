@@ -1,5 +1,17 @@
 //! A run: the plan's world is built, its faults are played, everything heals, and progress is demanded.
 
+pub mod audit;
+pub mod bisect;
+pub mod inspect;
+pub mod logs;
+pub mod outcome;
+pub mod probe;
+#[cfg(test)]
+mod recording_tests;
+pub mod recovery;
+pub mod reexecution;
+pub mod sandbox;
+
 use std::backtrace::Backtrace;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,23 +28,26 @@ use alys_runtime::sync::mpsc;
 use alys_types::mutant::{self, Mutant};
 use tracing::metadata::LevelFilter;
 
-use crate::audit::audit;
-use crate::clients::Clients;
+use self::audit::audit;
+use self::inspect::Filter;
+use self::logs::Logs;
+use self::outcome::{Mark, Outcome};
+use self::recovery::{Progress, wait};
+use self::sandbox::Canary;
+use crate::cluster::genesis::Chain;
+use crate::cluster::{self, Exit, Net, Seat, Shared, now_ms};
+use crate::events::Recorder;
+use crate::faults;
 use crate::faults::{Faults, Living, Reactions, Slots};
-use crate::genesis::Chain;
-use crate::healing::{self, Progress, wait};
-use crate::logs::Logs;
-use crate::machines::{self, Exit, Net, Seat, Shared, now_ms};
-use crate::oracles::{Found, Judge, Violation};
-use crate::outcome::{Mark, Outcome};
-use crate::plan::{Conduct, Expect, Ms, Plan};
-use crate::process::{self, Job};
-use crate::replay::{self, Filter};
-use crate::report::Recorder;
-use crate::stack::Stack;
-use crate::trap::{self, Canary};
+use crate::fleet::process::{self, Job};
+use crate::invariants::{Clients, Found, Judge, Violation};
+use crate::peers::byzantine;
+use crate::peers::flooder;
+use crate::peers::key_thief;
+use crate::peers::light_client;
+use crate::peers::staller;
+use crate::plan::{Conduct, Expect, Ms, Plan, Stack};
 use crate::workload::{Desk, User};
-use crate::{adversary, bisect, faults, forger, fresh_client, greedy, light_client, probe, silent};
 
 /// Simulated time beyond the end of the chaos after which the run is broken off: healing, progress and audit take less.
 const SPARE: Duration = Duration::from_secs(300);
@@ -155,7 +170,7 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
     let finished = try_run(options, move |world| async move {
         let reached = reached_in.clone();
         if is_held {
-            armed_in.store(trap::arm(), Ordering::SeqCst);
+            armed_in.store(sandbox::arm(), Ordering::SeqCst);
         }
         if let Some(canary) = canary {
             canary.fly();
@@ -173,7 +188,7 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
             world.add_sink(Box::new(move |event: &Event<'_>| record.event(event)));
         }
         if let Some(filter) = look.events {
-            replay::show(world, filter);
+            inspect::show(world, filter);
         }
         if let Some(Range { start, end }) = window {
             bisect::tell(world, start..=end.saturating_sub(1));
@@ -335,7 +350,7 @@ async fn drive(
     let chain = Chain::new(&plan.world, &plan.workload, start_ms);
     let (reactions, living) = (Reactions::default(), Living::default());
     if !states.is_empty() {
-        replay::watch(states, plan.world.nodes, judge, &living);
+        inspect::watch(states, plan.world.nodes, judge, &living);
     }
     let (exits, ended) = mpsc::unbounded_channel();
     let nodes = plan.world.nodes;
@@ -343,7 +358,7 @@ async fn drive(
         start_ms,
         slot_ms: plan.world.slot_ms,
     };
-    let benders = adversary::benders(world, &plan.world, slots, &chain, judge);
+    let benders = byzantine::benders(world, &plan.world, slots, &chain, judge);
     let bends = faults::bends(world, nodes);
     let shared = Shared {
         chain,
@@ -368,11 +383,11 @@ async fn drive(
     }
     let correct = (0..nodes).filter(|index| !plan.world.is_byzantine(*index));
     judge.look().honest = correct
-        .map(|index| (machines::peer_id(index), index))
+        .map(|index| (cluster::peer_id(index), index))
         .collect();
     probe::add(world, judge);
     let add = |index| {
-        machines::add(
+        cluster::add(
             world,
             &shared,
             Seat {
@@ -408,19 +423,19 @@ async fn drive(
             index: one.node.saturating_sub(1),
             is_twin: true,
         };
-        faults.split_twins(seat, machines::add(world, &shared, seat));
+        faults.split_twins(seat, cluster::add(world, &shared, seat));
     }
     if let Some(number) = plan.world.forger {
-        forger::add(world, &shared, number.saturating_sub(1));
+        key_thief::add(world, &shared, number.saturating_sub(1));
     }
     if plan.world.light_client {
         light_client::add(world, &shared);
     }
     if plan.world.greedy_peers {
-        greedy::add(world, &shared);
+        flooder::add(world, &shared);
     }
     if plan.world.silent_peers {
-        silent::add(world, &shared);
+        staller::add(world, &shared);
     }
     let user = world.node("user", USER_IP, std::future::pending);
     world.exempt_from_buggify(user);
@@ -450,7 +465,7 @@ async fn drive(
         .collect();
     enough(judge, &living, &plan.expect)?;
     let mute = judge.look().mute();
-    let core = healing::core(&plan.world, &mute, &mut world.rng("healing"));
+    let core = recovery::core(&plan.world, &mute, &mut world.rng("healing"));
     world.note(
         "heal",
         &core,
@@ -460,7 +475,7 @@ async fn drive(
     faults.heal();
     spawn("operators", faults.clone().confirm_clocks(core.clone()));
     world.set_buggify(None);
-    match healing::progress(world, judge, plan, &core, &mute).await? {
+    match recovery::progress(world, judge, plan, &core, &mute).await? {
         Progress::Broken => return Ok(()),
         Progress::Unrecoverable => {
             faults.count("run.unrecoverable");
@@ -469,7 +484,7 @@ async fn drive(
         Progress::Made => {}
     }
     is_over.store(true, Ordering::SeqCst);
-    let replayed = fresh_client::replay(judge, &shared.chain.execution)?;
+    let replayed = reexecution::replay(judge, &shared.chain.execution)?;
     world.note(
         "replayed",
         &replayed.to_le_bytes(),
@@ -485,7 +500,7 @@ async fn drive(
             what: error.to_string(),
         })
     })?;
-    healing::rest(world, judge, &shared.living, &core).await
+    recovery::rest(world, judge, &shared.living, &core).await
 }
 
 fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> {

@@ -6,8 +6,8 @@ use std::fmt;
 use alys_runtime::sim::Snapshot;
 use serde::{Deserialize, Serialize};
 
-use crate::oracles::{Found, Violation};
-use crate::stack::Stack;
+use crate::invariants::{Found, Violation};
+use crate::plan::Stack;
 
 /// The outcome of a run: the same for the same plan, seed and code, but for [`Outcome::wall_ms`] and
 /// [`Outcome::peak_kib`].

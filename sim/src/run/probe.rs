@@ -14,8 +14,8 @@ use alys_actor_system::{
 use alys_runtime::sim::{Rng, World};
 use alys_runtime::time::{self, timeout};
 
-use crate::machines::{Net, now_ms};
-use crate::oracles::{Judge, Violation};
+use crate::cluster::{Net, now_ms};
+use crate::invariants::{Judge, Violation};
 
 const IP: IpAddr = Net::Probe.ip(0);
 /// Messages that wait for the post office at most: few, so that it is full often.

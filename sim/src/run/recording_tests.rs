@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{MAX_PAGE, Recorder, run_page};
-use crate::outcome::Outcome;
+use crate::events::{MAX_PAGE, Recorder, run_page};
 use crate::plan::Plan;
-use crate::scenario;
-use crate::stack::Stack;
-use crate::world::{self, Look, Mode, View};
+use crate::plan::Stack;
+use crate::plan::format;
+use crate::run::outcome::Outcome;
+use crate::run::{self, Look, Mode, View};
 
 const WORLD: &str = r#"
 why = "A little of everything, for the page about it."
@@ -49,7 +49,7 @@ actor = "engine"
 "#;
 
 fn plan() -> Plan {
-    scenario::parse("everything.toml", WORLD)
+    format::parse("everything.toml", WORLD)
         .expect("a scenario")
         .plan(3)
 }
@@ -67,7 +67,7 @@ fn run(record: Option<Recorder>) -> Outcome {
         record,
         look,
     };
-    world::run(&plan(), 3, mode)
+    run::run(&plan(), 3, mode)
 }
 
 /// The data of a page.

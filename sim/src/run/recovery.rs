@@ -6,11 +6,11 @@ use std::time::Duration;
 use alys_runtime::sim::{Rng, World};
 use alys_runtime::time;
 
+use crate::cluster::now_ms;
 use crate::faults::Living;
-use crate::machines::now_ms;
-use crate::oracles::{Judge, Violation, unrested};
+use crate::invariants::{Judge, Violation, unrested};
 use crate::plan::{Ms, Plan, WorldPlan};
-use crate::replay;
+use crate::run::inspect;
 
 /// Within which each actor comes to rest once.
 const RESTS_MS: u64 = 10_000;
@@ -196,7 +196,7 @@ fn silent(judge: &Judge) -> BTreeSet<u8> {
 /// Waits until a moment, or until something is done. True when an invariant broke meanwhile.
 pub async fn wait(world: World, judge: &Judge, until_ms: u64, is_done: impl Fn() -> bool) -> bool {
     while now_ms(world) < until_ms && !is_done() {
-        replay::on_look(world);
+        inspect::on_look(world);
         if judge.is_over() {
             return true;
         }
@@ -212,7 +212,7 @@ mod tests {
 
     fn plan(nodes: u8, fault_model: FaultModel, left_dead: Vec<u8>) -> WorldPlan {
         let text = "why = \"a test\"\nuntil = \"10s\"";
-        let plan = crate::scenario::parse("test.toml", text)
+        let plan = crate::plan::format::parse("test.toml", text)
             .expect("it is well-formed")
             .plan
             .world;

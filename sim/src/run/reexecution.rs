@@ -8,7 +8,7 @@ use alys_integrations::embedded::execution::{CoreConfig, ExecutionCore};
 use alys_integrations::execution::to_wire;
 use alys_storage::MemoryStore;
 
-use crate::oracles::{Judge, Violation};
+use crate::invariants::{Judge, Violation};
 
 /// Replays what is final, as far as its blocks were heard proposed; says up to which height that was.
 ///

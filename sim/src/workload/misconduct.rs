@@ -5,8 +5,8 @@ use alys_integrations::http::HttpClient;
 
 use super::sign::{Draft, Fees, Form, Raw};
 use super::{GWEI, USUAL, User};
-use crate::genesis::{CHAIN_ID, sink_address, user_funds, user_key};
-use crate::oracles::Violation;
+use crate::cluster::genesis::{CHAIN_ID, sink_address, user_funds, user_key};
+use crate::invariants::Violation;
 
 /// Longest garbage, in bytes.
 const MOST_GARBAGE: u64 = 300;

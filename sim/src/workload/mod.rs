@@ -5,9 +5,6 @@
 //! in the ledger of the oracles before it leaves, that each user draws from a stream of its own, and that what was reached
 //! is counted. **Never** hands in the valid transaction of a nonce after another of that nonce was seen final.
 
-pub mod behaviour;
-pub mod contracts;
-pub mod coverage;
 mod misconduct;
 mod reads;
 pub mod sign;
@@ -23,13 +20,12 @@ use alys_integrations::http::{CallError, ClientConfig, HttpClient};
 use alys_runtime::sim::{Rng, World};
 use alys_runtime::time;
 
-pub use behaviour::Behaviour;
-
-use crate::genesis::{sink_address, user_address, user_key};
-use crate::machines::{RPC_PORT, client_ip, now_ms};
-use crate::oracles::{Action, Judge, Receipt, Sent, Taken, Violation};
-use crate::plan::WorkloadPlan;
-use contracts::Contract;
+use crate::cluster::genesis::{sink_address, user_address, user_key};
+use crate::cluster::{RPC_PORT, client_ip, now_ms};
+use crate::invariants::coverage;
+use crate::invariants::{Action, Judge, Receipt, Sent, Taken, Violation};
+use crate::plan::{Behaviour, WorkloadPlan};
+use crate::plan::contracts::Contract;
 use sign::{ACCESS_LIST_GAS, Draft, Fees, Form, Raw};
 
 const GWEI: u128 = 1_000_000_000;

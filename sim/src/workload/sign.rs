@@ -9,7 +9,7 @@ use alloy_eips::eip2930::{AccessList, AccessListItem};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, keccak256};
 use k256::ecdsa::SigningKey;
 
-use crate::genesis::CHAIN_ID;
+use crate::cluster::genesis::CHAIN_ID;
 
 /// The form of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,7 +243,7 @@ fn sealed<T: SignableTransaction<Signature>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::genesis::{user_address, user_key};
+    use crate::cluster::genesis::{user_address, user_key};
     use alloy_consensus::Transaction;
     use alloy_consensus::transaction::SignerRecoverable;
     use alloy_eips::eip2718::Decodable2718;

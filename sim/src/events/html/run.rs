@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::record::{Record, Recorder};
-use super::shapes::Kind;
-use super::words::category;
-use super::{MAX_PAGE, explain, page};
-use crate::outcome::Outcome;
+use super::super::recorder::{Record, Recorder};
+use super::super::shapes::Kind;
+use super::super::words::category;
+use super::{MAX_PAGE, page};
+use crate::invariants::explain;
 use crate::plan::Plan;
+use crate::run::outcome::Outcome;
 
 /// Columns of numbers: a row for each would be twice as long.
 #[derive(Debug, Default, Serialize)]

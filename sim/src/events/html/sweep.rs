@@ -5,10 +5,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{explain, page, page_name};
-use crate::ledger::Entry;
-use crate::outcome::{Outcome, Verdict};
-use crate::process::replay;
+use super::{page, page_name};
+use crate::fleet::ledger::Entry;
+use crate::fleet::process::replay;
+use crate::invariants::explain;
+use crate::run::outcome::{Outcome, Verdict};
 
 /// Seeds that are named for each group of failures.
 const SEEDS_NAMED: usize = 12;

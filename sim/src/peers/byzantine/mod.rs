@@ -23,10 +23,10 @@ use alys_types::{
     Bitmap, Block, Certificate, Genesis, Hash, Header, Height, Slot, Vote, VoteKind, VoteTarget,
 };
 
+use crate::cluster;
+use crate::cluster::genesis::{Chain, authority_key};
 use crate::faults::Slots;
-use crate::genesis::{Chain, authority_key};
-use crate::machines;
-use crate::oracles::Judge;
+use crate::invariants::Judge;
 use crate::plan::{Conduct, WorldPlan};
 
 /// Questions of peers that are remembered until they are answered; more are answered truthfully.
@@ -267,7 +267,7 @@ impl Inner {
             block,
         };
         let (at_ms, block) = (
-            machines::now_ms(World::current()),
+            cluster::now_ms(World::current()),
             Arc::new(other.block.clone()),
         );
         // Whatever is wrong with it, correct nodes judge.

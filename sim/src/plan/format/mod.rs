@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::plan::Plan;
-use crate::swarm::{self, Swarm};
+use crate::plan::generator::{self, Swarm};
 
 pub use check::{Part, Problem, check};
 pub use file::File;
@@ -39,7 +39,7 @@ impl Scenario {
     /// The plan for a seed.
     pub fn plan(&self, seed: u64) -> Plan {
         match &self.swarm {
-            Some(swarm) => swarm::draw(&self.plan, swarm, seed),
+            Some(swarm) => generator::draw(&self.plan, swarm, seed),
             None => self.plan.clone(),
         }
     }
