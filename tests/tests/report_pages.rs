@@ -51,6 +51,7 @@ fn pages_of_runs_and_sweeps_open_and_answer() {
             );
 
             let ledger = world.dir().join("ledger.jsonl");
+            // One run at a time: the sweep stops at the first failure, so that exactly one run fails and it is the last.
             let sweep = [
                 "sweep",
                 "--mutant",
@@ -59,6 +60,8 @@ fn pages_of_runs_and_sweeps_open_and_answer() {
                 "1..60",
                 "--stack",
                 "fast",
+                "--jobs",
+                "1",
             ];
             let files = ["--ledger", text(&ledger)?, "--report", text(&pages)?];
             let (code, told) = simulator::run(world, SWEEP, sweep.into_iter().chain(files))?;
