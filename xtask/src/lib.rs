@@ -1,23 +1,23 @@
-//! The repository's own tasks: what CI runs, and what a person runs before sending a change.
+//! The repository's own tasks: the steps of CI, which a developer runs before sending a change.
 //!
-//! **Owns** the rules of the house that a machine can hold ([`tidy`]) and the list of CI's steps ([`steps`]).
-//! **Promises** that a finding names file and line and says what to do, that every exception stands in one table with its
-//! reason, and that any step that fails makes the whole fail.
-//! **Never** is a part of what is shipped, changes a file, or needs the network by itself.
+//! **Owns** the rules of the house that a machine can check ([`tidy`]) and the list of CI's steps ([`steps`]).
+//! **Promises** that a finding names file, line and remedy, that every exception stands in one table with its reason, and
+//! that a failed step fails the run.
+//! **Never** ships with the node, changes a file, or uses the network itself.
 
 pub mod steps;
 pub mod tidy;
 
 use std::path::PathBuf;
 
-/// The root of the repository that this was built from.
+/// The root of the repository that this program was built from.
 pub fn root() -> PathBuf {
     let mut path = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     path.pop();
     path
 }
 
-/// The cargo that runs us, or the one in the path.
+/// The cargo that started this program, or the one on `PATH`.
 pub fn cargo() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }

@@ -15,19 +15,19 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// The rules of the house: dependency arrows, pure crates, the seam, contracts. `cargo test -p xtask` runs it too.
+    /// Checks the rules of the house: dependencies, pure crates, the seam, contracts, citations. A test of xtask runs it too.
     Tidy,
-    /// rustfmt over all tracked Rust files, and clippy over the workspace and over what runs in simulations, with warnings as errors.
+    /// Runs rustfmt, and clippy in both worlds, with warnings as errors.
     Lint,
-    /// The benches, one after the other; what stands after `--` goes to each of them.
+    /// Runs the benches one after the other; arguments after `--` go to each of them.
     Bench {
         /// Only the benches whose name contains this.
         name: Option<String>,
-        /// For criterion.
+        /// Arguments for criterion.
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Everything that decides whether a change lands.
+    /// Runs every check that decides whether a change lands.
     #[command(after_help = steps::help())]
     Ci {
         /// Only these steps.
@@ -63,7 +63,7 @@ fn run(task: Task) -> Result<bool> {
                 eprintln!("{finding}");
             }
             match findings.len() {
-                0 => println!("tidy: nothing to say"),
+                0 => println!("tidy: no findings"),
                 count => eprintln!("tidy: {count} finding(s)"),
             }
             Ok(findings.is_empty())

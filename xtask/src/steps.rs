@@ -1,4 +1,4 @@
-//! CI as a list of named steps, each a command: what runs, in which order, and how long it took.
+//! CI as a list of named steps: each a command with a purpose, run in order and timed.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{cargo, root, tidy};
 
-/// Crates whose tests run in the simulated world too. The pure crates have nothing there to be different.
+/// Crates whose tests run in the simulated world too. Pure crates behave the same in both worlds.
 const SIMULATED: &[&str] = &[
     "alys-runtime",
     "alys-actor-system",
@@ -22,9 +22,14 @@ const SIMULATED: &[&str] = &[
     "alys-sim",
 ];
 
-/// What `cargo sim` stands for; here the words of the alias, so that `--locked` holds.
+/// The alias `cargo sim`, spelled out for `--locked`.
 const SIMULATOR: &str =
     "run --locked --config .cargo/sim.toml --quiet -p alys-sim --bin alys-sim --";
+
+const CLIPPY: &str = "clippy --locked --workspace --all-targets -- -D warnings";
+
+/// The checks of cargo-deny that need no network. Its database of advisories does.
+const DENY: &str = "deny --locked check bans licenses sources";
 
 /// Benches: package and target.
 const BENCHES: &[(&str, &str)] = &[
@@ -33,12 +38,12 @@ const BENCHES: &[(&str, &str)] = &[
     ("alys-node", "pipeline"),
 ];
 
-/// Something to run, with a name to choose it by.
+/// A command with a name.
 #[derive(Debug)]
 pub struct Step {
-    /// As `--only` and `--skip` take it.
+    /// The name for `--only` and `--skip`.
     pub name: &'static str,
-    /// What it shows.
+    /// Its purpose.
     pub about: &'static str,
     action: Action,
 }
@@ -53,38 +58,53 @@ enum Action {
     },
 }
 
-/// What decides whether a change lands, cheapest first.
+/// The steps that decide whether a change lands: cheap checks first, then each world's build before the steps that use it.
 pub fn ci() -> Vec<Step> {
+    let tests = "test --locked --workspace --exclude alys-tests";
+    let mutants =
+        format!("{SIMULATOR} mutants --only canary-always-fails,canary-leaks --seeds 1 --jobs 1");
     vec![
         Step {
             name: "tidy",
             about: "the rules of the house",
             action: Action::Tidy,
         },
-        Step {
-            name: "fmt",
-            about: "rustfmt over all tracked Rust files",
-            action: Action::Format,
-        },
-        step(
-            "test",
-            "all unit, integration and documentation tests, on tokio",
-            "test --locked --workspace --exclude alys-tests",
+        format_step(),
+        step("deny", "licences, sources and bans of dependencies", DENY),
+        step("clippy", "clippy over the workspace", CLIPPY),
+        simulated(
+            "clippy-sim",
+            "clippy in the simulated world",
+            &in_simulation("clippy", "-- -D warnings"),
         ),
         step(
             "build",
-            "the binary that the end-to-end tests start",
-            "build --locked -p alys-node --bin alys",
+            "tests and binaries, on tokio",
+            &format!("{tests} --no-run"),
+        ),
+        step(
+            "test",
+            "unit, integration and documentation tests, on tokio",
+            tests,
+        ),
+        simulated(
+            "sim-build",
+            "tests and the simulator, in the simulated world",
+            &in_simulation("test", "--no-run"),
+        ),
+        simulated(
+            "sim-test",
+            "tests inside the simulated world",
+            &in_simulation("test", ""),
         ),
         step(
             "e2e",
             "processes and independent clients",
             "test --locked -p alys-tests",
         ),
-        simulated_tests(),
         simulated(
             "sim",
-            "every scenario once on the fast stack, and random worlds while there is time",
+            "each scenario once on the fast stack, then random worlds until three minutes have passed",
             &format!("{SIMULATOR} sweep --preset smoke --stack fast --every --minutes 3"),
         ),
         simulated(
@@ -94,38 +114,27 @@ pub fn ci() -> Vec<Step> {
         ),
         simulated(
             "sim-canaries",
-            "the simulator finds what is there to be found",
-            &format!(
-                "{SIMULATOR} mutants --only canary-always-fails,canary-leaks --seeds 1 --jobs 1"
-            ),
+            "the simulator reports a planted failure and an escape",
+            &mutants,
         ),
         simulated(
             "sim-twice",
-            "the same seeds in two processes give the same run",
+            "a seed gives the same run in two processes",
             &format!("{SIMULATOR} check --seeds 1..4"),
         ),
     ]
 }
 
-/// Formatting and clippy.
+/// Formatting and clippy, a part of [`ci`].
 pub fn lint() -> Vec<Step> {
-    let clippy = "clippy --locked --workspace --all-targets -- -D warnings";
-    vec![
-        Step {
-            name: "fmt",
-            about: "rustfmt over all tracked Rust files",
-            action: Action::Format,
-        },
-        step("clippy", "clippy over the workspace", clippy),
-        simulated(
-            "clippy-sim",
-            "clippy over what runs in simulations, as it is there",
-            &in_simulation("clippy", "-- -D warnings"),
-        ),
-    ]
+    let is_lint = |step: &Step| matches!(step.name, "fmt" | "clippy" | "clippy-sim");
+    ci().into_iter().filter(is_lint).collect()
 }
 
 /// The benches whose name contains `filter`, with arguments for criterion.
+///
+/// # Errors
+/// When no bench has such a name.
 pub fn benches(filter: Option<&str>, arguments: &[String]) -> Result<Vec<Step>> {
     let chosen = BENCHES
         .iter()
@@ -155,7 +164,10 @@ pub fn benches(filter: Option<&str>, arguments: &[String]) -> Result<Vec<Step>> 
     Ok(steps)
 }
 
-/// The steps that were asked for, in their own order.
+/// The steps of `only`, or all without `skip`, in their own order.
+///
+/// # Errors
+/// When a name is unknown.
 pub fn select(steps: Vec<Step>, only: &[String], skip: &[String]) -> Result<Vec<Step>> {
     for name in only.iter().chain(skip) {
         if !steps.iter().any(|step| step.name == name) {
@@ -176,12 +188,15 @@ pub fn select(steps: Vec<Step>, only: &[String], skip: &[String]) -> Result<Vec<
 pub fn help() -> String {
     let mut text = String::from("Steps:\n");
     for step in ci() {
-        text += &format!("  {:<10} {}\n", step.name, step.about);
+        text += &format!("  {:<12} {}\n", step.name, step.about);
     }
     text
 }
 
-/// Runs all, goes on after a failure, prints a table. True when everything passed.
+/// Runs all steps, also after a failure, and prints a table. True when all passed.
+///
+/// # Errors
+/// When a program does not start.
 pub fn run(steps: Vec<Step>) -> Result<bool> {
     let mut table = Vec::with_capacity(steps.len());
     for step in steps {
@@ -197,7 +212,7 @@ pub fn run(steps: Vec<Step>) -> Result<bool> {
     Ok(table.iter().all(|(_, passed, _)| *passed))
 }
 
-/// One line a step.
+/// The table of steps with results and durations.
 fn report(table: &[(&str, bool, Duration)]) -> String {
     let mut text = format!("{:<12} {:<7} {:>9}\n", "step", "result", "seconds");
     for (name, passed, took) in table {
@@ -224,7 +239,7 @@ impl Action {
                 let mut command = Command::new(cargo());
                 command.current_dir(root()).args(arguments);
                 if *simulated {
-                    // Both variables go over what `.cargo/sim.toml` says, and would give the wrong build in the wrong place.
+                    // Both variables override `.cargo/sim.toml`: the build would be of the other world, in its directory.
                     command.env_remove("RUSTFLAGS");
                     if let Some(target) = std::env::var_os("CARGO_TARGET_DIR") {
                         command.env("CARGO_TARGET_DIR", Path::new(&target).join("sim"));
@@ -236,24 +251,24 @@ impl Action {
     }
 }
 
-/// rustfmt by file and not by package: `cargo fmt` follows modules, and would miss a file that no module names.
+/// rustfmt by file, because `cargo fmt` follows modules and misses a file that no module names.
 fn format() -> Result<bool> {
     let root = root();
     let files = tidy::tracked(&root)?;
     let files: Vec<&String> = files.iter().filter(|path| path.ends_with(".rs")).collect();
     let mut unformatted = BTreeSet::new();
     // Far below the limit on the length of a command line.
-    for some in files.chunks(200) {
+    for chunk in files.chunks(200) {
         let mut command = Command::new("rustfmt");
         let command = command
             .current_dir(&root)
             .args(["--check", "-l", "--edition", "2024"])
-            .args(some);
+            .args(chunk);
         let output = command
             .stderr(Stdio::inherit())
             .output()
             .context("rustfmt does not start")?;
-        // With `-l` it says which files, and follows modules besides: a file may come twice.
+        // With `-l` rustfmt lists files, and it follows modules: a file may be listed twice.
         let listed = String::from_utf8_lossy(&output.stdout).into_owned();
         unformatted.extend(listed.lines().map(str::to_owned));
         ensure!(
@@ -272,16 +287,15 @@ fn format() -> Result<bool> {
     Ok(unformatted.is_empty())
 }
 
-// Doc examples ran in the step before; rustdoc does not get the simulation's cfg.
-fn simulated_tests() -> Step {
-    simulated(
-        "sim-test",
-        "the same tests inside the simulated world",
-        &in_simulation("test", ""),
-    )
+fn format_step() -> Step {
+    Step {
+        name: "fmt",
+        about: "rustfmt over all tracked Rust files",
+        action: Action::Format,
+    }
 }
 
-/// A command of cargo over everything that runs in simulations.
+/// A command of cargo over the simulated crates. Doc-tests are not part of it: rustdoc does not get the simulation's cfg.
 fn in_simulation(command: &str, more: &str) -> String {
     let packages: String = SIMULATED
         .iter()
@@ -291,25 +305,20 @@ fn in_simulation(command: &str, more: &str) -> String {
 }
 
 fn step(name: &'static str, about: &'static str, command: &str) -> Step {
-    let arguments = command.split_whitespace().map(OsString::from).collect();
-    Step {
-        name,
-        about,
-        action: Action::Cargo {
-            arguments,
-            simulated: false,
-        },
-    }
+    cargo_step(name, about, command, false)
 }
 
 fn simulated(name: &'static str, about: &'static str, command: &str) -> Step {
-    let arguments = command.split_whitespace().map(OsString::from).collect();
+    cargo_step(name, about, command, true)
+}
+
+fn cargo_step(name: &'static str, about: &'static str, command: &str, simulated: bool) -> Step {
     Step {
         name,
         about,
         action: Action::Cargo {
-            arguments,
-            simulated: true,
+            arguments: command.split_whitespace().map(OsString::from).collect(),
+            simulated,
         },
     }
 }
@@ -338,25 +347,38 @@ mod tests {
             chosen(&["fmt", "tidy"], &[]).expect("known"),
             ["tidy", "fmt"]
         );
-        let rest = chosen(
-            &[],
-            &[
-                "sim",
-                "sim-full",
-                "sim-canaries",
-                "sim-twice",
-                "e2e",
-                "build",
-            ],
-        )
-        .expect("known");
-        assert_eq!(rest, ["tidy", "fmt", "test", "sim-test"]);
+        let skipped = [
+            "sim",
+            "sim-full",
+            "sim-canaries",
+            "sim-twice",
+            "e2e",
+            "deny",
+        ];
+        let rest = chosen(&[], &skipped).expect("known");
+        let expected = [
+            "tidy",
+            "fmt",
+            "clippy",
+            "clippy-sim",
+            "build",
+            "test",
+            "sim-build",
+            "sim-test",
+        ];
+        assert_eq!(rest, expected);
         assert_eq!(chosen(&[], &[]).expect("known").len(), ci().len());
         let error = chosen(&["tests"], &[]).expect_err("unknown").to_string();
         assert!(
             error.contains("\"tests\"") && error.contains("sim-test"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn lint_is_a_part_of_ci() {
+        let names: Vec<&str> = lint().iter().map(|step| step.name).collect();
+        assert_eq!(names, ["fmt", "clippy", "clippy-sim"]);
     }
 
     #[test]
