@@ -1,4 +1,4 @@
-//! The `alys` binary, and the lines by which it tells of final blocks.
+//! The `alys` binary, and its lines about final blocks.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use serde_json::Value;
 use crate::process::Stream;
 use crate::{Process, World};
 
-/// How long a command may take that only reads or writes files: scrypt in a debug build included.
-const COMMAND: Duration = Duration::from_secs(60);
+/// For a command that only reads and writes files, scrypt in a debug build included.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A block that a process told of as final.
+/// A final block as a process reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Final {
     pub height: u64,
@@ -26,9 +26,9 @@ pub struct Final {
 }
 
 impl Final {
-    /// Reads a line of `alys dev --json` or of `alys node --log-format json`; `None` for lines about something else.
+    /// Parses a line of `alys dev --json` or `alys node --log-format json`; `None` for all other lines.
     pub fn parse(line: &str) -> Option<Final> {
-        // Most lines are about something else; those are not worth parsing.
+        // Most lines are about something else and not worth parsing.
         if !line.starts_with('{') || !line.contains("block") {
             return None;
         }
@@ -46,7 +46,7 @@ impl Final {
     }
 }
 
-/// The binary under test: of `ALYS_BIN`, else of this checkout, built with the profile of the tests.
+/// The binary under test: `ALYS_BIN`, or the one of this checkout, built with the profile of the tests.
 ///
 /// # Panics
 /// When it does not build.
@@ -71,7 +71,7 @@ pub fn target_dir() -> &'static Path {
 
 /// `target/debug` of `target/debug/deps/test-0123`.
 fn profile_dir() -> PathBuf {
-    let own = std::env::current_exe().expect("a process knows its program");
+    let own = std::env::current_exe().expect("the kernel names the program of a process");
     own.ancestors()
         .nth(2)
         .expect("cargo puts tests two directories deep")
@@ -120,7 +120,7 @@ fn build() -> Result<PathBuf> {
     executable.context("cargo names no executable")
 }
 
-/// A command line of `alys`, with nothing of this machine's settings.
+/// A command line of `alys`, without the settings of this machine's user.
 pub fn command<S: AsRef<OsStr>>(world: &World, args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
@@ -137,10 +137,10 @@ pub fn command<S: AsRef<OsStr>>(world: &World, args: impl IntoIterator<Item = S>
     command
 }
 
-/// Runs a command that ends by itself.
+/// Runs a command to its end. Returns its standard output.
 ///
 /// # Errors
-/// When it takes too long or refuses; else what it wrote to standard output.
+/// When it fails or takes too long.
 pub fn run<S: AsRef<OsStr>>(world: &World, args: impl IntoIterator<Item = S>) -> Result<String> {
     let command = command(world, args);
     let name = command
@@ -150,7 +150,7 @@ pub fn run<S: AsRef<OsStr>>(world: &World, args: impl IntoIterator<Item = S>) ->
         .collect::<Vec<_>>()
         .join(" ");
     let mut process = Process::start(world, &format!("alys {name}"), &command)?;
-    let status = process.wait_end(world, COMMAND)?;
+    let status = process.wait_end(world, COMMAND_TIMEOUT)?;
     if !status.success() {
         bail!("alys {name}: {status}: {}", process.text(Stream::Err));
     }

@@ -1,4 +1,4 @@
-//! A federation of `alys node` processes on this machine, set up as its operators would: keys, genesis, configurations.
+//! A federation of `alys node` processes, set up as operators do: keys, genesis, configurations.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,27 +11,27 @@ use serde_json::Value;
 use crate::alys::{self, Final};
 use crate::{Process, Rpc, World, ports};
 
-/// Accounts that are funded at genesis: those of Anvil and Hardhat, whose keys everybody knows.
+/// Accounts funded at genesis: those of Anvil and Hardhat, whose keys are public.
 pub const ACCOUNTS: [&str; 4] = [
     "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
     "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
     "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
     "0x90F79bf6EB2c4f870365E785982E1f101E93b906",
 ];
-/// Of the keystores.
+/// The password of all keystores.
 pub const PASSWORD: &str = "of a test";
-/// How long a node may take to start, on a machine that does other things too.
-const START: Duration = Duration::from_secs(30);
+/// For a start on a busy machine.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a federation is made with.
+/// Parameters of a federation.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// Of its directory, in the test's.
+    /// The name of its directory in the test's.
     pub name: &'static str,
     pub members: usize,
     pub slot_ms: u64,
     pub chain_id: u64,
-    /// What each of [`ACCOUNTS`] has at genesis.
+    /// Genesis balance of each of [`ACCOUNTS`].
     pub ether: u64,
 }
 
@@ -53,26 +53,26 @@ pub struct Federation {
     members: Vec<Member>,
 }
 
-/// A member: what its operator has.
+/// The files and ports of one member.
 #[derive(Debug, Clone)]
 pub struct Member {
     pub name: String,
     /// Configuration with an embedded execution client.
     pub config: PathBuf,
     pub datadir: PathBuf,
-    /// Where it listens for the others.
+    /// For libp2p.
     pub peer_port: u16,
-    /// Where its embedded execution client serves wallets.
+    /// JSON-RPC of its embedded execution client.
     pub http_port: u16,
-    /// Where its embedded execution client has the Engine API.
+    /// Engine API of its embedded execution client.
     pub engine_port: u16,
 }
 
 impl Federation {
-    /// Makes keys, genesis and configurations by the commands for it.
+    /// Creates keys, genesis and configurations with the commands of `alys`.
     ///
     /// # Errors
-    /// When one of them refuses.
+    /// When a command fails.
     pub fn new(world: &World, setup: &Setup) -> Result<Federation> {
         let dir = world.dir().join(setup.name);
         fs::create_dir_all(&dir)?;
@@ -102,7 +102,7 @@ impl Federation {
                     text(&password)?,
                     "--fee-address",
                     &fee_address,
-                    // Trying a password may be cheap in a test.
+                    // Nothing depends on the cost of guessing a password here.
                     "--scrypt-n",
                     "2",
                 ],
@@ -161,7 +161,7 @@ impl Federation {
         )
     }
 
-    /// Directory with `chain.toml`, `execution-genesis.json`, `password.txt` and the members'.
+    /// The directory with `chain.toml`, `execution-genesis.json`, `password.txt` and those of the members.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -171,25 +171,25 @@ impl Federation {
         &self.members
     }
 
-    /// The wallets' port of a member with an embedded execution client.
+    /// JSON-RPC of a member with an embedded execution client.
     pub fn rpc(&self, index: usize) -> Rpc {
         Rpc::on(self.members[index].http_port)
     }
 
-    /// Starts a member, with more arguments for `alys node` perhaps.
+    /// Starts a member with further arguments and waits until it runs.
     ///
     /// # Errors
-    /// When it does not start within a while.
+    /// When it does not start in time.
     pub fn start(&self, world: &World, index: usize, more: &[&str]) -> Result<Process> {
         let process = self.spawn(world, index, more)?;
-        process.wait_line(world, "\"message\":\"started\"", START)?;
+        process.wait_line(world, "\"message\":\"started\"", START_TIMEOUT)?;
         Ok(process)
     }
 
-    /// The same without waiting.
+    /// Starts a member without waiting.
     ///
     /// # Errors
-    /// When it cannot be run.
+    /// When the program does not start.
     pub fn spawn(&self, world: &World, index: usize, more: &[&str]) -> Result<Process> {
         let member = &self.members[index];
         let mut args = vec!["node", "--config", text(&member.config)?];
@@ -201,23 +201,23 @@ impl Federation {
 /// A path as an argument.
 ///
 /// # Errors
-/// When it is no text.
+/// When it is not UTF-8.
 pub fn text(path: &Path) -> Result<&str> {
     path.to_str()
-        .with_context(|| format!("{} is not text", path.display()))
+        .with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
-/// The final blocks of all processes of a chain, over their restarts: one a height, or it is an error.
+/// The final blocks that all processes of a chain reported, over their restarts. Two at one height are an error.
 #[derive(Debug, Default)]
 pub struct Ledger {
     blocks: BTreeMap<u64, (Final, String)>,
 }
 
 impl Ledger {
-    /// Takes everything that a process told so far. Its heights must rise: finality never goes back.
+    /// Adds the final blocks of a process. Its heights must rise, because finality never goes back.
     ///
     /// # Errors
-    /// When it contradicts itself or another.
+    /// When the process contradicts itself or another one.
     pub fn take(&mut self, name: &str, process: &Process) -> Result<()> {
         let finals: Vec<Final> = process.written(|written| {
             written
@@ -254,21 +254,21 @@ impl Ledger {
         self.blocks.get(&height).map(|(block, _)| block)
     }
 
-    /// How many heights are known.
+    /// The number of heights.
     pub fn len(&self) -> usize {
         self.blocks.len()
     }
 
-    /// Whether none is.
+    /// True without any block.
     pub fn is_empty(&self) -> bool {
         self.blocks.is_empty()
     }
 }
 
-/// No process of ours ever panics or finds a bug in itself.
+/// Checks that a process neither panicked nor logged an ERROR.
 ///
 /// # Errors
-/// With the line that says so.
+/// With the line.
 pub fn check_sound(name: &str, process: &Process) -> Result<()> {
     let found = process.written(|written| {
         let bad = |text: &str| {
@@ -283,7 +283,7 @@ pub fn check_sound(name: &str, process: &Process) -> Result<()> {
             .map(|line| line.text.clone())
     });
     match found {
-        Some(line) => bail!("{name} says: {line}"),
+        Some(line) => bail!("{name} logged: {line}"),
         None => Ok(()),
     }
 }

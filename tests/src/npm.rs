@@ -1,5 +1,5 @@
-//! Other people's programs from npm: wallets, the Solidity compiler, an execution client. The lock file in `tests/npm/`
-//! says which; they are installed once, outside of the source tree.
+//! Independent programs from npm: wallets, the Solidity compiler, an execution client, in the versions of the lock file in
+//! `tests/npm/`, installed once, outside of the source tree.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,15 +15,15 @@ use crate::federation::text;
 use crate::process::Stream;
 use crate::{Process, Rpc, World, alys, ports};
 
-/// How long an execution client may take to start: 1.3 s on a quiet machine, 7 s under load.
-const START: Duration = Duration::from_secs(60);
+/// For the start of an execution client, which takes 1.3 s on a quiet machine and 7 s under load.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where the sources of the scripts are.
+/// The directory of the scripts.
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("npm")
 }
 
-/// The directory whose `node_modules` has the locked packages; installs them when they are missing.
+/// The directory with the locked packages in `node_modules`; installs them if they are missing.
 ///
 /// # Errors
 /// When npm fails.
@@ -36,12 +36,12 @@ pub fn installed() -> Result<&'static Path> {
     }
 }
 
-/// Called with the turn of a test, so never twice at a time.
+/// Called under the lock of a test, so never twice at a time.
 fn install() -> Result<PathBuf> {
     let dir = alys::target_dir().join("npm");
     fs::create_dir_all(&dir)?;
     let lock = fs::read(sources().join("package-lock.json")).context("package-lock.json")?;
-    // Written last: what is there is whole, and of this lock file.
+    // Written last: it marks a complete installation of this lock file.
     let mark = dir.join("installed.json");
     if fs::read(&mark).is_ok_and(|installed| installed == lock) {
         return Ok(dir);
@@ -50,7 +50,7 @@ fn install() -> Result<PathBuf> {
         fs::copy(sources().join(name), dir.join(name)).context(name)?;
     }
     let output = Command::new("npm")
-        // What is used has no need of install scripts; the execution client's database brings its library along.
+        // No package in use needs its install script; the execution client's database ships its library.
         .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
         .args(["--fetch-timeout", "60000", "--fetch-retries", "3"])
         .current_dir(&dir)
@@ -68,10 +68,10 @@ fn install() -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Runs a script of `tests/npm/` with the packages, and returns its last line.
+/// Runs a script of `tests/npm/` with the packages. Returns its last line.
 ///
 /// # Errors
-/// When its exit code is not zero: its assertions failed.
+/// When an assertion of the script fails.
 pub fn script<S: AsRef<OsStr>>(
     world: &World,
     name: &str,
@@ -100,7 +100,7 @@ pub fn script<S: AsRef<OsStr>>(
     Ok(out.lines().last().unwrap_or_default().to_owned())
 }
 
-/// EthereumJS, an execution client of another team, as a process on this machine.
+/// EthereumJS, an independent execution client, as a process.
 pub struct EthereumJs {
     process: Process,
     name: String,
@@ -111,15 +111,15 @@ pub struct EthereumJs {
 }
 
 impl EthereumJs {
-    /// Starts it with a directory of its own and an execution genesis.
+    /// Starts it in a directory of its own with an execution genesis.
     ///
     /// # Errors
-    /// When it does not answer within a while.
+    /// When it does not answer in time.
     pub fn start(world: &World, name: &str, genesis: &Path) -> Result<EthereumJs> {
         let dir = world.dir().join(name);
         fs::create_dir_all(&dir)?;
         let secret = dir.join("jwt.hex");
-        // Of no value to anybody: the port is reachable from this machine only, and as long as the test runs.
+        // Worthless: the port is on loopback and open as long as the test runs.
         fs::write(&secret, format!("{:064x}\n", std::process::id()))?;
         let [http_port, engine_port, ws_port, ws_engine_port, peer_port] =
             std::array::from_fn(|_| ports::free());
@@ -152,7 +152,7 @@ impl EthereumJs {
             "--wsEnginePort",
             &ws_engine_port.to_string(),
         ]);
-        // Without peers, and yet "synchronized", without which it takes no transactions.
+        // No peers, and still "synchronized", without which it accepts no transactions.
         command.args([
             "--isSingleNode",
             "--discDns=false",
@@ -168,7 +168,7 @@ impl EthereumJs {
             "--dnsAddr",
             "127.0.0.1",
         ]);
-        // A client that was away is sent many blocks in a row, each of which it is to execute at once.
+        // After a restart it gets many blocks in a row and must execute each at once.
         command.args(["--engineNewpayloadMaxExecute", "100000", "--logFile=false"]);
         command
             .current_dir(&dir)
@@ -188,14 +188,14 @@ impl EthereumJs {
     }
 
     fn wait_answer(&self, world: &World) -> Result<()> {
-        world.wait(&format!("{} to answer", self.name), START, || {
+        world.wait(&format!("{} to answer", self.name), START_TIMEOUT, || {
             self.rpc()
                 .call("web3_clientVersion", json!([]))
                 .map(|_| Some(()))
         })
     }
 
-    /// Its port for wallets.
+    /// Its JSON-RPC.
     pub fn rpc(&self) -> Rpc {
         Rpc::on(self.http_port)
     }
@@ -205,23 +205,23 @@ impl EthereumJs {
         format!("http://127.0.0.1:{}", self.engine_port)
     }
 
-    /// The file with its secret.
+    /// The file with its JWT secret.
     pub fn secret(&self) -> &Path {
         &self.secret
     }
 
-    /// `kill -9`.
+    /// Sends SIGKILL.
     ///
     /// # Errors
-    /// When it does not run.
+    /// When it has exited already.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()
     }
 
-    /// Starts it once more where it was.
+    /// Starts it again with the same data.
     ///
     /// # Errors
-    /// When it does not answer within a while.
+    /// When it does not answer in time.
     pub fn restart(&mut self, world: &World) -> Result<()> {
         self.process = Process::start(world, &format!("{} again", self.name), &self.command)?;
         self.wait_answer(world)

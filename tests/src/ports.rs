@@ -1,19 +1,18 @@
-//! Ports of this machine for servers.
+//! Free ports of the loopback interface.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::SystemTime;
 
-/// Below the ports that the system gives to outgoing connections, so that none of those can take a port between its
-/// choice and its use.
+/// Below the system's ephemeral range, so that no outgoing connection takes a port between its choice and its use.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
-/// A port on which nobody listens. The same is not given twice by one process, and hardly by two.
+/// A port without a listener. One process never returns a port twice, and two rarely return the same.
 ///
 /// # Panics
-/// When all are taken.
+/// When all ports are taken.
 pub fn free() -> u16 {
     static START: OnceLock<u16> = OnceLock::new();
     static NEXT: AtomicU16 = AtomicU16::new(0);

@@ -1,4 +1,4 @@
-//! A child process: its lines as they come, and its end.
+//! A child process: its output line by line, and its exit.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::alys::Final;
-use crate::scenario::{POLL, World};
+use crate::scenario::{POLL_INTERVAL, World};
 
-/// Lines that are kept of one process; a process that writes more fails its test's waits.
+/// Lines kept of one process; a process that writes more fails its test's waits.
 const MAX_LINES: usize = 200_000;
-/// Bytes of a line that are kept.
+/// Bytes kept of a line.
 const MAX_LINE: u64 = 64 * 1024;
 
-/// Which output a line came from.
+/// The output that a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     Out,
@@ -33,12 +33,12 @@ pub struct Line {
     pub text: String,
 }
 
-/// What a process wrote so far.
+/// The output of a process so far.
 #[derive(Debug, Default)]
 pub struct Written {
-    /// In the order of their arrival.
+    /// In the order of arrival.
     pub lines: Vec<Line>,
-    /// The final blocks that the lines tell of, in order, with their time of arrival.
+    /// The final blocks that the lines report, in order, with their times of arrival.
     pub finals: Vec<(Instant, Final)>,
     /// Outputs that are still open.
     open: usize,
@@ -50,7 +50,7 @@ impl Written {
         self.lines.iter().find(|line| line.text.contains(text))
     }
 
-    /// The height of the last final block told of.
+    /// The height of the last final block reported, or 0.
     pub fn height(&self) -> u64 {
         self.finals.last().map_or(0, |(_, block)| block.height)
     }
@@ -69,7 +69,7 @@ impl Log {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The last `count` lines, for people.
+    /// The last `count` lines as text; `!` marks standard error.
     pub fn tail(&self, count: usize) -> String {
         let written = self.lock();
         let from = written.lines.len().saturating_sub(count);
@@ -117,12 +117,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` under a name for people.
+    /// Starts `command` under a name for messages.
     ///
     /// # Errors
-    /// When the program cannot be run.
+    /// When the program does not start.
     pub fn start(world: &World, name: &str, command: &Command) -> Result<Process> {
-        let mut command = dying_with_us(command);
+        let mut command = killed_with_parent(command);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -157,7 +157,7 @@ impl Process {
         })
     }
 
-    /// When it was started.
+    /// The time of the start.
     pub fn started(&self) -> Instant {
         self.started
     }
@@ -167,15 +167,15 @@ impl Process {
         self.child.id()
     }
 
-    /// What `look` finds in what was written so far.
+    /// Applies `look` to the output so far.
     pub fn written<T>(&self, look: impl FnOnce(&Written) -> T) -> T {
         look(&self.log.lock())
     }
 
-    /// Waits until `look` finds something in what was written.
+    /// Waits until `look` finds something in the output.
     ///
     /// # Errors
-    /// When the time is over, or the process ended without it.
+    /// When the time is over, or the process ended before.
     pub fn wait<T>(
         &self,
         world: &World,
@@ -231,7 +231,7 @@ impl Process {
         })
     }
 
-    /// Waits for the end, and for the last lines.
+    /// Waits for the exit and the last lines.
     ///
     /// # Errors
     /// When the time is over.
@@ -244,7 +244,7 @@ impl Process {
             if Instant::now() >= until {
                 bail!("{} did not end within {} s", self.log.name, limit.as_secs());
             }
-            thread::sleep(POLL);
+            thread::sleep(POLL_INTERVAL);
         };
         self.wait(world, "the end of its output", limit, |written| {
             (written.open == 0).then_some(())
@@ -257,7 +257,7 @@ impl Process {
     /// # Errors
     /// When there is no such process.
     pub fn signal(&self, signal: &str) -> Result<()> {
-        // The shell's own kill: a system call of ours would need unsafe code, and a kill program may be missing.
+        // The shell's built-in, because the system call needs unsafe code, and the program `kill` may be missing.
         let status = Command::new("sh")
             .args([
                 "-c",
@@ -274,10 +274,10 @@ impl Process {
         Ok(())
     }
 
-    /// Ends it the hard way, as `kill -9` does, and waits until it is gone.
+    /// Sends SIGKILL and waits for the exit.
     ///
     /// # Errors
-    /// When it has ended already, which is not what whoever kills it expects.
+    /// When it has exited by itself, which the test did not expect.
     pub fn kill(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("{} ended by itself: {status}", self.log.name);
@@ -287,12 +287,12 @@ impl Process {
         Ok(())
     }
 
-    /// Whether it runs.
+    /// True while it runs.
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Everything that it wrote to `stream`.
+    /// All its output on `stream`.
     pub fn text(&self, stream: Stream) -> String {
         self.written(|written| {
             let lines = written.lines.iter().filter(|line| line.stream == stream);
@@ -303,16 +303,16 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already; then there is nothing to do.
+        // Both fail when it has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The same command, killed by the kernel when this process dies, where there is a program that asks for it.
-fn dying_with_us(command: &Command) -> Command {
+/// The same command, killed by the kernel when this process dies, if `setpriv` is installed.
+fn killed_with_parent(command: &Command) -> Command {
     static SETPRIV: OnceLock<bool> = OnceLock::new();
-    let there = *SETPRIV.get_or_init(|| {
+    let is_installed = *SETPRIV.get_or_init(|| {
         let mut probe = Command::new("setpriv");
         probe
             .args(["--pdeathsig", "KILL", "true"])
@@ -320,19 +320,22 @@ fn dying_with_us(command: &Command) -> Command {
             .stderr(Stdio::null());
         probe.status().is_ok_and(|status| status.success())
     });
-    let mut wrapped = match there {
-        true => {
-            let mut wrapped = Command::new("setpriv");
-            wrapped.args([
-                OsStr::new("--pdeathsig"),
-                OsStr::new("KILL"),
-                command.get_program(),
-            ]);
-            wrapped
-        }
-        false => Command::new(command.get_program()),
+    let prefix: &[&str] = if is_installed {
+        &["setpriv", "--pdeathsig", "KILL"]
+    } else {
+        &[]
     };
-    wrapped.args(command.get_args());
+    prefixed(command, prefix)
+}
+
+/// `command` with words before it, in the same directory and environment.
+pub fn prefixed(command: &Command, prefix: &[&str]) -> Command {
+    let prefix = prefix.iter().map(OsStr::new);
+    let mut words = prefix
+        .chain([command.get_program()])
+        .chain(command.get_args());
+    let mut wrapped = Command::new(words.next().expect("a command has a program"));
+    wrapped.args(words);
     if let Some(dir) = command.get_current_dir() {
         wrapped.current_dir(dir);
     }

@@ -1,4 +1,4 @@
-//! JSON-RPC over HTTP, one connection a call.
+//! JSON-RPC over HTTP, one connection per call.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 
-const CONNECT: Duration = Duration::from_secs(2);
-const ANSWER: Duration = Duration::from_secs(15);
-/// Largest answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bytes read of an answer.
 const MAX_ANSWER: u64 = 32 << 20;
 
 /// A server on this machine.
@@ -40,7 +40,7 @@ impl Rpc {
         }
     }
 
-    /// Where it is, as wallets want it.
+    /// The URL for wallets.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
@@ -48,7 +48,7 @@ impl Rpc {
     /// Calls a method.
     ///
     /// # Errors
-    /// When there is no answer in time, or the answer is an error.
+    /// Without an answer in time, and for an answer that is an error.
     pub fn call(&self, method: &str, params: Value) -> Result<Value> {
         let body =
             json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
@@ -74,7 +74,7 @@ impl Rpc {
     /// The block of a number (or at a tag), without its transactions.
     ///
     /// # Errors
-    /// As [`Rpc::call`]; also when there is none.
+    /// As [`Rpc::call`], and for a block that does not exist.
     pub fn block(&self, tag: &str) -> Result<Value> {
         match self.call("eth_getBlockByNumber", json!([tag, false]))? {
             Value::Null => bail!("{} has no block {tag}", self.addr),
@@ -95,9 +95,9 @@ impl Rpc {
     }
 
     fn post(&self, body: &str) -> Result<Vec<u8>> {
-        let mut stream = TcpStream::connect_timeout(&self.addr, CONNECT)?;
-        stream.set_read_timeout(Some(ANSWER))?;
-        stream.set_write_timeout(Some(ANSWER))?;
+        let mut stream = TcpStream::connect_timeout(&self.addr, CONNECT_TIMEOUT)?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         let head = format!(
             "POST / HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nConnection: close\r\n\
              Content-Length: {}\r\n\r\n",
@@ -112,10 +112,10 @@ impl Rpc {
     }
 }
 
-/// The number of a hex quantity.
+/// The value of a hex quantity.
 ///
 /// # Errors
-/// For anything else.
+/// For any other value.
 pub fn number(value: &Value) -> Result<u64> {
     let digits = value.as_str().and_then(|text| text.strip_prefix("0x"));
     digits
@@ -123,12 +123,12 @@ pub fn number(value: &Value) -> Result<u64> {
         .ok_or_else(|| anyhow!("{value} is not a quantity"))
 }
 
-/// The body of a whole HTTP answer.
+/// The body of a complete HTTP response.
 fn body_of(answer: &[u8]) -> Result<Vec<u8>> {
     let end = answer
         .windows(4)
         .position(|four| four == b"\r\n\r\n")
-        .context("the answer has no end of head")?;
+        .context("the response has no end of headers")?;
     let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
     let body = &answer[end + 4..];
     let header = |name: &str| {
@@ -146,12 +146,15 @@ fn body_of(answer: &[u8]) -> Result<Vec<u8>> {
         return unchunk(body);
     }
     let length: usize = header("content-length")
-        .context("no length")?
+        .context("no content-length")?
         .parse()
-        .context("length")?;
+        .context("content-length")?;
     match body.get(..length) {
         Some(body) => Ok(body.to_vec()),
-        None => bail!("the answer was cut off: {} of {length} bytes", body.len()),
+        None => bail!(
+            "the response is truncated: {} of {length} bytes",
+            body.len()
+        ),
     }
 }
 
@@ -161,18 +164,16 @@ fn unchunk(mut rest: &[u8]) -> Result<Vec<u8>> {
         let end = rest
             .windows(2)
             .position(|two| two == b"\r\n")
-            .context("a chunk without a size")?;
+            .context("a chunk has no size")?;
         let size = usize::from_str_radix(std::str::from_utf8(&rest[..end])?.trim(), 16)?;
         let chunk = rest
             .get(end + 2..end + 2 + size)
-            .context("a chunk was cut off")?;
+            .context("a chunk is truncated")?;
         if size == 0 {
             return Ok(body);
         }
         body.extend_from_slice(chunk);
-        rest = rest
-            .get(end + 4 + size..)
-            .context("a chunk without an end")?;
+        rest = rest.get(end + 4 + size..).context("a chunk has no end")?;
     }
 }
 
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn only_ports_of_this_machine_are_called() {
+    fn only_loopback_urls_are_accepted() {
         assert!(Rpc::at("http://127.0.0.1:1").is_ok());
         for url in [
             "http://192.0.2.1:1",

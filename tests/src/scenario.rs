@@ -1,4 +1,4 @@
-//! One test from its first process to its last: directory, deadline, lock, and what is shown when it fails.
+//! The frame of one test: directory, deadline, lock, and the output of a failure.
 
 use std::fs::File;
 use std::io::Write;
@@ -13,16 +13,16 @@ use anyhow::{Context, Result, bail};
 use crate::alys;
 use crate::process::Log;
 
-/// How long a test may wait for those before it: as many as there are, with their limits.
-const TURN: Duration = Duration::from_secs(40 * 60);
-/// Between two looks at something that cannot be waited for.
-pub(crate) const POLL: Duration = Duration::from_millis(50);
-/// Between the end of a test's time, when its waits fail with a reason, and the end of the process without one.
+/// Longest wait for the tests before this one: the sum of their limits.
+const TURN_TIMEOUT: Duration = Duration::from_secs(40 * 60);
+/// Between two polls of a condition that cannot notify.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Between a test's deadline, when its waits fail with a reason, and the exit of the process without one.
 const GRACE: Duration = Duration::from_secs(60);
-/// Lines of each process that a failure shows.
+/// Lines of each process in the output of a failure.
 const TAIL: usize = 40;
 
-/// What a running test has.
+/// The directory, deadline and processes of a running test.
 pub struct World {
     dir: PathBuf,
     started: Instant,
@@ -30,10 +30,10 @@ pub struct World {
     logs: Mutex<Vec<Arc<Log>>>,
 }
 
-/// Runs a test: alone on the machine, in a directory of its own, for at most `limit`.
+/// Runs a test alone on the machine, in a directory of its own, for at most `limit`.
 ///
 /// # Panics
-/// When `body` fails, after the last lines of all its processes were printed.
+/// When `body` fails, after printing the last lines of all its processes.
 pub fn scenario(name: &str, limit: Duration, body: impl FnOnce(&World) -> Result<()>) {
     // The binary is built before the clock starts.
     alys::binary();
@@ -55,7 +55,7 @@ pub fn scenario(name: &str, limit: Duration, body: impl FnOnce(&World) -> Result
         move || {
             if watched.recv_timeout(limit + GRACE) == Err(RecvTimeoutError::Timeout) {
                 eprintln!("{name} hangs: it did not end {GRACE:?} after its limit of {limit:?}");
-                // Children are told by the kernel, see Process.
+                // The kernel kills the children, see Process.
                 std::process::exit(101);
             }
         }
@@ -95,9 +95,9 @@ impl World {
         &self.dir
     }
 
-    /// Prints what happens, with the seconds since the start.
+    /// Prints a line of progress with the seconds since the start.
     pub fn say(&self, text: &str) {
-        // Written at once and past the capture of the test runner: a long test that says nothing looks dead.
+        // Bypasses the test runner's capture, because a long test without output looks dead.
         let _ = writeln!(
             std::io::stderr(),
             "[{:6.1} s] {text}",
@@ -105,15 +105,15 @@ impl World {
         );
     }
 
-    /// When a wait of at most `limit` ends.
+    /// The end of a wait of at most `limit`, within the test's deadline.
     pub fn until(&self, limit: Duration) -> Instant {
         (Instant::now() + limit).min(self.deadline)
     }
 
-    /// Asks again and again until there is an answer.
+    /// Polls until `look` finds something.
     ///
     /// # Errors
-    /// The last refusal of `look`, or that there was no answer, when the time is over.
+    /// At the end of the time: the last error of `look`, or the timeout.
     pub fn wait<T>(
         &self,
         what: &str,
@@ -134,11 +134,11 @@ impl World {
                     Ok(_) => bail!("{context}"),
                 };
             }
-            thread::sleep(POLL);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
-    /// Its last lines are shown when the test fails.
+    /// Adds a log to the output of a failure.
     pub(crate) fn watch(&self, log: &Arc<Log>) {
         self.logs
             .lock()
@@ -147,16 +147,19 @@ impl World {
     }
 }
 
-/// Tests with networks in them would starve each other on a small machine: one at a time, over all test processes.
+/// Takes the lock over all test processes, because networks starve each other on a small machine.
 fn take_turn() -> Result<File> {
     let path = alys::target_dir().join("alys-tests.lock");
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-    let until = Instant::now() + TURN;
+    let until = Instant::now() + TURN_TIMEOUT;
     while file.try_lock().is_err() {
         if Instant::now() >= until {
-            bail!("another test holds {} for too long", path.display());
+            bail!(
+                "another test has held {} for {TURN_TIMEOUT:?}",
+                path.display()
+            );
         }
-        thread::sleep(POLL);
+        thread::sleep(POLL_INTERVAL);
     }
     Ok(file)
 }

@@ -1,4 +1,4 @@
-//! The simulator behind `cargo sim`, as a program that writes pages, and the browser that opens them.
+//! The simulator as a program that writes pages, and the browser that opens them.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ use serde_json::Value;
 use crate::process::Stream;
 use crate::{Process, World, alys};
 
-/// The root of the workspace: where the simulator finds its scenarios.
+/// The root of the workspace, with the simulator's scenarios.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The simulator: of `ALYS_SIM_BIN`, else of this checkout, built as `cargo sim` builds it.
+/// The simulator: `ALYS_SIM_BIN`, or the one of this checkout, built as `cargo sim` builds it.
 ///
 /// # Errors
 /// When it does not build.
@@ -49,7 +49,7 @@ fn build() -> Result<PathBuf> {
     command
         .arg("--message-format=json-render-diagnostics")
         .current_dir(root());
-    // It would go over the flags of the simulation's build; and its target directory is below everybody else's.
+    // RUSTFLAGS would override the simulation's flags; its target directory is below the workspace's.
     command
         .env_remove("RUSTFLAGS")
         .env("CARGO_TARGET_DIR", alys::target_dir().join("sim"));
@@ -72,7 +72,7 @@ fn build() -> Result<PathBuf> {
     executable.context("cargo names no executable")
 }
 
-/// Runs the simulator. Returns its exit code and what it wrote to standard output.
+/// Runs the simulator. Returns its exit code and standard output.
 ///
 /// # Errors
 /// When it takes too long or does not start.
@@ -97,7 +97,7 @@ pub fn run<S: AsRef<OsStr>>(
     Ok((code, process.text(Stream::Out)))
 }
 
-/// The browser: of `CHROMIUM`, else where systems have it.
+/// The browser: `CHROMIUM`, or a usual place.
 ///
 /// # Errors
 /// When there is none.

@@ -1,21 +1,22 @@
-//! `alys dev` as a newcomer and a newcomer's scripts use it.
+//! `alys dev` as a newcomer and scripts use it.
 
 use std::path::Path;
 use std::time::Duration;
 
 use alys_tests::federation::{Ledger, check_sound, text};
-use alys_tests::process::Stream;
+use alys_tests::process::{Stream, Written};
 use alys_tests::{Process, Rpc, World, alys, npm, ports, scenario};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-const FIRST_FINAL: Duration = Duration::from_secs(30);
-const STOP: Duration = Duration::from_secs(10);
-const SCRIPT: Duration = Duration::from_secs(120);
-/// Of the default settings.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(120);
+/// The default.
 const SLOT: Duration = Duration::from_secs(2);
-/// Slots that are counted, and of those, how many may have no block while the machine does something else.
+/// Slots in which blocks are counted.
 const COUNTED: u64 = 20;
+/// Slots of those that may have no block on a busy machine.
 const MISSED: u64 = 2;
 
 fn start(world: &World, name: &str, datadir: &Path, more: &[&str]) -> Result<(Process, Value)> {
@@ -30,21 +31,21 @@ fn start(world: &World, name: &str, datadir: &Path, more: &[&str]) -> Result<(Pr
     ];
     args.extend(more);
     let process = Process::start(world, name, &alys::command(world, args))?;
-    let ready = process.wait_line(world, "\"event\":\"ready\"", FIRST_FINAL)?;
+    let ready = process.wait_line(world, "\"event\":\"ready\"", PROGRESS_TIMEOUT)?;
     Ok((
         process,
-        serde_json::from_str(&ready).context("the line about the start")?,
+        serde_json::from_str(&ready).context("the line that says ready")?,
     ))
 }
 
-/// Ctrl-C. Returns the last line.
+/// Sends SIGINT, as Ctrl-C does. Returns the last line.
 fn stop(world: &World, mut process: Process) -> Result<(Process, Value)> {
     process.signal("INT")?;
-    let status = process.wait_end(world, STOP)?;
+    let status = process.wait_end(world, STOP_TIMEOUT)?;
     ensure!(status.success(), "it stopped with {status}");
     check_sound("alys dev", &process)?;
     let out = process.text(Stream::Out);
-    let last: Value = serde_json::from_str(out.lines().last().context("it wrote something")?)?;
+    let last: Value = serde_json::from_str(out.lines().last().context("it has output")?)?;
     ensure!(last["event"] == "stopped", "the last line is {last}");
     Ok((process, last))
 }
@@ -58,105 +59,107 @@ fn alys_dev_serves_wallets() {
             npm::installed()?;
             let datadir = world.dir().join("dev");
             let (first, ready) = start(world, "alys dev", &datadir, &["--validators", "4"])?;
-            first.wait_final(world, 1, FIRST_FINAL)?;
+            first.wait_final(world, 1, PROGRESS_TIMEOUT)?;
             let after = first.started().elapsed();
             world.say(&format!(
                 "first final block {:.1} s after the start",
                 after.as_secs_f64()
             ));
             ensure!(
-                after <= FIRST_FINAL,
+                after <= PROGRESS_TIMEOUT,
                 "the first final block came after {after:?}"
             );
-
-            let begin = first
-                .written(|written| written.finals.last().map(|(_, block)| block.slot))
-                .unwrap_or(0);
-            let limit = SLOT * u32::try_from(COUNTED + 10)?;
-            let end = begin + COUNTED;
-            first.wait(world, "twenty slots", limit, |written| {
-                let last = written.finals.last().map_or(0, |(_, block)| block.slot);
-                (last >= end).then_some(())
-            })?;
-            let slots: Vec<u64> = first.written(|written| {
-                let slots = written.finals.iter().map(|(_, block)| block.slot);
-                slots
-                    .filter(|slot| (begin + 1..=end).contains(slot))
-                    .collect()
-            });
-            world.say(&format!("{} final blocks in {COUNTED} slots", slots.len()));
-            ensure!(
-                slots.len() as u64 + MISSED >= COUNTED,
-                "{} blocks in {COUNTED} slots: {slots:?}",
-                slots.len()
-            );
-
-            let url = ready["rpc_url"].as_str().context("rpc_url")?;
-            let chain_id = ready["chain_id"].to_string();
-            let left = npm::script(world, "ethers.cjs", SCRIPT, [url, &chain_id])?;
-            let left: Value = serde_json::from_str(&left).context("what ethers.cjs leaves")?;
-            npm::script(world, "viem.cjs", SCRIPT, [url, &chain_id])?;
-            let transactions: u64 = first.written(|written| {
-                written
-                    .finals
-                    .iter()
-                    .map(|(_, block)| block.transactions)
-                    .sum()
-            });
-            // Of the scripts: seven and six.
-            ensure!(
-                transactions == 13,
-                "the block lines count {transactions} transactions"
-            );
-
-            // All four execution clients have the same chain.
-            let urls = ready["rpc_urls"].as_array().context("rpc_urls")?;
-            ensure!(urls.len() == 4, "{urls:?}");
-            for url in urls {
-                let rpc = Rpc::at(url.as_str().context("a URL")?)?;
-                world.wait(
-                    "the same state at every validator",
-                    Duration::from_secs(30),
-                    || Ok(holds(&rpc, &left)?.then_some(())),
-                )?;
-            }
+            few_slots_are_missed(world, &first)?;
+            let left = wallets_work(world, &first, &ready)?;
 
             let (first, stopped) = stop(world, first)?;
             world.say(&format!("Ctrl-C: {stopped}"));
             let height = stopped["height"].as_u64().context("height")?;
-
             let (second, again) = start(world, "alys dev again", &datadir, &[])?;
-            world.say(&format!(
-                "the second start goes on after {}",
-                again["height"]
-            ));
+            world.say(&format!("the second start resumes at {}", again["height"]));
             ensure!(
                 again["genesis_hash"] == ready["genesis_hash"],
-                "another chain: {again}"
+                "a different chain: {again}"
             );
+            let resumed = &again["height"];
             ensure!(
-                again["height"].as_u64() >= Some(height),
-                "height {} after {height}",
-                again["height"]
+                resumed.as_u64() >= Some(height),
+                "height {resumed} after {height}"
             );
             let rpc = Rpc::at(again["rpc_url"].as_str().context("rpc_url")?)?;
             ensure!(holds(&rpc, &left)?, "balance or contract are lost: {left}");
-            second.wait_final(world, height + 3, FIRST_FINAL)?;
+            second.wait_final(world, height + 3, PROGRESS_TIMEOUT)?;
             let (second, _) = stop(world, second)?;
             let mut ledger = Ledger::default();
             ledger.take("the first run", &first)?;
             ledger.take("the second run", &second)?;
+            let next = height + 1;
             ensure!(
-                ledger.block(height + 1).is_some(),
-                "final block {} is left out",
-                height + 1
+                ledger.block(next).is_some(),
+                "final block {next} is missing"
             );
             Ok(())
         },
     );
 }
 
-/// Whether what the script left is there.
+fn few_slots_are_missed(world: &World, process: &Process) -> Result<()> {
+    let last = |written: &Written| written.finals.last().map_or(0, |(_, block)| block.slot);
+    let begin = process.written(last);
+    let end = begin + COUNTED;
+    let limit = SLOT * u32::try_from(COUNTED + 10)?;
+    process.wait(world, "twenty slots", limit, |written| {
+        (last(written) >= end).then_some(())
+    })?;
+    let slots: Vec<u64> = process.written(|written| {
+        let slots = written.finals.iter().map(|(_, block)| block.slot);
+        slots
+            .filter(|slot| (begin + 1..=end).contains(slot))
+            .collect()
+    });
+    let blocks = slots.len();
+    world.say(&format!("{blocks} final blocks in {COUNTED} slots"));
+    ensure!(
+        blocks as u64 + MISSED >= COUNTED,
+        "{blocks} blocks in {COUNTED} slots: {slots:?}"
+    );
+    Ok(())
+}
+
+/// Runs the scripts, and waits for the same state at all validators. Returns the state that must survive a restart.
+fn wallets_work(world: &World, process: &Process, ready: &Value) -> Result<Value> {
+    let url = ready["rpc_url"].as_str().context("rpc_url")?;
+    let chain_id = ready["chain_id"].to_string();
+    let left = npm::script(world, "ethers.cjs", SCRIPT_TIMEOUT, [url, &chain_id])?;
+    let left: Value = serde_json::from_str(&left).context("the last line of ethers.cjs")?;
+    npm::script(world, "viem.cjs", SCRIPT_TIMEOUT, [url, &chain_id])?;
+    let transactions: u64 = process.written(|written| {
+        written
+            .finals
+            .iter()
+            .map(|(_, block)| block.transactions)
+            .sum()
+    });
+    // Seven of ethers.cjs, six of viem.cjs.
+    ensure!(
+        transactions == 13,
+        "the block lines count {transactions} transactions"
+    );
+
+    let urls = ready["rpc_urls"].as_array().context("rpc_urls")?;
+    ensure!(urls.len() == 4, "{urls:?}");
+    for url in urls {
+        let rpc = Rpc::at(url.as_str().context("a URL")?)?;
+        world.wait(
+            "the same state at every validator",
+            PROGRESS_TIMEOUT,
+            || Ok(holds(&rpc, &left)?.then_some(())),
+        )?;
+    }
+    Ok(left)
+}
+
+/// True when the balance and the contract of the script are there.
 fn holds(rpc: &Rpc, left: &Value) -> Result<bool> {
     let quantity = |hex: String| u128::from_str_radix(hex.trim_start_matches("0x"), 16);
     let balance = quantity(rpc.balance(left["recipient"].as_str().context("recipient")?)?)?;
@@ -171,9 +174,9 @@ fn holds(rpc: &Rpc, left: &Value) -> Result<bool> {
 }
 
 #[test]
-fn alys_dev_shows_people_one_line_per_block() {
+fn alys_dev_prints_one_line_per_block() {
     scenario(
-        "alys_dev_shows_people_one_line_per_block",
+        "alys_dev_prints_one_line_per_block",
         Duration::from_secs(90),
         |world| {
             let datadir = world.dir().join("dev");
@@ -191,7 +194,11 @@ fn alys_dev_shows_people_one_line_per_block() {
             command.args(["--http-port", &port]);
             let mut process = Process::start(world, "alys dev", &command)?;
             for height in 1..=4 {
-                process.wait_line(world, &format!("block {height:>6}  slot "), FIRST_FINAL)?;
+                process.wait_line(
+                    world,
+                    &format!("block {height:>6}  slot "),
+                    PROGRESS_TIMEOUT,
+                )?;
             }
             let shown = process.text(Stream::Out);
             for expected in [
@@ -201,11 +208,11 @@ fn alys_dev_shows_people_one_line_per_block() {
             ] {
                 ensure!(
                     shown.contains(expected),
-                    "{expected} is not shown:\n{shown}"
+                    "{expected} is not printed:\n{shown}"
                 );
             }
             process.signal("INT")?;
-            let status = process.wait_end(world, STOP)?;
+            let status = process.wait_end(world, STOP_TIMEOUT)?;
             ensure!(status.success(), "it stopped with {status}");
             let shown = process.text(Stream::Out);
             ensure!(
@@ -221,9 +228,9 @@ fn alys_dev_shows_people_one_line_per_block() {
 }
 
 #[test]
-fn a_dev_network_goes_on_after_kill_9() {
+fn a_dev_network_resumes_after_kill_9() {
     scenario(
-        "a_dev_network_goes_on_after_kill_9",
+        "a_dev_network_resumes_after_kill_9",
         Duration::from_secs(150),
         |world| {
             let datadir = world.dir().join("dev");
@@ -236,8 +243,8 @@ fn a_dev_network_goes_on_after_kill_9() {
                     &[]
                 };
                 let (mut process, ready) = start(world, "alys dev", &datadir, more)?;
-                // What one of them told as final is found again, by all of them together.
-                process.wait_final(world, height + 4, FIRST_FINAL)?;
+                // The restarted network has every block that the killed one reported as final.
+                process.wait_final(world, height + 4, PROGRESS_TIMEOUT)?;
                 ensure!(ready["height"].as_u64() <= Some(height + 1), "{ready}");
                 height = process.written(|written| written.height());
                 world.say(&format!("kill -9 of run {run} at final block {height}"));
@@ -246,7 +253,7 @@ fn a_dev_network_goes_on_after_kill_9() {
                 ledger.take(&format!("run {run}"), &process)?;
             }
             let (process, _) = start(world, "alys dev", &datadir, &[])?;
-            process.wait_final(world, height + 2, FIRST_FINAL)?;
+            process.wait_final(world, height + 2, PROGRESS_TIMEOUT)?;
             let (process, _) = stop(world, process)?;
             ledger.take("the last run", &process)
         },

@@ -1,4 +1,4 @@
-//! Whoever reaches a port of a node sends whatever they like.
+//! Hostile bytes on every port of a node.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
@@ -8,10 +8,10 @@ use alys_tests::federation::{Federation, Setup, check_sound};
 use alys_tests::scenario;
 use anyhow::{Context, Result, ensure};
 
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Of bytes that are not looked at; a reader that takes them all has no limit.
-const MUCH: usize = 32 << 20;
-/// Connections that say nothing and stay: half of what the engine's port takes at once.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of noise; a reader that buffers them all has no limit.
+const NOISE_BYTES: usize = 32 << 20;
+/// Silent connections that stay open: half of the limit of the Engine API's port.
 const IDLE: usize = 16;
 
 fn connect(port: u16) -> Result<TcpStream> {
@@ -21,11 +21,11 @@ fn connect(port: u16) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends it all, as far as the other side takes it, and reads what comes back.
+/// Sends `parts` as far as the other side reads them. Returns its answer.
 fn send(port: u16, parts: &[&[u8]]) -> Result<Vec<u8>> {
     let mut stream = connect(port)?;
     for part in parts {
-        // A refusal in the middle is what is wanted.
+        // The other side may refuse in the middle.
         if stream.write_all(part).is_err() {
             break;
         }
@@ -50,10 +50,10 @@ fn hostile_bytes_on_any_port_do_not_disturb_a_node() {
             let federation = Federation::new(world, &setup)?;
             let node = federation.start(world, 0, &[])?;
             let member = &federation.members()[0];
-            node.wait_final(world, 1, PATIENCE)?;
+            node.wait_final(world, 1, PROGRESS_TIMEOUT)?;
 
-            // Not random: the same in every run, and yet nothing that anybody means.
-            let noise: Vec<u8> = (0..MUCH as u64)
+            // The same noise in every run.
+            let noise: Vec<u8> = (0..NOISE_BYTES as u64)
                 .map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
                 .collect();
             let head = |length: usize| {
@@ -102,17 +102,17 @@ fn hostile_bytes_on_any_port_do_not_disturb_a_node() {
                 for body in bodies {
                     send(port, &[head(body.len()).as_bytes(), body.as_bytes()])?;
                 }
-                // It still does its work, with the silent ones connected.
+                // It makes progress, with the silent connections open.
                 let height = node.written(|written| written.height());
-                node.wait_final(world, height + 2, PATIENCE)?;
+                node.wait_final(world, height + 2, PROGRESS_TIMEOUT)?;
                 check_sound("the node", &node)?;
                 world.say(&format!(
-                    "the port for {what} had everything; {} connections stayed",
+                    "the port for {what} got everything; {} connections stayed open",
                     idle.len()
                 ));
             }
             let rpc = federation.rpc(0);
-            world.wait("an answer for wallets", PATIENCE, || {
+            world.wait("an answer for wallets", PROGRESS_TIMEOUT, || {
                 rpc.block_number().map(Some)
             })?;
             let resident = resident_mib(node.id())?;
@@ -123,7 +123,7 @@ fn hostile_bytes_on_any_port_do_not_disturb_a_node() {
     );
 }
 
-/// Memory of a process.
+/// Resident memory of a process in MiB.
 fn resident_mib(id: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
     let line = status

@@ -1,4 +1,4 @@
-//! Four `alys node` processes with embedded execution, and `kill -9`.
+//! Four `alys node` processes with embedded execution, killed by `kill -9`.
 
 use std::thread;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use alys_tests::{Process, World, scenario};
 use anyhow::{Context, Result, ensure};
 
 const SLOT_MS: u64 = 1500;
-/// More than any wait needs on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than any wait on a busy machine.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The members, running or not.
 struct Running<'a> {
@@ -29,14 +29,14 @@ impl Running<'_> {
     fn node(&self, index: usize) -> &Process {
         self.nodes[index]
             .as_ref()
-            .expect("the test looks at running nodes only")
+            .expect("the test reads running nodes only")
     }
 
     fn height(&self, index: usize) -> u64 {
         self.node(index).written(|written| written.height())
     }
 
-    /// `kill -9`, and what it told until then.
+    /// Sends SIGKILL and adds the final blocks reported until then.
     fn kill(&mut self, index: usize) -> Result<()> {
         self.world.say(&format!(
             "kill -9 {index} at final block {}",
@@ -51,7 +51,8 @@ impl Running<'_> {
     }
 
     fn wait_final(&self, index: usize, height: u64) -> Result<()> {
-        self.node(index).wait_final(self.world, height, PATIENCE)?;
+        self.node(index)
+            .wait_final(self.world, height, PROGRESS_TIMEOUT)?;
         self.world
             .say(&format!("node {index} has final block {height}"));
         Ok(())
@@ -62,7 +63,7 @@ impl Running<'_> {
         let found = self.node(on).wait(
             self.world,
             &format!("a final block of authority {by} after slot {slot}"),
-            PATIENCE,
+            PROGRESS_TIMEOUT,
             |written| {
                 let mut finals = written.finals.iter().map(|(_, block)| block);
                 finals
@@ -120,7 +121,7 @@ fn a_killed_validator_catches_up() {
                 all.wait_final(index, 4)?;
             }
 
-            // One of four is what a federation of four tolerates.
+            // A federation of four tolerates one.
             let before = all.height(0);
             all.kill(3)?;
             for index in 0..3 {
@@ -130,13 +131,13 @@ fn a_killed_validator_catches_up() {
             let (slot, height) = (all.last_slot(0), all.height(0));
             all.wait_final(3, height)?;
             all.wait_proposed(3, slot, 0)
-                .context("node 3 takes part again")?;
+                .context("node 3 proposes again")?;
             all.wait_proposed(3, slot, 3)?;
 
-            // Two are one too many.
+            // It does not tolerate two.
             all.kill(1)?;
             all.kill(2)?;
-            // What was under way may become final still.
+            // Votes under way may still make a block final.
             thread::sleep(Duration::from_millis(2 * SLOT_MS));
             let stopped = [all.height(0), all.height(3)];
             thread::sleep(Duration::from_millis(10 * SLOT_MS));
@@ -155,7 +156,7 @@ fn a_killed_validator_catches_up() {
             let slot = all.last_slot(0);
             all.start(2)?;
             all.wait_proposed(2, slot, 0)
-                .context("node 2 takes part again")?;
+                .context("node 2 proposes again")?;
             let end = all.height(0);
             for index in 0..4 {
                 all.wait_final(index, end)?;
@@ -167,9 +168,9 @@ fn a_killed_validator_catches_up() {
                 .collect();
             ensure!(
                 missing.is_empty(),
-                "nobody told of final blocks {missing:?}"
+                "no node reported final blocks {missing:?}"
             );
-            // What wallets see is the same everywhere, too.
+            // Wallets see the same block at every node.
             let seen: Vec<_> = (0..4)
                 .map(|index| federation.rpc(index).block(&format!("{end:#x}")))
                 .collect::<Result<_>>()?;

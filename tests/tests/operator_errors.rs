@@ -1,5 +1,5 @@
-//! What an operator gets wrong ends in one clear line before anything has happened, or in a warning of a node that goes
-//! on; never in a panic.
+//! Operator errors: each ends in one clear line before the node changes anything, or in a warning of a node that keeps
+//! running; never in a panic.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -8,18 +8,18 @@ use std::process::Command;
 use std::time::Duration;
 
 use alys_tests::federation::{Federation, Setup, check_sound, text};
-use alys_tests::process::Stream;
+use alys_tests::process::{Stream, prefixed};
 use alys_tests::{Process, World, alys, ports, scenario};
 use anyhow::{Context, Result, bail, ensure};
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// How long a refusal may take, decryption in a debug build included.
-const REFUSAL: Duration = Duration::from_secs(20);
-const PATIENCE: Duration = Duration::from_secs(30);
+/// For a refusal, decryption in a debug build included.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(20);
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 const SECRET: &str = "0000000000000000000000000000000000000000000000000000000000000007\n";
 const OTHER_SECRET: &str = "0000000000000000000000000000000000000000000000000000000000000008\n";
 
-/// A federation of one, which needs nobody to go on.
+/// A federation of one, which is its own quorum.
 fn of_one(world: &World, name: &'static str, chain_id: u64) -> Result<Federation> {
     Federation::new(
         world,
@@ -33,10 +33,10 @@ fn of_one(world: &World, name: &'static str, chain_id: u64) -> Result<Federation
     )
 }
 
-/// Exit code 2, one line that starts with `error: ` and contains all of `expected`, and no panic.
+/// Checks for exit code 2, one line that starts with `error: ` and contains all of `expected`, and no panic.
 fn check_refused(world: &World, command: &Command, expected: &[&str]) -> Result<()> {
     let mut process = Process::start(world, "alys", command)?;
-    let status = process.wait_end(world, REFUSAL)?;
+    let status = process.wait_end(world, REFUSAL_TIMEOUT)?;
     let told = process.text(Stream::Err);
     let errors: Vec<&str> = told
         .lines()
@@ -48,7 +48,7 @@ fn check_refused(world: &World, command: &Command, expected: &[&str]) -> Result<
     ensure!(status.code() == Some(2), "{status}: {told}");
     ensure!(
         told.lines().last() == Some(error),
-        "something comes after the error: {told}"
+        "output follows the error: {told}"
     );
     ensure!(!told.contains("panicked"), "{told}");
     for expected in expected {
@@ -69,7 +69,7 @@ fn node_refused(
     check_refused(world, &alys::command(world, args), expected)
 }
 
-/// Replaces a file for a while.
+/// Runs `body` while a file has another content.
 fn with_file(path: &Path, content: &[u8], body: impl FnOnce() -> Result<()>) -> Result<()> {
     let before = fs::read(path)?;
     fs::write(path, content)?;
@@ -78,7 +78,7 @@ fn with_file(path: &Path, content: &[u8], body: impl FnOnce() -> Result<()>) -> 
     Ok(())
 }
 
-/// The same with a text in it replaced.
+/// Runs `body` while a text in a file is replaced.
 fn with_edit(path: &Path, from: &str, to: &str, body: impl FnOnce() -> Result<()>) -> Result<()> {
     let before = fs::read_to_string(path)?;
     ensure!(
@@ -90,131 +90,140 @@ fn with_edit(path: &Path, from: &str, to: &str, body: impl FnOnce() -> Result<()
 }
 
 #[test]
-fn wrong_files_are_named_with_what_is_wrong_in_them() {
-    scenario(
-        "wrong_files_are_named_with_what_is_wrong_in_them",
-        LIMIT,
-        |world| {
-            let federation = of_one(world, "chain", 71)?;
-            let other = of_one(world, "other", 72)?;
-            let member = &federation.members()[0];
-            let refused =
-                |more: &[&str], expected: &[&str]| node_refused(world, &federation, more, expected);
+fn wrong_files_are_named_with_their_errors() {
+    scenario("wrong_files_are_named_with_their_errors", LIMIT, |world| {
+        let federation = of_one(world, "chain", 71)?;
+        wrong_configurations(world, &federation)?;
+        wrong_chains(world, &federation)?;
+        wrong_keys(world, &federation)?;
+        wrong_secrets(world, &federation)?;
 
-            // The configuration.
-            check_refused(
-                world,
-                &alys::command(world, ["node", "--config", "nowhere.toml"]),
-                &["nowhere.toml does not exist", "alys config example"],
-            )?;
-            let config = fs::read_to_string(&member.config)?;
-            let listen = format!("listen = \"127.0.0.1:{}\"", member.peer_port);
-            for (from, to, expected) in [
-                (
-                    "name =",
-                    "nmae =",
-                    ["node-0.toml:1:", "did you mean `name`?"],
-                ),
-                (&listen, "listen = 30333", ["node-0.toml:3:", "listen"]),
-                (
-                    &listen,
-                    "listen = \"everywhere\"",
-                    ["node-0.toml:3:", "is not ip:port"],
-                ),
-                (
-                    "bootnodes = []",
-                    "bootnodes = [\"somebody\"]",
-                    ["node-0.toml:4:", "is no peer address"],
-                ),
-                (
-                    "embedded = {",
-                    "embeded = {",
-                    ["node-0.toml:8:", "did you mean `embedded`?"],
-                ),
-                (
-                    "format = \"json\"",
-                    "format = \"xml\"",
-                    ["node-0.toml:11:", "unknown variant `xml`"],
-                ),
-                ("[log]", "[log", ["node-0.toml:10:", ""]),
-            ] {
-                with_edit(&member.config, from, to, || refused(&[], &expected))?;
-            }
-            with_file(&member.config, &[0xff, 0, 0x80], || {
-                refused(&[], &["node-0.toml is not a text file"])
-            })?;
-            with_file(&member.config, &config.as_bytes()[..40], || {
-                refused(&[], &["node-0.toml:"])
-            })?;
+        // The errors left no trace.
+        let node = federation.start(world, 0, &[])?;
+        node.wait_final(world, 2, PROGRESS_TIMEOUT)?;
+        check_sound("the node", &node)
+    });
+}
 
-            // The chain.
-            let chain = federation.dir().join("chain.toml");
-            with_edit(
-                &chain,
-                "slot_duration_ms = 1000",
-                "slot_duration_ms = 0",
-                || refused(&[], &["chain.toml", "slot_duration_ms"]),
-            )?;
-            with_edit(&chain, "evm_chain_id = 71", "evm_chain_id = 72", || {
-                refused(&[], &["chain id 71", "evm_chain_id = 72"])
-            })?;
-            let genesis = federation.dir().join("execution-genesis.json");
-            with_file(&genesis, b"{", || {
-                refused(&[], &["execution-genesis.json: not a Geth genesis file"])
-            })?;
-            with_edit(&genesis, "\"gasLimit\"", "\"gasLimits\"", || {
-                refused(&[], &["belong to different chains"])
-            })?;
-            let foreign = fs::read(other.dir().join("execution-genesis.json"))?;
-            with_file(&genesis, &foreign, || {
-                refused(&[], &["chain id 72", "evm_chain_id = 71"])
-            })?;
+fn wrong_configurations(world: &World, federation: &Federation) -> Result<()> {
+    let member = &federation.members()[0];
+    let refused = |expected: &[&str]| node_refused(world, federation, &[], expected);
+    check_refused(
+        world,
+        &alys::command(world, ["node", "--config", "nowhere.toml"]),
+        &["nowhere.toml does not exist", "alys config example"],
+    )?;
+    let config = fs::read_to_string(&member.config)?;
+    let listen = format!("listen = \"127.0.0.1:{}\"", member.peer_port);
+    for (from, to, expected) in [
+        (
+            "name =",
+            "nmae =",
+            ["node-0.toml:1:", "did you mean `name`?"],
+        ),
+        (&listen, "listen = 30333", ["node-0.toml:3:", "listen"]),
+        (
+            &listen,
+            "listen = \"everywhere\"",
+            ["node-0.toml:3:", "is not ip:port"],
+        ),
+        (
+            "bootnodes = []",
+            "bootnodes = [\"somebody\"]",
+            ["node-0.toml:4:", "is no peer address"],
+        ),
+        (
+            "embedded = {",
+            "embeded = {",
+            ["node-0.toml:8:", "did you mean `embedded`?"],
+        ),
+        (
+            "format = \"json\"",
+            "format = \"xml\"",
+            ["node-0.toml:11:", "unknown variant `xml`"],
+        ),
+        ("[log]", "[log", ["node-0.toml:10:", ""]),
+    ] {
+        with_edit(&member.config, from, to, || refused(&expected))?;
+    }
+    with_file(&member.config, &[0xff, 0, 0x80], || {
+        refused(&["node-0.toml is not a text file"])
+    })?;
+    with_file(&member.config, &config.as_bytes()[..40], || {
+        refused(&["node-0.toml:"])
+    })
+}
 
-            // The key.
-            let password = world.dir().join("wrong.txt");
-            fs::write(&password, "not the password")?;
-            refused(
-                &["--password-file", text(&password)?],
-                &["keystore.json", "wrong password"],
-            )?;
-            refused(
-                &["--password-file", "missing.txt"],
-                &["missing.txt does not exist"],
-            )?;
-            let keystore = member.datadir.join("keystore.json");
-            with_file(&keystore, b"{}", || refused(&[], &["keystore.json"]))?;
-            with_edit(&keystore, "\"version\"", "\"versions\"", || {
-                refused(&[], &["keystore.json", "version"])
-            })?;
-            with_file(&member.datadir.join("identity.key"), b"me", || {
-                refused(&[], &["identity.key is damaged"])
-            })?;
+fn wrong_chains(world: &World, federation: &Federation) -> Result<()> {
+    let refused = |expected: &[&str]| node_refused(world, federation, &[], expected);
+    let chain = federation.dir().join("chain.toml");
+    with_edit(
+        &chain,
+        "slot_duration_ms = 1000",
+        "slot_duration_ms = 0",
+        || refused(&["chain.toml", "slot_duration_ms"]),
+    )?;
+    with_edit(&chain, "evm_chain_id = 71", "evm_chain_id = 72", || {
+        refused(&["chain id 71", "evm_chain_id = 72"])
+    })?;
+    let genesis = federation.dir().join("execution-genesis.json");
+    with_file(&genesis, b"{", || {
+        refused(&["execution-genesis.json: not a Geth genesis file"])
+    })?;
+    with_edit(&genesis, "\"gasLimit\"", "\"gasLimits\"", || {
+        refused(&["belong to different chains"])
+    })?;
+    let other = of_one(world, "other", 72)?;
+    let foreign = fs::read(other.dir().join("execution-genesis.json"))?;
+    with_file(&genesis, &foreign, || {
+        refused(&["chain id 72", "evm_chain_id = 71"])
+    })
+}
 
-            // The secret shared with the execution client.
-            let secret = world.dir().join("jwt.hex");
-            fs::write(&secret, "a secret\n")?;
-            let url = "http://127.0.0.1:1";
-            for args in [
-                &["--jwt-secret", text(&secret)?] as &[&str],
-                &["--execution-url", url, "--jwt-secret", text(&secret)?],
-            ] {
-                refused(args, &["jwt.hex: the JWT secret must be hex"])?;
-            }
-            refused(
-                &["--execution-url", url, "--jwt-secret", "missing.hex"],
-                &["JWT secret: ", "missing.hex does not exist"],
-            )?;
-            refused(
-                &["--execution-url", url],
-                &["execution.jwt_secret", "missing"],
-            )?;
+fn wrong_keys(world: &World, federation: &Federation) -> Result<()> {
+    let refused =
+        |more: &[&str], expected: &[&str]| node_refused(world, federation, more, expected);
+    let password = world.dir().join("wrong.txt");
+    fs::write(&password, "not the password")?;
+    let wrong = ["--password-file", text(&password)?];
+    refused(&wrong, &["keystore.json", "wrong password"])?;
+    refused(
+        &["--password-file", "missing.txt"],
+        &["missing.txt does not exist"],
+    )?;
+    let datadir = &federation.members()[0].datadir;
+    let keystore = datadir.join("keystore.json");
+    with_file(&keystore, b"{}", || refused(&[], &["keystore.json"]))?;
+    with_edit(&keystore, "\"version\"", "\"versions\"", || {
+        refused(&[], &["keystore.json", "version"])
+    })?;
+    with_file(&datadir.join("identity.key"), b"me", || {
+        refused(&[], &["identity.key is damaged"])
+    })
+}
 
-            // After all this it is the same as before.
-            let node = federation.start(world, 0, &[])?;
-            node.wait_final(world, 2, PATIENCE)?;
-            check_sound("the node", &node)
-        },
-    );
+/// Of the secret shared with the execution client.
+fn wrong_secrets(world: &World, federation: &Federation) -> Result<()> {
+    let refused =
+        |more: &[&str], expected: &[&str]| node_refused(world, federation, more, expected);
+    let secret = world.dir().join("jwt.hex");
+    fs::write(&secret, "a secret\n")?;
+    let secret = text(&secret)?;
+    let url = "http://127.0.0.1:1";
+    for args in [
+        &["--jwt-secret", secret] as &[&str],
+        &["--execution-url", url, "--jwt-secret", secret],
+    ] {
+        refused(args, &["jwt.hex: the JWT secret must be hex"])?;
+    }
+    refused(
+        &["--execution-url", url, "--jwt-secret", "missing.hex"],
+        &["JWT secret: ", "missing.hex does not exist"],
+    )?;
+    refused(
+        &["--execution-url", url],
+        &["execution.jwt_secret", "missing"],
+    )
 }
 
 #[test]
@@ -227,7 +236,7 @@ fn a_datadir_that_cannot_be_written_is_refused() {
             let member = &federation.members()[0];
             let keystore = member.datadir.join("keystore.json");
 
-            // Below a file, where there is no directory.
+            // Below a file.
             let edit = format!("datadir = \"{}\"", member.datadir.display());
             let file = world.dir().join("file");
             fs::write(&file, "")?;
@@ -247,7 +256,7 @@ fn a_datadir_that_cannot_be_written_is_refused() {
             );
             check_refused(world, &dev, &["data directory", text(&file)?])?;
 
-            // Read-only, for the keys' own and for a new one.
+            // Read-only: a new directory, and the one with the keys.
             let closed = world.dir().join("closed");
             fs::create_dir(&closed)?;
             let new = closed.join("data");
@@ -282,7 +291,7 @@ fn a_datadir_that_cannot_be_written_is_refused() {
             set_writable(&member.datadir, true)?;
 
             let node = federation.start(world, 0, &[])?;
-            node.wait_final(world, 2, PATIENCE)?;
+            node.wait_final(world, 2, PROGRESS_TIMEOUT)?;
             check_sound("the node", &node)
         },
     );
@@ -293,30 +302,15 @@ fn set_writable(dir: &Path, writable: bool) -> Result<()> {
     fs::set_permissions(dir, fs::Permissions::from_mode(mode)).context("permissions")
 }
 
-/// The same command by somebody whom permissions bind: root without the privilege to ignore them.
+/// The same command bound by file permissions, which root ignores without this.
 fn without_privilege(command: &Command) -> Result<Command> {
     let is_root = fs::metadata("/proc/self")?.uid() == 0;
-    let mut wrapped = Command::new(if is_root {
-        "setpriv".as_ref()
-    } else {
-        command.get_program()
-    });
-    if is_root {
-        wrapped
-            .args(["--bounding-set", "-dac_override,-dac_read_search"])
-            .arg(command.get_program());
-    }
-    wrapped.args(command.get_args());
-    if let Some(dir) = command.get_current_dir() {
-        wrapped.current_dir(dir);
-    }
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => wrapped.env(name, value),
-            None => wrapped.env_remove(name),
-        };
-    }
-    Ok(wrapped)
+    let without = [
+        "setpriv",
+        "--bounding-set",
+        "-dac_override,-dac_read_search",
+    ];
+    Ok(prefixed(command, if is_root { &without } else { &[] }))
 }
 
 #[test]
@@ -326,7 +320,7 @@ fn ports_and_datadirs_belong_to_one_process() {
         let other = of_one(world, "second", 72)?;
         let (member, second) = (&federation.members()[0], &other.members()[0]);
         let node = federation.start(world, 0, &[])?;
-        node.wait_final(world, 1, PATIENCE)?;
+        node.wait_final(world, 1, PROGRESS_TIMEOUT)?;
 
         node_refused(
             world,
@@ -386,12 +380,12 @@ fn ports_and_datadirs_belong_to_one_process() {
         let taken = member.http_port;
         check_refused(world, &dev(taken)?, &[&taken.to_string(), "--http-port 0"])?;
         let running = Process::start(world, "alys dev", &dev(ports::free())?)?;
-        running.wait_line(world, "block      1", PATIENCE)?;
+        running.wait_line(world, "block      1", PROGRESS_TIMEOUT)?;
         check_refused(world, &dev(0)?, &[text(&data)?, "another", "--datadir"])?;
 
-        // Nothing of this disturbs those who run.
+        // The running processes are undisturbed.
         let height = node.written(|written| written.height());
-        node.wait_final(world, height + 2, PATIENCE)?;
+        node.wait_final(world, height + 2, PROGRESS_TIMEOUT)?;
         check_sound("alys dev", &running)?;
         check_sound("the node", &node)
     });
@@ -416,9 +410,9 @@ fn an_execution_client_with_another_secret_or_genesis_is_refused() {
             fs::write(&secret, SECRET)?;
             let wrong = world.dir().join("other.hex");
             fs::write(&wrong, OTHER_SECRET)?;
-            // Its embedded client is one like any other to whoever has the secret.
+            // With the secret its embedded client serves another node like any client.
             let node = federation.start(world, 0, &["--jwt-secret", text(&secret)?])?;
-            node.wait_final(world, 1, PATIENCE)?;
+            node.wait_final(world, 1, PROGRESS_TIMEOUT)?;
             let port = federation.members()[0].engine_port;
             let url = format!("http://127.0.0.1:{port}");
 
@@ -436,7 +430,7 @@ fn an_execution_client_with_another_secret_or_genesis_is_refused() {
             )?;
             with(&secret, &["has another block 0", &port.to_string()])?;
 
-            // The same block 0 under another chain id, which it does not name.
+            // The same block 0 under another chain id, which the block does not contain.
             for (name, from, to) in [
                 ("chain.toml", "evm_chain_id = 71", "evm_chain_id = 72"),
                 (
@@ -451,7 +445,7 @@ fn an_execution_client_with_another_secret_or_genesis_is_refused() {
             }
             with(&secret, &["has chain id 71", "has 72", &port.to_string()])?;
 
-            // A client that is not there may come yet: the node waits for it, and says so.
+            // A client that does not answer may start later: the node waits and warns.
             let args = [
                 "--execution-url",
                 "http://127.0.0.1:1",
@@ -459,7 +453,7 @@ fn an_execution_client_with_another_secret_or_genesis_is_refused() {
                 text(&secret)?,
             ];
             let waiting = other.start(world, 0, &args)?;
-            waiting.wait(world, "a warning", PATIENCE, |written| {
+            waiting.wait(world, "a warning", PROGRESS_TIMEOUT, |written| {
                 let clear = |text: &str| text.contains("WARN") && text.contains("does not answer");
                 written
                     .lines
@@ -474,16 +468,16 @@ fn an_execution_client_with_another_secret_or_genesis_is_refused() {
             );
 
             let height = node.written(|written| written.height());
-            node.wait_final(world, height + 2, PATIENCE)?;
+            node.wait_final(world, height + 2, PROGRESS_TIMEOUT)?;
             check_sound("the node", &node)
         },
     );
 }
 
 #[test]
-fn a_peer_of_another_chain_is_refused_and_both_go_on() {
+fn a_peer_of_another_chain_is_refused_and_both_keep_running() {
     scenario(
-        "a_peer_of_another_chain_is_refused_and_both_go_on",
+        "a_peer_of_another_chain_is_refused_and_both_keep_running",
         LIMIT,
         |world| {
             let first = of_one(world, "first", 71)?;
@@ -492,7 +486,7 @@ fn a_peer_of_another_chain_is_refused_and_both_go_on() {
             let peer = format!("127.0.0.1:{}", first.members()[0].peer_port);
             let other = second.start(world, 0, &["--bootnodes", &peer])?;
             for (name, process) in [("first", &node), ("second", &other)] {
-                let line = process.wait(world, "a warning", PATIENCE, |written| {
+                let line = process.wait(world, "a warning", PROGRESS_TIMEOUT, |written| {
                     let mut lines = written.lines.iter().map(|line| &line.text);
                     lines.find(|text| text.contains("wrong genesis")).cloned()
                 })?;
@@ -501,10 +495,10 @@ fn a_peer_of_another_chain_is_refused_and_both_go_on() {
             }
             for process in [&node, &other] {
                 let height = process.written(|written| written.height());
-                process.wait_final(world, height + 3, PATIENCE)?;
+                process.wait_final(world, height + 3, PROGRESS_TIMEOUT)?;
                 check_sound("a node", process)?;
             }
-            // Once, not with every attempt.
+            // One warning, and not one for each attempt.
             let warnings = other.written(|written| {
                 written
                     .lines
