@@ -1,4 +1,4 @@
-//! Who may depend on whom. The table is `ARCHITECTURE.md`'s.
+//! Dependencies between our crates, by the table of `ARCHITECTURE.md`, and on crates that some may not use.
 
 use std::path::Path;
 
@@ -7,19 +7,13 @@ use serde_json::Value;
 
 use super::{Finding, Rule};
 
-/// A crate of ours, and those of ours that it may depend on, tests included.
-#[derive(Debug)]
-struct Arrow {
-    name: &'static str,
-    on: &'static [&'static str],
-}
-
 const TYPES: &str = "alys-types";
 const CONSENSUS: &str = "alys-consensus";
 const PEG: &str = "alys-peg";
 const PLANNER: &str = "alys-sync-planner";
 const RUNTIME: &str = "alys-runtime";
 const ACTORS: &str = "alys-actor-system";
+const EXTRAS: &str = "alys-actor-extras";
 const PATTERNS: &str = "alys-actor-patterns";
 const STORAGE: &str = "alys-storage";
 const NET: &str = "alys-net";
@@ -29,119 +23,39 @@ const SIM: &str = "alys-sim";
 const MODEL: &str = "alys-model";
 const TESTS: &str = "alys-tests";
 
-/// Everything that the node is made of.
-const BELOW_NODE: &[&str] = &[
-    TYPES,
-    CONSENSUS,
-    PEG,
-    PLANNER,
-    RUNTIME,
-    ACTORS,
-    STORAGE,
-    NET,
-    INTEGRATIONS,
-];
+const PURE: &[&str] = &[TYPES, CONSENSUS, PEG, PLANNER];
+
+/// The crates below the node.
+const BELOW_NODE: &[&[&str]] = &[PURE, &[RUNTIME, ACTORS, EXTRAS, STORAGE, NET, INTEGRATIONS]];
+
+/// A crate of ours, and groups of ours that it and its tests may depend on.
+type Arrow = (&'static str, &'static [&'static [&'static str]]);
 
 const ARROWS: &[Arrow] = &[
-    Arrow {
-        name: TYPES,
-        on: &[],
-    },
-    // No sideways edges between pure crates: what two need is a type.
-    Arrow {
-        name: CONSENSUS,
-        on: &[TYPES],
-    },
-    Arrow {
-        name: PEG,
-        on: &[TYPES],
-    },
-    Arrow {
-        name: PLANNER,
-        on: &[TYPES],
-    },
-    Arrow {
-        name: RUNTIME,
-        on: &["getrandom", "futures-timer"],
-    },
-    Arrow {
-        name: ACTORS,
-        on: &[RUNTIME],
-    },
-    Arrow {
-        name: PATTERNS,
-        on: &[RUNTIME, ACTORS],
-    },
-    Arrow {
-        name: STORAGE,
-        on: &[TYPES, RUNTIME],
-    },
-    Arrow {
-        name: NET,
-        on: &[TYPES, RUNTIME],
-    },
-    // The embedded execution client keeps its chain with the engines that the node keeps its own with: one set of crash
-    // tests for both.
-    Arrow {
-        name: INTEGRATIONS,
-        on: &[TYPES, RUNTIME, STORAGE],
-    },
-    Arrow {
-        name: NODE,
-        on: BELOW_NODE,
-    },
-    // It shares nothing with what it is held against.
-    Arrow {
-        name: MODEL,
-        on: &[],
-    },
-    Arrow {
-        name: SIM,
-        on: &[
-            TYPES,
-            CONSENSUS,
-            PEG,
-            PLANNER,
-            RUNTIME,
-            ACTORS,
-            STORAGE,
-            NET,
-            INTEGRATIONS,
-            NODE,
-            MODEL,
-        ],
-    },
-    Arrow {
-        name: TESTS,
-        on: &[
-            TYPES,
-            CONSENSUS,
-            PEG,
-            PLANNER,
-            RUNTIME,
-            ACTORS,
-            STORAGE,
-            NET,
-            INTEGRATIONS,
-            NODE,
-            SIM,
-        ],
-    },
-    Arrow {
-        name: "xtask",
-        on: &[],
-    },
-    Arrow {
-        name: "futures-timer",
-        on: &[],
-    },
-    Arrow {
-        name: "getrandom",
-        on: &[],
-    },
+    (TYPES, &[]),
+    // No edges between pure crates but to types: a thing that two of them need is a type.
+    (CONSENSUS, &[&[TYPES]]),
+    (PEG, &[&[TYPES]]),
+    (PLANNER, &[&[TYPES]]),
+    (RUNTIME, &[&["getrandom", "futures-timer"]]),
+    (ACTORS, &[&[RUNTIME]]),
+    (EXTRAS, &[&[RUNTIME, ACTORS]]),
+    (PATTERNS, &[&[RUNTIME, ACTORS, EXTRAS]]),
+    (STORAGE, &[&[TYPES, RUNTIME]]),
+    (NET, &[&[TYPES, RUNTIME]]),
+    // The embedded execution client stores its chain with the node's engines: one set of crash tests for both.
+    (INTEGRATIONS, &[&[TYPES, RUNTIME, STORAGE]]),
+    (NODE, BELOW_NODE),
+    // The model shares no code with the crate that it checks.
+    (MODEL, &[]),
+    (SIM, &[BELOW_NODE[0], BELOW_NODE[1], &[NODE, MODEL]]),
+    (TESTS, &[BELOW_NODE[0], BELOW_NODE[1], &[NODE, SIM]]),
+    ("xtask", &[]),
+    ("futures-timer", &[]),
+    ("getrandom", &[]),
 ];
 
-/// What pure crates may not be given, however they name it. Tests may: they drive.
+/// Third-party crates that pure crates may not use, but in tests.
 const IMPURE: &[&str] = &[
     "tokio",
     "madsim",
@@ -158,24 +72,24 @@ const IMPURE: &[&str] = &[
     "tracing",
 ];
 
-/// The executor, by the names of its packages.
+/// The packages of the executor.
 const EXECUTOR: &[&str] = &["tokio", "madsim-tokio", "madsim"];
 
-/// What only the runtime wraps, and with which of its modules. Told by the manifest: in code, `rand` is the runtime's too.
+/// Crates that only the runtime uses, with its replacements. The manifest shows them: in code `rand` may be the runtime's.
 const WRAPPED: &[(&str, &str)] = &[
     ("rand", "alys_runtime::rand"),
     ("getrandom", "alys_runtime::rand"),
     ("rayon", "alys_runtime::par_map"),
 ];
 
-/// A package of the workspace, as far as it matters here.
+/// A package of the workspace.
 #[derive(Debug, Clone)]
 pub struct Package {
     /// Its name.
     pub name: String,
-    /// Its manifest, from the root of the repository.
+    /// Its manifest, relative to the root of the repository.
     pub manifest: String,
-    /// What it depends on.
+    /// Its dependencies of all kinds.
     pub dependencies: Vec<Dependency>,
 }
 
@@ -186,9 +100,9 @@ pub struct Dependency {
     pub name: String,
     /// For tests and benches only.
     pub dev: bool,
-    /// What version; `*` when the manifest says none.
+    /// The required version; `*` for none.
     pub version: String,
-    /// In this repository.
+    /// A path in this repository.
     pub local: bool,
     /// From a git repository.
     pub git: bool,
@@ -197,7 +111,7 @@ pub struct Dependency {
 /// Reads `cargo metadata`.
 ///
 /// # Errors
-/// When it has not the form that cargo documents.
+/// When a documented field is missing.
 pub fn packages(metadata: &Value, root: &Path) -> Result<Vec<Package>> {
     let list = metadata["packages"]
         .as_array()
@@ -237,7 +151,7 @@ fn read(package: &Value, root: &Path) -> Result<Package> {
     })
 }
 
-/// Every dependency that points the wrong way. `manifests` are paths and texts, to say where.
+/// The forbidden dependencies. `manifests` are paths and contents, to find lines.
 pub fn check(packages: &[Package], manifests: &[(String, String)]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for package in packages {
@@ -258,7 +172,7 @@ pub fn check(packages: &[Package], manifests: &[(String, String)]) -> Vec<Findin
                 message,
             });
         };
-        let Some(arrow) = ARROWS.iter().find(|arrow| arrow.name == package.name) else {
+        let Some((owner, groups)) = ARROWS.iter().find(|(name, _)| *name == package.name) else {
             let message = format!(
                 "`{}` is not in the table of arrows: give it its place in xtask/src/tidy/arrows.rs and ARCHITECTURE.md",
                 package.name
@@ -266,20 +180,21 @@ pub fn check(packages: &[Package], manifests: &[(String, String)]) -> Vec<Findin
             find(&package.name, message);
             continue;
         };
-        let pure = [TYPES, CONSENSUS, PEG, PLANNER].contains(&arrow.name);
-        let seam = arrow.name == RUNTIME || package.manifest.starts_with("crates/shims/");
+        let allowed = groups.concat();
+        let pure = PURE.contains(owner);
+        let seam = *owner == RUNTIME || package.manifest.starts_with("crates/shims/");
         for dependency in &package.dependencies {
             let name = dependency.name.as_str();
-            let ours = ARROWS.iter().any(|arrow| arrow.name == name) || dependency.local;
+            let ours = ARROWS.iter().any(|(ours, _)| *ours == name) || dependency.local;
             // Tests may use their own crate with other features.
-            if ours && !arrow.on.contains(&name) && name != package.name {
-                let may = if arrow.on.is_empty() {
+            if ours && !allowed.contains(&name) && name != package.name {
+                let may = if allowed.is_empty() {
                     "nothing of ours".to_owned()
                 } else {
-                    arrow.on.join(", ")
+                    allowed.join(", ")
                 };
                 let message = format!(
-                    "`{}` depends on `{name}`, against the arrows: it may depend on {may}; what both need goes below both",
+                    "`{}` depends on `{name}`, against the arrows: it may depend on {may}; move shared code below both",
                     package.name
                 );
                 find(name, message);
@@ -316,7 +231,7 @@ pub fn check(packages: &[Package], manifests: &[(String, String)]) -> Vec<Findin
     findings
 }
 
-/// The line on which a manifest first names a package as a key, else the first.
+/// The first line of a manifest with a package as its key, or 1.
 fn line_of(manifest: &str, name: &str) -> usize {
     let starts = |text: &str| {
         let rest = text.trim_start().strip_prefix(name);

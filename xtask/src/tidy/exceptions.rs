@@ -1,21 +1,21 @@
-//! What is excused, and why. Short, or the rules are wrong.
+//! Exceptions from the rules, with reasons. A long list would mean that the rules are wrong.
 
 use super::{Finding, Rule};
 
-/// One excuse.
+/// One exception.
 #[derive(Debug)]
 pub struct Exception {
-    /// From which rule.
+    /// The rule.
     pub rule: Rule,
-    /// The file, or a directory with its slash.
+    /// A file, or a directory with a slash at its end.
     pub path: &'static str,
-    /// What it may name: the start of a finding's `what`; empty for anything.
+    /// The prefix of the excused findings' `what`; empty for all.
     pub what: &'static str,
-    /// Why that is right.
+    /// The reason.
     pub reason: &'static str,
 }
 
-/// All of them.
+/// All exceptions.
 pub const EXCEPTIONS: &[Exception] = &[
     Exception {
         rule: Rule::Seam,
@@ -115,12 +115,13 @@ pub const EXCEPTIONS: &[Exception] = &[
     },
 ];
 
-/// Takes out what is excused; adds a finding for each exception that excuses nothing.
+/// Removes the excused findings, and adds one for each exception that excuses nothing.
 pub fn excuse(findings: Vec<Finding>, exceptions: &[Exception]) -> Vec<Finding> {
     let covers = |exception: &Exception, finding: &Finding| {
-        let path = match exception.path.ends_with('/') {
-            true => finding.path.starts_with(exception.path),
-            false => finding.path == exception.path,
+        let path = if exception.path.ends_with('/') {
+            finding.path.starts_with(exception.path)
+        } else {
+            finding.path == exception.path
         };
         path && exception.rule == finding.rule && finding.what.starts_with(exception.what)
     };
@@ -133,7 +134,7 @@ pub fn excuse(findings: Vec<Finding>, exceptions: &[Exception]) -> Vec<Finding> 
             rule: Rule::Exceptions,
             what: exception.path.to_owned(),
             message: format!(
-                "the exception of {} from [{}] excuses nothing any more: take it out",
+                "the exception of {} from [{}] excuses nothing: remove it",
                 exception.path, exception.rule
             ),
         })
@@ -149,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exceptions_excuse_what_they_name_and_no_more() {
+    fn exceptions_excuse_the_named_findings_only() {
         let finding = |path: &str, what: &str| Finding {
             path: path.to_owned(),
             line: 3,

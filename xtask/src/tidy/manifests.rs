@@ -1,16 +1,16 @@
-//! What every `Cargo.toml` has in common: lints, versions and licence come from the workspace.
+//! Rules for every `Cargo.toml`: lints, versions and licence come from the workspace.
 
 use super::{Finding, Rule};
 
-/// Keys of `[package]` that are said once, in the workspace.
+/// Keys of `[package]` that the workspace sets.
 const INHERITED: &[&str] = &["version", "edition", "rust-version", "license", "publish"];
 
-/// Everything wrong with one manifest.
+/// The findings in one manifest.
 pub fn check(path: &str, content: &str) -> Vec<Finding> {
-    // The root lists versions; a shim stands for a published crate, down to its version and its few dependencies; fuzzing
-    // and the comparison with other frameworks are workspaces of their own.
-    let apart = ["crates/shims/", "fuzz/", "crates/actor_system/comparison/"];
-    if path == "Cargo.toml" || apart.iter().any(|directory| path.starts_with(directory)) {
+    // The root lists versions; a shim has the version and dependencies of the crate that it replaces; fuzzing and the
+    // comparison with other frameworks are separate workspaces.
+    let separate = ["crates/shims/", "fuzz/", "crates/actor_system/comparison/"];
+    if path == "Cargo.toml" || separate.iter().any(|directory| path.starts_with(directory)) {
         return Vec::new();
     }
     let mut findings = Vec::new();
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_shared_comes_from_the_workspace() {
+    fn shared_keys_come_from_the_workspace() {
         assert!(found(GOOD).is_empty());
         let own = format!(
             "{GOOD}\n[target.'cfg(unix)'.dev-dependencies]\ne = \"1\"\nf = {{ version = \"1\" }}\n"

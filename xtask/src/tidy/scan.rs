@@ -1,17 +1,15 @@
-//! Names that Rust code uses, its attributes, and its cfgs of the simulation, as `syn` reads them.
+//! Names that Rust code uses, its attributes, and its cfgs of the simulation.
 //!
-//! Comments and strings name nothing. The input of a macro is not Rust yet: its tokens are searched for paths,
-//! attributes and `use` declarations.
+//! Comments and strings name nothing. The input of a macro is searched like any other code.
 
-use proc_macro2::{Delimiter, Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Ident, LexError, Span, TokenStream, TokenTree};
 use syn::ext::IdentExt;
-use syn::visit::{self, Visit};
-use syn::{Attribute, ItemMod, ItemUse, Macro, Meta, UseTree};
+use syn::{ItemUse, Meta, UseTree};
 
 /// A path in code. `use a::{b, c::d}` gives `a::b` and `a::c::d`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path {
-    /// Its segments; `*` for a glob import.
+    /// Its segments; `*` for a glob import. A keyword is a path of its own.
     pub parts: Vec<String>,
     /// The line of the last segment, from 1.
     pub line: usize,
@@ -23,7 +21,7 @@ pub struct Path {
 
 /// An attribute, inner or outer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamedAttribute {
+pub struct Attribute {
     /// Its path.
     pub name: String,
     /// Its line, from 1.
@@ -32,13 +30,13 @@ pub struct NamedAttribute {
     pub has_reason: bool,
 }
 
-/// Everything found in one file, in the order of the syntax tree.
+/// The findings of a scan, in the order of the file.
 #[derive(Debug, Default)]
 pub struct Source {
     /// Paths of code, imports and macro calls.
     pub paths: Vec<Path>,
     /// Attributes.
-    pub attributes: Vec<NamedAttribute>,
+    pub attributes: Vec<Attribute>,
     /// Lines with `madsim` as a predicate of `cfg`, `cfg_attr` or `cfg!`.
     pub simulation_cfgs: Vec<usize>,
 }
@@ -48,79 +46,109 @@ impl Path {
     pub fn text(&self) -> String {
         self.parts.join("::")
     }
-
-    /// True when the last segments are these.
-    pub fn ends_with(&self, parts: &[&str]) -> bool {
-        let start = self.parts.len().checked_sub(parts.len());
-        start.is_some_and(|start| self.parts[start..] == *parts)
-    }
 }
 
 /// Reads one file.
 ///
 /// # Errors
-/// When the file is not Rust.
-pub fn scan(source: &str) -> syn::Result<Source> {
-    let file = syn::parse_file(source)?;
+/// When the file has no tokens of Rust, such as an open string.
+pub fn scan(source: &str) -> Result<Source, LexError> {
     let mut scanner = Scanner::default();
-    scanner.visit_file(&file);
+    scanner.tokens(source.parse()?, false);
     Ok(scanner.found)
 }
 
 #[derive(Default)]
 struct Scanner {
     found: Source,
-    /// Test modules around the current node.
+    /// Test modules around the current token.
     test_modules: usize,
 }
 
-impl<'ast> Visit<'ast> for Scanner {
-    fn visit_item_mod(&mut self, item: &'ast ItemMod) {
-        let is_test = item.attrs.iter().any(is_test_cfg);
-        self.test_modules += usize::from(is_test);
-        visit::visit_item_mod(self, item);
-        self.test_modules -= usize::from(is_test);
-    }
-
-    fn visit_item_use(&mut self, item: &'ast ItemUse) {
-        for attribute in &item.attrs {
-            self.visit_attribute(attribute);
-        }
-        self.use_tree(&item.tree, &[]);
-    }
-
-    fn visit_path(&mut self, path: &'ast syn::Path) {
-        self.add_path(path, false);
-        // Generic arguments hold further paths.
-        visit::visit_path(self, path);
-    }
-
-    fn visit_macro(&mut self, call: &'ast Macro) {
-        self.add_path(&call.path, true);
-        self.tokens(call.tokens.clone(), call.path.is_ident("cfg"));
-    }
-
-    fn visit_attribute(&mut self, attribute: &'ast Attribute) {
-        self.meta(&attribute.meta);
-    }
-}
-
 impl Scanner {
-    fn add(&mut self, parts: Vec<String>, span: Span, is_macro: bool) {
-        self.found.paths.push(Path {
-            parts,
-            line: span.start().line,
-            is_macro,
-            in_tests: self.test_modules > 0,
-        });
+    fn tokens(&mut self, tokens: TokenStream, in_cfg: bool) {
+        let trees: Vec<TokenTree> = tokens.into_iter().collect();
+        let mut rest = trees.as_slice();
+        // The item that follows is compiled for tests only.
+        let mut is_test = false;
+        while let Some((tree, after)) = rest.split_first() {
+            let length = match tree {
+                TokenTree::Punct(punct) if punct.as_char() == '#' => {
+                    let (length, is_test_cfg) = self.attribute(after);
+                    is_test |= is_test_cfg;
+                    length
+                }
+                TokenTree::Ident(ident) if ident == "mod" && is_test => self.test_module(after),
+                // `use<..>` captures lifetimes.
+                TokenTree::Ident(ident)
+                    if ident == "use" && !after.first().is_some_and(|next| is_punct(next, '<')) =>
+                {
+                    self.use_declaration(rest)
+                }
+                TokenTree::Ident(ident) => self.path(ident, after, in_cfg),
+                TokenTree::Group(group) => {
+                    self.tokens(group.stream(), in_cfg);
+                    1
+                }
+                // A lifetime names nothing.
+                TokenTree::Punct(punct) if punct.as_char() == '\'' => 2,
+                TokenTree::Punct(_) | TokenTree::Literal(_) => 1,
+            };
+            is_test &=
+                is_punct(tree, '#') || matches!(tree, TokenTree::Ident(name) if name == "pub");
+            rest = rest.get(length..).unwrap_or_default();
+        }
     }
 
-    fn add_path(&mut self, path: &syn::Path, is_macro: bool) {
-        let Some(last) = path.segments.last() else {
-            return;
+    /// The attribute whose `#` stands before `after`. Returns its length in trees, and whether it is a cfg of tests.
+    fn attribute(&mut self, after: &[TokenTree]) -> (usize, bool) {
+        let marks = after.iter().take_while(|tree| is_punct(tree, '!')).count();
+        let Some(TokenTree::Group(group)) = after.get(marks) else {
+            return (1, false);
         };
-        let parts = path.segments.iter().map(|segment| text(&segment.ident));
-        self.add(parts.collect(), last.ident.span(), is_macro);
+        let Ok(meta) = syn::parse2::<Meta>(group.stream()) else {
+            return (1, false);
+        };
+        let segments = meta.path().segments.iter();
+        let name = segments
+            .map(|segment| text(&segment.ident))
+            .collect::<Vec<_>>()
+            .join("::");
+        let is_cfg = matches!(name.as_str(), "cfg" | "cfg_attr");
+        let is_reason =
+            |tree: TokenTree| matches!(tree, TokenTree::Ident(name) if name == "reason");
+        self.found.attributes.push(Attribute {
+            name,
+            line: group.span_open().start().line,
+            has_reason: matches!(&meta, Meta::List(list) if list.tokens.clone().into_iter().any(is_reason)),
+        });
+        self.tokens(group.stream(), is_cfg);
+        (2 + marks, is_cfg && is_test_cfg(&meta))
+    }
+
+    /// The name and body of a module for tests. Returns its length in trees, `mod` included.
+    fn test_module(&mut self, after: &[TokenTree]) -> usize {
+        let [_, TokenTree::Group(body), ..] = after else {
+            return 1;
+        };
+        self.test_modules += 1;
+        self.tokens(body.stream(), false);
+        self.test_modules -= 1;
+        3
+    }
+
+    /// The declaration `use ..;` at the start of `trees`. Returns its length in trees.
+    fn use_declaration(&mut self, trees: &[TokenTree]) -> usize {
+        let Some(end) = trees.iter().position(|tree| is_punct(tree, ';')) else {
+            return 1;
+        };
+        let declaration = trees[..=end].iter().cloned().collect();
+        // The pattern of a macro has placeholders.
+        let Ok(item) = syn::parse2::<ItemUse>(declaration) else {
+            return 1;
+        };
+        self.use_tree(&item.tree, &[]);
+        end + 1
     }
 
     fn use_tree(&mut self, tree: &UseTree, prefix: &[String]) {
@@ -150,62 +178,8 @@ impl Scanner {
         self.add(parts, ident.span(), false);
     }
 
-    fn meta(&mut self, meta: &Meta) {
-        self.add_path(meta.path(), false);
-        let Some(path) = self.found.paths.last() else {
-            return;
-        };
-        let mut attribute = NamedAttribute {
-            name: path.text(),
-            line: path.line,
-            has_reason: false,
-        };
-        if let Meta::List(list) = meta {
-            let is_reason =
-                |tree: TokenTree| matches!(tree, TokenTree::Ident(name) if name == "reason");
-            attribute.has_reason = list.tokens.clone().into_iter().any(is_reason);
-            let is_cfg = matches!(attribute.name.as_str(), "cfg" | "cfg_attr");
-            self.tokens(list.tokens.clone(), is_cfg);
-        }
-        self.found.attributes.push(attribute);
-    }
-
-    /// Searches the input of a macro or attribute.
-    fn tokens(&mut self, tokens: TokenStream, in_cfg: bool) {
-        let trees: Vec<TokenTree> = tokens.into_iter().collect();
-        let mut rest = trees.as_slice();
-        while let Some((tree, after)) = rest.split_first() {
-            let length = match tree {
-                TokenTree::Group(group) => {
-                    self.tokens(group.stream(), in_cfg);
-                    1
-                }
-                TokenTree::Ident(ident) if ident == "use" => self.use_tokens(rest),
-                TokenTree::Ident(ident) => self.path_tokens(ident, after, in_cfg),
-                TokenTree::Punct(punct) if punct.as_char() == '#' => self.attribute_tokens(after),
-                // A lifetime names nothing.
-                TokenTree::Punct(punct) if punct.as_char() == '\'' => 2,
-                TokenTree::Punct(_) | TokenTree::Literal(_) => 1,
-            };
-            rest = rest.get(length..).unwrap_or_default();
-        }
-    }
-
-    /// A declaration `use ..;` at the start of `trees`. Returns its length in trees.
-    fn use_tokens(&mut self, trees: &[TokenTree]) -> usize {
-        let Some(end) = trees.iter().position(|tree| is_punct(tree, ';')) else {
-            return 1;
-        };
-        let declaration = trees[..=end].iter().cloned().collect();
-        let Ok(item) = syn::parse2::<ItemUse>(declaration) else {
-            return 1;
-        };
-        self.visit_item_use(&item);
-        end + 1
-    }
-
-    /// The path that starts with `first`. Returns its length in trees.
-    fn path_tokens(&mut self, first: &Ident, after: &[TokenTree], in_cfg: bool) -> usize {
+    /// The path that starts with `first`, and the input if it is a macro call. Returns its length in trees.
+    fn path(&mut self, first: &Ident, after: &[TokenTree], in_cfg: bool) -> usize {
         let mut parts = vec![text(first)];
         let mut last = first;
         let mut rest = after;
@@ -218,37 +192,31 @@ impl Scanner {
             rest = more;
         }
         let length = 1 + after.len() - rest.len();
-        let call = match rest {
-            [mark, TokenTree::Group(group), ..] if is_punct(mark, '!') => Some(group),
-            _ => None,
-        };
         if in_cfg && parts == ["madsim"] {
             self.found.simulation_cfgs.push(last.span().start().line);
             return length;
         }
         let is_cfg = parts == ["cfg"];
-        self.add(parts, last.span(), call.is_some());
-        let Some(group) = call else {
+        let [mark, TokenTree::Group(input), ..] = rest else {
+            self.add(parts, last.span(), false);
             return length;
         };
-        self.tokens(group.stream(), is_cfg);
+        let is_macro = is_punct(mark, '!');
+        self.add(parts, last.span(), is_macro);
+        if !is_macro {
+            return length;
+        }
+        self.tokens(input.stream(), is_cfg);
         length + 2
     }
 
-    /// An attribute whose `#` stands before `after`. Returns its length in trees.
-    fn attribute_tokens(&mut self, after: &[TokenTree]) -> usize {
-        let marks = after.iter().take_while(|tree| is_punct(tree, '!')).count();
-        let Some(TokenTree::Group(group)) = after.get(marks) else {
-            return 1;
-        };
-        if group.delimiter() != Delimiter::Bracket {
-            return 1;
-        }
-        let Ok(meta) = syn::parse2::<Meta>(group.stream()) else {
-            return 1;
-        };
-        self.meta(&meta);
-        2 + marks
+    fn add(&mut self, parts: Vec<String>, span: Span, is_macro: bool) {
+        self.found.paths.push(Path {
+            parts,
+            line: span.start().line,
+            is_macro,
+            in_tests: self.test_modules > 0,
+        });
     }
 }
 
@@ -260,32 +228,19 @@ fn is_punct(tree: &TokenTree, mark: char) -> bool {
     matches!(tree, TokenTree::Punct(punct) if punct.as_char() == mark)
 }
 
-/// `cfg(..)` with a predicate that holds in tests only.
-fn is_test_cfg(attribute: &Attribute) -> bool {
-    let Meta::List(list) = &attribute.meta else {
+/// True for a predicate that holds in tests only, and for the `cfg` around it.
+fn is_test_cfg(predicate: &Meta) -> bool {
+    type Predicates = syn::punctuated::Punctuated<Meta, syn::Token![,]>;
+    let Meta::List(list) = predicate else {
+        return predicate.path().is_ident("test");
+    };
+    let Ok(inner) = list.parse_args_with(Predicates::parse_terminated) else {
         return false;
     };
-    list.path.is_ident("cfg")
-        && list
-            .parse_args::<Meta>()
-            .is_ok_and(|meta| implies_test(&meta))
-}
-
-fn implies_test(predicate: &Meta) -> bool {
-    type Predicates = syn::punctuated::Punctuated<Meta, syn::Token![,]>;
-    match predicate {
-        Meta::Path(path) => path.is_ident("test"),
-        Meta::List(list) => {
-            let Ok(inner) = list.parse_args_with(Predicates::parse_terminated) else {
-                return false;
-            };
-            if list.path.is_ident("all") {
-                inner.iter().any(implies_test)
-            } else {
-                list.path.is_ident("any") && inner.iter().all(implies_test)
-            }
-        }
-        Meta::NameValue(_) => false,
+    if list.path.is_ident("any") {
+        inner.iter().all(is_test_cfg)
+    } else {
+        !list.path.is_ident("not") && inner.iter().any(is_test_cfg)
     }
 }
 
@@ -312,7 +267,10 @@ mod tests {
             ("std::time::Duration", 1),
             ("std::time::Instant", 2),
             ("std::net::*", 2),
+            ("pub", 3),
             ("a::b", 3),
+            ("fn", 4),
+            ("f", 4),
             ("c::d", 4),
             ("e::f", 4),
         ];
@@ -328,22 +286,21 @@ mod tests {
             // tokio::spawn
             /* std::fs /* nested */ std::net */
             /// tokio
-            fn f<'tokio>(x: &'tokio str) {
-                let _ = ("tokio \"", r#"tokio " "#, b"tokio", '"', '\'', br##"tokio"# "##);
-                m!("tokio" 'tokio /* tokio */);
+            impl<'tokio> A<'tokio> for B {
+                m!("tokio \"", r#"tokio " "#, b"tokio", '"', '\'', br##"tokio"# "##, 'é', 1.0e3);
             }
         "####;
         let named: Vec<String> = named(source).into_iter().map(|(text, _)| text).collect();
-        assert_eq!(named, ["doc", "str", "m"]);
+        assert_eq!(named, ["doc", "impl", "A", "for", "B", "m"]);
     }
 
     #[test]
     fn macro_input_is_searched() {
-        let source = "fn f() { select! { x = a::b(c::d!(e), 1 != 2) => {} \n\
-                      use g::{h, i}; #[ignore] #[allow(j)] cfg!(madsim) } }";
-        let names = ["select", "x", "a::b", "c::d", "e", "g::h", "g::i"];
+        let source = "select! { x = a::b(c::d!(e), 1 != 2) => {} \n\
+                      use g::{h, i}; use<'a>; #[ignore] #[allow(j)] cfg!(madsim) }";
         let found = scan(source).expect("Rust");
         let text: Vec<String> = found.paths.iter().map(Path::text).collect();
+        let names = ["select", "x", "a::b", "c::d", "e", "g::h", "g::i", "use"];
         assert_eq!(text[..names.len()], names);
         let macros = found
             .paths
@@ -384,22 +341,22 @@ mod tests {
     #[test]
     fn modules_for_tests_are_marked() {
         let source = "use a::b; #[cfg(test)] mod tests { fn f() { c::d } } \
-                      #[cfg(all(test, not(madsim)))] mod more { use e::f; } \
+                      #[cfg(all(test, not(madsim)))] #[allow(x)] pub mod more { use e::f; } \
                       #[cfg(not(test))] mod kept { use g::h; } \
-                      #[cfg(any(test, x))] mod also { use i::j; }";
+                      #[cfg(any(test, x))] mod also { use i::j; } #[cfg(test)] mod file; k::l!();";
         let paths = paths(source);
         let kept = paths
             .iter()
             .filter(|path| path.parts.len() > 1 && !path.in_tests);
         assert_eq!(
             kept.map(Path::text).collect::<Vec<_>>(),
-            ["a::b", "g::h", "i::j"]
+            ["a::b", "g::h", "i::j", "k::l"]
         );
     }
 
     #[test]
     fn source_that_is_not_rust_is_an_error() {
-        for source in ["use", "use a::{", "'", "\"", "/*", "fn f( {}"] {
+        for source in ["'", "\"", "/*", "fn f( {}", "}"] {
             assert!(scan(source).is_err(), "{source}");
         }
     }

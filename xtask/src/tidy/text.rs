@@ -1,15 +1,15 @@
-//! What no file of the repository may hold, whatever its language.
+//! Text that no file of the repository may contain, in any language.
 
 use super::{Finding, Rule};
 
-/// Words that put work off, assembled here so that this file does not hold them.
+/// Marks of postponed work, in parts so that this file does not contain them.
 const MARKS: &[&str] = &[
     concat!("TO", "DO"),
     concat!("FIX", "ME"),
     concat!("XX", "X"),
 ];
 
-/// Where people and machines keep their things.
+/// Directories of one machine's user.
 const HOMES: &[&str] = &[
     concat!("/ho", "me/"),
     concat!("/ro", "ot/"),
@@ -18,19 +18,19 @@ const HOMES: &[&str] = &[
     concat!("C:\\", "Users"),
 ];
 
-/// Files whose text is prose about the work itself or written by a tool.
-const WRITTEN_BY_TOOLS: &[&str] = &["Cargo.lock", "package-lock.json"];
+/// Lock files, which tools write.
+const LOCK_FILES: &[&str] = &["Cargo.lock", "package-lock.json"];
 
-/// Where locked packages may come from, by the start of their address.
+/// Origins of locked packages, by prefix.
 const REGISTRIES: &[&str] = &[
     "registry+https://github.com/rust-lang/crates.io-index",
     "https://registry.npmjs.org/",
 ];
 
-/// Everything wrong with the text of one file.
+/// The findings in the text of one file.
 pub fn check(path: &str, content: &str) -> Vec<Finding> {
     let name = path.rsplit('/').next().unwrap_or(path);
-    let locked = WRITTEN_BY_TOOLS.contains(&name);
+    let locked = LOCK_FILES.contains(&name);
     let mut findings = Vec::new();
     let mut find = |line: usize, rule: Rule, what: &str, message: String| {
         findings.push(Finding {
@@ -47,7 +47,7 @@ pub fn check(path: &str, content: &str) -> Vec<Finding> {
                 && !REGISTRIES.iter().any(|registry| from.starts_with(registry))
             {
                 let message = format!(
-                    "locked from `{from}`, which others do not have: lock against the public registry"
+                    "locked from `{from}`, which other machines cannot reach: lock against the public registry"
                 );
                 find(line, Rule::Machine, "registry", message);
             }
@@ -58,7 +58,7 @@ pub fn check(path: &str, content: &str) -> Vec<Finding> {
                 line,
                 Rule::Unfinished,
                 mark,
-                format!("`{mark}`: do it, or write it down as an issue"),
+                format!("`{mark}`: do it, or file an issue"),
             );
         }
         if let Some(home) = HOMES.iter().find(|home| has_path(text, home)) {
@@ -78,7 +78,7 @@ pub fn check(path: &str, content: &str) -> Vec<Finding> {
     findings
 }
 
-/// Where a line of a lock file says that a package comes from.
+/// The origin of a package in a line of a lock file.
 fn origin(line: &str) -> Option<&str> {
     let line = line.trim();
     let value = line
@@ -94,7 +94,7 @@ fn has_word(text: &str, word: &str) -> bool {
     })
 }
 
-/// Whether an absolute path starts so: what stands before is no part of a longer path.
+/// True when an absolute path in `text` begins with `start`, and not inside of a longer path.
 fn has_path(text: &str, start: &str) -> bool {
     text.match_indices(start).any(|(at, _)| {
         !text[..at].ends_with(|c: char| c.is_alphanumeric() || "._-/}$~*>".contains(c))
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn work_is_not_put_off() {
+    fn postponed_work_is_found() {
         for mark in MARKS {
             assert_eq!(
                 found("node/src/a.rs", &format!("\n// {mark}: later")),
