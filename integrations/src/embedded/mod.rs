@@ -6,4 +6,6 @@ pub mod rpc;
 
 #[cfg(madsim)]
 pub use rpc::{Bend, Bending};
-pub use rpc::{ExecutionServer, ExecutionServerConfig, StartError, Witness};
+pub use rpc::{
+    ExecutionServer, ExecutionServerConfig, RequestCount, Requests, StartError, Witness,
+};

@@ -96,6 +96,15 @@ impl RpcError {
     }
 }
 
+/// An answer to a GET.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// HTTP status code.
+    pub status: u16,
+    pub content_type: &'static str,
+    pub body: String,
+}
+
 /// What answers requests. Dropped futures are how a gone client shows: a handler must be correct when it is
 /// dropped at any await.
 pub trait RpcHandler: Send + Sync + 'static {
@@ -105,6 +114,13 @@ pub trait RpcHandler: Send + Sync + 'static {
         method: &str,
         params: Value,
     ) -> impl Future<Output = Result<Value, RpcError>> + Send;
+
+    /// Answers a GET of `path`. `None` is an empty page with status 200, which load balancers take for a sign
+    /// of life.
+    fn page(&self, path: &str) -> impl Future<Output = Option<Page>> + Send {
+        let _ = path;
+        std::future::ready(None)
+    }
 }
 
 /// What a body turned out to be.

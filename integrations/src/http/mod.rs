@@ -15,7 +15,7 @@ mod timer;
 
 pub use args::Args;
 pub use client::{CallError, ClientConfig, Endpoint, EndpointError, HttpClient};
-pub use jsonrpc::{RpcError, RpcHandler};
+pub use jsonrpc::{Page, RpcError, RpcHandler};
 pub use jwt::{JwtError, JwtSecret, JwtSecretError};
 pub use server::{HttpServer, ServeError, ServerConfig};
 

@@ -305,8 +305,7 @@ impl<H: RpcHandler> Service<H> {
         match *request.method() {
             Method::OPTIONS if self.config.cors => return preflight(),
             Method::POST => {}
-            // A load balancer's question whether somebody is there; Geth answers it the same way.
-            Method::GET | Method::HEAD => return text(StatusCode::OK, ""),
+            Method::GET | Method::HEAD => return self.page(request.uri().path()).await,
             _ => return text(StatusCode::METHOD_NOT_ALLOWED, "JSON-RPC is sent by POST\n"),
         }
         if let Some(secret) = &self.config.auth {
@@ -331,6 +330,14 @@ impl<H: RpcHandler> Service<H> {
             },
             Body::Batch(requests) => self.batch(requests).await,
         }
+    }
+
+    async fn page(&self, path: &str) -> Response<Full<Bytes>> {
+        let Some(page) = self.handler.page(path).await else {
+            return text(StatusCode::OK, "");
+        };
+        let status = StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        with_type(status, page.content_type, page.body.into())
     }
 
     fn unauthorized(&self, error: &jwt::JwtError) -> Response<Full<Bytes>> {

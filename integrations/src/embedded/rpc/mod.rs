@@ -13,6 +13,7 @@ mod engine;
 mod eth;
 mod filters;
 mod node;
+mod requests;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -20,4 +21,5 @@ mod txpool;
 
 #[cfg(madsim)]
 pub use bend::{Bend, Bending};
+pub use requests::{RequestCount, Requests};
 pub use server::{ExecutionServer, ExecutionServerConfig, StartError, Witness};

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::filters::Filters;
+use super::requests::Requests;
 use super::{engine, eth, filters, txpool};
 use crate::embedded::execution::{Error, ExecutionCore};
 use crate::http::{Args, RpcError, RpcHandler};
@@ -30,13 +31,15 @@ const MAX_PUBLIC_CALLS: usize = 16;
 pub(super) struct PublicPort {
     node: Arc<Node>,
     slots: Semaphore,
+    requests: Arc<Requests>,
 }
 
 impl PublicPort {
-    pub(super) fn new(node: Arc<Node>) -> Self {
+    pub(super) fn new(node: Arc<Node>, requests: Arc<Requests>) -> Self {
         Self {
             node,
             slots: Semaphore::new(MAX_PUBLIC_CALLS),
+            requests,
         }
     }
 }
@@ -65,7 +68,9 @@ impl RpcHandler for PublicPort {
             .acquire()
             .await
             .expect("nobody closes the semaphore");
-        self.node.public(method, params).await
+        let answer = self.node.public(method, params).await;
+        self.requests.count(method, &answer);
+        answer
     }
 }
 

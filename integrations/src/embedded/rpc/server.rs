@@ -8,6 +8,7 @@ use alloy_primitives::B256;
 use alys_storage::Store;
 
 use super::node::{EnginePort, Node, PublicPort};
+use super::requests::Requests;
 use crate::embedded::execution::{CoreConfig, Error, ExecutionCore};
 use crate::http::{HttpServer, JwtSecret, ServeError, ServerConfig};
 
@@ -45,6 +46,7 @@ pub struct ExecutionServer {
     public: Option<HttpServer>,
     engine: HttpServer,
     node: Arc<Node>,
+    requests: Arc<Requests>,
     genesis_hash: B256,
 }
 
@@ -94,6 +96,7 @@ impl ExecutionServer {
         };
         let engine =
             HttpServer::bind(engine_addr, engine_config, Arc::new(port(node.clone()))).await?;
+        let requests = Arc::new(Requests::default());
         let public = match http_addr {
             Some(addr) => {
                 // Calls of strangers carry transactions and filters, not blocks.
@@ -102,7 +105,8 @@ impl ExecutionServer {
                     max_body_bytes: 5 << 20,
                     ..ServerConfig::new("json-rpc")
                 };
-                Some(HttpServer::bind(addr, limits, Arc::new(PublicPort::new(node.clone()))).await?)
+                let port = PublicPort::new(node.clone(), requests.clone());
+                Some(HttpServer::bind(addr, limits, Arc::new(port)).await?)
             }
             None => None,
         };
@@ -110,6 +114,7 @@ impl ExecutionServer {
             public,
             engine,
             node,
+            requests,
             genesis_hash,
         })
     }
@@ -122,6 +127,11 @@ impl ExecutionServer {
     /// Where the consensus node connects.
     pub fn engine_addr(&self) -> SocketAddr {
         self.engine.local_addr()
+    }
+
+    /// The numbers of requests that wallets make.
+    pub fn requests(&self) -> Arc<Requests> {
+        self.requests.clone()
     }
 
     /// The hash of block 0.

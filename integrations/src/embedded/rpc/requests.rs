@@ -1,0 +1,78 @@
+//! Numbers of requests by method. The set of methods is bounded: a name that no method has is counted as
+//! [`OTHER`], because a caller can make up any number of names.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+
+use crate::http::RpcError;
+
+/// The label of unknown methods.
+const OTHER: &str = "other";
+
+/// Answered requests of one method with one outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestCount {
+    pub method: String,
+    pub is_error: bool,
+    pub count: u64,
+}
+
+/// Counts of the requests to one port.
+#[derive(Debug, Default)]
+pub struct Requests {
+    counts: Mutex<BTreeMap<(String, bool), u64>>,
+}
+
+impl Requests {
+    pub(super) fn count(&self, method: &str, answer: &Result<Value, RpcError>) {
+        let is_unknown = matches!(answer, Err(error) if error.code == RpcError::METHOD_NOT_FOUND);
+        let method = if is_unknown { OTHER } else { method };
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts
+            .entry((method.to_owned(), answer.is_err()))
+            .or_default() += 1;
+    }
+
+    /// The counts so far, sorted by method.
+    pub fn counts(&self) -> Vec<RequestCount> {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = counts
+            .iter()
+            .map(|((method, is_error), count)| RequestCount {
+                method: method.clone(),
+                is_error: *is_error,
+                count: *count,
+            });
+        rows.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_methods_share_one_count() {
+        let requests = Requests::default();
+        requests.count("eth_chainId", &Ok(Value::Null));
+        requests.count("eth_chainId", &Ok(Value::Null));
+        requests.count("eth_chainId", &Err(RpcError::invalid_params("none")));
+        for number in 0..10_000 {
+            let name = format!("made_up_{number}");
+            requests.count(&name, &Err(RpcError::method_not_found(&name)));
+        }
+        let row = |method: &str, is_error, count| RequestCount {
+            method: method.to_owned(),
+            is_error,
+            count,
+        };
+        let expected = [
+            row("eth_chainId", false, 2),
+            row("eth_chainId", true, 1),
+            row(OTHER, true, 10_000),
+        ];
+        assert_eq!(requests.counts(), expected);
+    }
+}
