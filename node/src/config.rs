@@ -1,7 +1,7 @@
 //! The configuration file of `alys node`: TOML, checked as a whole before anything starts.
 //!
-//! Promises that an unknown word, a bad value and a contradiction are found with file and line, and that what comes out
-//! ([`Config`]) has no choice left open. Paths are relative to the file. Command line and environment override it.
+//! Guarantees that an error about an unknown word, a bad value or a contradiction names file and line, and that a
+//! [`Config`] leaves no choice open. Paths are relative to the file. Command line and environment override it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,42 +19,39 @@ use crate::toml_text::{self, TomlError};
 /// Most bootnodes: a federation of 15 with three addresses each.
 const MAX_BOOTNODES: usize = 64;
 
-/// A configuration with all commented defaults; what `alys config example` prints.
+/// The output of `alys config example`: all fields with comments and defaults.
 pub const EXAMPLE: &str = include_str!("config/example.toml");
 
 /// A checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// For logs.
+    /// Name in logs.
     pub name: String,
-    /// Votes or only follows.
     pub role: Role,
-    /// The chain spec.
+    /// Path of the chain spec.
     pub chain: PathBuf,
-    /// The execution genesis.
     pub execution_genesis: PathBuf,
-    /// Where everything is kept.
     pub datadir: PathBuf,
-    /// Where to listen for peers.
+    /// Listen address for peers.
     pub listen: SocketAddr,
     /// Peers to stay connected to.
     pub bootnodes: Vec<String>,
     /// Storage engine of chain and embedded execution client.
     pub storage: Engine,
-    /// The execution client.
     pub execution: Execution,
-    /// What to log.
+    /// Listen address of the metrics server; `None` for no server.
+    pub metrics_addr: Option<SocketAddr>,
     pub log: Log,
 }
 
-/// Votes or only follows.
+/// Part of the node in the federation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
     /// Signs with a key of the federation.
     Validator {
         /// The encrypted key.
         keystore: PathBuf,
-        /// Its password; else the environment or a person.
+        /// `None`: from the environment or a prompt.
         password_file: Option<PathBuf>,
     },
     /// Follows certificates.
@@ -64,53 +61,50 @@ pub enum Role {
 /// The execution client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Execution {
-    /// Our own, in this process.
+    /// The embedded client, in this process.
     Embedded {
-        /// Where wallets connect; none: nowhere.
+        /// JSON-RPC for wallets; `None` for no such port.
         http: Option<SocketAddr>,
-        /// Where the node connects, and whoever else has the secret.
+        /// The Engine API.
         engine: SocketAddr,
-        /// The secret; none: one that nobody else knows.
+        /// `None`: a random secret.
         jwt_secret: Option<PathBuf>,
     },
     /// Another process.
     Remote {
-        /// Its Engine API.
+        /// The Engine API.
         endpoint: Endpoint,
-        /// The secret shared with it.
         jwt_secret: PathBuf,
     },
 }
 
-/// What to log, and how.
+/// Format and filter of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Log {
-    /// None: for people.
     pub format: Option<LogFormat>,
     /// As in `RUST_LOG`.
     pub filter: Option<String>,
 }
 
-/// What the command line and the environment say instead of the file.
+/// Values of the command line and the environment, in place of those in the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
     pub name: Option<String>,
     pub datadir: Option<PathBuf>,
     pub listen: Option<SocketAddr>,
-    /// When not empty.
+    /// Replace those of the file unless empty.
     pub bootnodes: Vec<String>,
     pub execution_url: Option<Endpoint>,
     pub jwt_secret: Option<PathBuf>,
     pub password_file: Option<PathBuf>,
+    pub metrics_addr: Option<SocketAddr>,
 }
 
-/// Why a configuration is refused.
+/// Reason for which a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// It cannot be read.
     #[error("configuration: {0}; `alys config example` prints one to start from")]
     File(#[from] FileError),
-    /// A word or a value.
     #[error("{0}")]
     Toml(#[from] TomlError),
     /// Two fields contradict each other, or one is missing.
@@ -143,6 +137,8 @@ struct File {
     keystore: Option<PathBuf>,
     password_file: Option<PathBuf>,
     execution: ExecutionTable,
+    #[serde(default, deserialize_with = "some_address")]
+    metrics_addr: Option<SocketAddr>,
     #[serde(default)]
     log: LogTable,
 }
@@ -184,7 +180,7 @@ impl Config {
     /// Reads and checks the file at `path`.
     ///
     /// # Errors
-    /// See [`ConfigError`].
+    /// Any [`ConfigError`].
     pub fn load(path: &Path, overrides: Overrides) -> Result<Config, ConfigError> {
         let text = files::read_text(path)?;
         let base = path.parent().unwrap_or(Path::new(""));
@@ -232,7 +228,7 @@ impl Config {
         };
         let own_secret = read.execution.jwt_secret.map(|secret| base.join(secret));
         let jwt_secret = overrides.jwt_secret.or(own_secret);
-        // A URL from the command line replaces whatever the file says.
+        // A URL from the command line replaces the execution client of the file.
         let (embedded, url) = match overrides.execution_url {
             Some(url) => (None, Some(url)),
             None => (read.execution.embedded, read.execution.url),
@@ -266,9 +262,10 @@ impl Config {
                 );
             }
         };
-        let bootnodes = match overrides.bootnodes.is_empty() {
-            true => read.bootnodes,
-            false => overrides.bootnodes,
+        let bootnodes = if overrides.bootnodes.is_empty() {
+            read.bootnodes
+        } else {
+            overrides.bootnodes
         };
         if bootnodes.len() > MAX_BOOTNODES {
             return wrong(
@@ -286,6 +283,7 @@ impl Config {
             bootnodes,
             storage: read.storage,
             execution,
+            metrics_addr: overrides.metrics_addr.or(read.metrics_addr),
             log: Log {
                 format: read.log.format,
                 filter: read.log.filter,
@@ -314,19 +312,19 @@ fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
-/// What `ip:port` says.
+/// Parses `ip:port`.
 ///
 /// # Errors
-/// A sentence that says what would be right.
+/// A sentence with an example.
 pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| format!("{text:?} is not ip:port, for example 127.0.0.1:8545"))
 }
 
-/// What a bootnode says; kept as text, because the network reads it again.
+/// Checks the address of a bootnode. It stays text, because the network parses it again.
 ///
 /// # Errors
-/// A sentence that says what would be right.
+/// A sentence about the accepted forms.
 pub fn parse_peer(text: &str) -> Result<String, String> {
     match text.parse::<PeerAddr>() {
         Ok(_) => Ok(text.to_owned()),
@@ -334,10 +332,10 @@ pub fn parse_peer(text: &str) -> Result<String, String> {
     }
 }
 
-/// What the URL of an execution client says.
+/// Parses the URL of an execution client.
 ///
 /// # Errors
-/// A sentence that says what would be right.
+/// A sentence with an example.
 pub fn parse_url(text: &str) -> Result<Endpoint, String> {
     text.parse()
         .map_err(|error| format!("{error}; for example http://127.0.0.1:8551"))
@@ -383,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_is_right_and_shows_the_defaults() {
+    fn the_example_is_valid_and_shows_the_defaults() {
         let example = parse(EXAMPLE).expect("the example is a configuration");
         let small =
             parse("datadir = \"data\"\n[execution]\nembedded = { http = \"127.0.0.1:8545\" }")
@@ -417,6 +415,7 @@ mod tests {
             "engine",
             "url",
             "jwt_secret",
+            "metrics_addr",
             "format",
             "filter",
         ] {
@@ -453,17 +452,19 @@ mod tests {
             bootnodes: vec!["1.2.3.4:5".into()],
             execution_url: Some(parse_url("http://127.0.0.1:8551").expect("a URL")),
             jwt_secret: Some("secret.hex".into()),
+            metrics_addr: Some(any_port()),
             ..Overrides::default()
         };
         let config = Config::parse("f", SMALL, Path::new("/etc/alys"), overrides).expect("small");
         assert_eq!(config.datadir, Path::new("elsewhere"));
         assert_eq!(config.listen, any_port());
+        assert_eq!(config.metrics_addr, Some(any_port()));
         assert_eq!(config.bootnodes, ["1.2.3.4:5"]);
         assert!(matches!(config.execution, Execution::Remote { .. }));
     }
 
     #[test]
-    fn errors_name_the_place_and_what_would_be_right() {
+    fn errors_name_the_place_and_the_remedy() {
         let table = [
             (
                 "listn = \"0.0.0.0:1\"\n",

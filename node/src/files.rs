@@ -1,4 +1,4 @@
-//! Reading and writing the files that a person names on the command line, by the runtime's disk.
+//! Files that a person names on the command line, read through the runtime's disk.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,31 +8,29 @@ use alys_runtime::disk::Dir;
 /// Largest file that is read as a whole: an execution genesis with many contracts stays far below.
 const MAX_TEXT_BYTES: usize = 64 << 20;
 
-/// Why a file could not be used.
+/// Reason for which a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// There is none.
     #[error("{} does not exist", path.display())]
     Missing { path: PathBuf },
     /// The path does not end in a file name.
     #[error("{} is not the path of a file", path.display())]
     NoName { path: PathBuf },
-    /// Not UTF-8, or too long to be what it should be.
+    /// Not UTF-8, or larger than [`MAX_TEXT_BYTES`].
     #[error("{} is not a text file", path.display())]
     NoText { path: PathBuf },
-    /// The system refuses.
     #[error("{source}")]
     Io {
-        /// Names the path.
+        /// The runtime's disk names the path in it.
         #[from]
         source: io::Error,
     },
 }
 
-/// The text of the file at `path`. Makes no directories.
+/// Reads the text file at `path`. Creates no directories.
 ///
 /// # Errors
-/// See [`FileError`].
+/// Any [`FileError`].
 pub fn read_text(path: &Path) -> Result<String, FileError> {
     let bytes = read(path)?;
     match String::from_utf8(bytes) {
@@ -43,23 +41,23 @@ pub fn read_text(path: &Path) -> Result<String, FileError> {
     }
 }
 
-/// The bytes of the file at `path`. Makes no directories.
+/// Reads the file at `path`. Creates no directories.
 ///
 /// # Errors
-/// See [`FileError`].
+/// Any [`FileError`] but `NoText`.
 pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     let (parent, name) = split(path)?;
     let missing = || FileError::Missing {
         path: path.to_owned(),
     };
-    // Opening a directory makes it when it is missing, which reading must not do.
+    // `Dir::open` would create a missing directory.
     if !parent.is_dir() {
         return Err(missing());
     }
     Dir::open(parent)?.read(&name)?.ok_or_else(missing)
 }
 
-/// The directory of `path` and the file's name in it.
+/// Splits `path` into its directory and the name of the file.
 ///
 /// # Errors
 /// [`FileError::NoName`].
@@ -75,7 +73,7 @@ pub fn split(path: &Path) -> Result<(&Path, String), FileError> {
     Ok((parent, name.to_owned()))
 }
 
-/// True when the system says that this place cannot be written to.
+/// True for errors of a place that is not writable.
 pub fn is_read_only(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,8 +1,8 @@
-//! Making and reading the two files that all nodes of a chain share: `chain.toml`, the chain spec, and
-//! `execution-genesis.json`, block 0 of the execution chain in Geth's format.
+//! The two files that all nodes of a chain share: `chain.toml`, the chain spec, and `execution-genesis.json`,
+//! block 0 of the execution chain in Geth's format.
 //!
-//! Promises that the spec it writes belongs to the execution genesis beside it, that the latter works unmodified in Geth,
-//! Reth and EthereumJS, and that reading refuses a pair that does not belong together.
+//! Guarantees that a new pair of files belongs together, that Geth, Reth and EthereumJS accept the execution
+//! genesis unmodified, and that a pair of different chains is refused.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,9 +20,7 @@ use serde_json::{Map, Value, json};
 use crate::files::{self, FileError};
 use crate::toml_text::{self, TomlError};
 
-/// The chain spec's file.
 pub const CHAIN_FILE: &str = "chain.toml";
-/// The execution genesis' file.
 pub const EXECUTION_FILE: &str = "execution-genesis.json";
 
 /// The execution rules from the first block on.
@@ -46,52 +44,43 @@ pub enum ExecutionFork {
     Cancun,
 }
 
-/// What makes a new chain.
+/// Parameters of a new chain.
 #[derive(Debug, Clone)]
 pub struct NewChain {
-    /// EVM chain id.
     pub chain_id: u64,
     /// First slot, see [`ChainSpec::start_slot`].
     pub start_slot: Slot,
-    /// At least 1000.
+    /// 1000 or more.
     pub slot_duration_ms: u64,
-    /// Which faults are tolerated.
     pub fault_model: FaultModel,
     /// 1 to 15, in order.
     pub authorities: Vec<Authority>,
-    /// Who may change them.
+    /// The keys that change the federation.
     pub governance: GovernanceSpec,
-    /// Execution rules.
     pub fork: ExecutionFork,
     /// Balances at genesis, in wei. Development only.
     pub funded: Vec<(Address, U256)>,
 }
 
-/// The two files, made or read, and checked.
+/// The content of the two files, checked.
 #[derive(Debug, Clone)]
 pub struct ChainFiles {
-    /// The checked chain spec.
     pub genesis: Arc<Genesis>,
-    /// The execution genesis.
     pub execution: alloy_genesis::Genesis,
 }
 
-/// Why there is no chain.
+/// Reason for which there is no chain.
 #[derive(Debug, thiserror::Error)]
 pub enum GenesisError {
-    /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Not a chain spec.
     #[error("{0}")]
     Toml(#[from] TomlError),
-    /// A value of the spec is out of its range.
     #[error("{place}{source}")]
     Spec { place: String, source: SpecError },
-    /// Not an execution genesis.
     #[error("{file}: not a Geth genesis file: {reason}")]
     Json { file: String, reason: String },
-    /// An execution genesis that we cannot use.
+    /// The execution genesis has rules that the node lacks.
     #[error("{file}: {source}")]
     Execution {
         file: String,
@@ -102,7 +91,7 @@ pub enum GenesisError {
         "{file}: gasLimit {found} is above {MAX_GAS_LIMIT}: a full block would be too large to send"
     )]
     GasLimit { file: String, found: u64 },
-    /// The files belong to different chains.
+    /// The files belong to different chains, by the hash of block 0.
     #[error(
         "{file} gives block 0 the hash {found}, but {spec} expects {expected}: the two files belong to different chains"
     )]
@@ -112,7 +101,7 @@ pub enum GenesisError {
         found: Hash,
         expected: Hash,
     },
-    /// The same, by chain id.
+    /// The files belong to different chains, by chain id.
     #[error("{file} is for chain id {found}, but {spec} has evm_chain_id = {expected}")]
     OtherChainId {
         file: String,
@@ -120,13 +109,12 @@ pub enum GenesisError {
         found: u64,
         expected: u64,
     },
-    /// There is a chain already.
     #[error("{path} exists: a chain is never overwritten; use another --out")]
     Exists { path: String },
 }
 
 impl ChainFiles {
-    /// Makes a chain.
+    /// Creates a chain.
     ///
     /// # Errors
     /// [`GenesisError::Spec`].
@@ -162,15 +150,14 @@ impl ChainFiles {
     /// Reads and checks both files.
     ///
     /// # Errors
-    /// See [`GenesisError`].
+    /// Any [`GenesisError`] but `Exists`.
     pub fn load(spec_path: &Path, execution_path: &Path) -> Result<ChainFiles, GenesisError> {
-        let (spec_name, file) = (
-            spec_path.display().to_string(),
-            execution_path.display().to_string(),
-        );
+        let spec_name = spec_path.display().to_string();
+        let file = execution_path.display().to_string();
         let genesis = parse_chain(&spec_name, &files::read_text(spec_path)?)?;
         let execution = parse_execution(&file, &files::read_text(execution_path)?)?;
-        let (found, expected) = (execution.config.chain_id, genesis.spec().evm_chain_id);
+        let found = execution.config.chain_id;
+        let expected = genesis.spec().evm_chain_id;
         if found != expected {
             return Err(GenesisError::OtherChainId {
                 file,
@@ -179,10 +166,8 @@ impl ChainFiles {
                 expected,
             });
         }
-        let (found, expected) = (
-            execution_hash(&file, &execution)?,
-            genesis.spec().execution_genesis_hash,
-        );
+        let found = execution_hash(&file, &execution)?;
+        let expected = genesis.spec().execution_genesis_hash;
         if found != expected {
             return Err(GenesisError::OtherExecution {
                 file,
@@ -201,9 +186,7 @@ impl ChainFiles {
 /// The texts of the two files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Texts {
-    /// Of `chain.toml`.
     pub chain: String,
-    /// Of `execution-genesis.json`.
     pub execution: String,
 }
 
@@ -211,7 +194,7 @@ impl Texts {
     /// Writes both files into `dir`, the spec last.
     ///
     /// # Errors
-    /// [`GenesisError::Exists`]; what the system says.
+    /// [`GenesisError::Exists`], [`GenesisError::File`].
     pub fn write(&self, dir: &Dir) -> Result<(), GenesisError> {
         for name in [CHAIN_FILE, EXECUTION_FILE] {
             if dir.exists(name).map_err(FileError::from)? {
@@ -231,7 +214,7 @@ impl Texts {
 /// Reads a chain spec and checks its keys, proofs and ranges.
 ///
 /// # Errors
-/// [`GenesisError::Toml`] and [`GenesisError::Spec`], with the file's name in front.
+/// [`GenesisError::Toml`] and [`GenesisError::Spec`], prefixed with the name of the file.
 pub fn parse_chain(file: &str, text: &str) -> Result<Genesis, GenesisError> {
     let spec: ChainSpec = toml_text::read(file, text)?;
     Genesis::new(spec).map_err(|source| GenesisError::Spec {
@@ -250,13 +233,13 @@ pub fn parse_execution(file: &str, text: &str) -> Result<alloy_genesis::Genesis,
             file: file.to_owned(),
             reason: error.to_string(),
         })?;
-    match genesis.gas_limit <= MAX_GAS_LIMIT {
-        true => Ok(genesis),
-        false => Err(GenesisError::GasLimit {
+    if genesis.gas_limit > MAX_GAS_LIMIT {
+        return Err(GenesisError::GasLimit {
             file: file.to_owned(),
             found: genesis.gas_limit,
-        }),
+        });
     }
+    Ok(genesis)
 }
 
 /// The hash of execution block 0.
@@ -288,8 +271,8 @@ fn chain_toml(genesis: &Genesis) -> String {
     )
 }
 
-/// Geth's format, with the keys that EthereumJS insists on. The time is that of the first slot: the first block comes in
-/// a later one.
+/// The execution genesis in Geth's format, with the keys that EthereumJS requires. Its time is that of the
+/// first slot, because the first block is in a later one.
 fn execution_json(new: &NewChain) -> String {
     let mut config = json!({
         "chainId": new.chain_id,
@@ -320,7 +303,7 @@ fn execution_json(new: &NewChain) -> String {
         // Blob transactions are refused by the protocol, but clients want the schedule of the fork.
         config["blobSchedule"] =
             json!({ "cancun": { "target": 3, "max": 6, "baseFeeUpdateFraction": 3_338_477 } });
-        // EIP-4788: without this contract every block's system call would be one to nobody.
+        // EIP-4788: the system call of every block needs this contract.
         let contract =
             json!({ "balance": "0x0", "nonce": "0x1", "code": BEACON_ROOTS_CODE.to_string() });
         alloc.insert(Address::from(BEACON_ROOTS_ADDRESS).to_string(), contract);
@@ -339,10 +322,10 @@ fn execution_json(new: &NewChain) -> String {
     format!("{genesis:#}\n")
 }
 
-/// What `--authority PUBKEY:PROOF:FEE_ADDRESS` says.
+/// Parses `--authority PUBKEY:PROOF:FEE_ADDRESS`.
 ///
 /// # Errors
-/// A sentence that says which part is wrong.
+/// A sentence about the part that is wrong.
 pub fn parse_authority(text: &str) -> Result<Authority, String> {
     let parts: Vec<&str> = text.split(':').collect();
     let [public_key, proof, fee_address] = parts[..] else {
@@ -362,10 +345,10 @@ pub fn parse_authority(text: &str) -> Result<Authority, String> {
     })
 }
 
-/// What `--fund ADDRESS=ETHER` says: a balance in wei.
+/// Parses `--fund ADDRESS=ETHER` into a balance in wei.
 ///
 /// # Errors
-/// A sentence that says what is wrong.
+/// A sentence about the part that is wrong.
 pub fn parse_fund(text: &str) -> Result<(Address, U256), String> {
     let (address, ether) = text
         .split_once('=')
@@ -375,14 +358,14 @@ pub fn parse_fund(text: &str) -> Result<(Address, U256), String> {
         .filter(|ether| ether.starts_with(|c: char| c.is_ascii_digit()))
         .and_then(|ether| alloy_primitives::utils::parse_ether(ether).ok())
         .ok_or_else(|| format!("{ether:?} is not an amount of ether, for example 100 or 0.5"))?;
-    // 2^128 wei are 10^20 ether: more only overflows somebody's arithmetic.
-    match wei.bit_len() <= 128 {
-        true => Ok((address, wei)),
-        false => Err(format!("{ether} ether are too many")),
+    // 2^128 wei are 10^20 ether; more overflows the arithmetic of some clients.
+    if wei.bit_len() > 128 {
+        return Err(format!("{ether} ether are too many"));
     }
+    Ok((address, wei))
 }
 
-/// Keys that sign orders, and how many must: by default more than half.
+/// The governance of a chain; `threshold` defaults to more than half of the keys.
 pub fn governance(keys: Vec<PublicKeyBytes>, threshold: Option<u8>) -> GovernanceSpec {
     let majority = if keys.is_empty() {
         0

@@ -1,4 +1,4 @@
-//! One node with its execution client in this process: what `alys node` and each validator of `alys dev` are.
+//! A node with its execution client: the unit that `alys node` runs once and `alys dev` once per validator.
 
 use std::fmt;
 use std::io;
@@ -22,59 +22,54 @@ use alys_types::{ChainSpec, Hash};
 
 use crate::genesis::ChainFiles;
 use crate::keys::{self, KeysError};
+use crate::metrics::{self, Monitor};
 use crate::node::{Node, NodeConfig, Observer, StartError};
 
-/// How long the embedded execution client may take to answer what it has begun.
-const EXECUTION_STOP: Duration = Duration::from_secs(6);
+/// Time in which the embedded execution client finishes its requests at a stop.
+const EXECUTION_STOP_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// What a host needs. The datadir's lock is the caller's.
+/// Everything that a host needs. The caller holds the lock of the datadir.
 #[derive(Clone)]
 pub struct HostConfig {
-    /// For logs.
+    /// Name in logs.
     pub name: String,
-    /// The chain.
     pub chain: ChainFiles,
     /// The block-signing key; `None` for a full node.
     pub key: Option<SecretKey>,
-    /// Where to listen for peers.
+    /// Listen address for peers.
     pub listen: SocketAddr,
-    /// Peers.
     pub bootnodes: Vec<String>,
-    /// Where everything is kept, the network identity too.
+    /// Directory of everything that is kept, the network identity included.
     pub datadir: Dir,
     /// Storage engine of the chain and of the embedded execution client.
     pub storage: Engine,
-    /// The execution client.
     pub execution: HostExecution,
-    /// See [`NodeConfig::observer`].
     pub observer: Option<Observer>,
 }
 
 /// The execution client of a host.
 #[derive(Clone)]
 pub enum HostExecution {
-    /// Our own, started and stopped with the node.
+    /// The embedded client, started and stopped with the node.
     Embedded {
-        /// Where wallets connect.
+        /// JSON-RPC for wallets.
         http: Option<SocketAddr>,
-        /// Where the node connects. Port 0 picks one.
+        /// The Engine API. Port 0 picks a free one.
         engine: SocketAddr,
-        /// None: one that nobody else knows.
+        /// `None`: a random secret.
         jwt_secret: Option<JwtSecret>,
     },
     /// Another process.
     Remote {
-        /// Its Engine API.
+        /// The Engine API.
         endpoint: Endpoint,
-        /// Shared with it.
         jwt_secret: JwtSecret,
     },
 }
 
-/// Why a host does not start. Each names what to do.
+/// Reason for which a host does not start. Each one names the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// A port is taken.
     #[error(
         "cannot listen on {addr} for {purpose}: another program uses this port; stop it, or use another port"
     )]
@@ -82,28 +77,24 @@ pub enum HostError {
         addr: SocketAddr,
         purpose: &'static str,
     },
-    /// Keys or identity.
     #[error(transparent)]
     Keys(#[from] KeysError),
-    /// The embedded execution client's store.
     #[error("embedded execution client: {0}")]
     Storage(#[from] alys_storage::Error),
-    /// The same, when nothing is lost with it.
+    /// A corrupt store of the embedded client, which can be rebuilt without a loss.
     #[error("embedded execution client: {source}; delete {} and it is built again from the chain", path.display())]
     Rebuild {
         path: PathBuf,
         source: alys_storage::Error,
     },
-    /// The data directory.
     #[error("data directory: {0}")]
     Datadir(#[from] io::Error),
-    /// The embedded execution client.
     #[error(transparent)]
     Execution(ExecutionStartError),
-    /// The execution client of another process does not take us for its consensus node.
+    /// The execution client of another process refuses the token.
     #[error(transparent)]
     Remote(ExecutionError),
-    /// It has another chain.
+    /// The execution client has another chain.
     #[error(
         "the execution client at {addr} has another block 0 ({found}) than the chain spec ({expected}): start it with the \
          execution genesis of this chain and an empty data directory"
@@ -113,7 +104,7 @@ pub enum HostError {
         found: Hash,
         expected: Hash,
     },
-    /// It has the same block 0, which does not name the chain id, for other transactions.
+    /// The execution client has the same block 0, whose hash does not cover the chain id.
     #[error(
         "the execution client at {addr} has chain id {found}, the chain spec has {expected}: start it with the execution \
          genesis of this chain and an empty data directory"
@@ -123,7 +114,6 @@ pub enum HostError {
         found: u64,
         expected: u64,
     },
-    /// The node.
     #[error(transparent)]
     Node(StartError),
 }
@@ -138,7 +128,7 @@ impl Host {
     /// Starts the execution client, then the node.
     ///
     /// # Errors
-    /// See [`HostError`]. Nothing is left running.
+    /// Any [`HostError`]; nothing is left running.
     pub async fn start(config: HostConfig) -> Result<Host, HostError> {
         let HostConfig {
             name,
@@ -207,10 +197,15 @@ impl Host {
             jwt_secret,
             fresh_votes,
             observer,
-            bending: Default::default(),
+            interceptor: Default::default(),
         });
         match started.await {
-            Ok(node) => Ok(Host { node, execution }),
+            Ok(node) => {
+                if let Some(execution) = &execution {
+                    metrics::register_requests(node.metrics(), execution.requests());
+                }
+                Ok(Host { node, execution })
+            }
             Err(error) => {
                 stop_execution(execution).await;
                 Err(node_error(error))
@@ -218,21 +213,25 @@ impl Host {
         }
     }
 
-    /// The node.
     pub fn node(&self) -> &Node {
         &self.node
     }
 
-    /// Where wallets connect, if anywhere.
+    /// The view of this host for a metrics server; see [`Node::monitor`].
+    pub fn monitor(&self, label: Option<String>) -> Monitor {
+        self.node.monitor(label)
+    }
+
+    /// Address of the JSON-RPC for wallets, with the actual port.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.execution.as_ref().and_then(ExecutionServer::http_addr)
     }
 
-    /// Stops the node within `deadline`, then the execution client. True when nothing was left undone.
+    /// Stops the node within `deadline`, then the execution client. True when no work was abandoned.
     pub async fn stop(self, deadline: Duration) -> bool {
         let report = self.node.shutdown(deadline).await;
         for abandoned in &report.abandoned {
-            tracing::warn!(?abandoned, "left undone at the stop");
+            tracing::warn!(?abandoned, "abandoned at the stop");
         }
         stop_execution(self.execution).await && report.is_clean()
     }
@@ -246,7 +245,7 @@ impl fmt::Debug for Host {
     }
 }
 
-/// Refuses an execution client that will never work for this chain. One that does not answer may be starting still.
+/// Refuses an execution client of another chain. One that does not answer may still be starting.
 async fn check_remote(
     endpoint: &Endpoint,
     secret: &JwtSecret,
@@ -281,7 +280,9 @@ async fn stop_execution(execution: Option<ExecutionServer>) -> bool {
     let Some(execution) = execution else {
         return true;
     };
-    let stopped = timeout(EXECUTION_STOP, execution.stop()).await.is_ok();
+    let stopped = timeout(EXECUTION_STOP_TIMEOUT, execution.stop())
+        .await
+        .is_ok();
     if !stopped {
         tracing::warn!("the embedded execution client did not finish its requests in time");
     }
@@ -328,7 +329,7 @@ mod tests {
     use crate::dev::layout::{self, Wanted, loopback};
     use alys_runtime::net::Listener;
 
-    /// What starting a validator of a new chain of one ends in, after `change` changed its configuration.
+    /// The error of starting the only validator of a new chain with the changed configuration.
     fn refusal<F>(change: impl FnOnce(HostConfig) -> F + Send + 'static) -> HostError
     where
         F: Future<Output = (HostConfig, Box<dyn Send>)> + Send,
@@ -384,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_used_port_is_named() {
+    fn an_occupied_port_is_named() {
         let error = refusal(|config| async move {
             let listener = Listener::bind(loopback(0)).await.expect("a free port");
             (

@@ -1,25 +1,28 @@
 //! The Alys node: actors, wiring, configuration and command line.
 //!
-//! **Owns** a node's process: the actors and their supervision ([`actors`], put together in `wiring`), configuration
-//! ([`config`]), keystores ([`keys`]), genesis files ([`genesis`]), the command line ([`cli`]) and the development network
-//! ([`dev`]). [`node::Node`] is the whole of it as a value: the same in production and in the simulator.
+//! **Owns** the process of a node: the actors ([`actors`]) and their supervision (`wiring`), configuration
+//! ([`config`]), keystores ([`keys`]), genesis files ([`genesis`]), the command line ([`cli`]) and the
+//! development network ([`dev`]). [`node::Node`] is a whole node as a value, the same in production and in
+//! the simulator.
 //!
-//! **Promises** that what was signed was on the disk before, that a failed actor is restarted from what is stored, that a
-//! mistake of the operator is an error that says what would be right, and that a stop ends in order.
+//! **Promises** that a vote is durable before it is sent, that a failed actor restarts from the storage,
+//! that an operator's mistake is an error that names the remedy, and that a shutdown is orderly.
 //!
-//! **Never** decides about blocks, votes or peers: that is in the pure crates; here are messages, effects and waiting.
+//! **Never** decides about blocks, votes or peers: the pure crates do.
 
 pub mod actors;
-pub mod bending;
 pub mod cli;
 pub mod config;
 pub mod dev;
+pub mod events;
 pub mod files;
 pub mod genesis;
 pub mod host;
+pub mod interceptor;
 pub mod keys;
+pub mod metrics;
 pub mod node;
 mod rights;
 pub mod telemetry;
 pub mod toml_text;
-mod wiring;
+pub mod wiring;

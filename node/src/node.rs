@@ -1,114 +1,62 @@
-//! The node as its owner sees it: configuration in, events out, a way to stop.
+//! A node as a value: configuration in, events out, orderly shutdown.
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alys_actor_system::access::Audit;
 use alys_actor_system::metrics::Metrics;
 use alys_actor_system::{Faults, ShutdownReport, Snapshot, System};
-use alys_consensus::{BlockRef, Summary};
+use alys_consensus::Summary;
 use alys_integrations::execution::HttpEngine;
 use alys_integrations::http::{Endpoint, JwtSecret};
 use alys_runtime::disk::Dir;
 use alys_types::bls::SecretKey;
-use alys_types::mutant::{self, Mutant};
-use alys_types::{Block, FederationOrder, Genesis, Hash, Height, Slot, VoteTarget};
+use alys_types::{FederationOrder, Genesis};
 
 use crate::actors::chain;
-use crate::bending::Bending;
+use crate::interceptor::{self, NetworkInterceptor};
+use crate::metrics::Monitor;
 use crate::wiring;
 
-/// Name of the file in the datadir that marks a key which has never voted; see [`NodeConfig::fresh_votes`].
+pub use crate::events::{FinalBlock, NodeEvent, Notice, Observer};
+
+/// File in the datadir that marks a key that never voted; see [`NodeConfig::fresh_votes`].
 pub const FRESH_VOTES_FILE: &str = "votes.new";
 
-/// Everything that a node needs. What is read from files and checked by people is in [`crate::config`].
+/// Everything that a node needs. [`crate::config`] reads it from the operator's files.
 #[derive(Clone)]
 pub struct NodeConfig {
-    /// For logs.
+    /// Name in logs, and of the root supervisor.
     pub name: String,
-    /// The chain.
     pub genesis: Arc<Genesis>,
-    /// When the execution chain switches to Cancun (payloads of Deneb), in seconds; `None`: never.
+    /// Activation time of Cancun (payloads of Deneb), in seconds; `None` for never.
     pub cancun_time: Option<u64>,
     /// The block-signing key; `None` for a full node.
     pub key: Option<SecretKey>,
-    /// The seed of the libp2p identity.
+    /// Seed of the libp2p identity.
     pub identity: [u8; 32],
-    /// Where to listen for peers. Port 0 picks a free one.
+    /// Listen address for peers. Port 0 picks a free one.
     pub listen: SocketAddr,
     /// Peers: `ip:port`, `ip:port/p2p/ID` or a multiaddress.
     pub bootnodes: Vec<String>,
-    /// Where everything is kept. The caller holds its lock.
+    /// Directory of everything that is kept. The caller holds its lock.
     pub datadir: Dir,
-    /// Which storage engine.
     pub storage: alys_storage::Engine,
     /// The Engine API of the execution client.
     pub engine: Endpoint,
-    /// The secret shared with it.
+    /// Shared with the execution client.
     pub jwt_secret: JwtSecret,
-    /// The key has just been made and never voted: a missing vote state is made, not lost. The marker
-    /// [`FRESH_VOTES_FILE`] is removed from the datadir once the state is on the disk, before any vote.
+    /// The key is new and never voted: a missing vote state is created instead of counted as lost. The
+    /// marker [`FRESH_VOTES_FILE`] is removed once the state is durable, before any vote.
     pub fresh_votes: bool,
-    /// Told of everything that happens, from inside the node: must return at once.
     pub observer: Option<Observer>,
-    /// What a simulation does to the node's messages; nothing in production.
-    pub bending: Bending,
+    /// A simulation's changes to the messages of the node; empty in production.
+    pub interceptor: NetworkInterceptor,
 }
 
-/// See [`NodeConfig::observer`].
-pub type Observer = Arc<dyn Fn(&NodeEvent) + Send + Sync>;
-
-/// What an observer is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NodeEvent {
-    /// The own vote is about to leave: it is on the disk.
-    Signed { target: VoteTarget },
-    /// The block of the next proposal or approval, and what it stands on. Left out when that is not kept any more.
-    VotesFor { block: BlockRef, parent: BlockRef },
-    /// An own block is proposed.
-    Proposed {
-        height: Height,
-        slot: Slot,
-        hash: Hash,
-        transactions: usize,
-        block: Arc<Block>,
-    },
-    /// The execution head moved.
-    Head {
-        height: Height,
-        slot: Slot,
-        hash: Hash,
-    },
-    /// A block became final.
-    Finalized(FinalBlock),
-    /// How many peers are connected.
-    Peers { connected: usize },
-    /// A peer is shut out for a while, by its libp2p identity.
-    Banned { peer: String },
-    /// An authority contradicted itself.
-    Evidence { signer: u8, slot: Slot },
-    /// Something for the operator, in words.
-    Notice(String),
-}
-
-/// A final block.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FinalBlock {
-    pub height: Height,
-    pub slot: Slot,
-    pub hash: Hash,
-    pub proposer: u8,
-    pub execution_hash: Hash,
-    pub state_root: Hash,
-    pub transactions: usize,
-    pub gas_used: u64,
-    /// From the start of the slot to finality here, in milliseconds of the local clock.
-    pub after_ms: u64,
-}
-
-/// Why a node does not start. Each names what to do.
+/// Reason for which a node does not start. Each one names the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
@@ -127,8 +75,9 @@ pub enum StartError {
 
 /// A running node.
 pub struct Node {
-    pub(crate) system: System,
+    pub(crate) system: Arc<System>,
     pub(crate) client: HttpEngine,
+    pub(crate) is_validator: bool,
     pub(crate) chain: chain::Handle,
     pub(crate) listen: SocketAddr,
     pub(crate) peer_id: alys_net::PeerId,
@@ -138,33 +87,33 @@ impl Node {
     /// Opens the storage and starts the actors.
     ///
     /// # Errors
-    /// See [`StartError`]. Nothing is left running.
+    /// Any [`StartError`]; nothing is left running.
     pub async fn start(config: NodeConfig) -> Result<Node, StartError> {
         wiring::start(config).await
     }
 
-    /// Where the node listens for peers, with the actual port.
+    /// Listen address for peers, with the actual port.
     pub fn listen_addr(&self) -> SocketAddr {
         self.listen
     }
 
-    /// Its libp2p identity.
+    /// The libp2p identity.
     pub fn peer_id(&self) -> String {
         self.peer_id.to_string()
     }
 
-    /// Where the node stands; `None` while it is starting or restarting its chain.
+    /// Position of the chain; `None` while the ChainActor starts or restarts.
     pub async fn summary(&self) -> Option<Summary> {
         self.chain.summary().await
     }
 
-    /// Hands in a federation change that governance ordered; false when the chain is too busy or stopping. Any leader that
-    /// was told may carry it.
+    /// Submits a change of the federation, signed by governance; false when the ChainActor is overloaded or
+    /// stopping. Any leader that has the order may include it.
     pub fn order(&self, order: FederationOrder) -> bool {
         self.chain.order(order)
     }
 
-    /// Trusts the wall clock again after a jump; false when the chain is too busy or stopping.
+    /// Trusts the wall clock after a jump; false when the ChainActor is overloaded or stopping.
     pub fn confirm_clock(&self) -> bool {
         self.chain.confirm_clock()
     }
@@ -174,31 +123,42 @@ impl Node {
         self.system.snapshot()
     }
 
-    /// The metrics of all actors, and the registry for those of the node.
+    /// The metrics of all actors, and the registry for further ones.
     pub fn metrics(&self) -> &Metrics {
         self.system.metrics()
     }
 
-    /// What actors tried to send that they may not, see `rights`.
+    /// The view of the node for a [`MetricsServer`](crate::metrics::MetricsServer). `label` tells several
+    /// nodes of one process apart.
+    pub fn monitor(&self, label: Option<String>) -> Monitor {
+        Monitor {
+            label,
+            is_validator: self.is_validator,
+            system: self.system.clone(),
+            chain: self.chain.clone(),
+            progress: Mutex::default(),
+        }
+    }
+
+    /// Messages that actors were not permitted to send.
     pub fn audit(&self) -> Option<Audit> {
         self.system.audit()
     }
 
-    /// What goes wrong in the actors from now on, by their full paths (`name/chain/engine`): for tests. Nothing does until
-    /// it is planned.
+    /// Failures to inject into actors, by full path (`name/chain/engine`): for tests.
     pub fn faults(&self) -> &Arc<Faults> {
         self.system.faults()
     }
 
-    /// Resolves, with the reason, when the root supervisor gave up: the process must stop.
+    /// Resolves with the reason once the root supervisor gave up: the process must stop.
     pub async fn failed(&self) -> String {
         self.system.failed().await.chain()
     }
 
-    /// Stops the actors in reverse order, within a deadline. The execution client has a tenth of it for what it was asked: one
-    /// that is away does not hold the stop up.
+    /// Stops the actors in reverse order within `deadline`. Calls of the execution client get a tenth of it,
+    /// so that an unreachable client does not delay the stop.
     pub async fn shutdown(self, deadline: Duration) -> ShutdownReport {
-        if !mutant::active(Mutant::StopWaitsForClient) {
+        if interceptor::shutdown_limits_calls() {
             self.client.end_within(deadline / 10);
         }
         self.system.shutdown(deadline).await

@@ -1,19 +1,19 @@
-//! What the actors that handle the bytes of strangers may say to the others.
+//! Permissions of the actors that handle bytes of strangers.
 //!
-//! The network decodes what peers send; should one of them ever take it over, it still cannot write to the storage, order
-//! the chain about, or ask for more than it needs: its addresses refuse all other kinds of messages, and the refusals are
-//! counted in the system's audit trail.
+//! A peer that exploits the decoding of its bytes still cannot write to the storage or command the chain: the
+//! addresses of these actors refuse all kinds of messages that are not listed here, and the audit trail of
+//! the system counts the refusals.
 
 use alys_actor_system::access::{Access, AccessTable, Denied, Kinds, Role, TableError};
 use alys_actor_system::{Addr, Message};
 
-/// The rules, one a pair of roles: who, whom, what.
+/// Permitted kinds of messages by sender and receiver.
 const RULES: &[(&str, &str, &[&str])] = &[
     ("network", "validation", &["decode"]),
     (
         "network",
         "chain",
-        &["status_asked", "peer_listens", "network_started"],
+        &["status_requested", "peer_listens", "network_started"],
     ),
     (
         "network",
@@ -26,9 +26,13 @@ const RULES: &[(&str, &str, &[&str])] = &[
         &["block", "blocks", "block_range", "header_range"],
     ),
     ("network", "tx_pool", &["received"]),
-    ("peers", "network", &["command", "ask", "introduce"]),
-    ("peers", "chain", &["status_answer", "range", "bodies"]),
-    ("tx_pool", "network", &["command"]),
+    ("peers", "network", &["command", "request", "get_connected"]),
+    (
+        "peers",
+        "chain",
+        &["status_received", "range_received", "bodies_received"],
+    ),
+    ("tx_pool", "network", &["command", "judge"]),
 ];
 
 const ROLES: &[&str] = &[
@@ -37,20 +41,21 @@ const ROLES: &[&str] = &[
     "tx_pool",
     "validation",
     "chain",
+    "engine",
     "storage",
 ];
 
-/// The rules of a node.
+/// The access table of a node.
 pub(crate) struct Rights {
     access: Access,
 }
 
-/// The table of rights contradicts itself: a mistake of this file, seen at every start.
+/// A contradiction in [`RULES`]: a bug that shows at every start.
 #[derive(Debug, thiserror::Error)]
 pub enum RightsError {
-    #[error("the table of rights: {0}")]
+    #[error("access table: {0}")]
     Table(#[from] TableError),
-    #[error("the table of rights: {0}")]
+    #[error("access table: {0}")]
     Denied(#[from] Denied),
 }
 
@@ -72,7 +77,7 @@ impl Rights {
         Ok(self.access.table().role(name)?)
     }
 
-    /// The same address, for what `from` may send to `to`.
+    /// `addr` restricted to the kinds that `from` may send to `to`.
     pub fn grant<M: Message>(
         &self,
         from: &str,
@@ -83,7 +88,7 @@ impl Rights {
         Ok(addr.granted(self.access.grant(&from, &to, to.name())?))
     }
 
-    /// For the system, whose audit trail it is from now on.
+    /// The table for the system, which keeps the audit trail.
     pub fn into_access(self) -> Access {
         self.access
     }
@@ -97,8 +102,8 @@ mod tests {
     use crate::actors::storage::StorageMessage;
 
     #[test]
-    fn the_network_reads_blocks_and_cannot_reach_the_votes() {
-        let rights = Rights::new().expect("the table is whole");
+    fn the_network_reads_blocks_and_cannot_load_votes() {
+        let rights = Rights::new().expect("a consistent table");
         let (addr, _slot) = mailbox::<StorageMessage>(8);
         let storage = rights.grant("network", "storage", &addr).expect("a rule");
         let (reply, _) = Reply::channel();
@@ -118,7 +123,7 @@ mod tests {
         );
         assert!(
             rights.grant("tx_pool", "storage", &addr).is_err(),
-            "no rule says that it may"
+            "no rule permits it"
         );
         let audit = rights.into_access().audit();
         assert_eq!(audit.refused.len(), 1);

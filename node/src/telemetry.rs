@@ -5,32 +5,31 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
-/// How a log line looks.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people: time, level, message, fields; coloured on a terminal.
+    /// Time, level, message and fields for people; coloured on a terminal.
     #[default]
     Terminal,
     /// One JSON object a line.
     Json,
 }
 
-/// Why there are no logs.
+/// Reason for which logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// Not a filter.
     #[error("log filter {filter:?}: {source}; for example info, or alys_net=debug,info")]
     Filter { filter: String, source: ParseError },
-    /// Somebody else installed a subscriber.
     #[error("logging is set up already")]
     Twice,
 }
 
-/// Installs the process's log. Of the filters the first one counts: command line, `RUST_LOG`, configuration, `default`.
+/// Installs the log of the process. The first filter of these applies: command line, `RUST_LOG`,
+/// configuration, `default`.
 ///
 /// # Errors
-/// See [`TelemetryError`].
+/// Any [`TelemetryError`].
 pub fn init(
     format: LogFormat,
     command_line: Option<&str>,

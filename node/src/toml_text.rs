@@ -1,18 +1,17 @@
-//! Reading TOML that a person wrote: what is wrong, in which line, and what was probably meant.
+//! Reads TOML that a person wrote. Errors name the line, and the known word nearest to an unknown one.
 
 use serde::de::DeserializeOwned;
 
-/// Why a text is not what it should be. One line.
+/// A mistake in a text, as one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}: {message}{}", advice(.meant))]
 pub struct TomlError {
     /// The file, as the person named it.
     pub file: String,
-    /// From 1.
+    /// Counted from 1.
     pub line: usize,
-    /// What is wrong.
     pub message: String,
-    /// The known word that is nearest to the unknown one.
+    /// The known word nearest to an unknown one.
     pub meant: Option<String>,
 }
 
@@ -22,10 +21,10 @@ fn advice(meant: &Option<String>) -> String {
         .map_or(String::new(), |word| format!("; did you mean `{word}`?"))
 }
 
-/// Reads `text`, which stands in `file`.
+/// Reads `text`, the content of `file`.
 ///
 /// # Errors
-/// [`TomlError`].
+/// The first mistake.
 pub fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, TomlError> {
     toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start).min(text.len());
@@ -34,8 +33,10 @@ pub fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, TomlError>
             .filter(|byte| **byte == b'\n')
             .count();
         let mut message = error.message().lines().collect::<Vec<_>>().join(" ");
-        // serde tells the type that it wants and the value that it found, but not whose.
-        if let (true, Some(field)) = (message.starts_with("invalid "), field_of(text, at)) {
+        // serde names the expected type and the value, but not the field.
+        if message.starts_with("invalid ")
+            && let Some(field) = field_of(text, at)
+        {
             message = format!("{field}: {message}");
         }
         let meant = meant(&message);
@@ -48,7 +49,7 @@ pub fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, TomlError>
     })
 }
 
-/// The name before the `=` of the line that the byte at `at` is in.
+/// The name before the `=` in the line of the byte at `at`.
 fn field_of(text: &str, at: usize) -> Option<&str> {
     let start = text.as_bytes()[..at]
         .iter()
@@ -62,8 +63,8 @@ fn field_of(text: &str, at: usize) -> Option<&str> {
     (!name.is_empty() && is_name(name)).then_some(name)
 }
 
-/// The known word that is nearest to the unknown one in a message of serde's, which puts both between back-quotes, the
-/// unknown one first.
+/// The known word nearest to the unknown one in a message of serde, which quotes the unknown word first and
+/// the known ones after it.
 fn meant(message: &str) -> Option<String> {
     if !message.starts_with("unknown ") {
         return None;
@@ -71,29 +72,10 @@ fn meant(message: &str) -> Option<String> {
     let mut words = message.split('`').skip(1).step_by(2);
     let unknown = words.next()?;
     words
-        .map(|word| (distance(unknown, word), word))
+        .map(|word| (strsim::osa_distance(unknown, word), word))
         .min()
         .filter(|(distance, word)| *distance <= 1 + word.len() / 3)
         .map(|(_, word)| word.to_owned())
-}
-
-/// Edits (insert, remove, replace, swap of neighbours) from one word to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=to.len()).collect()];
-    for i in 1..=from.len() {
-        let mut row = vec![i];
-        for j in 1..=to.len() {
-            let replace = rows[i - 1][j - 1] + usize::from(from[i - 1] != to[j - 1]);
-            let mut best = replace.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[from.len()][to.len()]
 }
 
 #[cfg(test)]
@@ -101,9 +83,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_of_another_type_is_told_with_its_field() {
+    fn a_value_of_a_wrong_type_is_reported_with_its_field() {
         #[derive(Debug, serde::Deserialize)]
-        #[expect(dead_code, reason = "only reading it matters")]
+        #[expect(dead_code, reason = "only the parsing is tested")]
         struct Read {
             listen: String,
             ports: Vec<u16>,
@@ -126,16 +108,15 @@ mod tests {
     }
 
     #[test]
-    fn distances_count_edits() {
-        for (from, to, expected) in [
-            ("", "", 0),
-            ("a", "", 1),
-            ("listn", "listen", 1),
-            ("lsiten", "listen", 1),
-            ("dog", "cat", 3),
+    fn the_nearest_known_word_is_suggested() {
+        for (unknown, expected) in [
+            ("listn", Some("listen")),
+            ("lsiten", Some("listen")),
+            ("prts", Some("ports")),
+            ("dog", None),
         ] {
-            assert_eq!(distance(from, to), expected, "{from} {to}");
-            assert_eq!(distance(to, from), expected, "{to} {from}");
+            let message = format!("unknown field `{unknown}`, expected `listen` or `ports`");
+            assert_eq!(meant(&message).as_deref(), expected, "{unknown}");
         }
     }
 }

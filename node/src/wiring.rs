@@ -1,307 +1,529 @@
-//! The only place that constructs actors: read it to see the graph and the supervision table.
+//! The only place that constructs actors. Each [`Group`] and [`ActorSpec`] below is a part of the
+//! supervision tree as data: it configures the tree, and `docs/actors.md` is printed from it.
 //!
-//! | supervisor | strategy | gives up after | children, in order of start |
-//! |---|---|---|---|
-//! | root | one-for-all | 2 restarts in 10 min: the process ends | storage, chain, network |
-//! | storage | one-for-one | 20 in 1 min | StorageActor |
-//! | chain | one-for-one | 30 in 1 min | ValidationActor, EngineActor, ChainActor, TxPoolActor |
-//! | network | rest-for-one | 20 in 1 min | NetworkActor, PeerActor |
-//!
-//! An actor that panics, fails, or is longer at one message than `handle_within` is made anew after its pace. Both
-//! together are below five seconds for each of them, which is how long a node may take to heal.
-//!
-//! | actor | path | pace | handle_within | memory |
-//! |---|---|---|---|---|
-//! | StorageActor | storage/store | backoff 50 ms to 500 ms | 2 s: two syncs of a bad disk | 256 messages; the engine's cache; four bytes for each 4 KiB of its file |
-//! | ValidationActor | chain/validation | backoff 50 ms to 500 ms | 2 s: it computes and waits for nobody | 1024 messages |
-//! | EngineActor | chain/engine | breaker: 3 in 10 s, open 500 ms to 1 s | 3 s: the execution client has 2.5 s for each message, and what takes longer (the replay of lost blocks) goes over many messages | 64 messages; hashes of the blocks to replay |
-//! | ChainActor | chain/agreement | backoff 100 ms to 1 s | 3.5 s: half a second of inputs and the two writes of the last one, each as long as the storage may take | 1024 messages; the blocks above the last final one |
-//! | TxPoolActor | chain/tx_pool | backoff 50 ms to 500 ms | 3.5 s: a second of calls, the last of which may take two | 256 messages; 16384 hashes |
-//! | NetworkActor | network/service | breaker: 3 in 10 s, open 500 ms to 2 s | 2 s: it waits for nobody | 1024 messages; the service's own limits |
-//! | PeerActor | network/peers | backoff 50 ms to 500 ms | 2 s: it waits for nobody | 256 messages; one entry a peer |
-//!
-//! Nobody has a memory budget: what each holds is bounded by the limits that its room names, and a restart would not
-//! empty a mailbox. While a breaker is open, what is sent to the engine or the network is refused, and who sends takes
-//! that for "not now": the chain asks again at its next tick and says again after the slot.
+//! An actor that panics, fails, or spends longer than its message timeout on one message is restarted after
+//! its restart delay. Both together are below five seconds for every actor, which is the time that a node
+//! may take to recover. While a circuit breaker is open, messages to the engine or the network are refused,
+//! and senders treat that as "not now": the chain retries at its next tick and rebroadcasts after the slot.
 
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::future::{Ready, ready};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use alys_actor_system::{
-    Backoff, Breaker, ChildSpec, Intensity, Pace, Strategy, SupervisorSpec, System, mailbox,
+    Addr, Backoff, Breaker, ChildSpec, Intensity, Message, Pace, Slot, Strategy, Supervisor,
+    SupervisorSpec, System, mailbox,
 };
 use alys_integrations::execution::{ExecutionClient, HttpEngine};
 use alys_integrations::http::ClientConfig;
 use alys_net::{ChainTag, NodeKey, PeerAddr};
 use alys_runtime::disk::Dir;
 
-use crate::actors::chain::{self, ChainActor};
-use crate::actors::engine::EngineActor;
-use crate::actors::network::{self, NetworkActor, NetworkError};
-use crate::actors::peers::PeerActor;
-use crate::actors::storage::{self, StorageActor};
-use crate::actors::tx_pool::TxPoolActor;
-use crate::actors::validation::ValidationActor;
+use crate::actors::chain::{self, ChainActor, ChainMessage};
+use crate::actors::engine::{EngineActor, EngineMessage, EngineTimeouts, MeteredClient};
+use crate::actors::network::{self, NetworkActor, NetworkError, NetworkMessage};
+use crate::actors::peers::{PeerActor, PeerMessage};
+use crate::actors::storage::{self, StorageActor, StorageMessage};
+use crate::actors::tx_pool::{TxPoolActor, TxPoolMessage};
+use crate::actors::validation::{ValidationActor, ValidationMessage};
+use crate::metrics::{NodeMetrics, register_refusals};
 use crate::node::{FRESH_VOTES_FILE, Node, NodeConfig, StartError};
 use crate::rights::Rights;
 
-/// Records and look-ups of all other actors; each asks once at a time.
-const STORAGE_MAILBOX: usize = 256;
-/// A slot of a federation of 15 brings 30 votes and a proposal, re-sent by whoever has no finality.
-const CHAIN_MAILBOX: usize = 1024;
-const VALIDATION_MAILBOX: usize = 1024;
-const ENGINE_MAILBOX: usize = 64;
-const NETWORK_MAILBOX: usize = 1024;
-const PEER_MAILBOX: usize = 256;
-const TX_POOL_MAILBOX: usize = 256;
+/// A call of the execution client that takes longer is too late for its slot. The client completes it all the
+/// same, and has the answer when it is asked again.
+const ENGINE_TIMEOUTS: EngineTimeouts = EngineTimeouts::new(Duration::from_secs(2));
 
-/// How long the execution client has for one call. What takes longer is too late for its slot; the client goes on with
-/// it all the same, and has the answer when it is asked again.
-const EXECUTION_CALL: Duration = Duration::from_secs(2);
-
-/// Calls of the execution client at once: one of the engine's and one of the pool's, and some that were given up.
+/// Calls of the execution client at once: one of the engine, one of the pool, and some that timed out.
 const ENGINE_CONNECTIONS: usize = 8;
 
-// How long each may be at one message, see the table.
-const STORAGE_HANDLES: Duration = Duration::from_secs(2);
-const VALIDATION_HANDLES: Duration = Duration::from_secs(2);
-const ENGINE_HANDLES: Duration = Duration::from_secs(3);
-const CHAIN_HANDLES: Duration = Duration::from_millis(3_500);
-const TX_POOL_HANDLES: Duration = Duration::from_millis(3_500);
-const NETWORK_HANDLES: Duration = Duration::from_secs(2);
-const PEERS_HANDLE: Duration = Duration::from_secs(2);
+/// A supervisor as wired and as documented.
+struct Group {
+    name: &'static str,
+    strategy: Strategy,
+    /// It gives up at more restarts within this time.
+    intensity: Intensity,
+    reason: &'static str,
+}
 
-/// A failure every few seconds is healed for as long as it lasts; one that comes back at once is not.
-const STORAGE_GIVES_UP: Intensity = Intensity {
-    restarts: 20,
-    within: Duration::from_secs(60),
+/// The root gives up, and with it the process, when its children do so repeatedly.
+const ROOT: Group = Group {
+    name: "root",
+    strategy: Strategy::OneForAll,
+    intensity: Intensity {
+        restarts: 2,
+        within: Duration::from_secs(600),
+    },
+    reason: "a failure that two restarts of the whole tree do not remove needs the operator",
 };
-/// More than the storage: a failure of the storage is one of the chain and of the engine too.
-const CHAIN_GIVES_UP: Intensity = Intensity {
-    restarts: 30,
-    within: Duration::from_secs(60),
+const STORAGE_GROUP: Group = Group {
+    name: "storage",
+    strategy: Strategy::OneForOne,
+    intensity: Intensity {
+        restarts: 20,
+        within: Duration::from_secs(60),
+    },
+    reason: "a failure every few seconds is survived for as long as it lasts",
 };
-const NETWORK_GIVES_UP: Intensity = Intensity {
-    restarts: 20,
-    within: Duration::from_secs(60),
+const CHAIN_GROUP: Group = Group {
+    name: "chain",
+    strategy: Strategy::OneForOne,
+    intensity: Intensity {
+        restarts: 30,
+        within: Duration::from_secs(60),
+    },
+    reason: "a failure of the storage also fails the chain and the engine",
 };
-/// The whole tree twice: what is still there then does not go away without somebody's help.
-const ROOT_GIVES_UP: Intensity = Intensity {
-    restarts: 2,
-    within: Duration::from_secs(600),
+const NETWORK_GROUP: Group = Group {
+    name: "network",
+    strategy: Strategy::RestForOne,
+    intensity: Intensity {
+        restarts: 20,
+        within: Duration::from_secs(60),
+    },
+    reason: "a new network service has no connections, so the peers restart with it",
 };
 
-/// A wait that doubles up to `max`.
+/// Delay before a restart.
+enum RestartDelay {
+    /// Doubles from `initial_ms` up to `max_ms`.
+    Backoff { initial_ms: u64, max_ms: u64 },
+    /// None, but after three failures in ten seconds the actor stays down for 500 ms to `max_ms`. That is
+    /// short, because senders handle refusals anyway, and a node behind its own breaker does not recover.
+    Breaker { max_ms: u64 },
+}
+
+/// An actor as wired and as documented.
+struct ActorSpec {
+    /// The name of the child, and the role of the actor in the access table.
+    name: &'static str,
+    actor: &'static str,
+    group: &'static str,
+    restart: RestartDelay,
+    /// Longest time for one message.
+    message_timeout: Duration,
+    timeout_reason: &'static str,
+    /// Messages in the mailbox.
+    mailbox: usize,
+    /// Memory beside the mailbox. There are no memory budgets, because every part has a limit of its own and
+    /// a restart would not empty a mailbox.
+    memory: &'static str,
+}
+
+const STORAGE: ActorSpec = ActorSpec {
+    name: "storage",
+    actor: "StorageActor",
+    group: STORAGE_GROUP.name,
+    restart: BACKOFF,
+    message_timeout: Duration::from_secs(2),
+    timeout_reason: "two syncs of a slow disk",
+    // Every other actor has at most one request at a time.
+    mailbox: 256,
+    memory: "the cache of the engine; four bytes per 4 KiB of its file",
+};
+const VALIDATION: ActorSpec = ActorSpec {
+    name: "validation",
+    actor: "ValidationActor",
+    group: CHAIN_GROUP.name,
+    restart: BACKOFF,
+    message_timeout: Duration::from_secs(2),
+    timeout_reason: "computation only",
+    mailbox: 1024,
+    memory: "none",
+};
+const ENGINE: ActorSpec = ActorSpec {
+    name: "engine",
+    actor: "EngineActor",
+    group: CHAIN_GROUP.name,
+    restart: RestartDelay::Breaker { max_ms: 1_000 },
+    message_timeout: ENGINE_TIMEOUTS.supervisor,
+    timeout_reason: "the actor's own timeout is shorter; a replay takes many messages",
+    mailbox: 64,
+    memory: "hashes of blocks to replay",
+};
+const CHAIN: ActorSpec = ActorSpec {
+    name: "chain",
+    actor: "ChainActor",
+    group: CHAIN_GROUP.name,
+    restart: RestartDelay::Backoff {
+        initial_ms: 100,
+        max_ms: 1_000,
+    },
+    message_timeout: Duration::from_millis(3_500),
+    timeout_reason: "the input budget and the two writes of the last input",
+    // A slot of a federation of 15 has 30 votes and a proposal, rebroadcast by every node without finality.
+    mailbox: 1024,
+    memory: "blocks above the last final one",
+};
+const TX_POOL: ActorSpec = ActorSpec {
+    name: "tx_pool",
+    actor: "TxPoolActor",
+    group: CHAIN_GROUP.name,
+    restart: BACKOFF,
+    message_timeout: Duration::from_millis(3_500),
+    timeout_reason: "the submit budget and one more call of the execution client",
+    mailbox: 256,
+    memory: "16384 hashes, 4096 transactions",
+};
+const NETWORK: ActorSpec = ActorSpec {
+    name: "network",
+    actor: "NetworkActor",
+    group: NETWORK_GROUP.name,
+    restart: RestartDelay::Breaker { max_ms: 2_000 },
+    message_timeout: Duration::from_secs(2),
+    timeout_reason: "it waits for no other actor",
+    mailbox: 1024,
+    memory: "the limits of the network service",
+};
+const PEERS: ActorSpec = ActorSpec {
+    name: "peers",
+    actor: "PeerActor",
+    group: NETWORK_GROUP.name,
+    restart: BACKOFF,
+    message_timeout: Duration::from_secs(2),
+    timeout_reason: "it waits for no other actor",
+    mailbox: 256,
+    memory: "one entry per peer",
+};
+
+const BACKOFF: RestartDelay = RestartDelay::Backoff {
+    initial_ms: 50,
+    max_ms: 500,
+};
+
+const GROUPS: [Group; 4] = [ROOT, STORAGE_GROUP, CHAIN_GROUP, NETWORK_GROUP];
+const ACTORS: [ActorSpec; 7] = [STORAGE, VALIDATION, ENGINE, CHAIN, TX_POOL, NETWORK, PEERS];
+
+impl Group {
+    fn spec(&self, name: impl Into<String>) -> SupervisorSpec {
+        SupervisorSpec {
+            intensity: self.intensity,
+            ..SupervisorSpec::new(name, self.strategy)
+        }
+    }
+
+    fn start(&self, system: &System) -> Result<Supervisor, StartError> {
+        Ok(system.supervisor(self.spec(self.name))?)
+    }
+}
+
+impl RestartDelay {
+    fn pace(&self) -> Pace {
+        match self {
+            Self::Backoff { initial_ms, max_ms } => Pace::Backoff(backoff(*initial_ms, *max_ms)),
+            Self::Breaker { max_ms } => Pace::CircuitBreaker(Breaker {
+                open_for: backoff(500, *max_ms),
+                ..Breaker::default()
+            }),
+        }
+    }
+}
+
+impl ActorSpec {
+    fn child(&self, rights: &Rights) -> Result<ChildSpec, StartError> {
+        Ok(ChildSpec::new(self.name)
+            .pace(self.restart.pace())
+            .handle_within(self.message_timeout)
+            .role(rights.role(self.name)?))
+    }
+
+    fn mailbox<M: Message>(&self) -> (Addr<M>, Slot<M>) {
+        mailbox(self.mailbox)
+    }
+}
+
 fn backoff(initial_ms: u64, max_ms: u64) -> Backoff {
-    let (initial, max) = (
-        Duration::from_millis(initial_ms),
-        Duration::from_millis(max_ms),
-    );
     Backoff {
-        initial,
-        max,
+        initial: Duration::from_millis(initial_ms),
+        max: Duration::from_millis(max_ms),
         ..Backoff::default()
     }
 }
 
-/// At once, but for three failures in ten seconds. It is not open for long: whoever is behind it is told at each message
-/// anyway when the world outside does not answer, and a node that waits for its own breaker does not heal.
-fn breaker(max_ms: u64) -> Pace {
-    Pace::CircuitBreaker(Breaker {
-        open_for: backoff(500, max_ms),
-        ..Breaker::default()
+/// The parts of a node that its actors share.
+struct Wiring {
+    config: NodeConfig,
+    system: System,
+    rights: Rights,
+    client: HttpEngine,
+    metrics: NodeMetrics,
+    storage: storage::Handle,
+    chain: Addr<ChainMessage>,
+    validation: Addr<ValidationMessage>,
+    engine: Addr<EngineMessage>,
+    network: Addr<NetworkMessage>,
+    peers: Addr<PeerMessage>,
+    tx_pool: Addr<TxPoolMessage>,
+}
+
+/// Opens the storage and the port, so that their errors reach the operator, then starts the tree. Addresses
+/// are handed out here; no actor looks another one up.
+pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
+    let (listen, peer_id) = prepare(&config).await?;
+    let config = NodeConfig { listen, ..config };
+    let root = SupervisorSpec {
+        backoff: backoff(500, 5_000),
+        ..ROOT.spec(config.name.clone())
+    };
+    let (storage, storage_slot) = STORAGE.mailbox();
+    let (validation, validation_slot) = VALIDATION.mailbox();
+    let (engine, engine_slot) = ENGINE.mailbox();
+    let (chain, chain_slot) = CHAIN.mailbox();
+    let (tx_pool, tx_pool_slot) = TX_POOL.mailbox();
+    let (network, network_slot) = NETWORK.mailbox();
+    let (peers, peers_slot) = PEERS.mailbox();
+    let wiring = Wiring {
+        client: execution_client(&config),
+        metrics: NodeMetrics::default(),
+        system: System::with_root(root),
+        rights: Rights::new()?,
+        config,
+        storage: storage::Handle(storage),
+        chain,
+        validation,
+        engine,
+        network,
+        peers,
+        tx_pool,
+    };
+    let metrics = wiring.system.metrics();
+    metrics.register(|registry| wiring.metrics.register(registry));
+    let group = STORAGE_GROUP.start(&wiring.system)?;
+    wiring.start_storage(&group, storage_slot)?;
+    let group = CHAIN_GROUP.start(&wiring.system)?;
+    wiring.start_validation(&group, validation_slot)?;
+    wiring.start_engine(&group, engine_slot)?;
+    wiring.start_chain(&group, chain_slot)?;
+    wiring.start_tx_pool(&group, tx_pool_slot)?;
+    let group = NETWORK_GROUP.start(&wiring.system)?;
+    wiring.start_network(&group, network_slot)?;
+    wiring.start_peers(&group, peers_slot)?;
+    wiring.system.enforce(wiring.rights.into_access());
+    let system = Arc::new(wiring.system);
+    register_refusals(&system);
+    Ok(Node {
+        system,
+        client: wiring.client,
+        is_validator: wiring.config.key.is_some(),
+        chain: chain::Handle(wiring.chain),
+        listen,
+        peer_id,
     })
 }
 
-/// Opens the storage and the port, so that their errors are the operator's, then starts the tree.
-pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
-    let (listen, peer_id) = prepare(&config).await?;
-    let NodeConfig {
-        name,
-        genesis,
-        key,
-        observer,
-        ..
-    } = config.clone();
-    let key = key.map(Arc::new);
-    let clock = chain::Clock::start();
+impl Wiring {
+    fn start_storage(
+        &self,
+        group: &Supervisor,
+        slot: Slot<StorageMessage>,
+    ) -> Result<(), StartError> {
+        let NodeConfig {
+            datadir,
+            storage,
+            genesis,
+            ..
+        } = self.config.clone();
+        let metrics = self.metrics.storage.clone();
+        group.start(STORAGE.child(&self.rights)?, slot, move || {
+            let datadir = datadir.clone();
+            let genesis = genesis.clone();
+            let metrics = metrics.clone();
+            async move { open_storage(&datadir, storage, &genesis, metrics) }
+        })?;
+        Ok(())
+    }
 
-    let (storage_addr, storage_slot) = mailbox(STORAGE_MAILBOX);
-    let (chain_addr, chain_slot) = mailbox(CHAIN_MAILBOX);
-    let (validation_addr, validation_slot) = mailbox(VALIDATION_MAILBOX);
-    let (engine_addr, engine_slot) = mailbox(ENGINE_MAILBOX);
-    let (network_addr, network_slot) = mailbox(NETWORK_MAILBOX);
-    let (peers_addr, peers_slot) = mailbox(PEER_MAILBOX);
-    let (tx_pool_addr, tx_pool_slot) = mailbox(TX_POOL_MAILBOX);
-    let storage = storage::Handle(storage_addr);
-    let http = HttpEngine::with_config(ClientConfig {
+    fn start_validation(
+        &self,
+        group: &Supervisor,
+        slot: Slot<ValidationMessage>,
+    ) -> Result<(), StartError> {
+        let genesis = self.config.genesis.clone();
+        let chain = self.chain.clone();
+        let make = always(move || ValidationActor::new(genesis.clone(), chain.clone()));
+        group.start(VALIDATION.child(&self.rights)?, slot, make)?;
+        Ok(())
+    }
+
+    fn start_engine(
+        &self,
+        group: &Supervisor,
+        slot: Slot<EngineMessage>,
+    ) -> Result<(), StartError> {
+        let client = self.metered_client();
+        let genesis = self.config.genesis.clone();
+        let cancun_time = self.config.cancun_time;
+        let chain = self.chain.clone();
+        let storage = self.storage.clone();
+        let make = always(move || {
+            EngineActor::new(
+                client.clone(),
+                genesis.clone(),
+                cancun_time,
+                ENGINE_TIMEOUTS,
+                chain.clone(),
+                storage.clone(),
+            )
+        });
+        group.start(ENGINE.child(&self.rights)?, slot, make)?;
+        Ok(())
+    }
+
+    fn start_chain(&self, group: &Supervisor, slot: Slot<ChainMessage>) -> Result<(), StartError> {
+        let mailboxes = chain::Mailboxes {
+            storage: self.storage.clone(),
+            engine: self.engine.clone(),
+            validation: self.validation.clone(),
+            network: self.network.clone(),
+            peers: self.peers.clone(),
+        };
+        let NodeConfig {
+            genesis,
+            key,
+            observer,
+            ..
+        } = self.config.clone();
+        let key = key.map(Arc::new);
+        let clock = chain::Clock::start();
+        let metrics = self.metrics.chain.clone();
+        group.start(CHAIN.child(&self.rights)?, slot, move || {
+            ChainActor::restore(
+                genesis.clone(),
+                key.clone(),
+                mailboxes.clone(),
+                observer.clone(),
+                clock.clone(),
+                metrics.clone(),
+            )
+        })?;
+        Ok(())
+    }
+
+    fn start_tx_pool(
+        &self,
+        group: &Supervisor,
+        slot: Slot<TxPoolMessage>,
+    ) -> Result<(), StartError> {
+        let client = self.metered_client();
+        let metrics = self.metrics.tx_pool.clone();
+        let network = self.rights.grant("tx_pool", "network", &self.network)?;
+        let make =
+            always(move || TxPoolActor::new(client.clone(), network.clone(), metrics.clone()));
+        group.start(TX_POOL.child(&self.rights)?, slot, make)?;
+        Ok(())
+    }
+
+    fn start_network(
+        &self,
+        group: &Supervisor,
+        slot: Slot<NetworkMessage>,
+    ) -> Result<(), StartError> {
+        let rights = &self.rights;
+        let mailboxes = network::Mailboxes {
+            validation: rights.grant("network", "validation", &self.validation)?,
+            chain: rights.grant("network", "chain", &self.chain)?,
+            peers: rights.grant("network", "peers", &self.peers)?,
+            storage: storage::Handle(rights.grant("network", "storage", &self.storage.0)?),
+            tx_pool: rights.grant("network", "tx_pool", &self.tx_pool)?,
+        };
+        let net_config = network_config(&self.config)?;
+        let interceptor = self.config.interceptor.clone();
+        let metrics = self.metrics.network.clone();
+        group.start(NETWORK.child(rights)?, slot, move || {
+            NetworkActor::bind(
+                net_config.clone(),
+                mailboxes.clone(),
+                interceptor.clone(),
+                metrics.clone(),
+            )
+        })?;
+        Ok(())
+    }
+
+    fn start_peers(&self, group: &Supervisor, slot: Slot<PeerMessage>) -> Result<(), StartError> {
+        let chain = self.rights.grant("peers", "chain", &self.chain)?;
+        let network = self.rights.grant("peers", "network", &self.network)?;
+        let observer = self.config.observer.clone();
+        let metrics = self.metrics.peers.clone();
+        let make = always(move || {
+            PeerActor::new(
+                network.clone(),
+                chain.clone(),
+                observer.clone(),
+                metrics.clone(),
+            )
+        });
+        group.start(PEERS.child(&self.rights)?, slot, make)?;
+        Ok(())
+    }
+}
+
+impl Wiring {
+    fn metered_client(&self) -> Arc<dyn ExecutionClient> {
+        Arc::new(MeteredClient {
+            client: Arc::new(self.client.clone()),
+            metrics: self.metrics.engine.clone(),
+        })
+    }
+}
+
+/// A factory that cannot fail.
+fn always<A>(make: impl Fn() -> A) -> impl FnMut() -> Ready<Result<A, Infallible>> {
+    move || ready(Ok(make()))
+}
+
+fn execution_client(config: &NodeConfig) -> HttpEngine {
+    HttpEngine::with_config(ClientConfig {
         auth: Some(config.jwt_secret.clone()),
-        deadline: EXECUTION_CALL,
-        connect_timeout: EXECUTION_CALL,
+        deadline: ENGINE_TIMEOUTS.call,
+        connect_timeout: ENGINE_TIMEOUTS.call,
         max_connections: if alys_runtime::buggify!("node.wiring.one_engine_connection") {
             1
         } else {
             ENGINE_CONNECTIONS
         },
         ..ClientConfig::new(config.engine.clone())
-    });
-    let client: Arc<dyn ExecutionClient> = Arc::new(http.clone());
-
-    let root = SupervisorSpec {
-        intensity: ROOT_GIVES_UP,
-        backoff: backoff(500, 5_000),
-        ..SupervisorSpec::new(name.clone(), Strategy::OneForAll)
-    };
-    let system = System::with_root(root);
-    let rights = Rights::new()?;
-
-    let storage_supervisor = system.supervisor(SupervisorSpec {
-        intensity: STORAGE_GIVES_UP,
-        ..SupervisorSpec::new("storage", Strategy::OneForOne)
-    })?;
-    let (dir, engine, chain_genesis) = (config.datadir.clone(), config.storage, genesis.clone());
-    let spec = ChildSpec::new("store")
-        .pace(Pace::Backoff(backoff(50, 500)))
-        .handle_within(STORAGE_HANDLES);
-    storage_supervisor.start(spec, storage_slot, move || {
-        let (dir, genesis) = (dir.clone(), chain_genesis.clone());
-        async move { open_storage(&dir, engine, &genesis) }
-    })?;
-
-    let chain_supervisor = system.supervisor(SupervisorSpec {
-        intensity: CHAIN_GIVES_UP,
-        ..SupervisorSpec::new("chain", Strategy::OneForOne)
-    })?;
-    let (validation_genesis, validation_chain) = (genesis.clone(), chain_addr.clone());
-    let spec = ChildSpec::new("validation")
-        .pace(Pace::Backoff(backoff(50, 500)))
-        .handle_within(VALIDATION_HANDLES);
-    chain_supervisor.start(spec, validation_slot, move || {
-        let actor = ValidationActor::new(validation_genesis.clone(), validation_chain.clone());
-        async move { Ok::<_, std::convert::Infallible>(actor) }
-    })?;
-    let (engine_genesis, engine_chain, engine_storage) =
-        (genesis.clone(), chain_addr.clone(), storage.clone());
-    let (engine_client, cancun_time) = (client.clone(), config.cancun_time);
-    let spec = ChildSpec::new("engine")
-        .pace(breaker(1_000))
-        .handle_within(ENGINE_HANDLES);
-    chain_supervisor.start(spec, engine_slot, move || {
-        let client = engine_client.clone();
-        let actor = EngineActor::new(
-            client,
-            engine_genesis.clone(),
-            cancun_time,
-            engine_chain.clone(),
-            engine_storage.clone(),
-        );
-        async move { Ok::<_, std::convert::Infallible>(actor) }
-    })?;
-    let doors = chain::Doors {
-        storage: storage.clone(),
-        engine: engine_addr,
-        validation: validation_addr.clone(),
-        network: network_addr.clone(),
-        peers: peers_addr.clone(),
-    };
-    let (chain_genesis, chain_observer) = (genesis.clone(), observer.clone());
-    let spec = ChildSpec::new("agreement")
-        .pace(Pace::Backoff(backoff(100, 1_000)))
-        .handle_within(CHAIN_HANDLES);
-    chain_supervisor.start(spec, chain_slot, move || {
-        ChainActor::restore(
-            chain_genesis.clone(),
-            key.clone(),
-            doors.clone(),
-            chain_observer.clone(),
-            clock.clone(),
-        )
-    })?;
-    let (pool_client, pool_network) = (client, rights.grant("tx_pool", "network", &network_addr)?);
-    let spec = ChildSpec::new("tx_pool")
-        .pace(Pace::Backoff(backoff(50, 500)))
-        .handle_within(TX_POOL_HANDLES);
-    chain_supervisor.start(spec, tx_pool_slot, move || {
-        let actor = TxPoolActor::new(pool_client.clone(), pool_network.clone());
-        async move { Ok::<_, std::convert::Infallible>(actor) }
-    })?;
-
-    let network_supervisor = system.supervisor(SupervisorSpec {
-        intensity: NETWORK_GIVES_UP,
-        ..SupervisorSpec::new("network", Strategy::RestForOne)
-    })?;
-    let network_doors = network::Doors {
-        validation: rights.grant("network", "validation", &validation_addr)?,
-        chain: rights.grant("network", "chain", &chain_addr)?,
-        peers: rights.grant("network", "peers", &peers_addr)?,
-        storage: storage::Handle(rights.grant("network", "storage", &storage.0)?),
-        tx_pool: rights.grant("network", "tx_pool", &tx_pool_addr)?,
-    };
-    let net_config = network_config(&NodeConfig {
-        listen,
-        ..config.clone()
-    })?;
-    let bending = config.bending.clone();
-    let spec = ChildSpec::new("service")
-        .pace(breaker(2_000))
-        .handle_within(NETWORK_HANDLES);
-    network_supervisor.start(spec, network_slot, move || {
-        NetworkActor::bind(net_config.clone(), network_doors.clone(), bending.clone())
-    })?;
-    let peers_chain = rights.grant("peers", "chain", &chain_addr)?;
-    let peers_network = rights.grant("peers", "network", &network_addr)?;
-    let spec = ChildSpec::new("peers")
-        .pace(Pace::Backoff(backoff(50, 500)))
-        .handle_within(PEERS_HANDLE);
-    network_supervisor.start(spec, peers_slot, move || {
-        let actor = PeerActor::new(peers_network.clone(), peers_chain.clone(), observer.clone());
-        async move { Ok::<_, std::convert::Infallible>(actor) }
-    })?;
-
-    // Nobody looks others up: all addresses are handed out here. What was refused is in the system's audit.
-    system.enforce(rights.into_access());
-    Ok(Node {
-        system,
-        client: http,
-        chain: chain::Handle(chain_addr),
-        listen,
-        peer_id,
     })
 }
 
-/// What an operator can get wrong shows here, before any actor runs: the storage opens, the port is free, the peers are
-/// addresses. The vote state of a new key is made, and its marker removed, before anything can vote.
+/// Finds mistakes of the operator before any actor runs: the storage opens, the port is free, the bootnodes
+/// are addresses. Creates the vote state of a new key and then removes its marker.
 async fn prepare(config: &NodeConfig) -> Result<(SocketAddr, alys_net::PeerId), StartError> {
     let net_config = network_config(config)?;
     let peer_id = net_config.key.peer_id();
-    let store = open_storage(&config.datadir, config.storage, &config.genesis)?;
+    let store = open_storage(
+        &config.datadir,
+        config.storage,
+        &config.genesis,
+        storage::Metrics::default(),
+    )?;
     if config.fresh_votes {
         store.create_votes(&config.genesis)?;
         config.datadir.remove(FRESH_VOTES_FILE)?;
     }
     drop(store);
-    let listen = {
-        let probe = alys_runtime::net::Listener::bind(config.listen).await;
-        let probe = probe.map_err(|source| alys_net::SetupError::Listen {
-            addr: config.listen,
-            source,
-        })?;
-        probe.local_addr()
-    };
-    Ok((listen, peer_id))
+    let probe = alys_runtime::net::Listener::bind(config.listen).await;
+    let probe = probe.map_err(|source| alys_net::SetupError::Listen {
+        addr: config.listen,
+        source,
+    })?;
+    Ok((probe.local_addr(), peer_id))
 }
 
 fn open_storage(
     dir: &Dir,
     engine: alys_storage::Engine,
     genesis: &alys_types::Genesis,
+    metrics: storage::Metrics,
 ) -> Result<StorageActor, alys_storage::Error> {
     let dir = dir.sub("chain").map_err(|error| alys_storage::Error::Io {
         operation: "create directory",
         reason: error.to_string(),
     })?;
-    StorageActor::open(&dir, engine, genesis)
+    StorageActor::open(&dir, engine, genesis, metrics)
 }
 
 fn network_config(config: &NodeConfig) -> Result<alys_net::Config, StartError> {
@@ -320,8 +542,8 @@ fn network_config(config: &NodeConfig) -> Result<alys_net::Config, StartError> {
         config.listen,
         peers,
     );
-    // What is said again after a slot must pass.
-    let slot = std::time::Duration::from_millis(config.genesis.spec().slot_duration_ms);
+    // Rebroadcasts after a slot must not count as repetitions.
+    let slot = Duration::from_millis(config.genesis.spec().slot_duration_ms);
     net.timing.repeat_window = net.timing.repeat_window.min(slot / 2);
     Ok(net)
 }
@@ -331,6 +553,69 @@ impl From<NetworkError> for StartError {
         match error {
             NetworkError::Setup(setup) => StartError::Network(setup),
             other => StartError::Datadir(std::io::Error::other(other)),
+        }
+    }
+}
+
+/// The supervision tree in Markdown: the content of `docs/actors.md`.
+pub fn actors_page() -> String {
+    let mut page = String::from(
+        "# Actors of a node\n\nPrinted from the tables in `node/src/wiring.rs`, whose test compares \
+         them.\n\n| supervisor | strategy | gives up after | because |\n|---|---|---|---|\n",
+    );
+    let row = |page: &mut String, cells: [&str; 4]| {
+        writeln!(page, "| {} |", cells.join(" | ")).expect("a string takes everything");
+    };
+    for group in GROUPS {
+        let Intensity { restarts, within } = group.intensity;
+        let strategy = format!("{:?}", group.strategy);
+        let limit = format!("{restarts} restarts in {} s", within.as_secs());
+        row(&mut page, [group.name, &strategy, &limit, group.reason]);
+    }
+    page.push_str(
+        "\nSupervisors below the root start their actors in this order and stop them in reverse.\n\n\
+         | actor | restart delay, message timeout | mailbox | memory |\n|---|---|---|---|\n",
+    );
+    for actor in ACTORS {
+        let name = format!("`{}/{}` ({})", actor.group, actor.name, actor.actor);
+        let restart = match actor.restart {
+            RestartDelay::Backoff { initial_ms, max_ms } => {
+                format!("{initial_ms} to {max_ms} ms")
+            }
+            RestartDelay::Breaker { max_ms } => {
+                format!("0; circuit breaker open for 500 to {max_ms} ms")
+            }
+        };
+        let timeout = actor.message_timeout.as_millis();
+        let times = format!("{restart}; {timeout} ms: {}", actor.timeout_reason);
+        let mailbox = format!("{} messages", actor.mailbox);
+        row(&mut page, [&name, &times, &mailbox, actor.memory]);
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_shows_the_wired_actors() {
+        let expected = actors_page();
+        assert_eq!(
+            include_str!("../../docs/actors.md"),
+            expected,
+            "docs/actors.md has to be:\n{expected}"
+        );
+    }
+
+    #[test]
+    fn every_actor_recovers_within_five_seconds() {
+        for actor in ACTORS {
+            let delay_ms = match actor.restart {
+                RestartDelay::Backoff { max_ms, .. } | RestartDelay::Breaker { max_ms } => max_ms,
+            };
+            let total = actor.message_timeout + Duration::from_millis(delay_ms);
+            assert!(total < Duration::from_secs(5), "{}: {total:?}", actor.name);
         }
     }
 }

@@ -120,7 +120,7 @@ async fn validator(
                     .push((block.height.0, block.hash.to_string()));
             }
         })),
-        bending: Default::default(),
+        interceptor: Default::default(),
     })
     .await
     .expect("starts");

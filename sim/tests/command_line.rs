@@ -56,12 +56,12 @@ fn every_actor_of_a_node_is_struck_and_heals_without_a_restart_of_the_process() 
             .unwrap_or(0)
     };
     for actor in [
-        "store",
+        "storage",
         "validation",
         "engine",
-        "agreement",
+        "chain",
         "tx_pool",
-        "service",
+        "network",
         "peers",
     ] {
         assert_eq!(

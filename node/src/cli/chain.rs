@@ -24,7 +24,7 @@ pub enum GenesisCommand {
 
 #[derive(Debug, Args)]
 pub struct NewArgs {
-    /// Directory for the two files; made if it is missing.
+    /// Directory for the two files; created if it is missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// An authority, as `alys keys show` prints it. Repeat it, in the order of the federation; 1 to 15.
@@ -36,7 +36,7 @@ pub struct NewArgs {
         required_unless_present = "authorities_file"
     )]
     authorities: Vec<Authority>,
-    /// Instead: a file with the authority.toml of all members, one after the other.
+    /// A file with the concatenated authority.toml of all members, in place of --authority.
     #[arg(long, value_name = "FILE", conflicts_with = "authorities")]
     authorities_file: Option<PathBuf>,
     /// EVM chain id. No other chain should have it (https://chainlist.org).
@@ -45,7 +45,7 @@ pub struct NewArgs {
     /// Length of a slot in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 2000)]
     slot_ms: u64,
-    /// Which faults the federation tolerates.
+    /// Faults that the federation tolerates.
     #[arg(long, value_enum, default_value_t = FaultModelArg::Byzantine)]
     fault_model: FaultModelArg,
     /// Seconds from now until the chain starts.
@@ -57,18 +57,18 @@ pub struct NewArgs {
     /// A balance at genesis, for development only. Repeat it.
     #[arg(long = "fund", value_name = "ADDRESS=ETHER", value_parser = genesis::parse_fund, num_args = 1..)]
     funded: Vec<(Address, U256)>,
-    /// A BLS public key that signs orders to change the federation. Repeat it. Without: the federation never changes.
+    /// A BLS public key that signs changes of the federation. Repeat it. Default: the federation never changes.
     #[arg(long = "governance-key", value_name = "PUBKEY", num_args = 1..)]
     governance_keys: Vec<PublicKeyBytes>,
-    /// How many of them must sign; by default more than half.
+    /// Number of governance keys that must sign; default: more than half.
     #[arg(long, value_name = "N", requires = "governance_keys")]
     governance_threshold: Option<u8>,
 }
 
-/// Which faults the federation tolerates.
+/// Faults that the federation tolerates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum FaultModelArg {
-    /// Up to a third of the authorities do anything.
+    /// Up to a third of the authorities behave arbitrarily.
     Byzantine,
     /// Just under half of the authorities stop, and come back with their disks.
     Crash,
@@ -77,7 +77,7 @@ enum FaultModelArg {
 /// Runs the command.
 ///
 /// # Errors
-/// With what to do.
+/// The failure names the remedy.
 pub fn run(GenesisCommand::New(args): GenesisCommand) -> Result<(), Failure> {
     let NewArgs {
         authorities,

@@ -12,10 +12,10 @@ use crate::keys::{self, PublicParts, Purpose, ScryptCost};
 /// `alys keys ..`
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
-    /// Make a block-signing key and a network identity; print their public parts.
+    /// Create a block-signing key and a network identity, and print their public parts.
     ///
     /// Writes keystore.json (encrypted, EIP-2335), identity.key, authority.toml (public, for `alys genesis new`) and
-    /// votes.new, by which the node knows at its first start that the key has never voted. Overwrites nothing.
+    /// votes.new, which marks a key that has never voted. Overwrites nothing.
     New(NewArgs),
     /// Print the public parts of the keys of a data directory.
     Show(ShowArgs),
@@ -23,16 +23,16 @@ pub enum KeysCommand {
 
 #[derive(Debug, Args)]
 pub struct NewArgs {
-    /// The node's data directory; made if it is missing.
+    /// The node's data directory; created if it is missing.
     #[arg(long, value_name = "DIR", env = "ALYS_DATADIR")]
     datadir: PathBuf,
-    /// File with the password of the new key. Without: the environment variable ALYS_PASSWORD, else it is asked for.
+    /// File with the password of the new key; default: the environment variable ALYS_PASSWORD, else a prompt.
     #[arg(long, value_name = "FILE", env = "ALYS_PASSWORD_FILE")]
     password_file: Option<PathBuf>,
     /// EVM address that receives the authority's share of the fees.
     #[arg(long, value_name = "ADDRESS")]
     fee_address: Option<Address>,
-    /// Work to try one password: a power of two. Less than the default does not protect a key.
+    /// Cost of one guess at the password, a power of two. Less than the default does not protect a key.
     #[arg(long, value_name = "N", default_value_t = 262_144)]
     scrypt_n: u64,
     /// Print JSON.
@@ -53,14 +53,14 @@ pub struct ShowArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// With what to do.
+/// The failure names the remedy.
 pub fn run(command: KeysCommand) -> Result<(), Failure> {
     match command {
         KeysCommand::New(args) => {
             let cost = ScryptCost::new(args.scrypt_n).map_err(Failure::refused)?;
             let (dir, lock) = open_locked(&args.datadir)?;
             drop(lock);
-            // Before a person thinks of a password twice.
+            // Checked before the prompt for a password.
             if dir.exists(keys::KEYSTORE).map_err(Failure::refused)? {
                 let path = dir.path().join(keys::KEYSTORE).display().to_string();
                 return Err(Failure::refused(keys::KeysError::Exists { path }));

@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! Promises that whatever a person can get wrong ends in one line on standard error that says what is wrong and what to
-//! do, and in exit code 2, before anything has happened; and what breaks later in exit code 1. Results go to standard
+//! Guarantees that a mistake of the caller ends in exit code 2 and one line on standard error that names the
+//! mistake and its remedy, before anything is changed, and a later failure in exit code 1. Results go to standard
 //! output, everything else to standard error.
 
 mod chain;
@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::process::ExitCode;
 use std::task::Poll;
 
+use alys_integrations::http::ServeError;
 use alys_runtime::disk::{Dir, Lock};
 use alys_runtime::signal::{self, Shutdown};
 use alys_runtime::time::{self, Duration};
@@ -24,10 +25,10 @@ use crate::dev::DevArgs;
 use crate::files;
 use crate::telemetry::{self, LogFormat};
 
-/// How long actors may take to stop.
+/// Time for the actors to stop.
 pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(5);
-/// Signals that follow the first within this time are the same wish.
-const SAME_WISH: Duration = Duration::from_millis(500);
+/// Signals within this time after the first one are repetitions of it.
+const REPEATED_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Alys: a merge-mined Bitcoin sidechain that runs the EVM.
 #[derive(Debug, Parser)]
@@ -44,7 +45,7 @@ pub struct Cli {
 
 #[derive(Debug, Args)]
 struct LogArgs {
-    /// Which log lines: a level, or levels by module as in RUST_LOG.
+    /// Log lines to show: a level, or levels by module as in RUST_LOG.
     #[arg(
         long,
         global = true,
@@ -53,7 +54,7 @@ struct LogArgs {
         help_heading = "Logs"
     )]
     log_filter: Option<String>,
-    /// How log lines look (they go to standard error).
+    /// Format of log lines (they go to standard error).
     #[arg(
         long,
         global = true,
@@ -70,10 +71,10 @@ enum Command {
     Dev(DevArgs),
     /// Run one node: a validator of a federation, or a full node.
     Node(node::NodeArgs),
-    /// Make and show a node's keys.
+    /// Create and show a node's keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
-    /// Make a new chain.
+    /// Create a new chain.
     #[command(subcommand)]
     Genesis(chain::GenesisCommand),
     /// Help with configuration files.
@@ -87,17 +88,17 @@ enum ConfigCommand {
     Example,
 }
 
-/// How a command ends when it does not end well. The text is one line.
+/// A failed command. The text is one line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Nothing has happened: a mistake of the caller's, or the machine lacks something. Exit code 2.
+    /// Nothing was changed: a mistake of the caller, or the machine lacks something. Exit code 2.
     Refused(String),
-    /// It ran, and broke. Exit code 1.
+    /// It failed while it ran. Exit code 1.
     Broken(String),
 }
 
 impl Failure {
-    /// A refusal with an error and its causes, one line.
+    /// A refusal with an error and its causes.
     pub fn refused(error: impl Error) -> Failure {
         Failure::Refused(one_line(&error))
     }
@@ -152,7 +153,19 @@ fn init_log(
     telemetry::init(format, log.log_filter.as_deref(), filter, default).map_err(Failure::refused)
 }
 
-/// An error with its causes; a cause that stands in the text already is not repeated.
+/// The refusal of a metrics address.
+pub(crate) fn metrics_refused(error: ServeError) -> Failure {
+    let ServeError::Bind { addr, source, .. } = error;
+    let reason = match source.kind() {
+        io::ErrorKind::AddrInUse => "another program uses this port".to_owned(),
+        _ => source.to_string(),
+    };
+    Failure::Refused(format!(
+        "--metrics-addr: cannot listen on {addr}: {reason}; stop that program, or use another address"
+    ))
+}
+
+/// An error with its causes. A cause that the text contains already is not repeated.
 pub(crate) fn one_line(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -166,7 +179,7 @@ pub(crate) fn one_line(error: &dyn Error) -> String {
     text.replace('\n', " ")
 }
 
-/// Opens a data directory and takes it for this process.
+/// Opens a data directory and locks it for this process.
 pub(crate) fn open_locked(path: &Path) -> Result<(Dir, Lock), Failure> {
     let open = || -> io::Result<(Dir, Lock)> {
         let dir = Dir::open(path)?;
@@ -191,20 +204,20 @@ pub(crate) fn open_locked(path: &Path) -> Result<(Dir, Lock), Failure> {
     })
 }
 
-/// The wish that the process ends, listened for from now on: one that comes before the answer is awaited is not lost.
-pub(crate) async fn stop_wish() -> Pin<Box<dyn Future<Output = Shutdown> + Send>> {
-    let mut wish = Box::pin(signal::shutdown());
-    match futures::poll!(wish.as_mut()) {
+/// Resolves at a signal to stop. Listens from now on: a signal before the first await is not lost.
+pub(crate) async fn stop_signal() -> Pin<Box<dyn Future<Output = Shutdown> + Send>> {
+    let mut stop = Box::pin(signal::shutdown());
+    match futures::poll!(stop.as_mut()) {
         Poll::Ready(shutdown) => Box::pin(std::future::ready(shutdown)),
-        Poll::Pending => wish,
+        Poll::Pending => stop,
     }
 }
 
-/// Ends the process when it is asked to end once more, while `stopping` takes its time.
+/// Runs `stopping`; another signal meanwhile ends the process at once.
 pub(crate) async fn unless_forced<T>(stopping: impl Future<Output = T>) -> T {
     let once_more = async {
-        // `timeout`, npm and others send the same wish twice at once.
-        time::sleep(SAME_WISH).await;
+        // `timeout`, npm and others send a signal twice at once.
+        time::sleep(REPEATED_SIGNAL).await;
         signal::shutdown().await
     };
     alys_runtime::select! {
@@ -227,11 +240,13 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_understood() {
+    fn valid_commands_are_accepted() {
         for line in [
             "alys dev",
             "alys dev --validators 1 --slot-ms 1000 --datadir d --http-port 0 --json --fork shanghai",
+            "alys dev --metrics-addr 127.0.0.1:0",
             "alys node --config alys.toml --listen 127.0.0.1:0 --log-filter debug",
+            "alys node --config alys.toml --metrics-addr 127.0.0.1:9464",
             "alys --log-format json node --config alys.toml",
             "alys keys new --datadir d --password-file f --scrypt-n 2",
             "alys keys show --datadir d",
@@ -253,6 +268,7 @@ mod tests {
             ("alys dev --validators 16", "1..=15"),
             ("alys dev --slot-ms 10", "1000"),
             ("alys node --config f --listen here", "is not ip:port"),
+            ("alys node --config f --metrics-addr :9", "is not ip:port"),
             (
                 "alys node --config f --execution-url https://1.2.3.4",
                 "only http://",
@@ -279,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_datadir_that_cannot_be_used_is_refused_with_the_reason() {
-        // Files that people name are the operating system's.
+        // Paths of the command line are not on the simulated disk.
         if alys_runtime::is_simulated() {
             return;
         }
@@ -295,12 +311,12 @@ mod tests {
         assert!(open_locked(&path).is_ok());
         let file = path.join(alys_runtime::disk::LOCK_FILE);
         assert!(refusal(&file).contains("is a file"));
-        // Nobody may write there, root included.
+        // Not writable, not even for root.
         assert!(refusal(Path::new("/proc/alys")).contains("cannot be used"));
     }
 
     #[test]
-    fn errors_are_one_line_and_say_nothing_twice() {
+    fn errors_are_one_line_without_repetitions() {
         #[derive(Debug, thiserror::Error)]
         #[error("outer")]
         struct Outer(#[source] Inner);

@@ -9,12 +9,16 @@ use alys_runtime::disk::Dir;
 use alys_types::bls::SecretKey;
 use clap::Args;
 
-use super::{Failure, LogArgs, STOP_DEADLINE, init_log, open_locked, stop_wish, unless_forced};
+use super::{
+    Failure, LogArgs, STOP_DEADLINE, init_log, metrics_refused, open_locked, stop_signal,
+    unless_forced,
+};
 use crate::config::{self, Config, Execution, Overrides, Role};
 use crate::files;
 use crate::genesis::ChainFiles;
 use crate::host::{Host, HostConfig, HostExecution};
 use crate::keys::{self, KeysError, Purpose};
+use crate::metrics::MetricsServer;
 use crate::node::{NodeEvent, Observer};
 
 #[derive(Debug, Args)]
@@ -28,16 +32,16 @@ To set up a federation of n nodes:
 SIGINT or SIGTERM stops the node; a second one forces it.
 Exit code 2: it did not start, and the message says why. Exit code 1: it ran and gave up.")]
 pub struct NodeArgs {
-    /// The configuration file; `alys config example` prints one. What follows here overrides it.
+    /// The configuration file; `alys config example` prints one. The options below override it.
     #[arg(long, value_name = "FILE", env = "ALYS_CONFIG")]
     config: PathBuf,
-    /// Name in the logs.
+    /// Name in logs.
     #[arg(long, value_name = "NAME", env = "ALYS_NAME")]
     name: Option<String>,
-    /// Where keys, blocks and votes are kept.
+    /// Directory of keys, blocks and votes.
     #[arg(long, value_name = "DIR", env = "ALYS_DATADIR")]
     datadir: Option<PathBuf>,
-    /// Where to listen for peers.
+    /// Listen address for peers.
     #[arg(long, value_name = "IP:PORT", env = "ALYS_LISTEN", value_parser = config::parse_address)]
     listen: Option<SocketAddr>,
     /// Peers, separated by commas: ip:port or ip:port/p2p/ID.
@@ -49,21 +53,25 @@ pub struct NodeArgs {
         value_parser = config::parse_peer
     )]
     bootnodes: Vec<String>,
-    /// Engine API of an execution client, in place of what the file says.
+    /// Engine API of an execution client, in place of the one in the file.
     #[arg(long, value_name = "URL", env = "ALYS_EXECUTION_URL", value_parser = config::parse_url)]
     execution_url: Option<Endpoint>,
-    /// File with the secret that the execution client has too.
+    /// File with the secret that the execution client shares.
     #[arg(long, value_name = "FILE", env = "ALYS_JWT_SECRET")]
     jwt_secret: Option<PathBuf>,
-    /// File with the password of the keystore; else the environment variable ALYS_PASSWORD, else it is asked for.
+    /// File with the password of the keystore; default: the environment variable ALYS_PASSWORD, else a prompt.
     #[arg(long, value_name = "FILE", env = "ALYS_PASSWORD_FILE")]
     password_file: Option<PathBuf>,
+    /// Serve /metrics (Prometheus), /health (200 while the node makes progress) and /ready (200 while it is synced and
+    /// votes) on this address. Off by default.
+    #[arg(long, value_name = "IP:PORT", env = "ALYS_METRICS_ADDR", value_parser = config::parse_address)]
+    metrics_addr: Option<SocketAddr>,
 }
 
-/// Runs one node until it is asked to end.
+/// Runs one node until a signal stops it.
 ///
 /// # Errors
-/// With what to do.
+/// The failure names the remedy.
 pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
     let overrides = Overrides {
         name: args.name,
@@ -73,6 +81,7 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         execution_url: args.execution_url,
         jwt_secret: args.jwt_secret,
         password_file: args.password_file,
+        metrics_addr: args.metrics_addr,
     };
     let config = Config::load(&args.config, overrides).map_err(Failure::refused)?;
     init_log(
@@ -83,8 +92,12 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
     )?;
     let chain =
         ChainFiles::load(&config.chain, &config.execution_genesis).map_err(Failure::refused)?;
-    // Before the directory is made: a wrong path leaves nothing behind.
+    // Unlocked before the datadir is created, so that a wrong path leaves nothing behind.
     let key = unlock(&config.role)?;
+    let metrics = match config.metrics_addr {
+        Some(addr) => Some(MetricsServer::bind(addr).await.map_err(metrics_refused)?),
+        None => None,
+    };
     let (datadir, _lock) = open_locked(&config.datadir)?;
     announce(&config, &chain, key.as_ref());
     let execution = match config.execution {
@@ -108,8 +121,8 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
             jwt_secret: read_secret(&jwt_secret)?,
         },
     };
-    // Not earlier: while a person is asked for a password, ctrl-c is to end the process at once.
-    let mut stop = stop_wish().await;
+    // Not earlier, because ctrl-c at the prompt for a password has to end the process at once.
+    let mut stop = stop_signal().await;
     let starting = Host::start(HostConfig {
         name: config.name,
         chain,
@@ -125,10 +138,14 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         started = starting => started.map_err(Failure::refused)?,
         _ = &mut stop => return Ok(()),
     };
+    if let Some(server) = &metrics {
+        server.monitors().add(host.monitor(None));
+    }
     tracing::info!(
         peers_on = %host.node().listen_addr(),
         peer_id = %host.node().peer_id(),
         rpc_on = host.http_addr().map(tracing::field::display),
+        metrics_on = metrics.as_ref().map(|server| tracing::field::display(server.local_addr())),
         "started"
     );
     let broken = alys_runtime::select! {
@@ -139,6 +156,9 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         }
     };
     let clean = unless_forced(host.stop(STOP_DEADLINE)).await;
+    if let Some(server) = metrics {
+        unless_forced(server.stop()).await;
+    }
     match broken {
         Some(reason) => Err(Failure::Broken(format!("the node gave up: {reason}"))),
         None => {
@@ -161,7 +181,7 @@ fn unlock(role: &Role) -> Result<Option<SecretKey>, Failure> {
         path: keystore.display().to_string(),
         datadir: parent.display().to_string(),
     };
-    // Asking for a password of a key that is not there would be a riddle.
+    // Checked before the prompt for its password.
     if !keystore.exists() {
         return Err(Failure::refused(missing()));
     }
@@ -199,11 +219,10 @@ fn announce(config: &Config, chain: &ChainFiles, key: Option<&SecretKey>) {
     }
 }
 
-/// Puts what happens into the log.
+/// Logs events that no actor logs.
 fn observer() -> Observer {
     Arc::new(|event| match event {
         NodeEvent::Peers { connected } => tracing::info!(connected, "peers"),
-        // The actors log these where they happen.
         NodeEvent::Finalized(_)
         | NodeEvent::Banned { .. }
         | NodeEvent::Evidence { .. }

@@ -1,10 +1,10 @@
-//! The directory of a development network, and what is remembered there.
+//! The directory of a development network.
 //!
 //! ```text
-//! dev.toml                what the network was made with; written last, so a network with one is complete
+//! dev.toml                parameters of the network; written last, so a network with one is complete
 //! chain.toml              the chain spec
 //! execution-genesis.json
-//! validator-<i>/          a data directory as `alys node` has it; the password is "dev"
+//! validator-<i>/          the data directory of an `alys node`; the password is "dev"
 //! ```
 
 use std::net::{IpAddr, SocketAddr};
@@ -26,29 +26,26 @@ use crate::keys::{self, KeysError, Password, PublicAuthority, ScryptCost};
 use crate::toml_text::{self, TomlError};
 
 const FILE: &str = "dev.toml";
-/// Not a secret: the keys are for a network on one machine.
+/// No secret, because the keys are for a network on one machine.
 const PASSWORD: &str = "dev";
-/// The layout that this program writes.
+/// Version of the layout that this program writes.
 const VERSION: u32 = 1;
 
-/// What a network was made with.
+/// Parameters of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Remembered {
     version: u32,
     /// 1 to 15.
     pub validators: u8,
-    /// Milliseconds.
     pub slot_ms: u64,
-    /// EVM chain id.
     pub chain_id: u64,
-    /// Execution rules.
     pub fork: ExecutionFork,
-    /// Where each validator listens for the others, on this machine.
+    /// Port of each validator for its peers, on loopback.
     pub peer_ports: Vec<u16>,
 }
 
-/// What the command line asks for; `None` is what was remembered, or the default.
+/// Parameters from the command line; `None` is the remembered value, or the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Wanted {
     pub validators: Option<u8>,
@@ -57,37 +54,30 @@ pub struct Wanted {
     pub fork: Option<ExecutionFork>,
 }
 
-/// A network on the disk.
+/// An opened network.
 #[derive(Debug, Clone)]
 pub struct Network {
-    /// What it was made with.
     pub remembered: Remembered,
-    /// The chain.
     pub chain: ChainFiles,
     /// In the order of the federation.
     pub validators: Vec<Validator>,
-    /// Made just now.
+    /// Created by this start.
     pub is_new: bool,
 }
 
-/// A validator on the disk.
 #[derive(Debug, Clone)]
 pub struct Validator {
-    /// Its data directory.
     pub dir: Dir,
-    /// Its key.
     pub key: SecretKey,
 }
 
-/// Why there is no network in a directory.
+/// Reason for which a directory has no usable network.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
-    /// The directory holds something else.
     #[error("{} is not empty and was not made by `alys dev`; use another --datadir", path.display())]
     Foreign { path: PathBuf },
-    /// Another network was made there.
     #[error(
-        "{} holds a network with {field} {found}, asked is {asked}; leave the option out to go on with it, or use \
+        "{} holds a network with {field} {found}, asked is {asked}; leave the option out to continue it, or use \
          another --datadir for a new one", path.display()
     )]
     Differs {
@@ -96,38 +86,34 @@ pub enum LayoutError {
         found: String,
         asked: String,
     },
-    /// Another program made it.
     #[error("{} was made by another version of `alys dev` (layout {found}, this is {VERSION}); use another --datadir", path.display())]
     Version { path: PathBuf, found: u32 },
-    /// The remembered file was edited.
+    /// `dev.toml` was edited.
     #[error("{0}")]
     Toml(#[from] TomlError),
-    /// The chain files of an earlier start cannot be used.
+    /// The chain files of an earlier start are damaged.
     #[error(
         "{source}; delete {} to start a new network there, or use another --datadir", path.display()
     )]
     Spoiled { path: PathBuf, source: GenesisError },
-    /// A validator is gone.
+    /// The directory of a validator was deleted.
     #[error(
         "{name} is missing in {}; delete that directory to start a new network there, or use another --datadir",
         path.display()
     )]
     Incomplete { path: PathBuf, name: String },
-    /// The chain files cannot be made.
     #[error(transparent)]
     Genesis(#[from] GenesisError),
-    /// The keys.
     #[error(transparent)]
     Keys(#[from] KeysError),
-    /// The system refuses.
     #[error("data directory: {0}")]
     Io(#[from] std::io::Error),
 }
 
-/// Opens the network in `dir`, or makes it.
+/// Opens the network in `dir`, or creates it.
 ///
 /// # Errors
-/// See [`LayoutError`].
+/// Any [`LayoutError`].
 pub async fn open_or_make(dir: &Dir, wanted: Wanted) -> Result<Network, LayoutError> {
     match dir.read(FILE)? {
         Some(bytes) => open(dir, &bytes, wanted).await,
@@ -185,7 +171,7 @@ async fn open(dir: &Dir, bytes: &[u8], wanted: Wanted) -> Result<Network, Layout
 }
 
 async fn make(dir: &Dir, wanted: Wanted) -> Result<Network, LayoutError> {
-    // What a start leaves behind that was cut off before the network was complete, and nothing else.
+    // Only files of a start that was interrupted before the network was complete.
     let own = |name: &String| {
         name == alys_runtime::disk::LOCK_FILE
             || name == CHAIN_FILE
@@ -244,12 +230,12 @@ async fn make(dir: &Dir, wanted: Wanted) -> Result<Network, LayoutError> {
     })
 }
 
-/// What a validator without a key means.
+/// Handling of a validator without a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum MissingKey {
-    /// The network is being made.
+    /// The network is new.
     Make,
-    /// The network has a key of this validator in its chain spec; another one would not be it.
+    /// The chain spec contains the lost key, and a new one would be no authority.
     Refuse,
 }
 
@@ -320,12 +306,12 @@ async fn free_ports(remembered: &[u16], count: usize) -> std::io::Result<Vec<u16
         .collect())
 }
 
-/// Whether nobody listens at an address.
+/// Whether an address can be bound.
 pub async fn is_free(addr: SocketAddr) -> bool {
     Listener::bind(addr).await.is_ok()
 }
 
-/// A port of this machine that is reachable from it only.
+/// An address that only this machine reaches.
 pub fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port)
 }
@@ -345,8 +331,8 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_made_once_and_found_again() {
-        // Files that people name are the operating system's.
+    fn a_network_is_created_once_and_reopened() {
+        // Paths of the command line are not on the simulated disk.
         if alys_runtime::is_simulated() {
             return;
         }
@@ -397,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_making_that_was_cut_off_is_finished() {
+    fn an_interrupted_creation_is_completed() {
         with_dir(|dir| async move {
             let made = open_or_make(&dir, Wanted::default())
                 .await
@@ -405,7 +391,7 @@ mod tests {
             dir.remove(FILE).expect("writable");
             let again = open_or_make(&dir, Wanted::default())
                 .await
-                .expect("what is left is of us");
+                .expect("the files of an interrupted start");
             assert!(again.is_new);
             let keys = |network: &Network| -> Vec<_> {
                 network
@@ -419,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_somebody_else_is_left_alone() {
+    fn a_foreign_directory_is_left_unchanged() {
         with_dir(|dir| async move {
             dir.write_atomic("thesis.txt", b"x").expect("writable");
             let refused = open_or_make(&dir, Wanted::default()).await;
@@ -429,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_was_taken_is_replaced() {
+    fn an_occupied_port_is_replaced() {
         with_dir(|_| async {
             let taken = Listener::bind(loopback(0)).await.expect("a free port");
             let port = taken.local_addr().port();

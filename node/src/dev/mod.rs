@@ -1,8 +1,8 @@
 //! `alys dev`: a whole local network in one process.
 //!
-//! Owns the directory of the network ([`layout`]) and what is told of it ([`report`]). Every validator is what `alys node`
-//! is, with its own keys, storage, embedded execution client and libp2p over loopback. Promises that a stop is clean, that
-//! a second start goes on where the first stopped, and that validators that disagree are an error.
+//! Owns the directory of the network ([`layout`]) and its output ([`report`]). Every validator is a whole `alys node`,
+//! with its own keys, storage, embedded execution client and libp2p over loopback. Guarantees that a stop is clean, that
+//! a second start continues the chain of the first, and that a disagreement of validators is an error.
 
 pub mod accounts;
 pub mod layout;
@@ -22,26 +22,32 @@ use alys_types::Height;
 use clap::Args;
 use futures::future::{join_all, select_all};
 
-use crate::cli::{Failure, STOP_DEADLINE, one_line, open_locked, stop_wish, unless_forced};
+use crate::cli::{
+    Failure, STOP_DEADLINE, metrics_refused, one_line, open_locked, stop_signal, unless_forced,
+};
+use crate::config;
 use crate::genesis::ExecutionFork;
 use crate::host::{Host, HostConfig, HostError, HostExecution};
+use crate::metrics::MetricsServer;
 use crate::node::{FinalBlock, NodeEvent, Observer};
 use layout::{Network, Wanted, loopback};
 use report::{Ready, Report, Style};
 
-/// The chain id of Alys' development networks.
+/// The chain id of development networks.
 pub const DEFAULT_CHAIN_ID: u64 = 121_212;
 
-/// Reports of validators that wait to be told; a slow terminal delays lines, not blocks.
-const WAITING_REPORTS: usize = 4096;
-/// Slots without a final block until that is worth a warning.
+/// Port of the metrics server unless it is taken.
+const DEFAULT_METRICS_PORT: u16 = 9464;
+/// Queued reports of final blocks. A slow terminal drops lines and never delays blocks.
+const MAX_QUEUED_REPORTS: usize = 4096;
+/// Slots without a final block before a warning.
 const SILENT_SLOTS: u32 = 15;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Every validator is a whole node: keys, storage, libp2p on loopback and an execution client. Accounts are those of Anvil
-and Hardhat. The chain is kept: a second start with the same directory goes on where the first stopped; another --datadir
-is another chain. To throw one away, delete its directory.
+and Hardhat. The chain is kept: a second start with the same directory continues it; another --datadir is another chain.
+To discard a chain, delete its directory.
 Standard output has the block lines, standard error the log (--log-filter info shows more).")]
 pub struct DevArgs {
     /// Number of validators, 1 to 15. Four tolerate one that fails or lies. [default: 4]
@@ -50,7 +56,7 @@ pub struct DevArgs {
     /// Length of a slot in milliseconds, 1000 to 60000. [default: 2000]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1000..=60_000))]
     slot_ms: Option<u64>,
-    /// Where the network is kept. [default: alys/dev in $XDG_DATA_HOME or ~/.local/share]
+    /// Directory of the network. [default: alys/dev in $XDG_DATA_HOME or ~/.local/share]
     #[arg(long, value_name = "DIR", env = "ALYS_DEV_DATADIR")]
     datadir: Option<PathBuf>,
     /// Port for wallets and scripts, of the first validator's execution client; the others take the next free ones. 0
@@ -60,6 +66,10 @@ pub struct DevArgs {
     /// Address for wallets and scripts. Another than loopback lets the network in.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     http_addr: IpAddr,
+    /// Serve /metrics (Prometheus), /health and /ready of all validators on this address; the label validator="0" and up
+    /// tells them apart. [default: 127.0.0.1:9464, or a free port when that is taken]
+    #[arg(long, value_name = "IP:PORT", value_parser = config::parse_address)]
+    metrics_addr: Option<SocketAddr>,
     /// Print one JSON object a line: {"event":"ready"|"block"|"stopped", ..}.
     #[arg(long)]
     json: bool,
@@ -71,10 +81,10 @@ pub struct DevArgs {
     chain_id: Option<u64>,
 }
 
-/// Runs the network until it is asked to end.
+/// Runs the network until a signal stops it.
 ///
 /// # Errors
-/// With what to do.
+/// The failure names the remedy.
 pub async fn run(args: DevArgs) -> Result<(), Failure> {
     let started = time::now();
     let style = if args.json { Style::Json } else { Style::Text };
@@ -92,24 +102,32 @@ pub async fn run(args: DevArgs) -> Result<(), Failure> {
     let network = layout::open_or_make(&dir, wanted)
         .await
         .map_err(Failure::refused)?;
-    let (reports, inbox) = mpsc::channel(WAITING_REPORTS);
-    let mut stop = stop_wish().await;
+    let metrics = bind_metrics(args.metrics_addr).await?;
+    let (reports, inbox) = mpsc::channel(MAX_QUEUED_REPORTS);
+    let mut stop = stop_signal().await;
     let hosts = select! {
         hosts = start_all(&network, &args, reports) => hosts?,
         _ = &mut stop => return Ok(()),
     };
-    let ending = watch(&network, &dir, &hosts, inbox, style, stop).await;
+    for (index, host) in hosts.iter().enumerate() {
+        metrics
+            .monitors()
+            .add(host.monitor(Some(index.to_string())));
+    }
+    let ready = ready(&network, &dir, &hosts, metrics.local_addr()).await;
+    let ending = watch(&network, ready, &hosts, inbox, style, stop).await;
     let clean = unless_forced(join_all(
         hosts.into_iter().map(|host| host.stop(STOP_DEADLINE)),
     ))
     .await;
+    metrics.stop().await;
     if !clean.iter().all(|clean| *clean) {
         tracing::warn!("the stop took too long; the next start cleans up");
     }
     ending.finish(style, started)
 }
 
-/// Where development networks are kept unless told otherwise: where Reth and others keep theirs.
+/// The default directory, beside those of Reth and others.
 fn default_datadir() -> Result<PathBuf, Failure> {
     let variable = |name: &str| {
         std::env::var_os(name)
@@ -131,7 +149,20 @@ fn default_datadir() -> Result<PathBuf, Failure> {
     }
 }
 
-/// Starts all validators; stops those that run when one does not start.
+/// The address that was asked for, or the default one and a free port in its place.
+async fn bind_metrics(addr: Option<SocketAddr>) -> Result<MetricsServer, Failure> {
+    if let Some(addr) = addr {
+        return MetricsServer::bind(addr).await.map_err(metrics_refused);
+    }
+    match MetricsServer::bind(loopback(DEFAULT_METRICS_PORT)).await {
+        Ok(server) => Ok(server),
+        Err(_) => MetricsServer::bind(loopback(0))
+            .await
+            .map_err(metrics_refused),
+    }
+}
+
+/// Starts all validators. If one fails to start, the others are stopped.
 async fn start_all(
     network: &Network,
     args: &DevArgs,
@@ -151,7 +182,7 @@ async fn start_all(
             {
                 tracing::debug!(
                     height = block.height.0,
-                    "a block line is left out: the reader is slow or gone"
+                    "a block line is dropped: the reader is slow or gone"
                 );
             }
         });
@@ -187,7 +218,7 @@ async fn start_all(
     Ok(hosts)
 }
 
-/// The first validator's address is what was asked for; the others come after it where that is free.
+/// The first validator gets the requested port, and the others the following ones where they are free.
 async fn http_addr(args: &DevArgs, index: usize) -> SocketAddr {
     let wanted = match args.http_port {
         0 => 0,
@@ -201,20 +232,20 @@ async fn http_addr(args: &DevArgs, index: usize) -> SocketAddr {
     }
 }
 
-/// How a run ended.
+/// Result of a run.
 struct Ending {
     report: Report,
-    /// Why, unless it was asked to.
+    /// The failure that ended it; `None` after a signal.
     broken: Option<String>,
-    /// Nobody reads the lines any more.
-    deaf: bool,
+    /// The reader of standard output is gone.
+    is_output_closed: bool,
 }
 
 impl Ending {
     fn finish(self, style: Style, started: Instant) -> Result<(), Failure> {
-        if !self.deaf {
+        if !self.is_output_closed {
             let seconds = time::now().duration_since(started).as_secs();
-            // Whoever closed the output meanwhile does not want the line either.
+            // The output may be closed by now.
             let _ = self
                 .report
                 .write_stopped(&mut io::stdout().lock(), style, seconds);
@@ -226,32 +257,31 @@ impl Ending {
     }
 }
 
-/// Tells of the network until it is asked to end, breaks, or nobody listens.
+/// Prints final blocks until a signal, a failure, or the end of the reader.
 async fn watch(
     network: &Network,
-    dir: &Dir,
+    ready: Ready,
     hosts: &[Host],
     mut inbox: mpsc::Receiver<FinalBlock>,
     style: Style,
     mut stop: impl Future<Output = Shutdown> + Unpin,
 ) -> Ending {
-    let ready = ready(network, dir, hosts).await;
     let mut ending = Ending {
         report: Report::after(ready.height),
         broken: None,
-        deaf: false,
+        is_output_closed: false,
     };
     if ready.write(&mut io::stdout().lock(), style).is_err() {
-        ending.deaf = true;
+        ending.is_output_closed = true;
         return ending;
     }
-    let patience = Duration::from_millis(network.remembered.slot_ms).saturating_mul(SILENT_SLOTS);
+    let silence = Duration::from_millis(network.remembered.slot_ms).saturating_mul(SILENT_SLOTS);
     let mut failed = select_all(hosts.iter().map(|host| Box::pin(host.node().failed())));
-    // The validators hold the senders; should all be gone, one of them says below why it failed.
+    // The validators hold the senders. If all are gone, `failed` has the reason.
     let mut is_open = true;
     loop {
         let block = select! {
-            block = time::timeout(patience, inbox.recv()), if is_open => block,
+            block = time::timeout(silence, inbox.recv()), if is_open => block,
             (reason, index, _) = &mut failed => {
                 ending.broken = Some(format!("validator {index} gave up: {reason}"));
                 return ending;
@@ -268,7 +298,7 @@ async fn watch(
                 Ok(true)
                     if report::write_block(&mut io::stdout().lock(), style, &block).is_err() =>
                 {
-                    ending.deaf = true;
+                    ending.is_output_closed = true;
                     return ending;
                 }
                 Ok(_) => {}
@@ -287,7 +317,7 @@ async fn watch(
     }
 }
 
-async fn ready(network: &Network, dir: &Dir, hosts: &[Host]) -> Ready {
+async fn ready(network: &Network, dir: &Dir, hosts: &[Host], metrics: SocketAddr) -> Ready {
     let height = match hosts.first() {
         Some(host) if !network.is_new => host
             .node()
@@ -309,6 +339,7 @@ async fn ready(network: &Network, dir: &Dir, hosts: &[Host]) -> Ready {
             .filter_map(Host::http_addr)
             .map(|addr| format!("http://{addr}"))
             .collect(),
+        metrics_url: format!("http://{metrics}/metrics"),
         height: height.unwrap_or(Height(0)),
     }
 }

@@ -1,4 +1,4 @@
-//! What the development network tells: which block lines appear, and how they look.
+//! Output of the development network: the ready line, the lines of final blocks and their formats.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,19 +10,18 @@ use serde_json::json;
 use super::accounts::{ACCOUNTS, ETHER, MNEMONIC};
 use crate::node::FinalBlock;
 
-/// Heights for which the validators' reports are compared: slow ones are seldom further behind.
-const COMPARED: usize = 256;
+/// Heights at which the reports of validators are compared; slow validators are rarely further behind.
+const COMPARED_HEIGHTS: usize = 256;
 
-/// How the lines look.
+/// Format of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// For people.
     Text,
     /// One JSON object a line.
     Json,
 }
 
-/// What is known when the network has started.
+/// Facts about a network that has started.
 #[derive(Debug, Clone)]
 pub struct Ready {
     pub validators: usize,
@@ -31,13 +30,15 @@ pub struct Ready {
     pub chain_id: u64,
     pub genesis_hash: Hash,
     pub datadir: String,
-    /// Of each validator's execution client.
+    /// JSON-RPC of each validator's execution client.
     pub rpc_urls: Vec<String>,
-    /// The height that the chain goes on from; zero for a new one.
+    /// The metrics of all validators.
+    pub metrics_url: String,
+    /// The last final height at the start; zero for a new chain.
     pub height: Height,
 }
 
-/// Two validators, two final blocks at one height: a bug.
+/// Two final blocks at one height: a bug.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "validators disagree about final block {height}: {first:?} and {second:?} (hash, state root)"
@@ -48,29 +49,29 @@ pub struct Disagreement {
     pub second: (Hash, Hash),
 }
 
-/// Collects the reports of all validators.
+/// Collects the reports of all validators and selects the lines to print.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Of the highest block told.
-    told: Height,
+    /// The highest height printed.
+    printed: Height,
     blocks: u64,
     transactions: u64,
     compared: BTreeMap<Height, (Hash, Hash)>,
 }
 
 impl Report {
-    /// Tells of blocks above `height`, which an earlier run told of.
+    /// A report of blocks above `height`.
     pub fn after(height: Height) -> Report {
         Report {
-            told: height,
+            printed: height,
             ..Report::default()
         }
     }
 
-    /// Takes a validator's report. The first report of a height above all earlier ones is to be told.
+    /// Adds a validator's report. True for the first one above all earlier heights, which is to be printed.
     ///
     /// # Errors
-    /// [`Disagreement`].
+    /// A [`Disagreement`] with an earlier report.
     pub fn on_final(&mut self, block: &FinalBlock) -> Result<bool, Disagreement> {
         let own = (block.hash, block.state_root);
         let first = *self.compared.entry(block.height).or_insert(own);
@@ -81,27 +82,27 @@ impl Report {
                 second: own,
             });
         }
-        while self.compared.len() > COMPARED {
+        while self.compared.len() > COMPARED_HEIGHTS {
             self.compared.pop_first();
         }
-        if block.height <= self.told {
+        if block.height <= self.printed {
             return Ok(false);
         }
-        self.told = block.height;
+        self.printed = block.height;
         self.blocks += 1;
         self.transactions += block.transactions as u64;
         Ok(true)
     }
 
-    /// The highest final block told.
+    /// The highest height printed.
     pub fn height(&self) -> Height {
-        self.told
+        self.printed
     }
 
     /// Writes the last line.
     ///
     /// # Errors
-    /// When nobody reads any more.
+    /// The reader is gone.
     pub fn write_stopped(
         &self,
         out: &mut impl Write,
@@ -109,7 +110,7 @@ impl Report {
         seconds: u64,
     ) -> io::Result<()> {
         let Report {
-            told,
+            printed,
             blocks,
             transactions,
             ..
@@ -117,13 +118,13 @@ impl Report {
         match style {
             Style::Text => writeln!(
                 out,
-                "Stopped at final block {told}: {blocks} blocks and {transactions} transactions in {seconds} s."
+                "Stopped at final block {printed}: {blocks} blocks and {transactions} transactions in {seconds} s."
             ),
             Style::Json => line(
                 out,
                 "stopped",
                 &[
-                    ("height", json!(told)),
+                    ("height", json!(printed)),
                     ("blocks", json!(blocks)),
                     ("transactions", json!(transactions)),
                     ("seconds", json!(seconds)),
@@ -134,10 +135,10 @@ impl Report {
 }
 
 impl Ready {
-    /// Writes what a person or a script has to know to use the network.
+    /// Writes the facts that a person or a script needs to use the network.
     ///
     /// # Errors
-    /// When nobody reads.
+    /// The reader is gone.
     pub fn write(&self, out: &mut impl Write, style: Style) -> io::Result<()> {
         match style {
             Style::Text => out
@@ -151,6 +152,7 @@ impl Ready {
                     ("chain_id", json!(self.chain_id)),
                     ("rpc_url", json!(self.rpc_urls.first())),
                     ("rpc_urls", json!(self.rpc_urls)),
+                    ("metrics_url", json!(self.metrics_url)),
                     ("validators", json!(self.validators)),
                     ("slot_ms", json!(self.slot_ms)),
                     ("fork", json!(self.fork)),
@@ -208,13 +210,14 @@ impl Ready {
                 );
             }
         }
-        let goes_on = match self.height {
+        let _ = writeln!(text, "Metrics:   {}", self.metrics_url);
+        let state = match self.height {
             Height(0) => "a new chain".to_owned(),
-            height => format!("goes on after final block {height}"),
+            height => format!("continues after final block {height}"),
         };
         let _ = writeln!(
             text,
-            "Data:      {} ({goes_on})\n\nCtrl-C stops; the next start goes on.\n",
+            "Data:      {} ({state})\n\nCtrl-C stops; the next start continues the chain.\n",
             self.datadir
         );
         text
@@ -224,7 +227,7 @@ impl Ready {
 /// Writes the line of a final block.
 ///
 /// # Errors
-/// When nobody reads any more.
+/// The reader is gone.
 pub fn write_block(out: &mut impl Write, style: Style, block: &FinalBlock) -> io::Result<()> {
     let FinalBlock {
         height,
@@ -262,7 +265,7 @@ pub fn write_block(out: &mut impl Write, style: Style, block: &FinalBlock) -> io
     }
 }
 
-/// An object in one line, its fields in the given order: people read these too.
+/// Writes an object in one line. The order of fields is kept, because people read these lines too.
 fn line(out: &mut impl Write, event: &str, fields: &[(&str, serde_json::Value)]) -> io::Result<()> {
     write!(out, "{{\"event\":\"{event}\"")?;
     for (name, value) in fields {
@@ -292,9 +295,9 @@ mod tests {
     }
 
     #[test]
-    fn each_height_is_told_once_in_order() {
+    fn each_height_is_printed_once_in_order() {
         let mut report = Report::default();
-        for (height, told) in [
+        for (height, is_printed) in [
             (1, true),
             (1, false),
             (2, true),
@@ -305,7 +308,7 @@ mod tests {
         ] {
             assert_eq!(
                 report.on_final(&block(height, height as u8)),
-                Ok(told),
+                Ok(is_printed),
                 "{height}"
             );
         }
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn two_final_blocks_at_one_height_are_found() {
+    fn two_final_blocks_at_one_height_are_an_error() {
         let mut report = Report::default();
         report.on_final(&block(5, 1)).expect("the first");
         assert!(report.on_final(&block(5, 2)).is_err());
@@ -332,12 +335,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_compared_is_bounded() {
+    fn the_compared_heights_are_bounded() {
         let mut report = Report::default();
         for height in 1..2000 {
             report.on_final(&block(height, 1)).expect("no disagreement");
         }
-        assert_eq!(report.compared.len(), COMPARED);
+        assert_eq!(report.compared.len(), COMPARED_HEIGHTS);
     }
 
     #[test]
@@ -350,6 +353,7 @@ mod tests {
             genesis_hash: Hash([1; 32]),
             datadir: "d".into(),
             rpc_urls: vec!["http://127.0.0.1:1".into(), "http://127.0.0.1:2".into()],
+            metrics_url: "http://127.0.0.1:3/metrics".into(),
             height: Height(0),
         };
         let mut out = Vec::new();
@@ -371,6 +375,7 @@ mod tests {
             .collect();
         assert_eq!(events, ["ready", "block", "stopped"]);
         assert_eq!(lines[0]["rpc_url"], "http://127.0.0.1:1");
+        assert_eq!(lines[0]["metrics_url"], "http://127.0.0.1:3/metrics");
         assert_eq!(lines[0]["accounts"].as_array().map(Vec::len), Some(10));
         assert_eq!(lines[1]["height"], 1);
         assert_eq!(lines[1]["finality_ms"], 321);

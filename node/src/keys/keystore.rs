@@ -1,7 +1,7 @@
 //! EIP-2335: a BLS secret key in a JSON file, encrypted with a password.
 //!
-//! Writes scrypt and AES-128-CTR; reads pbkdf2 as well. What a file may ask of the machine (memory, rounds) is bounded,
-//! because a keystore may have been made by anybody.
+//! Writes scrypt and AES-128-CTR, and reads pbkdf2 as well. Memory and rounds that a file may demand are bounded,
+//! because a keystore can come from a stranger.
 
 use aes::cipher::{KeyIvInit, StreamCipher};
 use alys_types::bls::{PublicKeyBytes, SecretKey};
@@ -25,29 +25,28 @@ const MAX_PBKDF2_ROUNDS: u32 = 1 << 24;
 /// Most bytes of salt.
 const MAX_SALT_BYTES: usize = 1024;
 
-/// How hard it is made to guess the password: scrypt's `n`, a power of two.
+/// Cost of one guess at the password: scrypt's `n`, a power of two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScryptCost {
     log_n: u8,
 }
 
 impl ScryptCost {
-    /// The EIP's own: 256 MiB and about a second.
+    /// The EIP's value: 256 MiB and about a second.
     pub const STANDARD: ScryptCost = ScryptCost { log_n: 18 };
-    /// No protection. For keys of development networks that anybody may have.
+    /// No protection, for the public keys of development networks.
     pub const DEVELOPMENT: ScryptCost = ScryptCost { log_n: 1 };
 
-    /// From `n`, a power of two from 2 to 2^20.
+    /// A cost of `n`, a power of two from 2 to 2^20.
     ///
     /// # Errors
     /// [`KeystoreError::Cost`] for any other number.
     pub fn new(n: u64) -> Result<ScryptCost, KeystoreError> {
-        match n.is_power_of_two() && (1..=20).contains(&n.trailing_zeros()) {
-            true => Ok(ScryptCost {
-                log_n: n.trailing_zeros() as u8,
-            }),
-            false => Err(KeystoreError::Cost { n }),
+        let log_n = n.trailing_zeros();
+        if !n.is_power_of_two() || !(1..=20).contains(&log_n) {
+            return Err(KeystoreError::Cost { n });
         }
+        Ok(ScryptCost { log_n: log_n as u8 })
     }
 }
 
@@ -122,30 +121,26 @@ struct CipherParams {
     iv: String,
 }
 
-/// Why there is no key in a keystore file for us. Passwords and keys are never repeated.
+/// Reason for which a keystore file yields no key. No variant contains a password or a secret key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeystoreError {
-    /// Not the JSON of a keystore.
     #[error("not an EIP-2335 keystore: {reason}")]
     Malformed { reason: String },
-    /// Another version.
     #[error("keystore version {found}: only version 4 (EIP-2335) is known")]
     Version { found: u32 },
-    /// A function of the file is not one of the EIP's.
+    /// A function that the EIP does not have.
     #[error("{place} {found:?} of the keystore is not supported; it must be {expected:?}")]
     Function {
         place: &'static str,
         found: String,
         expected: &'static str,
     },
-    /// A parameter is out of its bounds.
     #[error("parameter {name} of the keystore is {found}; it must be {expected}")]
     Parameter {
         name: &'static str,
         found: u64,
         expected: &'static str,
     },
-    /// A text is not the hex it should be.
     #[error("{name} of the keystore is not hex: {source}")]
     Hex {
         name: &'static str,
@@ -154,12 +149,11 @@ pub enum KeystoreError {
     /// The checksum does not match.
     #[error("wrong password for the keystore of {public_key}")]
     Password { public_key: String },
-    /// Decrypted, but no BLS key, or that of another public key.
+    /// The checksum matches, but the content is no BLS key, or that of another public key.
     #[error(
         "the keystore decrypts, but not to the secret key of {public_key}: it is damaged or was edited"
     )]
     Key { public_key: String },
-    /// A cost that scrypt does not have.
     #[error(
         "--scrypt-n {n}: it must be a power of two from 2 to 1048576; 262144 protects a key, less does not"
     )]
@@ -174,7 +168,9 @@ impl Keystore {
         cost: ScryptCost,
         random: &[u8; 64],
     ) -> Keystore {
-        let (salt, iv, uuid) = (&random[..32], &random[32..48], &random[48..]);
+        let salt = &random[..32];
+        let iv = &random[32..48];
+        let uuid = &random[48..];
         let params = ScryptParams {
             dklen: 32,
             n: 1 << cost.log_n,
@@ -213,7 +209,6 @@ impl Keystore {
         }
     }
 
-    /// The text of the file.
     pub fn to_json(&self) -> String {
         let mut text =
             serde_json::to_string_pretty(self).expect("strings and numbers have a JSON form");
@@ -221,7 +216,7 @@ impl Keystore {
         text
     }
 
-    /// Reads a file. Nothing is decrypted yet.
+    /// Parses the file without decrypting it.
     ///
     /// # Errors
     /// [`KeystoreError::Malformed`] and [`KeystoreError::Version`].
@@ -243,7 +238,7 @@ impl Keystore {
         }
     }
 
-    /// The public key that the file names, unchecked.
+    /// The public key in the file, which [`Keystore::decrypt`] checks.
     ///
     /// # Errors
     /// [`KeystoreError::Hex`].
@@ -254,10 +249,10 @@ impl Keystore {
         })
     }
 
-    /// Decrypts the key; takes as long as the file's parameters want.
+    /// Decrypts the key. The parameters of the file decide how long that takes.
     ///
     /// # Errors
-    /// See [`KeystoreError`].
+    /// Any [`KeystoreError`] but `Version` and `Cost`.
     pub fn decrypt(&self, password: &str) -> Result<SecretKey, KeystoreError> {
         let Crypto {
             kdf,
@@ -290,7 +285,7 @@ impl Keystore {
     }
 }
 
-/// The EIP's rule: NFKD, without control characters, as UTF-8.
+/// Normalizes a password as the EIP demands: NFKD, without control characters, as UTF-8.
 fn normalise(password: &str) -> Zeroizing<Vec<u8>> {
     let text: Zeroizing<String> =
         Zeroizing::new(password.nfkd().filter(|c| !c.is_control()).collect());

@@ -4,12 +4,12 @@
 //! keystore.json    block-signing BLS key, encrypted (EIP-2335)          secret
 //! identity.key     network identity: an ed25519 seed as hex             secret
 //! authority.toml   public key, proof of possession, fee address: for `alys genesis new`
-//! votes.new        the key has never voted: names its public key; removed before its first vote
+//! votes.new        marker of a key that never voted, with its public key; removed before its first vote
 //! ```
 //!
-//! Owns making and reading these files. Promises that a key is never overwritten, that secrets are readable by their
-//! owner only, that `keystore.json` is written last, so that a directory with one is complete, and that the mark of a key
-//! that has never voted exists at most once in the life of a key. Never keeps a secret longer than its caller.
+//! Owns creating and reading these files. Guarantees that a key is never overwritten, that only the owner can
+//! read secrets, that `keystore.json` is written last, so that a directory with one is complete, and that the
+//! marker of a key that never voted is written once. Never keeps a secret longer than its caller.
 
 pub mod keystore;
 pub mod password;
@@ -30,56 +30,49 @@ pub use password::{Password, PasswordError, Purpose};
 pub const KEYSTORE: &str = "keystore.json";
 /// The network identity.
 pub const IDENTITY: &str = "identity.key";
-/// What the federation needs to know.
+/// The public parts of the key, for the chain spec.
 pub const AUTHORITY: &str = "authority.toml";
-/// The mark of a key that has never voted; the node removes it.
+/// The marker of a key that never voted; the node removes it.
 pub const VOTES_NEW: &str = crate::node::FRESH_VOTES_FILE;
-/// Where the node keeps its chain and its vote state.
+/// Directory of the chain and the vote state.
 pub const STORE: &str = "chain";
-/// Where the embedded execution client keeps its own.
+/// Directory of the embedded execution client.
 pub const EXECUTION_STORE: &str = "execution";
 
-/// Why keys could not be made or read.
+/// Reason for which keys cannot be created or read.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
-    /// There is a key already.
     #[error("{path} exists: a key is never overwritten; use another --datadir")]
     Exists { path: String },
-    /// A chain was kept here under another key.
+    /// The directory belongs to another key.
     #[error("{path} holds the chain and the votes of another key; use another --datadir")]
     Used { path: String },
-    /// There is no key.
     #[error("{path} does not exist; make a key with `alys keys new --datadir {datadir}`")]
     Missing { path: String, datadir: String },
-    /// The keystore is not usable.
     #[error("{path}: {source}")]
     Keystore { path: String, source: KeystoreError },
-    /// A file does not hold what it should.
     #[error("{path} is damaged: {reason}")]
     Damaged { path: String, reason: String },
-    /// The system refuses.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// What of the keys may be known to everybody.
+/// The public parts of the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicParts {
-    /// As it stands in a chain spec; the fee address is missing when none was given.
+    /// The entry of the chain spec.
     pub authority: PublicAuthority,
-    /// The name of the node in the network.
+    /// The libp2p identity.
     pub peer_id: String,
 }
 
-/// An authority, with its fee address perhaps still to be named.
+/// An authority whose fee address may be missing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublicAuthority {
-    /// BLS public key.
     pub public_key: PublicKeyBytes,
-    /// Proof of possession of it.
     pub proof_of_possession: alys_types::bls::Signature,
-    /// Where its share of the fees goes.
+    /// EVM address that receives its share of the fees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fee_address: Option<Address>,
 }
@@ -102,7 +95,7 @@ impl PublicAuthority {
         }
     }
 
-    /// As `alys genesis new --authority` takes it.
+    /// The argument of `alys genesis new --authority`.
     pub fn to_argument(&self) -> String {
         let fee_address = self
             .fee_address
@@ -113,7 +106,7 @@ impl PublicAuthority {
         )
     }
 
-    /// The authority of a chain spec, if the fee address is known.
+    /// The entry of a chain spec; `None` without a fee address.
     pub fn complete(&self) -> Option<Authority> {
         let PublicAuthority {
             public_key,
@@ -128,10 +121,10 @@ impl PublicAuthority {
     }
 }
 
-/// Makes a block-signing key and, unless there is one, a network identity in `dir`.
+/// Creates a block-signing key and, unless there is one, a network identity in `dir`.
 ///
 /// # Errors
-/// [`KeysError::Exists`] and [`KeysError::Used`]; what the system says.
+/// [`KeysError::Exists`], [`KeysError::Used`], [`KeysError::Io`].
 pub fn create(
     dir: &Dir,
     password: &Password,
@@ -161,15 +154,15 @@ pub fn create(
     let authority = PublicAuthority::of(&key, fee_address);
     dir.write_atomic(VOTES_NEW, format!("{}\n", authority.public_key).as_bytes())?;
     dir.write_atomic(AUTHORITY, authority_toml(&authority, &peer_id).as_bytes())?;
-    // Last: whatever else is missing is found before there is a key.
+    // Last, so that every other failure happens before there is a key.
     dir.write_atomic_private(KEYSTORE, keystore.to_json().as_bytes())?;
     Ok(PublicParts { authority, peer_id })
 }
 
-/// What everybody may know of the keys in `dir`; needs no password.
+/// Reads the public parts of the keys in `dir`, without a password.
 ///
 /// # Errors
-/// [`KeysError::Missing`] and [`KeysError::Damaged`]; what the system says.
+/// [`KeysError::Missing`], [`KeysError::Damaged`], [`KeysError::Io`].
 pub fn show(dir: &Dir) -> Result<PublicParts, KeysError> {
     let public_key = read_keystore(dir, KEYSTORE)?.public_key();
     let public_key = public_key.map_err(|source| KeysError::Keystore {
@@ -203,7 +196,7 @@ pub fn show(dir: &Dir) -> Result<PublicParts, KeysError> {
 /// Decrypts the keystore `name` in `dir`.
 ///
 /// # Errors
-/// [`KeysError::Missing`] and [`KeysError::Keystore`]; what the system says.
+/// [`KeysError::Missing`], [`KeysError::Keystore`], [`KeysError::Io`].
 pub fn unlock(dir: &Dir, name: &str, password: &Password) -> Result<SecretKey, KeysError> {
     let keystore = read_keystore(dir, name)?;
     alys_runtime::blocking(|| keystore.decrypt(password.as_str())).map_err(|source| {
@@ -214,10 +207,10 @@ pub fn unlock(dir: &Dir, name: &str, password: &Password) -> Result<SecretKey, K
     })
 }
 
-/// The network identity in `dir`, made if there is none.
+/// Reads the network identity in `dir`, or creates one.
 ///
 /// # Errors
-/// [`KeysError::Damaged`]; what the system says.
+/// [`KeysError::Damaged`], [`KeysError::Io`].
 pub fn identity_or_new(dir: &Dir) -> Result<[u8; 32], KeysError> {
     if let Some(seed) = identity(dir)? {
         return Ok(seed);
@@ -228,14 +221,14 @@ pub fn identity_or_new(dir: &Dir) -> Result<[u8; 32], KeysError> {
     Ok(seed)
 }
 
-/// Whether the key of `dir` has never voted, by the mark that [`create`] left.
+/// Whether the key of `dir` never voted, by the marker of [`create`].
 ///
 /// # Errors
-/// What the system says.
+/// The marker cannot be read.
 pub fn is_new(dir: &Dir, key: &PublicKeyBytes) -> Result<bool, KeysError> {
-    let mark = dir.read(VOTES_NEW)?;
-    // A mark of another key, or one that cannot be read, says nothing about this one.
-    let marked = mark.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim_end().parse().ok());
+    let marker = dir.read(VOTES_NEW)?;
+    // The marker of another key, or a damaged one, says nothing about this key.
+    let marked = marker.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim_end().parse().ok());
     Ok(marked == Some(*key))
 }
 
@@ -271,7 +264,9 @@ fn authority_toml(authority: &PublicAuthority, peer_id: &str) -> String {
     let entry = toml::to_string(&file).expect("a list of tables of hex strings has a TOML form");
     let fee = match authority.fee_address {
         Some(_) => "",
-        None => "# Add where the authority's share of the fees goes:\n# fee_address = \"0x...\"\n",
+        None => {
+            "# Add the address for the authority's share of the fees:\n# fee_address = \"0x...\"\n"
+        }
     };
     format!(
         "# An authority of an Alys federation; nothing here is secret. Put those of all members into one file, in the \
@@ -313,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_made_once_and_found_again() {
+    fn keys_are_created_once_and_found_again() {
         in_new_dir(|dir| {
             let parts = make(&dir);
             assert_eq!(show(&dir).expect("made above"), parts);
@@ -337,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_for_their_owner_only() {
+    fn secrets_are_readable_by_their_owner_only() {
         use std::os::unix::fs::PermissionsExt;
         // The simulated disk has no owners.
         if alys_runtime::is_simulated() {
@@ -353,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mark_of_a_new_key_is_bound_to_it() {
+    fn the_marker_of_a_new_key_is_bound_to_it() {
         in_new_dir(|dir| {
             let key = make(&dir).authority.public_key;
             let other = SecretKey::derive(&[9; 32]).public_key().to_bytes();
@@ -378,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn authorities_of_several_nodes_make_one_file() {
+    fn authority_files_of_several_nodes_can_be_concatenated() {
         in_new_dir(|dir| {
             let nodes = ["a", "b", "c"].map(|name| dir.sub(name).expect("a directory"));
             let expected: Vec<_> = nodes.iter().map(|dir| make(dir).authority).collect();

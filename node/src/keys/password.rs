@@ -1,4 +1,4 @@
-//! Where a password comes from: a file, the environment, a person.
+//! Passwords from a file, the environment or the terminal.
 
 use std::path::Path;
 
@@ -9,17 +9,15 @@ use crate::files::{self, FileError};
 /// The environment variable that may hold the password.
 pub const ENVIRONMENT: &str = "ALYS_PASSWORD";
 
-/// A password. Wiped from memory when dropped; never printed.
+/// A password. Wiped from memory when dropped, and never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(Zeroizing<String>);
 
 impl Password {
-    /// A password that is known already.
     pub fn new(text: impl Into<String>) -> Password {
         Password(Zeroizing::new(text.into()))
     }
 
-    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -31,57 +29,55 @@ impl std::fmt::Debug for Password {
     }
 }
 
-/// Why there is no password.
+/// Reason for which there is no password.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
-    /// The file cannot be read.
     #[error("password file: {0}")]
     File(#[from] FileError),
-    /// Nobody to ask.
+    /// There is no terminal to ask on.
     #[error(
         "no password: give a password file (--password-file, or password_file in the configuration), set \
          {ENVIRONMENT}, or run in a terminal"
     )]
-    Nobody,
-    /// An empty one protects nothing.
+    NoTerminal,
     #[error("the password is empty")]
     Empty,
-    /// Typed differently the second time.
     #[error("the two passwords differ; nothing was written")]
     Differ,
 }
 
-/// For what the password is wanted.
+/// Use of a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// To decrypt: asked for once.
+    /// Decrypts a keystore: asked for once.
     Unlock,
-    /// To encrypt something new: asked for twice.
+    /// Encrypts a new keystore: asked for twice.
     Choose,
 }
 
-/// The password: from `file` if there is one, else from the environment, else from the terminal.
+/// Obtains the password from `file` if given, else from the environment, else from the terminal.
 ///
 /// # Errors
-/// See [`PasswordError`].
+/// Any [`PasswordError`].
 pub fn obtain(file: Option<&Path>, purpose: Purpose) -> Result<Password, PasswordError> {
     let password = if let Some(file) = file {
         let text = Zeroizing::new(files::read_text(file)?);
-        // Editors and echo end a file with a line break that is not meant.
+        // The line break that editors and `echo` append is no part of the password.
         Password::new(text.trim_end_matches(['\r', '\n']))
     } else if let Ok(text) = std::env::var(ENVIRONMENT) {
         Password::new(text)
     } else {
         ask(purpose)?
     };
-    match password.as_str().is_empty() {
-        true => Err(PasswordError::Empty),
-        false => Ok(password),
+    if password.as_str().is_empty() {
+        return Err(PasswordError::Empty);
     }
+    Ok(password)
 }
 
 fn ask(purpose: Purpose) -> Result<Password, PasswordError> {
-    let prompt = |text: &str| rpassword::prompt_password(text).map_err(|_| PasswordError::Nobody);
+    let prompt =
+        |text: &str| rpassword::prompt_password(text).map_err(|_| PasswordError::NoTerminal);
     match purpose {
         Purpose::Unlock => Ok(Password::new(prompt("Password of the keystore: ")?)),
         Purpose::Choose => {

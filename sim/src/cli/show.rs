@@ -52,8 +52,8 @@ A scenario is a TOML file:
     power = true
 
 Faults and their words, those in brackets optional. machine is node, client or both; way is in, out or both; vote is
-proposal, approval or confirmation; down is how long whoever dies stays down. An actor is store, validation, engine,
-agreement, tx_pool, service, peers or any (drawn): it is struck at its next message, or with spread = \"3s\" at one up to
+proposal, approval or confirmation; down is how long whoever dies stays down. An actor is storage, validation, engine,
+chain, tx_pool, network, peers or any (drawn): it is struck at its next message, or with spread = \"3s\" at one up to
 so much later, and then the node must heal.
 ";
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use alys_integrations::embedded::{Bend, ExecutionServer, ExecutionServerConfig};
 use alys_integrations::http::Endpoint;
 use alys_net::NodeKey;
-use alys_node::bending::Bending;
+use alys_node::interceptor::NetworkInterceptor;
 use alys_node::node::{FRESH_VOTES_FILE, Node, NodeConfig, NodeEvent};
 use alys_runtime::disk::Dir;
 use alys_runtime::sim::{NodeId, World, here};
@@ -314,9 +314,9 @@ async fn node_life(shared: &Shared, seat: Seat) -> Result<(), String> {
         jwt_secret: jwt_secret(index),
         fresh_votes,
         observer: Some(Arc::new(observer)),
-        bending: match shared.benders.get(&index).filter(|_| !is_twin) {
-            Some(bender) => Bending::by(bender.clone()),
-            None => Bending::default(),
+        interceptor: match shared.benders.get(&index).filter(|_| !is_twin) {
+            Some(bender) => NetworkInterceptor::by(bender.clone()),
+            None => NetworkInterceptor::default(),
         },
     };
     let node = Arc::new(Node::start(config).await.map_err(|e| text(&e))?);
@@ -391,6 +391,7 @@ fn tell(name: &str, event: &NodeEvent) -> String {
                 short(&block.hash)
             )
         }
+        NodeEvent::Notice(notice) => format!("Notice(\"{notice}\")"),
         other => format!("{other:?}"),
     };
     format!("{name} {said}")

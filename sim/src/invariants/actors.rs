@@ -21,8 +21,8 @@ const NEARLY_ALL: usize = 90;
 /// What a node's supervisors may do, by its wiring: path below the system, restarts a minute, and the children that count.
 /// Children behind a circuit breaker do not.
 const POLICY: [(&str, usize, &[&str]); 3] = [
-    ("storage", 20, &["store"]),
-    ("chain", 30, &["validation", "agreement", "tx_pool"]),
+    ("storage", 20, &["storage"]),
+    ("chain", 30, &["validation", "chain", "tx_pool"]),
     ("network", 20, &["peers"]),
 ];
 
@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn tree(incarnation: u64, restarts: u64, mailbox: MailboxSnapshot) -> Snapshot {
-        let store = actor("n/storage/store", restarts, mailbox);
+        let store = actor("n/storage/storage", restarts, mailbox);
         let storage = Snapshot {
             incarnation,
             mailbox: None,
@@ -266,11 +266,11 @@ mod tests {
         };
         assert_eq!(
             told(&busy, &mut rested),
-            Some(("n/storage/store".to_owned(), 2, 0))
+            Some(("n/storage/storage".to_owned(), 2, 0))
         );
         assert_eq!(
             told(&lost, &mut rested),
-            Some(("n/storage/store".to_owned(), 0, 1))
+            Some(("n/storage/storage".to_owned(), 0, 1))
         );
         assert_eq!(
             told(

@@ -552,17 +552,17 @@ pub enum Vote {
 #[serde(rename_all = "snake_case")]
 pub enum Actor {
     /// The one owner of the block store.
-    Store,
+    Storage,
     /// Checks signatures.
     Validation,
     /// Talks to the execution client.
     Engine,
     /// The state machine of agreement.
-    Agreement,
+    Chain,
     /// Passes users' transactions on.
     TxPool,
     /// The libp2p service.
-    Service,
+    Network,
     /// Who is connected, and catching up with them.
     Peers,
     /// One of them, drawn as the fault begins.
@@ -572,12 +572,12 @@ pub enum Actor {
 impl Actor {
     /// All that a node has.
     pub const ALL: [Self; 7] = [
-        Self::Store,
+        Self::Storage,
         Self::Validation,
         Self::Engine,
-        Self::Agreement,
+        Self::Chain,
         Self::TxPool,
-        Self::Service,
+        Self::Network,
         Self::Peers,
     ];
 
@@ -592,12 +592,12 @@ impl Actor {
     /// Its path below the root of the node's supervision tree.
     pub const fn path(self) -> &'static str {
         match self {
-            Self::Store => "storage/store",
+            Self::Storage => "storage/storage",
             Self::Validation => "chain/validation",
             Self::Engine => "chain/engine",
-            Self::Agreement => "chain/agreement",
+            Self::Chain => "chain/chain",
             Self::TxPool => "chain/tx_pool",
-            Self::Service => "network/service",
+            Self::Network => "network/network",
             Self::Peers => "network/peers",
             Self::Any => "",
         }
@@ -606,12 +606,12 @@ impl Actor {
     /// The name of the counter of its strikes.
     pub const fn struck(self) -> &'static str {
         match self {
-            Self::Store => "actor.struck.store",
+            Self::Storage => "actor.struck.storage",
             Self::Validation => "actor.struck.validation",
             Self::Engine => "actor.struck.engine",
-            Self::Agreement => "actor.struck.agreement",
+            Self::Chain => "actor.struck.chain",
             Self::TxPool => "actor.struck.tx_pool",
-            Self::Service => "actor.struck.service",
+            Self::Network => "actor.struck.network",
             Self::Peers => "actor.struck.peers",
             Self::Any => "actor.struck.any",
         }

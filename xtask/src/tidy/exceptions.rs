@@ -85,7 +85,7 @@ pub const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         rule: Rule::Seam,
-        path: "node/src/bending.rs",
+        path: "node/src/interceptor.rs",
         what: "cfg(madsim)",
         reason: "what bends the words of a Byzantine authority is there in simulations only: a production binary has no such thing",
     },

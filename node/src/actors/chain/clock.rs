@@ -1,16 +1,18 @@
-//! The clocks of a process, and what is trusted of them: that outlives the actor.
+//! The clocks of the process, and the wall clock's offset that the state machine trusts. Both outlive the
+//! actor, because a restart of the actor must not make a jumped clock trusted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use alys_consensus::Now;
-use alys_types::mutant::{self, Mutant};
 
-/// Nothing is trusted yet. No clock is that far off.
+use crate::interceptor;
+
+/// No offset is trusted yet; no real clock is this far off.
 const UNKNOWN: i64 = i64::MIN;
 
-/// One for a process; all incarnations of the chain actor share it.
+/// One per process, shared by all incarnations of the actor.
 #[derive(Clone)]
 pub struct Clock {
     epoch: Instant,
@@ -18,7 +20,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The monotonic clock begins here.
+    /// A clock whose monotonic time starts now.
     pub fn start() -> Clock {
         Clock {
             epoch: alys_runtime::time::now(),
@@ -27,22 +29,20 @@ impl Clock {
     }
 
     pub(super) fn now(&self) -> Now {
+        let elapsed = alys_runtime::time::now().duration_since(self.epoch);
         Now {
             wall_ms: alys_runtime::clock::wall_ms(),
-            mono_ms: alys_runtime::time::now()
-                .duration_since(self.epoch)
-                .as_millis() as u64,
+            mono_ms: elapsed.as_millis() as u64,
         }
     }
 
-    /// What the state machine trusted last.
+    /// The offset that the last incarnation trusted.
     pub(super) fn trusted_ms(&self) -> Option<i64> {
         let trusted_ms = self.trusted_ms.load(Ordering::SeqCst);
-        let is_known = trusted_ms != UNKNOWN && !mutant::active(Mutant::ClockTrustedAnew);
-        is_known.then_some(trusted_ms)
+        interceptor::kept_clock((trusted_ms != UNKNOWN).then_some(trusted_ms))
     }
 
-    /// Keeps it for the next incarnation.
+    /// Keeps the trusted offset for the next incarnation.
     pub(super) fn keep(&self, trusted_ms: Option<i64>) {
         self.trusted_ms
             .store(trusted_ms.unwrap_or(UNKNOWN), Ordering::SeqCst);

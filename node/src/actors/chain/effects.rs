@@ -1,162 +1,138 @@
-//! Effects become writes, signatures and messages, in order.
+//! Effects of the state machine become writes, signatures and messages, in order.
 
-use alys_consensus::{BlockRef, Effect, Input, Notice, Send, VerifiedVote};
+use std::sync::Arc;
+
+use alys_consensus::{
+    BlockRef, Effect, Evidence, Input, Notice, PayloadRequest, Send, Verdict, VerifiedVote,
+};
 use alys_net::{Command, Topic};
 use alys_runtime::trace::reached;
 use alys_types::wire::{CertifiedHeader, Confirmation, Message as Wire, Proposal};
-use alys_types::{Height, Slot, Vote, VoteKind, VoteTarget};
+use alys_types::{Block, Hash, Height, Slot, Vote, VoteKind, VoteTarget};
 
 use super::{ChainActor, ChainError};
 use crate::actors::engine::EngineMessage;
 use crate::actors::peers::PeerMessage;
-use crate::node::{FinalBlock, NodeEvent};
+use crate::events::{self, FinalBlock, NodeEvent};
 
 impl ChainActor {
     pub(super) async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), ChainError> {
         for effect in effects {
             match effect {
-                Effect::Persist(record) => self.doors.storage.persist(record).await?,
+                Effect::Persist(record) => self.mailboxes.storage.persist(record).await?,
                 Effect::Send(send) => self.send(send),
-                Effect::Build(request) => {
-                    if self
-                        .doors
-                        .engine
-                        .tell(EngineMessage::Build(request))
-                        .is_err()
-                    {
-                        reached("state.chain.engine_busy");
-                        self.inbox.push_back(Input::BuildFailed {
-                            slot: request.slot,
-                            parent: request.parent,
-                        });
-                    }
-                }
+                Effect::Build(request) => self.build(request),
                 Effect::Execute { hash, block } => {
-                    if self
-                        .doors
-                        .engine
-                        .tell(EngineMessage::Execute { hash, block })
-                        .is_err()
-                    {
-                        let verdict = alys_consensus::Verdict::Unknown;
-                        self.inbox.push_back(Input::Executed { hash, verdict });
+                    let execute = EngineMessage::Execute { hash, block };
+                    if self.mailboxes.engine.tell(execute).is_err() {
+                        let verdict = Verdict::Unknown;
+                        self.follow_ups.push_back(Input::Executed { hash, verdict });
                     }
                 }
                 Effect::Forkchoice {
                     head,
                     safe,
                     finalized,
-                } => self.set_head(head, safe, finalized),
+                } => self.update_forkchoice(head, safe, finalized),
                 Effect::FetchBlock { hash } => self.tell_peers(PeerMessage::Fetch { hash }),
-                Effect::Sync { .. } => self.want(),
+                Effect::Sync { .. } => self.set_sync_target(),
                 Effect::Finalized(blocks, height) => {
-                    let first = height.0 + 1 - blocks.len() as u64;
-                    for (i, block) in blocks.iter().enumerate() {
-                        self.report_final(Height(first + i as u64), block.slot, block.hash)
-                            .await?;
+                    for (block, height) in with_heights(&blocks, height) {
+                        self.report_final(height, block.slot, block.hash).await?;
                     }
                 }
-                Effect::Evidence(evidence) => {
-                    let (signer, slot) = (evidence.first.signer, evidence.first.target.slot);
-                    reached("state.chain.evidence");
-                    tracing::warn!(signer, %slot, first = ?evidence.first, second = ?evidence.second,
-                        "an authority contradicted itself");
-                    self.observe(NodeEvent::Evidence { signer, slot });
-                }
+                Effect::Evidence(evidence) => self.report_evidence(&evidence),
                 Effect::Notice(notice) => self.notice(notice),
             }
         }
         Ok(())
     }
 
-    fn set_head(
-        &mut self,
-        head: (alys_types::Hash, alys_types::Hash),
-        safe: alys_types::Hash,
-        finalized: alys_types::Hash,
-    ) {
-        if self
-            .doors
-            .engine
-            .tell(EngineMessage::Forkchoice {
-                head,
-                safe,
-                finalized,
-            })
-            .is_err()
-        {
-            // The queue to the execution client is full: it is far behind, and asked again.
-            self.inbox.push_back(Input::ExecutionRestarted);
-            return;
-        }
-        if let Some(header) = self.state.header(&head.0) {
-            self.observe(NodeEvent::Head {
-                height: header.height,
-                slot: header.slot,
-                hash: head.0,
+    fn build(&mut self, request: PayloadRequest) {
+        let build = EngineMessage::Build(request);
+        if self.mailboxes.engine.tell(build).is_err() {
+            reached("state.chain.engine_busy");
+            self.follow_ups.push_back(Input::BuildFailed {
+                slot: request.slot,
+                parent: request.parent,
             });
         }
     }
 
-    /// Signs and publishes. The vote is on the disk: the record came before.
+    /// `head` is the block and its execution block.
+    fn update_forkchoice(&mut self, head: (Hash, Hash), safe: Hash, finalized: Hash) {
+        let (block, head) = head;
+        let update = EngineMessage::Forkchoice {
+            head,
+            safe,
+            finalized,
+        };
+        if self.mailboxes.engine.tell(update).is_err() {
+            // The execution client is far behind; the state machine sends the fork choice again.
+            self.follow_ups.push_back(Input::ExecutionRestarted);
+            return;
+        }
+        if let Some(header) = self.state.header(&block) {
+            self.observe(NodeEvent::Head {
+                height: header.height,
+                slot: header.slot,
+                hash: block,
+            });
+        }
+    }
+
+    /// Signs and broadcasts. The vote is durable, because its record precedes this effect.
     fn send(&mut self, send: Send) {
         match send {
             Send::Proposal {
                 target,
                 signer,
                 block,
-            } => {
-                self.tell_parent(&target);
-                let Some(vote) = self.sign(target, signer) else {
-                    return;
-                };
-                let transactions = block.body.payload.transactions.len();
-                let (height, slot, hash) = (target.height, target.slot, target.hash);
-                self.observe(NodeEvent::Proposed {
-                    height,
-                    slot,
-                    hash,
-                    transactions,
-                    block: block.clone(),
-                });
-                let proposal = Proposal {
-                    block: (*block).clone(),
-                    vote,
-                };
-                self.publish(Topic::Blocks, proposal.encode());
-            }
+            } => self.propose(target, signer, &block),
             Send::Approval { target, signer } => {
-                self.tell_parent(&target);
-                let Some(vote) = self.sign(target, signer) else {
-                    return;
-                };
-                self.publish(Topic::Approvals, vote.encode());
-                self.count_own(vote);
+                self.observe_parent(&target);
+                if let Some(vote) = self.sign(target, signer) {
+                    self.broadcast(Topic::Approvals, vote.encode());
+                    self.count_own(vote);
+                }
             }
             Send::Confirmation {
                 target,
                 signer,
                 certified,
             } => {
-                let Some(vote) = self.sign(target, signer) else {
-                    return;
-                };
-                let confirmation = Confirmation {
-                    vote,
-                    certified: *certified,
-                };
-                self.publish(Topic::Confirmations, confirmation.encode());
-                self.count_own(vote);
+                if let Some(vote) = self.sign(target, signer) {
+                    let certified = *certified;
+                    let confirmation = Confirmation { vote, certified };
+                    self.broadcast(Topic::Confirmations, confirmation.encode());
+                    self.count_own(vote);
+                }
             }
-            Send::Certificate(certified) => {
-                reached("state.chain.certificate_made");
-                self.publish_certificate(&certified);
-            }
+            Send::Certificate(certified) => self.broadcast_certificate(&certified),
         }
     }
 
-    /// What the block of a vote stands on is half of what the rule looks at.
-    fn tell_parent(&self, target: &VoteTarget) {
+    fn propose(&mut self, target: VoteTarget, signer: u8, block: &Arc<Block>) {
+        self.observe_parent(&target);
+        let Some(vote) = self.sign(target, signer) else {
+            return;
+        };
+        self.observe(NodeEvent::Proposed {
+            height: target.height,
+            slot: target.slot,
+            hash: target.hash,
+            transactions: block.body.payload.transactions.len(),
+            block: block.clone(),
+        });
+        let proposal = Proposal {
+            block: (**block).clone(),
+            vote,
+        };
+        self.broadcast(Topic::Blocks, proposal.encode());
+    }
+
+    /// Reports the parent of a block that is voted for: the voting rule depends on both.
+    fn observe_parent(&self, target: &VoteTarget) {
         if self.observer.is_none() {
             return;
         }
@@ -175,17 +151,20 @@ impl ChainActor {
         }
     }
 
-    fn publish_certificate(&self, certified: &CertifiedHeader) {
-        self.publish(Topic::Finality, certified.encode());
+    fn broadcast_certificate(&self, certified: &CertifiedHeader) {
+        reached("state.chain.certificate_made");
+        self.broadcast(Topic::Finality, certified.encode());
     }
 
-    fn publish(&self, topic: Topic, payload: Vec<u8>) {
+    fn broadcast(&self, topic: Topic, payload: Vec<u8>) {
         self.command(Command::Publish { topic, payload });
     }
 
+    /// `None` on a full node.
     fn sign(&self, target: VoteTarget, signer: u8) -> Option<Vote> {
         let key = self.key.as_ref()?;
         let signature = key.sign(&target.message(&self.genesis.chain_id()).0);
+        self.metrics.on_vote(target.kind);
         self.observe(NodeEvent::Signed { target });
         Some(Vote {
             target,
@@ -194,23 +173,21 @@ impl ChainActor {
         })
     }
 
-    /// The own vote counts like any other, once the effects before it are done.
+    /// Counts an own vote like any other, once the effects before it are done.
     fn count_own(&mut self, vote: Vote) {
-        debug_assert!(vote.target.kind != VoteKind::Proposal);
+        assert!(
+            vote.target.kind != VoteKind::Proposal,
+            "the signature of a proposal is part of it"
+        );
         let set = self.state.set_for_vote(&vote);
-        // Its block may have been pruned meanwhile, and the set have changed: then it no longer matters.
+        // The check fails if the block was pruned and the federation changed; the vote is irrelevant then.
         if let Ok(vote) = VerifiedVote::check(vote, &set, &self.genesis) {
-            self.inbox.push_back(Input::Vote(vote));
+            self.follow_ups.push_back(Input::Vote(vote));
         }
     }
 
-    async fn report_final(
-        &self,
-        height: Height,
-        slot: Slot,
-        hash: alys_types::Hash,
-    ) -> Result<(), ChainError> {
-        let Some(block) = self.doors.storage.block(hash).await? else {
+    async fn report_final(&self, height: Height, slot: Slot, hash: Hash) -> Result<(), ChainError> {
+        let Some(block) = self.mailboxes.storage.block(hash).await? else {
             return Ok(());
         };
         let payload = &block.body.payload;
@@ -236,54 +213,45 @@ impl ChainActor {
             %hash,
             "final block"
         );
+        self.metrics.on_final(event.after_ms);
         self.observe(NodeEvent::Finalized(event));
         Ok(())
     }
 
+    fn report_evidence(&self, evidence: &Evidence) {
+        reached("state.chain.evidence");
+        self.metrics.on_evidence();
+        let signer = evidence.first.signer;
+        let slot = evidence.first.target.slot;
+        tracing::warn!(signer, %slot, first = ?evidence.first, second = ?evidence.second,
+            "an authority signed contradicting votes");
+        self.observe(NodeEvent::Evidence { signer, slot });
+    }
+
     fn notice(&self, notice: Notice) {
-        let text = match notice {
-            Notice::ClockJumped { by_ms } => {
+        let text = events::Notice::Agreement(notice);
+        match notice {
+            Notice::ClockJumped { .. } => {
                 reached("state.chain.clock_distrusted");
-                tracing::warn!(
-                    by_ms,
-                    "the wall clock jumped: no votes until peers or the operator confirm it"
-                );
-                format!(
-                    "the wall clock jumped by {by_ms} ms: no votes until peers or the operator confirm it"
-                )
+                tracing::warn!("{text}");
             }
             Notice::ClockTrusted => {
                 reached("state.chain.clock_trusted");
-                "the wall clock is trusted again".to_owned()
+                tracing::info!("{text}");
             }
-            Notice::VotesLost { silent_until } => {
+            Notice::VotesLost { .. } => {
                 reached("state.chain.votes_lost");
-                tracing::warn!(%silent_until, "the vote state is lost: no votes until a later slot is final");
-                format!(
-                    "the vote state is lost: no votes until a block after slot {silent_until} is final"
-                )
+                tracing::warn!("{text}");
             }
             Notice::VotesRegained => {
                 reached("state.chain.votes_regained");
-                "votes again after a loss of the vote state".to_owned()
+                tracing::info!("{text}");
             }
-            Notice::CertifiedInvalid { hash } => {
-                tracing::error!(%hash, "the execution client calls a certified block invalid");
-                format!("the execution client calls the certified block {hash} invalid")
+            Notice::OrderRefused { .. } => tracing::warn!("{text}"),
+            Notice::CertifiedInvalid { .. } | Notice::ConflictingFinality { .. } => {
+                tracing::error!("{text}");
             }
-            Notice::ConflictingFinality {
-                height,
-                ours,
-                theirs,
-            } => {
-                tracing::error!(%height, %ours, %theirs, "conflicting finality: more authorities are faulty than tolerated");
-                format!("conflicting finality at height {height}: ours {ours}, theirs {theirs}")
-            }
-            Notice::OrderRefused { number } => {
-                tracing::warn!(number, "an ordered federation change cannot be carried");
-                format!("order {number} cannot be carried")
-            }
-        };
+        }
         self.observe(NodeEvent::Notice(text));
     }
 
@@ -292,4 +260,17 @@ impl ChainActor {
             observer(&event);
         }
     }
+}
+
+/// Consecutive blocks with their heights, the last one at `last`.
+fn with_heights(blocks: &[BlockRef], last: Height) -> impl Iterator<Item = (&BlockRef, Height)> {
+    let count = blocks.len() as u64;
+    let below = last
+        .0
+        .checked_sub(count)
+        .expect("final blocks are consecutive and above genesis");
+    blocks
+        .iter()
+        .zip(below + 1..)
+        .map(|(block, height)| (block, Height(height)))
 }

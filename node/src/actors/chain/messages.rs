@@ -1,4 +1,4 @@
-//! What the chain is told and asked.
+//! Messages of the ChainActor, and the handle for the owner of the node.
 
 use std::time::Duration;
 
@@ -8,75 +8,88 @@ use alys_net::{InboundId, PeerId};
 use alys_types::wire::{BlockRange, StatusAnswer};
 use alys_types::{Block, ExecutionPayload, FederationOrder, Hash, Slot};
 
-use crate::actors::validation::{Checked, Heard, Source};
+use crate::actors::validation::{Checked, Gossip, Source};
 
-/// What happened, or is asked.
+/// Longest wait of the owner for a summary.
+const SUMMARY_TIMEOUT: Duration = Duration::from_secs(5);
+
 pub enum ChainMessage {
-    /// The own timer.
+    /// The actor's own timer.
     Tick,
-    /// Go on with the inputs that wait.
-    Proceed,
-    /// Decoded gossip.
-    Heard { source: Source, heard: Heard },
-    /// The result of a check.
+    /// Process the rest of the queue.
+    Resume,
+    GossipReceived {
+        source: Source,
+        gossip: Gossip,
+    },
+    /// The answer to a [`Check`](crate::actors::validation::ValidationMessage::Check), or a refusal to
+    /// decode.
     Checked {
         source: Source,
         checked: Box<Checked>,
     },
-    /// Something that was given to be checked will not come back.
-    CheckLost,
-    /// The execution client's verdict.
-    Executed { hash: Hash, verdict: Verdict },
-    /// A block that the execution client was to be asked about is not in the store.
-    NotStored { hash: Hash },
-    /// A payload was built.
+    /// The ValidationActor restarted and may have lost checks.
+    ChecksLost,
+    /// The execution client's verdict on a block.
+    Executed {
+        hash: Hash,
+        verdict: Verdict,
+    },
+    /// A block for the execution client is not in the storage.
+    NotStored {
+        hash: Hash,
+    },
     Built {
         slot: Slot,
         parent: Hash,
         payload: Box<ExecutionPayload>,
     },
-    /// A payload was not built.
-    BuildFailed { slot: Slot, parent: Hash },
-    /// The execution client may have forgotten things.
+    BuildFailed {
+        slot: Slot,
+        parent: Hash,
+    },
+    /// The execution client may have lost blocks and its fork choice.
     ExecutionRestarted,
-    /// A network service runs: it wants our status.
+    /// A new network service has no status yet.
     NetworkStarted,
-    /// What is published reaches one more peer.
+    /// One more peer receives broadcasts.
     PeerListens,
-    /// A peer tells its status and asks for ours.
-    StatusAsked {
+    /// A peer sent its status and requests ours.
+    StatusRequested {
         id: InboundId,
         peer: PeerId,
         payload: Vec<u8>,
     },
-    /// A peer answered our status.
-    StatusAnswer {
+    StatusReceived {
         peer: PeerId,
         answer: Box<StatusAnswer>,
     },
-    /// Blocks of a range.
-    Range {
+    RangeReceived {
         peer: PeerId,
         range: Box<BlockRange>,
     },
-    /// Blocks that were asked for by hash.
-    Bodies { peer: PeerId, blocks: Vec<Block> },
-    /// A federation change that governance ordered.
+    /// Blocks that were requested by hash.
+    BodiesReceived {
+        peer: PeerId,
+        blocks: Vec<Block>,
+    },
+    /// A change of the federation, signed by governance.
     Order(Box<FederationOrder>),
-    /// The operator confirms the clock after a jump.
+    /// The operator confirms the wall clock after a jump.
     ConfirmClock,
-    /// Where does the chain stand?
-    GetSummary { reply: Reply<Summary> },
+    GetSummary {
+        reply: Reply<Summary>,
+    },
 }
 
 impl Message for ChainMessage {
     fn kind(&self) -> &'static str {
         match self {
             Self::Tick => "tick",
-            Self::Proceed => "proceed",
-            Self::Heard { .. } => "heard",
+            Self::Resume => "resume",
+            Self::GossipReceived { .. } => "gossip_received",
             Self::Checked { .. } => "checked",
-            Self::CheckLost => "check_lost",
+            Self::ChecksLost => "checks_lost",
             Self::Executed { .. } => "executed",
             Self::NotStored { .. } => "not_stored",
             Self::Built { .. } => "built",
@@ -84,10 +97,10 @@ impl Message for ChainMessage {
             Self::ExecutionRestarted => "execution_restarted",
             Self::NetworkStarted => "network_started",
             Self::PeerListens => "peer_listens",
-            Self::StatusAsked { .. } => "status_asked",
-            Self::StatusAnswer { .. } => "status_answer",
-            Self::Range { .. } => "range",
-            Self::Bodies { .. } => "bodies",
+            Self::StatusRequested { .. } => "status_requested",
+            Self::StatusReceived { .. } => "status_received",
+            Self::RangeReceived { .. } => "range_received",
+            Self::BodiesReceived { .. } => "bodies_received",
             Self::Order(_) => "order",
             Self::ConfirmClock => "confirm_clock",
             Self::GetSummary { .. } => "get_summary",
@@ -95,28 +108,25 @@ impl Message for ChainMessage {
     }
 }
 
-/// How the owner of the node reaches the chain.
+/// The owner's access to the chain.
 #[derive(Clone)]
 pub struct Handle(pub Addr<ChainMessage>);
 
 impl Handle {
-    /// Where the chain stands; `None` while it is starting or restarting.
+    /// `None` while the actor starts or restarts.
     pub async fn summary(&self) -> Option<Summary> {
         self.0
-            .ask(
-                |reply| ChainMessage::GetSummary { reply },
-                Duration::from_secs(5),
-            )
+            .ask(|reply| ChainMessage::GetSummary { reply }, SUMMARY_TIMEOUT)
             .await
             .ok()
     }
 
-    /// Hands in a federation change that governance ordered; false when the chain is too busy or stopping.
+    /// Submits a change of the federation; false when the actor is overloaded or stopping.
     pub fn order(&self, order: FederationOrder) -> bool {
         self.0.tell(ChainMessage::Order(Box::new(order))).is_ok()
     }
 
-    /// Trusts the wall clock again after a jump; false when the chain is too busy or stopping.
+    /// Trusts the wall clock after a jump; false when the actor is overloaded or stopping.
     pub fn confirm_clock(&self) -> bool {
         self.0.tell(ChainMessage::ConfirmClock).is_ok()
     }

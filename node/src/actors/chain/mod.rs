@@ -1,18 +1,23 @@
-//! ChainActor: the state machine of agreement, with hands and ears.
+//! ChainActor: runs the state machine of agreement.
 //!
-//! Owns `alys_consensus::State` of this incarnation and the signing key. Promises that effects are carried out in order,
-//! that a record is durable before anything after it, and that all effects of one input are done before the next
-//! input. Never decides: what to propose, approve, confirm and finalize is the state machine's; what is well-formed
-//! and signed is the ValidationActor's.
+//! Owns `alys_consensus::State` of this incarnation and the signing key. Guarantees that effects are
+//! carried out in order, that a record is durable before the next effect, and that all effects of an
+//! input are done before the next input. Never decides: agreement is decided by the state machine,
+//! catching up by [`catchup`], and whether data is well-formed and signed by the ValidationActor.
 
 mod actor;
+mod catchup;
 mod clock;
 mod effects;
+mod gossip;
 mod messages;
+mod metrics;
+mod status;
 
-pub use actor::{ChainActor, ChainError, Doors};
+pub use actor::{ChainActor, ChainError, Mailboxes};
 pub use clock::Clock;
 pub use messages::{ChainMessage, Handle};
+pub use metrics::Metrics;
 
 #[cfg(test)]
 mod tests;

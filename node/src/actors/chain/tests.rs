@@ -1,4 +1,4 @@
-//! The actor between probes, restored from what a store of the test gives back.
+//! The actor between probes of its neighbours, restored from a stub of the storage.
 
 use std::sync::Arc;
 
@@ -21,18 +21,18 @@ use crate::actors::peers::PeerMessage;
 use crate::actors::storage::{self, StorageMessage};
 use crate::actors::validation::ValidationMessage;
 
-const NAME: &str = "agreement";
-/// No test lasts until the next slot, where a node says things again by itself.
+const NAME: &str = "chain";
+/// No test lasts until the next slot, in which the state machine rebroadcasts anyway.
 const SLOT_MS: u64 = 1_000_000_000_000;
 
-/// Gives back what it was made with.
-struct Store(Stored);
+/// Answers every load with its content.
+struct StorageStub(Stored);
 
-impl AlysActor for Store {
+impl AlysActor for StorageStub {
     type Message = StorageMessage;
     type Error = std::convert::Infallible;
     type Config = ();
-    const NAME: &'static str = "Store";
+    const NAME: &'static str = "StorageStub";
 
     async fn handle(&mut self, msg: StorageMessage, _: &Context<Self>) -> Result<(), Self::Error> {
         let _answered = match msg {
@@ -73,7 +73,7 @@ fn genesis() -> Arc<Genesis> {
     Arc::new(Genesis::new(spec).expect("a good spec"))
 }
 
-/// The first block, which is certified.
+/// A store with one certified block.
 fn one_block(genesis: &Genesis) -> Stored {
     let header = Header {
         version: HEADER_VERSION,
@@ -112,7 +112,7 @@ fn one_block(genesis: &Genesis) -> Stored {
     }
 }
 
-/// A full node's actor, and what its neighbours see.
+/// The actor of a full node, and the mailboxes of its neighbours.
 struct Chain {
     test: TestSystem,
     actor: Addr<ChainMessage>,
@@ -130,17 +130,18 @@ impl Chain {
     }
 
     fn at(prepare: impl FnOnce(&Clock)) -> Chain {
-        let (test, genesis) = (TestSystem::new(), genesis());
+        let test = TestSystem::new();
+        let genesis = genesis();
         let stored = one_block(&genesis);
-        let storage = test.start("store", 64, move || {
-            let store = Store(stored.clone());
+        let storage = test.start("storage", 64, move || {
+            let store = StorageStub(stored.clone());
             async move { Ok::<_, std::convert::Infallible>(store) }
         });
         let (network, network_probe) = Probe::new(1024);
         let (engine, engine_probe) = Probe::new(1024);
         let (validation, validation_probe) = Probe::new(1024);
         let (peers, peers_probe) = Probe::new(1024);
-        let doors = Doors {
+        let mailboxes = Mailboxes {
             storage: storage::Handle(storage),
             engine,
             validation,
@@ -150,7 +151,14 @@ impl Chain {
         let clock = Clock::start();
         prepare(&clock);
         let actor = test.start(NAME, 1024, move || {
-            ChainActor::restore(genesis.clone(), None, doors.clone(), None, clock.clone())
+            ChainActor::restore(
+                genesis.clone(),
+                None,
+                mailboxes.clone(),
+                None,
+                clock.clone(),
+                Metrics::default(),
+            )
         });
         let _others = (engine_probe, validation_probe, peers_probe);
         Chain {
@@ -169,10 +177,10 @@ impl Chain {
             .silent
     }
 
-    /// Waits until the highest certificate is said.
-    async fn said(&mut self) {
-        let said = self.network.find(|msg| is_certificate(&msg).then_some(()));
-        said.await.expect("nothing is said");
+    /// Waits until the highest certificate is broadcast.
+    async fn rebroadcasts(&mut self) {
+        let found = self.network.find(|msg| is_certificate(&msg).then_some(()));
+        found.await.expect("a broadcast of the certificate");
     }
 }
 
@@ -192,45 +200,45 @@ fn is_certificate(msg: &NetworkMessage) -> bool {
 }
 
 #[test]
-fn peers_that_come_and_go_make_it_say_the_latest_once_a_while() {
+fn peers_that_reconnect_in_a_loop_cause_one_rebroadcast_per_interval() {
     alys_runtime::block_on_main(async {
         let mut chain = Chain::start();
         let begun = alys_runtime::time::now();
-        let mut said = 0;
+        let mut broadcasts = 0;
         for _ in 0..3 {
             for _ in 0..100 {
                 chain.actor.tell(ChainMessage::PeerListens).expect("room");
             }
-            chain.said().await;
-            said += 1;
+            chain.rebroadcasts().await;
+            broadcasts += 1;
         }
         while let Some(msg) = chain.network.now() {
-            said += u128::from(is_certificate(&msg));
+            broadcasts += u128::from(is_certificate(&msg));
         }
         let allowed = alys_runtime::time::now().duration_since(begun).as_millis() / 500 + 1;
         assert!(
-            said <= allowed,
-            "said {said} times where {allowed} are enough"
+            broadcasts <= allowed,
+            "{broadcasts} broadcasts where {allowed} are allowed"
         );
         chain.test.end().await;
     });
 }
 
 #[test]
-fn a_peer_that_comes_is_told_the_latest_at_the_next_tick() {
+fn the_latest_certificate_is_rebroadcast_for_a_new_peer_at_the_next_tick() {
     alys_runtime::block_on_main(async {
         let mut chain = Chain::start();
         chain.actor.tell(ChainMessage::PeerListens).expect("room");
-        chain.said().await;
+        chain.rebroadcasts().await;
         chain.test.end().await;
     });
 }
 
 #[test]
-fn a_clock_that_has_jumped_is_not_trusted_because_the_actor_is_made_anew() {
+fn a_restart_of_the_actor_does_not_make_a_jumped_clock_trusted() {
     alys_runtime::block_on_main(async {
         let hour_ms = 3_600_000;
-        // How far the trusted offset is from that of the clock when the actor begins, and whether it is silent then.
+        // Distance of the trusted offset from the clock at the start, and whether the node is silent.
         for (off_ms, silent) in [(None, false), (Some(0), false), (Some(hour_ms), true)] {
             let mut kept = None;
             let chain = Chain::at(|clock| {

@@ -1,15 +1,18 @@
-//! NetworkActor: the libp2p service and who gets to hear what comes from it.
+//! NetworkActor: runs the libp2p service and routes its events.
 //!
-//! Owns the network service of this incarnation. Promises that gossip reaches the validation, requests are answered
-//! from the storage or the chain, and who is connected reaches the PeerActor, sooner or later; when one of them is
-//! busy, gossip is dropped and requests are refused. Never looks into payloads beyond what serving them needs.
+//! Owns the network service of this incarnation. Guarantees that gossip reaches the ValidationActor, that
+//! requests are answered from the storage or the chain, and that the PeerActor eventually knows the
+//! connected peers. When a receiver is overloaded, gossip is dropped and requests are refused as busy.
+//! Decodes requests for blocks, and no other payload.
+
+mod metrics;
 
 use std::collections::BTreeMap;
 
 use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_net::{
-    Command, Config, Event, Handle as NetHandle, PeerId, Protocol, Refusal, RequestError,
-    RequestId, SendError, Service, SetupError, Topic, Verdict,
+    Command, Config, Event, GossipId, Handle as NetHandle, InboundId, PeerId, Protocol, Refusal,
+    RequestError, RequestId, SendError, Service, SetupError, Topic, Verdict,
 };
 use alys_runtime::{buggify, buggify_pause};
 use alys_types::Hash;
@@ -19,44 +22,55 @@ use crate::actors::chain::ChainMessage;
 use crate::actors::peers::PeerMessage;
 use crate::actors::storage;
 use crate::actors::tx_pool::TxPoolMessage;
-use crate::actors::validation::{Source, ValidationMessage};
-use crate::bending::Bending;
+use crate::actors::validation::{GossipRef, Source, ValidationMessage};
+use crate::interceptor::NetworkInterceptor;
 
-/// Blocks by hash in one request.
+pub use metrics::Metrics;
+
+/// Blocks by hash in one answer.
 const MAX_BLOCKS_BY_HASH: usize = 64;
 
-/// What the network is told.
 pub enum NetworkMessage {
     /// For the service.
     Command(Box<Command>),
-    /// Ask a peer; the PeerActor gets the answer under its tag.
-    Ask {
+    /// The verdict on a gossip message.
+    Judge {
+        gossip: GossipRef,
+        verdict: Verdict,
+    },
+    /// Request something from a peer; the PeerActor gets the answer with `tag`.
+    Request {
         tag: u64,
         peer: PeerId,
         protocol: Protocol,
         payload: Vec<u8>,
     },
-    /// From the service of this incarnation. What that of an earlier one left in the mailbox is no longer true.
-    Event { incarnation: u64, event: Box<Event> },
-    /// The service of this incarnation ended.
-    ServiceEnded { incarnation: u64 },
-    /// A PeerActor that has just begun asks who is connected.
-    Introduce,
+    /// From the service of `incarnation`. Events of an earlier one are outdated.
+    Event {
+        incarnation: u64,
+        event: Box<Event>,
+    },
+    ServiceEnded {
+        incarnation: u64,
+    },
+    /// A restarted PeerActor needs the connected peers.
+    GetConnected,
 }
 
 impl Message for NetworkMessage {
     fn kind(&self) -> &'static str {
         match self {
             Self::Command(_) => "command",
-            Self::Ask { .. } => "ask",
+            Self::Judge { .. } => "judge",
+            Self::Request { .. } => "request",
             Self::Event { .. } => "event",
             Self::ServiceEnded { .. } => "service_ended",
-            Self::Introduce => "introduce",
+            Self::GetConnected => "get_connected",
         }
     }
 }
 
-/// A fault of the network actor itself.
+/// A fault of the actor itself.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
     #[error(transparent)]
@@ -67,29 +81,27 @@ pub enum NetworkError {
     Tasks(#[from] alys_actor_system::TooManyTasks),
 }
 
-/// The actor.
 pub struct NetworkActor {
+    /// Moves into a task at the start.
     service: Option<(Service, alys_net::Events)>,
     handle: NetHandle,
-    bending: Bending,
-    validation: Addr<ValidationMessage>,
-    chain: Addr<ChainMessage>,
-    peers: Addr<PeerMessage>,
-    storage: storage::Handle,
-    tx_pool: Addr<TxPoolMessage>,
-    /// Requests that wait for an answer; the service answers each, in time.
-    asked: BTreeMap<RequestId, u64>,
-    /// What the service had no room for, and is told at the next message: nobody else would say it again.
-    owed_status: Option<Vec<u8>>,
-    /// Who is connected, and whether it is expected: as many as the service allows.
+    interceptor: NetworkInterceptor,
+    mailboxes: Mailboxes,
+    /// Tags of requests without an answer yet; the service answers each within its timeout.
+    pending: BTreeMap<RequestId, u64>,
+    /// A status for which the service had no room. It is retried at the next message, because the chain
+    /// does not send it again.
+    unsent_status: Option<Vec<u8>>,
+    /// The connected peers and whether each is expected; bounded by the limits of the service.
     connected: BTreeMap<PeerId, bool>,
-    /// The PeerActor had no room for who came or went, and is told at the next message.
-    owes_peers: bool,
+    /// The PeerActor had no room for an event about connections. All of them are sent at the next message.
+    is_peers_outdated: bool,
+    metrics: Metrics,
 }
 
-/// Whom the network talks to.
+/// Addresses of the actors that the network sends to.
 #[derive(Clone)]
-pub struct Doors {
+pub struct Mailboxes {
     pub validation: Addr<ValidationMessage>,
     pub chain: Addr<ChainMessage>,
     pub peers: Addr<PeerMessage>,
@@ -101,38 +113,22 @@ impl NetworkActor {
     /// Binds the port.
     pub async fn bind(
         config: Config,
-        doors: Doors,
-        bending: Bending,
+        mailboxes: Mailboxes,
+        interceptor: NetworkInterceptor,
+        metrics: Metrics,
     ) -> Result<NetworkActor, NetworkError> {
         let (service, handle, events) = Service::bind(config).await?;
-        let Doors {
-            validation,
-            chain,
-            peers,
-            storage,
-            tx_pool,
-        } = doors;
-        let (asked, connected) = (BTreeMap::new(), BTreeMap::new());
-        let service = Some((service, events));
         Ok(NetworkActor {
-            service,
+            service: Some((service, events)),
             handle,
-            bending,
-            validation,
-            chain,
-            peers,
-            storage,
-            tx_pool,
-            asked,
-            owed_status: None,
-            connected,
-            owes_peers: false,
+            interceptor,
+            mailboxes,
+            pending: BTreeMap::new(),
+            unsent_status: None,
+            connected: BTreeMap::new(),
+            is_peers_outdated: false,
+            metrics,
         })
-    }
-
-    /// Where it listens, and who it is.
-    pub fn handle(&self) -> &NetHandle {
-        &self.handle
     }
 
     fn command(&mut self, command: Command) {
@@ -144,21 +140,32 @@ impl NetworkActor {
         let sent = if is_full {
             Err(SendError::Full)
         } else {
-            self.bending.try_send(&self.handle, command)
+            self.interceptor.try_send(&self.handle, command)
         };
         match (sent, status) {
             (Ok(()), None) => {}
-            // The newest is what counts.
-            (Ok(()), Some(_)) => self.owed_status = None,
-            (Err(SendError::Full), Some(status)) => self.owed_status = Some(status),
+            // A newer status replaces one that was not sent.
+            (Ok(()), Some(_)) => self.unsent_status = None,
+            (Err(SendError::Full), Some(status)) => self.unsent_status = Some(status),
             (Err(error), _) => tracing::debug!(%error, "a command for the network is dropped"),
         }
     }
 
-    fn ask(&mut self, tag: u64, peer: PeerId, protocol: Protocol, payload: Vec<u8>) {
+    fn judge(&mut self, gossip: GossipRef, verdict: Verdict) {
+        let GossipRef { topic, id } = gossip;
+        self.metrics.on_verdict(topic, verdict);
+        self.command(Command::Judge { id, verdict });
+    }
+
+    fn refuse_as_busy(&mut self, id: InboundId) {
+        let response = Err(Refusal::Busy);
+        self.command(Command::Respond { id, response });
+    }
+
+    fn request(&mut self, tag: u64, peer: PeerId, protocol: Protocol, payload: Vec<u8>) {
         match self.handle.request(peer, protocol, payload) {
             Ok(id) => {
-                self.asked.insert(id, tag);
+                self.pending.insert(id, tag);
             }
             Err(error) => {
                 tracing::debug!(%error, "a request is dropped");
@@ -168,162 +175,134 @@ impl NetworkActor {
     }
 
     fn answer(&self, tag: u64, peer: PeerId, result: Result<Vec<u8>, RequestError>) {
-        if self
-            .peers
-            .tell(PeerMessage::Answer { tag, peer, result })
-            .is_err()
-        {
-            tracing::debug!("the peer actor is busy: an answer is dropped");
+        let answer = PeerMessage::Answer { tag, peer, result };
+        if self.mailboxes.peers.tell(answer).is_err() {
+            tracing::debug!("the PeerActor is busy: an answer is dropped");
         }
     }
 
-    fn on_event(&mut self, event: Event, ctx: &Context<Self>) -> Result<(), NetworkError> {
+    fn on_event(&mut self, event: Event, ctx: &Context<Self>) {
         match event {
-            Event::Gossip {
-                id,
-                from,
-                topic: Topic::Transactions,
-                payload,
-            } => {
-                let source = Source {
-                    peer: Some(from),
-                    gossip: Some(id.clone()),
-                };
-                if self
-                    .tx_pool
-                    .tell(TxPoolMessage::Received { source, payload })
-                    .is_err()
-                {
-                    self.command(Command::Judge {
-                        id,
-                        verdict: Verdict::Ignore,
-                    });
-                }
-            }
             Event::Gossip {
                 id,
                 from,
                 topic,
                 payload,
-            } => {
-                let source = Source {
-                    peer: Some(from),
-                    gossip: Some(id.clone()),
-                };
-                let is_busy = buggify!("node.network.busy_gossip", 20_000);
-                if is_busy
-                    || self
-                        .validation
-                        .tell(ValidationMessage::Decode {
-                            source,
-                            topic,
-                            payload,
-                        })
-                        .is_err()
-                {
-                    self.command(Command::Judge {
-                        id,
-                        verdict: Verdict::Ignore,
-                    });
-                }
-            }
+            } => self.on_gossip(id, from, topic, payload),
             Event::Request {
                 id,
                 peer,
-                protocol: Protocol::Status,
-                payload,
-            } => {
-                if self
-                    .chain
-                    .tell(ChainMessage::StatusAsked { id, peer, payload })
-                    .is_err()
-                {
-                    self.command(Command::Respond {
-                        id,
-                        response: Err(Refusal::Busy),
-                    });
-                }
-            }
-            Event::Request { id, .. } if buggify!("node.network.refuse") => {
-                self.command(Command::Respond {
-                    id,
-                    response: Err(Refusal::Busy),
-                });
-            }
-            Event::Request {
-                id,
                 protocol,
                 payload,
-                ..
-            } => {
-                let (storage, handle) = (self.storage.clone(), self.handle.clone());
-                let bending = self.bending.clone();
-                let serving = ctx.spawn("serve", async move {
-                    let response = serve(&storage, protocol, &payload).await;
-                    if let Err(error) = bending
-                        .send(&handle, Command::Respond { id, response })
-                        .await
-                    {
-                        tracing::debug!(%error, "an answer is dropped");
-                    }
-                });
-                if let Err(error) = serving {
-                    // Nobody who asks may end this actor.
-                    tracing::debug!(%error, "a request is refused");
-                    self.command(Command::Respond {
-                        id,
-                        response: Err(Refusal::Busy),
-                    });
-                }
-            }
+            } => self.on_request(id, peer, protocol, payload, ctx),
             Event::PeerListens { peer } => {
-                tracing::debug!(%peer, "listens");
-                if self.chain.tell(ChainMessage::PeerListens).is_err() {
+                tracing::debug!(%peer, "a peer receives broadcasts");
+                let message = ChainMessage::PeerListens;
+                if self.mailboxes.chain.tell(message).is_err() {
                     tracing::debug!(
-                        "the chain is busy: the latest votes are re-sent after the slot"
+                        "the ChainActor is busy: it rebroadcasts its latest votes after the slot"
                     );
                 }
             }
             Event::Response { id, peer, result } => {
-                // Answers are lost where the peer actor is busy, too.
-                if let Some(tag) = self.asked.remove(&id)
+                if let Some(tag) = self.pending.remove(&id)
                     && !buggify!("node.network.lost_answer", 20_000)
                 {
                     self.answer(tag, peer, result);
                 }
             }
-            event @ (Event::PeerConnected { peer, .. } | Event::PeerDisconnected { peer, .. }) => {
-                match event {
-                    Event::PeerConnected { expected, .. } => self.connected.insert(peer, expected),
-                    _ => self.connected.remove(&peer),
-                };
-                // No later event says it again.
-                let is_full = buggify!("node.network.full_peers", 50_000);
-                self.owes_peers |= is_full || !self.tell_peers(event);
+            Event::PeerConnected { peer, expected, .. } => {
+                self.connected.insert(peer, expected);
+                self.on_connection(event);
             }
-            event => {
+            Event::PeerDisconnected { peer, .. } => {
+                self.connected.remove(&peer);
+                self.on_connection(event);
+            }
+            Event::Status { .. } | Event::WrongChain { .. } | Event::Banned { .. } => {
                 self.tell_peers(event);
             }
         }
-        Ok(())
     }
 
-    /// Whether there was room.
-    fn tell_peers(&self, event: Event) -> bool {
-        let is_told = self.peers.tell(PeerMessage::Event(Box::new(event))).is_ok();
-        if !is_told {
-            tracing::debug!("the peer actor is busy: an event is dropped");
+    fn on_gossip(&mut self, id: GossipId, from: PeerId, topic: Topic, payload: Vec<u8>) {
+        let gossip = GossipRef { topic, id };
+        let source = Source::gossip(from, gossip.clone());
+        let is_taken = if topic == Topic::Transactions {
+            let received = TxPoolMessage::Received { source, payload };
+            self.mailboxes.tx_pool.tell(received).is_ok()
+        } else {
+            let decode = ValidationMessage::Decode {
+                source,
+                topic,
+                payload,
+            };
+            !buggify!("node.network.busy_gossip", 20_000)
+                && self.mailboxes.validation.tell(decode).is_ok()
+        };
+        if !is_taken {
+            self.judge(gossip, Verdict::Ignore);
         }
-        is_told
     }
 
-    fn introduce(&mut self) {
-        let connected = self
-            .connected
-            .iter()
-            .map(|(peer, expected)| (*peer, *expected))
-            .collect();
-        self.owes_peers = self.peers.tell(PeerMessage::Connected(connected)).is_err();
+    fn on_request(
+        &mut self,
+        id: InboundId,
+        peer: PeerId,
+        protocol: Protocol,
+        payload: Vec<u8>,
+        ctx: &Context<Self>,
+    ) {
+        if protocol == Protocol::Status {
+            let request = ChainMessage::StatusRequested { id, peer, payload };
+            if self.mailboxes.chain.tell(request).is_err() {
+                self.refuse_as_busy(id);
+            }
+            return;
+        }
+        if buggify!("node.network.refuse") {
+            return self.refuse_as_busy(id);
+        }
+        let storage = self.mailboxes.storage.clone();
+        let handle = self.handle.clone();
+        let interceptor = self.interceptor.clone();
+        let metrics = self.metrics.clone();
+        let serving = ctx.spawn("serve", async move {
+            let response = serve(&storage, protocol, &payload).await;
+            metrics.on_served(protocol, &response);
+            let respond = Command::Respond { id, response };
+            if let Err(error) = interceptor.send(&handle, respond).await {
+                tracing::debug!(%error, "an answer is dropped");
+            }
+        });
+        // Too many tasks are no fault of this actor: peers must not be able to end it.
+        if let Err(error) = serving {
+            tracing::debug!(%error, "a request is refused");
+            self.refuse_as_busy(id);
+        }
+    }
+
+    /// Events about connections are never repeated, so a lost one makes the PeerActor's list outdated.
+    fn on_connection(&mut self, event: Event) {
+        let is_full = buggify!("node.network.full_peers", 50_000);
+        self.is_peers_outdated |= is_full || !self.tell_peers(event);
+    }
+
+    /// Returns false when the PeerActor did not take the event.
+    fn tell_peers(&self, event: Event) -> bool {
+        let message = PeerMessage::Event(Box::new(event));
+        let is_taken = self.mailboxes.peers.tell(message).is_ok();
+        if !is_taken {
+            tracing::debug!("the PeerActor is busy: an event is dropped");
+        }
+        is_taken
+    }
+
+    fn send_connected(&mut self) {
+        let connected = self.connected.iter();
+        let connected = connected.map(|(peer, expected)| (*peer, *expected));
+        let message = PeerMessage::Connected(connected.collect());
+        self.is_peers_outdated = self.mailboxes.peers.tell(message).is_err();
     }
 }
 
@@ -337,35 +316,35 @@ impl AlysActor for NetworkActor {
         let Some((service, mut events)) = self.service.take() else {
             return Ok(());
         };
-        let (address, incarnation) = (ctx.address(), ctx.incarnation());
-        if incarnation > 1 && self.peers.tell(PeerMessage::NetworkRestarted).is_err() {
-            tracing::debug!("the peer actor has no room: it is told who is connected when it has");
-            self.owes_peers = true;
+        let address = ctx.address();
+        let incarnation = ctx.incarnation();
+        let restarted = PeerMessage::NetworkRestarted;
+        if incarnation > 1 && self.mailboxes.peers.tell(restarted).is_err() {
+            tracing::debug!("the PeerActor is busy: it gets the connected peers later");
+            self.is_peers_outdated = true;
         }
         ctx.spawn("service", service.run())?;
-        let bending = self.bending.clone();
+        let interceptor = self.interceptor.clone();
         ctx.spawn("events", async move {
-            let tell = |event: Event| {
-                let (address, event) = (address.clone(), Box::new(event));
-                async move {
-                    address
-                        .send(NetworkMessage::Event { incarnation, event })
-                        .await
-                        .is_ok()
-                }
+            let deliver = |event: Event| {
+                let address = address.clone();
+                let event = Box::new(event);
+                let message = NetworkMessage::Event { incarnation, event };
+                async move { address.send(message).await.is_ok() }
             };
             while let Some(event) = events.next().await {
-                if !bending.arrive(event, tell).await {
+                if !interceptor.deliver(event, deliver).await {
                     return;
                 }
             }
-            let _closed = address
-                .send(NetworkMessage::ServiceEnded { incarnation })
-                .await;
+            let ended = NetworkMessage::ServiceEnded { incarnation };
+            let _stopping = address.send(ended).await;
         })?;
-        // Without a status no peer is greeted. The chain never waits for this actor, so waiting for room ends.
-        if self.chain.send(ChainMessage::NetworkStarted).await.is_err() {
-            tracing::debug!("the chain is stopping");
+        // The service greets no peer without a status. This wait for room ends, because the ChainActor
+        // never waits for this actor.
+        let started = ChainMessage::NetworkStarted;
+        if self.mailboxes.chain.send(started).await.is_err() {
+            tracing::debug!("the ChainActor is stopping");
         }
         Ok(())
     }
@@ -376,30 +355,31 @@ impl AlysActor for NetworkActor {
         ctx: &Context<Self>,
     ) -> Result<(), NetworkError> {
         buggify_pause!("node.network.slow", 20_000, 50);
-        if let Some(status) = self.owed_status.take() {
+        if let Some(status) = self.unsent_status.take() {
             self.command(Command::SetStatus { status });
         }
-        if self.owes_peers {
-            self.introduce();
+        if self.is_peers_outdated {
+            self.send_connected();
         }
         match msg {
             NetworkMessage::Command(command) => self.command(*command),
-            NetworkMessage::Ask {
+            NetworkMessage::Judge { gossip, verdict } => self.judge(gossip, verdict),
+            NetworkMessage::Request {
                 tag,
                 peer,
                 protocol,
                 payload,
-            } => self.ask(tag, peer, protocol, payload),
+            } => self.request(tag, peer, protocol, payload),
             NetworkMessage::Event { incarnation, event } if incarnation == ctx.incarnation() => {
-                self.on_event(*event, ctx)?;
+                self.on_event(*event, ctx);
             }
             NetworkMessage::ServiceEnded { incarnation } if incarnation == ctx.incarnation() => {
                 return Err(NetworkError::Ended);
             }
             NetworkMessage::Event { .. } | NetworkMessage::ServiceEnded { .. } => {
-                tracing::debug!("left by an earlier service: dropped");
+                tracing::debug!("an event of an earlier service is dropped");
             }
-            NetworkMessage::Introduce => self.introduce(),
+            NetworkMessage::GetConnected => self.send_connected(),
         }
         Ok(())
     }
@@ -409,44 +389,36 @@ impl AlysActor for NetworkActor {
     }
 }
 
-/// Answers a request from the storage.
+/// Answers a peer's request from the storage.
 async fn serve(
     storage: &storage::Handle,
     protocol: Protocol,
     payload: &[u8],
 ) -> Result<Vec<u8>, Refusal> {
     buggify_pause!("node.network.slow_answer", 250_000, 500);
+    let invalid = |_| Refusal::Invalid;
     let unavailable = |_| Refusal::Unavailable;
     match protocol {
         Protocol::Status => Err(Refusal::Invalid),
         Protocol::HeadersByRange => {
-            let request = RangeRequest::decode(payload).map_err(|_| Refusal::Invalid)?;
-            storage
-                .header_range(request)
-                .await
-                .map(|r| r.encode())
-                .map_err(unavailable)
+            let request = RangeRequest::decode(payload).map_err(invalid)?;
+            let range = storage.header_range(request).await.map_err(unavailable)?;
+            Ok(range.encode())
         }
         Protocol::BlocksByRange => {
-            let request = RangeRequest::decode(payload).map_err(|_| Refusal::Invalid)?;
-            storage
-                .block_range(request)
-                .await
-                .map(|r| r.encode())
-                .map_err(unavailable)
+            let request = RangeRequest::decode(payload).map_err(invalid)?;
+            let range = storage.block_range(request).await.map_err(unavailable)?;
+            Ok(range.encode())
         }
         Protocol::BlocksByHash => {
-            let mut hashes = Vec::<Hash>::decode(payload).map_err(|_| Refusal::Invalid)?;
+            let mut hashes = Vec::<Hash>::decode(payload).map_err(invalid)?;
             hashes.truncate(if buggify!("node.network.few_hashes") {
                 1
             } else {
                 MAX_BLOCKS_BY_HASH
             });
-            storage
-                .blocks(hashes)
-                .await
-                .map(|blocks| blocks.encode())
-                .map_err(unavailable)
+            let blocks = storage.blocks(hashes).await.map_err(unavailable)?;
+            Ok(blocks.encode())
         }
     }
 }

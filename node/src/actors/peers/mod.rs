@@ -1,8 +1,10 @@
-//! PeerActor: who is connected, and catching up with them.
+//! PeerActor: the connected peers, and requests for missing blocks.
 //!
-//! Owns the list of peers and the plan of what to fetch from whom (decided by `alys-sync-planner`). Promises that what
-//! the chain wants is asked for, one range and a few single blocks at a time, until the chain no longer wants it. Never
-//! checks what comes: that goes to the chain, and what turns out wrong costs the peer.
+//! Owns the list of peers and the sync plan (decided by `alys-sync-planner`). Guarantees that missing blocks
+//! are requested, one range and a few single blocks at a time, until the chain has them. Never checks
+//! blocks: the chain does, and a peer pays for invalid ones.
+
+mod metrics;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,49 +13,52 @@ use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_net::{Command, Event, Offence, PeerId, Protocol, RequestError};
 use alys_runtime::{buggify, buggify_pause};
 use alys_sync_planner::{Goal, Planner};
-use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{BlockRange, Message as Wire, RangeRequest, StatusAnswer};
 use alys_types::{Block, Hash};
 
 use crate::actors::chain::ChainMessage;
 use crate::actors::network::NetworkMessage;
-use crate::node::{NodeEvent, Observer};
+use crate::actors::validation::CheckError;
+use crate::events::{NodeEvent, Notice, Observer};
+use crate::interceptor;
 
-/// How often the plan is looked at when nothing happens.
-const LOOK: Duration = Duration::from_millis(500);
-/// How long a block asked for by hash may be under way before another peer is asked.
-const FETCH_PATIENCE: Duration = Duration::from_secs(2);
-/// How soon another peer is asked when one does not have it. With [`MAX_FETCHES`] this keeps within what peers allow.
-const FETCH_AGAIN: Duration = Duration::from_millis(500);
-/// Blocks asked for by hash at once.
+pub use metrics::Metrics;
+
+/// Interval at which the plan is checked without a message.
+const PLAN_INTERVAL: Duration = Duration::from_millis(500);
+/// Time for the answer to a fetch by hash, before another peer is asked.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Delay before another peer is asked for a block that one lacks. With [`MAX_FETCHES`] it keeps the rate of
+/// requests within the limits of peers.
+const FETCH_RETRY_DELAY: Duration = Duration::from_millis(500);
+/// Blocks fetched by hash at once.
 const MAX_FETCHES: usize = 16;
 
-/// What the peer actor is told.
 pub enum PeerMessage {
     /// From the network.
     Event(Box<Event>),
-    /// From the network: everybody who is connected and whether it is expected, when it could not be told one by one.
+    /// From the network: all connected peers and whether each is expected, after single events were lost.
     Connected(Vec<(PeerId, bool)>),
-    /// From the network: the answer to [`NetworkMessage::Ask`].
+    /// From the network: the answer to [`NetworkMessage::Request`].
     Answer {
         tag: u64,
         peer: PeerId,
         result: Result<Vec<u8>, RequestError>,
     },
-    /// From the chain: what is missing.
-    Wanted(Goal),
+    /// From the chain: heights that are missing.
+    SyncTo(Goal),
     /// From the chain: a certified block lacks its body.
     Fetch { hash: Hash },
-    /// From the chain: what came of a range.
-    RangeTaken { peer: PeerId, progress: bool },
-    /// From the chain: a peer sent something wrong.
-    Misbehaved { peer: PeerId, reason: String },
-    /// From the chain: a range that was asked for is lost on its way through the node, and nobody's fault.
+    /// From the chain: a range is imported.
+    RangeTaken { peer: PeerId, has_progress: bool },
+    /// From the chain: a peer's answer is invalid, by the peer's own fault.
+    Misbehaved { peer: PeerId, error: CheckError },
+    /// From the chain: a restart inside of this node lost a requested range.
     RangeLost,
-    /// From the network: nobody is connected any more, and nothing is under way.
+    /// From the network: all connections and requests are gone.
     NetworkRestarted,
-    /// The timer.
-    Look,
+    /// The actor's own timer.
+    Plan,
 }
 
 impl Message for PeerMessage {
@@ -62,35 +67,36 @@ impl Message for PeerMessage {
             Self::Event(_) => "event",
             Self::Connected(_) => "connected",
             Self::Answer { .. } => "answer",
-            Self::Wanted(_) => "wanted",
+            Self::SyncTo(_) => "sync_to",
             Self::Fetch { .. } => "fetch",
             Self::RangeTaken { .. } => "range_taken",
             Self::Misbehaved { .. } => "misbehaved",
             Self::RangeLost => "range_lost",
             Self::NetworkRestarted => "network_restarted",
-            Self::Look => "look",
+            Self::Plan => "plan",
         }
     }
 }
 
-enum Asked {
+/// A request without an answer yet.
+enum Pending {
     Range,
-    Blocks(Vec<Hash>),
+    Block(Hash),
 }
 
-/// The actor.
 pub struct PeerActor {
     network: Addr<NetworkMessage>,
     chain: Addr<ChainMessage>,
     observer: Option<Observer>,
     planner: Planner<PeerId>,
-    asked: BTreeMap<u64, Asked>,
+    pending: BTreeMap<u64, Pending>,
     next_tag: u64,
-    /// Blocks asked for by hash, and when they may be asked for again.
+    /// Blocks fetched by hash, each with the time from which another peer may be asked.
     fetching: BTreeMap<Hash, Instant>,
-    /// Blocks asked for by hash so far.
+    /// Number of fetches so far, which spreads them over the peers.
     fetches: u64,
     started: Instant,
+    metrics: Metrics,
 }
 
 impl PeerActor {
@@ -98,17 +104,19 @@ impl PeerActor {
         network: Addr<NetworkMessage>,
         chain: Addr<ChainMessage>,
         observer: Option<Observer>,
+        metrics: Metrics,
     ) -> PeerActor {
         PeerActor {
             network,
             chain,
             observer,
             planner: Planner::default(),
-            asked: BTreeMap::new(),
+            pending: BTreeMap::new(),
             next_tag: 0,
             fetching: BTreeMap::new(),
             fetches: 0,
             started: alys_runtime::time::now(),
+            metrics,
         }
     }
 
@@ -131,30 +139,29 @@ impl PeerActor {
         self.chain.tell(message).is_ok()
     }
 
-    fn ask(&mut self, peer: PeerId, protocol: Protocol, payload: Vec<u8>, asked: Asked) {
+    fn request(&mut self, peer: PeerId, protocol: Protocol, payload: Vec<u8>, pending: Pending) {
         self.next_tag += 1;
         let tag = self.next_tag;
-        if self
-            .network
-            .tell(NetworkMessage::Ask {
-                tag,
-                peer,
-                protocol,
-                payload,
-            })
-            .is_ok()
-        {
-            self.asked.insert(tag, asked);
-        } else if let Asked::Range = asked {
+        let request = NetworkMessage::Request {
+            tag,
+            peer,
+            protocol,
+            payload,
+        };
+        if self.network.tell(request).is_ok() {
+            self.metrics.requests.inc();
+            self.pending.insert(tag, pending);
+        } else if let Pending::Range = pending {
             let now = self.now_ms();
             self.planner.failed(&peer, now);
         }
     }
 
-    fn look(&mut self) {
+    /// Requests the next range of the plan, if one is due.
+    fn request_range(&mut self) {
         let now = self.now_ms();
         if let Some(request) = self.planner.next(now) {
-            tracing::debug!(peer = %request.peer, start = %request.start, count = request.count, "asking for blocks");
+            tracing::debug!(peer = %request.peer, start = %request.start, count = request.count, "requesting blocks");
             let count = if buggify!("node.peers.small_range") {
                 1
             } else {
@@ -165,21 +172,26 @@ impl PeerActor {
                 count,
             }
             .encode();
-            self.ask(request.peer, Protocol::BlocksByRange, payload, Asked::Range);
+            self.request(
+                request.peer,
+                Protocol::BlocksByRange,
+                payload,
+                Pending::Range,
+            );
         }
     }
 
     fn fetch(&mut self, hash: Hash) {
         let now = alys_runtime::time::now();
-        if !mutant::active(Mutant::FetchNeverAgain) {
+        if interceptor::fetches_expire() {
             self.fetching.retain(|_, until| now < *until);
         }
-        let most = if buggify!("node.peers.few_fetches") {
+        let limit = if buggify!("node.peers.few_fetches") {
             1
         } else {
             MAX_FETCHES
         };
-        if self.fetching.contains_key(&hash) || self.fetching.len() >= most {
+        if self.fetching.contains_key(&hash) || self.fetching.len() >= limit {
             return;
         }
         let now_ms = self.now_ms();
@@ -187,17 +199,17 @@ impl PeerActor {
             return;
         };
         self.fetches += 1;
-        let patience = if buggify!("node.peers.patient_fetch") {
-            2 * FETCH_PATIENCE
+        let fetch_timeout = if buggify!("node.peers.patient_fetch") {
+            2 * FETCH_TIMEOUT
         } else {
-            FETCH_PATIENCE
+            FETCH_TIMEOUT
         };
-        self.fetching.insert(hash, now + patience);
-        self.ask(
+        self.fetching.insert(hash, now + fetch_timeout);
+        self.request(
             peer,
             Protocol::BlocksByHash,
             vec![hash].encode(),
-            Asked::Blocks(vec![hash]),
+            Pending::Block(hash),
         );
     }
 
@@ -210,39 +222,41 @@ impl PeerActor {
                 expected,
             } => {
                 tracing::debug!(%peer, %addr, outbound, expected, "connected");
+                self.metrics.connections.inc();
                 self.planner.connected(peer, expected);
-                self.count();
+                self.report_count();
             }
             Event::PeerDisconnected { peer, reason } => {
                 tracing::debug!(%peer, ?reason, "disconnected");
                 let now = self.now_ms();
                 self.planner.disconnected(&peer, now);
-                self.count();
+                self.report_count();
             }
             Event::Status { peer, status } => match StatusAnswer::decode(&status) {
                 Ok(answer) => {
-                    self.tell_chain(ChainMessage::StatusAnswer {
+                    self.tell_chain(ChainMessage::StatusReceived {
                         peer,
                         answer: Box::new(answer),
                     });
                 }
-                Err(error) => self.misbehaved(peer, &error.to_string()),
+                Err(error) => self.report_misbehaviour(peer, &error.into()),
             },
-            // The network has warned of refused and banned peers already.
+            // The network logs refused and banned peers itself.
             Event::WrongChain { peer, mismatch } => {
-                self.observe(NodeEvent::Notice(format!(
-                    "peer {peer} refused: {mismatch}"
-                )));
+                self.metrics.refused.inc();
+                self.observe(NodeEvent::Notice(Notice::PeerRefused { peer, mismatch }));
             }
-            Event::Banned { peer, .. } => self.observe(NodeEvent::Banned {
-                peer: peer.to_string(),
-            }),
+            Event::Banned { peer, .. } => {
+                self.metrics.banned.inc();
+                let peer = peer.to_string();
+                self.observe(NodeEvent::Banned { peer });
+            }
             Event::Gossip { .. }
             | Event::Request { .. }
             | Event::PeerListens { .. }
             | Event::Response { .. } => {}
         }
-        self.look();
+        self.request_range();
     }
 
     fn on_connected(&mut self, connected: &[(PeerId, bool)]) {
@@ -257,77 +271,85 @@ impl PeerActor {
         for (peer, expected) in connected {
             self.planner.connected(*peer, *expected);
         }
-        self.count();
-        self.look();
+        self.report_count();
+        self.request_range();
     }
 
     fn on_answer(&mut self, tag: u64, peer: PeerId, result: Result<Vec<u8>, RequestError>) {
-        let Some(asked) = self.asked.remove(&tag) else {
-            return;
-        };
+        if result.is_err() {
+            self.metrics.failed_requests.inc();
+        }
+        match self.pending.remove(&tag) {
+            Some(Pending::Range) => self.on_range(peer, result),
+            Some(Pending::Block(hash)) => {
+                self.retry_after(hash, FETCH_RETRY_DELAY);
+                self.on_block(peer, hash, result);
+            }
+            // The answer to a request of an earlier incarnation.
+            None => {}
+        }
+    }
+
+    fn on_range(&mut self, peer: PeerId, result: Result<Vec<u8>, RequestError>) {
         let now = self.now_ms();
-        match (asked, result) {
-            (Asked::Range, Ok(bytes)) => match BlockRange::decode(&bytes) {
-                Ok(range) => {
-                    if !self.tell_chain(ChainMessage::Range {
-                        peer,
-                        range: Box::new(range),
-                    }) {
-                        self.planner.failed(&peer, now);
-                    }
-                }
-                Err(error) => {
+        let bytes = match result {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "a request for a range failed");
+                return self.planner.failed(&peer, now);
+            }
+        };
+        match BlockRange::decode(&bytes) {
+            Ok(range) => {
+                let range = Box::new(range);
+                if !self.tell_chain(ChainMessage::RangeReceived { peer, range }) {
                     self.planner.failed(&peer, now);
-                    self.misbehaved(peer, &error.to_string());
-                }
-            },
-            (Asked::Blocks(hashes), Ok(bytes)) => {
-                self.not_before(&hashes, FETCH_AGAIN);
-                match Vec::<Block>::decode(&bytes) {
-                    Ok(blocks) if blocks.iter().all(|b| hashes.contains(&b.header.hash())) => {
-                        if blocks.is_empty() {
-                            self.planner.lacks(&peer, now);
-                        } else {
-                            self.planner.gave(&peer);
-                            self.tell_chain(ChainMessage::Bodies { peer, blocks });
-                        }
-                    }
-                    Ok(_) => self.misbehaved(peer, "blocks that were not asked for"),
-                    Err(error) => self.misbehaved(peer, &error.to_string()),
                 }
             }
-            (Asked::Range, Err(error)) => {
-                tracing::debug!(%peer, %error, "no range");
+            Err(error) => {
                 self.planner.failed(&peer, now);
-            }
-            (Asked::Blocks(hashes), Err(error)) => {
-                tracing::debug!(%peer, %error, "no blocks");
-                self.planner.silent(&peer, now);
-                self.not_before(&hashes, FETCH_AGAIN);
+                self.report_misbehaviour(peer, &error.into());
             }
         }
     }
 
-    /// Another peer is asked for these no sooner than after `wait`, if they are wanted still.
-    fn not_before(&mut self, hashes: &[Hash], wait: Duration) {
-        let until = alys_runtime::time::now() + wait;
-        for hash in hashes {
-            self.fetching.entry(*hash).and_modify(|at| *at = until);
+    fn on_block(&mut self, peer: PeerId, hash: Hash, result: Result<Vec<u8>, RequestError>) {
+        let now = self.now_ms();
+        let bytes = match result {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "a request for a block failed");
+                return self.planner.silent(&peer, now);
+            }
+        };
+        match Vec::<Block>::decode(&bytes) {
+            Ok(blocks) if blocks.is_empty() => self.planner.lacks(&peer, now),
+            Ok(blocks) if blocks.iter().all(|block| block.header.hash() == hash) => {
+                self.planner.gave(&peer);
+                self.tell_chain(ChainMessage::BodiesReceived { peer, blocks });
+            }
+            Ok(_) => self.report_misbehaviour(peer, &CheckError::UnrequestedBlocks),
+            Err(error) => self.report_misbehaviour(peer, &error.into()),
         }
     }
 
-    fn misbehaved(&self, peer: PeerId, reason: &str) {
-        tracing::warn!(%peer, reason, "a peer sent something wrong");
-        self.command(Command::Report {
-            peer,
-            offence: Offence::InvalidResponse,
-        });
+    /// Delays the next fetch of a block that is still missing.
+    fn retry_after(&mut self, hash: Hash, delay: Duration) {
+        let from = alys_runtime::time::now() + delay;
+        self.fetching.entry(hash).and_modify(|at| *at = from);
     }
 
-    fn count(&self) {
-        self.observe(NodeEvent::Peers {
-            connected: self.planner.peers().count(),
-        });
+    fn report_misbehaviour(&self, peer: PeerId, error: &CheckError) {
+        tracing::warn!(%peer, reason = %error, "a peer sent an invalid answer");
+        self.metrics.misbehaviour.inc();
+        let offence = Offence::InvalidResponse;
+        self.command(Command::Report { peer, offence });
+    }
+
+    fn report_count(&self) {
+        let connected = self.planner.peers().count();
+        self.metrics.connected.set(connected as i64);
+        self.observe(NodeEvent::Peers { connected });
     }
 
     fn observe(&self, event: NodeEvent) {
@@ -344,16 +366,17 @@ impl AlysActor for PeerActor {
     const NAME: &'static str = "PeerActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), Self::Error> {
-        // Answers to what an earlier incarnation asked may still come: no tag is used twice.
+        // Answers to requests of an earlier incarnation may still arrive, so no tag is used twice.
         self.next_tag = ctx.incarnation() << 32;
-        if ctx.incarnation() > 1 && !mutant::active(Mutant::PeersNotIntroduced) {
-            // Whoever is connected was told to an earlier one. The network never waits for this actor, so waiting for
-            // room ends; when its breaker is open it comes back with nobody connected.
-            if self.network.send(NetworkMessage::Introduce).await.is_err() {
-                tracing::debug!("the network is down: its peers are told when they connect");
+        if ctx.incarnation() > 1 && interceptor::requests_connected_peers() {
+            // An earlier incarnation received the events of these connections. This wait for room ends,
+            // because the NetworkActor never waits for this actor.
+            let request = NetworkMessage::GetConnected;
+            if self.network.send(request).await.is_err() {
+                tracing::debug!("the network is down and has no connections");
             }
         }
-        ctx.send_after(LOOK, PeerMessage::Look);
+        ctx.send_after(PLAN_INTERVAL, PeerMessage::Plan);
         Ok(())
     }
 
@@ -364,41 +387,41 @@ impl AlysActor for PeerActor {
             PeerMessage::Connected(connected) => self.on_connected(&connected),
             PeerMessage::Answer { tag, peer, result } => {
                 self.on_answer(tag, peer, result);
-                self.look();
+                self.request_range();
             }
-            PeerMessage::Wanted(goal) => {
+            PeerMessage::SyncTo(goal) => {
                 self.planner.want(goal);
-                self.look();
+                self.request_range();
             }
             PeerMessage::Fetch { hash } => self.fetch(hash),
-            PeerMessage::RangeTaken { peer, progress } => {
+            PeerMessage::RangeTaken { peer, has_progress } => {
                 let now = self.now_ms();
-                self.planner.taken(&peer, progress, now);
+                self.planner.taken(&peer, has_progress, now);
             }
-            PeerMessage::Misbehaved { peer, reason } => {
+            PeerMessage::Misbehaved { peer, error } => {
                 let now = self.now_ms();
                 self.planner.failed(&peer, now);
-                self.misbehaved(peer, &reason);
+                self.report_misbehaviour(peer, &error);
             }
             PeerMessage::RangeLost => {
                 self.planner.lost();
-                self.look();
+                self.request_range();
             }
             PeerMessage::NetworkRestarted => {
-                // What is wanted is told again at the next slot.
+                // The chain sends its goal again in the next slot.
                 self.planner = Planner::default();
-                self.asked.clear();
+                self.pending.clear();
                 self.fetching.clear();
-                self.count();
+                self.report_count();
             }
-            PeerMessage::Look => {
-                self.look();
-                let wait = if buggify!("node.peers.late_look") {
-                    3 * LOOK
+            PeerMessage::Plan => {
+                self.request_range();
+                let delay = if buggify!("node.peers.late_look") {
+                    3 * PLAN_INTERVAL
                 } else {
-                    LOOK
+                    PLAN_INTERVAL
                 };
-                ctx.send_after(wait, PeerMessage::Look);
+                ctx.send_after(delay, PeerMessage::Plan);
             }
         }
         Ok(())

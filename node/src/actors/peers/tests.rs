@@ -1,4 +1,4 @@
-//! The actor between probes in the places of network and chain.
+//! The actor between probes of the NetworkActor and the ChainActor.
 
 use alys_actor_system::Fault;
 use alys_actor_system::testkit::{Probe, TestSystem};
@@ -8,7 +8,7 @@ use super::*;
 
 const NAME: &str = "peers";
 
-/// The actor, and what its neighbours see.
+/// The actor, and the mailboxes of its neighbours.
 fn start(
     test: &TestSystem,
 ) -> (
@@ -19,7 +19,7 @@ fn start(
     let (network, network_probe) = Probe::new(64);
     let (chain, chain_probe) = Probe::new(64);
     let peers = test.start(NAME, 64, move || {
-        let actor = PeerActor::new(network.clone(), chain.clone(), None);
+        let actor = PeerActor::new(network.clone(), chain.clone(), None, Metrics::default());
         async move { Ok::<_, std::convert::Infallible>(actor) }
     });
     (peers, network_probe, chain_probe)
@@ -39,10 +39,10 @@ fn connected(key: u8) -> (PeerId, PeerMessage) {
     )
 }
 
-/// The tag, the peer and the hashes of the next question about blocks.
-async fn asked(network: &mut Probe<NetworkMessage>) -> (u64, PeerId, Vec<Hash>) {
-    let question = network.find(|msg| match msg {
-        NetworkMessage::Ask {
+/// Tag, peer and hashes of the next request for blocks.
+async fn next_request(network: &mut Probe<NetworkMessage>) -> (u64, PeerId, Vec<Hash>) {
+    let request = network.find(|msg| match msg {
+        NetworkMessage::Request {
             tag,
             peer,
             protocol: Protocol::BlocksByHash,
@@ -54,11 +54,11 @@ async fn asked(network: &mut Probe<NetworkMessage>) -> (u64, PeerId, Vec<Hash>) 
         )),
         _ => None,
     });
-    question.await.expect("nothing is asked")
+    request.await.expect("a request")
 }
 
 #[test]
-fn a_block_that_one_peer_does_not_have_is_asked_of_the_next() {
+fn a_block_that_one_peer_lacks_is_requested_from_the_next() {
     alys_runtime::block_on_main(async {
         let test = TestSystem::new();
         let (peers, mut network, _chain) = start(&test);
@@ -68,7 +68,7 @@ fn a_block_that_one_peer_does_not_have_is_asked_of_the_next() {
         peers.tell(hello).expect("room");
         let hash = Hash([7; 32]);
         peers.tell(PeerMessage::Fetch { hash }).expect("room");
-        let (tag, first, hashes) = asked(&mut network).await;
+        let (tag, first, hashes) = next_request(&mut network).await;
         assert_eq!(hashes, [hash]);
         let nothing = Ok(Vec::<Block>::new().encode());
         peers
@@ -78,10 +78,10 @@ fn a_block_that_one_peer_does_not_have_is_asked_of_the_next() {
                 result: nothing,
             })
             .expect("room");
-        // The wait begins when the answer is handled, a little later than it was told.
-        alys_runtime::time::sleep(FETCH_AGAIN * 2).await;
+        // The delay starts when the answer is handled.
+        alys_runtime::time::sleep(FETCH_RETRY_DELAY * 2).await;
         peers.tell(PeerMessage::Fetch { hash }).expect("room");
-        let (_, second, hashes) = asked(&mut network).await;
+        let (_, second, hashes) = next_request(&mut network).await;
         assert_eq!(hashes, [hash]);
         assert_eq!(
             [first, second]
@@ -94,7 +94,7 @@ fn a_block_that_one_peer_does_not_have_is_asked_of_the_next() {
 }
 
 #[test]
-fn who_is_connected_is_told_at_once_when_events_were_lost() {
+fn a_list_of_connections_replaces_lost_events() {
     alys_runtime::block_on_main(async {
         let test = TestSystem::new();
         let (peers, mut network, _chain) = start(&test);
@@ -110,15 +110,15 @@ fn who_is_connected_is_told_at_once_when_events_were_lost() {
                     hash: Hash([at; 32]),
                 })
                 .expect("room");
-            let (_, of, _) = asked(&mut network).await;
-            assert_eq!(of, here, "it asks somebody who is gone");
+            let (_, of, _) = next_request(&mut network).await;
+            assert_eq!(of, here, "a request to a disconnected peer");
         }
         test.end().await;
     });
 }
 
 #[test]
-fn after_a_panic_it_asks_who_is_there_and_blames_nobody_for_an_old_answer() {
+fn after_a_panic_it_requests_the_connections_and_ignores_answers_to_old_requests() {
     alys_runtime::block_on_main(async {
         let test = TestSystem::new();
         let (peers, mut network, _chain) = start(&test);
@@ -129,17 +129,17 @@ fn after_a_panic_it_asks_who_is_there_and_blames_nobody_for_an_old_answer() {
                 hash: Hash([1; 32]),
             })
             .expect("room");
-        let (old, ..) = asked(&mut network).await;
+        let (old, ..) = next_request(&mut network).await;
 
         test.faults().plan(&test.path(NAME), Fault::Panic);
         peers.tell(PeerMessage::NetworkRestarted).expect("room");
-        let introduced = network
-            .find(|msg| matches!(msg, NetworkMessage::Introduce).then_some(()))
+        let requested = network
+            .find(|msg| matches!(msg, NetworkMessage::GetConnected).then_some(()))
             .await;
-        assert_eq!(introduced, Some(()), "it does not ask who is connected");
+        assert_eq!(requested, Some(()), "no request for the connections");
         assert_eq!(test.restarts(NAME), 1);
 
-        // The network introduces the peer again; what the last incarnation had asked is answered late, with rubbish.
+        // The list of connections arrives, and a malformed answer to a request of the last incarnation.
         peers
             .tell(PeerMessage::Connected(vec![(peer, true)]))
             .expect("room");
@@ -156,7 +156,7 @@ fn after_a_panic_it_asks_who_is_there_and_blames_nobody_for_an_old_answer() {
             })
             .expect("room");
         let next = network.find(|msg| match msg {
-            NetworkMessage::Ask {
+            NetworkMessage::Request {
                 tag,
                 protocol: Protocol::BlocksByHash,
                 ..
@@ -168,8 +168,8 @@ fn after_a_panic_it_asks_who_is_there_and_blames_nobody_for_an_old_answer() {
         });
         let tag = next
             .await
-            .expect("nothing is asked")
-            .expect("a peer is punished for what nobody asked");
+            .expect("a request")
+            .expect("no report about the peer");
         assert_ne!(tag, old);
         test.end().await;
     });

@@ -1,8 +1,10 @@
-//! StorageActor: the one owner of the block store.
+//! StorageActor: the only writer of the block store.
 //!
-//! Owns the engine's handle. Promises that a record is durable when it answers, whole or not at all. Never decides
-//! what is certified or final, never asks another actor. A write that fails ends the incarnation: what is on the disk
-//! is known only after reopening.
+//! Owns the handle of the storage engine. Guarantees that a record is durable and complete when it
+//! answers. Never decides what is certified or final, and never asks another actor. A failed write ends the
+//! incarnation, because the content of the disk is known only after the store is opened again.
+
+mod metrics;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,28 +18,29 @@ use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
 use alys_storage::{Batch, BlockStore, Durability, Engine};
 use alys_types::limits::{MAX_CERTIFICATE_BYTES, MAX_RANGE_BYTES};
-use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{BlockRange, HeaderRange, RangeRequest};
 use alys_types::{Block, Genesis, Hash};
 
-/// Longest wait for an answer of the storage: a slow disk, not a dead one.
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::interceptor;
 
-/// What the storage is asked.
+pub use metrics::Metrics;
+
+/// Longest wait for an answer. A slow disk takes seconds; a write that takes longer has hung.
+const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+
 pub enum StorageMessage {
-    /// Write durably; answered when it is.
+    /// Write a record; answered once it is durable.
     Persist {
         record: Box<Record>,
         reply: Reply<()>,
     },
-    /// Everything that the state machine starts from.
+    /// Everything that the state machine needs to start.
     Load { reply: Reply<Stored> },
-    /// One block, header and body.
     Block {
         hash: Hash,
         reply: Reply<Option<Arc<Block>>>,
     },
-    /// Some blocks, for a peer.
+    /// Blocks for a peer.
     Blocks {
         hashes: Vec<Hash>,
         reply: Reply<Vec<Block>>,
@@ -66,7 +69,7 @@ impl Message for StorageMessage {
         }
     }
 
-    /// What strangers ask for waits for what the node itself needs.
+    /// Requests of peers yield to those of the node itself.
     fn priority(&self) -> Priority {
         match self {
             Self::Persist { .. } | Self::Load { .. } | Self::Block { .. } => Priority::High,
@@ -77,7 +80,7 @@ impl Message for StorageMessage {
     }
 }
 
-/// How others reach the storage. Asking it is safe from anywhere: it asks nobody.
+/// Access to the storage. Safe to await from any handler, because the StorageActor asks no other actor.
 #[derive(Clone)]
 pub struct Handle(pub Addr<StorageMessage>);
 
@@ -85,71 +88,74 @@ impl Handle {
     /// Returns when the record is durable.
     pub async fn persist(&self, record: Box<Record>) -> Result<(), AskError> {
         self.0
-            .ask(|reply| StorageMessage::Persist { record, reply }, DEADLINE)
+            .ask(
+                |reply| StorageMessage::Persist { record, reply },
+                ASK_TIMEOUT,
+            )
             .await
     }
 
-    /// See [`StorageMessage::Load`].
     pub async fn load(&self) -> Result<Stored, AskError> {
         self.0
-            .ask(|reply| StorageMessage::Load { reply }, DEADLINE)
+            .ask(|reply| StorageMessage::Load { reply }, ASK_TIMEOUT)
             .await
     }
 
-    /// See [`StorageMessage::Block`].
     pub async fn block(&self, hash: Hash) -> Result<Option<Arc<Block>>, AskError> {
         self.0
-            .ask(|reply| StorageMessage::Block { hash, reply }, DEADLINE)
+            .ask(|reply| StorageMessage::Block { hash, reply }, ASK_TIMEOUT)
             .await
     }
 
-    /// See [`StorageMessage::Blocks`].
     pub async fn blocks(&self, hashes: Vec<Hash>) -> Result<Vec<Block>, AskError> {
         self.0
-            .ask(|reply| StorageMessage::Blocks { hashes, reply }, DEADLINE)
+            .ask(
+                |reply| StorageMessage::Blocks { hashes, reply },
+                ASK_TIMEOUT,
+            )
             .await
     }
 
-    /// See [`StorageMessage::BlockRange`].
     pub async fn block_range(&self, request: RangeRequest) -> Result<BlockRange, AskError> {
         self.0
             .ask(
                 |reply| StorageMessage::BlockRange { request, reply },
-                DEADLINE,
+                ASK_TIMEOUT,
             )
             .await
     }
 
-    /// See [`StorageMessage::HeaderRange`].
     pub async fn header_range(&self, request: RangeRequest) -> Result<HeaderRange, AskError> {
         self.0
             .ask(
                 |reply| StorageMessage::HeaderRange { request, reply },
-                DEADLINE,
+                ASK_TIMEOUT,
             )
             .await
     }
 }
 
-/// The actor.
 pub struct StorageActor {
     blocks: BlockStore,
+    metrics: Metrics,
 }
 
 impl StorageActor {
-    /// Opens the store of this chain.
+    /// Opens the store in `dir`; one of another chain is an error.
     pub fn open(
         dir: &Dir,
         engine: Engine,
         genesis: &Genesis,
+        metrics: Metrics,
     ) -> Result<StorageActor, alys_storage::Error> {
         let store = alys_storage::open(engine, dir)?;
         Ok(StorageActor {
             blocks: BlockStore::open(store, genesis.hash())?,
+            metrics,
         })
     }
 
-    /// Makes the vote state of a key that never voted; keeps one that is there.
+    /// Creates the vote state of a key that never voted, unless there is one.
     pub fn create_votes(&self, genesis: &Genesis) -> Result<(), alys_storage::Error> {
         if self.blocks.votes::<VoteState>()?.is_some() {
             return Ok(());
@@ -165,20 +171,16 @@ impl StorageActor {
 
     fn persist(&self, record: &Record) -> Result<(), alys_storage::Error> {
         let batch = batch_of(record);
-        let durability = match mutant::active(Mutant::WriteDeferred) {
-            true => Durability::Deferred,
-            false => Durability::Durable,
-        };
         if batch.is_empty() {
-            Ok(())
-        } else {
-            self.blocks.write(batch, durability)
+            return Ok(());
         }
+        self.blocks.write(batch, interceptor::record_durability())
     }
 
-    /// As many of these as fit in an answer, each once.
-    fn some_blocks(&self, hashes: &[Hash]) -> Result<Vec<Block>, alys_storage::Error> {
-        let (mut found, mut bytes) = (Vec::new(), 0);
+    /// Loads the blocks that fit in one answer, each once.
+    fn load_blocks(&self, hashes: &[Hash]) -> Result<Vec<Block>, alys_storage::Error> {
+        let mut found = Vec::new();
+        let mut bytes = 0;
         for hash in hashes.iter().collect::<BTreeSet<_>>() {
             let Some(block) = self.blocks.block(hash)? else {
                 continue;
@@ -243,21 +245,26 @@ impl AlysActor for StorageActor {
 
     async fn handle(&mut self, msg: StorageMessage, _: &Context<Self>) -> Result<(), Self::Error> {
         buggify_pause!("node.storage.slow", 100_000, 150);
-        // The engine is synchronous; elsewhere the runtime goes on meanwhile.
+        // The engine is synchronous, so its calls run outside of the runtime's task.
         match msg {
             StorageMessage::Persist { record, reply } => {
+                let begun = alys_runtime::time::now();
                 alys_runtime::blocking(|| self.persist(&record))?;
                 disk::settle().await;
+                self.metrics
+                    .on_write(alys_runtime::time::now().saturating_duration_since(begun));
                 reply.send(());
             }
             StorageMessage::Load { reply } => {
                 reply.send(alys_runtime::blocking(|| self.load())?);
             }
             StorageMessage::Block { hash, reply } => {
+                self.metrics.reads.inc();
                 reply.send(alys_runtime::blocking(|| self.blocks.block(&hash))?.map(Arc::new));
             }
             StorageMessage::Blocks { hashes, reply } => {
-                let blocks = alys_runtime::blocking(|| self.some_blocks(&hashes))?;
+                self.metrics.reads.inc();
+                let blocks = alys_runtime::blocking(|| self.load_blocks(&hashes))?;
                 let is_empty = blocks.is_empty();
                 reached(if is_empty {
                     "state.storage.blocks_unknown"
@@ -267,6 +274,7 @@ impl AlysActor for StorageActor {
                 reply.send(blocks);
             }
             StorageMessage::BlockRange { request, reply } => {
+                self.metrics.reads.inc();
                 let range = alys_runtime::blocking(|| self.blocks.block_range(request))?;
                 let is_empty = range.blocks.is_empty();
                 reached(if is_empty {
@@ -277,6 +285,7 @@ impl AlysActor for StorageActor {
                 reply.send(range);
             }
             StorageMessage::HeaderRange { request, reply } => {
+                self.metrics.reads.inc();
                 reply.send(alys_runtime::blocking(|| {
                     self.blocks.header_range(request)
                 })?);
@@ -286,7 +295,7 @@ impl AlysActor for StorageActor {
     }
 }
 
-/// A record as one batch. Pure.
+/// The record as one batch.
 pub fn batch_of(record: &Record) -> Batch {
     let mut batch = Batch::new();
     for block in &record.blocks {

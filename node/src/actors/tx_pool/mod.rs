@@ -1,9 +1,12 @@
-//! TxPoolActor: users' transactions, from one execution client's pool to the others'.
+//! TxPoolActor: gossips transactions between the pools of execution clients.
 //!
-//! Leaders build blocks from their own client's pool, and a user speaks to one client. Clients with a network of their
-//! own (Geth, Reth) share their pools; embedded ones and clients without peers do not, so this actor passes on what is
-//! new in the pool, and hands in what others pass on. Owns a bounded memory of what was passed on. Refuses what is no
-//! transaction; never judges those that are: the client's pool does.
+//! A leader builds blocks from the pool of its own execution client, and a user sends to one client only.
+//! Clients with a network of their own (Geth, Reth) share their pools; embedded clients and clients
+//! without peers do not. Owns a bounded set of transactions that were gossiped. Guarantees that new
+//! transactions of the pool are broadcast and received ones are submitted to it. Refuses malformed
+//! transactions; the validity of others is decided by the client.
+
+mod metrics;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -22,95 +25,102 @@ use alys_types::wire::{Message as Wire, Transactions};
 use crate::actors::network::NetworkMessage;
 use crate::actors::validation::Source;
 
-/// How often the client's pool is looked at.
-const LOOK: Duration = Duration::from_millis(500);
-/// So many looks in a row that fail are told to the operator.
-const BLIND_AFTER: u32 = 20;
-/// Transactions looked at at once.
-const MAX_PENDING: usize = 4096;
-/// Transactions remembered as known to the others.
-const MAX_KNOWN: usize = 16 * 1024;
-/// The same where the simulator makes it forgetful: they are passed on again.
-const FEW_KNOWN: usize = 16;
-/// Transactions taken from one message.
-const MAX_RECEIVED: usize = 2048;
-/// How long transactions are handed in at one message; the rest of them is at the next.
-const TURN: Duration = Duration::from_secs(1);
-/// Transactions that wait to be handed in; with more the client is too slow for what users send.
-const MAX_WAITING: usize = 2 * MAX_RECEIVED;
+pub use metrics::Metrics;
 
-/// What the pool is told.
+/// Interval between two reads of the client's pool.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Consecutive failed reads after which the operator is warned.
+const FAILED_POLLS_TO_WARN: u32 = 20;
+/// Transactions per read.
+const MAX_PENDING: usize = 4096;
+/// Transactions remembered as gossiped.
+const MAX_KNOWN: usize = 16 * 1024;
+/// The same limit where the simulator makes the actor forget.
+const FEW_KNOWN: usize = 16;
+/// Transactions per gossip message.
+const MAX_RECEIVED: usize = 2048;
+/// Time spent on submitting transactions per message; the rest follows at the next one.
+const SUBMIT_BUDGET: Duration = Duration::from_secs(1);
+/// Transactions to submit. With more, the client is too slow for the users' load.
+const MAX_QUEUED: usize = 2 * MAX_RECEIVED;
+
 pub enum TxPoolMessage {
-    /// The timer.
-    Look,
-    /// Others pass transactions on.
+    /// Read the client's pool: the actor's own timer.
+    Poll,
+    /// Gossiped transactions.
     Received { source: Source, payload: Vec<u8> },
-    /// There are transactions that wait to be handed in.
-    HandIn,
+    /// Submit the rest of the queue.
+    Submit,
 }
 
 impl Message for TxPoolMessage {
     fn kind(&self) -> &'static str {
         match self {
-            Self::Look => "look",
+            Self::Poll => "poll",
             Self::Received { .. } => "received",
-            Self::HandIn => "hand_in",
+            Self::Submit => "submit",
         }
     }
 }
 
-/// The actor.
 pub struct TxPoolActor {
     client: Arc<dyn ExecutionClient>,
     network: Addr<NetworkMessage>,
     known: Known,
-    /// What others passed on and the client does not have yet.
-    waiting: VecDeque<Vec<u8>>,
-    /// Whether a [`TxPoolMessage::HandIn`] is on its way.
-    handing_in: bool,
-    /// Looks at the client's pool that failed, one after the other.
-    failed_looks: u32,
+    /// Received transactions to submit.
+    queue: VecDeque<Vec<u8>>,
+    /// A [`TxPoolMessage::Submit`] is in the mailbox.
+    is_submit_scheduled: bool,
+    /// Consecutive reads of the pool that failed.
+    failed_polls: u32,
+    metrics: Metrics,
 }
 
 impl TxPoolActor {
-    pub fn new(client: Arc<dyn ExecutionClient>, network: Addr<NetworkMessage>) -> TxPoolActor {
-        let (known, waiting) = (Known::default(), VecDeque::new());
+    pub fn new(
+        client: Arc<dyn ExecutionClient>,
+        network: Addr<NetworkMessage>,
+        metrics: Metrics,
+    ) -> TxPoolActor {
         TxPoolActor {
             client,
             network,
-            known,
-            waiting,
-            handing_in: false,
-            failed_looks: 0,
+            known: Known::default(),
+            queue: VecDeque::new(),
+            is_submit_scheduled: false,
+            failed_polls: 0,
+            metrics,
         }
     }
 
-    fn go_on(&mut self, ctx: &Context<Self>) {
-        if !self.waiting.is_empty() && !self.handing_in {
-            self.handing_in = true;
-            ctx.send_after(Duration::ZERO, TxPoolMessage::HandIn);
+    fn schedule_submit(&mut self, ctx: &Context<Self>) {
+        if !self.queue.is_empty() && !self.is_submit_scheduled {
+            self.is_submit_scheduled = true;
+            ctx.send_after(Duration::ZERO, TxPoolMessage::Submit);
         }
     }
 
-    /// Passes on what is new in the pool.
-    async fn look(&mut self) {
-        let most = if buggify!("node.tx_pool.small_look") {
+    /// Broadcasts new transactions of the pool.
+    async fn poll(&mut self) {
+        let limit = if buggify!("node.tx_pool.small_look") {
             2
         } else {
             MAX_PENDING
         };
-        let pending = match self.client.pending_transactions(most).await {
+        let pending = match self.client.pending_transactions(limit).await {
             Ok(pending) => pending,
             Err(error) => {
-                // That the client is away is said by who talks to it about blocks; but its pool alone may be too much.
-                self.failed_looks = self.failed_looks.saturating_add(1);
-                if self.failed_looks == BLIND_AFTER {
-                    tracing::warn!(%error, "the execution client's pool cannot be read and is not passed on; asking again");
+                // The EngineActor warns of an unreachable client, but the pool alone may be unreadable.
+                self.metrics.failed_polls.inc();
+                self.failed_polls = self.failed_polls.saturating_add(1);
+                if self.failed_polls == FAILED_POLLS_TO_WARN {
+                    tracing::warn!(%error, "the execution client's pool cannot be read and is not gossiped; asking again");
                 }
                 return;
             }
         };
-        self.failed_looks = 0;
+        self.failed_polls = 0;
+        self.metrics.pending.set(pending.len() as i64);
         let fresh: Vec<Vec<u8>> = pending
             .into_iter()
             .filter(|tx| self.known.insert(keccak256(tx)))
@@ -121,20 +131,19 @@ impl TxPoolActor {
                 topic: Topic::Transactions,
                 payload: message.encode(),
             };
-            if self
-                .network
-                .tell(NetworkMessage::Command(Box::new(publish)))
-                .is_err()
-            {
-                // Passed on again after this memory has forgotten them.
+            let publish = NetworkMessage::Command(Box::new(publish));
+            if self.network.tell(publish).is_err() {
+                // The next poll broadcasts them.
                 for tx in &message.0 {
                     self.known.remove(&keccak256(tx));
                 }
+            } else {
+                self.metrics.broadcast.inc_by(message.0.len() as u64);
             }
         }
     }
 
-    /// Hands in what others passed on. Good when at least one was taken.
+    /// Submits received transactions. They are forwarded when the client takes at least one.
     async fn receive(&mut self, payload: &[u8]) -> Verdict {
         let Ok(Transactions(transactions)) = Transactions::decode(payload) else {
             return Verdict::Reject;
@@ -146,48 +155,49 @@ impl TxPoolActor {
             return Verdict::Reject;
         }
         for transaction in transactions {
-            if self.waiting.len() < MAX_WAITING && self.known.insert(keccak256(&transaction)) {
-                self.waiting.push_back(transaction);
+            if self.queue.len() < MAX_QUEUED && self.known.insert(keccak256(&transaction)) {
+                self.queue.push_back(transaction);
             }
         }
-        if self.hand_in().await {
+        if self.submit().await {
             Verdict::Accept
         } else {
             Verdict::Ignore
         }
     }
 
-    /// Hands in what waits, for the length of a turn. True when at least one was taken.
-    async fn hand_in(&mut self) -> bool {
+    /// Submits queued transactions within [`SUBMIT_BUDGET`]. True when the client took at least one.
+    async fn submit(&mut self) -> bool {
         let begun = time::now();
-        let mut taken = false;
-        let turn = if buggify!("node.tx_pool.short_turn") {
+        let mut is_any_taken = false;
+        let budget = if buggify!("node.tx_pool.short_turn") {
             Duration::from_millis(1)
         } else {
-            TURN
+            SUBMIT_BUDGET
         };
-        while time::now().saturating_duration_since(begun) < turn
-            && let Some(transaction) = self.waiting.pop_front()
+        while time::now().saturating_duration_since(begun) < budget
+            && let Some(transaction) = self.queue.pop_front()
         {
             let hash = keccak256(&transaction);
-            match self
-                .client
-                .send_raw_transaction(Bytes::from(transaction))
-                .await
-            {
-                Ok(_) => taken = true,
+            let transaction = Bytes::from(transaction);
+            match self.client.send_raw_transaction(transaction).await {
+                Ok(_) => {
+                    self.metrics.submitted.inc();
+                    is_any_taken = true;
+                }
                 Err(ExecutionError::Transport { .. }) => {
-                    // The client is away: they come again from whoever has them.
+                    // The client is unreachable: peers gossip these transactions again.
                     self.known.remove(&hash);
-                    for transaction in std::mem::take(&mut self.waiting) {
+                    for transaction in std::mem::take(&mut self.queue) {
                         self.known.remove(&keccak256(transaction));
                     }
                 }
-                // Refused ones are nobody's fault: mined meanwhile, or replaced.
+                // Refused without a fault of the peer: included or replaced in the meantime.
                 Err(_) => {}
             }
         }
-        taken
+        self.metrics.queued.set(self.queue.len() as i64);
+        is_any_taken
     }
 }
 
@@ -198,42 +208,42 @@ impl AlysActor for TxPoolActor {
     const NAME: &'static str = "TxPoolActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), Self::Error> {
-        ctx.send_after(LOOK, TxPoolMessage::Look);
+        ctx.send_after(POLL_INTERVAL, TxPoolMessage::Poll);
         Ok(())
     }
 
     async fn handle(&mut self, msg: TxPoolMessage, ctx: &Context<Self>) -> Result<(), Self::Error> {
         match msg {
-            TxPoolMessage::Look => {
-                self.look().await;
-                let wait = if buggify!("node.tx_pool.late_look") {
-                    4 * LOOK
+            TxPoolMessage::Poll => {
+                self.poll().await;
+                let delay = if buggify!("node.tx_pool.late_look") {
+                    4 * POLL_INTERVAL
                 } else {
-                    LOOK
+                    POLL_INTERVAL
                 };
-                ctx.send_after(wait, TxPoolMessage::Look);
+                ctx.send_after(delay, TxPoolMessage::Poll);
             }
             TxPoolMessage::Received { source, payload } => {
                 let verdict = self.receive(&payload).await;
-                if let Some(id) = source.gossip {
-                    let judge = NetworkMessage::Command(Box::new(Command::Judge { id, verdict }));
+                if let Some(gossip) = source.gossip {
+                    let judge = NetworkMessage::Judge { gossip, verdict };
                     if self.network.tell(judge).is_err() {
-                        tracing::debug!("the network is busy: a verdict is dropped");
+                        tracing::debug!("the NetworkActor is busy: a verdict is dropped");
                     }
                 }
-                self.go_on(ctx);
+                self.schedule_submit(ctx);
             }
-            TxPoolMessage::HandIn => {
-                self.handing_in = false;
-                self.hand_in().await;
-                self.go_on(ctx);
+            TxPoolMessage::Submit => {
+                self.is_submit_scheduled = false;
+                self.submit().await;
+                self.schedule_submit(ctx);
             }
         }
         Ok(())
     }
 }
 
-/// Transactions seen, the oldest forgotten first.
+/// Hashes of gossiped transactions. The oldest is evicted first.
 #[derive(Default)]
 struct Known {
     order: VecDeque<B256>,
@@ -241,18 +251,18 @@ struct Known {
 }
 
 impl Known {
-    /// True when it was not known.
+    /// Returns true for a new hash.
     fn insert(&mut self, hash: B256) -> bool {
         if !self.set.insert(hash) {
             return false;
         }
         self.order.push_back(hash);
-        let most = if buggify!("node.tx_pool.forget", 50_000) {
+        let limit = if buggify!("node.tx_pool.forget", 50_000) {
             FEW_KNOWN
         } else {
             MAX_KNOWN
         };
-        if self.order.len() > most
+        if self.order.len() > limit
             && let Some(oldest) = self.order.pop_front()
         {
             self.set.remove(&oldest);
@@ -266,23 +276,23 @@ impl Known {
     }
 }
 
-/// Whether bytes are an encoded transaction and nothing else. Who signed it, and whether it can be paid, is the client's to
-/// find out; but all that we publish was encoded from a transaction, so that who passes on anything else is at fault.
+/// Whether `bytes` encode one transaction. An honest node broadcasts nothing else, so its sender is at fault
+/// for any other bytes. Signature and balance are checked by the client.
 fn is_transaction(bytes: &[u8]) -> bool {
     TxEnvelope::decode_2718_exact(bytes).is_ok()
 }
 
-/// Messages within the size limit, in order.
+/// Packs transactions into messages within the size limit, in order.
 fn split(transactions: Vec<Vec<u8>>) -> Vec<Transactions> {
     let mut messages: Vec<Transactions> = Vec::new();
     let mut bytes = 0;
     for transaction in transactions {
         let size = transaction.len() + 8;
-        let room = messages
+        let has_room = messages
             .last()
             .is_some_and(|m| m.0.len() < MAX_RECEIVED && bytes + size < MAX_TRANSACTIONS_BYTES)
             && !buggify!("node.tx_pool.small_messages");
-        if !room {
+        if !has_room {
             messages.push(Transactions(Vec::new()));
             bytes = 64;
         }
@@ -320,11 +330,12 @@ mod tests {
     }
 
     #[test]
-    fn rubbish_costs_who_passes_it_on() {
-        let (good, other) = (transfer(1), transfer(2));
+    fn malformed_transactions_cost_their_sender() {
+        let good = transfer(1);
+        let other = transfer(2);
         let cut = good[..good.len() - 1].to_vec();
         let longer = [&good[..], &[0]].concat();
-        // The client is away: what is not refused is nobody's fault.
+        // The client is unreachable, which is no fault of the sender.
         let table = [
             (vec![good.clone()], Verdict::Ignore),
             (vec![good.clone(), other.clone()], Verdict::Ignore),
@@ -336,15 +347,15 @@ mod tests {
         ];
         alys_runtime::block_on_main(async {
             for (row, (transactions, expected)) in table.into_iter().enumerate() {
-                let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
-                let client = HttpEngine::with_config(ClientConfig::new(nobody));
+                let closed_port = SocketAddr::from(([127, 0, 0, 1], 1));
+                let client = HttpEngine::with_config(ClientConfig::new(closed_port));
                 let (network, _probe) = Probe::new(4);
-                let mut pool = TxPoolActor::new(Arc::new(client), network);
+                let mut pool = TxPoolActor::new(Arc::new(client), network, Metrics::default());
                 let verdict = pool.receive(&Transactions(transactions).encode()).await;
                 assert_eq!(verdict, expected, "row {row}");
                 assert!(
                     pool.known.set.is_empty(),
-                    "row {row}: what was not handed in comes again"
+                    "row {row}: transactions that were not submitted are forgotten"
                 );
             }
         });
@@ -367,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_bounded() {
+    fn the_set_of_known_transactions_is_bounded() {
         let mut known = Known::default();
         for i in 0..(MAX_KNOWN as u64 + 10) {
             assert!(known.insert(keccak256(i.to_le_bytes())));
@@ -375,7 +386,7 @@ mod tests {
         assert_eq!(known.set.len(), MAX_KNOWN);
         assert!(
             known.insert(keccak256(0u64.to_le_bytes())),
-            "the oldest is forgotten"
+            "the oldest is evicted"
         );
     }
 }

@@ -1,7 +1,12 @@
-//! ValidationActor: decodes what peers sent and checks signatures, away from the chain's own task.
+//! ValidationActor: decodes gossip and checks signatures outside of the ChainActor's task.
 //!
-//! Owns nothing but the genesis. Promises that everything it is given comes back once, decoded or refused, checked or
-//! refused, and that the chain is told when a restart may have broken that. Never decides what is relevant: the chain says which set to check against, and drops what it knows.
+//! Owns the genesis, no state. Guarantees one answer to each message, a decoded or checked value or a
+//! refusal, and a [`ChainMessage::ChecksLost`] after a restart, which may have lost answers. Never
+//! decides relevance: the ChainActor drops known messages and names the authority set of each check.
+
+mod error;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -15,19 +20,21 @@ use alys_types::{AuthoritySet, Block, Certificate, Genesis, Height, Vote, VoteKi
 
 use crate::actors::chain::ChainMessage;
 
-/// What is to be decoded or checked.
+pub use error::{Blame, CheckError};
+
 pub enum ValidationMessage {
-    /// Bytes of a topic.
+    /// Gossip as it arrived.
     Decode {
         source: Source,
         topic: Topic,
         payload: Vec<u8>,
     },
-    /// Something decoded, with the set that the chain says is right, or that it guesses: `sure` tells.
+    /// A decoded message with the authority set to check it against. With `is_set_known` false the
+    /// set is an assumption, and a failure is [`CheckError::AssumedSet`].
     Check {
         source: Source,
         job: Job,
-        sure: bool,
+        is_set_known: bool,
     },
 }
 
@@ -40,33 +47,56 @@ impl Message for ValidationMessage {
     }
 }
 
-/// Where something came from: who is to blame, and which gossip waits for a verdict.
+/// A gossip message that needs a verdict.
+#[derive(Debug, Clone)]
+pub struct GossipRef {
+    pub topic: Topic,
+    pub id: GossipId,
+}
+
+/// Origin of received data.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// Who sent it to us; `None` for ourselves.
+    /// The sending peer; `None` for data of this node.
     pub peer: Option<PeerId>,
-    /// The gossip message, if it was one.
-    pub gossip: Option<GossipId>,
+    /// `None` for answers to requests.
+    pub gossip: Option<GossipRef>,
 }
 
 impl Source {
-    /// Our own words.
-    pub const OURSELVES: Source = Source {
+    /// Data of this node.
+    pub const LOCAL: Source = Source {
         peer: None,
         gossip: None,
     };
+
+    /// An answer of `peer` to a request.
+    pub fn answer(peer: PeerId) -> Source {
+        Source {
+            peer: Some(peer),
+            gossip: None,
+        }
+    }
+
+    /// Gossip that `peer` forwarded.
+    pub fn gossip(peer: PeerId, gossip: GossipRef) -> Source {
+        Source {
+            peer: Some(peer),
+            gossip: Some(gossip),
+        }
+    }
 }
 
-/// A decoded message.
+/// Decoded gossip.
 #[derive(Debug)]
-pub enum Heard {
+pub enum Gossip {
     Proposal(Box<Proposal>),
     Approval(Vote),
     Confirmation(Box<Confirmation>),
     Certificate(Box<CertifiedHeader>),
 }
 
-/// A check to be made.
+/// A check, with everything that it needs.
 #[derive(Debug)]
 pub enum Job {
     Proposal {
@@ -77,7 +107,7 @@ pub enum Job {
         vote: Vote,
         set: Arc<AuthoritySet>,
     },
-    /// A vote of our own that a peer gave back.
+    /// A vote of this node that a peer holds.
     HeldVote {
         vote: Vote,
         set: Arc<AuthoritySet>,
@@ -90,23 +120,23 @@ pub enum Job {
         certified: Box<CertifiedHeader>,
         set: Arc<AuthoritySet>,
     },
-    /// The certificate of a parent that is not known, out of a proposal on it.
+    /// The certificate of an unknown parent, taken from a proposal on it.
     Parent {
         certificate: Certificate,
         set: Arc<AuthoritySet>,
     },
-    /// Consecutive blocks; the set decides on all of them but those after a change.
+    /// Consecutive blocks; `set` decides on them up to the first change of the federation.
     Range {
         range: Box<BlockRange>,
         set: Arc<AuthoritySet>,
     },
-    /// Single blocks that were asked for by hash.
+    /// Blocks that were requested by hash.
     Bodies {
         blocks: Vec<Block>,
     },
 }
 
-/// What a check gave.
+/// Result of a check.
 #[derive(Debug)]
 pub enum Checked {
     Proposal(VerifiedProposal),
@@ -115,26 +145,19 @@ pub enum Checked {
     Confirmation(VerifiedVote, CertifiedBlock),
     Certified(CertifiedBlock),
     Parent(Certificate),
-    /// Blocks in order, certified up to the block given with its certificate, and the sender's last finality.
+    /// Ascending blocks, certified up to `tip`, and the last final block of the sender.
     Range {
         bodies: Vec<VerifiedBody>,
         tip: Option<CertifiedBlock>,
         finalized: Option<CertifiedBlock>,
     },
     Bodies(Vec<VerifiedBody>),
-    /// Refused, and why; costs the peer.
-    Refused(String),
-    /// Does not check against a set that was a guess: forged, or of a federation that we do not know yet. With the height
-    /// that it claims is certified, if it claims one.
-    Doubtful {
-        reason: String,
-        claimed: Option<Height>,
-    },
+    Refused(CheckError),
 }
 
 impl Job {
-    /// The height that is certified if the certificates are good.
-    fn claimed(&self) -> Option<Height> {
+    /// The height that is certified, should the certificates be valid.
+    fn claimed_height(&self) -> Option<Height> {
         match self {
             Job::Confirmation { confirmation, .. } => Some(confirmation.certified.header.height),
             Job::Certified { certified, .. } => Some(certified.header.height),
@@ -148,7 +171,6 @@ impl Job {
     }
 }
 
-/// The actor.
 pub struct ValidationActor {
     genesis: Arc<Genesis>,
     chain: Addr<ChainMessage>,
@@ -159,55 +181,53 @@ impl ValidationActor {
         ValidationActor { genesis, chain }
     }
 
-    fn check(&self, job: Job) -> Result<Checked, String> {
+    fn check(&self, job: Job) -> Result<Checked, CheckError> {
         let genesis = &self.genesis;
-        let text = |e: &dyn std::error::Error| e.to_string();
-        match job {
+        Ok(match job {
             Job::Proposal { proposal, context } => {
-                VerifiedProposal::check(*proposal, &context, genesis)
-                    .map(Checked::Proposal)
-                    .map_err(|e| text(&e))
+                Checked::Proposal(VerifiedProposal::check(*proposal, &context, genesis)?)
             }
-            Job::Vote { vote, set } => VerifiedVote::check(vote, &set, genesis)
-                .map(Checked::Vote)
-                .map_err(|e| text(&e)),
-            Job::HeldVote { vote, set } => VerifiedVote::check(vote, &set, genesis)
-                .map(Checked::HeldVote)
-                .map_err(|e| text(&e)),
+            Job::Vote { vote, set } => Checked::Vote(VerifiedVote::check(vote, &set, genesis)?),
+            Job::HeldVote { vote, set } => {
+                Checked::HeldVote(VerifiedVote::check(vote, &set, genesis)?)
+            }
             Job::Confirmation { confirmation, set } => {
                 let Confirmation { vote, certified } = *confirmation;
-                let vote = VerifiedVote::check(vote, &set, genesis).map_err(|e| text(&e))?;
-                let certified =
-                    CertifiedBlock::check(certified, &set, genesis).map_err(|e| text(&e))?;
-                Ok(Checked::Confirmation(vote, certified))
+                let vote = VerifiedVote::check(vote, &set, genesis)?;
+                let certified = CertifiedBlock::check(certified, &set, genesis)?;
+                Checked::Confirmation(vote, certified)
             }
-            Job::Certified { certified, set } => CertifiedBlock::check(*certified, &set, genesis)
-                .map(Checked::Certified)
-                .map_err(|e| text(&e)),
-            Job::Parent { certificate, set } => match certificate.verify(&set, &genesis.chain_id())
-            {
-                Ok(()) => Ok(Checked::Parent(certificate)),
-                Err(error) => Err(text(&error)),
-            },
-            Job::Range { range, set } => self.check_range(*range, &set),
-            Job::Bodies { blocks } => check_bodies(blocks).map(Checked::Bodies),
-        }
+            Job::Certified { certified, set } => {
+                Checked::Certified(CertifiedBlock::check(*certified, &set, genesis)?)
+            }
+            Job::Parent { certificate, set } => {
+                certificate.verify(&set, &genesis.chain_id())?;
+                Checked::Parent(certificate)
+            }
+            Job::Range { range, set } => self.check_range(*range, &set)?,
+            Job::Bodies { blocks } => Checked::Bodies(check_bodies(blocks)?),
+        })
     }
 
-    /// The blocks must follow on each other; the certificate of the last one that `set` decides on vouches for all up
-    /// to it. What comes after a change of the set is left out: it is asked for again when the set is known.
-    fn check_range(&self, range: BlockRange, set: &Arc<AuthoritySet>) -> Result<Checked, String> {
+    /// Checks that the blocks are consecutive and that the last one that `set` decides on is certified,
+    /// which certifies all below it. Blocks after a change of the federation are left out, because they
+    /// are requested again once their set is known.
+    fn check_range(
+        &self,
+        range: BlockRange,
+        set: &Arc<AuthoritySet>,
+    ) -> Result<Checked, CheckError> {
         let BlockRange {
             mut blocks,
             tip,
             finalized,
         } = range;
-        let linked = blocks.windows(2).all(|w| {
-            w[1].header.parent_hash == w[0].header.hash()
-                && w[1].header.height == w[0].header.height.next()
+        let is_consecutive = blocks.windows(2).all(|pair| {
+            pair[1].header.parent_hash == pair[0].header.hash()
+                && pair[1].header.height == pair[0].header.height.next()
         });
-        if !linked {
-            return Err("blocks of a range do not follow on each other".into());
+        if !is_consecutive {
+            return Err(CheckError::RangeNotConsecutive);
         }
         let changed = blocks.iter().position(|b| b.header.set_hash != set.hash());
         let certificate = match changed {
@@ -216,34 +236,38 @@ impl ValidationActor {
                 blocks.truncate(last + 1);
                 certificate
             }
-            _ => tip,
+            Some(_) | None => tip,
         };
-        let tip = match (blocks.last(), certificate) {
-            (None, _) => None,
-            (Some(_), None) => {
-                return Err("a range without the certificate of its last block".into());
-            }
-            (Some(last), Some(certificate)) => {
-                if certificate.target.kind != VoteKind::Approval {
-                    return Err("the certificate of a range is not of approvals".into());
-                }
-                let certified = CertifiedHeader {
-                    header: last.header.clone(),
-                    certificate,
-                };
-                Some(
-                    CertifiedBlock::check(certified, set, &self.genesis)
-                        .map_err(|e| e.to_string())?,
-                )
-            }
+        let tip = match blocks.last() {
+            Some(last) => Some(self.check_tip(last, certificate, set)?),
+            None => None,
         };
-        // The sender's finality may be beyond a change of the set: then it is not its fault that it does not check.
+        // The sender's last final block may be beyond a change of the federation: no fault of the sender.
         let finalized = finalized.and_then(|f| CertifiedBlock::check(f, set, &self.genesis).ok());
         Ok(Checked::Range {
             bodies: check_bodies(blocks)?,
             tip,
             finalized,
         })
+    }
+
+    fn check_tip(
+        &self,
+        last: &Block,
+        certificate: Option<Certificate>,
+        set: &Arc<AuthoritySet>,
+    ) -> Result<CertifiedBlock, CheckError> {
+        let certificate = certificate.ok_or(CheckError::RangeUncertified)?;
+        if certificate.target.kind != VoteKind::Approval {
+            return Err(CheckError::RangeCertificateKind {
+                found: certificate.target.kind,
+            });
+        }
+        let certified = CertifiedHeader {
+            header: last.header.clone(),
+            certificate,
+        };
+        Ok(CertifiedBlock::check(certified, set, &self.genesis)?)
     }
 }
 
@@ -254,10 +278,11 @@ impl AlysActor for ValidationActor {
     const NAME: &'static str = "ValidationActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), Self::Error> {
-        // What the last incarnation was at is lost with it. Votes and proposals are said again; a range is asked for again
-        // only when somebody says that it is gone. The chain never waits for this actor, so waiting for room ends.
-        if ctx.incarnation() > 1 && self.chain.send(ChainMessage::CheckLost).await.is_err() {
-            tracing::debug!("the chain is stopping");
+        // The check in hand was lost with the last incarnation. Votes and proposals are rebroadcast by
+        // their authors, but the PeerActor has to be told about a lost range. This wait for room ends,
+        // because the ChainActor never waits for this actor.
+        if ctx.incarnation() > 1 && self.chain.send(ChainMessage::ChecksLost).await.is_err() {
+            tracing::debug!("the ChainActor is stopping");
         }
         Ok(())
     }
@@ -268,26 +293,32 @@ impl AlysActor for ValidationActor {
         _: &Context<Self>,
     ) -> Result<(), Self::Error> {
         alys_runtime::buggify_pause!("node.validation.slow", 50_000, 150);
-        // The chain may have more to do than it can: what is dropped here is sent again by its author, or asked for
-        // again by the chain.
         let answer = match msg {
             ValidationMessage::Decode {
                 source,
                 topic,
                 payload,
             } => match decode(topic, &payload) {
-                Ok(heard) => ChainMessage::Heard { source, heard },
-                Err(reason) => ChainMessage::Checked {
+                Ok(gossip) => ChainMessage::GossipReceived { source, gossip },
+                Err(error) => ChainMessage::Checked {
                     source,
-                    checked: Box::new(Checked::Refused(reason)),
+                    checked: Box::new(Checked::Refused(error)),
                 },
             },
-            ValidationMessage::Check { source, job, sure } => {
-                let claimed = job.claimed();
+            ValidationMessage::Check {
+                source,
+                job,
+                is_set_known,
+            } => {
+                let claimed = job.claimed_height();
                 let checked = alys_runtime::blocking(|| self.check(job));
-                let checked = checked.unwrap_or_else(|reason| match sure {
-                    true => Checked::Refused(reason),
-                    false => Checked::Doubtful { reason, claimed },
+                let checked = checked.unwrap_or_else(|error| {
+                    if is_set_known {
+                        Checked::Refused(error)
+                    } else {
+                        let error = Box::new(error);
+                        Checked::Refused(CheckError::AssumedSet { error, claimed })
+                    }
                 });
                 ChainMessage::Checked {
                     source,
@@ -295,48 +326,53 @@ impl AlysActor for ValidationActor {
                 }
             }
         };
+        // An overloaded ChainActor loses nothing for good: authors rebroadcast, and it asks again itself.
         if self.chain.tell(answer).is_err() {
-            tracing::debug!("the chain is busy: a message is dropped");
+            tracing::debug!("the ChainActor is busy: a message is dropped");
         }
         Ok(())
     }
 }
 
-fn check_bodies(blocks: Vec<Block>) -> Result<Vec<VerifiedBody>, String> {
+fn check_bodies(blocks: Vec<Block>) -> Result<Vec<VerifiedBody>, CheckError> {
     let checked = alys_runtime::par_map(blocks, |block| VerifiedBody::check(Arc::new(block)));
-    checked
-        .into_iter()
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| e.to_string())
+    Ok(checked.into_iter().collect::<Result<Vec<_>, _>>()?)
 }
 
-/// Decodes gossip. The kind of a vote must be its topic's: kinds never stand for each other.
-pub fn decode(topic: Topic, payload: &[u8]) -> Result<Heard, String> {
-    let heard = match topic {
-        Topic::Blocks => Proposal::decode(payload).map(|p| Heard::Proposal(Box::new(p))),
-        Topic::Approvals => Vote::decode(payload).map(Heard::Approval),
+/// Decodes gossip. The kind of a vote must be that of its topic, because one kind never stands for another.
+fn decode(topic: Topic, payload: &[u8]) -> Result<Gossip, CheckError> {
+    let (gossip, expected, found) = match topic {
+        Topic::Blocks => {
+            let proposal = Proposal::decode(payload)?;
+            let found = proposal.vote.target.kind;
+            (
+                Gossip::Proposal(Box::new(proposal)),
+                VoteKind::Proposal,
+                found,
+            )
+        }
+        Topic::Approvals => {
+            let vote = Vote::decode(payload)?;
+            (Gossip::Approval(vote), VoteKind::Approval, vote.target.kind)
+        }
         Topic::Confirmations => {
-            Confirmation::decode(payload).map(|c| Heard::Confirmation(Box::new(c)))
+            let confirmation = Confirmation::decode(payload)?;
+            let found = confirmation.vote.target.kind;
+            (
+                Gossip::Confirmation(Box::new(confirmation)),
+                VoteKind::Confirmation,
+                found,
+            )
         }
         Topic::Finality => {
-            CertifiedHeader::decode(payload).map(|c| Heard::Certificate(Box::new(c)))
+            let certified = CertifiedHeader::decode(payload)?;
+            return Ok(Gossip::Certificate(Box::new(certified)));
         }
-        Topic::Work => return Err("proof of work is not carried by this version".into()),
-        Topic::Transactions => return Err("transactions belong to the pool".into()),
+        Topic::Work => return Err(CheckError::Unsupported { topic }),
+        Topic::Transactions => return Err(CheckError::Misrouted { topic }),
     };
-    let heard = heard.map_err(|e| e.to_string())?;
-    let kind = match &heard {
-        Heard::Proposal(p) => (p.vote.target.kind, VoteKind::Proposal),
-        Heard::Approval(v) => (v.target.kind, VoteKind::Approval),
-        Heard::Confirmation(c) => (c.vote.target.kind, VoteKind::Confirmation),
-        Heard::Certificate(c) => (c.certificate.target.kind, c.certificate.target.kind),
-    };
-    if kind.0 != kind.1 {
-        Err(format!(
-            "a vote of kind {:?} on the topic of {:?}",
-            kind.0, kind.1
-        ))
-    } else {
-        Ok(heard)
+    if found != expected {
+        return Err(CheckError::VoteKind { expected, found });
     }
+    Ok(gossip)
 }

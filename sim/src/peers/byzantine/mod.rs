@@ -13,7 +13,7 @@ use alloy_primitives::B256;
 use alloy_rpc_types_engine::{CancunPayloadFields, ExecutionData, ExecutionPayloadSidecar};
 use alys_integrations::execution::to_wire;
 use alys_net::{Command, Event, InboundId, Protocol, Topic};
-use alys_node::bending::Bend;
+use alys_node::interceptor::Intercept;
 use alys_runtime::sim::{NodeId, Rng, World};
 use alys_types::spec::prev_randao;
 use alys_types::wire::{
@@ -122,7 +122,7 @@ impl Bender {
     }
 }
 
-impl Bend for Bender {
+impl Intercept for Bender {
     fn leaving(&self, command: Command) -> Vec<(Duration, Command)> {
         let mut inner = self.look();
         match inner.conduct {

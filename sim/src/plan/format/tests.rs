@@ -315,13 +315,13 @@ fn mistakes_are_told_with_place_and_nearest_word() {
             "needs `actor`",
         ),
         (
-            "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"actor-hang\"\nactor = \"stor\"",
+            "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"actor-hang\"\nactor = \"storag\"",
             7,
             9,
-            "did you mean `store`?",
+            "did you mean `storage`?",
         ),
         (
-            "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"actor-slow\"\nactor = \"store\"\ndelay = \"1s\"\ncount = 0",
+            "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"actor-slow\"\nactor = \"storage\"\ndelay = \"1s\"\ncount = 0",
             9,
             9,
             "count: from 1 to 1000",

@@ -1,0 +1,98 @@
+//! The status handshake: this node's position for peers, and the certificates and votes that theirs hold.
+
+use alys_net::{Command, InboundId, Offence, PeerId, Refusal};
+use alys_types::wire::{CertifiedHeader, HeldVotes, Message as Wire, Status, StatusAnswer};
+
+use super::ChainActor;
+use crate::actors::validation::{Job, Source};
+
+impl ChainActor {
+    fn status(&self) -> Status {
+        let summary = self.state.summary();
+        Status {
+            genesis: self.genesis.hash(),
+            fork_id: self.genesis.fork_id(),
+            head_height: summary.head_height,
+            head: summary.head,
+            highest: self.state.highest_certified(),
+            finalized: self.state.last_final(),
+            authority: self.key.as_ref().map(|k| k.public_key().to_bytes()),
+        }
+    }
+
+    /// Hands a changed status to the network. One that the network does not take is retried after the
+    /// next input.
+    pub(super) fn publish_status(&mut self) {
+        let status = self.status();
+        if self.published.as_ref() != Some(&status) {
+            let is_taken = self.command(Command::SetStatus {
+                status: status.encode(),
+            });
+            self.published = is_taken.then_some(status);
+        }
+    }
+
+    pub(super) fn on_status_request(&mut self, id: InboundId, peer: PeerId, payload: &[u8]) {
+        let theirs = match Status::decode(payload) {
+            Ok(theirs) => theirs,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "malformed status");
+                let response = Err(Refusal::Invalid);
+                self.command(Command::Respond { id, response });
+                let offence = Offence::InvalidRequest;
+                self.command(Command::Report { peer, offence });
+                return;
+            }
+        };
+        let held = theirs.authority.map(|key| self.state.held_votes(&key));
+        let answer = StatusAnswer {
+            status: self.status(),
+            held: held.unwrap_or(HeldVotes {
+                approval: None,
+                confirmation: None,
+            }),
+        };
+        let response = Ok(answer.encode());
+        self.command(Command::Respond { id, response });
+        self.on_status(peer, theirs);
+    }
+
+    pub(super) fn on_status_answer(&mut self, peer: PeerId, answer: StatusAnswer) {
+        let StatusAnswer { status, held } = answer;
+        for vote in held.approval.into_iter().chain(held.confirmation) {
+            let set = self.state.set_for_vote(&vote);
+            let is_set_known = self.state.known_set_for_vote(&vote).is_some();
+            self.check(
+                Source::answer(peer),
+                Job::HeldVote { vote, set },
+                is_set_known,
+            );
+        }
+        self.on_status(peer, status);
+    }
+
+    fn on_status(&mut self, peer: PeerId, status: Status) {
+        for certified in status.highest.into_iter().chain(status.finalized) {
+            self.check_certified(peer, certified);
+        }
+    }
+
+    fn check_certified(&self, peer: PeerId, certified: CertifiedHeader) {
+        let target = certified.certificate.target;
+        if self.state.knows_certificate(&target.hash, target.kind) {
+            return;
+        }
+        let is_set_known = self.state.known_set(&certified.header).is_some();
+        if !is_set_known && certified.header.height <= self.state.summary().final_height {
+            // Below the last final block, or on an abandoned branch: the peer is behind.
+            return;
+        }
+        let set = self.state.set_for(&certified.header);
+        let certified = Box::new(certified);
+        self.check(
+            Source::answer(peer),
+            Job::Certified { certified, set },
+            is_set_known,
+        );
+    }
+}

@@ -1,0 +1,446 @@
+//! The actor: questions of the chain become calls of the Engine API.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_rpc_types_engine::{ForkchoiceState, PayloadAttributes, PayloadStatusEnum};
+use alys_actor_system::{Addr, AlysActor, AskError, Context};
+use alys_consensus::{PayloadRequest, Verdict};
+use alys_integrations::execution::{
+    BlockTag, ExecutionClient, ExecutionError, PayloadFork, from_wire, to_wire,
+};
+use alys_runtime::time::{self, timeout};
+use alys_runtime::trace::reached;
+use alys_runtime::{buggify, buggify_pause};
+use alys_types::{Block, ExecutionPayload, Genesis, Hash};
+
+use super::replay::{HEAD_INTERVAL, MAX_MISSING, Replay, Step};
+use super::{EngineMessage, EngineTimeouts};
+use crate::actors::chain::ChainMessage;
+use crate::actors::storage;
+use crate::interceptor;
+
+/// A fault of the actor itself.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("storage: {0}")]
+    Storage(#[from] AskError),
+}
+
+pub struct EngineActor {
+    client: Arc<dyn ExecutionClient>,
+    genesis: Arc<Genesis>,
+    cancun_time: Option<u64>,
+    timeouts: EngineTimeouts,
+    chain: Addr<ChainMessage>,
+    storage: storage::Handle,
+    /// The last call was answered; a change is logged and reported to the chain.
+    is_reachable: bool,
+    /// The last fork choice that the client followed.
+    forkchoice: ForkchoiceState,
+    replay: Option<Replay>,
+}
+
+impl EngineActor {
+    pub fn new(
+        client: Arc<dyn ExecutionClient>,
+        genesis: Arc<Genesis>,
+        cancun_time: Option<u64>,
+        timeouts: EngineTimeouts,
+        chain: Addr<ChainMessage>,
+        storage: storage::Handle,
+    ) -> EngineActor {
+        let forkchoice = ForkchoiceState::same_hash(genesis.header().execution_hash.into());
+        EngineActor {
+            client,
+            genesis,
+            cancun_time,
+            timeouts,
+            chain,
+            storage,
+            is_reachable: true,
+            forkchoice,
+            replay: None,
+        }
+    }
+
+    async fn tell(&self, message: ChainMessage) {
+        // This wait for room ends, because the ChainActor never waits for this actor.
+        if self.chain.send(message).await.is_err() {
+            tracing::debug!("the ChainActor is stopping: an answer is dropped");
+        }
+    }
+
+    /// Tracks whether the client is reachable.
+    async fn track<T>(&mut self, result: Result<T, ExecutionError>) -> Option<T> {
+        match result {
+            Ok(value) => {
+                if !self.is_reachable {
+                    self.is_reachable = true;
+                    reached("state.engine.back");
+                    tracing::info!("the execution client answers again");
+                    self.tell(ChainMessage::ExecutionRestarted).await;
+                }
+                Some(value)
+            }
+            Err(error) => {
+                if self.is_reachable {
+                    tracing::warn!(%error, "the execution client does not answer; asking again");
+                }
+                self.on_failure(&error);
+                None
+            }
+        }
+    }
+
+    fn on_failure(&mut self, error: &ExecutionError) {
+        let is_refused = matches!(error, ExecutionError::Auth { .. });
+        if is_refused {
+            reached("state.engine.refuses_token");
+        }
+        if is_refused || matches!(error, ExecutionError::Transport { .. }) {
+            reached("state.engine.unreachable");
+            self.is_reachable = false;
+            // A client that comes back may lack other blocks.
+            self.replay = None;
+        }
+    }
+
+    fn message_timeout(&self) -> Duration {
+        if buggify!("node.engine.impatient", 50_000) {
+            Duration::from_millis(30)
+        } else {
+            self.timeouts.message
+        }
+    }
+
+    /// The calls of one message took longer than its timeout: the client counts as unreachable.
+    fn on_timeout(&mut self, limit: Duration) {
+        reached("state.engine.late");
+        if self.is_reachable {
+            tracing::warn!(?limit, "the execution client takes too long; asking again");
+        }
+        self.is_reachable = false;
+    }
+
+    async fn execute(
+        &mut self,
+        hash: Hash,
+        block: Option<Arc<Block>>,
+    ) -> Result<Verdict, EngineError> {
+        if hash == self.genesis.hash() {
+            return Ok(self.check_genesis().await);
+        }
+        let stored = match block {
+            Some(block) => Some(block),
+            None => self.storage.block(hash).await?,
+        };
+        let Some(block) = stored else {
+            // Another branch may have become final since the chain asked.
+            self.tell(ChainMessage::NotStored { hash }).await;
+            return Ok(Verdict::Unknown);
+        };
+        if buggify!("node.engine.not_yet", 50_000) {
+            return Ok(Verdict::Unknown);
+        }
+        if let Some(replay) = &mut self.replay
+            && replay.takes_turn(&hash)
+        {
+            self.continue_replay().await?;
+            return Ok(Verdict::Unknown);
+        }
+        let verdict = self.new_payload(&block).await;
+        let header = &block.header;
+        match verdict {
+            Verdict::Valid => {
+                self.replay
+                    .take_if(|replay| replay.is_obsolete(header.height));
+            }
+            Verdict::Unknown => {
+                if self.is_reachable && self.replay.is_none() && interceptor::replays_lost_blocks()
+                {
+                    let genesis = self.genesis.hash();
+                    let replay = Replay::new(hash, header.height, header.parent_hash, genesis);
+                    self.replay = Some(replay);
+                }
+            }
+            Verdict::Invalid => {}
+        }
+        Ok(verdict)
+    }
+
+    async fn check_genesis(&mut self) -> Verdict {
+        let found = self.client.block_by_tag(BlockTag::Number(0)).await;
+        let Some(Some(block)) = self.track(found).await else {
+            return Verdict::Unknown;
+        };
+        let expected = self.genesis.header().execution_hash;
+        let found = Hash::from(block.hash);
+        if found == expected {
+            return Verdict::Valid;
+        }
+        tracing::warn!(
+            %found, %expected,
+            "the execution client has another genesis: start it with the execution genesis of this chain"
+        );
+        Verdict::Unknown
+    }
+
+    async fn new_payload(&mut self, block: &Block) -> Verdict {
+        let payload = to_wire(&block.body.payload);
+        let parent = block.header.parent_hash.into();
+        if buggify!("node.engine.payload_twice") {
+            let first = self.client.new_payload(payload.clone(), parent).await;
+            self.track(first).await;
+        }
+        let status = self.client.new_payload(payload, parent).await;
+        let Some(status) = self.track(status).await else {
+            return interceptor::unanswered_payload();
+        };
+        match status.status {
+            PayloadStatusEnum::Valid => Verdict::Valid,
+            PayloadStatusEnum::Invalid { validation_error } => {
+                reached("state.engine.invalid");
+                tracing::warn!(height = %block.header.height, slot = %block.header.slot, reason = %validation_error,
+                    "the execution client considers a payload invalid");
+                Verdict::Invalid
+            }
+            PayloadStatusEnum::Syncing | PayloadStatusEnum::Accepted => {
+                reached("state.engine.syncing");
+                interceptor::syncing_payload()
+            }
+        }
+    }
+
+    /// Performs steps of the replay within its budget. An unfinished replay continues at a later message,
+    /// also when the last call takes too long; one that cannot succeed now is dropped.
+    async fn continue_replay(&mut self) -> Result<(), EngineError> {
+        let begun = time::now();
+        let budget = if buggify!("node.engine.short_replay_turn") {
+            Duration::from_millis(1)
+        } else {
+            self.timeouts.replay
+        };
+        let head_interval = if buggify!("node.engine.small_replay_step") {
+            1
+        } else {
+            HEAD_INTERVAL
+        };
+        while let Some(replay) = &self.replay {
+            let step = replay.next_step();
+            let is_over = time::now().saturating_duration_since(begun) >= budget;
+            match step {
+                Step::Done => self.replay = None,
+                Step::Search(_) | Step::Send(_) if is_over => return Ok(()),
+                Step::Search(hash) => {
+                    let Some(block) = self.replayed_block(hash).await? else {
+                        return Ok(());
+                    };
+                    if !self.search(&block).await {
+                        return Ok(());
+                    }
+                }
+                Step::Send(hash) => {
+                    let Some(block) = self.replayed_block(hash).await? else {
+                        return Ok(());
+                    };
+                    if !self.send_again(&block, head_interval).await {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads a block of the replay; without it the replay ends.
+    async fn replayed_block(&mut self, hash: Hash) -> Result<Option<Arc<Block>>, EngineError> {
+        let block = self.storage.block(hash).await?;
+        if block.is_none() {
+            self.replay = None;
+        }
+        Ok(block)
+    }
+
+    /// Returns false when the client does not answer.
+    async fn search(&mut self, block: &Block) -> bool {
+        let hash = block.header.execution_hash.into();
+        let found = self.client.block_by_hash(hash).await;
+        let Some(found) = self.track(found).await else {
+            return false;
+        };
+        if let Some(replay) = &mut self.replay {
+            if found.is_some() {
+                replay.on_known();
+            } else {
+                replay.on_missing(block.header.parent_hash, MAX_MISSING);
+            }
+            if let Some(blocks) = replay.begins_to_send() {
+                tracing::info!(
+                    blocks,
+                    "sending blocks again that the execution client lost"
+                );
+            }
+        }
+        true
+    }
+
+    /// Returns false when the client does not execute the block or does not answer.
+    async fn send_again(&mut self, block: &Block, head_interval: usize) -> bool {
+        if self.new_payload(block).await != Verdict::Valid {
+            self.replay = None;
+            return false;
+        }
+        reached("state.engine.replayed");
+        let is_head_due = match &mut self.replay {
+            Some(replay) => replay.on_sent(head_interval),
+            None => return false,
+        };
+        if !is_head_due {
+            return true;
+        }
+        let first = self.genesis.header().execution_hash.into();
+        let state = ForkchoiceState {
+            head_block_hash: block.header.execution_hash.into(),
+            safe_block_hash: first,
+            finalized_block_hash: first,
+        };
+        let updated = self.client.forkchoice_updated(state, None).await;
+        let is_answered = self.track(updated).await.is_some();
+        if is_answered {
+            self.forkchoice = state;
+        }
+        is_answered
+    }
+
+    async fn update_forkchoice(&mut self, head: Hash, safe: Hash, finalized: Hash) {
+        let state = ForkchoiceState {
+            head_block_hash: head.into(),
+            safe_block_hash: safe.into(),
+            finalized_block_hash: finalized.into(),
+        };
+        if buggify!("node.engine.forkchoice_twice") {
+            // As if the answer to the first call were lost.
+            let first = self.client.forkchoice_updated(state, None).await;
+            self.track(first).await;
+        }
+        let updated = self.client.forkchoice_updated(state, None).await;
+        match self.track(updated).await {
+            Some(updated) if updated.payload_status.is_valid() => {
+                self.forkchoice = state;
+                // The client has the head and everything below it.
+                self.replay = None;
+            }
+            Some(updated) => {
+                reached("state.engine.not_followed");
+                tracing::debug!(status = ?updated.payload_status.status, "the client does not follow the fork choice");
+                self.tell(ChainMessage::ExecutionRestarted).await;
+            }
+            // The chain sends it again once the client is back.
+            None => {}
+        }
+    }
+
+    async fn build(&mut self, request: &PayloadRequest) -> Option<ExecutionPayload> {
+        if buggify!("node.engine.no_build", 50_000) {
+            return None;
+        }
+        let is_deneb = self
+            .cancun_time
+            .is_some_and(|time| request.timestamp >= time);
+        let attributes = PayloadAttributes {
+            timestamp: request.timestamp,
+            prev_randao: request.prev_randao.into(),
+            suggested_fee_recipient: request.fee_recipient.into(),
+            withdrawals: Some(Vec::new()),
+            parent_beacon_block_root: is_deneb.then(|| request.parent.into()),
+            ..PayloadAttributes::default()
+        };
+        let fork = PayloadFork::of_attributes(&attributes);
+        let state = ForkchoiceState {
+            head_block_hash: request.parent_execution.into(),
+            ..self.forkchoice
+        };
+        let updated = self
+            .client
+            .forkchoice_updated(state, Some(attributes))
+            .await;
+        let updated = self.track(updated).await?;
+        if !updated.payload_status.is_valid() {
+            // The client lost the block to build on; no other call may notice that.
+            self.tell(ChainMessage::ExecutionRestarted).await;
+        }
+        let id = updated.payload_id?;
+        let built = self.client.get_payload(fork, id).await;
+        let built = self.track(built).await?;
+        match from_wire(built.payload) {
+            Ok(payload) => Some(payload),
+            Err(error) => {
+                tracing::warn!(%error, "the execution client built an unusable payload");
+                None
+            }
+        }
+    }
+}
+
+impl AlysActor for EngineActor {
+    type Message = EngineMessage;
+    type Error = EngineError;
+    type Config = ();
+    const NAME: &'static str = "EngineActor";
+
+    async fn started(&mut self, ctx: &Context<Self>) -> Result<(), EngineError> {
+        if ctx.incarnation() > 1 {
+            // Questions that the last incarnation had not answered are lost.
+            self.tell(ChainMessage::ExecutionRestarted).await;
+        }
+        Ok(())
+    }
+
+    async fn handle(&mut self, msg: EngineMessage, _: &Context<Self>) -> Result<(), EngineError> {
+        buggify_pause!("node.engine.slow", 100_000, 300);
+        let limit = self.message_timeout();
+        match msg {
+            EngineMessage::Execute { hash, block } => {
+                let verdict = match timeout(limit, self.execute(hash, block)).await {
+                    Ok(verdict) => verdict?,
+                    Err(_) => {
+                        self.on_timeout(limit);
+                        Verdict::Unknown
+                    }
+                };
+                self.tell(ChainMessage::Executed { hash, verdict }).await;
+            }
+            EngineMessage::Forkchoice {
+                head,
+                safe,
+                finalized,
+            } => {
+                let update = self.update_forkchoice(head, safe, finalized);
+                if timeout(limit, update).await.is_err() {
+                    self.on_timeout(limit);
+                }
+            }
+            EngineMessage::Build(request) => {
+                let PayloadRequest { slot, parent, .. } = request;
+                let built = timeout(limit, self.build(&request)).await;
+                if built.is_err() {
+                    self.on_timeout(limit);
+                }
+                let message = match built.ok().flatten() {
+                    Some(payload) => ChainMessage::Built {
+                        slot,
+                        parent,
+                        payload: Box::new(payload),
+                    },
+                    None => {
+                        reached("state.engine.no_build");
+                        ChainMessage::BuildFailed { slot, parent }
+                    }
+                };
+                self.tell(message).await;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! Metrics of the NetworkActor.
+
+use alys_actor_system::metrics::prometheus_client::metrics::counter::Counter;
+use alys_actor_system::metrics::prometheus_client::metrics::family::Family;
+use alys_actor_system::metrics::prometheus_client::registry::Registry;
+use alys_net::{Protocol, Refusal, Topic, Verdict};
+
+#[derive(Clone, Default)]
+pub struct Metrics {
+    gossip: Family<[(&'static str, &'static str); 2], Counter>,
+    requests: Family<[(&'static str, &'static str); 2], Counter>,
+}
+
+impl Metrics {
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "alys_network_gossip_messages",
+            "Received gossip messages, by topic and verdict",
+            self.gossip.clone(),
+        );
+        registry.register(
+            "alys_network_served_requests",
+            "Requests of peers, by protocol and outcome",
+            self.requests.clone(),
+        );
+    }
+
+    pub(super) fn on_verdict(&self, topic: Topic, verdict: Verdict) {
+        let topic = match topic {
+            Topic::Blocks => "blocks",
+            Topic::Approvals => "approvals",
+            Topic::Confirmations => "confirmations",
+            Topic::Finality => "finality",
+            Topic::Work => "work",
+            Topic::Transactions => "transactions",
+        };
+        let verdict = match verdict {
+            Verdict::Accept => "accept",
+            Verdict::Ignore => "ignore",
+            Verdict::Reject => "reject",
+        };
+        let labels = [("topic", topic), ("verdict", verdict)];
+        self.gossip.get_or_create(&labels).inc();
+    }
+
+    pub(super) fn on_served(&self, protocol: Protocol, response: &Result<Vec<u8>, Refusal>) {
+        let protocol = match protocol {
+            Protocol::Status => "status",
+            Protocol::HeadersByRange => "headers_by_range",
+            Protocol::BlocksByRange => "blocks_by_range",
+            Protocol::BlocksByHash => "blocks_by_hash",
+        };
+        let outcome = if response.is_ok() {
+            "served"
+        } else {
+            "refused"
+        };
+        let labels = [("protocol", protocol), ("outcome", outcome)];
+        self.requests.get_or_create(&labels).inc();
+    }
+}

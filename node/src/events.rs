@@ -1,0 +1,122 @@
+//! Events of a node for its observer.
+
+use std::fmt;
+use std::sync::Arc;
+
+use alys_consensus::{BlockRef, Notice as AgreementNotice};
+use alys_net::{Mismatch, PeerId};
+use alys_types::{Block, Hash, Height, Slot, VoteTarget};
+
+/// Receives every event inside of the actor that causes it: must return at once.
+pub type Observer = Arc<dyn Fn(&NodeEvent) + Send + Sync>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeEvent {
+    /// A vote of this node is durable and about to be sent.
+    Signed {
+        target: VoteTarget,
+    },
+    /// The block of the next proposal or approval, and its parent. Left out when the parent is pruned.
+    VotesFor {
+        block: BlockRef,
+        parent: BlockRef,
+    },
+    /// This node proposes a block.
+    Proposed {
+        height: Height,
+        slot: Slot,
+        hash: Hash,
+        transactions: usize,
+        block: Arc<Block>,
+    },
+    /// The execution head moved.
+    Head {
+        height: Height,
+        slot: Slot,
+        hash: Hash,
+    },
+    Finalized(FinalBlock),
+    /// The number of connected peers changed.
+    Peers {
+        connected: usize,
+    },
+    /// A peer, by its libp2p identity, is banned for a while.
+    Banned {
+        peer: String,
+    },
+    /// An authority signed contradicting votes.
+    Evidence {
+        signer: u8,
+        slot: Slot,
+    },
+    Notice(Notice),
+}
+
+/// A final block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinalBlock {
+    pub height: Height,
+    pub slot: Slot,
+    pub hash: Hash,
+    pub proposer: u8,
+    pub execution_hash: Hash,
+    pub state_root: Hash,
+    pub transactions: usize,
+    pub gas_used: u64,
+    /// Time from the start of the slot to finality on this node, in milliseconds of the wall clock.
+    pub after_ms: u64,
+}
+
+/// A condition that the operator should know of, in a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    Agreement(AgreementNotice),
+    /// A peer of another chain or version was disconnected.
+    PeerRefused {
+        peer: PeerId,
+        mismatch: Mismatch,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agreement(notice) => fmt_agreement(notice, f),
+            Self::PeerRefused { peer, mismatch } => write!(f, "peer {peer} refused: {mismatch}"),
+        }
+    }
+}
+
+fn fmt_agreement(notice: &AgreementNotice, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match notice {
+        AgreementNotice::ClockJumped { by_ms } => write!(
+            f,
+            "the wall clock jumped by {by_ms} ms: no votes until peers confirm it; if the clock \
+             is right, restart the node to vote at once"
+        ),
+        AgreementNotice::ClockTrusted => f.write_str("the wall clock is trusted again"),
+        AgreementNotice::VotesLost { silent_until } => write!(
+            f,
+            "the vote state is lost: no votes until a block after slot {silent_until} is final"
+        ),
+        AgreementNotice::VotesRegained => {
+            f.write_str("the node votes again after the loss of its vote state")
+        }
+        AgreementNotice::CertifiedInvalid { hash } => write!(
+            f,
+            "the execution client considers the certified block {hash} invalid"
+        ),
+        AgreementNotice::ConflictingFinality {
+            height,
+            ours,
+            theirs,
+        } => write!(
+            f,
+            "conflicting finality at height {height}, ours {ours}, theirs {theirs}: more authorities \
+             are faulty than tolerated"
+        ),
+        AgreementNotice::OrderRefused { number } => {
+            write!(f, "federation order {number} cannot be carried out")
+        }
+    }
+}

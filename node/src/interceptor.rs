@@ -1,0 +1,197 @@
+//! The places in which a simulation changes a node: its planted bugs, and the layer in front of its network.
+//!
+//! Each planted bug is one function that the correct code calls. The list of planted bugs names each one
+//! and the invariant that must find it. Outside of simulations no bug is active, and the functions are
+//! constant.
+
+use alys_consensus::Verdict;
+use alys_net::{Command, Event, Handle, SendError, Verdict as GossipVerdict};
+use alys_runtime::mutant;
+use alys_storage::Durability;
+
+#[cfg(madsim)]
+pub use simulated::Intercept;
+
+/// The verdict on a duplicate that was not checked; the bug makes the forwarding peer pay for it.
+pub(crate) fn unchecked_duplicate(verdict: GossipVerdict) -> GossipVerdict {
+    if mutant::active("duplicates-rejected") {
+        GossipVerdict::Reject
+    } else {
+        verdict
+    }
+}
+
+/// The clock offset that a new incarnation of the ChainActor trusts; the bug forgets it.
+pub(crate) fn kept_clock(trusted_ms: Option<i64>) -> Option<i64> {
+    trusted_ms.filter(|_| !mutant::active("clock-trusted-anew"))
+}
+
+/// Whether blocks that the execution client lost are sent to it again.
+pub(crate) fn replays_lost_blocks() -> bool {
+    !mutant::active("lost-blocks-not-sent")
+}
+
+/// The verdict on a payload about which the execution client does not answer.
+pub(crate) fn unanswered_payload() -> Verdict {
+    if mutant::active("no-answer-is-valid") {
+        Verdict::Valid
+    } else {
+        Verdict::Unknown
+    }
+}
+
+/// The verdict on a payload for which the execution client answers SYNCING or ACCEPTED.
+pub(crate) fn syncing_payload() -> Verdict {
+    if mutant::active("syncing-is-invalid") {
+        Verdict::Invalid
+    } else if mutant::active("syncing-is-valid") {
+        Verdict::Valid
+    } else {
+        Verdict::Unknown
+    }
+}
+
+/// Whether a fetch by hash expires, so that another peer is asked.
+pub(crate) fn fetches_expire() -> bool {
+    !mutant::active("fetch-never-again")
+}
+
+/// Whether a restarted PeerActor asks the network for the connected peers.
+pub(crate) fn requests_connected_peers() -> bool {
+    !mutant::active("peers-not-introduced")
+}
+
+/// Durability of a record's write.
+pub(crate) fn record_durability() -> Durability {
+    if mutant::active("write-deferred") {
+        Durability::Deferred
+    } else {
+        Durability::Durable
+    }
+}
+
+/// Whether a shutdown limits the time of calls to the execution client.
+pub(crate) fn shutdown_limits_calls() -> bool {
+    !mutant::active("stop-waits-for-client")
+}
+
+/// The layer between a node and its network service, in which a simulation makes an authority Byzantine
+/// while everything behind it is the real node. Outside of simulations it is empty and forwards everything
+/// unchanged.
+#[derive(Clone, Default)]
+pub struct NetworkInterceptor {
+    #[cfg(madsim)]
+    by: Option<std::sync::Arc<dyn Intercept>>,
+}
+
+#[cfg(not(madsim))]
+impl NetworkInterceptor {
+    /// Sends a command to the network without waiting for room.
+    #[inline]
+    pub(crate) fn try_send(&self, network: &Handle, command: Command) -> Result<(), SendError> {
+        network.try_send(command)
+    }
+
+    /// Sends a command to the network, waiting for room.
+    #[inline]
+    pub(crate) async fn send(&self, network: &Handle, command: Command) -> Result<(), SendError> {
+        network.send(command).await
+    }
+
+    /// Delivers an event to the node; false when the node is gone.
+    #[inline]
+    pub(crate) async fn deliver<F: Future<Output = bool>>(
+        &self,
+        event: Event,
+        node: impl Fn(Event) -> F,
+    ) -> bool {
+        node(event).await
+    }
+}
+
+#[cfg(madsim)]
+mod simulated {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use alys_runtime::{spawn, time};
+
+    use super::*;
+
+    /// Replaces the messages of a node, in both directions.
+    pub trait Intercept: Send + Sync {
+        /// Commands that leave in place of `command`, each after a delay.
+        fn leaving(&self, command: Command) -> Vec<(Duration, Command)>;
+        /// Events that arrive in place of `event`, each after a delay.
+        fn arriving(&self, event: Event) -> Vec<(Duration, Event)>;
+    }
+
+    impl NetworkInterceptor {
+        /// An interceptor that applies `by` to everything.
+        pub fn by(by: Arc<dyn Intercept>) -> Self {
+            Self { by: Some(by) }
+        }
+
+        /// Returns the commands that leave now, and schedules the delayed ones.
+        fn intercept(&self, network: &Handle, command: Command) -> Vec<Command> {
+            let Some(by) = &self.by else {
+                return vec![command];
+            };
+            let mut now = Vec::new();
+            for (delay, command) in by.leaving(command) {
+                if delay.is_zero() {
+                    now.push(command);
+                    continue;
+                }
+                let network = network.clone();
+                spawn("delayed-command", async move {
+                    time::sleep(delay).await;
+                    // A full queue drops the command, like any other.
+                    let _ = network.try_send(command);
+                });
+            }
+            now
+        }
+
+        pub(crate) fn try_send(&self, network: &Handle, command: Command) -> Result<(), SendError> {
+            self.intercept(network, command)
+                .into_iter()
+                .try_for_each(|command| network.try_send(command))
+        }
+
+        pub(crate) async fn send(
+            &self,
+            network: &Handle,
+            command: Command,
+        ) -> Result<(), SendError> {
+            for command in self.intercept(network, command) {
+                network.send(command).await?;
+            }
+            Ok(())
+        }
+
+        pub(crate) async fn deliver<F>(&self, event: Event, node: impl Fn(Event) -> F) -> bool
+        where
+            F: Future<Output = bool> + Send + 'static,
+        {
+            let Some(by) = &self.by else {
+                return node(event).await;
+            };
+            for (delay, event) in by.arriving(event) {
+                let delivery = node(event);
+                if delay.is_zero() {
+                    if !delivery.await {
+                        return false;
+                    }
+                    continue;
+                }
+                spawn("delayed-event", async move {
+                    time::sleep(delay).await;
+                    // The node may be gone by then.
+                    let _ = delivery.await;
+                });
+            }
+            true
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The content of `/metrics`, `/health` and `/ready`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use alys_actor_system::{State, System};
+use alys_consensus::Summary;
+use alys_runtime::time::{self, Duration};
+use alys_types::Height;
+
+use crate::actors::chain;
+
+/// The answer of the ChainActor to `/health` and `/ready`. A busy one answers within its message timeout.
+const SUMMARY_TIMEOUT: Duration = Duration::from_secs(4);
+/// A node that is not synced and gains no block for this long is stuck.
+const STALL_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A running node, as its operator watches it.
+pub struct Monitor {
+    /// Value of the label `validator`; `None` where the process has only one node.
+    pub label: Option<String>,
+    /// The node has a key and is expected to vote.
+    pub is_validator: bool,
+    pub system: Arc<System>,
+    pub chain: chain::Handle,
+    pub(crate) progress: Mutex<Option<(Height, Instant)>>,
+}
+
+impl Monitor {
+    /// Reasons for which the node makes no progress.
+    pub(super) async fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for actor in self.system.snapshot().all() {
+            if actor.state != State::Running {
+                let error = actor.last_error.as_deref().unwrap_or("no failure so far");
+                faults.push(format!("{} is {:?}: {error}", actor.path, actor.state));
+            }
+        }
+        match self.summary().await {
+            Some(summary) => faults.extend(self.stall(&summary, time::now())),
+            None => faults.push(format!(
+                "the chain does not answer within {} s",
+                SUMMARY_TIMEOUT.as_secs()
+            )),
+        }
+        faults
+    }
+
+    /// Reasons for which the node is not synced or does not vote.
+    pub(super) async fn obstacles(&self) -> Vec<String> {
+        match self.summary().await {
+            Some(summary) => obstacles(&summary, self.is_validator),
+            None => vec!["the chain does not answer".to_owned()],
+        }
+    }
+
+    async fn summary(&self) -> Option<Summary> {
+        let summary = time::timeout(SUMMARY_TIMEOUT, self.chain.summary());
+        summary.await.ok().flatten()
+    }
+
+    /// A node that syncs is healthy while it advances between two calls.
+    pub(super) fn stall(&self, summary: &Summary, now: Instant) -> Option<String> {
+        let height = summary.highest_height;
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, since) = *progress.get_or_insert((height, now));
+        if summary.synced || height > last {
+            *progress = Some((height, now));
+            return None;
+        }
+        let stalled = now.saturating_duration_since(since);
+        (stalled >= STALL_TIMEOUT).then(|| {
+            let seconds = stalled.as_secs();
+            format!("not synced, and no block above height {height} for {seconds} s")
+        })
+    }
+}
+
+pub(super) fn obstacles(summary: &Summary, is_validator: bool) -> Vec<String> {
+    let mut obstacles = Vec::new();
+    if !summary.synced {
+        obstacles.push(format!(
+            "not synced: the head is at height {}, the highest certified block at {}",
+            summary.head_height, summary.highest_height
+        ));
+    }
+    if is_validator && summary.silent {
+        let reason = match summary.votes.silent_until {
+            Some(slot) => {
+                format!("its votes are lost: it votes once a block after slot {slot} is final")
+            }
+            None => {
+                "the wall clock jumped: peers have to confirm it, or restart the node".to_owned()
+            }
+        };
+        obstacles.push(format!("not voting: {reason}"));
+    }
+    obstacles
+}
+
+/// Merges the metrics of several nodes. A family may have only one header in a scrape, so the samples of all
+/// nodes follow it, each with the node's label `validator`.
+pub(super) fn merge(texts: &[(Option<String>, String)]) -> String {
+    let mut families: BTreeMap<String, (String, String)> = BTreeMap::new();
+    let mut name = String::new();
+    for (label, text) in texts {
+        for line in text.lines() {
+            let comment = line
+                .strip_prefix("# HELP ")
+                .or(line.strip_prefix("# TYPE "));
+            if let Some(comment) = comment {
+                let word = comment.split(' ').next().unwrap_or_default();
+                word.clone_into(&mut name);
+                let (header, _) = families.entry(name.clone()).or_default();
+                if !header.lines().any(|known| known == line) {
+                    header.push_str(line);
+                    header.push('\n');
+                }
+            } else {
+                let (_, samples) = families.entry(name.clone()).or_default();
+                samples.push_str(&labelled(line, label.as_deref()));
+                samples.push('\n');
+            }
+        }
+    }
+    let families = families.into_values();
+    families
+        .map(|(header, samples)| header + &samples)
+        .collect()
+}
+
+/// The sample `name{labels} value` or `name value` with one label more.
+fn labelled(sample: &str, label: Option<&str>) -> String {
+    let Some(label) = label else {
+        return sample.to_owned();
+    };
+    match sample.find(['{', ' ']) {
+        Some(end) if sample[end..].starts_with('{') => {
+            let (name, rest) = (&sample[..end], &sample[end + 1..]);
+            format!("{name}{{validator=\"{label}\",{rest}")
+        }
+        Some(end) => format!(
+            "{}{{validator=\"{label}\"}}{}",
+            &sample[..end],
+            &sample[end..]
+        ),
+        None => sample.to_owned(),
+    }
+}

@@ -1,0 +1,253 @@
+//! The pages over HTTP, their format, and the bound on the size of a scrape.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use alys_actor_system::metrics::prometheus_client::encoding::prometheus_text;
+use alys_actor_system::testkit::{Probe, TestSystem};
+use alys_consensus::{BlockRef, Summary, VoteState};
+use alys_integrations::http::{ClientConfig, HttpClient};
+use alys_net::{Event, NodeKey};
+use alys_runtime::block_on_main;
+use alys_runtime::disk::Dir;
+use alys_runtime::io::{AsyncReadExt, AsyncWriteExt};
+use alys_runtime::net::Stream;
+use alys_runtime::time::{self, Duration};
+use alys_types::{Hash, Height, Slot};
+use serde_json::{Value, json};
+
+use super::pages::{merge, obstacles};
+use super::*;
+use crate::actors::peers::{PeerActor, PeerMessage};
+use crate::dev::layout::{self, Wanted, loopback};
+use crate::host::{Host, HostConfig, HostExecution};
+
+/// Status, headers and body of a GET.
+async fn get(addr: SocketAddr, path: &str) -> (u16, String, String) {
+    let mut stream = Stream::connect(addr).await.expect("a connection");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("a request");
+    stream.flush().await.expect("a request");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("an answer");
+    let answer = String::from_utf8(answer).expect("text");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
+    let status = head[9..12].parse().expect("a status");
+    (status, head.to_ascii_lowercase(), body.to_owned())
+}
+
+async fn until_status(addr: SocketAddr, path: &str, expected: u16) -> Value {
+    for _ in 0..300 {
+        let (status, head, body) = get(addr, path).await;
+        assert!(head.contains("content-type: application/json"), "{head}");
+        if status == expected {
+            return serde_json::from_str(&body).expect("JSON");
+        }
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{path} is never {expected}");
+}
+
+/// Checks that every sample belongs to the family announced before it, and every family is announced once.
+fn check_format(text: &str) {
+    let mut families = BTreeSet::new();
+    let mut family = "";
+    let mut kind = "";
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').expect("a help text");
+            assert!(families.insert(name), "{name} is announced twice");
+            assert!(name.starts_with("alys_") && !help.is_empty(), "{line}");
+            family = name;
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, found) = rest.split_once(' ').expect("a type");
+            assert_eq!(name, family);
+            assert!(["counter", "gauge", "histogram"].contains(&found), "{line}");
+            assert_eq!(found == "counter", name.ends_with("_total"), "{line}");
+            kind = found;
+        } else {
+            let (series, value) = line.rsplit_once(' ').expect("a value");
+            let name = series.split('{').next().unwrap_or_default();
+            let suffix = name.strip_prefix(family).expect("a sample of the family");
+            let is_histogram = ["_bucket", "_sum", "_count"].contains(&suffix);
+            assert_eq!(is_histogram, kind == "histogram", "{line}");
+            assert!(is_histogram || suffix.is_empty(), "{line}");
+            value.parse::<f64>().expect("a number");
+        }
+    }
+}
+
+/// The configuration of the only validator of a new chain.
+async fn host_config(dir: &Dir) -> HostConfig {
+    let wanted = Wanted {
+        validators: Some(1),
+        slot_ms: Some(1000),
+        ..Wanted::default()
+    };
+    let network = layout::open_or_make(dir, wanted).await;
+    let network = network.expect("an empty directory");
+    HostConfig {
+        name: "test".to_owned(),
+        chain: network.chain.clone(),
+        key: Some(network.validators[0].key.clone()),
+        listen: loopback(0),
+        bootnodes: Vec::new(),
+        datadir: network.validators[0].dir.clone(),
+        storage: alys_storage::Engine::Redb,
+        execution: HostExecution::Embedded {
+            http: Some(loopback(0)),
+            engine: loopback(0),
+            jwt_secret: None,
+        },
+        observer: None,
+    }
+}
+
+#[test]
+fn a_validator_is_served_and_unknown_methods_do_not_grow_the_scrape() {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let path = temporary.path().join("dev");
+    block_on_main(async move {
+        let dir = Dir::open(path).expect("a directory");
+        let server = MetricsServer::bind(loopback(0)).await.expect("a free port");
+        let addr = server.local_addr();
+        assert_eq!(get(addr, "/nothing").await.0, 404);
+        let starting = until_status(addr, "/health", 503).await;
+        assert_eq!(starting["reasons"], json!(["the node is starting"]));
+
+        let host = Host::start(host_config(&dir).await)
+            .await
+            .expect("it starts");
+        server.monitors().add(host.monitor(Some("0".to_owned())));
+        let ready = until_status(addr, "/ready", 200).await;
+        assert_eq!(ready, json!({ "ready": true, "reasons": [] }));
+        let healthy = until_status(addr, "/health", 200).await;
+        assert_eq!(healthy, json!({ "healthy": true, "reasons": [] }));
+
+        let rpc = host.http_addr().expect("a public port");
+        let client = HttpClient::new(ClientConfig::new(rpc));
+        let chain_id = client.call::<Value>("eth_chainId", json!([])).await;
+        chain_id.expect("a known method");
+        for number in 0..10_000 {
+            let method = format!("eth_{number:x}_{}", "x".repeat(40));
+            let answer = client.call::<Value>(&method, json!([])).await;
+            answer.expect_err("an unknown method");
+        }
+        let (status, head, body) = get(addr, "/metrics").await;
+        assert_eq!(status, 200);
+        assert!(
+            head.contains("content-type: text/plain; version=0.0.4"),
+            "{head}"
+        );
+        check_format(&body);
+        let expected = [
+            "alys_rpc_requests_total{validator=\"0\",method=\"other\",outcome=\"error\"} 10000",
+            "alys_rpc_requests_total{validator=\"0\",method=\"eth_chainId\",outcome=\"ok\"} 1",
+            "alys_chain_votes_total{validator=\"0\",kind=\"approval\"}",
+            "alys_engine_call_seconds_count{validator=\"0\",method=\"new_payload\"}",
+            "alys_chain_synced{validator=\"0\"} 1",
+            "alys_storage_write_seconds_count{validator=\"0\"}",
+        ];
+        for line in expected {
+            assert!(body.contains(line), "{line} is not in\n{body}");
+        }
+        assert!(body.len() < 1 << 20, "{} bytes", body.len());
+        assert!(host.stop(Duration::from_secs(5)).await);
+        server.stop().await;
+    });
+}
+
+#[test]
+fn identities_of_peers_do_not_grow_the_metrics() {
+    block_on_main(async {
+        let test = TestSystem::new();
+        let (network, _network) = Probe::new(64);
+        let (chain, _chain) = Probe::new(64);
+        let metrics = NodeMetrics::default();
+        let of_peers = metrics.peers.clone();
+        let peers = test.start("peers", 64, move || {
+            let actor = PeerActor::new(network.clone(), chain.clone(), None, of_peers.clone());
+            async move { Ok::<_, std::convert::Infallible>(actor) }
+        });
+        for number in 0..5_000_u64 {
+            let mut seed = [7; 32];
+            seed[..8].copy_from_slice(&number.to_le_bytes());
+            let event = Event::PeerConnected {
+                peer: NodeKey::from_bytes(seed).peer_id(),
+                addr: loopback(1),
+                outbound: false,
+                expected: false,
+            };
+            let message = PeerMessage::Event(Box::new(event));
+            assert!(peers.send(message).await.is_ok());
+        }
+        test.end().await;
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &registry).expect("a string takes everything");
+        check_format(&text);
+        assert!(text.contains("alys_peers_connections_total 5000"), "{text}");
+        assert!(text.len() < 20_000, "{} bytes", text.len());
+    });
+}
+
+#[test]
+fn samples_of_one_family_are_merged_under_one_header() {
+    let text = "# HELP a A.\n# TYPE a gauge\na{x=\"{ }\"} 1\n# HELP b B.\n# TYPE b gauge\nb 2\n";
+    let node = |label: &str| (Some(label.to_owned()), text.to_owned());
+    let expected = "# HELP a A.\n# TYPE a gauge\n\
+                    a{validator=\"0\",x=\"{ }\"} 1\na{validator=\"1\",x=\"{ }\"} 1\n\
+                    # HELP b B.\n# TYPE b gauge\n\
+                    b{validator=\"0\"} 2\nb{validator=\"1\"} 2\n";
+    assert_eq!(merge(&[node("0"), node("1")]), expected);
+    assert_eq!(merge(&[(None, text.to_owned())]), text);
+    assert_eq!(merge(&[]), "");
+}
+
+fn summary(highest: u64, head: u64) -> Summary {
+    let block = BlockRef {
+        slot: Slot(0),
+        hash: Hash([0; 32]),
+    };
+    Summary {
+        highest: block,
+        highest_height: Height(highest),
+        finalized: block,
+        final_height: Height(0),
+        head: block.hash,
+        head_height: Height(head),
+        votes: VoteState::fresh(block),
+        silent: false,
+        synced: highest == head,
+        entries: 0,
+    }
+}
+
+#[test]
+fn a_node_is_ready_when_it_is_synced_and_votes() {
+    let silent = Summary {
+        silent: true,
+        ..summary(5, 5)
+    };
+    let mut lost = silent.clone();
+    lost.votes.silent_until = Some(Slot(9));
+    // Whether it is a validator; a word of each obstacle.
+    let table: [(Summary, bool, &[&str]); 5] = [
+        (summary(5, 5), true, &[]),
+        (summary(6, 5), true, &["not synced"]),
+        (silent.clone(), true, &["restart the node"]),
+        (lost, true, &["after slot 9"]),
+        (silent, false, &[]),
+    ];
+    for (row, (summary, is_validator, expected)) in table.into_iter().enumerate() {
+        let found = obstacles(&summary, is_validator);
+        assert_eq!(found.len(), expected.len(), "row {row}: {found:?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.contains(expected), "row {row}: {found}");
+        }
+    }
+}
