@@ -7,3 +7,4 @@
 pub mod embedded;
 pub mod execution;
 pub mod http;
+mod interceptor;

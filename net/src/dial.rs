@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use alys_types::mutant::{self, Mutant};
 use libp2p::PeerId;
 
 use crate::addr::PeerAddr;
+use crate::interceptor;
 
 /// How long to wait between attempts, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Default for DialPolicy {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+pub(crate) enum DialState {
     /// To be dialled at that time, unless its peer is connected by then.
     Waiting {
         at_ms: u64,
@@ -51,7 +51,7 @@ enum State {
 #[derive(Debug)]
 struct Entry {
     peer: Option<PeerId>,
-    state: State,
+    state: DialState,
     failures: u32,
 }
 
@@ -83,11 +83,11 @@ impl Dialler {
         }
         let entry = self.entries.entry(addr.socket).or_insert(Entry {
             peer: None,
-            state: State::Waiting { at_ms: now_ms },
+            state: DialState::Waiting { at_ms: now_ms },
             failures: 0,
         });
         entry.peer = addr.peer.or(entry.peer);
-        if let State::Waiting { at_ms } = &mut entry.state {
+        if let DialState::Waiting { at_ms } = &mut entry.state {
             *at_ms = now_ms.min(*at_ms);
         }
         true
@@ -98,13 +98,13 @@ impl Dialler {
     pub fn due(&mut self, now_ms: u64, skip: impl Fn(&PeerId) -> bool) -> Vec<PeerAddr> {
         let mut due = Vec::new();
         for (socket, entry) in &mut self.entries {
-            let State::Waiting { at_ms } = entry.state else {
+            let DialState::Waiting { at_ms } = entry.state else {
                 continue;
             };
             if now_ms < at_ms || entry.peer.as_ref().is_some_and(&skip) {
                 continue;
             }
-            entry.state = State::Dialling;
+            entry.state = DialState::Dialling;
             due.push(PeerAddr {
                 socket: *socket,
                 peer: entry.peer,
@@ -117,9 +117,9 @@ impl Dialler {
     pub fn failed(&mut self, socket: &SocketAddr, now_ms: u64, jitter: u64) {
         let (policy, local) = (self.policy, self.local);
         if let Some(entry) = self.entries.get_mut(socket)
-            && entry.state == State::Dialling
+            && entry.state == DialState::Dialling
         {
-            entry.state = State::Waiting {
+            entry.state = DialState::Waiting {
                 at_ms: now_ms + entry.next_wait(&policy, &local, jitter),
             };
         }
@@ -129,7 +129,7 @@ impl Dialler {
     pub fn established(&mut self, socket: &SocketAddr, peer: PeerId, now_ms: u64) {
         if let Some(entry) = self.entries.get_mut(socket) {
             entry.peer = Some(peer);
-            entry.state = State::Waiting { at_ms: now_ms };
+            entry.state = DialState::Waiting { at_ms: now_ms };
         }
     }
 
@@ -143,7 +143,7 @@ impl Dialler {
     /// The address is our own: never again.
     pub fn own(&mut self, socket: &SocketAddr) {
         if let Some(entry) = self.entries.get_mut(socket) {
-            entry.state = State::Own;
+            entry.state = DialState::Own;
         }
     }
 
@@ -166,12 +166,9 @@ impl Dialler {
             .values_mut()
             .filter(|entry| entry.peer.as_ref() == Some(peer))
         {
-            if let State::Waiting { .. } = entry.state {
+            if let DialState::Waiting { .. } = entry.state {
                 let at_ms = now_ms + entry.next_wait(&policy, &local, jitter);
-                entry.state = match mutant::active(Mutant::NeverDialsAgain) {
-                    true => State::Dialling,
-                    false => State::Waiting { at_ms },
-                };
+                interceptor::schedule_redial(&mut entry.state, at_ms);
             }
         }
     }

@@ -43,6 +43,7 @@ pub mod dial;
 mod gate;
 mod gossip;
 pub mod handshake;
+mod interceptor;
 #[cfg(feature = "plaintext")]
 mod plaintext;
 pub mod rate;

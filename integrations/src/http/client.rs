@@ -11,7 +11,6 @@ use alys_runtime::net::Stream;
 use alys_runtime::sync::{Semaphore, watch};
 use alys_runtime::time::{Instant, now, sleep_until, timeout};
 use alys_runtime::{buggify, select};
-use alys_types::mutant::{self, Mutant};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
@@ -24,6 +23,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{JwtSecret, RpcError, jsonrpc};
+use crate::interceptor;
 
 /// Where a server is: `http://127.0.0.1:8551/path`. Host names are not resolved (but `localhost` is 127.0.0.1):
 /// the link to an execution client is local or private and given by address, and a resolver would be one more thing
@@ -492,11 +492,7 @@ impl HttpClient {
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(secret) = &config.auth {
             let now_secs = alys_runtime::clock::wall_ms() / 1000;
-            let issued_secs = match mutant::active(Mutant::TokenKept) {
-                true => now_secs - now_secs % 120,
-                false => now_secs,
-            };
-            let token = secret.token(issued_secs);
+            let token = secret.token(interceptor::token_issued_secs(now_secs));
             let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
                 .expect("a token is base64url with dots");
             value.set_sensitive(true);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use alys_types::mutant::{self, Mutant};
 use libp2p::PeerId;
 use libp2p::request_response::{
     Event as Rr, InboundRequestId, Message, OutboundFailure, OutboundRequestId,
@@ -13,6 +12,7 @@ use crate::api::{Event, InboundId, RequestError, RequestId};
 use crate::behaviour::{Channel, RequestEvent, millis};
 use crate::codec::{FrameError, Refusal, Request, Response};
 use crate::handshake::{ChainTag, judge_tag};
+use crate::interceptor;
 use crate::scores::Offence;
 use crate::wire::Protocol;
 
@@ -137,7 +137,7 @@ impl Service {
             .get_mut(&peer)
             .and_then(|p| p.request_rates.get_mut(&protocol));
         let is_within = bucket.is_some_and(|bucket| bucket.take(1, now_ms));
-        if !is_within && !mutant::active(Mutant::RequestsNotLimited) {
+        if !interceptor::is_within_request_rate(is_within) {
             alys_runtime::trace::reached("state.net.rate_exceeded");
             self.answer(protocol, channel, Err(Refusal::RateExceeded));
             return self.punish(peer, Offence::RateExceeded);

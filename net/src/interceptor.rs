@@ -1,0 +1,24 @@
+//! Planted bugs of this crate, which the simulator must find (`cargo sim mutants`).
+//!
+//! Each function stands for one correct expression and departs from it only while the bug that it
+//! names is active in the current simulation. A production build has no planted bugs: `active` is a
+//! constant `false`.
+
+use alys_runtime::mutant::active;
+
+use crate::dial::DialState;
+
+/// `never-dials-again`: the address of a lost peer counts as being dialled for ever, so no dial
+/// follows.
+pub(crate) fn schedule_redial(state: &mut DialState, at_ms: u64) {
+    *state = if active("never-dials-again") {
+        DialState::Dialling
+    } else {
+        DialState::Waiting { at_ms }
+    };
+}
+
+/// `requests-not-limited`: a peer's requests are served beyond their rate.
+pub(crate) fn is_within_request_rate(is_within: bool) -> bool {
+    is_within || active("requests-not-limited")
+}
