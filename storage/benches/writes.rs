@@ -1,8 +1,10 @@
-//! What a durable write costs: each engine against `fdatasync` of the same bytes, and point reads.
+//! Cost of durable writes, for each engine beside `fdatasync` of the same bytes, and of point
+//! reads.
 //!
-//! `cargo bench -p alys-storage`. Criterion measures each on its own; disks differ from minute to minute, so the table
-//! at the end measures all of them in turns, in one run, and prints ratios. The files are in the target directory, on
-//! the disk of the checkout, because a temporary directory is often in memory.
+//! `cargo bench -p alys-storage`. Criterion measures each case on its own. Because a disk's speed
+//! drifts within minutes, the table at the end interleaves all cases in one run and prints ratios.
+//! The files are in the target directory, on the disk of the checkout, because a temporary
+//! directory is often in memory.
 
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
@@ -21,7 +23,7 @@ const PUTS: u64 = 10;
 const VALUE_BYTES: usize = 2048;
 const READ_KEYS: u64 = 20_000;
 const READ_BYTES: usize = 200;
-const TURNS: usize = 300;
+const ROUNDS: usize = 300;
 
 fn temporary() -> TempDir {
     TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("directory")
@@ -33,7 +35,7 @@ fn opened(engine: Engine) -> (TempDir, Store) {
     (temporary, store)
 }
 
-/// A key like a hash: spread evenly.
+/// Evenly spread keys, like hashes.
 fn key(number: u64) -> [u8; 8] {
     number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()
 }
@@ -46,7 +48,7 @@ fn batch(first: u64) -> Batch {
     batch
 }
 
-/// One durable write after the other of fresh keys.
+/// Writes batches of fresh keys.
 struct Writer {
     store: Store,
     next: u64,
@@ -61,7 +63,7 @@ impl Writer {
     }
 }
 
-/// The same bytes appended to a file and synced: what no engine can beat.
+/// Appends the same bytes to a file and syncs: the lower bound for any engine.
 struct Raw {
     file: File,
     at: u64,
@@ -140,7 +142,7 @@ fn timed(work: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
-fn in_turns() {
+fn interleaved() {
     let (_raw_dir, mut raw) = raw();
     let (_redb_dir, store) = opened(Engine::Redb);
     let mut redb = Writer { store, next: 0 };
@@ -156,7 +158,7 @@ fn in_turns() {
     ]
     .map(|name| (name, Vec::new()))
     .into();
-    for _ in 0..TURNS {
+    for _ in 0..ROUNDS {
         rows[0].1.push(timed(|| raw.write()));
         rows[1].1.push(timed(|| redb.write(Durability::Durable)));
         rows[2].1.push(timed(|| sled.write(Durability::Durable)));
@@ -164,7 +166,7 @@ fn in_turns() {
             .1
             .push(timed(|| deferred.write(Durability::Deferred)));
     }
-    println!("\n{TURNS} durable batches of {PUTS} x {VALUE_BYTES} bytes each, in turns:");
+    println!("\n{ROUNDS} durable batches of {PUTS} x {VALUE_BYTES} bytes each, interleaved:");
     println!(
         "{:<20} {:>10} {:>10} {:>10} {:>8} {:>8}",
         "", "p50", "p99", "mean", "p50 x", "mean x"
@@ -185,7 +187,7 @@ fn in_turns() {
     }
 }
 
-/// How long a database of `MEBIBYTES` takes to open after it was closed in order, and after its process was killed.
+/// Prints the time to open a database after an orderly close and after its process was killed.
 fn reopening() {
     const MEBIBYTES: u64 = 256;
     let (dir, store) = opened(Engine::Redb);
@@ -204,14 +206,14 @@ fn reopening() {
     store
         .write(Batch::new(), Durability::Durable)
         .expect("write");
-    // A copy of the files of an open database is what a killed process leaves.
+    // The files of an open database are those that a killed process leaves.
     let killed = temporary();
     for name in ["store.redb", "ENGINE"] {
         std::fs::copy(dir.path().join(name), killed.path().join(name)).expect("copy");
     }
     drop(store);
     println!("\nopening redb with {MEBIBYTES} MiB of values:");
-    for (name, dir) in [("closed in order", &dir), ("killed", &killed)] {
+    for (name, dir) in [("orderly close", &dir), ("killed", &killed)] {
         let dir = Dir::open(dir.path()).expect("directory");
         let time = timed(|| drop(open(Engine::Redb, &dir).expect("open")));
         println!("{name:<20} {:>7.0} ms", time.as_secs_f64() * 1e3);
@@ -222,9 +224,9 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     with_criterion(&mut criterion);
     criterion.final_summary();
-    // `cargo test --benches` runs each function once and wants no figures.
+    // `cargo test --benches` runs each function once and prints no figures.
     if std::env::args().any(|argument| argument == "--bench") {
-        in_turns();
+        interleaved();
         reopening();
     }
 }

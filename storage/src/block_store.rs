@@ -1,12 +1,16 @@
 //! Headers, bodies, certificates, finality and the vote state, over any engine.
 //!
-//! Owns the layout of [`crate::schema`]. Writing is in two steps: the `batch_*` functions are pure and add to a [`Batch`],
-//! and [`BlockStore::write`] applies it, so that what must be one write (vote state and body of an approval; vote
-//! state, header and certificate of a lock; finality and its index) is one batch. Promises that what is read decodes
-//! as what was written, or is an error. Never decides: which block is certified or final is what the caller says.
+//! Owns the layout of [`crate::schema`]. Writes take two steps: the pure `batch_*` functions add to
+//! a [`Batch`], and [`BlockStore::write`] applies it. Records that must become durable together
+//! share a batch: vote state and body of an approval; vote state, header and certificate of a lock;
+//! finality and its index.
 //!
-//! The vote state and the federation are types of the consensus crate, beside this one in the dependency graph, so they
-//! are type parameters here; they are encoded by `alys_types::codec` like everything else.
+//! Guarantees that a read returns the record that was written, or an error. Never decides which
+//! block is certified or final; the caller does.
+//!
+//! The vote state and the federation are type parameters because their types belong to the
+//! consensus crate, on which this crate does not depend. `alys_types::codec` encodes them like
+//! every other record.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +18,6 @@ use alys_runtime::buggify;
 use alys_types::limits::{
     MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_RANGE_BLOCKS, MAX_RANGE_BYTES,
 };
-use alys_types::mutant::{self, Mutant};
 use alys_types::wire::{BlockRange, CertifiedHeader, HeaderRange, RangeRequest};
 use alys_types::{
     Authority, Block, Body, Certificate, FederationOrder, Hash, Header, Height, Slot, codec,
@@ -22,41 +25,45 @@ use alys_types::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::kv::{Batch, Direction, Durability, Error, Op, Store, Table};
+use crate::interceptor;
+use crate::kv::{Batch, Direction, Durability, Error, Store, Table};
 use crate::schema::{self, hash_key, height_key};
 
-/// Largest vote state, federation record or authority set: two sets of 15 authorities of 144 bytes, with room.
+/// Largest vote state, federation record or authority set in bytes. Two sets of 15 authorities of
+/// 144 bytes take 4,320.
 const MAX_RECORD_BYTES: usize = 16 * 1024;
-/// Most open blocks and most authority sets that are loaded at a start. Open blocks are those since the last final one; a
-/// chain without finality stops growing long before.
+/// Most open blocks, and most authority sets, loaded at a start. A chain without finality stops
+/// growing long before it has this many open blocks.
 const MAX_LISTED: usize = 1 << 16;
-/// What certificates, federation orders and the last final header add to a range answer, at most.
+/// Bytes reserved in a range answer for certificates, federation orders and the last final header.
 const RANGE_OVERHEAD_BYTES: usize = 64 * 1024;
 
 /// The block store of one node.
+///
+/// Every read fails with [`Error::Corrupt`] when the stored record does not decode or belongs to
+/// another block, and with the errors of the engine below.
 #[derive(Clone)]
 pub struct BlockStore {
     store: Store,
 }
 
-/// A block that is not final, with what is stored of it.
+/// A block above the last final one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenBlock {
-    /// Its hash.
     pub hash: Hash,
-    /// Its header.
     pub header: Header,
-    /// Its body, when that was stored.
+    /// Absent when only the certified header was stored.
     pub body: Option<Body>,
-    /// Its approvals, when it is known to be certified.
+    /// The approvals that certify it.
     pub certificate: Option<Certificate>,
 }
 
 impl BlockStore {
-    /// Checks that `store` belongs to this chain and layout, marks a new one, and clears away what a crash left over.
+    /// Checks that `store` has this layout and belongs to this chain, initialises an empty one, and
+    /// prunes entries that a crash left in the list of open blocks.
     ///
     /// # Errors
-    /// [`Error::Schema`] for another layout, [`Error::OtherChain`] for another genesis, and what the engine says.
+    /// [`Error::Schema`] for another layout, [`Error::OtherChain`] for another genesis.
     pub fn open(store: Store, genesis: Hash) -> Result<Self, Error> {
         let this = Self { store };
         match this.store.get(schema::META, schema::SCHEMA)? {
@@ -68,8 +75,9 @@ impl BlockStore {
             }
             Some(bytes) => {
                 let found = bytes.try_into().map(u32::from_be_bytes);
-                let found =
-                    found.map_err(|_| corrupt(schema::META, schema::SCHEMA, "is no version"))?;
+                let found = found.map_err(|_| {
+                    corrupt(schema::META, schema::SCHEMA, "is not a layout version")
+                })?;
                 if found != schema::VERSION {
                     return Err(Error::Schema {
                         found,
@@ -85,39 +93,21 @@ impl BlockStore {
                 }
             }
         }
-        this.forget_closed()?;
+        this.prune_open_list()?;
         Ok(this)
     }
 
-    /// The engine below, for tables of other parts of the node.
+    /// The underlying engine, for tables that other parts of the node own.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Applies a batch.
-    ///
-    /// # Errors
-    /// What the engine says.
+    /// Applies `batch` in one write of the engine.
     pub fn write(&self, batch: Batch, durability: Durability) -> Result<(), Error> {
-        if mutant::active(Mutant::IndexBeforeBlock) {
-            let (mut index, mut blocks) = (Batch::new(), Batch::new());
-            for op in batch.into_ops() {
-                let (Op::Put { table, .. } | Op::Delete { table, .. }) = &op;
-                let is_block =
-                    [schema::HEADERS, schema::BODIES, schema::CERTIFICATES].contains(table);
-                let half = if is_block { &mut blocks } else { &mut index };
-                match op {
-                    Op::Put { table, key, value } => half.put(table, key, value),
-                    Op::Delete { table, key } => half.delete(table, key),
-                };
-            }
-            self.store.write(index, durability)?;
-            return self.store.write(blocks, durability);
-        }
-        self.store.write(batch, durability)
+        interceptor::write(&self.store, batch, durability)
     }
 
-    /// Adds a block, header and body, as an open one.
+    /// Adds header and body of an open block.
     pub fn batch_block(batch: &mut Batch, block: &Block) {
         let hash = block.header.hash();
         batch_header(batch, hash, &block.header);
@@ -127,7 +117,7 @@ impl BlockStore {
         }
     }
 
-    /// Adds a header as an open one, with its certificate (approvals).
+    /// Adds header and certificate (approvals) of an open block.
     pub fn batch_certified(batch: &mut Batch, certified: &CertifiedHeader) {
         let hash = certified.header.hash();
         batch_header(batch, hash, &certified.header);
@@ -138,25 +128,25 @@ impl BlockStore {
         );
     }
 
-    /// Sets the vote state.
+    /// Replaces the vote state.
     pub fn batch_votes<V: Serialize>(batch: &mut Batch, votes: &V) {
         batch.put(schema::VOTES, schema::VOTE_STATE, codec::encode(votes));
     }
 
-    /// Sets the certified block with the highest slot.
+    /// Records the certified block with the highest slot.
     pub fn batch_highest(batch: &mut Batch, slot: Slot, hash: Hash) {
         batch.put(schema::META, schema::HIGHEST, codec::encode(&(slot, hash)));
     }
 
-    /// Adds an authority set.
+    /// Adds an authority set under the hash of its encoding.
     pub fn batch_set(batch: &mut Batch, authorities: &[Authority]) {
         let bytes = codec::encode(&authorities);
         let key = alys_types::hash::tagged("alys/store/set", &[&bytes]);
         batch.put(schema::SETS, hash_key(&key), bytes);
     }
 
-    /// Makes blocks final: `last` is the last final block with its finality certificate, `chain` the newly final blocks,
-    /// ascending and ending with it, `dropped` the open blocks that can no longer become final, which are removed.
+    /// Finalizes the blocks of `chain`, which ascend and end with `last`, the block of the finality
+    /// certificate. Removes the blocks of `dropped`, which can no longer become final.
     pub fn batch_finalized(
         batch: &mut Batch,
         last: &CertifiedHeader,
@@ -164,7 +154,7 @@ impl BlockStore {
         dropped: &[Hash],
     ) {
         for (at, (height, hash)) in chain.iter().enumerate() {
-            if at + 1 == chain.len() || !mutant::active(Mutant::FinalIndexGaps) {
+            if interceptor::enters_final_index(at + 1 == chain.len()) {
                 batch.put(schema::FINAL, height_key(*height), hash.0);
             }
             batch.delete(schema::OPEN, hash_key(hash));
@@ -194,36 +184,30 @@ impl BlockStore {
         }
     }
 
-    /// Sets the federation after the last final block.
+    /// Replaces the federation as of the last final block.
     pub fn batch_federation<F: Serialize>(batch: &mut Batch, federation: &F) {
         batch.put(schema::META, schema::FEDERATION, codec::encode(federation));
     }
 
-    /// A header.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] when it is not what was stored, and what the engine says; so for all that follow.
+    /// The header with this hash, which is recomputed and compared.
     pub fn header(&self, hash: &Hash) -> Result<Option<Header>, Error> {
         let header: Option<Header> =
             self.record(schema::HEADERS, &hash_key(hash), MAX_CERTIFICATE_BYTES)?;
         if header.as_ref().is_some_and(|header| header.hash() != *hash) {
-            return Err(corrupt(schema::HEADERS, &hash.0, "is of another block"));
+            return Err(corrupt(
+                schema::HEADERS,
+                &hash.0,
+                "belongs to another block",
+            ));
         }
         Ok(header)
     }
 
-    /// A body.
-    ///
-    /// # Errors
-    /// As [`header`](Self::header).
     pub fn body(&self, hash: &Hash) -> Result<Option<Body>, Error> {
         self.record(schema::BODIES, &hash_key(hash), MAX_BLOCK_BYTES)
     }
 
-    /// A block, when both header and body are stored.
-    ///
-    /// # Errors
-    /// As [`header`](Self::header).
+    /// The block, when both header and body are stored.
     pub fn block(&self, hash: &Hash) -> Result<Option<Block>, Error> {
         let Some(header) = self.header(hash)? else {
             return Ok(None);
@@ -231,66 +215,43 @@ impl BlockStore {
         Ok(self.body(hash)?.map(|body| Block { header, body }))
     }
 
-    /// The approvals of a block.
-    ///
-    /// # Errors
-    /// As [`header`](Self::header).
+    /// The approvals that certify a block.
     pub fn certificate(&self, hash: &Hash) -> Result<Option<Certificate>, Error> {
         self.record(schema::CERTIFICATES, &hash_key(hash), MAX_CERTIFICATE_BYTES)
     }
 
-    /// The confirmations of a block. Most final blocks have none of their own but those of a descendant.
-    ///
-    /// # Errors
-    /// As [`header`](Self::header).
+    /// The confirmations of a block. A block that became final with a descendant has none of its
+    /// own.
     pub fn finality(&self, hash: &Hash) -> Result<Option<Certificate>, Error> {
         self.record(schema::FINALITY, &hash_key(hash), MAX_CERTIFICATE_BYTES)
     }
 
-    /// The hash of the final block at a height; none for genesis.
-    ///
-    /// # Errors
-    /// As [`header`](Self::header).
+    /// The hash of the final block at a height; `None` for genesis, which is not stored.
     pub fn final_hash(&self, height: Height) -> Result<Option<Hash>, Error> {
         self.record(schema::FINAL, &height_key(height), 32)
     }
 
-    /// The last final block with its finality certificate; none while that is genesis.
-    ///
-    /// # Errors
-    /// As [`header`](Self::header).
+    /// The last final block with its finality certificate; `None` while that is genesis.
     pub fn finalized(&self) -> Result<Option<CertifiedHeader>, Error> {
         self.record(schema::META, schema::FINALIZED, 2 * MAX_CERTIFICATE_BYTES)
     }
 
-    /// Slot and hash of the certified block with the highest slot; none while that is genesis.
-    ///
-    /// # Errors
-    /// As [`header`](Self::header).
+    /// Slot and hash of the certified block with the highest slot; `None` while that is genesis.
     pub fn highest(&self) -> Result<Option<(Slot, Hash)>, Error> {
         self.record(schema::META, schema::HIGHEST, MAX_RECORD_BYTES)
     }
 
-    /// The vote state, if one was ever written. None on an authority is a loss.
-    ///
-    /// # Errors
-    /// As [`header`](Self::header).
+    /// The vote state. `None` on an authority means that its votes were lost.
     pub fn votes<V: Serialize + DeserializeOwned>(&self) -> Result<Option<V>, Error> {
         self.record(schema::VOTES, schema::VOTE_STATE, MAX_RECORD_BYTES)
     }
 
-    /// The federation after the last final block.
-    ///
-    /// # Errors
-    /// As [`header`](Self::header).
+    /// The federation as of the last final block.
     pub fn federation<F: Serialize + DeserializeOwned>(&self) -> Result<Option<F>, Error> {
         self.record(schema::META, schema::FEDERATION, MAX_RECORD_BYTES)
     }
 
-    /// All authority sets, in no order that means anything.
-    ///
-    /// # Errors
-    /// As [`header`](Self::header).
+    /// All authority sets, in the order of their hashes.
     pub fn sets(&self) -> Result<Vec<Vec<Authority>>, Error> {
         let rows = self.store.range(
             schema::SETS,
@@ -304,10 +265,7 @@ impl BlockStore {
             .collect()
     }
 
-    /// The blocks above the last final one, by height, then hash.
-    ///
-    /// # Errors
-    /// As [`header`](Self::header).
+    /// The blocks above the last final one, sorted by height, then hash.
     pub fn open_blocks(&self) -> Result<Vec<OpenBlock>, Error> {
         let floor = self.final_height()?;
         let mut blocks = Vec::new();
@@ -316,12 +274,11 @@ impl BlockStore {
                 return Err(corrupt(schema::HEADERS, &hash.0, "is missing"));
             };
             if header.height > floor {
-                let (body, certificate) = (self.body(&hash)?, self.certificate(&hash)?);
                 blocks.push(OpenBlock {
                     hash,
                     header,
-                    body,
-                    certificate,
+                    body: self.body(&hash)?,
+                    certificate: self.certificate(&hash)?,
                 });
             }
         }
@@ -329,10 +286,8 @@ impl BlockStore {
         Ok(blocks)
     }
 
-    /// The headers of the final blocks below the last final one, descending, at most `limit`, without genesis.
-    ///
-    /// # Errors
-    /// As [`header`](Self::header).
+    /// Headers of at most `limit` final blocks below the last final one, descending, without
+    /// genesis.
     pub fn final_window(&self, limit: usize) -> Result<Vec<Header>, Error> {
         let end = height_key(self.final_height()?);
         let rows = self.store.range(
@@ -351,11 +306,9 @@ impl BlockStore {
             .collect()
     }
 
-    /// The answer to a request for blocks: consecutive blocks of the certified chain from `start` on, at most `count` and
-    /// [`MAX_RANGE_BLOCKS`], as many as fit in an answer, and at least one if there is one.
-    ///
-    /// # Errors
-    /// As [`header`](Self::header).
+    /// The answer to a request for blocks: consecutive blocks of the certified chain from `start`
+    /// on, at most `count` and [`MAX_RANGE_BLOCKS`], as many as fit into [`MAX_RANGE_BYTES`], but
+    /// at least one if the first is stored.
     pub fn block_range(&self, request: RangeRequest) -> Result<BlockRange, Error> {
         let mut blocks = Vec::new();
         let mut bytes = RANGE_OVERHEAD_BYTES;
@@ -393,11 +346,8 @@ impl BlockStore {
         })
     }
 
-    /// The answer to a request for headers, with the federation orders that the blocks carry; as
-    /// [`block_range`](Self::block_range).
-    ///
-    /// # Errors
-    /// As [`header`](Self::header).
+    /// The answer to a request for headers: as [`block_range`](Self::block_range), with the
+    /// federation orders that the blocks carry in place of their bodies.
     pub fn header_range(&self, request: RangeRequest) -> Result<HeaderRange, Error> {
         let mut headers = Vec::new();
         let mut changes = Vec::new();
@@ -433,8 +383,9 @@ impl BlockStore {
         })
     }
 
-    /// The highest finality certificate of a block of a range, so that who is far behind can finalize as it goes; where
-    /// the range shows nothing final, the last one.
+    /// The highest finality certificate of a block in the range, so that a peer far behind
+    /// finalizes while it syncs. The last finality certificate of the chain, when no block of the
+    /// range has one.
     fn finality_within<'a>(
         &self,
         headers: impl DoubleEndedIterator<Item = &'a Header>,
@@ -450,16 +401,15 @@ impl BlockStore {
         self.finalized()
     }
 
-    /// The hashes of the certified chain from `start` on: final blocks by their index, then the open ones under the
-    /// highest certified block.
+    /// The hashes of the certified chain from `start` on: the final index, then the open ancestors
+    /// of the highest certified block.
     fn certified_hashes(&self, request: RangeRequest) -> Result<Vec<Hash>, Error> {
         let count = request.count.min(MAX_RANGE_BLOCKS);
         let end = Height(request.start.0.saturating_add(count));
-        let (from, to) = (height_key(request.start), height_key(end));
         let rows = self.store.range(
             schema::FINAL,
-            &from,
-            &to,
+            &height_key(request.start),
+            &height_key(end),
             Direction::Forward,
             count as usize,
         )?;
@@ -485,7 +435,7 @@ impl BlockStore {
         Ok(hashes)
     }
 
-    /// The open blocks from the highest certified one down to the last final one.
+    /// The highest certified block and its open ancestors, by height.
     fn open_chain(&self) -> Result<BTreeMap<Height, Hash>, Error> {
         let floor = self.final_height()?;
         let mut chain = BTreeMap::new();
@@ -502,7 +452,8 @@ impl BlockStore {
         Ok(chain)
     }
 
-    /// The certificate of a block of the certified chain: its own, or the one that its child carries.
+    /// The approvals of a block of the certified chain: stored for it, or carried by its final
+    /// child.
     fn approvals_of(&self, header: &Header) -> Result<Option<Certificate>, Error> {
         let hash = header.hash();
         if let Some(certificate) = self.certificate(&hash)? {
@@ -535,14 +486,15 @@ impl BlockStore {
             .map(|(key, _)| {
                 let hash = <[u8; 32]>::try_from(key);
                 hash.map(Hash)
-                    .map_err(|key| corrupt(schema::OPEN, &key, "is no hash"))
+                    .map_err(|key| corrupt(schema::OPEN, &key, "is not a block hash"))
             })
             .collect()
     }
 
-    /// Takes blocks at or below the last final height off the list of open ones: a header that was written again after its
-    /// block became final, or a block that lost.
-    fn forget_closed(&self) -> Result<(), Error> {
+    /// Removes blocks at or below the last final height from the list of open ones. They stand
+    /// there when a header was written again after its block became final, and when a block that
+    /// can no longer become final was written late.
+    fn prune_open_list(&self) -> Result<(), Error> {
         let floor = self.final_height()?;
         let mut batch = Batch::new();
         for hash in self.open_hashes()? {
@@ -552,7 +504,7 @@ impl BlockStore {
             {
                 batch.delete(schema::OPEN, hash_key(&hash));
             }
-            // Each of them is forgotten by itself: nothing is wrong with a part of them.
+            // Each removal is independent, so a crash between two of them does no harm.
             if !batch.is_empty() && buggify!("storage.blocks.forget_one_by_one", 1_000_000) {
                 self.store
                     .write(std::mem::take(&mut batch), Durability::Durable)?;
@@ -603,7 +555,7 @@ fn decode<T: Serialize + DeserializeOwned>(
         .map_err(|error| corrupt(table, key, &format!("does not decode: {error}")))
 }
 
-fn corrupt(table: Table, key: &[u8], what: &str) -> Error {
+fn corrupt(table: Table, key: &[u8], fault: &str) -> Error {
     let shown: String = match std::str::from_utf8(key) {
         Ok(text) if text.bytes().all(|byte| byte.is_ascii_graphic()) => text.to_owned(),
         _ => key
@@ -613,6 +565,6 @@ fn corrupt(table: Table, key: &[u8], what: &str) -> Error {
             .collect(),
     };
     Error::Corrupt {
-        reason: format!("the entry {shown} of table {} {what}", table.0),
+        reason: format!("the entry {shown} of table {} {fault}", table.0),
     }
 }

@@ -1,15 +1,19 @@
-//! Key-value trait, redb and sled backends, block store and vote state
+//! Key-value trait, redb and sled backends, block store and vote state.
 //!
-//! **Owns** how Alys keeps data: the key-value contract ([`kv`]), the engines behind it ([`redb`] by default, [`sled`]
-//! by configuration, [`memory`] for tests), what a directory looks like ([`open`](mod@open)), and the blocks, certificates and
-//! votes in it ([`block_store`], laid out by [`schema`]).
+//! **Owns** persistent data: the key-value contract ([`kv`]), the engines behind it ([`redb`] by
+//! default, [`sled`] by configuration, [`memory`] for tests), the layout of a data directory
+//! ([`open`](mod@open)), and the blocks, certificates and votes in it ([`block_store`], laid out by
+//! [`schema`]).
 //!
-//! **Promises** that batches are whole, that a durable write survives a power loss once it has returned, that deferred
-//! writes are lost from the newest backwards only, and that damage is an error and never an answer.
+//! **Promises** that batches are atomic, that a durable write survives a power loss once it has
+//! returned, that deferred writes are lost from the newest backwards only, and that damage is
+//! reported as an error and never returned as data.
 //!
-//! **Never** starts a task, reads a clock or retries. Calls block for the disk; the caller decides where that is fine.
+//! **Never** starts a task, reads a clock or retries. Calls block on the disk; the caller chooses
+//! the thread.
 
 pub mod block_store;
+mod interceptor;
 pub mod kv;
 pub mod memory;
 pub mod open;

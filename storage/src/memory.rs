@@ -1,7 +1,7 @@
 //! The backend without a disk: a sorted map in memory.
 //!
-//! Owns its entries and loses them when it is dropped; [`Durability`] therefore means nothing here. It serves tests, and
-//! it is the model against which the conformance suite holds every other backend.
+//! Its entries are lost when it is dropped, so [`Durability`] has no meaning here. It serves tests,
+//! and it is the model with which the conformance suite compares every other backend.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -14,12 +14,12 @@ type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 /// A key-value store in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    // A panic cannot leave a batch half applied (nothing in between can panic), so poisoning is ignored.
+    // Poisoning is ignored: nothing panics while a batch is applied, so no half of one can be
+    // visible.
     tables: RwLock<BTreeMap<Table, Entries>>,
 }
 
 impl MemoryStore {
-    /// An empty store.
     pub fn new() -> Self {
         Self::default()
     }

@@ -1,10 +1,12 @@
-//! Opening a directory with the configured engine.
+//! Opens a data directory with the configured engine.
 //!
-//! Owns the directory's layout: `LOCK`, `ENGINE` (which engine made it, written once the database was made durably),
-//! and `store.redb` or `sled/`. An empty database in a directory with an `ENGINE` file is a loss and is refused; without
-//! that file it is a creation that a crash cut off, and is made anew. `UNSYNCED` says that a sync failed: then the system
-//! shows bytes that are not on the disk and takes them for written, so that no later sync would bring them there. Before
-//! redb opens such a file, every byte of it is written again and synced.
+//! Owns the layout of the directory: `LOCK`, `ENGINE` (the engine's name, written once the database
+//! exists durably), and `store.redb` or `sled/`. An empty database beside an `ENGINE` file is a
+//! loss and is refused. Without that file a crash interrupted the creation, which starts over.
+//!
+//! `UNSYNCED` marks a failed sync. The kernel then reports the dirty pages as clean, so reads
+//! return bytes that are not on the disk and no later sync writes them. Before redb opens such a
+//! file, this module rewrites every byte and syncs.
 
 use std::fmt;
 use std::io;
@@ -13,26 +15,25 @@ use std::str::FromStr;
 use alys_runtime::buggify;
 use alys_runtime::disk::{Dir, File, Lock};
 use alys_runtime::trace::reached;
-use alys_types::mutant::{self, Mutant};
 use serde::{Deserialize, Serialize};
 
+use crate::interceptor;
 use crate::kv::{Batch, Direction, Durability, Error, KeyValue, Store, Table};
 use crate::redb::{Existing, Medium, RedbOptions, RedbStore};
 use crate::sled::{SledOptions, SledStore};
 
-/// Which engine stores the data.
+/// A storage engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
-    /// The default, in production and in simulation.
+    /// The default; runs in production and in the simulator.
     #[default]
     Redb,
-    /// In production only.
+    /// Runs in production only.
     Sled,
 }
 
 impl Engine {
-    /// Both engines.
     pub const ALL: [Engine; 2] = [Engine::Redb, Engine::Sled];
 
     /// The name in configurations and in the directory.
@@ -43,7 +44,7 @@ impl Engine {
         }
     }
 
-    /// What the engine's data is called in the directory.
+    /// The file or directory that holds the engine's data.
     const fn entry(self) -> &'static str {
         match self {
             Self::Redb => "store.redb",
@@ -58,11 +59,10 @@ impl fmt::Display for Engine {
     }
 }
 
-/// A name that is no engine's.
+/// The configured name belongs to no engine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown storage engine {name:?}; known are redb and sled")]
+#[error("unknown storage engine {name:?}; use redb or sled")]
 pub struct UnknownEngine {
-    /// What was given.
     pub name: String,
 }
 
@@ -79,17 +79,16 @@ impl FromStr for Engine {
     }
 }
 
-/// How to open a directory.
+/// Settings of [`open_with`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// The engine.
     pub engine: Engine,
-    /// Most bytes that the engine keeps cached.
+    /// Size limit of the engine's cache.
     pub cache_bytes: usize,
 }
 
 impl Options {
-    /// The engine with its usual cache of 64 MiB.
+    /// Uses the default cache size of 64 MiB.
     pub fn new(engine: Engine) -> Self {
         Self {
             engine,
@@ -98,26 +97,23 @@ impl Options {
     }
 }
 
-const MARKER: &str = "ENGINE";
-const UNSYNCED: &str = "UNSYNCED";
-/// How much is written again at a time.
+const ENGINE_FILE: &str = "ENGINE";
+const UNSYNCED_FILE: &str = "UNSYNCED";
+/// Bytes per step when a file is rewritten after a failed sync.
 const REWRITE_BYTES: usize = 1024 * 1024;
-/// A cache that holds next to nothing, for the simulator.
+/// Cache size that makes the simulator reach the disk for almost every page.
 const TINY_CACHE_BYTES: usize = 16 * 1024;
 
-/// [`open_with`] and the usual options.
-///
-/// # Errors
-/// As [`open_with`].
+/// [`open_with`] the default options.
 pub fn open(engine: Engine, dir: &Dir) -> Result<Store, Error> {
     open_with(Options::new(engine), dir)
 }
 
-/// Opens the store in `dir`, or makes it; the directory is locked as long as the store is in use.
+/// Opens the store in `dir`, or creates it. The directory stays locked until the store is dropped.
 ///
 /// # Errors
-/// [`Error::InUse`], [`Error::ReadOnly`], [`Error::WrongEngine`], [`Error::NotInSimulation`], [`Error::Corrupt`] and
-/// [`Error::Io`], each naming the path.
+/// [`Error::InUse`], [`Error::ReadOnly`], [`Error::WrongEngine`], [`Error::NotInSimulation`],
+/// [`Error::Corrupt`] and [`Error::Io`], each naming the path.
 pub fn open_with(options: Options, dir: &Dir) -> Result<Store, Error> {
     let Options {
         engine,
@@ -134,23 +130,8 @@ pub fn open_with(options: Options, dir: &Dir) -> Result<Store, Error> {
         });
     }
     let lock = dir.lock().map_err(|error| from_io(dir, "lock", &error))?;
-    let marked = read_marker(dir)?;
-    let other = match engine {
-        Engine::Redb => Engine::Sled,
-        Engine::Sled => Engine::Redb,
-    };
-    let has = |engine: Engine| {
-        dir.exists(engine.entry())
-            .map_err(|error| from_io(dir, "open", &error))
-    };
-    if marked == Some(other) || (marked.is_none() && has(other)?) {
-        let path = dir.path().display().to_string();
-        return Err(Error::WrongEngine {
-            path,
-            found: other.name(),
-            asked: engine.name(),
-        });
-    }
+    let marked = read_engine_file(dir)?;
+    refuse_other_engine(dir, marked, engine)?;
     let existing = if marked.is_some() {
         Existing::Required
     } else {
@@ -166,7 +147,7 @@ pub fn open_with(options: Options, dir: &Dir) -> Result<Store, Error> {
                 file,
                 dir: dir.clone(),
             };
-            settle_unsynced(&medium).map_err(|error| from_io(dir, "open", &error))?;
+            rewrite_unsynced(&medium).map_err(|error| from_io(dir, "open", &error))?;
             let store = RedbStore::open(medium, name, RedbOptions { cache_bytes }, existing)?;
             std::sync::Arc::new(Locked { store, _lock: lock })
         }
@@ -185,16 +166,37 @@ pub fn open_with(options: Options, dir: &Dir) -> Result<Store, Error> {
         }
     };
     if marked.is_none() {
-        let marker = format!("{engine}\n");
-        dir.write_atomic(MARKER, marker.as_bytes())
+        dir.write_atomic(ENGINE_FILE, format!("{engine}\n").as_bytes())
             .map_err(|error| from_io(dir, "open", &error))?;
     }
     Ok(store)
 }
 
-fn read_marker(dir: &Dir) -> Result<Option<Engine>, Error> {
+/// Refuses a directory that names the other engine or, without an `ENGINE` file, holds its data.
+fn refuse_other_engine(dir: &Dir, marked: Option<Engine>, engine: Engine) -> Result<(), Error> {
+    let other = match engine {
+        Engine::Redb => Engine::Sled,
+        Engine::Sled => Engine::Redb,
+    };
+    let is_other = match marked {
+        Some(marked) => marked == other,
+        None => dir
+            .exists(other.entry())
+            .map_err(|error| from_io(dir, "open", &error))?,
+    };
+    if !is_other {
+        return Ok(());
+    }
+    Err(Error::WrongEngine {
+        path: dir.path().display().to_string(),
+        found: other.name(),
+        asked: engine.name(),
+    })
+}
+
+fn read_engine_file(dir: &Dir) -> Result<Option<Engine>, Error> {
     let Some(bytes) = dir
-        .read(MARKER)
+        .read(ENGINE_FILE)
         .map_err(|error| from_io(dir, "open", &error))?
     else {
         return Ok(None);
@@ -205,7 +207,7 @@ fn read_marker(dir: &Dir) -> Result<Option<Engine>, Error> {
     {
         Some(engine) => Ok(Some(engine)),
         None => {
-            let path = dir.path().join(MARKER);
+            let path = dir.path().join(ENGINE_FILE);
             Err(Error::Corrupt {
                 reason: format!("{} does not name a storage engine", path.display()),
             })
@@ -229,7 +231,7 @@ fn from_io(dir: &Dir, operation: &'static str, error: &io::Error) -> Error {
     }
 }
 
-/// A file of the runtime as redb's medium; the directory remembers a sync that failed.
+/// A file of the runtime as redb's medium. A failed sync leaves a marker in the directory.
 struct FileMedium {
     file: File,
     dir: Dir,
@@ -253,38 +255,43 @@ impl Medium for FileMedium {
     }
 
     fn sync(&self) -> io::Result<()> {
-        if mutant::active(Mutant::SyncLeftOut) {
-            return Ok(());
-        }
-        let again = if buggify!("storage.open.sync_twice") {
+        interceptor::sync(|| self.sync_file())
+    }
+}
+
+impl FileMedium {
+    fn sync_file(&self) -> io::Result<()> {
+        let first = if buggify!("storage.open.sync_twice") {
             self.file.sync()
         } else {
             Ok(())
         };
-        again.and_then(|()| self.file.sync()).inspect_err(|_| {
-            // Whether the name is synced does not matter: it is wanted as long as the system remembers the bytes, and is
-            // forgotten with them. When even that fails, there is nothing left to tell it to.
-            let _ = self.dir.file(UNSYNCED);
+        first.and_then(|()| self.file.sync()).inspect_err(|_| {
+            // The marker's own durability does not matter: it is needed only while the kernel
+            // caches the unsynced bytes, and a power loss drops both. A failure to create it is
+            // ignored because the sync error is reported anyway.
+            let _ = self.dir.file(UNSYNCED_FILE);
         })
     }
 }
 
-/// Brings what the system shows of the file to the disk, if a sync of it failed before.
-fn settle_unsynced(medium: &FileMedium) -> io::Result<()> {
-    if medium.dir.exists(UNSYNCED)? {
+/// Writes the visible contents of the file to the disk again, if an earlier sync of it failed.
+fn rewrite_unsynced(medium: &FileMedium) -> io::Result<()> {
+    if medium.dir.exists(UNSYNCED_FILE)? {
         reached("state.store.rewritten");
-        tracing::warn!(dir = %medium.dir.path().display(), "a sync failed before; writing the database again");
+        let dir = medium.dir.path().display();
+        tracing::warn!(%dir, "an earlier sync of the database failed; rewriting it");
     } else if !buggify!("storage.open.rewrite_anyway") {
         return Ok(());
     }
     let length = medium.len()?;
-    let mut offset = 0;
     let step = if buggify!("storage.open.rewrite_in_small_steps") {
         REWRITE_BYTES / 64
     } else {
         REWRITE_BYTES
     };
     let mut buffer = vec![0; step];
+    let mut offset = 0;
     while offset < length {
         let take = usize::try_from(length - offset).map_or(step, |rest| rest.min(step));
         medium.read_at(offset, &mut buffer[..take])?;
@@ -292,10 +299,11 @@ fn settle_unsynced(medium: &FileMedium) -> io::Result<()> {
         offset += take as u64;
     }
     medium.sync()?;
-    medium.dir.remove(UNSYNCED)
+    medium.dir.remove(UNSYNCED_FILE)
 }
 
-/// A store and the lock of its directory, released after the store has closed.
+/// A store with the lock of its directory. Fields drop in order, so the lock is released after the
+/// store has closed.
 struct Locked<S> {
     store: S,
     _lock: Lock,

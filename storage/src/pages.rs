@@ -1,56 +1,60 @@
-//! What a file's pages must hold, so that a disk that lies is noticed where it is read.
+//! Checksums of a file's pages, which detect a page that reads differently from the last write or
+//! read.
 //!
-//! redb follows the pointers that it reads, and checks its own checksums only when it repairs: a page that came from
-//! elsewhere can send it in circles until the stack is at its end, which ends the process without a word.
+//! redb follows the pointers that it reads, and verifies its own checksums only during repair. A
+//! misdirected page can make it recurse until the stack overflows, which aborts the process without
+//! a message.
 //!
-//! **Owns** a checksum for each page that was written or read in this life of the process, four bytes for 4096. **Promises**
-//! that a page which is not what was last written or read is never handed on. **Never** says anything about damage that
-//! was done before the first look.
+//! **Owns** a checksum of four bytes for each page of 4096 that this process wrote or read.
+//! **Guarantees** that a page which differs from its last write or read is never returned.
+//! **Never** detects damage from before its first read.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Bytes of a page. redb's own are a multiple of it.
+/// Bytes of a page. redb's page sizes are multiples of it.
 const PAGE: u64 = 4096;
 
-/// The checksums of a file's pages; zero stands for "not known".
+/// The checksums of a file's pages by page number; zero means unknown.
 #[derive(Debug, Default)]
-pub(crate) struct Pages {
+pub(crate) struct PageChecksums {
     sums: Mutex<Vec<u32>>,
 }
 
-impl Pages {
-    /// Bytes are about to be written: until that is done the pages may hold anything.
-    pub fn forget(&self, offset: u64, len: usize) {
+impl PageChecksums {
+    /// Forgets the pages that a write is about to touch, because a failed write may leave anything
+    /// there.
+    pub fn invalidate(&self, offset: u64, len: usize) {
         let mut sums = self.sums();
         let last = offset.saturating_add(len as u64).div_ceil(PAGE);
         for number in offset / PAGE..last {
-            if let Some(sum) = entry(&mut sums, number) {
+            let index = usize::try_from(number).ok();
+            if let Some(sum) = index.and_then(|index| sums.get_mut(index)) {
                 *sum = 0;
             }
         }
     }
 
-    /// Bytes were written.
-    pub fn written(&self, offset: u64, data: &[u8]) {
+    /// Records the whole pages of a successful write.
+    pub fn record(&self, offset: u64, data: &[u8]) {
         let mut sums = self.sums();
-        for (number, page) in whole(offset, data) {
-            if let Some(sum) = made(&mut sums, number) {
+        for (number, page) in whole_pages(offset, data) {
+            if let Some(sum) = sum_mut(&mut sums, number) {
                 *sum = checksum(page);
             }
         }
     }
 
-    /// Bytes were read: an error names the first page that is not what it was.
-    pub fn check(&self, offset: u64, data: &[u8]) -> Result<(), String> {
+    /// Verifies the whole pages of a read. The error names the first page that differs.
+    pub fn verify(&self, offset: u64, data: &[u8]) -> Result<(), String> {
         let mut sums = self.sums();
-        for (number, page) in whole(offset, data) {
+        for (number, page) in whole_pages(offset, data) {
             let found = checksum(page);
-            match made(&mut sums, number) {
+            match sum_mut(&mut sums, number) {
                 Some(sum) if *sum == 0 => *sum = found,
                 Some(sum) if *sum != found => {
                     return Err(format!(
-                        "page {number} of the file is not what was written there: the disk is damaged, or somebody \
-                         else writes to the file"
+                        "page {number} of the file differs from the page that was written: the \
+                         disk is damaged, or another process writes to the file"
                     ));
                 }
                 _ => {}
@@ -59,9 +63,8 @@ impl Pages {
         Ok(())
     }
 
-    /// The file has another length.
-    pub fn cut(&self, len: u64) {
-        // What lies behind a later extension is zero. The last page, if it is cut, is another one now.
+    /// Forgets the pages beyond the new length of the file, and its last page if that is cut.
+    pub fn truncate(&self, len: u64) {
         let pages = usize::try_from(len / PAGE).unwrap_or(usize::MAX);
         let mut sums = self.sums();
         sums.truncate(pages);
@@ -73,12 +76,8 @@ impl Pages {
     }
 }
 
-fn entry(sums: &mut [u32], number: u64) -> Option<&mut u32> {
-    sums.get_mut(usize::try_from(number).ok()?)
-}
-
-/// The entry of a page that was read or written, and so lies within a file.
-fn made(sums: &mut Vec<u32>, number: u64) -> Option<&mut u32> {
+/// The checksum of a page that was read or written and so lies within the file.
+fn sum_mut(sums: &mut Vec<u32>, number: u64) -> Option<&mut u32> {
     let number = usize::try_from(number).ok()?;
     if sums.len() <= number {
         sums.resize(number.checked_add(1)?, 0);
@@ -86,8 +85,8 @@ fn made(sums: &mut Vec<u32>, number: u64) -> Option<&mut u32> {
     sums.get_mut(number)
 }
 
-/// The pages that lie in these bytes as a whole, with their numbers.
-fn whole(offset: u64, data: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+/// The pages that `data`, which begins at `offset`, contains as a whole, with their numbers.
+fn whole_pages(offset: u64, data: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     let before = usize::try_from(offset.next_multiple_of(PAGE) - offset).unwrap_or(usize::MAX);
     let pages = data
         .get(before..)
@@ -109,52 +108,54 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_is_not_what_was_written_is_noticed() {
-        let pages = Pages::default();
-        pages.written(PAGE, &[page(1), page(2)].concat());
-        assert_eq!(pages.check(PAGE, &page(1)), Ok(()));
+    fn a_page_that_differs_from_its_last_write_is_detected() {
+        let pages = PageChecksums::default();
+        pages.record(PAGE, &[page(1), page(2)].concat());
+        assert_eq!(pages.verify(PAGE, &page(1)), Ok(()));
         assert_eq!(
-            pages.check(0, &[page(7), page(1), page(2)].concat()),
+            pages.verify(0, &[page(7), page(1), page(2)].concat()),
             Ok(())
         );
-        let stale = pages.check(PAGE, &[page(1), page(1)].concat()).unwrap_err();
+        let stale = pages
+            .verify(PAGE, &[page(1), page(1)].concat())
+            .unwrap_err();
         assert!(stale.starts_with("page 2 "), "{stale}");
-        pages.forget(2 * PAGE + 5, 1);
+        pages.invalidate(2 * PAGE + 5, 1);
         assert_eq!(
-            pages.check(2 * PAGE, &page(3)),
+            pages.verify(2 * PAGE, &page(3)),
             Ok(()),
-            "a write that failed may have left anything"
+            "a failed write may leave anything"
         );
         assert!(
-            pages.check(2 * PAGE, &page(4)).is_err(),
-            "but not something else each time"
+            pages.verify(2 * PAGE, &page(4)).is_err(),
+            "two reads must agree"
         );
     }
 
     #[test]
-    fn parts_of_pages_are_not_judged() {
-        let pages = Pages::default();
-        pages.written(10, &[page(1), page(1)].concat());
-        assert!(pages.check(PAGE, &page(1)).is_ok(), "the second is whole");
-        assert!(pages.check(PAGE, &page(2)).is_err());
-        assert!(pages.check(PAGE + 1, &page(2)[1..]).is_ok());
-        assert!(pages.check(3, b"abc").is_ok());
+    fn partial_pages_are_not_verified() {
+        let pages = PageChecksums::default();
+        pages.record(10, &[page(1), page(1)].concat());
+        assert!(pages.verify(PAGE, &page(1)).is_ok(), "the second is whole");
+        assert!(pages.verify(PAGE, &page(2)).is_err());
+        assert!(pages.verify(PAGE + 1, &page(2)[1..]).is_ok());
+        assert!(pages.verify(3, b"abc").is_ok());
     }
 
     #[test]
-    fn what_lies_behind_the_end_is_forgotten() {
-        let pages = Pages::default();
-        pages.written(0, &[page(1), page(2), page(3)].concat());
-        pages.cut(PAGE + 100);
-        pages.cut(3 * PAGE);
-        assert!(pages.check(0, &page(9)).is_err());
-        assert!(pages.check(PAGE, &[page(9), page(0)].concat()).is_ok());
+    fn pages_beyond_the_new_end_are_forgotten() {
+        let pages = PageChecksums::default();
+        pages.record(0, &[page(1), page(2), page(3)].concat());
+        pages.truncate(PAGE + 100);
+        pages.truncate(3 * PAGE);
+        assert!(pages.verify(0, &page(9)).is_err());
+        assert!(pages.verify(PAGE, &[page(9), page(0)].concat()).is_ok());
     }
 
     #[test]
-    fn what_was_read_once_must_read_the_same() {
-        let pages = Pages::default();
-        assert!(pages.check(5 * PAGE, &page(1)).is_ok());
-        assert!(pages.check(5 * PAGE, &page(2)).is_err());
+    fn a_page_must_read_the_same_twice() {
+        let pages = PageChecksums::default();
+        assert!(pages.verify(5 * PAGE, &page(1)).is_ok());
+        assert!(pages.verify(5 * PAGE, &page(2)).is_err());
     }
 }

@@ -1,16 +1,17 @@
-//! The default backend: redb on a [`Medium`], which is a file in production and a simulated disk in simulation.
+//! The default backend: redb on a [`Medium`], which is a file in production and a simulated disk in
+//! the simulator.
 //!
-//! Owns one database file. The engine has no threads and no clock, and reaches the disk through [`Medium`] alone, so the
-//! code that runs in the simulator is the code of production. A durable write is a redb commit with
-//! `Durability::Immediate`; a deferred one is a commit with `Durability::None`, which redb keeps out of the file's roots
-//! until the next immediate commit, so a power loss takes deferred writes from the newest backwards and never leaves a
-//! gap.
+//! Owns one database file. redb has no threads and no clock, and reaches the disk through
+//! [`Medium`] alone, so the simulator runs the production code. A durable write is a redb commit
+//! with `Durability::Immediate`; a deferred one is a commit with `Durability::None`, which redb
+//! keeps out of the file's roots until the next immediate commit. A power loss therefore takes
+//! deferred writes from the newest backwards and never leaves a gap.
 //!
-//! redb checks its own checksums when it repairs, not when it reads. Every value therefore carries a CRC-32 over table,
-//! key and value, so that rotten or misplaced data is an [`Error::Corrupt`] and not an answer; and every page that was
-//! written or read in this life of the process must read the same again (`pages`), for redb follows whatever it reads.
-//! redb also panics on some kinds of damage; each call is guarded, and a panic becomes [`Error::Corrupt`] and poisons the
-//! handle.
+//! redb verifies its own checksums during repair, not when it reads. Every value therefore carries
+//! a CRC-32 over table, key and value, so that rotten or misplaced data is an [`Error::Corrupt`].
+//! Every page that this process wrote or read must read the same again (`pages`), because redb
+//! follows any pointer that it reads. redb also panics on some kinds of damage; each call is
+//! guarded, and a panic becomes [`Error::Corrupt`] and poisons the handle.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -23,38 +24,37 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use alys_runtime::buggify;
 use alys_runtime::trace::reached;
-use alys_types::mutant::{self, Mutant};
 
 use ::redb::{
     CommitError, Database, DatabaseError, ReadableDatabase, StorageBackend, StorageError,
     TableDefinition, TableError, TransactionError, WriteTransaction,
 };
 
+use crate::interceptor;
 use crate::kv::{Batch, Direction, Durability, Error, KeyValue, Op, Table};
-use crate::pages::Pages;
+use crate::pages::PageChecksums;
 
-/// What redb needs of a file. Offsets and lengths are bytes.
+/// The file operations that redb needs. Offsets and lengths are in bytes.
 #[expect(
     clippy::len_without_is_empty,
-    reason = "a file's length is asked of the system and can fail"
+    reason = "reading a file's length is a system call that can fail"
 )]
 pub trait Medium: Send + Sync + 'static {
-    /// Length of the file.
     fn len(&self) -> io::Result<u64>;
     /// Fills `out` from `offset`; `UnexpectedEof` when the file ends before.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
     /// Writes all of `data` at `offset`.
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
-    /// Cuts or extends the file; what is new reads as zero.
+    /// Truncates or extends the file; new bytes read as zero.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// Returns once everything written before survives a power loss.
+    /// Returns once all earlier writes survive a power loss.
     fn sync(&self) -> io::Result<()>;
 }
 
 /// Settings of the redb backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RedbOptions {
-    /// Most bytes that redb keeps cached, pages not yet written included.
+    /// Size limit of redb's cache, which includes dirty pages.
     pub cache_bytes: usize,
 }
 
@@ -66,9 +66,9 @@ impl Default for RedbOptions {
     }
 }
 
-/// redb writes the magic number last when it makes a database.
+/// redb writes the magic number last when it creates a database.
 const MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1A, 0x0A, 0xA9, 0x0D, 0x0A];
-/// Bytes of the checksum behind each value.
+/// Bytes of the checksum that follows each value.
 const CHECKSUM_BYTES: usize = 4;
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -77,13 +77,14 @@ type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 pub struct RedbStore {
     /// `None` only while the handle is being dropped.
     database: Option<Database>,
-    /// Names the file in errors.
+    /// Name of the file in errors.
     name: String,
-    /// Writers one at a time; redb would make them wait as well, but a poisoned handle must be seen by the next one.
+    /// Serialises writers. redb does so too, but the next writer must see a handle that its
+    /// predecessor poisoned.
     writer: Mutex<()>,
     /// The first failure after which the state of the file is unknown.
     poison: OnceLock<String>,
-    /// True while there are deferred writes that no durable write has followed.
+    /// True while no durable write has followed the last deferred one.
     deferred: AtomicBool,
 }
 
@@ -96,21 +97,24 @@ impl fmt::Debug for RedbStore {
     }
 }
 
-/// Whether an interrupted creation may be started over.
+/// Requirement on an existing database when one is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
-    /// The database was once opened successfully: an empty or headless file is a loss, not a beginning.
+    /// The database was opened successfully before, so an empty file or one without a header is a
+    /// loss.
     Required,
-    /// The database may be absent, or its creation may have been cut off by a crash.
+    /// The database may be absent, or a crash may have interrupted its creation, which then starts
+    /// over.
     Optional,
 }
 
 impl RedbStore {
-    /// Opens the database on `medium`, or makes it; `name` names it in errors.
+    /// Opens or creates the database on `medium`; errors use `name` for it.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when the medium holds anything but a whole redb database (with [`Existing::Optional`] an empty
-    /// medium and a creation that was cut off are made anew), [`Error::Io`] when the medium fails.
+    /// [`Error::Corrupt`] when the medium holds anything but a complete redb database.
+    /// [`Existing::Optional`] also allows an empty medium and an interrupted creation.
+    /// [`Error::Io`] when the medium fails.
     pub fn open(
         medium: impl Medium,
         name: impl Into<String>,
@@ -124,7 +128,7 @@ impl RedbStore {
                 .set_cache_size(options.cache_bytes)
                 .create_with_backend(Backend {
                     medium,
-                    pages: Pages::default(),
+                    pages: PageChecksums::default(),
                 })
         }));
         let mut database = match opened {
@@ -132,7 +136,7 @@ impl RedbStore {
             Ok(Err(error)) => return Err(from_database(error).into_error("open", &name)),
             Err(panic) => return Err(Failure::from_panic(&*panic).into_error("open", &name)),
         };
-        if alys_runtime::buggify!("storage.redb.compact_at_open") {
+        if buggify!("storage.redb.compact_at_open") {
             match catch_unwind(AssertUnwindSafe(|| database.compact())) {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
@@ -150,8 +154,8 @@ impl RedbStore {
         })
     }
 
-    /// Runs `work` unless the handle is poisoned; a panic in it poisons the handle, and so does any failure when
-    /// `poisoning` is set.
+    /// Runs `work` unless the handle is poisoned. A panic in it poisons the handle; with
+    /// `poisoning`, so does any failure.
     fn guarded<T>(
         &self,
         operation: &'static str,
@@ -167,7 +171,7 @@ impl RedbStore {
         let database = self
             .database
             .as_ref()
-            .expect("the database is taken out in drop only");
+            .expect("only drop takes the database out");
         let (failure, poisoning) = match catch_unwind(AssertUnwindSafe(|| work(database))) {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(failure)) => (failure, poisoning),
@@ -176,7 +180,7 @@ impl RedbStore {
         let error = failure.into_error(operation, &self.name);
         if poisoning {
             reached("state.store.poisoned");
-            // Someone else may have poisoned the handle meanwhile; the first cause stands.
+            // Another thread may have poisoned the handle first; the first cause is kept.
             let _ = self.poison.set(error.to_string());
         }
         Err(error)
@@ -234,13 +238,14 @@ impl KeyValue for RedbStore {
     }
 
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), Error> {
-        // What may be lost may also stay.
-        let durability = match buggify!("storage.redb.durable_at_once") {
-            true => Durability::Durable,
-            false => durability,
+        // A deferred write may be lost, so it may also be durable.
+        let durability = if buggify!("storage.redb.durable_at_once") {
+            Durability::Durable
+        } else {
+            durability
         };
         batch.check_limits()?;
-        let _one_at_a_time = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if durability == Durability::Deferred {
             if batch.is_empty() {
                 return Ok(());
@@ -260,27 +265,29 @@ impl KeyValue for RedbStore {
 impl Drop for RedbStore {
     fn drop(&mut self) {
         if self.deferred.load(Ordering::Acquire) && self.poison.get().is_none() {
-            // An orderly shutdown keeps deferred writes. A failure here is one of the losses that deferring allows.
+            // An orderly shutdown makes deferred writes durable. Deferred writes may be lost, so a
+            // failure is ignored.
             let _ = self.write(Batch::new(), Durability::Durable);
         }
         let database = self.database.take();
-        // redb writes its header when it closes, and may panic on what it finds then.
+        // redb writes its header when it closes, and may panic on damage that it finds then.
         let _ = catch_unwind(AssertUnwindSafe(move || drop(database)));
     }
 }
 
 /// Applies `batch` in one redb transaction.
 ///
-/// When redb panics over damaged pages, the transaction is left behind as it is: its destructors look at the same pages, and
-/// a second panic would end the process before anybody is told what is wrong. The handle is of no use then anyway.
+/// When redb panics on damaged pages, the transaction is leaked: its destructor reads the same
+/// pages, and a second panic would abort the process before the damage is reported. The panic
+/// poisons the handle anyway.
 fn commit(database: &Database, batch: Batch, durability: Durability) -> Result<(), Failure> {
     let mut transaction = ManuallyDrop::new(database.begin_write().map_err(from_transaction)?);
-    let wanted = match durability {
+    let redb_durability = match durability {
         Durability::Durable => ::redb::Durability::Immediate,
         Durability::Deferred => ::redb::Durability::None,
     };
     transaction
-        .set_durability(wanted)
+        .set_durability(redb_durability)
         .map_err(|error| Failure::Io(error.to_string()))?;
     if buggify!("storage.redb.two_phase_commit") {
         transaction.set_two_phase_commit(true);
@@ -300,12 +307,12 @@ fn commit(database: &Database, batch: Batch, durability: Durability) -> Result<(
     }
 }
 
-/// Writes the operations of a batch.
+/// Applies the operations of `batch`. The open tables are leaked on a panic, as the transaction is
+/// in [`commit`].
 fn fill(transaction: &WriteTransaction, batch: Batch) -> Result<(), Failure> {
     let mut open = ManuallyDrop::new(BTreeMap::new());
     let mut apply = |op: Op| -> Result<(), Failure> {
-        let (Op::Put { table, .. } | Op::Delete { table, .. }) = &op;
-        let table = *table;
+        let table = op.table();
         let rows = match open.entry(table) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => entry.insert(
@@ -332,8 +339,8 @@ fn fill(transaction: &WriteTransaction, batch: Batch) -> Result<(), Failure> {
     filled
 }
 
-/// Looks at the medium before redb does, which takes an empty file for a new database and a file without its magic
-/// number for somebody else's.
+/// Checks the medium before redb opens it, because redb creates a database in an empty file, and
+/// rejects a file without the magic number that an interrupted creation left.
 fn prepare(medium: &impl Medium, name: &str, existing: Existing) -> Result<(), Error> {
     let io = |error: io::Error| from_io(error).into_error("open", name);
     let length = medium.len().map_err(io)?;
@@ -349,18 +356,17 @@ fn prepare(medium: &impl Medium, name: &str, existing: Existing) -> Result<(), E
     let read = usize::try_from(length).map_or(head.len(), |length| length.min(head.len()));
     medium.read_at(0, &mut head[..read]).map_err(io)?;
     if head == MAGIC {
-        // A killed process may have left a whole transaction that was written and not synced. Whoever reads it acts on
-        // it, so it becomes durable before anybody can.
+        // A killed process may have left a complete transaction that was written and not synced.
+        // The node acts on what it reads, so the transaction becomes durable first.
         return medium.sync().map_err(io);
     }
-    let cut_off = head
+    let is_interrupted_creation = head
         .iter()
         .zip(MAGIC)
         .all(|(found, magic)| *found == 0 || *found == magic);
-    if cut_off && existing == Existing::Optional {
+    if is_interrupted_creation && existing == Existing::Optional {
         reached("state.store.creation_cut_off");
-        // A crash during creation: the file was extended but the magic number is not there, so nothing was ever
-        // acknowledged from it.
+        // The file was extended but has no magic number, so no write to it was ever acknowledged.
         medium.set_len(0).map_err(io)?;
         return medium.sync().map_err(io);
     }
@@ -382,11 +388,11 @@ fn checksum(table: Table, key: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
     hasher.finalize().to_le_bytes()
 }
 
-/// Checks a stored value and takes its checksum off.
+/// Verifies and strips the checksum of a stored value.
 fn open_value(table: Table, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, Failure> {
     if let Some(at) = stored.len().checked_sub(CHECKSUM_BYTES) {
         let (value, sum) = stored.split_at(at);
-        if checksum(table, key, value) == sum || mutant::active(Mutant::ChecksumIgnored) {
+        if interceptor::checksum_matches(checksum(table, key, value) == sum) {
             return Ok(value.to_vec());
         }
     }
@@ -402,7 +408,7 @@ fn open_value(table: Table, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, Failur
     )))
 }
 
-/// What went wrong, before it is known where.
+/// A failure before the operation and the file are known.
 enum Failure {
     Io(String),
     Corrupt(String),
@@ -430,13 +436,14 @@ impl Failure {
     }
 }
 
-/// The message of a panic, when it has one.
+/// The message of a panic, or `"no message"`.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => text,
-        (None, Some(text)) => text,
-        (None, None) => "no message",
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        return text;
     }
+    panic
+        .downcast_ref::<String>()
+        .map_or("no message", String::as_str)
 }
 
 fn from_io(error: io::Error) -> Failure {
@@ -485,10 +492,10 @@ fn from_commit(error: CommitError) -> Failure {
     }
 }
 
-/// [`Medium`] as redb wants it. Pages that are not what was written are errors.
+/// A [`Medium`] behind redb's storage trait, with page checksums.
 struct Backend<M> {
     medium: M,
-    pages: Pages,
+    pages: PageChecksums,
 }
 
 impl<M> fmt::Debug for Backend<M> {
@@ -504,7 +511,7 @@ impl<M: Medium> StorageBackend for Backend<M> {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.medium.read_at(offset, out)?;
-        self.pages.check(offset, out).map_err(|reason| {
+        self.pages.verify(offset, out).map_err(|reason| {
             reached("state.store.page_wrong");
             io::Error::new(io::ErrorKind::InvalidData, reason)
         })
@@ -512,7 +519,7 @@ impl<M: Medium> StorageBackend for Backend<M> {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.medium.set_len(len)?;
-        self.pages.cut(len);
+        self.pages.truncate(len);
         Ok(())
     }
 
@@ -521,9 +528,9 @@ impl<M: Medium> StorageBackend for Backend<M> {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.pages.forget(offset, data.len());
+        self.pages.invalidate(offset, data.len());
         self.medium.write_at(offset, data)?;
-        self.pages.written(offset, data);
+        self.pages.record(offset, data);
         Ok(())
     }
 }

@@ -1,17 +1,19 @@
 //! Tables and keys of the block store, and their version.
 //!
-//! Owns the layout: a change of a table, a key or an encoding is a new [`VERSION`] and a decision in `docs/adr`.
+//! Owns the layout: a change of a table, a key or an encoding is a new [`VERSION`] and a decision
+//! in `docs/adr`.
 
 use alys_types::{Hash, Height};
 
 use crate::kv::Table;
 
-/// The version of this layout. A store of another version is refused.
+/// The version of this layout. [`crate::BlockStore::open`] refuses a store of another version.
 pub const VERSION: u32 = 1;
 
-/// Single values, see the keys below.
+/// Single records, by the keys below.
 pub const META: Table = Table("meta");
-/// The vote state at [`VOTE_STATE`]; a table of its own, so that nothing else is ever written near it.
+/// The vote state at [`VOTE_STATE`], in a table of its own so that no other record shares its
+/// pages.
 pub const VOTES: Table = Table("votes");
 /// Block hash to header.
 pub const HEADERS: Table = Table("headers");
@@ -19,11 +21,11 @@ pub const HEADERS: Table = Table("headers");
 pub const BODIES: Table = Table("bodies");
 /// Block hash to certificate (approvals).
 pub const CERTIFICATES: Table = Table("certificates");
-/// Block hash to finality certificate (confirmations); only blocks that have one of their own.
+/// Block hash to finality certificate (confirmations), for blocks that have one of their own.
 pub const FINALITY: Table = Table("finality");
 /// Height to hash of the final block.
 pub const FINAL: Table = Table("final");
-/// Hashes of blocks that are not final, nothing behind them: what a start has to load.
+/// Hashes of blocks that are not final, with empty values: the blocks that a start has to load.
 pub const OPEN: Table = Table("open");
 /// Block hash to the federation order that the block carries.
 pub const ORDERS: Table = Table("orders");
@@ -43,15 +45,14 @@ pub const FEDERATION: &[u8] = b"federation";
 /// In [`VOTES`]: the vote state.
 pub const VOTE_STATE: &[u8] = b"state";
 
-/// After every hash.
+/// End of a range over all hashes: sorts after each of them.
 pub const AFTER_HASHES: [u8; 33] = [0xff; 33];
 
-/// A height as a key: sorted as numbers are.
+/// Big-endian, so that keys sort by height.
 pub fn height_key(height: Height) -> [u8; 8] {
     height.0.to_be_bytes()
 }
 
-/// A hash as a key.
 pub fn hash_key(hash: &Hash) -> [u8; 32] {
     hash.0
 }

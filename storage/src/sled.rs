@@ -1,14 +1,16 @@
-//! The other backend: sled, on files of the operating system only.
+//! The alternative backend: sled, on files of the operating system only.
 //!
-//! Owns one directory. sled starts threads, so it cannot run in the simulator and [`SledStore::open`] says so.
+//! Owns one directory. sled starts threads, so [`SledStore::open`] refuses to run in the simulator.
 //!
-//! sled's own `flush` ends in `sync_file_range`, which flushes neither the device's cache nor the file's length, and it
-//! never syncs the blob files in which it puts large items. So: a durable write is followed by `fdatasync` of the log,
-//! and values are kept in chunks so small that sled makes no blob files. What remains weaker than redb is sled's order
-//! *inside* the log: it reuses a segment once its contents were rewritten and flushed its own way, so a device that
-//! reorders its cache at a power loss could lose older data. See `docs/adr/0001-storage-engine.md`.
+//! sled's `flush` ends in `sync_file_range`, which flushes neither the device's cache nor the
+//! file's length, and sled never syncs the blob files that hold large items. Therefore `fdatasync`
+//! of the log follows each durable write, and values are split into chunks below the size for which
+//! sled creates blob files. One guarantee stays weaker than redb's: sled reuses a segment of the
+//! log once its contents were rewritten and flushed in sled's own way, so a device that reorders
+//! its cache at a power loss could lose older data. See `docs/adr/0001-storage-engine.md`.
 //!
-//! All tables live in one sled tree, because a batch over one tree is atomic there and the key says which table it is.
+//! All tables share one sled tree, because sled's batches are atomic within a tree; the key begins
+//! with the table.
 
 use std::fmt;
 use std::io;
@@ -24,7 +26,7 @@ use crate::redb::{Existing, panic_text};
 /// Settings of the sled backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SledOptions {
-    /// Most bytes that sled keeps cached.
+    /// Size limit of sled's cache.
     pub cache_bytes: u64,
 }
 
@@ -36,36 +38,39 @@ impl Default for SledOptions {
     }
 }
 
-/// sled writes what is longer than a quarter of this to a blob file, which it never syncs.
+/// sled writes an item longer than a quarter of this to a blob file, which it never syncs.
 const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
-/// Longest piece of a value. A leaf holds up to about 30 items before it is split, so it stays under a quarter of
+/// Longest chunk of a value. A leaf is split at about 30 items, so it stays below a quarter of
 /// [`SEGMENT_BYTES`].
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// How often, and after what pause, an open waits for an earlier handle of this process to let go: 5 s in all.
-const CLOSING_ATTEMPTS: u32 = 500;
-const CLOSING_PAUSE: Duration = Duration::from_millis(10);
+/// Attempts to lock the directory while an earlier handle of this process closes: 5 s with
+/// [`LOCK_RETRY_INTERVAL`].
+const LOCK_ATTEMPTS: u32 = 500;
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// First byte of a key in the tree: what is behind it.
+/// First byte of a tree key whose value is a head: a whole value, or the number of its chunks.
 const HEADS: u8 = 0;
+/// First byte of a tree key whose value is a chunk.
 const CHUNKS: u8 = 1;
-/// A key that is there from creation on. sled takes a damaged log for a shorter one; without this key it was cut to
-/// nothing.
+/// A key written at creation. sled truncates a damaged log, and the absence of this key reveals
+/// that it was cut to nothing.
 const CREATED: &[u8] = &[0xff];
 
-/// First byte of a head.
+/// First byte of a head that holds the value itself.
 const INLINE: u8 = 0;
+/// First byte of a head that holds the number of chunks, four bytes, big-endian.
 const CHUNKED: u8 = 1;
 
 /// A key-value store in one sled directory.
 pub struct SledStore {
     database: ::sled::Db,
-    /// The log again, through a handle of our own, for `fdatasync`.
+    /// A second handle to the log, for `fdatasync`.
     log: File,
     name: String,
-    /// Readers share it, a writer has it alone until its write is durable: sled shows single entries of a batch, and
-    /// entries that are not durable yet.
-    turn: RwLock<()>,
+    /// Held by readers, and exclusively by a writer until its write is durable, because sled
+    /// exposes single entries of a batch and entries that are not durable yet.
+    access: RwLock<()>,
     poison: OnceLock<String>,
 }
 
@@ -79,11 +84,11 @@ impl fmt::Debug for SledStore {
 }
 
 impl SledStore {
-    /// Opens the database in `dir`, or makes it.
+    /// Opens or creates the database in `dir`.
     ///
     /// # Errors
-    /// [`Error::NotInSimulation`] in the simulator, [`Error::Corrupt`] when the directory holds something else or lost
-    /// its contents, [`Error::InUse`] when it is open elsewhere.
+    /// [`Error::NotInSimulation`] in the simulator, [`Error::Corrupt`] when the directory holds
+    /// other data or lost its contents, [`Error::InUse`] when another handle has it open.
     pub fn open(dir: &Dir, options: SledOptions, existing: Existing) -> Result<Self, Error> {
         if alys_runtime::is_simulated() {
             return Err(Error::NotInSimulation { engine: "sled" });
@@ -101,7 +106,7 @@ impl SledStore {
             }));
             match opened.map(|opened| opened.map_err(|error| map_error("open", &name, error))) {
                 Ok(Ok(database)) => break database,
-                Ok(Err(Error::InUse { .. })) if attempts < CLOSING_ATTEMPTS => attempts += 1,
+                Ok(Err(Error::InUse { .. })) if attempts < LOCK_ATTEMPTS => attempts += 1,
                 Ok(Err(error)) => return Err(error),
                 Err(panic) => {
                     return Err(corrupt(
@@ -110,10 +115,10 @@ impl SledStore {
                     ));
                 }
             }
-            // A handle that was dropped lets go of its file only when sled's own threads are done with it, and sled
-            // says nothing when they are. This is production only, so no simulated time is slept away.
+            // A dropped handle keeps the file locked until sled's threads have ended, and sled does
+            // not report that.
             #[expect(clippy::disallowed_methods, reason = "sled is never simulated")]
-            std::thread::sleep(CLOSING_PAUSE);
+            std::thread::sleep(LOCK_RETRY_INTERVAL);
         };
         let log = dir
             .file("db")
@@ -122,13 +127,14 @@ impl SledStore {
             database,
             log,
             name,
-            turn: RwLock::new(()),
+            access: RwLock::new(()),
             poison: OnceLock::new(),
         };
         store.check_created(existing)?;
         Ok(store)
     }
 
+    /// Writes [`CREATED`] into a new database, and refuses an existing one that has lost it.
     fn check_created(&self, existing: Existing) -> Result<(), Error> {
         self.guarded("open", true, |database| {
             if database
@@ -136,7 +142,8 @@ impl SledStore {
                 .map_err(|error| map_error("open", &self.name, error))?
                 .is_some()
             {
-                // What a killed process left unsynced becomes durable before anybody acts on it.
+                // A killed process may have left unsynced writes. They become durable before the
+                // node acts on them.
                 return self.make_durable();
             }
             if existing == Existing::Required {
@@ -152,7 +159,7 @@ impl SledStore {
         })
     }
 
-    /// Everything written so far, through sled and through the device's cache.
+    /// Flushes all earlier writes out of sled and out of the device's cache.
     fn make_durable(&self) -> Result<(), Error> {
         self.database
             .flush()
@@ -162,8 +169,8 @@ impl SledStore {
             .map_err(|error| io_error("flush", &self.name, &error))
     }
 
-    /// Runs `work` unless the handle is poisoned; a panic in it poisons the handle, and so does any failure when
-    /// `poisoning` is set.
+    /// Runs `work` unless the handle is poisoned. A panic in it poisons the handle; with
+    /// `poisoning`, so does any failure.
     fn guarded<T>(
         &self,
         operation: &'static str,
@@ -188,18 +195,18 @@ impl SledStore {
             ),
         };
         if poisoning {
-            // Someone else may have poisoned the handle meanwhile; the first cause stands.
+            // Another thread may have poisoned the handle first; the first cause is kept.
             let _ = self.poison.set(error.to_string());
         }
         Err(error)
     }
 
-    /// The value that `head` stands for.
+    /// The value of a head, assembled from its chunks.
     fn value(&self, table: Table, key: &[u8], head: &[u8]) -> Result<Vec<u8>, Error> {
         let broken = || {
             corrupt(
                 &self.name,
-                format!("a value of table {} is not whole", table.0),
+                format!("a value of table {} is incomplete", table.0),
             )
         };
         match head.split_first() {
@@ -218,7 +225,7 @@ impl SledStore {
         }
     }
 
-    /// Adds the removal of the chunks that `key` has now.
+    /// Adds the removal of the stored chunks of `key` to `batch`.
     fn remove_chunks(
         &self,
         batch: &mut ::sled::Batch,
@@ -241,7 +248,7 @@ impl SledStore {
 
 impl KeyValue for SledStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let _shared = self.turn.read().unwrap_or_else(PoisonError::into_inner);
+        let _shared = self.access.read().unwrap_or_else(PoisonError::into_inner);
         self.guarded("read", false, |database| {
             let head = database
                 .get(head_key(table, key))
@@ -261,7 +268,7 @@ impl KeyValue for SledStore {
         if start >= end {
             return Ok(Vec::new());
         }
-        let _shared = self.turn.read().unwrap_or_else(PoisonError::into_inner);
+        let _shared = self.access.read().unwrap_or_else(PoisonError::into_inner);
         self.guarded("range", false, |database| {
             let prefix = head_key(table, b"").len();
             let mut hits = database.range(head_key(table, start)..head_key(table, end));
@@ -283,9 +290,10 @@ impl KeyValue for SledStore {
 
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), Error> {
         batch.check_limits()?;
-        let _alone = self.turn.write().unwrap_or_else(PoisonError::into_inner);
+        let _exclusive = self.access.write().unwrap_or_else(PoisonError::into_inner);
         self.guarded("write", true, |database| {
-            // Only the last change of a key counts; earlier ones must leave no chunks behind.
+            // Only the last change of a key is applied, because an earlier one would leave chunks
+            // behind.
             let mut last = std::collections::BTreeMap::new();
             for op in batch.into_ops() {
                 match op {
@@ -333,7 +341,7 @@ fn head_key(table: Table, key: &[u8]) -> Vec<u8> {
     tree_key(HEADS, table, key)
 }
 
-/// Chunk keys of different keys differ: of equal length they differ in the key, and the index is always four bytes.
+/// `tree_key || index`. The index always has four bytes, so chunk keys of different keys differ.
 fn chunk_key(table: Table, key: &[u8], index: u32) -> Vec<u8> {
     let mut chunk = tree_key(CHUNKS, table, key);
     chunk.extend_from_slice(&index.to_be_bytes());

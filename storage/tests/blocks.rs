@@ -1,4 +1,4 @@
-//! The block store: what goes in comes out, and no crash separates what belongs together.
+//! The block store: records read back as written, and no crash separates records of one batch.
 
 mod support;
 
@@ -84,7 +84,7 @@ fn certified(block: &Block, kind: VoteKind) -> CertifiedHeader {
     }
 }
 
-/// A chain of `length` blocks, one a slot from slot 1 on.
+/// A chain of `length` blocks in consecutive slots from slot 1 on.
 fn chain(length: u64, bytes: usize) -> Vec<Block> {
     let mut chain: Vec<Block> = Vec::new();
     for slot in 1..=length {
@@ -97,7 +97,7 @@ fn in_memory() -> BlockStore {
     BlockStore::open(Arc::new(MemoryStore::new()), GENESIS).expect("open")
 }
 
-/// Stores `blocks` as certified, and makes the first `finals` of them final at once.
+/// A store with `blocks` certified and the first `finals` of them finalized in one batch.
 fn stored(blocks: &[Block], finals: usize) -> BlockStore {
     let store = in_memory();
     let mut batch = Batch::new();
@@ -128,7 +128,7 @@ fn finalize(batch: &mut Batch, blocks: &[Block], from: usize, to: usize, dropped
     }
 }
 
-/// A vote state of the consensus crate's kind; the store takes any.
+/// Stands for the vote state of the consensus crate, which is a type parameter of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Votes {
     approved: Slot,
@@ -138,7 +138,7 @@ struct Votes {
 }
 
 #[test]
-fn what_goes_in_comes_out() {
+fn blocks_and_certificates_read_back_as_written() {
     let blocks = chain(5, 100);
     let store = stored(&blocks, 3);
     for (index, block) in blocks.iter().enumerate() {
@@ -188,7 +188,7 @@ fn what_goes_in_comes_out() {
 }
 
 #[test]
-fn an_empty_store_answers_with_nothing() {
+fn an_empty_store_has_no_records() {
     let store = in_memory();
     assert_eq!(store.votes::<Votes>().expect("votes"), None);
     assert_eq!(store.federation::<u64>().expect("federation"), None);
@@ -208,7 +208,7 @@ fn an_empty_store_answers_with_nothing() {
 }
 
 #[test]
-fn votes_federation_and_sets_are_kept() {
+fn votes_federation_and_sets_read_back_as_written() {
     let store = in_memory();
     let votes = Votes {
         approved: Slot(7),
@@ -281,7 +281,7 @@ fn a_header_written_again_after_finality_is_no_open_block() {
     let listed = engine
         .get(schema::OPEN, &blocks[1].header.hash().0)
         .expect("get");
-    assert_eq!(listed, None, "cleared away when opened");
+    assert_eq!(listed, None, "opening prunes the list");
     assert_eq!(
         again
             .certificate(&blocks[1].header.hash())
@@ -295,14 +295,14 @@ fn a_header_written_again_after_finality_is_no_open_block() {
 fn ranges_follow_the_certified_chain_within_their_limits() {
     let small = chain(300, 10);
     let large = chain(6, 5 * 1024 * 1024);
-    // Blocks, how many are final, request, heights of the answer.
+    // (blocks, number of final ones, request, heights of the answer)
     let table: [(&[Block], usize, (u64, u64), std::ops::Range<u64>); 9] = [
         (&small, 300, (1, 10), 1..11),
         (&small, 300, (1, u64::MAX), 1..1 + MAX_RANGE_BLOCKS),
         (&small, 300, (299, 10), 299..301),
         (&small, 300, (301, 10), 301..301),
         (&small, 300, (u64::MAX, u64::MAX), 0..0),
-        // Over the border between final and open blocks, and in the open part only.
+        // Across the last final block, and among open blocks only.
         (&small, 290, (285, 10), 285..295),
         (&small, 290, (295, 10), 295..301),
         // Nothing final yet.
@@ -366,7 +366,7 @@ fn the_certificate_of_a_tip_may_come_from_its_child() {
         .for_each(|block| BlockStore::batch_block(&mut batch, block));
     finalize(&mut batch, &blocks, 0, 4, &[]);
     store.write(batch, Durability::Durable).expect("write");
-    // Blocks 1 to 3 are certified by their children alone, block 4 by nothing that is stored.
+    // Blocks 1 to 3 are certified by their children alone; no certificate of block 4 is stored.
     let answer = store
         .block_range(RangeRequest {
             start: Height(1),
@@ -485,9 +485,9 @@ fn entries_that_do_not_decode_are_named() {
     );
 }
 
-/// The layout is pinned: whoever changes a table, a key or an encoding meets this test and `schema::VERSION`.
+/// A change of a table, a key or an encoding fails here and requires a new `schema::VERSION`.
 #[test]
-fn the_layout_is_the_one_that_is_written_down() {
+fn the_layout_matches_its_golden_file() {
     let block = block(None, 1, 1);
     let mut batch = Batch::new();
     BlockStore::batch_block(&mut batch, &block);
@@ -527,13 +527,14 @@ fn the_layout_is_the_one_that_is_written_down() {
     let wanted: Vec<&str> = golden.lines().collect();
     assert_eq!(
         lines, wanted,
-        "the layout changed; raise schema::VERSION, say why in an ADR, and replace the file"
+        "the layout changed; raise schema::VERSION, explain it in an ADR, and replace the file"
     );
 }
 
-/// A node's writes through power losses: approval with body, lock with certificate, finality with its index.
+/// Writes like a node through power losses: approval with body, lock with certificate, finality
+/// with its index.
 #[test]
-fn no_power_loss_separates_what_belongs_together() {
+fn no_power_loss_separates_the_records_of_a_batch() {
     let mut losses = 0;
     for seed in 0..6 {
         let mut random = Random::new(seed);
@@ -562,14 +563,14 @@ fn no_power_loss_separates_what_belongs_together() {
                 && disk.is_powered()
             {
                 disk.cut_after(u64::MAX);
-                let finals = check_whole(&store, &chain, acknowledged);
+                let finals = check_batches(&store, &chain, acknowledged);
                 acknowledged = store.votes().expect("votes");
-                // The chain goes on from the last block that is stored.
-                let kept = chain.iter().take_while(|block| {
+                // The chain continues from the last block that is stored.
+                let stored = chain.iter().take_while(|block| {
                     store.block(&block.header.hash()).expect("block").is_some()
                 });
-                let kept = kept.count();
-                chain.truncate(kept);
+                let stored = stored.count();
+                chain.truncate(stored);
                 disk.cut_after(random.below(600));
                 run(&store, &mut chain, finals, &mut acknowledged, &mut random);
             }
@@ -581,7 +582,7 @@ fn no_power_loss_separates_what_belongs_together() {
     assert!(losses >= 180);
 }
 
-/// Slot after slot until the disk fails. A write that failed may or may not be there after the power loss.
+/// Runs slots until the disk fails. The failed write may or may not have survived the power loss.
 fn run(
     store: &BlockStore,
     chain: &mut Vec<Block>,
@@ -609,7 +610,8 @@ fn run(
         let next = &chain[chain.len() - 1];
 
         let mut batch = Batch::new();
-        (votes.approved, votes.approved_hash) = (Slot(slot), hash);
+        votes.approved = Slot(slot);
+        votes.approved_hash = hash;
         BlockStore::batch_votes(&mut batch, &votes);
         BlockStore::batch_block(&mut batch, next);
         if store.write(batch, Durability::Durable).is_err() {
@@ -625,7 +627,8 @@ fn run(
         }
 
         let mut batch = Batch::new();
-        (votes.locked, votes.locked_hash) = (Slot(slot), hash);
+        votes.locked = Slot(slot);
+        votes.locked_hash = hash;
         BlockStore::batch_votes(&mut batch, &votes);
         BlockStore::batch_certified(&mut batch, &certified(next, VoteKind::Approval));
         if store.write(batch, Durability::Durable).is_err() {
@@ -649,15 +652,16 @@ fn run(
     }
 }
 
-/// Votes are not older than acknowledged, and what they speak of is there; finality is there with all that it covers.
-/// Returns how many blocks are final.
-fn check_whole(store: &BlockStore, chain: &[Block], acknowledged: Option<Votes>) -> usize {
+/// Checks that the votes are not older than the acknowledged ones, that the blocks and certificates
+/// that they refer to are stored, and that the finality index is complete. Returns the number of
+/// final blocks.
+fn check_batches(store: &BlockStore, chain: &[Block], acknowledged: Option<Votes>) -> usize {
     let votes: Option<Votes> = store.votes().expect("votes");
-    if let Some(told) = acknowledged {
+    if let Some(acknowledged) = acknowledged {
         let votes = votes.expect("votes were acknowledged");
         assert!(
-            votes.approved >= told.approved && votes.locked >= told.locked,
-            "{votes:?} after {told:?}"
+            votes.approved >= acknowledged.approved && votes.locked >= acknowledged.locked,
+            "{votes:?} after {acknowledged:?}"
         );
     }
     if let Some(votes) = votes {
@@ -697,7 +701,7 @@ fn check_whole(store: &BlockStore, chain: &[Block], acknowledged: Option<Votes>)
             "height {}",
             index + 1
         );
-        // Older ones were compared after earlier losses.
+        // Older blocks were compared after earlier losses.
         if index < finals && index + 40 > finals {
             assert_eq!(
                 store.block(&block.header.hash()).expect("block").as_ref(),

@@ -1,6 +1,7 @@
-//! One suite for every backend, against the model in memory; and what each says about a directory that it cannot use.
+//! One suite for every backend, compared with the model in memory, and the errors for directories
+//! that cannot be used.
 //!
-//! Runs in both modes: in simulation redb works on the simulated disk, and sled refuses.
+//! Runs in both worlds. Only redb on the tests' own disk runs in the simulated one.
 
 mod support;
 
@@ -11,16 +12,16 @@ use alys_runtime::disk::Dir;
 use alys_storage::redb::{Existing, RedbOptions, RedbStore};
 use alys_storage::{Batch, Direction, Durability, Error, KeyValue, MemoryStore, Store, Table};
 #[cfg(not(madsim))]
-use alys_storage::{Engine, open as open_at_once};
+use alys_storage::{Engine, open as open_once};
 use proptest::prelude::*;
 use support::{PowerDisk, PowerFile, TABLES};
 
-/// A backend under test: how to open it, again and again.
+/// A backend under test, which can be reopened.
 trait Subject {
     fn open(&self) -> Store;
 }
 
-/// redb on the tests' own disk.
+/// redb on the disk of the test kit.
 struct OnPowerDisk(PowerDisk);
 
 impl Subject for OnPowerDisk {
@@ -52,17 +53,17 @@ impl Subject for InDir {
     }
 }
 
-/// One step of the suite.
+/// An operation of the suite.
 #[derive(Debug, Clone)]
 enum Step {
     Write(Vec<(usize, Vec<u8>, Option<Vec<u8>>)>, bool),
     Get(usize, Vec<u8>),
     Range(usize, Vec<u8>, Vec<u8>, bool, usize),
-    /// Closes in an orderly way and opens again: nothing is lost, deferred writes included.
+    /// Closes in an orderly way and reopens, which loses nothing, not even deferred writes.
     Reopen,
 }
 
-/// Few distinct keys, with shared prefixes and the awkward ones: empty, and of extreme bytes.
+/// Few distinct keys, with shared prefixes, the empty key and extreme bytes.
 fn key() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         Just(Vec::new()),
@@ -72,7 +73,7 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Mostly short, sometimes longer than what sled keeps in one piece.
+/// Mostly short, sometimes longer than a chunk of the sled backend.
 fn value() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         6 => prop::collection::vec(any::<u8>(), 0..80),
@@ -173,8 +174,8 @@ mod on_files {
 
     use super::*;
 
-    /// A child of a test beside this one holds copies of all open files, with their locks, until it is its own program:
-    /// so a directory that was just closed may be in use for a moment.
+    /// Retries while the directory is in use: a child process that another test forks holds copies
+    /// of all open files, with their locks, until it executes its own program.
     #[expect(
         clippy::disallowed_methods,
         reason = "it waits for another process, in real time"
@@ -182,7 +183,7 @@ mod on_files {
     pub fn open(engine: Engine, dir: &Dir) -> Result<Store, Error> {
         let since = Instant::now();
         loop {
-            match open_at_once(engine, dir) {
+            match open_once(engine, dir) {
                 Err(Error::InUse { .. }) if since.elapsed() < Duration::from_secs(10) => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
@@ -217,7 +218,8 @@ mod on_files {
     fn sled_makes_no_blob_files() {
         let (temporary, dir) = temporary();
         let store = open(Engine::Sled, &dir).expect("open");
-        // Leaves full of the longest pieces, rewritten several times over, and a value of the longest kind.
+        // Leaves full of the longest chunks, rewritten many times, and a value of the maximum
+        // length.
         for round in 0..30u8 {
             let mut batch = Batch::new();
             for key in 0..64u8 {
@@ -255,8 +257,8 @@ mod on_files {
         for engine in Engine::ALL {
             let (temporary, dir) = temporary();
             let store = open(engine, &dir).expect("open");
-            let Err(Error::InUse { path }) = open_at_once(engine, &dir).map(drop) else {
-                panic!("{engine}: a second open was let in")
+            let Err(Error::InUse { path }) = open_once(engine, &dir).map(drop) else {
+                panic!("{engine}: a second open succeeded")
             };
             assert_eq!(path, temporary.path().join("data").display().to_string());
             drop(store);
@@ -299,9 +301,10 @@ mod on_files {
                 let (temporary, dir) = temporary();
                 drop(open(engine, &dir).expect("open"));
                 let path = temporary.path().join(file);
-                match remove {
-                    true => std::fs::remove_file(&path).expect("remove"),
-                    false => std::fs::write(&path, b"").expect("empty"),
+                if remove {
+                    std::fs::remove_file(&path).expect("remove");
+                } else {
+                    std::fs::write(&path, b"").expect("empty");
                 }
                 let error = open(engine, &dir).map(drop).expect_err("lost contents");
                 assert!(
@@ -313,7 +316,7 @@ mod on_files {
     }
 
     #[test]
-    fn files_that_are_no_database_are_named() {
+    fn files_that_are_not_a_database_are_named_in_the_error() {
         for (engine, file) in [
             (Engine::Redb, "data/store.redb"),
             (Engine::Sled, "data/sled/db"),
@@ -344,7 +347,8 @@ mod on_files {
 
     const CHILD: &str = "ALYS_TEST_READ_ONLY_DIR";
 
-    /// The child of the test below, as a user who may not write; passes at once when run by itself.
+    /// The child process of the test below, run as a user without write permission. Passes at once
+    /// on its own.
     #[test]
     fn child_opens_read_only_directory() {
         let Ok(path) = std::env::var(CHILD) else {
@@ -375,7 +379,7 @@ mod on_files {
         };
         for engine in Engine::ALL {
             let path = root.join(engine.name());
-            // One directory was in use before, the other is new.
+            // One directory was in use before, the other one is new.
             let dir = Dir::open(&path).expect("directory");
             if engine == Engine::Redb {
                 drop(open(engine, &dir).expect("open"));
@@ -386,7 +390,8 @@ mod on_files {
             allow(&path, 0o555);
         }
         allow(root, 0o755);
-        // The superuser may write everywhere, so the child becomes nobody, who may not enter the build directory.
+        // The superuser may write everywhere, so the child runs as the user nobody, who may not
+        // enter the build directory.
         let binary = root.join("test-binary");
         std::fs::copy(std::env::current_exe().expect("own path"), &binary).expect("copy");
         let mut child = std::process::Command::new(&binary);
@@ -412,9 +417,10 @@ mod on_files {
         assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
     }
 
-    /// Bytes flipped in a file that was closed in order: an error or the right answer, never a panic, never another value.
+    /// A flipped bit in a cleanly closed file yields an error or the right value, never a panic or
+    /// another value.
     #[test]
-    fn flipped_bytes_are_errors_or_do_no_harm() {
+    fn flipped_bits_are_errors_or_harmless() {
         let (temporary, dir) = temporary();
         let store = open(Engine::Redb, &dir).expect("open");
         for index in 0..60 {
@@ -423,17 +429,20 @@ mod on_files {
                 .expect("write");
         }
         drop(store);
-        let whole = std::fs::read(temporary.path().join("data/store.redb")).expect("read");
+        let intact = std::fs::read(temporary.path().join("data/store.redb")).expect("read");
         let model = support::model_at(3, Some(59));
         let mut random = support::Random::new(9);
-        let (mut refused, mut noticed, mut missing, mut harmless) = (0, 0, 0, 0);
+        let mut refused = 0;
+        let mut detected = 0;
+        let mut missing = 0;
+        let mut harmless = 0;
         for round in 0..1_500 {
             let at = if round < 320 {
                 round
             } else {
-                random.below(whole.len() as u64) as usize
+                random.below(intact.len() as u64) as usize
             };
-            let mut bytes = whole.clone();
+            let mut bytes = intact.clone();
             bytes[at] ^= 1 << random.below(8);
             let file = PowerDisk::with_contents(1, bytes).file();
             let opened = RedbStore::open(
@@ -451,31 +460,31 @@ mod on_files {
                 }
                 Err(error) => panic!("byte {at}: {error}"),
             };
-            let mut kind = &mut harmless;
+            let mut outcome = &mut harmless;
             for ((table, key), value) in &model {
                 match store.get(*table, key) {
                     Ok(Some(found)) => {
                         assert!(found == *value, "byte {at}: another value at {key:?}")
                     }
-                    Ok(None) => kind = &mut missing,
+                    Ok(None) => outcome = &mut missing,
                     Err(Error::Corrupt { .. } | Error::Poisoned { .. } | Error::Io { .. }) => {
-                        kind = &mut noticed;
+                        outcome = &mut detected;
                         break;
                     }
                     Err(error) => panic!("byte {at}: {error}"),
                 }
             }
-            *kind += 1;
+            *outcome += 1;
         }
         println!(
-            "refused {refused}, noticed {noticed}, entries missing {missing}, harmless {harmless}"
+            "refused {refused}, detected {detected}, entries missing {missing}, harmless {harmless}"
         );
-        assert!(refused > 0 && noticed > 0 && harmless > 0);
+        assert!(refused > 0 && detected > 0 && harmless > 0);
     }
 }
 
 #[test]
-fn what_is_over_a_limit_is_refused_and_the_handle_stays_usable() {
+fn a_batch_over_a_limit_is_refused_and_the_handle_stays_usable() {
     let store = OnPowerDisk(PowerDisk::new(1)).open();
     let table = Table("limits");
     let refused = |batch: Batch, wanted: &str| {
@@ -504,7 +513,7 @@ fn what_is_over_a_limit_is_refused_and_the_handle_stays_usable() {
 }
 
 #[test]
-fn a_handle_refuses_everything_after_a_failed_write() {
+fn a_handle_refuses_every_operation_after_a_failed_write() {
     let disk = PowerDisk::new(5);
     let store = OnPowerDisk(disk.clone()).open();
     store

@@ -1,4 +1,4 @@
-//! What survives a crash: processes killed in the middle of writing on real files, and disks that lose power.
+//! Crash tests: processes killed while they write to real files, and disks that lose power.
 #![cfg_attr(
     not(madsim),
     expect(
@@ -13,62 +13,20 @@ use std::collections::BTreeMap;
 
 use alys_storage::redb::{Existing, RedbOptions, RedbStore};
 use alys_storage::{Batch, Durability, Error, KeyValue};
-use support::{History, PowerDisk, Random, batch, contents, counter};
+use support::{PowerDisk, Random, WriterLog, batch, counter, durability};
 
-/// Every third batch is durable in the workloads, and so is the last before a pause.
-fn durability(random: &mut Random) -> Durability {
-    if random.one_in(3) {
-        Durability::Durable
-    } else {
-        Durability::Deferred
-    }
-}
-
-/// What the writer of a store was told, against which a reopened store is held.
-#[derive(Debug)]
-struct Told {
-    history: History,
-    /// The last batch of the last durable write that returned.
-    durable: Option<u64>,
-    /// The last batch that was handed to the store.
-    tried: Option<u64>,
-}
-
-impl Told {
-    /// The store must hold batches `0..=last` exactly, for some `last` between what was durable and what was tried:
-    /// nothing acknowledged is lost, no batch is there in part, and none without those before it.
-    fn check(&mut self, store: &dyn KeyValue, context: &str) -> Option<u64> {
-        let last = counter(store);
-        assert!(
-            last >= self.durable,
-            "{context}: {:?} was durable, {last:?} is there",
-            self.durable
-        );
-        assert!(
-            last <= self.tried,
-            "{context}: only {:?} was tried, {last:?} is there",
-            self.tried
-        );
-        support::assert_same(&contents(store), self.history.advance(last), context);
-        last
-    }
-}
-
-/// One disk through many power losses, in all phases of a database's life: creation, opening, recovery, writing.
-/// Returns how often a batch that was never acknowledged survived, which is allowed.
+/// Takes one disk through many power losses, during creation, opening, recovery and writing of a
+/// database. Returns how often a batch that was never acknowledged survived, which is allowed.
 fn lose_power(seed: u64, losses: u64) -> u64 {
     let mut random = Random::new(seed);
     let disk = PowerDisk::new(random.next());
-    let mut told = Told {
-        history: History::new(seed),
-        durable: None,
-        tried: None,
-    };
+    let mut log = WriterLog::new(seed);
     let mut opened_once = false;
     let mut survivors = 0;
     while disk.losses() < losses {
         let context = format!("seed {seed}, after {} power losses", disk.losses());
-        // Mostly room for some batches; sometimes the power goes while the database is being opened or made.
+        // Usually allows some batches; sometimes cuts the power while the database is opened or
+        // created.
         disk.cut_after(if random.one_in(4) {
             random.below(25)
         } else {
@@ -95,20 +53,20 @@ fn lose_power(seed: u64, losses: u64) -> u64 {
         };
         opened_once = true;
         if disk.is_powered() {
-            // The comparison reads everything, so the power stays on for it, and goes afterwards.
+            // The comparison reads the whole database, so the power stays on until it is done.
             disk.cut_after(u64::MAX);
-            let last = told.check(&store, &context);
-            survivors += u64::from(last > told.durable);
+            let last = log.check(&store, &context);
+            survivors += u64::from(last > log.durable);
             disk.cut_after(random.below(400));
             let mut index = last.map_or(0, |last| last + 1);
-            // What is there after a crash is durable: it was read from the disk.
-            told.durable = last;
-            told.tried = last;
+            // Contents found after a crash are durable, because they were read from the disk.
+            log.durable = last;
+            log.attempted = last;
             loop {
                 let durability = durability(&mut random);
-                told.tried = Some(index);
+                log.attempted = Some(index);
                 match store.write(batch(seed, index), durability) {
-                    Ok(()) if durability == Durability::Durable => told.durable = Some(index),
+                    Ok(()) if durability == Durability::Durable => log.durable = Some(index),
                     Ok(()) => {}
                     Err(Error::Io { .. }) => break,
                     Err(error) => panic!("{context}: {error}"),
@@ -116,7 +74,7 @@ fn lose_power(seed: u64, losses: u64) -> u64 {
                 index += 1;
             }
         }
-        // Destructors run after the power went; they must not harm what is on the disk.
+        // Destructors also run after the power is cut, and must not change the disk.
         if random.one_in(2) {
             drop(store);
             disk.power_cycle();
@@ -133,7 +91,7 @@ fn lose_power(seed: u64, losses: u64) -> u64 {
         Existing::Required,
     )
     .expect("open");
-    told.check(&store, &context);
+    log.check(&store, &context);
     survivors
 }
 
@@ -142,15 +100,16 @@ fn acknowledged_writes_survive_a_thousand_power_losses() {
     let survivors: BTreeMap<u64, u64> = (0..20).map(|seed| (seed, lose_power(seed, 50))).collect();
     assert!(
         survivors.values().any(|count| *count > 0),
-        "the disk never keeps what was not synced: {survivors:?}"
+        "the disk never keeps unsynced writes: {survivors:?}"
     );
 }
 
-/// The tests above would be worth little if their disk lost nothing: without syncs they must fail.
+/// Without syncs the disk must lose acknowledged writes; otherwise the tests above would prove
+/// nothing.
 #[test]
-fn a_disk_that_ignores_syncs_is_found_out() {
-    struct Careless(support::PowerFile);
-    impl alys_storage::redb::Medium for Careless {
+fn a_medium_that_ignores_syncs_loses_acknowledged_writes() {
+    struct IgnoresSyncs(support::PowerFile);
+    impl alys_storage::redb::Medium for IgnoresSyncs {
         fn len(&self) -> std::io::Result<u64> {
             self.0.len()
         }
@@ -171,7 +130,7 @@ fn a_disk_that_ignores_syncs_is_found_out() {
         let disk = PowerDisk::new(*seed);
         let open =
             |medium| RedbStore::open(medium, "disk", RedbOptions::default(), Existing::Optional);
-        let store = open(Careless(disk.file())).expect("open");
+        let store = open(IgnoresSyncs(disk.file())).expect("open");
         for index in 0..5 {
             store
                 .write(batch(*seed, index), Durability::Durable)
@@ -179,7 +138,7 @@ fn a_disk_that_ignores_syncs_is_found_out() {
         }
         disk.power_cycle();
         drop(store);
-        match open(Careless(disk.file())) {
+        match open(IgnoresSyncs(disk.file())) {
             Ok(store) => {
                 store
                     .get(support::META, support::COUNTER)
@@ -236,8 +195,8 @@ mod killed {
     const ENGINE: &str = "ALYS_TEST_CRASH_ENGINE";
     const SEED: &str = "ALYS_TEST_CRASH_SEED";
 
-    /// The child: goes on where the store is and says which durable write returned, until it is killed. Passes at once
-    /// when run by itself.
+    /// The child process of the tests below: continues the workload of the store and reports each
+    /// durable write that returned, until it is killed. Passes at once on its own.
     #[test]
     fn child_writes_until_it_is_killed() {
         let Ok(path) = std::env::var(DIR) else { return };
@@ -264,11 +223,8 @@ mod killed {
         let path = temporary.path().join("data");
         let seed = 77;
         let mut random = Random::new(engine as u64 + 1);
-        let mut told = Told {
-            history: History::new(seed),
-            durable: None,
-            tried: Some(u64::MAX),
-        };
+        let mut log = WriterLog::new(seed);
+        log.attempted = Some(u64::MAX);
         for round in 0..rounds {
             let mut child = Command::new(std::env::current_exe().expect("own path"))
                 .args([
@@ -286,10 +242,10 @@ mod killed {
             let mut pipe = child.stderr.take().expect("piped");
             let mut reports = Vec::new();
             if random.one_in(5) {
-                // Perhaps in the middle of opening.
+                // Kills it while it may still be opening the store.
                 std::thread::sleep(Duration::from_millis(random.below(60)));
             } else {
-                // In the middle of the write after some that were reported.
+                // Kills it during a write, after some that were reported.
                 reports = vec![0; 8 * (1 + random.below(40) as usize)];
                 pipe.read_exact(&mut reports).expect("the child writes");
                 std::thread::sleep(Duration::from_micros(random.below(3000)));
@@ -299,25 +255,25 @@ mod killed {
             child.wait().expect("wait");
             assert!(
                 reports.len() % 8 == 0,
-                "the child said: {}",
+                "the child printed: {}",
                 String::from_utf8_lossy(&reports)
             );
             if let Some(report) = reports.chunks(8).next_back() {
-                told.durable = Some(u64::from_be_bytes(report.try_into().expect("eight bytes")));
+                log.durable = Some(u64::from_be_bytes(report.try_into().expect("eight bytes")));
             }
             let store =
                 open(engine, &Dir::open(&path).expect("directory")).expect("open after a kill");
-            told.durable = told.check(&*store, &format!("{engine}, round {round}"));
+            log.durable = log.check(&*store, &format!("{engine}, round {round}"));
         }
     }
 
     #[test]
-    fn redb_keeps_its_promises_when_it_is_killed() {
+    fn redb_keeps_acknowledged_writes_when_its_process_is_killed() {
         kill_repeatedly(Engine::Redb, 40);
     }
 
     #[test]
-    fn sled_keeps_its_promises_when_it_is_killed() {
+    fn sled_keeps_acknowledged_writes_when_its_process_is_killed() {
         kill_repeatedly(Engine::Sled, 40);
     }
 }

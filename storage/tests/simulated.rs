@@ -1,5 +1,5 @@
-//! The directory and engine of production on the simulated disk of the runtime: power losses at random operations,
-//! syncs that fail, a full disk, and the same trace for the same seed.
+//! Production's directory and engine on the runtime's simulated disk: power losses at random
+//! operations, failed syncs, a full disk, and the same trace for the same seed.
 #![cfg(madsim)]
 
 mod support;
@@ -12,22 +12,30 @@ use alys_runtime::disk::Dir;
 use alys_runtime::sim::{NodeId, Options, World, run, try_run};
 use alys_runtime::time::sleep;
 use alys_storage::{Batch, Durability, Engine, Error, Store, open};
-use support::{History, Random, assert_same, batch, contents, counter};
+use support::{Random, WriterLog, batch, counter, durability};
 
 const IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
-/// What a node's process told the world, and what it found at its starts.
+/// The log of a node's process over all its incarnations.
 #[derive(Debug)]
-struct Told {
-    history: History,
-    durable: Option<u64>,
-    tried: Option<u64>,
+struct ProcessLog {
+    writer: WriterLog,
     starts: u64,
-    /// How a write failed, but for the power.
+    /// Failed writes, except those of a process that lost its power.
     failures: Vec<String>,
 }
 
-type Shared = Arc<Mutex<Told>>;
+impl ProcessLog {
+    fn new(seed: u64) -> SharedLog {
+        Arc::new(Mutex::new(Self {
+            writer: WriterLog::new(seed),
+            starts: 0,
+            failures: Vec::new(),
+        }))
+    }
+}
+
+type SharedLog = Arc<Mutex<ProcessLog>>;
 
 fn open_store() -> Result<Store, Error> {
     let dir = Dir::open("/data/store").map_err(|error| Error::Io {
@@ -37,49 +45,34 @@ fn open_store() -> Result<Store, Error> {
     open(Engine::Redb, &dir)
 }
 
-/// Checks what is there against what was told, and goes on writing until something fails.
-async fn process(seed: u64, told: Shared) {
+/// Checks the contents of the store against the log, then writes batches until one fails.
+async fn process(seed: u64, log: SharedLog) {
     let Ok(store) = open_store() else { return };
     let last = {
-        let mut told = told.lock().expect("told");
-        // The world fences a dead process, whose checks would not mean anything.
+        let mut log = log.lock().expect("log");
+        // The world fences a dead process, whose checks would prove nothing.
         if !World::current().is_here_alive() {
             return;
         }
-        let last = counter(&*store);
-        assert!(
-            last >= told.durable,
-            "{:?} was durable, {last:?} is there",
-            told.durable
-        );
-        assert!(
-            last <= told.tried,
-            "{:?} was tried, {last:?} is there",
-            told.tried
-        );
-        let context = format!("seed {seed}, start {}", told.starts);
-        assert_same(&contents(&*store), told.history.advance(last), &context);
-        // Whoever reads acts on it, so what a start finds must not be lost later.
-        told.durable = last;
-        told.starts += 1;
+        let context = format!("seed {seed}, start {}", log.starts);
+        let last = log.writer.check(&*store, &context);
+        // A node acts on the contents that it finds at a start, so they must not be lost later.
+        log.writer.durable = last;
+        log.starts += 1;
         last
     };
     let mut random = Random::new(seed ^ last.unwrap_or(0));
     for index in last.map_or(0, |last| last + 1).. {
-        let durability = if random.one_in(3) {
-            Durability::Durable
-        } else {
-            Durability::Deferred
-        };
-        told.lock().expect("told").tried = Some(index);
+        let durability = durability(&mut random);
+        log.lock().expect("log").writer.attempted = Some(index);
         match store.write(batch(seed, index), durability) {
             Ok(()) if durability == Durability::Durable => {
-                told.lock().expect("told").durable = Some(index)
+                log.lock().expect("log").writer.durable = Some(index)
             }
             Ok(()) => {}
             Err(error) => {
                 if World::current().is_here_alive() {
-                    told.lock().expect("told").failures.push(error.to_string());
+                    log.lock().expect("log").failures.push(error.to_string());
                 }
                 return;
             }
@@ -88,29 +81,20 @@ async fn process(seed: u64, told: Shared) {
     }
 }
 
-fn start(world: &World, seed: u64) -> (NodeId, Shared) {
-    let told = Told {
-        history: History::new(seed),
-        durable: None,
-        tried: None,
-        starts: 0,
-        failures: Vec::new(),
-    };
-    let told = Shared::new(Mutex::new(told));
-    let shared = told.clone();
-    (
-        world.node("node", IP, move || process(seed, shared.clone())),
-        told,
-    )
+fn start(world: &World, seed: u64) -> (NodeId, SharedLog) {
+    let log = ProcessLog::new(seed);
+    let shared = log.clone();
+    let node = world.node("node", IP, move || process(seed, shared.clone()));
+    (node, log)
 }
 
-/// Returns starts that found a database, and events.
+/// Returns the number of starts that found a database, and the trace hash.
 fn power_losses(seed: u64, losses: u64) -> (u64, [u8; 32]) {
     let finished = try_run(Options::new(seed), move |world| async move {
         let mut random = Random::new(seed);
-        let (node, told) = start(&world, seed);
+        let (node, log) = start(&world, seed);
         for _ in 0..losses {
-            // At a random operation (also of opening and recovery), or from outside.
+            // At a random operation, also one of opening and recovery, or at a random moment.
             if random.one_in(4) {
                 sleep(Duration::from_millis(random.below(300))).await;
                 world.power_off(node);
@@ -121,7 +105,7 @@ fn power_losses(seed: u64, losses: u64) -> (u64, [u8; 32]) {
                     sleep(Duration::from_millis(20)).await;
                 }
             }
-            // A kill in between loses nothing that was written.
+            // A kill in between loses no write.
             world.restart(node);
             if random.one_in(5) {
                 sleep(Duration::from_millis(random.below(100))).await;
@@ -133,17 +117,17 @@ fn power_losses(seed: u64, losses: u64) -> (u64, [u8; 32]) {
         world.power_off(node);
         world.restart(node);
         sleep(Duration::from_millis(200)).await;
-        let told = told.lock().expect("told");
-        assert!(told.failures.is_empty(), "{:?}", told.failures);
-        assert!(told.durable.is_some());
-        told.starts
+        let log = log.lock().expect("log");
+        assert!(log.failures.is_empty(), "{:?}", log.failures);
+        assert!(log.writer.durable.is_some());
+        log.starts
     });
     let counters = finished.counters;
     assert!(
         counters
             .get("disk.sectors_lost")
             .is_some_and(|lost| *lost > 0),
-        "nothing was ever lost: {counters:?}"
+        "no sector was ever lost: {counters:?}"
     );
     assert!(
         counters
@@ -168,18 +152,19 @@ fn the_same_seed_gives_the_same_trace() {
     assert_ne!(hash(5), hash(6));
 }
 
-/// After a failed sync the system shows bytes that no later sync makes durable. What is acknowledged after reopening must
-/// survive all the same.
+/// After a failed sync the kernel serves bytes that no later sync makes durable. Writes
+/// acknowledged after reopening must survive nevertheless.
 #[test]
 fn writes_acknowledged_after_a_failed_sync_survive_a_power_loss() {
     for seed in 0..40 {
         run(Options::new(seed), move |world| async move {
-            let (node, told) = start(&world, seed);
+            let (node, log) = start(&world, seed);
             let mut random = Random::new(seed);
             for _ in 0..4 {
                 sleep(Duration::from_millis(100 + random.below(100))).await;
                 world.fail_syncs(node, 1 + random.below(3) as u32);
-                // The process ends at the failure, and so does each that meets another one when it opens.
+                // The process ends at the failure, and its successors end when a sync of their
+                // opening fails.
                 sleep(Duration::from_millis(400)).await;
                 for _ in 0..4 {
                     if !world.is_up(node) {
@@ -194,51 +179,43 @@ fn writes_acknowledged_after_a_failed_sync_survive_a_power_loss() {
             sleep(Duration::from_millis(100)).await;
             assert!(world.is_up(node));
             assert!(
-                !told.lock().expect("told").failures.is_empty(),
+                !log.lock().expect("log").failures.is_empty(),
                 "no sync failed"
             );
         });
     }
 }
 
-/// A kill may leave a write that nobody acknowledged. A start that reads it acts on it, so it must survive what comes next.
+/// A kill may leave an unacknowledged write. The next start reads it and acts on it, so it must
+/// survive a power loss.
 #[test]
-fn what_a_start_after_a_kill_finds_survives_a_power_loss() {
+fn contents_found_after_a_kill_survive_a_power_loss() {
     let mut beyond = 0;
     for seed in 0..60 {
         beyond += run(Options::new(seed), move |world| async move {
-            let told = Told {
-                history: History::new(seed),
-                durable: None,
-                tried: None,
-                starts: 0,
-                failures: vec![],
-            };
-            let told = Shared::new(Mutex::new(told));
-            let shared = told.clone();
-            // The first life writes, the later ones look only.
+            let log = ProcessLog::new(seed);
+            let shared = log.clone();
+            // The first incarnation writes, the later ones only read.
             let node = world.node("node", IP, move || {
-                let told = shared.clone();
+                let log = shared.clone();
                 async move {
-                    if told.lock().expect("told").starts == 0 {
-                        process(seed, told).await;
+                    if log.lock().expect("log").starts == 0 {
+                        process(seed, log).await;
                     } else if let Ok(store) = open_store() {
-                        let mut told = told.lock().expect("told");
+                        let mut log = log.lock().expect("log");
                         let last = counter(&*store);
-                        assert!(
-                            last >= told.durable,
-                            "{:?} was there, now {last:?}",
-                            told.durable
-                        );
-                        told.durable = last;
-                        told.starts += 1;
+                        let durable = log.writer.durable;
+                        assert!(last >= durable, "{durable:?} was stored, now {last:?}");
+                        log.writer.durable = last;
+                        log.starts += 1;
                     }
                 }
             });
             let mut random = Random::new(seed);
             sleep(Duration::from_millis(100)).await;
-            // The process dies with a sync that fails, which leaves an unacknowledged write in the system's memory.
-            let acknowledged = told.lock().expect("told").durable;
+            // The process dies at a failed sync, which leaves an unacknowledged write in the page
+            // cache.
+            let acknowledged = log.lock().expect("log").writer.durable;
             let fails = random.one_in(2);
             if fails {
                 world.fail_syncs(node, 1);
@@ -250,9 +227,9 @@ fn what_a_start_after_a_kill_finds_survives_a_power_loss() {
                 sleep(Duration::from_millis(50)).await;
                 world.power_off(node);
             }
-            let told = told.lock().expect("told");
-            assert!(told.starts > 2, "{told:?}");
-            u64::from(told.durable > acknowledged)
+            let log = log.lock().expect("log");
+            assert!(log.starts > 2, "{log:?}");
+            u64::from(log.writer.durable > acknowledged)
         });
     }
     assert!(beyond > 0);
@@ -262,7 +239,7 @@ fn what_a_start_after_a_kill_finds_survives_a_power_loss() {
 fn a_full_disk_is_an_error_and_loses_nothing() {
     for seed in 0..10 {
         run(Options::new(seed), move |world| async move {
-            let (node, told) = start(&world, seed);
+            let (node, log) = start(&world, seed);
             sleep(Duration::from_millis(100)).await;
             world.set_free_space(node, Some(10_000));
             while world.is_up(node) {
@@ -271,8 +248,8 @@ fn a_full_disk_is_an_error_and_loses_nothing() {
             world.set_free_space(node, None);
             world.restart(node);
             sleep(Duration::from_millis(100)).await;
-            assert!(world.is_up(node), "room again, and the store opens");
-            assert_eq!(told.lock().expect("told").failures.len(), 1);
+            assert!(world.is_up(node), "the store opens once there is space");
+            assert_eq!(log.lock().expect("log").failures.len(), 1);
         });
     }
 }
@@ -288,7 +265,7 @@ fn sled_refuses_to_run_in_the_simulator() {
                 matches!(error, Error::NotInSimulation { engine: "sled" }),
                 "{error}"
             );
-            // Nothing was made, so redb can have the directory.
+            // sled left the directory untouched, so redb can use it.
             let store = open(Engine::Redb, &dir).expect("redb");
             store
                 .write(Batch::new(), Durability::Durable)

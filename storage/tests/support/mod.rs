@@ -1,4 +1,5 @@
-//! What the conformance and crash tests share: random numbers, a workload with its model, and a disk that loses power.
+//! The kit of the storage tests: random numbers, a workload with its model, and a disk that loses
+//! power.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::collections::BTreeMap;
@@ -6,9 +7,9 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use alys_storage::redb::Medium;
-use alys_storage::{Batch, Direction, KeyValue, Op, Table};
+use alys_storage::{Batch, Direction, Durability, KeyValue, Op, Table};
 
-/// SplitMix64: small, seeded, the same on every machine.
+/// SplitMix64, seeded.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
@@ -25,7 +26,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number under `bound`.
+    /// A number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
@@ -35,16 +36,25 @@ impl Random {
     }
 }
 
+/// One write in three of the workloads is durable.
+pub fn durability(random: &mut Random) -> Durability {
+    if random.one_in(3) {
+        Durability::Durable
+    } else {
+        Durability::Deferred
+    }
+}
+
 pub const TABLES: [Table; 3] = [Table("blocks"), Table("bodies"), Table("votes")];
-/// Says which batch was the last one.
+/// Holds the number of the last batch at [`COUNTER`].
 pub const META: Table = Table("meta");
 pub const COUNTER: &[u8] = b"counter";
 
-/// The contents of a store, as the tests know it.
+/// The expected contents of a store.
 pub type Model = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
-/// Batch number `index` of the workload: the same for the same arguments, so that a parent can know what its killed
-/// child wrote. It always sets the counter.
+/// Batch number `index` of the workload. It depends on the arguments alone, so that a parent can
+/// reproduce the writes of its killed child. It always sets the counter.
 pub fn batch(seed: u64, index: u64) -> Batch {
     let mut random = Random::new(seed.wrapping_mul(0x1_0001).wrapping_add(index));
     let mut batch = Batch::new();
@@ -90,12 +100,12 @@ pub fn model_at(seed: u64, last: Option<u64>) -> Model {
     history.model
 }
 
-/// The model, moving forward with the store: what a crash left is where the next life starts.
+/// The model after a growing number of batches.
 #[derive(Debug)]
 pub struct History {
-    pub seed: u64,
+    seed: u64,
     next: u64,
-    pub model: Model,
+    model: Model,
 }
 
 impl History {
@@ -107,10 +117,10 @@ impl History {
         }
     }
 
-    /// To after batches `0..=last`; never back.
+    /// The model after batches `0..=last`, which may not be fewer than before.
     pub fn advance(&mut self, last: Option<u64>) -> &Model {
         let next = last.map_or(0, |last| last + 1);
-        assert!(next >= self.next, "history does not go back");
+        assert!(next >= self.next, "batches were lost");
         for index in self.next..next {
             apply(&mut self.model, &batch(self.seed, index));
         }
@@ -119,7 +129,46 @@ impl History {
     }
 }
 
-/// Everything that a store holds.
+/// The acknowledgements that a store gave its writer, with which a reopened store is compared.
+#[derive(Debug)]
+pub struct WriterLog {
+    history: History,
+    /// The last batch of the last durable write that returned.
+    pub durable: Option<u64>,
+    /// The last batch that was passed to the store.
+    pub attempted: Option<u64>,
+}
+
+impl WriterLog {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            history: History::new(seed),
+            durable: None,
+            attempted: None,
+        }
+    }
+
+    /// Checks that the store holds exactly batches `0..=last`, for some `last` between the last
+    /// durable and the last attempted batch: no acknowledged batch is lost, none is partial, and
+    /// none is there without its predecessors. Returns `last`.
+    pub fn check(&mut self, store: &dyn KeyValue, context: &str) -> Option<u64> {
+        let last = counter(store);
+        assert!(
+            last >= self.durable,
+            "{context}: {:?} was durable, {last:?} is stored",
+            self.durable
+        );
+        assert!(
+            last <= self.attempted,
+            "{context}: {:?} was attempted, {last:?} is stored",
+            self.attempted
+        );
+        assert_same(&contents(store), self.history.advance(last), context);
+        last
+    }
+}
+
+/// All entries of a store.
 pub fn contents(store: &dyn KeyValue) -> Model {
     let mut all = Model::new();
     for table in TABLES.into_iter().chain([META]) {
@@ -139,7 +188,7 @@ pub fn counter(store: &dyn KeyValue) -> Option<u64> {
     Some(u64::from_be_bytes(value.try_into().expect("eight bytes")))
 }
 
-/// Compares without printing megabytes.
+/// Compares two models and prints keys only, because values can have megabytes.
 pub fn assert_same(found: &Model, wanted: &Model, context: &str) {
     for (key, value) in wanted {
         match found.get(key) {
@@ -158,25 +207,26 @@ const SECTOR: usize = 512;
 struct Platter {
     random: Random,
     current: Vec<u8>,
-    /// What a sector may hold after a power loss: its synced contents first, then each version written since.
+    /// The contents that a sector may have after a power loss: the synced version first, then each
+    /// one written since.
     versions: BTreeMap<usize, Vec<[u8; SECTOR]>>,
     /// The lengths that the file may have after a power loss, the synced one first.
     lengths: Vec<usize>,
     incarnation: u64,
-    /// Operations until the power goes; `None` for as long as one likes.
+    /// Operations until the power is cut; `None` while no cut is planned.
     budget: Option<u64>,
     powered: bool,
     losses: u64,
 }
 
-/// A file on a disk that loses power: sectors that were not synced are lost, kept in any of the versions written since
-/// the last sync, or torn between two of them, each on its own.
+/// A file on a disk that loses power: sectors that were not synced are lost, kept in any of the
+/// versions written since the last sync, or torn between two of them, each on its own.
 #[derive(Debug, Clone)]
 pub struct PowerDisk {
     platter: Arc<Mutex<Platter>>,
 }
 
-/// A handle of one life of the file; it is dead after the next power loss.
+/// A handle to the file in one incarnation; it fails after the next power loss.
 #[derive(Debug, Clone)]
 pub struct PowerFile {
     platter: Arc<Mutex<Platter>>,
@@ -216,7 +266,7 @@ impl PowerDisk {
         }
     }
 
-    /// The power goes after `operations` more operations on the file.
+    /// Cuts the power after `operations` more operations on the file.
     pub fn cut_after(&self, operations: u64) {
         self.platter().budget = Some(operations);
     }
@@ -225,7 +275,7 @@ impl PowerDisk {
         self.platter().powered
     }
 
-    /// Takes the power away, decides what is on the disk, and gives it back.
+    /// Cuts the power, draws the contents that the disk keeps, and restores the power.
     pub fn power_cycle(&self) {
         let mut guard = self.platter();
         let platter = &mut *guard;
@@ -263,7 +313,7 @@ impl PowerDisk {
 }
 
 impl Platter {
-    /// Counts an operation down; an error when the power is gone or goes now.
+    /// Counts one operation. An error when the power is off or is cut at this operation.
     fn step(&mut self, incarnation: u64) -> io::Result<()> {
         if !self.powered || incarnation != self.incarnation {
             return Err(io::Error::other("no power"));
@@ -271,7 +321,7 @@ impl Platter {
         if let Some(budget) = &mut self.budget {
             if *budget == 0 {
                 self.powered = false;
-                return Err(io::Error::other("the power went"));
+                return Err(io::Error::other("the power was cut"));
             }
             *budget -= 1;
         }
@@ -334,7 +384,7 @@ impl Medium for PowerFile {
         let alive = platter.powered && self.incarnation == platter.incarnation;
         if let Err(error) = platter.step(self.incarnation) {
             if alive {
-                // The write under way when the power went may be there in part.
+                // The write during which the power is cut may be stored in part.
                 let part = platter.random.below(data.len() as u64 + 1) as usize;
                 platter.put(offset as usize, &data[..part]);
             }
@@ -348,7 +398,8 @@ impl Medium for PowerFile {
         let mut platter = self.platter();
         platter.step(self.incarnation)?;
         let len = len as usize;
-        // What is cut off must read as zero when the file grows again, and may come back with the power loss.
+        // Truncated bytes read as zero when the file grows again, and may reappear after a power
+        // loss.
         let old = platter.current.len();
         if len < old {
             let zeros = vec![0; old - len];

@@ -1,0 +1,43 @@
+//! Planted bugs of this crate, which the simulator must find (`cargo sim mutants`).
+//!
+//! Each function stands for one correct expression and departs from it only while the bug that it
+//! names is active in the current simulation. A production build has no planted bugs: `active` is a
+//! constant `false`.
+
+use std::io;
+
+use alys_runtime::mutant::active;
+
+use crate::kv::{Batch, Durability, Error, Op, Store};
+use crate::schema;
+
+/// `checksum-ignored`: a stored value passes although its checksum does not match.
+pub(crate) fn checksum_matches(is_match: bool) -> bool {
+    is_match || active("checksum-ignored")
+}
+
+/// `final-index-gaps`: of the blocks that become final together, only the last enters the index.
+pub(crate) fn enters_final_index(is_last: bool) -> bool {
+    is_last || !active("final-index-gaps")
+}
+
+/// `index-before-block`: the index entries of a batch are written before its blocks, in a write of
+/// their own.
+pub(crate) fn write(store: &Store, batch: Batch, durability: Durability) -> Result<(), Error> {
+    if !active("index-before-block") {
+        return store.write(batch, durability);
+    }
+    let block_tables = [schema::HEADERS, schema::BODIES, schema::CERTIFICATES];
+    let is_block = |op: &Op| block_tables.contains(&op.table());
+    let (blocks, index): (Vec<Op>, Vec<Op>) = batch.into_ops().into_iter().partition(is_block);
+    store.write(Batch::from_iter(index), durability)?;
+    store.write(Batch::from_iter(blocks), durability)
+}
+
+/// `sync-left-out`: the database file is never synced.
+pub(crate) fn sync(sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    if active("sync-left-out") {
+        return Ok(());
+    }
+    sync()
+}
