@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{BenchArgs, INTERRUPTED, PASSED, job, jobs};
 use crate::fleet::process::{self, is_interrupted};
 use crate::fleet::sweep;
-use crate::plan::Stack;
+use crate::params::Stack;
 use crate::plan::format;
 use crate::run::outcome::Outcome;
 

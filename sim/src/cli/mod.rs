@@ -21,16 +21,17 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing::metadata::LevelFilter;
 
-use crate::events;
 use crate::fleet::process::{self, Job, PATIENCE};
 use crate::fleet::shards::{Preset, Shard};
 use crate::invariants::Violation;
-use crate::plan::Stack;
+use crate::params::Stack;
+use crate::params::parse_duration;
+use crate::plan::Plan;
 use crate::plan::format::{self, Scenario};
-use crate::plan::{Plan, parse_duration};
 use crate::run::inspect::Filter;
 use crate::run::sandbox::{self, Canary};
 use crate::run::{self, Look, Mode, Trace, View};
+use crate::{events, fleet, report};
 
 /// Everything passed.
 const PASSED: u8 = 0;
@@ -536,7 +537,7 @@ fn one(args: &OneArgs) -> anyhow::Result<u8> {
             let violation = Violation::Escaped {
                 what: escape.to_string(),
             };
-            if let Ok(line) = serde_json::to_string(&run::lost(&plan, &job, 0, violation)) {
+            if let Ok(line) = serde_json::to_string(&job.lost(&plan, 0, violation)) {
                 println!("{line}");
             }
             std::process::exit(FAILED.into());
@@ -549,7 +550,7 @@ fn one(args: &OneArgs) -> anyhow::Result<u8> {
     let record = args
         .report
         .is_some()
-        .then(|| events::Recorder::new(&plan, messages));
+        .then(|| events::Recorder::new(&plan.world, messages));
     let window = window.as_ref().map(|Seeds(window)| window.clone());
     let to_ms = state.iter().copied().max();
     let filter = Filter {
@@ -576,8 +577,8 @@ fn one(args: &OneArgs) -> anyhow::Result<u8> {
     };
     let outcome = run::run(&plan, seed, mode);
     if let (Some(file), Some(record)) = (&args.report, &record) {
-        let page = events::run_page(&plan, &outcome, record, &job.replay())?;
-        events::write_file(file, page.as_bytes()).with_context(|| file.display().to_string())?;
+        let page = report::run_page(&plan, &outcome, record, &job.replay())?;
+        fleet::write_file(file, page.as_bytes()).with_context(|| file.display().to_string())?;
     }
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(if outcome.is_passed() { PASSED } else { FAILED })

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{FAILED, INTERRUPTED, MutantsArgs, PASSED, job, jobs};
 use crate::fleet::process::{self, is_interrupted};
 use crate::fleet::sweep;
-use crate::plan::Stack;
+use crate::params::Stack;
 use crate::plan::format;
 use crate::run::outcome::Outcome;
 

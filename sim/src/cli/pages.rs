@@ -6,11 +6,12 @@ use anyhow::{Context, Result};
 
 use super::summary::Summary;
 use super::{FAILED, INTERRUPTED, MergeArgs, PASSED, ReportArgs, runs};
-use crate::events::{self, page_name};
+use crate::fleet;
 use crate::fleet::ledger::{self, Entry};
 use crate::fleet::process::is_interrupted;
 use crate::fleet::sweep;
 use crate::plan::format;
+use crate::report::{self, page_name};
 
 /// Pages that are written about each group of failures.
 const PAGES_OF_GROUP: usize = 3;
@@ -72,8 +73,8 @@ pub fn tell(file: &Path) {
 
 fn write_index(file: &Path, entries: &[Entry], torn: usize) -> Result<()> {
     let dir = file.parent().unwrap_or(Path::new(""));
-    let page = events::sweep_page(entries, dir, torn)?;
-    events::write_file(file, page.as_bytes()).with_context(|| file.display().to_string())
+    let page = report::sweep_page(entries, dir, torn)?;
+    fleet::write_file(file, page.as_bytes()).with_context(|| file.display().to_string())
 }
 
 /// The pages of a sweep: about the first few failing seeds of each group, which are run once more for it, and about the

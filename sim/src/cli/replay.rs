@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{PASSED, ReplayArgs, WRONG};
 use crate::fleet::process;
-use crate::plan::parse_duration;
+use crate::params::parse_duration;
 use crate::run::inspect::{State, difference};
 
 /// Reads two moments: `10s..12s`.

@@ -12,8 +12,8 @@ use crate::fleet::ledger::{Build, Entry, Ledger, LedgerError, MAX_ENTRIES};
 use crate::fleet::process::{self, Job, is_interrupted};
 use crate::fleet::shards::{Preset, Shard};
 use crate::fleet::sweep;
+use crate::params::Stack;
 use crate::plan::Plan;
-use crate::plan::Stack;
 use crate::plan::format::{self, Scenario};
 use crate::run::outcome::{Outcome, Verdict};
 

@@ -5,8 +5,9 @@ use serde_json::json;
 
 use super::{DescribeArgs, ListArgs, PASSED};
 use crate::fleet::rules;
+use crate::params::Ms;
+use crate::plan::Expect;
 use crate::plan::format;
-use crate::plan::{Expect, Ms};
 use crate::run::recovery;
 
 const FILES: &str = "\

@@ -1,23 +1,17 @@
-//! Pages: what happened in a run, and what a sweep came to, each as one HTML file that needs nothing else.
+//! Events of a run, and what is kept of them.
 //!
-//! **Owns** the recorder, the pages' data, and the pages themselves: `*.html`, `*.css` and `*.js` in [`html`], which are
-//! put into one with the data. **Promises** that a page makes no request, that a page of a run stays below [`MAX_PAGE`], and
-//! that recording changes nothing of a run. **Never** judges: a page shows what oracles found.
+//! **Owns** the recorder. **Promises** that recording changes nothing of a run, and that what is kept stays within limits, so
+//! that a page of it stays below its own ([`crate::report`]). **Never** judges.
 
-pub mod html;
 mod messages;
 mod recorder;
 mod shapes;
 mod words;
 
-use std::io;
-use std::path::{Path, PathBuf};
-
-pub use html::{MAX_PAGE, page_name, run_page, sweep_page};
 pub use recorder::{Record, Recorder};
-pub use shapes::Window;
+pub use shapes::{Kind, Window};
 
-use crate::plan::parse_duration;
+use crate::params::parse_duration;
 
 /// Reads `12s..15.5s`.
 ///
@@ -37,21 +31,6 @@ pub fn parse_window(text: &str) -> Result<Window, String> {
     } else {
         Err(error())
     }
-}
-
-/// Writes a file at once: who reads it finds the old one or the whole new one.
-///
-/// # Errors
-/// What the system says.
-pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-        std::fs::create_dir_all(dir)?;
-    }
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let new: PathBuf = path.with_file_name(name);
-    std::fs::write(&new, bytes)?;
-    std::fs::rename(&new, path)
 }
 
 #[cfg(test)]

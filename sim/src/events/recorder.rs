@@ -11,7 +11,7 @@ use alys_runtime::sim::{Event, NodeId};
 use super::messages::Messages;
 use super::shapes::{Burst, CHAIN, Kind, Lane, LaneKind, Mark, Span, SpanKind, WORLD, Window};
 use super::words::{self, Said, Told};
-use crate::plan::Plan;
+use crate::params::WorldPlan;
 
 /// Most marks of a page. Fifteen nodes make 40,000 of them in ten minutes.
 pub const MAX_MARKS: usize = 110_000;
@@ -36,7 +36,7 @@ pub struct Recorder(Arc<Mutex<Record>>);
 
 impl Recorder {
     /// A recorder that has heard nothing.
-    pub fn new(plan: &Plan, messages: Option<Window>) -> Self {
+    pub fn new(plan: &WorldPlan, messages: Option<Window>) -> Self {
         Self(Arc::new(Mutex::new(Record::new(plan, messages))))
     }
 
@@ -112,15 +112,15 @@ pub struct Record {
 }
 
 impl Record {
-    fn new(plan: &Plan, messages: Option<Window>) -> Self {
+    fn new(plan: &WorldPlan, messages: Option<Window>) -> Self {
         let lane = |name: &str, kind| Lane {
             name: name.to_owned(),
             kind,
             node: None,
         };
         Self {
-            quorum: plan.world.quorum(),
-            slot_ms: plan.world.slot_ms.max(1),
+            quorum: plan.quorum(),
+            slot_ms: plan.slot_ms.max(1),
             start_ms: 0,
             first_slot: 0,
             lanes: vec![

@@ -174,63 +174,6 @@ impl Told {
     }
 }
 
-/// What a fault is about, for its colour.
-pub fn category(name: &str) -> &'static str {
-    const WORDS: [(&str, &[&str]); 7] = [
-        ("actor", &["actor"]),
-        (
-            "client",
-            &["client", "syncing", "forkchoice", "payload", "jwt"],
-        ),
-        (
-            "byzantine",
-            &["twin", "equivoc", "forg", "lie", "mutat", "withh", "byzan"],
-        ),
-        (
-            "disk",
-            &[
-                "disk",
-                "sync",
-                "operation",
-                "wipe",
-                "restore",
-                "rot",
-                "torn",
-                "space",
-                "read",
-                "write",
-            ],
-        ),
-        (
-            "process",
-            &["kill", "stop", "pause", "crash", "restart", "power"],
-        ),
-        ("time", &["clock", "drift", "skew"]),
-        (
-            "network",
-            &[
-                "partition",
-                "link",
-                "reset",
-                "open",
-                "clog",
-                "swizzle",
-                "band",
-                "dupl",
-                "latency",
-                "loss",
-                "reorder",
-                "hold",
-                "squeeze",
-            ],
-        ),
-    ];
-    let found = WORDS
-        .iter()
-        .find(|(_, words)| words.iter().any(|word| name.contains(word)));
-    found.map_or("other", |(category, _)| category)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -360,20 +303,5 @@ mod tests {
             Some((512, 7, to))
         );
         assert_eq!(transfer("connection 7"), None);
-    }
-
-    #[test]
-    fn every_fault_of_today_has_a_category() {
-        for (name, _) in crate::plan::Fault::KINDS {
-            assert_ne!(category(name), "other", "{name}");
-        }
-        assert_eq!(
-            (
-                category("slow-disk"),
-                category("slow-client"),
-                category("kill")
-            ),
-            ("disk", "client", "process")
-        );
     }
 }

@@ -4,8 +4,7 @@
 //! node is watched from outside, through what its supervision tree shows: whether the actor was made anew and runs, and
 //! whether the tree is healthy.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use alys_actor_system::{Fault as Injected, Health, Planned, Snapshot, State};
@@ -14,9 +13,9 @@ use alys_runtime::sim::NodeId;
 use alys_runtime::{spawn, time};
 
 use super::Faults;
+use super::{Actor, Harm, Strike};
 use crate::cluster::now_ms;
 use crate::invariants::Violation;
-use crate::plan::{Actor, Harm, Strike};
 
 /// How long a node may take until all its actors run again.
 const HEALS_WITHIN_MS: u64 = 5_000;
@@ -25,41 +24,6 @@ const HEALS_WITHIN_MS: u64 = 5_000;
 const FINAL_WITHIN_MS: u64 = 20_000;
 /// Between two looks at a node that was struck.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// The nodes that run at present, by authority.
-#[derive(Clone, Default)]
-pub struct Living(Arc<Mutex<BTreeMap<u8, Weak<Node>>>>);
-
-impl Living {
-    /// A node runs. It is not kept alive here: it ends with its process.
-    pub fn born(&self, index: u8, node: &Arc<Node>) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(index, Arc::downgrade(node));
-    }
-
-    /// The node of an authority, if it runs.
-    pub fn find(&self, index: u8) -> Option<Arc<Node>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&index)
-            .and_then(Weak::upgrade)
-    }
-
-    /// No fault waits any more.
-    pub fn heal(&self) {
-        let nodes: Vec<_> = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .filter_map(Weak::upgrade)
-            .collect();
-        nodes.iter().for_each(|node| node.faults().clear());
-    }
-}
 
 /// How a look at a struck node came out.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,25 +7,16 @@
 
 use std::collections::BTreeSet;
 
-use alys_integrations::embedded::{Bend, Bending};
-use alys_runtime::sim::{NodeId, World};
+use alys_integrations::embedded::Bending;
+use alys_runtime::sim::NodeId;
 
 use super::Faults;
-use crate::cluster::{Authority, client_ip, node_ip};
-use crate::plan::{Fault, Machine, Ms, SignedMs};
+use super::{Fault, Machine};
+use crate::cluster::Authority;
+use crate::params::{Ms, SignedMs};
 
 /// Bytes in the unit of plans.
 const KBYTE: u64 = 1024;
-
-/// What is wrong with the execution clients, by authority.
-pub fn bends(world: World, nodes: u8) -> Vec<Bend> {
-    let hang_up = move |index| {
-        move || {
-            world.reset_connections(node_ip(index), client_ip(index));
-        }
-    };
-    (0..nodes).map(|index| Bend::new(hang_up(index))).collect()
-}
 
 impl Faults {
     /// Begins a fault of disks or clients, or ends it.

@@ -9,8 +9,8 @@ use alys_runtime::{spawn, time};
 use alys_types::FaultModel;
 
 use super::Faults;
+use super::Machine;
 use crate::cluster::now_ms;
-use crate::plan::Machine;
 
 impl Faults {
     /// Empties disks while their processes are down. Execution clients get everything back from their nodes.

@@ -7,6 +7,7 @@
 mod actors;
 mod damage;
 mod disk;
+mod kinds;
 mod network;
 mod turns;
 mod votes;
@@ -19,15 +20,13 @@ use alys_integrations::embedded::Bend;
 use alys_runtime::sim::{Block, NodeId, Rng, Slowness, World};
 use alys_runtime::{spawn, time};
 
-pub use actors::Living;
-pub use damage::bends;
+pub use kinds::{Actor, Fault, Harm, Machine, Step, Strike, Vote, Way};
 pub use network::link;
 pub use votes::Reactions;
 
-use crate::cluster::{Authority, node_ip, now_ms};
+use crate::cluster::{Authority, Living, node_ip, now_ms};
 use crate::invariants::Judge;
-use crate::peers::byzantine::Bender;
-use crate::plan::{Fault, Machine, Ms, NodeRef, Plan, SignedMs, Step, When, WorldPlan};
+use crate::params::{Ms, NodeRef, SignedMs, Slots, WorldPlan};
 use network::Links;
 use votes::{Act, React, Reaction, Trigger};
 
@@ -40,35 +39,21 @@ const RESPAWN: Duration = Duration::from_millis(1_000);
 /// After everything has healed, processes may still speak of their damaged disks for so long, and end over them.
 const EXCUSED_MS: u64 = 10_000;
 
-/// The slots of a run.
-#[derive(Debug, Clone, Copy)]
-pub struct Slots {
-    /// True wall clock at the start.
-    pub start_ms: u64,
-    /// Length.
-    pub slot_ms: u64,
-}
-
-impl Slots {
-    /// The slot at so many milliseconds after the start, by the true clock.
-    pub fn at(&self, ms: u64) -> u64 {
-        (self.start_ms + ms) / self.slot_ms
-    }
-
-    /// When a moment of a plan comes, in milliseconds after the start.
-    pub fn when(&self, when: When) -> u64 {
-        match when {
-            When::At(ms) => ms,
-            When::Slot(slot, ms) => (self.at(0) + slot) * self.slot_ms + ms - self.start_ms,
-        }
-    }
+/// Repeats gossip: implemented by the layer between a node and its network, of which faults know no more.
+pub trait GossipRepeater: Send + Sync {
+    /// From now on gossip that arrives at the node arrives again, up to so many milliseconds later; or no longer.
+    fn duplicate(&self, ms: u64, on: bool);
+    /// Nothing is repeated any more.
+    fn heal(&self);
+    /// How often the layer did what it does.
+    fn counts(&self) -> BTreeMap<&'static str, u64>;
 }
 
 struct Inner {
     plan: WorldPlan,
     authorities: Vec<Authority>,
-    /// What stands between nodes and their network.
-    benders: BTreeMap<u8, Arc<Bender>>,
+    /// By authority: repeats the gossip that arrives at its node.
+    repeaters: BTreeMap<u8, Arc<dyn GossipRepeater>>,
     slots: Slots,
     rng: Rng,
     links: Links,
@@ -157,21 +142,22 @@ impl Faults {
     /// No faults yet.
     pub fn new(
         world: World,
-        plan: &Plan,
+        plan: &WorldPlan,
+        steps: &[Step],
         authorities: Vec<Authority>,
-        benders: BTreeMap<u8, Arc<Bender>>,
+        repeaters: BTreeMap<u8, Arc<dyn GossipRepeater>>,
         slots: Slots,
         judge: Judge,
         living: Living,
         bends: Vec<Bend>,
     ) -> Self {
         let inner = Inner {
-            plan: plan.world.clone(),
+            plan: plan.clone(),
             authorities,
-            benders,
+            repeaters,
             slots,
             rng: world.rng("faults"),
-            links: Links::new(world, plan.world.nodes, plan.world.link.clone()),
+            links: Links::new(world, plan.nodes, plan.link.clone()),
             down: BTreeMap::new(),
             twins: BTreeSet::new(),
             damaged: BTreeSet::new(),
@@ -184,7 +170,7 @@ impl Faults {
             struck_ms: BTreeMap::new(),
             paused: BTreeMap::new(),
             resumed_ms: BTreeMap::new(),
-            only_actors: plan.steps.iter().all(|step| step.fault.strike().is_some()),
+            only_actors: steps.iter().all(|step| step.fault.strike().is_some()),
             is_healed: false,
             healed_ms: 0,
         };
@@ -286,10 +272,10 @@ impl Faults {
             }
             Fault::HalfOpen {} => {}
             Fault::Duplicate { delay } => {
-                let benders = self.look().benders.clone();
+                let repeaters = self.look().repeaters.clone();
                 nodes
                     .iter()
-                    .filter_map(|node| benders.get(node))
+                    .filter_map(|node| repeaters.get(node))
                     .for_each(|one| one.duplicate(delay.0, on));
             }
             Fault::ClockEdge { by, back } if on => self.step_over_an_edge(nodes, by.0, *back),
@@ -682,9 +668,9 @@ impl Faults {
         };
         self.living.heal();
         self.look()
-            .benders
+            .repeaters
             .values()
-            .for_each(|bender| bender.heal());
+            .for_each(|repeater| repeater.heal());
         self.heal_clients();
         for authority in &authorities {
             let stays_dead = plan.left_dead.contains(&(authority.index + 1));
@@ -712,35 +698,9 @@ impl Faults {
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
         let inner = self.look();
         let mut counts = inner.counts.clone();
-        for (what, times) in inner.benders.values().flat_map(|bender| bender.counts()) {
+        for (what, times) in inner.repeaters.values().flat_map(|one| one.counts()) {
             *counts.entry(what).or_default() += times;
         }
         counts
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_slot_is_the_first_that_begins_after_the_start() {
-        let slots = Slots {
-            start_ms: 10_300,
-            slot_ms: 1_000,
-        };
-        assert_eq!((slots.at(0), slots.at(699), slots.at(700)), (10, 10, 11));
-        assert_eq!(slots.when(When::At(12)), 12);
-        assert_eq!(slots.when(When::Slot(1, 0)), 700);
-        assert_eq!(slots.when(When::Slot(3, 250)), 2_950);
-        let aligned = Slots {
-            start_ms: 10_000,
-            slot_ms: 1_000,
-        };
-        assert_eq!(
-            aligned.when(When::Slot(1, 0)),
-            1_000,
-            "the slot that begins with the start counts as begun before"
-        );
     }
 }

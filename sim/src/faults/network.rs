@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use alys_runtime::sim::{Block, Link, World};
 
+use super::Way;
 use crate::cluster::{client_ip, node_ip};
-use crate::plan::{LinkPlan, Way};
+use crate::params::LinkPlan;
 
 /// All links of a world. What faults do to them is counted or kept by fault, because faults overlap.
 pub struct Links {

@@ -8,8 +8,9 @@ use alys_runtime::sim::NodeId;
 use alys_runtime::{spawn, time};
 
 use super::Faults;
+use super::{Machine, Way};
 use crate::cluster::{Authority, Seat, node_ip, now_ms};
-use crate::plan::{Conduct, Machine, Way};
+use crate::params::Conduct;
 
 /// For how many slots twins keep the same part of the others, at least, and how many more at most.
 const SPLIT_SLOTS: (u64, u64) = (2, 6);

@@ -11,8 +11,8 @@ use alys_runtime::{spawn, time};
 use alys_types::{Hash, VoteKind};
 
 use super::Faults;
+use super::Vote;
 use crate::cluster::Authority;
-use crate::plan::Vote;
 
 /// How long after a signature what a node sends is held back: a vote leaves within a millisecond of being signed.
 const HOLD_MS: u64 = 20;
@@ -36,7 +36,7 @@ pub struct Reaction {
     pub what: React,
 }
 
-/// See [`crate::plan::Fault`].
+/// See [`crate::faults::Fault`].
 pub enum React {
     /// What the node sends is late.
     Hold { ms: u64 },

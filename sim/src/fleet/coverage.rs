@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use alys_runtime::buggify::SITES;
 use serde::Serialize;
 
+use crate::faults::Fault;
 use crate::invariants::coverage::FEATURES;
-use crate::plan::Fault;
 use crate::run::outcome::Outcome;
 
 /// States of the protocol that a sweep should reach, as the nodes mark them with `trace::reached`.
@@ -292,7 +292,7 @@ mod tests {
         Outcome {
             scenario: "test".into(),
             seed,
-            stack: crate::plan::Stack::Fast,
+            stack: crate::params::Stack::Fast,
             mutant: None,
             found: None,
             timeout_s: None,

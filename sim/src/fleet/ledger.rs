@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::fleet::process::Job;
+use crate::params::Stack;
 use crate::plan::Plan;
-use crate::plan::Stack;
 use crate::run::outcome::{Outcome, Verdict};
 
 /// Most runs that are read at once, over all files: a run takes some kilobytes of memory.
@@ -388,7 +388,7 @@ pub fn write(path: &Path, entries: &[Entry]) -> Result<(), LedgerError> {
         serde_json::to_writer(&mut text, entry).map_err(|error| failed(error.into()))?;
         text.push(b'\n');
     }
-    crate::events::write_file(path, &text).map_err(failed)
+    super::write_file(path, &text).map_err(failed)
 }
 
 #[cfg(test)]
@@ -430,7 +430,7 @@ mod tests {
     }
 
     fn outcome(seed: u64, hash: &str) -> Outcome {
-        let lost = crate::run::lost(&plan(), &job(seed), 7, Violation::VotesLost { node: 2 });
+        let lost = job(seed).lost(&plan(), 7, Violation::VotesLost { node: 2 });
         let found = seed.is_multiple_of(2).then_some(Found {
             at_ms: 3,
             violation: Violation::VotesLost { node: 2 },

@@ -1,6 +1,7 @@
 //! One process per run: the same program again, with the same arguments, the same environment and a fixed address space, so
 //! that nothing of a run depends on the runs before it or on where the system puts the program.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::plan::Stack;
+use crate::invariants::{Found, Violation};
+use crate::params::Stack;
+use crate::plan::Plan;
+use crate::run::outcome::Outcome;
 
 /// The hidden command that runs one seed and prints its outcome as JSON.
 pub const ONE: &str = "one";
@@ -70,6 +74,29 @@ impl Job {
             .into_iter()
             .flat_map(|window| ["--messages".to_owned(), window.to_owned()]);
         self.with(file.into_iter().chain(messages))
+    }
+
+    /// The outcome of a run that its process did not survive.
+    pub fn lost(&self, plan: &Plan, wall_ms: u64, violation: Violation) -> Outcome {
+        Outcome {
+            scenario: plan.name.clone(),
+            seed: self.seed,
+            stack: self.stack,
+            mutant: self.mutant.clone(),
+            found: Some(Found {
+                at_ms: 0,
+                violation,
+            }),
+            timeout_s: None,
+            trace_hash: String::new(),
+            snapshots: Vec::new(),
+            events: 0,
+            simulated_ms: 0,
+            final_height: 0,
+            counters: BTreeMap::new(),
+            wall_ms,
+            peak_kib: 0,
+        }
     }
 
     /// Starts the process. Its outcome comes on its standard output.
@@ -153,14 +180,6 @@ pub fn listen() {
         // SAFETY: the handler only stores to an atomic, which is allowed at any moment.
         unsafe { libc::signal(signal, note as *const () as libc::sighandler_t) };
     }
-}
-
-/// The most memory that this process has had so far, in KiB; 0 where the system does not tell.
-pub fn peak_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok())
-        .unwrap_or(0)
 }
 
 /// Has this process end without a word when nobody reads what it prints any more (`| head`), as other tools do.

@@ -6,7 +6,9 @@
 //! nothing. Whether a plan still fails is asked of the caller, who runs it; nothing here reads a clock or starts anything.
 //! Each fault draws from a stream of its own, so that leaving one out does not change whom the others hit.
 
-use crate::plan::{LinkPlan, NodeRef, Plan, Step, WorkloadPlan, WorldPlan};
+use crate::faults::Step;
+use crate::params::{LinkPlan, NodeRef, WorkloadPlan, WorldPlan};
+use crate::plan::Plan;
 
 /// Rounds over all of a plan; each but the last makes it smaller.
 pub const MAX_ROUNDS: usize = 12;
@@ -249,7 +251,8 @@ fn simpler(step: &Step) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Fault, When};
+    use crate::faults::Fault;
+    use crate::params::When;
 
     /// Fails when all these faults are there, at so many milliseconds, with so many nodes and users.
     struct Model {

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use crate::fleet::process::{Job, is_interrupted};
 use crate::invariants::Violation;
 use crate::plan::Plan;
-use crate::run::lost;
 use crate::run::outcome::Outcome;
 
 /// Between two looks at the children.
@@ -154,7 +153,7 @@ fn finish(mut one: Running, is_late: bool) -> Outcome {
             message: error.to_string(),
         },
     };
-    let lost = lost(&one.plan, &one.job, wall_ms, violation);
+    let lost = one.job.lost(&one.plan, wall_ms, violation);
     match is_late {
         // How long a run may take depends on the machine: this is nothing that the node has done.
         true => Outcome {

@@ -7,7 +7,7 @@ use alys_types::spec::{prev_randao, vault_address};
 use alys_types::{Block, Hash, Header};
 
 use super::{Violation, short};
-use crate::plan::WorldPlan;
+use crate::params::WorldPlan;
 
 /// A block that was proposed.
 #[derive(Debug, Clone)]
@@ -201,11 +201,7 @@ pub(super) mod tests {
     use alys_types::{Body, ExecutionPayload, FaultModel, Height, Slot};
 
     pub fn plan() -> WorldPlan {
-        let text = "why = \"a test\"\nuntil = \"10s\"";
-        let plan = crate::plan::format::parse("test.toml", text)
-            .expect("it is well-formed")
-            .plan
-            .world;
+        let plan = WorldPlan::default();
         assert_eq!((plan.nodes, plan.fault_model), (4, FaultModel::Byzantine));
         plan
     }

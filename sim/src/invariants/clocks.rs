@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Violation;
-use crate::plan::WorldPlan;
+use crate::params::WorldPlan;
 
 /// What was decided before a clock moved may be signed after it: for as long as a handler of the node may take.
 const GRACE_MS: u64 = 5_000;

@@ -9,10 +9,10 @@ use alloy_primitives::{Address, B256, U256};
 use serde::de::IgnoredAny;
 
 use super::Violation;
-use crate::cluster::genesis::{sink_address, user_address, user_funds};
 use crate::invariants::coverage::Coverage;
-use crate::plan::contracts::Contract;
-use crate::workload::sign::Form;
+use crate::params::accounts::{sink_address, user_address, user_funds};
+use crate::params::transactions::Contract;
+use crate::params::transactions::Form;
 
 /// What a transaction does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -38,7 +38,7 @@ pub use model::Conformance;
 pub use rejoin::{Loss, Rejoin};
 pub use votes::Votes;
 
-use crate::plan::WorldPlan;
+use crate::params::WorldPlan;
 
 /// A broken invariant. The word in `invariant` names it in reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

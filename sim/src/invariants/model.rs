@@ -14,7 +14,7 @@ use alys_model::{Faults, Parent, Promises, Rule};
 use alys_types::{FaultModel, Hash, VoteKind, VoteTarget};
 
 use super::{Violation, short};
-use crate::plan::WorldPlan;
+use crate::params::WorldPlan;
 
 /// Heights whose parent is genesis, which needs no certificate.
 const FIRST: u64 = 1;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use alys_types::{Hash, VoteKind, VoteTarget};
 
 use super::{Blocks, Violation, short};
-use crate::plan::WorldPlan;
+use crate::params::WorldPlan;
 
 /// All signatures of a run.
 #[derive(Debug)]
@@ -349,7 +349,7 @@ fn word(kind: VoteKind) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Byzantine, Conduct};
+    use crate::params::{Byzantine, Conduct};
     use alys_types::{Height, Slot};
 
     fn votes(forger: Option<u8>) -> Votes {

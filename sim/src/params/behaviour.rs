@@ -1,7 +1,44 @@
 //! What users do, as words of plans.
 
+use alys_types::limits::MAX_GAS_LIMIT;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::{Ms, time};
+
+/// What users do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkloadPlan {
+    /// Accounts that send transactions; 0 is no workload.
+    pub users: u8,
+    /// Most transactions that an account has under way.
+    pub burst: u8,
+    /// Pause of an account between two bursts.
+    #[serde(rename = "pause", with = "time::ms")]
+    #[schemars(with = "Ms")]
+    pub pause_ms: u64,
+    /// What users do; a word that comes twice is done twice as often.
+    pub behaviours: Vec<Behaviour>,
+    /// Transactions that the pool of an execution client holds; half of them of one sender, an eighth behind a gap.
+    pub pool: usize,
+    /// Gas limit of blocks.
+    pub block_gas: u64,
+}
+
+impl Default for WorkloadPlan {
+    fn default() -> Self {
+        let behaviours = Behaviour::usual();
+        Self {
+            users: 3,
+            burst: 3,
+            pause_ms: 700,
+            behaviours,
+            pool: 64,
+            block_gas: MAX_GAS_LIMIT,
+        }
+    }
+}
 
 /// A thing that users do.
 #[derive(

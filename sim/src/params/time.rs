@@ -1,14 +1,14 @@
-//! The words of plans: durations with units, moments, nodes; each is written as it is read.
+//! Durations with units, moments and slots; each is written as it is read.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Visitor};
+use serde::de;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{MAX_NODES, MAX_UNTIL_MS};
+use super::MAX_UNTIL_MS;
 
 /// A word of a plan that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -168,55 +168,26 @@ impl fmt::Display for When {
     }
 }
 
-/// An authority, named directly or by its part in the slot in which the fault begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeRef {
-    /// By number, from 1.
-    Number(u8),
-    /// The leader of the slot so many slots after the present one.
-    Leader(i8),
-    /// Anybody, drawn when the fault begins; several in one step are different ones.
-    Any,
-    /// Everybody.
-    All,
-    /// Everybody whom the rest of the list does not name.
-    Others,
+/// The slots of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Slots {
+    /// True wall clock at the start.
+    pub start_ms: u64,
+    /// Length.
+    pub slot_ms: u64,
 }
 
-impl FromStr for NodeRef {
-    type Err = WordError;
-
-    fn from_str(text: &str) -> Result<Self, WordError> {
-        let expected = "a node is a number from 1, leader, leader+1, leader-1, any, all or others";
-        let error = || WordError {
-            text: text.to_owned(),
-            expected,
-        };
-        match text.trim() {
-            "leader" => Ok(Self::Leader(0)),
-            "any" => Ok(Self::Any),
-            "all" => Ok(Self::All),
-            "others" => Ok(Self::Others),
-            text => match text.strip_prefix("leader") {
-                Some(offset) => offset.parse().map(Self::Leader).map_err(|_| error()),
-                None => match text.parse() {
-                    Ok(number) if (1..=MAX_NODES).contains(&number) => Ok(Self::Number(number)),
-                    _ => Err(error()),
-                },
-            },
-        }
+impl Slots {
+    /// The slot at so many milliseconds after the start, by the true clock.
+    pub fn at(&self, ms: u64) -> u64 {
+        (self.start_ms + ms) / self.slot_ms
     }
-}
 
-impl fmt::Display for NodeRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number(number) => number.fmt(f),
-            Self::Leader(0) => f.write_str("leader"),
-            Self::Leader(offset) => write!(f, "leader{offset:+}"),
-            Self::Any => f.write_str("any"),
-            Self::All => f.write_str("all"),
-            Self::Others => f.write_str("others"),
+    /// When a moment of a plan comes, in milliseconds after the start.
+    pub fn when(&self, when: When) -> u64 {
+        match when {
+            When::At(ms) => ms,
+            When::Slot(slot, ms) => (self.at(0) + slot) * self.slot_ms + ms - self.start_ms,
         }
     }
 }
@@ -256,63 +227,6 @@ as_text! {
     SignedMs: r"^-?\d+(\.\d{1,3})? ?(ms|s|min)$", "A duration: 250ms, 12s, -1.5s, 2min.";
     When: r"^(\d+(\.\d{1,3})? ?(ms|s|min)|slot \d+( *\+ *\d+(\.\d{1,3})? ?(ms|s|min))?)$",
         "A moment: 12s from the start, slot 7, slot 7 + 300ms; slot 1 is the first that begins after the start.";
-}
-
-impl Serialize for NodeRef {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Number(number) => serializer.serialize_u8(*number),
-            named => serializer.collect_str(named),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for NodeRef {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-
-        impl Visitor<'_> for Either {
-            type Value = NodeRef;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a node: a number from 1, leader, leader+1, any, all or others")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<NodeRef, E> {
-                text.parse().map_err(E::custom)
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<NodeRef, E> {
-                self.visit_str(&number.to_string())
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<NodeRef, E> {
-                self.visit_str(&number.to_string())
-            }
-        }
-
-        deserializer.deserialize_any(Either)
-    }
-}
-
-impl JsonSchema for NodeRef {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "NodeRef".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "A node: a number from 1, leader, leader+1, any (drawn), all or others.",
-            "anyOf": [
-                { "type": "integer", "minimum": 1, "maximum": MAX_NODES },
-                { "type": "string", "pattern": r"^(\d+|leader([+-]\d+)?|any|all|others)$" },
-            ],
-        })
-    }
 }
 
 /// For fields that are bare milliseconds in the program and durations in files: `#[serde(with = "time::ms")]`.
@@ -367,26 +281,36 @@ mod tests {
     }
 
     #[test]
-    fn moments_and_nodes_are_written_as_they_are_read() {
+    fn moments_are_written_as_they_are_read() {
         for text in ["12s", "250ms", "slot 7", "slot 7 + 300ms", "slot 12 + 2s"] {
             assert_eq!(
                 text.parse::<When>().map(|when| when.to_string()),
                 Ok(text.to_owned())
             );
         }
-        for text in [
-            "1", "15", "leader", "leader+1", "leader-2", "any", "all", "others",
-        ] {
-            assert_eq!(
-                text.parse::<NodeRef>().map(|node| node.to_string()),
-                Ok(text.to_owned())
-            );
-        }
         for text in ["slot", "slot x", "slot 7 + 3", "7"] {
             assert!(text.parse::<When>().is_err(), "{text}");
         }
-        for text in ["0", "16", "leaders", "leader+", "none", ""] {
-            assert!(text.parse::<NodeRef>().is_err(), "{text}");
-        }
+    }
+
+    #[test]
+    fn the_first_slot_is_the_first_that_begins_after_the_start() {
+        let slots = Slots {
+            start_ms: 10_300,
+            slot_ms: 1_000,
+        };
+        assert_eq!((slots.at(0), slots.at(699), slots.at(700)), (10, 10, 11));
+        assert_eq!(slots.when(When::At(12)), 12);
+        assert_eq!(slots.when(When::Slot(1, 0)), 700);
+        assert_eq!(slots.when(When::Slot(3, 250)), 2_950);
+        let aligned = Slots {
+            start_ms: 10_000,
+            slot_ms: 1_000,
+        };
+        assert_eq!(
+            aligned.when(When::Slot(1, 0)),
+            1_000,
+            "the slot that begins with the start counts as begun before"
+        );
     }
 }

@@ -6,11 +6,10 @@ use alys_types::FaultModel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Behaviour;
-use crate::plan::{
-    Actor, Byzantine, Conduct, Fault, LinkPlan, Machine, Ms, NodeRef, Plan, SignedMs, Step, Vote,
-    Way, When,
-};
+use crate::faults::{Actor, Fault, Machine, Step, Vote, Way};
+use crate::params::Behaviour;
+use crate::params::{Byzantine, Conduct, LinkPlan, Ms, NodeRef, SignedMs, When};
+use crate::plan::Plan;
 
 /// What is drawn besides the steps of the file: the `[swarm]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -10,7 +10,7 @@ use alys_runtime::time;
 use serde::Deserialize;
 
 use crate::invariants::{Due, Final, Judge, Receipt, Violation, short};
-use crate::plan::WorkloadPlan;
+use crate::params::WorkloadPlan;
 use crate::workload::rpc;
 
 /// How long clients may take to have the final chain.

@@ -11,8 +11,7 @@ use alys_runtime::sim::{Event, NodeId, World};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::cluster::now_ms;
-use crate::faults::Living;
+use crate::cluster::{Living, now_ms};
 use crate::invariants::Judge;
 
 /// Most moments whose states are taken.

@@ -4,10 +4,9 @@ pub mod audit;
 pub mod bisect;
 pub mod inspect;
 pub mod logs;
+mod memory;
 pub mod outcome;
 pub mod probe;
-#[cfg(test)]
-mod recording_tests;
 pub mod recovery;
 pub mod reexecution;
 pub mod sandbox;
@@ -20,6 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use alys_node::interceptor::Intercept;
+use alys_node::node::NodeEvent;
 use alys_runtime::sim::{
     Event, Finished, NodeId, Options, Patience, USUAL_SHARE_PPM, World, try_run,
 };
@@ -35,18 +36,19 @@ use self::outcome::{Mark, Outcome};
 use self::recovery::{Progress, wait};
 use self::sandbox::Canary;
 use crate::cluster::genesis::Chain;
-use crate::cluster::{self, Exit, Net, Seat, Shared, now_ms};
+use crate::cluster::{self, Exit, Living, Net, Seat, Shared, now_ms};
 use crate::events::Recorder;
 use crate::faults;
-use crate::faults::{Faults, Living, Reactions, Slots};
-use crate::fleet::process::{self, Job};
-use crate::invariants::{Clients, Found, Judge, Violation};
+use crate::faults::{Faults, GossipRepeater, Reactions};
+use crate::invariants::{Clients, Judge, Violation};
+use crate::params::Slots;
+use crate::params::{Conduct, Ms, Stack};
 use crate::peers::byzantine;
 use crate::peers::flooder;
 use crate::peers::key_thief;
 use crate::peers::light_client;
 use crate::peers::staller;
-use crate::plan::{Conduct, Expect, Ms, Plan, Stack};
+use crate::plan::{Expect, Plan};
 use crate::workload::{Desk, User};
 
 /// Simulated time beyond the end of the chaos after which the run is broken off: healing, progress and audit take less.
@@ -259,7 +261,7 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         seed,
         stack,
         mutant: mutant.map(|(name, _)| name.to_owned()),
-        found: oracles.found.clone().or_else(|| too_large(at_ms)),
+        found: oracles.found.clone().or_else(|| memory::too_large(at_ms)),
         timeout_s: None,
         trace_hash: trace_hash
             .iter()
@@ -271,20 +273,8 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         final_height: oracles.finality.top(),
         counters: all,
         wall_ms: began.elapsed().as_millis() as u64,
-        peak_kib: process::peak_kib(),
+        peak_kib: memory::peak_kib(),
     }
-}
-
-/// What all machines of a run may take together, several times what the largest of them do.
-const MAX_MEMORY_MIB: u64 = 2_048;
-
-fn too_large(at_ms: u64) -> Option<Found> {
-    let mib = process::peak_kib() / 1_024;
-    let violation = Violation::MemoryUnbounded {
-        mib,
-        limit_mib: MAX_MEMORY_MIB,
-    };
-    (mib > MAX_MEMORY_MIB).then_some(Found { at_ms, violation })
 }
 
 fn show(world: World, trace: Trace) {
@@ -348,7 +338,12 @@ async fn drive(
     }
     let start_ms = world.wall_ms(NodeId::WORLD);
     let chain = Chain::new(&plan.world, &plan.workload, start_ms);
-    let (reactions, living) = (Reactions::default(), Living::default());
+    let reactions = Reactions::default();
+    let living = Living::default();
+    let observer = {
+        let reactions = reactions.clone();
+        Arc::new(move |node, event: &NodeEvent| reactions.on_event(node, event))
+    };
     if !states.is_empty() {
         inspect::watch(states, plan.world.nodes, judge, &living);
     }
@@ -358,17 +353,20 @@ async fn drive(
         start_ms,
         slot_ms: plan.world.slot_ms,
     };
-    let benders = byzantine::benders(world, &plan.world, slots, &chain, judge);
-    let bends = faults::bends(world, nodes);
+    let interceptors = byzantine::interceptors(world, &plan.world, slots, &chain, judge);
+    let bends = cluster::bends(world, nodes);
     let shared = Shared {
         chain,
         nodes,
         judge: judge.clone(),
-        reactions: reactions.clone(),
+        reactions: observer,
         living: living.clone(),
         clients: Clients::default(),
         bends: bends.clone(),
-        benders: benders.clone(),
+        interceptors: interceptors
+            .iter()
+            .map(|(index, one)| (*index, one.clone() as Arc<dyn Intercept>))
+            .collect(),
         exits,
     };
     if mutant::active(Mutant::CanaryAlwaysFails) {
@@ -399,9 +397,13 @@ async fn drive(
     let authorities: Vec<_> = (0..nodes).map(add).collect();
     let faults = Faults::new(
         world,
-        plan,
+        &plan.world,
+        &plan.steps,
         authorities,
-        benders,
+        interceptors
+            .into_iter()
+            .map(|(index, one)| (index, one as Arc<dyn GossipRepeater>))
+            .collect(),
         slots,
         judge.clone(),
         living,
@@ -546,28 +548,5 @@ async fn watch_exits(
             }
             faults.respawn(machine);
         }
-    }
-}
-
-/// The violation of a run that its process did not survive.
-pub fn lost(plan: &Plan, job: &Job, wall_ms: u64, violation: Violation) -> Outcome {
-    Outcome {
-        scenario: plan.name.clone(),
-        seed: job.seed,
-        stack: job.stack,
-        mutant: job.mutant.clone(),
-        found: Some(Found {
-            at_ms: 0,
-            violation,
-        }),
-        timeout_s: None,
-        trace_hash: String::new(),
-        snapshots: Vec::new(),
-        events: 0,
-        simulated_ms: 0,
-        final_height: 0,
-        counters: BTreeMap::new(),
-        wall_ms,
-        peak_kib: 0,
     }
 }

@@ -7,7 +7,7 @@ use alys_runtime::sim::Snapshot;
 use serde::{Deserialize, Serialize};
 
 use crate::invariants::{Found, Violation};
-use crate::plan::Stack;
+use crate::params::Stack;
 
 /// The outcome of a run: the same for the same plan, seed and code, but for [`Outcome::wall_ms`] and
 /// [`Outcome::peak_kib`].

@@ -6,10 +6,10 @@ use std::time::Duration;
 use alys_runtime::sim::{Rng, World};
 use alys_runtime::time;
 
-use crate::cluster::now_ms;
-use crate::faults::Living;
+use crate::cluster::{Living, now_ms};
 use crate::invariants::{Judge, Violation, unrested};
-use crate::plan::{Ms, Plan, WorldPlan};
+use crate::params::{Ms, WorldPlan};
+use crate::plan::Plan;
 use crate::run::inspect;
 
 /// Within which each actor comes to rest once.

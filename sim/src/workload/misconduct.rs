@@ -3,10 +3,11 @@
 use alloy_primitives::{Bytes, TxKind, U256};
 use alys_integrations::http::HttpClient;
 
-use super::sign::{Draft, Fees, Form, Raw};
+use super::sign::{Draft, Fees, Raw};
 use super::{GWEI, USUAL, User};
-use crate::cluster::genesis::{CHAIN_ID, sink_address, user_funds, user_key};
 use crate::invariants::Violation;
+use crate::params::accounts::{CHAIN_ID, sink_address, user_funds, user_key};
+use crate::params::transactions::Form;
 
 /// Longest garbage, in bytes.
 const MOST_GARBAGE: u64 = 300;

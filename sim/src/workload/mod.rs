@@ -20,13 +20,13 @@ use alys_integrations::http::{CallError, ClientConfig, HttpClient};
 use alys_runtime::sim::{Rng, World};
 use alys_runtime::time;
 
-use crate::cluster::genesis::{sink_address, user_address, user_key};
 use crate::cluster::{RPC_PORT, client_ip, now_ms};
 use crate::invariants::coverage;
 use crate::invariants::{Action, Judge, Receipt, Sent, Taken, Violation};
-use crate::plan::{Behaviour, WorkloadPlan};
-use crate::plan::contracts::Contract;
-use sign::{ACCESS_LIST_GAS, Draft, Fees, Form, Raw};
+use crate::params::{Behaviour, WorkloadPlan};
+use crate::params::accounts::{sink_address, user_address, user_key};
+use crate::params::transactions::{Contract, Form};
+use sign::{ACCESS_LIST_GAS, Draft, Fees, Raw};
 
 const GWEI: u128 = 1_000_000_000;
 /// What is offered for a transaction that should get through.

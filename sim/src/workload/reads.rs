@@ -5,9 +5,9 @@ use alys_integrations::http::{CallError, HttpClient};
 use serde_json::{Value, json};
 
 use super::User;
-use crate::cluster::genesis::{sink_address, user_address};
 use crate::invariants::Violation;
-use crate::plan::contracts::Contract;
+use crate::params::accounts::{sink_address, user_address};
+use crate::params::transactions::Contract;
 
 /// How far below the last final block a question goes at most.
 const DEPTH: u64 = 4;

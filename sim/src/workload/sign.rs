@@ -9,32 +9,8 @@ use alloy_eips::eip2930::{AccessList, AccessListItem};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, keccak256};
 use k256::ecdsa::SigningKey;
 
-use crate::cluster::genesis::CHAIN_ID;
-
-/// The form of a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// The oldest, with a chain id.
-    Legacy,
-    /// EIP-2930.
-    AccessList,
-    /// EIP-1559.
-    DynamicFee,
-}
-
-impl Form {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Legacy, Self::AccessList, Self::DynamicFee];
-
-    /// The feature that a final transaction of this form counts as.
-    pub const fn feature(self) -> &'static str {
-        match self {
-            Self::Legacy => "final.legacy",
-            Self::AccessList => "final.access-list",
-            Self::DynamicFee => "final.dynamic-fee",
-        }
-    }
-}
+use crate::params::accounts::CHAIN_ID;
+use crate::params::transactions::Form;
 
 /// What is offered for gas, in wei.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,7 +219,7 @@ fn sealed<T: SignableTransaction<Signature>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::genesis::{user_address, user_key};
+    use crate::params::accounts::{user_address, user_key};
     use alloy_consensus::Transaction;
     use alloy_consensus::transaction::SignerRecoverable;
     use alloy_eips::eip2718::Decodable2718;

@@ -1,14 +1,16 @@
 //! The rules of the house that a machine can check.
 //!
 //! [`check`] reads the repository as git lists it and `cargo metadata` describes it. Each rule is a function of text:
-//! [`arrows`] (dependencies between crates), [`manifests`] (lints and versions come from the workspace), [`source`]
-//! (names that code may use), [`citations`] (the protocol has every rule that is cited), [`text`] (text that no file may
-//! contain). [`exceptions`] lists the excused findings with reasons; an exception that excuses nothing is a finding.
+//! [`arrows`] (dependencies between crates), [`manifests`] (lints and versions come from the workspace), [`rooms`]
+//! (the order of the simulator's rooms), [`source`] (names that code may use), [`citations`] (the protocol has every rule
+//! that is cited), [`text`] (text that no file may contain). [`exceptions`] lists the excused findings with reasons; an
+//! exception that excuses nothing is a finding.
 
 pub mod arrows;
 pub mod citations;
 pub mod exceptions;
 pub mod manifests;
+pub mod rooms;
 pub mod scan;
 pub mod source;
 pub mod text;
@@ -26,6 +28,8 @@ pub enum Rule {
     Arrows,
     /// Lints, versions and editions come from the workspace.
     Manifest,
+    /// The order of the simulator's rooms.
+    Rooms,
     /// Names that a pure crate may not use.
     Pure,
     /// Names that only `crates/runtime` may use.
@@ -55,6 +59,7 @@ impl fmt::Display for Rule {
         f.write_str(match self {
             Rule::Arrows => "arrows",
             Rule::Manifest => "manifest",
+            Rule::Rooms => "rooms",
             Rule::Pure => "pure",
             Rule::Seam => "seam",
             Rule::Bounded => "bounded",
@@ -134,6 +139,7 @@ fn check_file(path: &str, content: &str, protocol: &citations::Protocol) -> Vec<
     }
     if path.ends_with(".rs") {
         findings.extend(source::check(path, content));
+        findings.extend(rooms::check(path, content));
     }
     findings
 }

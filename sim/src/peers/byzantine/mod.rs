@@ -25,9 +25,10 @@ use alys_types::{
 
 use crate::cluster;
 use crate::cluster::genesis::{Chain, authority_key};
-use crate::faults::Slots;
+use crate::faults::GossipRepeater;
 use crate::invariants::Judge;
-use crate::plan::{Conduct, WorldPlan};
+use crate::params::Slots;
+use crate::params::{Conduct, WorldPlan};
 
 /// Questions of peers that are remembered until they are answered; more are answered truthfully.
 const MOST_QUESTIONS: usize = 64;
@@ -39,13 +40,13 @@ const LIE_AHEAD: u64 = 1_000;
 const MOST_EXTRA_BYTES: u64 = 32;
 
 /// The layer of each authority's node.
-pub fn benders(
+pub fn interceptors(
     world: World,
     plan: &WorldPlan,
     slots: Slots,
     chain: &Chain,
     judge: &Judge,
-) -> BTreeMap<u8, Arc<Bender>> {
+) -> BTreeMap<u8, Arc<ByzantineInterceptor>> {
     let of = |index: u8| {
         let conduct = plan
             .byzantine
@@ -67,13 +68,13 @@ pub fn benders(
             questions: BTreeMap::new(),
             counts: BTreeMap::new(),
         };
-        (index, Arc::new(Bender(Mutex::new(inner))))
+        (index, Arc::new(ByzantineInterceptor(Mutex::new(inner))))
     };
     (0..plan.nodes).map(of).collect()
 }
 
 /// What stands between a node and its network.
-pub struct Bender(Mutex<Inner>);
+pub struct ByzantineInterceptor(Mutex<Inner>);
 
 struct Inner {
     index: u8,
@@ -96,13 +97,14 @@ struct Inner {
     counts: BTreeMap<&'static str, u64>,
 }
 
-impl Bender {
+impl ByzantineInterceptor {
     fn look(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// From now on gossip that arrives at the node arrives again, up to so many milliseconds later; or no longer.
-    pub fn duplicate(&self, ms: u64, on: bool) {
+impl GossipRepeater for ByzantineInterceptor {
+    fn duplicate(&self, ms: u64, on: bool) {
         let late = &mut self.look().late;
         match late.iter().position(|other| *other == ms) {
             Some(at) if !on => drop(late.remove(at)),
@@ -111,18 +113,17 @@ impl Bender {
         }
     }
 
-    /// The chaos is over: whoever does not keep to the rules goes on all the same.
-    pub fn heal(&self) {
+    // An authority that does not keep to the rules goes on all the same.
+    fn heal(&self) {
         self.look().late.clear();
     }
 
-    /// How often it did what it does.
-    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+    fn counts(&self) -> BTreeMap<&'static str, u64> {
         self.look().counts.clone()
     }
 }
 
-impl Intercept for Bender {
+impl Intercept for ByzantineInterceptor {
     fn leaving(&self, command: Command) -> Vec<(Duration, Command)> {
         let mut inner = self.look();
         match inner.conduct {

@@ -4,11 +4,12 @@ use alys_types::FaultModel;
 use alys_types::mutant::Mutant;
 
 use super::nearest;
-use crate::plan::generator::Swarm;
-use crate::plan::{
-    BLOCK_GAS, MAX_NODES, MAX_STEPS, MAX_USERS, Ms, NodeRef, POOL, Plan, Step, TCP_TIMEOUT_MS,
-    WorkloadPlan, WorldPlan,
+use crate::faults::Step;
+use crate::params::{
+    BLOCK_GAS, MAX_NODES, MAX_USERS, Ms, NodeRef, POOL, TCP_TIMEOUT_MS, WorkloadPlan, WorldPlan,
 };
+use crate::plan::generator::Swarm;
+use crate::plan::{MAX_STEPS, Plan};
 
 /// Longest silence after a loss of the vote state, in slots: a day.
 const MAX_REJOIN_MARGIN: u64 = 86_400;

@@ -7,11 +7,11 @@ use serde::de::{self, Deserializer};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
+use crate::faults::{Fault, Step};
+use crate::params::time::ms;
+use crate::params::{LinkPlan, Ms, NodeRef, When, WorkloadPlan, WorldPlan};
 use crate::plan::generator::Swarm;
-use crate::plan::time::ms;
-use crate::plan::{
-    Expect, Fault, LinkPlan, Ms, NodeRef, Plan, Step, When, WorkloadPlan, WorldPlan,
-};
+use crate::plan::{Expect, Plan};
 
 /// A scenario file: a plan, and the swarm that adds to it by the seed.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

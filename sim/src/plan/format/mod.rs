@@ -1,5 +1,5 @@
 //! Scenario files: plans in TOML, written by hand or by [`to_toml`]. What is wrong in one is told with line, column and the
-//! nearest known word. The form is that of [`File`] and of [`crate::plan::Fault`]; nothing else knows their words.
+//! nearest known word. The form is that of [`File`] and of [`crate::faults::Fault`]; nothing else knows their words.
 
 mod check;
 mod file;

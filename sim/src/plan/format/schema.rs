@@ -4,12 +4,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::File;
-use crate::plan::{Fault, Ms, NodeRef, When};
+use crate::faults::Fault;
+use crate::params::{Ms, NodeRef, When};
 
 /// The schema of scenario files as JSON, the same in every build.
 pub fn schema() -> String {
     let mut generator = SchemaGenerator::default();
-    let schema = File::<crate::plan::Step>::json_schema(&mut generator);
+    let schema = File::<crate::faults::Step>::json_schema(&mut generator);
     let mut schema = schema.to_value();
     if let Some(all) = schema.as_object_mut() {
         all.insert(

@@ -1,5 +1,6 @@
 use super::*;
-use crate::plan::{Actor, Fault, Harm, Machine, Ms, NodeRef, SignedMs, Strike, Vote, When};
+use crate::faults::{Actor, Fault, Harm, Machine, Strike, Vote};
+use crate::params::{Ms, NodeRef, SignedMs, When};
 
 const HEAD: &str = "why = \"A test.\"\nuntil = \"30s\"\n";
 

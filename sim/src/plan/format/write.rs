@@ -5,7 +5,8 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::File;
-use crate::plan::{Expect, LinkPlan, Plan, WorkloadPlan, WorldPlan};
+use crate::params::{LinkPlan, WorkloadPlan, WorldPlan};
+use crate::plan::{Expect, Plan};
 
 /// Where the text of `why` is broken.
 const WIDTH: usize = 120;
@@ -38,7 +39,7 @@ pub fn to_toml(plan: &Plan) -> String {
     if let Some(mutant) = mutant {
         line("mutant", value(&mutant));
     }
-    line("until", value(&crate::plan::Ms(until_ms)));
+    line("until", value(&crate::params::Ms(until_ms)));
     section(&mut text, "world", &world, &WorldPlan::default());
     section(&mut text, "links", &links, &LinkPlan::default());
     section(&mut text, "workload", &workload, &WorkloadPlan::default());

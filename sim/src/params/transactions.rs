@@ -1,7 +1,33 @@
-//! The contracts that users deploy. Each does one thing that shows from outside.
+//! The transactions of users: their forms, and the contracts that they deploy and call. Each contract has one effect that
+//! shows from outside.
 
 use alloy_primitives::{Bytes, hex};
 use serde::{Deserialize, Serialize};
+
+/// The form of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The oldest, with a chain id.
+    Legacy,
+    /// EIP-2930.
+    AccessList,
+    /// EIP-1559.
+    DynamicFee,
+}
+
+impl Form {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Legacy, Self::AccessList, Self::DynamicFee];
+
+    /// The feature that a final transaction of this form counts as.
+    pub const fn feature(self) -> &'static str {
+        match self {
+            Self::Legacy => "final.legacy",
+            Self::AccessList => "final.access-list",
+            Self::DynamicFee => "final.dynamic-fee",
+        }
+    }
+}
 
 /// A contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,12 +1,12 @@
 //! Faults: the one place in which each is declared, with its word, its explanation and its values. Reading and writing of
-//! files, the schema, the guide and the tables of coverage all come from here. What a fault does is in [`crate::faults`].
+//! files, the schema, the guide and the tables of coverage all come from here. What a fault does is in [`super`].
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{LinkPlan, Ms, SignedMs, WorldPlan};
+use crate::params::{LinkPlan, Ms, NodeRef, SignedMs, When, WorldPlan};
 
 /// Messages of an actor that one step may hit.
 const MAX_STRUCK: u32 = 1_000;
@@ -675,6 +675,30 @@ pub struct Strike {
     pub count: u32,
     /// It comes at a moment, drawn for each node, up to so many milliseconds after the step begins.
     pub spread_ms: u64,
+}
+
+/// A fault with its time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// When it begins.
+    pub at: When,
+    /// How long it lasts, in milliseconds; `None`: until everything heals.
+    pub for_ms: Option<u64>,
+    /// Whom it hits.
+    pub nodes: Vec<NodeRef>,
+    /// What it is.
+    pub fault: Fault,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes: Vec<String> = self.nodes.iter().map(NodeRef::to_string).collect();
+        write!(f, "{}: {} on {}", self.at, self.fault, nodes.join(", "))?;
+        match self.for_ms {
+            Some(ms) => write!(f, " for {}", Ms(ms)),
+            None => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,13 @@
-//! The pages: each is one file, made of a template, a script and the data.
+//! Pages: what happened in a run, and what a sweep came to, each as one HTML file that needs nothing else.
+//!
+//! **Owns** the pages: `*.html`, `*.css` and `*.js` beside this file, which are put into one with the data. **Promises** that
+//! a page makes no request, and that a page of a run stays below [`MAX_PAGE`]. **Never** judges: a page shows what the
+//! invariants found.
 
 mod run;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use serde::Serialize;
 
@@ -53,39 +59,4 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('"', "&quot;")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_is_one_file_and_data_cannot_leave_its_place() {
-        let template = "<title>{{title}}</title><script>{{data}}</script>";
-        let page = page(template, "a < b", "", &"</script>{{title}}").expect("is made");
-        assert_eq!(
-            page,
-            "<title>a &lt; b</title><script>\"\\u003c/script>{{title}}\"</script>"
-        );
-        for template in [include_str!("run.html"), include_str!("sweep.html")] {
-            for name in ["{{title}}", "{{style}}", "{{data}}", "{{script}}"] {
-                assert_eq!(template.matches(name).count(), 1, "{name}");
-            }
-        }
-        let texts = [
-            include_str!("run.html"),
-            include_str!("sweep.html"),
-            include_str!("page.css"),
-            include_str!("page.js"),
-            include_str!("run.js"),
-            include_str!("sweep.js"),
-        ];
-        for text in texts {
-            for outside in [
-                "http:", "https:", "import ", "@import", "fetch(", "url(", " src=",
-            ] {
-                assert!(!text.contains(outside), "{outside}");
-            }
-        }
-    }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::events::{MAX_PAGE, Recorder, run_page};
+use super::{MAX_PAGE, page, run_page};
+use crate::events::Recorder;
+use crate::params::Stack;
 use crate::plan::Plan;
-use crate::plan::Stack;
 use crate::plan::format;
 use crate::run::outcome::Outcome;
 use crate::run::{self, Look, Mode, View};
@@ -88,7 +89,7 @@ fn numbers(value: &Value) -> Vec<i64> {
 
 #[test]
 fn a_recorded_run_is_the_same_run_and_its_page_shows_all_of_it() {
-    let recorder = Recorder::new(&plan(), None);
+    let recorder = Recorder::new(&plan().world, None);
     let outcome = run(Some(recorder.clone()));
     assert_eq!(
         run(None).trace_hash,
@@ -231,4 +232,34 @@ fn a_recorded_run_is_the_same_run_and_its_page_shows_all_of_it() {
         "some were cut off, most were read: {unread} of {}",
         delays.len()
     );
+}
+
+#[test]
+fn a_page_is_one_file_and_data_cannot_leave_its_place() {
+    let template = "<title>{{title}}</title><script>{{data}}</script>";
+    let page = page(template, "a < b", "", &"</script>{{title}}").expect("is made");
+    assert_eq!(
+        page,
+        "<title>a &lt; b</title><script>\"\\u003c/script>{{title}}\"</script>"
+    );
+    for template in [include_str!("run.html"), include_str!("sweep.html")] {
+        for name in ["{{title}}", "{{style}}", "{{data}}", "{{script}}"] {
+            assert_eq!(template.matches(name).count(), 1, "{name}");
+        }
+    }
+    let texts = [
+        include_str!("run.html"),
+        include_str!("sweep.html"),
+        include_str!("page.css"),
+        include_str!("page.js"),
+        include_str!("run.js"),
+        include_str!("sweep.js"),
+    ];
+    for text in texts {
+        for outside in [
+            "http:", "https:", "import ", "@import", "fetch(", "url(", " src=",
+        ] {
+            assert!(!text.contains(outside), "{outside}");
+        }
+    }
 }

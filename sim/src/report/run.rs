@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::super::recorder::{Record, Recorder};
-use super::super::shapes::Kind;
-use super::super::words::category;
 use super::{MAX_PAGE, page};
+use crate::events::{Kind, Record, Recorder};
 use crate::invariants::explain;
 use crate::plan::Plan;
 use crate::run::outcome::Outcome;
@@ -205,4 +203,81 @@ fn found(outcome: &Outcome) -> Value {
         .map(|(field, value)| json!([field.replace('_', " "), value]))
         .collect();
     json!({ "at_ms": found.at_ms, "name": name, "title": title, "explanation": explanation, "fields": fields })
+}
+
+/// What a fault is about, for its colour.
+fn category(name: &str) -> &'static str {
+    const WORDS: [(&str, &[&str]); 7] = [
+        ("actor", &["actor"]),
+        (
+            "client",
+            &["client", "syncing", "forkchoice", "payload", "jwt"],
+        ),
+        (
+            "byzantine",
+            &["twin", "equivoc", "forg", "lie", "mutat", "withh", "byzan"],
+        ),
+        (
+            "disk",
+            &[
+                "disk",
+                "sync",
+                "operation",
+                "wipe",
+                "restore",
+                "rot",
+                "torn",
+                "space",
+                "read",
+                "write",
+            ],
+        ),
+        (
+            "process",
+            &["kill", "stop", "pause", "crash", "restart", "power"],
+        ),
+        ("time", &["clock", "drift", "skew"]),
+        (
+            "network",
+            &[
+                "partition",
+                "link",
+                "reset",
+                "open",
+                "clog",
+                "swizzle",
+                "band",
+                "dupl",
+                "latency",
+                "loss",
+                "reorder",
+                "hold",
+                "squeeze",
+            ],
+        ),
+    ];
+    let found = WORDS
+        .iter()
+        .find(|(_, words)| words.iter().any(|word| name.contains(word)));
+    found.map_or("other", |(category, _)| category)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::category;
+
+    #[test]
+    fn every_fault_of_today_has_a_category() {
+        for (name, _) in crate::faults::Fault::KINDS {
+            assert_ne!(category(name), "other", "{name}");
+        }
+        assert_eq!(
+            (
+                category("slow-disk"),
+                category("slow-client"),
+                category("kill")
+            ),
+            ("disk", "client", "process")
+        );
+    }
 }

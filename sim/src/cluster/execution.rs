@@ -1,0 +1,63 @@
+//! The machine of an authority's execution client: the embedded client, one life after the other.
+
+use std::net::SocketAddr;
+
+use alys_integrations::embedded::{Bend, ExecutionServer, ExecutionServerConfig};
+use alys_runtime::disk::Dir;
+use alys_runtime::sim::World;
+use alys_runtime::{select, signal, time};
+use alys_storage::Engine;
+
+use super::addresses::{ENGINE_PORT, RPC_PORT, Seat, client_ip, node_ip};
+use super::genesis::jwt_secret;
+use super::{LOOK, STOP, Shared, now_ms};
+
+/// What is wrong with the execution clients, by authority.
+pub fn bends(world: World, nodes: u8) -> Vec<Bend> {
+    let hang_up = move |index| {
+        move || {
+            world.reset_connections(node_ip(index), client_ip(index));
+        }
+    };
+    (0..nodes).map(|index| Bend::new(hang_up(index))).collect()
+}
+
+/// One life of the process.
+pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
+    let text = |error: &dyn std::error::Error| error.to_string();
+    let dir = Dir::open("/data/execution").map_err(|e| text(&e))?;
+    let store = alys_storage::open(Engine::Redb, &dir).map_err(|e| text(&e))?;
+    let (ip, index) = (seat.client_ip(), seat.index);
+    let config = ExecutionServerConfig {
+        http_addr: Some(SocketAddr::new(ip, RPC_PORT)),
+        engine_addr: SocketAddr::new(ip, ENGINE_PORT),
+        jwt_secret: jwt_secret(index),
+        genesis: shared.chain.execution.clone(),
+        store,
+        core: shared.chain.client.clone(),
+    };
+    let bend = shared
+        .bends
+        .get(usize::from(index))
+        .cloned()
+        .unwrap_or_default();
+    let server = ExecutionServer::start_bent(config, bend)
+        .await
+        .map_err(|e| text(&e))?;
+    shared
+        .clients
+        .born(index, now_ms(World::current()), server.witness());
+    loop {
+        select! {
+            _ = signal::shutdown() => {
+                return time::timeout(STOP, server.stop()).await.map_err(|_| "did not stop in time".to_owned());
+            }
+            () = time::sleep(LOOK) => {
+                shared.clients.is_up(index, now_ms(World::current()));
+                if server.has_failed() {
+                    return Err("its store failed".to_owned());
+                }
+            }
+        }
+    }
+}

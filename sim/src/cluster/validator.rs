@@ -1,0 +1,192 @@
+//! The machine of an authority's node: the real node, one life after the other.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use alys_integrations::http::Endpoint;
+use alys_node::interceptor::NetworkInterceptor;
+use alys_node::node::{FRESH_VOTES_FILE, Node, NodeConfig, NodeEvent};
+use alys_runtime::disk::Dir;
+use alys_runtime::sim::{NodeId, World, here};
+use alys_runtime::{select, signal, time};
+use alys_storage::Engine;
+
+use super::addresses::{ENGINE_PORT, PEER_PORT, Seat, node_ip};
+use super::genesis::{authority_key, jwt_secret};
+use super::{LOOK, STOP, Shared, now_ms};
+use crate::invariants::{Judge, short};
+
+/// The nodes that run at present, by authority.
+#[derive(Clone, Default)]
+pub struct Living(Arc<Mutex<BTreeMap<u8, Weak<Node>>>>);
+
+impl Living {
+    /// A node runs. It is not kept alive here: it ends with its process.
+    pub fn born(&self, index: u8, node: &Arc<Node>) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(index, Arc::downgrade(node));
+    }
+
+    /// The node of an authority, if it runs.
+    pub fn find(&self, index: u8) -> Option<Arc<Node>> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&index)
+            .and_then(Weak::upgrade)
+    }
+
+    /// No fault waits any more.
+    pub fn heal(&self) {
+        let nodes: Vec<_> = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
+        nodes.iter().for_each(|node| node.faults().clear());
+    }
+}
+
+/// Tells the oracles what the clock of the machine shows on which this runs.
+fn look_at_clock(world: World, judge: &Judge, index: u8, event: Option<&NodeEvent>) {
+    let (wall_ms, true_ms) = (world.wall_ms(here().node), world.wall_ms(NodeId::WORLD));
+    judge
+        .look()
+        .clock(now_ms(world), index, wall_ms, true_ms, event);
+}
+
+/// One life of the process.
+pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
+    let Seat { index, is_twin } = seat;
+    let world = World::current();
+    let text = |error: &dyn std::error::Error| error.to_string();
+    shared.judge.look().born(index);
+    let datadir = Dir::open("/data").map_err(|e| text(&e))?;
+    if here().incarnation == 0 {
+        datadir
+            .write_atomic(FRESH_VOTES_FILE, b"")
+            .map_err(|e| text(&e))?;
+    }
+    let fresh_votes = datadir.exists(FRESH_VOTES_FILE).map_err(|e| text(&e))?;
+    let others = (0..shared.nodes).filter(|other| *other != index);
+    let (judge, reactions, clients) = (
+        shared.judge.clone(),
+        shared.reactions.clone(),
+        shared.clients.clone(),
+    );
+    let observer = move |event: &NodeEvent| {
+        let world = World::current();
+        if world.is_here_alive() {
+            let detail = tell(&seat.name("node"), event);
+            world.note("said", detail.as_bytes(), &detail);
+            look_at_clock(world, &judge, index, Some(event));
+            judge.look().executed(now_ms(world), index, event, &clients);
+            judge.look().observe(now_ms(world), index, event);
+            if !is_twin {
+                reactions(index, event);
+            }
+        }
+    };
+    let config = NodeConfig {
+        name: seat.name("node"),
+        genesis: shared.chain.genesis.clone(),
+        cancun_time: Some(0),
+        key: Some(authority_key(index)),
+        identity: seat.identity(),
+        listen: SocketAddr::new(seat.node_ip(), PEER_PORT),
+        bootnodes: others
+            .map(|other| SocketAddr::new(node_ip(other), PEER_PORT).to_string())
+            .collect(),
+        datadir,
+        storage: Engine::Redb,
+        engine: Endpoint::new(SocketAddr::new(seat.client_ip(), ENGINE_PORT)),
+        jwt_secret: jwt_secret(index),
+        fresh_votes,
+        observer: Some(Arc::new(observer)),
+        interceptor: match shared.interceptors.get(&index).filter(|_| !is_twin) {
+            Some(interceptor) => NetworkInterceptor::by(interceptor.clone()),
+            None => NetworkInterceptor::default(),
+        },
+    };
+    let node = Arc::new(Node::start(config).await.map_err(|e| text(&e))?);
+    if !is_twin {
+        shared.living.born(index, &node);
+    }
+    loop {
+        select! {
+            reason = node.failed() => return Err(reason),
+            _ = signal::shutdown() => {
+                // Nobody else keeps a node: who looks at it lets go of it before anything else runs.
+                let Some(node) = Arc::into_inner(node) else { return Err("somebody holds the node".to_owned()) };
+                let faults = node.faults().clone();
+                let report = node.shutdown(STOP).await;
+                // An actor that was told to hang does so at a stop, too.
+                let struck = faults.hits();
+                let is_struck = |actor: &str| struck.keys().any(|(path, _)| **path == *actor);
+                let left: Vec<_> = report
+                    .abandoned
+                    .iter()
+                    .filter(|one| one.failure.is_none() || !is_struck(&one.actor))
+                    .collect();
+                return if left.is_empty() { Ok(()) } else { Err(format!("left undone at the stop: {left:?}")) };
+            }
+            () = time::sleep(LOOK) => {
+                let asked = (now_ms(world), shared.judge.look().finality.of(index));
+                if let Some(summary) = node.summary().await && world.is_here_alive() {
+                    shared.judge.look().stands(now_ms(world), index, asked, summary);
+                }
+                look_at_clock(world, &shared.judge, index, None);
+                shared.judge.look().tree(now_ms(world), index, &node.actors());
+            }
+        }
+    }
+}
+
+/// What a node says, on a line.
+fn tell(name: &str, event: &NodeEvent) -> String {
+    let said = match event {
+        NodeEvent::Signed { target } => {
+            let (kind, height, slot, hash) =
+                (target.kind, target.height, target.slot, short(&target.hash));
+            format!("signs {kind:?} of height {height} slot {slot} {hash}").to_lowercase()
+        }
+        NodeEvent::VotesFor { block, parent } => {
+            let (hash, on) = (short(&block.hash), short(&parent.hash));
+            format!(
+                "votes for slot {} {hash} on slot {} {on}",
+                block.slot, parent.slot
+            )
+        }
+        NodeEvent::Proposed {
+            height,
+            slot,
+            hash,
+            transactions,
+            ..
+        } => {
+            format!(
+                "proposes height {height} slot {slot} {} with {transactions} transactions",
+                short(hash)
+            )
+        }
+        NodeEvent::Head { height, slot, hash } => {
+            format!("head is height {height} slot {slot} {}", short(hash))
+        }
+        NodeEvent::Finalized(block) => {
+            format!(
+                "final is height {} slot {} {}",
+                block.height,
+                block.slot,
+                short(&block.hash)
+            )
+        }
+        NodeEvent::Notice(notice) => format!("Notice(\"{notice}\")"),
+        other => format!("{other:?}"),
+    };
+    format!("{name} {said}")
+}

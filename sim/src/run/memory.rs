@@ -1,0 +1,24 @@
+//! The memory of the process of a run.
+
+use crate::invariants::{Found, Violation};
+
+/// The most memory that this process has had so far, in KiB; 0 where the system does not tell.
+pub fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok())
+        .unwrap_or(0)
+}
+
+/// What all machines of a run may take together, several times what the largest of them do.
+const MAX_MEMORY_MIB: u64 = 2_048;
+
+/// The violation of a run whose process held more than that.
+pub fn too_large(at_ms: u64) -> Option<Found> {
+    let mib = peak_kib() / 1_024;
+    let violation = Violation::MemoryUnbounded {
+        mib,
+        limit_mib: MAX_MEMORY_MIB,
+    };
+    (mib > MAX_MEMORY_MIB).then_some(Found { at_ms, violation })
+}
