@@ -36,6 +36,14 @@ impl Random {
     }
 }
 
+/// Seeds of a sweep: `ALYS_SEEDS`, or few, because a test run repeats all sweeps.
+pub fn seeds(default: u64) -> std::ops::Range<u64> {
+    let given = std::env::var("ALYS_SEEDS")
+        .ok()
+        .and_then(|seeds| seeds.parse().ok());
+    0..given.unwrap_or(default)
+}
+
 /// One write in three of the workloads is durable.
 pub fn durability(random: &mut Random) -> Durability {
     if random.one_in(3) {

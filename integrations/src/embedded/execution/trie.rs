@@ -458,7 +458,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
         #[test]
         fn incremental_root_equals_the_root_of_all_leaves(
             rounds in proptest::collection::vec(proptest::collection::btree_map(key(), value(), 1..30), 1..12)
