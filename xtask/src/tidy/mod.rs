@@ -139,7 +139,6 @@ fn check_file(path: &str, content: &str, protocol: &citations::Protocol) -> Vec<
     }
     if path.ends_with(".rs") {
         findings.extend(source::check(path, content));
-        findings.extend(rooms::check(path, content));
     }
     findings
 }

@@ -1,11 +1,9 @@
 //! The simulator's rooms: a file of `sim/src` imports from its own room and from the rooms below it.
 
-use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
-
-use super::{Finding, Rule};
+use super::scan::{Path, Source};
 
 /// The rooms, the lowest first.
-pub const ROOMS: &[&str] = &[
+const ROOMS: &[&str] = &[
     "params",
     "events",
     "invariants",
@@ -23,37 +21,25 @@ pub const ROOMS: &[&str] = &[
 /// Files beside the rooms: they declare or start them.
 const ROOTS: &[&str] = &["lib.rs", "main.rs"];
 
-/// Every import of one file that runs against the order.
-pub fn check(path: &str, source: &str) -> Vec<Finding> {
-    let Some(inner) = path.strip_prefix("sim/src/") else {
+/// The imports of one file that run against the order: line, room, message.
+pub fn check(path: &str, source: &Source) -> Vec<(usize, String, String)> {
+    let Some(inner) = path
+        .strip_prefix("sim/src/")
+        .filter(|inner| !ROOTS.contains(inner))
+    else {
         return Vec::new();
     };
-    let finding = |line: usize, what: &str, message: String| Finding {
-        path: path.to_owned(),
-        line,
-        rule: Rule::Rooms,
-        what: what.to_owned(),
-        message,
-    };
-    let room = inner.split('/').next().unwrap_or_default();
+    let module = inner.trim_end_matches(".rs").trim_end_matches("/mod");
+    let module: Vec<&str> = module.split('/').collect();
+    let room = module[0];
     let Some(own) = level(room) else {
         let message = format!("`{inner}` is in none of the rooms: {}", ROOMS.join(", "));
-        let is_root = ROOTS.contains(&inner);
-        return if is_root {
-            Vec::new()
-        } else {
-            vec![finding(1, room, message)]
-        };
+        return vec![(1, inner.to_owned(), message)];
     };
-    // A file that is no Rust does not compile either: the compiler says where.
-    let tokens: TokenStream = source.parse().unwrap_or_default();
-    let mut named = Vec::new();
-    collect(tokens, &mut named);
-    let against = named.into_iter().filter_map(|name| {
-        let other = name.to_string();
-        let message = format!("`{room}` may not import from `{other}`, which stands above it");
-        let is_above = level(&other).is_some_and(|other| other > own);
-        is_above.then(|| finding(name.span().start().line, &other, message))
+    let against = source.paths.iter().filter_map(|path| {
+        let other = imported(path, module.len())?;
+        let message = format!("`{room}` may not import from `{other}`, which is above it");
+        (level(other)? > own).then(|| (path.line, other.to_owned(), message))
     });
     against.collect()
 }
@@ -62,54 +48,32 @@ fn level(room: &str) -> Option<usize> {
     ROOMS.iter().position(|known| *known == room)
 }
 
-/// The first names after each `crate::`, in paths and in groups of imports.
-fn collect(tokens: TokenStream, named: &mut Vec<Ident>) {
-    let mut tokens = tokens.into_iter().peekable();
-    while let Some(token) = tokens.next() {
-        match token {
-            TokenTree::Ident(name) if name == "crate" => {
-                let colons =
-                    |token: &TokenTree| matches!(token, TokenTree::Punct(p) if p.as_char() == ':');
-                while tokens.next_if(colons).is_some() {}
-                match tokens.peek() {
-                    Some(TokenTree::Ident(first)) => named.push(first.clone()),
-                    Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
-                        named.extend(first_of_each(group.stream()));
-                    }
-                    _ => {}
-                }
-            }
-            TokenTree::Group(group) => collect(group.stream(), named),
-            TokenTree::Ident(_) | TokenTree::Punct(_) | TokenTree::Literal(_) => {}
-        }
-    }
-}
-
-/// The first name of each part of a list with commas.
-fn first_of_each(list: TokenStream) -> Vec<Ident> {
-    let mut firsts = Vec::new();
-    let mut begins = true;
-    for token in list {
-        match token {
-            TokenTree::Ident(name) if begins => {
-                firsts.push(name);
-                begins = false;
-            }
-            TokenTree::Punct(mark) if mark.as_char() == ',' => begins = true,
-            _ => {}
-        }
-    }
-    firsts
+/// The name after `crate`, or after as many `super` as lead there from a module of this depth.
+fn imported(path: &Path, depth: usize) -> Option<&str> {
+    let supers = path
+        .parts
+        .iter()
+        .take_while(|part| *part == "super")
+        .count();
+    let is_absolute = path.parts.first().is_some_and(|part| part == "crate");
+    let first = if is_absolute { 1 } else { supers };
+    let name = path
+        .parts
+        .get(first)
+        .filter(|_| is_absolute || supers == depth)?;
+    Some(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tidy::scan::scan;
 
     fn against(path: &str, source: &str) -> Vec<(usize, String)> {
-        check(path, source)
+        let found = check(path, &scan(source).expect("Rust"));
+        found
             .into_iter()
-            .map(|finding| (finding.line, finding.what))
+            .map(|(line, what, _)| (line, what))
             .collect()
     }
 
@@ -117,18 +81,20 @@ mod tests {
     fn imports_run_downwards() {
         let source = "use crate::plan::Plan;\nuse crate::{cluster, run::{self, outcome}};\n\
                       /// See [`crate::cli`].\nfn f() { let _ = [crate::fleet::sweep()]; }";
-        let above = |names: &[(usize, &str)]| {
-            names
-                .iter()
-                .map(|(line, name)| (*line, (*name).to_owned()))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(against("sim/src/cli/mod.rs", source), above(&[]));
+        let above = [(1, "plan"), (2, "run"), (2, "run"), (4, "fleet")];
+        let above = above.map(|(line, name)| (line, name.to_owned()));
+        assert_eq!(against("sim/src/faults/disk.rs", source), above);
+        for path in ["sim/src/cli/mod.rs", "node/src/wiring.rs"] {
+            assert_eq!(against(path, source), []);
+        }
+        let source = "use super::run; use super::super::cli; use super::super::super::cli;";
+        let cli = [(1, "cli".to_owned())];
         assert_eq!(
-            against("sim/src/faults/disk.rs", source),
-            above(&[(1, "plan"), (2, "run"), (4, "fleet")])
+            against("sim/src/plan/mod.rs", source),
+            [(1, "run".to_owned())]
         );
-        assert_eq!(against("node/src/wiring.rs", source), above(&[]));
+        assert_eq!(against("sim/src/plan/generator.rs", source), cli);
+        assert_eq!(against("sim/src/plan/format/read.rs", source), cli);
     }
 
     #[test]

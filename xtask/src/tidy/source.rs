@@ -1,7 +1,7 @@
 //! Rules about the names that Rust code may use, by the place of its file.
 
 use super::scan::{Path, Source, scan};
-use super::{Finding, Rule};
+use super::{Finding, Rule, rooms};
 
 /// Lines of the longest file that needs no reason.
 const LONG: usize = 900;
@@ -59,6 +59,8 @@ pub fn check(path: &str, source: &str) -> Vec<Finding> {
         Ok(scanned) => {
             found.extend(unfinished(&scanned));
             found.extend(silenced(&scanned));
+            let imports = rooms::check(path, &scanned).into_iter();
+            found.extend(imports.map(|(line, what, message)| (line, Rule::Rooms, what, message)));
             if !place.seam && !place.tool {
                 found.extend(executor(&scanned, place));
             }

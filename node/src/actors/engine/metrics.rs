@@ -82,13 +82,13 @@ pub struct MeteredClient {
 }
 
 impl MeteredClient {
-    fn call<'a, T: 'a>(
+    fn call<'a, T>(
         &'a self,
         method: &'static str,
         call: BoxFuture<'a, Result<T, ExecutionError>>,
     ) -> BoxFuture<'a, Result<T, ExecutionError>>
     where
-        T: Send,
+        T: Send + 'a,
     {
         Box::pin(async move {
             let begun = time::now();
