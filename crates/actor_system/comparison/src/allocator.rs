@@ -1,19 +1,19 @@
-//! Counts the bytes that live on the heap, in the one measure that asks for it.
+//! Counts live heap bytes, in the measure of memory only.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
 };
 
-/// The system's allocator with a count of live bytes. Until [`Counting::count`] it only reads a flag, so that
-/// contenders which allocate much are not charged for being counted in the measures of speed.
+/// The system's allocator with a count of live bytes. Before [`Counting::count`] is called it only
+/// reads a flag, so that the measures of speed do not charge a contender for counting its
+/// allocations.
 pub struct Counting {
     is_on: AtomicBool,
     live: AtomicI64,
 }
 
 impl Counting {
-    /// An allocator that does not count yet.
     pub const fn new() -> Self {
         Self {
             is_on: AtomicBool::new(false),
@@ -21,13 +21,13 @@ impl Counting {
         }
     }
 
-    /// Counts from now on.
+    /// Starts counting.
     pub fn count(&self) {
         self.is_on.store(true, Relaxed);
     }
 
-    /// Bytes allocated and not freed since [`count`](Self::count). What was allocated before and freed since is
-    /// taken off, so only the difference of two readings means something.
+    /// Bytes allocated less bytes freed since [`count`](Self::count). Frees of earlier allocations
+    /// count too, so only the difference of two readings has a meaning.
     pub fn live(&self) -> i64 {
         self.live.load(Relaxed)
     }
@@ -45,10 +45,10 @@ impl Counting {
     }
 }
 
-// The one unsafe block of the package: there is no other way to see every allocation of five frameworks, and the
-// resident set, the alternative, counts pages, fragmentation and the allocator's own caches.
-// SAFETY: each call goes to the system's allocator with the very arguments, so its contract is the caller's
-// contract; counting touches two atomics and allocates nothing.
+// The only unsafe code of the package, because nothing else sees every allocation of five
+// frameworks: the resident set counts pages, fragmentation and the allocator's own caches.
+// SAFETY: each call passes its arguments unchanged to the system's allocator, so its contract is
+// the caller's contract; counting touches two atomics and allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         self.add(layout.size());

@@ -1,73 +1,70 @@
 //! Our actors beside actix, ractor, kameo and bare channels, in one table. See the README.
 
-mod actix;
 mod allocator;
-mod alys;
-mod gear;
-mod kameo;
+mod contender;
+mod contenders;
 mod measure;
 mod options;
-mod ractor;
-mod raw;
 mod rounds;
+mod scenarios;
 mod table;
+mod worker;
 
 use std::{process::ExitCode, thread, time::Duration};
 
 use crate::{
     allocator::Counting,
-    options::{Options, Wanted},
+    options::{Command, Options},
 };
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting::new();
 
-/// Measures take a second or two: whoever is still at it has lost a message and waits for ever.
-const CHILD_WITHIN: Duration = Duration::from_secs(30);
+/// A measure takes a second or two; after this long it has lost a message and would never end.
+const CHILD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Exit code of a child that ran out of time.
-const TOO_LATE: i32 = 3;
+const TIMED_OUT: i32 = 3;
 
 fn main() -> ExitCode {
     match options::parse(std::env::args().skip(1)) {
-        Ok(Wanted::Help) => {
+        Ok(Command::Help) => {
             print!("{}", options::help());
             ExitCode::SUCCESS
         }
-        Ok(Wanted::Child {
+        Ok(Command::Child {
             measure,
-            contender,
+            column,
             workers,
         }) => {
             thread::spawn(|| {
-                thread::sleep(CHILD_WITHIN);
-                eprintln!("not finished after {CHILD_WITHIN:?}");
-                std::process::exit(TOO_LATE);
+                thread::sleep(CHILD_TIMEOUT);
+                eprintln!("not finished after {CHILD_TIMEOUT:?}");
+                std::process::exit(TIMED_OUT);
             });
-            gear::set_workers(workers);
-            let values: Vec<_> = measure.run(contender).iter().map(f64::to_string).collect();
+            contender::set_workers(workers);
+            let values = (column.run)(measure.scenario);
+            let values: Vec<_> = values.iter().map(f64::to_string).collect();
             println!("{}", values.join(" "));
             ExitCode::SUCCESS
         }
-        Ok(Wanted::Table(options)) => run(&options),
+        Ok(Command::Table(options)) => print_table(&options),
         Err(error) => {
-            eprintln!("{error}\n\ncomparison --help lists what there is.");
+            eprintln!("{error}\n\ncomparison --help lists measures, contenders and options.");
             ExitCode::from(2)
         }
     }
 }
 
-fn run(options: &Options) -> ExitCode {
+fn print_table(options: &Options) -> ExitCode {
     match rounds::run(options) {
         Ok(results) => {
-            print!(
-                "{}",
-                if options.is_json {
-                    table::json(options, &results)
-                } else {
-                    table::text(options, &results)
-                }
-            );
+            let table = if options.is_json {
+                table::json(options, &results)
+            } else {
+                table::text(options, &results)
+            };
+            print!("{table}");
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -3,58 +3,59 @@
 use std::{io, process::Command};
 
 use crate::{
-    measure::{CONTENDERS, Measure, Row},
+    contender::COLUMNS,
+    measure::{Measure, Row},
     options::Options,
 };
 
-/// One line of the table with all that was measured for it.
+/// One line of the table with the values behind it.
 pub struct Line {
-    pub measure: Measure,
-    pub row: Row,
-    /// For each of [`CONTENDERS`] the values of all rounds, in the order of the rounds; none where the measure
-    /// makes no difference to that contender.
+    pub measure: &'static Measure,
+    pub row: &'static Row,
+    /// For each of [`COLUMNS`] one value a round; empty where the column does not cover the
+    /// scenario.
     pub values: Vec<Vec<f64>>,
 }
 
 impl Line {
-    /// The median of a contender's rounds.
-    pub fn median(&self, contender: usize) -> Option<f64> {
-        let mut values = self.values.get(contender)?.clone();
+    /// The median of a column's rounds.
+    pub fn median(&self, column: usize) -> Option<f64> {
+        let mut values = self.values.get(column)?.clone();
         values.sort_by(f64::total_cmp);
-        let (low, high) = (values.len().checked_sub(1)? / 2, values.len() / 2);
+        let low = values.len().checked_sub(1)? / 2;
+        let high = values.len() / 2;
         Some((values[low] + values[high]) / 2.0)
     }
 
-    /// How far the rounds of the least steady contender lie apart, as a part of its median.
+    /// The distance between the highest and the lowest round of the least steady column, as a part
+    /// of its median.
     pub fn spread(&self) -> f64 {
-        let spread = |contender: usize| {
-            let values = &self.values[contender];
-            let (low, high) = values
-                .iter()
-                .fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
-            self.median(contender)
-                .map_or(0.0, |median| (high - low) / median)
+        let spread = |column: usize| {
+            let values = &self.values[column];
+            let low = values.iter().copied().fold(f64::MAX, f64::min);
+            let high = values.iter().copied().fold(f64::MIN, f64::max);
+            let median = self.median(column);
+            median.map_or(0.0, |median| (high - low) / median)
         };
         (0..self.values.len()).map(spread).fold(0.0, f64::max)
     }
 
-    /// What ours costs in units of what the best of `others` costs: below one, ours is ahead. Time and memory
-    /// are costs; of a rate it is the time for one.
+    /// The cost of `ours` in units of the least cost of `others`: below one, ours is ahead. Time
+    /// and memory are costs; of a rate it is the time for one.
     pub fn cost_against(&self, ours: &str, others: &[&str]) -> Option<f64> {
-        let of = |name: &str| self.median(CONTENDERS.iter().position(|(other, _)| *other == name)?);
-        let cost = |value: f64| {
-            if self.row.is_rate {
+        let cost = |name: &str| {
+            let value = self.median(COLUMNS.iter().position(|column| column.name == name)?)?;
+            Some(if self.row.is_rate {
                 value.recip()
             } else {
                 value
-            }
+            })
         };
         let best = others
             .iter()
-            .filter_map(|name| of(name))
-            .map(cost)
+            .filter_map(|name| cost(name))
             .min_by(f64::total_cmp)?;
-        Some(cost(of(ours)?) / best)
+        Some(cost(ours)? / best)
     }
 }
 
@@ -63,18 +64,18 @@ impl Line {
 pub enum RunError {
     #[error("cannot start a process for a measure: {0}")]
     NotStarted(#[from] io::Error),
-    #[error("{measure} of {contender} failed ({status}):\n{said}")]
+    #[error("{measure} of {contender} failed ({status}):\n{stderr}")]
     Failed {
         measure: &'static str,
         contender: &'static str,
         status: String,
-        said: String,
+        stderr: String,
     },
-    #[error("{measure} of {contender} said {said:?}, which is not {expected} numbers")]
-    NotUnderstood {
+    #[error("{measure} of {contender} printed {stdout:?}, not {expected} numbers")]
+    Malformed {
         measure: &'static str,
         contender: &'static str,
-        said: String,
+        stdout: String,
         expected: usize,
     },
 }
@@ -82,11 +83,10 @@ pub enum RunError {
 pub fn run(options: &Options) -> Result<Vec<Line>, RunError> {
     let mut lines: Vec<Line> = Vec::new();
     for measure in &options.measures {
-        let values = vec![Vec::new(); CONTENDERS.len()];
-        lines.extend(measure.rows().iter().map(|row| Line {
-            measure: *measure,
-            row: *row,
-            values: values.clone(),
+        lines.extend(measure.rows.iter().map(|row| Line {
+            measure,
+            row,
+            values: vec![Vec::new(); COLUMNS.len()],
         }));
     }
     for round in 0..options.rounds {
@@ -95,16 +95,20 @@ pub fn run(options: &Options) -> Result<Vec<Line>, RunError> {
                 "round {} of {}: {}",
                 round + 1,
                 options.rounds,
-                measure.name()
+                measure.name
             );
-            // Each round begins with another contender, so that none always runs on a machine that has rested.
-            for index in (0..CONTENDERS.len()).map(|place| (place + round) % CONTENDERS.len()) {
-                if !CONTENDERS[index].1.takes(*measure) {
+            // Each round begins with another column, so that none always runs on a machine that has
+            // rested.
+            for index in (0..COLUMNS.len()).map(|place| (place + round) % COLUMNS.len()) {
+                let column = &COLUMNS[index];
+                if !(column.covers)(measure.scenario) {
                     continue;
                 }
-                let taken = child(*measure, CONTENDERS[index].0, options.workers)?;
-                let of_measure = lines.iter_mut().filter(|line| line.measure == *measure);
-                for (line, value) in of_measure.zip(taken) {
+                let values = run_child(measure, column.name, options.workers)?;
+                let of_measure = lines
+                    .iter_mut()
+                    .filter(|line| line.measure.name == measure.name);
+                for (line, value) in of_measure.zip(values) {
                     line.values[index].push(value);
                 }
             }
@@ -113,38 +117,35 @@ pub fn run(options: &Options) -> Result<Vec<Line>, RunError> {
     Ok(lines)
 }
 
-/// Takes a measure in a process of its own: no contender sees the heap, the threads or the statics of another.
-fn child(measure: Measure, contender: &'static str, workers: usize) -> Result<Vec<f64>, RunError> {
+/// Takes a measure in a process of its own: no contender sees the heap, threads or statics of
+/// another.
+fn run_child(
+    measure: &Measure,
+    contender: &'static str,
+    workers: usize,
+) -> Result<Vec<f64>, RunError> {
     let output = Command::new(std::env::current_exe()?)
-        .args([
-            "--child",
-            measure.name(),
-            contender,
-            "--workers",
-            &workers.to_string(),
-        ])
+        .args(["--child", measure.name, contender])
+        .args(["--workers", &workers.to_string()])
         .output()?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
         return Err(RunError::Failed {
-            measure: measure.name(),
+            measure: measure.name,
             contender,
             status: output.status.to_string(),
-            said,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         });
     }
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let values: Option<Vec<f64>> = said
-        .split_whitespace()
-        .map(|word| word.parse().ok())
-        .collect();
-    let expected = measure.rows().len();
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let words = stdout.split_whitespace();
+    let values: Option<Vec<f64>> = words.map(|word| word.parse().ok()).collect();
+    let expected = measure.rows.len();
     values
         .filter(|values| values.len() == expected)
-        .ok_or(RunError::NotUnderstood {
-            measure: measure.name(),
+        .ok_or(RunError::Malformed {
+            measure: measure.name,
             contender,
-            said,
+            stdout,
             expected,
         })
 }
