@@ -1,4 +1,4 @@
-//! See `src/dependencies.rs`.
+//! Runs the story of `src/dependencies.rs`.
 
 fn main() -> alys_actor_patterns::Outcome {
     alys_runtime::block_on_main(alys_actor_patterns::dependencies::run())

@@ -1,5 +1,5 @@
-//! See `src/observing.rs`. Here with a line for each span, one a message, that says whom it was for, what it was,
-//! and which message from outside it all began with.
+//! Runs the story of `src/observing.rs`, with a line for each span, one a message: its receiver,
+//! its kind, and the message from outside that caused it.
 
 use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
 

@@ -1,4 +1,4 @@
-//! See `src/pool.rs`.
+//! Runs the story of `src/pool.rs`.
 
 fn main() -> alys_actor_patterns::Outcome {
     alys_runtime::block_on_main(alys_actor_patterns::pool::run())

@@ -1,4 +1,4 @@
-//! See `src/supervision.rs`.
+//! Runs the story of `src/supervision.rs`.
 
 fn main() -> alys_actor_patterns::Outcome {
     alys_runtime::block_on_main(alys_actor_patterns::supervision::run())

@@ -1,23 +1,21 @@
-//! Who may send what to whom: roles for actors that look each other up, and a gateway for messages that come as
-//! bytes from somewhere else.
+//! Access control: roles for actors that look each other up, and a gateway for messages that arrive
+//! as bytes.
 
 use std::convert::Infallible;
 
 use alys_actor_system::{
-    AlysActor, ChildSpec, Context, LookupError, Message, Reply, Strategy, System, TellError,
+    Addr, AlysActor, ChildSpec, Context, LookupError, Message, Reply, Strategy, Supervisor, System,
     access::{Access, AccessTable, Kinds, RateLimit, Refusal, Why},
-    gateway::{Frame, Gateway, GatewayError, Head, MAX_FRAME_BYTES},
+    gateway::{DecodeError, Frame, Gateway, GatewayError, Head, MAX_FRAME_BYTES},
 };
 use alys_runtime::time;
 
-use crate::{LONG, Outcome, end, patient};
+use crate::{Outcome, StoryError, TIMEOUT, shut_down, tolerant};
 
-/// What a safe understands. It crosses a process, so it can be serialized, and no variant holds a reply.
+/// Messages of a safe. They cross processes, so they can be serialized, and no variant has a reply.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum SafeMessage {
-    /// Put so much in.
     Deposit(u64),
-    /// Take so much out.
     Withdraw(u64),
 }
 
@@ -31,7 +29,9 @@ impl Message for SafeMessage {
 }
 
 #[derive(Default)]
-struct Safe(u64);
+struct Safe {
+    balance: u64,
+}
 
 impl AlysActor for Safe {
     type Message = SafeMessage;
@@ -41,57 +41,66 @@ impl AlysActor for Safe {
 
     async fn handle(&mut self, msg: SafeMessage, _: &Context<Self>) -> Result<(), Infallible> {
         match msg {
-            SafeMessage::Deposit(amount) => self.0 = self.0.saturating_add(amount),
-            SafeMessage::Withdraw(amount) => self.0 = self.0.saturating_sub(amount),
+            SafeMessage::Deposit(amount) => self.balance = self.balance.saturating_add(amount),
+            SafeMessage::Withdraw(amount) => self.balance = self.balance.saturating_sub(amount),
         }
         Ok(())
     }
 }
 
-/// What a person understands: try to do this with the safe, and say how it went.
-pub struct Try {
+/// Makes a person send this to the safe, and report the result.
+pub struct Attempt {
     msg: SafeMessage,
     reply: Reply<Result<(), String>>,
 }
 
-impl Message for Try {
+impl Message for Attempt {
     fn kind(&self) -> &'static str {
-        "try"
+        "attempt"
     }
 }
 
 struct Person;
 
 impl AlysActor for Person {
-    type Message = Try;
+    type Message = Attempt;
     type Error = Infallible;
     type Config = ();
     const NAME: &'static str = "Person";
 
-    async fn handle(
-        &mut self,
-        Try { msg, reply }: Try,
-        ctx: &Context<Self>,
-    ) -> Result<(), Infallible> {
-        // What is found is an address that is good for what the person's role may send, and no more.
-        reply.send(match ctx.find::<SafeMessage>("s/safe") {
+    async fn handle(&mut self, msg: Attempt, ctx: &Context<Self>) -> Result<(), Infallible> {
+        let Attempt { msg, reply } = msg;
+        // The address that is found accepts only the messages that the person's role may send.
+        let result = match ctx.find::<SafeMessage>("s/safe") {
+            Ok(safe) => safe.tell(msg).map(drop).map_err(|error| error.to_string()),
             Err(LookupError::Denied { reason, .. }) => Err(reason),
             Err(other) => Err(other.to_string()),
-            Ok(safe) => safe.tell(msg).map(drop).map_err(|error| match error {
-                TellError::Refused {
-                    refusal: Refusal::RateExceeded { limit, .. },
-                    ..
-                } => {
-                    format!("no more than {limit}")
-                }
-                other => other.to_string(),
-            }),
-        });
+        };
+        reply.send(result);
         Ok(())
     }
 }
 
-/// Tells the story.
+fn start_person(
+    supervisor: &Supervisor,
+    access: &Access,
+    role: &str,
+) -> Result<Addr<Attempt>, StoryError> {
+    let spec = ChildSpec::new(role).role(access.table().role(role)?);
+    Ok(supervisor.start(spec, 16, || async { Ok::<_, Infallible>(Person) })?)
+}
+
+async fn attempt(
+    person: &Addr<Attempt>,
+    msg: SafeMessage,
+) -> Result<Result<(), String>, StoryError> {
+    let kind = msg.kind();
+    let result = person.ask(|reply| Attempt { msg, reply }, TIMEOUT).await?;
+    println!("{kind}: {result:?}");
+    Ok(result)
+}
+
+/// Runs the story.
 pub async fn run() -> Outcome {
     let limit = RateLimit {
         burst: 3,
@@ -105,82 +114,51 @@ pub async fn run() -> Outcome {
         .allow("clerk", "safe", Kinds::only(["deposit"]), Some(limit))
         .allow("branch", "safe", Kinds::only(["deposit"]), None)
         .build()?;
-    let (safe, clerk, visitor) = (
-        table.role("safe")?,
-        table.role("clerk")?,
-        table.role("visitor")?,
-    );
-    let branch = table.role("branch")?;
     let access = Access::new(table);
-
     let system = System::new("bank");
     assert!(system.enforce(access.clone()));
-    let supervisor = system.supervisor(patient("s", Strategy::OneForOne))?;
-    let vault = ChildSpec::new("safe").role(safe.clone());
-    let vault = supervisor.start(vault, 16, || async { Ok::<_, Infallible>(Safe::default()) })?;
-    let person = |name, role| {
-        supervisor.start(ChildSpec::new(name).role(role), 16, || async {
-            Ok::<_, Infallible>(Person)
-        })
-    };
-    let (clerk, visitor) = (person("clerk", clerk)?, person("visitor", visitor)?);
+    let supervisor = system.supervisor(tolerant("s", Strategy::OneForOne))?;
+    let spec = ChildSpec::new("safe").role(access.table().role("safe")?);
+    let safe = supervisor.start(spec, 16, || async { Ok::<_, Infallible>(Safe::default()) })?;
 
-    for (who, name, msg, outcome) in [
-        (&clerk, "clerk", SafeMessage::Deposit(1), Ok(())),
-        (
-            &clerk,
-            "clerk",
-            SafeMessage::Withdraw(1),
-            Err("withdraw is not allowed from clerk to safe (bank/s/safe)"),
-        ),
-        (
-            &visitor,
-            "visitor",
-            SafeMessage::Deposit(1),
-            Err("no rule allows visitor to safe (bank/s/safe)"),
-        ),
-    ] {
-        let tried = who
-            .ask(
-                |reply| Try {
-                    msg: msg.clone(),
-                    reply,
-                },
-                LONG,
-            )
-            .await?;
-        assert_eq!(tried, outcome.map_err(str::to_owned), "{name} {msg:?}");
-        println!("{name:<8} {msg:<12?} {tried:?}", msg = msg.kind());
-    }
-    let mut last = Ok(());
-    let mut tries = 0;
-    while last.is_ok() {
-        tries += 1;
-        last = clerk
-            .ask(
-                |reply| Try {
-                    msg: SafeMessage::Deposit(1),
-                    reply,
-                },
-                LONG,
-            )
-            .await?;
+    roles(&supervisor, &access).await?;
+    gateway(safe, &access)?;
+    audit_trail(&system)?;
+    shut_down(system).await
+}
+
+async fn roles(supervisor: &Supervisor, access: &Access) -> Outcome {
+    let clerk = start_person(supervisor, access, "clerk")?;
+    let visitor = start_person(supervisor, access, "visitor")?;
+    let refused = |text: &str| Err(text.to_owned());
+    assert_eq!(
+        attempt(&visitor, SafeMessage::Deposit(1)).await?,
+        refused("no rule allows visitor to safe (bank/s/safe)")
+    );
+    assert_eq!(
+        attempt(&clerk, SafeMessage::Withdraw(1)).await?,
+        refused("withdraw is not allowed from clerk to safe (bank/s/safe)")
+    );
+    for _ in 0..3 {
+        assert_eq!(attempt(&clerk, SafeMessage::Deposit(1)).await?, Ok(()));
     }
     assert_eq!(
-        last,
-        Err("no more than 1 a second in bursts of 3".to_owned())
+        attempt(&clerk, SafeMessage::Deposit(1)).await?,
+        refused("deposit from clerk to safe (bank/s/safe) exceeds 1 a second in bursts of 3")
     );
-    println!("clerk    deposit      {last:?} after {} more", tries - 1);
+    Ok(())
+}
 
-    // A connection of another branch: its rights come from the connection, not from what the bytes say.
-    let grant = access.grant(&branch, &safe, "bank/s/safe")?;
-    let gateway = Gateway::new(vault, grant, MAX_FRAME_BYTES);
+/// A gateway has the rights of its connection. The sender named in a frame has none.
+fn gateway(safe: Addr<SafeMessage>, access: &Access) -> Outcome {
+    let table = access.table();
+    let grant = access.grant(&table.role("branch")?, &table.role("safe")?, "bank/s/safe")?;
+    let gateway = Gateway::new(safe, grant, MAX_FRAME_BYTES);
     let frame = |payload, remaining_ms| {
-        let sender = "the boss, really".to_owned();
         let head = Head {
             id: 1,
             correlation: None,
-            sender,
+            sender: "a self-declared director".to_owned(),
             priority: 0,
             remaining_ms,
             trace: None,
@@ -189,53 +167,47 @@ pub async fn run() -> Outcome {
     };
     let delivered = gateway.deliver(time::now(), &frame(SafeMessage::Deposit(5), None)?)?;
     assert_eq!(delivered.kind, "deposit");
-    println!("gateway  deposit      {} bytes delivered", delivered.bytes);
-    for (bytes, error, is_senders_fault) in [
-        (
-            frame(SafeMessage::Withdraw(5), None)?,
-            "withdraw is not allowed from branch to safe (bank/s/safe)",
-            true,
-        ),
-        (
-            frame(SafeMessage::Deposit(5), Some(0))?,
-            "deposit: expired before it came",
-            false,
-        ),
-        (vec![1, 2, 3], "malformed frame", true),
-        (vec![9], "frame of version 9, not 1", true),
-    ] {
-        let refused: Result<_, GatewayError> = gateway.deliver(time::now(), &bytes);
-        let Err(refused) = refused else {
-            return Err(format!("delivered in place of: {error}").into());
-        };
-        assert_eq!(
-            (refused.to_string().as_str(), refused.is_senders_fault()),
-            (error, is_senders_fault)
-        );
-        println!(
-            "gateway  {refused}; {}",
-            if is_senders_fault {
-                "the sender's fault"
-            } else {
-                "nobody's fault"
-            }
-        );
-    }
+    println!("gateway: {} bytes delivered", delivered.bytes);
 
-    let audit = system.audit().ok_or("no rules")?;
-    let of = |why: Why| {
-        audit
-            .counts
-            .iter()
-            .filter(|((_, _, other), _)| *other == why)
-            .map(|(_, n)| n)
-            .sum::<u64>()
-    };
-    let counts = [of(Why::NoRule), of(Why::NotAllowed), of(Why::RateExceeded)];
-    assert_eq!(counts, [1, 2, 1]);
-    println!(
-        "the audit trail: {} without a rule, {} not allowed, {} too often",
-        counts[0], counts[1], counts[2]
+    let refused = [
+        gateway.deliver(time::now(), &frame(SafeMessage::Withdraw(5), None)?),
+        gateway.deliver(time::now(), &frame(SafeMessage::Deposit(5), Some(0))?),
+        gateway.deliver(time::now(), &[1, 2, 3]),
+        gateway.deliver(time::now(), &[9]),
+    ];
+    assert!(
+        matches!(
+            &refused,
+            [
+                Err(GatewayError::Refused(Refusal::NotAllowed { .. })),
+                Err(GatewayError::Expired { kind: "deposit" }),
+                Err(GatewayError::Decode(DecodeError::Malformed { .. })),
+                Err(GatewayError::Decode(DecodeError::UnknownVersion {
+                    version: 9
+                })),
+            ]
+        ),
+        "{refused:?}"
     );
-    end(system).await
+    let errors: Vec<_> = refused.into_iter().filter_map(Result::err).collect();
+    let is_senders_fault: Vec<_> = errors.iter().map(GatewayError::is_senders_fault).collect();
+    assert_eq!(is_senders_fault, [true, false, true, true]);
+    for error in errors {
+        println!("gateway: {error}");
+    }
+    Ok(())
+}
+
+fn audit_trail(system: &System) -> Outcome {
+    let audit = system.audit().ok_or("no rules are enforced")?;
+    let count = |why: Why| -> u64 {
+        let counts = audit.counts.iter();
+        counts
+            .filter_map(|((_, _, reason), count)| (*reason == why).then_some(*count))
+            .sum()
+    };
+    let by_reason = [Why::NoRule, Why::NotAllowed, Why::RateExceeded].map(count);
+    assert_eq!(by_reason, [1, 2, 1]);
+    println!("audit: {by_reason:?} refusals without a rule, not allowed, too frequent");
+    Ok(())
 }

@@ -1,4 +1,5 @@
-//! Who needs whom: started after those it depends on, stopped before them; and a shutdown that says what was left.
+//! Dependencies: an actor starts after those that it depends on, and stops before them. The report
+//! of a shutdown lists the work that was abandoned.
 
 use std::{
     convert::Infallible,
@@ -9,13 +10,12 @@ use alys_actor_system::{
     Addr, AlysActor, ChildSpec, Context, Message, StartError, Strategy, Supervisor, System,
 };
 
-use crate::{Gate, LONG, Outcome, end, in_hand, ms, patient};
+use crate::{Gate, Outcome, TIMEOUT, ms, tolerant, wait_until_drained};
 
-/// What a part of a shop understands.
+/// Messages of a part of the shop.
 pub enum PartMessage {
-    /// Do something.
     Work,
-    /// Wait until the gate opens.
+    /// Blocks the part until the gate opens.
     Wait(Gate),
 }
 
@@ -28,16 +28,14 @@ impl Message for PartMessage {
     }
 }
 
-/// What happened, in order.
+/// The events of all parts, in order.
 #[derive(Clone, Default)]
-struct Diary(Arc<Mutex<Vec<String>>>);
+struct Journal(Arc<Mutex<Vec<String>>>);
 
-impl Diary {
-    fn note(&self, what: String) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(what);
+impl Journal {
+    fn record(&self, event: String) {
+        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        events.push(event);
     }
 
     fn take(&self) -> Vec<String> {
@@ -47,7 +45,7 @@ impl Diary {
 
 struct Part {
     name: &'static str,
-    diary: Diary,
+    journal: Journal,
 }
 
 impl AlysActor for Part {
@@ -57,109 +55,95 @@ impl AlysActor for Part {
     const NAME: &'static str = "Part";
 
     async fn started(&mut self, _: &Context<Self>) -> Result<(), Infallible> {
-        self.diary.note(format!("{} runs", self.name));
+        self.journal.record(format!("{} runs", self.name));
         Ok(())
     }
 
     async fn handle(&mut self, msg: PartMessage, _: &Context<Self>) -> Result<(), Infallible> {
         match msg {
-            PartMessage::Work => self.diary.note(format!("{} works", self.name)),
+            PartMessage::Work => self.journal.record(format!("{} works", self.name)),
             PartMessage::Wait(gate) => gate.pass().await,
         }
         Ok(())
     }
 
     async fn stopped(&mut self, _: &Context<Self>) {
-        self.diary.note(format!("{} stops", self.name));
+        self.journal.record(format!("{} stops", self.name));
     }
 }
 
-fn part(
+fn start_part(
     supervisor: &Supervisor,
-    spec: ChildSpec,
     name: &'static str,
-    diary: &Diary,
+    dependencies: &[&str],
+    journal: &Journal,
 ) -> Result<Addr<PartMessage>, StartError> {
-    let diary = diary.clone();
+    let mut spec = ChildSpec::new(name);
+    for dependency in dependencies {
+        spec = spec.depends_on(*dependency);
+    }
+    let journal = journal.clone();
     supervisor.start(spec, 16, move || {
-        let diary = diary.clone();
-        async move { Ok::<_, Infallible>(Part { name, diary }) }
+        let journal = journal.clone();
+        async move { Ok::<_, Infallible>(Part { name, journal }) }
     })
 }
 
-/// Tells the story.
+/// Runs the story.
 pub async fn run() -> Outcome {
-    let diary = Diary::default();
+    start_and_stop_in_order().await?;
+    deadline_too_short().await
+}
+
+async fn start_and_stop_in_order() -> Outcome {
+    let journal = Journal::default();
     let system = System::new("shop");
-    let supervisor = system.supervisor(patient("s", Strategy::OneForOne))?;
-    part(&supervisor, ChildSpec::new("store"), "store", &diary)?;
-    part(
-        &supervisor,
-        ChildSpec::new("index").depends_on("s/store"),
-        "index",
-        &diary,
-    )?;
-    let front = ChildSpec::new("front")
-        .depends_on("s/store")
-        .depends_on("s/index");
-    let front = part(&supervisor, front, "front", &diary)?;
-    let unknown = part(
-        &supervisor,
-        ChildSpec::new("x").depends_on("s/later"),
-        "x",
-        &diary,
-    )
-    .err();
+    let supervisor = system.supervisor(tolerant("s", Strategy::OneForOne))?;
+    start_part(&supervisor, "store", &[], &journal)?;
+    start_part(&supervisor, "index", &["s/store"], &journal)?;
+    let front = start_part(&supervisor, "front", &["s/store", "s/index"], &journal)?;
+    // A dependency is added before its dependents, so cycles are impossible.
+    let refused = start_part(&supervisor, "early", &["s/later"], &journal).map(drop);
     assert!(
-        matches!(unknown, Some(StartError::UnknownDependency { .. })),
-        "{unknown:?}"
+        matches!(refused, Err(StartError::UnknownDependency { .. })),
+        "{refused:?}"
     );
-    println!(
-        "no circles: what is depended on is started before. {}",
-        unknown.map(|e| e.to_string()).unwrap_or_default()
-    );
+    println!("a dependency that was not added before: {refused:?}");
 
     front.tell(PartMessage::Work)?;
-    let report = system.shutdown(LONG).await;
+    let report = system.shutdown(TIMEOUT).await;
     assert!(report.is_clean());
     assert_eq!(report.levels, [["shop/s/front"], ["shop/s/index"]]);
+    let stopped = ["shop/s/front", "shop/s/index", "shop/s/store"];
+    assert_eq!(report.stopped, stopped);
+    let events = journal.take().join(", ");
     assert_eq!(
-        report.stopped,
-        ["shop/s/front", "shop/s/index", "shop/s/store"]
+        events,
+        "store runs, index runs, front runs, front works, front stops, index stops, store stops"
     );
-    let seen = diary.take();
-    assert_eq!(
-        seen,
-        [
-            "store runs",
-            "index runs",
-            "front runs",
-            "front works",
-            "front stops",
-            "index stops",
-            "store stops"
-        ]
-    );
-    println!("{}", seen.join(", "));
+    println!("{events}");
+    Ok(())
+}
 
-    // Nothing new is taken once a shutdown has begun; what was taken is handled, as far as there is time.
+/// A shutdown closes all mailboxes. Messages accepted before are handled until the deadline.
+async fn deadline_too_short() -> Outcome {
     let system = System::new("late");
-    let supervisor = system.supervisor(patient("s", Strategy::OneForOne))?;
-    let addr = part(&supervisor, ChildSpec::new("busy"), "busy", &diary)?;
-    addr.tell(PartMessage::Wait(Gate::closed()))?;
-    in_hand(&system, "s/busy").await?;
-    addr.tell(PartMessage::Work)?;
-    addr.tell(PartMessage::Work)?;
+    let supervisor = system.supervisor(tolerant("s", Strategy::OneForOne))?;
+    let busy = start_part(&supervisor, "busy", &[], &Journal::default())?;
+    busy.tell(PartMessage::Wait(Gate::closed()))?;
+    wait_until_drained(&system, "s/busy").await?;
+    busy.tell(PartMessage::Work)?;
+    busy.tell(PartMessage::Work)?;
     let report = system.shutdown(ms(50)).await;
-    let left: Vec<_> = report
-        .abandoned
-        .iter()
-        .map(|left| (left.handling, left.messages))
-        .collect();
-    assert_eq!(left, [(Some("wait"), 2)]);
-    assert!(addr.is_closed() && addr.tell(PartMessage::Work).is_err());
-    println!(
-        "a deadline that is too short: {left:?} are the message that was cut off and those that never began"
+    assert_eq!(report.abandoned.len(), 1);
+    let abandoned = &report.abandoned[0];
+    assert_eq!(
+        abandoned.handling,
+        Some("wait"),
+        "the message that was cut off"
     );
-    end(System::new("empty")).await
+    assert_eq!(abandoned.messages, 2, "the messages that were never begun");
+    assert!(busy.is_closed() && busy.tell(PartMessage::Work).is_err());
+    println!("a deadline that is too short: {abandoned:?}");
+    Ok(())
 }

@@ -1,29 +1,27 @@
-//! Patterns of the actor system: one a module, each a story that is told, and asserted, by its `run`.
+//! Patterns of the actor system: one a module, each a story that its `run` prints and asserts.
 //!
-//! **Owns** nothing that others build on: it is there to be read, next to `docs/v2/actor-system-guide.md`.
+//! **Owns** nothing that other crates build on: it is read beside `docs/v2/actor-system-guide.md`.
 //!
-//! `cargo run -p alys-actor-patterns --example pool` tells one story; `cargo test -p alys-actor-patterns` checks
-//! all of them, and compiles the code of the guide; `cargo sim-test -p alys-actor-patterns` checks them in the
-//! simulated world.
+//! `cargo run -p alys-actor-patterns --example pool` runs one story; `cargo test -p
+//! alys-actor-patterns` checks all of them and compiles the code of the guide; `cargo sim-test -p
+//! alys-actor-patterns` checks them in the simulated world.
 //!
 //! **Promises**
-//! - A story that ends without an error is true: what it prints, it has asserted.
-//! - It comes out the same every time, in both worlds, and ends by itself within two seconds.
+//! - A story prints nothing that it has not asserted.
+//! - It has the same outcome every time, in both worlds, and ends within two seconds.
 //!
-//! **Never** waits for time to pass where it can wait for what happens.
+//! **Never** waits for time to pass where it can wait for an event.
 
 pub mod access;
-pub mod backpressure;
-pub mod configuration;
 pub mod dependencies;
 pub mod faults;
-pub mod kept_state;
+pub mod mailboxes;
 pub mod observing;
 pub mod pool;
-pub mod priorities;
 pub mod pub_sub;
 pub mod request_response;
 pub mod start;
+pub mod state_over_restarts;
 pub mod supervision;
 
 use std::{error::Error, sync::Arc, time::Duration};
@@ -33,26 +31,24 @@ use alys_actor_system::{
 };
 use alys_runtime::{sync::Semaphore, time};
 
-/// Why a story is not true.
-pub type Failed = Box<dyn Error + Send + Sync>;
+/// The reason why a story ended early.
+pub type StoryError = Box<dyn Error + Send + Sync>;
 
-/// What a story comes to.
-pub type Outcome = Result<(), Failed>;
+pub type Outcome = Result<(), StoryError>;
 
-/// Longer than anything takes that is going to happen at all.
-pub const LONG: Duration = Duration::from_secs(30);
+/// Longer than any step of a story takes.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A duration in milliseconds.
 pub const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// A supervisor that restarts what failed after a millisecond, as often as a story needs it.
-pub fn patient(name: &str, strategy: Strategy) -> SupervisorSpec {
+/// A supervisor that restarts a failed child after a millisecond, as often as a story needs it.
+pub fn tolerant(name: &str, strategy: Strategy) -> SupervisorSpec {
     SupervisorSpec {
         intensity: Intensity {
             restarts: 100,
-            within: LONG,
+            within: TIMEOUT,
         },
         backoff: Backoff {
             initial: ms(1),
@@ -62,72 +58,68 @@ pub fn patient(name: &str, strategy: Strategy) -> SupervisorSpec {
     }
 }
 
-/// Waits until the tree looks as it should.
+/// Polls the supervision tree until the condition holds.
 ///
 /// # Errors
-/// It never did.
-pub async fn until(
+/// It did not hold within [`TIMEOUT`].
+pub async fn wait_until(
     system: &System,
-    what: &str,
-    is_so: impl Fn(&Snapshot) -> bool + Send,
+    condition: &str,
+    holds: impl Fn(&Snapshot) -> bool + Send,
 ) -> Outcome {
-    let seen = time::timeout(LONG, async {
-        while !is_so(&system.snapshot()) {
+    let polled = time::timeout(TIMEOUT, async {
+        while !holds(&system.snapshot()) {
             time::sleep(ms(1)).await;
         }
     });
-    seen.await
-        .map_err(|_| format!("{what} never came: {:#?}", system.snapshot()).into())
+    let timed_out = |_| format!("no {condition} in {:#?}", system.snapshot());
+    Ok(polled.await.map_err(timed_out)?)
 }
 
-/// The mailbox of an actor as it is now; an empty one if there is no such actor.
+/// The mailbox of an actor; an empty one if there is no such actor.
 pub fn mailbox(tree: &Snapshot, path: &str) -> MailboxSnapshot {
-    tree.find(path)
-        .and_then(|actor| actor.mailbox.clone())
-        .unwrap_or_default()
+    let actor = tree.find(path);
+    let mailbox = actor.and_then(|actor| actor.mailbox.clone());
+    mailbox.unwrap_or_default()
 }
 
-/// Waits until nothing waits in a mailbox any more: the last that was told is in the actor's hand, or done.
+/// Waits until a mailbox is empty: the actor handles its last message, or has handled it.
 ///
 /// # Errors
-/// It never came to that.
-pub async fn in_hand(system: &System, path: &str) -> Outcome {
-    until(system, "an empty mailbox", |tree| {
-        mailbox(tree, path).depth == 0
-    })
-    .await
+/// It was not empty within [`TIMEOUT`].
+pub async fn wait_until_drained(system: &System, path: &str) -> Outcome {
+    let is_empty = |tree: &Snapshot| mailbox(tree, path).depth == 0;
+    wait_until(system, "empty mailbox", is_empty).await
 }
 
-/// Ends a story: nothing may be left undone.
+/// Shuts a story's system down.
 ///
 /// # Errors
-/// Something was.
-pub async fn end(system: System) -> Outcome {
-    let report = system.shutdown(LONG).await;
+/// The shutdown abandoned work.
+pub async fn shut_down(system: System) -> Outcome {
+    let report = system.shutdown(TIMEOUT).await;
     if report.is_clean() {
         Ok(())
     } else {
-        Err(format!("left undone: {:?}", report.abandoned).into())
+        Err(format!("abandoned: {:?}", report.abandoned).into())
     }
 }
 
-/// Holds a handler up until somebody opens it: what a story needs to look at a full mailbox in peace.
+/// Blocks a handler until it is opened, so that a story can fill the mailbox meanwhile.
 #[derive(Clone)]
 pub struct Gate(Arc<Semaphore>);
 
 impl Gate {
-    /// A closed gate.
     pub fn closed() -> Self {
         Self(Arc::new(Semaphore::new(0)))
     }
 
-    /// Waits until it is open.
+    /// Waits until the gate is open.
     pub async fn pass(&self) {
-        // Nobody closes the semaphore itself, so that this ends only once there is a permit, which goes back.
-        let _passed = self.0.acquire().await;
+        // The semaphore is never closed, so this ends with a permit, which is returned at once.
+        let _permit = self.0.acquire().await;
     }
 
-    /// Lets all through who come, one after the other.
     pub fn open(&self) {
         self.0.add_permits(1);
     }

@@ -1,25 +1,27 @@
-//! Looking at a running system: the tree as data, health, dead letters, metrics as Prometheus text; and spans,
-//! which follow a message from actor to actor (`cargo run -p alys-actor-patterns --example observing`).
+//! Observing a running system: the tree as data, health, dead letters, metrics as Prometheus text;
+//! and spans, which follow a message from actor to actor (`cargo run -p alys-actor-patterns
+//! --example observing`).
 
 use std::convert::Infallible;
 
 use alys_actor_system::{
-    Addr, AlysActor, ChildSpec, Context, Health, Message, Reply, State, Strategy, System,
+    Addr, AlysActor, ChildSpec, Context, Health, Message, Reply, StartError, State, Strategy,
+    Supervisor, System,
     metrics::prometheus_client::metrics::{counter::Counter, family::Family},
     testkit::sample,
 };
 
-use crate::{LONG, Outcome, end, patient};
+use crate::{Outcome, TIMEOUT, shut_down, tolerant};
 
-/// What a pump understands.
+/// Messages of a pump.
 pub enum PumpMessage {
-    /// Move so many litres.
+    /// This many litres were moved.
     Pumped(u64),
-    /// Pass so many litres on.
+    /// This many litres go to the next pump.
     PassedOn(u64),
-    /// Something is in the way.
+    /// The pump cannot work properly from now on.
     Blocked,
-    /// How much was moved?
+    /// Asks for the litres moved.
     GetLitres { reply: Reply<u64> },
 }
 
@@ -56,7 +58,8 @@ impl AlysActor for Pump {
             }
             PumpMessage::PassedOn(litres) => {
                 if let Some(next) = &self.next {
-                    let _full_is_counted_there = next.tell(PumpMessage::Pumped(litres));
+                    // A full mailbox counts its own refusals.
+                    let _refused = next.tell(PumpMessage::Pumped(litres));
                 }
             }
             PumpMessage::Blocked => self.is_blocked = true,
@@ -69,70 +72,81 @@ impl AlysActor for Pump {
 
     fn health_check(&self) -> Health {
         if self.is_blocked {
-            Health::Degraded("something is in the way")
+            Health::Degraded("blocked")
         } else {
             Health::Healthy
         }
     }
 }
 
-/// Tells the story.
+fn start_pump(
+    supervisor: &Supervisor,
+    name: &'static str,
+    litres: &Litres,
+    next: Option<Addr<PumpMessage>>,
+) -> Result<Addr<PumpMessage>, StartError> {
+    let total = litres.get_or_create_owned(&[("pump", name)]);
+    supervisor.start(ChildSpec::new(name), 16, move || {
+        let pump = Pump {
+            litres: 0,
+            total: total.clone(),
+            is_blocked: false,
+            next: next.clone(),
+        };
+        async { Ok::<_, Infallible>(pump) }
+    })
+}
+
+/// Litres moved, by pump. Each pump updates the counter of its own label.
+type Litres = Family<[(&'static str, &'static str); 1], Counter>;
+
+/// Runs the story.
 pub async fn run() -> Outcome {
     let system = System::new("works");
-    // Times are not taken unless somebody wants them: they cost a message three looks at the clock.
+    // Off unless asked for, because it costs three reads of the clock a message.
     system.measure(true);
-    let supervisor = system.supervisor(patient("s", Strategy::OneForOne))?;
-    // One family for all pumps, registered once; each pump updates the counter of its own label.
-    let litres = Family::<[(&str, &str); 1], Counter>::default();
+    let litres = Litres::default();
     system.metrics().register(|registry| {
         registry.register("alys_pump_litres", "Litres moved", litres.clone());
     });
-    let pump = |name, next: Option<Addr<PumpMessage>>| {
-        let total = litres.get_or_create_owned(&[("pump", name)]);
-        supervisor.start(ChildSpec::new(name), 16, move || {
-            let (next, total) = (next.clone(), total.clone());
-            async move {
-                Ok::<_, Infallible>(Pump {
-                    litres: 0,
-                    total,
-                    is_blocked: false,
-                    next,
-                })
-            }
-        })
-    };
-    let far = pump("far", None)?;
-    let near = pump("near", Some(far.clone()))?;
+    let supervisor = system.supervisor(tolerant("s", Strategy::OneForOne))?;
+    let far = start_pump(&supervisor, "far", &litres, None)?;
+    let near = start_pump(&supervisor, "near", &litres, Some(far.clone()))?;
     for litres in 1..=3 {
         near.tell(PumpMessage::PassedOn(litres))?;
     }
     far.tell(PumpMessage::Blocked)?;
     // The near pump answers once it has passed everything on, the far one once it has moved that.
-    near.ask(|reply| PumpMessage::GetLitres { reply }, LONG)
-        .await?;
-    assert_eq!(
-        far.ask(|reply| PumpMessage::GetLitres { reply }, LONG)
-            .await?,
-        6
-    );
+    let question = |reply| PumpMessage::GetLitres { reply };
+    near.ask(question, TIMEOUT).await?;
+    assert_eq!(far.ask(question, TIMEOUT).await?, 6);
+    inspect_tree(&system)?;
+    scrape_metrics(&system)?;
+    shut_down(system).await
+}
+
+fn inspect_tree(system: &System) -> Outcome {
     let tree = system.snapshot();
-    for seen in tree.all() {
-        println!("{:<12} {:<8} {:?}", seen.path, seen.state, seen.health);
+    for actor in tree.all() {
+        println!("{:<12} {:<8} {:?}", actor.path, actor.state, actor.health);
     }
-    let seen = tree.find("s/far").ok_or("no far pump")?;
-    assert_eq!(
-        (seen.state, seen.restarts, &seen.last_error),
-        (State::Running, 0, &None)
-    );
-    assert_eq!(seen.health, Health::Degraded("something is in the way"));
+    let far = tree.find("s/far").ok_or("no far pump")?;
+    assert_eq!(far.state, State::Running);
+    assert_eq!(far.restarts, 0);
+    assert_eq!(far.last_error, None);
+    assert_eq!(far.health, Health::Degraded("blocked"));
     assert_eq!(
         system.health(),
-        seen.health,
-        "what does not work is seen from the top"
+        far.health,
+        "the worst health of all actors"
     );
-    let counts = seen.mailbox.as_ref().ok_or("no mailbox")?;
-    assert_eq!(counts.kinds.get("pumped"), Some(&3));
+    let mailbox = far.mailbox.as_ref().ok_or("no mailbox")?;
+    assert_eq!(mailbox.kinds.get("pumped"), Some(&3));
+    assert_eq!(system.dead_letters().last, []);
+    Ok(())
+}
 
+fn scrape_metrics(system: &System) -> Outcome {
     let text = system.metrics().encode()?;
     for (series, value) in [
         (
@@ -154,5 +168,5 @@ pub async fn run() -> Outcome {
         assert_eq!(sample(&text, series), Some(value), "{series} in\n{text}");
         println!("{series} {value}");
     }
-    end(system).await
+    Ok(())
 }

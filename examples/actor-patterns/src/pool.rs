@@ -1,46 +1,42 @@
-//! A pool: the same actor several times behind one handle, which chooses who gets the next message.
+//! A pool: several actors of one kind behind one handle, which chooses the next message's receiver.
 
 use std::convert::Infallible;
 
 use alys_actor_system::{
-    AlysActor, Context, Message, Pool, PoolSpec, Reply, Routing, Strategy, Supervisor, System,
+    AlysActor, Context, Message, Pool, PoolError, PoolSpec, Reply, Routing, Strategy, Supervisor,
+    System,
 };
 
-use crate::{Failed, Gate, LONG, Outcome, end, in_hand, patient};
+use crate::{Gate, Outcome, StoryError, TIMEOUT, shut_down, tolerant, wait_until_drained};
 
-/// What a cook understands.
-#[derive(Clone)]
-pub enum Order {
-    /// Make this many dishes.
-    Cook(u64),
-    /// Wait until the gate opens.
-    Wait(Gate),
-    /// Drop everything.
-    Panic,
-}
-
-/// An order, or a question, which cannot be cloned.
+/// Messages of a cook.
 pub enum CookMessage {
-    /// Do this.
-    Do(Order),
-    /// Who are you, and how many dishes have you made?
-    Who { reply: Reply<(usize, u64)> },
+    Cook {
+        dishes: u64,
+    },
+    /// Blocks the cook until the gate opens.
+    Wait(Gate),
+    Panic,
+    /// Asks for the cook's number and its count of dishes.
+    Report {
+        reply: Reply<(usize, u64)>,
+    },
 }
 
 impl Message for CookMessage {
     fn kind(&self) -> &'static str {
         match self {
-            Self::Do(Order::Cook(_)) => "cook",
-            Self::Do(Order::Wait(_)) => "wait",
-            Self::Do(Order::Panic) => "panic",
-            Self::Who { .. } => "who",
+            Self::Cook { .. } => "cook",
+            Self::Wait(_) => "wait",
+            Self::Panic => "panic",
+            Self::Report { .. } => "report",
         }
     }
 }
 
 struct Cook {
     number: usize,
-    made: u64,
+    dishes: u64,
 }
 
 impl AlysActor for Cook {
@@ -51,96 +47,107 @@ impl AlysActor for Cook {
 
     async fn handle(&mut self, msg: CookMessage, _: &Context<Self>) -> Result<(), Infallible> {
         match msg {
-            CookMessage::Do(Order::Cook(dishes)) => self.made += dishes,
-            CookMessage::Do(Order::Wait(gate)) => gate.pass().await,
-            CookMessage::Do(Order::Panic) => panic!("a pan is on fire"),
-            CookMessage::Who { reply } => {
-                reply.send((self.number, self.made));
+            CookMessage::Cook { dishes } => self.dishes += dishes,
+            CookMessage::Wait(gate) => gate.pass().await,
+            CookMessage::Panic => panic!("a pan is on fire"),
+            CookMessage::Report { reply } => {
+                reply.send((self.number, self.dishes));
             }
         }
         Ok(())
     }
 }
 
-fn kitchen(
+fn start_pool(
     supervisor: &Supervisor,
     name: &str,
     routing: Routing,
-) -> Result<Pool<CookMessage>, Failed> {
-    // The factory gets the number of the worker; each worker has its own clone of it.
+) -> Result<Pool<CookMessage>, PoolError> {
     let spec = PoolSpec::new(name, 3, 16).routing(routing);
-    Ok(supervisor.pool(spec, |number| async move {
-        Ok::<_, Infallible>(Cook { number, made: 0 })
-    })?)
+    // Each worker has its own clone of the factory, which gets the worker's number.
+    supervisor.pool(spec, |number| async move {
+        Ok::<_, Infallible>(Cook { number, dishes: 0 })
+    })
 }
 
-/// What each cook has made.
-async fn made(pool: &Pool<CookMessage>) -> Result<Vec<u64>, Failed> {
-    let mut made = Vec::new();
+fn report(reply: Reply<(usize, u64)>) -> CookMessage {
+    CookMessage::Report { reply }
+}
+
+/// Dishes of each cook.
+async fn dishes(pool: &Pool<CookMessage>) -> Result<Vec<u64>, StoryError> {
+    let mut all = Vec::new();
     for addr in pool.addresses() {
-        made.push(addr.ask(|reply| CookMessage::Who { reply }, LONG).await?.1);
+        let (_, dishes) = addr.ask(report, TIMEOUT).await?;
+        all.push(dishes);
     }
-    Ok(made)
+    Ok(all)
 }
 
-/// Tells the story.
+/// Runs the story.
 pub async fn run() -> Outcome {
     let system = System::new("restaurant");
-    let supervisor = system.supervisor(patient("s", Strategy::OneForOne))?;
+    let supervisor = system.supervisor(tolerant("s", Strategy::OneForOne))?;
+    round_robin(&supervisor).await?;
+    least_loaded(&system, &supervisor).await?;
+    by_key(&system, &supervisor).await?;
+    shut_down(system).await
+}
 
-    let pool = kitchen(&supervisor, "turn", Routing::RoundRobin)?;
+async fn round_robin(supervisor: &Supervisor) -> Outcome {
+    let pool = start_pool(supervisor, "round", Routing::RoundRobin)?;
     for _ in 0..6 {
-        pool.tell(CookMessage::Do(Order::Cook(1)))?;
+        pool.tell(CookMessage::Cook { dishes: 1 })?;
     }
-    let shares = made(&pool).await?;
+    let shares = dishes(&pool).await?;
     assert_eq!(shares, [2, 2, 2]);
     println!("round robin, six dishes: {shares:?}");
 
-    let pool = kitchen(&supervisor, "least", Routing::LeastLoaded)?;
+    for addr in pool.addresses() {
+        addr.tell(CookMessage::Cook { dishes: 1 })?;
+    }
+    assert_eq!(dishes(&pool).await?, [3, 3, 3]);
+    println!("to all: each cook has made one more");
+    Ok(())
+}
+
+async fn least_loaded(system: &System, supervisor: &Supervisor) -> Outcome {
+    let pool = start_pool(supervisor, "least", Routing::LeastLoaded)?;
     let gate = Gate::closed();
-    let slow = &pool.addresses()[0];
-    slow.tell(CookMessage::Do(Order::Wait(gate.clone())))?;
-    in_hand(&system, "s/least-0").await?;
-    slow.tell(CookMessage::Do(Order::Cook(1)))?;
-    // One waits at the first cook. Each of these is done before the next one comes, by one of the others.
+    let busy = &pool.addresses()[0];
+    busy.tell(CookMessage::Wait(gate.clone()))?;
+    wait_until_drained(system, "s/least-0").await?;
+    busy.tell(CookMessage::Cook { dishes: 1 })?;
+    // Each of these is answered before the next one is sent.
     for _ in 0..4 {
-        let (who, _) = pool.ask(|reply| CookMessage::Who { reply }, LONG).await?;
-        assert_ne!(who, 0);
+        let (number, _) = pool.ask(report, TIMEOUT).await?;
+        assert_ne!(number, 0);
     }
     gate.open();
-    assert_eq!(made(&pool).await?, [1, 0, 0]);
-    println!("least loaded: while cook 0 is busy and has one order waiting, cooks 1 and 2 answer");
+    assert_eq!(dishes(&pool).await?, [1, 0, 0]);
+    println!("least loaded: cooks 1 and 2 answer while cook 0 has a message queued");
+    Ok(())
+}
 
-    let pool = kitchen(&supervisor, "key", Routing::ByKey)?;
+async fn by_key(system: &System, supervisor: &Supervisor) -> Outcome {
+    let pool = start_pool(supervisor, "key", Routing::ByKey)?;
     for table in ["a", "b", "c"] {
-        let first = pool
-            .ask_keyed(table, |reply| CookMessage::Who { reply }, LONG)
-            .await?;
-        let again = pool
-            .ask_keyed(table, |reply| CookMessage::Who { reply }, LONG)
-            .await?;
-        assert_eq!(first.0, again.0);
+        let (first, _) = pool.ask_keyed(table, report, TIMEOUT).await?;
+        let (second, _) = pool.ask_keyed(table, report, TIMEOUT).await?;
+        assert_eq!(first, second);
     }
-    println!("by key: each table has its own cook, every time");
+    println!("by key: each table has the same cook every time");
 
-    // One that fails is restarted under the pool's supervisor and keeps its place and its queue.
-    pool.tell_keyed("a", CookMessage::Do(Order::Panic))?;
-    let (cook, made_by) = pool
-        .ask_keyed("a", |reply| CookMessage::Who { reply }, LONG)
-        .await?;
-    let restarts = system
-        .snapshot()
-        .find(&format!("s/key-{cook}"))
-        .map(|seen| seen.restarts);
-    assert_eq!((made_by, restarts), (0, Some(1)));
-    println!("by key: table a's cook panicked, came back, and answers");
-
-    let told: Vec<bool> = pool
-        .addresses()
-        .iter()
-        .map(|addr| addr.tell(CookMessage::Do(Order::Cook(1))).is_ok())
-        .collect();
-    assert_eq!((told, made(&pool).await?), (vec![true; 3], vec![1, 1, 1]));
-    println!("to all: each has made one more");
-    end(system).await
+    // A failed worker is restarted under the pool's supervisor, and keeps its place and its queue.
+    pool.tell_keyed("a", CookMessage::Cook { dishes: 1 })?;
+    pool.tell_keyed("a", CookMessage::Panic)?;
+    let (number, dishes) = pool.ask_keyed("a", report, TIMEOUT).await?;
+    let tree = system.snapshot();
+    let restarts = tree
+        .find(&format!("s/key-{number}"))
+        .map(|cook| cook.restarts);
+    assert_eq!(restarts, Some(1));
+    assert_eq!(dishes, 0, "the next incarnation is a new cook");
+    println!("by key: the cook of table a panicked, was restarted, and answers");
+    Ok(())
 }

@@ -1,29 +1,31 @@
-//! Publish and subscribe by type, streams of events, a stream as a source of messages, and one message to a group.
+//! One message for many: publishing by type, streams of events, groups; and a stream as a source of
+//! messages.
 
-use std::{convert::Infallible, sync::Arc};
+use std::convert::Infallible;
 
 use alys_actor_system::{
-    AlysActor, Bus, ChildSpec, Context, Group, Message, Reply, Strategy, Subscription, System,
+    Addr, AlysActor, AskError, Bus, ChildSpec, Context, Group, Message, Reply, Strategy,
+    Subscription, Supervisor, System, TooManyTasks,
 };
 use futures::{StreamExt, stream};
 
-use crate::{LONG, Outcome, end, patient};
+use crate::{Outcome, StoryError, TIMEOUT, mailbox, shut_down, tolerant, wait_until};
 
-/// What is published: any type that can be cloned. Who publishes does not know who listens.
+/// An event: any type that can be cloned. Its publisher does not know its subscribers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrainArrived {
-    /// Its number.
     pub number: u64,
 }
 
-/// What a board in the station understands.
+/// Messages of a board in the station.
 pub enum BoardMessage {
-    /// A train is there.
     Shown(u64),
-    /// No more trains today.
+    /// No more trains follow.
     Closed,
-    /// What was shown?
-    Read { reply: Reply<Vec<String>> },
+    /// Asks for all lines.
+    Read {
+        reply: Reply<Vec<String>>,
+    },
 }
 
 impl Message for BoardMessage {
@@ -38,41 +40,33 @@ impl Message for BoardMessage {
 
 struct Board {
     bus: Bus,
-    lines: Vec<String>,
-    /// A timetable that this board reads, at its own pace.
+    /// Trains that the board reads as a stream.
     timetable: Vec<u64>,
-    /// Kept in the state, so that it ends with the incarnation: otherwise a restarted board would be subscribed
-    /// twice.
+    lines: Vec<String>,
+    /// Part of the state, so that it ends with the incarnation: a restarted board would otherwise
+    /// be subscribed twice.
     subscription: Option<Subscription>,
 }
 
 impl AlysActor for Board {
     type Message = BoardMessage;
-    type Error = Infallible;
+    type Error = TooManyTasks;
     type Config = ();
     const NAME: &'static str = "Board";
 
-    async fn pre_start(&mut self, ctx: &Context<Self>) -> Result<(), Infallible> {
+    async fn pre_start(&mut self, ctx: &Context<Self>) -> Result<(), TooManyTasks> {
         let convert = |event: &TrainArrived| BoardMessage::Shown(event.number);
         self.subscription = self.bus.subscribe(&ctx.address(), convert).ok();
         if !self.timetable.is_empty() {
-            // Each item becomes a message; the stream waits for room in the mailbox.
+            // Each item becomes a message. The stream waits for room in the mailbox.
             let trains = stream::iter(std::mem::take(&mut self.timetable));
-            let attached = ctx.attach_until_end(
-                "timetable",
-                trains,
-                BoardMessage::Shown,
-                BoardMessage::Closed,
-            );
-            assert!(
-                attached.is_ok(),
-                "an incarnation that has just begun has no tasks"
-            );
+            let shown = BoardMessage::Shown;
+            ctx.attach_until_end("timetable", trains, shown, BoardMessage::Closed)?;
         }
         Ok(())
     }
 
-    async fn handle(&mut self, msg: BoardMessage, _: &Context<Self>) -> Result<(), Infallible> {
+    async fn handle(&mut self, msg: BoardMessage, _: &Context<Self>) -> Result<(), TooManyTasks> {
         match msg {
             BoardMessage::Shown(number) => self.lines.push(format!("train {number}")),
             BoardMessage::Closed => self.lines.push("no more trains".to_owned()),
@@ -84,95 +78,87 @@ impl AlysActor for Board {
     }
 }
 
-/// Tells the story.
+fn start_board(
+    supervisor: &Supervisor,
+    name: &str,
+    capacity: usize,
+    bus: &Bus,
+    timetable: &[u64],
+) -> Result<Addr<BoardMessage>, StoryError> {
+    let bus = bus.clone();
+    let timetable = timetable.to_vec();
+    let board = supervisor.start(ChildSpec::new(name), capacity, move || {
+        let board = Board {
+            bus: bus.clone(),
+            timetable: timetable.clone(),
+            lines: Vec::new(),
+            subscription: None,
+        };
+        async { Ok::<_, Infallible>(board) }
+    })?;
+    Ok(board)
+}
+
+fn read(reply: Reply<Vec<String>>) -> BoardMessage {
+    BoardMessage::Read { reply }
+}
+
+async fn read_all(boards: &Group<BoardMessage>) -> Result<Vec<Vec<String>>, AskError> {
+    let answers = boards.ask_all(read, TIMEOUT).await;
+    answers.into_iter().map(|(_, lines)| lines).collect()
+}
+
+/// Runs the story.
 pub async fn run() -> Outcome {
     let system = System::new("station");
-    let supervisor = system.supervisor(patient("s", Strategy::OneForOne))?;
-    // Anybody may read the bus as a stream. One who reads too slowly loses the oldest, and is told how many.
-    let mut quick = system.bus().stream::<TrainArrived>(16)?;
+    let supervisor = system.supervisor(tolerant("s", Strategy::OneForOne))?;
+    bus_and_group(&system, &supervisor).await?;
+    source_of_messages(&system, &supervisor).await?;
+    shut_down(system).await
+}
+
+async fn bus_and_group(system: &System, supervisor: &Supervisor) -> Outcome {
+    // A stream reads the bus from anywhere. Too slow a reader loses the oldest events.
+    let mut fast = system.bus().stream::<TrainArrived>(16)?;
     let mut slow = system.bus().stream::<TrainArrived>(2)?;
     let mut boards = Group::new();
     for name in ["north", "south"] {
-        let bus = system.bus().clone();
-        let addr = supervisor.start(ChildSpec::new(name), 16, move || {
-            let bus = bus.clone();
-            async move {
-                Ok::<_, Infallible>(Board {
-                    bus,
-                    lines: vec![],
-                    timetable: vec![],
-                    subscription: None,
-                })
-            }
-        })?;
-        boards.join(name, addr)?;
+        boards.join(name, start_board(supervisor, name, 16, system.bus(), &[])?)?;
     }
-    // An answer means that the board has been started, and so that it listens.
-    let empty = boards
-        .ask_all(|reply| BoardMessage::Read { reply }, LONG)
-        .await;
-    assert!(
-        empty
-            .iter()
-            .all(|(_, lines)| lines.as_ref().is_ok_and(Vec::is_empty))
-    );
+    // A board that answers has been started, and has subscribed.
+    assert_eq!(read_all(&boards).await?, [[""; 0]; 2]);
 
     for number in 1..=3 {
         let published = system.bus().publish(TrainArrived { number });
-        assert_eq!((published.delivered, published.refused), (4, 0));
+        assert_eq!(published.delivered, 4);
+        assert_eq!(published.refused, 0);
     }
-    println!("three trains, each published once, each delivered to two boards and two streams");
-    for (name, lines) in boards
-        .ask_all(|reply| BoardMessage::Read { reply }, LONG)
-        .await
-    {
-        let lines = lines?;
-        assert_eq!(lines, ["train 1", "train 2", "train 3"]);
-        println!("board {name}: {lines:?}");
-    }
-    assert_eq!(quick.next().await, Some(TrainArrived { number: 1 }));
-    assert_eq!(
-        (slow.next().await, slow.lagged()),
-        (Some(TrainArrived { number: 2 }), 1)
-    );
-    println!(
-        "a stream with room for two, read late: begins with train 2 and knows that it missed {}",
-        slow.lagged()
-    );
+    let lines = read_all(&boards).await?;
+    assert_eq!(lines, [["train 1", "train 2", "train 3"]; 2]);
+    println!("three events, delivered to two streams and two boards: {lines:?}");
+    assert_eq!(fast.next().await, Some(TrainArrived { number: 1 }));
+    assert_eq!(slow.next().await, Some(TrainArrived { number: 2 }));
+    assert_eq!(slow.lagged(), 1);
+    println!("a stream with room for two begins with train 2, and reports one lost event");
 
     let told = boards.broadcast_with(|_| BoardMessage::Closed);
     assert!(told.iter().all(|(_, told)| told.is_ok()));
-    let all = boards
-        .ask_all(|reply| BoardMessage::Read { reply }, LONG)
-        .await;
-    assert!(
-        all.iter()
-            .all(|(_, lines)| lines.as_ref().is_ok_and(|lines| lines.len() == 4))
-    );
-    println!(
-        "one broadcast reaches every member of a group: {:?}",
-        boards.members().map(|m| m.0).collect::<Vec<_>>()
-    );
+    for lines in read_all(&boards).await? {
+        assert_eq!(lines.last().map(String::as_str), Some("no more trains"));
+    }
+    let members: Vec<_> = boards.members().map(|(name, _)| name).collect();
+    println!("one broadcast reaches every member of the group: {members:?}");
+    Ok(())
+}
 
-    let table = Arc::new(vec![7, 8]);
-    let bus = Bus::new();
-    let addr = supervisor.start(ChildSpec::new("timetable"), 1, move || {
-        let (bus, timetable) = (bus.clone(), table.to_vec());
-        async move {
-            Ok::<_, Infallible>(Board {
-                bus,
-                lines: vec![],
-                timetable,
-                subscription: None,
-            })
-        }
-    })?;
-    crate::until(&system, "the end of the timetable", |tree| {
-        crate::mailbox(tree, "s/timetable").kinds.get("closed") == Some(&1)
+async fn source_of_messages(system: &System, supervisor: &Supervisor) -> Outcome {
+    let board = start_board(supervisor, "timetable", 1, &Bus::new(), &[7, 8])?;
+    wait_until(system, "end of the timetable", |tree| {
+        mailbox(tree, "s/timetable").kinds.get("closed") == Some(&1)
     })
     .await?;
-    let lines = addr.ask(|reply| BoardMessage::Read { reply }, LONG).await?;
+    let lines = board.ask(read, TIMEOUT).await?;
     assert_eq!(lines, ["train 7", "train 8", "no more trains"]);
     println!("a stream as the source of messages, through a mailbox of one: {lines:?}");
-    end(system).await
+    Ok(())
 }

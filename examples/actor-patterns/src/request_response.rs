@@ -1,46 +1,42 @@
-//! Questions and answers: ask, deadline, retry, passing a question on, and what happens instead of a deadlock.
+//! Asks: deadline, retry, forwarding, and the error in place of a deadlock.
 
 use std::convert::Infallible;
 
 use alys_actor_system::{
-    Addr, AlysActor, AskError, Backoff, ChildSpec, Context, Message, Reply, Retry, Strategy,
-    System, mailbox,
+    Addr, AlysActor, AskError, Backoff, ChildSpec, Context, Message, Reply, Retry, StartError,
+    Strategy, System, mailbox,
 };
 
-use crate::{LONG, Outcome, end, ms, patient};
+use crate::{Outcome, TIMEOUT, ms, shut_down, tolerant};
 
-/// What the desk, where everybody comes first, understands.
+/// Messages of the desk, the clerk's front.
 pub enum DeskMessage {
-    /// What one of these costs.
+    /// Asks for a price. The desk forwards the question.
     GetPrice {
         item: &'static str,
         reply: Reply<u64>,
     },
-    /// The same, but the desk itself asks the clerk and waits.
-    GetPriceTheWrongWay {
-        item: &'static str,
-        reply: Reply<Result<u64, AskError>>,
-    },
+    /// The same, but the desk itself asks the clerk, and handles nothing until the clerk answers.
+    GetPriceBlocking { reply: Reply<Result<u64, AskError>> },
 }
 
-/// What the clerk, who knows the prices, understands.
+/// Messages of the clerk, the owner of the prices.
 pub enum ClerkMessage {
-    /// What one of these costs.
     GetPrice {
         item: &'static str,
         reply: Reply<u64>,
     },
-    /// Something that takes for ever.
+    /// Is never answered.
     CountStock { reply: Reply<u64> },
-    /// Asks the desk, which waits for the clerk.
-    AskBack { reply: Reply<Result<u64, AskError>> },
+    /// Makes the clerk ask the desk.
+    AskDesk { reply: Reply<Result<u64, AskError>> },
 }
 
 impl Message for DeskMessage {
     fn kind(&self) -> &'static str {
         match self {
             Self::GetPrice { .. } => "get_price",
-            Self::GetPriceTheWrongWay { .. } => "get_price_the_wrong_way",
+            Self::GetPriceBlocking { .. } => "get_price_blocking",
         }
     }
 }
@@ -50,7 +46,7 @@ impl Message for ClerkMessage {
         match self {
             Self::GetPrice { .. } => "get_price",
             Self::CountStock { .. } => "count_stock",
-            Self::AskBack { .. } => "ask_back",
+            Self::AskDesk { .. } => "ask_desk",
         }
     }
 }
@@ -67,17 +63,15 @@ impl AlysActor for Desk {
 
     async fn handle(&mut self, msg: DeskMessage, _: &Context<Self>) -> Result<(), Infallible> {
         match msg {
-            // The reply goes along: the clerk answers the asker, and the desk is free for the next one. If the
-            // clerk does not take it the reply is dropped, and the asker knows.
+            // The clerk answers the asker directly, and the desk handles the next message. If the
+            // clerk refuses the message, the reply is dropped with it, and the asker is notified.
             DeskMessage::GetPrice { item, reply } => {
-                let _not_taken = self.clerk.forward(ClerkMessage::GetPrice { item, reply });
+                let _refused = self.clerk.forward(ClerkMessage::GetPrice { item, reply });
             }
-            DeskMessage::GetPriceTheWrongWay { item: _, reply } => {
-                let asked = self
-                    .clerk
-                    .ask(|reply| ClerkMessage::AskBack { reply }, LONG)
-                    .await;
-                reply.send(asked.and_then(|answer| answer));
+            DeskMessage::GetPriceBlocking { reply } => {
+                let question = |reply| ClerkMessage::AskDesk { reply };
+                let answer = self.clerk.ask(question, TIMEOUT).await;
+                reply.send(answer.and_then(|answer| answer));
             }
         }
         Ok(())
@@ -86,9 +80,9 @@ impl AlysActor for Desk {
 
 struct Clerk {
     desk: Addr<DeskMessage>,
-    /// Questions that nobody will answer.
-    shelved: Vec<Reply<u64>>,
-    asked: u32,
+    /// Replies that are kept and never used.
+    unanswered: Vec<Reply<u64>>,
+    pears_asked: u32,
 }
 
 impl AlysActor for Clerk {
@@ -105,125 +99,97 @@ impl AlysActor for Clerk {
             } => {
                 reply.send(3);
             }
-            // Not in the mood for pears, twice: a reply that is dropped is an answer too.
+            // Two questions are not answered: their replies are dropped.
             ClerkMessage::GetPrice { item: _, reply } => {
-                self.asked += 1;
-                if self.asked > 2 {
+                self.pears_asked += 1;
+                if self.pears_asked > 2 {
                     reply.send(5);
                 }
             }
-            ClerkMessage::CountStock { reply } => self.shelved.push(reply),
-            ClerkMessage::AskBack { reply } => {
-                let question = |reply| DeskMessage::GetPrice {
-                    item: "apple",
-                    reply,
-                };
-                reply.send(self.desk.ask(question, LONG).await);
+            ClerkMessage::CountStock { reply } => self.unanswered.push(reply),
+            ClerkMessage::AskDesk { reply } => {
+                reply.send(self.desk.ask(price_of("apple"), TIMEOUT).await);
             }
         }
         Ok(())
     }
 }
 
-/// Tells the story.
-pub async fn run() -> Outcome {
-    let system = System::new("shop");
-    let staff = system.supervisor(patient("staff", Strategy::OneForOne))?;
-    // Two that know each other: the addresses first, the actors then.
+fn price_of(item: &'static str) -> impl Fn(Reply<u64>) -> DeskMessage {
+    move |reply| DeskMessage::GetPrice { item, reply }
+}
+
+/// Starts two actors that hold each other's address: the mailboxes come before the actors.
+fn start_shop(system: &System) -> Result<(Addr<DeskMessage>, Addr<ClerkMessage>), StartError> {
+    let staff = system.supervisor(tolerant("staff", Strategy::OneForOne))?;
     let (desk, desk_slot) = mailbox(16);
     let (clerk, clerk_slot) = mailbox(16);
-    let (to_clerk, to_desk) = (clerk.clone(), desk.clone());
+    let desk_of_clerk = desk.clone();
+    let clerk_of_desk = clerk.clone();
     staff.start(ChildSpec::new("desk"), desk_slot, move || {
-        let clerk = to_clerk.clone();
+        let clerk = clerk_of_desk.clone();
         async move { Ok::<_, Infallible>(Desk { clerk }) }
     })?;
     staff.start(ChildSpec::new("clerk"), clerk_slot, move || {
-        let desk = to_desk.clone();
+        let desk = desk_of_clerk.clone();
         async move {
             Ok::<_, Infallible>(Clerk {
                 desk,
-                shelved: Vec::new(),
-                asked: 0,
+                unanswered: Vec::new(),
+                pears_asked: 0,
             })
         }
     })?;
+    Ok((desk, clerk))
+}
 
-    let price = desk
-        .ask(
-            |reply| DeskMessage::GetPrice {
-                item: "apple",
-                reply,
-            },
-            LONG,
-        )
-        .await?;
+/// Runs the story.
+pub async fn run() -> Outcome {
+    let system = System::new("shop");
+    let (desk, clerk) = start_shop(&system)?;
+
+    let price = desk.ask(price_of("apple"), TIMEOUT).await?;
     assert_eq!(price, 3);
-    println!(
-        "an apple costs {price}: asked at the desk, which forwarded it, answered by the clerk"
-    );
+    println!("an apple costs {price}: asked at the desk, answered by the clerk");
 
-    let late = clerk
-        .ask(|reply| ClerkMessage::CountStock { reply }, ms(20))
-        .await;
-    assert_eq!(
-        late,
-        Err(AskError::Timeout {
-            kind: "count_stock",
-            deadline: ms(20)
-        })
-    );
-    println!("counting the stock: {}", outcome(&late));
+    let question = |reply| ClerkMessage::CountStock { reply };
+    let late = clerk.ask(question, ms(20)).await;
+    let kind = "count_stock";
+    let deadline = ms(20);
+    assert_eq!(late, Err(AskError::Timeout { kind, deadline }));
+    println!("no answer in time: {}", text(&late));
 
-    let dropped = desk
-        .ask(
-            |reply| DeskMessage::GetPrice {
-                item: "pear",
-                reply,
-            },
-            LONG,
-        )
-        .await;
+    let dropped = desk.ask(price_of("pear"), TIMEOUT).await;
     assert_eq!(dropped, Err(AskError::Dropped { kind: "get_price" }));
-    println!("a pear, asked once: {}", outcome(&dropped));
+    println!("a pear, asked once: {}", text(&dropped));
 
     let retry = Retry {
         attempts: 5,
-        each: LONG,
+        each: TIMEOUT,
         backoff: Backoff {
             initial: ms(1),
             ..Backoff::NONE
         },
     };
-    let price = desk
-        .ask_retrying(
-            |reply| DeskMessage::GetPrice {
-                item: "pear",
-                reply,
-            },
-            retry,
-        )
-        .await?;
+    let price = desk.ask_retrying(price_of("pear"), retry).await?;
     assert_eq!(price, 5);
     println!("a pear, asked until there is an answer: {price}");
 
-    // Desk waits for clerk, clerk asks desk: neither would ever go on. It is an error at once, and says why.
-    let question = |reply| DeskMessage::GetPriceTheWrongWay {
-        item: "apple",
-        reply,
-    };
-    let circle = desk.ask(question, LONG).await?;
-    let Err(AskError::Cycle { cycle, .. }) = &circle else {
-        return Err(format!("{circle:?}").into());
+    // The desk waits for the clerk, and the clerk asks the desk: an error at once, not a deadlock.
+    let question = |reply| DeskMessage::GetPriceBlocking { reply };
+    let cyclic = desk.ask(question, TIMEOUT).await?;
+    let Err(AskError::Cycle { cycle, .. }) = &cyclic else {
+        return Err(format!("{cyclic:?}").into());
     };
     assert_eq!(
         &**cycle,
-        "shop/staff/desk -[ask_back]-> shop/staff/clerk -[get_price]-> shop/staff/desk"
+        "shop/staff/desk -[ask_desk]-> shop/staff/clerk -[get_price]-> shop/staff/desk"
     );
-    println!("a circle: {}", outcome(&circle));
-    end(system).await
+    println!("a cycle: {}", text(&cyclic));
+    shut_down(system).await
 }
 
-fn outcome(asked: &Result<u64, AskError>) -> String {
+fn text(asked: &Result<u64, AskError>) -> String {
     match asked {
         Ok(answer) => answer.to_string(),
         Err(error) => error.to_string(),

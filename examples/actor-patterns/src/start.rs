@@ -1,19 +1,20 @@
-//! A counter that survives its own mistakes.
+//! A counter that keeps its total over failures.
 
 use alys_actor_system::{
     Addr, AlysActor, ChildSpec, Context, Kept, Message, Reply, StartError, Supervisor,
 };
 
-/// What the counter understands: one enum an actor.
+/// The messages of the counter, one enum an actor.
 pub enum CounterMessage {
-    /// Something was counted.
     Added(u64),
-    /// Somebody asks; the answer goes into `reply`.
-    GetTotal { reply: Reply<u64> },
+    /// Asks for the total. The answer goes into `reply`.
+    GetTotal {
+        reply: Reply<u64>,
+    },
 }
 
 impl Message for CounterMessage {
-    // The name of the variant, for figures and traces. The only thing that a message has to say of itself.
+    // The variant's name in metrics and traces; the other methods of the trait have defaults.
     fn kind(&self) -> &'static str {
         match self {
             Self::Added(_) => "added",
@@ -22,14 +23,14 @@ impl Message for CounterMessage {
     }
 }
 
-/// A fault of ours, which ends this incarnation of the counter.
+/// A fault of ours, which ends the incarnation of the counter.
 #[derive(Debug, thiserror::Error)]
 pub enum CounterError {
     #[error("the total does not fit")]
     Overflow,
 }
 
-/// Its state belongs to it alone: no lock, one message at a time.
+/// Handles one message at a time, so its state needs no lock.
 pub struct Counter {
     total: u64,
     kept: Kept<u64>,
@@ -55,8 +56,8 @@ impl AlysActor for Counter {
     }
 }
 
-/// Starts a counter with room for 64 messages. The closure is the factory: it runs at the first start and at
-/// every restart, so what is to outlive an incarnation, `kept`, is what the factory holds.
+/// Starts a counter with room for 64 messages. The closure is the factory: it runs at the first
+/// start and at every restart, so state that outlives an incarnation, `kept`, belongs to it.
 pub fn start_counter(supervisor: &Supervisor) -> Result<Addr<CounterMessage>, StartError> {
     let kept = Kept::new(0);
     supervisor.start(ChildSpec::new("counter"), 64, move || {
@@ -88,8 +89,10 @@ mod tests {
             let counter = start_counter(&system.supervisor(spec).unwrap()).unwrap();
 
             counter.tell(CounterMessage::Added(2)).unwrap();
-            counter.tell(CounterMessage::Added(u64::MAX)).unwrap(); // The counter fails over this one,
-            counter.tell(CounterMessage::Added(3)).unwrap(); // and its next incarnation goes on with this one.
+            // The counter fails over the first message, and its next incarnation handles the
+            // second.
+            counter.tell(CounterMessage::Added(u64::MAX)).unwrap();
+            counter.tell(CounterMessage::Added(3)).unwrap();
             let total = counter
                 .ask(|reply| CounterMessage::GetTotal { reply }, SOON)
                 .await;

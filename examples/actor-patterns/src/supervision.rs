@@ -1,32 +1,33 @@
-//! What follows a failure: whom it takes along, how soon they come back, and who decides when it does not help.
+//! Reactions to a failure: the actors that restart, the delay of a restart, and the decision when
+//! restarts do not help.
 
 use std::time::Duration;
 
 use alys_actor_system::{
-    Addr, AlysActor, Backoff, Breaker, ChildSpec, Context, Exhausted, Failure, Health, Intensity,
-    Message, Pace, Reply, StartError, Strategy, Supervisor, SupervisorSpec, System, SystemEvent,
-    TellError,
+    Addr, AlysActor, AskError, Backoff, Breaker, ChildSpec, Context, Exhausted, Failure, Health,
+    Intensity, Message, Pace, Reply, Retry, StartError, Strategy, Supervisor, SupervisorSpec,
+    System, SystemEvent, TellError,
 };
 use futures::StreamExt;
 
-use crate::{LONG, Outcome, end, ms, patient, until};
+use crate::{Outcome, TIMEOUT, ms, shut_down, tolerant, wait_until};
 
-/// What a worker understands.
+/// Messages of a worker.
 pub enum Job {
-    /// Say which incarnation you are.
-    GetLife { reply: Reply<u64> },
-    /// Return an error.
+    GetIncarnation {
+        reply: Reply<u64>,
+    },
+    /// Returns an error.
     Fail,
-    /// Panic.
     Panic,
-    /// Never come back.
+    /// Never ends.
     Hang,
 }
 
 impl Message for Job {
     fn kind(&self) -> &'static str {
         match self {
-            Self::GetLife { .. } => "get_life",
+            Self::GetIncarnation { .. } => "get_incarnation",
             Self::Fail => "fail",
             Self::Panic => "panic",
             Self::Hang => "hang",
@@ -34,245 +35,221 @@ impl Message for Job {
     }
 }
 
-/// What a worker says that was told to fail.
 #[derive(Debug, thiserror::Error)]
-#[error("told to fail")]
-pub struct ToldToFail;
+#[error("asked to fail")]
+pub struct Failed;
 
 struct Worker;
 
 impl AlysActor for Worker {
     type Message = Job;
-    type Error = ToldToFail;
+    type Error = Failed;
     type Config = ();
     const NAME: &'static str = "Worker";
 
-    async fn handle(&mut self, job: Job, ctx: &Context<Self>) -> Result<(), ToldToFail> {
+    async fn handle(&mut self, job: Job, ctx: &Context<Self>) -> Result<(), Failed> {
         match job {
-            Job::GetLife { reply } => {
+            Job::GetIncarnation { reply } => {
                 reply.send(ctx.incarnation());
                 Ok(())
             }
-            Job::Fail => Err(ToldToFail),
-            Job::Panic => panic!("told to panic"),
+            Job::Fail => Err(Failed),
+            Job::Panic => panic!("asked to panic"),
             Job::Hang => std::future::pending().await,
         }
     }
 }
 
-fn worker(supervisor: &Supervisor, spec: ChildSpec) -> Result<Addr<Job>, StartError> {
-    supervisor.start(spec, 16, || async { Ok::<_, ToldToFail>(Worker) })
+fn start(supervisor: &Supervisor, spec: ChildSpec) -> Result<Addr<Job>, StartError> {
+    supervisor.start(spec, 16, || async { Ok::<_, Failed>(Worker) })
 }
 
-async fn life(addr: &Addr<Job>) -> Result<u64, alys_actor_system::AskError> {
-    addr.ask(|reply| Job::GetLife { reply }, LONG).await
+async fn incarnation(worker: &Addr<Job>) -> Result<u64, AskError> {
+    let question = |reply| Job::GetIncarnation { reply };
+    worker.ask(question, TIMEOUT).await
 }
 
-/// Tells the story.
+const fn at_most(restarts: usize) -> Intensity {
+    Intensity {
+        restarts,
+        within: TIMEOUT,
+    }
+}
+
+/// Runs the story.
 pub async fn run() -> Outcome {
     strategies().await?;
-    paces().await?;
+    delays().await?;
     breaker().await?;
     watchdog().await?;
     degrade().await?;
     escalate().await
 }
 
-/// Of three workers the middle one panics: which incarnations are there then?
+/// Of three workers the second one panics.
 async fn strategies() -> Outcome {
-    for (strategy, lives) in [
+    for (strategy, expected) in [
         (Strategy::OneForOne, [1, 2, 1]),
         (Strategy::OneForAll, [2, 2, 2]),
         (Strategy::RestForOne, [1, 2, 2]),
     ] {
         let system = System::new("strategies");
-        let supervisor = system.supervisor(patient("s", strategy))?;
-        let [a, b, c] = ["a", "b", "c"].map(|name| worker(&supervisor, ChildSpec::new(name)));
-        let (a, b, c) = (a?, b?, c?);
-        for addr in [&a, &b, &c] {
-            life(addr).await?;
+        let supervisor = system.supervisor(tolerant("s", strategy))?;
+        let a = start(&supervisor, ChildSpec::new("a"))?;
+        let b = start(&supervisor, ChildSpec::new("b"))?;
+        let c = start(&supervisor, ChildSpec::new("c"))?;
+        for worker in [&a, &b, &c] {
+            incarnation(worker).await?;
         }
         b.tell(Job::Panic)?;
-        // The address stays valid: the question waits until the next incarnation is there to answer it.
-        let of_b = life(&b).await?;
-        let seen = [life(&a).await?, of_b, life(&c).await?];
-        assert_eq!(seen, lives, "{strategy:?}");
-        println!("{strategy:?}: b panics, and the incarnations of a, b, c are {seen:?}");
-        end(system).await?;
+        // The address stays valid, and the question waits for the next incarnation.
+        let of_b = incarnation(&b).await?;
+        let seen = [incarnation(&a).await?, of_b, incarnation(&c).await?];
+        assert_eq!(seen, expected, "{strategy:?}");
+        println!("{strategy:?}: b panicked, and the incarnations of a, b, c are {seen:?}");
+        shut_down(system).await?;
     }
     Ok(())
 }
 
-/// A worker fails three times in a row: how long is it down each time?
-async fn paces() -> Outcome {
+/// A worker fails three times in a row.
+async fn delays() -> Outcome {
     let doubling = Backoff {
         initial: ms(2),
         max: ms(100),
         factor: 2.0,
         jitter: 0.0,
     };
-    for (pace, delays) in [
-        (Pace::Immediate, [0, 0, 0]),
-        (Pace::Delayed(ms(5)), [5, 5, 5]),
-        (Pace::Backoff(doubling), [2, 4, 8]),
+    for (name, pace, expected) in [
+        ("immediate", Pace::Immediate, [0, 0, 0]),
+        ("delayed", Pace::Delayed(ms(5)), [5, 5, 5]),
+        ("backoff", Pace::Backoff(doubling), [2, 4, 8]),
     ] {
-        let system = System::new("paces");
+        let system = System::new("delays");
         let mut events = system.bus().stream::<SystemEvent>(16)?;
-        let supervisor = system.supervisor(patient("s", Strategy::OneForOne))?;
-        let addr = worker(&supervisor, ChildSpec::new("w").pace(pace))?;
+        let supervisor = system.supervisor(tolerant("s", Strategy::OneForOne))?;
+        let worker = start(&supervisor, ChildSpec::new("w").pace(pace))?;
         let mut seen = Vec::new();
         for _ in 0..3 {
-            addr.tell(Job::Fail)?;
+            worker.tell(Job::Fail)?;
             match events.next().await {
                 Some(SystemEvent::Restarting { delay, .. }) => seen.push(delay),
                 other => return Err(format!("{other:?} in place of a restart").into()),
             }
         }
-        assert_eq!(seen, delays.map(ms), "{pace:?}");
-        println!("{}: down for {seen:?}", name_of(pace));
-        end(system).await?;
+        assert_eq!(seen, expected.map(ms), "{name}");
+        println!("{name}: restarted after {seen:?}");
+        shut_down(system).await?;
     }
     Ok(())
 }
 
-fn name_of(pace: Pace) -> &'static str {
-    match pace {
-        Pace::Immediate => "Immediate",
-        Pace::Delayed(_) => "Delayed",
-        Pace::Backoff(_) => "Backoff",
-        Pace::CircuitBreaker(_) => "CircuitBreaker",
-    }
-}
-
-/// Two failures open the breaker: the mailbox refuses at once, in place of letting everybody wait.
+/// Two failures open the breaker: the mailbox then refuses messages at once.
 async fn breaker() -> Outcome {
     let breaker = |open_for: Duration| {
-        let open_for = Backoff {
-            initial: open_for,
-            max: open_for,
-            factor: 1.0,
-            jitter: 0.0,
-        };
         Pace::CircuitBreaker(Breaker {
             failures: 2,
-            within: LONG,
-            open_for,
-            proved_after: LONG,
+            within: TIMEOUT,
+            open_for: Backoff {
+                initial: open_for,
+                max: open_for,
+                factor: 1.0,
+                jitter: 0.0,
+            },
+            proved_after: TIMEOUT,
         })
     };
     let system = System::new("breaker");
-    let supervisor = system.supervisor(patient("s", Strategy::OneForOne))?;
+    let supervisor = system.supervisor(tolerant("s", Strategy::OneForOne))?;
 
-    let hour = worker(
-        &supervisor,
-        ChildSpec::new("hour").pace(breaker(Duration::from_secs(3600))),
-    )?;
+    let an_hour = breaker(Duration::from_secs(3600));
+    let hour = start(&supervisor, ChildSpec::new("hour").pace(an_hour))?;
     hour.tell(Job::Fail)?;
     hour.tell(Job::Fail)?;
-    until(&system, "an open breaker", |_| {
+    wait_until(&system, "open breaker", |_| {
         matches!(hour.tell(Job::Panic), Err(TellError::Unavailable(_)))
     })
     .await?;
-    println!("breaker open for an hour: told at once that the worker is unavailable");
+    println!(
+        "breaker open for an hour: the worker is unavailable, and its mailbox says so at once"
+    );
 
-    let moment = worker(&supervisor, ChildSpec::new("moment").pace(breaker(ms(20))))?;
+    let moment = start(&supervisor, ChildSpec::new("moment").pace(breaker(ms(20))))?;
     moment.tell(Job::Fail)?;
     moment.tell(Job::Fail)?;
-    until(&system, "the trial", |tree| {
-        tree.find("s/moment")
-            .is_some_and(|seen| seen.incarnation == 3)
+    wait_until(&system, "trial", |tree| {
+        let worker = tree.find("s/moment");
+        worker.is_some_and(|worker| worker.incarnation == 3)
     })
     .await?;
-    let retry = alys_actor_system::Retry {
+    let retry = Retry {
         attempts: 100,
-        each: LONG,
+        each: TIMEOUT,
         backoff: Backoff::default(),
     };
-    let seen = moment
-        .ask_retrying(|reply| Job::GetLife { reply }, retry)
-        .await?;
-    assert_eq!(seen, 3);
-    println!("breaker open for a moment: then the third incarnation was let try, and answers");
-    // What the one with the hour did not handle is left undone, and the report says so.
-    let report = system.shutdown(LONG).await;
-    println!("shutdown leaves undone: {} actors", report.abandoned.len());
+    let question = |reply| Job::GetIncarnation { reply };
+    assert_eq!(moment.ask_retrying(question, retry).await?, 3);
+    println!("breaker open for a moment: the third incarnation was tried, and answers");
+    // The messages of the worker behind the open breaker are abandoned, and the report says so.
+    let report = system.shutdown(TIMEOUT).await;
+    println!("abandoned at shutdown: {} actors", report.abandoned.len());
     Ok(())
 }
 
-/// A handler that never comes back is a failure like any other.
+/// A handler that never ends is a failure like any other.
 async fn watchdog() -> Outcome {
     let system = System::new("watchdog");
-    let supervisor = system.supervisor(patient("s", Strategy::OneForOne))?;
-    let addr = worker(&supervisor, ChildSpec::new("w").handle_within(ms(20)))?;
-    addr.tell(Job::Hang)?;
-    assert_eq!(life(&addr).await?, 2);
-    let error = system
-        .snapshot()
-        .find("s/w")
-        .and_then(|seen| seen.last_error.clone())
-        .unwrap_or_default();
-    assert_eq!(error, "hung while handling hang: not done after 20ms");
-    println!("watchdog: {error}; the second incarnation answers");
-    end(system).await
+    let supervisor = system.supervisor(tolerant("s", Strategy::OneForOne))?;
+    let worker = start(&supervisor, ChildSpec::new("w").handle_within(ms(20)))?;
+    worker.tell(Job::Hang)?;
+    assert_eq!(incarnation(&worker).await?, 2);
+    let tree = system.snapshot();
+    let error = tree.find("s/w").and_then(|seen| seen.last_error.as_deref());
+    assert_eq!(error, Some("hung while handling hang: not done after 20ms"));
+    println!("watchdog: {error:?}; the second incarnation answers");
+    shut_down(system).await
 }
 
-/// One restart is allowed. The second failure is one too many: the worker is given up, the rest goes on.
+/// One restart is permitted: the second failure gives the worker up, and its siblings run on.
 async fn degrade() -> Outcome {
     let system = System::new("degrade");
-    let spec = SupervisorSpec {
-        intensity: Intensity {
-            restarts: 1,
-            within: LONG,
-        },
+    let supervisor = system.supervisor(SupervisorSpec {
+        intensity: at_most(1),
         exhausted: Exhausted::Degrade,
-        ..patient("s", Strategy::OneForOne)
-    };
-    let supervisor = system.supervisor(spec)?;
-    let (hopeless, other) = (
-        worker(&supervisor, ChildSpec::new("hopeless"))?,
-        worker(&supervisor, ChildSpec::new("other"))?,
-    );
+        ..tolerant("s", Strategy::OneForOne)
+    })?;
+    let hopeless = start(&supervisor, ChildSpec::new("hopeless"))?;
+    let sibling = start(&supervisor, ChildSpec::new("sibling"))?;
     hopeless.tell(Job::Fail)?;
     hopeless.tell(Job::Fail)?;
     hopeless.closed().await;
-    assert_eq!(life(&other).await?, 1);
-    assert_eq!(system.health(), Health::Degraded("failed for good"));
-    println!(
-        "degraded: one worker is given up, the other one answers, health is {:?}",
-        system.health()
-    );
-    end(system).await
+    assert_eq!(incarnation(&sibling).await?, 1);
+    let health = system.health();
+    assert_eq!(health, Health::Degraded("failed for good"));
+    println!("degraded: one worker is given up, its sibling answers, health is {health:?}");
+    shut_down(system).await
 }
 
-/// The same with escalation: the supervisor fails, the one above restarts it with all its children; and when
-/// that has had enough too, it goes on up to the root, and the process must end.
+/// With escalation the supervisor fails, and its own supervisor restarts it with all children. When
+/// the root has no restarts left either, the process must end.
 async fn escalate() -> Outcome {
-    let none = Intensity {
-        restarts: 0,
-        within: LONG,
-    };
-    let root = SupervisorSpec {
-        intensity: Intensity {
-            restarts: 1,
-            within: LONG,
-        },
-        ..patient("escalate", Strategy::OneForAll)
-    };
-    let system = System::with_root(root);
+    let system = System::with_root(SupervisorSpec {
+        intensity: at_most(1),
+        ..tolerant("escalate", Strategy::OneForAll)
+    });
     let supervisor = system.supervisor(SupervisorSpec {
-        intensity: none,
-        ..patient("s", Strategy::OneForOne)
+        intensity: at_most(0),
+        ..tolerant("s", Strategy::OneForOne)
     })?;
-    let (a, b) = (
-        worker(&supervisor, ChildSpec::new("a"))?,
-        worker(&supervisor, ChildSpec::new("b"))?,
-    );
+    let a = start(&supervisor, ChildSpec::new("a"))?;
+    let b = start(&supervisor, ChildSpec::new("b"))?;
     a.tell(Job::Fail)?;
-    assert_eq!((life(&a).await?, life(&b).await?), (2, 2));
-    println!("escalated: a failed, its supervisor was restarted by the root, and b with it");
+    assert_eq!(incarnation(&a).await?, 2);
+    assert_eq!(incarnation(&b).await?, 2);
+    println!("escalated: a failed, and the root restarted its supervisor, with b");
     a.tell(Job::Panic)?;
     let failure = system.failed().await;
     assert!(matches!(failure, Failure::Escalated { .. }), "{failure:?}");
-    println!("escalated to the top: {}", failure.chain());
+    println!("escalated to the root: {}", failure.chain());
     Ok(())
 }

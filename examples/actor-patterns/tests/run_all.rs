@@ -1,10 +1,10 @@
-//! Every story is true, in both worlds.
+//! Runs every story, in both worlds, and compares the guide with the code.
 
 use alys_actor_patterns::Outcome;
 
-fn tell<F: Future<Output = Outcome> + Send + 'static>(story: F) {
-    let told = alys_runtime::block_on_main(story);
-    assert!(told.is_ok(), "{told:?}");
+fn check<F: Future<Output = Outcome> + Send + 'static>(story: F) {
+    let outcome = alys_runtime::block_on_main(story);
+    assert!(outcome.is_ok(), "{outcome:?}");
 }
 
 macro_rules! stories {
@@ -12,7 +12,7 @@ macro_rules! stories {
         $(
             #[test]
             fn $story() {
-                tell(alys_actor_patterns::$story::run());
+                check(alys_actor_patterns::$story::run());
             }
         )+
     };
@@ -20,20 +20,18 @@ macro_rules! stories {
 
 stories! {
     access,
-    backpressure,
-    configuration,
     dependencies,
     faults,
-    kept_state,
+    mailboxes,
     observing,
     pool,
-    priorities,
     pub_sub,
     request_response,
+    state_over_restarts,
     supervision,
 }
 
-/// What the guide begins with is the code of `start.rs`, to the letter, so that its test is the guide's.
+/// `start.rs` is compared to the letter, so that its test is the guide's.
 #[test]
 fn the_guide_begins_with_code_that_is_tested() {
     let guide = include_str!("../../../docs/v2/actor-system-guide.md");
@@ -44,9 +42,8 @@ fn the_guide_begins_with_code_that_is_tested() {
     );
 }
 
-/// The table of limits is that of the code.
 #[test]
-fn the_guide_says_the_limits_as_they_are() {
+fn the_guide_lists_the_limits_of_the_code() {
     let guide = include_str!("../../../docs/v2/actor-system-guide.md");
     macro_rules! limits {
         ($($($part:ident)::+),+ $(,)?) => {

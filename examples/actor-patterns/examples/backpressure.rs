@@ -1,5 +1,0 @@
-//! See `src/backpressure.rs`.
-
-fn main() -> alys_actor_patterns::Outcome {
-    alys_runtime::block_on_main(alys_actor_patterns::backpressure::run())
-}

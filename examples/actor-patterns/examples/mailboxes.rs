@@ -1,0 +1,5 @@
+//! Runs the story of `src/mailboxes.rs`.
+
+fn main() -> alys_actor_patterns::Outcome {
+    alys_runtime::block_on_main(alys_actor_patterns::mailboxes::run())
+}
