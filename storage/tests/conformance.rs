@@ -436,9 +436,9 @@ mod on_files {
         let mut detected = 0;
         let mut missing = 0;
         let mut harmless = 0;
-        for round in 0..1_500 {
+        for round in support::seeds(500) {
             let at = if round < 320 {
-                round
+                round as usize
             } else {
                 random.below(intact.len() as u64) as usize
             };
