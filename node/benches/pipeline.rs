@@ -21,8 +21,8 @@ use alloy_rpc_types_engine::{
     PayloadAttributes,
 };
 use alys_consensus::{
-    CertifiedBlock, Config, Effect, Input, Now, Send, State, Stored, Verdict, VerifiedProposal,
-    VoteState,
+    Broadcast, CertifiedBlock, Config, Effect, Input, Now, State, Stored, Verdict,
+    VerifiedProposal, VoteState,
 };
 use alys_integrations::embedded::execution::{CoreConfig, ExecutionCore};
 use alys_integrations::embedded::{ExecutionServer, ExecutionServerConfig};
@@ -197,10 +197,7 @@ impl World {
             mono_ms: 0,
         };
         let key = authority_key(MEASURED);
-        let config = Config {
-            genesis: genesis.clone(),
-            me: Some(key.public_key().to_bytes()),
-        };
+        let config = Config::new(genesis.clone(), Some(key.public_key().to_bytes()));
         let fresh = VoteState::fresh(alys_consensus::BlockRef {
             slot: first,
             hash: genesis.hash(),
@@ -365,7 +362,8 @@ impl World {
                 certificate,
             };
             let set = self.measured.state.set_for(header);
-            let checked = CertifiedBlock::check(certified, &set, &self.genesis).expect("good");
+            let config = Config::new(self.genesis.clone(), None);
+            let checked = CertifiedBlock::check(certified, &set, &config).expect("good");
             self.measured
                 .input(Input::Certified(checked), &mut Parts::default());
         }
@@ -396,8 +394,9 @@ impl Validator {
             .state
             .proposal_context(&parent)
             .expect("the parent is known");
+        let config = Config::new(self.genesis.clone(), None);
         let verified = timed(&mut parts.check, || {
-            VerifiedProposal::check(proposal, &context, &self.genesis).expect("good")
+            VerifiedProposal::check(proposal, &context, &config).expect("good")
         });
         let approval = self
             .input(Input::Proposal(verified), &mut parts)
@@ -439,7 +438,7 @@ impl Validator {
                     );
                     sent = sent.or(answer);
                 }
-                Effect::Send(Send::Approval { target, signer }) => {
+                Effect::Broadcast(Broadcast::Approval { target, signer }) => {
                     let vote = timed(&mut parts.sign, || {
                         let signature = self.key.sign(&target.message(&self.genesis.chain_id()).0);
                         let vote = Vote {

@@ -198,6 +198,7 @@ impl Host {
             fresh_votes,
             observer,
             interceptor: Default::default(),
+            planted_bug: Default::default(),
         });
         match started.await {
             Ok(node) => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use alys_actor_system::access::Audit;
 use alys_actor_system::metrics::Metrics;
 use alys_actor_system::{Faults, ShutdownReport, Snapshot, System};
-use alys_consensus::Summary;
+use alys_consensus::{PlantedBug, Summary};
 use alys_integrations::execution::HttpEngine;
 use alys_integrations::http::{Endpoint, JwtSecret};
 use alys_runtime::disk::Dir;
@@ -54,6 +54,8 @@ pub struct NodeConfig {
     pub observer: Option<Observer>,
     /// A simulation's changes to the messages of the node; empty in production.
     pub interceptor: NetworkInterceptor,
+    /// The mistake in the rules of agreement that a simulation plants; none in production.
+    pub planted_bug: PlantedBug,
 }
 
 /// Reason for which a node does not start. Each one names the remedy.

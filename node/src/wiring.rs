@@ -315,6 +315,16 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
 }
 
 impl Wiring {
+    /// The configuration of the rules of agreement.
+    fn rules(&self) -> alys_consensus::Config {
+        let key = self.config.key.as_ref();
+        let me = key.map(|key| key.public_key().to_bytes());
+        alys_consensus::Config {
+            planted_bug: self.config.planted_bug.clone(),
+            ..alys_consensus::Config::new(self.config.genesis.clone(), me)
+        }
+    }
+
     fn start_storage(
         &self,
         group: &Supervisor,
@@ -341,9 +351,9 @@ impl Wiring {
         group: &Supervisor,
         slot: Slot<ValidationMessage>,
     ) -> Result<(), StartError> {
-        let genesis = self.config.genesis.clone();
+        let rules = self.rules();
         let chain = self.chain.clone();
-        let make = always(move || ValidationActor::new(genesis.clone(), chain.clone()));
+        let make = always(move || ValidationActor::new(rules.clone(), chain.clone()));
         group.start(VALIDATION.child(&self.rights)?, slot, make)?;
         Ok(())
     }
@@ -380,18 +390,14 @@ impl Wiring {
             network: self.network.clone(),
             peers: self.peers.clone(),
         };
-        let NodeConfig {
-            genesis,
-            key,
-            observer,
-            ..
-        } = self.config.clone();
+        let rules = self.rules();
+        let NodeConfig { key, observer, .. } = self.config.clone();
         let key = key.map(Arc::new);
         let clock = chain::Clock::start();
         let metrics = self.metrics.chain.clone();
         group.start(CHAIN.child(&self.rights)?, slot, move || {
             ChainActor::restore(
-                genesis.clone(),
+                rules.clone(),
                 key.clone(),
                 mailboxes.clone(),
                 observer.clone(),

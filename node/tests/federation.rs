@@ -121,6 +121,7 @@ async fn validator(
             }
         })),
         interceptor: Default::default(),
+        planted_bug: Default::default(),
     })
     .await
     .expect("starts");

@@ -1,11 +1,13 @@
-//! What it costs to check a certificate, single and in batches, against blst's own cost of the same work.
+//! What it costs to check a certificate, single and in batches, against blst's own cost of the same
+//! work.
 //!
-//! `cargo bench -p alys-consensus --bench certificates`. Criterion measures each on its own; the table at the end
-//! measures ours and blst's in turns, in one run, and prints ratios, which a busy machine leaves alone.
+//! `cargo bench -p alys-consensus --bench certificates`. Criterion measures each on its own; the
+//! table at the end measures ours and blst's in turns, in one run, and prints ratios, which a busy
+//! machine leaves alone.
 //!
-//! Two of blst's costs stand beside ours. *Points*: key and signature are points already, and only the pairing is done:
-//! what nobody can beat. *Bytes*: the signature comes as 96 bytes and has to be decompressed and checked to be in its
-//! subgroup, as every signature of a peer must be.
+//! Two of blst's costs stand beside ours. *Points*: key and signature are points already, and only
+//! the pairing is done: what nobody can beat. *Bytes*: the signature comes as 96 bytes and has to
+//! be decompressed and checked to be in its subgroup, as every signature of a peer must be.
 
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
@@ -13,7 +15,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alys_consensus::CertifiedBlock;
+use alys_consensus::{CertifiedBlock, Config};
 use alys_types::bls::{Claim, SecretKey, verify_batch};
 use alys_types::hash::tagged;
 use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
@@ -33,7 +35,7 @@ const TURNS: usize = 200;
 
 /// A federation, and certificates of it for different blocks.
 struct Federation {
-    genesis: Genesis,
+    config: Config,
     set: Arc<alys_types::AuthoritySet>,
     certified: Vec<CertifiedHeader>,
     /// As blst has them: signers' keys, message, signature.
@@ -64,7 +66,7 @@ fn federation(n: usize, count: usize) -> Federation {
         peg: PegSpec::default(),
         auxpow: AuxPowSpec::default(),
     };
-    let genesis = Genesis::new(spec).expect("a good spec");
+    let genesis = Arc::new(Genesis::new(spec).expect("a good spec"));
     let set = Arc::new(genesis.set().clone());
     let mut made = Federation {
         set: set.clone(),
@@ -72,15 +74,15 @@ fn federation(n: usize, count: usize) -> Federation {
         keys: Vec::new(),
         messages: Vec::new(),
         signatures: Vec::new(),
-        genesis,
+        config: Config::new(genesis, None),
     };
     for number in 1..=count as u64 {
         let header = Header {
-            genesis_hash: made.genesis.hash(),
+            genesis_hash: made.config.genesis.hash(),
             height: Height(number),
             slot: Slot(number + 1),
             parent_hash: tagged("bench", &[&number.to_le_bytes()]),
-            ..made.genesis.header().clone()
+            ..made.config.genesis.header().clone()
         };
         let target = VoteTarget {
             kind: VoteKind::Approval,
@@ -88,7 +90,7 @@ fn federation(n: usize, count: usize) -> Federation {
             slot: header.slot,
             hash: header.hash(),
         };
-        let message = target.message(&made.genesis.chain_id());
+        let message = target.message(&made.config.genesis.chain_id());
         let votes: Vec<_> = (0..set.quorum())
             .map(|signer| (signer as u8, keys[signer].sign(&message.0)))
             .collect();
@@ -112,7 +114,7 @@ impl Federation {
     /// As the node does it: of a certified header that a peer sent.
     fn ours(&self, index: usize) {
         let certified = self.certified[index].clone();
-        black_box(CertifiedBlock::check(certified, &self.set, &self.genesis).expect("good"));
+        black_box(CertifiedBlock::check(certified, &self.set, &self.config).expect("good"));
     }
 
     fn blst_points(&self, index: usize) {

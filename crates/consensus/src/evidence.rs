@@ -1,83 +1,67 @@
-//! Contradictions of authorities.
+//! Equivocation of authorities (protocol section 3).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use alys_types::mutant::{self, Mutant};
-use alys_types::{Hash, Slot, Vote, VoteKind};
+use alys_types::{Hash, Slot, Vote};
 
-/// Slots back and ahead of the clock for which votes are remembered. Ahead, because the own clock may be wrong; no
-/// further, so that nobody's far slots push out the present ones.
+use crate::rules::{self, PlantedBug, VoteKey};
+
+/// Slots back and ahead of the clock for which votes are remembered. Ahead, because the own clock
+/// may be wrong; no further, because votes of far slots must not push out those of the present.
 const REMEMBERED_SLOTS: u64 = 256;
 
 /// Two votes of one kind, signer and slot for different blocks: self-contained proof of a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
-    /// The first that was seen.
+    /// The vote that was seen first.
     pub first: Vote,
     /// The contradicting one.
     pub second: Vote,
-    /// The set that the signer's index is about.
+    /// Hash of the set that the signer's index refers to.
     pub set_hash: Hash,
 }
 
-/// Remembers recent votes to recognise contradictions. Bounded by slots, kinds and signers: one vote each.
+/// Recent votes, to recognise equivocation. Bounded by slots, kinds and signers: one vote each.
 #[derive(Debug, Default)]
-pub(crate) struct Watch {
-    seen: BTreeMap<(Slot, VoteKind, u8, Hash), (Vote, bool)>,
+pub(crate) struct EquivocationDetector {
+    seen: BTreeMap<VoteKey, Vote>,
+    /// Keys whose equivocation was reported.
+    reported: BTreeSet<VoteKey>,
 }
 
-impl Watch {
-    /// Notes a verified vote, the clock being in slot `now`; returns evidence the first time a signer contradicts itself
-    /// in a slot.
-    pub(crate) fn note(&mut self, vote: Vote, set_hash: Hash, now: Slot) -> Option<Evidence> {
-        let key = (vote.target.slot, vote.target.kind, vote.signer, set_hash);
-        let oldest = Slot(now.0.saturating_sub(REMEMBERED_SLOTS));
-        if vote.target.slot < oldest || vote.target.slot.0 > now.0.saturating_add(REMEMBERED_SLOTS)
-        {
+impl EquivocationDetector {
+    /// Records a verified vote while the clock is in slot `now`. Returns evidence at the first
+    /// equivocation of a signer in a slot.
+    pub(crate) fn record(
+        &mut self,
+        vote: Vote,
+        set_hash: Hash,
+        now: Slot,
+        bug: &PlantedBug,
+    ) -> Option<Evidence> {
+        let slot = vote.target.slot;
+        let oldest = now.saturating_sub(REMEMBERED_SLOTS);
+        if slot < oldest || slot > now.saturating_add(REMEMBERED_SLOTS) {
             return None;
         }
-        while self
-            .seen
-            .first_key_value()
-            .is_some_and(|(k, _)| k.0 < oldest)
+        self.forget_before(oldest);
+        let key = (slot, vote.target.kind, vote.signer, set_hash);
+        let first = rules::equivocation(&self.seen, &vote, set_hash, bug).copied();
+        self.seen.entry(key).or_insert(vote);
+        let first = first?;
+        self.reported.insert(key).then_some(Evidence {
+            first,
+            second: vote,
+            set_hash,
+        })
+    }
+
+    fn forget_before(&mut self, oldest: Slot) {
+        while let Some(entry) = self.seen.first_entry()
+            && entry.key().0 < oldest
         {
-            self.seen.pop_first();
-        }
-        if mutant::active(Mutant::EvidenceByHeight) {
-            let (kind, height, hash) = (vote.target.kind, vote.target.height, vote.target.hash);
-            let contradicts = |first: &Vote| {
-                first.target.kind == kind
-                    && first.target.height == height
-                    && first.target.hash != hash
-            };
-            let of_signer = self
-                .seen
-                .iter()
-                .filter(|((.., signer, set), _)| (*signer, *set) == (key.2, set_hash));
-            if let Some((_, (first, _))) =
-                of_signer.clone().find(|(_, (first, _))| contradicts(first))
-            {
-                return Some(Evidence {
-                    first: *first,
-                    second: vote,
-                    set_hash,
-                });
-            }
-        }
-        match self.seen.get_mut(&key) {
-            None => {
-                self.seen.insert(key, (vote, false));
-                None
-            }
-            Some((first, reported)) if first.target.hash != vote.target.hash && !*reported => {
-                *reported = true;
-                Some(Evidence {
-                    first: *first,
-                    second: vote,
-                    set_hash,
-                })
-            }
-            Some(_) => None,
+            self.reported.remove(entry.key());
+            entry.remove();
         }
     }
 }

@@ -1,20 +1,23 @@
-//! How the federation changes along a branch (protocol section 1).
+//! Changes of the federation along a branch (protocol section 1).
 
 use std::sync::Arc;
 
 use alys_types::federation::Error as SetError;
-use alys_types::vote::CertificateError;
 use alys_types::{
-    Authority, AuthoritySet, Body, FederationChange, FederationOrder, Genesis, Hash, Header,
-    Height, VoteKind, bls,
+    Authority, AuthoritySet, Body, Certificate, FederationChange, FederationOrder, Genesis, Hash,
+    Header, Height, VoteKind, bls,
 };
 use serde::{Deserialize, Serialize};
 
-/// How far below a block the ancestors may be whose finality its body shows. Nodes keep headers and sets of that many
-/// final blocks in memory, so that validity never depends on how far a node has pruned.
+use crate::config::Config;
+use crate::rules::{self, CertificateError};
+
+/// Largest distance, in blocks, between a body and the ancestor whose finality it shows. Nodes keep
+/// headers and sets of that many final blocks in memory, so that validity does not depend on
+/// pruning.
 pub const FINALITY_WINDOW: u64 = 1024;
 
-/// The federation after a block: who decides on its children, and what is about to change.
+/// The federation after a block: the set that decides on its children, and the change under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FederationState {
     set: Arc<AuthoritySet>,
@@ -24,18 +27,20 @@ pub struct FederationState {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Pending {
-    /// A block carried a change.
+    /// The block at height `at` carried a change, which replaces the set by `next` from `effective`
+    /// on.
     Carried {
         at: Height,
         effective: Height,
         next: Arc<AuthoritySet>,
         shown_final: bool,
     },
-    /// A change took effect; the next one has to wait until a block from `effective` on is shown final.
+    /// A change took effect; the next one may be carried once a block from `effective` on is shown
+    /// final.
     Settling { effective: Height },
 }
 
-/// [`FederationState`] as it is stored; sets are stored beside it under their hash.
+/// The stored form of [`FederationState`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FederationRecord {
     /// The set of the next height.
@@ -48,16 +53,15 @@ pub struct FederationRecord {
     pub settling: Option<Height>,
 }
 
-/// A proper ancestor of the block in question, within [`FINALITY_WINDOW`].
+/// A proper ancestor of a block, within [`FINALITY_WINDOW`].
 #[derive(Debug, Clone)]
 pub struct Ancestor {
-    /// Its header.
     pub header: Header,
     /// The set of its height.
     pub set: Arc<AuthoritySet>,
 }
 
-/// Why a body's federation part is refused.
+/// The reason for which a body's finality certificates or federation change are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FederationError {
     #[error("finality certificate of {hash}, which is no ancestor within {FINALITY_WINDOW} blocks")]
@@ -97,15 +101,16 @@ impl FederationState {
         &self.set
     }
 
-    /// The federation after a child with this header and body. `ancestor` finds proper ancestors of the child.
+    /// The federation after a child with this header and body. `ancestor` finds proper ancestors of
+    /// the child.
     pub fn apply(
         &self,
-        genesis: &Genesis,
+        config: &Config,
         header: &Header,
         body: &Body,
         ancestor: impl Fn(&Hash) -> Option<Ancestor>,
     ) -> Result<FederationState, FederationError> {
-        let next = self.next(genesis, header.height, body, ancestor)?;
+        let next = self.next(config, header.height, body, ancestor)?;
         if next.set.hash() != header.set_hash {
             return Err(FederationError::SetHash {
                 header: header.set_hash,
@@ -115,60 +120,62 @@ impl FederationState {
         Ok(next)
     }
 
-    /// Like [`Self::apply`] for a header that is still to be made.
+    /// The federation after a child at `height` with this body, to make its header.
     pub fn next(
         &self,
-        genesis: &Genesis,
+        config: &Config,
         height: Height,
         body: &Body,
         ancestor: impl Fn(&Hash) -> Option<Ancestor>,
     ) -> Result<FederationState, FederationError> {
         let mut next = self.clone();
         for certificate in &body.finality {
-            if certificate.target.kind != VoteKind::Confirmation {
-                return Err(FederationError::NotFinality);
-            }
-            let hash = certificate.target.hash;
-            let found = ancestor(&hash).ok_or(FederationError::NotAnAncestor { hash })?;
-            let target = certificate.target;
-            if (target.height, target.slot) != (found.header.height, found.header.slot) {
-                return Err(FederationError::NotAnAncestor { hash });
-            }
-            certificate.verify(&found.set, &genesis.chain_id())?;
-            next.on_shown_final(target.height);
+            next.on_shown_final(check_finality(certificate, config, &ancestor)?);
         }
         if let Some(order) = &body.federation_change {
-            next.on_order(genesis, height, order)?;
+            next.on_order(&config.genesis, height, order)?;
         }
         next.on_height(height);
         Ok(next)
     }
 
-    /// The height from which on a finality certificate would move a pending change forward, if one is awaited.
+    /// The lowest height whose finality certificate would advance the change under way, if one is
+    /// awaited.
     pub fn awaited_finality(&self) -> Option<Height> {
-        match &self.pending {
-            Some(Pending::Carried {
+        match self.pending.as_ref()? {
+            Pending::Carried {
                 at,
                 shown_final: false,
                 ..
-            }) => Some(*at),
-            Some(Pending::Settling { effective }) => Some(*effective),
-            _ => None,
+            } => Some(*at),
+            Pending::Settling { effective } => Some(*effective),
+            Pending::Carried {
+                shown_final: true, ..
+            } => None,
         }
     }
 
     /// True when a change may be carried by the next block.
     pub fn accepts(&self, order: &FederationOrder) -> bool {
-        self.pending.is_none() && order.number == self.last_order + 1
+        self.pending.is_none() && order.number == self.next_order()
+    }
+
+    /// Number of the last order carried.
+    pub fn last_order(&self) -> u64 {
+        self.last_order
+    }
+
+    fn next_order(&self) -> u64 {
+        self.last_order.saturating_add(1)
     }
 
     fn on_shown_final(&mut self, height: Height) {
         match &mut self.pending {
             Some(Pending::Carried {
                 at, shown_final, ..
-            }) if height >= *at => *shown_final = true,
+            }) => *shown_final |= height >= *at,
             Some(Pending::Settling { effective }) if height >= *effective => self.pending = None,
-            _ => {}
+            Some(Pending::Settling { .. }) | None => {}
         }
     }
 
@@ -181,9 +188,9 @@ impl FederationState {
         if self.pending.is_some() {
             return Err(FederationError::ChangeUnderWay);
         }
-        if order.number != self.last_order + 1 {
+        if order.number != self.next_order() {
             return Err(FederationError::OrderNumber {
-                expected: self.last_order + 1,
+                expected: self.next_order(),
                 found: order.number,
             });
         }
@@ -216,7 +223,8 @@ impl FederationState {
         Ok(())
     }
 
-    /// After a block at `height`: the change that would take effect for the next height does, or is void.
+    /// Ends a block at `height`: a change that is due at the next height takes effect if it was
+    /// shown final, and is void otherwise.
     fn on_height(&mut self, height: Height) {
         if let Some(Pending::Carried {
             effective,
@@ -236,30 +244,31 @@ impl FederationState {
         }
     }
 
-    /// For the store.
+    /// The stored form.
     pub fn to_record(&self) -> FederationRecord {
-        let (carried, settling) = match &self.pending {
+        let mut record = FederationRecord {
+            authorities: self.set.authorities().to_vec(),
+            last_order: self.last_order,
+            carried: None,
+            settling: None,
+        };
+        match &self.pending {
             Some(Pending::Carried {
                 at,
                 effective,
                 next,
                 shown_final,
-            }) => (
-                Some((*at, *effective, next.authorities().to_vec(), *shown_final)),
-                None,
-            ),
-            Some(Pending::Settling { effective }) => (None, Some(*effective)),
-            None => (None, None),
-        };
-        FederationRecord {
-            authorities: self.set.authorities().to_vec(),
-            last_order: self.last_order,
-            carried,
-            settling,
+            }) => {
+                let next = next.authorities().to_vec();
+                record.carried = Some((*at, *effective, next, *shown_final));
+            }
+            Some(Pending::Settling { effective }) => record.settling = Some(*effective),
+            None => {}
         }
+        record
     }
 
-    /// From the store; checks the keys again.
+    /// Restores the state, and checks the keys again.
     pub fn from_record(
         record: FederationRecord,
         genesis: &Genesis,
@@ -286,19 +295,38 @@ impl FederationState {
         })
     }
 
-    /// A set that a pending change would bring, for followers that see headers only.
+    /// The set that the change under way would bring, for followers that see headers only.
     pub fn pending_set(&self) -> Option<&Arc<AuthoritySet>> {
-        match &self.pending {
-            Some(Pending::Carried { next, .. }) => Some(next),
-            _ => None,
+        match self.pending.as_ref()? {
+            Pending::Carried { next, .. } => Some(next),
+            Pending::Settling { .. } => None,
         }
     }
 }
 
+/// Checks a finality certificate in a body; returns the height that it shows final.
+fn check_finality(
+    certificate: &Certificate,
+    config: &Config,
+    ancestor: &impl Fn(&Hash) -> Option<Ancestor>,
+) -> Result<Height, FederationError> {
+    let target = certificate.target;
+    let hash = target.hash;
+    if target.kind != VoteKind::Confirmation {
+        return Err(FederationError::NotFinality);
+    }
+    let found = ancestor(&hash).ok_or(FederationError::NotAnAncestor { hash })?;
+    if (target.height, target.slot) != (found.header.height, found.header.slot) {
+        return Err(FederationError::NotAnAncestor { hash });
+    }
+    rules::check_certificate(certificate, &found.set, config)?;
+    Ok(target.height)
+}
+
 fn check_signatures(genesis: &Genesis, order: &FederationOrder) -> Result<(), FederationError> {
     let threshold = usize::from(genesis.spec().governance.threshold);
-    let ascending = order.signatures.windows(2).all(|w| w[0].0 < w[1].0);
-    if threshold == 0 || order.signatures.len() < threshold || !ascending {
+    let is_ascending = order.signatures.is_sorted_by(|a, b| a.0 < b.0);
+    if threshold == 0 || order.signatures.len() < threshold || !is_ascending {
         return Err(FederationError::NotSigned);
     }
     let message = order.message(&genesis.hash());
@@ -310,11 +338,4 @@ fn check_signatures(genesis: &Genesis, order: &FederationOrder) -> Result<(), Fe
         bls::verify(&[key], &message.0, signature).map_err(|_| FederationError::NotSigned)?;
     }
     Ok(())
-}
-
-impl FederationState {
-    /// Number of the last order carried.
-    pub fn last_order(&self) -> u64 {
-        self.last_order
-    }
 }

@@ -1,4 +1,4 @@
-//! What goes into the state machine and what comes out.
+//! Inputs and effects of the state machine.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::Evidence;
 use crate::federation::FederationRecord;
+use crate::rules::Refusal;
 use crate::verify::{CertifiedBlock, VerifiedBody, VerifiedProposal, VerifiedVote};
 
 /// The time of an input, by two clocks.
@@ -21,23 +22,31 @@ pub struct Now {
     pub mono_ms: u64,
 }
 
+impl Now {
+    /// Wall minus monotonic clock; constant until the wall clock drifts or jumps. Saturates.
+    pub(crate) fn offset_ms(self) -> i64 {
+        let offset = i128::from(self.wall_ms).saturating_sub(i128::from(self.mono_ms));
+        i64::try_from(offset).unwrap_or(i64::MAX)
+    }
+}
+
 /// A block by slot and hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BlockRef {
-    /// Its slot.
     pub slot: Slot,
-    /// Its hash.
+    /// Block hash: of the header.
     pub hash: Hash,
 }
 
-/// What a node must remember to never contradict itself, and its last words, to say them again.
+/// The promises that keep a node from contradicting itself, and its latest votes, to rebroadcast
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VoteState {
     /// Highest slot approved.
     pub approved_slot: Slot,
     /// Highest block confirmed.
     pub locked: BlockRef,
-    /// What was signed last.
+    /// The latest vote of each kind.
     pub latest: Latest,
     /// Set after a loss of the vote state: no vote until a block of a later slot is final.
     pub silent_until: Option<Slot>,
@@ -55,21 +64,19 @@ impl VoteState {
     }
 }
 
-/// The latest vote of each kind, unsigned: BLS signatures are deterministic.
+/// The latest own vote of each kind, without signatures: BLS signs deterministically, so each can
+/// be signed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Latest {
-    /// Own latest proposal.
     pub proposal: Option<VoteTarget>,
-    /// Own latest approval.
     pub approval: Option<VoteTarget>,
-    /// Own latest confirmation.
     pub confirmation: Option<VoteTarget>,
 }
 
-/// What happened.
+/// An event of the node, checked before it enters.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// Time passed. Wanted at least at every start of a slot and several times within it.
+    /// Time passed. Due at every start of a slot and several times within it.
     Tick,
     /// A proposal whose header, body and signature were checked against its parent.
     Proposal(VerifiedProposal),
@@ -79,7 +86,7 @@ pub enum Input {
     Certified(CertifiedBlock),
     /// The body of a certified block, checked against its header; from a peer or from the store.
     Body(VerifiedBody),
-    /// What the execution layer said of a block.
+    /// The execution layer's answer about a block.
     Executed { hash: Hash, verdict: Verdict },
     /// The execution layer built a payload.
     Built {
@@ -87,11 +94,11 @@ pub enum Input {
         parent: Hash,
         payload: Box<ExecutionPayload>,
     },
-    /// The execution layer could not build one.
+    /// The execution layer could not build a payload.
     BuildFailed { slot: Slot, parent: Hash },
-    /// The execution layer is reachable again and may have forgotten things.
+    /// The execution layer is reachable again and may have lost blocks.
     ExecutionRestarted,
-    /// A peer connected: say the latest things again.
+    /// A peer connected: rebroadcast the latest certificates and votes.
     PeerConnected,
     /// A vote of our own that a peer holds.
     HeldVote(VerifiedVote),
@@ -108,45 +115,49 @@ pub enum Verdict {
     Valid,
     /// Never valid.
     Invalid,
-    /// Not yet known (SYNCING, ACCEPTED, or unreachable).
+    /// Not known yet: SYNCING, ACCEPTED, or no answer.
     Unknown,
 }
 
-/// What to do, in order.
+/// An action of the node. Effects are carried out in order.
 #[derive(Debug, Clone)]
 pub enum Effect {
     /// Write, durably, before the next effect is carried out.
     Persist(Box<Record>),
-    /// Sign where needed and send to all.
-    Send(Send),
+    /// Sign where needed and send to all peers.
+    Broadcast(Broadcast),
     /// Ask the execution layer to build a payload.
     Build(PayloadRequest),
-    /// Ask the execution layer about a block. `block` is there unless the store has it.
+    /// Ask the execution layer about a block. `block` is `None` if the store has it.
     Execute {
         hash: Hash,
         block: Option<Arc<Block>>,
     },
-    /// Tell the execution layer head, safe and finalized, as (block hash, execution hash).
+    /// Set the execution layer's head, safe and finalized block, by execution hash.
     Forkchoice {
+        /// Block hash and execution hash.
         head: (Hash, Hash),
         safe: Hash,
         finalized: Hash,
     },
-    /// A certified block whose body is wanted.
+    /// Fetch a certified block whose body is missing.
     FetchBlock { hash: Hash },
-    /// Something certified is above what can be reached: fetch ranges from `from` on.
+    /// Fetch ranges: a certified block at `to` does not connect, and everything from `from` on may
+    /// be missing.
     Sync { from: Height, to: Height },
-    /// These became final, ascending.
+    /// Report blocks that became final, ascending; the height is that of the last one.
     Finalized(Vec<BlockRef>, Height),
-    /// An authority contradicted itself.
+    /// Report the equivocation of an authority.
     Evidence(Box<Evidence>),
-    /// For the operator.
+    /// Inform the operator.
     Notice(Notice),
+    /// Trace the reason for which nothing was signed. Emitted when it changes.
+    Trace(Refusal),
 }
 
-/// What to send.
+/// A message to all peers.
 #[derive(Debug, Clone)]
-pub enum Send {
+pub enum Broadcast {
     /// Sign (kind proposal) and gossip.
     Proposal {
         target: VoteTarget,
@@ -165,41 +176,41 @@ pub enum Send {
     Certificate(Box<CertifiedHeader>),
 }
 
-/// Ask for a payload on top of `parent`.
+/// The payload attributes of a block on top of `parent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PayloadRequest {
-    /// The block to build on.
+    /// Block hash of the parent.
     pub parent: Hash,
-    /// Its execution block.
+    /// Execution hash of the parent.
     pub parent_execution: Hash,
     /// Slot of the new block.
     pub slot: Slot,
-    /// Seconds.
+    /// Seconds since the Unix epoch, derived from the slot.
     pub timestamp: u64,
-    /// As the protocol computes it.
+    /// Derived from parent and slot (docs/protocol.md, section 6).
     pub prev_randao: Hash,
-    /// The vault.
+    /// The vault, which collects priority fees.
     pub fee_recipient: Address,
 }
 
 /// One atomic, durable write.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
-    /// The vote state as it is now.
+    /// The vote state, whole.
     pub votes: Option<VoteState>,
-    /// Blocks to keep, header and body.
+    /// Blocks, header and body.
     pub blocks: Vec<Arc<Block>>,
-    /// Headers with certificates to keep (approvals).
+    /// Headers with their approvals.
     pub certified: Vec<CertifiedHeader>,
     /// The certified block with the highest slot.
     pub highest: Option<BlockRef>,
     /// New finality.
     pub finalized: Option<Finalization>,
-    /// Authority sets to keep, by their hash.
+    /// Authority sets, stored by their hash.
     pub sets: Vec<Vec<Authority>>,
 }
 
-/// Part of a [`Record`]: what became final.
+/// Part of a [`Record`]: blocks that became final.
 #[derive(Debug, Clone)]
 pub struct Finalization {
     /// The highest final block with its finality certificate.
@@ -208,22 +219,22 @@ pub struct Finalization {
     pub chain: Vec<(Height, Hash)>,
     /// The federation after that block.
     pub federation: Option<FederationRecord>,
-    /// Uncertified or conflicting blocks that can never become final.
+    /// Blocks beside the final chain, which can never become final.
     pub dropped: Vec<Hash>,
 }
 
-/// Something the operator should see.
+/// A message to the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
-    /// The wall clock jumped by so many milliseconds against the monotonic one: no votes.
+    /// The wall clock jumped against the monotonic one: no votes until it is confirmed.
     ClockJumped { by_ms: i64 },
     /// The wall clock is trusted again.
     ClockTrusted,
     /// The vote state was lost: no votes until a block after this slot is final.
     VotesLost { silent_until: Slot },
-    /// Votes again, after a loss.
+    /// The silence after a loss is over.
     VotesRegained,
-    /// The own execution layer calls a certified block invalid: a bug there or here.
+    /// The own execution layer calls a certified block invalid: a bug in either.
     CertifiedInvalid { hash: Hash },
     /// A finality certificate contradicts our own: more than f authorities are faulty.
     ConflictingFinality {

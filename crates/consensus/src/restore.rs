@@ -1,45 +1,46 @@
-//! Coming back from what was stored.
+//! Restoring a node's state from its store.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alys_types::mutant::{self, Mutant};
 use alys_types::wire::CertifiedHeader;
-use alys_types::{Authority, AuthoritySet, Block, Certificate, Hash, Header, Height};
+use alys_types::{Authority, AuthoritySet, Block, Certificate, Genesis, Hash, Header, Height};
 
+use crate::config::Config;
 use crate::federation::{FederationError, FederationRecord, FederationState};
 use crate::input::{Effect, Now, Record, VoteState};
-use crate::state::{Config, State};
+use crate::rules;
+use crate::state::State;
 use crate::tree::{BodyState, Entry, Tree};
 use crate::verify::CertifiedBlock;
 
-/// What the store gives back at a start.
+/// The contents of the store at a start.
 #[derive(Debug, Clone, Default)]
 pub struct Stored {
-    /// The vote state. None on an authority is a loss.
+    /// The vote state. `None` on an authority is a loss.
     pub votes: Option<VoteState>,
-    /// The last final block with the federation after it; none while that is genesis.
+    /// The last final block with the federation after it; `None` while it is genesis.
     pub finalized: Option<(CertifiedHeader, FederationRecord)>,
     /// Final headers below the last final one, genesis excluded, descending, at most
     /// [`crate::federation::FINALITY_WINDOW`].
     pub window: Vec<Header>,
-    /// Blocks above the last final one, and that one itself: its approvals are what a child carries.
+    /// Blocks above the last final one, and that one itself, because a child carries its approvals.
     pub blocks: Vec<StoredBlock>,
-    /// Sets that were in force or may come.
+    /// Sets that were in force or may come into force.
     pub sets: Vec<Vec<Authority>>,
 }
 
 /// A block above the last final one.
 #[derive(Debug, Clone)]
 pub struct StoredBlock {
-    /// Its header.
     pub header: Header,
-    /// With its body, when that is stored.
+    /// Header and body; `None` if the body is not stored.
     pub block: Option<Arc<Block>>,
-    /// Its approvals, when it is known to be certified.
+    /// Approvals; `None` if the block is not known to be certified.
     pub certificate: Option<Certificate>,
 }
 
-/// Why stored data is no state.
+/// The reason for which a store does not make a state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
     /// The federation record does not check.
@@ -53,11 +54,15 @@ pub enum RestoreError {
     SetMissing { height: Height },
 }
 
+/// Authority sets by hash.
+type Sets = BTreeMap<Hash, Arc<AuthoritySet>>;
+
 impl State {
     /// A node as it was when it stopped or crashed. An authority without a vote state has lost it.
     ///
-    /// `trusted_ms` is the [`State::trusted_clock_ms`] of an earlier state whose monotonic clock goes on in `now`: that
-    /// the state is made anew is no reason to trust a clock that jumped. None at the start of a process.
+    /// `trusted_ms` is the [`State::trusted_clock_ms`] of an earlier state whose monotonic clock
+    /// continues in `now`: a new state is no reason to trust a clock that jumped. `None` at the
+    /// start of a process.
     pub fn restore(
         config: Config,
         stored: Stored,
@@ -65,86 +70,55 @@ impl State {
         trusted_ms: Option<i64>,
     ) -> Result<(State, Vec<Effect>), RestoreError> {
         let genesis = config.genesis.clone();
-        let mut sets = std::collections::BTreeMap::from([(
-            genesis.set().hash(),
-            Arc::new(genesis.set().clone()),
-        )]);
-        for authorities in stored.sets {
-            let set = AuthoritySet::new(authorities, genesis.spec().fault_model)?;
-            sets.insert(set.hash(), Arc::new(set));
-        }
-        let set_of = |parent: Option<&Header>, height: Height| {
-            let hash = parent.map_or(genesis.set().hash(), |p| p.set_hash);
-            sets.get(&hash)
-                .cloned()
-                .ok_or(RestoreError::SetMissing { height })
-        };
-        let (tree, finality) = match stored.finalized {
-            None => {
-                let federation = FederationState::genesis(&genesis);
-                let mut root = Entry::new(genesis.header().clone(), federation.set().clone());
-                root.child_set = Some(federation.set().clone());
-                root.federation = Some(federation);
-                (Tree::new(root), None)
-            }
+        let sets = restore_sets(stored.sets, &genesis)?;
+        let finality = stored.finalized.as_ref().map(|(f, _)| f.certificate);
+        let tree = match stored.finalized {
+            None => genesis_tree(&genesis),
             Some((certified, record)) => {
                 let federation = FederationState::from_record(record, &genesis)?;
-                let header = certified.header;
-                let mut root = Entry::new(
-                    header.clone(),
-                    set_of(stored.window.first(), header.height)?,
-                );
-                root.child_set = Some(federation.set().clone());
-                root.federation = Some(federation);
-                root.body = BodyState::Stored;
-                let mut tree = Tree::new(root);
-                for (i, below) in stored.window.iter().enumerate() {
-                    let set = set_of(stored.window.get(i + 1), below.height)?;
-                    tree.prepend_final(below.hash(), below.clone(), set);
-                }
-                (tree, Some(certified.certificate))
+                final_tree(
+                    certified.header,
+                    federation,
+                    &stored.window,
+                    &sets,
+                    &genesis,
+                )?
             }
         };
-        let highest = tree.root();
-        let (mut state, mut effects) = State::assemble(
-            config,
-            tree,
-            finality,
-            stored.votes,
-            highest,
-            now,
-            trusted_ms,
-        );
+        let (mut state, mut effects) = State::assemble(config, tree, stored.votes, now, trusted_ms);
+        state.root_finality = finality;
         for set in sets.into_values() {
             state.remember_set(set);
         }
-        let federation = state.tree.root_entry().federation.clone();
-        for set in federation
-            .iter()
-            .flat_map(|f| [Some(f.set()), f.pending_set()])
-            .flatten()
-        {
-            state.remember_set(set.clone());
+        if let Some(federation) = state.tree.root_entry().federation.clone() {
+            state.remember_set(federation.set().clone());
+            if let Some(next) = federation.pending_set() {
+                state.remember_set(next.clone());
+            }
         }
-        let mut blocks = stored.blocks;
-        blocks.sort_by_key(|b| b.header.height);
-        let loose: Vec<StoredBlock> = blocks
-            .into_iter()
-            .filter_map(|b| state.restore_block(b))
-            .collect();
-        // What is on the disk already needs no writing.
-        let highest = state.highest;
-        state.certify_ancestors(&highest, &mut Record::default());
-        for block in loose {
-            state.restore_loose(block);
-        }
-        // Who has to confirm a jump is known now.
-        state.look_at_clock(now, &mut effects);
+        state.restore_blocks(stored.blocks);
+        // Only now the set whose authorities confirm a jump is known.
+        state.observe_clock(now, &mut effects);
         Ok((state, effects))
     }
 
-    /// A certified block whose ancestors are not stored: it is looked for like one that a peer told of.
-    fn restore_loose(&mut self, stored: StoredBlock) {
+    fn restore_blocks(&mut self, mut blocks: Vec<StoredBlock>) {
+        blocks.sort_by_key(|b| b.header.height);
+        let unconnected: Vec<StoredBlock> = blocks
+            .into_iter()
+            .filter_map(|b| self.restore_block(b))
+            .collect();
+        let highest = self.highest;
+        // The record is dropped: its content comes from the disk.
+        self.certify_ancestors(&highest, &mut Record::default());
+        for block in unconnected {
+            self.restore_unconnected(block);
+        }
+    }
+
+    /// Makes a certified block whose ancestors are not stored the sync target, like one that a peer
+    /// sent.
+    fn restore_unconnected(&mut self, stored: StoredBlock) {
         let Some(certificate) = stored.certificate else {
             return;
         };
@@ -152,15 +126,14 @@ impl State {
             header: stored.header,
             certificate,
         };
-        if let Ok(block) =
-            CertifiedBlock::check(certified, &self.newest_set(), &self.config.genesis)
-        {
-            // The first tick asks for it.
-            self.aim(block, &mut Vec::new());
+        if let Ok(block) = CertifiedBlock::check(certified, &self.newest_set(), &self.config) {
+            // The first tick requests the range.
+            self.set_sync_target(block, &mut Vec::new());
         }
     }
 
-    /// Puts a block back; returns it if it is above the last final one and does not connect.
+    /// Adds a stored block to the tree; returns it if it is above the last final one and does not
+    /// connect.
     fn restore_block(&mut self, stored: StoredBlock) -> Option<StoredBlock> {
         let hash: Hash = stored.header.hash();
         if hash == self.tree.root()
@@ -181,17 +154,17 @@ impl State {
             }
         }
         if stored.certificate.is_some() {
-            self.believe_header(&hash);
+            self.trust_child_set(&hash);
         }
-        self.settle_federation(hash);
-        let highest_slot = self.tree.get(&self.highest).map(|e| e.header.slot);
+        self.apply_federation(hash);
+        let highest_slot = self.highest_slot();
         if let Some(entry) = self.tree.get_mut(&hash) {
             if entry.federation.is_some() {
                 entry.body = BodyState::Stored;
             }
+            let slot = entry.header.slot;
             if entry.certificate.is_some()
-                && Some(entry.header.slot) > highest_slot
-                && !mutant::active(Mutant::HighestNotRestored)
+                && rules::restores_highest(slot, highest_slot, &self.config.planted_bug)
             {
                 self.highest = hash;
             }
@@ -201,4 +174,52 @@ impl State {
         }
         None
     }
+}
+
+/// The stored sets and that of genesis.
+fn restore_sets(stored: Vec<Vec<Authority>>, genesis: &Genesis) -> Result<Sets, RestoreError> {
+    let first = genesis.set().clone();
+    let mut sets = Sets::from([(first.hash(), Arc::new(first))]);
+    for authorities in stored {
+        let set = AuthoritySet::new(authorities, genesis.spec().fault_model)?;
+        sets.insert(set.hash(), Arc::new(set));
+    }
+    Ok(sets)
+}
+
+/// The tree of a node for which no block but genesis is final.
+fn genesis_tree(genesis: &Genesis) -> Tree {
+    let federation = FederationState::genesis(genesis);
+    let mut root = Entry::new(genesis.header().clone(), federation.set().clone());
+    root.child_set = Some(federation.set().clone());
+    root.federation = Some(federation);
+    Tree::new(root)
+}
+
+/// The tree with the last final block as its root, and the final headers of `window` below it.
+fn final_tree(
+    header: Header,
+    federation: FederationState,
+    window: &[Header],
+    sets: &Sets,
+    genesis: &Genesis,
+) -> Result<Tree, RestoreError> {
+    let set_after = |parent: Option<&Header>, height: Height| {
+        let hash = parent.map_or(genesis.set().hash(), |p| p.set_hash);
+        sets.get(&hash)
+            .cloned()
+            .ok_or(RestoreError::SetMissing { height })
+    };
+    let set = set_after(window.first(), header.height)?;
+    let mut root = Entry::new(header, set);
+    root.child_set = Some(federation.set().clone());
+    root.federation = Some(federation);
+    root.body = BodyState::Stored;
+    let mut tree = Tree::new(root);
+    let parents = window.iter().skip(1).map(Some).chain([None]);
+    for (below, parent) in window.iter().zip(parents) {
+        let set = set_after(parent, below.height)?;
+        tree.prepend_final(below.hash(), below.clone(), set);
+    }
+    Ok(tree)
 }

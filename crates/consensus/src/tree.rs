@@ -1,48 +1,52 @@
 //! The blocks above the last final one, and the window of final headers below it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use alys_types::bls::Signature as Sig;
-use alys_types::{AuthoritySet, Block, Certificate, Hash, Header, Height, Slot, VoteKind};
+use alys_types::bls::Signature;
+use alys_types::{AuthoritySet, Block, Certificate, Hash, Header, Height, Slot, Vote, VoteKind};
 
 use crate::federation::{Ancestor, FINALITY_WINDOW, FederationState};
+use crate::input::BlockRef;
 
-/// Uncertified blocks that are kept; the lowest slots go first. Leaders can make two a slot at most before evidence is
-/// out, and what is older than a few slots is not approved any more.
+/// Uncertified blocks that are kept; the lowest slots are dropped first. Leaders can make two a
+/// slot at most before evidence is out, and a block older than a few slots is not approved any
+/// more.
 const MAX_UNCERTIFIED: usize = 64;
 
-/// What is known of a block.
+/// A block above the last final one, as far as it is known.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub header: Header,
-    /// The set of its own height.
+    /// The set of the block's own height.
     pub set: Arc<AuthoritySet>,
     /// The set of the next height, once known.
     pub child_set: Option<Arc<AuthoritySet>>,
-    /// The federation after it, once its body and its parent's were seen.
+    /// The federation after the block, once its body and its ancestors' bodies were applied.
     pub federation: Option<FederationState>,
     pub certificate: Option<Certificate>,
     pub finality: Option<Certificate>,
-    pub approvals: BTreeMap<u8, Sig>,
-    pub confirmations: BTreeMap<u8, Sig>,
+    /// Signatures by signer.
+    pub approvals: BTreeMap<u8, Signature>,
+    /// Signatures by signer.
+    pub confirmations: BTreeMap<u8, Signature>,
     pub body: BodyState,
     pub execution: Execution,
-    /// True when its leader's proposal was checked: only then it may be approved.
+    /// The leader's proposal was checked: only then the block may be approved.
     pub proposed: bool,
 }
 
-/// Where a body is.
+/// Where the body of a block is.
 #[derive(Debug, Clone)]
 pub(crate) enum BodyState {
     Missing,
-    /// Here, not yet written.
+    /// In memory, not written yet.
     Memory(Arc<Block>),
     /// In the store.
     Stored,
 }
 
-/// What the execution layer is known to think.
+/// The execution layer's verdict, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Execution {
     Unknown,
@@ -72,10 +76,41 @@ impl Entry {
         !matches!(self.body, BodyState::Missing)
     }
 
-    pub(crate) fn votes(&mut self, kind: VoteKind) -> &mut BTreeMap<u8, Sig> {
+    /// True when the body was executed and applied, so that a child can be built on the block.
+    pub(crate) fn is_applied(&self) -> bool {
+        self.execution == Execution::Valid && self.federation.is_some()
+    }
+
+    /// The votes of a kind; `None` for proposals, which are not counted.
+    pub(crate) fn votes(&self, kind: VoteKind) -> Option<&BTreeMap<u8, Signature>> {
         match kind {
-            VoteKind::Confirmation => &mut self.confirmations,
-            _ => &mut self.approvals,
+            VoteKind::Proposal => None,
+            VoteKind::Approval => Some(&self.approvals),
+            VoteKind::Confirmation => Some(&self.confirmations),
+        }
+    }
+
+    /// As [`Self::votes`], to count one more.
+    pub(crate) fn votes_mut(&mut self, kind: VoteKind) -> Option<&mut BTreeMap<u8, Signature>> {
+        match kind {
+            VoteKind::Proposal => None,
+            VoteKind::Approval => Some(&mut self.approvals),
+            VoteKind::Confirmation => Some(&mut self.confirmations),
+        }
+    }
+
+    /// True when exactly this signature was counted.
+    pub(crate) fn has_vote(&self, vote: &Vote) -> bool {
+        let votes = self.votes(vote.target.kind);
+        votes.and_then(|votes| votes.get(&vote.signer)) == Some(&vote.signature)
+    }
+
+    /// The certificate of votes of a kind; `None` for proposals, which have none.
+    pub(crate) fn certificate_of(&self, kind: VoteKind) -> Option<&Certificate> {
+        match kind {
+            VoteKind::Proposal => None,
+            VoteKind::Approval => self.certificate.as_ref(),
+            VoteKind::Confirmation => self.finality.as_ref(),
         }
     }
 }
@@ -86,13 +121,40 @@ pub(crate) struct Tree {
     entries: BTreeMap<Hash, Entry>,
     root: Hash,
     /// Final blocks, the root included, oldest first; consecutive heights.
-    finals: VecDeque<(Hash, Header, Arc<AuthoritySet>)>,
+    finals: VecDeque<FinalHeader>,
+}
+
+#[derive(Debug)]
+struct FinalHeader {
+    hash: Hash,
+    header: Header,
+    /// The set of the block's own height.
+    set: Arc<AuthoritySet>,
+}
+
+impl FinalHeader {
+    fn of(hash: Hash, entry: &Entry) -> FinalHeader {
+        FinalHeader {
+            hash,
+            header: entry.header.clone(),
+            set: entry.set.clone(),
+        }
+    }
+}
+
+/// The change that [`Tree::finalize`] made.
+#[derive(Debug)]
+pub(crate) struct NewlyFinal {
+    /// Ascending.
+    pub chain: Vec<(Height, BlockRef)>,
+    /// Blocks beside the final chain.
+    pub dropped: Vec<Hash>,
 }
 
 impl Tree {
     pub(crate) fn new(root: Entry) -> Tree {
         let hash = root.header.hash();
-        let finals = VecDeque::from([(hash, root.header.clone(), root.set.clone())]);
+        let finals = VecDeque::from([FinalHeader::of(hash, &root)]);
         Tree {
             entries: BTreeMap::from([(hash, root)]),
             root: hash,
@@ -126,25 +188,30 @@ impl Tree {
         self.entries.iter()
     }
 
-    /// Adds a block whose parent is an entry. Keeps what is there.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Adds a block whose parent is an entry. An entry that exists stays.
     pub(crate) fn insert(&mut self, hash: Hash, entry: Entry) {
         self.entries.entry(hash).or_insert(entry);
-        self.shed();
+        self.drop_excess();
     }
 
     /// Drops uncertified childless blocks of the lowest slots over the limit.
-    fn shed(&mut self) {
+    fn drop_excess(&mut self) {
         let mut uncertified: Vec<(Slot, Hash)> = self
             .entries
             .iter()
             .filter(|(h, e)| e.certificate.is_none() && **h != self.root)
             .map(|(h, e)| (e.header.slot, *h))
             .collect();
-        if uncertified.len() <= MAX_UNCERTIFIED {
+        let excess = uncertified.len().saturating_sub(MAX_UNCERTIFIED);
+        if excess == 0 {
             return;
         }
         uncertified.sort();
-        for (_, hash) in uncertified.iter().take(uncertified.len() - MAX_UNCERTIFIED) {
+        for (_, hash) in uncertified.iter().take(excess) {
             if self.children(hash).next().is_none() {
                 self.entries.remove(hash);
             }
@@ -160,7 +227,8 @@ impl Tree {
             .filter(move |(_, e)| e.header.parent_hash == *parent)
     }
 
-    /// The blocks after the root down to `hash`, ascending. `None` when `hash` does not descend from the root.
+    /// The blocks after the root down to `hash`, ascending. `None` when `hash` does not descend
+    /// from the root.
     pub(crate) fn path(&self, hash: &Hash) -> Option<Vec<Hash>> {
         let mut path = Vec::new();
         let mut at = *hash;
@@ -176,9 +244,10 @@ impl Tree {
     /// A proper ancestor of a child of `parent`, within the window.
     pub(crate) fn ancestor(&self, parent: &Hash, wanted: &Hash) -> Option<Ancestor> {
         let height = self.entries.get(parent)?.header.height;
+        let is_within = |header: &Header| height.saturating_since(header.height) < FINALITY_WINDOW;
         let mut at = *parent;
         while let Some(entry) = self.entries.get(&at) {
-            if height.0.saturating_sub(entry.header.height.0) >= FINALITY_WINDOW {
+            if !is_within(&entry.header) {
                 return None;
             }
             if at == *wanted {
@@ -192,84 +261,62 @@ impl Tree {
             }
             at = entry.header.parent_hash;
         }
-        let (_, header, set) = self.finals.iter().rev().find(|(h, _, _)| h == wanted)?;
-        (height.0.saturating_sub(header.height.0) < FINALITY_WINDOW).then(|| Ancestor {
-            header: header.clone(),
-            set: set.clone(),
+        let found = self.finals.iter().rev().find(|f| f.hash == *wanted)?;
+        is_within(&found.header).then(|| Ancestor {
+            header: found.header.clone(),
+            set: found.set.clone(),
         })
     }
 
     /// The final block at a height, while it is in the window.
     pub(crate) fn final_at(&self, height: Height) -> Option<Hash> {
-        let first = self.finals.front()?.1.height;
-        let index = height.0.checked_sub(first.0)?;
-        self.finals
-            .get(usize::try_from(index).ok()?)
-            .map(|(h, _, _)| *h)
+        self.final_header_at(height).map(|found| found.hash)
     }
 
-    /// The set that decided on the final block beside a header: the one at its height, if it has the same parent.
+    /// The set that decided on the final block beside a header: the one at its height, if it has
+    /// the same parent.
     pub(crate) fn final_set_beside(&self, header: &Header) -> Option<Arc<AuthoritySet>> {
-        let first = self.finals.front()?.1.height;
-        let index = header.height.0.checked_sub(first.0)?;
-        let (_, beside, set) = self.finals.get(usize::try_from(index).ok()?)?;
-        (beside.parent_hash == header.parent_hash).then(|| set.clone())
+        let beside = self.final_header_at(header.height)?;
+        (beside.header.parent_hash == header.parent_hash).then(|| beside.set.clone())
     }
 
-    /// Puts an older final block below the oldest one of the window; for restoring.
+    fn final_header_at(&self, height: Height) -> Option<&FinalHeader> {
+        let first = self.finals.front()?.header.height;
+        let index = height.0.checked_sub(first.0)?;
+        self.finals.get(usize::try_from(index).ok()?)
+    }
+
+    /// Adds an older final block below the oldest one of the window, when the tree is restored.
     pub(crate) fn prepend_final(&mut self, hash: Hash, header: Header, set: Arc<AuthoritySet>) {
         if (self.finals.len() as u64) < FINALITY_WINDOW {
-            self.finals.push_front((hash, header, set));
+            self.finals.push_front(FinalHeader { hash, header, set });
         }
     }
 
-    /// Makes `hash` the root. Returns the newly final hashes, ascending, and those that are dropped: blocks that do not
-    /// descend from it.
-    pub(crate) fn finalize(&mut self, hash: &Hash) -> Option<(Vec<Hash>, Vec<Hash>)> {
+    /// Makes `hash` the root, and drops all blocks that do not descend from it. `None` when it does
+    /// not descend from the root.
+    pub(crate) fn finalize(&mut self, hash: &Hash) -> Option<NewlyFinal> {
         let path = self.path(hash)?;
-        for h in &path {
-            let entry = self.entries.get(h)?;
-            self.finals
-                .push_back((*h, entry.header.clone(), entry.set.clone()));
+        let mut chain = Vec::with_capacity(path.len());
+        for hash in &path {
+            let entry = self.entries.get(hash)?;
+            let slot = entry.header.slot;
+            chain.push((entry.header.height, BlockRef { slot, hash: *hash }));
+            self.finals.push_back(FinalHeader::of(*hash, entry));
         }
         while self.finals.len() as u64 > FINALITY_WINDOW {
             self.finals.pop_front();
         }
-        self.root = *hash;
-        let kept: Vec<Hash> = self
+        let old_root = std::mem::replace(&mut self.root, *hash);
+        let kept: BTreeSet<Hash> = self
             .entries
             .keys()
             .filter(|h| self.path(h).is_some())
             .copied()
             .collect();
-        let all: Vec<Hash> = self.entries.keys().copied().collect();
-        let mut dropped = Vec::new();
-        for h in all {
-            if !kept.contains(&h) {
-                self.entries.remove(&h);
-                if !path.contains(&h) {
-                    dropped.push(h);
-                }
-            }
-        }
-        dropped.retain(|h| {
-            self.finals
-                .iter()
-                .rev()
-                .take(path.len() + 1)
-                .all(|(f, _, _)| f != h)
-        });
-        Some((path, dropped))
-    }
-}
-
-impl Tree {
-    /// The slot of a final block in the window.
-    pub(crate) fn final_slot(&self, hash: &Hash) -> Option<Slot> {
-        self.finals
-            .iter()
-            .rev()
-            .find(|(h, _, _)| h == hash)
-            .map(|(_, header, _)| header.slot)
+        let is_beside = |h: &&Hash| !kept.contains(*h) && !path.contains(*h) && **h != old_root;
+        let dropped = self.entries.keys().filter(is_beside).copied().collect();
+        self.entries.retain(|h, _| kept.contains(h));
+        Some(NewlyFinal { chain, dropped })
     }
 }

@@ -1,19 +1,22 @@
-//! Checked types. Each can be made only by its check, so that the state machine never sees what was not verified.
-//! The checks are pure and take the sets as arguments: they can run in another actor, or in parallel.
+//! Checked types. Each is made only by its check, so that unverified data never reaches the state
+//! machine. The checks are pure and take the sets as arguments: they can run in another actor, or
+//! in parallel.
 
 use std::sync::Arc;
 
-use alys_types::vote::CertificateError;
 use alys_types::wire::{CertifiedHeader, Proposal};
 use alys_types::{
     AuthoritySet, Block, Certificate, Genesis, Hash, Header, Vote, VoteKind, VoteTarget, bls,
 };
 
+use crate::config::Config;
+use crate::rules::validity::{self, Invalid};
+use crate::rules::{self, CertificateError};
 use crate::state::ProposalContext;
-use crate::validity::{self, Invalid};
 
-/// A proposal that is well-formed, fits its parent, carries the parent's certificate and is signed by its leader.
-/// What is left to check needs the execution layer and the branch: the payload's execution, the federation's change.
+/// A proposal that is well-formed, fits its parent, carries the parent's certificate and is signed
+/// by its leader. Not checked yet, because they need the execution layer and the branch: the
+/// payload's execution, the federation's change.
 #[derive(Debug, Clone)]
 pub struct VerifiedProposal {
     block: Arc<Block>,
@@ -27,10 +30,10 @@ impl VerifiedProposal {
     pub fn check(
         proposal: Proposal,
         context: &ProposalContext,
-        genesis: &Genesis,
+        config: &Config,
     ) -> Result<Self, ProposalError> {
         let Proposal { block, vote } = proposal;
-        validity::check_block(&block, context, genesis)?;
+        validity::check_block(&block, context, config)?;
         let hash = block.header.hash();
         let target = VoteTarget {
             kind: VoteKind::Proposal,
@@ -41,9 +44,9 @@ impl VerifiedProposal {
         if vote.target != target || vote.signer != block.header.proposer {
             return Err(ProposalError::NotTheLeadersVote);
         }
-        let vote = VerifiedVote::check(vote, &context.set, genesis)?.vote;
+        let vote = VerifiedVote::check(vote, &context.set, &config.genesis)?.vote;
         if let Some(certificate) = &block.header.parent_certificate {
-            certificate.verify(&context.parent_set, &genesis.chain_id())?;
+            rules::check_certificate(certificate, &context.parent_set, config)?;
         }
         Ok(VerifiedProposal {
             block: Arc::new(block),
@@ -53,12 +56,11 @@ impl VerifiedProposal {
         })
     }
 
-    /// The block.
     pub fn block(&self) -> &Arc<Block> {
         &self.block
     }
 
-    /// Its hash.
+    /// Block hash.
     pub fn hash(&self) -> Hash {
         self.hash
     }
@@ -73,7 +75,8 @@ impl VerifiedProposal {
     }
 }
 
-/// Why a proposal is refused. Always its leader's fault, or that of whoever made it up.
+/// The reason for which a proposal is refused. Always the fault of its maker: of the leader, or of
+/// a forger.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProposalError {
     #[error("invalid block: {0}")]
@@ -94,7 +97,8 @@ pub struct VerifiedVote {
 }
 
 impl VerifiedVote {
-    /// Checks a vote against the set that is believed to be its height's.
+    /// Checks a vote against the set that presumably decides on its height; [`Self::set_hash`]
+    /// tells which it was.
     pub fn check(vote: Vote, set: &AuthoritySet, genesis: &Genesis) -> Result<Self, VoteError> {
         let key = set.key(vote.signer).ok_or(VoteError::NoSuchSigner {
             signer: vote.signer,
@@ -111,18 +115,17 @@ impl VerifiedVote {
         })
     }
 
-    /// The vote.
     pub fn vote(&self) -> &Vote {
         &self.vote
     }
 
-    /// The set that it was checked against.
+    /// Hash of the set that the vote was checked against.
     pub fn set_hash(&self) -> Hash {
         self.set_hash
     }
 }
 
-/// Why a vote is refused.
+/// The reason for which a vote is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VoteError {
     #[error("signer {signer} is outside the set of {of}")]
@@ -141,11 +144,11 @@ pub struct CertifiedBlock {
 }
 
 impl CertifiedBlock {
-    /// Checks the certificate against the set of the header's height, and that it is about this header.
+    /// Checks that the certificate is about this header, and holds against the set of its height.
     pub fn check(
         certified: CertifiedHeader,
         set: &Arc<AuthoritySet>,
-        genesis: &Genesis,
+        config: &Config,
     ) -> Result<Self, CertifiedError> {
         let CertifiedHeader {
             header,
@@ -156,12 +159,12 @@ impl CertifiedBlock {
         if (target.hash, target.height, target.slot) != (hash, header.height, header.slot) {
             return Err(CertifiedError::OtherBlock);
         }
-        if header.genesis_hash != genesis.hash() {
+        if header.genesis_hash != config.genesis.hash() {
             return Err(CertifiedError::OtherChain {
                 genesis: header.genesis_hash,
             });
         }
-        certificate.verify(set, &genesis.chain_id())?;
+        rules::check_certificate(&certificate, set, config)?;
         Ok(CertifiedBlock {
             header,
             hash,
@@ -170,17 +173,15 @@ impl CertifiedBlock {
         })
     }
 
-    /// The header.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The block hash.
+    /// Block hash.
     pub fn hash(&self) -> Hash {
         self.hash
     }
 
-    /// The certificate.
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
     }
@@ -198,7 +199,7 @@ impl CertifiedBlock {
     }
 }
 
-/// Why a certified header is refused.
+/// The reason for which a certified header is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CertifiedError {
     #[error("the certificate is about another block than the header beside it")]
@@ -217,19 +218,18 @@ pub struct VerifiedBody {
 }
 
 impl VerifiedBody {
-    /// Checks that the body is the one that the header commits to, within limits.
+    /// Checks that the body is within limits and the one that the header commits to.
     pub fn check(block: Arc<Block>) -> Result<Self, Invalid> {
         validity::check_body_belongs(&block)?;
         let hash = block.header.hash();
         Ok(VerifiedBody { block, hash })
     }
 
-    /// The block.
     pub fn block(&self) -> &Arc<Block> {
         &self.block
     }
 
-    /// Its hash.
+    /// Block hash.
     pub fn hash(&self) -> Hash {
         self.hash
     }

@@ -336,7 +336,7 @@ fn nobody_decides_on_the_children_of_a_block_just_because_its_header_says_so() {
         certificate,
     };
     let mut effects = Vec::new();
-    if let Ok(block) = CertifiedBlock::check(certified, &set, &w.genesis) {
+    if let Ok(block) = CertifiedBlock::check(certified, &set, &w.config) {
         effects = w.input(Input::Certified(block));
     }
     assert_eq!(confirmations(&effects), 0, "nobody locks on it");
@@ -408,10 +408,7 @@ fn a_federation_of_one_trusts_its_clock_by_itself() {
         votes: Some(VoteState::fresh(first)),
         ..Stored::default()
     };
-    let config = Config {
-        genesis,
-        me: Some(key.public_key().to_bytes()),
-    };
+    let config = Config::new(genesis, Some(key.public_key().to_bytes()));
     let start = Now {
         wall_ms: FIRST * SLOT_MS,
         mono_ms: 0,

@@ -5,7 +5,7 @@ mod single;
 use std::sync::Arc;
 
 use alys_consensus::{
-    Effect, Input, Notice, Send, Verdict, VerifiedBody, VerifiedProposal, VerifiedVote,
+    Broadcast, Effect, Input, Notice, Verdict, VerifiedBody, VerifiedProposal, VerifiedVote,
 };
 use alys_types::wire::Proposal;
 use alys_types::{Address, Hash, Slot, VoteKind};
@@ -32,7 +32,7 @@ fn a_block_is_approved_confirmed_and_final() {
             Effect::Persist(record) if record.votes.is_some() && record.blocks.len() == 1 => {
                 "persist votes with body"
             }
-            Effect::Send(Send::Approval { .. }) => "approve",
+            Effect::Broadcast(Broadcast::Approval { .. }) => "approve",
             _ => "other",
         })
         .filter(|e| *e != "other")
@@ -51,7 +51,7 @@ fn a_block_is_approved_confirmed_and_final() {
     );
     let sent = effects
         .iter()
-        .position(|e| matches!(e, Effect::Send(Send::Confirmation { .. })));
+        .position(|e| matches!(e, Effect::Broadcast(Broadcast::Confirmation { .. })));
     assert!(
         persisted < sent && persisted.is_some(),
         "lock, header and certificate are on the disk first: {effects:?}"
@@ -64,7 +64,7 @@ fn a_block_is_approved_confirmed_and_final() {
     assert!(
         effects
             .iter()
-            .any(|e| matches!(e, Effect::Send(Send::Certificate(_)))),
+            .any(|e| matches!(e, Effect::Broadcast(Broadcast::Certificate(_)))),
         "finality is told"
     );
 }
@@ -137,7 +137,8 @@ fn a_locked_node_refuses_a_branch_below_its_lock() {
     w.at_slot(3, 10);
     let certificate = w.certificate(VoteKind::Approval, &a.block.header);
     let on_a = w.proposal(3, &a.block.header, Some(certificate), 0);
-    // Authority 3 leads slot FIRST + 3 itself: the proposal is its own key's, but an approval is an approval.
+    // Authority 3 leads slot FIRST + 3 itself: the proposal is its own key's, but an approval is an
+    // approval.
     assert!(w.approves(&on_a), "a child of the locked block is fine");
 }
 
@@ -335,7 +336,7 @@ fn invalid_proposals_are_refused_with_the_rule_named() {
             .state
             .proposal_context(&genesis.hash())
             .expect("genesis is known");
-        let error = VerifiedProposal::check(p, &context, &w.genesis)
+        let error = VerifiedProposal::check(p, &context, &w.config)
             .expect_err(expected)
             .to_string();
         assert!(error.contains(expected), "{error:?} names {expected:?}");

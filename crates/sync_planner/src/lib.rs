@@ -1,10 +1,11 @@
 //! What to fetch next, from whom, and when to give up; pure.
 //!
-//! Owns the plan of a catch-up: one range at a time, from one peer at a time. Promises that there is at most one
-//! request outstanding, that a peer which fails or stays silent is left alone for a while and gives way to others for
-//! longer each time, that coming back does not make up for it, that everybody is asked within a bounded number of
-//! requests, and that a range which does not connect is asked for again from the last final block. Never does IO,
-//! waits, reads a clock or draws randomness: time is an argument, in milliseconds of a monotonic clock.
+//! Owns the plan of a catch-up: one range at a time, from one peer at a time. Promises that there
+//! is at most one request outstanding, that a peer which fails or stays silent is left alone for a
+//! while and gives way to others for longer each time, that coming back does not make up for it,
+//! that everybody is asked within a bounded number of requests, and that a range which does not
+//! connect is asked for again from the last final block. Never does IO, waits, reads a clock or
+//! draws randomness: time is an argument, in milliseconds of a monotonic clock.
 
 use std::collections::BTreeMap;
 
@@ -14,18 +15,18 @@ use alys_types::Height;
 pub const RANGE: u64 = 64;
 /// How long a peer has to answer.
 pub const TIMEOUT_MS: u64 = 12_000;
-/// How long a peer that failed is left alone. Doubled for every further failure, it gives way to others that long: to be
-/// the only one left is no reason not to be asked.
+/// How long a peer that failed is left alone. Doubled for every further failure, it gives way to
+/// others that long: to be the only one left is no reason not to be asked.
 pub const PENALTY_MS: u64 = 5_000;
 /// The same for a peer that had nothing of use.
 const USELESS_MS: u64 = PENALTY_MS / 5;
 /// So often the wait doubles: more than five minutes help nobody.
 const MAX_DOUBLINGS: u32 = 6;
-/// Every so many requests go to whoever was not asked for the longest time, of those that need not give way: nobody is
-/// always somebody's second.
+/// Every so many requests go to whoever was not asked for the longest time, of those that need not
+/// give way: nobody is always somebody's second.
 const ROUND: u64 = 4;
-/// Peers that failed and left that are remembered. Who can make more identities than that can be a new one each time,
-/// which gains as much.
+/// Peers that failed and left that are remembered. Who can make more identities than that can be a
+/// new one each time, which gains as much.
 const MAX_GONE: usize = 256;
 
 /// What is missing: everything from the node's own position up to a certified height.
@@ -112,7 +113,8 @@ impl<P: Ord + Clone> Default for Planner<P> {
 }
 
 impl<P: Ord + Clone> Planner<P> {
-    /// A peer is there; `expected` if the operator named it. It stands behind those that are there already.
+    /// A peer is there; `expected` if the operator named it. It stands behind those that are there
+    /// already.
     pub fn connected(&mut self, peer: P, expected: bool) {
         if let Some(known) = self.peers.get_mut(&peer) {
             known.expected |= expected;
@@ -162,8 +164,8 @@ impl<P: Ord + Clone> Planner<P> {
         self.goal = (goal.to > goal.highest || goal.to > goal.final_height).then_some(goal);
     }
 
-    /// A range was answered and taken. `progress` tells whether it added blocks; where the node stands now comes with
-    /// the next [`Self::want`].
+    /// A range was answered and taken. `progress` tells whether it added blocks; where the node
+    /// stands now comes with the next [`Self::want`].
     pub fn taken(&mut self, peer: &P, progress: bool, now_ms: u64) {
         self.settle(peer);
         self.goal = None;
@@ -185,7 +187,8 @@ impl<P: Ord + Clone> Planner<P> {
         self.punish(peer, PENALTY_MS, now_ms);
     }
 
-    /// A single block did not come: the peer gives way to others, which says nothing of a range that is under way.
+    /// A single block did not come: the peer gives way to others, which says nothing of a range
+    /// that is under way.
     pub fn silent(&mut self, peer: &P, now_ms: u64) {
         if let Some(p) = self.peers.get_mut(peer) {
             p.record.add_failure(PENALTY_MS, now_ms);
@@ -242,7 +245,8 @@ impl<P: Ord + Clone> Planner<P> {
         })
     }
 
-    /// Whom to ask for a single block. `turn` counts such questions. Being left alone only sets a peer back here.
+    /// Whom to ask for a single block. `turn` counts such questions. Being left alone only sets a
+    /// peer back here.
     pub fn any(&mut self, turn: u64, now_ms: u64) -> Option<P> {
         self.pick(turn, now_ms, |_| true)
     }
@@ -383,8 +387,9 @@ mod tests {
         );
     }
 
-    /// Serves every request at once if honest; is silent otherwise, and where it leaves comes back as somebody else of
-    /// `strangers` before its time is up. Tells how many of `turns` requests went to `honest`.
+    /// Serves every request at once if honest; is silent otherwise, and where it leaves comes back
+    /// as somebody else of `strangers` before its time is up. Tells how many of `turns` requests
+    /// went to `honest`.
     fn under_attack(
         honest: &str,
         expected: bool,
@@ -426,7 +431,8 @@ mod tests {
         const MANY: [&str; 12] = [
             "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12",
         ];
-        // Strangers, whether they leave, whether the honest one is expected, and how many of 200 requests it gets at least.
+        // Strangers, whether they leave, whether the honest one is expected, and how many of 200
+        // requests it gets at least.
         let table = [
             (&MANY[..1], false, false, 190),
             (&MANY[..2], true, false, 180),
@@ -507,7 +513,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens: at most one request outstanding, ranges within bounds, never for nothing.
+        /// Whatever happens: at most one request outstanding, ranges within bounds, never for
+        /// nothing.
         #[test]
         fn requests_are_bounded(steps in proptest::collection::vec((0u8..6, 0u8..4, 0u64..300, 0u64..300, 0u64..300), 1..200)) {
             let mut planner = Planner::default();

@@ -1,5 +1,5 @@
-//! Blocks (protocol section 2). The encoding of every type here is pinned by golden files, fields of features that
-//! arrive later included.
+//! Blocks (protocol section 2). The encoding of every type here is pinned by golden files, fields
+//! of features that arrive later included.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,8 @@ pub struct Header {
     pub proposer: u8,
     /// Hash of the parent; zero in genesis.
     pub parent_hash: Hash,
-    /// The approvals of the parent. Empty in genesis and in its children: genesis counts as certified without votes.
+    /// The approvals of the parent. Empty in genesis and in its children: genesis counts as
+    /// certified without votes.
     pub parent_certificate: Option<Certificate>,
     /// Hash of the execution block in the body.
     pub execution_hash: Hash,
@@ -65,7 +66,8 @@ pub struct Body {
     pub federation_change: Option<FederationOrder>,
     /// Other orders of governance.
     pub governance_orders: Vec<GovernanceOrder>,
-    /// Finality certificates of proper ancestors: of the AuxPoW range's end, of a federation change.
+    /// Finality certificates of proper ancestors: of the AuxPoW range's end, of a federation
+    /// change.
     pub finality: Vec<Certificate>,
 }
 
@@ -156,7 +158,8 @@ impl Block {
     }
 }
 
-/// An execution block as the Engine API gives it: Capella's fields, and Deneb's where that fork is active.
+/// An execution block as the Engine API gives it: Capella's fields, and Deneb's where that fork is
+/// active.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecutionPayload {
     pub parent_hash: Hash,
@@ -289,7 +292,8 @@ impl FederationOrder {
     }
 }
 
-/// Another order of governance: halt, resume, restart anchor. Content is opaque to this version, which accepts none.
+/// Another order of governance: halt, resume, restart anchor. Content is opaque to this version,
+/// which accepts none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GovernanceOrder {
     pub number: u64,

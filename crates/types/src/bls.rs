@@ -1,9 +1,10 @@
 //! BLS12-381 keys and signatures: 48-byte public keys, 96-byte signatures, the ciphersuite
 //! `BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_` (draft-irtf-cfrg-bls-signature), by blst.
 //!
-//! A [`PublicKey`] can only be made by checking the subgroup and refusing infinity; signatures are checked likewise
-//! when they are verified. With the feature `stand-in`, [`use_stand_in`] replaces the mathematics, for the current
-//! thread, by hashes with the same interface and the same failure modes: forgeable, for volume tests only.
+//! A [`PublicKey`] can only be made by checking the subgroup and refusing infinity; signatures are
+//! checked likewise when they are verified. With the feature `stand-in`, [`use_stand_in`] replaces
+//! the mathematics, for the current thread, by hashes with the same interface and the same failure
+//! modes: forgeable, for volume tests only.
 
 use std::fmt;
 
@@ -160,8 +161,8 @@ pub fn aggregate(signatures: &[Signature]) -> Result<Signature, Error> {
     Ok(Signature(sum.to_signature().to_bytes()))
 }
 
-/// Checks that `signature` is the aggregate of the signatures of all `keys` over one `message`. Safe against rogue
-/// keys because every key in a federation has proven possession.
+/// Checks that `signature` is the aggregate of the signatures of all `keys` over one `message`.
+/// Safe against rogue keys because every key in a federation has proven possession.
 pub fn verify(keys: &[&PublicKey], message: &[u8], signature: &Signature) -> Result<(), Error> {
     verify_tagged(keys, message, signature, SIGNATURE_TAG)
 }
@@ -177,8 +178,8 @@ pub struct Claim<'a> {
     pub signature: &'a Signature,
 }
 
-/// Checks many aggregates at once; an error does not tell which one is wrong. `scalars` are 64-bit random numbers that
-/// the senders cannot foresee, one for each claim, not zero.
+/// Checks many aggregates at once; an error does not tell which one is wrong. `scalars` are 64-bit
+/// random numbers that the senders cannot foresee, one for each claim, not zero.
 pub fn verify_batch(claims: &[Claim<'_>], scalars: &[u64]) -> Result<(), Error> {
     if claims.is_empty() || scalars.len() != claims.len() || scalars.contains(&0) {
         return Err(Error::NoSigners);
@@ -313,8 +314,9 @@ pub use stand_in::use_stand_in;
 
 #[cfg(feature = "stand-in")]
 mod stand_in {
-    //! Hashes instead of pairings. The public key is a marked hash of the secret one; a signature is a marked hash of
-    //! public key, tag and message; an aggregate is the exclusive or. Unmarked bytes are refused as malformed.
+    //! Hashes instead of pairings. The public key is a marked hash of the secret one; a signature
+    //! is a marked hash of public key, tag and message; an aggregate is the exclusive or. Unmarked
+    //! bytes are refused as malformed.
 
     use super::*;
     use std::cell::Cell;
@@ -326,7 +328,8 @@ mod stand_in {
         static ON: Cell<bool> = const { Cell::new(false) };
     }
 
-    /// Switches the stand-in on or off for this thread. Keys of one scheme do not work in the other.
+    /// Switches the stand-in on or off for this thread. Keys of one scheme do not work in the
+    /// other.
     pub fn use_stand_in(on: bool) {
         ON.with(|o| o.set(on));
     }

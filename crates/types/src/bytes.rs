@@ -1,5 +1,5 @@
-//! Byte arrays of a fixed length, as serde sees them: `N` bytes without a length in binary formats, hex with `0x` in
-//! formats for people.
+//! Byte arrays of a fixed length, as serde sees them: `N` bytes without a length in binary formats,
+//! hex with `0x` in formats for people.
 
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;

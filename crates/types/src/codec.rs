@@ -1,7 +1,7 @@
 //! The one canonical encoding: bincode 2 with fixed-width little-endian integers.
 //!
-//! Nobody else names bincode. Decoding is within a limit, refuses trailing bytes, and re-encodes to compare, so that
-//! two different byte strings never decode to the same value.
+//! Nobody else names bincode. Decoding is within a limit, refuses trailing bytes, and re-encodes to
+//! compare, so that two different byte strings never decode to the same value.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use serde::Serialize;

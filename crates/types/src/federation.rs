@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use crate::bls::{self, PublicKey, PublicKeyBytes, Signature};
 use crate::hash::{Hash, tagged};
 use crate::limits::MAX_AUTHORITIES;
-use crate::mutant::{self, Mutant};
 use crate::{Address, Slot, codec};
 
 /// An authority as a spec or a change names it.
@@ -40,8 +39,8 @@ impl FaultModel {
     }
 }
 
-/// The checked authorities of one height, in order. Made only by [`AuthoritySet::new`], which checks every key and
-/// every proof of possession.
+/// The checked authorities of one height, in order. Made only by [`AuthoritySet::new`], which
+/// checks every key and every proof of possession.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthoritySet {
     authorities: Vec<Authority>,
@@ -93,12 +92,7 @@ impl AuthoritySet {
 
     /// Votes that make a certificate: `n - f`.
     pub fn quorum(&self) -> usize {
-        let quorum = self.len() - self.fault_model.tolerated(self.len());
-        if mutant::active(Mutant::QuorumOffByOne) {
-            quorum.saturating_sub(1).max(1)
-        } else {
-            quorum
-        }
+        self.len().saturating_sub(self.tolerated())
     }
 
     /// How many authorities may be faulty.

@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 
 use crate::bytes;
 
-/// A 32-byte hash. Prints as hex with `0x`; Bitcoin ids are kept in internal order and printed reversed by the code
-/// that knows them to be Bitcoin's.
+/// A 32-byte hash. Prints as hex with `0x`; Bitcoin ids are kept in internal order and printed
+/// reversed by the code that knows them to be Bitcoin's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Hash(#[serde(with = "bytes")] pub [u8; 32]);
 
@@ -26,8 +26,8 @@ impl Hash {
     }
 }
 
-/// `sha256(sha256(len(tag) || tag || parts..))`. The tag keeps hashes of different things apart; parts are of a fixed
-/// length or carry their own.
+/// `sha256(sha256(len(tag) || tag || parts..))`. The tag keeps hashes of different things apart;
+/// parts are of a fixed length or carry their own.
 pub fn tagged(tag: &str, parts: &[&[u8]]) -> Hash {
     let mut first = Sha256::new();
     first.update([tag.len() as u8]);

@@ -1,7 +1,9 @@
-//! Nouns of the Alys chain: ids, units, blocks, votes, certificates, chain spec, keys, codec and limits.
+//! Nouns of the Alys chain: ids, units, blocks, votes, certificates, chain spec, keys, codec and
+//! limits.
 //!
-//! Owns the types that nodes exchange and store, and their one canonical encoding. Promises that what decodes is
-//! within its limits and re-encodes to the same bytes. Never does IO, waits, reads a clock or draws randomness.
+//! Owns the types that nodes exchange and store, and their one canonical encoding. Promises that
+//! what decodes is within its limits and re-encodes to the same bytes. Never does IO, waits, reads
+//! a clock or draws randomness.
 
 pub mod block;
 pub mod bls;

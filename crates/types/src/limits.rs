@@ -1,6 +1,7 @@
 //! Limits that are part of the protocol or protect against remote bytes. Each has its reason.
 
-/// Largest encoded block: holds a full block of 30 M gas of calldata (16 gas a byte at worst: 1.9 MB) with room.
+/// Largest encoded block: holds a full block of 30 M gas of calldata (16 gas a byte at worst: 1.9
+/// MB) with room.
 pub const MAX_BLOCK_BYTES: usize = 8 * 1024 * 1024;
 /// Largest encoded vote message, the header and certificate beside a confirmation included.
 pub const MAX_VOTE_BYTES: usize = 1024;
@@ -20,7 +21,8 @@ pub const MAX_AUTHORITIES: usize = 15;
 pub const MAX_WITHDRAWALS: usize = 16;
 /// Extra data of an execution payload, in bytes (Ethereum's rule).
 pub const MAX_EXTRA_DATA_BYTES: usize = 32;
-/// Highest gas limit of a spec: a block full of zero calldata (4 gas a byte) must fit in [`MAX_BLOCK_BYTES`].
+/// Highest gas limit of a spec: a block full of zero calldata (4 gas a byte) must fit in
+/// [`MAX_BLOCK_BYTES`].
 pub const MAX_GAS_LIMIT: u64 = 30_000_000;
 /// Shortest slot, in milliseconds.
 pub const MIN_SLOT_DURATION_MS: u64 = 1000;

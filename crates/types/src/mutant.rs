@@ -1,10 +1,12 @@
 //! Planted bugs, so that tests and sweeps can show that they would be found.
 //!
-//! Without the feature `mutants` [`active`] is a constant `false` and the compiler removes the sites. With it, one bug
-//! can be switched on for the current thread. A production binary is built without the feature.
+//! Without the feature `mutants` [`active`] is a constant `false` and the compiler removes the
+//! sites. With it, one bug can be switched on for the current thread. A production binary is built
+//! without the feature.
 //!
-//! Each bug names beforehand the invariant of the simulator that must find it, and the scenario in which it is looked
-//! for. Crates that know nothing of the chain have their sites behind the switch of `alys-runtime`, by the same names.
+//! Each bug names beforehand the invariant of the simulator that must find it, and the scenario in
+//! which it is looked for. Crates that know nothing of the chain have their sites behind the switch
+//! of `alys-runtime`, by the same names.
 
 /// A planted bug, with what is expected of the simulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +19,8 @@ pub struct Planted {
     pub area: &'static str,
     /// What is broken.
     pub broken: &'static str,
-    /// The invariant that must find it, as the simulator's reports name it; further ones only where the schedule decides
-    /// which of the bug's consequences comes first.
+    /// The invariant that must find it, as the simulator's reports name it; further ones only where
+    /// the schedule decides which of the bug's consequences comes first.
     pub found_by: &'static [&'static str],
     /// The scenario in which it is looked for.
     pub scenario: &'static str,

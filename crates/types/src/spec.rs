@@ -232,7 +232,8 @@ impl Genesis {
         }
     }
 
-    /// Identifies the rules in force: peers with another one are not of this chain. No upgrade is scheduled.
+    /// Identifies the rules in force: peers with another one are not of this chain. No upgrade is
+    /// scheduled.
     pub fn fork_id(&self) -> Hash {
         tagged(
             "alys/fork-id",

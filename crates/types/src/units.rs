@@ -1,4 +1,5 @@
-//! Quantities. A bare number carries its unit in its name; these carry it in their type.
+//! Quantities whose unit is their type. Their arithmetic saturates: no chain reaches the end of 64
+//! bits.
 
 use std::fmt;
 
@@ -26,32 +27,52 @@ pub struct Slot(pub u64);
 pub struct Sats(pub u64);
 
 impl Height {
-    /// The height of a child. Saturates: a chain never gets there.
-    pub fn next(self) -> Height {
-        Height(self.0.saturating_add(1))
+    /// The height of a child.
+    pub const fn next(self) -> Height {
+        self.saturating_add(1)
+    }
+
+    /// The height of a descendant, `blocks` above.
+    pub const fn saturating_add(self, blocks: u64) -> Height {
+        Height(self.0.saturating_add(blocks))
+    }
+
+    /// Blocks from `below` up to this height; 0 if `below` is above.
+    pub const fn saturating_since(self, below: Height) -> u64 {
+        self.0.saturating_sub(below.0)
     }
 }
 
 impl Slot {
     /// The slot that the wall clock `now_ms` (milliseconds since the Unix epoch) is in.
     pub fn at(now_ms: u64, slot_duration_ms: u64) -> Slot {
-        Slot(now_ms / slot_duration_ms.max(1))
+        Slot(now_ms.checked_div(slot_duration_ms).unwrap_or(now_ms))
     }
 
-    /// When the slot starts, in milliseconds since the Unix epoch.
+    /// Start of the slot, in milliseconds since the Unix epoch.
     pub fn start_ms(self, slot_duration_ms: u64) -> u64 {
         self.0.saturating_mul(slot_duration_ms)
     }
 
-    /// The timestamp, in seconds, of a block of this slot: derived from the slot, so that a leader's clock cannot bend
-    /// it.
+    /// The timestamp, in seconds since the Unix epoch, of a block of this slot: derived from the
+    /// slot, so that it does not depend on the leader's clock.
     pub fn timestamp(self, slot_duration_ms: u64) -> u64 {
         self.start_ms(slot_duration_ms) / 1000
     }
 
-    /// The slot after this one. Saturates.
-    pub fn next(self) -> Slot {
-        Slot(self.0.saturating_add(1))
+    /// The slot after this one.
+    pub const fn next(self) -> Slot {
+        self.saturating_add(1)
+    }
+
+    /// The slot that is `slots` later.
+    pub const fn saturating_add(self, slots: u64) -> Slot {
+        Slot(self.0.saturating_add(slots))
+    }
+
+    /// The slot that is `slots` earlier, or slot 0.
+    pub const fn saturating_sub(self, slots: u64) -> Slot {
+        Slot(self.0.saturating_sub(slots))
     }
 }
 

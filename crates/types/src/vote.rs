@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::bls::{self, Signature};
 use crate::hash::{Hash, tagged};
 use crate::limits::MAX_AUTHORITIES;
-use crate::mutant::{self, Mutant};
 use crate::{AuthoritySet, Height, Slot};
 
-/// What a signature is for. The kinds never stand for each other: the kind is part of what is signed.
+/// What a signature is for. The kinds never stand for each other: the kind is part of what is
+/// signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum VoteKind {
     /// The leader's own signature under its block.
@@ -32,7 +32,8 @@ pub struct VoteTarget {
     pub hash: Hash,
 }
 
-/// The chain that votes belong to; part of every signed message, so that no vote counts on another chain.
+/// The chain that votes belong to; part of every signed message, so that no vote counts on another
+/// chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainId {
     /// The EVM chain id.
@@ -53,7 +54,8 @@ pub struct Vote {
 }
 
 impl VoteTarget {
-    /// The message that is signed: a hash of kind, EVM chain id, genesis hash, height, slot and block hash.
+    /// The message that is signed: a hash of kind, EVM chain id, genesis hash, height, slot and
+    /// block hash.
     pub fn message(&self, chain: &ChainId) -> Hash {
         tagged(
             "alys/vote",
@@ -151,19 +153,22 @@ impl From<Bitmap> for RawBitmap {
     }
 }
 
-/// A quorum's votes of one kind for one block, aggregated. Unchecked; see [`Certificate::verify`].
+/// Votes of one kind for one block, aggregated. Unchecked: `alys_consensus::rules` has the rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
-    /// What the signers voted for. Approvals certify, confirmations make final; a proposal certificate does not exist.
+    /// The target of each vote. Approvals certify, confirmations make final; proposals are not
+    /// aggregated.
     pub target: VoteTarget,
-    /// Who signed.
+    /// The signers, by index in the set of the block's height.
     pub signers: Bitmap,
-    /// The aggregate of their signatures.
+    /// The aggregate of their signatures over [`VoteTarget::message`].
     pub signature: Signature,
 }
 
 impl Certificate {
-    /// Makes a certificate of votes for one target that were verified before. `None` below a quorum.
+    /// Aggregates verified votes for one target. Signers outside of the set and repeated ones are
+    /// left out; `None` when no signature remains, or one is malformed. The number of signers is
+    /// not compared with a quorum.
     pub fn aggregate(
         target: VoteTarget,
         votes: &[(u8, Signature)],
@@ -177,9 +182,6 @@ impl Certificate {
                 signatures.push(*signature);
             }
         }
-        if signers.count() < set.quorum() {
-            return None;
-        }
         let signature = bls::aggregate(&signatures).ok()?;
         Some(Certificate {
             target,
@@ -188,42 +190,9 @@ impl Certificate {
         })
     }
 
-    /// Checks bitmap, quorum and aggregate signature against the set of the block's height.
-    pub fn verify(&self, set: &AuthoritySet, chain: &ChainId) -> Result<(), CertificateError> {
-        if self.target.kind == VoteKind::Proposal {
-            return Err(CertificateError::Kind);
-        }
-        if self.signers.len() != set.len() {
-            return Err(CertificateError::Bitmap {
-                expected: set.len(),
-                found: self.signers.len(),
-            });
-        }
-        if self.signers.count() < set.quorum() && !mutant::active(Mutant::QuorumUnchecked) {
-            return Err(CertificateError::Quorum {
-                needed: set.quorum(),
-                found: self.signers.count(),
-            });
-        }
+    /// Checks the aggregate signature of the signers, and nothing else of the certificate.
+    pub fn verify_signature(&self, set: &AuthoritySet, chain: &ChainId) -> Result<(), bls::Error> {
         let keys: Vec<_> = self.signers.iter().filter_map(|i| set.key(i)).collect();
-        bls::verify(&keys, &self.target.message(chain).0, &self.signature)?;
-        Ok(())
+        bls::verify(&keys, &self.target.message(chain).0, &self.signature)
     }
-}
-
-/// Why a certificate is refused. Always the fault of whoever made it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CertificateError {
-    /// Proposals are not aggregated.
-    #[error("certificate of proposals")]
-    Kind,
-    /// The bitmap belongs to a set of another size.
-    #[error("certificate bitmap has {found} bits, the set has {expected} authorities")]
-    Bitmap { expected: usize, found: usize },
-    /// Too few signers.
-    #[error("certificate has {found} signers, a quorum is {needed}")]
-    Quorum { needed: usize, found: usize },
-    /// The aggregate does not verify.
-    #[error(transparent)]
-    Signature(#[from] bls::Error),
 }

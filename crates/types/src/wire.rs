@@ -1,4 +1,5 @@
-//! Messages between nodes, typed. `net` carries them as bytes; here they get their limits and decoders.
+//! Messages between nodes, typed. `net` carries them as bytes; here they get their limits and
+//! decoders.
 
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +57,7 @@ pub struct Status {
 }
 
 /// The latest votes held of an authority: how a node that lost its vote state learns of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct HeldVotes {
     /// Latest approval.
     pub approval: Option<Vote>,

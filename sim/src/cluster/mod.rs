@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alys_consensus::PlantedBug;
 use alys_integrations::embedded::Bend;
 use alys_node::interceptor::Intercept;
 use alys_node::node::NodeEvent;
@@ -74,6 +75,8 @@ pub struct Shared {
     pub bends: Vec<Bend>,
     /// Told of processes that end by themselves.
     pub exits: UnboundedSender<Exit>,
+    /// The mistake that the nodes' rules of agreement have.
+    pub planted_bug: PlantedBug,
 }
 
 /// The present, in milliseconds of simulated time.
@@ -110,3 +113,4 @@ fn ended(shared: &Shared, result: Result<(), String>) {
         });
     }
 }
+use alys_consensus::PlantedBug;

@@ -112,6 +112,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
             Some(interceptor) => NetworkInterceptor::by(interceptor.clone()),
             None => NetworkInterceptor::default(),
         },
+        planted_bug: shared.planted_bug.clone(),
     };
     let node = Arc::new(Node::start(config).await.map_err(|e| text(&e))?);
     if !is_twin {

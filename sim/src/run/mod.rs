@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use alys_consensus::PlantedBug;
 use alys_node::interceptor::Intercept;
 use alys_node::node::NodeEvent;
 use alys_runtime::sim::{
@@ -171,6 +172,9 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
     let armed_in = armed.clone();
     let finished = try_run(options, move |world| async move {
         let reached = reached_in.clone();
+        let planted_bug = active.map_or(PlantedBug::NONE, |mutant| {
+            PlantedBug::new(mutant.planted().name, reached.clone())
+        });
         if is_held {
             armed_in.store(sandbox::arm(), Ordering::SeqCst);
         }
@@ -195,7 +199,15 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         if let Some(Range { start, end }) = window {
             bisect::tell(world, start..=end.saturating_sub(1));
         }
-        let ended = drive(world, &plan_in, &judge_in, &faults, look.states).await;
+        let ended = drive(
+            world,
+            &plan_in,
+            &judge_in,
+            &faults,
+            look.states,
+            planted_bug,
+        )
+        .await;
         if let Err(violation) = ended {
             judge_in.accuse(now_ms(world), violation);
         }
@@ -324,6 +336,7 @@ async fn drive(
     judge: &Judge,
     slot: &OnceLock<Faults>,
     states: Vec<u64>,
+    planted_bug: PlantedBug,
 ) -> Result<(), Violation> {
     world.set_default_link(faults::link(&plan.world.link));
     if let Some(Ms(ms)) = plan.world.tcp_timeout {
@@ -368,6 +381,7 @@ async fn drive(
             .map(|(index, one)| (*index, one.clone() as Arc<dyn Intercept>))
             .collect(),
         exits,
+        planted_bug,
     };
     if mutant::active(Mutant::CanaryAlwaysFails) {
         return Err(Violation::Canary);

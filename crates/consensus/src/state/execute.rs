@@ -1,51 +1,52 @@
-//! The execution layer: what it is asked, in which order, and what its answers mean.
+//! The execution layer: the blocks to execute, in order, the head, and the answers.
 
 use alys_types::{Hash, Slot};
 
 use super::State;
-use crate::input::{Effect, Notice, Now, Verdict};
-use crate::tree::{BodyState, Entry, Execution};
+use crate::input::{Effect, Now, Verdict};
+use crate::tree::{BodyState, Execution};
 
-/// Bodies asked for at once.
+/// Bodies fetched at once.
 const MAX_FETCHES: usize = 8;
 
 impl State {
-    /// Moves everything forward that can move: execution of the certified chain, the head, proposals of this slot.
+    /// Advances everything that can advance: the sync target, execution of the certified chain, the
+    /// head, proposals of this slot.
     pub(super) fn advance(&mut self, now: Now, out: &mut Vec<Effect>) {
-        self.reach_target(now, out);
+        self.reach_sync_target(now, out);
         self.execute_certified(out);
-        self.tell_head(out);
+        self.update_forkchoice(out);
         self.consider_proposals(now, out);
         self.try_propose(now, out);
     }
 
-    /// Asks about the first certified block, from the last final one upwards, that is not known to be valid.
+    /// Executes the first certified block after the last one that is known to be valid, or fetches
+    /// its body.
     fn execute_certified(&mut self, out: &mut Vec<Effect>) {
         let Some(mut path) = self.tree.path(&self.highest) else {
             return;
         };
         path.insert(0, self.tree.root());
-        let known_to = path
-            .iter()
-            .rposition(|h| {
-                self.tree
-                    .get(h)
-                    .is_some_and(|e| e.execution == Execution::Valid)
-            })
-            .map_or(0, |i| i + 1);
-        let Some(first) = path.get(known_to) else {
+        // Blocks below a valid one need no answer: the execution layer has executed them.
+        let unknown = match path.iter().rposition(|h| self.is_valid(h)) {
+            Some(last_valid) => path.split_off(last_valid.saturating_add(1)),
+            None => path,
+        };
+        let Some(first) = unknown.first() else {
             return;
         };
-        let Some(entry) = self.tree.get(first) else {
-            return;
-        };
-        if !entry.has_body() && *first != self.config.genesis.hash() {
-            return self.want_bodies(&path[known_to..], out);
+        if !self.has_body(first) && *first != self.config.genesis.hash() {
+            return self.fetch_bodies(&unknown, out);
         }
-        self.ask(*first, out);
+        self.execute(*first, out);
     }
 
-    fn ask(&mut self, hash: Hash, out: &mut Vec<Effect>) {
+    fn is_valid(&self, hash: &Hash) -> bool {
+        let entry = self.tree.get(hash);
+        entry.is_some_and(|e| e.execution == Execution::Valid)
+    }
+
+    fn execute(&mut self, hash: Hash, out: &mut Vec<Effect>) {
         let Some(entry) = self.tree.get_mut(&hash) else {
             return;
         };
@@ -55,41 +56,34 @@ impl State {
         entry.execution = Execution::Asked;
         let block = match &entry.body {
             BodyState::Memory(block) => Some(block.clone()),
-            _ => None,
+            BodyState::Missing | BodyState::Stored => None,
         };
         out.push(Effect::Execute { hash, block });
     }
 
-    /// Asks peers for missing bodies of certified blocks.
-    pub(super) fn want_bodies(&mut self, path: &[Hash], out: &mut Vec<Effect>) {
-        let missing = |h: &&Hash| self.tree.get(h).is_some_and(|e| !e.has_body());
-        for hash in path.iter().filter(missing).take(MAX_FETCHES) {
+    /// Fetches missing bodies of certified blocks from peers.
+    pub(super) fn fetch_bodies(&mut self, path: &[Hash], out: &mut Vec<Effect>) {
+        let is_missing = |h: &&Hash| self.tree.get(h).is_some_and(|e| !e.has_body());
+        for hash in path.iter().filter(is_missing).take(MAX_FETCHES) {
             out.push(Effect::FetchBlock { hash: *hash });
         }
     }
 
-    /// Tells the execution layer the head when it moved or something became final.
-    fn tell_head(&mut self, out: &mut Vec<Effect>) {
+    /// Rule 3.10 (docs/protocol.md): the head is the highest executed block of the certified chain.
+    /// The execution layer is informed when it moved or a block became final.
+    fn update_forkchoice(&mut self, out: &mut Vec<Effect>) {
         let Some(path) = self.tree.path(&self.highest) else {
             return;
         };
-        let valid = |h: &Hash| {
-            self.tree
-                .get(h)
-                .is_some_and(|e| e.execution == Execution::Valid)
-        };
         let root = self.tree.root();
-        let head = path
-            .iter()
-            .rev()
-            .copied()
-            .find(|h| valid(h))
-            .or(valid(&root).then_some(root));
-        let Some(head) = head else { return };
-        if self.told == Some((head, root)) {
+        let mut descending = path.iter().rev().chain([&root]);
+        let Some(head) = descending.find(|h| self.is_valid(h)).copied() else {
+            return;
+        };
+        if self.forkchoice == Some((head, root)) {
             return;
         }
-        self.told = Some((head, root));
+        self.forkchoice = Some((head, root));
         let execution = |h: &Hash| {
             self.tree
                 .get(h)
@@ -98,34 +92,31 @@ impl State {
         out.push(Effect::Forkchoice {
             head: (head, execution(&head)),
             safe: execution(&root),
-            // Final by proof of work; without any, genesis.
+            // The last block final by proof of work; without proof of work, genesis.
             finalized: self.config.genesis.header().execution_hash,
         });
     }
 
-    /// Asks about, and approves, proposals of the present slot.
+    /// Executes, and approves, proposals of the present slot.
     fn consider_proposals(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let candidates: Vec<(Slot, Hash)> = self
+        let is_current = |slot: Slot| self.is_in_slot(slot, now);
+        let candidates: Vec<Hash> = self
             .tree
             .iter()
             .filter(|(_, e)| e.proposed && e.certificate.is_none() && e.has_body())
-            .filter(|(_, e)| self.in_slot(e.header.slot, now))
-            .map(|(h, e)| (e.header.slot, *h))
+            .filter(|(_, e)| is_current(e.header.slot))
+            .map(|(h, _)| *h)
             .collect();
-        for (_, hash) in candidates {
+        for hash in candidates {
             let Some(entry) = self.tree.get(&hash) else {
                 continue;
             };
-            let parent_valid = self
-                .tree
-                .get(&entry.header.parent_hash)
-                .is_some_and(|p| p.execution == Execution::Valid);
+            let is_executable =
+                entry.federation.is_some() && self.is_valid(&entry.header.parent_hash);
             match entry.execution {
-                Execution::Unknown if parent_valid && entry.federation.is_some() => {
-                    self.ask(hash, out)
-                }
+                Execution::Unknown if is_executable => self.execute(hash, out),
                 Execution::Valid => self.try_approve(hash, now, out),
-                _ => {}
+                Execution::Unknown | Execution::Asked | Execution::Invalid => {}
             }
         }
     }
@@ -148,18 +139,14 @@ impl State {
                 entry.execution = Execution::Valid;
                 self.advance(now, out);
             }
-            Verdict::Invalid => {
-                entry.execution = Execution::Invalid;
-                if entry.certificate.is_some() {
-                    out.push(Effect::Notice(Notice::CertifiedInvalid { hash }));
-                }
-            }
-            // Asked again at the next tick.
+            Verdict::Invalid => self.mark_invalid(hash, out),
+            // Executed again at the next tick.
             Verdict::Unknown => entry.execution = Execution::Unknown,
         }
     }
 
-    /// The execution layer may have forgotten everything after what it last wrote: everything is asked again.
+    /// The execution layer may have lost all blocks since its last write: every block is executed
+    /// again.
     pub(super) fn on_execution_restarted(&mut self, out: &mut Vec<Effect>) {
         let hashes: Vec<Hash> = self.tree.iter().map(|(h, _)| *h).collect();
         for hash in hashes {
@@ -169,13 +156,8 @@ impl State {
                 entry.execution = Execution::Unknown;
             }
         }
-        self.told = None;
+        self.forkchoice = None;
         self.building = None;
         self.execute_certified(out);
-    }
-
-    /// True when a block could be built upon.
-    pub(super) fn buildable(entry: &Entry) -> bool {
-        entry.execution == Execution::Valid && entry.federation.is_some()
     }
 }

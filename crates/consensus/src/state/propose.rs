@@ -1,57 +1,37 @@
-//! Rule 1: proposing.
+//! Proposals and approvals: rules 3.1 and 3.2 (docs/protocol.md).
 
 use std::sync::Arc;
 
-use alys_types::mutant::{self, Mutant};
 use alys_types::spec::{HEADER_VERSION, empty_ledger_hash, prev_randao, vault_address};
-use alys_types::{Block, Body, ExecutionPayload, Hash, Header, Slot, VoteKind, VoteTarget};
+use alys_types::{Block, Body, ExecutionPayload, Hash, Header, Height, Slot, VoteKind, VoteTarget};
 
-use super::State;
-use crate::input::{Effect, Notice, Now, PayloadRequest, Record, Send};
+use super::{State, trace};
+use crate::federation::FederationState;
+use crate::input::{BlockRef, Broadcast, Effect, Notice, Now, PayloadRequest, Record};
+use crate::rules::{self, Candidate, Proposing, Refusal};
 use crate::tree::{BodyState, Entry, Execution};
 
-/// A leader waits this part of its slot for the certificate of the slot before, when it has seen that proposal: its
-/// own clock may be ahead, and building beside the block would waste one of the two.
-const PATIENCE: u64 = 4;
-
 impl State {
-    /// Starts building when this node leads the present slot and is ready.
+    /// Requests a payload when this node leads the present slot and may propose.
     pub(super) fn try_propose(&mut self, now: Now, out: &mut Vec<Effect>) {
         let slot = self.slot_at(now);
-        let Some(parent) = self.tree.get(&self.highest) else {
-            return;
-        };
-        let Some(set) = &parent.child_set else { return };
-        let leader = match mutant::active(Mutant::LeaderByHeight) {
-            true => set.leader(Slot(parent.header.height.next().0)),
-            false => set.leader(slot),
-        };
-        if self.index_in(set) != Some(leader)
-            || self.silent()
-            || self.has_approved_in(slot)
-            || slot <= parent.header.slot
-            || parent.header.slot < self.votes.locked.slot
-            || self.target.is_some()
-            || !Self::buildable(parent)
-            || (parent.certificate.is_none() && self.highest != self.config.genesis.hash())
-            || self.told.map(|(head, _)| head) != Some(self.highest)
-            || self.building == Some((slot, self.highest))
-        {
+        if self.config.me.is_none() || self.building == Some((slot, self.highest)) {
             return;
         }
-        if now.wall_ms < slot.start_ms(self.slot_ms()) + self.slot_ms() / PATIENCE
-            && self.certificate_is_due(slot)
-        {
+        match self.may_propose(slot) {
+            None => return,
+            Some(Err(refusal)) => return trace(&mut self.traced.proposal, refusal, out),
+            Some(Ok(_)) => {}
+        }
+        if self.awaits_certificate(slot, now) {
             return;
         }
+        let spec = self.config.genesis.spec();
         let request = PayloadRequest {
             parent: self.highest,
-            parent_execution: parent.header.execution_hash,
+            parent_execution: self.highest_entry().header.execution_hash,
             slot,
-            timestamp: match mutant::active(Mutant::LocalTimestamp) {
-                true => now.wall_ms / 1_000,
-                false => slot.timestamp(self.slot_ms()),
-            },
+            timestamp: rules::block_timestamp(slot, spec, now, self.bug()),
             prev_randao: prev_randao(&self.highest, slot),
             fee_recipient: vault_address(),
         };
@@ -59,12 +39,43 @@ impl State {
         out.push(Effect::Build(request));
     }
 
-    /// True when the slot before has a proposal on the highest block that is not certified yet.
-    fn certificate_is_due(&self, slot: Slot) -> bool {
-        let before = Slot(slot.0.saturating_sub(1));
-        self.tree.children(&self.highest).any(|(_, e)| {
-            e.header.slot == before && e.proposed && e.execution != Execution::Invalid
-        })
+    /// The own index if the node may propose in this slot; `None` while the set of the block's
+    /// height is unknown.
+    fn may_propose(&self, slot: Slot) -> Option<Result<u8, Refusal>> {
+        let parent = self.tree.get(&self.highest)?;
+        let set = parent.child_set.as_ref()?;
+        let head = self.forkchoice.map(|(head, _)| head);
+        let block = Proposing {
+            slot,
+            leader: rules::leader(set, slot, parent.header.height.next(), self.bug()),
+            index: self.index_in(set),
+            parent: BlockRef {
+                slot: parent.header.slot,
+                hash: self.highest,
+            },
+            is_certified: parent.certificate.is_some()
+                || self.highest == self.config.genesis.hash(),
+            is_behind: self.sync_target.is_some(),
+            is_executed: parent.is_applied() && head == Some(self.highest),
+        };
+        let permission = self.may_vote();
+        Some(permission.and_then(|()| rules::may_propose(&self.votes, &block, self.bug())))
+    }
+
+    /// True in the first quarter of a slot while the proposal of the slot before, on the highest
+    /// block, has no certificate. The own clock may be ahead, and a block beside that proposal
+    /// would waste one of the two.
+    fn awaits_certificate(&self, slot: Slot, now: Now) -> bool {
+        let slot_ms = self.config.genesis.spec().slot_duration_ms;
+        let until_ms = slot.start_ms(slot_ms).saturating_add(slot_ms / 4);
+        let before = slot.saturating_sub(1);
+        let is_awaited =
+            |e: &Entry| e.header.slot == before && e.proposed && e.execution != Execution::Invalid;
+        now.wall_ms < until_ms
+            && self
+                .tree
+                .children(&self.highest)
+                .any(|(_, e)| is_awaited(e))
     }
 
     pub(super) fn on_build_failed(&mut self, slot: Slot, parent: Hash) {
@@ -73,7 +84,8 @@ impl State {
         }
     }
 
-    /// The payload is there: make the block, approve it in the same write, propose it.
+    /// Makes a block of the payload, approves it in the same write, and proposes it, if the rule
+    /// still permits it.
     pub(super) fn on_built(
         &mut self,
         slot: Slot,
@@ -86,94 +98,119 @@ impl State {
             return;
         }
         self.building = None;
-        if self.slot_at(now) != slot
-            || self.highest != parent_hash
-            || self.silent()
-            || self.has_approved_in(slot)
-        {
+        if self.slot_at(now) != slot || self.highest != parent_hash {
             return self.advance(now, out);
         }
-        let Some(parent) = self.tree.get(&parent_hash) else {
+        let signer = match self.may_propose(slot) {
+            None => return,
+            Some(Err(refusal)) => {
+                trace(&mut self.traced.proposal, refusal, out);
+                return self.advance(now, out);
+            }
+            Some(Ok(signer)) => signer,
+        };
+        let Some((block, federation)) = self.make_block(slot, signer, payload, out) else {
             return;
         };
-        let (Some(set), Some(federation)) = (parent.child_set.clone(), parent.federation.clone())
-        else {
-            return;
-        };
-        let Some(signer) = self.index_in(&set) else {
-            return;
-        };
-        let height = parent.header.height.next();
-        let parent_certificate = parent.certificate;
-        let body = self.fill_body(parent_hash, payload, out);
-        let ancestor = |wanted: &Hash| self.tree.ancestor(&parent_hash, wanted);
-        let Ok(after) = federation.next(&self.config.genesis, height, &body, ancestor) else {
-            return;
-        };
-        let header = Header {
-            version: HEADER_VERSION,
-            evm_chain_id: self.config.genesis.spec().evm_chain_id,
-            genesis_hash: self.config.genesis.hash(),
-            height,
-            slot,
-            proposer: signer,
-            parent_hash,
-            parent_certificate,
-            execution_hash: body.payload.block_hash,
-            body_hash: body.hash(),
-            set_hash: after.set().hash(),
-            ledger_hash: empty_ledger_hash(),
-        };
-        let hash = header.hash();
-        let block = Arc::new(Block { header, body });
-        let mut entry = Entry::new(block.header.clone(), set);
-        entry.child_set = Some(after.set().clone());
-        entry.proposed = true;
-        entry.body = BodyState::Stored;
-        self.remember_set(after.set().clone());
-        if let Some(next) = after.pending_set() {
-            self.remember_set(next.clone());
-        }
-        entry.federation = Some(after);
-        self.tree.insert(hash, entry);
-        let target = |kind| VoteTarget {
-            kind,
-            height,
-            slot,
-            hash,
-        };
-        self.votes.approved_slot = slot;
-        self.votes.latest.proposal = Some(target(VoteKind::Proposal));
-        self.votes.latest.approval = Some(target(VoteKind::Approval));
-        self.own_proposal = Some(block.clone());
-        let record = Record {
-            blocks: vec![block.clone()],
-            ..self.record()
-        };
-        let written = out.len();
-        out.push(Effect::Persist(Box::new(record)));
-        out.push(Effect::Send(Send::Proposal {
-            target: target(VoteKind::Proposal),
-            signer,
-            block: block.clone(),
-        }));
-        out.push(Effect::Send(Send::Approval {
-            target: target(VoteKind::Approval),
-            signer,
-        }));
-        if mutant::active(Mutant::ProposalBeforeWrite) {
-            out[written..].rotate_left(1);
-        }
-        if let Some(entry) = self.tree.get_mut(&hash) {
-            entry.execution = Execution::Asked;
-        }
+        let block = Arc::new(block);
+        let hash = self.insert_own_block(&block, federation);
+        self.sign_own_block(hash, &block, signer, out);
         out.push(Effect::Execute {
             hash,
             block: Some(block),
         });
     }
 
-    /// What the leader adds to the payload: finality that the federation's change waits for, and an ordered change.
+    /// The block of a payload on the highest certified block, with the federation after it.
+    fn make_block(
+        &mut self,
+        slot: Slot,
+        proposer: u8,
+        payload: ExecutionPayload,
+        out: &mut Vec<Effect>,
+    ) -> Option<(Block, FederationState)> {
+        let parent_hash = self.highest;
+        let body = self.fill_body(parent_hash, payload, out);
+        let parent = self.tree.get(&parent_hash)?;
+        let height = parent.header.height.next();
+        let federation = parent.federation.as_ref()?;
+        let ancestor = |wanted: &Hash| self.tree.ancestor(&parent_hash, wanted);
+        let after = federation
+            .next(&self.config, height, &body, ancestor)
+            .ok()?;
+        let genesis = &self.config.genesis;
+        let header = Header {
+            version: HEADER_VERSION,
+            evm_chain_id: genesis.spec().evm_chain_id,
+            genesis_hash: genesis.hash(),
+            height,
+            slot,
+            proposer,
+            parent_hash,
+            parent_certificate: parent.certificate,
+            execution_hash: body.payload.block_hash,
+            body_hash: body.hash(),
+            set_hash: after.set().hash(),
+            ledger_hash: empty_ledger_hash(),
+        };
+        Some((Block { header, body }, after))
+    }
+
+    /// Adds the own block to the tree. Its body counts as stored, because the write that approves
+    /// it holds it.
+    fn insert_own_block(&mut self, block: &Arc<Block>, after: FederationState) -> Hash {
+        let hash = block.header.hash();
+        let set = self.newest_set();
+        let mut entry = Entry::new(block.header.clone(), set);
+        entry.proposed = true;
+        entry.body = BodyState::Stored;
+        entry.execution = Execution::Asked;
+        self.tree.insert(hash, entry);
+        self.set_federation(&hash, after);
+        hash
+    }
+
+    fn sign_own_block(
+        &mut self,
+        hash: Hash,
+        block: &Arc<Block>,
+        signer: u8,
+        out: &mut Vec<Effect>,
+    ) {
+        let target = |kind| VoteTarget {
+            kind,
+            height: block.header.height,
+            slot: block.header.slot,
+            hash,
+        };
+        let proposal = target(VoteKind::Proposal);
+        let approval = target(VoteKind::Approval);
+        let before = self.votes;
+        self.votes.approved_slot = approval.slot;
+        self.votes.latest.proposal = Some(proposal);
+        self.votes.latest.approval = Some(approval);
+        rules::assert_approved(&before, &self.votes, &approval, self.bug());
+        self.own_proposal = Some(block.clone());
+        let record = Record {
+            blocks: vec![block.clone()],
+            ..self.record()
+        };
+        let messages = vec![
+            Broadcast::Proposal {
+                target: proposal,
+                signer,
+                block: block.clone(),
+            },
+            Broadcast::Approval {
+                target: approval,
+                signer,
+            },
+        ];
+        out.extend(rules::persist_then_broadcast(record, messages, self.bug()));
+    }
+
+    /// A body of the payload, with the leader's additions: the finality certificate that the
+    /// federation's change awaits, and an ordered change.
     fn fill_body(
         &mut self,
         parent_hash: Hash,
@@ -181,53 +218,110 @@ impl State {
         out: &mut Vec<Effect>,
     ) -> Body {
         let mut body = Body::of(payload);
-        let Some(federation) = self
-            .tree
-            .get(&parent_hash)
-            .and_then(|p| p.federation.clone())
-        else {
+        let Some(parent) = self.tree.get(&parent_hash) else {
             return body;
         };
-        if let Some(awaited) = federation.awaited_finality()
-            && let Some(finality) = self.root_finality
-            && finality.target.height >= awaited
-            && self
-                .tree
-                .ancestor(&parent_hash, &finality.target.hash)
-                .is_some()
+        let height = parent.header.height.next();
+        let Some(federation) = parent.federation.clone() else {
+            return body;
+        };
+        let awaited = federation.awaited_finality();
+        if let Some(finality) = self.root_finality
+            && awaited.is_some_and(|height| finality.target.height >= height)
+            && self.is_ancestor(&parent_hash, &finality.target.hash)
         {
             body.finality.push(finality);
         }
-        let Some(order) = self.order.clone() else {
-            return body;
-        };
+        if let Some(with_change) = self.add_change(&federation, height, &parent_hash, &body, out) {
+            return with_change;
+        }
+        body
+    }
+
+    fn is_ancestor(&self, parent: &Hash, wanted: &Hash) -> bool {
+        self.tree.ancestor(parent, wanted).is_some()
+    }
+
+    /// The body with the ordered federation change, if the next block may carry it. An order that
+    /// was carried already, or that can never be carried, is dropped.
+    fn add_change(
+        &mut self,
+        federation: &FederationState,
+        height: Height,
+        parent_hash: &Hash,
+        body: &Body,
+        out: &mut Vec<Effect>,
+    ) -> Option<Body> {
+        let order = self.order.clone()?;
         if federation.last_order() >= order.number {
             self.order = None;
-            return body;
+            return None;
         }
-        let height = self
-            .tree
-            .get(&parent_hash)
-            .map(|p| p.header.height.next())
-            .unwrap_or_default();
-        let with = Body {
+        let with_change = Body {
             federation_change: Some(order.clone()),
             ..body.clone()
         };
-        let ancestor = |wanted: &Hash| self.tree.ancestor(&parent_hash, wanted);
-        if federation
-            .next(&self.config.genesis, height, &with, ancestor)
-            .is_ok()
-        {
-            return with;
+        let ancestor = |wanted: &Hash| self.tree.ancestor(parent_hash, wanted);
+        let next = federation.next(&self.config, height, &with_change, ancestor);
+        if next.is_ok() {
+            return Some(with_change);
         }
         if federation.accepts(&order) {
-            // Nothing is in the way but the order itself.
-            out.push(Effect::Notice(Notice::OrderRefused {
-                number: order.number,
-            }));
+            // The federation is ready for a change, so the order itself is at fault.
+            let number = order.number;
+            out.push(Effect::Notice(Notice::OrderRefused { number }));
             self.order = None;
         }
-        body
+        None
+    }
+
+    /// Approves a block whose body is in memory, if rule 3.2 permits it.
+    pub(super) fn try_approve(&mut self, hash: Hash, now: Now, out: &mut Vec<Effect>) {
+        let Some(entry) = self.tree.get(&hash) else {
+            return;
+        };
+        let header = &entry.header;
+        let Some(parent) = self.tree.get(&header.parent_hash) else {
+            return;
+        };
+        let BodyState::Memory(block) = &entry.body else {
+            return; // Approved already.
+        };
+        let Some(signer) = self.index_in(&entry.set) else {
+            return;
+        };
+        let candidate = Candidate {
+            slot: header.slot,
+            parent: parent.header.slot,
+            is_proposed: entry.proposed,
+            is_valid: entry.is_applied(),
+        };
+        let spec = self.config.genesis.spec();
+        let permission = self
+            .may_vote()
+            .and_then(|()| rules::may_approve(&self.votes, &candidate, spec, now, self.bug()));
+        if let Err(refusal) = permission {
+            return trace(&mut self.traced.approval, refusal, out);
+        }
+        let target = VoteTarget {
+            kind: VoteKind::Approval,
+            height: header.height,
+            slot: header.slot,
+            hash,
+        };
+        let blocks = vec![block.clone()];
+        let before = self.votes;
+        self.votes.approved_slot = target.slot;
+        self.votes.latest.approval = Some(target);
+        rules::assert_approved(&before, &self.votes, &target, self.bug());
+        let record = Record {
+            blocks,
+            ..self.record()
+        };
+        if let Some(entry) = self.tree.get_mut(&hash) {
+            entry.body = BodyState::Stored;
+        }
+        let messages = vec![Broadcast::Approval { target, signer }];
+        out.extend(rules::persist_then_broadcast(record, messages, self.bug()));
     }
 }

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use alys_consensus::{
-    BlockRef, CertifiedBlock, Config, Effect, Input, Notice, Now, Send, State, Stored, Verdict,
-    VerifiedProposal, VerifiedVote, VoteState,
+    BlockRef, Broadcast, CertifiedBlock, Config, Effect, Input, Notice, Now, State, Stored,
+    Verdict, VerifiedProposal, VerifiedVote, VoteState,
 };
 use alys_types::bls::{SecretKey, use_stand_in};
 use alys_types::hash::tagged;
@@ -26,6 +26,7 @@ pub const FIRST: u64 = 850_000_000;
 /// One node (authority 3) and the keys of all four.
 pub struct World {
     pub genesis: Arc<Genesis>,
+    pub config: Config,
     pub keys: Vec<SecretKey>,
     pub state: State,
     pub start: Vec<Effect>,
@@ -80,15 +81,13 @@ impl World {
             hash: genesis.hash(),
         };
         let stored = stored(VoteState::fresh(first));
-        let config = Config {
-            genesis: genesis.clone(),
-            me: Some(keys[3].public_key().to_bytes()),
-        };
+        let config = Config::new(genesis.clone(), Some(keys[3].public_key().to_bytes()));
         let (wall_ms, mono_ms) = ((FIRST + 1) * SLOT_MS, 1_000_000);
-        let (state, start) =
-            State::restore(config, stored, Now { wall_ms, mono_ms }, None).expect("restores");
+        let (state, start) = State::restore(config.clone(), stored, Now { wall_ms, mono_ms }, None)
+            .expect("restores");
         let mut world = World {
             genesis,
+            config,
             keys,
             state,
             start,
@@ -102,12 +101,9 @@ impl World {
         world
     }
 
-    /// The state is made anew from the votes alone, in a process that trusted this offset of its clocks.
+    /// The state is made anew from the votes alone, in a process that trusted this offset of its
+    /// clocks.
     pub fn restart(&mut self, trusted_ms: Option<i64>) {
-        let config = Config {
-            genesis: self.genesis.clone(),
-            me: Some(self.keys[3].public_key().to_bytes()),
-        };
         let stored = Stored {
             votes: Some(self.state.summary().votes),
             ..Stored::default()
@@ -117,21 +113,22 @@ impl World {
             mono_ms: self.mono_ms,
         };
         (self.state, self.start) =
-            State::restore(config, stored, now, trusted_ms).expect("restores");
+            State::restore(self.config.clone(), stored, now, trusted_ms).expect("restores");
         self.input(Input::Executed {
             hash: self.genesis.hash(),
             verdict: Verdict::Valid,
         });
     }
 
+    /// The effects of an input, traces left out.
     pub fn input(&mut self, input: Input) -> Vec<Effect> {
-        self.state.handle(
-            input,
-            Now {
-                wall_ms: self.wall_ms,
-                mono_ms: self.mono_ms,
-            },
-        )
+        let now = Now {
+            wall_ms: self.wall_ms,
+            mono_ms: self.mono_ms,
+        };
+        let mut effects = self.state.handle(input, now);
+        effects.retain(|effect| !matches!(effect, Effect::Trace(_)));
+        effects
     }
 
     /// Both clocks go on.
@@ -221,7 +218,7 @@ impl World {
             .state
             .proposal_context(&proposal.block.header.parent_hash)
             .expect("the parent is known");
-        let proposal = VerifiedProposal::check(proposal, &context, &self.genesis).expect("valid");
+        let proposal = VerifiedProposal::check(proposal, &context, &self.config).expect("valid");
         self.input(Input::Proposal(proposal))
     }
 
@@ -231,7 +228,7 @@ impl World {
             certificate: self.certificate(kind, header),
         };
         let set = self.state.set_for(header);
-        let block = CertifiedBlock::check(certified, &set, &self.genesis).expect("certified");
+        let block = CertifiedBlock::check(certified, &set, &self.config).expect("certified");
         self.input(Input::Certified(block))
     }
 
@@ -259,14 +256,14 @@ impl World {
 pub fn approvals(effects: &[Effect]) -> usize {
     effects
         .iter()
-        .filter(|e| matches!(e, Effect::Send(Send::Approval { .. })))
+        .filter(|e| matches!(e, Effect::Broadcast(Broadcast::Approval { .. })))
         .count()
 }
 
 pub fn confirmations(effects: &[Effect]) -> usize {
     effects
         .iter()
-        .filter(|e| matches!(e, Effect::Send(Send::Confirmation { .. })))
+        .filter(|e| matches!(e, Effect::Broadcast(Broadcast::Confirmation { .. })))
         .count()
 }
 

@@ -1,17 +1,17 @@
-//! A world of many state machines on one random schedule: delay, loss, partitions, crashes in the middle of effects,
-//! restarts from what was persisted, clocks that disagree, and authorities that equivocate. The oracles stand outside.
+//! A world of many state machines on one random schedule: delay, loss, partitions, crashes in the
+//! middle of effects, restarts from what was persisted, clocks that disagree, and authorities that
+//! equivocate. The oracles stand outside.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use alys_consensus::{
-    BlockRef, CertifiedBlock, Config, Effect, FederationRecord, Input, Notice, Now, PayloadRequest,
-    Record, Send, State, Stored, StoredBlock, Verdict, VerifiedBody, VerifiedProposal,
-    VerifiedVote, VoteState,
+    BlockRef, Broadcast, CertifiedBlock, Config, Effect, FederationRecord, Input, Notice, Now,
+    PayloadRequest, PlantedBug, Record, State, Stored, StoredBlock, Verdict, VerifiedBody,
+    VerifiedProposal, VerifiedVote, VoteState,
 };
 use alys_types::bls::SecretKey;
 use alys_types::hash::tagged;
-use alys_types::mutant::{self, Mutant};
 use alys_types::spec::{
     AuxPowSpec, GovernanceSpec, HEADER_VERSION, PegSpec, empty_ledger_hash, prev_randao,
 };
@@ -38,7 +38,8 @@ pub struct Plan {
     pub chaos_slots: u64,
     /// Slots after healing within which finality must move.
     pub calm_slots: u64,
-    pub mutant: Option<Mutant>,
+    /// Name of the planted bug.
+    pub mutant: Option<&'static str>,
     /// All correct nodes lose power right after one of them locked.
     pub blackout_after_lock: bool,
     /// Heights at which a federation change is ordered: removes, then adds, an authority.
@@ -129,6 +130,7 @@ struct Node {
 pub struct World {
     plan: Plan,
     genesis: Arc<Genesis>,
+    config: Config,
     nodes: Vec<Node>,
     events: BTreeMap<(u64, u64), Event>,
     now_ms: u64,
@@ -159,11 +161,7 @@ pub struct Report {
 
 pub fn run(plan: &Plan) -> Result<Report, Violation> {
     alys_types::bls::use_stand_in(true);
-    mutant::activate(plan.mutant);
-    let mut world = World::new(plan.clone());
-    let result = world.go();
-    mutant::activate(None);
-    result
+    World::new(plan.clone()).go()
 }
 
 fn secret(i: u8) -> SecretKey {
@@ -203,7 +201,12 @@ impl World {
             slot: genesis.header().slot,
             hash: genesis.hash(),
         };
+        let mut config = Config::new(genesis.clone(), None);
+        if let Some(name) = plan.mutant {
+            config.planted_bug = PlantedBug::new(name, Arc::default());
+        }
         let mut world = World {
+            config,
             random: plan.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d,
             genesis,
             nodes: Vec::new(),
@@ -465,8 +468,8 @@ impl World {
             sets: disk.sets.values().cloned().collect(),
         };
         let config = Config {
-            genesis: self.genesis.clone(),
             me: Some(self.nodes[node].key.public_key().to_bytes()),
+            ..self.config.clone()
         };
         let (state, effects) = State::restore(config, stored, self.clock(node), None)
             .expect("what was stored restores");
@@ -502,7 +505,7 @@ impl World {
         let life = self.nodes[node].life;
         match effect {
             Effect::Persist(record) => self.persist(node, *record),
-            Effect::Send(send) => self.send(node, send),
+            Effect::Broadcast(broadcast) => self.send(node, broadcast),
             Effect::Build(request) => {
                 let delay = 1 + self.below(if self.calm { 20 } else { 200 });
                 self.at(
@@ -542,7 +545,7 @@ impl World {
             Effect::Notice(Notice::ConflictingFinality { height, .. }) => {
                 self.violation = Some(Violation::TwoFinalBlocks { height: height.0 });
             }
-            Effect::Notice(_) | Effect::Forkchoice { .. } => {}
+            Effect::Notice(_) | Effect::Forkchoice { .. } | Effect::Trace(_) => {}
         }
     }
 
@@ -589,7 +592,8 @@ impl World {
                 self.violation = Some(Violation::TwoFinalBlocks { height: at });
             }
         }
-        // After a crash before the write a node may come to the same finality again, never to less than it persisted.
+        // After a crash before the write a node may come to the same finality again, never to less
+        // than it persisted.
         let persisted = self.nodes[node]
             .disk
             .finalized
@@ -626,9 +630,9 @@ impl World {
         }
     }
 
-    fn send(&mut self, node: usize, send: Send) {
-        let message = match send {
-            Send::Proposal {
+    fn send(&mut self, node: usize, broadcast: Broadcast) {
+        let message = match broadcast {
+            Broadcast::Proposal {
                 target,
                 signer,
                 block,
@@ -639,13 +643,13 @@ impl World {
                     vote,
                 }))
             }
-            Send::Approval { target, signer } => {
+            Broadcast::Approval { target, signer } => {
                 let vote = self.sign(node, target, signer);
                 let life = self.nodes[node].life;
                 self.at(0, Event::Own { node, vote, life });
                 Message::Approval(vote)
             }
-            Send::Confirmation {
+            Broadcast::Confirmation {
                 target,
                 signer,
                 certified,
@@ -662,7 +666,7 @@ impl World {
                     certified: *certified,
                 }))
             }
-            Send::Certificate(certified) => Message::Certificate(certified),
+            Broadcast::Certificate(certified) => Message::Certificate(certified),
         };
         for to in 0..self.plan.nodes {
             if to != node {
@@ -707,11 +711,12 @@ impl World {
             return;
         };
         let genesis = self.genesis.clone();
+        let config = self.config.clone();
         let inputs: Vec<Input> = match message {
             Message::Proposal(proposal) => {
                 let header = &proposal.block.header;
                 match state.proposal_context(&header.parent_hash) {
-                    Some(context) => VerifiedProposal::check(*proposal, &context, &genesis)
+                    Some(context) => VerifiedProposal::check(*proposal, &context, &config)
                         .map(Input::Proposal)
                         .into_iter()
                         .collect(),
@@ -727,14 +732,14 @@ impl World {
             }
             Message::Confirmation(confirmation) => {
                 let set = state.set_for(&confirmation.certified.header);
-                let certified = CertifiedBlock::check(confirmation.certified, &set, &genesis)
+                let certified = CertifiedBlock::check(confirmation.certified, &set, &config)
                     .map(Input::Certified);
                 let vote = VerifiedVote::check(confirmation.vote, &set, &genesis).map(Input::Vote);
                 certified.into_iter().chain(vote).collect()
             }
             Message::Certificate(certified) => {
                 let set = state.set_for(&certified.header);
-                CertifiedBlock::check(*certified, &set, &genesis)
+                CertifiedBlock::check(*certified, &set, &config)
                     .map(Input::Certified)
                     .into_iter()
                     .collect()

@@ -85,7 +85,7 @@ pub struct ChainActor {
 impl ChainActor {
     /// Restores the chain from the storage.
     pub async fn restore(
-        genesis: Arc<Genesis>,
+        config: Config,
         key: Option<Arc<SecretKey>>,
         mailboxes: Mailboxes,
         observer: Option<Observer>,
@@ -93,11 +93,7 @@ impl ChainActor {
         metrics: Metrics,
     ) -> Result<ChainActor, ChainError> {
         let stored = mailboxes.storage.load().await?;
-        let me = key.as_ref().map(|k| k.public_key().to_bytes());
-        let config = Config {
-            genesis: genesis.clone(),
-            me,
-        };
+        let genesis = config.genesis.clone();
         let (state, start_effects) =
             State::restore(config, stored, clock.now(), clock.trusted_ms())?;
         Ok(ChainActor {
@@ -228,11 +224,14 @@ impl ChainActor {
 
     pub(super) fn position(&self) -> Position {
         let summary = self.state.summary();
-        let goal = self.state.wanted().map(|(final_height, highest, to)| Goal {
-            final_height,
-            highest,
-            to,
-        });
+        let goal = self
+            .state
+            .sync_gap()
+            .map(|(final_height, highest, to)| Goal {
+                final_height,
+                highest,
+                to,
+            });
         Position {
             final_height: summary.final_height,
             highest_height: summary.highest_height,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use alys_consensus::{
-    BlockRef, Effect, Evidence, Input, Notice, PayloadRequest, Send, Verdict, VerifiedVote,
+    BlockRef, Broadcast, Effect, Evidence, Input, Notice, PayloadRequest, Verdict, VerifiedVote,
 };
 use alys_net::{Command, Topic};
 use alys_runtime::trace::reached;
@@ -20,7 +20,7 @@ impl ChainActor {
         for effect in effects {
             match effect {
                 Effect::Persist(record) => self.mailboxes.storage.persist(record).await?,
-                Effect::Send(send) => self.send(send),
+                Effect::Broadcast(broadcast) => self.sign_and_send(broadcast),
                 Effect::Build(request) => self.build(request),
                 Effect::Execute { hash, block } => {
                     let execute = EngineMessage::Execute { hash, block };
@@ -43,6 +43,7 @@ impl ChainActor {
                 }
                 Effect::Evidence(evidence) => self.report_evidence(&evidence),
                 Effect::Notice(notice) => self.notice(notice),
+                Effect::Trace(refusal) => tracing::trace!(%refusal, "not signed"),
             }
         }
         Ok(())
@@ -82,21 +83,21 @@ impl ChainActor {
     }
 
     /// Signs and broadcasts. The vote is durable, because its record precedes this effect.
-    fn send(&mut self, send: Send) {
-        match send {
-            Send::Proposal {
+    fn sign_and_send(&mut self, broadcast: Broadcast) {
+        match broadcast {
+            Broadcast::Proposal {
                 target,
                 signer,
                 block,
             } => self.propose(target, signer, &block),
-            Send::Approval { target, signer } => {
+            Broadcast::Approval { target, signer } => {
                 self.observe_parent(&target);
                 if let Some(vote) = self.sign(target, signer) {
                     self.broadcast(Topic::Approvals, vote.encode());
                     self.count_own(vote);
                 }
             }
-            Send::Confirmation {
+            Broadcast::Confirmation {
                 target,
                 signer,
                 certified,
@@ -108,7 +109,7 @@ impl ChainActor {
                     self.count_own(vote);
                 }
             }
-            Send::Certificate(certified) => self.broadcast_certificate(&certified),
+            Broadcast::Certificate(certified) => self.broadcast_certificate(&certified),
         }
     }
 

@@ -63,7 +63,7 @@ impl ChainActor {
             return Next::Judge(duplicate(self.state.has_counted(&vote)));
         }
         let is_set_known = self.state.known_set_for_vote(&vote).is_some();
-        if !is_set_known && self.state.wanted().is_some() {
+        if !is_set_known && self.state.sync_gap().is_some() {
             // Blocks are missing: the voted block will be final before this node has caught up.
             return Next::Judge(GossipVerdict::Ignore);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alys_actor_system::testkit::{Probe, TestSystem};
 use alys_actor_system::{Addr, AlysActor, Context, Fault};
-use alys_consensus::{Stored, StoredBlock};
+use alys_consensus::{Config, Stored, StoredBlock};
 use alys_net::{Command, Topic};
 use alys_types::bls::SecretKey;
 use alys_types::spec::{
@@ -152,7 +152,7 @@ impl Chain {
         prepare(&clock);
         let actor = test.start(NAME, 1024, move || {
             ChainActor::restore(
-                genesis.clone(),
+                Config::new(genesis.clone(), None),
                 None,
                 mailboxes.clone(),
                 None,

@@ -1,10 +1,10 @@
 //! Reasons for which received data is refused, and the party at fault.
 
-use alys_consensus::validity::Invalid;
+use alys_consensus::rules::CertificateError;
+use alys_consensus::rules::validity::Invalid;
 use alys_consensus::verify::{CertifiedError, ProposalError, VoteError};
 use alys_net::Topic;
 use alys_types::codec::DecodeError;
-use alys_types::vote::CertificateError;
 use alys_types::{Height, VoteKind};
 
 /// The party at fault for a refusal.

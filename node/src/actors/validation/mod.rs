@@ -1,6 +1,6 @@
 //! ValidationActor: decodes gossip and checks signatures outside of the ChainActor's task.
 //!
-//! Owns the genesis, no state. Guarantees one answer to each message, a decoded or checked value or a
+//! Owns the configuration of the rules, no state. Guarantees one answer to each message, a decoded or checked value or a
 //! refusal, and a [`ChainMessage::ChecksLost`] after a restart, which may have lost answers. Never
 //! decides relevance: the ChainActor drops known messages and names the authority set of each check.
 
@@ -11,12 +11,13 @@ mod tests;
 use std::sync::Arc;
 
 use alys_actor_system::{Addr, AlysActor, Context, Message};
+use alys_consensus::rules::check_certificate;
 use alys_consensus::{
-    CertifiedBlock, ProposalContext, VerifiedBody, VerifiedProposal, VerifiedVote,
+    CertifiedBlock, Config, ProposalContext, VerifiedBody, VerifiedProposal, VerifiedVote,
 };
 use alys_net::{GossipId, PeerId, Topic};
 use alys_types::wire::{BlockRange, CertifiedHeader, Confirmation, Message as Wire, Proposal};
-use alys_types::{AuthoritySet, Block, Certificate, Genesis, Height, Vote, VoteKind};
+use alys_types::{AuthoritySet, Block, Certificate, Height, Vote, VoteKind};
 
 use crate::actors::chain::ChainMessage;
 
@@ -172,20 +173,21 @@ impl Job {
 }
 
 pub struct ValidationActor {
-    genesis: Arc<Genesis>,
+    config: Config,
     chain: Addr<ChainMessage>,
 }
 
 impl ValidationActor {
-    pub fn new(genesis: Arc<Genesis>, chain: Addr<ChainMessage>) -> ValidationActor {
-        ValidationActor { genesis, chain }
+    pub fn new(config: Config, chain: Addr<ChainMessage>) -> ValidationActor {
+        ValidationActor { config, chain }
     }
 
     fn check(&self, job: Job) -> Result<Checked, CheckError> {
-        let genesis = &self.genesis;
+        let config = &self.config;
+        let genesis = &config.genesis;
         Ok(match job {
             Job::Proposal { proposal, context } => {
-                Checked::Proposal(VerifiedProposal::check(*proposal, &context, genesis)?)
+                Checked::Proposal(VerifiedProposal::check(*proposal, &context, config)?)
             }
             Job::Vote { vote, set } => Checked::Vote(VerifiedVote::check(vote, &set, genesis)?),
             Job::HeldVote { vote, set } => {
@@ -194,14 +196,14 @@ impl ValidationActor {
             Job::Confirmation { confirmation, set } => {
                 let Confirmation { vote, certified } = *confirmation;
                 let vote = VerifiedVote::check(vote, &set, genesis)?;
-                let certified = CertifiedBlock::check(certified, &set, genesis)?;
+                let certified = CertifiedBlock::check(certified, &set, config)?;
                 Checked::Confirmation(vote, certified)
             }
             Job::Certified { certified, set } => {
-                Checked::Certified(CertifiedBlock::check(*certified, &set, genesis)?)
+                Checked::Certified(CertifiedBlock::check(*certified, &set, config)?)
             }
             Job::Parent { certificate, set } => {
-                certificate.verify(&set, &genesis.chain_id())?;
+                check_certificate(&certificate, &set, config)?;
                 Checked::Parent(certificate)
             }
             Job::Range { range, set } => self.check_range(*range, &set)?,
@@ -243,7 +245,7 @@ impl ValidationActor {
             None => None,
         };
         // The sender's last final block may be beyond a change of the federation: no fault of the sender.
-        let finalized = finalized.and_then(|f| CertifiedBlock::check(f, set, &self.genesis).ok());
+        let finalized = finalized.and_then(|f| CertifiedBlock::check(f, set, &self.config).ok());
         Ok(Checked::Range {
             bodies: check_bodies(blocks)?,
             tip,
@@ -267,7 +269,7 @@ impl ValidationActor {
             header: last.header.clone(),
             certificate,
         };
-        Ok(CertifiedBlock::check(certified, set, &self.genesis)?)
+        Ok(CertifiedBlock::check(certified, set, &self.config)?)
     }
 }
 

@@ -1,0 +1,53 @@
+//! What the wall clock permits.
+
+use alys_types::{ChainSpec, Slot};
+
+use super::{PlantedBug, Refusal};
+use crate::input::Now;
+
+/// Slots ahead of the clock for which proposals are kept until their slot comes. The drift
+/// allowance is below one slot; one more covers a proposal that arrives while the slot changes.
+const EARLY_SLOTS: u64 = 2;
+
+/// Rule 3.2 (docs/protocol.md): an approval is signed while the wall clock is in the block's slot,
+/// give or take the drift allowance.
+pub(crate) fn may_sign_in(
+    slot: Slot,
+    spec: &ChainSpec,
+    now: Now,
+    bug: &PlantedBug,
+) -> Result<(), Refusal> {
+    let start = slot.start_ms(spec.slot_duration_ms);
+    let end = slot.next().start_ms(spec.slot_duration_ms);
+    let is_in = now.wall_ms.saturating_add(spec.drift_allowance_ms) >= start
+        && now.wall_ms < end.saturating_add(spec.drift_allowance_ms);
+    if is_in || bug.active("approves-out-of-slot") {
+        return Ok(());
+    }
+    Err(Refusal::OutOfSlot {
+        slot,
+        current: Slot::at(now.wall_ms, spec.slot_duration_ms),
+    })
+}
+
+/// Rule 3.2 (docs/protocol.md), "early proposals wait for their slot": true when `slot` is too far
+/// ahead of `current` for its proposals to be kept.
+pub(crate) fn is_too_early(slot: Slot, current: Slot, bug: &PlantedBug) -> bool {
+    slot > current.saturating_add(EARLY_SLOTS)
+        || (slot > current && bug.active("early-proposal-dropped"))
+}
+
+/// Section 1 (docs/protocol.md): the timestamp of a block, in seconds, derived from its slot, so
+/// that a leader's clock cannot bend it.
+pub(crate) fn block_timestamp(slot: Slot, spec: &ChainSpec, now: Now, bug: &PlantedBug) -> u64 {
+    if bug.active("local-timestamp") {
+        return now.wall_ms / 1_000;
+    }
+    slot.timestamp(spec.slot_duration_ms)
+}
+
+/// Section 3, "Clocks" (docs/protocol.md): true when the wall clock moved against the monotonic one
+/// by more than the drift allowance.
+pub(crate) fn has_clock_jumped(by_ms: i64, allowance_ms: u64, bug: &PlantedBug) -> bool {
+    by_ms.unsigned_abs() > allowance_ms && !bug.active("clock-jump-ignored")
+}

@@ -1,0 +1,199 @@
+//! Section 3, "Valid" (docs/protocol.md), as far as it needs neither the execution layer nor the
+//! branch below the parent.
+
+use alys_types::spec::{HEADER_VERSION, empty_ledger_hash, prev_randao, vault_address};
+use alys_types::{Block, Certificate, Hash, Header, Height, LimitError, Slot, VoteKind};
+
+use super::leader;
+use crate::config::Config;
+use crate::state::ProposalContext;
+
+/// The rule that a block breaks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    #[error("header version {found}, expected {HEADER_VERSION}")]
+    Version { found: u16 },
+    #[error("block of another chain: EVM chain id {evm_chain_id}, genesis {genesis}")]
+    OtherChain { evm_chain_id: u64, genesis: Hash },
+    #[error("parent is {found}, expected {expected}")]
+    Parent { expected: Hash, found: Hash },
+    #[error("height {found} on a parent of height {parent}")]
+    Height { parent: Height, found: Height },
+    #[error("slot {found} is not after the parent's slot {parent}")]
+    SlotOrder { parent: Slot, found: Slot },
+    #[error("proposer {found} is not the leader {leader} of its slot")]
+    NotTheLeader { leader: u8, found: u8 },
+    #[error("the header does not carry the certificate of its parent")]
+    ParentCertificate,
+    #[error("body does not match the header's body hash")]
+    BodyHash,
+    #[error("ledger hash is not that of the ledger after the parent")]
+    LedgerHash,
+    #[error("{0}")]
+    Limit(#[from] LimitError),
+    #[error("payload.{field} is not the value that the protocol computes")]
+    Payload { field: &'static str },
+    #[error("body holds {what}, which this version of the rules does not admit")]
+    NotAdmitted { what: &'static str },
+}
+
+/// Checks a block against its parent: header, body and payload. Certificates and signatures are
+/// checked in [`crate::verify`], the federation's change in [`crate::federation`].
+pub fn check_block(
+    block: &Block,
+    context: &ProposalContext,
+    config: &Config,
+) -> Result<(), Invalid> {
+    check_header(&block.header, context, config)?;
+    check_parent_certificate(&block.header.parent_certificate, context)?;
+    if block.header.ledger_hash != empty_ledger_hash() {
+        return Err(Invalid::LedgerHash);
+    }
+    check_body_belongs(block)?;
+    check_payload(block, context, config)?;
+    check_admitted(block)
+}
+
+/// Checks that the body is the header's and within limits.
+pub fn check_body_belongs(block: &Block) -> Result<(), Invalid> {
+    block.body.check_limits()?;
+    if block.body.hash() != block.header.body_hash {
+        return Err(Invalid::BodyHash);
+    }
+    Ok(())
+}
+
+fn check_header(
+    header: &Header,
+    context: &ProposalContext,
+    config: &Config,
+) -> Result<(), Invalid> {
+    let parent = &context.parent;
+    let genesis = &config.genesis;
+    if header.version != HEADER_VERSION {
+        return Err(Invalid::Version {
+            found: header.version,
+        });
+    }
+    if header.evm_chain_id != genesis.spec().evm_chain_id || header.genesis_hash != genesis.hash() {
+        return Err(Invalid::OtherChain {
+            evm_chain_id: header.evm_chain_id,
+            genesis: header.genesis_hash,
+        });
+    }
+    if header.parent_hash != context.parent_hash {
+        return Err(Invalid::Parent {
+            expected: context.parent_hash,
+            found: header.parent_hash,
+        });
+    }
+    if header.height != parent.height.next() {
+        return Err(Invalid::Height {
+            parent: parent.height,
+            found: header.height,
+        });
+    }
+    if header.slot <= parent.slot {
+        return Err(Invalid::SlotOrder {
+            parent: parent.slot,
+            found: header.slot,
+        });
+    }
+    let leader = leader(
+        &context.set,
+        header.slot,
+        header.height,
+        &config.planted_bug,
+    );
+    if header.proposer != leader {
+        return Err(Invalid::NotTheLeader {
+            leader,
+            found: header.proposer,
+        });
+    }
+    Ok(())
+}
+
+/// A child of genesis carries no certificate, every other block the approvals of its parent.
+fn check_parent_certificate(
+    certificate: &Option<Certificate>,
+    context: &ProposalContext,
+) -> Result<(), Invalid> {
+    let parent = &context.parent;
+    if parent.height == Height(0) {
+        return certificate
+            .is_none()
+            .then_some(())
+            .ok_or(Invalid::ParentCertificate);
+    }
+    let target = certificate
+        .as_ref()
+        .ok_or(Invalid::ParentCertificate)?
+        .target;
+    let expected = (
+        VoteKind::Approval,
+        parent.height,
+        parent.slot,
+        context.parent_hash,
+    );
+    if (target.kind, target.height, target.slot, target.hash) != expected {
+        return Err(Invalid::ParentCertificate);
+    }
+    Ok(())
+}
+
+fn check_payload(block: &Block, context: &ProposalContext, config: &Config) -> Result<(), Invalid> {
+    let header = &block.header;
+    let payload = &block.body.payload;
+    let bug = &config.planted_bug;
+    let timestamp = header
+        .slot
+        .timestamp(config.genesis.spec().slot_duration_ms);
+    let randao = prev_randao(&context.parent_hash, header.slot);
+    let fields = [
+        ("block_hash", payload.block_hash == header.execution_hash),
+        (
+            "parent_hash",
+            payload.parent_hash == context.parent.execution_hash,
+        ),
+        ("block_number", payload.block_number == header.height.0),
+        (
+            "timestamp",
+            payload.timestamp == timestamp || bug.active("local-timestamp"),
+        ),
+        ("fee_recipient", payload.fee_recipient == vault_address()),
+        (
+            "prev_randao",
+            payload.prev_randao == randao || bug.active("randao-unchecked"),
+        ),
+        (
+            "blob_gas_used",
+            payload.blob_gas.is_none_or(|b| b.used == 0),
+        ),
+        // Withdrawals come from peg-ins and AuxPoW fees; without those there are none.
+        (
+            "withdrawals",
+            payload.withdrawals.is_empty() && block.body.withdrawal_kinds.is_empty(),
+        ),
+    ];
+    match fields.into_iter().find(|(_, holds)| !holds) {
+        Some((field, _)) => Err(Invalid::Payload { field }),
+        None => Ok(()),
+    }
+}
+
+/// Parts of a body whose features this version of the rules does not have.
+fn check_admitted(block: &Block) -> Result<(), Invalid> {
+    let body = &block.body;
+    let absent = [
+        ("peg-ins", body.peg_ins.is_empty()),
+        ("settlements", body.settlements.is_empty()),
+        ("a peg-out proposal", body.peg_out.is_none()),
+        ("an AuxPoW header", body.auxpow.is_none()),
+        ("governance orders", body.governance_orders.is_empty()),
+    ];
+    match absent.into_iter().find(|(_, is_absent)| !is_absent) {
+        Some((what, _)) => Err(Invalid::NotAdmitted { what }),
+        None => Ok(()),
+    }
+}

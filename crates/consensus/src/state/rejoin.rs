@@ -1,0 +1,64 @@
+//! Loss of the vote state, silence, and the return (protocol section 3, "Lost vote state").
+
+use alys_types::Slot;
+
+use super::State;
+use crate::input::{BlockRef, Effect, Latest, Notice, Now, Record, VoteState};
+use crate::rules;
+use crate::verify::VerifiedVote;
+
+impl State {
+    pub(super) fn on_votes_lost(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let seen = self.slot_at(now).max(self.highest_slot());
+        let until = rules::rejoin_slot(seen, self.config.genesis.spec());
+        self.votes.silent_until = Some(self.votes.silent_until.map_or(until, |u| u.max(until)));
+        self.votes.latest = Latest::default();
+        out.push(Effect::Persist(Box::new(self.record())));
+        out.push(Effect::Notice(Notice::VotesLost {
+            silent_until: until,
+        }));
+    }
+
+    pub(super) fn on_held_vote(&mut self, vote: VerifiedVote, now: Now, out: &mut Vec<Effect>) {
+        let set = self.sets.get(&vote.set_hash());
+        let index = set.and_then(|set| self.index_in(set));
+        if index != Some(vote.vote().signer) || self.votes.silent_until.is_some() {
+            return;
+        }
+        if rules::is_lost_vote(&self.votes, &vote.vote().target, self.bug()) {
+            self.on_votes_lost(now, out);
+        }
+    }
+
+    /// A certificate of a slot ahead of the local clock shows that the clock is behind, and that
+    /// the lost votes may be of later slots than it suggested: the silence is extended.
+    pub(super) fn on_reported_slot(&mut self, slot: Slot, now: Now, out: &mut Vec<Effect>) {
+        let Some(until) = self.votes.silent_until else {
+            return;
+        };
+        let spec = self.config.genesis.spec();
+        let latest_ms = now.wall_ms.saturating_add(spec.drift_allowance_ms);
+        if slot <= Slot::at(latest_ms, spec.slot_duration_ms) {
+            return;
+        }
+        let extended = rules::rejoin_slot(slot, spec);
+        if extended > until {
+            self.votes.silent_until = Some(extended);
+            out.push(Effect::Persist(Box::new(self.record())));
+        }
+    }
+
+    /// Ends the silence if the final block `block` is beyond the rejoin margin.
+    pub(super) fn regain_votes(
+        &mut self,
+        block: BlockRef,
+        record: &mut Record,
+        out: &mut Vec<Effect>,
+    ) {
+        if rules::is_rejoining(&self.votes, block.slot, self.bug()) {
+            self.votes = VoteState::fresh(block);
+            record.votes = self.votes_to_write();
+            out.push(Effect::Notice(Notice::VotesRegained));
+        }
+    }
+}
