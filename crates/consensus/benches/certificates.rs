@@ -1,13 +1,12 @@
-//! What it costs to check a certificate, single and in batches, against blst's own cost of the same
-//! work.
+//! Cost of checking a certificate, single and in batches, beside blst's own cost of the same work.
 //!
 //! `cargo bench -p alys-consensus --bench certificates`. Criterion measures each on its own; the
-//! table at the end measures ours and blst's in turns, in one run, and prints ratios, which a busy
-//! machine leaves alone.
+//! table at the end measures ours and blst's in turns, in one run, and prints ratios, which do not
+//! depend on the load of the machine.
 //!
-//! Two of blst's costs stand beside ours. *Points*: key and signature are points already, and only
-//! the pairing is done: what nobody can beat. *Bytes*: the signature comes as 96 bytes and has to
-//! be decompressed and checked to be in its subgroup, as every signature of a peer must be.
+//! Two of blst's costs stand beside ours. *Points*: key and signature are points already, so that
+//! only the pairing remains: a lower bound. *Bytes*: the signature is 96 bytes, which are
+//! decompressed and checked to be in the subgroup, as every signature of a peer must be.
 
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
@@ -33,12 +32,12 @@ const SIZES: [usize; 3] = [4, 7, 15];
 const BATCHES: [usize; 2] = [16, 64];
 const TURNS: usize = 200;
 
-/// A federation, and certificates of it for different blocks.
+/// A federation, and its certificates of different blocks.
 struct Federation {
     config: Config,
     set: Arc<alys_types::AuthoritySet>,
     certified: Vec<CertifiedHeader>,
-    /// As blst has them: signers' keys, message, signature.
+    /// The signers' keys of each certificate, in blst's form.
     keys: Vec<Vec<PublicKey>>,
     messages: Vec<Hash>,
     signatures: Vec<Signature>,
@@ -111,7 +110,7 @@ fn federation(n: usize, count: usize) -> Federation {
 }
 
 impl Federation {
-    /// As the node does it: of a certified header that a peer sent.
+    /// The check of a node: of a certified header that a peer sent.
     fn ours(&self, index: usize) {
         let certified = self.certified[index].clone();
         black_box(CertifiedBlock::check(certified, &self.set, &self.config).expect("good"));
@@ -206,7 +205,7 @@ impl Federation {
     }
 }
 
-/// Not to be foreseen by anybody else's certificates; here nobody tries.
+/// Scalars that need not be random here, because no certificate is forged.
 fn scalars(count: usize) -> Vec<u64> {
     (1..=count as u64)
         .map(|number| number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
@@ -250,7 +249,7 @@ fn with_criterion(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Medians of `works`, each done once a turn.
+/// Medians of `works`, each run once a turn.
 fn in_turns(turns: usize, works: [&dyn Fn(); 3]) -> [Duration; 3] {
     let mut times = [const { Vec::new() }; 3];
     for _ in 0..turns {
@@ -313,7 +312,7 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     with_criterion(&mut criterion);
     criterion.final_summary();
-    // `cargo test --benches` runs each function once and wants no figures.
+    // `cargo test --benches` runs each function once, without figures.
     if std::env::args().any(|argument| argument == "--bench") {
         table();
     }

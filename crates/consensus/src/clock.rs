@@ -1,4 +1,4 @@
-//! Distrust of a wall clock that jumps (protocol section 3, "Clocks").
+//! Distrust of a wall clock that jumps (rule 3.9, docs/protocol.md).
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Equivocation of authorities (protocol section 3).
+//! Equivocation of authorities (rule 3.13, docs/protocol.md).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Changes of the federation along a branch (protocol section 1).
+//! Changes of the federation along a branch (rule 1.7, docs/protocol.md).
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The safety argument of protocol section 3, on random schedules, for both fault models; and the
+//! The safety argument of protocol section 3, on random schedules, for both fault models, and the
 //! proof that the tests would notice: with a rule or a persisted field left out they find a
 //! violation.
 
@@ -50,21 +50,21 @@ fn check(base: impl Fn(u64) -> Plan) -> (usize, usize) {
 }
 
 #[test]
-fn no_two_final_blocks_and_progress_in_the_crash_model() {
+fn final_blocks_agree_and_progress_continues_in_the_crash_model() {
     check(|seed| plan(seed, 3 + (seed % 3) as usize, FaultModel::Crash, 0));
 }
 
 #[test]
-fn no_two_final_blocks_and_progress_with_byzantine_authorities() {
+fn final_blocks_agree_and_progress_continues_with_byzantine_authorities() {
     let (_, evidence) = check(|seed| {
         let nodes = if seed % 3 == 0 { 7 } else { 4 };
         plan(seed, nodes, FaultModel::Byzantine, nodes / 3)
     });
-    assert!(evidence > 0, "contradictions are noticed");
+    assert!(evidence > 0, "equivocation is reported");
 }
 
 #[test]
-fn no_two_final_blocks_and_progress_while_the_federation_changes() {
+fn final_blocks_agree_and_progress_continues_while_the_federation_changes() {
     let (sets, _) = check(|seed| Plan {
         changes: true,
         ..plan(seed, 5, FaultModel::Crash, 0)
@@ -73,7 +73,7 @@ fn no_two_final_blocks_and_progress_while_the_federation_changes() {
 }
 
 #[test]
-fn all_power_lost_right_after_locking_is_survived() {
+fn a_loss_of_all_power_right_after_locking_is_survived() {
     check(|seed| Plan {
         blackout_after_lock: true,
         ..plan(seed, 3, FaultModel::Crash, 0)

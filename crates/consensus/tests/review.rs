@@ -1,4 +1,4 @@
-//! What hostile or late peers, slow clocks and restarts may not bring about.
+//! Defences against hostile or late peers, slow clocks and restarts.
 
 mod single;
 
@@ -17,7 +17,7 @@ use alys_types::{
 };
 use single::{FIRST, SLOT_MS, World, approvals, confirmations, finals, genesis, notices};
 
-/// More than a node keeps of what is not certified.
+/// More uncertified blocks than a node keeps.
 const MANY: u64 = 70;
 
 fn builds(effects: &[Effect]) -> bool {
@@ -34,7 +34,7 @@ fn records(effects: &[Effect]) -> impl Iterator<Item = &Record> {
     })
 }
 
-/// What a store gives back after these effects, while nothing is final.
+/// The contents of a store after these effects, while no block is final.
 fn stored(fresh: VoteState, effects: &[Effect]) -> Stored {
     let mut blocks: BTreeMap<Hash, StoredBlock> = BTreeMap::new();
     let mut votes = Some(fresh);
@@ -66,7 +66,7 @@ fn stored(fresh: VoteState, effects: &[Effect]) -> Stored {
     }
 }
 
-/// Two blocks of slots 1 and 2, one on the other.
+/// Two blocks, of slots 1 and 2, the second on the first.
 fn two_blocks(w: &World) -> (Proposal, Proposal) {
     let first = w.proposal(1, w.genesis.header(), None, 0);
     let certificate = w.certificate(VoteKind::Approval, &first.block.header);
@@ -74,7 +74,7 @@ fn two_blocks(w: &World) -> (Proposal, Proposal) {
     (first, second)
 }
 
-/// And one of slot 4 on them.
+/// [`two_blocks`] and one of slot 4 on the second.
 fn three_blocks(w: &World) -> [Proposal; 3] {
     let (first, second) = two_blocks(w);
     let certificate = w.certificate(VoteKind::Approval, &second.block.header);
@@ -87,7 +87,7 @@ fn give_body(w: &mut World, block: &Block) -> Vec<Effect> {
     w.input(Input::Body(body))
 }
 
-/// Makes the block of slot 5 final on genesis, executed.
+/// Makes a block of slot 5 on genesis executed and final.
 fn final_at_slot_5(w: &mut World) -> Header {
     w.at_slot(5, 10);
     let p = w.proposal(5, &w.genesis.header().clone(), None, 5);
@@ -103,38 +103,38 @@ fn final_at_slot_5(w: &mut World) -> Header {
 }
 
 #[test]
-fn a_certified_branch_that_lost_does_not_silence_the_leaders() {
+fn a_certified_branch_beside_finality_does_not_silence_leaders() {
     let mut w = World::new();
     let (_, lost) = two_blocks(&w);
     final_at_slot_5(&mut w);
-    // Higher than what is final, of a lower slot: it can never connect.
+    // Higher than the final block and of a lower slot: it can never connect.
     let effects = w.give_certificate(VoteKind::Approval, &lost.block.header);
     assert!(
         !effects.iter().any(|e| matches!(e, Effect::Sync { .. })),
         "{effects:?}"
     );
-    assert_eq!(w.state.wanted(), None);
+    assert_eq!(w.state.sync_gap(), None);
     assert!(builds(&w.at_slot(7, 600)), "authority 3 leads slot 7");
 }
 
 #[test]
-fn a_target_is_given_up_when_a_higher_slot_is_certified() {
+fn a_sync_target_is_dropped_when_a_higher_slot_is_certified() {
     let mut w = World::new();
     let (_, lost) = two_blocks(&w);
     w.at_slot(3, 10);
     w.give_certificate(VoteKind::Approval, &lost.block.header);
-    assert!(w.state.wanted().is_some());
+    assert!(w.state.sync_gap().is_some());
     assert!(
         !builds(&w.at_slot(3, 600)),
         "a leader that lacks the highest certified block stays silent"
     );
     final_at_slot_5(&mut w);
-    assert_eq!(w.state.wanted(), None);
+    assert_eq!(w.state.sync_gap(), None);
     assert!(builds(&w.at_slot(7, 600)));
 }
 
 #[test]
-fn a_target_is_taken_as_soon_as_its_parent_is_there() {
+fn a_sync_target_is_certified_as_soon_as_its_parent_is_known() {
     let mut w = World::new();
     let (first, second) = two_blocks(&w);
     w.at_slot(2, 10);
@@ -143,11 +143,11 @@ fn a_target_is_taken_as_soon_as_its_parent_is_there() {
     assert_eq!(
         certified,
         Some(second.block.header.hash()),
-        "the highest certificate is the one to say again"
+        "the highest certificate is the one that is rebroadcast"
     );
     let effects = give_body(&mut w, &first.block);
     assert_eq!(w.state.summary().highest.hash, second.block.header.hash());
-    assert_eq!(w.state.wanted(), None);
+    assert_eq!(w.state.sync_gap(), None);
     assert!(confirmations(&effects) >= 1);
 }
 
@@ -165,7 +165,7 @@ fn proposals_of_far_slots_do_not_push_out_the_present_one() {
 }
 
 #[test]
-fn a_leader_that_contradicts_itself_without_end_does_not_push_out_others() {
+fn a_leader_that_equivocates_without_end_does_not_push_out_others() {
     let mut w = World::new();
     let genesis = w.genesis.header().clone();
     w.at_slot(2, 10);
@@ -190,14 +190,14 @@ fn a_leader_that_contradicts_itself_without_end_does_not_push_out_others() {
 }
 
 #[test]
-fn nothing_is_final_without_its_body() {
+fn no_block_is_final_without_its_body() {
     let mut w = World::new();
     let genesis = w.genesis.header().clone();
     w.at_slot(1, 10);
     let p = w.proposal(1, &genesis, None, 0);
     let header = p.block.header.clone();
     w.give_proposal(p.clone());
-    // Nobody certifies it; its body is forgotten.
+    // It is not certified in time; its body is dropped.
     w.at_slot(12, 10);
     assert!(!w.state.has_body(&header.hash()));
     let mut effects = w.give_certificate(VoteKind::Approval, &header);
@@ -233,7 +233,7 @@ fn vote_at(w: &World, signer: u8, slot: u64, hash: Hash) -> Vote {
 }
 
 #[test]
-fn absurd_slots_neither_panic_nor_blind_the_watch_for_contradictions() {
+fn absurd_slots_neither_panic_nor_hide_equivocation() {
     let mut w = World::new();
     w.at_slot(1, 10);
     for slot in [
@@ -266,7 +266,7 @@ fn a_clock_that_is_slow_within_the_allowance_does_not_prolong_the_silence_after_
     let mut certificate = None;
     let mut regained = None;
     for slot in 2..=8 {
-        // The certificate is there before the local clock says that its slot has begun.
+        // The certificate arrives before its slot begins by the local clock.
         w.at_slot(slot - 1, SLOT_MS - 150);
         let p = w.proposal(slot, &parent, certificate, 0);
         let header = p.block.header.clone();
@@ -284,9 +284,9 @@ fn a_clock_that_is_slow_within_the_allowance_does_not_prolong_the_silence_after_
 }
 
 #[test]
-fn nobody_decides_on_the_children_of_a_block_just_because_its_header_says_so() {
+fn a_header_alone_does_not_choose_the_set_of_its_children() {
     use_stand_in(true);
-    // An authority that once was the whole federation, and is one of four now.
+    // An authority that was the whole federation once, and is one of four now.
     let elder = SecretKey::derive(&[2; 32]);
     let mut w = World::restored(|fresh| {
         let set = genesis(&[SecretKey::derive(&[2; 32])])
@@ -339,16 +339,20 @@ fn nobody_decides_on_the_children_of_a_block_just_because_its_header_says_so() {
     if let Ok(block) = CertifiedBlock::check(certified, &set, &w.config) {
         effects = w.input(Input::Certified(block));
     }
-    assert_eq!(confirmations(&effects), 0, "nobody locks on it");
+    assert_eq!(
+        confirmations(&effects),
+        0,
+        "a forged certificate does not lock"
+    );
     assert_eq!(w.state.summary().highest.hash, w.genesis.hash());
 }
 
 #[test]
-fn what_a_lock_stands_on_is_written_with_it() {
+fn the_chain_below_a_lock_is_written_with_it() {
     let mut w = World::new();
     w.at_slot(4, 10);
     let blocks = three_blocks(&w);
-    // As in a range of blocks: bodies first, then the certificate of the last.
+    // As in a range of blocks: bodies first, then the certificate of the last one.
     let mut effects: Vec<Effect> = blocks
         .iter()
         .flat_map(|p| give_body(&mut w, &p.block))
@@ -360,7 +364,7 @@ fn what_a_lock_stands_on_is_written_with_it() {
     assert_eq!(summary.votes.locked.hash, blocks[2].block.header.hash());
     assert_eq!(
         summary.highest, summary.votes.locked,
-        "it finds again what it is locked on"
+        "the locked block is restored"
     );
     assert!(
         blocks
@@ -390,7 +394,10 @@ fn a_leader_that_cannot_reach_its_lock_does_not_propose_below_it() {
         ..Stored::default()
     });
     assert!(!builds(&w.at_slot(3, 600)), "authority 3 leads slot 3");
-    assert!(w.state.wanted().is_some(), "it asks for what is missing");
+    assert!(
+        w.state.sync_gap().is_some(),
+        "the missing range is requested"
+    );
     give_body(&mut w, &first.block);
     assert_eq!(w.state.summary().highest, locked);
 }
@@ -429,8 +436,8 @@ fn a_federation_of_one_trusts_its_clock_by_itself() {
 }
 
 #[test]
-fn a_clock_that_jumped_is_not_trusted_because_the_node_comes_back() {
-    // The wall clock stands in the first slot, an hour after what was trusted in this process.
+fn a_restart_does_not_make_a_clock_that_jumped_trusted() {
+    // The wall clock is in the first slot, an hour after the offset trusted in this process.
     let mut w = World::new();
     let genesis = w.genesis.header().clone();
     let jumped = Some((w.wall_ms - w.mono_ms) as i64 - 3_600_000);
@@ -445,14 +452,14 @@ fn a_clock_that_jumped_is_not_trusted_because_the_node_comes_back() {
     assert_eq!(
         w.state.trusted_clock_ms(),
         jumped,
-        "which the next incarnation is told"
+        "the next incarnation gets the trusted offset"
     );
     let effects = w.input(Input::ClockConfirmed);
     assert!(notices(&effects).contains(&Notice::ClockTrusted));
     assert!(builds(&w.input(Input::Tick)), "its slot still lasts");
     assert_ne!(w.state.trusted_clock_ms(), jumped);
 
-    // A process that begins trusts what it sees.
+    // A new process trusts its first reading.
     let mut w = World::new();
     w.restart(None);
     assert!(notices(&w.start).is_empty());
@@ -460,7 +467,7 @@ fn a_clock_that_jumped_is_not_trusted_because_the_node_comes_back() {
 }
 
 #[test]
-fn a_vote_said_again_waits_once() {
+fn a_repeated_vote_is_buffered_once() {
     let mut w = World::new();
     w.at_slot(1, 10);
     let genesis = w.genesis.header().clone();
@@ -481,7 +488,7 @@ fn a_vote_said_again_waits_once() {
 }
 
 #[test]
-fn a_held_vote_of_a_set_that_is_not_known_is_no_loss() {
+fn a_held_vote_of_an_unknown_set_is_no_loss() {
     let mut w = World::new();
     let vote = vote_at(&w, 2, FIRST + 3, Hash([5; 32]));
     let vote = VerifiedVote::check(vote, w.genesis.set(), &w.genesis).expect("verifies");

@@ -1,4 +1,4 @@
-//! The rules one by one, on a single node that is told everything.
+//! The rules one by one, on a single node that receives every message.
 
 mod single;
 
@@ -40,7 +40,7 @@ fn a_block_is_approved_confirmed_and_final() {
     assert_eq!(
         order,
         ["persist votes with body", "approve"],
-        "persist, then speak"
+        "persist, then send"
     );
     for i in 0..3 {
         let vote = w.vote(i, VoteKind::Approval, &header);
@@ -65,7 +65,7 @@ fn a_block_is_approved_confirmed_and_final() {
         effects
             .iter()
             .any(|e| matches!(e, Effect::Broadcast(Broadcast::Certificate(_)))),
-        "finality is told"
+        "the finality certificate is sent"
     );
 }
 
@@ -75,7 +75,7 @@ fn a_slot_is_approved_once_and_only_while_it_lasts() {
     let genesis = w.genesis.header().clone();
     let early = w.proposal(2, &genesis, None, 0);
     w.at_slot(1, 10);
-    assert!(!w.approves(&early), "early proposals wait");
+    assert!(!w.approves(&early), "early proposals are held");
     assert_eq!(approvals(&w.at_slot(1, SLOT_MS - 501)), 0);
     assert_eq!(
         approvals(&w.at_slot(1, SLOT_MS - 499)),
@@ -151,17 +151,17 @@ fn a_certificate_below_the_last_approval_is_not_confirmed() {
     assert!(w.approves(&a));
     w.at_slot(2, 10);
     let b = w.proposal(2, &genesis, None, 0);
-    assert!(w.approves(&b), "nothing is locked yet");
+    assert!(w.approves(&b), "no block is locked yet");
     let effects = w.give_certificate(VoteKind::Approval, &a.block.header);
     assert_eq!(
         confirmations(&effects),
         0,
-        "a's slot is below what was approved since"
+        "a's slot is below the highest approved"
     );
 }
 
 #[test]
-fn votes_that_come_before_their_block_wait_for_it() {
+fn votes_that_arrive_before_their_block_are_buffered() {
     let mut w = World::new();
     let genesis = w.genesis.header().clone();
     w.at_slot(1, 10);
@@ -173,7 +173,7 @@ fn votes_that_come_before_their_block_wait_for_it() {
     assert_eq!(
         confirmations(&w.give_proposal(a)),
         1,
-        "the certificate is made of the votes that waited"
+        "the buffered votes make the certificate"
     );
 }
 
@@ -194,10 +194,10 @@ fn lost_votes_silence_a_node_until_a_later_slot_is_final() {
         w.at_slot(slot, 10);
         let p = w.proposal(slot, &parent, certificate, 0);
         let header = p.block.header.clone();
-        let spoke = w.approves(&p);
+        let has_approved = w.approves(&p);
         let mut effects = w.give_certificate(VoteKind::Approval, &header);
         assert_eq!(
-            spoke || confirmations(&effects) > 0,
+            has_approved || confirmations(&effects) > 0,
             slot > 5,
             "slot {slot}"
         );
@@ -214,7 +214,7 @@ fn lost_votes_silence_a_node_until_a_later_slot_is_final() {
 }
 
 #[test]
-fn a_later_vote_of_ours_in_a_peers_hands_is_a_loss() {
+fn a_later_vote_of_ours_held_by_a_peer_is_a_loss() {
     let mut w = World::new();
     let genesis = w.genesis.header().clone();
     let p = w.proposal(1, &genesis, None, 0);
@@ -224,7 +224,7 @@ fn a_later_vote_of_ours_in_a_peers_hands_is_a_loss() {
     let others = VerifiedVote::check(others, w.genesis.set(), &w.genesis).expect("verifies");
     assert!(
         notices(&w.input(Input::HeldVote(others))).is_empty(),
-        "a vote of somebody else tells nothing"
+        "a vote of another authority is no loss"
     );
     let effects = w.input(Input::HeldVote(held));
     assert!(matches!(notices(&effects)[..], [Notice::VotesLost { .. }]));
@@ -271,7 +271,7 @@ fn authorities_that_vote_in_the_new_slot_confirm_a_clock() {
 }
 
 #[test]
-fn conflicting_finality_is_reported_not_followed() {
+fn conflicting_finality_is_reported_and_not_followed() {
     let mut w = World::new();
     let genesis = w.genesis.header().clone();
     w.at_slot(1, 10);
@@ -292,7 +292,7 @@ fn conflicting_finality_is_reported_not_followed() {
 }
 
 #[test]
-fn a_certified_block_above_what_is_known_starts_a_sync_and_stops_proposals() {
+fn a_certified_block_that_does_not_connect_starts_a_sync_and_stops_proposals() {
     let mut w = World::new();
     let genesis = w.genesis.header().clone();
     w.at_slot(1, 10);
@@ -302,7 +302,7 @@ fn a_certified_block_above_what_is_known_starts_a_sync_and_stops_proposals() {
     let effects = w.give_certificate(VoteKind::Approval, &b.block.header);
     assert!(matches!(effects[..], [Effect::Sync { .. }]), "{effects:?}");
     assert_eq!(
-        w.state.wanted().map(|(f, h, t)| (f.0, h.0, t.0)),
+        w.state.sync_gap().map(|(f, h, t)| (f.0, h.0, t.0)),
         Some((0, 0, 2))
     );
     let effects = w.at_slot(3, 600);
@@ -315,7 +315,7 @@ fn a_certified_block_above_what_is_known_starts_a_sync_and_stops_proposals() {
         w.input(Input::Body(body));
     }
     w.give_certificate(VoteKind::Approval, &b.block.header);
-    assert_eq!(w.state.wanted(), None);
+    assert_eq!(w.state.sync_gap(), None);
     assert_eq!(w.state.summary().highest.hash, b.block.header.hash());
 }
 
@@ -326,7 +326,7 @@ fn invalid_proposals_are_refused_with_the_rule_named() {
     let check = |change: fn(&mut Proposal), expected: &str| {
         let mut p = w.proposal(1, &genesis, None, 0);
         change(&mut p);
-        // Signed again by the leader of the slot, so that only the changed rule is broken.
+        // The leader of the slot signs again, so that only one rule is broken.
         p.block.header.body_hash = p.block.body.hash();
         let leader = w.genesis.set().leader(p.block.header.slot);
         if !expected.contains("vote") {

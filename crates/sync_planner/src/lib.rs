@@ -1,53 +1,58 @@
-//! What to fetch next, from whom, and when to give up; pure.
+//! Plan of a catch-up: the next range to fetch, the peer to ask, and when to give up; pure.
 //!
-//! Owns the plan of a catch-up: one range at a time, from one peer at a time. Promises that there
-//! is at most one request outstanding, that a peer which fails or stays silent is left alone for a
-//! while and gives way to others for longer each time, that coming back does not make up for it,
-//! that everybody is asked within a bounded number of requests, and that a range which does not
-//! connect is asked for again from the last final block. Never does IO, waits, reads a clock or
-//! draws randomness: time is an argument, in milliseconds of a monotonic clock.
+//! Owns the plan: one range at a time, from one peer at a time. Promises that at most one request
+//! is outstanding; that a peer which fails or does not answer is avoided for a while, and ranks
+//! behind others for longer after each failure; that reconnecting does not clear its record; that
+//! every peer is asked within a bounded number of requests; and that a range which does not connect
+//! is requested again from the last final block. Never does IO, waits, reads a clock or draws
+//! randomness: time is an argument, in milliseconds of a monotonic clock.
+
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
 
 use std::collections::BTreeMap;
 
 use alys_types::Height;
 
-/// Blocks asked for at once.
-pub const RANGE: u64 = 64;
-/// How long a peer has to answer.
-pub const TIMEOUT_MS: u64 = 12_000;
-/// How long a peer that failed is left alone. Doubled for every further failure, it gives way to
-/// others that long: to be the only one left is no reason not to be asked.
-pub const PENALTY_MS: u64 = 5_000;
-/// The same for a peer that had nothing of use.
-const USELESS_MS: u64 = PENALTY_MS / 5;
-/// So often the wait doubles: more than five minutes help nobody.
+/// Most blocks in one request.
+pub const RANGE_BLOCKS: u64 = 64;
+/// Time that a peer has to answer a range request.
+pub const RANGE_TIMEOUT_MS: u64 = 12_000;
+/// Time for which a peer that failed is asked for no range. It also ranks behind others, for twice
+/// as long after each further failure, but is asked when no other peer is left.
+pub const FAILURE_BACKOFF_MS: u64 = 5_000;
+/// The same for a peer whose answer added nothing.
+const NO_PROGRESS_BACKOFF_MS: u64 = FAILURE_BACKOFF_MS / 5;
+/// Doublings of the backoff: beyond five minutes a longer one does not help.
 const MAX_DOUBLINGS: u32 = 6;
-/// Every so many requests go to whoever was not asked for the longest time, of those that need not
-/// give way: nobody is always somebody's second.
-const ROUND: u64 = 4;
-/// Peers that failed and left that are remembered. Who can make more identities than that can be a
-/// new one each time, which gains as much.
-const MAX_GONE: usize = 256;
+/// One request in this many goes to the peer that was asked the longest time ago, of those that do
+/// not rank behind, so that every peer is asked.
+const FAIR_TURN_ONE_IN: u64 = 4;
+/// Disconnected peers whose failures are remembered. An attacker with more identities than that can
+/// use a new one each time, which gains as much.
+const MAX_REMEMBERED: usize = 256;
 
-/// What is missing: everything from the node's own position up to a certified height.
+/// The gap to close: from the node's own position up to a certified height.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Goal {
-    /// The node's last final height: its peers agree up to there.
+    /// The node's last final height; its peers agree up to there.
     pub final_height: Height,
     /// The node's highest certified height, perhaps on a branch that its peers left.
     pub highest: Height,
-    /// A certified height that was seen.
+    /// The certified height to reach.
     pub to: Height,
 }
 
 /// A request to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<P> {
-    /// Whom to ask.
+    /// The peer to ask.
     pub peer: P,
     /// First height.
     pub start: Height,
-    /// How many, from 1 to [`RANGE`].
+    /// Number of blocks, from 1 to [`RANGE_BLOCKS`].
     pub count: u64,
 }
 
@@ -56,44 +61,51 @@ pub struct Request<P> {
 pub struct Planner<P: Ord + Clone> {
     peers: BTreeMap<P, Peer>,
     goal: Option<Goal>,
+    /// The peer that was asked for a range, and the time of the request.
     outstanding: Option<(P, u64)>,
-    /// The last range did not connect: the next starts at the last final block.
+    /// The last range did not connect: the next one starts at the last final block.
     from_final: bool,
-    /// Peers asked so far, for ranges and else; says who was asked before whom.
-    asked: u64,
-    /// Ranges asked for so far.
+    /// Requests so far, for ranges and single blocks; orders [`Peer::last_asked`].
+    requests: u64,
+    /// Range requests so far.
     ranges: u64,
-    /// Those that failed and left, with the order in which they left.
-    gone: BTreeMap<P, (u64, Record)>,
-    left: u64,
+    /// Records of disconnected peers that failed, with the order in which they left.
+    disconnected: BTreeMap<P, (u64, Record)>,
+    disconnections: u64,
 }
 
 #[derive(Debug)]
 struct Peer {
-    /// One that the operator named.
-    expected: bool,
+    /// Named by the operator.
+    is_configured: bool,
     last_asked: u64,
     record: Record,
 }
 
-/// What is held against a peer.
+/// The failures of a peer.
 #[derive(Debug, Clone, Copy, Default)]
 struct Record {
-    /// Since it was last of use.
+    /// Since the peer's last useful range.
     failures: u32,
+    /// Asked for no range until then.
     avoided_until_ms: u64,
-    gives_way_until_ms: u64,
+    /// Ranks behind others until then.
+    behind_until_ms: u64,
 }
 
 impl Record {
-    fn add_failure(&mut self, wait_ms: u64, now_ms: u64) {
-        let longer = wait_ms << self.failures.min(MAX_DOUBLINGS);
+    fn add_failure(&mut self, backoff_ms: u64, now_ms: u64) {
+        let factor = 2u64.saturating_pow(self.failures.min(MAX_DOUBLINGS));
         self.failures = self.failures.saturating_add(1);
-        self.gives_way_until_ms = self.gives_way_until_ms.max(now_ms + longer);
+        self.rank_behind(backoff_ms.saturating_mul(factor), now_ms);
     }
 
-    fn avoid(&mut self, wait_ms: u64, now_ms: u64) {
-        self.avoided_until_ms = self.avoided_until_ms.max(now_ms + wait_ms);
+    fn rank_behind(&mut self, for_ms: u64, now_ms: u64) {
+        self.behind_until_ms = self.behind_until_ms.max(now_ms.saturating_add(for_ms));
+    }
+
+    fn avoid(&mut self, for_ms: u64, now_ms: u64) {
+        self.avoided_until_ms = self.avoided_until_ms.max(now_ms.saturating_add(for_ms));
     }
 }
 
@@ -104,41 +116,37 @@ impl<P: Ord + Clone> Default for Planner<P> {
             goal: None,
             outstanding: None,
             from_final: false,
-            asked: 0,
+            requests: 0,
             ranges: 0,
-            gone: BTreeMap::new(),
-            left: 0,
+            disconnected: BTreeMap::new(),
+            disconnections: 0,
         }
     }
 }
 
 impl<P: Ord + Clone> Planner<P> {
-    /// A peer is there; `expected` if the operator named it. It stands behind those that are there
-    /// already.
-    pub fn connected(&mut self, peer: P, expected: bool) {
+    /// Adds a peer behind those that are connected; `is_configured` if the operator named it.
+    pub fn connected(&mut self, peer: P, is_configured: bool) {
         if let Some(known) = self.peers.get_mut(&peer) {
-            known.expected |= expected;
+            known.is_configured |= is_configured;
             return;
         }
-        let record = self
-            .gone
-            .remove(&peer)
-            .map(|(_, record)| record)
-            .unwrap_or_default();
+        let remembered = self.disconnected.remove(&peer);
+        let record = remembered.map(|(_, record)| record).unwrap_or_default();
         self.peers.insert(
             peer,
             Peer {
-                expected,
-                last_asked: self.asked,
+                is_configured,
+                last_asked: self.requests,
                 record,
             },
         );
     }
 
-    /// A peer is gone; what was asked of it is asked of another, and is a failure.
+    /// Removes a peer. An outstanding request to it has failed, and is made again to another.
     pub fn disconnected(&mut self, peer: &P, now_ms: u64) {
         if self.outstanding.as_ref().is_some_and(|(p, _)| p == peer) {
-            self.failed(peer, now_ms);
+            self.range_failed(peer, now_ms);
         }
         let Some(Peer { record, .. }) = self.peers.remove(peer) else {
             return;
@@ -146,97 +154,96 @@ impl<P: Ord + Clone> Planner<P> {
         if record.failures == 0 {
             return;
         }
-        self.left += 1;
-        self.gone.insert(peer.clone(), (self.left, record));
-        if self.gone.len() > MAX_GONE
-            && let Some(first) = self
-                .gone
-                .iter()
-                .min_by_key(|(_, (left, _))| *left)
-                .map(|(id, _)| id.clone())
+        self.disconnections = self.disconnections.saturating_add(1);
+        self.disconnected
+            .insert(peer.clone(), (self.disconnections, record));
+        let earliest = self
+            .disconnected
+            .iter()
+            .min_by_key(|(_, (order, _))| *order);
+        if self.disconnected.len() > MAX_REMEMBERED
+            && let Some(earliest) = earliest.map(|(id, _)| id.clone())
         {
-            self.gone.remove(&first);
+            self.disconnected.remove(&earliest);
         }
     }
 
-    /// Something is missing.
-    pub fn want(&mut self, goal: Goal) {
+    /// Sets the gap to close; a goal that is reached clears it.
+    pub fn set_goal(&mut self, goal: Goal) {
         self.goal = (goal.to > goal.highest || goal.to > goal.final_height).then_some(goal);
     }
 
-    /// A range was answered and taken. `progress` tells whether it added blocks; where the node
-    /// stands now comes with the next [`Self::want`].
-    pub fn taken(&mut self, peer: &P, progress: bool, now_ms: u64) {
-        self.settle(peer);
+    /// A range was answered and imported; `progress` tells whether it added blocks. The node's new
+    /// position arrives with the next [`Self::set_goal`].
+    pub fn range_imported(&mut self, peer: &P, progress: bool, now_ms: u64) {
+        self.clear_outstanding(peer);
         self.goal = None;
         if !progress {
-            // Nothing new: it may not connect where we are, or the peer has no more than we have.
+            // It may not connect to the node's branch, or the peer has no more blocks than the
+            // node.
             self.from_final = !self.from_final;
-            self.punish(peer, USELESS_MS, now_ms);
-        } else {
-            self.from_final = false;
-            if let Some(p) = self.peers.get_mut(peer) {
-                p.record = Record::default();
-            }
+            self.punish(peer, NO_PROGRESS_BACKOFF_MS, now_ms);
+            return;
         }
-    }
-
-    /// A range was refused, malformed, or did not come.
-    pub fn failed(&mut self, peer: &P, now_ms: u64) {
-        self.settle(peer);
-        self.punish(peer, PENALTY_MS, now_ms);
-    }
-
-    /// A single block did not come: the peer gives way to others, which says nothing of a range
-    /// that is under way.
-    pub fn silent(&mut self, peer: &P, now_ms: u64) {
+        self.from_final = false;
         if let Some(p) = self.peers.get_mut(peer) {
-            p.record.add_failure(PENALTY_MS, now_ms);
+            p.record = Record::default();
         }
     }
 
-    /// A peer does not have a single block, which is no fault: another is asked first next time.
-    pub fn lacks(&mut self, peer: &P, now_ms: u64) {
+    /// A range was refused, malformed, or not answered.
+    pub fn range_failed(&mut self, peer: &P, now_ms: u64) {
+        self.clear_outstanding(peer);
+        self.punish(peer, FAILURE_BACKOFF_MS, now_ms);
+    }
+
+    /// A range was dropped after it had arrived: it is requested again, and costs no peer.
+    pub fn range_dropped(&mut self) {
+        self.outstanding = None;
+    }
+
+    /// A single block was not answered: the peer ranks behind others. Its outstanding range is not
+    /// affected.
+    pub fn block_timed_out(&mut self, peer: &P, now_ms: u64) {
         if let Some(p) = self.peers.get_mut(peer) {
-            p.record.gives_way_until_ms = p.record.gives_way_until_ms.max(now_ms + USELESS_MS);
+            p.record.add_failure(FAILURE_BACKOFF_MS, now_ms);
         }
     }
 
-    /// A peer gave a single block. It makes up for one that did not come, not for ranges.
-    pub fn gave(&mut self, peer: &P) {
+    /// A peer does not have a single block, which is no fault: another one is asked first next
+    /// time.
+    pub fn block_missing(&mut self, peer: &P, now_ms: u64) {
+        if let Some(p) = self.peers.get_mut(peer) {
+            p.record.rank_behind(NO_PROGRESS_BACKOFF_MS, now_ms);
+        }
+    }
+
+    /// A peer sent a single block: makes up for one that it did not send, not for ranges.
+    pub fn block_received(&mut self, peer: &P) {
         if let Some(p) = self.peers.get_mut(peer) {
             p.record.failures = p.record.failures.saturating_sub(1);
         }
     }
 
-    /// A range was lost after it had come: another is asked for, and nobody is to blame.
-    pub fn lost(&mut self) {
-        self.outstanding = None;
-    }
-
-    /// The next request, if one is due.
-    pub fn next(&mut self, now_ms: u64) -> Option<Request<P>> {
+    /// The next range request, if one is due.
+    pub fn next_range(&mut self, now_ms: u64) -> Option<Request<P>> {
         if let Some((peer, since)) = self.outstanding.clone() {
-            if now_ms < since + TIMEOUT_MS {
+            if now_ms < since.saturating_add(RANGE_TIMEOUT_MS) {
                 return None;
             }
-            self.failed(&peer, now_ms);
+            self.range_failed(&peer, now_ms);
         }
         let goal = self.goal?;
-        let base = if self.from_final {
+        let position = goal.highest.min(goal.to).max(goal.final_height);
+        let base = if self.from_final || position >= goal.to {
             goal.final_height
         } else {
-            goal.highest.min(goal.to).max(goal.final_height)
+            position
         };
-        let base = if base >= goal.to {
-            goal.final_height
-        } else {
-            base
-        };
-        let count = (goal.to.0 - base.0).min(RANGE);
+        let count = goal.to.saturating_since(base).min(RANGE_BLOCKS);
         let is_rested = |p: &Peer| p.record.avoided_until_ms <= now_ms;
         let peer = self.pick(self.ranges, now_ms, is_rested)?;
-        self.ranges += 1;
+        self.ranges = self.ranges.saturating_add(1);
         self.outstanding = Some((peer.clone(), now_ms));
         Some(Request {
             peer,
@@ -245,48 +252,45 @@ impl<P: Ord + Clone> Planner<P> {
         })
     }
 
-    /// Whom to ask for a single block. `turn` counts such questions. Being left alone only sets a
-    /// peer back here.
-    pub fn any(&mut self, turn: u64, now_ms: u64) -> Option<P> {
+    /// The peer to ask for a single block; `turn` counts these requests. A peer that is avoided for
+    /// ranges is asked as well.
+    pub fn peer_for_block(&mut self, turn: u64, now_ms: u64) -> Option<P> {
         self.pick(turn, now_ms, |_| true)
     }
 
-    /// Peers that are there.
+    /// The connected peers.
     pub fn peers(&self) -> impl Iterator<Item = &P> {
         self.peers.keys()
     }
 
-    /// Whom to ask next; it counts as asked.
-    fn pick(&mut self, turn: u64, now_ms: u64, may_be: impl Fn(&Peer) -> bool) -> Option<P> {
-        let by_merit = turn % ROUND != ROUND - 1;
+    /// Picks the peer to ask next, and counts it as asked.
+    fn pick(&mut self, turn: u64, now_ms: u64, is_eligible: impl Fn(&Peer) -> bool) -> Option<P> {
+        let is_fair_turn = turn.saturating_add(1).is_multiple_of(FAIR_TURN_ONE_IN);
         let rank = |p: &Peer| {
-            let gives_way = now_ms < p.record.gives_way_until_ms;
-            (
-                gives_way,
-                by_merit.then_some((!p.expected, p.record.failures)),
-                p.last_asked,
-            )
+            let is_behind = now_ms < p.record.behind_until_ms;
+            let merit = (!p.is_configured, p.record.failures);
+            (is_behind, (!is_fair_turn).then_some(merit), p.last_asked)
         };
         let (id, peer) = self
             .peers
             .iter_mut()
-            .filter(|(_, p)| may_be(p))
+            .filter(|(_, p)| is_eligible(p))
             .min_by_key(|(_, p)| rank(p))?;
-        self.asked += 1;
-        peer.last_asked = self.asked;
+        self.requests = self.requests.saturating_add(1);
+        peer.last_asked = self.requests;
         Some(id.clone())
     }
 
-    fn settle(&mut self, peer: &P) {
+    fn clear_outstanding(&mut self, peer: &P) {
         if self.outstanding.as_ref().is_some_and(|(p, _)| p == peer) {
             self.outstanding = None;
         }
     }
 
-    fn punish(&mut self, peer: &P, wait_ms: u64, now_ms: u64) {
+    fn punish(&mut self, peer: &P, backoff_ms: u64, now_ms: u64) {
         if let Some(p) = self.peers.get_mut(peer) {
-            p.record.add_failure(wait_ms, now_ms);
-            p.record.avoid(wait_ms, now_ms);
+            p.record.add_failure(backoff_ms, now_ms);
+            p.record.avoid(backoff_ms, now_ms);
         }
     }
 }
@@ -294,6 +298,7 @@ impl<P: Ord + Clone> Planner<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     fn goal(final_height: u64, highest: u64, to: u64) -> Goal {
@@ -305,59 +310,63 @@ mod tests {
     }
 
     #[test]
-    fn a_range_that_is_lost_is_asked_for_again_and_costs_nobody() {
+    fn a_range_that_is_dropped_is_requested_again_and_costs_no_peer() {
         let mut planner = Planner::default();
         planner.connected("a", false);
-        planner.want(goal(10, 12, 500));
-        let first = planner.next(0);
-        assert_eq!((first.is_some(), planner.next(1)), (true, None));
-        planner.lost();
+        planner.set_goal(goal(10, 12, 500));
+        let first = planner.next_range(0);
+        assert_eq!((first.is_some(), planner.next_range(1)), (true, None));
+        planner.range_dropped();
         assert_eq!(
-            planner.next(2),
+            planner.next_range(2),
             first,
-            "of the only peer, which is not left alone for it"
+            "from the only peer, which is not avoided for it"
         );
     }
 
     #[test]
-    fn one_request_at_a_time_round_the_peers() {
+    fn one_request_at_a_time_goes_round_the_peers() {
         let mut planner = Planner::default();
         planner.connected("a", false);
         planner.connected("b", false);
-        planner.want(goal(10, 12, 500));
+        planner.set_goal(goal(10, 12, 500));
         assert_eq!(
-            planner.next(0),
+            planner.next_range(0),
             Some(Request {
                 peer: "a",
                 start: Height(13),
-                count: RANGE
+                count: RANGE_BLOCKS
             })
         );
-        assert_eq!(planner.next(1), None, "one is outstanding");
-        planner.taken(&"a", true, 2);
-        assert_eq!(planner.next(3), None, "what is wanted now is not known yet");
-        planner.want(goal(10, 76, 500));
+        assert_eq!(planner.next_range(1), None, "one is outstanding");
+        planner.range_imported(&"a", true, 2);
         assert_eq!(
-            planner.next(4),
+            planner.next_range(3),
+            None,
+            "the new position is not known yet"
+        );
+        planner.set_goal(goal(10, 76, 500));
+        assert_eq!(
+            planner.next_range(4),
             Some(Request {
                 peer: "b",
                 start: Height(77),
-                count: RANGE
+                count: RANGE_BLOCKS
             })
         );
     }
 
     #[test]
-    fn a_range_that_does_not_connect_is_asked_from_the_last_final_block() {
+    fn a_range_that_does_not_connect_is_requested_from_the_last_final_block() {
         let mut planner = Planner::default();
         planner.connected("a", false);
-        planner.want(goal(10, 12, 14));
-        assert_eq!(planner.next(0).map(|r| r.start), Some(Height(13)));
-        planner.taken(&"a", false, 1);
-        planner.want(goal(10, 12, 14));
-        assert_eq!(planner.next(1), None, "left alone for a moment");
+        planner.set_goal(goal(10, 12, 14));
+        assert_eq!(planner.next_range(0).map(|r| r.start), Some(Height(13)));
+        planner.range_imported(&"a", false, 1);
+        planner.set_goal(goal(10, 12, 14));
+        assert_eq!(planner.next_range(1), None, "avoided for a moment");
         assert_eq!(
-            planner.next(PENALTY_MS),
+            planner.next_range(FAILURE_BACKOFF_MS),
             Some(Request {
                 peer: "a",
                 start: Height(11),
@@ -367,29 +376,36 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_or_failing_peer_is_left_alone_for_a_while() {
+    fn a_silent_or_failing_peer_is_avoided_for_a_while() {
         let mut planner = Planner::default();
         planner.connected("a", false);
         planner.connected("b", false);
-        planner.want(goal(0, 0, 10));
-        assert_eq!(planner.next(0).map(|r| r.peer), Some("a"));
-        assert_eq!(planner.next(TIMEOUT_MS).map(|r| r.peer), Some("b"));
-        planner.failed(&"b", TIMEOUT_MS + 1);
-        assert_eq!(planner.next(TIMEOUT_MS + 2), None);
+        planner.set_goal(goal(0, 0, 10));
+        assert_eq!(planner.next_range(0).map(|r| r.peer), Some("a"));
         assert_eq!(
-            planner.next(TIMEOUT_MS + PENALTY_MS).map(|r| r.peer),
+            planner.next_range(RANGE_TIMEOUT_MS).map(|r| r.peer),
+            Some("b")
+        );
+        planner.range_failed(&"b", RANGE_TIMEOUT_MS + 1);
+        assert_eq!(planner.next_range(RANGE_TIMEOUT_MS + 2), None);
+        assert_eq!(
+            planner
+                .next_range(RANGE_TIMEOUT_MS + FAILURE_BACKOFF_MS)
+                .map(|r| r.peer),
             Some("a")
         );
-        planner.disconnected(&"a", TIMEOUT_MS + PENALTY_MS + 1);
+        planner.disconnected(&"a", RANGE_TIMEOUT_MS + FAILURE_BACKOFF_MS + 1);
         assert_eq!(
-            planner.next(TIMEOUT_MS + 2 * PENALTY_MS).map(|r| r.peer),
+            planner
+                .next_range(RANGE_TIMEOUT_MS + 2 * FAILURE_BACKOFF_MS)
+                .map(|r| r.peer),
             Some("b")
         );
     }
 
-    /// Serves every request at once if honest; is silent otherwise, and where it leaves comes back
-    /// as somebody else of `strangers` before its time is up. Tells how many of `turns` requests
-    /// went to `honest`.
+    /// Runs a planner against strangers that never answer, and one honest peer that answers at
+    /// once. With `leave`, a stranger disconnects before its timeout and returns as the next
+    /// identity of `strangers`. Returns the number of `turns` requests that went to `honest`.
     fn under_attack(
         honest: &str,
         expected: bool,
@@ -403,36 +419,36 @@ mod tests {
             .take(if leave { 1 } else { usize::MAX })
             .for_each(|s| planner.connected(*s, false));
         planner.connected(honest, expected);
-        planner.want(goal(0, 0, 1_000_000));
+        planner.set_goal(goal(0, 0, 1_000_000));
         let (mut now, mut served, mut asked, mut next) = (0, 0, 0, 0);
         while asked < turns {
-            let Some(Request { peer, .. }) = planner.next(now) else {
+            let Some(Request { peer, .. }) = planner.next_range(now) else {
                 now += 500;
                 continue;
             };
             asked += 1;
             if peer == honest {
                 (now, served) = (now + 100, served + 1);
-                planner.taken(&peer, true, now);
-                planner.want(goal(0, served * RANGE, 1_000_000));
+                planner.range_imported(&peer, true, now);
+                planner.set_goal(goal(0, served * RANGE_BLOCKS, 1_000_000));
             } else if leave {
                 (now, next) = (now + 9_900, (next + 1) % strangers.len());
                 planner.connected(strangers[next], false);
                 planner.disconnected(&peer, now);
             } else {
-                now += TIMEOUT_MS;
+                now += RANGE_TIMEOUT_MS;
             }
         }
         served
     }
 
     #[test]
-    fn silent_strangers_do_not_keep_it_from_honest_peers() {
+    fn silent_strangers_do_not_starve_honest_peers() {
         const MANY: [&str; 12] = [
             "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12",
         ];
-        // Strangers, whether they leave, whether the honest one is expected, and how many of 200
-        // requests it gets at least.
+        // Strangers, whether they leave, whether the honest peer is configured, and the least share
+        // of 200 requests that it gets.
         let table = [
             (&MANY[..1], false, false, 190),
             (&MANY[..2], true, false, 180),
@@ -444,104 +460,113 @@ mod tests {
             let served = under_attack("honest", expected, strangers, leave, 200);
             assert!(
                 served >= least,
-                "row {row}: {served} of 200 requests go to the honest one"
+                "row {row}: {served} of 200 requests go to the honest peer"
             );
         }
     }
 
     #[test]
-    fn who_leaves_with_a_range_has_failed_and_is_known_when_it_comes_back() {
+    fn a_peer_that_leaves_with_a_range_has_failed_and_is_recognised_when_it_returns() {
         let mut planner = Planner::default();
         planner.connected("a", false);
-        planner.want(goal(0, 0, 10));
-        assert_eq!(planner.next(0).map(|r| r.peer), Some("a"));
+        planner.set_goal(goal(0, 0, 10));
+        assert_eq!(planner.next_range(0).map(|r| r.peer), Some("a"));
         planner.disconnected(&"a", 100);
         planner.connected("a", false);
-        assert_eq!(planner.next(200), None);
+        assert_eq!(planner.next_range(200), None);
         planner.connected("b", false);
-        assert_eq!(planner.next(300).map(|r| r.peer), Some("b"));
+        assert_eq!(planner.next_range(300).map(|r| r.peer), Some("b"));
         planner.disconnected(&"b", 400);
         assert_eq!(
-            planner.next(100 + PENALTY_MS).map(|r| r.peer),
+            planner.next_range(100 + FAILURE_BACKOFF_MS).map(|r| r.peer),
             Some("a"),
             "it is the only one left"
         );
     }
 
     #[test]
-    fn a_single_block_is_asked_of_the_best_and_of_the_next_when_that_one_lacks_it() {
+    fn a_single_block_is_requested_from_the_best_peer_and_from_the_next_if_that_one_lacks_it() {
         let mut planner = Planner::default();
         planner.connected("a", false);
         planner.connected("b", true);
-        assert_eq!(planner.any(0, 0), Some("b"), "it is expected");
-        planner.lacks(&"b", 0);
-        assert_eq!(planner.any(1, 1), Some("a"));
-        planner.silent(&"a", 1);
-        assert_eq!(planner.any(2, USELESS_MS), Some("b"));
         assert_eq!(
-            planner.any(ROUND - 1, 1 + PENALTY_MS),
+            planner.peer_for_block(0, 0),
+            Some("b"),
+            "the operator named it"
+        );
+        planner.block_missing(&"b", 0);
+        assert_eq!(planner.peer_for_block(1, 1), Some("a"));
+        planner.block_timed_out(&"a", 1);
+        assert_eq!(planner.peer_for_block(2, NO_PROGRESS_BACKOFF_MS), Some("b"));
+        assert_eq!(
+            planner.peer_for_block(FAIR_TURN_ONE_IN - 1, 1 + FAILURE_BACKOFF_MS),
             Some("a"),
-            "it was not asked for longer"
+            "it was asked the longest time ago"
         );
     }
 
     #[test]
-    fn a_new_peer_stands_behind_those_that_wait() {
+    fn a_new_peer_ranks_behind_those_connected_before() {
         let mut planner = Planner::default();
         planner.connected("b", false);
         planner.connected("c", false);
-        planner.want(goal(0, 0, 500));
-        assert_eq!(planner.next(0).map(|r| r.peer), Some("b"));
+        planner.set_goal(goal(0, 0, 500));
+        assert_eq!(planner.next_range(0).map(|r| r.peer), Some("b"));
         planner.connected("a", false);
-        planner.taken(&"b", true, 1);
-        planner.want(goal(0, 64, 500));
-        assert_eq!(planner.next(2).map(|r| r.peer), Some("c"));
+        planner.range_imported(&"b", true, 1);
+        planner.set_goal(goal(0, 64, 500));
+        assert_eq!(planner.next_range(2).map(|r| r.peer), Some("c"));
     }
 
     #[test]
-    fn those_that_left_are_remembered_up_to_a_limit() {
+    fn failed_peers_that_left_are_remembered_up_to_a_limit() {
         let mut planner = Planner::default();
-        planner.want(goal(0, 0, 10));
-        let strangers = MAX_GONE as u64 + 10;
+        planner.set_goal(goal(0, 0, 10));
+        let strangers = MAX_REMEMBERED as u64 + 10;
         for stranger in 0..strangers {
             planner.connected(stranger, false);
-            assert_eq!(planner.next(0).map(|r| r.peer), Some(stranger));
+            assert_eq!(planner.next_range(0).map(|r| r.peer), Some(stranger));
             planner.disconnected(&stranger, 0);
         }
-        assert_eq!(planner.gone.len(), MAX_GONE);
-        assert!(!planner.gone.contains_key(&0) && planner.gone.contains_key(&(strangers - 1)));
+        assert_eq!(planner.disconnected.len(), MAX_REMEMBERED);
+        assert!(
+            !planner.disconnected.contains_key(&0)
+                && planner.disconnected.contains_key(&(strangers - 1))
+        );
     }
 
     proptest! {
-        /// Whatever happens: at most one request outstanding, ranges within bounds, never for
-        /// nothing.
+        /// Any sequence of events: at most one request outstanding, ranges within bounds.
         #[test]
-        fn requests_are_bounded(steps in proptest::collection::vec((0u8..6, 0u8..4, 0u64..300, 0u64..300, 0u64..300), 1..200)) {
+        fn requests_are_bounded(
+            steps in vec((0u8..6, 0u8..4, 0u64..300, 0u64..300, 0u64..300), 1..200)
+        ) {
             let mut planner = Planner::default();
             let (mut now, mut outstanding) = (0, None::<u8>);
-            for (what, peer, a, b, c) in steps {
+            for (event, peer, a, b, c) in steps {
                 now += a * 20;
-                match what {
+                match event {
                     0 => planner.connected(peer, b % 2 == 0),
                     1 => {
                         planner.disconnected(&peer, now);
                         if outstanding == Some(peer) { outstanding = None; }
                     }
-                    2 => planner.want(goal(a.min(b), b, c)),
+                    2 => planner.set_goal(goal(a.min(b), b, c)),
                     3 => {
-                        planner.taken(&peer, a % 2 == 0, now);
+                        planner.range_imported(&peer, a % 2 == 0, now);
                         if outstanding == Some(peer) { outstanding = None; }
                     }
                     4 => {
-                        planner.failed(&peer, now);
+                        planner.range_failed(&peer, now);
                         if outstanding == Some(peer) { outstanding = None; }
                     }
                     _ => {}
                 }
-                if let Some(request) = planner.next(now) {
-                    prop_assert!(request.count >= 1 && request.count <= RANGE);
+                if let Some(request) = planner.next_range(now) {
+                    prop_assert!(request.count >= 1 && request.count <= RANGE_BLOCKS);
                     prop_assert!(request.start >= Height(1));
-                    prop_assert!(outstanding.is_none() || outstanding != Some(request.peer) || planner.peers().count() > 0);
+                    let is_repeated = outstanding == Some(request.peer);
+                    prop_assert!(!is_repeated || planner.peers().count() > 0);
                     outstanding = Some(request.peer);
                 }
             }

@@ -1,5 +1,5 @@
-//! Blocks (protocol section 2). The encoding of every type here is pinned by golden files, fields
-//! of features that arrive later included.
+//! Blocks (protocol section 2). Golden files pin the encoding of every type here, fields of
+//! features that are not built yet included.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,12 +10,11 @@ use crate::limits::{
 };
 use crate::{Address, Authority, Certificate, Height, Sats, Slot, bytes, codec};
 
-/// The header. The block hash covers it and nothing else; everything else is bound by hashes in it.
+/// The part of a block that the block hash covers; hashes in it bind everything else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// Header version, from the spec's upgrade table by height.
     pub version: u16,
-    /// EVM chain id.
     pub evm_chain_id: u64,
     /// Hash of the genesis block; zero in genesis itself.
     pub genesis_hash: Hash,
@@ -27,52 +26,52 @@ pub struct Header {
     pub proposer: u8,
     /// Hash of the parent; zero in genesis.
     pub parent_hash: Hash,
-    /// The approvals of the parent. Empty in genesis and in its children: genesis counts as
+    /// The approvals of the parent. Empty in genesis and in its children, because genesis counts as
     /// certified without votes.
     pub parent_certificate: Option<Certificate>,
     /// Hash of the execution block in the body.
     pub execution_hash: Hash,
-    /// Hash of the body's canonical encoding.
+    /// [`Body::hash`].
     pub body_hash: Hash,
-    /// Identifies the authorities of the next height.
+    /// [`crate::AuthoritySet::hash`] of the next height.
     pub set_hash: Hash,
-    /// The peg ledger after the parent.
+    /// Hash of the peg ledger after the parent.
     pub ledger_hash: Hash,
 }
 
 impl Header {
-    /// The block hash.
+    /// The block hash, over the canonical encoding.
     pub fn hash(&self) -> Hash {
         tagged("alys/header", &[&codec::encode(self)])
     }
 }
 
-/// What a header commits to.
+/// The content of a block; its header commits to it by `body_hash`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Body {
     /// The execution block, Capella or Deneb.
     pub payload: ExecutionPayload,
-    /// Why each withdrawal of the payload is there, in its order.
+    /// The reason for each withdrawal of the payload, in its order.
     pub withdrawal_kinds: Vec<WithdrawalKind>,
     /// Bitcoin deposits credited by this block.
     pub peg_ins: Vec<PegIn>,
-    /// Payouts seen confirmed on Bitcoin.
+    /// Payouts that Bitcoin confirmed.
     pub settlements: Vec<Settlement>,
-    /// Payouts proposed.
+    /// Payouts that the leader proposes.
     pub peg_out: Option<PegOutProposal>,
     /// Proof of work over a range of final ancestors.
     pub auxpow: Option<AuxPowHeader>,
-    /// A change of the federation.
+    /// A federation change that governance ordered.
     pub federation_change: Option<FederationOrder>,
     /// Other orders of governance.
     pub governance_orders: Vec<GovernanceOrder>,
-    /// Finality certificates of proper ancestors: of the AuxPoW range's end, of a federation
+    /// Finality certificates of proper ancestors: for the AuxPoW range's end, for a federation
     /// change.
     pub finality: Vec<Certificate>,
 }
 
 impl Body {
-    /// A body with nothing but an execution payload.
+    /// A body that holds an execution payload only.
     pub fn of(payload: ExecutionPayload) -> Body {
         Body {
             payload,
@@ -130,36 +129,32 @@ impl Body {
     }
 }
 
-/// More of something than a block may hold.
+/// A count or length in a block exceeds its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("block has {found} {what}, the limit is {limit}")]
 pub struct LimitError {
-    /// What there is too much of.
+    /// The items that are counted.
     pub what: &'static str,
-    /// How much is allowed.
     pub limit: usize,
-    /// How much there is.
     pub found: usize,
 }
 
 /// Header and body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
-    /// The header.
     pub header: Header,
-    /// The body that it commits to; whether it does is checked, not assumed.
+    /// Unchecked: it may not be the one that the header commits to.
     pub body: Body,
 }
 
 impl Block {
-    /// Decodes a block within its limits.
+    /// Decodes a block of at most [`MAX_BLOCK_BYTES`].
     pub fn decode(bytes: &[u8]) -> Result<Block, codec::DecodeError> {
         codec::decode(bytes, MAX_BLOCK_BYTES)
     }
 }
 
-/// An execution block as the Engine API gives it: Capella's fields, and Deneb's where that fork is
-/// active.
+/// An execution payload of the Engine API: Capella's fields, and Deneb's where that fork is active.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecutionPayload {
     pub parent_hash: Hash,
@@ -182,18 +177,18 @@ pub struct ExecutionPayload {
     /// EIP-2718 encoded transactions.
     pub transactions: Vec<Vec<u8>>,
     pub withdrawals: Vec<Withdrawal>,
-    /// Present from Deneb on.
+    /// `None` before Deneb.
     pub blob_gas: Option<BlobGas>,
 }
 
-/// Deneb's additions. Blob transactions are refused, so the first is always 0.
+/// Deneb's blob fields, in gas. Blob transactions are refused, so `used` is always 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobGas {
     pub used: u64,
     pub excess: u64,
 }
 
-/// EIP-4895.
+/// A withdrawal of EIP-4895.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withdrawal {
     /// Consecutive over the whole chain.
@@ -204,7 +199,7 @@ pub struct Withdrawal {
     pub amount_gwei: u64,
 }
 
-/// Why a withdrawal is in a block.
+/// The reason for a withdrawal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WithdrawalKind {
     /// A fee of an AuxPoW range.
@@ -220,7 +215,7 @@ pub struct PegIn {
     pub txid: Hash,
     pub vout: u32,
     pub amount: Sats,
-    /// Which of the federation's scripts was paid.
+    /// Epoch of the federation script that was paid.
     pub script_epoch: u32,
     pub address: Address,
     /// Bitcoin block, internal order.
@@ -232,13 +227,13 @@ pub struct PegIn {
 pub struct Settlement {
     /// Number of the payout in the ledger.
     pub payout: u64,
-    /// The version that confirmed.
+    /// Transaction id of the version that confirmed.
     pub txid: Hash,
     /// Bitcoin block, internal order.
     pub bitcoin_block: Hash,
 }
 
-/// Unsigned Bitcoin transactions, each as consensus bytes.
+/// Unsigned Bitcoin transactions, in Bitcoin's consensus encoding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PegOutProposal {
     pub transactions: Vec<Vec<u8>>,
@@ -249,14 +244,14 @@ pub struct PegOutProposal {
 pub struct AuxPowHeader {
     pub range_start: Hash,
     pub range_end: Hash,
-    /// Compact target.
+    /// Target in compact form.
     pub bits: u32,
     /// The AuxPoW chain id, not the EVM's.
     pub chain_id: u16,
     pub sequence: u64,
-    /// CAuxPow as consensus bytes.
+    /// `CAuxPow` in Namecoin's consensus encoding.
     pub auxpow: Vec<u8>,
-    /// Who is paid for the work.
+    /// EVM address that the work pays.
     pub miner: Address,
 }
 
@@ -269,7 +264,7 @@ pub enum FederationChange {
     Remove(crate::bls::PublicKeyBytes),
 }
 
-/// A federation change as governance ordered it.
+/// A federation change that governance ordered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FederationOrder {
     /// Consecutive over all orders of governance.
@@ -277,12 +272,12 @@ pub struct FederationOrder {
     pub change: FederationChange,
     /// First height of the new set.
     pub effective_height: Height,
-    /// By index of the governance key, ascending.
+    /// Index of the governance key and its signature over [`Self::message`], ascending.
     pub signatures: Vec<(u8, Signature)>,
 }
 
 impl FederationOrder {
-    /// The message that governance signs: (genesis hash, number, content).
+    /// The message that governance signs: a hash of genesis hash, number, change and height.
     pub fn message(&self, genesis: &Hash) -> Hash {
         let content = codec::encode(&(&self.change, self.effective_height));
         tagged(
@@ -292,8 +287,8 @@ impl FederationOrder {
     }
 }
 
-/// Another order of governance: halt, resume, restart anchor. Content is opaque to this version,
-/// which accepts none.
+/// Another order of governance: halt, resume, restart anchor. This version accepts none, and does
+/// not read the content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GovernanceOrder {
     pub number: u64,

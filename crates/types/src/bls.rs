@@ -1,10 +1,10 @@
 //! BLS12-381 keys and signatures: 48-byte public keys, 96-byte signatures, the ciphersuite
 //! `BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_` (draft-irtf-cfrg-bls-signature), by blst.
 //!
-//! A [`PublicKey`] can only be made by checking the subgroup and refusing infinity; signatures are
-//! checked likewise when they are verified. With the feature `stand-in`, [`use_stand_in`] replaces
-//! the mathematics, for the current thread, by hashes with the same interface and the same failure
-//! modes: forgeable, for volume tests only.
+//! A [`PublicKey`] is made only by a check of its subgroup that refuses infinity; signatures are
+//! checked in the same way when they are verified. With the feature `stand-in`, `use_stand_in`
+//! replaces the mathematics, for the current thread, by hashes with the same interface and failure
+//! modes. They are forgeable, and serve volume tests only.
 
 use std::fmt;
 
@@ -18,11 +18,11 @@ use crate::bytes;
 const SIGNATURE_TAG: &[u8] = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
 const POSSESSION_TAG: &[u8] = b"BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
 
-/// A public key as it travels: 48 bytes, unchecked.
+/// An encoded public key: 48 bytes, unchecked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PublicKeyBytes(#[serde(with = "bytes")] pub [u8; 48]);
 
-/// A signature as it travels: 96 bytes, unchecked until it is verified.
+/// An encoded signature: 96 bytes, unchecked until it is verified.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Signature(#[serde(with = "bytes")] pub [u8; 96]);
 
@@ -44,7 +44,7 @@ enum Point {
 #[derive(Clone)]
 pub struct SecretKey(Zeroizing<[u8; 32]>);
 
-/// Why a key or signature is refused.
+/// The reason for which a key or signature is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Not a public key: off the curve, outside the subgroup, or infinity.
@@ -82,7 +82,6 @@ impl SecretKey {
         self.0.clone()
     }
 
-    /// The public key.
     pub fn public_key(&self) -> PublicKey {
         #[cfg(feature = "stand-in")]
         if stand_in::on() {
@@ -119,7 +118,7 @@ impl SecretKey {
 }
 
 impl PublicKey {
-    /// The bytes that travel.
+    /// The encoded key.
     pub fn to_bytes(&self) -> PublicKeyBytes {
         self.bytes
     }
@@ -146,7 +145,7 @@ impl TryFrom<PublicKeyBytes> for PublicKey {
     }
 }
 
-/// Sums signatures. They need not be verified, but must be points of the subgroup.
+/// Aggregates signatures, each a point of the subgroup, verified or not.
 pub fn aggregate(signatures: &[Signature]) -> Result<Signature, Error> {
     #[cfg(feature = "stand-in")]
     if stand_in::on() {
@@ -167,19 +166,16 @@ pub fn verify(keys: &[&PublicKey], message: &[u8], signature: &Signature) -> Res
     verify_tagged(keys, message, signature, SIGNATURE_TAG)
 }
 
-/// One statement for [`verify_batch`].
+/// The statement that `signature` is the aggregate of the signatures of all `keys` over `message`.
 #[derive(Debug)]
 pub struct Claim<'a> {
-    /// Who signed.
     pub keys: Vec<&'a PublicKey>,
-    /// What was signed.
     pub message: &'a [u8],
-    /// The aggregate.
     pub signature: &'a Signature,
 }
 
-/// Checks many aggregates at once; an error does not tell which one is wrong. `scalars` are 64-bit
-/// random numbers that the senders cannot foresee, one for each claim, not zero.
+/// Verifies many aggregates at once; an error does not name the wrong one. `scalars` are random
+/// numbers that the senders cannot foresee, one for each claim, not zero.
 pub fn verify_batch(claims: &[Claim<'_>], scalars: &[u64]) -> Result<(), Error> {
     if claims.is_empty() || scalars.len() != claims.len() || scalars.contains(&0) {
         return Err(Error::NoSigners);
@@ -243,9 +239,11 @@ fn verify_tagged(
     if points.len() != keys.len() {
         return Err(Error::PublicKey);
     }
-    match point.fast_aggregate_verify(false, message, tag, &points) {
-        BLST_ERROR::BLST_SUCCESS => Ok(()),
-        _ => Err(Error::Mismatch),
+    let result = point.fast_aggregate_verify(false, message, tag, &points);
+    if result == BLST_ERROR::BLST_SUCCESS {
+        Ok(())
+    } else {
+        Err(Error::Mismatch)
     }
 }
 
@@ -314,9 +312,9 @@ pub use stand_in::use_stand_in;
 
 #[cfg(feature = "stand-in")]
 mod stand_in {
-    //! Hashes instead of pairings. The public key is a marked hash of the secret one; a signature
-    //! is a marked hash of public key, tag and message; an aggregate is the exclusive or. Unmarked
-    //! bytes are refused as malformed.
+    //! Hashes instead of pairings. A public key is a marked hash of the secret key; a signature is
+    //! a marked hash of public key, tag and message; an aggregate is their exclusive or. Bytes
+    //! without the mark are refused as malformed.
 
     use super::*;
     use std::cell::Cell;

@@ -1,5 +1,5 @@
-//! Byte arrays of a fixed length, as serde sees them: `N` bytes without a length in binary formats,
-//! hex with `0x` in formats for people.
+//! Serde for byte arrays of a fixed length: `N` bytes without a length in binary formats, hex with
+//! `0x` in human-readable formats.
 
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
@@ -50,7 +50,7 @@ pub fn from_hex<const N: usize>(text: &str) -> Result<[u8; N], HexError> {
     Ok(bytes)
 }
 
-/// Why a text is not the hex of an array.
+/// The reason for which a text is not the hex of an array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HexError {
     /// Wrong number of digits.

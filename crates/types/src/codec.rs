@@ -1,20 +1,23 @@
 //! The one canonical encoding: bincode 2 with fixed-width little-endian integers.
 //!
-//! Nobody else names bincode. Decoding is within a limit, refuses trailing bytes, and re-encodes to
+//! No other module names bincode. Decoding has a limit, refuses trailing bytes, and re-encodes to
 //! compare, so that two different byte strings never decode to the same value.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// No message or record is larger; also bounds what a decoder allocates.
+/// Upper bound of every message and record; bounds the allocations of a decoder as well.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 const CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_BYTES>> = bincode::config::standard()
     .with_fixed_int_encoding()
     .with_limit::<MAX_BYTES>();
 
-/// Encodes a value. Types of this crate always encode; the `expect` states that.
+/// Encodes a value.
+///
+/// # Panics
+/// Never for types of this crate: none has a value that bincode cannot encode.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, CONFIG)
         .expect("types of the protocol have no unencodable values")
@@ -38,7 +41,7 @@ pub fn decode<T: Serialize + DeserializeOwned>(
     })?;
     if used != bytes.len() {
         return Err(DecodeError::Trailing {
-            extra: bytes.len() - used,
+            extra: bytes.len().saturating_sub(used),
         });
     }
     if encode(&value) != bytes {
@@ -47,19 +50,19 @@ pub fn decode<T: Serialize + DeserializeOwned>(
     Ok(value)
 }
 
-/// Why bytes are not a value. Always the sender's fault.
+/// The reason for which bytes do not decode. Always the fault of the sender.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Over the limit of its kind.
+    /// Longer than the limit of the type.
     #[error("message of {found} bytes exceeds the limit of {limit}")]
     TooLong { limit: usize, found: usize },
     /// Not an encoding of the type.
     #[error("malformed encoding: {reason}")]
     Malformed { reason: String },
-    /// A value, then more.
+    /// Bytes follow the value.
     #[error("{extra} bytes after the end of the value")]
     Trailing { extra: usize },
-    /// Another encoding of a value than the canonical one.
+    /// The value has another encoding, which is the canonical one.
     #[error("encoding is not the canonical one")]
     NotCanonical,
 }

@@ -7,7 +7,7 @@ use crate::hash::{Hash, tagged};
 use crate::limits::MAX_AUTHORITIES;
 use crate::{Address, Slot, codec};
 
-/// An authority as a spec or a change names it.
+/// An authority in a spec or a federation change, unchecked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Authority {
@@ -15,22 +15,22 @@ pub struct Authority {
     pub public_key: PublicKeyBytes,
     /// Proof of possession of the key, 96 bytes.
     pub proof_of_possession: Signature,
-    /// Where the authority's share of the fees goes.
+    /// EVM address of the authority's share of the fees.
     pub fee_address: Address,
 }
 
-/// Which faults the federation tolerates.
+/// The faults that a federation tolerates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FaultModel {
-    /// Up to `floor((n-1)/3)` authorities do anything.
+    /// Up to `floor((n-1)/3)` authorities behave arbitrarily.
     Byzantine,
-    /// Up to `floor((n-1)/2)` authorities stop, and come back with their disks.
+    /// Up to `floor((n-1)/2)` authorities stop, and restart with their disks.
     Crash,
 }
 
 impl FaultModel {
-    /// How many of `n` authorities may be faulty.
+    /// Number of `n` authorities that may be faulty.
     pub fn tolerated(self, n: usize) -> usize {
         match self {
             FaultModel::Byzantine => n.saturating_sub(1) / 3,
@@ -85,7 +85,7 @@ impl AuthoritySet {
         self.authorities.len()
     }
 
-    /// Never true; for the lint's sake.
+    /// Always false; clippy expects it beside `len`.
     pub fn is_empty(&self) -> bool {
         self.authorities.is_empty()
     }
@@ -95,27 +95,25 @@ impl AuthoritySet {
         self.len().saturating_sub(self.tolerated())
     }
 
-    /// How many authorities may be faulty.
+    /// Number of authorities that may be faulty.
     pub fn tolerated(&self) -> usize {
         self.fault_model.tolerated(self.len())
     }
 
-    /// The fault model of the spec.
     pub fn fault_model(&self) -> FaultModel {
         self.fault_model
     }
 
-    /// Index of the leader of a slot: `slot mod n`.
+    /// Index of the authority `slot mod n`; `alys_consensus::rules` has the rule.
     pub fn leader(&self, slot: Slot) -> u8 {
         (slot.0 % self.len() as u64) as u8
     }
 
-    /// The key at an index.
+    /// The checked key at an index.
     pub fn key(&self, index: u8) -> Option<&PublicKey> {
         self.keys.get(usize::from(index))
     }
 
-    /// The index of a key.
     pub fn index_of(&self, key: &PublicKeyBytes) -> Option<u8> {
         self.authorities
             .iter()
@@ -123,30 +121,30 @@ impl AuthoritySet {
             .map(|i| i as u8)
     }
 
-    /// The authorities, in order.
+    /// In the order of their indices.
     pub fn authorities(&self) -> &[Authority] {
         &self.authorities
     }
 
-    /// Identifies the set: a hash over its authorities in order.
+    /// Identifies the set: a hash over its authorities, in order.
     pub fn hash(&self) -> Hash {
         self.hash
     }
 }
 
-/// Why authorities do not make a federation.
+/// The reason for which authorities do not make a federation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Fewer than 1 or more than 15.
     #[error("authorities: a federation has 1 to 15 authorities, found {found}")]
     Count { found: usize },
-    /// A key that is none.
+    /// Not a key.
     #[error("authorities[{index}].public_key: {source}")]
     Key { index: usize, source: bls::Error },
-    /// A proof of possession that does not belong to its key.
+    /// The proof of possession is not the key's.
     #[error("authorities[{index}].proof_of_possession: {source}; make it with `alys keys show`")]
     Possession { index: usize, source: bls::Error },
-    /// One key twice.
+    /// The key stands earlier in the list.
     #[error("authorities[{index}].public_key: the same key stands earlier in the list")]
     Duplicate { index: usize },
 }

@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 
 use crate::bytes;
 
-/// A 32-byte hash. Prints as hex with `0x`; Bitcoin ids are kept in internal order and printed
-/// reversed by the code that knows them to be Bitcoin's.
+/// A 32-byte hash. Prints as hex with `0x`. Bitcoin ids are kept in internal order; the code that
+/// prints them reverses them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Hash(#[serde(with = "bytes")] pub [u8; 32]);
 
@@ -20,14 +20,14 @@ impl Hash {
     /// All zeros: the parent of genesis.
     pub const ZERO: Hash = Hash([0; 32]);
 
-    /// The first four bytes as hex, for a person's eyes.
+    /// The first four bytes as hex, for logs and reports.
     pub fn short(&self) -> String {
         hex::encode(&self.0[..4])
     }
 }
 
-/// `sha256(sha256(len(tag) || tag || parts..))`. The tag keeps hashes of different things apart;
-/// parts are of a fixed length or carry their own.
+/// `sha256(sha256(len(tag) || tag || parts..))`. The tag separates domains; a part has a fixed
+/// length or contains its length.
 pub fn tagged(tag: &str, parts: &[&[u8]]) -> Hash {
     let mut first = Sha256::new();
     first.update([tag.len() as u8]);

@@ -5,6 +5,11 @@
 //! what decodes is within its limits and re-encodes to the same bytes. Never does IO, waits, reads
 //! a clock or draws randomness.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 pub mod block;
 pub mod bls;
 pub mod bytes;

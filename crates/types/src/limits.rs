@@ -1,34 +1,35 @@
-//! Limits that are part of the protocol or protect against remote bytes. Each has its reason.
+//! Limits that are part of the protocol or bound remote input, each with its reason.
 
 /// Largest encoded block: holds a full block of 30 M gas of calldata (16 gas a byte at worst: 1.9
 /// MB) with room.
 pub const MAX_BLOCK_BYTES: usize = 8 * 1024 * 1024;
-/// Largest encoded vote message, the header and certificate beside a confirmation included.
+/// Largest encoded vote, with the header and certificate beside a confirmation.
 pub const MAX_VOTE_BYTES: usize = 1024;
 /// Largest encoded certificate with its header.
 pub const MAX_CERTIFICATE_BYTES: usize = 1024;
 /// Largest encoded status message: two headers with certificates and three votes.
 pub const MAX_STATUS_BYTES: usize = 4096;
-/// Largest answer to a range request. Several blocks, and always one of the largest size.
+/// Largest answer to a range request: room for one block of the largest size beside others.
 pub const MAX_RANGE_BYTES: usize = 2 * MAX_BLOCK_BYTES;
-/// A message of users' transactions: four of the largest that pools take (128 KiB).
+/// Largest message of users' transactions: four of the largest that pools accept (128 KiB).
 pub const MAX_TRANSACTIONS_BYTES: usize = 512 * 1024;
-/// Blocks in one range answer.
+/// Most blocks in one range answer: one range of the sync (docs/protocol.md, section 8).
 pub const MAX_RANGE_BLOCKS: u64 = 256;
-/// Largest federation (V1's bound; a bitmap fits in two bytes).
+/// Most authorities of a federation: V1's bound; a bitmap fits in two bytes.
 pub const MAX_AUTHORITIES: usize = 15;
-/// EIP-4895 withdrawals in a block (Ethereum's `MAX_WITHDRAWALS_PER_PAYLOAD`).
+/// Most withdrawals in a block (Ethereum's `MAX_WITHDRAWALS_PER_PAYLOAD`).
 pub const MAX_WITHDRAWALS: usize = 16;
-/// Extra data of an execution payload, in bytes (Ethereum's rule).
+/// Most bytes of extra data in an execution payload (Ethereum's rule).
 pub const MAX_EXTRA_DATA_BYTES: usize = 32;
 /// Highest gas limit of a spec: a block full of zero calldata (4 gas a byte) must fit in
 /// [`MAX_BLOCK_BYTES`].
 pub const MAX_GAS_LIMIT: u64 = 30_000_000;
-/// Shortest slot, in milliseconds.
+/// Shortest slot, in milliseconds: a proposal and its approvals cross the network within it.
 pub const MIN_SLOT_DURATION_MS: u64 = 1000;
-/// Finality certificates in one body: of an AuxPoW range's end and of a federation change.
+/// Most finality certificates in a body: one for an AuxPoW range's end, one for a federation
+/// change.
 pub const MAX_BODY_CERTIFICATES: usize = 2;
-/// Governance orders in one body.
+/// Most governance orders in a body (docs/protocol.md, section 10).
 pub const MAX_BODY_ORDERS: usize = 4;
-/// Governance keys of a spec.
+/// Most governance keys of a spec (docs/protocol.md, section 10).
 pub const MAX_GOVERNANCE_KEYS: usize = 15;

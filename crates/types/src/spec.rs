@@ -12,7 +12,7 @@ use crate::{Address, Authority, FaultModel, Header, Height, Sats, Slot, codec};
 /// Header version of this release.
 pub const HEADER_VERSION: u16 = 1;
 
-/// Where priority fees are collected. Derived by hashing, so that nobody has its key.
+/// The address that collects priority fees. Derived by hashing, so that its key does not exist.
 pub fn vault_address() -> Address {
     let hash = tagged("alys/vault", &[]);
     let mut address = [0; 20];
@@ -30,34 +30,30 @@ pub fn prev_randao(parent: &Hash, slot: Slot) -> Hash {
     tagged("alys/randao", &[&parent.0, &slot.0.to_le_bytes()])
 }
 
-/// What all nodes of a chain share. Everything in it goes into the genesis hash.
+/// The parameters that all nodes of a chain share. The genesis hash covers all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChainSpec {
-    /// EVM chain id.
     pub evm_chain_id: u64,
     /// Slot of genesis: the launch, not the making of the file.
     pub start_slot: Slot,
-    /// At least 1000.
+    /// Milliseconds, at least [`MIN_SLOT_DURATION_MS`].
     pub slot_duration_ms: u64,
-    /// `byzantine` or `crash`.
     pub fault_model: FaultModel,
-    /// How far clocks may be apart.
+    /// Tolerated difference between clocks, in milliseconds; below the slot duration.
     #[serde(default = "default_drift_ms")]
     pub drift_allowance_ms: u64,
-    /// Slots that a node which lost its votes waits beyond what it could have voted for.
+    /// Slots for which a node that lost its vote state stays silent, beyond the highest slot that
+    /// its lost votes can be of (rule 3.8).
     #[serde(default = "default_rejoin_margin")]
     pub rejoin_margin: u64,
     /// Hash of execution block 0, computed from the execution genesis file beside the spec.
     pub execution_genesis_hash: Hash,
-    /// The first federation, in order.
+    /// The first federation, by index.
     pub authorities: Vec<Authority>,
-    /// Keys that sign orders.
     pub governance: GovernanceSpec,
-    /// The peg's constants.
     #[serde(default)]
     pub peg: PegSpec,
-    /// Merged mining's constants.
     #[serde(default)]
     pub auxpow: AuxPowSpec,
 }
@@ -70,13 +66,12 @@ fn default_rejoin_margin() -> u64 {
     1800
 }
 
-/// Who may order changes of the federation.
+/// The keys that order changes of the federation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub struct GovernanceSpec {
-    /// Signatures that make an order; 0 with no keys: the federation never changes.
+    /// Number of signatures that make an order; 0 without keys: the federation never changes.
     pub threshold: u8,
-    /// BLS public keys.
     pub keys: Vec<PublicKeyBytes>,
 }
 
@@ -86,9 +81,9 @@ pub struct GovernanceSpec {
 pub struct PegSpec {
     /// Bitcoin depth at which deposits and payouts count.
     pub required_confirmations: u32,
-    /// Smaller outputs are no deposits.
+    /// Smallest output that is a deposit.
     pub min_deposit: Sats,
-    /// Smaller burns are refused.
+    /// Smallest burn that is accepted.
     pub min_peg_out: Sats,
 }
 
@@ -106,7 +101,7 @@ impl Default for PegSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuxPowSpec {
-    /// AuxPoW chain id. Never 8192: parents of version 0x20000000 would look like ours.
+    /// AuxPoW chain id. Never 8192, because Bitcoin headers of version 0x20000000 carry that id.
     pub chain_id: u16,
     /// Easiest compact target.
     pub limit_bits: u32,
@@ -114,7 +109,7 @@ pub struct AuxPowSpec {
     pub spacing_secs: u64,
     /// ASERT half life in seconds.
     pub half_life_secs: u64,
-    /// Gate; 0 = off.
+    /// Final blocks without proof of work after which the gate closes (rule 4.6); 0: no gate.
     pub max_blocks_without_pow: u64,
 }
 
@@ -157,10 +152,8 @@ impl Genesis {
         if spec.auxpow.chain_id == 8192 {
             return Err(SpecError::AuxPowChainId);
         }
-        let (keys, threshold) = (
-            spec.governance.keys.len(),
-            usize::from(spec.governance.threshold),
-        );
+        let keys = spec.governance.keys.len();
+        let threshold = usize::from(spec.governance.threshold);
         if keys > MAX_GOVERNANCE_KEYS || threshold > keys || (threshold == 0) != (keys == 0) {
             return Err(SpecError::Threshold { keys, threshold });
         }
@@ -199,22 +192,21 @@ impl Genesis {
         })
     }
 
-    /// The spec.
     pub fn spec(&self) -> &ChainSpec {
         &self.spec
     }
 
-    /// The genesis header.
+    /// The header of block 0.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The genesis hash.
+    /// The genesis hash: the block hash of block 0.
     pub fn hash(&self) -> Hash {
         self.hash
     }
 
-    /// The authorities of height 1 (and on, until a change).
+    /// The authorities from height 1 on, until a change.
     pub fn set(&self) -> &AuthoritySet {
         &self.set
     }
@@ -224,7 +216,7 @@ impl Genesis {
         &self.governance
     }
 
-    /// What votes are bound to.
+    /// The chain that votes are bound to.
     pub fn chain_id(&self) -> ChainId {
         ChainId {
             evm: self.spec.evm_chain_id,
@@ -232,8 +224,8 @@ impl Genesis {
         }
     }
 
-    /// Identifies the rules in force: peers with another one are not of this chain. No upgrade is
-    /// scheduled.
+    /// Identifies the rules in force; a connection to a peer with another fork id ends. No upgrade
+    /// is scheduled.
     pub fn fork_id(&self) -> Hash {
         tagged(
             "alys/fork-id",
@@ -242,7 +234,7 @@ impl Genesis {
     }
 }
 
-/// Why a spec is refused; the text names the field.
+/// The reason for which a spec is refused; the text names the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     #[error("slot_duration_ms: must be at least 1000, found {found}")]

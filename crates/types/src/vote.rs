@@ -7,8 +7,8 @@ use crate::hash::{Hash, tagged};
 use crate::limits::MAX_AUTHORITIES;
 use crate::{AuthoritySet, Height, Slot};
 
-/// What a signature is for. The kinds never stand for each other: the kind is part of what is
-/// signed.
+/// The purpose of a signature. One kind never counts as another, because the signed message
+/// contains the kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum VoteKind {
     /// The leader's own signature under its block.
@@ -22,30 +22,25 @@ pub enum VoteKind {
 /// The block that a vote is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VoteTarget {
-    /// Proposal, approval or confirmation.
     pub kind: VoteKind,
-    /// Height of the block.
     pub height: Height,
-    /// Slot of the block.
     pub slot: Slot,
-    /// Hash of the block.
     pub hash: Hash,
 }
 
-/// The chain that votes belong to; part of every signed message, so that no vote counts on another
+/// The chain that votes belong to. Part of every signed message, so that a vote counts on no other
 /// chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainId {
-    /// The EVM chain id.
+    /// EVM chain id.
     pub evm: u64,
-    /// The genesis hash.
+    /// Genesis hash.
     pub genesis: Hash,
 }
 
 /// A signed vote of one authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vote {
-    /// What is voted for.
     pub target: VoteTarget,
     /// Index in the set of the block's height.
     pub signer: u8,
@@ -71,7 +66,7 @@ impl VoteTarget {
     }
 }
 
-/// Which authorities of a set signed: exactly `n` bits.
+/// The authorities of a set that signed, one bit each: exactly `n` bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "RawBitmap", into = "RawBitmap")]
 pub struct Bitmap {
@@ -94,7 +89,7 @@ impl Bitmap {
         }
     }
 
-    /// Sets a bit; indices outside the bitmap are ignored.
+    /// Sets a bit. An index outside of the bitmap is ignored.
     pub fn set(&mut self, index: u8) {
         if index < self.len {
             self.bits |= 1 << index;
@@ -111,7 +106,7 @@ impl Bitmap {
         self.bits == 0
     }
 
-    /// How many bits are set.
+    /// The number of bits that are set.
     pub fn count(&self) -> usize {
         self.bits.count_ones() as usize
     }

@@ -1,5 +1,4 @@
-//! Messages between nodes, typed. `net` carries them as bytes; here they get their limits and
-//! decoders.
+//! Messages between nodes, typed, with their limits and decoders. `net` carries them as bytes.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,18 +12,16 @@ use crate::{Block, Certificate, Hash, Header, Height, Vote};
 /// A proposal: the block and its leader's signature (topic `blocks`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {
-    /// The block.
     pub block: Block,
-    /// Kind `Proposal`, by the leader of the block's slot.
+    /// Kind `Proposal`, signed by the leader of the block's slot.
     pub vote: Vote,
 }
 
-/// A header with a certificate of it: approvals (certified) or confirmations (final).
+/// A header with its certificate: of approvals (certified) or of confirmations (final).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertifiedHeader {
-    /// The header.
     pub header: Header,
-    /// About this header; whether it is, is checked.
+    /// Unchecked: it may be about another header.
     pub certificate: Certificate,
 }
 
@@ -37,47 +34,43 @@ pub struct Confirmation {
     pub certified: CertifiedHeader,
 }
 
-/// Who we are, exchanged on every new connection and on request.
+/// Identity and position of a node, exchanged on every new connection and on request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Genesis hash; another one ends the connection.
+    /// Genesis hash; a different one ends the connection.
     pub genesis: Hash,
-    /// Rules in force; others end the connection.
+    /// Rules in force; a different id ends the connection.
     pub fork_id: Hash,
     /// Height of the execution head.
     pub head_height: Height,
     /// Hash of the execution head.
     pub head: Hash,
-    /// The highest certificate; absent while it is genesis.
+    /// The highest certificate; `None` while it is genesis.
     pub highest: Option<CertifiedHeader>,
-    /// The last finality certificate; absent while it is genesis.
+    /// The last finality certificate; `None` while it is genesis.
     pub finalized: Option<CertifiedHeader>,
-    /// BLS key of the sender, if it is an authority: who it asks votes of.
+    /// BLS key of the sender, if it is an authority: it asks for the votes held of this key.
     pub authority: Option<crate::bls::PublicKeyBytes>,
 }
 
-/// The latest votes held of an authority: how a node that lost its vote state learns of it.
+/// The latest votes held of an authority. A node that lost its vote state notices the loss by them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct HeldVotes {
-    /// Latest approval.
     pub approval: Option<Vote>,
-    /// Latest confirmation.
     pub confirmation: Option<Vote>,
 }
 
 /// Answer to a status request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusAnswer {
-    /// The answerer's status.
     pub status: Status,
-    /// Latest votes held of the asker.
+    /// The latest votes held of the authority in the request.
     pub held: HeldVotes,
 }
 
-/// Blocks `start ..= start + count - 1` of the answerer's certified chain.
+/// Request for the blocks `start ..= start + count - 1` of the peer's certified chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RangeRequest {
-    /// First height.
     pub start: Height,
     /// At most [`crate::limits::MAX_RANGE_BLOCKS`].
     pub count: u64,
@@ -88,11 +81,11 @@ pub struct RangeRequest {
 pub struct HeaderRange {
     /// Ascending, without gaps.
     pub headers: Vec<Header>,
-    /// Certificate of the last header. Absent only when `headers` is empty.
+    /// Certificate of the last header; `None` only when `headers` is empty.
     pub tip: Option<Certificate>,
     /// Federation changes of the range, by height.
     pub changes: Vec<(Height, crate::FederationOrder)>,
-    /// The answerer's highest finality certificate of a header in the range, or its last one.
+    /// The peer's highest finality certificate of a header in the range, or its last one.
     pub finalized: Option<CertifiedHeader>,
 }
 
@@ -101,9 +94,9 @@ pub struct HeaderRange {
 pub struct BlockRange {
     /// Ascending, without gaps.
     pub blocks: Vec<Block>,
-    /// Certificate of the last block. Absent only when `blocks` is empty.
+    /// Certificate of the last block; `None` only when `blocks` is empty.
     pub tip: Option<Certificate>,
-    /// The answerer's highest finality certificate of a block in the range, or its last one.
+    /// The peer's highest finality certificate of a block in the range, or its last one.
     pub finalized: Option<CertifiedHeader>,
 }
 
@@ -111,17 +104,17 @@ pub struct BlockRange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transactions(pub Vec<Vec<u8>>);
 
-/// A message with a limit of its own.
+/// A message with a limit on its encoding.
 pub trait Message: Serialize + serde::de::DeserializeOwned {
-    /// Largest encoding.
+    /// Largest encoding, in bytes.
     const LIMIT: usize;
 
-    /// Canonical encoding.
+    /// The canonical encoding.
     fn encode(&self) -> Vec<u8> {
         codec::encode(self)
     }
 
-    /// Decodes within [`Self::LIMIT`].
+    /// Decodes at most [`Self::LIMIT`] bytes.
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         codec::decode(bytes, Self::LIMIT)
     }

@@ -1,4 +1,5 @@
-//! All blocks that a small world can have, numbered: a block is its slot, its parent, and which of two twins it is.
+//! All possible blocks of a small world, numbered. A block is its slot, its parent, and its place
+//! among two twins.
 
 /// A block's number; 0 is genesis.
 pub type Block = u8;
@@ -7,10 +8,10 @@ pub type Set = u128;
 
 /// Genesis, in slot 0.
 pub const GENESIS: Block = 0;
-/// Slots of the largest world, genesis' left out: with these all blocks fit into a [`Set`].
+/// Slots of the largest world, without genesis's: its blocks fit into a [`Set`].
 pub const MAX_SLOTS: u8 = 4;
 
-/// A set of one.
+/// The set with one member.
 pub const fn one(block: Block) -> Set {
     1 << block
 }
@@ -26,18 +27,17 @@ pub fn members(mut set: Set) -> impl Iterator<Item = Block> {
     })
 }
 
-/// What a number stands for.
+/// The block of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Info {
-    /// Its slot.
     pub slot: u8,
-    /// What it stands on.
     pub parent: Block,
-    /// Two blocks of one slot on one parent differ in this: what a leader that equivocates, or forgot, makes.
+    /// Distinguishes two blocks of one slot on one parent, made by a leader that equivocates or
+    /// that forgot the first.
     pub is_second: bool,
 }
 
-/// The table of a world.
+/// The blocks of a world, by number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blocks(Vec<Info>);
 
@@ -67,17 +67,17 @@ impl Blocks {
         Self(all)
     }
 
-    /// What a number stands for.
+    /// The block of a number.
     pub fn info(&self, block: Block) -> Info {
         self.0[usize::from(block)]
     }
 
-    /// All numbers but genesis'.
+    /// All numbers without genesis's.
     pub fn all(&self) -> impl Iterator<Item = Block> + use<> {
         1..self.0.len() as Block
     }
 
-    /// The block of a slot on a parent.
+    /// The number of a block.
     pub fn find(&self, slot: u8, parent: Block, is_second: bool) -> Option<Block> {
         let wanted = Info {
             slot,
@@ -90,7 +90,7 @@ impl Blocks {
             .map(|index| index as Block)
     }
 
-    /// Whether `block` is `ancestor` or descends from it.
+    /// True when `block` is `ancestor` or descends from it.
     pub fn descends(&self, block: Block, ancestor: Block) -> bool {
         let mut at = block;
         while at > ancestor {
@@ -100,7 +100,7 @@ impl Blocks {
         at == ancestor
     }
 
-    /// A block in words: its slot, its parents down to genesis, and a mark on second ones.
+    /// The name of a block: the slots from it down to genesis, with a mark on second blocks.
     pub fn name(&self, block: Block) -> String {
         let mut name = String::new();
         let mut at = block;

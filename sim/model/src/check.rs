@@ -1,4 +1,4 @@
-//! Exploring a world to the last state, and what that shows.
+//! Explores a world to the last state, and reports which properties hold.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,34 +8,34 @@ use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
 use crate::world::{NO_FORK, World};
 
-/// What exploring a world came to.
+/// The result of exploring a world.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// The world's name.
     pub world: &'static str,
-    /// Different states.
+    /// Distinct states.
     pub states: usize,
-    /// Transitions that were followed.
+    /// Transitions that were explored.
     pub transitions: usize,
-    /// Steps of the longest shortest way to a state.
+    /// Length of the longest of the shortest paths to a state.
     pub depth: usize,
-    /// Real time.
+    /// Wall-clock time.
     pub took: Duration,
-    /// Whether every reachable state was seen: a search ends early when nothing is left to find.
+    /// True when every reachable state was explored; a search ends early when every property has an
+    /// example or a counterexample.
     pub is_complete: bool,
-    /// Each property: whether it holds.
+    /// Each property, and true if it holds.
     pub held: Vec<(&'static str, bool)>,
-    /// For each property that does not hold: the shortest way there, in words.
+    /// Each property that does not hold, with the shortest sequence of steps to a violation.
     pub counterexamples: Vec<(&'static str, Vec<String>)>,
 }
 
 impl Report {
-    /// Whether everything that should hold does.
+    /// True when every property holds in every state.
     pub fn is_good(&self) -> bool {
         self.is_complete && self.held.iter().all(|(_, holds)| *holds)
     }
 
-    /// Steps to the violation of a property, if it was violated.
+    /// Number of steps to the violation of a property, if it is violated.
     pub fn steps_to(&self, property: &str) -> Option<usize> {
         self.counterexamples
             .iter()
@@ -63,11 +63,12 @@ impl fmt::Display for Report {
     }
 }
 
-/// The head of a table of reports.
+/// The header of a table of reports.
 pub const HEAD: &str =
     "| world | states | transitions | depth | seconds | properties |\n|---|---|---|---|---|---|";
 
-/// Explores a world breadth first, on one thread, so that counterexamples are the shortest there are.
+/// Explores a world breadth first, on one thread, so that counterexamples are the shortest
+/// possible.
 pub fn check(world: &World) -> Report {
     explore(world, HasDiscoveries::All)
 }
@@ -103,7 +104,7 @@ fn explore(world: &World, until: HasDiscoveries) -> Report {
                 .clone()
                 .into_actions()
                 .into_iter()
-                .map(|step| world.tell(step))
+                .map(|step| world.describe(step))
                 .collect();
             counterexamples.push((property.name, steps));
         }

@@ -1,10 +1,13 @@
-//! The rule of agreement (protocol section 3) a second time, in the fewest words that can be executed.
+//! The rule of agreement (protocol section 3) as an executable model, independent of the node.
 //!
-//! **Owns** [`Rule`], which says of a proposal, an approval or a confirmation whether a node with certain promises may sign
-//! it, and, with the feature `checker`, [`World`]: small networks of such nodes that Stateright explores to the last state.
-//! **Promises** that nothing here is shared with `alys-consensus`: whoever misread the protocol there did not misread it
-//! here by copying. The simulator holds each signature of a real node against the same [`Rule`]. **Never** touches a clock,
-//! a key, a byte of an encoding, or a block's content: heights and contents play no part in the argument that is checked.
+//! Owns [`Rule`], which decides whether a node with given promises may sign a proposal, an approval
+//! or a confirmation, and, with the feature `checker`, [`World`]: small networks of such nodes that
+//! Stateright explores to the last state. Promises that it shares no code with `alys-consensus`, so
+//! that a misreading of the protocol there is not copied here. The simulator compares each
+//! signature of a real node with the same [`Rule`]. Never uses a clock, a key, an encoding, or a
+//! block's content, because heights and contents play no part in the argument that is checked.
+
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod rule;
 

@@ -11,16 +11,16 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "alys-model")]
 struct Arguments {
-    /// The larger worlds too: minutes, and gigabytes of memory.
+    /// Explore the larger worlds too, which takes minutes and gigabytes of memory.
     #[arg(long)]
     big: bool,
-    /// Print the way to each violation of the broken rules.
+    /// Print the steps to a fork for each broken rule.
     #[arg(long)]
-    ways: bool,
+    steps: bool,
 }
 
 fn main() -> ExitCode {
-    let Arguments { big, ways } = Arguments::parse();
+    let Arguments { big, steps } = Arguments::parse();
     let mut all_good = true;
     println!("{HEAD}");
     let mut worlds_to_check = worlds::small();
@@ -40,19 +40,22 @@ fn main() -> ExitCode {
     );
     println!("|---|---|---|---|---|---|");
     for (name, world) in worlds::broken() {
-        let (first, fork) = (first_violation(&world), check_broken(&world));
-        let way = fork
+        let first = first_violation(&world);
+        let fork = check_broken(&world);
+        let found = fork
             .counterexamples
             .iter()
             .find(|(property, _)| *property == NO_FORK);
-        all_good &= way.is_some();
-        let steps = way.map_or(0, |(_, steps)| steps.len());
-        for (property, way) in &first.counterexamples {
-            let (world, short, states) = (world.name, way.len(), fork.states);
-            println!("| {name} | {world} | {property} | {short} | {steps} | {states} |");
+        all_good &= found.is_some();
+        let to_fork = found.map_or(0, |(_, steps)| steps.len());
+        for (property, to_first) in &first.counterexamples {
+            let world = world.name;
+            let length = to_first.len();
+            let states = fork.states;
+            println!("| {name} | {world} | {property} | {length} | {to_fork} | {states} |");
         }
-        if let Some((_, way)) = way.filter(|_| ways) {
-            println!("\n  {}\n", way.join("\n  "));
+        if let Some((_, found)) = found.filter(|_| steps) {
+            println!("\n  {}\n", found.join("\n  "));
         }
     }
     if all_good {

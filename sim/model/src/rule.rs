@@ -1,16 +1,16 @@
-//! When a node may sign what: rules 1 to 4 of section 3, as a function of what it promised before.
+//! Rules 3.1 to 3.4 (docs/protocol.md): permission to sign, as a function of earlier promises.
 
-/// What a federation tolerates.
+/// The fault model of a federation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Faults {
-    /// Nodes stop and start again, and lie never.
+    /// Faulty nodes stop and restart, and never lie.
     Crash,
-    /// Faulty nodes do as they please.
+    /// Faulty nodes behave arbitrarily.
     Byzantine,
 }
 
 impl Faults {
-    /// How many of so many nodes may be faulty.
+    /// Number of `nodes` that may be faulty.
     pub const fn tolerated(self, nodes: usize) -> usize {
         match self {
             Self::Crash => nodes.saturating_sub(1) / 2,
@@ -19,17 +19,17 @@ impl Faults {
     }
 }
 
-/// What a node has bound itself to by its signatures.
+/// The promises that a node's signatures contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Promises {
-    /// The highest slot that it approved a block of.
+    /// The highest slot of an approved block.
     pub approved: u64,
-    /// The slot of the highest block that it confirmed.
+    /// The slot of the highest confirmed block.
     pub locked: u64,
 }
 
 impl Promises {
-    /// The promises of a node that has signed nothing, on a chain whose genesis is in this slot.
+    /// The promises of a node that signed nothing, on a chain whose genesis is in this slot.
     pub const fn none(genesis_slot: u64) -> Self {
         Self {
             approved: genesis_slot,
@@ -38,50 +38,49 @@ impl Promises {
     }
 }
 
-/// What a block stands on, as far as the rule looks at it.
+/// The parent of a block, as far as the rule depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parent {
-    /// Its slot.
     pub slot: u64,
-    /// Whether a certificate of it can exist: a quorum has approved it, or it is genesis.
+    /// A certificate of it can exist: a quorum approved it, or it is genesis.
     pub certified: bool,
 }
 
-/// Why a signature is against the rule.
+/// The clause that a signature would violate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Rule 1: every slot has one leader.
-    #[error("slot {slot} is led by another")]
+    /// Rule 3.1: every slot has one leader.
+    #[error("slot {slot} is led by another node")]
     NotLeader { slot: u64 },
-    /// Rules 1 and 2: one approval a slot, and never backwards.
-    #[error("slot {slot} is not above slot {approved}, which it approved")]
+    /// Rules 3.1 and 3.2: one approval a slot, in ascending slots.
+    #[error("slot {slot} is not above slot {approved}, the highest approved")]
     NotAboveApproval { slot: u64, approved: u64 },
-    /// Rule 2, the lock.
-    #[error("the parent's slot {parent} is below slot {locked}, on which it is locked")]
+    /// Rule 3.2: the lock.
+    #[error("the parent's slot {parent} is below slot {locked} of the lock")]
     ParentBelowLock { parent: u64, locked: u64 },
-    /// A block stands on a certified one of a lower slot.
+    /// Rule 3.1: the parent is certified.
     #[error("no quorum approved the parent, of slot {parent}")]
     ParentUncertified { parent: u64 },
-    /// A block is of a later slot than its parent.
+    /// Rule 3.6: a block is of a later slot than its parent.
     #[error("slot {slot} is not above slot {parent} of the parent")]
     NotAboveParent { slot: u64, parent: u64 },
-    /// Rule 4: what is confirmed is certified.
+    /// Rule 3.4: a confirmed block is certified.
     #[error("no quorum approved the block of slot {slot}")]
     Uncertified { slot: u64 },
-    /// Rule 4: locks go upwards.
-    #[error("slot {slot} is not above slot {locked}, on which it is locked")]
+    /// Rule 3.4: locks ascend.
+    #[error("slot {slot} is not above slot {locked} of the lock")]
     NotAboveLock { slot: u64, locked: u64 },
-    /// Rule 4: nothing below the last approval is confirmed.
-    #[error("slot {slot} is below slot {approved}, which it approved")]
+    /// Rule 3.4: no block below the highest approval is confirmed.
+    #[error("slot {slot} is below slot {approved}, the highest approved")]
     BelowApproval { slot: u64, approved: u64 },
 }
 
-/// A way in which the rule can be wrong. Each is a mistake that an implementation could make.
+/// A mistake in the rule that an implementation could make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Broken {
-    /// Rule 2 without the lock.
+    /// Rule 3.2 without the lock.
     ApproveIgnoresLock,
-    /// Rule 4 without `B.slot >= approved_slot`.
+    /// Rule 3.4 without `B.slot >= approved_slot`.
     ConfirmIgnoresApproval,
     /// Promises are in memory only.
     NothingKept,
@@ -89,12 +88,12 @@ pub enum Broken {
     QuorumOneLess,
     /// A confirmation leaves before its lock is written.
     LockWrittenLate,
-    /// Rule 2 without `s > approved_slot`.
+    /// Rule 3.2 without `s > approved_slot`.
     ApproveOldSlots,
 }
 
 impl Broken {
-    /// All of them, with their words on the command line.
+    /// All mistakes, with their names in reports.
     pub const ALL: [(&'static str, Self); 6] = [
         ("approve-ignores-lock", Self::ApproveIgnoresLock),
         ("confirm-ignores-approval", Self::ConfirmIgnoresApproval),
@@ -105,20 +104,20 @@ impl Broken {
     ];
 }
 
-/// The rule, for a federation of a certain size.
+/// The rule, for a federation of a given size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
     /// Distinct signers that make a certificate.
     pub quorum: usize,
-    /// What is wrong with it; `None`: nothing.
+    /// The mistake in it, if any.
     pub broken: Option<Broken>,
 }
 
 impl Rule {
-    /// The rule of a federation of so many nodes.
+    /// The rule of a federation of `nodes` nodes.
     pub const fn of(nodes: usize, faults: Faults) -> Self {
         Self {
-            quorum: nodes - faults.tolerated(nodes),
+            quorum: nodes.saturating_sub(faults.tolerated(nodes)),
             broken: None,
         }
     }
@@ -135,15 +134,16 @@ impl Rule {
         self.broken == Some(broken)
     }
 
-    /// Whether so many distinct signers make a certificate (rules 3 and 5).
+    /// True when this number of distinct signers makes a certificate (rules 3.3 and 3.5).
     pub fn certifies(&self, signers: usize) -> bool {
-        signers >= self.quorum - usize::from(self.is(Broken::QuorumOneLess))
+        let missing = usize::from(self.is(Broken::QuorumOneLess));
+        signers >= self.quorum.saturating_sub(missing)
     }
 
-    /// Rule 1: a node proposes a block of `slot`, and approves it in the same breath.
+    /// Rule 3.1: a node proposes a block of `slot`, and approves it in the same write.
     ///
     /// # Errors
-    /// Why it may not.
+    /// The clause that refuses the proposal.
     pub fn propose(
         &self,
         before: Promises,
@@ -160,7 +160,7 @@ impl Rule {
                 approved: before.approved,
             });
         }
-        // It knows the certificate of what it is locked on, so what it takes for the highest is not below.
+        // The node knows the certificate of its lock, so the highest certified block is not below.
         stands_on(slot, parent)?;
         not_below_lock(before, parent)?;
         Ok(Promises {
@@ -169,10 +169,10 @@ impl Rule {
         })
     }
 
-    /// Rule 2: a node approves a block of `slot`.
+    /// Rule 3.2: a node approves a block of `slot`.
     ///
     /// # Errors
-    /// Why it may not.
+    /// The clause that refuses the approval.
     pub fn approve(
         &self,
         before: Promises,
@@ -195,10 +195,10 @@ impl Rule {
         })
     }
 
-    /// Rule 4: a node confirms a block of `slot`.
+    /// Rule 3.4: a node confirms a block of `slot`.
     ///
     /// # Errors
-    /// Why it may not.
+    /// The clause that refuses the confirmation.
     pub fn confirm(
         &self,
         before: Promises,
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn quorums_overlap_in_somebody_correct() {
+    fn two_quorums_share_a_correct_node() {
         for nodes in 1..=15 {
             let crash = Rule::of(nodes, Faults::Crash).quorum;
             assert!(2 * crash > nodes, "two quorums of {nodes} share a node");
@@ -274,14 +274,14 @@ mod tests {
             let shared = 2 * byzantine - nodes;
             assert!(
                 shared > Faults::Byzantine.tolerated(nodes),
-                "and one of them is correct"
+                "one of the shared nodes is correct"
             );
             assert!(RULE.certifies(3) && !RULE.certifies(2));
         }
     }
 
     #[test]
-    fn each_clause_refuses_what_it_is_there_for() {
+    fn each_clause_refuses() {
         let before = Promises {
             approved: 10,
             locked: 8,
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_allows_what_the_rule_refuses() {
+    fn each_mistake_permits_a_refused_signature() {
         let before = Promises {
             approved: 10,
             locked: 8,

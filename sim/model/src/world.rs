@@ -1,10 +1,11 @@
 //! Small networks of nodes that follow a [`Rule`], as a model for Stateright.
 //!
-//! What was sent stays in a set. A node may act on any of it at any time, again, or never: that is loss, delay, reordering
-//! and duplication at once, and what a node does not know is what it has not acted on. Clocks play no part: any node may
-//! be in any slot at any time, which is more than the drift allowance permits. Every schedule of leaders is a first state
-//! (slots between those of the world, in which nothing happens, are left out, so a leader may come twice in a row). A faulty
-//! node has no state: its signature is on everything, and its slots offer every block that stands on a certified one.
+//! Sent messages stay in a set. A node may act on any of them at any time, again, or never, which
+//! covers loss, delay, reordering and duplication. Clocks play no part: any node may be in any slot
+//! at any time, which is more than the drift allowance permits. Every schedule of leaders is an
+//! initial state; empty slots are left out, so a leader may lead twice in a row. A faulty node has
+//! no state: its signature is under every block, and its slots offer every block on a certified
+//! parent.
 
 use stateright::{Model, Property};
 
@@ -14,89 +15,89 @@ use crate::rule::{Broken, Faults, Parent, Promises, Rule};
 /// A world to check.
 #[derive(Debug, Clone)]
 pub struct World {
-    /// Its name in tables.
+    /// Name in tables.
     pub name: &'static str,
-    /// Nodes in all.
+    /// Number of nodes, the faulty ones included.
     pub nodes: usize,
-    /// Of them: those that may sign anything.
+    /// Number of nodes that sign anything.
     pub byzantine: usize,
-    /// Of them: those that never say anything.
+    /// Number of nodes that send nothing.
     pub silent: usize,
-    /// Slots, genesis' left out; at most [`MAX_SLOTS`].
+    /// Number of slots without genesis's; at most [`MAX_SLOTS`].
     pub slots: u8,
-    /// Whether nodes crash: writing and sending are two steps then, and a crash comes between any two.
+    /// Nodes crash: writing and sending are separate steps then, and a crash may come between them.
     pub crashes: bool,
-    /// Whether everything arrives in its slot: for the properties that need luck.
+    /// Every message arrives in its slot: for properties about progress.
     pub calm: bool,
-    /// Whether states that differ only in which node is which count as one.
+    /// States that are equal after renaming nodes count as one.
     pub symmetric: bool,
-    /// What nodes follow.
+    /// The rule that nodes follow.
     pub rule: Rule,
     blocks: Blocks,
 }
 
-/// What a node remembers: its latest approval and confirmation. Their slots are its promises.
+/// A node's latest approval and confirmation. Their slots are its promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Memory {
     approval: Block,
     lock: Block,
 }
 
-/// What a node still has to carry out of its last decision.
+/// The effect of a node's last decision that is not carried out yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Owed {
-    /// It is written, and not yet sent.
-    Say,
-    /// It is sent, and not yet written.
+pub enum Pending {
+    /// The vote is written, and not sent yet.
+    Send,
+    /// The vote is sent, and not written yet.
     Write,
 }
 
 /// A correct node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Voter {
-    /// The slots that it leads, a bit each.
+    /// The slots that the node leads, one bit each.
     leads: u8,
     memory: Memory,
-    /// What a crash leaves.
+    /// The part of the memory that survives a crash.
     disk: Memory,
-    owed: Option<Owed>,
-    /// What it sent, in all its lives.
+    pending: Option<Pending>,
+    /// Blocks whose approval was ever sent.
     approvals: Set,
+    /// Blocks whose confirmation was ever sent.
     confirmations: Set,
 }
 
-/// A world at a moment.
+/// A state of a world.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct State {
-    /// The present slot of a calm world; 0 elsewhere.
+    /// The current slot of a calm world; 0 in others.
     slot: u8,
     /// The blocks that correct leaders proposed.
     proposed: Set,
     voters: Vec<Voter>,
 }
 
-/// What can happen. Nodes are told by their place in the state.
+/// A transition. Nodes are identified by their index in the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// A leader makes a block and approves it.
+    /// A leader proposes a block and approves it.
     Propose(u8, Block),
     /// A node approves a block.
     Approve(u8, Block),
     /// A node confirms a block.
     Confirm(u8, Block),
-    /// A node carries out the rest of its last decision.
+    /// A node carries out the pending effect of its last decision.
     Finish(u8),
-    /// A node crashes and is back.
+    /// A node crashes and restarts.
     Crash(u8),
-    /// A node sends its latest votes again, from its disk.
-    Repeat(u8),
-    /// A calm world's next slot begins.
+    /// A node sends the latest votes on its disk again.
+    Resend(u8),
+    /// The next slot of a calm world begins.
     NextSlot,
 }
 
 impl World {
-    /// A world of this many nodes and slots in which everything arrives in time or not at all, whose faulty nodes are as
-    /// many as it tolerates.
+    /// A world of this many nodes and slots, with as many faulty nodes as it tolerates.
     pub fn new(name: &'static str, nodes: usize, faults: Faults, slots: u8) -> Self {
         let byzantine = if faults == Faults::Byzantine {
             faults.tolerated(nodes)
@@ -105,22 +106,21 @@ impl World {
         };
         let crashes = faults == Faults::Crash;
         let slots = slots.min(MAX_SLOTS);
-        let (silent, calm, symmetric, rule) = (0, false, false, Rule::of(nodes, faults));
         Self {
             name,
             nodes,
             byzantine,
-            silent,
+            silent: 0,
             slots,
             crashes,
-            calm,
-            symmetric,
-            rule,
+            calm: false,
+            symmetric: false,
+            rule: Rule::of(nodes, faults),
             blocks: Blocks::new(slots),
         }
     }
 
-    /// The same with a mistake in the rule.
+    /// The same world with a mistake in the rule.
     pub fn with(self, broken: Broken) -> Self {
         Self {
             rule: self.rule.with(broken),
@@ -128,7 +128,7 @@ impl World {
         }
     }
 
-    /// The same, nodes counted as interchangeable.
+    /// The same world with interchangeable nodes.
     pub fn symmetric(self) -> Self {
         Self {
             symmetric: true,
@@ -136,12 +136,13 @@ impl World {
         }
     }
 
-    /// The same, with or without crashes.
+    /// The same world with or without crashes.
     pub fn crashing(self, crashes: bool) -> Self {
         Self { crashes, ..self }
     }
 
-    /// A world of this many nodes in which messages arrive in their slot, and those that may be faulty say nothing.
+    /// A world of this many nodes in which messages arrive in their slot, and the faulty nodes send
+    /// nothing.
     pub fn calm(name: &'static str, nodes: usize, faults: Faults, slots: u8) -> Self {
         let silent = faults.tolerated(nodes);
         Self {
@@ -154,10 +155,12 @@ impl World {
     }
 
     fn voters(&self) -> usize {
-        self.nodes - self.byzantine - self.silent
+        self.nodes
+            .saturating_sub(self.byzantine)
+            .saturating_sub(self.silent)
     }
 
-    /// All schedules of leaders, but those that are others with the nodes renamed: the slots of each correct node.
+    /// All schedules of leaders up to renaming of nodes, as the slots of each correct node.
     fn schedules(&self) -> Vec<Vec<u8>> {
         let mut all = vec![vec![0; self.voters()]];
         let others = self.byzantine + self.silent > 0;
@@ -198,8 +201,8 @@ impl World {
         self.rule.certifies(signers + self.byzantine)
     }
 
-    /// Blocks with a certificate, genesis left out. Only what somebody correct approved can have one; where the faulty are
-    /// a quorum by themselves there is nothing to check.
+    /// Blocks with a certificate, without genesis. Each was approved by a correct node, because
+    /// faulty nodes alone are no quorum.
     fn all_certified(&self, state: &State) -> Vec<Block> {
         let approved = state
             .voters
@@ -220,17 +223,17 @@ impl World {
             .collect()
     }
 
-    /// Whether a proposal of the block is there to be approved.
+    /// True when a proposal of the block exists.
     fn exists(&self, state: &State, block: Block) -> bool {
         let info = self.blocks.info(block);
         let is_led = state
             .voters
             .iter()
             .any(|voter| voter.leads & (1 << info.slot) != 0);
-        match is_led {
-            true => state.proposed & one(block) != 0,
-            false => self.byzantine > 0 && self.certified(state, info.parent),
+        if is_led {
+            return state.proposed & one(block) != 0;
         }
+        self.byzantine > 0 && self.certified(state, info.parent)
     }
 
     fn slot(&self, block: Block) -> u64 {
@@ -251,7 +254,7 @@ impl World {
         }
     }
 
-    /// The block that a leader would make now; a leader that forgot its first makes a second.
+    /// The block that a leader proposes; a leader that forgot its first block makes a second one.
     fn next_block(&self, state: &State, slot: u8, parent: Block) -> Option<Block> {
         [false, true]
             .into_iter()
@@ -289,19 +292,20 @@ impl World {
     }
 
     fn steps_of(&self, state: &State, index: usize, steps: &mut Vec<Step>) {
-        let (voter, node) = (&state.voters[index], index as u8);
-        if voter.owed.is_some() {
-            // One input at a time: nothing else is looked at before its effects are carried out.
+        let voter = &state.voters[index];
+        let node = index as u8;
+        if voter.pending.is_some() {
+            // The effects of one input are carried out before the next input is given.
             return steps.extend([Step::Finish(node), Step::Crash(node)]);
         }
         if voter.memory != voter.disk {
             steps.push(Step::Crash(node));
         }
         let Memory { approval, lock } = voter.disk;
-        let unsaid = (approval != GENESIS && voter.approvals & one(approval) == 0)
+        let is_unsent = (approval != GENESIS && voter.approvals & one(approval) == 0)
             || (lock != GENESIS && voter.confirmations & one(lock) == 0);
-        if unsaid {
-            steps.push(Step::Repeat(node));
+        if is_unsent {
+            steps.push(Step::Resend(node));
         }
         for slot in (1..=self.slots).filter(|slot| voter.leads & (1 << slot) != 0) {
             for parent in std::iter::once(GENESIS).chain(self.all_certified(state)) {
@@ -326,8 +330,8 @@ impl World {
         );
     }
 
-    /// The steps of a calm world: the slot's leader proposes on the highest certified block, everybody who may approves,
-    /// everybody who may confirms, in any order of nodes; then the next slot begins.
+    /// The steps of a calm world: the slot's leader proposes on the highest certified block, then
+    /// all nodes approve and confirm, in any order, as the rule permits; then the next slot begins.
     fn calm_steps(&self, state: &State, steps: &mut Vec<Step>) {
         let voters = || state.voters.iter().enumerate();
         let highest = self
@@ -358,19 +362,21 @@ impl World {
         }
     }
 
-    /// A node has decided on a vote: the first of its two effects, or both where there are no crashes.
+    /// Carries out the first effect of a decision, or both in a world without crashes.
     fn decide(&self, state: &mut State, node: u8, memory: Memory, step: Step) {
         let voter = &mut state.voters[usize::from(node)];
         voter.memory = memory;
-        let late =
+        let is_late =
             self.rule.broken == Some(Broken::LockWrittenLate) && matches!(step, Step::Confirm(..));
-        let owed = if late { Owed::Write } else { Owed::Say };
-        // A crash before the first effect leaves nothing of the decision, as if it had not been made.
-        match owed {
-            Owed::Say => self.write(state, node),
-            Owed::Write => self.say(state, node, memory),
-        }
-        state.voters[usize::from(node)].owed = Some(owed);
+        // A crash before the first effect is a step of the state before the decision.
+        let pending = if is_late {
+            self.send(state, node, memory);
+            Pending::Write
+        } else {
+            self.write(state, node);
+            Pending::Send
+        };
+        state.voters[usize::from(node)].pending = Some(pending);
         if !self.crashes {
             self.finish(state, node);
         }
@@ -379,9 +385,9 @@ impl World {
     fn finish(&self, state: &mut State, node: u8) {
         let voter = &mut state.voters[usize::from(node)];
         let memory = voter.memory;
-        match voter.owed.take() {
-            Some(Owed::Say) => self.say(state, node, memory),
-            Some(Owed::Write) => self.write(state, node),
+        match voter.pending.take() {
+            Some(Pending::Send) => self.send(state, node, memory),
+            Some(Pending::Write) => self.write(state, node),
             None => {}
         }
     }
@@ -393,8 +399,8 @@ impl World {
         }
     }
 
-    /// The latest votes go out, with the own proposal that the latest approval may be about.
-    fn say(&self, state: &mut State, node: u8, Memory { approval, lock }: Memory) {
+    /// Sends the latest votes, and the own proposal if the latest approval is of one.
+    fn send(&self, state: &mut State, node: u8, Memory { approval, lock }: Memory) {
         let voter = &mut state.voters[usize::from(node)];
         let clear = |block: Block| if block == GENESIS { 0 } else { one(block) };
         voter.approvals |= clear(approval);
@@ -404,19 +410,19 @@ impl World {
         }
     }
 
-    /// A step in words.
-    pub fn tell(&self, step: Step) -> String {
+    /// A step as a sentence.
+    pub fn describe(&self, step: Step) -> String {
         let block = |block| format!("block {}", self.blocks.name(block));
         let node = |node: u8| format!("node {}", node + 1);
         match step {
             Step::Propose(by, made) => {
                 format!("{} proposes {} and approves it", node(by), block(made))
             }
-            Step::Approve(by, what) => format!("{} approves {}", node(by), block(what)),
-            Step::Confirm(by, what) => format!("{} confirms {}", node(by), block(what)),
-            Step::Finish(by) => format!("{} carries out the rest", node(by)),
-            Step::Crash(by) => format!("{} crashes and is back", node(by)),
-            Step::Repeat(by) => format!("{} repeats its latest votes", node(by)),
+            Step::Approve(by, approved) => format!("{} approves {}", node(by), block(approved)),
+            Step::Confirm(by, confirmed) => format!("{} confirms {}", node(by), block(confirmed)),
+            Step::Finish(by) => format!("{} carries out the pending effect", node(by)),
+            Step::Crash(by) => format!("{} crashes and restarts", node(by)),
+            Step::Resend(by) => format!("{} sends its latest votes again", node(by)),
             Step::NextSlot => "the next slot begins".to_owned(),
         }
     }
@@ -435,7 +441,7 @@ impl Model for World {
             leads,
             memory: fresh,
             disk: fresh,
-            owed: None,
+            pending: None,
             approvals: 0,
             confirmations: 0,
         };
@@ -466,50 +472,31 @@ impl Model for World {
         let mut state = before.clone();
         let memory = |node: u8| before.voters[usize::from(node)].memory;
         match step {
-            Step::Propose(node, block) => {
-                // Nobody else proposes here, so that it was decided on need not be told from that it was sent.
-                self.decide(
-                    &mut state,
-                    node,
-                    Memory {
-                        approval: block,
-                        ..memory(node)
-                    },
-                    step,
-                );
-            }
-            Step::Approve(node, block) => {
-                self.decide(
-                    &mut state,
-                    node,
-                    Memory {
-                        approval: block,
-                        ..memory(node)
-                    },
-                    step,
-                );
+            Step::Propose(node, block) | Step::Approve(node, block) => {
+                let approved = Memory {
+                    approval: block,
+                    ..memory(node)
+                };
+                self.decide(&mut state, node, approved, step);
             }
             Step::Confirm(node, block) => {
-                self.decide(
-                    &mut state,
-                    node,
-                    Memory {
-                        lock: block,
-                        ..memory(node)
-                    },
-                    step,
-                );
+                let locked = Memory {
+                    lock: block,
+                    ..memory(node)
+                };
+                self.decide(&mut state, node, locked, step);
             }
             Step::Finish(node) => self.finish(&mut state, node),
             Step::Crash(node) => {
                 let voter = &mut state.voters[usize::from(node)];
-                (voter.memory, voter.owed) = (voter.disk, None);
+                voter.memory = voter.disk;
+                voter.pending = None;
             }
-            Step::Repeat(node) => {
+            Step::Resend(node) => {
                 let latest = state.voters[usize::from(node)].disk;
-                self.say(&mut state, node, latest);
+                self.send(&mut state, node, latest);
             }
-            Step::NextSlot => state.slot += 1,
+            Step::NextSlot => state.slot = state.slot.saturating_add(1),
         }
         if self.symmetric {
             state.voters.sort();
@@ -570,8 +557,8 @@ impl Model for World {
                     })
             }));
         } else {
-            // The locks are not there for nothing: certified branches do part, and one of them becomes final.
-            all.push(Property::sometimes(BRANCHES_PART, |world, state| {
+            // The lock has an effect: certified branches diverge, and one of them becomes final.
+            all.push(Property::sometimes(BRANCHES_DIVERGE, |world, state| {
                 let certified = world.all_certified(state);
                 !world.all_final(state).is_empty()
                     && certified.iter().any(|a| {
@@ -583,11 +570,11 @@ impl Model for World {
         }
         if self.crashes {
             all.push(Property::sometimes(
-                VOTE_UNSAID,
+                VOTE_UNSENT,
                 |_: &World, state: &State| {
                     state.voters.iter().any(|voter| {
                         let Memory { approval, lock } = voter.disk;
-                        voter.owed.is_none()
+                        voter.pending.is_none()
                             && voter.approvals & one(approval) == 0
                             && (approval, lock) != (GENESIS, GENESIS)
                     })
@@ -598,19 +585,19 @@ impl Model for World {
     }
 }
 
-/// The point of it all.
+/// Safety.
 pub const NO_FORK: &str = "no two final blocks conflict";
-/// What `s > approved_slot` gives.
+/// Follows from `s > approved_slot`.
 pub const ONE_CERTIFICATE: &str = "at most one certificate a slot";
-/// The heart of the argument.
-pub const NOTHING_BESIDE: &str = "what is certified after a final block descends from it";
-/// What is confirmed was certified.
-pub const FINAL_IS_CERTIFIED: &str = "what is final is certified";
+/// The central step of the safety argument.
+pub const NOTHING_BESIDE: &str = "blocks certified after a final block descend from it";
+/// Follows from rule 3.4, which confirms certified blocks only.
+pub const FINAL_IS_CERTIFIED: &str = "final blocks are certified";
 /// The model is not vacuous.
 pub const SOMETHING_FINAL: &str = "a block becomes final";
-/// Nor is the lock.
-pub const BRANCHES_PART: &str = "certified branches part and one becomes final";
-/// Nor are the crashes.
-pub const VOTE_UNSAID: &str = "a vote is written and lost in a crash";
-/// Progress, when messages arrive in their slot.
+/// The lock is not vacuous.
+pub const BRANCHES_DIVERGE: &str = "certified branches diverge and one becomes final";
+/// Crashes are not vacuous.
+pub const VOTE_UNSENT: &str = "a vote is written and lost in a crash";
+/// Progress while messages arrive in their slot.
 pub const EVERY_SLOT_FINAL: &str = "every slot of a live leader ends in a final block";

@@ -1,9 +1,9 @@
-//! The worlds that are explored, by tests and by the command line.
+//! The worlds that tests and the command line explore.
 
 use crate::rule::{Broken, Faults};
 use crate::world::World;
 
-/// Those that a test explores.
+/// Worlds that a test explores in seconds.
 pub fn small() -> Vec<World> {
     use Faults::{Byzantine, Crash};
     vec![
@@ -32,7 +32,7 @@ pub fn small() -> Vec<World> {
     ]
 }
 
-/// Those that take minutes.
+/// Worlds that take minutes.
 pub fn big() -> Vec<World> {
     use Faults::{Byzantine, Crash};
     vec![
@@ -59,7 +59,7 @@ pub fn big() -> Vec<World> {
     ]
 }
 
-/// Broken rules, each in the smallest world that shows it.
+/// Broken rules, each in the smallest world that violates a property with it.
 pub fn broken() -> Vec<(&'static str, World)> {
     let world = |broken: Broken| {
         let crash = World::new("3 nodes that crash, 2 slots", 3, Faults::Crash, 2);

@@ -34,7 +34,7 @@ pub(crate) fn has_quorum(signers: &Bitmap, set: &AuthoritySet, bug: &PlantedBug)
     signers.count() >= quorum(set, bug)
 }
 
-/// Section 3, "Clocks" (docs/protocol.md): the number of peers, q - 1, whose votes confirm a wall
+/// Rule 3.9 (docs/protocol.md): the number of peers, q - 1, whose votes confirm a wall
 /// clock that jumped.
 pub(crate) fn clock_confirmations(set: &AuthoritySet, bug: &PlantedBug) -> usize {
     quorum(set, bug).saturating_sub(1)
@@ -108,7 +108,7 @@ pub enum CertificateError {
     Signature(#[from] bls::Error),
 }
 
-/// Section 3 (docs/protocol.md), "kinds never stand for each other": the tallies that a vote of a
+/// Section 3 of the protocol, "kinds never stand for each other": the tallies that a vote of a
 /// kind counts in.
 pub(crate) fn counted_as(kind: VoteKind, bug: &PlantedBug) -> &'static [VoteKind] {
     match kind {

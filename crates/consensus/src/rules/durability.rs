@@ -1,5 +1,5 @@
-//! Section 3, "Vote state" (docs/protocol.md): what is signed is on disk before the message leaves,
-//! with what it depends on.
+//! Rule 3.14 (docs/protocol.md): a vote is on disk before its message leaves, together with the
+//! data that it depends on.
 
 use alys_types::wire::CertifiedHeader;
 use alys_types::{Slot, VoteTarget};

@@ -3,11 +3,11 @@
 //!
 //! | file | rules of docs/protocol.md |
 //! |---|---|
-//! | `votes` | 3.1 propose, 3.2 approve, 3.4 confirm; section 3, "Lost vote state" |
-//! | `certificates` | 1.1 leader, 1.3 and 1.4 quorum, 3.3 certify, 3.5 final; section 3, equivocation |
-//! | `time` | the slot of a proposal; section 3, "Clocks" |
-//! | `validity` | section 3, "Valid" |
-//! | `durability` | section 3, "Vote state": written before the message leaves |
+//! | `votes` | 3.1 propose, 3.2 approve, 3.4 confirm, 3.8 lost vote state |
+//! | `certificates` | 1.1 leader, 1.3 and 1.4 quorum, 3.3 certify, 3.5 final, 3.13 equivocation |
+//! | `time` | 1.2 timestamp, the slot in 3.2, 3.9 clocks |
+//! | `validity` | 3.6 valid |
+//! | `durability` | 3.14: votes are durable before they are sent |
 //!
 //! A rule returns a typed refusal. Callers trace the refusal and, before they sign, lock or
 //! persist, assert what the rule has established about the node's own state (the `assert_*`

@@ -1,4 +1,4 @@
-//! What the wall clock permits.
+//! Rules that depend on the wall clock.
 
 use alys_types::{ChainSpec, Slot};
 
@@ -37,7 +37,7 @@ pub(crate) fn is_too_early(slot: Slot, current: Slot, bug: &PlantedBug) -> bool 
         || (slot > current && bug.active("early-proposal-dropped"))
 }
 
-/// Section 1 (docs/protocol.md): the timestamp of a block, in seconds, derived from its slot, so
+/// Rule 1.2 (docs/protocol.md): the timestamp of a block, in seconds, derived from its slot, so
 /// that a leader's clock cannot bend it.
 pub(crate) fn block_timestamp(slot: Slot, spec: &ChainSpec, now: Now, bug: &PlantedBug) -> u64 {
     if bug.active("local-timestamp") {
@@ -46,7 +46,7 @@ pub(crate) fn block_timestamp(slot: Slot, spec: &ChainSpec, now: Now, bug: &Plan
     slot.timestamp(spec.slot_duration_ms)
 }
 
-/// Section 3, "Clocks" (docs/protocol.md): true when the wall clock moved against the monotonic one
+/// Rule 3.9 (docs/protocol.md): true when the wall clock moved against the monotonic one
 /// by more than the drift allowance.
 pub(crate) fn has_clock_jumped(by_ms: i64, allowance_ms: u64, bug: &PlantedBug) -> bool {
     by_ms.unsigned_abs() > allowance_ms && !bug.active("clock-jump-ignored")

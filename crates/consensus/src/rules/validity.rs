@@ -1,5 +1,5 @@
-//! Section 3, "Valid" (docs/protocol.md), as far as it needs neither the execution layer nor the
-//! branch below the parent.
+//! Rule 3.6 (docs/protocol.md), a valid block, as far as it needs neither the execution layer nor
+//! the branch below the parent.
 
 use alys_types::spec::{HEADER_VERSION, empty_ledger_hash, prev_randao, vault_address};
 use alys_types::{Block, Certificate, Hash, Header, Height, LimitError, Slot, VoteKind};

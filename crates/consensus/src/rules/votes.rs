@@ -1,4 +1,4 @@
-//! When a node signs a proposal, an approval or a confirmation, and when it stays silent.
+//! Permission to sign a proposal, an approval or a confirmation, and the silence after a loss.
 
 use alys_types::{ChainSpec, Hash, Slot, VoteKind, VoteTarget};
 
@@ -182,7 +182,7 @@ pub(crate) fn assert_confirmed(
     assert_eq!(after.silent_until, None);
 }
 
-/// Section 3, "Lost vote state" (docs/protocol.md): a held vote of our own that is later than our
+/// Rule 3.8 (docs/protocol.md): a held vote of our own that is later than our
 /// state is a loss.
 pub(crate) fn is_lost_vote(votes: &VoteState, held: &VoteTarget, bug: &PlantedBug) -> bool {
     let is_later = match held.kind {
@@ -192,14 +192,14 @@ pub(crate) fn is_lost_vote(votes: &VoteState, held: &VoteTarget, bug: &PlantedBu
     is_later && !bug.active("held-vote-ignored")
 }
 
-/// Section 3, "Lost vote state" (docs/protocol.md): after a loss the node votes once a block after
+/// Rule 3.8 (docs/protocol.md): after a loss the node votes once a block after
 /// this slot is final. `seen` is the later of the local slot and the highest certified slot that is
 /// known.
 pub(crate) fn rejoin_slot(seen: Slot, spec: &ChainSpec) -> Slot {
     seen.saturating_add(spec.rejoin_margin)
 }
 
-/// Section 3, "Lost vote state" (docs/protocol.md): true when the final block of this slot ends the
+/// Rule 3.8 (docs/protocol.md): true when the final block of this slot ends the
 /// silence.
 pub(crate) fn is_rejoining(votes: &VoteState, final_slot: Slot, bug: &PlantedBug) -> bool {
     votes

@@ -1,4 +1,4 @@
-//! Loss of the vote state, silence, and the return (protocol section 3, "Lost vote state").
+//! Loss of the vote state, silence, and the return (rule 3.8, docs/protocol.md).
 
 use alys_types::Slot;
 

@@ -1,4 +1,4 @@
-//! Ticks of the clock, and rebroadcasting (protocol section 3, "Re-sending").
+//! Ticks of the clock, and rebroadcasting (rule 3.7, docs/protocol.md).
 
 use alys_types::{Hash, Slot};
 

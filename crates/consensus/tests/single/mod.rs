@@ -1,4 +1,4 @@
-//! A single node that is told everything, and the keys of its whole federation.
+//! A single node that receives every message, and the keys of its whole federation.
 
 #![allow(dead_code, reason = "each file of tests uses a part")]
 
@@ -71,7 +71,7 @@ impl World {
         })
     }
 
-    /// A node that starts from what its store gives back.
+    /// A node that starts from these contents of its store.
     pub fn restored(stored: impl FnOnce(VoteState) -> Stored) -> World {
         use_stand_in(true);
         let keys: Vec<SecretKey> = (0..4u8).map(|i| SecretKey::derive(&[i + 1; 32])).collect();
@@ -101,7 +101,7 @@ impl World {
         world
     }
 
-    /// The state is made anew from the votes alone, in a process that trusted this offset of its
+    /// Restores the state from the votes alone, in a process that trusted this offset of its
     /// clocks.
     pub fn restart(&mut self, trusted_ms: Option<i64>) {
         let stored = Stored {
@@ -131,7 +131,7 @@ impl World {
         effects
     }
 
-    /// Both clocks go on.
+    /// Advances both clocks, and ticks.
     pub fn at_slot(&mut self, slot: u64, into_ms: u64) -> Vec<Effect> {
         let wall_ms = (FIRST + slot) * SLOT_MS + into_ms;
         self.mono_ms += wall_ms.saturating_sub(self.wall_ms);
@@ -139,7 +139,7 @@ impl World {
         self.input(Input::Tick)
     }
 
-    /// A proposal of slot `FIRST + slot` on a parent, as its leader makes it.
+    /// The leader's proposal of slot `FIRST + slot` on a parent.
     pub fn proposal(
         &self,
         slot: u64,
@@ -244,7 +244,7 @@ impl World {
         })
     }
 
-    /// Proposes, executes: true when the node approved.
+    /// Gives a proposal and executes it; true when the node approves.
     pub fn approves(&mut self, proposal: &Proposal) -> bool {
         let header = proposal.block.header.clone();
         let mut effects = self.give_proposal(proposal.clone());

@@ -26,27 +26,27 @@ use alys_types::{
 pub const SLOT_MS: u64 = 2000;
 const START_MS: u64 = 1_700_000_000_000;
 
-/// What a run looks like.
+/// The parameters of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub seed: u64,
     pub nodes: usize,
     pub fault_model: FaultModel,
-    /// How many of the nodes (the last ones) are Byzantine.
+    /// Number of Byzantine nodes, the last ones.
     pub byzantine: usize,
-    /// Slots of chaos; then everything heals.
+    /// Slots with faults; after them all faults end.
     pub chaos_slots: u64,
-    /// Slots after healing within which finality must move.
+    /// Slots after the faults within which finality must advance.
     pub calm_slots: u64,
     /// Name of the planted bug.
     pub mutant: Option<&'static str>,
-    /// All correct nodes lose power right after one of them locked.
+    /// All correct nodes lose power right after one of them has locked.
     pub blackout_after_lock: bool,
-    /// Heights at which a federation change is ordered: removes, then adds, an authority.
+    /// Federation changes are ordered, which remove and add an authority in turns.
     pub changes: bool,
 }
 
-/// What broke.
+/// A violated invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
     TwoFinalBlocks {
@@ -107,7 +107,7 @@ enum Event {
     Heal,
 }
 
-/// What a node has on its disk.
+/// The disk of a node.
 #[derive(Default, Clone)]
 struct Disk {
     votes: Option<VoteState>,
@@ -136,7 +136,7 @@ pub struct World {
     now_ms: u64,
     sequence: u64,
     random: u64,
-    /// Bit i: node i is on the left side. 0 = no partition.
+    /// Bit i: node i is on the left side. 0: no partition.
     partition: u32,
     calm: bool,
     finals: BTreeMap<u64, Hash>,
@@ -149,13 +149,13 @@ pub struct World {
     evidence: usize,
 }
 
-/// What a good run gave.
+/// The result of a run without a violation.
 #[derive(Debug, Clone, Copy)]
 pub struct Report {
     pub final_height: u64,
-    /// Different authority sets that decided on final blocks.
+    /// Distinct authority sets that decided on final blocks.
     pub sets: usize,
-    /// Contradictions of the adversary that were noticed.
+    /// Equivocations of the adversary that were reported.
     pub evidence: usize,
 }
 
@@ -328,7 +328,7 @@ impl World {
         })
     }
 
-    /// For the person who looks at a run without progress (`cargo test` shows it).
+    /// Prints the states of a run without progress, if `ALYS_EXPLAIN` is set.
     fn explain(&self) {
         if std::env::var_os("ALYS_EXPLAIN").is_none() {
             return;
@@ -377,8 +377,8 @@ impl World {
             }
             Event::Deliver { to, message } => self.receive(to, message),
             Event::Executed { node, hash, life } if self.nodes[node].life == life => {
-                let unsure = !self.calm && self.chance(50);
-                let verdict = if unsure {
+                let is_unknown = !self.calm && self.chance(50);
+                let verdict = if is_unknown {
                     Verdict::Unknown
                 } else {
                     Verdict::Valid
@@ -680,7 +680,7 @@ impl World {
             return;
         };
         let set = state.set_for_vote(&vote);
-        // Its block may have been pruned meanwhile, and the set have changed.
+        // The block may have been pruned meanwhile, and the set may have changed.
         if let Ok(vote) = VerifiedVote::check(vote, &set, &self.genesis) {
             self.input(node, Input::Vote(vote));
         }
@@ -754,7 +754,7 @@ impl World {
         }
     }
 
-    /// Hands a node the certified chains of its reachable peers, from its last final block on.
+    /// Gives a node the certified chains of its reachable peers, from its last final block on.
     fn serve_sync(&mut self, node: usize) {
         let Some(mine) = self.nodes[node]
             .state
@@ -851,7 +851,7 @@ impl World {
         }
         let final_height = self.finals.last_key_value().map_or(0, |(h, _)| *h);
         let leaver = &self.nodes[0].key;
-        // Out, and in again at the end of the list, over and over.
+        // The authority leaves, and returns at the end of the list, in turns.
         let number = 1 + final_height / 16;
         let change = if number % 2 == 1 {
             FederationChange::Remove(leaver.public_key().to_bytes())
@@ -869,7 +869,7 @@ impl World {
         self.input(node, Input::Order(Box::new(order)));
     }
 
-    // The adversary: knows everything it hears, signs whatever it likes.
+    // The adversary signs any block that it has received.
 
     fn adversary_hears(&mut self, node: usize, message: Message) {
         let mut learn = |header: &Header, certificate: Option<Certificate>| {
@@ -893,7 +893,7 @@ impl World {
                 continue;
             }
             let header = self.seen_by_adversary[&hash].0.clone();
-            // Votes for everything, but only where it may help, and at odd times.
+            // Each vote reaches a random part of the correct nodes.
             for kind in [VoteKind::Approval, VoteKind::Confirmation] {
                 let target = VoteTarget {
                     kind,
@@ -907,7 +907,9 @@ impl World {
                     if (to >> peer) & 1 == 1 {
                         let message = match kind {
                             VoteKind::Approval => Message::Approval(vote),
-                            _ => Message::BareConfirmation(vote),
+                            VoteKind::Proposal | VoteKind::Confirmation => {
+                                Message::BareConfirmation(vote)
+                            }
                         };
                         self.post(node, peer, message);
                     }
@@ -921,7 +923,7 @@ impl World {
         if self.genesis.set().leader(slot) != node as u8 || !self.chance(200) {
             return;
         }
-        // Two different blocks on any two certified parents, each to some of the others.
+        // Two different blocks on any two certified parents, each to a part of the correct nodes.
         for salt in 0..2 {
             let parents: Vec<(Hash, Header, Option<Certificate>)> = self
                 .seen_by_adversary

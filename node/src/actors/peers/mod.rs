@@ -153,14 +153,14 @@ impl PeerActor {
             self.pending.insert(tag, pending);
         } else if let Pending::Range = pending {
             let now = self.now_ms();
-            self.planner.failed(&peer, now);
+            self.planner.range_failed(&peer, now);
         }
     }
 
     /// Requests the next range of the plan, if one is due.
     fn request_range(&mut self) {
         let now = self.now_ms();
-        if let Some(request) = self.planner.next(now) {
+        if let Some(request) = self.planner.next_range(now) {
             tracing::debug!(peer = %request.peer, start = %request.start, count = request.count, "requesting blocks");
             let count = if buggify!("node.peers.small_range") {
                 1
@@ -195,7 +195,7 @@ impl PeerActor {
             return;
         }
         let now_ms = self.now_ms();
-        let Some(peer) = self.planner.any(self.fetches, now_ms) else {
+        let Some(peer) = self.planner.peer_for_block(self.fetches, now_ms) else {
             return;
         };
         self.fetches += 1;
@@ -296,18 +296,18 @@ impl PeerActor {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::debug!(%peer, %error, "a request for a range failed");
-                return self.planner.failed(&peer, now);
+                return self.planner.range_failed(&peer, now);
             }
         };
         match BlockRange::decode(&bytes) {
             Ok(range) => {
                 let range = Box::new(range);
                 if !self.tell_chain(ChainMessage::RangeReceived { peer, range }) {
-                    self.planner.failed(&peer, now);
+                    self.planner.range_failed(&peer, now);
                 }
             }
             Err(error) => {
-                self.planner.failed(&peer, now);
+                self.planner.range_failed(&peer, now);
                 self.report_misbehaviour(peer, &error.into());
             }
         }
@@ -319,13 +319,13 @@ impl PeerActor {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::debug!(%peer, %error, "a request for a block failed");
-                return self.planner.silent(&peer, now);
+                return self.planner.block_timed_out(&peer, now);
             }
         };
         match Vec::<Block>::decode(&bytes) {
-            Ok(blocks) if blocks.is_empty() => self.planner.lacks(&peer, now),
+            Ok(blocks) if blocks.is_empty() => self.planner.block_missing(&peer, now),
             Ok(blocks) if blocks.iter().all(|block| block.header.hash() == hash) => {
-                self.planner.gave(&peer);
+                self.planner.block_received(&peer);
                 self.tell_chain(ChainMessage::BodiesReceived { peer, blocks });
             }
             Ok(_) => self.report_misbehaviour(peer, &CheckError::UnrequestedBlocks),
@@ -390,21 +390,21 @@ impl AlysActor for PeerActor {
                 self.request_range();
             }
             PeerMessage::SyncTo(goal) => {
-                self.planner.want(goal);
+                self.planner.set_goal(goal);
                 self.request_range();
             }
             PeerMessage::Fetch { hash } => self.fetch(hash),
             PeerMessage::RangeTaken { peer, has_progress } => {
                 let now = self.now_ms();
-                self.planner.taken(&peer, has_progress, now);
+                self.planner.range_imported(&peer, has_progress, now);
             }
             PeerMessage::Misbehaved { peer, error } => {
                 let now = self.now_ms();
-                self.planner.failed(&peer, now);
+                self.planner.range_failed(&peer, now);
                 self.report_misbehaviour(peer, &error);
             }
             PeerMessage::RangeLost => {
-                self.planner.lost();
+                self.planner.range_dropped();
                 self.request_range();
             }
             PeerMessage::NetworkRestarted => {
