@@ -235,7 +235,8 @@ fn with_criterion(criterion: &mut Criterion) {
         .sample_size(10)
         .measurement_time(Duration::from_secs(3));
     for count in BATCHES {
-        let (federation, scalars) = (federation(4, count), scalars(count));
+        let federation = federation(4, count);
+        let scalars = scalars(count);
         group.bench_function(BenchmarkId::new("ours", count), |b| {
             b.iter(|| federation.ours_batch(&scalars))
         });
@@ -296,7 +297,8 @@ fn table() {
         );
     }
     for count in BATCHES {
-        let (f, s) = (federation(4, count), scalars(count));
+        let f = federation(4, count);
+        let s = scalars(count);
         let works: [&dyn Fn(); 3] = [&|| f.ours_batch(&s), &|| f.blst_batch(&s, true), &|| {
             f.blst_batch(&s, false)
         }];

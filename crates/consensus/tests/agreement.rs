@@ -30,7 +30,9 @@ fn plan(seed: u64, nodes: usize, fault_model: FaultModel, byzantine: usize) -> P
 
 /// Runs all seeds; returns the totals.
 fn check(base: impl Fn(u64) -> Plan) -> (usize, usize) {
-    let (mut blocks, mut sets, mut evidence) = (0, 0, 0);
+    let mut blocks = 0;
+    let mut sets = 0;
+    let mut evidence = 0;
     for seed in 0..seeds() {
         let plan = base(seed);
         match run(&plan) {
@@ -44,7 +46,7 @@ fn check(base: impl Fn(u64) -> Plan) -> (usize, usize) {
     }
     assert!(
         blocks > 10 * seeds(),
-        "the worlds make blocks at all: {blocks} final ones"
+        "the worlds make blocks: {blocks} final ones"
     );
     (sets, evidence)
 }
@@ -87,12 +89,11 @@ fn detect(mutant: &'static str, wanted: impl Fn(&Violation) -> bool, base: impl 
             mutant: Some(mutant),
             ..base(seed)
         };
-        match run(&plan) {
-            Err(violation) if wanted(&violation) => {
-                println!("{mutant}: seed {seed}: {violation:?}");
-                return;
-            }
-            _ => {}
+        if let Err(violation) = run(&plan)
+            && wanted(&violation)
+        {
+            println!("{mutant}: seed {seed}: {violation:?}");
+            return;
         }
     }
     panic!("{mutant} is not detected");

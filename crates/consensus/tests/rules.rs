@@ -46,9 +46,14 @@ fn a_block_is_approved_confirmed_and_final() {
         let vote = w.vote(i, VoteKind::Approval, &header);
         effects = w.give_vote(vote);
     }
-    let persisted = effects.iter().position(
-        |e| matches!(e, Effect::Persist(r) if r.votes.is_some_and(|v| v.locked.hash == header.hash()) && r.certified.len() == 1),
-    );
+    let is_locking = |e: &Effect| {
+        let Effect::Persist(record) = e else {
+            return false;
+        };
+        let locked = record.votes.map(|votes| votes.locked.hash);
+        locked == Some(header.hash()) && record.certified.len() == 1
+    };
+    let persisted = effects.iter().position(is_locking);
     let sent = effects
         .iter()
         .position(|e| matches!(e, Effect::Broadcast(Broadcast::Confirmation { .. })));

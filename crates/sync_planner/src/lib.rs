@@ -420,7 +420,10 @@ mod tests {
             .for_each(|s| planner.connected(*s, false));
         planner.connected(honest, expected);
         planner.set_goal(goal(0, 0, 1_000_000));
-        let (mut now, mut served, mut asked, mut next) = (0, 0, 0, 0);
+        let mut now = 0;
+        let mut served = 0;
+        let mut asked = 0;
+        let mut next = 0;
         while asked < turns {
             let Some(Request { peer, .. }) = planner.next_range(now) else {
                 now += 500;
@@ -428,11 +431,13 @@ mod tests {
             };
             asked += 1;
             if peer == honest {
-                (now, served) = (now + 100, served + 1);
+                now += 100;
+                served += 1;
                 planner.range_imported(&peer, true, now);
                 planner.set_goal(goal(0, served * RANGE_BLOCKS, 1_000_000));
             } else if leave {
-                (now, next) = (now + 9_900, (next + 1) % strangers.len());
+                now += 9_900;
+                next = (next + 1) % strangers.len();
                 planner.connected(strangers[next], false);
                 planner.disconnected(&peer, now);
             } else {
@@ -542,7 +547,8 @@ mod tests {
             steps in vec((0u8..6, 0u8..4, 0u64..300, 0u64..300, 0u64..300), 1..200)
         ) {
             let mut planner = Planner::default();
-            let (mut now, mut outstanding) = (0, None::<u8>);
+            let mut now = 0;
+            let mut outstanding = None::<u8>;
             for (event, peer, a, b, c) in steps {
                 now += a * 20;
                 match event {

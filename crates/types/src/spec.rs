@@ -244,7 +244,8 @@ pub enum SpecError {
     #[error("auxpow.chain_id: 8192 is the chain id of ordinary Bitcoin headers; choose another")]
     AuxPowChainId,
     #[error(
-        "governance.threshold: must be from 1 to the number of keys ({keys}, at most 15), found {threshold}; no keys and threshold 0 mean a fixed federation"
+        "governance.threshold: must be from 1 to the number of keys ({keys}, at most 15), \
+         found {threshold}; no keys and threshold 0 mean a fixed federation"
     )]
     Threshold { keys: usize, threshold: usize },
     #[error("governance.keys[{index}]: {source}")]

@@ -1,5 +1,5 @@
 //! The canonical encoding, pinned. A changed file is a changed protocol: it needs a decision in
-//! `docs/adr`, then `ALYS_BLESS=1 cargo test -p alys-types --test golden` writes it anew.
+//! `docs/adr`, then `ALYS_BLESS=1 cargo test -p alys-types --test golden` rewrites it.
 
 use std::path::PathBuf;
 
@@ -265,7 +265,8 @@ fn hashes_are_pinned() {
     pin(
         "hashes",
         &format!(
-            "header {}\nbody {}\ngenesis {}\nset {}\nfork id {}\nvote message {}\nrandao {}\nvault {}\nempty ledger {}\norder {}\n",
+            "header {}\nbody {}\ngenesis {}\nset {}\nfork id {}\nvote message {}\nrandao {}\n\
+             vault {}\nempty ledger {}\norder {}\n",
             block.header.hash(),
             block.body.hash(),
             genesis.hash(),

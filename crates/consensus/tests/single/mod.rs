@@ -82,7 +82,8 @@ impl World {
         };
         let stored = stored(VoteState::fresh(first));
         let config = Config::new(genesis.clone(), Some(keys[3].public_key().to_bytes()));
-        let (wall_ms, mono_ms) = ((FIRST + 1) * SLOT_MS, 1_000_000);
+        let wall_ms = (FIRST + 1) * SLOT_MS;
+        let mono_ms = 1_000_000;
         let (state, start) = State::restore(config.clone(), stored, Now { wall_ms, mono_ms }, None)
             .expect("restores");
         let mut world = World {
