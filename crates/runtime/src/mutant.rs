@@ -1,5 +1,5 @@
 //! Planted bugs of the crates that know nothing of the chain, by name. The list of all of them, with what is broken and
-//! what must find it, is `alys_types::mutant`.
+//! what must find it, is the simulator's.
 //!
 //! In production [`active`] is a constant `false` and the compiler removes the sites.
 

@@ -16,7 +16,6 @@ mod tests;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use alys_types::mutant::Mutant;
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing::metadata::LevelFilter;
@@ -28,6 +27,7 @@ use crate::params::Stack;
 use crate::params::parse_duration;
 use crate::plan::Plan;
 use crate::plan::format::{self, Scenario};
+use crate::plan::mutants as planted;
 use crate::run::inspect::Filter;
 use crate::run::sandbox::{self, Canary};
 use crate::run::{self, Look, Mode, Trace, View};
@@ -452,23 +452,16 @@ fn parse_moment(text: &str) -> Result<u64, String> {
 }
 
 fn parse_mutant(text: &str) -> Result<String, String> {
-    if mutant(text).is_some() {
+    if planted::find(text).is_some() {
         return Ok(text.to_owned());
     }
-    let names = Mutant::ALL.iter().map(|planted| planted.name);
+    let names = planted::ALL.iter().map(|planted| planted.name);
     let meant = format::nearest(text, names.clone())
         .map_or(String::new(), |m| format!("; did you mean {m}?"));
     Err(format!(
         "no planted bug {text:?}; there are {}{meant}",
         names.collect::<Vec<_>>().join(", ")
     ))
-}
-
-fn mutant(name: &str) -> Option<(&'static str, Mutant)> {
-    Mutant::ALL
-        .iter()
-        .find(|planted| planted.name == name)
-        .map(|planted| (planted.name, planted.mutant))
 }
 
 /// The program.
@@ -526,7 +519,7 @@ fn one(args: &OneArgs) -> anyhow::Result<u8> {
     } = args;
     let (job, plan) = args.which.job()?;
     let (seed, stack) = (job.seed, job.stack);
-    let mutant = job.mutant.as_deref().and_then(mutant);
+    let mutant = job.mutant.as_deref().and_then(planted::find);
     let view = View {
         logs: args.log,
         trace: args.trace,

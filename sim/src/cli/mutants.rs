@@ -1,10 +1,9 @@
-//! Planted bugs: are they reached, found, and by what they must be found by?
+//! `cargo sim mutants`: hunts each planted bug, and reports the invariant that found it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use alys_types::mutant::{Mutant, Planted};
 use serde::Serialize;
 
 use super::{FAILED, INTERRUPTED, MutantsArgs, PASSED, job, jobs};
@@ -12,6 +11,7 @@ use crate::fleet::process::{self, is_interrupted};
 use crate::fleet::sweep;
 use crate::params::Stack;
 use crate::plan::format;
+use crate::plan::mutants::{self, Planted};
 use crate::run::outcome::Outcome;
 
 /// Counts how often a site of the active bug was come by.
@@ -36,15 +36,16 @@ struct Hunt {
 /// All planted bugs, or one, after the other.
 pub fn mutants(args: &MutantsArgs) -> anyhow::Result<u8> {
     process::listen();
-    let chosen: Vec<&Planted> = Mutant::ALL
+    let chosen: Vec<&Planted> = mutants::ALL
         .iter()
         .filter(|planted| args.only.is_empty() || args.only.iter().any(|n| n == planted.name))
         .collect();
     let mut hunts = Vec::new();
     for planted in chosen {
-        let hunt = match planted.mutant {
-            Mutant::CanaryLeaks => compare(planted, args)?,
-            _ => hunt(planted, args)?,
+        let hunt = if planted.name == mutants::LEAKS {
+            compare(planted, args)?
+        } else {
+            hunt(planted, args)?
         };
         if is_interrupted() {
             return Ok(INTERRUPTED);
@@ -218,7 +219,7 @@ const HEAD: &str = "\
 # Planted bugs
 
 Written by `cargo sim mutants --write`. Each row is a real mistake, planted in the code behind a switch that production
-builds do not have (`crates/types/src/mutant.rs`). The invariant that must find it was named before it was looked for; where
+builds do not have (`sim/src/plan/mutants.rs` lists them). The invariant that must find it was named before it was looked for; where
 more than one is named, the schedule decides which of the bug's consequences comes first. *Reached* counts how often the
 broken code ran with the bug switched on. *Seeds* and *seconds* say how long the search took on the machine that wrote the
 row; other work was going on beside it.
@@ -244,7 +245,7 @@ fn write(file: &Path, hunts: &[Hunt]) -> anyhow::Result<()> {
         .collect();
     rows.extend(hunts.iter().map(|hunt| (hunt.name.to_owned(), row(hunt))));
     let mut text = format!("{HEAD}{COLUMNS}");
-    for planted in Mutant::ALL {
+    for planted in mutants::ALL {
         if let Some(row) = rows.get(planted.name) {
             text += row;
             text.push('\n');
@@ -263,7 +264,7 @@ fn row(hunt: &Hunt) -> String {
         seconds,
         ..
     } = hunt;
-    let planted = Mutant::ALL.iter().find(|planted| planted.name == *name);
+    let planted = mutants::ALL.iter().find(|planted| planted.name == *name);
     let broken = planted.map_or("", |planted| planted.broken);
     let named = hunt.must_be_found_by.join(", ");
     let by = match &hunt.found_by {
@@ -295,11 +296,11 @@ mod tests {
             read(&root.join(dir), &mut code);
         }
         let scenarios = format::list().expect("they can be read");
-        for planted in Mutant::ALL {
-            let by_type = format!("active(Mutant::{:?})", planted.mutant);
+        for planted in mutants::ALL {
+            let by_type = format!("active(Mutant::{})", camel_case(planted.name));
             let by_name = format!("active(\"{}\")", planted.name);
             assert!(
-                code.contains(&by_type) || code.contains(&by_name),
+                planted.is_canary() || code.contains(&by_type) || code.contains(&by_name),
                 "{} has no site",
                 planted.name
             );
@@ -318,10 +319,18 @@ mod tests {
             .collect();
         for name in named {
             assert!(
-                Mutant::ALL.iter().any(|planted| planted.name == name),
+                mutants::ALL.iter().any(|planted| planted.name == name),
                 "{name} is not in the list"
             );
         }
+    }
+
+    fn camel_case(name: &str) -> String {
+        let words = name.split('-').map(|word| {
+            let (first, rest) = word.split_at(1);
+            first.to_uppercase() + rest
+        });
+        words.collect()
     }
 
     fn read(dir: &Path, code: &mut String) {
@@ -338,7 +347,7 @@ mod tests {
 
     #[test]
     fn the_median_counts_what_is_missed_as_the_most() {
-        let planted = Mutant::QuorumOffByOne.planted();
+        let planted = mutants::find("quorum-off-by-one").expect("planted");
         let hunt = |seeds, is_as_named| Hunt {
             is_as_named,
             ..end(
@@ -364,8 +373,8 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("alys-mutants-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a temporary directory");
         let file = dir.join("mutants.md");
-        let of = |mutant: Mutant| {
-            let planted = mutant.planted();
+        let of = |name: &str| {
+            let planted = mutants::find(name).expect("planted");
             end(
                 planted,
                 "steady".to_owned(),
@@ -376,8 +385,8 @@ mod tests {
                 Instant::now(),
             )
         };
-        write(&file, &[of(Mutant::QuorumUnchecked)]).expect("written");
-        write(&file, &[of(Mutant::ApproveIgnoresLock)]).expect("written");
+        write(&file, &[of("quorum-unchecked")]).expect("written");
+        write(&file, &[of("approve-ignores-lock")]).expect("written");
         let text = std::fs::read_to_string(&file).expect("it is there");
         let names: Vec<&str> = text
             .lines()

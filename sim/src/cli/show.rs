@@ -1,6 +1,5 @@
 //! The commands that only tell.
 
-use alys_types::mutant::{Mutant, Planted};
 use serde_json::json;
 
 use super::{DescribeArgs, ListArgs, PASSED};
@@ -8,6 +7,7 @@ use crate::fleet::rules;
 use crate::params::Ms;
 use crate::plan::Expect;
 use crate::plan::format;
+use crate::plan::mutants::{self, Planted};
 use crate::run::recovery;
 
 const FILES: &str = "\
@@ -83,9 +83,9 @@ fn list_rules() -> anyhow::Result<u8> {
 /// The planted bugs, by what they are in.
 fn list_mutants(as_json: bool) -> anyhow::Result<u8> {
     if as_json {
-        let all: Vec<_> = Mutant::ALL
+        let all: Vec<_> = mutants::ALL
             .iter()
-            .map(|Planted { name, area, broken, scenario, found_by, .. }| {
+            .map(|Planted { name, area, broken, scenario, found_by }| {
                 json!({ "name": name, "area": area, "broken": broken, "scenario": scenario, "found_by": found_by })
             })
             .collect();
@@ -98,8 +98,7 @@ fn list_mutants(as_json: bool) -> anyhow::Result<u8> {
         broken,
         scenario,
         found_by,
-        ..
-    } in Mutant::ALL
+    } in mutants::ALL
     {
         println!("{name:<28} {area}: {broken}");
         println!(

@@ -4,6 +4,7 @@
 
 pub mod format;
 pub mod generator;
+pub mod mutants;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

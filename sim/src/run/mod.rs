@@ -22,12 +22,12 @@ use std::time::{Duration, Instant};
 use alys_consensus::PlantedBug;
 use alys_node::interceptor::Intercept;
 use alys_node::node::NodeEvent;
+use alys_runtime::mutant;
 use alys_runtime::sim::{
     Event, Finished, NodeId, Options, Patience, USUAL_SHARE_PPM, World, try_run,
 };
 use alys_runtime::spawn;
 use alys_runtime::sync::mpsc;
-use alys_types::mutant::{self, Mutant};
 use tracing::metadata::LevelFilter;
 
 use self::audit::audit;
@@ -49,6 +49,7 @@ use crate::peers::flooder;
 use crate::peers::key_thief;
 use crate::peers::light_client;
 use crate::peers::staller;
+use crate::plan::mutants::{self, Planted};
 use crate::plan::{Expect, Plan};
 use crate::workload::{Desk, User};
 
@@ -118,7 +119,7 @@ fn show_panic() {
 #[derive(Debug, Clone)]
 pub struct Mode {
     /// The planted bug that is switched on.
-    pub mutant: Option<(&'static str, Mutant)>,
+    pub mutant: Option<&'static Planted>,
     /// How much of the production stack there is.
     pub stack: Stack,
     /// What is shown. It changes nothing.
@@ -165,15 +166,15 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         ..Options::new(seed)
     };
     let (plan_in, judge_in, counters_in) = (plan.clone(), judge.clone(), counters.clone());
-    let active = mutant.map(|(_, mutant)| mutant);
+    let active = mutant.map(|planted| planted.name);
     let reached = Arc::new(AtomicU64::new(0));
     let reached_in = reached.clone();
     let armed = Arc::new(AtomicBool::new(false));
     let armed_in = armed.clone();
     let finished = try_run(options, move |world| async move {
         let reached = reached_in.clone();
-        let planted_bug = active.map_or(PlantedBug::NONE, |mutant| {
-            PlantedBug::new(mutant.planted().name, reached.clone())
+        let planted_bug = active.map_or(PlantedBug::NONE, |name| {
+            PlantedBug::new(name, reached.clone())
         });
         if is_held {
             armed_in.store(sandbox::arm(), Ordering::SeqCst);
@@ -181,9 +182,9 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         if let Some(canary) = canary {
             canary.fly();
         }
-        mutant::activate(active);
-        mutant::count_in(reached.clone());
-        alys_runtime::mutant::activate(active.map(|mutant| (mutant.planted().name, reached)));
+        let bug = active.map(|name| (name, reached));
+        alys_types::mutant::activate(bug.clone());
+        mutant::activate(bug);
         stack.switch_on();
         let faults = Arc::new(OnceLock::new());
         let logs = Logs::new(judge_in.clone(), faults.clone(), view.logs);
@@ -272,7 +273,7 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         scenario: plan.name.clone(),
         seed,
         stack,
-        mutant: mutant.map(|(name, _)| name.to_owned()),
+        mutant: active.map(str::to_owned),
         found: oracles.found.clone().or_else(|| memory::too_large(at_ms)),
         timeout_s: None,
         trace_hash: trace_hash
@@ -383,10 +384,10 @@ async fn drive(
         exits,
         planted_bug,
     };
-    if mutant::active(Mutant::CanaryAlwaysFails) {
+    if mutant::active(mutants::ALWAYS_FAILS) {
         return Err(Violation::Canary);
     }
-    if mutant::active(Mutant::CanaryLeaks) {
+    if mutant::active(mutants::LEAKS) {
         world.note(
             "canary",
             &std::process::id().to_le_bytes(),

@@ -1,7 +1,6 @@
 //! What a plan must be like besides its form. The same check serves what is read, what is drawn and what is shrunk.
 
 use alys_types::FaultModel;
-use alys_types::mutant::Mutant;
 
 use super::nearest;
 use crate::faults::Step;
@@ -9,7 +8,7 @@ use crate::params::{
     BLOCK_GAS, MAX_NODES, MAX_USERS, Ms, NodeRef, POOL, TCP_TIMEOUT_MS, WorkloadPlan, WorldPlan,
 };
 use crate::plan::generator::Swarm;
-use crate::plan::{MAX_STEPS, Plan};
+use crate::plan::{MAX_STEPS, Plan, mutants};
 
 /// Longest silence after a loss of the vote state, in slots: a day.
 const MAX_REJOIN_MARGIN: u64 = 86_400;
@@ -54,11 +53,11 @@ pub fn check(plan: &Plan, swarm: Option<&Swarm>) -> Result<(), Problem> {
         );
     }
     if let Some(name) = &plan.mutant
-        && !Mutant::ALL.iter().any(|planted| planted.name == name)
+        && mutants::find(name).is_none()
     {
         let path = vec![Part::Word("mutant")];
         let message = format!("no planted bug {name:?}; `cargo sim list --mutants` shows them");
-        let meant = nearest(name, Mutant::ALL.iter().map(|planted| planted.name));
+        let meant = nearest(name, mutants::ALL.iter().map(|planted| planted.name));
         return Err(Problem {
             path,
             message,

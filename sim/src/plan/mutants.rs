@@ -1,0 +1,241 @@
+//! The table of planted bugs, and the invariants that must find them.
+//!
+//! A planted bug is a realistic mistake behind a switch: in the rules of `alys-consensus` by a
+//! value in its configuration, elsewhere by [`alys_runtime::mutant`], by the names of this table.
+//! No production build has the switches. Each bug names beforehand the invariant of the simulator
+//! that must find it, and the scenario in which it is sought.
+
+/// A planted bug, and the expectation of the simulator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Planted {
+    /// The name on command lines and at the sites.
+    pub name: &'static str,
+    /// The part of the node that is broken.
+    pub area: &'static str,
+    /// The mistake, as a sentence.
+    pub broken: &'static str,
+    /// The invariant that must find it, by its name in reports; several only where the schedule
+    /// decides which consequence comes first.
+    pub found_by: &'static [&'static str],
+    /// The scenario in which it is sought.
+    pub scenario: &'static str,
+}
+
+/// A canary whose invariant is always violated.
+pub const ALWAYS_FAILS: &str = "canary-always-fails";
+/// A canary that makes two runs of one seed differ.
+pub const LEAKS: &str = "canary-leaks";
+
+macro_rules! planted {
+    ($(
+        $name:literal, $area:literal, $scenario:literal:
+            $broken:literal
+            => $($found_by:literal),+;
+    )+) => {
+        /// All planted bugs.
+        pub const ALL: &[Planted] = &[$(Planted {
+            name: $name,
+            area: $area,
+            broken: $broken,
+            found_by: &[$($found_by),+],
+            scenario: $scenario,
+        }),+];
+    };
+}
+
+planted! {
+    "approve-ignores-lock", "votes", "deaf_leader":
+        "A block is approved whose parent is below the lock (rule 3.2)."
+        => "approved-below-lock";
+    "confirm-ignores-approval", "votes", "late_confirmations":
+        "A block is confirmed though a later slot was approved (rule 3.4)."
+        => "confirmed-below-approval";
+    "approved-slot-not-persisted", "votes", "leader_again":
+        "The highest slot approved is not written: a restart sets it back."
+        => "signed-twice", "votes-lost", "not-a-transition";
+    "approved-slot-compared", "votes", "leader_again":
+        "A node proposes and approves in a slot that it approved before: `<` in place of `<=`."
+        => "signed-twice";
+    "lock-not-persisted", "votes", "lost_lock":
+        "The lock is not written: after a restart the node is locked on genesis."
+        => "approved-below-lock", "votes-lost", "not-a-transition";
+    "confirmation-before-write", "votes", "lost_lock":
+        "A confirmation is sent before the lock is on disk."
+        => "approved-below-lock", "not-a-transition";
+    "proposal-before-write", "votes", "leader_again":
+        "A proposal and its approval are sent before they are on disk."
+        => "signed-twice", "not-a-transition";
+    "votes-not-persisted", "votes", "leader_again":
+        "No vote state is written."
+        => "votes-lost", "signed-twice", "not-a-transition";
+    "rejoins-at-once", "votes", "wiped_disk":
+        "A node that lost its vote state votes again at the next final block, without the margin."
+        => "voted-while-silent", "rejoined-early";
+    "votes-while-silent", "votes", "wiped_disk":
+        "A node that lost its vote state reports the loss, and keeps voting."
+        => "voted-while-silent";
+    "held-vote-ignored", "votes", "restored_disk":
+        "A node ignores own votes that its peers hold and that it does not know."
+        => "loss-unnoticed";
+    "certificate-not-persisted", "certificates", "certificate_kept":
+        "The certificate is not written with the lock."
+        => "no-progress";
+    "highest-not-restored", "certificates", "certificate_kept":
+        "A node that starts takes its last final block for the highest certified one."
+        => "no-progress";
+    "quorum-off-by-one", "certificates", "steady":
+        "A quorum is one vote too small."
+        => "certified-without-quorum", "final-without-quorum";
+    "quorum-unchecked", "certificates", "stolen_key":
+        "The number of signers of a certificate is not checked."
+        => "certified-without-quorum", "final-without-quorum";
+    "approvals-finalize", "certificates", "late_confirmations":
+        "A certificate of approvals makes a block final."
+        => "final-without-quorum";
+    "kinds-mixed", "certificates", "late_confirmations":
+        "An approval counts as a confirmation too."
+        => "final-without-quorum";
+    "evidence-by-height", "certificates", "majority_partition":
+        "Two approvals of one height count as equivocation, in different slots too."
+        => "wrongly-accused";
+    "leader-by-height", "consensus", "leader_crash":
+        "The leader follows from the height in place of the slot."
+        => "wrong-leader";
+    "randao-unchecked", "consensus", "payload_that_does_not_execute":
+        "The `prev_randao` of a payload is not checked."
+        => "approved-invalid";
+    "local-timestamp", "consensus", "late_leader":
+        "The timestamp of a block is its leader's clock, and is not checked."
+        => "wrong-timestamp";
+    "clock-jump-ignored", "consensus", "skewed_clocks":
+        "A jump of the wall clock is ignored."
+        => "voted-by-jumped-clock";
+    "clock-trusted-anew", "consensus", "jumped_clock_and_a_restart":
+        "The ChainActor trusts the present clock after each restart."
+        => "voted-by-jumped-clock";
+    "approves-out-of-slot", "consensus", "early_clock":
+        "A proposal is approved at any time."
+        => "approved-out-of-slot";
+    "early-proposal-dropped", "consensus", "early_leader":
+        "A proposal that arrives before its slot, within the drift allowance, is dropped."
+        => "too-few-blocks";
+    "fetched-not-written", "sync", "catching_up":
+        "The body of a certified block that a peer sent counts as stored and is not written."
+        => "error-line";
+    "fetch-never-again", "sync", "mixed":
+        "A block that was requested by hash once is never requested again."
+        => "silent-leader", "no-progress";
+    "peers-not-introduced", "sync", "peers_are_known_after_a_restart":
+        "The PeerActor does not get the connected peers when it restarts."
+        => "too-few-blocks";
+    "requests-not-limited", "network", "strangers_ask_too_much":
+        "The requests of a peer are not limited."
+        => "served-too-much";
+    "checksum-ignored", "storage", "a_rotten_block_is_not_passed_on":
+        "The checksum of a record is not checked when it is read."
+        => "wrong-headers";
+    "write-deferred", "storage", "rolling_restarts":
+        "Records are committed without durability."
+        => "finality-went-back", "head-beside-final", "signed-twice", "not-a-transition";
+    "sync-left-out", "storage", "rolling_restarts":
+        "The database's file is never synced."
+        => "process-ended", "finality-went-back", "signed-twice", "not-a-transition";
+    "index-before-block", "storage", "power_at_writes":
+        "The index of blocks is written before the blocks, in a write of its own."
+        => "no-progress", "process-ended";
+    "final-index-gaps", "storage", "gaps_in_finality":
+        "When several blocks become final at once, only the last one is put into the index."
+        => "error-line";
+    "lost-blocks-not-sent", "execution", "one_client_lost_blocks":
+        "Blocks that the execution client lost are not sent again."
+        => "execution-behind", "no-progress", "silent-leader";
+    "syncing-is-invalid", "execution", "one_client_lost_blocks":
+        "SYNCING counts as INVALID."
+        => "error-line";
+    "no-answer-is-valid", "execution", "no_client":
+        "An execution client that does not answer counts as VALID."
+        => "approved-unexecuted";
+    "syncing-is-valid", "execution", "one_client_lost_blocks":
+        "SYNCING counts as VALID."
+        => "approved-unexecuted";
+    "token-kept", "execution", "steady":
+        "The token for the execution client is reused for two minutes, longer than it is valid."
+        => "too-few-blocks";
+    "stop-waits-for-client", "execution", "stop_without_client":
+        "A node that stops waits for its execution client with the usual timeouts."
+        => "process-ended";
+    "duplicates-rejected", "network", "mixed":
+        "A known vote is rejected, which costs the peer that forwarded it."
+        => "honest-peer-banned";
+    "never-dials-again", "network", "majority_partition":
+        "The address of a lost peer is not dialled again."
+        => "no-progress";
+    "mailbox-overtakes", "mailboxes", "steady":
+        "A message overtakes the one before it when others are queued."
+        => "order-broken";
+    "full-drops-accepted", "mailboxes", "steady":
+        "A message to a full mailbox is accepted and dropped."
+        => "message-lost";
+    "restart-loses-waiting", "mailboxes", "every_actor_heals":
+        "The first queued message is lost when an actor restarts."
+        => "message-lost";
+    "dropped-reply-unnoticed", "mailboxes", "steady":
+        "The caller of an actor that dies during an ask gets no answer before the deadline."
+        => "ask-late";
+    "ask-never-ends", "mailboxes", "steady":
+        "The deadline of an ask is not watched."
+        => "ask-late";
+    "cycle-unseen", "mailboxes", "steady":
+        "Two actors that ask each other in their handlers are not refused."
+        => "ask-late";
+    "hang-unnoticed", "supervision", "every_actor_heals":
+        "A handler that never ends is not detected."
+        => "actor-not-healed";
+    "gives-up-at-once", "supervision", "every_actor_heals":
+        "A supervisor gives up at the first failure."
+        => "error-line", "gave-up-early";
+    "never-gives-up", "supervision", "steady":
+        "A supervisor restarts a child without end."
+        => "restarts-beyond-policy";
+    "breaker-stays-open", "supervision", "engines_fail":
+        "A circuit breaker that has opened never closes."
+        => "no-progress", "not-final-after-fault";
+    "dead-incarnation-lives", "supervision", "steady":
+        "The tasks of a failed incarnation continue."
+        => "two-incarnations";
+    "canary-always-fails", "canary", "steady":
+        "No mistake: an invariant that is always violated. If the first seed does not find it, \
+         the simulator is broken."
+        => "canary";
+    "canary-leaks", "canary", "steady":
+        "The process id enters the trace: two runs of one seed must differ."
+        => "differs";
+}
+
+/// The bug of a name.
+pub fn find(name: &str) -> Option<&'static Planted> {
+    ALL.iter().find(|planted| planted.name == name)
+}
+
+impl Planted {
+    /// True for a canary, which tests the simulator itself and not the node.
+    pub fn is_canary(&self) -> bool {
+        [ALWAYS_FAILS, LEAKS].contains(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_fit_for_command_lines() {
+        let names: BTreeSet<&str> = ALL.iter().map(|planted| planted.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        let is_plain = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+        assert!(names.iter().all(|name| is_plain(name)), "{names:?}");
+        assert!(find(ALWAYS_FAILS).is_some_and(Planted::is_canary));
+        assert!(find(LEAKS).is_some_and(Planted::is_canary));
+    }
+}
