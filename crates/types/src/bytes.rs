@@ -39,9 +39,10 @@ pub fn to_hex(bytes: &[u8]) -> String {
 /// Exactly `N` bytes from hex, with or without `0x`.
 pub fn from_hex<const N: usize>(text: &str) -> Result<[u8; N], HexError> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
-    if digits.len() != 2 * N {
+    let expected = N.saturating_mul(2);
+    if digits.len() != expected {
         return Err(HexError::Length {
-            expected: 2 * N,
+            expected,
             found: digits.len(),
         });
     }

@@ -106,7 +106,8 @@ impl AuthoritySet {
 
     /// Index of the authority `slot mod n`; `alys_consensus::rules` has the rule.
     pub fn leader(&self, slot: Slot) -> u8 {
-        (slot.0 % self.len() as u64) as u8
+        let index = slot.0.checked_rem(self.len() as u64);
+        index.expect("a set has at least one authority") as u8
     }
 
     /// The checked key at an index.
