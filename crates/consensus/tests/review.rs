@@ -9,7 +9,7 @@ use alys_consensus::{
     BlockRef, CertifiedBlock, Config, Effect, Input, Notice, Now, Record, State, Stored,
     StoredBlock, VerifiedBody, VerifiedVote, VoteState,
 };
-use alys_types::bls::{SecretKey, use_stand_in};
+use alys_types::bls::SecretKey;
 use alys_types::wire::{CertifiedHeader, Proposal};
 use alys_types::{
     AuthoritySet, Bitmap, Block, Certificate, FaultModel, Hash, Header, Height, Slot, Vote,
@@ -285,11 +285,10 @@ fn a_clock_that_is_slow_within_the_allowance_does_not_prolong_the_silence_after_
 
 #[test]
 fn a_header_alone_does_not_choose_the_set_of_its_children() {
-    use_stand_in(true);
     // An authority that was the whole federation once, and is one of four now.
-    let elder = SecretKey::derive(&[2; 32]);
+    let elder = SecretKey::derive_stand_in(&[2; 32]);
     let mut w = World::restored(|fresh| {
-        let set = genesis(&[SecretKey::derive(&[2; 32])])
+        let set = genesis(&[SecretKey::derive_stand_in(&[2; 32])])
             .set()
             .authorities()
             .to_vec();
@@ -404,8 +403,7 @@ fn a_leader_that_cannot_reach_its_lock_does_not_propose_below_it() {
 
 #[test]
 fn a_federation_of_one_trusts_its_clock_by_itself() {
-    use_stand_in(true);
-    let key = SecretKey::derive(&[1; 32]);
+    let key = SecretKey::derive_stand_in(&[1; 32]);
     let genesis = genesis(std::slice::from_ref(&key));
     let first = BlockRef {
         slot: Slot(FIRST),

@@ -2,9 +2,9 @@
 //! `BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_` (draft-irtf-cfrg-bls-signature), by blst.
 //!
 //! A [`PublicKey`] is made only by a check of its subgroup that refuses infinity; signatures are
-//! checked in the same way when they are verified. With the feature `stand-in`, `use_stand_in`
-//! replaces the mathematics, for the current thread, by hashes with the same interface and failure
-//! modes. They are forgeable, and serve volume tests only.
+//! checked in the same way when they are verified. The feature `stand-in` adds a second kind of
+//! keys, whose signatures are hashes with the same interface and failure modes. They are forgeable,
+//! and serve volume tests only; a mark in their bytes distinguishes them.
 
 use std::fmt;
 
@@ -42,7 +42,11 @@ enum Point {
 
 /// A secret key. Wiped from memory when dropped; never printed.
 #[derive(Clone)]
-pub struct SecretKey(Zeroizing<[u8; 32]>);
+pub struct SecretKey {
+    bytes: Zeroizing<[u8; 32]>,
+    #[cfg(feature = "stand-in")]
+    is_stand_in: bool,
+}
 
 /// The reason for which a key or signature is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -68,24 +72,41 @@ impl SecretKey {
     /// Derives a key from at least 32 bytes of entropy (KeyGen of the draft).
     pub fn derive(entropy: &[u8; 32]) -> SecretKey {
         let key = min_pk::SecretKey::key_gen(entropy, &[]).expect("32 bytes of entropy are enough");
-        SecretKey(Zeroizing::new(key.to_bytes()))
+        SecretKey::of(key.to_bytes())
+    }
+
+    /// Derives a forgeable stand-in key, whose public key and signatures are hashes.
+    #[cfg(feature = "stand-in")]
+    pub fn derive_stand_in(entropy: &[u8; 32]) -> SecretKey {
+        SecretKey {
+            is_stand_in: true,
+            ..SecretKey::derive(entropy)
+        }
+    }
+
+    fn of(bytes: [u8; 32]) -> SecretKey {
+        SecretKey {
+            bytes: Zeroizing::new(bytes),
+            #[cfg(feature = "stand-in")]
+            is_stand_in: false,
+        }
     }
 
     /// From 32 big-endian bytes.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<SecretKey, Error> {
         min_pk::SecretKey::from_bytes(bytes).map_err(|_| Error::SecretKey)?;
-        Ok(SecretKey(Zeroizing::new(*bytes)))
+        Ok(SecretKey::of(*bytes))
     }
 
     /// The 32 big-endian bytes, for a keystore.
     pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
-        self.0.clone()
+        self.bytes.clone()
     }
 
     pub fn public_key(&self) -> PublicKey {
         #[cfg(feature = "stand-in")]
-        if stand_in::on() {
-            return stand_in::public_key(&self.0);
+        if self.is_stand_in {
+            return stand_in::public_key(&self.bytes);
         }
         let point = self.inner().sk_to_pk();
         PublicKey {
@@ -106,14 +127,14 @@ impl SecretKey {
 
     fn sign_tagged(&self, message: &[u8], tag: &[u8]) -> Signature {
         #[cfg(feature = "stand-in")]
-        if stand_in::on() {
+        if self.is_stand_in {
             return stand_in::sign(&self.public_key().bytes, message, tag);
         }
         Signature(self.inner().sign(message, tag, &[]).to_bytes())
     }
 
     fn inner(&self) -> min_pk::SecretKey {
-        min_pk::SecretKey::from_bytes(&*self.0).expect("checked when made")
+        min_pk::SecretKey::from_bytes(&*self.bytes).expect("every constructor checks the key")
     }
 }
 
@@ -134,8 +155,8 @@ impl TryFrom<PublicKeyBytes> for PublicKey {
 
     fn try_from(bytes: PublicKeyBytes) -> Result<PublicKey, Error> {
         #[cfg(feature = "stand-in")]
-        if stand_in::on() {
-            return stand_in::parse(bytes);
+        if let Some(key) = stand_in::parse(bytes) {
+            return Ok(key);
         }
         let point = min_pk::PublicKey::key_validate(&bytes.0).map_err(|_| Error::PublicKey)?;
         Ok(PublicKey {
@@ -148,7 +169,7 @@ impl TryFrom<PublicKeyBytes> for PublicKey {
 /// Aggregates signatures, each a point of the subgroup, verified or not.
 pub fn aggregate(signatures: &[Signature]) -> Result<Signature, Error> {
     #[cfg(feature = "stand-in")]
-    if stand_in::on() {
+    if signatures.first().is_some_and(stand_in::is_marked) {
         return stand_in::aggregate(signatures);
     }
     let points = signatures
@@ -181,7 +202,7 @@ pub fn verify_batch(claims: &[Claim<'_>], scalars: &[u64]) -> Result<(), Error> 
         return Err(Error::NoSigners);
     }
     #[cfg(feature = "stand-in")]
-    if stand_in::on() {
+    if claims.iter().any(|c| stand_in::is_used_by(&c.keys)) {
         return claims
             .iter()
             .try_for_each(|c| verify(&c.keys, c.message, c.signature));
@@ -231,7 +252,7 @@ fn verify_tagged(
         return Err(Error::NoSigners);
     }
     #[cfg(feature = "stand-in")]
-    if stand_in::on() {
+    if stand_in::is_used_by(keys) {
         return stand_in::verify(keys, message, signature, tag);
     }
     let point = parse_signature(signature)?;
@@ -308,32 +329,23 @@ macro_rules! text {
 text!(PublicKeyBytes, Signature);
 
 #[cfg(feature = "stand-in")]
-pub use stand_in::use_stand_in;
-
-#[cfg(feature = "stand-in")]
 mod stand_in {
     //! Hashes instead of pairings. A public key is a marked hash of the secret key; a signature is
     //! a marked hash of public key, tag and message; an aggregate is their exclusive or. Bytes
     //! without the mark are refused as malformed.
 
     use super::*;
-    use std::cell::Cell;
 
     const KEY_MARK: &[u8; 8] = b"fast-key";
     const SIGNATURE_MARK: &[u8; 8] = b"fast-sig";
 
-    thread_local! {
-        static ON: Cell<bool> = const { Cell::new(false) };
+    /// True when the signatures of these keys are stand-ins.
+    pub(super) fn is_used_by(keys: &[&PublicKey]) -> bool {
+        keys.iter().any(|key| matches!(key.point, Point::StandIn))
     }
 
-    /// Switches the stand-in on or off for this thread. Keys of one scheme do not work in the
-    /// other.
-    pub fn use_stand_in(on: bool) {
-        ON.with(|o| o.set(on));
-    }
-
-    pub(super) fn on() -> bool {
-        ON.with(Cell::get)
+    pub(super) fn is_marked(signature: &Signature) -> bool {
+        signature.0.starts_with(SIGNATURE_MARK)
     }
 
     pub(super) fn public_key(secret: &[u8; 32]) -> PublicKey {
@@ -346,11 +358,9 @@ mod stand_in {
         }
     }
 
-    pub(super) fn parse(bytes: PublicKeyBytes) -> Result<PublicKey, Error> {
-        if &bytes.0[..8] != KEY_MARK {
-            return Err(Error::PublicKey);
-        }
-        Ok(PublicKey {
+    /// The key of marked bytes. No compressed point begins with the mark: its first bit is not set.
+    pub(super) fn parse(bytes: PublicKeyBytes) -> Option<PublicKey> {
+        bytes.0.starts_with(KEY_MARK).then_some(PublicKey {
             bytes,
             point: Point::StandIn,
         })
@@ -371,7 +381,7 @@ mod stand_in {
         let mut sum = [0; 96];
         sum[..8].copy_from_slice(SIGNATURE_MARK);
         for signature in signatures {
-            if &signature.0[..8] != SIGNATURE_MARK {
+            if !is_marked(signature) {
                 return Err(Error::Signature);
             }
             for (s, b) in sum[8..40].iter_mut().zip(&signature.0[8..40]) {
@@ -387,7 +397,7 @@ mod stand_in {
         signature: &Signature,
         tag: &[u8],
     ) -> Result<(), Error> {
-        if &signature.0[..8] != SIGNATURE_MARK || signature.0[40..].iter().any(|b| *b != 0) {
+        if !is_marked(signature) || signature.0[40..].iter().any(|b| *b != 0) {
             return Err(Error::Signature);
         }
         let parts: Vec<Signature> = keys.iter().map(|k| sign(&k.bytes, message, tag)).collect();

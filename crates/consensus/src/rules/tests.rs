@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alys_types::bls::{SecretKey, use_stand_in};
+use alys_types::bls::SecretKey;
 use alys_types::spec::{AuxPowSpec, GovernanceSpec, PegSpec};
 use alys_types::{
     Address, Authority, Bitmap, Certificate, ChainSpec, FaultModel, Genesis, Hash, Height, Slot,
@@ -22,7 +22,7 @@ fn bug(name: &'static str) -> PlantedBug {
 
 fn spec() -> ChainSpec {
     let authority = |i: u8| {
-        let key = SecretKey::derive(&[i + 1; 32]);
+        let key = SecretKey::derive_stand_in(&[i + 1; 32]);
         Authority {
             public_key: key.public_key().to_bytes(),
             proof_of_possession: key.prove_possession(),
@@ -79,7 +79,6 @@ fn in_slot(slot: u64) -> Now {
 
 #[test]
 fn each_clause_of_an_approval_refuses() {
-    use_stand_in(true);
     let spec = spec();
     let good = Candidate {
         slot: Slot(11),
@@ -270,7 +269,6 @@ fn a_node_is_silent_after_a_loss_and_while_its_clock_is_distrusted() {
 
 #[test]
 fn certificates_need_a_quorum_of_their_set_and_kind() {
-    use_stand_in(true);
     let genesis = Arc::new(Genesis::new(spec()).expect("a good spec"));
     let chain = genesis.chain_id();
     let set = genesis.set().clone();
@@ -279,7 +277,7 @@ fn certificates_need_a_quorum_of_their_set_and_kind() {
     let sign = |i: u8| {
         (
             i,
-            SecretKey::derive(&[i + 1; 32]).sign(&approval.message(&chain).0),
+            SecretKey::derive_stand_in(&[i + 1; 32]).sign(&approval.message(&chain).0),
         )
     };
     let two = [sign(0), sign(1)];

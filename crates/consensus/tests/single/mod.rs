@@ -8,7 +8,7 @@ use alys_consensus::{
     BlockRef, Broadcast, CertifiedBlock, Config, Effect, Input, Notice, Now, State, Stored,
     Verdict, VerifiedProposal, VerifiedVote, VoteState,
 };
-use alys_types::bls::{SecretKey, use_stand_in};
+use alys_types::bls::SecretKey;
 use alys_types::hash::tagged;
 use alys_types::spec::{
     AuxPowSpec, ChainSpec, GovernanceSpec, HEADER_VERSION, PegSpec, empty_ledger_hash, prev_randao,
@@ -73,8 +73,9 @@ impl World {
 
     /// A node that starts from these contents of its store.
     pub fn restored(stored: impl FnOnce(VoteState) -> Stored) -> World {
-        use_stand_in(true);
-        let keys: Vec<SecretKey> = (0..4u8).map(|i| SecretKey::derive(&[i + 1; 32])).collect();
+        let keys: Vec<SecretKey> = (0..4u8)
+            .map(|i| SecretKey::derive_stand_in(&[i + 1; 32]))
+            .collect();
         let genesis = genesis(&keys);
         let first = BlockRef {
             slot: Slot(FIRST),

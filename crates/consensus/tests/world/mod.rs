@@ -159,12 +159,11 @@ pub struct Report {
 }
 
 pub fn run(plan: &Plan) -> Result<Report, Violation> {
-    alys_types::bls::use_stand_in(true);
     World::new(plan.clone()).go()
 }
 
 fn secret(i: u8) -> SecretKey {
-    SecretKey::derive(&[i + 1; 32])
+    SecretKey::derive_stand_in(&[i + 1; 32])
 }
 
 fn authority(key: &SecretKey) -> Authority {
