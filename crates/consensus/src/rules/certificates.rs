@@ -19,8 +19,7 @@ pub(crate) fn leader(set: &AuthoritySet, slot: Slot, height: Height, bug: &Plant
     set.leader(slot)
 }
 
-/// Rules 1.3 and 1.4 (docs/protocol.md): the number of distinct signers that make a certificate, n
-/// - f.
+/// Rules 1.3 and 1.4 (docs/protocol.md): n - f distinct signers make a certificate.
 pub(crate) fn quorum(set: &AuthoritySet, bug: &PlantedBug) -> usize {
     let quorum = set.quorum();
     if bug.active("quorum-off-by-one") {

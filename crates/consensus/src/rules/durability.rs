@@ -10,14 +10,13 @@ use crate::input::{Broadcast, Effect, Record, VoteState};
 /// The vote state as the next record holds it: whole, as it is in memory. `written` is the one
 /// written before.
 pub(crate) fn votes_to_write(
-    votes: VoteState,
+    mut votes: VoteState,
     written: &VoteState,
     bug: &PlantedBug,
 ) -> Option<VoteState> {
     if bug.active("votes-not-persisted") {
         return None;
     }
-    let mut votes = votes;
     if bug.active("approved-slot-not-persisted") {
         votes.approved_slot = written.approved_slot;
     }
@@ -41,17 +40,17 @@ pub(crate) fn persist_then_broadcast(
             .iter()
             .for_each(|message| assert_covers(&record, message));
     }
-    let speaks_first = messages.first().is_some_and(|message| match message {
+    let sends_first = messages.first().is_some_and(|message| match message {
         Broadcast::Proposal { .. } => bug.active("proposal-before-write"),
         Broadcast::Confirmation { .. } => bug.active("confirmation-before-write"),
         Broadcast::Approval { .. } | Broadcast::Certificate(_) => false,
     });
     let write = std::iter::once(Effect::Persist(Box::new(record)));
-    let speak = messages.into_iter().map(Effect::Broadcast);
-    if speaks_first {
-        return speak.chain(write).collect();
+    let send = messages.into_iter().map(Effect::Broadcast);
+    if sends_first {
+        return send.chain(write).collect();
     }
-    write.chain(speak).collect()
+    write.chain(send).collect()
 }
 
 /// The record of a new certificate holds the header and certificate of the block and of the

@@ -182,8 +182,7 @@ pub(crate) fn assert_confirmed(
     assert_eq!(after.silent_until, None);
 }
 
-/// Rule 3.8 (docs/protocol.md): a held vote of our own that is later than our
-/// state is a loss.
+/// Rule 3.8 (docs/protocol.md): a held vote of our own that is later than our state is a loss.
 pub(crate) fn is_lost_vote(votes: &VoteState, held: &VoteTarget, bug: &PlantedBug) -> bool {
     let is_later = match held.kind {
         VoteKind::Confirmation => held.slot > votes.locked.slot,
@@ -192,15 +191,13 @@ pub(crate) fn is_lost_vote(votes: &VoteState, held: &VoteTarget, bug: &PlantedBu
     is_later && !bug.active("held-vote-ignored")
 }
 
-/// Rule 3.8 (docs/protocol.md): after a loss the node votes once a block after
-/// this slot is final. `seen` is the later of the local slot and the highest certified slot that is
-/// known.
+/// Rule 3.8 (docs/protocol.md): after a loss the node votes once a block after this slot is final.
+/// `seen` is the later of the local slot and the highest certified slot that is known.
 pub(crate) fn rejoin_slot(seen: Slot, spec: &ChainSpec) -> Slot {
     seen.saturating_add(spec.rejoin_margin)
 }
 
-/// Rule 3.8 (docs/protocol.md): true when the final block of this slot ends the
-/// silence.
+/// Rule 3.8 (docs/protocol.md): true when a final block of this slot ends the silence.
 pub(crate) fn is_rejoining(votes: &VoteState, final_slot: Slot, bug: &PlantedBug) -> bool {
     votes
         .silent_until
