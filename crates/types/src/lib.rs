@@ -17,7 +17,6 @@ pub mod codec;
 pub mod federation;
 pub mod hash;
 pub mod limits;
-pub mod mutant;
 pub mod spec;
 pub mod units;
 pub mod vote;

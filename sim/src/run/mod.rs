@@ -182,9 +182,7 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         if let Some(canary) = canary {
             canary.fly();
         }
-        let bug = active.map(|name| (name, reached));
-        alys_types::mutant::activate(bug.clone());
-        mutant::activate(bug);
+        mutant::activate(active.map(|name| (name, reached)));
         stack.switch_on();
         let faults = Arc::new(OnceLock::new());
         let logs = Logs::new(judge_in.clone(), faults.clone(), view.logs);
