@@ -113,4 +113,3 @@ fn ended(shared: &Shared, result: Result<(), String>) {
         });
     }
 }
-use alys_consensus::PlantedBug;
