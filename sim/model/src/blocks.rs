@@ -21,7 +21,7 @@ pub fn members(mut set: Set) -> impl Iterator<Item = Block> {
     std::iter::from_fn(move || {
         let next = set.trailing_zeros();
         (set != 0).then(|| {
-            set &= set - 1;
+            set &= set.wrapping_sub(1);
             next as Block
         })
     })

@@ -163,7 +163,7 @@ impl World {
     /// All schedules of leaders up to renaming of nodes, as the slots of each correct node.
     fn schedules(&self) -> Vec<Vec<u8>> {
         let mut all = vec![vec![0; self.voters()]];
-        let others = self.byzantine + self.silent > 0;
+        let others = self.byzantine > 0 || self.silent > 0;
         for slot in 1..=self.slots {
             let mut longer = Vec::new();
             for schedule in all {
@@ -189,7 +189,7 @@ impl World {
             .iter()
             .filter(|voter| voter.approvals & one(block) != 0)
             .count();
-        block == GENESIS || self.rule.certifies(signers + self.byzantine)
+        block == GENESIS || self.rule.certifies(signers.saturating_add(self.byzantine))
     }
 
     fn is_final(&self, state: &State, block: Block) -> bool {
@@ -198,7 +198,7 @@ impl World {
             .iter()
             .filter(|voter| voter.confirmations & one(block) != 0)
             .count();
-        self.rule.certifies(signers + self.byzantine)
+        self.rule.certifies(signers.saturating_add(self.byzantine))
     }
 
     /// Blocks with a certificate, without genesis. Each was approved by a correct node, because
@@ -413,7 +413,7 @@ impl World {
     /// A step as a sentence.
     pub fn describe(&self, step: Step) -> String {
         let block = |block| format!("block {}", self.blocks.name(block));
-        let node = |node: u8| format!("node {}", node + 1);
+        let node = |node: u8| format!("node {}", node.saturating_add(1));
         match step {
             Step::Propose(by, made) => {
                 format!("{} proposes {} and approves it", node(by), block(made))
