@@ -31,10 +31,10 @@ use std::{
 use futures::{Stream, task::AtomicWaker};
 
 use crate::{
-    addr::Addr,
     error::{TellError, panic_text},
     lock,
-    message::Message,
+    mailbox::address::Addr,
+    mailbox::message::Message,
 };
 
 /// Subscriptions, streams included, that one type of event may have at once: every one of them is visited by

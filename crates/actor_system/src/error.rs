@@ -3,7 +3,7 @@
 
 use std::{any::Any, error::Error, fmt, sync::Arc, time::Duration};
 
-use crate::{access::Refusal, lifecycle::State};
+use crate::{actor::lifecycle::State, mailbox::access::Refusal};
 
 /// What an actor was doing when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

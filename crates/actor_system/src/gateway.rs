@@ -33,11 +33,11 @@ use bincode::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    access::{Grant, Refusal},
-    addr::Addr,
-    envelope::MessageId,
     error::TellError,
-    message::Message,
+    mailbox::access::{Grant, Refusal},
+    mailbox::address::Addr,
+    mailbox::envelope::MessageId,
+    mailbox::message::Message,
 };
 
 /// The version of the form that is written, and the only one that is read.

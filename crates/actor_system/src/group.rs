@@ -5,9 +5,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures::future::join_all;
 
 use crate::{
-    addr::Addr,
     error::{AskError, TellError},
-    message::{Message, Reply},
+    mailbox::address::Addr,
+    mailbox::message::{Message, Reply},
 };
 
 /// Members that a group may have: a broadcast puts one message to each at once.

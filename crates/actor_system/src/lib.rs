@@ -74,73 +74,57 @@
 //! a life. Logs: WARN for each restart with its reason, ERROR only when the root gives up, or for a bug in this
 //! crate.
 
-pub mod access;
 mod actor;
-mod addr;
 mod bus;
-mod child;
-mod config;
-mod control;
-mod current;
-mod dead_letters;
-mod deadlines;
-mod envelope;
 mod error;
-mod faults;
 pub mod gateway;
 mod group;
-mod keeper;
-mod lanes;
-mod life;
-pub mod lifecycle;
 mod mailbox;
-mod message;
-pub mod metrics;
-mod monitor;
-pub mod policy;
 mod pool;
-mod protocol;
-mod scope;
-mod shared;
-mod stats;
 mod stream;
-mod supervisor;
+mod supervision;
 mod system;
 pub mod testkit;
-mod tree;
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-pub use actor::{AlysActor, Context, Health};
-pub use addr::{Addr, Retry};
+pub use actor::{
+    AlysActor, Context, Health,
+    cell::{MAX_CHILDREN, MailboxSnapshot, Snapshot},
+    config::{ConfigHandle, Kept},
+    faults::{Fault, Faults, MAX_PLANNED, MAX_SEEN, Planned},
+    incarnation::{Batch, MAX_REDELIVERIES},
+    lifecycle::{self, State},
+    orders::Abandoned,
+    scope::{MAX_TASKS, MAX_TIMERS, Task, Timer},
+};
 pub use bus::{
     Bus, Event, EventStream, MAX_NESTED_PUBLISHES, MAX_SUBSCRIPTIONS, Published, SubscribeError,
     Subscription, SubscriptionSnapshot, TopicSnapshot,
 };
-pub use config::{ConfigHandle, Kept};
-pub use dead_letters::{DEAD_LETTERS_KEPT, DeadLetter, DeadLetters, Reason};
-pub use envelope::{EnvelopeInfo, MessageId};
 pub use error::{
     AskError, Failure, IllegalTransition, LookupError, Phase, SendError, StartError, TellError,
     TooManyTasks,
 };
-pub use faults::{Fault, Faults, MAX_PLANNED, MAX_SEEN, Planned};
 pub use group::{ByMember, Group, JoinError, MAX_MEMBERS};
-pub use lanes::PATIENCE;
-pub use life::{Batch, MAX_REDELIVERIES};
-pub use lifecycle::State;
-pub use mailbox::{Limits, Slot, mailbox};
-pub use message::{Message, Overflow, Priority, Receipt, Reply};
-pub use policy::{Backoff, Breaker, Exhausted, Intensity, Pace, Restart, Strategy};
+pub use mailbox::{
+    Limits, Slot, access,
+    address::{Addr, Retry},
+    dead_letters::{DEAD_LETTERS_KEPT, DeadLetter, DeadLetters, Reason},
+    envelope::{EnvelopeInfo, MessageId},
+    mailbox,
+    message::{Message, Overflow, Priority, Receipt, Reply},
+    queues::PATIENCE,
+};
 pub use pool::{MAX_POOL, Pool, PoolError, PoolSpec, Routing};
-pub use protocol::Abandoned;
-pub use scope::{MAX_TASKS, MAX_TIMERS, Task, Timer};
-pub use supervisor::{ChildSpec, Supervisor, SupervisorSpec};
-pub use system::{ShutdownReport, System, SystemEvent};
-pub use tree::{MAX_CHILDREN, MailboxSnapshot, Snapshot};
+pub use supervision::{
+    ChildSpec, Supervisor, SupervisorSpec,
+    policy::{self, Backoff, Breaker, Exhausted, Intensity, Pace, Restart, Strategy},
+};
+pub use system::{ShutdownReport, System, SystemEvent, metrics};
 
 /// Locks data that is whole at every moment: nothing of an actor runs under these locks, so a panic elsewhere
 /// cannot have broken it.

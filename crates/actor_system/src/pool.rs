@@ -22,11 +22,11 @@ use alys_runtime::rand;
 
 use crate::{
     actor::AlysActor,
-    addr::Addr,
     error::{AskError, SendError, StartError, TellError},
-    message::{Message, Reply},
-    policy::Restart,
-    supervisor::{ChildSpec, Supervisor},
+    mailbox::address::Addr,
+    mailbox::message::{Message, Reply},
+    supervision::policy::Restart,
+    supervision::{ChildSpec, Supervisor},
 };
 
 /// Workers of one pool: each message looks at all of them.

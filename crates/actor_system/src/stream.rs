@@ -5,9 +5,9 @@ use std::pin::pin;
 use futures::{Stream, StreamExt};
 
 use crate::{
+    actor::scope::Task,
     actor::{AlysActor, Context},
     error::TooManyTasks,
-    scope::Task,
 };
 
 impl<A: AlysActor> Context<A> {

@@ -43,14 +43,14 @@ use alys_runtime::time;
 
 use crate::{
     actor::AlysActor,
-    addr::Addr,
-    faults::Faults,
+    actor::cell::{MailboxSnapshot, Snapshot},
+    actor::faults::Faults,
+    mailbox::address::Addr,
+    mailbox::message::Message,
     mailbox::{Limits, Reader, Slot, mailbox},
-    message::Message,
-    policy::{Backoff, Intensity, Strategy},
-    supervisor::{ChildSpec, Supervisor, SupervisorSpec},
+    supervision::policy::{Backoff, Intensity, Strategy},
+    supervision::{ChildSpec, Supervisor, SupervisorSpec},
     system::{ShutdownReport, System},
-    tree::{MailboxSnapshot, Snapshot},
 };
 use std::sync::Arc;
 

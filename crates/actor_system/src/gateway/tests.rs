@@ -11,9 +11,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    AlysActor, ChildSpec, Context, Slot, Strategy as Supervision, SupervisorSpec, System,
-    access::{Access, AccessTable, Kinds, RateLimit, Why},
-    lock, mailbox,
+    AlysActor, ChildSpec, Context, Slot, Strategy as Supervision, SupervisorSpec, System, lock,
+    mailbox,
+    mailbox::access::{Access, AccessTable, Kinds, RateLimit, Why},
 };
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,19 +1,30 @@
 //! What an actor is, and what it may do through its [`Context`].
 
+pub(crate) mod cell;
+pub(crate) mod config;
+pub(crate) mod control;
+pub(crate) mod faults;
+pub(crate) mod incarnation;
+pub mod lifecycle;
+pub(crate) mod orders;
+pub(crate) mod scope;
+pub(crate) mod shared;
+pub(crate) mod task;
+
 use std::{any::TypeId, future::Future, sync::Arc, time::Duration};
 
 use crate::{
-    addr::Addr,
+    actor::cell::Cell,
+    actor::config::ConfigCell,
+    actor::incarnation::Batch,
+    actor::scope::{Scope, Task, Timer, Timers},
+    actor::shared::Shared,
     bus::Bus,
-    config::ConfigCell,
-    current,
-    envelope::{EnvelopeInfo, Link},
     error::{Failure, LookupError, TooManyTasks},
-    life::Batch,
-    message::Message,
-    scope::{Scope, Task, Timer, Timers},
-    shared::Shared,
-    tree::Cell,
+    mailbox::address::Addr,
+    mailbox::current,
+    mailbox::envelope::{EnvelopeInfo, Link},
+    mailbox::message::Message,
 };
 
 /// Something that handles one message at a time and owns its state alone.

@@ -6,9 +6,9 @@ use alys_runtime::sync::{mpsc, oneshot};
 
 use super::*;
 use crate::{
-    keeper::Keeper,
-    policy::Strategy,
-    supervisor::{Supervisor, SupervisorSpec},
+    supervision::policy::Strategy,
+    supervision::task::Keeper,
+    supervision::{Supervisor, SupervisorSpec},
 };
 
 const LONG: Duration = Duration::from_secs(30);

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{control, lock, tree::Cell};
+use crate::{actor::cell::Cell, actor::control, lock};
 
 /// Faults that wait for one actor's messages.
 pub const MAX_PLANNED: usize = 1024;

@@ -1,5 +1,9 @@
 //! The handle of a supervisor, through which children are added.
 
+pub(crate) mod monitor;
+pub mod policy;
+pub(crate) mod task;
+
 use std::{
     any::TypeId,
     fmt,
@@ -19,20 +23,20 @@ use alys_runtime::{
 use futures::{FutureExt, future::abortable};
 
 use crate::{
-    access::Role,
     actor::AlysActor,
-    addr::Addr,
+    actor::cell::{Cell, MAX_CHILDREN},
+    actor::config::{ConfigCell, ConfigHandle},
+    actor::control,
+    actor::orders::{Inbox, Line, StopReport},
+    actor::shared::Entry as Registered,
+    actor::task::Child,
     after,
-    child::Child,
-    config::{ConfigCell, ConfigHandle},
-    control,
     error::{Failure, StartError, panic_text},
-    keeper::{ANSWER_WITHIN, Entry, Keeper},
     mailbox::Slot,
-    policy::{Backoff, Exhausted, Intensity, Pace, Restart, Strategy},
-    protocol::{Inbox, Line, StopReport},
-    shared::Entry as Registered,
-    tree::{Cell, MAX_CHILDREN},
+    mailbox::access::Role,
+    mailbox::address::Addr,
+    supervision::policy::{Backoff, Exhausted, Intensity, Pace, Restart, Strategy},
+    supervision::task::{ANSWER_WITHIN, Entry, Keeper},
 };
 
 /// Room for what can be in flight: each child is added once, reports twice at most before it is looked at, and is lost

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use alys_runtime::sync::oneshot;
 
-use crate::current;
+use crate::mailbox::current;
 
 /// What an actor understands: one enum an actor.
 ///

@@ -20,18 +20,18 @@ use alys_runtime::{
 use futures::FutureExt;
 
 use crate::{
+    actor::cell::Cell,
+    actor::control::{self, ATTENTION},
+    actor::orders::{Order, Stop},
+    actor::scope::Timers,
     actor::{AlysActor, Context, Health},
-    control::{self, ATTENTION},
-    current::{self, Frame},
-    dead_letters::Reason,
-    envelope::{Envelope, Meta},
     error::{Failure, Phase, panic_text},
     later,
+    mailbox::current::{self, Frame},
+    mailbox::dead_letters::Reason,
+    mailbox::envelope::{Envelope, Meta},
+    mailbox::message::Message,
     mailbox::{Mailbox, Reader},
-    message::Message,
-    protocol::{Order, Stop},
-    scope::Timers,
-    tree::Cell,
 };
 
 /// Messages after which an actor lets others run: its queue never empties in the simulator if it sends to

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{message::Priority, tree::Cell};
+use crate::{actor::cell::Cell, mailbox::message::Priority};
 
 /// Names one message within a system: the mailbox it was put into and its number there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

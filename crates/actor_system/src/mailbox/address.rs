@@ -12,16 +12,16 @@ use std::{
 use alys_runtime::{buggify, mutant, rand, time};
 
 use crate::{
-    access::Grant,
+    actor::cell::Cell,
     after,
-    current::{self, Waiting},
-    deadlines::Deadline,
-    envelope::{Envelope, MessageId, Meta, Watched},
     error::{AskError, SendError, TellError},
+    mailbox::access::Grant,
+    mailbox::current::{self, Waiting},
+    mailbox::deadlines::Deadline,
+    mailbox::envelope::{Envelope, MessageId, Meta, Watched},
+    mailbox::message::{Message, Overflow, Priority, Receipt, Reply},
     mailbox::{Mailbox, Refused},
-    message::{Message, Overflow, Priority, Receipt, Reply},
-    policy::Backoff,
-    tree::Cell,
+    supervision::policy::Backoff,
 };
 
 /// Where to send messages to an actor. Cheap to clone; stays valid over restarts; closed once the actor has

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::{control, lock, tree::Cell};
+use crate::{actor::cell::Cell, actor::control, lock};
 
 pub(crate) struct ConfigCell<C>(Mutex<Arc<C>>);
 

@@ -10,7 +10,7 @@ use alys_runtime::{
 };
 use futures::future::{Either, join_all, select};
 
-use crate::{error::Failure, keeper::Entry, lifecycle::State, tree::Cell};
+use crate::{actor::cell::Cell, actor::lifecycle::State, error::Failure, supervision::task::Entry};
 
 /// From the supervisor to a child.
 pub(crate) enum Order {

@@ -10,14 +10,14 @@ use std::{
 };
 
 use crate::{
-    access::Access,
+    actor::cell::Cell,
+    actor::faults::Faults,
     bus::Bus,
-    dead_letters::{Graveyard, Reason},
-    deadlines::Deadlines,
-    faults::Faults,
     lock,
+    mailbox::access::Access,
+    mailbox::dead_letters::{Graveyard, Reason},
+    mailbox::deadlines::Deadlines,
     system::Verdict,
-    tree::Cell,
 };
 
 #[derive(Default)]
@@ -64,7 +64,7 @@ pub(crate) struct Entry {
     pub config: Arc<dyn Any + Send + Sync>,
     /// Those that must run before it, and stop after it.
     pub depends_on: Vec<Arc<str>>,
-    pub supervisor: crate::supervisor::Supervisor,
+    pub supervisor: crate::supervision::Supervisor,
     pub child: u64,
 }
 

@@ -1,5 +1,15 @@
 //! The bounded queue in front of an actor: what senders and the actor's task share, and the reader's end.
 
+pub mod access;
+pub(crate) mod address;
+pub(crate) mod current;
+pub(crate) mod dead_letters;
+pub(crate) mod deadlines;
+pub(crate) mod envelope;
+pub(crate) mod message;
+pub(crate) mod queues;
+pub(crate) mod stats;
+
 use std::{
     collections::VecDeque,
     fmt,
@@ -13,14 +23,14 @@ use std::{
 use alys_runtime::{mutant, sync::Notify};
 
 use crate::{
-    addr::Addr,
-    dead_letters::Reason,
-    envelope::Envelope,
-    lanes::{Lanes, NORMAL, Turns},
+    actor::cell::Cell,
     lock,
-    message::{Message, Overflow, Receipt},
-    stats::Stats,
-    tree::Cell,
+    mailbox::address::Addr,
+    mailbox::dead_letters::Reason,
+    mailbox::envelope::Envelope,
+    mailbox::message::{Message, Overflow, Receipt},
+    mailbox::queues::{Lanes, NORMAL, Turns},
+    mailbox::stats::Stats,
 };
 
 /// Messages of the normal priority that the reader takes into its hand at once, so that it does not lock the

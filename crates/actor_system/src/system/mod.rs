@@ -1,5 +1,7 @@
 //! The whole tree: made, looked at, and shut down.
 
+pub mod metrics;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -17,24 +19,24 @@ use futures::{
 };
 
 use crate::{
-    access::{Access, Audit},
+    actor::cell::{Cell, Snapshot},
+    actor::config::ConfigHandle,
+    actor::faults::Faults,
+    actor::orders::{Abandoned, Line, Order, Start, Stop, StopKind, StopReport},
+    actor::shared::{Entry, Shared},
     actor::{AlysActor, Health, find_all, find_unchecked},
-    addr::Addr,
     after,
     bus::Bus,
-    config::ConfigHandle,
-    dead_letters::DeadLetters,
     error::{Failure, LookupError, StartError},
-    faults::Faults,
     lock,
-    message::Message,
-    metrics::Metrics,
-    monitor,
-    policy::{Backoff, Intensity, Strategy},
-    protocol::{Abandoned, Line, Order, Start, Stop, StopKind, StopReport},
-    shared::{Entry, Shared},
-    supervisor::{Supervisor, SupervisorSpec, survived},
-    tree::{Cell, Snapshot},
+    mailbox::access::{Access, Audit},
+    mailbox::address::Addr,
+    mailbox::dead_letters::DeadLetters,
+    mailbox::message::Message,
+    supervision::monitor,
+    supervision::policy::{Backoff, Intensity, Strategy},
+    supervision::{Supervisor, SupervisorSpec, survived},
+    system::metrics::Metrics,
 };
 
 /// A tree of supervisors and actors with one root. Dropping it aborts everything in it; see

@@ -13,7 +13,7 @@ use std::{
 
 use futures::task::AtomicWaker;
 
-use crate::{lock, protocol::Order};
+use crate::{actor::orders::Order, lock};
 
 /// Orders queued for one child: stops that it has not answered yet, and the start or retirement that follows.
 const ORDERS: usize = 8;

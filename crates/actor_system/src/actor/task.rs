@@ -17,24 +17,26 @@ use alys_runtime::{
 };
 
 use crate::{
+    actor::cell::Cell,
+    actor::config::ConfigCell,
+    actor::control::{self, ATTENTION},
+    actor::faults::Fault,
+    actor::incarnation::{
+        Attended, Batch, Life, Next, Taken, Watch, caught, is_timer, last_word, unwound,
+    },
+    actor::lifecycle::State,
+    actor::orders::{Abandoned, Exit, Line, Order, Start, Stop, StopKind, StopReport},
+    actor::scope::{Owner, Scope, Timers},
     actor::{AlysActor, Context},
-    addr::Addr,
     after,
-    config::ConfigCell,
-    control::{self, ATTENTION},
-    current::InFrame,
-    dead_letters::Reason,
-    envelope::{Envelope, MessageId, Meta},
     error::{Failure, InjectedFailure, Phase, panic_text},
-    faults::Fault,
-    life::{Attended, Batch, Life, Next, Taken, Watch, caught, is_timer, last_word, unwound},
-    lifecycle::State,
+    mailbox::address::Addr,
+    mailbox::current::InFrame,
+    mailbox::dead_letters::Reason,
+    mailbox::envelope::{Envelope, MessageId, Meta},
+    mailbox::message::Message,
     mailbox::{Reader, add},
-    message::Message,
-    protocol::{Abandoned, Exit, Line, Order, Start, Stop, StopKind, StopReport},
-    scope::{Owner, Scope, Timers},
-    supervisor::ChildSpec,
-    tree::Cell,
+    supervision::ChildSpec,
 };
 
 pub(crate) struct Child<A: AlysActor, F> {

@@ -17,10 +17,10 @@ use std::{
 use alys_runtime::mutant;
 
 use crate::{
-    envelope::{Link, MessageId, Meta},
+    actor::cell::Cell,
     error::{Failure, Phase, panic_text},
     lock,
-    tree::Cell,
+    mailbox::envelope::{Link, MessageId, Meta},
 };
 
 thread_local! {

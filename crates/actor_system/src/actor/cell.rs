@@ -12,17 +12,17 @@ use std::{
 use alys_runtime::{sync::Notify, trace};
 
 use crate::{
-    access::Role,
     actor::Health,
-    control::Control,
-    current::Wait,
+    actor::control::Control,
+    actor::lifecycle::{Lifecycle, State},
+    actor::shared::Shared,
     error::{Failure, StartError},
-    lifecycle::{Lifecycle, State},
     lock,
+    mailbox::access::Role,
+    mailbox::current::Wait,
+    mailbox::message::Message,
+    mailbox::stats::Stats,
     mailbox::{Mailbox, View},
-    message::Message,
-    shared::Shared,
-    stats::Stats,
 };
 
 /// Children that a supervisor may have at once.

@@ -38,10 +38,10 @@ use prometheus_client::{
 
 use crate::{
     actor::Health,
-    lifecycle::State,
+    actor::cell::{Cell, Snapshot},
+    actor::lifecycle::State,
     lock,
-    stats::{KindStats, Stats},
-    tree::{Cell, Snapshot},
+    mailbox::stats::{KindStats, Stats},
 };
 
 /// The metrics of one system: those of its actors and those registered beside them. A handle, cheap to clone.

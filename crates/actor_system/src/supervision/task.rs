@@ -15,14 +15,16 @@ use alys_runtime::{
 use futures::future::{AbortHandle, Either, select};
 
 use crate::{
+    actor::cell::Cell,
+    actor::lifecycle::State,
+    actor::orders::{
+        Abandoned, Exit, Exited, Inbox, Line, Order, Start, Stop, StopKind, StopReport,
+    },
     after,
     error::Failure,
-    lifecycle::State,
-    policy::{Backoff, Circuit, Exhausted, Pace, Restart, RestartLog},
-    protocol::{Abandoned, Exit, Exited, Inbox, Line, Order, Start, Stop, StopKind, StopReport},
-    supervisor::{ChildSpec, Supervisor, SupervisorSpec},
+    supervision::policy::{Backoff, Circuit, Exhausted, Pace, Restart, RestartLog},
+    supervision::{ChildSpec, Supervisor, SupervisorSpec},
     system::SystemEvent,
-    tree::Cell,
 };
 
 /// Added to a child's time for its answer to arrive, once for each actor in it.

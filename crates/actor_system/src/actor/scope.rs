@@ -20,10 +20,11 @@ use futures::{
 };
 
 use crate::{
-    after, control,
+    actor::cell::Cell,
+    actor::control,
+    after,
     error::{Failure, TooManyTasks, panic_text},
     lock,
-    tree::Cell,
 };
 
 /// Tasks that an incarnation may have at once: what it does beside its messages must not grow with its input.

@@ -13,7 +13,7 @@ use std::{
 
 use alys_runtime::time;
 
-use crate::{error::Failure, tree::Cell};
+use crate::{actor::cell::Cell, error::Failure};
 
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -83,7 +83,10 @@ fn look(root: &Cell, cell: &Cell, seen: &mut BTreeMap<u32, Seen>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{actor::Health, mailbox::mailbox, message::Message, shared::Shared, stats::Stats};
+    use crate::{
+        actor::Health, actor::shared::Shared, mailbox::mailbox, mailbox::message::Message,
+        mailbox::stats::Stats,
+    };
 
     struct Nothing;
 

@@ -8,8 +8,8 @@ use std::{
 use alys_runtime::mutant;
 
 use crate::{
-    envelope::Envelope,
-    message::{Message, Overflow, Priority},
+    mailbox::envelope::Envelope,
+    mailbox::message::{Message, Overflow, Priority},
 };
 
 /// Messages that may overtake a waiting one of a lower priority before that is served.
@@ -197,7 +197,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::envelope::Meta;
+    use crate::mailbox::envelope::Meta;
 
     #[derive(Debug, Clone, PartialEq, Eq)]
     struct Note {
