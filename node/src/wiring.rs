@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_actor_system::{
-    Addr, Backoff, Breaker, ChildSpec, Intensity, Message, Pace, Slot, Strategy, Supervisor,
-    SupervisorSpec, System, mailbox,
+    Addr, Backoff, Breaker, ChildSpec, Intensity, Message, RestartDelay, Slot, Strategy,
+    Supervisor, SupervisorSpec, System, mailbox,
 };
 use alys_integrations::execution::{ExecutionClient, HttpEngine};
 use alys_integrations::http::ClientConfig;
@@ -88,7 +88,7 @@ const NETWORK_GROUP: Group = Group {
 };
 
 /// Delay before a restart.
-enum RestartDelay {
+enum RestartTiming {
     /// Doubles from `initial_ms` up to `max_ms`.
     Backoff { initial_ms: u64, max_ms: u64 },
     /// None, but after three failures in ten seconds the actor stays down for 500 ms to `max_ms`. That is
@@ -102,7 +102,7 @@ struct ActorSpec {
     name: &'static str,
     actor: &'static str,
     group: &'static str,
-    restart: RestartDelay,
+    restart: RestartTiming,
     /// Longest time for one message.
     message_timeout: Duration,
     timeout_reason: &'static str,
@@ -138,7 +138,7 @@ const ENGINE: ActorSpec = ActorSpec {
     name: "engine",
     actor: "EngineActor",
     group: CHAIN_GROUP.name,
-    restart: RestartDelay::Breaker { max_ms: 1_000 },
+    restart: RestartTiming::Breaker { max_ms: 1_000 },
     message_timeout: ENGINE_TIMEOUTS.supervisor,
     timeout_reason: "the actor's own timeout is shorter; a replay takes many messages",
     mailbox: 64,
@@ -148,7 +148,7 @@ const CHAIN: ActorSpec = ActorSpec {
     name: "chain",
     actor: "ChainActor",
     group: CHAIN_GROUP.name,
-    restart: RestartDelay::Backoff {
+    restart: RestartTiming::Backoff {
         initial_ms: 100,
         max_ms: 1_000,
     },
@@ -172,7 +172,7 @@ const NETWORK: ActorSpec = ActorSpec {
     name: "network",
     actor: "NetworkActor",
     group: NETWORK_GROUP.name,
-    restart: RestartDelay::Breaker { max_ms: 2_000 },
+    restart: RestartTiming::Breaker { max_ms: 2_000 },
     message_timeout: Duration::from_secs(2),
     timeout_reason: "it waits for no other actor",
     mailbox: 1024,
@@ -189,7 +189,7 @@ const PEERS: ActorSpec = ActorSpec {
     memory: "one entry per peer",
 };
 
-const BACKOFF: RestartDelay = RestartDelay::Backoff {
+const BACKOFF: RestartTiming = RestartTiming::Backoff {
     initial_ms: 50,
     max_ms: 500,
 };
@@ -210,11 +210,13 @@ impl Group {
     }
 }
 
-impl RestartDelay {
-    fn pace(&self) -> Pace {
+impl RestartTiming {
+    fn delay(&self) -> RestartDelay {
         match self {
-            Self::Backoff { initial_ms, max_ms } => Pace::Backoff(backoff(*initial_ms, *max_ms)),
-            Self::Breaker { max_ms } => Pace::CircuitBreaker(Breaker {
+            Self::Backoff { initial_ms, max_ms } => {
+                RestartDelay::Backoff(backoff(*initial_ms, *max_ms))
+            }
+            Self::Breaker { max_ms } => RestartDelay::CircuitBreaker(Breaker {
                 open_for: backoff(500, *max_ms),
                 ..Breaker::default()
             }),
@@ -225,7 +227,7 @@ impl RestartDelay {
 impl ActorSpec {
     fn child(&self, rights: &Rights) -> Result<ChildSpec, StartError> {
         Ok(ChildSpec::new(self.name)
-            .pace(self.restart.pace())
+            .restart_delay(self.restart.delay())
             .handle_within(self.message_timeout)
             .role(rights.role(self.name)?))
     }
@@ -585,10 +587,10 @@ pub fn actors_page() -> String {
     for actor in ACTORS {
         let name = format!("`{}/{}` ({})", actor.group, actor.name, actor.actor);
         let restart = match actor.restart {
-            RestartDelay::Backoff { initial_ms, max_ms } => {
+            RestartTiming::Backoff { initial_ms, max_ms } => {
                 format!("{initial_ms} to {max_ms} ms")
             }
-            RestartDelay::Breaker { max_ms } => {
+            RestartTiming::Breaker { max_ms } => {
                 format!("0; circuit breaker open for 500 to {max_ms} ms")
             }
         };
@@ -618,7 +620,7 @@ mod tests {
     fn every_actor_recovers_within_five_seconds() {
         for actor in ACTORS {
             let delay_ms = match actor.restart {
-                RestartDelay::Backoff { max_ms, .. } | RestartDelay::Breaker { max_ms } => max_ms,
+                RestartTiming::Backoff { max_ms, .. } | RestartTiming::Breaker { max_ms } => max_ms,
             };
             let total = actor.message_timeout + Duration::from_millis(delay_ms);
             assert!(total < Duration::from_secs(5), "{}: {total:?}", actor.name);

@@ -14,6 +14,7 @@ use crate::{cargo, root, tidy};
 const SIMULATED: &[&str] = &[
     "alys-runtime",
     "alys-actor-system",
+    "alys-actor-extras",
     "alys-actor-patterns",
     "alys-storage",
     "alys-net",

@@ -1,10 +1,10 @@
 //! Actors, bounded mailboxes, supervision and lifecycle; knows nothing of blocks.
 //!
-//! **Owns** the mailboxes, the tasks of actors, and the decision what happens when one fails.
+//! **Owns** the mailboxes, the tasks of actors, and the decisions about failures.
 //!
-//! An actor ([`AlysActor`]) is a state with one task and one bounded mailbox. Others hold its address
-//! ([`Addr`]) and tell, send or ask. It is made by a factory under a [`Supervisor`], which makes it anew when
-//! it fails; supervisors stand under supervisors, up to the root of a [`System`].
+//! An actor ([`AlysActor`]) is a state with one task and one bounded mailbox. Others hold its
+//! address ([`Addr`]) and tell, send or ask. A factory creates it under a [`Supervisor`], which
+//! restarts it after a failure; supervisors are nested up to the root of a [`System`].
 //!
 //! ```
 //! use std::{convert::Infallible, time::Duration};
@@ -55,33 +55,29 @@
 //! ```
 //!
 //! **Promises**
-//! - A message that was taken is handled once, in the order of its sender, or: its handling failed (it is not
-//!   repeated), its handling was cut off by a stop's deadline, or the actor ended for good before. Each of
-//!   these is counted.
-//! - A panic or error in an actor or one of its tasks ends that incarnation and nothing else. The address stays
-//!   valid, the queue waits, tasks and timers of the incarnation are gone before the next one begins.
-//! - An actor has one incarnation at a time: one task makes them, one after the other.
+//! - An accepted message is handled once, in the order of its sender, unless its handling failed
+//!   (it is not repeated), a stop's deadline cut it off, or the actor ended for good before. Each
+//!   of these is counted.
+//! - A panic or error in an actor or one of its tasks ends that incarnation and nothing else. The
+//!   address stays valid, queued messages stay queued, and the tasks and timers of the incarnation
+//!   are gone before the next one begins.
+//! - An actor has one incarnation at a time, because one task creates them in sequence.
 //! - A supervisor restarts no more often than its intensity; then it fails itself, and so on up to
 //!   [`System::failed`].
 //! - Everything is bounded: mailboxes, children, tasks, timers, restarts, and the time of a stop.
 //! - Only legal lifecycle steps happen ([`lifecycle`]).
 //!
-//! **Never** reads a wall clock, does IO or starts a thread; never blocks; never drops a message silently;
-//! never panics because an actor did. It cannot interrupt code that computes without awaiting: a stop reports
-//! such an actor as unresponsive.
+//! **Never** reads a wall clock, does IO or starts a thread; never blocks; never drops a message
+//! silently; never panics because an actor did. It cannot interrupt code that computes without
+//! awaiting: a stop reports such an actor as unresponsive.
 //!
-//! Trace events (simulation): `actor` for each message begun (path, zero, kind), `actor.state` for each step of
-//! a life. Logs: WARN for each restart with its reason, ERROR only when the root gives up, or for a bug in this
-//! crate.
+//! Trace events (simulation): `actor` for each message whose handling begins (path, zero, kind),
+//! `actor.state` for each lifecycle step. Logs: WARN for each restart with its reason, ERROR only
+//! when the root gives up, or for a bug in this crate.
 
 mod actor;
-mod bus;
-mod error;
-pub mod gateway;
-mod group;
+mod interceptor;
 mod mailbox;
-mod pool;
-mod stream;
 mod supervision;
 mod system;
 pub mod testkit;
@@ -95,39 +91,32 @@ pub use actor::{
     AlysActor, Context, Health,
     cell::{MAX_CHILDREN, MailboxSnapshot, Snapshot},
     config::{ConfigHandle, Kept},
+    error::{Failure, IllegalTransition, LookupError, Phase, StartError, TooManyTasks, panic_text},
+    extension::{Extension, SystemEvent},
     faults::{Fault, Faults, MAX_PLANNED, MAX_SEEN, Planned},
     incarnation::{Batch, MAX_REDELIVERIES},
     lifecycle::{self, State},
     orders::Abandoned,
     scope::{MAX_TASKS, MAX_TIMERS, Task, Timer},
 };
-pub use bus::{
-    Bus, Event, EventStream, MAX_NESTED_PUBLISHES, MAX_SUBSCRIPTIONS, Published, SubscribeError,
-    Subscription, SubscriptionSnapshot, TopicSnapshot,
-};
-pub use error::{
-    AskError, Failure, IllegalTransition, LookupError, Phase, SendError, StartError, TellError,
-    TooManyTasks,
-};
-pub use group::{ByMember, Group, JoinError, MAX_MEMBERS};
 pub use mailbox::{
     Limits, Slot, access,
     address::{Addr, Retry},
+    backoff::Backoff,
     dead_letters::{DEAD_LETTERS_KEPT, DeadLetter, DeadLetters, Reason},
     envelope::{EnvelopeInfo, MessageId},
+    error::{AskError, SendError, TellError},
     mailbox,
     message::{Message, Overflow, Priority, Receipt, Reply},
-    queues::PATIENCE,
+    queues::MAX_OVERTAKES,
 };
-pub use pool::{MAX_POOL, Pool, PoolError, PoolSpec, Routing};
 pub use supervision::{
     ChildSpec, Supervisor, SupervisorSpec,
-    policy::{self, Backoff, Breaker, Exhausted, Intensity, Pace, Restart, Strategy},
+    policy::{self, Breaker, Exhausted, Intensity, Restart, RestartDelay, Strategy},
 };
-pub use system::{ShutdownReport, System, SystemEvent, metrics};
+pub use system::{ShutdownReport, System, metrics};
 
-/// Locks data that is whole at every moment: nothing of an actor runs under these locks, so a panic elsewhere
-/// cannot have broken it.
+/// Locks data that no code of an actor changes, so that a panic elsewhere leaves it valid.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -137,13 +126,14 @@ fn after(delay: Duration) -> Instant {
     later(alys_runtime::time::now(), delay)
 }
 
-/// The moment `delay` after another, no further than thirty years: beyond that an instant may overflow.
+/// The moment `delay` after another, no further than thirty years: beyond that an instant may
+/// overflow.
 fn later(begun: Instant, delay: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     begun + delay.min(FAR)
 }
 
-/// Whether anybody wants a span for each message: one load when nobody does.
+/// True if a subscriber wants a span for each message. Costs one load.
 fn spans_are_on() -> bool {
     tracing::level_filters::LevelFilter::current() >= tracing::level_filters::LevelFilter::DEBUG
 }

@@ -1,4 +1,5 @@
-//! For tests of actors: a system of their own, probes in the place of their neighbours, faults at the nth message.
+//! For tests of actors: a system of their own, probes in the place of their neighbours, faults at
+//! the nth message.
 //!
 //! ```
 //! use std::{convert::Infallible, time::Duration};
@@ -34,8 +35,9 @@
 //! # });
 //! ```
 //!
-//! Time is the runtime's: real on tokio, virtual in the simulated world, where a test that waits an hour takes no
-//! time. [`TestSystem::end`] fails the test if a message went missing without a reason.
+//! Time is the runtime's: real on tokio, virtual in the simulated world, where a test that waits an
+//! hour takes no time. [`TestSystem::end`] fails the test if a message went missing without a
+//! reason.
 
 use std::{fmt, future::Future, future::poll_fn, task::Poll, time::Duration};
 
@@ -54,10 +56,11 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// How long a probe waits for a message that does not come, and a system for its end: longer than any test takes.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit of waits in tests, longer than any test takes.
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The place of an actor that the test itself takes: it sees every message that comes to an address.
+/// The place of an actor that the test itself takes: it sees every message that comes to an
+/// address.
 pub struct Probe<M: Message> {
     reader: Reader<M>,
 }
@@ -69,9 +72,9 @@ impl<M: Message> Probe<M> {
         (addr, Self { reader })
     }
 
-    /// The next message; none if there is none for [`PATIENCE`].
+    /// The next message; none if there is none for [`TEST_TIMEOUT`].
     pub async fn next(&mut self) -> Option<M> {
-        self.next_within(PATIENCE).await
+        self.next_within(TEST_TIMEOUT).await
     }
 
     /// The next message; none if there is none in that time.
@@ -89,7 +92,8 @@ impl<M: Message> Probe<M> {
         time::timeout(within, next).await.ok()
     }
 
-    /// The next message that `wanted` picks; those before it are dropped. None if there is none for [`PATIENCE`].
+    /// The next message that `wanted` picks; those before it are dropped. None if there is none for
+    /// [`TEST_TIMEOUT`].
     pub async fn find<T>(&mut self, mut wanted: impl FnMut(M) -> Option<T>) -> Option<T> {
         loop {
             if let Some(found) = wanted(self.next().await?) {
@@ -112,7 +116,8 @@ impl<M: Message> fmt::Debug for Probe<M> {
     }
 }
 
-/// A system with one supervisor that restarts each of its children by itself, at once and as often as it takes.
+/// A system with one supervisor that restarts each of its children by itself, at once and as often
+/// as it takes.
 #[derive(Debug)]
 pub struct TestSystem {
     system: System,
@@ -135,7 +140,7 @@ impl TestSystem {
         let spec = SupervisorSpec {
             intensity: Intensity {
                 restarts: usize::MAX,
-                within: PATIENCE,
+                within: TEST_TIMEOUT,
             },
             backoff: Backoff::NONE,
             ..SupervisorSpec::new("actors", Strategy::OneForOne)
@@ -178,7 +183,7 @@ impl TestSystem {
         &self.system
     }
 
-    /// What goes wrong from now on; see [`TestSystem::path`] for the names.
+    /// The faults of the system; see [`TestSystem::path`] for the paths.
     pub fn faults(&self) -> &Arc<Faults> {
         self.system.faults()
     }
@@ -188,7 +193,7 @@ impl TestSystem {
         format!("test/actors/{name}")
     }
 
-    /// How often an actor was restarted.
+    /// Number of restarts of an actor.
     ///
     /// # Panics
     /// There is no such actor: the test is wrong.
@@ -212,9 +217,9 @@ impl TestSystem {
     /// Waits until the tree is as it should be.
     ///
     /// # Panics
-    /// It has not been so for [`PATIENCE`].
+    /// It has not been so for [`TEST_TIMEOUT`].
     pub async fn until(&self, is_so: impl Fn(&Snapshot) -> bool) {
-        let waited = time::timeout(PATIENCE, async {
+        let waited = time::timeout(TEST_TIMEOUT, async {
             while !is_so(&self.system.snapshot()) {
                 time::sleep(Duration::from_millis(1)).await;
             }
@@ -229,7 +234,7 @@ impl TestSystem {
     /// # Panics
     /// A message that some actor had taken is neither handled nor accounted for.
     pub async fn end(self) -> ShutdownReport {
-        let report = self.system.shutdown(PATIENCE).await;
+        let report = self.system.shutdown(TEST_TIMEOUT).await;
         for actor in self.system.snapshot().all() {
             if let Some(mailbox) = &actor.mailbox {
                 assert_eq!(
@@ -244,8 +249,8 @@ impl TestSystem {
     }
 }
 
-/// The value of a series in the text of [`Metrics::encode`](crate::metrics::Metrics::encode), by its name and
-/// labels as the text has them: `alys_actor_restarts_total{actor="test/actors/echo"}`.
+/// The value of a series in the text of [`Metrics::encode`](crate::metrics::Metrics::encode), by
+/// its name and labels as the text has them: `alys_actor_restarts_total{actor="test/actors/echo"}`.
 pub fn sample(text: &str, series: &str) -> Option<f64> {
     let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
     text.lines().find_map(value)

@@ -3,10 +3,12 @@
 
 use std::convert::Infallible;
 
+use alys_actor_extras::gateway::{
+    DecodeError, Frame, Gateway, GatewayError, Head, MAX_FRAME_BYTES,
+};
 use alys_actor_system::{
     Addr, AlysActor, ChildSpec, Context, LookupError, Message, Reply, Strategy, Supervisor, System,
     access::{Access, AccessTable, Kinds, RateLimit, Refusal, Why},
-    gateway::{DecodeError, Frame, Gateway, GatewayError, Head, MAX_FRAME_BYTES},
 };
 use alys_runtime::time;
 

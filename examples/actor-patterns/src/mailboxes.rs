@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 
 use alys_actor_system::{
-    Addr, AlysActor, Batch, ChildSpec, Context, Limits, Message, Overflow, PATIENCE, Priority,
+    Addr, AlysActor, Batch, ChildSpec, Context, Limits, MAX_OVERTAKES, Message, Overflow, Priority,
     Reason, Receipt, Reply, SendError, Slot, StartError, Strategy, System, TellError,
 };
 
@@ -330,7 +330,7 @@ async fn priorities() -> Outcome {
     gate.open();
     let carried = report(&porter).await?.parcels;
     let overtaken_by = carried.iter().take_while(|n| **n != 0).count();
-    assert!(overtaken_by <= PATIENCE as usize + 1, "{overtaken_by}");
+    assert!(overtaken_by <= MAX_OVERTAKES as usize + 1, "{overtaken_by}");
     println!("one of low priority among forty of high priority: overtaken by {overtaken_by}");
     shut_down(system).await
 }
@@ -339,7 +339,7 @@ async fn priorities() -> Outcome {
 async fn batches() -> Outcome {
     let (system, porter) = start_porter(64)?;
     let gate = keep_busy(&system, &porter).await?;
-    // Fewer than `PATIENCE`, so that the report has no turn before the last of them.
+    // Fewer than `MAX_OVERTAKES`, so that the report has no turn before the last of them.
     for n in 0..12 {
         porter.tell(PorterMessage::Parcel(Parcel::new(n)))?;
     }

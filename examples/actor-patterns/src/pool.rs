@@ -2,10 +2,8 @@
 
 use std::convert::Infallible;
 
-use alys_actor_system::{
-    AlysActor, Context, Message, Pool, PoolError, PoolSpec, Reply, Routing, Strategy, Supervisor,
-    System,
-};
+use alys_actor_extras::{Pool, PoolError, PoolSpec, Routing, SupervisorExt};
+use alys_actor_system::{AlysActor, Context, Message, Reply, Strategy, Supervisor, System};
 
 use crate::{Gate, Outcome, StoryError, TIMEOUT, shut_down, tolerant, wait_until_drained};
 

@@ -3,9 +3,10 @@
 
 use std::convert::Infallible;
 
+use alys_actor_extras::{Bus, ContextExt, Group, Subscription, SystemExt};
 use alys_actor_system::{
-    Addr, AlysActor, AskError, Bus, ChildSpec, Context, Group, Message, Reply, Strategy,
-    Subscription, Supervisor, System, TooManyTasks,
+    Addr, AlysActor, AskError, ChildSpec, Context, Message, Reply, Strategy, Supervisor, System,
+    TooManyTasks,
 };
 use futures::{StreamExt, stream};
 
@@ -123,7 +124,7 @@ async fn bus_and_group(system: &System, supervisor: &Supervisor) -> Outcome {
     let mut slow = system.bus().stream::<TrainArrived>(2)?;
     let mut boards = Group::new();
     for name in ["north", "south"] {
-        boards.join(name, start_board(supervisor, name, 16, system.bus(), &[])?)?;
+        boards.join(name, start_board(supervisor, name, 16, &system.bus(), &[])?)?;
     }
     // A board that answers has been started, and has subscribed.
     assert_eq!(read_all(&boards).await?, [[""; 0]; 2]);

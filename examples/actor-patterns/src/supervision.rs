@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use alys_actor_extras::SystemExt;
 use alys_actor_system::{
     Addr, AlysActor, AskError, Backoff, Breaker, ChildSpec, Context, Exhausted, Failure, Health,
-    Intensity, Message, Pace, Reply, Retry, StartError, Strategy, Supervisor, SupervisorSpec,
-    System, SystemEvent, TellError,
+    Intensity, Message, Reply, RestartDelay, Retry, StartError, Strategy, Supervisor,
+    SupervisorSpec, System, SystemEvent, TellError,
 };
 use futures::StreamExt;
 
@@ -120,15 +121,18 @@ async fn delays() -> Outcome {
         factor: 2.0,
         jitter: 0.0,
     };
-    for (name, pace, expected) in [
-        ("immediate", Pace::Immediate, [0, 0, 0]),
-        ("delayed", Pace::Delayed(ms(5)), [5, 5, 5]),
-        ("backoff", Pace::Backoff(doubling), [2, 4, 8]),
+    for (name, restart_delay, expected) in [
+        ("immediate", RestartDelay::Immediate, [0, 0, 0]),
+        ("delayed", RestartDelay::Delayed(ms(5)), [5, 5, 5]),
+        ("backoff", RestartDelay::Backoff(doubling), [2, 4, 8]),
     ] {
         let system = System::new("delays");
         let mut events = system.bus().stream::<SystemEvent>(16)?;
         let supervisor = system.supervisor(tolerant("s", Strategy::OneForOne))?;
-        let worker = start(&supervisor, ChildSpec::new("w").pace(pace))?;
+        let worker = start(
+            &supervisor,
+            ChildSpec::new("w").restart_delay(restart_delay),
+        )?;
         let mut seen = Vec::new();
         for _ in 0..3 {
             worker.tell(Job::Fail)?;
@@ -147,7 +151,7 @@ async fn delays() -> Outcome {
 /// Two failures open the breaker: the mailbox then refuses messages at once.
 async fn breaker() -> Outcome {
     let breaker = |open_for: Duration| {
-        Pace::CircuitBreaker(Breaker {
+        RestartDelay::CircuitBreaker(Breaker {
             failures: 2,
             within: TIMEOUT,
             open_for: Backoff {
@@ -163,7 +167,7 @@ async fn breaker() -> Outcome {
     let supervisor = system.supervisor(tolerant("s", Strategy::OneForOne))?;
 
     let an_hour = breaker(Duration::from_secs(3600));
-    let hour = start(&supervisor, ChildSpec::new("hour").pace(an_hour))?;
+    let hour = start(&supervisor, ChildSpec::new("hour").restart_delay(an_hour))?;
     hour.tell(Job::Fail)?;
     hour.tell(Job::Fail)?;
     wait_until(&system, "open breaker", |_| {
@@ -174,7 +178,10 @@ async fn breaker() -> Outcome {
         "breaker open for an hour: the worker is unavailable, and its mailbox says so at once"
     );
 
-    let moment = start(&supervisor, ChildSpec::new("moment").pace(breaker(ms(20))))?;
+    let moment = start(
+        &supervisor,
+        ChildSpec::new("moment").restart_delay(breaker(ms(20))),
+    )?;
     moment.tell(Job::Fail)?;
     moment.tell(Job::Fail)?;
     wait_until(&system, "trial", |tree| {

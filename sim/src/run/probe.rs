@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alys_actor_system::{
-    Addr, AlysActor, AskError, Backoff, ChildSpec, Context, Exhausted, Intensity, Message, Pace,
-    Reply, StartError, Strategy, SupervisorSpec, System, TooManyTasks, mailbox,
+    Addr, AlysActor, AskError, Backoff, ChildSpec, Context, Exhausted, Intensity, Message, Reply,
+    RestartDelay, StartError, Strategy, SupervisorSpec, System, TooManyTasks, mailbox,
 };
 use alys_runtime::sim::{Rng, World};
 use alys_runtime::time::{self, timeout};
@@ -275,7 +275,7 @@ pub fn add(world: World, judge: &Judge) {
 
 async fn live(desk: &Desk, mut rng: Rng) -> Result<(), StartError> {
     let system = System::new("probe");
-    let quick = Pace::Delayed(Duration::from_millis(20));
+    let quick = RestartDelay::Delayed(Duration::from_millis(20));
     let patient = Intensity {
         restarts: 100,
         within: Duration::from_secs(60),
@@ -286,7 +286,9 @@ async fn live(desk: &Desk, mut rng: Rng) -> Result<(), StartError> {
     })?;
     let (post_desk, spec) = (
         desk.clone(),
-        ChildSpec::new("post").pace(quick).handle_within(HANDLES),
+        ChildSpec::new("post")
+            .restart_delay(quick)
+            .handle_within(HANDLES),
     );
     let post = offices.start(spec, MAILBOX, move || {
         let post = Post {
@@ -297,7 +299,7 @@ async fn live(desk: &Desk, mut rng: Rng) -> Result<(), StartError> {
     })?;
     let ((one, one_slot), (two, two_slot)) = (mailbox(MAILBOX), mailbox(MAILBOX));
     for (name, slot, other) in [("one", one_slot, two), ("two", two_slot, one.clone())] {
-        offices.start(ChildSpec::new(name).pace(quick), slot, move || {
+        offices.start(ChildSpec::new(name).restart_delay(quick), slot, move || {
             let friend = Friend {
                 other: other.clone(),
             };

@@ -14,12 +14,12 @@ use alys_runtime::{sync::Notify, trace};
 use crate::{
     actor::Health,
     actor::control::Control,
+    actor::error::{Failure, StartError},
     actor::lifecycle::{Lifecycle, State},
     actor::shared::Shared,
-    error::{Failure, StartError},
     lock,
     mailbox::access::Role,
-    mailbox::current::Wait,
+    mailbox::home::Home,
     mailbox::message::Message,
     mailbox::stats::Stats,
     mailbox::{Mailbox, View},
@@ -31,16 +31,17 @@ pub const MAX_CHILDREN: usize = 1 << 14;
 /// Ended children that a supervisor still shows.
 const RETIRED_SHOWN: usize = 16;
 
-/// What an actor or supervisor looks like at one moment.
+/// State of an actor or supervisor at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Snapshot {
     /// Its name under its supervisor.
     pub name: String,
     /// System, supervisors and name, joined by slashes.
     pub path: String,
-    /// Where it is in its life.
+    /// Lifecycle state.
     pub state: State,
-    /// An actor's own judgement; that of a supervisor is the worst of its children and its own state.
+    /// An actor's own judgement; that of a supervisor is the worst of its children and its own
+    /// state.
     pub health: Health,
     /// Incarnations so far.
     pub incarnation: u64,
@@ -50,14 +51,16 @@ pub struct Snapshot {
     pub last_error: Option<String>,
     /// The mailbox; none for a supervisor.
     pub mailbox: Option<MailboxSnapshot>,
-    /// The children in the order in which they were started, then those that ended for good (the last few).
+    /// The children in the order in which they were started, then those that ended for good (the
+    /// last few).
     pub children: Vec<Snapshot>,
 }
 
-/// What a mailbox looks like at one moment, and what became of its messages.
+/// State of a mailbox at one moment, and the outcomes of its messages.
 ///
-/// Each message that was accepted is one of: handled, failed, coalesced, dropped, expired, interrupted,
-/// abandoned, waiting, or in hand. Timers are not accepted, but handled, failed or interrupted all the same.
+/// Each message that was accepted is one of: handled, failed, coalesced, dropped, expired,
+/// interrupted, abandoned, waiting, or in hand. Timers are not accepted, but handled, failed or
+/// interrupted all the same.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct MailboxSnapshot {
     /// Messages waiting.
@@ -84,20 +87,21 @@ pub struct MailboxSnapshot {
     pub expired: u64,
     /// Messages that were taken but never handled because the actor ended for good.
     pub abandoned: u64,
-    /// Messages whose handling was cut off because a stop took too long, or the watchdog ended it; and timers in a batch
-    /// that failed before it took them.
+    /// Messages whose handling was cut off because a stop took too long, or the watchdog ended it;
+    /// and timers in a batch that failed before it took them.
     pub interrupted: u64,
     /// Messages handled in the last second that was looked at.
     pub handled_per_second: u64,
-    /// Whether the actor waits for something within a message, its start, or being reconfigured. False as long as it
-    /// computes.
+    /// True while the actor awaits something within a message, its start or its reconfiguration.
+    /// False while it computes.
     pub in_hand: bool,
     /// Handled messages by kind.
     pub kinds: BTreeMap<&'static str, u64>,
 }
 
 impl Snapshot {
-    /// The descendant of this path relative to this one (`"chain/engine"`), or itself for the empty path.
+    /// The descendant of this path relative to this one (`"chain/engine"`), or itself for the empty
+    /// path.
     pub fn find(&self, path: &str) -> Option<&Self> {
         path.split('/')
             .filter(|name| !name.is_empty())
@@ -127,17 +131,15 @@ pub(crate) struct Cell {
     pub role: Option<Role>,
     pub shared: Arc<Shared>,
     pub control: Control,
-    /// For whom the actor waits in its handler, and with what question.
-    pub waits: Mutex<Vec<Wait>>,
-    /// Whether its own code runs at this moment, and how often that began.
+    /// True while its own code is being polled; `turns` counts the polls.
     pub is_busy: AtomicBool,
-    /// Whether it waits for something within a message, its start, or being reconfigured.
+    /// True while it awaits something within a message, its start or its reconfiguration.
     pub is_waiting: AtomicBool,
     pub turns: AtomicU64,
     pub handled_per_second: AtomicU64,
-    /// Whether it computes without end, as the monitor sees it.
+    /// True while the monitor finds it in one and the same poll for too long.
     pub is_stuck: AtomicBool,
-    /// Whether it was stopped for good before its siblings.
+    /// True once it was stopped for good before its siblings.
     pub is_drained: AtomicBool,
     status: Mutex<Status>,
     changed: Notify,
@@ -146,7 +148,7 @@ pub(crate) struct Cell {
 
 #[derive(Default)]
 struct Status {
-    life: Lifecycle,
+    lifecycle: Lifecycle,
     health: Health,
     incarnation: u64,
     last_error: Option<String>,
@@ -161,7 +163,8 @@ enum Body {
     Supervisor(Mutex<Roster>),
 }
 
-/// The children of a supervisor in the order in which they were added. Also what keeps their names unique.
+/// The children of a supervisor in the order in which they were added. Also what keeps their names
+/// unique.
 #[derive(Default)]
 struct Roster {
     children: Vec<Arc<Cell>>,
@@ -207,15 +210,23 @@ impl Cell {
         )
     }
 
+    /// The cell of an actor, as its mailbox knows it.
+    pub fn home(&self) -> Home {
+        Home {
+            number: self.number,
+            path: self.path.clone(),
+            tables: self.shared.tables.clone(),
+        }
+    }
+
     fn new(name: &str, path: String, role: Option<Role>, shared: Arc<Shared>, body: Body) -> Self {
         Self {
-            number: shared.next_number(),
+            number: shared.tables.next_number(),
             name: name.into(),
             path: path.into(),
             role,
             shared,
             control: Control::default(),
-            waits: Mutex::default(),
             is_busy: AtomicBool::new(false),
             is_waiting: AtomicBool::new(false),
             turns: AtomicU64::new(0),
@@ -229,11 +240,11 @@ impl Cell {
     }
 
     pub fn state(&self) -> State {
-        lock(&self.status).life.state()
+        lock(&self.status).lifecycle.state()
     }
 
     pub fn advance(&self, to: State) {
-        let advanced = lock(&self.status).life.advance(to);
+        let advanced = lock(&self.status).lifecycle.advance(to);
         match advanced {
             Ok(()) => {
                 if alys_runtime::is_simulated() {
@@ -256,14 +267,14 @@ impl Cell {
         }
     }
 
-    /// Begins the next incarnation: the state says whether it is the first. One that was stopped while it
-    /// waited for its first start comes back like any other.
+    /// Begins the next incarnation: the state says whether it is the first. One that was stopped
+    /// while it waited for its first start comes back like any other.
     pub fn begin(&self) -> u64 {
         let (incarnation, state) = {
             let mut status = lock(&self.status);
             status.incarnation += 1;
             status.health = Health::default();
-            (status.incarnation, status.life.state())
+            (status.incarnation, status.lifecycle.state())
         };
         let is_new = state == State::Uninitialized;
         self.advance(if is_new {
@@ -274,7 +285,7 @@ impl Cell {
         incarnation
     }
 
-    /// Whether there was an incarnation yet.
+    /// True after the begin of the first incarnation.
     pub fn has_begun(&self) -> bool {
         lock(&self.status).incarnation > 0
     }
@@ -312,14 +323,14 @@ impl Cell {
         lock(&self.status).health = health;
     }
 
-    /// Whether the mailbox takes nothing for now.
+    /// Lets the mailbox refuse messages, or accept them again.
     pub fn refuse(&self, is_refusing: bool) {
         if let Some(view) = self.view() {
             view.refuse(is_refusing);
         }
     }
 
-    /// Whether times are taken from now on.
+    /// Turns the measurement of times on or off.
     pub fn set_timed(&self, is_timed: bool) {
         if let Some(view) = self.view() {
             view.set_timed(is_timed);
@@ -341,7 +352,7 @@ impl Cell {
         }
     }
 
-    /// Messages that wait and that may wait; zero for a supervisor, and once nobody holds the mailbox.
+    /// Depth and capacity of the mailbox; zero for a supervisor, and once the mailbox is dropped.
     pub fn depth(&self) -> (usize, usize) {
         self.view().map(|view| view.depth()).unwrap_or_default()
     }
@@ -394,8 +405,8 @@ impl Cell {
         lock(self.roster()).closed = true;
     }
 
-    /// Actors at and under this cell that may take time to stop, at least one for a supervisor: its share of the
-    /// time of a shutdown.
+    /// Actors at and under this cell that may take time to stop, at least one for a supervisor: its
+    /// share of the time of a shutdown.
     pub fn weight(&self) -> u32 {
         match &self.body {
             Body::Actor { .. } => u32::from(!self.is_drained.load(Relaxed)),
@@ -430,11 +441,11 @@ impl Cell {
         } else {
             Health::Healthy
         };
-        let own = stuck.worse(health_of(status.life.state(), status.health));
+        let own = stuck.worse(health_of(status.lifecycle.state(), status.health));
         Snapshot {
             name: self.name.to_string(),
             path: self.path.to_string(),
-            state: status.life.state(),
+            state: status.lifecycle.state(),
             health: children
                 .iter()
                 .map(|child| child.health.seen_from_above())
@@ -498,7 +509,7 @@ impl Cell {
 /// The health of one that computes without end.
 const STUCK: Health = Health::Unhealthy("computes without end");
 
-/// What an actor's state says of its health beside its own judgement.
+/// Combines the lifecycle state of an actor with its own judgement.
 fn health_of(state: State, own: Health) -> Health {
     match state {
         State::Running => own,

@@ -1,4 +1,5 @@
-//! An actor's configuration, which can be replaced while it runs, and what it keeps over a restart.
+//! The configuration of an actor, which can be replaced while it runs, and its state that outlives
+//! a restart.
 
 use std::{
     fmt,
@@ -31,9 +32,9 @@ impl<C> ConfigHandle<C> {
         self.config.get()
     }
 
-    /// Replaces the configuration. The actor is told between two messages
-    /// ([`AlysActor::reconfigured`](crate::AlysActor::reconfigured)); of several replacements in a row it may
-    /// see only the last.
+    /// Replaces the configuration. The actor is notified between two messages
+    /// ([`AlysActor::reconfigured`](crate::AlysActor::reconfigured)); of several replacements in a
+    /// row it may see only the last.
     pub fn replace(&self, config: C) {
         *lock(&self.config.0) = Arc::new(config);
         self.cell.control.raise(control::CONFIG);
@@ -57,17 +58,17 @@ impl<C> fmt::Debug for ConfigHandle<C> {
     }
 }
 
-/// State that outlives an incarnation: the factory holds one copy, the actor the other. What is kept is
-/// explicit, and always a whole value: a panic cannot leave half of one.
+/// State that outlives an incarnation: the factory holds one handle, the actor the other. A value
+/// is always replaced as a whole, so that a panic cannot leave half of one.
 pub struct Kept<T>(Arc<Mutex<T>>);
 
 impl<T: Clone> Kept<T> {
-    /// What the first incarnation finds.
+    /// A value for the first incarnation.
     pub fn new(value: T) -> Self {
         Self(Arc::new(Mutex::new(value)))
     }
 
-    /// What was saved last.
+    /// A copy of the value that was saved last.
     pub fn load(&self) -> T {
         lock(&self.0).clone()
     }

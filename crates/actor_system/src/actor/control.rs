@@ -1,5 +1,5 @@
-//! How a supervisor, and an actor's own tasks, get the attention of the actor's task: a few orders and a few
-//! flags, looked at between messages at the cost of one load.
+//! Signals from a supervisor, and from an actor's own tasks, to the actor's task: a few orders and
+//! a few flags, looked at between messages at the cost of one load.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +15,8 @@ use futures::task::AtomicWaker;
 
 use crate::{actor::orders::Order, lock};
 
-/// Orders queued for one child: stops that it has not answered yet, and the start or retirement that follows.
+/// Orders queued for one child: stops that it has not answered yet, and the start or retirement
+/// that follows.
 const ORDERS: usize = 8;
 
 /// An order waits.
@@ -30,7 +31,7 @@ pub(crate) const CONFIG: u32 = 1 << 3;
 pub(crate) const TIMERS: u32 = 1 << 4;
 /// Faults may be injected.
 pub(crate) const FAULTS: u32 = 1 << 5;
-/// Nobody will order anything any more.
+/// The supervisor is gone or the task has ended: there will be no further order.
 const CLOSED: u32 = 1 << 6;
 
 /// Those that make an actor look up before its next message.
@@ -51,15 +52,16 @@ impl Control {
             return false;
         }
         orders.push_back(order);
-        // With the lock, so that whoever takes the order finds the flag up and takes it down: raised afterwards it would stand
-        // over an empty queue, and an idle actor would look again and again.
+        // Under the lock, so that the task that takes the order also finds the flag and clears it:
+        // raised afterwards the flag would stand over an empty queue, and an idle actor would look
+        // again and again.
         self.flags.fetch_or(ORDER, AcqRel);
         drop(orders);
         self.waker.wake();
         true
     }
 
-    /// The next order; none once nobody orders any more. For the child's task alone.
+    /// The next order; none after the last one. For the child's task alone.
     pub fn poll_order(&self, cx: &Context<'_>) -> Poll<Option<Order>> {
         self.waker.register(cx.waker());
         let mut orders = lock(&self.orders);
@@ -84,7 +86,7 @@ impl Control {
     /// Nothing more is ordered, or nothing more is taken.
     pub fn close(&self) {
         self.raise(CLOSED);
-        // What waits here would never be answered: dropping it says so.
+        // Dropping the queued orders tells their senders that there is no answer.
         let orders = std::mem::take(&mut *lock(&self.orders));
         drop(orders);
     }

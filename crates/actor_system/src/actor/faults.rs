@@ -1,6 +1,7 @@
 //! Faults that a test puts into a running system: what happens at the next message of an actor.
 //!
-//! Nothing here costs a message anything until faults are asked for, see [`System::faults`](crate::System::faults).
+//! Nothing here costs a message anything until faults are asked for, see
+//! [`System::faults`](crate::System::faults).
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -16,7 +17,7 @@ pub const MAX_PLANNED: usize = 1024;
 /// Messages of one actor that are remembered while it is watched.
 pub const MAX_SEEN: usize = 4096;
 
-/// What goes wrong.
+/// The fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The handler panics.
@@ -36,7 +37,7 @@ pub enum Fault {
 /// A fault that waits for its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Planned {
-    /// What goes wrong.
+    /// The fault.
     pub fault: Fault,
     /// At messages of this kind; of any kind if none.
     pub kind: Option<&'static str>,
@@ -84,7 +85,7 @@ impl Planned {
     }
 }
 
-/// The faults of a system and what they hit.
+/// The faults of a system, and the messages that they hit.
 #[derive(Debug, Default)]
 pub struct Faults(Mutex<State>);
 
@@ -96,8 +97,8 @@ struct State {
 }
 
 impl Faults {
-    /// Lets something go wrong in the actor of this full path (`system/supervisor/actor`), which need not exist
-    /// yet. False if too many wait for it already.
+    /// Plans a fault in the actor of this full path (`system/supervisor/actor`), which need not
+    /// exist yet. False if too many are planned for it already.
     pub fn plan(&self, path: &str, planned: impl Into<Planned>) -> bool {
         let planned = planned.into();
         let mut state = lock(&self.0);
@@ -109,7 +110,7 @@ impl Faults {
         has_room
     }
 
-    /// Takes back what has not happened yet.
+    /// Removes the faults that have not happened yet.
     pub fn clear(&self) {
         lock(&self.0).planned.clear();
     }
@@ -119,7 +120,8 @@ impl Faults {
         lock(&self.0).planned.get(path).map_or(0, VecDeque::len)
     }
 
-    /// Remembers the kinds of the messages that this actor begins from now on, the last [`MAX_SEEN`].
+    /// Remembers the kinds of the messages that this actor begins from now on, the last
+    /// [`MAX_SEEN`].
     pub fn watch(&self, path: &str) {
         lock(&self.0).watched.entry(path.into()).or_default();
     }
@@ -133,12 +135,12 @@ impl Faults {
             .unwrap_or_default()
     }
 
-    /// How often messages were hit, by path and kind of message.
+    /// Numbers of faults that happened, by path and kind of message.
     pub fn hits(&self) -> BTreeMap<(Arc<str>, &'static str), u64> {
         lock(&self.0).hits.clone()
     }
 
-    /// What happens at a message that is begun.
+    /// The fault, if any, for a message whose handling begins.
     pub(crate) fn strike(&self, path: &Arc<str>, kind: &'static str) -> Option<Fault> {
         let mut state = lock(&self.0);
         if let Some(seen) = state.watched.get_mut(path) {
@@ -167,7 +169,7 @@ impl Faults {
         struck
     }
 
-    /// Lets all actors look here from now on.
+    /// Makes all actors check for faults from now on.
     pub(crate) fn arm(root: &Arc<Cell>) {
         for cell in root.family() {
             cell.control.raise(control::FAULTS);

@@ -1,5 +1,5 @@
-//! One incarnation at work: what it does next, and how the actor's own code is run so that nothing of it gets
-//! out.
+//! One incarnation of an actor: it chooses the next piece of work and runs the actor's own code,
+//! whose panics and errors become failures.
 
 use std::{
     collections::VecDeque,
@@ -13,7 +13,7 @@ use std::{
 };
 
 use alys_runtime::{
-    buggify, mutant,
+    buggify,
     time::{self, Instant, Sleep},
     trace,
 };
@@ -22,11 +22,11 @@ use futures::FutureExt;
 use crate::{
     actor::cell::Cell,
     actor::control::{self, ATTENTION},
+    actor::error::{Failure, Phase, panic_text},
     actor::orders::{Order, Stop},
     actor::scope::Timers,
     actor::{AlysActor, Context, Health},
-    error::{Failure, Phase, panic_text},
-    later,
+    interceptor, later,
     mailbox::current::{self, Frame},
     mailbox::dead_letters::Reason,
     mailbox::envelope::{Envelope, Meta},
@@ -34,8 +34,8 @@ use crate::{
     mailbox::{Mailbox, Reader},
 };
 
-/// Messages after which an actor lets others run: its queue never empties in the simulator if it sends to
-/// itself, and time would stand still.
+/// Messages after which an actor yields. The queue of an actor that sends to itself never empties
+/// in the simulator, and time would stand still.
 const MESSAGES_A_TURN: u32 = if alys_runtime::is_simulated() {
     32
 } else {
@@ -48,7 +48,7 @@ pub const MAX_REDELIVERIES: u8 = 3;
 /// Marks the numbers of timers among the numbers of messages.
 const TIMER_SEQUENCE: u64 = 1 << 43;
 
-/// What the actor is to do next.
+/// The next piece of work of an actor.
 pub(crate) enum Next<M> {
     Order(Option<Order>),
     Failure,
@@ -58,7 +58,7 @@ pub(crate) enum Next<M> {
     Message(Envelope<M>),
 }
 
-/// How a piece of the actor's work came out.
+/// Outcome of a piece of the actor's work.
 pub(crate) enum Attended<T> {
     Done(Result<T, Failure>),
     /// It took longer than the watchdog allows.
@@ -69,35 +69,39 @@ pub(crate) enum Attended<T> {
 }
 
 /// An incarnation at work.
-pub(crate) struct Life<A: AlysActor> {
+pub(crate) struct Incarnation<A: AlysActor> {
     pub actor: A,
     pub ctx: Context<A>,
     pub frame: Option<Box<Frame>>,
     health: Health,
-    nap: Option<Sleep>,
+    sleep: Option<Sleep>,
     timers: u64,
-    /// Whether the mailbox is served before a due timer: they take turns, so that neither starves the other.
+    /// True if the mailbox is served before a due timer. They alternate, so that neither starves
+    /// the other.
     queue_first: bool,
     turn: u32,
     /// Reused for trace events: path, a zero, kind.
     note: Vec<u8>,
 }
 
-impl<A: AlysActor> Life<A> {
+impl<A: AlysActor> Incarnation<A> {
     pub fn new(actor: A, ctx: Context<A>) -> Self {
         let mut note = Vec::new();
         if alys_runtime::is_simulated() {
             note.extend_from_slice(ctx.cell.path.as_bytes());
             note.push(0);
         }
-        let frame = Some(Box::new(Frame::new(ctx.cell.clone())));
+        let frame = Some(Box::new(Frame::new(
+            ctx.cell.number,
+            ctx.cell.shared.tables.clone(),
+        )));
         let health = Health::Healthy;
         Self {
             actor,
             ctx,
             frame,
             health,
-            nap: None,
+            sleep: None,
             timers: 0,
             queue_first: false,
             turn: 0,
@@ -133,7 +137,7 @@ impl<A: AlysActor> Life<A> {
     ) -> Poll<Next<A::Message>> {
         let Self {
             ctx,
-            nap,
+            sleep,
             timers,
             queue_first,
             ..
@@ -164,9 +168,10 @@ impl<A: AlysActor> Life<A> {
             let next = if take_queue {
                 reader.pop().map(Next::Message)
             } else {
-                poll_timer(&ctx.timers, nap, cx).map(|msg| {
+                poll_timer(&ctx.timers, sleep, cx).map(|msg| {
                     *timers += 1;
-                    let (sequence, priority) = (TIMER_SEQUENCE + *timers, msg.priority());
+                    let sequence = TIMER_SEQUENCE + *timers;
+                    let priority = msg.priority();
                     Next::Timer(Envelope {
                         msg,
                         meta: Meta {
@@ -185,7 +190,7 @@ impl<A: AlysActor> Life<A> {
         Poll::Pending
     }
 
-    /// Whether it is time to let other tasks run.
+    /// True when other tasks should run.
     pub fn is_turn_over(&mut self) -> bool {
         self.turn = (self.turn + 1) % MESSAGES_A_TURN;
         self.turn == 0 || buggify!("actors.life.short_turn")
@@ -201,7 +206,7 @@ impl<A: AlysActor> Life<A> {
         }
     }
 
-    /// Asks the actor how it is, and shows it if that has changed.
+    /// Reads the health of the actor, and publishes a change.
     pub fn judge(&mut self) -> Result<(), Failure> {
         let health = unwound(Phase::Judging, || self.actor.health_check())?;
         if health != self.health {
@@ -215,7 +220,7 @@ impl<A: AlysActor> Life<A> {
 /// The next timer that is due; wakes the task when there is one.
 fn poll_timer<M: Send + 'static>(
     timers: &Timers<M>,
-    nap: &mut Option<Sleep>,
+    sleep: &mut Option<Sleep>,
     cx: &mut TaskContext<'_>,
 ) -> Option<M> {
     loop {
@@ -223,14 +228,14 @@ fn poll_timer<M: Send + 'static>(
         if let Some(msg) = timers.pop(time::now()) {
             return Some(msg);
         }
-        match nap {
-            Some(nap) if nap.deadline() != due => nap.reset(due),
+        match sleep {
+            Some(sleep) if sleep.deadline() != due => sleep.reset(due),
             Some(_) => {}
-            None => *nap = Some(time::sleep_until(due)),
+            None => *sleep = Some(time::sleep_until(due)),
         }
-        let is_due = nap
+        let is_due = sleep
             .as_mut()
-            .is_some_and(|nap| Pin::new(nap).poll(cx).is_ready());
+            .is_some_and(|sleep| Pin::new(sleep).poll(cx).is_ready());
         if !is_due {
             return None;
         }
@@ -248,17 +253,18 @@ pub struct Batch<M: Message> {
 pub(crate) struct Taken<M> {
     pub kind: &'static str,
     pub meta: Meta,
-    /// What comes back if handling it fails.
+    /// The copy that is queued again if handling fails.
     pub again: Option<M>,
 }
 
-/// Whether a message is a timer's.
+/// True for the message of a timer.
 pub(crate) fn is_timer(meta: &Meta) -> bool {
     meta.sequence >= TIMER_SEQUENCE
 }
 
 impl<M: Message> Taken<M> {
-    /// Takes a message out of its envelope: what is left, and the message, or the panic of its copy.
+    /// Opens an envelope: its metadata with a copy for redelivery, and the message, or the panic of
+    /// the copy.
     pub fn open(envelope: Envelope<M>) -> (Self, Result<M, Failure>) {
         let Envelope { msg, meta } = envelope;
         let kind = msg.kind();
@@ -283,7 +289,7 @@ impl<M: Message> Taken<M> {
     }
 
     /// Handling it failed. The message as it goes back into the mailbox, or nothing, and why.
-    pub fn failed(self, mailbox: &Mailbox<M>, home: &Cell, reason: Reason) -> Option<Envelope<M>> {
+    pub fn failed(self, mailbox: &Mailbox<M>, reason: Reason) -> Option<Envelope<M>> {
         match self.again {
             Some(msg) => {
                 mailbox
@@ -302,7 +308,9 @@ impl<M: Message> Taken<M> {
                 } else {
                     reason
                 };
-                home.shared.bury(home, reason, self.kind, self.meta.sender);
+                if let Some(home) = mailbox.home() {
+                    home.record_dead_letter(reason, self.kind, self.meta.sender);
+                }
                 None
             }
         }
@@ -318,8 +326,8 @@ impl<M: Message> Batch<M> {
         }
     }
 
-    /// The next message. It counts as handled once [`done`](Self::done) is called or the whole batch has been
-    /// handled; if the actor fails before, it has failed over this one too.
+    /// The next message. It counts as handled once [`done`](Self::done) is called or the whole
+    /// batch has been handled; if the actor fails before, it has failed over this one too.
     pub fn take(&mut self) -> Option<M> {
         let (taken, msg) = Taken::open(self.waiting.pop_front()?);
         current::with(|frame| frame.begin(taken.kind, taken.meta.clone()));
@@ -341,7 +349,7 @@ impl<M: Message> Batch<M> {
         self.waiting.len()
     }
 
-    /// Whether all were taken.
+    /// True once all were taken.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -409,7 +417,7 @@ pub(crate) async fn last_word(
 /// Limits the time of the actor's code, and takes the orders that arrive meanwhile.
 pub(crate) struct Watch {
     sleep: Option<Sleep>,
-    /// What was ordered after the stop that is kept: its supervisor did not wait for the answer any longer.
+    /// The order that followed the stop, whose answer the supervisor no longer waited for.
     pub next_order: Option<Order>,
 }
 
@@ -421,9 +429,9 @@ impl Watch {
         }
     }
 
-    /// Sees a piece of work through. A stop that arrives meanwhile is kept in `stop`, and the work has until
-    /// then; a later stop takes the place of an earlier one, for which nobody waits any more, and of what was to
-    /// follow it.
+    /// Runs a piece of work to its end. A stop that arrives meanwhile is kept in `stop` and limits
+    /// the time of the work; a later stop replaces an earlier one, whose supervisor has given up on
+    /// it, and the order that followed it.
     pub async fn attend<T>(
         &mut self,
         cell: &Cell,
@@ -463,7 +471,7 @@ impl Watch {
             }
             let has_hung = |limit: &Duration| now.saturating_duration_since(begun) >= *limit;
             if let Some(limit) =
-                limit.filter(|limit| has_hung(limit) && !mutant::active("hang-unnoticed"))
+                limit.filter(|limit| has_hung(limit) && !interceptor::ignores_hangs())
             {
                 return Poll::Ready(Attended::Hung(limit));
             }
@@ -482,8 +490,8 @@ impl Watch {
         attended
     }
 
-    /// Sees that the task is woken at `until` at the latest. A timer that is set stays set, so that work which
-    /// waits a little, again and again, sets one timer and not one each time.
+    /// Wakes the task at `until` at the latest. A timer that is set stays set, so that work which
+    /// awaits something briefly, again and again, sets one timer in all.
     fn wake_at(&mut self, until: Instant, cx: &mut TaskContext<'_>) {
         let sleep = self.sleep.get_or_insert_with(|| time::sleep_until(until));
         if sleep.deadline() > until || sleep.is_elapsed() {

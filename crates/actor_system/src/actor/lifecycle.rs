@@ -11,17 +11,17 @@
 //! ```
 //! The drawing leaves out what follows from its words, and the table below adds it:
 //! - a restart arrives (`Restarting -> Running`) or fails (`Restarting -> StartFailed`);
-//! - a failed start is retried like a crash (`StartFailed -> Backoff | Restarting`), and a crash that is not
-//!   retried ends (`Crashed -> Failed`);
+//! - a failed start is retried like a crash (`StartFailed -> Backoff | Restarting`), and a crash
+//!   that is not retried ends (`Crashed -> Failed`);
 //! - every state that is not an end can be told to stop (`-> Stopping`);
-//! - what was stopped because of a sibling, or ended itself and must run, comes back (`Stopped -> Backoff |
-//!   Restarting`).
+//! - what was stopped because of a sibling, or ended itself and must run, comes back (`Stopped ->
+//!   Backoff | Restarting`).
 
 use std::fmt;
 
-use crate::error::IllegalTransition;
+use crate::actor::error::IllegalTransition;
 
-/// Where an actor or supervisor is in its life.
+/// State in the life of an actor or supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -88,7 +88,7 @@ impl State {
         }
     }
 
-    /// Whether `next` may follow this state.
+    /// True if `next` may follow this state.
     pub fn can_become(self, next: Self) -> bool {
         self.successors().contains(&next)
     }

@@ -1,16 +1,18 @@
-//! What a supervisor and the task of one child say to each other. Nested supervisors are children like any
-//! other.
+//! Orders of a supervisor to the task of one child, and the reports back. Nested supervisors are
+//! children like any other.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use alys_runtime::{
-    mutant,
-    sync::{mpsc, oneshot},
+    sync::oneshot,
     time::{self, Instant},
 };
 use futures::future::{Either, join_all, select};
 
-use crate::{actor::cell::Cell, actor::lifecycle::State, error::Failure, supervision::task::Entry};
+use crate::{
+    actor::{cell::Cell, error::Failure, lifecycle::State},
+    interceptor,
+};
 
 /// From the supervisor to a child.
 pub(crate) enum Order {
@@ -23,10 +25,10 @@ pub(crate) enum Order {
 /// Make an incarnation.
 pub(crate) struct Start {
     /// Names this order in the report of its end.
-    pub life: u64,
+    pub start_id: u64,
     /// Wait this long first.
     pub delay: Duration,
-    /// Whether the mailbox takes nothing while it waits: the circuit breaker is open.
+    /// True if the mailbox refuses messages during the delay, because the circuit breaker is open.
     pub is_open: bool,
     /// Then wait until this has come, or was dropped: the sibling before has started, or failed to.
     pub after: Option<oneshot::Receiver<()>>,
@@ -36,7 +38,7 @@ pub(crate) struct Start {
 
 /// End the incarnation, if there is one.
 pub(crate) struct Stop {
-    /// What still runs at this time is cut off.
+    /// Deadline, after which running code is cut off.
     pub until: Instant,
     pub kind: StopKind,
     pub done: oneshot::Sender<StopReport>,
@@ -46,11 +48,11 @@ pub(crate) struct Stop {
 pub(crate) enum StopKind {
     /// After the current message; the queue waits for the next incarnation.
     Pause,
-    /// For good: nothing new is taken, what was taken is handled.
+    /// For good: the mailbox closes, and queued messages are handled.
     Drain,
 }
 
-/// What stopping a child, or all below it, came to.
+/// Result of stopping a child and all below it.
 #[derive(Debug, Default)]
 pub(crate) struct StopReport {
     /// Paths of the actors that ended, in order.
@@ -59,32 +61,34 @@ pub(crate) struct StopReport {
 }
 
 impl StopReport {
-    /// What came after.
+    /// Appends the report of a later stop.
     pub fn add(&mut self, later: Self) {
         self.stopped.extend(later.stopped);
         self.abandoned.extend(later.abandoned);
     }
 }
 
-/// What an actor left undone when it was shut down.
+/// Work that an actor left undone when it was shut down.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Abandoned {
     /// Path of the actor.
     pub actor: String,
     /// Messages that were taken but not handled.
     pub messages: usize,
-    /// Kind of the message whose handling was cut off, if one was; the actor's `stopped` was not called then.
+    /// Kind of the message whose handling was cut off, if one was; the actor's `stopped` was not
+    /// called then.
     pub handling: Option<&'static str>,
-    /// Whether `pre_stop` or `stopped` was cut off.
+    /// True if `pre_stop` or `stopped` was cut off.
     pub stopping: bool,
     /// A failure on the way out.
     pub failure: Option<String>,
-    /// Whether it did not even answer: it computes without end, or waits on a lock of the operating system.
+    /// True if it did not answer at all: it computes without end, or waits on a lock of the
+    /// operating system.
     pub unresponsive: bool,
 }
 
 impl Abandoned {
-    /// Whether anything was left undone.
+    /// True if nothing was left undone.
     pub fn is_empty(&self) -> bool {
         self == &Self {
             actor: self.actor.clone(),
@@ -93,10 +97,11 @@ impl Abandoned {
     }
 }
 
-/// From a child to its supervisor: the incarnation of the start order `life` ended without having been told to.
+/// From a child to its supervisor: the incarnation of the start order `life` ended without having
+/// been told to.
 pub(crate) struct Exited {
     pub child: u64,
-    pub life: u64,
+    pub start_id: u64,
     pub exit: Exit,
 }
 
@@ -105,62 +110,51 @@ pub(crate) enum Exit {
     Failed(Failure),
 }
 
-/// What reaches a supervisor from below and from its handles.
-pub(crate) enum Inbox {
-    Add(Entry),
-    Exited(Exited),
-    /// The child's task itself panicked.
-    Lost {
-        child: u64,
-        failure: Failure,
-    },
-    /// Stop a child for good because those that depend on it have stopped.
-    Drain {
-        child: u64,
-        until: Instant,
-        done: oneshot::Sender<StopReport>,
-    },
+/// Takes the reports of children: the inbox of their supervisor.
+pub(crate) trait Reports: Send {
+    /// False if there is no room. A report to a supervisor that is gone counts as taken.
+    fn report(&self, exited: Exited) -> bool;
 }
 
-/// A child's end of the line.
-pub(crate) struct Line {
+/// The connection of a child's task to its supervisor.
+pub(crate) struct Line<R> {
     pub child: u64,
     pub cell: Arc<Cell>,
-    /// Bounded by what is in flight: a child reports once for each start order.
-    pub reports: mpsc::Sender<Inbox>,
+    /// Bounded, because a child reports once for each start order.
+    pub reports: R,
 }
 
-impl Drop for Line {
+impl<R> Drop for Line<R> {
     fn drop(&mut self) {
-        // Orders would wait for an answer that nobody gives.
+        // Pending orders are dropped, because no answer will come.
         self.cell.control.close();
     }
 }
 
-impl Line {
+impl<R: Reports> Line<R> {
     /// The next order; none once the supervisor is gone.
     pub async fn order(&mut self) -> Option<Order> {
         self.cell.control.next().await
     }
 
-    /// Reports the end of an incarnation. If the supervisor is gone there is nobody to tell.
-    pub fn report(&self, life: u64, exit: Exit) {
-        if let Err(mpsc::error::TrySendError::Full(_)) =
-            self.reports.try_send(Inbox::Exited(Exited {
-                child: self.child,
-                life,
-                exit,
-            }))
-        {
+    /// Reports the end of an incarnation.
+    pub fn report(&self, start_id: u64, exit: Exit) {
+        let child = self.child;
+        if !self.reports.report(Exited {
+            child,
+            start_id,
+            exit,
+        }) {
             tracing::error!(
-                child = self.child,
+                child,
                 "a supervisor's inbox is full, which its size excludes"
             );
         }
     }
 
-    /// Waits as a start order asks, or until another order comes, which takes its place. Only a drain does not
-    /// take the place of a start that merely waits for its turn: what was taken is to be handled.
+    /// Waits for the delay and the dependencies of a start order, or until another order replaces
+    /// it. A drain does not replace a start that only waits for its turn, because accepted messages
+    /// must be handled.
     pub async fn ready(
         &mut self,
         start: &mut Start,
@@ -170,13 +164,14 @@ impl Line {
             self.cell.advance(State::Backoff);
             self.cell.refuse(start.is_open);
             let waited = self.unless_ordered(time::sleep(start.delay)).await;
-            if !start.is_open || !mutant::active("breaker-stays-open") {
+            if !start.is_open || !interceptor::breaker_stays_open() {
                 self.cell.refuse(false);
             }
             waited?;
             if start.after.is_some() {
-                // Its time has come and not its turn: it is down like those that were stopped with it. One whose
-                // turn is before may depend on it, and does not wait for one that is stopped.
+                // Its time has come and not its turn: it is down like those that were stopped with
+                // it. One whose turn is before may depend on it, and does not wait for one that is
+                // stopped.
                 self.cell.rest();
             }
         }
@@ -193,7 +188,8 @@ impl Line {
             let there = [State::Running, State::Failed, State::Stopped];
             match self.unless_ordered(need.reaches(&there)).await {
                 Err(Some(Order::Stop(stop))) if stop.kind == StopKind::Drain => {
-                    // What was taken is to be handled, but not without those it depends on: they stop after it.
+                    // Accepted messages need the dependencies to be handled: those stop after this
+                    // actor.
                     let within = stop.until.saturating_duration_since(time::now());
                     let run = join_all(needs.iter().map(|need| need.reaches(&there)));
                     let waited = time::timeout(within, run).await;

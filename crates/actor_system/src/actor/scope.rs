@@ -1,4 +1,4 @@
-//! What belongs to one incarnation and ends with it: its tasks and its timers.
+//! Tasks and timers of one incarnation, which end with it.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,6 @@ use std::{
 };
 
 use alys_runtime::{
-    mutant,
     sync::Notify,
     time::{self, Instant},
 };
@@ -22,22 +21,22 @@ use futures::{
 use crate::{
     actor::cell::Cell,
     actor::control,
-    after,
-    error::{Failure, TooManyTasks, panic_text},
-    lock,
+    actor::error::{Failure, TooManyTasks, panic_text},
+    after, interceptor, lock,
 };
 
-/// Tasks that an incarnation may have at once: what it does beside its messages must not grow with its input.
+/// Tasks of one incarnation at once, so that the work beside its messages does not grow with its
+/// input.
 pub const MAX_TASKS: usize = 1024;
 
 /// Timers that an incarnation may have at once.
 pub const MAX_TIMERS: usize = 4096;
 
-/// How long a new incarnation waits for aborted tasks of the one before. They end at their next await, so that
-/// only a task that computes without end takes longer.
+/// Time that a new incarnation waits for aborted tasks of the previous one. They end at their next
+/// await, so that only a task that computes without end takes longer.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
 
-/// The tasks of one incarnation, and what they report to it.
+/// The tasks of one incarnation, and their failures.
 pub(crate) struct Scope {
     cell: Arc<Cell>,
     tasks: Mutex<Tasks>,
@@ -106,7 +105,7 @@ impl Scope {
         Ok(Task(abort))
     }
 
-    /// The first failure is the one that counts: later ones are its consequences.
+    /// Only the first failure counts, because later ones are its consequences.
     pub fn fail(&self, failure: Failure) {
         lock(&self.failure).get_or_insert(failure);
         self.cell.control.raise(control::FAILED);
@@ -121,7 +120,7 @@ impl Scope {
     }
 
     fn abort(&self) {
-        if !lock(&self.tasks).running.is_empty() && mutant::active("dead-incarnation-lives") {
+        if !lock(&self.tasks).running.is_empty() && interceptor::tasks_outlive_their_incarnation() {
             return;
         }
         for task in lock(&self.tasks).running.values() {
@@ -132,7 +131,7 @@ impl Scope {
     /// Aborts every task and waits until they are gone. False if one computes on without end.
     pub async fn end(&self) -> bool {
         self.abort();
-        if mutant::active("dead-incarnation-lives") {
+        if interceptor::tasks_outlive_their_incarnation() {
             return true;
         }
         let gone = async {
@@ -173,7 +172,8 @@ impl Drop for Member {
     }
 }
 
-/// The timers of one incarnation, by the time at which they are due, then by the order in which they were set.
+/// The timers of one incarnation, by the time at which they are due, then by the order in which
+/// they were set.
 pub(crate) struct Timers<M> {
     queue: Mutex<Queue<M>>,
     scope: Arc<Scope>,
@@ -210,7 +210,7 @@ impl<M: Send + 'static> Timers<M> {
         Timer { key, timers }
     }
 
-    /// When the next timer is due.
+    /// Due time of the next timer.
     pub fn next_due(&self) -> Option<Instant> {
         let queue = lock(&self.queue);
         let due = queue.due.first_key_value().map(|((due, _), _)| *due);

@@ -1,111 +1,76 @@
-//! What all parts of one system share.
+//! The parts of a system that all of its actors share.
 
 use std::{
     any::{Any, TypeId},
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, OnceLock, atomic::AtomicBool},
 };
 
 use crate::{
-    actor::cell::Cell,
-    actor::faults::Faults,
-    bus::Bus,
+    actor::{cell::Cell, extension::Extensions, faults::Faults},
     lock,
-    mailbox::access::Access,
-    mailbox::dead_letters::{Graveyard, Reason},
-    mailbox::deadlines::Deadlines,
-    system::Verdict,
+    mailbox::{access::Access, home::MessageTables},
 };
 
 #[derive(Default)]
 pub(crate) struct Shared {
-    numbers: AtomicU32,
-    pub graveyard: Graveyard,
-    pub registry: Registry,
-    pub bus: Bus,
+    pub tables: Arc<MessageTables>,
+    pub directory: Directory,
     pub access: OnceLock<Access>,
     pub faults: OnceLock<Arc<Faults>>,
     pub is_timed: AtomicBool,
-    pub verdict: Verdict,
-    pub deadlines: Arc<Deadlines>,
+    pub extensions: Extensions,
 }
 
 impl Shared {
-    pub fn next_number(&self) -> u32 {
-        self.numbers.fetch_add(1, Relaxed) + 1
+    /// Makes an actor known by its path, its type and its number.
+    pub fn insert(&self, entry: Entry) {
+        let cell = &entry.cell;
+        self.tables.insert(cell.number, cell.path.clone());
+        lock(&self.directory.0).insert(cell.path.clone(), entry);
     }
 
-    pub fn bury(&self, to: &Cell, reason: Reason, kind: &'static str, from: u32) {
-        let from = self.registry.path(from);
-        self.graveyard.bury(&to.path, from, kind, reason);
+    /// Forgets an actor that has ended for good.
+    pub fn remove(&self, cell: &Cell) {
+        self.tables.remove(cell.number);
+        let mut entries = lock(&self.directory.0);
+        let is_it = entries
+            .get(&cell.path)
+            .is_some_and(|entry| entry.cell.number == cell.number);
+        let removed = if is_it {
+            entries.remove(&cell.path)
+        } else {
+            None
+        };
+        drop(entries);
+        // After the lock is released, because the destructor of a configuration may be anything.
+        drop(removed);
     }
 }
 
-/// The actors that have not ended for good, by path, type and number.
+/// The actors that have not ended for good, by path.
 #[derive(Default)]
-pub(crate) struct Registry(Mutex<Entries>);
-
-#[derive(Default)]
-struct Entries {
-    by_path: BTreeMap<Arc<str>, Entry>,
-    paths: BTreeMap<u32, Arc<str>>,
-}
+pub(crate) struct Directory(Mutex<BTreeMap<Arc<str>, Entry>>);
 
 /// One actor.
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub cell: Arc<Cell>,
     pub actor: TypeId,
-    /// Its full address, and the handle of its configuration.
+    /// Its `Addr`, without a grant, and its `ConfigHandle`.
     pub addr: Arc<dyn Any + Send + Sync>,
     pub config: Arc<dyn Any + Send + Sync>,
-    /// Those that must run before it, and stop after it.
-    pub depends_on: Vec<Arc<str>>,
-    pub supervisor: crate::supervision::Supervisor,
-    pub child: u64,
 }
 
-impl Registry {
-    pub fn insert(&self, entry: Entry) {
-        let mut entries = lock(&self.0);
-        entries
-            .paths
-            .insert(entry.cell.number, entry.cell.path.clone());
-        entries.by_path.insert(entry.cell.path.clone(), entry);
-    }
-
-    pub fn remove(&self, cell: &Arc<Cell>) {
-        let mut entries = lock(&self.0);
-        entries.paths.remove(&cell.number);
-        let is_it = entries
-            .by_path
-            .get(&cell.path)
-            .is_some_and(|entry| Arc::ptr_eq(&entry.cell, cell));
-        let removed = if is_it {
-            entries.by_path.remove(&cell.path)
-        } else {
-            None
-        };
-        drop(entries);
-        // Its destructors may be anything: not under the lock.
-        drop(removed);
-    }
-
-    pub fn path(&self, number: u32) -> Option<Arc<str>> {
-        if number == 0 {
-            return None;
-        }
-        lock(&self.0).paths.get(&number).cloned()
-    }
-
+impl Directory {
     pub fn find(&self, path: &str) -> Option<Entry> {
-        lock(&self.0).by_path.get(path).cloned()
+        lock(&self.0).get(path).cloned()
     }
 
-    pub fn all(&self) -> Vec<Entry> {
-        lock(&self.0).by_path.values().cloned().collect()
+    /// The actors of one type, by path.
+    pub fn of_type(&self, actor: TypeId) -> Vec<Entry> {
+        let entries = lock(&self.0);
+        let of_type = entries.values().filter(|entry| entry.actor == actor);
+        of_type.cloned().collect()
     }
 }

@@ -1,5 +1,5 @@
-//! The task of one actor: it owns the mailbox and the factory for good, makes one incarnation after the other
-//! as its supervisor orders, and so can never have two at once.
+//! The task of one actor. It owns the mailbox and the factory, and creates one incarnation after
+//! the other as its supervisor orders, so that there are never two at once.
 
 use std::{
     collections::VecDeque,
@@ -11,47 +11,51 @@ use std::{
     time::Duration,
 };
 
-use alys_runtime::{
-    mutant,
-    time::{self, Instant},
-};
+use alys_runtime::time::{self, Instant};
 
 use crate::{
     actor::cell::Cell,
     actor::config::ConfigCell,
     actor::control::{self, ATTENTION},
+    actor::error::{Failure, InjectedFailure, Phase, panic_text},
     actor::faults::Fault,
+    actor::frame::InFrame,
     actor::incarnation::{
-        Attended, Batch, Life, Next, Taken, Watch, caught, is_timer, last_word, unwound,
+        Attended, Batch, Incarnation, Next, Taken, Watch, caught, is_timer, last_word, unwound,
     },
     actor::lifecycle::State,
-    actor::orders::{Abandoned, Exit, Line, Order, Start, Stop, StopKind, StopReport},
+    actor::orders::{Abandoned, Exit, Line, Order, Reports, Start, Stop, StopKind, StopReport},
     actor::scope::{Owner, Scope, Timers},
     actor::{AlysActor, Context},
-    after,
-    error::{Failure, InjectedFailure, Phase, panic_text},
+    after, interceptor,
     mailbox::address::Addr,
-    mailbox::current::InFrame,
     mailbox::dead_letters::Reason,
     mailbox::envelope::{Envelope, MessageId, Meta},
     mailbox::message::Message,
     mailbox::{Reader, add},
-    supervision::ChildSpec,
 };
 
-pub(crate) struct Child<A: AlysActor, F> {
+/// Limits on the time and the memory of an actor, as its [`ChildSpec`](crate::ChildSpec) has them.
+pub(crate) struct TaskLimits {
+    pub start_within: Option<Duration>,
+    pub handle_within: Option<Duration>,
+    pub stop_within: Duration,
+    pub memory_budget: Option<usize>,
+}
+
+pub(crate) struct ActorTask<A: AlysActor, F, R> {
     pub addr: Addr<A::Message>,
     pub reader: Reader<A::Message>,
     pub factory: F,
     pub cell: Arc<Cell>,
-    pub line: Line,
-    pub spec: ChildSpec,
+    pub line: Line<R>,
+    pub limits: TaskLimits,
     pub config: Arc<ConfigCell<A::Config>>,
     /// Those that must run before it.
     pub needs: Vec<Arc<Cell>>,
 }
 
-/// How an incarnation ended.
+/// End of an incarnation.
 enum End {
     Failed(Failure),
     /// It asked for it.
@@ -61,20 +65,21 @@ enum End {
     Orphaned,
 }
 
-impl<A: AlysActor, F> Drop for Child<A, F> {
+impl<A: AlysActor, F, R> Drop for ActorTask<A, F, R> {
     fn drop(&mut self) {
-        self.cell.shared.registry.remove(&self.cell);
+        self.cell.shared.remove(&self.cell);
     }
 }
 
-impl<A, F, Fut, E> Child<A, F>
+impl<A, F, Fut, E, R> ActorTask<A, F, R>
 where
     A: AlysActor,
+    R: Reports,
     F: FnMut() -> Fut + Send + 'static,
     Fut: Future<Output = Result<A, E>> + Send,
     E: std::error::Error + Send + Sync + 'static,
 {
-    /// Boxed, because a future holds what it is called with twice.
+    /// Boxed, because a future stores its argument twice.
     pub async fn run(mut self: Box<Self>) {
         let mut next = self.line.order().await;
         while let Some(order) = next {
@@ -131,19 +136,19 @@ where
             timers: Arc::new(Timers::new(scope.clone())),
             config: self.config.clone(),
         };
-        if ctx.incarnation > 1 && !self.reader.is_empty() && mutant::active("restart-loses-waiting")
+        if ctx.incarnation > 1 && !self.reader.is_empty() && interceptor::restart_loses_a_message()
         {
             drop(self.reader.pop());
         }
-        let life = start.life;
+        let start_id = start.start_id;
         let mut watch = Watch::new();
         let end = self.live(ctx, &mut watch, start, stop).await;
         if !Box::pin(scope.end()).await {
             tracing::warn!(actor = %self.cell.path, "a task of the ended incarnation computes on");
         }
         match end {
-            End::Failed(failure) => self.line.report(life, Exit::Failed(failure)),
-            End::Finished => self.line.report(life, Exit::Normal),
+            End::Failed(failure) => self.line.report(start_id, Exit::Failed(failure)),
+            End::Finished => self.line.report(start_id, Exit::Normal),
             End::Orphaned => return None,
             End::Stopped(stop, mut left) => {
                 if stop.kind == StopKind::Drain {
@@ -172,7 +177,7 @@ where
         alys_runtime::buggify_pause!("actors.child.slow_start", 250_000, 200);
         let factory = &mut self.factory;
         let made = caught(Phase::Creating, async move { factory().await });
-        let limit = self.spec.start_within;
+        let limit = self.limits.start_within;
         let made = Box::pin(watch.attend(&self.cell, &mut stop, limit, made)).await;
         let actor = match made {
             Attended::Done(Ok(actor)) => actor,
@@ -183,9 +188,9 @@ where
             Attended::Cut => return self.cut(Abandoned::default(), stop),
             Attended::Orphaned => return End::Orphaned,
         };
-        let mut life = Life::new(actor, ctx);
-        let end = self.serve(&mut life, watch, start, stop).await;
-        let Life { actor, .. } = life;
+        let mut incarnation = Incarnation::new(actor, ctx);
+        let end = self.serve(&mut incarnation, watch, start, stop).await;
+        let Incarnation { actor, .. } = incarnation;
         if let Err(panic) = catch_unwind(AssertUnwindSafe(move || drop(actor))) {
             tracing::warn!(actor = %self.cell.path, panic = panic_text(&*panic), "panic while dropping the actor");
         }
@@ -194,19 +199,19 @@ where
 
     async fn serve(
         &mut self,
-        life: &mut Life<A>,
+        incarnation: &mut Incarnation<A>,
         watch: &mut Watch,
         start: Start,
         mut stop: Option<Stop>,
     ) -> End {
         let began = caught(Phase::Starting, async {
-            life.actor.pre_start(&life.ctx).await?;
-            if life.ctx.incarnation > 1 {
-                life.actor.post_restart(&life.ctx).await?;
+            incarnation.actor.pre_start(&incarnation.ctx).await?;
+            if incarnation.ctx.incarnation > 1 {
+                incarnation.actor.post_restart(&incarnation.ctx).await?;
             }
-            life.actor.started(&life.ctx).await
+            incarnation.actor.started(&incarnation.ctx).await
         });
-        match Box::pin(watch.attend(&self.cell, &mut stop, self.spec.start_within, began)).await {
+        match Box::pin(watch.attend(&self.cell, &mut stop, self.limits.start_within, began)).await {
             Attended::Done(Ok(())) => {}
             Attended::Done(Err(failure)) => return self.failed(State::StartFailed, failure, stop),
             Attended::Hung(after) => {
@@ -221,28 +226,32 @@ where
         }
         loop {
             if let Some(stop) = stop.take() {
-                return Box::pin(self.stop(life, watch, stop)).await;
+                return Box::pin(self.stop(incarnation, watch, stop)).await;
             }
-            // What nearly always is next, without the way round that waiting takes.
+            // The common case, without the cost of a wait.
             let is_calm = self.cell.control.flags() & ATTENTION == 0;
             if is_calm && let Some(envelope) = self.reader.pop() {
-                if let Err(end) = self.handle(life, watch, envelope, &mut stop).await {
-                    return Box::pin(self.ended(life, end)).await;
+                if let Err(end) = self.handle(incarnation, watch, envelope, &mut stop).await {
+                    return Box::pin(self.ended(incarnation, end)).await;
                 }
-                if let Some(failure) = self.over_budget(life) {
-                    return Box::pin(self.crashed(life, failure, stop)).await;
+                if let Some(failure) = self.over_budget(incarnation) {
+                    return Box::pin(self.crashed(incarnation, failure, stop)).await;
                 }
-                if life.is_turn_over() {
+                if incarnation.is_turn_over() {
                     alys_runtime::yield_now().await;
                 }
                 continue;
             }
-            let envelope = match life.next(&mut self.reader).await {
+            let envelope = match incarnation.next(&mut self.reader).await {
                 Next::Failure => {
-                    let failure = life.ctx.scope.failure().unwrap_or(Failure::EndedItself);
-                    return Box::pin(self.crashed(life, failure, stop)).await;
+                    let failure = incarnation
+                        .ctx
+                        .scope
+                        .failure()
+                        .unwrap_or(Failure::EndedItself);
+                    return Box::pin(self.crashed(incarnation, failure, stop)).await;
                 }
-                Next::Stop => return Box::pin(self.finish(life)).await,
+                Next::Stop => return Box::pin(self.finish(incarnation)).await,
                 Next::Order(None) => return End::Orphaned,
                 Next::Order(Some(Order::Stop(ordered))) => {
                     stop = Some(ordered);
@@ -253,23 +262,26 @@ where
                     continue;
                 }
                 Next::Config => {
-                    let told = caught(Phase::Reconfiguring, life.actor.reconfigured(&life.ctx));
-                    let told = watch.attend(&self.cell, &mut stop, self.spec.handle_within, told);
+                    let told = caught(
+                        Phase::Reconfiguring,
+                        incarnation.actor.reconfigured(&incarnation.ctx),
+                    );
+                    let told = watch.attend(&self.cell, &mut stop, self.limits.handle_within, told);
                     let told = Box::pin(told).await;
                     if let Err(end) = self.attended(told, Phase::Reconfiguring, &mut stop) {
-                        return Box::pin(self.ended(life, end)).await;
+                        return Box::pin(self.ended(incarnation, end)).await;
                     }
                     continue;
                 }
                 Next::Timer(envelope) | Next::Message(envelope) => envelope,
             };
-            if let Err(end) = self.handle(life, watch, envelope, &mut stop).await {
-                return Box::pin(self.ended(life, end)).await;
+            if let Err(end) = self.handle(incarnation, watch, envelope, &mut stop).await {
+                return Box::pin(self.ended(incarnation, end)).await;
             }
-            if let Some(failure) = self.over_budget(life) {
-                return Box::pin(self.crashed(life, failure, stop)).await;
+            if let Some(failure) = self.over_budget(incarnation) {
+                return Box::pin(self.crashed(incarnation, failure, stop)).await;
             }
-            if life.is_turn_over() {
+            if incarnation.is_turn_over() {
                 alys_runtime::yield_now().await;
             }
         }
@@ -278,7 +290,7 @@ where
     /// One message, or one batch. Fails with the end of the incarnation.
     async fn handle(
         &mut self,
-        life: &mut Life<A>,
+        incarnation: &mut Incarnation<A>,
         watch: &mut Watch,
         envelope: Envelope<A::Message>,
         stop: &mut Option<Stop>,
@@ -289,7 +301,7 @@ where
         }
         let may_fault = self.cell.control.flags() & control::FAULTS != 0;
         if A::BATCH > 1 && !may_fault {
-            return Box::pin(self.handle_batch(life, watch, envelope, stop)).await;
+            return Box::pin(self.handle_batch(incarnation, watch, envelope, stop)).await;
         }
         self.count_timers([&envelope.meta]);
         let fault = if may_fault {
@@ -298,13 +310,15 @@ where
             None
         };
         if fault == Some(Fault::Drop) {
-            self.reader.mailbox.bury(Reason::Injected, &envelope);
+            self.reader
+                .mailbox
+                .record_dead_letter(Reason::Injected, &envelope);
             add(&self.reader.mailbox.stats.dropped, 1);
             return Ok(());
         }
         let (Taken { kind, meta, again }, msg) = Taken::open(envelope);
         let phase = Phase::Handling(kind);
-        life.note(kind);
+        incarnation.note(kind);
         let msg = match msg {
             Ok(msg) => msg,
             Err(failure) => {
@@ -322,7 +336,7 @@ where
         let span = self.span(kind, &meta);
         if let Some(fault) = fault.filter(|fault| *fault != Fault::LoseReply) {
             let suffered = caught(phase, suffer(fault));
-            let suffered = watch.attend(&self.cell, stop, self.spec.handle_within, suffered);
+            let suffered = watch.attend(&self.cell, stop, self.limits.handle_within, suffered);
             let suffered = Box::pin(suffered).await;
             if !matches!(suffered, Attended::Done(Ok(()))) {
                 return self.undone(
@@ -335,9 +349,9 @@ where
             }
         }
         let attended = {
-            let Life {
+            let Incarnation {
                 actor, ctx, frame, ..
-            } = life;
+            } = incarnation;
             if let Some(frame) = frame {
                 frame.begin(kind, meta);
                 frame.loses_replies = fault == Some(Fault::LoseReply);
@@ -350,16 +364,16 @@ where
                 future: work,
             };
             watch
-                .attend(&self.cell, stop, self.spec.handle_within, work)
+                .attend(&self.cell, stop, self.limits.handle_within, work)
                 .await
         };
         alys_runtime::buggify_yield!("actors.child.yield_after", 100_000);
         if let Attended::Done(Ok(())) = attended {
             self.reader.mailbox.stats.count(kind);
             self.end(kind, begun);
-            return self.judge(life, stop);
+            return self.judge(incarnation, stop);
         }
-        let meta = life
+        let meta = incarnation
             .frame
             .as_mut()
             .map(|frame| mem::take(&mut frame.meta))
@@ -370,7 +384,7 @@ where
 
     async fn handle_batch(
         &mut self,
-        life: &mut Life<A>,
+        incarnation: &mut Incarnation<A>,
         watch: &mut Watch,
         first: Envelope<A::Message>,
         stop: &mut Option<Stop>,
@@ -385,12 +399,12 @@ where
         }
         waiting
             .iter()
-            .for_each(|envelope| life.note(envelope.msg.kind()));
+            .for_each(|envelope| incarnation.note(envelope.msg.kind()));
         let begun = self.reader.mailbox.is_timed.load(Relaxed).then(time::now);
         let mut batch = Batch::new(waiting);
-        let Life {
+        let Incarnation {
             actor, ctx, frame, ..
-        } = life;
+        } = incarnation;
         let attended = {
             let work = pin!(actor.handle_batch(&mut batch, ctx));
             let work = InFrame {
@@ -400,7 +414,7 @@ where
                 future: work,
             };
             watch
-                .attend(&self.cell, stop, self.spec.handle_within, work)
+                .attend(&self.cell, stop, self.limits.handle_within, work)
                 .await
         };
         let (mut done, mut taken, waiting) = batch.into_parts();
@@ -421,12 +435,13 @@ where
                 ctx.send_after(Duration::ZERO, timer.msg);
             }
             self.reader.put_back(waiting.into_iter());
-            return self.judge(life, stop);
+            return self.judge(incarnation, stop);
         }
         self.undone(attended, Phase::HandlingBatch, taken, waiting, stop)
     }
 
-    /// What was begun and not ended becomes dead letters, or comes back; what was not begun comes back.
+    /// Turns messages whose handling did not end into dead letters or queues them again; the others
+    /// of a batch go back.
     fn undone(
         &mut self,
         attended: Attended<()>,
@@ -447,13 +462,15 @@ where
             .partition(|envelope| is_timer(&envelope.meta));
         self.count_timers(timers.iter().map(|timer| &timer.meta));
         for timer in &timers {
-            self.reader.mailbox.bury(Reason::Interrupted, timer);
+            self.reader
+                .mailbox
+                .record_dead_letter(Reason::Interrupted, timer);
             add(&stats.interrupted, 1);
         }
         let mut back = Vec::new();
         for taken in taken {
             let kind = taken.kind;
-            match taken.failed(&self.reader.mailbox, &self.cell, reason) {
+            match taken.failed(&self.reader.mailbox, reason) {
                 Some(envelope) => back.push(envelope),
                 None if reason == Reason::Killed => stats.count_failed(kind),
                 None => add(&stats.interrupted, 1),
@@ -477,9 +494,10 @@ where
         }
     }
 
-    /// After what was handled: the actor says how it is.
-    fn judge(&self, life: &mut Life<A>, stop: &mut Option<Stop>) -> Result<(), End> {
-        life.judge()
+    /// Updates the health after a message.
+    fn judge(&self, incarnation: &mut Incarnation<A>, stop: &mut Option<Stop>) -> Result<(), End> {
+        incarnation
+            .judge()
             .map_err(|failure| self.failed(State::Crashed, failure, stop.take()))
     }
 
@@ -499,7 +517,7 @@ where
         }
     }
 
-    /// Notes the timers among what is begun, or ends without that.
+    /// Counts the timers among these messages.
     fn count_timers<'a>(&self, begun: impl IntoIterator<Item = &'a Meta>) {
         let timers = begun.into_iter().filter(|meta| is_timer(meta)).count();
         if timers > 0 {
@@ -507,13 +525,15 @@ where
         }
     }
 
-    /// Whether the deadline of a message has passed, which is then a dead letter.
+    /// True if the deadline of a message has passed; the message is then recorded as a dead letter.
     fn is_late(&self, envelope: &Envelope<A::Message>) -> bool {
         let has_passed = |deadline: Instant| time::now() >= deadline;
         let is_late = envelope.meta.deadline.is_some_and(has_passed) && envelope.msg.expires();
         if is_late {
             add(&self.reader.mailbox.stats.expired, 1);
-            self.reader.mailbox.bury(Reason::Expired, envelope);
+            self.reader
+                .mailbox
+                .record_dead_letter(Reason::Expired, envelope);
         }
         is_late
     }
@@ -549,7 +569,7 @@ where
         }
     }
 
-    /// The span of a message, if anybody wants one; follows from that of its sender.
+    /// The span of a message, if a subscriber wants one; it follows from the span of the sender.
     fn span(&self, kind: &'static str, meta: &Meta) -> Option<tracing::Span> {
         if !crate::spans_are_on() {
             return None;
@@ -568,9 +588,9 @@ where
         Some(span)
     }
 
-    fn over_budget(&self, life: &Life<A>) -> Option<Failure> {
-        let budget = self.spec.memory_budget?;
-        let memory = match unwound(Phase::Judging, || life.actor.memory()) {
+    fn over_budget(&self, incarnation: &Incarnation<A>) -> Option<Failure> {
+        let budget = self.limits.memory_budget?;
+        let memory = match unwound(Phase::Judging, || incarnation.actor.memory()) {
             Ok(memory) => memory,
             Err(failure) => return Some(failure),
         };
@@ -578,8 +598,14 @@ where
         (bytes > budget).then_some(Failure::OverBudget { bytes, budget })
     }
 
-    /// Ends the incarnation as ordered: a drain first handles what was taken, in three quarters of its time.
-    async fn stop(&mut self, life: &mut Life<A>, watch: &mut Watch, stop: Stop) -> End {
+    /// Ends the incarnation as ordered. A drain first handles the queued messages, in three
+    /// quarters of its time.
+    async fn stop(
+        &mut self,
+        incarnation: &mut Incarnation<A>,
+        watch: &mut Watch,
+        stop: Stop,
+    ) -> End {
         let mut left = self.nothing_left();
         let now = time::now();
         let until = stop.until;
@@ -588,24 +614,32 @@ where
         let mut stop = Some(stop);
         self.cell.advance(State::Stopping);
         let within = until.saturating_duration_since(now);
-        self.say(life.actor.pre_stop(&life.ctx), within, &mut left)
-            .await;
+        self.say(
+            incarnation.actor.pre_stop(&incarnation.ctx),
+            within,
+            &mut left,
+        )
+        .await;
         if is_drain {
             self.reader.close();
             while time::now() < drain_until
                 && let Some(envelope) = self.reader.pop()
             {
-                if let Err(end) = self.handle(life, watch, envelope, &mut stop).await {
-                    return Box::pin(self.ended(life, end)).await;
+                if let Err(end) = self.handle(incarnation, watch, envelope, &mut stop).await {
+                    return Box::pin(self.ended(incarnation, end)).await;
                 }
-                if life.is_turn_over() {
+                if incarnation.is_turn_over() {
                     alys_runtime::yield_now().await;
                 }
             }
         }
         let within = until.saturating_duration_since(time::now());
-        self.say(life.actor.stopped(&life.ctx), within, &mut left)
-            .await;
+        self.say(
+            incarnation.actor.stopped(&incarnation.ctx),
+            within,
+            &mut left,
+        )
+        .await;
         self.cell.advance(State::Stopped);
         match stop {
             Some(stop) => End::Stopped(stop, left),
@@ -614,17 +648,25 @@ where
     }
 
     /// Ends the incarnation because the actor asked for it.
-    async fn finish(&mut self, life: &mut Life<A>) -> End {
+    async fn finish(&mut self, incarnation: &mut Incarnation<A>) -> End {
         let mut left = self.nothing_left();
         self.cell.advance(State::Stopping);
-        let within = self.spec.stop_within;
+        let within = self.limits.stop_within;
         let until = after(within);
         let mut failure = self
-            .say(life.actor.pre_stop(&life.ctx), within, &mut left)
+            .say(
+                incarnation.actor.pre_stop(&incarnation.ctx),
+                within,
+                &mut left,
+            )
             .await;
         let within = until.saturating_duration_since(time::now());
         failure = failure.or(self
-            .say(life.actor.stopped(&life.ctx), within, &mut left)
+            .say(
+                incarnation.actor.stopped(&incarnation.ctx),
+                within,
+                &mut left,
+            )
             .await);
         self.cell.advance(State::Stopped);
         if left.stopping {
@@ -633,7 +675,7 @@ where
         failure.map_or(End::Finished, End::Failed)
     }
 
-    /// Calls a hook of a stop, and notes how it went wrong.
+    /// Calls a hook of a stop, and records its failure.
     async fn say(
         &mut self,
         hook: impl Future<Output = ()>,
@@ -653,11 +695,11 @@ where
         }
     }
 
-    /// The incarnation ended in a message; one that failed has a last word.
-    async fn ended(&mut self, life: &mut Life<A>, end: End) -> End {
+    /// The incarnation ended in a message; a failed one may save its state.
+    async fn ended(&mut self, incarnation: &mut Incarnation<A>, end: End) -> End {
         if let End::Failed(failure) = &end {
-            let hook = life.actor.pre_restart(failure, &life.ctx);
-            match last_word(Phase::Stopping, self.spec.stop_within, hook).await {
+            let hook = incarnation.actor.pre_restart(failure, &incarnation.ctx);
+            match last_word(Phase::Stopping, self.limits.stop_within, hook).await {
                 Ok(true) => {}
                 Ok(false) => tracing::warn!(actor = %self.cell.path, "pre_restart cut off"),
                 Err(failure) => {
@@ -668,12 +710,17 @@ where
         end
     }
 
-    async fn crashed(&mut self, life: &mut Life<A>, failure: Failure, stop: Option<Stop>) -> End {
+    async fn crashed(
+        &mut self,
+        incarnation: &mut Incarnation<A>,
+        failure: Failure,
+        stop: Option<Stop>,
+    ) -> End {
         let end = self.failed(State::Crashed, failure, stop);
-        self.ended(life, end).await
+        self.ended(incarnation, end).await
     }
 
-    /// A failure while a stop waits is the answer to the stop; otherwise the supervisor decides.
+    /// A failure during a stop answers the stop; otherwise the supervisor decides.
     fn failed(&self, state: State, failure: Failure, stop: Option<Stop>) -> End {
         self.cell.failed(&failure);
         match stop {
@@ -747,6 +794,3 @@ async fn suffer(fault: Fault) -> Result<(), InjectedFailure> {
         Fault::LoseReply | Fault::Drop => Ok(()),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,4 +1,4 @@
-//! Where to send messages to an actor: tell, send, ask, pass on.
+//! The address of an actor: tell, send, ask and forward.
 
 use std::{
     fmt,
@@ -9,38 +9,40 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alys_runtime::{buggify, mutant, rand, time};
+use alys_runtime::{buggify, rand, time};
 
 use crate::{
-    actor::cell::Cell,
-    after,
-    error::{AskError, SendError, TellError},
-    mailbox::access::Grant,
-    mailbox::current::{self, Waiting},
-    mailbox::deadlines::Deadline,
-    mailbox::envelope::{Envelope, MessageId, Meta, Watched},
-    mailbox::message::{Message, Overflow, Priority, Receipt, Reply},
-    mailbox::{Mailbox, Refused},
-    supervision::policy::Backoff,
+    after, interceptor,
+    mailbox::{
+        Mailbox, Refused,
+        access::Grant,
+        backoff::Backoff,
+        current,
+        deadlines::Deadline,
+        envelope::{Envelope, MessageId, Meta, Watched},
+        error::{AskError, SendError, TellError},
+        message::{Message, Overflow, Priority, Receipt, Reply},
+        waits::{self, Waiting},
+    },
 };
 
-/// Where to send messages to an actor. Cheap to clone; stays valid over restarts; closed once the actor has
+/// The address of an actor. Cheap to clone; stays valid over restarts; closed once the actor has
 /// ended for good.
 ///
-/// Messages of one sender through one address are handled in the order in which they were taken, within a
-/// priority.
+/// Messages of one sender through one address are handled in the order in which they were taken,
+/// within a priority.
 pub struct Addr<M: Message> {
     mailbox: Arc<Mailbox<M>>,
-    /// What may be sent through this copy; all if none.
+    /// Rights of the holder of this copy; all if none.
     grant: Option<Arc<Grant>>,
 }
 
-/// How often, and after which waits, a question is put again.
+/// Number of tries of a question, and the delays between them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Retry {
     /// Tries, the first included, at least one.
     pub attempts: u32,
-    /// How long each may take.
+    /// Time limit of each.
     pub each: Duration,
     /// The waits between them.
     pub backoff: Backoff,
@@ -58,8 +60,8 @@ impl<M: Message> Addr<M> {
         &self.mailbox
     }
 
-    /// The same address for a holder who may not send everything: what `grant` does not allow is refused, and
-    /// stands in its audit trail.
+    /// The same address for a holder who may not send everything: what `grant` does not allow is
+    /// refused, and stands in its audit trail.
     pub fn granted(&self, grant: Arc<Grant>) -> Self {
         Self {
             mailbox: self.mailbox.clone(),
@@ -67,12 +69,12 @@ impl<M: Message> Addr<M> {
         }
     }
 
-    /// Puts a message into the mailbox, without waiting. What becomes of one that finds no room is its own to
-    /// say ([`Message::overflow`]).
+    /// Puts a message into the mailbox, without waiting. What becomes of one that finds no room is
+    /// its own to say ([`Message::overflow`]).
     ///
     /// # Errors
-    /// The message is given back if there is no room, its kind may not be sent, the actor's circuit breaker is
-    /// open, or the actor has ended for good.
+    /// The message is given back if there is no room, its kind may not be sent, the actor's circuit
+    /// breaker is open, or the actor has ended for good.
     pub fn tell(&self, msg: M) -> Result<Receipt, TellError<M>> {
         // What may find its mailbox full has to live with it; what must not says so by waiting.
         if matches!(msg.overflow(), Overflow::Block | Overflow::Fail)
@@ -101,9 +103,12 @@ impl<M: Message> Addr<M> {
         ))
     }
 
-    /// Puts a message into the mailbox with what is known of where it came from: for messages from another
-    /// process.
-    pub(crate) fn tell_from(
+    /// Tells a message that came from another process, with the correlation and the deadline that
+    /// it came with.
+    ///
+    /// # Errors
+    /// As [`tell`](Self::tell).
+    pub fn tell_from(
         &self,
         msg: M,
         correlation: Option<MessageId>,
@@ -119,18 +124,27 @@ impl<M: Message> Addr<M> {
         )
     }
 
-    /// Passes a message on on behalf of those who wait for the one in hand: its [`Reply`] goes along, and a
-    /// circle of waiting actors is found through it too. Outside of a handler the same as [`tell`](Self::tell).
+    /// Forwards a message on behalf of the actors that wait for the current one: its [`Reply`] goes
+    /// along, and circles of waiting actors are found through it too. Outside of a handler the same
+    /// as [`tell`](Self::tell).
     ///
     /// # Errors
     /// As [`tell`](Self::tell).
     pub fn forward(&self, msg: M) -> Result<Receipt, TellError<M>> {
-        let held = current::with(|frame| (frame.meta.chain.clone(), frame.meta.deadline));
+        let held = current::with(|frame| {
+            // In another system the numbers of the chain mean other actors.
+            let is_sibling = self
+                .mailbox
+                .home()
+                .is_some_and(|home| Arc::ptr_eq(&home.tables, &frame.tables));
+            let chain = frame.meta.chain.clone().filter(|_| is_sibling);
+            (chain, frame.meta.deadline)
+        });
         let (chain, deadline) = held.unwrap_or_default();
-        let link = chain.clone().zip(self.home());
+        let link = chain.clone().zip(self.mailbox.home());
         let before = link
             .as_ref()
-            .and_then(|(link, home)| current::pass_on(link, home, msg.kind()));
+            .and_then(|(link, home)| home.tables.waits.redirect(link, home.number, msg.kind()));
         let told = self.put(
             msg,
             Meta {
@@ -139,20 +153,20 @@ impl<M: Message> Addr<M> {
                 ..Meta::default()
             },
         );
-        if let (Err(_), Some((link, _)), Some((cell, kind))) = (&told, link, before) {
-            // Nothing was passed on.
-            current::pass_on(&link, &cell, kind);
+        if let (Err(_), Some((link, home)), Some((target, kind))) = (&told, link, before) {
+            // Nothing was forwarded.
+            home.tables.waits.redirect(&link, target, kind);
         }
         told
     }
 
-    /// Puts a message into the mailbox, and waits for room if the message says so ([`Overflow::Block`], the
-    /// default; [`Overflow::Backoff`]): the sender is slowed to the receiver's pace. Not taken if the future is
-    /// dropped before it is ready.
+    /// Puts a message into the mailbox, and waits for room if the message says so
+    /// ([`Overflow::Block`], the default; [`Overflow::Backoff`]): the sender is slowed to the
+    /// receiver's pace. Not taken if the future is dropped before it is ready.
     ///
     /// # Errors
-    /// As [`tell`](Self::tell). A handler that waits for room in the mailbox of an actor which waits for this
-    /// one is told so instead.
+    /// As [`tell`](Self::tell). A handler that waits for room in the mailbox of an actor which
+    /// waits for this one is told so instead.
     pub async fn send(&self, msg: M) -> Result<Receipt, SendError<M>> {
         let msg = self.allow(msg)?;
         match msg.overflow() {
@@ -190,7 +204,7 @@ impl<M: Message> Addr<M> {
             Err(TellError::Full(msg)) => msg,
             taken => return Ok(taken?),
         };
-        let _waiting = match current::wait_for(self.mailbox.home(), msg.kind()) {
+        let _waiting = match waits::wait_for(self.mailbox.home(), msg.kind()) {
             Ok(waiting) => waiting,
             Err(cycle) => return Err(SendError::Cycle { msg, cycle }),
         };
@@ -230,12 +244,14 @@ impl<M: Message> Addr<M> {
         Ok(self.counted(Err(TellError::Full(msg)))?)
     }
 
-    /// Asks a question and waits up to `deadline` for the answer. `make` puts the reply into the message.
+    /// Asks a question and waits up to `deadline` for the answer. `make` puts the reply into the
+    /// message.
     ///
     /// # Errors
-    /// A question that found no room is not queued. After a timeout the question is not handled any more unless
-    /// it had been begun or does not [expire](Message::expires); its answer goes nowhere. An actor that asks in
-    /// its handler one that waits for it, itself or through others, is told the whole circle at once.
+    /// A question that found no room is not queued. After a timeout the question is not handled any
+    /// more unless it had been begun or does not [expire](Message::expires); its answer goes
+    /// nowhere. An actor that asks in its handler one that waits for it, itself or through others,
+    /// is told the whole circle at once.
     pub async fn ask<R: Send + 'static>(
         &self,
         make: impl FnOnce(Reply<R>) -> M,
@@ -244,7 +260,7 @@ impl<M: Message> Addr<M> {
         let (reply, mut answer) = Reply::channel();
         let msg = make(reply);
         let kind = msg.kind();
-        let waiting = current::wait_for(self.mailbox.home(), kind)
+        let waiting = waits::wait_for(self.mailbox.home(), kind)
             .map_err(|cycle| AskError::Cycle { kind, cycle })?;
         let until = after(deadline);
         let chain = waiting
@@ -258,16 +274,16 @@ impl<M: Message> Addr<M> {
         self.put(msg, meta)
             .map_err(|error| AskError::not_taken(error, kind))?;
         let home = self.mailbox.home();
-        let mut timer = Deadline::new(until, home.map(|home| &*home.shared.deadlines));
+        let mut timer = Deadline::new(until, home.map(|home| &*home.tables.deadlines));
         let mut is_gone = false;
         let answered = poll_fn(|cx| {
             if !is_gone && let Poll::Ready(answered) = pin!(&mut answer).poll(cx) {
-                is_gone = answered.is_err() && mutant::active("dropped-reply-unnoticed");
+                is_gone = answered.is_err() && interceptor::ignores_dropped_replies();
                 if !is_gone {
                     return Poll::Ready(answered.map_err(|_| AskError::Dropped { kind }));
                 }
             }
-            if mutant::active("ask-never-ends") {
+            if interceptor::ignores_ask_deadlines() {
                 return Poll::Pending;
             }
             timer
@@ -279,8 +295,8 @@ impl<M: Message> Addr<M> {
         answered
     }
 
-    /// Asks a question again if there was no room, no answer in time, or the handler failed over it. It may
-    /// then be handled more than once.
+    /// Asks a question again if there was no room, no answer in time, or the handler failed over
+    /// it. It may then be handled more than once.
     ///
     /// # Errors
     /// The last try's.
@@ -304,7 +320,8 @@ impl<M: Message> Addr<M> {
 
     fn put(&self, msg: M, meta: Meta) -> Result<Receipt, TellError<M>> {
         let msg = self.allow(msg)?;
-        let (priority, overflow) = (msg.priority(), msg.overflow());
+        let priority = msg.priority();
+        let overflow = msg.overflow();
         self.counted(self.push(msg, Meta { priority, ..meta }, overflow, None))
     }
 
@@ -333,7 +350,7 @@ impl<M: Message> Addr<M> {
         ticket: Option<u64>,
     ) -> Result<Receipt, TellError<M>> {
         current::with(|frame| {
-            meta.sender = frame.home.number;
+            meta.sender = frame.number;
             meta.correlation = meta.correlation.or(Some(frame.correlation));
         });
         let is_timed = self.mailbox.is_timed.load(Relaxed);
@@ -363,7 +380,7 @@ impl<M: Message> Addr<M> {
         self.mailbox.capacity()
     }
 
-    /// Whether the actor has ended for good.
+    /// True once the actor has ended for good.
     pub fn is_closed(&self) -> bool {
         self.mailbox.is_closed()
     }
@@ -375,16 +392,13 @@ impl<M: Message> Addr<M> {
 
     /// System, supervisors and name, joined by slashes; none before there is an actor.
     pub fn path(&self) -> Option<Arc<str>> {
-        self.home().map(|home| home.path.clone())
+        self.mailbox.home().map(|home| home.path.clone())
     }
 
-    /// Whether asking it from the running handler would close a circle.
-    pub(crate) fn would_cycle(&self) -> bool {
-        current::wait_for(self.mailbox.home(), "").is_err()
-    }
-
-    fn home(&self) -> Option<&Arc<Cell>> {
-        self.mailbox.home()
+    /// True if asking this actor from the running handler would close a circle of actors that wait
+    /// for each other.
+    pub fn would_cycle(&self) -> bool {
+        waits::would_cycle(self.mailbox.home())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Messages that nobody handled, and why.
+//! Messages that were not handled, with the reasons.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,7 +12,7 @@ use crate::lock;
 /// Dead letters that are kept to be looked at; the counts go on for ever.
 pub const DEAD_LETTERS_KEPT: usize = 256;
 
-/// Why a message that was taken, or dropped in place of being taken, was not handled to its end.
+/// Reason for which a message was not handled to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// It was dropped for a newer one, as its [`Overflow`](crate::Overflow) says.
@@ -25,8 +25,8 @@ pub enum Reason {
     Killed,
     /// Handling it failed in each of its tries.
     Poison,
-    /// A stop's deadline, or the watchdog, cut its handling off; or it is a timer's, and its incarnation failed in the
-    /// batch before it was taken.
+    /// A stop's deadline, or the watchdog, cut its handling off; or it is a timer's, and its
+    /// incarnation failed in the batch before it was taken.
     Interrupted,
     /// The actor ended for good before its turn came.
     Abandoned,
@@ -50,18 +50,18 @@ impl Reason {
     }
 }
 
-/// A message that nobody handled. The message itself is gone.
+/// A message that was not handled. The message itself is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// When it was given up.
+    /// Time at which it was given up.
     pub at: Instant,
     /// Path of the actor that it was for.
     pub to: Arc<str>,
     /// Path of the actor that sent it; none if it came from outside, or was sent by a task.
     pub from: Option<Arc<str>>,
-    /// What it was.
+    /// Kind of the message.
     pub kind: &'static str,
-    /// Why it was given up.
+    /// Reason.
     pub reason: Reason,
 }
 
@@ -91,23 +91,29 @@ impl DeadLetters {
 }
 
 #[derive(Default)]
-pub(crate) struct Graveyard(Mutex<Graves>);
+pub(crate) struct DeadLetterLog(Mutex<Letters>);
 
 #[derive(Default)]
-struct Graves {
+struct Letters {
     last: VecDeque<DeadLetter>,
     /// Bounded by the actors that the system has had: names are reused over restarts.
     counts: BTreeMap<(Arc<str>, Reason), u64>,
 }
 
-impl Graveyard {
-    pub fn bury(&self, to: &Arc<str>, from: Option<Arc<str>>, kind: &'static str, reason: Reason) {
-        let mut graves = lock(&self.0);
-        *graves.counts.entry((to.clone(), reason)).or_default() += 1;
-        if graves.last.len() == DEAD_LETTERS_KEPT {
-            graves.last.pop_front();
+impl DeadLetterLog {
+    pub fn record(
+        &self,
+        to: &Arc<str>,
+        from: Option<Arc<str>>,
+        kind: &'static str,
+        reason: Reason,
+    ) {
+        let mut letters = lock(&self.0);
+        *letters.counts.entry((to.clone(), reason)).or_default() += 1;
+        if letters.last.len() == DEAD_LETTERS_KEPT {
+            letters.last.pop_front();
         }
-        graves.last.push_back(DeadLetter {
+        letters.last.push_back(DeadLetter {
             at: time::now(),
             to: to.clone(),
             from,
@@ -116,11 +122,11 @@ impl Graveyard {
         });
     }
 
-    pub fn look(&self) -> DeadLetters {
-        let graves = lock(&self.0);
+    pub fn read(&self) -> DeadLetters {
+        let letters = lock(&self.0);
         DeadLetters {
-            last: graves.last.iter().cloned().collect(),
-            counts: graves.counts.clone(),
+            last: letters.last.iter().cloned().collect(),
+            counts: letters.counts.clone(),
         }
     }
 }
@@ -131,13 +137,13 @@ mod tests {
 
     #[test]
     fn the_last_are_kept_and_all_are_counted() {
-        let graveyard = Graveyard::default();
+        let log = DeadLetterLog::default();
         let to: Arc<str> = "s/a".into();
         for _ in 0..DEAD_LETTERS_KEPT + 5 {
-            graveyard.bury(&to, None, "old", Reason::Expired);
+            log.record(&to, None, "old", Reason::Expired);
         }
-        graveyard.bury(&to, Some("s/b".into()), "new", Reason::Killed);
-        let letters = graveyard.look();
+        log.record(&to, Some("s/b".into()), "new", Reason::Killed);
+        let letters = log.read();
         assert_eq!(letters.last.len(), DEAD_LETTERS_KEPT);
         let last = letters.last.last().expect("some");
         assert_eq!(

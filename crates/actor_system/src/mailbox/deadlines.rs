@@ -1,8 +1,8 @@
-//! When askers give up: one timer for all questions of a system.
+//! Deadlines of questions: one timer for all questions of a system.
 //!
-//! A question is mostly answered long before its deadline, so a timer of its own would be set up and taken down
-//! for nothing. Here it takes a slot, and one task sleeps until the earliest deadline that it has seen; questions
-//! that are asked meanwhile end later than that, as a rule, and do not wake it.
+//! Most questions are answered long before their deadline, so a timer of its own would be set and
+//! cancelled for nothing. Here a question takes a slot, and one task sleeps until the earliest
+//! deadline that it knows; later questions end after that, as a rule, and do not wake it.
 
 use std::{
     future::Future,
@@ -29,15 +29,16 @@ pub(crate) struct Deadlines {
 struct Slots {
     waiting: Vec<Option<(Instant, Waker)>>,
     free: Vec<usize>,
-    /// When the task looks again; none if nothing waited when it last did.
+    /// Time of the next check; none if there was no question at the last one.
     next: Option<Instant>,
-    /// Whether the system is gone: nobody enters any more, and the task ends with the last that waits.
+    /// True once the system is gone: no question enters any more, and the task ends with the last
+    /// one.
     is_closed: bool,
 }
 
 impl Deadlines {
-    /// Wakes those whose deadline has come, for as long as the system lives, and until the last that waits is
-    /// woken.
+    /// Wakes those whose deadline has come, for as long as the system lives, and until the last
+    /// that waits is woken.
     pub async fn watch(self: Arc<Self>) {
         loop {
             let earlier = self.earlier.notified();
@@ -107,7 +108,8 @@ impl Deadlines {
 }
 
 impl Slots {
-    /// The earliest deadline to come, and those to be woken now. Theirs is over, but the slot stays theirs.
+    /// The earliest deadline to come, and those to be woken now. Theirs is over, but the slot stays
+    /// theirs.
     fn look(&mut self, now: Instant) -> (Option<Instant>, Vec<Waker>) {
         let waiting = self.waiting.iter().flatten();
         let due = waiting
@@ -120,12 +122,12 @@ impl Slots {
     }
 }
 
-/// A deadline that is waited for, in the system of the one that was asked or by itself.
+/// A pending deadline, among those of the system of the asked actor or by itself.
 pub(crate) struct Deadline<'a> {
     at: Instant,
     among: Option<&'a Deadlines>,
     slot: Option<usize>,
-    /// Where there is no system yet, or any more.
+    /// Timer of its own, for an actor without a running system.
     alone: Option<time::Sleep>,
 }
 

@@ -1,4 +1,5 @@
-//! What goes with a message: who sent it, because of what, until when, and on whose behalf.
+//! Metadata of a message: its sender, its cause, its deadline, and the actors that wait for its
+//! answer.
 
 use std::{
     fmt,
@@ -7,14 +8,15 @@ use std::{
     time::Instant,
 };
 
-use crate::{actor::cell::Cell, mailbox::message::Priority};
+use crate::mailbox::message::Priority;
 
 /// Names one message within a system: the mailbox it was put into and its number there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(NonZeroU64);
 
 impl MessageId {
-    /// Bits of the number within the mailbox: enough for a million messages a second for half a year.
+    /// Bits of the number within the mailbox: enough for a million messages a second for half a
+    /// year.
     const SEQUENCE_BITS: u32 = 44;
 
     pub(crate) fn new(actor: u32, sequence: u64) -> Self {
@@ -46,7 +48,7 @@ impl fmt::Display for MessageId {
     }
 }
 
-/// What a handler can know about the message in its hand, see [`Context::envelope`](crate::Context::envelope).
+/// Metadata of the message that is handled, see [`Context::envelope`](crate::Context::envelope).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvelopeInfo {
     /// This message.
@@ -55,31 +57,32 @@ pub struct EnvelopeInfo {
     pub correlation: MessageId,
     /// Path of the actor that sent it; none if it came from outside, or was sent by a task.
     pub sender: Option<Arc<str>>,
-    /// How urgent it is.
+    /// Priority.
     pub priority: Priority,
-    /// When nobody waits for the answer any more.
+    /// Time at which the asker gives up.
     pub deadline: Option<Instant>,
-    /// When it was put into the mailbox, if metrics are on.
+    /// Time at which it was sent, while times are measured.
     pub sent: Option<Instant>,
     /// Earlier incarnations that failed over it.
     pub attempt: u8,
-    /// The actors that wait for the answer, each for the one before it; the first is the one that asked.
+    /// The actors that wait for the answer, each for the previous one; the first is the asker.
     pub waiting: Vec<Arc<str>>,
 }
 
 /// An actor that waits for an answer in its handler, and those that wait for that handler.
 pub(crate) struct Link {
-    pub asker: Arc<Cell>,
-    /// What the asker was handling.
+    /// Number of the actor.
+    pub asker: u32,
+    /// Kind of the message that the asker handles.
     pub kind: &'static str,
     pub parent: Option<Arc<Link>>,
-    /// Whether the asker has its answer, or has given up.
+    /// True once the asker has its answer or has given up.
     pub is_over: AtomicBool,
 }
 
 impl Link {
-    pub fn chain(link: &Option<Arc<Self>>) -> impl Iterator<Item = &Self> {
-        std::iter::successors(link.as_deref(), |link| link.parent.as_deref())
+    pub fn chain(link: Option<&Arc<Self>>) -> impl Iterator<Item = &Self> {
+        std::iter::successors(link.map(|link| &**link), |link| link.parent.as_deref())
     }
 }
 
@@ -98,9 +101,9 @@ pub(crate) struct Meta {
     pub sender: u32,
     pub priority: Priority,
     pub attempt: u8,
-    /// Whether it may be dropped for a newer one.
+    /// True if it may be dropped for a newer one.
     pub is_droppable: bool,
-    /// Whether it is in the mailbox's index of keys.
+    /// True if it is in the mailbox's index of keys.
     pub has_key: bool,
     pub deadline: Option<Instant>,
     pub chain: Option<Arc<Link>>,

@@ -1,4 +1,4 @@
-//! What a message says about itself, and the way back to one who asked.
+//! The message trait, and the reply to a question.
 
 use std::{fmt, time::Duration};
 
@@ -6,54 +6,55 @@ use alys_runtime::sync::oneshot;
 
 use crate::mailbox::current;
 
-/// What an actor understands: one enum an actor.
+/// The messages of an actor, as one enum.
 ///
-/// All methods but [`kind`](Self::kind) have defaults that fit most messages. They are called while a mailbox
-/// is locked, so they must be cheap and must not send.
+/// All methods but [`kind`](Self::kind) have defaults that fit most messages. They are called while
+/// a mailbox is locked, so they must be cheap and must not send.
 pub trait Message: Sized + Send + 'static {
-    /// The name of the variant, for traces and metrics. Names must come from a fixed set, because each has its
-    /// own counters.
+    /// The name of the variant, for traces and metrics. Names must come from a fixed set, because
+    /// each has its own counters.
     fn kind(&self) -> &'static str;
 
-    /// How urgent it is. Messages of one sender keep their order within a priority, not across priorities.
+    /// Priority. Messages of one sender keep their order within a priority, not across priorities.
     fn priority(&self) -> Priority {
         Priority::Normal
     }
 
-    /// What becomes of it when the mailbox has no room.
+    /// Policy for a mailbox without room.
     fn overflow(&self) -> Overflow {
         Overflow::Block
     }
 
-    /// Takes in a newer message of the same [`Overflow::Coalesce`] key, in the place of the older one.
+    /// Takes in a newer message of the same [`Overflow::Coalesce`] key, in the place of the older
+    /// one.
     fn absorb(&mut self, newer: Self) {
         *self = newer;
     }
 
     /// A copy to be handled first by the next incarnation if handling this message fails, at most
-    /// [`MAX_REDELIVERIES`](crate::MAX_REDELIVERIES) times. None, the default: the message that killed an actor
-    /// does not come back.
+    /// [`MAX_REDELIVERIES`](crate::MAX_REDELIVERIES) times. None, the default: the message that
+    /// killed an actor does not come back.
     fn again(&self) -> Option<Self> {
         None
     }
 
-    /// Whether it is dropped instead of handled once its deadline has passed: nobody waits for the answer.
+    /// True if it is dropped instead of handled after its deadline, because its asker has given up.
     fn expires(&self) -> bool {
         true
     }
 
-    /// What it holds in memory, in bytes, for mailboxes with a limit on that.
+    /// Bytes that it holds in memory, for mailboxes with a limit on bytes.
     fn size(&self) -> usize {
         size_of::<Self>()
     }
 }
 
-/// How urgent a message is. A more urgent one overtakes those that wait, but a waiting priority is served at
-/// least once in [`PATIENCE`](crate::PATIENCE) messages.
+/// Priority of a message. A more urgent one overtakes queued ones, but a priority with queued
+/// messages is served at least once in [`MAX_OVERTAKES`](crate::MAX_OVERTAKES) messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(u8)]
 pub enum Priority {
-    /// When there is nothing else.
+    /// Handled when no other message is queued.
     Low,
     /// The default.
     #[default]
@@ -69,7 +70,7 @@ impl Priority {
     pub const ALL: [Self; 4] = [Self::Low, Self::Normal, Self::High, Self::Critical];
 }
 
-/// What becomes of a message that finds no room.
+/// Policy for a message that finds no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Overflow {
     /// `send` waits for room; `tell` and `ask`, which never wait for it, give the message back.
@@ -77,12 +78,14 @@ pub enum Overflow {
     Block,
     /// It is given back, by `send` too.
     Fail,
-    /// The oldest waiting message that says the same of itself, and is no more urgent, is dropped for it; several
-    /// if it takes as many to keep within a limit of bytes. Given back if they would not make room.
+    /// The oldest waiting message that says the same of itself, and is no more urgent, is dropped
+    /// for it; several if it takes as many to keep within a limit of bytes. Given back if they
+    /// would not make room.
     DropOldest,
     /// It is dropped.
     DropNewest,
-    /// `send` tries again after growing waits, then gives the message back; `tell` and `ask` give it back.
+    /// `send` tries again after growing waits, then gives the message back; `tell` and `ask` give
+    /// it back.
     Backoff {
         /// Before the second try; doubled from try to try, less up to a fifth by chance.
         initial: Duration,
@@ -91,12 +94,12 @@ pub enum Overflow {
         /// Tries, the first included.
         attempts: u32,
     },
-    /// A waiting message with the same key takes it in ([`Message::absorb`]), whether there is room or not.
-    /// Given back if there is neither room nor such a message.
+    /// A waiting message with the same key takes it in ([`Message::absorb`]), whether there is room
+    /// or not. Given back if there is neither room nor such a message.
     Coalesce(u64),
 }
 
-/// What became of a message that was not given back.
+/// Outcome of a message that was accepted or dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Receipt {
     /// It waits for its turn.
@@ -114,7 +117,7 @@ pub enum Receipt {
 pub struct Reply<R>(oneshot::Sender<R>);
 
 impl<R> Reply<R> {
-    /// Answers. False if nobody waits any more.
+    /// Answers. False if the asker has given up.
     pub fn send(self, answer: R) -> bool {
         if current::loses_replies() {
             return false;
@@ -122,7 +125,7 @@ impl<R> Reply<R> {
         self.0.send(answer).is_ok()
     }
 
-    /// Whether nobody waits any more, so that the work for the answer can be saved.
+    /// True if the asker has given up, so that the answer need not be computed.
     pub fn is_closed(&self) -> bool {
         self.0.is_closed()
     }

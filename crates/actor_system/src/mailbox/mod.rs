@@ -1,14 +1,19 @@
-//! The bounded queue in front of an actor: what senders and the actor's task share, and the reader's end.
+//! The bounded queue in front of an actor: the part that senders and the actor's task share, and
+//! the reader.
 
 pub mod access;
 pub(crate) mod address;
+pub(crate) mod backoff;
 pub(crate) mod current;
 pub(crate) mod dead_letters;
 pub(crate) mod deadlines;
 pub(crate) mod envelope;
+pub(crate) mod error;
+pub(crate) mod home;
 pub(crate) mod message;
 pub(crate) mod queues;
 pub(crate) mod stats;
+pub(crate) mod waits;
 
 use std::{
     collections::VecDeque,
@@ -20,32 +25,32 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use alys_runtime::{mutant, sync::Notify};
+use alys_runtime::sync::Notify;
 
 use crate::{
-    actor::cell::Cell,
-    lock,
+    interceptor, lock,
     mailbox::address::Addr,
     mailbox::dead_letters::Reason,
     mailbox::envelope::Envelope,
+    mailbox::home::Home,
     mailbox::message::{Message, Overflow, Receipt},
-    mailbox::queues::{Lanes, NORMAL, Turns},
+    mailbox::queues::{NORMAL, PriorityQueues, Turns},
     mailbox::stats::Stats,
 };
 
-/// Messages of the normal priority that the reader takes into its hand at once, so that it does not lock the
-/// mailbox for each.
+/// Messages of the normal priority that the reader takes into its hand at once, so that it does not
+/// lock the mailbox for each.
 const MAX_HELD: usize = 64;
 
-/// The part of a mailbox, one in so many, that is free before those who wait for room are woken.
+/// One part in this many of a mailbox must be free before waiting senders are woken.
 const SLACK_PART: usize = 4;
 
-/// How much may wait in a mailbox.
+/// Capacity of a mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Messages, at least one.
     pub messages: usize,
-    /// What they say that they hold ([`Message::size`]), in bytes. One message always fits, however large.
+    /// Sum of their sizes ([`Message::size`]), in bytes. One message always fits, however large.
     pub bytes: Option<usize>,
 }
 
@@ -60,15 +65,15 @@ impl From<usize> for Limits {
 
 /// A mailbox that no actor reads yet: the address can be handed out, and messages wait.
 ///
-/// Dropping the slot closes the mailbox. A `usize` becomes a slot of that capacity where one is asked for, and
-/// so do [`Limits`].
+/// Dropping the slot closes the mailbox. A `usize` becomes a slot of that capacity where one is
+/// asked for, and so do [`Limits`].
 pub struct Slot<M: Message> {
     pub(crate) addr: Addr<M>,
     pub(crate) reader: Reader<M>,
 }
 
-/// A mailbox, before there is an actor to read it: actors that refer to each other in a circle are all given
-/// their addresses first and started then.
+/// A mailbox, before there is an actor to read it: actors that refer to each other in a circle are
+/// all given their addresses first and started then.
 pub fn mailbox<M: Message>(limits: impl Into<Limits>) -> (Addr<M>, Slot<M>) {
     let mailbox = Arc::new(Mailbox::new(limits.into()));
     let addr = Addr::new(mailbox.clone());
@@ -101,50 +106,50 @@ impl<M: Message> fmt::Debug for Slot<M> {
     }
 }
 
-/// What senders and reader share.
+/// State that senders and the reader share.
 pub(crate) struct Mailbox<M> {
     state: Mutex<State<M>>,
     /// As in the state, to be read without its lock.
     queued: AtomicUsize,
     aside: AtomicUsize,
-    /// Messages in the reader's hand. Written by the reader alone.
+    /// Messages that the reader holds. Written by the reader alone.
     held: AtomicUsize,
     /// Senders that wait for room.
     waiting: AtomicUsize,
     limits: Limits,
     is_closed: AtomicBool,
-    /// Whether those who wait for the end have been told, which is after all is counted.
+    /// True once the end was announced, which happens after all messages are counted.
     is_announced: AtomicBool,
-    /// Whether nothing is taken for now: the actor's circuit breaker is open.
+    /// True while the actor's circuit breaker is open.
     is_refusing: AtomicBool,
-    /// Whether times are taken.
+    /// True while times are measured.
     pub is_timed: AtomicBool,
     closed: Notify,
     pub stats: Arc<Stats>,
     /// The actor, once there is one.
-    home: OnceLock<Arc<Cell>>,
+    home: OnceLock<Home>,
 }
 
 struct State<M> {
-    lanes: Lanes<M>,
+    queues: PriorityQueues<M>,
     sequence: u64,
     is_open: bool,
     reader: Option<Waker>,
     /// In the order in which they came.
     senders: VecDeque<Sender>,
-    /// Senders for whom there is room, and who have been woken, with the size of their message.
+    /// Senders that were woken because there is room, with the size of their message.
     admitted: Vec<(u64, usize)>,
     next_ticket: u64,
 }
 
-/// One who waits for room.
+/// A sender that waits for room.
 struct Sender {
     ticket: u64,
     size: usize,
     waker: Waker,
 }
 
-/// Why a message was not taken.
+/// Reason for which a message was not accepted.
 pub(crate) enum Refused {
     Full,
     Closed,
@@ -154,7 +159,7 @@ pub(crate) enum Refused {
 impl<M: Message> Mailbox<M> {
     fn new(limits: Limits) -> Self {
         let state = State {
-            lanes: Lanes::default(),
+            queues: PriorityQueues::default(),
             sequence: 0,
             is_open: true,
             reader: None,
@@ -182,12 +187,12 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
-    pub fn home(&self) -> Option<&Arc<Cell>> {
+    pub fn home(&self) -> Option<&Home> {
         self.home.get()
     }
 
-    pub fn set_home(&self, cell: Arc<Cell>) {
-        let _already_there = self.home.set(cell);
+    pub fn set_home(&self, home: Home) {
+        let _already_there = self.home.set(home);
     }
 
     pub fn depth(&self) -> usize {
@@ -216,8 +221,8 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
-    /// Puts a message in, with the ticket of a sender that was admitted or without one. A message that is
-    /// dropped, this one or another, becomes a dead letter.
+    /// Puts a message in, with the ticket of a sender that was admitted or without one. A message
+    /// that is dropped, this one or another, becomes a dead letter.
     pub fn push(
         &self,
         mut envelope: Envelope<M>,
@@ -237,7 +242,7 @@ impl<M: Message> Mailbox<M> {
             return Err((Refused::Closed, envelope.msg));
         }
         if let Overflow::Coalesce(key) = overflow {
-            match state.lanes.absorb(key, envelope.msg) {
+            match state.queues.absorb(key, envelope.msg) {
                 Ok(()) => {
                     state.sequence += 1;
                     self.stats.accepted.store(state.sequence, Relaxed);
@@ -248,7 +253,8 @@ impl<M: Message> Mailbox<M> {
             }
         }
         let is_admitted = ticket.is_some_and(|ticket| state.give_up(ticket, &self.waiting));
-        // Room that is there while others wait is too little for the first of them: it is not taken from under it.
+        // Room that is there while others wait is too little for the first of them: it is not taken
+        // from under it.
         let is_first = state.senders.is_empty();
         let size = envelope.msg.size();
         if !(is_admitted || is_first && self.has_room(&state, size)) {
@@ -256,19 +262,20 @@ impl<M: Message> Mailbox<M> {
                 Overflow::DropNewest => {
                     drop(state);
                     self.stats.refused.fetch_add(1, Relaxed);
-                    self.bury(Reason::DroppedNewest, &envelope);
+                    self.record_dead_letter(Reason::DroppedNewest, &envelope);
                     return Ok(Receipt::Dropped);
                 }
                 Overflow::DropOldest => {
-                    // Without a limit on bytes one message is room enough: nothing needs to be counted.
+                    // Without a limit on bytes one message is room enough: nothing needs to be
+                    // counted.
                     let is_enough = self.limits.bytes.is_none() || {
-                        let droppable = state.lanes.droppable(envelope.meta.priority);
+                        let droppable = state.queues.droppable(envelope.meta.priority);
                         droppable.0 > 0 && self.has_room_without(&state, size, droppable)
                     };
                     if !is_enough {
                         return Err((Refused::Full, envelope.msg));
                     }
-                    while let Some(oldest) = state.lanes.drop_oldest(envelope.meta.priority) {
+                    while let Some(oldest) = state.queues.drop_oldest(envelope.meta.priority) {
                         dropped.push(oldest);
                         if self.has_room(&state, size) {
                             break;
@@ -283,7 +290,7 @@ impl<M: Message> Mailbox<M> {
                 | Overflow::Fail
                 | Overflow::Backoff { .. }
                 | Overflow::Coalesce(_) => {
-                    if mutant::active("full-drops-accepted") {
+                    if interceptor::drops_accepted_when_full() {
                         state.sequence += 1;
                         self.stats.accepted.store(state.sequence, Relaxed);
                         return Ok(Receipt::Queued);
@@ -294,7 +301,7 @@ impl<M: Message> Mailbox<M> {
         }
         state.sequence += 1;
         envelope.meta.sequence = state.sequence;
-        state.lanes.push(envelope, overflow);
+        state.queues.push(envelope, overflow);
         self.mirror(&state);
         self.stats.accepted.store(state.sequence, Relaxed);
         let reader = state.reader.take();
@@ -304,16 +311,15 @@ impl<M: Message> Mailbox<M> {
         }
         for dropped in dropped {
             self.stats.dropped.fetch_add(1, Relaxed);
-            self.bury(Reason::DroppedOldest, &dropped);
+            self.record_dead_letter(Reason::DroppedOldest, &dropped);
         }
         Ok(receipt)
     }
 
-    /// Notes a message that nobody will handle.
-    pub fn bury(&self, reason: Reason, envelope: &Envelope<M>) {
+    /// Records a dead letter.
+    pub fn record_dead_letter(&self, reason: Reason, envelope: &Envelope<M>) {
         if let Some(home) = self.home() {
-            home.shared
-                .bury(home, reason, envelope.msg.kind(), envelope.meta.sender);
+            home.record_dead_letter(reason, envelope.msg.kind(), envelope.meta.sender);
         }
     }
 
@@ -321,17 +327,17 @@ impl<M: Message> Mailbox<M> {
         self.has_room_without(state, size, (0, 0))
     }
 
-    /// Whether there would be room without so many of the waiting messages, and their bytes.
+    /// True if there would be room after this many queued messages, with these bytes, were dropped.
     fn has_room_without(
         &self,
         state: &State<M>,
         size: usize,
         (messages, bytes): (usize, usize),
     ) -> bool {
-        let taken = state.lanes.len() - messages + self.held.load(Relaxed) + state.admitted.len();
+        let taken = state.queues.len() - messages + self.held.load(Relaxed) + state.admitted.len();
         let fits = self.limits.bytes.is_none_or(|limit| {
             let admitted: usize = state.admitted.iter().map(|(_, size)| size).sum();
-            (state.lanes.bytes() - bytes)
+            (state.queues.bytes() - bytes)
                 .saturating_add(admitted)
                 .saturating_add(size)
                 <= limit
@@ -340,17 +346,18 @@ impl<M: Message> Mailbox<M> {
     }
 
     fn mirror(&self, state: &State<M>) {
-        self.queued.store(state.lanes.len(), Relaxed);
-        self.aside.store(state.lanes.aside(), Relaxed);
+        self.queued.store(state.queues.len(), Relaxed);
+        self.aside.store(state.queues.aside(), Relaxed);
     }
 
-    /// What waits, in bytes as the messages say. What is in the reader's hand is not counted.
+    /// Sum of the sizes of the queued messages, in bytes. Those that the reader holds are not
+    /// counted.
     pub fn bytes(&self) -> usize {
-        lock(&self.state).lanes.bytes()
+        lock(&self.state).queues.bytes()
     }
 
-    /// Waits in line for room. Ready once there is room for the holder of the ticket, or the mailbox is closed
-    /// or refuses.
+    /// Waits in line for room. Ready once there is room for the holder of the ticket, or the
+    /// mailbox is closed or refuses.
     pub fn poll_room(&self, ticket: &mut Option<u64>, size: usize, cx: &Context<'_>) -> Poll<()> {
         let mut state = lock(&self.state);
         if !state.is_open || self.is_refusing.load(Relaxed) {
@@ -402,14 +409,15 @@ impl<M: Message> Mailbox<M> {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Whether it is worth waking those who wait for room: for several messages at once rather than for each, as
-    /// a sender that is woken for one place is back in line before the next is free.
+    /// True if waking the senders that wait for room pays: for several messages at once rather than
+    /// for each, because a sender that is woken for one place is back in line before the next is
+    /// free.
     fn has_slack(&self) -> bool {
         let slack = (self.limits.messages / SLACK_PART).max(1);
         self.limits.bytes.is_some() || self.depth() + slack <= self.limits.messages
     }
 
-    /// Admits senders for whom there is room.
+    /// Admits waiting senders while there is room.
     fn admit(&self, state: &mut State<M>) -> Vec<Waker> {
         let mut woken = Vec::new();
         while let Some(first) = state.senders.front()
@@ -426,7 +434,8 @@ impl<M: Message> Mailbox<M> {
 impl<M> State<M> {
     /// Forgets a sender that waited. Whether it had been admitted.
     fn give_up(&mut self, ticket: u64, waiting: &AtomicUsize) -> bool {
-        let (admitted, senders) = (self.admitted.len(), self.senders.len());
+        let admitted = self.admitted.len();
+        let senders = self.senders.len();
         self.admitted.retain(|(other, _)| *other != ticket);
         let was_admitted = self.admitted.len() < admitted;
         if !was_admitted {
@@ -439,7 +448,7 @@ impl<M> State<M> {
     }
 }
 
-/// What a mailbox shows of itself whatever its messages are.
+/// A mailbox, independent of the type of its messages.
 pub(crate) trait View: Send + Sync {
     fn depth(&self) -> (usize, usize);
     fn refuse(&self, is_refusing: bool);
@@ -453,7 +462,7 @@ impl<M: Message> View for Mailbox<M> {
     fn refuse(&self, is_refusing: bool) {
         Mailbox::refuse(self, is_refusing);
         if is_refusing {
-            // Those in line are told at once.
+            // Waiting senders fail at once.
             let senders = std::mem::take(&mut lock(&self.state).senders);
             self.waiting.fetch_sub(senders.len(), Relaxed);
             senders.into_iter().for_each(|sender| sender.waker.wake());
@@ -494,7 +503,7 @@ impl<M: Message> Reader<M> {
     /// The next message, if there is one.
     pub fn pop(&mut self) -> Option<Envelope<M>> {
         let mailbox = &*self.mailbox;
-        // What comes at this very moment is seen under the lock, before the reader sleeps.
+        // A message that arrives right now is seen under the lock, before the reader sleeps.
         if self.is_empty() {
             return None;
         }
@@ -509,14 +518,14 @@ impl<M: Message> Reader<M> {
             return Some(envelope);
         }
         let mut state = lock(&mailbox.state);
-        let lane = state.lanes.choose(&mut self.turns, self.held.len())?;
+        let lane = state.queues.choose(&mut self.turns, self.held.len())?;
         let envelope = if lane == NORMAL && !self.held.is_empty() {
             self.held.pop_front()
         } else {
-            let first = state.lanes.pop(lane);
+            let first = state.queues.pop(lane);
             if lane == NORMAL {
                 while self.held.len() + 1 < self.max_held
-                    && let Some(more) = state.lanes.pop(NORMAL)
+                    && let Some(more) = state.queues.pop(NORMAL)
                 {
                     self.held.push_back(more);
                 }
@@ -542,7 +551,7 @@ impl<M: Message> Reader<M> {
             return Poll::Ready(());
         }
         let mut state = lock(&self.mailbox.state);
-        if state.lanes.len() > 0 || !state.is_open {
+        if state.queues.len() > 0 || !state.is_open {
             return Poll::Ready(());
         }
         match &mut state.reader {
@@ -556,10 +565,10 @@ impl<M: Message> Reader<M> {
     pub fn put_back(&mut self, envelopes: impl DoubleEndedIterator<Item = Envelope<M>>) {
         let mut state = lock(&self.mailbox.state);
         for envelope in std::mem::take(&mut self.held).into_iter().rev() {
-            state.lanes.put_back(envelope);
+            state.queues.put_back(envelope);
         }
         for envelope in envelopes.rev() {
-            state.lanes.put_back(envelope);
+            state.queues.put_back(envelope);
         }
         self.mailbox.held.store(0, Relaxed);
         self.mailbox.mirror(&state);
@@ -569,7 +578,7 @@ impl<M: Message> Reader<M> {
         self.mailbox.depth() == 0
     }
 
-    /// Nothing new is taken from now on; what waits can still be read.
+    /// Closes the mailbox to senders; queued messages can still be read.
     pub fn close(&mut self) {
         self.shut();
         self.announce();
@@ -580,7 +589,7 @@ impl<M: Message> Reader<M> {
         state.is_open = false;
         let senders = std::mem::take(&mut state.senders);
         self.mailbox.waiting.fetch_sub(senders.len(), Relaxed);
-        // Before anybody is told so: who is refused looks here for the reason.
+        // Before the senders wake, because they read the reason here.
         self.mailbox.is_closed.store(true, Relaxed);
         drop(state);
         senders.into_iter().for_each(|sender| sender.waker.wake());
@@ -591,20 +600,20 @@ impl<M: Message> Reader<M> {
         self.mailbox.closed.notify_waiters();
     }
 
-    /// Closes the mailbox and drops what waits. How many messages that were.
+    /// Closes the mailbox and drops the queued messages. Returns their number.
     pub fn abandon(&mut self) -> usize {
         self.shut();
         let mut left: Vec<_> = std::mem::take(&mut self.held).into();
         let mut state = lock(&self.mailbox.state);
-        left.extend(state.lanes.take_all());
+        left.extend(state.queues.take_all());
         self.mailbox.held.store(0, Relaxed);
         self.mailbox.mirror(&state);
         drop(state);
         for envelope in &left {
-            self.mailbox.bury(Reason::Abandoned, envelope);
+            self.mailbox.record_dead_letter(Reason::Abandoned, envelope);
         }
         add(&self.mailbox.stats.abandoned, left.len() as u64);
-        // Who waits for the end sees what was left.
+        // Waiters for the end can then read the counts.
         self.announce();
         left.len()
     }
@@ -616,7 +625,7 @@ impl<M: Message> Drop for Reader<M> {
     }
 }
 
-/// Adds to a figure that one task alone writes.
+/// Adds to a counter that one task alone writes.
 pub(crate) fn add(figure: &AtomicU64, more: u64) {
     figure.store(figure.load(Relaxed).wrapping_add(more), Relaxed);
 }

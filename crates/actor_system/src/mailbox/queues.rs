@@ -1,35 +1,35 @@
-//! The order of a mailbox: one queue a priority, and which of them is next. Pure: no locks, no time.
+//! The queues of a mailbox, one a priority, and the choice of the next one. Pure: no locks, no
+//! time.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     mem,
 };
 
-use alys_runtime::mutant;
-
 use crate::{
+    interceptor,
     mailbox::envelope::Envelope,
     mailbox::message::{Message, Overflow, Priority},
 };
 
 /// Messages that may overtake a waiting one of a lower priority before that is served.
-pub const PATIENCE: u32 = 16;
+pub const MAX_OVERTAKES: u32 = 16;
 
 const LANES: usize = Priority::ALL.len();
 pub(crate) const NORMAL: usize = Priority::Normal as usize;
 
-/// Waiting messages, each in the lane of its priority, in the order of their numbers.
-pub(crate) struct Lanes<M> {
+/// Queued messages, each in the queue of its priority, in the order of their numbers.
+pub(crate) struct PriorityQueues<M> {
     lanes: [VecDeque<Envelope<M>>; LANES],
-    /// How many may be dropped for a newer one, by lane.
+    /// Messages that may be dropped for a newer one, by queue.
     droppable: [usize; LANES],
-    /// Where the messages with a key wait.
+    /// Queue and sequence number of the messages with a key.
     keys: BTreeMap<u64, (usize, u64)>,
     len: usize,
     bytes: usize,
 }
 
-impl<M> Default for Lanes<M> {
+impl<M> Default for PriorityQueues<M> {
     fn default() -> Self {
         Self {
             lanes: Default::default(),
@@ -41,12 +41,12 @@ impl<M> Default for Lanes<M> {
     }
 }
 
-impl<M: Message> Lanes<M> {
+impl<M: Message> PriorityQueues<M> {
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// What the waiting messages say that they hold.
+    /// Sum of the sizes of the queued messages, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -69,7 +69,7 @@ impl<M: Message> Lanes<M> {
         let waiting = &mut self.lanes[lane];
         waiting.push_back(envelope);
         let last = waiting.len() - 1;
-        if last > 1 && mutant::active("mailbox-overtakes") {
+        if last > 1 && interceptor::overtakes() {
             waiting.swap(last, last - 1);
         }
     }
@@ -80,7 +80,7 @@ impl<M: Message> Lanes<M> {
         if envelope.meta.has_key
             && let Overflow::Coalesce(key) = envelope.msg.overflow()
         {
-            // One with the same key may have come meanwhile; then that stays the one that takes in others.
+            // A newer message with the same key may be queued by now; it goes on taking in others.
             self.keys
                 .entry(key)
                 .or_insert((lane, envelope.meta.sequence));
@@ -120,7 +120,8 @@ impl<M: Message> Lanes<M> {
             })
     }
 
-    /// Removes the oldest message that may be dropped for one of `priority`, from the least urgent lane first.
+    /// Removes the oldest message that may be dropped for one of `priority`, from the least urgent
+    /// lane first.
     pub fn drop_oldest(&mut self, priority: Priority) -> Option<Envelope<M>> {
         let lane = (0..=priority as usize).find(|lane| self.droppable[*lane] > 0)?;
         let at = self.lanes[lane]
@@ -137,7 +138,8 @@ impl<M: Message> Lanes<M> {
         Some(envelope)
     }
 
-    /// The lane to serve next, if `held` messages of the normal lane wait elsewhere, before those here.
+    /// The lane to serve next, if `held` messages of the normal lane wait elsewhere, before those
+    /// here.
     pub fn choose(&self, turns: &mut Turns, held: usize) -> Option<usize> {
         turns.choose(|lane| !self.lanes[lane].is_empty() || (lane == NORMAL && held > 0))
     }
@@ -166,7 +168,7 @@ impl<M: Message> Lanes<M> {
     }
 }
 
-/// Whose turn it is: the most urgent lane's, unless a lower one has waited long enough.
+/// Chooses the next queue: the most urgent one, unless a lower one was overtaken often enough.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     /// Messages served while this lane waited, since it was last served.
@@ -178,7 +180,7 @@ impl Turns {
         let urgent = (0..LANES).rev().find(|lane| has(*lane))?;
         let overdue = (0..urgent)
             .rev()
-            .filter(|lane| has(*lane) && self.passed[*lane] >= PATIENCE);
+            .filter(|lane| has(*lane) && self.passed[*lane] >= MAX_OVERTAKES);
         let chosen = overdue
             .max_by_key(|lane| self.passed[*lane])
             .unwrap_or(urgent);
@@ -242,7 +244,7 @@ mod tests {
         }
     }
 
-    /// Lanes as a plain list.
+    /// PriorityQueues as a plain list.
     #[derive(Default)]
     struct Model(Vec<Note>);
 
@@ -272,7 +274,9 @@ mod tests {
         /// Against a plain list: nothing is lost, lanes are in order, counts and bytes are right.
         #[test]
         fn lanes_are_a_list_by_priority(steps in steps()) {
-            let (mut lanes, mut model, mut turns) = (Lanes::default(), Model::default(), Turns::default());
+            let mut lanes = PriorityQueues::default();
+            let mut model = Model::default();
+            let mut turns = Turns::default();
             let mut last: Option<Envelope<Note>> = None;
             for (n, step) in (1_u64..).zip(steps) {
                 match step {
@@ -329,7 +333,8 @@ mod tests {
             prop_assert_eq!((lanes.len(), lanes.bytes()), (0, 0));
         }
 
-        /// Whatever else waits, a lane that has something is served within a bounded number of messages.
+        /// Whatever else waits, a lane that has something is served within a bounded number of
+        /// messages.
         #[test]
         fn nothing_starves(busy in prop::collection::vec(prop::collection::vec(any::<bool>(), LANES), 1..500)) {
             let mut turns = Turns::default();
@@ -339,7 +344,7 @@ mod tests {
                 prop_assert_eq!(chosen.is_some(), has.contains(&true));
                 for lane in 0..LANES {
                     waited[lane] = if has[lane] && chosen != Some(lane) { waited[lane] + 1 } else { 0 };
-                    prop_assert!(waited[lane] <= PATIENCE + 2 * LANES as u32, "lane {} waited {}", lane, waited[lane]);
+                    prop_assert!(waited[lane] <= MAX_OVERTAKES + 2 * LANES as u32, "lane {} waited {}", lane, waited[lane]);
                 }
             }
         }
@@ -347,7 +352,7 @@ mod tests {
 
     #[test]
     fn the_more_urgent_goes_first_and_the_rest_gets_its_share() {
-        let mut lanes = Lanes::default();
+        let mut lanes = PriorityQueues::default();
         for n in 1..=100 {
             let priority = if n <= 50 {
                 Priority::Low
@@ -368,7 +373,7 @@ mod tests {
 
     #[test]
     fn one_that_was_put_back_is_still_first() {
-        let mut lanes = Lanes::default();
+        let mut lanes = PriorityQueues::default();
         for n in 1..=3 {
             lanes.push(
                 envelope(n, Priority::Normal, Overflow::Block),

@@ -16,14 +16,14 @@ use crate::mailbox::add;
 pub(crate) const MAX_KINDS: usize = 32;
 const OTHER: &str = "other";
 
-/// Upper bounds of the buckets of a histogram, in seconds: two a decade, up to the time after which most children
-/// count as hung.
+/// Upper bounds of the buckets of a histogram, in seconds: two a decade, up to the time after which
+/// most children count as hung.
 const BUCKETS: [f64; 13] = [
     1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0,
 ];
 
-/// Senders write `accepted`, `refused`, `coalesced` and `dropped` under the mailbox's lock; the actor's task alone
-/// writes the rest.
+/// Senders write `accepted`, `refused`, `coalesced` and `dropped` under the mailbox's lock; the
+/// actor's task alone writes the rest.
 #[derive(Default)]
 pub(crate) struct Stats {
     pub accepted: AtomicU64,

@@ -1,8 +1,10 @@
-//! The handle of a supervisor, through which children are added.
+//! The handle of a supervisor, by which children are added.
 
+pub(crate) mod inbox;
 pub(crate) mod monitor;
 pub mod policy;
 pub(crate) mod task;
+pub(crate) mod tree;
 
 use std::{
     any::TypeId,
@@ -27,37 +29,40 @@ use crate::{
     actor::cell::{Cell, MAX_CHILDREN},
     actor::config::{ConfigCell, ConfigHandle},
     actor::control,
-    actor::orders::{Inbox, Line, StopReport},
-    actor::shared::Entry as Registered,
-    actor::task::Child,
+    actor::error::{Failure, StartError, panic_text},
+    actor::orders::{Line, StopReport},
+    actor::shared::Entry as DirectoryEntry,
+    actor::task::{ActorTask, TaskLimits},
     after,
-    error::{Failure, StartError, panic_text},
     mailbox::Slot,
     mailbox::access::Role,
     mailbox::address::Addr,
-    supervision::policy::{Backoff, Exhausted, Intensity, Pace, Restart, Strategy},
-    supervision::task::{ANSWER_WITHIN, Entry, Keeper},
+    supervision::inbox::Inbox,
+    supervision::policy::{Backoff, Exhausted, Intensity, Restart, RestartDelay, Strategy},
+    supervision::task::{ANSWER_WITHIN, Entry, SupervisorTask},
+    supervision::tree::{Dependent, TreeState},
 };
 
-/// Room for what can be in flight: each child is added once, reports twice at most before it is looked at, and is lost
-/// once.
+/// Room for what can be in flight: each child is added once, reports twice at most before it is
+/// looked at, and is lost once.
 const INBOX: usize = 4 * MAX_CHILDREN;
 
-/// How long a supervisor may take to stop all its children when it is stopped because of a sibling.
+/// Time limit for a nested supervisor to stop all its children when it is stopped because of a
+/// sibling.
 const SUPERVISOR_STOPS_WITHIN: Duration = Duration::from_secs(10);
 
-/// What a supervisor is to be.
+/// Specification of a supervisor.
 #[derive(Debug, Clone)]
 pub struct SupervisorSpec {
     /// Unique among its siblings.
     pub name: String,
-    /// Whom a failure takes along.
+    /// Selects the children that are restarted together after a failure.
     pub strategy: Strategy,
-    /// When it gives up.
+    /// Restart limit beyond which it gives up.
     pub intensity: Intensity,
-    /// How long it waits before a restart of a child that has no [`Pace`] of its own.
+    /// Delay before a restart of a child that has no [`RestartDelay`] of its own.
     pub backoff: Backoff,
-    /// What it does about a child that fails more often than the intensity allows.
+    /// Reaction to a child that fails more often than the intensity allows.
     pub exhausted: Exhausted,
     /// The supervisor above it; the system's root if none.
     pub parent: Option<Supervisor>,
@@ -77,40 +82,41 @@ impl SupervisorSpec {
     }
 }
 
-/// What a child is to be.
+/// Specification of a child.
 #[derive(Debug, Clone)]
 pub struct ChildSpec {
     /// Unique among its siblings; a part of its path.
     pub name: String,
-    /// Whether it comes back after it ended.
+    /// Restart policy.
     pub restart: Restart,
-    /// How soon it comes back; as its supervisor says if none.
-    pub pace: Option<Pace>,
-    /// How long its factory, and its start, may take.
+    /// Delay before a restart; the [`Backoff`] of the supervisor if none.
+    pub restart_delay: Option<RestartDelay>,
+    /// Time limit for the factory, and for the start.
     pub start_within: Option<Duration>,
-    /// How long one message, or one batch, may take. A handler that waits for longer has hung: it is cut off,
-    /// and counts as failed. Without a limit if none.
+    /// Time limit for one message, or one batch. A handler that waits for longer has hung: it is
+    /// cut off, and counts as failed. No limit if none.
     pub handle_within: Option<Duration>,
-    /// How long it may take over its current message and its `stopped` when it is stopped because of a
-    /// sibling, or stops itself. A shutdown shares its deadline out instead.
+    /// Time limit for its current message and its `stopped` when it is stopped because of a
+    /// sibling, or stops itself. A shutdown divides its own deadline instead.
     pub stop_within: Duration,
-    /// What the actor ([`AlysActor::memory`]) and what waits in its mailbox may hold, in bytes. Beyond that it
-    /// has failed.
+    /// Bytes that the actor ([`AlysActor::memory`]) and the messages in its mailbox may hold.
+    /// Beyond that it has failed.
     pub memory_budget: Option<usize>,
-    /// What it is as far as its rights go, see [`access`](crate::access).
+    /// Role of the actor in the rules of [`access`](crate::access).
     pub role: Option<Role>,
-    /// Paths below the system (`"storage/store"`) of those that must run before it, and stop after it. They
-    /// are started before it, so that there can be no circle.
+    /// Paths below the system (`"storage/store"`) of those that must run before it, and stop after
+    /// it. They are started before it, so that there can be no circle.
     pub depends_on: Vec<String>,
 }
 
 impl ChildSpec {
-    /// A child that always runs, has a minute for its start and for each message, and two seconds to stop.
+    /// A child that always runs, has a minute for its start and for each message, and two seconds
+    /// to stop.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
             restart: Restart::Permanent,
-            pace: None,
+            restart_delay: None,
             start_within: Some(Duration::from_secs(60)),
             handle_within: Some(Duration::from_secs(60)),
             stop_within: Duration::from_secs(2),
@@ -125,10 +131,10 @@ impl ChildSpec {
         Self { restart, ..self }
     }
 
-    /// The same with a pace of its own.
-    pub fn pace(self, pace: Pace) -> Self {
+    /// The same with a restart delay of its own.
+    pub fn restart_delay(self, restart_delay: RestartDelay) -> Self {
         Self {
-            pace: Some(pace),
+            restart_delay: Some(restart_delay),
             ..self
         }
     }
@@ -164,25 +170,30 @@ impl ChildSpec {
     }
 }
 
+/// The connection of a supervisor's own task to the supervisor above it.
+pub(crate) type SupervisorLine = Line<mpsc::Sender<Inbox>>;
+
 /// A handle of a supervisor. Cheap to clone; does not keep it running.
 #[derive(Clone)]
 pub struct Supervisor {
     cell: Arc<Cell>,
+    tree: Arc<TreeState>,
     inbox: mpsc::Sender<Inbox>,
     children: Arc<AtomicU64>,
 }
 
 impl Supervisor {
-    /// Adds an actor as the last child and starts it at once, in the background. `slot` is a mailbox made
-    /// before with [`mailbox`](crate::mailbox()), or the capacity of one. The factory runs in the actor's task
-    /// at every start; what is to outlive an incarnation is what the factory holds.
+    /// Adds an actor as the last child and starts it at once, in the background. `slot` is a
+    /// mailbox created before with [`mailbox`](crate::mailbox()), or the capacity of one. The
+    /// factory runs in the actor's task at every start; state that outlives an incarnation belongs
+    /// to the factory.
     ///
     /// Must be called inside the runtime.
     ///
     /// # Errors
-    /// The name is taken or no name, a dependency has not been started, there are too many children, or the
-    /// supervisor has been shut down. A failing factory is no error here: it is retried under the supervisor's
-    /// policy.
+    /// The name is taken or no name, a dependency has not been started, there are too many
+    /// children, or the supervisor has been shut down. A failing factory is no error here: it is
+    /// retried under the supervisor's policy.
     pub fn start<A, F, Fut, E>(
         &self,
         spec: ChildSpec,
@@ -239,28 +250,38 @@ impl Supervisor {
         };
         let child = self.children.fetch_add(1, Relaxed);
         self.cell.add(cell.clone())?;
-        mailbox.set_home(cell.clone());
-        shared.registry.insert(Registered {
+        mailbox.set_home(cell.home());
+        shared.insert(DirectoryEntry {
             cell: cell.clone(),
             actor: TypeId::of::<A>(),
             addr: Arc::new(addr.clone()),
             config: Arc::new(handle.clone()),
-            depends_on: needs.iter().map(|need| need.path.clone()).collect(),
-            supervisor: self.clone(),
-            child,
         });
+        if !needs.is_empty() {
+            self.tree.add_dependent(Dependent {
+                cell: cell.clone(),
+                depends_on: needs.iter().map(|need| need.path.clone()).collect(),
+                supervisor: self.clone(),
+                child,
+            });
+        }
         let line = Line {
             child,
             cell: cell.clone(),
             reports: self.inbox.clone(),
         };
-        let run = Box::new(Child {
+        let run = Box::new(ActorTask {
             addr: addr.clone(),
             reader,
             factory,
             cell: cell.clone(),
             line,
-            spec: spec.clone(),
+            limits: TaskLimits {
+                start_within: spec.start_within,
+                handle_within: spec.handle_within,
+                stop_within: spec.stop_within,
+                memory_budget: spec.memory_budget,
+            },
             config,
             needs,
         });
@@ -276,7 +297,7 @@ impl Supervisor {
             let found = self
                 .cell
                 .shared
-                .registry
+                .directory
                 .find(&format!("{system}/{dependency}"));
             let unknown = || StartError::UnknownDependency {
                 actor: cell.path.to_string(),
@@ -287,9 +308,9 @@ impl Supervisor {
         Ok(needs)
     }
 
-    /// Stops children for good, one after the other, each in its share of the time that is left. A supervisor that
-    /// waits for its own turn to start may not hear of it in time: then nothing is reported, and they are stopped with
-    /// their supervisor.
+    /// Stops children for good in sequence, each in its share of the remaining time. A supervisor
+    /// that has not started yet may not see the request in time: then the report is empty, and the
+    /// children are stopped with their supervisor.
     pub(crate) async fn drain(&self, children: &[u64], until: Instant) -> StopReport {
         let mut total = StopReport::default();
         // Its children may be asked one after the other, and each may be the late one.
@@ -320,6 +341,10 @@ impl Supervisor {
         &self.cell.path
     }
 
+    pub(crate) fn tree(&self) -> &Arc<TreeState> {
+        &self.tree
+    }
+
     /// Adds a supervisor as the last child and starts it.
     pub(crate) fn nest(&self, spec: SupervisorSpec) -> Result<Self, StartError> {
         let cell = Arc::new(Cell::supervisor(&spec.name, &self.cell));
@@ -327,7 +352,7 @@ impl Supervisor {
             stop_within: SUPERVISOR_STOPS_WITHIN,
             ..ChildSpec::new(spec.name.clone())
         };
-        let (handle, keeper) = Self::make(cell.clone(), spec, false);
+        let (handle, task) = Self::make(cell.clone(), self.tree.clone(), spec, false);
         let child = self.children.fetch_add(1, Relaxed);
         self.cell.add(cell.clone())?;
         let line = Line {
@@ -335,25 +360,28 @@ impl Supervisor {
             cell: cell.clone(),
             reports: self.inbox.clone(),
         };
-        self.enter("supervisor", cell, &child_spec, child, keeper(line).run())?;
+        self.enter("supervisor", cell, &child_spec, child, task(line).run())?;
         Ok(handle)
     }
 
-    /// A supervisor's handle, and its task once there is a line to what is above it.
+    /// Creates the handle of a supervisor, and a constructor of its task for the time when its line
+    /// is known.
     pub(crate) fn make(
         cell: Arc<Cell>,
+        tree: Arc<TreeState>,
         spec: SupervisorSpec,
         is_root: bool,
-    ) -> (Self, impl FnOnce(Line) -> Keeper + use<>) {
+    ) -> (Self, impl FnOnce(SupervisorLine) -> SupervisorTask + use<>) {
         let (inbox, received) = mpsc::channel(INBOX);
         let handle = Self {
             cell: cell.clone(),
+            tree,
             inbox,
             children: Arc::default(),
         };
         let open = handle.clone();
-        let keeper = move |line| Keeper::new(cell, line, received, open, spec, is_root);
-        (handle, keeper)
+        let task = move |line| SupervisorTask::new(cell, line, received, open, spec, is_root);
+        (handle, task)
     }
 
     fn enter(
@@ -364,10 +392,11 @@ impl Supervisor {
         child: u64,
         run: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), StartError> {
-        let (path, lost) = (cell.path.to_string(), self.inbox.clone());
+        let path = cell.path.to_string();
+        let lost = self.inbox.clone();
         let run = survived(path, run).map(move |failure| {
             if let Some(failure) = failure {
-                // If the supervisor is gone there is nobody to tell.
+                // A supervisor that is gone needs no report.
                 let _ = lost.try_send(Inbox::Lost { child, failure });
             }
         });
@@ -383,7 +412,7 @@ impl Supervisor {
     }
 }
 
-/// Sees a task to its end, and says so if that is a panic.
+/// Runs a task to its end. Returns a failure if it panicked.
 pub(crate) async fn survived(actor: String, run: impl Future<Output = ()>) -> Option<Failure> {
     let panic = AssertUnwindSafe(run).catch_unwind().await.err()?;
     Some(Failure::TaskLost {
@@ -399,3 +428,6 @@ impl fmt::Debug for Supervisor {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod child_tests;

@@ -1,9 +1,9 @@
 //! Looks at all actors once a second: how much they do, and whether one computes without end.
 //!
 //! A handler that waits for too long is cut off by its own task, see
-//! [`ChildSpec::handle_within`](crate::ChildSpec::handle_within). One that computes for too long cannot be: it
-//! is shown as unhealthy, and if it does not come back the system gives its verdict, because only the end of the
-//! process helps.
+//! [`ChildSpec::handle_within`](crate::ChildSpec::handle_within). One that computes for too long
+//! cannot be: it is shown as unhealthy, and if it does not come back the system gives its verdict,
+//! because only the end of the process helps.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,10 @@ use std::{
 
 use alys_runtime::time;
 
-use crate::{actor::cell::Cell, error::Failure};
+use crate::{
+    actor::{cell::Cell, error::Failure},
+    supervision::tree::TreeState,
+};
 
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -23,7 +26,7 @@ const STUCK_AFTER: u64 = 10;
 /// After which the process must end.
 const HOPELESS_AFTER: u64 = 300;
 
-/// What was seen of an actor at the last look.
+/// The state of an actor at the last check.
 struct Seen {
     handled: u64,
     turns: u64,
@@ -31,7 +34,7 @@ struct Seen {
     stuck: u64,
 }
 
-pub(crate) async fn watch(root: Arc<Cell>) {
+pub(crate) async fn watch(root: Arc<Cell>, tree: Arc<TreeState>) {
     let mut seen: BTreeMap<u32, Seen> = BTreeMap::new();
     let mut ticks = time::interval(PERIOD);
     loop {
@@ -41,14 +44,15 @@ pub(crate) async fn watch(root: Arc<Cell>) {
             cells.iter().map(|cell| cell.number).collect();
         seen.retain(|number, _| numbers.contains(number));
         for cell in &cells {
-            look(&root, cell, &mut seen);
+            look(&root, &tree, cell, &mut seen);
         }
     }
 }
 
-fn look(root: &Cell, cell: &Cell, seen: &mut BTreeMap<u32, Seen>) {
+fn look(root: &Cell, tree: &TreeState, cell: &Cell, seen: &mut BTreeMap<u32, Seen>) {
     let Some(stats) = cell.stats() else { return };
-    let (handled, turns) = (stats.handled.load(Relaxed), cell.turns.load(Relaxed));
+    let handled = stats.handled.load(Relaxed);
+    let turns = cell.turns.load(Relaxed);
     let last = seen.entry(cell.number).or_insert(Seen {
         handled,
         turns,
@@ -76,7 +80,7 @@ fn look(root: &Cell, cell: &Cell, seen: &mut BTreeMap<u32, Seen>) {
             after,
         };
         tracing::error!(system = %root.path, reason = failure.chain(), "gave up");
-        root.shared.verdict.give(failure);
+        tree.fail(failure);
     }
 }
 
@@ -112,70 +116,74 @@ mod tests {
     }
 
     fn stats(cell: &Cell) -> &Arc<Stats> {
-        cell.stats().expect("an actor has figures")
+        cell.stats().expect("an actor has counters")
     }
 
     #[test]
     fn an_actor_in_the_same_turn_for_long_is_unhealthy_and_then_hopeless() {
         let (root, cell, _slot, mut seen) = one();
+        let tree = TreeState::default();
         cell.is_busy.store(true, Relaxed);
         // The first look has nothing to compare with and counts as the first in the same turn.
         for _ in 1..STUCK_AFTER {
-            look(&root, &cell, &mut seen);
+            look(&root, &tree, &cell, &mut seen);
             assert_eq!(cell.snapshot().health, Health::Healthy);
         }
-        look(&root, &cell, &mut seen);
+        look(&root, &tree, &cell, &mut seen);
         assert_eq!(
             cell.snapshot().health,
             Health::Unhealthy("computes without end")
         );
         for _ in STUCK_AFTER..HOPELESS_AFTER {
-            assert!(!root.shared.verdict.is_given());
-            look(&root, &cell, &mut seen);
+            assert!(!tree.has_failed());
+            look(&root, &tree, &cell, &mut seen);
         }
-        assert!(root.shared.verdict.is_given());
+        assert!(tree.has_failed());
     }
 
     #[test]
     fn an_actor_that_comes_back_is_as_healthy_as_it_says() {
         let (root, cell, _slot, mut seen) = one();
+        let tree = TreeState::default();
         cell.is_busy.store(true, Relaxed);
-        (0..STUCK_AFTER).for_each(|_| look(&root, &cell, &mut seen));
+        (0..STUCK_AFTER).for_each(|_| look(&root, &tree, &cell, &mut seen));
         cell.set_health(Health::Degraded("slow"));
         assert_eq!(
             cell.snapshot().health,
             Health::Unhealthy("computes without end")
         );
         cell.turns.fetch_add(1, Relaxed);
-        look(&root, &cell, &mut seen);
+        look(&root, &tree, &cell, &mut seen);
         assert_eq!(cell.snapshot().health, Health::Degraded("slow"));
     }
 
     #[test]
     fn an_actor_that_moves_on_or_waits_is_not_stuck() {
         let (root, cell, _slot, mut seen) = one();
+        let tree = TreeState::default();
         for n in 0..2 * HOPELESS_AFTER {
             // Long turns with moves in between, then none at all.
             cell.is_busy.store(n < HOPELESS_AFTER, Relaxed);
             if n % (STUCK_AFTER - 1) == 0 {
                 cell.turns.fetch_add(1, Relaxed);
             }
-            look(&root, &cell, &mut seen);
+            look(&root, &tree, &cell, &mut seen);
         }
         assert_eq!(cell.snapshot().health, Health::Healthy);
-        assert!(!root.shared.verdict.is_given());
+        assert!(!tree.has_failed());
     }
 
     #[test]
     fn what_is_handled_is_counted_by_the_second() {
         let (root, cell, _slot, mut seen) = one();
+        let tree = TreeState::default();
         for (handled, rate) in [(3, 0), (10, 7), (10, 0), (11, 1)] {
             stats(&cell).handled.store(handled, Relaxed);
-            look(&root, &cell, &mut seen);
+            look(&root, &tree, &cell, &mut seen);
             assert_eq!(cell.handled_per_second.load(Relaxed), rate);
         }
         // A supervisor has no messages.
-        look(&root, &root, &mut seen);
+        look(&root, &tree, &root, &mut seen);
         assert_eq!(seen.len(), 1);
     }
 }

@@ -1,5 +1,5 @@
-//! What a supervisor decides, without time and chance of its own: whom a failure takes along, how long to wait,
-//! when to give up.
+//! Decisions of a supervisor as pure functions: which children a failure restarts, the delay before
+//! a restart, when to give up.
 
 use std::{
     collections::VecDeque,
@@ -7,11 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alys_runtime::mutant;
+use crate::{interceptor, later};
 
-use crate::later;
+pub use crate::mailbox::backoff::Backoff;
 
-/// Whom a failure takes along.
+/// Selects the children that are restarted together after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
     /// Only the child that failed is restarted.
@@ -23,8 +23,8 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// The children, by their place in the order of start, that are restarted when the one at `failed` of `len`
-    /// fails.
+    /// The children, by their place in the order of start, that are restarted when the one at
+    /// `failed` of `len` fails.
     pub fn affected(self, failed: usize, len: usize) -> Range<usize> {
         match self {
             Self::OneForOne => failed..failed + 1,
@@ -34,7 +34,7 @@ impl Strategy {
     }
 }
 
-/// Whether a child comes back after it ended.
+/// Selects the ends after which a child is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Restart {
     /// Always.
@@ -46,8 +46,8 @@ pub enum Restart {
     Temporary,
 }
 
-/// The restarts a supervisor makes before it gives up and fails itself: more than `restarts` in any span of
-/// `within`.
+/// The restarts a supervisor makes before it gives up and fails itself: more than `restarts` in any
+/// span of `within`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Intensity {
     /// Restarts in the span.
@@ -66,60 +66,9 @@ impl Default for Intensity {
     }
 }
 
-/// The wait before a restart. It grows with each failure of a child, and begins anew once the child has run as
-/// long as the intensity's span.
+/// Delay between a failure and the restart of the child.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Backoff {
-    /// Before the first restart. Zero: at once, always.
-    pub initial: Duration,
-    /// Never longer than this.
-    pub max: Duration,
-    /// Factor from one restart to the next, at least 1.
-    pub factor: f64,
-    /// Part of the wait, from 0 to 1, that chance takes away, so that what failed together does not come back
-    /// together.
-    pub jitter: f64,
-}
-
-impl Default for Backoff {
-    /// 100 ms, doubled up to 5 s, minus up to a fifth.
-    fn default() -> Self {
-        Self {
-            initial: Duration::from_millis(100),
-            max: Duration::from_secs(5),
-            factor: 2.0,
-            jitter: 0.2,
-        }
-    }
-}
-
-impl Backoff {
-    /// No wait.
-    pub const NONE: Self = Self {
-        initial: Duration::ZERO,
-        max: Duration::ZERO,
-        factor: 1.0,
-        jitter: 0.0,
-    };
-
-    /// The wait after `failures` failures before this one; `chance` is from 0 to 1.
-    pub fn delay(&self, failures: u32, chance: f64) -> Duration {
-        if self.initial.is_zero() {
-            return Duration::ZERO;
-        }
-        let growth = self
-            .factor
-            .max(1.0)
-            .powi(i32::try_from(failures).unwrap_or(i32::MAX));
-        let full = (self.initial.as_secs_f64() * growth).min(self.max.as_secs_f64());
-        let kept = 1.0 - self.jitter.clamp(0.0, 1.0) * chance.clamp(0.0, 1.0);
-        Duration::try_from_secs_f64(full * kept).unwrap_or(self.max)
-    }
-}
-
-/// How soon a child comes back after a failure.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Pace {
+pub enum RestartDelay {
     /// At once.
     Immediate,
     /// After a wait, always the same.
@@ -130,26 +79,28 @@ pub enum Pace {
     CircuitBreaker(Breaker),
 }
 
-/// A circuit breaker around something that depends on the world outside. Closed: failures are answered by a
-/// restart at once. Open: the actor stays down and its mailbox refuses, so that those who ask know at once.
-/// Half open: one incarnation tries; if it fails before it has proved itself, the breaker opens for longer.
+/// A circuit breaker around something that depends on the world outside. Closed: failures are
+/// answered by a restart at once. Open: the actor stays down and its mailbox refuses, so that those
+/// who ask know at once. Half open: one incarnation tries; if it fails before it has proved itself,
+/// the breaker opens for longer.
 ///
-/// Failures under a breaker do not count towards the supervisor's [`Intensity`]: the breaker is the bound.
+/// Failures under a breaker do not count towards the supervisor's [`Intensity`]: the breaker is the
+/// bound.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Breaker {
     /// Failures in the span that open it, at least one.
     pub failures: usize,
     /// Length of the span.
     pub within: Duration,
-    /// How long it stays open, the first time and later ones in a row.
+    /// Time for which it stays open: the first time, and later ones in a row.
     pub open_for: Backoff,
-    /// How long a trial must run without a failure for the breaker to be closed again.
+    /// Time that a trial must run without a failure before the breaker closes.
     pub proved_after: Duration,
 }
 
 impl Default for Breaker {
-    /// Opened by three failures in ten seconds, for one second, doubled up to a minute; closed by ten seconds
-    /// without a failure.
+    /// Opened by three failures in ten seconds, for one second, doubled up to a minute; closed by
+    /// ten seconds without a failure.
     fn default() -> Self {
         let open_for = Backoff {
             initial: Duration::from_secs(1),
@@ -165,7 +116,7 @@ impl Default for Breaker {
     }
 }
 
-/// What a supervisor does about a child that failed more often than its [`Intensity`] allows.
+/// Reaction of a supervisor to a child that failed more often than its [`Intensity`] allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Exhausted {
     /// It stops its other children and fails itself, and its own supervisor decides.
@@ -175,13 +126,13 @@ pub enum Exhausted {
     Degrade,
 }
 
-/// Where a circuit breaker is.
+/// State of a circuit breaker.
 #[derive(Debug, Default)]
 pub(crate) struct Circuit {
     recent: VecDeque<Instant>,
-    /// How often in a row it was opened; zero while it is closed.
+    /// Number of times in a row that it was opened; zero while it is closed.
     opened: u32,
-    /// When the last trial began, or will.
+    /// Begin of the last trial, which may be in the future.
     trial: Option<Instant>,
 }
 
@@ -228,9 +179,8 @@ impl RestartLog {
         {
             self.0.pop_front();
         }
-        let is_admitted = (self.0.len() < intensity.restarts
-            && !mutant::active("gives-up-at-once"))
-            || mutant::active("never-gives-up");
+        let is_admitted = (self.0.len() < intensity.restarts && !interceptor::gives_up_at_once())
+            || interceptor::never_gives_up();
         if is_admitted {
             self.0.push_back(now);
         }
@@ -266,44 +216,6 @@ mod tests {
                 "{strategy:?} {failed}"
             );
         }
-    }
-
-    #[test]
-    fn backoff_grows_to_its_limit_and_jitter_only_shortens_it() {
-        let backoff = Backoff {
-            initial: ms(100),
-            max: ms(1000),
-            factor: 2.0,
-            jitter: 0.5,
-        };
-        for (failures, chance, delay) in [
-            (0, 0.0, 100),
-            (1, 0.0, 200),
-            (3, 0.0, 800),
-            (4, 0.0, 1000),
-            (u32::MAX, 0.0, 1000),
-            (0, 1.0, 50),
-            (4, 0.5, 750),
-        ] {
-            assert_eq!(
-                backoff.delay(failures, chance),
-                ms(delay),
-                "{failures} {chance}"
-            );
-        }
-        assert_eq!(Backoff::NONE.delay(u32::MAX, 1.0), Duration::ZERO);
-        // For ever, though 0 times what it has grown to is no number in the end.
-        let at_once = Backoff {
-            initial: Duration::ZERO,
-            ..backoff
-        };
-        assert_eq!(at_once.delay(2_000, 0.0), Duration::ZERO);
-        let shrinking = Backoff {
-            factor: 0.1,
-            jitter: -3.0,
-            ..backoff
-        };
-        assert_eq!(shrinking.delay(9, 1.0), ms(100));
     }
 
     #[test]

@@ -16,15 +16,14 @@ use futures::future::{AbortHandle, Either, select};
 
 use crate::{
     actor::cell::Cell,
+    actor::error::Failure,
+    actor::extension::SystemEvent,
     actor::lifecycle::State,
-    actor::orders::{
-        Abandoned, Exit, Exited, Inbox, Line, Order, Start, Stop, StopKind, StopReport,
-    },
+    actor::orders::{Abandoned, Exit, Exited, Order, Start, Stop, StopKind, StopReport},
     after,
-    error::Failure,
-    supervision::policy::{Backoff, Circuit, Exhausted, Pace, Restart, RestartLog},
-    supervision::{ChildSpec, Supervisor, SupervisorSpec},
-    system::SystemEvent,
+    supervision::inbox::Inbox,
+    supervision::policy::{Backoff, Circuit, Exhausted, Restart, RestartDelay, RestartLog},
+    supervision::{ChildSpec, Supervisor, SupervisorLine, SupervisorSpec},
 };
 
 /// Added to a child's time for its answer to arrive, once for each actor in it.
@@ -49,11 +48,11 @@ pub(crate) struct Entry {
     id: u64,
     cell: Arc<Cell>,
     restart: Restart,
-    pace: Option<Pace>,
+    restart_delay: Option<RestartDelay>,
     stop_within: Duration,
     /// Number of the last start order.
-    life: u64,
-    /// Whether that incarnation has neither reported its end nor answered a stop.
+    start_id: u64,
+    /// True until that incarnation has reported its end or answered a stop.
     is_live: bool,
     /// Failures in a row.
     failures: u32,
@@ -62,8 +61,8 @@ pub(crate) struct Entry {
     task: AbortOnDrop,
 }
 
-/// What is decided about a child that comes back.
-enum Comeback {
+/// Decision about a failed child that its restart policy brings back.
+enum RestartDecision {
     After(Duration),
     /// As above, and its mailbox takes nothing meanwhile.
     Open(Duration),
@@ -76,9 +75,9 @@ impl Entry {
             id,
             cell,
             restart: spec.restart,
-            pace: spec.pace,
+            restart_delay: spec.restart_delay,
             stop_within: spec.stop_within,
-            life: 0,
+            start_id: 0,
             is_live: false,
             failures: 0,
             since: time::now(),
@@ -109,11 +108,11 @@ impl Entry {
             // Those that wait for it go on: the dropped sender tells them.
             return;
         }
-        self.life += 1;
+        self.start_id += 1;
         self.is_live = true;
         self.since = crate::after(delay);
         self.order(Order::Start(Start {
-            life: self.life,
+            start_id: self.start_id,
             delay,
             is_open,
             after,
@@ -121,33 +120,38 @@ impl Entry {
         }));
     }
 
-    /// What follows a failure.
-    fn comeback(&mut self, now: Instant, spec: &SupervisorSpec, log: &mut RestartLog) -> Comeback {
-        if let Some(Pace::CircuitBreaker(breaker)) = self.pace {
+    /// Decides about the restart of the child after a failure.
+    fn decide_restart(
+        &mut self,
+        now: Instant,
+        spec: &SupervisorSpec,
+        log: &mut RestartLog,
+    ) -> RestartDecision {
+        if let Some(RestartDelay::CircuitBreaker(breaker)) = self.restart_delay {
             return match self.circuit.failed(now, breaker, rand::chance()) {
-                Some(open_for) => Comeback::Open(open_for),
-                None => Comeback::After(Duration::ZERO),
+                Some(open_for) => RestartDecision::Open(open_for),
+                None => RestartDecision::After(Duration::ZERO),
             };
         }
         if now.saturating_duration_since(self.since) >= spec.intensity.within {
             self.failures = 0;
         }
         if !log.admit(now, spec.intensity) {
-            return Comeback::TooOften;
+            return RestartDecision::TooOften;
         }
-        let delay = match self.pace {
-            Some(Pace::Immediate) => Duration::ZERO,
-            Some(Pace::Delayed(delay)) => delay,
-            Some(Pace::Backoff(backoff)) => backoff.delay(self.failures, chance(backoff)),
-            Some(Pace::CircuitBreaker(_)) | None => {
+        let delay = match self.restart_delay {
+            Some(RestartDelay::Immediate) => Duration::ZERO,
+            Some(RestartDelay::Delayed(delay)) => delay,
+            Some(RestartDelay::Backoff(backoff)) => backoff.delay(self.failures, chance(backoff)),
+            Some(RestartDelay::CircuitBreaker(_)) | None => {
                 spec.backoff.delay(self.failures, chance(spec.backoff))
             }
         };
         self.failures = self.failures.saturating_add(1);
-        // The order to start is carried out whenever the child gets to it: a restart may always be later.
+        // A start order may be carried out at any later time, so a late restart is legal.
         let late =
             alys_runtime::buggify_below!("actors.keeper.late_restart", 250_000, 300).unwrap_or(0);
-        Comeback::After(delay.saturating_add(Duration::from_millis(late)))
+        RestartDecision::After(delay.saturating_add(Duration::from_millis(late)))
     }
 
     async fn stop(&mut self, until: Instant, kind: StopKind) -> StopReport {
@@ -194,27 +198,27 @@ impl Entry {
 }
 
 /// A supervisor's task.
-pub(crate) struct Keeper {
+pub(crate) struct SupervisorTask {
     cell: Arc<Cell>,
-    line: Line,
+    line: SupervisorLine,
     inbox: mpsc::Receiver<Inbox>,
     /// Keeps the inbox open while there are no children and no handles.
-    _open: Supervisor,
+    handle: Supervisor,
     spec: SupervisorSpec,
     /// In the order of start.
     entries: Vec<Entry>,
     log: RestartLog,
     /// The start order that it lives by; none while it is down.
-    life: Option<u64>,
-    /// What was heard while it was busy.
+    start_id: Option<u64>,
+    /// An input that arrived while it was busy.
     next: Option<Heard>,
-    /// What is heard again after that.
+    /// An input that is handled again after that one.
     overtook: Option<Inbox>,
-    /// Whether there is nobody above it to report to: it gives the system's verdict.
+    /// True for the root, which reports its failure to the system.
     is_root: bool,
 }
 
-/// What a supervisor hears next.
+/// The next input of a supervisor.
 enum Heard {
     Order(Order),
     Inbox(Inbox),
@@ -222,25 +226,26 @@ enum Heard {
     Nothing,
 }
 
-impl Keeper {
+impl SupervisorTask {
     pub fn new(
         cell: Arc<Cell>,
-        line: Line,
+        line: SupervisorLine,
         inbox: mpsc::Receiver<Inbox>,
-        open: Supervisor,
+        handle: Supervisor,
         spec: SupervisorSpec,
         is_root: bool,
     ) -> Self {
-        let (entries, log) = (Vec::new(), RestartLog::default());
+        let entries = Vec::new();
+        let log = RestartLog::default();
         Self {
             cell,
             line,
             inbox,
-            _open: open,
+            handle,
             spec,
             entries,
             log,
-            life: None,
+            start_id: None,
             next: None,
             overtook: None,
             is_root,
@@ -262,7 +267,8 @@ impl Keeper {
                 }
                 Heard::Inbox(Inbox::Drain { child, until, done }) => {
                     if !self.cell.has_begun() {
-                        // It overtook the first start. What was taken is to be handled, so that comes before it.
+                        // It overtook the first start, without which the accepted messages would
+                        // not be handled.
                         let left = until.saturating_duration_since(time::now());
                         if let Ok(order) = time::timeout(left, self.line.order()).await {
                             self.next = Some(order.map_or(Heard::Nothing, Heard::Order));
@@ -300,7 +306,7 @@ impl Keeper {
                     }
                 }
                 Order::Retire => {
-                    // It gave up, and so did the one above it: nobody decides about it any more.
+                    // It gave up, and so did its own supervisor, so that nothing restarts it.
                     if self.cell.state() == State::Crashed {
                         self.cell.advance(State::Failed);
                     } else {
@@ -326,7 +332,7 @@ impl Keeper {
 
     async fn start_all(&mut self, start: Start) {
         let is_first = self.cell.begin() == 1;
-        self.life = Some(start.life);
+        self.start_id = Some(start.start_id);
         self.log.clear();
         for entry in &mut self.entries {
             entry.failures = 0;
@@ -342,17 +348,18 @@ impl Keeper {
         self.cell.advance(State::Running);
     }
 
-    /// Starts children one after the other, each once the one before runs, and says so at `started` after the
-    /// last. The first waits as long as the one that failed. So does that one itself, though its turn comes later:
-    /// it is its breaker that may be open, and a shutdown, which starts those who merely wait for their turn, is
-    /// not to start it before its time.
+    /// Starts children in sequence, each once the previous one runs, and signals `started` after
+    /// the last. The first one waits for the restart delay of the failed child. The failed child
+    /// waits for it too, though its turn comes later, because its circuit breaker may be open and a
+    /// shutdown, which starts children that only wait for their turn, must not start it early.
     fn start_range(
         &mut self,
         range: Range<usize>,
         failed: Option<(usize, (Duration, bool))>,
         mut started: Option<oneshot::Sender<()>>,
     ) {
-        let (first, last) = (range.start, range.end.saturating_sub(1));
+        let first = range.start;
+        let last = range.end.saturating_sub(1);
         let mut after = None;
         for index in range {
             let (sender, receiver) = oneshot::channel();
@@ -375,16 +382,17 @@ impl Keeper {
     }
 
     fn added(&mut self, mut entry: Entry) {
-        if self.life.is_some() {
+        if self.start_id.is_some() {
             entry.start(AT_ONCE, None, None);
         }
         self.entries.push(entry);
     }
 
-    /// An incarnation ended without having been told to.
+    /// An incarnation ended without a stop.
     async fn exited(&mut self, exited: Exited) {
-        let current =
-            |entry: &Entry| entry.id == exited.child && entry.life == exited.life && entry.is_live;
+        let current = |entry: &Entry| {
+            entry.id == exited.child && entry.start_id == exited.start_id && entry.is_live
+        };
         // Reports from before a stop or a later start order are history.
         let Some(index) = self.entries.iter().position(current) else {
             return;
@@ -402,22 +410,22 @@ impl Keeper {
         if !comes_back {
             if let Some(failure) = failure {
                 tracing::warn!(actor = %entry.cell.path, reason = failure.chain(), "failed, and is not restarted");
-                self.announce(index, SystemEvent::given_up);
+                self.announce(index, |path| SystemEvent::GivenUp { path });
             }
             self.retire(index);
             return;
         }
         let failure = failure.unwrap_or(Failure::EndedItself);
-        let (delay, is_open) = match entry.comeback(time::now(), &self.spec, &mut self.log) {
-            Comeback::After(delay) => (delay, false),
-            Comeback::Open(delay) => (delay, true),
-            Comeback::TooOften if self.spec.exhausted == Exhausted::Degrade => {
+        let (delay, is_open) = match entry.decide_restart(time::now(), &self.spec, &mut self.log) {
+            RestartDecision::After(delay) => (delay, false),
+            RestartDecision::Open(delay) => (delay, true),
+            RestartDecision::TooOften if self.spec.exhausted == Exhausted::Degrade => {
                 tracing::warn!(actor = %entry.cell.path, reason = failure.chain(), "given up, the rest goes on");
-                self.announce(index, SystemEvent::given_up);
+                self.announce(index, |path| SystemEvent::GivenUp { path });
                 self.retire(index);
                 return;
             }
-            Comeback::TooOften => {
+            RestartDecision::TooOften => {
                 alys_runtime::trace::reached("state.actors.gave_up");
                 self.give_up(index, failure).await;
                 return;
@@ -427,7 +435,8 @@ impl Keeper {
             // At once, though siblings may take their time to stop before it begins to wait.
             entry.cell.refuse(true);
         }
-        let (reason, delay_ms) = (failure.chain(), delay.as_millis());
+        let reason = failure.chain();
+        let delay_ms = delay.as_millis();
         if is_open {
             alys_runtime::trace::reached("state.actors.breaker_open");
             tracing::warn!(actor = %entry.cell.path, reason, delay_ms, "circuit breaker open");
@@ -444,26 +453,24 @@ impl Keeper {
         self.restart_with(index, (delay, is_open)).await;
     }
 
-    /// A child's own task panicked. What made its incarnations went with it, so that nobody can bring it back but
-    /// a new process.
+    /// The task of a child panicked. Its factory is lost with it, so that only a new process can
+    /// bring it back.
     fn lost(&mut self, child: u64, failure: Failure) {
         let Some(index) = self.entries.iter().position(|entry| entry.id == child) else {
             return;
         };
         tracing::error!(actor = %self.entries[index].cell.path, reason = failure.chain(), "its task is lost");
-        self.announce(index, SystemEvent::given_up);
+        self.announce(index, |path| SystemEvent::GivenUp { path });
         let entry = self.entries.remove(index);
         entry.cell.lose(&failure);
         self.cell.retire(&entry.cell);
-        self.cell.shared.verdict.give(failure);
+        self.handle.tree().fail(failure);
     }
 
-    /// Tells those who listen to the system's bus.
+    /// Reports a change in the life of a child to the extensions of the system.
     fn announce(&self, index: usize, event: impl FnOnce(Arc<str>) -> SystemEvent) {
-        self.cell
-            .shared
-            .bus
-            .publish(event(self.entries[index].cell.path.clone()));
+        let path = self.entries[index].cell.path.clone();
+        self.cell.shared.extensions.notify(&event(path));
     }
 
     /// Restarts the child at `index` and those that the strategy takes along.
@@ -477,7 +484,8 @@ impl Keeper {
             self.entries[index].cell.refuse(false);
             return;
         }
-        let (mut failed, mut end) = (index, affected.end);
+        let mut failed = index;
+        let mut end = affected.end;
         for other in affected.clone().rev() {
             if self.entries[other].restart == Restart::Temporary {
                 self.retire(other);
@@ -488,8 +496,8 @@ impl Keeper {
         self.start_range(affected.start..end, Some((failed, delay)), None);
     }
 
-    /// Stops children in reverse order; their queues wait. False if an order from above came first: it is about
-    /// all children, and must not wait for one that takes its time.
+    /// Stops children in reverse order; their queues wait. False if an order from above came first:
+    /// it is about all children, and must not wait for one that takes its time.
     async fn pause(&mut self, range: Range<usize>) -> bool {
         for entry in self.entries[range]
             .iter_mut()
@@ -534,25 +542,25 @@ impl Keeper {
         };
         self.cell.failed(&failure);
         self.cell.advance(State::Crashed);
-        let life = self.life.take();
+        let start_id = self.start_id.take();
         if self.is_root {
             tracing::error!(system = %self.cell.path, reason = failure.chain(), "gave up");
             self.cell.advance(State::Failed);
-            self.cell.shared.verdict.give(failure.clone());
+            self.handle.tree().fail(failure.clone());
         } else {
             tracing::warn!(actor = %self.cell.path, reason = failure.chain(), "gave up");
         }
         let is_paused = self.pause(0..self.entries.len()).await;
-        if let (true, false, Some(life)) = (is_paused, self.is_root, life) {
-            self.line.report(life, Exit::Failed(failure));
+        if let (true, false, Some(start_id)) = (is_paused, self.is_root, start_id) {
+            self.line.report(start_id, Exit::Failed(failure));
         }
     }
 
-    /// Stops all children in reverse order. Each has the share of the remaining time that its size gives it, so
-    /// that one that hangs does not use up the time of the others. A pause ends where it is when another order comes
-    /// from above, which takes its place.
+    /// Stops all children in reverse order. Each has the share of the remaining time that its size
+    /// gives it, so that one that hangs does not use up the time of the others. A pause ends where
+    /// it is when another order comes from above, which takes its place.
     async fn stop_all(&mut self, until: Instant, kind: StopKind) -> StopReport {
-        self.life = None;
+        self.start_id = None;
         if kind == StopKind::Drain {
             self.cell.close();
             self.take_the_last().await;
@@ -590,8 +598,8 @@ impl Keeper {
         total
     }
 
-    /// Children that were added before the supervisor was closed are started, so that what they were sent is
-    /// handled.
+    /// Starts the children that were added before the supervisor was closed, so that their messages
+    /// are handled.
     async fn take_the_last(&mut self) {
         while let Ok(last) = self.inbox.try_recv() {
             if let Inbox::Add(mut entry) = last {

@@ -1,9 +1,9 @@
 //! Metrics of a system in the Prometheus text format.
 //!
-//! Every actor has the same families, named `alys_actor_<what>_<unit>`, with its path as the label `actor`. Their
-//! other labels are an outcome, the reason of a dead letter, or the kind of a message; an actor has at most 33
-//! kinds. The tree of actors thus bounds the size of a scrape. Further metrics are registered by the code that
-//! starts the actors:
+//! Every actor has the same families, named `alys_actor_<what>_<unit>`, with its path as the label
+//! `actor`. Their other labels are an outcome, the reason of a dead letter, or the kind of a
+//! message; an actor has at most 33 kinds. The tree of actors thus bounds the size of a scrape.
+//! Further metrics are registered by the code that starts the actors:
 //!
 //! ```
 //! use alys_actor_system::{System, metrics::prometheus_client::metrics::counter::Counter};
@@ -44,7 +44,8 @@ use crate::{
     mailbox::stats::{KindStats, Stats},
 };
 
-/// The metrics of one system: those of its actors and those registered beside them. A handle, cheap to clone.
+/// The metrics of one system: those of its actors and those registered beside them. A handle, cheap
+/// to clone.
 #[derive(Clone)]
 pub struct Metrics(Arc<Mutex<Registry>>);
 
@@ -55,9 +56,10 @@ impl Metrics {
         Self(Arc::new(Mutex::new(registry)))
     }
 
-    /// Registers further metrics. A name must be registered only once, because the text format refuses a second
-    /// family of the same name; the factory of an actor, which runs at every restart, is the wrong place. Several
-    /// actors of one type share a [`Family`](prometheus_client::metrics::family::Family).
+    /// Registers further metrics. A name must be registered only once, because the text format
+    /// refuses a second family of the same name; the factory of an actor, which runs at every
+    /// restart, is the wrong place. Several actors of one type share a
+    /// [`Family`](prometheus_client::metrics::family::Family).
     pub fn register(&self, add: impl FnOnce(&mut Registry)) {
         add(&mut lock(&self.0));
     }
@@ -65,8 +67,8 @@ impl Metrics {
     /// All metrics as text of the type [`CONTENT_TYPE`]. Visits every actor.
     ///
     /// # Errors
-    /// A registered metric cannot be written as text, such as a histogram that has native buckets only. The
-    /// metrics of actors always can.
+    /// A registered metric cannot be written as text, such as a histogram that has native buckets
+    /// only. The metrics of actors always can.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         prometheus_text::encode(&mut text, &lock(&self.0))?;
@@ -100,7 +102,7 @@ impl Collector for ActorCollector {
         encode_outcomes(encoder, &actors)?;
         encode_state(encoder, &actors)?;
         encode_kinds(encoder, &actors)?;
-        let dead_letters = self.0.shared.graveyard.look().counts;
+        let dead_letters = self.0.shared.tables.dead_letters.read().counts;
         let samples = dead_letters.iter().map(|((path, reason), count)| {
             let labels = [("actor", &**path), ("reason", reason.as_str())];
             (labels, ConstCounter::new(*count))

@@ -1,16 +1,16 @@
-//! The whole tree: made, looked at, and shut down.
+//! A system of actors: creation, observation and shutdown of the whole tree.
 
 pub mod metrics;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use alys_runtime::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::{self, Instant},
 };
 use futures::{
@@ -21,20 +21,20 @@ use futures::{
 use crate::{
     actor::cell::{Cell, Snapshot},
     actor::config::ConfigHandle,
+    actor::error::{Failure, LookupError, StartError},
+    actor::extension::Extension,
     actor::faults::Faults,
     actor::orders::{Abandoned, Line, Order, Start, Stop, StopKind, StopReport},
-    actor::shared::{Entry, Shared},
+    actor::shared::Shared,
     actor::{AlysActor, Health, find_all, find_unchecked},
     after,
-    bus::Bus,
-    error::{Failure, LookupError, StartError},
-    lock,
     mailbox::access::{Access, Audit},
     mailbox::address::Addr,
     mailbox::dead_letters::DeadLetters,
     mailbox::message::Message,
     supervision::monitor,
     supervision::policy::{Backoff, Intensity, Strategy},
+    supervision::tree::{Dependent, TreeState},
     supervision::{Supervisor, SupervisorSpec, survived},
     system::metrics::Metrics,
 };
@@ -49,76 +49,30 @@ pub struct System {
     metrics: Metrics,
 }
 
-/// What happened to an actor that others may want to know of: published on the system's [bus](System::bus).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SystemEvent {
-    /// It failed and will be restarted.
-    Restarting {
-        /// Its path.
-        path: Arc<str>,
-        /// The failure with its sources.
-        reason: String,
-        /// How long it stays down.
-        delay: Duration,
-        /// Whether its circuit breaker is open meanwhile.
-        is_open: bool,
-    },
-    /// It failed and stays down; the rest goes on.
-    GivenUp {
-        /// Its path.
-        path: Arc<str>,
-    },
-}
-
-impl SystemEvent {
-    pub(crate) fn given_up(path: Arc<str>) -> Self {
-        Self::GivenUp { path }
-    }
-}
-
-/// Why the root gave up, for all who wait for it.
-#[derive(Debug, Default)]
-pub(crate) struct Verdict {
-    reason: Mutex<Option<Failure>>,
-    given: Notify,
-}
-
-impl Verdict {
-    pub fn give(&self, reason: Failure) {
-        lock(&self.reason).get_or_insert(reason);
-        self.given.notify_waiters();
-    }
-
-    #[cfg(test)]
-    pub fn is_given(&self) -> bool {
-        lock(&self.reason).is_some()
-    }
-}
-
-/// What a shutdown came to.
+/// Result of a shutdown.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ShutdownReport {
-    /// How long it took.
+    /// Duration.
     pub took: Duration,
     /// Paths of the actors that ended, in order.
     pub stopped: Vec<String>,
-    /// What was left undone, by actor.
+    /// Work that was left undone, by actor.
     pub abandoned: Vec<Abandoned>,
-    /// Those who depend on others, stopped before them: paths of those that were stopped together, first level
-    /// first. What is in none was stopped after, in the reverse order of its start.
+    /// Paths of the actors that depend on others and were stopped together before them, first level
+    /// first. All others were stopped after, in the reverse order of their start.
     pub levels: Vec<Vec<String>>,
 }
 
 impl ShutdownReport {
-    /// Whether nothing was left undone.
+    /// True if nothing was left undone.
     pub fn is_clean(&self) -> bool {
         self.abandoned.is_empty()
     }
 }
 
 impl System {
-    /// A system whose root restarts everything when one of its children gives up, twice in ten minutes, and
-    /// gives up then.
+    /// A system whose root restarts everything when one of its children gives up, twice in ten
+    /// minutes, and gives up then.
     ///
     /// Must be called inside the runtime.
     pub fn new(name: impl Into<String>) -> Self {
@@ -140,9 +94,10 @@ impl System {
     /// Must be called inside the runtime.
     pub fn with_root(spec: SupervisorSpec) -> Self {
         let shared = Arc::<Shared>::default();
+        let tree = Arc::<TreeState>::default();
         let cell = Arc::new(Cell::root(&spec.name, shared));
-        let (root, keeper) = Supervisor::make(cell.clone(), spec, true);
-        // The root gives its verdict instead of a report, so nobody reads these.
+        let (root, keeper) = Supervisor::make(cell.clone(), tree.clone(), spec, true);
+        // The root reports its failure to the system, so these reports have no reader.
         let (reports, _) = mpsc::channel(1);
         let line = Line {
             child: 0,
@@ -150,7 +105,7 @@ impl System {
             reports,
         };
         let start = Start {
-            life: 1,
+            start_id: 1,
             delay: Duration::ZERO,
             is_open: false,
             after: None,
@@ -158,17 +113,18 @@ impl System {
         };
         cell.control.order(Order::Start(start));
         let top = cell.clone();
+        let failed = tree.clone();
         let run = survived(cell.path.to_string(), keeper(line).run());
         let (task, abort) = abortable(run.map(move |lost| {
             if let Some(failure) = lost {
                 tracing::error!(system = %top.path, reason = failure.chain(), "gave up");
-                top.shared.verdict.give(failure);
+                failed.fail(failure);
             }
         }));
         alys_runtime::spawn("root supervisor", task.map(drop));
-        let (watching, monitor) = abortable(monitor::watch(cell.clone()));
+        let (watching, monitor) = abortable(monitor::watch(cell.clone(), tree));
         alys_runtime::spawn("monitor", watching.map(drop));
-        alys_runtime::spawn("deadlines", cell.shared.deadlines.clone().watch());
+        alys_runtime::spawn("deadlines", cell.shared.tables.deadlines.clone().watch());
         Self {
             metrics: Metrics::new(&cell),
             cell,
@@ -197,7 +153,7 @@ impl System {
     /// # Errors
     /// There is no such actor, or it understands other messages.
     pub fn find<M: Message>(&self, path: &str) -> Result<Addr<M>, LookupError> {
-        find_unchecked(self.shared(), &self.full(path))
+        find_unchecked(self.shared(), &self.full(path)).map(|(addr, _)| addr)
     }
 
     /// The addresses of all actors of a type, by path.
@@ -214,7 +170,7 @@ impl System {
         path: &str,
     ) -> Result<ConfigHandle<C>, LookupError> {
         let path = self.full(path);
-        let entry = self.shared().registry.find(&path);
+        let entry = self.shared().directory.find(&path);
         let entry = entry.ok_or_else(|| LookupError::Unknown { path: path.clone() })?;
         entry
             .config
@@ -223,21 +179,21 @@ impl System {
             .ok_or(LookupError::OtherConfig { path })
     }
 
-    /// Sets the rules about who may send what to whom, for actors with a role that look others up
-    /// ([`Context::find`](crate::Context::find)). False if there were rules already: they cannot be changed.
+    /// Sets the access rules for actors with a role that look others up
+    /// ([`Context::find`](crate::Context::find)). False if there were rules already: they cannot be
+    /// changed.
     pub fn enforce(&self, access: Access) -> bool {
         self.shared().access.set(access).is_ok()
     }
 
-    /// What the rules refused so far; none without rules.
+    /// The refusals so far; none without rules.
     pub fn audit(&self) -> Option<Audit> {
         self.shared().access.get().map(Access::audit)
     }
 
-    /// The system's bus, on which events are published and subscribed to by their type. The system itself
-    /// publishes each [`SystemEvent`].
-    pub fn bus(&self) -> &Bus {
-        &self.shared().bus
+    /// The system's extension of this type, created at the first use.
+    pub fn extension<T: Extension>(&self) -> Arc<T> {
+        self.shared().extensions.get()
     }
 
     /// The whole tree as it is now. Each part is true at its own moment: actors run on meanwhile.
@@ -245,25 +201,25 @@ impl System {
         self.cell.snapshot()
     }
 
-    /// The worst of all: what does not run as it should is seen from the top.
+    /// The worst health of all actors.
     pub fn health(&self) -> Health {
         self.snapshot().health
     }
 
-    /// Messages that nobody handled.
+    /// Messages that were not handled.
     pub fn dead_letters(&self) -> DeadLetters {
-        self.shared().graveyard.look()
+        self.shared().tables.dead_letters.read()
     }
 
-    /// What goes wrong from now on, for tests. Nothing does until it is planned.
+    /// The faults of this system, for tests. There are none until a test plans them.
     pub fn faults(&self) -> &Arc<Faults> {
         let faults = self.shared().faults.get_or_init(Arc::default);
         Faults::arm(&self.cell);
         faults
     }
 
-    /// Turns the histograms of waiting and handling times on or off. They are off at first, because a message
-    /// then costs three reads of the clock.
+    /// Turns the histograms of waiting and handling times on or off. They are off at first, because
+    /// a message then costs three reads of the clock.
     pub fn measure(&self, is_timed: bool) {
         self.shared().is_timed.store(is_timed, Relaxed);
         for cell in self.cell.family() {
@@ -276,27 +232,20 @@ impl System {
         &self.metrics
     }
 
-    /// Waits until the root gives up, and says why. The process must then end: nothing runs any more. It never
-    /// ends otherwise.
+    /// Waits until the root gives up, and returns the reason. The process must then end, because
+    /// nothing runs any more. Never ends otherwise.
     pub async fn failed(&self) -> Failure {
-        let verdict = &self.shared().verdict;
-        loop {
-            let given = verdict.given.notified();
-            if let Some(reason) = lock(&verdict.reason).clone() {
-                return reason;
-            }
-            given.await;
-        }
+        self.root.tree().failure().await
     }
 
-    /// Stops everything for good: first those who depend on others, level by level, then the rest, children in
-    /// the reverse order of their start. Each takes nothing new, handles what it had taken, and has its
-    /// `stopped` called; what is not done within its share of `deadline` is cut off and reported. A second call
-    /// finds nothing.
+    /// Stops everything for good: first the actors that depend on others, level by level, then the
+    /// rest, children in the reverse order of their start. Each closes its mailbox, handles the
+    /// queued messages, and has its `stopped` called; work that does not end within its share of
+    /// `deadline` is cut off and reported. A second call has nothing to stop.
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
         let begun = time::now();
         let until = after(deadline);
-        let levels = levels(self.shared().registry.all());
+        let levels = levels(self.root.tree().dependents());
         let mut report = ShutdownReport::default();
         for (index, level) in levels.iter().enumerate() {
             // The rest of the tree is one level more.
@@ -315,16 +264,19 @@ impl System {
             report.abandoned.extend(stopped.abandoned);
         }
         let (done, answer) = oneshot::channel();
-        let rest = match self.cell.control.order(Order::Stop(Stop {
+        let stop = Stop {
             until,
             kind: StopKind::Drain,
             done,
-        })) {
-            true => answer.await.unwrap_or_default(),
-            false => StopReport::default(),
+        };
+        let rest = if self.cell.control.order(Order::Stop(stop)) {
+            answer.await.unwrap_or_default()
+        } else {
+            StopReport::default()
         };
         self.monitor.abort();
-        self.shared().bus.close();
+        self.shared().extensions.end();
+        self.root.tree().forget_dependents();
         report.stopped.extend(rest.stopped);
         report.abandoned.extend(rest.abandoned);
         ShutdownReport {
@@ -346,8 +298,9 @@ impl Drop for System {
     fn drop(&mut self) {
         self.task.abort();
         self.monitor.abort();
-        self.shared().deadlines.close();
-        self.shared().bus.close();
+        self.shared().tables.deadlines.close();
+        self.shared().extensions.end();
+        self.root.tree().forget_dependents();
     }
 }
 
@@ -359,12 +312,10 @@ impl fmt::Debug for System {
     }
 }
 
-/// Those who depend on others, by how far they are from those on whom nobody depends: each level can be stopped
-/// once the one before is.
-fn levels(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
-    let mut waiting: BTreeMap<Arc<str>, Entry> = entries
+/// Orders the dependents by levels: each level can be stopped once the previous one is.
+fn levels(dependents: Vec<Dependent>) -> Vec<Vec<Dependent>> {
+    let mut waiting: BTreeMap<Arc<str>, Dependent> = dependents
         .into_iter()
-        .filter(|entry| !entry.depends_on.is_empty())
         .map(|entry| (entry.cell.path.clone(), entry))
         .collect();
     let mut levels = Vec::new();
@@ -388,9 +339,9 @@ fn levels(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
 }
 
 /// Stops actors together, those of one supervisor one after the other.
-async fn stop_level(level: &[Entry], until: Instant) -> StopReport {
+async fn stop_level(level: &[Dependent], until: Instant) -> StopReport {
     let mut siblings = BTreeMap::<&Arc<str>, (&Supervisor, Vec<u64>)>::new();
-    for Entry {
+    for Dependent {
         supervisor, child, ..
     } in level
     {

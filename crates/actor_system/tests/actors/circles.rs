@@ -2,9 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use alys_actor_system::{
-    Addr, AskError, PoolSpec, Reply, Routing, SendError, Strategy, Supervisor,
-};
+use alys_actor_system::{Addr, AskError, Reply, SendError, Strategy, Supervisor};
 use alys_runtime::{rand, time};
 use futures::{FutureExt, future::join_all};
 
@@ -352,54 +350,6 @@ fn who_was_passed_a_question_may_not_ask_the_one_who_waits_for_it_whatever_it_is
         );
         gate.open();
         world.end().await;
-    });
-}
-
-#[test]
-fn a_worker_that_asks_its_own_pool_goes_to_another_and_a_pool_of_one_is_a_circle() {
-    run(async {
-        for routing in [Routing::LeastLoaded, Routing::RoundRobin] {
-            let world = World::new();
-            let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
-            for size in [1, 2, 5] {
-                let spec = PoolSpec::new(format!("p{size}"), size, 8).routing(routing);
-                let pool = supervisor.pool(spec, pooled()).unwrap();
-                for at in 0..size {
-                    let own = pool.clone();
-                    let asked = within(&pool.addresses()[at], async move {
-                        own.ask(|reply| Job::new("answer", 3, Act::Answer(reply)), LONG)
-                            .await
-                    })
-                    .await;
-                    match size {
-                        1 => assert_eq!(cycle(asked), "world/s/p1-0 -[answer]-> world/s/p1-0"),
-                        _ => assert_eq!(asked, Ok(3)),
-                    }
-                }
-            }
-            // Each worker in turn asks the pool, until none is left that does not wait.
-            let pool = supervisor
-                .pool(PoolSpec::new("q", 3, 8).routing(routing), pooled())
-                .unwrap();
-            fn deeper(pool: alys_actor_system::Pool<Job>, reply: Reply<Answer>) -> Job {
-                run_in("deeper", move |_| {
-                    async move {
-                        let next = pool.clone();
-                        let asked = pool.ask(|reply| deeper(next, reply), LONG).await;
-                        reply.send(asked.and_then(|answer| answer));
-                        Ok(())
-                    }
-                    .boxed()
-                })
-            }
-            let own = pool.clone();
-            let text = cycle(pool.ask(|reply| deeper(own, reply), LONG).await.unwrap());
-            assert!(
-                text.matches("deeper").count() <= 3 && text.contains("world/s/q-"),
-                "{text}"
-            );
-            world.end().await;
-        }
     });
 }
 

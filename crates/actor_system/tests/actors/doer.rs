@@ -278,10 +278,10 @@ pub fn run_in(
 }
 
 pub struct Doer {
-    name: String,
-    log: Arc<Log>,
-    plan: Arc<Plan>,
-    kept: Kept<u64>,
+    pub name: String,
+    pub log: Arc<Log>,
+    pub plan: Arc<Plan>,
+    pub kept: Kept<u64>,
 }
 
 impl Doer {
@@ -385,23 +385,6 @@ pub struct Doing {
     pub log: Arc<Log>,
     pub plan: Arc<Plan>,
     pub kept: Kept<u64>,
-}
-
-/// A factory of the workers of a pool.
-pub fn pooled()
--> impl FnMut(usize) -> BoxFuture<'static, Result<Doer, Never>> + Clone + Send + 'static {
-    let log = Arc::<Log>::default();
-    move |index| {
-        let log = log.clone();
-        Box::pin(async move {
-            Ok(Doer {
-                name: index.to_string(),
-                log,
-                plan: Arc::default(),
-                kept: Kept::new(0),
-            })
-        })
-    }
 }
 
 /// Starts a doer that writes into this log.

@@ -6,8 +6,8 @@ use std::{
 };
 
 use alys_actor_system::{
-    AlysActor, AskError, ChildSpec, Context, Failure, Health, Message, Pace, Reply, Restart, State,
-    Strategy, TellError,
+    AlysActor, AskError, ChildSpec, Context, Failure, Health, Message, Reply, Restart,
+    RestartDelay, State, Strategy, TellError,
 };
 use alys_runtime::time;
 
@@ -551,9 +551,9 @@ fn one_that_never_comes_back_is_no_matter_to_its_siblings() {
         ..Breaker::default()
     };
     for pace in [
-        Pace::Delayed(Duration::MAX),
-        Pace::Backoff(never),
-        Pace::CircuitBreaker(breaker),
+        RestartDelay::Delayed(Duration::MAX),
+        RestartDelay::Backoff(never),
+        RestartDelay::CircuitBreaker(breaker),
     ] {
         run(async move {
             let world = World::new();
@@ -561,7 +561,7 @@ fn one_that_never_comes_back_is_no_matter_to_its_siblings() {
             let other = world.worker(&supervisor, "b");
             let addr = world.worker_as(
                 &supervisor,
-                ChildSpec::new("a").pace(pace),
+                ChildSpec::new("a").restart_delay(pace),
                 8,
                 Arc::default(),
             );

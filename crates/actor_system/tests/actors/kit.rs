@@ -2,6 +2,7 @@
 //! time.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     fmt,
     future::pending,
@@ -13,8 +14,8 @@ use std::{
 };
 
 use alys_actor_system::{
-    Addr, AlysActor, Backoff, ChildSpec, Context, Intensity, Message, Reply, Slot, Strategy,
-    Supervisor, SupervisorSpec, System, mailbox,
+    Addr, AlysActor, Backoff, ChildSpec, Context, Extension, Intensity, Message, Reply, Slot,
+    Strategy, Supervisor, SupervisorSpec, System, SystemEvent, mailbox,
 };
 use alys_runtime::{sync::Notify, time};
 
@@ -325,6 +326,35 @@ impl AlysActor for Worker {
 #[derive(Debug, thiserror::Error)]
 #[error("told to fail at making")]
 pub struct NotMade;
+
+/// The events of a system, in order.
+#[derive(Default)]
+pub struct Events {
+    waiting: Mutex<VecDeque<SystemEvent>>,
+    changed: Notify,
+}
+
+impl Extension for Events {
+    fn on_event(&self, event: &SystemEvent) {
+        self.waiting.lock().unwrap().push_back(event.clone());
+        self.changed.notify_waiters();
+    }
+}
+
+impl Events {
+    pub async fn next(&self) -> SystemEvent {
+        let next = async {
+            loop {
+                let changed = self.changed.notified();
+                if let Some(event) = self.waiting.lock().unwrap().pop_front() {
+                    return event;
+                }
+                changed.await;
+            }
+        };
+        time::timeout(LONG, next).await.expect("no event")
+    }
+}
 
 /// One system and one diary.
 pub struct World {

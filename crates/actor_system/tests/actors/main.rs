@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod bounds;
-mod bus;
 mod circles;
 mod doer;
 mod envelopes;
@@ -12,18 +11,15 @@ mod errors;
 mod failing;
 mod faulty;
 mod figures;
-mod group;
 mod hooks;
 mod kit;
 mod letters;
 mod levels;
 mod lives;
 mod paces;
-mod pool;
 mod property;
 mod queueing;
 mod roles;
 mod sending;
 mod stopping;
-mod stream;
 mod testkit;

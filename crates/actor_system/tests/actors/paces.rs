@@ -6,23 +6,23 @@ use std::{
 };
 
 use alys_actor_system::{
-    AskError, Backoff, Breaker, ChildSpec, EventStream, Exhausted, Health, Pace, Reason, Restart,
+    AskError, Backoff, Breaker, ChildSpec, Exhausted, Health, Reason, Restart, RestartDelay,
     SendError, Snapshot, State, Strategy, Supervisor, SupervisorSpec, SystemEvent, TellError,
 };
 use alys_runtime::time;
-use futures::{FutureExt, StreamExt, poll};
+use futures::{FutureExt, poll};
 
 use crate::{doer::*, kit::*};
 
 const SHORT: Duration = Duration::from_millis(20);
 
-fn events(world: &World) -> EventStream<SystemEvent> {
-    world.system.bus().stream(64).unwrap()
+fn events(world: &World) -> Arc<Events> {
+    world.system.extension()
 }
 
 /// The delay of the next restart, and whether a breaker is open meanwhile.
-async fn restart(events: &mut EventStream<SystemEvent>) -> (Duration, bool) {
-    match time::timeout(LONG, events.next()).await.unwrap().unwrap() {
+async fn restart(events: &Events) -> (Duration, bool) {
+    match events.next().await {
         SystemEvent::Restarting {
             path,
             reason,
@@ -61,24 +61,24 @@ fn breaker(failures: usize, open_for: Duration) -> Breaker {
 fn a_child_comes_back_at_its_own_pace() {
     run(async {
         for (pace, delays) in [
-            (Pace::Immediate, [0, 0, 0]),
-            (Pace::Delayed(SHORT), [20, 20, 20]),
-            (Pace::Backoff(growing(SHORT)), [20, 40, 60]),
+            (RestartDelay::Immediate, [0, 0, 0]),
+            (RestartDelay::Delayed(SHORT), [20, 20, 20]),
+            (RestartDelay::Backoff(growing(SHORT)), [20, 40, 60]),
         ] {
             let world = World::new();
             let supervisor = world.supervisor("s", Strategy::OneForOne, 3, None);
-            let mut events = events(&world);
+            let events = events(&world);
             let doing = doer_in(
                 &Arc::default(),
                 &supervisor,
-                ChildSpec::new("a").pace(pace),
+                ChildSpec::new("a").restart_delay(pace),
                 8,
             );
             for delay in delays {
                 let begun = time::now();
                 doing.addr.tell(fails()).unwrap();
                 assert_eq!(
-                    restart(&mut events).await,
+                    restart(&events).await,
                     (Duration::from_millis(delay), false),
                     "{pace:?}"
                 );
@@ -96,17 +96,17 @@ fn an_open_breaker_refuses_at_once_whoever_asks_or_waits() {
         let world = World::new();
         // No restart is allowed, and those of a breaker do not count.
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
-        let mut events = events(&world);
-        let pace = Pace::CircuitBreaker(breaker(3, LONG * 100));
+        let events = events(&world);
+        let pace = RestartDelay::CircuitBreaker(breaker(3, LONG * 100));
         let doing = doer_in(
             &Arc::default(),
             &supervisor,
-            ChildSpec::new("a").pace(pace),
+            ChildSpec::new("a").restart_delay(pace),
             1,
         );
         for _ in 0..2 {
             doing.addr.send(fails()).await.unwrap();
-            assert_eq!(restart(&mut events).await, (Duration::ZERO, false));
+            assert_eq!(restart(&events).await, (Duration::ZERO, false));
             doing.settled().await;
         }
         let gate = doing.hold().await;
@@ -115,7 +115,7 @@ fn an_open_breaker_refuses_at_once_whoever_asks_or_waits() {
         let mut second = Box::pin(doing.addr.send(note(2)));
         assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
         gate.open();
-        assert_eq!(restart(&mut events).await, (LONG * 100, true));
+        assert_eq!(restart(&events).await, (LONG * 100, true));
         assert!(matches!(
             doing.addr.tell(note(3)),
             Err(TellError::Unavailable(_))
@@ -150,20 +150,17 @@ fn a_breaker_tries_again_and_stays_open_for_longer_each_time() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
-        let mut events = events(&world);
-        let pace = Pace::CircuitBreaker(breaker(1, SHORT));
+        let events = events(&world);
+        let pace = RestartDelay::CircuitBreaker(breaker(1, SHORT));
         let doing = doer_in(
             &Arc::default(),
             &supervisor,
-            ChildSpec::new("a").pace(pace),
+            ChildSpec::new("a").restart_delay(pace),
             8,
         );
         for delay in [20, 40, 60, 60] {
             send_when_open(&doing, fails).await;
-            assert_eq!(
-                restart(&mut events).await,
-                (Duration::from_millis(delay), true)
-            );
+            assert_eq!(restart(&events).await, (Duration::from_millis(delay), true));
         }
         send_when_open(&doing, || note(1)).await;
         doing.log.wait_for("a", "1").await;
@@ -183,11 +180,11 @@ fn a_breaker_that_opens_takes_no_room_from_those_who_come_after() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
-        let pace = Pace::CircuitBreaker(breaker(1, Duration::from_secs(1)));
+        let pace = RestartDelay::CircuitBreaker(breaker(1, Duration::from_secs(1)));
         let doing = doer_in(
             &Arc::default(),
             &supervisor,
-            ChildSpec::new("a").pace(pace),
+            ChildSpec::new("a").restart_delay(pace),
             1,
         );
         let gate = doing.hold().await;
@@ -217,16 +214,17 @@ fn an_open_breaker_closes_the_mailbox_of_its_own_actor_and_of_no_sibling() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForAll, 0, None);
-        let mut events = events(&world);
+        let events = events(&world);
         let first = doer(&supervisor, "first", 8);
-        let spec = ChildSpec::new("a").pace(Pace::CircuitBreaker(breaker(1, 5 * SHORT)));
+        let spec =
+            ChildSpec::new("a").restart_delay(RestartDelay::CircuitBreaker(breaker(1, 5 * SHORT)));
         let doing = doer_in(&first.log, &supervisor, spec, 8);
         first.settled().await;
         doing.settled().await;
         // The sibling takes its time to stop: the breaker is open meanwhile too.
         let gate = first.hold().await;
         doing.addr.tell(fails()).unwrap();
-        assert!(restart(&mut events).await.1);
+        assert!(restart(&events).await.1);
         assert!(matches!(
             doing.addr.tell(note(1)),
             Err(TellError::Unavailable(_))
@@ -303,20 +301,20 @@ fn a_supervisor_that_degrades_gives_the_child_up_and_goes_on() {
     run(async {
         let world = World::new();
         let supervisor = degrading(&world, "s", 1);
-        let mut events = events(&world);
+        let events = events(&world);
         let (a, b) = (doer(&supervisor, "a", 8), doer(&supervisor, "b", 8));
         b.settled().await;
         a.settled().await;
         assert_eq!(world.system.health(), Health::Healthy);
         a.addr.tell(fails()).unwrap();
-        restart(&mut events).await;
+        restart(&events).await;
         a.addr.send(fails()).await.unwrap();
-        let given_up = time::timeout(LONG, events.next()).await.unwrap();
+        let given_up = events.next().await;
         assert_eq!(
             given_up,
-            Some(SystemEvent::GivenUp {
+            SystemEvent::GivenUp {
                 path: "world/s/a".into()
-            })
+            }
         );
         a.addr.closed().await;
         b.settled().await;
@@ -337,16 +335,16 @@ fn a_supervisor_that_is_given_up_is_seen_to_have_failed() {
         let world = World::new();
         let upper = degrading(&world, "upper", 0);
         let lower = world.supervisor("lower", Strategy::OneForOne, 0, Some(&upper));
-        let mut events = events(&world);
+        let events = events(&world);
         let (a, b) = (doer(&lower, "a", 8), doer(&upper, "b", 8));
         a.settled().await;
         a.addr.tell(fails()).unwrap();
-        let given_up = time::timeout(LONG, events.next()).await.unwrap();
+        let given_up = events.next().await;
         assert_eq!(
             given_up,
-            Some(SystemEvent::GivenUp {
+            SystemEvent::GivenUp {
                 path: "world/upper/lower".into()
-            })
+            }
         );
         time::timeout(LONG, a.addr.closed())
             .await
@@ -364,16 +362,16 @@ fn one_that_is_never_restarted_is_given_up() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
-        let mut events = events(&world);
+        let events = events(&world);
         let spec = ChildSpec::new("a").restart(Restart::Temporary);
         let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
         doing.addr.tell(fails()).unwrap();
-        let given_up = time::timeout(LONG, events.next()).await.unwrap();
+        let given_up = events.next().await;
         assert_eq!(
             given_up,
-            Some(SystemEvent::GivenUp {
+            SystemEvent::GivenUp {
                 path: "world/s/a".into()
-            })
+            }
         );
         doing.addr.closed().await;
         world.end().await;

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use alys_actor_system::{
-    Addr, AlysActor, ChildSpec, Context, Limits, Message, Overflow, PATIENCE, Priority, Reason,
-    Receipt, SendError, Strategy, TellError, mailbox,
+    Addr, AlysActor, ChildSpec, Context, Limits, MAX_OVERTAKES, Message, Overflow, Priority,
+    Reason, Receipt, SendError, Strategy, TellError, mailbox,
 };
 use alys_runtime::time;
 use futures::{future::join_all, poll};
@@ -52,7 +52,7 @@ fn the_more_urgent_overtakes_in_order_and_nothing_starves() {
         assert_eq!(notes[0], 300);
         let first_normal = places(&notes, 100..101)[0];
         let first_low = places(&notes, 0..1)[0];
-        let patience = PATIENCE as usize;
+        let patience = MAX_OVERTAKES as usize;
         assert!(
             first_normal > 10 && first_normal <= 2 * patience,
             "{notes:?}"

@@ -1,4 +1,4 @@
-//! What was refused: the last ones whole, all of them as counts.
+//! Audit trail of refusals: the last ones in full, all of them as counts.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -43,17 +43,17 @@ impl fmt::Display for Why {
 /// A message that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// When.
+    /// Time of the refusal.
     pub at: Instant,
     /// From whom to whom.
     pub route: Arc<Route>,
     /// Kind of the message.
     pub kind: &'static str,
-    /// Why.
+    /// Reason.
     pub why: Why,
 }
 
-/// What was refused, at one moment.
+/// The audit trail at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Audit {
     /// The last refused messages, oldest first; at most [`MAX_TRAIL`].
@@ -62,7 +62,8 @@ pub struct Audit {
     pub denied: Vec<Denied>,
     /// All refusals so far by sender's role, receiver's role and reason.
     pub counts: BTreeMap<(Role, Role, Why), u64>,
-    /// Denials so far because a role was not in the table. They are counted together: such roles have no limit.
+    /// Denials so far because a role was not in the table. They are counted together: such roles
+    /// have no limit.
     pub unknown_roles: u64,
 }
 
@@ -74,14 +75,16 @@ pub(super) struct Trail {
     /// Bounded by the square of the roles of the table and the reasons.
     counts: BTreeMap<(Role, Role, Why), u64>,
     unknown_roles: u64,
-    /// What was refused once. Kinds are words of the program, so there are no more than it has.
+    /// Routes and kinds that were refused before. Kinds are constants of the program, so their
+    /// number is bounded.
     kinds: BTreeSet<(Role, Role, Why, &'static str)>,
 }
 
 impl Trail {
     /// True for the first one of its roles, reason and kind.
     pub fn refused(&mut self, at: Instant, refusal: &Refusal) -> bool {
-        let (route, why) = (refusal.route().clone(), refusal.why());
+        let route = refusal.route().clone();
+        let why = refusal.why();
         self.count(&route, why);
         let kind = refusal.kind();
         let is_first = self

@@ -2,11 +2,11 @@
 
 use std::{fmt, time::Instant};
 
-/// A token is worth this many units: at `n` tokens a second, a nanosecond brings exactly `n` units, so that
-/// nothing is ever rounded.
+/// A token is worth this many units: at `n` tokens a second, a nanosecond brings exactly `n` units,
+/// so that nothing is ever rounded.
 const UNITS: u64 = 1_000_000_000;
 
-/// How many messages may come, and how fast they may go on coming.
+/// Limit on the rate of messages: a burst, and a rate after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RateLimit {
     /// Messages that may come at once.
@@ -25,10 +25,10 @@ impl fmt::Display for RateLimit {
     }
 }
 
-/// Lets through what a [`RateLimit`] allows. Begins full.
+/// A token bucket for a [`RateLimit`]. Starts full.
 ///
-/// In any span of `t` seconds, ends included, it lets through at most `burst + per_second * t` messages, and it
-/// never refuses one that this allows in every span.
+/// In any span of `t` seconds, ends included, it lets through at most `burst + per_second * t`
+/// messages, and it never refuses one that this allows in every span.
 #[derive(Debug, Clone)]
 pub struct TokenBucket {
     limit: RateLimit,
@@ -39,7 +39,8 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A full bucket. Without a burst it lets nothing through; without a rate no more than one burst, ever.
+    /// A full bucket. Without a burst it lets nothing through; without a rate no more than one
+    /// burst, ever.
     pub fn new(limit: RateLimit) -> Self {
         Self {
             limit,
@@ -53,8 +54,8 @@ impl TokenBucket {
         self.limit
     }
 
-    /// Takes a token. False if there is none at `now`. A time before the latest one seen counts as that one:
-    /// senders on several threads read the clock before they get here.
+    /// Takes a token. False if there is none at `now`. A time before the latest one seen counts as
+    /// that one: senders on several threads read the clock before they get here.
     pub fn admit(&mut self, now: Instant) -> bool {
         self.refill(now);
         match self.level.checked_sub(UNITS) {
@@ -89,8 +90,8 @@ mod tests {
 
     use super::*;
 
-    /// The same limit told the other way round: each message moves the time at which the bucket would be full
-    /// again, in units, and is refused if that would be more than a burst away.
+    /// The same limit told the other way round: each message moves the time at which the bucket
+    /// would be full again, in units, and is refused if that would be more than a burst away.
     struct Model {
         limit: RateLimit,
         full_at: u128,
@@ -108,8 +109,8 @@ mod tests {
         }
     }
 
-    /// Arrivals with the gaps in which a mistake would show: none, one nanosecond, the time of a token and its
-    /// neighbours, long ones.
+    /// Arrivals with the gaps in which a mistake would show: none, one nanosecond, the time of a
+    /// token and its neighbours, long ones.
     fn gaps(per_second: u32) -> impl Strategy<Value = Vec<u64>> {
         let token = UNITS / u64::from(per_second.max(1));
         let gap = prop_oneof![
@@ -136,7 +137,8 @@ mod tests {
         #[test]
         fn the_bucket_decides_as_the_model_does((limit, gaps) in cases()) {
             let start = alys_runtime::time::now();
-            let (mut bucket, mut model) = (TokenBucket::new(limit), Model { limit, full_at: 0 });
+            let mut bucket = TokenBucket::new(limit);
+            let mut model = Model { limit, full_at: 0 };
             let mut at_ns = 0;
             for gap in gaps {
                 at_ns += gap;

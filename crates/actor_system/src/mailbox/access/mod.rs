@@ -1,10 +1,10 @@
-//! Who may send what to whom: roles, rules between them, and a trail of what was refused.
+//! Access rules for messages: roles, rules between them, and an audit trail of refusals.
 //!
 //! **Owns** the table of rules, the rate limits that go with them, and the audit trail.
 //!
-//! A rule says that what plays one [`Role`] may send messages of certain kinds to what plays another, and how
-//! often. It is checked twice: where an address is handed out ([`Access::grant`]) and at each message
-//! ([`Grant::admit`]). What no rule allows is refused.
+//! A rule says that what plays one [`Role`] may send messages of certain kinds to what plays
+//! another, and how often. It is checked twice: where an address is handed out ([`Access::grant`])
+//! and at each message ([`Grant::admit`]). What no rule allows is refused.
 //!
 //! ```
 //! use alys_actor_system::access::{Access, AccessTable, Kinds, RateLimit};
@@ -30,12 +30,12 @@
 //!
 //! **Promises**
 //! - Without a rule nothing passes.
-//! - A limit belongs to its rule: all senders of the one role and all receivers of the other share it, so that
-//!   asking for an address again, or for another of the same role, gives nobody more.
+//! - A limit belongs to its rule: all senders of the one role and all receivers of the other share
+//!   it, so that asking for an address again, or for another of the same role, gives nobody more.
 //! - Of each refusal there is a count that is never lost, and the last ones are kept whole.
 //!
-//! **Never** reads a clock; never blocks but for the length of a few instructions; never allocates for a
-//! message that passes.
+//! **Never** reads a clock; never blocks but for the length of a few instructions; never allocates
+//! for a message that passes.
 
 mod audit;
 mod bucket;
@@ -58,7 +58,7 @@ pub use table::{
 use crate::lock;
 use audit::Trail;
 
-/// What an actor or a connection is, as far as its rights go. Cheap to clone.
+/// The role of an actor or a connection in the rules. Cheap to clone.
 ///
 /// Only an [`AccessTable`] makes roles, so that each is one that some table knows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,7 +77,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// From whom to whom, as a [`Grant`] was given out.
+/// Sender and receiver of a [`Grant`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Route {
     /// Role of the sender.
@@ -94,7 +94,7 @@ impl fmt::Display for Route {
     }
 }
 
-/// Why an address was not handed out.
+/// Reason for which an address was not handed out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// No rule lets one role send anything to the other.
@@ -108,7 +108,7 @@ pub enum Denied {
     },
 }
 
-/// Why a message was not let through. Small, and a clone is one count up.
+/// Reason for which a message was refused. Small, and cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The rule does not name this kind.
@@ -177,7 +177,7 @@ impl Access {
     /// The right of `from` to send to the actor at `target`, which plays `to`.
     ///
     /// # Errors
-    /// When no rule leads from the one role to the other. The denial is in the trail.
+    /// No rule leads from the one role to the other. The denial is in the trail.
     pub fn grant(&self, from: &Role, to: &Role, target: &str) -> Result<Arc<Grant>, Denied> {
         let route = Route {
             from: from.clone(),
@@ -186,7 +186,8 @@ impl Access {
         };
         let denied = match self.0.table.find(from, to) {
             Ok(Some(rule)) => {
-                let (route, shared) = (Arc::new(route), self.0.clone());
+                let route = Arc::new(route);
+                let shared = self.0.clone();
                 return Ok(Arc::new(Grant {
                     route,
                     rule: rule.clone(),
@@ -205,7 +206,7 @@ impl Access {
         &self.0.table
     }
 
-    /// What was refused so far.
+    /// The refusals so far.
     pub fn audit(&self) -> Audit {
         lock(&self.0.trail).audit()
     }
@@ -225,7 +226,7 @@ impl Grant {
         &self.route
     }
 
-    /// Whether a message of this kind may pass now. If so it counts against the limit; one that is refused does
+    /// Admits a message of this kind, which then counts against the limit; one that is refused does
     /// not.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ use std::{
 use super::{RateLimit, Role, TokenBucket};
 use crate::lock;
 
-/// Roles of a table: about one for each kind of actor. Their square bounds the rules and the counts of the
-/// audit trail.
+/// Roles of a table: about one for each kind of actor. Their square bounds the rules and the counts
+/// of the audit trail.
 pub const MAX_ROLES: usize = 64;
 
 /// Bytes of a role's name.
@@ -34,7 +34,7 @@ impl Kinds {
         Self::Only(kinds.into_iter().collect())
     }
 
-    /// Whether messages of `kind` are among them.
+    /// True if `kind` is one of them.
     pub fn contains(&self, kind: &str) -> bool {
         match self {
             Self::All => true,
@@ -43,7 +43,7 @@ impl Kinds {
     }
 }
 
-/// What one role may send to another, and what is left of its limit.
+/// Rule from one role to another, with the state of its limit.
 #[derive(Debug)]
 pub struct Rule {
     kinds: Kinds,
@@ -60,12 +60,12 @@ impl Rule {
         }
     }
 
-    /// What may be sent.
+    /// Kinds that may be sent.
     pub fn kinds(&self) -> &Kinds {
         &self.kinds
     }
 
-    /// How often, if that is limited.
+    /// Rate limit, if there is one.
     pub fn limit(&self) -> Option<RateLimit> {
         self.limit
     }
@@ -77,7 +77,8 @@ impl Rule {
     }
 }
 
-/// All roles and the rules between them. Made by [`AccessTable::builder`], and not changed after that.
+/// All roles and the rules between them. Made by [`AccessTable::builder`], and not changed after
+/// that.
 #[derive(Debug, Default)]
 pub struct AccessTable {
     roles: BTreeSet<Role>,
@@ -96,7 +97,7 @@ impl AccessTable {
     /// The role of this name.
     ///
     /// # Errors
-    /// When there is none.
+    /// The table has no such role.
     pub fn role(&self, name: &str) -> Result<Role, TableError> {
         let known = self.roles.iter().find(|role| role.name() == name);
         known.cloned().ok_or_else(|| TableError::UnknownRole {
@@ -116,7 +117,7 @@ impl AccessTable {
             .map(|((from, to), rule)| (from, to, &**rule))
     }
 
-    /// Whether a message of this kind may be sent, limits aside.
+    /// True if a message of this kind may be sent, limits aside.
     pub fn allows(&self, from: &Role, to: &Role, kind: &str) -> bool {
         matches!(self.find(from, to), Ok(Some(rule)) if rule.kinds.contains(kind))
     }
@@ -166,7 +167,8 @@ impl Builder {
     /// Adds a rule between two roles that were added before.
     pub fn allow(self, from: &str, to: &str, kinds: Kinds, limit: Option<RateLimit>) -> Self {
         self.step(|table| {
-            let (from, to) = (table.role(from)?, table.role(to)?);
+            let from = table.role(from)?;
+            let to = table.role(to)?;
             let names = || (from.name().to_owned(), to.name().to_owned());
             match &kinds {
                 Kinds::Only(kinds) if kinds.is_empty() || kinds.len() > MAX_KINDS => {
@@ -244,15 +246,15 @@ pub enum TableError {
         /// Role of the receiver.
         to: String,
     },
-    /// A rule that names no kind lets nothing through, which is what no rule says better; one with more than
-    /// [`MAX_KINDS`] is meant to be [`Kinds::All`].
+    /// A rule that names no kind lets nothing through, which is what no rule says better; one with
+    /// more than [`MAX_KINDS`] is meant to be [`Kinds::All`].
     #[error("the rule from {from} to {to} names {kinds} kinds, not from 1 to {MAX_KINDS}")]
     BadKinds {
         /// Role of the sender.
         from: String,
         /// Role of the receiver.
         to: String,
-        /// How many it names.
+        /// Number of kinds.
         kinds: usize,
     },
     /// A limit under which nothing, or nothing after a while, would pass.

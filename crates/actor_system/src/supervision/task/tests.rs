@@ -10,7 +10,10 @@ use std::{
 };
 
 use super::*;
-use crate::{Context, Message, Strategy, actor::AlysActor};
+use crate::{
+    Context, Message, Strategy,
+    actor::{AlysActor, orders::Line},
+};
 
 struct Work;
 
@@ -35,10 +38,11 @@ impl AlysActor for Counts {
 }
 
 /// A supervisor that nothing has started yet, and its task.
-fn supervisor() -> (Supervisor, Arc<Cell>, Keeper) {
+fn supervisor() -> (Supervisor, Arc<Cell>, SupervisorTask) {
     let cell = Arc::new(Cell::supervisor("s", &Cell::root("shop", Arc::default())));
     let (handle, keeper) = Supervisor::make(
         cell.clone(),
+        Arc::default(),
         SupervisorSpec::new("s", Strategy::OneForOne),
         false,
     );
@@ -69,7 +73,7 @@ fn a_drain_that_overtakes_the_first_start_waits_for_it() {
             async {
                 time::sleep(Duration::from_millis(20)).await;
                 let start = Start {
-                    life: 1,
+                    start_id: 1,
                     delay: Duration::ZERO,
                     is_open: false,
                     after: None,
@@ -112,7 +116,7 @@ fn a_drain_does_not_outwait_a_supervisor_that_waits_for_its_turn() {
         let (supervisor, cell, keeper) = supervisor();
         let delay = Duration::from_secs(3_600);
         let start = Start {
-            life: 1,
+            start_id: 1,
             delay,
             is_open: false,
             after: None,

@@ -10,9 +10,10 @@ use std::{
     time::Duration,
 };
 
+use alys_actor_extras::{MAX_POOL, Pool, PoolError, PoolSpec, Routing, SupervisorExt};
 use alys_actor_system::{
-    Addr, AlysActor, AskError, Context, MAX_POOL, Message, Pool, PoolError, PoolSpec, Reply,
-    Restart, Routing, StartError, Strategy, Supervisor, TellError,
+    Addr, AlysActor, AskError, Context, Message, Reply, Restart, StartError, Strategy, Supervisor,
+    TellError,
 };
 use alys_runtime::time;
 use futures::{future::join_all, poll};

@@ -4,11 +4,22 @@ use std::{convert::Infallible, future::pending};
 
 use alys_runtime::sync::{mpsc, oneshot};
 
-use super::*;
+use std::{sync::Arc, time::Duration};
+
+use alys_runtime::time;
+
 use crate::{
-    supervision::policy::Strategy,
-    supervision::task::Keeper,
-    supervision::{Supervisor, SupervisorSpec},
+    actor::{
+        AlysActor, Context,
+        cell::Cell,
+        lifecycle::State,
+        orders::{Line, Order, Start, Stop, StopKind},
+    },
+    mailbox::{address::Addr, message::Message},
+    supervision::{
+        ChildSpec, Supervisor, SupervisorSpec, policy::Strategy, task::SupervisorTask,
+        tree::TreeState,
+    },
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -45,10 +56,10 @@ impl AlysActor for Held {
 
 type Started = oneshot::Receiver<()>;
 
-fn start(life: u64) -> (Order, Started) {
+fn start(start_id: u64) -> (Order, Started) {
     let (started, runs) = oneshot::channel();
     let start = Start {
-        life,
+        start_id,
         delay: Duration::ZERO,
         is_open: false,
         after: None,
@@ -67,10 +78,11 @@ fn stop() -> Order {
 }
 
 /// A child that gets these orders in its handler, with what keeps it.
-fn held(orders: Vec<Order>) -> (Supervisor, Keeper, Arc<Cell>, Addr<Hold>) {
+fn held(orders: Vec<Order>) -> (Supervisor, SupervisorTask, Arc<Cell>, Addr<Hold>) {
     let cell = Arc::new(Cell::supervisor("s", &Cell::root("shop", Arc::default())));
     let (supervisor, keeper) = Supervisor::make(
         cell.clone(),
+        Arc::<TreeState>::default(),
         SupervisorSpec::new("s", Strategy::OneForAll),
         false,
     );
@@ -83,7 +95,7 @@ fn held(orders: Vec<Order>) -> (Supervisor, Keeper, Arc<Cell>, Addr<Hold>) {
     let addr = supervisor
         .start(spec, 8, || async { Ok::<_, Infallible>(Held) })
         .unwrap();
-    let child = cell.shared.registry.find("shop/s/a").unwrap().cell;
+    let child = cell.shared.directory.find("shop/s/a").unwrap().cell;
     addr.tell(Hold(child.clone(), orders)).unwrap();
     assert!(child.control.order(start(1).0));
     (supervisor, keeper, child, addr)

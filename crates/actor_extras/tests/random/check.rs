@@ -6,8 +6,8 @@ use std::{
 };
 
 use alys_actor_system::{
-    DEAD_LETTERS_KEPT, Exhausted, Intensity, MAX_REDELIVERIES, Pace, Priority, Reason, Receipt,
-    Restart, State, Strategy,
+    DEAD_LETTERS_KEPT, Exhausted, Intensity, MAX_REDELIVERIES, Priority, Reason, Receipt, Restart,
+    RestartDelay, State, Strategy,
 };
 
 use crate::{
@@ -375,7 +375,7 @@ impl Run<'_> {
         }
     }
 
-    fn pace_of(&self, path: &str) -> Option<Pace> {
+    fn pace_of(&self, path: &str) -> Option<RestartDelay> {
         let at = self.seen.paths.iter().position(|other| other == path)?;
         self.plan.actors.get(at)?.pace
     }
@@ -478,10 +478,10 @@ impl Run<'_> {
                     }
                     let pace = self.pace_of(path);
                     let is_right = match pace {
-                        Some(Pace::Immediate) => delay.is_zero(),
-                        Some(Pace::Delayed(wait)) => *delay == wait,
-                        Some(Pace::Backoff(backoff)) => *delay <= backoff.max,
-                        Some(Pace::CircuitBreaker(breaker)) => {
+                        Some(RestartDelay::Immediate) => delay.is_zero(),
+                        Some(RestartDelay::Delayed(wait)) => *delay == wait,
+                        Some(RestartDelay::Backoff(backoff)) => *delay <= backoff.max,
+                        Some(RestartDelay::CircuitBreaker(breaker)) => {
                             if *is_open {
                                 *delay <= breaker.open_for.max
                             } else {
@@ -503,7 +503,7 @@ impl Run<'_> {
                             .filter(|below| self.is_affected(path, below));
                         begun_anew.extend(taken.map(String::as_str));
                     }
-                    if matches!(pace, Some(Pace::CircuitBreaker(_))) {
+                    if matches!(pace, Some(RestartDelay::CircuitBreaker(_))) {
                         continue;
                     }
                     let supervisor = parent(path);
@@ -542,7 +542,7 @@ impl Run<'_> {
             return;
         }
         for (actor, path) in self.seen.paths.iter().enumerate() {
-            let Some(Pace::CircuitBreaker(breaker)) = self.pace_of(path) else {
+            let Some(RestartDelay::CircuitBreaker(breaker)) = self.pace_of(path) else {
                 continue;
             };
             let mut recent: VecDeque<Instant> = VecDeque::new();

@@ -5,10 +5,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::SeqCst},
 };
 
-use alys_actor_system::{
-    Addr, Bus, ChildSpec, MAX_NESTED_PUBLISHES, MAX_SUBSCRIPTIONS, Published, Restart, Slot,
-    Strategy, SubscribeError, SubscriptionSnapshot, mailbox,
+use alys_actor_extras::{
+    Bus, MAX_NESTED_PUBLISHES, MAX_SUBSCRIPTIONS, Published, SubscribeError, SubscriptionSnapshot,
 };
+use alys_actor_system::{Addr, ChildSpec, Restart, Slot, Strategy, mailbox};
 use alys_runtime::time;
 use futures::{FutureExt, StreamExt};
 

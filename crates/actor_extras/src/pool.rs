@@ -1,11 +1,11 @@
-//! A pool: identical actors behind one handle, which chooses who gets the next message.
+//! A pool: identical actors behind one handle, which chooses one for each message.
 //!
-//! The workers are ordinary children, `name-0` and so on, of the supervisor that started them, and are restarted
-//! under its policy. One that is down for the moment keeps its address and its place; one that has ended for
-//! good is passed over.
+//! The workers are ordinary children, `name-0` and so on, of the supervisor that started them, and
+//! are restarted under its policy. One that is down for the moment keeps its address and its place;
+//! one that has ended for good is passed over.
 //!
-//! Choosing is a pure function of what the mailboxes look like (`least_loaded`, `in_turn`, `by_key`), in
-//! no more steps than there are workers.
+//! Choosing is a pure function of what the mailboxes look like (`least_loaded`, `in_turn`,
+//! `by_key`), in no more steps than there are workers.
 
 use std::{
     fmt,
@@ -20,19 +20,15 @@ use std::{
 
 use alys_runtime::rand;
 
-use crate::{
-    actor::AlysActor,
-    error::{AskError, SendError, StartError, TellError},
-    mailbox::address::Addr,
-    mailbox::message::{Message, Reply},
-    supervision::policy::Restart,
-    supervision::{ChildSpec, Supervisor},
+use alys_actor_system::{
+    Addr, AlysActor, AskError, ChildSpec, Message, Reply, Restart, SendError, StartError,
+    Supervisor, TellError,
 };
 
 /// Workers of one pool: each message looks at all of them.
 pub const MAX_POOL: usize = 64;
 
-/// Who gets a message.
+/// Choice of the worker for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Routing {
     /// The worker with the fewest messages waiting; among equals, the next in turn.
@@ -44,25 +40,27 @@ pub enum Routing {
     ByKey,
 }
 
-/// What a pool is to be.
+/// Specification of a pool.
 #[derive(Debug, Clone)]
 pub struct PoolSpec {
-    /// What the names of the workers begin with.
+    /// Prefix of the names of the workers.
     pub name: String,
     /// Workers, from 1 to [`MAX_POOL`].
     pub size: usize,
-    /// Who gets a message.
+    /// Choice of the worker for a message.
     pub routing: Routing,
     /// Messages that may wait for one worker.
     pub capacity: usize,
-    /// Whether a worker comes back after it ended.
+    /// Restart policy of the workers.
     pub restart: Restart,
 }
 
 impl PoolSpec {
-    /// A pool of workers that always run, with `capacity` messages each, where the least loaded gets the next.
+    /// A pool of workers that always run, with `capacity` messages each, where the least loaded
+    /// gets the next.
     pub fn new(name: impl Into<String>, size: usize, capacity: usize) -> Self {
-        let (routing, restart) = (Routing::default(), Restart::default());
+        let routing = Routing::default();
+        let restart = Restart::default();
         Self {
             name: name.into(),
             size,
@@ -83,7 +81,7 @@ impl PoolSpec {
     }
 }
 
-/// Why there is no pool.
+/// Reason for which there is no pool.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
     /// No workers, or too many. Nothing was started.
@@ -103,24 +101,30 @@ pub enum PoolError {
         name: String,
         /// Workers that were started.
         started: usize,
-        /// Why the next one was not.
+        /// Reason for which the next one was not started.
         source: StartError,
     },
 }
 
-impl Supervisor {
-    /// Starts the workers of a pool, `name-0` and so on, as the last children. Each worker has a clone of
-    /// `factory` for itself, which is called with the worker's number at every start.
+/// Methods that this crate adds to a [`Supervisor`].
+pub trait SupervisorExt {
+    /// Starts the workers of a pool, `name-0` and so on, as the last children. Each worker has a
+    /// clone of `factory` for itself, which is called with the worker's number at every start.
     ///
     /// Must be called inside the runtime.
     ///
     /// # Errors
     /// A size out of bounds, or whatever [`Supervisor::start`] says to one of the workers.
-    pub fn pool<A, F, Fut, E>(
-        &self,
-        spec: PoolSpec,
-        factory: F,
-    ) -> Result<Pool<A::Message>, PoolError>
+    fn pool<A, F, Fut, E>(&self, spec: PoolSpec, factory: F) -> Result<Pool<A::Message>, PoolError>
+    where
+        A: AlysActor<Config: Default>,
+        F: FnMut(usize) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Result<A, E>> + Send + 'static,
+        E: std::error::Error + Send + Sync + 'static;
+}
+
+impl SupervisorExt for Supervisor {
+    fn pool<A, F, Fut, E>(&self, spec: PoolSpec, factory: F) -> Result<Pool<A::Message>, PoolError>
     where
         A: AlysActor<Config: Default>,
         F: FnMut(usize) -> Fut + Clone + Send + 'static,
@@ -156,7 +160,8 @@ impl Supervisor {
                 }
             }
         }
-        let (turn, seed) = (AtomicUsize::new(0), rand::u64());
+        let turn = AtomicUsize::new(0);
+        let seed = rand::u64();
         Ok(Pool {
             shared: Arc::new(Shared {
                 name,
@@ -171,8 +176,8 @@ impl Supervisor {
 
 /// A handle of the workers of a pool. Cheap to clone; does not keep them running.
 ///
-/// The messages of one sender are handled in its order only as far as they go to the same worker: those of one
-/// key do.
+/// The messages of one sender are handled in its order only as far as they go to the same worker:
+/// those of one key do.
 pub struct Pool<M: Message> {
     shared: Arc<Shared<M>>,
 }
@@ -183,13 +188,13 @@ struct Shared<M: Message> {
     workers: Vec<Addr<M>>,
     /// The worker whose turn is next.
     turn: AtomicUsize,
-    /// Makes what keys meet which worker unknown to those who may choose the keys.
+    /// Seed of the hash, so that senders that choose keys cannot choose workers.
     seed: u64,
 }
 
 impl<M: Message> Pool<M> {
-    /// Puts a message into the mailbox of a worker, without waiting. If the one chosen has no room the others
-    /// are tried, unless the routing is [`Routing::ByKey`].
+    /// Puts a message into the mailbox of a worker, without waiting. If the one chosen has no room
+    /// the others are tried, unless the routing is [`Routing::ByKey`].
     ///
     /// # Errors
     /// The message is given back if no worker has room, or all have ended for good.
@@ -197,8 +202,8 @@ impl<M: Message> Pool<M> {
         self.tell_as(self.shared.no_key(), msg)
     }
 
-    /// Puts a message into the mailbox of a worker, and waits for room as long as it takes: at the one that is
-    /// chosen now, even if another has room earlier.
+    /// Puts a message into the mailbox of a worker, and waits for room as long as it takes: at the
+    /// one that is chosen now, even if another has room earlier.
     ///
     /// # Errors
     /// The message is given back once all workers have ended for good.
@@ -206,11 +211,12 @@ impl<M: Message> Pool<M> {
         self.send_as(self.shared.no_key(), msg).await
     }
 
-    /// Asks a worker and waits up to `deadline` for the answer. `make` puts the reply into the message.
+    /// Asks a worker and waits up to `deadline` for the answer. `make` puts the reply into the
+    /// message.
     ///
     /// # Errors
-    /// As [`Addr::ask`]. Full if no worker had room, or if others took the room of the one that was chosen: a
-    /// question is made once, so it cannot be put to the next.
+    /// As [`Addr::ask`]. Full if no worker had room, or if others took the room of the one that was
+    /// chosen: a question is made once, so it cannot be put to the next.
     pub async fn ask<R: Send + 'static>(
         &self,
         make: impl FnOnce(Reply<R>) -> M,
@@ -222,9 +228,9 @@ impl<M: Message> Pool<M> {
             .await
     }
 
-    /// [`Pool::tell`] to the worker of this key, in every routing: messages of one key are handled in the order
-    /// in which they were taken, by the same worker for as long as it has not ended for good. Only the keys of a
-    /// worker that has ended move to others.
+    /// [`Pool::tell`] to the worker of this key, in every routing: messages of one key are handled
+    /// in the order in which they were taken, by the same worker for as long as it has not ended
+    /// for good. Only the keys of a worker that has ended move to others.
     ///
     /// # Errors
     /// The message is given back if that worker has no room, or all have ended for good.
@@ -258,8 +264,8 @@ impl<M: Message> Pool<M> {
             .await
     }
 
-    /// Tells every worker the same, without waiting. The outcomes are in the order of the workers; one that
-    /// refuses keeps it from no other.
+    /// Tells every worker the same, without waiting. The outcomes are in the order of the workers;
+    /// one that refuses keeps it from no other.
     pub fn broadcast(&self, msg: M) -> Vec<Result<(), TellError<M>>>
     where
         M: Clone,
@@ -275,7 +281,7 @@ impl<M: Message> Pool<M> {
         &self.shared.workers
     }
 
-    /// What the names of the workers begin with.
+    /// Prefix of the names of the workers.
     pub fn name(&self) -> &str {
         &self.shared.name
     }
@@ -289,11 +295,12 @@ impl<M: Message> Pool<M> {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
             };
-            // At another worker a key would lose its order. One that looked full was chosen because all did,
-            // and each that is tried counts a refusal.
-            let is_final = match error.is_full() {
-                true => key.is_some() || looks.0[index] == Look::Full,
-                false => !worker.is_closed(),
+            // At another worker a key would lose its order. One that looked full was chosen because
+            // all did, and each that is tried counts a refusal.
+            let is_final = if error.is_full() {
+                key.is_some() || looks.0[index] == Look::Full
+            } else {
+                !worker.is_closed()
             };
             if is_final {
                 return Err(error);
@@ -353,8 +360,8 @@ impl<M: Message> Shared<M> {
         chosen
     }
 
-    /// If all have ended, any of them says so.
-    /// One that does not wait for the asker, if there is one: a question to it would close a circle.
+    /// The worker to ask, preferably one that does not wait for the asker, because a question to
+    /// that would close a circle. If all have ended, any of them reports it.
     fn worker_to_ask(&self, key: Option<u64>) -> &Addr<M> {
         let mut looks = self.look();
         let first = self.choose(key, &looks).unwrap_or(0);
@@ -369,7 +376,7 @@ impl<M: Message> Shared<M> {
         &self.workers[chosen]
     }
 
-    /// What a message without a key is routed by.
+    /// Key for a message without one.
     fn no_key(&self) -> Option<u64> {
         (self.routing == Routing::ByKey).then(|| self.hash(&[]))
     }
@@ -406,7 +413,7 @@ impl<M: Message> fmt::Debug for Pool<M> {
     }
 }
 
-/// What one worker looks like to who chooses.
+/// State of a worker, as the choice sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
     /// It has ended for good, or was tried already.
@@ -419,8 +426,8 @@ enum Look {
     },
 }
 
-/// All workers at one moment, those that the pool does not have being gone. On the stack: it is made for each
-/// message.
+/// All workers at one moment, those that the pool does not have being gone. On the stack: it is
+/// made for each message.
 struct Looks([Look; MAX_POOL]);
 
 /// The worker with the fewest messages waiting; among equals the first from `turn` on.
@@ -441,7 +448,7 @@ fn in_turn(looks: &[Look], turn: usize) -> Option<usize> {
     })
 }
 
-/// The lowest rank; among equals the first from `turn` on. Who has no rank is not chosen.
+/// The lowest rank; among equals the first from `turn` on. A worker without a rank is not chosen.
 fn from(looks: &[Look], turn: usize, rank: impl Fn(Look) -> Option<usize>) -> Option<usize> {
     let in_turn = (0..looks.len()).map(|step| (turn % looks.len() + step) % looks.len());
     let ranked = in_turn.filter_map(|index| Some((rank(looks[index])?, index)));
@@ -449,8 +456,8 @@ fn from(looks: &[Look], turn: usize, rank: impl Fn(Look) -> Option<usize>) -> Op
     ranked.min_by_key(|(rank, _)| *rank).map(|(_, index)| index)
 }
 
-/// Rendezvous hashing: each worker draws a number for the key, and the highest that has not ended has it, so
-/// that the end of a worker moves its own keys only.
+/// Rendezvous hashing: each worker draws a number for the key, and the highest that has not ended
+/// has it, so that the end of a worker moves its own keys only.
 fn by_key(looks: &[Look], key: u64) -> Option<usize> {
     let live = (0..looks.len()).filter(|index| looks[*index] != Look::Gone);
     live.max_by_key(|index| mix(key ^ mix(*index as u64 + 1)))

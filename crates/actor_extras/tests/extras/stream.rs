@@ -8,8 +8,9 @@ use std::{
     },
 };
 
+use alys_actor_extras::{Bus, ContextExt};
 use alys_actor_system::{
-    Addr, AlysActor, Bus, ChildSpec, Context, MAX_TASKS, Message, Reply, Strategy, Supervisor, Task,
+    Addr, AlysActor, ChildSpec, Context, MAX_TASKS, Message, Reply, Strategy, Supervisor, Task,
 };
 use futures::{
     Stream, StreamExt,

@@ -1,5 +1,8 @@
 //! A plan carried out: the letters, the actors that do as letters say, the senders, and the run itself.
 
+// Long, because the letters, the actors that obey them and the senders share one history, which a split
+// would have to pass through all of them.
+
 use std::{
     future::pending,
     panic::resume_unwind,
@@ -10,11 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use alys_actor_extras::{Bus, Group, Pool, PoolError, PoolSpec, SupervisorExt, SystemExt};
 use alys_actor_system::{
-    Addr, AlysActor, AskError, Backoff, Batch, Bus, ChildSpec, Context, DeadLetters, Failure,
-    Group, Intensity, Limits, Message, Overflow, Planned, Pool, PoolError, PoolSpec, Priority,
-    Receipt, Reply, Retry, SendError, ShutdownReport, Slot, Snapshot, StartError, State, Strategy,
-    Supervisor, SupervisorSpec, System, SystemEvent, TellError, mailbox,
+    Addr, AlysActor, AskError, Backoff, Batch, ChildSpec, Context, DeadLetters, Failure, Intensity,
+    Limits, Message, Overflow, Planned, Priority, Receipt, Reply, Retry, SendError, ShutdownReport,
+    Slot, Snapshot, StartError, State, Strategy, Supervisor, SupervisorSpec, System, SystemEvent,
+    TellError, mailbox,
 };
 use alys_runtime::time;
 use futures::future::{Either, join_all, select};
@@ -816,7 +820,7 @@ impl Builder {
                 start_within: Some(START_WITHIN),
                 stop_within: STOP_WITHIN,
                 memory_budget: of.memory_budget,
-                pace: of.pace,
+                restart_delay: of.pace,
                 ..ChildSpec::new(name)
                     .restart(of.restart)
                     .handle_within(ms(of.handle_within))

@@ -4,16 +4,12 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 
-use crate::{
-    error::{AskError, TellError},
-    mailbox::address::Addr,
-    mailbox::message::{Message, Reply},
-};
+use alys_actor_system::{Addr, AskError, Message, Reply, TellError};
 
 /// Members that a group may have: a broadcast puts one message to each at once.
 pub const MAX_MEMBERS: usize = 1024;
 
-/// Why there is no new member.
+/// Reason for which a member cannot join.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
     /// The group has a member of this name.
@@ -30,11 +26,11 @@ pub enum JoinError {
     },
 }
 
-/// What became of something put to every member: name and outcome, in the order in which they joined.
+/// Outcome by member: name and outcome, in the order in which they joined.
 pub type ByMember<T> = Vec<(Arc<str>, T)>;
 
-/// Named actors that understand the same messages. A plain value: who owns it changes it, who holds a clone has
-/// the members of that moment.
+/// Named actors that understand the same messages. A plain value: who owns it changes it, who holds
+/// a clone has the members of that moment.
 pub struct Group<M: Message> {
     /// In the order in which they joined.
     members: Vec<(Arc<str>, Addr<M>)>,
@@ -73,7 +69,8 @@ impl<M: Message> Group<M> {
         Some(self.members.remove(index).1)
     }
 
-    /// Takes out the members that have ended for good. Their names, in the order in which they joined.
+    /// Takes out the members that have ended for good. Their names, in the order in which they
+    /// joined.
     pub fn remove_ended(&mut self) -> Vec<Arc<str>> {
         self.members
             .extract_if(.., |(_, addr)| addr.is_closed())
@@ -93,18 +90,18 @@ impl<M: Message> Group<M> {
         self.members.iter().map(|(name, addr)| (&**name, addr))
     }
 
-    /// How many there are.
+    /// Number of members.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// Tells every member the same, without waiting. A member that refuses keeps it from nobody else; its
-    /// message is in its error.
+    /// Tells every member the same, without waiting. A refusal of one does not affect the others;
+    /// its message is in its error.
     pub fn broadcast(&self, msg: M) -> ByMember<Result<(), TellError<M>>>
     where
         M: Clone,
@@ -112,8 +109,8 @@ impl<M: Message> Group<M> {
         self.broadcast_with(|_| msg.clone())
     }
 
-    /// Tells every member what `make` makes for its place, from 0 in the order in which they joined, without
-    /// waiting.
+    /// Tells every member what `make` makes for its place, from 0 in the order in which they
+    /// joined, without waiting.
     pub fn broadcast_with(
         &self,
         mut make: impl FnMut(usize) -> M,
@@ -124,8 +121,8 @@ impl<M: Message> Group<M> {
         self.members.iter().enumerate().map(told).collect()
     }
 
-    /// Asks every member at once and waits up to `deadline` for all answers: a slow member delays the whole,
-    /// but costs no other member its answer.
+    /// Asks every member at once and waits up to `deadline` for all answers: a slow member delays
+    /// the whole, but costs no other member its answer.
     pub async fn ask_all<R: Send + 'static>(
         &self,
         make: impl Fn(Reply<R>) -> M + Sync,

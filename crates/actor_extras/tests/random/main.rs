@@ -6,7 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod check;
-#[path = "../common/errors.rs"]
+#[path = "../../../actor_system/tests/common/errors.rs"]
 mod errors;
 mod history;
 mod plan;

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use alys_actor_extras::Routing;
 use alys_actor_system::{
-    Backoff, Breaker, Exhausted, Fault, Intensity, Overflow, Pace, Priority, Restart, Routing,
+    Backoff, Breaker, Exhausted, Fault, Intensity, Overflow, Priority, Restart, RestartDelay,
     Strategy as Supervision,
 };
 use proptest::{collection::vec, option::weighted, prelude::*, sample::Index};
@@ -45,7 +46,7 @@ pub struct ActorPlan {
     pub capacity: usize,
     pub bytes: Option<usize>,
     pub restart: Restart,
-    pub pace: Option<Pace>,
+    pub pace: Option<RestartDelay>,
     pub batches: bool,
     pub handle_within: u64,
     pub memory_budget: Option<usize>,
@@ -231,7 +232,7 @@ fn supervisor() -> impl Strategy<Value = SupervisorPlan> {
         )
 }
 
-fn pace() -> impl Strategy<Value = Option<Pace>> {
+fn pace() -> impl Strategy<Value = Option<RestartDelay>> {
     let breaker =
         (1..4usize, 5..50u64, 1..20u64, 1..20u64).prop_map(|(failures, within, open, proved)| {
             let open_for = Backoff {
@@ -240,7 +241,7 @@ fn pace() -> impl Strategy<Value = Option<Pace>> {
                 factor: 2.0,
                 jitter: 0.5,
             };
-            Pace::CircuitBreaker(Breaker {
+            RestartDelay::CircuitBreaker(Breaker {
                 failures,
                 within: ms(within),
                 open_for,
@@ -249,9 +250,9 @@ fn pace() -> impl Strategy<Value = Option<Pace>> {
         });
     prop_oneof![
         4 => Just(None),
-        1 => Just(Some(Pace::Immediate)),
-        1 => (0..10u64).prop_map(|delay| Some(Pace::Delayed(ms(delay)))),
-        1 => backoff().prop_map(|backoff| Some(Pace::Backoff(backoff))),
+        1 => Just(Some(RestartDelay::Immediate)),
+        1 => (0..10u64).prop_map(|delay| Some(RestartDelay::Delayed(ms(delay)))),
+        1 => backoff().prop_map(|backoff| Some(RestartDelay::Backoff(backoff))),
         2 => breaker.prop_map(Some),
     ]
 }

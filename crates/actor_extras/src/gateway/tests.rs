@@ -10,11 +10,13 @@ use alys_runtime::time::now;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    AlysActor, ChildSpec, Context, Slot, Strategy as Supervision, SupervisorSpec, System, lock,
+use alys_actor_system::{
+    AlysActor, ChildSpec, Context, Slot, Strategy as Supervision, SupervisorSpec, System,
+    access::{Access, AccessTable, Kinds, RateLimit, Why},
     mailbox,
-    mailbox::access::{Access, AccessTable, Kinds, RateLimit, Why},
 };
+
+use crate::lock;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Wire {

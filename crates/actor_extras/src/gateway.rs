@@ -2,22 +2,23 @@
 //!
 //! **Owns** the form of a [`Frame`] and the way of foreign bytes to an actor, the [`Gateway`].
 //!
-//! A frame is one byte for the version of its form, then the [`Head`], then the message, both as bincode with
-//! fixed-width little-endian integers. There is nothing after that, and no second encoding of the same frame,
-//! as long as the message has none.
+//! A frame is one byte for the version of its form, then the [`Head`], then the message, both as
+//! bincode with fixed-width little-endian integers. There is nothing after that, and no second
+//! encoding of the same frame, as long as the message has none.
 //!
 //! **Promises**
-//! - Bytes of any kind lead to a message or a typed error, never to a panic. What they claim to contain
-//!   reserves at most sixteen times their length (4 KiB for the shortest), or a MiB for each collection
-//!   within another, before it is found missing.
-//! - What the sender may do comes from its connection: the role is in the [`Grant`] that the gateway was made
-//!   with. The sender's name in the head is for people and decides nothing.
+//! - Bytes of any kind lead to a message or a typed error, never to a panic. What they claim to
+//!   contain reserves at most sixteen times their length (4 KiB for the shortest), or a MiB for
+//!   each collection within another, before it is found missing.
+//! - What the sender may do comes from its connection: the role is in the [`Grant`] that the
+//!   gateway was made with. The sender's name in the head is for people and decides nothing.
 //!
-//! **Never** waits: a full mailbox is an error, and the connection's own flow control has to slow the sender.
+//! **Never** waits: a full mailbox is an error, and the connection's own flow control has to slow
+//! the sender.
 //!
-//! Two things only the author of a message type can promise, for no limit on bytes does: the type does not
-//! contain itself (nesting is recursion, and uses up the stack), and has no collection of values without
-//! size, such as `Vec<()>` (its length costs nothing to claim and long to build).
+//! Two things only the author of a message type can promise, for no limit on bytes does: the type
+//! does not contain itself (nesting is recursion, and uses up the stack), and has no collection of
+//! values without size, such as `Vec<()>` (its length costs nothing to claim and long to build).
 
 use std::{
     error::Error,
@@ -32,12 +33,9 @@ use bincode::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{
-    error::TellError,
-    mailbox::access::{Grant, Refusal},
-    mailbox::address::Addr,
-    mailbox::envelope::MessageId,
-    mailbox::message::Message,
+use alys_actor_system::{
+    Addr, Message, MessageId, TellError,
+    access::{Grant, Refusal},
 };
 
 /// The version of the form that is written, and the only one that is read.
@@ -55,7 +53,8 @@ const MAX_REMAINING: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const CONFIG: Configuration<LittleEndian, Fixint> =
     bincode::config::standard().with_fixed_int_encoding();
 
-/// Which trace a message belongs to, as in a W3C `traceparent` header of version 00. Neither id is all zero.
+/// Which trace a message belongs to, as in a W3C `traceparent` header of version 00. Neither id is
+/// all zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RawTrace")]
 pub struct TraceContext {
@@ -86,7 +85,7 @@ impl TraceContext {
     /// A checked context.
     ///
     /// # Errors
-    /// When an id is all zero, which stands for none.
+    /// An id is all zero, which stands for none.
     pub fn new(trace_id: [u8; 16], span_id: [u8; 8], flags: u8) -> Result<Self, BadTrace> {
         if trace_id == [0; 16] || span_id == [0; 8] {
             return Err(BadTrace::ZeroId);
@@ -149,7 +148,7 @@ impl str::FromStr for TraceContext {
     }
 }
 
-/// Why something is not a [`TraceContext`].
+/// Reason for which a text or an id is no [`TraceContext`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadTrace {
     /// An id is all zero.
@@ -160,18 +159,18 @@ pub enum BadTrace {
     Malformed,
 }
 
-/// What goes with a message.
+/// Metadata of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// Names the message; unique for its sender.
     pub id: u64,
     /// The message that this one is about.
     pub correlation: Option<u64>,
-    /// What the sender calls itself: 1 to [`MAX_SENDER_BYTES`], no control characters. Not to be trusted.
+    /// Name that the sender claims: 1 to [`MAX_SENDER_BYTES`], no control characters. Untrusted.
     pub sender: String,
-    /// How urgent it is, in the sender's judgement.
+    /// Priority, in the sender's judgement.
     pub priority: u8,
-    /// How long the sender goes on caring, in milliseconds from when it was sent: clocks of two processes
+    /// Milliseconds from sending until the deadline, because the clocks of two processes
     /// need not agree. Zero is too late already.
     pub remaining_ms: Option<u64>,
     /// The trace it belongs to.
@@ -179,7 +178,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// When the sender stops caring, if the message came at `now`. Far ones are cut off after a year.
+    /// Deadline of a message that arrived at `now`, at most a year later.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         self.remaining_ms
             .map(|ms| now + Duration::from_millis(ms).min(MAX_REMAINING))
@@ -198,7 +197,7 @@ impl Head {
     }
 }
 
-/// Why a text is not the name of a sender.
+/// Reason for which a text is not the name of a sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadSender {
     /// Empty or longer than [`MAX_SENDER_BYTES`].
@@ -215,7 +214,7 @@ pub enum BadSender {
 /// A message and what goes with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame<M> {
-    /// What goes with it.
+    /// Metadata.
     pub head: Head,
     /// The message.
     pub payload: M,
@@ -225,8 +224,8 @@ impl<M: Serialize> Frame<M> {
     /// The frame as bytes, at most `max_bytes` and [`MAX_FRAME_BYTES`].
     ///
     /// # Errors
-    /// When it is longer, or the sender's name or the message cannot be written. No more memory is used than
-    /// the limit says.
+    /// It is longer, or the sender's name or the message cannot be written. No more memory is used
+    /// than the limit says.
     pub fn encode(&self, max_bytes: usize) -> Result<Vec<u8>, EncodeError> {
         let limit = max_bytes.min(MAX_FRAME_BYTES);
         self.head.check()?;
@@ -252,7 +251,7 @@ impl<M: DeserializeOwned> Frame<M> {
     /// The frame that these bytes are, all of them, at most `max_bytes` and [`MAX_FRAME_BYTES`].
     ///
     /// # Errors
-    /// When they are no frame of this version and message type, or too many.
+    /// They are no frame of this version and message type, or too many.
     pub fn decode(bytes: &[u8], max_bytes: usize) -> Result<Self, DecodeError> {
         let limit = max_bytes.min(MAX_FRAME_BYTES);
         if bytes.len() > limit {
@@ -279,9 +278,9 @@ impl<M: DeserializeOwned> Frame<M> {
     }
 }
 
-/// Decodes within a limit of at most sixteen times the length of the bytes. A text may claim any length
-/// within the limit before the decoder finds that its bytes are not there, and the limit is a part of the
-/// decoder's type.
+/// Decodes within a limit of at most sixteen times the length of the bytes. A text may claim any
+/// length within the limit before the decoder finds that its bytes are not there, and the limit is
+/// a part of the decoder's type.
 fn decode_bounded<T: DeserializeOwned>(
     bytes: &[u8],
 ) -> Result<(T, usize), bincode::error::DecodeError> {
@@ -318,7 +317,7 @@ impl Writer for Bounded {
     }
 }
 
-/// Why a frame is not written. Always our fault.
+/// Reason for which a frame is not written. Always a fault of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// Over the limit.
@@ -333,12 +332,12 @@ pub enum EncodeError {
     /// The message's own serialization failed.
     #[error("message cannot be encoded: {reason}")]
     Unencodable {
-        /// What it said.
+        /// Its text.
         reason: String,
     },
 }
 
-/// Why bytes are no frame. Always the sender's fault.
+/// Reason for which bytes are no frame. Always a fault of the sender.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DecodeError {
     /// Over the limit.
@@ -361,13 +360,13 @@ pub enum DecodeError {
     /// Not a head and a message of this type.
     #[error("malformed frame")]
     Malformed {
-        /// What the decoder found.
+        /// Error of the decoder.
         source: Arc<dyn Error + Send + Sync>,
     },
     /// A frame, then more.
     #[error("{bytes} bytes after the end of the frame")]
     Trailing {
-        /// How many.
+        /// Their number.
         bytes: usize,
     },
     /// The name in the head is none.
@@ -386,7 +385,7 @@ pub struct Gateway<M: Message> {
 /// A message that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
-    /// What came with it.
+    /// Metadata of the message.
     pub head: Head,
     /// Kind of the message.
     pub kind: &'static str,
@@ -395,8 +394,8 @@ pub struct Delivered {
 }
 
 impl<M: Message + DeserializeOwned> Gateway<M> {
-    /// A way to the actor at `addr` for a connection that has this right. `addr` must be an address that asks
-    /// no grant itself, or the message counts twice.
+    /// A way to the actor at `addr` for a connection that has this right. `addr` must be an address
+    /// that asks no grant itself, or the message counts twice.
     pub fn new(addr: Addr<M>, grant: Arc<Grant>, max_frame_bytes: usize) -> Self {
         Self {
             addr,
@@ -410,12 +409,13 @@ impl<M: Message + DeserializeOwned> Gateway<M> {
         self.max_frame_bytes
     }
 
-    /// What the connection may do.
+    /// Rights of the connection.
     pub fn grant(&self) -> &Arc<Grant> {
         &self.grant
     }
 
-    /// Reads a frame that came at `now`, asks whether it may pass, and puts its message into the mailbox.
+    /// Reads a frame that came at `now`, asks whether it may pass, and puts its message into the
+    /// mailbox.
     ///
     /// # Errors
     /// The first thing that was in the way. The message is gone then: its sender has the original.
@@ -442,7 +442,7 @@ impl<M: Message + DeserializeOwned> Gateway<M> {
     }
 }
 
-/// Why a frame did not reach its actor.
+/// Reason for which a frame did not reach its actor.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum GatewayError {
     /// The bytes are no frame.
@@ -478,7 +478,7 @@ pub enum GatewayError {
 }
 
 impl GatewayError {
-    /// Whether it is for the sender to answer for it. The rest is our load, our end, or time that passed on
+    /// True if the sender is to blame. The rest is our load, our shutdown, or time that passed on
     /// the way.
     pub fn is_senders_fault(&self) -> bool {
         match self {

@@ -2,10 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use alys_actor_system::{
-    AskError, ByMember, ChildSpec, Group, JoinError, MAX_MEMBERS, Message, Restart, Strategy,
-    TellError, mailbox,
-};
+use alys_actor_extras::{ByMember, Group, JoinError, MAX_MEMBERS};
+use alys_actor_system::{AskError, ChildSpec, Message, Restart, Strategy, TellError, mailbox};
 
 use crate::kit::*;
 

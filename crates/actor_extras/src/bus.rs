@@ -1,18 +1,20 @@
-//! Publish and subscribe by type: who publishes does not know who listens.
+//! Publish and subscribe by type: publishers do not know the subscribers.
 //!
-//! An actor subscribes its address with a conversion from the event to one of its messages; anything else reads
-//! an [`EventStream`]. Publishing never waits: a subscriber without room misses the event, and that is counted.
+//! An actor subscribes its address with a conversion from the event to one of its messages;
+//! anything else reads an [`EventStream`]. Publishing never waits: a subscriber without room misses
+//! the event, and that is counted.
 //!
 //! **Promises**
-//! - Subscribers get an event in the order in which they subscribed, and the events of one publisher in the
-//!   order in which it published them. Two publishers at once may reach two subscribers in different orders.
-//! - No lock is held while a conversion, a clone or a destructor runs: they may publish, subscribe and
-//!   unsubscribe. What a conversion publishes reaches its subscribers before the event that is being converted
-//!   reaches those after it.
+//! - Subscribers get an event in the order in which they subscribed, and the events of one
+//!   publisher in the order in which it published them. Two publishers at once may reach two
+//!   subscribers in different orders.
+//! - No lock is held while a conversion, a clone or a destructor runs: they may publish, subscribe
+//!   and unsubscribe. What a conversion publishes reaches its subscribers before the event that is
+//!   being converted reaches those after it.
 //! - A conversion that panics misses the event; nobody else does.
 //!
-//! A conversion that holds the bus keeps it alive for as long as it is subscribed: such a bus ends by
-//! [`Bus::close`].
+//! A conversion that holds the bus keeps it alive for as long as it is subscribed: such a bus ends
+//! by [`Bus::close`].
 
 use std::{
     any::{Any, TypeId, type_name},
@@ -30,38 +32,36 @@ use std::{
 
 use futures::{Stream, task::AtomicWaker};
 
-use crate::{
-    error::{TellError, panic_text},
-    lock,
-    mailbox::address::Addr,
-    mailbox::message::Message,
-};
+use alys_actor_system::{Addr, Extension, Message, System, SystemEvent, TellError, panic_text};
 
-/// Subscriptions, streams included, that one type of event may have at once: every one of them is visited by
-/// every publish.
+use crate::lock;
+
+/// Subscriptions, streams included, that one type of event may have at once: every one of them is
+/// visited by every publish.
 pub const MAX_SUBSCRIPTIONS: usize = 1024;
 
-/// Publishes inside the conversion of another publish, inside the conversion of another. One more is refused:
-/// conversions that publish in a circle would otherwise use up the stack.
+/// Publishes inside the conversion of another publish, inside the conversion of another. One more
+/// is refused: conversions that publish in a circle would otherwise use up the stack.
 pub const MAX_NESTED_PUBLISHES: usize = 8;
 
-/// What can be published: anything that can be handed to several.
+/// An event that can be published: any value that can be cloned for several subscribers.
 pub trait Event: Clone + Send + Sync + 'static {}
 
 impl<T: Clone + Send + Sync + 'static> Event for T {}
 
-/// What became of one event.
+/// Outcome of one publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Published {
     /// Subscribers that have it. A stream that gave up an older event for it is among them.
     pub delivered: usize,
-    /// Subscribers that missed it: no room, a conversion that panicked, or publishes nested too deeply.
+    /// Subscribers that missed it: no room, a conversion that panicked, or publishes nested too
+    /// deeply.
     pub refused: usize,
     /// Subscribers that were found to have ended for good, and were removed.
     pub gone: usize,
 }
 
-/// Why there is no subscription.
+/// Reason for which there is no subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
     /// As many subscriptions as one type may have.
@@ -80,7 +80,7 @@ pub enum SubscribeError {
     },
 }
 
-/// What a type of event looks like at one moment.
+/// State of one type of event at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSnapshot {
     /// Name of the event's type.
@@ -89,11 +89,11 @@ pub struct TopicSnapshot {
     pub published: u64,
     /// Events missed so far, one for each subscriber that missed one, ended subscribers included.
     pub missed: u64,
-    /// Those who listen now, in the order in which they subscribed.
+    /// The current subscriptions, in the order in which they subscribed.
     pub subscriptions: Vec<SubscriptionSnapshot>,
 }
 
-/// What a subscription looks like at one moment.
+/// State of a subscription at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SubscriptionSnapshot {
     /// Name of the type of message that events are converted to; `stream` for an [`EventStream`].
@@ -104,14 +104,14 @@ pub struct SubscriptionSnapshot {
     pub missed: u64,
 }
 
-/// Where events are published. Cheap to clone; all clones are the same bus, which ends with the last of them.
+/// A bus for events. Cheap to clone; all clones are the same bus, which ends with the last of them.
 #[derive(Clone, Default)]
 pub struct Bus {
     topics: Arc<Mutex<Topics>>,
 }
 
-/// One topic a type: as many as the program has types that it publishes. By name first, so that the order is
-/// the same in every build.
+/// One topic a type: as many as the program has types that it publishes. By name first, so that the
+/// order is the same in every build.
 #[derive(Default)]
 struct Topics {
     topics: BTreeMap<(&'static str, TypeId), Arc<dyn AnyTopic>>,
@@ -124,12 +124,12 @@ impl Bus {
         Self::default()
     }
 
-    /// Converts each event of type `E` from now on to a message and tells it to `addr`. The conversion runs
-    /// inside the publish, so it must be quick. The subscription is the address's, not the incarnation's: it
-    /// stays over restarts, and ends with the actor or the handle.
+    /// Converts each event of type `E` from now on to a message and tells it to `addr`. The
+    /// conversion runs inside the publish, so it must be quick. The subscription is the address's,
+    /// not the incarnation's: it stays over restarts, and ends with the actor or the handle.
     ///
-    /// An actor that subscribes itself at each start must keep the handle in its state, so that it is not
-    /// subscribed twice after a restart.
+    /// An actor that subscribes itself at each start must keep the handle in its state, so that it
+    /// is not subscribed twice after a restart.
     ///
     /// # Errors
     /// Too many subscriptions to this type, or a closed bus.
@@ -146,8 +146,8 @@ impl Bus {
             .subscribe(Arc::new(Tally::new(type_name::<M>())), Box::new(sink))
     }
 
-    /// The events of type `E` from now on. Up to `capacity` (at least one) wait to be read; then the oldest is
-    /// dropped for the newest, and counted.
+    /// The events of type `E` from now on. Up to `capacity` (at least one) wait to be read; then
+    /// the oldest is dropped for the newest, and counted.
     ///
     /// # Errors
     /// Too many subscriptions to this type, or a closed bus.
@@ -164,8 +164,8 @@ impl Bus {
         })
     }
 
-    /// Hands an event to everybody who subscribed to its type, without waiting. On a closed bus nothing
-    /// happens.
+    /// Hands an event to everybody who subscribed to its type, without waiting. On a closed bus
+    /// nothing happens.
     pub fn publish<E: Event>(&self, event: E) -> Published {
         match self.open_topic::<E>() {
             Ok(topic) => topic.publish(&event),
@@ -173,7 +173,8 @@ impl Bus {
         }
     }
 
-    /// Every type that was ever published or subscribed to, by name. Each number is true at its own moment.
+    /// Every type that was ever published or subscribed to, by name. Each number is true at its own
+    /// moment.
     pub fn snapshot(&self) -> Vec<TopicSnapshot> {
         let topics: Vec<_> = lock(&self.topics).topics.values().cloned().collect();
         topics.iter().map(|topic| topic.snapshot()).collect()
@@ -210,6 +211,29 @@ impl Bus {
     }
 }
 
+/// The bus of a system publishes each [`SystemEvent`], and is closed when the system ends.
+impl Extension for Bus {
+    fn on_event(&self, event: &SystemEvent) {
+        self.publish(event.clone());
+    }
+
+    fn on_end(&self) {
+        self.close();
+    }
+}
+
+/// Methods that this crate adds to a [`System`].
+pub trait SystemExt {
+    /// The system's bus, on which events are published and subscribed to by their type.
+    fn bus(&self) -> Bus;
+}
+
+impl SystemExt for System {
+    fn bus(&self) -> Bus {
+        Bus::clone(&self.extension::<Bus>())
+    }
+}
+
 impl fmt::Debug for Bus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bus")
@@ -218,8 +242,8 @@ impl fmt::Debug for Bus {
     }
 }
 
-/// A place among the subscribers. Dropping it ends it: what is published afterwards does not arrive, what a
-/// publisher on another thread is handing out at this moment still may.
+/// A subscription, which ends when it is dropped: later events do not arrive, while one that
+/// another thread is publishing right now still may.
 #[must_use = "a subscription ends when it is dropped"]
 pub struct Subscription {
     topic: Weak<dyn AnyTopic>,
@@ -266,7 +290,8 @@ impl fmt::Debug for Subscription {
     }
 }
 
-/// The events of one type. Ends when the bus is closed or dropped, after what waited in it was read.
+/// The events of one type. Ends when the bus is closed or dropped, after what waited in it was
+/// read.
 pub struct EventStream<E: Event> {
     buffer: Arc<Buffer<E>>,
     subscription: Subscription,
@@ -283,7 +308,7 @@ impl<E: Event> Stream for EventStream<E> {
     type Item = E;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<E>> {
-        // Registered before looking: what comes in between wakes.
+        // Registered before the look, so that an event in between wakes the reader.
         self.buffer.reader.register(cx.waker());
         let mut waiting = lock(&self.buffer.waiting);
         match waiting.events.pop_front() {
@@ -304,7 +329,8 @@ impl<E: Event> fmt::Debug for EventStream<E> {
 
 /// The subscribers of one type of event.
 struct Topic<E> {
-    /// Copied when it changes, so that a publish visits those who were there when it began, without the lock.
+    /// Copied when it changes, so that a publish visits the subscribers of its begin without the
+    /// lock.
     subscribers: Mutex<Arc<[Arc<Subscriber<E>>]>>,
     published: AtomicU64,
     missed: AtomicU64,
@@ -342,7 +368,7 @@ impl<E: Event> Topic<E> {
             tally: tally.clone(),
             sink,
         });
-        // Who has ended without a publish since is only found here.
+        // A subscriber that has ended since the last publish is only found here.
         if self.listeners().len() >= MAX_SUBSCRIPTIONS {
             self.find_the_gone();
         }
@@ -449,7 +475,8 @@ impl<E: Event> AnyTopic for Topic<E> {
     }
 }
 
-/// What a subscription and its handle share. It does not keep the sink alive: a stream ends when its topic does.
+/// State that a subscription and its handle share. It does not keep the sink alive: a stream ends
+/// when its topic does.
 struct Tally {
     to: &'static str,
     is_ended: AtomicBool,
@@ -459,7 +486,8 @@ struct Tally {
 
 impl Tally {
     fn new(to: &'static str) -> Self {
-        let (delivered, missed) = (AtomicU64::new(0), AtomicU64::new(0));
+        let delivered = AtomicU64::new(0);
+        let missed = AtomicU64::new(0);
         Self {
             to,
             is_ended: AtomicBool::new(false),
@@ -478,7 +506,8 @@ impl Tally {
     }
 
     fn snapshot(&self) -> SubscriptionSnapshot {
-        let (delivered, missed) = (self.delivered.load(Relaxed), self.missed.load(Relaxed));
+        let delivered = self.delivered.load(Relaxed);
+        let missed = self.missed.load(Relaxed);
         SubscriptionSnapshot {
             to: self.to,
             delivered,
@@ -487,7 +516,7 @@ impl Tally {
     }
 }
 
-/// Where the events of a subscription go.
+/// Destination of the events of a subscription.
 trait Sink<E>: Send + Sync {
     fn take(&self, event: &E) -> Taken;
     fn is_gone(&self) -> bool;
@@ -501,7 +530,8 @@ enum Taken {
     Gone,
 }
 
-/// Conversions and clones are not ours: a panic in one of them costs its own subscription one event.
+/// Conversions and clones are foreign code: a panic in one of them costs its own subscription one
+/// event.
 fn take<E>(sink: &dyn Sink<E>, event: &E) -> Taken {
     catch_unwind(AssertUnwindSafe(|| sink.take(event))).unwrap_or_else(|panic| {
         let (event, panic) = (type_name::<E>(), panic_text(&*panic));
@@ -532,7 +562,7 @@ impl<E, M: Message, F: Fn(&E) -> M + Send + Sync> Sink<E> for ToActor<M, F> {
     }
 }
 
-/// What waits to be read from a stream.
+/// Unread events of a stream.
 struct Buffer<E> {
     capacity: usize,
     waiting: Mutex<Waiting<E>>,

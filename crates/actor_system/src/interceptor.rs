@@ -1,0 +1,60 @@
+//! The planted bugs of this crate, by the names under which the simulator activates them.
+//!
+//! Outside of the simulated world each of these is a constant `false`.
+
+use alys_runtime::mutant::active;
+
+/// A circle of actors that ask each other is not noticed.
+pub(crate) fn ignores_cycles() -> bool {
+    active("cycle-unseen")
+}
+
+/// An asker is not woken when its reply is dropped.
+pub(crate) fn ignores_dropped_replies() -> bool {
+    active("dropped-reply-unnoticed")
+}
+
+/// An `ask` has no deadline.
+pub(crate) fn ignores_ask_deadlines() -> bool {
+    active("ask-never-ends")
+}
+
+/// A full mailbox accepts a message and drops it.
+pub(crate) fn drops_accepted_when_full() -> bool {
+    active("full-drops-accepted")
+}
+
+/// A message overtakes the one before it.
+pub(crate) fn overtakes() -> bool {
+    active("mailbox-overtakes")
+}
+
+/// A restarted actor loses the next message of its queue.
+pub(crate) fn restart_loses_a_message() -> bool {
+    active("restart-loses-waiting")
+}
+
+/// The watchdog does not end a handler that hangs.
+pub(crate) fn ignores_hangs() -> bool {
+    active("hang-unnoticed")
+}
+
+/// The mailbox goes on refusing after the circuit breaker has closed.
+pub(crate) fn breaker_stays_open() -> bool {
+    active("breaker-stays-open")
+}
+
+/// The tasks of an incarnation outlive it.
+pub(crate) fn tasks_outlive_their_incarnation() -> bool {
+    active("dead-incarnation-lives")
+}
+
+/// A supervisor gives up at the first failure.
+pub(crate) fn gives_up_at_once() -> bool {
+    active("gives-up-at-once")
+}
+
+/// A supervisor never gives up.
+pub(crate) fn never_gives_up() -> bool {
+    active("never-gives-up")
+}

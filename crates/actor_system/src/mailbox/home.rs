@@ -1,0 +1,70 @@
+//! The reader of a mailbox as its senders know it, and the tables by which a system resolves the
+//! numbers of actors.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+};
+
+use crate::{
+    lock,
+    mailbox::{
+        dead_letters::{DeadLetterLog, Reason},
+        deadlines::Deadlines,
+        waits::WaitGraph,
+    },
+};
+
+/// Tables that senders and mailboxes of one system share. Envelopes carry the numbers of actors;
+/// these tables resolve them.
+#[derive(Default)]
+pub(crate) struct MessageTables {
+    numbers: AtomicU32,
+    /// Paths of the actors that have not ended for good.
+    paths: Mutex<BTreeMap<u32, Arc<str>>>,
+    pub dead_letters: DeadLetterLog,
+    pub deadlines: Arc<Deadlines>,
+    pub waits: WaitGraph,
+}
+
+impl MessageTables {
+    /// A number that no actor of the system has had, from 1.
+    pub fn next_number(&self) -> u32 {
+        self.numbers.fetch_add(1, Relaxed) + 1
+    }
+
+    pub fn insert(&self, number: u32, path: Arc<str>) {
+        lock(&self.paths).insert(number, path);
+    }
+
+    pub fn remove(&self, number: u32) {
+        lock(&self.paths).remove(&number);
+        self.waits.remove(number);
+    }
+
+    pub fn path(&self, number: u32) -> Option<Arc<str>> {
+        if number == 0 {
+            return None;
+        }
+        lock(&self.paths).get(&number).cloned()
+    }
+}
+
+/// The actor that reads a mailbox.
+pub(crate) struct Home {
+    pub number: u32,
+    pub path: Arc<str>,
+    pub tables: Arc<MessageTables>,
+}
+
+impl Home {
+    pub fn record_dead_letter(&self, reason: Reason, kind: &'static str, from: u32) {
+        let from = self.tables.path(from);
+        self.tables
+            .dead_letters
+            .record(&self.path, from, kind, reason);
+    }
+}

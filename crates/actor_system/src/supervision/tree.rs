@@ -1,0 +1,81 @@
+//! The parts of a system that its supervisors share.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use alys_runtime::sync::Notify;
+
+use crate::{
+    actor::{cell::Cell, error::Failure},
+    lock,
+    supervision::Supervisor,
+};
+
+#[derive(Default)]
+pub(crate) struct TreeState {
+    reason: Mutex<Option<Failure>>,
+    failed: Notify,
+    /// By path.
+    dependents: Mutex<BTreeMap<Arc<str>, Dependent>>,
+}
+
+/// An actor that depends on others, which a shutdown stops before them.
+#[derive(Clone)]
+pub(crate) struct Dependent {
+    pub cell: Arc<Cell>,
+    pub depends_on: Vec<Arc<str>>,
+    pub supervisor: Supervisor,
+    pub child: u64,
+}
+
+impl TreeState {
+    /// The system has failed. The first reason counts.
+    pub fn fail(&self, reason: Failure) {
+        lock(&self.reason).get_or_insert(reason);
+        self.failed.notify_waiters();
+    }
+
+    #[cfg(test)]
+    pub fn has_failed(&self) -> bool {
+        lock(&self.reason).is_some()
+    }
+
+    /// Waits until the system has failed.
+    pub async fn failure(&self) -> Failure {
+        loop {
+            let failed = self.failed.notified();
+            if let Some(reason) = lock(&self.reason).clone() {
+                return reason;
+            }
+            failed.await;
+        }
+    }
+
+    pub fn add_dependent(&self, dependent: Dependent) {
+        let path = dependent.cell.path.clone();
+        let replaced = lock(&self.dependents).insert(path, dependent);
+        drop(replaced);
+    }
+
+    /// The dependents that have not ended for good.
+    pub fn dependents(&self) -> Vec<Dependent> {
+        let dependents: Vec<_> = lock(&self.dependents).values().cloned().collect();
+        dependents
+            .into_iter()
+            .filter(|dependent| {
+                let cell = &dependent.cell;
+                let known = cell.shared.directory.find(&cell.path);
+                known.is_some_and(|entry| entry.cell.number == cell.number)
+            })
+            .collect()
+    }
+
+    /// Releases the supervisors that the dependents hold, so that a system that is gone leaves
+    /// nothing behind.
+    pub fn forget_dependents(&self) {
+        let forgotten = std::mem::take(&mut *lock(&self.dependents));
+        drop(forgotten);
+    }
+}
