@@ -531,7 +531,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_is_chosen_only_if_everybody_is_gone(looks in looks(), turn: usize, key: u64) {
+        fn no_worker_is_chosen_only_if_all_are_gone(looks in looks(), turn: usize, key: u64) {
             let is_empty = looks.iter().all(|look| *look == GONE);
             for chosen in [least_loaded(&looks, turn), in_turn(&looks, turn), by_key(&looks, key)] {
                 prop_assert_eq!(chosen.is_none(), is_empty);
@@ -540,7 +540,7 @@ mod tests {
         }
 
         #[test]
-        fn who_has_room_comes_before_who_has_none_and_less_before_more(looks in looks(), turn: usize) {
+        fn workers_with_more_room_are_chosen_first(looks in looks(), turn: usize) {
             let depths = looks.iter().filter_map(|look| match look {
                 Look::Room { depth } => Some(*depth),
                 Look::Gone | Look::Full => None,

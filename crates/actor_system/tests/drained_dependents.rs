@@ -1,4 +1,4 @@
-//! A shutdown that comes before everything has been started: nobody runs without those that it depends on.
+//! A shutdown before all actors have started: no actor runs without its dependencies.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{

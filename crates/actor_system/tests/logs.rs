@@ -1,5 +1,5 @@
-//! What an operator reads: a restart is a warning with its reason, giving up is an error, nothing else is
-//! either.
+//! What an operator reads: a restart is a warning with its reason, giving up is an error, nothing
+//! else is either.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{

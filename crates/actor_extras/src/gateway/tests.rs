@@ -167,7 +167,7 @@ fn frames_of_every_size_class_come_back() {
 }
 
 #[test]
-fn what_is_no_frame_is_refused_with_its_reason() {
+fn bytes_that_are_no_frame_are_refused_with_the_reason() {
     let good = encoded(&Wire::Ping);
     let changed = |at: usize, byte: u8| {
         let mut bytes = good.clone();

@@ -25,7 +25,7 @@ fn noted(event: &Happened) -> Told {
     Told::Note(event.0)
 }
 
-/// Mailboxes that nobody reads, as subscribers.
+/// Mailboxes without a reader, as subscribers.
 fn unread(count: usize, capacity: usize) -> Vec<(Addr<Told>, Slot<Told>)> {
     (0..count).map(|_| mailbox(capacity)).collect()
 }
@@ -293,7 +293,8 @@ fn a_conversion_may_publish_subscribe_and_unsubscribe() {
         };
         bus.subscribe(&first, convert).unwrap().keep();
         *victim.lock().unwrap() = Some(bus.subscribe(&second, noted).unwrap());
-        // The one subscribed meanwhile has the next event, and the one unsubscribed not even this one.
+        // The one subscribed meanwhile has the next event, and the one unsubscribed not even this
+        // one.
         assert_eq!(bus.publish(Happened(1)), to(1));
         assert_eq!(bus.publish(Happened(2)), to(2));
         let depths: Vec<_> = boxes.iter().map(|(addr, _)| addr.depth()).collect();

@@ -72,7 +72,7 @@ impl AlysActor for Receiver {
 }
 
 #[test]
-fn what_comes_through_a_gateway_keeps_its_correlation_and_its_deadline() {
+fn a_gateway_keeps_correlations_and_deadlines() {
     run(async {
         let world = World::new();
         let access = rules();

@@ -26,7 +26,7 @@ fn names<T>(outcomes: ByMember<T>) -> Vec<(String, T)> {
 }
 
 #[test]
-fn a_broadcast_reaches_every_member_whatever_becomes_of_the_others() {
+fn a_broadcast_reaches_every_member_in_spite_of_refusals() {
     run(async {
         let (quick, _quick) = mailbox(8);
         let (full, _full) = mailbox(1);

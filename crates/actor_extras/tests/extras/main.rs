@@ -1,5 +1,5 @@
-//! The behaviour that the crate promises, run in both modes: `cargo test` on tokio, `cargo sim-test` in
-//! simulation.
+//! The behaviour that the crate promises, run in both modes: `cargo test` on tokio, `cargo
+//! sim-test` in simulation.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod bus;

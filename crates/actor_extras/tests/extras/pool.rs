@@ -378,8 +378,8 @@ fn a_send_that_waits_goes_elsewhere_when_its_worker_ends() {
             .await
             .expect("it did not end");
         all_settled(&pool).await;
-        // Its last message may have made room for the first of them, which ended with its queue then.
-        // One that looks just before the end and one just after may change places.
+        // Its last message may have made room for the first of them, which ended with its queue
+        // then. One that looks just before the end and one just after may change places.
         let mut noted = world.diary.notes(&(1 - owner).to_string());
         noted.sort_unstable();
         assert!(noted.ends_with(&[2, 3]), "{noted:?}");

@@ -215,7 +215,7 @@ fn a_stream_is_gone_before_the_next_incarnation_begins() {
 }
 
 #[test]
-fn what_a_stream_put_into_the_mailbox_outlives_it() {
+fn queued_items_of_a_stream_outlive_it() {
     run(async {
         let world = World::new();
         let diary = world.diary.clone();
@@ -236,7 +236,7 @@ fn what_a_stream_put_into_the_mailbox_outlives_it() {
 }
 
 #[test]
-fn an_aborted_stream_is_dropped_and_says_no_end() {
+fn an_aborted_stream_is_dropped_without_its_end_message() {
     run(async {
         let world = World::new();
         let diary = world.diary.clone();

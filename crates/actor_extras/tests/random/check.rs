@@ -16,7 +16,8 @@ use crate::{
     world::{GRACE, STOP_WITHIN, Seen},
 };
 
-/// What a stop may take beyond its deadline, for each actor: the time for its answer, and a pause that goes on.
+/// What a stop may take beyond its deadline, for each actor: the time for its answer, and a pause
+/// that goes on.
 const ANSWER_WITHIN: Duration = Duration::from_millis(300);
 
 /// The workers of a pool have this long to pause.
@@ -93,7 +94,8 @@ impl Fates {
         fates
     }
 
-    /// The actors that a letter is known to have been taken for, one for each way in which it ended.
+    /// The actors that a letter is known to have been taken for, one for each way in which it
+    /// ended.
     fn taken_for(&self, id: Id, book: &Book) -> Vec<usize> {
         let dead = self.dead[id]
             .iter()
@@ -116,8 +118,8 @@ fn parent(path: &str) -> &str {
 }
 
 impl Run<'_> {
-    /// Letters of one sender, for one actor, of one priority are begun in the order in which they were sent; one
-    /// that comes back is handled before those after it.
+    /// Letters of one sender, for one actor, of one priority are begun in the order in which they
+    /// were sent; one that comes back is handled before those after it.
     fn order(&self, book: &Book, wrong: &mut Wrong) {
         let mut first: BTreeMap<(u32, usize, Priority), Id> = BTreeMap::new();
         let mut done = first.clone();
@@ -148,7 +150,8 @@ impl Run<'_> {
         }
     }
 
-    /// Each letter that was taken is done once, or is named by one dead letter, or another took it in.
+    /// Each letter that was taken is done once, or is named by one dead letter, or another took it
+    /// in.
     fn fates(&self, book: &Book, fates: &Fates, wrong: &mut Wrong) {
         for (id, letter) in book.letters.iter().enumerate() {
             let (done, begun, dead) = (fates.done[id].len(), fates.begun[id], &fates.dead[id]);
@@ -197,7 +200,8 @@ impl Run<'_> {
                 {
                     blame("is lost");
                 }
-                // A send that was given up before its end was not taken; nor was what nobody sent.
+                // A send that was dropped before its end was not accepted; nor was a letter that no
+                // sender sent.
                 None if letter.is_send && begun + ends > 0 => blame("was given up by its sender"),
                 _ => {}
             }
@@ -316,7 +320,8 @@ impl Run<'_> {
                 ),
                 ("waiting at the end", figures.depth as u64, 0),
             ];
-            // One may be taken for several where bytes are limited, and where letters that came back are too many.
+            // One may be taken for several where bytes are limited, and where letters that came
+            // back are too many.
             let is_limited = self
                 .plan
                 .actors
@@ -406,8 +411,8 @@ impl Run<'_> {
         }
     }
 
-    /// Nobody is made anew without a decision, nor before its time, and there are no more decisions in any span
-    /// than the intensity allows.
+    /// Nobody is made anew without a decision, nor before its time, and there are no more decisions
+    /// in any span than the intensity allows.
     fn restarts(&self, book: &Book, wrong: &mut Wrong) {
         let actors = self.seen.paths.len();
         let mut allowed = vec![1; actors];
@@ -415,7 +420,8 @@ impl Run<'_> {
         let mut is_pushed = vec![false; actors];
         // By supervisor: its last restarts.
         let mut recent: BTreeMap<&str, VecDeque<Instant>> = BTreeMap::new();
-        // Without states it is not known when a supervisor that was itself restarted began to count anew.
+        // Without states the check does not know when a restarted supervisor began to count from
+        // zero.
         let mut begun_anew: BTreeSet<&str> = BTreeSet::new();
         for entry in &book.entries {
             match &entry.event {
@@ -438,8 +444,9 @@ impl Run<'_> {
                     state: State::Starting | State::Restarting,
                 } => {
                     recent.remove(path.as_str());
-                    // A supervisor that begins anew starts all at once, whatever it had decided before: that was
-                    // for the incarnations that ended with it, and the one above it has waited in its place.
+                    // A supervisor that begins anew starts all at once, whatever it had decided
+                    // before: that was for the incarnations that ended with it, and the one above
+                    // it has waited in its place.
                     for (actor, _) in self
                         .seen
                         .paths
@@ -471,7 +478,8 @@ impl Run<'_> {
                         if self.is_affected(path, of) {
                             allowed[actor] += 1;
                             not_before[actor] = (of == path).then(|| entry.at + *delay);
-                            // Without states it is not known when those above it begin anew.
+                            // Without states the check does not know when the supervisors above it
+                            // restart.
                             is_pushed[actor] |= !alys_runtime::is_simulated() && of != path;
                             not_before[actor].take_if(|_| is_pushed[actor]);
                         }
@@ -534,8 +542,8 @@ impl Run<'_> {
         }
     }
 
-    /// A breaker opens in time, stays open, and its mailbox takes nothing meanwhile. Where computing takes time
-    /// the moments are not known well enough to tell.
+    /// A breaker opens in time, stays open, and its mailbox takes nothing meanwhile. Where
+    /// computing takes time the moments are not known well enough to tell.
     fn breakers(&self, book: &Book, wrong: &mut Wrong) {
         const AROUND: Duration = Duration::from_millis(1);
         if !alys_runtime::is_simulated() {
@@ -550,7 +558,7 @@ impl Run<'_> {
                 (None, None);
             for entry in &book.entries {
                 match &entry.event {
-                    // Stopped or begun anew from above: its wait ends, and its queue waits like any other.
+                    // Stopped or restarted from above: its wait ends, and its queue stays queued.
                     Event::State { path: above, .. } if parent(path) == above => closed = None,
                     Event::Sent {
                         id,
@@ -675,7 +683,8 @@ impl Run<'_> {
                 {
                     Some((phase, current))
                 }
-                // A task runs on until the incarnation that has failed is gone; the next is not made before.
+                // A task runs on until the incarnation that has failed is gone; the next is not
+                // made before.
                 (Event::TaskActs { incarnation, .. }, phase)
                     if *incarnation == current && phase != Phase::Making =>
                 {
@@ -722,8 +731,9 @@ impl Run<'_> {
         }
     }
 
-    /// What an actor had taken is handled by the time it has its last word, unless its share of the time is used up:
-    /// three quarters of what the whole has, by its part of the tree or of the levels.
+    /// What an actor had taken is handled by the time it has its last word, unless its share of the
+    /// time is used up: three quarters of what the whole has, by its part of the tree or of the
+    /// levels.
     fn drains(&self, book: &Book, wrong: &mut Wrong) {
         let parts = u32::try_from(self.seen.children.len()).unwrap_or(u32::MAX) + 1;
         let mut used_up = None;

@@ -1,5 +1,5 @@
-//! What happened in a run, in order, as the actors and senders themselves saw it: none of it comes from the
-//! crate's own counters. What can be judged at once is, and stands among the complaints.
+//! What happened in a run, in order, as the actors and senders themselves saw it: none of it comes
+//! from the crate's own counters. What can be judged at once is, and stands among the complaints.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -55,7 +55,7 @@ pub enum Event {
         actor: usize,
         incarnation: u64,
     },
-    /// It has its last word, nothing more is taken, and so many messages wait.
+    /// Its last hook ran, nothing more is accepted, and this many messages are queued.
     Drained {
         actor: usize,
         left: usize,
@@ -202,7 +202,8 @@ impl Book {
         }
     }
 
-    /// Counts what waits from below: what its sender knows to be taken, and what was neither begun nor dropped.
+    /// Counts what waits from below: what its sender knows to be taken, and what was neither begun
+    /// nor dropped.
     fn waits(&mut self, id: Id) {
         let letter = &mut self.letters[id];
         let Some(to) = letter.to.filter(|_| !letter.has_begun && letter.copies > 0) else {
@@ -304,7 +305,7 @@ impl History {
         book.entries.push(Entry { at, event });
     }
 
-    /// As [`note`](Self::note), for what is noted while the simulation may not be asked for the time.
+    /// As [`note`](Self::note), where the time of the simulation is not available.
     #[cfg(madsim)]
     pub fn note_state(&self, path: String, state: State) {
         let mut book = self.book();

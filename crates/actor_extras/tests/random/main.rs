@@ -1,8 +1,10 @@
-//! Random trees, actors, messages and failures: whatever is sent and whatever fails, the promises hold.
+//! Random trees, actors, messages and failures: whatever is sent and whatever fails, the promises
+//! hold.
 //!
-//! A plan is made from a seed, carried out, and its history judged. `cargo test` does so on tokio, `cargo
-//! sim-test` in simulation, where the seed decides the schedule too: a run that failed fails again.
-//! `ALYS_RANDOM_SEEDS` is how many seeds (1,000 in simulation, 50 on tokio), `ALYS_RANDOM_FIRST` the first of them (1).
+//! A plan is made from a seed, carried out, and its history judged. `cargo test` does so on tokio,
+//! `cargo sim-test` in simulation, where the seed decides the schedule too: a run that failed fails
+//! again. `ALYS_RANDOM_SEEDS` is how many seeds (1,000 in simulation, 50 on tokio),
+//! `ALYS_RANDOM_FIRST` the first of them (1).
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod check;
@@ -22,15 +24,16 @@ use crate::{
     world::{World, carry_out},
 };
 
-/// Steps to a smaller plan. On tokio a failure may be a matter of luck, and a failed run waits for long.
+/// Steps to a smaller plan. On tokio a failure may be a matter of luck, and a failed run waits for
+/// long.
 const MAX_SHRINKS: u32 = if alys_runtime::is_simulated() {
     2_000
 } else {
     10
 };
 
-/// Seeds without `ALYS_RANDOM_SEEDS`: a few seconds of either mode. The rarest of the bugs that were planted to
-/// try the suite took a hundred.
+/// Seeds without `ALYS_RANDOM_SEEDS`: a few seconds of either mode. The rarest of the bugs that
+/// were planted to try the suite took a hundred.
 const SEEDS: u64 = if alys_runtime::is_simulated() {
     1_000
 } else {
@@ -121,7 +124,7 @@ fn holds(seed: u64) -> Result<(), TestError<Plan>> {
 }
 
 #[test]
-fn whatever_is_sent_and_whatever_fails_the_promises_hold() {
+fn the_promises_hold_for_random_plans() {
     errors::listen();
     let (first, seeds) = (
         from_env("ALYS_RANDOM_FIRST", 1),
@@ -141,7 +144,8 @@ fn whatever_is_sent_and_whatever_fails_the_promises_hold() {
     );
 }
 
-/// The errors since the last run, which was that of the system of this name: one run after the other.
+/// The errors since the last run, which was that of the system of this name: one run after the
+/// other.
 fn logged(name: &str, may_give_up: bool) -> Vec<String> {
     let lines = std::mem::take(&mut *errors::lines());
     let giving_up = format!("system={name} ");

@@ -1,5 +1,5 @@
-//! What a run is to do, as plain data: a tree, its actors, who sends what, what goes wrong, and when it ends.
-//! Times are in milliseconds.
+//! What a run is to do, as plain data: a tree, its actors, who sends what, what goes wrong, and
+//! when it ends. Times are in milliseconds.
 
 use std::time::Duration;
 

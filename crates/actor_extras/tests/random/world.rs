@@ -1,7 +1,8 @@
-//! A plan carried out: the letters, the actors that do as letters say, the senders, and the run itself.
+//! A plan carried out: the letters, the actors that do as letters say, the senders, and the run
+//! itself.
 
-// Long, because the letters, the actors that obey them and the senders share one history, which a split
-// would have to pass through all of them.
+// Long, because the letters, the actors that obey them and the senders share one history, which a
+// split would have to pass through all of them.
 
 use std::{
     future::pending,
@@ -77,7 +78,8 @@ pub struct Seen {
     pub paths: Vec<String>,
     /// Supervisors' paths, in the order of the plan.
     pub supervisors: Vec<String>,
-    /// The children of each supervisor, in the order of their start: path of the supervisor, path of the child.
+    /// The children of each supervisor, in the order of their start: path of the supervisor, path
+    /// of the child.
     pub children: Vec<(String, String)>,
     /// Whether messages are handled in batches, by actor.
     pub is_batching: Vec<bool>,
@@ -250,7 +252,8 @@ impl World {
         let to = place(&step.to, all);
         let Some(addr) = self.addr(to) else { return };
         let plan = &step.letter;
-        // An ask says nothing of receipts, so what its overflow drops could not be told from what is lost.
+        // An ask returns no receipt, so a message dropped by its overflow could not be told from a
+        // lost one.
         let asking = |known: &mut Known| {
             if matches!(known.overflow, Overflow::DropOldest | Overflow::DropNewest) {
                 known.overflow = Overflow::Fail;
@@ -325,7 +328,7 @@ impl World {
                         known.deadline = None;
                     };
                     let made = self.letter(stream, Some(to), plan, by_then);
-                    // Beyond the letters of a run there is one that nobody counts.
+                    // A letter outside of those that the run counts.
                     let mut letter = made.unwrap_or_else(|| self.uncounted());
                     letter.answers.push((letter.id, reply));
                     letter
@@ -769,8 +772,8 @@ impl Builder {
         path
     }
 
-    /// Puts the whole tree together. Fails when a supervisor has given up before all is there, as one may whose first
-    /// children fail while the clock is a real one.
+    /// Puts the whole tree together. Fails when a supervisor has given up before all is there, as
+    /// one may whose first children fail while the clock is a real one.
     fn build(&mut self, plan: &Plan) -> Result<(), String> {
         self.supervise(plan)?;
         self.populate(plan)?;
@@ -851,7 +854,8 @@ impl Builder {
                         other => other,
                     };
                 };
-                // A conversion that panics misses its event, which is right beyond the letters of a run.
+                // A conversion that panics misses its event, which is right beyond the letters of a
+                // run.
                 world
                     .letter(news.stream, Some(index), &news.deed, news_of)
                     .unwrap_or_else(|| panic_quietly())

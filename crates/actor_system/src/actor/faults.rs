@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_and_can_be_taken_back() {
+    fn planned_faults_are_bounded_and_can_be_cleared() {
         let faults = Faults::default();
         for _ in 0..MAX_PLANNED {
             assert!(faults.plan("a", Fault::Hang));

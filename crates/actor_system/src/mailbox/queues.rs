@@ -273,7 +273,7 @@ mod tests {
     proptest! {
         /// Against a plain list: nothing is lost, lanes are in order, counts and bytes are right.
         #[test]
-        fn lanes_are_a_list_by_priority(steps in steps()) {
+        fn queues_behave_as_a_list_by_priority(steps in steps()) {
             let mut lanes = PriorityQueues::default();
             let mut model = Model::default();
             let mut turns = Turns::default();
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_put_back_is_still_first() {
+    fn a_message_that_was_put_back_is_still_first() {
         let mut lanes = PriorityQueues::default();
         for n in 1..=3 {
             lanes.push(

@@ -112,7 +112,7 @@ fn a_start_that_follows_an_unanswered_stop_is_carried_out() {
 }
 
 #[test]
-fn one_that_is_retired_after_an_unanswered_stop_ends() {
+fn a_child_retired_after_an_unanswered_stop_ends() {
     alys_runtime::block_on_main(async {
         let (_supervisor, _keeper, child, addr) = held(vec![stop(), Order::Retire]);
         assert!(time::timeout(LONG, addr.closed()).await.is_ok());

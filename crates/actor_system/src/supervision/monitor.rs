@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_handled_is_counted_by_the_second() {
+    fn handled_messages_are_counted_per_second() {
         let (root, cell, _slot, mut seen) = one();
         let tree = TreeState::default();
         for (handled, rate) in [(3, 0), (10, 7), (10, 0), (11, 1)] {

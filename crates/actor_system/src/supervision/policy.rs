@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn strategies_take_along_whom_they_say() {
+    fn strategies_select_the_affected_children() {
         for (strategy, failed, affected) in [
             (Strategy::OneForOne, 0, 0..1),
             (Strategy::OneForOne, 3, 3..4),

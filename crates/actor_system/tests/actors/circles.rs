@@ -1,4 +1,4 @@
-//! Actors that wait for each other are told so, and those that do not are left alone.
+//! Circles of actors that wait for each other are refused, and waits without a circle are not.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -78,7 +78,7 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
 }
 
 #[test]
-fn the_last_of_a_circle_is_told_the_whole_of_it_in_every_order() {
+fn the_actor_that_closes_a_circle_gets_all_of_it_in_every_order() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -133,7 +133,7 @@ fn a_circle_that_begins_in_the_middle_of_a_chain_is_found_too() {
 }
 
 #[test]
-fn of_two_who_ask_each_other_at_the_same_moment_one_is_told_and_none_hangs() {
+fn of_two_actors_that_ask_each_other_one_gets_an_error_and_none_hangs() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -167,7 +167,7 @@ fn of_two_who_ask_each_other_at_the_same_moment_one_is_told_and_none_hangs() {
 }
 
 #[test]
-fn an_actor_that_does_not_ask_back_but_is_asked_while_it_waits_is_told() {
+fn an_actor_that_is_asked_by_the_actor_it_waits_for_is_in_a_circle() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -202,7 +202,7 @@ fn an_actor_that_does_not_ask_back_but_is_asked_while_it_waits_is_told() {
 }
 
 #[test]
-fn a_circle_is_found_through_one_who_passes_a_question_on() {
+fn a_circle_is_found_through_an_actor_that_forwards() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -230,7 +230,7 @@ fn a_circle_is_found_through_one_who_passes_a_question_on() {
 }
 
 #[test]
-fn who_has_passed_a_question_on_may_ask_the_one_who_waits_for_it() {
+fn an_actor_that_forwarded_a_question_may_ask_its_asker() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -270,7 +270,8 @@ fn who_has_passed_a_question_on_may_ask_the_one_who_waits_for_it() {
                 .await;
             gate.open();
         };
-        // Should the question be refused, nothing waits at a, and the gate is to be opened all the same.
+        // Should the question be refused, nothing waits at a, and the gate is to be opened all the
+        // same.
         let asks = asks.inspect(|_| gate.open());
         let (waited, asked, _) = futures::join!(
             waits,
@@ -283,7 +284,7 @@ fn who_has_passed_a_question_on_may_ask_the_one_who_waits_for_it() {
 }
 
 #[test]
-fn who_was_passed_a_question_may_not_ask_the_one_who_waits_for_it_whatever_it_is_at() {
+fn the_receiver_of_a_forwarded_question_may_not_ask_its_asker() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -354,7 +355,7 @@ fn who_was_passed_a_question_may_not_ask_the_one_who_waits_for_it_whatever_it_is
 }
 
 #[test]
-fn who_has_given_up_waiting_is_in_no_circle() {
+fn an_asker_that_has_given_up_is_in_no_circle() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -382,7 +383,8 @@ fn who_has_given_up_waiting_is_in_no_circle() {
             to.ask(make, deadline).await
         })
         .await;
-        // It may have expired before it was begun, on a slow machine; then there is nothing to be seen.
+        // It may have expired before it was begun, on a slow machine; then there is nothing to be
+        // seen.
         assert_eq!(
             first,
             Err(AskError::Timeout {
@@ -399,14 +401,15 @@ fn who_has_given_up_waiting_is_in_no_circle() {
 }
 
 #[test]
-fn one_who_has_given_up_waiting_breaks_the_chain_in_its_middle() {
+fn an_asker_that_has_given_up_breaks_the_chain() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
         let [a, b, c] = ["a", "b", "c"].map(|name| doer(&supervisor, name, 8));
         let (at_b, at_c) = (Arc::<Gate>::default(), Arc::<Gate>::default());
         let (reply, answer) = Reply::channel();
-        // a waits for b; b asked c, and gave up, but is not done; c then asks a, which will answer after b.
+        // a waits for b; b asked c, and gave up, but is not done; c then asks a, which will answer
+        // after b.
         let (held, back) = (at_c.clone(), a.addr.clone());
         let asks_a = move |unused: Reply<u64>| {
             run_in("asks_a", move |_| {
@@ -523,8 +526,8 @@ fn tasks_wait_for_themselves_and_not_for_their_actor() {
     });
 }
 
-/// Asks up to two actors further on, one after the other or both at once. The answer is how many questions were
-/// refused for a circle.
+/// Asks up to two actors further on, one after the other or both at once. The answer is how many
+/// questions were refused for a circle.
 fn ask_on(doers: Arc<Vec<Addr<Job>>>, at: usize, reply: Reply<u64>) -> Job {
     run_in("ask_on", move |_| {
         async move {
@@ -557,7 +560,7 @@ fn ask_on(doers: Arc<Vec<Addr<Job>>>, at: usize, reply: Reply<u64>) -> Job {
 }
 
 #[test]
-fn there_is_no_false_alarm_where_nobody_asks_backwards() {
+fn asks_in_one_direction_close_no_circle() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);

@@ -1,5 +1,4 @@
-//! A second worker, for what the first does not do: each message brings along what is to be done and says of
-//! itself what the test wants said, and each hook can be told to go wrong.
+//! A second worker: each message carries its action, and hooks can be made to fail, hang or wait.
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -129,7 +129,7 @@ fn a_question_carries_its_deadline_and_those_who_wait_for_it() {
 }
 
 #[test]
-fn what_a_timer_brings_or_a_task_sends_begins_a_chain_of_its_own() {
+fn messages_of_timers_and_tasks_begin_chains_of_their_own() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);

@@ -220,7 +220,7 @@ fn a_supervisor_that_gave_up_is_restarted_by_its_parent_and_queues_survive() {
         let restarts = ["", "upper", "upper/lower", "upper/lower/a"]
             .map(|path| tree.find(path).unwrap().restarts);
         assert_eq!(restarts, [0, 1, 1, 2]);
-        // The count of lower began anew.
+        // The count of lower started from zero again.
         addr.tell(Told::Fail).unwrap();
         settled(&addr).await;
         world.end().await;
@@ -228,7 +228,7 @@ fn a_supervisor_that_gave_up_is_restarted_by_its_parent_and_queues_survive() {
 }
 
 #[test]
-fn restart_policies_say_who_comes_back() {
+fn restart_policies_decide_which_children_restart() {
     for (restart, msg, comes_back) in [
         (Restart::Permanent, Told::Fail, true),
         (Restart::Permanent, Told::End, true),
@@ -293,7 +293,7 @@ fn restart_policies_say_who_comes_back() {
 }
 
 #[test]
-fn failures_in_a_row_count_anew_after_a_quiet_span() {
+fn failures_in_a_row_are_forgotten_after_a_quiet_span() {
     run(async {
         let world = World::new();
         let supervisor = world
@@ -413,7 +413,7 @@ fn glass(
 }
 
 #[test]
-fn what_is_asked_of_an_actor_beside_its_hooks_may_panic_like_them() {
+fn panics_in_health_memory_and_redelivery_are_failures() {
     for (brittle, reason, failed) in [
         (
             Brittle::Health,
@@ -537,7 +537,7 @@ fn times_without_end_are_no_times_at_all() {
 }
 
 #[test]
-fn one_that_never_comes_back_is_no_matter_to_its_siblings() {
+fn a_temporary_child_does_not_affect_its_siblings() {
     use alys_actor_system::{Backoff, Breaker};
     let never = Backoff {
         initial: Duration::MAX,
@@ -572,7 +572,7 @@ fn one_that_never_comes_back_is_no_matter_to_its_siblings() {
                 })
                 .await;
             settled(&other).await;
-            // Its supervisor still hears what it is told.
+            // Its supervisor still receives messages.
             other.tell(Told::Fail).unwrap();
             settled(&other).await;
             world.end().await;

@@ -57,7 +57,7 @@ fn hooks_come_in_order_over_start_restart_and_stop() {
 }
 
 #[test]
-fn an_actor_that_stops_itself_says_so_and_one_that_must_run_comes_back() {
+fn an_actor_that_stops_itself_runs_its_hooks_and_a_permanent_one_restarts() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -265,7 +265,7 @@ fn a_configuration_that_cannot_be_taken_is_a_failure_and_stays_for_the_next_inca
 }
 
 #[test]
-fn what_is_kept_survives_a_restart() {
+fn kept_state_survives_a_restart() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);

@@ -1,4 +1,4 @@
-//! A worker that does as it is told and writes a diary, so that tests wait for what happened and never for
+//! A worker that obeys its messages and writes a diary, so that tests wait for events and never for
 //! time.
 
 use std::{
@@ -460,7 +460,7 @@ impl World {
             .await;
     }
 
-    /// Waits until the tree is as wanted.
+    /// Waits until the tree satisfies the condition.
     pub async fn wait(&self, what: &str, is_so: impl Fn(&alys_actor_system::Snapshot) -> bool) {
         let waited = time::timeout(LONG, async {
             while !is_so(&self.system.snapshot()) {

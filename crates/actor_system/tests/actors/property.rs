@@ -1,5 +1,5 @@
-//! Random messages, failures and strategies: what was taken is handled once, in order, or is the message that
-//! killed.
+//! Random messages, failures and strategies: an accepted message is handled once, in order, unless
+//! its handling failed.
 
 use std::sync::Arc;
 
@@ -130,7 +130,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_was_taken_is_handled_once_in_order_or_kills(
+    fn accepted_messages_are_handled_once_in_order_or_fail(
         steps in steps(),
         strategy in strategies(),
         intensity in 0..5usize,

@@ -1,4 +1,5 @@
-//! What waits in a mailbox: in which order it is handled, and what becomes of it when there is no room.
+//! What waits in a mailbox: in which order it is handled, and what becomes of it when there is no
+//! room.
 
 use std::{sync::Arc, time::Duration};
 
@@ -63,7 +64,7 @@ fn the_more_urgent_overtakes_in_order_and_nothing_starves() {
 }
 
 #[test]
-fn what_the_reader_holds_already_can_be_overtaken() {
+fn messages_that_the_reader_holds_can_be_overtaken() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -85,7 +86,7 @@ fn what_the_reader_holds_already_can_be_overtaken() {
 }
 
 #[test]
-fn what_finds_no_room_does_as_it_says() {
+fn a_message_without_room_follows_its_overflow_policy() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -180,7 +181,7 @@ fn the_oldest_that_may_be_dropped_is_dropped_for_a_newer_one_as_urgent() {
 }
 
 #[test]
-fn one_that_backs_off_tries_as_often_as_it_says_and_is_taken_once_there_is_room() {
+fn a_send_with_backoff_tries_as_often_as_it_says() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -244,7 +245,7 @@ fn a_waiting_message_takes_in_newer_ones_of_its_key_with_room_or_without() {
 }
 
 #[test]
-fn a_message_that_says_nothing_of_itself_is_replaced_by_the_newer_one() {
+fn a_message_without_absorb_is_replaced_by_the_newer_one() {
     struct Latest(u64, Arc<Gate>);
     impl Message for Latest {
         fn kind(&self) -> &'static str {
@@ -371,7 +372,8 @@ fn senders_that_wait_are_served_in_order_and_none_is_lost_when_others_give_up() 
             assert!(poll!(&mut send).is_pending());
             sends.push(send);
         }
-        // One in the middle of the line gives up, and one to whom room was given and who never took it.
+        // One in the middle of the line gives up, and one to whom room was given and who never took
+        // it.
         drop(sends.remove(3));
         first.open();
         second.reached().await;

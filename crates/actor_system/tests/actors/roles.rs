@@ -185,7 +185,7 @@ fn an_actor_finds_others_and_may_send_what_its_role_may() {
 }
 
 #[test]
-fn one_that_has_ended_is_not_found() {
+fn an_ended_actor_is_not_found() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);

@@ -214,7 +214,7 @@ fn timers_come_in_time_order_though_the_mailbox_is_full_and_can_be_cancelled() {
 }
 
 #[test]
-fn a_timer_that_sets_itself_anew_does_not_starve_the_mailbox() {
+fn a_timer_that_sets_itself_again_does_not_starve_the_mailbox() {
     use alys_actor_system::{AlysActor, Context, Message, Reply};
 
     enum Msg {

@@ -295,7 +295,7 @@ fn a_shutdown_does_not_wait_for_a_restart_from_above_either() {
 }
 
 #[test]
-fn an_actor_whose_turn_to_start_has_not_come_still_handles_what_it_took() {
+fn an_actor_that_waits_for_its_turn_to_start_still_drains_its_queue() {
     run(async {
         let world = World::new();
         let upper = world.supervisor("upper", Strategy::OneForAll, 1, None);

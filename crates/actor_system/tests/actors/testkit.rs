@@ -102,7 +102,7 @@ fn a_name_that_is_taken_fails_the_test_that_takes_it_again() {
 }
 
 #[test]
-fn what_was_not_taken_is_given_back_whatever_the_reason() {
+fn a_refused_message_is_given_back_for_every_reason() {
     block_on_main(async {
         let (addr, slot) = mailbox::<Ping>(1);
         addr.tell(Ping(1)).unwrap();

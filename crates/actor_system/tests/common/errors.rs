@@ -1,4 +1,5 @@
-//! What the crate logs as errors, heard by a test binary: that a root gave up, or a bug of the crate.
+//! What the crate logs as errors, heard by a test binary: that a root gave up, or a bug of the
+//! crate.
 
 use std::{
     fmt::{Debug, Write},
@@ -52,7 +53,8 @@ pub fn listen() {
     LISTENS.call_once(|| tracing::subscriber::set_global_default(Errors).unwrap());
 }
 
-/// The errors heard so far, of all tests of the binary; to be taken by one who runs them one after the other.
+/// The errors heard so far, of all tests of the binary; to be taken by one who runs them one after
+/// the other.
 pub fn lines() -> MutexGuard<'static, Vec<String>> {
     LINES.lock().unwrap()
 }

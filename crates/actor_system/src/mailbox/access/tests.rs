@@ -336,7 +336,7 @@ proptest! {
 
     /// Every message against a table of the rules as plain data.
     #[test]
-    fn what_passes_is_what_the_rules_say_and_the_rest_is_counted(
+    fn rules_decide_about_each_message_and_refusals_are_counted(
         rules in rules(),
         messages in prop::collection::vec((0..4usize, 0..4usize, 0..4usize, 0..700u64), 0..200),
     ) {

@@ -92,7 +92,7 @@ fn a_drain_that_overtakes_the_first_start_waits_for_it() {
 }
 
 #[test]
-fn a_drain_of_one_that_is_never_started_ends_in_time() {
+fn a_drain_of_a_child_that_never_starts_ends_in_time() {
     alys_runtime::block_on_main(async {
         let (supervisor, _cell, keeper) = supervisor();
         let never = || ready(Ok::<_, Infallible>(Counts(Arc::default())));
@@ -111,7 +111,7 @@ fn a_drain_of_one_that_is_never_started_ends_in_time() {
 }
 
 #[test]
-fn a_drain_does_not_outwait_a_supervisor_that_waits_for_its_turn() {
+fn a_drain_gives_up_on_a_supervisor_that_has_not_started() {
     alys_runtime::block_on_main(async {
         let (supervisor, cell, keeper) = supervisor();
         let delay = Duration::from_secs(3_600);

@@ -58,7 +58,7 @@ fn breaker(failures: usize, open_for: Duration) -> Breaker {
 }
 
 #[test]
-fn a_child_comes_back_at_its_own_pace() {
+fn a_child_restarts_after_its_own_delay() {
     run(async {
         for (pace, delays) in [
             (RestartDelay::Immediate, [0, 0, 0]),
@@ -91,7 +91,7 @@ fn a_child_comes_back_at_its_own_pace() {
 }
 
 #[test]
-fn an_open_breaker_refuses_at_once_whoever_asks_or_waits() {
+fn an_open_breaker_refuses_askers_and_waiting_senders_at_once() {
     run(async {
         let world = World::new();
         // No restart is allowed, and those of a breaker do not count.
@@ -176,7 +176,7 @@ async fn send_when_open(doing: &Doing, make: impl Fn() -> Job) {
 }
 
 #[test]
-fn a_breaker_that_opens_takes_no_room_from_those_who_come_after() {
+fn an_opening_breaker_gives_the_places_of_waiting_senders_back() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -189,7 +189,8 @@ fn a_breaker_that_opens_takes_no_room_from_those_who_come_after() {
         );
         let gate = doing.hold().await;
         doing.addr.tell(fails()).unwrap();
-        // Room is given to it when the failing message is taken out, and it does not run before the breaker opens.
+        // Room is given to it when the failing message is taken out, and it does not run before the
+        // breaker opens.
         let mut admitted = Box::pin(doing.addr.send(note(1)));
         assert!(poll!(&mut admitted).is_pending());
         gate.open();
@@ -245,7 +246,7 @@ fn an_open_breaker_closes_the_mailbox_of_its_own_actor_and_of_no_sibling() {
 }
 
 #[test]
-fn a_shutdown_makes_nobody_before_its_time() {
+fn a_shutdown_starts_no_actor_before_its_time() {
     run(async {
         let world = World::new();
         let backoff = Backoff {
@@ -358,7 +359,7 @@ fn a_supervisor_that_is_given_up_is_seen_to_have_failed() {
 }
 
 #[test]
-fn one_that_is_never_restarted_is_given_up() {
+fn a_temporary_child_is_given_up() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);

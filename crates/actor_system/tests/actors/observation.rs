@@ -282,7 +282,7 @@ fn kinds_beyond_the_limit_share_one_series() {
 }
 
 #[test]
-fn times_are_measured_while_that_is_wanted() {
+fn times_are_measured_only_while_enabled() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);

@@ -180,7 +180,8 @@ fn there_is_never_more_than_one_incarnation() {
         let world = World::with_root(100);
         let supervisor = world.supervisor("s", Strategy::OneForAll, 3, None);
         let addrs = ["a", "b", "c"].map(|name| world.worker(&supervisor, name));
-        // Workers assert at their making that no other is alive; that panic would be the last error.
+        // Workers assert at their making that no other is alive; that panic would be the last
+        // error.
         for round in 0..30 {
             for (place, addr) in addrs.iter().enumerate() {
                 let msg = match (round + place) % 4 {
@@ -265,7 +266,7 @@ fn actors_that_know_each_other_in_a_circle_can_be_built() {
 }
 
 #[test]
-fn the_tree_can_be_looked_at() {
+fn a_snapshot_shows_the_tree() {
     run(async {
         let world = World::new();
         let upper = world.supervisor("upper", Strategy::OneForOne, 1, None);

@@ -62,7 +62,7 @@ impl Doing {
 }
 
 #[test]
-fn what_was_not_started_cannot_be_depended_on() {
+fn an_actor_that_was_not_started_cannot_be_a_dependency() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -92,7 +92,8 @@ fn dependents_are_stopped_first_level_by_level_across_supervisors() {
         let first = world.supervisor("first", Strategy::OneForOne, 0, None);
         let second = world.supervisor("second", Strategy::RestForOne, 0, None);
         let log = Arc::<Log>::default();
-        // In the order of start alone, the last one of the second supervisor would be stopped first.
+        // In the order of start alone, the last one of the second supervisor would be stopped
+        // first.
         let spec = |name: &str, needs: &[&str]| {
             needs
                 .iter()
@@ -144,7 +145,7 @@ fn dependents_are_stopped_first_level_by_level_across_supervisors() {
 }
 
 #[test]
-fn one_whose_needs_never_run_is_stopped_all_the_same() {
+fn a_dependent_whose_dependencies_never_run_can_be_stopped() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -160,8 +161,8 @@ fn one_whose_needs_never_run_is_stopped_all_the_same() {
         );
         b.addr.tell(note(1)).unwrap();
         let report = world.system.shutdown(Duration::from_millis(400)).await;
-        // It needs one that hangs in its start: it never runs, what it was sent is reported, and the other one is
-        // cut off.
+        // It needs one that hangs in its start: it never runs, what it was sent is reported, and
+        // the other one is cut off.
         assert!(held.log.notes("b").is_empty());
         let left: Vec<_> = report.abandoned.iter().map(|left| &*left.actor).collect();
         assert_eq!(left, ["world/s/b", "world/s/held"], "{report:?}");
@@ -171,7 +172,7 @@ fn one_whose_needs_never_run_is_stopped_all_the_same() {
 }
 
 #[test]
-fn one_that_needs_an_actor_which_has_ended_starts_and_finds_out_by_itself() {
+fn a_dependent_of_an_ended_actor_is_restarted_all_the_same() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -202,7 +203,7 @@ fn one_that_needs_an_actor_which_has_ended_starts_and_finds_out_by_itself() {
 }
 
 #[test]
-fn one_that_was_stopped_before_its_first_start_runs_later_and_is_seen_to() {
+fn a_child_stopped_before_its_first_start_runs_later() {
     run(async {
         let world = World::new();
         let together = world.supervisor("s", Strategy::OneForAll, 9, None);
@@ -245,8 +246,8 @@ fn one_that_was_stopped_before_its_first_start_runs_later_and_is_seen_to() {
     });
 }
 
-/// The first level of the shutdown takes until `failing` was restarted with its siblings: `dependent` has ended by
-/// then.
+/// The first level of the shutdown takes until `failing` was restarted with its siblings:
+/// `dependent` has ended by then.
 fn restarts_without_the_drained(is_nested: bool) {
     errors::listen();
     run(async move {
@@ -314,7 +315,8 @@ fn a_child_that_was_drained_is_not_started_with_its_supervisor() {
     restarts_without_the_drained(true);
 }
 
-/// A store with slow work, and nine that depend on it, under its own supervisor or under one that is stopped after.
+/// A store with slow work, and nine that depend on it, under its own supervisor or under one that
+/// is stopped after.
 fn store_has_the_time_of_those_that_are_drained(is_apart: bool) {
     run(async move {
         let world = World::new();
@@ -347,12 +349,12 @@ fn store_has_the_time_of_those_that_are_drained(is_apart: bool) {
 }
 
 #[test]
-fn one_that_all_depend_on_has_the_time_that_they_left() {
+fn a_dependency_has_the_time_that_its_dependents_left() {
     store_has_the_time_of_those_that_are_drained(false);
 }
 
 #[test]
-fn so_has_one_whose_dependents_are_stopped_after_it() {
+fn a_dependency_under_another_supervisor_has_the_time_that_was_left() {
     store_has_the_time_of_those_that_are_drained(true);
 }
 

@@ -26,7 +26,7 @@ fn mailbox_of(world: &World, path: &str) -> MailboxSnapshot {
 }
 
 #[test]
-fn every_message_that_nobody_handled_is_a_dead_letter_with_its_reason() {
+fn every_unhandled_message_is_a_dead_letter_with_its_reason() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -101,7 +101,7 @@ fn every_message_that_nobody_handled_is_a_dead_letter_with_its_reason() {
 }
 
 #[test]
-fn a_question_whose_asker_has_gone_is_not_handled_unless_it_says_so() {
+fn an_expired_question_is_handled_only_if_it_does_not_expire() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -288,7 +288,7 @@ fn messages_that_wait_together_are_handled_together() {
 }
 
 #[test]
-fn a_batch_that_fails_gives_back_in_order_what_it_had_not_taken() {
+fn a_failed_batch_gives_back_untaken_messages_in_order() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -331,7 +331,7 @@ fn a_batch_that_fails_gives_back_in_order_what_it_had_not_taken() {
 }
 
 #[test]
-fn what_may_come_back_from_a_batch_that_failed_comes_back_before_the_rest() {
+fn messages_of_a_failed_batch_that_may_be_redelivered_come_first() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -356,7 +356,7 @@ fn what_may_come_back_from_a_batch_that_failed_comes_back_before_the_rest() {
     });
 }
 
-/// Sets a timer in its first incarnation, and does with its batches what it is told, or takes them.
+/// Sets a timer in its first incarnation, and obeys the plan of each batch, or takes the messages.
 struct TimedBatcher(Arc<Log>, Arc<Mutex<VecDeque<Result<(), ToldToFail>>>>);
 
 impl AlysActor for TimedBatcher {
