@@ -1,39 +1,60 @@
-//! The simulator's rooms: a file of `sim/src` imports from its own room and from the rooms below it.
+//! Rooms of a crate: a file imports from its own room and from the rooms below it.
 
 use super::scan::{Path, Source};
 
-/// The rooms, the lowest first.
-const ROOMS: &[&str] = &[
-    "params",
-    "events",
-    "invariants",
-    "cluster",
-    "workload",
-    "faults",
-    "plan",
-    "peers",
-    "run",
-    "fleet",
-    "report",
-    "cli",
-];
+/// A crate with an order of rooms.
+struct House {
+    src: &'static str,
+    /// The lowest first.
+    rooms: &'static [&'static str],
+    /// Files beside the rooms.
+    roots: &'static [&'static str],
+}
 
-/// Files beside the rooms: they declare or start them.
-const ROOTS: &[&str] = &["lib.rs", "main.rs"];
+const HOUSES: &[House] = &[
+    House {
+        src: "sim/src/",
+        rooms: &[
+            "params",
+            "events",
+            "invariants",
+            "cluster",
+            "workload",
+            "faults",
+            "plan",
+            "peers",
+            "run",
+            "fleet",
+            "report",
+            "cli",
+        ],
+        roots: &["lib.rs", "main.rs"],
+    },
+    House {
+        src: "crates/actor_system/src/",
+        rooms: &["mailbox", "actor", "supervision", "system", "testkit"],
+        roots: &["lib.rs", "interceptor.rs"],
+    },
+];
 
 /// The imports of one file that run against the order: line, room, message.
 pub fn check(path: &str, source: &Source) -> Vec<(usize, String, String)> {
-    let Some(inner) = path
-        .strip_prefix("sim/src/")
-        .filter(|inner| !ROOTS.contains(inner))
+    let Some((house, inner)) = HOUSES
+        .iter()
+        .find_map(|house| Some((house, path.strip_prefix(house.src)?)))
+        .filter(|(house, inner)| !house.roots.contains(inner))
     else {
         return Vec::new();
     };
     let module = inner.trim_end_matches(".rs").trim_end_matches("/mod");
     let module: Vec<&str> = module.split('/').collect();
     let room = module[0];
+    let level = |room: &str| house.rooms.iter().position(|known| *known == room);
     let Some(own) = level(room) else {
-        let message = format!("`{inner}` is in none of the rooms: {}", ROOMS.join(", "));
+        let message = format!(
+            "`{inner}` is in none of the rooms: {}",
+            house.rooms.join(", ")
+        );
         return vec![(1, inner.to_owned(), message)];
     };
     let against = source.paths.iter().filter_map(|path| {
@@ -42,10 +63,6 @@ pub fn check(path: &str, source: &Source) -> Vec<(usize, String, String)> {
         (level(other)? > own).then(|| (path.line, other.to_owned(), message))
     });
     against.collect()
-}
-
-fn level(room: &str) -> Option<usize> {
-    ROOMS.iter().position(|known| *known == room)
 }
 
 /// The name after `crate`, or after as many `super` as lead there from a module of this depth.
@@ -95,6 +112,17 @@ mod tests {
         );
         assert_eq!(against("sim/src/plan/generator.rs", source), cli);
         assert_eq!(against("sim/src/plan/format/read.rs", source), cli);
+    }
+
+    #[test]
+    fn a_crate_has_its_own_rooms() {
+        let source = "use crate::{lock, actor::cell::Cell};";
+        let actor = [(1, "actor".to_owned())];
+        let path = "crates/actor_system/src/mailbox/home.rs";
+        assert_eq!(against(path, source), actor);
+        let path = "crates/actor_system/src/supervision/tree.rs";
+        assert_eq!(against(path, source), []);
+        assert_eq!(against("crates/runtime/src/time.rs", source), []);
     }
 
     #[test]
