@@ -1,12 +1,15 @@
-//! From the bytes of a proposal to the signed approval, without network: what a validator does in every slot.
+//! From the bytes of a proposal to the signed approval, without network: what a validator does in
+//! every slot.
 //!
-//! `cargo bench -p alys-node --bench pipeline`. One authority of four (the code of its actors, called in their order) takes
-//! proposals that another one led, on real files. Criterion measures the whole; the tables at the end show the parts.
-//! Every transfer goes from an account of its own to an account of its own, the worst case for the state.
+//! `cargo bench -p alys-node --bench pipeline`. One authority of four (the code of its actors,
+//! called in their order) takes proposals that another one led, on real files. Criterion measures
+//! the whole; the tables at the end show the parts. Every transfer goes from an account of its own
+//! to an account of its own, the worst case for the state.
 //!
-//! Three clients execute each block. The first does not know the transactions and recovers every sender; it is called
-//! in process, and its time is what counts in the total. The second knows them from its pool, as it does when they came
-//! by gossip before the block. The third does not know them and is called as in production: over HTTP on loopback.
+//! Three clients execute each block. The first does not know the transactions and recovers every
+//! sender; it is called in process, and its time is what counts in the total. The second knows them
+//! from its pool, as it does when they came by gossip before the block. The third does not know
+//! them and is called as in production: over HTTP on loopback.
 
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
@@ -188,7 +191,9 @@ impl World {
             )
             .expect("opens")
         };
-        let (leader, execution, knows_senders) = (core("leader"), core("execution"), core("known"));
+        let leader = core("leader");
+        let execution = core("execution");
+        let knows_senders = core("known");
         let genesis = genesis(&leader);
         let blocks = BlockStore::open(redb(&files, "blocks"), genesis.hash()).expect("opens");
         let first = genesis.header().slot;
@@ -404,7 +409,8 @@ impl Validator {
         (parts, approval)
     }
 
-    /// An input and what follows from it, as the ChainActor does it. Returns the approval that was sent.
+    /// An input and what follows from it, as the ChainActor does it. Returns the approval that was
+    /// sent.
     fn input(&mut self, input: Input, parts: &mut Parts) -> Option<Vote> {
         let now = self.now;
         let effects = timed(&mut parts.state, || self.state.handle(input, now));
@@ -479,7 +485,8 @@ fn head(hash: Hash) -> ForkchoiceState {
     }
 }
 
-/// True when the client calls the block's payload valid. The conversion is part of what the node does.
+/// True when the client calls the block's payload valid. The conversion is part of what the node
+/// does.
 fn new_payload(core: &mut ExecutionCore, block: &Block) -> bool {
     let payload: ExecutionPayload = to_wire(&block.body.payload);
     let fields = CancunPayloadFields::new(block.header.parent_hash.into(), Vec::new());

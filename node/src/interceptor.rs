@@ -1,8 +1,9 @@
-//! The places in which a simulation changes a node: its planted bugs, and the layer in front of its network.
+//! The places in which a simulation changes a node: its planted bugs, and the layer in front of its
+//! network.
 //!
-//! Each planted bug is one function that the correct code calls. The list of planted bugs names each one
-//! and the invariant that must find it. Outside of simulations no bug is active, and the functions are
-//! constant.
+//! Each planted bug is one function that the correct code calls. The list of planted bugs names
+//! each one and the invariant that must find it. Outside of simulations no bug is active, and the
+//! functions are constant.
 
 use alys_consensus::Verdict;
 use alys_net::{Command, Event, Handle, SendError, Verdict as GossipVerdict};
@@ -75,9 +76,9 @@ pub(crate) fn shutdown_limits_calls() -> bool {
     !mutant::active("stop-waits-for-client")
 }
 
-/// The layer between a node and its network service, in which a simulation makes an authority Byzantine
-/// while everything behind it is the real node. Outside of simulations it is empty and forwards everything
-/// unchanged.
+/// The layer between a node and its network service, in which a simulation makes an authority
+/// Byzantine while everything behind it is the real node. Outside of simulations it is empty and
+/// forwards everything unchanged.
 #[derive(Clone, Default)]
 pub struct NetworkInterceptor {
     #[cfg(madsim)]

@@ -1,4 +1,5 @@
-//! A federation in one process: real nodes, real libp2p, embedded execution clients, on whichever runtime the build has.
+//! A federation in one process: real nodes, real libp2p, embedded execution clients, on whichever
+//! runtime the build has.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

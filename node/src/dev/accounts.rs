@@ -1,5 +1,6 @@
-//! The ten accounts that every Ethereum development tool knows (the mnemonic of Hardhat and Anvil), so that scripts
-//! written for those work. Their keys are public: whatever is sent to them elsewhere is gone.
+//! The ten accounts that every Ethereum development tool knows (the mnemonic of Hardhat and Anvil),
+//! so that scripts written for those work. Their keys are public: whatever is sent to them
+//! elsewhere is gone.
 
 /// The words that the keys are derived from, path `m/44'/60'/0'/0/i`.
 pub const MNEMONIC: &str = "test test test test test test test test test test test junk";

@@ -74,11 +74,13 @@ pub struct Validator {
 /// Reason for which a directory has no usable network.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
-    #[error("{} is not empty and was not made by `alys dev`; use another --datadir", path.display())]
+    #[error(
+        "{} is not empty and was not made by `alys dev`; use another --datadir", path.display()
+    )]
     Foreign { path: PathBuf },
     #[error(
-        "{} holds a network with {field} {found}, asked is {asked}; leave the option out to continue it, or use \
-         another --datadir for a new one", path.display()
+        "{} holds a network with {field} {found}, asked is {asked}; leave the option out to \
+         continue it, or use another --datadir for a new one", path.display()
     )]
     Differs {
         path: PathBuf,
@@ -86,7 +88,10 @@ pub enum LayoutError {
         found: String,
         asked: String,
     },
-    #[error("{} was made by another version of `alys dev` (layout {found}, this is {VERSION}); use another --datadir", path.display())]
+    #[error(
+        "{} was made by another version of `alys dev` (layout {found}, this is {VERSION}); use \
+         another --datadir", path.display()
+    )]
     Version { path: PathBuf, found: u32 },
     /// `dev.toml` was edited.
     #[error("{0}")]
@@ -98,7 +103,8 @@ pub enum LayoutError {
     Spoiled { path: PathBuf, source: GenesisError },
     /// The directory of a validator was deleted.
     #[error(
-        "{name} is missing in {}; delete that directory to start a new network there, or use another --datadir",
+        "{name} is missing in {}; delete that directory to start a new network there, or use \
+         another --datadir",
         path.display()
     )]
     Incomplete { path: PathBuf, name: String },

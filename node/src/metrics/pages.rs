@@ -11,7 +11,8 @@ use alys_types::Height;
 
 use crate::actors::chain;
 
-/// The answer of the ChainActor to `/health` and `/ready`. A busy one answers within its message timeout.
+/// The answer of the ChainActor to `/health` and `/ready`. A busy one answers within its message
+/// timeout.
 const SUMMARY_TIMEOUT: Duration = Duration::from_secs(4);
 /// A node that is not synced and gains no block for this long is stuck.
 const STALL_TIMEOUT: Duration = Duration::from_secs(600);
@@ -99,8 +100,8 @@ pub(super) fn obstacles(summary: &Summary, is_validator: bool) -> Vec<String> {
     obstacles
 }
 
-/// Merges the metrics of several nodes. A family may have only one header in a scrape, so the samples of all
-/// nodes follow it, each with the node's label `validator`.
+/// Merges the metrics of several nodes. A family may have only one header in a scrape, so the
+/// samples of all nodes follow it, each with the node's label `validator`.
 pub(super) fn merge(texts: &[(Option<String>, String)]) -> String {
     let mut families: BTreeMap<String, (String, String)> = BTreeMap::new();
     let mut name = String::new();
@@ -137,7 +138,8 @@ fn labelled(sample: &str, label: Option<&str>) -> String {
     };
     match sample.find(['{', ' ']) {
         Some(end) if sample[end..].starts_with('{') => {
-            let (name, rest) = (&sample[..end], &sample[end + 1..]);
+            let name = &sample[..end];
+            let rest = &sample[end + 1..];
             format!("{name}{{validator=\"{label}\",{rest}")
         }
         Some(end) => format!(

@@ -51,7 +51,8 @@ async fn until_status(addr: SocketAddr, path: &str, expected: u16) -> Value {
     panic!("{path} is never {expected}");
 }
 
-/// Checks that every sample belongs to the family announced before it, and every family is announced once.
+/// Checks that every sample belongs to the family announced before it, and every family is
+/// announced once.
 fn check_format(text: &str) {
     let mut families = BTreeSet::new();
     let mut family = "";

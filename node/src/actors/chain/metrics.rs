@@ -89,7 +89,7 @@ impl Metrics {
         }
         registry.register(
             "alys_chain_votes",
-            "Votes signed, by kind",
+            "Votes signed and broadcast, by kind, rebroadcasts included",
             self.votes.clone(),
         );
         registry.register(

@@ -1,4 +1,5 @@
-//! Metrics of the PeerActor. No label names a peer, because strangers can make up any number of identities.
+//! Metrics of the PeerActor. No label names a peer, because strangers can make up any number of
+//! identities.
 
 use alys_actor_system::metrics::prometheus_client::metrics::counter::Counter;
 use alys_actor_system::metrics::prometheus_client::metrics::gauge::Gauge;
