@@ -246,7 +246,7 @@ impl Config {
     }
 }
 
-/// A field and what is wrong with it.
+/// A field and its mistake.
 type Problem = (&'static str, String);
 
 fn problem<T>(field: &'static str, problem: &str) -> Result<T, Problem> {

@@ -27,7 +27,7 @@ pub(crate) fn kept_clock(trusted_ms: Option<i64>) -> Option<i64> {
     trusted_ms.filter(|_| !mutant::active("clock-trusted-anew"))
 }
 
-/// Whether blocks that the execution client lost are sent to it again.
+/// True if blocks that the execution client lost are sent to it again.
 pub(crate) fn replays_lost_blocks() -> bool {
     !mutant::active("lost-blocks-not-sent")
 }
@@ -52,12 +52,12 @@ pub(crate) fn syncing_payload() -> Verdict {
     }
 }
 
-/// Whether a fetch by hash expires, so that another peer is asked.
+/// True if a fetch by hash expires, so that another peer is asked.
 pub(crate) fn fetches_expire() -> bool {
     !mutant::active("fetch-never-again")
 }
 
-/// Whether a restarted PeerActor asks the network for the connected peers.
+/// True if a restarted PeerActor asks the network for the connected peers.
 pub(crate) fn requests_connected_peers() -> bool {
     !mutant::active("peers-not-introduced")
 }
@@ -71,7 +71,7 @@ pub(crate) fn record_durability() -> Durability {
     }
 }
 
-/// Whether a shutdown limits the time of calls to the execution client.
+/// True if a shutdown limits the time of calls to the execution client.
 pub(crate) fn shutdown_limits_calls() -> bool {
     !mutant::active("stop-waits-for-client")
 }

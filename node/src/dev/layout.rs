@@ -294,9 +294,9 @@ fn check_same<T: PartialEq + ToString>(
     }
 }
 
-/// `count` free ports of this machine: the remembered ones as far as nobody else has taken them.
+/// `count` free ports of this machine: the remembered ones where they are still free.
 async fn free_ports(remembered: &[u16], count: usize) -> std::io::Result<Vec<u16>> {
-    // All are held until the last one is found, so that none is found twice.
+    // All are held until the last one is found, so that they are distinct.
     let mut held = Vec::with_capacity(count);
     for index in 0..count {
         let port = remembered.get(index).copied().unwrap_or(0);
@@ -312,7 +312,7 @@ async fn free_ports(remembered: &[u16], count: usize) -> std::io::Result<Vec<u16
         .collect())
 }
 
-/// Whether an address can be bound.
+/// True if the address can be bound.
 pub async fn is_free(addr: SocketAddr) -> bool {
     Listener::bind(addr).await.is_ok()
 }

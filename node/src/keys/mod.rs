@@ -222,7 +222,7 @@ pub fn identity_or_new(dir: &Dir) -> Result<[u8; 32], KeysError> {
     Ok(seed)
 }
 
-/// Whether the key of `dir` never voted, by the marker of [`create`].
+/// True if the key of `dir` never voted, by the marker of [`create`].
 ///
 /// # Errors
 /// The marker cannot be read.

@@ -282,7 +282,7 @@ impl Known {
     }
 }
 
-/// Whether `bytes` encode one transaction. An honest node broadcasts nothing else, so its sender is
+/// True if `bytes` encode one transaction. An honest node broadcasts nothing else, so its sender is
 /// at fault for any other bytes. Signature and balance are checked by the client.
 fn is_transaction(bytes: &[u8]) -> bool {
     TxEnvelope::decode_2718_exact(bytes).is_ok()
