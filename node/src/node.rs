@@ -17,7 +17,7 @@ use alys_types::{FederationOrder, Genesis};
 
 use crate::actors::chain;
 use crate::interceptor::{self, NetworkInterceptor};
-use crate::metrics::Monitor;
+use crate::metrics::{Monitor, NodeMetrics};
 use crate::wiring;
 
 pub use crate::events::{FinalBlock, NodeEvent, Notice, Observer};
@@ -79,7 +79,9 @@ pub enum StartError {
 pub struct Node {
     pub(crate) system: Arc<System>,
     pub(crate) client: HttpEngine,
+    pub(crate) metrics: NodeMetrics,
     pub(crate) is_validator: bool,
+    pub(crate) needs_peers: bool,
     pub(crate) chain: chain::Handle,
     pub(crate) listen: SocketAddr,
     pub(crate) peer_id: alys_net::PeerId,
@@ -136,6 +138,8 @@ impl Node {
         Monitor {
             label,
             is_validator: self.is_validator,
+            needs_peers: self.needs_peers,
+            metrics: self.metrics.clone(),
             system: self.system.clone(),
             chain: self.chain.clone(),
             progress: Mutex::default(),

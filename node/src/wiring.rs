@@ -308,10 +308,13 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
     wiring.system.enforce(wiring.rights.into_access());
     let system = Arc::new(wiring.system);
     register_refusals(&system);
+    let is_validator = wiring.config.key.is_some();
     Ok(Node {
         system,
         client: wiring.client,
-        is_validator: wiring.config.key.is_some(),
+        metrics: wiring.metrics,
+        is_validator,
+        needs_peers: !is_validator || wiring.config.genesis.set().len() > 1,
         chain: chain::Handle(wiring.chain),
         listen,
         peer_id,

@@ -127,6 +127,11 @@ impl Metrics {
         set(&self.silent, u64::from(summary.silent));
     }
 
+    /// The height up to which blocks are missing, if any are.
+    pub fn sync_target(&self) -> Option<i64> {
+        Some(self.sync_target_height.get()).filter(|height| *height > 0)
+    }
+
     pub(super) fn on_vote(&self, kind: VoteKind) {
         let kind = match kind {
             VoteKind::Proposal => "proposal",
