@@ -132,7 +132,7 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
     let broken = alys_runtime::select! {
         reason = host.node().failed() => Some(reason),
         signal = &mut stop => {
-            tracing::info!(?signal, "stopping; once more forces it");
+            tracing::info!(?signal, "stopping; another signal forces it");
             None
         }
     };

@@ -291,7 +291,7 @@ async fn watch(
             }
             _ = &mut stop => {
                 if style == Style::Text {
-                    eprintln!("\nStopping; once more forces it.");
+                    eprintln!("\nStopping; another signal forces it.");
                 }
                 return ending;
             }
