@@ -1,5 +1,5 @@
-//! A federation in one process: real nodes, libp2p and embedded execution clients, on the runtime of
-//! the build.
+//! A federation in one process: real nodes, libp2p and embedded execution clients, on the runtime
+//! of the build.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

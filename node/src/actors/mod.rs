@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Decisions are in the pure crates and in pure machines of the rooms; the actors are thin. The
-//! StorageActor asks no other actor, and all other messages are told, so that actors cannot wait for
-//! each other in a circle.
+//! StorageActor asks no other actor, and all other messages are told, so that actors cannot wait
+//! for each other in a circle.
 
 pub mod chain;
 pub mod engine;
