@@ -1,12 +1,15 @@
-//! From the bytes of a proposal to the signed approval, without network: what a validator does in every slot.
+//! The work of a validator in every slot, from the bytes of a proposal to the signed approval,
+//! without the network.
 //!
-//! `cargo bench -p alys-node --bench pipeline`. One authority of four (the code of its actors, called in their order) takes
-//! proposals that another one led, on real files. Criterion measures the whole; the tables at the end show the parts.
-//! Every transfer goes from an account of its own to an account of its own, the worst case for the state.
+//! `cargo bench -p alys-node --bench pipeline`. One authority of four (the code of its actors,
+//! called in their order) takes proposals that another one led, on real files. Criterion measures
+//! the whole; the tables at the end show the parts. Every transfer goes from an account of its own
+//! to an account of its own, the worst case for the state.
 //!
-//! Three clients execute each block. The first does not know the transactions and recovers every sender; it is called
-//! in process, and its time is what counts in the total. The second knows them from its pool, as it does when they came
-//! by gossip before the block. The third does not know them and is called as in production: over HTTP on loopback.
+//! Three clients execute each block. The first does not know the transactions and recovers every
+//! sender; it is called in process, and only its time counts in the total. The second knows them
+//! from its pool, as after gossip that precedes the block. The third does not know them and is
+//! called as in production, over HTTP on loopback.
 
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
@@ -51,11 +54,11 @@ const WARM_UP: usize = 3;
 const CHAIN_ID: u64 = 1337;
 const SLOT_MS: u64 = 2_000;
 const AUTHORITIES: usize = 4;
-/// The authority that is measured, and the one that leads.
+/// Indices of the measured authority and of the leader.
 const MEASURED: usize = 0;
 const LEADER: u8 = 1;
 
-/// What the parts of one round took.
+/// Times of the parts of one round.
 #[derive(Debug, Clone, Copy, Default)]
 struct Parts {
     decode: Duration,
@@ -64,7 +67,7 @@ struct Parts {
     execute: Duration,
     persist: Duration,
     sign: Duration,
-    /// Beside the others: the same payload in a client whose pool knows the transactions.
+    /// Not in the total: the same payload in a client whose pool knows the transactions.
     execute_known: Duration,
 }
 
@@ -134,7 +137,7 @@ fn genesis(execution: &ExecutionCore) -> Arc<Genesis> {
 }
 
 fn temporary() -> TempDir {
-    // On the disk of the checkout: a temporary directory is often in memory.
+    // On the disk of the checkout, because a temporary directory is often in memory.
     TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
 }
 
@@ -157,7 +160,7 @@ struct World {
     nonce: u64,
 }
 
-/// The block that the next one stands on.
+/// The parent of the next block.
 struct CertifiedParent {
     header: Header,
     hash: Hash,
@@ -188,7 +191,9 @@ impl World {
             )
             .expect("opens")
         };
-        let (leader, execution, knows_senders) = (core("leader"), core("execution"), core("known"));
+        let leader = core("leader");
+        let execution = core("execution");
+        let knows_senders = core("known");
         let genesis = genesis(&leader);
         let blocks = BlockStore::open(redb(&files, "blocks"), genesis.hash()).expect("opens");
         let first = genesis.header().slot;
@@ -258,7 +263,7 @@ impl World {
         self.users.iter().enumerate().map(sign).collect()
     }
 
-    /// The leader's next proposal, as it travels, and its payload.
+    /// The encoded next proposal of the leader, and its payload.
     fn propose(&mut self) -> (Vec<u8>, Block) {
         let transfers = self.transfers();
         self.nonce += 1;
@@ -269,7 +274,7 @@ impl World {
                 .add_transaction(transfer)
                 .expect("is taken");
         }
-        // The next slot that the leader leads.
+        // The next slot of the leader.
         let mut slot = self.parent.header.slot.next();
         while self.genesis.set().leader(slot) != LEADER {
             slot = slot.next();
@@ -324,7 +329,7 @@ impl World {
         (proposal.encode(), block)
     }
 
-    /// One block: measured from its bytes to the approval, then made final by the others.
+    /// One block, measured from its bytes to the approval, then finalized by the others.
     fn round(&mut self) -> (Parts, Block) {
         let (bytes, block) = self.propose();
         let slot_ms = block.header.slot.start_ms(SLOT_MS);
@@ -338,7 +343,7 @@ impl World {
         (parts, block)
     }
 
-    /// Certificates of all, to the measured authority; the leader's client follows.
+    /// Sends the certificates of all to the measured authority; the leader's client follows.
     fn settle(&mut self, block: &Block) {
         let header = &block.header;
         let hash = header.hash();
@@ -379,7 +384,7 @@ impl World {
 }
 
 impl Validator {
-    /// Bytes in, vote out.
+    /// Takes the bytes of a proposal and returns the vote.
     fn approve(&mut self, bytes: &[u8], now_ms: u64) -> (Parts, Vote) {
         self.now = Now {
             mono_ms: self.now.mono_ms + now_ms - self.now.wall_ms,
@@ -404,7 +409,7 @@ impl Validator {
         (parts, approval)
     }
 
-    /// An input and what follows from it, as the ChainActor does it. Returns the approval that was sent.
+    /// Handles an input and its effects as the ChainActor does. Returns the approval that is sent.
     fn input(&mut self, input: Input, parts: &mut Parts) -> Option<Vote> {
         let now = self.now;
         let effects = timed(&mut parts.state, || self.state.handle(input, now));
@@ -425,7 +430,7 @@ impl Validator {
                         Some(block) => timed(&mut parts.execute, || {
                             new_payload(&mut self.execution, &block)
                         }),
-                        // Genesis: known to be the same.
+                        // Genesis, which both have.
                         None => hash == self.genesis.hash(),
                     };
                     assert!(valid);
@@ -463,7 +468,7 @@ impl Validator {
                     }
                 }
                 Effect::Notice(notice) => panic!("{notice:?}"),
-                // A leader's own work, and what is said to peers afterwards.
+                // The work of a leader, and later broadcasts.
                 _ => {}
             }
         }
@@ -479,7 +484,7 @@ fn head(hash: Hash) -> ForkchoiceState {
     }
 }
 
-/// True when the client calls the block's payload valid. The conversion is part of what the node does.
+/// True when the client considers the payload valid. The node's conversion is included.
 fn new_payload(core: &mut ExecutionCore, block: &Block) -> bool {
     let payload: ExecutionPayload = to_wire(&block.body.payload);
     let fields = CancunPayloadFields::new(block.header.parent_hash.into(), Vec::new());
@@ -504,7 +509,7 @@ fn with_criterion(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The same chain in a client behind HTTP: what its `newPayload` takes, from the node's side.
+/// The same chain in a client behind HTTP: the time of its `newPayload`, seen from the node.
 struct Remote {
     _files: TempDir,
     _server: ExecutionServer,
@@ -612,7 +617,7 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     with_criterion(&mut criterion);
     criterion.final_summary();
-    // `cargo test --benches` runs each function once and wants no figures.
+    // `cargo test --benches` runs each function once, without tables.
     if std::env::args().any(|argument| argument == "--bench") {
         alys_runtime::block_on_main(async {
             for transfers in TRANSFERS {

@@ -1,7 +1,8 @@
 //! The configuration file of `alys node`: TOML, checked as a whole before anything starts.
 //!
-//! Guarantees that an error about an unknown word, a bad value or a contradiction names file and line, and that a
-//! [`Config`] leaves no choice open. Paths are relative to the file. Command line and environment override it.
+//! Guarantees that an error about an unknown word, a bad value or a contradiction names file and
+//! line, and that a [`Config`] leaves no choice open. Paths are relative to the file. Command line
+//! and environment override it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -198,84 +199,37 @@ impl Config {
         overrides: Overrides,
     ) -> Result<Config, ConfigError> {
         let read: File = toml_text::read(file, text)?;
-        let wrong = |field, problem: &str| {
-            Err(ConfigError::Field {
-                file: file.to_owned(),
-                field,
-                problem: problem.to_owned(),
-            })
-        };
-        let datadir = overrides
-            .datadir
-            .unwrap_or_else(|| base.join(&read.datadir));
-        let role = match read.role {
-            RoleName::Validator => Role::Validator {
-                keystore: read.keystore.map_or_else(
-                    || datadir.join(keys::KEYSTORE),
-                    |keystore| base.join(keystore),
-                ),
-                password_file: overrides
-                    .password_file
-                    .or_else(|| read.password_file.map(|password| base.join(password))),
-            },
-            RoleName::Full if read.keystore.is_some() => {
-                return wrong(
-                    "keystore",
-                    "a full node signs nothing; remove it, or set role = \"validator\"",
-                );
-            }
-            RoleName::Full => Role::Full,
-        };
+        Self::check(read, base, overrides).map_err(|(field, problem)| ConfigError::Field {
+            file: file.to_owned(),
+            field,
+            problem,
+        })
+    }
+
+    fn check(read: File, base: &Path, overrides: Overrides) -> Result<Config, Problem> {
         let own_secret = read.execution.jwt_secret.map(|secret| base.join(secret));
         let jwt_secret = overrides.jwt_secret.or(own_secret);
         // A URL from the command line replaces the execution client of the file.
-        let (embedded, url) = match overrides.execution_url {
-            Some(url) => (None, Some(url)),
-            None => (read.execution.embedded, read.execution.url),
+        let execution = match overrides.execution_url {
+            Some(url) => Execution::check(None, Some(url), jwt_secret)?,
+            None => Execution::check(read.execution.embedded, read.execution.url, jwt_secret)?,
         };
-        let execution = match (embedded, url, jwt_secret) {
-            (Some(EmbeddedTable { http, engine }), None, jwt_secret) => Execution::Embedded {
-                http,
-                engine,
-                jwt_secret,
-            },
-            (None, Some(endpoint), Some(jwt_secret)) => Execution::Remote {
-                endpoint,
-                jwt_secret,
-            },
-            (None, Some(_), None) => {
-                return wrong(
-                    "execution.jwt_secret",
-                    "missing: the path of the file with the secret that the execution client has too",
-                );
-            }
-            (Some(_), Some(_), _) => {
-                return wrong(
-                    "execution",
-                    "it has both embedded and url; the node uses one execution client",
-                );
-            }
-            (None, None, _) => {
-                return wrong(
-                    "execution",
-                    "give embedded = { http = \"127.0.0.1:8545\" }, or url and jwt_secret of an execution client",
-                );
-            }
-        };
+        let datadir = overrides.datadir.unwrap_or_else(|| base.join(read.datadir));
+        let keystore = read.keystore.map(|keystore| base.join(keystore));
+        let own_file = read.password_file.map(|password| base.join(password));
+        let password_file = overrides.password_file.or(own_file);
         let bootnodes = if overrides.bootnodes.is_empty() {
             read.bootnodes
         } else {
             overrides.bootnodes
         };
         if bootnodes.len() > MAX_BOOTNODES {
-            return wrong(
-                "bootnodes",
-                &format!("at most {MAX_BOOTNODES}, found {}", bootnodes.len()),
-            );
+            let problem = format!("at most {MAX_BOOTNODES}, found {}", bootnodes.len());
+            return Err(("bootnodes", problem));
         }
         Ok(Config {
             name: overrides.name.unwrap_or(read.name),
-            role,
+            role: Role::check(read.role, keystore, password_file, &datadir)?,
             chain: base.join(read.chain),
             execution_genesis: base.join(read.execution_genesis),
             datadir,
@@ -289,6 +243,67 @@ impl Config {
                 filter: read.log.filter,
             },
         })
+    }
+}
+
+/// A field and its mistake.
+type Problem = (&'static str, String);
+
+fn problem<T>(field: &'static str, problem: &str) -> Result<T, Problem> {
+    Err((field, problem.to_owned()))
+}
+
+impl Role {
+    fn check(
+        name: RoleName,
+        keystore: Option<PathBuf>,
+        password_file: Option<PathBuf>,
+        datadir: &Path,
+    ) -> Result<Role, Problem> {
+        match name {
+            RoleName::Validator => Ok(Role::Validator {
+                keystore: keystore.unwrap_or_else(|| datadir.join(keys::KEYSTORE)),
+                password_file,
+            }),
+            RoleName::Full if keystore.is_some() => problem(
+                "keystore",
+                "a full node signs nothing; remove it, or set role = \"validator\"",
+            ),
+            RoleName::Full => Ok(Role::Full),
+        }
+    }
+}
+
+impl Execution {
+    fn check(
+        embedded: Option<EmbeddedTable>,
+        url: Option<Endpoint>,
+        jwt_secret: Option<PathBuf>,
+    ) -> Result<Execution, Problem> {
+        match (embedded, url, jwt_secret) {
+            (Some(EmbeddedTable { http, engine }), None, jwt_secret) => Ok(Execution::Embedded {
+                http,
+                engine,
+                jwt_secret,
+            }),
+            (None, Some(endpoint), Some(jwt_secret)) => Ok(Execution::Remote {
+                endpoint,
+                jwt_secret,
+            }),
+            (None, Some(_), None) => problem(
+                "execution.jwt_secret",
+                "missing: the path of the file with the secret of the execution client",
+            ),
+            (Some(_), Some(_), _) => problem(
+                "execution",
+                "it has both embedded and url; the node uses one execution client",
+            ),
+            (None, None, _) => problem(
+                "execution",
+                "give embedded = { http = \"127.0.0.1:8545\" }, or url and jwt_secret of an \
+                 execution client",
+            ),
+        }
     }
 }
 

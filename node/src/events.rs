@@ -16,7 +16,8 @@ pub enum NodeEvent {
     Signed {
         target: VoteTarget,
     },
-    /// The block of the next proposal or approval, and its parent. Left out when the parent is pruned.
+    /// The block of the next proposal or approval, and its parent. Left out when the parent is
+    /// pruned.
     VotesFor {
         block: BlockRef,
         parent: BlockRef,
@@ -112,8 +113,8 @@ fn fmt_agreement(notice: &AgreementNotice, f: &mut fmt::Formatter<'_>) -> fmt::R
             theirs,
         } => write!(
             f,
-            "conflicting finality at height {height}, ours {ours}, theirs {theirs}: more authorities \
-             are faulty than tolerated"
+            "conflicting finality at height {height}, ours {ours}, theirs {theirs}: more \
+             authorities are faulty than tolerated"
         ),
         AgreementNotice::OrderRefused { number } => {
             write!(f, "federation order {number} cannot be carried out")

@@ -1,8 +1,8 @@
-//! The two files that all nodes of a chain share: `chain.toml`, the chain spec, and `execution-genesis.json`,
-//! block 0 of the execution chain in Geth's format.
+//! The two files that all nodes of a chain share: `chain.toml`, the chain spec, and
+//! `execution-genesis.json`, block 0 of the execution chain in Geth's format.
 //!
-//! Guarantees that a new pair of files belongs together, that Geth, Reth and EthereumJS accept the execution
-//! genesis unmodified, and that a pair of different chains is refused.
+//! Guarantees that a new pair of files belongs together, that Geth, Reth and EthereumJS accept the
+//! execution genesis unmodified, and that a pair of different chains is refused.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -93,7 +93,8 @@ pub enum GenesisError {
     GasLimit { file: String, found: u64 },
     /// The files belong to different chains, by the hash of block 0.
     #[error(
-        "{file} gives block 0 the hash {found}, but {spec} expects {expected}: the two files belong to different chains"
+        "{file} gives block 0 the hash {found}, but {spec} expects {expected}: the two files \
+         belong to different chains"
     )]
     OtherExecution {
         file: String,
@@ -262,7 +263,8 @@ fn chain_toml(genesis: &Genesis) -> String {
     let body = toml::to_string(spec)
         .expect("a spec has a TOML form: its numbers were read from 63-bit ones");
     format!(
-        "# The chain spec of an Alys chain. Every node of the chain has the same file; a change of anything but comments\n\
+        "# The chain spec of an Alys chain. Every node of the chain has the same file; a change \
+         of anything but comments\n\
          # is another chain. Genesis hash: {}\n\
          # Starts at slot {}, which is {} ms after the Unix epoch.\n\n{body}",
         genesis.hash(),
@@ -271,8 +273,8 @@ fn chain_toml(genesis: &Genesis) -> String {
     )
 }
 
-/// The execution genesis in Geth's format, with the keys that EthereumJS requires. Its time is that of the
-/// first slot, because the first block is in a later one.
+/// The execution genesis in Geth's format, with the keys that EthereumJS requires. Its time is that
+/// of the first slot, because the first block is in a later one.
 fn execution_json(new: &NewChain) -> String {
     let mut config = json!({
         "chainId": new.chain_id,
@@ -330,7 +332,8 @@ pub fn parse_authority(text: &str) -> Result<Authority, String> {
     let parts: Vec<&str> = text.split(':').collect();
     let [public_key, proof, fee_address] = parts[..] else {
         return Err(format!(
-            "expected PUBKEY:PROOF:FEE_ADDRESS (`alys keys show` prints it), found {} part(s) between colons",
+            "expected PUBKEY:PROOF:FEE_ADDRESS (`alys keys show` prints it), found {} part(s) \
+             between colons",
             parts.len()
         ));
     };

@@ -1,4 +1,5 @@
-//! A node with its execution client: the unit that `alys node` runs once and `alys dev` once per validator.
+//! A node with its execution client: the unit that `alys node` runs once and `alys dev` once per
+//! validator.
 
 use std::fmt;
 use std::io;
@@ -16,7 +17,7 @@ use alys_integrations::http::{Endpoint, JwtSecret, ServeError};
 use alys_net::SetupError;
 use alys_runtime::disk::Dir;
 use alys_runtime::time::timeout;
-use alys_storage::Engine;
+use alys_storage::{Engine, Store};
 use alys_types::bls::SecretKey;
 use alys_types::{ChainSpec, Hash};
 
@@ -71,7 +72,8 @@ pub enum HostExecution {
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     #[error(
-        "cannot listen on {addr} for {purpose}: another program uses this port; stop it, or use another port"
+        "cannot listen on {addr} for {purpose}: another program uses this port; stop it, or use \
+         another port"
     )]
     PortInUse {
         addr: SocketAddr,
@@ -82,7 +84,10 @@ pub enum HostError {
     #[error("embedded execution client: {0}")]
     Storage(#[from] alys_storage::Error),
     /// A corrupt store of the embedded client, which can be rebuilt without a loss.
-    #[error("embedded execution client: {source}; delete {} and it is built again from the chain", path.display())]
+    #[error(
+        "embedded execution client: {source}; delete {} and it is built again from the chain",
+        path.display()
+    )]
     Rebuild {
         path: PathBuf,
         source: alys_storage::Error,
@@ -96,7 +101,8 @@ pub enum HostError {
     Remote(ExecutionError),
     /// The execution client has another chain.
     #[error(
-        "the execution client at {addr} has another block 0 ({found}) than the chain spec ({expected}): start it with the \
+        "the execution client at {addr} has another block 0 ({found}) than the chain spec \
+         ({expected}): start it with the \
          execution genesis of this chain and an empty data directory"
     )]
     OtherExecution {
@@ -106,8 +112,8 @@ pub enum HostError {
     },
     /// The execution client has the same block 0, whose hash does not cover the chain id.
     #[error(
-        "the execution client at {addr} has chain id {found}, the chain spec has {expected}: start it with the execution \
-         genesis of this chain and an empty data directory"
+        "the execution client at {addr} has chain id {found}, the chain spec has {expected}: \
+         start it with the execution genesis of this chain and an empty data directory"
     )]
     OtherChainId {
         addr: SocketAddr,
@@ -161,24 +167,16 @@ impl Host {
                 jwt_secret,
             } => {
                 let jwt_secret = jwt_secret.unwrap_or_else(random_secret);
-                let dir = datadir.sub(keys::EXECUTION_STORE)?;
-                let opened = alys_runtime::blocking(|| alys_storage::open(storage, &dir));
-                let store = opened.map_err(|source| match source {
-                    alys_storage::Error::Corrupt { .. } => HostError::Rebuild {
-                        path: dir.path().to_owned(),
-                        source,
-                    },
-                    source => HostError::Storage(source),
-                })?;
-                let server = ExecutionServer::start(ExecutionServerConfig {
+                let config = ExecutionServerConfig {
                     http_addr: http,
                     engine_addr: engine,
                     jwt_secret: jwt_secret.clone(),
                     genesis: chain.execution,
-                    store,
+                    store: open_execution_store(&datadir, storage)?,
                     core: CoreConfig::default(),
-                });
-                let server = server.await.map_err(execution_error)?;
+                };
+                let server = ExecutionServer::start(config).await;
+                let server = server.map_err(execution_error)?;
                 let endpoint = Endpoint::new(server.engine_addr());
                 (Some(server), endpoint, jwt_secret)
             }
@@ -228,7 +226,8 @@ impl Host {
         self.execution.as_ref().and_then(ExecutionServer::http_addr)
     }
 
-    /// Stops the node within `deadline`, then the execution client. True when no work was abandoned.
+    /// Stops the node within `deadline`, then the execution client. True when no work was
+    /// abandoned.
     pub async fn stop(self, deadline: Duration) -> bool {
         let report = self.node.shutdown(deadline).await;
         for abandoned in &report.abandoned {
@@ -244,6 +243,18 @@ impl fmt::Debug for Host {
             .field("node", &self.node)
             .finish_non_exhaustive()
     }
+}
+
+fn open_execution_store(datadir: &Dir, engine: Engine) -> Result<Store, HostError> {
+    let dir = datadir.sub(keys::EXECUTION_STORE)?;
+    let opened = alys_runtime::blocking(|| alys_storage::open(engine, &dir));
+    opened.map_err(|source| match source {
+        alys_storage::Error::Corrupt { .. } => HostError::Rebuild {
+            path: dir.path().to_owned(),
+            source,
+        },
+        source => HostError::Storage(source),
+    })
 }
 
 /// Refuses an execution client of another chain. One that does not answer may still be starting.
@@ -271,7 +282,10 @@ async fn check_remote(
         Ok(_) => Ok(()),
         Err(error @ ExecutionError::Auth { .. }) => Err(HostError::Remote(error)),
         Err(error) => {
-            tracing::warn!(%error, "the execution client does not answer yet; the node starts and asks again");
+            tracing::warn!(
+                %error,
+                "the execution client does not answer yet; the node starts and asks again"
+            );
             Ok(())
         }
     }

@@ -1,8 +1,9 @@
-//! The places in which a simulation changes a node: its planted bugs, and the layer in front of its network.
+//! The places in which a simulation changes a node: its planted bugs, and the layer in front of its
+//! network.
 //!
-//! Each planted bug is one function that the correct code calls. The list of planted bugs names each one
-//! and the invariant that must find it. Outside of simulations no bug is active, and the functions are
-//! constant.
+//! Each planted bug is one function that the correct code calls. The list of planted bugs names
+//! each one and the invariant that must find it. Outside of simulations no bug is active, and the
+//! functions are constant.
 
 use alys_consensus::Verdict;
 use alys_net::{Command, Event, Handle, SendError, Verdict as GossipVerdict};
@@ -26,7 +27,7 @@ pub(crate) fn kept_clock(trusted_ms: Option<i64>) -> Option<i64> {
     trusted_ms.filter(|_| !mutant::active("clock-trusted-anew"))
 }
 
-/// Whether blocks that the execution client lost are sent to it again.
+/// True if blocks that the execution client lost are sent to it again.
 pub(crate) fn replays_lost_blocks() -> bool {
     !mutant::active("lost-blocks-not-sent")
 }
@@ -51,12 +52,12 @@ pub(crate) fn syncing_payload() -> Verdict {
     }
 }
 
-/// Whether a fetch by hash expires, so that another peer is asked.
+/// True if a fetch by hash expires, so that another peer is asked.
 pub(crate) fn fetches_expire() -> bool {
     !mutant::active("fetch-never-again")
 }
 
-/// Whether a restarted PeerActor asks the network for the connected peers.
+/// True if a restarted PeerActor asks the network for the connected peers.
 pub(crate) fn requests_connected_peers() -> bool {
     !mutant::active("peers-not-introduced")
 }
@@ -70,14 +71,14 @@ pub(crate) fn record_durability() -> Durability {
     }
 }
 
-/// Whether a shutdown limits the time of calls to the execution client.
+/// True if a shutdown limits the time of calls to the execution client.
 pub(crate) fn shutdown_limits_calls() -> bool {
     !mutant::active("stop-waits-for-client")
 }
 
-/// The layer between a node and its network service, in which a simulation makes an authority Byzantine
-/// while everything behind it is the real node. Outside of simulations it is empty and forwards everything
-/// unchanged.
+/// The layer between a node and its network service, in which a simulation makes an authority
+/// Byzantine while everything behind it is the real node. Outside of simulations it is empty and
+/// forwards everything unchanged.
 #[derive(Clone, Default)]
 pub struct NetworkInterceptor {
     #[cfg(madsim)]

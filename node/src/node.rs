@@ -17,7 +17,7 @@ use alys_types::{FederationOrder, Genesis};
 
 use crate::actors::chain;
 use crate::interceptor::{self, NetworkInterceptor};
-use crate::metrics::Monitor;
+use crate::metrics::{Monitor, NodeMetrics};
 use crate::wiring;
 
 pub use crate::events::{FinalBlock, NodeEvent, Notice, Observer};
@@ -48,8 +48,8 @@ pub struct NodeConfig {
     pub engine: Endpoint,
     /// Shared with the execution client.
     pub jwt_secret: JwtSecret,
-    /// The key is new and never voted: a missing vote state is created instead of counted as lost. The
-    /// marker [`FRESH_VOTES_FILE`] is removed once the state is durable, before any vote.
+    /// The key is new and never voted: a missing vote state is created instead of counted as lost.
+    /// The marker [`FRESH_VOTES_FILE`] is removed once the state is durable, before any vote.
     pub fresh_votes: bool,
     pub observer: Option<Observer>,
     /// A simulation's changes to the messages of the node; empty in production.
@@ -79,7 +79,9 @@ pub enum StartError {
 pub struct Node {
     pub(crate) system: Arc<System>,
     pub(crate) client: HttpEngine,
+    pub(crate) metrics: NodeMetrics,
     pub(crate) is_validator: bool,
+    pub(crate) needs_peers: bool,
     pub(crate) chain: chain::Handle,
     pub(crate) listen: SocketAddr,
     pub(crate) peer_id: alys_net::PeerId,
@@ -109,8 +111,8 @@ impl Node {
         self.chain.summary().await
     }
 
-    /// Submits a change of the federation, signed by governance; false when the ChainActor is overloaded or
-    /// stopping. Any leader that has the order may include it.
+    /// Submits a change of the federation, signed by governance; false when the ChainActor is
+    /// overloaded or stopping. Any leader that has the order may include it.
     pub fn order(&self, order: FederationOrder) -> bool {
         self.chain.order(order)
     }
@@ -130,12 +132,14 @@ impl Node {
         self.system.metrics()
     }
 
-    /// The view of the node for a [`MetricsServer`](crate::metrics::MetricsServer). `label` tells several
-    /// nodes of one process apart.
+    /// The view of the node for a [`MetricsServer`](crate::metrics::MetricsServer). `label` tells
+    /// several nodes of one process apart.
     pub fn monitor(&self, label: Option<String>) -> Monitor {
         Monitor {
             label,
             is_validator: self.is_validator,
+            needs_peers: self.needs_peers,
+            metrics: self.metrics.clone(),
             system: self.system.clone(),
             chain: self.chain.clone(),
             progress: Mutex::default(),
@@ -157,8 +161,8 @@ impl Node {
         self.system.failed().await.chain()
     }
 
-    /// Stops the actors in reverse order within `deadline`. Calls of the execution client get a tenth of it,
-    /// so that an unreachable client does not delay the stop.
+    /// Stops the actors in reverse order within `deadline`. Calls of the execution client get a
+    /// tenth of it, so that an unreachable client does not delay the stop.
     pub async fn shutdown(self, deadline: Duration) -> ShutdownReport {
         if interceptor::shutdown_limits_calls() {
             self.client.end_within(deadline / 10);

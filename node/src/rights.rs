@@ -1,8 +1,8 @@
 //! Permissions of the actors that handle bytes of strangers.
 //!
-//! A peer that exploits the decoding of its bytes still cannot write to the storage or command the chain: the
-//! addresses of these actors refuse all kinds of messages that are not listed here, and the audit trail of
-//! the system counts the refusals.
+//! A peer that exploits the decoding of its bytes still cannot write to the storage or command the
+//! chain: the addresses of these actors refuse all kinds of messages that are not listed here, and
+//! the audit trail of the system counts the refusals.
 
 use alys_actor_system::access::{Access, AccessTable, Denied, Kinds, Role, TableError};
 use alys_actor_system::{Addr, Message};
@@ -84,7 +84,8 @@ impl Rights {
         to: &str,
         addr: &Addr<M>,
     ) -> Result<Addr<M>, RightsError> {
-        let (from, to) = (self.role(from)?, self.role(to)?);
+        let from = self.role(from)?;
+        let to = self.role(to)?;
         Ok(addr.granted(self.access.grant(&from, &to, to.name())?))
     }
 

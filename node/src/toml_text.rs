@@ -1,4 +1,5 @@
-//! Reads TOML that a person wrote. Errors name the line, and the known word nearest to an unknown one.
+//! Reads TOML that a person wrote. Errors name the line, and the known word nearest to an unknown
+//! one.
 
 use serde::de::DeserializeOwned;
 
@@ -63,8 +64,8 @@ fn field_of(text: &str, at: usize) -> Option<&str> {
     (!name.is_empty() && is_name(name)).then_some(name)
 }
 
-/// The known word nearest to the unknown one in a message of serde, which quotes the unknown word first and
-/// the known ones after it.
+/// The known word nearest to the unknown one in a message of serde, which quotes the unknown word
+/// first and the known ones after it.
 fn meant(message: &str) -> Option<String> {
     if !message.starts_with("unknown ") {
         return None;

@@ -1,10 +1,11 @@
 //! The only place that constructs actors. Each [`Group`] and [`ActorSpec`] below is a part of the
 //! supervision tree as data: it configures the tree, and `docs/actors.md` is printed from it.
 //!
-//! An actor that panics, fails, or spends longer than its message timeout on one message is restarted after
-//! its restart delay. Both together are below five seconds for every actor, which is the time that a node
-//! may take to recover. While a circuit breaker is open, messages to the engine or the network are refused,
-//! and senders treat that as "not now": the chain retries at its next tick and rebroadcasts after the slot.
+//! An actor that panics, fails, or spends longer than its message timeout on one message is
+//! restarted after its restart delay. Both together are below five seconds for every actor, which
+//! is the time that a node may take to recover. While a circuit breaker is open, messages to the
+//! engine or the network are refused, and senders treat that as "not now": the chain retries at its
+//! next tick and rebroadcasts after the slot.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -33,11 +34,12 @@ use crate::metrics::{NodeMetrics, register_refusals};
 use crate::node::{FRESH_VOTES_FILE, Node, NodeConfig, StartError};
 use crate::rights::Rights;
 
-/// A call of the execution client that takes longer is too late for its slot. The client completes it all the
-/// same, and has the answer when it is asked again.
+/// A call of the execution client that takes longer is too late for its slot. The client completes
+/// it all the same, and has the answer when it is asked again.
 const ENGINE_TIMEOUTS: EngineTimeouts = EngineTimeouts::new(Duration::from_secs(2));
 
-/// Calls of the execution client at once: one of the engine, one of the pool, and some that timed out.
+/// Calls of the execution client at once: one of the engine, one of the pool, and some that timed
+/// out.
 const ENGINE_CONNECTIONS: usize = 8;
 
 /// A supervisor as wired and as documented.
@@ -91,8 +93,9 @@ const NETWORK_GROUP: Group = Group {
 enum RestartTiming {
     /// Doubles from `initial_ms` up to `max_ms`.
     Backoff { initial_ms: u64, max_ms: u64 },
-    /// None, but after three failures in ten seconds the actor stays down for 500 ms to `max_ms`. That is
-    /// short, because senders handle refusals anyway, and a node behind its own breaker does not recover.
+    /// None, but after three failures in ten seconds the actor stays down for 500 ms to `max_ms`.
+    /// That is short, because senders handle refusals anyway, and a node behind its own breaker
+    /// does not recover.
     Breaker { max_ms: u64 },
 }
 
@@ -108,8 +111,8 @@ struct ActorSpec {
     timeout_reason: &'static str,
     /// Messages in the mailbox.
     mailbox: usize,
-    /// Memory beside the mailbox. There are no memory budgets, because every part has a limit of its own and
-    /// a restart would not empty a mailbox.
+    /// Memory beside the mailbox. There are no memory budgets, because every part has a limit of
+    /// its own and a restart would not empty a mailbox.
     memory: &'static str,
 }
 
@@ -154,7 +157,8 @@ const CHAIN: ActorSpec = ActorSpec {
     },
     message_timeout: Duration::from_millis(3_500),
     timeout_reason: "the input budget and the two writes of the last input",
-    // A slot of a federation of 15 has 30 votes and a proposal, rebroadcast by every node without finality.
+    // A slot of a federation of 15 has 30 votes and a proposal, rebroadcast by every node without
+    // finality.
     mailbox: 1024,
     memory: "blocks above the last final one",
 };
@@ -261,8 +265,8 @@ struct Wiring {
     tx_pool: Addr<TxPoolMessage>,
 }
 
-/// Opens the storage and the port, so that their errors reach the operator, then starts the tree. Addresses
-/// are handed out here; no actor looks another one up.
+/// Opens the storage and the port, so that their errors reach the operator, then starts the tree.
+/// Addresses are handed out here; no actor looks another one up.
 pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
     let (listen, peer_id) = prepare(&config).await?;
     let config = NodeConfig { listen, ..config };
@@ -306,10 +310,13 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
     wiring.system.enforce(wiring.rights.into_access());
     let system = Arc::new(wiring.system);
     register_refusals(&system);
+    let is_validator = wiring.config.key.is_some();
     Ok(Node {
         system,
         client: wiring.client,
-        is_validator: wiring.config.key.is_some(),
+        metrics: wiring.metrics,
+        is_validator,
+        needs_peers: !is_validator || wiring.config.genesis.set().len() > 1,
         chain: chain::Handle(wiring.chain),
         listen,
         peer_id,
@@ -370,6 +377,7 @@ impl Wiring {
         let cancun_time = self.config.cancun_time;
         let chain = self.chain.clone();
         let storage = self.storage.clone();
+        let metrics = self.metrics.engine.clone();
         let make = always(move || {
             EngineActor::new(
                 client.clone(),
@@ -378,6 +386,7 @@ impl Wiring {
                 ENGINE_TIMEOUTS,
                 chain.clone(),
                 storage.clone(),
+                metrics.clone(),
             )
         });
         group.start(ENGINE.child(&self.rights)?, slot, make)?;
@@ -497,8 +506,8 @@ fn execution_client(config: &NodeConfig) -> HttpEngine {
     })
 }
 
-/// Finds mistakes of the operator before any actor runs: the storage opens, the port is free, the bootnodes
-/// are addresses. Creates the vote state of a new key and then removes its marker.
+/// Finds mistakes of the operator before any actor runs: the storage opens, the port is free, the
+/// bootnodes are addresses. Creates the vote state of a new key and then removes its marker.
 async fn prepare(config: &NodeConfig) -> Result<(SocketAddr, alys_net::PeerId), StartError> {
     let net_config = network_config(config)?;
     let peer_id = net_config.key.peer_id();
@@ -568,7 +577,8 @@ impl From<NetworkError> for StartError {
 /// The supervision tree in Markdown: the content of `docs/actors.md`.
 pub fn actors_page() -> String {
     let mut page = String::from(
-        "# Actors of a node\n\nPrinted from the tables in `node/src/wiring.rs`, whose test compares \
+        "# Actors of a node\n\nPrinted from the tables in `node/src/wiring.rs`, whose test \
+         compares \
          them.\n\n| supervisor | strategy | gives up after | because |\n|---|---|---|---|\n",
     );
     let row = |page: &mut String, cells: [&str; 4]| {
@@ -581,7 +591,8 @@ pub fn actors_page() -> String {
         row(&mut page, [group.name, &strategy, &limit, group.reason]);
     }
     page.push_str(
-        "\nSupervisors below the root start their actors in this order and stop them in reverse.\n\n\
+        "\nSupervisors below the root start their actors in this order and stop them in \
+         reverse.\n\n\
          | actor | restart delay, message timeout | mailbox | memory |\n|---|---|---|---|\n",
     );
     for actor in ACTORS {

@@ -1,4 +1,5 @@
-//! A federation in one process: real nodes, real libp2p, embedded execution clients, on whichever runtime the build has.
+//! A federation in one process: real nodes, libp2p and embedded execution clients, on the runtime
+//! of the build.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -185,7 +186,7 @@ fn four_validators_finalize_a_block_a_slot() {
     });
 }
 
-/// Until a validator has so many final blocks; panics after a minute.
+/// Waits until the validator has `height` final blocks; panics after a minute.
 async fn until_final(validator: &Validator, height: u64, what: &str) {
     let waited = alys_runtime::time::timeout(Duration::from_secs(60), async {
         while final_height(validator).await < height {
@@ -221,7 +222,7 @@ fn a_validator_that_was_away_while_the_federation_changed_catches_up() {
         assert!(away.node.shutdown(Duration::from_secs(5)).await.is_clean());
         away.execution.stop().await;
 
-        // Three that are left decide without the first.
+        // The remaining three decide without the first.
         let effective = final_height(&validators[0]).await + 6;
         let mut order = FederationOrder {
             number: 1,

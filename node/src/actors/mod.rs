@@ -1,4 +1,4 @@
-//! The actors of a node, one room each. [`crate::wiring`] constructs them; nobody else does.
+//! The actors of a node, one room each. Only [`crate::wiring`] constructs them.
 //!
 //! ```text
 //!                     ┌──────────┐ decoded, checked ┌───────┐ persist, load ┌─────────┐
@@ -9,8 +9,9 @@
 //!                                                         ⇅ Engine API        TxPool ⇄ execution client's pool
 //! ```
 //!
-//! Decisions are in `alys-consensus` and `alys-sync-planner`; these are thin. Storage is at the bottom and asks
-//! nobody; all other messages are told, not asked, so that there are no cycles of waiting.
+//! Decisions are in the pure crates and in pure machines of the rooms; the actors are thin. The
+//! StorageActor asks no other actor, and all other messages are told, so that actors cannot wait
+//! for each other in a circle.
 
 pub mod chain;
 pub mod engine;

@@ -27,7 +27,8 @@ pub struct NewArgs {
     /// Directory for the two files; created if it is missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// An authority, as `alys keys show` prints it. Repeat it, in the order of the federation; 1 to 15.
+    /// An authority, as `alys keys show` prints it. Repeat it, in the order of the federation; 1 to
+    /// 15.
     #[arg(
         long = "authority",
         value_name = "PUBKEY:PROOF:FEE_ADDRESS",
@@ -57,7 +58,8 @@ pub struct NewArgs {
     /// A balance at genesis, for development only. Repeat it.
     #[arg(long = "fund", value_name = "ADDRESS=ETHER", value_parser = genesis::parse_fund, num_args = 1..)]
     funded: Vec<(Address, U256)>,
-    /// A BLS public key that signs changes of the federation. Repeat it. Default: the federation never changes.
+    /// A BLS public key that signs changes of the federation. Repeat it. Default: the federation
+    /// never changes.
     #[arg(long = "governance-key", value_name = "PUBKEY", num_args = 1..)]
     governance_keys: Vec<PublicKeyBytes>,
     /// Number of governance keys that must sign; default: more than half.
@@ -141,7 +143,8 @@ fn read_authorities(path: &std::path::Path) -> Result<Vec<Authority>, Failure> {
     let complete = |(index, authority): (usize, &crate::keys::PublicAuthority)| {
         authority.complete().ok_or_else(|| {
             Failure::Refused(format!(
-                "{name}: authorities[{index}].fee_address is missing: the EVM address for the authority's fees"
+                "{name}: authorities[{index}].fee_address is missing: the EVM address for the \
+                 authority's fees"
             ))
         })
     };

@@ -14,8 +14,8 @@ use crate::keys::{self, PublicParts, Purpose, ScryptCost};
 pub enum KeysCommand {
     /// Create a block-signing key and a network identity, and print their public parts.
     ///
-    /// Writes keystore.json (encrypted, EIP-2335), identity.key, authority.toml (public, for `alys genesis new`) and
-    /// votes.new, which marks a key that has never voted. Overwrites nothing.
+    /// Writes keystore.json (encrypted, EIP-2335), identity.key, authority.toml (public, for `alys
+    /// genesis new`) and votes.new, which marks a key that has never voted. Overwrites nothing.
     New(NewArgs),
     /// Print the public parts of the keys of a data directory.
     Show(ShowArgs),
@@ -26,13 +26,15 @@ pub struct NewArgs {
     /// The node's data directory; created if it is missing.
     #[arg(long, value_name = "DIR", env = "ALYS_DATADIR")]
     datadir: PathBuf,
-    /// File with the password of the new key; default: the environment variable ALYS_PASSWORD, else a prompt.
+    /// File with the password of the new key; default: the environment variable ALYS_PASSWORD, else
+    /// a prompt.
     #[arg(long, value_name = "FILE", env = "ALYS_PASSWORD_FILE")]
     password_file: Option<PathBuf>,
     /// EVM address that receives the authority's share of the fees.
     #[arg(long, value_name = "ADDRESS")]
     fee_address: Option<Address>,
-    /// Cost of one guess at the password, a power of two. Less than the default does not protect a key.
+    /// Cost of one guess at the password, a power of two. Less than the default does not protect a
+    /// key.
     #[arg(long, value_name = "N", default_value_t = 262_144)]
     scrypt_n: u64,
     /// Print JSON.
@@ -76,7 +78,8 @@ pub fn run(command: KeysCommand) -> Result<(), Failure> {
                     dir.path().display()
                 );
                 println!(
-                    "never run two nodes with one key, nor a node from a copy of its data directory."
+                    "never run two nodes with one key, nor a node from a copy of its data \
+                     directory."
                 );
             }
         }

@@ -1,8 +1,8 @@
 //! The command line.
 //!
-//! Guarantees that a mistake of the caller ends in exit code 2 and one line on standard error that names the
-//! mistake and its remedy, before anything is changed, and a later failure in exit code 1. Results go to standard
-//! output, everything else to standard error.
+//! Guarantees that a mistake of the caller ends in exit code 2 and one line on standard error that
+//! names the mistake and its remedy, before anything is changed, and a later failure in exit code
+//! 1. Results go to standard output, everything else to standard error.
 
 mod chain;
 mod keys;
@@ -161,7 +161,8 @@ pub(crate) fn metrics_refused(error: ServeError) -> Failure {
         _ => source.to_string(),
     };
     Failure::Refused(format!(
-        "--metrics-addr: cannot listen on {addr}: {reason}; stop that program, or use another address"
+        "--metrics-addr: cannot listen on {addr}: {reason}; stop that program, or use another \
+         address"
     ))
 }
 
@@ -190,11 +191,14 @@ pub(crate) fn open_locked(path: &Path) -> Result<(Dir, Lock), Failure> {
         let shown = path.display();
         Failure::Refused(match error.kind() {
             io::ErrorKind::WouldBlock => {
-                format!("data directory {shown} is in use by another process: stop it, or use another --datadir")
+                format!(
+                    "data directory {shown} is in use by another process: stop it, or use \
+                    another --datadir"
+                )
             }
             _ if files::is_read_only(&error) => format!(
-                "data directory {shown} is not writable ({error}): make it writable for this user, or use another \
-                 --datadir"
+                "data directory {shown} is not writable ({error}): make it writable for this \
+                 user, or use another --datadir"
             ),
             _ if path.exists() && !path.is_dir() => {
                 format!("data directory {shown} is a file: use another --datadir")

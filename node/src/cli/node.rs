@@ -59,11 +59,12 @@ pub struct NodeArgs {
     /// File with the secret that the execution client shares.
     #[arg(long, value_name = "FILE", env = "ALYS_JWT_SECRET")]
     jwt_secret: Option<PathBuf>,
-    /// File with the password of the keystore; default: the environment variable ALYS_PASSWORD, else a prompt.
+    /// File with the password of the keystore; default: the environment variable ALYS_PASSWORD,
+    /// else a prompt.
     #[arg(long, value_name = "FILE", env = "ALYS_PASSWORD_FILE")]
     password_file: Option<PathBuf>,
-    /// Serve /metrics (Prometheus), /health (200 while the node makes progress) and /ready (200 while it is synced and
-    /// votes) on this address. Off by default.
+    /// Serve /metrics (Prometheus), /health (200 while the node makes progress) and /ready (200
+    /// while it is synced and votes) on this address. Off by default.
     #[arg(long, value_name = "IP:PORT", env = "ALYS_METRICS_ADDR", value_parser = config::parse_address)]
     metrics_addr: Option<SocketAddr>,
 }
@@ -100,27 +101,7 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
     };
     let (datadir, _lock) = open_locked(&config.datadir)?;
     announce(&config, &chain, key.as_ref());
-    let execution = match config.execution {
-        Execution::Embedded {
-            http,
-            engine,
-            jwt_secret,
-        } => {
-            let jwt_secret = jwt_secret.as_deref().map(read_secret).transpose()?;
-            HostExecution::Embedded {
-                http,
-                engine,
-                jwt_secret,
-            }
-        }
-        Execution::Remote {
-            endpoint,
-            jwt_secret,
-        } => HostExecution::Remote {
-            endpoint,
-            jwt_secret: read_secret(&jwt_secret)?,
-        },
-    };
+    let execution = execution(config.execution)?;
     // Not earlier, because ctrl-c at the prompt for a password has to end the process at once.
     let mut stop = stop_signal().await;
     let starting = Host::start(HostConfig {
@@ -151,7 +132,7 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
     let broken = alys_runtime::select! {
         reason = host.node().failed() => Some(reason),
         signal = &mut stop => {
-            tracing::info!(?signal, "stopping; once more forces it");
+            tracing::info!(?signal, "stopping; another signal forces it");
             None
         }
     };
@@ -166,6 +147,28 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// Reads the files that the execution client needs.
+fn execution(config: Execution) -> Result<HostExecution, Failure> {
+    Ok(match config {
+        Execution::Embedded {
+            http,
+            engine,
+            jwt_secret,
+        } => HostExecution::Embedded {
+            http,
+            engine,
+            jwt_secret: jwt_secret.as_deref().map(read_secret).transpose()?,
+        },
+        Execution::Remote {
+            endpoint,
+            jwt_secret,
+        } => HostExecution::Remote {
+            endpoint,
+            jwt_secret: read_secret(&jwt_secret)?,
+        },
+    })
 }
 
 fn unlock(role: &Role) -> Result<Option<SecretKey>, Failure> {
@@ -215,7 +218,10 @@ fn announce(config: &Config, chain: &ChainFiles, key: Option<&SecretKey>) {
         "starting"
     );
     if let (Some(key), None) = (authority, index) {
-        tracing::warn!(%key, "the key is not in the first federation: the node follows until a change adds it");
+        tracing::warn!(
+            %key,
+            "the key is not in the first federation: the node follows until a change adds it"
+        );
     }
 }
 

@@ -1,18 +1,16 @@
-//! The ten accounts that every Ethereum development tool knows (the mnemonic of Hardhat and Anvil), so that scripts
-//! written for those work. Their keys are public: whatever is sent to them elsewhere is gone.
+//! The ten development accounts of Hardhat and Anvil, so that scripts written for these tools work.
+//! Their keys are public: coins sent to them on other networks are lost.
 
-/// The words that the keys are derived from, path `m/44'/60'/0'/0/i`.
+/// The mnemonic of the keys, derivation path `m/44'/60'/0'/0/i`.
 pub const MNEMONIC: &str = "test test test test test test test test test test test junk";
 
-/// What each account has at genesis.
+/// Balance of each account at genesis, in ether.
 pub const ETHER: u64 = 10_000;
 
-/// An account with its secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Account {
-    /// With its checksum (EIP-55).
+    /// Checksummed (EIP-55).
     pub address: &'static str,
-    /// secp256k1.
     pub private_key: &'static str,
 }
 
@@ -23,7 +21,7 @@ const fn account(address: &'static str, private_key: &'static str) -> Account {
     }
 }
 
-/// In the order of the derivation path.
+/// The accounts in the order of their derivation.
 pub const ACCOUNTS: [Account; 10] = [
     account(
         "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",

@@ -74,11 +74,13 @@ pub struct Validator {
 /// Reason for which a directory has no usable network.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
-    #[error("{} is not empty and was not made by `alys dev`; use another --datadir", path.display())]
+    #[error(
+        "{} is not empty and was not made by `alys dev`; use another --datadir", path.display()
+    )]
     Foreign { path: PathBuf },
     #[error(
-        "{} holds a network with {field} {found}, asked is {asked}; leave the option out to continue it, or use \
-         another --datadir for a new one", path.display()
+        "{} holds a network with {field} {found}, asked is {asked}; leave the option out to \
+         continue it, or use another --datadir for a new one", path.display()
     )]
     Differs {
         path: PathBuf,
@@ -86,7 +88,10 @@ pub enum LayoutError {
         found: String,
         asked: String,
     },
-    #[error("{} was made by another version of `alys dev` (layout {found}, this is {VERSION}); use another --datadir", path.display())]
+    #[error(
+        "{} was made by another version of `alys dev` (layout {found}, this is {VERSION}); use \
+         another --datadir", path.display()
+    )]
     Version { path: PathBuf, found: u32 },
     /// `dev.toml` was edited.
     #[error("{0}")]
@@ -98,7 +103,8 @@ pub enum LayoutError {
     Spoiled { path: PathBuf, source: GenesisError },
     /// The directory of a validator was deleted.
     #[error(
-        "{name} is missing in {}; delete that directory to start a new network there, or use another --datadir",
+        "{name} is missing in {}; delete that directory to start a new network there, or use \
+         another --datadir",
         path.display()
     )]
     Incomplete { path: PathBuf, name: String },
@@ -288,9 +294,9 @@ fn check_same<T: PartialEq + ToString>(
     }
 }
 
-/// `count` free ports of this machine: the remembered ones as far as nobody else has taken them.
+/// `count` free ports of this machine: the remembered ones where they are still free.
 async fn free_ports(remembered: &[u16], count: usize) -> std::io::Result<Vec<u16>> {
-    // All are held until the last one is found, so that none is found twice.
+    // All are held until the last one is found, so that they are distinct.
     let mut held = Vec::with_capacity(count);
     for index in 0..count {
         let port = remembered.get(index).copied().unwrap_or(0);
@@ -306,7 +312,7 @@ async fn free_ports(remembered: &[u16], count: usize) -> std::io::Result<Vec<u16
         .collect())
 }
 
-/// Whether an address can be bound.
+/// True if the address can be bound.
 pub async fn is_free(addr: SocketAddr) -> bool {
     Listener::bind(addr).await.is_ok()
 }

@@ -1,8 +1,9 @@
 //! `alys dev`: a whole local network in one process.
 //!
-//! Owns the directory of the network ([`layout`]) and its output ([`report`]). Every validator is a whole `alys node`,
-//! with its own keys, storage, embedded execution client and libp2p over loopback. Guarantees that a stop is clean, that
-//! a second start continues the chain of the first, and that a disagreement of validators is an error.
+//! Owns the directory of the network ([`layout`]) and its output ([`report`]). Every validator is a
+//! whole `alys node`, with its own keys, storage, embedded execution client and libp2p over
+//! loopback. Guarantees that a stop is clean, that a second start continues the chain of the first,
+//! and that a disagreement of validators is an error.
 
 pub mod accounts;
 pub mod layout;
@@ -59,15 +60,16 @@ pub struct DevArgs {
     /// Directory of the network. [default: alys/dev in $XDG_DATA_HOME or ~/.local/share]
     #[arg(long, value_name = "DIR", env = "ALYS_DEV_DATADIR")]
     datadir: Option<PathBuf>,
-    /// Port for wallets and scripts, of the first validator's execution client; the others take the next free ones. 0
-    /// picks free ones.
+    /// Port for wallets and scripts, of the first validator's execution client; the others take the
+    /// next free ones. 0 picks free ones.
     #[arg(long, value_name = "PORT", default_value_t = 8545)]
     http_port: u16,
     /// Address for wallets and scripts. Another than loopback lets the network in.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     http_addr: IpAddr,
-    /// Serve /metrics (Prometheus), /health and /ready of all validators on this address; the label validator="0" and up
-    /// tells them apart. [default: 127.0.0.1:9464, or a free port when that is taken]
+    /// Serve /metrics (Prometheus), /health and /ready of all validators on this address; the label
+    /// validator="0" and up tells them apart. [default: 127.0.0.1:9464, or a free port when that is
+    /// taken]
     #[arg(long, value_name = "IP:PORT", value_parser = config::parse_address)]
     metrics_addr: Option<SocketAddr>,
     /// Print one JSON object a line: {"event":"ready"|"block"|"stopped", ..}.
@@ -218,7 +220,8 @@ async fn start_all(
     Ok(hosts)
 }
 
-/// The first validator gets the requested port, and the others the following ones where they are free.
+/// The first validator gets the requested port, and the others the following ones where they are
+/// free.
 async fn http_addr(args: &DevArgs, index: usize) -> SocketAddr {
     let wanted = match args.http_port {
         0 => 0,
@@ -288,7 +291,7 @@ async fn watch(
             }
             _ = &mut stop => {
                 if style == Style::Text {
-                    eprintln!("\nStopping; once more forces it.");
+                    eprintln!("\nStopping; another signal forces it.");
                 }
                 return ending;
             }
@@ -310,7 +313,8 @@ async fn watch(
             },
             Ok(None) => is_open = false,
             Err(_) => {
-                let (after, slots) = (ending.report.height().0, SILENT_SLOTS);
+                let after = ending.report.height().0;
+                let slots = SILENT_SLOTS;
                 tracing::warn!(after, slots, "no final block for a while");
             }
         }

@@ -10,7 +10,8 @@ use serde_json::json;
 use super::accounts::{ACCOUNTS, ETHER, MNEMONIC};
 use crate::node::FinalBlock;
 
-/// Heights at which the reports of validators are compared; slow validators are rarely further behind.
+/// Heights at which the reports of validators are compared; slow validators are rarely further
+/// behind.
 const COMPARED_HEIGHTS: usize = 256;
 
 /// Format of the lines.
@@ -68,7 +69,8 @@ impl Report {
         }
     }
 
-    /// Adds a validator's report. True for the first one above all earlier heights, which is to be printed.
+    /// Adds a validator's report. True for the first one above all earlier heights, which is to be
+    /// printed.
     ///
     /// # Errors
     /// A [`Disagreement`] with an earlier report.
@@ -118,7 +120,8 @@ impl Report {
         match style {
             Style::Text => writeln!(
                 out,
-                "Stopped at final block {printed}: {blocks} blocks and {transactions} transactions in {seconds} s."
+                "Stopped at final block {printed}: {blocks} blocks and {transactions} \
+                 transactions in {seconds} s."
             ),
             Style::Json => line(
                 out,
@@ -183,7 +186,8 @@ impl Ready {
         let seconds = *slot_ms as f64 / 1000.0;
         let _ = writeln!(
             text,
-            "Alys {}: a development network of {validators} validator{}, a slot every {seconds} s, rules of {fork}",
+            "Alys {}: a development network of {validators} validator{}, a slot every {seconds} \
+             s, rules of {fork}",
             env!("CARGO_PKG_VERSION"),
             if *validators == 1 { "" } else { "s" },
         );
@@ -242,8 +246,8 @@ pub fn write_block(out: &mut impl Write, style: Style, block: &FinalBlock) -> io
     match style {
         Style::Text => writeln!(
             out,
-            "block {height:>6}  slot {slot}  validator {proposer:>2}  {transactions:>4} txs  {gas_used:>8} gas  final \
-             after {after_ms:>4} ms  {}",
+            "block {height:>6}  slot {slot}  validator {proposer:>2}  {transactions:>4} txs  \
+             {gas_used:>8} gas  final after {after_ms:>4} ms  {}",
             hash.short()
         )
         .and_then(|()| out.flush()),

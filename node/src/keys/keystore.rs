@@ -1,7 +1,7 @@
 //! EIP-2335: a BLS secret key in a JSON file, encrypted with a password.
 //!
-//! Writes scrypt and AES-128-CTR, and reads pbkdf2 as well. Memory and rounds that a file may demand are bounded,
-//! because a keystore can come from a stranger.
+//! Writes scrypt and AES-128-CTR, and reads pbkdf2 as well. Memory and rounds that a file may
+//! demand are bounded, because a keystore can come from a stranger.
 
 use aes::cipher::{KeyIvInit, StreamCipher};
 use alys_types::bls::{PublicKeyBytes, SecretKey};
@@ -151,11 +151,13 @@ pub enum KeystoreError {
     Password { public_key: String },
     /// The checksum matches, but the content is no BLS key, or that of another public key.
     #[error(
-        "the keystore decrypts, but not to the secret key of {public_key}: it is damaged or was edited"
+        "the keystore decrypts, but not to the secret key of {public_key}: it is damaged or was \
+         edited"
     )]
     Key { public_key: String },
     #[error(
-        "--scrypt-n {n}: it must be a power of two from 2 to 1048576; 262144 protects a key, less does not"
+        "--scrypt-n {n}: it must be a power of two from 2 to 1048576; 262144 protects a key, \
+         less does not"
     )]
     Cost { n: u64 },
 }
@@ -376,14 +378,14 @@ fn supported(
     found: &str,
     expected: &'static str,
 ) -> Result<(), KeystoreError> {
-    match found == expected {
-        true => Ok(()),
-        false => Err(KeystoreError::Function {
+    if found != expected {
+        return Err(KeystoreError::Function {
             place,
             found: found.chars().take(32).collect(),
             expected,
-        }),
+        });
     }
+    Ok(())
 }
 
 fn hex_array<const N: usize>(name: &'static str, text: &str) -> Result<[u8; N], KeystoreError> {

@@ -7,9 +7,10 @@
 //! votes.new        marker of a key that never voted, with its public key; removed before its first vote
 //! ```
 //!
-//! Owns creating and reading these files. Guarantees that a key is never overwritten, that only the owner can
-//! read secrets, that `keystore.json` is written last, so that a directory with one is complete, and that the
-//! marker of a key that never voted is written once. Never keeps a secret longer than its caller.
+//! Owns creating and reading these files. Guarantees that a key is never overwritten, that only the
+//! owner can read secrets, that `keystore.json` is written last, so that a directory with one is
+//! complete, and that the marker of a key that never voted is written once. Never keeps a secret
+//! longer than its caller.
 
 pub mod keystore;
 pub mod password;
@@ -221,7 +222,7 @@ pub fn identity_or_new(dir: &Dir) -> Result<[u8; 32], KeysError> {
     Ok(seed)
 }
 
-/// Whether the key of `dir` never voted, by the marker of [`create`].
+/// True if the key of `dir` never voted, by the marker of [`create`].
 ///
 /// # Errors
 /// The marker cannot be read.
@@ -269,9 +270,9 @@ fn authority_toml(authority: &PublicAuthority, peer_id: &str) -> String {
         }
     };
     format!(
-        "# An authority of an Alys federation; nothing here is secret. Put those of all members into one file, in the \
-         same order\n# for everybody, and give it to `alys genesis new --authorities-file`.\n# Its node's peer id: \
-         {peer_id}\n\n{entry}{fee}"
+        "# An authority of an Alys federation; nothing here is secret. Concatenate the files of all \
+         members,\n# in the same order for everybody, and give the result to `alys genesis new \
+         --authorities-file`.\n# Peer id of its node: {peer_id}\n\n{entry}{fee}"
     )
 }
 

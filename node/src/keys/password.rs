@@ -36,8 +36,8 @@ pub enum PasswordError {
     File(#[from] FileError),
     /// There is no terminal to ask on.
     #[error(
-        "no password: give a password file (--password-file, or password_file in the configuration), set \
-         {ENVIRONMENT}, or run in a terminal"
+        "no password: give a password file (--password-file, or password_file in the \
+         configuration), set {ENVIRONMENT}, or run in a terminal"
     )]
     NoTerminal,
     #[error("the password is empty")]

@@ -38,7 +38,8 @@ impl Collector for RequestCollector {
     }
 }
 
-/// Adds the audit trail: messages that actors were not permitted to send. Any of them is a bug or an attack.
+/// Adds the audit trail: messages that actors were not permitted to send. Any of them is a bug or
+/// an attack.
 pub fn register_refusals(system: &Arc<System>) {
     let collector = Box::new(RefusalCollector(Arc::downgrade(system)));
     let metrics = system.metrics();

@@ -1,7 +1,7 @@
 //! Metrics of a node, and the HTTP server that operators scrape.
 //!
-//! Every actor's room defines its own metrics, named `alys_<actor>_<what>_<unit>`. Labels have a bounded set
-//! of values: no peer, address, hash, error text or name from outside becomes a label.
+//! Every actor's room defines its own metrics, named `alys_<actor>_<what>_<unit>`. Labels have a
+//! bounded set of values: no peer, address, hash, error text or name from outside becomes a label.
 
 mod collectors;
 mod pages;

@@ -9,12 +9,14 @@ use alys_consensus::Summary;
 use alys_runtime::time::{self, Duration};
 use alys_types::Height;
 
+use super::NodeMetrics;
 use crate::actors::chain;
 
-/// The answer of the ChainActor to `/health` and `/ready`. A busy one answers within its message timeout.
+/// The answer of the ChainActor to `/health` and `/ready`. A busy one answers within its message
+/// timeout.
 const SUMMARY_TIMEOUT: Duration = Duration::from_secs(4);
 /// A node that is not synced and gains no block for this long is stuck.
-const STALL_TIMEOUT: Duration = Duration::from_secs(600);
+pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A running node, as its operator watches it.
 pub struct Monitor {
@@ -22,9 +24,12 @@ pub struct Monitor {
     pub label: Option<String>,
     /// The node has a key and is expected to vote.
     pub is_validator: bool,
+    /// The node is not the only authority.
+    pub needs_peers: bool,
+    pub metrics: NodeMetrics,
     pub system: Arc<System>,
     pub chain: chain::Handle,
-    pub(crate) progress: Mutex<Option<(Height, Instant)>>,
+    pub progress: Mutex<Progress>,
 }
 
 impl Monitor {
@@ -38,7 +43,10 @@ impl Monitor {
             }
         }
         match self.summary().await {
-            Some(summary) => faults.extend(self.stall(&summary, time::now())),
+            Some(summary) => {
+                let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+                faults.extend(progress.stall(&summary, time::now()));
+            }
             None => faults.push(format!(
                 "the chain does not answer within {} s",
                 SUMMARY_TIMEOUT.as_secs()
@@ -49,24 +57,38 @@ impl Monitor {
 
     /// Reasons for which the node is not synced or does not vote.
     pub(super) async fn obstacles(&self) -> Vec<String> {
-        match self.summary().await {
-            Some(summary) => obstacles(&summary, self.is_validator),
-            None => vec!["the chain does not answer".to_owned()],
+        let Some(summary) = self.summary().await else {
+            return vec!["the chain does not answer".to_owned()];
+        };
+        let mut obstacles = obstacles(&summary, self.is_validator);
+        if let Some(height) = self.metrics.chain.sync_target() {
+            obstacles.push(format!(
+                "not synced: blocks up to height {height} are missing"
+            ));
         }
+        if self.needs_peers && self.metrics.peers.is_isolated() {
+            obstacles.push("no peer is connected".to_owned());
+        }
+        obstacles
     }
 
     async fn summary(&self) -> Option<Summary> {
         let summary = time::timeout(SUMMARY_TIMEOUT, self.chain.summary());
         summary.await.ok().flatten()
     }
+}
 
-    /// A node that syncs is healthy while it advances between two calls.
-    pub(super) fn stall(&self, summary: &Summary, now: Instant) -> Option<String> {
+/// The last advance of the chain that a caller of `/health` saw.
+#[derive(Debug, Default)]
+pub struct Progress(Option<(Height, Instant)>);
+
+impl Progress {
+    /// The reason for which a node that is not synced is stuck: no new block for [`STALL_TIMEOUT`].
+    pub(super) fn stall(&mut self, summary: &Summary, now: Instant) -> Option<String> {
         let height = summary.highest_height;
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, since) = *progress.get_or_insert((height, now));
+        let (last, since) = *self.0.get_or_insert((height, now));
         if summary.synced || height > last {
-            *progress = Some((height, now));
+            self.0 = Some((height, now));
             return None;
         }
         let stalled = now.saturating_duration_since(since);
@@ -99,8 +121,8 @@ pub(super) fn obstacles(summary: &Summary, is_validator: bool) -> Vec<String> {
     obstacles
 }
 
-/// Merges the metrics of several nodes. A family may have only one header in a scrape, so the samples of all
-/// nodes follow it, each with the node's label `validator`.
+/// Merges the metrics of several nodes. A family may have only one header in a scrape, so the
+/// samples of all nodes follow it, each with the node's label `validator`.
 pub(super) fn merge(texts: &[(Option<String>, String)]) -> String {
     let mut families: BTreeMap<String, (String, String)> = BTreeMap::new();
     let mut name = String::new();
@@ -137,7 +159,8 @@ fn labelled(sample: &str, label: Option<&str>) -> String {
     };
     match sample.find(['{', ' ']) {
         Some(end) if sample[end..].starts_with('{') => {
-            let (name, rest) = (&sample[..end], &sample[end + 1..]);
+            let name = &sample[..end];
+            let rest = &sample[end + 1..];
             format!("{name}{{validator=\"{label}\",{rest}")
         }
         Some(end) => format!(

@@ -16,7 +16,7 @@ use alys_runtime::time::{self, Duration};
 use alys_types::{Hash, Height, Slot};
 use serde_json::{Value, json};
 
-use super::pages::{merge, obstacles};
+use super::pages::{Progress, STALL_TIMEOUT, merge, obstacles};
 use super::*;
 use crate::actors::peers::{PeerActor, PeerMessage};
 use crate::dev::layout::{self, Wanted, loopback};
@@ -51,7 +51,8 @@ async fn until_status(addr: SocketAddr, path: &str, expected: u16) -> Value {
     panic!("{path} is never {expected}");
 }
 
-/// Checks that every sample belongs to the family announced before it, and every family is announced once.
+/// Checks that every sample belongs to the family announced before it, and every family is
+/// announced once.
 fn check_format(text: &str) {
     let mut families = BTreeSet::new();
     let mut family = "";
@@ -224,6 +225,27 @@ fn summary(highest: u64, head: u64) -> Summary {
         silent: false,
         synced: highest == head,
         entries: 0,
+    }
+}
+
+#[test]
+fn a_node_is_stuck_when_it_is_not_synced_and_gains_no_block() {
+    let begun = time::now();
+    let mut progress = Progress::default();
+    let late = STALL_TIMEOUT + Duration::from_secs(1);
+    // Time of the call, highest block, head; whether the node is stuck.
+    let table = [
+        (Duration::ZERO, 5, 3, false),
+        (STALL_TIMEOUT, 5, 3, true),
+        (late, 6, 4, false),
+        (late + STALL_TIMEOUT / 2, 6, 5, false),
+        (late + STALL_TIMEOUT, 6, 6, false),
+        (late + STALL_TIMEOUT * 2, 7, 6, false),
+        (late + STALL_TIMEOUT * 3, 7, 6, true),
+    ];
+    for (row, (at, highest, head, is_stuck)) in table.into_iter().enumerate() {
+        let found = progress.stall(&summary(highest, head), begun + at);
+        assert_eq!(found.is_some(), is_stuck, "row {row}: {found:?}");
     }
 }
 

@@ -25,8 +25,8 @@ use crate::node::Observer;
 
 /// Longest time between two ticks.
 const TICK_INTERVAL: Duration = Duration::from_millis(100);
-/// Time spent on queued inputs per message. A range import takes minutes on a slow disk; without a budget
-/// the supervisor would consider the actor hung.
+/// Time spent on queued inputs per message. A range import takes minutes on a slow disk; without a
+/// budget the supervisor would consider the actor hung.
 const INPUT_BUDGET: Duration = Duration::from_millis(500);
 /// Queued inputs, a few ranges of blocks. With more, a message takes as long as they do.
 const MAX_QUEUED_INPUTS: usize = 512;
@@ -66,8 +66,8 @@ pub struct ChainActor {
     pub(super) key: Option<Arc<SecretKey>>,
     pub(super) mailboxes: Mailboxes,
     pub(super) observer: Option<Observer>,
-    /// Inputs that follow from effects. They wait until all effects before them are done, and precede
-    /// the queue.
+    /// Inputs that follow from effects. They wait until all effects before them are done, and
+    /// precede the queue.
     pub(super) follow_ups: VecDeque<Input>,
     /// Inputs of messages, in their order.
     pub(super) queue: VecDeque<Work>,

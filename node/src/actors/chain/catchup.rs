@@ -1,8 +1,9 @@
-//! Decisions about catching up with peers beyond the state machine's own goal. Pure: time is an argument,
-//! and the ChainActor carries the decisions out.
+//! Decisions about catching up with peers beyond the state machine's own goal. Pure: time is an
+//! argument, and the ChainActor carries the decisions out.
 //!
-//! Three things are remembered: certified parents of proposals that are fetched by hash, a height that
-//! peers claim is certified, and new peers to which the latest votes have not been rebroadcast.
+//! Three things are remembered: certified parents of proposals that are fetched by hash, a height
+//! that peers claim is certified, and new peers to which the latest votes have not been
+//! rebroadcast.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,8 @@ use crate::actors::validation::CheckError;
 /// highest certified block.
 pub const MAX_PARENTS: usize = 8;
 /// Least time between two rebroadcasts for new peers. Sooner ones would be dropped by peers as
-/// repetitions, and a stranger that reconnects in a loop would make the whole federation rebroadcast.
+/// repetitions, and a stranger that reconnects in a loop would make the whole federation
+/// rebroadcast.
 pub const REBROADCAST_INTERVAL_MS: u64 = 500;
 
 /// Position of the local chain.
@@ -51,7 +53,8 @@ pub struct Doubt {
 #[derive(Debug, Default)]
 pub struct Catchup {
     parents: BTreeMap<Hash, Certificate>,
-    /// A height above ours that peers claim is certified, by an authority set that is unknown below it.
+    /// A height above ours that peers claim is certified, by an authority set that is unknown below
+    /// it.
     claimed: Option<Height>,
     has_new_peers: bool,
     rebroadcast_ms: Option<u64>,
@@ -89,7 +92,8 @@ impl Catchup {
         }
     }
 
-    /// Parents to fetch. Forgets those that are known, or not above the highest certified slot any more.
+    /// Parents to fetch. Forgets those that are known, or not above the highest certified slot any
+    /// more.
     pub fn missing_parents(
         &mut self,
         highest: Slot,
@@ -105,8 +109,8 @@ impl Catchup {
         self.parents.remove(hash)
     }
 
-    /// A forgery is cheap to make, so it costs its sender a little. While blocks are missing, valid data
-    /// fails as well, and an honest peer that forwards it must not pay.
+    /// A forgery is cheap to make, so it costs its sender a little. While blocks are missing, valid
+    /// data fails as well, and an honest peer that forwards it must not pay.
     pub fn on_doubtful(
         &mut self,
         is_gossip: bool,
@@ -124,7 +128,8 @@ impl Catchup {
         }
     }
 
-    /// A range without progress ends the pursuit of a claimed height, because the claim may be a lie.
+    /// A range without progress ends the pursuit of a claimed height, because the claim may be a
+    /// lie.
     pub fn on_range_taken(&mut self, has_progress: bool) {
         if !has_progress {
             self.claimed = None;
@@ -276,8 +281,8 @@ mod tests {
 
     #[test]
     fn doubtful_data_costs_its_sender_unless_blocks_are_missing() {
-        // Whether it is gossip, the claimed height, whether a height was claimed before, the goal of
-        // the state machine; whether the sender pays, and the goal after it.
+        // Whether it is gossip, the claimed height, whether a height was claimed before, the goal
+        // of the state machine; whether the sender pays, and the goal after it.
         let table = [
             (true, None, None, None, true, None),
             (false, None, None, None, false, None),

@@ -1,5 +1,5 @@
-//! The clocks of the process, and the wall clock's offset that the state machine trusts. Both outlive the
-//! actor, because a restart of the actor must not make a jumped clock trusted.
+//! The clocks of the process, and the wall clock's offset that the state machine trusts. Both
+//! outlive the actor, because a restart of the actor must not make a jumped clock trusted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -181,7 +181,8 @@ impl ChainActor {
             "the signature of a proposal is part of it"
         );
         let set = self.state.set_for_vote(&vote);
-        // The check fails if the block was pruned and the federation changed; the vote is irrelevant then.
+        // The check fails if the block was pruned and the federation changed; the vote is
+        // irrelevant then.
         if let Ok(vote) = VerifiedVote::check(vote, &set, &self.genesis) {
             self.follow_ups.push_back(Input::Vote(vote));
         }

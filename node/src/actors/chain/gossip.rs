@@ -1,5 +1,5 @@
-//! Received gossip and the results of checks. Known messages are judged at once; the ValidationActor checks
-//! all others against the authority set that the state machine names.
+//! Received gossip and the results of checks. Known messages are judged at once; the
+//! ValidationActor checks all others against the authority set that the state machine names.
 
 use alys_consensus::{Input, VerifiedBody};
 use alys_net::{Command, Offence, Verdict as GossipVerdict};
@@ -94,8 +94,8 @@ impl ChainActor {
                 is_set_known: true,
             };
         }
-        // Both parts are checked, even if one is known in another encoding, because this node answers
-        // for everything that it forwards.
+        // Both parts are checked, even if one is known in another encoding, because this node
+        // answers for everything that it forwards.
         let is_set_known = self.state.known_set(&certified.header).is_some();
         let set = self.state.set_for(&certified.header);
         Next::Check {
@@ -253,8 +253,8 @@ impl ChainActor {
     }
 }
 
-/// The verdict on a message without news. A checked one is forwarded, so that rebroadcasts reach all peers;
-/// another encoding of it was not checked and is not forwarded.
+/// The verdict on a message without news. A checked one is forwarded, so that rebroadcasts reach
+/// all peers; another encoding of it was not checked and is not forwarded.
 fn duplicate(is_checked: bool) -> GossipVerdict {
     if is_checked {
         GossipVerdict::Accept

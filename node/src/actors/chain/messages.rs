@@ -22,8 +22,8 @@ pub enum ChainMessage {
         source: Source,
         gossip: Gossip,
     },
-    /// The answer to a [`Check`](crate::actors::validation::ValidationMessage::Check), or a refusal to
-    /// decode.
+    /// The answer to a [`Check`](crate::actors::validation::ValidationMessage::Check), or a refusal
+    /// to decode.
     Checked {
         source: Source,
         checked: Box<Checked>,

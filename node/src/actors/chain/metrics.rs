@@ -89,7 +89,7 @@ impl Metrics {
         }
         registry.register(
             "alys_chain_votes",
-            "Votes signed, by kind",
+            "Votes signed and broadcast, by kind, rebroadcasts included",
             self.votes.clone(),
         );
         registry.register(
@@ -125,6 +125,11 @@ impl Metrics {
         set(&self.slot, slot.0);
         set(&self.synced, u64::from(summary.synced));
         set(&self.silent, u64::from(summary.silent));
+    }
+
+    /// The height up to which blocks are missing, if any are.
+    pub fn sync_target(&self) -> Option<i64> {
+        Some(self.sync_target_height.get()).filter(|height| *height > 0)
     }
 
     pub(super) fn on_vote(&self, kind: VoteKind) {

@@ -1,9 +1,10 @@
 //! ChainActor: runs the state machine of agreement.
 //!
-//! Owns `alys_consensus::State` of this incarnation and the signing key. Guarantees that effects are
-//! carried out in order, that a record is durable before the next effect, and that all effects of an
-//! input are done before the next input. Never decides: agreement is decided by the state machine,
-//! catching up by [`catchup`], and whether data is well-formed and signed by the ValidationActor.
+//! Owns `alys_consensus::State` of this incarnation and the signing key. Guarantees that effects
+//! are carried out in order, that a record is durable before the next effect, and that all effects
+//! of an input are done before the next input. Never decides: agreement is decided by the state
+//! machine, catching up by [`catchup`], and whether data is well-formed and signed by the
+//! ValidationActor.
 
 mod actor;
 mod catchup;

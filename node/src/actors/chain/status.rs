@@ -1,4 +1,5 @@
-//! The status handshake: this node's position for peers, and the certificates and votes that theirs hold.
+//! The status handshake: this node's position for peers, and the certificates and votes that theirs
+//! hold.
 
 use alys_net::{Command, InboundId, Offence, PeerId, Refusal};
 use alys_types::wire::{CertifiedHeader, HeldVotes, Message as Wire, Status, StatusAnswer};
@@ -20,8 +21,8 @@ impl ChainActor {
         }
     }
 
-    /// Hands a changed status to the network. One that the network does not take is retried after the
-    /// next input.
+    /// Hands a changed status to the network. One that the network does not take is retried after
+    /// the next input.
     pub(super) fn publish_status(&mut self) {
         let status = self.status();
         if self.published.as_ref() != Some(&status) {

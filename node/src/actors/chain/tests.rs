@@ -238,7 +238,8 @@ fn the_latest_certificate_is_rebroadcast_for_a_new_peer_at_the_next_tick() {
 fn a_restart_of_the_actor_does_not_make_a_jumped_clock_trusted() {
     alys_runtime::block_on_main(async {
         let hour_ms = 3_600_000;
-        // Distance of the trusted offset from the clock at the start, and whether the node is silent.
+        // Distance of the trusted offset from the clock at the start, and whether the node is
+        // silent.
         for (off_ms, silent) in [(None, false), (Some(0), false), (Some(hour_ms), true)] {
             let mut kept = None;
             let chain = Chain::at(|clock| {

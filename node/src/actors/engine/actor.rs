@@ -15,7 +15,7 @@ use alys_runtime::{buggify, buggify_pause};
 use alys_types::{Block, ExecutionPayload, Genesis, Hash};
 
 use super::replay::{HEAD_INTERVAL, MAX_MISSING, Replay, Step};
-use super::{EngineMessage, EngineTimeouts};
+use super::{EngineMessage, EngineTimeouts, Metrics};
 use crate::actors::chain::ChainMessage;
 use crate::actors::storage;
 use crate::interceptor;
@@ -39,6 +39,7 @@ pub struct EngineActor {
     /// The last fork choice that the client followed.
     forkchoice: ForkchoiceState,
     replay: Option<Replay>,
+    metrics: Metrics,
 }
 
 impl EngineActor {
@@ -49,6 +50,7 @@ impl EngineActor {
         timeouts: EngineTimeouts,
         chain: Addr<ChainMessage>,
         storage: storage::Handle,
+        metrics: Metrics,
     ) -> EngineActor {
         let forkchoice = ForkchoiceState::same_hash(genesis.header().execution_hash.into());
         EngineActor {
@@ -61,6 +63,7 @@ impl EngineActor {
             is_reachable: true,
             forkchoice,
             replay: None,
+            metrics,
         }
     }
 
@@ -76,7 +79,7 @@ impl EngineActor {
         match result {
             Ok(value) => {
                 if !self.is_reachable {
-                    self.is_reachable = true;
+                    self.set_reachable(true);
                     reached("state.engine.back");
                     tracing::info!("the execution client answers again");
                     self.tell(ChainMessage::ExecutionRestarted).await;
@@ -100,7 +103,7 @@ impl EngineActor {
         }
         if is_refused || matches!(error, ExecutionError::Transport { .. }) {
             reached("state.engine.unreachable");
-            self.is_reachable = false;
+            self.set_reachable(false);
             // A client that comes back may lack other blocks.
             self.replay = None;
         }
@@ -120,7 +123,12 @@ impl EngineActor {
         if self.is_reachable {
             tracing::warn!(?limit, "the execution client takes too long; asking again");
         }
-        self.is_reachable = false;
+        self.set_reachable(false);
+    }
+
+    fn set_reachable(&mut self, is_reachable: bool) {
+        self.is_reachable = is_reachable;
+        self.metrics.reachable.set(i64::from(is_reachable));
     }
 
     async fn execute(
@@ -181,7 +189,7 @@ impl EngineActor {
         }
         tracing::warn!(
             %found, %expected,
-            "the execution client has another genesis: start it with the execution genesis of this chain"
+            "the execution client has another genesis: start it with the genesis of this chain"
         );
         Verdict::Unknown
     }
@@ -201,8 +209,12 @@ impl EngineActor {
             PayloadStatusEnum::Valid => Verdict::Valid,
             PayloadStatusEnum::Invalid { validation_error } => {
                 reached("state.engine.invalid");
-                tracing::warn!(height = %block.header.height, slot = %block.header.slot, reason = %validation_error,
-                    "the execution client considers a payload invalid");
+                tracing::warn!(
+                    height = %block.header.height,
+                    slot = %block.header.slot,
+                    reason = %validation_error,
+                    "the execution client considers a payload invalid"
+                );
                 Verdict::Invalid
             }
             PayloadStatusEnum::Syncing | PayloadStatusEnum::Accepted => {
@@ -212,8 +224,8 @@ impl EngineActor {
         }
     }
 
-    /// Performs steps of the replay within its budget. An unfinished replay continues at a later message,
-    /// also when the last call takes too long; one that cannot succeed now is dropped.
+    /// Performs steps of the replay within its budget. An unfinished replay continues at a later
+    /// message, also when the last call takes too long; one that cannot succeed now is dropped.
     async fn continue_replay(&mut self) -> Result<(), EngineError> {
         let begun = time::now();
         let budget = if buggify!("node.engine.short_replay_turn") {
@@ -333,7 +345,8 @@ impl EngineActor {
             }
             Some(updated) => {
                 reached("state.engine.not_followed");
-                tracing::debug!(status = ?updated.payload_status.status, "the client does not follow the fork choice");
+                let status = updated.payload_status.status;
+                tracing::debug!(?status, "the client does not follow the fork choice");
                 self.tell(ChainMessage::ExecutionRestarted).await;
             }
             // The chain sends it again once the client is back.
@@ -390,6 +403,7 @@ impl AlysActor for EngineActor {
     const NAME: &'static str = "EngineActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), EngineError> {
+        self.set_reachable(self.is_reachable);
         if ctx.incarnation() > 1 {
             // Questions that the last incarnation had not answered are lost.
             self.tell(ChainMessage::ExecutionRestarted).await;

@@ -1,5 +1,5 @@
-//! Timeouts of the conversation with the execution client. They depend on each other, so one constructor
-//! makes and checks them all.
+//! Timeouts of the conversation with the execution client. They depend on each other, so one
+//! constructor makes and checks them all.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ pub struct EngineTimeouts {
     pub call: Duration,
     /// Lost blocks sent again per message, without the last call.
     pub replay: Duration,
-    /// One message of the EngineActor. A later answer counts as "not yet", and the chain asks again.
+    /// One message of the EngineActor. A later answer counts as "not yet", and the chain asks
+    /// again.
     pub message: Duration,
     /// One message as the supervisor sees it: the actor has hung.
     pub supervisor: Duration,

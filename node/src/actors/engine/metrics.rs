@@ -10,6 +10,7 @@ use alloy_rpc_types_engine::{
 };
 use alys_actor_system::metrics::prometheus_client::metrics::counter::Counter;
 use alys_actor_system::metrics::prometheus_client::metrics::family::Family;
+use alys_actor_system::metrics::prometheus_client::metrics::gauge::Gauge;
 use alys_actor_system::metrics::prometheus_client::metrics::histogram::Histogram;
 use alys_actor_system::metrics::prometheus_client::registry::Registry;
 use alys_integrations::execution::{
@@ -27,6 +28,7 @@ const CALL_SECONDS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2
 pub struct Metrics {
     calls: Family<Label, Histogram, fn() -> Histogram>,
     errors: Family<[(&'static str, &'static str); 2], Counter>,
+    pub(super) reachable: Gauge,
 }
 
 impl Default for Metrics {
@@ -34,6 +36,7 @@ impl Default for Metrics {
         Metrics {
             calls: Family::new_with_constructor(|| Histogram::new(CALL_SECONDS)),
             errors: Family::default(),
+            reachable: Gauge::default(),
         }
     }
 }
@@ -49,6 +52,11 @@ impl Metrics {
             "alys_engine_call_errors",
             "Calls to the execution client that failed, by method and reason",
             self.errors.clone(),
+        );
+        registry.register(
+            "alys_engine_reachable",
+            "1 while the execution client answers the EngineActor",
+            self.reachable.clone(),
         );
     }
 
@@ -74,8 +82,8 @@ fn reason(error: &ExecutionError) -> &'static str {
     }
 }
 
-/// An execution client whose calls are measured. A call that is dropped before it ends, at the timeout of a
-/// message, is not counted.
+/// An execution client whose calls are measured. A call that is dropped before it ends, at the
+/// timeout of a message, is not counted.
 pub struct MeteredClient {
     pub client: Arc<dyn ExecutionClient>,
     pub metrics: Metrics,

@@ -1,9 +1,9 @@
 //! EngineActor: the conversation with the execution client.
 //!
-//! Owns the Engine API connection. Guarantees one answer to each question, in order: an unreachable or
-//! forgetful client is an external failure, answered as "not yet", and the chain asks again. Blocks that
-//! the client lost are sent again from the storage, see [`replay`]. Never decides about blocks: only the
-//! client's `VALID` is valid.
+//! Owns the Engine API connection. Guarantees one answer to each question, in order: an unreachable
+//! or forgetful client is an external failure, answered as "not yet", and the chain asks again.
+//! Blocks that the client lost are sent again from the storage, see [`replay`]. Never decides about
+//! blocks: only the client's `VALID` is valid.
 
 mod actor;
 mod config;

@@ -1,8 +1,8 @@
-//! Plan for sending blocks again that the execution client lost. Pure: the EngineActor performs each
-//! [`Step`] and reports its result.
+//! Plan for sending blocks again that the execution client lost. Pure: the EngineActor performs
+//! each [`Step`] and reports its result.
 //!
-//! The plan first searches downwards from the parent of a block that the client cannot execute until it
-//! finds an ancestor that the client has. Then it sends the missing blocks upwards.
+//! The plan first searches downwards from the parent of a block that the client cannot execute
+//! until it finds an ancestor that the client has. Then it sends the missing blocks upwards.
 
 use std::collections::VecDeque;
 
@@ -10,8 +10,8 @@ use alys_types::{Hash, Height};
 
 /// Missing blocks remembered. Above, the newest are dropped and found again by a later replay.
 pub const MAX_MISSING: usize = 100_000;
-/// Blocks sent between two fork choices. Clients that execute only below their head make progress, and
-/// a crash of the client loses no more than these.
+/// Blocks sent between two fork choices. Clients that execute only below their head make progress,
+/// and a crash of the client loses no more than these.
 pub const HEAD_INTERVAL: usize = 16;
 
 /// The next thing to do.
@@ -52,9 +52,9 @@ impl Replay {
         }
     }
 
-    /// True when a question about `hash` is a turn of the replay. The target's question always is; others
-    /// alternate, because a message has the time for only one of them, and because a replay that started
-    /// again for each new block would never end.
+    /// True when a question about `hash` is a turn of the replay. The target's question always is;
+    /// others alternate, because a message has the time for only one of them, and because a replay
+    /// that started again for each new block would never end.
     pub fn takes_turn(&mut self, hash: &Hash) -> bool {
         self.had_last_turn = self.target == *hash || !self.had_last_turn;
         self.had_last_turn

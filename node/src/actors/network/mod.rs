@@ -1,9 +1,9 @@
 //! NetworkActor: runs the libp2p service and routes its events.
 //!
-//! Owns the network service of this incarnation. Guarantees that gossip reaches the ValidationActor, that
-//! requests are answered from the storage or the chain, and that the PeerActor eventually knows the
-//! connected peers. When a receiver is overloaded, gossip is dropped and requests are refused as busy.
-//! Decodes requests for blocks, and no other payload.
+//! Owns the network service of this incarnation. Guarantees that gossip reaches the
+//! ValidationActor, that requests are answered from the storage or the chain, and that the
+//! PeerActor eventually knows the connected peers. When a receiver is overloaded, gossip is dropped
+//! and requests are refused as busy. Decodes requests for blocks, and no other payload.
 
 mod metrics;
 
@@ -89,12 +89,13 @@ pub struct NetworkActor {
     mailboxes: Mailboxes,
     /// Tags of requests without an answer yet; the service answers each within its timeout.
     pending: BTreeMap<RequestId, u64>,
-    /// A status for which the service had no room. It is retried at the next message, because the chain
-    /// does not send it again.
+    /// A status for which the service had no room. It is retried at the next message, because the
+    /// chain does not send it again.
     unsent_status: Option<Vec<u8>>,
     /// The connected peers and whether each is expected; bounded by the limits of the service.
     connected: BTreeMap<PeerId, bool>,
-    /// The PeerActor had no room for an event about connections. All of them are sent at the next message.
+    /// The PeerActor had no room for an event about connections. All of them are sent at the next
+    /// message.
     is_peers_outdated: bool,
     metrics: Metrics,
 }
@@ -282,7 +283,8 @@ impl NetworkActor {
         }
     }
 
-    /// Events about connections are never repeated, so a lost one makes the PeerActor's list outdated.
+    /// Events about connections are never repeated, so a lost one makes the PeerActor's list
+    /// outdated.
     fn on_connection(&mut self, event: Event) {
         let is_full = buggify!("node.network.full_peers", 50_000);
         self.is_peers_outdated |= is_full || !self.tell_peers(event);
@@ -340,8 +342,8 @@ impl AlysActor for NetworkActor {
             let ended = NetworkMessage::ServiceEnded { incarnation };
             let _stopping = address.send(ended).await;
         })?;
-        // The service greets no peer without a status. This wait for room ends, because the ChainActor
-        // never waits for this actor.
+        // The service greets no peer without a status. This wait for room ends, because the
+        // ChainActor never waits for this actor.
         let started = ChainMessage::NetworkStarted;
         if self.mailboxes.chain.send(started).await.is_err() {
             tracing::debug!("the ChainActor is stopping");

@@ -1,4 +1,5 @@
-//! Metrics of the PeerActor. No label names a peer, because strangers can make up any number of identities.
+//! Metrics of the PeerActor. No label names a peer, because strangers can make up any number of
+//! identities.
 
 use alys_actor_system::metrics::prometheus_client::metrics::counter::Counter;
 use alys_actor_system::metrics::prometheus_client::metrics::gauge::Gauge;
@@ -16,6 +17,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    pub fn is_isolated(&self) -> bool {
+        self.connected.get() == 0
+    }
+
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "alys_peers_connected",

@@ -1,8 +1,8 @@
 //! PeerActor: the connected peers, and requests for missing blocks.
 //!
-//! Owns the list of peers and the sync plan (decided by `alys-sync-planner`). Guarantees that missing blocks
-//! are requested, one range and a few single blocks at a time, until the chain has them. Never checks
-//! blocks: the chain does, and a peer pays for invalid ones.
+//! Owns the list of peers and the sync plan (decided by `alys-sync-planner`). Guarantees that
+//! missing blocks are requested, one range and a few single blocks at a time, until the chain has
+//! them. Never checks blocks: the chain does, and a peer pays for invalid ones.
 
 mod metrics;
 
@@ -28,8 +28,8 @@ pub use metrics::Metrics;
 const PLAN_INTERVAL: Duration = Duration::from_millis(500);
 /// Time for the answer to a fetch by hash, before another peer is asked.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
-/// Delay before another peer is asked for a block that one lacks. With [`MAX_FETCHES`] it keeps the rate of
-/// requests within the limits of peers.
+/// Delay before another peer is asked for a block that one lacks. With [`MAX_FETCHES`] it keeps the
+/// rate of requests within the limits of peers.
 const FETCH_RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Blocks fetched by hash at once.
 const MAX_FETCHES: usize = 16;
@@ -37,7 +37,8 @@ const MAX_FETCHES: usize = 16;
 pub enum PeerMessage {
     /// From the network.
     Event(Box<Event>),
-    /// From the network: all connected peers and whether each is expected, after single events were lost.
+    /// From the network: all connected peers and whether each is expected, after single events were
+    /// lost.
     Connected(Vec<(PeerId, bool)>),
     /// From the network: the answer to [`NetworkMessage::Request`].
     Answer {
@@ -161,7 +162,12 @@ impl PeerActor {
     fn request_range(&mut self) {
         let now = self.now_ms();
         if let Some(request) = self.planner.next_range(now) {
-            tracing::debug!(peer = %request.peer, start = %request.start, count = request.count, "requesting blocks");
+            tracing::debug!(
+                peer = %request.peer,
+                start = %request.start,
+                count = request.count,
+                "requesting blocks"
+            );
             let count = if buggify!("node.peers.small_range") {
                 1
             } else {
@@ -369,8 +375,8 @@ impl AlysActor for PeerActor {
         // Answers to requests of an earlier incarnation may still arrive, so no tag is used twice.
         self.next_tag = ctx.incarnation() << 32;
         if ctx.incarnation() > 1 && interceptor::requests_connected_peers() {
-            // An earlier incarnation received the events of these connections. This wait for room ends,
-            // because the NetworkActor never waits for this actor.
+            // An earlier incarnation received the events of these connections. This wait for room
+            // ends, because the NetworkActor never waits for this actor.
             let request = NetworkMessage::GetConnected;
             if self.network.send(request).await.is_err() {
                 tracing::debug!("the network is down and has no connections");

@@ -139,7 +139,8 @@ fn after_a_panic_it_requests_the_connections_and_ignores_answers_to_old_requests
         assert_eq!(requested, Some(()), "no request for the connections");
         assert_eq!(test.restarts(NAME), 1);
 
-        // The list of connections arrives, and a malformed answer to a request of the last incarnation.
+        // The list of connections arrives, and a malformed answer to a request of the last
+        // incarnation.
         peers
             .tell(PeerMessage::Connected(vec![(peer, true)]))
             .expect("room");

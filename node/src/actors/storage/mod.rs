@@ -1,8 +1,9 @@
 //! StorageActor: the only writer of the block store.
 //!
 //! Owns the handle of the storage engine. Guarantees that a record is durable and complete when it
-//! answers. Never decides what is certified or final, and never asks another actor. A failed write ends the
-//! incarnation, because the content of the disk is known only after the store is opened again.
+//! answers. Never decides what is certified or final, and never asks another actor. A failed write
+//! ends the incarnation, because the content of the disk is known only after the store is opened
+//! again.
 
 mod metrics;
 
@@ -80,7 +81,8 @@ impl Message for StorageMessage {
     }
 }
 
-/// Access to the storage. Safe to await from any handler, because the StorageActor asks no other actor.
+/// Access to the storage. Safe to await from any handler, because the StorageActor asks no other
+/// actor.
 #[derive(Clone)]
 pub struct Handle(pub Addr<StorageMessage>);
 

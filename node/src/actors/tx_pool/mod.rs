@@ -1,10 +1,10 @@
 //! TxPoolActor: gossips transactions between the pools of execution clients.
 //!
-//! A leader builds blocks from the pool of its own execution client, and a user sends to one client only.
-//! Clients with a network of their own (Geth, Reth) share their pools; embedded clients and clients
-//! without peers do not. Owns a bounded set of transactions that were gossiped. Guarantees that new
-//! transactions of the pool are broadcast and received ones are submitted to it. Refuses malformed
-//! transactions; the validity of others is decided by the client.
+//! A leader builds blocks from the pool of its own execution client, and a user sends to one client
+//! only. Clients with a network of their own (Geth, Reth) share their pools; embedded clients and
+//! clients without peers do not. Owns a bounded set of transactions that were gossiped. Guarantees
+//! that new transactions of the pool are broadcast and received ones are submitted to it. Refuses
+//! malformed transactions; the validity of others is decided by the client.
 
 mod metrics;
 
@@ -110,11 +110,16 @@ impl TxPoolActor {
         let pending = match self.client.pending_transactions(limit).await {
             Ok(pending) => pending,
             Err(error) => {
-                // The EngineActor warns of an unreachable client, but the pool alone may be unreadable.
+                // The EngineActor warns of an unreachable client, but the pool alone may be
+                // unreadable.
                 self.metrics.failed_polls.inc();
                 self.failed_polls = self.failed_polls.saturating_add(1);
                 if self.failed_polls == FAILED_POLLS_TO_WARN {
-                    tracing::warn!(%error, "the execution client's pool cannot be read and is not gossiped; asking again");
+                    tracing::warn!(
+                        %error,
+                        "the execution client's pool cannot be read and is not gossiped; asking \
+                         again"
+                    );
                 }
                 return;
             }
@@ -166,7 +171,8 @@ impl TxPoolActor {
         }
     }
 
-    /// Submits queued transactions within [`SUBMIT_BUDGET`]. True when the client took at least one.
+    /// Submits queued transactions within [`SUBMIT_BUDGET`]. True when the client took at least
+    /// one.
     async fn submit(&mut self) -> bool {
         let begun = time::now();
         let mut is_any_taken = false;
@@ -276,8 +282,8 @@ impl Known {
     }
 }
 
-/// Whether `bytes` encode one transaction. An honest node broadcasts nothing else, so its sender is at fault
-/// for any other bytes. Signature and balance are checked by the client.
+/// True if `bytes` encode one transaction. An honest node broadcasts nothing else, so its sender is
+/// at fault for any other bytes. Signature and balance are checked by the client.
 fn is_transaction(bytes: &[u8]) -> bool {
     TxEnvelope::decode_2718_exact(bytes).is_ok()
 }

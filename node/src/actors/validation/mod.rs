@@ -1,8 +1,9 @@
 //! ValidationActor: decodes gossip and checks signatures outside of the ChainActor's task.
 //!
-//! Owns the configuration of the rules, no state. Guarantees one answer to each message, a decoded or checked value or a
-//! refusal, and a [`ChainMessage::ChecksLost`] after a restart, which may have lost answers. Never
-//! decides relevance: the ChainActor drops known messages and names the authority set of each check.
+//! Owns the configuration of the rules, no state. Guarantees one answer to each message, a decoded
+//! or checked value or a refusal, and a [`ChainMessage::ChecksLost`] after a restart, which may
+//! have lost answers. Never decides relevance: the ChainActor drops known messages and names the
+//! authority set of each check.
 
 mod error;
 #[cfg(test)]
@@ -211,9 +212,9 @@ impl ValidationActor {
         })
     }
 
-    /// Checks that the blocks are consecutive and that the last one that `set` decides on is certified,
-    /// which certifies all below it. Blocks after a change of the federation are left out, because they
-    /// are requested again once their set is known.
+    /// Checks that the blocks are consecutive and that the last one that `set` decides on is
+    /// certified, which certifies all below it. Blocks after a change of the federation are left
+    /// out, because they are requested again once their set is known.
     fn check_range(
         &self,
         range: BlockRange,
@@ -244,7 +245,8 @@ impl ValidationActor {
             Some(last) => Some(self.check_tip(last, certificate, set)?),
             None => None,
         };
-        // The sender's last final block may be beyond a change of the federation: no fault of the sender.
+        // The sender's last final block may be beyond a change of the federation: no fault of the
+        // sender.
         let finalized = finalized.and_then(|f| CertifiedBlock::check(f, set, &self.config).ok());
         Ok(Checked::Range {
             bodies: check_bodies(blocks)?,
@@ -280,9 +282,9 @@ impl AlysActor for ValidationActor {
     const NAME: &'static str = "ValidationActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), Self::Error> {
-        // The check in hand was lost with the last incarnation. Votes and proposals are rebroadcast by
-        // their authors, but the PeerActor has to be told about a lost range. This wait for room ends,
-        // because the ChainActor never waits for this actor.
+        // The check in hand was lost with the last incarnation. Votes and proposals are rebroadcast
+        // by their authors, but the PeerActor has to be told about a lost range. This wait for room
+        // ends, because the ChainActor never waits for this actor.
         if ctx.incarnation() > 1 && self.chain.send(ChainMessage::ChecksLost).await.is_err() {
             tracing::debug!("the ChainActor is stopping");
         }
@@ -328,7 +330,8 @@ impl AlysActor for ValidationActor {
                 }
             }
         };
-        // An overloaded ChainActor loses nothing for good: authors rebroadcast, and it asks again itself.
+        // An overloaded ChainActor loses nothing for good: authors rebroadcast, and it asks again
+        // itself.
         if self.chain.tell(answer).is_err() {
             tracing::debug!("the ChainActor is busy: a message is dropped");
         }
@@ -341,7 +344,8 @@ fn check_bodies(blocks: Vec<Block>) -> Result<Vec<VerifiedBody>, CheckError> {
     Ok(checked.into_iter().collect::<Result<Vec<_>, _>>()?)
 }
 
-/// Decodes gossip. The kind of a vote must be that of its topic, because one kind never stands for another.
+/// Decodes gossip. The kind of a vote must be that of its topic, because one kind never stands for
+/// another.
 fn decode(topic: Topic, payload: &[u8]) -> Result<Gossip, CheckError> {
     let (gossip, expected, found) = match topic {
         Topic::Blocks => {
