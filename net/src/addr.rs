@@ -1,4 +1,4 @@
-//! Who a peer is and where it listens: node keys, `ip:port[/p2p/<id>]`, and what libp2p makes of it.
+//! Identity and address of a peer: node keys, the text form `ip:port[/p2p/<id>]`, and multiaddrs.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -8,21 +8,21 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol as Part;
 use libp2p::{Multiaddr, PeerId};
 
-/// The node's ed25519 network key. The caller keeps the bytes; a node that changes them is another peer to
-/// everybody.
+/// The node's ed25519 network key. The caller stores the bytes; a node with other bytes is another
+/// peer.
 #[derive(Clone)]
 pub struct NodeKey(Keypair);
 
 impl NodeKey {
-    /// The key of these 32 secret bytes. Every 32 bytes are a valid ed25519 secret.
+    /// Any 32 bytes are a valid ed25519 secret.
     pub fn from_bytes(mut secret: [u8; 32]) -> Self {
         Self(
             Keypair::ed25519_from_bytes(&mut secret)
-                .expect("an ed25519 secret is any 32 bytes, and there are 32 of them"),
+                .expect("any 32 bytes are a valid ed25519 secret"),
         )
     }
 
-    /// The id under which peers know the node.
+    /// The libp2p id, derived from the public key.
     pub fn peer_id(&self) -> PeerId {
         self.0.public().to_peer_id()
     }
@@ -38,16 +38,16 @@ impl fmt::Debug for NodeKey {
     }
 }
 
-/// Where to dial, and who should answer there if that is known.
+/// An address to dial, with the identity expected there if it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerAddr {
     /// IP address and TCP port.
     pub socket: SocketAddr,
-    /// The expected identity. Somebody else at that address is refused.
+    /// The expected identity. A peer with another one is refused.
     pub peer: Option<PeerId>,
 }
 
-/// Why a text is no peer address.
+/// A peer address that does not parse.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddrError {
     /// Neither `ip:port` nor `/ip4/../tcp/..`.
@@ -58,7 +58,7 @@ pub enum AddrError {
         /// The text, shortened.
         text: String,
     },
-    /// What follows `/p2p/` is no peer id.
+    /// The text after `/p2p/` is not a peer id.
     #[error("{text:?} does not name a valid peer id after /p2p/")]
     PeerId {
         /// The text, shortened.
@@ -72,18 +72,18 @@ impl FromStr for PeerAddr {
     fn from_str(text: &str) -> Result<Self, AddrError> {
         let shown = || text.chars().take(128).collect::<String>();
         let unreadable = || AddrError::Unreadable { text: shown() };
-        let (place, id) = match text.split_once("/p2p/") {
-            Some((place, id)) => (place, Some(id)),
+        let (socket, id) = match text.split_once("/p2p/") {
+            Some((socket, id)) => (socket, Some(id)),
             None => (text, None),
         };
         let peer = id
             .map(|id| PeerId::from_str(id).map_err(|_| AddrError::PeerId { text: shown() }))
             .transpose()?;
-        let socket = if place.starts_with('/') {
-            let multiaddr = Multiaddr::from_str(place).map_err(|_| unreadable())?;
+        let socket = if socket.starts_with('/') {
+            let multiaddr = Multiaddr::from_str(socket).map_err(|_| unreadable())?;
             to_socket(&multiaddr).ok_or_else(unreadable)?
         } else {
-            place.parse().map_err(|_| unreadable())?
+            socket.parse().map_err(|_| unreadable())?
         };
         Ok(Self { socket, peer })
     }
@@ -99,7 +99,7 @@ impl fmt::Display for PeerAddr {
     }
 }
 
-/// The multiaddr of a TCP socket.
+/// `/ip4|ip6/../tcp/..`
 pub(crate) fn to_multiaddr(socket: SocketAddr) -> Multiaddr {
     let ip = match socket.ip() {
         IpAddr::V4(ip) => Part::Ip4(ip),
@@ -108,7 +108,7 @@ pub(crate) fn to_multiaddr(socket: SocketAddr) -> Multiaddr {
     Multiaddr::empty().with(ip).with(Part::Tcp(socket.port()))
 }
 
-/// The TCP socket that a multiaddr starts with, when it is `/ip4|ip6/../tcp/..[/p2p/..]` and nothing else.
+/// The TCP socket of a multiaddr of exactly the form `/ip4|ip6/../tcp/..[/p2p/..]`.
 pub(crate) fn to_socket(addr: &Multiaddr) -> Option<SocketAddr> {
     let mut parts = addr.iter();
     let ip = match parts.next()? {
@@ -129,7 +129,7 @@ pub(crate) fn to_socket(addr: &Multiaddr) -> Option<SocketAddr> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A peer id for tests, the same for the same number.
+    /// A peer id derived from `n`.
     pub(crate) fn peer(n: u32) -> PeerId {
         let mut secret = [7; 32];
         secret[..4].copy_from_slice(&n.to_be_bytes());
@@ -137,7 +137,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn addresses_are_read_and_written() {
+    fn addresses_round_trip() {
         let id = peer(1);
         let v4 = SocketAddr::from(([127, 0, 0, 1], 9000));
         let table = [
@@ -164,7 +164,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_with_the_reason() {
+    fn malformed_addresses_are_refused_with_the_reason() {
         for text in [
             "",
             "localhost:1",
@@ -189,7 +189,7 @@ pub(crate) mod tests {
 
     proptest::proptest! {
         #[test]
-        fn reading_never_panics(text in ".{0,200}") {
+        fn parsing_never_panics(text in ".{0,200}") {
             let _ = text.parse::<PeerAddr>();
         }
     }

@@ -1,4 +1,4 @@
-//! What the node and the network say to each other.
+//! Commands and events between the node and the network service.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,186 +15,140 @@ use crate::handshake::Mismatch;
 use crate::scores::Offence;
 use crate::wire::{Protocol, Topic};
 
-/// Names a request of ours; see [`Event::Response`].
+/// Identifies a request of ours; see [`Event::Response`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub(crate) u64);
 
-/// Names a request of a peer; see [`Command::Respond`].
+/// Identifies a request of a peer; see [`Command::Respond`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InboundId(pub(crate) u64);
 
-/// Names a gossip message that waits for its verdict; see [`Command::Judge`].
+/// Identifies a gossip message that awaits its verdict; see [`Command::Judge`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GossipId {
     pub(crate) message: MessageId,
     pub(crate) from: PeerId,
 }
 
-/// What the node makes of a gossip message. Until then it is not forwarded; after three seconds it no longer
-/// can be.
+/// The node's verdict on a gossip message, which is forwarded only after [`Accept`](Self::Accept).
+/// A verdict later than three seconds has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Good: forwarded. Also when it is known already: it was re-sent because somebody may lack it, and
-    /// floods of repetitions never get here.
+pub enum GossipVerdict {
+    /// Valid: forwarded. Also the verdict on a known message, which was re-sent because some peer
+    /// may lack it; the service filters floods of repetitions.
     Accept,
-    /// Not to be forwarded, and nobody's fault: late, or not to be judged now.
+    /// Not forwarded and not the sender's fault: late, or not verifiable now.
     Ignore,
-    /// Wrong: not forwarded, and the peer it came from pays for [`Offence::InvalidGossip`].
+    /// Invalid: not forwarded, and the sender is charged with [`Offence::InvalidGossip`].
     Reject,
 }
 
-/// What the node asks of the network.
+/// Requests of the node to the network.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// Sends the payload to everybody who listens to the topic. The same bytes may be published again and
-    /// again.
+    /// Sends the payload to every subscriber of the topic. The same bytes may be published
+    /// repeatedly.
     Publish {
-        /// Where.
         topic: Topic,
-        /// What, at most [`Topic::max_payload`] bytes.
+        /// At most [`Topic::max_payload`] bytes.
         payload: Vec<u8>,
     },
     /// The verdict on a message of [`Event::Gossip`].
     Judge {
-        /// Which.
         id: GossipId,
-        /// What of it.
-        verdict: Verdict,
+        verdict: GossipVerdict,
     },
-    /// Asks a connected peer; answered by one [`Event::Response`], always.
+    /// Sends a request to a connected peer. Exactly one [`Event::Response`] answers it.
     Request {
         /// From [`Handle::next_request_id`].
         id: RequestId,
-        /// Whom.
         peer: PeerId,
-        /// Which protocol.
         protocol: Protocol,
         /// At most [`Protocol::max_request`] bytes.
         payload: Vec<u8>,
     },
     /// Answers an [`Event::Request`].
     Respond {
-        /// Which.
         id: InboundId,
-        /// The answer, at most [`Protocol::max_response`] bytes, or why there is none.
+        /// At most [`Protocol::max_response`] bytes, or the reason for a refusal.
         response: Result<Vec<u8>, Refusal>,
     },
-    /// Our status from now on: sent to every new peer, and to the connected ones that did not get any yet.
+    /// Sets the status that new peers receive, and sends it to connected peers that have not
+    /// received one.
     SetStatus {
-        /// At most [`Protocol::max_request`] bytes. The network puts the chain tag in front.
+        /// At most [`Protocol::max_request`] bytes. The network prepends the chain tag.
         status: Vec<u8>,
     },
-    /// Learns an address and keeps dialling it.
-    Dial {
-        /// Where, and who.
-        addr: PeerAddr,
-    },
-    /// The peer misbehaved, as only the node can tell.
-    Report {
-        /// Who.
-        peer: PeerId,
-        /// How.
-        offence: Offence,
-    },
-    /// Disconnects the peer and refuses it for a while.
-    Ban {
-        /// Who.
-        peer: PeerId,
-        /// How long.
-        duration: Duration,
-    },
-    /// Ends a ban and forgets the score.
-    Pardon {
-        /// Who.
-        peer: PeerId,
-    },
+    /// Adds a known address, which is dialled whenever its peer is not connected.
+    Dial { addr: PeerAddr },
+    /// Charges the peer with an offence that only the node can recognise.
+    Report { peer: PeerId, offence: Offence },
+    /// Disconnects the peer and refuses it for `duration`.
+    Ban { peer: PeerId, duration: Duration },
+    /// Ends a ban and resets the score.
+    Pardon { peer: PeerId },
     /// Closes all connections and ends the service.
     Shutdown,
 }
 
-/// What the network tells the node.
+/// Events of the network for the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A message of a topic, to be answered by [`Command::Judge`]. Dropped when the node does not keep up.
+    /// A message of a topic, which the node answers with [`Command::Judge`]. Dropped while the node
+    /// lags.
     Gossip {
-        /// For the verdict.
         id: GossipId,
-        /// Who sent it to us, not who made it.
+        /// The peer that forwarded the message; its author may be another.
         from: PeerId,
-        /// Where.
         topic: Topic,
-        /// What.
         payload: Vec<u8>,
     },
-    /// A question of a peer, to be answered by [`Command::Respond`] in time. A status question carries the
-    /// peer's status.
+    /// A request of a peer, which the node answers with [`Command::Respond`] before the peer's
+    /// timeout. A status request carries the peer's status.
     Request {
-        /// For the answer.
         id: InboundId,
-        /// Who asks.
         peer: PeerId,
-        /// Which protocol.
         protocol: Protocol,
-        /// The question.
         payload: Vec<u8>,
     },
-    /// The answer to a [`Command::Request`].
+    /// The outcome of a [`Command::Request`].
     Response {
-        /// Which.
         id: RequestId,
-        /// Who was asked.
         peer: PeerId,
-        /// The answer.
         result: Result<Vec<u8>, RequestError>,
     },
     /// A connected peer answered our status with its own.
     Status {
-        /// Who.
         peer: PeerId,
-        /// Its answer, chain tag taken off.
+        /// Without the chain tag.
         status: Vec<u8>,
     },
     /// A peer is connected and on our chain.
     PeerConnected {
-        /// Who.
         peer: PeerId,
-        /// The other end of the connection; an ephemeral port when the peer dialled.
+        /// The remote address; with an ephemeral port when the peer dialled.
         addr: SocketAddr,
-        /// Whether we dialled.
+        /// True when we dialled.
         outbound: bool,
-        /// Whether it is known to live at an address that was configured.
+        /// True when the peer belongs to a known address.
         expected: bool,
     },
-    /// The peer now listens to all topics, so that what is published reaches it: the time to re-send.
-    PeerListens {
-        /// Who.
-        peer: PeerId,
-    },
-    /// A peer of [`Event::PeerConnected`] is gone.
+    /// The peer has subscribed to all topics, so published messages reach it: the moment to
+    /// re-send.
+    PeerSubscribed { peer: PeerId },
+    /// The connection of an earlier [`Event::PeerConnected`] has ended.
     PeerDisconnected {
-        /// Who.
         peer: PeerId,
-        /// Why, as far as known.
-        reason: Gone,
+        reason: DisconnectReason,
     },
     /// A peer was refused because it is on another chain.
-    WrongChain {
-        /// Who.
-        peer: PeerId,
-        /// What differs.
-        mismatch: Mismatch,
-    },
-    /// A peer was banned.
-    Banned {
-        /// Who.
-        peer: PeerId,
-        /// For what.
-        offence: Offence,
-    },
+    WrongChain { peer: PeerId, mismatch: Mismatch },
+    /// A peer was banned for its score; `offence` is the last one.
+    Banned { peer: PeerId, offence: Offence },
 }
 
 impl Event {
-    /// Bytes of payload, for the limits.
+    /// Bytes that count towards the limit of queued events.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Gossip { payload, .. } | Self::Request { payload, .. } => payload.len(),
@@ -207,7 +161,7 @@ impl Event {
             } => payload.len(),
             Self::Response { result: Err(_), .. }
             | Self::PeerConnected { .. }
-            | Self::PeerListens { .. }
+            | Self::PeerSubscribed { .. }
             | Self::PeerDisconnected { .. }
             | Self::WrongChain { .. }
             | Self::Banned { .. } => 0,
@@ -215,76 +169,63 @@ impl Event {
     }
 }
 
-/// Why a peer is gone.
+/// The reason for the end of a connection, as far as known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gone {
+pub enum DisconnectReason {
     /// The connection broke or the peer closed it.
     Closed,
     /// The peer did not answer pings.
     Silent,
-    /// It misbehaved.
+    /// The peer was banned.
     Banned,
-    /// It is on another chain.
+    /// The peer is on another chain.
     WrongChain,
-    /// We shut down.
+    /// This node shuts down.
     Shutdown,
 }
 
-/// Why a request got no answer.
+/// A request that got no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// The peer is not connected.
     #[error("the peer is not connected")]
     NotConnected,
-    /// Too many requests of ours wait for answers.
-    #[error("{limit} requests are already waiting for an answer")]
-    TooMany {
-        /// The limit.
-        limit: usize,
-    },
-    /// The payload is above the protocol's limit.
-    #[error("a request of {length} bytes where {limit} are allowed")]
-    TooLong {
-        /// Bytes.
-        length: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// No answer in time.
+    /// The limit of outstanding requests is reached.
+    #[error("{limit} requests are already outstanding")]
+    TooMany { limit: usize },
+    /// The payload exceeds the protocol's limit.
+    #[error("the request has {length} bytes, more than the limit of {limit}")]
+    TooLong { length: usize, limit: usize },
+    /// No answer within [`crate::Timing::request_timeout`].
     #[error("no answer in time")]
     Timeout,
-    /// The connection ended.
     #[error("the connection ended before the answer")]
     Disconnected,
-    /// The peer does not speak the protocol.
-    #[error("the peer does not speak the protocol")]
+    #[error("the peer does not support the protocol")]
     Unsupported,
-    /// The peer answered that it does not answer.
+    /// The peer refused to answer.
     #[error("refused: {0}")]
     Refused(Refusal),
-    /// The answer breaks the protocol; the peer has paid for it.
+    /// The answer violates the protocol. The peer was charged with an offence.
     #[error("malformed answer: {0}")]
     Malformed(FrameError),
-    /// A status answer of another chain; the peer is banned.
-    #[error("the answer is of another chain")]
+    /// The status in the answer names another chain. The peer is banned.
+    #[error("the peer is on another chain")]
     WrongChain,
-    /// The service ends.
     #[error("the network is shutting down")]
     Shutdown,
 }
 
-/// Why a command was not taken.
+/// A command that was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The network has more to do than it can; try again later.
+    /// The network is overloaded; retry later.
     #[error("the network's command queue is full")]
     Full,
-    /// The service has ended.
     #[error("the network service has ended")]
     Closed,
 }
 
-/// Sends commands to a running [`crate::Service`]. When the last one is dropped the service ends.
+/// Sends commands to a running [`crate::Service`], which ends when its last handle is dropped.
 #[derive(Debug, Clone)]
 pub struct Handle {
     pub(crate) commands: mpsc::Sender<Command>,
@@ -294,25 +235,22 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Our own id.
+    /// The id of this node.
     pub fn peer_id(&self) -> PeerId {
         self.local
     }
 
-    /// Where the service listens, with the actual port.
+    /// The listening address, with the port that the system chose for port 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// A fresh id for [`Command::Request`].
+    /// A new id for [`Command::Request`].
     pub fn next_request_id(&self) -> RequestId {
         RequestId(self.next_request.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Queues a command without waiting.
-    ///
-    /// # Errors
-    /// When the queue is full or the service has ended.
+    /// Queues a command, or fails at once.
     pub fn try_send(&self, command: Command) -> Result<(), SendError> {
         self.commands
             .try_send(command)
@@ -322,10 +260,7 @@ impl Handle {
             })
     }
 
-    /// Queues a command, waiting for room.
-    ///
-    /// # Errors
-    /// When the service has ended.
+    /// Queues a command as soon as the queue has room. Fails only when the service has ended.
     pub async fn send(&self, command: Command) -> Result<(), SendError> {
         self.commands
             .send(command)
@@ -333,10 +268,7 @@ impl Handle {
             .map_err(|_| SendError::Closed)
     }
 
-    /// Asks a peer; the id comes back with the [`Event::Response`].
-    ///
-    /// # Errors
-    /// When the queue is full or the service has ended.
+    /// Queues a [`Command::Request`] under a new id, which its [`Event::Response`] carries.
     pub fn request(
         &self,
         peer: PeerId,

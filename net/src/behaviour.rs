@@ -1,4 +1,4 @@
-//! All of libp2p that a node speaks, put together.
+//! The libp2p protocols of a node, combined into one behaviour.
 
 use std::time::Duration;
 
@@ -15,10 +15,11 @@ use crate::wire::Protocol;
 pub(crate) type Channel = rr::ResponseChannel<Response>;
 pub(crate) type RequestEvent = rr::Event<Request, Response>;
 
-/// Time between two identify messages on one connection: nothing in them changes.
+/// Time between two identify messages on one connection. Long, because their contents never change.
 const IDENTIFY_INTERVAL: Duration = Duration::from_secs(300);
 
-/// The gate is the first field: a connection that it refuses must be unknown to the others.
+/// The gate is the first field, so that the other behaviours never see a connection that it
+/// refuses.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     pub(crate) gate: Gate,
@@ -66,8 +67,8 @@ impl Behaviour {
         })
     }
 
-    /// The request/response behaviour of a protocol. There is one for each, because one behaviour would let
-    /// the other side choose among its protocols.
+    /// The request/response behaviour of a protocol. Each protocol has its own, because a shared
+    /// one would let the remote side choose among the protocols.
     pub(crate) fn requests(&mut self, protocol: Protocol) -> &mut rr::Behaviour<Codec> {
         match protocol {
             Protocol::Status => &mut self.status,
@@ -78,15 +79,15 @@ impl Behaviour {
     }
 }
 
-/// Sorts the events of the four request/response behaviours.
-pub(crate) enum Sorted {
+/// A [`BehaviourEvent`] with the request/response events of all protocols in one variant.
+pub(crate) enum ProtocolEvent {
     Gossip(gossip::Event),
     Requests(Protocol, RequestEvent),
     Ping(ping::Event),
     Identify(identify::Event),
 }
 
-impl From<BehaviourEvent> for Sorted {
+impl From<BehaviourEvent> for ProtocolEvent {
     fn from(event: BehaviourEvent) -> Self {
         match event {
             BehaviourEvent::Gate(never) => match never {},
@@ -108,8 +109,8 @@ fn requests(config: &Config, protocol: Protocol) -> Result<rr::Behaviour<Codec>,
         .map_err(|_| SetupError::ProtocolName { protocol })?;
     let behaviour = rr::Config::default()
         .with_request_timeout(config.timing.request_timeout)
-        // Both directions of one connection share it, so that a peer that asks much does not keep us from
-        // asking.
+        // The limit covers both directions of a connection, so it exceeds the requests that a peer
+        // may have open; a busy peer then cannot block our own requests.
         .with_max_concurrent_streams(4 * config.limits.max_inbound_per_peer);
     Ok(rr::Behaviour::with_codec(
         Codec { protocol },
@@ -118,7 +119,7 @@ fn requests(config: &Config, protocol: Protocol) -> Result<rr::Behaviour<Codec>,
     ))
 }
 
-/// Whole milliseconds; a duration beyond all measure is the longest there is.
+/// Whole milliseconds, saturating.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,9 +1,9 @@
 //! Frames of the request/response protocols.
 //!
-//! A request is `length u32 (big endian), payload`; a response is `tag u8, length u32, payload`, where tag 0
-//! is an answer and any other a [`Refusal`] without payload. A frame that breaks the rules is handed up as a
-//! value, not as an IO error, because libp2p reports IO errors of an incoming request to nobody, and a peer
-//! that sends them must pay.
+//! A request is `length u32 (big endian), payload`. A response is `tag u8, length u32, payload`
+//! with tag 0 for an answer; any other tag is a [`Refusal`] without payload. The codec returns a
+//! malformed frame as a value, not as an IO error, because libp2p does not report IO errors of
+//! incoming requests, and the peer must be charged for them.
 
 use std::io;
 
@@ -13,19 +13,19 @@ use libp2p::{StreamProtocol, request_response};
 
 use crate::wire::Protocol;
 
-/// Why a peer did not answer a request.
+/// A peer's refusal to answer a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Refusal {
-    /// Too many requests are being worked on; try another peer or later.
+    /// The limit of concurrent requests is reached; retry later or ask another peer.
     #[error("busy")]
     Busy,
-    /// The asker exceeded its rate.
+    /// The requesting peer exceeded its rate.
     #[error("rate exceeded")]
     RateExceeded,
-    /// What was asked for is not there.
+    /// The requested data is not stored.
     #[error("unavailable")]
     Unavailable,
-    /// The request makes no sense.
+    /// The request is malformed.
     #[error("invalid request")]
     Invalid,
 }
@@ -52,28 +52,20 @@ impl Refusal {
     }
 }
 
-/// What is wrong with a frame.
+/// A malformed frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The announced length is above the protocol's limit.
-    #[error("a frame of {length} bytes where {limit} are allowed")]
-    TooLong {
-        /// Announced bytes.
-        length: usize,
-        /// Allowed bytes.
-        limit: usize,
-    },
-    /// The first byte of a response is none that exists.
+    #[error("the frame has {length} bytes, more than the limit of {limit}")]
+    TooLong { length: usize, limit: usize },
+    /// The first byte of a response is not a known tag.
     #[error("unknown response tag {tag}")]
-    Tag {
-        /// The byte.
-        tag: u8,
-    },
+    Tag { tag: u8 },
 }
 
-/// A request as it came in.
+/// A received request.
 pub(crate) type Request = Result<Vec<u8>, FrameError>;
-/// A response as it came in.
+/// A received response.
 pub(crate) type Response = Result<Result<Vec<u8>, Refusal>, FrameError>;
 
 /// Reads and writes the frames of one protocol.
@@ -153,12 +145,12 @@ impl request_response::Codec for Codec {
     }
 }
 
-/// Bytes of a piece where the simulator cuts frames into pieces,
+/// Bytes per write when the simulator splits a frame.
 const SMALL_PIECE: usize = 16;
-/// and how many of them a long frame makes at most.
+/// Most writes into which the simulator splits a frame; the pieces of a long one are larger.
 const MAX_PIECES: usize = 64;
 
-/// Reads one frame. Memory grows with what has arrived, not with what was announced.
+/// Reads one frame. Memory grows with the bytes that arrive, not with the announced length.
 async fn read_frame<T: AsyncRead + Unpin>(
     io: &mut T,
     limit: usize,
@@ -255,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn oversized_frames_are_named_and_not_sent() {
+    fn oversized_frames_are_reported_and_not_sent() {
         let limit = CODEC.request_limit();
         let length = limit + 1;
         let announced = u32::try_from(length).expect("small").to_be_bytes();
@@ -285,7 +277,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn reading_never_panics(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+        fn reading_never_panics(bytes in proptest::collection::vec(0u8.., 0..300)) {
             let _ = (request(&bytes), response(&bytes));
         }
     }

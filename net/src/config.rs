@@ -1,4 +1,4 @@
-//! What the network needs to be told, with defaults for a federation of up to fifteen.
+//! Configuration of the network, with defaults for a federation of up to fifteen.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,27 +7,23 @@ use crate::addr::{NodeKey, PeerAddr};
 use crate::dial::DialPolicy;
 use crate::handshake::ChainTag;
 
-/// Everything to start a [`crate::Service`].
+/// Configuration of a [`crate::Service`].
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The node's identity.
     pub key: NodeKey,
-    /// The chain it is on.
     pub chain: ChainTag,
-    /// Where to listen. Port 0 picks a free one.
+    /// Listening address. Port 0 selects a free port.
     pub listen: SocketAddr,
-    /// Peers to stay connected to.
+    /// Peers to stay connected with.
     pub peers: Vec<PeerAddr>,
-    /// How much is allowed.
     pub limits: Limits,
-    /// How long is allowed.
     pub timing: Timing,
-    /// When to dial again.
     pub dial: DialPolicy,
 }
 
 impl Config {
-    /// A configuration with the default limits.
+    /// Uses the default limits, timing and dial policy.
     pub fn new(key: NodeKey, chain: ChainTag, listen: SocketAddr, peers: Vec<PeerAddr>) -> Self {
         Self {
             key,
@@ -41,31 +37,31 @@ impl Config {
     }
 }
 
-/// How much is allowed.
+/// Limits in counts and bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connected peers. Peers whose address is known may exceed it, so that strangers cannot keep the
-    /// federation out.
+    /// Connected peers. Peers with a known address may exceed it, so that unknown peers cannot lock
+    /// out the federation.
     pub max_peers: usize,
     /// Incoming connections in their handshake.
     pub max_pending_inbound: usize,
-    /// Requests of one peer being worked on.
+    /// Unanswered requests of one peer.
     pub max_inbound_per_peer: usize,
-    /// Requests of all peers being worked on.
+    /// Unanswered requests of all peers.
     pub max_inbound: usize,
-    /// Own requests that wait for an answer.
+    /// Our own outstanding requests.
     pub max_outbound: usize,
-    /// Gossip messages from one peer: burst. Holds what piles up behind a link that was down until the peer
-    /// is given up.
+    /// Burst of gossip messages from one peer. Covers the backlog of a link that was down until the
+    /// peer was closed as silent.
     pub gossip_burst: u32,
-    /// Gossip messages from one peer: a second. A federation of 15 with slots of a second sends 120,
-    /// re-sendings included, and all of them may come through one peer.
+    /// Sustained rate of gossip messages from one peer. A federation of 15 with slots of one second
+    /// sends 120 per second, rebroadcasts included, and one peer may forward all of them.
     pub gossip_per_second: u32,
-    /// Events that wait for the node; above it gossip is dropped and requests are refused as busy.
+    /// Events queued for the node. Beyond it gossip is dropped and requests are refused as busy.
     pub max_queued_events: usize,
-    /// Bytes of events that wait for the node.
+    /// Payload bytes of the queued events.
     pub max_queued_bytes: usize,
-    /// Commands that wait for the network.
+    /// Commands queued for the network.
     pub max_queued_commands: usize,
 }
 
@@ -86,30 +82,29 @@ impl Default for Limits {
     }
 }
 
-/// How long is allowed.
+/// Intervals and timeouts.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
-    /// Between two pings.
     pub ping_interval: Duration,
-    /// Silence after a ping was due until the connection counts as dead.
+    /// Silence after a due ping until the connection counts as dead.
     pub ping_timeout: Duration,
-    /// Connecting, noise and yamux together.
+    /// Covers connecting and the handshakes of noise and yamux.
     pub dial_timeout: Duration,
     /// From the connection to a valid status of the peer.
     pub handshake_timeout: Duration,
     /// From a request to the end of its answer.
     pub request_timeout: Duration,
-    /// gossipsub's heartbeat.
+    /// Interval of gossipsub's heartbeat.
     pub heartbeat: Duration,
-    /// One payload passes this often, however often it is sent. Shorter than the shortest slot, so that what
-    /// is re-sent after each slot passes.
+    /// The same payload passes once per window. Shorter than the shortest slot, so that a
+    /// rebroadcast in each slot passes.
     pub repeat_window: Duration,
-    /// First ban of a peer; doubles.
+    /// First ban of a peer; each further one lasts twice as long.
     pub ban: Duration,
     /// Ban of a peer of another chain.
     pub wrong_chain_ban: Duration,
-    /// Two connections between the same peers that start within this time of each other cross rather than
-    /// replace.
+    /// Two connections between the same peers that start within this window are simultaneous dials;
+    /// a later second one means that the peer lost the first.
     pub crossing_window: Duration,
     /// Time to close connections at shutdown.
     pub shutdown: Duration,

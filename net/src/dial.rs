@@ -1,8 +1,8 @@
-//! When to dial which address. Pure; time and jitter are arguments.
+//! The schedule of dials, with backoff. Pure; time and jitter are arguments.
 //!
-//! A known address is never given up: the wait doubles up to a cap and stays there. It starts over only once
-//! the peer has been admitted, so that one that accepts and hangs up is not dialled in a loop. Where both
-//! sides know each other, the one with the larger peer id waits a little longer, so that they rarely dial at
+//! A known address is retried without end. Its backoff doubles up to a cap, and is reset only when
+//! the peer is admitted, so that a peer which accepts and hangs up is not dialled in a loop. Of two
+//! peers that know each other, the one with the larger id waits longer, so that they rarely dial at
 //! the same moment.
 
 use std::collections::BTreeMap;
@@ -13,16 +13,16 @@ use libp2p::PeerId;
 use crate::addr::PeerAddr;
 use crate::interceptor;
 
-/// How long to wait between attempts, in milliseconds.
+/// Backoff between attempts, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DialPolicy {
-    /// Wait after the first failure.
+    /// Backoff after the first failure.
     pub initial_ms: u64,
-    /// Longest wait, jitter not counted.
+    /// Longest backoff, without jitter.
     pub max_ms: u64,
-    /// What the side with the larger peer id adds.
+    /// Added on the side with the larger peer id.
     pub larger_id_extra_ms: u64,
-    /// Most addresses known.
+    /// Limit of known addresses.
     pub max_addresses: usize,
 }
 
@@ -39,148 +39,148 @@ impl Default for DialPolicy {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DialState {
-    /// To be dialled at that time, unless its peer is connected by then.
+    /// Due at that time, unless its peer is connected by then.
     Waiting {
         at_ms: u64,
     },
     Dialling,
-    /// Our own address, met while dialling.
+    /// Our own address, recognised by a dial.
     Own,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct KnownAddress {
     peer: Option<PeerId>,
     state: DialState,
     failures: u32,
 }
 
-/// All known addresses and the state of dialling them.
+/// All known addresses with their dial state.
 #[derive(Debug)]
 pub struct Dialler {
     policy: DialPolicy,
     local: PeerId,
-    entries: BTreeMap<SocketAddr, Entry>,
+    addresses: BTreeMap<SocketAddr, KnownAddress>,
 }
 
 impl Dialler {
-    /// Knows no address yet. `local` is our own id.
+    /// Starts without addresses. `local` is the id of this node.
     pub fn new(policy: DialPolicy, local: PeerId) -> Self {
         Self {
             policy,
             local,
-            entries: BTreeMap::new(),
+            addresses: BTreeMap::new(),
         }
     }
 
-    /// Learns an address, to be dialled at once. False when there is no room for it. A known address is
-    /// dialled again without waiting for its backoff to end.
+    /// Adds an address that is due at once; for a known one this ends its backoff. False when the
+    /// limit is reached.
     pub fn add(&mut self, addr: PeerAddr, now_ms: u64) -> bool {
-        if !self.entries.contains_key(&addr.socket)
-            && self.entries.len() >= self.policy.max_addresses
+        if !self.addresses.contains_key(&addr.socket)
+            && self.addresses.len() >= self.policy.max_addresses
         {
             return false;
         }
-        let entry = self.entries.entry(addr.socket).or_insert(Entry {
+        let known = self.addresses.entry(addr.socket).or_insert(KnownAddress {
             peer: None,
             state: DialState::Waiting { at_ms: now_ms },
             failures: 0,
         });
-        entry.peer = addr.peer.or(entry.peer);
-        if let DialState::Waiting { at_ms } = &mut entry.state {
+        known.peer = addr.peer.or(known.peer);
+        if let DialState::Waiting { at_ms } = &mut known.state {
             *at_ms = now_ms.min(*at_ms);
         }
         true
     }
 
-    /// The addresses to dial now, in order. `skip` names peers that are connected or banned; an address
-    /// whose peer is not known yet is dialled to find out.
-    pub fn due(&mut self, now_ms: u64, skip: impl Fn(&PeerId) -> bool) -> Vec<PeerAddr> {
+    /// Takes the addresses that are due, sorted, as being dialled. `skip` is true for peers that
+    /// are connected or banned; an address of unknown identity is always dialled.
+    pub fn take_due(&mut self, now_ms: u64, skip: impl Fn(&PeerId) -> bool) -> Vec<PeerAddr> {
         let mut due = Vec::new();
-        for (socket, entry) in &mut self.entries {
-            let DialState::Waiting { at_ms } = entry.state else {
+        for (socket, known) in &mut self.addresses {
+            let DialState::Waiting { at_ms } = known.state else {
                 continue;
             };
-            if now_ms < at_ms || entry.peer.as_ref().is_some_and(&skip) {
+            if now_ms < at_ms || known.peer.as_ref().is_some_and(&skip) {
                 continue;
             }
-            entry.state = DialState::Dialling;
+            known.state = DialState::Dialling;
             due.push(PeerAddr {
                 socket: *socket,
-                peer: entry.peer,
+                peer: known.peer,
             });
         }
         due
     }
 
-    /// The attempt failed. `jitter` is a random number; a quarter of the wait is drawn from it.
+    /// The attempt failed. `jitter` is a random number that lengthens the backoff by up to a
+    /// quarter.
     pub fn failed(&mut self, socket: &SocketAddr, now_ms: u64, jitter: u64) {
-        let (policy, local) = (self.policy, self.local);
-        if let Some(entry) = self.entries.get_mut(socket)
-            && entry.state == DialState::Dialling
+        if let Some(known) = self.addresses.get_mut(socket)
+            && known.state == DialState::Dialling
         {
-            entry.state = DialState::Waiting {
-                at_ms: now_ms + entry.next_wait(&policy, &local, jitter),
+            known.state = DialState::Waiting {
+                at_ms: now_ms + known.next_backoff(&self.policy, &self.local, jitter),
             };
         }
     }
 
-    /// The attempt succeeded and the peer has shown this identity.
+    /// The attempt succeeded and the peer proved this identity.
     pub fn established(&mut self, socket: &SocketAddr, peer: PeerId, now_ms: u64) {
-        if let Some(entry) = self.entries.get_mut(socket) {
-            entry.peer = Some(peer);
-            entry.state = DialState::Waiting { at_ms: now_ms };
+        if let Some(known) = self.addresses.get_mut(socket) {
+            known.peer = Some(peer);
+            known.state = DialState::Waiting { at_ms: now_ms };
         }
     }
 
-    /// The attempt failed, or will be said to have, but whose address it is was found out.
+    /// The peer at the address proved this identity although the connection was refused.
     pub fn identified(&mut self, socket: &SocketAddr, peer: PeerId) {
-        if let Some(entry) = self.entries.get_mut(socket) {
-            entry.peer = Some(peer);
+        if let Some(known) = self.addresses.get_mut(socket) {
+            known.peer = Some(peer);
         }
     }
 
-    /// The address is our own: never again.
-    pub fn own(&mut self, socket: &SocketAddr) {
-        if let Some(entry) = self.entries.get_mut(socket) {
-            entry.state = DialState::Own;
+    /// Excludes our own address from further dials.
+    pub fn mark_own(&mut self, socket: &SocketAddr) {
+        if let Some(known) = self.addresses.get_mut(socket) {
+            known.state = DialState::Own;
         }
     }
 
-    /// The peer was admitted: the next wait is the shortest again.
+    /// The peer was admitted, which resets the backoff of its addresses.
     pub fn admitted(&mut self, peer: &PeerId) {
-        for entry in self
-            .entries
-            .values_mut()
-            .filter(|entry| entry.peer.as_ref() == Some(peer))
-        {
-            entry.failures = 0;
+        for known in of_peer(&mut self.addresses, *peer) {
+            known.failures = 0;
         }
     }
 
-    /// The peer is gone: its addresses wait their turn again.
+    /// The connection has ended; the addresses of the peer are due after their next backoff.
     pub fn disconnected(&mut self, peer: &PeerId, now_ms: u64, jitter: u64) {
-        let (policy, local) = (self.policy, self.local);
-        for entry in self
-            .entries
-            .values_mut()
-            .filter(|entry| entry.peer.as_ref() == Some(peer))
-        {
-            if let DialState::Waiting { .. } = entry.state {
-                let at_ms = now_ms + entry.next_wait(&policy, &local, jitter);
-                interceptor::schedule_redial(&mut entry.state, at_ms);
+        for known in of_peer(&mut self.addresses, *peer) {
+            if let DialState::Waiting { .. } = known.state {
+                let at_ms = now_ms + known.next_backoff(&self.policy, &self.local, jitter);
+                interceptor::schedule_redial(&mut known.state, at_ms);
             }
         }
     }
 
-    /// The peers whose addresses are known, as those of the federation's members are.
+    /// The peers of known addresses, among them the members of the federation.
     pub fn peers(&self) -> impl Iterator<Item = PeerId> + '_ {
-        self.entries.values().filter_map(|entry| entry.peer)
+        self.addresses.values().filter_map(|known| known.peer)
     }
 }
 
-impl Entry {
-    fn next_wait(&mut self, policy: &DialPolicy, local: &PeerId, jitter: u64) -> u64 {
+fn of_peer(
+    addresses: &mut BTreeMap<SocketAddr, KnownAddress>,
+    peer: PeerId,
+) -> impl Iterator<Item = &mut KnownAddress> {
+    addresses
+        .values_mut()
+        .filter(move |known| known.peer == Some(peer))
+}
+
+impl KnownAddress {
+    fn next_backoff(&mut self, policy: &DialPolicy, local: &PeerId, jitter: u64) -> u64 {
         let wait = policy
             .initial_ms
             .saturating_mul(1 << self.failures.min(16))
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_dialled_for_ever_with_a_capped_wait() {
+    fn an_address_is_redialled_without_end_and_the_backoff_is_capped() {
         let mut dialler = dialler(peer(9));
         dialler.add(
             PeerAddr {
@@ -233,14 +233,14 @@ mod tests {
             .into_iter()
             .chain([5000; 50])
         {
-            assert_eq!(dialler.due(now, |_| false).len(), 1, "at {now}");
+            assert_eq!(dialler.take_due(now, |_| false).len(), 1, "at {now}");
             assert!(
-                dialler.due(now, |_| false).is_empty(),
+                dialler.take_due(now, |_| false).is_empty(),
                 "one attempt at a time"
             );
             dialler.failed(&socket(1), now, 0);
             assert!(
-                dialler.due(now + wait - 1, |_| false).is_empty(),
+                dialler.take_due(now + wait - 1, |_| false).is_empty(),
                 "before {wait}"
             );
             now += wait;
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_starts_over_after_admission_only() {
+    fn only_admission_resets_the_backoff() {
         let (small, large) = sorted_peers();
         let mut dialler = dialler(small);
         let addr = PeerAddr {
@@ -262,13 +262,17 @@ mod tests {
             (750, true, 1000),
             (1000, false, 1500),
         ] {
-            assert_eq!(dialler.due(at, |_| false), vec![addr.clone()], "at {at}");
+            assert_eq!(
+                dialler.take_due(at, |_| false),
+                vec![addr.clone()],
+                "at {at}"
+            );
             dialler.established(&socket(1), large, at);
             if admitted {
                 dialler.admitted(&large);
             }
             dialler.disconnected(&large, at, 0);
-            assert!(dialler.due(next - 1, |_| false).is_empty());
+            assert!(dialler.take_due(next - 1, |_| false).is_empty());
         }
     }
 
@@ -284,10 +288,10 @@ mod tests {
                 },
                 0,
             );
-            assert_eq!(dialler.due(0, |_| false).len(), 1);
+            assert_eq!(dialler.take_due(0, |_| false).len(), 1);
             dialler.failed(&socket(1), 0, 0);
-            assert!(dialler.due(wait - 1, |_| false).is_empty());
-            assert_eq!(dialler.due(wait, |_| false).len(), 1);
+            assert!(dialler.take_due(wait - 1, |_| false).is_empty());
+            assert_eq!(dialler.take_due(wait, |_| false).len(), 1);
         }
     }
 
@@ -323,7 +327,7 @@ mod tests {
                 },
                 0
             ),
-            "there is a limit"
+            "beyond the limit"
         );
         assert!(
             dialler.add(
@@ -333,21 +337,17 @@ mod tests {
                 },
                 0
             ),
-            "a known one is no surplus"
+            "a known address does not count again"
         );
-        let due = dialler.due(0, |p| *p == peer(1));
+        let due = dialler.take_due(0, |p| *p == peer(1));
         assert_eq!(
             due.iter().map(|a| a.socket).collect::<Vec<_>>(),
             [socket(2), socket(3)]
         );
-        assert_eq!(
-            due[1].peer,
-            Some(peer(3)),
-            "a known identity is not forgotten"
-        );
-        dialler.own(&socket(2));
+        assert_eq!(due[1].peer, Some(peer(3)), "the known identity is kept");
+        dialler.mark_own(&socket(2));
         dialler.failed(&socket(2), 0, 0);
-        assert!(dialler.due(u64::MAX, |p| *p != peer(9)).is_empty());
+        assert!(dialler.take_due(u64::MAX, |p| *p != peer(9)).is_empty());
         dialler.identified(&socket(2), peer(2));
         assert_eq!(
             dialler.peers().collect::<Vec<_>>(),
@@ -356,17 +356,17 @@ mod tests {
     }
 
     #[test]
-    fn adding_a_known_address_dials_it_now() {
+    fn adding_a_known_address_ends_its_backoff() {
         let mut dialler = dialler(peer(9));
         let addr = PeerAddr {
             socket: socket(1),
             peer: None,
         };
         dialler.add(addr.clone(), 0);
-        dialler.due(0, |_| false);
+        dialler.take_due(0, |_| false);
         dialler.failed(&socket(1), 0, 7);
-        assert!(dialler.due(1, |_| false).is_empty());
+        assert!(dialler.take_due(1, |_| false).is_empty());
         dialler.add(addr.clone(), 1);
-        assert_eq!(dialler.due(1, |_| false), vec![addr]);
+        assert_eq!(dialler.take_due(1, |_| false), vec![addr]);
     }
 }

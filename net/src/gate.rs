@@ -1,10 +1,10 @@
-//! Who may connect: bans, limits, one connection a peer. The first behaviour of the swarm, so that what it
-//! refuses reaches no other.
+//! Admission of connections: bans, limits, one connection per peer. It is the first behaviour of
+//! the swarm, so that no other behaviour sees a refused connection.
 //!
-//! A second connection to a connected peer is never taken in beside the first. gossipsub announces its
-//! subscriptions on the first connection only; were the first then closed in favour of the second, the peer
-//! might never learn them. So either the first stays and the second is refused, or both end and the peers
-//! dial again.
+//! A second connection to a connected peer is never accepted beside the first. gossipsub announces
+//! its subscriptions on the first connection only; if that were closed in favour of the second, the
+//! peer might never learn them. Therefore either the first stays and the second is refused, or both
+//! end and the peers redial.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -18,30 +18,31 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-/// Who dialled.
+/// The direction of a connection: inbound when the peer dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
     Inbound,
     Outbound,
 }
 
-/// What becomes of two connections to one peer.
+/// The decision between two connections to one peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Resolution {
     /// The first stays, the second is refused.
     KeepFirst,
-    /// The first is closed and the second refused; both sides dial again by their own rules.
+    /// The first is closed and the second refused; each side redials after its backoff.
     DropBoth,
 }
 
-/// Decides between two connections to one peer: the first, established `age_ms` ago, and a second one. Both
-/// sides may see them in either order.
+/// Decides between two connections to one peer: the first, established `age_ms` ago, and a second
+/// one. The two sides may see them in opposite orders.
 ///
-/// - They cross when they go in different directions and are young: the one dialled by the smaller peer id is
-///   meant to stay.
-/// - A peer that dials while we think it connected has lost its end of the first (it crashed, or the link
-///   broke): the first is dead, whatever our socket says.
-/// - Our own second dial, by an address that we did not know to be this peer's, ends nothing.
+/// - Young connections in opposite directions are simultaneous dials. The one dialled by the
+///   smaller peer id stays.
+/// - A peer that dials while we consider it connected has lost its end of the first (it crashed, or
+///   the link broke), so the first is dead although our socket is open.
+/// - Our own second dial, to an address that we did not know to be this peer's, leaves the first
+///   alone.
 pub(crate) fn resolve(
     local: &PeerId,
     remote: &PeerId,
@@ -52,17 +53,21 @@ pub(crate) fn resolve(
 ) -> Resolution {
     let crossing = first != second && age_ms < crossing_ms;
     let first_preferred = (first == Direction::Outbound) == (local < remote);
-    match (crossing, second) {
-        (true, _) if first_preferred => Resolution::KeepFirst,
-        (true, _) => Resolution::DropBoth,
-        (false, Direction::Inbound) => Resolution::DropBoth,
-        (false, Direction::Outbound) => Resolution::KeepFirst,
+    let keeps_first = if crossing {
+        first_preferred
+    } else {
+        second == Direction::Outbound
+    };
+    if keeps_first {
+        Resolution::KeepFirst
+    } else {
+        Resolution::DropBoth
     }
 }
 
-/// Why a connection was refused.
+/// The reason for a refused connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refused {
+pub(crate) enum ConnectionRefusal {
     #[error("the peer is banned")]
     Banned,
     #[error("the peer is connected already")]
@@ -75,7 +80,6 @@ pub(crate) enum Refused {
     Closed,
 }
 
-/// Limits of the gate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GateLimits {
     pub(crate) max_peers: usize,
@@ -83,22 +87,21 @@ pub(crate) struct GateLimits {
     pub(crate) crossing_ms: u64,
 }
 
-struct Connected {
+struct Connection {
     id: ConnectionId,
     direction: Direction,
     since_ms: u64,
 }
 
-/// See the module.
 pub(crate) struct Gate {
     local: PeerId,
     limits: GateLimits,
     /// The monotonic clock, in milliseconds.
     clock: Box<dyn Fn() -> u64 + Send>,
     banned: BTreeSet<PeerId>,
-    /// Peers with a known address: they may exceed `max_peers`.
+    /// Peers with a known address, which may exceed `max_peers`.
     expected: BTreeSet<PeerId>,
-    connected: BTreeMap<PeerId, Connected>,
+    connected: BTreeMap<PeerId, Connection>,
     pending_inbound: BTreeSet<ConnectionId>,
     closed: bool,
     to_close: VecDeque<(PeerId, ConnectionId)>,
@@ -135,7 +138,7 @@ impl Gate {
         self.expected = expected.collect();
     }
 
-    /// Lets nobody in any more.
+    /// Refuses all further connections.
     pub(crate) fn close(&mut self) {
         self.closed = true;
     }
@@ -145,13 +148,13 @@ impl Gate {
         id: ConnectionId,
         peer: PeerId,
         direction: Direction,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), ConnectionRefusal> {
         self.pending_inbound.remove(&id);
         if self.closed {
-            return Err(Refused::Closed);
+            return Err(ConnectionRefusal::Closed);
         }
         if self.banned.contains(&peer) {
-            return Err(Refused::Banned);
+            return Err(ConnectionRefusal::Banned);
         }
         let now_ms = (self.clock)();
         if let Some(first) = self.connected.get(&peer) {
@@ -173,15 +176,15 @@ impl Gate {
                     }
                 }
             }
-            return Err(Refused::Duplicate);
+            return Err(ConnectionRefusal::Duplicate);
         }
         let limit = self.limits.max_peers;
         if self.connected.len() >= limit && !self.expected.contains(&peer) {
-            return Err(Refused::Full { limit });
+            return Err(ConnectionRefusal::Full { limit });
         }
         self.connected.insert(
             peer,
-            Connected {
+            Connection {
                 id,
                 direction,
                 since_ms: now_ms,
@@ -203,10 +206,10 @@ impl NetworkBehaviour for Gate {
     ) -> Result<(), ConnectionDenied> {
         let limit = self.limits.max_pending_inbound;
         if self.closed {
-            return Err(ConnectionDenied::new(Refused::Closed));
+            return Err(ConnectionDenied::new(ConnectionRefusal::Closed));
         }
         if self.pending_inbound.len() >= limit {
-            return Err(ConnectionDenied::new(Refused::Pending { limit }));
+            return Err(ConnectionDenied::new(ConnectionRefusal::Pending { limit }));
         }
         self.pending_inbound.insert(id);
         Ok(())
@@ -287,17 +290,17 @@ mod tests {
     fn two_connections_are_resolved_by_the_table() {
         let (a, b) = (peer(1), peer(2));
         let (small, large) = if a < b { (a, b) } else { (b, a) };
-        // (we are, first, its age, second, what becomes of them), crossing within 3000 ms.
+        // (local id, first, its age, second, resolution) with a crossing window of 3000 ms
         let table = [
             (small, Outbound, 0, Inbound, KeepFirst),
             (small, Inbound, 0, Outbound, DropBoth),
             (large, Inbound, 2999, Outbound, KeepFirst),
             (large, Outbound, 2999, Inbound, DropBoth),
-            // The peer dials anew: it has lost the first.
+            // The peer dials again because it has lost the first.
             (small, Outbound, 3000, Inbound, DropBoth),
             (large, Inbound, 0, Inbound, DropBoth),
             (small, Inbound, 60_000, Inbound, DropBoth),
-            // We dial a second address of a connected peer.
+            // This node dials a second address of a connected peer.
             (small, Inbound, 3000, Outbound, KeepFirst),
             (large, Outbound, 0, Outbound, KeepFirst),
         ];
@@ -312,10 +315,10 @@ mod tests {
     }
 
     #[test]
-    fn crossing_connections_never_keep_a_different_one_on_each_side() {
+    fn the_two_sides_never_keep_different_connections() {
         let (a, b) = (peer(1), peer(2));
-        // The same connection is outbound on one side and inbound on the other. A side that keeps its first
-        // keeps the one dialled by the smaller id, so two sides that keep something keep the same.
+        // A connection is outbound on one side and inbound on the other. A side keeps its first
+        // connection only if the smaller id dialled it, so two sides that keep one keep the same.
         for first_of_a in [Inbound, Outbound] {
             let second = if first_of_a == Inbound {
                 Outbound
@@ -349,25 +352,34 @@ mod tests {
         let mut gate = gate(1);
         gate.set_banned([peer(1)].into_iter());
         gate.set_expected([peer(4)].into_iter());
-        assert_eq!(gate.check(id(1), peer(1), Inbound), Err(Refused::Banned));
+        assert_eq!(
+            gate.check(id(1), peer(1), Inbound),
+            Err(ConnectionRefusal::Banned)
+        );
         assert_eq!(gate.check(id(2), peer(2), Inbound), Ok(()));
         assert_eq!(
             gate.check(id(3), peer(3), Inbound),
-            Err(Refused::Full { limit: 1 })
+            Err(ConnectionRefusal::Full { limit: 1 })
         );
         assert_eq!(
             gate.check(id(4), peer(4), Inbound),
             Ok(()),
-            "a known peer finds a place"
+            "a known peer may exceed the limit"
         );
-        assert_eq!(gate.check(id(5), peer(2), Inbound), Err(Refused::Duplicate));
+        assert_eq!(
+            gate.check(id(5), peer(2), Inbound),
+            Err(ConnectionRefusal::Duplicate)
+        );
         gate.set_banned([].into_iter());
         gate.close();
-        assert_eq!(gate.check(id(6), peer(1), Inbound), Err(Refused::Closed));
+        assert_eq!(
+            gate.check(id(6), peer(1), Inbound),
+            Err(ConnectionRefusal::Closed)
+        );
     }
 
     #[test]
-    fn handshakes_at_once_are_limited() {
+    fn concurrent_handshakes_are_limited() {
         let mut gate = gate(9);
         let addr = Multiaddr::empty();
         for (n, taken) in [(1, true), (2, true), (3, false)] {

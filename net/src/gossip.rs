@@ -1,17 +1,17 @@
-//! gossipsub, set up for a small federation and watched.
+//! gossipsub, configured for a small federation and monitored for malformed frames.
 //!
 //! Decisions:
-//! - **No author, no signature.** Votes, blocks and certificates are signed by their makers, and a message is
-//!   forwarded only after the node has accepted it, so the peer that sent a bad one is to blame, whoever made
-//!   it.
-//! - **Identity of a message** is the hash of topic and data, and the data begins with a number of the
-//!   sending ([`crate::wire::seal`]): what is re-sent is a new message to gossipsub. [`crate::repeats`] keeps
-//!   that from being abused.
-//! - **Flood publishing**: what we publish goes to every connected peer that listens to the topic, mesh or
-//!   not, so that votes arrive before a mesh has formed. Forwarding uses the mesh, which has room for all of
-//!   a federation.
-//! - **Frames are watched.** gossipsub closes a stream with a malformed or oversized frame and tells nobody;
-//!   its handler is wrapped, and reads the incoming stream itself, so that such a peer is reported.
+//! - **No author, no signature.** Votes, blocks and certificates carry their own signatures. A node
+//!   forwards a message only after it has accepted it, so a peer that sends an invalid one is at
+//!   fault even if it is not the author.
+//! - **The message id** is the hash of topic and data. The data begins with a nonce
+//!   ([`crate::wire::seal`]), so a rebroadcast is a new message to gossipsub. [`crate::repeats`]
+//!   prevents abuse of the nonce.
+//! - **Flood publishing**: a published message goes to every connected subscriber, in the mesh or
+//!   not, so that votes arrive before a mesh has formed. Forwarding uses the mesh, which has room
+//!   for a whole federation.
+//! - **Frames are monitored.** gossipsub closes a stream with a malformed or oversized frame
+//!   without an event. A wrapper of its handler reads the incoming stream and reports the peer.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -41,43 +41,44 @@ use crate::repeats::PayloadKey;
 use crate::scores::Offence;
 use crate::wire::{ENVELOPE_BYTES, Topic};
 
-/// Protobuf around a message: topic name, tags and lengths.
+/// Protobuf bytes of a message beside its data: topic name, tags and lengths.
 const MESSAGE_OVERHEAD: usize = 128;
-/// An RPC around messages, and what of the next one has been read already.
+/// Bytes of an RPC beside its messages, and of the next RPC as far as it was read already.
 const RPC_OVERHEAD: usize = 64 * 1024;
-/// Messages waiting for one slow peer. Above it they are dropped for that peer and re-sent later by the
-/// protocol.
+/// Messages queued for one slow peer. Beyond it gossipsub drops messages for that peer, and the
+/// protocol rebroadcasts them later.
 const QUEUE_LENGTH: usize = 512;
-/// The same where the simulator makes peers slow.
+/// Queue length when the simulator makes peers slow.
 const SMALL_QUEUE: usize = 16;
-/// Incoming gossip streams that a peer may open on one connection. An honest one opens one, and a new one if
-/// that broke.
+/// Incoming gossip streams per connection. An honest peer opens one, and another only after that
+/// broke.
 const MAX_STREAMS_OPENED: u32 = 5;
-/// How long a message is known: longer than any message can be under way.
+/// Time for which gossipsub remembers a message id; longer than any message is in flight.
 const DUPLICATE_CACHE: Duration = Duration::from_secs(60);
-/// Offences that wait to be reported. One connection cannot produce more than it opens streams, so this is
-/// ample.
+/// Limit of unreported offences. A connection produces at most one per stream, so it is never
+/// reached by honest peers.
 const MAX_PENDING_OFFENCES: usize = 1024;
 
 type Inner = gossipsub::Behaviour<IdentityTransform, WhitelistSubscriptionFilter>;
 type InnerHandler = <Inner as NetworkBehaviour>::ConnectionHandler;
 type InnerEvent = <InnerHandler as ConnectionHandler>::ToBehaviour;
 
-/// What comes out of the watched gossipsub.
+/// An event of the monitored gossipsub.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// An event of gossipsub itself.
     Gossipsub(gossipsub::Event),
-    /// A peer sent what is no gossip.
-    Offence { peer: PeerId, offence: Offence },
+    /// A peer sent a malformed or oversized frame.
+    Offence {
+        peer: PeerId,
+        offence: Offence,
+    },
 }
 
-/// The hash of a topic as gossipsub names it.
 pub(crate) fn topic_hash(topic: Topic, chain: &ChainTag) -> TopicHash {
     IdentTopic::new(topic.full_name(chain)).hash()
 }
 
-/// The digest of a payload for [`crate::repeats::Repeats`].
+/// Key of a payload in [`crate::repeats::RepeatFilter`]: the first 16 bytes of a SHA-256.
 pub(crate) fn payload_key(topic: Topic, payload: &[u8]) -> PayloadKey {
     let digest = Sha256::new()
         .chain_update([topic as u8])
@@ -97,13 +98,36 @@ fn message_id(message: &gossipsub::Message) -> MessageId {
     MessageId::new(&digest[..20])
 }
 
+/// Peers of a topic's mesh: outbound minimum, lower bound, target, upper bound.
+struct MeshSize {
+    outbound: usize,
+    low: usize,
+    target: usize,
+    high: usize,
+}
+
+impl MeshSize {
+    /// The mesh holds a whole federation of 15; with full nodes beside it the mesh is partial.
+    const FEDERATION: Self = Self {
+        outbound: 2,
+        low: 8,
+        target: 14,
+        high: 24,
+    };
+    const SMALL: Self = Self {
+        outbound: 0,
+        low: 1,
+        target: 2,
+        high: 3,
+    };
+}
+
 fn config(chain: &ChainTag, heartbeat: Duration) -> Result<Config, gossipsub::ConfigBuilderError> {
     let mut builder = ConfigBuilder::default();
-    // (outbound, low, wanted, high): a federation of 15 fits into the mesh as a whole; full nodes beside it make it partial.
-    let (outbound, low, wanted, high) = if buggify!("net.gossip.small_mesh") {
-        (0, 1, 2, 3)
+    let mesh = if buggify!("net.gossip.small_mesh") {
+        MeshSize::SMALL
     } else {
-        (2, 8, 14, 24)
+        MeshSize::FEDERATION
     };
     let queue = if buggify!("net.gossip.small_queue") {
         SMALL_QUEUE
@@ -118,10 +142,10 @@ fn config(chain: &ChainTag, heartbeat: Duration) -> Result<Config, gossipsub::Co
     builder
         .heartbeat_initial_delay(heartbeat / 4)
         .heartbeat_interval(heartbeat)
-        .mesh_outbound_min(outbound)
-        .mesh_n_low(low)
-        .mesh_n(wanted)
-        .mesh_n_high(high)
+        .mesh_outbound_min(mesh.outbound)
+        .mesh_n_low(mesh.low)
+        .mesh_n(mesh.target)
+        .mesh_n_high(mesh.high)
         .gossip_lazy(6)
         .history_length(6)
         .history_gossip(4)
@@ -133,10 +157,11 @@ fn config(chain: &ChainTag, heartbeat: Duration) -> Result<Config, gossipsub::Co
         .max_transmit_size(Topic::Blocks.max_payload() + RPC_OVERHEAD)
         .max_publish_messages(256)
         .connection_handler_queue_len(queue)
-        // A vote is worth sending for about a slot; then it is re-sent.
+        // A queued vote expires after about a slot, because it is rebroadcast then.
         .publish_queue_duration(Duration::from_secs(4))
         .forward_queue_duration(Duration::from_secs(2))
-        // After a disconnection or a PRUNE the mesh must come back within a slot or two, not within a minute.
+        // After a disconnection or a PRUNE the mesh must recover within a slot or two, not within a
+        // minute.
         .prune_backoff(Duration::from_secs(4))
         .unsubscribe_backoff(Duration::from_secs(2))
         .graft_flood_threshold(Duration::from_secs(1));
@@ -147,21 +172,21 @@ fn config(chain: &ChainTag, heartbeat: Duration) -> Result<Config, gossipsub::Co
     builder.build()
 }
 
-/// gossipsub and the offences that its handlers found.
+/// gossipsub with the offences that its handlers detected.
 pub(crate) struct Behaviour {
     inner: Inner,
     offences: VecDeque<(PeerId, Offence)>,
 }
 
-/// Why gossip cannot be set up. Only wrong constants above can be the cause.
+/// gossipsub rejected its configuration, which only a wrong constant in this file can cause.
 #[derive(Debug, thiserror::Error)]
-#[error("gossipsub refuses its configuration: {reason}")]
+#[error("gossipsub rejects its configuration: {reason}")]
 pub struct GossipSetupError {
     reason: String,
 }
 
 impl Behaviour {
-    /// Subscribed to all topics of the chain, and deaf to all others.
+    /// Subscribes to all topics of the chain and ignores all others.
     pub(crate) fn new(chain: &ChainTag, heartbeat: Duration) -> Result<Self, GossipSetupError> {
         let wrong = |reason: String| GossipSetupError { reason };
         let topics: HashSet<TopicHash> = Topic::ALL
@@ -253,7 +278,7 @@ impl NetworkBehaviour for Behaviour {
     }
 }
 
-/// What the wrapped handler says.
+/// An event of the wrapped handler.
 #[derive(Debug)]
 pub(crate) enum HandlerEvent {
     Gossipsub(Box<InnerEvent>),
@@ -262,7 +287,7 @@ pub(crate) enum HandlerEvent {
 
 type Frames = Pin<Box<dyn futures::Stream<Item = io::Result<InnerEvent>> + Send>>;
 
-/// gossipsub's handler for all but the incoming stream, which is read here.
+/// Wraps gossipsub's handler, but reads the incoming stream itself.
 pub(crate) struct Handler {
     inner: InnerHandler,
     incoming: Option<Frames>,
@@ -291,7 +316,7 @@ impl Handler {
         }
     }
 
-    /// Reads frames until there is something to say.
+    /// Reads the next frame of the incoming stream.
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<HandlerEvent> {
         let Some(frames) = &mut self.incoming else {
             return Poll::Pending;
@@ -323,8 +348,8 @@ impl Handler {
     }
 }
 
-/// Whether the peer is to blame for a broken stream. The codec marks what it refuses as invalid data;
-/// everything else is the connection's end.
+/// The offence behind a broken stream. The codec reports rejected frames as `InvalidData`; other
+/// errors are the end of the connection and no offence.
 fn offence_of(error: &io::Error) -> Option<Offence> {
     match error.kind() {
         io::ErrorKind::InvalidData if error.to_string().contains("exceeds maximum") => {
@@ -347,7 +372,7 @@ impl ConnectionHandler for Handler {
         self.inner.listen_protocol()
     }
 
-    /// Connections last until somebody closes them: members stay connected however little they say.
+    /// Keeps idle connections open, because members stay connected without traffic.
     fn connection_keep_alive(&self) -> bool {
         true
     }

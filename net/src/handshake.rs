@@ -1,32 +1,33 @@
-//! Which chain a peer is on. Pure.
+//! Checks that a peer is on our chain. Pure.
 //!
-//! Three things tell: the version text and the protocol list of identify, which reach even a peer that shares
-//! no protocol with us, and the prefix of every status message. The first that disagrees ends the connection.
+//! A peer names its chain in the version text and the protocol list of identify, which it sends
+//! even if we share no protocol, and in the prefix of every status message. The first mismatch ends
+//! the connection.
 
 use std::fmt;
 
 use crate::wire::WIRE_VERSION;
 
-/// What two nodes must have in common to talk: the genesis hash, and the digest of the upgrades passed and to
-/// come.
+/// The identity of a chain that two nodes must share: its genesis, and its past and scheduled
+/// upgrades.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChainTag {
     /// Hash of the genesis block.
     pub genesis: [u8; 32],
-    /// Fork id, as the chain specification computes it.
+    /// Digest of the upgrades, as the chain specification computes it.
     pub fork: [u8; 32],
 }
 
-/// Bytes that the tag takes in front of a status message.
+/// Bytes of the tag in front of a status message.
 pub const TAG_BYTES: usize = 64;
 
 impl ChainTag {
-    /// The first eight hex digits of the genesis hash: the part of protocol ids and topics.
+    /// The first eight hex digits of the genesis hash, as in protocol ids and topics.
     pub fn short(&self) -> String {
         Hex(&self.genesis[..4]).to_string()
     }
 
-    /// The tag followed by the node's status.
+    /// Prepends the tag to a status.
     pub fn prefix(&self, status: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(TAG_BYTES + status.len());
         bytes.extend_from_slice(&self.genesis);
@@ -35,7 +36,7 @@ impl ChainTag {
         bytes
     }
 
-    /// Takes a status message apart. `None` when it is too short to carry a tag.
+    /// Splits a status message into tag and status. `None` when it is too short for a tag.
     pub fn split(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (genesis, rest) = bytes.split_first_chunk::<32>()?;
         let (fork, status) = rest.split_first_chunk::<32>()?;
@@ -48,13 +49,13 @@ impl ChainTag {
         ))
     }
 
-    /// What identify announces: `/alys/<genesis hash>/<wire version>`.
+    /// The protocol version in identify: `/alys/<genesis hash>/<wire version>`.
     pub fn identify_version(&self) -> String {
         format!("/alys/{}/{WIRE_VERSION}", Hex(&self.genesis))
     }
 }
 
-/// Why a peer is not one of ours. Hashes are hex, as far as the peer has told them.
+/// The peer is not on our chain. Hashes are in hex, as far as the peer sent them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
     /// The peer follows another chain.
@@ -65,24 +66,19 @@ pub enum Mismatch {
         /// The peer's genesis hash, or the first eight digits of it.
         theirs: String,
     },
-    /// The same genesis, but other upgrades.
+    /// The peer has the same genesis but other upgrades.
     #[error("wrong fork id: ours is {ours}, the peer's is {theirs}")]
-    Fork {
-        /// Our fork id.
-        ours: String,
-        /// The peer's fork id.
-        theirs: String,
-    },
-    /// The peer speaks nothing of ours.
-    #[error("no Alys node: it speaks none of our protocols ({version:?})")]
+    Fork { ours: String, theirs: String },
+    /// The peer supports none of our protocols.
+    #[error("not an Alys node: it supports none of our protocols ({version:?})")]
     Foreign {
         /// The version text of its identify message, shortened.
         version: String,
     },
 }
 
-/// Judges the tag of a status message.
-pub fn judge_tag(ours: &ChainTag, theirs: &ChainTag) -> Result<(), Mismatch> {
+/// Compares the tag of a status message with ours.
+pub fn check_tag(ours: &ChainTag, theirs: &ChainTag) -> Result<(), Mismatch> {
     if ours.genesis != theirs.genesis {
         return Err(Mismatch::Genesis {
             ours: Hex(&ours.genesis).to_string(),
@@ -98,8 +94,8 @@ pub fn judge_tag(ours: &ChainTag, theirs: &ChainTag) -> Result<(), Mismatch> {
     Ok(())
 }
 
-/// Judges an identify message: its version text, and the protocols that the peer supports.
-pub fn judge_identify<'a>(
+/// Checks the version text and the supported protocols of an identify message.
+pub fn check_identify<'a>(
     ours: &ChainTag,
     version: &str,
     protocols: impl Iterator<Item = &'a str>,
@@ -115,7 +111,7 @@ pub fn judge_identify<'a>(
         }
     }
     match other {
-        // A peer that also speaks our protocols may serve several chains; its status will tell.
+        // A peer that also supports our protocols may serve several chains; its status decides.
         _ if shared => Ok(()),
         Some(theirs) => Err(Mismatch::Genesis {
             ours: Hex(&ours.genesis).to_string(),
@@ -127,13 +123,13 @@ pub fn judge_identify<'a>(
     }
 }
 
-/// The second part of `/alys/<genesis>/..`.
+/// The genesis in a name of the form `/alys/<genesis>/..`.
 fn genesis_of(name: &str) -> Option<&str> {
     let genesis = name.strip_prefix("/alys/")?.split('/').next()?;
     (!genesis.is_empty() && genesis.bytes().all(|b| b.is_ascii_hexdigit())).then_some(genesis)
 }
 
-/// Shows bytes as hex.
+/// Displays bytes in hex.
 pub(crate) struct Hex<'a>(pub &'a [u8]);
 
 impl fmt::Display for Hex<'_> {
@@ -152,7 +148,7 @@ mod tests {
     };
 
     #[test]
-    fn tags_are_judged() {
+    fn tags_of_other_chains_are_mismatches() {
         let other_genesis = ChainTag {
             genesis: [0xcd; 32],
             ..OURS
@@ -161,16 +157,16 @@ mod tests {
             fork: [2; 32],
             ..OURS
         };
-        assert_eq!(judge_tag(&OURS, &OURS), Ok(()));
+        assert_eq!(check_tag(&OURS, &OURS), Ok(()));
         assert_eq!(
-            judge_tag(&OURS, &other_genesis),
+            check_tag(&OURS, &other_genesis),
             Err(Mismatch::Genesis {
                 ours: "ab".repeat(32),
                 theirs: "cd".repeat(32)
             })
         );
         assert_eq!(
-            judge_tag(&OURS, &other_fork),
+            check_tag(&OURS, &other_fork),
             Err(Mismatch::Fork {
                 ours: "01".repeat(32),
                 theirs: "02".repeat(32)
@@ -188,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn identify_is_judged() {
+    fn identify_messages_of_other_chains_are_mismatches() {
         let ours = ["/ipfs/ping/1.0.0", "/alys/abababab/status/1"];
         let theirs = ["/ipfs/ping/1.0.0", "/alys/cdcdcdcd/status/1"];
         let foreign = ["/ipfs/ping/1.0.0", "/alys//status/1", "/alys/xyz/status/1"];
@@ -224,7 +220,7 @@ mod tests {
         ];
         for (row, (version, protocols, expected)) in table.into_iter().enumerate() {
             assert_eq!(
-                judge_identify(&OURS, version, protocols.iter().copied()),
+                check_identify(&OURS, version, protocols.iter().copied()),
                 expected,
                 "row {row}"
             );

@@ -1,38 +1,41 @@
-//! libp2p over the runtime: what a node hears and says, and from whom.
+//! Peer-to-peer networking: libp2p over the runtime.
 //!
-//! **Owns** the connections of one node: its identity, listening and dialling, encryption (noise) and
-//! multiplexing (yamux), gossip on five topics, four request/response protocols, and the standing of every
-//! peer. The same code runs over TCP and over simulated links.
+//! **Owns** the connections of one node: its identity, listening and dialling, encryption (noise)
+//! and multiplexing (yamux), gossip on the topics of [`Topic::ALL`], the request/response protocols
+//! of [`Protocol::ALL`], and the score of every peer. The same code runs over TCP and over
+//! simulated links.
 //!
 //! **Promises**
-//! - [`Service::run`] is one future; [`Handle`] and [`Events`] are its only doors, both bounded. The service
-//!   never waits for the node: gossip that the node does not take is dropped, requests are refused as busy,
-//!   everything else is kept.
-//! - What is published goes to every connected peer that listens, and to the others through those that accept
-//!   it. The same bytes may be published again: they arrive again, once every [`Timing::repeat_window`] at
-//!   most.
-//! - Gossip is forwarded only after the node's [`Verdict::Accept`].
-//! - Every [`Command::Request`] is answered by one [`Event::Response`]: [`Timing::request_timeout`] after the
-//!   peer took it, or when its silent connection is given up.
-//! - [`Event::PeerConnected`] comes after the peer's status has named our chain; another chain ends the
-//!   connection with a WARN that names both. [`Event::PeerListens`] comes when what is published reaches the
-//!   peer.
-//! - One connection a peer. A silent one is closed after [`Timing::ping_interval`] +
+//! - [`Service::run`] is one future. [`Handle`] and [`Events`] are its only interfaces, and both
+//!   are bounded. The service never waits for the node: while the node lags, it drops gossip,
+//!   refuses requests as busy, and queues the other events, whose number is bounded.
+//! - A published message reaches every connected subscriber, and further peers through those that
+//!   accept it. The same bytes may be published repeatedly; each peer receives them at most once
+//!   per [`Timing::repeat_window`].
+//! - Gossip is forwarded only after the node's [`GossipVerdict::Accept`].
+//! - Every [`Command::Request`] is answered by exactly one [`Event::Response`], at the latest
+//!   [`Timing::request_timeout`] after the peer accepted its stream, or when the silent connection
+//!   is closed.
+//! - [`Event::PeerConnected`] follows once the peer's status has named our chain. A peer of another
+//!   chain is disconnected with a WARN that names both chains. [`Event::PeerSubscribed`] follows
+//!   once published messages reach the peer.
+//! - There is one connection per peer. A silent one is closed after [`Timing::ping_interval`] +
 //!   [`Timing::ping_timeout`].
-//! - Known addresses are dialled for ever, with a capped wait.
-//! - No bytes of a peer panic. What breaks a limit or does not decode costs the peer, and in the end bans it.
+//! - Known addresses are redialled without end, with a capped backoff.
+//! - No input of a peer causes a panic. Malformed and oversized input costs the peer points, until
+//!   it is banned.
 //!
-//! **Never** looks into payloads, decides about blocks or votes, keeps anything on disk, or reads a clock
+//! **Never** interprets payloads, decides about blocks or votes, writes to disk, or reads a clock
 //! other than the monotonic one.
 //!
-//! What is decided about peers is pure and takes the time as an argument: [`scores`] (offences, bans),
-//! [`rate`] (token buckets), [`dial`] (when to dial whom), [`repeats`] (re-sent gossip), [`handshake`] (which
-//! chain), and the rule for two connections in `gate`. The rest is a thin shell around the swarm (`service`),
-//! the transport and gossipsub.
+//! Decisions about peers are pure and take the time as an argument: [`scores`] (offences, bans),
+//! [`rate`] (token buckets), [`dial`] (backoff), [`repeats`] (re-sent gossip), [`handshake`] (chain
+//! identity), and the rule for duplicate connections in `gate`. The rest is a thin shell around the
+//! swarm (`service`), the transport and gossipsub.
 //!
-//! Duties of the node: send [`Command::SetStatus`] at the start (peers drop a node without one after
-//! [`Timing::handshake_timeout`]), answer [`Event::Request`] of [`Protocol::Status`] like any other, and
-//! judge every [`Event::Gossip`] within three seconds.
+//! The node must send [`Command::SetStatus`] at the start (peers drop a node without a status after
+//! [`Timing::handshake_timeout`]), answer an [`Event::Request`] of [`Protocol::Status`] like any
+//! other, and send a verdict on every [`Event::Gossip`] within three seconds.
 
 mod addr;
 mod api;
@@ -57,8 +60,8 @@ pub mod wire;
 
 pub use addr::{AddrError, NodeKey, PeerAddr};
 pub use api::{
-    Command, Event, Events, Gone, GossipId, Handle, InboundId, RequestError, RequestId, SendError,
-    Verdict,
+    Command, DisconnectReason, Event, Events, GossipId, GossipVerdict, Handle, InboundId,
+    RequestError, RequestId, SendError,
 };
 pub use codec::{FrameError, Refusal};
 pub use config::{Config, Limits, Timing};

@@ -1,4 +1,4 @@
-//! Links without encryption, for simulations that look for faults of agreement and not of the handshake.
+//! Unencrypted links, for simulations that test consensus rather than the handshake.
 
 use std::cell::Cell;
 
@@ -6,8 +6,8 @@ thread_local! {
     static ON: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Switches encryption off for the services that this thread starts from now on, or on again. Both ends of a link need
-/// the same. Nothing proves who somebody is then: anybody can take any identity.
+/// Disables or enables encryption for the services that this thread starts from now on. Both ends
+/// of a link need the same setting. Without encryption a peer can claim any identity.
 pub fn use_plaintext(on: bool) {
     ON.with(|o| o.set(on));
 }

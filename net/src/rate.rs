@@ -1,19 +1,19 @@
-//! Token buckets: how often a peer may ask something of us. Pure; the time is an argument.
+//! Rate limits of peers: token buckets. Pure; the time is an argument.
 
-/// A bucket of tokens that refills at a constant rate. Integer arithmetic in thousandths of a token, so that
-/// slow rates do not lose their fractions.
+/// A bucket of tokens that refills at a constant rate. It counts thousandths of a token, so that
+/// slow rates keep their fractions in integer arithmetic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenBucket {
-    /// Most tokens that can be saved up, in thousandths.
+    /// Thousandths of a token.
     capacity: u64,
-    /// Thousandths of a token gained a millisecond, which is tokens a second.
+    /// Thousandths of a token per millisecond, which equals tokens per second.
     per_ms: u64,
     tokens: u64,
     last_ms: u64,
 }
 
 impl TokenBucket {
-    /// A full bucket: `burst` tokens at once, `per_second` tokens a second after that.
+    /// A full bucket of `burst` tokens that refills by `per_second`.
     pub fn new(burst: u32, per_second: u32, now_ms: u64) -> Self {
         let capacity = u64::from(burst) * 1000;
         Self {
@@ -24,7 +24,8 @@ impl TokenBucket {
         }
     }
 
-    /// Takes `amount` tokens, or none of them and says `false`. A clock that goes back refills nothing.
+    /// Takes `amount` tokens, or returns false and takes none. A clock that goes back refills
+    /// nothing.
     pub fn take(&mut self, amount: u32, now_ms: u64) -> bool {
         let elapsed = now_ms.saturating_sub(self.last_ms);
         self.last_ms = self.last_ms.max(now_ms);
@@ -47,7 +48,7 @@ mod tests {
 
     #[test]
     fn takes_follow_the_table() {
-        // (at ms, tokens wanted, granted) against one bucket of burst 4, two a second.
+        // (at ms, tokens wanted, granted) for one bucket with a burst of 4 and 2 per second
         let table = [
             (0, 3, true),
             (0, 1, true),

@@ -1,28 +1,28 @@
-//! Re-sent gossip. Pure; the time is an argument.
+//! A filter for repeated gossip. Pure; the time is an argument.
 //!
-//! Section 3 of the protocol re-sends the very same bytes slot after slot. gossipsub's own cache would
-//! swallow them, so the envelope carries a number that makes each sending a message of its own. That number
-//! is not signed: anybody could send one vote under a thousand numbers, and every honest node would forward
-//! each of them. This filter lets the same payload through once a window, whatever its number, so that a
-//! re-sending passes and a flood does not.
+//! Section 3 of the protocol rebroadcasts the same bytes in each slot. gossipsub's duplicate cache
+//! would suppress them, so the envelope carries a nonce that makes each sending a distinct message.
+//! The nonce is not signed: a peer could send one vote under a thousand nonces, and every honest
+//! node would forward them all. This filter passes a payload once per window and ignores the nonce,
+//! so that a rebroadcast passes and a flood does not.
 
 use std::collections::{BTreeMap, VecDeque};
 
 /// A digest of topic and payload.
 pub type PayloadKey = [u8; 16];
 
-/// When each payload was last let through. Bounded; the oldest entry is forgotten first, which can only let a
-/// repeat pass.
+/// Remembers when each payload last passed. Bounded; it evicts the oldest entry first, which can
+/// only let a repeat pass.
 #[derive(Debug)]
-pub struct Repeats {
+pub struct RepeatFilter {
     window_ms: u64,
     capacity: usize,
     last: BTreeMap<PayloadKey, u64>,
     order: VecDeque<(PayloadKey, u64)>,
 }
 
-impl Repeats {
-    /// Lets a payload through once every `window_ms`, remembering at most `capacity` of them.
+impl RepeatFilter {
+    /// Passes a payload once per `window_ms` and remembers at most `capacity` payloads.
     pub fn new(window_ms: u64, capacity: usize) -> Self {
         Self {
             window_ms,
@@ -32,7 +32,7 @@ impl Repeats {
         }
     }
 
-    /// True when the payload may pass now; false when it passed less than a window ago.
+    /// True when the payload passes; false when it passed less than a window ago.
     pub fn admit(&mut self, key: PayloadKey, now_ms: u64) -> bool {
         while let Some((old, at)) = self.order.front().copied() {
             if now_ms < at.saturating_add(self.window_ms) && self.order.len() < self.capacity {
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_payload_passes_once_a_window() {
+    fn a_payload_passes_once_per_window() {
         let (a, b) = ([1; 16], [2; 16]);
         let table = [
             (0, a, true),
@@ -69,7 +69,7 @@ mod tests {
             (999, a, false),
             (1000, a, true),
         ];
-        let mut repeats = Repeats::new(500, 16);
+        let mut repeats = RepeatFilter::new(500, 16);
         for (row, (at, key, passes)) in table.into_iter().enumerate() {
             assert_eq!(repeats.admit(key, at), passes, "row {row}");
         }
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let mut repeats = Repeats::new(u64::MAX, 8);
+        let mut repeats = RepeatFilter::new(u64::MAX, 8);
         for n in 0..=255u8 {
             assert!(repeats.admit([n; 16], 0));
         }

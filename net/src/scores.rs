@@ -1,8 +1,8 @@
-//! What misbehaviour costs a peer, and when it is shut out. Pure; the time is an argument (milliseconds of a
-//! monotonic clock).
+//! Peer scores and bans. Pure; the time is an argument, in milliseconds of a monotonic clock.
 //!
-//! A score starts at 0 and only falls; it recovers a point a second. At [`BAN_AT`] the peer is banned: for
-//! `ban_ms` the first time, twice as long each further time, forgotten after [`MEMORY_MS`] of good conduct.
+//! A score starts at 0, falls with each offence, and recovers by [`RECOVERY_PER_SECOND`] up to 0.
+//! At [`BAN_AT`] the peer is banned: for `ban_ms` the first time, and twice as long each further
+//! time. Earlier bans are forgotten after [`MEMORY_MS`] without a new one.
 
 use std::collections::BTreeMap;
 
@@ -10,43 +10,44 @@ use libp2p::PeerId;
 
 /// The score at which a peer is banned.
 pub const BAN_AT: i64 = -100;
-/// Points that a score recovers a second.
 pub const RECOVERY_PER_SECOND: i64 = 1;
-/// Longest ban: a federation member that was repaired must not stay outside for a day.
+/// Longest ban. A repaired member of the federation must not stay excluded for a day.
 pub const MAX_BAN_MS: u64 = 3_600_000;
-/// After so long without a new ban the earlier ones no longer lengthen the next.
+/// After this time without a new ban, earlier bans no longer lengthen the next one.
 pub const MEMORY_MS: u64 = 3_600_000;
-/// Most peers remembered. Identities are free to make, so the book must not grow with them.
+/// Limit of remembered peers, because a peer can create identities at no cost.
 pub const MAX_REMEMBERED: usize = 1024;
 
-/// What a peer did wrong. The node above adds its own findings with [`crate::Command::Report`].
+/// Misbehaviour of a peer. The node reports the offences that it detects with
+/// [`crate::Command::Report`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Offence {
-    /// Gossip that the node rejected: does not decode, or is signed wrongly.
+    /// Gossip that the node rejected: it does not decode, or its signature is invalid.
     InvalidGossip,
-    /// A request that makes no sense.
+    /// A request that does not decode or violates its protocol.
     InvalidRequest,
-    /// An answer that does not decode or is not what was asked for.
+    /// An answer that does not decode or does not match the request.
     InvalidResponse,
-    /// Bytes on a stream that are no frame of the protocol.
+    /// Bytes that are not a frame of the stream's protocol.
     MalformedFrame,
-    /// A frame that is longer than its protocol allows.
+    /// A frame longer than its protocol allows.
     OversizedFrame,
-    /// More requests than the limits allow. An honest peer stops at the first refusal.
+    /// More requests than the rate allows. An honest peer stops at the first refusal.
     RateExceeded,
-    /// More gossip than the limits allow; counted for each message. A link that comes back brings a backlog,
-    /// so one message too many says little.
+    /// More gossip than the rate allows, counted per message. It costs little, because a link that
+    /// recovers delivers a backlog.
     GossipFlood,
-    /// An answer that did not come in time, from a peer that was alive meanwhile.
+    /// No answer in time from a peer that was alive meanwhile.
     SlowAnswer,
-    /// No valid status within the handshake's time.
+    /// No valid status within [`crate::Timing::handshake_timeout`].
     NoStatus,
-    /// Something only a faulty or hostile node does, such as a forged certificate. Banned at once.
+    /// Behaviour that no honest node can show, such as a forged certificate. Leads to an immediate
+    /// ban.
     Hostile,
 }
 
 impl Offence {
-    /// Points lost, positive.
+    /// Points that the offence costs, positive.
     pub const fn points(self) -> i64 {
         match self {
             Self::InvalidGossip => 25,
@@ -62,40 +63,36 @@ impl Offence {
     }
 }
 
-/// What came of a report.
+/// The state of a peer after a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Still welcome, with this score.
-    Tolerated {
-        /// The score after the report.
-        score: i64,
-    },
-    /// Banned until then.
-    Banned {
-        /// End of the ban, milliseconds of the caller's clock.
-        until_ms: u64,
-    },
+    /// Not banned.
+    Tolerated { score: i64 },
+    /// Banned until `until_ms` of the caller's clock.
+    Banned { until_ms: u64 },
 }
 
 #[derive(Debug, Clone, Default)]
-struct Record {
+struct PeerScore {
     score: i64,
-    /// When `score` was brought up to date; the rest of a second is kept by moving this by whole seconds.
-    at_ms: u64,
+    /// The time of the last recovery. It advances by whole seconds, so that fractions of a second
+    /// are kept.
+    recovered_ms: u64,
     bans: u32,
     banned_until_ms: u64,
 }
 
-impl Record {
-    fn settle(&mut self, now_ms: u64) {
-        let seconds = now_ms.saturating_sub(self.at_ms) / 1000;
+impl PeerScore {
+    /// Applies the recovery since the last call.
+    fn recover(&mut self, now_ms: u64) {
+        let seconds = now_ms.saturating_sub(self.recovered_ms) / 1000;
         if self.score < 0 {
             let gained = i64::try_from(seconds)
                 .unwrap_or(i64::MAX)
                 .saturating_mul(RECOVERY_PER_SECOND);
             self.score = self.score.saturating_add(gained).min(0);
         }
-        self.at_ms = self.at_ms.saturating_add(seconds * 1000);
+        self.recovered_ms = self.recovered_ms.saturating_add(seconds * 1000);
         if self.bans > 0 && now_ms >= self.banned_until_ms.saturating_add(MEMORY_MS) {
             self.bans = 0;
         }
@@ -114,112 +111,118 @@ impl Record {
 #[derive(Debug)]
 pub struct Scores {
     ban_ms: u64,
-    records: BTreeMap<PeerId, Record>,
+    peers: BTreeMap<PeerId, PeerScore>,
 }
 
 impl Scores {
-    /// An empty book; a first ban lasts `ban_ms`.
+    /// `ban_ms` is the duration of a first ban.
     pub fn new(ban_ms: u64) -> Self {
         Self {
             ban_ms,
-            records: BTreeMap::new(),
+            peers: BTreeMap::new(),
         }
     }
 
-    /// The peer's score now: 0 is clean, [`BAN_AT`] is banned.
+    /// The peer's score at `now_ms`, from [`BAN_AT`] to 0.
     pub fn score(&self, peer: &PeerId, now_ms: u64) -> i64 {
-        self.records.get(peer).map_or(0, |record| {
-            let mut record = record.clone();
-            record.settle(now_ms);
-            record.score
+        self.peers.get(peer).map_or(0, |peer| {
+            let mut peer = peer.clone();
+            peer.recover(now_ms);
+            peer.score
         })
     }
 
-    /// Whether the peer is banned now.
     pub fn is_banned(&self, peer: &PeerId, now_ms: u64) -> bool {
-        self.records
+        self.peers
             .get(peer)
-            .is_some_and(|record| record.is_banned(now_ms))
+            .is_some_and(|peer| peer.is_banned(now_ms))
     }
 
-    /// All bans in force, in order of peer id.
+    /// The banned peers, sorted.
     pub fn banned(&self, now_ms: u64) -> impl Iterator<Item = PeerId> + '_ {
-        self.records
+        self.peers
             .iter()
-            .filter(move |(_, record)| record.is_banned(now_ms))
-            .map(|(peer, _)| *peer)
+            .filter(move |(_, peer)| peer.is_banned(now_ms))
+            .map(|(id, _)| *id)
     }
 
-    /// Takes the points off, and bans at the limit.
+    /// Deducts the points of an offence, and bans the peer when its score reaches [`BAN_AT`].
     pub fn report(&mut self, peer: PeerId, offence: Offence, now_ms: u64) -> Standing {
         let ban_ms = self.ban_ms;
-        let record = self.record(peer, now_ms);
-        if record.is_banned(now_ms) {
+        let peer = self.peer(peer, now_ms);
+        if peer.is_banned(now_ms) {
             return Standing::Banned {
-                until_ms: record.banned_until_ms,
+                until_ms: peer.banned_until_ms,
             };
         }
-        record.score = record.score.saturating_sub(offence.points());
-        if record.score > BAN_AT {
-            return Standing::Tolerated {
-                score: record.score,
-            };
+        peer.score = peer.score.saturating_sub(offence.points());
+        if peer.score > BAN_AT {
+            return Standing::Tolerated { score: peer.score };
         }
-        record.bans = record.bans.saturating_add(1);
-        let doublings = (record.bans - 1).min(16);
+        peer.bans = peer.bans.saturating_add(1);
+        let doublings = (peer.bans - 1).min(16);
         let length = ban_ms
             .saturating_mul(1 << doublings)
             .min(MAX_BAN_MS.max(ban_ms));
-        record.banned_until_ms = now_ms.saturating_add(length);
-        // Halfway: who comes back from a ban has little left to lose.
-        record.score = BAN_AT / 2;
+        peer.banned_until_ms = now_ms.saturating_add(length);
+        // Only half of the points are restored, so that a peer which misbehaves after a ban is
+        // banned again soon.
+        peer.score = BAN_AT / 2;
         Standing::Banned {
-            until_ms: record.banned_until_ms,
+            until_ms: peer.banned_until_ms,
         }
     }
 
-    /// Bans for a given time, whatever the score. A longer ban in force stays.
+    /// Bans for `for_ms`, regardless of the score, and returns the end of the ban. A longer ban in
+    /// force stays.
     pub fn ban(&mut self, peer: PeerId, for_ms: u64, now_ms: u64) -> u64 {
-        let record = self.record(peer, now_ms);
-        record.banned_until_ms = record.banned_until_ms.max(now_ms.saturating_add(for_ms));
-        record.banned_until_ms
+        let peer = self.peer(peer, now_ms);
+        peer.banned_until_ms = peer.banned_until_ms.max(now_ms.saturating_add(for_ms));
+        peer.banned_until_ms
     }
 
-    /// Forgets the peer's ban and score: an operator's decision.
+    /// Forgets score and bans of the peer.
     pub fn pardon(&mut self, peer: &PeerId) {
-        self.records.remove(peer);
+        self.peers.remove(peer);
     }
 
-    fn record(&mut self, peer: PeerId, now_ms: u64) -> &mut Record {
-        if !self.records.contains_key(&peer) && self.records.len() >= MAX_REMEMBERED {
+    fn peer(&mut self, peer: PeerId, now_ms: u64) -> &mut PeerScore {
+        if !self.peers.contains_key(&peer) && self.peers.len() >= MAX_REMEMBERED {
             self.make_room(now_ms);
         }
-        let record = self.records.entry(peer).or_insert_with(|| Record {
-            at_ms: now_ms,
-            ..Record::default()
+        let peer = self.peers.entry(peer).or_insert_with(|| PeerScore {
+            recovered_ms: now_ms,
+            ..PeerScore::default()
         });
-        record.settle(now_ms);
-        record
+        peer.recover(now_ms);
+        peer
     }
 
-    /// Drops the clean records; when there are none, the one whose loss matters least: not banned, highest
-    /// score.
+    /// Evicts the peers without points or bans; if there are none, one peer that is not banned,
+    /// with the highest score.
     fn make_room(&mut self, now_ms: u64) {
-        for record in self.records.values_mut() {
-            record.settle(now_ms);
+        for peer in self.peers.values_mut() {
+            peer.recover(now_ms);
         }
-        self.records
-            .retain(|_, record| !record.is_clean() || record.is_banned(now_ms));
-        if self.records.len() < MAX_REMEMBERED {
+        self.peers
+            .retain(|_, peer| !peer.is_clean() || peer.is_banned(now_ms));
+        if self.peers.len() < MAX_REMEMBERED {
             return;
         }
         let victim = self
-            .records
+            .peers
             .iter()
-            .min_by_key(|(peer, r)| (r.is_banned(now_ms), r.banned_until_ms, -r.score, **peer))
-            .map(|(peer, _)| *peer);
-        if let Some(peer) = victim {
-            self.records.remove(&peer);
+            .min_by_key(|(id, peer)| {
+                (
+                    peer.is_banned(now_ms),
+                    peer.banned_until_ms,
+                    -peer.score,
+                    **id,
+                )
+            })
+            .map(|(id, _)| *id);
+        if let Some(id) = victim {
+            self.peers.remove(&id);
         }
     }
 }
@@ -233,7 +236,7 @@ mod tests {
     fn reports_follow_the_table() {
         use Offence::*;
         use Standing::*;
-        // One peer, first ban 1000 ms. (at ms, offence, what comes of it).
+        // (at ms, offence, standing) of one peer with a first ban of 1000 ms
         let table = [
             (0, InvalidGossip, Tolerated { score: -25 }),
             (0, InvalidGossip, Tolerated { score: -50 }),
@@ -244,7 +247,7 @@ mod tests {
             (11_000, RateExceeded, Tolerated { score: -54 }),
             (11_000, OversizedFrame, Banned { until_ms: 13_000 }),
             (13_000, Hostile, Banned { until_ms: 17_000 }),
-            // An hour later both score and count of bans are forgotten.
+            // An hour later the score has recovered and the bans are forgotten.
             (17_000 + MEMORY_MS, RateExceeded, Tolerated { score: -5 }),
             (
                 17_000 + MEMORY_MS,
@@ -261,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ban_is_in_force_until_its_end_and_for_its_peer_only() {
+    fn a_ban_applies_to_its_peer_until_its_end() {
         let mut scores = Scores::new(1000);
         scores.report(peer(1), Offence::Hostile, 5);
         for (at, banned) in [(5, true), (1004, true), (1005, false)] {
@@ -300,13 +303,13 @@ mod tests {
     }
 
     #[test]
-    fn the_book_is_bounded_and_keeps_bans() {
+    fn remembered_peers_are_bounded_and_bans_are_kept() {
         let mut scores = Scores::new(1_000_000);
         scores.report(peer(0), Offence::Hostile, 0);
         for n in 1..=(MAX_REMEMBERED as u32 + 50) {
             scores.report(peer(n), Offence::RateExceeded, 0);
         }
-        assert_eq!(scores.records.len(), MAX_REMEMBERED);
+        assert_eq!(scores.peers.len(), MAX_REMEMBERED);
         assert!(scores.is_banned(&peer(0), 1));
     }
 }

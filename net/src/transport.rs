@@ -1,4 +1,4 @@
-//! libp2p's transport over the runtime's streams: the same code over TCP and over simulated links.
+//! A libp2p transport over the runtime's streams, which are TCP or simulated links.
 
 use std::io;
 use std::pin::Pin;
@@ -16,13 +16,15 @@ use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
 use crate::addr::{NodeKey, to_multiaddr, to_socket};
 
-/// Streams of one connection at a time: requests of every protocol in both directions, gossip, ping and
-/// identify.
+/// Concurrent streams of one connection: requests of every protocol in both directions, gossip,
+/// ping and identify.
 const MAX_STREAMS: usize = 256;
-/// Pause after a failed accept, which is mostly a lack of file descriptors and would fail again at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Delay after a failed accept. The usual cause is a lack of file descriptors, which would fail
+/// again at once.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Encrypted and multiplexed connections. `timeout` covers connecting and both handshakes.
+/// Builds the transport of encrypted and multiplexed connections. `timeout` covers connecting and
+/// both handshakes.
 pub(crate) fn build(
     key: &NodeKey,
     listener: Listener,
@@ -33,7 +35,7 @@ pub(crate) fn build(
     let transport = RuntimeTransport {
         listener,
         listening: None,
-        pause: None,
+        retry_delay: None,
     };
     #[cfg(feature = "plaintext")]
     if crate::plaintext::on() {
@@ -52,12 +54,14 @@ pub(crate) fn build(
         .boxed())
 }
 
-/// One listener, bound beforehand so that a used port is an error of the start, and any number of dials.
+/// One listener, bound before the start so that a used port is an error of
+/// [`crate::Service::bind`], and any number of dials.
 struct RuntimeTransport {
     listener: Listener,
-    /// Set by `listen_on`; the flag is whether the address has been announced.
+    /// Set by `listen_on`. The flag is true once the address has been announced.
     listening: Option<(ListenerId, bool)>,
-    pause: Option<time::Sleep>,
+    /// Runs after a failed accept.
+    retry_delay: Option<time::Sleep>,
 }
 
 type Event = TransportEvent<Ready<io::Result<Compat<Stream>>>, io::Error>;
@@ -113,11 +117,11 @@ impl Transport for RuntimeTransport {
             }
             Some((id, _)) => *id,
         };
-        if let Some(pause) = &mut self.pause {
-            if pause.poll_unpin(cx).is_pending() {
+        if let Some(delay) = &mut self.retry_delay {
+            if delay.poll_unpin(cx).is_pending() {
                 return Poll::Pending;
             }
-            self.pause = None;
+            self.retry_delay = None;
         }
         match self.listener.poll_accept(cx) {
             Poll::Pending => Poll::Pending,
@@ -128,7 +132,7 @@ impl Transport for RuntimeTransport {
                 send_back_addr: to_multiaddr(peer),
             }),
             Poll::Ready(Err(error)) => {
-                self.pause = Some(time::sleep(ACCEPT_PAUSE));
+                self.retry_delay = Some(time::sleep(ACCEPT_RETRY_DELAY));
                 Poll::Ready(TransportEvent::ListenerError { listener_id, error })
             }
         }

@@ -1,5 +1,4 @@
-//! Names, limits and envelopes: everything two nodes must agree on to exchange bytes. What is inside the
-//! bytes is the node's business.
+//! The wire format: names, limits and envelopes. Payloads belong to the node.
 
 use alys_types::limits::{
     MAX_BLOCK_BYTES, MAX_RANGE_BYTES, MAX_STATUS_BYTES, MAX_TRANSACTIONS_BYTES, MAX_VOTE_BYTES,
@@ -7,7 +6,7 @@ use alys_types::limits::{
 
 use crate::handshake::{ChainTag, TAG_BYTES};
 
-/// Version in every protocol id and topic. A change of any encoding raises it.
+/// The version in every protocol id and topic. A change of any encoding increments it.
 pub const WIRE_VERSION: u32 = 1;
 
 const KIB: usize = 1024;
@@ -19,18 +18,17 @@ pub enum Topic {
     Blocks,
     /// Votes of the first phase.
     Approvals,
-    /// Votes of the second phase, each with the certificate it is about.
+    /// Votes of the second phase, each with the certificate of its block.
     Confirmations,
     /// Proof of work for finished ranges.
     Work,
     /// New finality certificates.
     Finality,
-    /// Users' transactions, for leaders whose execution clients have no network of their own.
+    /// Users' transactions, because execution clients need not have a network of their own.
     Transactions,
 }
 
 impl Topic {
-    /// All topics, in order.
     pub const ALL: [Self; 6] = [
         Self::Blocks,
         Self::Approvals,
@@ -71,7 +69,7 @@ impl Topic {
 /// A request/response protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
-    /// Who are you on which chain, and how far? Asked on every new connection.
+    /// Chain and progress of a node. Requested on every new connection.
     Status,
     /// Headers of a range of heights.
     HeadersByRange,
@@ -82,7 +80,6 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// All protocols, in order.
     pub const ALL: [Self; 4] = [
         Self::Status,
         Self::HeadersByRange,
@@ -109,8 +106,9 @@ impl Protocol {
         }
     }
 
-    /// Longest response payload in bytes. A range answer holds at least one block of the largest size with
-    /// its certificates; whoever answers stops in time rather than exceed it.
+    /// Longest response payload in bytes. A range answer has room for at least one block of the
+    /// largest size with its certificates; the responder shortens a range that would exceed the
+    /// limit.
     pub const fn max_response(self) -> usize {
         match self {
             Self::Status => MAX_STATUS_BYTES,
@@ -119,7 +117,7 @@ impl Protocol {
         }
     }
 
-    /// Longest payload on the wire: a status message carries the chain tag in front.
+    /// Longest payload on the wire, which includes the chain tag of a status message.
     pub(crate) const fn max_frame(self, payload: usize) -> usize {
         match self {
             Self::Status => payload + TAG_BYTES,
@@ -127,7 +125,7 @@ impl Protocol {
         }
     }
 
-    /// Requests that one peer may send: (burst, a second).
+    /// Rate limit of the requests of one peer: (burst, per second).
     pub const fn rate(self) -> (u32, u32) {
         match self {
             Self::Status => (8, 1),
@@ -145,11 +143,11 @@ fn full_name(chain: &ChainTag, name: &str) -> String {
     format!("/alys/{}/{name}/{WIRE_VERSION}", chain.short())
 }
 
-/// Bytes that the envelope adds to a gossip payload.
+/// Bytes of the nonce in front of a gossip payload.
 pub const ENVELOPE_BYTES: usize = 8;
 
-/// Puts a payload into its envelope. `nonce` makes every sending of the same payload a message of its own,
-/// because gossipsub forwards a message once; it means nothing besides and is not signed.
+/// Prepends the nonce to a payload. gossipsub forwards a message once, and the nonce makes every
+/// sending of the same payload a distinct message. It has no other meaning and is not signed.
 pub fn seal(nonce: u64, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(ENVELOPE_BYTES + payload.len());
     bytes.extend_from_slice(&nonce.to_be_bytes());
@@ -157,35 +155,29 @@ pub fn seal(nonce: u64, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What is wrong with an envelope.
+/// A malformed envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
-    /// Shorter than the envelope itself.
-    #[error("{length} bytes are no gossip envelope")]
-    Short {
-        /// Bytes received.
-        length: usize,
-    },
-    /// A payload above the topic's limit.
-    #[error("a payload of {length} bytes on topic {topic:?}, which allows {limit}")]
+    /// Shorter than a nonce.
+    #[error("{length} bytes are too short for a gossip envelope")]
+    Short { length: usize },
+    #[error("the payload on topic {topic:?} has {length} bytes, more than the limit of {limit}")]
     Long {
-        /// The topic.
         topic: Topic,
-        /// Bytes of payload.
         length: usize,
-        /// The limit.
         limit: usize,
     },
 }
 
-/// Takes a payload out of its envelope and checks its size.
+/// Strips the nonce and checks the size of the payload.
 pub fn open(topic: Topic, mut bytes: Vec<u8>) -> Result<Vec<u8>, EnvelopeError> {
     if bytes.len() < ENVELOPE_BYTES {
         return Err(EnvelopeError::Short {
             length: bytes.len(),
         });
     }
-    let (length, limit) = (bytes.len() - ENVELOPE_BYTES, topic.max_payload());
+    let length = bytes.len() - ENVELOPE_BYTES;
+    let limit = topic.max_payload();
     if length > limit {
         return Err(EnvelopeError::Long {
             topic,
@@ -238,7 +230,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn opening_never_panics(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..2000)) {
+        fn opening_never_panics(bytes in proptest::collection::vec(0u8.., 0..2000)) {
             for topic in Topic::ALL {
                 let _ = open(topic, bytes.clone());
             }

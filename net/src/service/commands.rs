@@ -1,7 +1,7 @@
-//! What the node asks for.
+//! Commands of the node.
 
 use super::Service;
-use crate::api::{Command, Gone};
+use crate::api::{Command, DisconnectReason};
 use crate::behaviour::millis;
 use crate::wire::Protocol;
 
@@ -19,15 +19,15 @@ impl Service {
             Command::Respond { id, response } => self.respond(id, response),
             Command::SetStatus { status } => self.set_status(status),
             Command::Dial { addr } => {
-                self.learn_address(addr);
+                self.add_address(addr);
                 let now_ms = self.now_ms();
                 self.dial_due(now_ms);
             }
-            Command::Report { peer, offence } => self.punish(peer, offence),
+            Command::Report { peer, offence } => self.penalize(peer, offence),
             Command::Ban { peer, duration } => {
                 let now_ms = self.now_ms();
                 self.scores.ban(peer, millis(duration), now_ms);
-                self.disconnect(peer, Gone::Banned);
+                self.disconnect(peer, DisconnectReason::Banned);
             }
             Command::Pardon { peer } => self.scores.pardon(&peer),
             Command::Shutdown => self.closing = true,
@@ -35,9 +35,10 @@ impl Service {
     }
 
     fn set_status(&mut self, status: Vec<u8>) {
-        let (bytes, limit) = (status.len(), Protocol::Status.max_request());
+        let bytes = status.len();
+        let limit = Protocol::Status.max_request();
         if bytes > limit {
-            tracing::error!(bytes, limit, "our status is too long to be sent");
+            tracing::error!(bytes, limit, "our status exceeds its size limit");
             return;
         }
         self.status = Some(status);

@@ -1,10 +1,10 @@
-//! Gossip in both directions.
+//! Publishing and receiving gossip.
 
 use libp2p::PeerId;
 use libp2p::gossipsub::{self, MessageAcceptance, MessageId, PublishError, TopicHash};
 
 use super::Service;
-use crate::api::{Event, GossipId, Verdict};
+use crate::api::{Event, GossipId, GossipVerdict};
 use crate::gossip::{self, payload_key, topic_hash};
 use crate::scores::Offence;
 use crate::wire::{self, Topic};
@@ -12,15 +12,15 @@ use crate::wire::{self, Topic};
 impl Service {
     pub(super) fn on_gossip(&mut self, event: gossip::Event) {
         match event {
-            gossip::Event::Offence { peer, offence } => self.punish(peer, offence),
+            gossip::Event::Offence { peer, offence } => self.penalize(peer, offence),
             gossip::Event::Gossipsub(gossipsub::Event::Message {
                 propagation_source,
                 message_id,
                 message,
             }) => {
-                let verdict = self.on_message(propagation_source, &message_id, message);
-                if let Err(acceptance) = verdict {
-                    self.judge(&message_id, &propagation_source, acceptance);
+                let forwarded = self.on_message(propagation_source, &message_id, message);
+                if let Err(acceptance) = forwarded {
+                    self.report_acceptance(&message_id, &propagation_source, acceptance);
                 }
             }
             gossip::Event::Gossipsub(gossipsub::Event::Subscribed { peer_id, topic }) => {
@@ -34,10 +34,10 @@ impl Service {
                 }
             }
             gossip::Event::Gossipsub(gossipsub::Event::SlowPeer { peer_id, .. }) => {
-                tracing::debug!(peer = %peer_id, "peer does not take its messages in time");
+                tracing::debug!(peer = %peer_id, "peer is too slow for its messages");
             }
             gossip::Event::Gossipsub(gossipsub::Event::GossipsubNotSupported { peer_id }) => {
-                tracing::debug!(peer = %peer_id, "peer speaks no gossip");
+                tracing::debug!(peer = %peer_id, "peer does not support gossip");
             }
         }
     }
@@ -48,7 +48,7 @@ impl Service {
             .find(|topic| topic_hash(*topic, &self.config.chain) == *hash)
     }
 
-    /// Hands a message to the node, or says what becomes of it instead.
+    /// Passes a message to the node, or returns the verdict on a message that does not reach it.
     fn on_message(
         &mut self,
         from: PeerId,
@@ -58,7 +58,7 @@ impl Service {
         let topic = self
             .topic_of(&message.topic)
             .ok_or(MessageAcceptance::Ignore)?;
-        if !self.heard(&from) {
+        if !self.note_activity(&from) {
             return Err(MessageAcceptance::Ignore);
         }
         let now_ms = self.now_ms();
@@ -67,12 +67,12 @@ impl Service {
             .get_mut(&from)
             .is_some_and(|peer| peer.gossip_rate.take(1, now_ms));
         if !within_rate {
-            self.punish(from, Offence::GossipFlood);
+            self.penalize(from, Offence::GossipFlood);
             return Err(MessageAcceptance::Ignore);
         }
         let payload = wire::open(topic, message.data).map_err(|error| {
             tracing::debug!(peer = %from, ?topic, %error, "malformed gossip");
-            self.punish(from, Offence::InvalidGossip);
+            self.penalize(from, Offence::InvalidGossip);
             MessageAcceptance::Reject
         })?;
         if !self.repeats.admit(payload_key(topic, &payload), now_ms) {
@@ -96,22 +96,27 @@ impl Service {
         Ok(())
     }
 
-    pub(super) fn on_verdict(&mut self, id: &GossipId, verdict: Verdict) {
+    pub(super) fn on_verdict(&mut self, id: &GossipId, verdict: GossipVerdict) {
         let acceptance = match verdict {
-            Verdict::Accept => MessageAcceptance::Accept,
-            Verdict::Ignore => MessageAcceptance::Ignore,
-            Verdict::Reject => MessageAcceptance::Reject,
+            GossipVerdict::Accept => MessageAcceptance::Accept,
+            GossipVerdict::Ignore => MessageAcceptance::Ignore,
+            GossipVerdict::Reject => MessageAcceptance::Reject,
         };
-        self.judge(&id.message, &id.from, acceptance);
-        if verdict == Verdict::Reject {
-            self.punish(id.from, Offence::InvalidGossip);
+        self.report_acceptance(&id.message, &id.from, acceptance);
+        if verdict == GossipVerdict::Reject {
+            self.penalize(id.from, Offence::InvalidGossip);
         }
     }
 
-    fn judge(&mut self, message: &MessageId, from: &PeerId, acceptance: MessageAcceptance) {
+    fn report_acceptance(
+        &mut self,
+        message: &MessageId,
+        from: &PeerId,
+        acceptance: MessageAcceptance,
+    ) {
         let gossip = self.swarm.behaviour_mut().gossip.inner_mut();
         if !gossip.report_message_validation_result(message, from, acceptance) {
-            tracing::debug!("the verdict came too late for the message to be forwarded");
+            tracing::debug!("the verdict is too late to forward the message");
         }
     }
 
@@ -120,7 +125,7 @@ impl Service {
             tracing::error!(
                 ?topic,
                 bytes = payload.len(),
-                "our message is too long to be sent"
+                "our message exceeds its size limit"
             );
             return;
         }
@@ -135,9 +140,9 @@ impl Service {
             .publish(hash, data)
         {
             Ok(_) => {}
-            // Nobody is there yet: what matters is re-sent, see `Event::PeerListens`.
+            // No peer is subscribed yet. The node rebroadcasts at `Event::PeerSubscribed`.
             Err(PublishError::NoPeersSubscribedToTopic) => {
-                tracing::debug!(?topic, "nobody listens")
+                tracing::debug!(?topic, "no peer is subscribed")
             }
             Err(error) => tracing::debug!(?topic, %error, "not published"),
         }

@@ -1,7 +1,7 @@
-//! The service: one task that owns the swarm, carries out commands and reports events.
+//! The service: one task that owns the swarm, executes commands and emits events.
 //!
-//! Nothing here waits for the node: what it does not take in time is dropped (gossip), refused (requests) or
-//! kept (everything whose number is bounded by peers or by our own requests).
+//! It never waits for the node. While the node lags, gossip is dropped, requests are refused, and
+//! the other events are queued, because peers and our own requests bound their number.
 
 mod commands;
 mod gossiping;
@@ -24,12 +24,12 @@ use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use libp2p::{PeerId, noise, swarm};
 
 use crate::addr::to_multiaddr;
-use crate::api::{Command, Event, Events, Handle};
-use crate::behaviour::{Behaviour, BehaviourEvent, Sorted, millis};
+use crate::api::{Command, DisconnectReason, Event, Events, Handle};
+use crate::behaviour::{Behaviour, BehaviourEvent, ProtocolEvent, millis};
 use crate::config::Config;
 use crate::dial::Dialler;
 use crate::gossip::GossipSetupError;
-use crate::repeats::Repeats;
+use crate::repeats::RepeatFilter;
 use crate::scores::Scores;
 use crate::transport;
 use crate::wire::Protocol;
@@ -37,60 +37,54 @@ use crate::wire::Protocol;
 use peers::Peer;
 use requests::Requests;
 
-/// Between two looks at what is due. Dial waits, liveness and bans are that exact.
-const TICK: Duration = Duration::from_millis(100);
-/// Events that may wait in the channel itself, beside those that wait here.
+/// Interval of the periodic checks, which is the resolution of dial backoffs, liveness and bans.
+const TICK_INTERVAL: Duration = Duration::from_millis(100);
+/// Capacity of the event channel, in addition to the outbox.
 const EVENT_CHANNEL: usize = 64;
-/// Commands taken in a row before the swarm has its turn, so that neither starves the other.
-const COMMANDS_A_TURN: usize = 16;
+/// Commands executed in a row before the swarm is polled, so that neither starves the other.
+const COMMANDS_PER_TURN: usize = 16;
 /// Payloads remembered by the repeat filter.
-const REPEATS: usize = 8192;
+const MAX_REMEMBERED_PAYLOADS: usize = 8192;
 /// Streams of one connection in their protocol negotiation.
 const MAX_NEGOTIATING_STREAMS: usize = 64;
 
-/// Why the network did not start.
+/// The network could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The address cannot be listened on: in use, or none of this machine's.
+    /// The address is in use, or does not belong to this machine.
     #[error("cannot listen on {addr}")]
     Listen {
-        /// The address.
         addr: SocketAddr,
-        /// What the system says.
         #[source]
         source: io::Error,
     },
     /// The noise handshake cannot be set up with this key.
     #[error("cannot set up encryption")]
     Encryption(#[from] noise::Error),
-    /// gossipsub cannot be set up.
     #[error("cannot set up gossip")]
     Gossip(#[from] GossipSetupError),
-    /// A protocol id is not valid.
     #[error("the id of protocol {protocol:?} is not valid")]
-    ProtocolName {
-        /// Which.
-        protocol: Protocol,
-    },
+    ProtocolName { protocol: Protocol },
 }
 
-/// What the service does next.
-enum Turn {
+/// An event of the service's loop.
+enum LoopEvent {
     Tick,
     /// The event channel has room again.
     Room,
     Swarm(SwarmEvent<BehaviourEvent>),
-    /// `None` when the last handle is gone.
+    /// `None` when the last handle was dropped.
     Command(Option<Command>),
 }
 
-/// The network of one node. [`Service::bind`] it, then [`run`](Service::run) it in a task of its own.
+/// The network of one node. Create it with [`Service::bind`], then [`run`](Service::run) it in a
+/// task of its own.
 pub struct Service {
     config: Config,
     swarm: Swarm<Behaviour>,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<Event>,
-    /// Events that the channel had no room for.
+    /// Events for which the channel had no room.
     outbox: VecDeque<Event>,
     outbox_bytes: usize,
     /// Events dropped since the last warning.
@@ -100,25 +94,25 @@ pub struct Service {
     peers: BTreeMap<PeerId, Peer>,
     scores: Scores,
     dialler: Dialler,
-    /// Our dials under way.
+    /// Dials in progress.
     dials: BTreeMap<ConnectionId, SocketAddr>,
-    /// Addresses where somebody unexpected answered, and that was said.
-    strangers: BTreeSet<SocketAddr>,
-    repeats: Repeats,
+    /// Addresses for which an unexpected identity was logged, so that it is logged once.
+    warned_addresses: BTreeSet<SocketAddr>,
+    repeats: RepeatFilter,
     requests: Requests,
-    /// Our status for new peers, once the node has told it.
+    /// Our status for new peers; `None` until the node has set it.
     status: Option<Vec<u8>>,
     nonce: u64,
     closing: bool,
 }
 
 impl Service {
-    /// Listens, and prepares everything; nothing happens before [`run`](Self::run).
+    /// Binds the listening socket. The service does no other work before [`run`](Self::run).
     ///
     /// # Errors
-    /// [`SetupError::Listen`] for a used port. The others mean a bug.
+    /// [`SetupError::Listen`] when the port is in use. The other variants indicate a bug.
     pub async fn bind(mut config: Config) -> Result<(Self, Handle, Events), SetupError> {
-        unusual(&mut config);
+        apply_unusual_settings(&mut config);
         let listen_error = |source| SetupError::Listen {
             addr: config.listen,
             source,
@@ -167,33 +161,37 @@ impl Service {
             scores: Scores::new(millis(config.timing.ban)),
             dialler: Dialler::new(config.dial, local),
             dials: BTreeMap::new(),
-            strangers: BTreeSet::new(),
-            repeats: Repeats::new(millis(config.timing.repeat_window), REPEATS),
+            warned_addresses: BTreeSet::new(),
+            repeats: RepeatFilter::new(
+                millis(config.timing.repeat_window),
+                MAX_REMEMBERED_PAYLOADS,
+            ),
             requests: Requests::default(),
             status: None,
-            // Numbers of an earlier run must not come again while other nodes remember them.
+            // Random, so that nonces of an earlier run do not repeat while other nodes remember
+            // them.
             nonce: rand::u64(),
             closing: false,
             config,
         };
         for peer in service.config.peers.clone() {
-            service.learn_address(peer);
+            service.add_address(peer);
         }
         Ok((service, handle, Events(event_receiver)))
     }
 
-    /// Runs until [`Command::Shutdown`], until the last [`Handle`] is dropped, or until nobody takes events
-    /// any more.
+    /// Runs until [`Command::Shutdown`], or until the last [`Handle`] or the [`Events`] are
+    /// dropped.
     pub async fn run(mut self) {
-        tracing::debug!(peer = %self.config.key.peer_id(), "network runs");
+        tracing::debug!(peer = %self.config.key.peer_id(), "network started");
         let mut tick = time::interval(if buggify!("net.service.slow_tick") {
-            TICK * 4
+            TICK_INTERVAL * 4
         } else {
-            TICK
+            TICK_INTERVAL
         });
         self.on_tick();
         while !self.closing {
-            for _ in 0..COMMANDS_A_TURN {
+            for _ in 0..COMMANDS_PER_TURN {
                 match self.commands.try_recv() {
                     Ok(command) => self.on_command(command),
                     Err(_) => break,
@@ -206,30 +204,31 @@ impl Service {
             if self.closing {
                 break;
             }
-            // In this order, because what comes first in it is rare and short; see above for commands.
-            let turn = select! {
+            // Rare and short branches come first. Commands come last, because the loop above
+            // already takes them in turn.
+            let event = select! {
                 biased;
-                () = tick.tick() => Turn::Tick,
-                _ = self.events.reserve(), if !self.outbox.is_empty() => Turn::Room,
-                event = self.swarm.select_next_some() => Turn::Swarm(event),
-                command = self.commands.recv() => Turn::Command(command),
+                () = tick.tick() => LoopEvent::Tick,
+                _ = self.events.reserve(), if !self.outbox.is_empty() => LoopEvent::Room,
+                event = self.swarm.select_next_some() => LoopEvent::Swarm(event),
+                command = self.commands.recv() => LoopEvent::Command(command),
             };
-            match turn {
-                Turn::Tick => self.on_tick(),
-                Turn::Room => {}
-                Turn::Swarm(event) => self.on_swarm_event(event),
-                Turn::Command(Some(command)) => self.on_command(command),
-                Turn::Command(None) => self.closing = true,
+            match event {
+                LoopEvent::Tick => self.on_tick(),
+                LoopEvent::Room => {}
+                LoopEvent::Swarm(event) => self.on_swarm_event(event),
+                LoopEvent::Command(Some(command)) => self.on_command(command),
+                LoopEvent::Command(None) => self.closing = true,
             }
         }
         self.close().await;
     }
 
-    /// Says goodbye to all peers, for as long as the configuration allows.
+    /// Closes all connections within [`crate::Timing::shutdown`].
     async fn close(&mut self) {
         self.swarm.behaviour_mut().gate.close();
         for peer in self.peers.keys().copied().collect::<Vec<_>>() {
-            self.disconnect(peer, crate::api::Gone::Shutdown);
+            self.disconnect(peer, DisconnectReason::Shutdown);
         }
         self.fail_all_requests();
         let mut deadline = time::sleep(self.config.timing.shutdown);
@@ -241,21 +240,21 @@ impl Service {
             }
         }
         self.drain_outbox();
-        tracing::debug!("network has ended");
+        tracing::debug!("network stopped");
     }
 
-    /// Milliseconds since the start: the time of everything that is decided here.
+    /// Milliseconds since the start; the time base of all decisions of the service.
     fn now_ms(&self) -> u64 {
         millis(time::now().saturating_duration_since(self.start))
     }
 
     fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::Behaviour(event) => match Sorted::from(event) {
-                Sorted::Gossip(event) => self.on_gossip(event),
-                Sorted::Requests(protocol, event) => self.on_request_event(protocol, event),
-                Sorted::Ping(event) => self.on_ping(event),
-                Sorted::Identify(event) => self.on_identify(event),
+            SwarmEvent::Behaviour(event) => match ProtocolEvent::from(event) {
+                ProtocolEvent::Gossip(event) => self.on_gossip(event),
+                ProtocolEvent::Requests(protocol, event) => self.on_request_event(protocol, event),
+                ProtocolEvent::Ping(event) => self.on_ping(event),
+                ProtocolEvent::Identify(event) => self.on_identify(event),
             },
             SwarmEvent::ConnectionEstablished {
                 peer_id,
@@ -301,23 +300,24 @@ impl Service {
             .gate
             .set_banned(self.scores.banned(now_ms));
         self.dial_due(now_ms);
-        self.look_after_peers(now_ms);
+        self.check_peers(now_ms);
         if buggify!("net.service.disconnect", 5_000)
             && let Some(peer) = self.peers.keys().next().copied()
         {
-            // A connection may end at any time; it is made again.
-            self.disconnect(peer, crate::api::Gone::Closed);
+            // A connection may end at any time and is redialled.
+            self.disconnect(peer, DisconnectReason::Closed);
         }
         if self.dropped > 0 && now_ms >= self.warned_ms + 10_000 {
             tracing::warn!(
                 dropped = self.dropped,
-                "the node does not keep up with its network"
+                "gossip was dropped because the node does not keep up with its network"
             );
-            (self.dropped, self.warned_ms) = (0, now_ms);
+            self.dropped = 0;
+            self.warned_ms = now_ms;
         }
     }
 
-    /// Whether an event that may be dropped has a place.
+    /// True when the queue has room for an event that may be dropped.
     fn has_room(&self) -> bool {
         !buggify!("net.service.no_room", 10_000)
             && self.outbox.len() < self.config.limits.max_queued_events
@@ -349,14 +349,15 @@ impl Service {
     }
 }
 
-/// Settings that nobody would choose and that work all the same: what the simulator runs with now and then.
-fn unusual(config: &mut Config) {
+/// Applies valid but unusual settings in some simulations.
+fn apply_unusual_settings(config: &mut Config) {
     if buggify!("net.config.slow_dials") {
-        (config.dial.initial_ms, config.dial.max_ms) =
-            (config.dial.initial_ms * 4, config.dial.max_ms * 2);
+        config.dial.initial_ms *= 4;
+        config.dial.max_ms *= 2;
     }
     if buggify!("net.config.fast_dials") {
-        (config.dial.initial_ms, config.dial.max_ms) = (20, 200);
+        config.dial.initial_ms = 20;
+        config.dial.max_ms = 200;
     }
     if buggify!("net.config.impatient_requests") {
         config.timing.request_timeout /= 2;
@@ -368,9 +369,7 @@ fn unusual(config: &mut Config) {
         config.limits.max_outbound = 2;
     }
     if buggify!("net.config.few_answers") {
-        (
-            config.limits.max_inbound,
-            config.limits.max_inbound_per_peer,
-        ) = (2, 1);
+        config.limits.max_inbound = 2;
+        config.limits.max_inbound_per_peer = 1;
     }
 }

@@ -1,4 +1,4 @@
-//! Connections: dialling, the status handshake, liveness, punishment, farewell.
+//! Connections: dialling, the status handshake, liveness, penalties and disconnection.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -11,18 +11,18 @@ use libp2p::{PeerId, identify, ping};
 
 use super::Service;
 use crate::addr::{PeerAddr, to_multiaddr, to_socket};
-use crate::api::{Event, Gone};
+use crate::api::{DisconnectReason, Event};
 use crate::behaviour::millis;
-use crate::handshake::{Mismatch, judge_identify};
+use crate::handshake::{Mismatch, check_identify};
 use crate::rate::TokenBucket;
 use crate::scores::{Offence, Standing};
 use crate::wire::{Protocol, Topic};
 
-/// Until a refused or unanswered status request is tried again.
+/// Delay before a refused or unanswered status request is repeated.
 const STATUS_RETRY_MS: u64 = 1000;
-/// A peer of another chain is disconnected so much later: by then it has learned the same about us, and says
-/// so in its own log, instead of wondering why nobody talks to it.
-const FAREWELL_MS: u64 = 1000;
+/// Delay before a peer of another chain is disconnected, so that it detects the mismatch too and
+/// logs the reason.
+const WRONG_CHAIN_CLOSE_DELAY_MS: u64 = 1000;
 
 /// A connected peer.
 pub(super) struct Peer {
@@ -30,39 +30,39 @@ pub(super) struct Peer {
     addr: SocketAddr,
     outbound: bool,
     since_ms: u64,
-    /// When it last showed a sign of life.
-    heard_ms: u64,
-    /// Its status was good, and the node knows of it.
+    /// Time of its last activity.
+    active_ms: u64,
+    /// Its status named our chain, and [`Event::PeerConnected`] was emitted.
     admitted: bool,
-    /// When to ask for its status; `None` while asked or answered.
+    /// When to request its status; `None` while a request is outstanding or answered.
     status_due_ms: Option<u64>,
-    /// Topics that it listens to.
+    /// Its subscriptions.
     topics: BTreeSet<Topic>,
-    /// The node was told that it listens.
-    announced: bool,
+    /// [`Event::PeerSubscribed`] was emitted.
+    subscribed: bool,
     pub(super) gossip_rate: TokenBucket,
     pub(super) request_rates: BTreeMap<Protocol, TokenBucket>,
-    /// Being disconnected, and why. Nothing it still says counts.
-    pub(super) leaving: Option<Gone>,
-    /// When a leaving peer is disconnected, if not at once.
+    /// Set while the peer is being disconnected. Its messages are ignored then.
+    pub(super) closing: Option<DisconnectReason>,
+    /// When a closing peer is disconnected, if not at once.
     close_at_ms: Option<u64>,
 }
 
 impl Service {
-    /// Learns an address, unless it is our own.
-    pub(super) fn learn_address(&mut self, addr: PeerAddr) {
+    /// Adds a known address, unless it is our own.
+    pub(super) fn add_address(&mut self, addr: PeerAddr) {
         let local = self.config.key.peer_id();
         if addr.peer == Some(local) || addr.socket == self.config.listen {
             return;
         }
         let now_ms = self.now_ms();
         if !self.dialler.add(addr.clone(), now_ms) {
-            tracing::warn!(%addr, "too many addresses are known, this one is not dialled");
+            tracing::warn!(%addr, "the limit of known addresses is reached");
         }
         self.update_expected();
     }
 
-    /// Tells the gate which peers have a known address.
+    /// Updates the gate's set of peers with a known address.
     fn update_expected(&mut self) {
         self.swarm
             .behaviour_mut()
@@ -71,9 +71,8 @@ impl Service {
     }
 
     pub(super) fn dial_due(&mut self, now_ms: u64) {
-        let (peers, scores) = (&self.peers, &self.scores);
-        let due = self.dialler.due(now_ms, |peer| {
-            peers.contains_key(peer) || scores.is_banned(peer, now_ms)
+        let due = self.dialler.take_due(now_ms, |peer| {
+            self.peers.contains_key(peer) || self.scores.is_banned(peer, now_ms)
         });
         for PeerAddr { socket, peer } in due {
             let addr = to_multiaddr(socket);
@@ -106,13 +105,15 @@ impl Service {
         tracing::debug!(%socket, %error, "dial failed");
         let now_ms = self.now_ms();
         match error {
-            DialError::LocalPeerId { .. } => return self.dialler.own(&socket),
-            DialError::WrongPeerId { obtained, .. } if self.strangers.insert(socket) => {
-                tracing::warn!(%socket, expected = ?peer, found = %obtained, "another node answers at this address");
+            DialError::LocalPeerId { .. } => return self.dialler.mark_own(&socket),
+            DialError::WrongPeerId { obtained, .. } if self.warned_addresses.insert(socket) => {
+                let expected = peer;
+                let found = obtained;
+                tracing::warn!(%socket, ?expected, %found, "another node answers at this address");
             }
             DialError::Denied { .. } => {
-                // Refused by our own gate, but now we know whose address it is: a connected peer is not
-                // dialled again, and an expected one finds a place next time.
+                // Our own gate refused the connection, but the identity is known now: a connected
+                // peer is not dialled again, and an expected one is admitted next time.
                 if let Some(peer) = peer {
                     self.dialler.identified(&socket, peer);
                     self.update_expected();
@@ -146,14 +147,14 @@ impl Service {
             addr,
             outbound: endpoint.is_dialer(),
             since_ms: now_ms,
-            heard_ms: now_ms,
+            active_ms: now_ms,
             admitted: false,
             status_due_ms: Some(now_ms),
             topics: BTreeSet::new(),
-            announced: false,
+            subscribed: false,
             gossip_rate: TokenBucket::new(limits.gossip_burst, limits.gossip_per_second, now_ms),
             request_rates: Protocol::ALL.into_iter().map(bucket).collect(),
-            leaving: None,
+            closing: None,
             close_at_ms: None,
         };
         tracing::debug!(peer = %id, %addr, outbound = peer.outbound, "connected");
@@ -185,33 +186,33 @@ impl Service {
             trace::event("net.disconnected", &id.to_bytes());
             self.emit(Event::PeerDisconnected {
                 peer: id,
-                reason: peer.leaving.unwrap_or(Gone::Closed),
+                reason: peer.closing.unwrap_or(DisconnectReason::Closed),
             });
         }
     }
 
-    /// Notes a sign of life. False when the peer is gone or going, and what it says counts no more.
-    pub(super) fn heard(&mut self, id: &PeerId) -> bool {
+    /// Records activity of the peer. False when it is disconnected or closing, and its messages
+    /// must be ignored.
+    pub(super) fn note_activity(&mut self, id: &PeerId) -> bool {
         let now_ms = self.now_ms();
         match self.peers.get_mut(id) {
-            Some(peer) if peer.leaving.is_none() => {
-                peer.heard_ms = now_ms;
+            Some(peer) if peer.closing.is_none() => {
+                peer.active_ms = now_ms;
                 true
             }
-            _ => false,
+            Some(_) | None => false,
         }
     }
 
-    /// Whether the peer has shown a sign of life since then.
-    pub(super) fn was_alive_after(&self, id: &PeerId, ms: u64) -> bool {
-        self.peers.get(id).is_some_and(|peer| peer.heard_ms >= ms)
+    pub(super) fn was_active_since(&self, id: &PeerId, ms: u64) -> bool {
+        self.peers.get(id).is_some_and(|peer| peer.active_ms >= ms)
     }
 
     pub(super) fn on_ping(&mut self, event: ping::Event) {
         match event.result {
             Ok(rtt) => {
                 tracing::trace!(peer = %event.peer, rtt_ms = millis(rtt), "pong");
-                self.heard(&event.peer);
+                self.note_activity(&event.peer);
             }
             Err(error) => tracing::debug!(peer = %event.peer, %error, "ping failed"),
         }
@@ -221,22 +222,22 @@ impl Service {
         let identify::Event::Received { peer_id, info, .. } = event else {
             return;
         };
-        if !self.heard(&peer_id) {
+        if !self.note_activity(&peer_id) {
             return;
         }
         let protocols = info.protocols.iter().map(|protocol| protocol.as_ref());
-        if let Err(mismatch) = judge_identify(&self.config.chain, &info.protocol_version, protocols)
+        if let Err(mismatch) = check_identify(&self.config.chain, &info.protocol_version, protocols)
         {
-            self.wrong_chain(peer_id, mismatch);
+            self.refuse_wrong_chain(peer_id, mismatch);
         }
     }
 
-    /// The peer's status names our chain.
+    /// Admits a peer whose status names our chain.
     pub(super) fn admit(&mut self, id: PeerId) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        if peer.admitted || peer.leaving.is_some() {
+        if peer.admitted || peer.closing.is_some() {
             return;
         }
         peer.admitted = true;
@@ -250,41 +251,43 @@ impl Service {
         self.dialler.admitted(&id);
         trace::event("net.connected", &id.to_bytes());
         self.emit(event);
-        self.announce_listener(id);
+        self.report_subscribed(id);
     }
 
-    /// The peer listens to one more topic, or to one less.
-    pub(super) fn on_subscription(&mut self, id: PeerId, topic: Topic, listens: bool) {
-        if !self.heard(&id) {
+    /// The peer has subscribed to a topic, or unsubscribed from it.
+    pub(super) fn on_subscription(&mut self, id: PeerId, topic: Topic, is_subscribed: bool) {
+        if !self.note_activity(&id) {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&id) {
-            if listens {
-                peer.topics.insert(topic)
+            if is_subscribed {
+                peer.topics.insert(topic);
             } else {
-                peer.topics.remove(&topic)
-            };
+                peer.topics.remove(&topic);
+            }
         }
-        self.announce_listener(id);
+        self.report_subscribed(id);
     }
 
-    fn announce_listener(&mut self, id: PeerId) {
+    /// Emits [`Event::PeerSubscribed`] once an admitted peer has subscribed to all topics.
+    fn report_subscribed(&mut self, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(&id)
             && peer.admitted
-            && !peer.announced
+            && !peer.subscribed
             && Topic::ALL.iter().all(|topic| peer.topics.contains(topic))
         {
-            peer.announced = true;
-            self.emit(Event::PeerListens { peer: id });
+            peer.subscribed = true;
+            self.emit(Event::PeerSubscribed { peer: id });
         }
     }
 
-    /// Refuses a peer of another chain, for as long as nobody is likely to have reconfigured it.
-    pub(super) fn wrong_chain(&mut self, id: PeerId, mismatch: Mismatch) {
+    /// Bans a peer of another chain for [`crate::Timing::wrong_chain_ban`], after which its
+    /// operator may have reconfigured it.
+    pub(super) fn refuse_wrong_chain(&mut self, id: PeerId, mismatch: Mismatch) {
         if self
             .peers
             .get(&id)
-            .is_none_or(|peer| peer.leaving.is_some())
+            .is_none_or(|peer| peer.closing.is_some())
         {
             return;
         }
@@ -294,13 +297,13 @@ impl Service {
             .ban(id, millis(self.config.timing.wrong_chain_ban), now_ms);
         self.emit(Event::WrongChain { peer: id, mismatch });
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.leaving = Some(Gone::WrongChain);
-            peer.close_at_ms = Some(now_ms + FAREWELL_MS);
+            peer.closing = Some(DisconnectReason::WrongChain);
+            peer.close_at_ms = Some(now_ms + WRONG_CHAIN_CLOSE_DELAY_MS);
         }
     }
 
-    /// Takes points off, and bans at the limit.
-    pub(super) fn punish(&mut self, id: PeerId, offence: Offence) {
+    /// Charges the peer with an offence, and disconnects it when that leads to a ban.
+    pub(super) fn penalize(&mut self, id: PeerId, offence: Offence) {
         let now_ms = self.now_ms();
         if self.scores.is_banned(&id, now_ms) {
             return;
@@ -310,33 +313,34 @@ impl Service {
                 tracing::debug!(peer = %id, ?offence, score, "peer misbehaved");
             }
             Standing::Banned { until_ms } => {
-                tracing::warn!(peer = %id, ?offence, for_ms = until_ms.saturating_sub(now_ms), "peer banned");
+                let for_ms = until_ms.saturating_sub(now_ms);
+                tracing::warn!(peer = %id, ?offence, for_ms, "peer banned");
                 trace::event("net.banned", &id.to_bytes());
                 trace::reached("state.net.banned");
                 self.emit(Event::Banned { peer: id, offence });
-                self.disconnect(id, Gone::Banned);
+                self.disconnect(id, DisconnectReason::Banned);
             }
         }
     }
 
-    /// Closes the connection, if there is one, and brings the gate up to date with the bans.
-    pub(super) fn disconnect(&mut self, id: PeerId, reason: Gone) {
+    /// Updates the gate's bans and closes the peer's connection, if there is one.
+    pub(super) fn disconnect(&mut self, id: PeerId, reason: DisconnectReason) {
         let now_ms = self.now_ms();
         self.swarm
             .behaviour_mut()
             .gate
             .set_banned(self.scores.banned(now_ms));
         if let Some(peer) = self.peers.get_mut(&id)
-            && (peer.leaving.is_none() || peer.close_at_ms.take().is_some())
+            && (peer.closing.is_none() || peer.close_at_ms.take().is_some())
         {
-            peer.leaving = peer.leaving.or(Some(reason));
-            // An error would mean that the connection has closed already; then its event is on the way.
+            peer.closing = peer.closing.or(Some(reason));
+            // An error means that the connection has already closed, and its event follows.
             let _ = self.swarm.disconnect_peer_id(id);
         }
     }
 
-    /// Liveness, deadlines of the handshake, status requests that are due.
-    pub(super) fn look_after_peers(&mut self, now_ms: u64) {
+    /// Checks the liveness and the handshake deadline of every peer, and sends due status requests.
+    pub(super) fn check_peers(&mut self, now_ms: u64) {
         let timing = self.config.timing;
         let silence_ms = millis(timing.ping_interval).saturating_add(millis(timing.ping_timeout));
         let handshake_ms = millis(timing.handshake_timeout);
@@ -344,22 +348,22 @@ impl Service {
             let Some(peer) = self.peers.get_mut(&id) else {
                 continue;
             };
-            if peer.leaving.is_some() {
+            if peer.closing.is_some() {
                 if peer.close_at_ms.take_if(|at| *at <= now_ms).is_some() {
-                    // As in `disconnect`: an error means that it has closed already.
+                    // As in `disconnect`, an error means that the connection has already closed.
                     let _ = self.swarm.disconnect_peer_id(id);
                 }
                 continue;
             }
-            if now_ms.saturating_sub(peer.heard_ms) > silence_ms {
+            if now_ms.saturating_sub(peer.active_ms) > silence_ms {
                 trace::reached("state.net.silent");
-                tracing::debug!(peer = %id, "no sign of life");
-                self.disconnect(id, Gone::Silent);
+                tracing::debug!(peer = %id, "peer is silent");
+                self.disconnect(id, DisconnectReason::Silent);
             } else if !peer.admitted && now_ms.saturating_sub(peer.since_ms) > handshake_ms {
                 trace::reached("state.net.no_status");
                 tracing::debug!(peer = %id, "no status in time");
-                self.punish(id, Offence::NoStatus);
-                self.disconnect(id, Gone::Closed);
+                self.penalize(id, Offence::NoStatus);
+                self.disconnect(id, DisconnectReason::Closed);
             } else {
                 self.send_due_status(id, now_ms);
             }
@@ -367,17 +371,16 @@ impl Service {
     }
 
     pub(super) fn send_due_status(&mut self, id: PeerId, now_ms: u64) {
-        let (Some(status), Some(peer)) = (&self.status, self.peers.get_mut(&id)) else {
-            return;
-        };
-        if peer.status_due_ms.is_some_and(|due| due <= now_ms) {
+        if let Some(peer) = self.peers.get_mut(&id)
+            && peer.status_due_ms.is_some_and(|due| due <= now_ms)
+            && let Some(status) = self.status.clone()
+        {
             peer.status_due_ms = None;
-            let status = status.clone();
             self.send_own_status(id, &status);
         }
     }
 
-    /// The status request was refused or lost: ask again soon.
+    /// Schedules another status request after one that was refused or lost.
     pub(super) fn retry_status(&mut self, id: &PeerId) {
         let now_ms = self.now_ms();
         if let Some(peer) = self.peers.get_mut(id) {

@@ -1,4 +1,4 @@
-//! Questions and answers in both directions.
+//! Requests and responses in both directions.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use super::Service;
 use crate::api::{Event, InboundId, RequestError, RequestId};
 use crate::behaviour::{Channel, RequestEvent, millis};
 use crate::codec::{FrameError, Refusal, Request, Response};
-use crate::handshake::{ChainTag, judge_tag};
+use crate::handshake::{ChainTag, check_tag};
 use crate::interceptor;
 use crate::scores::Offence;
 use crate::wire::Protocol;
 
-/// A question of a peer that waits for the node's answer.
+/// A request of a peer that the node has not answered.
 struct Inbound {
     peer: PeerId,
     protocol: Protocol,
@@ -24,15 +24,14 @@ struct Inbound {
     channel: Channel,
 }
 
-/// A question of ours that waits for the peer's answer. Without an id it is the status request of the
-/// handshake.
+/// An outstanding request of ours. Without an id it is the status request of the handshake.
 struct Outbound {
     id: Option<RequestId>,
     peer: PeerId,
     sent_ms: u64,
 }
 
-/// All questions under way.
+/// All outstanding requests.
 #[derive(Default)]
 pub(super) struct Requests {
     inbound: BTreeMap<InboundId, Inbound>,
@@ -41,7 +40,7 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// The peer is gone, and whatever it asked.
+    /// Drops the unanswered requests of a disconnected peer.
     pub(super) fn forget_peer(&mut self, peer: &PeerId) {
         self.inbound.retain(|_, inbound| inbound.peer != *peer);
     }
@@ -106,7 +105,7 @@ impl Service {
                 error,
                 ..
             } => {
-                tracing::debug!(%peer, ?protocol, %error, "a request of a peer ended without an answer");
+                tracing::debug!(%peer, ?protocol, %error, "a peer's request ended unanswered");
                 self.requests.forget(protocol, request_id);
             }
             Rr::ResponseSent { .. } => {}
@@ -121,14 +120,14 @@ impl Service {
         payload: Request,
         channel: Channel,
     ) {
-        if !self.heard(&peer) {
+        if !self.note_activity(&peer) {
             return;
         }
         let payload = match payload {
             Ok(payload) => payload,
             Err(error) => {
                 tracing::debug!(%peer, ?protocol, %error, "malformed request");
-                return self.punish(peer, offence_of(error));
+                return self.penalize(peer, offence_of(error));
             }
         };
         let now_ms = self.now_ms();
@@ -140,7 +139,7 @@ impl Service {
         if !interceptor::is_within_request_rate(is_within) {
             alys_runtime::trace::reached("state.net.rate_exceeded");
             self.answer(protocol, channel, Err(Refusal::RateExceeded));
-            return self.punish(peer, Offence::RateExceeded);
+            return self.penalize(peer, Offence::RateExceeded);
         }
         let limits = &self.config.limits;
         if !self.has_room()
@@ -175,19 +174,20 @@ impl Service {
         });
     }
 
-    /// Takes the chain tag off a status message, and acts on it. `None` when the peer is not welcome.
+    /// Strips and checks the chain tag of a status message, and admits the peer. `None` when the
+    /// peer is refused.
     fn check_status(&mut self, peer: PeerId, message: Vec<u8>) -> Option<Vec<u8>> {
         let Some((theirs, status)) = ChainTag::split(&message) else {
-            self.punish(peer, Offence::MalformedFrame);
+            self.penalize(peer, Offence::MalformedFrame);
             return None;
         };
-        match judge_tag(&self.config.chain, &theirs) {
+        match check_tag(&self.config.chain, &theirs) {
             Ok(()) => {
                 self.admit(peer);
                 Some(status.to_vec())
             }
             Err(mismatch) => {
-                self.wrong_chain(peer, mismatch);
+                self.refuse_wrong_chain(peer, mismatch);
                 None
             }
         }
@@ -201,12 +201,13 @@ impl Service {
             ..
         }) = self.requests.inbound.remove(&id)
         else {
-            tracing::debug!(?id, "an answer came too late");
+            tracing::debug!(?id, "the answer is too late");
             return;
         };
         let response = match (protocol, response) {
             (_, Ok(payload)) if payload.len() > protocol.max_response() => {
-                tracing::error!(%peer, ?protocol, bytes = payload.len(), "our answer is too long to be sent");
+                let bytes = payload.len();
+                tracing::error!(%peer, ?protocol, bytes, "our answer exceeds its size limit");
                 Err(Refusal::Unavailable)
             }
             (Protocol::Status, Ok(status)) => Ok(self.config.chain.prefix(&status)),
@@ -216,7 +217,7 @@ impl Service {
     }
 
     fn answer(&mut self, protocol: Protocol, channel: Channel, response: Result<Vec<u8>, Refusal>) {
-        // An error means that the connection ended meanwhile: then nobody waits.
+        // An error means that the connection has ended, so the answer is no longer needed.
         let _ = self
             .swarm
             .behaviour_mut()
@@ -240,7 +241,7 @@ impl Service {
         } else if self
             .peers
             .get(&peer)
-            .is_none_or(|peer| peer.leaving.is_some())
+            .is_none_or(|peer| peer.closing.is_some())
         {
             Some(RequestError::NotConnected)
         } else if self.requests.outbound.len() >= limit {
@@ -293,19 +294,19 @@ impl Service {
         let Some(Outbound { id, .. }) = self.requests.outbound.remove(&(protocol, request)) else {
             return;
         };
-        let known = self.heard(&peer);
+        let is_connected = self.note_activity(&peer);
         let result = match response {
             Err(error) => {
-                self.punish(peer, offence_of(error));
+                self.penalize(peer, offence_of(error));
                 Err(RequestError::Malformed(error))
             }
             Ok(Err(refusal)) => Err(RequestError::Refused(refusal)),
-            Ok(Ok(message)) if protocol == Protocol::Status => match known {
-                true => self
-                    .check_status(peer, message)
-                    .ok_or(RequestError::WrongChain),
-                false => Err(RequestError::Disconnected),
-            },
+            Ok(Ok(_)) if protocol == Protocol::Status && !is_connected => {
+                Err(RequestError::Disconnected)
+            }
+            Ok(Ok(message)) if protocol == Protocol::Status => self
+                .check_status(peer, message)
+                .ok_or(RequestError::WrongChain),
             Ok(Ok(payload)) => Ok(payload),
         };
         self.finish(id, peer, result);
@@ -328,12 +329,10 @@ impl Service {
             OutboundFailure::DialFailure => RequestError::NotConnected,
             OutboundFailure::Timeout => {
                 alys_runtime::trace::reached("state.net.request_timeout");
-                // A link that is down is nobody's fault.
-                if self.was_alive_after(
-                    &peer,
-                    sent_ms + millis(self.config.timing.request_timeout) / 2,
-                ) {
-                    self.punish(peer, Offence::SlowAnswer);
+                // A silent peer may be behind a broken link, which is not its fault.
+                let half_ms = millis(self.config.timing.request_timeout) / 2;
+                if self.was_active_since(&peer, sent_ms + half_ms) {
+                    self.penalize(peer, Offence::SlowAnswer);
                 }
                 RequestError::Timeout
             }
@@ -358,7 +357,7 @@ impl Service {
         }
     }
 
-    /// The service ends: every request of ours gets its answer.
+    /// Answers all outstanding requests with an error, because the service ends.
     pub(super) fn fail_all_requests(&mut self) {
         for (_, Outbound { id, peer, .. }) in std::mem::take(&mut self.requests.outbound) {
             if let Some(id) = id {

@@ -1,4 +1,5 @@
-//! Whole services against each other, over real TCP or over simulated links: `cargo test`, `cargo sim-test`.
+//! Tests of whole services against each other: over TCP with `cargo test`, over simulated links
+//! with `cargo sim-test`.
 
 mod gossip;
 mod peers;
@@ -16,33 +17,34 @@ use alys_runtime::{JoinHandle, spawn, time};
 use libp2p::PeerId;
 
 use crate::{
-    ChainTag, Command, Config, Event, Events, Gone, Handle, NodeKey, PeerAddr, Protocol, Refusal,
-    RequestError, RequestId, Service, Topic, Verdict,
+    ChainTag, Command, Config, DisconnectReason, Event, Events, GossipVerdict, Handle, NodeKey,
+    PeerAddr, Protocol, Refusal, RequestError, RequestId, Service, Topic,
 };
 
 pub(super) const CHAIN: ChainTag = ChainTag {
     genesis: [0xa1; 32],
     fork: [1; 32],
 };
-/// Gossip that begins with this is rejected by every puppet.
+/// Every test node rejects gossip that begins with this.
 pub(super) const BAD: &[u8] = b"bad";
-/// Gossip that begins with this is accepted by nobody and blamed on nobody.
+/// Every test node ignores gossip that begins with this.
 pub(super) const STALE: &[u8] = b"stale";
-/// A request that is never answered.
+/// Test nodes never answer this request.
 pub(super) const SILENCE: &[u8] = b"silence";
-/// A request that is refused.
+/// Test nodes refuse this request.
 pub(super) const REFUSE: &[u8] = b"refuse";
-/// A request whose answer is 100 KiB.
+/// Test nodes answer this request with 100 KiB.
 pub(super) const LONG: &[u8] = b"long";
 
-/// What a puppet has seen, over all its lives.
+/// The events that a test node has received, over all its incarnations.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) gossip: BTreeMap<Vec<u8>, usize>,
     pub(super) connected: BTreeMap<PeerId, bool>,
-    pub(super) listening: BTreeMap<PeerId, bool>,
+    pub(super) subscribed: BTreeMap<PeerId, bool>,
+    /// Connections that were established.
     pub(super) arrivals: usize,
-    pub(super) gone: Vec<(PeerId, Gone)>,
+    pub(super) disconnected: Vec<(PeerId, DisconnectReason)>,
     pub(super) responses: BTreeMap<RequestId, Result<Vec<u8>, RequestError>>,
     pub(super) statuses: BTreeMap<PeerId, Vec<u8>>,
     pub(super) wrong_chain: Vec<(PeerId, String)>,
@@ -50,22 +52,19 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn listeners(&self) -> usize {
-        self.listening.values().filter(|listens| **listens).count()
+    pub(super) fn subscribers(&self) -> usize {
+        self.subscribed.values().filter(|is| **is).count()
     }
 
-    /// A new life of the process: nobody is connected.
+    /// A new incarnation of the process begins without connections.
     #[cfg(madsim)]
-    pub(super) fn begin_again(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.connected.clear();
-        self.listening.clear();
+        self.subscribed.clear();
     }
 
     pub(super) fn peers(&self) -> usize {
-        self.connected
-            .values()
-            .filter(|connected| **connected)
-            .count()
+        self.connected.values().filter(|is| **is).count()
     }
 
     pub(super) fn times(&self, payload: &[u8]) -> usize {
@@ -73,8 +72,8 @@ impl Seen {
     }
 }
 
-/// A service and a node above it that does as it is told.
-pub(super) struct Puppet {
+/// A service with a scripted node above it.
+pub(super) struct TestNode {
     pub(super) handle: Handle,
     seen: Arc<Mutex<Seen>>,
     service: JoinHandle<()>,
@@ -88,12 +87,12 @@ pub(super) fn config(n: u8, peers: Vec<PeerAddr>) -> Config {
     Config::new(key(n), CHAIN, SocketAddr::from(([127, 0, 0, 1], 0)), peers)
 }
 
-/// Plays the node until the service ends.
+/// Answers events as a node does, until the service ends.
 pub(super) async fn play(handle: Handle, mut events: Events, seen: Arc<Mutex<Seen>>) {
     let send = |command| {
         let handle = handle.clone();
         async move {
-            // The service may be ending.
+            // The service may have ended.
             let _ = handle.send(command).await;
         }
     };
@@ -105,9 +104,9 @@ pub(super) async fn play(handle: Handle, mut events: Events, seen: Arc<Mutex<See
         match event {
             Event::Gossip { id, payload, .. } => {
                 let verdict = match &payload {
-                    bad if bad.starts_with(BAD) => Verdict::Reject,
-                    stale if stale.starts_with(STALE) => Verdict::Ignore,
-                    _ => Verdict::Accept,
+                    bad if bad.starts_with(BAD) => GossipVerdict::Reject,
+                    stale if stale.starts_with(STALE) => GossipVerdict::Ignore,
+                    _ => GossipVerdict::Accept,
                 };
                 *seen
                     .lock()
@@ -132,29 +131,29 @@ pub(super) async fn play(handle: Handle, mut events: Events, seen: Arc<Mutex<See
                 };
                 send(Command::Respond { id, response }).await;
             }
-            event => note(&mut seen.lock().expect("no panic"), event),
+            event => record(&mut seen.lock().expect("no panic"), event),
         }
     }
 }
 
-fn note(seen: &mut Seen, event: Event) {
+fn record(seen: &mut Seen, event: Event) {
     match event {
         Event::PeerConnected { peer, .. } => {
             seen.arrivals += 1;
             seen.connected.insert(peer, true);
         }
-        Event::PeerListens { peer } => {
-            seen.listening.insert(peer, true);
+        Event::PeerSubscribed { peer } => {
+            seen.subscribed.insert(peer, true);
         }
         Event::PeerDisconnected { peer, reason } => {
             seen.connected.insert(peer, false);
-            seen.listening.insert(peer, false);
-            seen.gone.push((peer, reason));
+            seen.subscribed.insert(peer, false);
+            seen.disconnected.push((peer, reason));
         }
         Event::Response { id, result, .. } => {
             assert!(
                 seen.responses.insert(id, result).is_none(),
-                "one answer a request"
+                "one response per request"
             );
         }
         Event::Status { peer, status } => {
@@ -166,11 +165,11 @@ fn note(seen: &mut Seen, event: Event) {
     }
 }
 
-impl Puppet {
+impl TestNode {
     pub(super) async fn start(config: Config) -> Self {
         let (service, handle, events) = Service::bind(config).await.expect("the port is free");
         let seen = Arc::new(Mutex::new(Seen::default()));
-        spawn("puppet", play(handle.clone(), events, seen.clone()));
+        spawn("test-node", play(handle.clone(), events, seen.clone()));
         Self {
             handle,
             seen,
@@ -178,24 +177,24 @@ impl Puppet {
         }
     }
 
-    /// `count` services that know each other's addresses; all but the first know the identities too.
+    /// `count` services that know each other's addresses, without identities.
     pub(super) async fn federation(count: u8) -> Vec<Self> {
-        let mut puppets: Vec<Self> = Vec::new();
+        let mut nodes: Vec<Self> = Vec::new();
         for n in 1..=count {
-            puppets.push(Self::start(config(n, vec![])).await);
+            nodes.push(Self::start(config(n, vec![])).await);
         }
-        for puppet in &puppets {
-            for other in puppets.iter().filter(|other| other.id() != puppet.id()) {
-                puppet.command(Command::Dial {
+        for node in &nodes {
+            for other in nodes.iter().filter(|other| other.id() != node.id()) {
+                node.command(Command::Dial {
                     addr: other.addr_only(),
                 });
             }
         }
-        puppets
+        nodes
     }
 
     pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().expect("no puppet panics")
+        self.seen.lock().expect("no panic")
     }
 
     pub(super) fn id(&self) -> PeerId {
@@ -233,17 +232,14 @@ impl Puppet {
     }
 
     pub(super) async fn connected_with(&self, peers: usize) {
-        eventually("peers listen", SOON, || self.seen().listeners() == peers).await;
+        eventually("subscribed", SOON, || self.seen().subscribers() == peers).await;
     }
 }
 
-/// Long enough on a busy machine; in simulation it costs nothing.
+/// A timeout for busy machines. In simulation it costs no real time.
 pub(super) const SOON: Duration = Duration::from_secs(20);
 
-/// Waits until `holds`.
-///
-/// # Panics
-/// When it does not in time.
+/// Waits until `holds`, and panics after `within`.
 pub(super) async fn eventually(what: &str, within: Duration, holds: impl Fn() -> bool) {
     let end = time::now() + within;
     while !holds() {

@@ -5,39 +5,33 @@ use alys_runtime::block_on_main;
 use alys_runtime::io::AsyncWriteExt;
 use alys_runtime::net::Stream;
 
-use super::{CHAIN, Puppet, SOON, config, eventually, key, pause};
-use crate::{ChainTag, Command, Gone, Service, SetupError, Topic};
+use super::{CHAIN, SOON, TestNode, config, eventually, key, pause};
+use crate::{ChainTag, Command, DisconnectReason, Service, SetupError, Topic};
 
 #[test]
-fn simultaneous_dials_end_with_one_stable_connection_each() {
+fn simultaneous_dials_leave_one_stable_connection_per_pair() {
     block_on_main(async {
-        let puppets = Puppet::federation(5).await;
-        for puppet in &puppets {
-            puppet.connected_with(4).await;
+        let nodes = TestNode::federation(5).await;
+        for node in &nodes {
+            node.connected_with(4).await;
         }
         pause(3000).await;
-        let before: Vec<usize> = puppets
-            .iter()
-            .map(|puppet| puppet.seen().arrivals)
-            .collect();
+        let before: Vec<usize> = nodes.iter().map(|node| node.seen().arrivals).collect();
         pause(3000).await;
-        let after: Vec<usize> = puppets
-            .iter()
-            .map(|puppet| puppet.seen().arrivals)
-            .collect();
-        assert_eq!(before, after, "nobody comes and goes");
-        assert!(puppets.iter().all(|puppet| puppet.seen().peers() == 4));
+        let after: Vec<usize> = nodes.iter().map(|node| node.seen().arrivals).collect();
+        assert_eq!(before, after, "connections are stable");
+        assert!(nodes.iter().all(|node| node.seen().peers() == 4));
     });
 }
 
 #[test]
 fn statuses_are_exchanged_on_every_connection() {
     block_on_main(async {
-        let puppets = Puppet::federation(2).await;
-        for (puppet, other) in [(&puppets[0], &puppets[1]), (&puppets[1], &puppets[0])] {
+        let nodes = TestNode::federation(2).await;
+        for (node, other) in [(&nodes[0], &nodes[1]), (&nodes[1], &nodes[0])] {
             let expected = Some(b"answered".to_vec());
             eventually("a status", SOON, || {
-                puppet.seen().statuses.get(&other.id()).cloned() == expected
+                node.seen().statuses.get(&other.id()).cloned() == expected
             })
             .await;
         }
@@ -46,7 +40,7 @@ fn statuses_are_exchanged_on_every_connection() {
 
 #[test]
 fn another_genesis_or_fork_ends_the_connection_with_both_named() {
-    let strangers = [
+    let mismatches = [
         (
             ChainTag {
                 genesis: [0xb2; 32],
@@ -66,54 +60,54 @@ fn another_genesis_or_fork_ends_the_connection_with_both_named() {
             "02".repeat(32),
         ),
     ];
-    for (chain, what, ours, theirs) in strangers {
+    for (chain, what, ours, theirs) in mismatches {
         block_on_main(async move {
-            let puppet = Puppet::start(config(1, vec![])).await;
-            let mut other = config(2, vec![puppet.addr_only()]);
+            let node = TestNode::start(config(1, vec![])).await;
+            let mut other = config(2, vec![node.addr_only()]);
             other.chain = chain;
-            let other = Puppet::start(other).await;
+            let other = TestNode::start(other).await;
             for (here, there, ours, theirs) in [
-                (&puppet, &other, &ours, &theirs),
-                (&other, &puppet, &theirs, &ours),
+                (&node, &other, &ours, &theirs),
+                (&other, &node, &theirs, &ours),
             ] {
                 eventually(what, SOON, || !here.seen().wrong_chain.is_empty()).await;
-                let (who, text) = here.seen().wrong_chain[0].clone();
-                assert_eq!(who, there.id());
+                let (peer, text) = here.seen().wrong_chain[0].clone();
+                assert_eq!(peer, there.id());
                 assert_eq!(
                     text,
                     format!("{what}: ours is {ours}, the peer's is {theirs}")
                 );
             }
             pause(1500).await;
-            for here in [&puppet, &other] {
-                assert_eq!(here.seen().peers(), 0, "they stay apart");
-                assert_eq!(here.seen().wrong_chain.len(), 1, "and it is said once");
+            for here in [&node, &other] {
+                assert_eq!(here.seen().peers(), 0, "no connection");
+                assert_eq!(here.seen().wrong_chain.len(), 1, "reported once");
             }
         });
     }
 }
 
 #[test]
-fn a_restarted_peer_is_found_again() {
+fn a_restarted_peer_is_redialled() {
     block_on_main(async {
-        let stays = Puppet::start(config(1, vec![])).await;
-        let goes = Puppet::start(config(2, vec![stays.addr_only()])).await;
+        let stays = TestNode::start(config(1, vec![])).await;
+        let goes = TestNode::start(config(2, vec![stays.addr_only()])).await;
         let at = goes.addr();
         stays.command(Command::Dial { addr: at.clone() });
         stays.connected_with(1).await;
         goes.connected_with(1).await;
         goes.stop().await;
-        // Both dial, so one of two connections may have been closed before.
-        let closed = (at.peer.expect("known"), Gone::Closed);
-        eventually("the farewell", SOON, || {
-            stays.seen().peers() == 0 && stays.seen().gone.contains(&closed)
+        // Both sides dial, so a duplicate connection may have closed before.
+        let closed = (at.peer.expect("known"), DisconnectReason::Closed);
+        eventually("disconnected", SOON, || {
+            stays.seen().peers() == 0 && stays.seen().disconnected.contains(&closed)
         })
         .await;
         pause(3000).await;
-        // It comes back knowing nobody, so it has to be dialled.
+        // It restarts without known addresses, so the other side must dial.
         let mut again = config(2, vec![]);
         again.listen = at.socket;
-        let again = Puppet::start(again).await;
+        let again = TestNode::start(again).await;
         stays.connected_with(1).await;
         again.connected_with(1).await;
         stays.publish(Topic::Approvals, b"welcome");
@@ -122,29 +116,29 @@ fn a_restarted_peer_is_found_again() {
 }
 
 #[test]
-fn an_aborted_service_leaves_nothing_behind() {
+fn an_aborted_service_releases_its_port_and_connections() {
     block_on_main(async {
-        let stays = Puppet::start(config(1, vec![])).await;
-        let dies = Puppet::start(config(2, vec![stays.addr()])).await;
+        let stays = TestNode::start(config(1, vec![])).await;
+        let dies = TestNode::start(config(2, vec![stays.addr()])).await;
         stays.connected_with(1).await;
         let socket = dies.handle.local_addr();
         dies.service.abort();
-        eventually("it is noticed", SOON, || stays.seen().peers() == 0).await;
+        eventually("disconnected", SOON, || stays.seen().peers() == 0).await;
         let mut again = config(2, vec![stays.addr()]);
         again.listen = socket;
-        let again = Puppet::start(again).await;
+        let again = TestNode::start(again).await;
         stays.connected_with(1).await;
         again.connected_with(1).await;
     });
 }
 
 #[test]
-fn a_peer_that_says_nothing_of_itself_is_dropped() {
+fn a_peer_without_a_status_is_banned() {
     block_on_main(async {
         let mut strict = config(1, vec![]);
         strict.timing.handshake_timeout = Duration::from_secs(1);
-        let strict = Puppet::start(strict).await;
-        // Its node never sends a status, nor answers any.
+        let strict = TestNode::start(strict).await;
+        // Its node neither sends nor answers a status.
         let (service, handle, mut events) = Service::bind(config(2, vec![strict.addr()]))
             .await
             .expect("the port is free");
@@ -154,7 +148,7 @@ fn a_peer_that_says_nothing_of_itself_is_dropped() {
             "events",
             async move { while events.next().await.is_some() {} },
         );
-        // 20 points each time: five times.
+        // Five times 20 points lead to a ban.
         eventually("the ban", 2 * SOON, || strict.seen().banned == [mute]).await;
         assert_eq!(strict.seen().arrivals, 0);
         drop(handle);
@@ -162,42 +156,45 @@ fn a_peer_that_says_nothing_of_itself_is_dropped() {
 }
 
 #[test]
-fn strangers_find_no_place_when_all_are_taken_but_known_peers_do() {
+fn known_peers_may_exceed_the_peer_limit_and_unknown_ones_may_not() {
     block_on_main(async {
         let mut small = config(1, vec![]);
         small.limits.max_peers = 2;
-        let small = Puppet::start(small).await;
-        let mut guests = Vec::new();
+        let small = TestNode::start(small).await;
+        let mut others = Vec::new();
         for n in 2..=4 {
-            guests.push(Puppet::start(config(n, vec![small.addr()])).await);
+            others.push(TestNode::start(config(n, vec![small.addr()])).await);
         }
         small.connected_with(2).await;
         pause(1500).await;
         assert_eq!(small.seen().peers(), 2);
-        let outside = guests
+        let outside = others
             .iter()
-            .find(|guest| guest.seen().peers() == 0)
-            .expect("one found no place");
+            .find(|other| other.seen().peers() == 0)
+            .expect("one was refused");
         small.command(Command::Dial {
             addr: outside.addr(),
         });
-        eventually("room for a known one", SOON, || small.seen().peers() == 3).await;
+        eventually("the known peer is connected", SOON, || {
+            small.seen().peers() == 3
+        })
+        .await;
     });
 }
 
 #[test]
 fn a_banned_peer_is_refused_and_a_pardoned_one_is_not() {
     block_on_main(async {
-        let judge = Puppet::start(config(1, vec![])).await;
-        // One side dials: of two connections one would be closed, and that is a farewell too.
-        let other = Puppet::start(config(2, vec![judge.addr_only()])).await;
+        let judge = TestNode::start(config(1, vec![])).await;
+        // Only one side dials, because closing a duplicate connection would be a disconnection too.
+        let other = TestNode::start(config(2, vec![judge.addr_only()])).await;
         judge.connected_with(1).await;
         judge.command(Command::Ban {
             peer: other.id(),
             duration: Duration::from_secs(3600),
         });
-        eventually("the farewell", SOON, || {
-            judge.seen().gone == [(other.id(), Gone::Banned)]
+        eventually("disconnected", SOON, || {
+            judge.seen().disconnected == [(other.id(), DisconnectReason::Banned)]
         })
         .await;
         pause(1500).await;
@@ -213,7 +210,7 @@ fn a_banned_peer_is_refused_and_a_pardoned_one_is_not() {
 #[test]
 fn a_used_port_is_an_error_that_names_it() {
     block_on_main(async {
-        let first = Puppet::start(config(1, vec![])).await;
+        let first = TestNode::start(config(1, vec![])).await;
         let mut second = config(2, vec![]);
         second.listen = first.handle.local_addr();
         let Err(error) = Service::bind(second).await else {
@@ -223,19 +220,20 @@ fn a_used_port_is_an_error_that_names_it() {
             error.to_string(),
             format!("cannot listen on {}", first.handle.local_addr())
         );
-        assert!(
-            matches!(error, SetupError::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse)
-        );
+        let SetupError::Listen { source, .. } = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(source.kind(), std::io::ErrorKind::AddrInUse);
     });
 }
 
 #[test]
-fn garbage_on_the_port_and_dead_addresses_disturb_nobody() {
+fn garbage_on_the_port_and_dead_addresses_do_no_harm() {
     block_on_main(async {
-        let puppet = Puppet::start(config(1, vec![])).await;
+        let node = TestNode::start(config(1, vec![])).await;
         let mut streams = Vec::new();
         for n in 0..40u8 {
-            let mut stream = Stream::connect(puppet.handle.local_addr())
+            let mut stream = Stream::connect(node.handle.local_addr())
                 .await
                 .expect("it listens");
             stream
@@ -248,47 +246,45 @@ fn garbage_on_the_port_and_dead_addresses_disturb_nobody() {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
         let other = config(
             2,
-            vec![puppet.addr(), "127.0.0.1:1".parse().expect("an address")],
+            vec![node.addr(), "127.0.0.1:1".parse().expect("an address")],
         );
-        let other = Puppet::start(other).await;
+        let other = TestNode::start(other).await;
         other.command(Command::Dial {
             addr: other.addr_only(),
         });
-        // Nobody, but expected, at a known address.
+        // No node listens at this known address.
         other.command(Command::Dial {
             addr: crate::PeerAddr {
                 socket: nowhere,
                 peer: Some(key(9).peer_id()),
             },
         });
-        puppet.connected_with(1).await;
+        node.connected_with(1).await;
         other.connected_with(1).await;
         pause(1000).await;
         assert_eq!(other.seen().peers(), 1);
-        assert_eq!(other.seen().arrivals, 1, "nobody comes and goes");
+        assert_eq!(other.seen().arrivals, 1, "the connection is stable");
     });
 }
 
 #[test]
-fn somebody_else_at_a_known_address_is_not_taken_for_the_peer() {
+fn another_identity_at_a_known_address_is_refused() {
     block_on_main(async {
-        let puppet = Puppet::start(config(1, vec![])).await;
+        let node = TestNode::start(config(1, vec![])).await;
         let expected = crate::PeerAddr {
-            socket: puppet.handle.local_addr(),
+            socket: node.handle.local_addr(),
             peer: Some(key(9).peer_id()),
         };
-        let other = Puppet::start(config(2, vec![expected])).await;
+        let other = TestNode::start(config(2, vec![expected])).await;
         pause(1500).await;
-        assert_eq!((other.seen().peers(), puppet.seen().peers()), (0, 0));
-        other.command(Command::Dial {
-            addr: puppet.addr(),
-        });
+        assert_eq!((other.seen().peers(), node.seen().peers()), (0, 0));
+        other.command(Command::Dial { addr: node.addr() });
         other.connected_with(1).await;
     });
 }
 
 #[test]
-fn the_service_ends_with_its_last_handle_and_with_its_events() {
+fn dropping_the_last_handle_or_the_events_ends_the_service() {
     block_on_main(async {
         let (service, handle, events) =
             Service::bind(config(1, vec![])).await.expect("a free port");
@@ -298,13 +294,13 @@ fn the_service_ends_with_its_last_handle_and_with_its_events() {
         running.await.expect("it ends");
         drop(events);
 
-        let other = Puppet::start(config(2, vec![])).await;
+        let other = TestNode::start(config(2, vec![])).await;
         let (service, handle, events) = Service::bind(config(3, vec![other.addr()]))
             .await
             .expect("a free port");
         let running = alys_runtime::spawn("net", service.run());
         drop(events);
-        // Its first event finds nobody.
+        // Emitting its first event fails.
         handle
             .try_send(Command::SetStatus { status: vec![] })
             .expect("room");

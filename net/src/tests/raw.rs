@@ -1,4 +1,4 @@
-//! A peer that speaks libp2p and nothing decent: it opens streams of our protocols and writes what it likes.
+//! An attacker that speaks libp2p: it opens streams of our protocols and writes arbitrary bytes.
 
 use std::io;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{self, Swarm, SwarmEvent};
 use libp2p::{PeerId, StreamProtocol};
 
-use super::{CHAIN, Puppet, SOON, config, eventually, key};
+use super::{CHAIN, SOON, TestNode, config, eventually, key};
 use crate::addr::to_multiaddr;
 use crate::transport;
 use crate::{Protocol, Topic};
 
-/// Writes the "request" as it is and reads what comes until the other side ends.
+/// Writes the "request" without a frame and reads until the other side closes the stream.
 #[derive(Clone)]
 struct Raw;
 
@@ -63,8 +63,9 @@ impl rr::Codec for Raw {
     }
 }
 
-/// Connects to the puppet and writes `bytes` on a stream of `protocol`, again whenever that has failed.
-async fn attack(puppet: &Puppet, protocol: String, bytes: Vec<u8>) -> PeerId {
+/// Connects to the node and writes `bytes` on a stream of `protocol`, and repeats that after each
+/// failure.
+async fn attack(node: &TestNode, protocol: String, bytes: Vec<u8>) -> PeerId {
     let key = key(66);
     let listener = Listener::bind("127.0.0.1:0".parse().expect("an address"))
         .await
@@ -80,8 +81,9 @@ async fn attack(puppet: &Puppet, protocol: String, bytes: Vec<u8>) -> PeerId {
         spawn("raw", task);
     });
     let mut swarm = Swarm::new(transport, behaviour, key.peer_id(), swarm_config);
-    let target = puppet.addr();
-    let (id, addr) = (target.peer.expect("known"), to_multiaddr(target.socket));
+    let target = node.addr();
+    let id = target.peer.expect("known");
+    let addr = to_multiaddr(target.socket);
     spawn("raw", async move {
         let dial = || DialOpts::peer_id(id).addresses(vec![addr.clone()]).build();
         swarm.dial(dial()).expect("not connected yet");
@@ -103,7 +105,7 @@ async fn attack(puppet: &Puppet, protocol: String, bytes: Vec<u8>) -> PeerId {
     key.peer_id()
 }
 
-/// A gossip frame: a length, and that many bytes of protobuf.
+/// A gossip frame: protobuf after its length.
 fn frame(body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     varint(body.len(), &mut bytes);
@@ -119,7 +121,7 @@ fn varint(mut value: usize, bytes: &mut Vec<u8>) {
     bytes.push(value as u8);
 }
 
-/// Field `tag` of protobuf with these bytes.
+/// The protobuf field `tag` with these bytes.
 fn field(tag: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![tag << 3 | 2];
     varint(body.len(), &mut bytes);
@@ -127,7 +129,7 @@ fn field(tag: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// An RPC that publishes `data` on `topic`, with more fields before.
+/// An RPC that publishes `data` on `topic`, with `more` fields before.
 fn publish(topic: Topic, data: &[u8], more: &[u8]) -> Vec<u8> {
     let mut message = more.to_vec();
     message.extend(field(2, data));
@@ -136,7 +138,7 @@ fn publish(topic: Topic, data: &[u8], more: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn every_kind_of_broken_frame_costs_the_peer_and_nobody_else() {
+fn every_kind_of_malformed_frame_bans_its_sender_and_no_other_peer() {
     let gossip = "/meshsub/1.1.0".to_string();
     let status = Protocol::Status.full_name(&CHAIN);
     let headers = Protocol::HeadersByRange.full_name(&CHAIN);
@@ -171,10 +173,10 @@ fn every_kind_of_broken_frame_costs_the_peer_and_nobody_else() {
     for (what, protocol, bytes) in attacks {
         block_on_main(async move {
             let mut patient = config(1, vec![]);
-            // Otherwise it would be banned for the lack of a status.
+            // A short timeout would ban the attacker for its missing status.
             patient.timing.handshake_timeout = Duration::from_secs(600);
-            let victim = &Puppet::start(patient).await;
-            let other = Puppet::start(config(2, vec![victim.addr()])).await;
+            let victim = &TestNode::start(patient).await;
+            let other = TestNode::start(config(2, vec![victim.addr()])).await;
             victim.connected_with(1).await;
             other.connected_with(1).await;
             let raw = attack(victim, protocol, bytes).await;

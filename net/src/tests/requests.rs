@@ -2,12 +2,12 @@ use std::time::Duration;
 
 use alys_runtime::block_on_main;
 
-use super::{LONG, Puppet, REFUSE, SILENCE, SOON, config, eventually};
+use super::{LONG, REFUSE, SILENCE, SOON, TestNode, config, eventually};
 use crate::{Protocol, Refusal, RequestError};
 
 async fn ask(
-    from: &Puppet,
-    to: &Puppet,
+    from: &TestNode,
+    to: &TestNode,
     protocol: Protocol,
     payload: &[u8],
 ) -> Result<Vec<u8>, RequestError> {
@@ -22,18 +22,18 @@ async fn ask(
     from.seen().responses[&id].clone()
 }
 
-async fn pair() -> (Puppet, Puppet) {
-    let asked = Puppet::start(config(1, vec![])).await;
+async fn pair() -> (TestNode, TestNode) {
+    let asked = TestNode::start(config(1, vec![])).await;
     let mut asker = config(2, vec![asked.addr()]);
     asker.timing.request_timeout = Duration::from_secs(2);
-    let asker = Puppet::start(asker).await;
+    let asker = TestNode::start(asker).await;
     asked.connected_with(1).await;
     asker.connected_with(1).await;
     (asker, asked)
 }
 
 #[test]
-fn every_request_gets_the_answer_that_it_deserves() {
+fn every_request_gets_one_answer_or_error() {
     block_on_main(async {
         let (asker, asked) = pair().await;
         for protocol in Protocol::ALL
@@ -77,7 +77,7 @@ fn every_request_gets_the_answer_that_it_deserves() {
 }
 
 #[test]
-fn requests_at_a_gone_peer_fail() {
+fn requests_to_a_disconnected_peer_fail() {
     block_on_main(async {
         let (asker, asked) = pair().await;
         let to = asked.id();
@@ -95,7 +95,7 @@ fn requests_at_a_gone_peer_fail() {
             asker.seen().responses[&waiting],
             Err(RequestError::Disconnected)
         );
-        eventually("the farewell", SOON, || asker.seen().peers() == 0).await;
+        eventually("disconnected", SOON, || asker.seen().peers() == 0).await;
         let late = asker
             .handle
             .request(to, Protocol::BlocksByRange, b"x".to_vec())
@@ -112,7 +112,7 @@ fn requests_at_a_gone_peer_fail() {
 }
 
 #[test]
-fn too_many_requests_at_once_are_refused() {
+fn concurrent_requests_beyond_the_limit_are_refused() {
     block_on_main(async {
         let (asker, asked) = pair().await;
         let ids: Vec<_> = (0..12)
@@ -127,15 +127,15 @@ fn too_many_requests_at_once_are_refused() {
             ids.iter().all(|id| asker.seen().responses.contains_key(id))
         })
         .await;
-        let of = |wanted: RequestError| {
+        let count = |wanted: RequestError| {
             ids.iter()
                 .filter(|id| asker.seen().responses[id] == Err(wanted.clone()))
                 .count()
         };
         assert_eq!(
             (
-                of(RequestError::Timeout),
-                of(RequestError::Refused(Refusal::Busy))
+                count(RequestError::Timeout),
+                count(RequestError::Refused(Refusal::Busy))
             ),
             (8, 4)
         );
@@ -143,10 +143,10 @@ fn too_many_requests_at_once_are_refused() {
 }
 
 #[test]
-fn too_many_requests_a_second_are_refused_and_cost_points() {
+fn requests_beyond_the_rate_are_refused_and_lead_to_a_ban() {
     block_on_main(async {
         let (asker, asked) = pair().await;
-        // 64 at once and 32 a second are allowed, then every one costs 5 points.
+        // A burst of 64 and 32 per second are allowed; each further request costs 5 points.
         let mut answered = 0;
         while asked.seen().banned.is_empty() {
             let batch: Vec<_> = (0..8)

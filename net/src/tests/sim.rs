@@ -1,5 +1,5 @@
-//! What only the simulated world can do: partitions, half-open connections, power losses, and the same run
-//! twice.
+//! Tests that need the simulated world: partitions, half-open connections, power losses, and
+//! deterministic replay.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -10,11 +10,11 @@ use alys_runtime::sync::mpsc;
 use alys_runtime::{spawn, time};
 
 use super::{CHAIN, Seen, eventually, key, pause, play};
-use crate::{Command, Config, Gone, PeerAddr, Service, Topic};
+use crate::{Command, Config, DisconnectReason, PeerAddr, Service, Topic};
 
 const PORT: u16 = 9000;
 
-/// A node of the simulated world: its process is a service and a puppet above it.
+/// A simulated machine whose process is a service with a scripted node above it.
 struct Machine {
     id: NodeId,
     ip: IpAddr,
@@ -46,9 +46,9 @@ fn machine(world: World, n: u8, count: u8) -> Machine {
             #[expect(clippy::disallowed_methods, reason = "a test sends a few dozen")]
             let (sender, mut receiver) = mpsc::unbounded_channel();
             *commands.lock().expect("no panic") = Some(sender);
-            // A new life begins with nobody connected.
-            seen.lock().expect("no panic").begin_again();
-            spawn("puppet", play(handle.clone(), events, seen));
+            // A new incarnation begins without connections.
+            seen.lock().expect("no panic").restart();
+            spawn("test-node", play(handle.clone(), events, seen));
             spawn("commands", async move {
                 while let Some(command) = receiver.recv().await {
                     if handle.send(command).await.is_err() {
@@ -78,15 +78,15 @@ impl Machine {
 
     fn command(&self, command: Command) {
         let commands = self.commands.lock().expect("no panic");
-        // A process that has just been restarted takes none yet.
+        // A process that is restarting does not receive commands yet.
         let _ = commands
             .as_ref()
             .expect("it has started once")
             .send(command);
     }
 
-    fn listeners(&self) -> usize {
-        self.seen.lock().expect("no panic").listeners()
+    fn subscribers(&self) -> usize {
+        self.seen.lock().expect("no panic").subscribers()
     }
 
     fn times(&self, payload: &str) -> usize {
@@ -97,7 +97,7 @@ impl Machine {
     }
 }
 
-/// An ERROR line fails the run.
+/// A log subscriber that panics at an ERROR line.
 struct NoErrors;
 
 impl tracing::Subscriber for NoErrors {
@@ -110,23 +110,23 @@ impl tracing::Subscriber for NoErrors {
     fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
     fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
     fn event(&self, event: &tracing::Event<'_>) {
-        panic!("an ERROR line: {event:?}");
+        panic!("ERROR line: {event:?}");
     }
     fn enter(&self, _: &tracing::span::Id) {}
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
 async fn federation(world: World, count: u8) -> Vec<Machine> {
-    // For the thread of this run, which ends with it.
+    // The subscriber stays set until the thread of this run ends.
     std::mem::forget(tracing::subscriber::set_default(NoErrors));
     let machines: Vec<Machine> = (1..=count).map(|n| machine(world, n, count)).collect();
     let all = || {
         machines
             .iter()
-            .all(|machine| machine.listeners() == usize::from(count) - 1)
+            .all(|machine| machine.subscribers() == usize::from(count) - 1)
     };
     eventually(
-        "everybody listens to everybody",
+        "all nodes subscribe to each other",
         Duration::from_secs(8),
         all,
     )
@@ -134,7 +134,7 @@ async fn federation(world: World, count: u8) -> Vec<Machine> {
     machines
 }
 
-/// Everybody publishes, and everybody hears it.
+/// Publishes from every machine and waits until every other machine has received it once.
 async fn all_gossip(machines: &[Machine], mark: &str, within: Duration) {
     for machine in machines {
         machine.publish(&format!("{mark} {}", machine.n));
@@ -148,7 +148,7 @@ async fn all_gossip(machines: &[Machine], mark: &str, within: Duration) {
 }
 
 #[test]
-fn a_partition_of_twenty_seconds_heals_within_a_few() {
+fn a_partition_of_twenty_seconds_heals_within_seconds() {
     for seed in 1..=5 {
         run(Options::new(seed), move |world| async move {
             let machines = federation(world, 4).await;
@@ -162,13 +162,13 @@ fn a_partition_of_twenty_seconds_heals_within_a_few() {
             all_gossip(halves.1, "inside", Duration::from_secs(2)).await;
             pause(18_500).await;
             assert!(
-                machines.iter().all(|machine| machine.listeners() == 1),
-                "the silent are given up"
+                machines.iter().all(|machine| machine.subscribers() == 1),
+                "silent peers are disconnected"
             );
             world.heal_all();
             let healed = time::now();
-            let all = || machines.iter().all(|machine| machine.listeners() == 3);
-            eventually("everybody is back", Duration::from_secs(12), all).await;
+            let all = || machines.iter().all(|machine| machine.subscribers() == 3);
+            eventually("all nodes are connected", Duration::from_secs(12), all).await;
             let took = time::now() - healed;
             assert!(
                 took < Duration::from_secs(12),
@@ -181,29 +181,30 @@ fn a_partition_of_twenty_seconds_heals_within_a_few() {
 }
 
 #[test]
-fn a_power_loss_is_noticed_and_the_restarted_node_is_back_at_once() {
+fn a_node_reconnects_at_once_after_a_power_loss_and_a_dead_one_is_disconnected() {
     for seed in 1..=5 {
         run(Options::new(seed), move |world| async move {
             let machines = federation(world, 4).await;
             world.power_off(machines[3].id);
             pause(1000).await;
             world.restart(machines[3].id);
-            let all = || machines.iter().all(|machine| machine.listeners() == 3);
-            // The others still hold their ends of the old connections.
+            let all = || machines.iter().all(|machine| machine.subscribers() == 3);
+            // The other machines still hold their ends of the old connections.
             pause(100).await;
-            eventually("everybody is back", Duration::from_secs(6), all).await;
+            eventually("all nodes are connected", Duration::from_secs(6), all).await;
             all_gossip(&machines, "again", Duration::from_secs(2)).await;
             world.power_off(machines[2].id);
-            let given_up = || {
+            let all_disconnected = || {
                 machines.iter().filter(|m| m.n != 3).all(|m| {
                     let seen = m.seen.lock().expect("no panic");
-                    seen.gone.contains(&(key(3).peer_id(), Gone::Silent))
+                    seen.disconnected
+                        .contains(&(key(3).peer_id(), DisconnectReason::Silent))
                 })
             };
             eventually(
-                "the dead one is given up",
+                "the dead node is disconnected",
                 Duration::from_secs(17),
-                given_up,
+                all_disconnected,
             )
             .await;
         });
@@ -216,19 +217,19 @@ fn the_largest_federation_forms_within_seconds() {
         let begin = time::now();
         let machines = federation(world, 15).await;
         println!(
-            "fifteen nodes listen to each other after {:?}",
+            "fifteen nodes are subscribed to each other after {:?}",
             time::now() - begin
         );
         all_gossip(&machines, "all", Duration::from_secs(2)).await;
         pause(5_000).await;
         let arrivals = |m: &Machine| m.seen.lock().expect("no panic").arrivals;
         let before: Vec<usize> = machines.iter().map(arrivals).collect();
-        println!("connections that each node saw begin: {before:?}");
+        println!("connections established per node: {before:?}");
         pause(20_000).await;
         assert_eq!(
             before,
             machines.iter().map(arrivals).collect::<Vec<_>>(),
-            "nobody comes and goes"
+            "connections are stable"
         );
     });
 }
@@ -239,8 +240,8 @@ fn half_open_connections_are_replaced() {
         let machines = federation(world, 3).await;
         assert!(world.half_open(machines[0].ip, machines[1].ip) > 0);
         pause(200).await;
-        let all = || machines.iter().all(|machine| machine.listeners() == 2);
-        eventually("everybody is back", Duration::from_secs(8), all).await;
+        let all = || machines.iter().all(|machine| machine.subscribers() == 2);
+        eventually("all nodes are connected", Duration::from_secs(8), all).await;
         all_gossip(&machines, "again", Duration::from_secs(2)).await;
     });
 }
@@ -250,12 +251,14 @@ fn an_idle_network_costs_little() {
     run(Options::new(1), |world| async move {
         let _machines = federation(world, 4).await;
         pause(5_000).await;
-        let (polls, events) = (world.polls(), world.events());
+        let polls_before = world.polls();
+        let events_before = world.events();
         pause(60_000).await;
-        let (polls, events) = (world.polls() - polls, world.events() - events);
+        let polls = world.polls() - polls_before;
+        let events = world.events() - events_before;
         println!("four idle nodes, a minute: {polls} polls, {events} events");
-        // Ten ticks a second and node, pings every five seconds, heartbeats: far below this, and a flush that
-        // wakes the other side far above.
+        // Ticks (ten per second and node), pings and heartbeats stay far below the limits; a flush
+        // that wakes the remote side would exceed them by far.
         assert!(
             polls < 60_000 && events < 30_000,
             "{polls} polls, {events} events"
@@ -296,14 +299,14 @@ fn slow_and_lossy_links_carry_blocks_and_keep_their_connections() {
             assert!(
                 machines
                     .iter()
-                    .all(|m| m.seen.lock().expect("no panic").gone.is_empty())
+                    .all(|m| m.seen.lock().expect("no panic").disconnected.is_empty())
             );
         });
     }
 }
 
 #[test]
-fn after_any_faults_the_federation_is_whole_again() {
+fn the_federation_reconnects_after_random_faults() {
     let seeds = std::env::var("ALYS_NET_SEEDS")
         .ok()
         .and_then(|seeds| seeds.parse().ok())
@@ -313,8 +316,11 @@ fn after_any_faults_the_federation_is_whole_again() {
             let machines = federation(world, 5).await;
             let mut rng = world.rng("faults");
             for _ in 0..12 {
-                let (a, b) = (rng.below(5) as usize, rng.below(5) as usize);
-                let (node, here, there) = (machines[a].id, machines[a].ip, machines[b].ip);
+                let a = rng.below(5) as usize;
+                let b = rng.below(5) as usize;
+                let node = machines[a].id;
+                let here = machines[a].ip;
+                let there = machines[b].ip;
                 match rng.below(6) {
                     0 if world.is_up(node) => drop(world.kill(node)),
                     1 if world.is_up(node) => drop(world.power_off(node)),
@@ -333,15 +339,15 @@ fn after_any_faults_the_federation_is_whole_again() {
             }
             world.heal_all();
             let healed = time::now();
-            let all = || machines.iter().all(|machine| machine.listeners() == 4);
-            // A connection that broke unnoticed at the very end is given up after 15 s, and replaced.
-            eventually("everybody is back", Duration::from_secs(25), all).await;
+            let all = || machines.iter().all(|machine| machine.subscribers() == 4);
+            // A connection that broke silently at the end is closed after 15 s and replaced.
+            eventually("all nodes are connected", Duration::from_secs(25), all).await;
             println!(
-                "seed {seed}: whole {:?} after the last fault",
+                "seed {seed}: connected {:?} after the last fault",
                 time::now() - healed
             );
             pause(20_000).await;
-            assert!(all(), "seed {seed}: it lasts");
+            assert!(all(), "seed {seed}: connections are stable");
             all_gossip(&machines, "after", Duration::from_secs(2)).await;
             assert!(
                 machines
@@ -361,7 +367,7 @@ fn traced(seed: u64) -> Finished<usize> {
         world.restart(machines[1].id);
         pause(6_000).await;
         all_gossip(&machines, "two", Duration::from_secs(2)).await;
-        machines.iter().map(Machine::listeners).sum()
+        machines.iter().map(Machine::subscribers).sum()
     })
 }
 
