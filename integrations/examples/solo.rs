@@ -1,8 +1,10 @@
-//! Execution clients and a consensus of one: makes a block every second through the Engine API.
+//! Drives execution clients through the Engine API and builds a block every second, without
+//! consensus.
 //!
-//! `cargo run -p alys-integrations --example solo` carries its own client, with the usual development accounts funded,
-//! on 127.0.0.1:8545 (public) and 127.0.0.1:8551 (engine). Arguments choose others, which must share a genesis that has
-//! Cancun at time 0: `own`, or `URL SECRET_HEX`, repeated. The first builds, all execute, and every one must agree.
+//! `cargo run -p alys-integrations --example solo` embeds a client with the usual development
+//! accounts funded, on 127.0.0.1:8545 (public) and 127.0.0.1:8551 (engine). Arguments select other
+//! clients, which must share a genesis with Cancun at time 0: `own`, or `URL SECRET_HEX`, repeated.
+//! The first one builds, and all execute.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +40,7 @@ fn main() -> Result<(), Failure> {
                 let endpoint: Endpoint = arg.parse()?;
                 let secret = args
                     .next()
-                    .ok_or("a URL is followed by the JWT secret in hex")?;
+                    .ok_or("a URL must be followed by the JWT secret in hex")?;
                 engines.push(HttpEngine::new(endpoint, JwtSecret::parse(&secret)?));
             }
         }
@@ -110,7 +112,7 @@ async fn drive(engines: &[HttpEngine]) -> Result<(), Failure> {
         let head = builder
             .block_by_tag(BlockTag::Latest)
             .await?
-            .ok_or("there is no head")?;
+            .ok_or("the client has no head")?;
         let now = alys_runtime::clock::wall_ms() / 1000;
         let attributes = PayloadAttributes {
             timestamp: now.max(head.timestamp + 1),
@@ -125,13 +127,11 @@ async fn drive(engines: &[HttpEngine]) -> Result<(), Failure> {
             .await?;
         let id = started
             .payload_id
-            .ok_or_else(|| format!("nothing is built: {started:?}"))?;
+            .ok_or_else(|| format!("no build was started: {started:?}"))?;
         let payload = builder.get_payload(PayloadFork::Deneb, id).await?.payload;
-        let (hash, count) = (
-            payload.as_v1().block_hash,
-            payload.as_v1().transactions.len(),
-        );
-        let mut verdicts = String::new();
+        let hash = payload.as_v1().block_hash;
+        let count = payload.as_v1().transactions.len();
+        let mut statuses = String::new();
         for engine in engines {
             let status = engine.new_payload(payload.clone(), head.hash).await?.status;
             let chosen = engine
@@ -139,10 +139,10 @@ async fn drive(engines: &[HttpEngine]) -> Result<(), Failure> {
                 .await?
                 .payload_status
                 .status;
-            verdicts += &format!(", {status}/{chosen}");
+            statuses += &format!(", {status}/{chosen}");
         }
         println!(
-            "block {} {hash}: {count} transactions{verdicts}",
+            "block {} {hash}: {count} transactions{statuses}",
             head.number + 1
         );
         alys_runtime::time::sleep(Duration::from_secs(1)).await;

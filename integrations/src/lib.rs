@@ -1,8 +1,12 @@
-//! Clients of the world outside, and their embedded counterparts.
+//! Clients of external systems, and their embedded counterparts.
 //!
-//! Owns: [`http`] (JSON-RPC over HTTP/1.1, both sides), [`execution`] (the Engine API as the node uses it) and
-//! [`embedded`] (an execution client of our own that answers it). Promises: everything runs on `alys_runtime`, so
-//! client and counterpart exchange the same bytes in production and in simulation. Never: decides what the chain does.
+//! **Owns** [`http`] (JSON-RPC over HTTP/1.1, client and server), [`execution`] (the Engine API as
+//! the node uses it) and [`embedded`] (an execution client that implements it).
+//!
+//! **Promises** that everything runs on `alys_runtime`, so that client and counterpart exchange
+//! the same bytes in production and in simulation.
+//!
+//! **Never** decides about the chain.
 
 pub mod embedded;
 pub mod execution;

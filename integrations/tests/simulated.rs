@@ -1,5 +1,5 @@
-//! A consensus node and its execution client on two machines of a simulated world, with the disk, the sockets and the
-//! bytes of production: crashes, power losses, partitions, wrong clocks, and the same run twice.
+//! A consensus node and its execution client on two simulated machines, with production's storage
+//! and protocols: crashes, power losses, partitions, wrong clocks, and deterministic replay.
 #![cfg(madsim)]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -42,7 +42,7 @@ fn genesis() -> alloy_genesis::Genesis {
 
 /// The execution client's process.
 async fn client() {
-    // A power loss while the store is opened ends the process, as it would any.
+    // A power loss while the store opens ends the process.
     let Ok(dir) = Dir::open("/data/execution") else {
         return;
     };
@@ -63,21 +63,21 @@ async fn client() {
     std::future::pending().await
 }
 
-/// What the consensus node knows: every block it ever decided on. It never forgets.
+/// The blocks that the consensus node has decided, with counts of its failed calls.
 #[derive(Default)]
-struct Record {
+struct History {
+    /// Payloads with their parent beacon block roots.
     payloads: Vec<(ExecutionPayload, B256)>,
-    /// Calls that failed, by kind.
     unreachable: usize,
     refused: usize,
     failed: usize,
 }
 
-impl Record {
-    fn note(&mut self, error: &ExecutionError) {
+impl History {
+    fn count(&mut self, error: &ExecutionError) {
         match error {
-            // Of the second: it restarted between two calls.
             error if error.is_retryable() => self.unreachable += 1,
+            // The client restarted between two calls.
             ExecutionError::UnknownPayload { .. } => self.unreachable += 1,
             ExecutionError::Auth { .. } => self.refused += 1,
             ExecutionError::Rpc { error, .. } if error.code == RpcError::INTERNAL => {
@@ -88,10 +88,10 @@ impl Record {
     }
 }
 
-type Shared = Arc<Mutex<Record>>;
+type Shared = Arc<Mutex<History>>;
 
-/// The consensus node's process: a block a second, whatever happens to the client.
-async fn consensus(record: Shared) {
+/// The consensus node's process, which builds a block per second and retries failed calls.
+async fn consensus(history: Shared) {
     let config = ClientConfig {
         auth: Some(secret()),
         deadline: Duration::from_secs(2),
@@ -100,10 +100,10 @@ async fn consensus(record: Shared) {
     };
     let engine = HttpEngine::with_config(config);
     loop {
-        match one_block(&engine, &record).await {
+        match one_block(&engine, &history).await {
             Ok(()) => sleep(Duration::from_secs(1)).await,
             Err(error) => {
-                record.lock().expect("no panic").note(&error);
+                history.lock().expect("no panic").count(&error);
                 sleep(Duration::from_millis(200)).await;
             }
         }
@@ -118,16 +118,12 @@ fn choice(hash: B256) -> ForkchoiceState {
     }
 }
 
-async fn one_block(engine: &HttpEngine, record: &Shared) -> Result<(), ExecutionError> {
+async fn one_block(engine: &HttpEngine, history: &Shared) -> Result<(), ExecutionError> {
     let (known, head) = {
-        let record = record.lock().expect("no panic");
-        (
-            record.payloads.len() as u64,
-            record
-                .payloads
-                .last()
-                .map(|(payload, _)| payload.as_v1().clone()),
-        )
+        let history = history.lock().expect("no panic");
+        let head = history.payloads.last();
+        let head = head.map(|(payload, _)| payload.as_v1().clone());
+        (history.payloads.len() as u64, head)
     };
     let (hash, time) = match head {
         Some(head) => (head.block_hash, head.timestamp),
@@ -138,14 +134,14 @@ async fn one_block(engine: &HttpEngine, record: &Shared) -> Result<(), Execution
         .await?
         .is_syncing()
     {
-        // It lost blocks: they are sent again from where it is.
+        // The client lost blocks, which are resent from its head on.
         let at = engine
             .block_by_tag(BlockTag::Latest)
             .await?
             .map_or(0, |block| block.number);
         for number in at..known {
             let (payload, root) =
-                record.lock().expect("no panic").payloads[number as usize].clone();
+                history.lock().expect("no panic").payloads[number as usize].clone();
             let status = engine.new_payload(payload, root).await?;
             assert!(status.is_valid(), "block {} is {status:?} now", number + 1);
         }
@@ -167,7 +163,7 @@ async fn one_block(engine: &HttpEngine, record: &Shared) -> Result<(), Execution
     let started = engine
         .forkchoice_updated(choice(hash), Some(attributes))
         .await?;
-    // It restarted a moment ago and lost the head again: from the start.
+    // The client has just restarted and lost the head again.
     let Some(id) = started.payload_id else {
         return Ok(());
     };
@@ -175,7 +171,7 @@ async fn one_block(engine: &HttpEngine, record: &Shared) -> Result<(), Execution
     let block = payload.as_v1().block_hash;
     let status = engine.new_payload(payload.clone(), hash).await?;
     if status.is_valid() {
-        record
+        history
             .lock()
             .expect("no panic")
             .payloads
@@ -186,34 +182,34 @@ async fn one_block(engine: &HttpEngine, record: &Shared) -> Result<(), Execution
 }
 
 fn start(world: World) -> (NodeId, NodeId, Shared) {
-    let record = Shared::default();
+    let history = Shared::default();
     let client = world.node("client", CLIENT, client);
-    let shared = record.clone();
+    let shared = history.clone();
     let node = world.node("node", NODE, move || consensus(shared.clone()));
-    (node, client, record)
+    (node, client, history)
 }
 
-fn count(record: &Shared) -> usize {
-    record.lock().expect("no panic").payloads.len()
+fn count(history: &Shared) -> usize {
+    history.lock().expect("no panic").payloads.len()
 }
 
-/// Waits until `blocks` more were made, `within` seconds.
-async fn progress(record: &Shared, blocks: usize, within: u64) {
-    let target = count(record) + blocks;
+/// Waits until `blocks` more blocks were built, at most `within` seconds.
+async fn progress(history: &Shared, blocks: usize, within: u64) {
+    let target = count(history) + blocks;
     for _ in 0..within * 10 {
-        if count(record) >= target {
+        if count(history) >= target {
             return;
         }
         sleep(Duration::from_millis(100)).await;
     }
-    panic!("{} blocks after {within} s, not {target}", count(record));
+    panic!("{} blocks after {within} s, not {target}", count(history));
 }
 
-/// The client has what the node decided, block by block.
-async fn agree(world: World, node: NodeId, record: Shared) {
+/// Checks that the client has every block that the node decided.
+async fn agree(world: World, node: NodeId, history: Shared) {
     let checked = world.spawn_on(node, "check", async move {
         let engine = HttpEngine::new(SocketAddr::new(CLIENT, PORT), secret());
-        let payloads = record.lock().expect("no panic").payloads.clone();
+        let payloads = history.lock().expect("no panic").payloads.clone();
         for (payload, _) in &payloads[..payloads.len() - 1] {
             let payload = payload.as_v1();
             let found = engine
@@ -227,11 +223,11 @@ async fn agree(world: World, node: NodeId, record: Shared) {
 }
 
 #[test]
-fn a_client_that_crashes_or_is_cut_off_is_brought_back() {
+fn a_client_recovers_from_crashes_and_partitions() {
     for seed in 1..=5 {
         run(Options::new(seed), |world| async move {
-            let (node, client, record) = start(world);
-            progress(&record, 3, 10).await;
+            let (node, client, history) = start(world);
+            progress(&history, 3, 10).await;
             let mut random = world.rng("faults");
             for _ in 0..12 {
                 match random.below(5) {
@@ -245,62 +241,65 @@ fn a_client_that_crashes_or_is_cut_off_is_brought_back() {
                 if !world.is_up(client) {
                     world.restart(client);
                 }
-                // Often the next fault comes while this one is still being repaired.
+                // The next fault often occurs during the recovery from this one.
                 sleep(Duration::from_millis(random.below(6_000))).await;
             }
-            progress(&record, 5, 20).await;
-            agree(world, node, record.clone()).await;
-            let record = record.lock().expect("no panic");
-            assert!(record.unreachable > 0, "no fault was noticed");
-            assert_eq!(record.refused, 0);
+            progress(&history, 5, 20).await;
+            agree(world, node, history.clone()).await;
+            let history = history.lock().expect("no panic");
+            assert!(history.unreachable > 0, "no fault had an effect");
+            assert_eq!(history.refused, 0);
         });
     }
 }
 
 #[test]
-fn clocks_may_differ_by_less_than_a_minute_and_more_is_refused_until_they_agree() {
+fn tokens_are_refused_while_the_clocks_differ_by_more_than_a_minute() {
     run(Options::new(1), |world| async move {
-        let (_, client, record) = start(world);
+        let (_, client, history) = start(world);
         world.set_clock_offset(client, 55_000);
-        progress(&record, 3, 10).await;
+        progress(&history, 3, 10).await;
         world.set_clock_offset(client, -90_000);
         sleep(Duration::from_secs(3)).await;
-        let stuck = count(&record);
+        let stuck = count(&history);
         sleep(Duration::from_secs(3)).await;
-        assert_eq!(count(&record), stuck);
-        assert!(record.lock().expect("no panic").refused > 0);
+        assert_eq!(count(&history), stuck);
+        assert!(history.lock().expect("no panic").refused > 0);
         world.set_clock_offset(client, 0);
-        progress(&record, 3, 10).await;
+        progress(&history, 3, 10).await;
     });
 }
 
 #[test]
-fn a_client_whose_disk_fails_refuses_everything_until_it_is_started_again() {
+fn a_client_with_a_failed_disk_refuses_all_calls_until_a_restart() {
     run(Options::new(1), |world| async move {
-        let (node, client, record) = start(world);
-        progress(&record, 3, 10).await;
+        let (node, client, history) = start(world);
+        progress(&history, 3, 10).await;
         world.fail_syncs(client, 1);
         sleep(Duration::from_secs(3)).await;
-        let (stuck, failed) = (count(&record), record.lock().expect("no panic").failed);
-        assert!(failed > 1, "the disk failed and {stuck} blocks were made");
+        let stuck = count(&history);
+        let failed = history.lock().expect("no panic").failed;
+        assert!(failed > 1, "the disk failed and {stuck} blocks were built");
         sleep(Duration::from_secs(3)).await;
-        assert_eq!(count(&record), stuck);
+        assert_eq!(count(&history), stuck);
         world.restart(client);
-        progress(&record, 3, 10).await;
-        agree(world, node, record).await;
+        progress(&history, 3, 10).await;
+        agree(world, node, history).await;
     });
 }
 
 #[test]
 fn an_idle_connection_costs_nothing() {
     run(Options::new(1), |world| async move {
-        let (node, _, record) = start(world);
-        progress(&record, 2, 10).await;
+        let (node, _, history) = start(world);
+        progress(&history, 2, 10).await;
         world.pause(node);
         sleep(Duration::from_secs(1)).await;
-        let (polls, events) = (world.polls(), world.events());
+        let polls_before = world.polls();
+        let events_before = world.events();
         sleep(Duration::from_secs(600)).await;
-        let (polls, events) = (world.polls() - polls, world.events() - events);
+        let polls = world.polls() - polls_before;
+        let events = world.events() - events_before;
         assert!(
             polls < 100 && events < 100,
             "{polls} polls, {events} events"
@@ -310,13 +309,13 @@ fn an_idle_connection_costs_nothing() {
 
 fn traced(seed: u64) -> Finished<usize> {
     try_run(Options::new(seed), |world| async move {
-        let (_, client, record) = start(world);
-        progress(&record, 5, 20).await;
+        let (_, client, history) = start(world);
+        progress(&history, 5, 20).await;
         world.power_off(client);
         sleep(Duration::from_secs(1)).await;
         world.restart(client);
-        progress(&record, 5, 20).await;
-        count(&record)
+        progress(&history, 5, 20).await;
+        count(&history)
     })
 }
 

@@ -1,11 +1,12 @@
-//! Counterparts of the world outside that a node can carry in its own process: in development, in tests and in
-//! simulation there is nothing to install, and what the node says to them goes over the same wire.
+//! Embedded counterparts of external systems, which a node can run in its own process. Development,
+//! tests and simulations need no installation, and the node talks to them over the same protocols
+//! as to the real systems.
 
 pub mod execution;
 pub mod rpc;
 
 #[cfg(madsim)]
-pub use rpc::{Bend, Bending};
+pub use rpc::{ExecutionFaultInjector, ExecutionFaults};
 pub use rpc::{
-    ExecutionServer, ExecutionServerConfig, RequestCount, Requests, StartError, Witness,
+    ExecutionObserver, ExecutionServer, ExecutionServerConfig, RequestCount, Requests, StartError,
 };

@@ -1,4 +1,4 @@
-//! Payloads between the chain's own encoding and the Engine API's.
+//! Conversion of payloads between the chain's types and the Engine API's.
 
 use alloy_eips::eip4895;
 use alloy_primitives::{Address, B256, Bloom, U256};
@@ -7,7 +7,7 @@ use alys_types as chain;
 
 use super::ExecutionError;
 
-/// The payload as the Engine API carries it: Deneb's shape when it has blob gas, Capella's otherwise.
+/// The Engine API's payload: `ExecutionPayloadV3` when it has blob gas, else `ExecutionPayloadV2`.
 pub fn to_wire(payload: &chain::ExecutionPayload) -> wire::ExecutionPayload {
     let inner = wire::ExecutionPayloadV1 {
         parent_hash: B256::new(payload.parent_hash.0),
@@ -46,10 +46,10 @@ pub fn to_wire(payload: &chain::ExecutionPayload) -> wire::ExecutionPayload {
     }
 }
 
-/// The payload as it goes into a block.
+/// The chain's payload.
 ///
 /// # Errors
-/// [`ExecutionError::UnsupportedPayload`] for shapes other than Capella's and Deneb's.
+/// [`ExecutionError::UnsupportedPayload`] for versions other than V2 (Capella) and V3 (Deneb).
 pub fn from_wire(
     payload: wire::ExecutionPayload,
 ) -> Result<chain::ExecutionPayload, ExecutionError> {
@@ -96,7 +96,7 @@ pub fn from_wire(
     })
 }
 
-/// Withdrawals as payload attributes carry them.
+/// The withdrawals of payload attributes (EIP-4895).
 pub fn withdrawals_to_wire(withdrawals: &[chain::Withdrawal]) -> Vec<eip4895::Withdrawal> {
     withdrawals
         .iter()
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_payload_comes_back_as_it_was_in_both_shapes() {
+    fn payloads_of_both_versions_round_trip() {
         for blob_gas in [None, Some(chain::BlobGas { used: 1, excess: 2 })] {
             let hash = |byte| chain::Hash([byte; 32]);
             let payload = chain::ExecutionPayload {

@@ -1,10 +1,10 @@
 //! [`ExecutionClient`] over HTTP.
 //!
-//! On our own JSON-RPC client with alloy's types, not on alloy's provider: that one is built around a stack of
-//! transports, fillers and pollers of which only the typing of calls would be used, while the three things that
-//! matter here (fresh token a call, deadline a call, who is to blame) would have to be put underneath it.
+//! It uses our JSON-RPC client with alloy's types in place of alloy's provider. Of the provider's
+//! transports, fillers and pollers only the typed calls would be used, while the three requirements
+//! here (a token per call, a deadline per call, classified errors) would have to be added below it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alloy_eips::Encodable2718;
@@ -18,11 +18,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BlockRef, BlockTag, BuiltPayload, Capabilities, ExecutionClient, ExecutionError, PayloadFork,
+    BlockTag, BuiltPayload, Capabilities, ExecutionBlock, ExecutionClient, ExecutionError,
+    PayloadFork,
 };
 use crate::http::{ClientConfig, Endpoint, HttpClient, JwtSecret, RpcError};
 
-/// What we use, for the client's logs.
+/// The methods that the node uses; clients log the list.
 const CAPABILITIES: [&str; 6] = [
     "engine_forkchoiceUpdatedV2",
     "engine_forkchoiceUpdatedV3",
@@ -32,14 +33,14 @@ const CAPABILITIES: [&str; 6] = [
     "engine_newPayloadV3",
 ];
 
-/// An execution client at the other end of an HTTP connection.
+/// An execution client that is reached over HTTP.
 #[derive(Debug, Clone)]
 pub struct HttpEngine {
     http: HttpClient,
 }
 
 impl HttpEngine {
-    /// A client of the Engine API at `endpoint`, with the limits of [`ClientConfig::new`]; connects at the first call.
+    /// Uses the limits of [`ClientConfig::new`] and connects at the first call.
     pub fn new(endpoint: impl Into<Endpoint>, secret: JwtSecret) -> Self {
         Self::with_config(ClientConfig {
             auth: Some(secret),
@@ -47,7 +48,7 @@ impl HttpEngine {
         })
     }
 
-    /// With limits of one's own; `auth` must be set for any real client.
+    /// `config.auth` must be set for every client except test doubles.
     pub fn with_config(config: ClientConfig) -> Self {
         Self {
             http: HttpClient::new(config),
@@ -87,7 +88,7 @@ impl ExecutionClient for HttpEngine {
         attributes: Option<PayloadAttributes>,
     ) -> BoxFuture<'_, Result<ForkchoiceUpdated, ExecutionError>> {
         Box::pin(async move {
-            // Without attributes every version means the same.
+            // Without attributes all versions are equivalent.
             let method = match attributes.as_ref().map(PayloadFork::of_attributes) {
                 None | Some(PayloadFork::Capella) => "engine_forkchoiceUpdatedV2",
                 Some(PayloadFork::Deneb) => "engine_forkchoiceUpdatedV3",
@@ -165,14 +166,17 @@ impl ExecutionClient for HttpEngine {
         })
     }
 
-    fn block_by_hash(&self, hash: B256) -> BoxFuture<'_, Result<Option<BlockRef>, ExecutionError>> {
+    fn block_by_hash(
+        &self,
+        hash: B256,
+    ) -> BoxFuture<'_, Result<Option<ExecutionBlock>, ExecutionError>> {
         Box::pin(async move { self.call("eth_getBlockByHash", (hash, false)).await })
     }
 
     fn block_by_tag(
         &self,
         tag: BlockTag,
-    ) -> BoxFuture<'_, Result<Option<BlockRef>, ExecutionError>> {
+    ) -> BoxFuture<'_, Result<Option<ExecutionBlock>, ExecutionError>> {
         Box::pin(async move {
             let tag = match tag {
                 BlockTag::Number(number) => format!("{number:#x}"),
@@ -182,7 +186,7 @@ impl ExecutionClient for HttpEngine {
             };
             let found = self.call("eth_getBlockByNumber", (tag, false)).await;
             match found {
-                // Geth's way to say that nothing was finalized yet.
+                // Geth answers so while no block is finalized.
                 Err(ExecutionError::Rpc { error, .. }) if error.code == UNKNOWN_BLOCK => Ok(None),
                 found => found,
             }
@@ -190,17 +194,17 @@ impl ExecutionClient for HttpEngine {
     }
 
     fn chain_id(&self) -> BoxFuture<'_, Result<u64, ExecutionError>> {
-        Box::pin(async { Ok(self.call::<U64>("eth_chainId", NONE).await?.to()) })
+        Box::pin(async { Ok(self.call::<U64>("eth_chainId", NO_PARAMS).await?.to()) })
     }
 
     fn client_version(&self) -> BoxFuture<'_, Result<String, ExecutionError>> {
         Box::pin(async {
-            match self.call("web3_clientVersion", NONE).await {
-                // EthereumJS has it on its public port only.
+            match self.call("web3_clientVersion", NO_PARAMS).await {
+                // EthereumJS serves this method on its public port only.
                 Err(ExecutionError::Rpc { error, .. })
                     if error.code == RpcError::METHOD_NOT_FOUND =>
                 {
-                    Ok("an execution client that does not say its name".to_owned())
+                    Ok("unknown execution client".to_owned())
                 }
                 version => version,
             }
@@ -219,7 +223,7 @@ impl ExecutionClient for HttpEngine {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Bytes>, ExecutionError>> {
         Box::pin(async move {
-            let content: WirePool = match self.call("txpool_content", NONE).await {
+            let content: WirePool = match self.call("txpool_content", NO_PARAMS).await {
                 Err(ExecutionError::Rpc { error, .. })
                     if error.code == RpcError::METHOD_NOT_FOUND =>
                 {
@@ -235,7 +239,8 @@ impl ExecutionClient for HttpEngine {
                 ordered.sort_by_key(|(nonce, _)| *nonce);
                 ordered
             });
-            // What does not have the shape of a transaction is some client's own invention.
+            // Entries that are not standard transactions are extensions of the client and are
+            // skipped.
             let encoded = of_senders.filter_map(|(_, tx)| {
                 let tx: alloy_rpc_types_eth::Transaction = serde_json::from_value(tx).ok()?;
                 Some(Bytes::from(tx.inner.encoded_2718()))
@@ -249,16 +254,16 @@ impl ExecutionClient for HttpEngine {
 #[derive(Deserialize)]
 struct WirePool {
     #[serde(default)]
-    pending:
-        std::collections::BTreeMap<String, std::collections::BTreeMap<String, serde_json::Value>>,
+    pending: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
 }
 
-const NONE: [u8; 0] = [];
+const NO_PARAMS: [u8; 0] = [];
 
-/// "Unknown block", for tags that name none yet.
+/// Geth's "unknown block", for tags that no block has yet.
 const UNKNOWN_BLOCK: i64 = -39001;
 
-/// The part of a built payload that is used. Blob bundles, overrides and whatever a client adds are passed over.
+/// The fields of a built payload that the node uses. Blob bundles, overrides and extensions are
+/// ignored.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireEnvelope<P> {
@@ -275,7 +280,8 @@ struct WireForkchoiceUpdated {
     payload_id: Option<PayloadId>,
 }
 
-/// A status as clients send it: with or without each of the optional fields, and with Paris' name for a wrong hash.
+/// A payload status as clients send it: optional fields may be absent, and `INVALID_BLOCK_HASH` of
+/// Paris is allowed.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireStatus {

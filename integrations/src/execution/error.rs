@@ -1,71 +1,64 @@
-//! What can go wrong between node and execution client, sorted by who has to act.
+//! Errors between node and execution client, classified by who has to act.
 
 use alloy_rpc_types_engine::PayloadId;
 
 use crate::http::{CallError, RpcError};
 
-/// Why a call to the execution client has no result.
+/// A failed call to the execution client.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutionError {
-    /// The world's fault: not running, restarting, overloaded, unreachable. Repeat with a pause.
+    /// External: the client is not running, restarting, overloaded or unreachable. Retry after a
+    /// delay.
     #[error("the execution client cannot be reached: {source}")]
     Transport {
-        /// What happened.
         #[source]
         source: CallError,
     },
-    /// The operator's fault: repeating does not help.
+    /// Misconfiguration: the operator must act, and a retry does not help.
     #[error(
-        "the execution client does not accept our token: {source}. Compare the JWT secret files of both sides, and \
-         their clocks (60 s apart at most)"
+        "the execution client does not accept our token: {source}. Compare the JWT secret files \
+         of both sides, and their clocks (60 s apart at most)"
     )]
     Auth {
-        /// What the client said.
         #[source]
         source: CallError,
     },
-    /// The payload is not known (any more): start building again.
+    /// The client never had the payload or has dropped it. Start a new build.
     #[error("the execution client does not know payload {id}")]
-    UnknownPayload {
-        /// The id asked for.
-        id: PayloadId,
-    },
-    /// The client understood the call and refuses it.
+    UnknownPayload { id: PayloadId },
+    /// The client answered with a JSON-RPC error.
     #[error("the execution client refuses {method}: {error}")]
     Rpc {
-        /// The call.
         method: &'static str,
-        /// Its answer.
         #[source]
         error: RpcError,
     },
-    /// The client's fault: its answer is not of the shape the method has.
-    #[error("the execution client answers {method} in a way that makes no sense: {reason}")]
+    /// A fault of the client: its answer violates the specification of the method.
+    #[error("the execution client sent an invalid answer to {method}: {reason}")]
     Invalid {
-        /// The call.
         method: &'static str,
-        /// What is wrong with it.
         reason: String,
     },
-    /// Our fault: no method carries a payload of this shape.
-    #[error("payloads of this version are not supported: only Capella and Deneb are")]
+    /// A fault of the node: no supported method accepts a payload of this version.
+    #[error("the payload version is not supported: only Capella and Deneb are")]
     UnsupportedPayload,
 }
 
-/// Unknown payload, by the Engine API.
+/// "Unknown payload" of the Engine API.
 const UNKNOWN_PAYLOAD: i64 = -38001;
-/// Unknown payload, as EthereumJS has it.
+/// "Unknown payload" of EthereumJS.
 const UNKNOWN_PAYLOAD_ETHEREUMJS: i64 = -32001;
-/// The fork choice names blocks that do not belong together, or unknown ones.
+/// "Invalid forkchoice state" of the Engine API: unknown or inconsistent blocks.
 const INVALID_FORKCHOICE_STATE: i64 = -38002;
 
 impl ExecutionError {
-    /// Whether the same call may succeed later without anybody doing anything.
+    /// True when the same call may succeed later without intervention.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Transport { .. })
     }
 
-    /// Whether the client refused the fork choice itself (unknown or unrelated safe or finalized block).
+    /// True when the client refused the fork choice because a safe or finalized block is unknown or
+    /// inconsistent.
     pub fn is_invalid_forkchoice(&self) -> bool {
         matches!(self, Self::Rpc { error, .. } if error.code == INVALID_FORKCHOICE_STATE)
     }
@@ -77,7 +70,7 @@ impl ExecutionError {
             | CallError::Timeout { .. }
             | CallError::Ended { .. }) => Self::Transport { source },
             source @ CallError::Unauthorized { .. } => Self::Auth { source },
-            // Request timeout, too many requests, and everything a server calls its own fault.
+            // Request timeout, too many requests, and server errors.
             source @ CallError::Status {
                 status: 408 | 429 | 500..,
                 ..
@@ -92,7 +85,7 @@ impl ExecutionError {
         }
     }
 
-    /// The same error, but with the two ways to say "unknown payload" made one.
+    /// Maps both codes for "unknown payload" to [`Self::UnknownPayload`].
     pub(super) fn for_payload(self, id: PayloadId) -> Self {
         match self {
             Self::Rpc { error, .. }

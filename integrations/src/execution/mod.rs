@@ -1,9 +1,14 @@
-//! The execution client as the node sees it: the Engine API, and the few look-ups that a replay needs.
+//! The node's interface to its execution client: the Engine API, and the block look-ups that a
+//! replay needs.
 //!
-//! [`ExecutionClient`] is the interface, [`HttpEngine`] speaks it to any client over HTTP with JWT: Geth, Reth,
-//! EthereumJS, or our own in [`crate::embedded`]. Promises: the method version follows the payload's fork (V2 for
-//! Capella, V3 for Deneb), what clients deviate in is evened out here, and [`ExecutionError`] says who has to act.
-//! Never: retries, remembers a fork choice, or decides what a status means.
+//! [`ExecutionClient`] is the interface. [`HttpEngine`] implements it over HTTP with JWT for any
+//! client: Geth, Reth, EthereumJS, or [`crate::embedded`].
+//!
+//! **Guarantees** that the method version matches the payload's fork (V2 for Capella, V3 for
+//! Deneb), that deviations of clients from the specification are normalised here, and that
+//! [`ExecutionError`] names who has to act.
+//!
+//! **Never** retries, remembers a fork choice, or interprets a status.
 
 mod convert;
 mod engine;
@@ -24,7 +29,7 @@ pub use convert::{from_wire, to_wire, withdrawals_to_wire};
 pub use engine::HttpEngine;
 pub use error::ExecutionError;
 
-/// Which shape a payload has, and with it which version of each method carries it.
+/// The fork that determines a payload's fields and the version of each method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PayloadFork {
     /// Withdrawals; `V2` methods.
@@ -34,7 +39,7 @@ pub enum PayloadFork {
 }
 
 impl PayloadFork {
-    /// The fork whose payload the attributes ask for.
+    /// The fork of the payload that is built from `attributes`.
     pub fn of_attributes(attributes: &PayloadAttributes) -> Self {
         match attributes.parent_beacon_block_root {
             Some(_) => Self::Deneb,
@@ -42,7 +47,7 @@ impl PayloadFork {
         }
     }
 
-    /// The fork of a payload; `None` for shapes Alys has no use for.
+    /// The fork of a payload; `None` for versions that Alys does not use.
     pub fn of_payload(payload: &ExecutionPayload) -> Option<Self> {
         match payload {
             ExecutionPayload::V2(_) => Some(Self::Capella),
@@ -52,12 +57,12 @@ impl PayloadFork {
     }
 }
 
-/// What a client says it can do. Names we do not know are kept: some clients list methods they do not have.
+/// The methods that a client announces, including unknown ones.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Capabilities(pub BTreeSet<String>);
 
 impl Capabilities {
-    /// The methods of `fork` that the client does not list.
+    /// The required methods of `fork` that the client does not announce.
     pub fn missing(&self, fork: PayloadFork) -> Vec<&'static str> {
         let needed = match fork {
             PayloadFork::Capella => [
@@ -78,30 +83,27 @@ impl Capabilities {
     }
 }
 
-/// A block of the execution chain as a look-up names it.
+/// The fields of an execution block that the node uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct BlockRef {
-    /// Its hash.
+pub struct ExecutionBlock {
     pub hash: B256,
-    /// Its parent's.
     pub parent_hash: B256,
-    /// Its number.
     #[serde(with = "quantity")]
     pub number: u64,
-    /// Its time, in seconds.
+    /// Unix time in seconds.
     #[serde(with = "quantity")]
     pub timestamp: u64,
-    /// The state after it.
+    /// Root of the state after the block.
     pub state_root: B256,
 }
 
-/// Which block is looked up.
+/// Selects the block of a look-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockTag {
-    /// The canonical block of that number.
+    /// The canonical block at this height.
     Number(u64),
-    /// The head.
+    /// The head of the canonical chain.
     Latest,
     /// The safe block of the last fork choice.
     Safe,
@@ -109,35 +111,35 @@ pub enum BlockTag {
     Finalized,
 }
 
-/// A payload a client has built.
+/// A payload that the client has built.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BuiltPayload {
-    /// The block.
     pub payload: ExecutionPayload,
-    /// What its fee recipient earns, in wei.
+    /// Income of the fee recipient in wei.
     pub block_value: alloy_primitives::U256,
 }
 
-/// The Engine API. Every call has a deadline, may be repeated, and may be dropped at any time.
+/// The Engine API. Every call has a deadline, is idempotent, and may be cancelled at any time.
 pub trait ExecutionClient: Send + Sync + 'static {
-    /// Which methods the client has.
+    /// Exchanges the lists of supported methods and returns the client's.
     fn exchange_capabilities(&self) -> BoxFuture<'_, Result<Capabilities, ExecutionError>>;
 
-    /// Sets head, safe and finalized block; with attributes, also starts to build on the head.
+    /// Sets head, safe and finalized block. With attributes it also starts to build a payload on
+    /// the head.
     fn forkchoice_updated(
         &self,
         state: ForkchoiceState,
         attributes: Option<PayloadAttributes>,
     ) -> BoxFuture<'_, Result<ForkchoiceUpdated, ExecutionError>>;
 
-    /// Takes the payload that was started under `id`.
+    /// Returns the payload whose build was started under `id`.
     fn get_payload(
         &self,
         fork: PayloadFork,
         id: PayloadId,
     ) -> BoxFuture<'_, Result<BuiltPayload, ExecutionError>>;
 
-    /// Hands a payload over for execution. `parent_beacon_block_root` belongs to Deneb and is not looked at before.
+    /// Sends a payload for execution. `parent_beacon_block_root` is used from Deneb on.
     fn new_payload(
         &self,
         payload: ExecutionPayload,
@@ -145,34 +147,37 @@ pub trait ExecutionClient: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<PayloadStatus, ExecutionError>>;
 
     /// A block by hash, canonical or not; `None` when the client does not have it.
-    fn block_by_hash(&self, hash: B256) -> BoxFuture<'_, Result<Option<BlockRef>, ExecutionError>>;
+    fn block_by_hash(
+        &self,
+        hash: B256,
+    ) -> BoxFuture<'_, Result<Option<ExecutionBlock>, ExecutionError>>;
 
-    /// A canonical block; `None` when there is none.
+    /// A canonical block; `None` when the client does not have it.
     fn block_by_tag(
         &self,
         tag: BlockTag,
-    ) -> BoxFuture<'_, Result<Option<BlockRef>, ExecutionError>>;
+    ) -> BoxFuture<'_, Result<Option<ExecutionBlock>, ExecutionError>>;
 
-    /// The chain id transactions are signed for.
+    /// The chain id of EIP-155 signatures.
     fn chain_id(&self) -> BoxFuture<'_, Result<u64, ExecutionError>>;
 
     /// Name and version, for logs.
     fn client_version(&self) -> BoxFuture<'_, Result<String, ExecutionError>>;
 
-    /// Puts a signed transaction into the client's pool; gives its hash.
+    /// Adds a signed transaction to the client's pool and returns its hash.
     fn send_raw_transaction(
         &self,
         transaction: Bytes,
     ) -> BoxFuture<'_, Result<B256, ExecutionError>>;
 
-    /// The transactions of the client's pool that can be executed now, EIP-2718 encoded, at most `limit`, each sender's in
-    /// order of their nonces. Empty where the client does not tell.
+    /// At most `limit` executable transactions of the client's pool, EIP-2718 encoded, those of one
+    /// sender in the order of their nonces. Empty for a client without `txpool_content`.
     fn pending_transactions(
         &self,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Bytes>, ExecutionError>>;
 
-    /// The hash of block 0: that of another chain means the client was set up with another genesis.
+    /// The hash of block 0, which reveals a client that was initialised with another genesis.
     fn genesis_hash(&self) -> BoxFuture<'_, Result<B256, ExecutionError>> {
         Box::pin(async {
             match self.block_by_tag(BlockTag::Number(0)).await? {
@@ -186,7 +191,7 @@ pub trait ExecutionClient: Send + Sync + 'static {
     }
 }
 
-/// Quantities (`0x1f`) as numbers.
+/// Deserialises JSON-RPC quantities such as `0x1f`.
 mod quantity {
     use alloy_primitives::U64;
     use serde::{Deserialize, Deserializer};

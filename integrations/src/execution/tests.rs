@@ -1,4 +1,4 @@
-//! What [`HttpEngine`] sends, and what it makes of answers that clients really give. Both modes.
+//! The requests of [`HttpEngine`], and its handling of the answers of real clients, in both worlds.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use crate::http::{ClientConfig, HttpServer, JwtSecret, RpcError, RpcHandler, Ser
 
 const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-/// Answers with what the test says and notes what it was asked.
+/// Gives scripted answers and records the requests.
 struct Script {
     answer: Result<Value, RpcError>,
     asked: Mutex<Vec<(String, Value)>>,
@@ -31,7 +31,7 @@ fn secret() -> JwtSecret {
     JwtSecret::new([9; 32])
 }
 
-/// Runs one call against a server that answers `answer`; gives its result and what the server was asked.
+/// Runs one call against a server with the given answer, and returns the result and the request.
 async fn ask<R>(
     answer: Result<Value, RpcError>,
     call: impl AsyncFnOnce(HttpEngine) -> Result<R, ExecutionError>,
@@ -75,7 +75,7 @@ fn attributes(root: Option<B256>) -> PayloadAttributes {
     }
 }
 
-/// A payload as EthereumJS gives it, extra field included.
+/// A payload of EthereumJS, with its extra field.
 fn payload(fork: PayloadFork) -> Value {
     let mut payload = json!({
         "parentHash": hash(1), "feeRecipient": Address::ZERO, "stateRoot": hash(2), "receiptsRoot": hash(3),
@@ -175,7 +175,7 @@ fn the_method_version_follows_the_fork() {
 }
 
 #[test]
-fn statuses_are_read_in_every_form_clients_give_them() {
+fn statuses_are_parsed_in_every_form_of_the_clients() {
     let invalid = |text: &str| PayloadStatusEnum::Invalid {
         validation_error: text.to_owned(),
     };
@@ -200,7 +200,7 @@ fn statuses_are_read_in_every_form_clients_give_them() {
             invalid("bad root"),
             Some(hash(1)),
         ),
-        // Geth gives no text for a descendant of an invalid block.
+        // Geth sends no text for a descendant of an invalid block.
         (
             status("INVALID", Some(hash(1)), None),
             invalid("INVALID"),
@@ -233,11 +233,11 @@ fn statuses_are_read_in_every_form_clients_give_them() {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the execution client answers engine_newPayloadV3 in a way that makes no sense: unknown status MAYBE"
+            "the execution client sent an invalid answer to engine_newPayloadV3: unknown status MAYBE"
         );
         let unsupported = ExecutionPayload::V1(payload.payload_inner.payload_inner);
-        let nobody = HttpEngine::new(LOCAL, secret());
-        let error = nobody.new_payload(unsupported, hash(7)).await.unwrap_err();
+        let engine = HttpEngine::new(LOCAL, secret());
+        let error = engine.new_payload(unsupported, hash(7)).await.unwrap_err();
         assert!(
             matches!(error, ExecutionError::UnsupportedPayload),
             "{error}"
@@ -246,7 +246,7 @@ fn statuses_are_read_in_every_form_clients_give_them() {
 }
 
 #[test]
-fn errors_say_who_has_to_act() {
+fn errors_name_who_has_to_act() {
     block_on_main(async {
         let id = PayloadId::new([1; 8]);
         for code in [-38001, -32001] {
@@ -296,7 +296,12 @@ fn errors_say_who_has_to_act() {
             ),
             "{error}"
         );
+    });
+}
 
+#[test]
+fn unauthorized_and_unanswered_calls_name_who_has_to_act() {
+    block_on_main(async {
         let script = Arc::new(Script {
             answer: Ok(json!("0x1")),
             asked: Mutex::default(),
@@ -310,11 +315,11 @@ fn errors_say_who_has_to_act() {
             .unwrap();
         let addr = server.local_addr();
         for auth in [None, Some(JwtSecret::new([1; 32]))] {
-            let stranger = HttpEngine::with_config(ClientConfig {
+            let unauthorized = HttpEngine::with_config(ClientConfig {
                 auth,
                 ..ClientConfig::new(addr)
             });
-            let error = stranger.chain_id().await.unwrap_err();
+            let error = unauthorized.chain_id().await.unwrap_err();
             assert!(
                 matches!(error, ExecutionError::Auth { .. }) && !error.is_retryable(),
                 "{error}"
@@ -331,7 +336,7 @@ fn errors_say_who_has_to_act() {
         server.stop().await;
         let error = engine.chain_id().await.unwrap_err();
         assert!(error.is_retryable(), "{error}");
-        // Somebody who accepts and says nothing.
+        // A server that accepts connections and does not answer.
         let silent = alys_runtime::net::Listener::bind(LOCAL).await.unwrap();
         let config = ClientConfig {
             deadline: Duration::from_millis(200),
@@ -349,7 +354,7 @@ fn errors_say_who_has_to_act() {
 }
 
 #[test]
-fn look_ups_and_capabilities_are_tolerant() {
+fn look_ups_and_capabilities_tolerate_deviations() {
     block_on_main(async {
         let names = json!([
             "engine_forkchoiceUpdatedV3",
@@ -375,7 +380,7 @@ fn look_ups_and_capabilities_are_tolerant() {
             "hash": hash(1), "parentHash": hash(2), "number": "0x10", "timestamp": "0x65", "stateRoot": hash(3),
             "difficulty": "0x0", "transactions": [],
         });
-        let expected = BlockRef {
+        let expected = ExecutionBlock {
             hash: hash(1),
             parent_hash: hash(2),
             number: 16,

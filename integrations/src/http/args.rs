@@ -1,4 +1,4 @@
-//! Positional parameters, decoded one after the other with Geth's wording of what is wrong.
+//! Positional parameters, decoded in order with Geth's error texts.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -14,10 +14,8 @@ pub struct Args {
 }
 
 impl Args {
-    /// Takes the parameters of a request; these must be an array of at most `max` values.
-    ///
     /// # Errors
-    /// Invalid params.
+    /// Invalid params, unless `params` is an array of at most `max` values.
     pub fn new(params: Value, max: usize) -> Result<Self, RpcError> {
         let Value::Array(values) = params else {
             return Err(RpcError::invalid_params("non-array args"));
@@ -34,12 +32,12 @@ impl Args {
         })
     }
 
-    /// How many there are, taken ones included.
+    /// The number of values, including those already decoded.
     pub fn given(&self) -> usize {
         self.given
     }
 
-    /// The next value, which must be there.
+    /// Decodes the next value.
     ///
     /// # Errors
     /// Invalid params when it is missing, null or not a `T`.
@@ -50,10 +48,10 @@ impl Args {
         })
     }
 
-    /// The next value; `None` when it is missing or null.
+    /// Decodes the next value; `None` when it is missing or null.
     ///
     /// # Errors
-    /// Invalid params when it is there and not a `T`.
+    /// Invalid params when it is present and not a `T`.
     pub fn optional<T: DeserializeOwned>(&mut self) -> Result<Option<T>, RpcError> {
         let index = self.next;
         self.next += 1;

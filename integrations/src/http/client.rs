@@ -1,4 +1,4 @@
-//! The client: a few kept connections to one endpoint, a deadline for every call.
+//! The HTTP client: a pool of connections to one endpoint, with a deadline per call.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -25,9 +25,9 @@ use serde_json::{Value, json};
 use super::{JwtSecret, RpcError, jsonrpc};
 use crate::interceptor;
 
-/// Where a server is: `http://127.0.0.1:8551/path`. Host names are not resolved (but `localhost` is 127.0.0.1):
-/// the link to an execution client is local or private and given by address, and a resolver would be one more thing
-/// that behaves differently in a simulation.
+/// The URL of a server, such as `http://127.0.0.1:8551/path`. Host names other than `localhost`
+/// (127.0.0.1) are not resolved, because an execution client is local or on a private link and
+/// given by address, and name resolution could not be simulated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     addr: SocketAddr,
@@ -35,31 +35,21 @@ pub struct Endpoint {
     path: Uri,
 }
 
-/// Why a text is not an [`Endpoint`].
+/// A text that is not an [`Endpoint`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EndpointError {
-    /// Not a URL.
     #[error("not a URL: {text}")]
-    Malformed {
-        /// What was given.
-        text: String,
-    },
-    /// Another scheme than http.
-    #[error("{text}: only http:// is spoken here; put TLS in front if the link needs it")]
-    Scheme {
-        /// What was given.
-        text: String,
-    },
+    Malformed { text: String },
+    /// The scheme is not http.
+    #[error("{text}: only http:// is supported; use a TLS proxy if the link needs encryption")]
+    Scheme { text: String },
     /// The host is a name.
     #[error("{text}: the host must be an IP address or localhost")]
-    Host {
-        /// What was given.
-        text: String,
-    },
+    Host { text: String },
 }
 
 impl Endpoint {
-    /// The server at `addr`, path `/`.
+    /// The server at `addr` with the path `/`.
     pub fn new(addr: SocketAddr) -> Self {
         let host = HeaderValue::from_str(&addr.to_string()).expect("an address is printable ASCII");
         Self {
@@ -69,7 +59,7 @@ impl Endpoint {
         }
     }
 
-    /// The address connected to.
+    /// The address to connect to.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -122,25 +112,24 @@ impl std::fmt::Display for Endpoint {
     }
 }
 
-/// Where to, and the limits.
+/// Endpoint and limits of a client.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// The server.
     pub endpoint: Endpoint,
-    /// When set, every request carries a fresh token.
+    /// When set, every request carries a new token.
     pub auth: Option<JwtSecret>,
-    /// For a call that names no deadline of its own, connecting included.
+    /// Default deadline of a call, connecting included.
     pub deadline: Duration,
-    /// For connecting, within the call's deadline.
+    /// Time for connecting, within the call's deadline.
     pub connect_timeout: Duration,
     /// Largest answer in bytes.
     pub max_response_bytes: usize,
-    /// Most calls at once, each on a connection of its own; more wait, within their deadlines.
+    /// Concurrent calls, each on its own connection. Further calls wait within their deadlines.
     pub max_connections: usize,
 }
 
 impl ClientConfig {
-    /// The limits every client starts from; no authentication.
+    /// The default limits, without authentication.
     pub fn new(endpoint: impl Into<Endpoint>) -> Self {
         Self {
             endpoint: endpoint.into(),
@@ -153,99 +142,75 @@ impl ClientConfig {
     }
 }
 
-/// Why a call has no result.
+/// A call without a result.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// Nobody listens there, or the network is down.
+    /// No server listens at the address, or the network is down.
     #[error("cannot connect to {addr}: {source}")]
     Connect {
-        /// The server.
         addr: SocketAddr,
-        /// The reason.
         #[source]
         source: io::Error,
     },
     /// The connection broke before the answer was complete.
     #[error("the connection to {addr} broke during {method}: {source}")]
     Broken {
-        /// The server.
         addr: SocketAddr,
-        /// The call.
         method: String,
-        /// The reason.
         #[source]
         source: hyper::Error,
     },
-    /// The deadline passed. The server may or may not have carried the call out.
+    /// The deadline passed. The server may or may not have executed the call.
     #[error("no answer to {method} from {addr} within {after:?}")]
     Timeout {
-        /// The server.
         addr: SocketAddr,
-        /// The call.
         method: String,
-        /// The deadline.
         after: Duration,
     },
-    /// The time after [`HttpClient::end_within`] is over. The server may or may not have carried the call out.
-    #[error("{method} is not waited for any longer: the client of {addr} has ended")]
-    Ended {
-        /// The server.
-        addr: SocketAddr,
-        /// The call.
-        method: String,
-    },
+    /// The time of [`HttpClient::end_within`] has passed. The server may or may not have executed
+    /// the call.
+    #[error("{method} was abandoned because the client of {addr} is shutting down")]
+    Ended { addr: SocketAddr, method: String },
     /// The server did not accept the token (HTTP 401 or 403).
     #[error("{addr} refused the authentication: {reason}")]
     Unauthorized {
-        /// The server.
         addr: SocketAddr,
-        /// What it said, shortened.
+        /// The beginning of the body.
         reason: String,
     },
-    /// Another HTTP status than 200, and no JSON-RPC answer with it.
+    /// The HTTP status is not 200, and the body is not a JSON-RPC answer.
     #[error("{addr} answered {method} with HTTP status {status}: {body}")]
     Status {
-        /// The server.
         addr: SocketAddr,
-        /// The call.
         method: String,
-        /// E.g. 413.
         status: u16,
         /// The beginning of the body.
         body: String,
     },
-    /// The answer is larger than [`ClientConfig::max_response_bytes`].
+    /// The answer exceeds [`ClientConfig::max_response_bytes`].
     #[error("the answer of {addr} to {method} is larger than {limit} bytes")]
     TooLarge {
-        /// The server.
         addr: SocketAddr,
-        /// The call.
         method: String,
-        /// The limit.
         limit: usize,
     },
-    /// The answer is not JSON-RPC, or its result is not of the shape the method has.
-    #[error("the answer of {addr} to {method} makes no sense: {reason}")]
+    /// The answer is not JSON-RPC, or its result does not match the method.
+    #[error("the answer of {addr} to {method} is invalid: {reason}")]
     Invalid {
-        /// The server.
         addr: SocketAddr,
-        /// The call.
         method: String,
-        /// What is wrong with it.
         reason: String,
     },
-    /// The server answered with an error.
+    /// The server answered with a JSON-RPC error.
     #[error("{method}: {error}")]
     Rpc {
-        /// The call.
         method: String,
-        /// Its answer.
         #[source]
         error: RpcError,
     },
 }
 
-/// A client of one endpoint. Cheap to clone; clones share the connections.
+/// A client of one endpoint. Clones share its connections.
 #[derive(Debug, Clone)]
 pub struct HttpClient {
     shared: Arc<Shared>,
@@ -255,20 +220,20 @@ pub struct HttpClient {
 struct Shared {
     config: ClientConfig,
     next_id: AtomicU64,
-    /// Connections that wait for the next call, the latest used last; at most `max_connections`.
+    /// Idle connections, at most `max_connections`, most recently used last.
     idle: Mutex<Vec<Connection>>,
     slots: Semaphore,
-    /// When no call is waited for any longer; `None` until somebody says so.
+    /// The time at which all calls are abandoned; set by [`HttpClient::end_within`].
     end: watch::Sender<Option<Instant>>,
 }
 
 type Connection = SendRequest<Full<Bytes>>;
 
-/// An answer's status and its whole body.
+/// Status and complete body of an answer.
 type Answer = (StatusCode, Vec<u8>);
 
 impl HttpClient {
-    /// A client; it connects at the first call.
+    /// Connects at the first call.
     pub fn new(config: ClientConfig) -> Self {
         let slots = Semaphore::new(config.max_connections.max(1));
         Self {
@@ -282,37 +247,35 @@ impl HttpClient {
         }
     }
 
-    /// The server.
     pub fn endpoint(&self) -> &Endpoint {
         &self.shared.config.endpoint
     }
 
-    /// No call is waited for any longer once `within` has passed, whatever its own deadline: those under way and later ones
-    /// fail with [`CallError::Ended`]. For a process that stops while the server may be away. The earliest end holds.
+    /// Abandons all calls once `within` has passed, regardless of their deadlines: outstanding and
+    /// later calls fail with [`CallError::Ended`]. Used by a process that stops while the server
+    /// may be unreachable. Of several calls the earliest end applies.
     pub fn end_within(&self, within: Duration) {
-        let end = now() + within;
+        let new_end = now() + within;
         self.shared
             .end
-            .send_modify(|said| *said = Some(said.map_or(end, |earlier| earlier.min(end))));
+            .send_modify(|end| *end = Some(end.map_or(new_end, |earlier| earlier.min(new_end))));
     }
 
-    /// Returns at the end that [`Self::end_within`] named.
+    /// Returns at the time that [`Self::end_within`] has set.
     async fn ended(&self) {
-        let mut said = self.shared.end.subscribe();
-        let Ok(end) = said
+        let mut end = self.shared.end.subscribe();
+        let Ok(end) = end
             .wait_for(Option::is_some)
             .await
-            .map(|said| said.unwrap_or_else(now))
+            .map(|end| end.unwrap_or_else(now))
         else {
             return std::future::pending().await;
         };
         sleep_until(end).await;
     }
 
-    /// Calls `method` with the configured deadline. `params` is what serde makes a JSON array of: a tuple or a slice.
-    ///
-    /// # Errors
-    /// See [`CallError`].
+    /// Calls `method` with the configured deadline. `params` must serialise to a JSON array, as
+    /// tuples and slices do.
     pub async fn call<R: DeserializeOwned>(
         &self,
         method: &str,
@@ -322,14 +285,11 @@ impl HttpClient {
             .await
     }
 
-    /// Calls `method` with a deadline of its own.
+    /// Calls `method` with the given deadline.
     ///
-    /// A call whose kept connection turns out to be closed before any answer came is sent once more on a new one, so
-    /// a server sees a call twice in rare cases: only for methods that may be repeated, as all of the Engine API and
-    /// of the Ethereum JSON-RPC may.
-    ///
-    /// # Errors
-    /// See [`CallError`].
+    /// When an idle connection turns out to be closed before any byte of an answer, the call is
+    /// repeated once on a new connection, so the server may execute it twice. Methods must be
+    /// idempotent, as those of the Engine API and of the Ethereum JSON-RPC are.
     pub async fn call_within<R: DeserializeOwned>(
         &self,
         deadline: Duration,
@@ -359,22 +319,30 @@ impl HttpClient {
         self.idle().len()
     }
 
-    /// Sends a body and takes the answer's.
+    /// Sends a request body and returns the answer, within `deadline` and the end of the client.
     async fn exchange(
         &self,
         deadline: Duration,
         method: &str,
         body: Bytes,
     ) -> Result<Answer, CallError> {
-        let (addr, name) = (self.endpoint().addr(), || method.to_owned());
+        let addr = self.endpoint().addr();
+        let timed_out = |_elapsed| {
+            Err(CallError::Timeout {
+                addr,
+                method: method.to_owned(),
+                after: deadline,
+            })
+        };
         let result = select! {
             biased;
-            exchanged = timeout(deadline, self.exchange_unbounded(method, body)) => exchanged
-                .unwrap_or_else(|_elapsed| Err(CallError::Timeout { addr, method: name(), after: deadline })),
-            () = self.ended() => Err(CallError::Ended { addr, method: name() }),
+            exchanged = timeout(deadline, self.exchange_unbounded(method, body)) =>
+                exchanged.unwrap_or_else(timed_out),
+            () = self.ended() => Err(CallError::Ended { addr, method: method.to_owned() }),
         };
         if let Err(CallError::Timeout { .. } | CallError::Broken { .. }) = &result {
-            // What broke one kept connection (a restart, a partition) most likely broke the others too.
+            // The cause (a restart, a partition) has most likely broken the other idle connections
+            // as well.
             self.idle().clear();
         }
         result
@@ -386,18 +354,18 @@ impl HttpClient {
             .slots
             .acquire()
             .await
-            .expect("nobody closes the semaphore");
+            .expect("the semaphore is never closed");
         let broken = |source| CallError::Broken {
             addr: self.endpoint().addr(),
             method: method.to_owned(),
             source,
         };
-        if let Some(mut kept) = self.take_idle().await {
-            match kept.send_request(self.request(body.clone())).await {
-                Ok(response) => return self.read(method, kept, response).await,
-                // The server closed it meanwhile, or restarted. Not a byte of an answer has come.
+        if let Some(mut idle) = self.take_idle().await {
+            match idle.send_request(self.request(body.clone())).await {
+                Ok(response) => return self.read(method, idle, response).await,
+                // The server closed the connection or restarted, before any byte of an answer.
                 Err(error) => {
-                    tracing::trace!(%error, "a kept connection was closed");
+                    tracing::trace!(%error, "an idle connection was closed");
                     self.idle().clear();
                 }
             }
@@ -439,7 +407,7 @@ impl HttpClient {
             collected.extend_from_slice(&data);
         }
         let mut idle = self.idle();
-        // Only a connection whose answer was read to its end can carry another.
+        // A connection is reusable only after its answer was read completely.
         if idle.len() < self.shared.config.max_connections {
             idle.push(connection);
         }
@@ -448,12 +416,12 @@ impl HttpClient {
 
     async fn take_idle(&self) -> Option<Connection> {
         loop {
-            let mut kept = self.idle().pop()?;
+            let mut connection = self.idle().pop()?;
             if buggify!("http.client.forget_connection", 100_000) {
                 continue;
             }
-            if kept.ready().await.is_ok() {
-                return Some(kept);
+            if connection.ready().await.is_ok() {
+                return Some(connection);
             }
         }
     }
@@ -470,7 +438,7 @@ impl HttpClient {
             .await
             .map_err(|source| error(io::Error::other(source)))?;
         alys_runtime::spawn("http-client", async move {
-            // The call that used it sees the error; an idle one simply ends.
+            // A call in progress reports the error; on an idle connection it has no consequence.
             if let Err(error) = connection.await {
                 tracing::trace!(%error, "client connection ended");
             }
@@ -494,14 +462,14 @@ impl HttpClient {
             let now_secs = alys_runtime::clock::wall_ms() / 1000;
             let token = secret.token(interceptor::token_issued_secs(now_secs));
             let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-                .expect("a token is base64url with dots");
+                .expect("a token consists of base64url characters and dots");
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
         }
         request
     }
 
-    /// The result out of an answer.
+    /// Extracts the result of an answer.
     fn result(&self, method: &str, id: u64, (status, body): Answer) -> Result<Value, CallError> {
         let addr = self.endpoint().addr();
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
@@ -511,7 +479,7 @@ impl HttpClient {
             });
         }
         let parsed = serde_json::from_slice::<Value>(&body);
-        // Some servers send JSON-RPC errors with a status of their own.
+        // Some servers send JSON-RPC errors with an HTTP status other than 200.
         if let Some(error) = parsed
             .as_ref()
             .ok()
@@ -523,12 +491,11 @@ impl HttpClient {
             });
         }
         if status != StatusCode::OK {
-            let (method, body) = (method.to_owned(), excerpt(&body));
             return Err(CallError::Status {
                 addr,
-                method,
+                method: method.to_owned(),
                 status: status.as_u16(),
-                body,
+                body: excerpt(&body),
             });
         }
         let Ok(Value::Object(mut answer)) = parsed else {
@@ -558,7 +525,7 @@ impl HttpClient {
     }
 }
 
-/// The beginning of a body, fit for a log line.
+/// The beginning of a body, without control characters, for log lines.
 fn excerpt(body: &[u8]) -> String {
     const MAX_CHARS: usize = 200;
     let text = String::from_utf8_lossy(&body[..body.len().min(4 * MAX_CHARS)]);

@@ -1,18 +1,19 @@
-//! JSON-RPC 2.0 without its transport: requests in, answers out, in bytes.
+//! The encoding of JSON-RPC 2.0, without a transport.
 
 use std::future::Future;
 
 use serde_json::{Map, Value, json};
 
-/// An error answer: what a handler returns, and what a client gets back.
+/// A JSON-RPC error object.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message} (code {code})")]
 pub struct RpcError {
-    /// JSON-RPC's own codes, -32000 and below for the server's, 3 for a revert, -38xxx for the Engine API.
+    /// A code of JSON-RPC (-32700 to -32600), of the server (-32000 to -32099), of the Engine API
+    /// (-38xxx), or 3 for a revert.
     pub code: i64,
-    /// For people.
+    /// Human-readable.
     pub message: String,
-    /// For programs, e.g. the revert data.
+    /// Machine-readable, such as the revert data.
     pub data: Option<Value>,
 }
 
@@ -21,18 +22,18 @@ impl RpcError {
     pub const PARSE: i64 = -32700;
     /// The body is JSON but not a request.
     pub const INVALID_REQUEST: i64 = -32600;
-    /// There is no such method.
+    /// The method does not exist.
     pub const METHOD_NOT_FOUND: i64 = -32601;
-    /// The parameters do not fit the method.
+    /// The parameters do not match the method.
     pub const INVALID_PARAMS: i64 = -32602;
-    /// The server failed; its fault.
+    /// The server failed.
     pub const INTERNAL: i64 = -32603;
-    /// The usual code of an Ethereum client for everything that has no other.
+    /// The default code of Ethereum clients.
     pub const SERVER: i64 = -32000;
-    /// The answer or the batch is beyond a limit of the server.
+    /// The answer or the batch exceeds a limit of the server.
     pub const LIMIT: i64 = -32005;
 
-    /// An error without data.
+    /// Creates an error without data.
     pub fn new(code: i64, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -41,9 +42,9 @@ impl RpcError {
         }
     }
 
-    /// [`RpcError::METHOD_NOT_FOUND`], worded as Geth does.
+    /// [`RpcError::METHOD_NOT_FOUND`] with Geth's text.
     pub fn method_not_found(method: &str) -> Self {
-        // The name is a stranger's text of any length.
+        // The name comes from the request and can have any length.
         let name: String = method.chars().take(64).collect();
         Self::new(
             Self::METHOD_NOT_FOUND,
@@ -66,7 +67,6 @@ impl RpcError {
         Self::new(Self::SERVER, message)
     }
 
-    /// The same error with `data`.
     pub fn with_data(mut self, data: Value) -> Self {
         self.data = Some(data);
         self
@@ -82,7 +82,8 @@ impl RpcError {
         Value::Object(object)
     }
 
-    /// Reads the `error` member of an answer; `None` when it is not an object with an integer code.
+    /// Parses the `error` member of an answer; `None` when it is not an object with an integer
+    /// code.
     pub(super) fn from_value(value: &Value) -> Option<Self> {
         Some(Self {
             code: value.get("code")?.as_i64()?,
@@ -96,7 +97,7 @@ impl RpcError {
     }
 }
 
-/// An answer to a GET.
+/// The answer to a GET request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// HTTP status code.
@@ -105,49 +106,50 @@ pub struct Page {
     pub body: String,
 }
 
-/// What answers requests. Dropped futures are how a gone client shows: a handler must be correct when it is
-/// dropped at any await.
+/// Answers requests. The server drops the future of a disconnected client, so a handler must be
+/// correct when it is cancelled at any await.
 pub trait RpcHandler: Send + Sync + 'static {
-    /// Answers one request. `params` is an array or an object; absent ones arrive as an empty array.
+    /// Answers one request. `params` is an array or an object; absent parameters are an empty
+    /// array.
     fn handle(
         &self,
         method: &str,
         params: Value,
     ) -> impl Future<Output = Result<Value, RpcError>> + Send;
 
-    /// Answers a GET of `path`. `None` is an empty page with status 200, which load balancers take for a sign
-    /// of life.
+    /// Answers a GET of `path`. `None` is an empty page with status 200, which passes the liveness
+    /// checks of load balancers.
     fn page(&self, path: &str) -> impl Future<Output = Option<Page>> + Send {
         let _ = path;
         std::future::ready(None)
     }
 }
 
-/// What a body turned out to be.
+/// The contents of a request body.
 #[derive(Debug, PartialEq)]
 pub(super) enum Body {
     One(Result<Request, Refusal>),
     Batch(Vec<Result<Request, Refusal>>),
-    /// Not answerable one by one.
+    /// The body as a whole is refused.
     Refused(Refusal),
 }
 
 #[derive(Debug, PartialEq)]
 pub(super) struct Request {
-    /// `None` is a notification: carried out, not answered.
+    /// `None` marks a notification, which is executed and not answered.
     pub id: Option<Value>,
     pub method: String,
     pub params: Value,
 }
 
-/// An invalid request, with the id to answer it by (null when it has none that can be used).
+/// An invalid request, with the id of the answer: null when the request has no valid one.
 #[derive(Debug, PartialEq)]
 pub(super) struct Refusal {
     pub id: Value,
     pub error: RpcError,
 }
 
-/// Parses a body; `max_batch` is the largest number of requests in one. serde_json limits nesting to 128 by itself.
+/// Parses a body with at most `max_batch` requests. serde_json limits the nesting to 128.
 pub(super) fn parse(body: &[u8], max_batch: usize) -> Body {
     let refused = |code, message: &str| {
         Body::Refused(Refusal {
@@ -202,7 +204,7 @@ fn request(value: Value) -> Result<Request, Refusal> {
     Ok(Request { id, method, params })
 }
 
-/// The answer object.
+/// The response object of a request.
 pub(super) fn answer(id: Value, result: Result<Value, RpcError>) -> Value {
     match result {
         Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
@@ -210,7 +212,6 @@ pub(super) fn answer(id: Value, result: Result<Value, RpcError>) -> Value {
     }
 }
 
-/// The bytes of a value.
 pub(super) fn to_bytes(value: &Value) -> Vec<u8> {
     serde_json::to_vec(value).expect("a JSON value has string keys and finite numbers")
 }

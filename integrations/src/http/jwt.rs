@@ -1,26 +1,28 @@
-//! The Engine API's authentication: an HS256 JWT with a fresh `iat`, signed with a secret both sides hold.
+//! Authentication of the Engine API: an HS256 JWT with a fresh `iat`, signed with a shared secret.
 //!
-//! Written out here because the whole of it is one HMAC; a JWT library would bring a crypto backend of its own.
+//! Implemented here because it needs one HMAC only, while a JWT library brings its own
+//! cryptography.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-/// How far `iat` may be from the verifier's clock, in either direction, in seconds. The Engine API's number.
+/// Tolerance of `iat` against the verifier's clock in both directions, as the Engine API specifies.
 pub const IAT_WINDOW_SECS: u64 = 60;
 
-/// Longest token that is looked at, in bytes. Ours has about 130; claims of other clients (`id`, `clv`) fit.
+/// Longest accepted token in bytes. Ours has about 130; tokens with the optional claims `id` and
+/// `clv` fit.
 const MAX_TOKEN_BYTES: usize = 4096;
 
-/// `{"alg":"HS256","typ":"JWT"}`, already encoded: it never differs.
+/// `{"alg":"HS256","typ":"JWT"}` in base64url.
 const HEADER_HS256: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
 
-/// The 32-byte secret that a node and its execution client share. Its `Debug` does not show it.
+/// The 32-byte secret that a node and its execution client share. Its `Debug` output hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JwtSecret([u8; 32]);
 
-/// Why the text of a secret file is not a secret. The text itself is never repeated.
+/// A secret file that does not parse. The error never contains its text.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum JwtSecretError {
     /// The number of hex digits is wrong.
@@ -28,58 +30,53 @@ pub enum JwtSecretError {
         "the JWT secret must be 32 bytes, that is 64 hex digits (0x in front is allowed), but it has {digits}"
     )]
     Length {
-        /// Characters found, without 0x and white space around.
+        /// Characters without `0x` and surrounding white space.
         digits: usize,
     },
     /// A character is not a hex digit.
     #[error("the JWT secret must be hex: the character at position {position} is not a hex digit")]
     NotHex {
-        /// Counted from zero, without 0x.
+        /// Counted from zero, without `0x`.
         position: usize,
     },
 }
 
-/// Why a token was refused.
+/// A refused token. The text is part of the HTTP answer.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum JwtError {
-    /// There was no `Authorization` header.
+    /// The request has no `Authorization` header.
     #[error("missing token: the request has no Authorization header")]
     Missing,
-    /// The header is not `Bearer <token>`, or the token is not three base64url parts with the claims of a JWT.
+    /// The header is not `Bearer <token>`, or the token is not three base64url parts with the
+    /// claims of a JWT.
     #[error("malformed token: {reason}")]
-    Malformed {
-        /// What was wrong.
-        reason: &'static str,
-    },
-    /// The token claims another algorithm; `none` and the like end here.
+    Malformed { reason: &'static str },
+    /// The token names another algorithm, such as `none`.
     #[error("unsupported token algorithm: only HS256 is accepted")]
     Algorithm,
-    /// The signature does not match: the two sides hold different secrets.
+    /// The signature does not match because the two sides have different secrets.
     #[error("signature mismatch: the secrets differ")]
     Signature,
-    /// `iat` is too far from this side's clock: a replay, or the clocks differ.
+    /// `iat` is outside the tolerance: the token is replayed, or the clocks differ.
     #[error(
         "stale token: iat differs from this clock by {drift_secs} s, allowed are {IAT_WINDOW_SECS} s"
     )]
     Stale {
-        /// Token time minus own time, in seconds.
+        /// Token time minus own time.
         drift_secs: i64,
     },
-    /// The token carries `exp` and it has passed.
+    /// The token has an `exp` in the past.
     #[error("expired token")]
     Expired,
 }
 
 impl JwtSecret {
-    /// Takes the bytes as they are.
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Parses the contents of a secret file: 64 hex digits, `0x` and white space around allowed.
-    ///
-    /// # Errors
-    /// When it is anything else; the message says what is wrong without showing the text.
+    /// Parses the contents of a secret file: 64 hex digits, with optional `0x` and surrounding
+    /// white space.
     pub fn parse(text: &str) -> Result<Self, JwtSecretError> {
         let text = text.trim();
         let digits = text
@@ -96,12 +93,12 @@ impl JwtSecret {
         Ok(Self(bytes))
     }
 
-    /// The secret as a file holds it: 64 hex digits, no prefix.
+    /// The secret in the format of a secret file: 64 hex digits without prefix.
     pub fn to_hex(&self) -> String {
         hex::encode(self.0)
     }
 
-    /// A token issued at `now_secs` (Unix time, seconds).
+    /// A token with `iat` at `now_secs` (Unix time).
     pub fn token(&self, now_secs: u64) -> String {
         let claims = URL_SAFE_NO_PAD.encode(format!("{{\"iat\":{now_secs}}}"));
         let signed = format!("{HEADER_HS256}.{claims}");
@@ -109,11 +106,8 @@ impl JwtSecret {
         format!("{signed}.{signature}")
     }
 
-    /// Checks the value of an `Authorization` header at `now_secs` (Unix time, seconds). The signature is compared
-    /// in constant time and before anything in the claims is believed.
-    ///
-    /// # Errors
-    /// The first thing that is wrong.
+    /// Verifies the value of an `Authorization` header at `now_secs` (Unix time). The signature is
+    /// compared in constant time, and before any claim is evaluated.
     pub fn verify_header(&self, header: Option<&[u8]>, now_secs: u64) -> Result<(), JwtError> {
         let header = header.ok_or(JwtError::Missing)?;
         let header = std::str::from_utf8(header).map_err(|_| JwtError::Malformed {
@@ -130,10 +124,7 @@ impl JwtSecret {
         self.verify(token.trim(), now_secs)
     }
 
-    /// Checks a bare token, as [`JwtSecret::verify_header`] does.
-    ///
-    /// # Errors
-    /// The first thing that is wrong.
+    /// Verifies a bare token, as [`JwtSecret::verify_header`] does.
     pub fn verify(&self, token: &str, now_secs: u64) -> Result<(), JwtError> {
         #[derive(serde::Deserialize)]
         struct Header {
@@ -216,9 +207,10 @@ mod tests {
         JwtSecret::new([7; 32])
     }
 
-    /// The expected token was made with Python's `hmac`: a mistake shared by our signer and our verifier would show.
+    /// The expected token was computed with Python's `hmac`, so it detects an error that signer and
+    /// verifier share.
     #[test]
-    fn token_header_and_claims_are_plain_jwt() {
+    fn tokens_match_an_independent_implementation() {
         let token = secret().token(NOW);
         let parts: Vec<&str> = token.split('.').collect();
         assert_eq!(
@@ -236,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_fresh_token_of_the_same_secret_passes() {
+    fn only_fresh_tokens_of_the_same_secret_are_accepted() {
         let own = secret();
         let other = JwtSecret::new([8; 32]);
         let header = |alg: &str| URL_SAFE_NO_PAD.encode(format!("{{\"alg\":\"{alg}\"}}"));
@@ -317,13 +309,13 @@ mod tests {
             ),
         ];
         for (header, expected) in cases {
-            let got = own.verify_header(header.as_deref().map(str::as_bytes), NOW);
-            assert_eq!(got, expected, "{header:?}");
+            let verified = own.verify_header(header.as_deref().map(str::as_bytes), NOW);
+            assert_eq!(verified, expected, "{header:?}");
         }
     }
 
     #[test]
-    fn secret_files_are_read_leniently_and_refused_clearly() {
+    fn secret_files_allow_prefix_and_white_space_only() {
         let hex = "0707070707070707070707070707070707070707070707070707070707070707";
         for text in [hex.to_owned(), format!("0x{hex}\n"), format!("  {hex}\r\n")] {
             assert_eq!(JwtSecret::parse(&text), Ok(secret()), "{text}");

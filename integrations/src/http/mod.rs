@@ -1,10 +1,14 @@
 //! JSON-RPC 2.0 over HTTP/1.1, on hyper's connection layer and the runtime's streams.
 //!
-//! Owns: framing of requests and answers, authentication with a shared JWT secret, limits and deadlines of both
-//! sides. Promises: the same bytes in production and in simulation; whatever a stranger sends ends in an HTTP
-//! status or a JSON-RPC error, never in a panic and never in memory beyond the limits of [`ServerConfig`] and
-//! [`ClientConfig`]. Never: knows a method by name, reads a file, speaks TLS (both users of it, the Engine API and
-//! a node's public JSON-RPC, are plain HTTP on a private link or behind a reverse proxy).
+//! **Owns** the encoding of requests and answers, authentication with a shared JWT secret, limits
+//! and deadlines of client and server.
+//!
+//! **Guarantees** the same bytes in production and in simulation. Any remote input leads to an HTTP
+//! status or a JSON-RPC error, never to a panic or to memory beyond the limits of [`ServerConfig`]
+//! and [`ClientConfig`].
+//!
+//! **Never** depends on a method's name, reads a file, or uses TLS: the Engine API and a node's
+//! public JSON-RPC are plain HTTP on a private link or behind a reverse proxy.
 
 mod args;
 mod client;

@@ -1,4 +1,5 @@
-//! The server: one task a connection, a bounded number of them, every wait with an end.
+//! The HTTP server: one task per connection, a bounded number of connections, a timeout for every
+//! wait.
 
 use std::convert::Infallible;
 use std::io;
@@ -27,33 +28,33 @@ use super::{JwtSecret, jwt};
 /// Limits of a server.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// Shown in log lines.
+    /// Name of the server in log lines.
     pub name: &'static str,
     /// When set, every request needs a fresh token signed with it.
     pub auth: Option<JwtSecret>,
-    /// Allows pages of any origin to call: what browser wallets need, and harmless where nothing is authenticated
-    /// by the browser. Off wherever `auth` is set.
+    /// Allows calls from pages of any origin, as browser wallets need. Safe because the browser
+    /// authenticates nothing; must be off when `auth` is set.
     pub cors: bool,
     /// Largest request body in bytes. A block of 8 MiB is 16 MiB of hex in JSON.
     pub max_body_bytes: usize,
-    /// Largest answer in bytes, of a whole batch too.
+    /// Largest answer in bytes, also of a whole batch.
     pub max_response_bytes: usize,
-    /// Most requests in a batch.
+    /// Largest number of requests in a batch.
     pub max_batch: usize,
-    /// Most connections at once; more wait to be accepted.
+    /// Concurrent connections. Further ones wait to be accepted.
     pub max_connections: usize,
-    /// Time for a request's head to arrive, and with it how long an idle connection is kept.
+    /// Time for a request's head to arrive; also the lifetime of an idle connection.
     pub header_timeout: Duration,
     /// Time for a request's body to arrive.
     pub body_timeout: Duration,
-    /// How long a client may not take anything of an answer before it is cut off.
+    /// Time after which a client that reads nothing of an answer is disconnected.
     pub write_timeout: Duration,
-    /// How long a graceful stop waits for requests that are being answered.
+    /// Time that a graceful stop gives requests in progress.
     pub stop_grace: Duration,
 }
 
 impl ServerConfig {
-    /// The limits every server starts from; no authentication, no CORS.
+    /// The default limits, without authentication and CORS.
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -71,23 +72,21 @@ impl ServerConfig {
     }
 }
 
-/// Why a server could not start.
+/// The server could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The address is in use, not ours, or not allowed.
+    /// The address is in use, not of this machine, or not permitted.
     #[error("cannot listen on {addr} for {name}: {source}")]
     Bind {
-        /// The server's name.
         name: &'static str,
-        /// Where it was to listen.
         addr: SocketAddr,
-        /// The reason.
         #[source]
         source: io::Error,
     },
 }
 
-/// A running server. Dropping it cuts every connection; [`HttpServer::stop`] lets requests finish.
+/// A running server. Dropping it breaks every connection; [`HttpServer::stop`] finishes requests in
+/// progress.
 #[derive(Debug)]
 pub struct HttpServer {
     local_addr: SocketAddr,
@@ -99,10 +98,7 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Listens on `addr` (port 0 picks one) and answers with `handler`.
-    ///
-    /// # Errors
-    /// When the address cannot be bound.
+    /// Listens on `addr` (port 0 selects a free port) and answers with `handler`.
     pub async fn bind<H: RpcHandler>(
         addr: SocketAddr,
         config: ServerConfig,
@@ -132,18 +128,18 @@ impl HttpServer {
         })
     }
 
-    /// Where it listens.
+    /// The bound address.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// Takes no new connections, answers the requests it has, then closes; cuts what is left after the grace. When
-    /// it returns, the address is free and nothing of the handler is held any more, unless a request computes for
-    /// longer than the grace without a pause.
+    /// Accepts no new connections, finishes the requests in progress, and breaks connections that
+    /// outlast [`ServerConfig::stop_grace`]. On return the address is free and the handler is
+    /// released, unless a request computes for longer than the grace without yielding.
     pub async fn stop(mut self) {
         self.stop.raise(Stop::GRACEFUL);
         if let Some(accepting) = self.accepting.take() {
-            // The listener is closed when its task is over; how that ended makes no difference here.
+            // The listener closes when its task ends, successfully or not.
             let _ended = accepting.await;
         }
         if self.closed_within_grace().await {
@@ -151,11 +147,11 @@ impl HttpServer {
         }
         self.stop.raise(Stop::NOW);
         if !self.closed_within_grace().await {
-            tracing::warn!(addr = %self.local_addr, "connections were left behind at a stop");
+            tracing::warn!(addr = %self.local_addr, "some connections did not close at the stop");
         }
     }
 
-    /// Waits for all connections to end: each holds a permit.
+    /// Waits until all connections have returned their permits.
     async fn closed_within_grace(&self) -> bool {
         let closed = self.connections.acquire_many(self.max_connections);
         alys_runtime::time::timeout(self.stop_grace, closed)
@@ -170,7 +166,8 @@ impl Drop for HttpServer {
     }
 }
 
-/// A level that only rises, and tasks that wait for it. Not a `watch`: its order of waking is not deterministic.
+/// A monotonic stop level with its waiters. It is not a `watch`, because that wakes in a
+/// nondeterministic order.
 #[derive(Debug, Default)]
 struct Stop {
     level: AtomicU8,
@@ -189,7 +186,7 @@ impl Stop {
     async fn reached(&self, level: u8) {
         loop {
             let mut raised = pin!(self.raised.notified());
-            // Registered before the check, so that a raise between the two is not missed.
+            // Registers before the check, so that a raise between the two is not missed.
             raised.as_mut().enable();
             if self.level.load(Ordering::SeqCst) >= level {
                 return;
@@ -205,8 +202,9 @@ async fn accept<H: RpcHandler>(
     connections: Arc<Semaphore>,
     stop: Arc<Stop>,
 ) {
-    /// Accepting fails when the process is out of descriptors: a pause lets connections end.
-    const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
+    /// Accepting fails when the process has no file descriptors left; the delay lets connections
+    /// end.
+    const RETRY_DELAY: Duration = Duration::from_millis(100);
     let next = async || {
         let permit = connections.clone().acquire_owned().await.ok()?;
         Some((permit, listener.accept().await))
@@ -229,9 +227,9 @@ async fn accept<H: RpcHandler>(
             }
             Some((_, Err(error))) => {
                 tracing::warn!(server = service.config.name, %error, "cannot accept a connection");
-                alys_runtime::time::sleep(PAUSE_AFTER_ERROR).await;
+                alys_runtime::time::sleep(RETRY_DELAY).await;
             }
-            // Nobody closes the semaphore.
+            // Unreachable, because the semaphore is never closed.
             None => return,
         }
     }
@@ -244,7 +242,7 @@ async fn serve<H: RpcHandler>(
     stop: Arc<Stop>,
 ) {
     serve_until(stream, service, &stop).await;
-    // Last of all: a stop takes the permit for the sign that everything else is gone.
+    // Released last, because a stop treats a returned permit as a closed connection.
     drop(permit);
 }
 
@@ -259,7 +257,8 @@ async fn serve_until<H: RpcHandler>(stream: Stream, service: Arc<Service<H>>, st
     builder
         .timer(RuntimeTimer)
         .header_read_timeout(config.header_timeout);
-    // hyper takes it from the system's clock, past the runtime, and no client of JSON-RPC looks at it.
+    // hyper reads the system's clock for it, which bypasses the runtime, and JSON-RPC clients
+    // ignore it.
     builder.auto_date_header(false);
     let mut connection = pin!(builder.serve_connection(io, hyper::service::service_fn(answer)));
     let ended = match select(connection.as_mut(), pin!(stop.reached(Stop::GRACEFUL))).await {
@@ -273,7 +272,7 @@ async fn serve_until<H: RpcHandler>(stream: Stream, service: Arc<Service<H>>, st
         }
     };
     if let Some(Err(error)) = ended {
-        // Blame: the other side's, which sent no HTTP, stopped reading or went away.
+        // The client is at fault: it did not send HTTP, stopped reading, or disconnected.
         tracing::debug!(server = config.name, %error, "connection ended early");
     }
 }
@@ -345,8 +344,9 @@ impl<H: RpcHandler> Service<H> {
         text(StatusCode::UNAUTHORIZED, format!("Unauthorized: {error}\n"))
     }
 
-    /// Collects a body within the limit of size and time. One that is too large is read on for a while without
-    /// being kept: closing at once would reset the connection and the client might never see why.
+    /// Collects a body within the limits of size and time. Of a body that is too large, up to four
+    /// times the limit is read and discarded, because closing at once would reset the connection
+    /// before the client can read the answer.
     async fn read(&self, mut body: Incoming) -> Result<Vec<u8>, Response<Full<Bytes>>> {
         let limit = self.config.max_body_bytes;
         let too_large = || {
@@ -388,7 +388,7 @@ impl<H: RpcHandler> Service<H> {
         }
     }
 
-    /// One answer, none for a notification.
+    /// The answer to a request, or `None` for a notification.
     async fn answer(&self, request: Result<jsonrpc::Request, jsonrpc::Refusal>) -> Option<Value> {
         let request = match request {
             Ok(request) => request,
@@ -396,13 +396,14 @@ impl<H: RpcHandler> Service<H> {
         };
         let result = self.handler.handle(&request.method, request.params).await;
         if let Err(error) = &result {
-            tracing::debug!(server = self.config.name, method = request.method, %error, "error answered");
+            let server = self.config.name;
+            tracing::debug!(server, method = request.method, %error, "error answered");
         }
         request.id.map(|id| jsonrpc::answer(id, result))
     }
 
-    /// Answers in order, one after the other: a batch must not be a way to get more of the server than its sender
-    /// would get with one connection.
+    /// Executes a batch sequentially, so that it takes no more of the server than one connection
+    /// can.
     async fn batch(
         &self,
         requests: Vec<Result<jsonrpc::Request, jsonrpc::Refusal>>,
@@ -433,7 +434,7 @@ impl<H: RpcHandler> Service<H> {
     }
 }
 
-/// The bytes of an answer, or those of an error in its place when it does not fit.
+/// The encoded answer, or an encoded error in its place when it exceeds `max_bytes`.
 fn within(answer: &Value, max_bytes: usize) -> Vec<u8> {
     let bytes = jsonrpc::to_bytes(answer);
     if bytes.len() <= max_bytes {

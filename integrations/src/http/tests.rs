@@ -1,4 +1,4 @@
-//! Client and server against each other, and the server against whatever a stranger may send. Both modes.
+//! Client and server against each other, and the server against arbitrary input, in both worlds.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ fn client(server: &HttpServer) -> HttpClient {
     HttpClient::new(ClientConfig::new(server.local_addr()))
 }
 
-/// Sends bytes as they are and reads until the server closes or says nothing for a second.
+/// Sends raw bytes, and reads until the server closes the connection or sends nothing for a second.
 async fn raw(addr: SocketAddr, request: &[u8]) -> String {
     let mut stream = Stream::connect(addr).await.unwrap();
     stream.write_all(request).await.unwrap();
@@ -63,7 +63,7 @@ async fn raw(addr: SocketAddr, request: &[u8]) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-/// Posts a body; gives status and body.
+/// Posts a body and returns status and body of the answer.
 async fn post(addr: SocketAddr, body: &str) -> (u16, String) {
     let length = body.len();
     let request = format!(
@@ -106,7 +106,7 @@ fn calls_are_answered_and_errors_keep_code_and_data() {
 }
 
 #[test]
-fn what_is_not_json_rpc_gets_the_error_of_the_specification() {
+fn malformed_requests_get_the_errors_of_the_specification() {
     let error = |id: Value, code: i64, message: &str| json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } });
     let deep = "[".repeat(100_000);
     let cases = [
@@ -187,7 +187,7 @@ fn what_is_not_json_rpc_gets_the_error_of_the_specification() {
 }
 
 #[test]
-fn what_is_not_http_is_refused_and_the_server_lives_on() {
+fn input_that_is_not_http_is_refused_and_the_server_continues() {
     block_on_main(async {
         let server = server(ServerConfig::new("test")).await;
         let addr = server.local_addr();
@@ -198,7 +198,7 @@ fn what_is_not_http_is_refused_and_the_server_lives_on() {
         );
         let header = format!("POST / HTTP/1.1\r\nx: {}\r\n", "y".repeat(1 << 20));
         let mut stream = Stream::connect(addr).await.unwrap();
-        // It may close before all is written.
+        // The server may close before everything is written.
         let _refused_or_not = stream.write_all(header.as_bytes()).await;
         drop(stream);
         assert!(
@@ -230,7 +230,7 @@ fn what_is_not_http_is_refused_and_the_server_lives_on() {
 }
 
 #[test]
-fn bodies_over_the_limit_are_413_on_both_sides() {
+fn bodies_over_the_limit_are_refused_by_server_and_client() {
     block_on_main(async {
         let config = ServerConfig {
             max_body_bytes: 1000,
@@ -249,7 +249,8 @@ fn bodies_over_the_limit_are_413_on_both_sides() {
             panic!("{error}")
         };
         assert_eq!(body, "the request body is larger than 1000 bytes");
-        // Far beyond: cut off while it is still being sent. Either the status arrives or the connection is gone.
+        // Far beyond the limit the server closes while the client still sends. Either the status
+        // arrives or the connection breaks.
         let error = client(&server)
             .call::<Value>("echo", ("x".repeat(2_000_000),))
             .await
@@ -283,7 +284,7 @@ fn bodies_over_the_limit_are_413_on_both_sides() {
 }
 
 #[test]
-fn a_block_of_eight_mib_passes() {
+fn a_block_of_eight_mib_fits() {
     block_on_main(async {
         let server = server(ServerConfig::new("test")).await;
         let block = format!("0x{}", "ab".repeat(8 << 20));
@@ -293,7 +294,7 @@ fn a_block_of_eight_mib_passes() {
 }
 
 #[test]
-fn requests_without_a_good_token_are_401_and_never_reach_the_handler() {
+fn requests_without_a_valid_token_get_401_and_never_reach_the_handler() {
     block_on_main(async {
         let secret = JwtSecret::new([1; 32]);
         let handler = Arc::new(Echo::default());
@@ -348,7 +349,7 @@ fn requests_without_a_good_token_are_401_and_never_reach_the_handler() {
 }
 
 #[test]
-fn browsers_may_call_where_cors_is_on_and_only_there() {
+fn browsers_may_call_only_with_cors() {
     block_on_main(async {
         let open = server(ServerConfig {
             cors: true,
@@ -390,7 +391,7 @@ fn browsers_may_call_where_cors_is_on_and_only_there() {
 }
 
 #[test]
-fn a_connection_is_kept_and_replaced_when_the_server_closed_it() {
+fn a_connection_is_reused_and_replaced_when_the_server_closed_it() {
     block_on_main(async {
         let config = ServerConfig {
             header_timeout: Duration::from_millis(200),
@@ -403,11 +404,11 @@ fn a_connection_is_kept_and_replaced_when_the_server_closed_it() {
             assert_eq!(client.call::<[u64; 1]>("echo", (n,)).await.unwrap(), [n]);
         }
         assert_eq!(client.idle_connections(), 1);
-        // Closed by the server for having been idle.
+        // The server closes the idle connection.
         sleep(SECOND).await;
         assert_eq!(client.call::<[u64; 1]>("echo", (6,)).await.unwrap(), [6]);
 
-        // Closed by a restart.
+        // A restart closes the connection.
         first.stop().await;
         let refused = client.call::<Value>("echo", ()).await.unwrap_err();
         assert!(matches!(refused, CallError::Connect { .. }), "{refused}");
@@ -419,9 +420,9 @@ fn a_connection_is_kept_and_replaced_when_the_server_closed_it() {
 }
 
 #[test]
-fn a_kept_connection_that_dies_with_the_request_is_replaced() {
+fn an_idle_connection_that_breaks_at_the_request_is_replaced() {
     block_on_main(async {
-        // Answers one request on each connection as if it would keep it, then closes when the next one arrives.
+        // Answers the first request of each connection and closes at the second.
         let listener = alys_runtime::net::Listener::bind(LOCAL).await.unwrap();
         let client = HttpClient::new(ClientConfig::new(listener.local_addr()));
         let accepted = Arc::new(AtomicUsize::new(0));
@@ -450,7 +451,7 @@ fn a_kept_connection_that_dies_with_the_request_is_replaced() {
 }
 
 #[test]
-fn calls_end_at_their_deadline_and_slow_senders_are_cut() {
+fn calls_end_at_their_deadline_and_slow_senders_are_disconnected() {
     block_on_main(async {
         let config = ServerConfig {
             header_timeout: Duration::from_millis(300),
@@ -483,7 +484,7 @@ fn calls_end_at_their_deadline_and_slow_senders_are_cut() {
 }
 
 #[test]
-fn a_client_that_ends_waits_for_no_answer() {
+fn end_within_abandons_outstanding_and_later_calls() {
     block_on_main(async {
         let server = server(ServerConfig::new("test")).await;
         let client = client(&server);
@@ -513,7 +514,7 @@ fn a_client_that_ends_waits_for_no_answer() {
 }
 
 #[test]
-fn a_client_that_reads_nothing_is_cut_off() {
+fn a_client_that_reads_nothing_is_disconnected() {
     block_on_main(async {
         let config = ServerConfig {
             max_connections: 1,
@@ -529,7 +530,7 @@ fn a_client_that_reads_nothing_is_cut_off() {
         let mut greedy = Stream::connect(server.local_addr()).await.unwrap();
         greedy.write_all(request.as_bytes()).await.unwrap();
         greedy.flush().await.unwrap();
-        // It holds the only slot until it is cut.
+        // It occupies the only connection slot until it is disconnected.
         let waiting = ClientConfig {
             deadline: 20 * SECOND,
             ..ClientConfig::new(server.local_addr())
@@ -546,7 +547,7 @@ fn a_client_that_reads_nothing_is_cut_off() {
 }
 
 #[test]
-fn a_graceful_stop_answers_what_it_has_begun_and_a_drop_does_not() {
+fn a_stop_finishes_requests_in_progress_and_a_drop_does_not() {
     block_on_main(async {
         let graceful = server(ServerConfig::new("test")).await;
         let client_of = client(&graceful);
@@ -572,7 +573,7 @@ fn a_graceful_stop_answers_what_it_has_begun_and_a_drop_does_not() {
 }
 
 #[test]
-fn a_used_port_is_a_clear_error() {
+fn a_used_port_is_an_error_that_names_it() {
     block_on_main(async {
         let first = server(ServerConfig::new("first")).await;
         let second = HttpServer::bind(
@@ -593,7 +594,7 @@ fn a_used_port_is_a_clear_error() {
 }
 
 #[test]
-fn endpoints_are_parsed_or_refused_clearly() {
+fn endpoints_parse_or_fail_with_the_reason() {
     let good = [
         ("http://127.0.0.1:8551", "http://127.0.0.1:8551/"),
         ("http://localhost:8551/", "http://127.0.0.1:8551/"),
@@ -615,7 +616,7 @@ fn endpoints_are_parsed_or_refused_clearly() {
     for (text, error) in [
         (
             "https://127.0.0.1:8551",
-            "https://127.0.0.1:8551: only http:// is spoken here; put TLS in front if the link needs it",
+            "https://127.0.0.1:8551: only http:// is supported; use a TLS proxy if the link needs encryption",
         ),
         (
             "http://geth:8551",
@@ -634,7 +635,7 @@ fn endpoints_are_parsed_or_refused_clearly() {
 
 proptest::proptest! {
     #[test]
-    fn parsing_never_panics_and_no_stranger_makes_a_token(
+    fn parsing_never_panics_and_random_tokens_are_refused(
         bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
         text in r#"[\[\]{}:,"0-9a-z.]{0,80}"#,
     ) {

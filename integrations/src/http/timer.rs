@@ -1,4 +1,4 @@
-//! Deadlines on the runtime's clock for hyper, so that they run in simulated time in a simulation.
+//! Deadlines for hyper on the runtime's clock, which is simulated time in a simulation.
 
 use std::future::Future;
 use std::io;
@@ -11,13 +11,13 @@ use alys_runtime::io::{AsyncRead, AsyncWrite, ReadBuf};
 use alys_runtime::time::Instant;
 use hyper::rt::{Sleep, Timer};
 
-/// hyper's timer: for its header timeout.
+/// hyper's timer, which enforces its header timeout.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RuntimeTimer;
 
 impl Timer for RuntimeTimer {
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
-        Box::pin(Nap(Mutex::new(sleep(duration))))
+        Box::pin(SyncSleep(Mutex::new(sleep(duration))))
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
@@ -31,12 +31,13 @@ fn sleep(duration: Duration) -> BoxSleep {
     Box::pin(alys_runtime::time::sleep(duration))
 }
 
-/// hyper wants its sleeps `Sync`, the runtime's need not be: the mutex gives that and is never locked.
-struct Nap(Mutex<BoxSleep>);
+/// A sleep of the runtime behind a mutex that is never locked, because hyper requires its sleeps to
+/// be `Sync`.
+struct SyncSleep(Mutex<BoxSleep>);
 
-impl Sleep for Nap {}
+impl Sleep for SyncSleep {}
 
-impl Future for Nap {
+impl Future for SyncSleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -48,13 +49,14 @@ impl Future for Nap {
     }
 }
 
-/// A stream whose writes fail when the other side has taken nothing for a while. hyper has no deadline for writing,
-/// and a client that asks for much and reads nothing would keep its connection and the answer's memory for ever.
+/// A stream whose writes fail when the remote side has read nothing for `timeout`. hyper has no
+/// write deadline, so a client that requests much and reads nothing would hold its connection and
+/// the answer's memory for ever.
 pub(super) struct WriteDeadline<S> {
     stream: S,
     timeout: Duration,
-    /// Set while a write is held up.
-    waiting: Option<BoxSleep>,
+    /// Set while a write is blocked.
+    deadline: Option<BoxSleep>,
 }
 
 impl<S> WriteDeadline<S> {
@@ -62,24 +64,24 @@ impl<S> WriteDeadline<S> {
         Self {
             stream,
             timeout,
-            waiting: None,
+            deadline: None,
         }
     }
 
-    fn bound<T>(
+    fn enforce_deadline<T>(
         &mut self,
         cx: &mut Context<'_>,
         progress: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         match progress {
             Poll::Ready(result) => {
-                self.waiting = None;
+                self.deadline = None;
                 Poll::Ready(result)
             }
             Poll::Pending => {
                 let timeout = self.timeout;
                 ready!(
-                    self.waiting
+                    self.deadline
                         .get_or_insert_with(|| sleep(timeout))
                         .as_mut()
                         .poll(cx)
@@ -107,7 +109,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteDeadline<S> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.bound(cx, progress)
+        self.enforce_deadline(cx, progress)
     }
 
     fn poll_write_vectored(
@@ -116,7 +118,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteDeadline<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.bound(cx, progress)
+        self.enforce_deadline(cx, progress)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -125,11 +127,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteDeadline<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let progress = Pin::new(&mut self.stream).poll_flush(cx);
-        self.bound(cx, progress)
+        self.enforce_deadline(cx, progress)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let progress = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.bound(cx, progress)
+        self.enforce_deadline(cx, progress)
     }
 }

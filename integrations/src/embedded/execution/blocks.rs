@@ -1,4 +1,4 @@
-//! Blocks, receipts and the canonical index in the store.
+//! Storage of blocks, receipts and the canonical index.
 //!
 //! | table | key | value |
 //! |---|---|---|
@@ -6,17 +6,23 @@
 //! | `el_block` | block hash | count u32, senders (20 bytes each), RLP block |
 //! | `el_receipts` | block hash | RLP list of receipts |
 //! | `el_canon` | height u64 | block hash of the canonical chain |
-//! | `el_height` | height u64, block hash | nothing: every block that is not final yet, to find side blocks |
+//! | `el_height` | height u64, block hash | empty; lists every block that is not final, to find side blocks |
 //! | `el_tx` | transaction hash | height u64, index u32, of the canonical chain |
 //! | `el_meta` | name | head, safe, finalized, genesis: block hash |
 //!
-//! Integers are big-endian, so that ranges are in order.
+//! Integers are big-endian, so that keys sort by height.
 
-use super::{cache::Cache, error::Error, limits};
+use super::{
+    cache::{Cache, lock},
+    error::Error,
+    limits,
+    state::{Ancestors, StateUpdate},
+};
 use alloy_consensus::{Block, Header, ReceiptEnvelope, TxEnvelope};
 use alloy_primitives::{Address, B256};
 use alys_storage::{Batch, Direction, Store, Table};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex};
 
 const HEADERS: Table = Table("el_header");
 const BLOCKS: Table = Table("el_block");
@@ -26,7 +32,7 @@ const HEIGHTS: Table = Table("el_height");
 const TRANSACTIONS: Table = Table("el_tx");
 const META: Table = Table("el_meta");
 
-/// A pointer into the chain that survives a restart.
+/// A persistent reference to a block of the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pointer {
     Genesis,
@@ -51,12 +57,10 @@ impl Pointer {
 pub struct SealedHeader {
     /// keccak256 of the RLP of `header`.
     pub hash: B256,
-    /// The header.
     pub header: Header,
 }
 
 impl SealedHeader {
-    /// Hashes a header.
     pub fn new(header: Header) -> Self {
         Self {
             hash: header.hash_slow(),
@@ -65,18 +69,24 @@ impl SealedHeader {
     }
 }
 
-/// A block that was executed, with what was learnt of it.
+/// An executed block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredBlock {
-    /// The block hash.
     pub hash: B256,
-    /// Header, transactions, withdrawals.
     pub block: Block<TxEnvelope>,
-    /// Who signed each transaction.
+    /// The signer of each transaction.
     pub senders: Vec<Address>,
 }
 
-/// Reads and writes of blocks, with bounded caches.
+/// An executed block that is not stored yet.
+#[derive(Debug, Clone)]
+pub(crate) struct ExecutedBlock {
+    pub(crate) block: Arc<StoredBlock>,
+    pub(crate) receipts: Arc<Vec<ReceiptEnvelope>>,
+    pub(crate) state: Arc<StateUpdate>,
+}
+
+/// Reads and writes blocks, with bounded caches.
 pub(crate) struct BlockStore {
     store: Store,
     headers: Mutex<Cache<B256, Arc<SealedHeader>>>,
@@ -154,7 +164,7 @@ impl BlockStore {
             .transpose()
     }
 
-    /// Listed blocks up to a height, lowest first, at most `limit`.
+    /// At most `limit` blocks of the height list up to `height`, lowest first.
     pub(crate) fn listed_up_to(
         &self,
         height: u64,
@@ -178,7 +188,7 @@ impl BlockStore {
             .collect()
     }
 
-    /// Takes a block off the list: it is final, or it goes.
+    /// Removes a block from the height list, because it is final or is deleted.
     pub(crate) fn unlist(&self, batch: &mut Batch, number: u64, hash: B256) {
         batch.delete(HEIGHTS, height_key(number, hash));
     }
@@ -206,7 +216,7 @@ impl BlockStore {
         );
     }
 
-    /// Forgets a side block.
+    /// Deletes a side block.
     pub(crate) fn delete_block(&self, batch: &mut Batch, hash: B256) {
         for table in [HEADERS, BLOCKS, RECEIPTS] {
             batch.delete(table, hash.as_slice());
@@ -237,7 +247,7 @@ impl BlockStore {
         batch.put(META, pointer.key(), hash.as_slice());
     }
 
-    /// Keeps a block that was just written in memory.
+    /// Caches a block after it was written.
     pub(crate) fn remember(&self, block: Arc<StoredBlock>, receipts: Arc<Vec<ReceiptEnvelope>>) {
         let header = SealedHeader {
             hash: block.hash,
@@ -269,8 +279,57 @@ impl BlockStore {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// The ancestors of a block on its own branch, read once and only as far as needed.
+pub(super) struct ChainAncestors<'a> {
+    blocks: &'a BlockStore,
+    top: u64,
+    known: RefCell<KnownAncestors>,
+}
+
+struct KnownAncestors {
+    /// Hashes from the top downwards.
+    hashes: Vec<B256>,
+    /// Parent of the last hash.
+    next: B256,
+}
+
+impl<'a> ChainAncestors<'a> {
+    pub(super) fn new(blocks: &'a BlockStore, top: &SealedHeader) -> Self {
+        Self {
+            blocks,
+            top: top.header.number,
+            known: RefCell::new(KnownAncestors {
+                hashes: vec![top.hash],
+                next: top.header.parent_hash,
+            }),
+        }
+    }
+}
+
+impl Ancestors for ChainAncestors<'_> {
+    fn hash_at(&self, number: u64) -> Result<B256, Error> {
+        let Some(back) = self
+            .top
+            .checked_sub(number)
+            .and_then(|back| usize::try_from(back).ok())
+        else {
+            return Ok(B256::ZERO);
+        };
+        if back >= limits::BLOCK_HASHES {
+            return Ok(B256::ZERO);
+        }
+        let mut known = self.known.borrow_mut();
+        while known.hashes.len() <= back {
+            let hash = known.next;
+            let header = self
+                .blocks
+                .header(hash)?
+                .ok_or_else(|| Error::corrupt("header", hash))?;
+            known.hashes.push(hash);
+            known.next = header.header.parent_hash;
+        }
+        Ok(known.hashes.get(back).copied().unwrap_or_default())
+    }
 }
 
 fn height_key(number: u64, hash: B256) -> Vec<u8> {

@@ -1,12 +1,13 @@
-//! Builds blocks from the pool.
+//! Builds blocks from the pool's transactions.
 
 use super::{
-    blocks::{SealedHeader, StoredBlock},
-    chain::{ChainAncestors, ExecutedBlock, ExecutionCore},
+    blocks::{ChainAncestors, ExecutedBlock, SealedHeader, StoredBlock},
+    chain::ExecutionCore,
     error::Error,
     executor::{BlockContext, Executor, TxFailure},
     genesis::Fork,
     header::next_excess_blob_gas,
+    jobs::{Build, Job},
     limits,
     state::Overlay,
 };
@@ -18,89 +19,61 @@ use alloy_eips::{eip1559::calculate_block_gas_limit, eip2718::Encodable2718 as _
 use alloy_primitives::{B64, U256, keccak256};
 use alloy_rpc_types_engine::{ExecutionPayload, PayloadAttributes, PayloadId};
 use alys_runtime::buggify;
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// The least gas that a transaction can use.
+/// The minimum gas of a transaction.
 const MIN_TRANSACTION_GAS: u64 = 21_000;
 
-/// An answer to `engine_getPayload`.
+/// The result of `engine_getPayload`.
 #[derive(Debug, Clone)]
 pub struct BuiltPayload {
-    /// The shape follows the fork: V1 before Shanghai, V2, V3 from Cancun.
+    /// V1 before Shanghai, V2 before Cancun, V3 from Cancun on.
     pub payload: ExecutionPayload,
-    /// What the fee recipient earns, in wei.
+    /// Income of the fee recipient in wei.
     pub block_value: U256,
 }
 
-/// Builds that were asked for, newest last.
-#[derive(Debug, Default)]
-pub(crate) struct Jobs(VecDeque<Job>);
-
-#[derive(Debug)]
-struct Job {
-    id: PayloadId,
-    parent: Arc<SealedHeader>,
-    attributes: PayloadAttributes,
-    /// The last build, the pool's version that it was made from, and its value.
-    built: Option<(ExecutedBlock, u64, U256)>,
-}
-
-impl Jobs {
-    /// The block with this hash, when it was built here.
-    pub(crate) fn built(&self, hash: alloy_primitives::B256) -> Option<ExecutedBlock> {
-        let built = self.0.iter().filter_map(|job| job.built.as_ref());
-        built
-            .map(|(block, _, _)| block)
-            .find(|block| block.block.hash == hash)
-            .cloned()
-    }
-}
-
 impl ExecutionCore {
-    /// Remembers what is to be built on the head. The same attributes on the same head are the same build.
+    /// Registers a build on the head. The same attributes on the same head give the same id.
     pub(super) fn start_build(
         &mut self,
         attributes: PayloadAttributes,
     ) -> Result<PayloadId, Error> {
-        let wrong = |reason| Err(Error::InvalidAttributes { reason });
+        let invalid = |reason| Err(Error::InvalidAttributes { reason });
         let fork = self.rules.fork_at(attributes.timestamp);
         if attributes.timestamp <= self.head.header.timestamp {
-            return wrong("timestamp is not after the head's");
+            return invalid("timestamp is not after the head's");
         }
         if attributes.withdrawals.is_some() != (fork >= Fork::Shanghai) {
-            return wrong("withdrawals must be given from Shanghai on, and not before");
+            return invalid("withdrawals must be given from Shanghai on, and not before");
         }
         if attributes.parent_beacon_block_root.is_some() != (fork >= Fork::Cancun) {
-            return wrong("parentBeaconBlockRoot must be given from Cancun on, and not before");
+            return invalid("parentBeaconBlockRoot must be given from Cancun on, and not before");
         }
         let id = payload_id(&self.head, &attributes);
         if self.jobs.0.iter().any(|job| job.id == id) {
             return Ok(id);
         }
-        let most = if buggify!("execution.builder.one_job") {
+        let max_jobs = if buggify!("execution.builder.one_job") {
             1
         } else {
             limits::PAYLOAD_JOBS
         };
-        while self.jobs.0.len() >= most {
+        while self.jobs.0.len() >= max_jobs {
             self.jobs.0.pop_front();
         }
         self.jobs.0.push_back(Job {
             id,
             parent: self.head.clone(),
             attributes,
-            built: None,
+            last_build: None,
         });
         Ok(id)
     }
 
-    /// `engine_getPayload`: builds the block from what the pool holds now.
-    ///
-    /// # Errors
-    /// [`Error::UnknownPayload`], and what the store says.
+    /// `engine_getPayload`: builds the block from the current contents of the pool.
     pub fn get_payload(&mut self, id: PayloadId) -> Result<BuiltPayload, Error> {
-        let version = self.pool.version();
+        let pool_version = self.pool.version();
         let index = self
             .jobs
             .0
@@ -108,21 +81,30 @@ impl ExecutionCore {
             .position(|job| job.id == id)
             .ok_or(Error::UnknownPayload { id })?;
         let job = &self.jobs.0[index];
-        let built = match &job.built {
-            Some((block, made_from, value)) if *made_from == version => (block.clone(), *value),
-            _ => self.build(&job.parent, &job.attributes)?,
+        let last = job.last_build.clone();
+        let build = match last.filter(|build| build.pool_version == pool_version) {
+            Some(build) => build,
+            None => {
+                let (executed, value) = self.build(&job.parent, &job.attributes)?;
+                Build {
+                    executed,
+                    pool_version,
+                    value,
+                }
+            }
         };
-        let (executed, value) = built;
-        let (payload, _) =
-            ExecutionPayload::from_block_unchecked(executed.block.hash, &executed.block.block);
+        let block = &build.executed.block;
+        let (payload, _) = ExecutionPayload::from_block_unchecked(block.hash, &block.block);
+        let block_value = build.value;
         for job in &mut self.jobs.0 {
-            // One executed block is kept: it holds all the nodes that it changed, and only the newest is asked for again.
-            job.built = None;
+            // Only one executed block is kept, because it holds all trie nodes that it changed, and
+            // a node imports the newest build only.
+            job.last_build = None;
         }
-        self.jobs.0[index].built = Some((executed, version, value));
+        self.jobs.0[index].last_build = Some(build);
         Ok(BuiltPayload {
             payload,
-            block_value: value,
+            block_value,
         })
     }
 
@@ -140,7 +122,7 @@ impl ExecutionCore {
         let mut bytes = 0;
         let mut best = self.pool.best(header.base_fee_per_gas.unwrap_or_default());
         while executor.gas_left() >= MIN_TRANSACTION_GAS {
-            // A client includes what it likes.
+            // A client is free to leave out transactions.
             if buggify!("execution.builder.stop_early", 100_000) {
                 break;
             }
@@ -159,8 +141,8 @@ impl ExecutionCore {
                     transactions.push(transaction.inner().clone());
                 }
                 Err(TxFailure::Fault(error)) => return Err(error),
-                // It stays in the pool, which drops what has become invalid when the head moves; the rest of the sender's
-                // is left out with it.
+                // The transaction stays in the pool, which drops invalid ones when the head moves.
+                // Later transactions of its sender are left out as well.
                 Err(failure) => {
                     tracing::trace!(hash = %transaction.tx_hash(), %failure, "left out")
                 }
@@ -196,7 +178,7 @@ impl ExecutionCore {
         Ok((executed_block, executed.tips))
     }
 
-    /// The header as far as it is known before the transactions.
+    /// The header fields that are known before execution.
     fn template(&self, parent: &SealedHeader, attributes: &PayloadAttributes) -> Header {
         let parent_hash = parent.hash;
         let parent = &parent.header;

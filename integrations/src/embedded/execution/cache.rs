@@ -1,11 +1,19 @@
-//! A bounded cache in two generations.
+//! A bounded cache with two generations.
 //!
-//! New and touched entries live in the young generation; when that is full it becomes the old one, and what was old and
-//! untouched is forgotten. It approximates least-recently-used with two maps and no lists, and what it forgets depends on
-//! nothing but the sequence of calls.
+//! New and touched entries live in the young generation. When that is full it becomes the old one,
+//! and untouched entries of the previous old generation are evicted. This approximates
+//! least-recently-used with two maps and no list, and the eviction is a function of the sequence of
+//! calls.
 
 use alys_runtime::buggify;
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks a cache. Poisoning is ignored, because a panic leaves every entry either present or
+/// absent.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 #[derive(Debug)]
 pub(crate) struct Cache<K, V> {
@@ -15,7 +23,7 @@ pub(crate) struct Cache<K, V> {
 }
 
 impl<K: Ord + Clone, V: Clone> Cache<K, V> {
-    /// At most `2 * generation` entries.
+    /// Holds at most `2 * generation` entries.
     pub(crate) fn new(generation: usize) -> Self {
         let generation = if buggify!("execution.cache.tiny") {
             2
@@ -61,17 +69,13 @@ mod tests {
     use super::Cache;
 
     #[test]
-    fn stays_bounded_and_keeps_what_is_used() {
+    fn the_cache_is_bounded_and_keeps_used_entries() {
         let mut cache = Cache::new(10);
         cache.insert(0, 0);
         for key in 1..1000 {
             cache.insert(key, key);
             assert!(cache.len() <= 20);
-            assert_eq!(
-                cache.get(&0),
-                Some(0),
-                "an entry that is asked for all the time stays"
-            );
+            assert_eq!(cache.get(&0), Some(0), "a used entry stays");
         }
         assert_eq!(cache.get(&500), None);
         assert_eq!(cache.get(&999), Some(999));

@@ -1,8 +1,8 @@
-//! Reads of the state at a block, and calls that leave no trace.
+//! Reads of the state at a block, and calls without effect on it.
 
 use super::{
-    blocks::SealedHeader,
-    chain::{ChainAncestors, ExecutionCore},
+    blocks::{ChainAncestors, SealedHeader},
+    chain::ExecutionCore,
     error::{Error, PoolError},
     executor::{self, BlockContext, TxFailure},
     limits,
@@ -24,24 +24,21 @@ use std::sync::Arc;
 
 /// Gas of a plain transfer.
 const TRANSFER_GAS: u64 = 21_000;
-/// Gas that a value-carrying call hands on for free.
+/// Gas that a call with value grants the callee for free.
 const CALL_STIPEND: u64 = 2_300;
-/// The search for a gas limit ends when it is known to within this many thousandths, as in Geth.
+/// Tolerance of the search for a gas limit in thousandths, as in Geth.
 const ESTIMATE_TOLERANCE: u64 = 15;
 
 impl ExecutionCore {
     /// A balance in wei.
     ///
     /// # Errors
-    /// [`Error::UnknownBlock`], and what the store says; so for the other reads.
+    /// [`Error::UnknownBlock`], as for all reads of the state.
     pub fn balance(&self, address: Address, block: BlockId) -> Result<U256, Error> {
         Ok(self.account_at(address, block)?.1.balance)
     }
 
-    /// The next nonce of an account; for `pending`, after what it has in the pool.
-    ///
-    /// # Errors
-    /// As for [`Self::balance`].
+    /// The next nonce of an account; for `pending`, after its pending transactions in the pool.
     pub fn nonce(&self, address: Address, block: BlockId) -> Result<u64, Error> {
         let nonce = self.account_at(address, block)?.1.nonce;
         let pooled = match block {
@@ -51,28 +48,19 @@ impl ExecutionCore {
         Ok(pooled.unwrap_or(nonce).max(nonce))
     }
 
-    /// The code at an address; empty when there is none.
-    ///
-    /// # Errors
-    /// As for [`Self::balance`].
+    /// The code at an address; empty for an account without code.
     pub fn code(&self, address: Address, block: BlockId) -> Result<Bytes, Error> {
         let account = self.account_at(address, block)?.1;
         Ok(self.state.code(account.code_hash)?.original_bytes())
     }
 
-    /// A storage slot; zero when it was never set.
-    ///
-    /// # Errors
-    /// As for [`Self::balance`].
+    /// The value of a storage slot; zero when it was never set.
     pub fn storage_at(&self, address: Address, slot: U256, block: BlockId) -> Result<B256, Error> {
         let account = self.account_at(address, block)?.1;
         Ok(self.state.storage(account.storage_root, slot)?.into())
     }
 
-    /// `eth_getProof`.
-    ///
-    /// # Errors
-    /// [`Error::LimitExceeded`], and as for [`Self::balance`].
+    /// `eth_getProof` (EIP-1186) for at most [`limits::PROOF_KEYS`] keys.
     pub fn proof(
         &self,
         address: Address,
@@ -111,10 +99,11 @@ impl ExecutionCore {
         })
     }
 
-    /// `eth_call`: runs on the state after `block`, with `block`'s environment, and answers what was returned.
+    /// `eth_call`: executes on the state after `block`, in the environment of `block`, and returns
+    /// the output.
     ///
     /// # Errors
-    /// [`Error::Reverted`], [`Error::Halted`], [`Error::InvalidCall`], and as for [`Self::balance`].
+    /// [`Error::Reverted`], [`Error::Halted`], [`Error::InvalidCall`].
     pub fn call(&self, request: &TransactionRequest, block: BlockId) -> Result<Bytes, Error> {
         let header = self.known(block)?;
         let gas = request
@@ -130,11 +119,11 @@ impl ExecutionCore {
         }
     }
 
-    /// `eth_estimateGas`: the least gas limit, within 1.5 %, with which the transaction succeeds on the state after
-    /// `block`.
+    /// `eth_estimateGas`: the lowest gas limit, to within 1.5 %, with which the transaction
+    /// succeeds on the state after `block`.
     ///
     /// # Errors
-    /// As for [`Self::call`], and [`Error::GasExceedsAllowance`].
+    /// [`Error::GasExceedsAllowance`], and the errors of [`Self::call`].
     pub fn estimate_gas(&self, request: &TransactionRequest, block: BlockId) -> Result<u64, Error> {
         let header = self.known(block)?;
         let mut high = request
@@ -152,7 +141,7 @@ impl ExecutionCore {
         {
             return Ok(TRANSFER_GAS);
         }
-        // The most gas there is: what fails with it fails for another reason, which is the answer.
+        // A call that fails with the maximum gas fails for another reason, which is reported.
         let result = self
             .run(request, &header, high)?
             .map_err(|refusal| match refusal {
@@ -176,7 +165,8 @@ impl ExecutionCore {
                 .run(request, &header, gas)?
                 .is_ok_and(|result| result.is_success()))
         };
-        // A call keeps a 64th of its gas back from those it makes; with that on top the first guess is mostly right.
+        // A call withholds a 64th of its gas from inner calls (EIP-150). With this surcharge the
+        // first guess is usually sufficient.
         let guess = (spent + CALL_STIPEND) * 64 / 63;
         if guess < high {
             if enough(guess)? {
@@ -186,7 +176,8 @@ impl ExecutionCore {
             }
         }
         while low + 1 < high && (high - low) * 1_000 >= high * ESTIMATE_TOLERANCE {
-            // Most transactions need little more than what they used, so the search leans to the low end.
+            // Most transactions need little more gas than they use, so the search is biased to the
+            // low end.
             let middle = (low + (high - low) / 2).min(low.saturating_mul(2));
             if enough(middle)? {
                 high = middle;
@@ -197,7 +188,7 @@ impl ExecutionCore {
         Ok(high)
     }
 
-    /// How much gas the sender can pay for at the price it states.
+    /// The gas that the sender can afford at the price of the request.
     fn affordable(
         &self,
         request: &TransactionRequest,
@@ -250,7 +241,7 @@ impl ExecutionCore {
         Ok(account.code_hash == alloy_primitives::KECCAK256_EMPTY)
     }
 
-    /// Runs a request; the inner error is the EVM's refusal to start.
+    /// Executes a request. The inner error is the EVM's refusal to start.
     fn run(
         &self,
         request: &TransactionRequest,
@@ -280,14 +271,14 @@ impl ExecutionCore {
         }
         let mut context = BlockContext::new(&self.rules, &header.header);
         if price == 0 {
-            // As in Geth: who states no price is not held to the base fee.
+            // As in Geth, a request without a price is exempt from the base fee.
             context.env.basefee = 0;
         }
         context.env.gas_limit = context.env.gas_limit.max(gas);
         let mut cfg = CfgEnv::new_with_spec(context.spec);
         cfg.chain_id = self.rules.chain_id;
         cfg.disable_nonce_check = true;
-        // Contracts may be asked what they would see as callers.
+        // Calls may be simulated with a contract as the caller.
         cfg.disable_eip3607 = true;
         let priority = request
             .max_priority_fee_per_gas
@@ -347,7 +338,7 @@ impl ExecutionCore {
 
 const OUT_OF_GAS: &str = "out of gas";
 
-/// What a call that ran and failed answers.
+/// The error of a call that was executed and failed.
 fn failure(result: ExecutionResult) -> Error {
     match result {
         ExecutionResult::Revert { output, .. } => Error::Reverted {
@@ -369,7 +360,7 @@ fn failure(result: ExecutionResult) -> Error {
     }
 }
 
-/// Geth's wording of the EVM's refusals that wallets know.
+/// The EVM's refusals with Geth's texts, which wallets know.
 fn refused(request: &TransactionRequest, refusal: InvalidTransaction) -> Error {
     let reason = match refusal {
         InvalidTransaction::LackOfFundForMaxFee { fee, balance } => PoolError::InsufficientFunds {
@@ -395,7 +386,7 @@ fn refused(request: &TransactionRequest, refusal: InvalidTransaction) -> Error {
     Error::InvalidCall { reason }
 }
 
-/// The text in `Error(string)`.
+/// The text of an ABI-encoded `Error(string)`.
 fn revert_reason(output: &[u8]) -> Option<String> {
     const SELECTOR: [u8; 4] = [0x08, 0xc3, 0x79, 0xa0];
     let arguments = output.strip_prefix(&SELECTOR)?;

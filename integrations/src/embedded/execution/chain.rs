@@ -1,17 +1,17 @@
-//! The core itself: opening, import of payloads, fork choice.
+//! The core: opening, import of payloads, fork choice.
 
 use super::{
-    blocks::{BlockStore, Pointer, SealedHeader, StoredBlock},
-    builder::Jobs,
+    blocks::{BlockStore, ChainAncestors, ExecutedBlock, Pointer, SealedHeader, StoredBlock},
     cache::Cache,
     error::{Error, PoolError},
     executor::{BlockContext, Executed, Executor, TxFailure},
     genesis::{ChainRules, Fork, genesis_block},
     header::check_header,
+    jobs::Jobs,
     limits,
     pool::{HeadInfo, Pool, PoolConfig, Sender},
     sender::recover_sender,
-    state::{Ancestors, Overlay, StateDb, StateUpdate},
+    state::{Overlay, StateDb, StateUpdate},
 };
 use alloy_consensus::{
     Block, Header, ReceiptEnvelope, TxEnvelope, proofs::calculate_receipt_root,
@@ -26,19 +26,19 @@ use alloy_rpc_types_engine::{
 };
 use alys_runtime::buggify;
 use alys_storage::{Batch, Durability, Store};
-use std::cell::RefCell;
 use std::sync::Arc;
 
-/// What an operator may choose; none of it is consensus.
+/// Settings of an operator, without effect on consensus.
 #[derive(Debug, Clone, Default)]
 pub struct CoreConfig {
-    /// Limits of the transaction pool.
     pub pool: PoolConfig,
-    /// Gas limit that built blocks move towards; the parent's when absent.
+    /// Gas limit towards which built blocks move; `None` keeps the parent's.
     pub gas_limit_target: Option<u64>,
 }
 
-/// The execution client. See the module's page for the whole surface.
+/// The execution client. The module documentation lists its interface.
+///
+/// Every method that returns [`Error`] can fail with [`Error::Storage`] and [`Error::Corrupt`].
 pub struct ExecutionCore {
     pub(super) store: Store,
     pub(super) rules: ChainRules,
@@ -49,21 +49,13 @@ pub struct ExecutionCore {
     pub(super) head: Arc<SealedHeader>,
     pub(super) safe: Arc<SealedHeader>,
     pub(super) finalized: Arc<SealedHeader>,
-    /// Invalid block to its last valid ancestor.
+    /// Last valid ancestors of invalid blocks.
     invalid: Cache<B256, B256>,
     pub(super) jobs: Jobs,
     pub(super) pool: Pool,
 }
 
-/// A block that was executed and is not stored yet.
-#[derive(Debug, Clone)]
-pub(crate) struct ExecutedBlock {
-    pub(crate) block: Arc<StoredBlock>,
-    pub(crate) receipts: Arc<Vec<ReceiptEnvelope>>,
-    pub(crate) state: Arc<StateUpdate>,
-}
-
-/// Why a block is not valid, or why we could not find out.
+/// A block that is invalid, or that could not be validated because of a fault of this client.
 pub(crate) enum ImportError {
     Invalid(String),
     Fault(Error),
@@ -76,11 +68,11 @@ impl From<Error> for ImportError {
 }
 
 impl ExecutionCore {
-    /// Opens the chain in `store`, or starts it with `genesis` when there is none.
+    /// Opens the chain in `store`, or creates it from `genesis`.
     ///
     /// # Errors
-    /// [`Error::UnsupportedGenesis`], [`Error::GenesisMismatch`] when the store belongs to another chain, and what the
-    /// store says.
+    /// [`Error::UnsupportedGenesis`], and [`Error::GenesisMismatch`] when the store belongs to
+    /// another chain.
     pub fn open(store: Store, genesis: &Genesis, config: CoreConfig) -> Result<Self, Error> {
         let rules = ChainRules::new(genesis)?;
         let state = StateDb::new(store.clone());
@@ -95,32 +87,7 @@ impl ExecutionCore {
                 });
             }
             Some(_) => {}
-            None => {
-                let withdrawals = genesis.header.withdrawals_root.map(|_| Default::default());
-                let mut block = Block {
-                    header: genesis.header.clone(),
-                    ..Block::default()
-                };
-                block.body.withdrawals = withdrawals;
-                let block = StoredBlock {
-                    hash: genesis.hash,
-                    block,
-                    senders: Vec::new(),
-                };
-                let mut batch = Batch::new();
-                update.write(&mut batch);
-                blocks.put_block(&mut batch, &block, &Vec::new());
-                blocks.put_canonical(&mut batch, &block);
-                for pointer in [
-                    Pointer::Genesis,
-                    Pointer::Head,
-                    Pointer::Safe,
-                    Pointer::Finalized,
-                ] {
-                    blocks.put_pointer(&mut batch, pointer, genesis.hash);
-                }
-                store.write(batch, Durability::Durable)?;
-            }
+            None => write_genesis(&store, &blocks, &genesis, &update)?,
         }
         let pointed = |pointer: Pointer| {
             let hash = blocks
@@ -130,18 +97,13 @@ impl ExecutionCore {
                 .header(hash)?
                 .ok_or_else(|| Error::corrupt("header", hash))
         };
-        let (head, safe, finalized) = (
-            pointed(Pointer::Head)?,
-            pointed(Pointer::Safe)?,
-            pointed(Pointer::Finalized)?,
-        );
-        let pool = Pool::new(match buggify!("execution.pool.small") {
-            true => PoolConfig {
-                max_transactions: limits::SMALL_POOL,
-                ..config.pool.clone()
-            },
-            false => config.pool.clone(),
-        });
+        let head = pointed(Pointer::Head)?;
+        let safe = pointed(Pointer::Safe)?;
+        let finalized = pointed(Pointer::Finalized)?;
+        let mut pool_config = config.pool.clone();
+        if buggify!("execution.pool.small") {
+            pool_config.max_transactions = limits::SMALL_POOL;
+        }
         Ok(Self {
             store,
             rules,
@@ -154,11 +116,11 @@ impl ExecutionCore {
             finalized,
             invalid: Cache::new(limits::INVALID_CACHE),
             jobs: Jobs::default(),
-            pool,
+            pool: Pool::new(pool_config),
         })
     }
 
-    /// EIP-155 chain id.
+    /// The chain id of EIP-155 signatures.
     pub fn chain_id(&self) -> u64 {
         self.rules.chain_id
     }
@@ -168,7 +130,8 @@ impl ExecutionCore {
         self.genesis.hash
     }
 
-    /// The rules at a timestamp in seconds: which version of an Engine method is in place.
+    /// The fork in force at a timestamp in seconds, which determines the version of an Engine API
+    /// method.
     pub fn fork_at(&self, timestamp: u64) -> Fork {
         self.rules.fork_at(timestamp)
     }
@@ -178,23 +141,22 @@ impl ExecutionCore {
         BlockNumHash::new(self.head.header.number, self.head.hash)
     }
 
-    /// The last block that was told to be safe; block 0 before.
+    /// The safe block of the last fork choice that named one; initially block 0.
     pub fn safe(&self) -> BlockNumHash {
         BlockNumHash::new(self.safe.header.number, self.safe.hash)
     }
 
-    /// The last block that was told to be final; block 0 before.
+    /// The finalized block of the last fork choice that named one; initially block 0.
     pub fn finalized(&self) -> BlockNumHash {
         BlockNumHash::new(self.finalized.header.number, self.finalized.hash)
     }
 
-    /// `engine_newPayload`: executes a block on its parent and keeps it when it is valid.
+    /// `engine_newPayload`: executes a block on its parent and stores it when it is valid.
     ///
-    /// The answer is `SYNCING` when the parent is not known: the node sends the missing payloads, this client fetches
-    /// nothing. Which version of the method fits the payload's time is for the caller to check ([`Self::fork_at`]).
-    ///
-    /// # Errors
-    /// Failures of the store only; everything about the payload is in the status.
+    /// The status is `SYNCING` when the parent is unknown, because this client fetches no blocks
+    /// and the node sends the missing payloads. The caller checks the method version against the
+    /// payload's timestamp ([`Self::fork_at`]). Faults of the payload are in the status; an error
+    /// is a failure of the store.
     pub fn new_payload(
         &mut self,
         payload: ExecutionPayload,
@@ -241,14 +203,14 @@ impl ExecutionCore {
         let Some(parent) = self.blocks.header(parent_hash)? else {
             return Ok(PayloadStatus::from_status(PayloadStatusEnum::Syncing));
         };
-        // A block that was built here was executed by the same code from the same parent.
+        // This client has already executed a block that it built itself.
         let executed = match self.jobs.built(hash) {
             Some(executed) => Ok(executed),
             None => self.execute(&parent, hash, block),
         };
         match executed {
             Ok(executed) => {
-                self.keep(executed)?;
+                self.store_block(executed)?;
                 Ok(valid(hash))
             }
             Err(ImportError::Invalid(reason)) => {
@@ -260,13 +222,16 @@ impl ExecutionCore {
         }
     }
 
-    /// `engine_forkchoiceUpdated`: moves head, safe and finalized, and starts a build when there are attributes.
+    /// `engine_forkchoiceUpdated`: moves head, safe and finalized block, and starts a build when
+    /// there are attributes.
     ///
-    /// Zero hashes for safe and finalized mean "not known" and leave them where they are. The head may move to any block
-    /// that descends from the last final one, back to an ancestor too. Finality never moves back.
+    /// Zero hashes for safe and finalized mean "unknown" and leave them unchanged. The head may
+    /// move to any descendant of the finalized block, also back to an ancestor of the head.
+    /// Finality never moves back.
     ///
     /// # Errors
-    /// [`Error::InvalidForkchoice`], [`Error::InvalidAttributes`] (the head has moved then), and what the store says.
+    /// [`Error::InvalidForkchoice`], and [`Error::InvalidAttributes`], before which the head has
+    /// moved.
     pub fn forkchoice_updated(
         &mut self,
         state: ForkchoiceState,
@@ -283,14 +248,14 @@ impl ExecutionCore {
             return Ok(ForkchoiceUpdated::from_status(PayloadStatusEnum::Syncing));
         };
         let route = self.route_to(&head)?;
-        let finalized = self.named(&route, state.finalized_block_hash, "finalized block")?;
-        let safe = self.named(&route, state.safe_block_hash, "safe block")?;
+        let finalized = self.find_on(&route, state.finalized_block_hash, "finalized block")?;
+        let safe = self.find_on(&route, state.safe_block_hash, "safe block")?;
         let finalized = finalized
             .filter(|block| block.header.number > self.finalized.header.number)
             .unwrap_or_else(|| self.finalized.clone());
         let safe = match safe {
             Some(safe) => safe,
-            // What was safe is no longer on the chain when the head left its branch.
+            // The former safe block is not on the chain if the head has left its branch.
             None if self.is_on(&route, &self.safe)? => self.safe.clone(),
             None => finalized.clone(),
         };
@@ -302,10 +267,11 @@ impl ExecutionCore {
         }
     }
 
-    /// Takes a signed, encoded transaction (`eth_sendRawTransaction`) and answers its hash.
+    /// `eth_sendRawTransaction`: adds a signed, encoded transaction to the pool and returns its
+    /// hash.
     ///
     /// # Errors
-    /// [`Error::Pool`], and what the store says.
+    /// [`Error::Pool`].
     pub fn add_transaction(&mut self, raw: &[u8]) -> Result<B256, Error> {
         if raw.len() > limits::TRANSACTION_BYTES {
             return Err(PoolError::Oversized {
@@ -352,7 +318,7 @@ impl ExecutionCore {
         }))
     }
 
-    /// Recomputes everything that the header states.
+    /// Executes a block and verifies every field of its header.
     fn execute(
         &self,
         parent: &Arc<SealedHeader>,
@@ -394,7 +360,8 @@ impl ExecutionCore {
         })
     }
 
-    /// Senders of a block's transactions: from the pool where it knows them, else from the signatures, on all cores.
+    /// The senders of a block's transactions: from the pool, or else recovered from the signatures
+    /// on all cores.
     fn recover(&self, transactions: &[TxEnvelope]) -> Result<Vec<Address>, ImportError> {
         let known = |transaction: &TxEnvelope| {
             self.pool
@@ -416,9 +383,10 @@ impl ExecutionCore {
 
     /// Stores an executed block with its state.
     ///
-    /// Deferred: should it be lost in a crash, so is everything after it, and the node, which replays the payloads that
-    /// this client lost, sends it again. The durable write of the fork choice that makes it the head covers it.
-    fn keep(&mut self, executed: ExecutedBlock) -> Result<(), Error> {
+    /// The write is deferred. A crash that loses it also loses everything after it, and the node
+    /// replays the payloads that this client lost. The durable write of the fork choice that makes
+    /// the block the head makes it durable too.
+    fn store_block(&mut self, executed: ExecutedBlock) -> Result<(), Error> {
         let mut batch = Batch::new();
         executed.state.write(&mut batch);
         self.blocks
@@ -429,7 +397,8 @@ impl ExecutionCore {
         Ok(())
     }
 
-    /// How to get from the canonical chain to `head`: the height where the branches part, and the blocks after it.
+    /// The route from the canonical chain to `head`: the last common height and the blocks above
+    /// it.
     fn route_to(&self, head: &Arc<SealedHeader>) -> Result<Route, Error> {
         let mut blocks = Vec::new();
         let mut at = head.clone();
@@ -442,7 +411,7 @@ impl ExecutionCore {
             }
             let parent = at.header.parent_hash;
             blocks.push(at);
-            // A parent that was dropped as a side block lies below finality.
+            // A parent that was pruned as a side block lies below finality.
             at = self
                 .blocks
                 .header(parent)?
@@ -464,22 +433,22 @@ impl ExecutionCore {
         })
     }
 
-    /// The block with this hash, which has to be on the route; `None` for the zero hash.
-    fn named(
+    /// The block with this hash, which must be on the route; `None` for the zero hash.
+    fn find_on(
         &self,
         route: &Route,
         hash: B256,
-        what: &'static str,
+        reason: &'static str,
     ) -> Result<Option<Arc<SealedHeader>>, Error> {
         if hash.is_zero() {
             return Ok(None);
         }
-        let wrong = || Error::InvalidForkchoice { reason: what, hash };
-        let block = self.blocks.header(hash)?.ok_or_else(wrong)?;
+        let invalid = || Error::InvalidForkchoice { reason, hash };
+        let block = self.blocks.header(hash)?.ok_or_else(invalid)?;
         if self.is_on(route, &block)? {
             Ok(Some(block))
         } else {
-            Err(wrong())
+            Err(invalid())
         }
     }
 
@@ -494,10 +463,11 @@ impl ExecutionCore {
         }
     }
 
-    /// Rewrites the canonical index along the route, pool included.
+    /// Rewrites the canonical index along the route and updates the pool.
     ///
-    /// A long route (catch-up) goes in steps; after each the store holds a whole chain with its head. Only the last write
-    /// waits for the disk. Without a move of the head nothing has to survive: safe and finalized are told again.
+    /// A long route (catch-up) is written in steps, each of which leaves a complete chain with its
+    /// head in the store. Only the last write is durable. An update of safe and finalized alone is
+    /// deferred, because the node repeats it.
     fn move_to(
         &mut self,
         head: Arc<SealedHeader>,
@@ -526,7 +496,8 @@ impl ExecutionCore {
                 limits::ROUTE_STEP
             };
             if (index + 1) % step == 0 {
-                // Safe and finalized stay behind until the end, where they are on the chain for sure.
+                // Safe and finalized are written last, because the new ones may not be on this part
+                // of the chain.
                 self.blocks
                     .put_pointer(&mut batch, Pointer::Head, header.hash);
                 self.blocks
@@ -541,29 +512,28 @@ impl ExecutionCore {
             .put_pointer(&mut batch, Pointer::Safe, safe.hash);
         self.blocks
             .put_pointer(&mut batch, Pointer::Finalized, finalized.hash);
-        self.store.write(
-            batch,
-            if moved {
-                Durability::Durable
-            } else {
-                Durability::Deferred
-            },
-        )?;
+        let durability = if moved {
+            Durability::Durable
+        } else {
+            Durability::Deferred
+        };
+        self.store.write(batch, durability)?;
         self.head = head;
         self.safe = safe;
         self.finalized = finalized;
         if moved {
-            self.follow_with_pool(&orphaned)?;
+            self.update_pool(&orphaned)?;
         }
-        self.drop_side_blocks()
+        self.prune_side_blocks()
     }
 
-    fn follow_with_pool(&mut self, orphaned: &[Arc<StoredBlock>]) -> Result<(), Error> {
+    /// Moves the pool to the new head and returns the transactions of orphaned blocks to it.
+    fn update_pool(&mut self, orphaned: &[Arc<StoredBlock>]) -> Result<(), Error> {
         let root = self.head.header.state_root;
         let gas_limit = self.head.header.gas_limit;
         let state = &self.state;
         self.pool
-            .follow(gas_limit, |address| -> Result<Sender, Error> {
+            .on_new_head(gas_limit, |address| -> Result<Sender, Error> {
                 let account = state.account(root, address)?.unwrap_or_default();
                 Ok(Sender {
                     nonce: account.nonce,
@@ -572,11 +542,11 @@ impl ExecutionCore {
                 })
             })?;
         let info = self.head_info();
-        // Oldest block first, so that nonces come in order.
+        // Oldest block first, so that nonces are in order.
         for block in orphaned.iter().rev() {
             for (transaction, sender) in block.block.body.transactions.iter().zip(&block.senders) {
                 let account = self.sender_at_head(*sender)?;
-                // Refused: it is in the new chain too, or no longer valid there.
+                // A refused transaction is also in the new chain, or no longer valid there.
                 let _ = self.pool.add(
                     Recovered::new_unchecked(transaction.clone(), *sender),
                     account,
@@ -587,18 +557,18 @@ impl ExecutionCore {
         Ok(())
     }
 
-    /// Forgets blocks beside the canonical chain up to the finalized height; what is more than a batch goes with the next
-    /// ones. Their state nodes stay: they are shared.
-    fn drop_side_blocks(&self) -> Result<(), Error> {
+    /// Deletes side blocks up to the finalized height, at most one batch per call. Their trie nodes
+    /// stay, because other blocks share them.
+    fn prune_side_blocks(&self) -> Result<(), Error> {
         let mut batch = Batch::new();
-        let most = if buggify!("execution.chain.prune_one") {
+        let limit = if buggify!("execution.chain.prune_one") {
             1
         } else {
             limits::PRUNE_BATCH
         };
         for (number, hash) in self
             .blocks
-            .listed_up_to(self.finalized.header.number, most)?
+            .listed_up_to(self.finalized.header.number, limit)?
         {
             self.blocks.unlist(&mut batch, number, hash);
             if self.blocks.canonical(number)? != Some(hash) {
@@ -626,15 +596,48 @@ impl ExecutionCore {
     }
 }
 
-/// The way from the canonical chain to a block.
+/// Creates the chain with its genesis block.
+fn write_genesis(
+    store: &Store,
+    blocks: &BlockStore,
+    genesis: &SealedHeader,
+    state: &StateUpdate,
+) -> Result<(), Error> {
+    let mut block = Block {
+        header: genesis.header.clone(),
+        ..Block::default()
+    };
+    block.body.withdrawals = genesis.header.withdrawals_root.map(|_| Default::default());
+    let block = StoredBlock {
+        hash: genesis.hash,
+        block,
+        senders: Vec::new(),
+    };
+    let mut batch = Batch::new();
+    state.write(&mut batch);
+    blocks.put_block(&mut batch, &block, &Vec::new());
+    blocks.put_canonical(&mut batch, &block);
+    for pointer in [
+        Pointer::Genesis,
+        Pointer::Head,
+        Pointer::Safe,
+        Pointer::Finalized,
+    ] {
+        blocks.put_pointer(&mut batch, pointer, genesis.hash);
+    }
+    store.write(batch, Durability::Durable)?;
+    Ok(())
+}
+
+/// The route from the canonical chain to a block.
 struct Route {
-    /// Height of the last block in common.
+    /// Height of the last common block.
     fork: u64,
     /// The blocks above it, lowest first.
     blocks: Vec<Arc<SealedHeader>>,
 }
 
-/// Compares what was computed with what the header states.
+/// Compares the results of the execution with the header.
 fn compare(header: &Header, executed: &Executed, state_root: B256) -> Result<(), String> {
     if executed.gas_used != header.gas_used {
         return Err(format!(
@@ -659,50 +662,6 @@ fn compare(header: &Header, executed: &Executed, state_root: B256) -> Result<(),
         ));
     }
     Ok(())
-}
-
-/// Walks from a block down its own branch, once, as far as it is asked.
-pub(super) struct ChainAncestors<'a> {
-    blocks: &'a BlockStore,
-    top: u64,
-    /// Hashes from `top` downwards, and the parent of the last one.
-    known: RefCell<(Vec<B256>, B256)>,
-}
-
-impl<'a> ChainAncestors<'a> {
-    pub(super) fn new(blocks: &'a BlockStore, top: &SealedHeader) -> Self {
-        Self {
-            blocks,
-            top: top.header.number,
-            known: RefCell::new((vec![top.hash], top.header.parent_hash)),
-        }
-    }
-}
-
-impl Ancestors for ChainAncestors<'_> {
-    fn hash_at(&self, number: u64) -> Result<B256, Error> {
-        let Some(back) = self
-            .top
-            .checked_sub(number)
-            .and_then(|back| usize::try_from(back).ok())
-        else {
-            return Ok(B256::ZERO);
-        };
-        if back >= limits::BLOCK_HASHES {
-            return Ok(B256::ZERO);
-        }
-        let mut known = self.known.borrow_mut();
-        while known.0.len() <= back {
-            let hash = known.1;
-            let header = self
-                .blocks
-                .header(hash)?
-                .ok_or_else(|| Error::corrupt("header", hash))?;
-            known.0.push(hash);
-            known.1 = header.header.parent_hash;
-        }
-        Ok(known.0.get(back).copied().unwrap_or_default())
-    }
 }
 
 fn valid(hash: B256) -> PayloadStatus {

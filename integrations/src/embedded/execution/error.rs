@@ -1,4 +1,5 @@
-//! Why the embedded client refuses or fails, and the JSON-RPC code that says so.
+//! Errors of the embedded client with their JSON-RPC codes. The texts are part of the JSON-RPC
+//! answers.
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_rpc_types_engine::PayloadId;
@@ -6,103 +7,69 @@ use alloy_rpc_types_eth::BlockId;
 
 /// A refused request or a failure of the store.
 ///
-/// Blame: [`Error::Storage`] and [`Error::Corrupt`] are ours and stop the client; all others are the caller's.
+/// [`Error::Storage`] and [`Error::Corrupt`] are faults of this client and stop it; all others are
+/// faults of the caller.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The engine below did not answer; the core must not be used again after this on a write.
+    /// The storage engine failed. After a failed write the core must not be used again.
     #[error("{0}")]
     Storage(#[from] alys_storage::Error),
-    /// The store lacks or garbles what the chain says is there.
+    /// A record that the chain requires is missing or does not decode.
     #[error("database is corrupt: {what} {key}")]
-    Corrupt {
-        /// What was read.
-        what: &'static str,
-        /// Under which key.
-        key: String,
-    },
-    /// The genesis file asks for what this client does not do.
+    Corrupt { what: &'static str, key: String },
+    /// The genesis file requires a feature that this client does not support.
     #[error("unsupported genesis: {reason}")]
-    UnsupportedGenesis {
-        /// Which demand.
-        reason: String,
-    },
-    /// The store was made with another genesis.
+    UnsupportedGenesis { reason: String },
+    /// The store was created with another genesis.
     #[error("database has genesis {stored}, configured is {configured}")]
     GenesisMismatch {
-        /// Hash of the genesis block in the store.
+        /// Hash of the stored genesis block.
         stored: B256,
-        /// Hash of the genesis block asked for.
+        /// Hash of the configured genesis block.
         configured: B256,
     },
-    /// The three hashes of a fork choice do not fit together or to finality.
+    /// The blocks of a fork choice are inconsistent with each other or with finality.
     #[error("Invalid forkchoice state: {reason} ({hash})")]
     InvalidForkchoice {
-        /// What does not fit.
         reason: &'static str,
-        /// The hash at fault.
+        /// The offending block.
         hash: B256,
     },
     /// No block can be built from these attributes.
     #[error("Invalid payload attributes: {reason}")]
-    InvalidAttributes {
-        /// Which one, and why.
-        reason: &'static str,
-    },
-    /// The build was never started, or it was so long ago that it was forgotten.
+    InvalidAttributes { reason: &'static str },
+    /// The build was never started, or later builds have replaced it.
     #[error("Unknown payload")]
-    UnknownPayload {
-        /// The id asked for.
-        id: PayloadId,
-    },
-    /// No such block is kept.
+    UnknownPayload { id: PayloadId },
+    /// The block is not stored.
     #[error("header not found")]
-    UnknownBlock {
-        /// The block asked for.
-        block: BlockId,
-    },
-    /// The pool does not take the transaction.
+    UnknownBlock { block: BlockId },
+    /// The pool refuses the transaction.
     #[error("{0}")]
     Pool(#[from] PoolError),
     /// A call ended with REVERT.
     #[error("execution reverted{}", reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default())]
     Reverted {
-        /// What the contract returned.
+        /// The returned data.
         data: Bytes,
-        /// The text of `Error(string)`, if it is one.
+        /// The text of a Solidity `Error(string)`.
         reason: Option<String>,
     },
-    /// A call ended exceptionally.
+    /// A call ended with an exceptional halt. The text is Geth's where it has one.
     #[error("{reason}")]
-    Halted {
-        /// Geth's wording where there is one.
-        reason: String,
-    },
-    /// A call could not start.
+    Halted { reason: String },
+    /// A call could not start. The text is Geth's where it has one.
     #[error("{reason}")]
-    InvalidCall {
-        /// Geth's wording where there is one.
-        reason: String,
-    },
-    /// No gas limit up to the cap makes the call succeed.
+    InvalidCall { reason: String },
+    /// The call fails with every gas limit up to `cap`.
     #[error("gas required exceeds allowance ({cap})")]
-    GasExceedsAllowance {
-        /// The highest limit tried.
-        cap: u64,
-    },
-    /// The answer would be larger than what this client gives at once.
+    GasExceedsAllowance { cap: u64 },
+    /// The answer would exceed a limit of [`super::limits`].
     #[error("{what}: at most {limit}")]
-    LimitExceeded {
-        /// Of what.
-        what: &'static str,
-        /// How many.
-        limit: u64,
-    },
-    /// A parameter makes no sense.
+    LimitExceeded { what: &'static str, limit: u64 },
+    /// A parameter is out of its range.
     #[error("{reason}")]
-    InvalidParams {
-        /// Which, and why.
-        reason: &'static str,
-    },
+    InvalidParams { reason: &'static str },
 }
 
 impl Error {
@@ -127,7 +94,7 @@ impl Error {
         }
     }
 
-    /// What goes into the `data` field of the JSON-RPC error.
+    /// The `data` field of the JSON-RPC error.
     pub fn data(&self) -> Option<&Bytes> {
         match self {
             Self::Reverted { data, .. } => Some(data),
@@ -145,24 +112,16 @@ impl Error {
 
 impl revm::context::DBErrorMarker for Error {}
 
-/// Why a transaction is not taken, in Geth's wording, which wallets match on.
+/// A transaction that the pool refuses. The texts are Geth's, because wallets match on them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
-    /// Not an encoded transaction.
+    /// The bytes are not an encoded transaction.
     #[error("rlp: {reason}")]
-    Malformed {
-        /// What the decoder says.
-        reason: String,
-    },
-    /// The encoding is longer than the pool takes.
+    Malformed { reason: String },
+    /// The encoding exceeds the limit, in bytes.
     #[error("oversized data: transaction size {size}, limit {limit}")]
-    Oversized {
-        /// Encoded length in bytes.
-        size: usize,
-        /// The limit in bytes.
-        limit: usize,
-    },
-    /// A type that this chain has not (blobs, authorizations).
+    Oversized { size: usize, limit: usize },
+    /// A type that this chain does not support (EIP-4844 blobs, EIP-7702 authorizations).
     #[error("transaction type not supported")]
     TypeNotSupported,
     /// A legacy transaction without a chain id.
@@ -170,89 +129,52 @@ pub enum PoolError {
     Unprotected,
     /// Signed for another chain.
     #[error("invalid chain id for signer: have {have} want {want}")]
-    WrongChain {
-        /// In the transaction.
-        have: u64,
-        /// This chain.
-        want: u64,
-    },
-    /// The signature does not recover, or its s is high.
+    WrongChain { have: u64, want: u64 },
+    /// No key can be recovered from the signature, or its `s` is high (EIP-2).
     #[error("invalid sender")]
     InvalidSender,
-    /// It is in the pool.
+    /// The transaction is in the pool.
     #[error("already known")]
     AlreadyKnown,
-    /// The nonce was used.
+    /// The nonce is below the account's.
     #[error("nonce too low: next nonce {next}, tx nonce {nonce}")]
-    NonceTooLow {
-        /// The account's nonce.
-        next: u64,
-        /// The transaction's.
-        nonce: u64,
-    },
-    /// The nonce can not be incremented.
+    NonceTooLow { next: u64, nonce: u64 },
+    /// The nonce cannot be incremented (EIP-2681).
     #[error("nonce has max value")]
     NonceMax,
-    /// The gas limit is below what the transaction costs before it runs.
+    /// The gas limit is below the intrinsic gas.
     #[error("intrinsic gas too low: gas {gas}, minimum needed {needed}")]
-    IntrinsicGas {
-        /// The transaction's limit.
-        gas: u64,
-        /// The least.
-        needed: u64,
-    },
-    /// The transaction does not fit into a block.
+    IntrinsicGas { gas: u64, needed: u64 },
+    /// The gas limit exceeds that of a block.
     #[error("exceeds block gas limit")]
     ExceedsBlockGasLimit,
-    /// The tip is above the fee cap.
+    /// The priority fee exceeds the fee cap (EIP-1559), in wei.
     #[error("max priority fee per gas higher than max fee per gas: tip {tip}, cap {cap}")]
-    TipAboveFeeCap {
-        /// Max priority fee per gas, in wei.
-        tip: u128,
-        /// Max fee per gas, in wei.
-        cap: u128,
-    },
-    /// Initcode above the limit of EIP-3860.
+    TipAboveFeeCap { tip: u128, cap: u128 },
+    /// The init code exceeds the limit of EIP-3860, in bytes.
     #[error("max initcode size exceeded: code size {size}, limit {limit}")]
-    InitcodeTooLarge {
-        /// Length in bytes.
-        size: usize,
-        /// The limit in bytes.
-        limit: usize,
-    },
-    /// The tip is below the pool's minimum, or the pool is full of better ones.
+    InitcodeTooLarge { size: usize, limit: usize },
+    /// The tip is below the pool's minimum, or the pool is full of transactions with higher tips.
+    /// Amounts in wei.
     #[error("transaction underpriced: tip {tip}, minimum needed {needed}")]
-    Underpriced {
-        /// In wei.
-        tip: u128,
-        /// In wei.
-        needed: u128,
-    },
-    /// Another transaction with the nonce is there, and this one does not pay enough more.
+    Underpriced { tip: u128, needed: u128 },
+    /// A replacement does not raise the fees by the required percentage.
     #[error("replacement transaction underpriced")]
     ReplacementUnderpriced,
-    /// The sender cannot pay for it and for what it has in the pool.
+    /// The balance does not cover this transaction and the sender's others in the pool. Amounts in
+    /// wei.
     #[error(
         "insufficient funds for gas * price + value: address {address} have {have} want {want}"
     )]
     InsufficientFunds {
-        /// The sender.
         address: Address,
-        /// Its balance, in wei.
         have: U256,
-        /// What its transactions cost at most, in wei.
         want: U256,
     },
-    /// The sender has code.
+    /// The sender has code (EIP-3607).
     #[error("sender not an eoa: address {address}")]
-    SenderNotEoa {
-        /// The sender.
-        address: Address,
-    },
-    /// The sender has as many transactions here as one may.
+    SenderNotEoa { address: Address },
+    /// The pool holds the maximum number of transactions of the sender.
     #[error("account limit exceeded: {limit} transactions")]
-    AccountLimit {
-        /// The limit.
-        limit: usize,
-    },
+    AccountLimit { limit: usize },
 }

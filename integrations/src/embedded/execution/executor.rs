@@ -1,7 +1,7 @@
-//! Runs the transactions of one block on revm.
+//! Executes the transactions of one block on revm.
 //!
-//! The importer and the builder both go through here, so a block that was built is valid by construction, and what differs
-//! between them is only what they do with a transaction that cannot be included.
+//! Importer and builder share this code, so a built block is valid by construction. They differ
+//! only in the treatment of a transaction that cannot be included.
 
 use super::{
     error::Error,
@@ -25,7 +25,7 @@ use revm::{
     primitives::hardfork::SpecId,
 };
 
-/// What a header fixes before the transactions run.
+/// The execution environment that a header defines.
 #[derive(Debug, Clone)]
 pub(crate) struct BlockContext {
     pub(crate) spec: SpecId,
@@ -35,7 +35,6 @@ pub(crate) struct BlockContext {
 }
 
 impl BlockContext {
-    /// The context that `header` states.
     pub(crate) fn new(rules: &ChainRules, header: &Header) -> Self {
         let spec = rules.spec_at(header.timestamp);
         Self {
@@ -59,24 +58,24 @@ impl BlockContext {
     }
 }
 
-/// Why a transaction is not included.
+/// A transaction that cannot be included.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TxFailure {
-    /// What is left of the block's gas is too little.
+    /// The block has too little gas left.
     #[error("gas limit {gas_limit} above the {available} left in the block")]
     BlockGas { gas_limit: u64, available: u64 },
-    /// Its type does not exist on this chain.
+    /// The chain does not support the transaction type.
     #[error("transaction type {0} not supported")]
     Type(u8),
-    /// The EVM refuses it before it runs.
+    /// The EVM refuses the transaction before execution.
     #[error("{0}")]
     Invalid(InvalidTransaction),
-    /// Our own failure: says nothing about the transaction.
+    /// A fault of this client, not of the transaction.
     #[error(transparent)]
     Fault(#[from] Error),
 }
 
-/// An open block.
+/// The execution of a block in progress.
 pub(crate) struct Executor<'a> {
     evm: MainnetEvm<MainnetContext<Overlay<'a>>>,
     context: BlockContext,
@@ -85,18 +84,18 @@ pub(crate) struct Executor<'a> {
     tips: U256,
 }
 
-/// A closed block.
+/// The result of the execution of a block.
 pub(crate) struct Executed {
     pub(crate) changes: StateChanges,
     pub(crate) receipts: Vec<ReceiptEnvelope>,
     pub(crate) logs_bloom: Bloom,
     pub(crate) gas_used: u64,
-    /// What the fee recipient earned, in wei.
+    /// Income of the fee recipient in wei.
     pub(crate) tips: U256,
 }
 
 impl<'a> Executor<'a> {
-    /// Opens a block: EIP-4788's system call is made here.
+    /// Opens a block and executes the system call of EIP-4788.
     pub(crate) fn open(context: BlockContext, overlay: Overlay<'a>) -> Result<Self, Error> {
         let mut cfg = CfgEnv::new_with_spec(context.spec);
         cfg.chain_id = context.chain_id;
@@ -112,7 +111,7 @@ impl<'a> Executor<'a> {
         Ok(this)
     }
 
-    /// Runs a transaction; after an error the block is as it was.
+    /// Executes a transaction. An error leaves the block unchanged.
     pub(crate) fn execute(
         &mut self,
         transaction: &TxEnvelope,
@@ -142,7 +141,7 @@ impl<'a> Executor<'a> {
         let receipt = Receipt {
             status: result.is_success().into(),
             cumulative_gas_used: self.gas_used,
-            // Logs of a transaction that did not succeed are not part of its receipt.
+            // The receipt of a failed transaction contains no logs.
             logs: if result.is_success() {
                 result.into_logs()
             } else {
@@ -154,7 +153,7 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
-    /// Gas that is left for transactions.
+    /// Remaining gas of the block.
     pub(crate) fn gas_left(&self) -> u64 {
         self.context.env.gas_limit - self.gas_used
     }
@@ -203,10 +202,11 @@ impl<'a> Executor<'a> {
             )
             .map_err(|error| match error {
                 EVMError::Database(error) => error,
-                // The contract is part of the chain's state: that its call cannot even start is our fault.
+                // The contract is part of the state, so a call that cannot start is a fault of this
+                // client.
                 other => Error::corrupt("beacon roots contract", other),
             })?;
-        // The system address and the fee recipient take no part in a system call.
+        // A system call changes neither the system address nor the fee recipient.
         outcome
             .state
             .retain(|address, _| *address == BEACON_ROOTS_ADDRESS);
@@ -215,7 +215,7 @@ impl<'a> Executor<'a> {
     }
 }
 
-/// Runs a single call on a state that is thrown away.
+/// Executes a single call on a state that is discarded afterwards.
 pub(crate) fn simulate(
     overlay: Overlay<'_>,
     cfg: CfgEnv,

@@ -1,4 +1,4 @@
-//! Chain rules and the first block, from a Geth genesis file.
+//! Chain rules and the genesis block, from a Geth genesis file.
 
 use super::{
     error::Error,
@@ -11,37 +11,35 @@ use alloy_primitives::{B64, B256, Bloom, U256};
 use alloy_trie::EMPTY_ROOT_HASH;
 use revm::{bytecode::Bytecode, primitives::hardfork::SpecId, state::AccountInfo};
 
-/// Geth's gas limit of a genesis file that states none.
+/// Geth's default gas limit of a genesis file.
 const DEFAULT_GAS_LIMIT: u64 = 4_712_388;
 
-/// The rules in force at a time; the Engine API's method versions follow them.
+/// The fork in force at a time, which determines the Engine API's method versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fork {
-    /// The merge: no withdrawals.
+    /// The merge (V1 methods).
     Paris,
-    /// Withdrawals (V2 methods).
+    /// Adds withdrawals (V2 methods).
     Shanghai,
-    /// Parent beacon block root, blob fields (V3 methods).
+    /// Adds the parent beacon block root and blob fields (V3 methods).
     Cancun,
 }
 
-/// What of a genesis file stays in force.
+/// The settings of a genesis file that apply to all blocks.
 #[derive(Debug, Clone)]
 pub struct ChainRules {
-    /// EIP-155 chain id.
+    /// The chain id of EIP-155 signatures.
     pub chain_id: u64,
-    /// Seconds since the Unix epoch from which Shanghai is in force.
+    /// Unix time in seconds from which Shanghai is in force.
     pub shanghai_time: Option<u64>,
-    /// Seconds since the Unix epoch from which Cancun is in force.
+    /// Unix time in seconds from which Cancun is in force.
     pub cancun_time: Option<u64>,
 }
 
 impl ChainRules {
-    /// Checks that the genesis file asks for nothing that is not done here.
-    ///
     /// # Errors
-    /// [`Error::UnsupportedGenesis`] for a fork after Cancun, for blocks before London or the merge, and for forks out of
-    /// order.
+    /// [`Error::UnsupportedGenesis`] for a fork after Cancun, for blocks before London or the
+    /// merge, and for forks out of order.
     pub fn new(genesis: &Genesis) -> Result<Self, Error> {
         let config = &genesis.config;
         let unsupported = |reason: &str| {
@@ -96,7 +94,7 @@ impl ChainRules {
             (Some(shanghai), Some(cancun)) if cancun < shanghai => {
                 return unsupported("Cancun comes before Shanghai");
             }
-            _ => {}
+            (Some(_), Some(_)) | (_, None) => {}
         }
         Ok(Self {
             chain_id: config.chain_id,
@@ -105,7 +103,7 @@ impl ChainRules {
         })
     }
 
-    /// The rules at a timestamp in seconds.
+    /// The fork in force at a timestamp in seconds.
     pub fn fork_at(&self, timestamp: u64) -> Fork {
         let active = |time: Option<u64>| time.is_some_and(|time| time <= timestamp);
         if active(self.cancun_time) {
@@ -125,13 +123,13 @@ impl ChainRules {
         }
     }
 
-    /// EIP-1559's constants, the same on every fork here.
+    /// The parameters of EIP-1559, equal on all supported forks.
     pub(crate) fn base_fee_params(&self) -> BaseFeeParams {
         BaseFeeParams::ethereum()
     }
 }
 
-/// The first header and state, by Geth's rules.
+/// The genesis header and state, by Geth's rules.
 pub(crate) fn genesis_block(
     db: &StateDb,
     rules: &ChainRules,

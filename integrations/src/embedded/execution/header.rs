@@ -1,17 +1,18 @@
-//! What a header must satisfy before its block is executed.
+//! Validation of a header before its block is executed.
 
 use super::genesis::{ChainRules, Fork};
 use alloy_consensus::{Header, constants::MAXIMUM_EXTRA_DATA_SIZE};
 use alloy_eips::eip7840::BlobParams;
 
-/// Least gas limit of a block.
+/// Smallest gas limit of a block.
 const MIN_GAS_LIMIT: u64 = 5_000;
 /// Largest gas limit of a block.
 const MAX_GAS_LIMIT: u64 = i64::MAX as u64;
-/// A gas limit differs from its parent's by less than this fraction of it.
+/// A gas limit must differ from its parent's by less than the parent's divided by this.
 const GAS_LIMIT_DIVISOR: u64 = 1_024;
 
-/// Checks a header against its parent and the rules of its time. Roots, bloom and gas used follow from execution.
+/// Checks a header against its parent and the fork in force. Roots, bloom and gas used are checked
+/// after execution.
 pub(crate) fn check_header(
     rules: &ChainRules,
     parent: &Header,
@@ -79,7 +80,8 @@ pub(crate) fn check_header(
     Ok(())
 }
 
-/// EIP-4844's excess blob gas of a block on `parent`: no blobs are ever used here, so it only runs down.
+/// The excess blob gas of a child of `parent` (EIP-4844). It only decreases, because this chain has
+/// no blobs.
 pub(crate) fn next_excess_blob_gas(parent: &Header) -> u64 {
     parent
         .next_block_excess_blob_gas(BlobParams::cancun())

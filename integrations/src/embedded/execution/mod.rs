@@ -1,33 +1,36 @@
-//! The core of the embedded execution client: an EVM chain of our own on revm.
+//! The core of the embedded execution client: an EVM chain on revm.
 //!
-//! Owns the chain's blocks, receipts, world state (a Merkle Patricia trie kept node by node in the store), fork choice,
-//! transaction pool and payload builder. It is synchronous and deterministic: no clock, no task, no socket, and no IO but
-//! the [`alys_storage::Store`] it was opened with. Time comes in with the payload attributes.
+//! **Owns** the chain's blocks, receipts, world state (a Merkle Patricia trie stored by node), fork
+//! choice, transaction pool and payload builder. It is synchronous and deterministic, without
+//! clock, tasks or sockets, and its only IO is the [`alys_storage::Store`] that it was opened with.
+//! Time is part of the payload attributes.
 //!
-//! Promises: a block is answered `VALID` only after it was executed and every field of its header was recomputed; the
-//! store holds a block with its whole state or not at all; the head survives a power loss once
-//! [`ExecutionCore::forkchoice_updated`] has returned. Every cache, queue and answer has a limit in [`limits`].
+//! **Guarantees** that a block is `VALID` only after it was executed and every field of its header
+//! verified; that the store holds a block with its complete state or not at all; and that the head
+//! survives a power loss once [`ExecutionCore::forkchoice_updated`] has returned. Every cache,
+//! queue and answer has a limit in [`limits`].
 //!
-//! Never does: networking, blob transactions, forks after Cancun (a genesis that schedules one is refused).
+//! **Never** uses the network, executes blob transactions, or supports forks after Cancun (a
+//! genesis that schedules one is refused).
 //!
 //! ```text
 //! rpc (JSON, HTTP) -> ExecutionCore -> chain (import, fork choice) -> executor (revm) -> state -> trie -> Store
 //!                                   -> builder, pool, queries
 //! ```
 //!
-//! # Surface
+//! # Interface
 //!
 //! ```text
 //! ExecutionCore::open(store: Store, genesis: &alloy_genesis::Genesis, config: CoreConfig) -> Result<ExecutionCore, Error>
 //! chain_id() -> u64            genesis_hash() -> B256          fork_at(timestamp: u64) -> Fork
-//! head() / safe() / finalized() -> BlockNumHash                 (safe and finalized: genesis until they are told)
+//! head() / safe() / finalized() -> BlockNumHash                 (safe and finalized: initially genesis)
 //!
 //! new_payload(&mut self, ExecutionPayload, ExecutionPayloadSidecar) -> Result<PayloadStatus, Error>
 //! forkchoice_updated(&mut self, ForkchoiceState, Option<PayloadAttributes>) -> Result<ForkchoiceUpdated, Error>
 //! get_payload(&mut self, PayloadId) -> Result<BuiltPayload, Error>          Error::UnknownPayload -> -38001
 //! payload_body_by_hash(B256) / payload_bodies_by_range(start: u64, count: u64)
 //!
-//! add_transaction(&mut self, raw: &[u8]) -> Result<B256, Error>             Error::Pool(PoolError), Geth's wording
+//! add_transaction(&mut self, raw: &[u8]) -> Result<B256, Error>             Error::Pool(PoolError), Geth's texts
 //! pool_status() / pool_content() / pool_content_from(Address) / pool_transaction(B256) / pool_version()
 //!
 //! block(BlockId) -> Result<Option<Arc<StoredBlock>>, Error>                 consensus block, hash, senders
@@ -53,6 +56,7 @@ mod error;
 mod executor;
 mod genesis;
 mod header;
+mod jobs;
 pub mod limits;
 mod pool;
 mod queries;

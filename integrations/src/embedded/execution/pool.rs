@@ -1,8 +1,9 @@
-//! Transactions that wait for a block.
+//! The transaction pool.
 //!
-//! A sender's transactions are pending as long as their nonces follow on from the account's, queued beyond a gap. What is
-//! taken, evicted and ordered depends on the transactions, the head's state and the order of arrival, on nothing else.
-//! The pool is memory only: what was not mined is sent again by its wallet after a restart, as with other clients.
+//! A sender's transactions are pending while their nonces continue the account's without a gap, and
+//! queued beyond it. Admission, eviction and order depend only on the transactions, the state at
+//! the head and the order of arrival. The pool is in memory only: after a restart wallets must
+//! resend transactions that were not mined, as with other clients.
 
 use super::{error::PoolError, genesis::Fork, limits};
 use alloy_consensus::{Transaction as _, TxEnvelope, transaction::Recovered};
@@ -16,20 +17,20 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
-/// The pool's limits.
+/// Limits of the pool.
 #[derive(Debug, Clone)]
 pub struct PoolConfig {
-    /// Transactions in all.
+    /// Transactions of all senders.
     pub max_transactions: usize,
-    /// Encoded bytes in all.
+    /// Encoded bytes of all transactions.
     pub max_bytes: usize,
     /// Transactions of one sender.
     pub max_per_sender: usize,
-    /// Transactions of one sender behind a gap in its nonces.
+    /// Transactions of one sender beyond a gap in its nonces.
     pub max_queued_per_sender: usize,
-    /// The least max priority fee per gas, in wei.
+    /// Smallest max priority fee per gas, in wei.
     pub min_tip: u128,
-    /// By how much a replacement must raise both fees, in percent.
+    /// Percentage by which a replacement must raise both fees.
     pub price_bump: u128,
 }
 
@@ -46,28 +47,28 @@ impl Default for PoolConfig {
     }
 }
 
-/// How many transactions wait.
+/// Numbers of transactions in the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PoolStatus {
-    /// Those that could go into the next block.
+    /// Executable in the next block.
     pub pending: usize,
-    /// Those behind a gap.
+    /// Beyond a gap in the sender's nonces.
     pub queued: usize,
 }
 
 /// Pending or queued transactions by sender and nonce.
 pub type BySender = BTreeMap<Address, BTreeMap<u64, Arc<Recovered<TxEnvelope>>>>;
 
-/// All that waits.
+/// The transactions in the pool.
 #[derive(Debug, Clone, Default)]
 pub struct PoolContent {
-    /// Those that could go into the next block.
+    /// Executable in the next block.
     pub pending: BySender,
-    /// Those behind a gap.
+    /// Beyond a gap in the sender's nonces.
     pub queued: BySender,
 }
 
-/// What the pool has to know of a sender, at the head.
+/// The sender's account at the head.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Sender {
     pub(crate) nonce: u64,
@@ -75,7 +76,7 @@ pub(crate) struct Sender {
     pub(crate) has_code: bool,
 }
 
-/// What the pool has to know of the chain.
+/// The properties of the head that admission depends on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeadInfo {
     pub(crate) chain_id: u64,
@@ -88,26 +89,29 @@ pub(crate) struct HeadInfo {
 #[derive(Debug)]
 struct Account {
     sender: Sender,
-    transactions: BTreeMap<u64, Waiting>,
-    /// The first nonce that is free after those that follow on from the account's.
+    transactions: BTreeMap<u64, PooledTransaction>,
+    /// The nonce after the pending transactions.
     next: u64,
-    /// What all of them cost at most, in wei.
+    /// Maximum cost of all transactions in wei.
     cost: U256,
 }
 
 #[derive(Debug, Clone)]
-struct Waiting {
+struct PooledTransaction {
     transaction: Arc<Recovered<TxEnvelope>>,
     arrival: u64,
+    /// Encoded bytes.
     size: usize,
+    /// Maximum cost in wei.
     cost: U256,
 }
 
-/// How much a transaction is worth to keep: its tip at this base fee, or none when it does not reach the base fee.
-type Worth = (Option<u128>, u128, Reverse<u64>);
+/// Rank of a transaction for eviction: the tip at a base fee (`None` when the fee cap is below it),
+/// the fee cap, and the order of arrival.
+type EvictionRank = (Option<u128>, u128, Reverse<u64>);
 
-impl Waiting {
-    fn worth(&self, base_fee: u64) -> Worth {
+impl PooledTransaction {
+    fn eviction_rank(&self, base_fee: u64) -> EvictionRank {
         let tx = &self.transaction;
         (
             tx.effective_tip_per_gas(base_fee),
@@ -127,9 +131,9 @@ impl Account {
         }
     }
 
-    fn insert(&mut self, nonce: u64, waiting: Waiting) -> Option<Waiting> {
-        self.cost = self.cost.saturating_add(waiting.cost);
-        let old = self.transactions.insert(nonce, waiting);
+    fn insert(&mut self, nonce: u64, pooled: PooledTransaction) -> Option<PooledTransaction> {
+        self.cost = self.cost.saturating_add(pooled.cost);
+        let old = self.transactions.insert(nonce, pooled);
         self.cost = self
             .cost
             .saturating_sub(old.as_ref().map(|old| old.cost).unwrap_or_default());
@@ -137,7 +141,7 @@ impl Account {
         old
     }
 
-    fn remove(&mut self, nonce: u64) -> Option<Waiting> {
+    fn remove(&mut self, nonce: u64) -> Option<PooledTransaction> {
         let old = self.transactions.remove(&nonce)?;
         self.cost = self.cost.saturating_sub(old.cost);
         if nonce < self.next {
@@ -154,7 +158,6 @@ impl Account {
     }
 }
 
-/// The pool.
 #[derive(Debug)]
 pub(crate) struct Pool {
     config: PoolConfig,
@@ -177,7 +180,7 @@ impl Pool {
         }
     }
 
-    /// Changes with every change of what is in the pool.
+    /// Increases with every change of the pool's contents or order.
     pub(crate) fn version(&self) -> u64 {
         self.version
     }
@@ -198,7 +201,8 @@ impl Pool {
         )
     }
 
-    /// The nonce after a sender's pending transactions; `None` when it has none here.
+    /// The nonce after a sender's pending transactions; `None` when it has no transactions in the
+    /// pool.
     pub(crate) fn next_nonce(&self, address: &Address) -> Option<u64> {
         self.accounts.get(address).map(|account| account.next)
     }
@@ -220,24 +224,21 @@ impl Pool {
                 continue;
             }
             let next = account.next;
-            for (nonce, waiting) in &account.transactions {
-                let side = if *nonce < next {
+            for (nonce, pooled) in &account.transactions {
+                let part = if *nonce < next {
                     &mut content.pending
                 } else {
                     &mut content.queued
                 };
-                side.entry(*address)
+                part.entry(*address)
                     .or_default()
-                    .insert(*nonce, waiting.transaction.clone());
+                    .insert(*nonce, pooled.transaction.clone());
             }
         }
         content
     }
 
-    /// Takes a transaction of this sender.
-    ///
-    /// # Errors
-    /// Why not, in Geth's wording; the pool is unchanged then.
+    /// Adds a transaction of `sender`. An error leaves the pool unchanged.
     pub(crate) fn add(
         &mut self,
         transaction: Recovered<TxEnvelope>,
@@ -250,7 +251,7 @@ impl Pool {
             return Err(PoolError::AlreadyKnown);
         }
         let size = transaction.encode_2718_len();
-        check_alone(&transaction, size, &sender, head)?;
+        check_transaction(&transaction, size, &sender, head)?;
         let tip = transaction.priority_fee_or_price();
         if tip < self.config.min_tip {
             return Err(PoolError::Underpriced {
@@ -262,15 +263,15 @@ impl Pool {
         let cost = U256::from(transaction.max_fee_per_gas())
             .saturating_mul(U256::from(transaction.gas_limit()))
             .saturating_add(transaction.value());
-        let waiting = Waiting {
+        let pooled = PooledTransaction {
             transaction: Arc::new(transaction),
             arrival: self.arrivals,
             size,
             cost,
         };
-        let replaced = self.check_against_own(address, nonce, &waiting, &sender)?;
+        let replaced = self.check_sender_limits(address, nonce, &pooled, &sender)?;
         if replaced.is_none() {
-            self.make_room(address, nonce, &waiting, sender.nonce, head.base_fee)?;
+            self.make_room(address, nonce, &pooled, sender.nonce, head.base_fee)?;
         }
         self.arrivals += 1;
         self.version += 1;
@@ -279,7 +280,7 @@ impl Pool {
             .accounts
             .entry(address)
             .or_insert_with(|| Account::new(sender));
-        if let Some(old) = account.insert(nonce, waiting) {
+        if let Some(old) = account.insert(nonce, pooled) {
             self.bytes -= old.size;
             self.by_hash.remove(old.transaction.tx_hash());
         }
@@ -287,22 +288,22 @@ impl Pool {
         Ok(hash)
     }
 
-    /// Rules among the transactions of one sender; answers the one that is replaced.
-    fn check_against_own(
+    /// Checks a transaction against the others of its sender, and returns the one that it replaces.
+    fn check_sender_limits(
         &self,
         address: Address,
         nonce: u64,
-        new: &Waiting,
+        new: &PooledTransaction,
         sender: &Sender,
     ) -> Result<Option<B256>, PoolError> {
-        let short = |want: U256| PoolError::InsufficientFunds {
+        let insufficient = |want: U256| PoolError::InsufficientFunds {
             address,
             have: sender.balance,
             want,
         };
         let Some(account) = self.accounts.get(&address) else {
             return if new.cost > sender.balance {
-                Err(short(new.cost))
+                Err(insufficient(new.cost))
             } else {
                 Ok(None)
             };
@@ -313,22 +314,20 @@ impl Pool {
             .saturating_sub(old.map(|old| old.cost).unwrap_or_default());
         let want = others.saturating_add(new.cost);
         if want > sender.balance {
-            return Err(short(want));
+            return Err(insufficient(want));
         }
         if let Some(old) = old {
-            let (before, after) = (&old.transaction, &new.transaction);
-            let enough = |old: u128, new: u128| {
+            let old = &old.transaction;
+            let new = &new.transaction;
+            let is_raised = |old: u128, new: u128| {
                 new >= old.saturating_add((old.saturating_mul(self.config.price_bump) / 100).max(1))
             };
-            if !enough(before.max_fee_per_gas(), after.max_fee_per_gas())
-                || !enough(
-                    before.priority_fee_or_price(),
-                    after.priority_fee_or_price(),
-                )
+            if !is_raised(old.max_fee_per_gas(), new.max_fee_per_gas())
+                || !is_raised(old.priority_fee_or_price(), new.priority_fee_or_price())
             {
                 return Err(PoolError::ReplacementUnderpriced);
             }
-            return Ok(Some(*before.tx_hash()));
+            return Ok(Some(*old.tx_hash()));
         }
         let next = account.next;
         let queued = account.transactions.range(next..).count();
@@ -345,13 +344,13 @@ impl Pool {
         Ok(None)
     }
 
-    /// Evicts the least valuable transactions until the new one fits: first those behind a gap, then the last ones of
-    /// their senders, so that no gap is made.
+    /// Evicts transactions of the lowest rank until the new one fits: queued ones first, and only
+    /// the last one of a sender, so that no gap arises.
     fn make_room(
         &mut self,
         address: Address,
         nonce: u64,
-        new: &Waiting,
+        new: &PooledTransaction,
         state_nonce: u64,
         base_fee: u64,
     ) -> Result<(), PoolError> {
@@ -363,20 +362,21 @@ impl Pool {
                 .accounts
                 .iter()
                 .filter_map(|(address, account)| {
-                    let (nonce, waiting) = account.transactions.last_key_value()?;
+                    let (nonce, pooled) = account.transactions.last_key_value()?;
                     let pending = *nonce < account.next;
-                    Some(((pending, waiting.worth(base_fee)), *address, *nonce))
+                    let rank = (pending, pooled.eviction_rank(base_fee));
+                    Some((rank, *address, *nonce))
                 })
                 .min();
-            let Some((worth, victim, victim_nonce)) = victim else {
+            let Some((rank, victim, victim_nonce)) = victim else {
                 break;
             };
-            if worth >= (new_pending, new.worth(base_fee))
+            if rank >= (new_pending, new.eviction_rank(base_fee))
                 || (victim == address && victim_nonce < nonce)
             {
                 return Err(PoolError::Underpriced {
                     tip: new.transaction.priority_fee_or_price(),
-                    needed: worth.1.0.unwrap_or_default().saturating_add(1),
+                    needed: rank.1.0.unwrap_or_default().saturating_add(1),
                 });
             }
             self.remove(victim, victim_nonce);
@@ -388,9 +388,9 @@ impl Pool {
         let Some(account) = self.accounts.get_mut(&address) else {
             return;
         };
-        if let Some(waiting) = account.remove(nonce) {
-            self.bytes -= waiting.size;
-            self.by_hash.remove(waiting.transaction.tx_hash());
+        if let Some(removed) = account.remove(nonce) {
+            self.bytes -= removed.size;
+            self.by_hash.remove(removed.transaction.tx_hash());
             self.version += 1;
         }
         if account.transactions.is_empty() {
@@ -398,40 +398,42 @@ impl Pool {
         }
     }
 
-    /// Follows the head: what was mined or cannot be paid or does not fit any more goes.
-    pub(crate) fn follow<E>(
+    /// Removes the transactions that the new head has mined, or that are unaffordable or exceed the
+    /// gas limit there.
+    pub(crate) fn on_new_head<E>(
         &mut self,
         gas_limit: u64,
         mut sender_at_head: impl FnMut(Address) -> Result<Sender, E>,
     ) -> Result<(), E> {
-        let mut gone = Vec::new();
+        let mut removed = Vec::new();
         for (address, account) in &mut self.accounts {
             account.sender = sender_at_head(*address)?;
             account.next = account.sender.nonce;
             account.advance();
             let mut spent = U256::ZERO;
-            for (nonce, waiting) in &account.transactions {
+            for (nonce, pooled) in &account.transactions {
                 let mined = *nonce < account.sender.nonce;
-                let total = spent.saturating_add(waiting.cost);
+                let total = spent.saturating_add(pooled.cost);
                 if mined
                     || total > account.sender.balance
-                    || waiting.transaction.gas_limit() > gas_limit
+                    || pooled.transaction.gas_limit() > gas_limit
                 {
-                    gone.push((*address, *nonce));
+                    removed.push((*address, *nonce));
                 } else {
                     spent = total;
                 }
             }
         }
-        // The base fee moved with the head, so the order did, whether or not something goes.
+        // A new head changes the base fee and with it the order, even if no transaction is removed.
         self.version += 1;
-        for (address, nonce) in gone {
+        for (address, nonce) in removed {
             self.remove(address, nonce);
         }
         Ok(())
     }
 
-    /// Pending transactions, best effective tip first, then earliest; a sender's in the order of nonces.
+    /// Pending transactions by effective tip, then arrival; those of one sender in the order of
+    /// their nonces.
     pub(crate) fn best(&self, base_fee: u64) -> Best<'_> {
         let mut best = Best {
             pool: self,
@@ -445,7 +447,8 @@ impl Pool {
     }
 }
 
-/// An iteration in the order of inclusion. The next transaction of a sender shows up only after [`Best::included`].
+/// Iterates over pending transactions in the order of inclusion. [`Best::included`] releases the
+/// next one of a sender.
 pub(crate) struct Best<'a> {
     pool: &'a Pool,
     base_fee: u64,
@@ -473,22 +476,22 @@ impl<'a> Best<'a> {
     }
 
     fn push(&mut self, address: Address, nonce: u64) {
-        let waiting = self
+        let pooled = self
             .pool
             .accounts
             .get(&address)
             .and_then(|account| account.transactions.get(&nonce));
-        if let Some(waiting) = waiting
-            && let Some(tip) = waiting.transaction.effective_tip_per_gas(self.base_fee)
+        if let Some(pooled) = pooled
+            && let Some(tip) = pooled.transaction.effective_tip_per_gas(self.base_fee)
         {
             self.heads
-                .push((tip, Reverse(waiting.arrival), address, nonce));
+                .push((tip, Reverse(pooled.arrival), address, nonce));
         }
     }
 }
 
-/// Rules that need nothing but the transaction, its sender and the head.
-fn check_alone(
+/// Checks a transaction against its sender's account and the head.
+fn check_transaction(
     transaction: &Recovered<TxEnvelope>,
     size: usize,
     sender: &Sender,
@@ -556,24 +559,20 @@ fn check_alone(
     Ok(())
 }
 
-/// What a transaction costs before it runs.
+/// Gas charged before execution.
 fn intrinsic_gas(transaction: &TxEnvelope, fork: Fork) -> u64 {
     let spec = match fork {
         Fork::Paris => SpecId::MERGE,
         Fork::Shanghai => SpecId::SHANGHAI,
         Fork::Cancun => SpecId::CANCUN,
     };
-    let (accounts, slots) = transaction.access_list().map_or((0, 0), |list| {
-        (
-            list.0.len(),
-            list.0.iter().map(|item| item.storage_keys.len()).sum(),
-        )
-    });
+    let items = transaction.access_list().map_or(&[][..], |list| &list.0);
+    let slots: usize = items.iter().map(|item| item.storage_keys.len()).sum();
     let gas = calculate_initial_tx_gas(
         spec,
         transaction.input(),
         transaction.is_create(),
-        accounts as u64,
+        items.len() as u64,
         slots as u64,
         0,
         None,

@@ -1,4 +1,4 @@
-//! Questions about blocks, transactions, receipts, logs and fees, answered in the types of the JSON-RPC.
+//! Queries of blocks, transactions, receipts, logs and fees, with the types of the JSON-RPC.
 
 use super::{
     blocks::{SealedHeader, StoredBlock},
@@ -21,28 +21,28 @@ use alloy_rpc_types_eth::{
 };
 use std::sync::Arc;
 
-/// The tip that is suggested while the chain shows none, in wei.
+/// Suggested tip in wei while recent blocks have no transactions.
 const DEFAULT_TIP: u128 = 1_000_000_000;
-/// The highest tip that is suggested, in wei, as in Geth.
+/// Highest suggested tip in wei, as in Geth.
 const MAX_TIP: u128 = 500_000_000_000;
-/// Blocks looked at for a suggestion, as in Geth.
+/// Blocks sampled for a suggestion, as in Geth.
 const TIP_BLOCKS: u64 = 20;
-/// The lowest tips taken from each of them.
+/// Lowest tips sampled per block.
 const TIP_SAMPLES: usize = 3;
 
 impl ExecutionCore {
-    /// The header of a kept block. `pending` is the head: what is not mined has no block here.
-    ///
-    /// # Errors
-    /// What the store says.
+    /// The header of a stored block. `pending` means the head, because this client has no pending
+    /// block.
     pub fn header(&self, id: BlockId) -> Result<Option<Arc<SealedHeader>>, Error> {
         match id {
-            BlockId::Hash(asked) => {
-                let Some(header) = self.blocks.header(asked.block_hash)? else {
+            BlockId::Hash(id) => {
+                let Some(header) = self.blocks.header(id.block_hash)? else {
                     return Ok(None);
                 };
-                let on_chain = self.blocks.canonical(header.header.number)? == Some(header.hash);
-                Ok((on_chain || !asked.require_canonical.unwrap_or_default()).then_some(header))
+                let is_canonical =
+                    self.blocks.canonical(header.header.number)? == Some(header.hash);
+                let is_required = id.require_canonical.unwrap_or_default();
+                Ok((is_canonical || !is_required).then_some(header))
             }
             BlockId::Number(tag) => match tag {
                 BlockNumberOrTag::Latest | BlockNumberOrTag::Pending => Ok(Some(self.head.clone())),
@@ -57,30 +57,21 @@ impl ExecutionCore {
         }
     }
 
-    /// A kept block with its senders.
-    ///
-    /// # Errors
-    /// What the store says.
+    /// A stored block with its senders.
     pub fn block(&self, id: BlockId) -> Result<Option<Arc<StoredBlock>>, Error> {
         self.header(id)?
             .map(|header| self.stored(header.hash))
             .transpose()
     }
 
-    /// The receipts of a kept block.
-    ///
-    /// # Errors
-    /// What the store says.
+    /// The receipts of a stored block.
     pub fn receipts(&self, id: BlockId) -> Result<Option<Arc<Vec<ReceiptEnvelope>>>, Error> {
         self.header(id)?
             .map(|header| self.stored_receipts(header.hash))
             .transpose()
     }
 
-    /// `eth_getBlockBy…`, with whole transactions or their hashes.
-    ///
-    /// # Errors
-    /// What the store says.
+    /// `eth_getBlockBy…` with full transactions or their hashes.
     pub fn rpc_block(&self, id: BlockId, full: bool) -> Result<Option<Block>, Error> {
         let Some(block) = self.block(id)? else {
             return Ok(None);
@@ -110,10 +101,7 @@ impl ExecutionCore {
         }))
     }
 
-    /// A transaction of the canonical chain, or one that waits.
-    ///
-    /// # Errors
-    /// What the store says.
+    /// A transaction of the canonical chain or of the pool.
     pub fn rpc_transaction(&self, hash: B256) -> Result<Option<Transaction>, Error> {
         if let Some((block, index)) = self.mined(hash)? {
             return Ok(rpc_transaction(&block, index));
@@ -122,10 +110,7 @@ impl ExecutionCore {
         Ok(pooled.map(|pooled| Transaction::from_transaction(pooled, TransactionInfo::default())))
     }
 
-    /// A transaction by its place.
-    ///
-    /// # Errors
-    /// What the store says.
+    /// A transaction by block and index.
     pub fn rpc_transaction_at(
         &self,
         id: BlockId,
@@ -137,9 +122,6 @@ impl ExecutionCore {
     }
 
     /// The receipt of a transaction of the canonical chain.
-    ///
-    /// # Errors
-    /// What the store says.
     pub fn rpc_receipt(&self, hash: B256) -> Result<Option<TransactionReceipt>, Error> {
         let Some((block, index)) = self.mined(hash)? else {
             return Ok(None);
@@ -149,9 +131,6 @@ impl ExecutionCore {
     }
 
     /// The receipts of a block, in order.
-    ///
-    /// # Errors
-    /// What the store says.
     pub fn rpc_block_receipts(
         &self,
         id: BlockId,
@@ -166,8 +145,8 @@ impl ExecutionCore {
     /// `eth_getLogs` over one block or a range of the canonical chain.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`] for a wide range or many logs, [`Error::UnknownBlock`] for a block hash, and what the
-    /// store says.
+    /// [`Error::LimitExceeded`] beyond [`limits::LOG_BLOCK_RANGE`] or [`limits::LOG_RESULTS`], and
+    /// [`Error::UnknownBlock`] for an unknown block hash.
     pub fn logs(&self, filter: &Filter) -> Result<Vec<Log>, Error> {
         let mut found = Vec::new();
         match filter.block_option {
@@ -191,7 +170,8 @@ impl ExecutionCore {
                         }
                     }
                 };
-                let (from, to) = (number(from_block), number(to_block));
+                let from = number(from_block);
+                let to = number(to_block);
                 if from > to {
                     return Err(Error::InvalidParams {
                         reason: "invalid block range params",
@@ -239,10 +219,11 @@ impl ExecutionCore {
         Ok(())
     }
 
-    /// `eth_feeHistory`: `count` blocks up to `newest`, rewards at these percentiles of gas (0 to 100, ascending).
+    /// `eth_feeHistory`: `count` blocks up to `newest`, with the rewards at ascending percentiles
+    /// of gas from 0 to 100.
     ///
     /// # Errors
-    /// [`Error::InvalidParams`], [`Error::LimitExceeded`], [`Error::UnknownBlock`], and what the store says.
+    /// [`Error::InvalidParams`], [`Error::LimitExceeded`], [`Error::UnknownBlock`].
     pub fn fee_history(
         &self,
         count: u64,
@@ -309,7 +290,7 @@ impl ExecutionCore {
         Ok(history)
     }
 
-    /// The tips at these percentiles of a block's gas.
+    /// The tips at percentiles of a block's gas.
     fn rewards(&self, header: &SealedHeader, percentiles: &[f64]) -> Result<Vec<u128>, Error> {
         if header.header.gas_used == 0 {
             return Ok(vec![0; percentiles.len()]);
@@ -353,10 +334,8 @@ impl ExecutionCore {
             .collect())
     }
 
-    /// `eth_maxPriorityFeePerGas`, in wei: what low but included tips of the last blocks were.
-    ///
-    /// # Errors
-    /// What the store says.
+    /// `eth_maxPriorityFeePerGas` in wei: the 60th percentile of the lowest included tips of recent
+    /// blocks.
     pub fn max_priority_fee(&self) -> Result<u128, Error> {
         let head = self.head.header.number;
         let mut samples = Vec::new();
@@ -383,16 +362,14 @@ impl ExecutionCore {
         Ok(suggested.clamp(self.pool.min_tip(), MAX_TIP))
     }
 
-    /// `eth_gasPrice`, in wei: the next block's base fee and a tip.
-    ///
-    /// # Errors
-    /// What the store says.
+    /// `eth_gasPrice` in wei: the next block's base fee plus the suggested tip.
     pub fn gas_price(&self) -> Result<u128, Error> {
         Ok(u128::from(self.next_base_fee(&self.head.header))
             .saturating_add(self.max_priority_fee()?))
     }
 
-    /// `eth_blobBaseFee` of the next block, in wei; the least there is, as no blobs are used.
+    /// `eth_blobBaseFee` of the next block in wei. It is the minimum, because this chain has no
+    /// blobs.
     pub fn blob_base_fee(&self) -> u128 {
         self.head
             .header
@@ -401,9 +378,6 @@ impl ExecutionCore {
     }
 
     /// `engine_getPayloadBodiesByHashV1` for one hash.
-    ///
-    /// # Errors
-    /// What the store says.
     pub fn payload_body_by_hash(
         &self,
         hash: B256,
@@ -411,10 +385,10 @@ impl ExecutionCore {
         Ok(self.blocks.block(hash)?.map(|block| body(&block)))
     }
 
-    /// `engine_getPayloadBodiesByRangeV1`: up to the head, no further.
+    /// `engine_getPayloadBodiesByRangeV1`, which ends at the head.
     ///
     /// # Errors
-    /// [`Error::InvalidParams`], [`Error::LimitExceeded`], and what the store says.
+    /// [`Error::InvalidParams`], [`Error::LimitExceeded`].
     pub fn payload_bodies_by_range(
         &self,
         start: u64,
@@ -441,32 +415,28 @@ impl ExecutionCore {
             .collect()
     }
 
-    /// How many transactions wait.
     pub fn pool_status(&self) -> PoolStatus {
         self.pool.status()
     }
 
-    /// All transactions that wait.
     pub fn pool_content(&self) -> PoolContent {
         self.pool.content(None)
     }
 
-    /// The waiting transactions of one sender.
     pub fn pool_content_from(&self, sender: Address) -> PoolContent {
         self.pool.content(Some(sender))
     }
 
-    /// A waiting transaction.
     pub fn pool_transaction(&self, hash: B256) -> Option<Arc<Recovered<TxEnvelope>>> {
         self.pool.get(&hash).cloned()
     }
 
-    /// Changes whenever a transaction comes into the pool or leaves it, and whenever the head moves.
+    /// Increases whenever a transaction enters or leaves the pool, and whenever the head moves.
     pub fn pool_version(&self) -> u64 {
         self.pool.version()
     }
 
-    /// The block and place of a transaction of the canonical chain.
+    /// Block and index of a transaction of the canonical chain.
     fn mined(&self, hash: B256) -> Result<Option<(Arc<StoredBlock>, usize)>, Error> {
         let Some((number, index)) = self.blocks.lookup(hash)? else {
             return Ok(None);

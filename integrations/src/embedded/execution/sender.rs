@@ -1,8 +1,8 @@
-//! Who signed a transaction.
+//! Recovers the sender of a transaction from its signature.
 //!
-//! By libsecp256k1: a full block of transfers has a thousand signatures, and recovering their keys is most of the work of
-//! executing it. k256, which alloy takes by default, checks each recovered key by verifying the signature once more and
-//! took more than four times as long. The answers are the same; the test holds the two against each other.
+//! It uses libsecp256k1, because key recovery dominates the execution of a block of a thousand
+//! transfers. k256, alloy's default, verifies the signature again with each recovered key and took
+//! more than four times as long. The tests compare the results of the two.
 
 use alloy_consensus::TxEnvelope;
 use alloy_consensus::crypto::SECP256K1N_HALF;
@@ -10,7 +10,7 @@ use alloy_primitives::Address;
 use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
 use secp256k1::{Message, SECP256K1};
 
-/// The account whose key signed; `None` for a signature that belongs to nobody, or with a high `s` (EIP-2).
+/// The account of the signing key; `None` when no key can be recovered, or for a high `s` (EIP-2).
 pub(super) fn recover_sender(transaction: &TxEnvelope) -> Option<Address> {
     let signature = transaction.signature();
     if signature.s() > SECP256K1N_HALF {
@@ -27,7 +27,7 @@ pub(super) fn recover_sender(transaction: &TxEnvelope) -> Option<Address> {
     let signature = RecoverableSignature::from_compact(&compact, parity).ok()?;
     let message = Message::from_digest(transaction.signature_hash().0);
     let key = SECP256K1.recover_ecdsa(message, &signature).ok()?;
-    // The first byte tells the form of the key.
+    // The first byte is the tag of the key's format.
     Some(Address::from_raw_public_key(
         &key.serialize_uncompressed()[1..],
     ))
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn good_signatures_give_their_signer() {
+    fn the_signer_of_a_valid_signature_is_recovered() {
         for nonce in 0..200u64 {
             let key =
                 SigningKey::from_slice(keccak256(nonce.to_be_bytes()).as_slice()).expect("a key");
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn other_numbers_give_what_k256_gives() {
+    fn invalid_signatures_give_the_same_result_as_k256() {
         let edges = [
             U256::ZERO,
             U256::from(1),
@@ -100,12 +100,10 @@ mod tests {
         let mut seen = [0; 2];
         let mut compare = |nonce: u64, r: U256, s: U256, parity: bool| {
             let transaction = transfer(nonce, |_| Signature::new(r, s, parity));
-            let (ours, theirs) = (
-                recover_sender(&transaction),
-                transaction.recover_signer().ok(),
-            );
-            assert_eq!(ours, theirs, "r {r} s {s} parity {parity}");
-            seen[usize::from(ours.is_some())] += 1;
+            let recovered = recover_sender(&transaction);
+            let expected = transaction.recover_signer().ok();
+            assert_eq!(recovered, expected, "r {r} s {s} parity {parity}");
+            seen[usize::from(recovered.is_some())] += 1;
         };
         for (nonce, (r, s)) in edges
             .iter()
@@ -123,7 +121,7 @@ mod tests {
         }
         assert!(
             seen[0] > 20 && seen[1] > 20,
-            "both kinds were seen: {seen:?}"
+            "valid and invalid ones occurred: {seen:?}"
         );
     }
 }

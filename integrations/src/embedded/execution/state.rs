@@ -1,10 +1,12 @@
-//! The world state: accounts, storage and code at any state root that is kept, and what a block changes in it.
+//! The world state: accounts, storage and code at any stored state root, and the changes of a
+//! block.
 //!
-//! Nodes are stored by hash and never overwritten, so every kept block's state is readable and a side branch costs only
-//! what it changed. Nothing is deleted: this is an archive; the disk grows with what blocks change.
+//! Trie nodes are stored by hash and never overwritten, so the state of every stored block is
+//! readable and a side branch costs only its changes. No node is deleted: the store is an archive
+//! that grows with the changes of blocks.
 
 use super::{
-    cache::Cache,
+    cache::{Cache, lock},
     error::Error,
     limits,
     trie::{self, Changes, NewNodes, Nodes},
@@ -18,15 +20,15 @@ use revm::{
     bytecode::Bytecode,
     state::{Account, AccountInfo},
 };
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, btree_map::Entry};
+use std::sync::{Arc, Mutex};
 
 /// Trie nodes: hash to RLP.
 pub(crate) const NODES: Table = Table("el_node");
 /// Contract code: hash to bytes.
 pub(crate) const CODES: Table = Table("el_code");
 
-/// The state of all kept blocks, with bounded caches in front of the store.
+/// The state of all stored blocks, with bounded caches in front of the store.
 pub(crate) struct StateDb {
     store: Store,
     nodes: Mutex<Cache<B256, Arc<TrieNode>>>,
@@ -80,7 +82,7 @@ impl StateDb {
         Ok(code)
     }
 
-    /// Computes the state after `changes`; nothing is stored yet.
+    /// Computes the state after `changes` without storing it.
     pub(crate) fn apply(&self, root: B256, changes: &StateChanges) -> Result<StateUpdate, Error> {
         let mut update = StateUpdate {
             root,
@@ -109,7 +111,7 @@ impl StateDb {
         Ok(update)
     }
 
-    /// Keeps what was just written in memory: the next block reads the same paths.
+    /// Caches the nodes of a written update, because the next block reads the same paths.
     pub(crate) fn remember(&self, update: &StateUpdate) -> Result<(), Error> {
         let mut nodes = lock(&self.nodes);
         for (hash, encoded) in &update.nodes {
@@ -138,12 +140,7 @@ impl Nodes for StateDb {
     }
 }
 
-/// A cache is whole after any panic: an entry is there or it is not.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What a block changed, in the order of addresses.
+/// The changes of a block, sorted by address.
 #[derive(Debug, Default)]
 pub(crate) struct StateChanges {
     pub(crate) accounts: BTreeMap<Address, AccountChange>,
@@ -152,15 +149,15 @@ pub(crate) struct StateChanges {
 
 #[derive(Debug)]
 pub(crate) struct AccountChange {
-    /// The account after the block; `None` when it is gone.
+    /// The account after the block; `None` when it was removed.
     pub(crate) info: Option<AccountInfo>,
-    /// The storage that `storage` is applied to; the empty root when it was wiped.
+    /// The root that `storage` is applied to; the empty root when the storage was wiped.
     pub(crate) storage_root: B256,
     /// New values of the changed slots, zero to delete.
     pub(crate) storage: BTreeMap<U256, U256>,
 }
 
-/// A computed state that is to be stored.
+/// A computed state that is not stored yet.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StateUpdate {
     pub(crate) root: B256,
@@ -181,23 +178,23 @@ impl StateUpdate {
 
 /// Hashes of ancestors, for BLOCKHASH.
 pub(crate) trait Ancestors {
-    /// The hash of the ancestor at this height; zero when there is none.
+    /// The hash of the ancestor at this height; zero when it is out of range.
     fn hash_at(&self, number: u64) -> Result<B256, Error>;
 }
 
-/// The state at a root with the changes of the transactions that ran on top of it.
+/// The state at a root with the changes of the transactions executed on it.
 pub(crate) struct Overlay<'a> {
     db: &'a StateDb,
     root: B256,
     ancestors: &'a dyn Ancestors,
-    accounts: BTreeMap<Address, Entry>,
+    accounts: BTreeMap<Address, OverlayAccount>,
     codes: BTreeMap<B256, Bytecode>,
 }
 
-struct Entry {
+struct OverlayAccount {
     original: Option<TrieAccount>,
     info: Option<AccountInfo>,
-    /// Slots read or written: value before the block (or before the wipe: zero), value now.
+    /// Slots read or written: (value before the block, or zero after a wipe; current value).
     storage: BTreeMap<U256, (U256, U256)>,
     wiped: bool,
 }
@@ -213,14 +210,14 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    fn entry(&mut self, address: Address) -> Result<&mut Entry, Error> {
-        use std::collections::btree_map::Entry as Slot;
+    /// Loads an account into the overlay.
+    fn load(&mut self, address: Address) -> Result<&mut OverlayAccount, Error> {
         match self.accounts.entry(address) {
-            Slot::Occupied(entry) => Ok(entry.into_mut()),
-            Slot::Vacant(slot) => {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
                 let original = self.db.account(self.root, address)?;
                 let info = original.map(|account| info_of(&account));
-                Ok(slot.insert(Entry {
+                Ok(entry.insert(OverlayAccount {
                     original,
                     info,
                     storage: BTreeMap::new(),
@@ -230,36 +227,36 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    /// Adds to a balance outside of any transaction (a withdrawal).
+    /// Increases a balance outside of a transaction, for a withdrawal.
     pub(crate) fn credit(&mut self, address: Address, wei: U256) -> Result<(), Error> {
         if wei.is_zero() {
             return Ok(());
         }
-        let entry = self.entry(address)?;
-        let info = entry.info.get_or_insert_with(AccountInfo::default);
+        let account = self.load(address)?;
+        let info = account.info.get_or_insert_with(AccountInfo::default);
         info.balance = info.balance.saturating_add(wei);
         Ok(())
     }
 
-    /// Replaces an account and its storage (genesis).
+    /// Replaces an account and its storage, for the genesis.
     pub(crate) fn insert(
         &mut self,
         address: Address,
         info: AccountInfo,
         storage: impl IntoIterator<Item = (U256, U256)>,
     ) -> Result<(), Error> {
-        self.keep_code(&info);
-        let entry = self.entry(address)?;
-        entry.info = Some(info);
-        entry.storage = storage
+        self.collect_code(&info);
+        let account = self.load(address)?;
+        account.info = Some(info);
+        account.storage = storage
             .into_iter()
             .map(|(slot, value)| (slot, (U256::ZERO, value)))
             .collect();
-        entry.wiped = true;
+        account.wiped = true;
         Ok(())
     }
 
-    /// What differs from the state below.
+    /// The differences to the state at the root.
     pub(crate) fn into_changes(self) -> StateChanges {
         let mut changes = StateChanges::default();
         for (address, entry) in self.accounts {
@@ -269,19 +266,7 @@ impl<'a> Overlay<'a> {
                 .filter(|(_, (before, now))| before != now)
                 .map(|(slot, (_, now))| (*slot, *now))
                 .collect();
-            let same = match (&entry.original, &entry.info) {
-                (None, None) => true,
-                (Some(original), Some(info)) => {
-                    let untouched = storage.is_empty()
-                        && (!entry.wiped || original.storage_root == EMPTY_ROOT_HASH);
-                    untouched
-                        && original.balance == info.balance
-                        && original.nonce == info.nonce
-                        && original.code_hash == info.code_hash
-                }
-                _ => false,
-            };
-            if same {
+            if is_unchanged(&entry, &storage) {
                 continue;
             }
             let storage_root = match (&entry.original, entry.wiped) {
@@ -309,7 +294,7 @@ impl<'a> Overlay<'a> {
         changes
     }
 
-    fn keep_code(&mut self, info: &AccountInfo) {
+    fn collect_code(&mut self, info: &AccountInfo) {
         if let Some(code) = info.code.as_ref().filter(|code| !code.is_empty()) {
             self.codes
                 .entry(info.code_hash)
@@ -321,9 +306,9 @@ impl<'a> Overlay<'a> {
         if !account.is_touched() {
             return;
         }
-        self.keep_code(&account.info);
-        // The EVM loads an account before it changes it, so the entry is there; were it not, the change would be lost, and
-        // the state root would show it.
+        self.collect_code(&account.info);
+        // The EVM loads an account before it changes it. A missing account would lose the change,
+        // which the state root would reveal.
         let Some(entry) = self.accounts.get_mut(&address) else {
             return;
         };
@@ -350,7 +335,23 @@ impl<'a> Overlay<'a> {
     }
 }
 
-/// The account without its code, which is loaded when it is needed.
+/// True when neither the account nor its storage has changed; `storage` holds the changed slots.
+fn is_unchanged(account: &OverlayAccount, storage: &BTreeMap<U256, U256>) -> bool {
+    match (&account.original, &account.info) {
+        (None, None) => true,
+        (Some(original), Some(info)) => {
+            let same_storage =
+                storage.is_empty() && (!account.wiped || original.storage_root == EMPTY_ROOT_HASH);
+            same_storage
+                && original.balance == info.balance
+                && original.nonce == info.nonce
+                && original.code_hash == info.code_hash
+        }
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}
+
+/// The account without its code, which is loaded on demand.
 pub(crate) fn info_of(account: &TrieAccount) -> AccountInfo {
     AccountInfo {
         balance: account.balance,
@@ -365,7 +366,7 @@ impl Database for Overlay<'_> {
     type Error = Error;
 
     fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, Error> {
-        Ok(self.entry(address)?.info.clone())
+        Ok(self.load(address)?.info.clone())
     }
 
     fn code_by_hash(&mut self, hash: B256) -> Result<Bytecode, Error> {
@@ -377,7 +378,7 @@ impl Database for Overlay<'_> {
 
     fn storage(&mut self, address: Address, slot: U256) -> Result<U256, Error> {
         let db = self.db;
-        let entry = self.entry(address)?;
+        let entry = self.load(address)?;
         if let Some((_, now)) = entry.storage.get(&slot) {
             return Ok(*now);
         }

@@ -1,9 +1,10 @@
-//! The Merkle Patricia trie over nodes that are stored by their hash.
+//! A Merkle Patricia trie over nodes that are stored by their hash.
 //!
-//! An update reads the nodes on the touched paths, rewrites those and no others, and hands the new nodes back to be
-//! stored; a root that was ever handed out stays readable as long as its nodes are kept. Keys are hashes, so all have
-//! 64 nibbles and no branch carries a value. Nodes and RLP are alloy-trie's; the incremental update is ours, because
-//! alloy-trie builds roots from whole, sorted leaf sets.
+//! An update reads and rewrites only the nodes on the touched paths, and returns the new nodes for
+//! storage. Every root stays readable while its nodes are stored. Keys are hashes, so all have 64
+//! nibbles and no branch has a value. Node types and RLP come from alloy-trie; the incremental
+//! update is implemented here, because alloy-trie computes roots from complete, sorted sets of
+//! leaves.
 
 use super::error::Error;
 use alloy_primitives::{B256, Bytes, keccak256};
@@ -15,9 +16,9 @@ use alloy_trie::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Where nodes are read.
+/// A source of nodes.
 pub(crate) trait Nodes {
-    /// The node with this hash; its absence is corruption.
+    /// The node with this hash; a missing one is [`Error::Corrupt`].
     fn node(&self, hash: &B256) -> Result<Arc<TrieNode>, Error>;
 }
 
@@ -26,10 +27,7 @@ pub(crate) type Changes = BTreeMap<B256, Option<Vec<u8>>>;
 /// Encoded nodes by hash.
 pub(crate) type NewNodes = BTreeMap<B256, Vec<u8>>;
 
-/// Applies `changes` to the trie with this root; new nodes are added to `new`.
-///
-/// # Errors
-/// What reading a node says.
+/// Applies `changes` to the trie at `root`, adds the new nodes to `new`, and returns the new root.
 pub(crate) fn update(
     source: &dyn Nodes,
     root: B256,
@@ -69,7 +67,7 @@ pub(crate) fn get(source: &dyn Nodes, root: B256, key: &B256) -> Result<Option<V
     Ok(found)
 }
 
-/// The encoded nodes from the root towards a hashed key: proof of its value, or of its absence.
+/// The encoded nodes from the root towards a hashed key, which prove its value or its absence.
 pub(crate) fn prove(source: &dyn Nodes, root: B256, key: &B256) -> Result<Vec<Bytes>, Error> {
     let mut proof = Vec::new();
     walk(
@@ -82,7 +80,7 @@ pub(crate) fn prove(source: &dyn Nodes, root: B256, key: &B256) -> Result<Vec<By
     Ok(proof)
 }
 
-/// Calls `visit` on every node that is stored by hash on the way to `key`.
+/// Calls `visit` on every node on the path to `key` that is referenced by hash.
 fn walk(
     source: &dyn Nodes,
     root: B256,
@@ -132,10 +130,10 @@ fn walk(
 
 type Change<'a> = (Nibbles, Option<&'a [u8]>);
 
-/// A place in the tree while it is being changed.
+/// A subtree during an update.
 enum Child {
     Empty,
-    /// Untouched: the hash of a node, or the node itself when it is shorter than a hash.
+    /// Unchanged: the hash of a node, or the node itself when it is shorter than a hash.
     Stored(RlpNode),
     Node(Box<Node>),
 }
@@ -169,7 +167,7 @@ fn resolve(source: &dyn Nodes, node: &RlpNode) -> Result<Arc<TrieNode>, Error> {
     }
 }
 
-/// Decodes a node, refusing trailing bytes.
+/// Decodes a node and refuses trailing bytes.
 pub(crate) fn decode(mut encoded: &[u8]) -> Result<TrieNode, Error> {
     let node = <TrieNode as alloy_rlp::Decodable>::decode(&mut encoded)
         .map_err(|error| Error::corrupt("trie node", error))?;
@@ -200,7 +198,8 @@ fn open(source: &dyn Nodes, node: &RlpNode) -> Result<Node, Error> {
     })
 }
 
-/// The subtree at `depth` after the changes, all of which share the first `depth` nibbles. Recursion is as deep as a key.
+/// The subtree at `depth` after the changes, whose keys share the first `depth` nibbles. The
+/// recursion depth is bounded by the length of a key.
 fn apply(
     source: &dyn Nodes,
     place: Child,
@@ -229,7 +228,7 @@ fn apply(
             Ok(build(&leaves, depth))
         }
         Node::Extension { path, child } => {
-            // The changes are sorted, so the one that leaves the path first is at an end.
+            // The changes are sorted, so the first or the last one shares the least with the path.
             let shared = [first, last]
                 .map(|change| change.0.slice(depth..).common_prefix_length(&path))
                 .into_iter()
@@ -277,7 +276,7 @@ fn apply_branch(
     let mut taken = (0u8..16).filter(|n| !matches!(children[usize::from(*n)], Child::Empty));
     match (taken.next(), taken.next()) {
         (None, _) => Ok(Child::Empty),
-        // A branch with one child is no branch: the child moves up, with the nibble in front of its path.
+        // A branch with one child collapses: the nibble is prepended to the child's path.
         (Some(only), None) => {
             let child = std::mem::replace(&mut children[usize::from(only)], Child::Empty);
             extend(source, Nibbles::from_nibbles([only]), child)
@@ -286,7 +285,7 @@ fn apply_branch(
     }
 }
 
-/// Puts `path` in front of a subtree.
+/// Prepends `path` to a subtree.
 fn extend(source: &dyn Nodes, path: Nibbles, child: Child) -> Result<Child, Error> {
     if path.is_empty() {
         return Ok(child);
@@ -329,7 +328,7 @@ fn puts<'a>(changes: &[Change<'a>]) -> Vec<(Nibbles, &'a [u8])> {
         .collect()
 }
 
-/// A new subtree of sorted leaves.
+/// Builds a subtree from sorted leaves.
 fn build(leaves: &[(Nibbles, &[u8])], depth: usize) -> Child {
     let (Some(first), Some(last)) = (leaves.first(), leaves.last()) else {
         return Child::Empty;
@@ -367,7 +366,7 @@ fn build(leaves: &[(Nibbles, &[u8])], depth: usize) -> Child {
     }
 }
 
-/// Encodes a node; the nodes below it that are long enough to be hashed go to `new`.
+/// Encodes a node, and adds the nodes below it that are referenced by hash to `new`.
 fn encode(node: Node, new: &mut NewNodes) -> Vec<u8> {
     let mut out = Vec::new();
     match node {
@@ -432,7 +431,7 @@ mod tests {
         builder.root()
     }
 
-    /// Keys that share long prefixes now and then, so that extensions, splits and nodes inside their parents occur.
+    /// Keys that sometimes share long prefixes, so that extensions, splits and inlined nodes occur.
     fn key() -> impl Strategy<Value = B256> {
         prop_oneof![
             any::<[u8; 2]>().prop_map(keccak256),

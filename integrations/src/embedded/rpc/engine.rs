@@ -1,4 +1,5 @@
-//! The Engine API, V1 to V3, with the version rules of its specification.
+//! The Engine API, V1 to V3, with the version rules of its specification (ethereum/execution-apis,
+//! `engine/`).
 
 use alloy_primitives::B256;
 use alloy_rpc_types_engine::{
@@ -9,7 +10,7 @@ use alloy_rpc_types_engine::{
 use alys_runtime::{buggify, buggify_pause};
 use serde_json::{Value, json};
 
-use super::node::{Node, to_json};
+use super::shared::{Shared, quantity, to_json};
 use crate::embedded::execution::{Error, Fork, limits};
 use crate::http::{Args, RpcError};
 
@@ -32,9 +33,9 @@ const INVALID_ATTRIBUTES: i64 = -38003;
 const TOO_LARGE: i64 = -38004;
 const UNSUPPORTED_FORK: i64 = -38005;
 
-pub(super) async fn call(node: &Node, method: &str, params: Value) -> Result<Value, RpcError> {
+pub(super) async fn call(shared: &Shared, method: &str, params: Value) -> Result<Value, RpcError> {
     match method {
-        // Its own list is not included, by specification; the caller's is of no use to us.
+        // The specification excludes this method from the list. The caller's list is not needed.
         "engine_exchangeCapabilities" => Ok(json!(METHODS)),
         "engine_getClientVersionV1" => Ok(json!([{
             "code": "AL",
@@ -42,28 +43,29 @@ pub(super) async fn call(node: &Node, method: &str, params: Value) -> Result<Val
             "version": env!("CARGO_PKG_VERSION"),
             "commit": "00000000",
         }])),
-        "engine_forkchoiceUpdatedV1" => forkchoice_updated(node, Fork::Paris, params).await,
-        "engine_forkchoiceUpdatedV2" => forkchoice_updated(node, Fork::Shanghai, params).await,
-        "engine_forkchoiceUpdatedV3" => forkchoice_updated(node, Fork::Cancun, params).await,
-        "engine_getPayloadV1" => get_payload(node, Fork::Paris, params).await,
-        "engine_getPayloadV2" => get_payload(node, Fork::Shanghai, params).await,
-        "engine_getPayloadV3" => get_payload(node, Fork::Cancun, params).await,
+        "engine_forkchoiceUpdatedV1" => forkchoice_updated(shared, Fork::Paris, params).await,
+        "engine_forkchoiceUpdatedV2" => forkchoice_updated(shared, Fork::Shanghai, params).await,
+        "engine_forkchoiceUpdatedV3" => forkchoice_updated(shared, Fork::Cancun, params).await,
+        "engine_getPayloadV1" => get_payload(shared, Fork::Paris, params).await,
+        "engine_getPayloadV2" => get_payload(shared, Fork::Shanghai, params).await,
+        "engine_getPayloadV3" => get_payload(shared, Fork::Cancun, params).await,
         "engine_newPayloadV1" | "engine_newPayloadV2" | "engine_newPayloadV3" => {
-            new_payload(node, method, params).await
+            new_payload(shared, method, params).await
         }
         "engine_getPayloadBodiesByHashV1" => {
             let hashes: Vec<B256> = Args::new(params, 1)?.required()?;
             if hashes.len() as u64 > limits::PAYLOAD_BODIES {
                 return Err(RpcError::new(TOO_LARGE, "Too large request"));
             }
-            node.read(|core| {
-                let bodies: Result<Vec<_>, _> = hashes
-                    .into_iter()
-                    .map(|hash| core.payload_body_by_hash(hash))
-                    .collect();
-                to_json(bodies?)
-            })
-            .await
+            shared
+                .read(|core| {
+                    let bodies: Result<Vec<_>, _> = hashes
+                        .into_iter()
+                        .map(|hash| core.payload_body_by_hash(hash))
+                        .collect();
+                    to_json(bodies?)
+                })
+                .await
         }
         "engine_getPayloadBodiesByRangeV1" => {
             let mut args = Args::new(params, 2)?;
@@ -75,20 +77,25 @@ pub(super) async fn call(node: &Node, method: &str, params: Value) -> Result<Val
             if count > limits::PAYLOAD_BODIES {
                 return Err(RpcError::new(TOO_LARGE, "Too large request"));
             }
-            node.read(|core| to_json(core.payload_bodies_by_range(start, count)?))
+            shared
+                .read(|core| to_json(core.payload_bodies_by_range(start, count)?))
                 .await
         }
         _ => Err(RpcError::method_not_found(method)),
     }
 }
 
-/// `version` is the fork whose attributes the method carries.
-async fn forkchoice_updated(node: &Node, version: Fork, params: Value) -> Result<Value, RpcError> {
+/// `version` is the fork to whose payload attributes the method version belongs.
+async fn forkchoice_updated(
+    shared: &Shared,
+    version: Fork,
+    params: Value,
+) -> Result<Value, RpcError> {
     let mut args = Args::new(params, 2)?;
     let state: ForkchoiceState = args.required()?;
     let attributes: Option<PayloadAttributes> = args.optional()?;
     if let Some(attributes) = &attributes {
-        let fork = node
+        let fork = shared
             .read(|core| Ok(core.fork_at(attributes.timestamp)))
             .await?;
         check_attributes(version, fork, attributes)?;
@@ -97,7 +104,8 @@ async fn forkchoice_updated(node: &Node, version: Fork, params: Value) -> Result
         return to_json(ForkchoiceUpdated::new(syncing()));
     }
     to_json(
-        node.write(|core| core.forkchoice_updated(state, attributes))
+        shared
+            .write(|core| core.forkchoice_updated(state, attributes))
             .await?,
     )
 }
@@ -125,14 +133,16 @@ fn check_attributes(
         Fork::Paris | Fork::Shanghai | Fork::Cancun => {}
     }
     check_fork(version, fork)?;
-    match (withdrawals, fork >= Fork::Shanghai) {
-        (false, true) => invalid("withdrawals are missing"),
-        (true, false) => invalid("withdrawals before Shanghai"),
-        (true, true) | (false, false) => Ok(()),
+    if fork >= Fork::Shanghai && !withdrawals {
+        return invalid("withdrawals are missing");
     }
+    if fork < Fork::Shanghai && withdrawals {
+        return invalid("withdrawals before Shanghai");
+    }
+    Ok(())
 }
 
-/// Whether a method of `version` may speak of a block of `fork`: V2 speaks of Paris' blocks, too.
+/// Checks that a method of `version` supports blocks of `fork`. V2 also supports blocks of Paris.
 fn check_fork(version: Fork, fork: Fork) -> Result<(), RpcError> {
     match (version, fork) {
         (Fork::Paris, Fork::Paris)
@@ -144,7 +154,7 @@ fn check_fork(version: Fork, fork: Fork) -> Result<(), RpcError> {
     }
 }
 
-async fn new_payload(node: &Node, method: &str, params: Value) -> Result<Value, RpcError> {
+async fn new_payload(shared: &Shared, method: &str, params: Value) -> Result<Value, RpcError> {
     let (version, payload, sidecar) = match method {
         "engine_newPayloadV1" => {
             let payload: ExecutionPayloadV1 = Args::new(params, 1)?.required()?;
@@ -179,7 +189,7 @@ async fn new_payload(node: &Node, method: &str, params: Value) -> Result<Value, 
         }
     };
     let timestamp = payload.as_v1().timestamp;
-    let fork = node.read(|core| Ok(core.fork_at(timestamp))).await?;
+    let fork = shared.read(|core| Ok(core.fork_at(timestamp))).await?;
     check_fork(version, fork)?;
     match (&payload, fork) {
         (ExecutionPayload::V1(_), Fork::Shanghai) => {
@@ -194,38 +204,40 @@ async fn new_payload(node: &Node, method: &str, params: Value) -> Result<Value, 
         return to_json(syncing());
     }
     if buggify!("execution.engine.payload_syncing_later", 50_000) {
-        node.write(|core| core.new_payload(payload, sidecar))
+        shared
+            .write(|core| core.new_payload(payload, sidecar))
             .await?;
         return to_json(syncing());
     }
     to_json(
-        node.write(|core| core.new_payload(payload, sidecar))
+        shared
+            .write(|core| core.new_payload(payload, sidecar))
             .await?,
     )
 }
 
-/// The answer of a client that is busy with other blocks: it may come at any time.
+/// The answer of a client that is busy with other blocks, which a node must expect at any time.
 fn syncing() -> PayloadStatus {
     PayloadStatus::new(PayloadStatusEnum::Syncing, None)
 }
 
-async fn get_payload(node: &Node, version: Fork, params: Value) -> Result<Value, RpcError> {
+async fn get_payload(shared: &Shared, version: Fork, params: Value) -> Result<Value, RpcError> {
     let id: PayloadId = Args::new(params, 1)?.required()?;
     buggify_pause!("execution.engine.late_build", 100_000, 400);
     if buggify!("execution.engine.forget_build", 50_000) {
-        // Builds are forgotten when others take their place, and by a restart.
+        // A build is dropped when later ones replace it, and by a restart.
         return Err(Error::UnknownPayload { id }.into());
     }
-    let built = node.write(|core| core.get_payload(id)).await?;
+    let built = shared.write(|core| core.get_payload(id)).await?;
     let timestamp = built.payload.as_v1().timestamp;
-    let fork = node.read(|core| Ok(core.fork_at(timestamp))).await?;
+    let fork = shared.read(|core| Ok(core.fork_at(timestamp))).await?;
     check_fork(version, fork)?;
     if version == Fork::Paris {
         return to_json(built.payload);
     }
     let mut envelope = json!({
         "executionPayload": to_json(built.payload)?,
-        "blockValue": super::node::quantity(built.block_value),
+        "blockValue": quantity(built.block_value),
     });
     if version == Fork::Cancun {
         envelope["blobsBundle"] = json!({ "commitments": [], "proofs": [], "blobs": [] });

@@ -1,4 +1,4 @@
-//! The `eth_` methods that only read.
+//! The read-only `eth_` methods.
 
 use alloy_eips::BlockNumberOrTag;
 use alloy_primitives::{Address, B256, U64, U256};
@@ -6,7 +6,7 @@ use alloy_rpc_types_eth::{BlockId, Filter, TransactionRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::node::{quantity, to_json};
+use super::shared::{quantity, to_json};
 use crate::embedded::execution::ExecutionCore;
 use crate::http::{Args, RpcError};
 
@@ -14,7 +14,7 @@ pub(super) fn query(core: &ExecutionCore, method: &str, params: Value) -> Result
     match method {
         "eth_chainId" => Ok(quantity(core.chain_id())),
         "eth_blockNumber" => Ok(quantity(core.head().number)),
-        // What is here was executed; whether the network is further is the consensus node's knowledge.
+        // Every stored block was executed; only the consensus node knows if the network is ahead.
         "eth_syncing" => Ok(false.into()),
         "eth_accounts" => Ok(json!([])),
         "eth_gasPrice" => gas_price(core),
@@ -37,7 +37,7 @@ pub(super) fn query(core: &ExecutionCore, method: &str, params: Value) -> Result
         "eth_getTransactionByBlockHashAndIndex" | "eth_getTransactionByBlockNumberAndIndex" => {
             let mut args = Args::new(params, 2)?;
             let block = block(&mut args, method)?;
-            // One too large for this machine is beyond every block, too.
+            // An index beyond `usize` is beyond the transactions of every block.
             let index = usize::try_from(args.required::<U64>()?.to::<u64>()).unwrap_or(usize::MAX);
             to_json(core.rpc_transaction_at(block, index)?)
         }
@@ -52,11 +52,12 @@ pub(super) fn query(core: &ExecutionCore, method: &str, params: Value) -> Result
     }
 }
 
-/// The block argument, a hash or a number as the method's name says.
+/// The block argument: a hash for methods with "Hash" in their name, else a number or tag.
 fn block(args: &mut Args, method: &str) -> Result<BlockId, RpcError> {
-    match method.contains("Hash") {
-        true => Ok(args.required::<B256>()?.into()),
-        false => Ok(args.required::<BlockNumberOrTag>()?.into()),
+    if method.contains("Hash") {
+        Ok(args.required::<B256>()?.into())
+    } else {
+        Ok(args.required::<BlockNumberOrTag>()?.into())
     }
 }
 
@@ -76,14 +77,14 @@ fn of_block(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, 
         "eth_getBlockReceipts" => to_json(core.rpc_block_receipts(args.required()?)?),
         _ => {
             let block = core.block(block(&mut args, method)?)?;
-            let uncles = method.contains("Uncle");
-            // There are no uncles since the merge, and null for a block that does not exist.
+            // Null for an unknown block. Blocks have no uncles since the merge.
             Ok(block.map_or(Value::Null, |block| {
-                quantity(if uncles {
+                let count = if method.contains("Uncle") {
                     0
                 } else {
                     block.block.body.transactions.len()
-                })
+                };
+                quantity(count)
             }))
         }
     }
@@ -111,7 +112,8 @@ fn of_account(core: &ExecutionCore, method: &str, params: Value) -> Result<Value
     }
 }
 
-/// Slots are told back in the form they were asked in: 32 bytes, or a number.
+/// EIP-1186 proofs. Each storage key is returned in the form of its request: 32 bytes or a
+/// quantity.
 fn proof(core: &ExecutionCore, address: Address, mut args: Args) -> Result<Value, RpcError> {
     let keys: Vec<Value> = args.required()?;
     let slots: Result<Vec<U256>, _> = keys.iter().map(U256::deserialize).collect();
@@ -154,15 +156,15 @@ fn call(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcE
     }
 }
 
-/// Enough for the next block and for the newest one: wallets offer this price in `eth_estimateGas`, which runs on the
-/// newest, and its base fee is the higher one while the fee falls.
+/// A price that suffices for the next block and for the newest one. Wallets pass it to
+/// `eth_estimateGas`, which runs on the newest block, whose base fee is higher while the fee falls.
 fn gas_price(core: &ExecutionCore) -> Result<Value, RpcError> {
     let newest = core
         .header(BlockId::latest())?
         .and_then(|head| head.header.base_fee_per_gas)
         .unwrap_or(0);
-    let there = u128::from(newest).saturating_add(core.max_priority_fee()?);
-    Ok(quantity(core.gas_price()?.max(there)))
+    let for_newest = u128::from(newest).saturating_add(core.max_priority_fee()?);
+    Ok(quantity(core.gas_price()?.max(for_newest)))
 }
 
 fn fee_history(core: &ExecutionCore, mut args: Args) -> Result<Value, RpcError> {

@@ -1,7 +1,8 @@
-//! Filters: queries that remember what was already told.
+//! Filters: queries that return the changes since the last poll.
 //!
-//! A filter remembers the newest blocks it has told of, so that a reorganisation is noticed: logs of blocks that left
-//! the chain are told again with `removed`, then those of the blocks that took their place.
+//! A filter remembers the newest blocks that it has reported, so that it detects a reorganisation.
+//! It then reports the logs of the blocks that left the chain again with `removed`, followed by
+//! those of their replacements.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,40 +14,41 @@ use alloy_rpc_types_eth::{BlockId, Filter, FilterBlockOption, Log};
 use alys_runtime::time::Instant;
 use serde_json::{Value, json};
 
-use super::node::{quantity, to_json};
+use super::shared::{quantity, to_json};
 use crate::embedded::execution::{ExecutionCore, limits};
 use crate::http::{Args, RpcError};
 
-/// Filters at once; a new one replaces the one not asked for the longest.
+/// Limit of installed filters. A new one then replaces the least recently used.
 const MAX_FILTERS: usize = 1_000;
-/// A filter that nobody asks for is forgotten after this, as in Geth.
+/// A filter that is not polled for this time is removed, as in Geth.
 const MAX_IDLE: Duration = Duration::from_secs(300);
-/// Blocks one poll goes ahead; the next poll goes on from there.
+/// Blocks that one poll advances at most; the next poll continues there.
 const MAX_BLOCKS_PER_POLL: u64 = 1_000;
-/// Blocks a filter remembers: reorganisations deeper than this tell nothing of what was removed.
+/// Blocks that a filter remembers. A deeper reorganisation reports no removed logs of older blocks.
 const MAX_REMEMBERED: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Filters {
-    by_id: Mutex<BTreeMap<u64, Entry>>,
+    by_id: Mutex<BTreeMap<u64, InstalledFilter>>,
 }
 
-struct Entry {
-    kind: Kind,
+struct InstalledFilter {
+    kind: FilterKind,
     last_used: Instant,
-    told: Told,
+    cursor: Cursor,
 }
 
-enum Kind {
+enum FilterKind {
     Blocks,
     Logs(Box<Filter>),
 }
 
-/// Up to where a filter has told.
-struct Told {
-    /// The newest blocks, oldest first; their numbers are consecutive.
+/// The position up to which a filter has reported.
+#[derive(Clone)]
+struct Cursor {
+    /// The newest reported blocks, oldest first, with consecutive numbers.
     blocks: VecDeque<BlockNumHash>,
-    /// The first block of which nothing was told.
+    /// The number of the first unreported block.
     next: u64,
 }
 
@@ -58,7 +60,7 @@ pub(super) fn call(
 ) -> Result<Value, RpcError> {
     let mut args = Args::new(params, if method == "eth_newBlockFilter" { 0 } else { 1 })?;
     match method {
-        "eth_newBlockFilter" => Ok(filters.add(core, Kind::Blocks)),
+        "eth_newBlockFilter" => Ok(filters.add(core, FilterKind::Blocks)),
         "eth_newFilter" => {
             let filter: Filter = args.required()?;
             if matches!(filter.block_option, FilterBlockOption::AtBlockHash(_)) {
@@ -66,7 +68,7 @@ pub(super) fn call(
                     "a filter cannot follow a single block",
                 ));
             }
-            Ok(filters.add(core, Kind::Logs(Box::new(filter))))
+            Ok(filters.add(core, FilterKind::Logs(Box::new(filter))))
         }
         "eth_uninstallFilter" => {
             let id: U64 = args.required()?;
@@ -74,16 +76,16 @@ pub(super) fn call(
         }
         "eth_getFilterLogs" => {
             let id: U64 = args.required()?;
-            // Cloned, so that a long search does not hold up the other filters.
-            let filter = match filters.used(id)?.get(&id.to()).map(|entry| &entry.kind) {
-                Some(Kind::Logs(filter)) => filter.clone(),
-                Some(Kind::Blocks) | None => return Err(not_found()),
+            // Cloned, so that a long search does not lock the other filters.
+            let filter = match filters.touch(id)?.get(&id.to()).map(|entry| &entry.kind) {
+                Some(FilterKind::Logs(filter)) => filter.clone(),
+                Some(FilterKind::Blocks) | None => return Err(not_found()),
             };
             to_json(core.logs(&filter)?)
         }
         _ => {
             let id: U64 = args.required()?;
-            let mut by_id = filters.used(id)?;
+            let mut by_id = filters.touch(id)?;
             by_id.get_mut(&id.to()).ok_or_else(not_found)?.changes(core)
         }
     }
@@ -94,41 +96,40 @@ fn not_found() -> RpcError {
 }
 
 impl Filters {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, InstalledFilter>> {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, core: &ExecutionCore, kind: Kind) -> Value {
+    fn add(&self, core: &ExecutionCore, kind: FilterKind) -> Value {
         let now = alys_runtime::time::now();
         let mut by_id = self.lock();
         by_id.retain(|_, entry| now.saturating_duration_since(entry.last_used) < MAX_IDLE);
         if by_id.len() >= MAX_FILTERS {
-            let oldest = by_id
-                .iter()
-                .min_by_key(|(_, entry)| entry.last_used)
-                .map(|(id, _)| *id);
-            oldest.map(|oldest| by_id.remove(&oldest));
+            let oldest = by_id.iter().min_by_key(|(_, entry)| entry.last_used);
+            if let Some(oldest) = oldest.map(|(id, _)| *id) {
+                by_id.remove(&oldest);
+            }
         }
         let head = core.head();
-        let told = Told {
+        let cursor = Cursor {
             blocks: VecDeque::from([head]),
             next: head.number + 1,
         };
-        // Not to be guessed: a filter answers whoever knows its id.
+        // Random, because knowledge of the id suffices to poll a filter.
         let id = alys_runtime::rand::u64();
         by_id.insert(
             id,
-            Entry {
+            InstalledFilter {
                 kind,
                 last_used: now,
-                told,
+                cursor,
             },
         );
         quantity(id)
     }
 
-    /// All filters, `id` marked as used just now.
-    fn used(&self, id: U64) -> Result<MutexGuard<'_, BTreeMap<u64, Entry>>, RpcError> {
+    /// Locks all filters and marks `id` as used.
+    fn touch(&self, id: U64) -> Result<MutexGuard<'_, BTreeMap<u64, InstalledFilter>>, RpcError> {
         let now = alys_runtime::time::now();
         let mut by_id = self.lock();
         let entry = by_id.get_mut(&id.to()).ok_or_else(not_found)?;
@@ -141,25 +142,23 @@ impl Filters {
     }
 }
 
-impl Entry {
+impl InstalledFilter {
     fn changes(&mut self, core: &ExecutionCore) -> Result<Value, RpcError> {
-        let mut told = Told {
-            blocks: self.told.blocks.clone(),
-            next: self.told.next,
-        };
-        let removed = told.step_back(core)?;
-        let from = told.next;
-        let added = told.step_ahead(core)?;
+        let mut cursor = self.cursor.clone();
+        let removed = cursor.rewind(core)?;
+        let from = cursor.next;
+        let added = cursor.advance(core)?;
         let changes = match &self.kind {
-            Kind::Blocks => json!(added.iter().map(|block| block.hash).collect::<Vec<_>>()),
-            Kind::Logs(filter) => {
+            FilterKind::Blocks => json!(added.iter().map(|block| block.hash).collect::<Vec<_>>()),
+            FilterKind::Logs(filter) => {
                 let mut logs = Vec::new();
                 for block in removed {
-                    // Side blocks are dropped some time after finality has passed them; nothing to tell then.
-                    let Ok(gone) = core.logs(&(**filter).clone().at_block_hash(block.hash)) else {
+                    // Side blocks are pruned some time after finality, and their logs with them.
+                    let at_block = (**filter).clone().at_block_hash(block.hash);
+                    let Ok(removed_logs) = core.logs(&at_block) else {
                         continue;
                     };
-                    logs.extend(gone.into_iter().map(|log| Log {
+                    logs.extend(removed_logs.into_iter().map(|log| Log {
                         removed: true,
                         ..log
                     }));
@@ -172,13 +171,13 @@ impl Entry {
                 to_json(logs)?
             }
         };
-        // Only now: an error above must not lose anything.
-        self.told = told;
+        // The cursor moves last, so that an error above loses no change.
+        self.cursor = cursor;
         Ok(changes)
     }
 }
 
-/// The filter cut to the blocks `from..=to`; `None` when it asks for none of them.
+/// The filter restricted to the blocks `from..=to`; `None` when it matches none of them.
 fn within(filter: &Filter, core: &ExecutionCore, from: u64, to: u64) -> Option<Filter> {
     let number = |tag: Option<BlockNumberOrTag>, default| match tag {
         Some(BlockNumberOrTag::Number(number)) => number,
@@ -187,35 +186,34 @@ fn within(filter: &Filter, core: &ExecutionCore, from: u64, to: u64) -> Option<F
         Some(BlockNumberOrTag::Safe) => core.safe().number,
         Some(BlockNumberOrTag::Latest | BlockNumberOrTag::Pending) | None => default,
     };
-    let (first, last) = match filter.block_option {
-        FilterBlockOption::Range {
-            from_block,
-            to_block,
-        } => (
-            number(from_block, from).max(from),
-            number(to_block, to).min(to),
-        ),
-        FilterBlockOption::AtBlockHash(_) => return None,
+    let FilterBlockOption::Range {
+        from_block,
+        to_block,
+    } = filter.block_option
+    else {
+        return None;
     };
+    let first = number(from_block, from).max(from);
+    let last = number(to_block, to).min(to);
     (first <= last).then(|| filter.clone().from_block(first).to_block(last))
 }
 
-impl Told {
-    /// Forgets the blocks that are not in the chain any more, and gives them, newest first.
-    fn step_back(&mut self, core: &ExecutionCore) -> Result<Vec<BlockNumHash>, RpcError> {
-        let mut gone = Vec::new();
+impl Cursor {
+    /// Removes and returns the blocks that have left the chain, newest first.
+    fn rewind(&mut self, core: &ExecutionCore) -> Result<Vec<BlockNumHash>, RpcError> {
+        let mut removed = Vec::new();
         while let Some(newest) = self.blocks.back() {
             if canonical(core, newest.number)?.is_some_and(|block| block.hash == newest.hash) {
                 break;
             }
             self.next = newest.number;
-            gone.extend(self.blocks.pop_back());
+            removed.extend(self.blocks.pop_back());
         }
-        Ok(gone)
+        Ok(removed)
     }
 
-    /// Takes in the blocks up to the head, bounded, and gives them, oldest first.
-    fn step_ahead(&mut self, core: &ExecutionCore) -> Result<Vec<BlockNumHash>, RpcError> {
+    /// Adds and returns at most [`MAX_BLOCKS_PER_POLL`] blocks up to the head, oldest first.
+    fn advance(&mut self, core: &ExecutionCore) -> Result<Vec<BlockNumHash>, RpcError> {
         const { assert!(MAX_BLOCKS_PER_POLL <= limits::LOG_BLOCK_RANGE) };
         let end = core
             .head()

@@ -1,25 +1,31 @@
-//! The embedded execution client's two ports: the Engine API with JWT, and everyday Ethereum JSON-RPC.
+//! The embedded execution client's two ports: the Engine API with JWT, and the public Ethereum
+//! JSON-RPC.
 //!
-//! Owns: the JSON shapes, the error codes, filters and the two HTTP servers around one
-//! [`ExecutionCore`](super::execution::ExecutionCore). Promises: a wallet or a consensus node cannot tell it from Geth
-//! by what it answers to the methods it has; a method it has not is -32601. Never: decides anything about the chain.
+//! **Owns** the JSON shapes, the error codes, filters and the two HTTP servers around one
+//! [`ExecutionCore`](super::execution::ExecutionCore).
 //!
-//! Reads share the core, writes have it alone; neither is held across an await. A write that fails with the store ends
-//! the service: what was written of it is unknown, so every later call is refused until a restart has looked.
+//! **Guarantees** that its answers have the same shape as Geth's for every method that it
+//! implements; other methods fail with -32601.
+//!
+//! **Never** decides about the chain.
+//!
+//! Reads share the core and writes lock it exclusively; neither holds it across an await. After a
+//! write that failed in the store the state on disk is unknown, so every later call is refused
+//! until a restart.
 
-#[cfg(madsim)]
-mod bend;
 mod engine;
 mod eth;
+#[cfg(madsim)]
+mod faults;
 mod filters;
-mod node;
 mod requests;
 mod server;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod txpool;
 
 #[cfg(madsim)]
-pub use bend::{Bend, Bending};
+pub use faults::{ExecutionFaultInjector, ExecutionFaults};
 pub use requests::{RequestCount, Requests};
-pub use server::{ExecutionServer, ExecutionServerConfig, StartError, Witness};
+pub use server::{ExecutionObserver, ExecutionServer, ExecutionServerConfig, StartError};

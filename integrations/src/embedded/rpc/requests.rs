@@ -1,8 +1,8 @@
-//! Numbers of requests by method. The set of methods is bounded: a name that no method has is counted as
-//! [`OTHER`], because a caller can make up any number of names.
+//! Numbers of requests by method. Unknown method names are counted together as [`OTHER`], because
+//! callers can send any number of them.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
@@ -29,15 +29,15 @@ impl Requests {
     pub(super) fn count(&self, method: &str, answer: &Result<Value, RpcError>) {
         let is_unknown = matches!(answer, Err(error) if error.code == RpcError::METHOD_NOT_FOUND);
         let method = if is_unknown { OTHER } else { method };
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts
+        *self
+            .lock()
             .entry((method.to_owned(), answer.is_err()))
             .or_default() += 1;
     }
 
     /// The counts so far, sorted by method.
     pub fn counts(&self) -> Vec<RequestCount> {
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.lock();
         let rows = counts
             .iter()
             .map(|((method, is_error), count)| RequestCount {
@@ -46,6 +46,10 @@ impl Requests {
                 count: *count,
             });
         rows.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, bool), u64>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

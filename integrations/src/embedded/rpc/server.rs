@@ -1,4 +1,4 @@
-//! The service as a whole: a core and its two ports.
+//! The embedded execution client as a service: a core and its two ports.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -7,76 +7,69 @@ use alloy_genesis::Genesis;
 use alloy_primitives::B256;
 use alys_storage::Store;
 
-use super::node::{EnginePort, Node, PublicPort};
 use super::requests::Requests;
+use super::shared::{EnginePort, PublicPort, Shared};
 use crate::embedded::execution::{CoreConfig, Error, ExecutionCore};
 use crate::http::{HttpServer, JwtSecret, ServeError, ServerConfig};
 
-/// What an embedded execution client needs.
+/// Configuration of an embedded execution client.
 #[derive(Clone)]
 pub struct ExecutionServerConfig {
-    /// Where wallets connect; `None` for no public port. Port 0 picks one.
+    /// Address of the public port; `None` for no public port. Port 0 selects a free port.
     pub http_addr: Option<SocketAddr>,
-    /// Where the consensus node connects. Port 0 picks one.
+    /// Address of the Engine API. Port 0 selects a free port.
     pub engine_addr: SocketAddr,
     /// Shared with the consensus node.
     pub jwt_secret: JwtSecret,
-    /// The chain.
     pub genesis: Genesis,
-    /// Where the chain is kept; nobody else may write there.
+    /// Storage of the chain, which no other component may write.
     pub store: Store,
-    /// Limits and behaviour of the core.
     pub core: CoreConfig,
 }
 
-/// Why it does not start.
+/// The embedded execution client could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The genesis or the store is not usable.
     #[error("the embedded execution client cannot open its chain: {0}")]
     Core(#[from] Error),
-    /// A port is not free.
+    /// A port is in use.
     #[error(transparent)]
     Serve(#[from] ServeError),
 }
 
-/// A running embedded execution client. Dropping it cuts its connections; [`ExecutionServer::stop`] is orderly. Either
-/// way the chain is safe: what was answered is durable as the core promises.
+/// A running embedded execution client. Dropping it breaks its connections,
+/// [`ExecutionServer::stop`] is orderly. Both keep the chain intact, because acknowledged changes
+/// are durable as documented for the core.
 pub struct ExecutionServer {
     public: Option<HttpServer>,
     engine: HttpServer,
-    node: Arc<Node>,
+    shared: Arc<Shared>,
     requests: Arc<Requests>,
     genesis_hash: B256,
 }
 
 impl ExecutionServer {
     /// Opens the chain and its ports.
-    ///
-    /// # Errors
-    /// See [`StartError`].
     pub async fn start(config: ExecutionServerConfig) -> Result<Self, StartError> {
         #[cfg(madsim)]
-        return Self::start_bent(config, super::Bend::default()).await;
+        return Self::start_with_faults(config, super::ExecutionFaultInjector::default()).await;
         #[cfg(not(madsim))]
-        Self::start_with(config, |node| EnginePort { node }).await
+        Self::start_with(config, |shared| EnginePort { shared }).await
     }
 
-    /// As [`start`](Self::start); the simulator may bend what the Engine API answers.
-    ///
-    /// # Errors
-    /// See [`StartError`].
+    /// As [`start`](Self::start), with faults injected into the Engine API.
     #[cfg(madsim)]
-    pub async fn start_bent(
+    pub async fn start_with_faults(
         config: ExecutionServerConfig,
-        bend: super::Bend,
+        injector: super::ExecutionFaultInjector,
     ) -> Result<Self, StartError> {
-        Self::start_with(config, |node| EnginePort { node, bend }).await
+        Self::start_with(config, |shared| EnginePort { shared, injector }).await
     }
 
     async fn start_with(
         config: ExecutionServerConfig,
-        port: impl FnOnce(Arc<Node>) -> EnginePort,
+        engine_port: impl FnOnce(Arc<Shared>) -> EnginePort,
     ) -> Result<Self, StartError> {
         let ExecutionServerConfig {
             http_addr,
@@ -88,48 +81,48 @@ impl ExecutionServer {
         } = config;
         let core = alys_runtime::blocking(|| ExecutionCore::open(store, &genesis, core))?;
         let genesis_hash = core.genesis_hash();
-        let node = Arc::new(Node::new(core));
+        let shared = Arc::new(Shared::new(core));
         let engine_config = ServerConfig {
             auth: Some(jwt_secret),
             max_connections: 32,
             ..ServerConfig::new("engine")
         };
-        let engine =
-            HttpServer::bind(engine_addr, engine_config, Arc::new(port(node.clone()))).await?;
+        let engine_port = Arc::new(engine_port(shared.clone()));
+        let engine = HttpServer::bind(engine_addr, engine_config, engine_port).await?;
         let requests = Arc::new(Requests::default());
         let public = match http_addr {
             Some(addr) => {
-                // Calls of strangers carry transactions and filters, not blocks.
+                // Public calls carry transactions and filters, not blocks.
                 let limits = ServerConfig {
                     cors: true,
                     max_body_bytes: 5 << 20,
                     ..ServerConfig::new("json-rpc")
                 };
-                let port = PublicPort::new(node.clone(), requests.clone());
-                Some(HttpServer::bind(addr, limits, Arc::new(port)).await?)
+                let public_port = PublicPort::new(shared.clone(), requests.clone());
+                Some(HttpServer::bind(addr, limits, Arc::new(public_port)).await?)
             }
             None => None,
         };
         Ok(Self {
             public,
             engine,
-            node,
+            shared,
             requests,
             genesis_hash,
         })
     }
 
-    /// Where wallets connect.
+    /// The bound address of the public port.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.public.as_ref().map(HttpServer::local_addr)
     }
 
-    /// Where the consensus node connects.
+    /// The bound address of the Engine API.
     pub fn engine_addr(&self) -> SocketAddr {
         self.engine.local_addr()
     }
 
-    /// The numbers of requests that wallets make.
+    /// The numbers of requests to the public port.
     pub fn requests(&self) -> Arc<Requests> {
         self.requests.clone()
     }
@@ -139,18 +132,18 @@ impl ExecutionServer {
         self.genesis_hash
     }
 
-    /// For whoever watches it from outside.
-    pub fn witness(&self) -> Witness {
-        Witness(Arc::downgrade(&self.node))
+    /// A weak handle for observing the client in tests.
+    pub fn observer(&self) -> ExecutionObserver {
+        ExecutionObserver(Arc::downgrade(&self.shared))
     }
 
-    /// Whether a write to the store failed. Then every call is refused with -32603 until a new server on the same store
-    /// has looked at what is there.
+    /// True when a write to the store failed. Every call is refused with -32603 until a new server
+    /// has reopened the store.
     pub fn has_failed(&self) -> bool {
-        self.node.has_failed()
+        self.shared.has_failed()
     }
 
-    /// Answers what it has begun, closes its ports and lets go of the store.
+    /// Finishes the requests in progress, closes the ports and releases the store.
     pub async fn stop(self) {
         if let Some(public) = self.public {
             public.stop().await;
@@ -159,21 +152,22 @@ impl ExecutionServer {
     }
 }
 
-/// Looks at an execution client from outside, without keeping it: for tests.
+/// Observes an execution client without keeping it alive, for tests.
 #[derive(Clone)]
-pub struct Witness(Weak<Node>);
+pub struct ExecutionObserver(Weak<Shared>);
 
-impl Witness {
-    /// Whether the client has executed this block and found it valid. `None` when it is gone, or at work right now.
+impl ExecutionObserver {
+    /// True when the client has executed this block and found it valid. `None` when the client has
+    /// ended or is writing.
     pub fn has_executed(&self, block: B256) -> Option<bool> {
         self.0.upgrade()?.has_executed(block)
     }
 }
 
-impl std::fmt::Debug for Witness {
+impl std::fmt::Debug for ExecutionObserver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Witness")
-            .field("is_there", &(self.0.strong_count() > 0))
+        f.debug_struct("ExecutionObserver")
+            .field("is_running", &(self.0.strong_count() > 0))
             .finish()
     }
 }

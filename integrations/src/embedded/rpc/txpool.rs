@@ -1,4 +1,4 @@
-//! The pool as Geth's `txpool_` methods show it.
+//! The `txpool_` methods, with the answers of Geth.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use alloy_consensus::Transaction as _;
 use alloy_primitives::Address;
 use serde_json::{Map, Value, json};
 
-use super::node::{quantity, to_json};
+use super::shared::{quantity, to_json};
 use crate::embedded::execution::{BySender, ExecutionCore};
 use crate::http::{Args, RpcError};
 
@@ -23,13 +23,15 @@ pub(super) fn query(core: &ExecutionCore, method: &str, params: Value) -> Result
         "txpool_contentFrom" => {
             let address: Address = Args::new(params, 1)?.required()?;
             let content = core.pool_content_from(address);
-            let of = |part: &BySender| -> Result<Value, RpcError> {
+            let of_address = |part: &BySender| -> Result<Value, RpcError> {
                 let mut all = full(part)?;
                 Ok(all
                     .remove(&address.to_string())
                     .unwrap_or_else(|| json!({})))
             };
-            Ok(json!({ "pending": of(&content.pending)?, "queued": of(&content.queued)? }))
+            Ok(
+                json!({ "pending": of_address(&content.pending)?, "queued": of_address(&content.queued)? }),
+            )
         }
         "txpool_inspect" => {
             let content = core.pool_content();
@@ -39,7 +41,7 @@ pub(super) fn query(core: &ExecutionCore, method: &str, params: Value) -> Result
     }
 }
 
-/// By checksummed address, then by decimal nonce.
+/// Keys are checksummed addresses, then decimal nonces.
 fn full(part: &BySender) -> Result<Map<String, Value>, RpcError> {
     let mut senders = Map::new();
     for (sender, transactions) in part {
@@ -61,11 +63,10 @@ fn summary(part: &BySender) -> BTreeMap<String, BTreeMap<String, String>> {
         let to = transaction
             .to()
             .map_or_else(|| "contract creation".to_owned(), |to| to.to_string());
-        let (value, gas) = (transaction.value(), transaction.gas_limit());
-        format!(
-            "{to}: {value} wei + {gas} gas × {} wei",
-            transaction.max_fee_per_gas()
-        )
+        let value = transaction.value();
+        let gas = transaction.gas_limit();
+        let fee = transaction.max_fee_per_gas();
+        format!("{to}: {value} wei + {gas} gas × {fee} wei")
     };
     part.iter()
         .map(|(sender, transactions)| {

@@ -1,7 +1,7 @@
-//! Import, fork choice, restart.
+//! Import, fork choice and restart.
 
 use super::super::*;
-use super::world::*;
+use super::kit::*;
 use alloy_consensus::{Block, TxEnvelope};
 use alloy_eips::eip2718::Encodable2718 as _;
 use alloy_primitives::{Address, B256, Bloom, U256};
@@ -17,7 +17,7 @@ fn consensus(payload: &ExecutionPayload) -> Block<TxEnvelope> {
         .expect("decodes")
 }
 
-/// The payload after a change of its block, with the hash that belongs to it.
+/// The payload after a change of its block, with the matching hash.
 fn forged(
     payload: &ExecutionPayload,
     change: impl FnOnce(&mut Block<TxEnvelope>),
@@ -27,78 +27,81 @@ fn forged(
     ExecutionPayload::from_block_slow(&block).0
 }
 
+type Change = fn(&mut Block<TxEnvelope>);
+
+/// Changes that make a block invalid, each with a fragment of the validation error.
+const INVALIDATING_CHANGES: &[(&str, Change)] = &[
+    ("block number", |block| block.header.number += 1),
+    ("timestamp", |block| block.header.timestamp = 0),
+    ("gas limit", |block| {
+        block.header.gas_limit += block.header.gas_limit / 1024
+    }),
+    ("gas limit", |block| {
+        (block.header.gas_limit, block.header.gas_used) = (4_999, 0)
+    }),
+    ("gasUsed", |block| {
+        block.header.gas_used = block.header.gas_limit + 1
+    }),
+    ("baseFee", |block| block.header.base_fee_per_gas = Some(1)),
+    ("gas used", |block| block.header.gas_used += 1),
+    ("bloom", |block| {
+        block.header.logs_bloom = Bloom::repeat_byte(1)
+    }),
+    ("receipt root", |block| {
+        block.header.receipts_root = B256::repeat_byte(1)
+    }),
+    ("merkle root", |block| {
+        block.header.state_root = B256::repeat_byte(1)
+    }),
+    ("blobGasUsed", |block| {
+        block.header.blob_gas_used = Some(131_072)
+    }),
+    ("excessBlobGas", |block| {
+        block.header.excess_blob_gas = Some(131_072)
+    }),
+    ("could not apply tx 0", |block| {
+        block.body.transactions = vec![Tx::transfer(0, 7, Address::ZERO, 1).sign()];
+    }),
+    ("could not apply tx 0", |block| {
+        block.body.transactions = vec![Tx::transfer(2, 0, Address::ZERO, 1).sign()];
+    }),
+    ("could not apply tx 0", |block| {
+        let wrong_chain = Tx {
+            chain_id: 5,
+            ..Tx::transfer(0, 0, Address::ZERO, 1)
+        };
+        block.body.transactions = vec![wrong_chain.sign()];
+    }),
+    ("could not apply tx 0", |block| {
+        let too_much = Tx {
+            gas: block.header.gas_limit + 1,
+            ..Tx::transfer(0, 0, Address::ZERO, 1)
+        };
+        block.body.transactions = vec![too_much.sign()];
+    }),
+    ("merkle root", |block| {
+        let gift = alloy_eips::eip4895::Withdrawal {
+            amount: 1,
+            ..Default::default()
+        };
+        block.body.withdrawals = Some(vec![gift].into());
+        block.header.withdrawals_root = block.body.calculate_withdrawals_root();
+    }),
+];
+
 #[test]
-fn every_kind_of_invalid_payload_is_refused_with_its_parent_as_the_last_valid_one() {
-    type Change = fn(&mut Block<TxEnvelope>);
-    let cases: &[(&str, Change)] = &[
-        ("block number", |block| block.header.number += 1),
-        ("timestamp", |block| block.header.timestamp = 0),
-        ("gas limit", |block| {
-            block.header.gas_limit += block.header.gas_limit / 1024
-        }),
-        ("gas limit", |block| {
-            (block.header.gas_limit, block.header.gas_used) = (4_999, 0)
-        }),
-        ("gasUsed", |block| {
-            block.header.gas_used = block.header.gas_limit + 1
-        }),
-        ("baseFee", |block| block.header.base_fee_per_gas = Some(1)),
-        ("gas used", |block| block.header.gas_used += 1),
-        ("bloom", |block| {
-            block.header.logs_bloom = Bloom::repeat_byte(1)
-        }),
-        ("receipt root", |block| {
-            block.header.receipts_root = B256::repeat_byte(1)
-        }),
-        ("merkle root", |block| {
-            block.header.state_root = B256::repeat_byte(1)
-        }),
-        ("blobGasUsed", |block| {
-            block.header.blob_gas_used = Some(131_072)
-        }),
-        ("excessBlobGas", |block| {
-            block.header.excess_blob_gas = Some(131_072)
-        }),
-        ("could not apply tx 0", |block| {
-            block.body.transactions = vec![Tx::transfer(0, 7, Address::ZERO, 1).sign()];
-        }),
-        ("could not apply tx 0", |block| {
-            block.body.transactions = vec![Tx::transfer(2, 0, Address::ZERO, 1).sign()];
-        }),
-        ("could not apply tx 0", |block| {
-            let wrong_chain = Tx {
-                chain_id: 5,
-                ..Tx::transfer(0, 0, Address::ZERO, 1)
-            };
-            block.body.transactions = vec![wrong_chain.sign()];
-        }),
-        ("could not apply tx 0", |block| {
-            let too_much = Tx {
-                gas: block.header.gas_limit + 1,
-                ..Tx::transfer(0, 0, Address::ZERO, 1)
-            };
-            block.body.transactions = vec![too_much.sign()];
-        }),
-        ("merkle root", |block| {
-            let gift = alloy_eips::eip4895::Withdrawal {
-                amount: 1,
-                ..Default::default()
-            };
-            block.body.withdrawals = Some(vec![gift].into());
-            block.header.withdrawals_root = block.body.calculate_withdrawals_root();
-        }),
-    ];
-    let mut world = World::new(Fork::Cancun);
-    world.must_send(&Tx::transfer(0, 0, Address::repeat_byte(1), 1).sign());
-    let parent = world.core.genesis_hash();
-    let good = world.build_on(parent, 1);
-    for (expected, change) in cases {
+fn every_kind_of_invalid_payload_is_refused_with_its_parent_as_latest_valid_hash() {
+    let mut client = TestClient::new(Fork::Cancun);
+    client.must_send(&Tx::transfer(0, 0, Address::repeat_byte(1), 1).sign());
+    let parent = client.core.genesis_hash();
+    let good = client.build_on(parent, 1);
+    for (expected, change) in INVALIDATING_CHANGES {
         let bad = forged(&good, |block| {
             change(block);
             block.header.transactions_root =
                 alloy_consensus::proofs::calculate_transaction_root(&block.body.transactions);
         });
-        let status = world
+        let status = client
             .core
             .new_payload(bad.clone(), sidecar(&good))
             .expect("answers");
@@ -110,15 +113,15 @@ fn every_kind_of_invalid_payload_is_refused_with_its_parent_as_the_last_valid_on
             "{expected}: {validation_error}"
         );
         assert_eq!(status.latest_valid_hash, Some(parent), "{expected}");
-        // Remembered, also by a fork choice and for what builds on it.
+        // The verdict is remembered, also for a fork choice and for descendants.
         assert!(
-            world
+            client
                 .core
                 .new_payload(bad.clone(), sidecar(&good))
                 .expect("answers")
                 .is_invalid()
         );
-        let updated = world
+        let updated = client
             .core
             .forkchoice_updated(head(bad.block_hash()), None)
             .expect("answers");
@@ -127,20 +130,20 @@ fn every_kind_of_invalid_payload_is_refused_with_its_parent_as_the_last_valid_on
             block.header.parent_hash = bad.block_hash();
             block.header.number += 1;
         });
-        let status = world.import(&child);
+        let status = client.import(&child);
         assert!(status.is_invalid(), "{expected}: {status:?}");
         assert_eq!(status.latest_valid_hash, Some(parent));
     }
-    world.must_import(&good);
-    world.set_head(good.block_hash());
-    assert_eq!(world.core.head().number, 1);
+    client.must_import(&good);
+    client.set_head(good.block_hash());
+    assert_eq!(client.core.head().number, 1);
 }
 
 #[test]
-fn payloads_that_are_not_what_they_claim_are_invalid_without_a_last_valid_hash() {
-    let mut world = World::new(Fork::Shanghai);
-    world.must_send(&Tx::transfer(0, 0, Address::repeat_byte(1), 1).sign());
-    let good = world.build_on(world.core.genesis_hash(), 1);
+fn payloads_with_a_wrong_hash_are_invalid_without_a_latest_valid_hash() {
+    let mut client = TestClient::new(Fork::Shanghai);
+    client.must_send(&Tx::transfer(0, 0, Address::repeat_byte(1), 1).sign());
+    let good = client.build_on(client.core.genesis_hash(), 1);
     let mut wrong_hash = good.clone();
     wrong_hash.as_v1_mut().block_hash = B256::repeat_byte(1);
     let mut wrong_field = good.clone();
@@ -150,19 +153,19 @@ fn payloads_that_are_not_what_they_claim_are_invalid_without_a_last_valid_hash()
     let mut long = good.clone();
     long.as_v1_mut().extra_data = vec![0; 33].into();
     for bad in [wrong_hash, wrong_field, garbage, long] {
-        let status = world.import(&bad);
+        let status = client.import(&bad);
         assert!(status.is_invalid(), "{status:?}");
         assert_eq!(status.latest_valid_hash, None);
     }
-    world.must_import(&good);
+    client.must_import(&good);
 }
 
 #[test]
 fn blob_transactions_and_versioned_hashes_are_refused() {
-    let mut world = World::new(Fork::Cancun);
-    let payload = world.build_on(world.core.genesis_hash(), 1);
+    let mut client = TestClient::new(Fork::Cancun);
+    let payload = client.build_on(client.core.genesis_hash(), 1);
     let fields = alloy_rpc_types_engine::CancunPayloadFields::new(beacon_root(1), vec![B256::ZERO]);
-    let status = world
+    let status = client
         .core
         .new_payload(payload, ExecutionPayloadSidecar::v3(fields))
         .expect("answers");
@@ -170,40 +173,40 @@ fn blob_transactions_and_versioned_hashes_are_refused() {
 }
 
 #[test]
-fn a_payload_with_an_unknown_parent_is_syncing_until_the_parent_comes() {
-    let mut builder = World::new(Fork::Shanghai);
+fn a_payload_with_an_unknown_parent_is_syncing_until_the_parent_arrives() {
+    let mut builder = TestClient::new(Fork::Shanghai);
     let payloads = builder.branch(builder.core.genesis_hash(), 3, 1);
-    let mut world = World::new(Fork::Shanghai);
-    assert!(world.import(&payloads[2]).is_syncing());
-    let updated = world
+    let mut client = TestClient::new(Fork::Shanghai);
+    assert!(client.import(&payloads[2]).is_syncing());
+    let updated = client
         .core
         .forkchoice_updated(head(payloads[2].block_hash()), None)
         .expect("answers");
     assert!(updated.is_syncing());
     for payload in &payloads {
-        world.must_import(payload);
+        client.must_import(payload);
     }
-    world.set_head(payloads[2].block_hash());
-    assert_eq!(world.core.head().number, 3);
+    client.set_head(payloads[2].block_hash());
+    assert_eq!(client.core.head().number, 3);
 }
 
 #[test]
-fn a_reorganisation_of_several_blocks_takes_state_index_and_pool_with_it() {
-    let mut world = World::new(Fork::Shanghai);
+fn a_reorganisation_of_several_blocks_updates_state_index_and_pool() {
+    let mut client = TestClient::new(Fork::Shanghai);
     let (a, b) = (Address::repeat_byte(0xa), Address::repeat_byte(0xb));
-    let base = world.block().block_hash();
-    let first = world.must_send(&Tx::transfer(0, 0, a, 1).sign());
-    let long: Vec<_> = (0..3).map(|_| world.block()).collect();
-    let second = world.must_send(&Tx::transfer(0, 1, b, 2).sign());
-    let last = world.block().block_hash();
-    assert_eq!(world.core.head().number, 5);
+    let base = client.block().block_hash();
+    let first = client.must_send(&Tx::transfer(0, 0, a, 1).sign());
+    let long: Vec<_> = (0..3).map(|_| client.block()).collect();
+    let second = client.must_send(&Tx::transfer(0, 1, b, 2).sign());
+    let last = client.block().block_hash();
+    assert_eq!(client.core.head().number, 5);
     assert_eq!(
-        (world.balance(a), world.balance(b)),
+        (client.balance(a), client.balance(b)),
         (U256::from(1), U256::from(2))
     );
 
-    // The other branch has another first transaction.
-    let mut other = World::new(Fork::Shanghai);
+    // The other branch has a different first transaction.
+    let mut other = TestClient::new(Fork::Shanghai);
     let common = consensus(&long[0]).header.parent_hash;
     assert_eq!(common, base);
     let shared = other.block();
@@ -211,116 +214,116 @@ fn a_reorganisation_of_several_blocks_takes_state_index_and_pool_with_it() {
     let rival = other.must_send(&Tx::transfer(1, 0, a, 10).sign());
     let branch = other.branch(base, 6, 5);
     for payload in &branch {
-        world.must_import(payload);
-        assert_eq!(world.core.head().hash, last, "an import moves no head");
+        client.must_import(payload);
+        assert_eq!(client.core.head().hash, last, "an import moves no head");
     }
-    world.set_head(branch[5].block_hash());
-    assert_eq!(world.core.head().number, 7);
+    client.set_head(branch[5].block_hash());
+    assert_eq!(client.core.head().number, 7);
     assert_eq!(
-        (world.balance(a), world.balance(b)),
+        (client.balance(a), client.balance(b)),
         (U256::from(10), U256::ZERO)
     );
-    assert!(world.core.rpc_receipt(first).expect("reads").is_none());
-    assert!(world.core.rpc_receipt(rival).expect("reads").is_some());
-    let third = world
+    assert!(client.core.rpc_receipt(first).expect("reads").is_none());
+    assert!(client.core.rpc_receipt(rival).expect("reads").is_some());
+    let third = client
         .core
         .header(BlockId::number(3))
         .expect("reads")
         .expect("is there");
     assert_eq!(third.hash, branch[1].block_hash());
-    // The orphaned transactions wait again and go into the next block.
+    // The orphaned transactions return to the pool and enter the next block.
     assert_eq!(
-        world.core.pool_status(),
+        client.core.pool_status(),
         PoolStatus {
             pending: 2,
             queued: 0
         }
     );
     assert_eq!(
-        world
+        client
             .core
             .nonce(account(0), BlockId::pending())
             .expect("reads"),
         2
     );
-    world.block();
+    client.block();
     assert_eq!(
-        (world.balance(a), world.balance(b)),
+        (client.balance(a), client.balance(b)),
         (U256::from(11), U256::from(2))
     );
-    assert!(world.core.rpc_receipt(second).expect("reads").is_some());
+    assert!(client.core.rpc_receipt(second).expect("reads").is_some());
 
-    // And back, to a shorter branch.
-    world.set_head(last);
-    assert_eq!(world.core.head().number, 5);
+    // Back to the shorter branch.
+    client.set_head(last);
+    assert_eq!(client.core.head().number, 5);
     assert_eq!(
-        (world.balance(a), world.balance(b)),
+        (client.balance(a), client.balance(b)),
         (U256::from(1), U256::from(2))
     );
     assert!(
-        world
+        client
             .core
             .header(BlockId::number(6))
             .expect("reads")
             .is_none()
     );
-    assert!(world.core.rpc_receipt(rival).expect("reads").is_none());
+    assert!(client.core.rpc_receipt(rival).expect("reads").is_none());
 }
 
 #[test]
 fn the_head_may_go_back_to_an_ancestor_but_not_below_finality() {
-    let mut world = World::new(Fork::Shanghai);
-    let blocks: Vec<B256> = (0..4).map(|_| world.block().block_hash()).collect();
+    let mut client = TestClient::new(Fork::Shanghai);
+    let blocks: Vec<B256> = (0..4).map(|_| client.block().block_hash()).collect();
     let to = |head, finalized| ForkchoiceState {
         head_block_hash: head,
         safe_block_hash: finalized,
         finalized_block_hash: finalized,
     };
-    world.set_head(blocks[2]);
-    assert_eq!(world.core.head().number, 3);
+    client.set_head(blocks[2]);
+    assert_eq!(client.core.head().number, 3);
     assert!(
-        world
+        client
             .core
             .header(BlockId::number(4))
             .expect("reads")
             .is_none()
     );
     assert!(
-        world
+        client
             .core
             .forkchoice_updated(to(blocks[3], blocks[1]), None)
             .expect("moves")
             .is_valid()
     );
     assert_eq!(
-        (world.core.finalized().number, world.core.safe().number),
+        (client.core.finalized().number, client.core.safe().number),
         (2, 2)
     );
-    let error = world
+    let error = client
         .core
         .forkchoice_updated(head(blocks[0]), None)
         .expect_err("is final");
     assert_eq!(error.code(), -38002);
-    // Finality told again, or older than it was, changes nothing.
+    // Repeated or older finality changes nothing.
     assert!(
-        world
+        client
             .core
             .forkchoice_updated(to(blocks[3], blocks[0]), None)
             .expect("answers")
             .is_valid()
     );
-    assert_eq!(world.core.finalized().number, 2);
+    assert_eq!(client.core.finalized().number, 2);
 }
 
 #[test]
 fn inconsistent_fork_choices_are_refused_and_change_nothing() {
-    let mut world = World::new(Fork::Shanghai);
-    let genesis = world.core.genesis_hash();
-    let a = world.branch(genesis, 2, 1);
-    world.set_head(genesis);
-    let b = world.branch(genesis, 2, 9);
-    world.set_head(a[1].block_hash());
-    let before = world.core.head();
+    let mut client = TestClient::new(Fork::Shanghai);
+    let genesis = client.core.genesis_hash();
+    let a = client.branch(genesis, 2, 1);
+    client.set_head(genesis);
+    let b = client.branch(genesis, 2, 9);
+    client.set_head(a[1].block_hash());
+    let before = client.core.head();
     let (a1, b1) = (a[1].block_hash(), b[1].block_hash());
     for (safe, finalized) in [
         (B256::ZERO, b1),
@@ -333,39 +336,39 @@ fn inconsistent_fork_choices_are_refused_and_change_nothing() {
             safe_block_hash: safe,
             finalized_block_hash: finalized,
         };
-        let error = world
+        let error = client
             .core
             .forkchoice_updated(state, None)
             .expect_err("does not fit");
         assert_eq!(error.code(), -38002, "{error}");
-        assert_eq!(world.core.head(), before);
+        assert_eq!(client.core.head(), before);
     }
-    // Once a branch is final, the other one is refused and dropped.
+    // Once a branch is final, the other one is refused and pruned.
     let state = ForkchoiceState {
         head_block_hash: a1,
         safe_block_hash: a1,
         finalized_block_hash: a1,
     };
     assert!(
-        world
+        client
             .core
             .forkchoice_updated(state, None)
             .expect("moves")
             .is_valid()
     );
     assert!(
-        world.core.block(b1.into()).expect("reads").is_none(),
+        client.core.block(b1.into()).expect("reads").is_none(),
         "side blocks below finality are dropped"
     );
-    assert!(world.core.block(a1.into()).expect("reads").is_some());
+    assert!(client.core.block(a1.into()).expect("reads").is_some());
     assert!(
-        world
+        client
             .core
             .forkchoice_updated(head(b1), None)
             .expect("answers")
             .is_syncing()
     );
-    let error = world
+    let error = client
         .core
         .forkchoice_updated(head(genesis), None)
         .expect_err("below finality");
@@ -373,26 +376,26 @@ fn inconsistent_fork_choices_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn attributes_are_checked_and_name_their_build() {
-    let mut world = World::new(Fork::Cancun);
-    let genesis = world.core.genesis_hash();
-    let good = world.attributes(5);
-    let id = |world: &mut World, attributes| {
-        let updated = world
+fn attributes_are_checked_and_determine_the_payload_id() {
+    let mut client = TestClient::new(Fork::Cancun);
+    let genesis = client.core.genesis_hash();
+    let good = client.attributes(5);
+    let id = |client: &mut TestClient, attributes| {
+        let updated = client
             .core
             .forkchoice_updated(head(genesis), Some(attributes));
         updated.map(|updated| updated.payload_id.expect("a build"))
     };
-    let first = id(&mut world, good.clone()).expect("builds");
+    let first = id(&mut client, good.clone()).expect("builds");
     assert_eq!(
-        id(&mut world, good.clone()).expect("builds"),
+        id(&mut client, good.clone()).expect("builds"),
         first,
         "the same build"
     );
     let mut other = good.clone();
     other.timestamp = 6;
     other.parent_beacon_block_root = Some(beacon_root(6));
-    assert_ne!(id(&mut world, other).expect("builds"), first);
+    assert_ne!(id(&mut client, other).expect("builds"), first);
     let mut late = good.clone();
     late.timestamp = 0;
     let mut no_withdrawals = good.clone();
@@ -400,9 +403,9 @@ fn attributes_are_checked_and_name_their_build() {
     let mut no_root = good;
     no_root.parent_beacon_block_root = None;
     for bad in [late, no_withdrawals, no_root] {
-        assert_eq!(id(&mut world, bad).expect_err("is wrong").code(), -38003);
+        assert_eq!(id(&mut client, bad).expect_err("is wrong").code(), -38003);
     }
-    let unknown = world
+    let unknown = client
         .core
         .get_payload(PayloadId::new([9; 8]))
         .expect_err("was never started");
@@ -410,106 +413,106 @@ fn attributes_are_checked_and_name_their_build() {
 }
 
 #[test]
-fn a_build_takes_what_came_into_the_pool_after_it_was_started() {
-    let mut world = World::new(Fork::Shanghai);
-    let attributes = world.attributes(5);
-    let genesis = world.core.genesis_hash();
-    let updated = world
+fn a_build_includes_transactions_that_arrived_after_its_start() {
+    let mut client = TestClient::new(Fork::Shanghai);
+    let attributes = client.attributes(5);
+    let genesis = client.core.genesis_hash();
+    let updated = client
         .core
         .forkchoice_updated(head(genesis), Some(attributes))
         .expect("updates");
     let id = updated.payload_id.expect("a build");
-    let empty = world.core.get_payload(id).expect("builds");
+    let empty = client.core.get_payload(id).expect("builds");
     assert!(empty.payload.transactions().is_empty());
     assert_eq!(empty.block_value, U256::ZERO);
     let tx = Tx::transfer(0, 0, Address::repeat_byte(1), 1).sign();
-    world.must_send(&tx);
-    let full = world.core.get_payload(id).expect("builds");
+    client.must_send(&tx);
+    let full = client.core.get_payload(id).expect("builds");
     assert_eq!(
         full.payload.transactions(),
         &vec![alloy_primitives::Bytes::from(tx.encoded_2718())]
     );
     assert_eq!(full.block_value, U256::from(21_000 * GWEI));
-    let again = world.core.get_payload(id).expect("builds");
+    let again = client.core.get_payload(id).expect("builds");
     assert_eq!(again.payload, full.payload);
-    world.must_import(&empty.payload);
-    world.must_import(&full.payload);
+    client.must_import(&empty.payload);
+    client.must_import(&full.payload);
 }
 
 #[test]
-fn builds_and_memory_of_invalid_blocks_are_bounded() {
-    let mut world = World::new(Fork::Shanghai);
-    let genesis = world.core.genesis_hash();
-    let start = |world: &mut World, time| {
-        let attributes = world.attributes(time);
-        let updated = world
+fn builds_and_remembered_invalid_blocks_are_bounded() {
+    let mut client = TestClient::new(Fork::Shanghai);
+    let genesis = client.core.genesis_hash();
+    let start = |client: &mut TestClient, time| {
+        let attributes = client.attributes(time);
+        let updated = client
             .core
             .forkchoice_updated(head(genesis), Some(attributes))
             .expect("updates");
         updated.payload_id.expect("a build")
     };
     let ids: Vec<_> = (1..=limits::PAYLOAD_JOBS as u64 + 1)
-        .map(|time| start(&mut world, time))
+        .map(|time| start(&mut client, time))
         .collect();
     assert_eq!(
-        world
+        client
             .core
             .get_payload(ids[0])
             .expect_err("was forgotten")
             .code(),
         -38001
     );
-    assert!(world.core.get_payload(ids[1]).is_ok());
+    assert!(client.core.get_payload(ids[1]).is_ok());
 }
 
 #[test]
-fn a_restart_goes_on_where_it_stopped() {
-    let mut world = World::new(Fork::Cancun);
-    world.must_send(&Tx::deploy(0, 0, COUNTER).sign());
-    let a = world.block().block_hash();
-    let hash = world.must_send(&Tx::call(0, 1, CONTRACT, []).sign());
-    let b = world.block().block_hash();
+fn a_restart_continues_from_the_store() {
+    let mut client = TestClient::new(Fork::Cancun);
+    client.must_send(&Tx::deploy(0, 0, COUNTER).sign());
+    let a = client.block().block_hash();
+    let hash = client.must_send(&Tx::call(0, 1, CONTRACT, []).sign());
+    let b = client.block().block_hash();
     let state = ForkchoiceState {
         head_block_hash: b,
         safe_block_hash: a,
         finalized_block_hash: a,
     };
     assert!(
-        world
+        client
             .core
             .forkchoice_updated(state, None)
             .expect("updates")
             .is_valid()
     );
     let before = (
-        world.core.head(),
-        world.core.safe(),
-        world.core.finalized(),
-        world.balance(account(0)),
+        client.core.head(),
+        client.core.safe(),
+        client.core.finalized(),
+        client.balance(account(0)),
     );
-    let block = world.core.rpc_block(b.into(), true).expect("reads");
-    let receipts = world.core.receipts(b.into()).expect("reads");
-    world.restart();
-    assert_eq!(world.core.rpc_block(b.into(), true).expect("reads"), block);
-    assert_eq!(world.core.receipts(b.into()).expect("reads"), receipts);
+    let block = client.core.rpc_block(b.into(), true).expect("reads");
+    let receipts = client.core.receipts(b.into()).expect("reads");
+    client.restart();
+    assert_eq!(client.core.rpc_block(b.into(), true).expect("reads"), block);
+    assert_eq!(client.core.receipts(b.into()).expect("reads"), receipts);
     let after = (
-        world.core.head(),
-        world.core.safe(),
-        world.core.finalized(),
-        world.balance(account(0)),
+        client.core.head(),
+        client.core.safe(),
+        client.core.finalized(),
+        client.balance(account(0)),
     );
     assert_eq!(before, after);
     assert!(
-        world
+        client
             .core
             .rpc_receipt(hash)
             .expect("reads")
             .expect("is there")
             .status()
     );
-    world.must_send(&Tx::call(0, 2, CONTRACT, []).sign());
-    world.block();
-    let count = world
+    client.must_send(&Tx::call(0, 2, CONTRACT, []).sign());
+    client.block();
+    let count = client
         .core
         .storage_at(CONTRACT, U256::ZERO, BlockId::latest())
         .expect("reads");
@@ -517,84 +520,84 @@ fn a_restart_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn a_power_loss_keeps_the_head_and_loses_only_what_was_no_head() {
-    let mut world = World::new(Fork::Shanghai);
-    world.must_send(&Tx::transfer(0, 0, Address::repeat_byte(1), 1).sign());
-    let kept = world.block();
-    let lost = world.build_on(kept.block_hash(), 100);
-    world.must_import(&lost);
-    let writes = world.store.durable_writes();
-    world.store.lose_power();
-    world.restart();
-    assert_eq!(world.core.head().hash, kept.block_hash());
-    assert_eq!(world.balance(Address::repeat_byte(1)), U256::from(1));
+fn a_power_loss_keeps_the_head_and_its_ancestors() {
+    let mut client = TestClient::new(Fork::Shanghai);
+    client.must_send(&Tx::transfer(0, 0, Address::repeat_byte(1), 1).sign());
+    let kept = client.block();
+    let lost = client.build_on(kept.block_hash(), 100);
+    client.must_import(&lost);
+    let writes = client.store.durable_writes();
+    client.store.lose_power();
+    client.restart();
+    assert_eq!(client.core.head().hash, kept.block_hash());
+    assert_eq!(client.balance(Address::repeat_byte(1)), U256::from(1));
     assert!(
-        world
+        client
             .core
             .block(lost.block_hash().into())
             .expect("reads")
             .is_none()
     );
     assert!(
-        world
+        client
             .core
             .forkchoice_updated(head(lost.block_hash()), None)
             .expect("answers")
             .is_syncing()
     );
-    // The node sends it again.
-    world.must_import(&lost);
-    world.set_head(lost.block_hash());
+    // The node resends the block.
+    client.must_import(&lost);
+    client.set_head(lost.block_hash());
     assert_eq!(
-        world.store.durable_writes(),
+        client.store.durable_writes(),
         writes + 1,
         "a moved head waits for the disk once"
     );
-    world.set_head(lost.block_hash());
+    client.set_head(lost.block_hash());
     assert_eq!(
-        world.store.durable_writes(),
+        client.store.durable_writes(),
         writes + 1,
-        "a head told again does not"
+        "a repeated head does not"
     );
 }
 
 #[test]
-fn a_long_catch_up_ends_with_one_wait_for_the_disk() {
-    let mut builder = World::new(Fork::Shanghai);
+fn a_long_catch_up_needs_one_durable_write() {
+    let mut builder = TestClient::new(Fork::Shanghai);
     let payloads = builder.branch(builder.core.genesis_hash(), 2 * limits::ROUTE_STEP + 3, 1);
-    let mut world = World::new(Fork::Shanghai);
+    let mut client = TestClient::new(Fork::Shanghai);
     for payload in &payloads {
-        world.must_import(payload);
+        client.must_import(payload);
     }
-    let writes = world.store.durable_writes();
+    let writes = client.store.durable_writes();
     let last = payloads.last().expect("many").block_hash();
-    world.set_head(last);
-    assert_eq!(world.store.durable_writes(), writes + 1);
+    client.set_head(last);
+    assert_eq!(client.store.durable_writes(), writes + 1);
     for (number, payload) in (1u64..).zip(&payloads) {
-        let header = world
+        let header = client
             .core
             .header(BlockId::number(number))
             .expect("reads")
             .expect("is there");
         assert_eq!(header.hash, payload.block_hash());
     }
-    world.restart();
-    assert_eq!(world.core.head().hash, last);
+    client.restart();
+    assert_eq!(client.core.head().hash, last);
 }
 
 #[test]
-fn another_genesis_or_a_corrupt_store_is_named() {
-    let world = World::new(Fork::Shanghai);
-    let open = |genesis| ExecutionCore::open(world.store.clone(), &genesis, CoreConfig::default());
+fn another_genesis_and_a_corrupt_store_are_named_in_the_error() {
+    let client = TestClient::new(Fork::Shanghai);
+    let open = |genesis| ExecutionCore::open(client.store.clone(), &genesis, CoreConfig::default());
     let error = open(genesis(Fork::Cancun)).err().expect("another chain");
     assert!(matches!(error, Error::GenesisMismatch { .. }), "{error}");
-    world.store.corrupt("el_header");
+    client.store.corrupt("el_header");
     let error = open(genesis(Fork::Shanghai)).err().expect("corrupt");
     assert!(matches!(error, Error::Corrupt { .. }), "{error}");
 }
 
 #[test]
-fn geneses_that_ask_for_more_are_refused() {
+fn geneses_with_unsupported_features_are_refused() {
     let cases: &[(&str, fn(&mut alloy_genesis::Genesis))] = &[
         ("after Cancun", |genesis| {
             genesis.config.prague_time = Some(0)
@@ -621,29 +624,29 @@ fn geneses_that_ask_for_more_are_refused() {
     }
 }
 
-/// The RPC may share it between tasks.
+/// The RPC shares the core between tasks.
 #[test]
 fn the_core_can_be_sent_and_shared() {
     fn check<T: Send + Sync>(_: &T) {}
-    check(&World::new(Fork::Shanghai).core);
+    check(&TestClient::new(Fork::Shanghai).core);
 }
 
-/// After a crash between any two writes the store opens, and holds one whole chain below its head: states, bodies,
-/// receipts, lookups, and nothing above.
+/// After a crash between any two writes the store opens and holds one complete chain up to its
+/// head: states, bodies, receipts and look-ups, and no block above.
 #[test]
-fn a_crash_between_any_two_writes_leaves_a_whole_chain() {
-    let mut world = World::new(Fork::Cancun);
-    world.must_send(&Tx::deploy(0, 0, COUNTER).sign());
-    let base = world.block();
-    let mut other = World::new(Fork::Cancun);
+fn a_crash_between_any_two_writes_leaves_a_complete_chain() {
+    let mut client = TestClient::new(Fork::Cancun);
+    client.must_send(&Tx::deploy(0, 0, COUNTER).sign());
+    let base = client.block();
+    let mut other = TestClient::new(Fork::Cancun);
     other.must_import(&base);
     let branch = other.branch(base.block_hash(), limits::ROUTE_STEP + 2, 3);
     for nonce in 1..3 {
-        world.must_send(&Tx::call(0, nonce, CONTRACT, []).sign());
-        world.block();
+        client.must_send(&Tx::call(0, nonce, CONTRACT, []).sign());
+        client.block();
     }
     for payload in &branch {
-        world.must_import(payload);
+        client.must_import(payload);
     }
     let last = branch.last().expect("many").block_hash();
     let safe = branch[3].block_hash();
@@ -653,17 +656,17 @@ fn a_crash_between_any_two_writes_leaves_a_whole_chain() {
         finalized_block_hash: safe,
     };
     assert!(
-        world
+        client
             .core
             .forkchoice_updated(state, None)
             .expect("moves")
             .is_valid()
     );
-    world.block();
+    client.block();
     let mut heads = std::collections::BTreeSet::new();
-    for store in world.store.all_prefixes() {
+    for store in client.store.all_prefixes() {
         let core =
-            ExecutionCore::open(store, &world.genesis, CoreConfig::default()).expect("opens");
+            ExecutionCore::open(store, &client.genesis, CoreConfig::default()).expect("opens");
         let head = core.head();
         if !heads.insert(head.hash) {
             continue;
@@ -698,6 +701,7 @@ fn a_crash_between_any_two_writes_leaves_a_whole_chain() {
         core.balance(account(0), BlockId::latest())
             .expect("state is there");
     }
-    // Genesis, three blocks, the step on the long way to the other branch, its end, and the block after it.
+    // Genesis, three blocks, the intermediate step and the end of the route to the other branch,
+    // and the block after it.
     assert_eq!(heads.len(), 7);
 }

@@ -1,28 +1,31 @@
-//! What blocks do to the state.
+//! Effects of blocks on the state.
 
 use super::super::*;
-use super::world::*;
+use super::kit::*;
 use alloy_eips::eip4895::Withdrawal;
 use alloy_primitives::{Address, B256, U256, address, keccak256};
 use alloy_rpc_types_eth::BlockId;
 
 #[test]
 fn a_transfer_moves_the_value_and_pays_tip_and_base_fee() {
-    let mut world = World::new(Fork::Shanghai);
+    let mut client = TestClient::new(Fork::Shanghai);
     let (from, to) = (account(0), Address::repeat_byte(9));
-    let before = world.balance(from);
-    world.must_send(&Tx::transfer(0, 0, to, 5).sign());
-    let payload = world.block();
+    let before = client.balance(from);
+    client.must_send(&Tx::transfer(0, 0, to, 5).sign());
+    let payload = client.block();
     assert_eq!(payload.transactions().len(), 1);
-    assert_eq!(world.balance(to), U256::from(5));
+    assert_eq!(client.balance(to), U256::from(5));
     let base_fee = payload.as_v1().base_fee_per_gas.to::<u128>();
-    assert_eq!(world.balance(world.recipient), U256::from(21_000 * GWEI));
+    assert_eq!(client.balance(client.recipient), U256::from(21_000 * GWEI));
     assert_eq!(
-        world.balance(from),
+        client.balance(from),
         before - U256::from(5 + 21_000 * (GWEI + base_fee))
     );
-    assert_eq!(world.core.nonce(from, BlockId::latest()).expect("reads"), 1);
-    let old = world
+    assert_eq!(
+        client.core.nonce(from, BlockId::latest()).expect("reads"),
+        1
+    );
+    let old = client
         .core
         .balance(from, BlockId::earliest())
         .expect("old states stay readable");
@@ -30,40 +33,40 @@ fn a_transfer_moves_the_value_and_pays_tip_and_base_fee() {
 }
 
 #[test]
-fn all_transaction_types_run_and_another_client_agrees() {
+fn all_transaction_types_execute_and_another_client_agrees() {
     for fork in [Fork::Paris, Fork::Shanghai, Fork::Cancun] {
-        let mut world = World::new(fork);
+        let mut client = TestClient::new(fork);
         let mut payloads = Vec::new();
-        world.must_send(&Tx::deploy(0, 0, COUNTER).sign());
-        world.must_send(&Tx::transfer(1, 0, Address::repeat_byte(3), 1).legacy());
-        payloads.push(world.block());
-        world.must_send(&Tx::call(0, 1, CONTRACT, []).with_access_list());
-        world.must_send(&Tx::call(1, 1, CONTRACT, []).sign());
-        world.must_send(&Tx::call(1, 2, CONTRACT, U256::from(1).to_be_bytes_vec()).legacy());
-        payloads.push(world.block());
+        client.must_send(&Tx::deploy(0, 0, COUNTER).sign());
+        client.must_send(&Tx::transfer(1, 0, Address::repeat_byte(3), 1).legacy());
+        payloads.push(client.block());
+        client.must_send(&Tx::call(0, 1, CONTRACT, []).with_access_list());
+        client.must_send(&Tx::call(1, 1, CONTRACT, []).sign());
+        client.must_send(&Tx::call(1, 2, CONTRACT, U256::from(1).to_be_bytes_vec()).legacy());
+        payloads.push(client.block());
         assert_eq!(
             payloads[0].transactions().len() + payloads[1].transactions().len(),
             5,
             "{fork:?}"
         );
-        let count = world
+        let count = client
             .core
             .storage_at(CONTRACT, U256::ZERO, BlockId::latest())
             .expect("reads");
         assert_eq!(U256::from_be_bytes(count.0), U256::from(2));
-        world.replay_into(&mut World::new(fork), &payloads);
+        client.replay_into(&mut TestClient::new(fork), &payloads);
     }
 }
 
 #[test]
-fn receipts_say_what_happened() {
-    let mut world = World::new(Fork::Shanghai);
-    let deploy = world.must_send(&Tx::deploy(0, 0, COUNTER).sign());
-    let count = world.must_send(&Tx::call(0, 1, CONTRACT, []).sign());
-    let fail = world.must_send(&Tx::call(0, 2, CONTRACT, U256::from(1).to_be_bytes_vec()).sign());
-    let payload = world.block();
+fn receipts_report_status_gas_and_logs() {
+    let mut client = TestClient::new(Fork::Shanghai);
+    let deploy = client.must_send(&Tx::deploy(0, 0, COUNTER).sign());
+    let count = client.must_send(&Tx::call(0, 1, CONTRACT, []).sign());
+    let fail = client.must_send(&Tx::call(0, 2, CONTRACT, U256::from(1).to_be_bytes_vec()).sign());
+    let payload = client.block();
     let receipt = |hash: B256| {
-        world
+        client
             .core
             .rpc_receipt(hash)
             .expect("reads")
@@ -91,7 +94,7 @@ fn receipts_say_what_happened() {
     let failed = receipt(fail);
     assert!(!failed.status());
     assert!(failed.inner.logs().is_empty());
-    let header = world
+    let header = client
         .core
         .header(BlockId::latest())
         .expect("reads")
@@ -101,10 +104,10 @@ fn receipts_say_what_happened() {
 }
 
 #[test]
-fn withdrawals_credit_gwei_and_empty_ones_make_no_account() {
-    let mut world = World::new(Fork::Shanghai);
+fn withdrawals_credit_gwei_and_empty_ones_create_no_account() {
+    let mut client = TestClient::new(Fork::Shanghai);
     let (rich, none) = (Address::repeat_byte(1), Address::repeat_byte(2));
-    world.withdrawals = vec![
+    client.withdrawals = vec![
         Withdrawal {
             index: 0,
             validator_index: 0,
@@ -124,9 +127,9 @@ fn withdrawals_credit_gwei_and_empty_ones_make_no_account() {
             amount: 1,
         },
     ];
-    let payload = world.block();
-    assert_eq!(world.balance(rich), eth(1) + U256::from(GWEI));
-    let proof = world
+    let payload = client.block();
+    assert_eq!(client.balance(rich), eth(1) + U256::from(GWEI));
+    let proof = client
         .core
         .proof(none, &[], BlockId::latest())
         .expect("proves");
@@ -136,17 +139,17 @@ fn withdrawals_credit_gwei_and_empty_ones_make_no_account() {
         alloy_trie::proof::verify_proof(root, key, None, &proof.account_proof).is_ok(),
         "is absent"
     );
-    world.replay_into(&mut World::new(Fork::Shanghai), &[payload]);
+    client.replay_into(&mut TestClient::new(Fork::Shanghai), &[payload]);
 }
 
 #[test]
 fn beacon_roots_are_stored_at_the_start_of_a_cancun_block() {
-    let mut world = World::new(Fork::Cancun);
+    let mut client = TestClient::new(Fork::Cancun);
     let beacon = address!("0x000F3df6D732807Ef1319fB7B8bB8522d0Beac02");
-    let payload = world.block();
+    let payload = client.block();
     let timestamp = payload.timestamp();
     let slot = |n: u64| {
-        let value = world
+        let value = client
             .core
             .storage_at(beacon, U256::from(n), BlockId::latest())
             .expect("reads");
@@ -157,64 +160,71 @@ fn beacon_roots_are_stored_at_the_start_of_a_cancun_block() {
         B256::from(slot(timestamp % 8191 + 8191)),
         beacon_root(timestamp)
     );
-    // A contract that asks gets the root.
+    // The root is readable by contracts.
     let request = alloy_rpc_types_eth::TransactionRequest {
         to: Some(beacon.into()),
         input: B256::from(U256::from(timestamp)).0.to_vec().into(),
         ..Default::default()
     };
-    let answer = world.core.call(&request, BlockId::latest()).expect("calls");
+    let answer = client
+        .core
+        .call(&request, BlockId::latest())
+        .expect("calls");
     assert_eq!(answer.as_ref(), beacon_root(timestamp).as_slice());
 }
 
 #[test]
-fn cancun_begins_at_its_time_inside_the_chain() {
+fn cancun_activates_at_its_time() {
     let mut genesis = genesis(Fork::Cancun);
     genesis.config.cancun_time = Some(3);
-    let mut world = World::with(genesis.clone(), CoreConfig::default());
-    let payloads: Vec<_> = (0..4).map(|_| world.block()).collect();
+    let mut client = TestClient::with(genesis.clone(), CoreConfig::default());
+    let payloads: Vec<_> = (0..4).map(|_| client.block()).collect();
     assert!(payloads[1].as_v3().is_none() && payloads[2].as_v3().is_some());
-    world.replay_into(&mut World::with(genesis, CoreConfig::default()), &payloads);
+    client.replay_into(
+        &mut TestClient::with(genesis, CoreConfig::default()),
+        &payloads,
+    );
 }
 
 #[test]
 fn self_destructed_and_recreated_contracts_lose_their_storage() {
-    // Init code: stores 7 in slot 0 and returns code that destroys itself (Shanghai: for good).
+    // Init code that stores 7 in slot 0 and returns self-destructing code (in Shanghai,
+    // permanently).
     let code = alloy_primitives::hex!("60076000556002601160003960026000f333ff");
-    let mut world = World::new(Fork::Shanghai);
-    world.must_send(&Tx::deploy(0, 0, &code).sign());
-    let first = world.block();
-    let stored = world
+    let mut client = TestClient::new(Fork::Shanghai);
+    client.must_send(&Tx::deploy(0, 0, &code).sign());
+    let first = client.block();
+    let stored = client
         .core
         .storage_at(CONTRACT, U256::ZERO, BlockId::latest())
         .expect("reads");
     assert_eq!(stored, B256::with_last_byte(7));
-    world.must_send(&Tx::call(0, 1, CONTRACT, []).sign());
-    let second = world.block();
+    client.must_send(&Tx::call(0, 1, CONTRACT, []).sign());
+    let second = client.block();
     assert!(
-        world
+        client
             .core
             .code(CONTRACT, BlockId::latest())
             .expect("reads")
             .is_empty()
     );
-    let gone = world
+    let after = client
         .core
         .storage_at(CONTRACT, U256::ZERO, BlockId::latest())
         .expect("reads");
-    assert_eq!(gone, B256::ZERO);
-    world.replay_into(&mut World::new(Fork::Shanghai), &[first, second]);
+    assert_eq!(after, B256::ZERO);
+    client.replay_into(&mut TestClient::new(Fork::Shanghai), &[first, second]);
 }
 
 #[test]
-fn block_hashes_of_ancestors_are_seen_by_contracts() {
+fn contracts_can_read_the_hashes_of_ancestors() {
     // Returns BLOCKHASH(input).
-    let mut world = World::new(Fork::Shanghai);
+    let mut client = TestClient::new(Fork::Shanghai);
     let code = alloy_primitives::hex!("600c80600b6000396000f36000354060005260206000f3");
-    world.must_send(&Tx::deploy(0, 0, &code).sign());
-    world.block();
+    client.must_send(&Tx::deploy(0, 0, &code).sign());
+    client.block();
     for _ in 0..5 {
-        world.block();
+        client.block();
     }
     let ask = |number: u64| {
         let request = alloy_rpc_types_eth::TransactionRequest {
@@ -222,10 +232,15 @@ fn block_hashes_of_ancestors_are_seen_by_contracts() {
             input: B256::from(U256::from(number)).0.to_vec().into(),
             ..Default::default()
         };
-        B256::from_slice(&world.core.call(&request, BlockId::latest()).expect("calls"))
+        B256::from_slice(
+            &client
+                .core
+                .call(&request, BlockId::latest())
+                .expect("calls"),
+        )
     };
-    assert_eq!(ask(0), world.core.genesis_hash());
-    let third = world
+    assert_eq!(ask(0), client.core.genesis_hash());
+    let third = client
         .core
         .header(BlockId::number(3))
         .expect("reads")
@@ -234,29 +249,29 @@ fn block_hashes_of_ancestors_are_seen_by_contracts() {
     assert_eq!(ask(6), B256::ZERO, "a block does not know its own hash");
 }
 
-/// The state root after many random blocks equals the root of all accounts, computed from scratch.
+/// The state root after many random blocks equals the root computed from all accounts.
 #[test]
 fn state_root_after_many_blocks_equals_the_root_of_all_accounts() {
-    let mut world = World::new(Fork::Shanghai);
-    let mut touched: Vec<Address> = vec![account(0), account(1), world.recipient, CONTRACT];
-    world.must_send(&Tx::deploy(0, 0, COUNTER).sign());
-    world.block();
+    let mut client = TestClient::new(Fork::Shanghai);
+    let mut touched: Vec<Address> = vec![account(0), account(1), client.recipient, CONTRACT];
+    client.must_send(&Tx::deploy(0, 0, COUNTER).sign());
+    client.block();
     let mut nonces = [1, 0];
     for round in 0u64..40 {
         for (index, nonce) in nonces.iter_mut().enumerate() {
             for n in 0..round % 5 {
                 let to = Address::from_slice(&keccak256([round as u8, index as u8, n as u8])[12..]);
                 touched.push(to);
-                world.must_send(&Tx::transfer(index, *nonce, to, 1 + u128::from(n)).sign());
-                world.must_send(&Tx::call(index, *nonce + 1, CONTRACT, []).sign());
+                client.must_send(&Tx::transfer(index, *nonce, to, 1 + u128::from(n)).sign());
+                client.must_send(&Tx::call(index, *nonce + 1, CONTRACT, []).sign());
                 *nonce += 2;
             }
         }
-        world.block();
+        client.block();
     }
     let latest = BlockId::latest();
     let accounts = touched.iter().map(|address| {
-        let proof = world
+        let proof = client
             .core
             .proof(*address, &[B256::ZERO], latest)
             .expect("proves");
@@ -277,6 +292,10 @@ fn state_root_after_many_blocks_equals_the_root_of_all_accounts() {
     });
     let all: std::collections::BTreeMap<_, _> = accounts.collect();
     let root = alloy_trie::root::state_root_unhashed(all);
-    let header = world.core.header(latest).expect("reads").expect("is there");
+    let header = client
+        .core
+        .header(latest)
+        .expect("reads")
+        .expect("is there");
     assert_eq!(header.header.state_root, root);
 }

@@ -1,12 +1,12 @@
-//! Genesis blocks against another implementation (`@ethereumjs/client` 0.10.5).
+//! Genesis blocks, compared with another implementation (`@ethereumjs/client` 0.10.5).
 
 use super::super::*;
-use super::world::*;
+use super::kit::*;
 use alloy_primitives::{B256, U256, b256};
 use alloy_rpc_types_eth::BlockId;
 
 #[test]
-fn genesis_hashes_are_those_of_other_clients() {
+fn genesis_hashes_match_other_clients() {
     let cases = [
         (
             Fork::Shanghai,
@@ -18,13 +18,18 @@ fn genesis_hashes_are_those_of_other_clients() {
         ),
     ];
     for (fork, expected) in cases {
-        assert_eq!(World::new(fork).core.genesis_hash(), expected, "{fork:?}");
+        assert_eq!(
+            TestClient::new(fork).core.genesis_hash(),
+            expected,
+            "{fork:?}"
+        );
     }
 }
 
-/// Code, storage with a zero in it (which Geth does not store, so the other client was given none), nonces, difficulty, nonce, extra data and a late timestamp.
+/// Code, storage with a zero (which Geth does not store, so the other client got none), account
+/// nonces, difficulty, nonce, extra data and a late timestamp.
 #[test]
-fn a_genesis_with_all_that_the_format_knows_has_the_hash_of_other_clients() {
+fn a_genesis_with_all_fields_has_the_hash_of_other_clients() {
     let mut json = serde_json::to_value(genesis(Fork::Cancun)).expect("serialises");
     let value = |byte: u8| B256::repeat_byte(byte);
     json["nonce"] = "0x42".into();
@@ -43,20 +48,20 @@ fn a_genesis_with_all_that_the_format_knows_has_the_hash_of_other_clients() {
         }
     });
     let genesis = serde_json::from_value(json).expect("a valid genesis");
-    let world = World::with(genesis, CoreConfig::default());
+    let client = TestClient::with(genesis, CoreConfig::default());
     let hash = b256!("0x1b980da57d1d7a5601d568663472396f62c09173507c0b961cf61c0363f6d4ef");
-    assert_eq!(world.core.genesis_hash(), hash);
+    assert_eq!(client.core.genesis_hash(), hash);
     let bridge = alloy_primitives::Address::repeat_byte(0xbb);
     let slot = U256::from_be_bytes(value(0x11).0);
     assert_eq!(
-        world
+        client
             .core
             .storage_at(bridge, slot, BlockId::latest())
             .expect("reads"),
         value(0x22)
     );
     assert_eq!(
-        world
+        client
             .core
             .code(bridge, BlockId::earliest())
             .expect("reads")

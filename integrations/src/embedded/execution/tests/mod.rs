@@ -1,8 +1,8 @@
-//! The core as its users see it: payloads in, payloads out, on a store that can lose power.
+//! Tests of the core through its interface, on a store that can lose power.
 
 mod chain;
 mod execution;
 mod genesis;
+mod kit;
 mod pool;
 mod queries;
-mod world;

@@ -1,16 +1,16 @@
-//! What wallets and scripts ask.
+//! Queries of wallets and scripts.
 
 use super::super::*;
-use super::world::*;
+use super::kit::*;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, keccak256};
 use alloy_rpc_types_eth::{BlockId, BlockNumberOrTag, Filter, TransactionRequest};
 
-fn counted(world: &mut World, calls: u64) {
-    world.must_send(&Tx::deploy(0, 0, COUNTER).sign());
-    world.block();
+fn counted(client: &mut TestClient, calls: u64) {
+    client.must_send(&Tx::deploy(0, 0, COUNTER).sign());
+    client.block();
     for nonce in 1..=calls {
-        world.must_send(&Tx::call(0, nonce, CONTRACT, []).sign());
-        world.block();
+        client.must_send(&Tx::call(0, nonce, CONTRACT, []).sign());
+        client.block();
     }
 }
 
@@ -24,24 +24,24 @@ fn ask(word: u64) -> TransactionRequest {
 }
 
 #[test]
-fn calls_answer_at_any_block_and_change_nothing() {
-    let mut world = World::new(Fork::Cancun);
-    counted(&mut world, 3);
+fn calls_execute_at_any_block_and_change_nothing() {
+    let mut client = TestClient::new(Fork::Cancun);
+    counted(&mut client, 3);
     for number in 1..=4u64 {
-        let answer = world
+        let answer = client
             .core
             .call(&ask(0xff), BlockId::number(number))
             .expect("calls");
         assert_eq!(U256::from_be_slice(&answer), U256::from(number - 1));
     }
     assert!(
-        world
+        client
             .core
             .call(&ask(0xff), BlockId::number(0))
             .expect("no code there")
             .is_empty()
     );
-    let unknown = world
+    let unknown = client
         .core
         .call(&ask(0xff), BlockId::number(99))
         .expect_err("no such block");
@@ -53,11 +53,11 @@ fn calls_answer_at_any_block_and_change_nothing() {
         to: Some(CONTRACT.into()),
         ..Default::default()
     };
-    world
+    client
         .core
         .call(&counting, BlockId::latest())
         .expect("calls");
-    let answer = world
+    let answer = client
         .core
         .call(&ask(0xff), BlockId::latest())
         .expect("calls");
@@ -66,14 +66,14 @@ fn calls_answer_at_any_block_and_change_nothing() {
 
 #[test]
 fn reverts_carry_their_data_and_reason() {
-    let mut world = World::new(Fork::Shanghai);
-    counted(&mut world, 0);
+    let mut client = TestClient::new(Fork::Shanghai);
+    counted(&mut client, 0);
     for error in [
-        world
+        client
             .core
             .call(&ask(1), BlockId::latest())
             .expect_err("reverts"),
-        world
+        client
             .core
             .estimate_gas(&ask(1), BlockId::latest())
             .expect_err("reverts"),
@@ -91,8 +91,8 @@ fn reverts_carry_their_data_and_reason() {
 }
 
 #[test]
-fn calls_say_in_known_words_why_they_cannot_start() {
-    let world = World::new(Fork::Shanghai);
+fn calls_that_cannot_start_fail_with_known_texts() {
+    let client = TestClient::new(Fork::Shanghai);
     let base = TransactionRequest {
         from: Some(account(2)),
         to: Some(Address::repeat_byte(1).into()),
@@ -145,7 +145,7 @@ fn calls_say_in_known_words_why_they_cannot_start() {
         ),
     ];
     for (expected, request) in cases {
-        let error = world
+        let error = client
             .core
             .call(&request, BlockId::latest())
             .expect_err(expected);
@@ -155,19 +155,19 @@ fn calls_say_in_known_words_why_they_cannot_start() {
 }
 
 #[test]
-fn a_contract_may_be_asked_as_a_caller() {
-    let mut world = World::new(Fork::Shanghai);
-    counted(&mut world, 1);
+fn a_contract_may_be_the_caller_of_a_call() {
+    let mut client = TestClient::new(Fork::Shanghai);
+    counted(&mut client, 1);
     let request = TransactionRequest {
         from: Some(CONTRACT),
         ..ask(0xff)
     };
-    assert!(world.core.call(&request, BlockId::latest()).is_ok());
+    assert!(client.core.call(&request, BlockId::latest()).is_ok());
 }
 
 #[test]
-fn gas_estimates_are_enough_and_not_much_more() {
-    let mut world = World::new(Fork::Shanghai);
+fn gas_estimates_are_sufficient_and_tight() {
+    let mut client = TestClient::new(Fork::Shanghai);
     let transfer = TransactionRequest {
         from: Some(account(0)),
         to: Some(account(1).into()),
@@ -175,7 +175,7 @@ fn gas_estimates_are_enough_and_not_much_more() {
         ..Default::default()
     };
     assert_eq!(
-        world
+        client
             .core
             .estimate_gas(&transfer, BlockId::latest())
             .expect("estimates"),
@@ -187,19 +187,19 @@ fn gas_estimates_are_enough_and_not_much_more() {
         input: Bytes::from_static(COUNTER).into(),
         ..Default::default()
     };
-    let gas = world
+    let gas = client
         .core
         .estimate_gas(&deploy, BlockId::latest())
         .expect("estimates");
-    let hash = world.must_send(
+    let hash = client.must_send(
         &Tx {
             gas,
             ..Tx::deploy(0, 0, COUNTER)
         }
         .sign(),
     );
-    world.block();
-    let receipt = world
+    client.block();
+    let receipt = client
         .core
         .rpc_receipt(hash)
         .expect("reads")
@@ -215,33 +215,33 @@ fn gas_estimates_are_enough_and_not_much_more() {
         to: Some(CONTRACT.into()),
         ..Default::default()
     };
-    let gas = world
+    let gas = client
         .core
         .estimate_gas(&count, BlockId::latest())
         .expect("estimates");
-    let hash = world.must_send(
+    let hash = client.must_send(
         &Tx {
             gas,
             ..Tx::call(0, 1, CONTRACT, [])
         }
         .sign(),
     );
-    world.block();
+    client.block();
     assert!(
-        world
+        client
             .core
             .rpc_receipt(hash)
             .expect("reads")
             .expect("is mined")
             .status()
     );
-    // The sender's purse bounds the search.
+    // The sender's balance limits the search.
     let poor = TransactionRequest {
         from: Some(account(2)),
         gas_price: Some(GWEI),
         ..count
     };
-    let error = world
+    let error = client
         .core
         .estimate_gas(&poor, BlockId::latest())
         .expect_err("has nothing");
@@ -250,14 +250,14 @@ fn gas_estimates_are_enough_and_not_much_more() {
 
 #[test]
 fn proofs_verify_against_the_state_root() {
-    let mut world = World::new(Fork::Shanghai);
-    counted(&mut world, 2);
+    let mut client = TestClient::new(Fork::Shanghai);
+    counted(&mut client, 2);
     let keys = [B256::ZERO, B256::with_last_byte(1)];
-    let proof = world
+    let proof = client
         .core
         .proof(CONTRACT, &keys, BlockId::latest())
         .expect("proves");
-    let header = world
+    let header = client
         .core
         .header(BlockId::latest())
         .expect("reads")
@@ -287,7 +287,7 @@ fn proofs_verify_against_the_state_root() {
         .expect("the slot is proved");
     }
     assert_eq!(proof.storage_proof[0].value, U256::from(2));
-    let error = world.core.proof(
+    let error = client.core.proof(
         CONTRACT,
         &[B256::ZERO; limits::PROOF_KEYS + 1],
         BlockId::latest(),
@@ -297,10 +297,10 @@ fn proofs_verify_against_the_state_root() {
 
 #[test]
 fn logs_are_found_by_block_range_address_and_topic() {
-    let mut world = World::new(Fork::Shanghai);
-    counted(&mut world, 4);
+    let mut client = TestClient::new(Fork::Shanghai);
+    counted(&mut client, 4);
     let topic = B256::with_last_byte(0x42);
-    let find = |filter: Filter| world.core.logs(&filter).expect("finds");
+    let find = |filter: Filter| client.core.logs(&filter).expect("finds");
     let all = find(
         Filter::new()
             .from_block(0)
@@ -323,25 +323,28 @@ fn logs_are_found_by_block_range_address_and_topic() {
     let wide = Filter::new()
         .from_block(0)
         .to_block(limits::LOG_BLOCK_RANGE);
-    assert_eq!(world.core.logs(&wide).expect_err("too wide").code(), -32005);
+    assert_eq!(
+        client.core.logs(&wide).expect_err("too wide").code(),
+        -32005
+    );
     let reversed = Filter::new().from_block(3).to_block(2);
     assert_eq!(
-        world.core.logs(&reversed).expect_err("reversed").code(),
+        client.core.logs(&reversed).expect_err("reversed").code(),
         -32602
     );
     let unknown = Filter::new().at_block_hash(B256::repeat_byte(1));
     assert_eq!(
-        world.core.logs(&unknown).expect_err("unknown").code(),
+        client.core.logs(&unknown).expect_err("unknown").code(),
         -32000
     );
 }
 
 #[test]
-fn blocks_and_transactions_have_the_shape_of_the_rpc() {
-    let mut world = World::new(Fork::Cancun);
-    counted(&mut world, 1);
-    let hash = world.must_send(&Tx::call(0, 2, CONTRACT, []).sign());
-    let waiting = world
+fn transactions_are_found_while_pending_and_when_mined() {
+    let mut client = TestClient::new(Fork::Cancun);
+    counted(&mut client, 1);
+    let hash = client.must_send(&Tx::call(0, 2, CONTRACT, []).sign());
+    let waiting = client
         .core
         .rpc_transaction(hash)
         .expect("reads")
@@ -350,8 +353,8 @@ fn blocks_and_transactions_have_the_shape_of_the_rpc() {
         (waiting.block_hash, waiting.inner.signer()),
         (None, account(0))
     );
-    world.block();
-    let mined = world
+    client.block();
+    let mined = client
         .core
         .rpc_transaction(hash)
         .expect("reads")
@@ -361,114 +364,134 @@ fn blocks_and_transactions_have_the_shape_of_the_rpc() {
         (Some(3), Some(0))
     );
     assert_eq!(
-        world
+        client
             .core
             .rpc_transaction_at(BlockId::latest(), 0)
             .expect("reads"),
         Some(mined)
     );
     assert_eq!(
-        world
+        client
             .core
             .rpc_transaction_at(BlockId::latest(), 1)
             .expect("reads"),
         None
     );
+}
+
+const BLOCK_FIELDS: [&str; 24] = [
+    "hash",
+    "parentHash",
+    "sha3Uncles",
+    "miner",
+    "stateRoot",
+    "transactionsRoot",
+    "receiptsRoot",
+    "logsBloom",
+    "difficulty",
+    "number",
+    "gasLimit",
+    "gasUsed",
+    "timestamp",
+    "extraData",
+    "mixHash",
+    "nonce",
+    "baseFeePerGas",
+    "withdrawalsRoot",
+    "blobGasUsed",
+    "excessBlobGas",
+    "parentBeaconBlockRoot",
+    "size",
+    "uncles",
+    "withdrawals",
+];
+
+const RECEIPT_FIELDS: [&str; 9] = [
+    "status",
+    "cumulativeGasUsed",
+    "logs",
+    "logsBloom",
+    "type",
+    "transactionHash",
+    "gasUsed",
+    "from",
+    "to",
+];
+
+fn assert_has_fields(json: &serde_json::Value, fields: &[&str]) {
+    for field in fields {
+        assert!(json.get(field).is_some(), "{field} is missing: {json}");
+    }
+}
+
+#[test]
+fn blocks_and_receipts_have_the_shape_of_the_rpc() {
+    let mut client = TestClient::new(Fork::Cancun);
+    counted(&mut client, 1);
+    let hash = client.must_send(&Tx::call(0, 2, CONTRACT, []).sign());
+    client.block();
     let id = BlockId::from(BlockNumberOrTag::Latest);
-    let full = world
+    let full = client
         .core
         .rpc_block(id, true)
         .expect("reads")
         .expect("is there");
     let json = serde_json::to_value(&full).expect("serialises");
-    for field in [
-        "hash",
-        "parentHash",
-        "sha3Uncles",
-        "miner",
-        "stateRoot",
-        "transactionsRoot",
-        "receiptsRoot",
-        "logsBloom",
-        "difficulty",
-        "number",
-        "gasLimit",
-        "gasUsed",
-        "timestamp",
-        "extraData",
-        "mixHash",
-        "nonce",
-        "baseFeePerGas",
-        "withdrawalsRoot",
-        "blobGasUsed",
-        "excessBlobGas",
-        "parentBeaconBlockRoot",
-        "size",
-        "uncles",
-        "withdrawals",
-    ] {
-        assert!(json.get(field).is_some(), "{field} is missing: {json}");
-    }
+    assert_has_fields(&json, &BLOCK_FIELDS);
     assert_eq!(json["transactions"][0]["hash"], serde_json::json!(hash));
     assert_eq!(
         json["transactions"][0]["from"],
         serde_json::json!(account(0))
     );
-    let light = world
+    let light = client
         .core
         .rpc_block(id, false)
         .expect("reads")
         .expect("is there");
     assert_eq!(light.transactions.hashes().collect::<Vec<_>>(), [hash]);
-    let receipts = world
+    let receipts = client
         .core
         .rpc_block_receipts(id)
         .expect("reads")
         .expect("is there");
     assert_eq!(
         Some(receipts[0].clone()),
-        world.core.rpc_receipt(hash).expect("reads")
+        client.core.rpc_receipt(hash).expect("reads")
     );
     let json = serde_json::to_value(&receipts[0]).expect("serialises");
-    for field in [
-        "status",
-        "cumulativeGasUsed",
-        "logs",
-        "logsBloom",
-        "type",
-        "transactionHash",
-        "gasUsed",
-        "from",
-        "to",
-    ] {
-        assert!(json.get(field).is_some(), "{field} is missing: {json}");
-    }
+    assert_has_fields(&json, &RECEIPT_FIELDS);
     assert!(
-        world
+        client
             .core
             .rpc_block(BlockId::number(9), true)
             .expect("reads")
             .is_none()
     );
-    assert!(world.core.rpc_receipt(B256::ZERO).expect("reads").is_none());
+    assert!(
+        client
+            .core
+            .rpc_receipt(B256::ZERO)
+            .expect("reads")
+            .is_none()
+    );
 }
 
 #[test]
 fn fees_follow_the_chain() {
-    let mut world = World::new(Fork::Shanghai);
-    assert_eq!(world.core.max_priority_fee().expect("reads"), GWEI);
+    let mut client = TestClient::new(Fork::Shanghai);
+    assert_eq!(client.core.max_priority_fee().expect("reads"), GWEI);
     for nonce in 0..3 {
-        world.must_send(
+        client.must_send(
             &Tx {
                 tip: 3 * GWEI,
                 ..Tx::transfer(0, nonce, account(1), 1)
             }
             .sign(),
         );
-        world.block();
+        client.block();
     }
-    assert_eq!(world.core.max_priority_fee().expect("reads"), 3 * GWEI);
-    let history = world
+    assert_eq!(client.core.max_priority_fee().expect("reads"), 3 * GWEI);
+    let history = client
         .core
         .fee_history(2, BlockNumberOrTag::Latest, Some(&[0.0, 50.0, 100.0]))
         .expect("reads");
@@ -478,7 +501,7 @@ fn fees_follow_the_chain() {
     );
     assert_eq!(history.gas_used_ratio, [21_000.0 / 30_000_000.0; 2]);
     assert_eq!(history.reward, Some(vec![vec![3 * GWEI; 3]; 2]));
-    let header = world
+    let header = client
         .core
         .header(BlockId::number(3))
         .expect("reads")
@@ -488,15 +511,15 @@ fn fees_follow_the_chain() {
         u128::from(header.header.base_fee_per_gas.expect("London"))
     );
     assert_eq!(
-        world.core.gas_price().expect("reads"),
+        client.core.gas_price().expect("reads"),
         history.next_block_base_fee().expect("is there") + 3 * GWEI
     );
-    let long = world
+    let long = client
         .core
         .fee_history(u64::MAX, BlockNumberOrTag::Latest, None)
         .expect("is cut");
     assert_eq!((long.oldest_block, long.reward), (0, None));
-    let wrong = world
+    let wrong = client
         .core
         .fee_history(1, BlockNumberOrTag::Latest, Some(&[50.0, 20.0]));
     assert_eq!(wrong.expect_err("not in order").code(), -32602);
@@ -504,9 +527,9 @@ fn fees_follow_the_chain() {
 
 #[test]
 fn payload_bodies_are_served_up_to_the_head() {
-    let mut world = World::new(Fork::Shanghai);
-    counted(&mut world, 1);
-    let bodies = world.core.payload_bodies_by_range(1, 32).expect("reads");
+    let mut client = TestClient::new(Fork::Shanghai);
+    counted(&mut client, 1);
+    let bodies = client.core.payload_bodies_by_range(1, 32).expect("reads");
     assert_eq!(bodies.len(), 2);
     assert!(
         bodies
@@ -515,21 +538,21 @@ fn payload_bodies_are_served_up_to_the_head() {
             .all(|body| body.transactions.len() == 1 && body.withdrawals == Some(vec![]))
     );
     assert_eq!(
-        world
+        client
             .core
-            .payload_body_by_hash(world.core.head().hash)
+            .payload_body_by_hash(client.core.head().hash)
             .expect("reads"),
         bodies[1]
     );
     assert!(
-        world
+        client
             .core
             .payload_body_by_hash(B256::ZERO)
             .expect("reads")
             .is_none()
     );
     assert_eq!(
-        world
+        client
             .core
             .payload_bodies_by_range(0, 1)
             .expect_err("genesis")
@@ -537,7 +560,7 @@ fn payload_bodies_are_served_up_to_the_head() {
         -32602
     );
     assert_eq!(
-        world
+        client
             .core
             .payload_bodies_by_range(1, 9_999)
             .expect_err("too many")

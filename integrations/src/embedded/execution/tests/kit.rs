@@ -1,4 +1,5 @@
-//! A chain under test: funded keys, a store that can lose power, and the node's side of the Engine API.
+//! The kit of the core's tests: funded keys, a store that can lose power, and the node's side of
+//! the Engine API.
 
 use super::super::*;
 use alloy_consensus::{SignableTransaction, TxEip1559, TxEip2930, TxEnvelope, TxLegacy};
@@ -16,9 +17,10 @@ use std::sync::{Arc, Mutex};
 
 pub(super) const GWEI: u128 = 1_000_000_000;
 pub(super) const CHAIN_ID: u64 = 1337;
-/// Where the first contract of key 0 lands.
+/// The address of the first contract of key 0.
 pub(super) const CONTRACT: Address = address!("0x5FbDB2315678afecb367f032d93F642f64180aa3");
-/// Without input: counts up in slot 0 and logs the count under topic 0x42. With 1: reverts with "no". Else: the count.
+/// Without input: increments slot 0 and logs the count under topic 0x42. With 1: reverts with "no".
+/// Else: returns the count.
 pub(super) const COUNTER: &[u8] = &hex!(
     "605280600b6000396000f33660195760005460010180600055600052604260206000a1005b600035600114602e5760005460005260206000f3"
     "5b6308c379a060e01b60005260206004526002602452616e6f60f01b60445260646000fd"
@@ -65,7 +67,7 @@ pub(super) fn genesis(fork: Fork) -> Genesis {
     serde_json::from_value(json).expect("a valid genesis")
 }
 
-/// What a transaction of a test says; the rest is filled in.
+/// The fields of a test transaction; the others have defaults.
 #[derive(Clone)]
 pub(super) struct Tx {
     pub(super) key: usize,
@@ -178,7 +180,7 @@ where
 }
 
 /// One node's execution client.
-pub(super) struct World {
+pub(super) struct TestClient {
     pub(super) core: ExecutionCore,
     pub(super) store: Arc<PowerlessStore>,
     pub(super) genesis: Genesis,
@@ -186,7 +188,7 @@ pub(super) struct World {
     pub(super) withdrawals: Vec<Withdrawal>,
 }
 
-impl World {
+impl TestClient {
     pub(super) fn new(fork: Fork) -> Self {
         Self::with(genesis(fork), CoreConfig::default())
     }
@@ -203,7 +205,7 @@ impl World {
         }
     }
 
-    /// Starts again from what is in the store.
+    /// Reopens the core from the store.
     pub(super) fn restart(&mut self) {
         self.core = ExecutionCore::open(self.store.clone(), &self.genesis, CoreConfig::default())
             .expect("opens again");
@@ -229,7 +231,7 @@ impl World {
         }
     }
 
-    /// Builds on `parent`, which becomes the head, at this time.
+    /// Makes `parent` the head and builds on it with this timestamp.
     pub(super) fn build_on(&mut self, parent: B256, timestamp: u64) -> ExecutionPayload {
         let attributes = self.attributes(timestamp);
         let updated = self
@@ -262,7 +264,7 @@ impl World {
         assert!(updated.is_valid(), "{updated:?}");
     }
 
-    /// One block with what the pool holds, one second after the head.
+    /// Builds a block from the pool, one second after the head.
     pub(super) fn block(&mut self) -> ExecutionPayload {
         let parent = self.core.head();
         let timestamp = self.time_of(parent.hash) + 1;
@@ -272,7 +274,8 @@ impl World {
         payload
     }
 
-    /// An empty chain of `count` blocks on `parent`, imported; their times differ by `step`, so that branches differ.
+    /// Imports `count` empty blocks on `parent` with timestamps `step` seconds apart, so that
+    /// branches differ by `step`.
     pub(super) fn branch(
         &mut self,
         parent: B256,
@@ -305,7 +308,7 @@ impl World {
             .expect("reads")
     }
 
-    /// Builds the same blocks in another client and compares what it makes of them.
+    /// Imports the blocks into another client and compares the results.
     pub(super) fn replay_into(&self, other: &mut Self, payloads: &[ExecutionPayload]) {
         for payload in payloads {
             other.must_import(payload);
@@ -343,13 +346,13 @@ pub(super) fn eth(amount: u64) -> U256 {
 
 type Tables = BTreeMap<(&'static str, Vec<u8>), Vec<u8>>;
 
-/// Memory with a disk behind it: what was not made durable is gone after [`PowerlessStore::lose_power`].
+/// A memory store that drops writes which are not durable at [`PowerlessStore::lose_power`].
 #[derive(Default)]
 pub(super) struct PowerlessStore {
     live: Mutex<Tables>,
     disk: Mutex<Tables>,
     durable_writes: Mutex<usize>,
-    /// All batches in order, and whether each was durable.
+    /// All batches in order, with their durability.
     log: Mutex<Vec<(Batch, Durability)>>,
 }
 
@@ -362,8 +365,7 @@ impl PowerlessStore {
         *self.durable_writes.lock().expect("not poisoned")
     }
 
-    /// What a crash may leave: a store with a prefix of the writes that holds at least all up to the last durable one
-    /// before it, for every prefix.
+    /// The possible stores after a crash: one for every prefix of the writes.
     pub(super) fn all_prefixes(&self) -> Vec<Arc<Self>> {
         let log = self.log.lock().expect("not poisoned").clone();
         let apply = |length: usize| {
@@ -378,7 +380,7 @@ impl PowerlessStore {
         (0..=log.len()).map(apply).collect()
     }
 
-    /// Changes one stored byte of every value of a table.
+    /// Flips a byte of every value in a table.
     pub(super) fn corrupt(&self, table: &'static str) {
         for (key, value) in self.live.lock().expect("not poisoned").iter_mut() {
             if key.0 == table

@@ -1,4 +1,4 @@
-//! The core behind its lock, and which method goes where.
+//! The core behind its lock, and the dispatch of methods.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,47 +16,47 @@ use super::{engine, eth, filters, txpool};
 use crate::embedded::execution::{Error, ExecutionCore};
 use crate::http::{Args, RpcError, RpcHandler};
 
-/// What both ports share.
-pub(super) struct Node {
+/// State that both ports share.
+pub(super) struct Shared {
     core: RwLock<ExecutionCore>,
     filters: Filters,
     failed: AtomicBool,
 }
 
-/// Questions of wallets that are answered at the same time; more wait. Each may compute for a while on a thread of its
-/// own, and the consensus node's calls need some, too.
+/// Concurrent calls on the public port; further calls wait. Each may occupy a thread, and the calls
+/// of the consensus node need threads as well.
 const MAX_PUBLIC_CALLS: usize = 16;
 
 /// The port for wallets and scripts.
 pub(super) struct PublicPort {
-    node: Arc<Node>,
+    shared: Arc<Shared>,
     slots: Semaphore,
     requests: Arc<Requests>,
 }
 
 impl PublicPort {
-    pub(super) fn new(node: Arc<Node>, requests: Arc<Requests>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, requests: Arc<Requests>) -> Self {
         Self {
-            node,
+            shared,
             slots: Semaphore::new(MAX_PUBLIC_CALLS),
             requests,
         }
     }
 }
 
-/// The port for the consensus node, which also answers what the public one does.
+/// The port for the consensus node. It also serves the public methods.
 pub(super) struct EnginePort {
-    pub(super) node: Arc<Node>,
-    /// What the simulator does to the answers.
+    pub(super) shared: Arc<Shared>,
     #[cfg(madsim)]
-    pub(super) bend: super::Bend,
+    pub(super) injector: super::ExecutionFaultInjector,
 }
 
 impl EnginePort {
     async fn answer(&self, method: &str, params: Value) -> Result<Value, RpcError> {
-        match method.starts_with("engine_") {
-            true => engine::call(&self.node, method, params).await,
-            false => self.node.public(method, params).await,
+        if method.starts_with("engine_") {
+            engine::call(&self.shared, method, params).await
+        } else {
+            self.shared.public(method, params).await
         }
     }
 }
@@ -67,8 +67,8 @@ impl RpcHandler for PublicPort {
             .slots
             .acquire()
             .await
-            .expect("nobody closes the semaphore");
-        let answer = self.node.public(method, params).await;
+            .expect("the semaphore is never closed");
+        let answer = self.shared.public(method, params).await;
         self.requests.count(method, &answer);
         answer
     }
@@ -78,9 +78,10 @@ impl RpcHandler for EnginePort {
     async fn handle(&self, method: &str, params: Value) -> Result<Value, RpcError> {
         #[cfg(madsim)]
         {
-            let answer = match self.bend.before(method, &params).await {
-                super::bend::Fate::Answered(answer) => answer,
-                super::bend::Fate::CarriedOut { times } => {
+            use super::faults::CallDecision;
+            let answer = match self.injector.before(method, &params).await {
+                CallDecision::Answer(answer) => answer,
+                CallDecision::Execute { times } => {
                     let mut answer = self.answer(method, params.clone()).await;
                     for _ in 1..times {
                         answer = self.answer(method, params.clone()).await;
@@ -88,7 +89,7 @@ impl RpcHandler for EnginePort {
                     answer
                 }
             };
-            self.bend.after(method);
+            self.injector.after(method);
             answer
         }
         #[cfg(not(madsim))]
@@ -96,7 +97,7 @@ impl RpcHandler for EnginePort {
     }
 }
 
-impl Node {
+impl Shared {
     pub(super) fn new(core: ExecutionCore) -> Self {
         Self {
             core: RwLock::new(core),
@@ -105,7 +106,7 @@ impl Node {
         }
     }
 
-    /// Computes an answer from the core, next to others that read.
+    /// Runs a query on the core, concurrently with other queries.
     pub(super) async fn read<R>(
         &self,
         query: impl FnOnce(&ExecutionCore) -> Result<R, RpcError>,
@@ -116,7 +117,7 @@ impl Node {
         alys_runtime::blocking(|| query(&core))
     }
 
-    /// Changes the core, alone.
+    /// Changes the core exclusively.
     pub(super) async fn write<R>(
         &self,
         change: impl FnOnce(&mut ExecutionCore) -> Result<R, Error>,
@@ -126,19 +127,23 @@ impl Node {
         self.check()?;
         alys_runtime::blocking(|| change(&mut core)).map_err(|error| {
             if matches!(error, Error::Storage(_) | Error::Corrupt { .. }) {
-                tracing::error!(%error, "the embedded execution client stops answering: its store failed");
+                tracing::error!(
+                    %error,
+                    "the store of the embedded execution client failed; restart the client"
+                );
                 self.failed.store(true, Ordering::SeqCst);
             }
             error.into()
         })
     }
 
-    /// Whether the store has failed: nothing is answered any more.
+    /// True when the store has failed, after which every call is refused.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::SeqCst)
     }
 
-    /// Whether a block is kept, which is after it was executed. `None` when nobody can look right now.
+    /// True when a block is stored, which happens after its execution. `None` while a write locks
+    /// the core.
     pub(super) fn has_executed(&self, block: B256) -> Option<bool> {
         let core = self.core.try_read().ok()?;
         core.header(BlockId::hash(block))
@@ -147,12 +152,12 @@ impl Node {
     }
 
     fn check(&self) -> Result<(), RpcError> {
-        match self.has_failed() {
-            true => Err(RpcError::internal(
+        if self.has_failed() {
+            return Err(RpcError::internal(
                 "the store of this execution client failed: restart it",
-            )),
-            false => Ok(()),
+            ));
         }
+        Ok(())
     }
 
     async fn public(&self, method: &str, params: Value) -> Result<Value, RpcError> {
@@ -191,19 +196,19 @@ impl Node {
     }
 }
 
-/// As Geth writes its own.
+/// Client version in Geth's format: name, version, platform, language (here the interpreter).
 pub(super) fn client_version() -> String {
-    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    let os = std::env::consts::OS;
+    let arch = std::env::consts::ARCH;
     format!("Alys/v{}/{os}-{arch}/revm", env!("CARGO_PKG_VERSION"))
 }
 
-/// The JSON of a value of ours.
 pub(super) fn to_json(value: impl Serialize) -> Result<Value, RpcError> {
     serde_json::to_value(value)
         .map_err(|error| RpcError::internal(format!("cannot encode the answer: {error}")))
 }
 
-/// A number as JSON-RPC has it: hex without leading zeros.
+/// A JSON-RPC quantity: hex without leading zeros.
 pub(super) fn quantity(number: impl std::fmt::LowerHex) -> Value {
     format!("{number:#x}").into()
 }

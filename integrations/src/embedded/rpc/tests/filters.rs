@@ -1,0 +1,96 @@
+//! Filters.
+
+use super::*;
+
+#[test]
+fn filters_report_each_change_once_and_follow_a_reorganisation() {
+    block_on_main(async {
+        let client = TestClient::new(PayloadFork::Deneb).await;
+        let (contract, _) = client.with_contract().await;
+        let blocks = client.get("eth_newBlockFilter", json!([])).await;
+        let logs = client
+            .get("eth_newFilter", json!([{ "address": contract }]))
+            .await;
+        let changes = async |id: &Value| client.get("eth_getFilterChanges", json!([id])).await;
+        assert_eq!(
+            (changes(&blocks).await, changes(&logs).await),
+            (json!([]), json!([]))
+        );
+
+        let parent = client.head().await;
+        let call = client
+            .send(3, TxKind::Call(contract), 0, Bytes::new())
+            .await;
+        let old = client.produce().await;
+        assert_eq!(changes(&blocks).await, json!([old]));
+        assert_eq!(changes(&blocks).await, json!([]));
+        let reported = changes(&logs).await;
+        assert_eq!(
+            (&reported[0]["transactionHash"], &reported[0]["removed"]),
+            (&json!(call), &json!(false))
+        );
+        assert_eq!(changes(&logs).await, json!([]));
+
+        // Another block replaces the last one.
+        let other = client
+            .build(parent.hash, client.attributes(parent.timestamp + 10))
+            .await;
+        let new = other.as_v1().block_hash;
+        assert!(
+            client
+                .engine
+                .forkchoice_updated(choice(new), None)
+                .await
+                .unwrap()
+                .is_valid()
+        );
+        assert_eq!(client.head().await.hash, new);
+        assert_eq!(changes(&blocks).await, json!([new]));
+        let reported = changes(&logs).await;
+        assert_eq!(
+            (&reported[0]["blockHash"], &reported[0]["removed"]),
+            (&json!(old), &json!(true))
+        );
+        // The call returned to the pool and entered the new block.
+        assert_eq!(
+            (&reported[1]["blockHash"], &reported[1]["removed"]),
+            (&json!(new), &json!(false))
+        );
+        assert_eq!(reported[1]["transactionHash"], json!(call));
+        assert_eq!(reported.as_array().map(Vec::len), Some(2));
+
+        let all = client
+            .get(
+                "eth_newFilter",
+                json!([{ "fromBlock": "0x0", "address": contract }]),
+            )
+            .await;
+        let found = client.get("eth_getFilterLogs", json!([all])).await;
+        assert_eq!(found[0]["blockNumber"], "0x2");
+        assert_eq!(
+            client.get("eth_uninstallFilter", json!([blocks])).await,
+            json!(true)
+        );
+        assert_eq!(
+            client.get("eth_uninstallFilter", json!([blocks])).await,
+            json!(false)
+        );
+        for method in ["eth_getFilterChanges", "eth_getFilterLogs"] {
+            assert_eq!(
+                client.refused(method, json!([blocks])).await,
+                RpcError::server("filter not found")
+            );
+        }
+        // The least recently used filter is removed.
+        for _ in 0..1000 {
+            client.get("eth_newBlockFilter", json!([])).await;
+        }
+        assert_eq!(
+            client
+                .refused("eth_getFilterChanges", json!([logs]))
+                .await
+                .message,
+            "filter not found"
+        );
+    });
+}

@@ -1,0 +1,99 @@
+//! Both ports as a whole: arbitrary parameters, errors of the start.
+
+use super::*;
+
+#[test]
+fn every_method_answers_arbitrary_parameters() {
+    let methods = "engine_exchangeCapabilities engine_forkchoiceUpdatedV1 engine_forkchoiceUpdatedV2 \
+        engine_forkchoiceUpdatedV3 engine_getPayloadV1 engine_getPayloadV2 engine_getPayloadV3 engine_newPayloadV1 \
+        engine_newPayloadV2 engine_newPayloadV3 engine_getPayloadBodiesByHashV1 engine_getPayloadBodiesByRangeV1 \
+        eth_chainId eth_blockNumber eth_getBlockByNumber eth_getBlockByHash eth_getBlockTransactionCountByHash \
+        eth_getBlockTransactionCountByNumber eth_getTransactionByHash eth_getTransactionByBlockHashAndIndex \
+        eth_getTransactionByBlockNumberAndIndex eth_getTransactionReceipt eth_getBlockReceipts eth_getBalance \
+        eth_getTransactionCount eth_getCode eth_getStorageAt eth_getProof eth_call eth_estimateGas eth_gasPrice \
+        eth_feeHistory eth_sendRawTransaction eth_getLogs eth_newFilter eth_newBlockFilter eth_getFilterChanges \
+        eth_getFilterLogs eth_uninstallFilter eth_syncing web3_sha3 net_version txpool_content txpool_contentFrom";
+    let huge = format!("0x{}", "f".repeat(64));
+    let address = SENDER.to_string();
+    let max = "0xffffffffffffffff";
+    let parameters = [
+        json!([]),
+        json!({}),
+        json!([null, null, null, null]),
+        json!([[], [], []]),
+        json!([{}, {}, {}, {}]),
+        json!([-1, 1e300, true]),
+        json!([huge, huge, huge]),
+        json!([max, max, max]),
+        json!([max, "latest", [0.0, 100.0]]),
+        json!([max, "earliest", [-1.0]]),
+        json!(["0x1", "0x1", "0x1"]),
+        json!(["0x", "0x", "0x"]),
+        json!(["", "", ""]),
+        json!([address, huge, huge]),
+        json!([address, max, max]),
+        json!([address, [huge, "0x0"], "pending"]),
+        json!([address, "pending"]),
+        json!([{ "to": address, "gas": max, "gasPrice": huge, "value": huge, "nonce": max }, "latest"]),
+        json!([{ "data": format!("0x{}", "5b".repeat(100_000)), "gas": max }, "latest"]),
+        json!([{ "from": address, "accessList": [{ "address": address, "storageKeys": [huge] }] }]),
+        json!([{ "blobVersionedHashes": [huge], "maxFeePerBlobGas": max, "to": address }]),
+        json!([{ "fromBlock": max, "toBlock": "0x0" }]),
+        json!([{ "fromBlock": "0x0", "toBlock": max, "topics": [null, [], [huge]] }]),
+        json!([{ "blockHash": huge, "fromBlock": "0x0" }]),
+        json!([{ "headBlockHash": huge, "safeBlockHash": huge, "finalizedBlockHash": huge }, {}]),
+        json!([choice(B256::ZERO), null]),
+    ];
+    block_on_main(async move {
+        let client = TestClient::new(PayloadFork::Deneb).await;
+        client.with_contract().await;
+        let auth = Some(secret());
+        let engine = HttpClient::new(ClientConfig {
+            auth,
+            ..ClientConfig::new(client.server.engine_addr())
+        });
+        for method in methods.split_whitespace() {
+            for params in &parameters {
+                match engine.call::<Value>(method, params).await {
+                    Ok(_) => {}
+                    // An internal error would be a fault of the server.
+                    Err(CallError::Rpc { error, .. }) if error.code != RpcError::INTERNAL => {}
+                    other => panic!("{method} {params}: {other:?}"),
+                }
+            }
+        }
+        assert!(!client.server.has_failed());
+        client.produce().await;
+    });
+}
+
+#[test]
+fn a_used_port_and_another_genesis_are_errors_of_the_start() {
+    block_on_main(async {
+        let client = TestClient::new(PayloadFork::Deneb).await;
+        let config = |engine_addr, store, fork| ExecutionServerConfig {
+            http_addr: None,
+            engine_addr,
+            jwt_secret: secret(),
+            genesis: genesis(fork),
+            store,
+            core: CoreConfig::default(),
+        };
+        let taken = client.server.engine_addr();
+        let error = ExecutionServer::start(config(
+            taken,
+            Arc::new(MemoryStore::new()),
+            PayloadFork::Deneb,
+        ))
+        .await;
+        let error = error.err().unwrap().to_string();
+        assert!(
+            error.starts_with(&format!("cannot listen on {taken} for engine")),
+            "{error}"
+        );
+        let error =
+            ExecutionServer::start(config(LOCAL, client.store.clone(), PayloadFork::Capella)).await;
+        let error = error.err().unwrap().to_string();
+        assert!(error.contains("database has genesis"), "{error}");
+    });
+}
