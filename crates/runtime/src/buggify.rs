@@ -1,40 +1,42 @@
-//! Places at which the simulator makes the code do what it may do but seldom does: wait, give the least, ask again, answer
-//! late.
+//! Buggify sites: places at which the simulator makes the code show permitted but rare behaviour,
+//! such as delays, short reads, repetitions and late answers.
 //!
-//! **Owns** the list of all sites. A site is named at the place where it acts: [`buggify!`](crate::buggify!) is a yes or
-//! no, [`buggify_below!`](crate::buggify_below!) a number, [`buggify_pause!`](crate::buggify_pause!) a wait. There are two
-//! levels: in each run some sites are on, drawn by name, and one that is on fires now and then. So a rare behaviour gets
-//! runs in which it is frequent, and others in which it never disturbs the rest.
+//! **Owns** the list of all sites. The code names a site where it acts:
+//! [`buggify!`](crate::buggify!) yields a bool, [`buggify_below!`](crate::buggify_below!) a number,
+//! [`buggify_pause!`](crate::buggify_pause!) a delay. There are two levels: each run enables a
+//! random subset of the sites, and an enabled site fires with its own probability. A rare behaviour
+//! is thus frequent in some runs and absent from others.
 //!
-//! **Promises** that production code is as if the sites were not there: a constant `false`, no number, nothing to wait
-//! for. In simulation they are off unless the world switches them on ([`World::set_buggify`](crate::sim)), and each draws
-//! from a stream of its own, by its name and its node, so that a new site does not move any other.
+//! **Guarantees** that production code is unaffected: a site is a constant `false`, no number, or
+//! no delay. In simulation sites are disabled unless the world enables them
+//! ([`World::set_buggify`](crate::sim)). Each draws from its own random stream, by its name and its
+//! node, so that a new site does not affect any other.
 //!
-//! **Never** breaks a documented promise: whatever fires, the node must go on. What a node need not survive is a fault
-//! of the world, and belongs into a plan.
+//! **Never** violates a documented guarantee: the node must continue whichever sites fire.
+//! Behaviour that a node need not survive is a fault, and belongs in a plan.
 //!
-//! The list is kept by hand, sorted, in this one file. A list collected by the linker would hold only what is linked into
-//! one binary, in an order that is the linker's, through code that is not ours; this one is the same everywhere, a name
-//! that is not on it does not compile, and a test of the simulator finds names that nobody uses.
+//! The sorted list is maintained by hand in this file. A list collected by the linker would depend
+//! on the binary and on the linker's order. This one is the same everywhere, an unlisted name does
+//! not compile, and a test of the simulator finds unused names.
 
-/// How often a site that is on fires unless it says otherwise, in a million.
-pub const USUAL_PPM: u32 = 250_000;
+/// Default probability that an enabled site fires, in parts per million.
+pub const DEFAULT_PPM: u32 = 250_000;
 
-/// What is known of a site besides where it is.
+/// A declared site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Declared {
-    /// Its name: crate, part, what it does.
+pub struct SiteInfo {
+    /// Name in the form crate.part.behaviour.
     pub name: &'static str,
-    /// The counter of the runs in which it is on.
+    /// Counter of the runs that enable the site.
     pub on: &'static str,
-    /// The counter of how often it fired.
+    /// Counter of its firings.
     pub fired: &'static str,
 }
 
 macro_rules! sites {
     ($($name:literal,)*) => {
         /// All sites, sorted by name.
-        pub const SITES: &[Declared] = &[$(Declared {
+        pub const SITES: &[SiteInfo] = &[$(SiteInfo {
             name: $name,
             on: concat!("site.", $name, ".on"),
             fired: concat!("site.", $name, ".fired"),
@@ -148,7 +150,7 @@ sites! {
     "storage.redb.two_phase_commit",
 }
 
-/// A site: its place in [`SITES`].
+/// A site, by its index in [`SITES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Site(usize);
 
@@ -156,7 +158,8 @@ impl Site {
     /// The site with this name.
     ///
     /// # Panics
-    /// When there is none; the macros ask at compile time, so that it is an error of the compiler.
+    /// When it is not declared. The macros evaluate it at compile time, so an unknown name is a
+    /// compile error.
     pub const fn named(name: &str) -> Self {
         let mut at = 0;
         while at < SITES.len() {
@@ -168,20 +171,20 @@ impl Site {
         panic!("no such site: add its name to the list in crates/runtime/src/buggify.rs");
     }
 
-    /// Its place in [`SITES`].
+    /// The index in [`SITES`].
     pub const fn index(self) -> usize {
         self.0
     }
 
-    /// What is known of it.
-    pub const fn declared(self) -> &'static Declared {
+    pub const fn info(self) -> &'static SiteInfo {
         &SITES[self.0]
     }
 }
 
-/// Equality of texts that can be decided at compile time.
+/// Equality of strings in a const context.
 const fn is_same(a: &str, b: &str) -> bool {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let a = a.as_bytes();
+    let b = b.as_bytes();
     if a.len() != b.len() {
         return false;
     }
@@ -195,25 +198,27 @@ const fn is_same(a: &str, b: &str) -> bool {
     true
 }
 
-/// Whether the site fires now. For the macros.
+/// True when the site fires. For the macros.
 #[cfg(madsim)]
 pub fn fires(site: Site, ppm: u32) -> bool {
     crate::sim::buggify_fires(site, ppm, 0).is_some()
 }
 
-/// A number below `bound`, if the site fires now. For the macros.
+/// A number below `bound` when the site fires. For the macros.
 #[cfg(madsim)]
 pub fn below(site: Site, ppm: u32, bound: u64) -> Option<u64> {
     crate::sim::buggify_fires(site, ppm, bound)
 }
 
-/// Whether the site named fires now: always `false` in production, where the branch behind it is removed.
+/// True when the named site fires. Always `false` in production, where the compiler removes the
+/// branch.
 ///
-/// `buggify!("site")` fires in a quarter of the cases in which it is on, `buggify!("site", ppm)` in so many of a million.
+/// An enabled `buggify!("site")` fires with [`DEFAULT_PPM`](crate::buggify::DEFAULT_PPM),
+/// `buggify!("site", ppm)` with `ppm` parts per million.
 #[macro_export]
 macro_rules! buggify {
     ($name:literal) => {
-        $crate::buggify!($name, $crate::buggify::USUAL_PPM)
+        $crate::buggify!($name, $crate::buggify::DEFAULT_PPM)
     };
     ($name:literal, $ppm:expr) => {{
         const SITE: $crate::buggify::Site = $crate::buggify::Site::named($name);
@@ -228,7 +233,7 @@ macro_rules! buggify {
     }};
 }
 
-/// A number below a bound, if the site named fires now: always `None` in production.
+/// A number below a bound when the named site fires. Always `None` in production.
 ///
 /// `buggify_below!("site", ppm, bound)`.
 #[macro_export]
@@ -246,8 +251,8 @@ macro_rules! buggify_below {
     }};
 }
 
-/// Waits for some milliseconds, from one to the bound, if the site named fires now: nothing in production, not even a
-/// place in the future for the wait.
+/// Sleeps for 1 to `most_ms` milliseconds when the named site fires. Expands to nothing in
+/// production, so that it does not enlarge the future.
 ///
 /// `buggify_pause!("site", ppm, most_ms)`.
 #[macro_export]
@@ -260,7 +265,8 @@ macro_rules! buggify_pause {
     };
 }
 
-/// Lets others run once, if the site named fires now: nothing in production, not even a place in the future for the wait.
+/// Yields once when the named site fires. Expands to nothing in production, so that it does not
+/// enlarge the future.
 ///
 /// `buggify_yield!("site", ppm)`.
 #[macro_export]
@@ -278,11 +284,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_sorted_and_each_is_found_at_its_place() {
+    fn names_are_sorted_and_found_at_their_index() {
         assert!(SITES.windows(2).all(|pair| pair[0].name < pair[1].name));
         for (at, site) in SITES.iter().enumerate() {
             assert_eq!(Site::named(site.name).index(), at);
-            assert_eq!(Site(at).declared(), site);
+            assert_eq!(Site(at).info(), site);
             assert_eq!(
                 (site.on, site.fired),
                 (
@@ -294,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_of_a_world_no_site_fires() {
+    fn no_site_fires_outside_of_a_simulation() {
         assert!(!crate::buggify!("runtime.net.short_read", 1_000_000));
         assert_eq!(
             crate::buggify_below!("runtime.net.short_read", 1_000_000, 7),

@@ -1,9 +1,9 @@
-//! The wall clock: the only source of time that means something outside of the process.
+//! The wall clock, the only time that is comparable between processes.
 //!
-//! In simulation each node has its own, with an offset, a drift and steps, all set by the world. It may go
-//! backwards, in production too (NTP), so nothing may assume that it does not.
+//! In simulation each node has its own, with an offset, a drift and steps that the world sets. It
+//! may go backwards, in production too (NTP).
 
-/// Milliseconds since the Unix epoch on this node's clock; zero if the clock stands before the epoch.
+/// Milliseconds since the Unix epoch on this node's clock; zero before the epoch.
 #[cfg(not(madsim))]
 pub fn wall_ms() -> u64 {
     std::time::SystemTime::now()
@@ -13,7 +13,7 @@ pub fn wall_ms() -> u64 {
         })
 }
 
-/// Milliseconds since the Unix epoch on this node's clock; zero if the clock stands before the epoch.
+/// Milliseconds since the Unix epoch on this node's clock; zero before the epoch.
 #[cfg(madsim)]
 pub fn wall_ms() -> u64 {
     crate::sim::wall_ms_of_this_node()

@@ -1,4 +1,4 @@
-//! The asynchronous byte stream traits of [`Stream`](crate::net::Stream), and their helpers.
+//! The asynchronous traits of [`Stream`](crate::net::Stream), with their helpers.
 
 pub use tokio::io::{
     AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter,

@@ -1,9 +1,9 @@
-//! The seam: everything of the operating system that Alys uses, and nothing else.
+//! The seam: the only access of Alys to the operating system.
 //!
-//! **Owns** tasks, timers, the two clocks, randomness, TCP streams, files and the shutdown signal. Every other
-//! crate reaches them through here. There are two halves behind one interface, chosen at compile time: the real
-//! one on tokio and the operating system, and, under `--cfg madsim`, a simulated one where one thread, one seed
-//! and a virtual clock decide everything.
+//! **Owns** tasks, timers, the two clocks, randomness, TCP streams, files and the shutdown signal.
+//! Two implementations share one interface and are selected at compile time: a real one on tokio
+//! and the operating system, and, under `--cfg madsim`, a simulated one in which one thread, one
+//! seed and a virtual clock determine everything.
 //!
 //! | module | in production | in simulation |
 //! |---|---|---|
@@ -13,24 +13,26 @@
 //! | [`rand`] | the operating system's generator | the seed |
 //! | [`net`] | TCP | directed links with latency, loss, bandwidth, partitions |
 //! | [`disk`] | files | sectors that an unsynced write can lose, failing and slow syncs |
-//! | [`mod@buggify`] | nothing | what the code may do and seldom does |
-//! | [`trace`] | nothing | a rolling hash of all that happened |
-//! | [`signal`] | SIGINT and SIGTERM | what the world sends |
-//! | [`mutant`] | nothing | a planted bug, switched on for one run |
+//! | [`mod@buggify`] | no effect | permitted but rare behaviour |
+//! | [`trace`] | no effect | a rolling hash of all events |
+//! | [`signal`] | SIGINT and SIGTERM | stop requests of the world |
+//! | [`mutant`] | no effect | a planted bug, active for one run |
 //!
 //! **Promises**
-//! - The same source runs on both halves; `tests/conformance.rs` is one suite run on both.
-//! - In simulation, the same seed gives the same run, to the byte; faults draw from a random stream of their own.
-//! - Bytes of a stream arrive in order, once, or the stream ends. A write returns before its bytes arrive.
-//! - What [`disk::File::sync`] confirmed survives a power loss; so do names after [`disk::Dir::write_atomic`].
-//!   What was not synced may be lost wholly or in part.
-//! - Polling a timer again costs nothing, and an idle stream costs no event.
+//! - The same source runs on both implementations; `tests/conformance.rs` is one suite for both.
+//! - In simulation the same seed gives the same run, byte for byte. Faults draw from separate
+//!   random streams.
+//! - Bytes of a stream arrive once and in order, or the stream ends. A write returns before its
+//!   bytes arrive.
+//! - Data confirmed by [`disk::File::sync`] survives a power loss, and so do names after
+//!   [`disk::Dir::write_atomic`]. Unsynced data may be lost completely or in part.
+//! - Repeated polls of a timer cost nothing, and an idle stream causes no event.
 //!
-//! **Never** reads a clock, a random number, a file or a socket behind the caller's back; never starts a thread
-//! in simulation; never retries.
+//! **Never** reads a clock, a random number, a file or a socket unless called to; never starts a
+//! thread in simulation; never retries.
 //!
-//! Time has two kinds. [`time::Instant`] only measures how long something took and orders timers. What a block
-//! or a vote says about time comes from [`clock::wall_ms`], which may jump and differs from node to node.
+//! There are two kinds of time. [`time::Instant`] measures durations and orders timers. Times in
+//! blocks and votes come from [`clock::wall_ms`], which may jump and differs between nodes.
 
 pub mod buggify;
 pub mod clock;
@@ -51,7 +53,7 @@ pub mod sim;
 pub use task::{JoinError, JoinHandle, block_on_main, blocking, par_map, spawn, yield_now};
 pub use tokio::{join, select, try_join};
 
-/// True in the simulator. For parts that cannot run there and have to say so (sled starts threads).
+/// True in the simulator. For components that cannot run there, such as sled, which starts threads.
 pub const fn is_simulated() -> bool {
     cfg!(madsim)
 }

@@ -1,7 +1,7 @@
-//! Planted bugs of the crates that know nothing of the chain, by name. The list of all of them, with what is broken and
-//! what must find it, is `alys_types::mutant`.
+//! The switch of planted bugs, by name. The simulator owns the list of bugs, with the invariant
+//! that must find each.
 //!
-//! In production [`active`] is a constant `false` and the compiler removes the sites.
+//! In production [`active`] is a constant `false`, and the compiler removes the sites.
 
 #[cfg(madsim)]
 mod switch {
@@ -14,7 +14,7 @@ mod switch {
         static REACHED: RefCell<Option<Arc<AtomicU64>>> = const { RefCell::new(None) };
     }
 
-    /// True when the bug of this name is switched on in this thread.
+    /// True when the bug of this name is active in this thread. Counts the call if so.
     pub fn active(name: &str) -> bool {
         let is_active = ACTIVE.get().is_some_and(|active| active == name);
         if is_active {
@@ -27,7 +27,8 @@ mod switch {
         is_active
     }
 
-    /// Switches one bug on for this thread, and has `reached` count how often a site of it is come by; or all off.
+    /// Activates one bug for this thread, with a counter of the calls that reach its sites; `None`
+    /// deactivates all.
     pub fn activate(bug: Option<(&'static str, Arc<AtomicU64>)>) {
         ACTIVE.set(bug.as_ref().map(|(name, _)| *name));
         REACHED.set(bug.map(|(_, reached)| reached));
@@ -36,7 +37,7 @@ mod switch {
 
 #[cfg(not(madsim))]
 mod switch {
-    /// Always false: there are no planted bugs outside of simulations.
+    /// Always false outside of simulations.
     #[inline]
     pub const fn active(_: &str) -> bool {
         false

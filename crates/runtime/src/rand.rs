@@ -1,18 +1,20 @@
 //! Randomness: from the operating system in production, from the seed in simulation.
 //!
-//! Fit for keys in production. In simulation it is the run's own generator, so nothing there is secret.
+//! Suitable for keys in production. In simulation it is the run's generator, so its output is not
+//! secret.
 
 /// Fills `bytes` with random bytes.
 ///
 /// # Panics
-/// When the operating system has no randomness to give; nothing that needs it can go on safely.
+/// When the operating system provides no randomness, because no caller can continue safely without
+/// it.
 pub fn fill(bytes: &mut [u8]) {
     #[cfg(not(madsim))]
     {
         use ::rand::TryRngCore;
         ::rand::rngs::OsRng
             .try_fill_bytes(bytes)
-            .expect("the operating system's random generator answers once the machine has booted");
+            .expect("the operating system provides randomness once the machine has booted");
     }
     #[cfg(madsim)]
     {
@@ -33,7 +35,8 @@ pub fn below(bound: u64) -> u64 {
     if bound == 0 {
         return 0;
     }
-    // Draws from the incomplete last multiple of `bound` would favour small results: they are drawn again.
+    // A draw from the incomplete last multiple of `bound` would favour small results and is
+    // repeated.
     let limit = u64::MAX - u64::MAX % bound;
     loop {
         let drawn = u64();
@@ -43,7 +46,7 @@ pub fn below(bound: u64) -> u64 {
     }
 }
 
-/// A number from 0 to 1, for jitter: in steps of a millionth or so.
+/// A number in `0..1` for jitter, in steps of 2^-20.
 pub fn chance() -> f64 {
     const STEPS: u32 = 1 << 20;
     let drawn = u32::try_from(below(u64::from(STEPS))).unwrap_or(0);

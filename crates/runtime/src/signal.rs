@@ -1,16 +1,16 @@
-//! The wish of the operator that the process ends.
+//! Shutdown signals.
 
-/// What asked the process to end.
+/// The signal that requests the shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {
-    /// SIGINT: a person pressed ctrl-c. In simulation, the world's graceful stop.
+    /// SIGINT, sent by ctrl-c. In simulation, the world's graceful stop.
     Interrupt,
-    /// SIGTERM: a service manager stops the process.
+    /// SIGTERM, sent by a service manager.
     Terminate,
 }
 
-/// Waits until the process is asked to end. Signals that come before the first call keep their default effect,
-/// which is to end the process at once; call it early and keep it in a loop's `select!`.
+/// Waits for a shutdown signal. A signal before the first call has its default effect and ends the
+/// process at once, so call this early and keep the future in the loop's `select!`.
 #[cfg(not(madsim))]
 pub async fn shutdown() -> Shutdown {
     use tokio::signal::unix::{SignalKind, signal};
@@ -20,11 +20,9 @@ pub async fn shutdown() -> Shutdown {
             .map_err(|error| tracing::warn!(%error, ?kind, "cannot listen for signal"))
             .ok()
     };
-    let (interrupt, terminate) = (
-        listen(SignalKind::interrupt()),
-        listen(SignalKind::terminate()),
-    );
-    // A signal that cannot be listened for keeps its default effect, so waiting forever here is right.
+    let interrupt = listen(SignalKind::interrupt());
+    let terminate = listen(SignalKind::terminate());
+    // A signal without a listener keeps its default effect, so its future never completes.
     let received = |signal: Option<tokio::signal::unix::Signal>| async move {
         if let Some(mut signal) = signal
             && signal.recv().await.is_some()
@@ -39,7 +37,7 @@ pub async fn shutdown() -> Shutdown {
     }
 }
 
-/// Waits until the process is asked to end. Without anybody waiting here, the world's graceful stop is a kill.
+/// Waits for the world's graceful stop, which kills a process that does not wait here.
 #[cfg(madsim)]
 pub async fn shutdown() -> Shutdown {
     crate::sim::shutdown().await

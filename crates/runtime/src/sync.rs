@@ -1,4 +1,4 @@
-//! Channels and locks. They hold no timer and no thread, so both halves use the very same ones.
+//! Channels and locks. They use neither timers nor threads, so both implementations share them.
 
 pub use tokio::sync::{
     Mutex, MutexGuard, Notify, OwnedSemaphorePermit, RwLock, Semaphore, SemaphorePermit,

@@ -7,11 +7,13 @@ use std::task::{Context, Poll};
 
 pub use tokio::task::yield_now;
 
-/// Starts a task. It runs until it ends, is aborted, or its process ends; dropping the handle lets it run on.
+/// Starts a task. It runs until it completes, is aborted, or its process ends; dropping the handle
+/// detaches it.
 ///
-/// `name` is the kind of task, for errors and for looking at a running process.
+/// `name` is the kind of task, for errors and for debugging.
 ///
-/// In simulation a panic inside a task ends the whole run, so whoever supervises must catch it inside the task.
+/// In simulation a panic in a task ends the whole run, so a supervisor must catch panics inside the
+/// task.
 #[track_caller]
 pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<F::Output>
 where
@@ -30,21 +32,21 @@ where
         };
         madsim::task::Builder::new()
             .name(name)
-            .spawn(crate::sim::Scoped::new(crate::sim::here(), future))
+            .spawn(crate::sim::ProcessFuture::new(crate::sim::here(), future))
     };
     JoinHandle { name, inner }
 }
 
-/// Why a task gave no result.
+/// A task without a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
-    /// It was aborted, or its process ended.
+    /// The task was aborted, or its process ended.
     #[error("task {name} was aborted")]
     Aborted {
         /// The name given at [`spawn`].
         name: &'static str,
     },
-    /// It panicked. Production only: in simulation a panic ends the run.
+    /// The task panicked. Only in production, because in simulation a panic ends the run.
     #[error("task {name} panicked")]
     Panicked {
         /// The name given at [`spawn`].
@@ -52,7 +54,7 @@ pub enum JoinError {
     },
 }
 
-/// The right to wait for a task and to abort it.
+/// A handle for awaiting and aborting a task.
 pub struct JoinHandle<T> {
     name: &'static str,
     inner: tokio::task::JoinHandle<T>,
@@ -64,12 +66,12 @@ impl<T> JoinHandle<T> {
         Self { name, inner }
     }
 
-    /// Asks the task to end at its next await. Its destructors run. Nothing happens to a task that has ended.
+    /// Cancels the task at its next await; its destructors run. No effect on a task that has ended.
     pub fn abort(&self) {
         self.inner.abort();
     }
 
-    /// Whether the task has ended, in whatever way.
+    /// True when the task has completed, panicked or was aborted.
     pub fn is_finished(&self) -> bool {
         self.inner.is_finished()
     }
@@ -85,12 +87,13 @@ impl<T> Future for JoinHandle<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let name = self.name;
-        Pin::new(&mut self.inner)
-            .poll(cx)
-            .map_err(|error| match error.is_panic() {
-                true => JoinError::Panicked { name },
-                false => JoinError::Aborted { name },
-            })
+        Pin::new(&mut self.inner).poll(cx).map_err(|error| {
+            if error.is_panic() {
+                JoinError::Panicked { name }
+            } else {
+                JoinError::Aborted { name }
+            }
+        })
     }
 }
 
@@ -102,15 +105,15 @@ impl<T> fmt::Debug for JoinHandle<T> {
     }
 }
 
-/// Runs `work`, which computes or waits for the disk for more than a moment, without holding up other tasks:
-/// on a multi-threaded runtime they move to another thread meanwhile. In simulation it just runs.
+/// Runs `work`, which computes or blocks on the disk, without blocking other tasks: a
+/// multi-threaded runtime moves them to another thread. In simulation `work` is simply called.
 pub fn blocking<T>(work: impl FnOnce() -> T) -> T {
     #[cfg(not(madsim))]
     {
         use tokio::runtime::{Handle, RuntimeFlavor};
-        let elsewhere =
+        let is_multi_thread =
             Handle::try_current().is_ok_and(|h| h.runtime_flavor() == RuntimeFlavor::MultiThread);
-        if elsewhere {
+        if is_multi_thread {
             tokio::task::block_in_place(work)
         } else {
             work()
@@ -120,7 +123,7 @@ pub fn blocking<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Maps `items`, keeping their order: on all cores in production, one after the other in simulation.
+/// Maps `items` in order of their results: on all cores in production, sequentially in simulation.
 pub fn par_map<T: Send, R: Send>(
     items: impl IntoIterator<Item = T>,
     map: impl Fn(T) -> R + Sync + Send,
@@ -134,7 +137,7 @@ pub fn par_map<T: Send, R: Send>(
     #[cfg(madsim)]
     {
         let mut items: Vec<T> = items.into_iter().collect();
-        // In which order they are worked on is nobody's business, so the last may be first.
+        // The order of execution is unspecified, so it may be reversed.
         let is_backwards = crate::buggify!("runtime.task.par_map_backwards");
         if is_backwards {
             items.reverse();
@@ -147,13 +150,14 @@ pub fn par_map<T: Send, R: Send>(
     }
 }
 
-/// Runs `future` on a new multi-threaded runtime until it ends: the `main` of a binary, or a test.
-/// Other tasks are dropped then.
+/// Runs `future` on a new multi-threaded runtime until it completes, and then drops all other
+/// tasks. For the `main` of a binary and for tests.
 ///
-/// In simulation it is a run of one node with the seed in `ALYS_SEED`, or 1.
+/// In simulation this is a run of one node with the seed in `ALYS_SEED`, or 1.
 ///
 /// # Panics
-/// When called inside a runtime, when the operating system refuses threads, or when `future` panics.
+/// When called inside a runtime, when the operating system refuses threads, or when `future`
+/// panics.
 pub fn block_on_main<F>(future: F) -> F::Output
 where
     F: Future + Send + 'static,
@@ -164,7 +168,7 @@ where
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
-            .expect("a process that cannot start threads cannot run at all")
+            .expect("the operating system allows threads")
             .block_on(future)
     }
     #[cfg(madsim)]

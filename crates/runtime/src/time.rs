@@ -1,7 +1,7 @@
 //! Durations, timers and timeouts on the monotonic clock.
 //!
-//! Timers end late rather than early, and never sooner than a millisecond. In simulation computing takes no
-//! time: a cost that matters must be slept.
+//! Timers never fire early, and take a millisecond at least. In simulation computing takes no time,
+//! so a relevant cost must be slept.
 
 use std::fmt;
 use std::future::Future;
@@ -10,35 +10,36 @@ use std::task::{Context, Poll, Waker};
 
 pub use std::time::{Duration, Instant};
 
-/// A future beyond every deadline that a node can have: about thirty years.
+/// About thirty years, beyond every deadline of a node.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-/// How late a timer may be in simulation when its site fires, in milliseconds.
+/// Largest delay of a timer in simulation when its site fires, in milliseconds.
 #[cfg(madsim)]
 const LATE_MS: u64 = 30;
 
-/// The present on the monotonic clock. It means nothing outside of this process; for that see [`crate::clock`].
+/// The current time of the monotonic clock. Comparable within this process only, unlike
+/// [`crate::clock`].
 pub fn now() -> Instant {
     Instant::now()
 }
 
-/// Ends `duration` from now.
+/// A timer that fires `duration` from now.
 pub fn sleep(duration: Duration) -> Sleep {
     Sleep::new(now() + duration.min(FAR))
 }
 
-/// Ends at `deadline`, at once if that is past.
+/// A timer that fires at `deadline`, or at once if that has passed.
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep::new(deadline)
 }
 
-/// A timer, see [`sleep`]. Polling it again costs nothing, so it may stand in a loop's `select!`, and
-/// [`reset`](Sleep::reset) makes it usable again.
+/// A timer, see [`sleep`]. Repeated polls cost nothing, so it can be used in a loop's `select!`,
+/// and [`reset`](Sleep::reset) reuses it.
 pub struct Sleep {
     inner: Pin<Box<tokio::time::Sleep>>,
     deadline: Instant,
-    /// Whom the timer below wakes. madsim's timer takes a new heap entry at each poll, and none of them can be
-    /// taken back, so it is polled again only for another waker.
+    /// The waker of the inner timer. Each poll of madsim's timer adds a heap entry that cannot be
+    /// removed, so it is polled again only for another waker.
     armed: Option<Waker>,
 }
 
@@ -53,17 +54,16 @@ impl Sleep {
         }
     }
 
-    /// When it ends.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Whether that moment has come.
     pub fn is_elapsed(&self) -> bool {
         now() >= self.deadline
     }
 
-    /// Makes it end at `deadline` instead. Whoever waits must poll again to be woken at the new time.
+    /// Moves the timer to `deadline`. A waiting task must poll it again to be woken at the new
+    /// time.
     pub fn reset(&mut self, deadline: Instant) {
         *self = Self::new(deadline);
     }
@@ -104,11 +104,11 @@ impl fmt::Debug for Sleep {
     }
 }
 
-/// The time allowed for something passed before it ended.
+/// The time limit passed before the future completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not finished after {} ms", after.as_millis())]
 pub struct Elapsed {
-    /// The time that was allowed.
+    /// The time limit.
     pub after: Duration,
 }
 
@@ -118,7 +118,8 @@ impl From<Elapsed> for std::io::Error {
     }
 }
 
-/// Lets `future` run for `duration` at most, then drops it. A future that is ready at the deadline wins.
+/// Runs `future` for at most `duration`, then drops it. A future that is ready at the deadline
+/// completes.
 pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Output, Elapsed> {
     let mut future = pin!(future);
     let mut deadline = sleep(duration);
@@ -133,8 +134,8 @@ pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Outp
     .await
 }
 
-/// Ticks at a fixed period, the first time one period from now. Ticks that nobody waited for are skipped, not
-/// made up for: after a pause there is one tick at once and then the next on the old grid.
+/// Ticks with a fixed period, for the first time one period from now. Missed ticks are skipped:
+/// after a pause one tick is immediate, and the next follows the original schedule.
 pub fn interval(period: Duration) -> Interval {
     let period = period.max(Duration::from_millis(1));
     Interval {
@@ -151,12 +152,12 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Waits for the next tick. Dropping the wait loses no tick.
+    /// Waits for the next tick. Cancelling the call loses no tick.
     pub async fn tick(&mut self) {
         std::future::poll_fn(|cx| self.poll_tick(cx)).await;
     }
 
-    /// As [`tick`](Self::tick).
+    /// Polls [`tick`](Self::tick).
     pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if Pin::new(&mut self.sleep).poll(cx).is_pending() {
             return Poll::Pending;

@@ -1,9 +1,10 @@
-//! The run's rolling hash: two runs of one seed must agree on it. And marks of what a run came through.
+//! The rolling hash of a run, on which two runs of one seed must agree, and coverage marks.
 
-/// Notes that something happened. In simulation `kind` and `payload` are folded into the trace hash together
-/// with the simulated time and the node; in production this is nothing.
+/// Records an event. In simulation `kind` and `payload` are folded into the trace hash with the
+/// simulated time and the node; in production this has no effect.
 ///
-/// Events must not depend on addresses, process-wide counters or anything else that differs between processes.
+/// Events must not depend on memory addresses, process-wide counters or other values that differ
+/// between processes.
 #[inline]
 pub fn event(kind: &'static str, payload: &[u8]) {
     #[cfg(madsim)]
@@ -12,9 +13,11 @@ pub fn event(kind: &'static str, payload: &[u8]) {
     let _ = (kind, payload);
 }
 
-/// Counts that a state worth reaching was reached, by its name, which begins with `state.`: nothing in production.
+/// Counts that a state of interest was reached. Names begin with `state.`; in production this has
+/// no effect.
 ///
-/// It is no part of the trace. The names are listed in the simulator's coverage, and a test compares both.
+/// Marks are not part of the trace. The simulator's coverage lists their names, and a test compares
+/// both.
 #[inline]
 pub fn reached(state: &'static str) {
     #[cfg(madsim)]

@@ -1,7 +1,7 @@
-//! What the seam promises, checked by the same code on both halves.
+//! The guarantees of the seam, checked by the same code on both implementations.
 //!
-//! In simulation each check runs on many seeds, with two machines and a link that delays, tears and reorders as
-//! much as it may; in production it runs once, over the loopback interface and a temporary directory.
+//! In simulation each check runs on many seeds, with two machines and a slow, lossy link between
+//! them; in production it runs once, over the loopback interface and a temporary directory.
 
 use std::future::Future;
 use std::io::ErrorKind;
@@ -20,7 +20,7 @@ use alys_runtime::{clock, disk, rand, spawn, time};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Runs a check on the half that this was compiled for.
+/// Runs a check on the compiled implementation.
 fn check<F>(check: impl Fn() -> F + Send + Sync + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -42,7 +42,7 @@ where
     }
 }
 
-/// Runs a server and a client that are connected, on machines of their own where there is more than one.
+/// Runs a server and a client, in simulation on machines of their own.
 fn check_streams<S, C>(
     server: impl Fn(Listener) -> S + Send + Sync + 'static,
     client: impl Fn(SocketAddr) -> C + Send + Sync + 'static,
@@ -91,7 +91,7 @@ mod simulated {
     use super::*;
     use alys_runtime::sim::{Link, NodeId, Options, World};
 
-    /// Two machines and a nasty link between them that still loses no connection.
+    /// Two machines with a bad link that breaks no connection.
     pub fn run<F>(seed: u64, drive: impl FnOnce(World, NodeId, NodeId) -> F + Send + 'static)
     where
         F: Future<Output = ()> + 'static,
@@ -114,7 +114,7 @@ mod simulated {
     }
 }
 
-/// A directory that is empty at the start and gone at the end.
+/// An empty directory that is removed at the end.
 struct Scratch {
     dir: Dir,
     #[cfg(not(madsim))]
@@ -134,7 +134,7 @@ fn scratch() -> Scratch {
     }
 }
 
-/// Bytes that show when any of them is missing, doubled or out of place.
+/// Bytes that reveal missing, duplicate or reordered ones.
 fn pattern(len: usize) -> Vec<u8> {
     (0..len as u64)
         .map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
@@ -181,8 +181,8 @@ fn a_stream_keeps_order_and_echoes() {
 }
 
 #[test]
-fn a_writer_waits_for_a_reader_that_does_not_read() {
-    // More than the system's buffers, or the widest simulated window.
+fn a_writer_blocks_while_the_reader_does_not_read() {
+    // Exceeds the system's buffers and the largest simulated window.
     const LEN: usize = if cfg!(madsim) { 2 << 20 } else { 32 << 20 };
     check_streams(
         |listener| async move {
@@ -210,7 +210,7 @@ fn a_writer_waits_for_a_reader_that_does_not_read() {
 }
 
 #[test]
-fn an_end_in_one_direction_leaves_the_other_open() {
+fn a_shutdown_of_one_direction_leaves_the_other_open() {
     check_streams(
         |listener| async move {
             let (mut stream, _) = listener.accept().await.expect("a connection");
@@ -244,7 +244,7 @@ fn an_end_in_one_direction_leaves_the_other_open() {
 }
 
 #[test]
-fn dropping_a_stream_still_delivers_what_was_written() {
+fn a_dropped_stream_delivers_written_bytes() {
     check_streams(
         |listener| async move {
             let (mut stream, _) = listener.accept().await.expect("a connection");
@@ -263,7 +263,7 @@ fn dropping_a_stream_still_delivers_what_was_written() {
 }
 
 #[test]
-fn writing_to_somebody_who_has_gone_fails_in_the_end() {
+fn writing_to_a_closed_peer_fails_eventually() {
     check_streams(
         |listener| async move {
             let (stream, _) = listener.accept().await.expect("a connection");
@@ -297,7 +297,7 @@ fn unread_input_resets_the_connection_when_it_is_dropped() {
             let (mut stream, _) = listener.accept().await.expect("a connection");
             let mut first = [0];
             stream.read_exact(&mut first).await.expect("readable");
-            // By now the rest has arrived as well.
+            // The remaining bytes have arrived by now.
             time::sleep(3_000 * MS).await;
         },
         |addr| async move {
@@ -311,13 +311,13 @@ fn unread_input_resets_the_connection_when_it_is_dropped() {
 }
 
 #[test]
-fn connecting_to_a_port_where_nobody_listens_is_refused() {
+fn connecting_to_a_port_without_a_listener_is_refused() {
     check_streams(
         |listener| async move { drop(listener) },
         |addr| async move {
-            // The server may still be about to close; then the connection ends without a byte.
+            // A server that is still closing may accept the connection and end it without a byte.
             time::sleep(1_000 * MS).await;
-            let error = Stream::connect(addr).await.expect_err("nobody is there");
+            let error = Stream::connect(addr).await.expect_err("no listener");
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         },
     );
@@ -362,7 +362,7 @@ fn many_connections_are_all_served() {
 }
 
 #[test]
-fn a_port_is_taken_by_one_listener_and_free_after_it() {
+fn a_port_belongs_to_one_listener_until_it_is_dropped() {
     check(|| async {
         let first = Listener::bind(([127, 0, 0, 1], 0).into())
             .await
@@ -381,7 +381,7 @@ fn a_port_is_taken_by_one_listener_and_free_after_it() {
 }
 
 #[test]
-fn timers_end_in_order_and_not_early() {
+fn timers_fire_in_order_and_never_early() {
     check(|| async {
         let started = time::now();
         let order = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -404,7 +404,7 @@ fn timers_end_in_order_and_not_early() {
 }
 
 #[test]
-fn a_timer_can_be_reset_and_polled_in_vain() {
+fn a_timer_can_be_reset_and_polled_repeatedly() {
     check(|| async {
         let started = time::now();
         let mut sleep = time::sleep(Duration::from_secs(3600));
@@ -426,7 +426,7 @@ fn a_timer_can_be_reset_and_polled_in_vain() {
 }
 
 #[test]
-fn a_timeout_ends_what_takes_too_long_and_nothing_else() {
+fn a_timeout_ends_only_futures_that_take_too_long() {
     check(|| async {
         let started = time::now();
         let elapsed = time::timeout(50 * MS, std::future::pending::<()>())
@@ -440,7 +440,7 @@ fn a_timeout_ends_what_takes_too_long_and_nothing_else() {
 }
 
 #[test]
-fn an_interval_keeps_its_grid_and_skips_what_was_missed() {
+fn an_interval_keeps_its_schedule_and_skips_missed_ticks() {
     check(|| async {
         let started = time::now();
         let mut interval = time::interval(20 * MS);
@@ -469,7 +469,7 @@ impl Drop for CountsDrop {
 }
 
 #[test]
-fn an_aborted_task_ends_with_its_destructors_and_says_so() {
+fn an_aborted_task_runs_its_destructors_and_reports_the_abort() {
     check(|| async {
         let drops = Arc::new(AtomicU32::new(0));
         let guard = CountsDrop(drops.clone());
@@ -487,7 +487,7 @@ fn an_aborted_task_ends_with_its_destructors_and_says_so() {
 }
 
 #[test]
-fn a_task_goes_on_when_its_handle_is_dropped() {
+fn a_task_continues_when_its_handle_is_dropped() {
     check(|| async {
         let (done, is_done) = oneshot::channel();
         drop(spawn("free", async move {
@@ -501,7 +501,7 @@ fn a_task_goes_on_when_its_handle_is_dropped() {
 }
 
 #[test]
-fn work_elsewhere_gives_its_results_in_order() {
+fn blocking_and_parallel_work_return_results_in_order() {
     check(|| async {
         assert_eq!(alys_runtime::blocking(|| 3), 3);
         let squares = alys_runtime::par_map(0..1000u64, |n| n * n);
@@ -509,7 +509,7 @@ fn work_elsewhere_gives_its_results_in_order() {
     });
 }
 
-/// Counts how often it is polled.
+/// Counts its polls.
 struct Counted<F>(F, Arc<AtomicU32>);
 
 impl<F: Future + Unpin> Future for Counted<F> {
@@ -522,7 +522,7 @@ impl<F: Future + Unpin> Future for Counted<F> {
 }
 
 #[test]
-fn polling_a_timer_again_leaves_no_further_wake_ups_behind() {
+fn repeated_polls_of_a_timer_cause_no_further_wake_ups() {
     check(|| async {
         let polls = Arc::new(AtomicU32::new(0));
         let is_over = Arc::new(AtomicBool::new(false));
@@ -560,7 +560,7 @@ fn polling_a_timer_again_leaves_no_further_wake_ups_behind() {
 }
 
 #[test]
-fn randomness_fills_differs_and_stays_in_bounds() {
+fn random_bytes_differ_and_random_numbers_stay_in_bounds() {
     check(|| async {
         let mut bytes = [0; 100];
         rand::fill(&mut bytes);
@@ -576,7 +576,7 @@ fn randomness_fills_differs_and_stays_in_bounds() {
 }
 
 #[test]
-fn the_wall_clock_goes_with_the_monotonic_one() {
+fn the_wall_clock_advances_with_the_monotonic_one() {
     check(|| async {
         let (wall, start) = (clock::wall_ms(), time::now());
         assert!(wall > 1_600_000_000_000, "{wall} is after 2020");
@@ -590,7 +590,7 @@ fn the_wall_clock_goes_with_the_monotonic_one() {
 }
 
 #[test]
-fn files_read_what_was_written() {
+fn files_read_back_as_written() {
     check(|| async {
         let scratch = scratch();
         let file = scratch.dir.file("data").expect("opened");
@@ -621,7 +621,7 @@ fn files_read_what_was_written() {
 }
 
 #[test]
-fn directories_know_their_names() {
+fn directories_list_their_names() {
     check(|| async {
         let Scratch { dir, .. } = &scratch();
         assert_eq!(dir.list().expect("listed"), Vec::<String>::new());
@@ -657,7 +657,7 @@ fn directories_know_their_names() {
 }
 
 #[test]
-fn a_directory_is_locked_by_one() {
+fn a_directory_has_one_lock() {
     check(|| async {
         let Scratch { dir, .. } = &scratch();
         let lock = dir.lock().expect("locked");
@@ -671,7 +671,7 @@ fn a_directory_is_locked_by_one() {
 
 #[cfg(not(madsim))]
 #[test]
-fn secrets_are_readable_by_their_owner_only() {
+fn private_files_are_readable_by_their_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let Scratch { dir, .. } = &scratch();
     dir.write_atomic_private("key", b"secret").expect("written");
@@ -682,10 +682,10 @@ fn secrets_are_readable_by_their_owner_only() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
-/// Ends this process as an operator would, in a child of its own.
+/// Signals a child process, as an operator does.
 #[cfg(not(madsim))]
 #[test]
-fn both_signals_ask_the_process_to_end() {
+fn both_signals_request_a_shutdown() {
     use alys_runtime::signal::{Shutdown, shutdown};
     use std::io::{BufRead, BufReader};
 
@@ -706,7 +706,7 @@ fn both_signals_ask_the_process_to_end() {
         let mut child = std::process::Command::new(std::env::current_exe().expect("it runs"))
             .args([
                 "--exact",
-                "both_signals_ask_the_process_to_end",
+                "both_signals_request_a_shutdown",
                 "--nocapture",
                 "--test-threads=1",
             ])

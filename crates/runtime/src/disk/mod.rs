@@ -1,11 +1,11 @@
-//! Directories and files, synchronous, with the promises that the storage engine needs and no others.
+//! Synchronous directories and files with the guarantees that the storage engine needs.
 //!
-//! What counts as written: a file's bytes after [`File::sync`]; a name after [`Dir::write_atomic`],
-//! [`Dir::file`], [`Dir::sub`] or [`Dir::remove`] returned. Everything else may be gone, or half there, after a
-//! power loss. A process that is killed loses nothing.
+//! Durable are a file's bytes after [`File::sync`], and a name once [`Dir::write_atomic`],
+//! [`Dir::file`], [`Dir::sub`] or [`Dir::remove`] has returned. A power loss may remove everything
+//! else completely or in part. Killing a process loses nothing.
 //!
-//! Calls block the thread for as long as the disk takes. In simulation they take no time; a slow disk is
-//! accrued instead and slept off in [`settle`], which whoever writes should await after each batch.
+//! Calls block the thread on the disk. In simulation they take no time; the cost of a slow disk
+//! accrues and is slept in [`settle`], which writers should await after each batch.
 
 use std::fmt;
 use std::io;
@@ -13,26 +13,26 @@ use std::path::{Path, PathBuf};
 
 #[cfg(not(madsim))]
 #[path = "real.rs"]
-mod half;
+mod imp;
 #[cfg(madsim)]
 #[path = "simulated.rs"]
-pub(crate) mod half;
+pub(crate) mod imp;
 
-/// The name of the file that [`Dir::lock`] locks.
+/// The file that [`Dir::lock`] locks.
 pub const LOCK_FILE: &str = "LOCK";
 
-/// The end of the names of files that [`Dir::write_atomic`] has not put in place yet. They are not listed.
+/// Suffix of the temporary files of [`Dir::write_atomic`], which [`Dir::list`] omits.
 pub(crate) const TEMPORARY: &str = ".tmp~";
 
-/// A directory. Clones are the same directory.
+/// A directory. Clones refer to the same directory.
 #[derive(Clone)]
-pub struct Dir(half::Dir);
+pub struct Dir(imp::Dir);
 
 impl Dir {
-    /// Opens the directory at `path`, making it and its parents durably when they are missing.
+    /// Opens the directory at `path`. Creates it and its parents durably when they are missing.
     ///
     /// # Errors
-    /// What the system says; `InvalidInput` for an empty path.
+    /// `InvalidInput` for an empty path, and errors of the system.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         if path.as_os_str().is_empty() {
@@ -41,28 +41,29 @@ impl Dir {
                 "the path of a directory is empty",
             ));
         }
-        half::Dir::open(path)
+        imp::Dir::open(path)
             .map(Self)
             .map_err(|e| at("open directory", path, e))
     }
 
-    /// The directory `name` in this one, made durably when it is missing.
+    /// The subdirectory `name`, created durably when it is missing.
     ///
     /// # Errors
-    /// As [`open`](Self::open); `InvalidInput` if `name` is not a plain name.
+    /// `InvalidInput` unless `name` is a plain name, and errors of the system.
     pub fn sub(&self, name: &str) -> io::Result<Self> {
         Self::open(self.named(name)?)
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Opens the file `name` for reading and writing, making it, durably and empty, when it is missing.
+    /// Opens the file `name` for reading and writing. Creates it, durably and empty, when it is
+    /// missing.
     ///
     /// # Errors
-    /// What the system says; `InvalidInput` if `name` is not a plain name.
+    /// `InvalidInput` unless `name` is a plain name, and errors of the system; also for the methods
+    /// below.
     pub fn file(&self, name: &str) -> io::Result<File> {
         let path = self.named(name)?;
         self.0
@@ -71,29 +72,21 @@ impl Dir {
             .map_err(|e| at("open", &path, e))
     }
 
-    /// Whether there is a file or directory `name`.
-    ///
-    /// # Errors
-    /// As [`file`](Self::file).
+    /// True when a file or directory `name` exists.
     pub fn exists(&self, name: &str) -> io::Result<bool> {
         let path = self.named(name)?;
         self.0.exists(name).map_err(|e| at("look for", &path, e))
     }
 
-    /// The content of the file `name`, or `None` when it does not exist.
-    ///
-    /// # Errors
-    /// As [`file`](Self::file).
+    /// The content of the file `name`; `None` when it does not exist.
     pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let path = self.named(name)?;
         self.0.read(name).map_err(|e| at("read", &path, e))
     }
 
-    /// Makes `bytes` the content of the file `name`. After a crash at any moment the file is the old or the new
-    /// one as a whole; once this has returned it is the new one. Not for two writers of one name at a time.
-    ///
-    /// # Errors
-    /// As [`file`](Self::file); the file may be the old or the new one then.
+    /// Replaces the content of the file `name`. After a crash the file has either the old or the
+    /// new content; once this has returned it has the new one. After an error it has either. Must
+    /// not be called concurrently for one name.
     pub fn write_atomic(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.named(name)?;
         self.0
@@ -101,10 +94,7 @@ impl Dir {
             .map_err(|e| at("write", &path, e))
     }
 
-    /// As [`write_atomic`](Self::write_atomic), and nobody but the owner may read the file: for secrets.
-    ///
-    /// # Errors
-    /// As [`write_atomic`](Self::write_atomic).
+    /// As [`write_atomic`](Self::write_atomic), with permissions for the owner only: for secrets.
     pub fn write_atomic_private(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.named(name)?;
         self.0
@@ -112,20 +102,14 @@ impl Dir {
             .map_err(|e| at("write", &path, e))
     }
 
-    /// Removes the file `name` durably. Fine if it does not exist.
-    ///
-    /// # Errors
-    /// As [`file`](Self::file).
+    /// Removes the file `name` durably, if it exists.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         let path = self.named(name)?;
         self.0.remove(name).map_err(|e| at("remove", &path, e))
     }
 
-    /// The names of the files and directories in it, sorted. Leaves out what an interrupted
-    /// [`write_atomic`](Self::write_atomic) left behind, and names that are not UTF-8.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// The names of all files and subdirectories, sorted. Omits temporary files of an interrupted
+    /// [`write_atomic`](Self::write_atomic), and names that are not UTF-8.
     pub fn list(&self) -> io::Result<Vec<String>> {
         let mut names = self.0.list().map_err(|e| at("list", self.path(), e))?;
         names.retain(|name| !name.ends_with(TEMPORARY));
@@ -133,15 +117,15 @@ impl Dir {
         Ok(names)
     }
 
-    /// Takes the directory for this process, until the lock is dropped or the process ends.
+    /// Locks the directory until the lock is dropped or the process ends.
     ///
     /// # Errors
-    /// `WouldBlock` when another process, or another part of this one, has it.
+    /// `WouldBlock` when another process, or another component of this one, holds the lock.
     pub fn lock(&self) -> io::Result<Lock> {
         match self.0.lock() {
             Ok(lock) => Ok(Lock {
                 path: self.path().to_owned(),
-                _half: lock,
+                _imp: lock,
             }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::Error::new(
                 io::ErrorKind::WouldBlock,
@@ -155,18 +139,18 @@ impl Dir {
     }
 
     fn named(&self, name: &str) -> io::Result<PathBuf> {
-        let plain = !name.is_empty()
+        let is_plain = !name.is_empty()
             && name != "."
             && name != ".."
             && !name.contains(['/', '\\', '\0'])
             && !name.ends_with(TEMPORARY);
-        match plain {
-            true => Ok(self.path().join(name)),
-            false => Err(io::Error::new(
+        if !is_plain {
+            return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("{name:?} is not a file name"),
-            )),
+            ));
         }
+        Ok(self.path().join(name))
     }
 }
 
@@ -176,52 +160,50 @@ impl fmt::Debug for Dir {
     }
 }
 
-/// An open file. Positions are bytes from its start. Sharing it between threads is fine; two overlapping writes
-/// at a time are not.
-pub struct File(half::File);
+/// An open file. Offsets are in bytes. It may be shared between threads, but concurrent writes must
+/// not overlap.
+pub struct File(imp::File);
 
 impl File {
     /// Fills `buf` with the bytes at `offset`.
     ///
     /// # Errors
-    /// `UnexpectedEof` when the file ends before that; what else the system says.
+    /// `UnexpectedEof` when the file is too short, and errors of the system.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.0.read_at(offset, buf)
     }
 
-    /// Writes all of `bytes` at `offset`, lengthening the file with zeros as needed. Not durable before
-    /// [`sync`](Self::sync).
+    /// Writes all of `bytes` at `offset`, and extends the file with zeros as needed. Not durable
+    /// before [`sync`](Self::sync).
     ///
     /// # Errors
-    /// `StorageFull`, and what else the system says; a part may have been written then.
+    /// `StorageFull`, and other errors of the system, after which a part may have been written.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.0.write_at(offset, bytes)
     }
 
-    /// Its length in bytes.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Length in bytes.
     #[expect(
         clippy::len_without_is_empty,
-        reason = "a file's length is asked of the system and can fail"
+        reason = "reading a file's length is a system call that can fail"
     )]
     pub fn len(&self) -> io::Result<u64> {
         self.0.len()
     }
 
-    /// Cuts it off, or lengthens it with zeros. Not durable before [`sync`](Self::sync).
+    /// Truncates the file, or extends it with zeros. Not durable before [`sync`](Self::sync).
     ///
     /// # Errors
-    /// `StorageFull`, and what else the system says.
+    /// `StorageFull`, and other errors of the system.
     pub fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
     }
 
-    /// Returns when all writes before it are durable.
+    /// Returns once all earlier writes are durable.
     ///
     /// # Errors
-    /// Then it is unknown which writes are durable, and trying again does not tell: stop and recover.
+    /// It is then unknown which writes are durable, and a second sync does not reveal it: stop and
+    /// recover.
     pub fn sync(&self) -> io::Result<()> {
         self.0.sync()
     }
@@ -233,10 +215,10 @@ impl fmt::Debug for File {
     }
 }
 
-/// A locked directory, see [`Dir::lock`].
+/// A held lock of a directory, see [`Dir::lock`].
 pub struct Lock {
     path: PathBuf,
-    _half: half::Lock,
+    _imp: imp::Lock,
 }
 
 impl fmt::Debug for Lock {
@@ -245,14 +227,14 @@ impl fmt::Debug for Lock {
     }
 }
 
-/// Sleeps the time that this node's disk would have taken since the last call. Nothing in production, where the
-/// calls themselves took it.
+/// Sleeps the time that the node's simulated disk has accrued since the last call. No effect in
+/// production, where the calls themselves take the time.
 pub async fn settle() {
     #[cfg(madsim)]
-    half::settle().await;
+    imp::settle().await;
 }
 
-/// An I/O error that names what was tried and where, of the same kind.
+/// Adds the operation and the path to an IO error and keeps its kind.
 fn at(what: &str, path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what} {}: {error}", path.display()))
 }

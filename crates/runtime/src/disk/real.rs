@@ -14,7 +14,7 @@ pub struct Dir {
 
 impl Dir {
     pub fn open(path: &Path) -> io::Result<Self> {
-        make(path)?;
+        create(path)?;
         Ok(Self {
             path: path.to_owned(),
         })
@@ -32,7 +32,8 @@ impl Dir {
             .create(true)
             .truncate(false)
             .open(&path)?;
-        // Also when it was there: whoever made it may have been killed before its name was durable.
+        // Also for an existing file, because its creator may have been killed before the name was
+        // durable.
         sync_dir(&self.path)?;
         Ok(File { inner, path })
     }
@@ -51,8 +52,9 @@ impl Dir {
 
     pub fn write_atomic(&self, name: &str, bytes: &[u8], private: bool) -> io::Result<()> {
         let temporary = self.path.join(format!("{name}{TEMPORARY}"));
-        // The mode counts only when a file is made, so one that an earlier try left behind has to go.
-        absent_is_fine(fs::remove_file(&temporary))?;
+        // The mode applies to a new file only, so a temporary file of an interrupted call must be
+        // removed.
+        ignore_absence(fs::remove_file(&temporary))?;
         let mode = if private { 0o600 } else { 0o644 };
         let mut file = fs::OpenOptions::new()
             .write(true)
@@ -67,7 +69,7 @@ impl Dir {
     }
 
     pub fn remove(&self, name: &str) -> io::Result<()> {
-        absent_is_fine(fs::remove_file(self.path.join(name)))?;
+        ignore_absence(fs::remove_file(self.path.join(name)))?;
         sync_dir(&self.path)
     }
 
@@ -116,36 +118,37 @@ impl File {
     }
 
     pub fn sync(&self) -> io::Result<()> {
-        // fdatasync also makes the length durable, and whatever else is needed to read the bytes again.
+        // fdatasync also makes the metadata durable that is needed to read the bytes, such as the
+        // length.
         self.inner.sync_data()
     }
 }
 
-/// The system drops the lock with the file, or with the process.
+/// The system releases the lock when the file is closed or the process ends.
 pub struct Lock {
     _file: fs::File,
 }
 
-/// Makes the directory and its parents. A name is durable when the directory that it stands in is synced.
-fn make(path: &Path) -> io::Result<()> {
+/// Creates the directory and its parents. Syncing the parent makes a name durable.
+fn create(path: &Path) -> io::Result<()> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         Some(_) => Path::new("."),
-        // The root, which has no name that could be lost.
+        // The root has no name that could be lost.
         None => return Ok(()),
     };
     if path.is_dir() {
-        // Whoever made it may have been killed before its name was durable. If we may not look into the parent,
-        // it was not one of us.
+        // Its creator may have been killed before the name was durable. A parent that this user may
+        // not read was not created by an Alys process.
         return match sync_dir(parent) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             synced => synced,
         };
     }
-    make(parent)?;
+    create(parent)?;
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
-        made => made?,
+        created => created?,
     }
     sync_dir(parent)
 }
@@ -154,9 +157,9 @@ fn sync_dir(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
 }
 
-fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
-    match done {
+fn ignore_absence(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
+        removed => removed,
     }
 }

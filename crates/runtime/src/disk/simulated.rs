@@ -1,39 +1,39 @@
-//! Directories and files on the simulated disk of this node; its rules are in `sim::disk`.
+//! Directories and files on the node's simulated disk, whose rules are in `sim::disk`.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{LOCK_FILE, TEMPORARY};
 use crate::sim::disk::{Disk, Inode};
-use crate::sim::state::State;
-use crate::sim::{Home, NodeId, World, here, try_with, with};
+use crate::sim::state::WorldState;
+use crate::sim::{NodeId, Process, World, here, try_with, with};
 
 #[derive(Clone)]
 pub struct Dir {
-    home: Home,
+    process: Process,
     inode: Inode,
     path: PathBuf,
 }
 
 impl Dir {
     pub fn open(path: &Path) -> io::Result<Self> {
-        let home = here();
-        let found = look(home, |disk| disk.find_dir(path))?;
+        let process = here();
+        let found = inspect(process, |disk| disk.find_dir(path))?;
         let mut inode = found.inode;
         if let Some(parent) = found.parent {
-            // Whoever made it may have been killed before its name was durable.
-            sync_dir(home, parent, path)?;
+            // Its creator may have been killed before the name was durable.
+            sync_dir(process, parent, path)?;
         }
         for name in found.missing {
             let parent = inode;
             let detail = || format!("{name} for {}", path.display());
-            inode = change(home, "disk.make_dir", name.as_bytes(), detail, |d| {
+            inode = change(process, "disk.make_dir", name.as_bytes(), detail, |d| {
                 d.make_dir(parent, &name)
             })?;
-            sync_dir(home, parent, path)?;
+            sync_dir(process, parent, path)?;
         }
         Ok(Self {
-            home,
+            process,
             inode,
             path: path.to_owned(),
         })
@@ -44,15 +44,16 @@ impl Dir {
     }
 
     pub fn file(&self, name: &str) -> io::Result<File> {
-        let inode = match look(self.home, |disk| disk.lookup(self.inode, name))? {
+        let inode = match inspect(self.process, |disk| disk.lookup(self.inode, name))? {
             Some(inode) => inode,
             None => self.make_file(name)?,
         };
-        // Also when it was there: whoever made it may have been killed before its name was durable.
-        sync_dir(self.home, self.inode, &self.path)?;
-        look(self.home, |disk| disk.opened(inode))?;
+        // Also for an existing file, because its creator may have been killed before the name was
+        // durable.
+        sync_dir(self.process, self.inode, &self.path)?;
+        inspect(self.process, |disk| disk.opened(inode))?;
         Ok(File {
-            home: self.home,
+            process: self.process,
             inode,
             path: self.path.join(name),
         })
@@ -60,19 +61,23 @@ impl Dir {
 
     fn make_file(&self, name: &str) -> io::Result<Inode> {
         let detail = || self.path.join(name).display().to_string();
-        change(self.home, "disk.make_file", name.as_bytes(), detail, |d| {
-            d.make_file(self.inode, name)
-        })
+        change(
+            self.process,
+            "disk.make_file",
+            name.as_bytes(),
+            detail,
+            |d| d.make_file(self.inode, name),
+        )
     }
 
     pub fn exists(&self, name: &str) -> io::Result<bool> {
-        Ok(look(self.home, |disk| disk.lookup(self.inode, name))?.is_some())
+        Ok(inspect(self.process, |disk| disk.lookup(self.inode, name))?.is_some())
     }
 
     pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match look(self.home, |disk| disk.lookup(self.inode, name))? {
+        match inspect(self.process, |disk| disk.lookup(self.inode, name))? {
             None => Ok(None),
-            Some(inode) => read(self.home, |disk| disk.read_all(inode)).map(Some),
+            Some(inode) => read(self.process, |disk| disk.read_all(inode)).map(Some),
         }
     }
 
@@ -81,13 +86,13 @@ impl Dir {
         self.unlink(&temporary)?;
         let inode = self.make_file(&temporary)?;
         let path = self.path.join(&temporary);
-        write(self.home, inode, &path, 0, bytes)?;
-        sync(self.home, inode, &path)?;
+        write(self.process, inode, &path, 0, bytes)?;
+        sync(self.process, inode, &path)?;
         let detail = || path.display().to_string();
-        change(self.home, "disk.rename", name.as_bytes(), detail, |d| {
+        change(self.process, "disk.rename", name.as_bytes(), detail, |d| {
             d.rename(self.inode, &temporary, name)
         })?;
-        sync_dir(self.home, self.inode, &self.path)
+        sync_dir(self.process, self.inode, &self.path)
     }
 
     fn unlink(&self, name: &str) -> io::Result<()> {
@@ -95,39 +100,37 @@ impl Dir {
             return Ok(());
         }
         let detail = || self.path.join(name).display().to_string();
-        change(self.home, "disk.unlink", name.as_bytes(), detail, |d| {
+        change(self.process, "disk.unlink", name.as_bytes(), detail, |d| {
             d.unlink(self.inode, name)
         })
     }
 
     pub fn remove(&self, name: &str) -> io::Result<()> {
         self.unlink(name)?;
-        sync_dir(self.home, self.inode, &self.path)
+        sync_dir(self.process, self.inode, &self.path)
     }
 
     pub fn list(&self) -> io::Result<Vec<String>> {
-        look(self.home, |disk| disk.names(self.inode))
+        inspect(self.process, |disk| disk.names(self.inode))
     }
 
     pub fn lock(&self) -> io::Result<Lock> {
         self.file(LOCK_FILE)?;
-        look(self.home, |disk| {
-            match disk.locks.contains_key(&self.inode) {
-                true => Err(io::ErrorKind::WouldBlock.into()),
-                false => {
-                    disk.locks.insert(self.inode, self.home);
-                    Ok(Lock {
-                        home: self.home,
-                        inode: self.inode,
-                    })
-                }
+        inspect(self.process, |disk| {
+            if disk.locks.contains_key(&self.inode) {
+                return Err(io::ErrorKind::WouldBlock.into());
             }
+            disk.locks.insert(self.inode, self.process);
+            Ok(Lock {
+                process: self.process,
+                inode: self.inode,
+            })
         })
     }
 }
 
 pub struct File {
-    home: Home,
+    process: Process,
     inode: Inode,
     path: PathBuf,
 }
@@ -138,72 +141,76 @@ impl File {
     }
 
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        if read(self.home, |disk| disk.read(self.inode, offset, buf))? {
-            note_fault(self.home.node, "disk.stale_reads");
+        if read(self.process, |disk| disk.read(self.inode, offset, buf))? {
+            note_fault(self.process.node, "disk.stale_reads");
         }
         Ok(())
     }
 
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        write(self.home, self.inode, &self.path, offset, bytes)
+        write(self.process, self.inode, &self.path, offset, bytes)
     }
 
     pub fn len(&self) -> io::Result<u64> {
-        look(self.home, |disk| {
+        inspect(self.process, |disk| {
             disk.content(self.inode).map(|bytes| bytes.len() as u64)
         })
     }
 
     pub fn set_len(&self, len: u64) -> io::Result<()> {
         let detail = || format!("{} {len}", self.path.display());
-        let fits = change(self.home, "disk.set_len", &len.to_le_bytes(), detail, |d| {
-            d.set_len(self.inode, len)
-        })?;
-        full_unless(self.home.node, fits)
+        let fits = change(
+            self.process,
+            "disk.set_len",
+            &len.to_le_bytes(),
+            detail,
+            |d| d.set_len(self.inode, len),
+        )?;
+        full_unless(self.process.node, fits)
     }
 
     pub fn sync(&self) -> io::Result<()> {
-        sync(self.home, self.inode, &self.path)
+        sync(self.process, self.inode, &self.path)
     }
 }
 
 impl Drop for File {
     fn drop(&mut self) {
         try_with(|state| {
-            if state.is_alive(self.home) {
-                state.node(self.home.node).disk.closed(self.inode);
+            if state.is_alive(self.process) {
+                state.node(self.process.node).disk.closed(self.inode);
             }
         });
     }
 }
 
-/// The disk forgets the lock with the process.
+/// The disk releases the lock when the process ends.
 pub struct Lock {
-    home: Home,
+    process: Process,
     inode: Inode,
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
         try_with(|state| {
-            if state.is_alive(self.home) {
-                state.node(self.home.node).disk.locks.remove(&self.inode);
+            if state.is_alive(self.process) {
+                state.node(self.process.node).disk.locks.remove(&self.inode);
             }
         });
     }
 }
 
 pub async fn settle() {
-    const LEAST: std::time::Duration = std::time::Duration::from_millis(1);
+    const MIN_SLEEP: std::time::Duration = std::time::Duration::from_millis(1);
     let cost = with(|state| {
-        let home = here();
-        let accrued = &mut state.node(home.node).disk.accrued;
-        match *accrued >= LEAST {
-            true => std::mem::take(accrued),
-            false => std::time::Duration::ZERO,
+        let accrued = &mut state.node(here().node).disk.accrued;
+        if *accrued >= MIN_SLEEP {
+            std::mem::take(accrued)
+        } else {
+            std::time::Duration::ZERO
         }
     });
-    if cost >= LEAST {
+    if cost >= MIN_SLEEP {
         with(|state| state.count("disk.slow"));
         crate::time::sleep(cost).await;
     }
@@ -213,20 +220,22 @@ fn dead() -> io::Error {
     io::Error::other("the process that opened this is dead")
 }
 
-/// Looks at the disk, which costs nothing and cannot fail by a fault.
-fn look<T>(home: Home, f: impl FnOnce(&mut Disk) -> io::Result<T>) -> io::Result<T> {
-    with(|state| match state.is_alive(home) {
-        true => f(&mut state.node(home.node).disk),
-        false => Err(dead()),
+/// Accesses the disk without cost and without faults.
+fn inspect<T>(process: Process, f: impl FnOnce(&mut Disk) -> io::Result<T>) -> io::Result<T> {
+    with(|state| {
+        if !state.is_alive(process) {
+            return Err(dead());
+        }
+        f(&mut state.node(process.node).disk)
     })
 }
 
-fn read<T>(home: Home, f: impl FnOnce(&mut Disk) -> io::Result<T>) -> io::Result<T> {
+fn read<T>(process: Process, f: impl FnOnce(&mut Disk) -> io::Result<T>) -> io::Result<T> {
     with(|state| {
-        if !state.is_alive(home) {
+        if !state.is_alive(process) {
             return Err(dead());
         }
-        let disk = &mut state.node(home.node).disk;
+        let disk = &mut state.node(process.node).disk;
         if disk.faults.failing_reads > 0 {
             disk.faults.failing_reads -= 1;
             disk.damage.failed_reads += 1;
@@ -237,19 +246,20 @@ fn read<T>(home: Home, f: impl FnOnce(&mut Disk) -> io::Result<T>) -> io::Result
     })
 }
 
-/// An operation that changes something: it costs time, the power may go in its place, and it is traced.
+/// Performs a changing operation: it costs time, it is traced, and a planned power loss may occur
+/// in its place.
 fn change<T>(
-    home: Home,
+    process: Process,
     kind: &'static str,
     payload: &[u8],
     detail: impl FnOnce() -> String,
     f: impl FnOnce(&mut Disk) -> io::Result<T>,
 ) -> io::Result<T> {
     let loses_power = with(|state| {
-        if !state.is_alive(home) {
+        if !state.is_alive(process) {
             return Err(dead());
         }
-        let disk = &mut state.node(home.node).disk;
+        let disk = &mut state.node(process.node).disk;
         disk.accrued += disk.faults.slowness.per_operation;
         Ok(match &mut disk.faults.power_loss_in {
             Some(left) => {
@@ -261,18 +271,18 @@ fn change<T>(
     })?;
     if loses_power {
         with(|state| state.count("disk.power_off_at_operation"));
-        World::current().power_off(home.node);
+        World::current().power_off(process.node);
         return Err(dead());
     }
     with(|state| {
-        state.note(home.node, kind, payload, detail);
-        f(&mut state.node(home.node).disk)
+        state.note(process.node, kind, payload, detail);
+        f(&mut state.node(process.node).disk)
     })
 }
 
-fn write(home: Home, inode: Inode, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+fn write(process: Process, inode: Inode, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
     let detail = || format!("{} {} bytes at {offset}", path.display(), bytes.len());
-    let (taken, is_astray) = change(home, "disk.write", bytes, detail, |disk| {
+    let (taken, is_misdirected) = change(process, "disk.write", bytes, detail, |disk| {
         if disk.faults.take_failing_write() {
             disk.damage.failed_writes += 1;
             return Ok((None, false));
@@ -281,13 +291,13 @@ fn write(home: Home, inode: Inode, path: &Path, offset: u64, bytes: &[u8]) -> io
         let taken = disk.write(inode, offset, bytes)?;
         Ok((Some(taken), disk.damage.misdirected_writes > before))
     })?;
-    if is_astray {
-        note_fault(home.node, "disk.misdirected");
+    if is_misdirected {
+        note_fault(process.node, "disk.misdirected");
     }
     match taken {
-        Some(taken) => full_unless(home.node, taken == bytes.len()),
+        Some(taken) => full_unless(process.node, taken == bytes.len()),
         None => {
-            note_fault(home.node, "disk.write_failed");
+            note_fault(process.node, "disk.write_failed");
             Err(io::Error::from_raw_os_error(libc::EIO))
         }
     }
@@ -302,21 +312,21 @@ fn full_unless(node: NodeId, fits: bool) -> io::Result<()> {
     Err(io::Error::from_raw_os_error(libc::ENOSPC))
 }
 
-/// A fault of the disk has had its effect.
+/// Counts and records the effect of a disk fault.
 fn note_fault(node: NodeId, kind: &'static str) {
-    with(|state: &mut State| {
+    with(|state: &mut WorldState| {
         state.count(kind);
         state.note(node, kind, &[], String::new);
     });
 }
 
-/// How much longer a sync takes now and then, in milliseconds: a disk that others use too.
+/// Maximum extra duration of a sync in milliseconds, as on a shared disk.
 const SLOW_SYNC_MS: u64 = 50;
 
-fn sync(home: Home, inode: Inode, path: &Path) -> io::Result<()> {
+fn sync(process: Process, inode: Inode, path: &Path) -> io::Result<()> {
     let detail = || path.display().to_string();
     let slow = crate::buggify_below!("runtime.disk.slow_sync", 100_000, SLOW_SYNC_MS).unwrap_or(0);
-    let fails = change(home, "disk.sync", &[], detail, |disk| {
+    let fails = change(process, "disk.sync", &[], detail, |disk| {
         disk.accrued += disk.faults.slowness.per_sync + std::time::Duration::from_millis(slow);
         let fails = disk.faults.take_failing_sync();
         if fails {
@@ -326,12 +336,12 @@ fn sync(home: Home, inode: Inode, path: &Path) -> io::Result<()> {
         }
         Ok(fails)
     })?;
-    failed_if(home.node, fails)
+    failed_if(process.node, fails)
 }
 
-fn sync_dir(home: Home, inode: Inode, path: &Path) -> io::Result<()> {
+fn sync_dir(process: Process, inode: Inode, path: &Path) -> io::Result<()> {
     let detail = || path.display().to_string();
-    let fails = change(home, "disk.sync_dir", &[], detail, |disk| {
+    let fails = change(process, "disk.sync_dir", &[], detail, |disk| {
         disk.accrued += disk.faults.slowness.per_sync;
         let fails = disk.faults.take_failing_sync();
         if !fails {
@@ -339,7 +349,7 @@ fn sync_dir(home: Home, inode: Inode, path: &Path) -> io::Result<()> {
         }
         Ok(fails)
     })?;
-    failed_if(home.node, fails)
+    failed_if(process.node, fails)
 }
 
 fn failed_if(node: NodeId, fails: bool) -> io::Result<()> {

@@ -1,8 +1,8 @@
 //! Byte streams between processes: TCP in production, simulated links in simulation.
 //!
-//! A stream delivers bytes in order and once, or ends. A successful write means only that there was room in the
-//! buffer. Nothing tells a writer that the other side is gone until much later, so liveness is up to the
-//! protocol above: bound every wait.
+//! A stream delivers bytes once and in order, or ends. A successful write means only that the
+//! buffer had room. A writer learns of a dead remote side late, so protocols must check liveness
+//! themselves and bound every wait.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -15,39 +15,41 @@ use crate::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 #[cfg(not(madsim))]
 #[path = "real.rs"]
-mod half;
+mod imp;
 #[cfg(madsim)]
 #[path = "simulated.rs"]
-pub(crate) mod half;
+pub(crate) mod imp;
 
-/// A socket that takes in connections.
-pub struct Listener(half::Listener);
+/// A listening socket.
+pub struct Listener(imp::Listener);
 
 impl Listener {
-    /// Listens on `addr`. Port 0 picks a free one, see [`local_addr`](Self::local_addr). An address whose last
-    /// owner has gone can be bound at once.
+    /// Listens on `addr`. Port 0 selects a free port, see [`local_addr`](Self::local_addr). The
+    /// address of a process that has ended can be bound again at once.
     ///
     /// # Errors
-    /// `AddrInUse`, `AddrNotAvailable` (not an address of this machine), and what else the system says.
+    /// `AddrInUse`, `AddrNotAvailable` (not an address of this machine), and other errors of the
+    /// system.
     pub async fn bind(addr: SocketAddr) -> io::Result<Self> {
-        half::Listener::bind(addr).await.map(Self)
+        imp::Listener::bind(addr).await.map(Self)
     }
 
-    /// The address that it listens on, with the actual port.
+    /// The bound address, with the port that the system chose for port 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.0.local_addr()
     }
 
-    /// The next connection and the address of its other end. Dropping the wait loses no connection.
+    /// Accepts a connection and returns it with the remote address. Cancelling the call loses no
+    /// connection.
     ///
     /// # Errors
-    /// A connection that broke before it was taken, or no file descriptors left. The listener itself stays
-    /// good: wait a little and go on.
+    /// The connection broke before it was accepted, or no file descriptors are left. The listener
+    /// stays usable: wait a moment and retry.
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
 
-    /// As [`accept`](Self::accept). Only the last waker is kept.
+    /// Polls [`accept`](Self::accept). Only the last waker is kept.
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
         self.0
             .poll_accept(cx)
@@ -61,30 +63,32 @@ impl fmt::Debug for Listener {
     }
 }
 
-/// One connection. Reading and writing from two tasks needs [`split`](crate::io::split).
+/// A connection. Reading and writing from two tasks requires [`split`](crate::io::split).
 ///
-/// Dropping it ends both directions. With unread input that resets the connection, and the other side may lose
-/// what it has not read yet; otherwise all written bytes still arrive, then the end.
-pub struct Stream(half::Stream);
+/// Dropping it closes both directions. With unread input this resets the connection, and the remote
+/// side may lose bytes that it has not read; otherwise all written bytes arrive, followed by the
+/// end of the stream.
+pub struct Stream(imp::Stream);
 
 impl Stream {
     /// Connects to `addr`.
     ///
-    /// There is no time limit but the system's, which is minutes: put [`timeout`](crate::time::timeout) around
-    /// it.
+    /// The only time limit is the system's, which is minutes: wrap the call in
+    /// [`timeout`](crate::time::timeout).
     ///
     /// # Errors
-    /// `ConnectionRefused` when nobody listens there; `TimedOut` when nothing answers.
+    /// `ConnectionRefused` when no process listens there, `TimedOut` when the machine does not
+    /// answer.
     pub async fn connect(addr: SocketAddr) -> io::Result<Self> {
-        half::Stream::connect(addr).await.map(Self)
+        imp::Stream::connect(addr).await.map(Self)
     }
 
-    /// The address of the other end.
+    /// The remote address.
     pub fn peer_addr(&self) -> SocketAddr {
         self.0.peer_addr()
     }
 
-    /// The address of this end.
+    /// The local address.
     pub fn local_addr(&self) -> SocketAddr {
         self.0.local_addr()
     }

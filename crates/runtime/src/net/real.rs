@@ -15,7 +15,8 @@ pub struct Listener {
 
 impl Listener {
     pub async fn bind(addr: SocketAddr) -> io::Result<Self> {
-        // On Unix tokio sets SO_REUSEADDR, so that a restarted node need not wait for old connections to fade.
+        // On Unix tokio sets SO_REUSEADDR, so that a restarted node need not wait for old
+        // connections to time out.
         let inner = TcpListener::bind(addr).await?;
         let local = inner.local_addr()?;
         Ok(Self { inner, local })
@@ -26,8 +27,8 @@ impl Listener {
     }
 
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
-        self.inner.poll_accept(cx).map(|taken| {
-            let (stream, peer) = taken?;
+        self.inner.poll_accept(cx).map(|accepted| {
+            let (stream, peer) = accepted?;
             Ok((Stream::new(stream, peer)?, peer))
         })
     }
@@ -46,7 +47,8 @@ impl Stream {
     }
 
     fn new(inner: TcpStream, peer: SocketAddr) -> io::Result<Self> {
-        // Votes and requests are small and urgent: waiting to fill a segment would cost a round trip.
+        // Votes and requests are small and urgent; Nagle's algorithm would delay them by a round
+        // trip.
         inner.set_nodelay(true)?;
         let local = inner.local_addr()?;
         Ok(Self { inner, local, peer })

@@ -1,4 +1,4 @@
-//! Listeners and streams of the simulated network; its rules are in `sim::net`.
+//! Listeners and streams of the simulated network, whose rules are in `sim::net`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,55 +7,55 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::io::{AsyncRead, AsyncWrite, ReadBuf};
-use crate::sim::net::{Backlog, ConnId, FIRST_FREE_PORT, Held, Waiter};
-use crate::sim::state::State;
-use crate::sim::{Home, here, try_with, with};
+use crate::sim::net::{Backlog, ConnId, FIRST_FREE_PORT, SideHandle, Waiter};
+use crate::sim::state::WorldState;
+use crate::sim::{Process, here, try_with, with};
 
-/// How many connections wait for `accept` before more of them are ignored.
+/// Connections that wait for `accept`; further ones are ignored.
 const BACKLOG: usize = 1_024;
 
-/// How often sites of every read and write fire: they cost an event each.
-const SELDOM_PPM: u32 = 20_000;
+/// Probability of the buggify sites of reads and writes. Low, because each firing costs an event.
+const RARE_PPM: u32 = 20_000;
 
-/// Bytes of a short read or write, at most.
+/// Maximum bytes of a short read or write.
 const SHORT: u64 = 8;
 
-/// The time between two tries to reach somebody who does not answer.
-const CONNECT_RETRY: Duration = Duration::from_secs(1);
+/// Interval between attempts to reach a machine that does not answer.
+const CONNECT_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 pub struct Listener {
-    home: Home,
+    process: Process,
     local: SocketAddr,
 }
 
 impl Listener {
     pub async fn bind(addr: SocketAddr) -> io::Result<Self> {
         with(|state| {
-            let home = alive(state)?;
-            let node = state.node(home.node);
+            let process = current_process(state)?;
+            let node = state.node(process.node);
             if !(addr.ip().is_unspecified() || addr.ip().is_loopback() || addr.ip() == node.ip) {
                 return Err(io::ErrorKind::AddrNotAvailable.into());
             }
             let port = match addr.port() {
-                0 => state.free_port(home),
+                0 => state.free_port(process),
                 port => port,
             };
-            let key = (home.node, port);
+            let key = (process.node, port);
             if state.net.listeners.contains_key(&key) {
                 return Err(io::ErrorKind::AddrInUse.into());
             }
             let backlog = Backlog {
-                home,
+                process,
                 ip: addr.ip(),
                 waiting: Default::default(),
                 waiter: Waiter::default(),
             };
             state.net.listeners.insert(key, backlog);
             let local = SocketAddr::new(addr.ip(), port);
-            state.note(home.node, "net.listen", &port.to_le_bytes(), || {
+            state.note(process.node, "net.listen", &port.to_le_bytes(), || {
                 local.to_string()
             });
-            Ok(Self { home, local })
+            Ok(Self { process, local })
         })
     }
 
@@ -65,13 +65,13 @@ impl Listener {
 
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
         if crate::buggify!("runtime.net.spurious_accept") {
-            return not_yet(cx);
+            return wake_spuriously(cx);
         }
         with(|state| {
-            let key = (self.home.node, self.local.port());
-            // Taken out meanwhile, because its timer needs the rest of the state.
+            let key = (self.process.node, self.local.port());
+            // Removed from the map meanwhile, because its timer needs the rest of the state.
             let own = state.net.listeners.remove(&key);
-            let Some(mut backlog) = own.filter(|backlog| backlog.home == self.home) else {
+            let Some(mut backlog) = own.filter(|backlog| backlog.process == self.process) else {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             };
             let now = state.now();
@@ -88,9 +88,9 @@ impl Listener {
             let Some((_, id)) = taken else {
                 return Poll::Pending;
             };
-            let stream = Stream::new(state, id, 1, self.home);
+            let stream = Stream::new(state, id, 1, self.process);
             let peer = stream.peer;
-            state.note(self.home.node, "net.accept", &id.to_le_bytes(), || {
+            state.note(self.process.node, "net.accept", &id.to_le_bytes(), || {
                 format!("connection {id} from {peer}")
             });
             Poll::Ready(Ok((stream, peer)))
@@ -101,12 +101,12 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         try_with(|state| {
-            let key = (self.home.node, self.local.port());
+            let key = (self.process.node, self.local.port());
             if state
                 .net
                 .listeners
                 .get(&key)
-                .is_none_or(|backlog| backlog.home != self.home)
+                .is_none_or(|backlog| backlog.process != self.process)
             {
                 return;
             }
@@ -120,26 +120,25 @@ impl Drop for Listener {
 }
 
 pub struct Stream {
-    held: Held,
+    handle: SideHandle,
     local: SocketAddr,
     peer: SocketAddr,
 }
 
-/// What a request to connect meets where it arrives.
-enum Met {
-    /// Nobody is there, or the answer cannot leave.
-    Silence,
-    /// A kernel, but no listener. The answer arrives then.
-    Refusal(Duration),
-    /// A listener. Its answer arrives then.
-    Listener(Duration),
+/// The answer to a request to connect, with its arrival time.
+enum ConnectAnswer {
+    /// The machine is unreachable or does not answer.
+    None,
+    /// No process listens at the port.
+    Refused(Duration),
+    Accepted(Duration),
 }
 
 impl Stream {
     pub async fn connect(addr: SocketAddr) -> io::Result<Self> {
-        let (near, far, local, home, deadline) = with(|state| {
-            let home = alive(state)?;
-            let near = state.node(home.node).ip;
+        let (near, far, local, process, deadline) = with(|state| {
+            let process = current_process(state)?;
+            let near = state.node(process.node).ip;
             let is_own = addr.ip().is_loopback() || addr.ip().is_unspecified() || addr.ip() == near;
             let far = if is_own { near } else { addr.ip() };
             let local_ip = if addr.ip().is_loopback() {
@@ -147,9 +146,9 @@ impl Stream {
             } else {
                 near
             };
-            let local = SocketAddr::new(local_ip, state.free_port(home));
+            let local = SocketAddr::new(local_ip, state.free_port(process));
             state.note(
-                home.node,
+                process.node,
                 "net.connect",
                 local.to_string().as_bytes(),
                 || format!("{local} to {addr}"),
@@ -158,8 +157,8 @@ impl Stream {
                 near,
                 far,
                 local,
-                home,
-                state.now() + state.net.patience.connect,
+                process,
+                state.now() + state.net.timeouts.connect,
             ))
         })?;
         crate::buggify_pause!("runtime.net.slow_connect", 250_000, 300);
@@ -168,21 +167,21 @@ impl Stream {
                 with(|state| (!state.is_blocked(near, far)).then(|| state.arrival(near, far, 0)));
             if let Some(arrives) = arrives {
                 wait_until(arrives).await;
-                match with(|state| state.meet(near, far, addr.port())) {
-                    Met::Silence => {}
-                    Met::Refusal(answered) => {
+                match with(|state| state.answer_connect(near, far, addr.port())) {
+                    ConnectAnswer::None => {}
+                    ConnectAnswer::Refused(answered) => {
                         wait_until(answered).await;
                         if with(|state| !state.is_blocked(far, near)) {
                             with(|state| state.count("connect.refused"));
                             return Err(io::ErrorKind::ConnectionRefused.into());
                         }
                     }
-                    Met::Listener(answered) => {
+                    ConnectAnswer::Accepted(answered) => {
                         wait_until(answered).await;
                         if let Some(id) =
-                            with(|state| state.establish(home, local, addr, near, far))
+                            with(|state| state.establish(process, local, addr, near, far))
                         {
-                            return Ok(with(|state| Self::new(state, id, 0, home)));
+                            return Ok(with(|state| Self::new(state, id, 0, process)));
                         }
                     }
                 }
@@ -192,11 +191,11 @@ impl Stream {
                 with(|state| state.count("connect.timeout"));
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            wait_until((now + CONNECT_RETRY).min(deadline)).await;
+            wait_until((now + CONNECT_RETRY_INTERVAL).min(deadline)).await;
         }
     }
 
-    fn new(state: &State, id: ConnId, side: usize, home: Home) -> Self {
+    fn new(state: &WorldState, id: ConnId, side: usize, process: Process) -> Self {
         let unknown = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 0);
         let addr = |side: usize| {
             state
@@ -208,7 +207,7 @@ impl Stream {
         Self {
             local: addr(side),
             peer: addr(1 - side),
-            held: Held { id, side, home },
+            handle: SideHandle { id, side, process },
         }
     }
 
@@ -227,14 +226,14 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Held { id, side, .. } = self.held;
-        if crate::buggify!("runtime.net.spurious_read", SELDOM_PPM) {
-            return not_yet(cx);
+        let SideHandle { id, side, .. } = self.handle;
+        if crate::buggify!("runtime.net.spurious_read", RARE_PPM) {
+            return wake_spuriously(cx);
         }
-        let least = crate::buggify_below!("runtime.net.short_read", SELDOM_PPM, SHORT);
-        self.held.with(|state, conn| {
-            let room = least.map_or(buf.remaining(), |least| {
-                buf.remaining().min(1 + least as usize)
+        let short = crate::buggify_below!("runtime.net.short_read", RARE_PPM, SHORT);
+        self.handle.with(|state, conn| {
+            let room = short.map_or(buf.remaining(), |short| {
+                buf.remaining().min(1 + short as usize)
             });
             state.receive(id, conn, side, room, cx, |bytes| buf.put_slice(bytes))
         })
@@ -247,101 +246,103 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let Held { id, side, .. } = self.held;
-        if crate::buggify!("runtime.net.spurious_write", SELDOM_PPM) {
-            return not_yet(cx);
+        let SideHandle { id, side, .. } = self.handle;
+        if crate::buggify!("runtime.net.spurious_write", RARE_PPM) {
+            return wake_spuriously(cx);
         }
-        let least = crate::buggify_below!("runtime.net.short_write", SELDOM_PPM, SHORT);
-        let bytes =
-            &bytes[..least.map_or(bytes.len(), |least| bytes.len().min(1 + least as usize))];
-        self.held
+        let short = crate::buggify_below!("runtime.net.short_write", RARE_PPM, SHORT);
+        let len = short.map_or(bytes.len(), |short| bytes.len().min(1 + short as usize));
+        let bytes = &bytes[..len];
+        self.handle
             .with(|state, conn| state.send(id, conn, side, bytes, cx))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What was written is on its way. Anything else here would make two idle HTTP/2 ends wake each other.
+        // Written data is already in flight. A wake-up here would make two idle HTTP/2 peers wake
+        // each other.
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Held { id, side, .. } = self.held;
-        self.held.with(|state, conn| {
+        let SideHandle { id, side, .. } = self.handle;
+        self.handle.with(|state, conn| {
             state.finish(conn, side, id);
             Poll::Ready(Ok(()))
         })
     }
 }
 
-impl State {
-    /// A port of the node that nobody listens on. Ports come around only after all others were used.
-    fn free_port(&mut self, home: Home) -> u16 {
+impl WorldState {
+    /// An unused port of the node. Ports are reused only after all others were.
+    fn free_port(&mut self, process: Process) -> u16 {
         loop {
-            let node = self.node(home.node);
+            let node = self.node(process.node);
             let port = node.next_port;
             node.next_port = port.checked_add(1).unwrap_or(FIRST_FREE_PORT);
-            if !self.net.listeners.contains_key(&(home.node, port)) {
+            if !self.net.listeners.contains_key(&(process.node, port)) {
                 return port;
             }
         }
     }
 
-    /// A request to connect has arrived at `far`.
-    fn meet(&mut self, near: IpAddr, far: IpAddr, port: u16) -> Met {
+    /// Answers a request to connect that has arrived at `far`.
+    fn answer_connect(&mut self, near: IpAddr, far: IpAddr, port: u16) -> ConnectAnswer {
         if self.is_blocked(near, far) || self.is_blocked(far, near) {
-            return Met::Silence;
+            return ConnectAnswer::None;
         }
         let Some(node) = self.by_ip.get(&far).copied() else {
-            return Met::Silence;
+            return ConnectAnswer::None;
         };
         match self.net.listeners.get(&(node, port)) {
-            Some(backlog) if backlog.waiting.len() >= BACKLOG => Met::Silence,
+            Some(backlog) if backlog.waiting.len() >= BACKLOG => ConnectAnswer::None,
             Some(backlog) if backlog.ip.is_loopback() && near != far => {
-                Met::Refusal(self.arrival(far, near, 0))
+                ConnectAnswer::Refused(self.arrival(far, near, 0))
             }
-            Some(_) => Met::Listener(self.arrival(far, near, 0)),
-            None => Met::Refusal(self.arrival(far, near, 0)),
+            Some(_) => ConnectAnswer::Accepted(self.arrival(far, near, 0)),
+            None => ConnectAnswer::Refused(self.arrival(far, near, 0)),
         }
     }
 
-    /// The listener's answer has arrived: the connection exists, if the way is still open both ways.
+    /// Creates the connection when the listener's answer has arrived and both directions are still
+    /// open.
     fn establish(
         &mut self,
-        home: Home,
+        process: Process,
         local: SocketAddr,
         addr: SocketAddr,
         near: IpAddr,
         far: IpAddr,
     ) -> Option<ConnId> {
-        if !self.is_alive(home) || self.is_blocked(near, far) || self.is_blocked(far, near) {
+        if !self.is_alive(process) || self.is_blocked(near, far) || self.is_blocked(far, near) {
             return None;
         }
         let key = (self.by_ip.get(&far).copied()?, addr.port());
-        let taker = self.net.listeners.get(&key)?.home;
+        let acceptor = self.net.listeners.get(&key)?.process;
         let ready_at = self.arrival(near, far, 0);
-        let id = self.add_conn([(home, local, near), (taker, addr, far)]);
+        let id = self.add_conn([(process, local, near), (acceptor, addr, far)]);
         let mut backlog = self.net.listeners.remove(&key)?;
         backlog.waiting.push_back((ready_at, id));
         let first = backlog.waiting.front().map(|(ready_at, _)| *ready_at);
         backlog.waiter.arm(self, first);
         self.net.listeners.insert(key, backlog);
-        self.note(home.node, "net.connected", &id.to_le_bytes(), || {
+        self.note(process.node, "net.connected", &id.to_le_bytes(), || {
             format!("connection {id} to {addr}")
         });
         Some(id)
     }
 }
 
-/// The process that runs now, unless it is dead.
-fn alive(state: &State) -> io::Result<Home> {
-    let home = here();
-    match state.is_alive(home) {
-        true => Ok(home),
-        false => Err(io::ErrorKind::ConnectionAborted.into()),
+/// The current process; an error if it is dead.
+fn current_process(state: &WorldState) -> io::Result<Process> {
+    let process = here();
+    if !state.is_alive(process) {
+        return Err(io::ErrorKind::ConnectionAborted.into());
     }
+    Ok(process)
 }
 
-/// Wakes the task for nothing: who waits has to ask again.
-fn not_yet<T>(cx: &Context<'_>) -> Poll<T> {
+/// Returns `Pending` and wakes the task at once.
+fn wake_spuriously<T>(cx: &Context<'_>) -> Poll<T> {
     cx.waker().wake_by_ref();
     Poll::Pending
 }

@@ -1,60 +1,61 @@
-//! Which sites are on in this run, and when they fire.
+//! The sites that a run enables, and their firing.
 
 use std::collections::BTreeSet;
 
-use super::home::here;
+use super::process::here;
 use super::rng::Rng;
-use super::state::{State, ask, with};
+use super::state::{WorldState, with, with_if_simulated};
 use super::{NodeId, World};
 use crate::buggify::{SITES, Site};
 
-/// How many of the sites are on in a run, in a million, unless the world says otherwise.
-pub const USUAL_SHARE_PPM: u32 = 250_000;
+/// Default share of the sites that a run enables, in parts per million.
+pub const DEFAULT_SHARE_PPM: u32 = 250_000;
 
 /// The sites of a run.
 #[derive(Default)]
 pub(crate) struct Sites {
     is_on: bool,
-    /// By site, for those that are on: their streams by node, made when they are first asked for.
+    /// By site, for the enabled ones: random streams by node, created on first use.
     active: Vec<Option<Vec<Option<Rng>>>>,
     exempt: BTreeSet<NodeId>,
 }
 
-impl State {
+impl WorldState {
     fn buggify(&mut self, node: NodeId, site: Site, ppm: u32, bound: u64) -> Option<u64> {
         if !self.sites.is_on || node == NodeId::WORLD || self.sites.exempt.contains(&node) {
             return None;
         }
         let seed = self.fault_seed;
-        let declared = site.declared();
+        let info = site.info();
         let streams = self.sites.active.get_mut(site.index())?.as_mut()?;
         let at = node.0 as usize;
         if streams.len() <= at {
             streams.resize(at + 1, None);
         }
         let rng = streams[at].get_or_insert_with(|| {
-            // By the name, which stays the same where numbers of nodes do not.
+            // The name of the node is stable, while its number depends on the order of creation.
             let node = self.nodes.get(at).map_or("", |node| &node.name);
-            Rng::derive(seed, &format!("buggify {} {node}", declared.name))
+            Rng::derive(seed, &format!("buggify {} {node}", info.name))
         });
         if !rng.chance(ppm) {
             return None;
         }
         let drawn = rng.below(bound);
-        self.count(declared.fired);
-        self.note(node, "buggify", declared.name.as_bytes(), || {
-            declared.name.to_owned()
+        self.count(info.fired);
+        self.note(node, "buggify", info.name.as_bytes(), || {
+            info.name.to_owned()
         });
         Some(drawn)
     }
 }
 
-/// The simulated half of the macros: a number below `bound` when the site fires for the process that runs now.
+/// The simulated implementation of the macros: a number below `bound` when the site fires in the
+/// current process.
 pub(crate) fn buggify_fires(site: Site, ppm: u32, bound: u64) -> Option<u64> {
-    ask(|state| {
-        let home = here();
-        if state.is_alive(home) {
-            state.buggify(home.node, site, ppm, bound)
+    with_if_simulated(|state| {
+        let process = here();
+        if state.is_alive(process) {
+            state.buggify(process.node, site, ppm, bound)
         } else {
             None
         }
@@ -63,8 +64,8 @@ pub(crate) fn buggify_fires(site: Site, ppm: u32, bound: u64) -> Option<u64> {
 }
 
 impl World {
-    /// Switches some of the sites on, so many in a million, each drawn by its name; or, with `None`, all off. What is on
-    /// is counted as `site.<name>.on`.
+    /// Enables a share of the sites, in parts per million, each drawn by its name. `None` disables
+    /// all. Enabled sites are counted as `site.<name>.on`.
     pub fn set_buggify(&self, share_ppm: Option<u32>) {
         with(|state| {
             let Some(share_ppm) = share_ppm else {
@@ -88,7 +89,7 @@ impl World {
         });
     }
 
-    /// Spares a machine: no site fires in what runs there. For the world's own users and judges.
+    /// Disables all sites on a node, for the simulator's own users and oracles.
     pub fn exempt_from_buggify(&self, node: NodeId) {
         with(|state| {
             state.sites.exempt.insert(node);

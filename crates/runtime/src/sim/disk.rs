@@ -1,25 +1,26 @@
-//! A disk that forgets: what was not synced may be lost when the power goes.
+//! A disk that can lose unsynced data at a power loss.
 //!
-//! A file is what its process sees, plus the durable content of the sectors written since its last sync. A
-//! directory is what its process sees, the durable names, and the changes in between in their order. When the
-//! power goes, each unsynced sector of 512 bytes stays or is lost by itself, so a write can be torn, and of each
-//! directory's unsynced changes some first part stays. A sector is never half one and half the other.
+//! A file consists of the content that its process sees, and of the durable content of the sectors
+//! written since its last sync. A directory consists of the names that its process sees, the
+//! durable names, and the ordered changes in between. At a power loss each unsynced sector of 512
+//! bytes survives or is lost independently, so a write can be torn, and a prefix of each
+//! directory's unsynced changes survives. A sector is never torn itself.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use super::disk_faults::{Damage, Faults};
-use super::home::Home;
+use super::disk_faults::{Damage, DiskFaults};
+use super::process::Process;
 use super::rng::Rng;
 
 pub const SECTOR: usize = 512;
 
-/// How many of the bits that rot are in a file drawn without regard to its size, in a million.
+/// Share of rotten bits whose file is drawn regardless of its size, in parts per million.
 const SMALL_FILE_PPM: u32 = 20_000;
 
-/// A file's or directory's number on its disk.
+/// The number of a file or directory on its disk.
 pub type Inode = u64;
 
 const ROOT: Inode = 0;
@@ -27,24 +28,24 @@ const ROOT: Inode = 0;
 /// The disk of one machine.
 pub struct Disk {
     content: Image,
-    pub faults: Faults,
-    /// What they did.
+    pub faults: DiskFaults,
+    /// The effects of the faults.
     pub damage: Damage,
-    /// What operations cost since the last [`crate::disk::settle`].
+    /// Cost of operations since the last [`crate::disk::settle`].
     pub accrued: Duration,
-    pub locks: BTreeMap<Inode, Home>,
+    pub locks: BTreeMap<Inode, Process>,
     rng: Rng,
 }
 
-/// The content of a disk, for restoring it later.
+/// The content of a disk.
 #[derive(Debug, Clone)]
 pub struct Image {
-    inodes: BTreeMap<Inode, Entry>,
+    inodes: BTreeMap<Inode, InodeData>,
     next: Inode,
 }
 
 #[derive(Debug, Clone)]
-enum Entry {
+enum InodeData {
     Dir(DirNode),
     File(FileNode),
 }
@@ -53,11 +54,11 @@ enum Entry {
 struct DirNode {
     live: BTreeMap<String, Inode>,
     durable: BTreeMap<String, Inode>,
-    pending: Vec<Change>,
+    pending: Vec<NameChange>,
 }
 
 #[derive(Debug, Clone)]
-enum Change {
+enum NameChange {
     Link(String, Inode),
     Unlink(String),
     Rename(String, String),
@@ -69,51 +70,51 @@ struct FileNode {
     durable_len: usize,
     /// The durable content of sectors that were written since the last sync.
     dirty: BTreeMap<usize, [u8; SECTOR]>,
-    /// The same for sectors whose sync failed: the kernel takes them for written, and a later sync that succeeds
-    /// does not make them durable.
+    /// The same for sectors whose sync failed. The kernel considers them clean, so a later
+    /// successful sync does not make them durable.
     stuck: BTreeMap<usize, [u8; SECTOR]>,
-    /// What was in the sectors that the last sync changed, before them: what a stale read gives.
+    /// The previous content of the sectors that the last sync changed, which stale reads return.
     before: BTreeMap<usize, [u8; SECTOR]>,
-    /// How many handles the running process has.
+    /// Open handles of the running process.
     open: u32,
 }
 
-/// A directory, as far as it exists.
-pub struct Found {
-    /// The deepest one on the way that exists.
+/// The result of a directory look-up.
+pub struct FoundDir {
+    /// The deepest existing directory of the path.
     pub inode: Inode,
-    /// The one that has its name, unless it is the root.
+    /// Its parent, unless it is the root.
     pub parent: Option<Inode>,
-    /// The names that are missing below it.
+    /// The missing names below it.
     pub missing: Vec<String>,
 }
 
-/// What a power loss did.
+/// The effects of a power loss.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Losses {
     pub sectors_lost: u64,
     pub sectors_kept: u64,
-    /// Files of which some unsynced sectors stayed and some did not.
+    /// Files that lost some of their unsynced sectors and kept others.
     pub torn: u64,
     pub names_lost: u64,
 }
 
 impl DirNode {
-    fn change(&mut self, change: Change) {
+    fn change(&mut self, change: NameChange) {
         apply(&mut self.live, &change);
         self.pending.push(change);
     }
 }
 
-fn apply(names: &mut BTreeMap<String, Inode>, change: &Change) {
+fn apply(names: &mut BTreeMap<String, Inode>, change: &NameChange) {
     match change {
-        Change::Link(name, inode) => {
+        NameChange::Link(name, inode) => {
             names.insert(name.clone(), *inode);
         }
-        Change::Unlink(name) => {
+        NameChange::Unlink(name) => {
             names.remove(name);
         }
-        Change::Rename(from, to) => {
+        NameChange::Rename(from, to) => {
             if let Some(inode) = names.remove(from) {
                 names.insert(to.clone(), inode);
             }
@@ -122,8 +123,8 @@ fn apply(names: &mut BTreeMap<String, Inode>, change: &Change) {
 }
 
 impl FileNode {
-    /// Remembers the durable content of the sectors that `range` touches, before they change.
-    fn keep(&mut self, start: usize, end: usize) {
+    /// Saves the durable content of the sectors of `start..end` before they change.
+    fn mark_dirty(&mut self, start: usize, end: usize) {
         for sector in start / SECTOR..end.div_ceil(SECTOR) {
             if self.dirty.contains_key(&sector) {
                 continue;
@@ -146,8 +147,8 @@ impl FileNode {
     }
 
     fn set_len(&mut self, len: usize) {
-        let (short, long) = (len.min(self.live.len()), len.max(self.live.len()));
-        self.keep(short, long);
+        let old_len = self.live.len();
+        self.mark_dirty(len.min(old_len), len.max(old_len));
         self.live.resize(len, 0);
     }
 
@@ -165,11 +166,12 @@ impl FileNode {
         let keeps_len = new_len == self.durable_len || rng.chance(500_000);
         let len = if keeps_len { new_len } else { self.durable_len };
         let keep_ppm = [0, 250_000, 500_000, 750_000][rng.below(4) as usize];
-        let (mut lost, mut kept) = (0, 0);
+        let mut lost = 0;
+        let mut kept = 0;
         self.live.resize(len.max(new_len), 0);
         for (sector, durable) in unsynced {
             let start = sector * SECTOR;
-            // What was cut off and is back with the old length is the old content.
+            // A truncated sector that returns with the old length has its old content.
             if start < new_len && rng.chance(keep_ppm) {
                 kept += 1;
                 continue;
@@ -191,28 +193,28 @@ impl FileNode {
 impl Image {
     fn new() -> Self {
         Self {
-            inodes: BTreeMap::from([(ROOT, Entry::Dir(DirNode::default()))]),
+            inodes: BTreeMap::from([(ROOT, InodeData::Dir(DirNode::default()))]),
             next: ROOT + 1,
         }
     }
 
     fn dir(&mut self, inode: Inode) -> io::Result<&mut DirNode> {
         match self.inodes.get_mut(&inode) {
-            Some(Entry::Dir(dir)) => Ok(dir),
-            Some(Entry::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
+            Some(InodeData::Dir(dir)) => Ok(dir),
+            Some(InodeData::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
     fn file(&mut self, inode: Inode) -> io::Result<&mut FileNode> {
         match self.inodes.get_mut(&inode) {
-            Some(Entry::File(file)) => Ok(file),
-            Some(Entry::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
+            Some(InodeData::File(file)) => Ok(file),
+            Some(InodeData::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
-    fn add(&mut self, entry: Entry) -> Inode {
+    fn add(&mut self, entry: InodeData) -> Inode {
         let inode = self.next;
         self.next += 1;
         self.inodes.insert(inode, entry);
@@ -223,8 +225,8 @@ impl Image {
         let mut losses = Losses::default();
         for entry in self.inodes.values_mut() {
             match entry {
-                Entry::File(file) => file.power_lost(rng, &mut losses),
-                Entry::Dir(dir) => {
+                InodeData::File(file) => file.power_lost(rng, &mut losses),
+                InodeData::Dir(dir) => {
                     let pending = std::mem::take(&mut dir.pending);
                     let kept = rng.below(pending.len() as u64 + 1) as usize;
                     losses.names_lost += (pending.len() - kept) as u64;
@@ -239,7 +241,7 @@ impl Image {
         losses
     }
 
-    /// Drops what no name leads to any more; the handles are gone.
+    /// Drops unreachable files, because the process's handles are closed.
     fn process_ended(&mut self) {
         let mut reached = BTreeMap::new();
         let mut open = vec![ROOT];
@@ -248,13 +250,13 @@ impl Image {
                 continue;
             };
             match &mut entry {
-                Entry::File(file) => file.open = 0,
-                Entry::Dir(dir) => {
+                InodeData::File(file) => file.open = 0,
+                InodeData::Dir(dir) => {
                     open.extend(dir.live.values().chain(dir.durable.values()));
-                    // A later change in the list may bring back a name that neither has at present.
+                    // A pending link may become durable, though neither map has its name now.
                     open.extend(dir.pending.iter().filter_map(|change| match change {
-                        Change::Link(_, inode) => Some(*inode),
-                        Change::Unlink(_) | Change::Rename(..) => None,
+                        NameChange::Link(_, inode) => Some(*inode),
+                        NameChange::Unlink(_) | NameChange::Rename(..) => None,
                     }));
                 }
             }
@@ -268,7 +270,7 @@ impl Disk {
     pub fn new(rng: Rng) -> Self {
         Self {
             content: Image::new(),
-            faults: Faults::default(),
+            faults: DiskFaults::default(),
             damage: Damage::default(),
             accrued: Duration::ZERO,
             locks: BTreeMap::new(),
@@ -279,8 +281,8 @@ impl Disk {
     /// Bytes in all files, as processes see them.
     pub fn used(&self) -> u64 {
         let files = self.content.inodes.values().map(|entry| match entry {
-            Entry::File(file) => file.live.len() as u64,
-            Entry::Dir(_) => 0,
+            InodeData::File(file) => file.live.len() as u64,
+            InodeData::Dir(_) => 0,
         });
         files.sum()
     }
@@ -303,14 +305,14 @@ impl Disk {
 
     pub fn restore(&mut self, image: Option<Image>) {
         self.content = image.unwrap_or_else(Image::new);
-        // What was copied is what the medium holds.
+        // The copied content is durable.
         for entry in self.content.inodes.values_mut() {
             match entry {
-                Entry::Dir(dir) => {
+                InodeData::Dir(dir) => {
                     dir.pending.clear();
                     dir.durable = dir.live.clone();
                 }
-                Entry::File(file) => {
+                InodeData::File(file) => {
                     file.stuck.clear();
                     file.synced();
                 }
@@ -319,8 +321,8 @@ impl Disk {
         self.content.process_ended();
     }
 
-    /// Turns over `bits` bits in files, durably. Most hit whatever is large; a fiftieth hits any file, so that small ones
-    /// are hit at all. Returns how many there were room for.
+    /// Flips `bits` bits in files, durably, and returns their number. Most files are drawn by size;
+    /// a fiftieth is drawn regardless of it, so that small files are hit as well.
     pub fn rot(&mut self, bits: u32) -> u32 {
         let mut rotten = 0;
         let files: Vec<(Inode, u64)> = self
@@ -328,10 +330,10 @@ impl Disk {
             .inodes
             .iter()
             .filter_map(|(inode, entry)| match entry {
-                Entry::File(file) if !file.live.is_empty() => {
+                InodeData::File(file) if !file.live.is_empty() => {
                     Some((*inode, file.live.len() as u64))
                 }
-                Entry::File(_) | Entry::Dir(_) => None,
+                InodeData::File(_) | InodeData::Dir(_) => None,
             })
             .collect();
         let bytes: u64 = files.iter().map(|(_, len)| len).sum();
@@ -355,7 +357,7 @@ impl Disk {
         rotten
     }
 
-    /// The names that lead to `path` from the root.
+    /// The components of `path` from the root.
     fn names_of(path: &Path) -> io::Result<Vec<String>> {
         path.components()
             .filter(|part| !matches!(part, Component::RootDir | Component::CurDir))
@@ -367,10 +369,10 @@ impl Disk {
             .ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
-    /// The deepest directory on the way to `path` that exists.
-    pub fn find_dir(&mut self, path: &Path) -> io::Result<Found> {
+    /// Finds the deepest existing directory of `path`.
+    pub fn find_dir(&mut self, path: &Path) -> io::Result<FoundDir> {
         let names = Self::names_of(path)?;
-        let mut found = Found {
+        let mut found = FoundDir {
             inode: ROOT,
             parent: None,
             missing: Vec::new(),
@@ -401,26 +403,26 @@ impl Disk {
 
     pub fn make_dir(&mut self, parent: Inode, name: &str) -> io::Result<Inode> {
         self.content.dir(parent)?;
-        let inode = self.content.add(Entry::Dir(DirNode::default()));
+        let inode = self.content.add(InodeData::Dir(DirNode::default()));
         self.content
             .dir(parent)?
-            .change(Change::Link(name.to_owned(), inode));
+            .change(NameChange::Link(name.to_owned(), inode));
         Ok(inode)
     }
 
     pub fn make_file(&mut self, parent: Inode, name: &str) -> io::Result<Inode> {
         self.content.dir(parent)?;
-        let inode = self.content.add(Entry::File(FileNode::default()));
+        let inode = self.content.add(InodeData::File(FileNode::default()));
         self.content
             .dir(parent)?
-            .change(Change::Link(name.to_owned(), inode));
+            .change(NameChange::Link(name.to_owned(), inode));
         Ok(inode)
     }
 
     pub fn rename(&mut self, dir: Inode, from: &str, to: &str) -> io::Result<()> {
         self.content
             .dir(dir)?
-            .change(Change::Rename(from.to_owned(), to.to_owned()));
+            .change(NameChange::Rename(from.to_owned(), to.to_owned()));
         Ok(())
     }
 
@@ -429,18 +431,19 @@ impl Disk {
             self.content.file(inode)?;
             self.content
                 .dir(dir)?
-                .change(Change::Unlink(name.to_owned()));
+                .change(NameChange::Unlink(name.to_owned()));
         }
         Ok(())
     }
 
-    /// Makes the names in a directory durable. Files that lost their last name by that are dropped.
+    /// Makes the names of a directory durable, and drops closed files that thereby lose their last
+    /// name.
     pub fn sync_dir(&mut self, inode: Inode) -> io::Result<()> {
         let dir = self.content.dir(inode)?;
         let mut before: Vec<Inode> = dir.durable.values().copied().collect();
         before.extend(dir.pending.drain(..).filter_map(|change| match change {
-            Change::Link(_, inode) => Some(inode),
-            Change::Unlink(_) | Change::Rename(..) => None,
+            NameChange::Link(_, inode) => Some(inode),
+            NameChange::Unlink(_) | NameChange::Rename(..) => None,
         }));
         dir.durable = dir.live.clone();
         let after: std::collections::BTreeSet<Inode> = dir.live.values().copied().collect();
@@ -467,12 +470,13 @@ impl Disk {
         Ok(&self.content.file(file)?.live)
     }
 
-    /// Reads all of a file. Stale reads do not touch it: whole files are small, and replaced as a whole.
+    /// Reads a whole file. Stale reads do not apply, because such files are small and replaced as a
+    /// whole.
     pub fn read_all(&mut self, file: Inode) -> io::Result<Vec<u8>> {
         Ok(self.content(file)?.to_vec())
     }
 
-    /// Fills `buf`; true when that was stale.
+    /// Fills `buf` and returns true for a stale read.
     pub fn read(&mut self, file: Inode, offset: u64, buf: &mut [u8]) -> io::Result<bool> {
         let may_be_stale = self.faults.stale_reads > 0;
         let file = self.content.file(file)?;
@@ -488,10 +492,8 @@ impl Disk {
         }
         let mut is_stale = false;
         for (sector, before) in file.before.range(start / SECTOR..end.div_ceil(SECTOR)) {
-            let (first, last) = (
-                (sector * SECTOR).max(start),
-                ((sector + 1) * SECTOR).min(end),
-            );
+            let first = (sector * SECTOR).max(start);
+            let last = ((sector + 1) * SECTOR).min(end);
             let old = &before[first - sector * SECTOR..last - sector * SECTOR];
             let new = &mut buf[first - start..last - start];
             is_stale |= *new != *old;
@@ -504,15 +506,15 @@ impl Disk {
         Ok(is_stale)
     }
 
-    /// Where a write of so many bytes at `offset` ends up instead, if it is one that goes astray: a place of the file that
-    /// is there, aligned to sectors.
-    fn astray(&mut self, file: Inode, offset: usize, taken: usize) -> io::Result<Option<usize>> {
+    /// The sector-aligned offset within the file to which a write of `taken` bytes at `offset` is
+    /// misdirected, if a fault hits it.
+    fn misdirect(&mut self, file: Inode, offset: usize, taken: usize) -> io::Result<Option<usize>> {
         let len = self.content.file(file)?.live.len();
         let places = len.saturating_sub(taken) / SECTOR;
         if self.faults.misdirected_writes == 0 || taken == 0 || places < 1 || offset >= len {
             return Ok(None);
         }
-        // One place less than there are, so that its own can be left out.
+        // Draws from one place fewer, to exclude the write's own.
         let at = self.rng.below(places as u64) as usize;
         let at = if at * SECTOR >= offset / SECTOR * SECTOR {
             at + 1
@@ -524,10 +526,10 @@ impl Disk {
         Ok(Some(at * SECTOR))
     }
 
-    /// Writes as much as there is space for.
+    /// Writes as many bytes as there is space for, and returns their number.
     pub fn write(&mut self, file: Inode, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         if bytes.is_empty() {
-            // Writing nothing beyond the end does not lengthen a file.
+            // An empty write beyond the end does not extend the file.
             return Ok(0);
         }
         let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -535,10 +537,10 @@ impl Disk {
             .checked_add(bytes.len())
             .ok_or(io::ErrorKind::InvalidInput)?;
         let space = self.space();
-        if let Some(elsewhere) = self.astray(file, offset, bytes.len())? {
+        if let Some(elsewhere) = self.misdirect(file, offset, bytes.len())? {
             let file = self.content.file(file)?;
             let end = (elsewhere + bytes.len()).min(file.live.len());
-            file.keep(elsewhere, end);
+            file.mark_dirty(elsewhere, end);
             file.live[elsewhere..end].copy_from_slice(&bytes[..end - elsewhere]);
             return Ok(bytes.len());
         }
@@ -550,9 +552,10 @@ impl Disk {
             }
             *room -= bytes.len() as u64;
         }
-        let fits = match growth <= space {
-            true => end,
-            false => (file.live.len() + space as usize).max(offset.min(file.live.len())),
+        let fits = if growth <= space {
+            end
+        } else {
+            (file.live.len() + space as usize).max(offset.min(file.live.len()))
         };
         if offset > fits {
             return Ok(0);
@@ -560,13 +563,13 @@ impl Disk {
         if file.live.len() < fits {
             file.set_len(fits);
         }
-        file.keep(offset, fits);
+        file.mark_dirty(offset, fits);
         let taken = fits - offset;
         file.live[offset..fits].copy_from_slice(&bytes[..taken]);
         Ok(taken)
     }
 
-    /// Returns false when there is not enough space.
+    /// Returns false when the space does not suffice.
     pub fn set_len(&mut self, file: Inode, len: u64) -> io::Result<bool> {
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
         let space = self.space();
@@ -590,7 +593,7 @@ impl Disk {
         Ok(())
     }
 
-    /// The sync has failed: the kernel drops the dirty marks all the same.
+    /// A failed sync: the kernel clears the dirty marks nevertheless.
     pub fn sync_failed(&mut self, file: Inode) -> io::Result<()> {
         let file = self.content.file(file)?;
         let dirty = std::mem::take(&mut file.dirty);

@@ -1,74 +1,69 @@
-//! What the world does to disks.
+//! Faults of disks, and the actions of the world on them.
 
 use std::time::Duration;
 
 use super::disk::{Image, Losses};
-use super::state::{State, with};
+use super::state::{WorldState, with};
 use super::{NodeId, World};
 
-/// Faults that wait for the operations that they hit.
+/// Pending faults. Counts are numbers of operations that are still to be hit.
 #[derive(Debug, Default)]
-pub(crate) struct Faults {
-    /// This many syncs fail with EIO.
+pub(crate) struct DiskFaults {
+    /// Syncs that fail with EIO.
     pub failing_syncs: u32,
-    /// This many reads fail with EIO.
+    /// Reads that fail with EIO.
     pub failing_reads: u32,
-    /// This many writes fail with EIO, and write nothing.
+    /// Writes that fail with EIO and write nothing.
     pub failing_writes: u32,
-    /// This many writes end up at another place of their file, and are reported as done.
+    /// Writes that go to another offset of their file and report success.
     pub misdirected_writes: u32,
-    /// This many reads give what was there before the last sync.
+    /// Reads that return the content before the last sync.
     pub stale_reads: u32,
-    /// The power goes in place of the last of this many changing operations.
+    /// Changing operations until the power is cut in place of the last one.
     pub power_loss_in: Option<u64>,
-    /// All files together cannot grow beyond this.
+    /// Limit of the total size of all files.
     pub capacity: Option<u64>,
-    /// So many bytes may still be written, wherever: a disk that never overwrites what it holds.
+    /// Bytes that may still be written at any offset, as on a copy-on-write volume.
     pub room_to_write: Option<u64>,
     pub slowness: Slowness,
 }
 
-/// What was done to the disk of a machine, and had an effect. It is kept until the disk is wiped or restored, whatever
-/// heals, so that what the process says about its disk can be told from a bug.
+/// The effects of faults on a disk. They are kept until the disk is wiped or restored, even after
+/// the faults have healed, so that a process's report of a bad disk can be told from a bug.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Damage {
-    /// Bits that were turned over.
+    /// Flipped bits.
     pub rotten_bits: u64,
-    /// Writes that ended up elsewhere.
     pub misdirected_writes: u64,
-    /// Reads that gave what was there before.
     pub stale_reads: u64,
-    /// Reads that failed.
     pub failed_reads: u64,
-    /// Writes that failed.
     pub failed_writes: u64,
-    /// Syncs that failed.
     pub failed_syncs: u64,
-    /// Operations for which there was no space.
+    /// Operations that failed for lack of space.
     pub without_space: u64,
 }
 
 impl Damage {
-    /// Whether anything was done.
+    /// True when any fault had an effect.
     pub fn is_any(&self) -> bool {
         *self != Self::default()
     }
 
-    /// Whether what is stored, or what the process made of it, may be wrong without an error having been told.
+    /// True when data may be wrong without a reported error.
     pub fn is_silent(&self) -> bool {
         self.rotten_bits + self.misdirected_writes + self.stale_reads > 0
     }
 }
 
-impl Faults {
-    /// Whether the write that is happening now fails.
+impl DiskFaults {
+    /// True when the current write fails.
     pub fn take_failing_write(&mut self) -> bool {
         let fails = self.failing_writes > 0;
         self.failing_writes = self.failing_writes.saturating_sub(1);
         fails
     }
 
-    /// Whether the sync that is happening now fails.
+    /// True when the current sync fails.
     pub fn take_failing_sync(&mut self) -> bool {
         let fails = self.failing_syncs > 0;
         self.failing_syncs = self.failing_syncs.saturating_sub(1);
@@ -76,17 +71,17 @@ impl Faults {
     }
 }
 
-/// What disk operations cost, slept in [`crate::disk::settle`].
+/// The cost of disk operations, slept in [`crate::disk::settle`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Slowness {
-    /// For each operation that changes something.
+    /// Cost of each changing operation.
     pub per_operation: Duration,
-    /// For each sync besides that.
+    /// Additional cost of each sync.
     pub per_sync: Duration,
 }
 
-impl State {
-    /// Lets the disk of a machine lose what was not synced.
+impl WorldState {
+    /// Applies a power loss to a machine's disk.
     pub fn disk_power_lost(&mut self, id: NodeId) {
         let losses = self.node(id).disk.power_lost();
         let Losses {
@@ -106,8 +101,8 @@ impl State {
 }
 
 impl World {
-    /// Makes the node's next `n` syncs fail with EIO. What they should have made durable stays in doubt even if
-    /// a later sync succeeds. Syncs of directories count as well.
+    /// Makes the node's next `n` syncs fail with EIO, including those of directories. Their data
+    /// stays volatile even if a later sync succeeds.
     pub fn fail_syncs(&self, id: NodeId, n: u32) {
         with(|state| state.node(id).disk.faults.failing_syncs = n);
     }
@@ -122,24 +117,24 @@ impl World {
         with(|state| state.node(id).disk.faults.failing_writes = n);
     }
 
-    /// Has the node's next `n` writes end up at another place of their file, in the size of a sector at least, while the
-    /// process is told that they are done. Writes to files of less than two sectors are spared.
+    /// Directs the node's next `n` writes to another, sector-aligned offset of their file, and
+    /// reports success. Writes to files of less than two sectors are exempt.
     pub fn misdirect_writes(&self, id: NodeId, n: u32) {
         with(|state| state.node(id).disk.faults.misdirected_writes = n);
     }
 
-    /// Has the node's next `n` reads, of those that touch what the last sync of their file changed, give what was there
-    /// before it.
+    /// Makes the node's next `n` reads of sectors that the last sync of their file changed return
+    /// the content before it.
     pub fn make_reads_stale(&self, id: NodeId, n: u32) {
         with(|state| state.node(id).disk.faults.stale_reads = n);
     }
 
-    /// What was done to the node's disk so far, since it was last wiped or restored.
+    /// The effects of faults on the node's disk since it was last wiped or restored.
     pub fn disk_damage(&self, id: NodeId) -> Damage {
         with(|state| state.node(id).disk.damage)
     }
 
-    /// Leaves the node room for `bytes` more bytes, or for any number again.
+    /// Limits the growth of the node's files to `bytes`; `None` removes the limit.
     pub fn set_free_space(&self, id: NodeId, bytes: Option<u64>) {
         with(|state| {
             let disk = &mut state.node(id).disk;
@@ -147,33 +142,35 @@ impl World {
         });
     }
 
-    /// Lets the node write `bytes` more bytes, or any number again. Overwriting counts as well, as on a file system or a
-    /// volume that writes what changes to another place: there a database that only ever overwrites meets a full disk too.
+    /// Limits the bytes that the node may still write; `None` removes the limit. Overwriting counts
+    /// as well, as on a copy-on-write file system, where a database that only overwrites can also
+    /// run out of space.
     pub fn set_room_to_write(&self, id: NodeId, bytes: Option<u64>) {
         with(|state| state.node(id).disk.faults.room_to_write = bytes);
     }
 
-    /// What the node's disk operations cost from now on.
+    /// Sets the cost of the node's disk operations.
     pub fn set_slowness(&self, id: NodeId, slowness: Slowness) {
         with(|state| state.node(id).disk.faults.slowness = slowness);
     }
 
-    /// Takes the node's power in place of its `k`-th changing disk operation from now; 1 is the next one.
+    /// Cuts the node's power in place of its `k`-th changing disk operation from now; 1 is the next
+    /// one.
     pub fn power_off_at_operation(&self, id: NodeId, k: u64) {
         with(|state| state.node(id).disk.faults.power_loss_in = Some(k.max(1)));
     }
 
-    /// Cancels all disk faults of the node; what they did stays done.
+    /// Cancels all pending disk faults of the node. Their effects remain.
     pub fn heal_disk(&self, id: NodeId) {
-        with(|state| state.node(id).disk.faults = Faults::default());
+        with(|state| state.node(id).disk.faults = DiskFaults::default());
     }
 
-    /// A copy of what the node's process would find now.
+    /// A copy of the disk's content, as the node's process sees it.
     pub fn disk_image(&self, id: NodeId) -> Image {
         with(|state| state.node(id).disk.image())
     }
 
-    /// Puts a copy back onto the node's disk.
+    /// Restores a copy onto the node's disk.
     ///
     /// # Panics
     /// While the process runs.
@@ -202,7 +199,8 @@ impl World {
         });
     }
 
-    /// Turns over `bits` random bits in the files of the node, durably and silently. Returns how many.
+    /// Flips `bits` random bits in the node's files, durably and silently. Returns the number of
+    /// flipped bits.
     pub fn rot_disk(&self, id: NodeId, bits: u32) -> u32 {
         with(|state| {
             let rotten = state.node(id).disk.rot(bits);

@@ -1,35 +1,35 @@
-//! Links: what it takes for bytes to get from one address to another.
+//! Links: latency, loss and bandwidth between two addresses.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::rng::Rng;
-use super::state::State;
+use super::state::WorldState;
 
-/// One direction of the way between two addresses.
+/// The properties of one direction between two addresses. Probabilities are in parts per million.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// The least time that anything takes.
+    /// Minimum delay.
     pub latency: Duration,
-    /// Added to it, uniformly up to this.
+    /// Maximum of a uniform additional delay.
     pub jitter: Duration,
-    /// How often, in a million, something is held up for much longer.
+    /// Probability of a much longer delay.
     pub tail_ppm: u32,
-    /// And for how long then, uniformly up to this.
+    /// Maximum of the uniform longer delay.
     pub tail: Duration,
-    /// How often, in a million, something is lost. It is sent again after 200 ms, then 400 ms, and so on up to
+    /// Probability of a loss. Lost data is retransmitted after 200 ms, then 400 ms, and so on up to
     /// 3.2 s, at most eight times.
     pub loss_ppm: u32,
-    /// Bytes a second, shared by all streams; zero is no limit.
+    /// Bandwidth, shared by all streams; zero means unlimited.
     pub bytes_per_second: u64,
-    /// How many bytes of a stream can be under way or unread before its writer has to wait; at least one.
+    /// Bytes of a stream in flight or unread before its writer blocks; at least one.
     pub window: usize,
-    /// How often, in a million, a read or write moves only a part of what it could.
+    /// Probability that a read or write transfers only a part.
     pub partial_ppm: u32,
 }
 
 impl Default for Link {
-    /// A decent wide area: 5 to 10 ms, 100 Mbit/s, now and then a tenth of a second, no loss.
+    /// A good wide-area link: 5 to 10 ms, 100 Mbit/s, rare delays of up to 100 ms, no loss.
     fn default() -> Self {
         Self {
             latency: Duration::from_millis(5),
@@ -45,7 +45,7 @@ impl Default for Link {
 }
 
 impl Link {
-    /// The way of a machine to itself: no time, no limit but the window.
+    /// The loopback link: no delay, limited by the window only.
     pub(crate) fn local(partial_ppm: u32) -> Self {
         Self {
             latency: Duration::ZERO,
@@ -60,30 +60,30 @@ impl Link {
     }
 }
 
-/// How a link is blocked.
+/// The way in which a link is blocked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {
-    /// Everything is lost. When it heals, senders notice within a second.
+    /// All data is lost. After healing, senders retransmit within a second.
     Cut,
-    /// Everything is held back. When it heals, it all arrives at once.
+    /// All data is held back. After healing, it arrives at once.
     Clog,
 }
 
-/// A link as it is now.
+/// The state of a link.
 pub(crate) struct LinkState {
-    /// Its own properties, if they are not the default ones.
+    /// Properties other than the default ones.
     pub own: Option<Link>,
     pub block: Option<Block>,
-    /// Until when the bytes accepted so far occupy it.
+    /// Time until which accepted bytes occupy the bandwidth.
     busy_until: Duration,
     pub rng: Rng,
 }
 
-/// The most time that passes between the healing of a cut link and the next try of a sender.
+/// Longest delay between the healing of a cut link and a sender's retransmission.
 const RETRY_AFTER_CUT: Duration = Duration::from_millis(700);
 
-impl State {
-    /// The link between two addresses, made when it is first asked for.
+impl WorldState {
+    /// The link between two addresses, created on first use.
     pub fn link(&mut self, from: IpAddr, to: IpAddr) -> &mut LinkState {
         let seed = self.fault_seed;
         self.net
@@ -97,7 +97,7 @@ impl State {
             })
     }
 
-    /// The properties of a link.
+    /// The properties in force on a link.
     pub fn link_config(&mut self, from: IpAddr, to: IpAddr) -> Link {
         if from == to {
             return Link::local(self.net.default_link.partial_ppm);
@@ -106,7 +106,8 @@ impl State {
         own.unwrap_or_else(|| self.net.default_link.clone())
     }
 
-    /// Whether nothing gets from one address to another: the link is blocked, or one machine has no power.
+    /// True when no data passes from one address to another: the link is blocked, or a machine has
+    /// no power.
     pub fn is_blocked(&self, from: IpAddr, to: IpAddr) -> bool {
         if from == to {
             return false;
@@ -122,7 +123,7 @@ impl State {
         link.is_some_and(|link| link.block.is_some()) || !has_power(from) || !has_power(to)
     }
 
-    /// When `bytes` bytes that are sent now arrive, on a link that is not blocked.
+    /// The arrival time of `bytes` bytes sent now on a link that is not blocked.
     pub fn arrival(&mut self, from: IpAddr, to: IpAddr, bytes: usize) -> Duration {
         let now = self.now();
         if from == to {
@@ -153,20 +154,20 @@ impl State {
         at
     }
 
-    /// How long a sender needs to notice that a link has healed.
+    /// The delay of a sender's retransmission after a link has healed.
     pub fn retry_delay(&mut self, from: IpAddr, to: IpAddr) -> Duration {
         self.link(from, to).rng.duration(RETRY_AFTER_CUT)
     }
 
-    /// How much of `bytes` one read or write moves.
-    pub fn part(&mut self, from: IpAddr, to: IpAddr, bytes: usize, what: &'static str) -> usize {
+    /// The part of `bytes` that one read or write transfers; `counter` counts partial ones.
+    pub fn part(&mut self, from: IpAddr, to: IpAddr, bytes: usize, counter: &'static str) -> usize {
         let ppm = self.link_config(from, to).partial_ppm;
         let link = self.link(from, to);
         if bytes <= 1 || !link.rng.chance(ppm) {
             return bytes;
         }
         let part = 1 + link.rng.below(bytes as u64 - 1) as usize;
-        self.count(what);
+        self.count(counter);
         part
     }
 }

@@ -1,27 +1,29 @@
-//! The simulated half: a world of machines, links, disks and clocks, on one thread and one seed.
+//! The simulated implementation: a world of machines, links, disks and clocks on one thread and one
+//! seed.
 //!
-//! It exists only under `--cfg madsim`. [`run`] makes a fresh world and hands it to the code that drives the
-//! simulation; nodes run the production code and see the world through the other modules of this crate.
+//! It exists only under `--cfg madsim`. [`run`] creates a world and passes it to the code that
+//! drives the simulation. Nodes run the production code and access the world through the other
+//! modules of this crate.
 //!
-//! **Promises**
-//! - Same [`Options`], same code: same run, same [`World::trace_hash`].
-//! - A killed process changes nothing any more, whatever its destructors do.
-//! - Links never reorder or invent bytes within a stream; what is not delivered within
-//!   [`Patience::send`] of being sent ends the connection at the sender.
-//! - A link that heals goes on within a second.
-//! - [`World::counters`] counts the faults that had an effect, not the ones that were asked for.
+//! **Guarantees**
+//! - The same [`Options`] and the same code give the same run and the same [`World::trace_hash`].
+//! - A killed process has no further effect, not even by its destructors.
+//! - Links never reorder or corrupt bytes within a stream. Data that is not acknowledged within
+//!   [`TcpTimeouts::send`] ends the connection at the sender.
+//! - A healed link transfers data again within a second.
+//! - [`World::counters`] counts the faults that had an effect, not the requested ones.
 //!
-//! **Never** uses madsim's own TCP and file system: they lack timeouts, backpressure, half-open connections and
-//! any loss of data.
+//! **Never** uses madsim's own TCP and file system, because they lack timeouts, backpressure,
+//! half-open connections and data loss.
 
 mod buggify;
 pub(crate) mod disk;
 mod disk_faults;
-mod home;
 mod link;
 pub(crate) mod net;
 mod net_faults;
 mod node;
+mod process;
 mod rng;
 pub(crate) mod state;
 mod trace;
@@ -33,24 +35,24 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-pub use buggify::USUAL_SHARE_PPM;
+pub use buggify::DEFAULT_SHARE_PPM;
 pub use disk::Image;
 pub use disk_faults::{Damage, Slowness};
-pub use home::{Home, here};
 pub use link::{Block, Link};
-pub use net::{CONNECT_TIMEOUT, Patience, USER_TIMEOUT};
+pub use net::{CONNECT_TIMEOUT, TcpTimeouts, USER_TIMEOUT};
 pub use node::WORLD_IP;
+pub use process::{Process, here};
 pub use rng::Rng;
 pub use trace::{Event, MAX_SNAPSHOTS, Sink, Snapshot};
 
 pub(crate) use buggify::buggify_fires;
-pub(crate) use home::Scoped;
 pub(crate) use node::{shutdown, wall_ms_of_this_node};
+pub(crate) use process::ProcessFuture;
 pub(crate) use state::{count_reached, note_event, try_with, with};
 
-use state::State;
+use state::WorldState;
 
-/// A node's number: 1 for the first that was added.
+/// The number of a node, from 1 in the order of creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u32);
 
@@ -65,19 +67,19 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// What determines a run, besides the code.
+/// The inputs that, with the code, determine a run.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Determines the schedule and the randomness of the nodes.
     pub seed: u64,
-    /// Determines what faults do, by streams apart from the schedule's.
+    /// Determines the effects of faults, by streams independent of the schedule's.
     pub fault_seed: u64,
     /// Simulated time after which the run panics with `time limit exceeded`.
     pub time_limit: Duration,
 }
 
 impl Options {
-    /// The run of `seed`, limited to a simulated day.
+    /// Uses `seed` for both seeds and a time limit of one simulated day.
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
@@ -86,7 +88,8 @@ impl Options {
         }
     }
 
-    /// True wall clock at the start, milliseconds since the Unix epoch: some moment of 2024.
+    /// The true wall clock at the start in milliseconds since the Unix epoch, drawn from the year
+    /// 2024.
     fn epoch_ms(&self) -> u64 {
         const START_OF_2024_MS: u64 = 1_704_067_200_000;
         const YEAR_MS: u64 = 365 * 24 * 60 * 60 * 1000;
@@ -94,14 +97,14 @@ impl Options {
     }
 }
 
-/// How a run ended.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Finished<T> {
-    /// What the driving future returned, or the message of the panic that ended the run.
+    /// The output of the driving future, or the message of the panic that ended the run.
     pub result: Result<T, String>,
     /// See [`World::trace_hash`].
     pub trace_hash: [u8; 32],
-    /// The hash on the way, at most [`MAX_SNAPSHOTS`] times.
+    /// Intermediate hashes, at most [`MAX_SNAPSHOTS`].
     pub snapshots: Vec<Snapshot>,
     /// See [`World::counters`].
     pub counters: BTreeMap<&'static str, u64>,
@@ -111,10 +114,10 @@ pub struct Finished<T> {
     pub elapsed: Duration,
 }
 
-/// Runs the simulation that `drive` drives, until its future ends, and returns what it returned.
+/// Runs the simulation that `drive` drives until its future completes, and returns its output.
 ///
 /// # Panics
-/// When any task panics, when nothing can ever happen again, and when the time limit has passed.
+/// When any task panics, at a deadlock, and when the time limit has passed.
 pub fn run<T, F, Fut>(options: Options, drive: F) -> T
 where
     T: Send + 'static,
@@ -134,15 +137,15 @@ where
     F: FnOnce(World) -> Fut + Send + 'static,
     Fut: Future<Output = T> + 'static,
 {
-    // A thread of its own, because generators and hash seeds of third parties live in thread-local storage; its
-    // stack is that of a main thread, or more.
+    // A run needs its own thread, because generators and hash seeds of dependencies are
+    // thread-local. The stack is at least that of a main thread.
     const STACK_BYTES: usize = 64 << 20;
     let thread = std::thread::Builder::new()
         .name("simulation".into())
         .stack_size(STACK_BYTES);
     let running = thread
         .spawn(move || run_here(&options, drive))
-        .expect("the machine has room for one more thread");
+        .expect("the operating system allows another thread");
     match running.join() {
         Ok(finished) => finished,
         Err(panic) => std::panic::resume_unwind(panic),
@@ -159,7 +162,7 @@ where
     runtime.set_time_limit(options.time_limit);
     let result = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
-            let mut state = State::new(options);
+            let mut state = WorldState::new(options);
             state.add_world();
             state::install(state);
             drive(World { _private: () }).await
@@ -169,7 +172,7 @@ where
     let result = match result {
         Ok(value) => Ok(value),
         Err(panic) => {
-            // What unwinding left behind may panic again when it is dropped, or wait for ever.
+            // After a panic, dropping the runtime may panic again or block for ever.
             std::mem::forget(runtime);
             Err(message_of(&*panic))
         }
@@ -189,14 +192,16 @@ where
 }
 
 fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(message), _) => (*message).to_owned(),
-        (_, Some(message)) => message.clone(),
-        _ => "panicked without a message".to_owned(),
+    if let Some(message) = panic.downcast_ref::<&str>() {
+        return (*message).to_owned();
     }
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .unwrap_or_else(|| "panicked without a message".to_owned())
 }
 
-/// The simulated half of [`crate::block_on_main`].
+/// The simulated implementation of [`crate::block_on_main`].
 pub(crate) fn run_one_node<F>(future: F) -> F::Output
 where
     F: Future + Send + 'static,
@@ -216,9 +221,9 @@ where
     })
 }
 
-/// A task is about to be polled.
+/// Counts the poll of a task.
 pub(crate) fn count_poll() {
-    /// madsim remembers every task that a node ever had, until it is asked how many there are.
+    /// madsim keeps a record of every finished task until the number of tasks is queried.
     const POLLS_BETWEEN_PRUNES: u64 = 1 << 16;
     let mut is_due = false;
     try_with(|state| {
@@ -230,15 +235,15 @@ pub(crate) fn count_poll() {
     }
 }
 
-/// The hand that drives the simulation. It can be used from any task of the run, and only there.
+/// The control interface of a simulation. Usable from any task of the run, and only there.
 #[derive(Debug, Clone, Copy)]
 pub struct World {
     _private: (),
 }
 
 impl World {
-    /// The world of the run that this code is part of. For oracles and embedded counterparts; the node's own
-    /// code has no business with it.
+    /// The world of the current run. For oracles and embedded counterparts, not for the node's
+    /// code.
     ///
     /// # Panics
     /// Outside of a simulation.
@@ -251,43 +256,43 @@ impl World {
         with(|state| state.now())
     }
 
-    /// Whether the process that runs this code is alive. Between its death and the drop of its tasks, what it
-    /// logs should be ignored.
+    /// True when the current process is alive. Log lines between its death and the drop of its
+    /// tasks should be ignored.
     pub fn is_here_alive(&self) -> bool {
         with(|state| state.is_alive(here()))
     }
 
-    /// The hash over all events so far: time, node, what happened, and the bytes.
+    /// The hash over time, node, kind and payload of all events so far.
     pub fn trace_hash(&self) -> [u8; 32] {
         with(|state| state.trace.hash())
     }
 
-    /// How many events are in the hash.
+    /// The number of hashed events.
     pub fn events(&self) -> u64 {
         with(|state| state.trace.events())
     }
 
-    /// How often tasks were polled so far: what a simulation costs.
+    /// The number of polls of tasks so far, a measure of a simulation's cost.
     pub fn polls(&self) -> u64 {
         with(|state| state.polls)
     }
 
-    /// Has every event from now on reported to `sink`, too.
+    /// Reports all further events to `sink` as well.
     pub fn add_sink(&self, sink: Sink) {
         with(|state| state.trace.add_sink(sink));
     }
 
-    /// Notes something that the world did, for the hash and the sink.
+    /// Records an action of the world as an event.
     pub fn note(&self, kind: &'static str, payload: &[u8], detail: &str) {
         with(|state| state.note(NodeId::WORLD, kind, payload, || detail.to_owned()));
     }
 
-    /// How often each kind of fault had an effect.
+    /// The number of effects by kind of fault.
     pub fn counters(&self) -> BTreeMap<&'static str, u64> {
         with(|state| state.counters.clone())
     }
 
-    /// A generator for the world's own choices, apart from the schedule and from all other labels.
+    /// A generator for the world's choices, independent of the schedule and of all other labels.
     pub fn rng(&self, label: &str) -> Rng {
         with(|state| Rng::derive(state.fault_seed, &format!("world {label}")))
     }

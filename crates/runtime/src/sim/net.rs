@@ -1,12 +1,13 @@
-//! Streams: two pipes between two sides, each a queue of segments with the time of their arrival.
+//! Streams: two pipes between two sides, each a queue of segments with their arrival times.
 //!
-//! Nothing here runs by itself. Whoever reads looks at the front of the queue and has itself woken when that
-//! arrives; a blocked link leaves segments without an arrival until it heals. So an idle stream costs nothing.
+//! No task runs here. A reader checks the front of the queue and is woken at its arrival. On a
+//! blocked link segments have no arrival time until it heals. An idle stream therefore costs
+//! nothing.
 //!
-//! What TCP does and this does too: a full window makes the writer wait; data that stays unacknowledged for
-//! [`Patience::send`], because either direction is blocked, ends the connection at its sender and only there; a
-//! segment to a side that is gone is answered by a reset, if that gets through; a closed side's last bytes
-//! still arrive. Acknowledgements take no time where nothing is blocked.
+//! Modelled behaviour of TCP: a full window blocks the writer. Data that stays unacknowledged for
+//! [`TcpTimeouts::send`], because either direction is blocked, ends the connection at its sender
+//! only. A segment to a missing side is answered by a reset, if the link permits. The last bytes of
+//! a closed side still arrive. Acknowledgements are immediate unless a direction is blocked.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -14,24 +15,24 @@ use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::home::Home;
 use super::link::{Link, LinkState};
-use super::state::State;
+use super::process::Process;
+use super::state::WorldState;
 use super::{NodeId, with};
 
-/// How long sent bytes may stay unacknowledged before the sender gives the connection up, unless the world says otherwise.
+/// Default of [`TcpTimeouts::send`].
 pub const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long connecting waits for an answer, unless the world says otherwise.
+/// Default of [`TcpTimeouts::connect`].
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The first port that is given out for port 0 and for the near end of connections.
+/// The first port for port 0 and for the local end of connections.
 pub const FIRST_FREE_PORT: u16 = 32_768;
 
-/// Bytes that are sent within one moment travel together up to this.
+/// Size up to which bytes sent at the same moment are joined into one segment.
 const SEGMENT: usize = 16 << 10;
 
-/// A connection's number.
+/// The number of a connection.
 pub type ConnId = u64;
 
 /// All links, listeners and connections.
@@ -40,21 +41,20 @@ pub struct Net {
     pub links: BTreeMap<(IpAddr, IpAddr), LinkState>,
     pub listeners: BTreeMap<(NodeId, u16), Backlog>,
     pub conns: BTreeMap<ConnId, Box<Conn>>,
-    /// What machines do with silence.
-    pub patience: Patience,
+    pub timeouts: TcpTimeouts,
     next_conn: ConnId,
 }
 
-/// How long machines wait for answers of the other end, before they tell the application that it is gone.
+/// Timeouts after which a machine reports a silent remote side to the application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// While connecting.
+pub struct TcpTimeouts {
+    /// Time without an answer while connecting.
     pub connect: Duration,
-    /// After sending.
+    /// Time for which sent data may stay unacknowledged.
     pub send: Duration,
 }
 
-impl Default for Patience {
+impl Default for TcpTimeouts {
     fn default() -> Self {
         Self {
             connect: CONNECT_TIMEOUT,
@@ -70,7 +70,7 @@ impl Net {
             links: BTreeMap::new(),
             listeners: BTreeMap::new(),
             conns: BTreeMap::new(),
-            patience: Patience::default(),
+            timeouts: TcpTimeouts::default(),
             next_conn: 1,
         }
     }
@@ -78,45 +78,46 @@ impl Net {
 
 /// A listening port.
 pub struct Backlog {
-    pub home: Home,
+    pub process: Process,
     pub ip: IpAddr,
-    /// Connections that nobody took yet, and when their last handshake packet arrives.
+    /// Connections that were not accepted yet, with the arrival times of their last handshake
+    /// packets.
     pub waiting: VecDeque<(Duration, ConnId)>,
     pub waiter: Waiter,
 }
 
-/// A connection. Side 0 made it, side 1 took it.
+/// A connection. Side 0 connected, side 1 accepted.
 pub struct Conn {
     pub sides: [Side; 2],
 }
 
 /// One end of a connection.
 pub struct Side {
-    pub home: Home,
-    /// What the application sees.
+    pub process: Process,
+    /// The address that the application sees.
     pub addr: SocketAddr,
-    /// The machine's address, by which links are found.
+    /// The machine's address, which selects the link.
     pub ip: IpAddr,
-    pub life: Life,
-    /// An application, or a backlog, still has a handle of it.
+    pub state: SideState,
+    /// An application or a backlog has a handle to it.
     pub is_held: bool,
-    /// Why it is gone, for the application that still holds it.
+    /// The reason of its end, for an application that still has a handle.
     pub error: Option<io::ErrorKind>,
-    /// A reset is on its way and arrives then.
+    /// Arrival time of a reset in flight.
     pub reset_at: Option<Duration>,
-    /// What it sends.
+    /// The direction in which it sends.
     pub out: Pipe,
     pub reader: Waiter,
     pub writer: Waiter,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Life {
-    /// In the hands of an application.
+pub enum SideState {
+    /// In use by an application.
     Open,
-    /// Given up by the application; what it sent is still delivered.
+    /// Closed by the application; sent data is still delivered.
     Closed,
-    /// Forgotten: segments to it are answered by a reset.
+    /// Dropped: segments to it are answered by a reset.
     Gone,
 }
 
@@ -126,29 +127,29 @@ pub struct Pipe {
     segments: VecDeque<Segment>,
     /// Bytes in `segments`.
     queued: usize,
-    /// Bytes that were read, but whose acknowledgement does not get through.
+    /// Bytes that were read but cannot be acknowledged.
     unacked: usize,
-    /// Nothing follows the last segment.
+    /// The stream ends with the last segment.
     ended: bool,
-    /// Since when something has been sent without being acknowledged because a direction is blocked.
+    /// Time since which data is unacknowledged because a direction is blocked.
     stalled_since: Option<Duration>,
-    /// How long that may be so.
-    patience: Duration,
-    /// The answer to the last segment was a reset that got lost.
+    /// Limit of the stall, see [`TcpTimeouts::send`].
+    send_timeout: Duration,
+    /// The reset that answered the last segment was lost and must be repeated.
     reset_owed: bool,
 }
 
 struct Segment {
-    /// When it was accepted, for joining small ones.
+    /// When it was accepted; segments of the same moment are joined.
     sent: Duration,
-    /// When it arrives; none while the link is blocked.
+    /// Arrival time; `None` while the link is blocked.
     at: Option<Duration>,
     bytes: VecDeque<u8>,
-    /// It is the end of the stream and carries nothing.
+    /// Marks the end of the stream and carries no bytes.
     is_end: bool,
 }
 
-/// A task that waits, and the earliest timer that was set for it.
+/// A waiting task with the earliest timer set for it.
 #[derive(Default)]
 pub struct Waiter {
     waker: Option<Waker>,
@@ -174,8 +175,8 @@ impl Waiter {
         self.armed = None;
     }
 
-    /// Sees to it that the task is woken at `at`, or now if that is past.
-    pub fn arm(&mut self, state: &mut State, at: Option<Duration>) {
+    /// Wakes the task at `at`, or now if that has passed.
+    pub fn arm(&mut self, state: &mut WorldState, at: Option<Duration>) {
         let (Some(at), Some(waker)) = (at, &self.waker) else {
             return;
         };
@@ -188,14 +189,14 @@ impl Waiter {
         }
     }
 
-    pub fn wake(&mut self, state: &mut State) {
+    pub fn wake(&mut self, state: &mut WorldState) {
         self.armed = None;
         state.wake(self.waker.take());
     }
 }
 
 impl Pipe {
-    /// When the front of the queue arrives.
+    /// Arrival time of the first segment.
     fn front_at(&self) -> Option<Duration> {
         self.segments.front().and_then(|segment| segment.at)
     }
@@ -219,23 +220,23 @@ impl Pipe {
             .sum();
     }
 
-    fn gives_up_at(&self) -> Option<Duration> {
-        self.stalled_since.map(|since| since + self.patience)
+    fn times_out_at(&self) -> Option<Duration> {
+        self.stalled_since.map(|since| since + self.send_timeout)
     }
 }
 
 impl Conn {
-    fn new(ends: [(Home, SocketAddr, IpAddr); 2], patience: Duration) -> Self {
-        let sides = ends.map(|(home, addr, ip)| Side {
-            home,
+    fn new(ends: [(Process, SocketAddr, IpAddr); 2], send_timeout: Duration) -> Self {
+        let sides = ends.map(|(process, addr, ip)| Side {
+            process,
             addr,
             ip,
-            life: Life::Open,
+            state: SideState::Open,
             is_held: true,
             error: None,
             reset_at: None,
             out: Pipe {
-                patience,
+                send_timeout,
                 ..Pipe::default()
             },
             reader: Waiter::default(),
@@ -244,21 +245,21 @@ impl Conn {
         Self { sides }
     }
 
-    /// The way from a side to the other one.
-    pub fn way(&self, side: usize) -> (IpAddr, IpAddr) {
+    /// The addresses of a side and its remote side.
+    pub fn direction(&self, side: usize) -> (IpAddr, IpAddr) {
         (self.sides[side].ip, self.sides[1 - side].ip)
     }
 
     fn is_over(&self) -> bool {
         self.sides
             .iter()
-            .all(|side| side.life != Life::Open && !side.is_held)
+            .all(|side| side.state != SideState::Open && !side.is_held)
     }
 
-    /// The next moment at which something happens to a side by itself.
+    /// The time of the next reset or timeout of a side.
     fn next_for_writer(&self, side: usize) -> Option<Duration> {
         let this = &self.sides[side];
-        [this.reset_at, this.out.gives_up_at()]
+        [this.reset_at, this.out.times_out_at()]
             .into_iter()
             .flatten()
             .min()
@@ -269,10 +270,10 @@ impl Conn {
         front.into_iter().chain(self.next_for_writer(side)).min()
     }
 
-    /// Forgets a side. What it sent and did not get out is lost with it.
+    /// Drops a side, with its sent data that is held up at a blocked link.
     pub fn forget(&mut self, side: usize, error: Option<io::ErrorKind>) {
         let this = &mut self.sides[side];
-        this.life = Life::Gone;
+        this.state = SideState::Gone;
         this.error = error.or(this.error);
         this.reset_at = None;
         this.out.segments.retain(|segment| segment.at.is_some());
@@ -283,31 +284,32 @@ impl Conn {
     }
 }
 
-impl State {
-    pub fn add_conn(&mut self, ends: [(Home, SocketAddr, IpAddr); 2]) -> ConnId {
+impl WorldState {
+    pub fn add_conn(&mut self, ends: [(Process, SocketAddr, IpAddr); 2]) -> ConnId {
         let id = self.net.next_conn;
         self.net.next_conn += 1;
         self.net
             .conns
-            .insert(id, Box::new(Conn::new(ends, self.net.patience.send)));
+            .insert(id, Box::new(Conn::new(ends, self.net.timeouts.send)));
         id
     }
 
-    /// Runs `f` on a connection, if it still exists, and lets those who wait on it know what changed.
+    /// Runs `f` on a connection, if it exists, and wakes the tasks that wait for its changes.
     pub fn with_conn<T>(
         &mut self,
         id: ConnId,
         f: impl FnOnce(&mut Self, &mut Conn) -> T,
     ) -> Option<T> {
-        // Taken out meanwhile, because links and timers are needed at the same time.
+        // Removed from the map meanwhile, because `f` needs links and timers as well.
         let mut conn = self.net.conns.remove(&id)?;
         self.refresh(id, &mut conn);
         let result = f(self, &mut conn);
         if !conn.is_over() {
             for side in 0..2 {
-                let (reader, writer) = (conn.next_for_reader(side), conn.next_for_writer(side));
-                conn.sides[side].reader.arm(self, reader);
-                conn.sides[side].writer.arm(self, writer);
+                let reader_at = conn.next_for_reader(side);
+                let writer_at = conn.next_for_writer(side);
+                conn.sides[side].reader.arm(self, reader_at);
+                conn.sides[side].writer.arm(self, writer_at);
             }
             self.net.conns.insert(id, conn);
         } else {
@@ -319,15 +321,15 @@ impl State {
         Some(result)
     }
 
-    /// Lets the resets and timeouts happen that were due.
+    /// Applies the due resets and timeouts.
     fn refresh(&mut self, id: ConnId, conn: &mut Conn) {
         let now = self.now();
         for side in 0..2 {
             let this = &conn.sides[side];
-            let node = this.home.node;
+            let node = this.process.node;
             let is_reset = this.reset_at.is_some_and(|at| at <= now);
-            let is_timed_out = this.out.gives_up_at().is_some_and(|at| at <= now);
-            if this.life == Life::Gone || !(is_reset || is_timed_out) {
+            let is_timed_out = this.out.times_out_at().is_some_and(|at| at <= now);
+            if this.state == SideState::Gone || !(is_reset || is_timed_out) {
                 continue;
             }
             if is_reset {
@@ -348,7 +350,7 @@ impl State {
         }
     }
 
-    /// Takes what it can of `bytes` from a side.
+    /// Accepts as many of `bytes` from a side as the window allows.
     pub fn send(
         &mut self,
         id: ConnId,
@@ -357,12 +359,12 @@ impl State {
         bytes: &[u8],
         cx: &Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let (from, to) = conn.way(side);
+        let (from, to) = conn.direction(side);
         let this = &mut conn.sides[side];
         if let Some(error) = this.error {
             return Poll::Ready(Err(error.into()));
         }
-        if this.life != Life::Open || this.out.ended {
+        if this.state != SideState::Open || this.out.ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if bytes.is_empty() {
@@ -377,7 +379,7 @@ impl State {
         }
         this.writer.done();
         let taken = self.part(from, to, bytes.len().min(room), "link.partial_write");
-        let node = this.home.node;
+        let node = this.process.node;
         self.note(node, "net.send", &bytes[..taken], || {
             format!("{taken} bytes on connection {id} to {to}")
         });
@@ -388,17 +390,18 @@ impl State {
 
     fn enqueue(&mut self, conn: &mut Conn, side: usize, bytes: &[u8], is_end: bool) {
         let now = self.now();
-        let (from, to) = conn.way(side);
-        let (is_blocked, is_unheard) = (self.is_blocked(from, to), self.is_blocked(to, from));
+        let (from, to) = conn.direction(side);
+        let is_blocked = self.is_blocked(from, to);
+        let is_unacknowledged = self.is_blocked(to, from);
         let mut at = (!is_blocked).then(|| self.arrival(from, to, bytes.len()));
         let out = &mut conn.sides[side].out;
         out.queued += bytes.len();
         out.ended |= is_end;
-        if is_blocked || is_unheard {
+        if is_blocked || is_unacknowledged {
             out.stalled_since.get_or_insert(now);
         }
         if let Some(last) = out.segments.back_mut() {
-            // A stream stays in order: a segment waits for the ones before it.
+            // Segments arrive in order.
             at = at.zip(last.at).map(|(at, before)| at.max(before));
             let can_join =
                 last.sent == now && !last.is_end && !is_end && last.bytes.len() < SEGMENT;
@@ -416,7 +419,7 @@ impl State {
         });
     }
 
-    /// Gives a side what has arrived for it, as much as fits into `room` bytes, through `take`.
+    /// Passes at most `room` bytes that have arrived for a side to `take`.
     pub fn receive(
         &mut self,
         id: ConnId,
@@ -427,7 +430,7 @@ impl State {
         mut take: impl FnMut(&[u8]),
     ) -> Poll<io::Result<()>> {
         let now = self.now();
-        let (from, to) = conn.way(1 - side);
+        let (from, to) = conn.direction(1 - side);
         let [first, second] = &mut conn.sides;
         let (this, peer) = if side == 0 {
             (first, second)
@@ -456,15 +459,16 @@ impl State {
                 }
             }
             out.queued -= wanted;
-            if self.is_blocked(to, from) && peer.life == Life::Open {
+            if self.is_blocked(to, from) && peer.state == SideState::Open {
                 out.unacked += wanted;
             }
-            // Waking the writer for each byte would make both sides run for each byte.
+            // Wakes the writer only at a half-empty window, because waking it for each byte would
+            // make both sides run for each byte.
             let used = out.queued + out.unacked;
             if used <= self.link_config(from, to).window / 2 {
                 peer.writer.wake(self);
             }
-            let node = this.home.node;
+            let node = this.process.node;
             self.note(node, "net.receive", &(wanted as u64).to_le_bytes(), || {
                 format!("{wanted} bytes on connection {id} from {from}")
             });
@@ -478,7 +482,7 @@ impl State {
         }
         let at_end =
             out.segments.front().is_some_and(|segment| segment.is_end) && out.has_arrived(now);
-        if at_end || this.life != Life::Open {
+        if at_end || this.state != SideState::Open {
             this.reader.done();
             return Poll::Ready(Ok(()));
         }
@@ -486,11 +490,11 @@ impl State {
         Poll::Pending
     }
 
-    /// Ends what a side sends; it can still receive.
+    /// Shuts down the sending direction of a side.
     pub fn finish(&mut self, conn: &mut Conn, side: usize, id: ConnId) {
         let this = &conn.sides[side];
-        if this.life == Life::Open && !this.out.ended {
-            let node = this.home.node;
+        if this.state == SideState::Open && !this.out.ended {
+            let node = this.process.node;
             self.note(node, "net.finish", &id.to_le_bytes(), || {
                 format!("connection {id}")
             });
@@ -499,9 +503,9 @@ impl State {
         }
     }
 
-    /// A side is given up by its application, or by the kernel of a process that ended.
+    /// Closes a side for its application, or for the kernel of an ended process.
     pub fn close(&mut self, id: ConnId, conn: &mut Conn, side: usize) {
-        if conn.sides[side].life != Life::Open {
+        if conn.sides[side].state != SideState::Open {
             return;
         }
         let now = self.now();
@@ -513,14 +517,14 @@ impl State {
         } else {
             self.finish(conn, side, id);
             let this = &mut conn.sides[side];
-            this.life = Life::Closed;
+            this.state = SideState::Closed;
             this.reader.done();
             this.writer.done();
             self.answer(id, conn, 1 - side);
         }
     }
 
-    /// Nobody has a handle of this side any more.
+    /// Closes a side whose handle was dropped.
     pub fn release(&mut self, id: ConnId, side: usize) {
         self.with_conn(id, |state, conn| {
             state.close(id, conn, side);
@@ -528,7 +532,7 @@ impl State {
         });
     }
 
-    /// Ends a side with a reset to the other one.
+    /// Drops a side and sends a reset to the remote one.
     pub fn abort(&mut self, id: ConnId, conn: &mut Conn, side: usize) {
         conn.forget(side, None);
         conn.sides[side].reader.done();
@@ -537,27 +541,28 @@ impl State {
         self.answer(id, conn, 1 - side);
     }
 
-    /// A reset leaves for `side`; it is lost if the way is blocked.
+    /// Sends a reset to `side`; it is lost on a blocked link.
     pub fn send_reset(&mut self, id: ConnId, conn: &mut Conn, side: usize) {
-        let (from, to) = conn.way(1 - side);
+        let (from, to) = conn.direction(1 - side);
         if self.is_blocked(from, to) {
             return;
         }
         let at = self.arrival(from, to, 0);
-        let node = conn.sides[side].home.node;
+        let node = conn.sides[side].process.node;
         self.count("link.reset");
         self.note(node, "net.reset", &id.to_le_bytes(), || {
             format!("to connection {id}")
         });
         let this = &mut conn.sides[side];
         this.reset_at = Some(this.reset_at.map_or(at, |earlier| earlier.min(at)));
-        // What is slower than the reset finds nobody any more.
+        // Segments that arrive after the reset are dropped.
         conn.sides[1 - side].out.cut_after(at);
     }
 
-    /// What a side has sent to one that is not there any more is answered by a reset when it arrives.
+    /// Answers the data that an open side has sent to a missing one by a reset at its arrival.
     fn answer(&mut self, id: ConnId, conn: &mut Conn, side: usize) {
-        if conn.sides[1 - side].life == Life::Open || conn.sides[side].life != Life::Open {
+        let is_remote_open = conn.sides[1 - side].state == SideState::Open;
+        if is_remote_open || conn.sides[side].state != SideState::Open {
             return;
         }
         let Some(arrives) = conn.sides[side].out.front_at() else {
@@ -568,11 +573,11 @@ impl State {
             .segments
             .iter()
             .all(|segment| segment.is_end);
-        if is_only_end && conn.sides[1 - side].life == Life::Closed {
-            // Both ends closing is the good way to end.
+        if is_only_end && conn.sides[1 - side].state == SideState::Closed {
+            // Both sides close in an orderly way.
             return;
         }
-        let (from, to) = conn.way(side);
+        let (from, to) = conn.direction(side);
         conn.sides[side].out.segments.clear();
         conn.sides[side].out.queued = 0;
         if self.is_blocked(to, from) {
@@ -586,23 +591,24 @@ impl State {
         let this = &mut conn.sides[side];
         this.reset_at = Some(this.reset_at.map_or(at, |earlier| earlier.min(at)));
         self.count("link.reset");
-        self.note(this.home.node, "net.reset", &id.to_le_bytes(), || {
+        self.note(this.process.node, "net.reset", &id.to_le_bytes(), || {
             format!("to connection {id}")
         });
     }
 
-    /// Adapts a connection to links that have been blocked or have healed. `is_lost` says that what is sent
-    /// again needs to be noticed as lost first.
+    /// Adapts a connection to blocked or healed links. With `is_lost` the held-up data was lost,
+    /// and the sender retransmits it after a delay.
     pub fn adapt(&mut self, id: ConnId, conn: &mut Conn, is_lost: bool) {
         let now = self.now();
         for side in 0..2 {
-            let (from, to) = conn.way(side);
-            let (is_blocked, is_unheard) = (self.is_blocked(from, to), self.is_blocked(to, from));
-            let delay = match is_lost && !is_blocked {
-                true if conn.sides[side].out.segments.iter().any(|s| s.at.is_none()) => {
-                    self.retry_delay(from, to)
-                }
-                _ => Duration::ZERO,
+            let (from, to) = conn.direction(side);
+            let is_blocked = self.is_blocked(from, to);
+            let is_unacknowledged = self.is_blocked(to, from);
+            let has_held = conn.sides[side].out.segments.iter().any(|s| s.at.is_none());
+            let delay = if is_lost && !is_blocked && has_held {
+                self.retry_delay(from, to)
+            } else {
+                Duration::ZERO
             };
             let mut held = 0;
             let mut before = Duration::ZERO;
@@ -621,13 +627,14 @@ impl State {
             self.count_n("link.held_segments", held);
             let peer = &mut conn.sides[1 - side];
             if is_blocked && peer.reset_at.is_some_and(|at| at > now) {
-                // The reset is lost as well. If it was an answer, what it answered is sent again.
+                // The reset is lost. It is repeated after healing, as if the data that it answered
+                // was retransmitted.
                 peer.reset_at = None;
                 peer.out.reset_owed = true;
             }
             let this = &mut conn.sides[side];
             this.out.segments = segments;
-            if is_blocked || is_unheard {
+            if is_blocked || is_unacknowledged {
                 if is_pending || this.out.reset_owed {
                     this.out.stalled_since.get_or_insert(now);
                 }
@@ -636,7 +643,7 @@ impl State {
             this.out.stalled_since = None;
             this.out.unacked = 0;
             this.writer.wake(self);
-            if std::mem::take(&mut this.out.reset_owed) && this.life == Life::Open {
+            if std::mem::take(&mut this.out.reset_owed) && this.state == SideState::Open {
                 self.send_reset(id, conn, side);
             }
         }
@@ -646,21 +653,22 @@ impl State {
     }
 }
 
-/// The connection's side as the application holds it.
-pub struct Held {
+/// An application's handle to a side of a connection.
+pub struct SideHandle {
     pub id: ConnId,
     pub side: usize,
-    pub home: Home,
+    pub process: Process,
 }
 
-impl Held {
-    /// Runs `f` on the connection; what a dead process does, or somebody else's connection, is an error.
+impl SideHandle {
+    /// Runs `f` on the connection. An error when the process is dead or the connection no longer
+    /// exists.
     pub fn with<T>(
         &self,
-        f: impl FnOnce(&mut State, &mut Conn) -> Poll<io::Result<T>>,
+        f: impl FnOnce(&mut WorldState, &mut Conn) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         with(|state| {
-            if !state.is_alive(self.home) {
+            if !state.is_alive(self.process) {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
             let done = state.with_conn(self.id, f);
@@ -669,10 +677,10 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for SideHandle {
     fn drop(&mut self) {
         super::try_with(|state| {
-            if state.is_alive(self.home) {
+            if state.is_alive(self.process) {
                 state.release(self.id, self.side);
             }
         });

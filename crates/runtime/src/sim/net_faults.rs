@@ -1,13 +1,13 @@
-//! What the world does to links and to the connections of processes that end.
+//! Faults of links, and the fate of connections whose process ends.
 
 use std::net::IpAddr;
 
 use super::link::{Block, Link};
-use super::net::{ConnId, Life, Patience};
-use super::state::{State, with};
+use super::net::{ConnId, SideState, TcpTimeouts};
+use super::state::{WorldState, with};
 use super::{NodeId, World};
 
-impl State {
+impl WorldState {
     fn each_conn(&mut self, mut f: impl FnMut(&mut Self, ConnId, &mut super::net::Conn)) {
         let ids: Vec<ConnId> = self.net.conns.keys().copied().collect();
         for id in ids {
@@ -19,17 +19,17 @@ impl State {
         self.each_conn(|state, id, conn| state.adapt(id, conn, is_lost));
     }
 
-    /// The kernel ends the connections of a process. After a kill the seed decides whether it does so in good
-    /// order or by resets, which lose what is in flight.
+    /// The kernel closes the connections of an ended process. After a kill the seed selects an
+    /// orderly close or a reset, which loses data in flight.
     pub fn net_process_ended(&mut self, node: NodeId, is_killed: bool) {
         self.net.listeners.retain(|(owner, _), _| *owner != node);
         self.each_conn(|state, id, conn| {
             for side in 0..2 {
-                if conn.sides[side].home.node != node {
+                if conn.sides[side].process.node != node {
                     continue;
                 }
                 conn.sides[side].is_held = false;
-                if conn.sides[side].life != Life::Open {
+                if conn.sides[side].state != SideState::Open {
                     continue;
                 }
                 if is_killed && state.node(node).rng.chance(500_000) {
@@ -41,12 +41,12 @@ impl State {
         });
     }
 
-    /// The machine is gone without a word: whoever talks to it finds out by waiting.
+    /// A power loss: remote sides learn of it by timeouts only.
     pub fn net_power_lost(&mut self, node: NodeId) {
         self.net.listeners.retain(|(owner, _), _| *owner != node);
         self.each_conn(|_, _, conn| {
             for side in 0..2 {
-                if conn.sides[side].home.node == node {
+                if conn.sides[side].process.node == node {
                     conn.sides[side].is_held = false;
                     conn.forget(side, None);
                 }
@@ -55,14 +55,14 @@ impl State {
         self.adapt_all(true);
     }
 
-    /// The machine answers again, and knows of no connection.
+    /// The power is back: the machine answers again, and has no connections.
     pub fn net_power_back(&mut self) {
         self.adapt_all(true);
     }
 
     fn set_block(&mut self, from: IpAddr, to: IpAddr, block: Option<Block>) {
-        let was = std::mem::replace(&mut self.link(from, to).block, block);
-        if was == block {
+        let before = std::mem::replace(&mut self.link(from, to).block, block);
+        if before == block {
             return;
         }
         let kind = match block {
@@ -77,22 +77,23 @@ impl State {
             format!("{from} {to}").as_bytes(),
             || format!("{from} to {to}"),
         );
-        self.adapt_all(was == Some(Block::Cut));
+        self.adapt_all(before == Some(Block::Cut));
     }
 }
 
 impl World {
-    /// The properties of all links that have none of their own, from now on.
+    /// Sets the properties of all links without their own.
     pub fn set_default_link(&self, link: Link) {
         with(|state| state.net.default_link = link);
     }
 
-    /// How long machines wait for the other end of connections that are made from now on.
-    pub fn set_patience(&self, patience: Patience) {
-        with(|state| state.net.patience = patience);
+    /// Sets the timeouts of connections that are established from now on.
+    pub fn set_tcp_timeouts(&self, timeouts: TcpTimeouts) {
+        with(|state| state.net.timeouts = timeouts);
     }
 
-    /// The properties of the link from one address to another from now on; what is under way keeps its time.
+    /// Sets the properties of the link from one address to another. Data in flight keeps its
+    /// arrival time.
     pub fn set_link(&self, from: IpAddr, to: IpAddr, link: Link) {
         with(|state| {
             let detail = format!("{from} to {to}: {link:?}");
@@ -103,7 +104,7 @@ impl World {
         });
     }
 
-    /// Gives the link from one address to another the default properties again.
+    /// Resets the link from one address to another to the default properties.
     pub fn reset_link(&self, from: IpAddr, to: IpAddr) {
         with(|state| {
             state.link(from, to).own = None;
@@ -114,7 +115,7 @@ impl World {
         });
     }
 
-    /// The present properties of the link from one address to another.
+    /// The properties in force on the link from one address to another.
     pub fn link(&self, from: IpAddr, to: IpAddr) -> Link {
         with(|state| state.link_config(from, to))
     }
@@ -124,7 +125,7 @@ impl World {
         with(|state| state.set_block(from, to, Some(block)));
     }
 
-    /// Lets the link from one address to another work again, in this direction only.
+    /// Unblocks the link from one address to another, in this direction only.
     pub fn heal(&self, from: IpAddr, to: IpAddr) {
         with(|state| state.set_block(from, to, None));
     }
@@ -141,13 +142,13 @@ impl World {
         self.heal(b, a);
     }
 
-    /// Heals every link. Links keep their other properties.
+    /// Unblocks every link. Links keep their properties.
     pub fn heal_all(&self) {
         let blocked: Vec<(IpAddr, IpAddr)> = with(|state| {
             let links = state.net.links.iter();
             links
                 .filter(|(_, link)| link.block.is_some())
-                .map(|(way, _)| *way)
+                .map(|(direction, _)| *direction)
                 .collect()
         });
         for (from, to) in blocked {
@@ -155,20 +156,21 @@ impl World {
         }
     }
 
-    /// Whether nothing gets from one address to another at present.
+    /// True when no data passes from one address to another.
     pub fn is_blocked(&self, from: IpAddr, to: IpAddr) -> bool {
         with(|state| state.is_blocked(from, to))
     }
 
-    /// Resets all connections between two addresses at both ends at once, as a firewall does. Returns how many.
+    /// Resets all connections between two addresses at both ends, as a firewall does. Returns their
+    /// number.
     pub fn reset_connections(&self, a: IpAddr, b: IpAddr) -> usize {
         self.end_connections("link.reset_injected", a, b, |side, _, now| {
             side.reset_at = Some(now);
         })
     }
 
-    /// Makes `from` forget its connections with `to`, which is told nothing: they are half-open until `to` sends
-    /// something. Returns how many.
+    /// Makes `from` drop its connections with `to` silently. They are half-open until `to` sends
+    /// data. Returns their number.
     pub fn half_open(&self, from: IpAddr, to: IpAddr) -> usize {
         self.end_connections("link.half_open", from, to, |side, is_from, now| {
             if is_from {
@@ -187,8 +189,8 @@ impl World {
         with(|state| {
             let mut ended = 0;
             state.each_conn(|state, _, conn| {
-                let way = conn.way(0);
-                if way != (a, b) && way != (b, a) {
+                let direction = conn.direction(0);
+                if direction != (a, b) && direction != (b, a) {
                     return;
                 }
                 ended += 1;
@@ -205,7 +207,7 @@ impl World {
         })
     }
 
-    /// How many connections exist, including those that one end has already given up.
+    /// The number of connections, including those that one side has closed.
     pub fn connections(&self) -> usize {
         with(|state| state.net.conns.len())
     }

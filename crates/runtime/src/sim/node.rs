@@ -1,4 +1,4 @@
-//! Processes and their clocks: started, killed, powered off, paused, restarted.
+//! Nodes with their processes and clocks.
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,13 +8,13 @@ use std::time::Duration;
 use madsim::runtime::Handle;
 
 use super::disk::Disk;
-use super::home::{Home, Scoped, here};
+use super::process::{Process, ProcessFuture, here};
 use super::rng::Rng;
-use super::state::{State, with};
+use super::state::{WorldState, with};
 use super::{NodeId, World};
 use crate::signal::Shutdown;
 
-/// The address of the world itself, for outside systems that it plays on its own.
+/// The address of the world itself, for external systems that it simulates.
 pub const WORLD_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 255, 255, 254));
 
 /// A machine with one process, one address, one disk and one clock.
@@ -22,25 +22,26 @@ pub(crate) struct Node {
     pub name: String,
     pub ip: IpAddr,
     pub madsim: Option<madsim::task::NodeId>,
-    /// Counts the process's lives.
+    /// Counts the node's processes from zero.
     pub incarnation: u32,
-    /// The process runs.
+    /// The process is running or paused.
     pub is_up: bool,
-    /// The machine has power: its kernel answers for a dead process.
+    /// The machine has power; its kernel then answers for a dead process.
     pub has_power: bool,
     pub is_paused: bool,
-    pub clock: Clock,
+    pub clock: NodeClock,
     pub disk: Disk,
     pub rng: Rng,
     pub next_port: u16,
-    stop: Stop,
+    stop: StopRequest,
 }
 
-/// The wish that a process ends by itself.
+/// The request for a graceful stop.
 #[derive(Default)]
-struct Stop {
-    is_wanted: bool,
-    is_listened_for: bool,
+struct StopRequest {
+    is_requested: bool,
+    /// The process has called [`crate::signal::shutdown`].
+    has_listener: bool,
     wakers: Vec<Waker>,
 }
 
@@ -54,26 +55,26 @@ impl Node {
             is_up,
             has_power: true,
             is_paused: false,
-            clock: Clock::default(),
+            clock: NodeClock::default(),
             disk: Disk::new(Rng::derive(fault_seed, &format!("disk {name}"))),
             rng: Rng::derive(fault_seed, &format!("node {name}")),
             next_port: super::net::FIRST_FREE_PORT,
-            stop: Stop::default(),
+            stop: StopRequest::default(),
         }
     }
 }
 
-/// The wall clock of a node: a line through the true time.
+/// The wall clock of a node, as a linear deviation from the true time.
 #[derive(Default)]
-pub(crate) struct Clock {
-    /// Simulated time at which the line begins, in nanoseconds.
+pub(crate) struct NodeClock {
+    /// Simulated time of the last change in nanoseconds.
     since: i128,
-    /// How far it was ahead then, in nanoseconds.
+    /// Deviation at that time in nanoseconds; positive when the clock is ahead.
     ahead: i128,
     drift_ppm: i64,
 }
 
-impl Clock {
+impl NodeClock {
     fn ahead_at(&self, now: Duration) -> i128 {
         self.ahead + (now.as_nanos() as i128 - self.since) * i128::from(self.drift_ppm) / 1_000_000
     }
@@ -89,8 +90,8 @@ impl Clock {
 
 const NANOS_PER_MS: i128 = 1_000_000;
 
-impl State {
-    /// Makes the node that stands for the world itself.
+impl WorldState {
+    /// Adds the node that represents the world itself.
     pub fn add_world(&mut self) {
         self.nodes
             .push(Node::new(self.fault_seed, "world", WORLD_IP, true));
@@ -107,8 +108,8 @@ impl State {
         u64::try_from(nanos / NANOS_PER_MS).unwrap_or(0)
     }
 
-    /// Whether the process could be declared dead; if so it is, and its files, locks and ports are out of its
-    /// reach before anything else happens.
+    /// Marks the process as dead, which revokes its access to files, locks and ports at once. False
+    /// if it was down.
     fn end_process(&mut self, id: NodeId, kind: &'static str) -> bool {
         assert!(
             id != NodeId::WORLD,
@@ -120,7 +121,7 @@ impl State {
         }
         node.is_up = false;
         node.is_paused = false;
-        node.stop = Stop::default();
+        node.stop = StopRequest::default();
         let incarnation = node.incarnation;
         let detail = format!("{} life {incarnation}", node.name);
         self.count(kind);
@@ -129,19 +130,19 @@ impl State {
     }
 }
 
-/// Ends the process of `id` from within: its initial future has returned.
-fn exited(home: Home) {
+/// Ends a process whose main future has completed.
+fn exited(process: Process) {
     with(|state| {
-        if state.is_alive(home) && state.end_process(home.node, "node.exit") {
-            state.net_process_ended(home.node, false);
-            state.node(home.node).disk.process_ended();
+        if state.is_alive(process) && state.end_process(process.node, "node.exit") {
+            state.net_process_ended(process.node, false);
+            state.node(process.node).disk.process_ended();
         }
     });
 }
 
 impl World {
-    /// Adds a machine and starts its process: `init` makes its main future, now and at each restart. When that
-    /// future ends, the process has exited.
+    /// Adds a machine and starts its process. `init` creates the main future, now and at each
+    /// restart; the process exits when that completes.
     ///
     /// # Panics
     /// When the name or the address is taken.
@@ -165,16 +166,17 @@ impl World {
             id
         });
         let init = std::sync::Arc::new(init);
-        // madsim calls this with its list of nodes locked, so nothing of the caller's may run in it.
+        // madsim calls this with its list of nodes locked, so `init` must not run before the first
+        // poll.
         let start = move || {
-            let home = with(|state| Home {
+            let process = with(|state| Process {
                 node: id,
                 incarnation: state.node(id).incarnation,
             });
             let init = init.clone();
-            Scoped::new(home, async move {
+            ProcessFuture::new(process, async move {
                 init().await;
-                exited(home);
+                exited(process);
             })
         };
         let handle = Handle::current();
@@ -198,28 +200,26 @@ impl World {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let (home, node) = with(|state| {
+        let (process, node) = with(|state| {
             let node = state.node(id);
             assert!(node.is_up, "{} is up", node.name);
-            (
-                Home {
-                    node: id,
-                    incarnation: node.incarnation,
-                },
-                node.madsim,
-            )
+            let process = Process {
+                node: id,
+                incarnation: node.incarnation,
+            };
+            (process, node.madsim)
         });
-        let scoped = Scoped::new(home, future);
+        let future = ProcessFuture::new(process, future);
         let inner = match node.and_then(|node| Handle::current().get_node(node)) {
-            Some(node) => node.spawn(scoped),
-            None => madsim::task::spawn(scoped),
+            Some(node) => node.spawn(future),
+            None => madsim::task::spawn(future),
         };
         crate::JoinHandle::simulated(name, inner)
     }
 
-    /// Kills the process as SIGKILL does: all that it wrote to files stays, its destructors change nothing, and
-    /// its kernel ends each connection, with a reset or, having sent what was written, in good order, as the
-    /// seed decides. Returns false if it was down already.
+    /// Kills the process as SIGKILL does: its writes to files survive, its destructors have no
+    /// effect, and its kernel ends each connection by a reset or by an orderly close, as the seed
+    /// decides. Returns false if it was down.
     pub fn kill(&self, id: NodeId) -> bool {
         let ended = with(|state| {
             let ended = state.end_process(id, "node.kill");
@@ -232,8 +232,9 @@ impl World {
         self.kill_tasks(id, ended)
     }
 
-    /// Takes the machine's power: unsynced data and names are lost in part or wholly, connections vanish
-    /// without a word, nothing answers until the restart. Returns false if the power was off already.
+    /// Cuts the machine's power: unsynced data and names are lost completely or in part,
+    /// connections vanish silently, and the machine does not answer until the restart. Returns
+    /// false if the power was off.
     pub fn power_off(&self, id: NodeId) -> bool {
         let (lost_power, ended) = with(|state| {
             if !state.node(id).has_power {
@@ -256,7 +257,7 @@ impl World {
         ended
     }
 
-    /// Starts the process again, with power. A process that runs is killed first.
+    /// Restores the power and starts the process. A running process is killed first.
     ///
     /// # Panics
     /// For [`NodeId::WORLD`].
@@ -283,13 +284,13 @@ impl World {
             madsim
         });
         if let Some(node) = node {
-            // Also clears the mark that madsim sets on a node whose main future has returned.
+            // Also clears the mark that madsim sets on a node whose main future has completed.
             Handle::current().restart(node);
         }
     }
 
-    /// Stops the process's tasks where they are, as SIGSTOP or a stalled machine does. Time goes on, its kernel
-    /// goes on taking in connections and bytes.
+    /// Suspends the process's tasks, as SIGSTOP or a stalled machine does. Time passes, and its
+    /// kernel continues to accept connections and bytes.
     pub fn pause(&self, id: NodeId) {
         let node = with(|state| {
             let node = state.node(id);
@@ -306,7 +307,7 @@ impl World {
         }
     }
 
-    /// Lets a paused process go on.
+    /// Continues a paused process.
     pub fn resume(&self, id: NodeId) {
         let node = with(|state| {
             let node = state.node(id);
@@ -322,39 +323,39 @@ impl World {
         }
     }
 
-    /// Asks the process to end by itself, see [`crate::signal::shutdown`]. One that does not listen is killed.
+    /// Requests a graceful stop, see [`crate::signal::shutdown`]. A process without a listener is
+    /// killed.
     pub fn stop(&self, id: NodeId) {
-        let is_heard = with(|state| {
+        let is_received = with(|state| {
             let node = state.node(id);
             if !node.is_up {
                 return true;
             }
-            if !node.stop.is_listened_for {
+            if !node.stop.has_listener {
                 return false;
             }
-            node.stop.is_wanted = true;
+            node.stop.is_requested = true;
             let wakers = std::mem::take(&mut node.stop.wakers);
             wakers.into_iter().for_each(|waker| state.wake(Some(waker)));
             state.count("node.stop");
             state.note(id, "node.stop", &[], String::new);
             true
         });
-        if !is_heard {
+        if !is_received {
             self.kill(id);
         }
     }
 
-    /// Whether the node's process runs (perhaps paused).
+    /// True while the node's process is running or paused.
     pub fn is_up(&self, id: NodeId) -> bool {
         with(|state| state.node(id).is_up)
     }
 
-    /// The name given to [`node`](Self::node).
+    /// The name passed to [`node`](Self::node).
     pub fn name(&self, id: NodeId) -> String {
         with(|state| state.node(id).name.clone())
     }
 
-    /// The node's address.
     pub fn ip(&self, id: NodeId) -> IpAddr {
         with(|state| state.node(id).ip)
     }
@@ -370,12 +371,14 @@ impl World {
         })
     }
 
-    /// The node's wall clock, milliseconds since the Unix epoch. [`NodeId::WORLD`] has the true time.
+    /// The node's wall clock in milliseconds since the Unix epoch. [`NodeId::WORLD`] has the true
+    /// time.
     pub fn wall_ms(&self, id: NodeId) -> u64 {
         with(|state| state.wall_ms(id))
     }
 
-    /// Puts the node's clock `ms` milliseconds ahead of the true time, or behind. Its drift goes on.
+    /// Sets the node's clock `ms` milliseconds ahead of the true time, or behind if negative. Its
+    /// drift continues.
     pub fn set_clock_offset(&self, id: NodeId, ms: i64) {
         self.change_clock(id, "clock.offset", ms, |_, drift| {
             (i128::from(ms) * NANOS_PER_MS, drift)
@@ -389,7 +392,8 @@ impl World {
         });
     }
 
-    /// Makes the node's clock gain `ppm` microseconds a second from now on, or lose them.
+    /// Makes the node's clock gain `ppm` microseconds per second from now on, or lose them if
+    /// negative.
     pub fn set_clock_drift(&self, id: NodeId, ppm: i64) {
         self.change_clock(id, "clock.drift", ppm, |ahead, _| (ahead, ppm));
     }
@@ -412,22 +416,22 @@ impl World {
     }
 }
 
-/// The simulated half of [`crate::clock::wall_ms`].
+/// The simulated implementation of [`crate::clock::wall_ms`].
 pub(crate) fn wall_ms_of_this_node() -> u64 {
     with(|state| state.wall_ms(here().node))
 }
 
-/// The simulated half of [`crate::signal::shutdown`].
+/// The simulated implementation of [`crate::signal::shutdown`].
 pub(crate) async fn shutdown() -> Shutdown {
     std::future::poll_fn(|cx| {
         with(|state| {
-            let home = here();
-            if !state.is_alive(home) {
+            let process = here();
+            if !state.is_alive(process) {
                 return Poll::Pending;
             }
-            let stop = &mut state.node(home.node).stop;
-            stop.is_listened_for = true;
-            if stop.is_wanted {
+            let stop = &mut state.node(process.node).stop;
+            stop.has_listener = true;
+            if stop.is_requested {
                 return Poll::Ready(Shutdown::Interrupt);
             }
             if !stop.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {

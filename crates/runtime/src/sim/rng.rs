@@ -1,14 +1,14 @@
-//! Random numbers for faults, drawn apart from the schedule's.
+//! Random numbers for faults, independent of the schedule's.
 
-/// A small generator (SplitMix64). Every link and every disk has its own, derived from the run's fault seed and
-/// a label, so that one fault more or less does not change what happens elsewhere.
+/// A SplitMix64 generator. Every link and every disk has its own, derived from the run's fault seed
+/// and a label, so that an added or removed fault does not affect other parts of a run.
 #[derive(Debug, Clone)]
 pub struct Rng {
     state: u64,
 }
 
 impl Rng {
-    /// The generator for the thing named `label` in the run with `seed`.
+    /// The generator for `label` in the run with `seed`.
     pub fn derive(seed: u64, label: &str) -> Self {
         let mut rng = Self { state: seed };
         for byte in label.bytes() {
@@ -27,15 +27,15 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number in `0..bound`, zero when `bound` is zero. Its bias, below 2^-32 for small bounds, does not
-    /// matter for faults.
+    /// A number in `0..bound`, zero when `bound` is zero. Its bias, below 2^-32 for small bounds,
+    /// is irrelevant for faults.
     pub fn below(&mut self, bound: u64) -> u64 {
         let wide = u128::from(self.next_u64()) * u128::from(bound);
         (wide >> 64) as u64
     }
 
-    /// True in `ppm` of a million cases. Draws nothing when the answer is certain, so that a fault that is
-    /// switched off leaves the others as they were.
+    /// True with a probability of `ppm` parts per million. Draws nothing when the result is
+    /// certain, so that a disabled fault does not affect the others.
     pub fn chance(&mut self, ppm: u32) -> bool {
         match ppm {
             0 => false,
@@ -44,9 +44,9 @@ impl Rng {
         }
     }
 
-    /// A duration in `0..=most`. Draws nothing when `most` is zero.
-    pub fn duration(&mut self, most: std::time::Duration) -> std::time::Duration {
-        match u64::try_from(most.as_nanos()).unwrap_or(u64::MAX) {
+    /// A duration in `0..=max`. Draws nothing when `max` is zero.
+    pub fn duration(&mut self, max: std::time::Duration) -> std::time::Duration {
+        match u64::try_from(max.as_nanos()).unwrap_or(u64::MAX) {
             0 => std::time::Duration::ZERO,
             nanos => std::time::Duration::from_nanos(self.below(nanos.saturating_add(1))),
         }

@@ -1,4 +1,4 @@
-//! The one mutable state behind a simulation, and how code reaches it.
+//! The mutable state of a simulation, and access to it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -9,38 +9,38 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use super::buggify::Sites;
-use super::home::{Home, here};
 use super::net::Net;
 use super::node::Node;
+use super::process::{Process, here};
 use super::trace::Trace;
 use super::{NodeId, Options};
 
 thread_local! {
-    /// A run has a thread of its own, so this is the state of the run.
-    static STATE: RefCell<Option<State>> = const { RefCell::new(None) };
+    /// The state of the run, which has its own thread.
+    static STATE: RefCell<Option<WorldState>> = const { RefCell::new(None) };
 }
 
-/// Everything that the world knows.
-pub(crate) struct State {
+/// The state of the simulated world.
+pub(crate) struct WorldState {
     /// The instant at which simulated time is zero.
     pub start: Instant,
     pub fault_seed: u64,
     /// True wall clock at the start, milliseconds since the Unix epoch.
     pub epoch_ms: u64,
-    /// By number; the first is the world itself.
+    /// By number; the first one represents the world itself.
     pub nodes: Vec<Node>,
     pub by_ip: BTreeMap<IpAddr, NodeId>,
     pub net: Net,
     pub trace: Trace,
     pub counters: BTreeMap<&'static str, u64>,
     pub sites: Sites,
-    /// How often any task of any node was polled.
+    /// Polls of all tasks of all nodes.
     pub polls: u64,
-    /// Woken when the state is let go, so that no foreign code runs while it is held.
+    /// Woken when the state is released, so that no foreign code runs while it is borrowed.
     wake_later: Vec<Waker>,
 }
 
-impl State {
+impl WorldState {
     pub fn new(options: &Options) -> Self {
         let fault_seed = options.fault_seed;
         Self {
@@ -88,7 +88,7 @@ impl State {
         self.wake_later.extend(waker);
     }
 
-    /// Has `waker` woken at `at`. This takes an entry in the timer's heap that cannot be taken back.
+    /// Wakes `waker` at `at`. This adds an entry to the timer's heap that cannot be removed.
     pub fn wake_at(&self, at: Duration, waker: &Waker) {
         let mut timer = madsim::time::sleep_until(self.start + at);
         if Pin::new(&mut timer)
@@ -102,23 +102,23 @@ impl State {
     pub fn node(&mut self, id: NodeId) -> &mut Node {
         self.nodes
             .get_mut(id.0 as usize)
-            .expect("node numbers are only made by adding a node")
+            .expect("a node's number exists only once the node was added")
     }
 
-    pub fn is_alive(&self, home: Home) -> bool {
+    pub fn is_alive(&self, process: Process) -> bool {
         self.nodes
-            .get(home.node.0 as usize)
-            .is_some_and(|node| node.is_up && node.incarnation == home.incarnation)
+            .get(process.node.0 as usize)
+            .is_some_and(|node| node.is_up && node.incarnation == process.incarnation)
     }
 }
 
 /// Makes `state` the state of this thread.
-pub(crate) fn install(state: State) {
+pub(crate) fn install(state: WorldState) {
     STATE.set(Some(state));
 }
 
-/// Takes the state away; from then on the world cannot be reached.
-pub(crate) fn remove() -> Option<State> {
+/// Removes the state, which ends all access to the world.
+pub(crate) fn remove() -> Option<WorldState> {
     STATE.take()
 }
 
@@ -126,12 +126,12 @@ pub(crate) fn remove() -> Option<State> {
 ///
 /// # Panics
 /// Outside of a simulation.
-pub(crate) fn with<T>(f: impl FnOnce(&mut State) -> T) -> T {
+pub(crate) fn with<T>(f: impl FnOnce(&mut WorldState) -> T) -> T {
     let (result, wakers) = STATE.with(|cell| {
         let mut state = cell.borrow_mut();
         let state = state
             .as_mut()
-            .expect("this code runs inside of sim::run, on its thread");
+            .expect("the code runs inside of sim::run, on its thread");
         let result = f(state);
         (result, std::mem::take(&mut state.wake_later))
     });
@@ -139,15 +139,15 @@ pub(crate) fn with<T>(f: impl FnOnce(&mut State) -> T) -> T {
     result
 }
 
-/// As [`with`], where there need not be a world: `None` outside of a simulation.
-pub(crate) fn ask<T>(f: impl FnOnce(&mut State) -> T) -> Option<T> {
+/// As [`with`], but `None` outside of a simulation.
+pub(crate) fn with_if_simulated<T>(f: impl FnOnce(&mut WorldState) -> T) -> Option<T> {
     let mut answer = None;
     try_with(|state| answer = Some(f(state)));
     answer
 }
 
-/// As [`with`], for destructors, which may run when the simulation is over or while a panic unwinds.
-pub(crate) fn try_with(f: impl FnOnce(&mut State)) {
+/// As [`with`], for destructors, which may run after the simulation or while a panic unwinds.
+pub(crate) fn try_with(f: impl FnOnce(&mut WorldState)) {
     let wakers = STATE.try_with(|cell| {
         let mut state = cell.try_borrow_mut().ok()?;
         let state = state.as_mut()?;
@@ -159,17 +159,17 @@ pub(crate) fn try_with(f: impl FnOnce(&mut State)) {
     }
 }
 
-/// Notes an event of the code that runs now, unless its process is dead.
+/// Records an event of the current process, unless it is dead.
 pub(crate) fn note_event(kind: &'static str, payload: &[u8]) {
     try_with(|state| {
-        let home = here();
-        if state.is_alive(home) {
-            state.note(home.node, kind, payload, String::new);
+        let process = here();
+        if state.is_alive(process) {
+            state.note(process.node, kind, payload, String::new);
         }
     });
 }
 
-/// Counts a mark of the code that runs now, unless its process is dead.
+/// Counts a coverage mark of the current process, unless it is dead.
 pub(crate) fn count_reached(what: &'static str) {
     try_with(|state| {
         if state.is_alive(here()) {

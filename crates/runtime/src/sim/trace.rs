@@ -6,47 +6,48 @@ use sha2::{Digest, Sha256};
 
 use super::NodeId;
 
-/// Something that happened, as a sink sees it.
+/// An event of a run, as sinks receive it.
 #[derive(Debug)]
 pub struct Event<'a> {
-    /// Its number, from 1.
+    /// Counts from 1.
     pub number: u64,
     /// Simulated time since the start of the run.
     pub at: Duration,
-    /// Where it happened; [`NodeId::WORLD`] for what the world did.
+    /// The node of the event; [`NodeId::WORLD`] for actions of the world.
     pub node: NodeId,
-    /// What kind of thing, as `net.send` or `disk.sync`, or what was given to [`crate::trace::event`].
+    /// A kind such as `net.send` or `disk.sync`, or that of [`crate::trace::event`].
     pub kind: &'static str,
-    /// The bytes that went into the hash.
+    /// The hashed bytes.
     pub payload: &'a [u8],
-    /// The event for people, on one line; empty for [`crate::trace::event`].
+    /// A human-readable line; empty for [`crate::trace::event`].
     pub detail: String,
 }
 
 /// Receives every event of a run. It must not call back into the simulation.
 pub type Sink = Box<dyn FnMut(&Event<'_>) + Send>;
 
-/// The hash after so many events: where two runs of a seed part is between two of these.
+/// The hash after a number of events. Two runs of a seed diverge between the last equal and the
+/// first different snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Snapshot {
-    /// How many events are in it.
+    /// The number of hashed events.
     pub events: u64,
-    /// When the last of them was.
+    /// The simulated time of the last one.
     pub at: Duration,
     /// The first bytes of the hash.
     pub hash: [u8; 8],
 }
 
-/// Most snapshots of a run. When there are as many, every other one goes and the steps between them double.
+/// Limit of snapshots. When it is reached, every other one is dropped and the interval doubles.
 pub const MAX_SNAPSHOTS: usize = 64;
 
-/// The hash so far, and who is told of events.
+/// The rolling hash with its sinks.
 pub(crate) struct Trace {
     hasher: Sha256,
     events: u64,
     last_at: Duration,
     snapshots: Vec<Snapshot>,
-    /// Events from one snapshot to the next.
+    /// Events between two snapshots.
     step: u64,
     sinks: Vec<Sink>,
 }
@@ -67,7 +68,7 @@ impl Trace {
         self.sinks.push(sink);
     }
 
-    /// Folds an event in. `detail` is only asked for when somebody is told.
+    /// Hashes an event. `detail` is evaluated only if there is a sink.
     pub fn note(
         &mut self,
         at: Duration,
@@ -80,7 +81,7 @@ impl Trace {
         self.last_at = at;
         self.hasher.update((at.as_nanos() as u64).to_le_bytes());
         self.hasher.update(node.0.to_le_bytes());
-        // Lengths keep one event's end from being read as another's beginning.
+        // The lengths make the encoding of the sequence unambiguous.
         self.hasher.update((kind.len() as u64).to_le_bytes());
         self.hasher.update(kind);
         self.hasher.update((payload.len() as u64).to_le_bytes());
@@ -126,7 +127,6 @@ impl Trace {
         self.hasher.clone().finalize().into()
     }
 
-    /// When the last event was.
     pub fn last_at(&self) -> Duration {
         self.last_at
     }
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn snapshots_are_few_and_evenly_spaced_and_show_where_two_runs_part() {
+    fn snapshots_are_bounded_and_evenly_spaced_and_show_where_two_runs_diverge() {
         for events in [0, 1, 63, 64, 65, 10_000] {
             let trace = trace(events, 0);
             let snapshots = trace.snapshots();

@@ -1,23 +1,23 @@
-//! A stand-in for `futures-timer` on the runtime's own timer.
+//! A replacement of `futures-timer` on the runtime's timer.
 //!
-//! The published crate starts a helper thread, which a simulation cannot have. libp2p uses nothing of it but
-//! [`Delay`].
+//! The published crate starts a helper thread, which is impossible in a simulation. libp2p uses
+//! only [`Delay`].
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// A future that is ready after a duration.
+/// A future that completes after a duration.
 pub struct Delay {
     sleep: Pin<Box<tokio::time::Sleep>>,
-    /// The waker that the timer holds. A madsim timer takes one heap entry a poll, so it is polled again only
-    /// when somebody else wants to be woken.
+    /// The waker of the timer. Each poll of madsim's timer adds a heap entry, so it is polled again
+    /// only for another waker.
     armed: Option<Waker>,
 }
 
 impl Delay {
-    /// A delay that ends `after` from now.
+    /// A delay that completes `after` from now.
     pub fn new(after: Duration) -> Self {
         Self {
             sleep: Box::pin(tokio::time::sleep(after)),
@@ -25,7 +25,7 @@ impl Delay {
         }
     }
 
-    /// Starts over: the delay now ends `after` from now. Whoever waited is woken then.
+    /// Restarts the delay, which then completes `after` from now and wakes a waiting task.
     pub fn reset(&mut self, after: Duration) {
         self.sleep = Box::pin(tokio::time::sleep(after));
         if let Some(waker) = self.armed.take() {

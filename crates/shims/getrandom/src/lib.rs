@@ -1,12 +1,12 @@
-//! A stand-in for `getrandom` 0.2 that asks libc instead of the kernel.
+//! A replacement of `getrandom` 0.2 that calls libc in place of the kernel.
 //!
-//! The published crate makes the raw system call, which the simulator cannot intercept; `libc::getrandom` is
-//! interposed by madsim and is the same call in production. Only what the dependency tree uses is here:
-//! `rand_core` 0.6 and `ring` call [`getrandom`].
+//! The published crate makes the raw system call, which the simulator cannot intercept. madsim
+//! interposes `libc::getrandom`, which makes the same call in production. The crate contains only
+//! [`getrandom`], which `rand_core` 0.6 and `ring` use.
 
 use std::fmt;
 
-/// Why random bytes could not be had: an `errno` of the operating system.
+/// An `errno` of the operating system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Error(std::num::NonZeroU32);
 
@@ -35,7 +35,8 @@ pub fn getrandom(dest: &mut [u8]) -> Result<(), Error> {
     let mut filled = 0;
     while filled < dest.len() {
         let rest = &mut dest[filled..];
-        // SAFETY: `rest` is a valid, writable slice of `rest.len()` bytes for the duration of the call.
+        // SAFETY: `rest` is a valid, writable slice of `rest.len()` bytes for the duration of the
+        // call.
         let got = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
         if got < 0 {
             let errno = std::io::Error::last_os_error()
