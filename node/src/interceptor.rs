@@ -5,7 +5,7 @@
 //! constant.
 
 use alys_consensus::Verdict;
-use alys_net::{Command, Event, Handle, SendError, Verdict as GossipVerdict};
+use alys_net::{Command, Event, GossipVerdict, Handle, SendError};
 use alys_runtime::mutant;
 use alys_storage::Durability;
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use alys_integrations::embedded::{Bend, ExecutionServer, ExecutionServerConfig};
+use alys_integrations::embedded::{ExecutionFaultInjector, ExecutionServer, ExecutionServerConfig};
 use alys_runtime::disk::Dir;
 use alys_runtime::sim::World;
 use alys_runtime::{select, signal, time};
@@ -13,13 +13,15 @@ use super::genesis::jwt_secret;
 use super::{LOOK, STOP, Shared, now_ms};
 
 /// What is wrong with the execution clients, by authority.
-pub fn bends(world: World, nodes: u8) -> Vec<Bend> {
+pub fn bends(world: World, nodes: u8) -> Vec<ExecutionFaultInjector> {
     let hang_up = move |index| {
         move || {
             world.reset_connections(node_ip(index), client_ip(index));
         }
     };
-    (0..nodes).map(|index| Bend::new(hang_up(index))).collect()
+    (0..nodes)
+        .map(|index| ExecutionFaultInjector::new(hang_up(index)))
+        .collect()
 }
 
 /// One life of the process.
@@ -41,12 +43,12 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
         .get(usize::from(index))
         .cloned()
         .unwrap_or_default();
-    let server = ExecutionServer::start_bent(config, bend)
+    let server = ExecutionServer::start_with_faults(config, bend)
         .await
         .map_err(|e| text(&e))?;
     shared
         .clients
-        .born(index, now_ms(World::current()), server.witness());
+        .born(index, now_ms(World::current()), server.observer());
     loop {
         select! {
             _ = signal::shutdown() => {

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alys_integrations::embedded::Bend;
+use alys_integrations::embedded::ExecutionFaultInjector;
 use alys_node::interceptor::Intercept;
 use alys_node::node::NodeEvent;
 use alys_runtime::sim::{NodeId, World, here};
@@ -71,7 +71,7 @@ pub struct Shared {
     /// The execution clients that run.
     pub clients: Clients,
     /// What is wrong with the execution clients, by authority.
-    pub bends: Vec<Bend>,
+    pub bends: Vec<ExecutionFaultInjector>,
     /// Told of processes that end by themselves.
     pub exits: UnboundedSender<Exit>,
 }

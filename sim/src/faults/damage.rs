@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use alys_integrations::embedded::Bending;
+use alys_integrations::embedded::ExecutionFaults;
 use alys_runtime::sim::NodeId;
 
 use super::Faults;
@@ -66,16 +66,20 @@ impl Faults {
                     .into_iter()
                     .for_each(|m| world.set_room_to_write(m, free));
             }
-            Fault::ClientSyncing {} => self.bend(nodes, |bending| bending.is_syncing = on),
+            Fault::ClientSyncing {} => self.bend(nodes, |faults| faults.is_syncing = on),
             Fault::ClientForgets { count: n } => {
-                self.bend(nodes, |bending| bending.forgotten = count(n))
+                self.bend(nodes, |faults| faults.forgotten_forkchoices = count(n))
             }
             Fault::ClientLate { delay: Ms(ms) } => {
                 let late = std::time::Duration::from_millis(if on { *ms } else { 0 });
-                self.bend(nodes, |bending| bending.late = late);
+                self.bend(nodes, |faults| faults.answer_delay = late);
             }
-            Fault::ClientTwice { count: n } => self.bend(nodes, |bending| bending.twice = count(n)),
-            Fault::ClientHangsUp { count: n } => self.bend(nodes, |bending| bending.cut = count(n)),
+            Fault::ClientTwice { count: n } => {
+                self.bend(nodes, |faults| faults.repeated_calls = count(n))
+            }
+            Fault::ClientHangsUp { count: n } => {
+                self.bend(nodes, |faults| faults.lost_answers = count(n))
+            }
             Fault::ClientClock { by: SignedMs(ms) } => {
                 let clients = machines(&Machine::Client);
                 clients
@@ -87,12 +91,12 @@ impl Faults {
         }
     }
 
-    fn bend(&self, nodes: &BTreeSet<u8>, change: impl Fn(&mut Bending)) {
+    fn bend(&self, nodes: &BTreeSet<u8>, change: impl Fn(&mut ExecutionFaults)) {
         let inner = self.look();
         let bends = nodes
             .iter()
             .filter_map(|node| inner.bends.get(usize::from(*node)));
-        bends.for_each(|bend| change(&mut bend.look()));
+        bends.for_each(|bend| change(&mut bend.lock()));
     }
 
     /// Clients call payloads invalid. Their nodes remember that as long as they run, so whoever runs them starts them again
@@ -107,11 +111,11 @@ impl Faults {
                     inner.damaged.insert(authority.node);
                     inner.lied_to.insert(authority.node);
                     drop(inner);
-                    self.bend(&only, |bending| bending.invalid = count);
+                    self.bend(&only, |faults| faults.invalid_payloads = count);
                 }
                 true => {}
                 false => {
-                    self.bend(&only, |bending| bending.invalid = 0);
+                    self.bend(&only, |faults| faults.invalid_payloads = 0);
                     if self.look().lied_to.remove(&authority.node) {
                         self.fell(authority.node, false);
                         self.raise(authority.node);
@@ -201,7 +205,7 @@ impl Faults {
         };
         bends
             .iter()
-            .for_each(|bend| *bend.look() = Bending::default());
+            .for_each(|bend| *bend.lock() = ExecutionFaults::default());
         for machine in lied_to {
             self.world.kill(machine);
         }

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use alys_integrations::embedded::Bend;
+use alys_integrations::embedded::ExecutionFaultInjector;
 use alys_runtime::sim::{Block, NodeId, Rng, Slowness, World};
 use alys_runtime::{spawn, time};
 
@@ -68,7 +68,7 @@ struct Inner {
     /// Nodes whose clients call payloads invalid.
     lied_to: BTreeSet<NodeId>,
     /// What is wrong with the clients, by authority.
-    bends: Vec<Bend>,
+    bends: Vec<ExecutionFaultInjector>,
     reactions: BTreeMap<u64, Reaction>,
     next_reaction: u64,
     counts: BTreeMap<&'static str, u64>,
@@ -149,7 +149,7 @@ impl Faults {
         slots: Slots,
         judge: Judge,
         living: Living,
-        bends: Vec<Bend>,
+        bends: Vec<ExecutionFaultInjector>,
     ) -> Self {
         let inner = Inner {
             plan: plan.clone(),

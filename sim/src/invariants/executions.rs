@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alloy_primitives::B256;
-use alys_integrations::embedded::Witness;
+use alys_integrations::embedded::ExecutionObserver;
 
 /// How long ago a client may have been seen that is taken to be there still.
 const SEEN_MS: u64 = 1_000;
 
 struct Seen {
-    witness: Witness,
+    witness: ExecutionObserver,
     /// When its present life began, or its last one.
     born_ms: u64,
     /// When it was last known to run.
@@ -23,7 +23,7 @@ pub struct Clients(Arc<Mutex<BTreeMap<u8, Seen>>>);
 
 impl Clients {
     /// A client runs.
-    pub fn born(&self, index: u8, at_ms: u64, witness: Witness) {
+    pub fn born(&self, index: u8, at_ms: u64, witness: ExecutionObserver) {
         self.look().insert(
             index,
             Seen {

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use alys_net::{Command, Event, Topic, Verdict};
+use alys_net::{Command, Event, GossipVerdict, Topic};
 use alys_runtime::sim::{NodeId, World, here};
 use alys_runtime::{spawn, time};
 use alys_types::wire::{CertifiedHeader, Message, Proposal};
@@ -52,7 +52,7 @@ async fn life(shared: &Shared, index: u8) {
         {
             forger.say(Command::Judge {
                 id,
-                verdict: Verdict::Accept,
+                verdict: GossipVerdict::Accept,
             });
             if topic == Topic::Blocks
                 && let Ok(proposal) = Proposal::decode(&payload)

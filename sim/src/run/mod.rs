@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use alys_node::interceptor::Intercept;
 use alys_node::node::NodeEvent;
 use alys_runtime::sim::{
-    Event, Finished, NodeId, Options, Patience, USUAL_SHARE_PPM, World, try_run,
+    DEFAULT_SHARE_PPM, Event, Finished, NodeId, Options, TcpTimeouts, World, try_run,
 };
 use alys_runtime::spawn;
 use alys_runtime::sync::mpsc;
@@ -328,13 +328,13 @@ async fn drive(
     world.set_default_link(faults::link(&plan.world.link));
     if let Some(Ms(ms)) = plan.world.tcp_timeout {
         let patience = Duration::from_millis(ms);
-        world.set_patience(Patience {
+        world.set_tcp_timeouts(TcpTimeouts {
             connect: patience,
             send: patience,
         });
     }
     if plan.world.buggify {
-        world.set_buggify(Some(USUAL_SHARE_PPM));
+        world.set_buggify(Some(DEFAULT_SHARE_PPM));
     }
     let start_ms = world.wall_ms(NodeId::WORLD);
     let chain = Chain::new(&plan.world, &plan.workload, start_ms);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alys_actor_system::{Addr, AlysActor, AskError, Context};
 use alys_consensus::{BlockRef, Config, Effect, Input, Now, State, Summary};
-use alys_net::{Command, PeerId, Verdict as GossipVerdict};
+use alys_net::{Command, GossipVerdict, PeerId};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
 use alys_sync_planner::Goal;

@@ -2,7 +2,7 @@
 //! all others against the authority set that the state machine names.
 
 use alys_consensus::{Input, VerifiedBody};
-use alys_net::{Command, Offence, Verdict as GossipVerdict};
+use alys_net::{Command, GossipVerdict, Offence};
 use alys_runtime::buggify;
 use alys_runtime::trace::reached;
 use alys_types::wire::{BlockRange, CertifiedHeader, Confirmation, Proposal};

@@ -13,7 +13,8 @@ use alys_actor_system::metrics::prometheus_client::metrics::family::Family;
 use alys_actor_system::metrics::prometheus_client::metrics::histogram::Histogram;
 use alys_actor_system::metrics::prometheus_client::registry::Registry;
 use alys_integrations::execution::{
-    BlockRef, BlockTag, BuiltPayload, Capabilities, ExecutionClient, ExecutionError, PayloadFork,
+    BlockTag, BuiltPayload, Capabilities, ExecutionBlock, ExecutionClient, ExecutionError,
+    PayloadFork,
 };
 use alys_runtime::time;
 use futures::future::BoxFuture;
@@ -134,14 +135,17 @@ impl ExecutionClient for MeteredClient {
         self.call("new_payload", call)
     }
 
-    fn block_by_hash(&self, hash: B256) -> BoxFuture<'_, Result<Option<BlockRef>, ExecutionError>> {
+    fn block_by_hash(
+        &self,
+        hash: B256,
+    ) -> BoxFuture<'_, Result<Option<ExecutionBlock>, ExecutionError>> {
         self.call("block_by_hash", self.client.block_by_hash(hash))
     }
 
     fn block_by_tag(
         &self,
         tag: BlockTag,
-    ) -> BoxFuture<'_, Result<Option<BlockRef>, ExecutionError>> {
+    ) -> BoxFuture<'_, Result<Option<ExecutionBlock>, ExecutionError>> {
         self.call("block_by_tag", self.client.block_by_tag(tag))
     }
 

@@ -3,7 +3,7 @@
 use alys_actor_system::metrics::prometheus_client::metrics::counter::Counter;
 use alys_actor_system::metrics::prometheus_client::metrics::family::Family;
 use alys_actor_system::metrics::prometheus_client::registry::Registry;
-use alys_net::{Protocol, Refusal, Topic, Verdict};
+use alys_net::{GossipVerdict, Protocol, Refusal, Topic};
 
 #[derive(Clone, Default)]
 pub struct Metrics {
@@ -25,7 +25,7 @@ impl Metrics {
         );
     }
 
-    pub(super) fn on_verdict(&self, topic: Topic, verdict: Verdict) {
+    pub(super) fn on_verdict(&self, topic: Topic, verdict: GossipVerdict) {
         let topic = match topic {
             Topic::Blocks => "blocks",
             Topic::Approvals => "approvals",
@@ -35,9 +35,9 @@ impl Metrics {
             Topic::Transactions => "transactions",
         };
         let verdict = match verdict {
-            Verdict::Accept => "accept",
-            Verdict::Ignore => "ignore",
-            Verdict::Reject => "reject",
+            GossipVerdict::Accept => "accept",
+            GossipVerdict::Ignore => "ignore",
+            GossipVerdict::Reject => "reject",
         };
         let labels = [("topic", topic), ("verdict", verdict)];
         self.gossip.get_or_create(&labels).inc();

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_net::{
-    Command, Config, Event, GossipId, Handle as NetHandle, InboundId, PeerId, Protocol, Refusal,
-    RequestError, RequestId, SendError, Service, SetupError, Topic, Verdict,
+    Command, Config, Event, GossipId, GossipVerdict, Handle as NetHandle, InboundId, PeerId,
+    Protocol, Refusal, RequestError, RequestId, SendError, Service, SetupError, Topic,
 };
 use alys_runtime::{buggify, buggify_pause};
 use alys_types::Hash;
@@ -36,7 +36,7 @@ pub enum NetworkMessage {
     /// The verdict on a gossip message.
     Judge {
         gossip: GossipRef,
-        verdict: Verdict,
+        verdict: GossipVerdict,
     },
     /// Request something from a peer; the PeerActor gets the answer with `tag`.
     Request {
@@ -151,7 +151,7 @@ impl NetworkActor {
         }
     }
 
-    fn judge(&mut self, gossip: GossipRef, verdict: Verdict) {
+    fn judge(&mut self, gossip: GossipRef, verdict: GossipVerdict) {
         let GossipRef { topic, id } = gossip;
         self.metrics.on_verdict(topic, verdict);
         self.command(Command::Judge { id, verdict });
@@ -195,7 +195,7 @@ impl NetworkActor {
                 protocol,
                 payload,
             } => self.on_request(id, peer, protocol, payload, ctx),
-            Event::PeerListens { peer } => {
+            Event::PeerSubscribed { peer } => {
                 tracing::debug!(%peer, "a peer receives broadcasts");
                 let message = ChainMessage::PeerListens;
                 if self.mailboxes.chain.tell(message).is_err() {
@@ -241,7 +241,7 @@ impl NetworkActor {
                 && self.mailboxes.validation.tell(decode).is_ok()
         };
         if !is_taken {
-            self.judge(gossip, Verdict::Ignore);
+            self.judge(gossip, GossipVerdict::Ignore);
         }
     }
 

@@ -253,7 +253,7 @@ impl PeerActor {
             }
             Event::Gossip { .. }
             | Event::Request { .. }
-            | Event::PeerListens { .. }
+            | Event::PeerSubscribed { .. }
             | Event::Response { .. } => {}
         }
         self.request_range();

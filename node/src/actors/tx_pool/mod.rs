@@ -17,7 +17,7 @@ use alloy_eips::eip2718::Decodable2718;
 use alloy_primitives::{B256, Bytes, keccak256};
 use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_integrations::execution::{ExecutionClient, ExecutionError};
-use alys_net::{Command, Topic, Verdict};
+use alys_net::{Command, GossipVerdict, Topic};
 use alys_runtime::{buggify, time};
 use alys_types::limits::MAX_TRANSACTIONS_BYTES;
 use alys_types::wire::{Message as Wire, Transactions};
@@ -144,15 +144,15 @@ impl TxPoolActor {
     }
 
     /// Submits received transactions. They are forwarded when the client takes at least one.
-    async fn receive(&mut self, payload: &[u8]) -> Verdict {
+    async fn receive(&mut self, payload: &[u8]) -> GossipVerdict {
         let Ok(Transactions(transactions)) = Transactions::decode(payload) else {
-            return Verdict::Reject;
+            return GossipVerdict::Reject;
         };
         if transactions.is_empty() || transactions.len() > MAX_RECEIVED {
-            return Verdict::Reject;
+            return GossipVerdict::Reject;
         }
         if !transactions.iter().all(|bytes| is_transaction(bytes)) {
-            return Verdict::Reject;
+            return GossipVerdict::Reject;
         }
         for transaction in transactions {
             if self.queue.len() < MAX_QUEUED && self.known.insert(keccak256(&transaction)) {
@@ -160,9 +160,9 @@ impl TxPoolActor {
             }
         }
         if self.submit().await {
-            Verdict::Accept
+            GossipVerdict::Accept
         } else {
-            Verdict::Ignore
+            GossipVerdict::Ignore
         }
     }
 
@@ -337,13 +337,13 @@ mod tests {
         let longer = [&good[..], &[0]].concat();
         // The client is unreachable, which is no fault of the sender.
         let table = [
-            (vec![good.clone()], Verdict::Ignore),
-            (vec![good.clone(), other.clone()], Verdict::Ignore),
-            (vec![], Verdict::Reject),
-            (vec![vec![]], Verdict::Reject),
-            (vec![vec![0xee; 40]], Verdict::Reject),
-            (vec![good.clone(), cut], Verdict::Reject),
-            (vec![longer], Verdict::Reject),
+            (vec![good.clone()], GossipVerdict::Ignore),
+            (vec![good.clone(), other.clone()], GossipVerdict::Ignore),
+            (vec![], GossipVerdict::Reject),
+            (vec![vec![]], GossipVerdict::Reject),
+            (vec![vec![0xee; 40]], GossipVerdict::Reject),
+            (vec![good.clone(), cut], GossipVerdict::Reject),
+            (vec![longer], GossipVerdict::Reject),
         ];
         alys_runtime::block_on_main(async {
             for (row, (transactions, expected)) in table.into_iter().enumerate() {
