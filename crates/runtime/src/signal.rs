@@ -40,5 +40,6 @@ pub async fn shutdown() -> Shutdown {
 /// Waits for the world's graceful stop, which kills a process that does not wait here.
 #[cfg(madsim)]
 pub async fn shutdown() -> Shutdown {
-    crate::sim::shutdown().await
+    crate::sim::shutdown().await;
+    Shutdown::Interrupt
 }

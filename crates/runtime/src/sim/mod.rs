@@ -18,6 +18,7 @@
 
 mod buggify;
 pub(crate) mod disk;
+mod disk_control;
 mod disk_faults;
 mod link;
 pub(crate) mod net;

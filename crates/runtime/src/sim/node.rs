@@ -12,7 +12,6 @@ use super::process::{Process, ProcessFuture, here};
 use super::rng::Rng;
 use super::state::{WorldState, with};
 use super::{NodeId, World};
-use crate::signal::Shutdown;
 
 /// The address of the world itself, for external systems that it simulates.
 pub const WORLD_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 255, 255, 254));
@@ -421,8 +420,9 @@ pub(crate) fn wall_ms_of_this_node() -> u64 {
     with(|state| state.wall_ms(here().node))
 }
 
-/// The simulated implementation of [`crate::signal::shutdown`].
-pub(crate) async fn shutdown() -> Shutdown {
+/// Waits until the current process is asked to stop; the simulated implementation of
+/// [`crate::signal::shutdown`].
+pub(crate) async fn shutdown() {
     std::future::poll_fn(|cx| {
         with(|state| {
             let process = here();
@@ -432,7 +432,7 @@ pub(crate) async fn shutdown() -> Shutdown {
             let stop = &mut state.node(process.node).stop;
             stop.has_listener = true;
             if stop.is_requested {
-                return Poll::Ready(Shutdown::Interrupt);
+                return Poll::Ready(());
             }
             if !stop.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
                 stop.wakers.push(cx.waker().clone());
