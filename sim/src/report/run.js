@@ -1,6 +1,6 @@
 // The page about a run.
 
-// ---- The data, unpacked: times in milliseconds, columns as arrays.
+// ---- The data: columns as arrays, times in milliseconds.
 
 const sums = (steps) => {
   const out = new Float64Array(steps.length);
@@ -24,7 +24,7 @@ const spans = data.spans.map((span, at) => ({
 const slotAt = (ms) => Math.floor((ms - data.slot_1_ms) / data.slot_ms) + 1;
 const slotStart = (slot) => data.slot_1_ms + (slot - 1) * data.slot_ms;
 
-// Faults hit several lanes and are one event.
+// A fault has a span on each lane that it affects and is one item.
 const faults = new Map();
 for (const span of spans) {
   if (span.kind !== 'fault') continue;
@@ -32,7 +32,7 @@ for (const span of spans) {
   faults.get(span.fault).lanes.push(span.l);
 }
 
-// Spans that overlap on a lane get levels, so that their names do not cover each other.
+// Overlapping spans of a lane get levels, so that their names do not cover each other.
 const MAX_LEVELS = 3;
 {
   const free = lanes.map(() => []);
@@ -45,7 +45,7 @@ const MAX_LEVELS = 3;
   }
 }
 
-// Which lanes the violation is about.
+// The lanes that the violation names.
 const accused = new Set();
 for (const [field, value] of data.found?.fields ?? []) {
   lanes.forEach((lane, at) => {
@@ -54,7 +54,7 @@ for (const [field, value] of data.found?.fields ?? []) {
   });
 }
 
-// ---- What is shown.
+// ---- Filters and selection.
 
 const GROUPS = [
   ['proposals', 'Proposals'], ['approvals', 'Approvals'], ['confirmations', 'Confirmations'], ['certificates', 'Certificates'],
@@ -70,11 +70,11 @@ counts.faults += faults.size;
 counts.activity = bursts.t.length;
 counts.messages = messages.t.length;
 const shown = new Set(GROUPS.map(([group]) => group).filter((group) => counts[group] > 0 && !OFF_AT_FIRST.has(group)));
-/** Lanes that were chosen; none: all. */
+/** Selected lanes; empty: all. */
 const chosen = new Set();
 let query = '';
 let view = [0, endMs];
-/** What is selected: { type, at }. */
+/** The selected item: { type, at }. */
 let selected = null;
 let hover = null;
 
@@ -83,7 +83,7 @@ let kindOn = kinds.map(() => true);
 const readKinds = () => { kindOn = kinds.map((kind) => shown.has(kind.group)); };
 readKinds();
 
-// ---- Words.
+// ---- Texts.
 
 const laneName = (lane) => lanes[lane].name;
 const textOf = (mark) => (D[mark] ? texts[D[mark] - 1] : '');
@@ -101,7 +101,7 @@ function spanDetail(span) {
 
 const bytes = (n) => (n < 10_000 ? `${thousands(n)} bytes` : `${(n / 1000).toFixed(0)} kB`);
 
-/** An item of the table or under the pointer, in words. */
+/** The texts of an item, for the table and the tooltip. */
 function words(item) {
   const { type, at } = item;
   if (type === 'mark') {
@@ -117,7 +117,7 @@ function words(item) {
   }
   if (type === 'span') {
     const span = spans[at];
-    const what = { down: 'down', paused: 'stands still', ailing: `${span.name} is down`, fault: span.name }[span.kind];
+    const what = { down: 'down', paused: 'paused', actor_down: `${span.name} is down`, fault: span.name }[span.kind];
     return { ms: span.from, where: laneName(span.l), what, detail: spanDetail(span), kind: 'Fault' };
   }
   if (type === 'message') {
@@ -132,7 +132,7 @@ function words(item) {
   return { ms: violationMs, where: [...accused].map(laneName).join(', '), what: data.found.name, detail: data.found.title, kind: 'Violation' };
 }
 
-// ---- The table's items: marks, beginnings and ends of faults, and the violation, in the order of time.
+// ---- Items of the table, sorted by time: marks, starts and ends of faults, the violation.
 
 const items = [];
 for (let at = 0; at < T.length; at += 1) items.push({ type: 'mark', at, ms: T[at] });
@@ -143,7 +143,7 @@ for (const [at, fault] of faults) {
 if (data.found) items.push({ type: 'violation', at: 0, ms: violationMs });
 items.sort((a, b) => a.ms - b.ms);
 const itemTimes = Float64Array.from(items, (item) => item.ms);
-/** For each item whether the search finds it; null without a search. */
+/** For each item true if the search matches; null without a search. */
 let hits = null;
 
 function search() {
@@ -163,7 +163,7 @@ function isOn(number) {
   return shown.has('faults') && faults.get(item.at).lanes.some(isLaneOn);
 }
 
-/** Numbers of the items that are in view and not filtered out. */
+/** Numbers of the items in view that pass the filters. */
 let listed = [];
 
 function list() {
@@ -174,9 +174,9 @@ function list() {
 
 const numberOf = (item) => items.findIndex((one) => one.type === item.type && one.at === item.at);
 
-// ---- Where things are drawn.
+// ---- Layout.
 
-// A few nodes have room; of many, as many as possible are to be seen at once.
+// Lanes are lower in large networks, so that most of them are visible at once.
 const crowd = lanes.filter((lane) => lane.kind === 'node').length;
 const HEIGHTS = { chain: 42, world: 20, node: crowd > 5 ? 42 : 60, client: crowd > 5 ? 15 : 22, other: 15 };
 const order = lanes.map((lane, at) => at).sort((a, b) => rank(a) - rank(b));
@@ -195,7 +195,7 @@ for (const at of order) {
 }
 const laneAt = (y) => order.find((at) => y >= tops[at] && y < tops[at] + heights[at]);
 
-/** The height of a mark within its lane. Votes have a row of their own each, so that from afar a row with gaps shows a silent node. */
+/** The row of a mark within its lane, as a share of the height. Each kind of vote has its own row, so that gaps reveal a silent node in the overview. */
 const ROWS = { Proposal: 0.42, Approval: 0.56, Confirmation: 0.7, Final: 0.86, Head: 0.86 };
 const CHAIN_ROWS = { Proposal: 0.2, Certified: 0.42, Confirmed: 0.62, Final: 0.84 };
 function rowOf(lane, kind) {
@@ -222,70 +222,39 @@ const STYLE = {
 };
 const styles = kinds.map((kind) => STYLE[kind.name] ?? ['dot', 'note']);
 
-/** The outline of a mark around a point: one drawing for the canvas and for the small pictures of the legend. */
-function outline(shape, x, y, r) {
-  const path = new Path2D();
-  const poly = (...points) => {
-    points.forEach(([dx, dy], at) => (at ? path.lineTo(x + dx * r, y + dy * r) : path.moveTo(x + dx * r, y + dy * r)));
-    path.closePath();
-  };
-  switch (shape) {
-    case 'triangle': poly([-1, 0.85], [0, -1], [1, 0.85]); break;
-    case 'down': poly([-1, -0.85], [0, 1], [1, -0.85]); break;
-    case 'diamond': poly([0, -1.15], [1.15, 0], [0, 1.15], [-1.15, 0]); break;
-    case 'square': path.rect(x - r * 0.9, y - r * 0.9, r * 1.8, r * 1.8); break;
-    case 'star': poly([0, -1.2], [0.35, -0.3], [1.2, 0], [0.35, 0.3], [0, 1.2], [-0.35, 0.3], [-1.2, 0], [-0.35, -0.3]); break;
-    case 'plus': poly([-0.35, -1], [0.35, -1], [0.35, -0.35], [1, -0.35], [1, 0.35], [0.35, 0.35], [0.35, 1], [-0.35, 1], [-0.35, 0.35], [-1, 0.35], [-1, -0.35], [-0.35, -0.35]); break;
-    case 'disk': path.arc(x, y, r, 0, 7); path.moveTo(x + r * 0.4, y); path.arc(x, y, r * 0.4, 0, -7, true); break;
-    case 'bars': path.rect(x - r * 0.8, y - r, r * 0.55, r * 2); path.rect(x + r * 0.25, y - r, r * 0.55, r * 2); break;
-    case 'tick': path.rect(x - r * 0.25, y - r, r * 0.5, r * 2); break;
-    default: path.arc(x, y, r, 0, 7);
-  }
-  return path;
+const circle = (r) => `M${-r} 0A${r} ${r} 0 1 1 ${r} 0A${r} ${r} 0 1 1 ${-r} 0Z`;
+
+/** Outlines as SVG paths of radius 1, for the canvas and for the icons of legends and tables. */
+const SHAPES = {
+  triangle: 'M-1 .85L0 -1L1 .85Z', down: 'M-1 -.85L0 1L1 -.85Z', diamond: 'M-1.15 0L0 -1.15L1.15 0L0 1.15Z', square: 'M-.9 -.9H.9V.9H-.9Z',
+  star: 'M0 -1.2L.35 -.3L1.2 0L.35 .3L0 1.2L-.35 .3L-1.2 0L-.35 -.3Z', plus: 'M-.35 -1H.35V-.35H1V.35H.35V1H-.35V.35H-1V-.35H-.35Z',
+  bars: 'M-.8 -1H-.25V1H-.8ZM.25 -1H.8V1H.25Z', tick: 'M-.25 -1H.25V1H-.25Z', disk: circle(1) + circle(0.4), dot: circle(1),
+  cross: 'M-1 -1L1 1M1 -1L-1 1', ring: circle(1), clock: `${circle(1)}M0 -.6V0H.5`,
+};
+const STROKED = new Set(['cross', 'ring', 'clock']);
+const outlines = Object.fromEntries(Object.entries(SHAPES).map(([shape, path]) => [shape, new Path2D(path)]));
+
+function drawMark(context, shape, colour, x, y, r, isStroked = STROKED.has(shape)) {
+  context.save();
+  context.translate(x, y);
+  context.scale(r, r);
+  context.lineWidth = (shape === 'cross' ? Math.max(1.6, r * 0.5) : 1.4) / r;
+  context.strokeStyle = colour;
+  context.fillStyle = colour;
+  if (isStroked) context.stroke(outlines[shape]); else context.fill(outlines[shape], 'evenodd');
+  context.restore();
 }
 
-function drawMark(context, shape, colour, x, y, r) {
-  if (shape === 'cross') {
-    context.strokeStyle = colour;
-    context.lineWidth = Math.max(1.6, r * 0.5);
-    context.beginPath();
-    context.moveTo(x - r, y - r); context.lineTo(x + r, y + r);
-    context.moveTo(x + r, y - r); context.lineTo(x - r, y + r);
-    context.stroke();
-  } else if (shape === 'ring' || shape === 'clock') {
-    context.strokeStyle = colour;
-    context.lineWidth = 1.4;
-    context.beginPath();
-    context.arc(x, y, r, 0, 7);
-    if (shape === 'clock') { context.moveTo(x, y - r * 0.6); context.lineTo(x, y); context.lineTo(x + r * 0.5, y); }
-    context.stroke();
-  } else {
-    context.fillStyle = colour;
-    context.fill(outline(shape, x, y, r));
-  }
-}
-
-/** The small picture of a mark, for legends and tables. */
-function picture(name) {
+/** The icon of a mark for legends and tables. */
+function icon(name) {
   const [shape, colour] = STYLE[name] ?? ['dot', 'note'];
   const svg = document.createElementNS('http' + '://www.w3.org/2000/svg', 'svg');
-  svg.setAttribute('viewBox', '-7 -7 14 14');
+  svg.setAttribute('viewBox', '-1.4 -1.4 2.8 2.8');
   svg.setAttribute('aria-hidden', 'true');
   const path = document.createElementNS(svg.namespaceURI, 'path');
-  const poly = (points) => `M${points.map((point) => point.map((n) => n * 5).join(' ')).join('L')}Z`;
-  const circle = (r) => `M${-r} 0A${r} ${r} 0 1 1 ${r} 0A${r} ${r} 0 1 1 ${-r} 0Z`;
-  const lines = { cross: 'M-4 -4L4 4M4 -4L-4 4', ring: circle(4.2), clock: `${circle(4.6)}M0 -2.8V0H2.4` };
-  const shapes = {
-    triangle: poly([[-1, 0.85], [0, -1], [1, 0.85]]), down: poly([[-1, -0.85], [0, 1], [1, -0.85]]),
-    diamond: poly([[0, -1.15], [1.15, 0], [0, 1.15], [-1.15, 0]]), square: poly([[-0.9, -0.9], [0.9, -0.9], [0.9, 0.9], [-0.9, 0.9]]),
-    star: poly([[0, -1.2], [0.35, -0.3], [1.2, 0], [0.35, 0.3], [0, 1.2], [-0.35, 0.3], [-1.2, 0], [-0.35, -0.3]]),
-    plus: 'M-1.6 -5H1.6V-1.6H5V1.6H1.6V5H-1.6V1.6H-5V-1.6H-1.6Z', bars: 'M-4 -5H-1.3V5H-4ZM1.3 -5H4V5H1.3Z', tick: 'M-1.2 -5H1.2V5H-1.2Z',
-    disk: `${circle(5)}${circle(2)}`, dot: circle(4.2),
-  };
-  path.setAttribute('d', lines[shape] ?? shapes[shape]);
+  path.setAttribute('d', SHAPES[shape]);
   const ink = `var(--${colour})`;
-  if (lines[shape]) path.setAttribute('style', `fill:none;stroke:${ink};stroke-width:1.8`);
-  else path.setAttribute('style', `fill:${ink};fill-rule:evenodd`);
+  path.setAttribute('style', STROKED.has(shape) ? `fill:none;stroke:${ink};stroke-width:.36` : `fill:${ink};fill-rule:evenodd`);
   svg.append(path);
   return svg;
 }
@@ -311,7 +280,7 @@ function draw() {
   drawSelected();
   drawAxis();
   drawOverview();
-  tellRange();
+  writeRange();
 }
 
 const font = (size, weight = '') => `${weight} ${size}px system-ui, "DejaVu Sans", sans-serif`;
@@ -325,7 +294,7 @@ function drawGround() {
       painter.fillRect(0, tops[lane], stageWidth, 1);
     }
   });
-  // Where the run is over, and before it began, there is nothing to be seen.
+  // Times outside of the run are hatched.
   for (const [from, to] of [[view[0], 0], [endMs, view[1]]]) {
     if (to - from <= 0) continue;
     painter.fillStyle = palette.bg;
@@ -360,7 +329,7 @@ function drawSpans() {
   const labels = [];
   for (const span of spans) {
     if (span.to < view[0] || span.from > view[1]) continue;
-    const group = { fault: 'faults', down: 'processes', paused: 'processes', ailing: 'actors' }[span.kind];
+    const group = { fault: 'faults', down: 'processes', paused: 'processes', actor_down: 'actors' }[span.kind];
     if (!shown.has(group)) continue;
     const x = Math.max(-2, toX(span.from));
     const width = Math.max(2, Math.min(stageWidth + 2, toX(span.to)) - x);
@@ -373,14 +342,14 @@ function drawSpans() {
       painter.fillStyle = colour;
       painter.fillRect(x, y + span.level * 2, width, 2);
       labels.push({ span, x, width, colour, text: span.name });
-    } else if (span.kind === 'ailing') {
+    } else if (span.kind === 'actor_down') {
       painter.fillStyle = palette.actor;
       painter.fillRect(x, y + height - 3, width, 3);
     } else {
       painter.fillStyle = faded(palette.down, span.kind === 'down' ? 0.34 : 0.16);
       painter.fillRect(x, y, width, height);
       hatch(x, y, width, height, faded(palette.soft, 0.55), span.kind === 'down' ? 6 : 12);
-      labels.push({ span, x, width, colour: palette.ink, text: span.kind === 'down' ? 'down' : 'stands still' });
+      labels.push({ span, x, width, colour: palette.ink, text: span.kind === 'down' ? 'down' : 'paused' });
     }
   }
   painter.textBaseline = 'middle';
@@ -415,10 +384,10 @@ function drawBursts() {
   painter.globalAlpha = 1;
 }
 
-/** Most messages that are drawn at once: more is a cloud, and slow. */
+/** Limit of drawn messages: more are unreadable and slow. */
 const MAX_LINES = 4000;
 let lines = [];
-let notDrawn = 1;
+let drawnOneIn = 1;
 
 function isMessageOn(at) {
   const [from, to] = [messages.f[at], messages.o[at]];
@@ -426,20 +395,20 @@ function isMessageOn(at) {
   return chosen.size === 1 ? chosen.has(from) || chosen.has(to) : chosen.has(from) && chosen.has(to);
 }
 
-/** The longest that a message was under way, so that those which began before the view are found; a few are later still. */
+/** The assumed longest delay of a message, which bounds the search for messages sent before the view; a few rare ones are slower and are not drawn. */
 const LONGEST_MS = 5000;
 
 function drawMessages() {
   lines = [];
-  notDrawn = 1;
+  drawnOneIn = 1;
   if (!shown.has('messages')) return;
   const end = lowerBound(messages.t, view[1]);
   for (let at = lowerBound(messages.t, view[0] - LONGEST_MS); at < end; at += 1) {
     const arrives = messages.t[at] + Math.max(0, messages.d[at]) / 1000;
     if (arrives >= view[0] && isMessageOn(at)) lines.push(at);
   }
-  notDrawn = Math.ceil(lines.length / MAX_LINES);
-  if (notDrawn > 1) lines = lines.filter((_, place) => place % notDrawn === 0);
+  drawnOneIn = Math.ceil(lines.length / MAX_LINES);
+  if (drawnOneIn > 1) lines = lines.filter((_, place) => place % drawnOneIn === 0);
   const opacity = clamp(700 / (lines.length + 1), 0.18, 0.75);
   for (const lost of [false, true]) {
     painter.strokeStyle = lost ? faded(palette.violation, Math.max(opacity, 0.5)) : faded(palette.links, opacity);
@@ -455,7 +424,7 @@ function drawMessages() {
     painter.stroke();
   }
   painter.setLineDash([]);
-  // The end of a line is where it was read.
+  // A dot marks the time of the read.
   painter.fillStyle = faded(palette.links, Math.min(1, opacity * 1.3));
   for (const at of lines) {
     if (messages.d[at] < 0) continue;
@@ -471,7 +440,7 @@ function middleOf(lane) {
 function lineOf(at) {
   const [y1, y2] = [middleOf(messages.f[at]), middleOf(messages.o[at])];
   const x1 = toX(messages.t[at]);
-  // One that was never read ends halfway.
+  // The line of an unread message ends halfway.
   if (messages.d[at] < 0) return [x1, y1, x1 + 10, y1 + (y2 - y1) / 2];
   return [x1, y1, toX(messages.t[at] + messages.d[at] / 1000), y2];
 }
@@ -490,7 +459,7 @@ function drawMarks() {
     const [x, row] = [toX(T[at]), rowOf(lane, kind)];
     const isVote = X[at] !== 0;
     const [shape, colour] = styles[kind];
-    // From afar marks of one row flow together; no more than one a pixel is drawn.
+    // At most one mark per pixel and row is drawn.
     const key = kind * 64 + lane;
     const pixel = Math.round(x);
     if (isVote && !isFollowed && last.get(key) === pixel) continue;
@@ -504,11 +473,7 @@ function drawMarks() {
     } else {
       drawMark(painter, shape, palette[colour], x, row, r);
     }
-    if (isFollowed) {
-      painter.strokeStyle = palette.ink;
-      painter.lineWidth = 1;
-      painter.stroke(outline(shape === 'cross' ? 'dot' : shape, x, row, r + 1.5));
-    }
+    if (isFollowed) drawMark(painter, shape === 'cross' ? 'dot' : shape, palette.ink, x, row, r + 1.5, true);
     if (lane === 0 && kinds[kind].name === 'Final' && slotWidth > 26 && x - lastLabel > 24) {
       lastLabel = x;
       painter.font = font(10, 600);
@@ -544,7 +509,7 @@ function drawMoments() {
   }
 }
 
-/** Where an item is on the canvas. */
+/** The position of an item on the canvas. */
 function placeOf(item) {
   if (item.type === 'mark') return [toX(T[item.at]), rowOf(L[item.at], K[item.at])];
   if (item.type === 'violation') return [toX(violationMs), accused.size ? tops[[...accused][0]] + heights[[...accused][0]] / 2 : total / 2];
@@ -616,14 +581,14 @@ function drawAxis() {
     context.fillStyle = palette.panel;
     context.fillText(text, x + 4, 10);
   };
-  moment(healMs, 'everything heals', palette.final);
+  moment(healMs, 'recovery', palette.final);
   moment(violationMs, 'violation', palette.violation);
 }
 
 function drawOverview() {
   const { context, width, height } = fit($('overview'), 34);
   const x = (ms) => (ms / endMs) * width;
-  const categories = ['network', 'time', 'process', 'disk', 'client', 'actor', 'byzantine', 'other'];
+  const categories = ['network', 'time', 'process', 'disk', 'execution', 'actor'];
   for (const fault of faults.values()) {
     context.fillStyle = faded(palette[`c-${fault.category}`], 0.85);
     context.fillRect(x(fault.from), 3 + categories.indexOf(fault.category) * 2, Math.max(1.5, x(fault.to) - x(fault.from)), 2);
@@ -644,7 +609,7 @@ function drawOverview() {
   context.strokeRect(x(view[0]) + 1, 1, Math.max(3, x(view[1]) - x(view[0]) - 2), height - 2);
 }
 
-function tellRange() {
+function writeRange() {
   const [from, to] = view;
   const slots = data.slot_ms > 0 ? ` · slots ${Math.max(0, slotAt(from))} to ${Math.max(0, slotAt(to))}` : '';
   $('range').textContent = `${seconds(from)} – ${seconds(to)}${slots}`;
@@ -653,8 +618,8 @@ function tellRange() {
 
 function messageNote() {
   if (!shown.has('messages')) return '';
-  const drawn = notDrawn > 1 ? ` One in ${notDrawn} is drawn: zoom in, or choose machines.` : '';
-  if (data.messages_one_in <= 1 && data.messages_shown >= data.messages_total) return `all ${thousands(data.messages_total)} messages.${drawn}`;
+  const drawn = drawnOneIn > 1 ? ` One in ${drawnOneIn} is drawn: zoom in or select machines.` : '';
+  if (data.messages_one_in <= 1 && messages.t.length >= data.messages_total) return `all ${thousands(data.messages_total)} messages.${drawn}`;
   const since = data.messages_complete_us < 1e15 ? `all messages since ${seconds(data.messages_complete_us / 1000, 1)}, ` : '';
   return `${since}one in ${data.messages_one_in} before.${drawn}`;
 }
@@ -673,15 +638,15 @@ function drawRows() {
     const item = items[number];
     const { ms, where, what, detail, kind, category } = words(item);
     const isSelected = number === selectedNumber;
-    const icon = category
+    const sign = category
       ? el('i', { style: `width:12px;height:10px;border-radius:2px;background:var(--c-${category})` })
-      : picture(kind);
+      : icon(kind);
     const row = el('div', {
       class: `row${isSelected ? ' is-selected' : ''}${item.type === 'violation' ? ' is-violation' : ''}`,
       role: 'option', id: `row-${number}`, 'aria-selected': String(isSelected), style: `top:${(first + at) * ROW}px`,
       onclick: () => select(item, { keepRows: true }),
     }, el('span', { class: 'n mono' }, (ms / 1000).toFixed(3)), el('span', { class: 'n' }, String(Math.max(0, slotAt(ms)))),
-    el('span', { title: where }, where), el('span', { class: 'what' }, icon, el('span', {}, what)), el('span', { title: detail }, detail));
+    el('span', { title: where }, where), el('span', { class: 'what' }, sign, el('span', {}, what)), el('span', { title: detail }, detail));
     return row;
   }));
   if (selectedNumber >= 0) rows.setAttribute('aria-activedescendant', `row-${selectedNumber}`);
@@ -710,11 +675,11 @@ function refresh() {
 
 rows.addEventListener('scroll', () => requestAnimationFrame(drawRows));
 
-// ---- Moving.
+// ---- Navigation.
 
 const LEAST_MS = 2;
 
-function look(from, to) {
+function setView(from, to) {
   const most = endMs * 1.02;
   const width = clamp(to - from, LEAST_MS, most);
   const start = clamp(from + (to - from - width) / 2, -endMs * 0.01, endMs * 1.01 - width);
@@ -727,14 +692,14 @@ function look(from, to) {
 function zoom(factor, aroundMs = (view[0] + view[1]) / 2) {
   const width = clamp((view[1] - view[0]) * factor, LEAST_MS, endMs * 1.02);
   const share = (aroundMs - view[0]) / (view[1] - view[0]);
-  look(aroundMs - width * share, aroundMs + width * (1 - share));
+  setView(aroundMs - width * share, aroundMs + width * (1 - share));
 }
 
-const pan = (share) => { const by = (view[1] - view[0]) * share; look(view[0] + by, view[1] + by); };
-const whole = () => look(0, endMs);
+const pan = (share) => { const by = (view[1] - view[0]) * share; setView(view[0] + by, view[1] + by); };
+const whole = () => setView(0, endMs);
 
 function toViolation() {
-  // Six slots tell what led to it; the violation is in the middle.
+  // Six slots around the violation, which is in the middle.
   const width = Math.min(endMs, Math.max(6 * data.slot_ms, 2000));
   view = [violationMs - width / 2, violationMs + width / 2];
   refresh();
@@ -749,11 +714,11 @@ function select(item, { keepView = false, keepRows = false } = {}) {
   $('status').textContent = `${seconds(ms)} ${where}: ${what}. ${detail}`;
   list();
   refresh();
-  // The table has its place once the page has been laid out.
+  // The table scrolls only after the layout.
   if (!keepRows) requestAnimationFrame(() => { showRow(numberOf(item)); drawRows(); });
 }
 
-/** Selects the next item in time that no filter hides, wherever it is. */
+/** Selects the next item in time that passes the filters, also outside of the view. */
 function step(by, isWanted = () => true) {
   let number = selected ? numberOf(selected) : lowerBound(itemTimes, (view[0] + view[1]) / 2) - (by > 0 ? 1 : 0);
   for (number += by; number >= 0 && number < items.length; number += by) {
@@ -790,7 +755,7 @@ function itemAt(x, y) {
     }
   }
   const under = spans.filter((span) => span.l === lane && span.from <= middle + reach / 3 && span.to >= middle - reach / 3);
-  const visible = under.filter((span) => shown.has({ fault: 'faults', ailing: 'actors' }[span.kind] ?? 'processes'));
+  const visible = under.filter((span) => shown.has({ fault: 'faults', actor_down: 'actors' }[span.kind] ?? 'processes'));
   const span = visible.sort((a, b) => (a.to - a.from) - (b.to - b.from))[0];
   if (!span) return null;
   return span.kind === 'fault' ? { type: 'fault', at: span.fault, ms: span.from } : { type: 'span', at: span.at, ms: span.from };
@@ -816,7 +781,7 @@ lanesCanvas.addEventListener('pointermove', (event) => {
     if (Math.abs(x - drag.x) > 3) drag.moved = true;
     if (drag.moved) {
       const by = ((drag.x - x) / stageWidth) * (drag.view[1] - drag.view[0]);
-      look(drag.view[0] + by, drag.view[1] + by);
+      setView(drag.view[0] + by, drag.view[1] + by);
     }
     return;
   }
@@ -844,17 +809,17 @@ const overview = $('overview');
 function onOverview(event) {
   const ms = (event.offsetX / overview.clientWidth) * endMs;
   const width = view[1] - view[0];
-  look(ms - width / 2, ms + width / 2);
+  setView(ms - width / 2, ms + width / 2);
 }
 overview.addEventListener('pointerdown', (event) => {
   overview.setPointerCapture(event.pointerId);
-  // With the whole run in view there is nothing to move: a drag chooses a part.
+  // With the whole run in view a drag selects a part instead of moving.
   const start = (event.offsetX / overview.clientWidth) * endMs;
   const isWhole = view[1] - view[0] > endMs * 0.95;
   const move = (next) => {
     const now = (next.offsetX / overview.clientWidth) * endMs;
     if (!isWhole) onOverview(next);
-    else if (Math.abs(now - start) > endMs / 200) look(Math.min(start, now), Math.max(start, now));
+    else if (Math.abs(now - start) > endMs / 200) setView(Math.min(start, now), Math.max(start, now));
   };
   if (!isWhole) onOverview(event);
   overview.addEventListener('pointermove', move);
@@ -880,7 +845,7 @@ document.addEventListener('keydown', (event) => {
   const isFault = (item) => item.type === 'fault';
   const actions = {
     ArrowLeft: () => pan(-0.2), ArrowRight: () => pan(0.2), '+': () => zoom(0.6), '=': () => zoom(0.6), '-': () => zoom(1 / 0.6),
-    0: whole, Home: () => look(0, view[1] - view[0]), End: () => look(endMs - (view[1] - view[0]), endMs),
+    0: whole, Home: () => setView(0, view[1] - view[0]), End: () => setView(endMs - (view[1] - view[0]), endMs),
     n: () => step(1), p: () => step(-1), '.': () => step(1, isFault), ',': () => step(-1, isFault), m: () => toggle('messages'),
     v: () => data.found && toViolation(), '/': () => $('search').focus(), '?': () => help(true),
     Escape: () => { selected = null; chosen.clear(); drawGutter(); refresh(); },
@@ -910,9 +875,9 @@ function drawKinds() {
   };
   const chips = GROUPS.filter(([group]) => counts[group] > 0).map(([group, label]) => el('button', {
     type: 'button', class: 'chip', 'aria-pressed': String(shown.has(group)), 'data-group': group, onclick: () => toggle(group),
-  }, picture(icons[group]), label, el('span', { class: 'count' }, thousands(counts[group]))));
+  }, icon(icons[group]), label, el('span', { class: 'count' }, thousands(counts[group]))));
   const used = new Set([...faults.values()].map((fault) => fault.category));
-  const keys = ['network', 'time', 'process', 'disk', 'client', 'actor', 'byzantine', 'other'].filter((category) => used.has(category))
+  const keys = ['network', 'time', 'process', 'disk', 'execution', 'actor'].filter((category) => used.has(category))
     .map((category) => el('span', { class: 'key' }, el('i', { style: `background:var(--c-${category})` }), category));
   if (spans.some((span) => span.kind === 'down')) {
     keys.push(el('span', { class: 'key' }, el('i', { style: 'background:repeating-linear-gradient(-45deg,var(--soft) 0 1px,transparent 1px 4px),var(--line)' }), 'down'));
@@ -975,19 +940,19 @@ function help(open) {
 
 function drawHelp() {
   const keys = [
-    ['wheel', 'zoom around the pointer; with shift, move'], ['drag', 'move'], ['← →', 'move'], ['+ −', 'zoom'], ['0', 'the whole run'],
-    ['n p', 'next and previous event'], ['. ,', 'next and previous fault'], ['v', 'the violation'], ['m', 'messages'], ['/', 'search'],
-    ['Esc', 'nothing selected, all machines'],
+    ['wheel', 'zoom at the pointer; with shift, pan'], ['drag', 'pan'], ['← →', 'pan'], ['+ −', 'zoom'], ['0', 'whole run'],
+    ['n p', 'next and previous event'], ['. ,', 'next and previous fault'], ['v', 'go to the violation'], ['m', 'messages'], ['/', 'search'],
+    ['Esc', 'clear the selection'],
   ];
   $('help').append(el('div', {}, el('h2', {}, 'Keys'),
     el('table', {}, ...keys.map(([key, text]) => el('tr', {}, el('td', {}, el('kbd', {}, key)), el('td', {}, text)))),
-    el('p', { style: 'margin-top:10px' }, 'A click on a mark of a block follows that block over all lanes. A click on a machine’s name shows only that machine and those that are chosen as well; messages are then those between them.'),
-    el('p', {}, 'On the chain’s lane: when a block was first proposed, when the last vote for a quorum of approvals and of confirmations was signed, and when the first node called it final.'),
+    el('p', { style: 'margin-top:10px' }, 'Click a mark of a block to highlight that block on all lanes. Click the names of machines to show only these; with several selected, messages are those between them.'),
+    el('p', {}, 'The chain’s lane shows the first proposal of a block, the votes that complete its quorums of approvals and of confirmations, and its first finality.'),
     el('button', { type: 'button', onclick: () => help(false) }, 'Close')));
   $('help').addEventListener('click', (event) => { if (event.target === $('help')) help(false); });
 }
 
-// ---- The head of the page.
+// ---- The header.
 
 function drawHead() {
   $('name').textContent = `${data.scenario} · seed ${data.seed}`;
@@ -1009,18 +974,18 @@ function drawViolation() {
   const active = [...faults.values()].filter((fault) => fault.from <= violationMs && fault.to >= violationMs);
   const ongoing = active.map((fault) => `${fault.name} on ${[...new Set(fault.lanes)].map(laneName).join(', ')}`);
   const past = [...faults.values()].filter((fault) => fault.to < violationMs).sort((a, b) => b.to - a.to)[0];
-  const around = ongoing.length ? `Under way then: ${ongoing.join('; ')}.`
-    : past ? `No fault was under way; the last one, ${past.name} on ${[...new Set(past.lanes)].map(laneName).join(', ')}, was over ${seconds(violationMs - past.to, 1)} before.`
-      : 'No fault had happened before.';
+  const around = ongoing.length ? `Active faults: ${ongoing.join('; ')}.`
+    : past ? `No fault was active; the last one, ${past.name} on ${[...new Set(past.lanes)].map(laneName).join(', ')}, had ended ${seconds(violationMs - past.to, 1)} before.`
+      : 'No fault had begun before.';
   const seek = (text) => { $('search').value = text; setQuery(text); };
-  // Slots of the protocol are long numbers; everything else on the page counts them from the start.
+  // Violations have the protocol's slots; the page counts slots from the start of the run.
   const slotted = (field, value) => (/slot|^before$|^approved$|^locked$/.test(field) && value >= data.first_slot ? `${value - data.first_slot} (${value})` : String(value));
   const values = fields.map(([field, value]) => el('span', {}, el('b', {}, `${field} `),
-    typeof value === 'string' && /^[0-9a-f]{10}$/.test(value) ? el('button', { type: 'button', class: 'mono', title: 'Search for it', onclick: () => seek(value) }, value)
+    typeof value === 'string' && /^[0-9a-f]{10}$/.test(value) ? el('button', { type: 'button', class: 'mono', title: 'Search for this hash', onclick: () => seek(value) }, value)
       : el('span', { class: 'mono' }, slotted(field, value))));
   $('violation').append(
     el('h2', {}, `${title} `, el('span', { class: 'mono soft' }, `${name} at ${seconds(violationMs)}, slot ${slotAt(violationMs)}`)),
-    el('button', { type: 'button', onclick: toViolation, style: 'grid-row: span 2; align-self: start' }, 'Show it'),
+    el('button', { type: 'button', onclick: toViolation, style: 'grid-row: span 2; align-self: start' }, 'Show'),
     el('div', { class: 'fields' }, ...values),
     el('p', { style: 'grid-column: 1 / -1' }, `${explanation} ${around}`));
   $('violation').hidden = false;
@@ -1031,14 +996,14 @@ function drawMore() {
   const left = Object.entries(data.left_out).map(([what, n]) => `${thousands(n)} ${what}`);
   $('more').append(el('div', { class: 'cols' },
     el('div', { style: 'max-width:620px' }, el('h2', {}, 'The run'), el('p', {}, data.why),
-      el('p', {}, 'Again: ', el('code', {}, data.replay)),
-      el('p', { class: 'soft' }, `${data.nodes} nodes, ${data.fault_model} faults, quorum ${data.quorum}; chaos until ${seconds(data.until_ms, 1)}; slot 0 is ${data.first_slot}; trace hash `, el('code', {}, data.trace_hash.slice(0, 16))),
-      left.length ? el('p', { class: 'soft' }, `No room on the page for ${left.join(', ')}.`) : null,
+      el('p', {}, 'Replay: ', el('code', {}, data.replay)),
+      el('p', { class: 'soft' }, `${data.nodes} nodes, ${data.fault_model} faults, quorum ${data.quorum}; faults until ${seconds(data.until_ms, 1)}; slot 0 is ${data.first_slot}; trace hash `, el('code', {}, data.trace_hash.slice(0, 16))),
+      left.length ? el('p', { class: 'soft' }, `Left out because of the page's size limit: ${left.join(', ')}.`) : null,
       el('h3', {}, `The plan’s faults (${data.steps.length})`), el('ol', {}, ...data.steps.map((text) => el('li', {}, text)))),
     el('div', {}, el('h2', {}, 'Counters'), el('div', { class: 'counters' }, ...counters))));
 }
 
-// ---- Go.
+// ---- Start.
 
 drawHead();
 drawHelp();
@@ -1050,7 +1015,7 @@ list();
 if (data.found) toViolation(); else whole();
 requestAnimationFrame(() => requestAnimationFrame(() => { document.body.dataset.ready = 'yes'; }));
 
-/** For tests and for the curious at the console. */
+/** For tests and the console. */
 window.page = {
   view: () => [...view],
   listed: () => listed.length,
