@@ -1,4 +1,4 @@
-//! The recorder and the page against a whole run: what the page shows is what the oracles and the faults counted.
+//! The recorder and the page, compared with the counters of a whole run.
 
 use std::collections::BTreeMap;
 
@@ -56,17 +56,15 @@ fn plan() -> Plan {
 }
 
 fn run(record: Option<Recorder>) -> Outcome {
-    let (view, look) = (View::NONE, Look::default());
-    let (mutant, canary, window) = (None, None, None);
     let mode = Mode {
-        mutant,
+        mutant: None,
         stack: Stack::Fast,
-        view,
+        view: View::NONE,
         is_held: false,
-        canary,
-        window,
+        canary: None,
+        window: None,
         record,
-        look,
+        look: Look::default(),
     };
     run::run(&plan(), 3, mode)
 }
@@ -216,7 +214,7 @@ fn a_recorded_run_is_the_same_run_and_its_page_shows_all_of_it() {
             .all(|(_, from, to)| to.is_some_and(|to| to - from > 1_900.0))
     );
     assert_eq!(where_("paused", "paused"), ["node3"]);
-    assert_eq!(where_("ailing", "chain/engine"), ["node1"]);
+    assert_eq!(where_("actor_down", "chain/engine"), ["node1"]);
 
     let sent = numbers(&data["messages"]["t"]).len() as u64;
     assert_eq!(
