@@ -27,12 +27,12 @@ pub fn page_name(scenario: &str, seed: u64, mutant: Option<&str>) -> String {
 fn page(
     template: &str,
     title: &str,
-    script: &str,
+    scripts: &[&str],
     data: &impl Serialize,
 ) -> serde_json::Result<String> {
     // Without `<` the data cannot end its script element.
     let data = serde_json::to_string(data)?.replace('<', "\\u003c");
-    let mut page = String::with_capacity(template.len() + script.len() + data.len());
+    let mut page = String::with_capacity(template.len() + data.len());
     let mut rest = template;
     while let Some((before, (name, after))) = rest
         .split_once("{{")
@@ -45,7 +45,7 @@ fn page(
             "data" => page.push_str(&data),
             "script" => {
                 page.push_str(include_str!("page.js"));
-                page.push_str(script);
+                page.extend(scripts.iter().copied());
             }
             unknown => page.push_str(unknown),
         }

@@ -11,6 +11,16 @@ use crate::invariants::explain;
 use crate::plan::Plan;
 use crate::run::outcome::Outcome;
 
+/// The script of the page, in this order.
+pub(super) const SCRIPTS: &[&str] = &[
+    include_str!("run/data.js"),
+    include_str!("run/layout.js"),
+    include_str!("run/draw.js"),
+    include_str!("run/table.js"),
+    include_str!("run/input.js"),
+    include_str!("run/controls.js"),
+];
+
 /// Columns of numbers by name; rows of names and numbers would be twice as long.
 #[derive(Debug, Default, Serialize)]
 struct Columns(BTreeMap<&'static str, Vec<i64>>);
@@ -54,12 +64,7 @@ pub fn run_page(
         loop {
             let mut data = run_data(plan, outcome, replay);
             data.extend(record_data(plan, record, one_in));
-            let text = page(
-                include_str!("run.html"),
-                &title,
-                include_str!("run.js"),
-                &data,
-            )?;
+            let text = page(include_str!("run.html"), &title, SCRIPTS, &data)?;
             if text.len() <= MAX_PAGE || one_in > record.messages.total {
                 return Ok(text);
             }

@@ -31,7 +31,7 @@ pub fn sweep_page(entries: &[Entry], dir: &Path, torn: usize) -> serde_json::Res
     page(
         include_str!("sweep.html"),
         &title,
-        include_str!("sweep.js"),
+        &[include_str!("sweep.js")],
         &data,
     )
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::run::SCRIPTS;
 use super::{MAX_PAGE, page, run_page};
 use crate::events::Recorder;
 use crate::params::Stack;
@@ -235,7 +236,7 @@ fn a_recorded_run_is_the_same_run_and_its_page_shows_all_of_it() {
 #[test]
 fn a_page_is_one_file_and_data_cannot_leave_its_place() {
     let template = "<title>{{title}}</title><script>{{data}}</script>";
-    let page = page(template, "a < b", "", &"</script>{{title}}").expect("is made");
+    let page = page(template, "a < b", &[], &"</script>{{title}}").expect("is made");
     assert_eq!(
         page,
         "<title>a &lt; b</title><script>\"\\u003c/script>{{title}}\"</script>"
@@ -250,10 +251,9 @@ fn a_page_is_one_file_and_data_cannot_leave_its_place() {
         include_str!("sweep.html"),
         include_str!("page.css"),
         include_str!("page.js"),
-        include_str!("run.js"),
         include_str!("sweep.js"),
     ];
-    for text in texts {
+    for text in texts.iter().chain(SCRIPTS) {
         for outside in [
             "http:", "https:", "import ", "@import", "fetch(", "url(", " src=",
         ] {
