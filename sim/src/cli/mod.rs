@@ -28,7 +28,7 @@ use crate::params::parse_duration;
 use crate::plan::Plan;
 use crate::plan::format::{self, Scenario};
 use crate::plan::mutants as planted;
-use crate::run::inspect::Filter;
+use crate::events::Filter;
 use crate::run::sandbox::{self, Canary};
 use crate::run::{self, Look, Mode, Trace, View};
 use crate::{events, fleet, report};

@@ -15,7 +15,8 @@ use alys_storage::Engine;
 use super::addresses::{ENGINE_PORT, PEER_PORT, Seat, node_ip};
 use super::genesis::{authority_key, jwt_secret};
 use super::{LOOK, STOP, Shared, now_ms};
-use crate::invariants::{Judge, short};
+use crate::events::{Announcement, Report};
+use crate::invariants::Judge;
 
 /// The nodes that run at present, by authority.
 #[derive(Clone, Default)]
@@ -82,8 +83,11 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let observer = move |event: &NodeEvent| {
         let world = World::current();
         if world.is_here_alive() {
-            let detail = tell(&seat.name("node"), event);
-            world.note("said", detail.as_bytes(), &detail);
+            let announcement = Announcement::Node {
+                node: seat.name("node"),
+                report: Report::from(event),
+            };
+            announcement.announce(world);
             look_at_clock(world, &judge, index, Some(event));
             judge.look().executed(now_ms(world), index, event, &clients);
             judge.look().observe(now_ms(world), index, event);
@@ -146,48 +150,4 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
             }
         }
     }
-}
-
-/// What a node says, on a line.
-fn tell(name: &str, event: &NodeEvent) -> String {
-    let said = match event {
-        NodeEvent::Signed { target } => {
-            let (kind, height, slot, hash) =
-                (target.kind, target.height, target.slot, short(&target.hash));
-            format!("signs {kind:?} of height {height} slot {slot} {hash}").to_lowercase()
-        }
-        NodeEvent::VotesFor { block, parent } => {
-            let (hash, on) = (short(&block.hash), short(&parent.hash));
-            format!(
-                "votes for slot {} {hash} on slot {} {on}",
-                block.slot, parent.slot
-            )
-        }
-        NodeEvent::Proposed {
-            height,
-            slot,
-            hash,
-            transactions,
-            ..
-        } => {
-            format!(
-                "proposes height {height} slot {slot} {} with {transactions} transactions",
-                short(hash)
-            )
-        }
-        NodeEvent::Head { height, slot, hash } => {
-            format!("head is height {height} slot {slot} {}", short(hash))
-        }
-        NodeEvent::Finalized(block) => {
-            format!(
-                "final is height {} slot {} {}",
-                block.height,
-                block.slot,
-                short(&block.hash)
-            )
-        }
-        NodeEvent::Notice(notice) => format!("Notice(\"{notice}\")"),
-        other => format!("{other:?}"),
-    };
-    format!("{name} {said}")
 }

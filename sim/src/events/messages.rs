@@ -1,12 +1,12 @@
-//! Messages between machines, as far as they can be told from outside: what one write puts onto a connection, and when the
-//! other end has read its last byte.
+//! Messages between machines: the bytes of one write to a connection, until the other end has read
+//! the last of them.
 //!
-//! A long run has more of them than a page can hold. All are kept of a window that was asked for, and of the end of the run,
-//! where violations are; of the rest an evenly spaced sample.
+//! A long run has more messages than a page can hold. All are kept of a requested window and of the
+//! end of the run, because violations are there; of the rest an evenly spaced sample.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::shapes::Window;
+use crate::params::parse_duration;
 
 /// Most messages of the window.
 pub const MAX_WINDOW: usize = 60_000;
@@ -14,21 +14,19 @@ pub const MAX_WINDOW: usize = 60_000;
 pub const MAX_TAIL: usize = 40_000;
 /// Most messages of the sample.
 pub const MAX_SAMPLE: usize = 100_000;
-/// Writes of one direction of a connection that nobody has read yet; what is older is taken for lost.
+/// Most unread messages of one direction of a connection; older ones count as lost.
 const MAX_UNREAD: usize = 4_096;
 
-/// A message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Message {
-    /// When it was written, in microseconds from the start.
+    /// Time of the write, in microseconds from the start.
     pub at_us: u64,
     /// Lane of the sender.
     pub from: u16,
     /// Lane of the receiver.
     pub to: u16,
-    /// How long until it was read, in microseconds; `None`: it never was.
+    /// Time from the write to the read, in microseconds; `None`: never read.
     pub delay_us: Option<u64>,
-    /// Its size.
     pub bytes: u64,
 }
 
@@ -37,7 +35,7 @@ pub struct Message {
 struct Flow {
     written: u64,
     read: u64,
-    /// Each with the position of its end.
+    /// Each with the position of its last byte.
     unread: VecDeque<(u64, Message)>,
 }
 
@@ -50,15 +48,14 @@ pub struct Messages {
     in_window: Vec<Message>,
     tail: VecDeque<Message>,
     sample: Vec<Message>,
-    /// Every so many-th message that is in neither of the others is in the sample.
+    /// One in this many messages outside of the window and the end is in the sample.
     stride: u64,
     sampled: u64,
-    /// How many there were.
+    /// Number of all messages.
     pub total: u64,
 }
 
 impl Messages {
-    /// None yet.
     pub fn new(window: Option<Window>) -> Self {
         Self {
             window: window.unwrap_or_default(),
@@ -72,7 +69,7 @@ impl Messages {
         }
     }
 
-    /// Something is written.
+    /// Adds a write from `way.0` to `way.1`.
     pub fn sent(&mut self, at_us: u64, conn: u64, way: (u16, u16), bytes: u64) {
         let flow = self.flows.entry((conn, way.0, way.1)).or_default();
         flow.written += bytes;
@@ -84,17 +81,14 @@ impl Messages {
             bytes,
         };
         flow.unread.push_back((flow.written, message));
-        let lost = if flow.unread.len() > MAX_UNREAD {
-            flow.unread.pop_front()
-        } else {
-            None
-        };
-        if let Some((_, lost)) = lost {
+        if flow.unread.len() > MAX_UNREAD
+            && let Some((_, lost)) = flow.unread.pop_front()
+        {
             self.keep(lost);
         }
     }
 
-    /// Something is read.
+    /// Adds a read of what `way.0` has written to `way.1`.
     pub fn received(&mut self, at_us: u64, conn: u64, way: (u16, u16), bytes: u64) {
         let Some(flow) = self.flows.get_mut(&(conn, way.0, way.1)) else {
             return;
@@ -123,12 +117,14 @@ impl Messages {
             return;
         }
         self.tail.push_back(message);
-        let old = if self.tail.len() > MAX_TAIL {
-            self.tail.pop_front()
-        } else {
-            None
-        };
-        let Some(old) = old else { return };
+        if self.tail.len() > MAX_TAIL
+            && let Some(old) = self.tail.pop_front()
+        {
+            self.sample(old);
+        }
+    }
+
+    fn sample(&mut self, old: Message) {
         if self.sampled.is_multiple_of(self.stride) {
             if self.sample.len() >= MAX_SAMPLE {
                 let mut at = 0;
@@ -145,7 +141,7 @@ impl Messages {
         self.sampled += 1;
     }
 
-    /// The run is over: what is unread will not be read.
+    /// Keeps the unread messages after the end of the run.
     pub fn finish(&mut self) {
         for flow in std::mem::take(&mut self.flows).into_values() {
             flow.unread
@@ -154,7 +150,7 @@ impl Messages {
         }
     }
 
-    /// What was kept, in the order of time.
+    /// The kept messages, sorted by time.
     pub fn kept(&self) -> Vec<Message> {
         let all = self.in_window.iter().chain(&self.tail).chain(&self.sample);
         let mut all: Vec<Message> = all.copied().collect();
@@ -162,27 +158,66 @@ impl Messages {
         all
     }
 
-    /// Of the messages before the end of the run and outside of the window, one of so many is there.
+    /// One in this many messages outside of the window and the end is kept.
     pub fn stride(&self) -> u64 {
         self.stride
     }
 
-    /// From when on all are there, in microseconds.
+    /// The time from which on all messages are kept, in microseconds.
     pub fn complete_from_us(&self) -> u64 {
-        match self.sample.is_empty() || self.stride == 1 {
-            true => 0,
-            // Messages are in the order in which they were read; those that took long are no reason to call the rest incomplete.
-            false => self
-                .tail
-                .front()
-                .map_or(0, |first| first.at_us + first.delay_us.unwrap_or(0)),
+        if self.sample.is_empty() || self.stride == 1 {
+            return 0;
         }
+        // The tail is sorted by the time of the read. A few slow messages from before it are missing.
+        let first = self.tail.front();
+        first.map_or(0, |first| first.at_us + first.delay_us.unwrap_or(0))
+    }
+}
+
+/// The part of a run of which every message is kept, in microseconds; of the rest a sample and the
+/// end are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Window {
+    pub from_us: u64,
+    /// Excluded.
+    pub to_us: u64,
+}
+
+/// Parses `12s..15.5s`.
+///
+/// # Errors
+/// The expected form.
+pub fn parse_window(text: &str) -> Result<Window, String> {
+    let error = || format!("{text:?}: expected a part of the run, as 12s..15.5s");
+    let (from, to) = text.split_once("..").ok_or_else(error)?;
+    let us = |text: &str| {
+        let ms = parse_duration(text).map_err(|_| error())?;
+        Ok(ms * 1_000)
+    };
+    let from_us = us(from)?;
+    let to_us = us(to)?;
+    if from_us < to_us {
+        Ok(Window { from_us, to_us })
+    } else {
+        Err(error())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn windows_are_two_moments() {
+        let window = Window {
+            from_us: 12_000_000,
+            to_us: 15_500_000,
+        };
+        assert_eq!(parse_window("12s..15.5s"), Ok(window));
+        for wrong in ["", "12s", "12s..", "15s..12s", "1..2"] {
+            assert!(parse_window(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_message_is_read_with_its_last_byte() {

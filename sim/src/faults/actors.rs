@@ -15,6 +15,7 @@ use alys_runtime::{spawn, time};
 use super::Faults;
 use super::{Actor, Harm, Strike};
 use crate::cluster::now_ms;
+use crate::events::Announcement;
 use crate::invariants::Violation;
 
 /// How long a node may take until all its actors run again.
@@ -158,9 +159,12 @@ impl Faults {
                 }
             }
         }
-        let detail = format!("node{} {path} {}", index + 1, harm.name());
-        self.world()
-            .note("fault.strikes", detail.as_bytes(), &detail);
+        let struck_now = Announcement::ActorStruck {
+            node: self.world().name(machine),
+            actor: path.to_owned(),
+            harm: harm.name().to_owned(),
+        };
+        struck_now.announce(self.world());
         self.count(harm.name());
         self.count(actor.struck());
         self.look().struck_ms.insert(index, now_ms(self.world()));

@@ -10,7 +10,6 @@ use alys_types::FaultModel;
 
 use super::Faults;
 use super::Machine;
-use crate::cluster::now_ms;
 
 impl Faults {
     /// Empties disks while their processes are down. Execution clients get everything back from their nodes.
@@ -68,8 +67,10 @@ impl Faults {
                     (true, Machine::Client) => {}
                     (true, Machine::Node | Machine::Both) => faults.judge().look().put_back(node),
                 }
-                let detail = format!("node{} after {} ms", node + 1, now_ms(world));
-                world.note("fault.restores", detail.as_bytes(), &detail);
+                let restored = Announcement::DiskRestored {
+                    node: format!("node{}", node + 1),
+                };
+                restored.announce(world);
                 time::sleep(Duration::from_millis(down_ms)).await;
                 machines.iter().for_each(|m| faults.raise(*m));
             });

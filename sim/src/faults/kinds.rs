@@ -6,6 +6,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::events::FaultCategory;
 use crate::params::{LinkPlan, Ms, NodeRef, SignedMs, When, WorldPlan};
 
 /// Messages of an actor that one step may hit.
@@ -479,6 +480,85 @@ impl Fault {
         })
     }
 
+    /// The subject of the fault. The match is closed, so that a new kind is given one.
+    pub const fn category(&self) -> FaultCategory {
+        match self {
+            Self::Partition { .. }
+            | Self::SlowLinks { .. }
+            | Self::LatencySpike { .. }
+            | Self::Loss { .. }
+            | Self::Reorder { .. }
+            | Self::Squeeze { .. }
+            | Self::Clog { .. }
+            | Self::Swizzle { .. }
+            | Self::HalfOpen {}
+            | Self::Duplicate { .. }
+            | Self::Reset {}
+            | Self::HoldVotes { .. } => FaultCategory::Network,
+            Self::Clock { .. } | Self::Drift { .. } | Self::ClockEdge { .. } => FaultCategory::Time,
+            Self::Kill { .. }
+            | Self::Stop {}
+            | Self::Pause { .. }
+            | Self::CrashAgain { .. }
+            | Self::KillAllAtHeight { .. }
+            | Self::KillOnVote { .. }
+            | Self::KillAllOnVotes { .. } => FaultCategory::Process,
+            Self::Wipe { .. }
+            | Self::Restore { .. }
+            | Self::SlowDisk { .. }
+            | Self::FailSyncs { .. }
+            | Self::FailReads { .. }
+            | Self::FailWrites { .. }
+            | Self::FullDisk { .. }
+            | Self::Rot { .. }
+            | Self::MisdirectWrites { .. }
+            | Self::StaleReads { .. }
+            | Self::PowerAtOperation { .. } => FaultCategory::Disk,
+            Self::SlowClient { .. }
+            | Self::ClientSyncing {}
+            | Self::ClientInvalid { .. }
+            | Self::ClientForgets { .. }
+            | Self::ClientLate { .. }
+            | Self::ClientTwice { .. }
+            | Self::ClientHangsUp { .. }
+            | Self::ClientClock { .. }
+            | Self::CutClient {} => FaultCategory::Execution,
+            Self::ActorPanic { .. }
+            | Self::ActorFail { .. }
+            | Self::ActorHang { .. }
+            | Self::ActorSlow { .. }
+            | Self::ActorLoseReply { .. } => FaultCategory::Actor,
+        }
+    }
+
+    /// The affected machines of its authorities.
+    pub fn machine(&self) -> Machine {
+        match self {
+            Self::Kill { machine, .. }
+            | Self::Pause { machine }
+            | Self::CrashAgain { machine, .. }
+            | Self::Wipe { machine }
+            | Self::Restore { machine, .. }
+            | Self::SlowDisk { machine, .. }
+            | Self::FailSyncs { machine, .. }
+            | Self::FailReads { machine, .. }
+            | Self::FailWrites { machine, .. }
+            | Self::FullDisk { machine, .. }
+            | Self::Rot { machine, .. }
+            | Self::MisdirectWrites { machine, .. }
+            | Self::StaleReads { machine, .. }
+            | Self::PowerAtOperation { machine, .. } => *machine,
+            Self::Clock { .. } | Self::Drift { .. } => Machine::Both,
+            other if other.category() == FaultCategory::Execution => Machine::Client,
+            _ => Machine::Node,
+        }
+    }
+
+    /// True when it has no end besides its beginning.
+    pub fn is_instant(&self) -> bool {
+        matches!(self, Self::Reset {}) || self.strike().is_some()
+    }
+
     /// Its values by their words, as in a file.
     pub(crate) fn values(&self) -> serde_json::Map<String, serde_json::Value> {
         let value = serde_json::to_value(self).unwrap_or_default();
@@ -490,18 +570,31 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// Its values on one line, as `machine both power`.
+    pub fn values_text(&self) -> String {
+        let words = self
+            .values()
+            .into_iter()
+            .filter_map(|(word, value)| match value {
+                serde_json::Value::Bool(false) => None,
+                serde_json::Value::Bool(true) => Some(word),
+                serde_json::Value::String(text) => Some(format!("{word} {text}")),
+                other => Some(format!("{word} {other}")),
+            });
+        words.collect::<Vec<_>>().join(" ")
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
-        for (word, value) in self.values() {
-            match value {
-                serde_json::Value::Bool(false) => {}
-                serde_json::Value::Bool(true) => write!(f, " {word}")?,
-                serde_json::Value::String(text) => write!(f, " {word} {text}")?,
-                other => write!(f, " {word} {other}")?,
-            }
+        let values = self.values_text();
+        if values.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " {values}")
         }
-        Ok(())
     }
 }
 

@@ -25,6 +25,7 @@ pub use network::link;
 pub use votes::Reactions;
 
 use crate::cluster::{Authority, Living, node_ip, now_ms};
+use crate::events::{Announcement, FaultBegan};
 use crate::invariants::Judge;
 use crate::params::{Ms, NodeRef, SignedMs, Slots, WorldPlan};
 use network::Links;
@@ -203,8 +204,8 @@ impl Faults {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Plays a step: waits for its moment, breaks things, waits, mends them.
-    pub async fn play(self, step: Step) {
+    /// Plays the plan's step of this number: begins its fault at the planned time, and ends it.
+    pub async fn play(self, number: u32, step: Step) {
         let now = self.world.now().as_millis() as u64;
         let at = self.look().slots.when(step.at);
         time::sleep(Duration::from_millis(at.saturating_sub(now))).await;
@@ -220,16 +221,29 @@ impl Faults {
             inner.rng = self.world.rng(&format!("step {step}"));
             inner.resolve(&step.nodes, at)
         };
-        let numbers: Vec<String> = nodes.iter().map(|node| (node + 1).to_string()).collect();
-        let detail = format!("{} on {} ({})", step.fault, numbers.join(","), step.at);
-        self.world.note("fault.begins", detail.as_bytes(), &detail);
+        let machines = self.look().machines(&nodes, step.fault.machine());
+        let began = Announcement::FaultBegan(FaultBegan {
+            step: number,
+            name: step.fault.name().to_owned(),
+            category: step.fault.category(),
+            values: step.fault.values_text(),
+            nodes: nodes.iter().map(|node| node + 1).collect(),
+            machines: machines.iter().map(|id| self.world.name(*id)).collect(),
+            planned: step.at.to_string(),
+            is_instant: step.fault.is_instant(),
+        });
+        began.announce(self.world);
         let reaction = self.change(&step.fault, &nodes, true, None);
         let Some(ms) = step.for_ms else { return };
         time::sleep(Duration::from_millis(ms)).await;
         if self.look().is_healed {
             return;
         }
-        self.world.note("fault.ends", detail.as_bytes(), &detail);
+        let ended = Announcement::FaultEnded {
+            step: number,
+            name: step.fault.name().to_owned(),
+        };
+        ended.announce(self.world);
         self.change(&step.fault, &nodes, false, reaction);
     }
 

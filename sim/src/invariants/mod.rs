@@ -38,6 +38,7 @@ pub use model::Conformance;
 pub use rejoin::{Loss, Rejoin};
 pub use votes::Votes;
 
+use crate::events::short;
 use crate::params::WorldPlan;
 
 /// A broken invariant. The word in `invariant` names it in reports.
@@ -731,13 +732,4 @@ impl Oracles {
         self.note(at_ms, result);
         self.summaries.insert(node, summary);
     }
-}
-
-/// The first bytes of a hash, for people.
-pub fn short(hash: &Hash) -> String {
-    hash.0
-        .iter()
-        .take(5)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }

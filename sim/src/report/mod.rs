@@ -1,8 +1,8 @@
-//! Pages: what happened in a run, and what a sweep came to, each as one HTML file that needs nothing else.
+//! The pages about a run and about a sweep, each one self-contained HTML file.
 //!
-//! **Owns** the pages: `*.html`, `*.css` and `*.js` beside this file, which are put into one with the data. **Promises** that
-//! a page makes no request, and that a page of a run stays below [`MAX_PAGE`]. **Never** judges: a page shows what the
-//! invariants found.
+//! **Owns** the pages: the `*.html`, `*.css` and `*.js` beside this file, which are joined with the
+//! data. **Guarantees** that a page makes no request, and that the page of a run stays below
+//! [`MAX_PAGE`]. **Never** judges: a page shows the findings of the invariants.
 
 mod run;
 mod sweep;
@@ -14,25 +14,25 @@ use serde::Serialize;
 pub use run::run_page;
 pub use sweep::sweep_page;
 
-/// Largest page of a run, in bytes. The limits of the recorder are made for it.
+/// Largest page of a run, in bytes; the limits of the recorder are chosen for it.
 pub const MAX_PAGE: usize = 10_000_000;
 
-/// The name of the page about a run, in a directory of such pages.
+/// The file name of a run's page in a directory of such pages.
 pub fn page_name(scenario: &str, seed: u64, mutant: Option<&str>) -> String {
     let mutant = mutant.map_or(String::new(), |mutant| format!("-{mutant}"));
     format!("{scenario}-{seed}{mutant}.html")
 }
 
-/// A page: a template with its `{{title}}`, `{{style}}`, `{{data}}` and `{{script}}`.
+/// Fills `{{title}}`, `{{style}}`, `{{data}}` and `{{script}}` of a template.
 fn page(
     template: &str,
     title: &str,
-    script: &str,
+    scripts: &[&str],
     data: &impl Serialize,
 ) -> serde_json::Result<String> {
-    // Inside of a script element nothing but its end has a meaning.
+    // Without `<` the data cannot end its script element.
     let data = serde_json::to_string(data)?.replace('<', "\\u003c");
-    let mut page = String::with_capacity(template.len() + script.len() + data.len());
+    let mut page = String::with_capacity(template.len() + data.len());
     let mut rest = template;
     while let Some((before, (name, after))) = rest
         .split_once("{{")
@@ -45,7 +45,7 @@ fn page(
             "data" => page.push_str(&data),
             "script" => {
                 page.push_str(include_str!("page.js"));
-                page.push_str(script);
+                page.extend(scripts.iter().copied());
             }
             unknown => page.push_str(unknown),
         }

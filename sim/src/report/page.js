@@ -1,10 +1,10 @@
 'use strict';
-// What both pages use.
+// Shared by both pages.
 
 const data = JSON.parse(document.getElementById('data').textContent);
 const $ = (id) => document.getElementById(id);
 
-/** An element with properties and children; texts are texts, never markup. */
+/** Creates an element. Children of text are never parsed as markup. */
 function el(name, properties = {}, ...children) {
   const node = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
@@ -22,18 +22,18 @@ const clamp = (value, least, most) => Math.max(least, Math.min(most, value));
 const thousands = (n) => String(Math.round(n)).replace(/\B(?=(\d{3})+$)/g, ',');
 const seconds = (ms, digits = 3) => `${(ms / 1000).toFixed(digits)} s`;
 
-/** The colours of the present theme, by the name of their custom property. */
+/** Colours of the active theme by CSS custom property. */
 let palette = {};
 
 function readPalette() {
   const style = getComputedStyle(document.documentElement);
   const names = ['bg', 'panel', 'ink', 'soft', 'line', 'grid', 'stripe', 'accent', 'good', 'bad', 'warn', 'proposal',
     'approval', 'confirmation', 'final', 'head', 'process', 'actor', 'clock', 'disk', 'links', 'note', 'byzantine', 'buggify',
-    'down', 'violation', 'c-network', 'c-time', 'c-process', 'c-disk', 'c-client', 'c-actor', 'c-byzantine', 'c-other'];
+    'down', 'violation', 'c-network', 'c-time', 'c-process', 'c-disk', 'c-execution', 'c-actor'];
   palette = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
 }
 
-/** A colour of the form #rrggbb with an opacity. */
+/** Adds an opacity to a colour #rrggbb. */
 function faded(colour, opacity) {
   const part = (at) => parseInt(colour.slice(at, at + 2), 16);
   return `rgb(${part(1)} ${part(3)} ${part(5)} / ${opacity})`;
@@ -57,7 +57,7 @@ function startTheme(redraw) {
   });
 }
 
-/** Copies a text, and says so on the button. Without a clipboard, as on pages opened from a file, the text is selected. */
+/** Copies a text on click. Without access to the clipboard, as on pages opened from a file, a prompt shows the text. */
 function copyButton(button, text) {
   button.addEventListener('click', async () => {
     const label = button.textContent;
@@ -65,13 +65,13 @@ function copyButton(button, text) {
       await navigator.clipboard.writeText(text);
       button.textContent = 'Copied';
     } catch {
-      window.prompt('Copy it from here:', text);
+      window.prompt('Copy the command:', text);
     }
     setTimeout(() => { button.textContent = label; }, 1200);
   });
 }
 
-/** Fits a canvas to its place, sharp on any screen. Returns its context and its size in CSS pixels. */
+/** Resizes a canvas to its parent at the resolution of the screen. Returns its context and size in CSS pixels. */
 function fit(canvas, height) {
   const width = canvas.parentElement.clientWidth;
   const ratio = Math.min(window.devicePixelRatio || 1, 3);
@@ -87,7 +87,7 @@ function fit(canvas, height) {
   return { context, width, height };
 }
 
-/** The first place in a sorted array whose value is at least `value`. */
+/** The first index of a sorted array with an element of at least `value`. */
 function lowerBound(array, value) {
   let [low, high] = [0, array.length];
   while (low < high) {
@@ -97,7 +97,7 @@ function lowerBound(array, value) {
   return low;
 }
 
-/** A round step of 1, 2 or 5 times a power of ten, at least `least`. */
+/** The smallest of 1, 2 and 5 times powers of ten that is at least `least`. */
 function roundStep(least) {
   const power = 10 ** Math.floor(Math.log10(Math.max(least, 1e-9)));
   return [1, 2, 5, 10].map((n) => n * power).find((step) => step >= least) ?? 10 * power;
@@ -105,7 +105,7 @@ function roundStep(least) {
 
 const tip = $('tip');
 
-/** Shows the tip beside a point of the window, inside of it. */
+/** Shows the tooltip beside a point, within the window. */
 function showTip(x, y, lines) {
   tip.replaceChildren(...lines.map((line, at) => el(at === 0 ? 'b' : 'div', { class: at === 0 ? '' : 'soft' }, line)));
   tip.hidden = false;

@@ -9,8 +9,8 @@ const [passed, failed, timeouts] = [0, 1, 2].map(count);
 const scenarioOf = (run) => data.scenarios[run.scenario];
 const mutantOf = (run) => (run.mutant === null ? '' : `-${data.mutants[run.mutant]}`);
 const pageOf = (run) => `${scenarioOf(run)}-${run.seed}${mutantOf(run)}.html`;
-const again = (run) => `cargo sim run ${scenarioOf(run)} --seed ${run.seed} --stack ${run.stack}${run.mutant === null ? '' : ` --mutant ${data.mutants[run.mutant]}`}`;
-/** Colours that can be told apart, by name of the palette. */
+const replayOf = (run) => `cargo sim run ${scenarioOf(run)} --seed ${run.seed} --stack ${run.stack}${run.mutant === null ? '' : ` --mutant ${data.mutants[run.mutant]}`}`;
+/** Distinguishable colours of the palette. */
 const SERIES = ['proposal', 'c-disk', 'final', 'confirmation', 'actor', 'approval', 'clock', 'byzantine', 'note', 'buggify'];
 
 const minutes = (ms) => (ms < 120_000 ? `${(ms / 1000).toFixed(1)} s` : ms < 7_200_000 ? `${(ms / 60_000).toFixed(1)} min` : `${(ms / 3_600_000).toFixed(1)} h`);
@@ -25,9 +25,9 @@ function drawHead() {
   const [wall, simulated] = [sum(runs, (run) => run.wall), sum(runs, (run) => run.simulated)];
   const tiles = [
     [thousands(runs.length), 'runs'], [thousands(passed), 'passed'], [thousands(failed), 'failed'], [thousands(timeouts), 'timed out'],
-    [thousands(data.groups.filter((group) => group.invariant).length), 'kinds of failures'], [minutes(simulated), 'simulated'], [minutes(wall), 'of a processor'],
-    [`${(simulated / Math.max(1, wall)).toFixed(1)} : 1`, 'simulated to real'], [thousands(runs.length / Math.max(1, wall) * 3_600_000), 'runs an hour and processor'],
-    [thousands(sum(runs, (run) => run.height)), 'final blocks'], [thousands(sum(runs, (run) => run.faults)), 'faults'], [thousands(data.counters.length), 'different things happened'],
+    [thousands(data.groups.filter((group) => group.invariant).length), 'kinds of failures'], [minutes(simulated), 'simulated'], [minutes(wall), 'CPU time'],
+    [`${(simulated / Math.max(1, wall)).toFixed(1)} : 1`, 'simulated to real'], [thousands(runs.length / Math.max(1, wall) * 3_600_000), 'runs per CPU hour'],
+    [thousands(sum(runs, (run) => run.height)), 'final blocks'], [thousands(sum(runs, (run) => run.faults)), 'faults'], [thousands(data.counters.length), 'different counters seen'],
   ];
   $('tiles').replaceChildren(...tiles.map(([value, label]) => el('div', {}, el('b', {}, value), el('span', {}, label))));
 }
@@ -69,7 +69,7 @@ function drawGrid() {
       context.fillStyle = run.verdict === 0 ? faded(colours[0], 0.55) : colours[run.verdict];
       context.fillRect(cell.x, cell.y, CELL, CELL);
       if (run.verdict === 1) {
-        // Not by its colour alone.
+        // A cross, so that failures do not depend on colour vision.
         context.strokeStyle = palette.panel;
         context.lineWidth = 1.5;
         context.beginPath();
@@ -95,19 +95,19 @@ function drawGrid() {
 
 function startGrid() {
   const canvas = $('grid');
-  canvas.setAttribute('aria-label', `Outcomes of ${runs.length} runs: ${passed} passed, ${failed} failed, ${timeouts} timed out. Arrow keys go from run to run, Enter opens a page.`);
-  $('grid-note').textContent = runs.some((run) => run.hasPage) ? 'A click on a framed square opens the page about that run; on another one it copies the command that runs it again.'
-    : 'A click copies the command that runs the seed again.';
+  canvas.setAttribute('aria-label', `Outcomes of ${runs.length} runs: ${passed} passed, ${failed} failed, ${timeouts} timed out. Arrow keys select a run, Enter opens its page.`);
+  $('grid-note').textContent = runs.some((run) => run.hasPage) ? 'Click a framed square to open the page of its run, another one to copy its replay command.'
+    : 'Click a square to copy its replay command.';
   const lines = (run) => [
     `${scenarioOf(run)} seed ${run.seed} (${run.stack}): ${VERDICTS[run.verdict]}`,
     ...(run.group === null ? [] : [data.groups[run.group].name]),
     `${run.height} final blocks, ${run.faults} faults, ${(run.simulated / 1000).toFixed(1)} s simulated in ${(run.wall / 1000).toFixed(1)} s`,
-    run.hasPage ? 'click: its page' : again(run),
+    run.hasPage ? 'click: its page' : replayOf(run),
   ];
   const at = (event) => cells.findIndex((cell) => event.offsetX >= cell.x && event.offsetX < cell.x + CELL + GAP && event.offsetY >= cell.y && event.offsetY < cell.y + CELL + GAP);
   const open = (run) => {
     if (run.hasPage) location.href = pageOf(run);
-    else navigator.clipboard?.writeText(again(run)).catch(() => window.prompt('Copy it from here:', again(run)));
+    else navigator.clipboard?.writeText(replayOf(run)).catch(() => window.prompt('Copy the command:', replayOf(run)));
   };
   canvas.addEventListener('pointermove', (event) => {
     const cell = cells[at(event)];
@@ -153,7 +153,7 @@ function drawFailures() {
 
 // ---- Plots.
 
-/** Axes of a plot. Returns the functions that place values. */
+/** Draws the axes of a plot. Returns its scales. */
 function axes(id, height, { xMost, yMost, xLabel, yLabel, xText = thousands, yText = thousands, yLeast = 0, xLeastStep = 0 }) {
   const { context, width } = fit($(id), height);
   const [left, right, top, bottom] = [52, 14, 8, 34];
@@ -188,7 +188,7 @@ function axes(id, height, { xMost, yMost, xLabel, yLabel, xText = thousands, yTe
 function drawGrowth() {
   const series = Object.entries(data.growth).sort(([, a], [, b]) => b.at(-1)[1] - a.at(-1)[1]).slice(0, SERIES.length);
   const most = Math.max(1, ...series.map(([, points]) => points.at(-1)[1]));
-  const { context, x, y } = axes('growth', 250, { xMost: Math.max(1, runs.length), xLeastStep: 1, yMost: most * 1.05, xLabel: 'runs', yLabel: 'different things' });
+  const { context, x, y } = axes('growth', 250, { xMost: Math.max(1, runs.length), xLeastStep: 1, yMost: most * 1.05, xLabel: 'runs', yLabel: 'different counters' });
   series.forEach(([, points], at) => {
     context.strokeStyle = palette[SERIES[at]];
     context.lineWidth = 1.8;
@@ -206,7 +206,7 @@ function drawGrowth() {
   $('growth-legend').replaceChildren(...series.map(([name, points], at) => el('span', {}, el('i', { style: `background:var(--${SERIES[at]})` }), `${name} ${points.at(-1)[1]}`)));
 }
 
-/** For each planted bug, or each kind of failure: after how many runs, and how much time of a processor, it was first found. */
+/** The runs and the CPU time until each planted bug, or each kind of failure, was first found. */
 function detections() {
   const out = [];
   const keyOf = (run) => (run.mutant === null ? null : data.mutants[run.mutant]);
@@ -246,7 +246,7 @@ function drawDetection() {
   context.stroke();
   if (found.length === 0) {
     context.fillStyle = palette.soft;
-    context.fillText('nothing was found', x(xMost * 0.4), y(50));
+    context.fillText('no failures', x(xMost * 0.4), y(50));
   }
   $('detection-table').replaceChildren(
     el('tr', {}, el('th', {}, isMutants ? 'planted bug' : 'failure'), el('th', { class: 'n' }, 'runs'), el('th', { class: 'n' }, 'time'), el('th', {}, 'seed'), el('th', {}, isMutants ? 'found by' : '')),
@@ -296,7 +296,7 @@ function drawSpeed() {
 }
 
 function drawCounters() {
-  const head = ['', 'runs', 'in all', 'first in run'];
+  const head = ['counter', 'runs', 'total', 'first in run'];
   $('counters').replaceChildren(el('tr', {}, ...head.map((text, at) => el('th', { class: at ? 'n' : '' }, text))),
     ...data.counters.map(([name, inRuns, total, first]) => el('tr', {}, el('td', { class: 'mono' }, name),
       el('td', { class: 'n' }, `${thousands(inRuns)} (${((inRuns / runs.length) * 100).toFixed(0)} %)`), el('td', { class: 'n' }, thousands(total)), el('td', { class: 'n' }, thousands(first)))));
@@ -318,5 +318,5 @@ startTheme(drawAll);
 addEventListener('resize', drawAll);
 requestAnimationFrame(() => { document.body.dataset.ready = 'yes'; });
 
-/** For tests and for the curious at the console. */
+/** For tests and the console. */
 window.page = { cells: () => cells.map(({ run, x, y }) => ({ x, y, seed: run.seed, verdict: VERDICTS[run.verdict], hasPage: run.hasPage })) };

@@ -11,14 +11,14 @@ use crate::fleet::process::replay;
 use crate::invariants::explain;
 use crate::run::outcome::{Outcome, Verdict};
 
-/// Seeds that are named for each group of failures.
+/// Most seeds that a group of failures lists.
 const SEEDS_NAMED: usize = 12;
 
-/// Writes the page of a sweep. Pages about single runs that are in `dir` are linked. `torn`: lines of the ledger that were
-/// no runs.
+/// Writes the page of a sweep, with links to the pages of runs in `dir`. `torn` counts the
+/// incomplete lines of the ledger.
 ///
 /// # Errors
-/// When the data cannot be written as JSON.
+/// The data cannot be written as JSON.
 pub fn sweep_page(entries: &[Entry], dir: &Path, torn: usize) -> serde_json::Result<String> {
     let mut runs: Vec<&Entry> = entries.iter().collect();
     runs.sort_by_key(|entry| entry.ended_ms);
@@ -31,12 +31,12 @@ pub fn sweep_page(entries: &[Entry], dir: &Path, torn: usize) -> serde_json::Res
     page(
         include_str!("sweep.html"),
         &title,
-        include_str!("sweep.js"),
+        &[include_str!("sweep.js")],
         &data,
     )
 }
 
-/// Numbers names in the order in which they come.
+/// Numbers names in the order of their first use.
 #[derive(Default)]
 struct Names {
     numbers: BTreeMap<String, usize>,
@@ -55,8 +55,9 @@ impl Names {
 }
 
 fn data(runs: &[&Entry], dir: &Path, torn: usize) -> Value {
-    let (mut scenarios, mut mutants, mut groups) =
-        (Names::default(), Names::default(), Names::default());
+    let mut scenarios = Names::default();
+    let mut mutants = Names::default();
+    let mut groups = Names::default();
     let rows: Vec<Value> = runs
         .iter()
         .map(|entry| {
@@ -106,13 +107,13 @@ fn page_of(outcome: &Outcome) -> String {
     page_name(&outcome.scenario, outcome.seed, outcome.mutant.as_deref())
 }
 
-/// A group of failures: how many, which seeds, how to run one again, and how soon the first was found.
+/// A group of failures: their number, some seeds, and the replay command of the shortest run.
 fn group(name: &str, runs: &[&Entry]) -> Value {
-    let those: Vec<&&Entry> = runs
+    let members: Vec<&&Entry> = runs
         .iter()
         .filter(|entry| entry.group.as_deref() == Some(name))
         .collect();
-    let seeds: Vec<Value> = those
+    let seeds: Vec<Value> = members
         .iter()
         .take(SEEDS_NAMED)
         .map(|entry| {
@@ -123,11 +124,10 @@ fn group(name: &str, runs: &[&Entry]) -> Value {
             ])
         })
         .collect();
-    // The quickest one is the one to begin with.
-    let easiest = those
+    let shortest = members
         .iter()
         .min_by_key(|entry| (entry.outcome.events, entry.outcome.seed));
-    let again = easiest.map(|entry| {
+    let replay_command = shortest.map(|entry| {
         let outcome = &entry.outcome;
         replay(
             Path::new(&outcome.scenario),
@@ -136,15 +136,15 @@ fn group(name: &str, runs: &[&Entry]) -> Value {
             outcome.mutant.as_deref(),
         )
     });
-    let invariant = those
+    let invariant = members
         .iter()
         .find_map(|entry| entry.outcome.found.as_ref())
         .map(|found| found.violation.name());
     let (title, explanation) = invariant.as_deref().map_or_else(
         || {
             (
-                "Given up after too much real time".to_owned(),
-                "Nothing is known of the end of these runs.",
+                "Cancelled after too much real time".to_owned(),
+                "The runs did not end within their limit of real time.",
             )
         },
         explain,
@@ -154,14 +154,14 @@ fn group(name: &str, runs: &[&Entry]) -> Value {
         "invariant": invariant,
         "title": title,
         "explanation": explanation,
-        "count": those.len(),
+        "count": members.len(),
         "seeds": seeds,
-        "replay": again,
+        "replay": replay_command,
     })
 }
 
-/// How many different things had happened after each run, by what they are; and for each thing in how many runs it
-/// happened, how often, and after which run it was first seen.
+/// The growth of coverage, as the number of different counters after each run by their first word;
+/// and for each counter its runs, its total, and its first run.
 fn coverage(runs: &[&Entry]) -> (BTreeMap<String, Vec<(usize, usize)>>, Vec<Value>) {
     let mut seen: BTreeMap<&str, (usize, u64, usize)> = BTreeMap::new();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();

@@ -1,9 +1,10 @@
-//! The recorder and the page against a whole run: what the page shows is what the oracles and the faults counted.
+//! The recorder and the page, compared with the counters of a whole run.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::run::SCRIPTS;
 use super::{MAX_PAGE, page, run_page};
 use crate::events::Recorder;
 use crate::params::Stack;
@@ -56,17 +57,15 @@ fn plan() -> Plan {
 }
 
 fn run(record: Option<Recorder>) -> Outcome {
-    let (view, look) = (View::NONE, Look::default());
-    let (mutant, canary, window) = (None, None, None);
     let mode = Mode {
-        mutant,
+        mutant: None,
         stack: Stack::Fast,
-        view,
+        view: View::NONE,
         is_held: false,
-        canary,
-        window,
+        canary: None,
+        window: None,
         record,
-        look,
+        look: Look::default(),
     };
     run::run(&plan(), 3, mode)
 }
@@ -216,7 +215,7 @@ fn a_recorded_run_is_the_same_run_and_its_page_shows_all_of_it() {
             .all(|(_, from, to)| to.is_some_and(|to| to - from > 1_900.0))
     );
     assert_eq!(where_("paused", "paused"), ["node3"]);
-    assert_eq!(where_("ailing", "chain/engine"), ["node1"]);
+    assert_eq!(where_("actor_down", "chain/engine"), ["node1"]);
 
     let sent = numbers(&data["messages"]["t"]).len() as u64;
     assert_eq!(
@@ -237,7 +236,7 @@ fn a_recorded_run_is_the_same_run_and_its_page_shows_all_of_it() {
 #[test]
 fn a_page_is_one_file_and_data_cannot_leave_its_place() {
     let template = "<title>{{title}}</title><script>{{data}}</script>";
-    let page = page(template, "a < b", "", &"</script>{{title}}").expect("is made");
+    let page = page(template, "a < b", &[], &"</script>{{title}}").expect("is made");
     assert_eq!(
         page,
         "<title>a &lt; b</title><script>\"\\u003c/script>{{title}}\"</script>"
@@ -252,10 +251,9 @@ fn a_page_is_one_file_and_data_cannot_leave_its_place() {
         include_str!("sweep.html"),
         include_str!("page.css"),
         include_str!("page.js"),
-        include_str!("run.js"),
         include_str!("sweep.js"),
     ];
-    for text in texts {
+    for text in texts.iter().chain(SCRIPTS) {
         for outside in [
             "http:", "https:", "import ", "@import", "fetch(", "url(", " src=",
         ] {

@@ -9,7 +9,8 @@ use alys_runtime::sim::Rng;
 use alys_runtime::time;
 use serde::Deserialize;
 
-use crate::invariants::{Due, Final, Judge, Receipt, Violation, short};
+use crate::events::short;
+use crate::invariants::{Due, Final, Judge, Receipt, Violation};
 use crate::params::WorkloadPlan;
 use crate::workload::rpc;
 

@@ -68,7 +68,7 @@ pub fn tell(world: World, window: RangeInclusive<u64>) {
                 event.payload.len(),
                 digest(event.payload)
             ),
-            detail: event.detail.clone(),
+            detail: event.detail.to_string(),
         };
         if let Ok(line) = serde_json::to_string(&record) {
             eprintln!("{line}");

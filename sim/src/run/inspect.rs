@@ -1,110 +1,21 @@
-//! Looking into a run again: its events through filters, and what nodes are like at a moment, or how they changed between
-//! two.
+//! The states of all nodes at chosen moments of a run, and the difference between two of them.
 //!
-//! Looking changes nothing. Events are heard by a sink; states are taken where the world looks at its oracles anyway, ten
-//! times a simulated second, so a state is of the moment that is asked for or up to a tenth of a second later.
+//! Inspection does not change the run: states are taken when the invariants are checked anyway, ten
+//! times per simulated second, so a state is up to 100 ms later than the requested moment.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 
-use alys_runtime::sim::{Event, NodeId, World};
+use alys_consensus::Summary;
+use alys_runtime::sim::{NodeId, World};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cluster::{Living, now_ms};
 use crate::invariants::Judge;
 
 /// Most moments whose states are taken.
 pub const MAX_MOMENTS: usize = 16;
-
-/// What is shown of a run.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Machines by name (`node3`, `client1`, `world`); all when empty.
-    pub machines: Vec<String>,
-    /// How the kinds of events begin (`said`, `net.`, `disk.sync`); all when empty.
-    pub kinds: Vec<String>,
-    /// A part of an actor's path (`chain/engine`): only events of such actors.
-    pub actor: Option<String>,
-    /// From so many simulated milliseconds on.
-    pub from_ms: u64,
-    /// Up to so many.
-    pub to_ms: Option<u64>,
-}
-
-impl Filter {
-    /// Whether an event of a machine passes.
-    pub fn passes(
-        &self,
-        machine: &str,
-        at_ms: u64,
-        kind: &str,
-        payload: &[u8],
-        detail: &str,
-    ) -> bool {
-        let has =
-            |text: &str| detail.contains(text) || String::from_utf8_lossy(payload).contains(text);
-        at_ms >= self.from_ms
-            && self.to_ms.is_none_or(|to_ms| at_ms <= to_ms)
-            && (self.machines.is_empty() || self.machines.iter().any(|known| known == machine))
-            && (self.kinds.is_empty()
-                || self
-                    .kinds
-                    .iter()
-                    .any(|begin| kind.starts_with(begin.as_str())))
-            && self
-                .actor
-                .as_ref()
-                .is_none_or(|actor| kind.starts_with("actor") && has(actor))
-    }
-}
-
-/// Prints the events that pass, a line each, to the standard error.
-pub fn show(world: World, filter: Filter) {
-    let mut names: BTreeMap<NodeId, String> = BTreeMap::from([(NodeId::WORLD, "world".to_owned())]);
-    world.add_sink(Box::new(move |event: &Event<'_>| {
-        if event.kind == "node.start" {
-            // Its detail begins with the name.
-            let name = event.detail.split(' ').next().unwrap_or_default();
-            names.entry(event.node).or_insert_with(|| name.to_owned());
-        }
-        // What nodes say is noted by the world, with who said it in front.
-        let speaker = event.detail.split([' ', ':']).next().unwrap_or_default();
-        let is_told = event.node == NodeId::WORLD && names.values().any(|name| name == speaker);
-        let name = if is_told {
-            speaker
-        } else {
-            names.get(&event.node).map_or("", String::as_str)
-        };
-        if filter.passes(
-            name,
-            event.at.as_millis() as u64,
-            event.kind,
-            event.payload,
-            &event.detail,
-        ) {
-            let ms = event.at.as_micros() as f64 / 1e3;
-            let said = if event.detail.is_empty() {
-                text(event.payload)
-            } else {
-                event.detail.clone()
-            };
-            eprintln!(
-                "{:>8} {ms:>12.3} ms {name:<8} {:<16} {said}",
-                event.number, event.kind
-            );
-        }
-    }));
-}
-
-/// A payload for people: text where it is text, else hex.
-fn text(payload: &[u8]) -> String {
-    const SHOWN: usize = 48;
-    match std::str::from_utf8(payload) {
-        Ok(text) if text.chars().all(|c| !c.is_control() || c == '\0') => text.replace('\0', " "),
-        _ => hex::encode(&payload[..payload.len().min(SHOWN)]),
-    }
-}
 
 /// What all nodes were like at a moment: values by their path, as `node2.actors.chain/engine.restarts`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,9 +102,8 @@ fn values(world: World, watch: &Watch) -> BTreeMap<String, String> {
         }
         let name = format!("node{}", index + 1);
         if let Some(summary) = watch.judge.look().summaries.get(&index) {
-            for line in lines(&format!("{summary:#?}")) {
-                values.insert(format!("{name}.said.{}", line.0), line.1);
-            }
+            let path = format!("{name}.said");
+            flatten(&path, &summary_fields(summary), &mut values);
         }
         if let Some(node) = watch.living.find(index) {
             for actor in node.actors().all() {
@@ -213,32 +123,31 @@ fn values(world: World, watch: &Watch) -> BTreeMap<String, String> {
     values
 }
 
-/// The fields of a value that was printed for people, each by its path: enough for a summary, whose form is not a promise.
-fn lines(printed: &str) -> Vec<(String, String)> {
-    let mut path: Vec<String> = Vec::new();
-    let mut found = Vec::new();
-    for line in printed.lines().skip(1) {
-        let line = line.trim().trim_end_matches(',');
-        match line.split_once(": ") {
-            Some((word, rest)) if rest.ends_with(['{', '(', '[']) => path.push(word.to_owned()),
-            Some((word, rest)) => found.push((join(&path, word), rest.to_owned())),
-            None if line.ends_with(['{', '(', '[']) => path.push(String::new()),
-            None if line.starts_with(['}', ')', ']']) => {
-                path.pop();
-            }
-            None => found.push((join(&path, ""), line.to_owned())),
-        }
-    }
-    found
-}
-
-fn join(path: &[String], word: &str) -> String {
-    let words = path
-        .iter()
-        .map(String::as_str)
-        .chain([word])
-        .filter(|word| !word.is_empty());
-    words.collect::<Vec<_>>().join(".")
+fn summary_fields(summary: &Summary) -> Value {
+    let Summary {
+        highest,
+        highest_height,
+        finalized,
+        final_height,
+        head,
+        head_height,
+        votes,
+        silent,
+        synced,
+        entries,
+    } = summary;
+    json!({
+        "highest": highest,
+        "highest_height": highest_height,
+        "finalized": finalized,
+        "final_height": final_height,
+        "head": head,
+        "head_height": head_height,
+        "votes": votes,
+        "silent": silent,
+        "synced": synced,
+        "entries": entries,
+    })
 }
 
 /// The leaves of a JSON value, each by its path.
@@ -279,61 +188,39 @@ pub fn difference<'a>(
 
 #[cfg(test)]
 mod tests {
+    use alys_consensus::{BlockRef, VoteState};
+    use alys_types::{Hash, Height, Slot};
+
     use super::*;
 
     #[test]
-    fn filters_go_by_machine_kind_actor_and_time() {
-        let all = Filter::default();
-        assert!(all.passes("node1", 5, "net.send", b"", ""));
-        let filter = Filter {
-            machines: vec!["node1".into(), "world".into()],
-            kinds: vec!["net.".into(), "actor".into()],
-            actor: None,
-            from_ms: 10,
-            to_ms: Some(20),
+    fn a_summary_has_a_value_for_each_path() {
+        let block = BlockRef {
+            slot: Slot(7),
+            hash: Hash::ZERO,
         };
-        assert!(filter.passes("node1", 10, "net.send", b"", ""));
-        assert!(filter.passes("world", 20, "net.cut", b"", ""));
-        for (machine, at_ms, kind) in [
-            ("node2", 15, "net.send"),
-            ("node1", 9, "net.send"),
-            ("node1", 21, "net.send"),
-            ("node1", 15, "disk.sync"),
-        ] {
-            assert!(
-                !filter.passes(machine, at_ms, kind, b"", ""),
-                "{machine} {at_ms} {kind}"
-            );
-        }
-        let actor = Filter {
-            actor: Some("chain/engine".into()),
-            ..Filter::default()
+        let summary = Summary {
+            highest: block,
+            highest_height: Height(3),
+            finalized: block,
+            final_height: Height(2),
+            head: Hash::ZERO,
+            head_height: Height(3),
+            votes: VoteState::fresh(block),
+            silent: false,
+            synced: true,
+            entries: 1,
         };
-        assert!(actor.passes(
-            "node1",
-            1,
-            "actor.state",
-            b"node1/chain/engine\0Running",
-            ""
-        ));
-        assert!(!actor.passes("node1", 1, "actor.state", b"node1/chain/store\0Running", ""));
-        assert!(!actor.passes("node1", 1, "said", b"chain/engine", ""));
-    }
-
-    #[test]
-    fn printed_structures_become_paths() {
-        let printed = "Summary {\n    a: 1,\n    b: Ref {\n        slot: Slot(\n            7,\n        ),\n        hash: 0x12,\n    },\n    c: None,\n}";
-        let expected = [
-            ("a", "1"),
-            ("b.slot", "7"),
-            ("b.hash", "0x12"),
-            ("c", "None"),
-        ];
-        let expected: Vec<(String, String)> = expected
-            .iter()
-            .map(|(path, value)| ((*path).to_owned(), (*value).to_owned()))
-            .collect();
-        assert_eq!(lines(printed), expected);
+        let mut values = BTreeMap::new();
+        flatten("node1.said", &summary_fields(&summary), &mut values);
+        let value = |path: &str| values.get(path).map(String::as_str);
+        assert_eq!(value("node1.said.final_height"), Some("2"));
+        assert_eq!(value("node1.said.votes.locked.slot"), Some("7"));
+        assert_eq!(
+            value("node1.said.head"),
+            Some(Hash::ZERO.to_string().as_str())
+        );
+        assert_eq!(value("node1.said.votes.silent_until"), Some("null"));
     }
 
     #[test]

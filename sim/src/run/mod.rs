@@ -24,21 +24,20 @@ use alys_node::interceptor::Intercept;
 use alys_node::node::NodeEvent;
 use alys_runtime::mutant;
 use alys_runtime::sim::{
-    DEFAULT_SHARE_PPM, Event, Finished, NodeId, Options, TcpTimeouts, World, try_run,
+    DEFAULT_SHARE_PPM, Finished, NodeId, Options, TcpTimeouts, World, try_run,
 };
 use alys_runtime::spawn;
 use alys_runtime::sync::mpsc;
 use tracing::metadata::LevelFilter;
 
 use self::audit::audit;
-use self::inspect::Filter;
 use self::logs::Logs;
 use self::outcome::{Mark, Outcome};
 use self::recovery::{Progress, wait};
 use self::sandbox::Canary;
 use crate::cluster::genesis::Chain;
 use crate::cluster::{self, Exit, Living, Net, Seat, Shared, now_ms};
-use crate::events::Recorder;
+use crate::events::{Announcement, Filter, Recorder, print_events};
 use crate::faults;
 use crate::faults::{Faults, GossipRepeater, Reactions};
 use crate::invariants::{Clients, Judge, Violation};
@@ -187,13 +186,16 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         let faults = Arc::new(OnceLock::new());
         let logs = Logs::new(judge_in.clone(), faults.clone(), view.logs);
         let _default = tracing::subscriber::set_default(logs);
-        show(world, view.trace);
-        if let Some(record) = record {
-            record.begin(world.wall_ms(NodeId::WORLD));
-            world.add_sink(Box::new(move |event: &Event<'_>| record.event(event)));
+        let traced = match view.trace {
+            Trace::Off => None,
+            Trace::Faults => Some(Filter::faults()),
+            Trace::All => Some(Filter::default()),
+        };
+        for filter in traced.into_iter().chain(look.events) {
+            print_events(world, filter);
         }
-        if let Some(filter) = look.events {
-            inspect::show(world, filter);
+        if let Some(record) = record {
+            record.attach(world);
         }
         if let Some(Range { start, end }) = window {
             bisect::tell(world, start..=end.saturating_sub(1));
@@ -286,47 +288,6 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         wall_ms: began.elapsed().as_millis() as u64,
         peak_kib: memory::peak_kib(),
     }
-}
-
-fn show(world: World, trace: Trace) {
-    if trace == Trace::Off {
-        return;
-    }
-    let mut names: BTreeMap<NodeId, String> = BTreeMap::from([(NodeId::WORLD, "world".to_owned())]);
-    world.add_sink(Box::new(move |event: &Event<'_>| {
-        if event.kind == "node.start" {
-            // Its detail begins with the name.
-            let name = event.detail.split(' ').next().unwrap_or_default();
-            names.entry(event.node).or_insert_with(|| name.to_owned());
-        }
-        if trace == Trace::All || is_fault(event.kind) {
-            let (ms, name) = (
-                event.at.as_micros() as f64 / 1e3,
-                names.get(&event.node).map_or("", String::as_str),
-            );
-            eprintln!(
-                "{ms:>12.3} ms {name:<8} {:<16} {}",
-                event.kind, event.detail
-            );
-        }
-    }));
-}
-
-fn is_fault(kind: &str) -> bool {
-    const KINDS: [&str; 11] = [
-        "said",
-        "fault.",
-        "node.",
-        "link.cut",
-        "link.clog",
-        "link.heal",
-        "clock.",
-        "disk.power_lost",
-        "disk.sync_failed",
-        "exit",
-        "heal",
-    ];
-    KINDS.iter().any(|begin| kind.starts_with(begin))
 }
 
 async fn drive(
@@ -467,8 +428,8 @@ async fn drive(
         };
         world.spawn_on(user, "user", user_task.run());
     }
-    for step in &plan.steps {
-        spawn("step", faults.clone().play(step.clone()));
+    for (number, step) in (1..).zip(&plan.steps) {
+        spawn("step", faults.clone().play(number, step.clone()));
     }
 
     if wait(world, judge, plan.until_ms, || false).await {
@@ -481,11 +442,11 @@ async fn drive(
     enough(judge, &living, &plan.expect)?;
     let mute = judge.look().mute();
     let core = recovery::core(&plan.world, &mute, &mut world.rng("healing"));
-    world.note(
-        "heal",
-        &core,
-        &format!("the chaos is over; healed are {} of {nodes}", core.len()),
-    );
+    let healed = Announcement::Healed {
+        authorities: core.iter().map(|node| node + 1).collect(),
+        of: nodes,
+    };
+    healed.announce(world);
     faults.leave_dead((0..nodes).filter(|node| !core.contains(node) && is_correct(node)));
     faults.heal();
     spawn("operators", faults.clone().confirm_clocks(core.clone()));
@@ -500,11 +461,7 @@ async fn drive(
     }
     is_over.store(true, Ordering::SeqCst);
     let replayed = reexecution::replay(judge, &shared.chain.execution)?;
-    world.note(
-        "replayed",
-        &replayed.to_le_bytes(),
-        &format!("{replayed} blocks on a fresh client"),
-    );
+    Announcement::Reexecuted { blocks: replayed }.announce(world);
     let (auditor, members, workload) = (judge.clone(), core.clone(), plan.workload.clone());
     let rng = world.rng("audit");
     let audited = world.spawn_on(user, "audit", async move {
@@ -550,8 +507,11 @@ async fn watch_exits(
 ) {
     while let Some(Exit { machine, reason }) = ended.recv().await {
         let name = world.name(machine);
-        let told = reason.clone().unwrap_or_else(|| "in order".to_owned());
-        world.note("exit", told.as_bytes(), &format!("{name}: {told}"));
+        let exited = Announcement::Exited {
+            machine: name.clone(),
+            reason: reason.clone(),
+        };
+        exited.announce(world);
         if let Some(reason) = reason {
             if !faults.is_damaged(machine) {
                 judge.accuse(

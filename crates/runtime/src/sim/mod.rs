@@ -44,7 +44,7 @@ pub use net::{CONNECT_TIMEOUT, TcpTimeouts, USER_TIMEOUT};
 pub use node::WORLD_IP;
 pub use process::{Process, here};
 pub use rng::Rng;
-pub use trace::{Event, MAX_SNAPSHOTS, Sink, Snapshot};
+pub use trace::{Detail, Event, MAX_SNAPSHOTS, Sink, Snapshot};
 
 pub(crate) use buggify::buggify_fires;
 pub(crate) use node::{shutdown, wall_ms_of_this_node};

@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::link::{Link, LinkState};
 use super::process::Process;
 use super::state::WorldState;
-use super::{NodeId, with};
+use super::{Detail, NodeId, with};
 
 /// Default of [`TcpTimeouts::send`].
 pub const USER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -380,8 +380,10 @@ impl WorldState {
         this.writer.done();
         let taken = self.part(from, to, bytes.len().min(room), "link.partial_write");
         let node = this.process.node;
-        self.note(node, "net.send", &bytes[..taken], || {
-            format!("{taken} bytes on connection {id} to {to}")
+        self.note(node, "net.send", &bytes[..taken], || Detail::Sent {
+            bytes: taken as u64,
+            connection: id,
+            to,
         });
         self.enqueue(conn, side, &bytes[..taken], false);
         self.answer(id, conn, side);
@@ -470,7 +472,11 @@ impl WorldState {
             }
             let node = this.process.node;
             self.note(node, "net.receive", &(wanted as u64).to_le_bytes(), || {
-                format!("{wanted} bytes on connection {id} from {from}")
+                Detail::Received {
+                    bytes: wanted as u64,
+                    connection: id,
+                    from,
+                }
             });
             return Poll::Ready(Ok(()));
         }

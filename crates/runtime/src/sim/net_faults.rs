@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::link::{Block, Link};
 use super::net::{ConnId, SideState, TcpTimeouts};
 use super::state::{WorldState, with};
-use super::{NodeId, World};
+use super::{Detail, NodeId, World};
 
 impl WorldState {
     fn each_conn(&mut self, mut f: impl FnMut(&mut Self, ConnId, &mut super::net::Conn)) {
@@ -75,7 +75,7 @@ impl WorldState {
             NodeId::WORLD,
             kind,
             format!("{from} {to}").as_bytes(),
-            || format!("{from} to {to}"),
+            || Detail::Link { from, to },
         );
         self.adapt_all(before == Some(Block::Cut));
     }
@@ -201,8 +201,12 @@ impl World {
                 }
             });
             state.count_n(kind, ended as u64);
-            let detail = format!("{ended} connections between {a} and {b}");
-            state.note(NodeId::WORLD, kind, detail.as_bytes(), || detail.clone());
+            let detail = Detail::Connections {
+                count: ended as u64,
+                between: [a, b],
+            };
+            let payload = detail.to_string();
+            state.note(NodeId::WORLD, kind, payload.as_bytes(), || detail);
             ended
         })
     }

@@ -11,7 +11,7 @@ use super::disk::Disk;
 use super::process::{Process, ProcessFuture, here};
 use super::rng::Rng;
 use super::state::{WorldState, with};
-use super::{NodeId, World};
+use super::{Detail, NodeId, World};
 
 /// The address of the world itself, for external systems that it simulates.
 pub const WORLD_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 255, 255, 254));
@@ -122,7 +122,7 @@ impl WorldState {
         node.is_paused = false;
         node.stop = StopRequest::default();
         let incarnation = node.incarnation;
-        let detail = format!("{} life {incarnation}", node.name);
+        let detail = format!("{} incarnation {incarnation}", node.name);
         self.count(kind);
         self.note(id, kind, &incarnation.to_le_bytes(), || detail);
         true
@@ -159,8 +159,10 @@ impl World {
                 .nodes
                 .push(Node::new(state.fault_seed, name, ip, true));
             state.by_ip.insert(ip, id);
-            state.note(id, "node.start", name.as_bytes(), || {
-                format!("{name} {ip} life 0")
+            state.note(id, "node.start", name.as_bytes(), || Detail::Started {
+                name: name.to_owned(),
+                ip,
+                incarnation: 0,
             });
             id
         });
@@ -271,11 +273,17 @@ impl World {
             node.incarnation += 1;
             node.is_up = true;
             let had_power = std::mem::replace(&mut node.has_power, true);
-            let (incarnation, name) = (node.incarnation, node.name.clone());
+            let incarnation = node.incarnation;
+            let name = node.name.clone();
+            let ip = node.ip;
             let madsim = node.madsim;
             state.count("node.restart");
             state.note(id, "node.start", &incarnation.to_le_bytes(), || {
-                format!("{name} life {incarnation}")
+                Detail::Started {
+                    name,
+                    ip,
+                    incarnation,
+                }
             });
             if !had_power {
                 state.net_power_back();
@@ -410,7 +418,7 @@ impl World {
             let (ahead, drift) = change(clock.ahead_at(now), clock.drift_ppm);
             clock.set(now, ahead, drift);
             state.count(kind);
-            state.note(id, kind, &by.to_le_bytes(), || by.to_string());
+            state.note(id, kind, &by.to_le_bytes(), || Detail::Clock { by });
         });
     }
 }

@@ -12,7 +12,7 @@ use super::buggify::Sites;
 use super::net::Net;
 use super::node::Node;
 use super::process::{Process, here};
-use super::trace::Trace;
+use super::trace::{Detail, Trace};
 use super::{NodeId, Options};
 
 thread_local! {
@@ -73,12 +73,12 @@ impl WorldState {
         }
     }
 
-    pub fn note(
+    pub fn note<D: Into<Detail>>(
         &mut self,
         node: NodeId,
         kind: &'static str,
         payload: &[u8],
-        detail: impl FnOnce() -> String,
+        detail: impl FnOnce() -> D,
     ) {
         let at = self.now();
         self.trace.note(at, node, kind, payload, detail);

@@ -1,5 +1,7 @@
 //! The rolling hash of a run.
 
+use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -19,8 +21,75 @@ pub struct Event<'a> {
     pub kind: &'static str,
     /// The hashed bytes.
     pub payload: &'a [u8],
-    /// A human-readable line; empty for [`crate::trace::event`].
-    pub detail: String,
+    /// The fields of the event.
+    pub detail: Detail,
+}
+
+/// The fields of an event as data. `Display` prints them for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Detail {
+    /// `node.start`.
+    Started {
+        name: String,
+        ip: IpAddr,
+        /// Counts from 0.
+        incarnation: u32,
+    },
+    /// `net.send`.
+    Sent {
+        bytes: u64,
+        connection: u64,
+        to: IpAddr,
+    },
+    /// `net.receive`.
+    Received {
+        bytes: u64,
+        connection: u64,
+        from: IpAddr,
+    },
+    /// `link.cut`, `link.clog` and `link.heal`, in this direction only.
+    Link { from: IpAddr, to: IpAddr },
+    /// `link.reset_injected` and `link.half_open`.
+    Connections { count: u64, between: [IpAddr; 2] },
+    /// `clock.*`, in milliseconds, or in microseconds per second for `clock.drift`.
+    Clock { by: i64 },
+    /// A line for people about any other event; empty for [`crate::trace::event`].
+    Text(String),
+}
+
+impl From<String> for Detail {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl fmt::Display for Detail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started {
+                name,
+                ip,
+                incarnation,
+            } => write!(f, "{name} {ip} incarnation {incarnation}"),
+            Self::Sent {
+                bytes,
+                connection,
+                to,
+            } => write!(f, "{bytes} bytes on connection {connection} to {to}"),
+            Self::Received {
+                bytes,
+                connection,
+                from,
+            } => write!(f, "{bytes} bytes on connection {connection} from {from}"),
+            Self::Link { from, to } => write!(f, "{from} to {to}"),
+            Self::Connections {
+                count,
+                between: [a, b],
+            } => write!(f, "{count} connections between {a} and {b}"),
+            Self::Clock { by } => by.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
 }
 
 /// Receives every event of a run. It must not call back into the simulation.
@@ -69,13 +138,13 @@ impl Trace {
     }
 
     /// Hashes an event. `detail` is evaluated only if there is a sink.
-    pub fn note(
+    pub fn note<D: Into<Detail>>(
         &mut self,
         at: Duration,
         node: NodeId,
         kind: &'static str,
         payload: &[u8],
-        detail: impl FnOnce() -> String,
+        detail: impl FnOnce() -> D,
     ) {
         self.events += 1;
         self.last_at = at;
@@ -98,7 +167,7 @@ impl Trace {
             node,
             kind,
             payload,
-            detail: detail(),
+            detail: detail().into(),
         };
         self.sinks.iter_mut().for_each(|sink| sink(&event));
     }
