@@ -190,7 +190,7 @@ pub struct Window {
 pub fn parse_window(text: &str) -> Result<Window, String> {
     let error = || format!("{text:?}: expected a part of the run, as 12s..15.5s");
     let (from, to) = text.split_once("..").ok_or_else(error)?;
-    let us = |text: &str| {
+    let us = |text: &str| -> Result<u64, String> {
         let ms = parse_duration(text).map_err(|_| error())?;
         Ok(ms * 1_000)
     };

@@ -8,6 +8,8 @@ use std::time::Duration;
 use alys_runtime::{spawn, time};
 use alys_types::FaultModel;
 
+use crate::events::Announcement;
+
 use super::Faults;
 use super::Machine;
 
