@@ -14,8 +14,7 @@ use super::{
     state::{Overlay, StateDb, StateUpdate},
 };
 use alloy_consensus::{
-    Block, Header, ReceiptEnvelope, TxEnvelope, proofs::calculate_receipt_root,
-    transaction::Recovered,
+    Block, Header, TxEnvelope, proofs::calculate_receipt_root, transaction::Recovered,
 };
 use alloy_eips::{BlockNumHash, eip2718::Decodable2718 as _};
 use alloy_genesis::Genesis;
