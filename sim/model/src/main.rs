@@ -39,7 +39,11 @@ fn main() -> ExitCode {
         "\n| broken rule | world | first violated | steps | steps to a fork | states until then |"
     );
     println!("|---|---|---|---|---|---|");
-    for (name, world) in worlds::broken() {
+    let mut broken = worlds::broken();
+    if big {
+        broken.extend(worlds::broken_big());
+    }
+    for (name, world) in broken {
         let first = first_violation(&world);
         let fork = check_broken(&world);
         let found = fork
