@@ -20,6 +20,7 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing::metadata::LevelFilter;
 
+use crate::events::Filter;
 use crate::fleet::process::{self, Job, PATIENCE};
 use crate::fleet::shards::{Preset, Shard};
 use crate::invariants::Violation;
@@ -28,7 +29,6 @@ use crate::params::parse_duration;
 use crate::plan::Plan;
 use crate::plan::format::{self, Scenario};
 use crate::plan::mutants as planted;
-use crate::events::Filter;
 use crate::run::sandbox::{self, Canary};
 use crate::run::{self, Look, Mode, Trace, View};
 use crate::{events, fleet, report};

@@ -168,7 +168,7 @@ impl Messages {
         if self.sample.is_empty() || self.stride == 1 {
             return 0;
         }
-        // The tail is sorted by the time of the read. A few slow messages from before it are missing.
+        // The tail is sorted by the time of the read; a few slow messages are missing.
         let first = self.tail.front();
         first.map_or(0, |first| first.at_us + first.delay_us.unwrap_or(0))
     }

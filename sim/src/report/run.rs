@@ -59,7 +59,7 @@ pub fn run_page(
     let verdict = outcome.verdict().name();
     let title = format!("{} seed {}: {verdict}", outcome.scenario, outcome.seed);
     recorder.finished(|record| {
-        // Too large a page keeps fewer messages: their number is the only one without a tight limit.
+        // A page that is too large keeps fewer messages: only their limit is not tight.
         let mut one_in = 1;
         loop {
             let mut data = run_data(plan, outcome, replay);
@@ -197,5 +197,11 @@ fn found(outcome: &Outcome) -> Value {
         .filter(|(field, _)| *field != "invariant")
         .map(|(field, value)| json!([field.replace('_', " "), value]))
         .collect();
-    json!({ "at_ms": found.at_ms, "name": name, "title": title, "explanation": explanation, "fields": fields })
+    json!({
+        "at_ms": found.at_ms,
+        "name": name,
+        "title": title,
+        "explanation": explanation,
+        "fields": fields,
+    })
 }

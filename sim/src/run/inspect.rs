@@ -17,21 +17,20 @@ use crate::invariants::Judge;
 /// Most moments whose states are taken.
 pub const MAX_MOMENTS: usize = 16;
 
-/// What all nodes were like at a moment: values by their path, as `node2.actors.chain/engine.restarts`.
+/// The state of all nodes: values by path, as `node2.actors.chain/engine.restarts`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// The moment that was asked for.
+    /// The requested moment.
     pub asked_ms: u64,
-    /// The moment that it is of.
+    /// The actual moment.
     pub at_ms: u64,
-    /// Events before it.
+    /// The number of events before it.
     pub events: u64,
-    /// Values by path.
     pub values: BTreeMap<String, String>,
 }
 
 struct Watch {
-    /// In rising order.
+    /// Sorted.
     moments: VecDeque<u64>,
     nodes: u8,
     judge: Judge,
@@ -39,12 +38,12 @@ struct Watch {
 }
 
 thread_local! {
-    /// A run has a thread of its own.
+    /// Each run has its own thread.
     static WATCH: RefCell<Option<Watch>> = const { RefCell::new(None) };
 }
 
-/// From now on the states at these moments are told, a JSON object a line on the standard error. The process ends
-/// after the last.
+/// Prints the states at these moments to the standard error, as one JSON object per line. The
+/// process exits after the last.
 pub fn watch(mut moments: Vec<u64>, nodes: u8, judge: &Judge, living: &Living) {
     moments.sort_unstable();
     moments.truncate(MAX_MOMENTS);
@@ -57,7 +56,7 @@ pub fn watch(mut moments: Vec<u64>, nodes: u8, judge: &Judge, living: &Living) {
     WATCH.set(Some(watch));
 }
 
-/// The world looks at its oracles.
+/// Prints the states that are due. Called at each check of the invariants.
 pub fn on_look(world: World) {
     WATCH.with_borrow_mut(|watch| {
         let Some(watch) = watch else { return };
@@ -150,7 +149,7 @@ fn summary_fields(summary: &Summary) -> Value {
     })
 }
 
-/// The leaves of a JSON value, each by its path.
+/// Collects the leaves of a JSON value by path.
 fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, String>) {
     match value {
         Value::Object(fields) => fields
@@ -171,7 +170,7 @@ fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, String>) {
     }
 }
 
-/// What changed: the path, what was there before, what is there now.
+/// The values that differ: path, value before, value after.
 pub fn difference<'a>(
     before: &'a State,
     after: &'a State,
