@@ -1,17 +1,37 @@
 //! The simulator: whole Alys networks on one thread and one seed.
 //!
-//! `seed -> plan -> run -> outcome`. A [`plan::Plan`] is data: topology, links, workload, and every fault with its time.
-//! Scenario files are plans written by hand ([`plan::format`]), the generator draws them from seeds ([`plan::generator`]).
-//! [`run`] runs a plan over the simulated half of `alys-runtime`: the real node, its real libp2p, storage and execution
-//! client. [`invariants`] stand outside the nodes and judge what they report. [`run::outcome`] is what a run comes to.
+//! `seed -> plan -> run -> outcome`. A plan is data: network, links, workload, and every fault with
+//! its time. Scenario files are plans written by hand, the generator draws them from seeds. A run
+//! carries a plan out over the simulated half of `alys-runtime`: the real node, its real libp2p,
+//! storage and execution client. The invariants stand outside the nodes and judge what they report.
 //!
-//! **Owns** plans, faults, workload, oracles, and the command line behind `cargo sim`.
-//! **Promises** that one plan and one seed give one run, to the byte, in any process; that schedule, faults and workload
-//! draw from separate streams; that faults leave the world survivable.
-//! **Never** reaches into a node: it sees what the operator sees, and the events that the node tells its observer.
+//! **Owns** plans, faults, workload, invariants, and the command line behind `cargo sim`.
+//! **Promises** that one plan and one seed give one run, to the byte, in any process; that
+//! schedule, faults and workload draw from separate streams; that faults leave the network
+//! survivable. **Never** reaches into a node: it sees what the operator sees, and the events that
+//! the node reports to its observer.
 //!
-//! To extend: a fault is a variant of [`plan::Fault`] and an arm in [`faults`]; an invariant is a variant of
-//! [`invariants::Violation`] and a check in one of the files of [`invariants`]; a user's behaviour is in [`workload`].
+//! A room imports from itself and from the rooms above it in this table, never from one below;
+//! `cargo xtask tidy` checks it.
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`params`] | the parameters of a run, plain data: network, links, users, time, targets, accounts |
+//! | [`events`] | what a run reports, and the recorder |
+//! | [`invariants`] | what must hold, one file a subject |
+//! | [`cluster`] | the machines, by name: validator, execution client |
+//! | [`workload`] | users and what they send |
+//! | [`faults`] | the table of faults, one file a subject: words, check, drawing, begin, end |
+//! | [`plan`] | a run without its seed: parameters and faults; scenario files; the generator |
+//! | [`peers`] | participants that do not follow the protocol |
+//! | [`run`] | one run: its phases, recovery, audit, sandbox, outcome |
+//! | [`fleet`] | many runs: processes, sweeps, shards, ledger, shrinking, coverage |
+//! | [`report`] | pages about runs and sweeps |
+//! | [`cli`] | the command line |
+//!
+//! To add a fault, write its kind in the file of its subject, see [`faults`]; an invariant is a
+//! variant of [`invariants::Violation`] and a check in one of the files of [`invariants`]; a user's
+//! behaviour is in [`workload`].
 #![cfg(madsim)]
 
 pub mod cli;

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use alys_net::NodeKey;
 
-/// The networks of a world: the third part of each address. All of them are here, for no two machines may have one address.
+/// The networks of a world: the third part of each address. All of them are here, for no two
+/// machines may have one address.
 #[derive(Debug, Clone, Copy)]
 pub enum Net {
     /// Nodes.

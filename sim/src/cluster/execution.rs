@@ -52,7 +52,8 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     loop {
         select! {
             _ = signal::shutdown() => {
-                return time::timeout(STOP, server.stop()).await.map_err(|_| "did not stop in time".to_owned());
+                let stopped = time::timeout(STOP, server.stop()).await;
+                return stopped.map_err(|_| "did not stop in time".to_owned());
             }
             () = time::sleep(LOOK) => {
                 shared.clients.is_up(index, now_ms(World::current()));

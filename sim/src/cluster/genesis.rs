@@ -1,4 +1,5 @@
-//! The chain of a simulated world: keys of authorities from numbers, the two genesis files as values.
+//! The chain of a simulated world: keys of authorities from numbers, the two genesis files as
+//! values.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! The machines of a world: what runs on them, life after life.
 //!
-//! **Owns** addresses, keys and the processes of authorities. **Promises** that no two machines have one address. **Never**
-//! breaks anything: faults do that from outside.
+//! **Owns** addresses, keys and the processes of authorities. **Promises** that no two machines
+//! have one address. **Never** breaks anything: faults do that from outside.
 
 pub mod addresses;
 mod execution;
@@ -26,7 +26,8 @@ pub use validator::Living;
 use crate::invariants::{Clients, Judge};
 use genesis::Chain;
 
-/// Hears what the node of an authority says, inside of the node and at the moment at which it says it.
+/// Hears what the node of an authority says, inside of the node and at the moment at which it says
+/// it.
 pub type Observer = Arc<dyn Fn(u8, &NodeEvent) + Send + Sync>;
 
 /// How often a node is asked where it stands.

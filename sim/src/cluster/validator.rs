@@ -126,8 +126,11 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
         select! {
             reason = node.failed() => return Err(reason),
             _ = signal::shutdown() => {
-                // Nobody else keeps a node: who looks at it lets go of it before anything else runs.
-                let Some(node) = Arc::into_inner(node) else { return Err("somebody holds the node".to_owned()) };
+                // Nobody else keeps a node: who looks at it lets go of it before anything else
+                // runs.
+                let Some(node) = Arc::into_inner(node) else {
+                    return Err("somebody holds the node".to_owned());
+                };
                 let faults = node.faults().clone();
                 let report = node.shutdown(STOP).await;
                 // An actor that was told to hang does so at a stop, too.
@@ -138,7 +141,10 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
                     .iter()
                     .filter(|one| one.failure.is_none() || !is_struck(&one.actor))
                     .collect();
-                return if left.is_empty() { Ok(()) } else { Err(format!("left undone at the stop: {left:?}")) };
+                if left.is_empty() {
+                    return Ok(());
+                }
+                return Err(format!("left undone at the stop: {left:?}"));
             }
             () = time::sleep(LOOK) => {
                 let asked = (now_ms(world), shared.judge.look().finality.of(index));

@@ -1,81 +1,585 @@
-//! Disks that are emptied or put back to what they were. A node whose vote state is lost counts as faulty until it votes
-//! again, and one whose disk was put back for the rest of the run, though it is judged again once it votes: a fault that
-//! would leave less than a quorum of others, or that the fault model rules out, is downgraded to a crash, and counted as such.
+//! Faults of disks.
+//!
+//! A node whose disk gave it something else than it wrote, without an error, may do anything: it
+//! has forgotten votes, or will. It counts as a faulty authority, and no more of them are hit than
+//! the federation tolerates; what is beyond that hits the execution client's disk instead, which
+//! holds nothing that its node could not send again, and is counted as `downgraded`. A node whose
+//! disk was emptied counts as faulty until it votes again, and one whose disk was put back for the
+//! rest of the run; where that is too much, the disk stays as it is and the process only dies.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use alys_runtime::sim::{Image, NodeId, Slowness};
 use alys_runtime::{spawn, time};
 use alys_types::FaultModel;
 
+use super::clocks::Clock;
+use super::draw::{Draw, Drawing, drawing};
+use super::process::Kill;
+use super::registry::{Fault, Hit, Kind, WrongValue, declare, default, mirrored, subject};
+use super::{Faults, Machine, lock};
+use crate::cluster::{Authority, now_ms};
 use crate::events::Announcement;
+use crate::params::{Ms, SignedMs, When, WorldPlan};
 
-use super::Faults;
-use super::Machine;
+subject![
+    Wipe,
+    Restore,
+    SlowDisk,
+    FailSyncs,
+    FailReads,
+    FailWrites,
+    FullDisk,
+    Rot,
+    MisdirectWrites,
+    StaleReads,
+    PowerAtOperation,
+];
+
+/// Bits that one step may turn over.
+const MAX_BITS: u32 = 1_000_000;
+/// Bytes in the unit of plans.
+const KBYTE: u64 = 1024;
+/// After everything has healed, processes may still speak of their damaged disks for so long, and
+/// end over them.
+const EXCUSED_MS: u64 = 10_000;
+
+/// Which machines and authorities are not what they should be.
+#[derive(Debug, Default)]
+pub(super) struct Trust {
+    /// Machines of second nodes with the key of an authority.
+    pub(super) twins: BTreeSet<NodeId>,
+    /// Machines whose disks were made to fail: what their processes say about it is expected.
+    pub(super) damaged: BTreeSet<NodeId>,
+    /// Authorities that are faulty because their disks or execution clients lie.
+    distrusted: BTreeSet<u8>,
+}
 
 impl Faults {
-    /// Empties disks while their processes are down. Execution clients get everything back from their nodes.
-    pub(super) fn wipe(&self, nodes: &BTreeSet<u8>, machine: Machine) {
-        for node in nodes {
-            let is_allowed = machine == Machine::Client || self.may_be_faulty(*node);
-            let machines = self.look().machines(&BTreeSet::from([*node]), machine);
-            for machine in machines {
-                self.fell(machine, !is_allowed);
-                if is_allowed {
-                    self.world().wipe_disk(machine);
-                }
+    /// Has disks lie: those of the nodes as far as they may, and those of the execution clients.
+    fn corrupt(&self, hit: &Hit, machine: Machine, harm: impl Fn(NodeId)) {
+        for authority in self.authorities(hit) {
+            let hits_node = machine != Machine::Client && self.may_distrust(authority.index);
+            if hits_node {
+                self.judge.look().distrust(authority.index);
+                harm(authority.node);
             }
-            match (is_allowed, machine) {
-                (false, _) => self.count("downgraded.wipe"),
-                (true, Machine::Client) => {}
-                (true, Machine::Node | Machine::Both) => self.judge().look().lost_votes(*node),
+            if !hits_node || machine == Machine::Both {
+                harm(authority.client);
             }
         }
     }
 
-    /// Keeps an image of each disk, and puts it back `age_ms` later. A node of the crash model would contradict itself
-    /// before anybody could tell it: there the disk stays as it is.
-    pub(super) fn restore(
-        &self,
-        nodes: &BTreeSet<u8>,
-        machine: Machine,
-        age_ms: u64,
-        down_ms: u64,
-    ) {
-        for node in nodes.iter().copied() {
-            let machines = self.look().machines(&BTreeSet::from([node]), machine);
-            let images: Vec<_> = machines
-                .iter()
-                .map(|m| (*m, self.world().disk_image(*m)))
-                .collect();
-            let faults = self.clone();
-            spawn("restore", async move {
-                let world = faults.world();
-                time::sleep(Duration::from_millis(age_ms)).await;
-                if faults.look().is_healed {
-                    return;
+    /// Whether this authority may be faulty, besides those that are. If so, it counts from now on.
+    pub(super) fn may_distrust(&self, node: u8) -> bool {
+        let may = self.may_be_faulty(node);
+        if may {
+            lock(&self.trust).distrusted.insert(node);
+        } else {
+            self.count("downgraded");
+        }
+        may
+    }
+
+    /// Whether with this authority no more are faulty than the federation tolerates: by the plan,
+    /// by lying disks and execution clients, or because their vote state is lost. That also keeps
+    /// every final block on a disk of somebody else, because an authority that votes again has
+    /// caught up.
+    fn may_be_faulty(&self, node: u8) -> bool {
+        let lost = self.judge.look().votes.lost();
+        let mut faulty: BTreeSet<u8> = self.plan.suspects();
+        faulty.extend(lock(&self.recovery).left_dead.iter());
+        faulty.extend(&lock(&self.trust).distrusted);
+        faulty.extend(lost);
+        faulty.insert(node);
+        faulty.len() <= self.plan.tolerated()
+    }
+
+    /// The operator puts a new disk in place of one that lies. True if it did; the process is down
+    /// then.
+    pub(super) fn replace_lying_disk(&self, machine: NodeId) -> bool {
+        if !self.world.disk_damage(machine).is_silent() {
+            return false;
+        }
+        self.world.kill(machine);
+        lock(&self.trust).damaged.insert(machine);
+        self.world.wipe_disk(machine);
+        self.count("operator.replaced-disk");
+        true
+    }
+
+    /// Whether the disk of a machine was made to fail during the chaos, or its process does not
+    /// keep to the rules anyway. Soon after everything has healed, that is no excuse any more.
+    pub fn is_damaged(&self, machine: NodeId) -> bool {
+        let healed_ms = lock(&self.recovery).healed_ms;
+        let is_sound = healed_ms.is_some_and(|ms| now_ms(self.world) > ms + EXCUSED_MS);
+        let trust = lock(&self.trust);
+        let was_hit = self.world.disk_damage(machine).is_any() || trust.damaged.contains(&machine);
+        let of_byzantine = |a: &Authority| a.node == machine && self.plan.is_byzantine(a.index);
+        was_hit && !is_sound
+            || trust.twins.contains(&machine)
+            || self.authorities.iter().any(of_byzantine)
+    }
+}
+
+declare! {
+    "wipe":
+        "The process dies and its disk is emptied. A node counts as faulty until it votes again."
+    Wipe {
+        #[serde(default)]
+        pub machine: Machine,
+    }
+}
+
+impl Kind for Wipe {
+    const DRAWINGS: &'static [Drawing] = &[
+        drawing(41, "wiped-disk", "A disk is emptied.", |draw| {
+            let machine = draw.machine();
+            draw.push_as_drawn(Wipe { machine });
+        }),
+        drawing(
+            42,
+            "stale-clock-after-wipe",
+            "A disk is emptied, and the clock is far behind at the start after it.",
+            |draw| {
+                let slot_ms = draw.slot_ms();
+                // By number: both must hit the same one. The clock steps while the process is down.
+                let nodes = draw.numbered();
+                let offset_ms = draw.below(slot_ms);
+                let behind_ms = draw.between(5 * slot_ms, 40 * slot_ms);
+                let down_ms = draw.between(slot_ms, 4 * slot_ms);
+                let machine = Machine::Node;
+                draw.push(draw.at(offset_ms), down_ms, nodes.clone(), Wipe { machine });
+                let by = SignedMs(-(behind_ms as i64));
+                let clock = Clock { by };
+                let at = draw.at(offset_ms + down_ms / 2);
+                draw.push(at, down_ms / 2 + draw.lasts_ms, nodes, clock);
+            },
+        ),
+    ];
+
+    /// Execution clients get everything back from their nodes.
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        for authority in faults.authorities(hit) {
+            let node = authority.index;
+            let is_allowed = self.machine == Machine::Client || faults.may_be_faulty(node);
+            for machine in self.machine.of(&authority) {
+                faults.take_down(machine, !is_allowed);
+                if is_allowed {
+                    faults.world.wipe_disk(machine);
                 }
-                let is_crash_model = faults.look().plan.fault_model == FaultModel::Crash;
-                let is_allowed =
-                    machine == Machine::Client || !is_crash_model && faults.may_distrust(node);
-                for (machine, image) in images {
-                    faults.fell(machine, false);
-                    if is_allowed {
-                        world.restore_disk(machine, image);
-                    }
-                }
-                match (is_allowed, machine) {
-                    (false, _) => faults.count("downgraded.restore"),
-                    (true, Machine::Client) => {}
-                    (true, Machine::Node | Machine::Both) => faults.judge().look().put_back(node),
-                }
-                let restored = Announcement::DiskRestored {
-                    node: format!("node{}", node + 1),
-                };
-                restored.announce(world);
-                time::sleep(Duration::from_millis(down_ms)).await;
-                machines.iter().for_each(|m| faults.raise(*m));
-            });
+            }
+            if !is_allowed {
+                faults.count("downgraded.wipe");
+            } else if self.machine != Machine::Client {
+                faults.judge.look().lost_votes(node);
+            }
+        }
+    }
+
+    fn end(&self, faults: &Faults, hit: &Hit) {
+        for machine in faults.machines(hit, self.machine) {
+            faults.bring_up(machine);
+        }
+    }
+}
+
+declare! {
+    "restore":
+        "The process dies, and its disk is as it was that long before. A node counts as faulty \
+        until it votes again."
+    Restore {
+        #[serde(default)]
+        pub machine: Machine,
+        pub age: Ms,
+        #[serde(default = "default::half_a_second")]
+        pub down: Ms,
+    }
+}
+
+impl Restore {
+    /// Puts the images back. A node of the crash model would contradict itself before anybody could
+    /// tell it: there the disk stays as it is.
+    async fn put_back(self, faults: Faults, node: u8, images: Vec<(NodeId, Image)>) {
+        let world = faults.world;
+        time::sleep(Duration::from_millis(self.age.0)).await;
+        if faults.is_healed() {
+            return;
+        }
+        let is_crash_model = faults.plan.fault_model == FaultModel::Crash;
+        let is_allowed =
+            self.machine == Machine::Client || !is_crash_model && faults.may_distrust(node);
+        let machines: Vec<NodeId> = images.iter().map(|(machine, _)| *machine).collect();
+        for (machine, image) in images {
+            faults.take_down(machine, false);
+            if is_allowed {
+                world.restore_disk(machine, image);
+            }
+        }
+        if !is_allowed {
+            faults.count("downgraded.restore");
+        } else if self.machine != Machine::Client {
+            faults.judge.look().put_back(node);
+        }
+        let restored = Announcement::DiskRestored {
+            node: format!("node{}", node + 1),
+        };
+        restored.announce(world);
+        time::sleep(Duration::from_millis(self.down.0)).await;
+        for machine in machines {
+            faults.bring_up(machine);
+        }
+    }
+}
+
+impl Kind for Restore {
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        43,
+        "restored-disk",
+        "A disk is put back to what it was.",
+        |draw| {
+            let slot_ms = draw.slot_ms();
+            let machine = draw.machine();
+            let age = draw.ms_between(slot_ms / 2, 6 * slot_ms);
+            let down = draw.ms_between(10, 2 * slot_ms);
+            draw.push_for(0, Restore { machine, age, down });
+        },
+    )];
+
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        for authority in faults.authorities(hit) {
+            let machines = self.machine.of(&authority).into_iter();
+            let images = machines.map(|m| (m, faults.world.disk_image(m))).collect();
+            let restore = self
+                .clone()
+                .put_back(faults.clone(), authority.index, images);
+            spawn("restore", restore);
+        }
+    }
+}
+
+declare! {
+    "slow-disk": "Each sync takes longer."
+    SlowDisk {
+        #[serde(default)]
+        pub machine: Machine,
+        pub delay: Ms,
+    }
+}
+
+impl SlowDisk {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        let slow = Slowness {
+            per_sync: Duration::from_millis(self.delay.0),
+            ..Slowness::default()
+        };
+        for machine in faults.machines(hit, self.machine) {
+            let slowness = if on { slow } else { Slowness::default() };
+            faults.world.set_slowness(machine, slowness);
+        }
+    }
+}
+
+impl Kind for SlowDisk {
+    const DRAWINGS: &'static [Drawing] = &[drawing(18, "slow-disk", "Syncs take long.", |draw| {
+        let machine = draw.machine();
+        let delay = draw.ms_between(1, draw.slot_ms() / 3);
+        draw.push_as_drawn(SlowDisk { machine, delay });
+    })];
+
+    mirrored! {}
+}
+
+declare! {
+    "fail-syncs": "So many syncs fail; what they should have written stays in doubt."
+    FailSyncs {
+        #[serde(default)]
+        pub machine: Machine,
+        #[serde(default = "default::one")]
+        pub count: u32,
+    }
+}
+
+impl FailSyncs {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        for machine in faults.machines(hit, self.machine) {
+            faults
+                .world
+                .fail_syncs(machine, if on { self.count } else { 0 });
+        }
+    }
+}
+
+impl Kind for FailSyncs {
+    const DRAWINGS: &'static [Drawing] = &[drawing(19, "failing-syncs", "Syncs fail.", |draw| {
+        let machine = draw.machine();
+        let count = draw.count(1, 4);
+        draw.push_as_drawn(FailSyncs { machine, count });
+    })];
+
+    mirrored! {}
+}
+
+declare! {
+    "fail-reads": "So many reads of a disk fail."
+    FailReads {
+        #[serde(default)]
+        pub machine: Machine,
+        #[serde(default = "default::one")]
+        pub count: u32,
+    }
+}
+
+impl FailReads {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        for machine in faults.machines(hit, self.machine) {
+            faults
+                .world
+                .fail_reads(machine, if on { self.count } else { 0 });
+        }
+    }
+}
+
+impl Kind for FailReads {
+    const DRAWINGS: &'static [Drawing] = &[drawing(47, "failing-reads", "Reads fail.", |draw| {
+        let machine = draw.machine();
+        let count = draw.count(1, 10);
+        with_a_restart(draw, machine, FailReads { machine, count });
+    })];
+
+    mirrored! {}
+}
+
+declare! {
+    "fail-writes": "So many writes to a disk fail, and write nothing."
+    FailWrites {
+        #[serde(default)]
+        pub machine: Machine,
+        #[serde(default = "default::one")]
+        pub count: u32,
+    }
+}
+
+impl FailWrites {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        for machine in faults.machines(hit, self.machine) {
+            faults
+                .world
+                .fail_writes(machine, if on { self.count } else { 0 });
+        }
+    }
+}
+
+impl Kind for FailWrites {
+    const DRAWINGS: &'static [Drawing] = &[drawing(48, "failing-writes", "Writes fail.", |draw| {
+        let machine = draw.machine();
+        let count = draw.count(1, 10);
+        draw.push_as_drawn(FailWrites { machine, count });
+    })];
+
+    mirrored! {}
+}
+
+declare! {
+    "full-disk":
+        "There is room for so many kilobytes more, overwriting counted: the file system writes \
+        changes elsewhere."
+    FullDisk {
+        #[serde(default)]
+        pub machine: Machine,
+        #[serde(default)]
+        pub free_kbytes: u32,
+    }
+}
+
+impl FullDisk {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        let free = on.then_some(u64::from(self.free_kbytes) * KBYTE);
+        for machine in faults.machines(hit, self.machine) {
+            faults.world.set_room_to_write(machine, free);
+        }
+    }
+}
+
+impl Kind for FullDisk {
+    const DRAWINGS: &'static [Drawing] = &[drawing(49, "full-disk", "A disk is full.", |draw| {
+        let machine = draw.machine();
+        let free_kbytes = draw.pick(&[0, 4, 64, 512]);
+        draw.push_as_drawn(FullDisk {
+            machine,
+            free_kbytes,
+        });
+    })];
+
+    mirrored! {}
+}
+
+/// A fault of a disk, and in every second case a restart in the midst of it, because a process that
+/// runs has most of what it reads in memory.
+fn with_a_restart(draw: &mut Draw<'_>, machine: Machine, fault: impl Into<Fault>) {
+    let slot_ms = draw.slot_ms();
+    let for_ms = draw.lasts_ms;
+    let nodes = draw.numbered();
+    let at_ms = draw.below(slot_ms);
+    let later_ms = draw.between(1, for_ms.max(1));
+    draw.push(draw.at(at_ms), for_ms + slot_ms, nodes.clone(), fault);
+    if draw.flip() {
+        let power = draw.flip();
+        let down_ms = draw.between(10, slot_ms);
+        let slot = draw.slot + later_ms / slot_ms;
+        let at = When::Slot(slot, at_ms.max(later_ms % slot_ms));
+        draw.push(at, down_ms, nodes, Kill { machine, power });
+    }
+}
+
+declare! {
+    "rot":
+        "So many bits of what is stored turn over. The node is faulty then: beyond the tolerated \
+        its client is hit."
+    Rot {
+        #[serde(default)]
+        pub machine: Machine,
+        #[serde(default = "default::one")]
+        pub bits: u32,
+    }
+}
+
+impl Kind for Rot {
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        44,
+        "rotten-disk",
+        "What a disk holds rots.",
+        |draw| {
+            let machine = draw.machine();
+            let bits = draw.pick(&[1, 10, 100, 10_000]);
+            with_a_restart(draw, machine, Rot { machine, bits });
+        },
+    )];
+
+    fn check(&self, _: &WorldPlan) -> Result<(), WrongValue> {
+        if self.bits <= MAX_BITS {
+            return Ok(());
+        }
+        Err((
+            "bits",
+            format!("bits: at most {MAX_BITS}, found {}", self.bits),
+        ))
+    }
+
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        faults.corrupt(hit, self.machine, |machine| {
+            faults.world.rot_disk(machine, self.bits);
+        });
+    }
+}
+
+declare! {
+    "misdirect-writes":
+        "So many writes end up elsewhere in their file. Beyond the tolerated the client is hit."
+    MisdirectWrites {
+        #[serde(default)]
+        pub machine: Machine,
+        #[serde(default = "default::one")]
+        pub count: u32,
+    }
+}
+
+impl Kind for MisdirectWrites {
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        45,
+        "misdirected-writes",
+        "Writes end up elsewhere.",
+        |draw| {
+            let machine = draw.machine();
+            let count = draw.count(1, 20);
+            with_a_restart(draw, machine, MisdirectWrites { machine, count });
+        },
+    )];
+
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        faults.corrupt(hit, self.machine, |machine| {
+            faults.world.misdirect_writes(machine, self.count);
+        });
+    }
+
+    fn end(&self, faults: &Faults, hit: &Hit) {
+        for machine in faults.machines(hit, Machine::Both) {
+            faults.world.misdirect_writes(machine, 0);
+        }
+    }
+}
+
+declare! {
+    "stale-reads":
+        "So many reads give what was there before the last sync. Beyond the tolerated the client \
+        is hit."
+    StaleReads {
+        #[serde(default)]
+        pub machine: Machine,
+        #[serde(default = "default::one")]
+        pub count: u32,
+    }
+}
+
+impl Kind for StaleReads {
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        46,
+        "stale-reads",
+        "Reads give what was there before.",
+        |draw| {
+            let machine = draw.machine();
+            let count = draw.count(1, 20);
+            with_a_restart(draw, machine, StaleReads { machine, count });
+        },
+    )];
+
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        faults.corrupt(hit, self.machine, |machine| {
+            faults.world.make_reads_stale(machine, self.count);
+        });
+    }
+
+    fn end(&self, faults: &Faults, hit: &Hit) {
+        for machine in faults.machines(hit, Machine::Both) {
+            faults.world.make_reads_stale(machine, 0);
+        }
+    }
+}
+
+declare! {
+    "power-at-operation": "The power goes in place of the disk operation of that number from now."
+    PowerAtOperation {
+        #[serde(default)]
+        pub machine: Machine,
+        pub operation: u64,
+    }
+}
+
+impl Kind for PowerAtOperation {
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        20,
+        "power-at-operation",
+        "The power goes in the middle of writing.",
+        |draw| {
+            let machine = draw.machine();
+            let operation = draw.between(1, 60);
+            draw.push_as_drawn(PowerAtOperation { machine, operation });
+        },
+    )];
+
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        for machine in faults.machines(hit, self.machine) {
+            faults.hold_down(machine);
+            faults.world.power_off_at_operation(machine, self.operation);
+        }
+    }
+
+    fn end(&self, faults: &Faults, hit: &Hit) {
+        for machine in faults.machines(hit, self.machine) {
+            // The operation may never have come: then nothing happened.
+            faults.world.heal_disk(machine);
+            faults.bring_up(machine);
         }
     }
 }

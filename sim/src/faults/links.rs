@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use alys_runtime::sim::{Block, Link, World};
 
-use super::Way;
+use super::network::Way;
 use crate::cluster::{client_ip, node_ip};
 use crate::params::LinkPlan;
 
-/// All links of a world. What faults do to them is counted or kept by fault, because faults overlap.
+/// All links of a world. What faults do to them is counted or kept by fault, because faults
+/// overlap.
 pub struct Links {
     world: World,
     nodes: u8,

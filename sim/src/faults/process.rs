@@ -1,183 +1,451 @@
-//! Faults that happen in steps of their own: clocks that step over the edge of a slot and back, nodes that are clogged and
-//! released one by one, processes that die again while they recover, networks that are split between twins.
+//! Faults of processes: they die, stop and pause, and an operating system starts them again.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alys_runtime::sim::NodeId;
 use alys_runtime::{spawn, time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::Faults;
-use super::{Machine, Way};
-use crate::cluster::{Authority, Seat, node_ip, now_ms};
-use crate::params::Conduct;
+use super::draw::{Draw, Drawing, drawing};
+use super::reactions::{React, Trigger};
+use super::registry::{Hit, Kind, WrongValue, declare, default, mirrored, subject, within};
+use super::{Faults, lock};
+use crate::cluster::{Authority, now_ms};
+use crate::params::{Ms, NodeRef, When, WorldPlan};
 
-/// For how many slots twins keep the same part of the others, at least, and how many more at most.
-const SPLIT_SLOTS: (u64, u64) = (2, 6);
+subject![Kill, Stop, Pause, CrashAgain, KillAllAtHeight];
+
+/// How long a supervisor of the operating system waits until it starts a process again.
+const RESPAWN_DELAY: Duration = Duration::from_millis(1_000);
+/// Times that a process may die in a row.
+const MAX_CRASHES: u32 = 20;
+
+/// Which machine of an authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Machine {
+    /// The node's.
+    #[default]
+    Node,
+    /// Its execution client's.
+    Client,
+    /// Both at once.
+    Both,
+}
+
+impl Machine {
+    /// The machines of an authority that are meant.
+    pub fn of(self, authority: &Authority) -> Vec<NodeId> {
+        match self {
+            Self::Node => vec![authority.node],
+            Self::Client => vec![authority.client],
+            Self::Both => vec![authority.client, authority.node],
+        }
+    }
+}
+
+/// What faults at present do to processes, counted, because faults overlap.
+#[derive(Debug, Default)]
+pub(super) struct Processes {
+    /// How many faults hold a machine down.
+    down: BTreeMap<NodeId, u32>,
+    /// How many faults make a process stand still.
+    paused: BTreeMap<NodeId, u32>,
+    /// When the last one of them was over.
+    resumed_ms: BTreeMap<NodeId, u64>,
+}
+
+impl Processes {
+    /// Since when a process runs without a pause; `None` while it stands still.
+    pub(super) fn runs_since(&self, machine: NodeId) -> Option<u64> {
+        let is_paused = self.paused.get(&machine).is_some_and(|count| *count > 0);
+        let since_ms = self.resumed_ms.get(&machine).copied().unwrap_or(0);
+        (!is_paused).then_some(since_ms)
+    }
+
+    /// Everything has healed at this moment.
+    pub(super) fn heal(&mut self, now_ms: u64) {
+        self.paused.clear();
+        self.resumed_ms.values_mut().for_each(|ms| *ms = now_ms);
+        self.down.clear();
+    }
+
+    /// A machine stays down for the rest of the run.
+    pub(super) fn keep_down(&mut self, machine: NodeId) {
+        self.down.insert(machine, 1);
+    }
+
+    fn note_pause(&mut self, machine: NodeId, on: bool, now_ms: u64) {
+        let count = self.paused.entry(machine).or_default();
+        *count = if on {
+            *count + 1
+        } else {
+            count.saturating_sub(1)
+        };
+        self.resumed_ms.insert(machine, now_ms);
+    }
+}
 
 impl Faults {
-    /// Splits the others between the two nodes of a twin, again and again until everything heals: each sees a part of the
-    /// network, and no correct node sees both.
-    pub fn split_twins(&self, seat: Seat, twin: Authority) {
+    /// Takes a machine down until as many [`Self::bring_up`] as faults that hold it down.
+    pub(super) fn take_down(&self, machine: NodeId, power: bool) {
+        self.hold_down(machine);
+        if power {
+            self.world.power_off(machine);
+        } else {
+            self.world.kill(machine);
+        }
+    }
+
+    /// Counts a fault that holds a machine down, or is about to.
+    pub(super) fn hold_down(&self, machine: NodeId) {
+        *lock(&self.processes).down.entry(machine).or_default() += 1;
+    }
+
+    /// Takes back one [`Self::take_down`]; after the last of them the process starts again.
+    pub(super) fn bring_up(&self, machine: NodeId) {
+        let is_free = {
+            let mut processes = lock(&self.processes);
+            let count = processes.down.entry(machine).or_default();
+            *count = count.saturating_sub(1);
+            *count == 0 && !self.is_healed()
+        };
+        if is_free && !self.world.is_up(machine) {
+            self.world.restart(machine);
+        }
+    }
+
+    /// A process has ended by itself: the operating system starts it again.
+    pub fn respawn(&self, machine: NodeId) {
         let faults = self.clone();
-        faults.look().twins.extend([twin.node, twin.client]);
-        spawn("twins", async move {
-            loop {
-                let (sides, ms) = {
-                    let mut inner = faults.look();
-                    let others = (0..inner.plan.nodes).filter(|other| *other != seat.index);
-                    let others: Vec<u8> = others.collect();
-                    let sides: Vec<(u8, bool)> = others
-                        .into_iter()
-                        .map(|other| (other, inner.rng.below(2) == 0))
-                        .collect();
-                    let slots = SPLIT_SLOTS.0 + inner.rng.below(SPLIT_SLOTS.1 + 1);
-                    (sides, slots * inner.slots.slot_ms)
-                };
-                faults.cut_sides(seat, &sides, true);
-                faults.count(Conduct::Twins.counter());
-                if !faults.until(now_ms(faults.world()) + ms).await {
-                    return;
-                }
-                faults.cut_sides(seat, &sides, false);
+        spawn("respawn", async move {
+            time::sleep(RESPAWN_DELAY).await;
+            let held = lock(&faults.processes).down.get(&machine).copied();
+            if held.unwrap_or(0) == 0 && !faults.world.is_up(machine) {
+                faults.replace_lying_disk(machine);
+                faults.world.restart(machine);
             }
         });
     }
+}
 
-    /// Cuts each of the others from one of the twins, or joins them again.
-    fn cut_sides(&self, seat: Seat, sides: &[(u8, bool)], on: bool) {
-        let links = &mut self.look().links;
-        for (other, of_twin) in sides {
-            let away = Seat {
-                is_twin: !of_twin,
-                ..seat
-            };
-            links.cut_pair(away.node_ip(), node_ip(*other), on);
-        }
+declare! {
+    "kill": "The process dies; with power the machine loses what was not synced."
+    Kill {
+        #[serde(default)]
+        pub machine: Machine,
+        #[serde(default)]
+        pub power: bool,
     }
+}
 
-    /// Waits on the true clock, and says whether the chaos still goes on then.
-    async fn until(&self, ms: u64) -> bool {
-        let now = now_ms(self.world());
-        time::sleep(Duration::from_millis(ms.saturating_sub(now))).await;
-        !self.look().is_healed
-    }
-
-    /// A number up to `most`.
-    fn drawn(&self, most: u64) -> u64 {
-        self.look().rng.below(most.saturating_add(1))
-    }
-
-    /// The nodes, shuffled.
-    fn shuffled(&self, nodes: &BTreeSet<u8>) -> Vec<u8> {
-        let mut left: Vec<u8> = nodes.iter().copied().collect();
-        let mut inner = self.look();
-        let mut order = Vec::new();
-        while !left.is_empty() {
-            let at = inner.rng.below(left.len() as u64) as usize;
-            order.push(left.swap_remove(at));
-        }
-        order
-    }
-
-    /// Clogs the nodes one after the other, or releases them, in an order that is drawn anew.
-    pub(super) fn swizzle(&self, nodes: &BTreeSet<u8>, spread_ms: u64, on: bool) {
-        let order = self.shuffled(nodes);
-        let pause = spread_ms / (order.len() as u64).max(1);
-        for (turn, node) in order.into_iter().enumerate() {
-            let wait = turn as u64 * pause + self.drawn(pause);
-            let faults = self.clone();
-            spawn("swizzle", async move {
-                let at = now_ms(faults.world()) + wait;
-                if faults.until(at).await {
-                    faults
-                        .look()
-                        .links
-                        .clog(&BTreeSet::from([node]), Way::Both, on);
-                }
-            });
-        }
-    }
-
-    /// Steps the clocks of nodes and clients over the next edge of a slot and back: forward shortly before it, so that the
-    /// slot begins twice, or back shortly after it, so that it ends twice.
-    pub(super) fn step_over_an_edge(&self, nodes: &BTreeSet<u8>, by_ms: u64, back: bool) {
-        let (machines, edge) = {
-            let inner = self.look();
-            let (slots, now) = (inner.slots, now_ms(self.world()));
-            let ends = (slots.at(now) + 1) * slots.slot_ms - slots.start_ms;
-            // The next one may be nearer than half of the step.
-            let edge = if ends < now + by_ms {
-                ends + slots.slot_ms
+impl Kill {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        for machine in faults.machines(hit, self.machine) {
+            if on {
+                faults.take_down(machine, self.power);
             } else {
-                ends
-            };
-            (inner.machines(nodes, Machine::Both), edge)
-        };
-        let (at, by) = match back {
-            false => (edge - by_ms / 2, by_ms as i64),
-            true => (edge + by_ms / 2, -(by_ms as i64)),
-        };
-        let faults = self.clone();
-        spawn("clock edge", async move {
-            if !faults.until(at).await {
+                faults.bring_up(machine);
+            }
+        }
+    }
+}
+
+impl Kind for Kill {
+    const DRAWINGS: &'static [Drawing] = &[
+        drawing(
+            3,
+            "leader-restart",
+            "The leader dies in its slot and is back in it.",
+            |draw| {
+                let half_ms = draw.slot_ms() / 2;
+                let at = draw.between(0, half_ms);
+                let down_ms = draw.between(10, half_ms);
+                let power = draw.flip();
+                let machine = Machine::Node;
+                let leader = vec![NodeRef::Leader(0)];
+                draw.push(draw.at(at), down_ms, leader, Kill { machine, power });
+            },
+        ),
+        drawing(
+            4,
+            "leader-and-approver",
+            "The leader and an approver die in one slot and are back in it.",
+            |draw| {
+                let at = draw.between(0, draw.slot_ms() / 2);
+                for node in [NodeRef::Leader(0), NodeRef::Leader(1)] {
+                    let later_ms = draw.between(0, 100);
+                    let down_ms = draw.between(10, draw.slot_ms() / 3);
+                    let power = draw.flip();
+                    let machine = Machine::Node;
+                    let kill = Kill { machine, power };
+                    draw.push(draw.at(at + later_ms), down_ms, vec![node], kill);
+                }
+            },
+        ),
+        drawing(
+            5,
+            "power-loss",
+            "A node's machine loses its power for seconds.",
+            |draw| {
+                let machine = draw.machine();
+                let power = true;
+                draw.push_as_drawn(Kill { machine, power });
+            },
+        ),
+        drawing(
+            6,
+            "rolling-power-loss",
+            "Everybody loses power, one after the other.",
+            |draw| {
+                let machine = draw.machine();
+                for number in 1..=draw.world.nodes {
+                    let down_ms = draw.between(100, 2 * draw.slot_ms());
+                    let slot = draw.slot + 2 * u64::from(number);
+                    let offset_ms = draw.below(draw.slot_ms());
+                    let at = When::Slot(slot, offset_ms);
+                    let power = true;
+                    draw.push(
+                        at,
+                        down_ms,
+                        vec![NodeRef::Number(number)],
+                        Kill { machine, power },
+                    );
+                }
+            },
+        ),
+        drawing(
+            14,
+            "client-crash",
+            "An execution client's process dies.",
+            |draw| kill_execution_client(draw, false),
+        ),
+        drawing(
+            15,
+            "client-power-loss",
+            "An execution client's machine loses its power (S28).",
+            |draw| kill_execution_client(draw, true),
+        ),
+    ];
+
+    mirrored! {}
+}
+
+fn kill_execution_client(draw: &mut Draw<'_>, power: bool) {
+    let down_ms = draw.between(10, 3 * draw.slot_ms());
+    let machine = Machine::Client;
+    draw.push_for(down_ms, Kill { machine, power });
+}
+
+declare! {
+    "stop": "The process is asked to end, and started again when the fault ends."
+    Stop {}
+}
+
+impl Stop {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        for machine in faults.machines(hit, Machine::Node) {
+            if on {
+                faults.hold_down(machine);
+                faults.world.stop(machine);
+            } else {
+                faults.bring_up(machine);
+            }
+        }
+    }
+}
+
+impl Kind for Stop {
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        23,
+        "stop",
+        "A process is stopped in order.",
+        |draw| {
+            draw.push_as_drawn(Stop {});
+        },
+    )];
+
+    mirrored! {}
+}
+
+declare! {
+    "pause": "The process stands still."
+    Pause {
+        #[serde(default)]
+        pub machine: Machine,
+    }
+}
+
+impl Pause {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        for machine in faults.machines(hit, self.machine) {
+            lock(&faults.processes).note_pause(machine, on, now_ms(faults.world));
+            if on {
+                faults.world.pause(machine);
+            } else {
+                faults.world.resume(machine);
+            }
+        }
+    }
+}
+
+impl Kind for Pause {
+    const DRAWINGS: &'static [Drawing] =
+        &[drawing(22, "pause", "A process stands still.", |draw| {
+            let machine = draw.machine();
+            let stall_ms = draw.between(50, 3 * draw.slot_ms());
+            draw.push_for(stall_ms, Pause { machine });
+        })];
+
+    mirrored! {}
+}
+
+declare! {
+    "crash-again":
+        "The process dies, and again within that time after each start, or at one of its first \
+        disk operations."
+    CrashAgain {
+        #[serde(default)]
+        pub machine: Machine,
+        #[serde(default)]
+        pub power: bool,
+        pub within: Ms,
+        #[serde(default)]
+        pub operations: u64,
+        #[serde(default = "default::one")]
+        pub times: u32,
+    }
+}
+
+impl CrashAgain {
+    /// Takes one process down and up again until it may stay up.
+    async fn crash(self, faults: Faults, machine: NodeId) {
+        /// How long the process is down between two lives, at most.
+        const DOWN_MS: u64 = 300;
+        let world = faults.world;
+        faults.take_down(machine, self.power);
+        for _ in 0..self.times {
+            let down_ms = faults.draw_up_to(DOWN_MS);
+            if !faults.wait_until(now_ms(world) + down_ms).await {
                 return;
             }
-            machines
-                .iter()
-                .for_each(|m| faults.world().step_clock(*m, by));
-            if faults.until(at + by_ms / 4).await {
-                machines
-                    .iter()
-                    .for_each(|m| faults.world().step_clock(*m, -by));
+            let at_operation = self.operations > 0 && faults.draw_up_to(1) == 0;
+            if at_operation {
+                let operation = 1 + faults.draw_up_to(self.operations - 1);
+                world.power_off_at_operation(machine, operation);
             }
-        });
+            faults.bring_up(machine);
+            let up_ms = if at_operation {
+                self.within.0
+            } else {
+                faults.draw_up_to(self.within.0)
+            };
+            if !faults.wait_until(now_ms(world) + up_ms).await {
+                return;
+            }
+            if at_operation && !world.is_up(machine) {
+                faults.count("crashed-at-operation");
+            } else {
+                faults.count("crashed-in-recovery");
+            }
+            // Without power the operation does not wait for a later life.
+            faults.take_down(machine, self.power || at_operation);
+        }
+        let down_ms = faults.draw_up_to(DOWN_MS);
+        if faults.wait_until(now_ms(world) + down_ms).await {
+            faults.bring_up(machine);
+        }
+    }
+}
+
+impl Kind for CrashAgain {
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        39,
+        "crash-again",
+        "A process dies while it recovers.",
+        |draw| {
+            let machine = draw.machine();
+            let power = draw.flip();
+            let within = draw.ms_between(20, 2 * draw.slot_ms());
+            let operations = draw.between(0, 60);
+            let times = draw.count(1, 4);
+            let fault = CrashAgain {
+                machine,
+                power,
+                within,
+                operations,
+                times,
+            };
+            draw.push_for(0, fault);
+        },
+    )];
+
+    fn check(&self, _: &WorldPlan) -> Result<(), WrongValue> {
+        within("times", self.times.into(), 1..=MAX_CRASHES.into())?;
+        if self.within.0 > 0 {
+            return Ok(());
+        }
+        Err(("within", "within: at least 1ms".to_owned()))
     }
 
-    /// Lets a process die, and again so many times within `within_ms` after each start, or at one of its first disk
-    /// operations.
-    pub(super) fn crash_again(
-        &self,
-        machine: NodeId,
-        power: bool,
-        within_ms: u64,
-        operations: u64,
-        times: u32,
-    ) {
-        /// How long the process is down between two lives.
-        const DOWN_MS: u64 = 300;
-        let faults = self.clone();
-        spawn("crash again", async move {
-            let world = faults.world();
-            faults.fell(machine, power);
-            for _ in 0..times {
-                if !faults.until(now_ms(world) + faults.drawn(DOWN_MS)).await {
-                    return;
-                }
-                let at_operation = operations > 0 && faults.drawn(1) == 0;
-                if at_operation {
-                    world.power_off_at_operation(machine, 1 + faults.drawn(operations - 1));
-                }
-                faults.raise(machine);
-                let wait = if at_operation {
-                    within_ms
-                } else {
-                    faults.drawn(within_ms)
-                };
-                if !faults.until(now_ms(world) + wait).await {
-                    return;
-                }
-                if at_operation && !world.is_up(machine) {
-                    faults.count("crashed-at-operation");
-                } else {
-                    faults.count("crashed-in-recovery");
-                }
-                // Without power the operation does not wait for a later life.
-                faults.fell(machine, power || at_operation);
-            }
-            if faults.until(now_ms(world) + faults.drawn(DOWN_MS)).await {
-                faults.raise(machine);
-            }
-        });
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        for machine in faults.machines(hit, self.machine) {
+            spawn("crash again", self.clone().crash(faults.clone(), machine));
+        }
+    }
+}
+
+declare! {
+    "kill-all-at-height":
+        "Everybody dies at once as the block so many above the highest final one becomes final \
+        anywhere."
+    KillAllAtHeight {
+        pub blocks: u64,
+        #[serde(default)]
+        pub power: bool,
+        #[serde(default = "default::half_a_second")]
+        pub down: Ms,
+    }
+}
+
+impl Kind for KillAllAtHeight {
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        40,
+        "all-at-height",
+        "Everybody dies at one height.",
+        |draw| {
+            let blocks = draw.between(1, 3);
+            let power = draw.flip();
+            let down = draw.ms_between(10, 2 * draw.slot_ms());
+            let fault = KillAllAtHeight {
+                blocks,
+                power,
+                down,
+            };
+            draw.push(draw.moment, 8 * draw.slot_ms(), vec![NodeRef::All], fault);
+        },
+    )];
+
+    fn check(&self, _: &WorldPlan) -> Result<(), WrongValue> {
+        if self.blocks > 0 {
+            return Ok(());
+        }
+        Err(("blocks", "blocks: at least 1".to_owned()))
+    }
+
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        let height = faults.judge.look().finality.top() + self.blocks;
+        let what = React::KillAllNow {
+            power: self.power,
+            down_ms: self.down.0,
+            is_done: false,
+        };
+        faults.react_to(hit, Trigger::Final(height), what);
+    }
+
+    fn end(&self, faults: &Faults, hit: &Hit) {
+        faults.forget_reaction(hit);
     }
 }

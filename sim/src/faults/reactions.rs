@@ -1,4 +1,5 @@
-//! Faults that wait for a vote: they happen inside of the node, between the write of the vote and its leaving.
+//! Reactions to what nodes say: they happen inside of the node, between the write of a vote and its
+//! leaving.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,11 +11,13 @@ use alys_runtime::sync::mpsc::{UnboundedSender, unbounded_channel};
 use alys_runtime::{spawn, time};
 use alys_types::{Hash, VoteKind};
 
-use super::Faults;
-use super::Vote;
+use super::registry::Hit;
+use super::votes::Vote;
+use super::{Faults, lock};
 use crate::cluster::Authority;
 
-/// How long after a signature what a node sends is held back: a vote leaves within a millisecond of being signed.
+/// How long after a signature what a node sends is held back: a vote leaves within a millisecond of
+/// being signed.
 const HOLD_MS: u64 = 20;
 
 /// What a reaction waits for.
@@ -36,7 +39,7 @@ pub struct Reaction {
     pub what: React,
 }
 
-/// See [`crate::faults::Fault`].
+/// What follows.
 pub enum React {
     /// What the node sends is late.
     Hold { ms: u64 },
@@ -68,7 +71,7 @@ pub enum Act {
     /// Hold back what the node sends.
     Hold { node: u8, ms: u64 },
     /// Take machines down for so long.
-    Fell {
+    TakeDown {
         machines: Vec<NodeId>,
         power: bool,
         down_ms: u64,
@@ -80,8 +83,8 @@ impl Act {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Hold { .. } => "held-vote",
-            Self::Fell { machines, .. } if machines.len() == 1 => "killed-on-vote",
-            Self::Fell { .. } => "killed-all-on-votes",
+            Self::TakeDown { machines, .. } if machines.len() == 1 => "killed-on-vote",
+            Self::TakeDown { .. } => "killed-all-on-votes",
         }
     }
 
@@ -89,7 +92,7 @@ impl Act {
     fn lasts_ms(&self) -> u64 {
         match self {
             Self::Hold { .. } => HOLD_MS,
-            Self::Fell { down_ms, .. } => *down_ms,
+            Self::TakeDown { down_ms, .. } => *down_ms,
         }
     }
 }
@@ -117,7 +120,7 @@ impl Reaction {
                     .iter()
                     .find(|authority| authority.index == node)?;
                 let (power, down_ms) = (*power, *down_ms);
-                done.insert(node).then(|| Act::Fell {
+                done.insert(node).then(|| Act::TakeDown {
                     machines: vec![own.node],
                     power,
                     down_ms,
@@ -140,7 +143,7 @@ impl Reaction {
                     .iter()
                     .flat_map(|a| [a.client, a.node])
                     .collect();
-                Some(Act::Fell {
+                Some(Act::TakeDown {
                     machines,
                     power: *power,
                     down_ms: *down_ms,
@@ -171,11 +174,63 @@ impl Reaction {
             .iter()
             .flat_map(|a| [a.client, a.node])
             .collect();
-        Some(Act::Fell {
+        Some(Act::TakeDown {
             machines,
             power: *power,
             down_ms: *down_ms,
         })
+    }
+}
+
+impl Faults {
+    /// Sets up a reaction that lasts as long as its step.
+    pub(super) fn react_to(&self, hit: &Hit, trigger: Trigger, what: React) {
+        let reaction = Reaction {
+            nodes: hit.nodes.clone(),
+            trigger,
+            what,
+        };
+        lock(&self.reactions).insert(hit.number, reaction);
+    }
+
+    /// The step of a reaction ends.
+    pub(super) fn forget_reaction(&self, hit: &Hit) {
+        lock(&self.reactions).remove(&hit.number);
+    }
+
+    /// Something happened on a node: what is to be done about it.
+    fn react(&self, of: impl Fn(&mut Reaction, &[Authority]) -> Option<Act>) -> Vec<Act> {
+        let mut reactions = lock(&self.reactions);
+        let acts = reactions
+            .values_mut()
+            .filter_map(|one| of(one, &self.authorities));
+        let acts: Vec<Act> = acts.collect();
+        for act in &acts {
+            self.count(act.name());
+        }
+        acts
+    }
+
+    /// Does it, or takes it back.
+    fn act(&self, act: &Act, on: bool) {
+        match act {
+            Act::Hold { node, ms } => {
+                if !self.is_healed() {
+                    self.links().hold(*node, *ms, on);
+                }
+            }
+            Act::TakeDown {
+                machines, power, ..
+            } => {
+                for machine in machines {
+                    if on {
+                        self.take_down(*machine, *power);
+                    } else {
+                        self.bring_up(*machine);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -275,7 +330,7 @@ mod tests {
         assert_eq!(sign(0, Vote::Approval), None, "not named");
         assert_eq!(sign(1, Vote::Proposal), None, "another kind");
         let fell = |machine| {
-            Some(Act::Fell {
+            Some(Act::TakeDown {
                 machines: vec![NodeId(machine)],
                 power: true,
                 down_ms: 7,
@@ -331,7 +386,7 @@ mod tests {
         assert_eq!(reaction.on_final(&authorities(), 3, 5), None, "not named");
         let act = reaction.on_final(&authorities(), 2, 6);
         assert!(
-            matches!(act, Some(Act::Fell { machines, .. }) if machines.len() == 8),
+            matches!(act, Some(Act::TakeDown { machines, .. }) if machines.len() == 8),
             "heights are skipped"
         );
         assert_eq!(reaction.on_final(&authorities(), 1, 6), None, "once");

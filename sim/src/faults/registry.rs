@@ -1,572 +1,318 @@
-//! Faults: the one place in which each is declared, with its word, its explanation and its values. Reading and writing of
-//! files, the schema, the guide and the tables of coverage all come from here. What a fault does is in [`super`].
+//! The table of faults, collected from the files of the subjects: reading and writing of plans, the
+//! schema, the guide, the generator and the tables of coverage all come from it.
+//!
+//! To add a kind, work in the file of its subject and nowhere else: declare it with [`declare!`],
+//! implement [`Kind`] for it (check, begin, end, and how the generator draws it), and name it in
+//! the `subject!` list of the file. The schema of scenario files and the guide are generated:
+//! `cargo sim describe --schema > scenarios/scenario.schema.json`.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::{Arc, LazyLock};
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, VariantAccess, Visitor,
+};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
+use super::draw::Drawing;
+use super::{Faults, Machine, actors, clocks, disk, execution, network, process, votes};
 use crate::events::FaultCategory;
-use crate::params::{LinkPlan, Ms, NodeRef, SignedMs, When, WorldPlan};
+use crate::params::{Ms, NodeRef, When, WorldPlan};
 
-/// Messages of an actor that one step may hit.
-const MAX_STRUCK: u32 = 1_000;
-/// Times that a process may die in a row.
-const MAX_CRASHES: u32 = 20;
-/// The shortest step over the edge of a slot: a quarter of it must be a time that can be waited for.
-const LEAST_EDGE_MS: u64 = 8;
-/// Bits that one step may turn over.
-const MAX_BITS: u32 = 1_000_000;
-/// A million millionths: always.
-const MILLION: u32 = 1_000_000;
+/// A value that makes no sense: its word, and the reason.
+pub type WrongValue = (&'static str, String);
 
-/// Each kind is a word, what it says in the guide, and a variant whose fields are its words in scenario files. A field is
-/// optional where it has a default.
-macro_rules! faults {
-    (
-        $(#[$meta:meta])*
-        pub enum Fault { $($word:literal: $text:literal $variant:ident { $($fields:tt)* })* }
-    ) => {
-        $(#[$meta])*
-        pub enum Fault {
-            $(
-                #[doc = $text]
-                #[serde(rename = $word)]
-                $variant { $($fields)* },
-            )*
+/// The words of a kind of fault; [`declare!`] implements it.
+pub trait Words:
+    fmt::Debug + Clone + Send + Sync + Serialize + DeserializeOwned + JsonSchema + 'static
+{
+    /// The name in scenario files and reports.
+    const NAME: &'static str;
+    /// Its sentence in the guide and the schema.
+    const SENTENCE: &'static str;
+}
+
+/// A kind of fault. The fields of the type are its values in scenario files; a field is optional
+/// where it has a default.
+pub trait Kind: Words {
+    /// How the generator draws it. Empty where another kind draws it along with itself.
+    const DRAWINGS: &'static [Drawing];
+
+    /// Whether it has no end besides its beginning.
+    const IS_INSTANT: bool = false;
+
+    /// Checks the values against the network of a run.
+    ///
+    /// # Errors
+    /// The first value that makes no sense there.
+    fn check(&self, world: &WorldPlan) -> Result<(), WrongValue> {
+        let _ = world;
+        Ok(())
+    }
+
+    /// Begins it.
+    fn begin(&self, faults: &Faults, hit: &Hit);
+
+    /// Ends it. A fault of one moment has nothing to end.
+    fn end(&self, faults: &Faults, hit: &Hit) {
+        let _ = (faults, hit);
+    }
+}
+
+/// Declares a kind: `"name": "Sentence." Type { fields }`.
+macro_rules! declare {
+    ($name:literal: $sentence:literal $kind:ident { $($fields:tt)* }) => {
+        #[doc = $sentence]
+        #[derive(Debug, Clone, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct $kind { $($fields)* }
+
+        impl $crate::faults::registry::Words for $kind {
+            const NAME: &'static str = $name;
+            const SENTENCE: &'static str = $sentence;
+        }
+    };
+}
+pub(super) use declare;
+
+/// In an implementation of [`Kind`] whose type has a method `set`: it begins the fault (`true`) and
+/// takes it back (`false`).
+macro_rules! mirrored {
+    () => {
+        fn begin(&self, faults: &$crate::faults::Faults, hit: &$crate::faults::registry::Hit) {
+            self.set(faults, hit, true);
         }
 
-        impl Fault {
-            /// All kinds: the word, and what it says in the guide.
-            pub const KINDS: &'static [(&'static str, &'static str)] = &[$(($word, $text)),*];
+        fn end(&self, faults: &$crate::faults::Faults, hit: &$crate::faults::registry::Hit) {
+            self.set(faults, hit, false);
+        }
+    };
+}
+pub(super) use mirrored;
 
-            /// The word in scenario files and reports.
-            pub const fn name(&self) -> &'static str {
-                match self {
-                    $(Self::$variant { .. } => $word,)*
-                }
-            }
+/// Lists the kinds of a file.
+macro_rules! subject {
+    ($($kind:ident),* $(,)?) => {
+        /// The kinds of this subject.
+        pub const KINDS: &[$crate::faults::registry::Entry] =
+            &[$($crate::faults::registry::Entry::of::<$kind>()),*];
+
+        /// Reads the values of a kind of this subject.
+        pub fn read<'de, A: serde::de::VariantAccess<'de>>(
+            name: &str,
+            values: A,
+        ) -> Result<$crate::faults::Fault, A::Error> {
+            $(if name == <$kind as $crate::faults::registry::Words>::NAME {
+                return values.newtype_variant::<$kind>().map(Into::into);
+            })*
+            Err(serde::de::Error::unknown_variant(name, &[]))
+        }
+    };
+}
+pub(super) use subject;
+
+/// What the registry knows of a kind.
+#[derive(Debug)]
+pub struct Entry {
+    /// The name in scenario files and reports.
+    pub name: &'static str,
+    /// Its sentence in the guide and the schema.
+    pub sentence: &'static str,
+    /// How the generator draws it.
+    pub drawings: &'static [Drawing],
+    /// Whether it has no end besides its beginning.
+    pub is_instant: bool,
+    /// The schema of its values.
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+impl Entry {
+    /// The entry of a kind.
+    pub const fn of<K: Kind>() -> Self {
+        Self {
+            name: K::NAME,
+            sentence: K::SENTENCE,
+            drawings: K::DRAWINGS,
+            is_instant: K::IS_INSTANT,
+            schema: K::json_schema,
+        }
+    }
+}
+
+/// A subject: a file of kinds.
+#[derive(Debug)]
+pub struct Subject {
+    /// The category of its faults on pages.
+    pub category: FaultCategory,
+    /// The machines of an authority that it hits, where the fault does not say which.
+    pub machine: Machine,
+    /// Its kinds.
+    pub kinds: &'static [Entry],
+}
+
+macro_rules! subjects {
+    ($($subject:ident: $category:ident, $machine:ident;)*) => {
+        /// All subjects.
+        pub const SUBJECTS: &[Subject] = &[$(Subject {
+            category: FaultCategory::$category,
+            machine: Machine::$machine,
+            kinds: $subject::KINDS,
+        }),*];
+
+        fn read<'de, A: VariantAccess<'de>>(name: &str, values: A) -> Result<Fault, A::Error> {
+            $(if $subject::KINDS.iter().any(|kind| kind.name == name) {
+                return $subject::read(name, values);
+            })*
+            Err(de::Error::unknown_variant(name, names()))
         }
     };
 }
 
-faults! {
-    /// What can go wrong.
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-    #[serde(deny_unknown_fields)]
-    pub enum Fault {
-        "partition": "The named nodes and the rest do not reach each other; held: what is sent meanwhile arrives all at once."
-        Partition {
-            #[serde(default)]
-            way: Way,
-            #[serde(default)]
-            held: bool,
+subjects! {
+    network: Network, Node;
+    clocks: Time, Both;
+    process: Process, Node;
+    disk: Disk, Node;
+    execution: Execution, Client;
+    votes: Process, Node;
+    actors: Actor, Node;
+}
+
+/// All kinds, in the order of the guide.
+pub fn kinds() -> impl Iterator<Item = &'static Entry> {
+    SUBJECTS.iter().flat_map(|subject| subject.kinds)
+}
+
+/// The names of all kinds.
+fn names() -> &'static [&'static str] {
+    static NAMES: LazyLock<Vec<&'static str>> =
+        LazyLock::new(|| kinds().map(|kind| kind.name).collect());
+    &NAMES
+}
+
+/// The authorities that a step hits, from its beginning to its end.
+#[derive(Debug)]
+pub struct Hit {
+    /// The authorities, from 0.
+    pub nodes: BTreeSet<u8>,
+    /// The number of the step in the order in which steps begin: the key of whatever it leaves
+    /// behind until it ends.
+    pub number: u64,
+}
+
+/// A [`Kind`] whose type is erased.
+trait AnyKind: fmt::Debug + Send + Sync {
+    fn name(&self) -> &'static str;
+    fn values(&self) -> Map<String, Value>;
+    fn check(&self, world: &WorldPlan) -> Result<(), WrongValue>;
+    fn begin(&self, faults: &Faults, hit: &Hit);
+    fn end(&self, faults: &Faults, hit: &Hit);
+}
+
+impl<K: Kind> AnyKind for K {
+    fn name(&self) -> &'static str {
+        K::NAME
+    }
+
+    fn values(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(values)) => values,
+            _ => Map::new(),
         }
+    }
 
-        "slow-links": "All links of the named nodes are of this quality, where it is worse than what they have."
-        SlowLinks {
-            delay: Ms,
-            #[serde(default)]
-            jitter: Ms,
-            #[serde(default)]
-            loss_ppm: u32,
-            #[serde(default)]
-            kbytes_per_s: u64,
-        }
+    fn check(&self, world: &WorldPlan) -> Result<(), WrongValue> {
+        Kind::check(self, world)
+    }
 
-        "latency-spike": "So many in a million of what the named nodes send and receive take up to that much longer."
-        LatencySpike {
-            delay: Ms,
-            #[serde(default = "a_twentieth")]
-            share_ppm: u32,
-        }
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        Kind::begin(self, faults, hit);
+    }
 
-        "loss": "So many in a million of what the named nodes send and receive are lost and sent again."
-        Loss { ppm: u32 }
-
-        "reorder": "What the named nodes send and receive within the window arrives in any order, but for that of one connection."
-        Reorder { window: Ms }
-
-        "squeeze": "The links of the named nodes are narrow."
-        Squeeze { kbytes_per_s: u64 }
-
-        "clog": "What the named nodes send or are sent, by each other too, is held back and arrives all at once in the end."
-        Clog {
-            #[serde(default)]
-            way: Way,
-        }
-
-        "swizzle": "The named nodes are clogged one after the other within the spread, and released in another order."
-        Swizzle { spread: Ms }
-
-        "half-open": "The named nodes forget their connections and tell nobody."
-        HalfOpen {}
-
-        "duplicate": "Gossip that arrives at the named nodes arrives again, up to that much later."
-        Duplicate { delay: Ms }
-
-        "reset": "All connections of the named nodes are reset."
-        Reset {}
-
-        "kill": "The process dies; with power the machine loses what was not synced."
-        Kill {
-            #[serde(default)]
-            machine: Machine,
-            #[serde(default)]
-            power: bool,
-        }
-
-        "stop": "The process is asked to end, and started again when the fault ends."
-        Stop {}
-
-        "pause": "The process stands still."
-        Pause {
-            #[serde(default)]
-            machine: Machine,
-        }
-
-        "clock": "The wall clock steps, and back when the fault ends."
-        Clock { by: SignedMs }
-
-        "drift": "The wall clock gains so many microseconds a second."
-        Drift { ppm: i64 }
-
-        "clock-edge": "The wall clock steps over the edge of a slot and back at once: the slot begins or ends twice; back: the other way."
-        ClockEdge {
-            by: Ms,
-            #[serde(default)]
-            back: bool,
-        }
-
-        "crash-again": "The process dies, and again within that time after each start, or at one of its first disk operations."
-        CrashAgain {
-            #[serde(default)]
-            machine: Machine,
-            #[serde(default)]
-            power: bool,
-            within: Ms,
-            #[serde(default)]
-            operations: u64,
-            #[serde(default = "one")]
-            times: u32,
-        }
-
-        "kill-all-at-height": "Everybody dies at once as the block so many above the highest final one becomes final anywhere."
-        KillAllAtHeight {
-            blocks: u64,
-            #[serde(default)]
-            power: bool,
-            #[serde(default = "half_a_second")]
-            down: Ms,
-        }
-
-        "wipe": "The process dies and its disk is emptied. A node counts as faulty until it votes again."
-        Wipe {
-            #[serde(default)]
-            machine: Machine,
-        }
-
-        "restore": "The process dies, and its disk is as it was that long before. A node counts as faulty until it votes again."
-        Restore {
-            #[serde(default)]
-            machine: Machine,
-            age: Ms,
-            #[serde(default = "half_a_second")]
-            down: Ms,
-        }
-
-        "slow-disk": "Each sync takes longer."
-        SlowDisk {
-            #[serde(default)]
-            machine: Machine,
-            delay: Ms,
-        }
-
-        "fail-syncs": "So many syncs fail; what they should have written stays in doubt."
-        FailSyncs {
-            #[serde(default)]
-            machine: Machine,
-            #[serde(default = "one")]
-            count: u32,
-        }
-
-        "fail-reads": "So many reads of a disk fail."
-        FailReads {
-            #[serde(default)]
-            machine: Machine,
-            #[serde(default = "one")]
-            count: u32,
-        }
-
-        "fail-writes": "So many writes to a disk fail, and write nothing."
-        FailWrites {
-            #[serde(default)]
-            machine: Machine,
-            #[serde(default = "one")]
-            count: u32,
-        }
-
-        "full-disk": "There is room for so many kilobytes more, overwriting counted: the file system writes changes elsewhere."
-        FullDisk {
-            #[serde(default)]
-            machine: Machine,
-            #[serde(default)]
-            free_kbytes: u32,
-        }
-
-        "rot": "So many bits of what is stored turn over. The node is faulty then: beyond the tolerated its client is hit."
-        Rot {
-            #[serde(default)]
-            machine: Machine,
-            #[serde(default = "one")]
-            bits: u32,
-        }
-
-        "misdirect-writes": "So many writes end up elsewhere in their file. Beyond the tolerated the client is hit."
-        MisdirectWrites {
-            #[serde(default)]
-            machine: Machine,
-            #[serde(default = "one")]
-            count: u32,
-        }
-
-        "stale-reads": "So many reads give what was there before the last sync. Beyond the tolerated the client is hit."
-        StaleReads {
-            #[serde(default)]
-            machine: Machine,
-            #[serde(default = "one")]
-            count: u32,
-        }
-
-        "power-at-operation": "The power goes in place of the disk operation of that number from now."
-        PowerAtOperation {
-            #[serde(default)]
-            machine: Machine,
-            operation: u64,
-        }
-
-        "slow-client": "The link to the execution client is slow by that much one way."
-        SlowClient { delay: Ms }
-
-        "client-syncing": "The execution client says of everything that it is syncing."
-        ClientSyncing {}
-
-        "client-invalid": "The execution client calls so many payloads invalid. The authority is faulty then: only the tolerated are hit."
-        ClientInvalid {
-            #[serde(default = "one")]
-            count: u32,
-        }
-
-        "client-forgets": "The execution client accepts so many fork choices and forgets them."
-        ClientForgets {
-            #[serde(default = "one")]
-            count: u32,
-        }
-
-        "client-late": "The execution client answers that much later."
-        ClientLate { delay: Ms }
-
-        "client-twice": "The execution client carries so many payloads and fork choices out twice."
-        ClientTwice {
-            #[serde(default = "one")]
-            count: u32,
-        }
-
-        "client-hangs-up": "The execution client hangs up so often as its answer leaves."
-        ClientHangsUp {
-            #[serde(default = "one")]
-            count: u32,
-        }
-
-        "client-clock": "The clock of the execution client's machine steps, so that tokens are of another time."
-        ClientClock { by: SignedMs }
-
-        "cut-client": "The link to the execution client is cut."
-        CutClient {}
-
-        "hold-votes": "Whenever a named node signs such a vote, what it sends is held back: kinds of votes share connections."
-        HoldVotes { vote: Vote, delay: Ms }
-
-        "kill-on-vote": "A named node dies once as it signs such a vote, with the vote on its disk and not on its way."
-        KillOnVote {
-            vote: Vote,
-            #[serde(default)]
-            power: bool,
-            #[serde(default = "half_a_second")]
-            down: Ms,
-        }
-
-        "kill-all-on-votes": "Everybody dies at once when so many of the named nodes have signed such a vote for one block."
-        KillAllOnVotes {
-            vote: Vote,
-            count: u8,
-            #[serde(default)]
-            power: bool,
-            #[serde(default = "half_a_second")]
-            down: Ms,
-        }
-
-        "actor-panic": "The handler of the actor panics at its next message."
-        ActorPanic {
-            actor: Actor,
-            #[serde(default)]
-            spread: Ms,
-        }
-
-        "actor-fail": "The handler of the actor returns an error at its next message."
-        ActorFail {
-            actor: Actor,
-            #[serde(default)]
-            spread: Ms,
-        }
-
-        "actor-hang": "The handler of the actor never ends at its next message."
-        ActorHang {
-            actor: Actor,
-            #[serde(default)]
-            spread: Ms,
-        }
-
-        "actor-slow": "The next count messages of the actor begin that much later."
-        ActorSlow {
-            actor: Actor,
-            #[serde(default)]
-            spread: Ms,
-            delay: Ms,
-            #[serde(default = "one")]
-            count: u32,
-        }
-
-        "actor-lose-reply": "The answers to the next count messages of the actor are lost."
-        ActorLoseReply {
-            actor: Actor,
-            #[serde(default)]
-            spread: Ms,
-            #[serde(default = "one")]
-            count: u32,
-        }
+    fn end(&self, faults: &Faults, hit: &Hit) {
+        Kind::end(self, faults, hit);
     }
 }
 
-fn one() -> u32 {
-    1
+/// A fault of a plan: one of the kinds with its values.
+#[derive(Debug, Clone)]
+pub struct Fault(Arc<dyn AnyKind>);
+
+impl<K: Kind> From<K> for Fault {
+    fn from(kind: K) -> Self {
+        Self(Arc::new(kind))
+    }
 }
 
-fn a_twentieth() -> u32 {
-    50_000
-}
-
-fn half_a_second() -> Ms {
-    Ms(500)
+impl PartialEq for Fault {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name() && self.values() == other.values()
+    }
 }
 
 impl Fault {
-    /// Whether the values make sense in a world.
-    ///
-    /// # Errors
-    /// The word and what is wrong with it.
-    pub fn check(&self, world: &WorldPlan) -> Result<(), (&'static str, String)> {
-        match self {
-            Self::KillAllOnVotes { count, .. } if *count > world.nodes => {
-                Err(("count", format!("count: at most the {} nodes", world.nodes)))
-            }
-            Self::ActorSlow { count, .. } | Self::ActorLoseReply { count, .. }
-                if !(1..=MAX_STRUCK).contains(count) =>
-            {
-                Err((
-                    "count",
-                    format!("count: from 1 to {MAX_STRUCK} messages, found {count}"),
-                ))
-            }
-            Self::Rot { bits, .. } if *bits > MAX_BITS => {
-                Err(("bits", format!("bits: at most {MAX_BITS}, found {bits}")))
-            }
-            Self::SlowLinks { loss_ppm, .. } if *loss_ppm > MILLION => Err((
-                "loss_ppm",
-                format!("loss_ppm: in a million, found {loss_ppm}"),
-            )),
-            Self::Loss { ppm } if *ppm > MILLION => {
-                Err(("ppm", format!("ppm: in a million, found {ppm}")))
-            }
-            Self::LatencySpike { share_ppm, .. } if *share_ppm > MILLION => Err((
-                "share_ppm",
-                format!("share_ppm: in a million, found {share_ppm}"),
-            )),
-            Self::Squeeze { kbytes_per_s: 0 } => Err((
-                "kbytes_per_s",
-                "kbytes_per_s: at least 1; a link that takes nothing is a clog".to_owned(),
-            )),
-            Self::ClockEdge { by, .. } if by.0 < LEAST_EDGE_MS || by.0 > world.slot_ms => Err((
-                "by",
-                format!(
-                    "by: from {LEAST_EDGE_MS}ms to the slot of {}ms, found {by}",
-                    world.slot_ms
-                ),
-            )),
-            Self::CrashAgain { times, .. } if !(1..=MAX_CRASHES).contains(times) => Err((
-                "times",
-                format!("times: from 1 to {MAX_CRASHES}, found {times}"),
-            )),
-            Self::CrashAgain { within: Ms(0), .. } => {
-                Err(("within", "within: at least 1ms".to_owned()))
-            }
-            Self::KillAllAtHeight { blocks: 0, .. } => {
-                Err(("blocks", "blocks: at least 1".to_owned()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The quality that it gives to links, if that is what it does.
-    pub fn quality(&self) -> Option<LinkPlan> {
-        Some(match *self {
-            Self::SlowLinks {
-                delay,
-                jitter,
-                loss_ppm,
-                kbytes_per_s,
-            } => LinkPlan {
-                latency_ms: delay.0,
-                jitter_ms: jitter.0,
-                loss_ppm,
-                kbytes_per_s,
-                ..LinkPlan::PERFECT
-            },
-            Self::LatencySpike { delay, share_ppm } => LinkPlan {
-                tail_ms: delay.0,
-                tail_ppm: share_ppm,
-                ..LinkPlan::PERFECT
-            },
-            Self::Loss { ppm } => LinkPlan {
-                loss_ppm: ppm,
-                ..LinkPlan::PERFECT
-            },
-            Self::Reorder { window } => LinkPlan {
-                jitter_ms: window.0,
-                ..LinkPlan::PERFECT
-            },
-            Self::Squeeze { kbytes_per_s } => LinkPlan {
-                kbytes_per_s,
-                ..LinkPlan::PERFECT
-            },
-            _ => return None,
-        })
-    }
-
-    /// The strike at an actor, if that is what it is.
-    pub fn strike(&self) -> Option<Strike> {
-        let (actor, spread, harm, count) = match self {
-            Self::ActorPanic { actor, spread } => (actor, spread, Harm::Panic, 1),
-            Self::ActorFail { actor, spread } => (actor, spread, Harm::Fail, 1),
-            Self::ActorHang { actor, spread } => (actor, spread, Harm::Hang, 1),
-            Self::ActorSlow {
-                actor,
-                spread,
-                delay,
-                count,
-            } => (actor, spread, Harm::Slow { ms: delay.0 }, *count),
-            Self::ActorLoseReply {
-                actor,
-                spread,
-                count,
-            } => (actor, spread, Harm::LoseReply, *count),
-            _ => return None,
-        };
-        Some(Strike {
-            actor: *actor,
-            harm,
-            count,
-            spread_ms: spread.0,
-        })
-    }
-
-    /// The subject of the fault. The match is closed, so that a new kind is given one.
-    pub const fn category(&self) -> FaultCategory {
-        match self {
-            Self::Partition { .. }
-            | Self::SlowLinks { .. }
-            | Self::LatencySpike { .. }
-            | Self::Loss { .. }
-            | Self::Reorder { .. }
-            | Self::Squeeze { .. }
-            | Self::Clog { .. }
-            | Self::Swizzle { .. }
-            | Self::HalfOpen {}
-            | Self::Duplicate { .. }
-            | Self::Reset {}
-            | Self::HoldVotes { .. } => FaultCategory::Network,
-            Self::Clock { .. } | Self::Drift { .. } | Self::ClockEdge { .. } => FaultCategory::Time,
-            Self::Kill { .. }
-            | Self::Stop {}
-            | Self::Pause { .. }
-            | Self::CrashAgain { .. }
-            | Self::KillAllAtHeight { .. }
-            | Self::KillOnVote { .. }
-            | Self::KillAllOnVotes { .. } => FaultCategory::Process,
-            Self::Wipe { .. }
-            | Self::Restore { .. }
-            | Self::SlowDisk { .. }
-            | Self::FailSyncs { .. }
-            | Self::FailReads { .. }
-            | Self::FailWrites { .. }
-            | Self::FullDisk { .. }
-            | Self::Rot { .. }
-            | Self::MisdirectWrites { .. }
-            | Self::StaleReads { .. }
-            | Self::PowerAtOperation { .. } => FaultCategory::Disk,
-            Self::SlowClient { .. }
-            | Self::ClientSyncing {}
-            | Self::ClientInvalid { .. }
-            | Self::ClientForgets { .. }
-            | Self::ClientLate { .. }
-            | Self::ClientTwice { .. }
-            | Self::ClientHangsUp { .. }
-            | Self::ClientClock { .. }
-            | Self::CutClient {} => FaultCategory::Execution,
-            Self::ActorPanic { .. }
-            | Self::ActorFail { .. }
-            | Self::ActorHang { .. }
-            | Self::ActorSlow { .. }
-            | Self::ActorLoseReply { .. } => FaultCategory::Actor,
-        }
-    }
-
-    /// The affected machines of its authorities.
-    pub fn machine(&self) -> Machine {
-        match self {
-            Self::Kill { machine, .. }
-            | Self::Pause { machine }
-            | Self::CrashAgain { machine, .. }
-            | Self::Wipe { machine }
-            | Self::Restore { machine, .. }
-            | Self::SlowDisk { machine, .. }
-            | Self::FailSyncs { machine, .. }
-            | Self::FailReads { machine, .. }
-            | Self::FailWrites { machine, .. }
-            | Self::FullDisk { machine, .. }
-            | Self::Rot { machine, .. }
-            | Self::MisdirectWrites { machine, .. }
-            | Self::StaleReads { machine, .. }
-            | Self::PowerAtOperation { machine, .. } => *machine,
-            Self::Clock { .. } | Self::Drift { .. } => Machine::Both,
-            other if other.category() == FaultCategory::Execution => Machine::Client,
-            _ => Machine::Node,
-        }
-    }
-
-    /// True when it has no end besides its beginning.
-    pub fn is_instant(&self) -> bool {
-        matches!(self, Self::Reset {}) || self.strike().is_some()
+    /// The name of its kind.
+    pub fn name(&self) -> &'static str {
+        self.0.name()
     }
 
     /// Its values by their words, as in a file.
-    pub(crate) fn values(&self) -> serde_json::Map<String, serde_json::Value> {
-        let value = serde_json::to_value(self).unwrap_or_default();
-        value
-            .get(self.name())
-            .and_then(|values| values.as_object())
-            .cloned()
-            .unwrap_or_default()
+    pub fn values(&self) -> Map<String, Value> {
+        self.0.values()
+    }
+
+    /// The subject and the entry of its kind.
+    fn entry(&self) -> (&'static Subject, &'static Entry) {
+        let all = SUBJECTS
+            .iter()
+            .flat_map(|subject| subject.kinds.iter().map(move |kind| (subject, kind)));
+        let mut of_kind = all.filter(|(_, kind)| kind.name == self.name());
+        of_kind
+            .next()
+            .expect("a fault is made of a kind of the table")
+    }
+
+    /// The category on pages.
+    pub fn category(&self) -> FaultCategory {
+        self.entry().0.category
+    }
+
+    /// The machines of an authority that it hits: its value `machine`, or those of its subject.
+    pub fn machine(&self) -> Machine {
+        let given = self.values().remove("machine");
+        let given = given.and_then(|value| serde_json::from_value(value).ok());
+        given.unwrap_or(self.entry().0.machine)
+    }
+
+    /// Whether it has no end besides its beginning.
+    pub fn is_instant(&self) -> bool {
+        self.entry().1.is_instant
+    }
+
+    /// Whether it strikes an actor inside of a running node.
+    pub fn is_strike(&self) -> bool {
+        actors::KINDS.iter().any(|kind| kind.name == self.name())
+    }
+
+    /// Checks the values against the network of a run.
+    ///
+    /// # Errors
+    /// The first value that makes no sense there.
+    pub fn check(&self, world: &WorldPlan) -> Result<(), WrongValue> {
+        self.0.check(world)
+    }
+
+    /// Begins it.
+    pub(super) fn begin(&self, faults: &Faults, hit: &Hit) {
+        self.0.begin(faults, hit);
+    }
+
+    /// Ends it.
+    pub(super) fn end(&self, faults: &Faults, hit: &Hit) {
+        self.0.end(faults, hit);
     }
 }
 
@@ -577,9 +323,9 @@ impl Fault {
             .values()
             .into_iter()
             .filter_map(|(word, value)| match value {
-                serde_json::Value::Bool(false) => None,
-                serde_json::Value::Bool(true) => Some(word),
-                serde_json::Value::String(text) => Some(format!("{word} {text}")),
+                Value::Bool(false) => None,
+                Value::Bool(true) => Some(word),
+                Value::String(text) => Some(format!("{word} {text}")),
                 other => Some(format!("{word} {other}")),
             });
         words.collect::<Vec<_>>().join(" ")
@@ -598,176 +344,52 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Which machine of an authority.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Machine {
-    /// The node's.
-    #[default]
-    Node,
-    /// Its execution client's.
-    Client,
-    /// Both at once.
-    Both,
-}
-
-/// Which direction is hit, seen from the nodes that are named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Way {
-    /// Nothing gets in.
-    In,
-    /// Nothing gets out.
-    Out,
-    /// Neither.
-    #[default]
-    Both,
-}
-
-/// A kind of vote, as plans name it.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Vote {
-    /// A leader's own block.
-    Proposal,
-    /// Rule 2.
-    Approval,
-    /// Rule 4.
-    Confirmation,
-}
-
-/// An actor of a node, as plans name it.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Actor {
-    /// The one owner of the block store.
-    Storage,
-    /// Checks signatures.
-    Validation,
-    /// Talks to the execution client.
-    Engine,
-    /// The state machine of agreement.
-    Chain,
-    /// Passes users' transactions on.
-    TxPool,
-    /// The libp2p service.
-    Network,
-    /// Who is connected, and catching up with them.
-    Peers,
-    /// One of them, drawn as the fault begins.
-    Any,
-}
-
-impl Actor {
-    /// All that a node has.
-    pub const ALL: [Self; 7] = [
-        Self::Storage,
-        Self::Validation,
-        Self::Engine,
-        Self::Chain,
-        Self::TxPool,
-        Self::Network,
-        Self::Peers,
-    ];
-
-    /// Itself, or one that is drawn: `below` gives a number below another.
-    pub fn drawn(self, below: impl FnOnce(u64) -> u64) -> Self {
-        match self {
-            Self::Any => Self::ALL[below(Self::ALL.len() as u64) as usize],
-            named => named,
-        }
-    }
-
-    /// Its path below the root of the node's supervision tree.
-    pub const fn path(self) -> &'static str {
-        match self {
-            Self::Storage => "storage/storage",
-            Self::Validation => "chain/validation",
-            Self::Engine => "chain/engine",
-            Self::Chain => "chain/chain",
-            Self::TxPool => "chain/tx_pool",
-            Self::Network => "network/network",
-            Self::Peers => "network/peers",
-            Self::Any => "",
-        }
-    }
-
-    /// The name of the counter of its strikes.
-    pub const fn struck(self) -> &'static str {
-        match self {
-            Self::Storage => "actor.struck.storage",
-            Self::Validation => "actor.struck.validation",
-            Self::Engine => "actor.struck.engine",
-            Self::Chain => "actor.struck.chain",
-            Self::TxPool => "actor.struck.tx_pool",
-            Self::Network => "actor.struck.network",
-            Self::Peers => "actor.struck.peers",
-            Self::Any => "actor.struck.any",
-        }
+/// Read as an enum is: a table with the name of the kind, which holds the table of its values.
+impl<'de> Deserialize<'de> for Fault {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_enum("Fault", names(), FaultVisitor)
     }
 }
 
-impl fmt::Display for Actor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if *self == Self::Any {
-            "any"
-        } else {
-            self.path()
-        })
+struct FaultVisitor;
+
+impl<'de> Visitor<'de> for FaultVisitor {
+    type Value = Fault;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a fault")
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Fault, A::Error> {
+        let (name, values) = data.variant_seed(KnownName(names()))?;
+        read(name, values)
     }
 }
 
-/// What an actor suffers at a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Harm {
-    /// Its handler panics.
-    Panic,
-    /// Its handler returns an error.
-    Fail,
-    /// Its handler never ends.
-    Hang,
-    /// Its handler begins so many milliseconds later.
-    Slow { ms: u64 },
-    /// It handles the message, and the answers are lost.
-    LoseReply,
-}
+/// Reads one of these names, so that an unknown one is refused at its place in the text.
+pub struct KnownName(pub &'static [&'static str]);
 
-impl Harm {
-    /// The word in reports: that of the fault.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Panic => "actor-panic",
-            Self::Fail => "actor-fail",
-            Self::Hang => "actor-hang",
-            Self::Slow { .. } => "actor-slow",
-            Self::LoseReply => "actor-lose-reply",
-        }
-    }
+impl<'de> DeserializeSeed<'de> for KnownName {
+    type Value = &'static str;
 
-    /// Whether the actor does not survive it: it must be made anew.
-    pub const fn is_deadly(self) -> bool {
-        match self {
-            Self::Panic | Self::Fail | Self::Hang => true,
-            Self::Slow { .. } | Self::LoseReply => false,
-        }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_identifier(self)
     }
 }
 
-/// A fault inside of a running node: one of the `actor-` kinds of [`Fault`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Strike {
-    /// Who.
-    pub actor: Actor,
-    /// What.
-    pub harm: Harm,
-    /// At how many of its next messages.
-    pub count: u32,
-    /// It comes at a moment, drawn for each node, up to so many milliseconds after the step begins.
-    pub spread_ms: u64,
+impl Visitor<'_> for KnownName {
+    type Value = &'static str;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: de::Error>(self, given: &str) -> Result<Self::Value, E> {
+        let known = self.0.iter().find(|name| **name == given);
+        known
+            .copied()
+            .ok_or_else(|| E::unknown_variant(given, self.0))
+    }
 }
 
 /// A fault with its time.
@@ -794,68 +416,82 @@ impl fmt::Display for Step {
     }
 }
 
+/// Defaults of values that several kinds have.
+pub(super) mod default {
+    use crate::params::Ms;
+
+    /// Once.
+    pub fn one() -> u32 {
+        1
+    }
+
+    /// A restart that leaves no doubt that the process was away.
+    pub fn half_a_second() -> Ms {
+        Ms(500)
+    }
+}
+
+/// Refuses a value outside of its range.
+pub(super) fn within(
+    word: &'static str,
+    value: u64,
+    range: std::ops::RangeInclusive<u64>,
+) -> Result<(), WrongValue> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let message = format!(
+        "{word}: from {} to {}, found {value}",
+        range.start(),
+        range.end()
+    );
+    Err((word, message))
+}
+
+/// A million millionths: always.
+pub(super) const MILLION: u32 = 1_000_000;
+
+/// Refuses a share of more than everything.
+pub(super) fn share(word: &'static str, ppm: u32) -> Result<(), WrongValue> {
+    if ppm <= MILLION {
+        return Ok(());
+    }
+    Err((word, format!("{word}: in a million, found {ppm}")))
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::clocks::{Clock, Drift};
+    use super::super::process::Kill;
     use super::*;
+    use crate::params::SignedMs;
 
     #[test]
-    fn every_strike_is_called_as_its_fault() {
-        let (actor, spread, delay, count) = (Actor::Any, Ms(0), Ms(5), 1);
-        let all = [
-            Fault::ActorPanic { actor, spread },
-            Fault::ActorFail { actor, spread },
-            Fault::ActorHang { actor, spread },
-            Fault::ActorSlow {
-                actor,
-                spread,
-                delay,
-                count,
-            },
-            Fault::ActorLoseReply {
-                actor,
-                spread,
-                count,
-            },
-        ];
-        for fault in all {
-            assert_eq!(
-                fault.strike().map(|strike| strike.harm.name()),
-                Some(fault.name())
-            );
-        }
-        assert_eq!(Fault::Reset {}.strike(), None);
-        let named = Fault::KINDS
-            .iter()
-            .filter(|(word, _)| word.starts_with("actor-"))
-            .count();
-        assert_eq!(named, 5, "a new kind of strike needs an arm above");
-    }
-
-    #[test]
-    fn words_are_all_different_and_explained() {
-        for (i, (word, text)) in Fault::KINDS.iter().enumerate() {
+    fn names_are_all_different_and_explained() {
+        let mut known = BTreeSet::new();
+        for kind in kinds() {
+            assert!(known.insert(kind.name), "{}", kind.name);
+            let sentence = kind.sentence;
             assert!(
-                Fault::KINDS[..i].iter().all(|(other, _)| other != word),
-                "{word}"
+                sentence.ends_with('.') && sentence.len() > 20,
+                "{}: {sentence}",
+                kind.name
             );
-            assert!(text.ends_with('.') && text.len() > 20, "{word}: {text}");
         }
+        assert!(known.len() >= 47);
     }
 
     #[test]
-    fn a_fault_is_told_on_a_line() {
-        let kill = Fault::Kill {
+    fn a_fault_is_printed_on_one_line() {
+        let kill = Fault::from(Kill {
             machine: Machine::Both,
             power: true,
-        };
+        });
         assert_eq!(kill.to_string(), "kill machine both power");
-        assert_eq!(
-            Fault::Clock {
-                by: SignedMs(-1_500)
-            }
-            .to_string(),
-            "clock by -1500ms"
-        );
-        assert_eq!(Fault::Drift { ppm: 7 }.to_string(), "drift ppm 7");
+        let clock = Fault::from(Clock {
+            by: SignedMs(-1_500),
+        });
+        assert_eq!(clock.to_string(), "clock by -1500ms");
+        assert_eq!(Fault::from(Drift { ppm: 7 }).to_string(), "drift ppm 7");
     }
 }

@@ -1,8 +1,9 @@
-//! Faults inside of a running node: an actor is struck at its next message, and must be well again soon after.
+//! Strikes at actors of a running node: an actor is hit at its next message, and must be well again
+//! soon after.
 //!
-//! The strike is put into the node's actor system and happens there, at a message that the actor begins. From then on the
-//! node is watched from outside, through what its supervision tree shows: whether the actor was made anew and runs, and
-//! whether the tree is healthy.
+//! The strike is put into the node's actor system and happens there, at a message that the actor
+//! begins. From then on the node is watched from outside, through what its supervision tree shows:
+//! whether the actor was restarted and runs, and whether the tree is healthy.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -12,38 +13,78 @@ use alys_node::node::Node;
 use alys_runtime::sim::NodeId;
 use alys_runtime::{spawn, time};
 
-use super::Faults;
-use super::{Actor, Harm, Strike};
+use super::actors::Actor;
+use super::registry::Hit;
+use super::{Faults, lock};
 use crate::cluster::now_ms;
 use crate::events::Announcement;
 use crate::invariants::Violation;
+use crate::params::Ms;
 
 /// How long a node may take until all its actors run again.
 const HEALS_WITHIN_MS: u64 = 5_000;
-/// How long after that its finality may take to go on, when nothing else is wrong: connections come back, and what was
-/// missed is caught up with.
+/// How long after that its finality may take to go on, when nothing else is wrong: connections come
+/// back, and what was missed is caught up with.
 const FINAL_WITHIN_MS: u64 = 20_000;
 /// Between two looks at a node that was struck.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How a look at a struck node came out.
+/// A strike of a plan.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Strike {
+    /// The name of the fault.
+    name: &'static str,
+    actor: Actor,
+    /// It comes at a moment, drawn for each node, up to so much after the step begins.
+    spread: Ms,
+    harm: Injected,
+    /// At how many of the actor's next messages.
+    count: u32,
+}
+
+impl Strike {
+    /// A strike at the next message.
+    pub(super) fn new(name: &'static str, actor: Actor, spread: Ms, harm: Injected) -> Self {
+        Self {
+            name,
+            actor,
+            spread,
+            harm,
+            count: 1,
+        }
+    }
+
+    /// The same at several messages.
+    pub(super) fn times(self, count: u32) -> Self {
+        Self { count, ..self }
+    }
+}
+
+/// Whether the actor does not survive it: its supervisor must restart it.
+const fn is_deadly(harm: Injected) -> bool {
+    match harm {
+        Injected::Panic | Injected::Fail | Injected::Hang => true,
+        Injected::Slow(_) | Injected::LoseReply | Injected::Drop => false,
+    }
+}
+
+/// The result of a look at a struck node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Look {
-    /// The actor was made anew, if it had to be, and everything runs.
+    /// The actor was restarted, if it had to be, and everything runs.
     Healed,
     /// It was not, or something does not run: what is shown of it.
     Ailing { state: String, health: String },
 }
 
 /// Looks at a tree in which the actor at `path` had `incarnation` incarnations when it was struck.
-fn judge(tree: &Snapshot, path: &str, incarnation: u64, harm: Harm) -> Look {
+fn judge(tree: &Snapshot, path: &str, incarnation: u64, harm: Injected) -> Look {
+    let health = format!("{:?}", tree.health);
     let Some(actor) = tree.find(path) else {
-        return Look::Ailing {
-            state: "gone".to_owned(),
-            health: format!("{:?}", tree.health),
-        };
+        let state = "gone".to_owned();
+        return Look::Ailing { state, health };
     };
-    let is_new = actor.incarnation > incarnation || !harm.is_deadly();
+    let is_new = actor.incarnation > incarnation || !is_deadly(harm);
     if is_new && actor.state == State::Running && tree.health == Health::Healthy {
         return Look::Healed;
     }
@@ -51,95 +92,61 @@ fn judge(tree: &Snapshot, path: &str, incarnation: u64, harm: Harm) -> Look {
         "{}, incarnation {} after {incarnation}",
         actor.state, actor.incarnation
     );
-    Look::Ailing {
-        state,
-        health: format!("{:?}", tree.health),
-    }
-}
-
-impl Harm {
-    fn injected(self) -> Injected {
-        match self {
-            Self::Panic => Injected::Panic,
-            Self::Fail => Injected::Fail,
-            Self::Hang => Injected::Hang,
-            Self::Slow { ms } => Injected::Slow(Duration::from_millis(ms)),
-            Self::LoseReply => Injected::LoseReply,
-        }
-    }
+    Look::Ailing { state, health }
 }
 
 /// One strike under way.
 struct Struck {
     index: u8,
     machine: NodeId,
-    actor: Actor,
-    harm: Harm,
-    /// The path below the system.
-    path: &'static str,
+    strike: Strike,
     /// The node that was struck: another life of its process is another node.
     node: Weak<Node>,
 }
 
 impl Faults {
     /// Strikes an actor of each of these nodes.
-    pub(super) fn strike(&self, strike: &Strike, nodes: impl IntoIterator<Item = u8>) {
-        for index in nodes {
-            let (actor, wait) = {
-                let mut inner = self.look();
-                let spread = inner.rng.below(strike.spread_ms + 1);
-                (strike.actor.drawn(|n| inner.rng.below(n)), spread)
-            };
-            let (faults, harm, count) = (self.clone(), strike.harm, strike.count);
+    pub(super) fn strike(&self, hit: &Hit, strike: Strike) {
+        for index in &hit.nodes {
+            let wait_ms = self.draw_up_to(strike.spread.0);
+            let actor = strike.actor.drawn(|limit| self.draw_below(limit));
+            let strike = Strike { actor, ..strike };
+            let faults = self.clone();
+            let index = *index;
             spawn("strike", async move {
-                time::sleep(Duration::from_millis(wait)).await;
-                faults.strike_one(index, actor, harm, count).await;
+                time::sleep(Duration::from_millis(wait_ms)).await;
+                faults.strike_one(index, strike).await;
             });
         }
     }
 
-    async fn strike_one(&self, index: u8, actor: Actor, harm: Harm, count: u32) {
-        let machine = {
-            let inner = self.look();
-            if inner.is_healed {
-                return;
-            }
-            inner
-                .authorities
-                .iter()
-                .find(|authority| authority.index == index)
-                .map(|found| found.node)
-        };
-        let (Some(node), Some(machine)) = (self.living().find(index), machine) else {
+    async fn strike_one(&self, index: u8, strike: Strike) {
+        if self.is_healed() {
+            return;
+        }
+        let authority = self.authorities.iter().find(|one| one.index == index);
+        let (Some(node), Some(authority)) = (self.living.find(index), authority) else {
             self.count("actor.not-there");
             return;
         };
-        let path = actor.path();
-        let system = node.actors().path;
-        let full = format!("{system}/{path}");
-        let (faults, struck) = (node.faults().clone(), Arc::downgrade(&node));
-        let incarnation = |node: &Node| {
-            node.actors()
-                .find(path)
-                .map_or(0, |actor| actor.incarnation)
-        };
+        let machine = authority.node;
+        let path = strike.actor.path();
+        let full = format!("{}/{path}", node.actors().path);
+        let faults = node.faults().clone();
+        let struck = Arc::downgrade(&node);
         let hits = || -> u64 {
-            faults
-                .hits()
-                .iter()
-                .filter(|((hit, _), _)| **hit == *full)
-                .map(|(_, times)| times)
-                .sum()
+            let hits = faults.hits();
+            let own = hits.iter().filter(|((hit, _), _)| **hit == *full);
+            own.map(|(_, times)| times).sum()
         };
         // One at a time, so that what is seen afterwards is known to be of this one.
         while faults.waiting(&full) > 0 && struck.strong_count() > 0 {
             time::sleep(LOOK).await;
         }
-        let (before, mut lived) = (hits(), incarnation(&node));
-        if !faults.plan(
-            &full,
-            Planned::from(harm.injected()).times(u64::from(count.max(1))),
-        ) {
+        let before = hits();
+        let mut lived = incarnation(&node, path);
+        let times = u64::from(strike.count.max(1));
+        if !faults.plan(&full, Planned::from(strike.harm).times(times)) {
             self.count("actor.too-many");
             return;
         }
@@ -147,12 +154,12 @@ impl Faults {
         // Until the actor begins a message.
         while hits() == before {
             time::sleep(LOOK).await;
-            let Some(node) = struck.upgrade().filter(|_| self.world().is_up(machine)) else {
+            let Some(node) = struck.upgrade().filter(|_| self.world.is_up(machine)) else {
                 self.count("actor.not-there");
                 return;
             };
             if hits() == before {
-                lived = incarnation(&node);
+                lived = incarnation(&node, path);
                 if faults.waiting(&full) == 0 {
                     // Healed meanwhile.
                     return;
@@ -160,108 +167,91 @@ impl Faults {
             }
         }
         let struck_now = Announcement::ActorStruck {
-            node: self.world().name(machine),
+            node: self.world.name(machine),
             actor: path.to_owned(),
-            harm: harm.name().to_owned(),
+            harm: strike.name.to_owned(),
         };
-        struck_now.announce(self.world());
-        self.count(harm.name());
-        self.count(actor.struck());
-        self.look().struck_ms.insert(index, now_ms(self.world()));
-        self.see_healed(
-            &Struck {
-                index,
-                machine,
-                actor,
-                harm,
-                path,
-                node: struck,
-            },
-            lived,
-        )
-        .await;
+        struck_now.announce(self.world);
+        self.count(strike.name);
+        self.count(strike.actor.struck());
+        lock(&self.struck_ms).insert(index, now_ms(self.world));
+        let struck = Struck {
+            index,
+            machine,
+            strike,
+            node: struck,
+        };
+        if self.see_healed(&struck, lived).await && self.only_actors {
+            self.see_final(&struck).await;
+        }
     }
 
-    /// Watches a struck node until it is well, or should be.
-    async fn see_healed(&self, struck: &Struck, incarnation: u64) {
-        let world = self.world();
+    /// Watches a struck node until it is well, or should be. False when it ended, or was not well
+    /// in time.
+    async fn see_healed(&self, struck: &Struck, incarnation: u64) -> bool {
+        let world = self.world;
         let begun = now_ms(world);
+        let path = struck.strike.actor.path();
         loop {
-            // A process that ended was made to, or whoever watches exits says so.
+            // A process that ended was made to, or the watch over exits says so.
             let Some(node) = struck
                 .node
                 .upgrade()
                 .filter(|_| world.is_up(struck.machine))
             else {
-                return;
+                return false;
             };
             if self.is_damaged(struck.machine) {
-                return;
+                return false;
             }
-            if node
-                .faults()
-                .waiting(&format!("{}/{}", node.actors().path, struck.path))
-                > 0
-            {
+            let actors = node.actors();
+            if node.faults().waiting(&format!("{}/{path}", actors.path)) > 0 {
                 // It is being struck still.
-                self.look().struck_ms.insert(struck.index, now_ms(world));
+                lock(&self.struck_ms).insert(struck.index, now_ms(world));
             }
             let now = now_ms(world);
-            match judge(&node.actors(), struck.path, incarnation, struck.harm) {
+            match judge(&actors, path, incarnation, struck.strike.harm) {
                 Look::Healed => {
                     self.healed_after(now - begun);
-                    break;
+                    return true;
                 }
                 Look::Ailing { state, health } => {
-                    let due = self.look().due_ms(struck.index, struck.machine);
-                    if due.is_some_and(|due| now > due) {
-                        let Struck {
-                            index, actor, harm, ..
-                        } = struck;
-                        let (node, actor, fault) =
-                            (index + 1, actor.to_string(), harm.name().to_owned());
-                        let after_ms = now - begun;
+                    if self.due_ms(struck).is_some_and(|due| now > due) {
                         let violation = Violation::ActorNotHealed {
-                            node,
-                            actor,
-                            fault,
+                            node: struck.index + 1,
+                            actor: struck.strike.actor.to_string(),
+                            fault: struck.strike.name.to_owned(),
                             state,
                             health,
-                            after_ms,
+                            after_ms: now - begun,
                         };
-                        self.judge().accuse(now, violation);
-                        return;
+                        self.judge.accuse(now, violation);
+                        return false;
                     }
                 }
             }
             drop(node);
             time::sleep(LOOK).await;
         }
-        if self.look().only_actors {
-            self.see_final(struck).await;
-        }
     }
 
     /// Watches until the node's finality has gone on.
     async fn see_final(&self, struck: &Struck) {
-        let world = self.world();
-        let reached = || self.judge().look().finality.of(struck.index);
+        let reached = || self.judge.look().finality.of(struck.index);
         let before = reached();
         while reached() == before {
-            let due = self.look().due_ms(struck.index, struck.machine);
-            if due.is_some_and(|due| now_ms(world) > due + FINAL_WITHIN_MS) {
-                let (node, actor, fault) = (
-                    struck.index + 1,
-                    struck.actor.to_string(),
-                    struck.harm.name().to_owned(),
-                );
+            let now = now_ms(self.world);
+            if self
+                .due_ms(struck)
+                .is_some_and(|due| now > due + FINAL_WITHIN_MS)
+            {
                 let violation = Violation::NotFinalAfterFault {
-                    node,
-                    actor,
-                    fault,
+                    node: struck.index + 1,
+                    actor: struck.strike.actor.to_string(),
+                    fault: struck.strike.name.to_owned(),
                     reached: before,
                 };
-                self.judge().accuse(now_ms(world), violation);
+                self.judge.accuse(now, violation);
                 return;
             }
             time::sleep(LOOK).await;
@@ -269,23 +259,27 @@ impl Faults {
     }
 
     fn healed_after(&self, ms: u64) {
-        let counts = &mut self.look().counts;
+        let mut counts = lock(&self.counts);
         *counts.entry("actor.healed").or_default() += 1;
         let longest = counts.entry("actor.longest-ms").or_default();
         *longest = ms.max(*longest);
     }
+
+    /// When a struck node must be well: it is struck again, or stands still, in its own time.
+    /// `None` while it stands still.
+    fn due_ms(&self, struck: &Struck) -> Option<u64> {
+        let runs_since = lock(&self.processes).runs_since(struck.machine)?;
+        let struck_ms = lock(&self.struck_ms)
+            .get(&struck.index)
+            .copied()
+            .unwrap_or(0);
+        Some(struck_ms.max(runs_since) + HEALS_WITHIN_MS)
+    }
 }
 
-impl super::Inner {
-    /// When a struck node must be well: it is struck again, or stands still, in its own time. `None` while it stands still.
-    fn due_ms(&self, index: u8, machine: NodeId) -> Option<u64> {
-        if self.paused.get(&machine).is_some_and(|count| *count > 0) {
-            return None;
-        }
-        let struck = self.struck_ms.get(&index).copied().unwrap_or(0);
-        let resumed = self.resumed_ms.get(&machine).copied().unwrap_or(0);
-        Some(struck.max(resumed) + HEALS_WITHIN_MS)
-    }
+fn incarnation(node: &Node, path: &str) -> u64 {
+    let actors = node.actors();
+    actors.find(path).map_or(0, |actor| actor.incarnation)
 }
 
 #[cfg(test)]
@@ -315,30 +309,30 @@ mod tests {
     }
 
     #[test]
-    fn an_actor_is_healed_when_it_was_made_anew_and_everything_runs() {
+    fn an_actor_is_healed_when_it_was_restarted_and_everything_runs() {
         let path = "chain/engine";
         let look = |tree: &Snapshot, harm| judge(tree, path, 1, harm) == Look::Healed;
         let running = tree(State::Running, 1, Health::Healthy);
         assert!(
-            !look(&running, Harm::Hang),
+            !look(&running, Injected::Hang),
             "it hangs, and looks as if it ran"
         );
-        assert!(look(&running, Harm::Slow { ms: 10 }), "it was never down");
-        let anew = tree(State::Running, 2, Health::Healthy);
-        assert!(look(&anew, Harm::Hang) && look(&anew, Harm::Panic));
+        assert!(look(&running, Injected::Slow(LOOK)), "it was never down");
+        let restarted = tree(State::Running, 2, Health::Healthy);
+        assert!(look(&restarted, Injected::Hang) && look(&restarted, Injected::Panic));
         assert!(!look(
             &tree(State::Backoff, 2, Health::Unhealthy("waits for a restart")),
-            Harm::Panic
+            Injected::Panic
         ));
         assert!(
             !look(
                 &tree(State::Running, 2, Health::Degraded("a part")),
-                Harm::Panic
+                Injected::Panic
             ),
             "something else is down"
         );
         assert!(matches!(
-            judge(&anew, "chain/none", 1, Harm::Panic),
+            judge(&restarted, "chain/none", 1, Injected::Panic),
             Look::Ailing { .. }
         ));
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use alys_runtime::buggify::SITES;
 use serde::Serialize;
 
-use crate::faults::Fault;
+use crate::faults;
 use crate::invariants::coverage::FEATURES;
 use crate::run::outcome::Outcome;
 
@@ -220,9 +220,9 @@ impl Coverage {
                 .map(|s| self.row(Kind::Site, s.name, s.fired, Some(s.on))),
         );
         rows.extend(
-            Fault::KINDS
-                .iter()
-                .map(|(name, _)| self.row(Kind::Fault, name, &format!("fault.{name}"), None)),
+            faults::kinds()
+                .map(|kind| kind.name)
+                .map(|name| self.row(Kind::Fault, name, &format!("fault.{name}"), None)),
         );
         rows.extend(
             EFFECTS

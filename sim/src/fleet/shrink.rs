@@ -251,7 +251,7 @@ fn simpler(step: &Step) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::faults::Fault;
+    use crate::faults::Reset;
     use crate::params::When;
 
     /// Fails when all these faults are there, at so many milliseconds, with so many nodes and users.
@@ -297,7 +297,7 @@ mod tests {
             at: When::At(1_000 * n),
             for_ms: Some(4_000),
             nodes: vec![NodeRef::All, NodeRef::Leader(0)],
-            fault: Fault::Reset {},
+            fault: Reset {}.into(),
         });
         let world = WorldPlan {
             nodes: 7,

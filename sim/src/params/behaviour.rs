@@ -20,7 +20,8 @@ pub struct WorkloadPlan {
     pub pause_ms: u64,
     /// What users do; a word that comes twice is done twice as often.
     pub behaviours: Vec<Behaviour>,
-    /// Transactions that the pool of an execution client holds; half of them of one sender, an eighth behind a gap.
+    /// Transactions that the pool of an execution client holds; half of them of one sender, an
+    /// eighth behind a gap.
     pub pool: usize,
     /// Gas limit of blocks.
     pub block_gas: u64,
@@ -48,7 +49,8 @@ impl Default for WorkloadPlan {
 pub enum Behaviour {
     /// A burst of transfers, in every form of transaction.
     Transfer,
-    /// Deploys a contract, or calls one: a counter, one that reverts, one that logs, one that uses up its gas.
+    /// Deploys a contract, or calls one: a counter, one that reverts, one that logs, one that uses
+    /// up its gas.
     Contract,
     /// Two transactions with one nonce, the second with a higher fee.
     Replace,

@@ -1,7 +1,8 @@
 //! The parameters of a run as plain data: the network, its users, moments, targets, accounts.
 //!
-//! The lowest room, so that every other one can use it. A plan ([`crate::plan`]) is these parameters and faults; it stands
-//! above [`crate::faults`] because a fault is declared together with the code that causes it.
+//! The lowest room, so that every other one can use it. A plan ([`crate::plan`]) is these
+//! parameters and faults; it stands above [`crate::faults`] because a fault is declared together
+//! with the code that causes it.
 
 pub mod accounts;
 mod behaviour;
@@ -32,5 +33,6 @@ pub const MAX_USERS: u8 = 32;
 
 /// Sizes of pools that all behaviours of users get along with.
 pub const POOL: RangeInclusive<usize> = 16..=10_240;
-/// Gas limits of blocks: room for the largest transaction of the workload, and what the chain's rules allow.
+/// Gas limits of blocks: room for the largest transaction of the workload, and what the chain's
+/// rules allow.
 pub const BLOCK_GAS: RangeInclusive<u64> = 2_000_000..=MAX_GAS_LIMIT;

@@ -53,18 +53,19 @@ pub struct WorldPlan {
     pub greedy_peers: bool,
     /// Whether strangers take turns in being asked for blocks, and answer nothing.
     pub silent_peers: bool,
-    /// How long machines wait for the other end while connecting and after sending, where it is not the usual: 20 s and
-    /// 30 s.
+    /// How long machines wait for the other end while connecting and after sending, where it is not
+    /// the usual: 20 s and 30 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_timeout: Option<Ms>,
-    /// Authorities that do not keep to the rules. With the forger's and the dead at most as many as are tolerated.
+    /// Authorities that do not keep to the rules. With the forger's and the dead at most as many as
+    /// are tolerated.
     pub byzantine: Vec<Byzantine>,
     /// Authorities that stay down when everything else heals.
     pub left_dead: Vec<u8>,
     /// Whether nodes and clients do now and then what they may do and seldom do.
     pub buggify: bool,
-    /// How much of the production stack there is, if nobody says otherwise. Without it: drawn for plans that are drawn, all
-    /// of it for the rest.
+    /// How much of the production stack there is, if nobody says otherwise. Without it: drawn for
+    /// plans that are drawn, all of it for the rest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stack: Option<Stack>,
 }
@@ -101,8 +102,8 @@ impl WorldPlan {
         }
     }
 
-    /// Authorities, from 0, whose signatures may be under anything: those that do not keep to the rules, and the one whose
-    /// key was stolen.
+    /// Authorities, from 0, whose signatures may be under anything: those that do not keep to the
+    /// rules, and the one whose key was stolen.
     pub fn suspects(&self) -> BTreeSet<u8> {
         let named = self.byzantine.iter().map(|one| one.node).chain(self.forger);
         named.map(|number| number.saturating_sub(1)).collect()
@@ -129,7 +130,8 @@ pub struct Byzantine {
     pub conduct: Conduct,
 }
 
-/// What an authority does that does not keep to the rules. All but the twins are the real node, with what it says bent.
+/// What an authority does that does not keep to the rules. All but the twins are the real node,
+/// with what it says bent.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]

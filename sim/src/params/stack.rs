@@ -14,7 +14,8 @@ thread_local! {
 /// Of how many drawn runs one has the full stack.
 const FULL_SHARE: u64 = 4;
 
-/// How much of the production stack a run has. Everything but what is named here is the same in both.
+/// How much of the production stack a run has. Everything but what is named here is the same in
+/// both.
 #[derive(
     Debug,
     Clone,

@@ -123,7 +123,8 @@ pub enum When {
 }
 
 impl When {
-    /// The earliest that it can be, in milliseconds from the start: slots begin by the clock, not by the start.
+    /// The earliest that it can be, in milliseconds from the start: slots begin by the clock, not
+    /// by the start.
     pub fn earliest_ms(self, slot_ms: u64) -> u64 {
         match self {
             Self::At(ms) => ms,
@@ -139,7 +140,8 @@ impl FromStr for When {
     type Err = WordError;
 
     fn from_str(text: &str) -> Result<Self, WordError> {
-        let expected = "a moment is a duration from the start (12s), or a slot with or without an offset (slot 7 + 300ms)";
+        let expected = "a moment is a duration from the start (12s), or a slot with or without \
+            an offset (slot 7 + 300ms)";
         let error = || WordError {
             text: text.to_owned(),
             expected,
@@ -226,10 +228,12 @@ as_text! {
     Ms: r"^\d+(\.\d{1,3})? ?(ms|s|min)$", "A duration: 250ms, 12s, 1.5s, 2min.";
     SignedMs: r"^-?\d+(\.\d{1,3})? ?(ms|s|min)$", "A duration: 250ms, 12s, -1.5s, 2min.";
     When: r"^(\d+(\.\d{1,3})? ?(ms|s|min)|slot \d+( *\+ *\d+(\.\d{1,3})? ?(ms|s|min))?)$",
-        "A moment: 12s from the start, slot 7, slot 7 + 300ms; slot 1 is the first that begins after the start.";
+        "A moment: 12s from the start, slot 7, slot 7 + 300ms; slot 1 is the first that begins \
+        after the start.";
 }
 
-/// For fields that are bare milliseconds in the program and durations in files: `#[serde(with = "time::ms")]`.
+/// For fields that are bare milliseconds in the program and durations in files: `#[serde(with =
+/// "time::ms")]`.
 pub(crate) mod ms {
     use super::*;
 

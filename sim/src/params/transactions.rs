@@ -1,5 +1,5 @@
-//! The transactions of users: their forms, and the contracts that they deploy and call. Each contract has one effect that
-//! shows from outside.
+//! The transactions of users: their forms, and the contracts that they deploy and call. Each
+//! contract has one effect that shows from outside.
 
 use alloy_primitives::{Bytes, hex};
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,6 @@
-//! A stranger who asks every node for more than nodes serve, as fast as it can. Nodes refuse what is too much and ban it in
-//! the end; it comes back with another identity. Whatever it asks, the federation goes on, and what it is answered is judged.
+//! A stranger who asks every node for more than nodes serve, as fast as it can. Nodes refuse what
+//! is too much and ban it in the end; it comes back with another identity. Whatever it asks, the
+//! federation goes on, and what it is answered is judged.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,7 +23,8 @@ const LIFE: Duration = Duration::from_secs(6);
 const REST: Duration = Duration::from_millis(500);
 /// How often it asks each node.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Questions to each node at once: as many as a node works on for one peer, and more a second than any protocol's rate.
+/// Questions to each node at once: as many as a node works on for one peer, and more a second than
+/// any protocol's rate.
 const AT_ONCE: u32 = 8;
 /// Blocks in each: they cost the simulation more than they cost the nodes.
 const COUNT: u64 = 8;
@@ -31,7 +33,8 @@ const HEIGHTS: u64 = 40;
 /// What its identities ask for, in turns.
 const WANTED: [Protocol; 2] = [Protocol::BlocksByRange, Protocol::HeadersByRange];
 
-/// What a peer may be served at once, and in each second after that, by the rates of these protocols.
+/// What a peer may be served at once, and in each second after that, by the rates of these
+/// protocols.
 const SERVED_AT_ONCE: u64 = 64;
 const SERVED_A_SECOND: u64 = 32;
 /// Questions that wait for answers.
@@ -76,8 +79,9 @@ async fn life(shared: &Shared) {
                 let start = 1 + turn * COUNT % HEIGHTS;
                 let request = RangeRequest { start: Height(start), count: COUNT }.encode();
                 turn += 1;
-                for (peer, _) in peers.keys().flat_map(|peer| (0..AT_ONCE).map(move |at| (peer, at))) {
-                    if let Ok(id) = stranger.ask(*peer, protocol, request.clone()) {
+                let asks = peers.keys().flat_map(|peer| (0..AT_ONCE).map(move |_| *peer));
+                for peer in asks {
+                    if let Ok(id) = stranger.ask(peer, protocol, request.clone()) {
                         asked.insert(id, start);
                     }
                 }

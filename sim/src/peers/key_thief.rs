@@ -1,6 +1,6 @@
-//! Somebody who has stolen an authority's key and forges finality with it: each proposal that it hears of it declares final
-//! in a certificate with its own signature alone. Correct nodes refuse the certificate and ban the peer, who comes back
-//! with another identity.
+//! Somebody who has stolen an authority's key and forges finality with it: each proposal that it
+//! hears of it declares final in a certificate with its own signature alone. Correct nodes refuse
+//! the certificate and ban the peer, who comes back with another identity.
 
 use std::net::IpAddr;
 use std::time::Duration;

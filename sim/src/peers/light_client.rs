@@ -1,5 +1,6 @@
-//! Somebody without a vote who follows the chain by its headers: it asks one node after the other for a range, and what it is
-//! answered is judged. Nodes serve this protocol to whoever asks, and no node of ours asks for it yet.
+//! Somebody without a vote who follows the chain by its headers: it asks one node after the other
+//! for a range, and what it is answered is judged. Nodes serve this protocol to whoever asks, and
+//! no node of ours asks for it yet.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;

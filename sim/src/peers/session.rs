@@ -1,4 +1,5 @@
-//! Peers that are no authorities: what their network services are given, and what they say of themselves.
+//! Peers that are no authorities: what their network services are given, and what they say of
+//! themselves.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -13,7 +14,8 @@ use alys_types::wire::{HeldVotes, Message, Status, StatusAnswer};
 
 use crate::cluster::{PEER_PORT, Shared, node_ip};
 
-/// An outsider whose network service runs as long as it asks for events. It says that it has nothing but genesis.
+/// An outsider whose network service runs as long as it asks for events. It says that it has
+/// nothing but genesis.
 pub struct Outsider {
     handle: Handle,
     events: Events,

@@ -1,5 +1,6 @@
-//! Two strangers who say that they follow the chain and answer no question about it. Each goes away shortly before what it
-//! was asked is overdue, and comes back while the other stays, so that one of them is always there and never at fault for long.
+//! Two strangers who say that they follow the chain and answer no question about it. Each goes away
+//! shortly before what it was asked is overdue, and comes back while the other stays, so that one
+//! of them is always there and never at fault for long.
 
 use std::net::IpAddr;
 use std::time::Duration;

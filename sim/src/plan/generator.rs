@@ -1,15 +1,24 @@
-//! Plans drawn from seeds. Each seed switches on some kinds of faults and leaves the others out, so that rare combinations
-//! get runs of their own; world, faults and workload draw from separate streams.
+//! Plans drawn from seeds. Each seed switches on some kinds of faults and leaves the others out, so
+//! that rare combinations get runs of their own; world, faults and workload draw from separate
+//! streams.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::LazyLock;
 
 use alys_runtime::sim::Rng;
 use alys_types::FaultModel;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, EnumAccess, VariantAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::json;
 
-use crate::faults::{Actor, Fault, Machine, Step, Vote, Way};
-use crate::params::Behaviour;
-use crate::params::{Byzantine, Conduct, LinkPlan, Ms, NodeRef, SignedMs, When};
-use crate::plan::Plan;
+use super::Plan;
+use crate::faults::{
+    self, Actor, ActorFail, CrashAgain, Draw, Drawing, Fault, KnownName, Machine, Rot, Step, Stop,
+    Wipe,
+};
+use crate::params::{Behaviour, Byzantine, Conduct, LinkPlan, Ms, NodeRef, When};
 
 /// What is drawn besides the steps of the file: the `[swarm]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,8 +31,9 @@ pub struct Swarm {
     /// The kinds to choose from; all when absent.
     #[serde(default)]
     pub kinds: Vec<Kind>,
-    /// Whether the world is drawn too: nodes, fault model, slots, links, a forger, nodes that stay dead. With all kinds to
-    /// choose from, some plans then get a few faults more that belong together.
+    /// Whether the world is drawn too: nodes, fault model, slots, links, a forger, nodes that stay
+    /// dead. With all kinds to choose from, some plans then get a few faults more that belong
+    /// together.
     #[serde(default)]
     pub draw_world: bool,
 }
@@ -41,142 +51,87 @@ impl Swarm {
     }
 }
 
-/// Declares the kinds once, and lists them.
-macro_rules! kinds {
-    ($(#[$meta:meta])* pub enum Kind { $($(#[$doc:meta])* $kind:ident,)* }) => {
-        $(#[$meta])*
-        pub enum Kind { $($(#[$doc])* $kind,)* }
+/// A kind of trouble by its name: one of the drawings of [`crate::faults`].
+#[derive(Debug, Clone, Copy)]
+pub struct Kind(&'static Drawing);
 
-        impl Kind {
-            /// All kinds.
-            pub const ALL: &'static [Self] = &[$(Self::$kind),*];
-        }
-    };
-}
+impl Kind {
+    /// All kinds, by their numbers: which of them a seed draws depends on the order.
+    pub fn all() -> &'static [Self] {
+        static ALL: LazyLock<Vec<Kind>> = LazyLock::new(|| {
+            let mut all: Vec<Kind> = faults::kinds()
+                .flat_map(|kind| kind.drawings)
+                .map(Kind)
+                .collect();
+            all.sort_by_key(|kind| kind.0.number);
+            all
+        });
+        &ALL
+    }
 
-kinds! {
-    /// A kind of trouble, as the generator knows it: one fault, or several that belong together.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-    #[serde(rename_all = "kebab-case")]
-    pub enum Kind {
-        /// Fewer nodes than a quorum needs are cut off.
-        MinorityPartition,
-        /// No side has a quorum.
-        MajorityPartition,
-        /// A node hears nothing, or is not heard.
-        OneWayPartition,
-        /// The leader dies in its slot and is back in it.
-        LeaderRestart,
-        /// The leader and an approver die in one slot and are back in it.
-        LeaderAndApprover,
-        /// A node's machine loses its power for seconds.
-        PowerLoss,
-        /// Everybody loses power, one after the other.
-        RollingPowerLoss,
-        /// Links of some nodes are slow.
-        SlowLinks,
-        /// A clock is off by less than the drift allowance.
-        SkewedClock,
-        /// A clock steps by more than the drift allowance.
-        SteppedClock,
-        /// A clock drifts.
-        Drift,
-        /// Approvals are late.
-        HeldApprovals,
-        /// Confirmations are late.
-        HeldConfirmations,
-        /// The next leader does not learn of a certificate, and confirmations are late (S1).
-        DeafLeader,
-        /// An execution client's process dies.
-        ClientCrash,
-        /// An execution client's machine loses its power (S28).
-        ClientPowerLoss,
-        /// An execution client answers late.
-        SlowClient,
-        /// An execution client cannot be reached.
-        CutClient,
-        /// Syncs take long.
-        SlowDisk,
-        /// Syncs fail.
-        FailingSyncs,
-        /// The power goes in the middle of writing.
-        PowerAtOperation,
-        /// Connections are reset.
-        Reset,
-        /// A process stands still.
-        Pause,
-        /// A process is stopped in order.
-        Stop,
-        /// Nodes die as they vote.
-        KillOnVote,
-        /// Everybody loses power right after locking.
-        AllPowerLost,
-        /// Actors panic or fail.
-        ActorCrash,
-        /// Actors hang.
-        ActorHang,
-        /// Actors are slow.
-        ActorSlow,
-        /// Answers of actors are lost.
-        LostReplies,
-        /// Some of what is sent takes much longer.
-        LatencySpike,
-        /// Much is lost and sent again.
-        Loss,
-        /// What arrives within a window does so in any order.
-        Reorder,
-        /// Links are narrow.
-        Squeeze,
-        /// What nodes send or are sent is held back.
-        Clog,
-        /// Nodes are clogged one by one and released in another order.
-        Swizzle,
-        /// Nodes forget their connections.
-        HalfOpen,
-        /// Gossip arrives twice.
-        DuplicateGossip,
-        /// A clock steps over the edge of a slot and back.
-        ClockEdge,
-        /// A process dies while it recovers.
-        CrashAgain,
-        /// Everybody dies at one height.
-        AllAtHeight,
-        /// A disk is emptied.
-        WipedDisk,
-        /// A disk is emptied, and the clock is far behind at the start after it.
-        StaleClockAfterWipe,
-        /// A disk is put back to what it was.
-        RestoredDisk,
-        /// What a disk holds rots.
-        RottenDisk,
-        /// Writes end up elsewhere.
-        MisdirectedWrites,
-        /// Reads give what was there before.
-        StaleReads,
-        /// Reads fail.
-        FailingReads,
-        /// Writes fail.
-        FailingWrites,
-        /// A disk is full.
-        FullDisk,
-        /// An execution client is syncing.
-        SyncingClient,
-        /// An execution client calls valid payloads invalid.
-        LyingClient,
-        /// An execution client forgets fork choices.
-        ForgetfulClient,
-        /// An execution client takes long over its answers.
-        LateClient,
-        /// An execution client is asked twice, or hangs up.
-        HangingUp,
-        /// An execution client's clock is far off.
-        ClientClock,
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::all().iter().find(|kind| kind.0.name == name).copied()
+    }
+
+    fn names() -> &'static [&'static str] {
+        static NAMES: LazyLock<Vec<&'static str>> =
+            LazyLock::new(|| Kind::all().iter().map(|kind| kind.0.name).collect());
+        &NAMES
     }
 }
 
-/// Longest drawn wait of a slow actor: below what any of them may take over a message, so that it is slow and no more.
-const MOST_SLOW_MS: u64 = 1_200;
-/// How many of the drawn worlds have sites of `buggify` switched on, in a million: some have to be as usual.
+impl PartialEq for Kind {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.number == other.0.number
+    }
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.name)
+    }
+}
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_enum("Kind", Self::names(), KindVisitor)
+    }
+}
+
+struct KindVisitor;
+
+impl<'de> Visitor<'de> for KindVisitor {
+    type Value = Kind;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a kind of trouble")
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Kind, A::Error> {
+        let (name, rest) = data.variant_seed(KnownName(Kind::names()))?;
+        rest.unit_variant()?;
+        Kind::named(name).ok_or_else(|| de::Error::unknown_variant(name, Kind::names()))
+    }
+}
+
+impl JsonSchema for Kind {
+    fn schema_name() -> Cow<'static, str> {
+        "Kind".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let kind = |kind: &Self| json!({ "const": kind.0.name, "description": kind.0.sentence });
+        json_schema!({
+            "description": "A kind of trouble, as the generator knows it: one fault, or several that \
+                belong together.",
+            "oneOf": Self::all().iter().map(kind).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// How many of the drawn worlds have sites of `buggify` switched on, in a million: some have to be
+/// as usual.
 const BUGGIFY_PPM: u32 = 800_000;
 /// Slots in which nothing happens yet: nodes connect, and there are final blocks to lose.
 const CALM_SLOTS: u64 = 5;
@@ -201,7 +156,7 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
     }
     let mut rng = Rng::derive(seed, "plan faults");
     let known: &[Kind] = if swarm.kinds.is_empty() {
-        Kind::ALL
+        Kind::all()
     } else {
         &swarm.kinds
     };
@@ -215,12 +170,8 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
     for _ in 0..count {
         let kind = kinds[rng.below(kinds.len() as u64) as usize];
         let slot = CALM_SLOTS + rng.below(slots - CALM_SLOTS - 1);
-        let mut draw = Draw {
-            plan: &mut plan,
-            rng: &mut rng,
-            slot,
-        };
-        draw.add(kind);
+        let mut draw = Draw::new(&plan.world, slot, &mut rng, &mut plan.steps);
+        (kind.0.draw)(&mut draw);
     }
     plan.without_late_steps()
 }
@@ -256,7 +207,8 @@ fn draw_world(plan: &mut Plan, rng: &mut Rng) {
         _ => LinkPlan::default(),
     };
     let number = |rng: &mut Rng| 1 + rng.below(u64::from(nodes)) as u8;
-    // Short enough that who loses its vote state votes again in this run, long enough for clocks to be apart.
+    // Short enough that who loses its vote state votes again in this run, long enough for clocks to
+    // be apart.
     world.rejoin_margin = 6 + rng.below(20);
     match rng.below(8) {
         0 if fault_model == FaultModel::Byzantine => world.forger = Some(number(rng)),
@@ -290,8 +242,8 @@ fn draw_surroundings(plan: &mut Plan, rng: &mut Rng) {
     plan.world.silent_peers = rng.below(20) == 0;
 }
 
-/// What takes several faults of one node in a certain order, which the rest of the plan seldom has. The world is drawn the
-/// same without the faults.
+/// What takes several faults of one node in a certain order, which the rest of the plan seldom has.
+/// The world is drawn the same without the faults.
 fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
     let slot_ms = plan.world.slot_ms;
     let nodes = vec![NodeRef::Number(
@@ -301,11 +253,10 @@ fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
         .saturating_sub(CALM_SLOTS + 10)
         .max(1);
     let slot = CALM_SLOTS + rng.below(slots);
-    let mut push = |slot: u64, offset: u64, for_ms: u64, fault| {
-        let at = When::Slot(slot, offset);
+    let mut push = |slot: u64, offset_ms: u64, for_ms: u64, fault: Fault| {
         if with_faults {
             plan.steps.push(Step {
-                at,
+                at: When::Slot(slot, offset_ms),
                 for_ms: Some(for_ms),
                 nodes: nodes.clone(),
                 fault,
@@ -316,40 +267,40 @@ fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
     match rng.below(24) {
         // The power goes while a new store is made.
         0 => {
-            push(slot, 0, slot_ms / 2, Fault::Wipe { machine });
-            let (within, operations) = (Ms(slot_ms), 2 + rng.below(8));
-            let fault = Fault::CrashAgain {
+            push(slot, 0, slot_ms / 2, Wipe { machine }.into());
+            let again = CrashAgain {
                 machine,
                 power: true,
-                within,
-                operations,
+                within: Ms(slot_ms),
+                operations: 2 + rng.below(8),
                 times: 4,
             };
-            push(slot, slot_ms / 4, 0, fault);
+            push(slot, slot_ms / 4, 0, again.into());
         }
         // What is stored rots while nobody reads it, and somebody reads it all.
         1 => {
             let bits = [8, 16, 32][rng.below(3) as usize];
-            push(slot, 0, 2 * slot_ms, Fault::Stop {});
-            push(slot + 1, 0, 8 * slot_ms, Fault::Rot { machine, bits });
+            push(slot, 0, 2 * slot_ms, Stop {}.into());
+            push(slot + 1, 0, 8 * slot_ms, Rot { machine, bits }.into());
             plan.world.greedy_peers = true;
         }
         // More failures in a row than a breaker takes.
         2 => {
             for turn in 0..5 {
-                let at = turn * 1_800;
-                let fault = Fault::ActorFail {
+                let at_ms = turn * 1_800;
+                let fail = ActorFail {
                     actor: Actor::Engine,
                     spread: Ms(0),
                 };
-                push(slot + at / slot_ms, at % slot_ms, 0, fault);
+                push(slot + at_ms / slot_ms, at_ms % slot_ms, 0, fail.into());
             }
         }
         _ => {}
     }
 }
 
-/// Which behaviours users have, as often as chance has it, and how much room blocks and pools give them.
+/// Which behaviours users have, as often as chance has it, and how much room blocks and pools give
+/// them.
 fn draw_workload(plan: &mut Plan, rng: &mut Rng) {
     let workload = &mut plan.workload;
     workload.behaviours = match rng.below(3) {
@@ -360,576 +311,6 @@ fn draw_workload(plan: &mut Plan, rng: &mut Rng) {
     };
     workload.pool = [32, 64, 64, 10_240][rng.below(4) as usize];
     workload.block_gas = [2_000_000, 30_000_000][rng.below(2) as usize];
-}
-
-struct Draw<'a> {
-    plan: &'a mut Plan,
-    rng: &'a mut Rng,
-    slot: u64,
-}
-
-impl Draw<'_> {
-    fn push(&mut self, at: When, for_ms: u64, nodes: Vec<NodeRef>, fault: Fault) {
-        self.plan.steps.push(Step {
-            at,
-            for_ms: Some(for_ms),
-            nodes,
-            fault,
-        });
-    }
-
-    /// Somewhere in the slot.
-    fn moment(&mut self) -> When {
-        When::Slot(self.slot, self.rng.below(self.plan.world.slot_ms))
-    }
-
-    fn between(&mut self, least: u64, most: u64) -> u64 {
-        least + self.rng.below(most - least + 1)
-    }
-
-    fn slots(&mut self, least: u64, most: u64) -> u64 {
-        let slot_ms = self.plan.world.slot_ms;
-        self.between(least * slot_ms, most * slot_ms)
-    }
-
-    fn someone(&mut self) -> Vec<NodeRef> {
-        match self.rng.below(4) {
-            0 => vec![NodeRef::Leader(0)],
-            1 => vec![NodeRef::Leader(1)],
-            _ => vec![NodeRef::Any],
-        }
-    }
-
-    fn machine(&mut self) -> Machine {
-        [Machine::Node, Machine::Client, Machine::Both][self.rng.below(3) as usize]
-    }
-
-    fn flip(&mut self) -> bool {
-        self.rng.below(2) == 0
-    }
-
-    fn add(&mut self, kind: Kind) {
-        let slot_ms = self.plan.world.slot_ms;
-        let tolerated = self.plan.world.tolerated();
-        let moment = self.moment();
-        let someone = self.someone();
-        let some = self.slots(1, 8);
-        match kind {
-            Kind::MinorityPartition => {
-                let nodes = vec![NodeRef::Any; tolerated.max(1)];
-                let held = self.flip();
-                self.push(
-                    moment,
-                    some,
-                    nodes,
-                    Fault::Partition {
-                        way: Way::Both,
-                        held,
-                    },
-                );
-            }
-            Kind::MajorityPartition => {
-                let nodes =
-                    vec![NodeRef::Any; (tolerated + 1).min(usize::from(self.plan.world.nodes) - 1)];
-                let held = self.flip();
-                self.push(
-                    moment,
-                    some,
-                    nodes,
-                    Fault::Partition {
-                        way: Way::Both,
-                        held,
-                    },
-                );
-            }
-            Kind::OneWayPartition => {
-                let (way, held) = (if self.flip() { Way::In } else { Way::Out }, self.flip());
-                self.push(moment, some, someone, Fault::Partition { way, held });
-            }
-            Kind::LeaderRestart => {
-                let (at, down) = (self.between(0, slot_ms / 2), self.between(10, slot_ms / 2));
-                let power = self.flip();
-                let fault = Fault::Kill {
-                    machine: Machine::Node,
-                    power,
-                };
-                self.push(
-                    When::Slot(self.slot, at),
-                    down,
-                    vec![NodeRef::Leader(0)],
-                    fault,
-                );
-            }
-            Kind::LeaderAndApprover => {
-                let at = self.between(0, slot_ms / 2);
-                for nodes in [vec![NodeRef::Leader(0)], vec![NodeRef::Leader(1)]] {
-                    let (later, down) = (self.between(0, 100), self.between(10, slot_ms / 3));
-                    let power = self.flip();
-                    let fault = Fault::Kill {
-                        machine: Machine::Node,
-                        power,
-                    };
-                    self.push(When::Slot(self.slot, at + later), down, nodes, fault);
-                }
-            }
-            Kind::PowerLoss => {
-                let machine = self.machine();
-                self.push(
-                    moment,
-                    some,
-                    someone,
-                    Fault::Kill {
-                        machine,
-                        power: true,
-                    },
-                );
-            }
-            Kind::RollingPowerLoss => {
-                let machine = self.machine();
-                for number in 1..=self.plan.world.nodes {
-                    let down = self.between(100, 2 * slot_ms);
-                    let at = When::Slot(self.slot + 2 * u64::from(number), self.rng.below(slot_ms));
-                    self.push(
-                        at,
-                        down,
-                        vec![NodeRef::Number(number)],
-                        Fault::Kill {
-                            machine,
-                            power: true,
-                        },
-                    );
-                }
-            }
-            Kind::SlowLinks => {
-                let quality = Fault::SlowLinks {
-                    delay: Ms(self.between(20, slot_ms / 2)),
-                    jitter: Ms(self.between(0, slot_ms / 2)),
-                    loss_ppm: [0, 0, 20_000, 100_000][self.rng.below(4) as usize],
-                    kbytes_per_s: [0, 50, 500][self.rng.below(3) as usize],
-                };
-                self.push(moment, some, someone, quality);
-            }
-            Kind::SkewedClock => {
-                let most = self.plan.world.drift_ms * 9 / 10;
-                let ms = self.between(1, most) as i64;
-                let ms = if self.flip() { ms } else { -ms };
-                self.push(moment, some, someone, Fault::Clock { by: SignedMs(ms) });
-            }
-            Kind::SteppedClock => {
-                let ms = self.between(self.plan.world.drift_ms, 5 * slot_ms) as i64;
-                let ms = if self.flip() { ms } else { -ms };
-                self.push(moment, some, someone, Fault::Clock { by: SignedMs(ms) });
-            }
-            Kind::Drift => {
-                let ppm = self.between(0, 40_000) as i64 - 20_000;
-                self.push(moment, some, someone, Fault::Drift { ppm });
-            }
-            Kind::HeldApprovals => {
-                let fault = Fault::HoldVotes {
-                    vote: Vote::Approval,
-                    delay: Ms(self.between(50, 2 * slot_ms)),
-                };
-                let nodes = if self.flip() {
-                    vec![NodeRef::All]
-                } else {
-                    someone
-                };
-                self.push(moment, some, nodes, fault);
-            }
-            Kind::HeldConfirmations => {
-                let fault = Fault::HoldVotes {
-                    vote: Vote::Confirmation,
-                    delay: Ms(self.between(50, 2 * slot_ms)),
-                };
-                let nodes = if self.flip() {
-                    vec![NodeRef::All]
-                } else {
-                    someone
-                };
-                self.push(moment, some, nodes, fault);
-            }
-            Kind::DeafLeader => self.add_deaf_leader(),
-            Kind::ClientCrash | Kind::ClientPowerLoss => {
-                let power = kind == Kind::ClientPowerLoss;
-                let down = self.between(10, 3 * slot_ms);
-                self.push(
-                    moment,
-                    down,
-                    someone,
-                    Fault::Kill {
-                        machine: Machine::Client,
-                        power,
-                    },
-                );
-            }
-            Kind::SlowClient => {
-                let delay = Ms(self.between(5, slot_ms / 2));
-                self.push(moment, some, someone, Fault::SlowClient { delay });
-            }
-            Kind::CutClient => self.push(moment, some, someone, Fault::CutClient {}),
-            Kind::SlowDisk => {
-                let (machine, delay) = (self.machine(), Ms(self.between(1, slot_ms / 3)));
-                self.push(moment, some, someone, Fault::SlowDisk { machine, delay });
-            }
-            Kind::FailingSyncs => {
-                let (machine, count) = (self.machine(), self.between(1, 4) as u32);
-                self.push(moment, some, someone, Fault::FailSyncs { machine, count });
-            }
-            Kind::PowerAtOperation => {
-                let (machine, operation) = (self.machine(), self.between(1, 60));
-                self.push(
-                    moment,
-                    some,
-                    someone,
-                    Fault::PowerAtOperation { machine, operation },
-                );
-            }
-            Kind::Reset => self.push(moment, 0, someone, Fault::Reset {}),
-            Kind::Pause => {
-                let machine = self.machine();
-                let stall = self.between(50, 3 * slot_ms);
-                self.push(moment, stall, someone, Fault::Pause { machine });
-            }
-            Kind::Stop => self.push(moment, some, someone, Fault::Stop {}),
-            Kind::KillOnVote => {
-                let vote = [Vote::Proposal, Vote::Approval, Vote::Confirmation]
-                    [self.rng.below(3) as usize];
-                let fault = Fault::KillOnVote {
-                    vote,
-                    power: self.flip(),
-                    down: Ms(self.between(5, slot_ms)),
-                };
-                let nodes = if self.flip() {
-                    vec![NodeRef::All]
-                } else {
-                    someone
-                };
-                self.push(moment, some, nodes, fault);
-            }
-            Kind::ActorCrash => {
-                let panics = self.flip();
-                self.add_strikes(|actor, spread| match panics {
-                    true => Fault::ActorPanic { actor, spread },
-                    false => Fault::ActorFail { actor, spread },
-                });
-            }
-            Kind::ActorHang => self.add_strikes(|actor, spread| Fault::ActorHang { actor, spread }),
-            Kind::ActorSlow => {
-                let (delay, count) = (Ms(self.between(1, MOST_SLOW_MS)), self.between(1, 5) as u32);
-                self.add_strikes(|actor, spread| Fault::ActorSlow {
-                    actor,
-                    spread,
-                    delay,
-                    count,
-                });
-            }
-            Kind::LostReplies => {
-                let count = self.between(1, 5) as u32;
-                self.add_strikes(|actor, spread| Fault::ActorLoseReply {
-                    actor,
-                    spread,
-                    count,
-                });
-            }
-            Kind::LatencySpike => {
-                let delay = Ms(self.between(50, 2 * slot_ms));
-                let share_ppm = self.between(1_000, 200_000) as u32;
-                self.push(
-                    moment,
-                    some,
-                    someone,
-                    Fault::LatencySpike { delay, share_ppm },
-                );
-            }
-            Kind::Loss => {
-                let ppm = self.between(1_000, 300_000) as u32;
-                let nodes = if self.flip() {
-                    vec![NodeRef::All]
-                } else {
-                    someone
-                };
-                self.push(moment, some, nodes, Fault::Loss { ppm });
-            }
-            Kind::Reorder => {
-                let window = Ms(self.between(20, slot_ms));
-                let nodes = if self.flip() {
-                    vec![NodeRef::All]
-                } else {
-                    someone
-                };
-                self.push(moment, some, nodes, Fault::Reorder { window });
-            }
-            Kind::Squeeze => {
-                let kbytes_per_s = self.between(5, 200);
-                self.push(moment, some, someone, Fault::Squeeze { kbytes_per_s });
-            }
-            Kind::Clog => {
-                let way = [Way::In, Way::Out, Way::Both][self.rng.below(3) as usize];
-                let nodes = if self.flip() {
-                    vec![NodeRef::Any, NodeRef::Any]
-                } else {
-                    someone
-                };
-                self.push(moment, some, nodes, Fault::Clog { way });
-            }
-            Kind::Swizzle => {
-                let spread = Ms(self.between(slot_ms / 2, 4 * slot_ms));
-                let nodes = if self.flip() {
-                    vec![NodeRef::All]
-                } else {
-                    vec![NodeRef::Any; tolerated + 1]
-                };
-                self.push(moment, spread.0 + some, nodes, Fault::Swizzle { spread });
-            }
-            Kind::HalfOpen => {
-                let nodes = if self.flip() {
-                    vec![NodeRef::All]
-                } else {
-                    someone
-                };
-                self.push(moment, 0, nodes, Fault::HalfOpen {});
-            }
-            Kind::DuplicateGossip => {
-                let delay = Ms(self.between(10, 3 * slot_ms));
-                self.push(moment, some, vec![NodeRef::All], Fault::Duplicate { delay });
-            }
-            Kind::ClockEdge => {
-                let most = [self.plan.world.drift_ms, slot_ms][self.rng.below(2) as usize].max(20);
-                let (by, back) = (Ms(self.between(10, most)), self.flip());
-                let nodes = if self.flip() {
-                    vec![NodeRef::All]
-                } else {
-                    someone
-                };
-                self.push(moment, 0, nodes, Fault::ClockEdge { by, back });
-            }
-            Kind::CrashAgain => {
-                let (machine, power) = (self.machine(), self.flip());
-                let within = Ms(self.between(20, 2 * slot_ms));
-                let (operations, times) = (self.between(0, 60), self.between(1, 4) as u32);
-                let fault = Fault::CrashAgain {
-                    machine,
-                    power,
-                    within,
-                    operations,
-                    times,
-                };
-                self.push(moment, 0, someone, fault);
-            }
-            Kind::AllAtHeight => {
-                let (blocks, power) = (self.between(1, 3), self.flip());
-                let down = Ms(self.between(10, 2 * slot_ms));
-                let fault = Fault::KillAllAtHeight {
-                    blocks,
-                    power,
-                    down,
-                };
-                self.push(moment, 8 * slot_ms, vec![NodeRef::All], fault);
-            }
-            Kind::WipedDisk => {
-                let machine = self.machine();
-                self.push(moment, some, someone, Fault::Wipe { machine });
-            }
-            Kind::StaleClockAfterWipe => {
-                // By number: both must hit the same one. The clock steps while the process is down.
-                let nodes = vec![NodeRef::Number(
-                    1 + self.rng.below(u64::from(self.plan.world.nodes)) as u8,
-                )];
-                let (offset, behind) = (
-                    self.rng.below(slot_ms),
-                    self.between(5 * slot_ms, 40 * slot_ms),
-                );
-                let down = self.between(slot_ms, 4 * slot_ms);
-                let (gone, late) = (
-                    When::Slot(self.slot, offset),
-                    When::Slot(self.slot, offset + down / 2),
-                );
-                self.push(
-                    gone,
-                    down,
-                    nodes.clone(),
-                    Fault::Wipe {
-                        machine: Machine::Node,
-                    },
-                );
-                let by = SignedMs(-(behind as i64));
-                self.push(late, down / 2 + some, nodes, Fault::Clock { by });
-            }
-            Kind::RestoredDisk => {
-                let (machine, age) = (self.machine(), Ms(self.between(slot_ms / 2, 6 * slot_ms)));
-                let down = Ms(self.between(10, 2 * slot_ms));
-                self.push(moment, 0, someone, Fault::Restore { machine, age, down });
-            }
-            Kind::RottenDisk => {
-                let (machine, bits) = (
-                    self.machine(),
-                    [1, 10, 100, 10_000][self.rng.below(4) as usize],
-                );
-                self.add_lie(some, Fault::Rot { machine, bits }, machine);
-            }
-            Kind::MisdirectedWrites => {
-                let (machine, count) = (self.machine(), self.between(1, 20) as u32);
-                self.add_lie(some, Fault::MisdirectWrites { machine, count }, machine);
-            }
-            Kind::StaleReads => {
-                let (machine, count) = (self.machine(), self.between(1, 20) as u32);
-                self.add_lie(some, Fault::StaleReads { machine, count }, machine);
-            }
-            Kind::FailingReads => {
-                let (machine, count) = (self.machine(), self.between(1, 10) as u32);
-                self.add_lie(some, Fault::FailReads { machine, count }, machine);
-            }
-            Kind::FailingWrites => {
-                let (machine, count) = (self.machine(), self.between(1, 10) as u32);
-                self.push(moment, some, someone, Fault::FailWrites { machine, count });
-            }
-            Kind::FullDisk => {
-                let (machine, free_kbytes) =
-                    (self.machine(), [0, 4, 64, 512][self.rng.below(4) as usize]);
-                self.push(
-                    moment,
-                    some,
-                    someone,
-                    Fault::FullDisk {
-                        machine,
-                        free_kbytes,
-                    },
-                );
-            }
-            Kind::SyncingClient => {
-                let nodes = if self.rng.below(4) == 0 {
-                    vec![NodeRef::All]
-                } else {
-                    someone
-                };
-                self.push(moment, some, nodes, Fault::ClientSyncing {});
-            }
-            Kind::LyingClient => {
-                let count = self.between(1, 5) as u32;
-                self.push(moment, some, someone, Fault::ClientInvalid { count });
-            }
-            Kind::ForgetfulClient => {
-                let count = self.between(1, 20) as u32;
-                self.push(moment, some, someone, Fault::ClientForgets { count });
-            }
-            Kind::LateClient => {
-                let delay = Ms(self.between(50, 3_000));
-                self.push(moment, some, someone, Fault::ClientLate { delay });
-            }
-            Kind::HangingUp => {
-                let (twice, count) = (self.flip(), self.between(1, 20) as u32);
-                let fault = if twice {
-                    Fault::ClientTwice { count }
-                } else {
-                    Fault::ClientHangsUp { count }
-                };
-                self.push(moment, some, someone, fault);
-            }
-            Kind::ClientClock => {
-                let ms = self.between(50_000, 300_000) as i64;
-                let by = SignedMs(if self.flip() { ms } else { -ms });
-                self.push(moment, some, someone, Fault::ClientClock { by });
-            }
-            Kind::AllPowerLost => {
-                let world = &self.plan.world;
-                let counts = [1, world.quorum() as u64 - 1, world.quorum() as u64];
-                let count = counts[self.rng.below(3) as usize].max(1) as u8;
-                let vote = if self.rng.below(4) == 0 {
-                    Vote::Approval
-                } else {
-                    Vote::Confirmation
-                };
-                let down = Ms(self.between(10, 2 * slot_ms));
-                let fault = Fault::KillAllOnVotes {
-                    vote,
-                    count,
-                    power: true,
-                    down,
-                };
-                self.push(moment, slot_ms * 4, vec![NodeRef::All], fault);
-            }
-        }
-    }
-
-    /// A fault of a disk, and a restart in the midst of it: a process that runs has most of what it reads in memory.
-    fn add_lie(&mut self, for_ms: u64, fault: Fault, machine: Machine) {
-        let slot_ms = self.plan.world.slot_ms;
-        let number = 1 + self.rng.below(u64::from(self.plan.world.nodes)) as u8;
-        let (at, later) = (self.rng.below(slot_ms), self.between(1, for_ms.max(1)));
-        self.push(
-            When::Slot(self.slot, at),
-            for_ms + slot_ms,
-            vec![NodeRef::Number(number)],
-            fault,
-        );
-        if self.flip() {
-            let kill = Fault::Kill {
-                machine,
-                power: self.flip(),
-            };
-            let (slots, rest) = (later / slot_ms, later % slot_ms);
-            let down = self.between(10, slot_ms);
-            self.push(
-                When::Slot(self.slot + slots, at.max(rest)),
-                down,
-                vec![NodeRef::Number(number)],
-                kill,
-            );
-        }
-    }
-
-    /// One to three strikes, some seconds apart: a node heals in between, most often.
-    fn add_strikes(&mut self, fault: impl Fn(Actor, Ms) -> Fault) {
-        let slot_ms = self.plan.world.slot_ms;
-        for turn in 0..self.between(1, 3) {
-            let actor = match self.rng.below(3) {
-                0 => Actor::Any,
-                _ => Actor::ALL[self.rng.below(Actor::ALL.len() as u64) as usize],
-            };
-            let nodes = if self.rng.below(4) == 0 {
-                vec![NodeRef::All]
-            } else {
-                self.someone()
-            };
-            let at = When::Slot(self.slot + 6 * turn, self.rng.below(slot_ms));
-            self.push(at, 0, nodes, fault(actor, Ms(2 * slot_ms)));
-        }
-    }
-
-    /// S1: in one slot everybody but the next leader certifies and confirms a block; confirmations are held back, and the
-    /// next leader, who knows nothing of it, proposes beside it while the lock is all that speaks against approving.
-    fn add_deaf_leader(&mut self) {
-        let slot_ms = self.plan.world.slot_ms;
-        let start = When::Slot(self.slot, 0);
-        let deaf = slot_ms * 2 - self.between(0, slot_ms / 4);
-        let way = Fault::Partition {
-            way: Way::In,
-            held: true,
-        };
-        self.push(start, deaf, vec![NodeRef::Leader(1)], way);
-        let hold = Fault::HoldVotes {
-            vote: Vote::Confirmation,
-            delay: Ms(self.between(slot_ms, slot_ms * 3 / 2)),
-        };
-        self.push(start, slot_ms - 1, vec![NodeRef::All], hold);
-        if self.flip() {
-            // The lock must survive on the disk, too.
-            let (at, down) = (
-                self.between(slot_ms / 3, slot_ms * 3 / 4),
-                self.between(5, slot_ms / 4),
-            );
-            let fault = Fault::Kill {
-                machine: Machine::Node,
-                power: self.flip(),
-            };
-            self.push(
-                When::Slot(self.slot, at),
-                down,
-                vec![NodeRef::Leader(0), NodeRef::Leader(2)],
-                fault,
-            );
-        }
-    }
 }
 
 #[cfg(test)]
@@ -983,15 +364,15 @@ mod tests {
         let scenario = format::load("mixed").expect("the file is there");
         // Without the rarities, which have some kinds too.
         let swarm = Swarm {
-            kinds: Kind::ALL.to_vec(),
+            kinds: Kind::all().to_vec(),
             ..scenario.swarm.expect("it is a swarm")
         };
         let plans = (0..500).map(|seed| draw(&scenario.plan, &swarm, seed));
         let drawn: BTreeSet<&str> = plans
             .flat_map(|plan| plan.steps.into_iter().map(|step| step.fault.name()))
             .collect();
-        for (name, _) in Fault::KINDS {
-            assert!(drawn.contains(name), "{name} is never drawn");
+        for kind in faults::kinds() {
+            assert!(drawn.contains(kind.name), "{} is never drawn", kind.name);
         }
     }
 
@@ -1014,7 +395,7 @@ mod tests {
         let scenario = format::load("mixed").expect("the file is there");
         let swarm = scenario.swarm.expect("it is a swarm");
         let fewer = Swarm {
-            kinds: vec![Kind::Reset],
+            kinds: Kind::named("reset").into_iter().collect(),
             most: 3,
             ..swarm.clone()
         };
@@ -1025,5 +406,13 @@ mod tests {
             );
             assert_eq!((all.world, all.workload), (few.world, few.workload));
         }
+    }
+
+    #[test]
+    fn drawings_are_numbered_without_gaps_and_named_once() {
+        let numbers: Vec<usize> = Kind::all().iter().map(|kind| kind.0.number).collect();
+        assert_eq!(numbers, (0..numbers.len()).collect::<Vec<_>>());
+        let names: BTreeSet<&str> = Kind::names().iter().copied().collect();
+        assert_eq!(names.len(), numbers.len());
     }
 }

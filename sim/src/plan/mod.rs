@@ -1,6 +1,8 @@
-//! Plans: everything that makes a run, besides its seed and the code. Plain data, the same in every process.
+//! Plans: everything that makes a run, besides its seed and the code. Plain data, the same in every
+//! process.
 //!
-//! A plan has one form, in TOML and JSON: that of scenario files, see [`format`]. Faults are declared in [`crate::faults`].
+//! A plan has one form, in TOML and JSON: that of scenario files, see [`format`]. Faults are
+//! declared in [`crate::faults`].
 
 pub mod format;
 pub mod generator;
@@ -28,7 +30,8 @@ pub struct Plan {
     pub covers: Vec<String>,
     /// The seed that is run when none is given.
     pub seed: Option<u64>,
-    /// The planted bug that it is about, by name. It is switched on by whoever runs the plan, not by the plan.
+    /// The planted bug that it is about, by name. It is switched on by whoever runs the plan, not
+    /// by the plan.
     pub mutant: Option<String>,
     /// The network.
     pub world: WorldPlan,
@@ -43,7 +46,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Without the steps that lie after the end of the chaos: they never begin, and no file may have them.
+    /// Without the steps that lie after the end of the chaos: they never begin, and no file may
+    /// have them.
     #[must_use]
     pub fn without_late_steps(mut self) -> Self {
         let (slot_ms, until_ms) = (self.world.slot_ms, self.until_ms);
@@ -64,7 +68,8 @@ pub struct Expect {
     /// How long that may take, where it is not three rounds of leaders and 20 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub within: Option<Ms>,
-    /// Losses of their votes, by disks that were emptied or put back, that authorities have noticed when the chaos ends.
+    /// Losses of their votes, by disks that were emptied or put back, that authorities have noticed
+    /// when the chaos ends.
     pub losses: u64,
 }
 

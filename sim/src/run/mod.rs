@@ -369,20 +369,20 @@ async fn drive(
         )
     };
     let authorities: Vec<_> = (0..nodes).map(add).collect();
-    let faults = Faults::new(
-        world,
-        &plan.world,
-        &plan.steps,
+    let setup = faults::Setup {
+        plan: &plan.world,
+        steps: &plan.steps,
         authorities,
-        interceptors
+        repeaters: interceptors
             .into_iter()
             .map(|(index, one)| (index, one as Arc<dyn GossipRepeater>))
             .collect(),
-        slots,
-        judge.clone(),
-        living,
         bends,
-    );
+        slots,
+        judge: judge.clone(),
+        living,
+    };
+    let faults = Faults::new(world, setup);
     let faults = slot.get_or_init(|| faults).clone();
     reactions.connect(&faults);
     spawn(
@@ -399,7 +399,8 @@ async fn drive(
             index: one.node.saturating_sub(1),
             is_twin: true,
         };
-        faults.split_twins(seat, cluster::add(world, &shared, seat));
+        let twin = cluster::add(world, &shared, seat);
+        byzantine::split_twins(&faults, &plan.world, seat, twin);
     }
     if let Some(number) = plan.world.forger {
         key_thief::add(world, &shared, number.saturating_sub(1));

@@ -1,4 +1,5 @@
-//! What a plan must be like besides its form. The same check serves what is read, what is drawn and what is shrunk.
+//! What a plan must be like besides its form. The same check serves what is read, what is drawn and
+//! what is shrunk.
 
 use alys_types::FaultModel;
 

@@ -125,7 +125,8 @@ impl From<File> for Plan {
     }
 }
 
-/// A step as it is written: the fault's values stand beside `at`, `for`, `nodes` and the word of the fault.
+/// A step as it is written: the fault's values stand beside `at`, `for`, `nodes` and the word of
+/// the fault.
 impl Serialize for Step {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -169,7 +170,8 @@ impl<'de> Deserialize<'de> for Step {
 /// The words of a step that are not the fault's.
 pub(super) const STEP_WORDS: [&str; 4] = ["at", "for", "nodes", "fault"];
 
-/// A step with the fault's values in a table of their own, so that what is read knows its place in the text.
+/// A step with the fault's values in a table of their own, so that what is read knows its place in
+/// the text.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nested {

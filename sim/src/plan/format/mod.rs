@@ -1,5 +1,6 @@
-//! Scenario files: plans in TOML, written by hand or by [`to_toml`]. What is wrong in one is told with line, column and the
-//! nearest known word. The form is that of [`File`] and of [`crate::faults::Fault`]; nothing else knows their words.
+//! Scenario files: plans in TOML, written by hand or by [`to_toml`]. What is wrong in one is told
+//! with line, column and the nearest known word. The form is that of [`File`] and of
+//! [`crate::faults::Fault`]; nothing else knows their words.
 
 mod check;
 mod file;
@@ -154,8 +155,8 @@ pub fn load(name: &str) -> Result<Scenario, ScenarioError> {
     }
 }
 
-/// The known word that is nearest to the unknown one in a message of serde's, which puts both between back-quotes, the
-/// unknown one first.
+/// The known word that is nearest to the unknown one in a message of serde's, which puts both
+/// between back-quotes, the unknown one first.
 fn meant(message: &str) -> Option<String> {
     if !message.starts_with("unknown ") {
         return None;

@@ -152,30 +152,29 @@ fn fault_at<'a>(root: &'a DeTable<'_>, at: usize) -> Option<&'a str> {
     }
 }
 
-/// Says what the reader of TOML says in the words of this program, with the word that was perhaps meant.
+/// The message of the TOML reader in the terms of scenario files, with the word that was perhaps
+/// meant.
 fn reworded(message: &str, fault: Option<&str>) -> (String, Option<String>) {
-    const EXTRA: &str = "unexpected keys in table: ";
-    const KNOWN: &str = ", available keys: ";
-    if let (Some(rest), Some(fault)) = (message.strip_prefix(EXTRA), fault)
-        && let Some((extra, known)) = rest.split_once(KNOWN)
-    {
-        let word = extra.split(", ").next().unwrap_or_default();
-        let known: Vec<&str> = known
-            .split(", ")
-            .filter(|known| !known.is_empty())
-            .collect();
-        let listed = match known.is_empty() {
-            true => "which takes no words of its own".to_owned(),
-            false => format!("expected one of `{}`", known.join("`, `")),
+    let Some(fault) = fault else {
+        return (message.to_owned(), meant(message));
+    };
+    if let Some(rest) = message.strip_prefix("missing field ") {
+        return (format!("{fault} needs {rest}"), None);
+    }
+    // serde puts words between back-quotes, the unknown one first.
+    let mut words = message.split('`').skip(1).step_by(2);
+    if let (true, Some(word)) = (message.starts_with("unknown field "), words.next()) {
+        let known: Vec<&str> = words.collect();
+        let listed = if known.is_empty() {
+            "which takes no words of its own".to_owned()
+        } else {
+            format!("expected one of `{}`", known.join("`, `"))
         };
         let meant = nearest(word, known.into_iter().chain(STEP_WORDS));
         return (
             format!("unknown word `{word}` for {fault}, {listed}"),
             meant,
         );
-    }
-    if let (Some(rest), Some(fault)) = (message.strip_prefix("missing field "), fault) {
-        return (format!("{fault} needs {rest}"), None);
     }
     (message.to_owned(), meant(message))
 }

@@ -4,7 +4,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::File;
-use crate::faults::Fault;
+use crate::faults::{self, Entry};
 use crate::params::{Ms, NodeRef, When};
 
 /// The schema of scenario files as JSON, the same in every build.
@@ -30,7 +30,8 @@ pub fn schema() -> String {
     text + "\n"
 }
 
-/// With the words of every object in order: whether they are kept in it depends on what else is built.
+/// With the words of every object in order: whether they are kept in it depends on what else is
+/// built.
 fn sorted(value: Value) -> Value {
     match value {
         Value::Object(map) => {
@@ -45,21 +46,10 @@ fn sorted(value: Value) -> Value {
     }
 }
 
-/// The values of each kind of fault: the word, the schema of its table.
-fn faults(
-    generator: &mut SchemaGenerator,
-) -> Vec<(&'static str, &'static str, Map<String, Value>)> {
-    let all = Fault::json_schema(generator).to_value();
-    let variants = all["oneOf"].as_array().cloned().unwrap_or_default();
-    let of = |word: &str| {
-        variants
-            .iter()
-            .find_map(|variant| variant["properties"][word].as_object().cloned())
-    };
-    Fault::KINDS
-        .iter()
-        .map(|(word, text)| (*word, *text, of(word).unwrap_or_default()))
-        .collect()
+/// The values of a kind of fault: the schema of its table.
+fn values(kind: &Entry, generator: &mut SchemaGenerator) -> Map<String, Value> {
+    let schema = (kind.schema)(generator).to_value();
+    schema.as_object().cloned().unwrap_or_default()
 }
 
 /// A step is `at`, `for`, `nodes`, the word of a fault, and that fault's values beside them.
@@ -69,9 +59,9 @@ pub(super) fn of_step(generator: &mut SchemaGenerator) -> Schema {
         generator.subschema_for::<Ms>(),
     );
     let nodes = generator.subschema_for::<Vec<NodeRef>>();
-    let variants: Vec<Value> = faults(generator)
-        .into_iter()
-        .map(|(word, text, fault)| {
+    let variants: Vec<Value> = faults::kinds()
+        .map(|kind| {
+            let fault = values(kind, generator);
             let mut properties = fault
                 .get("properties")
                 .and_then(Value::as_object)
@@ -82,7 +72,7 @@ pub(super) fn of_step(generator: &mut SchemaGenerator) -> Schema {
             properties.insert("nodes".to_owned(), nodes.clone().to_value());
             properties.insert(
                 "fault".to_owned(),
-                json!({ "const": word, "description": text }),
+                json!({ "const": kind.name, "description": kind.sentence }),
             );
             let mut required = vec![json!("at"), json!("nodes"), json!("fault")];
             required.extend(
@@ -94,15 +84,15 @@ pub(super) fn of_step(generator: &mut SchemaGenerator) -> Schema {
             );
             json!({
                 "type": "object",
-                "title": word,
-                "description": text,
+                "title": kind.name,
+                "description": kind.sentence,
                 "properties": properties,
                 "required": required,
                 "additionalProperties": false,
             })
         })
         .collect();
-    let words: Vec<&str> = Fault::KINDS.iter().map(|(word, _)| *word).collect();
+    let words: Vec<&str> = faults::kinds().map(|kind| kind.name).collect();
     schemars::json_schema!({
         "description": "A fault with its time.",
         "type": "object",
@@ -111,12 +101,14 @@ pub(super) fn of_step(generator: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// The kinds of faults for people: a line with the word and what it is, one with its values; those without a default first.
+/// The kinds of faults for people: a line with the word and what it is, one with its values; those
+/// without a default first.
 pub fn guide_of_faults() -> String {
     let mut generator = SchemaGenerator::default();
     let mut lines = Vec::new();
-    for (word, text, fault) in faults(&mut generator) {
-        lines.push(format!("    {word:<20} {text}"));
+    for kind in faults::kinds() {
+        let fault = values(kind, &mut generator);
+        lines.push(format!("    {:<20} {}", kind.name, kind.sentence));
         let names = |key: &str| fault.get(key).cloned().unwrap_or_default();
         let required: Vec<String> = serde_json::from_value(names("required")).unwrap_or_default();
         let all = names("properties").as_object().cloned().unwrap_or_default();

@@ -11,7 +11,8 @@ use crate::plan::{Expect, Plan};
 /// Where the text of `why` is broken.
 const WIDTH: usize = 120;
 
-/// The plan as a scenario file. What is as it is when left out is left out; the name is not in it, for it is the file's.
+/// The plan as a scenario file. What is as it is when left out is left out; the name is not in it,
+/// for it is the file's.
 pub fn to_toml(plan: &Plan) -> String {
     let File {
         name: _,

@@ -1,0 +1,282 @@
+//! Faults inside of a running node: an actor is struck at its next message ([`super::strikes`]).
+
+use std::fmt;
+use std::time::Duration;
+
+use alys_actor_system::Fault as Injected;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Faults;
+use super::draw::{Draw, Drawing, drawing};
+use super::registry::{Fault, Hit, Kind, Words, WrongValue, declare, default, subject};
+use super::strikes::Strike;
+use crate::params::{Ms, NodeRef, When, WorldPlan};
+
+subject![ActorPanic, ActorFail, ActorHang, ActorSlow, ActorLoseReply];
+
+/// Messages of an actor that one step may hit.
+const MAX_STRUCK: u32 = 1_000;
+/// Longest drawn wait of a slow actor: below what any of them may take over a message, so that it
+/// is slow and no more.
+const MOST_SLOW_MS: u64 = 1_200;
+
+/// An actor of a node, as plans name it.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Actor {
+    /// The one owner of the block store.
+    Storage,
+    /// Checks signatures.
+    Validation,
+    /// Talks to the execution client.
+    Engine,
+    /// The state machine of agreement.
+    Chain,
+    /// Passes users' transactions on.
+    TxPool,
+    /// The libp2p service.
+    Network,
+    /// Who is connected, and catching up with them.
+    Peers,
+    /// One of them, drawn as the fault begins.
+    Any,
+}
+
+impl Actor {
+    /// All that a node has.
+    pub const ALL: [Self; 7] = [
+        Self::Storage,
+        Self::Validation,
+        Self::Engine,
+        Self::Chain,
+        Self::TxPool,
+        Self::Network,
+        Self::Peers,
+    ];
+
+    /// Itself, or one that is drawn: `below` gives a number below another.
+    pub fn drawn(self, below: impl FnOnce(u64) -> u64) -> Self {
+        match self {
+            Self::Any => Self::ALL[below(Self::ALL.len() as u64) as usize],
+            named => named,
+        }
+    }
+
+    /// Its path below the root of the node's supervision tree.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Storage => "storage/storage",
+            Self::Validation => "chain/validation",
+            Self::Engine => "chain/engine",
+            Self::Chain => "chain/chain",
+            Self::TxPool => "chain/tx_pool",
+            Self::Network => "network/network",
+            Self::Peers => "network/peers",
+            Self::Any => "",
+        }
+    }
+
+    /// The name of the counter of its strikes.
+    pub const fn struck(self) -> &'static str {
+        match self {
+            Self::Storage => "actor.struck.storage",
+            Self::Validation => "actor.struck.validation",
+            Self::Engine => "actor.struck.engine",
+            Self::Chain => "actor.struck.chain",
+            Self::TxPool => "actor.struck.tx_pool",
+            Self::Network => "actor.struck.network",
+            Self::Peers => "actor.struck.peers",
+            Self::Any => "actor.struck.any",
+        }
+    }
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_any = *self == Self::Any;
+        f.write_str(if is_any { "any" } else { self.path() })
+    }
+}
+
+/// Draws one to three strikes, some seconds apart: a node heals in between, most often.
+fn strikes<F: Into<Fault>>(draw: &mut Draw<'_>, fault: impl Fn(Actor, Ms) -> F) {
+    let slot_ms = draw.slot_ms();
+    for turn in 0..draw.between(1, 3) {
+        let actor = draw.actor();
+        let nodes = if draw.below(4) == 0 {
+            vec![NodeRef::All]
+        } else {
+            draw.someone_else()
+        };
+        let at = When::Slot(draw.slot + 6 * turn, draw.below(slot_ms));
+        draw.push(at, 0, nodes, fault(actor, Ms(2 * slot_ms)));
+    }
+}
+
+fn check_count(count: u32) -> Result<(), WrongValue> {
+    if (1..=MAX_STRUCK).contains(&count) {
+        return Ok(());
+    }
+    let message = format!("count: from 1 to {MAX_STRUCK} messages, found {count}");
+    Err(("count", message))
+}
+
+declare! {
+    "actor-panic": "The handler of the actor panics at its next message."
+    ActorPanic {
+        pub actor: Actor,
+        #[serde(default)]
+        pub spread: Ms,
+    }
+}
+
+impl Kind for ActorPanic {
+    const IS_INSTANT: bool = true;
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        26,
+        "actor-crash",
+        "Actors panic or fail.",
+        |draw| {
+            let panics = draw.flip();
+            strikes(draw, |actor, spread| {
+                if panics {
+                    Fault::from(ActorPanic { actor, spread })
+                } else {
+                    Fault::from(ActorFail { actor, spread })
+                }
+            });
+        },
+    )];
+
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        faults.strike(
+            hit,
+            Strike::new(Self::NAME, self.actor, self.spread, Injected::Panic),
+        );
+    }
+}
+
+declare! {
+    "actor-fail": "The handler of the actor returns an error at its next message."
+    ActorFail {
+        pub actor: Actor,
+        #[serde(default)]
+        pub spread: Ms,
+    }
+}
+
+impl Kind for ActorFail {
+    const IS_INSTANT: bool = true;
+    /// Drawn along with [`ActorPanic`].
+    const DRAWINGS: &'static [Drawing] = &[];
+
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        faults.strike(
+            hit,
+            Strike::new(Self::NAME, self.actor, self.spread, Injected::Fail),
+        );
+    }
+}
+
+declare! {
+    "actor-hang": "The handler of the actor never ends at its next message."
+    ActorHang {
+        pub actor: Actor,
+        #[serde(default)]
+        pub spread: Ms,
+    }
+}
+
+impl Kind for ActorHang {
+    const IS_INSTANT: bool = true;
+    const DRAWINGS: &'static [Drawing] = &[drawing(27, "actor-hang", "Actors hang.", |draw| {
+        strikes(draw, |actor, spread| ActorHang { actor, spread });
+    })];
+
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        faults.strike(
+            hit,
+            Strike::new(Self::NAME, self.actor, self.spread, Injected::Hang),
+        );
+    }
+}
+
+declare! {
+    "actor-slow": "The next count messages of the actor begin that much later."
+    ActorSlow {
+        pub actor: Actor,
+        #[serde(default)]
+        pub spread: Ms,
+        pub delay: Ms,
+        #[serde(default = "default::one")]
+        pub count: u32,
+    }
+}
+
+impl Kind for ActorSlow {
+    const IS_INSTANT: bool = true;
+    const DRAWINGS: &'static [Drawing] = &[drawing(28, "actor-slow", "Actors are slow.", |draw| {
+        let delay = draw.ms_between(1, MOST_SLOW_MS);
+        let count = draw.count(1, 5);
+        strikes(draw, |actor, spread| ActorSlow {
+            actor,
+            spread,
+            delay,
+            count,
+        });
+    })];
+
+    fn check(&self, _: &WorldPlan) -> Result<(), WrongValue> {
+        check_count(self.count)
+    }
+
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        let slow = Injected::Slow(Duration::from_millis(self.delay.0));
+        faults.strike(
+            hit,
+            Strike::new(Self::NAME, self.actor, self.spread, slow).times(self.count),
+        );
+    }
+}
+
+declare! {
+    "actor-lose-reply": "The answers to the next count messages of the actor are lost."
+    ActorLoseReply {
+        pub actor: Actor,
+        #[serde(default)]
+        pub spread: Ms,
+        #[serde(default = "default::one")]
+        pub count: u32,
+    }
+}
+
+impl Kind for ActorLoseReply {
+    const IS_INSTANT: bool = true;
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        29,
+        "lost-replies",
+        "Answers of actors are lost.",
+        |draw| {
+            let count = draw.count(1, 5);
+            strikes(draw, |actor, spread| ActorLoseReply {
+                actor,
+                spread,
+                count,
+            });
+        },
+    )];
+
+    fn check(&self, _: &WorldPlan) -> Result<(), WrongValue> {
+        check_count(self.count)
+    }
+
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        faults.strike(
+            hit,
+            Strike::new(Self::NAME, self.actor, self.spread, Injected::LoseReply).times(self.count),
+        );
+    }
+}

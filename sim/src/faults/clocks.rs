@@ -1,0 +1,154 @@
+//! Faults of wall clocks. The clocks of an authority's node and of its execution client go wrong
+//! together.
+
+use alys_runtime::sim::NodeId;
+use alys_runtime::spawn;
+
+use super::draw::{Drawing, drawing};
+use super::registry::{Hit, Kind, WrongValue, declare, mirrored, subject};
+use super::{Faults, Machine};
+use crate::cluster::now_ms;
+use crate::params::{Ms, SignedMs, WorldPlan};
+
+subject![Clock, Drift, ClockEdge];
+
+/// The shortest step over the edge of a slot: a quarter of it must be a time that can be waited
+/// for.
+const LEAST_EDGE_MS: u64 = 8;
+
+declare! {
+    "clock": "The wall clock steps, and back when the fault ends."
+    Clock { pub by: SignedMs }
+}
+
+impl Clock {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        let by_ms = if on { self.by.0 } else { -self.by.0 };
+        step_clocks(faults, &faults.machines(hit, Machine::Both), by_ms);
+    }
+}
+
+fn step_clocks(faults: &Faults, machines: &[NodeId], by_ms: i64) {
+    for machine in machines {
+        faults.world.step_clock(*machine, by_ms);
+    }
+}
+
+impl Kind for Clock {
+    const DRAWINGS: &'static [Drawing] = &[
+        drawing(
+            8,
+            "skewed-clock",
+            "A clock is off by less than the drift allowance.",
+            |draw| {
+                let ms = draw.between(1, draw.world.drift_ms * 9 / 10);
+                let by = SignedMs(draw.sign(ms));
+                draw.push_as_drawn(Clock { by });
+            },
+        ),
+        drawing(
+            9,
+            "stepped-clock",
+            "A clock steps by more than the drift allowance.",
+            |draw| {
+                let ms = draw.between(draw.world.drift_ms, 5 * draw.slot_ms());
+                let by = SignedMs(draw.sign(ms));
+                draw.push_as_drawn(Clock { by });
+            },
+        ),
+    ];
+
+    mirrored! {}
+}
+
+declare! {
+    "drift": "The wall clock gains so many microseconds a second."
+    Drift { pub ppm: i64 }
+}
+
+impl Drift {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        for machine in faults.machines(hit, Machine::Both) {
+            faults
+                .world
+                .set_clock_drift(machine, if on { self.ppm } else { 0 });
+        }
+    }
+}
+
+impl Kind for Drift {
+    const DRAWINGS: &'static [Drawing] = &[drawing(10, "drift", "A clock drifts.", |draw| {
+        let ppm = draw.between(0, 40_000) as i64 - 20_000;
+        draw.push_as_drawn(Drift { ppm });
+    })];
+
+    mirrored! {}
+}
+
+declare! {
+    "clock-edge":
+        "The wall clock steps over the edge of a slot and back at once: the slot begins or ends \
+        twice; back: the other way."
+    ClockEdge {
+        pub by: Ms,
+        #[serde(default)]
+        pub back: bool,
+    }
+}
+
+impl Kind for ClockEdge {
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        38,
+        "clock-edge",
+        "A clock steps over the edge of a slot and back.",
+        |draw| {
+            let most = draw.pick(&[draw.world.drift_ms, draw.slot_ms()]).max(20);
+            let by = draw.ms_between(10, most);
+            let back = draw.flip();
+            let nodes = draw.all_or_someone();
+            draw.push(draw.moment, 0, nodes, ClockEdge { by, back });
+        },
+    )];
+
+    fn check(&self, world: &WorldPlan) -> Result<(), WrongValue> {
+        if (LEAST_EDGE_MS..=world.slot_ms).contains(&self.by.0) {
+            return Ok(());
+        }
+        let message = format!(
+            "by: from {LEAST_EDGE_MS}ms to the slot of {}ms, found {}",
+            world.slot_ms, self.by
+        );
+        Err(("by", message))
+    }
+
+    /// Forward shortly before the edge, so that the slot begins twice, or back shortly after it, so
+    /// that it ends twice.
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        let by_ms = self.by.0;
+        let machines = faults.machines(hit, Machine::Both);
+        let slots = faults.slots;
+        let now = now_ms(faults.world);
+        let ends = (slots.at(now) + 1) * slots.slot_ms - slots.start_ms;
+        // The next one may be nearer than half of the step.
+        let edge = if ends < now + by_ms {
+            ends + slots.slot_ms
+        } else {
+            ends
+        };
+        let (at, by) = if self.back {
+            (edge + by_ms / 2, -(by_ms as i64))
+        } else {
+            (edge - by_ms / 2, by_ms as i64)
+        };
+        let faults = faults.clone();
+        spawn("clock edge", async move {
+            if !faults.wait_until(at).await {
+                return;
+            }
+            step_clocks(&faults, &machines, by);
+            if faults.wait_until(at + by_ms / 4).await {
+                step_clocks(&faults, &machines, -by);
+            }
+        });
+    }
+}

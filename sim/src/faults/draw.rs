@@ -1,0 +1,187 @@
+//! What a kind of fault needs to be drawn by the generator ([`crate::plan::generator`]).
+
+use alys_runtime::sim::Rng;
+
+use super::actors::Actor;
+use super::{Fault, Machine, Step};
+use crate::params::{Ms, NodeRef, When, WorldPlan};
+
+/// A kind of trouble as the generator draws it: one fault, or several that belong together.
+#[derive(Debug)]
+pub struct Drawing {
+    /// Its place in the list of all. The plans of all seeds depend on it: a new one takes the next
+    /// number.
+    pub number: usize,
+    /// Its name in the `kinds` of a `[swarm]` table.
+    pub name: &'static str,
+    /// Its sentence in the schema.
+    pub sentence: &'static str,
+    /// Adds its steps to a plan.
+    pub draw: fn(&mut Draw<'_>),
+}
+
+/// A drawing, for the tables of the kinds.
+pub(super) const fn drawing(
+    number: usize,
+    name: &'static str,
+    sentence: &'static str,
+    draw: fn(&mut Draw<'_>),
+) -> Drawing {
+    Drawing {
+        number,
+        name,
+        sentence,
+        draw,
+    }
+}
+
+/// The moment, the targets and the duration that were drawn for a kind, and the stream for
+/// everything else.
+///
+/// The order of the draws from the stream is part of every seed's plan.
+#[derive(Debug)]
+pub struct Draw<'a> {
+    /// The network.
+    pub world: &'a WorldPlan,
+    /// The slot in which the trouble begins.
+    pub slot: u64,
+    /// A moment in that slot.
+    pub moment: When,
+    /// A leader, or any node.
+    pub someone: Vec<NodeRef>,
+    /// One slot to eight.
+    pub lasts_ms: u64,
+    rng: &'a mut Rng,
+    steps: &'a mut Vec<Step>,
+}
+
+impl<'a> Draw<'a> {
+    /// Draws what every kind has.
+    pub fn new(
+        world: &'a WorldPlan,
+        slot: u64,
+        rng: &'a mut Rng,
+        steps: &'a mut Vec<Step>,
+    ) -> Self {
+        let mut draw = Self {
+            world,
+            slot,
+            moment: When::Slot(slot, rng.below(world.slot_ms)),
+            someone: Vec::new(),
+            lasts_ms: 0,
+            rng,
+            steps,
+        };
+        draw.someone = draw.someone_else();
+        draw.lasts_ms = draw.between(world.slot_ms, 8 * world.slot_ms);
+        draw
+    }
+
+    /// Adds a step.
+    pub fn push(&mut self, at: When, for_ms: u64, nodes: Vec<NodeRef>, fault: impl Into<Fault>) {
+        self.steps.push(Step {
+            at,
+            for_ms: Some(for_ms),
+            nodes,
+            fault: fault.into(),
+        });
+    }
+
+    /// Adds a step at the drawn moment, for the drawn duration, on the drawn targets.
+    pub fn push_as_drawn(&mut self, fault: impl Into<Fault>) {
+        self.push_on(self.someone.clone(), fault);
+    }
+
+    /// Adds a step at the drawn moment and for the drawn duration.
+    pub fn push_on(&mut self, nodes: Vec<NodeRef>, fault: impl Into<Fault>) {
+        self.push(self.moment, self.lasts_ms, nodes, fault);
+    }
+
+    /// Adds a step at the drawn moment on the drawn targets.
+    pub fn push_for(&mut self, for_ms: u64, fault: impl Into<Fault>) {
+        self.push(self.moment, for_ms, self.someone.clone(), fault);
+    }
+
+    /// The length of a slot.
+    pub fn slot_ms(&self) -> u64 {
+        self.world.slot_ms
+    }
+
+    /// A moment of the slot.
+    pub fn at(&self, offset_ms: u64) -> When {
+        When::Slot(self.slot, offset_ms)
+    }
+
+    /// A number below another.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.rng.below(limit)
+    }
+
+    /// A number from a closed range.
+    pub fn between(&mut self, least: u64, most: u64) -> u64 {
+        least + self.rng.below(most - least + 1)
+    }
+
+    /// A duration from a closed range.
+    pub fn ms_between(&mut self, least: u64, most: u64) -> Ms {
+        Ms(self.between(least, most))
+    }
+
+    /// How many times something happens: a number from a closed range.
+    pub fn count(&mut self, least: u32, most: u32) -> u32 {
+        self.between(least.into(), most.into()) as u32
+    }
+
+    /// A number, or its negative.
+    pub fn sign(&mut self, value: u64) -> i64 {
+        let value = value as i64;
+        if self.flip() { value } else { -value }
+    }
+
+    /// One of several values.
+    pub fn pick<T: Copy>(&mut self, values: &[T]) -> T {
+        values[self.rng.below(values.len() as u64) as usize]
+    }
+
+    /// True every second time.
+    pub fn flip(&mut self) -> bool {
+        self.rng.below(2) == 0
+    }
+
+    /// Everybody every second time, otherwise the drawn targets.
+    pub fn all_or_someone(&mut self) -> Vec<NodeRef> {
+        if self.flip() {
+            vec![NodeRef::All]
+        } else {
+            self.someone.clone()
+        }
+    }
+
+    /// A leader, or any node.
+    pub fn someone_else(&mut self) -> Vec<NodeRef> {
+        vec![match self.rng.below(4) {
+            0 => NodeRef::Leader(0),
+            1 => NodeRef::Leader(1),
+            _ => NodeRef::Any,
+        }]
+    }
+
+    /// One node by its number, so that several steps hit the same one.
+    pub fn numbered(&mut self) -> Vec<NodeRef> {
+        let number = 1 + self.rng.below(u64::from(self.world.nodes)) as u8;
+        vec![NodeRef::Number(number)]
+    }
+
+    /// A machine of an authority, or both.
+    pub fn machine(&mut self) -> Machine {
+        self.pick(&[Machine::Node, Machine::Client, Machine::Both])
+    }
+
+    /// An actor by name in two of three cases, otherwise any.
+    pub fn actor(&mut self) -> Actor {
+        match self.rng.below(3) {
+            0 => Actor::Any,
+            _ => self.pick(&Actor::ALL),
+        }
+    }
+}

@@ -1,0 +1,501 @@
+//! Faults of links and connections.
+
+use alys_runtime::sim::Block;
+use alys_runtime::spawn;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+use super::draw::{Draw, Drawing, drawing};
+use super::process::Kill;
+use super::registry::{Hit, Kind, WrongValue, declare, mirrored, share, subject};
+use super::votes::{HoldVotes, Vote};
+use super::{Faults, Machine};
+use crate::cluster::{node_ip, now_ms};
+use crate::params::{LinkPlan, Ms, NodeRef, WorldPlan};
+
+subject![
+    Partition,
+    SlowLinks,
+    LatencySpike,
+    Loss,
+    Reorder,
+    Squeeze,
+    Clog,
+    Swizzle,
+    HalfOpen,
+    Duplicate,
+    Reset,
+];
+
+/// Which direction is hit, seen from the nodes that are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// Nothing gets in.
+    In,
+    /// Nothing gets out.
+    Out,
+    /// Neither.
+    #[default]
+    Both,
+}
+
+declare! {
+    "partition":
+        "The named nodes and the rest do not reach each other; held: what is sent meanwhile \
+        arrives all at once."
+    Partition {
+        #[serde(default)]
+        pub way: Way,
+        #[serde(default)]
+        pub held: bool,
+    }
+}
+
+impl Partition {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        let kind = if self.held { Block::Clog } else { Block::Cut };
+        faults.links().partition(&hit.nodes, self.way, kind, on);
+    }
+}
+
+impl Kind for Partition {
+    const DRAWINGS: &'static [Drawing] = &[
+        drawing(
+            0,
+            "minority-partition",
+            "Fewer nodes than a quorum needs are cut off.",
+            |draw| {
+                let nodes = vec![NodeRef::Any; draw.world.tolerated().max(1)];
+                let held = draw.flip();
+                let way = Way::Both;
+                draw.push_on(nodes, Partition { way, held });
+            },
+        ),
+        drawing(1, "majority-partition", "No side has a quorum.", |draw| {
+            let most = usize::from(draw.world.nodes) - 1;
+            let nodes = vec![NodeRef::Any; (draw.world.tolerated() + 1).min(most)];
+            let held = draw.flip();
+            let way = Way::Both;
+            draw.push_on(nodes, Partition { way, held });
+        }),
+        drawing(
+            2,
+            "one-way-partition",
+            "A node hears nothing, or is not heard.",
+            |draw| {
+                let way = if draw.flip() { Way::In } else { Way::Out };
+                let held = draw.flip();
+                draw.push_as_drawn(Partition { way, held });
+            },
+        ),
+        drawing(
+            13,
+            "deaf-leader",
+            "The next leader does not learn of a certificate, and confirmations are late (S1).",
+            deaf_leader,
+        ),
+    ];
+
+    mirrored! {}
+}
+
+/// S1: in one slot everybody but the next leader certifies and confirms a block; confirmations are
+/// held back, and the next leader, who knows nothing of it, proposes beside it while the lock is
+/// all that speaks against approving.
+fn deaf_leader(draw: &mut Draw<'_>) {
+    let slot_ms = draw.slot_ms();
+    let start = draw.at(0);
+    let deaf_ms = slot_ms * 2 - draw.between(0, slot_ms / 4);
+    let partition = Partition {
+        way: Way::In,
+        held: true,
+    };
+    draw.push(start, deaf_ms, vec![NodeRef::Leader(1)], partition);
+    let hold = HoldVotes {
+        vote: Vote::Confirmation,
+        delay: draw.ms_between(slot_ms, slot_ms * 3 / 2),
+    };
+    draw.push(start, slot_ms - 1, vec![NodeRef::All], hold);
+    if draw.flip() {
+        // The lock must survive on the disk, too.
+        let at = draw.between(slot_ms / 3, slot_ms * 3 / 4);
+        let down_ms = draw.between(5, slot_ms / 4);
+        let kill = Kill {
+            machine: Machine::Node,
+            power: draw.flip(),
+        };
+        let nodes = vec![NodeRef::Leader(0), NodeRef::Leader(2)];
+        draw.push(draw.at(at), down_ms, nodes, kill);
+    }
+}
+
+/// A kind that makes the links of its nodes worse.
+trait Quality {
+    /// What it adds to a perfect link.
+    fn quality(&self) -> LinkPlan;
+
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        let quality = self.quality();
+        let mut links = faults.links();
+        for node in &hit.nodes {
+            links.slow(*node, &quality, on);
+        }
+    }
+}
+
+declare! {
+    "slow-links":
+        "All links of the named nodes are of this quality, where it is worse than what they have."
+    SlowLinks {
+        pub delay: Ms,
+        #[serde(default)]
+        pub jitter: Ms,
+        #[serde(default)]
+        pub loss_ppm: u32,
+        #[serde(default)]
+        pub kbytes_per_s: u64,
+    }
+}
+
+impl Quality for SlowLinks {
+    fn quality(&self) -> LinkPlan {
+        LinkPlan {
+            latency_ms: self.delay.0,
+            jitter_ms: self.jitter.0,
+            loss_ppm: self.loss_ppm,
+            kbytes_per_s: self.kbytes_per_s,
+            ..LinkPlan::PERFECT
+        }
+    }
+}
+
+impl Kind for SlowLinks {
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        7,
+        "slow-links",
+        "Links of some nodes are slow.",
+        |draw| {
+            let slot_ms = draw.slot_ms();
+            let fault = SlowLinks {
+                delay: draw.ms_between(20, slot_ms / 2),
+                jitter: draw.ms_between(0, slot_ms / 2),
+                loss_ppm: draw.pick(&[0, 0, 20_000, 100_000]),
+                kbytes_per_s: draw.pick(&[0, 50, 500]),
+            };
+            draw.push_as_drawn(fault);
+        },
+    )];
+
+    fn check(&self, _: &WorldPlan) -> Result<(), WrongValue> {
+        share("loss_ppm", self.loss_ppm)
+    }
+
+    mirrored! {}
+}
+
+fn a_twentieth() -> u32 {
+    50_000
+}
+
+declare! {
+    "latency-spike":
+        "So many in a million of what the named nodes send and receive take up to that much \
+        longer."
+    LatencySpike {
+        pub delay: Ms,
+        #[serde(default = "a_twentieth")]
+        pub share_ppm: u32,
+    }
+}
+
+impl Quality for LatencySpike {
+    fn quality(&self) -> LinkPlan {
+        LinkPlan {
+            tail_ms: self.delay.0,
+            tail_ppm: self.share_ppm,
+            ..LinkPlan::PERFECT
+        }
+    }
+}
+
+impl Kind for LatencySpike {
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        30,
+        "latency-spike",
+        "Some of what is sent takes much longer.",
+        |draw| {
+            let delay = draw.ms_between(50, 2 * draw.slot_ms());
+            let share_ppm = draw.count(1_000, 200_000);
+            draw.push_as_drawn(LatencySpike { delay, share_ppm });
+        },
+    )];
+
+    fn check(&self, _: &WorldPlan) -> Result<(), WrongValue> {
+        share("share_ppm", self.share_ppm)
+    }
+
+    mirrored! {}
+}
+
+declare! {
+    "loss": "So many in a million of what the named nodes send and receive are lost and sent again."
+    Loss { pub ppm: u32 }
+}
+
+impl Quality for Loss {
+    fn quality(&self) -> LinkPlan {
+        LinkPlan {
+            loss_ppm: self.ppm,
+            ..LinkPlan::PERFECT
+        }
+    }
+}
+
+impl Kind for Loss {
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        31,
+        "loss",
+        "Much is lost and sent again.",
+        |draw| {
+            let ppm = draw.count(1_000, 300_000);
+            let nodes = draw.all_or_someone();
+            draw.push_on(nodes, Loss { ppm });
+        },
+    )];
+
+    fn check(&self, _: &WorldPlan) -> Result<(), WrongValue> {
+        share("ppm", self.ppm)
+    }
+
+    mirrored! {}
+}
+
+declare! {
+    "reorder":
+        "What the named nodes send and receive within the window arrives in any order, but for \
+        that of one connection."
+    Reorder { pub window: Ms }
+}
+
+impl Quality for Reorder {
+    fn quality(&self) -> LinkPlan {
+        LinkPlan {
+            jitter_ms: self.window.0,
+            ..LinkPlan::PERFECT
+        }
+    }
+}
+
+impl Kind for Reorder {
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        32,
+        "reorder",
+        "What arrives within a window does so in any order.",
+        |draw| {
+            let window = draw.ms_between(20, draw.slot_ms());
+            let nodes = draw.all_or_someone();
+            draw.push_on(nodes, Reorder { window });
+        },
+    )];
+
+    mirrored! {}
+}
+
+declare! {
+    "squeeze": "The links of the named nodes are narrow."
+    Squeeze { pub kbytes_per_s: u64 }
+}
+
+impl Quality for Squeeze {
+    fn quality(&self) -> LinkPlan {
+        LinkPlan {
+            kbytes_per_s: self.kbytes_per_s,
+            ..LinkPlan::PERFECT
+        }
+    }
+}
+
+impl Kind for Squeeze {
+    const DRAWINGS: &'static [Drawing] = &[drawing(33, "squeeze", "Links are narrow.", |draw| {
+        let kbytes_per_s = draw.between(5, 200);
+        draw.push_as_drawn(Squeeze { kbytes_per_s });
+    })];
+
+    fn check(&self, _: &WorldPlan) -> Result<(), WrongValue> {
+        if self.kbytes_per_s > 0 {
+            return Ok(());
+        }
+        let message = "kbytes_per_s: at least 1; a link that takes nothing is a clog";
+        Err(("kbytes_per_s", message.to_owned()))
+    }
+
+    mirrored! {}
+}
+
+declare! {
+    "clog":
+        "What the named nodes send or are sent, by each other too, is held back and arrives all at \
+        once in the end."
+    Clog {
+        #[serde(default)]
+        pub way: Way,
+    }
+}
+
+impl Clog {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        faults.links().clog(&hit.nodes, self.way, on);
+    }
+}
+
+impl Kind for Clog {
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        34,
+        "clog",
+        "What nodes send or are sent is held back.",
+        |draw| {
+            let way = draw.pick(&[Way::In, Way::Out, Way::Both]);
+            let nodes = if draw.flip() {
+                vec![NodeRef::Any, NodeRef::Any]
+            } else {
+                draw.someone.clone()
+            };
+            draw.push_on(nodes, Clog { way });
+        },
+    )];
+
+    mirrored! {}
+}
+
+declare! {
+    "swizzle":
+        "The named nodes are clogged one after the other within the spread, and released in \
+        another order."
+    Swizzle { pub spread: Ms }
+}
+
+impl Swizzle {
+    /// Clogs the nodes one after the other, or releases them, in an order that is drawn each time.
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        let order = faults.shuffled(&hit.nodes);
+        let pause_ms = self.spread.0 / (order.len() as u64).max(1);
+        for (turn, node) in order.into_iter().enumerate() {
+            let wait_ms = turn as u64 * pause_ms + faults.draw_up_to(pause_ms);
+            let faults = faults.clone();
+            spawn("swizzle", async move {
+                let at_ms = now_ms(faults.world) + wait_ms;
+                if faults.wait_until(at_ms).await {
+                    faults.links().clog(&BTreeSet::from([node]), Way::Both, on);
+                }
+            });
+        }
+    }
+}
+
+impl Kind for Swizzle {
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        35,
+        "swizzle",
+        "Nodes are clogged one by one and released in another order.",
+        |draw| {
+            let spread = draw.ms_between(draw.slot_ms() / 2, 4 * draw.slot_ms());
+            let nodes = if draw.flip() {
+                vec![NodeRef::All]
+            } else {
+                vec![NodeRef::Any; draw.world.tolerated() + 1]
+            };
+            let lasts_ms = spread.0 + draw.lasts_ms;
+            draw.push(draw.moment, lasts_ms, nodes, Swizzle { spread });
+        },
+    )];
+
+    mirrored! {}
+}
+
+/// Each of the named nodes with every node.
+fn pairs(faults: &Faults, hit: &Hit) -> Vec<(u8, u8)> {
+    let all = faults.plan.nodes;
+    let with_all = |node: &u8| {
+        let node = *node;
+        (0..all).map(move |other| (node, other))
+    };
+    hit.nodes.iter().flat_map(with_all).collect()
+}
+
+declare! {
+    "half-open": "The named nodes forget their connections and tell nobody."
+    HalfOpen {}
+}
+
+impl Kind for HalfOpen {
+    const IS_INSTANT: bool = true;
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        36,
+        "half-open",
+        "Nodes forget their connections.",
+        |draw| {
+            let nodes = draw.all_or_someone();
+            draw.push(draw.moment, 0, nodes, HalfOpen {});
+        },
+    )];
+
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        for (node, other) in pairs(faults, hit) {
+            faults.world.half_open(node_ip(node), node_ip(other));
+        }
+    }
+}
+
+declare! {
+    "duplicate": "Gossip that arrives at the named nodes arrives again, up to that much later."
+    Duplicate { pub delay: Ms }
+}
+
+impl Duplicate {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        for repeater in hit
+            .nodes
+            .iter()
+            .filter_map(|node| faults.repeaters.get(node))
+        {
+            repeater.duplicate(self.delay.0, on);
+        }
+    }
+}
+
+impl Kind for Duplicate {
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        37,
+        "duplicate-gossip",
+        "Gossip arrives twice.",
+        |draw| {
+            let delay = draw.ms_between(10, 3 * draw.slot_ms());
+            draw.push_on(vec![NodeRef::All], Duplicate { delay });
+        },
+    )];
+
+    mirrored! {}
+}
+
+declare! {
+    "reset": "All connections of the named nodes are reset."
+    Reset {}
+}
+
+impl Kind for Reset {
+    const IS_INSTANT: bool = true;
+    const DRAWINGS: &'static [Drawing] =
+        &[drawing(21, "reset", "Connections are reset.", |draw| {
+            draw.push_for(0, Reset {});
+        })];
+
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        for (node, other) in pairs(faults, hit) {
+            faults
+                .world
+                .reset_connections(node_ip(node), node_ip(other));
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Faults at the moment of a vote: inside of the node, between the write of the vote and its
+//! leaving.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Faults;
+use super::draw::{Draw, Drawing, drawing};
+use super::reactions::{React, Trigger};
+use super::registry::{Hit, Kind, WrongValue, declare, default, subject};
+use crate::params::{Ms, NodeRef, WorldPlan};
+
+subject![HoldVotes, KillOnVote, KillAllOnVotes];
+
+/// A kind of vote, as plans name it.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Vote {
+    /// A leader's own block.
+    Proposal,
+    /// Rule 2.
+    Approval,
+    /// Rule 4.
+    Confirmation,
+}
+
+declare! {
+    "hold-votes":
+        "Whenever a named node signs such a vote, what it sends is held back: kinds of votes share \
+        connections."
+    HoldVotes {
+        pub vote: Vote,
+        pub delay: Ms,
+    }
+}
+
+fn hold_votes(draw: &mut Draw<'_>, vote: Vote) {
+    let delay = draw.ms_between(50, 2 * draw.slot_ms());
+    let nodes = draw.all_or_someone();
+    draw.push_on(nodes, HoldVotes { vote, delay });
+}
+
+impl Kind for HoldVotes {
+    const DRAWINGS: &'static [Drawing] = &[
+        drawing(11, "held-approvals", "Approvals are late.", |draw| {
+            hold_votes(draw, Vote::Approval);
+        }),
+        drawing(
+            12,
+            "held-confirmations",
+            "Confirmations are late.",
+            |draw| {
+                hold_votes(draw, Vote::Confirmation);
+            },
+        ),
+    ];
+
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        let what = React::Hold { ms: self.delay.0 };
+        faults.react_to(hit, Trigger::Vote(self.vote), what);
+    }
+
+    fn end(&self, faults: &Faults, hit: &Hit) {
+        faults.forget_reaction(hit);
+    }
+}
+
+declare! {
+    "kill-on-vote":
+        "A named node dies once as it signs such a vote, with the vote on its disk and not on its \
+        way."
+    KillOnVote {
+        pub vote: Vote,
+        #[serde(default)]
+        pub power: bool,
+        #[serde(default = "default::half_a_second")]
+        pub down: Ms,
+    }
+}
+
+impl Kind for KillOnVote {
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        24,
+        "kill-on-vote",
+        "Nodes die as they vote.",
+        |draw| {
+            let fault = KillOnVote {
+                vote: draw.pick(&[Vote::Proposal, Vote::Approval, Vote::Confirmation]),
+                power: draw.flip(),
+                down: draw.ms_between(5, draw.slot_ms()),
+            };
+            let nodes = draw.all_or_someone();
+            draw.push_on(nodes, fault);
+        },
+    )];
+
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        let what = React::Kill {
+            power: self.power,
+            down_ms: self.down.0,
+            done: BTreeSet::new(),
+        };
+        faults.react_to(hit, Trigger::Vote(self.vote), what);
+    }
+
+    fn end(&self, faults: &Faults, hit: &Hit) {
+        faults.forget_reaction(hit);
+    }
+}
+
+declare! {
+    "kill-all-on-votes":
+        "Everybody dies at once when so many of the named nodes have signed such a vote for one \
+        block."
+    KillAllOnVotes {
+        pub vote: Vote,
+        pub count: u8,
+        #[serde(default)]
+        pub power: bool,
+        #[serde(default = "default::half_a_second")]
+        pub down: Ms,
+    }
+}
+
+impl Kind for KillAllOnVotes {
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        25,
+        "all-power-lost",
+        "Everybody loses power right after locking.",
+        |draw| {
+            let quorum = draw.world.quorum() as u64;
+            let count = draw.pick(&[1, quorum - 1, quorum]).max(1) as u8;
+            let vote = if draw.below(4) == 0 {
+                Vote::Approval
+            } else {
+                Vote::Confirmation
+            };
+            let fault = KillAllOnVotes {
+                vote,
+                count,
+                power: true,
+                down: draw.ms_between(10, 2 * draw.slot_ms()),
+            };
+            draw.push(draw.moment, draw.slot_ms() * 4, vec![NodeRef::All], fault);
+        },
+    )];
+
+    fn check(&self, world: &WorldPlan) -> Result<(), WrongValue> {
+        if self.count <= world.nodes {
+            return Ok(());
+        }
+        Err(("count", format!("count: at most the {} nodes", world.nodes)))
+    }
+
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        let what = React::KillAll {
+            count: self.count,
+            power: self.power,
+            down_ms: self.down.0,
+            signed: BTreeMap::new(),
+            is_done: false,
+        };
+        faults.react_to(hit, Trigger::Vote(self.vote), what);
+    }
+
+    fn end(&self, faults: &Faults, hit: &Hit) {
+        faults.forget_reaction(hit);
+    }
+}

@@ -1,0 +1,46 @@
+//! Twins: one key, two running nodes, each with a part of the others. Every correct node sees one
+//! of the two.
+
+use alys_runtime::spawn;
+
+use crate::cluster::{Authority, Seat, node_ip};
+use crate::faults::Faults;
+use crate::params::{Conduct, WorldPlan};
+
+/// For how many slots twins keep the same part of the others, at least, and how many more at most.
+const SPLIT_SLOTS: (u64, u64) = (2, 6);
+
+/// Splits the others between the two nodes of a twin, again and again until everything heals: each
+/// sees a part of the network, and no correct node sees both.
+pub fn split(faults: &Faults, plan: &WorldPlan, seat: Seat, twin: Authority) {
+    faults.add_twin(twin);
+    let faults = faults.clone();
+    let others: Vec<u8> = (0..plan.nodes)
+        .filter(|other| *other != seat.index)
+        .collect();
+    let slot_ms = plan.slot_ms;
+    spawn("twins", async move {
+        loop {
+            let side = |other: &u8| (*other, faults.draw_below(2) == 0);
+            let sides: Vec<(u8, bool)> = others.iter().map(side).collect();
+            let slots = SPLIT_SLOTS.0 + faults.draw_below(SPLIT_SLOTS.1 + 1);
+            cut_sides(&faults, seat, &sides, true);
+            faults.count(Conduct::Twins.counter());
+            if !faults.wait(slots * slot_ms).await {
+                return;
+            }
+            cut_sides(&faults, seat, &sides, false);
+        }
+    });
+}
+
+/// Cuts each of the others from one of the twins, or joins them again.
+fn cut_sides(faults: &Faults, seat: Seat, sides: &[(u8, bool)], on: bool) {
+    for (other, of_twin) in sides {
+        let away = Seat {
+            is_twin: !of_twin,
+            ..seat
+        };
+        faults.cut_pair(away.node_ip(), node_ip(*other), on);
+    }
+}

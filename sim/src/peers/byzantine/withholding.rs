@@ -1,0 +1,58 @@
+//! Messages that do not leave, or leave at the edge of their slot.
+
+use std::time::Duration;
+
+use alys_net::Command;
+use alys_types::VoteKind;
+
+use super::{Inner, KEPT_SLOTS, Said, now};
+
+impl Inner {
+    /// In each slot some kinds of votes do not leave.
+    pub(super) fn withhold(&mut self, command: Command) -> Vec<(Duration, Command)> {
+        let Some(target) = Said::read(&command).target() else {
+            return now(command);
+        };
+        let slot = target.slot.0;
+        if !self.kept_back.contains_key(&slot) {
+            let drawn = [self.flip(), self.flip(), self.flip()];
+            self.kept_back.insert(slot, drawn);
+            while self.kept_back.len() > KEPT_SLOTS {
+                self.kept_back.pop_first();
+            }
+        }
+        let is_kept_back = self
+            .kept_back
+            .get(&slot)
+            .is_some_and(|kinds| match target.kind {
+                VoteKind::Proposal => kinds[0],
+                VoteKind::Approval => kinds[1],
+                VoteKind::Confirmation => kinds[2],
+            });
+        match is_kept_back {
+            true => {
+                self.did();
+                Vec::new()
+            }
+            false => now(command),
+        }
+    }
+
+    /// What belongs to a slot leaves as the slot ends: shortly before, so that it arrives in time
+    /// for some, or within the drift allowance after.
+    pub(super) fn delay(&mut self, command: Command) -> Vec<(Duration, Command)> {
+        /// What a message takes to others, about.
+        const WAY_MS: u64 = 30;
+        let Some(target) = Said::read(&command).target() else {
+            return now(command);
+        };
+        let drift_ms = self.genesis.spec().drift_allowance_ms;
+        let end_ms = target.slot.next().start_ms(self.slots.slot_ms);
+        let edge_ms = (end_ms.saturating_sub(WAY_MS)) + self.rng.below(drift_ms + WAY_MS);
+        let wait = edge_ms.saturating_sub(self.now_ms());
+        if wait > 0 {
+            self.did();
+        }
+        vec![(Duration::from_millis(wait), command)]
+    }
+}
