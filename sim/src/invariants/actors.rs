@@ -1,5 +1,5 @@
-//! The supervision trees of nodes: every message that was taken is accounted for, queues keep within their limits, and
-//! supervisors neither give up too soon nor restart without end.
+//! Supervision trees of the nodes: every accepted message is accounted for, queues stay within
+//! their capacity, and supervisors restart and give up according to their policy.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -7,57 +7,58 @@ use alys_actor_system::{MailboxSnapshot, Snapshot};
 
 use super::Violation;
 
-/// Looks after which a mailbox must have been at rest once, unless its actor waits for something whenever it is looked at: a
-/// message that is taken and one that is lost look the same.
+/// Consecutive observations after which an unaccounted message counts as lost. An actor that takes
+/// a message while it is observed has one too, so a single observation proves nothing.
 const LOOKS_AT_REST: u32 = 60;
-/// The span in which supervisors count restarts, less what may lie between a restart and the look that sees it.
+/// The interval of a restart policy, less the largest delay between a restart and its observation.
 const SPAN_MS: u64 = 58_000;
-/// As [`SPAN_MS`], and more instead of less.
+/// The interval of a restart policy, plus the largest delay between a restart and its observation.
 const LONG_SPAN_MS: u64 = 62_000;
 
-/// The part of a policy, in hundredths, that must be used up when a supervisor gives up: looks are rare.
+/// Percentage of a policy that must be observed as used when a supervisor gives up. Less than 100
+/// because a restart just before may not have been observed.
 const NEARLY_ALL: usize = 90;
 
-/// What a node's supervisors may do, by its wiring: path below the system, restarts a minute, and the children that count.
-/// Children behind a circuit breaker do not.
+/// Restart policies in the node's wiring: path below the system, restarts a minute, and the
+/// children that count. Children behind a circuit breaker do not count.
 const POLICY: [(&str, usize, &[&str]); 3] = [
     ("storage", 20, &["storage"]),
     ("chain", 30, &["validation", "chain", "tx_pool"]),
     ("network", 20, &["peers"]),
 ];
 
-/// What is remembered of an actor.
+/// Earlier observations of an actor.
 #[derive(Debug, Default)]
 struct Watched {
-    /// Looks in a row at which a message was unaccounted for.
+    /// Consecutive observations with an unaccounted message.
     unaccounted: u32,
     restarts: u64,
 }
 
-/// What is remembered of a supervisor.
+/// Earlier observations of a supervisor.
 #[derive(Debug, Default)]
 struct Kept {
     incarnation: u64,
-    /// When its children were restarted.
+    /// Times at which restarts of its children were observed, in milliseconds.
     restarts: VecDeque<u64>,
 }
 
-/// One node's tree.
+/// Earlier observations of one node's tree.
 #[derive(Debug, Default)]
 struct Tree {
     actors: BTreeMap<String, Watched>,
     supervisors: BTreeMap<&'static str, Kept>,
-    /// How often the root has made them all, the first time included.
+    /// Highest incarnation of the supervisors; each restart by the root adds one.
     generation: u64,
 }
 
-/// The trees of all nodes.
+/// The supervision trees of all nodes.
 #[derive(Debug, Default)]
 pub struct Actors {
     nodes: BTreeMap<u8, Tree>,
 }
 
-/// How many messages a mailbox has taken that are nowhere.
+/// Returns the number of messages that a mailbox accepted and that no counter accounts for.
 fn unaccounted(mailbox: &MailboxSnapshot) -> i64 {
     let came = mailbox.accepted + mailbox.timers;
     let went = mailbox.handled
@@ -71,8 +72,8 @@ fn unaccounted(mailbox: &MailboxSnapshot) -> i64 {
     came as i64 - went as i64
 }
 
-/// The first actor of a tree at which something waits, is in its hand, or is nowhere, of those that `has_rested` does not say
-/// to have been idle; the idle ones are added to it. `None`: all have been idle once.
+/// Returns path, depth and unaccounted messages of the first actor that is busy and not in
+/// `has_rested`; `None` if all actors have been idle once. Adds the idle actors to `has_rested`.
 pub fn unrested(tree: &Snapshot, has_rested: &mut BTreeSet<String>) -> Option<(String, u64, i64)> {
     let mut first = None;
     for actor in tree.all() {
@@ -90,12 +91,16 @@ pub fn unrested(tree: &Snapshot, has_rested: &mut BTreeSet<String>) -> Option<(S
 }
 
 impl Actors {
-    /// A node starts a new life, with a new tree.
+    /// Forgets a node's tree because the node restarts with a new one.
     pub fn born(&mut self, node: u8) {
         self.nodes.remove(&node);
     }
 
-    /// What a node's tree looks like.
+    /// Checks a snapshot of a node's tree.
+    ///
+    /// # Errors
+    /// [`Violation::MessageLost`], [`Violation::QueueOverrun`], [`Violation::RestartsBeyondPolicy`]
+    /// or [`Violation::GaveUpEarly`].
     pub fn look(&mut self, at_ms: u64, node: u8, tree: &Snapshot) -> Result<(), Violation> {
         let known = self.nodes.entry(node).or_default();
         for actor in tree.all() {
@@ -120,7 +125,7 @@ impl Actors {
                 let watched = known.actors.entry(child.path.clone()).or_default();
                 let more = child.restarts.saturating_sub(watched.restarts);
                 watched.restarts = child.restarts;
-                // With a supervisor that begins anew its children do, whatever they did before.
+                // One restart is that of the supervisor itself, which restarts all its children.
                 let own = if is_anew {
                     more.saturating_sub(1)
                 } else {
@@ -137,11 +142,13 @@ impl Actors {
                 kept.restarts.pop_front();
             }
             most = most.max(kept.restarts.len() * 100 / limit);
-            // The root makes them anew one after the other, and a look may lie between.
+            // The root restarts its supervisors one after the other, and an observation may fall in
+            // between. Only the first of them counts.
             begun_anew |= is_anew && supervisor.incarnation > known.generation;
             generation = generation.max(supervisor.incarnation);
             if is_anew {
-                // The policy of the one that gave up; what is left over the new one did before this look.
+                // These used up the policy of the incarnation that gave up; the rest belong to the
+                // new one.
                 kept.restarts.drain(..kept.restarts.len().min(limit));
                 continue;
             }
@@ -161,7 +168,8 @@ impl Actors {
             }
         }
         known.generation = generation;
-        // The root restarts all its children when one of its supervisors has given up: it must have had reason to.
+        // The root restarts all supervisors because one of them gave up, so a policy must be used
+        // up.
         match begun_anew && most < NEARLY_ALL {
             true => Err(Violation::GaveUpEarly {
                 supervisor: tree.path.clone(),
@@ -203,7 +211,7 @@ fn known_messages(
     Ok(())
 }
 
-/// Messages that come back to a mailbox, and find their room taken.
+/// Messages that return to a full mailbox, beyond its capacity.
 const ROOM_FOR_RETURNED: usize = 64;
 
 #[cfg(test)]
@@ -374,7 +382,8 @@ mod tests {
             Ok(()),
             "it had reason to give up"
         );
-        // Three of its restarts were before the look that saw it; with 17 more its policy is used up too.
+        // Three of the restarts belong to the new incarnation; with 17 more its policy is used up
+        // too.
         assert_eq!(
             actors.look(3_000, 0, &tree(3, 42, calm())),
             Ok(()),

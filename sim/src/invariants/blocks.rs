@@ -1,4 +1,5 @@
-//! Blocks as their leaders proposed them: their times, what they stand on, and what nodes build their heads on.
+//! Proposed blocks: their timestamps, the rules that need no execution, and the ancestry of the
+//! nodes' heads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,35 +13,31 @@ use crate::params::WorldPlan;
 /// A block that was proposed.
 #[derive(Debug, Clone)]
 pub struct Proposed {
-    /// The block.
     pub block: Arc<Block>,
-    /// When it was first heard of, in milliseconds.
+    /// Simulated time of the first report, in milliseconds.
     pub at_ms: u64,
 }
 
 impl Proposed {
-    /// Its slot.
     pub fn slot(&self) -> u64 {
         self.block.header.slot.0
     }
 
-    /// The hash of its parent.
     pub fn parent(&self) -> Hash {
         self.block.header.parent_hash
     }
 }
 
-/// All blocks of a run, those that were lost too.
+/// All proposed blocks of a run, including those that lost.
 #[derive(Debug)]
 pub struct Blocks {
     slot_ms: u64,
     authorities: u64,
-    /// By hash. What a forger made up is not among them.
+    /// Blocks by hash, without those that a key thief forged.
     known: BTreeMap<Hash, Proposed>,
 }
 
 impl Blocks {
-    /// No blocks yet.
     pub fn new(plan: &WorldPlan) -> Self {
         Self {
             slot_ms: plan.slot_ms,
@@ -49,12 +46,13 @@ impl Blocks {
         }
     }
 
-    /// A block, if an authority was heard proposing it.
+    /// Returns a block that an authority reported as proposed.
     pub fn get(&self, hash: &Hash) -> Option<&Proposed> {
         self.known.get(hash)
     }
 
-    /// The slot of a block's parent; 0 for genesis, `None` for what is not known.
+    /// Returns the slot of a block's parent; 0 for genesis, `None` if the block or its parent is
+    /// unknown.
     pub fn parent_slot(&self, hash: &Hash) -> Option<u64> {
         let proposed = self.known.get(hash)?;
         match proposed.block.header.height.0 {
@@ -63,7 +61,10 @@ impl Blocks {
         }
     }
 
-    /// An authority proposes a block, perhaps again.
+    /// Records a proposed block and checks its timestamp; a repeated proposal is ignored.
+    ///
+    /// # Errors
+    /// [`Violation::WrongTimestamp`].
     pub fn proposed(
         &mut self,
         at_ms: u64,
@@ -94,8 +95,12 @@ impl Blocks {
         }
     }
 
-    /// A correct node approves a block, or calls it final: it is its leader's, of its slot, and what it holds follows from its
-    /// parent as far as that needs no execution. Of what nobody was heard proposing, nothing is known.
+    /// Checks a block that a correct node approved or finalized: its leader, its slot, and every
+    /// field that follows from its parent without execution. An unknown block passes, because no
+    /// node reported its contents.
+    ///
+    /// # Errors
+    /// [`Violation::ApprovedInvalid`].
     pub fn approved(&self, node: u8, hash: &Hash) -> Result<(), Violation> {
         let Some(proposed) = self.known.get(hash) else {
             return Ok(());
@@ -160,7 +165,8 @@ impl Blocks {
         }
     }
 
-    /// The ancestor of a block at a height, or itself; `None` when the way there is not known.
+    /// Returns the ancestor of a block at a height, or the block itself; `None` if the path is
+    /// unknown.
     pub fn ancestor_at(&self, hash: Hash, height: u64) -> Option<Hash> {
         let mut at = hash;
         loop {
@@ -172,7 +178,11 @@ impl Blocks {
         }
     }
 
-    /// A node's head must descend from what is final to it, at `final_height`.
+    /// Checks that a node's head, as (height, hash), descends from its last final block. A head
+    /// with an unknown path passes.
+    ///
+    /// # Errors
+    /// [`Violation::HeadBesideFinal`].
     pub fn head(&self, node: u8, head: (u64, Hash), last: (u64, Hash)) -> Result<(), Violation> {
         let ((height, head), (final_height, last)) = (head, last);
         if final_height == 0 {

@@ -1,25 +1,26 @@
-//! The clocks of nodes: who votes before a slot has come, and who votes by a clock that has jumped.
+//! Clocks of the nodes: no vote before its slot has begun, and none while the clock has jumped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Violation;
 use crate::params::WorldPlan;
 
-/// What was decided before a clock moved may be signed after it: for as long as a handler of the node may take.
+/// A vote within this time after a clock moved is not judged, because the node may have decided on
+/// it before the move. Longer than any handler of the node runs.
 const GRACE_MS: u64 = 5_000;
-/// How far a clock may seem to move between two looks though it only drifts.
+/// Largest change of the offset between two observations that drift alone explains.
 const SLACK_MS: i64 = 100;
 
-/// A node's wall clock against the true time, since the node started.
+/// Offset of a node's wall clock from the true time, since the node started.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
-    /// How far it was ahead when it was last believed, in milliseconds.
+    /// Offset when the clock was last trusted, in milliseconds; positive means ahead.
     trusted_ms: i64,
-    /// How far it was ahead at the last look.
+    /// Offset at the last observation, in milliseconds.
     last_ms: i64,
-    /// Since when it has been elsewhere.
+    /// Time since which the offset is too far from `trusted_ms`.
     jumped_ms: Option<u64>,
-    /// When it last moved otherwise than by drifting.
+    /// Time of the last change that drift does not explain.
     moved_ms: Option<u64>,
 }
 
@@ -32,7 +33,6 @@ pub struct Clocks {
 }
 
 impl Clocks {
-    /// No node has started.
     pub fn new(plan: &WorldPlan) -> Self {
         Self {
             slot_ms: plan.slot_ms,
@@ -41,12 +41,12 @@ impl Clocks {
         }
     }
 
-    /// A node starts a new life, and believes its clock.
+    /// Forgets a node's clock because a restarted node trusts its clock.
     pub fn born(&mut self, node: u8) {
         self.nodes.remove(&node);
     }
 
-    /// What a node's clock shows, when the true time is another: both in milliseconds since the epoch.
+    /// Records a node's clock against the true time, both in milliseconds since the epoch.
     pub fn look(&mut self, at_ms: u64, node: u8, wall_ms: u64, true_ms: u64) {
         let ahead = wall_ms as i64 - true_ms as i64;
         let clock = self.nodes.entry(node).or_insert(Clock {
@@ -59,7 +59,8 @@ impl Clocks {
             clock.moved_ms = Some(at_ms);
         }
         clock.last_ms = ahead;
-        // Twice the allowance: what is near to it the node may have judged otherwise, a moment sooner or later.
+        // Twice the drift, because near the limit the node may have judged an earlier or later
+        // reading.
         if (ahead - clock.trusted_ms).abs() > 2 * self.drift_ms as i64 + SLACK_MS {
             clock.jumped_ms.get_or_insert(at_ms);
         } else {
@@ -68,7 +69,7 @@ impl Clocks {
         }
     }
 
-    /// Its operator has told a node that its clock is right.
+    /// Trusts a node's clock because its operator confirmed it.
     pub fn confirmed(&mut self, node: u8) {
         if let Some(clock) = self.nodes.get_mut(&node) {
             clock.trusted_ms = clock.last_ms;
@@ -76,8 +77,12 @@ impl Clocks {
         }
     }
 
-    /// A node signs a proposal or an approval for the first time. `others` says which others have signed anything
-    /// in a slot: enough of them in the slots that its clock showed since are a reason to believe it.
+    /// Checks the first signature of a proposal or an approval. `others` returns the other
+    /// authorities that signed any vote in a slot; `needed` of them, in the slots that the clock
+    /// has shown since its jump, confirm the clock.
+    ///
+    /// # Errors
+    /// [`Violation::ApprovedOutOfSlot`] or [`Violation::VotedByJumpedClock`].
     pub fn signs(
         &mut self,
         at_ms: u64,
@@ -104,12 +109,12 @@ impl Clocks {
         let Some(jumped_ms) = clock.jumped_ms else {
             return Ok(());
         };
-        // It may have been confirmed at any time since, by votes of a slot that it showed then.
+        // Votes of any slot shown since the jump may have confirmed the clock.
         let first_ms = wall_ms.saturating_sub(at_ms.saturating_sub(jumped_ms) + self.drift_ms);
         let shown = first_ms / self.slot_ms..=(wall_ms + self.drift_ms) / self.slot_ms;
         let is_backed = shown.flat_map(others).collect::<BTreeSet<u8>>().len() >= needed;
         let by_ms = clock.last_ms - clock.trusted_ms;
-        // A clock that went back shows slots in which everybody has signed; what comes late may confirm it.
+        // A clock that went back shows slots that already have votes, and late messages confirm it.
         if is_backed || by_ms < 0 {
             clock.trusted_ms = clock.last_ms;
             clock.jumped_ms = None;

@@ -1,10 +1,10 @@
-//! What the workload has reached, as names that are counted.
+//! Features that the workload has reached, counted by name.
 
 use std::collections::BTreeMap;
 
-/// Everything that a sweep should reach, without the `workload.` in front that the counters of an outcome have.
+/// Every feature that a sweep should reach. The counters of an outcome add the prefix `workload.`.
 pub const FEATURES: &[&str] = &[
-    // Final transactions, by the form of their envelope, and what they do.
+    // Final transactions, by envelope type and by effect.
     "final.legacy",
     "final.access-list",
     "final.dynamic-fee",
@@ -20,19 +20,19 @@ pub const FEATURES: &[&str] = &[
     "call.logger",
     "call.spinner",
     "call.nothing-there",
-    // What became of nonces with more than one transaction.
+    // Outcomes of nonces with more than one transaction.
     "replace.won",
     "replace.lost",
     "cancel.won",
     "cancel.lost",
     "underpriced.replaced",
-    // Conduct.
+    // Behaviour of the users.
     "flood",
     "gap.made",
     "gap.filled",
     "resent",
     "unanswered",
-    // What execution clients refuse, by their reasons.
+    // Refusals of the execution clients, by reason.
     "refused.malformed",
     "refused.oversized",
     "refused.type",
@@ -49,7 +49,7 @@ pub const FEATURES: &[&str] = &[
     "refused.replacement-underpriced",
     "refused.no-funds",
     "refused.account-limit",
-    // Questions that were answered.
+    // Reads that were answered.
     "read.balance",
     "read.nonce",
     "read.storage",
@@ -59,13 +59,14 @@ pub const FEATURES: &[&str] = &[
     "read.receipts",
     "read.estimate",
     "read.again",
-    // Final blocks, by how much of their gas is used.
+    // Final blocks, by the share of their gas limit that is used.
     "block.empty",
     "block.part",
     "block.full",
 ];
 
-/// The answers of Geth, which wallets match on, and ours to them. The first that fits counts.
+/// Error texts of Geth, which wallets match on, with the feature of each; the embedded client uses
+/// the same texts. The first text that a message contains decides.
 const REASONS: &[(&str, &str)] = &[
     ("rlp:", "refused.malformed"),
     ("oversized data", "refused.oversized"),
@@ -88,10 +89,10 @@ const REASONS: &[(&str, &str)] = &[
     ("account limit exceeded", "refused.account-limit"),
 ];
 
-/// The one reason that says that the client has the transaction.
+/// The only refusal after which the client has the transaction.
 pub const ALREADY_KNOWN: &str = "refused.already-known";
 
-/// The feature of a refusal; `None` for a message that is no refusal that a pool gives.
+/// Returns the feature of a refusal; `None` if the message is no refusal by a transaction pool.
 pub fn reason(message: &str) -> Option<&'static str> {
     REASONS
         .iter()
@@ -99,18 +100,19 @@ pub fn reason(message: &str) -> Option<&'static str> {
         .map(|(_, feature)| *feature)
 }
 
-/// How often each feature was reached.
+/// Number of times that each feature was reached.
 #[derive(Debug, Default)]
 pub struct Coverage(BTreeMap<&'static str, u64>);
 
 impl Coverage {
-    /// Once more. Only what is listed counts, so that the list is whole.
+    /// Counts a feature once more. Debug builds panic on an unlisted feature, because [`FEATURES`]
+    /// must be complete.
     pub fn count(&mut self, feature: &'static str) {
         debug_assert!(FEATURES.contains(&feature), "{feature} is not listed");
         *self.0.entry(feature).or_default() += 1;
     }
 
-    /// All that was reached.
+    /// Returns the features that were reached, with their counts.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.0.iter().map(|(feature, count)| (*feature, *count))
     }

@@ -1,4 +1,4 @@
-//! Execution clients as they are seen from outside: who has executed what.
+//! Execution clients, observed from outside: the blocks that each one has executed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,23 +6,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use alloy_primitives::B256;
 use alys_integrations::embedded::ExecutionObserver;
 
-/// How long ago a client may have been seen that is taken to be there still.
+/// A client observed within this time still counts as running, because it is observed at intervals.
 const SEEN_MS: u64 = 1_000;
 
 struct Seen {
     witness: ExecutionObserver,
-    /// When its present life began, or its last one.
+    /// Start of the present process, or of the last one if none runs.
     born_ms: u64,
-    /// When it was last known to run.
+    /// Last time at which the client was observed running.
     up_ms: u64,
 }
 
-/// The execution clients of a run, by authority. Clones are the same.
+/// The execution clients of a run by authority; clones share them.
 #[derive(Clone, Default)]
 pub struct Clients(Arc<Mutex<BTreeMap<u8, Seen>>>);
 
 impl Clients {
-    /// A client runs.
+    /// Records that a client started.
     pub fn born(&self, index: u8, at_ms: u64, witness: ExecutionObserver) {
         self.look().insert(
             index,
@@ -34,15 +34,16 @@ impl Clients {
         );
     }
 
-    /// A client runs still.
+    /// Records that a client is still running.
     pub fn is_up(&self, index: u8, at_ms: u64) {
         if let Some(seen) = self.look().get_mut(&index) {
             seen.up_ms = at_ms;
         }
     }
 
-    /// Whether an authority's client cannot have executed a block that has been there since `proposed_ms`. What a client
-    /// lost in a restart since then it may have executed before.
+    /// Returns true if an authority's client cannot have executed a block proposed at
+    /// `proposed_ms`. A client that restarted since then may have executed the block before and
+    /// lost it.
     pub fn cannot_have_executed(&self, index: u8, block: B256, proposed_ms: u64) -> bool {
         let clients = self.look();
         let Some(seen) = clients.get(&index) else {

@@ -1,6 +1,7 @@
-//! What broken invariants mean, for people who read a page.
+//! Titles and explanations of broken invariants, shown on the report pages.
 
-/// A title and an explanation, by the invariant's word. An invariant without one is shown by its fields alone.
+/// Name of the invariant, title and explanation. An invariant without an entry shows its fields
+/// only.
 const TABLE: &[(&str, &str, &str)] = &[
     (
         "two-final-blocks",
@@ -285,7 +286,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// The title and the explanation of an invariant.
+/// Returns the title and the explanation of an invariant; an unknown name becomes the title.
 pub fn explain(name: &str) -> (String, &'static str) {
     match TABLE.iter().find(|(known, ..)| *known == name) {
         Some((_, title, text)) => ((*title).to_owned(), text),

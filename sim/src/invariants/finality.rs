@@ -1,4 +1,4 @@
-//! One final block a height, over all nodes and all time; finality never goes back.
+//! One final block per height over all nodes and restarts; finality never goes back.
 
 use std::collections::BTreeMap;
 
@@ -10,33 +10,35 @@ use super::{Violation, short};
 /// A final block, as the first node reported it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Final {
-    /// Its hash.
     pub hash: Hash,
-    /// Its slot.
     pub slot: u64,
-    /// The execution block in it.
+    /// Hash of the execution block.
     pub execution_hash: Hash,
-    /// The state after it.
+    /// State root after the execution block.
     pub state_root: Hash,
-    /// Transactions in it.
+    /// Number of transactions.
     pub transactions: usize,
-    /// Whose block it is, from 0.
+    /// Index of the proposer, from 0.
     pub proposer: u8,
-    /// Who reported it first.
+    /// Index of the node that reported the block first, from 0.
     pub node: u8,
 }
 
 /// All final blocks.
 #[derive(Debug, Default)]
 pub struct Finality {
-    /// By height.
+    /// Final blocks by height.
     pub blocks: BTreeMap<u64, Final>,
-    /// The highest that each node reported, in whatever life.
+    /// The highest height that each node reported as final, across restarts.
     pub highest: BTreeMap<u8, u64>,
 }
 
 impl Finality {
-    /// A node reports a final block.
+    /// Records a final block that a node reported.
+    ///
+    /// # Errors
+    /// [`Violation::TwoFinalBlocks`], or [`Violation::StateDiffers`] if the execution gave another
+    /// result.
     pub fn reported(&mut self, node: u8, block: &FinalBlock) -> Result<(), Violation> {
         let height = block.height.0;
         let highest = self.highest.entry(node).or_default();
@@ -78,7 +80,11 @@ impl Finality {
         }
     }
 
-    /// A node says which block is its last final one. When it was asked, that was at height `before` or above.
+    /// Checks the last final block in a node's summary; `before` is the node's final height at the
+    /// time of the request.
+    ///
+    /// # Errors
+    /// [`Violation::FinalityWentBack`] or [`Violation::TwoFinalBlocks`].
     pub fn stands(
         &mut self,
         node: u8,
@@ -104,30 +110,30 @@ impl Finality {
                 second_node: node + 1,
             });
         }
-        // What was final in an earlier life counts, though its report was cut off by the crash.
+        // A crash may have cut off the report, but the block remains final after the restart.
         let highest = self.highest.entry(node).or_default();
         *highest = height.max(*highest);
         Ok(())
     }
 
-    /// The disk of a node was emptied, or put back to what it was: it begins anew.
+    /// Resets the final height of a node because its disk was emptied or restored.
     pub fn forget(&mut self, node: u8) {
         self.highest.remove(&node);
     }
 
-    /// The slot of the highest final block of a node; 0 for genesis.
+    /// Returns the slot of the highest final block of a node; 0 for genesis.
     pub fn slot_of(&self, node: u8) -> u64 {
         self.blocks
             .get(&self.of(node))
             .map_or(0, |block| block.slot)
     }
 
-    /// The highest final block of all nodes.
+    /// Returns the highest final height over all nodes.
     pub fn top(&self) -> u64 {
         self.highest.values().copied().max().unwrap_or(0)
     }
 
-    /// The highest final block of a node.
+    /// Returns the highest final height of a node.
     pub fn of(&self, node: u8) -> u64 {
         self.highest.get(&node).copied().unwrap_or(0)
     }

@@ -1,12 +1,17 @@
-//! What nodes answer to who asks them for headers: a piece of one chain, every block of it approved by a quorum.
+//! Answers of the nodes to requests for headers and blocks: each is a piece of one chain, with a
+//! quorum of approvals for every block.
 
 use alys_types::wire::{BlockRange, HeaderRange};
 use alys_types::{Block, Certificate, Hash, VoteKind};
 
 use super::{Finality, Violation, Votes};
 
-/// Looks at an answer of a node, from 0, to a question for `count` headers from height `start` on; `None`: it was no answer.
-/// Returns the height of the last one.
+/// Checks the answer of a node, from 0, to a request for `count` headers from height `start` on;
+/// `None` stands for a malformed answer. Returns the height of the last header, or 0 for an empty
+/// answer.
+///
+/// # Errors
+/// [`Violation::WrongHeaders`] or [`Violation::CertifiedWithoutQuorum`].
 pub fn answered(
     node: u8,
     (start, count): (u64, u64),
@@ -62,7 +67,11 @@ pub fn answered(
     }
 }
 
-/// As [`answered`], for blocks: their headers are a piece of the chain, and their bodies are those of the headers.
+/// Checks an answer with blocks: their headers as in [`answered`], and their bodies against the
+/// headers.
+///
+/// # Errors
+/// As [`answered`].
 pub fn answered_blocks(
     node: u8,
     asked: (u64, u64),
@@ -122,7 +131,7 @@ mod tests {
         }
     }
 
-    /// Three headers from height 1 on, all approved by three of four.
+    /// Builds three headers from height 1 on, all approved by three of four authorities.
     fn chain() -> (Votes, Vec<Header>) {
         let (mut votes, mut headers) = (Votes::new(&plan()), Vec::<Header>::new());
         let none = Blocks::new(&plan());

@@ -1,7 +1,9 @@
-//! What users sent, what was acknowledged to them as final, and what every account must hold in consequence.
+//! Transactions of the users, their acknowledgements as final, and the resulting state of every
+//! account.
 //!
-//! Of several transactions with one nonce exactly one may be final; what no client took, or what can never be valid, is
-//! never final; and each final one did exactly what it should have, contracts included.
+//! Exactly one of several transactions with the same nonce may be final. A transaction that every
+//! client refused, or that can never be valid, must not become final. Each final transaction must
+//! have had exactly its expected effect, including calls of contracts.
 
 use std::collections::BTreeMap;
 
@@ -14,66 +16,63 @@ use crate::params::accounts::{sink_address, user_address, user_funds};
 use crate::params::transactions::Contract;
 use crate::params::transactions::Form;
 
-/// What a transaction does.
+/// The effect of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Sends so many wei to the user's sink.
+    /// Sends `wei` to the user's sink account.
     Transfer { wei: u64 },
-    /// Sends nothing, to oneself: all it does is to use up the nonce.
+    /// Sends nothing to the user itself, only to use up the nonce.
     Cancel,
-    /// Makes a contract.
+    /// Deploys a contract.
     Deploy { contract: Contract },
-    /// Calls what may be a contract by then, with a number.
+    /// Calls the address of a contract that may not be deployed yet, with a number as argument.
     Call { at: Address, argument: u64 },
 }
 
-/// Whether a client has taken a transaction.
+/// State of a transaction at the execution clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Taken {
-    /// Every client that it was given to has refused it.
+    /// Every client that received it has refused it.
     Never,
-    /// An answer is missing.
+    /// An answer of a client is missing.
     Perhaps,
-    /// One said so.
+    /// A client accepted it.
     Yes,
 }
 
 /// A transaction that a user signed.
 #[derive(Debug, Clone)]
 pub struct Sent {
-    /// Whose.
+    /// Index of the user, from 0.
     pub user: u8,
-    /// Its number among the user's.
     pub nonce: u64,
-    /// What it does.
     pub action: Action,
-    /// Its form.
+    /// Type of the envelope.
     pub form: Form,
-    /// Units of gas.
+    /// Limit in units of gas.
     pub gas_limit: u64,
-    /// Encoded bytes.
+    /// Encoded size in bytes.
     pub size: usize,
-    /// What the clients said.
+    /// Answers of the execution clients so far.
     pub taken: Taken,
 }
 
-/// A receipt, as far as it matters here.
+/// The fields of a receipt that the invariants use, as the execution client's RPC returns them.
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Receipt {
-    /// Which transaction.
     pub transaction_hash: B256,
-    /// The block.
+    /// Hash of the execution block.
     pub block_hash: B256,
-    /// Its number.
+    /// Height of the execution block.
     pub block_number: U256,
-    /// 1: it did what it should.
+    /// 1 for success, 0 for a revert.
     pub status: U256,
-    /// Paid for.
+    /// Units of gas charged to the sender.
     pub gas_used: U256,
-    /// At this price.
+    /// Price in wei per unit of gas.
     pub effective_gas_price: U256,
-    /// What was logged.
+    /// Logs, of which only the number matters.
     #[serde(default)]
     pub logs: Vec<IgnoredAny>,
 }
@@ -81,30 +80,31 @@ pub struct Receipt {
 /// All transactions of a run.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// By hash.
+    /// Signed transactions by hash.
     pub sent: BTreeMap<B256, Sent>,
-    /// What was handed in and can never be valid, and why.
+    /// Transactions that can never be valid although they were submitted, with the reason.
     pub never: BTreeMap<B256, &'static str>,
-    /// Seen in a final block: its height and execution hash.
+    /// Transactions seen in a final block: height and hash of the execution block.
     pub acknowledged: BTreeMap<B256, (u64, B256)>,
-    /// Answers about final blocks, by question: whose client gave the first (from 1), and its digest.
+    /// Answers to reads of final state, by request: the node (from 1) that answered first, and the
+    /// digest of its answer.
     pub reads: BTreeMap<String, (u8, B256)>,
-    /// What the workload has reached.
+    /// Features that the workload has reached.
     pub coverage: Coverage,
 }
 
-/// What accounts must hold at a height.
+/// Expected state of the accounts at a height.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Due {
     /// Balances in wei.
     pub balances: BTreeMap<Address, U256>,
-    /// Transactions of each account.
+    /// Number of final transactions of each account.
     pub nonces: BTreeMap<Address, u64>,
-    /// Slot 0 of each contract that could have one.
+    /// Storage slot 0 of each contract that may have a counter.
     pub counts: BTreeMap<Address, U256>,
 }
 
-/// What a transaction must come to, when it is executed.
+/// Expected result of executing a transaction.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     succeeds: bool,
@@ -114,7 +114,8 @@ struct Outcome {
 }
 
 impl Ledger {
-    /// A transaction is about to be handed in. Answers what was known of it, for [`Self::refused`].
+    /// Marks a transaction as submitted to a client. Returns its earlier state, which
+    /// [`Self::refused`] restores.
     pub fn handing_in(&mut self, hash: &B256) -> Taken {
         let Some(sent) = self.sent.get_mut(hash) else {
             return Taken::Never;
@@ -124,22 +125,26 @@ impl Ledger {
         before
     }
 
-    /// The client said that it has it.
+    /// Records that a client accepted a transaction.
     pub fn taken(&mut self, hash: &B256) {
         if let Some(sent) = self.sent.get_mut(hash) {
             sent.taken = Taken::Yes;
         }
     }
 
-    /// The client refused it; `before` is what was known when it was asked.
+    /// Records that a client refused a transaction; `before` is its state before it was submitted.
     pub fn refused(&mut self, hash: &B256, before: Taken) {
         if let Some(sent) = self.sent.get_mut(hash) {
             sent.taken = before;
         }
     }
 
-    /// What accounts hold when exactly these receipts have been made, and whether all that was acknowledged is among them.
-    /// Receipts are in the order of the chain.
+    /// Computes the state of the accounts after exactly these receipts, which are in the order of
+    /// the chain, and checks that they contain every acknowledged transaction up to `height`.
+    ///
+    /// # Errors
+    /// [`Violation::AcknowledgedLost`], [`Violation::RefusedIsFinal`] or
+    /// [`Violation::StateDiffers`].
     pub fn settle(
         &mut self,
         node: u8,
@@ -184,7 +189,7 @@ impl Ledger {
         Ok(due)
     }
 
-    /// Whose a final transaction is, if it may be there at all.
+    /// Returns the signed transaction of a receipt, if that transaction may be final.
     fn vouched_for(&self, node: u8, receipt: &Receipt) -> Result<&Sent, Violation> {
         let hash = receipt.transaction_hash;
         let refused = |why: &str| Violation::RefusedIsFinal {
@@ -206,10 +211,10 @@ impl Ledger {
     }
 }
 
-/// Encoded bytes from which on a transaction counts as large.
+/// Encoded size in bytes from which a transaction counts as large.
 const LARGE: usize = 4_096;
 
-/// Enters one final transaction.
+/// Applies one final transaction to `due` and `contracts`, and checks its receipt.
 fn settle_one(
     node: u8,
     height: u64,
@@ -276,7 +281,7 @@ fn settle_one(
     Ok(expected)
 }
 
-/// What a transaction comes to after those that deployed these contracts.
+/// Returns the expected result of a transaction, given the contracts deployed before it.
 fn outcome(sent: &Sent, contracts: &BTreeMap<Address, Contract>) -> Outcome {
     let done = |feature, logs| Outcome {
         succeeds: true,
@@ -331,7 +336,7 @@ mod tests {
         }
     }
 
-    /// Transactions 1.. of user 0, with these nonces, all taken by a client.
+    /// Builds a ledger of transactions 1.. of user 0 with these nonces, all accepted by a client.
     fn ledger(all: &[(u64, Action)]) -> Ledger {
         let mut ledger = Ledger::default();
         for (index, (nonce, action)) in all.iter().enumerate() {

@@ -1,8 +1,9 @@
-//! What must hold, judged from outside the nodes by arithmetic of our own.
+//! Invariants of a run, checked outside the nodes by independent arithmetic.
 //!
-//! **Owns** what all nodes of a run have said, over all their lives. **Promises** that each broken invariant is a typed
-//! [`Violation`], that the first one is kept, and that nothing is taken from a node but what it told its observer.
-//! **Never** trusts a node's own judgement of a quorum, a leader or finality.
+//! **Owns** the reports of all nodes of a run, across restarts. **Guarantees** that each broken
+//! invariant is a typed [`Violation`], that the first one is kept, and that reports of a node's
+//! observer are the only input from a node. **Never** trusts a node's own judgement of a quorum, a
+//! leader or finality.
 
 mod actors;
 mod blocks;
@@ -41,11 +42,12 @@ pub use votes::Votes;
 use crate::events::short;
 use crate::params::WorldPlan;
 
-/// A broken invariant. The word in `invariant` names it in reports.
+/// A broken invariant; the serialized tag `invariant` names it in reports. Nodes in the fields
+/// count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "invariant", rename_all = "kebab-case")]
 pub enum Violation {
-    /// Two blocks are final at one height.
+    /// Two different blocks are final at one height.
     TwoFinalBlocks {
         height: u64,
         first: String,
@@ -53,9 +55,9 @@ pub enum Violation {
         second: String,
         second_node: u8,
     },
-    /// A node's finality went back, perhaps over a restart.
+    /// A node reported a lower final height than before, possibly after a restart.
     FinalityWentBack { node: u8, from: u64, to: u64 },
-    /// A node calls a block final for which no quorum has signed confirmations.
+    /// A node reported a block as final although fewer than a quorum signed confirmations of it.
     FinalWithoutQuorum {
         node: u8,
         height: u64,
@@ -63,7 +65,8 @@ pub enum Violation {
         confirmations: usize,
         quorum: usize,
     },
-    /// A quorum approved a block that cannot descend from one that a quorum had confirmed in an earlier slot.
+    /// A quorum approved a block that cannot descend from a block that a quorum confirmed in an
+    /// earlier slot.
     CertifiedBesideFinal {
         height: u64,
         confirmed: String,
@@ -71,7 +74,7 @@ pub enum Violation {
         approved: String,
         approved_slot: u64,
     },
-    /// An authority signed two blocks with one kind of vote in one slot.
+    /// An authority signed two blocks with the same kind of vote in one slot.
     SignedTwice {
         node: u8,
         kind: String,
@@ -79,36 +82,39 @@ pub enum Violation {
         first: String,
         second: String,
     },
-    /// An authority approved or proposed at a slot below one at which it had done so before.
+    /// An authority signed a vote in a slot below that of its previous vote of the same kind.
     SignedBackwards {
         node: u8,
         kind: String,
         slot: u64,
         before: u64,
     },
-    /// An authority confirmed a block below a slot that it had approved.
+    /// An authority confirmed a block of a slot below one in which it had approved a conflicting
+    /// block.
     ConfirmedBelowApproval { node: u8, slot: u64, approved: u64 },
-    /// An authority approved a block whose parent is below the block that it had confirmed.
+    /// An authority approved a block whose parent is below its lock.
     ApprovedBelowLock {
         node: u8,
         slot: u64,
         parent_slot: u64,
         locked: u64,
     },
-    /// An authority signed a proposal or an approval before the slot had come by its own clock.
+    /// An authority signed a proposal or an approval before the slot began on its own clock.
     ApprovedOutOfSlot { node: u8, slot: u64, early_ms: u64 },
-    /// An authority signed by a clock that had jumped, and that nobody had confirmed.
+    /// An authority signed while its clock had jumped and neither peers nor its operator had
+    /// confirmed the new time.
     VotedByJumpedClock { node: u8, slot: u64, by_ms: i64 },
     /// An authority approved a block that its own execution client has not executed.
     ApprovedUnexecuted { node: u8, height: u64, slot: u64 },
-    /// An authority approved a block that breaks a rule of the protocol, or calls one final.
+    /// An authority approved or finalized a block that breaks a rule of the protocol; `what` names
+    /// the rule.
     ApprovedInvalid {
         node: u8,
         slot: u64,
         hash: String,
         what: String,
     },
-    /// A node builds on a block, or calls it certified, that no quorum has approved.
+    /// A node built on a block, or reported it as certified, without a quorum of approvals.
     CertifiedWithoutQuorum {
         node: u8,
         slot: u64,
@@ -116,7 +122,7 @@ pub enum Violation {
         approvals: usize,
         quorum: usize,
     },
-    /// The time of a block is not that of its slot.
+    /// The timestamp of a block differs from that of its slot; both are in seconds since the epoch.
     WrongTimestamp {
         node: u8,
         slot: u64,
@@ -131,18 +137,21 @@ pub enum Violation {
         final_height: u64,
         last: String,
     },
-    /// A node shut out another that does nothing wrong.
+    /// A node banned a peer that follows the protocol.
     HonestPeerBanned { node: u8, banned: u8 },
-    /// A node answered a question for headers or blocks with something else.
+    /// A node answered a request for headers or blocks with anything but a certified piece of the
+    /// chain.
     WrongHeaders { node: u8, height: u64, why: String },
-    /// A node served more of one peer's questions than any protocol's rate allows.
+    /// A node served more requests of one peer than the rate limits of all protocols together
+    /// allow.
     ServedTooMuch { node: u8, served: u64, allowed: u64 },
-    /// A node signed what the model's rule forbids after what it signed before, or does not remember what it signed.
+    /// A node signed a vote that the model forbids after its earlier votes, or remembers less than
+    /// it signed.
     NotATransition { node: u8, what: String, why: String },
-    /// A node holds its vote state for lost, though no disk was.
+    /// A node reports its vote state as lost although its disk lost nothing.
     VotesLost { node: u8 },
-    /// An authority that has lost its votes signed before a block of a slot after `until` was final to it; none: before it
-    /// had noticed that its disk is empty.
+    /// An authority that lost its votes signed before a block of a slot after `until` was final on
+    /// it. `until` is `None` while the authority has not yet reported that its disk is empty.
     VotedWhileSilent {
         node: u8,
         kind: String,
@@ -150,56 +159,59 @@ pub enum Violation {
         final_slot: u64,
         until: Option<u64>,
     },
-    /// An authority that has lost its votes holds itself for fit to vote again before such a block was final to it.
+    /// An authority that lost its votes resumed voting before a block of a slot after `until` was
+    /// final on it.
     RejoinedEarly {
         node: u8,
         final_slot: u64,
         until: u64,
     },
-    /// Fewer authorities noticed that their votes are lost than the scenario demands.
+    /// Fewer authorities reported the loss of their votes than the scenario demands.
     LossUnnoticed { noticed: u64, needed: u64 },
-    /// A node has evidence against an authority that did nothing wrong.
+    /// A node holds evidence against an authority that follows the protocol.
     WronglyAccused { node: u8, signer: u8, slot: u64 },
-    /// An authority proposed in a slot of another.
+    /// An authority proposed in a slot that another authority leads.
     WrongLeader { node: u8, slot: u64 },
-    /// One final block, two results of executing it.
+    /// The execution of one final block gave two different results.
     StateDiffers { node: u8, height: u64, what: String },
-    /// After everything healed, a node's finality did not move as far as it must.
+    /// A node's finality did not advance as far as it must after the faults ended.
     NoProgress {
         node: u8,
         reached: u64,
         needed: u64,
         within_ms: u64,
     },
-    /// Fewer final blocks than the scenario demands.
+    /// A node finalized fewer blocks than the scenario demands.
     TooFewBlocks { node: u8, reached: u64, needed: u64 },
-    /// A node wrote an ERROR line.
+    /// A node logged a line at level ERROR.
     ErrorLine { node: String, line: String },
-    /// A process ended by itself.
+    /// A process exited without being stopped by the simulator.
     ProcessEnded { node: String, reason: String },
-    /// An execution client does not know a final block after everything healed.
+    /// An execution client lacks a final block after the faults ended.
     ExecutionBehind { node: u8, reached: u64, needed: u64 },
-    /// A transaction that was seen in a final block is gone, or is in another one.
+    /// A transaction seen in a final block is missing, or is in another block.
     AcknowledgedLost {
         node: u8,
         transaction: String,
         height: u64,
         found: String,
     },
-    /// A transaction that every client refused, or that can never be valid, is in a final block.
+    /// A final block contains a transaction that every execution client refused, or that can never
+    /// be valid.
     RefusedIsFinal {
         node: u8,
         transaction: String,
         height: u64,
         why: String,
     },
-    /// An execution client took a transaction that it must refuse, or answered with another's hash.
+    /// An execution client accepted a transaction that it must refuse, or answered with the hash of
+    /// another transaction.
     WronglyTaken {
         node: u8,
         transaction: String,
         why: String,
     },
-    /// An account does not hold what the final transactions leave it.
+    /// An account's balance, nonce or counter differs from the result of the final transactions.
     WrongBalance {
         node: u8,
         account: String,
@@ -207,7 +219,7 @@ pub enum Violation {
         expected: String,
         found: String,
     },
-    /// An actor that was struck, or the tree that it is in, is not well again in time.
+    /// An actor with an injected fault, or the supervision tree around it, did not recover in time.
     ActorNotHealed {
         node: u8,
         actor: String,
@@ -216,29 +228,32 @@ pub enum Violation {
         health: String,
         after_ms: u64,
     },
-    /// Long after an actor was struck and made anew, the finality of its node has not gone on, though nothing else is wrong.
+    /// A node's finality did not advance after an injected actor fault, although the actor
+    /// restarted and no other fault is active.
     NotFinalAfterFault {
         node: u8,
         actor: String,
         fault: String,
         reached: u64,
     },
-    /// The run did something that nothing inside of a simulation may do, see [`crate::run::sandbox`].
+    /// The run used the real clock, randomness, disk, network or threads, see
+    /// [`crate::run::sandbox`].
     Escaped { what: String },
-    /// A message that a mailbox had taken is nowhere.
+    /// A message that a mailbox accepted is unaccounted for.
     MessageLost {
         node: u8,
         actor: String,
         messages: i64,
     },
-    /// More waits in a mailbox than it may hold.
+    /// A mailbox holds more messages than its capacity.
     QueueOverrun {
         node: u8,
         actor: String,
         depth: u64,
         capacity: u64,
     },
-    /// After everything healed and users stopped, an actor's queue was not empty once, or a message that it took is nowhere.
+    /// An actor's mailbox was never observed empty after the faults and the workload ended, or a
+    /// message that it accepted is unaccounted for.
     NeverAtRest {
         node: u8,
         actor: String,
@@ -246,22 +261,22 @@ pub enum Violation {
         unaccounted: i64,
         after_ms: u64,
     },
-    /// The process of a run held more memory than any run has reason to.
+    /// The process of a run used more memory than its limit.
     MemoryUnbounded { mib: u64, limit_mib: u64 },
-    /// A message overtook another of the same sender.
+    /// Two messages of one sender were handled out of order.
     OrderBroken {
         actor: String,
         sender: u8,
         number: u64,
         after: u64,
     },
-    /// A question was not over when it had to be.
+    /// An ask ended later than its time limit.
     AskLate {
         what: String,
         after_ms: u64,
         limit_ms: u64,
     },
-    /// A part of a dead incarnation of an actor goes on beside the living one.
+    /// A task of a dead incarnation of an actor still runs beside the living incarnation.
     TwoIncarnations {
         actor: String,
         dead: u64,
@@ -273,110 +288,106 @@ pub enum Violation {
         restarts: u64,
         limit: u64,
     },
-    /// A supervisor gave up before its policy is used up.
+    /// A supervisor gave up before its restart policy was exhausted.
     GaveUpEarly {
         supervisor: String,
         percent_of_policy: u64,
     },
-    /// After everything healed, no block of this authority became final for rounds.
+    /// An authority had none of its blocks finalized for several rounds after the faults ended.
     SilentLeader { node: u8, within_ms: u64 },
-    /// A fresh execution client comes to another state by the final chain.
+    /// A fresh execution client that replays the final chain reaches another state.
     ReplayDiffers { height: u64, what: String },
-    /// At rest, a node and its execution client are at different heads.
+    /// A node and its execution client have different heads while the run is at rest.
     HeadsDiffer {
         node: u8,
         consensus: String,
         execution: String,
     },
-    /// The canary: always.
+    /// The canary: a planted bug that every run must report.
     Canary,
     /// The program panicked.
     Panicked { message: String },
-    /// The run took longer than it may, or did not end in order.
+    /// The run exceeded its time limit, or did not end in order.
     Hung { what: String },
 }
 
 impl Violation {
-    /// The word in reports.
+    /// Returns the kebab-case tag that names the violation in reports.
     pub fn name(&self) -> String {
         let json = serde_json::to_value(self).unwrap_or_default();
         json["invariant"].as_str().unwrap_or("unknown").to_owned()
     }
 }
 
-/// A violation with its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// Simulated time from the start, in milliseconds.
     pub at_ms: u64,
-    /// What.
     #[serde(flatten)]
     pub violation: Violation,
 }
 
-/// All oracles of a run.
+/// The invariants of a run and the reports that they need.
 #[derive(Debug)]
 pub struct Oracles {
-    /// Final blocks.
+    /// Uniqueness and monotonicity of final blocks.
     pub finality: Finality,
-    /// Signatures.
+    /// Rules that the signatures of authorities must follow.
     pub votes: Votes,
-    /// Blocks that were proposed.
+    /// Proposed blocks, including those that lost.
     pub blocks: Blocks,
-    /// Clocks of nodes.
+    /// Offsets of the nodes' clocks.
     pub clocks: Clocks,
-    /// Supervision trees of nodes.
+    /// Mailboxes and restarts in the nodes' supervision trees.
     pub actors: Actors,
-    /// What nodes last told their execution clients to be the head.
+    /// The head that each node last set on its execution client.
     pub heads: BTreeMap<u8, Hash>,
-    /// The libp2p identities of authorities that do nothing wrong.
+    /// The libp2p identities of authorities that follow the protocol, with their index from 0.
     pub honest: BTreeMap<String, u8>,
-    /// The same, against the model.
+    /// The same signatures, checked against the model.
     pub model: Conformance,
-    /// Authorities without their votes.
+    /// Authorities that lost their votes and have not resumed voting.
     pub rejoin: Rejoin,
-    /// Transactions.
+    /// Transactions and the account balances that follow from them.
     pub ledger: Ledger,
     /// The first violation.
     pub found: Option<Found>,
-    /// What nodes said, by kind.
+    /// Number of reports by kind.
     pub heard: BTreeMap<&'static str, u64>,
-    /// Nodes that are not judged: their disks lied to them, or were put back to what they were, so that they may have
-    /// forgotten what they did. Those that have lost their votes, know it, and have waited until they may vote, are
-    /// judged again.
+    /// Nodes that are not judged because a lying or restored disk may have made them forget what
+    /// they signed. A node that noticed its loss and waited until it may vote is judged again.
     pub distrusted: BTreeSet<u8>,
-    /// Where nodes stand, as they last said.
+    /// The last summary of each node.
     pub summaries: BTreeMap<u8, Summary>,
 }
 
-/// The oracles, shared by all observers of a run.
+/// The invariants of a run behind a lock; clones share them.
 #[derive(Debug, Clone)]
 pub struct Judge(Arc<Mutex<Oracles>>);
 
 impl Judge {
-    /// Oracles that have heard nothing.
     pub fn new(plan: &WorldPlan) -> Self {
         Self(Arc::new(Mutex::new(Oracles::new(plan))))
     }
 
-    /// The oracles.
+    /// Locks the invariants. A poisoned lock is taken over because the first violation must survive
+    /// a panic.
     pub fn look(&self) -> MutexGuard<'_, Oracles> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something was found outside of the oracles' own checks.
+    /// Records a violation that was found outside the invariants' own checks.
     pub fn accuse(&self, at_ms: u64, violation: Violation) {
         self.look().note(at_ms, Err(violation));
     }
 
-    /// True when there is a violation.
+    /// Returns true if a violation was found.
     pub fn is_over(&self) -> bool {
         self.look().found.is_some()
     }
 }
 
 impl Oracles {
-    /// Oracles that have heard nothing.
     pub fn new(plan: &WorldPlan) -> Self {
         Self {
             finality: Finality::default(),
@@ -404,7 +415,7 @@ impl Oracles {
         }
     }
 
-    /// A node starts a new life.
+    /// Resets the state of one process because a node restarts.
     pub fn born(&mut self, node: u8) {
         if self.votes.is_byzantine(node) {
             return;
@@ -414,7 +425,8 @@ impl Oracles {
         self.actors.born(node);
     }
 
-    /// What this node says of itself is not judged from now on, and its votes may be any.
+    /// Stops judging a node's reports, because its disk lied or was restored; its signature may now
+    /// be on any block.
     pub fn distrust(&mut self, node: u8) {
         self.rejoin.forget(node);
         if self.distrusted.insert(node) {
@@ -423,7 +435,8 @@ impl Oracles {
         }
     }
 
-    /// Those who may have to be silent for a part of the run, by what was done to their disks.
+    /// Returns the nodes that may have to stay silent for part of the run, because their disk lied,
+    /// was emptied or was restored.
     pub fn mute(&self) -> BTreeSet<u8> {
         self.votes
             .lost()
@@ -432,7 +445,7 @@ impl Oracles {
             .collect()
     }
 
-    /// The disk of a node was put back to what it was, while its process was down.
+    /// Records that a node's disk was restored to an older state while its process was down.
     pub fn put_back(&mut self, node: u8) {
         let lies = self.distrusted.contains(&node) && !self.rejoin.is_without(node);
         self.distrust(node);
@@ -441,14 +454,16 @@ impl Oracles {
         }
     }
 
-    /// A new disk, an empty one, is in the place of one that had lied to a node, and this one does not.
+    /// Records that a lying disk was replaced by an empty, reliable one; the node's rejoin is
+    /// judged from now on.
     pub fn disk_replaced(&mut self, node: u8) {
         if self.distrusted.contains(&node) {
             self.rejoin.lose(node, Loss::Emptied);
         }
     }
 
-    /// The disk of a node was emptied while its process was down. What it signs is held against what it signed before.
+    /// Records that a node's disk was emptied while its process was down. New votes of the node are
+    /// still compared with its old ones.
     pub fn lost_votes(&mut self, node: u8) {
         if !self.distrusted.contains(&node) {
             self.rejoin.lose(node, Loss::Emptied);
@@ -458,7 +473,7 @@ impl Oracles {
         self.finality.forget(node);
     }
 
-    /// A node says something; `node` counts from 0.
+    /// Checks an event that a node reported; `node` counts from 0.
     pub fn observe(&mut self, at_ms: u64, node: u8, event: &NodeEvent) {
         if self.votes.is_byzantine(node) {
             self.observe_byzantine(at_ms, node, event);
@@ -471,7 +486,7 @@ impl Oracles {
                     VoteKind::Approval => "signed.approval",
                     VoteKind::Confirmation => "signed.confirmation",
                 };
-                // A confirmation is of a block that is certified.
+                // A confirmation requires a certified block.
                 let of_certified = match target.kind {
                     VoteKind::Confirmation => {
                         self.votes.certified(node, target.slot.0, target.hash)
@@ -485,7 +500,7 @@ impl Oracles {
                         .signed(node, target, self.finality.slot_of(node));
                     self.note(at_ms, result);
                 }
-                // The sharper word comes first where several oracles object.
+                // The more specific violation comes first because only one is kept.
                 let signed = self.votes.signed(node, target, &self.blocks);
                 (
                     kind,
@@ -547,7 +562,8 @@ impl Oracles {
         }
     }
 
-    /// A node that keeps to no rule says something: its signatures count, and its blocks may become final.
+    /// Records an event of a Byzantine node, because its signatures count towards quorums and its
+    /// blocks may become final.
     fn observe_byzantine(&mut self, at_ms: u64, node: u8, event: &NodeEvent) {
         match event {
             NodeEvent::Signed { target } => {
@@ -555,7 +571,7 @@ impl Oracles {
                 self.note(at_ms, result);
             }
             NodeEvent::Proposed { hash, block, .. } => {
-                // Whatever is wrong with it, correct nodes judge.
+                // The result is ignored because correct nodes must reject an invalid block.
                 let _ = self.blocks.proposed(at_ms, node, *hash, block);
             }
             _ => {}
@@ -570,8 +586,9 @@ impl Oracles {
         }
     }
 
-    /// A node answered a question for headers, as (first height, count); `None`: with something that is none. Returns the
-    /// height of the last one that is good.
+    /// Checks a node's answer to a request for headers; `asked` is (first height, count), and
+    /// `range` is `None` for a malformed answer. Returns the height of the last header, or 0 if
+    /// there is none or the answer is wrong.
     pub fn headers(
         &mut self,
         at_ms: u64,
@@ -590,8 +607,8 @@ impl Oracles {
         last
     }
 
-    /// A node answered a question for blocks. Whatever its disk went through: what it passes on is right, or it passes
-    /// nothing on.
+    /// Checks a node's answer to a request for blocks, including nodes with a faulty disk, because
+    /// a node must verify stored blocks before it serves them.
     pub fn answered_blocks(
         &mut self,
         at_ms: u64,
@@ -605,8 +622,8 @@ impl Oracles {
         self.note(at_ms, result);
     }
 
-    /// What a node's clock shows at a true time, both in milliseconds since the epoch. To be told before what the node
-    /// says at that moment.
+    /// Records a node's clock against the true time, both in milliseconds since the epoch. Must
+    /// precede [`observe`](Self::observe) for the same event.
     pub fn clock(
         &mut self,
         at_ms: u64,
@@ -643,8 +660,8 @@ impl Oracles {
         self.note(at_ms, result);
     }
 
-    /// A node approves a block of another: its own execution client must have executed it. To be told before
-    /// [`observe`](Self::observe).
+    /// Checks that a node's own execution client executed a block of another leader before the node
+    /// approves it. Must precede [`observe`](Self::observe) for the same event.
     pub fn executed(&mut self, at_ms: u64, node: u8, event: &NodeEvent, clients: &Clients) {
         if self.votes.is_byzantine(node) {
             return;
@@ -661,7 +678,7 @@ impl Oracles {
             return;
         };
         let header = &proposed.block.header;
-        // A leader approves what its client has just built.
+        // The leader's own client built the block, so it need not have executed it before.
         if header.proposer != node
             && clients.cannot_have_executed(node, header.execution_hash.into(), proposed.at_ms)
         {
@@ -677,7 +694,7 @@ impl Oracles {
         }
     }
 
-    /// What a node's supervision tree looks like.
+    /// Checks a snapshot of a node's supervision tree.
     pub fn tree(&mut self, at_ms: u64, node: u8, tree: &Snapshot) {
         if self.votes.is_byzantine(node) {
             return;
@@ -686,8 +703,8 @@ impl Oracles {
         self.note(at_ms, result);
     }
 
-    /// A node says where it stands. `asked` is when it was asked, in milliseconds, and how far its finality was then:
-    /// meanwhile it may have gone on.
+    /// Checks a node's summary. `asked` is the time of the request in milliseconds and the node's
+    /// final height at that time; the node may have advanced since.
     pub fn stands(&mut self, at_ms: u64, node: u8, asked: (u64, u64), summary: Summary) {
         if self.votes.is_byzantine(node) {
             return;

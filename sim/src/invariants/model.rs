@@ -1,11 +1,12 @@
-//! Conformance: each signature of a real node must be a step that the model of `sim/model` allows.
+//! Conformance: each signature of a real node must be a step that the model in `sim/model` allows.
 //!
-//! The model's state of a node is what it signed before, in all its lives: a node that forgot something shows as one that
-//! takes a step which its promises forbid. A certificate can exist once a quorum's signatures were seen; those of an
-//! authority whose key somebody else has too are taken for given.
+//! The model's state of a node consists of the votes that the node signed before, across restarts,
+//! so a node that forgot a vote takes a step that its promises forbid. A certificate can exist once
+//! a quorum of signatures was observed; the signatures of faulty authorities count as given.
 //!
-//! A vote can be seen long after it was decided on: it is written, whoever was to send it is restarted, and the next life
-//! sends it again after votes that were decided on later. Such a vote must fit in somewhere among those that were seen.
+//! A vote may be observed long after the node decided on it: the vote is persisted, the sending
+//! actor restarts, and the next incarnation sends it again after later votes. Such a vote must fit
+//! at some position among the observed votes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,25 +17,26 @@ use alys_types::{FaultModel, Hash, VoteKind, VoteTarget};
 use super::{Violation, short};
 use crate::params::WorldPlan;
 
-/// Heights whose parent is genesis, which needs no certificate.
+/// Height of the blocks on genesis, which needs no certificate.
 const FIRST: u64 = 1;
 
-/// Steps of a node that are remembered, for votes that are seen late. What is sent again is the latest of its kind.
+/// Steps kept per node, for votes that are observed late; a node sends only the latest vote of each
+/// kind again.
 const HISTORY: usize = 32;
 
-/// A step that a node was seen to take.
+/// An observed step of a node.
 #[derive(Debug, Clone, Copy)]
 struct Step {
     kind: VoteKind,
     slot: u64,
-    /// Slot of the parent of the block.
+    /// Slot of the block's parent.
     parent: u64,
-    /// What it had promised until then.
+    /// Promises of the node before the step.
     before: Promises,
 }
 
 impl Step {
-    /// What it has promised from then on.
+    /// Returns the promises of the node after the step.
     fn after(&self) -> Promises {
         match self.kind {
             VoteKind::Confirmation => Promises {
@@ -48,7 +50,7 @@ impl Step {
         }
     }
 
-    /// Whether this step could be taken after one that was not seen.
+    /// Returns true if this step may follow a step that was not observed at its time.
     fn may_follow(&self, unseen: &Step) -> bool {
         match (unseen.kind, self.kind) {
             (VoteKind::Confirmation, VoteKind::Confirmation) => self.slot > unseen.slot,
@@ -59,21 +61,22 @@ impl Step {
     }
 }
 
-/// What all nodes signed, as the model sees it.
+/// The signatures of all nodes as steps of the model.
 #[derive(Debug)]
 pub struct Conformance {
     rule: Rule,
     authorities: u64,
-    /// Authorities whose signature may be on anything, from 0.
+    /// Authorities whose signature may be on any block, from 0.
     faulty: BTreeSet<u8>,
-    /// Of them, those that may have forgotten what they signed.
+    /// Faulty authorities that are not judged, because they may have forgotten their votes.
     distrusted: BTreeSet<u8>,
     promises: BTreeMap<u8, Promises>,
-    /// The last steps of each node, in the order in which it decided on them.
+    /// The last steps of each node, in the order of its decisions.
     steps: BTreeMap<u8, Vec<Step>>,
-    /// When a node's promises grew, in milliseconds, and to what; older than its last answer is forgotten.
+    /// Promises of each node by the time of their growth, in milliseconds. Entries older than those
+    /// that the last summary had to cover are dropped.
     grown: BTreeMap<u8, BTreeMap<u64, Promises>>,
-    /// What each node signed already: signing again is repeating.
+    /// Observed signatures; a repeated signature is no new step.
     signed: BTreeSet<(u8, VoteKind, Hash)>,
     approvers: BTreeMap<Hash, BTreeSet<u8>>,
     parents: BTreeMap<Hash, BlockRef>,
@@ -84,7 +87,6 @@ pub struct Conformance {
 }
 
 impl Conformance {
-    /// Nothing is signed yet.
     pub fn new(plan: &WorldPlan) -> Self {
         let faults = match plan.fault_model {
             FaultModel::Byzantine => Faults::Byzantine,
@@ -108,8 +110,8 @@ impl Conformance {
         }
     }
 
-    /// Steps that were held against the rule, those that it refused, those that were seen after later ones, and those of
-    /// which the block's parent was not told.
+    /// Returns the number of steps that were checked, refused, observed late, and checked without a
+    /// known parent.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let Self {
             checked,
@@ -127,14 +129,16 @@ impl Conformance {
         named.into_iter()
     }
 
-    /// A node's disk lied to it: its signature may be on anything from now on, and what it signs is not held against the rule.
+    /// Stops judging a node because its disk lied, was emptied or was restored; its signature may
+    /// now be on any block.
     pub fn distrust(&mut self, node: u8) {
         self.faulty.insert(node);
         self.distrusted.insert(node);
     }
 
-    /// A node that had lost its votes may vote again, since a block of a slot after this one is final to it: it is locked on
-    /// such a block, or on a later one. What it signed before may still be on anything.
+    /// Judges a node again that resumed voting after a loss. A block of a slot after `slot` is
+    /// final on the node, so its promises cover at least `slot`. Its earlier signatures may still
+    /// be on any block.
     pub fn trust(&mut self, node: u8, slot: u64) {
         if self.distrusted.remove(&node) {
             self.promises.insert(
@@ -149,7 +153,10 @@ impl Conformance {
         }
     }
 
-    /// A node tells what the block that it is about to vote for stands on.
+    /// Records the parent of a block that a node is about to vote for.
+    ///
+    /// # Errors
+    /// [`Violation::NotATransition`] if another node reported another parent.
     pub fn votes_for(
         &mut self,
         node: u8,
@@ -170,7 +177,10 @@ impl Conformance {
         }
     }
 
-    /// A node signs.
+    /// Checks a signature as a step of the model; a repeated signature passes.
+    ///
+    /// # Errors
+    /// [`Violation::NotATransition`] with the model's reason.
     pub fn signed(&mut self, at_ms: u64, node: u8, target: &VoteTarget) -> Result<(), Violation> {
         if self.distrusted.contains(&node) || !self.signed.insert((node, target.kind, target.hash))
         {
@@ -179,7 +189,7 @@ impl Conformance {
         self.checked += 1;
         let before = self.promises(node);
         let (kind, slot) = (target.kind, target.slot.0);
-        // The approval of the own block was decided on with the proposal.
+        // The leader decides on the approval of its block together with the proposal.
         let is_own = kind == VoteKind::Approval
             && before.approved == slot
             && self
@@ -232,7 +242,7 @@ impl Conformance {
         Ok(())
     }
 
-    /// A step after all others.
+    /// Appends a step after all earlier ones.
     fn take(&mut self, node: u8, step: Step) {
         let steps = self.steps.entry(node).or_default();
         if steps.len() >= HISTORY {
@@ -242,8 +252,8 @@ impl Conformance {
         self.promises.insert(node, step.after());
     }
 
-    /// Puts a step that is seen late where it can have been decided on: where the rule allows it, and none of the steps
-    /// after it forbids it. False when there is no such place.
+    /// Inserts a step that is observed late at the last position where the rule allows it and no
+    /// later step forbids it. Returns false if there is no such position.
     fn fits_in(
         &mut self,
         node: u8,
@@ -276,8 +286,12 @@ impl Conformance {
         true
     }
 
-    /// A node says what it remembers to have promised; it was asked at `asked_ms`. It may know more than was seen (a vote
-    /// that was written and never left), and never less. A node that holds its votes for lost remembers nothing, and says so.
+    /// Checks the vote state in a node's summary, requested at `asked_ms`. It may cover more than
+    /// was observed, because a persisted vote may never have been sent, but not less. A node that
+    /// reports its votes as lost is not judged, because it stays silent.
+    ///
+    /// # Errors
+    /// [`Violation::NotATransition`] if the node remembers less than it signed.
     pub fn stands(&mut self, asked_ms: u64, node: u8, votes: &VoteState) -> Result<(), Violation> {
         let Some(grown) = self.grown.get_mut(&node) else {
             return Ok(());
@@ -316,7 +330,8 @@ impl Conformance {
             .unwrap_or(Promises::none(0))
     }
 
-    /// What a block stands on. Where nobody told, the rule is asked about the best that it could be.
+    /// Returns the parent of a block. An unknown parent is assumed to be the most favourable one,
+    /// so that it never causes a refusal.
     fn parent(&mut self, target: &VoteTarget, before: Promises) -> Parent {
         let Some(parent) = self.parents.get(&target.hash) else {
             self.orphans += 1;
@@ -367,7 +382,8 @@ mod tests {
         }
     }
 
-    /// Blocks 1 (slot 100) on genesis, 2 (slot 101) on 1, 3 (slot 102) on genesis; nodes 0 to 2 approve block 1.
+    /// Blocks 1 (slot 100) on genesis, 2 (slot 101) on 1, and 3 (slot 102) on genesis; nodes 0 to 2
+    /// approve block 1.
     fn with_a_certificate(forger: Option<u8>) -> Conformance {
         let mut model = conformance(forger);
         let (one, two, beside) = (block(100, 1), block(101, 2), block(102, 3));
@@ -429,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_vote_that_is_seen_late_fits_in_where_it_was_decided_on() {
-        // Locked on block 1 in slot 100 before the approval of it was seen.
+        // The confirmation of block 1 in slot 100 is observed before the approval.
         let mut model = with_a_certificate(None);
         assert_eq!(
             model.signed(7, 3, &vote(VoteKind::Confirmation, 1, block(100, 1))),
@@ -439,7 +455,8 @@ mod tests {
             model.signed(8, 3, &vote(VoteKind::Approval, 1, block(100, 1))),
             Ok(())
         );
-        // Confirmed block 1 before approving its child, and that is seen after it.
+        // Block 1 was confirmed before the approval of its child, but the confirmation is observed
+        // after it.
         let mut model = with_a_certificate(None);
         assert_eq!(
             model.signed(7, 0, &vote(VoteKind::Approval, 2, block(101, 2))),
@@ -458,7 +475,7 @@ mod tests {
         );
         let counts: BTreeMap<_, _> = model.counts().collect();
         assert_eq!((counts["model.late"], counts["model.refused"]), (1, 0));
-        // Beside the block that was approved it cannot have been.
+        // A confirmation of block 1 fits nowhere after an approval of a conflicting block.
         let mut model = with_a_certificate(None);
         assert_eq!(
             model.signed(7, 0, &vote(VoteKind::Approval, 1, block(102, 3))),

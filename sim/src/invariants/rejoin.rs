@@ -1,5 +1,5 @@
-//! Authorities that have lost what they signed (rule 3.8): they sign nothing until a block of a slot after all that they can
-//! have signed is final, and then they are held to their word again.
+//! Authorities that lost their votes (rule 3.8): they sign nothing until a block of a slot after
+//! every slot that they may have signed is final, and are judged as before from then on.
 
 use std::collections::BTreeMap;
 
@@ -7,23 +7,25 @@ use alys_types::VoteTarget;
 
 use super::Violation;
 
-/// How an authority came to be without its votes.
+/// Cause of the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// Its disk is empty: it knows that from the start.
+    /// The disk is empty, so the authority knows of the loss from its start.
     Emptied,
-    /// Its disk is an older one: its peers have to show it that it has signed since, and until then nobody can tell.
+    /// The disk is in an older state. The authority learns of the loss from peers that hold its
+    /// later votes, and is not judged until then.
     PutBack,
 }
 
 #[derive(Debug)]
 struct Without {
     loss: Loss,
-    /// The slot after which it may vote again, once it has said which that is. It is none for which it had signed.
+    /// Slot after which the authority may vote again, raised to the highest slot that it had
+    /// signed; `None` until the authority reports the loss.
     until: Option<u64>,
 }
 
-/// Who is without its votes.
+/// Authorities that lost their votes and have not resumed voting.
 #[derive(Debug, Default)]
 pub struct Rejoin {
     without: BTreeMap<u8, Without>,
@@ -31,27 +33,28 @@ pub struct Rejoin {
 }
 
 impl Rejoin {
-    /// An authority has lost its votes, perhaps again.
+    /// Records that an authority lost its votes; a second loss replaces the first.
     pub fn lose(&mut self, node: u8, loss: Loss) {
         self.without.insert(node, Without { loss, until: None });
     }
 
-    /// What this authority does is not judged from now on.
+    /// Drops the loss of an authority because the authority is not judged from now on.
     pub fn forget(&mut self, node: u8) {
         self.without.remove(&node);
     }
 
-    /// Whether the authority is without its votes.
+    /// Returns true if the authority lost its votes and has not resumed voting.
     pub fn is_without(&self, node: u8) -> bool {
         self.without.contains_key(&node)
     }
 
-    /// How many losses those who had them have noticed.
+    /// Returns the number of losses that the affected authorities reported.
     pub fn noticed(&self) -> u64 {
         self.noticed
     }
 
-    /// An authority signs what it did not sign before; `final_slot` is the slot of the last block that is final to it.
+    /// Checks a signature that the authority had not made before; `final_slot` is the slot of its
+    /// last final block.
     ///
     /// # Errors
     /// [`Violation::VotedWhileSilent`].
@@ -79,8 +82,9 @@ impl Rejoin {
         }
     }
 
-    /// An authority says until when it is silent, and the slot of the last block that is final to it; `highest` is the last
-    /// slot in which it has signed anything. The slot for which it has waited, when it has just got its voice back.
+    /// Checks the silence in an authority's summary; `final_slot` is the slot of its last final
+    /// block and `highest` the last slot in which it signed. Returns the slot that it waited for,
+    /// if the authority has just resumed voting.
     ///
     /// # Errors
     /// [`Violation::RejoinedEarly`].
@@ -100,7 +104,7 @@ impl Rejoin {
                 without.until = Some(until.max(highest));
                 Ok(None)
             }
-            // It raises it when its peers show it a later slot.
+            // The authority raises the slot when its peers show it a vote of a later one.
             (Some(before), Some(until)) => {
                 without.until = Some(until.max(before));
                 Ok(None)

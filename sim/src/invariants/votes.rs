@@ -1,4 +1,5 @@
-//! What authorities sign: the rules of section 3 that show from outside, counted over all lives of a node.
+//! Signatures of authorities: the rules of section 3 of the protocol that are observable from
+//! outside, checked across all restarts of a node.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,29 +13,31 @@ use crate::params::WorldPlan;
 pub struct Votes {
     authorities: u64,
     quorum: usize,
-    /// Signatures that a certificate may contain besides those that nodes reported.
+    /// Number of faulty authorities; each may have signed any block without a report.
     forged: usize,
-    /// Authorities that may sign anything, from 0: they keep to no rule, somebody else has their key, or their disk lied to
-    /// them.
+    /// Authorities that may have signed any block, from 0: they are Byzantine, their key was
+    /// stolen, or their disk lied.
     faulty: BTreeSet<u8>,
-    /// Those of them that keep to no rule.
+    /// The Byzantine ones among `faulty`.
     byzantine: BTreeSet<u8>,
-    /// Authorities whose disk was emptied, until they vote again, and whether they have said that their votes are lost.
+    /// Authorities with an emptied disk that do not vote yet; true once they reported the loss.
     lost: BTreeMap<u8, bool>,
-    /// By node, kind and slot.
+    /// The signed block by node, kind and slot.
     signed: BTreeMap<(u8, VoteKind, u64), Hash>,
-    /// The highest slot by node and kind.
+    /// The highest signed slot by node and kind.
     highest: BTreeMap<(u8, VoteKind), u64>,
-    /// Who signed for a block, by kind.
+    /// The signers of a block by kind.
     by_block: BTreeMap<(VoteKind, Hash), BTreeSet<u8>>,
-    /// Blocks with a quorum of approvals, and of confirmations: height and slot.
+    /// Height and slot of the blocks with a quorum of approvals, and of those with a quorum of
+    /// confirmations.
     approved: BTreeMap<Hash, (u64, u64)>,
     confirmed: BTreeMap<Hash, (u64, u64)>,
-    /// Blocks that a node called final without a quorum of confirmations of their own; a descendant's is to follow.
+    /// The last block that each node reported as final without a quorum of confirmations of its
+    /// own; a descendant with a quorum must follow.
     pub(super) pending: BTreeMap<u8, Pending>,
 }
 
-/// See [`Votes::finalized`].
+/// A block reported as final whose quorum is still missing, see [`Votes::finalized`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pending {
     since_ms: u64,
@@ -44,7 +47,6 @@ pub(super) struct Pending {
 }
 
 impl Votes {
-    /// No signatures yet.
     pub fn new(plan: &WorldPlan) -> Self {
         Self {
             authorities: u64::from(plan.nodes),
@@ -64,28 +66,28 @@ impl Votes {
         }
     }
 
-    /// This authority may sign anything from now on.
+    /// Allows the authority to have signed any block.
     pub(super) fn distrust(&mut self, node: u8) {
         self.forged += usize::from(self.faulty.insert(node));
     }
 
-    /// Whether the authority keeps to no rule: nothing that it says is to be judged.
+    /// Returns true if the authority is Byzantine, so that its reports must not be judged.
     pub fn is_byzantine(&self, node: u8) -> bool {
         self.byzantine.contains(&node)
     }
 
-    /// The authorities that have lost their vote state and do not vote again yet.
+    /// Returns the authorities that lost their vote state and do not vote again yet.
     pub fn lost(&self) -> Vec<u8> {
         self.lost.keys().copied().collect()
     }
 
-    /// The disk of a node was emptied.
+    /// Records that a node's disk was emptied.
     pub fn lose(&mut self, node: u8) {
         self.lost.insert(node, false);
         self.pending.remove(&node);
     }
 
-    /// A node says whether it holds its vote state for lost. That is wrong if no disk was.
+    /// Checks whether a node may report its vote state as lost; only an emptied disk is a reason.
     pub fn silent(&mut self, node: u8, is_silent: bool) -> Result<(), Violation> {
         match (self.lost.get_mut(&node), is_silent) {
             (None, true) => return Err(Violation::VotesLost { node: node + 1 }),
@@ -98,7 +100,8 @@ impl Votes {
         Ok(())
     }
 
-    /// A node signs; re-sending signs the same again.
+    /// Checks a signature of a node. A repeated signature passes, because nodes send their votes
+    /// again.
     pub fn signed(
         &mut self,
         node: u8,
@@ -107,7 +110,8 @@ impl Votes {
     ) -> Result<(), Violation> {
         let (kind, slot) = (target.kind, target.slot.0);
         if self.is_byzantine(node) {
-            // What it signs may be under a certificate, and proves nothing.
+            // A Byzantine signature may be part of a certificate, but proves nothing about the
+            // block.
             self.by_block
                 .entry((kind, target.hash))
                 .or_default()
@@ -161,7 +165,8 @@ impl Votes {
         if kind == VoteKind::Approval
             && let Some(parent_slot) = blocks.parent_slot(&target.hash)
             && parent_slot < locked
-            // An approval of the locked slot or below was decided on before the lock, and is sent again.
+            // A vote of the locked slot or below was decided before the lock and is only sent
+            // again.
             && slot > locked
         {
             return Err(Violation::ApprovedBelowLock {
@@ -191,8 +196,9 @@ impl Votes {
         self.check_beside(&target.hash)
     }
 
-    /// Whether a node has approved a block of a later slot than this one that cannot stand on it. A confirmation below
-    /// approvals of descendants was decided on before them, and is sent again.
+    /// Returns true if a node approved a block of a slot after `slot` that cannot descend from the
+    /// block of `slot`. Approvals of descendants do not count, because a confirmation below them
+    /// was decided earlier and is only sent again.
     fn approved_beside(&self, node: u8, slot: u64, blocks: &Blocks) -> bool {
         let later = (node, VoteKind::Approval, slot + 1)..=(node, VoteKind::Approval, u64::MAX);
         self.signed
@@ -200,8 +206,9 @@ impl Votes {
             .any(|(_, hash)| blocks.parent_slot(hash).is_none_or(|parent| parent < slot))
     }
 
-    /// The heart of the safety argument: once B has a quorum of confirmations, every block of a later slot with a quorum
-    /// of approvals descends from B. One that is not higher than B cannot.
+    /// Checks the core of the safety argument: once block B has a quorum of confirmations, every
+    /// block of a later slot with a quorum of approvals descends from B. A block that is not higher
+    /// than B cannot.
     fn check_beside(&self, new: &Hash) -> Result<(), Violation> {
         let beside = |confirmed: (&Hash, &(u64, u64)), approved: (&Hash, &(u64, u64))| {
             let ((b, (b_height, b_slot)), (c, (c_height, c_slot))) = (confirmed, approved);
@@ -224,8 +231,9 @@ impl Votes {
         found.map_or(Ok(()), Err)
     }
 
-    /// A node calls a block final: that takes a quorum of confirmations of it, or of a descendant, which is told of in the
-    /// same breath, after its ancestors.
+    /// Records a block that a node reported as final. Such a block needs a quorum of confirmations
+    /// of itself or of a descendant; the node reports a finalized chain from the oldest block on,
+    /// so the quorum may be that of a block still to come.
     pub fn finalized(&mut self, at_ms: u64, node: u8, height: u64, hash: Hash) {
         let confirmations = self.confirmations(&hash);
         if confirmations + self.forged >= self.quorum {
@@ -243,8 +251,8 @@ impl Votes {
         }
     }
 
-    /// A node says which block is its last final one; it was asked at `asked_ms`, and does not answer in the middle of
-    /// telling of a chain.
+    /// Checks the last final block in a node's summary, requested at `asked_ms`. A summary never
+    /// falls between the reports of one finalized chain, so the last block must have a quorum.
     pub fn stands(&mut self, asked_ms: u64, node: u8, last: Hash) -> Result<(), Violation> {
         let Some(pending) = self
             .pending
@@ -254,7 +262,7 @@ impl Votes {
             return Ok(());
         };
         if pending.hash != last {
-            // Its story was cut off by a restart of the actor that told it.
+            // A restart of the reporting actor cut off the rest of the chain.
             self.pending.remove(&node);
             return Ok(());
         }
@@ -267,7 +275,8 @@ impl Votes {
         })
     }
 
-    /// A node says that an authority contradicted itself. None does; [`Votes::signed`] would have told first.
+    /// Checks evidence of equivocation; the accused must be faulty, because [`Votes::signed`]
+    /// reports a real equivocation of a correct authority first.
     pub fn accused(&self, node: u8, signer: u8, slot: u64) -> Result<(), Violation> {
         match self.faulty.contains(&signer) {
             true => Ok(()),
@@ -279,7 +288,7 @@ impl Votes {
         }
     }
 
-    /// A node calls a block certified: that takes a quorum of approvals.
+    /// Checks that a block which a node calls certified has a quorum of approvals.
     pub fn certified(&self, node: u8, slot: u64, hash: Hash) -> Result<(), Violation> {
         let approvals = self.correct(VoteKind::Approval, &hash);
         match approvals + self.forged >= self.quorum {
@@ -297,17 +306,17 @@ impl Votes {
         }
     }
 
-    /// Votes that make a certificate.
+    /// Returns the number of votes that form a certificate.
     pub fn quorum(&self) -> usize {
         self.quorum
     }
 
-    /// Whether a node has signed this kind of vote in a slot.
+    /// Returns true if a node has signed a vote of this kind in a slot.
     pub fn has_signed(&self, node: u8, kind: VoteKind, slot: u64) -> bool {
         self.signed.contains_key(&(node, kind, slot))
     }
 
-    /// The highest slot in which a node has signed anything; 0: it has not.
+    /// Returns the highest slot in which a node has signed any vote, or 0 if it has signed none.
     pub fn last_slot(&self, node: u8) -> u64 {
         let kinds = [
             VoteKind::Proposal,
@@ -320,7 +329,8 @@ impl Votes {
         slots.copied().max().unwrap_or(0)
     }
 
-    /// Who has signed anything in a slot, each once, and who may have without telling.
+    /// Returns the authorities that signed any vote in a slot, each once, and all faulty ones,
+    /// because they may sign without a report.
     pub fn signers_in(&self, slot: u64) -> impl Iterator<Item = u8> {
         let kinds = [
             VoteKind::Proposal,
@@ -335,7 +345,8 @@ impl Votes {
         self.correct(VoteKind::Confirmation, hash)
     }
 
-    /// Signatures that were reported, but for those of the faulty, who may have signed in any case.
+    /// Counts the reported signatures of authorities that are not faulty; faulty ones are counted
+    /// separately in `forged`.
     fn correct(&self, kind: VoteKind, hash: &Hash) -> usize {
         let reported = self.by_block.get(&(kind, *hash));
         reported.map_or(0, |signers| signers.difference(&self.faulty).count())
