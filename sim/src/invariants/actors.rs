@@ -48,7 +48,7 @@ struct Kept {
 struct Tree {
     actors: BTreeMap<String, Watched>,
     supervisors: BTreeMap<&'static str, Kept>,
-    /// Highest incarnation of the supervisors; each restart by the root adds one.
+    /// Highest incarnation of the supervisors, which the root restarts together.
     generation: u64,
 }
 
@@ -60,8 +60,8 @@ pub struct Actors {
 
 /// Returns the number of messages that a mailbox accepted and that no counter accounts for.
 fn unaccounted(mailbox: &MailboxSnapshot) -> i64 {
-    let came = mailbox.accepted + mailbox.timers;
-    let went = mailbox.handled
+    let taken_in = mailbox.accepted + mailbox.timers;
+    let accounted = mailbox.handled
         + mailbox.failed
         + mailbox.coalesced
         + mailbox.dropped
@@ -69,7 +69,7 @@ fn unaccounted(mailbox: &MailboxSnapshot) -> i64 {
         + mailbox.interrupted
         + mailbox.abandoned
         + mailbox.depth as u64;
-    came as i64 - went as i64
+    taken_in as i64 - accounted as i64
 }
 
 /// Returns path, depth and unaccounted messages of the first actor that is busy and not in
@@ -110,13 +110,15 @@ impl Actors {
             let watched = known.actors.entry(actor.path.clone()).or_default();
             known_messages(node, actor, mailbox, watched)?;
         }
-        let (mut most, mut begun_anew, mut generation) = (0, false, known.generation);
+        let mut used_percent = 0;
+        let mut has_restarted = false;
+        let mut generation = known.generation;
         for (name, limit, children) in POLICY {
             let Some(supervisor) = tree.find(name) else {
                 continue;
             };
             let kept = known.supervisors.entry(name).or_default();
-            let is_anew = kept.incarnation != 0 && supervisor.incarnation != kept.incarnation;
+            let is_new = kept.incarnation != 0 && supervisor.incarnation != kept.incarnation;
             for child in supervisor
                 .children
                 .iter()
@@ -126,11 +128,7 @@ impl Actors {
                 let more = child.restarts.saturating_sub(watched.restarts);
                 watched.restarts = child.restarts;
                 // One restart is that of the supervisor itself, which restarts all its children.
-                let own = if is_anew {
-                    more.saturating_sub(1)
-                } else {
-                    more
-                };
+                let own = if is_new { more.saturating_sub(1) } else { more };
                 kept.restarts.extend((0..own).map(|_| at_ms));
             }
             kept.incarnation = supervisor.incarnation;
@@ -141,42 +139,40 @@ impl Actors {
             {
                 kept.restarts.pop_front();
             }
-            most = most.max(kept.restarts.len() * 100 / limit);
+            used_percent = used_percent.max(kept.restarts.len() * 100 / limit);
             // The root restarts its supervisors one after the other, and an observation may fall in
             // between. Only the first of them counts.
-            begun_anew |= is_anew && supervisor.incarnation > known.generation;
+            has_restarted |= is_new && supervisor.incarnation > known.generation;
             generation = generation.max(supervisor.incarnation);
-            if is_anew {
+            if is_new {
                 // These used up the policy of the incarnation that gave up; the rest belong to the
                 // new one.
                 kept.restarts.drain(..kept.restarts.len().min(limit));
                 continue;
             }
-            let lately = kept
+            let recent = kept
                 .restarts
                 .iter()
                 .filter(|at| **at + SPAN_MS >= at_ms)
                 .count();
-            if lately > limit {
-                let supervisor = supervisor.path.clone();
-                let (restarts, limit) = (lately as u64, limit as u64);
+            if recent > limit {
                 return Err(Violation::RestartsBeyondPolicy {
-                    supervisor,
-                    restarts,
-                    limit,
+                    supervisor: supervisor.path.clone(),
+                    restarts: recent as u64,
+                    limit: limit as u64,
                 });
             }
         }
         known.generation = generation;
         // The root restarts all supervisors because one of them gave up, so a policy must be used
         // up.
-        match begun_anew && most < NEARLY_ALL {
-            true => Err(Violation::GaveUpEarly {
+        if has_restarted && used_percent < NEARLY_ALL {
+            return Err(Violation::GaveUpEarly {
                 supervisor: tree.path.clone(),
-                percent_of_policy: most as u64,
-            }),
-            false => Ok(()),
+                percent_of_policy: used_percent as u64,
+            });
         }
+        Ok(())
     }
 }
 
@@ -200,18 +196,17 @@ fn known_messages(
         });
     }
     if mailbox.depth > mailbox.capacity + ROOM_FOR_RETURNED {
-        let (depth, capacity) = (mailbox.depth as u64, mailbox.capacity as u64);
         return Err(Violation::QueueOverrun {
             node: node + 1,
             actor: actor.path.clone(),
-            depth,
-            capacity,
+            depth: mailbox.depth as u64,
+            capacity: mailbox.capacity as u64,
         });
     }
     Ok(())
 }
 
-/// Messages that return to a full mailbox, beyond its capacity.
+/// Allowed depth beyond the capacity, because a message that returns to its mailbox may find it full.
 const ROOM_FOR_RETURNED: usize = 64;
 
 #[cfg(test)]

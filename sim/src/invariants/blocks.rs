@@ -82,17 +82,18 @@ impl Blocks {
                 at_ms,
             },
         );
-        let (header, found) = (&block.header, block.body.payload.timestamp);
+        let header = &block.header;
+        let found = block.body.payload.timestamp;
         let expected = header.slot.0 * self.slot_ms / 1_000;
-        match found == expected {
-            true => Ok(()),
-            false => Err(Violation::WrongTimestamp {
+        if found != expected {
+            return Err(Violation::WrongTimestamp {
                 node: node + 1,
                 slot: header.slot.0,
                 found,
                 expected,
-            }),
+            });
         }
+        Ok(())
     }
 
     /// Checks a block that a correct node approved or finalized: its leader, its slot, and every
@@ -105,7 +106,8 @@ impl Blocks {
         let Some(proposed) = self.known.get(hash) else {
             return Ok(());
         };
-        let (header, payload) = (&proposed.block.header, &proposed.block.body.payload);
+        let header = &proposed.block.header;
+        let payload = &proposed.block.body.payload;
         let slot = header.slot.0;
         let parent = self
             .known
@@ -184,7 +186,8 @@ impl Blocks {
     /// # Errors
     /// [`Violation::HeadBesideFinal`].
     pub fn head(&self, node: u8, head: (u64, Hash), last: (u64, Hash)) -> Result<(), Violation> {
-        let ((height, head), (final_height, last)) = (head, last);
+        let (height, head) = head;
+        let (final_height, last) = last;
         if final_height == 0 {
             return Ok(());
         }
@@ -192,16 +195,16 @@ impl Blocks {
             || self
                 .ancestor_at(head, final_height)
                 .is_some_and(|at| at != last);
-        match is_beside {
-            false => Ok(()),
-            true => Err(Violation::HeadBesideFinal {
+        if is_beside {
+            return Err(Violation::HeadBesideFinal {
                 node: node + 1,
                 height,
                 head: short(&head),
                 final_height,
                 last: short(&last),
-            }),
+            });
         }
+        Ok(())
     }
 }
 

@@ -6,242 +6,275 @@ const TABLE: &[(&str, &str, &str)] = &[
     (
         "two-final-blocks",
         "Two blocks are final at one height",
-        "Finality is a promise for ever, and two nodes have made different ones. Look for the two quorums of confirmations, and \
-         for a node that is in both: it signed what its own earlier signature forbids, or it forgot that signature.",
+        "Finality is irrevocable, and two nodes finalized different blocks. Look for the two \
+         quorums of confirmations, and for a node in both: it signed against its own earlier \
+         signature, or it lost that signature.",
     ),
     (
         "finality-went-back",
         "A node's finality went back",
-        "The node had called a higher block final before, perhaps in an earlier life. Look for a restart between the two, and \
-         for what the disk lost.",
+        "The node had reported a higher final block before, possibly before a restart. Look for a \
+         restart between the two reports, and for data that the disk lost.",
     ),
     (
         "final-without-quorum",
         "A block is final without a quorum",
-        "The node calls a block final for which fewer authorities have signed confirmations than a quorum. Either it counts \
-         wrongly, or it took a certificate that it did not check.",
+        "The node reports a block as final although fewer authorities than a quorum have signed \
+         confirmations of it. Either it counts wrongly, or it accepted a certificate without \
+         checking it.",
     ),
     (
         "certified-beside-final",
-        "A certificate beside a confirmed block",
-        "A quorum had confirmed a block, and in a later slot a quorum approved one that cannot descend from it. Some node \
-         approved against its own lock: find who signed both, and what became of its lock in between.",
+        "A certificate conflicts with a confirmed block",
+        "A quorum had confirmed a block, and in a later slot a quorum approved one that cannot \
+         descend from it. Some node approved against its own lock: find the authorities that \
+         signed both, and trace their locks between the two votes.",
     ),
     (
         "signed-twice",
         "An authority signed two blocks in one slot",
-        "A correct node signs at most one block of a kind in a slot, over all its lives. Look for a crash or a step of its clock \
-         between the two signatures, and whether the first one was on its disk before it left.",
+        "A correct node signs at most one block with each kind of vote in a slot, across \
+         restarts. Look for a crash or a clock step between the two signatures, and check that \
+         the first one was on disk before it was sent.",
     ),
     (
         "signed-backwards",
         "An authority signed in a slot below an earlier one",
-        "Slots of a node's proposals and approvals only rise. Look at its clock, and at what its vote file held when it started.",
+        "The slots of a node's votes of one kind only rise. Look at its clock, and at the \
+         contents of its vote file at the start.",
     ),
     (
         "confirmed-below-approval",
         "An authority confirmed below its approval",
-        "Whoever has approved in a slot must not confirm a block of an earlier one any more.",
+        "An authority that approved in a slot must not confirm a conflicting block of an earlier \
+         slot.",
     ),
     (
         "approved-invalid",
         "An authority approved a block that breaks a rule",
-        "Its leader, slot, height or payload is not what follows from its parent. A correct node sees that without executing it; look \
-         at what proposed it, and at the node's check of blocks.",
+        "Its leader, slot, height or payload does not follow from its parent. A correct node \
+         detects this without executing the block; look at the proposer, and at the node's \
+         validation of blocks.",
     ),
     (
         "votes-lost",
-        "A node holds its vote state for lost",
-        "It keeps silent, as it must when its disk was wiped; but nobody wiped it.",
+        "A node reports its votes as lost without a loss",
+        "The node stays silent, as it must after its disk was emptied, but its disk was not \
+         emptied.",
     ),
     (
         "voted-while-silent",
-        "An authority without its votes signed",
-        "Its disk was emptied or put back, so it may have forgotten what it signed. Until a block after its margin is final to it, \
-         every signature may contradict an earlier one.",
+        "An authority signed after losing its votes",
+        "Its disk was emptied or restored, so it may have forgotten earlier votes. Until a block \
+         after its rejoin margin is final on the node, every signature may contradict an earlier \
+         one.",
     ),
     (
         "rejoined-early",
-        "An authority without its votes took part again too early",
-        "It says that it may vote, and no block after its margin, and after the last slot that it signed for, is final to it.",
+        "An authority resumed voting too early after losing its votes",
+        "It resumed voting before a block after its rejoin margin, and after the last slot in \
+         which it had signed, was final on the node.",
     ),
     (
         "loss-unnoticed",
         "Lost votes went unnoticed",
-        "The scenario empties disks, or puts them back, and demands that so many authorities say that their votes are lost. Look \
-         whether their peers told them which of their votes they hold.",
+        "The scenario empties or restores disks, and demands that a number of authorities report \
+         their votes as lost. Check that their peers sent them the votes that they hold.",
     ),
     (
         "never-at-rest",
-        "An actor never came to rest",
-        "Everything had healed and users had stopped, and yet something waited in its mailbox, or was in its hand, whenever it was \
-         looked at, or a message that it took is nowhere.",
+        "An actor never became idle",
+        "All faults and the workload had ended, but the actor had a message queued or in progress \
+         at every observation, or a message that it accepted is unaccounted for.",
     ),
     (
         "memory-unbounded",
-        "The process took too much memory",
-        "All nodes of a run together take some hundreds of MiB. Look for a queue or a map without a bound.",
+        "The process used too much memory",
+        "All nodes of a run together use some hundreds of MiB. Look for a queue or a map without \
+         a limit.",
     ),
     (
         "wrongly-accused",
-        "Evidence against somebody who did nothing wrong",
-        "The node says that an authority contradicted itself, and the authority did not.",
+        "Evidence against a correct authority",
+        "The node reports that an authority equivocated, but the authority did not.",
     ),
     (
         "wrong-leader",
-        "A proposal in a slot of somebody else",
-        "The slot has another leader. Look at the clock of the node, and at its count of slots.",
+        "A proposal in a slot of another leader",
+        "The proposer does not lead the slot. Look at the clock of the node, and at its \
+         computation of slots.",
     ),
     (
         "state-differs",
-        "One block, two results",
-        "The execution client of a node does not have the block or the state that consensus made final.",
+        "One block with two execution results",
+        "The execution of a final block gave another state or another receipt than expected, or \
+         the execution client of a node lacks the block that consensus finalized.",
     ),
     (
         "no-progress",
-        "No progress after everything healed",
-        "All faults were over, enough nodes were up, and finality did not move as far as it must within the time. Look at the end \
-         of the run: who still proposes, who still signs, and what the others wait for.",
+        "No progress after the faults ended",
+        "All faults were over and enough nodes were up, but finality did not advance far enough \
+         in time. Look at the end of the run: at the nodes that still propose, those that still \
+         sign, and the messages that the others wait for.",
     ),
     (
         "too-few-blocks",
         "Fewer final blocks than the scenario demands",
-        "When the chaos ended, a node had not come as far as the scenario says that it must in spite of the faults.",
+        "At the end of the faults, a node had finalized fewer blocks than the scenario demands in \
+         spite of them.",
     ),
     (
         "error-line",
-        "A node wrote an ERROR line",
-        "An ERROR is a bug or a stop. Nothing that the world does to a node is one, but for damage to its own disk.",
+        "A node logged an ERROR line",
+        "An ERROR is a bug or a stop. No fault of the simulator justifies one, except damage to \
+         the node's own disk.",
     ),
     (
         "process-ended",
-        "A process ended by itself",
-        "Nobody asked it to, and its disk was not made to fail.",
+        "A process exited on its own",
+        "The simulator did not stop it, and its disk was not made to fail.",
     ),
     (
         "execution-behind",
-        "An execution client misses final blocks",
-        "After everything healed, the client did not get a block that its node calls final.",
+        "An execution client lacks final blocks",
+        "After the faults ended, the client did not receive a block that its node reports as \
+         final.",
     ),
     (
         "acknowledged-lost",
-        "An acknowledged transaction is gone",
-        "It was seen in a final block, and is not there any more or is in another one.",
+        "An acknowledged transaction is missing",
+        "It was seen in a final block, and is now missing or in another block.",
     ),
     (
         "wrong-balance",
-        "An account does not hold what it should",
-        "The transactions of the final chain leave the account another balance, nonce or count than the client says.",
+        "An account differs from its transactions",
+        "The balance, nonce or counter that the execution client returns differs from the result \
+         of the final transactions.",
     ),
     (
         "refused-is-final",
         "A refused transaction is final",
-        "Every execution client that it was given to has refused it, or it can never be valid: and yet it is in a final block. Look \
-         at what the client of the block's leader checks before it takes a transaction, and at who else passes transactions on.",
+        "Every execution client that received the transaction refused it, or it can never be \
+         valid, but a final block contains it. Look at the checks of the leader's execution \
+         client before it accepts a transaction, and at other paths by which transactions spread.",
     ),
     (
         "wrongly-taken",
-        "A client took what it must refuse",
-        "The transaction is badly signed, of another chain, or cannot pay for itself, and the client answered with its hash.",
+        "A client accepted a transaction that it must refuse",
+        "The transaction is badly signed, for another chain, or cannot pay for itself, but the \
+         client answered with its hash.",
     ),
     (
         "not-a-transition",
-        "A node took a step that the model does not know",
-        "What the node signed is not allowed after what it signed before, by the rule of docs/model.md; or it was asked where it \
-         stands and remembers less than it signed. Look for a restart in between, and for what was on its disk by then.",
+        "A node took a step that the model forbids",
+        "The rule of docs/model.md forbids the vote after the node's earlier votes, or the vote \
+         state in the node's summary covers less than it signed. Look for a restart in between, \
+         and for the state of its disk at that time.",
     ),
     (
         "actor-not-healed",
         "An actor did not recover",
-        "It was struck, and its supervisor did not have it running in time, or something else in the node's tree is not well.",
+        "A fault hit the actor, and its supervisor did not have it running again in time, or \
+         another part of the node's tree is unhealthy.",
     ),
     (
         "not-final-after-fault",
-        "Finality did not go on after an actor was struck",
-        "The actor runs again and nothing else is wrong, and yet the node does not follow the chain.",
+        "Finality stopped after an actor fault",
+        "The actor runs again and no other fault is active, but the node does not follow the \
+         chain.",
     ),
     (
         "approved-below-lock",
         "An authority approved below its lock",
-        "It had confirmed a block, and then approved one whose parent is of an earlier slot. Look for what became of its lock: a \
-         restart between the two, or a certificate that it took for a newer one.",
+        "It had confirmed a block, and then approved one whose parent is of an earlier slot. \
+         Trace its lock: look for a restart between the two votes, or for a certificate that it \
+         took for a newer one.",
     ),
     (
         "approved-out-of-slot",
-        "An authority signed before the slot had come",
-        "By its own clock the slot was still to come. Look for steps of that clock, and for how the node counts slots.",
+        "An authority signed before the slot began",
+        "The slot had not begun on the authority's own clock. Look for steps of that clock, and \
+         at the node's computation of slots.",
     ),
     (
         "voted-by-jumped-clock",
-        "An authority voted by a clock that had jumped",
-        "After a jump a node has to wait until others confirm its time. It signed before.",
+        "An authority voted while its clock had jumped",
+        "After a jump a node must wait until its peers or its operator confirm the time. It \
+         signed before.",
     ),
     (
         "approved-unexecuted",
-        "An authority approved what it had not executed",
-        "Its own execution client did not have the block when it signed. Look at what the client answered, and what the node took \
-         the answer for.",
+        "An authority approved a block that it had not executed",
+        "Its own execution client did not have the block at the time of the signature. Look at \
+         the client's answer, and at the node's interpretation of it.",
     ),
     (
         "certified-without-quorum",
         "A certified block without a quorum",
-        "A node builds on a block, or calls it certified, that fewer authorities have approved than a quorum. Either it counts \
-         wrongly, or it took a certificate that it did not check.",
+        "A node builds on a block, or reports it as certified, that fewer authorities than a \
+         quorum have approved. Either it counts wrongly, or it accepted a certificate without \
+         checking it.",
     ),
     (
         "wrong-timestamp",
-        "The time of a block is not that of its slot",
-        "Every block of a slot has one time, so that executing it gives the same everywhere.",
+        "The timestamp of a block differs from its slot",
+        "Every block of a slot has the same timestamp, so that its execution gives the same \
+         result on all nodes.",
     ),
     (
         "head-beside-final",
-        "A head that does not descend from the final block",
-        "The node follows a fork that finality has left behind. Look at the choice of its head around the last final block.",
+        "A head does not descend from the final block",
+        "The node follows a fork that conflicts with finality. Look at its fork choice around the \
+         last final block.",
     ),
     (
         "honest-peer-banned",
-        "A node shut out another that does nothing wrong",
-        "What it took for an offence was none. Look at what was sent just before, and at faults that could have bent it.",
+        "A node banned a peer that follows the protocol",
+        "The peer did not misbehave. Look at the messages just before the ban, and at faults that \
+         could have corrupted them.",
     ),
     (
         "wrong-headers",
-        "An answer that is no piece of the chain",
-        "What was served is what was stored: look at what the node's storage went through before.",
+        "An answer is not a piece of the chain",
+        "Nodes serve stored headers and blocks. Look at earlier faults of the node's storage.",
     ),
     (
         "served-too-much",
-        "A node served more than any rate allows",
-        "A stranger can keep it busy. Look at the limits of the network service, and at who asked.",
+        "A node exceeded its rate limits",
+        "A peer can keep the node busy. Look at the limits of the network service, and at the \
+         peer that sent the requests.",
     ),
     (
         "message-lost",
-        "A message that a mailbox had taken is nowhere",
-        "It was neither handled, nor given back, nor lost with its process.",
+        "A message that a mailbox accepted is lost",
+        "It was neither handled, nor returned, nor lost with its process.",
     ),
     (
         "queue-overrun",
-        "More waits in a mailbox than it may hold",
-        "The limit of the mailbox was passed: something puts messages in beside the count.",
+        "A mailbox exceeds its capacity",
+        "A code path adds messages to the mailbox without counting them against its capacity.",
     ),
     (
         "order-broken",
-        "A message overtook another of the same sender",
-        "Messages of one sender to one actor are handled in the order in which they were sent.",
+        "Messages of one sender were handled out of order",
+        "An actor must handle the messages of one sender in the order in which they were sent.",
     ),
     (
         "ask-late",
-        "A question was not over when it had to be",
-        "Every question ends with an answer or a reason, within its time.",
+        "An ask ended after its timeout",
+        "Every ask must end with an answer or an error within its timeout.",
     ),
     (
         "two-incarnations",
         "Two incarnations of one actor",
-        "A part of a dead one goes on beside the living one. Look at how it was ended: by a panic, a hang, or a pause.",
+        "A task of a dead incarnation still runs beside the living one. Look at the way in which \
+         the dead one ended: by a panic, a hang, or a pause.",
     ),
     (
         "restarts-beyond-policy",
         "More restarts than the policy allows",
-        "A supervisor should have given up. Look at how it counts, and over which time.",
+        "The supervisor should have given up. Look at its count of restarts, and at the interval \
+         over which it counts.",
     ),
     (
         "gave-up-early",
@@ -250,18 +283,21 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     (
         "silent-leader",
-        "An authority leads to nothing",
-        "Everything had healed, and yet no block of this authority became final for rounds: it does not propose, or nobody follows.",
+        "No block of an authority becomes final",
+        "The faults had ended, but no block of this authority became final for several rounds: it \
+         does not propose, or the others do not approve its blocks.",
     ),
     (
         "replay-differs",
-        "The chain replayed gives another state",
-        "A fresh execution client was given the final chain, and does not come to the state that consensus agreed on.",
+        "A replay of the chain gives another state",
+        "A fresh execution client that replayed the final chain does not reach the state that \
+         consensus agreed on.",
     ),
     (
         "heads-differ",
-        "A node and its execution client are at different heads",
-        "At rest they must be at the same block. Look at the last orders that the node gave to the client.",
+        "A node and its execution client have different heads",
+        "At rest both must have the same head. Look at the node's last forkchoice updates to the \
+         client.",
     ),
     (
         "canary",
@@ -271,18 +307,19 @@ const TABLE: &[(&str, &str, &str)] = &[
     (
         "panicked",
         "The program panicked",
-        "Or its process ended without an outcome. The message is all that is left of it; run the seed again with --log debug.",
+        "The program panicked, or its process ended without an outcome. Only the message is left; \
+         run the seed again with --log debug.",
     ),
     (
         "escaped",
-        "The run tried to escape",
-        "It asked the system for something that is not of the simulation: a clock, randomness, a file, a socket, a thread. Such a \
-         run cannot be repeated.",
+        "The run escaped from the simulation",
+        "It used a real clock, randomness, file, socket or thread of the operating system. Such a \
+         run is not reproducible.",
     ),
     (
         "hung",
         "The run did not end in order",
-        "Something took longer than it may, or never ended. Look at what happened last.",
+        "The run exceeded a time limit, or never ended. Look at its last events.",
     ),
 ];
 

@@ -63,21 +63,19 @@ impl Finality {
             });
         }
         let same = (known.state_root, known.execution_hash) == (new.state_root, new.execution_hash);
-        match same {
-            true => Ok(()),
-            false => {
-                let what = format!(
-                    "state root {} here, {} before",
-                    short(&new.state_root),
-                    short(&known.state_root)
-                );
-                Err(Violation::StateDiffers {
-                    node: node + 1,
-                    height,
-                    what,
-                })
-            }
+        if !same {
+            let what = format!(
+                "state root {} here, {} before",
+                short(&new.state_root),
+                short(&known.state_root)
+            );
+            return Err(Violation::StateDiffers {
+                node: node + 1,
+                height,
+                what,
+            });
         }
+        Ok(())
     }
 
     /// Checks the last final block in a node's summary; `before` is the node's final height at the

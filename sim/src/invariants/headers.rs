@@ -31,7 +31,8 @@ pub fn answered(
     let mut last: Option<Hash> = None;
     let mut next = start;
     for header in &range.headers {
-        let (height, hash) = (header.height.0, header.hash());
+        let height = header.height.0;
+        let hash = header.hash();
         if height != next {
             return Err(wrong("not the height that was asked for, or a gap", height));
         }
@@ -51,7 +52,8 @@ pub fn answered(
         {
             return Err(wrong("beside a final block", height));
         }
-        (last, next) = (Some(hash), next + 1);
+        last = Some(hash);
+        next += 1;
     }
     match (last, &range.tip) {
         (Some(last), Some(Certificate { target, .. }))
@@ -133,7 +135,8 @@ mod tests {
 
     /// Builds three headers from height 1 on, all approved by three of four authorities.
     fn chain() -> (Votes, Vec<Header>) {
-        let (mut votes, mut headers) = (Votes::new(&plan()), Vec::<Header>::new());
+        let mut votes = Votes::new(&plan());
+        let mut headers = Vec::<Header>::new();
         let none = Blocks::new(&plan());
         for height in 1..=3 {
             let parent = headers.last().map_or(Hash::ZERO, Header::hash);

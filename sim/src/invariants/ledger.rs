@@ -163,7 +163,8 @@ impl Ledger {
         for receipt in receipts {
             found.insert(receipt.transaction_hash, receipt.block_hash);
             let sent = self.vouched_for(node, receipt)?;
-            let (form, size) = (sent.form, sent.size);
+            let form = sent.form;
+            let size = sent.size;
             let outcome = settle_one(node, height, sent, receipt, &mut due, &mut contracts)?;
             self.coverage.count(form.feature());
             self.coverage.count(outcome.feature);
@@ -506,7 +507,8 @@ mod tests {
 
     #[test]
     fn what_was_refused_everywhere_is_never_final() {
-        let (mut ledger, hash) = (transfers(), B256::repeat_byte(1));
+        let mut ledger = transfers();
+        let hash = B256::repeat_byte(1);
         if let Some(sent) = ledger.sent.get_mut(&hash) {
             sent.taken = Taken::Never;
         }

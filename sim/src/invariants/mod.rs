@@ -682,7 +682,8 @@ impl Oracles {
         if header.proposer != node
             && clients.cannot_have_executed(node, header.execution_hash.into(), proposed.at_ms)
         {
-            let (height, slot) = (header.height.0, header.slot.0);
+            let height = header.height.0;
+            let slot = header.slot.0;
             self.note(
                 at_ms,
                 Err(Violation::ApprovedUnexecuted {
@@ -709,10 +710,8 @@ impl Oracles {
         if self.votes.is_byzantine(node) {
             return;
         }
-        let (until, final_slot) = (
-            summary.votes.silent_until.map(|slot| slot.0),
-            summary.finalized.slot.0,
-        );
+        let until = summary.votes.silent_until.map(|slot| slot.0);
+        let final_slot = summary.finalized.slot.0;
         match self
             .rejoin
             .stands(node, until, final_slot, self.votes.last_slot(node))

@@ -188,7 +188,8 @@ impl Conformance {
         }
         self.checked += 1;
         let before = self.promises(node);
-        let (kind, slot) = (target.kind, target.slot.0);
+        let kind = target.kind;
+        let slot = target.slot.0;
         // The leader decides on the approval of its block together with the proposal.
         let is_own = kind == VoteKind::Approval
             && before.approved == slot
@@ -230,7 +231,8 @@ impl Conformance {
         decided.map_err(|refusal| {
             self.refused += 1;
             let kind = format!("{kind:?}").to_lowercase();
-            let (height, hash) = (target.height, short(&target.hash));
+            let height = target.height;
+            let hash = short(&target.hash);
             Violation::NotATransition {
                 node: node + 1,
                 what: format!("{kind} of height {height} slot {slot} {hash}"),
@@ -386,7 +388,9 @@ mod tests {
     /// approve block 1.
     fn with_a_certificate(forger: Option<u8>) -> Conformance {
         let mut model = conformance(forger);
-        let (one, two, beside) = (block(100, 1), block(101, 2), block(102, 3));
+        let one = block(100, 1);
+        let two = block(101, 2);
+        let beside = block(102, 3);
         for (block, parent) in [(one, block(99, 0)), (two, one), (beside, block(99, 0))] {
             assert_eq!(model.votes_for(0, block, parent), Ok(()));
         }
@@ -413,7 +417,8 @@ mod tests {
     #[test]
     fn what_follows_the_rule_passes_and_repeating_is_nothing_new() {
         let mut model = with_a_certificate(None);
-        let (one, two) = (block(100, 1), block(101, 2));
+        let one = block(100, 1);
+        let two = block(101, 2);
         for _ in 0..2 {
             assert_eq!(
                 model.signed(7, 1, &vote(VoteKind::Proposal, 2, two)),
@@ -502,7 +507,8 @@ mod tests {
     #[test]
     fn what_is_built_on_or_confirmed_is_certified() {
         let mut model = with_a_certificate(None);
-        let (two, above) = (block(101, 2), block(104, 4));
+        let two = block(101, 2);
+        let above = block(104, 4);
         assert_eq!(model.votes_for(0, above, two), Ok(()));
         assert!(
             why(model.signed(7, 3, &vote(VoteKind::Confirmation, 2, two)))

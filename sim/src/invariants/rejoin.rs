@@ -66,20 +66,16 @@ impl Rejoin {
             Some(until) => final_slot > *until,
             None => *loss == Loss::PutBack,
         };
-        match may_sign {
-            true => Ok(()),
-            false => {
-                let kind = format!("{:?}", target.kind).to_lowercase();
-                let (slot, until) = (target.slot.0, *until);
-                Err(Violation::VotedWhileSilent {
-                    node: node + 1,
-                    kind,
-                    slot,
-                    final_slot,
-                    until,
-                })
-            }
+        if !may_sign {
+            return Err(Violation::VotedWhileSilent {
+                node: node + 1,
+                kind: format!("{:?}", target.kind).to_lowercase(),
+                slot: target.slot.0,
+                final_slot,
+                until: *until,
+            });
         }
+        Ok(())
     }
 
     /// Checks the silence in an authority's summary; `final_slot` is the slot of its last final

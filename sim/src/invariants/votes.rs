@@ -108,7 +108,8 @@ impl Votes {
         target: &VoteTarget,
         blocks: &Blocks,
     ) -> Result<(), Violation> {
-        let (kind, slot) = (target.kind, target.slot.0);
+        let kind = target.kind;
+        let slot = target.slot.0;
         if self.is_byzantine(node) {
             // A Byzantine signature may be part of a certificate, but proves nothing about the
             // block.
@@ -122,13 +123,12 @@ impl Votes {
             if *first == target.hash {
                 return Ok(());
             }
-            let (first, second) = (short(first), short(&target.hash));
             return Err(Violation::SignedTwice {
                 node: node + 1,
                 kind: word(kind),
                 slot,
-                first,
-                second,
+                first: short(first),
+                second: short(&target.hash),
             });
         }
         self.signed.insert((node, kind, slot), target.hash);
@@ -278,32 +278,29 @@ impl Votes {
     /// Checks evidence of equivocation; the accused must be faulty, because [`Votes::signed`]
     /// reports a real equivocation of a correct authority first.
     pub fn accused(&self, node: u8, signer: u8, slot: u64) -> Result<(), Violation> {
-        match self.faulty.contains(&signer) {
-            true => Ok(()),
-            false => Err(Violation::WronglyAccused {
+        if !self.faulty.contains(&signer) {
+            return Err(Violation::WronglyAccused {
                 node: node + 1,
                 signer: signer + 1,
                 slot,
-            }),
+            });
         }
+        Ok(())
     }
 
     /// Checks that a block which a node calls certified has a quorum of approvals.
     pub fn certified(&self, node: u8, slot: u64, hash: Hash) -> Result<(), Violation> {
         let approvals = self.correct(VoteKind::Approval, &hash);
-        match approvals + self.forged >= self.quorum {
-            true => Ok(()),
-            false => {
-                let (hash, quorum) = (short(&hash), self.quorum);
-                Err(Violation::CertifiedWithoutQuorum {
-                    node: node + 1,
-                    slot,
-                    hash,
-                    approvals,
-                    quorum,
-                })
-            }
+        if approvals + self.forged < self.quorum {
+            return Err(Violation::CertifiedWithoutQuorum {
+                node: node + 1,
+                slot,
+                hash: short(&hash),
+                approvals,
+                quorum: self.quorum,
+            });
         }
+        Ok(())
     }
 
     /// Returns the number of votes that form a certificate.
@@ -636,7 +633,8 @@ mod tests {
     #[test]
     fn nobody_approves_below_its_lock() {
         use super::super::blocks::tests::block;
-        let (mut votes, mut blocks) = (votes(None), none());
+        let mut votes = votes(None);
+        let mut blocks = none();
         let (low, low_block) = block(1, 100, Hash::ZERO);
         let (high, high_block) = block(2, 101, low);
         let (beside, beside_block) = block(2, 102, low);
