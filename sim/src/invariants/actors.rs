@@ -206,7 +206,8 @@ fn known_messages(
     Ok(())
 }
 
-/// Allowed depth beyond the capacity, because a message that returns to its mailbox may find it full.
+/// Allowed depth beyond the capacity, because a message that returns to its mailbox may find it
+/// full.
 const ROOM_FOR_RETURNED: usize = 64;
 
 #[cfg(test)]
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_were_taken_are_somewhere() {
+    fn accepted_messages_are_accounted_for() {
         let mailbox = |accepted, handled, depth| MailboxSnapshot {
             accepted,
             handled,
@@ -305,7 +306,7 @@ mod tests {
             assert_eq!(
                 actors.look(1, 0, &tree(1, 0, mailbox(5, 4, 0))),
                 Ok(()),
-                "one may be in its hand"
+                "one may be in progress"
             );
         }
         let at_work = MailboxSnapshot {
@@ -315,13 +316,13 @@ mod tests {
         assert_eq!(
             actors.look(1, 0, &tree(1, 0, at_work.clone())),
             Ok(()),
-            "one is in its hand"
+            "one is in progress"
         );
         for _ in 0..LOOKS_AT_REST {
             assert_eq!(
                 actors.look(1, 0, &tree(1, 0, mailbox(5, 4, 0))),
                 Ok(()),
-                "one may be in its hand"
+                "one may be in progress"
             );
         }
         let lost_too = MailboxSnapshot {
@@ -375,14 +376,14 @@ mod tests {
         assert_eq!(
             actors.look(2_000, 0, &tree(2, 24, calm())),
             Ok(()),
-            "it had reason to give up"
+            "its policy was used up"
         );
         // Three of the restarts belong to the new incarnation; with 17 more its policy is used up
         // too.
         assert_eq!(
             actors.look(3_000, 0, &tree(3, 42, calm())),
             Ok(()),
-            "and so had the next"
+            "and that of the next one"
         );
         let mut actors = Actors::default();
         assert_eq!(actors.look(0, 0, &tree(1, 1, calm())), Ok(()));

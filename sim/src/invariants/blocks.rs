@@ -156,7 +156,7 @@ impl Blocks {
         match holds.into_iter().find(|(_, holds)| !holds) {
             None => Ok(()),
             Some((what, _)) => {
-                let broken = format!("not so: {what}");
+                let broken = format!("does not hold: {what}");
                 Err(Violation::ApprovedInvalid {
                     node: node + 1,
                     slot,
@@ -281,7 +281,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn heads_descend_from_what_is_final() {
+    fn heads_descend_from_the_final_block() {
         let mut blocks = Blocks::new(&plan());
         let (first, one) = block(1, 100, Hash::ZERO);
         let (second, two) = block(2, 101, first);
@@ -304,12 +304,12 @@ pub(super) mod tests {
         ));
         assert!(
             blocks.head(0, (1, first), (2, second)).is_err(),
-            "below what is final"
+            "below the final block"
         );
         assert_eq!(
             blocks.head(0, (9, Hash([9; 32])), (2, second)),
             Ok(()),
-            "what is not known is not judged"
+            "an unknown block is not judged"
         );
     }
 }

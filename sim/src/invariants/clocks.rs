@@ -134,13 +134,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_signs_before_the_slot_or_by_a_clock_that_jumped() {
+    fn votes_before_the_slot_or_on_a_jumped_clock_are_found() {
         let mut clocks = Clocks::new(&plan());
         clocks.look(0, 0, 100_000, 100_000);
-        let nobody = |_: u64| BTreeSet::new();
-        assert_eq!(clocks.signs(0, (0, 100), 100_000, 2, nobody), Ok(()));
+        let no_votes = |_: u64| BTreeSet::new();
+        assert_eq!(clocks.signs(0, (0, 100), 100_000, 2, no_votes), Ok(()));
         assert_eq!(
-            clocks.signs(0, (0, 101), 100_800, 2, nobody),
+            clocks.signs(0, (0, 101), 100_800, 2, no_votes),
             Ok(()),
             "within the allowance"
         );
@@ -149,12 +149,12 @@ mod tests {
             slot: 102,
             early_ms: 1_200,
         };
-        assert_eq!(clocks.signs(0, (0, 102), 100_800, 2, nobody), Err(early));
+        assert_eq!(clocks.signs(0, (0, 102), 100_800, 2, no_votes), Err(early));
         clocks.look(1_000, 0, 108_000, 101_000);
         assert_eq!(
-            clocks.signs(2_000, (0, 109), 109_000, 2, nobody),
+            clocks.signs(2_000, (0, 109), 109_000, 2, no_votes),
             Ok(()),
-            "decided before, perhaps"
+            "possibly decided before the jump"
         );
         clocks.look(7_000, 0, 114_000, 107_000);
         let jumped = Violation::VotedByJumpedClock {
@@ -163,7 +163,7 @@ mod tests {
             by_ms: 7_000,
         };
         assert_eq!(
-            clocks.signs(7_000, (0, 114), 114_000, 2, nobody),
+            clocks.signs(7_000, (0, 114), 114_000, 2, no_votes),
             Err(jumped)
         );
         let same = |_| BTreeSet::from([3]);
@@ -184,24 +184,24 @@ mod tests {
             "two others, one slot each"
         );
         assert_eq!(
-            clocks.signs(7_500, (0, 114), 114_500, 2, nobody),
+            clocks.signs(7_500, (0, 114), 114_500, 2, no_votes),
             Ok(()),
-            "it is believed now"
+            "the clock is trusted now"
         );
         clocks.look(7_600, 0, 134_600, 107_600);
         clocks.look(13_000, 0, 140_000, 113_000);
         clocks.confirmed(0);
         assert_eq!(
-            clocks.signs(13_000, (0, 140), 140_000, 2, nobody),
+            clocks.signs(13_000, (0, 140), 140_000, 2, no_votes),
             Ok(()),
-            "its operator says so"
+            "confirmed by the operator"
         );
         clocks.born(0);
         clocks.look(8_000, 0, 300_000, 108_000);
         assert_eq!(
-            clocks.signs(8_000, (0, 300), 300_000, 2, nobody),
+            clocks.signs(8_000, (0, 300), 300_000, 2, no_votes),
             Ok(()),
-            "a start believes its clock"
+            "a restarted node trusts its clock"
         );
     }
 }

@@ -106,9 +106,10 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     (
         "state-differs",
-        "One block with two execution results",
-        "The execution of a final block gave another state or another receipt than expected, or \
-         the execution client of a node lacks the block that consensus finalized.",
+        "Two results for one final state",
+        "The execution of a final block gave another state, receipt or answer than expected or \
+         than on another node, or the execution client of a node lacks the block that consensus \
+         finalized.",
     ),
     (
         "no-progress",

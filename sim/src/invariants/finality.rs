@@ -163,12 +163,12 @@ mod tests {
         assert_eq!(
             finality.reported(1, &block(1, 1)),
             Ok(()),
-            "the same again is fine"
+            "the same block from another node"
         );
         assert_eq!(
             finality.reported(0, &block(1, 1)),
             Ok(()),
-            "and again after a restart"
+            "the same block after a restart"
         );
         assert!(matches!(
             finality.reported(2, &block(1, 2)),

@@ -26,7 +26,7 @@ pub fn answered(
     };
     let range = range.ok_or_else(|| wrong("malformed", start))?;
     if range.headers.len() as u64 > count {
-        return Err(wrong("more than were asked for", start));
+        return Err(wrong("more headers than requested", start));
     }
     let mut last: Option<Hash> = None;
     let mut next = start;
@@ -34,10 +34,10 @@ pub fn answered(
         let height = header.height.0;
         let hash = header.hash();
         if height != next {
-            return Err(wrong("not the height that was asked for, or a gap", height));
+            return Err(wrong("not the requested height, or a gap", height));
         }
         if last.is_some_and(|last| last != header.parent_hash) {
-            return Err(wrong("not a child of the one before", height));
+            return Err(wrong("not a child of the header before", height));
         }
         votes.certified(node, header.slot.0, hash)?;
         let is_called_final = range
@@ -50,7 +50,7 @@ pub fn answered(
                 .get(&height)
                 .is_some_and(|block| block.hash != hash)
         {
-            return Err(wrong("beside a final block", height));
+            return Err(wrong("conflicts with a final block", height));
         }
         last = Some(hash);
         next += 1;
@@ -63,7 +63,7 @@ pub fn answered(
         }
         (None, None) => Ok(0),
         _ => Err(wrong(
-            "the certificate is not that of the last one",
+            "the certificate is not that of the last header",
             next - 1,
         )),
     }
@@ -98,7 +98,7 @@ pub fn answered_blocks(
         .find(|block| block.body.hash() != block.header.body_hash)
     {
         Some(Block { header, .. }) => {
-            let why = "a body that is not the header's".to_owned();
+            let why = "the body does not match the header".to_owned();
             Err(Violation::WrongHeaders {
                 node: node + 1,
                 height: header.height.0,
@@ -163,29 +163,29 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_of_one_chain_is_good() {
+    fn a_piece_of_one_chain_passes() {
         let (votes, headers) = chain();
         let judge = |asked, range: &HeaderRange| {
             answered(0, asked, Some(range), &votes, &Finality::default())
         };
         assert_eq!(judge((1, 8), &range(&headers)), Ok(3));
         assert_eq!(judge((2, 2), &range(&headers[1..])), Ok(3));
-        assert_eq!(judge((9, 8), &range(&[])), Ok(0), "nothing is there yet");
+        assert_eq!(judge((9, 8), &range(&[])), Ok(0), "an empty answer");
     }
 
     #[test]
-    fn everything_else_is_not() {
+    fn any_other_answer_is_found() {
         let (votes, headers) = chain();
         let whole = range(&headers);
         let unapproved = block(4, 104, headers[2].hash()).1.header.clone();
         let confirmed = certificate(&headers[2], VoteKind::Confirmation);
         let wrong: [(&str, HeaderRange); 6] = [
             (
-                "more than were asked for",
+                "more than requested",
                 range(&[&headers[..], &headers[..]].concat()),
             ),
             ("a gap", range(&[headers[0].clone(), headers[2].clone()])),
-            ("not asked for", range(&headers[1..])),
+            ("not requested", range(&headers[1..])),
             (
                 "no certificate",
                 HeaderRange {
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_called_final_is_what_is_final() {
+    fn a_header_reported_as_final_is_the_final_one() {
         let (votes, headers) = chain();
         let mut finality = Finality::default();
         let other = Final {
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(
             answered(0, (1, 4), Some(&branch), &votes, &finality),
             Ok(3),
-            "a branch may lose"
+            "a certified branch may lose"
         );
         let header = headers[2].clone();
         let certificate = certificate(&header, VoteKind::Confirmation);

@@ -203,9 +203,9 @@ impl Ledger {
             return Err(refused(why));
         }
         match self.sent.get(&hash) {
-            None => Err(refused("nobody sent it")),
+            None => Err(refused("no user sent it")),
             Some(sent) if sent.taken == Taken::Never => {
-                Err(refused("every client that it was given to has refused it"))
+                Err(refused("every client that received it has refused it"))
             }
             Some(sent) => Ok(sent),
         }
@@ -238,7 +238,8 @@ fn settle_one(
         && (!expected.uses_all_gas || all_gas);
     if !is_as_expected {
         return Err(differs(format!(
-            "transaction {} ({:?}) ends with status {}, {} logs and {} gas used of {}, where {expected:?}",
+            "transaction {} ({:?}) ends with status {}, {} logs and {} gas used of {}, \
+             expected {expected:?}",
             receipt.transaction_hash,
             sent.action,
             receipt.status,
@@ -417,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_contract_does_is_known_beforehand() {
+    fn calls_of_contracts_have_their_expected_result() {
         let at = user_address(0).create(0);
         let with = |contract| {
             ledger(&[
@@ -454,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_acknowledged_must_be_there() {
+    fn acknowledged_transactions_must_be_in_their_blocks() {
         let mut ledger = transfers();
         ledger
             .acknowledged
@@ -466,7 +467,7 @@ mod tests {
         ));
         assert!(
             ledger.settle(0, 0, 1, &[]).is_ok(),
-            "it is above the height that is looked at"
+            "the block is above the checked height"
         );
         ledger
             .acknowledged
@@ -478,11 +479,11 @@ mod tests {
     }
 
     #[test]
-    fn strangers_and_gaps_are_found() {
+    fn unknown_transactions_and_nonce_gaps_are_found() {
         let mut ledger = transfers();
         assert_eq!(
             reason(ledger.settle(0, 1, 1, &[receipt(9, 1)])),
-            "nobody sent it"
+            "no user sent it"
         );
         assert!(reason(ledger.settle(0, 1, 1, &[receipt(2, 1)])).contains("nonce 1"));
     }
@@ -506,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_everywhere_is_never_final() {
+    fn a_transaction_refused_by_every_client_is_never_final() {
         let mut ledger = transfers();
         let hash = B256::repeat_byte(1);
         if let Some(sent) = ledger.sent.get_mut(&hash) {
@@ -515,7 +516,7 @@ mod tests {
         let before = ledger.handing_in(&hash);
         assert!(
             ledger.settle(0, 1, 1, &[receipt(1, 1)]).is_ok(),
-            "the answer is not there yet"
+            "the answer is missing"
         );
         ledger.refused(&hash, before);
         assert!(reason(ledger.settle(0, 1, 1, &[receipt(1, 1)])).contains("has refused it"));
@@ -524,7 +525,7 @@ mod tests {
         ledger.refused(&hash, before);
         assert!(
             ledger.settle(0, 1, 1, &[receipt(1, 1)]).is_ok(),
-            "another client had taken it"
+            "another client accepted it"
         );
         ledger.never.insert(hash, "it is of another chain");
         assert!(reason(ledger.settle(0, 1, 1, &[receipt(1, 1)])).contains("another chain"));

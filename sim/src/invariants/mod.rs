@@ -172,7 +172,8 @@ pub enum Violation {
     WronglyAccused { node: u8, signer: u8, slot: u64 },
     /// An authority proposed in a slot that another authority leads.
     WrongLeader { node: u8, slot: u64 },
-    /// The execution of one final block gave two different results.
+    /// Two answers about one final state differ, or the execution gave another result than
+    /// expected.
     StateDiffers { node: u8, height: u64, what: String },
     /// A node's finality did not advance as far as it must after the faults ended.
     NoProgress {

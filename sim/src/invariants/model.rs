@@ -168,7 +168,7 @@ impl Conformance {
                 node: node + 1,
                 what: format!("block {} of slot {}", short(&block.hash), block.slot),
                 why: format!(
-                    "it stands on {} here and on {} elsewhere",
+                    "its parent is {} here and {} elsewhere",
                     short(&parent.hash),
                     short(&before.hash)
                 ),
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_rule_passes_and_repeating_is_nothing_new() {
+    fn votes_by_the_rule_pass_and_repeated_votes_are_no_steps() {
         let mut model = with_a_certificate(None);
         let one = block(100, 1);
         let two = block(101, 2);
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vote_that_is_seen_late_fits_in_where_it_was_decided_on() {
+    fn a_vote_observed_late_fits_where_it_was_decided() {
         // The confirmation of block 1 in slot 100 is observed before the approval.
         let mut model = with_a_certificate(None);
         assert_eq!(
@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_forbids_what_stands_below_it() {
+    fn a_lock_forbids_blocks_on_parents_below_it() {
         let mut model = with_a_certificate(None);
         assert_eq!(
             model.signed(7, 0, &vote(VoteKind::Confirmation, 1, block(100, 1))),
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_built_on_or_confirmed_is_certified() {
+    fn parents_and_confirmed_blocks_are_certified() {
         let mut model = with_a_certificate(None);
         let two = block(101, 2);
         let above = block(104, 4);
@@ -529,7 +529,7 @@ mod tests {
         assert_eq!(
             forged.signed(8, 3, &vote(VoteKind::Confirmation, 2, two)),
             Ok(()),
-            "with the stolen key's"
+            "with the signature of the stolen key"
         );
     }
 
@@ -555,7 +555,7 @@ mod tests {
         assert_eq!(
             model.stands(60, 0, &remembers(101, block(100, 1))),
             Ok(()),
-            "it may know more"
+            "it may remember more"
         );
         assert!(
             why(model.stands(61, 0, &remembers(100, genesis)))
@@ -566,7 +566,7 @@ mod tests {
             silent_until: Some(Slot(2_000)),
             ..remembers(99, genesis)
         };
-        assert_eq!(model.stands(62, 0, &lost), Ok(()), "and says so");
+        assert_eq!(model.stands(62, 0, &lost), Ok(()), "it reports the loss");
         assert_eq!(
             model.stands(62, 3, &remembers(99, genesis)),
             Ok(()),
@@ -575,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_lied_to_is_not_held_to_the_rule_and_counts_as_signing_anything() {
+    fn a_node_with_a_lying_disk_is_not_judged_and_may_have_signed_any_block() {
         let mut model = with_a_certificate(None);
         model.distrust(3);
         let two = block(101, 2);
@@ -598,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_stands_on_one_parent() {
+    fn a_block_has_one_parent() {
         let mut model = with_a_certificate(None);
         assert!(why(model.votes_for(1, block(101, 2), block(99, 0))).contains("elsewhere"));
     }

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_an_empty_disk_signs_nothing_until_its_slot_is_final() {
+    fn an_authority_with_an_empty_disk_signs_nothing_until_its_slot_is_final() {
         let mut rejoin = Rejoin::default();
         assert_eq!(rejoin.signed(2, &vote(50), 40), Ok(()), "nothing is lost");
         rejoin.lose(2, Loss::Emptied);
@@ -156,19 +156,19 @@ mod tests {
         assert_eq!(
             rejoin.signed(2, &vote(62), 61),
             Ok(()),
-            "it may sign before anybody has asked it"
+            "it may sign before its next summary"
         );
         assert_eq!(rejoin.stands(2, None, 61, 45), Ok(Some(60)));
         assert!(!rejoin.is_without(2));
         assert_eq!(
             rejoin.signed(2, &vote(63), 0),
             Ok(()),
-            "it is as all others"
+            "it is judged as before the loss"
         );
     }
 
     #[test]
-    fn who_has_an_old_disk_is_judged_once_it_knows() {
+    fn an_authority_with_a_restored_disk_is_judged_once_it_notices() {
         let mut rejoin = Rejoin::default();
         rejoin.lose(0, Loss::PutBack);
         assert_eq!(rejoin.signed(0, &vote(50), 40), Ok(()));
@@ -180,19 +180,19 @@ mod tests {
         assert_eq!(
             rejoin.signed(0, &vote(51), 41),
             Ok(()),
-            "put back again, it may have forgotten even that"
+            "restored again, it may have forgotten the loss too"
         );
     }
 
     #[test]
-    fn coming_back_too_early_is_told() {
+    fn an_early_rejoin_is_found() {
         let mut rejoin = Rejoin::default();
         rejoin.lose(1, Loss::Emptied);
         assert_eq!(rejoin.stands(1, Some(60), 40, 45), Ok(None));
         assert_eq!(
             rejoin.stands(1, Some(64), 40, 45),
             Ok(None),
-            "its peers showed it a later slot"
+            "its peers showed it a vote of a later slot"
         );
         let early = Err(Violation::RejoinedEarly {
             node: 2,
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(
             rejoin.stands(1, None, 65, 66),
             Ok(Some(64)),
-            "what it has signed since does not count"
+            "later votes do not raise the slot"
         );
         rejoin.lose(1, Loss::Emptied);
         assert_eq!(

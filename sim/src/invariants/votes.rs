@@ -211,7 +211,8 @@ impl Votes {
     /// than B cannot.
     fn check_beside(&self, new: &Hash) -> Result<(), Violation> {
         let beside = |confirmed: (&Hash, &(u64, u64)), approved: (&Hash, &(u64, u64))| {
-            let ((b, (b_height, b_slot)), (c, (c_height, c_slot))) = (confirmed, approved);
+            let (b, (b_height, b_slot)) = confirmed;
+            let (c, (c_height, c_slot)) = approved;
             (b != c && c_slot > b_slot && c_height <= b_height).then(|| {
                 Violation::CertifiedBesideFinal {
                     height: *c_height,
@@ -459,7 +460,7 @@ mod tests {
         votes.finalized(10, 0, 1, Hash([1; 32]));
         assert!(
             votes.stands(500, 0, Hash([1; 32])).is_err(),
-            "one correct and one suspect are no quorum"
+            "one correct and one faulty signer are no quorum"
         );
         assert_eq!(
             votes.signed(1, &vote(VoteKind::Confirmation, 1, 100, 1), &none()),
@@ -470,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_lost_its_votes_may_say_so_and_is_judged_all_the_same() {
+    fn a_node_that_lost_its_votes_may_report_it_and_is_still_judged() {
         let mut votes = votes(None);
         assert_eq!(votes.silent(0, false), Ok(()));
         assert_eq!(votes.silent(0, true), Err(Violation::VotesLost { node: 1 }));
@@ -493,12 +494,12 @@ mod tests {
         let twice = votes.signed(1, &vote(VoteKind::Approval, 5, 105, 2), &none());
         assert!(
             matches!(twice, Err(Violation::SignedTwice { .. })),
-            "an empty disk is noticed at once"
+            "a node with an empty disk must notice at once"
         );
     }
 
     #[test]
-    fn votes_go_forwards_and_leaders_wait_for_their_slot() {
+    fn slots_of_votes_rise_and_leaders_propose_in_their_own_slots() {
         let mut votes = votes(None);
         assert_eq!(
             votes.signed(0, &vote(VoteKind::Approval, 5, 105, 1), &none()),
@@ -531,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_certified_beside_what_a_quorum_confirmed() {
+    fn no_certificate_conflicts_with_a_confirmed_block() {
         let mut votes = votes(None);
         for node in 0..3 {
             assert_eq!(
@@ -581,7 +582,7 @@ mod tests {
         assert_eq!(
             all.stands(500, 0, Hash([2; 32])),
             Ok(()),
-            "told after its ancestor"
+            "reported after its ancestor"
         );
         assert_eq!(
             all.signed(0, &vote(VoteKind::Confirmation, 3, 102, 3), &none()),
@@ -591,7 +592,7 @@ mod tests {
         assert_eq!(
             all.stands(600, 1, Hash([3; 32])),
             Ok(()),
-            "asked before it told"
+            "requested before the report"
         );
         for node in 1..3 {
             assert_eq!(
@@ -613,7 +614,7 @@ mod tests {
         assert_eq!(
             all.stands(700, 1, Hash([4; 32])),
             Ok(()),
-            "the story was cut off"
+            "a restart cut off the reports"
         );
         let mut forged = votes(Some(3));
         for node in 0..2 {
@@ -626,12 +627,12 @@ mod tests {
         assert_eq!(
             forged.stands(500, 0, Hash([1; 32])),
             Ok(()),
-            "the forger's signature may be the third"
+            "the third may be signed with the stolen key"
         );
     }
 
     #[test]
-    fn nobody_approves_below_its_lock() {
+    fn an_approval_below_the_lock_is_found() {
         use super::super::blocks::tests::block;
         let mut votes = votes(None);
         let mut blocks = none();
