@@ -1,4 +1,4 @@
-//! A run: the plan's world is built, its faults are played, everything heals, and progress is demanded.
+//! A run builds the plan's cluster, plays its faults, ends them, and demands recovery.
 
 pub mod audit;
 pub mod bisect;
@@ -50,45 +50,47 @@ use crate::plan::mutants::{self, Planted};
 use crate::plan::{Expect, Plan};
 use crate::workload::{Desk, User};
 
-/// Simulated time beyond the end of the chaos after which the run is broken off: healing, progress and audit take less.
-const SPARE: Duration = Duration::from_secs(300);
+/// Simulated time after the end of the chaos at which a run is aborted. Recovery and audit take
+/// less, because each of their waits has a shorter timeout.
+const RECOVERY_BUDGET: Duration = Duration::from_secs(300);
 const USER_IP: IpAddr = Net::Users.ip(0);
 
-/// What of a run is shown while it goes on.
+/// The output of a run while it executes.
 #[derive(Debug, Clone, Copy)]
 pub struct View {
-    /// Log lines of the nodes.
+    /// The most verbose level of node log lines that is printed.
     pub logs: LevelFilter,
-    /// Events of the world.
+    /// The events that are printed.
     pub trace: Trace,
 }
 
-/// Which events of the world are shown.
+/// A selection of events to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Trace {
-    /// None.
+    /// No events.
     Off,
-    /// Faults, starts and ends of processes, links that break and heal, what nodes say.
+    /// Faults, process starts and exits, broken and restored links, node events.
     Faults,
-    /// Everything that goes into the hash.
+    /// Every event that is part of the trace hash.
     All,
 }
 
 impl View {
-    /// Nothing.
+    /// Prints no log lines and no events.
     pub const NONE: Self = Self {
         logs: LevelFilter::OFF,
         trace: Trace::Off,
     };
 }
 
-/// The text of the panics that plans put into actors.
+/// The message of panics that plans inject into actors.
 const INJECTED: &str = "an injected panic";
 
-/// The last panic that no plan asked for, with its stack. Resolving that opens files, which a run may not.
+/// The last panic that no plan injected, with its backtrace. It is printed after the run, because
+/// resolving a backtrace opens files, which the sandbox forbids.
 static PANICKED: Mutex<Option<(String, Backtrace)>> = Mutex::new(None);
 
-/// Panics that a plan asks for are not worth a line; of the others the last is kept.
+/// Installs a panic hook that ignores injected panics and stores the last of the others.
 fn keep_panics() {
     static DONE: Once = Once::new();
     DONE.call_once(|| {
@@ -101,44 +103,46 @@ fn keep_panics() {
     });
 }
 
-/// Prints the panic that was kept.
+/// Prints the stored panic, if any, and clears it.
 fn show_panic() {
-    if let Some((what, stack)) = PANICKED
+    if let Some((message, backtrace)) = PANICKED
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .take()
     {
-        eprintln!("{what}\n{stack}");
+        eprintln!("{message}\n{backtrace}");
     }
 }
 
-/// How a plan is run, besides its seed.
+/// The options of a run besides its plan and seed.
 #[derive(Debug, Clone)]
 pub struct Mode {
-    /// The planted bug that is switched on.
+    /// The active planted bug.
     pub mutant: Option<&'static Planted>,
-    /// How much of the production stack there is.
+    /// The share of the production stack that runs; stand-ins replace the rest.
     pub stack: Stack,
-    /// What is shown. It changes nothing.
+    /// The printed output. It does not affect the run.
     pub view: View,
-    /// Whether escapes are stopped, see [`trap`].
+    /// True to stop escapes from the simulation, see [`sandbox`].
     pub is_held: bool,
-    /// An escape, to show that the trap holds.
+    /// A deliberate escape, which tests the sandbox.
     pub canary: Option<Canary>,
-    /// Events that are told one by one, see [`bisect::tell`].
+    /// Numbers of the events that are printed in full, see [`bisect::tell`].
     pub window: Option<Range<u64>>,
-    /// Told of every event. It changes nothing.
+    /// Receives every event. It does not affect the run.
     pub record: Option<Recorder>,
-    /// What is looked into.
+    /// The inspected events and states.
     pub look: Look,
 }
 
-/// What of a run is looked into, see [`replay`]. It changes nothing but when the run ends.
+/// The inspected events and states of a run. Inspection affects only the end of the run, see
+/// [`inspect`].
 #[derive(Debug, Clone, Default)]
 pub struct Look {
-    /// Events that are shown.
+    /// Selects the events that are printed.
     pub events: Option<Filter>,
-    /// Moments whose states are told; after the last the process ends.
+    /// Moments, in simulated milliseconds, whose states are printed; the process exits after the
+    /// last.
     pub states: Vec<u64>,
 }
 
@@ -151,7 +155,7 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
     let judge = Judge::new(&plan.world);
     let reports = Reports::default();
     let options = Options {
-        time_limit: Duration::from_millis(plan.until_ms) + SPARE,
+        time_limit: Duration::from_millis(plan.until_ms) + RECOVERY_BUDGET,
         ..Options::new(seed)
     };
     let simulation = Simulation {
@@ -513,7 +517,7 @@ fn add_outsiders(world: World, plan: &WorldPlan, shared: &Shared) {
     }
 }
 
-/// The users, who share one machine; the audit runs there too.
+/// The users of the workload. They share one machine, on which the audit runs too.
 struct Users {
     machine: NodeId,
     /// Set when the users should stop.
@@ -596,6 +600,8 @@ async fn recover(
     recovery::rest(world, judge, &shared.living, &core).await
 }
 
+/// Checks that every surviving authority reached the expected height and that the expected losses
+/// of votes were noticed.
 fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> {
     let oracles = judge.look();
     let least = core
@@ -618,8 +624,8 @@ fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> 
     }
 }
 
-/// Whoever runs the machines starts processes again that ended by themselves. It is a violation unless their disk was made
-/// to fail.
+/// Plays the operator: restarts processes that exited with an error. Such an exit is a violation
+/// unless a fault damaged the machine's disk.
 async fn watch_exits(
     world: World,
     mut ended: mpsc::UnboundedReceiver<Exit>,
