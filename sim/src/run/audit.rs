@@ -1,4 +1,5 @@
-//! After the chaos: every execution client has the final chain, and every account holds what its transactions leave it.
+//! The audit after recovery: every execution client has the final chain, and every account has the
+//! balance and nonce that follow from its transactions.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,11 +15,12 @@ use crate::invariants::{Due, Final, Judge, Receipt, Violation};
 use crate::params::WorkloadPlan;
 use crate::workload::rpc;
 
-/// How long clients may take to have the final chain.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Percent of its gas from which on a block counts as full.
+/// Time for an execution client to answer, or to reach the final chain.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Gas use, in percent of the block's limit, from which a block counts as full.
 const FULL_PERCENT: u64 = 90;
-const AGAIN: Duration = Duration::from_millis(500);
+/// Interval between two requests to an execution client.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -27,7 +29,8 @@ struct Block {
     state_root: B256,
 }
 
-/// Checks the clients of these authorities (from 0) up to a height that is final on all of them.
+/// Checks the execution clients of `nodes` (authorities from 0) up to the height that is final on
+/// all of them.
 pub async fn audit(
     judge: &Judge,
     nodes: &[u8],
@@ -41,7 +44,8 @@ pub async fn audit(
             .map(|node| oracles.finality.of(*node))
             .min()
             .unwrap_or(0);
-        // A crash can cut off the report of a block on every node: then the one below will do.
+        // A crash on every node can suppress the report of a block, so the audit takes the highest
+        // block that was reported.
         let Some((height, block)) = oracles.finality.blocks.range(..=height).next_back() else {
             return Ok(());
         };
@@ -71,14 +75,14 @@ pub async fn audit(
     Ok(())
 }
 
-/// Asks until there is an answer.
+/// Repeats a call until it succeeds, or fails with [`Violation::Hung`] after [`CLIENT_TIMEOUT`].
 async fn ask<T: serde::de::DeserializeOwned>(
     node: u8,
     client: &HttpClient,
     method: &str,
     params: serde_json::Value,
 ) -> Result<T, Violation> {
-    let deadline = time::now() + PATIENCE;
+    let deadline = time::now() + CLIENT_TIMEOUT;
     loop {
         let answer: Result<T, CallError> = client.call(method, &params).await;
         match answer {
@@ -90,14 +94,15 @@ async fn ask<T: serde::de::DeserializeOwned>(
                 );
                 return Err(Violation::Hung { what });
             }
-            Err(_) => time::sleep(AGAIN).await,
+            Err(_) => time::sleep(POLL_INTERVAL).await,
         }
     }
 }
 
+/// Waits until the execution client has the final block at `height`, and compares state roots.
 async fn await_block(node: u8, height: u64, expected: &Final) -> Result<(), Violation> {
     let client = rpc(node);
-    let deadline = time::now() + PATIENCE;
+    let deadline = time::now() + CLIENT_TIMEOUT;
     loop {
         let params = serde_json::json!([U64::from(height), false]);
         let block: Option<Block> = ask(node, &client, "eth_getBlockByNumber", params).await?;
@@ -140,15 +145,16 @@ async fn await_block(node: u8, height: u64, expected: &Final) -> Result<(), Viol
                     needed: height,
                 });
             }
-            _ => time::sleep(AGAIN).await,
+            _ => time::sleep(POLL_INTERVAL).await,
         }
     }
 }
 
-/// A node and its execution client have the same head: at some moment, for the chain goes on.
+/// Waits until a node and its execution client have the same head. They differ for moments,
+/// because the chain grows during the check.
 async fn agree(judge: &Judge, node: u8) -> Result<(), Violation> {
     let client = rpc(node);
-    let deadline = time::now() + PATIENCE;
+    let deadline = time::now() + CLIENT_TIMEOUT;
     let head = || {
         let oracles = judge.look();
         let head = oracles.heads.get(&node)?;
@@ -174,18 +180,20 @@ async fn agree(judge: &Judge, node: u8) -> Result<(), Violation> {
             return Ok(());
         }
         if time::now() > deadline {
-            let (consensus, execution) = (short(&after), latest.hash.to_string());
+            let consensus = short(&after);
+            let execution = latest.hash.to_string();
             return Err(Violation::HeadsDiffer {
                 node: node + 1,
                 consensus,
                 execution,
             });
         }
-        // Not in step with the slots.
-        time::sleep(AGAIN * 3 / 4).await;
+        // A shorter interval than usual, so that the checks do not stay in phase with the slots.
+        time::sleep(POLL_INTERVAL * 3 / 4).await;
     }
 }
 
+/// Fetches the receipts of all blocks up to `height`.
 async fn receipts(node: u8, height: u64) -> Result<Vec<Receipt>, Violation> {
     let client = rpc(node);
     let mut all = Vec::new();
@@ -197,7 +205,7 @@ async fn receipts(node: u8, height: u64) -> Result<Vec<Receipt>, Violation> {
     Ok(all)
 }
 
-/// The feature of each final block: how much of its gas is used.
+/// The coverage feature of each final block: empty, partly full or full by gas.
 fn fullness(
     height: u64,
     block_gas: u64,
@@ -217,6 +225,7 @@ fn fullness(
     })
 }
 
+/// Compares balances, nonces and contract counters at `height` with the expected ones.
 async fn compare(node: u8, height: u64, due: &Due) -> Result<(), Violation> {
     let client = rpc(node);
     let at = U64::from(height);
@@ -251,13 +260,12 @@ async fn compare(node: u8, height: u64, due: &Due) -> Result<(), Violation> {
     for (account, method, params, expected) in table {
         let found: U256 = ask(node, &client, method, params).await?;
         if found != expected {
-            let (expected, found) = (expected.to_string(), found.to_string());
             return Err(Violation::WrongBalance {
                 node: node + 1,
                 account,
                 height,
-                expected,
-                found,
+                expected: expected.to_string(),
+                found: found.to_string(),
             });
         }
     }

@@ -1,7 +1,7 @@
-//! Where two runs of one seed part: the first event that is not the same in both.
+//! Finds the first event in which two runs of one seed differ.
 //!
-//! Two fresh processes run the seed and tell their hashes on the way. Between the last pair that is equal and the first that
-//! is not, both run again and tell each event.
+//! Two fresh processes run the seed and record intermediate trace hashes. Both then run again and
+//! print every event between the last equal pair of hashes and the first unequal one.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -11,28 +11,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::run::outcome::Mark;
 
-/// Equal events that are shown before the first that differs.
+/// Number of equal events that are shown before the first difference.
 pub const SHOWN_BEFORE: usize = 10;
 
-/// An event as two runs are compared by it.
+/// An event in the form in which two runs are compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Its number, from 1.
+    /// The event's number, from 1.
     pub number: u64,
-    /// Simulated nanoseconds.
+    /// Simulated time.
     pub at_ns: u64,
-    /// Whose, as the world numbers its machines.
+    /// The simulator's number of the machine on which the event occurred.
     pub node: u32,
-    /// What kind of thing.
+    /// The event's type.
     pub kind: String,
-    /// The bytes in the hash, hex; of many the first.
+    /// The first bytes of the hashed payload in hex, its length and its digest.
     pub payload: String,
-    /// For people.
+    /// A description for readers; it is not hashed.
     pub detail: String,
 }
 
 impl Record {
-    /// On one line.
+    /// Formats the event as one line of text.
     pub fn line(&self) -> String {
         let Self {
             number,
@@ -47,10 +47,10 @@ impl Record {
     }
 }
 
-/// Most bytes of a payload that are shown; all of them are in the hash.
+/// Limit on the payload bytes that are shown; the digest covers all of them.
 const SHOWN_BYTES: usize = 64;
 
-/// Has the run print these of its events, a JSON object a line, to its standard error.
+/// Prints the events of `window` to standard error, as one JSON object per line.
 pub fn tell(world: World, window: RangeInclusive<u64>) {
     world.add_sink(Box::new(move |event| {
         if !window.contains(&event.number) {
@@ -76,21 +76,22 @@ pub fn tell(world: World, window: RangeInclusive<u64>) {
     }));
 }
 
-/// Tells payloads apart that begin alike.
+/// A short hash that distinguishes payloads with the same first bytes.
 fn digest(bytes: &[u8]) -> u32 {
     use sha2::{Digest, Sha256};
     let hash: [u8; 32] = Sha256::digest(bytes).into();
     u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]])
 }
 
-/// Between which events two runs part, by their hashes on the way: from the event after the last equal hash, to the first
-/// that differs, or without end when one run simply goes on. `None`: they do not part.
+/// The events among which two runs diverge, by their intermediate hashes: from the event after the
+/// last equal hash to that of the first unequal hash, or unbounded when one run merely continues.
+/// `None` when the runs do not diverge.
 pub fn window(one: &[Mark], other: &[Mark], same_in_the_end: bool) -> Option<RangeInclusive<u64>> {
     if same_in_the_end {
         return None;
     }
-    // The marks of two runs are at the same events as far as both go, for both keep the same steps while they are equally
-    // long; of a longer run some are gone, so only those that both have are compared.
+    // Only marks that both runs have are compared: the distance between marks depends on a run's
+    // length, because a long run discards some of them.
     let mut equal = 0;
     for mark in one {
         let Some(same) = other.iter().find(|other| other.events == mark.events) else {
@@ -104,22 +105,23 @@ pub fn window(one: &[Mark], other: &[Mark], same_in_the_end: bool) -> Option<Ran
     Some(equal + 1..=u64::MAX)
 }
 
-/// The first difference of two recordings.
+/// The first difference between two recordings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parting {
-    /// What both did just before.
+    /// The last equal events.
     pub before: Vec<Record>,
-    /// What the one did; `None`: it was at its end.
+    /// The event of the first recording; `None` when it ended before.
     pub one: Option<Record>,
-    /// What the other did.
+    /// The event of the second recording; `None` when it ended before.
     pub other: Option<Record>,
 }
 
-/// Compares two recordings of the same window.
+/// Compares two recordings of the same window; `None` when they are equal.
 pub fn first_difference(one: &[Record], other: &[Record]) -> Option<Parting> {
     let mut before = VecDeque::new();
     for index in 0..one.len().max(other.len()) {
-        let (a, b) = (one.get(index), other.get(index));
+        let a = one.get(index);
+        let b = other.get(index);
         if a != b {
             return Some(Parting {
                 before: before.into(),

@@ -26,6 +26,7 @@ pub struct State {
     pub at_ms: u64,
     /// The number of events before it.
     pub events: u64,
+    /// Leaf values by path.
     pub values: BTreeMap<String, String>,
 }
 
@@ -106,7 +107,7 @@ fn values(world: World, watch: &Watch) -> BTreeMap<String, String> {
         }
         if let Some(node) = watch.living.find(index) {
             for actor in node.actors().all() {
-                // The path begins with the name of the system, which is that of the node.
+                // The first component is the name of the actor system, which is the node's.
                 let path = actor
                     .path
                     .split_once('/')

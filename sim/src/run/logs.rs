@@ -1,4 +1,5 @@
-//! What nodes log: an ERROR line of a live process fails the run; the rest is for people who look at a replay.
+//! The subscriber for node logs: an ERROR line of a live process fails the run. Other lines are
+//! only printed, for readers of a replay.
 
 use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,37 +14,38 @@ use crate::cluster::now_ms;
 use crate::faults::Faults;
 use crate::invariants::{Judge, Violation};
 
-/// Lines that libraries call errors and that are none: their target, and what they contain.
+/// Harmless lines that libraries log at ERROR level: the target, and a part of the text.
 ///
-/// libp2p-gossipsub 0.50.1 tells all whom it has asked for a message that it needs it no more, and does not forget those who
-/// have gone meanwhile (`GossipPromises::peers_for_message`). Nothing is sent to them, and the promise expires (seed 1901).
-/// Other callers have the same words, so few of them are let pass.
-const NOISE: &[(&str, &str)] = &[(
+/// libp2p-gossipsub 0.50.1 cancels its requests for a message at every peer that it asked,
+/// including those that have disconnected since (`GossipPromises::peers_for_message`). Nothing is
+/// sent to the latter, and the promise expires (seed 1901). At most [`MAX_HARMLESS_ERRORS`] such
+/// lines are tolerated, because other call sites log the same text.
+const HARMLESS_ERRORS: &[(&str, &str)] = &[(
     "libp2p_gossipsub::behaviour",
     "Could not send rpc to connection handler, peer doesn't exist",
 )];
-/// Such lines in a run; more are a reason to look.
-const MOST_NOISE: u64 = 20;
+/// Limit on harmless ERROR lines per run; a larger number needs an investigation.
+const MAX_HARMLESS_ERRORS: u64 = 20;
 
-/// What the machine whose code logs is called. Outside of a run there is none.
+/// The machine whose code is logging, and its name.
 fn who(world: World) -> (NodeId, String) {
     let id = here().node;
     (id, world.name(id))
 }
 
-/// The subscriber of a run. It is the default of the simulation's thread only.
+/// The log subscriber of a run, installed as the default of the simulation's thread only.
 pub struct Logs {
     judge: Judge,
-    /// None until the machines exist.
+    /// Empty until the machines exist.
     faults: std::sync::Arc<std::sync::OnceLock<Faults>>,
-    /// What is printed.
+    /// The most verbose level that is printed.
     shown: LevelFilter,
     next_span: AtomicU64,
     noise: AtomicU64,
 }
 
 impl Logs {
-    /// Tells `judge` of errors and prints what is at least as grave as `shown`.
+    /// Reports ERROR lines to `judge`, and prints lines of level `shown` and above.
     pub fn new(
         judge: Judge,
         faults: std::sync::Arc<std::sync::OnceLock<Faults>>,
@@ -90,15 +92,16 @@ impl Subscriber for Logs {
         if level <= self.shown {
             eprintln!("{:>8} ms {name:<8} {level:<5} {}", now_ms(world), line.0);
         }
-        // A disk that was made to fail is an operator's business, and says so.
+        // A node with an injected disk fault rightly logs an error for its operator.
         let is_expected = self
             .faults
             .get()
             .is_some_and(|faults| faults.is_damaged(id));
-        let is_noise = NOISE
+        let is_noise = HARMLESS_ERRORS
             .iter()
             .any(|(target, text)| metadata.target() == *target && line.0.contains(text));
-        let is_let_pass = is_noise && self.noise.fetch_add(1, Ordering::Relaxed) < MOST_NOISE;
+        let is_let_pass =
+            is_noise && self.noise.fetch_add(1, Ordering::Relaxed) < MAX_HARMLESS_ERRORS;
         if level == Level::ERROR && !is_expected && !is_let_pass {
             self.judge.accuse(
                 now_ms(world),
@@ -115,6 +118,7 @@ impl Subscriber for Logs {
     fn exit(&self, _: &Id) {}
 }
 
+/// A log line under construction: the target, then the message and the fields.
 struct Line(String);
 
 impl Visit for Line {

@@ -1,8 +1,8 @@
-//! The memory of the process of a run.
+//! Peak memory of a run's process, and its limit.
 
 use crate::invariants::{Found, Violation};
 
-/// The most memory that this process has had so far, in KiB; 0 where the system does not tell.
+/// Peak resident memory of this process in KiB; 0 where the system does not report it.
 pub fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -10,10 +10,10 @@ pub fn peak_kib() -> u64 {
         .unwrap_or(0)
 }
 
-/// What all machines of a run may take together, several times what the largest of them do.
+/// Limit on the memory of all machines of a run together: several times that of the largest run.
 const MAX_MEMORY_MIB: u64 = 2_048;
 
-/// The violation of a run whose process held more than that.
+/// The violation of a run whose process exceeded [`MAX_MEMORY_MIB`].
 pub fn too_large(at_ms: u64) -> Option<Found> {
     let mib = peak_kib() / 1_024;
     let violation = Violation::MemoryUnbounded {

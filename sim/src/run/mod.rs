@@ -1,4 +1,4 @@
-//! A run: the plan's world is built, its faults are played, everything heals, and progress is demanded.
+//! A run builds the plan's cluster, plays its faults, ends them, and demands recovery.
 
 pub mod audit;
 pub mod bisect;
@@ -23,9 +23,7 @@ use alys_consensus::PlantedBug;
 use alys_node::interceptor::Intercept;
 use alys_node::node::NodeEvent;
 use alys_runtime::mutant;
-use alys_runtime::sim::{
-    DEFAULT_SHARE_PPM, Finished, NodeId, Options, TcpTimeouts, World, try_run,
-};
+use alys_runtime::sim::{DEFAULT_SHARE_PPM, NodeId, Options, TcpTimeouts, World, try_run};
 use alys_runtime::spawn;
 use alys_runtime::sync::mpsc;
 use tracing::metadata::LevelFilter;
@@ -36,13 +34,13 @@ use self::outcome::{Mark, Outcome};
 use self::recovery::{Progress, wait};
 use self::sandbox::Canary;
 use crate::cluster::genesis::Chain;
-use crate::cluster::{self, Exit, Living, Net, Seat, Shared, now_ms};
+use crate::cluster::{self, Authority, Exit, Living, Net, Observer, Seat, Shared, now_ms};
 use crate::events::{Announcement, Filter, Recorder, print_events};
 use crate::faults;
 use crate::faults::{Faults, GossipRepeater, Reactions};
-use crate::invariants::{Clients, Judge, Violation};
+use crate::invariants::{Clients, Judge, Oracles, Violation};
 use crate::params::Slots;
-use crate::params::{Conduct, Ms, Stack};
+use crate::params::{Conduct, Ms, Stack, WorldPlan};
 use crate::peers::byzantine;
 use crate::peers::flooder;
 use crate::peers::key_thief;
@@ -52,45 +50,47 @@ use crate::plan::mutants::{self, Planted};
 use crate::plan::{Expect, Plan};
 use crate::workload::{Desk, User};
 
-/// Simulated time beyond the end of the chaos after which the run is broken off: healing, progress and audit take less.
-const SPARE: Duration = Duration::from_secs(300);
+/// Simulated time after the end of the chaos at which a run is aborted. Recovery and audit take
+/// less, because each of their waits has a shorter timeout.
+const RECOVERY_BUDGET: Duration = Duration::from_secs(300);
 const USER_IP: IpAddr = Net::Users.ip(0);
 
-/// What of a run is shown while it goes on.
+/// The output of a run while it executes.
 #[derive(Debug, Clone, Copy)]
 pub struct View {
-    /// Log lines of the nodes.
+    /// The most verbose level of node log lines that is printed.
     pub logs: LevelFilter,
-    /// Events of the world.
+    /// The events that are printed.
     pub trace: Trace,
 }
 
-/// Which events of the world are shown.
+/// A selection of events to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Trace {
-    /// None.
+    /// No events.
     Off,
-    /// Faults, starts and ends of processes, links that break and heal, what nodes say.
+    /// Faults, process starts and exits, broken and restored links, node events.
     Faults,
-    /// Everything that goes into the hash.
+    /// Every event that is part of the trace hash.
     All,
 }
 
 impl View {
-    /// Nothing.
+    /// Prints no log lines and no events.
     pub const NONE: Self = Self {
         logs: LevelFilter::OFF,
         trace: Trace::Off,
     };
 }
 
-/// The text of the panics that plans put into actors.
+/// The message of panics that plans inject into actors.
 const INJECTED: &str = "an injected panic";
 
-/// The last panic that no plan asked for, with its stack. Resolving that opens files, which a run may not.
+/// The last panic that no plan injected, with its backtrace. It is printed after the run, because
+/// resolving a backtrace opens files, which the sandbox forbids.
 static PANICKED: Mutex<Option<(String, Backtrace)>> = Mutex::new(None);
 
-/// Panics that a plan asks for are not worth a line; of the others the last is kept.
+/// Installs a panic hook that ignores injected panics and stores the last of the others.
 fn keep_panics() {
     static DONE: Once = Once::new();
     DONE.call_once(|| {
@@ -103,88 +103,197 @@ fn keep_panics() {
     });
 }
 
-/// Prints the panic that was kept.
+/// Prints the stored panic, if any, and clears it.
 fn show_panic() {
-    if let Some((what, stack)) = PANICKED
+    if let Some((message, backtrace)) = PANICKED
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .take()
     {
-        eprintln!("{what}\n{stack}");
+        eprintln!("{message}\n{backtrace}");
     }
 }
 
-/// How a plan is run, besides its seed.
+/// The options of a run besides its plan and seed.
 #[derive(Debug, Clone)]
 pub struct Mode {
-    /// The planted bug that is switched on.
+    /// The active planted bug.
     pub mutant: Option<&'static Planted>,
-    /// How much of the production stack there is.
+    /// The share of the production stack that runs; stand-ins replace the rest.
     pub stack: Stack,
-    /// What is shown. It changes nothing.
+    /// The printed output. It does not affect the run.
     pub view: View,
-    /// Whether escapes are stopped, see [`trap`].
+    /// True to stop escapes from the simulation, see [`sandbox`].
     pub is_held: bool,
-    /// An escape, to show that the trap holds.
+    /// A deliberate escape, which tests the sandbox.
     pub canary: Option<Canary>,
-    /// Events that are told one by one, see [`bisect::tell`].
+    /// Numbers of the events that are printed in full, see [`bisect::tell`].
     pub window: Option<Range<u64>>,
-    /// Told of every event. It changes nothing.
+    /// Receives every event. It does not affect the run.
     pub record: Option<Recorder>,
-    /// What is looked into.
+    /// The inspected events and states.
     pub look: Look,
 }
 
-/// What of a run is looked into, see [`replay`]. It changes nothing but when the run ends.
+/// The inspected events and states of a run. Inspection affects only the end of the run, see
+/// [`inspect`].
 #[derive(Debug, Clone, Default)]
 pub struct Look {
-    /// Events that are shown.
+    /// Selects the events that are printed.
     pub events: Option<Filter>,
-    /// Moments whose states are told; after the last the process ends.
+    /// Moments, in simulated milliseconds, whose states are printed; the process exits after the
+    /// last.
     pub states: Vec<u64>,
 }
 
-/// Runs a plan. Everything is in the outcome, a panic too.
+/// Runs a plan. A panic of the simulated code is part of the outcome.
 pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
-    let Mode {
-        mutant,
-        stack,
-        view,
-        is_held,
-        canary,
-        window,
-        record,
-        look,
-    } = mode;
     keep_panics();
     let began = Instant::now();
+    let stack = mode.stack;
+    let bug = mode.mutant.map(|planted| planted.name);
     let judge = Judge::new(&plan.world);
-    let counters = Arc::new(std::sync::Mutex::new(BTreeMap::new()));
+    let reports = Reports::default();
     let options = Options {
-        time_limit: Duration::from_millis(plan.until_ms) + SPARE,
+        time_limit: Duration::from_millis(plan.until_ms) + RECOVERY_BUDGET,
         ..Options::new(seed)
     };
-    let (plan_in, judge_in, counters_in) = (plan.clone(), judge.clone(), counters.clone());
-    let active = mutant.map(|planted| planted.name);
-    let reached = Arc::new(AtomicU64::new(0));
-    let reached_in = reached.clone();
-    let armed = Arc::new(AtomicBool::new(false));
-    let armed_in = armed.clone();
-    let finished = try_run(options, move |world| async move {
-        let reached = reached_in.clone();
-        let planted_bug = active.map_or(PlantedBug::NONE, |name| {
-            PlantedBug::new(name, reached.clone())
+    let simulation = Simulation {
+        plan: plan.clone(),
+        judge: judge.clone(),
+        mode,
+        reports: reports.clone(),
+    };
+    let finished = try_run(options, move |world| simulation.run(world));
+    let at_ms = finished.elapsed.as_millis() as u64;
+    if let Err(message) = finished.result {
+        let violation = if message.contains("time limit exceeded") {
+            Violation::Hung { what: message }
+        } else {
+            Violation::Panicked { message }
+        };
+        judge.accuse(at_ms, violation);
+    }
+    let oracles = judge.look();
+    if oracles.found.is_some() {
+        show_panic();
+    }
+    Outcome {
+        scenario: plan.name.clone(),
+        seed,
+        stack,
+        mutant: bug.map(str::to_owned),
+        found: oracles.found.clone().or_else(|| memory::too_large(at_ms)),
+        timeout_s: None,
+        trace_hash: finished
+            .trace_hash
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect(),
+        snapshots: finished.snapshots.iter().map(Mark::from).collect(),
+        events: finished.events,
+        simulated_ms: at_ms,
+        final_height: oracles.finality.top(),
+        counters: collect_counters(&reports, &oracles, &finished.counters, bug.is_some()),
+        wall_ms: began.elapsed().as_millis() as u64,
+        peak_kib: memory::peak_kib(),
+    }
+}
+
+/// Values that the simulation's thread reports; they stay readable when the run panics.
+#[derive(Clone, Default)]
+struct Reports {
+    /// Effects of faults, by name.
+    fault_counts: Arc<Mutex<BTreeMap<&'static str, u64>>>,
+    /// Executions of the planted bug.
+    bug_reached: Arc<AtomicU64>,
+    /// Set when the kernel accepted the sandbox.
+    is_sandboxed: Arc<AtomicBool>,
+}
+
+/// The counters of a run, prefixed with their source where names could collide.
+fn collect_counters(
+    reports: &Reports,
+    oracles: &Oracles,
+    of_runtime: &BTreeMap<&'static str, u64>,
+    has_planted_bug: bool,
+) -> BTreeMap<String, u64> {
+    let mut all: BTreeMap<String, u64> = BTreeMap::new();
+    let faults = reports
+        .fault_counts
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    all.extend(faults.iter().map(|(name, n)| (format!("fault.{name}"), *n)));
+    all.extend(of_runtime.iter().map(|(name, n)| ((*name).to_owned(), *n)));
+    all.extend(
+        oracles
+            .heard
+            .iter()
+            .map(|(name, n)| (format!("said.{name}"), *n)),
+    );
+    all.extend(oracles.model.counts().map(|(name, n)| (name.to_owned(), n)));
+    let coverage = &oracles.ledger.coverage;
+    all.extend(
+        coverage
+            .counts()
+            .map(|(name, n)| (format!("workload.{name}"), n)),
+    );
+    let armed = reports.is_sandboxed.load(Ordering::SeqCst);
+    all.insert("trap.armed".to_owned(), u64::from(armed));
+    if has_planted_bug {
+        let reached = reports.bug_reached.load(Ordering::Relaxed);
+        all.insert("mutant.reached".to_owned(), reached);
+    }
+    let sent = oracles.ledger.sent.len() as u64;
+    all.insert("transactions.sent".to_owned(), sent);
+    let acknowledged = oracles.ledger.acknowledged.len() as u64;
+    all.insert("transactions.final".to_owned(), acknowledged);
+    all
+}
+
+/// The part of a run that executes on the simulation's own thread.
+struct Simulation {
+    plan: Plan,
+    judge: Judge,
+    mode: Mode,
+    reports: Reports,
+}
+
+impl Simulation {
+    /// Activates the sandbox, the planted bug and all observers, then drives the plan.
+    async fn run(self, world: World) {
+        let Self {
+            plan,
+            judge,
+            mode,
+            reports,
+        } = self;
+        let Mode {
+            mutant,
+            stack,
+            view,
+            is_held,
+            canary,
+            window,
+            record,
+            look,
+        } = mode;
+        let bug = mutant.map(|planted| planted.name);
+        let planted_bug = bug.map_or(PlantedBug::NONE, |name| {
+            PlantedBug::new(name, reports.bug_reached.clone())
         });
         if is_held {
-            armed_in.store(sandbox::arm(), Ordering::SeqCst);
+            let is_sandboxed = sandbox::arm();
+            reports.is_sandboxed.store(is_sandboxed, Ordering::SeqCst);
         }
         if let Some(canary) = canary {
             canary.fly();
         }
-        mutant::activate(active.map(|name| (name, reached)));
+        mutant::activate(bug.map(|name| (name, reports.bug_reached.clone())));
         stack.switch_on();
         let faults = Arc::new(OnceLock::new());
-        let logs = Logs::new(judge_in.clone(), faults.clone(), view.logs);
+        let logs = Logs::new(judge.clone(), faults.clone(), view.logs);
         let _default = tracing::subscriber::set_default(logs);
         let traced = match view.trace {
             Trace::Off => None,
@@ -200,96 +309,22 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
         if let Some(Range { start, end }) = window {
             bisect::tell(world, start..=end.saturating_sub(1));
         }
-        let ended = drive(
-            world,
-            &plan_in,
-            &judge_in,
-            &faults,
-            look.states,
-            planted_bug,
-        )
-        .await;
+        let ended = drive(world, &plan, &judge, &faults, look.states, planted_bug).await;
         if let Err(violation) = ended {
-            judge_in.accuse(now_ms(world), violation);
+            judge.accuse(now_ms(world), violation);
         }
-        if let (Some(faults), Ok(mut counters)) = (faults.get(), counters_in.lock()) {
-            *counters = faults.counts();
+        if let Some(faults) = faults.get() {
+            let counts = faults.counts();
+            let mut reported = reports
+                .fault_counts
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *reported = counts;
         }
-    });
-    let Finished {
-        result,
-        trace_hash,
-        snapshots,
-        counters: of_runtime,
-        events,
-        elapsed,
-    } = finished;
-    let at_ms = elapsed.as_millis() as u64;
-    if let Err(message) = result {
-        let violation = match message.contains("time limit exceeded") {
-            true => Violation::Hung { what: message },
-            false => Violation::Panicked { message },
-        };
-        judge.accuse(at_ms, violation);
-    }
-    let oracles = judge.look();
-    if oracles.found.is_some() {
-        show_panic();
-    }
-    let mut all: BTreeMap<String, u64> = BTreeMap::new();
-    let faults = counters.lock().map(|c| c.clone()).unwrap_or_default();
-    all.extend(faults.iter().map(|(name, n)| (format!("fault.{name}"), *n)));
-    all.extend(of_runtime.iter().map(|(name, n)| ((*name).to_owned(), *n)));
-    all.extend(
-        oracles
-            .heard
-            .iter()
-            .map(|(name, n)| (format!("said.{name}"), *n)),
-    );
-    all.extend(oracles.model.counts().map(|(name, n)| (name.to_owned(), n)));
-    all.extend(
-        oracles
-            .ledger
-            .coverage
-            .counts()
-            .map(|(name, n)| (format!("workload.{name}"), n)),
-    );
-    all.insert(
-        "trap.armed".to_owned(),
-        u64::from(armed.load(Ordering::SeqCst)),
-    );
-    if active.is_some() {
-        all.insert("mutant.reached".to_owned(), reached.load(Ordering::Relaxed));
-    }
-    all.insert(
-        "transactions.sent".to_owned(),
-        oracles.ledger.sent.len() as u64,
-    );
-    all.insert(
-        "transactions.final".to_owned(),
-        oracles.ledger.acknowledged.len() as u64,
-    );
-    Outcome {
-        scenario: plan.name.clone(),
-        seed,
-        stack,
-        mutant: active.map(str::to_owned),
-        found: oracles.found.clone().or_else(|| memory::too_large(at_ms)),
-        timeout_s: None,
-        trace_hash: trace_hash
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect(),
-        snapshots: snapshots.iter().map(Mark::from).collect(),
-        events,
-        simulated_ms: at_ms,
-        final_height: oracles.finality.top(),
-        counters: all,
-        wall_ms: began.elapsed().as_millis() as u64,
-        peak_kib: memory::peak_kib(),
     }
 }
 
+/// Builds the cluster, plays the steps of the plan, and demands recovery after the chaos.
 async fn drive(
     world: World,
     plan: &Plan,
@@ -298,51 +333,126 @@ async fn drive(
     states: Vec<u64>,
     planted_bug: PlantedBug,
 ) -> Result<(), Violation> {
-    world.set_default_link(faults::link(&plan.world.link));
-    if let Some(Ms(ms)) = plan.world.tcp_timeout {
-        let patience = Duration::from_millis(ms);
+    let cluster = Cluster::build(world, plan, judge, slot, states, planted_bug)?;
+    for (number, step) in (1..).zip(&plan.steps) {
+        spawn("step", cluster.faults.clone().play(number, step.clone()));
+    }
+    if wait(world, judge, plan.until_ms, || false).await {
+        return Ok(());
+    }
+    let living: Vec<u8> = (0..plan.world.nodes)
+        .filter(|node| !plan.world.left_dead.contains(&(node + 1)))
+        .filter(|node| !plan.world.is_byzantine(*node))
+        .collect();
+    enough(judge, &living, &plan.expect)?;
+    recover(world, plan, judge, &cluster).await
+}
+
+/// The machines of a run, and the means to disturb and to repair them.
+struct Cluster {
+    shared: Shared,
+    faults: Faults,
+    users: Users,
+}
+
+impl Cluster {
+    /// Adds all machines. Their order is part of the run's hash.
+    fn build(
+        world: World,
+        plan: &Plan,
+        judge: &Judge,
+        slot: &OnceLock<Faults>,
+        states: Vec<u64>,
+        planted_bug: PlantedBug,
+    ) -> Result<Self, Violation> {
+        configure_world(world, &plan.world);
+        let nodes = plan.world.nodes;
+        let start_ms = world.wall_ms(NodeId::WORLD);
+        let chain = Chain::new(&plan.world, &plan.workload, start_ms);
+        let reactions = Reactions::default();
+        let living = Living::default();
+        if !states.is_empty() {
+            inspect::watch(states, nodes, judge, &living);
+        }
+        let (exits, ended) = mpsc::unbounded_channel();
+        let slots = Slots {
+            start_ms,
+            slot_ms: plan.world.slot_ms,
+        };
+        let interceptors = byzantine::interceptors(world, &plan.world, slots, &chain, judge);
+        let bends = cluster::bends(world, nodes);
+        let shared = Shared {
+            chain,
+            nodes,
+            judge: judge.clone(),
+            reactions: observer(&reactions),
+            living: living.clone(),
+            clients: Clients::default(),
+            bends: bends.clone(),
+            interceptors: interceptors
+                .iter()
+                .map(|(index, one)| (*index, one.clone() as Arc<dyn Intercept>))
+                .collect(),
+            exits,
+            planted_bug,
+        };
+        run_canaries(world)?;
+        register_honest(&plan.world, judge);
+        probe::add(world, judge);
+        let setup = faults::Setup {
+            plan: &plan.world,
+            steps: &plan.steps,
+            authorities: add_authorities(world, &shared),
+            repeaters: interceptors
+                .into_iter()
+                .map(|(index, one)| (index, one as Arc<dyn GossipRepeater>))
+                .collect(),
+            bends,
+            slots,
+            judge: judge.clone(),
+            living,
+        };
+        let faults = Faults::new(world, setup);
+        let faults = slot.get_or_init(|| faults).clone();
+        reactions.connect(&faults);
+        spawn(
+            "exits",
+            watch_exits(world, ended, faults.clone(), judge.clone()),
+        );
+        add_twins(world, &plan.world, &shared, &faults);
+        add_outsiders(world, &plan.world, &shared);
+        let users = Users::start(world, plan, judge);
+        Ok(Self {
+            shared,
+            faults,
+            users,
+        })
+    }
+}
+
+/// Sets the network's default link, its TCP timeouts and buggification.
+fn configure_world(world: World, plan: &WorldPlan) {
+    world.set_default_link(faults::link(&plan.link));
+    if let Some(Ms(ms)) = plan.tcp_timeout {
+        let timeout = Duration::from_millis(ms);
         world.set_tcp_timeouts(TcpTimeouts {
-            connect: patience,
-            send: patience,
+            connect: timeout,
+            send: timeout,
         });
     }
-    if plan.world.buggify {
+    if plan.buggify {
         world.set_buggify(Some(DEFAULT_SHARE_PPM));
     }
-    let start_ms = world.wall_ms(NodeId::WORLD);
-    let chain = Chain::new(&plan.world, &plan.workload, start_ms);
-    let reactions = Reactions::default();
-    let living = Living::default();
-    let observer = {
-        let reactions = reactions.clone();
-        Arc::new(move |node, event: &NodeEvent| reactions.on_event(node, event))
-    };
-    if !states.is_empty() {
-        inspect::watch(states, plan.world.nodes, judge, &living);
-    }
-    let (exits, ended) = mpsc::unbounded_channel();
-    let nodes = plan.world.nodes;
-    let slots = Slots {
-        start_ms,
-        slot_ms: plan.world.slot_ms,
-    };
-    let interceptors = byzantine::interceptors(world, &plan.world, slots, &chain, judge);
-    let bends = cluster::bends(world, nodes);
-    let shared = Shared {
-        chain,
-        nodes,
-        judge: judge.clone(),
-        reactions: observer,
-        living: living.clone(),
-        clients: Clients::default(),
-        bends: bends.clone(),
-        interceptors: interceptors
-            .iter()
-            .map(|(index, one)| (*index, one.clone() as Arc<dyn Intercept>))
-            .collect(),
-        exits,
-        planted_bug,
-    };
+}
+
+/// Passes node events to the reactions of the plan's faults.
+fn observer(reactions: &Reactions) -> Observer {
+    let reactions = reactions.clone();
+    Arc::new(move |node, event: &NodeEvent| reactions.on_event(node, event))
+}
+
+/// Misbehaves on purpose when one of the simulator's own canaries is the planted bug.
+fn run_canaries(world: World) -> Result<(), Violation> {
     if mutant::active(mutants::ALWAYS_FAILS) {
         return Err(Violation::Canary);
     }
@@ -353,94 +463,103 @@ async fn drive(
             "the number of this process",
         );
     }
-    let correct = (0..nodes).filter(|index| !plan.world.is_byzantine(*index));
+    Ok(())
+}
+
+/// Registers the libp2p identities of all authorities that follow the protocol.
+fn register_honest(plan: &WorldPlan, judge: &Judge) {
+    let correct = (0..plan.nodes).filter(|index| !plan.is_byzantine(*index));
     judge.look().honest = correct
         .map(|index| (cluster::peer_id(index), index))
         .collect();
-    probe::add(world, judge);
+}
+
+fn add_authorities(world: World, shared: &Shared) -> Vec<Authority> {
     let add = |index| {
-        cluster::add(
-            world,
-            &shared,
-            Seat {
-                index,
-                is_twin: false,
-            },
-        )
+        let seat = Seat {
+            index,
+            is_twin: false,
+        };
+        cluster::add(world, shared, seat)
     };
-    let authorities: Vec<_> = (0..nodes).map(add).collect();
-    let setup = faults::Setup {
-        plan: &plan.world,
-        steps: &plan.steps,
-        authorities,
-        repeaters: interceptors
-            .into_iter()
-            .map(|(index, one)| (index, one as Arc<dyn GossipRepeater>))
-            .collect(),
-        bends,
-        slots,
-        judge: judge.clone(),
-        living,
-    };
-    let faults = Faults::new(world, setup);
-    let faults = slot.get_or_init(|| faults).clone();
-    reactions.connect(&faults);
-    spawn(
-        "exits",
-        watch_exits(world, ended, faults.clone(), judge.clone()),
-    );
-    for one in plan
-        .world
+    (0..shared.nodes).map(add).collect()
+}
+
+/// Adds a second pair of machines for each authority whose Byzantine behaviour is twins.
+fn add_twins(world: World, plan: &WorldPlan, shared: &Shared, faults: &Faults) {
+    let twins = plan
         .byzantine
         .iter()
-        .filter(|one| one.conduct == Conduct::Twins)
-    {
+        .filter(|one| one.conduct == Conduct::Twins);
+    for one in twins {
         let seat = Seat {
             index: one.node.saturating_sub(1),
             is_twin: true,
         };
-        let twin = cluster::add(world, &shared, seat);
-        byzantine::split_twins(&faults, &plan.world, seat, twin);
+        let twin = cluster::add(world, shared, seat);
+        byzantine::split_twins(faults, plan, seat, twin);
     }
-    if let Some(number) = plan.world.forger {
-        key_thief::add(world, &shared, number.saturating_sub(1));
-    }
-    if plan.world.light_client {
-        light_client::add(world, &shared);
-    }
-    if plan.world.greedy_peers {
-        flooder::add(world, &shared);
-    }
-    if plan.world.silent_peers {
-        staller::add(world, &shared);
-    }
-    let user = world.node("user", USER_IP, std::future::pending);
-    world.exempt_from_buggify(user);
-    let is_over = Arc::new(AtomicBool::new(false));
-    for index in 0..plan.workload.users {
-        let user_task = User {
-            index,
-            clients: nodes,
-            plan: plan.workload.clone(),
-            rng: world.rng(&format!("user {index}")),
-            judge: judge.clone(),
-            is_over: is_over.clone(),
-            desk: Desk::default(),
-        };
-        world.spawn_on(user, "user", user_task.run());
-    }
-    for (number, step) in (1..).zip(&plan.steps) {
-        spawn("step", faults.clone().play(number, step.clone()));
-    }
+}
 
-    if wait(world, judge, plan.until_ms, || false).await {
-        return Ok(());
+/// Adds the peers of the plan that are not authorities.
+fn add_outsiders(world: World, plan: &WorldPlan, shared: &Shared) {
+    if let Some(number) = plan.forger {
+        key_thief::add(world, shared, number.saturating_sub(1));
     }
-    let is_correct = |node: &u8| !plan.world.is_byzantine(*node);
-    let living: Vec<u8> = (0..nodes)
-        .filter(|node| !plan.world.left_dead.contains(&(node + 1)) && is_correct(node))
-        .collect();
-    enough(judge, &living, &plan.expect)?;
+    if plan.light_client {
+        light_client::add(world, shared);
+    }
+    if plan.greedy_peers {
+        flooder::add(world, shared);
+    }
+    if plan.silent_peers {
+        staller::add(world, shared);
+    }
+}
+
+/// The users of the workload. They share one machine, on which the audit runs too.
+struct Users {
+    machine: NodeId,
+    /// Set when the users should stop.
+    is_over: Arc<AtomicBool>,
+}
+
+impl Users {
+    fn start(world: World, plan: &Plan, judge: &Judge) -> Self {
+        let machine = world.node("user", USER_IP, std::future::pending);
+        world.exempt_from_buggify(machine);
+        let is_over = Arc::new(AtomicBool::new(false));
+        for index in 0..plan.workload.users {
+            let user = User {
+                index,
+                clients: plan.world.nodes,
+                plan: plan.workload.clone(),
+                rng: world.rng(&format!("user {index}")),
+                judge: judge.clone(),
+                is_over: is_over.clone(),
+                desk: Desk::default(),
+            };
+            world.spawn_on(machine, "user", user.run());
+        }
+        Self { machine, is_over }
+    }
+}
+
+/// Restores a core of authorities and ends all faults. Demands, in this order: progress of the
+/// core, the same states when the final chain is executed again, agreement of the core's execution
+/// clients with it, and idle actors.
+async fn recover(
+    world: World,
+    plan: &Plan,
+    judge: &Judge,
+    cluster: &Cluster,
+) -> Result<(), Violation> {
+    let Cluster {
+        shared,
+        faults,
+        users,
+    } = cluster;
+    let nodes = plan.world.nodes;
     let mute = judge.look().mute();
     let core = recovery::core(&plan.world, &mute, &mut world.rng("healing"));
     let healed = Announcement::Healed {
@@ -448,7 +567,10 @@ async fn drive(
         of: nodes,
     };
     healed.announce(world);
-    faults.leave_dead((0..nodes).filter(|node| !core.contains(node) && is_correct(node)));
+    let left_dead = (0..nodes)
+        .filter(|node| !core.contains(node))
+        .filter(|node| !plan.world.is_byzantine(*node));
+    faults.leave_dead(left_dead);
     faults.heal();
     spawn("operators", faults.clone().confirm_clocks(core.clone()));
     world.set_buggify(None);
@@ -460,12 +582,14 @@ async fn drive(
         }
         Progress::Made => {}
     }
-    is_over.store(true, Ordering::SeqCst);
+    users.is_over.store(true, Ordering::SeqCst);
     let replayed = reexecution::replay(judge, &shared.chain.execution)?;
     Announcement::Reexecuted { blocks: replayed }.announce(world);
-    let (auditor, members, workload) = (judge.clone(), core.clone(), plan.workload.clone());
+    let auditor = judge.clone();
+    let members = core.clone();
+    let workload = plan.workload.clone();
     let rng = world.rng("audit");
-    let audited = world.spawn_on(user, "audit", async move {
+    let audited = world.spawn_on(users.machine, "audit", async move {
         audit(&auditor, &members, &workload, rng).await
     });
     audited.await.unwrap_or_else(|error| {
@@ -476,6 +600,8 @@ async fn drive(
     recovery::rest(world, judge, &shared.living, &core).await
 }
 
+/// Checks that every surviving authority reached the expected height and that the expected losses
+/// of votes were noticed.
 fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> {
     let oracles = judge.look();
     let least = core
@@ -498,8 +624,8 @@ fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> 
     }
 }
 
-/// Whoever runs the machines starts processes again that ended by themselves. It is a violation unless their disk was made
-/// to fail.
+/// Plays the operator: restarts processes that exited with an error. Such an exit is a violation
+/// unless a fault damaged the machine's disk.
 async fn watch_exits(
     world: World,
     mut ended: mpsc::UnboundedReceiver<Exit>,

@@ -1,4 +1,4 @@
-//! What a run comes to.
+//! The outcome of a run, its verdict, and the group of failures that it belongs to.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,53 +9,52 @@ use serde::{Deserialize, Serialize};
 use crate::invariants::{Found, Violation};
 use crate::params::Stack;
 
-/// The outcome of a run: the same for the same plan, seed and code, but for [`Outcome::wall_ms`] and
-/// [`Outcome::peak_kib`].
+/// The outcome of a run. It is a function of plan, seed and code, except for [`Outcome::wall_ms`]
+/// and [`Outcome::peak_kib`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// The scenario's name.
+    /// The name of the scenario.
     pub scenario: String,
-    /// The seed.
     pub seed: u64,
-    /// How much of the production stack it had.
+    /// The share of the production stack that ran.
     #[serde(default)]
     pub stack: Stack,
-    /// The planted bug that was switched on, if any.
+    /// The active planted bug, if any.
     pub mutant: Option<String>,
-    /// The first broken invariant; `None`: no invariant broke.
+    /// The first violation; `None` when all invariants held.
     pub found: Option<Found>,
-    /// Real seconds after which the run was given up. Nothing is known of its end then: the machine was too slow for it, or
-    /// the run for the machine.
+    /// Real seconds after which the run was aborted, if it was. Such a run has no result, because a
+    /// hang and a slow host look the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_s: Option<u64>,
-    /// Over all events of the run, hex.
+    /// The hash over all events of the run, in hex.
     pub trace_hash: String,
-    /// The hash on the way.
+    /// Intermediate trace hashes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<Mark>,
-    /// How many events went into it.
+    /// The number of events in the trace hash.
     pub events: u64,
-    /// Simulated milliseconds.
+    /// Simulated duration.
     pub simulated_ms: u64,
-    /// The highest final block.
+    /// The height of the highest final block.
     pub final_height: u64,
-    /// How often each thing happened: faults, what they did, what nodes said.
+    /// Counts by name: faults, their effects, node events, workload features.
     pub counters: BTreeMap<String, u64>,
-    /// Real milliseconds.
+    /// Real duration.
     pub wall_ms: u64,
-    /// The most memory that its process had, in KiB; 0 where the system does not tell.
+    /// Peak resident memory of the run's process, in KiB; 0 where the system does not report it.
     #[serde(default)]
     pub peak_kib: u64,
 }
 
-/// The hash after so many events.
+/// The trace hash after a prefix of the run's events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// How many.
+    /// The number of events in the prefix.
     pub events: u64,
-    /// Simulated milliseconds of the last of them.
+    /// Simulated time of the last of them.
     pub at_ms: u64,
-    /// The first bytes of the hash, hex.
+    /// The first bytes of the hash, in hex.
     pub hash: String,
 }
 
@@ -74,20 +73,20 @@ impl From<&Snapshot> for Mark {
     }
 }
 
-/// What a run says about the code.
+/// The result of a run as a statement about the code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// All invariants held.
     Passed,
-    /// An invariant broke.
+    /// An invariant was violated.
     Failed,
-    /// Nothing: the run was given up after too much real time.
+    /// The run was aborted after its limit of real time, and proves nothing.
     Timeout,
 }
 
 impl Verdict {
-    /// The word in reports.
+    /// The verdict's word in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Passed => "passed",
@@ -98,12 +97,13 @@ impl Verdict {
 }
 
 impl Outcome {
-    /// Whether the run ended and all invariants held.
+    /// True when the run completed and all invariants held.
     pub fn is_passed(&self) -> bool {
         self.verdict() == Verdict::Passed
     }
 
-    /// What the run says.
+    /// [`Verdict::Failed`] takes precedence, because a violation stands even if the run was aborted
+    /// later.
     pub fn verdict(&self) -> Verdict {
         match (&self.found, self.timeout_s) {
             (Some(_), _) => Verdict::Failed,
@@ -112,8 +112,8 @@ impl Outcome {
         }
     }
 
-    /// How many faults began. What came of them is counted beside them, by names with a dot: how long they took, whom they
-    /// hit, which were made milder.
+    /// The number of faults that began. Counters whose name contains a dot record the effects of
+    /// faults (duration, targets, downgrades) and are excluded.
     pub fn faults(&self) -> u64 {
         let named = self
             .counters
@@ -125,8 +125,9 @@ impl Outcome {
             .sum()
     }
 
-    /// What failures have in common that may well have one cause: the invariant, and where that says little the text that
-    /// came with it, without its numbers. `None` for runs that passed.
+    /// A key shared by failures that probably have one cause: the invariant's name and, for
+    /// invariants that cover many causes, the text of the violation without its numbers. `None` for
+    /// runs that passed.
     pub fn group(&self) -> Option<String> {
         let Some(found) = &self.found else {
             return self.timeout_s.map(|_| Verdict::Timeout.name().to_owned());
@@ -143,10 +144,11 @@ impl Outcome {
     }
 }
 
-/// Longest text of a group, in characters.
-const MAX_GROUP: usize = 100;
+/// Limit on the text of a group, in characters, because groups are headings in reports.
+const MAX_GROUP_CHARS: usize = 100;
 
-/// A text with `#` for every word that has a digit in it: seeds of one failure differ in heights, hashes and times.
+/// Replaces every word that contains a digit by `#`, because heights, hashes and times differ
+/// between seeds that fail for the same reason.
 fn without_numbers(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     let words = line.split_whitespace().map(|word| {
@@ -160,7 +162,7 @@ fn without_numbers(text: &str) -> String {
         .collect::<Vec<_>>()
         .join(" ")
         .chars()
-        .take(MAX_GROUP)
+        .take(MAX_GROUP_CHARS)
         .collect()
 }
 

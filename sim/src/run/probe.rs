@@ -1,5 +1,5 @@
-//! Actors of our own beside the nodes: they send each other numbered messages, ask, fail and hang, on the same actor system
-//! and the same schedule, and what comes of it is known beforehand.
+//! A probe of the actor system: test actors on a machine beside the nodes, in the same schedule.
+//! They exchange numbered messages, ask, panic and hang in ways whose results are known in advance.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -18,43 +18,45 @@ use crate::cluster::{Net, now_ms};
 use crate::invariants::{Judge, Violation};
 
 const IP: IpAddr = Net::Probe.ip(0);
-/// Messages that wait for the post office at most: few, so that it is full often.
-const MAILBOX: usize = 8;
-/// Senders of numbered messages.
+/// Capacity of each mailbox: small, so that it is often full.
+const MAILBOX_CAPACITY: usize = 8;
+/// Number of concurrent senders of numbered messages.
 const SENDERS: u8 = 3;
-/// What each sends in a round.
-const LETTERS: u64 = 24;
-/// Rounds of a run.
+/// Messages per sender and round.
+const LETTERS_PER_ROUND: u64 = 24;
+/// Number of rounds per run.
 const ROUNDS: u64 = 3;
-/// Between two rounds, in milliseconds, and up to as much more.
-const PAUSE_MS: u64 = 2_000;
-/// The longest that a message may take: one that takes longer hangs.
-const HANDLES: Duration = Duration::from_millis(300);
-/// How long an answer is waited for that never comes.
-const DEADLINE: Duration = Duration::from_millis(400);
-/// How long a circle would take that nobody sees.
-const LONG: Duration = Duration::from_secs(4);
-/// Within what a question is over whose end is known at once, behind a full mailbox and a restart or two.
-const AT_ONCE: Duration = Duration::from_millis(2_500);
-/// How often the children of an incarnation show that it lives.
-const BEAT: Duration = Duration::from_millis(20);
-/// Restarts that the doomed child's supervisor makes.
+/// Shortest pause before a round; the drawn pause is up to twice as long.
+const MIN_PAUSE_MS: u64 = 2_000;
+/// Time limit of a handler call, after which the supervisor considers the actor hung.
+const HANDLER_TIMEOUT: Duration = Duration::from_millis(300);
+/// Timeout of asks that may stay unanswered.
+const ASK_TIMEOUT: Duration = Duration::from_millis(400);
+/// Timeout of asks that must fail or be answered before it: a cycle of asks that the actor system
+/// does not detect takes this long.
+const LONG_ASK_TIMEOUT: Duration = Duration::from_secs(4);
+/// Limit on the duration of an ask that must fail promptly. It allows for a full mailbox and two
+/// restarts before the ask is handled.
+const PROMPT_FAILURE_LIMIT: Duration = Duration::from_millis(2_500);
+/// Interval between two checks of an incarnation's task that its actor is still the current one.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(20);
+/// Restart limit of the supervisor whose child never starts.
 const DOOMED_RESTARTS: usize = 3;
 
-/// What was seen.
+/// The observations of all actors.
 #[derive(Default)]
 struct Log {
-    /// By sender: numbers that were taken and have not arrived.
+    /// By sender: numbers that the mailbox accepted and the actor has not handled.
     taken: BTreeMap<u8, BTreeSet<u64>>,
-    /// By sender: the last that arrived.
+    /// By sender: the highest number that the actor has handled.
     last: BTreeMap<u8, u64>,
-    /// The incarnation of the post office that lives, and since when, in milliseconds.
+    /// The current incarnation of [`Post`], and its start in simulated milliseconds.
     living: (u64, u64),
-    /// How often the doomed child was made.
+    /// Number of start attempts of [`Doomed`].
     doomed: u64,
 }
 
-/// What the actors share with their judge.
+/// The state that the probe's actors share.
 #[derive(Clone)]
 struct Desk {
     world: World,
@@ -77,19 +79,19 @@ enum PostMessage {
         sender: u8,
         number: u64,
     },
-    /// Answered when all before it are handled.
+    /// The answer follows the handling of all earlier messages.
     Ping {
         reply: Reply<()>,
     },
-    /// The handler panics over it.
+    /// The handler panics.
     Die {
         _reply: Reply<()>,
     },
-    /// The handler hangs over it.
+    /// The handler hangs.
     Hang {
         _reply: Reply<()>,
     },
-    /// It is handled, and its answer kept for ever.
+    /// The handler returns, and the actor keeps the reply handle without answering.
     Keep {
         reply: Reply<()>,
     },
@@ -107,7 +109,7 @@ impl Message for PostMessage {
     }
 }
 
-/// Takes letters in.
+/// Receives numbered messages, and checks their order and its own exclusiveness.
 struct Post {
     desk: Desk,
     kept: Vec<Reply<()>>,
@@ -120,11 +122,12 @@ impl AlysActor for Post {
     const NAME: &'static str = "Post";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), TooManyTasks> {
-        let (desk, incarnation) = (self.desk.clone(), ctx.incarnation());
+        let desk = self.desk.clone();
+        let incarnation = ctx.incarnation();
         desk.look().living = (incarnation, now_ms(desk.world));
         ctx.spawn("beat", async move {
             loop {
-                time::sleep(BEAT).await;
+                time::sleep(HEARTBEAT_INTERVAL).await;
                 let (living, _) = desk.look().living;
                 if living != incarnation {
                     let actor = "probe/post".to_owned();
@@ -160,7 +163,7 @@ impl AlysActor for Post {
                     });
                 }
                 if number.is_multiple_of(5) {
-                    // So that others wait meanwhile.
+                    // The mailbox fills up meanwhile.
                     time::sleep(Duration::from_millis(10)).await;
                 }
             }
@@ -175,17 +178,17 @@ impl AlysActor for Post {
     }
 }
 
-/// Asks the other of its kind within its handler.
+/// Asks the other friend within its handler, which makes a cycle of asks.
 struct Friend {
     other: Addr<FriendMessage>,
 }
 
 enum FriendMessage {
-    /// Ask the other, who asks back.
+    /// Starts a cycle: the other friend asks back. Answers true when the cycle was detected.
     Begin {
         reply: Reply<bool>,
     },
-    /// Ask back. Answers whether that was said to be a circle.
+    /// Asks back. Answers true when that ask failed with [`AskError::Cycle`].
     Back {
         reply: Reply<bool>,
     },
@@ -215,14 +218,14 @@ impl AlysActor for Friend {
             FriendMessage::Begin { reply } => {
                 let asked = self
                     .other
-                    .ask(|reply| FriendMessage::Back { reply }, LONG)
+                    .ask(|reply| FriendMessage::Back { reply }, LONG_ASK_TIMEOUT)
                     .await;
                 reply.send(asked.unwrap_or(false));
             }
             FriendMessage::Back { reply } => {
                 let asked = self
                     .other
-                    .ask(|reply| FriendMessage::Ping { reply }, LONG)
+                    .ask(|reply| FriendMessage::Ping { reply }, LONG_ASK_TIMEOUT)
                     .await;
                 reply.send(matches!(asked, Err(AskError::Cycle { .. })));
             }
@@ -234,7 +237,7 @@ impl AlysActor for Friend {
     }
 }
 
-/// Never starts.
+/// Never starts, because its constructor fails.
 struct Doomed;
 
 #[derive(Debug, thiserror::Error)]
@@ -252,9 +255,10 @@ impl AlysActor for Doomed {
     }
 }
 
-/// Adds the probe's machine. It is done long before a run is.
+/// Adds the probe's machine. Its rounds are over long before the end of a run.
 pub fn add(world: World, judge: &Judge) {
-    let (judge, rng) = (judge.clone(), world.rng("probe"));
+    let judge = judge.clone();
+    let rng = world.rng("probe");
     world.node("probe", IP, move || {
         let desk = Desk {
             world,
@@ -273,6 +277,7 @@ pub fn add(world: World, judge: &Judge) {
     });
 }
 
+/// Starts the actor system, plays all rounds, and checks the restarts of the doomed child.
 async fn live(desk: &Desk, mut rng: Rng) -> Result<(), StartError> {
     let system = System::new("probe");
     let quick = RestartDelay::Delayed(Duration::from_millis(20));
@@ -284,20 +289,19 @@ async fn live(desk: &Desk, mut rng: Rng) -> Result<(), StartError> {
         intensity: patient,
         ..SupervisorSpec::new("offices", Strategy::OneForOne)
     })?;
-    let (post_desk, spec) = (
-        desk.clone(),
-        ChildSpec::new("post")
-            .restart_delay(quick)
-            .handle_within(HANDLES),
-    );
-    let post = offices.start(spec, MAILBOX, move || {
+    let post_desk = desk.clone();
+    let spec = ChildSpec::new("post")
+        .restart_delay(quick)
+        .handle_within(HANDLER_TIMEOUT);
+    let post = offices.start(spec, MAILBOX_CAPACITY, move || {
         let post = Post {
             desk: post_desk.clone(),
             kept: Vec::new(),
         };
         async move { Ok::<_, Infallible>(post) }
     })?;
-    let ((one, one_slot), (two, two_slot)) = (mailbox(MAILBOX), mailbox(MAILBOX));
+    let (one, one_slot) = mailbox(MAILBOX_CAPACITY);
+    let (two, two_slot) = mailbox(MAILBOX_CAPACITY);
     for (name, slot, other) in [("one", one_slot, two), ("two", two_slot, one.clone())] {
         offices.start(ChildSpec::new(name).restart_delay(quick), slot, move || {
             let friend = Friend {
@@ -320,17 +324,21 @@ async fn live(desk: &Desk, mut rng: Rng) -> Result<(), StartError> {
         ..SupervisorSpec::new("doomed", Strategy::OneForOne)
     })?;
     let doomed_desk = desk.clone();
-    let _never_runs = doomed.start(ChildSpec::new("child"), MAILBOX, move || {
+    let _never_runs = doomed.start(ChildSpec::new("child"), MAILBOX_CAPACITY, move || {
         doomed_desk.look().doomed += 1;
         async { Err::<Doomed, _>(Doom) }
     })?;
     for round in 0..ROUNDS {
-        time::sleep(Duration::from_millis(PAUSE_MS + rng.below(PAUSE_MS))).await;
+        time::sleep(Duration::from_millis(
+            MIN_PAUSE_MS + rng.below(MIN_PAUSE_MS),
+        ))
+        .await;
         self::round(desk, &post, &mut rng, round).await;
         circle(desk, &one).await;
     }
     let made = desk.look().doomed;
-    let (supervisor, limit) = ("probe/doomed".to_owned(), DOOMED_RESTARTS as u64);
+    let supervisor = "probe/doomed".to_owned();
+    let limit = DOOMED_RESTARTS as u64;
     match made.saturating_sub(1) {
         restarts if restarts > limit => desk.accuse(Violation::RestartsBeyondPolicy {
             supervisor,
@@ -348,14 +356,13 @@ async fn live(desk: &Desk, mut rng: Rng) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Letters of several senders at once, and questions of all kinds in between.
+/// Plays a round: several senders send concurrently, interleaved with asks that fail. Then checks
+/// that every accepted message was handled.
 async fn round(desk: &Desk, post: &Addr<PostMessage>, rng: &mut Rng, round: u64) {
     let senders = (0..SENDERS).map(|sender| {
-        let (desk, post, mut rng) = (
-            desk.clone(),
-            post.clone(),
-            Rng::derive(rng.below(u64::MAX), "sender"),
-        );
+        let desk = desk.clone();
+        let post = post.clone();
+        let mut rng = Rng::derive(rng.below(u64::MAX), "sender");
         alys_runtime::spawn("sender", async move {
             send(&desk, &post, &mut rng, sender, round).await
         })
@@ -363,38 +370,40 @@ async fn round(desk: &Desk, post: &Addr<PostMessage>, rng: &mut Rng, round: u64)
     let senders: Vec<_> = senders.collect();
     for _ in 0..2 {
         time::sleep(Duration::from_millis(rng.below(100))).await;
-        let (what, limit): (&str, Duration) = match rng.below(3) {
-            0 => ("a question over which the actor dies", AT_ONCE),
-            1 => ("a question over which the actor hangs", AT_ONCE),
-            _ => ("a question that is not answered", AT_ONCE),
+        let what = match rng.below(3) {
+            0 => "a question over which the actor dies",
+            1 => "a question over which the actor hangs",
+            _ => "a question that is not answered",
         };
         let begun = now_ms(desk.world);
         let asked = async {
             match what {
                 "a question over which the actor dies" => {
-                    post.ask(|r| PostMessage::Die { _reply: r }, LONG).await
+                    post.ask(|r| PostMessage::Die { _reply: r }, LONG_ASK_TIMEOUT)
+                        .await
                 }
                 "a question over which the actor hangs" => {
-                    post.ask(|r| PostMessage::Hang { _reply: r }, LONG).await
+                    post.ask(|r| PostMessage::Hang { _reply: r }, LONG_ASK_TIMEOUT)
+                        .await
                 }
                 _ => {
-                    post.ask(|reply| PostMessage::Keep { reply }, DEADLINE)
+                    post.ask(|reply| PostMessage::Keep { reply }, ASK_TIMEOUT)
                         .await
                 }
             }
         };
-        // Full, dropped or late: all that matters is that it is over.
-        let _over = timeout(LONG * 2, asked).await;
-        on_time(desk, what, begun, limit);
+        // The kind of failure does not matter, only its delay.
+        let _over = timeout(LONG_ASK_TIMEOUT * 2, asked).await;
+        on_time(desk, what, begun, PROMPT_FAILURE_LIMIT);
     }
     for sender in senders {
-        let _done = timeout(LONG * 2, sender).await;
+        let _done = timeout(LONG_ASK_TIMEOUT * 2, sender).await;
     }
-    // Behind all letters, so that they are handled when it is answered.
+    // The mailbox is ordered, so the answer proves that all letters before the ping were handled.
     let mut answered = false;
     for _ in 0..20 {
         answered = post
-            .ask(|reply| PostMessage::Ping { reply }, DEADLINE)
+            .ask(|reply| PostMessage::Ping { reply }, ASK_TIMEOUT)
             .await
             .is_ok();
         if answered {
@@ -403,18 +412,12 @@ async fn round(desk: &Desk, post: &Addr<PostMessage>, rng: &mut Rng, round: u64)
         time::sleep(Duration::from_millis(50)).await;
     }
     if !answered {
-        let (actor, state, health) = (
-            "post".to_owned(),
-            "does not answer".to_owned(),
-            String::new(),
-        );
-        let fault = "probe".to_owned();
         return desk.accuse(Violation::ActorNotHealed {
             node: 0,
-            actor,
-            fault,
-            state,
-            health,
+            actor: "post".to_owned(),
+            fault: "probe".to_owned(),
+            state: "does not answer".to_owned(),
+            health: String::new(),
             after_ms: 0,
         });
     }
@@ -429,11 +432,13 @@ async fn round(desk: &Desk, post: &Addr<PostMessage>, rng: &mut Rng, round: u64)
     }
 }
 
-/// Sends letters, some waiting for room and some not.
+/// Sends the letters of a round, some by `tell`, which fails at a full mailbox, and some by `send`,
+/// which waits for room.
 async fn send(desk: &Desk, post: &Addr<PostMessage>, rng: &mut Rng, sender: u8, round: u64) {
-    for letter in 1..=LETTERS {
-        let number = round * LETTERS + letter;
-        // Noted before: it may be handled before this goes on.
+    for letter in 1..=LETTERS_PER_ROUND {
+        let number = round * LETTERS_PER_ROUND + letter;
+        // The number is recorded first, because the actor may handle the letter before the send
+        // returns.
         desk.look().taken.entry(sender).or_default().insert(number);
         let letter = PostMessage::Letter { sender, number };
         let is_taken = match rng.below(3) {
@@ -449,30 +454,28 @@ async fn send(desk: &Desk, post: &Addr<PostMessage>, rng: &mut Rng, sender: u8, 
     }
 }
 
-/// Two actors that ask each other are told so.
+/// Checks that the actor system detects a cycle of asks.
 async fn circle(desk: &Desk, one: &Addr<FriendMessage>) {
     let begun = now_ms(desk.world);
     let asked = timeout(
-        LONG * 3,
-        one.ask(|reply| FriendMessage::Begin { reply }, LONG * 2),
+        LONG_ASK_TIMEOUT * 3,
+        one.ask(|reply| FriendMessage::Begin { reply }, LONG_ASK_TIMEOUT * 2),
     )
     .await;
-    on_time(desk, "a question in a circle", begun, AT_ONCE);
+    on_time(desk, "a question in a circle", begun, PROMPT_FAILURE_LIMIT);
     if !matches!(asked, Ok(Ok(true))) && !desk.judge.is_over() {
-        let (what, after_ms) = (
-            "a circle is not said to be one".to_owned(),
-            now_ms(desk.world) - begun,
-        );
         desk.accuse(Violation::AskLate {
-            what,
-            after_ms,
+            what: "a cycle of asks was not detected".to_owned(),
+            after_ms: now_ms(desk.world) - begun,
             limit_ms: 0,
         });
     }
 }
 
+/// Reports an ask that took longer than `limit`.
 fn on_time(desk: &Desk, what: &str, begun_ms: u64, limit: Duration) {
-    let (after_ms, limit_ms) = (now_ms(desk.world) - begun_ms, limit.as_millis() as u64);
+    let after_ms = now_ms(desk.world) - begun_ms;
+    let limit_ms = limit.as_millis() as u64;
     if after_ms > limit_ms {
         desk.accuse(Violation::AskLate {
             what: what.to_owned(),

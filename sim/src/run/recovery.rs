@@ -1,4 +1,5 @@
-//! After the chaos: who is healed, what is demanded of them, and when nothing can be demanded.
+//! Recovery after the chaos: the choice of the authorities to restore (the core), and the demands
+//! for progress and idle actors that follow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,27 +13,28 @@ use crate::params::{Ms, WorldPlan};
 use crate::plan::Plan;
 use crate::run::inspect;
 
-/// Within which each actor comes to rest once.
-const RESTS_MS: u64 = 10_000;
-/// Between two looks at mailboxes.
-const GLANCE: Duration = Duration::from_millis(10);
-/// Between two looks at the oracles.
-const LOOK: Duration = Duration::from_millis(100);
-/// Rounds of leaders within which the core's chain goes on, and within which each of the core leads a block that becomes
-/// final.
-const ROUNDS: u64 = 3;
-/// Time for processes to start and connections to be made, besides the rounds.
-const SETTLES_MS: u64 = 20_000;
-/// Of how many runs one heals everybody who does not stay dead by the plan; the others heal just enough.
-const ALL_SHARE: u64 = 2;
+/// Time within which each actor must be idle at least once.
+const IDLE_TIMEOUT_MS: u64 = 10_000;
+/// Interval between two checks of the mailboxes.
+const MAILBOX_POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// Interval between two checks of the invariants.
+const INVARIANT_POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Rounds of leaders within which finality must advance, and within which each authority of the
+/// core must propose a block that becomes final.
+const PROGRESS_ROUNDS: u64 = 3;
+/// Time for processes to start and to connect, in addition to the rounds.
+const STARTUP_BUDGET_MS: u64 = 20_000;
+/// One run in this many restores every node; the others restore a bare quorum.
+const FULL_RECOVERY_ONE_IN: u64 = 2;
 
-/// Who is healed, from 0: a quorum that the seed draws, or everybody; never those who stay dead by the plan or keep to no
-/// rule, who are no part of a quorum that suffices. Nor are the `mute`, who have lost their votes, or may find that out when
-/// their disks are replaced: they come on top, to catch up.
+/// Draws the authorities to restore, from 0: a bare quorum, or all of them. Authorities that are
+/// Byzantine or that the plan leaves dead are never restored, because a quorum must suffice without
+/// them. The `mute`, which lost their votes or may discover the loss when their disks are replaced,
+/// do not count towards the quorum, but are restored in addition so that they catch up.
 pub fn core(world: &WorldPlan, mute: &BTreeSet<u8>, rng: &mut Rng) -> Vec<u8> {
     let may_live = |node: &u8| !world.left_dead.contains(&(node + 1)) && !world.is_byzantine(*node);
     let mut core: Vec<u8> = (0..world.nodes).filter(may_live).collect();
-    if rng.below(ALL_SHARE) == 0 {
+    if rng.below(FULL_RECOVERY_ONE_IN) == 0 {
         return core;
     }
     let mut voters: Vec<u8> = core
@@ -47,39 +49,40 @@ pub fn core(world: &WorldPlan, mute: &BTreeSet<u8>, rng: &mut Rng) -> Vec<u8> {
     core
 }
 
-/// How the demand for progress ended.
+/// The result of the demand for progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// The core's chain goes on.
+    /// Finality advanced on every authority of the core.
     Made,
-    /// Another invariant broke meanwhile.
+    /// Another invariant was violated meanwhile.
     Broken,
-    /// By its plan or its faults, too few of the federation can vote: nothing can be demanded.
+    /// The plan or its faults left too few authorities that can vote, so progress is not demanded.
     Unrecoverable,
 }
 
-/// Whether so many of the core can vote that it must go on, by what was done to it: what its nodes say of themselves excuses
-/// nobody.
+/// True when a quorum of the core can vote, so that it must make progress. The decision depends on
+/// the injected faults only, because a defective node could excuse itself by its own report.
 pub fn can_recover(core: &[u8], mute: &BTreeSet<u8>, quorum: usize) -> bool {
     core.iter().filter(|node| !mute.contains(node)).count() >= quorum
 }
 
-/// Three rounds of leaders, after processes have started and connections been made.
+/// The time limit of [`PROGRESS_ROUNDS`] rounds of leaders, including startup.
 fn rounds_ms(world: &WorldPlan) -> u64 {
-    ROUNDS * u64::from(world.nodes) * world.slot_ms + SETTLES_MS
+    PROGRESS_ROUNDS * u64::from(world.nodes) * world.slot_ms + STARTUP_BUDGET_MS
 }
 
-/// How long the progress that is demanded may take.
+/// The time limit of the demanded progress: the plan's `within`, or else the rounds' limit.
 pub fn within_ms(plan: &Plan) -> u64 {
     plan.expect
         .within
         .map_or(rounds_ms(&plan.world), |Ms(ms)| ms)
 }
 
-/// Demands that finality moves on every node of the core within rounds, and that everybody of the core leads again.
+/// Demands that finality advances on every authority of the core within [`within_ms`], and that
+/// every one of them that has its votes then proposes a block that becomes final.
 ///
 /// # Errors
-/// The violation.
+/// [`Violation::NoProgress`] or [`Violation::SilentLeader`].
 pub async fn progress(
     world: World,
     judge: &Judge,
@@ -87,11 +90,9 @@ pub async fn progress(
     core: &[u8],
     mute: &BTreeSet<u8>,
 ) -> Result<Progress, Violation> {
-    let (progress, within_ms, rounds_ms) = (
-        plan.expect.progress,
-        within_ms(plan),
-        rounds_ms(&plan.world),
-    );
+    let progress = plan.expect.progress;
+    let within_ms = within_ms(plan);
+    let rounds_ms = rounds_ms(&plan.world);
     let healed_ms = now_ms(world);
     let top = judge.look().finality.top();
     let needed = top + progress;
@@ -104,15 +105,15 @@ pub async fn progress(
         return Ok(Progress::Broken);
     }
     if let Some((reached, node)) = behind() {
-        return match can_recover(core, mute, plan.world.quorum()) {
-            true => Err(Violation::NoProgress {
-                node: node + 1,
-                reached,
-                needed,
-                within_ms,
-            }),
-            false => Ok(Progress::Unrecoverable),
-        };
+        if !can_recover(core, mute, plan.world.quorum()) {
+            return Ok(Progress::Unrecoverable);
+        }
+        return Err(Violation::NoProgress {
+            node: node + 1,
+            reached,
+            needed,
+            within_ms,
+        });
     }
     let silent = silent(judge);
     let quiet = || {
@@ -128,7 +129,7 @@ pub async fn progress(
             .find(|node| !silent.contains(node) && !leads(node))
             .copied()
     };
-    // Everybody had a turn in each round.
+    // Every authority leads one slot of each round.
     if wait(world, judge, now_ms(world) + rounds_ms, || {
         quiet().is_none()
     })
@@ -145,7 +146,8 @@ pub async fn progress(
     }
 }
 
-/// Demands that each actor of the core is idle once: nothing waits, and nothing that was taken is nowhere.
+/// Demands that each actor of the core is idle once: its mailbox is empty, and every accepted
+/// message is accounted for.
 ///
 /// # Errors
 /// [`Violation::NeverAtRest`].
@@ -169,7 +171,7 @@ pub async fn rest(
         match busy {
             None => return Ok(()),
             Some(_) if judge.is_over() => return Ok(()),
-            Some((node, (actor, depth, unaccounted))) if after_ms > RESTS_MS => {
+            Some((node, (actor, depth, unaccounted))) if after_ms > IDLE_TIMEOUT_MS => {
                 return Err(Violation::NeverAtRest {
                     node: node + 1,
                     actor,
@@ -178,12 +180,12 @@ pub async fn rest(
                     after_ms,
                 });
             }
-            Some(_) => time::sleep(GLANCE).await,
+            Some(_) => time::sleep(MAILBOX_POLL_INTERVAL).await,
         }
     }
 }
 
-/// Those who have said that their votes are lost.
+/// Authorities that reported the loss of their votes.
 fn silent(judge: &Judge) -> BTreeSet<u8> {
     let oracles = judge.look();
     let is_silent = oracles
@@ -193,14 +195,15 @@ fn silent(judge: &Judge) -> BTreeSet<u8> {
     is_silent.map(|(node, _)| *node).collect()
 }
 
-/// Waits until a moment, or until something is done. True when an invariant broke meanwhile.
+/// Waits until `until_ms`, or until `is_done` returns true. Returns true when an invariant was
+/// violated meanwhile.
 pub async fn wait(world: World, judge: &Judge, until_ms: u64, is_done: impl Fn() -> bool) -> bool {
     while now_ms(world) < until_ms && !is_done() {
         inspect::on_look(world);
         if judge.is_over() {
             return true;
         }
-        time::sleep(LOOK).await;
+        time::sleep(INVARIANT_POLL_INTERVAL).await;
     }
     judge.is_over()
 }
@@ -254,11 +257,7 @@ mod tests {
         let world = plan(4, FaultModel::Byzantine, vec![]);
         for seed in 0..100 {
             let core = core(&world, &BTreeSet::from([2]), &mut Rng::derive(seed, "test"));
-            assert_eq!(
-                core,
-                [0, 1, 2, 3],
-                "all others are needed, and there is nobody to leave dead"
-            );
+            assert_eq!(core, [0, 1, 2, 3], "a quorum needs every other authority");
         }
         let seven = plan(7, FaultModel::Byzantine, vec![]);
         for seed in 0..100 {

@@ -1,4 +1,4 @@
-//! The final chain on a fresh execution client: it must come to the same states.
+//! Re-execution of the final chain on a fresh execution client, which must reach the same states.
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use alys_storage::MemoryStore;
 
 use crate::invariants::{Judge, Violation};
 
-/// Replays what is final, as far as its blocks were heard proposed; says up to which height that was.
+/// Executes the final blocks from the genesis on, up to the first whose proposal was not observed.
+/// Returns the height of the last executed block.
 ///
 /// # Errors
 /// [`Violation::ReplayDiffers`].

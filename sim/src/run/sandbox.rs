@@ -1,11 +1,13 @@
-//! Escapes from the simulation are stopped by the kernel, not hoped for.
+//! The sandbox of a run: the kernel stops code that escapes from the simulation.
 //!
-//! The thread of a run gets a seccomp filter: whoever makes a system call there that reads a clock, draws randomness, opens
-//! a file or a socket, sleeps, or starts a thread or a process, is stopped with a signal; likewise, on x86-64, whoever reads
-//! the time-stamp counter, and with it the clocks that the C library reads without a call. The signal's handler keeps the
-//! stack; a thread outside of the filter, which has been waiting for that, resolves it and ends the process.
+//! A seccomp filter on the run's thread raises a signal at every system call that reads a clock,
+//! draws randomness, opens a file or a socket, sleeps, or starts a thread or a process. On x86-64,
+//! reads of the time-stamp counter raise a signal too, which covers the clocks that the C library
+//! reads without a system call. The signal handler captures a backtrace; a watcher thread outside
+//! of the filter resolves it and ends the process.
 //!
-//! What a run does need goes on: memory, writing to open files (what people are shown), futexes, the end of the thread.
+//! Memory allocation, writes to open files (the run's output), futexes and the exit of the thread
+//! stay allowed, because a run needs them.
 
 use std::backtrace::Backtrace;
 use std::fmt;
@@ -13,12 +15,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-/// What a run did that it cannot do inside of a simulation.
+/// A forbidden action of a run.
 #[derive(Debug)]
 pub struct Escape {
-    /// The system call, or the instruction.
+    /// The system call or the instruction.
     pub what: String,
-    /// Where; `None` when it was in the middle of taking memory, where no stack can be kept. Resolving it opens files.
+    /// The backtrace of the action; `None` when it interrupted a memory allocation, because
+    /// capturing a backtrace allocates too. Resolving it opens files.
     pub stack: Option<Backtrace>,
 }
 
@@ -31,49 +34,51 @@ impl fmt::Display for Escape {
     }
 }
 
-/// What was stopped, as [`filter::name`] knows it: the first thing that the handler writes.
+/// The stopped action, as a number for [`filter::name`]. The handler writes it first.
 static STOPPED: AtomicI64 = AtomicI64::new(NOTHING);
-/// No system call has this number.
+/// Initial value of [`STOPPED`]; no system call has this number.
 const NOTHING: i64 = i64::MIN;
-/// Where, once the handler has it. The thread that it interrupts does not go on.
+/// The backtrace of the stopped action. The handler writes it second, and never returns to the
+/// interrupted thread.
 static STACK: Mutex<Option<Backtrace>> = Mutex::new(None);
 
-/// How often the watcher looks.
-const LOOK: Duration = Duration::from_millis(20);
-/// Looks until the watcher no longer waits for the stack.
-const LOOKS_FOR_STACK: usize = 100;
+/// Interval between two checks of the watcher.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Number of checks after which the watcher reports an escape without its backtrace.
+const MAX_STACK_POLLS: usize = 100;
 
-/// Starts the thread that tells of an escape; it ends with the process. To be called before the run's thread is started.
-pub fn watch(tell: impl FnOnce(Escape) + Send + 'static) {
+/// Starts the watcher thread, which passes the first escape to `report`. It must be called before
+/// the run's thread starts, and lives as long as the process.
+pub fn watch(report: impl FnOnce(Escape) + Send + 'static) {
     filter::keep_one_heap();
     std::thread::spawn(move || {
         while STOPPED.load(Ordering::Acquire) == NOTHING {
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
         let what = filter::name(STOPPED.load(Ordering::Acquire));
         let take = || {
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
             STACK.try_lock().ok()?.take()
         };
-        let stack = (0..LOOKS_FOR_STACK).find_map(|_| take());
-        tell(Escape { what, stack });
+        let stack = (0..MAX_STACK_POLLS).find_map(|_| take());
+        report(Escape { what, stack });
     });
 }
 
-/// From now on this thread, and what it starts, is held. False where the kernel does not allow it: then escapes show only
-/// as runs that differ.
+/// Activates the sandbox for this thread and the threads that it starts. Returns false when the
+/// kernel refuses; then only a comparison of two runs detects an escape.
 pub fn arm() -> bool {
     filter::install()
 }
 
-/// An escape on purpose, to show that the trap holds.
+/// A deliberate escape, which tests the sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Canary {
-    /// Reads the clock by the system call.
+    /// Reads the clock by a system call.
     Clock,
     /// Reads the time-stamp counter.
     Counter,
-    /// Draws from the kernel's generator.
+    /// Draws from the kernel's random number generator.
     Random,
     /// Opens a file.
     File,
@@ -81,20 +86,20 @@ pub enum Canary {
     Socket,
     /// Sleeps.
     Sleep,
-    /// Starts a thread, by the system call: the runtime refuses the library's.
+    /// Starts a thread by a system call, because the runtime refuses the standard library's call.
     Thread,
 }
 
 impl Canary {
-    /// Tries it.
+    /// Attempts the escape. Returns only when the sandbox is inactive or failed to stop it.
     #[expect(
         unsafe_code,
-        reason = "an escape goes around every safe interface, for those are simulated"
+        reason = "an escape bypasses all safe interfaces, because those are simulated"
     )]
     pub fn fly(self) {
         let mut bytes = [0u8; 16];
-        // SAFETY: each call gets memory that is large enough for what it writes, or none; where the trap holds, none of
-        // them returns.
+        // SAFETY: each call gets memory that is large enough for its output, or none. In an active
+        // sandbox none of them returns.
         unsafe {
             match self {
                 Self::Clock => libc::syscall(
@@ -121,7 +126,7 @@ impl Canary {
                     };
                     libc::syscall(libc::SYS_nanosleep, &raw const time, 0)
                 }
-                // Without arguments: where nothing holds it, the kernel refuses it.
+                // The call has no arguments, so that without the sandbox the kernel refuses it.
                 Self::Thread => libc::syscall(libc::SYS_clone3, 0, 0),
                 #[cfg(target_arch = "x86_64")]
                 Self::Counter => std::arch::x86_64::_rdtsc() as libc::c_long,
@@ -139,7 +144,7 @@ impl Canary {
 mod filter {
     #![expect(
         unsafe_code,
-        reason = "signal handlers and the controls of a thread are not in any safe interface"
+        reason = "no safe interface offers signal handlers or thread controls"
     )]
 
     use std::backtrace::Backtrace;
@@ -152,7 +157,7 @@ mod filter {
 
     use super::{STACK, STOPPED};
 
-    /// System calls by which something of the real world would get into a run, or out of it.
+    /// System calls that would make a run depend on the real world, or affect it.
     const FORBIDDEN: &[(libc::c_long, &str)] = &[
         (libc::SYS_clock_gettime, "clock_gettime"),
         (libc::SYS_clock_getres, "clock_getres"),
@@ -205,7 +210,8 @@ mod filter {
         {
             make_room_for_handlers();
             PREVIOUS.get_or_init(|| handle(libc::SIGSEGV, on_counter, libc::SA_ONSTACK));
-            // SAFETY: it changes how this thread reads the time-stamp counter, and touches no memory.
+            // SAFETY: the call changes how this thread reads the time-stamp counter, and accesses
+            // no memory.
             unsafe { libc::prctl(libc::PR_SET_TSC, libc::PR_TSC_SIGSEGV) };
         }
         seccompiler::apply_filter(&program).is_ok()
@@ -223,8 +229,9 @@ mod filter {
 
     type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
 
-    /// A stack overflow leaves no room for its own handler, so that has a stack of its own; taking a backtrace there needs
-    /// more of it than the standard library gives a thread.
+    /// Allocates a signal stack. SIGSEGV handlers run on a separate stack, because a stack overflow
+    /// leaves them no room on the thread's own, and capturing a backtrace needs a larger one than
+    /// the standard library allocates.
     #[cfg(target_arch = "x86_64")]
     fn make_room_for_handlers() {
         const BYTES: usize = 1 << 18;
@@ -234,12 +241,12 @@ mod filter {
             ss_flags: 0,
             ss_size: BYTES,
         };
-        // SAFETY: the memory is never given back.
+        // SAFETY: the memory is never freed.
         unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) };
     }
 
     fn handle(signal: libc::c_int, handler: Handler, more: libc::c_int) -> libc::sigaction {
-        // SAFETY: an all-zero action is a valid one, and both pointers are to actions that live through the call.
+        // SAFETY: an all-zero action is valid, and both actions outlive the call.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             let mut previous: libc::sigaction = std::mem::zeroed();
@@ -250,20 +257,22 @@ mod filter {
         }
     }
 
-    /// A forbidden call was about to be made: it was not made.
+    /// Handles SIGSYS. The kernel raises it instead of executing the forbidden call.
     extern "C" fn on_call(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-        /// Where the kernel puts the call's number: after three numbers, padding and the calling address.
+        /// Offset of the call's number in `siginfo_t`: it follows three numbers, padding and the
+        /// calling address.
         const CALL_AT: usize = 24;
-        // SAFETY: the kernel hands over a whole siginfo of this signal, which has the number of the call there.
+        // SAFETY: the kernel passes a complete siginfo of this signal, which has the number of the
+        // call at this offset.
         let call =
             unsafe { ptr::read_unaligned(info.cast::<u8>().add(CALL_AT).cast::<libc::c_int>()) };
         report(call.into());
     }
 
-    /// Stands for an instruction among the numbers of system calls.
+    /// Represents reads of the time-stamp counter among the numbers of system calls.
     const COUNTER: i64 = -1;
 
-    /// For people.
+    /// Describes the stopped action.
     pub fn name(stopped: i64) -> String {
         if stopped == COUNTER {
             return "a reading of the time-stamp counter".to_owned();
@@ -272,30 +281,31 @@ mod filter {
         format!("system call {}", name.map_or("unknown", |(_, name)| name))
     }
 
-    /// The C library gives each thread a heap of its own, and looks into a file before it makes one smaller; of the first
-    /// heap, which only grows and shrinks at its end, all threads can have their memory as well.
+    /// Makes all threads allocate from the C library's first heap. By default each thread gets its
+    /// own, and the library reads a file before it shrinks such a heap, which the filter forbids.
     pub fn keep_one_heap() {
-        // SAFETY: a number for the allocator, from before the other threads exist.
+        // SAFETY: the call sets a number of the allocator, before other threads exist.
         #[cfg(target_env = "gnu")]
         unsafe {
             libc::mallopt(libc::M_ARENA_MAX, 1)
         };
     }
 
-    /// What handled this signal before: stack overflows are told by it.
+    /// The previous SIGSEGV action: the standard library's handler, which reports stack overflows.
     static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
 
-    /// Reading the time-stamp counter, or a crash.
+    /// Handles SIGSEGV: reports a read of the time-stamp counter, and passes any other fault on.
     #[cfg(target_arch = "x86_64")]
     extern "C" fn on_counter(
         signal: libc::c_int,
         info: *mut libc::siginfo_t,
         context: *mut libc::c_void,
     ) {
-        /// `rdtsc`, and the beginning of `rdtscp`.
+        /// The machine code of `rdtsc` and `rdtscp`.
         const READS: [&[u8]; 2] = [&[0x0f, 0x31], &[0x0f, 0x01, 0xf9]];
-        // SAFETY: the kernel hands over a whole context; a general protection fault has no address, and only then is the
-        // instruction pointer one that code was just being run at, so that it can be read.
+        // SAFETY: the kernel passes a complete context. The code at the instruction pointer is read
+        // only for a fault without an address (a general protection fault), because only then was
+        // the instruction itself fetched, so that its memory is readable.
         let is_read = unsafe {
             let context = &*context.cast::<libc::ucontext_t>();
             let at = context.uc_mcontext.gregs[libc::REG_RIP as usize] as *const u8;
@@ -309,19 +319,22 @@ mod filter {
         }
         match PREVIOUS.get().map(|previous| previous.sa_sigaction) {
             Some(handler) if handler != libc::SIG_DFL && handler != libc::SIG_IGN => {
-                // SAFETY: the standard library installed it for this signal with the same flags.
+                // SAFETY: the standard library installed this handler for this signal, with the
+                // same flags.
                 let handler: Handler = unsafe { std::mem::transmute::<usize, Handler>(handler) };
                 handler(signal, info, context);
             }
-            // SAFETY: back to what the system does by itself, which is to end the process when the instruction runs again.
+            // SAFETY: the call restores the default action, which ends the process when the
+            // instruction runs again.
             _ => unsafe {
                 libc::signal(signal, libc::SIG_DFL);
             },
         }
     }
 
-    /// Keeps what was found and stops this thread for good. The stack takes memory: if that is what was interrupted, this
-    /// waits for ever, and the watcher goes on without.
+    /// Publishes the stopped action and its backtrace, and suspends this thread for ever. Capturing
+    /// the backtrace allocates. If the signal interrupted an allocation, the capture deadlocks, and
+    /// the watcher reports the escape without a backtrace.
     fn report(stopped: i64) -> ! {
         STOPPED.store(stopped, Ordering::Release);
         let stack = Backtrace::force_capture();
@@ -329,7 +342,7 @@ mod filter {
             *kept = Some(stack);
         }
         loop {
-            // SAFETY: it waits for a signal, and touches nothing.
+            // SAFETY: the call waits for a signal, and accesses no memory.
             unsafe { libc::pause() };
         }
     }
@@ -340,15 +353,15 @@ mod filter {
     any(target_arch = "x86_64", target_arch = "aarch64")
 )))]
 mod filter {
-    /// Nothing is ever stopped here.
+    /// Never called, because no action is stopped on this platform.
     pub fn name(_: i64) -> String {
         String::new()
     }
 
-    /// Nothing needs it here.
+    /// Does nothing, because this platform has no filter.
     pub fn keep_one_heap() {}
 
-    /// There is no such kernel here.
+    /// Returns false, because this platform has no seccomp.
     pub fn install() -> bool {
         false
     }
