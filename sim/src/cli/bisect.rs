@@ -1,4 +1,4 @@
-//! `cargo sim bisect`.
+//! `cargo sim bisect`: finds the first event at which two runs of one seed differ.
 
 use std::io::Read;
 use std::process::Child;
@@ -21,7 +21,8 @@ struct Answer<'a> {
     other: Option<&'a Record>,
 }
 
-/// Runs a seed in pairs of fresh processes until a pair differs, and names the first event that does.
+/// Runs a seed in pairs of new processes until a pair differs, and prints the first differing
+/// event.
 pub fn bisect(args: &BisectArgs) -> Result<u8> {
     process::listen();
     let (job, _) = args.which.job()?;
@@ -40,7 +41,8 @@ pub fn bisect(args: &BisectArgs) -> Result<u8> {
         eprintln!(
             "pair {pair}: the runs part between the events {from} and {last}; both again, to compare each"
         );
-        // What leaks in may differ from pair to pair: then the recording has no difference there, and the next pair is tried.
+        // The leaked value can vary from pair to pair. If the recorded pair has no difference, the
+        // next pair is tried.
         let again = job.with([
             "--window".to_owned(),
             format!("{from}..{}", to.saturating_add(1)),
@@ -89,10 +91,10 @@ fn show(args: &BisectArgs, [one, other]: [&Outcome; 2], parting: &Parting) -> Re
     Ok(())
 }
 
-/// What a run came to, and what it recorded.
+/// The outcome of a run, and its recorded events.
 type Ended = (Outcome, Vec<Record>);
 
-/// Runs a job twice, at the same time.
+/// Runs a job in two processes at the same time.
 fn both(job: &Job) -> Result<[Ended; 2]> {
     let children = [start(job)?, start(job)?];
     let [one, other] = children.map(|child| std::thread::spawn(move || finish(child)));

@@ -1,4 +1,4 @@
-//! `cargo sim replay`.
+//! `cargo sim replay`: runs a seed again and prints filtered events and states.
 
 use std::io::BufRead;
 
@@ -9,7 +9,7 @@ use crate::fleet::process;
 use crate::params::parse_duration;
 use crate::run::inspect::{State, difference};
 
-/// Reads two moments: `10s..12s`.
+/// Parses two moments, the first before the second: `10s..12s`, in milliseconds.
 pub fn parse_moments(text: &str) -> Result<(u64, u64), String> {
     let error = || format!("{text:?}: two moments are written as 10s..12.5s");
     let (from, to) = text.split_once("..").ok_or_else(error)?;
@@ -24,7 +24,7 @@ pub fn parse_moments(text: &str) -> Result<(u64, u64), String> {
     }
 }
 
-/// Runs a seed again and shows what was asked for.
+/// Replays a seed and prints the requested events, states or differences.
 pub fn replay(args: &ReplayArgs) -> Result<u8> {
     process::listen();
     let (job, _) = args.which.job()?;
@@ -103,7 +103,7 @@ pub fn replay(args: &ReplayArgs) -> Result<u8> {
     })
 }
 
-/// The hidden words for the process that runs it.
+/// Returns the hidden arguments for the process of the run.
 fn words(args: &ReplayArgs) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = |name: &str, value: String| words.extend([format!("--{name}"), value]);

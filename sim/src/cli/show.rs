@@ -1,4 +1,4 @@
-//! The commands that only tell.
+//! The commands that print information without running a seed: `list` and `describe`.
 
 use serde_json::json;
 
@@ -66,7 +66,7 @@ silent-leader, too-few-blocks, error-line, process-ended, execution-behind, ackn
 served-too-much, actor-not-healed, not-final-after-fault, message-lost, queue-overrun, never-at-rest, memory-unbounded, order-broken, ask-late, two-incarnations, restarts-beyond-policy,
 gave-up-early, escaped, panicked, hung, timeout.";
 
-/// The rules with the scenarios that are about them.
+/// Prints the rules with the scenarios that cover them.
 fn list_rules() -> anyhow::Result<u8> {
     let covered = rules::covered()?;
     for rule in rules::RULES {
@@ -80,7 +80,7 @@ fn list_rules() -> anyhow::Result<u8> {
     Ok(PASSED)
 }
 
-/// The planted bugs, by what they are in.
+/// Prints the planted bugs in order of the table, or as JSON.
 fn list_mutants(as_json: bool) -> anyhow::Result<u8> {
     if as_json {
         let all: Vec<_> = mutants::ALL
