@@ -36,7 +36,8 @@ pub fn bisect(args: &BisectArgs) -> Result<u8> {
             );
             continue;
         };
-        let (from, to) = (*window.start(), *window.end());
+        let from = *window.start();
+        let to = *window.end();
         let last = one.events.max(other.events).min(to);
         eprintln!(
             "pair {pair}: the runs part between the events {from} and {last}; both again, to compare each"
@@ -53,7 +54,8 @@ pub fn bisect(args: &BisectArgs) -> Result<u8> {
             return Ok(FAILED);
         }
     }
-    let (scenario, seed) = (&args.which.scenario, job.seed);
+    let scenario = &args.which.scenario;
+    let seed = job.seed;
     println!(
         "{scenario} seed {seed}: no difference found in {} pairs of processes",
         args.tries
@@ -116,7 +118,8 @@ fn finish(mut child: Child) -> Result<Ended> {
         .take()
         .context("its standard error is a pipe")?;
     let reader = std::thread::spawn(move || {
-        let (mut text, mut complained) = (Vec::new(), complained);
+        let mut text = Vec::new();
+        let mut complained = complained;
         complained
             .read_to_end(&mut text)
             .map(|_| String::from_utf8_lossy(&text).into_owned())

@@ -14,7 +14,8 @@ use crate::plan::format;
 /// Runs the seeds, or reads the runs of a ledger, and prints the table. Fails if a listed item was
 /// never reached, or a run failed.
 pub fn run(args: &CoverageArgs) -> anyhow::Result<u8> {
-    let (mut coverage, mut failed) = (Coverage::default(), Vec::new());
+    let mut coverage = Coverage::default();
+    let mut failed = Vec::new();
     if let Some(path) = &args.ledger {
         let all = ledger::read(path)?.entries;
         let newest = all.last().map(|entry| entry.build.clone());

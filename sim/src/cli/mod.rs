@@ -204,7 +204,13 @@ struct RunArgs {
     #[arg(long)]
     json: bool,
     /// Print events of the simulation as they happen.
-    #[arg(long, value_enum, num_args = 0..=1, default_value = "off", default_missing_value = "faults")]
+    #[arg(
+        long,
+        value_enum,
+        num_args = 0..=1,
+        default_value = "off",
+        default_missing_value = "faults"
+    )]
     trace: Trace,
     /// Print log lines of the nodes from this level on: error, warn, info, debug or trace.
     #[arg(long, default_value = "off")]
@@ -542,14 +548,16 @@ fn one(args: &OneArgs) -> anyhow::Result<u8> {
         state,
     } = args;
     let (job, plan) = args.which.job()?;
-    let (seed, stack) = (job.seed, job.stack);
+    let seed = job.seed;
+    let stack = job.stack;
     let mutant = job.mutant.as_deref().and_then(planted::find);
     let view = View {
         logs: args.log,
         trace: args.trace,
     };
     if !not_held {
-        let (job, plan) = (job.clone(), plan.clone());
+        let job = job.clone();
+        let plan = plan.clone();
         sandbox::watch(move |escape| {
             let violation = Violation::Escaped {
                 what: escape.to_string(),

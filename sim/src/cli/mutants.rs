@@ -50,9 +50,10 @@ pub fn mutants(args: &MutantsArgs) -> anyhow::Result<u8> {
         if is_interrupted() {
             return Ok(INTERRUPTED);
         }
-        match args.json {
-            true => println!("{}", serde_json::to_string(&hunt)?),
-            false => println!("{}", line(&hunt)),
+        if args.json {
+            println!("{}", serde_json::to_string(&hunt)?);
+        } else {
+            println!("{}", line(&hunt));
         }
         hunts.push(hunt);
         if args.write {
@@ -76,12 +77,16 @@ fn hunt(planted: &'static Planted, args: &MutantsArgs) -> anyhow::Result<Hunt> {
     let limit = Duration::try_from_secs_f64(args.minutes_each * 60.0)?;
     let began = Instant::now();
     let mut seeds = args.seeds.0.clone();
-    let (mut first, mut reached, mut runs): (Option<Outcome>, u64, u64) = (None, 0, 0);
-    let next = || match began.elapsed() < limit {
-        true => seeds
+    let mut first: Option<Outcome> = None;
+    let mut reached: u64 = 0;
+    let mut runs: u64 = 0;
+    let next = || {
+        if began.elapsed() >= limit {
+            return None;
+        }
+        seeds
             .next()
-            .map(|seed| job(&scenario, seed, Some(args.stack), Some(planted.name))),
-        false => None,
+            .map(|seed| job(&scenario, seed, Some(args.stack), Some(planted.name)))
     };
     sweep::run(jobs(args.jobs), next, |_, _, outcome| {
         runs += 1;

@@ -42,7 +42,8 @@ pub fn replay(args: &ReplayArgs) -> Result<u8> {
         .stderr
         .take()
         .context("its standard error is a pipe")?;
-    let (mut states, mut shown): (Vec<State>, u64) = (Vec::new(), 0);
+    let mut states: Vec<State> = Vec::new();
+    let mut shown: u64 = 0;
     for line in std::io::BufReader::new(complained).lines() {
         let line = line?;
         match serde_json::from_str(&line) {

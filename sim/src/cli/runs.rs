@@ -163,7 +163,9 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<u8> {
     if let Some(dir) = &args.report {
         pages::of_sweep(dir, &summary, diary.entries(), jobs(args.jobs))?;
     }
-    if let (Some(mutant), false) = (&args.mutant, args.json) {
+    if !args.json
+        && let Some(mutant) = &args.mutant
+    {
         println!("{}", verdict(mutant, &summary, diary.failed.as_ref()));
     }
     // A failure in the ledger counts, because a resumed sweep would otherwise hide it.
@@ -289,7 +291,8 @@ fn verdict(mutant: &str, summary: &Summary, known: Option<&(String, u64)>) -> St
                 .found
                 .as_ref()
                 .map_or("unknown".to_owned(), |found| found.violation.name());
-            let (seed, runs) = (outcome.seed, summary.runs());
+            let seed = outcome.seed;
+            let runs = summary.runs();
             format!(
                 "{mutant}: found by {name} at seed {seed}, after {runs} runs and {seconds:.0} s"
             )
@@ -323,25 +326,25 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let Some(outcome) = alone(first, plan)? else {
         return Ok(INTERRUPTED);
     };
-    match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&outcome)?),
-        false => {
-            println!("{outcome}");
-            if outcome.found.is_some() {
-                println!("    again: {again}");
-            }
-            for (name, n) in &outcome.counters {
-                println!("    {name:<32} {n}");
-            }
-            args.report.iter().for_each(|file| pages::tell(file));
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&outcome)?);
+    } else {
+        println!("{outcome}");
+        if outcome.found.is_some() {
+            println!("    again: {again}");
         }
+        for (name, n) in &outcome.counters {
+            println!("    {name:<32} {n}");
+        }
+        args.report.iter().for_each(|file| pages::tell(file));
     }
     Ok(code_of(outcome.verdict()))
 }
 
 /// Runs one job, or returns `None` if it was interrupted.
 pub fn alone(job: Job, plan: Plan) -> anyhow::Result<Option<Outcome>> {
-    let (mut ended, mut only) = (None, Some((job, plan)));
+    let mut ended = None;
+    let mut only = Some((job, plan));
     sweep::run(
         1,
         || only.take(),
@@ -360,7 +363,8 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<u8> {
     let total = args.seeds.0.end - args.seeds.0.start;
     let mut summary = Summary::new(Some(2 * total), false);
     let mut firsts: BTreeMap<u64, Outcome> = BTreeMap::new();
-    let (mut compared, mut differing): (u64, Vec<(Job, String)>) = (0, Vec::new());
+    let mut compared: u64 = 0;
+    let mut differing: Vec<(Job, String)> = Vec::new();
     let mut all = args.seeds.0.clone().flat_map(|seed| [seed, seed]);
     let next = || {
         all.next()

@@ -50,7 +50,8 @@ impl Bench {
             })
         };
         let mut ended: Vec<Option<Option<u64>>> = vec![None; plans.len()];
-        let (mut runs, group) = (0, self.group.clone());
+        let mut runs = 0;
+        let group = self.group.clone();
         sweep::run(self.jobs, next, |number, _, outcome| {
             runs += 1;
             let is_same = outcome.found.is_some() && outcome.group() == group;
@@ -117,7 +118,8 @@ fn size(plan: &Plan) -> String {
 pub fn shrink(args: &ShrinkArgs) -> Result<u8> {
     process::listen();
     let (first, plan) = args.which.job()?;
-    let (seed, began) = (first.seed, Instant::now());
+    let seed = first.seed;
+    let began = Instant::now();
     let Some(outcome) = runs::alone(first.clone(), plan.clone())? else {
         return Ok(INTERRUPTED);
     };

@@ -215,7 +215,8 @@ impl LinkPlan {
 
 impl Default for LinkPlan {
     fn default() -> Self {
-        let (tail_ppm, tail_ms) = (1_000, 100);
+        let tail_ppm = 1_000;
+        let tail_ms = 100;
         Self {
             latency_ms: 5,
             jitter_ms: 5,

@@ -400,10 +400,8 @@ mod tests {
             ..swarm.clone()
         };
         for seed in 0..50 {
-            let (all, few) = (
-                draw(&scenario.plan, &swarm, seed),
-                draw(&scenario.plan, &fewer, seed),
-            );
+            let all = draw(&scenario.plan, &swarm, seed);
+            let few = draw(&scenario.plan, &fewer, seed);
             assert_eq!((all.world, all.workload), (few.world, few.workload));
         }
     }

@@ -50,7 +50,8 @@ impl Plan {
     /// have them.
     #[must_use]
     pub fn without_late_steps(mut self) -> Self {
-        let (slot_ms, until_ms) = (self.world.slot_ms, self.until_ms);
+        let slot_ms = self.world.slot_ms;
+        let until_ms = self.until_ms;
         self.steps
             .retain(|step| step.at.earliest_ms(slot_ms) < until_ms);
         self

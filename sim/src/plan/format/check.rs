@@ -111,7 +111,8 @@ fn check_workload(workload: &WorkloadPlan) -> Result<(), Problem> {
         return problem(["workload", "pool"], message);
     }
     if !BLOCK_GAS.contains(block_gas) {
-        let (least, most) = (BLOCK_GAS.start(), BLOCK_GAS.end());
+        let least = BLOCK_GAS.start();
+        let most = BLOCK_GAS.end();
         return problem(
             ["workload", "block_gas"],
             format!("block_gas: from {least} to {most}, found {block_gas}"),
@@ -157,7 +158,8 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
     if let Some(Ms(ms)) = world.tcp_timeout
         && !TCP_TIMEOUT_MS.contains(&ms)
     {
-        let (least, most) = (TCP_TIMEOUT_MS.start(), TCP_TIMEOUT_MS.end());
+        let least = TCP_TIMEOUT_MS.start();
+        let most = TCP_TIMEOUT_MS.end();
         let message = format!("tcp_timeout: from {least}ms to {most}ms, found {ms}ms");
         return problem(["world", "tcp_timeout"], message);
     }

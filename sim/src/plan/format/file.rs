@@ -71,7 +71,9 @@ impl From<Plan> for File {
             expect,
         } = plan;
         let links = std::mem::take(&mut world.link);
-        let (name, swarm, step) = (Some(name), None, steps);
+        let name = Some(name);
+        let swarm = None;
+        let step = steps;
         Self {
             name,
             why,

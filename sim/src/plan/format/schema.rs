@@ -54,10 +54,8 @@ fn values(kind: &Entry, generator: &mut SchemaGenerator) -> Map<String, Value> {
 
 /// A step is `at`, `for`, `nodes`, the word of a fault, and that fault's values beside them.
 pub(super) fn of_step(generator: &mut SchemaGenerator) -> Schema {
-    let (at, lasts) = (
-        generator.subschema_for::<When>(),
-        generator.subschema_for::<Ms>(),
-    );
+    let at = generator.subschema_for::<When>();
+    let lasts = generator.subschema_for::<Ms>();
     let nodes = generator.subschema_for::<Vec<NodeRef>>();
     let variants: Vec<Value> = faults::kinds()
         .map(|kind| {
