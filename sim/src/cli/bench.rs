@@ -82,7 +82,7 @@ pub fn bench(args: &BenchArgs) -> Result<u8> {
                 return Ok(INTERRUPTED);
             }
             if let Some(failed) = outcomes.iter().find(|outcome| !outcome.is_passed()) {
-                bail!("a run that fails says nothing about speed: {failed}");
+                bail!("a failed run is no measure of speed: {failed}");
             }
             rows.push(row(world, stack, &outcomes));
         }
@@ -92,7 +92,8 @@ pub fn bench(args: &BenchArgs) -> Result<u8> {
         return Ok(PASSED);
     }
     println!(
-        "| world | stack | seeds | seconds a seed | seeds an hour, {} cores | simulated : real | events a second | peak memory, MiB |",
+        "| world | stack | seeds | seconds a seed | seeds an hour, {} cores | simulated : real \
+         | events a second | peak memory, MiB |",
         jobs(None)
     );
     println!("|---|---|---|---|---|---|---|---|");
@@ -108,7 +109,8 @@ pub fn bench(args: &BenchArgs) -> Result<u8> {
             peak_mib,
         } = row;
         println!(
-            "| {world} | {stack} | {seeds} | {seconds:.1} | {seeds_an_hour:.0} | {simulated_to_real:.0} : 1 | {events_a_second:.0} | {peak_mib:.0} |"
+            "| {world} | {stack} | {seeds} | {seconds:.1} | {seeds_an_hour:.0} \
+             | {simulated_to_real:.0} : 1 | {events_a_second:.0} | {peak_mib:.0} |"
         );
     }
     Ok(PASSED)

@@ -40,7 +40,8 @@ pub fn bisect(args: &BisectArgs) -> Result<u8> {
         let to = *window.end();
         let last = one.events.max(other.events).min(to);
         eprintln!(
-            "pair {pair}: the runs part between the events {from} and {last}; both again, to compare each"
+            "pair {pair}: the runs diverge between events {from} and {last}; \
+             running both again to compare each event"
         );
         // The leaked value can vary from pair to pair. If the recorded pair has no difference, the
         // next pair is tried.
@@ -87,7 +88,7 @@ fn show(args: &BisectArgs, [one, other]: [&Outcome; 2], parting: &Parting) -> Re
     let line = |record: &Option<Record>| {
         record
             .as_ref()
-            .map_or("nothing more".to_owned(), Record::line)
+            .map_or("no further event".to_owned(), Record::line)
     };
     println!("one:   {}\nother: {}", line(mine), line(theirs));
     Ok(())

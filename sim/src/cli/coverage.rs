@@ -72,7 +72,12 @@ pub fn run(args: &CoverageArgs) -> anyhow::Result<u8> {
 fn show(coverage: &Coverage, failed: &[u64], as_json: bool) -> anyhow::Result<u8> {
     let missing = coverage.missing();
     if as_json {
-        let text = json!({ "runs": coverage.runs(), "failed": failed, "rows": coverage.rows(), "missing": missing });
+        let text = json!({
+            "runs": coverage.runs(),
+            "failed": failed,
+            "rows": coverage.rows(),
+            "missing": missing,
+        });
         println!("{}", serde_json::to_string_pretty(&text)?);
     } else {
         print!("{}", coverage.table());

@@ -63,7 +63,7 @@ pub fn mutants(args: &MutantsArgs) -> anyhow::Result<u8> {
     let good = hunts.iter().filter(|hunt| hunt.is_as_named).count();
     if !args.json {
         println!(
-            "{good} of {} found by what must find them; median of {} seeds",
+            "{good} of {} found by an expected invariant; median of {} seeds",
             hunts.len(),
             median(&hunts)
         );

@@ -45,7 +45,7 @@ pub fn report(args: &ReportArgs) -> Result<u8> {
         return Ok(INTERRUPTED);
     };
     println!("{outcome}");
-    anyhow::ensure!(file.exists(), "the run did not live to write its page");
+    anyhow::ensure!(file.exists(), "the run ended before it wrote its report");
     tell(&file);
     // The command passes even if the run failed, because the report was the request.
     Ok(PASSED)
@@ -114,7 +114,7 @@ pub fn of_sweep(dir: &Path, summary: &Summary, entries: &[Entry], at_once: usize
         };
         match (file.exists(), before.trace_hash == outcome.trace_hash) {
             (false, _) => eprintln!(
-                "no page about {} seed {}: the run did not live to write it",
+                "no report about {} seed {}: the run ended before it wrote it",
                 outcome.scenario, outcome.seed
             ),
             (true, true) => {}
@@ -122,7 +122,7 @@ pub fn of_sweep(dir: &Path, summary: &Summary, entries: &[Entry], at_once: usize
             // warning.
             (true, false) => {
                 println!(
-                    "{} seed {} ran differently when it was run again",
+                    "{} seed {}: the second run, for the report, differs from the first",
                     outcome.scenario, outcome.seed
                 )
             }
@@ -141,7 +141,7 @@ pub fn merge(args: &MergeArgs) -> Result<u8> {
     let merged = ledger::merge(&args.ledgers)?;
     ledger::write(&args.output, &merged.entries)?;
     println!(
-        "{} runs of {} ledgers, {} of them in more than one, {} torn lines left out",
+        "{} runs of {} ledgers, {} of them in more than one, {} torn lines skipped",
         merged.entries.len(),
         args.ledgers.len(),
         merged.repeated,
@@ -157,7 +157,7 @@ pub fn merge(args: &MergeArgs) -> Result<u8> {
                 .to_owned()
         };
         println!(
-            "{} seed {} came out differently: {} with hash {}, and {} with hash {}",
+            "{} seed {} has two results: {} with hash {}, and {} with hash {}",
             first.outcome.scenario,
             first.outcome.seed,
             first.verdict.name(),

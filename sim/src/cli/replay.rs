@@ -58,7 +58,8 @@ pub fn replay(args: &ReplayArgs) -> Result<u8> {
     let is_filtered = !args.machine.is_empty() || !args.kind.is_empty() || args.actor.is_some();
     if shown == 0 && is_filtered && args.diff.is_none() {
         eprintln!(
-            "no event passed the filters; machines are as node2, client1, user, world, and kinds as said, fault, net., disk., actor"
+            "no event passed the filters; machines are like node2, client1, user or world, \
+             kinds begin with said, fault, net., disk. or actor"
         );
     }
     let is_shown = |path: &str| {
@@ -93,9 +94,9 @@ pub fn replay(args: &ReplayArgs) -> Result<u8> {
             }
         }
         (None, []) if args.until.is_none() => {}
-        _ => bail!(
-            "the run ended before the moment that was asked for; `cargo sim run` tells when and why"
-        ),
+        _ => {
+            bail!("the run ended before the moment requested; `cargo sim run` prints when and why")
+        }
     }
     Ok(if process::is_interrupted() {
         WRONG

@@ -46,7 +46,8 @@ fn code_of(verdict: Verdict) -> u8 {
 /// Runs every scenario once, then the mixed one until the time is over.
 pub fn default_sweep() -> anyhow::Result<u8> {
     println!(
-        "scenarios one after the other, on the fast stack, for a minute; `cargo sim --help` shows what else there is"
+        "running every scenario on the fast stack for a minute; \
+         `cargo sim --help` lists other commands"
     );
     let timeout = process::PATIENCE.as_secs();
     let stack = Some(Stack::Fast);
@@ -271,14 +272,15 @@ impl Diary {
                 .count()
         };
         println!(
-            "ledger: {} runs, {} failed, {} timed out; {} were there already and were not run again",
+            "ledger: {} runs, {} failed, {} timed out; \
+             {} were there already and were not run again",
             ledger.entries().len(),
             of(Verdict::Failed),
             of(Verdict::Timeout),
             self.known,
         );
         if let Some((scenario, seed)) = &self.failed {
-            println!("of those that were there already, {scenario} seed {seed} had failed");
+            println!("of the runs skipped, {scenario} seed {seed} had failed");
         }
     }
 }

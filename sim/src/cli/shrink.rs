@@ -125,13 +125,14 @@ pub fn shrink(args: &ShrinkArgs) -> Result<u8> {
     };
     if let Some(seconds) = outcome.timeout_s {
         bail!(
-            "{} seed {seed} was given up after {seconds} s: nobody knows whether it fails",
+            "{} seed {seed} timed out after {seconds} s, so there is no failure to reproduce",
             args.which.scenario
         );
     }
     let Some(found) = outcome.found.clone() else {
         bail!(
-            "{} seed {seed} passes: there is nothing to shrink (is a --mutant or another --stack missing?)",
+            "{} seed {seed} passes: there is nothing to shrink \
+             (is a --mutant or another --stack missing?)",
             args.which.scenario
         );
     };
@@ -171,15 +172,23 @@ pub fn shrink(args: &ShrinkArgs) -> Result<u8> {
     write(&file, &small)?;
     let seconds = began.elapsed().as_secs();
     let how = match (is_minimal, is_interrupted()) {
-        (true, _) => "none of them can be left out",
-        (false, true) => "broken off",
-        (false, false) => "the time was over; --minutes gives more",
+        (true, _) => "no single fault can be removed",
+        (false, true) => "interrupted",
+        (false, false) => "out of time; increase --minutes for a smaller plan",
     };
     if args.json {
         let line = serde_json::json!({
-            "invariant": invariant, "seed": seed, "file": file, "runs": bench.runs, "seconds": seconds,
-            "faults_before": plan.steps.len(), "faults": small.steps.len(), "nodes": small.world.nodes,
-            "users": small.workload.users, "until_ms": small.until_ms, "one_minimal": is_minimal,
+            "invariant": invariant,
+            "seed": seed,
+            "file": file,
+            "runs": bench.runs,
+            "seconds": seconds,
+            "faults_before": plan.steps.len(),
+            "faults": small.steps.len(),
+            "nodes": small.world.nodes,
+            "users": small.workload.users,
+            "until_ms": small.until_ms,
+            "one_minimal": is_minimal,
         });
         println!("{line}");
     } else {

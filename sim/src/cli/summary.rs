@@ -181,7 +181,8 @@ impl Summary {
         let simulated = self.simulated_ms as f64 / 1e3;
         let wall = self.wall_ms.max(1) as f64 / 1e3;
         println!(
-            "{} runs, {} failed, {} timed out, in {:.0} s: {:.0} s simulated ({:.0} a second and process), {} final blocks, {} transactions",
+            "{} runs, {} failed, {} timed out, in {:.0} s: {:.0} s simulated \
+             ({:.0} a second and process), {} final blocks, {} transactions",
             self.runs,
             self.failures.len(),
             self.timeouts.len(),

@@ -178,7 +178,8 @@ pub enum LedgerError {
     },
     /// Another process holds the lock of the file.
     #[error(
-        "{path}: another sweep is writing to this ledger; give each sweep a file of its own, and join them with `merge`"
+        "{path}: another sweep is writing to this ledger; \
+         use one file per sweep, and join them with `merge`"
     )]
     Taken { path: String },
     /// The files hold more runs than fit into memory, see [`MAX_ENTRIES`].
