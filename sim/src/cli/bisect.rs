@@ -114,37 +114,35 @@ fn start(job: &Job) -> Result<Child> {
 }
 
 fn finish(mut child: Child) -> Result<Ended> {
-    let complained = child
+    let mut pipe = child
         .stderr
         .take()
         .context("its standard error is a pipe")?;
     let reader = std::thread::spawn(move || {
         let mut text = Vec::new();
-        let mut complained = complained;
-        complained
-            .read_to_end(&mut text)
+        pipe.read_to_end(&mut text)
             .map(|_| String::from_utf8_lossy(&text).into_owned())
     });
-    let mut said = String::new();
+    let mut stdout = String::new();
     child
         .stdout
         .take()
         .context("its standard output is a pipe")?
-        .read_to_string(&mut said)?;
-    let complained = match reader.join() {
+        .read_to_string(&mut stdout)?;
+    let stderr = match reader.join() {
         Ok(text) => text?,
         Err(_) => anyhow::bail!("the thread that reads a run panicked"),
     };
     let status = child.wait()?;
-    let outcome = said
+    let outcome = stdout
         .lines()
         .last()
         .and_then(|line| serde_json::from_str(line).ok());
     let outcome = outcome
-        .with_context(|| format!("the run ended without an outcome ({status}):\n{complained}"))?;
+        .with_context(|| format!("the run ended without an outcome ({status}):\n{stderr}"))?;
     Ok((
         outcome,
-        complained
+        stderr
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect(),

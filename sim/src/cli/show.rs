@@ -93,23 +93,15 @@ fn list_mutants(as_json: bool) -> anyhow::Result<u8> {
     if as_json {
         let all: Vec<_> = mutants::ALL
             .iter()
-            .map(
-                |Planted {
-                     name,
-                     area,
-                     broken,
-                     scenario,
-                     found_by,
-                 }| {
-                    json!({
-                        "name": name,
-                        "area": area,
-                        "broken": broken,
-                        "scenario": scenario,
-                        "found_by": found_by,
-                    })
-                },
-            )
+            .map(|planted| {
+                json!({
+                    "name": planted.name,
+                    "area": planted.area,
+                    "broken": planted.broken,
+                    "scenario": planted.scenario,
+                    "found_by": planted.found_by,
+                })
+            })
             .collect();
         println!("{}", serde_json::to_string_pretty(&all)?);
         return Ok(PASSED);

@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::run::outcome::Outcome;
 
 /// Interval at which the children are polled.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Errors that end a sweep without an outcome of the job.
 #[derive(Debug, thiserror::Error)]
@@ -31,13 +31,13 @@ struct Running {
     plan: Plan,
     child: Child,
     /// Reader of standard output. It runs concurrently, because a child blocks on a full pipe.
-    said: JoinHandle<String>,
-    complained: JoinHandle<String>,
+    stdout: JoinHandle<String>,
+    stderr: JoinHandle<String>,
     began: Instant,
 }
 
 /// Reads a pipe to its end in a new thread.
-fn listen(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
+fn read_in_thread(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
     std::thread::spawn(move || {
         let mut text = Vec::new();
         if let Some(mut pipe) = pipe {
@@ -71,8 +71,8 @@ pub fn run(
             };
             match job.start() {
                 Ok(mut child) => {
-                    let said = listen(child.stdout.take());
-                    let complained = listen(child.stderr.take());
+                    let stdout = read_in_thread(child.stdout.take());
+                    let stderr = read_in_thread(child.stderr.take());
                     let number = started;
                     let began = Instant::now();
                     running.push_back(Running {
@@ -80,14 +80,14 @@ pub fn run(
                         job,
                         plan,
                         child,
-                        said,
-                        complained,
+                        stdout,
+                        stderr,
                         began,
                     });
                     started += 1;
                 }
                 Err(source) => {
-                    break_off(running);
+                    kill_all(running);
                     return Err(JobError::Start {
                         replay: job.replay(),
                         source,
@@ -96,16 +96,16 @@ pub fn run(
             }
         }
         if running.is_empty() || is_stopped || is_interrupted() {
-            break_off(running);
+            kill_all(running);
             return Ok(());
         }
-        let mut left = VecDeque::new();
+        let mut remaining = VecDeque::new();
         while let Some(mut one) = running.pop_front() {
             let is_late = one.began.elapsed() > one.job.patience;
             match one.child.try_wait() {
-                Ok(None) if !is_late => left.push_back(one),
+                Ok(None) if !is_late => remaining.push_back(one),
                 // The outcome of an interrupted child is no evidence about its seed.
-                _ if is_interrupted() => left.push_back(one),
+                _ if is_interrupted() => remaining.push_back(one),
                 _ => {
                     let number = one.number;
                     let job = one.job.clone();
@@ -113,12 +113,12 @@ pub fn run(
                 }
             }
         }
-        running = left;
-        std::thread::sleep(LOOK);
+        running = remaining;
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
-fn break_off(running: VecDeque<Running>) {
+fn kill_all(running: VecDeque<Running>) {
     for mut one in running {
         // Fails if the child has already ended.
         let _ = one.child.kill();
@@ -134,16 +134,16 @@ fn finish(mut one: Running, is_late: bool) -> Outcome {
     let wall_ms = one.began.elapsed().as_millis() as u64;
     let status = one.child.wait();
     // The reader threads do not panic.
-    let said = one.said.join().unwrap_or_default();
-    let complained = one.complained.join().unwrap_or_default();
-    let outcome = said
+    let stdout = one.stdout.join().unwrap_or_default();
+    let stderr = one.stderr.join().unwrap_or_default();
+    let outcome = stdout
         .lines()
         .last()
         .and_then(|line| serde_json::from_str::<Outcome>(line).ok());
     if !is_late && let Some(outcome) = outcome {
         return outcome;
     }
-    let last_words = complained
+    let last_words = stderr
         .lines()
         .rev()
         .find(|line| !line.trim().is_empty())

@@ -12,7 +12,7 @@ thread_local! {
 }
 
 /// One generated run in this many has the full stack.
-const FULL_SHARE: u64 = 4;
+const FULL_ONE_IN: u64 = 4;
 
 /// How much of the production stack a run has. Everything but what is named here is the same in
 /// both.
@@ -42,7 +42,7 @@ pub enum Stack {
 impl Stack {
     /// Draws the stack of a generated run from its own random stream.
     pub fn drawn(seed: u64) -> Self {
-        if Rng::derive(seed, "stack").below(FULL_SHARE) == 0 {
+        if Rng::derive(seed, "stack").below(FULL_ONE_IN) == 0 {
             Self::Full
         } else {
             Self::Fast
