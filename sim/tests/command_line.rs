@@ -1,4 +1,5 @@
-//! The simulator as people and CI use it: exit codes, replays, determinism over processes, and a planted bug that it finds.
+//! Tests of the simulator through its command line: exit codes, replays, determinism across
+//! processes, and the detection of a planted bug.
 #![cfg(madsim)]
 
 use std::process::{Command, Output};
@@ -371,7 +372,7 @@ fn a_failing_plan_is_made_small_and_fails_by_itself() {
         answer["faults"].as_u64() <= answer["faults_before"].as_u64(),
         "{answer}"
     );
-    // Stack, seed and planted bug are in the file.
+    // The file contains the stack, the seed and the planted bug.
     let again = outcome(&["run", &file, "--json"]);
     assert_eq!(
         again["found"]["invariant"], "approved-below-lock",

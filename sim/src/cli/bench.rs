@@ -1,4 +1,4 @@
-//! `cargo sim bench`: how fast it is, over the fixed worlds.
+//! `cargo sim bench`: measures the speed of the simulator over fixed worlds.
 
 use std::path::PathBuf;
 
@@ -12,18 +12,18 @@ use crate::params::Stack;
 use crate::plan::format;
 use crate::run::outcome::Outcome;
 
-/// The fixed worlds: 7 nodes, 600 simulated seconds.
+/// Names of the fixed worlds in `bench/`: 7 nodes, 600 simulated seconds.
 const WORLDS: [&str; 2] = ["calm", "chaos"];
 
-/// A row of the table: medians over the seeds.
+/// A row of the table, with medians over the seeds.
 #[derive(Debug, Serialize)]
 struct Row {
     world: &'static str,
     stack: Stack,
     seeds: usize,
-    /// Real seconds of a run, one at a time.
+    /// Real seconds of a run that has the machine to itself.
     seconds: f64,
-    /// As many processes as there are cores, if they do not get in each other's way.
+    /// Extrapolated from `seconds` to one process per core, without contention between them.
     seeds_an_hour: f64,
     simulated_to_real: f64,
     events_a_second: f64,
@@ -54,7 +54,8 @@ fn row(world: &'static str, stack: Stack, outcomes: &[Outcome]) -> Row {
     }
 }
 
-/// Runs them one at a time and prints the table.
+/// Runs the seeds one at a time, because parallel runs would distort the times, and prints the
+/// table.
 pub fn bench(args: &BenchArgs) -> Result<u8> {
     process::listen();
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("bench");
@@ -81,7 +82,7 @@ pub fn bench(args: &BenchArgs) -> Result<u8> {
                 return Ok(INTERRUPTED);
             }
             if let Some(failed) = outcomes.iter().find(|outcome| !outcome.is_passed()) {
-                bail!("a run that fails says nothing about speed: {failed}");
+                bail!("a failed run is no measure of speed: {failed}");
             }
             rows.push(row(world, stack, &outcomes));
         }
@@ -91,7 +92,8 @@ pub fn bench(args: &BenchArgs) -> Result<u8> {
         return Ok(PASSED);
     }
     println!(
-        "| world | stack | seeds | seconds a seed | seeds an hour, {} cores | simulated : real | events a second | peak memory, MiB |",
+        "| world | stack | seeds | seconds a seed | seeds an hour, {} cores | simulated : real \
+         | events a second | peak memory, MiB |",
         jobs(None)
     );
     println!("|---|---|---|---|---|---|---|---|");
@@ -107,7 +109,8 @@ pub fn bench(args: &BenchArgs) -> Result<u8> {
             peak_mib,
         } = row;
         println!(
-            "| {world} | {stack} | {seeds} | {seconds:.1} | {seeds_an_hour:.0} | {simulated_to_real:.0} : 1 | {events_a_second:.0} | {peak_mib:.0} |"
+            "| {world} | {stack} | {seeds} | {seconds:.1} | {seeds_an_hour:.0} \
+             | {simulated_to_real:.0} : 1 | {events_a_second:.0} | {peak_mib:.0} |"
         );
     }
     Ok(PASSED)

@@ -1,4 +1,4 @@
-//! `cargo sim bisect`.
+//! `cargo sim bisect`: finds the first event at which two runs of one seed differ.
 
 use std::io::Read;
 use std::process::Child;
@@ -21,7 +21,8 @@ struct Answer<'a> {
     other: Option<&'a Record>,
 }
 
-/// Runs a seed in pairs of fresh processes until a pair differs, and names the first event that does.
+/// Runs a seed in pairs of new processes until a pair differs, and prints the first differing
+/// event.
 pub fn bisect(args: &BisectArgs) -> Result<u8> {
     process::listen();
     let (job, _) = args.which.job()?;
@@ -35,12 +36,15 @@ pub fn bisect(args: &BisectArgs) -> Result<u8> {
             );
             continue;
         };
-        let (from, to) = (*window.start(), *window.end());
+        let from = *window.start();
+        let to = *window.end();
         let last = one.events.max(other.events).min(to);
         eprintln!(
-            "pair {pair}: the runs part between the events {from} and {last}; both again, to compare each"
+            "pair {pair}: the runs diverge between events {from} and {last}; \
+             running both again to compare each event"
         );
-        // What leaks in may differ from pair to pair: then the recording has no difference there, and the next pair is tried.
+        // The leaked value can vary from pair to pair. If the recorded pair has no difference, the
+        // next pair is tried.
         let again = job.with([
             "--window".to_owned(),
             format!("{from}..{}", to.saturating_add(1)),
@@ -51,7 +55,8 @@ pub fn bisect(args: &BisectArgs) -> Result<u8> {
             return Ok(FAILED);
         }
     }
-    let (scenario, seed) = (&args.which.scenario, job.seed);
+    let scenario = &args.which.scenario;
+    let seed = job.seed;
     println!(
         "{scenario} seed {seed}: no difference found in {} pairs of processes",
         args.tries
@@ -83,16 +88,16 @@ fn show(args: &BisectArgs, [one, other]: [&Outcome; 2], parting: &Parting) -> Re
     let line = |record: &Option<Record>| {
         record
             .as_ref()
-            .map_or("nothing more".to_owned(), Record::line)
+            .map_or("no further event".to_owned(), Record::line)
     };
     println!("one:   {}\nother: {}", line(mine), line(theirs));
     Ok(())
 }
 
-/// What a run came to, and what it recorded.
+/// The outcome of a run, and its recorded events.
 type Ended = (Outcome, Vec<Record>);
 
-/// Runs a job twice, at the same time.
+/// Runs a job in two processes at the same time.
 fn both(job: &Job) -> Result<[Ended; 2]> {
     let children = [start(job)?, start(job)?];
     let [one, other] = children.map(|child| std::thread::spawn(move || finish(child)));
@@ -109,36 +114,35 @@ fn start(job: &Job) -> Result<Child> {
 }
 
 fn finish(mut child: Child) -> Result<Ended> {
-    let complained = child
+    let mut pipe = child
         .stderr
         .take()
         .context("its standard error is a pipe")?;
     let reader = std::thread::spawn(move || {
-        let (mut text, mut complained) = (Vec::new(), complained);
-        complained
-            .read_to_end(&mut text)
+        let mut text = Vec::new();
+        pipe.read_to_end(&mut text)
             .map(|_| String::from_utf8_lossy(&text).into_owned())
     });
-    let mut said = String::new();
+    let mut stdout = String::new();
     child
         .stdout
         .take()
         .context("its standard output is a pipe")?
-        .read_to_string(&mut said)?;
-    let complained = match reader.join() {
+        .read_to_string(&mut stdout)?;
+    let stderr = match reader.join() {
         Ok(text) => text?,
         Err(_) => anyhow::bail!("the thread that reads a run panicked"),
     };
     let status = child.wait()?;
-    let outcome = said
+    let outcome = stdout
         .lines()
         .last()
         .and_then(|line| serde_json::from_str(line).ok());
     let outcome = outcome
-        .with_context(|| format!("the run ended without an outcome ({status}):\n{complained}"))?;
+        .with_context(|| format!("the run ended without an outcome ({status}):\n{stderr}"))?;
     Ok((
         outcome,
-        complained
+        stderr
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect(),

@@ -1,4 +1,4 @@
-//! The command that says what seeds came through.
+//! `cargo sim coverage`: reports which listed items the runs of a sweep reached.
 
 use serde_json::json;
 
@@ -11,13 +11,16 @@ use crate::fleet::process::{self, is_interrupted};
 use crate::fleet::sweep;
 use crate::plan::format;
 
-/// Runs the seeds, or takes those of a ledger, and prints the table. Fails when something was never reached, or a run failed.
+/// Runs the seeds, or reads the runs of a ledger, and prints the table. Fails if a listed item was
+/// never reached, or a run failed.
 pub fn run(args: &CoverageArgs) -> anyhow::Result<u8> {
-    let (mut coverage, mut failed) = (Coverage::default(), Vec::new());
+    let mut coverage = Coverage::default();
+    let mut failed = Vec::new();
     if let Some(path) = &args.ledger {
         let all = ledger::read(path)?.entries;
         let newest = all.last().map(|entry| entry.build.clone());
-        // What older builds reached, or builds with a bug, says nothing of this one.
+        // Runs of older builds, and runs with a planted bug, are no evidence about the newest
+        // build.
         let (those, others): (Vec<Entry>, Vec<Entry>) = all.into_iter().partition(|entry| {
             Some(&entry.build) == newest.as_ref() && entry.outcome.mutant.is_none()
         });
@@ -65,11 +68,16 @@ pub fn run(args: &CoverageArgs) -> anyhow::Result<u8> {
     show(&coverage, &failed, args.json)
 }
 
-/// Prints the table, and what was never reached.
+/// Prints the table and the items that were never reached, and returns the exit code.
 fn show(coverage: &Coverage, failed: &[u64], as_json: bool) -> anyhow::Result<u8> {
     let missing = coverage.missing();
     if as_json {
-        let text = json!({ "runs": coverage.runs(), "failed": failed, "rows": coverage.rows(), "missing": missing });
+        let text = json!({
+            "runs": coverage.runs(),
+            "failed": failed,
+            "rows": coverage.rows(),
+            "missing": missing,
+        });
         println!("{}", serde_json::to_string_pretty(&text)?);
     } else {
         print!("{}", coverage.table());

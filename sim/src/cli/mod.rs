@@ -33,19 +33,19 @@ use crate::run::sandbox::{self, Canary};
 use crate::run::{self, Look, Mode, Trace, View};
 use crate::{events, fleet, report};
 
-/// Everything passed.
+/// Exit code: every run passed.
 const PASSED: u8 = 0;
-/// An invariant broke, or two runs of a seed differ.
+/// Exit code: an invariant broke, or two runs of one seed differ.
 const FAILED: u8 = 1;
-/// The command line or a scenario file is wrong.
+/// Exit code: the command line or a scenario file is invalid.
 const WRONG: u8 = 2;
-/// No invariant broke, and some runs were given up after too much real time.
+/// Exit code: no invariant broke, and at least one run exceeded its real-time limit.
 const TIMEOUT: u8 = 3;
-/// Ctrl-C.
+/// Exit code after Ctrl-C or SIGTERM.
 const INTERRUPTED: u8 = 130;
 
-/// Whole Alys networks on one thread and one seed. Without a command: one scenario after the other, on the fast stack, for a
-/// minute.
+/// Simulate whole Alys networks, each on one thread and from one seed. Without a command, run the
+/// scenarios one after the other on the fast stack for a minute.
 #[derive(Parser)]
 #[command(name = "cargo sim", bin_name = "cargo sim", version)]
 struct Cli {
@@ -55,44 +55,51 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run many seeds of a scenario, each in a process of its own.
+    /// Run many seeds of a scenario, each in its own process.
     ///
-    /// With --mutant it stops at the first seed that finds the planted bug, and says which invariant did.
+    /// With --mutant, the sweep stops at the first seed that finds the planted bug and names the
+    /// invariant that detected it.
     Sweep(SweepArgs),
-    /// Run one seed of a scenario and print what came of it.
+    /// Run one seed of a scenario and print its outcome.
     Run(RunArgs),
-    /// Run seeds twice, in two processes, and compare everything that came of them.
+    /// Run each seed twice, in two processes, and compare the outcomes to detect nondeterminism.
     Check(CheckArgs),
-    /// Run a seed again and look into it: its events through filters, and what its nodes are like.
+    /// Replay a seed and inspect it: print filtered events and the state of its nodes.
     ///
-    /// With --until it stops there and tells the state of all nodes; with --diff it tells what changed between two moments.
+    /// With --until, the replay stops at that moment and prints the state of all nodes; with
+    /// --diff, it prints the state that changed between two moments.
     Replay(ReplayArgs),
-    /// Make the plan of a failing seed small, as long as the same invariant breaks, and write it as a scenario file.
+    /// Minimize the plan of a failing seed while the same invariant breaks, and write it as a
+    /// scenario file.
     Shrink(ShrinkArgs),
-    /// Name the first event at which two runs of one seed differ.
+    /// Find the first event at which two runs of one seed differ.
     Bisect(BisectArgs),
-    /// Say for each planted bug whether it is reached, and whether it is found by the invariant that was named for it.
+    /// Check that each planted bug is reached, and that its expected invariant finds it.
     ///
-    /// Fails when one is missed, or found by another invariant.
+    /// Fails if a bug is missed, or found by another invariant.
     Mutants(MutantsArgs),
-    /// Write a page about a run, or about the runs of a ledger: one HTML file that needs nothing else.
+    /// Write a report about a run, or about all runs of a ledger, as one self-contained HTML file.
     Report(ReportArgs),
-    /// Join the ledgers of several sweeps, as shards write them.
+    /// Merge the ledgers of several sweeps, such as those written by shards.
     ///
-    /// A run that came out differently in two of them fails the command: the simulator was not deterministic.
+    /// Fails if two ledgers hold different results for the same run, because the simulator was then
+    /// not deterministic.
     Merge(MergeArgs),
-    /// Say what seeds of a scenario came through, and fail if something that is listed was never reached.
+    /// Report the coverage of a scenario's seeds, and fail if a listed item was never reached.
     ///
-    /// Listed are the sites of buggify, the kinds of faults and what they do, states of the protocol, and features of the
-    /// workload. A thousand seeds of the mixed scenario should reach them all.
+    /// The list holds buggify sites, kinds of faults, effects of faults, states of the protocol,
+    /// and features of the workload. A thousand seeds of the mixed scenario should reach all of
+    /// them.
     Coverage(CoverageArgs),
-    /// Measure how fast the simulator is, over two fixed worlds, on both stacks.
+    /// Measure the simulator's speed over two fixed worlds, on both stacks.
     Bench(BenchArgs),
-    /// List the scenarios, the rules of the protocol with the scenarios that are about them, or the planted bugs.
+    /// List the scenarios, the rules of the protocol with the scenarios that cover them, or the
+    /// planted bugs.
     List(ListArgs),
-    /// Explain scenario files: faults and their words, nodes, moments, invariants; or show the plan of a scenario.
+    /// Explain the format of scenario files (faults, nodes, moments, invariants), or print the plan
+    /// of a scenario.
     Describe(DescribeArgs),
-    /// Print a completion script for a shell, for the program `alys-sim` behind `cargo sim`.
+    /// Print a shell completion script for `alys-sim`, the program behind `cargo sim`.
     Completions(CompletionArgs),
     #[command(name = process::ONE, hide = true)]
     One(OneArgs),
@@ -100,72 +107,81 @@ enum Command {
 
 #[derive(Args, Default)]
 struct SweepArgs {
-    /// Seeds, the last one excluded: 1..200. Without it, as many as --minutes allows.
+    /// Range of seeds, end excluded: 1..200 runs 199 seeds. Without it, new seeds are started until
+    /// --minutes elapse.
     #[arg(long, value_parser = parse_seeds)]
     seeds: Option<Seeds>,
-    /// Many scenarios, chosen for an occasion: smoke takes a minute, change five, night goes on until it is stopped.
+    /// Run a predefined set of scenarios: smoke takes a minute, change five, night runs until it is
+    /// stopped.
     #[arg(long, value_enum, conflicts_with_all = ["seeds", "scenario"])]
     preset: Option<Preset>,
-    /// Run every scenario that is written by hand once, whatever the time is.
+    /// Run every handwritten scenario at least once, even after the time limit.
     #[arg(long, requires = "preset")]
     every: bool,
-    /// The seed that a preset begins with.
+    /// First seed of the preset.
     #[arg(long, value_name = "SEED", default_value_t = 1, requires = "preset")]
     from: u64,
-    /// Only a part of the runs, i of n with i from 0: those whose seed modulo n is i (moved on by one from scenario to scenario
-    /// of a preset).
+    /// Run only shard I of N, with I from 0: the runs whose seed modulo N equals I (in a preset,
+    /// shifted by one for each scenario).
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
-    /// A file that gets a line of JSON for each run. What it has already of this build is not run again.
+    /// Append one line of JSON per run to this file, and skip the runs that it already holds for
+    /// this build.
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
-    /// A directory that gets pages about the first few failing seeds of each kind, and index.html about the sweep.
+    /// Write reports about the first failing seeds of each group of failures into this directory,
+    /// and an index.html about the sweep.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
-    /// Real seconds after which a run is given up. That is a verdict of its own.
+    /// Real seconds after which a run is aborted and counted as a timeout, which is neither a pass
+    /// nor a failure.
     #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE.as_secs())]
     timeout: u64,
-    /// The scenario's name or file.
+    /// Scenario, by name or file.
     #[arg(long, default_value = "mixed")]
     scenario: String,
-    /// Processes at once; by default one per core.
+    /// Number of parallel processes; one per core by default.
     #[arg(long)]
     jobs: Option<usize>,
-    /// Real time after which no more seeds are started: 1 when neither --seeds nor --preset is given.
+    /// Real minutes after which no more seeds are started; defaults to 1 if neither --seeds nor
+    /// --preset is given.
     #[arg(long)]
     minutes: Option<f64>,
-    /// How much of the production stack the runs have; without it, drawn for scenarios that are drawn, else full.
+    /// Signatures and links to use: full is the production stack, fast replaces both. By default
+    /// generated scenarios draw it from the seed, and handwritten ones use full.
     #[arg(long, value_enum)]
     stack: Option<Stack>,
-    /// A planted bug (`cargo sim list --mutants`). It is found when the sweep fails: the exit code is 1 then, as for any failure.
+    /// Planted bug to enable, see `cargo sim list --mutants`. A sweep that finds the bug exits with
+    /// code 1, as for any failure.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
     /// Stop at the first failure.
     #[arg(long)]
     first: bool,
-    /// One JSON object per run on the standard output, then the summary.
+    /// Print one JSON object per run to standard output, then one with the totals.
     #[arg(long)]
     json: bool,
 }
 
-/// Which run.
+/// Selects one run: scenario, seed, stack and planted bug.
 #[derive(Args)]
 struct Which {
-    /// The scenario's name or file.
+    /// Scenario, by name or file.
     scenario: String,
-    /// The seed; without it that of the file, or 1.
+    /// Seed; defaults to the seed in the scenario file, or 1.
     #[arg(long)]
     seed: Option<u64>,
-    /// How much of the production stack the run has; without it, as in a sweep.
+    /// Signatures and links to use; the default is the same as in a sweep.
     #[arg(long, value_enum)]
     stack: Option<Stack>,
-    /// A planted bug (`cargo sim list --mutants`); without it that of the file.
+    /// Planted bug to enable, see `cargo sim list --mutants`; defaults to the bug in the scenario
+    /// file.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
 }
 
 impl Which {
-    /// The run's job, and its plan with the file's seed, stack and bug replaced by those of the run.
+    /// Returns the job, and the plan with its seed, stack and bug replaced by those of the job.
     fn job(&self) -> anyhow::Result<(Job, Plan)> {
         let scenario = format::load(&self.scenario)?;
         let (job, mut plan) = job(
@@ -184,19 +200,26 @@ impl Which {
 struct RunArgs {
     #[command(flatten)]
     which: Which,
-    /// The outcome as JSON.
+    /// Print the outcome as JSON.
     #[arg(long)]
     json: bool,
-    /// Show what the world does as it happens.
-    #[arg(long, value_enum, num_args = 0..=1, default_value = "off", default_missing_value = "faults")]
+    /// Print events of the simulation as they happen.
+    #[arg(
+        long,
+        value_enum,
+        num_args = 0..=1,
+        default_value = "off",
+        default_missing_value = "faults"
+    )]
     trace: Trace,
-    /// Show what the nodes log: error, warn, info, debug or trace.
+    /// Print log lines of the nodes from this level on: error, warn, info, debug or trace.
     #[arg(long, default_value = "off")]
     log: LevelFilter,
-    /// Write a page about the run: one HTML file that needs nothing else.
+    /// Write a report about the run as one self-contained HTML file.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Put all messages of a part of the run onto the page, as 12s..15s; of the rest there is a sample and the end of the run.
+    /// Include every message of this part of the run in the report, as in 12s..15s. Outside of it,
+    /// the report has a sample and the end of the run.
     #[arg(long, value_name = "FROM..TO", value_parser = parse_messages, requires = "report")]
     messages: Option<String>,
 }
@@ -205,43 +228,47 @@ struct RunArgs {
 struct ReportArgs {
     #[command(flatten)]
     which: Option<Which>,
-    /// The page is about the runs of this ledger. Pages about single runs that lie beside it are linked.
+    /// Report on the runs of this ledger, with links to reports about single runs in the same
+    /// directory.
     #[arg(long, value_name = "FILE", conflicts_with = "Which")]
     ledger: Option<PathBuf>,
-    /// The page; by default SCENARIO-SEED.html, and sweep.html for a ledger.
+    /// Output file; defaults to SCENARIO-SEED.html, or sweep.html for a ledger.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Put all messages of a part of the run onto the page, as 12s..15s; of the rest there is a sample and the end of the run.
+    /// Include every message of this part of the run in the report, as in 12s..15s. Outside of it,
+    /// the report has a sample and the end of the run.
     #[arg(long, value_name = "FROM..TO", value_parser = parse_messages)]
     messages: Option<String>,
 }
 
 #[derive(Args)]
 struct MergeArgs {
-    /// The ledgers.
+    /// Ledgers to merge.
     #[arg(required = true)]
     ledgers: Vec<PathBuf>,
-    /// The joined one.
+    /// File for the merged ledger.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 }
 
 #[derive(Args)]
 struct ListArgs {
-    /// The rules of the protocol, covered and not.
+    /// List the rules of the protocol, with the scenarios that cover each or the reason why none
+    /// does.
     #[arg(long)]
     rules: bool,
-    /// The planted bugs: what is broken, the scenario that hunts each, and the invariants that must find it.
+    /// List the planted bugs, each with its mistake, the scenario that searches for it, and the
+    /// invariants that must find it.
     #[arg(long, conflicts_with = "rules")]
     mutants: bool,
-    /// One JSON array.
+    /// Print one JSON array.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 struct CompletionArgs {
-    /// The shell.
+    /// Shell to complete for.
     #[arg(value_enum)]
     shell: clap_complete::Shell,
 }
@@ -250,16 +277,16 @@ struct CompletionArgs {
 struct OneArgs {
     #[command(flatten)]
     run: RunArgs,
-    /// Events to be told on the standard error, the last one excluded.
+    /// Range of event numbers to record on standard error, end excluded.
     #[arg(long, value_parser = parse_seeds)]
     window: Option<Seeds>,
-    /// Try to escape.
+    /// Escape from the sandbox in this way, to test that the sandbox stops it.
     #[arg(long, value_enum)]
     canary: Option<Canary>,
-    /// Let escapes be.
+    /// Run without the sandbox.
     #[arg(long)]
     not_held: bool,
-    /// Show events: those that pass all that follows.
+    /// Print the events that pass all of the filters below.
     #[arg(long, default_value_t = false, action = clap::ArgAction::Set)]
     show: bool,
     #[arg(long)]
@@ -270,7 +297,7 @@ struct OneArgs {
     actor: Option<String>,
     #[arg(long, default_value_t = 0)]
     from_ms: u64,
-    /// Tell the states at these moments, in milliseconds, and stop.
+    /// Print the states of the nodes at these moments, in milliseconds, and stop at the last one.
     #[arg(long)]
     state: Vec<u64>,
 }
@@ -279,22 +306,25 @@ struct OneArgs {
 struct ReplayArgs {
     #[command(flatten)]
     which: Which,
-    /// Only this machine (node2, client1, user, world); may be given several times.
+    /// Print only events of this machine (node2, client1, user, world); can be repeated.
     #[arg(long)]
     machine: Vec<String>,
-    /// Only kinds of events that begin so (said, fault, net., disk., actor); may be given several times.
+    /// Print only events whose kind begins with this prefix (said, fault, net., disk., actor); can
+    /// be repeated.
     #[arg(long)]
     kind: Vec<String>,
-    /// Only this actor, by a part of its path (chain/engine).
+    /// Print only events of actors whose path contains this text (chain/engine).
     #[arg(long)]
     actor: Option<String>,
-    /// From this moment on (12s).
+    /// Print only events from this moment on (12s).
     #[arg(long, value_parser = parse_moment)]
     from: Option<u64>,
-    /// Stop at this moment (12.5s, a tenth of a second is the finest) and tell the state of the nodes, after the events.
+    /// Stop at this moment and print the state of the nodes after the events (12.5s; the resolution
+    /// is a tenth of a second).
     #[arg(long, value_parser = parse_moment, conflicts_with = "diff")]
     until: Option<u64>,
-    /// Tell what changed in the nodes between two moments (10s..12.5s). Events are shown only with --kind then.
+    /// Print the state that changed in the nodes between two moments (10s..12.5s). Events are then
+    /// printed only with --kind.
     #[arg(long, value_parser = replay::parse_moments, value_name = "FROM..TO")]
     diff: Option<(u64, u64)>,
 }
@@ -303,26 +333,26 @@ struct ReplayArgs {
 struct ShrinkArgs {
     #[command(flatten)]
     which: Which,
-    /// Real time after which the smallest plan so far is taken.
+    /// Real minutes after which the smallest plan so far is the result.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
-    /// Processes at once; by default one per core.
+    /// Number of parallel processes; one per core by default.
     #[arg(long)]
     jobs: Option<usize>,
-    /// Where the result goes; without it, target/shrunk.
+    /// Output file; defaults to a file in target/shrunk.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// What came of it as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 struct BenchArgs {
-    /// Seeds of each world and stack, the last one excluded.
+    /// Range of seeds for each world and stack, end excluded.
     #[arg(long, value_parser = parse_seeds, default_value = "1..4")]
     seeds: Seeds,
-    /// The table as JSON.
+    /// Print the table as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -331,96 +361,96 @@ struct BenchArgs {
 struct BisectArgs {
     #[command(flatten)]
     which: Which,
-    /// Pairs of runs until it is believed that there is no difference.
+    /// Pairs of runs that must be equal before the command reports no difference.
     #[arg(long, default_value_t = 3)]
     tries: u32,
-    /// The difference as JSON.
+    /// Print the difference as JSON.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 struct CheckArgs {
-    /// Seeds, the last one excluded.
+    /// Range of seeds, end excluded.
     #[arg(long, value_parser = parse_seeds, default_value = "1..21")]
     seeds: Seeds,
-    /// The scenario's name or file.
+    /// Scenario, by name or file.
     #[arg(long, default_value = "mixed")]
     scenario: String,
-    /// Processes at once; by default one per core.
+    /// Number of parallel processes; one per core by default.
     #[arg(long)]
     jobs: Option<usize>,
-    /// A planted bug.
+    /// Planted bug to enable, see `cargo sim list --mutants`.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
 }
 
 #[derive(Args)]
 struct MutantsArgs {
-    /// Only these bugs.
+    /// Test only these bugs, separated by commas.
     #[arg(long, value_parser = parse_mutant, value_delimiter = ',', value_name = "NAMES")]
     only: Vec<String>,
-    /// Seeds for each, the last one excluded.
+    /// Range of seeds for each bug, end excluded.
     #[arg(long, value_parser = parse_seeds, default_value = "1..501")]
     seeds: Seeds,
-    /// Real time for each after which no more seeds are started.
+    /// Real minutes for each bug after which no more seeds are started.
     #[arg(long, default_value_t = 15.0)]
     minutes_each: f64,
-    /// Look in this scenario, by name or file, and not in the one that each bug names.
+    /// Search in this scenario, by name or file, instead of the scenario that each bug names.
     #[arg(long)]
     scenario: Option<String>,
-    /// How much of the production stack the runs have.
+    /// Signatures and links to use: full is the production stack, fast replaces both.
     #[arg(long, value_enum, default_value_t = mutants::STACK)]
     stack: Stack,
-    /// Processes at once; by default one per core.
+    /// Number of parallel processes; one per core by default.
     #[arg(long)]
     jobs: Option<usize>,
-    /// One JSON object per bug.
+    /// Print one JSON object per bug.
     #[arg(long)]
     json: bool,
-    /// Write what was found into docs/mutants.md.
+    /// Write the results to docs/mutants.md.
     #[arg(long)]
     write: bool,
 }
 
 #[derive(Args)]
 struct CoverageArgs {
-    /// Run nothing: the runs of this ledger.
+    /// Run nothing, and report the coverage of the runs in this ledger.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "scenario", "jobs"])]
     ledger: Option<PathBuf>,
-    /// Seeds, the last one excluded.
+    /// Range of seeds, end excluded.
     #[arg(long, value_parser = parse_seeds, default_value = "1..101")]
     seeds: Seeds,
-    /// The scenarios' names or files; all seeds of each.
+    /// Scenarios, by name or file; every seed is run in each.
     #[arg(long, default_values = ["mixed"])]
     scenario: Vec<String>,
-    /// Processes at once; by default one per core.
+    /// Number of parallel processes; one per core by default.
     #[arg(long)]
     jobs: Option<usize>,
-    /// The table as JSON.
+    /// Print the table as JSON.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 struct DescribeArgs {
-    /// The scenario's name or file.
+    /// Scenario, by name or file.
     scenario: Option<String>,
-    /// For scenarios that are drawn: the seed; without it that of the file, or 1.
+    /// Seed of a generated scenario; defaults to the seed in the scenario file, or 1.
     #[arg(long)]
     seed: Option<u64>,
-    /// The plan as JSON.
+    /// Print the plan as JSON.
     #[arg(long)]
     json: bool,
-    /// The plan as a scenario file: also what a seed drew.
+    /// Print the plan as a scenario file, including the faults drawn from the seed.
     #[arg(long)]
     toml: bool,
-    /// The JSON schema of scenario files, for editors.
+    /// Print the JSON schema of scenario files, for editors.
     #[arg(long)]
     schema: bool,
 }
 
-/// A range of seeds.
+/// A nonempty range of seeds, or of event numbers for `--window`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seeds(std::ops::Range<u64>);
 
@@ -464,7 +494,7 @@ fn parse_mutant(text: &str) -> Result<String, String> {
     ))
 }
 
-/// The program.
+/// Parses the command line, runs the command and returns its exit code.
 pub fn main() -> ExitCode {
     process::end_with_the_reader();
     let cli = Cli::parse();
@@ -503,7 +533,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs a seed in this process.
+/// Runs a seed in this process and prints its outcome as one line of JSON.
 fn one(args: &OneArgs) -> anyhow::Result<u8> {
     let OneArgs {
         run: args,
@@ -518,14 +548,16 @@ fn one(args: &OneArgs) -> anyhow::Result<u8> {
         state,
     } = args;
     let (job, plan) = args.which.job()?;
-    let (seed, stack) = (job.seed, job.stack);
+    let seed = job.seed;
+    let stack = job.stack;
     let mutant = job.mutant.as_deref().and_then(planted::find);
     let view = View {
         logs: args.log,
         trace: args.trace,
     };
     if !not_held {
-        let (job, plan) = (job.clone(), plan.clone());
+        let job = job.clone();
+        let plan = plan.clone();
         sandbox::watch(move |escape| {
             let violation = Violation::Escaped {
                 what: escape.to_string(),
@@ -577,7 +609,8 @@ fn one(args: &OneArgs) -> anyhow::Result<u8> {
     Ok(if outcome.is_passed() { PASSED } else { FAILED })
 }
 
-/// How much of the production stack a run has if nobody says: all of it where the plan is written by hand.
+/// Returns the default stack of a run: that of the plan, else drawn for a generated scenario, else
+/// full.
 fn stack_of(scenario: &Scenario, seed: u64) -> Stack {
     let drawn = if scenario.swarm.is_some() {
         Stack::drawn(seed)
@@ -587,7 +620,7 @@ fn stack_of(scenario: &Scenario, seed: u64) -> Stack {
     scenario.plan.world.stack.unwrap_or(drawn)
 }
 
-/// A job of this scenario, and its plan. The planted bug is the file's unless another is given.
+/// Returns a job of this scenario and its plan. `stack` and `mutant` take precedence over the file.
 fn job(scenario: &Scenario, seed: u64, stack: Option<Stack>, mutant: Option<&str>) -> (Job, Plan) {
     let path: PathBuf = scenario.path.clone();
     let stack = stack.unwrap_or_else(|| stack_of(scenario, seed));

@@ -1,4 +1,4 @@
-//! `cargo sim mutants`: hunts each planted bug, and reports the invariant that found it.
+//! `cargo sim mutants`: searches for each planted bug, and reports the invariant that found it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,17 +14,17 @@ use crate::plan::format;
 use crate::plan::mutants::{self, Planted};
 use crate::run::outcome::Outcome;
 
-/// Counts how often a site of the active bug was come by.
+/// Counter of executions of the active bug's sites.
 pub const REACHED: &str = "mutant.reached";
 
-/// What came of one bug.
+/// The result of the search for one bug.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Hunt {
     name: &'static str,
     area: &'static str,
     scenario: String,
     must_be_found_by: &'static [&'static str],
-    /// How often its sites were come by, over all runs.
+    /// Executions of the bug's sites, summed over all runs.
     reached: u64,
     found_by: Option<String>,
     is_as_named: bool,
@@ -33,7 +33,7 @@ struct Hunt {
     seconds: f64,
 }
 
-/// All planted bugs, or one, after the other.
+/// Searches for all planted bugs, or those of `--only`, one after the other.
 pub fn mutants(args: &MutantsArgs) -> anyhow::Result<u8> {
     process::listen();
     let chosen: Vec<&Planted> = mutants::ALL
@@ -50,9 +50,10 @@ pub fn mutants(args: &MutantsArgs) -> anyhow::Result<u8> {
         if is_interrupted() {
             return Ok(INTERRUPTED);
         }
-        match args.json {
-            true => println!("{}", serde_json::to_string(&hunt)?),
-            false => println!("{}", line(&hunt)),
+        if args.json {
+            println!("{}", serde_json::to_string(&hunt)?);
+        } else {
+            println!("{}", line(&hunt));
         }
         hunts.push(hunt);
         if args.write {
@@ -62,7 +63,7 @@ pub fn mutants(args: &MutantsArgs) -> anyhow::Result<u8> {
     let good = hunts.iter().filter(|hunt| hunt.is_as_named).count();
     if !args.json {
         println!(
-            "{good} of {} found by what must find them; median of {} seeds",
+            "{good} of {} found by an expected invariant; median of {} seeds",
             hunts.len(),
             median(&hunts)
         );
@@ -70,23 +71,27 @@ pub fn mutants(args: &MutantsArgs) -> anyhow::Result<u8> {
     Ok(if good == hunts.len() { PASSED } else { FAILED })
 }
 
-/// Runs seeds until one finds it.
+/// Runs seeds until one finds the bug, or the seeds or the time run out.
 fn hunt(planted: &'static Planted, args: &MutantsArgs) -> anyhow::Result<Hunt> {
     let scenario = format::load(args.scenario.as_deref().unwrap_or(planted.scenario))?;
     let limit = Duration::try_from_secs_f64(args.minutes_each * 60.0)?;
     let began = Instant::now();
     let mut seeds = args.seeds.0.clone();
-    let (mut first, mut reached, mut runs): (Option<Outcome>, u64, u64) = (None, 0, 0);
-    let next = || match began.elapsed() < limit {
-        true => seeds
+    let mut first: Option<Outcome> = None;
+    let mut reached: u64 = 0;
+    let mut runs: u64 = 0;
+    let next = || {
+        if began.elapsed() >= limit {
+            return None;
+        }
+        seeds
             .next()
-            .map(|seed| job(&scenario, seed, Some(args.stack), Some(planted.name))),
-        false => None,
+            .map(|seed| job(&scenario, seed, Some(args.stack), Some(planted.name)))
     };
     sweep::run(jobs(args.jobs), next, |_, _, outcome| {
         runs += 1;
         reached += outcome.counters.get(REACHED).copied().unwrap_or(0);
-        // One that was given up has found nothing.
+        // A run that timed out has no finding.
         let is_found = outcome.found.is_some();
         if is_found {
             first = Some(outcome);
@@ -112,7 +117,7 @@ fn hunt(planted: &'static Planted, args: &MutantsArgs) -> anyhow::Result<Hunt> {
     ))
 }
 
-/// Runs a seed twice; the runs must differ.
+/// Runs one seed twice with the leaking canary, whose two runs must differ.
 fn compare(planted: &'static Planted, args: &MutantsArgs) -> anyhow::Result<Hunt> {
     let scenario = format::load(planted.scenario)?;
     let began = Instant::now();
@@ -194,7 +199,7 @@ fn line(hunt: &Hunt) -> String {
     format!("{name:<28} {found}, {reached}, {seeds} seeds of {scenario}, {seconds:.1} s")
 }
 
-/// The median number of seeds until a bug is found; a bug that is missed counts as the most.
+/// Returns the median number of seeds until a bug is found; a missed bug counts as `u64::MAX`.
 fn median(hunts: &[Hunt]) -> u64 {
     let mut seeds: Vec<u64> = hunts
         .iter()
@@ -210,7 +215,7 @@ fn median(hunts: &[Hunt]) -> u64 {
     seeds.get(seeds.len() / 2).copied().unwrap_or(0)
 }
 
-/// `docs/mutants.md` of the repository.
+/// Returns the path of `docs/mutants.md` in the repository.
 fn table_file() -> PathBuf {
     format::directory().join("../docs/mutants.md")
 }
@@ -231,7 +236,7 @@ const COLUMNS: &str = "\
 |---|---|---|---|---|---|---|---|---|---|
 ";
 
-/// Writes the table: rows of what was hunted now, and those of the others as they stand.
+/// Updates the rows of the bugs in `hunts`, and keeps the other rows of the table.
 fn write(file: &Path, hunts: &[Hunt]) -> anyhow::Result<()> {
     let before = std::fs::read_to_string(file).unwrap_or_default();
     let mut rows: BTreeMap<String, String> = before
@@ -278,7 +283,7 @@ fn row(hunt: &Hunt) -> String {
     )
 }
 
-/// The stack of hunts, unless another is asked for: what finds bugs does not need real signatures.
+/// Default stack of `cargo sim mutants`: the planted bugs do not depend on real signatures.
 pub const STACK: Stack = Stack::Fast;
 
 #[cfg(test)]
@@ -287,7 +292,8 @@ mod tests {
     use crate::invariants::Violation;
     use std::collections::BTreeSet;
 
-    /// Each planted bug has a site, each site by name is in the list, and scenarios exist.
+    /// Checks that each planted bug has a site and an existing scenario, and that each site's name
+    /// is in the table.
     #[test]
     fn every_bug_is_planted_and_has_a_scenario() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

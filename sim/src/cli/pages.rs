@@ -1,4 +1,4 @@
-//! The commands that write pages, and join ledgers.
+//! The commands that write HTML reports, and `merge`.
 
 use std::path::{Path, PathBuf};
 
@@ -13,12 +13,12 @@ use crate::fleet::sweep;
 use crate::plan::format;
 use crate::report::{self, page_name};
 
-/// Pages that are written about each group of failures.
+/// Most reports about runs of one group of failures.
 const PAGES_OF_GROUP: usize = 3;
-/// Most pages of a sweep.
+/// Most reports about single runs of one sweep.
 const MAX_PAGES: usize = 60;
 
-/// `report`.
+/// `cargo sim report`: writes a report about one run, or about the runs of a ledger.
 pub fn report(args: &ReportArgs) -> Result<u8> {
     let Some(which) = &args.which else {
         let path = args
@@ -37,7 +37,7 @@ pub fn report(args: &ReportArgs) -> Result<u8> {
     let (job, plan) = which.job()?;
     let name = || page_name(&plan.name, job.seed, job.mutant.as_deref());
     let file = args.output.clone().unwrap_or_else(|| PathBuf::from(name()));
-    // An old page must not be taken for the new one.
+    // Removes an old report, because it could be mistaken for the new one if the run dies.
     remove(&file)?;
     let mut job = job.with_page(&file, args.messages.as_deref());
     job.patience = runs::PATIENCE_ALONE;
@@ -45,9 +45,9 @@ pub fn report(args: &ReportArgs) -> Result<u8> {
         return Ok(INTERRUPTED);
     };
     println!("{outcome}");
-    anyhow::ensure!(file.exists(), "the run did not live to write its page");
+    anyhow::ensure!(file.exists(), "the run ended before it wrote its report");
     tell(&file);
-    // The page is what was asked for; what it says is no failure of this command.
+    // The command passes even if the run failed, because the report was the request.
     Ok(PASSED)
 }
 
@@ -60,7 +60,7 @@ fn remove(file: &Path) -> Result<()> {
     }
 }
 
-/// Says where a page is.
+/// Prints the path and size of a report.
 pub fn tell(file: &Path) {
     if let Ok(about) = std::fs::metadata(file) {
         println!(
@@ -77,8 +77,8 @@ fn write_index(file: &Path, entries: &[Entry], torn: usize) -> Result<()> {
     fleet::write_file(file, page.as_bytes()).with_context(|| file.display().to_string())
 }
 
-/// The pages of a sweep: about the first few failing seeds of each group, which are run once more for it, and about the
-/// whole.
+/// Writes the reports of a sweep: one for each of the first failing seeds of each group, which are
+/// run again for it, and the index.
 pub fn of_sweep(dir: &Path, summary: &Summary, entries: &[Entry], at_once: usize) -> Result<()> {
     let groups = summary.groups();
     let chosen = groups
@@ -114,14 +114,15 @@ pub fn of_sweep(dir: &Path, summary: &Summary, entries: &[Entry], at_once: usize
         };
         match (file.exists(), before.trace_hash == outcome.trace_hash) {
             (false, _) => eprintln!(
-                "no page about {} seed {}: the run did not live to write it",
+                "no report about {} seed {}: the run ended before it wrote it",
                 outcome.scenario, outcome.seed
             ),
             (true, true) => {}
-            // Whoever looks at the page must know that it shows another run.
+            // The report shows a different run than the one that failed, so the reader needs a
+            // warning.
             (true, false) => {
                 println!(
-                    "{} seed {} ran differently when it was run again",
+                    "{} seed {}: the second run, for the report, differs from the first",
                     outcome.scenario, outcome.seed
                 )
             }
@@ -135,12 +136,12 @@ pub fn of_sweep(dir: &Path, summary: &Summary, entries: &[Entry], at_once: usize
     Ok(())
 }
 
-/// `merge`.
+/// `cargo sim merge`: fails if two ledgers disagree about a run.
 pub fn merge(args: &MergeArgs) -> Result<u8> {
     let merged = ledger::merge(&args.ledgers)?;
     ledger::write(&args.output, &merged.entries)?;
     println!(
-        "{} runs of {} ledgers, {} of them in more than one, {} torn lines left out",
+        "{} runs of {} ledgers, {} of them in more than one, {} torn lines skipped",
         merged.entries.len(),
         args.ledgers.len(),
         merged.repeated,
@@ -156,7 +157,7 @@ pub fn merge(args: &MergeArgs) -> Result<u8> {
                 .to_owned()
         };
         println!(
-            "{} seed {} came out differently: {} with hash {}, and {} with hash {}",
+            "{} seed {} has two results: {} with hash {}, and {} with hash {}",
             first.outcome.scenario,
             first.outcome.seed,
             first.verdict.name(),

@@ -1,4 +1,4 @@
-//! `cargo sim replay`.
+//! `cargo sim replay`: runs a seed again and prints filtered events and states.
 
 use std::io::BufRead;
 
@@ -9,7 +9,7 @@ use crate::fleet::process;
 use crate::params::parse_duration;
 use crate::run::inspect::{State, difference};
 
-/// Reads two moments: `10s..12s`.
+/// Parses two moments, the first before the second: `10s..12s`, in milliseconds.
 pub fn parse_moments(text: &str) -> Result<(u64, u64), String> {
     let error = || format!("{text:?}: two moments are written as 10s..12.5s");
     let (from, to) = text.split_once("..").ok_or_else(error)?;
@@ -24,7 +24,7 @@ pub fn parse_moments(text: &str) -> Result<(u64, u64), String> {
     }
 }
 
-/// Runs a seed again and shows what was asked for.
+/// Replays a seed and prints the requested events, states or differences.
 pub fn replay(args: &ReplayArgs) -> Result<u8> {
     process::listen();
     let (job, _) = args.which.job()?;
@@ -42,7 +42,8 @@ pub fn replay(args: &ReplayArgs) -> Result<u8> {
         .stderr
         .take()
         .context("its standard error is a pipe")?;
-    let (mut states, mut shown): (Vec<State>, u64) = (Vec::new(), 0);
+    let mut states: Vec<State> = Vec::new();
+    let mut shown: u64 = 0;
     for line in std::io::BufReader::new(complained).lines() {
         let line = line?;
         match serde_json::from_str(&line) {
@@ -57,7 +58,8 @@ pub fn replay(args: &ReplayArgs) -> Result<u8> {
     let is_filtered = !args.machine.is_empty() || !args.kind.is_empty() || args.actor.is_some();
     if shown == 0 && is_filtered && args.diff.is_none() {
         eprintln!(
-            "no event passed the filters; machines are as node2, client1, user, world, and kinds as said, fault, net., disk., actor"
+            "no event passed the filters; machines are like node2, client1, user or world, \
+             kinds begin with said, fault, net., disk. or actor"
         );
     }
     let is_shown = |path: &str| {
@@ -92,9 +94,9 @@ pub fn replay(args: &ReplayArgs) -> Result<u8> {
             }
         }
         (None, []) if args.until.is_none() => {}
-        _ => bail!(
-            "the run ended before the moment that was asked for; `cargo sim run` tells when and why"
-        ),
+        _ => {
+            bail!("the run ended before the moment requested; `cargo sim run` prints when and why")
+        }
     }
     Ok(if process::is_interrupted() {
         WRONG
@@ -103,7 +105,7 @@ pub fn replay(args: &ReplayArgs) -> Result<u8> {
     })
 }
 
-/// The hidden words for the process that runs it.
+/// Returns the hidden arguments for the process of the run.
 fn words(args: &ReplayArgs) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = |name: &str, value: String| words.extend([format!("--{name}"), value]);

@@ -1,4 +1,4 @@
-//! The commands that run seeds.
+//! The commands that run seeds: `sweep`, `run` and `check`.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,13 +17,14 @@ use crate::plan::Plan;
 use crate::plan::format::{self, Scenario};
 use crate::run::outcome::{Outcome, Verdict};
 
-/// How long a sweep of one scenario starts new runs, when nothing else is said.
+/// Default time during which a sweep of one scenario starts runs.
 const DEFAULT_SWEEP: Duration = Duration::from_secs(60);
 
-/// Real time after which a run is given up that somebody asked for by its seed, and can stop.
+/// Real-time limit of a run that was requested by its seed. It is long because the user can stop it
+/// with Ctrl-C.
 pub const PATIENCE_ALONE: Duration = Duration::from_secs(4 * 60 * 60);
 
-/// For what has to be complete to fail.
+/// Returns the exit code of a command whose result is valid only if it was not interrupted.
 pub(super) fn code(passed: bool) -> u8 {
     match (is_interrupted(), passed) {
         (true, _) => INTERRUPTED,
@@ -32,7 +33,7 @@ pub(super) fn code(passed: bool) -> u8 {
     }
 }
 
-/// What was found stays found, whoever stopped the rest.
+/// Returns the exit code of a sweep or run; a failure stands even if the rest was interrupted.
 fn code_of(verdict: Verdict) -> u8 {
     match (is_interrupted(), verdict) {
         (_, Verdict::Failed) => FAILED,
@@ -42,10 +43,11 @@ fn code_of(verdict: Verdict) -> u8 {
     }
 }
 
-/// Every scenario once, then the mixed one until the time is over.
+/// Runs every scenario once, then the mixed one until the time is over.
 pub fn default_sweep() -> anyhow::Result<u8> {
     println!(
-        "scenarios one after the other, on the fast stack, for a minute; `cargo sim --help` shows what else there is"
+        "running every scenario on the fast stack for a minute; \
+         `cargo sim --help` lists other commands"
     );
     let timeout = process::PATIENCE.as_secs();
     let stack = Some(Stack::Fast);
@@ -58,7 +60,8 @@ pub fn default_sweep() -> anyhow::Result<u8> {
     })
 }
 
-/// The scenarios of a sweep. Of several, the mixed one is the first of those that are drawn.
+/// Loads the scenarios of a sweep. A preset has all of them, with the mixed one first so that it is
+/// the first generated one.
 fn chosen(args: &SweepArgs) -> anyhow::Result<Vec<Scenario>> {
     if args.preset.is_none() {
         return Ok(vec![format::load(&args.scenario)?]);
@@ -71,7 +74,7 @@ fn chosen(args: &SweepArgs) -> anyhow::Result<Vec<Scenario>> {
     Ok(all)
 }
 
-/// The runs of a sweep, in order, as scenarios' numbers and seeds.
+/// Returns the runs of a sweep in order, each as an index into `scenarios` and a seed.
 fn order(args: &SweepArgs, scenarios: &[Scenario]) -> Box<dyn Iterator<Item = (usize, u64)>> {
     let all: Box<dyn Iterator<Item = (usize, u64)>> = match args.preset {
         Some(preset) => {
@@ -98,7 +101,7 @@ fn order(args: &SweepArgs, scenarios: &[Scenario]) -> Box<dyn Iterator<Item = (u
     Box::new(all.filter(move |run| shard.has(*run)))
 }
 
-/// When no more runs are started; `None`: never.
+/// Returns the time after which no more runs are started, or `None` without a limit.
 fn limit(args: &SweepArgs) -> anyhow::Result<Option<Duration>> {
     Ok(match (args.minutes, args.preset, &args.seeds) {
         (Some(minutes), ..) => Some(Duration::try_from_secs_f64(minutes * 60.0)?),
@@ -114,7 +117,7 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<u8> {
     let limit = limit(args)?;
     let diary = RefCell::new(Diary::open(args)?);
     let shard = args.shard.unwrap_or(Shard::WHOLE);
-    // A range of seeds is short enough to count.
+    // The total is counted one by one, because ranges of seeds are short.
     let total = args
         .seeds
         .as_ref()
@@ -161,10 +164,12 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<u8> {
     if let Some(dir) = &args.report {
         pages::of_sweep(dir, &summary, diary.entries(), jobs(args.jobs))?;
     }
-    if let (Some(mutant), false) = (&args.mutant, args.json) {
+    if !args.json
+        && let Some(mutant) = &args.mutant
+    {
         println!("{}", verdict(mutant, &summary, diary.failed.as_ref()));
     }
-    // A failure that was in the ledger already is one, or whoever resumes a sweep would never hear of it.
+    // A failure in the ledger counts, because a resumed sweep would otherwise hide it.
     Ok(code_of(if diary.failed.is_some() {
         Verdict::Failed
     } else {
@@ -172,10 +177,11 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<u8> {
     }))
 }
 
-/// Plans written by hand that are run once whatever the time is: those of which a preset has a run for this shard.
+/// Returns for each scenario if its first run is started even after the time limit: handwritten
+/// scenarios with `--every`, if the preset has a run of them in this shard.
 fn owed(args: &SweepArgs, scenarios: &[Scenario], shard: Shard) -> Vec<bool> {
     let seeds = args.preset.and_then(Preset::seeds).unwrap_or(u64::MAX);
-    // As many as there are shards: after those the numbers repeat.
+    // The shards of a scenario's seeds repeat after as many seeds as there are shards.
     let any_seed = |at| {
         (0..seeds.min(shard.count())).any(|nth| shard.has((at, args.from.saturating_add(nth))))
     };
@@ -183,16 +189,16 @@ fn owed(args: &SweepArgs, scenarios: &[Scenario], shard: Shard) -> Vec<bool> {
     scenarios.iter().enumerate().map(is_owed).collect()
 }
 
-/// What a sweep keeps of its runs, besides the summary.
+/// The records of a sweep besides the summary: its ledger and the entries for its reports.
 struct Diary {
-    /// Without a ledger and without pages nothing is kept.
+    /// `None` without a ledger and without reports, and then no run is recorded.
     build: Option<Build>,
     ledger: Option<Ledger>,
-    /// For the page about the sweep, when there is no ledger.
+    /// Entries for the report about the sweep if there is no ledger, at most [`MAX_ENTRIES`].
     entries: Vec<Entry>,
-    /// Runs that were in the ledger already.
+    /// Number of runs that were skipped because the ledger had them.
     known: u64,
-    /// The first of them that failed.
+    /// Scenario and seed of the first skipped run that had failed.
     failed: Option<(String, u64)>,
 }
 
@@ -266,14 +272,15 @@ impl Diary {
                 .count()
         };
         println!(
-            "ledger: {} runs, {} failed, {} timed out; {} were there already and were not run again",
+            "ledger: {} runs, {} failed, {} timed out; \
+             {} were there already and were not run again",
             ledger.entries().len(),
             of(Verdict::Failed),
             of(Verdict::Timeout),
             self.known,
         );
         if let Some((scenario, seed)) = &self.failed {
-            println!("of those that were there already, {scenario} seed {seed} had failed");
+            println!("of the runs skipped, {scenario} seed {seed} had failed");
         }
     }
 }
@@ -286,7 +293,8 @@ fn verdict(mutant: &str, summary: &Summary, known: Option<&(String, u64)>) -> St
                 .found
                 .as_ref()
                 .map_or("unknown".to_owned(), |found| found.violation.name());
-            let (seed, runs) = (outcome.seed, summary.runs());
+            let seed = outcome.seed;
+            let runs = summary.runs();
             format!(
                 "{mutant}: found by {name} at seed {seed}, after {runs} runs and {seconds:.0} s"
             )
@@ -299,7 +307,7 @@ fn verdict(mutant: &str, summary: &Summary, known: Option<&(String, u64)>) -> St
     }
 }
 
-/// One seed, in a process of its own so that it is the same as in a sweep.
+/// `cargo sim run`: runs one seed in its own process, under the same conditions as in a sweep.
 pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     process::listen();
     let (mut first, plan) = args.which.job()?;
@@ -320,25 +328,25 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let Some(outcome) = alone(first, plan)? else {
         return Ok(INTERRUPTED);
     };
-    match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&outcome)?),
-        false => {
-            println!("{outcome}");
-            if outcome.found.is_some() {
-                println!("    again: {again}");
-            }
-            for (name, n) in &outcome.counters {
-                println!("    {name:<32} {n}");
-            }
-            args.report.iter().for_each(|file| pages::tell(file));
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&outcome)?);
+    } else {
+        println!("{outcome}");
+        if outcome.found.is_some() {
+            println!("    again: {again}");
         }
+        for (name, n) in &outcome.counters {
+            println!("    {name:<32} {n}");
+        }
+        args.report.iter().for_each(|file| pages::tell(file));
     }
     Ok(code_of(outcome.verdict()))
 }
 
-/// Runs one job. `None`: it was interrupted.
+/// Runs one job, or returns `None` if it was interrupted.
 pub fn alone(job: Job, plan: Plan) -> anyhow::Result<Option<Outcome>> {
-    let (mut ended, mut only) = (None, Some((job, plan)));
+    let mut ended = None;
+    let mut only = Some((job, plan));
     sweep::run(
         1,
         || only.take(),
@@ -350,14 +358,15 @@ pub fn alone(job: Job, plan: Plan) -> anyhow::Result<Option<Outcome>> {
     Ok(ended)
 }
 
-/// Runs seeds twice.
+/// `cargo sim check`: runs each seed twice and compares the outcomes.
 pub fn check(args: &CheckArgs) -> anyhow::Result<u8> {
     process::listen();
     let scenario = format::load(&args.scenario)?;
     let total = args.seeds.0.end - args.seeds.0.start;
     let mut summary = Summary::new(Some(2 * total), false);
     let mut firsts: BTreeMap<u64, Outcome> = BTreeMap::new();
-    let (mut compared, mut differing): (u64, Vec<(Job, String)>) = (0, Vec::new());
+    let mut compared: u64 = 0;
+    let mut differing: Vec<(Job, String)> = Vec::new();
     let mut all = args.seeds.0.clone().flat_map(|seed| [seed, seed]);
     let next = || {
         all.next()
@@ -366,7 +375,7 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<u8> {
     sweep::run(jobs(args.jobs), next, |_, job, mut outcome| {
         let shown = outcome.clone();
         (outcome.wall_ms, outcome.peak_kib) = (0, 0);
-        // What was given up is no run to compare with.
+        // A run that timed out has no complete outcome to compare.
         if outcome.timeout_s.is_some() {
             summary.add(job, shown);
             return true;

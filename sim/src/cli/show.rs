@@ -1,4 +1,4 @@
-//! The commands that only tell.
+//! The commands that print information without running a seed: `list` and `describe`.
 
 use serde_json::json;
 
@@ -13,60 +13,68 @@ use crate::run::recovery;
 const FILES: &str = "\
 A scenario is a TOML file:
 
-    why = \"What it is for.\"
+    why = \"Purpose of the scenario.\"
     covers = [\"3.4\", \"S28\"]      # rules of the protocol (section.rule), failures of V1
-    seed = 7                      # optional: what `cargo sim run` runs without --seed
-    mutant = \"quorum-off-by-one\" # optional: the planted bug that the file is about; `cargo sim run` switches it on
-    until = \"40s\"                 # when the chaos ends; then everything heals and progress is demanded
+    seed = 7                      # optional: default seed of `cargo sim run`
+    mutant = \"quorum-off-by-one\" # optional: planted bug that `cargo sim run` enables
+    until = \"40s\"                 # end of the chaos: faults heal, and blocks must become final
 
     [world]                       # all optional
-    nodes = 4                     # authorities, each with an execution client on a machine of its own
+    nodes = 4                     # authorities, each with an execution client on its own machine
     fault_model = \"byzantine\"     # or \"crash\"
     slot = \"1s\"
-    drift = \"250ms\"               # how far clocks may be apart
-    forger = 3                    # somebody else has this authority's key and forges certificates
-    light_client = true           # somebody without a vote asks for headers
-    greedy_peers = true           # strangers ask for more than nodes serve
-    silent_peers = true           # strangers take turns in being asked for blocks, and answer nothing
-    tcp_timeout = \"3s\"           # how long machines wait for the other end of a connection (20s to connect, 30s to send)
-    byzantine = [{ node = 2, conduct = \"twins\" }]   # or equivocate, withhold, delay, invalid-payload, bad-certificate,
-                                  # mutate, lie; all but twins are the real node with what it says bent
-    left_dead = [4]               # stay down when everything heals; with forger and byzantine at most as many as tolerated
-    rejoin_margin = 1800          # slots after a loss of its vote state until an authority votes again
-    buggify = true                # nodes and clients do now and then what they may do and seldom do
+    drift = \"250ms\"               # largest difference between clocks
+    forger = 3                    # a thief has this authority's key and forges certificates
+    light_client = true           # a light client follows the chain by its headers
+    greedy_peers = true           # peers request more than nodes serve
+    silent_peers = true           # peers claim to have blocks and answer no request
+    tcp_timeout = \"3s\"           # timeout of connections (20s to connect, 30s to send)
+    byzantine = [{ node = 2, conduct = \"twins\" }]   # or equivocate, withhold, delay,
+                                  # invalid-payload, bad-certificate, mutate, lie; all but twins
+                                  # are the real node with its messages altered
+    left_dead = [4]               # nodes that stay down after the chaos; with forger and byzantine
+                                  # at most the faulty nodes that the fault model tolerates
+    rejoin_margin = 1800          # slots without votes after a node lost its vote state
+    buggify = true                # nodes and clients take rare but valid paths more often
 
     [links]                       # latency, jitter, tail, tail_ppm, loss_ppm, kbytes_per_s
     [workload]                    # users, burst, pause, pool, block_gas
-    behaviours = [\"transfer\"]     # contract, replace, cancel, flood, gap, underprice, sign-badly, read; twice is more often
+    behaviours = [\"transfer\"]     # contract, replace, cancel, flood, gap, underprice, sign-badly,
+                                  # read; a repeated one is more frequent
     [expect]
     min_final = 10                # final blocks on every node when the chaos ends (0)
-    progress = 3                  # and so many more on every node when everything has healed,
-    within = \"60s\"                # in this time (three rounds of leaders and 20 s)
-    losses = 1                    # authorities have noticed so often by then that their votes are lost (0)
+    progress = 3                  # further final blocks on every node after the chaos (3),
+    within = \"60s\"                # within this time (three rounds of leaders and 20 s)
+    losses = 1                    # losses of vote state that nodes detected in the chaos (0)
     [swarm]                       # least, most, kinds, draw_world: faults drawn from the seed
 
     [[step]]
-    at = \"12s\"                    # or \"slot 7\", \"slot 7 + 300ms\"; slot 1 is the first that begins after the start
-    for = \"3s\"                    # without it, until everything heals
+    at = \"12s\"                    # or \"slot 7 + 300ms\"; slot 1 is the first after the start
+    for = \"3s\"                    # without it, until the end of the chaos
     nodes = [\"leader\", 2]         # numbers from 1, leader, leader+1, any (drawn), all, others
     fault = \"kill\"
     power = true
 
-Faults and their words, those in brackets optional. machine is node, client or both; way is in, out or both; vote is
-proposal, approval or confirmation; down is how long whoever dies stays down. An actor is storage, validation, engine,
-chain, tx_pool, network, peers or any (drawn): it is struck at its next message, or with spread = \"3s\" at one up to
-so much later, and then the node must heal.
+Faults and their values; values in brackets are optional. machine is node, client or both; way is
+in, out or both; vote is proposal, approval or confirmation; down is the time for which a killed
+process stays down. An actor is storage, validation, engine, chain, tx_pool, network, peers or any
+(drawn). It fails at its next message, or with spread = \"3s\" at a message up to 3 s later; the
+node must then recover.
 ";
 
 const INVARIANTS: &str = "\
-Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-without-quorum, certified-beside-final,
-head-beside-final, signed-twice, signed-backwards, approved-below-lock, confirmed-below-approval, approved-out-of-slot, approved-unexecuted, approved-invalid,
-voted-by-jumped-clock, votes-lost, voted-while-silent, rejoined-early, loss-unnoticed, wrongly-accused, wrong-leader, wrong-timestamp, state-differs, replay-differs, heads-differ, no-progress,
-silent-leader, too-few-blocks, error-line, process-ended, execution-behind, acknowledged-lost, refused-is-final, wrongly-taken, wrong-balance, not-a-transition, honest-peer-banned,
-served-too-much, actor-not-healed, not-final-after-fault, message-lost, queue-overrun, never-at-rest, memory-unbounded, order-broken, ask-late, two-incarnations, restarts-beyond-policy,
-gave-up-early, escaped, panicked, hung, timeout.";
+Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-without-quorum,
+certified-beside-final, head-beside-final, signed-twice, signed-backwards, approved-below-lock,
+confirmed-below-approval, approved-out-of-slot, approved-unexecuted, approved-invalid,
+voted-by-jumped-clock, votes-lost, voted-while-silent, rejoined-early, loss-unnoticed,
+wrongly-accused, wrong-leader, wrong-timestamp, state-differs, replay-differs, heads-differ,
+no-progress, silent-leader, too-few-blocks, error-line, process-ended, execution-behind,
+acknowledged-lost, refused-is-final, wrongly-taken, wrong-balance, not-a-transition,
+honest-peer-banned, served-too-much, actor-not-healed, not-final-after-fault, message-lost,
+queue-overrun, never-at-rest, memory-unbounded, order-broken, ask-late, two-incarnations,
+restarts-beyond-policy, gave-up-early, escaped, panicked, hung, timeout.";
 
-/// The rules with the scenarios that are about them.
+/// Prints the rules with the scenarios that cover them.
 fn list_rules() -> anyhow::Result<u8> {
     let covered = rules::covered()?;
     for rule in rules::RULES {
@@ -80,13 +88,19 @@ fn list_rules() -> anyhow::Result<u8> {
     Ok(PASSED)
 }
 
-/// The planted bugs, by what they are in.
+/// Prints the planted bugs in order of the table, or as JSON.
 fn list_mutants(as_json: bool) -> anyhow::Result<u8> {
     if as_json {
         let all: Vec<_> = mutants::ALL
             .iter()
-            .map(|Planted { name, area, broken, scenario, found_by }| {
-                json!({ "name": name, "area": area, "broken": broken, "scenario": scenario, "found_by": found_by })
+            .map(|planted| {
+                json!({
+                    "name": planted.name,
+                    "area": planted.area,
+                    "broken": planted.broken,
+                    "scenario": planted.scenario,
+                    "found_by": planted.found_by,
+                })
             })
             .collect();
         println!("{}", serde_json::to_string_pretty(&all)?);
@@ -177,28 +191,25 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     println!("links {:?}", world.link);
     println!("{:?}", plan.workload);
     if let Some(forger) = world.forger {
-        println!("somebody else has the key of node {forger}");
+        println!("a thief has the key of node {forger}");
     }
     if world.light_client {
         println!("a light client follows the chain");
     }
     if world.greedy_peers {
-        println!("strangers ask for more than nodes serve");
+        println!("peers request more than nodes serve");
     }
     if world.silent_peers {
-        println!("strangers are asked for blocks in turns and answer nothing");
+        println!("peers claim to have blocks and answer no request");
     }
     if let Some(Ms(ms)) = world.tcp_timeout {
-        println!("machines wait {ms} ms for the other end of a connection");
+        println!("connections time out after {ms} ms");
     }
     for one in &world.byzantine {
-        println!(
-            "node {} does not keep to the rules: {:?}",
-            one.node, one.conduct
-        );
+        println!("node {} is Byzantine: {:?}", one.node, one.conduct);
     }
     if !world.left_dead.is_empty() {
-        println!("stay dead: {:?}", world.left_dead);
+        println!("nodes that stay down: {:?}", world.left_dead);
     }
     let Expect {
         min_final,
@@ -208,10 +219,11 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     } = plan.expect;
     let within_ms = recovery::within_ms(&plan);
     println!(
-        "expected: {min_final} final blocks on every healthy node when the chaos ends, then {progress} more within {within_ms} ms"
+        "expected: {min_final} final blocks on every healthy node when the chaos ends, \
+         then {progress} more within {within_ms} ms"
     );
     if losses > 0 {
-        println!("expected: authorities notice {losses} times that their votes are lost");
+        println!("expected: nodes detect {losses} losses of their vote state");
     }
     for step in &plan.steps {
         println!("    {step}");

@@ -1,4 +1,4 @@
-//! `cargo sim shrink`.
+//! `cargo sim shrink`: minimizes the plan of a failing seed.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,18 +13,18 @@ use crate::fleet::sweep;
 use crate::plan::Plan;
 use crate::plan::format;
 
-/// Runs candidates, each from a file of its own, and shows how far it has come.
+/// Runs candidate plans, each written to its own file, and shows the progress.
 struct Bench {
-    /// What all runs have in common.
+    /// Template of all runs; only the scenario file differs.
     job: Job,
-    /// The failure that must come again, see [`Outcome::group`].
+    /// Group of the original failure, see `Outcome::group`; a candidate must reproduce it.
     group: Option<String>,
     dir: PathBuf,
     jobs: usize,
     until: Instant,
     runs: u64,
     bar: ProgressBar,
-    /// What stopped it, if anything but time.
+    /// The error that ended the search early, if any.
     failed: Option<anyhow::Error>,
 }
 
@@ -50,12 +50,14 @@ impl Bench {
             })
         };
         let mut ended: Vec<Option<Option<u64>>> = vec![None; plans.len()];
-        let (mut runs, group) = (0, self.group.clone());
+        let mut runs = 0;
+        let group = self.group.clone();
         sweep::run(self.jobs, next, |number, _, outcome| {
             runs += 1;
             let is_same = outcome.found.is_some() && outcome.group() == group;
             ended[number] = Some(is_same.then(|| outcome.found.map_or(0, |found| found.at_ms)));
-            // What is behind a failing one is of no interest; what is before it is waited for.
+            // The first failing candidate is the result, so those before it are awaited and those
+            // after it are not.
             !is_decided(&ended)
         })?;
         self.runs += runs;
@@ -67,7 +69,7 @@ impl Bench {
     }
 }
 
-/// Whether all before the first failing one have ended.
+/// Returns true if a candidate fails and all candidates before it have ended.
 fn is_decided(ended: &[Option<Option<u64>>]) -> bool {
     ended
         .iter()
@@ -112,23 +114,25 @@ fn size(plan: &Plan) -> String {
     )
 }
 
-/// Makes the plan of a failing seed small and writes it as a scenario file.
+/// Minimizes the plan of a failing seed and writes it as a scenario file.
 pub fn shrink(args: &ShrinkArgs) -> Result<u8> {
     process::listen();
     let (first, plan) = args.which.job()?;
-    let (seed, began) = (first.seed, Instant::now());
+    let seed = first.seed;
+    let began = Instant::now();
     let Some(outcome) = runs::alone(first.clone(), plan.clone())? else {
         return Ok(INTERRUPTED);
     };
     if let Some(seconds) = outcome.timeout_s {
         bail!(
-            "{} seed {seed} was given up after {seconds} s: nobody knows whether it fails",
+            "{} seed {seed} timed out after {seconds} s, so there is no failure to reproduce",
             args.which.scenario
         );
     }
     let Some(found) = outcome.found.clone() else {
         bail!(
-            "{} seed {seed} passes: there is nothing to shrink (is a --mutant or another --stack missing?)",
+            "{} seed {seed} passes: there is nothing to shrink \
+             (is a --mutant or another --stack missing?)",
             args.which.scenario
         );
     };
@@ -150,7 +154,8 @@ pub fn shrink(args: &ShrinkArgs) -> Result<u8> {
     };
     let (mut small, is_minimal) = shrink::shrink(&plan, found.at_ms, &mut bench);
     bench.bar.finish_and_clear();
-    // What cannot be removed lies in the system's directory for such things.
+    // A failure to remove the directory is harmless, because it is in the system's temporary
+    // directory.
     let _ = std::fs::remove_dir_all(&dir);
     if let Some(error) = bench.failed.take() {
         return Err(error);
@@ -167,15 +172,23 @@ pub fn shrink(args: &ShrinkArgs) -> Result<u8> {
     write(&file, &small)?;
     let seconds = began.elapsed().as_secs();
     let how = match (is_minimal, is_interrupted()) {
-        (true, _) => "none of them can be left out",
-        (false, true) => "broken off",
-        (false, false) => "the time was over; --minutes gives more",
+        (true, _) => "no single fault can be removed",
+        (false, true) => "interrupted",
+        (false, false) => "out of time; increase --minutes for a smaller plan",
     };
     if args.json {
         let line = serde_json::json!({
-            "invariant": invariant, "seed": seed, "file": file, "runs": bench.runs, "seconds": seconds,
-            "faults_before": plan.steps.len(), "faults": small.steps.len(), "nodes": small.world.nodes,
-            "users": small.workload.users, "until_ms": small.until_ms, "one_minimal": is_minimal,
+            "invariant": invariant,
+            "seed": seed,
+            "file": file,
+            "runs": bench.runs,
+            "seconds": seconds,
+            "faults_before": plan.steps.len(),
+            "faults": small.steps.len(),
+            "nodes": small.world.nodes,
+            "users": small.workload.users,
+            "until_ms": small.until_ms,
+            "one_minimal": is_minimal,
         });
         println!("{line}");
     } else {

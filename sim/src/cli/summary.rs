@@ -1,4 +1,4 @@
-//! What a sweep came to, for people and for machines.
+//! The summary of a sweep, as text or JSON.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,17 +9,17 @@ use serde::Serialize;
 use crate::fleet::process::Job;
 use crate::run::outcome::{Outcome, Verdict};
 
-/// Failures that are printed; the rest is counted.
+/// Most failures printed one by one; the totals count all of them.
 const SHOWN: usize = 10;
 
-/// Counts runs as they end.
+/// Collects outcomes as runs end, and shows the progress.
 pub struct Summary {
     began: Instant,
     bar: ProgressBar,
     json: bool,
     runs: u64,
     failures: Vec<(Job, Outcome)>,
-    /// Runs that were given up.
+    /// Runs that exceeded their real-time limit.
     timeouts: Vec<Job>,
     simulated_ms: u64,
     wall_ms: u64,
@@ -40,7 +40,7 @@ struct Totals<'a> {
 }
 
 impl Summary {
-    /// Nothing has run yet. `total`: how many runs there will be, if that is known.
+    /// Creates an empty summary. `total` is the expected number of runs, if known.
     pub fn new(total: Option<u64>, json: bool) -> Self {
         let bar = match total {
             Some(total) => {
@@ -76,7 +76,7 @@ impl Summary {
         }
     }
 
-    /// A run has ended.
+    /// Records a run, and prints it if it did not pass.
     pub fn add(&mut self, job: &Job, outcome: Outcome) {
         self.runs += 1;
         self.simulated_ms += outcome.simulated_ms;
@@ -114,27 +114,26 @@ impl Summary {
         self.bar.inc(1);
     }
 
-    /// Real time since the beginning.
+    /// Returns the real time since the summary was created.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// Runs so far.
+    /// Returns the number of runs so far.
     pub fn runs(&self) -> u64 {
         self.runs
     }
 
-    /// The runs that failed.
     pub fn failures(&self) -> &[(Job, Outcome)] {
         &self.failures
     }
 
-    /// The runs that were given up.
+    /// Returns the jobs of the runs that exceeded their real-time limit.
     pub fn timeouts(&self) -> &[Job] {
         &self.timeouts
     }
 
-    /// The worst that any run said.
+    /// Returns the worst verdict of all runs: a failure, else a timeout, else a pass.
     pub fn verdict(&self) -> Verdict {
         match (self.failures.is_empty(), self.timeouts.is_empty()) {
             (false, _) => Verdict::Failed,
@@ -143,7 +142,8 @@ impl Summary {
         }
     }
 
-    /// The runs that failed, by what they may have in common; of each group the quickest run first.
+    /// Groups the failures by probable cause, see [`Outcome::group`]; the run with the fewest
+    /// events comes first in each group.
     pub fn groups(&self) -> BTreeMap<String, Vec<&(Job, Outcome)>> {
         let mut groups: BTreeMap<String, Vec<&(Job, Outcome)>> = BTreeMap::new();
         for failure in &self.failures {
@@ -158,7 +158,7 @@ impl Summary {
         groups
     }
 
-    /// Prints the whole. True when no run failed.
+    /// Prints the totals and the groups of failures. Returns true if no run failed.
     pub fn finish(&self) -> bool {
         self.bar.finish_and_clear();
         let real = self.began.elapsed();
@@ -178,12 +178,11 @@ impl Summary {
             }
             return self.failures.is_empty();
         }
-        let (simulated, wall) = (
-            self.simulated_ms as f64 / 1e3,
-            self.wall_ms.max(1) as f64 / 1e3,
-        );
+        let simulated = self.simulated_ms as f64 / 1e3;
+        let wall = self.wall_ms.max(1) as f64 / 1e3;
         println!(
-            "{} runs, {} failed, {} timed out, in {:.0} s: {:.0} s simulated ({:.0} a second and process), {} final blocks, {} transactions",
+            "{} runs, {} failed, {} timed out, in {:.0} s: {:.0} s simulated \
+             ({:.0} a second and process), {} final blocks, {} transactions",
             self.runs,
             self.failures.len(),
             self.timeouts.len(),

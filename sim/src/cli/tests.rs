@@ -1,8 +1,9 @@
-//! Command lines: those that others rely on, and those that make no sense.
+//! Tests of the command lines in workflows and deployment files, and of contradictory ones.
 
 use super::*;
 
-/// The command lines in a text: what follows the program's name, on one line each.
+/// Extracts the command lines of the simulator from a text, one per line, as arguments after the
+/// program's name.
 fn commands(text: &str) -> Vec<Vec<String>> {
     let lines = text
         .lines()

@@ -1,7 +1,9 @@
-//! What a sweep came through: sites, kinds of faults and what they did, states of the protocol, features of the workload.
+//! Coverage of a sweep: buggify sites, kinds of faults and their effects, states of the protocol,
+//! features of the workload.
 //!
-//! **Owns** the lists of what there is; a list of what was seen knows nothing of what was never seen. **Promises** that what
-//! is listed and was never reached is named. **Never** judges a run.
+//! **Owns** the lists of expected items, because counters alone do not show an item that never
+//! occurred. **Promises** that every listed item that was never reached is named. **Never** judges
+//! a run.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +14,8 @@ use crate::faults;
 use crate::invariants::coverage::FEATURES;
 use crate::run::outcome::Outcome;
 
-/// States of the protocol that a sweep should reach, as the nodes mark them with `trace::reached`.
+/// States of the protocol that a sweep should reach, by the counters of `trace::reached` in the
+/// nodes.
 pub const STATES: &[&str] = &[
     "state.actors.breaker_open",
     "state.actors.gave_up",
@@ -59,7 +62,7 @@ pub const STATES: &[&str] = &[
     "state.store.rewritten",
 ];
 
-/// What the world's own faults do, as the runtime counts it.
+/// Effects of faults, by the counters of the simulated runtime.
 pub const EFFECTS: &[&str] = &[
     "clock.drift",
     "clock.offset",
@@ -97,7 +100,7 @@ pub const EFFECTS: &[&str] = &[
     "node.stop",
 ];
 
-/// What nodes say to their observers.
+/// Events that nodes report to their observers, by counter.
 pub const SAID: &[&str] = &[
     "said.evidence",
     "said.finalized",
@@ -110,24 +113,24 @@ pub const SAID: &[&str] = &[
     "said.signed.proposal",
 ];
 
-/// A kind of thing that is covered or not.
+/// A section of the coverage table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// A place of `buggify`.
+    /// A site of `buggify`.
     Site,
-    /// A fault of the plan.
+    /// A kind of fault in plans.
     Fault,
-    /// What faults did.
+    /// An effect that faults had.
     Effect,
-    /// A state of the protocol.
+    /// A state of the protocol, or an event that a node reports.
     State,
-    /// What users did.
+    /// A feature of the users' workload.
     Workload,
 }
 
 impl Kind {
-    /// All kinds, in the order of the table.
+    /// All sections, in the order of the table.
     pub const ALL: [Self; 5] = [
         Self::Site,
         Self::Fault,
@@ -136,7 +139,7 @@ impl Kind {
         Self::Workload,
     ];
 
-    /// The heading.
+    /// Returns the heading of the section.
     pub const fn title(self) -> &'static str {
         match self {
             Self::Site => "sites of buggify",
@@ -148,34 +151,33 @@ impl Kind {
     }
 }
 
-/// One thing that is listed.
+/// One listed item with its counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// What kind.
     pub kind: Kind,
-    /// Its name.
+    /// Name in the table; without the prefix of its counter for sites and faults.
     pub name: String,
-    /// For sites: in how many runs it was on.
+    /// For sites, the number of runs in which the site was switched on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on: Option<u64>,
-    /// In how many runs it happened.
+    /// Number of runs in which the item occurred.
     pub runs: u64,
-    /// How often.
+    /// Occurrences over all runs.
     pub times: u64,
-    /// The first seed in which it happened.
+    /// The lowest seed in which the item occurred.
     pub first_seed: Option<u64>,
 }
 
-/// Gathers what runs came through.
+/// Accumulates the counters of runs.
 #[derive(Debug, Default)]
 pub struct Coverage {
     runs: u64,
-    /// By counter: runs, times, first seed.
+    /// Runs, occurrences and lowest seed by counter.
     seen: BTreeMap<String, (u64, u64, u64)>,
 }
 
 impl Coverage {
-    /// A run has ended.
+    /// Adds the counters of a run.
     pub fn add(&mut self, outcome: &Outcome) {
         self.runs += 1;
         for (name, times) in &outcome.counters {
@@ -192,7 +194,7 @@ impl Coverage {
         }
     }
 
-    /// Runs so far.
+    /// Returns the number of runs that were added.
     pub fn runs(&self) -> u64 {
         self.runs
     }
@@ -211,7 +213,7 @@ impl Coverage {
         }
     }
 
-    /// Everything that is listed.
+    /// Returns one row per listed item, in the order of the table.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows: Vec<Row> = Vec::new();
         rows.extend(
@@ -240,7 +242,7 @@ impl Coverage {
         rows
     }
 
-    /// Names of what was never reached, by kind.
+    /// Returns the names of the items that were never reached, by section.
     pub fn missing(&self) -> BTreeMap<Kind, Vec<String>> {
         let mut missing: BTreeMap<Kind, Vec<String>> = BTreeMap::new();
         for row in self.rows().into_iter().filter(|row| row.times == 0) {
@@ -249,7 +251,7 @@ impl Coverage {
         missing
     }
 
-    /// The table, for people.
+    /// Returns the table as text.
     pub fn table(&self) -> String {
         let rows = self.rows();
         let mut text = String::new();
@@ -274,7 +276,8 @@ impl Coverage {
             } in of_kind
             {
                 let or_dash = |n: &Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
-                let (on, seed) = (or_dash(on), or_dash(first_seed));
+                let on = or_dash(on);
+                let seed = or_dash(first_seed);
                 text += &format!("    {name:<40} {on:>6} {runs:>6} {times:>10} {seed:>8}\n");
             }
         }
@@ -351,14 +354,15 @@ mod tests {
         assert_eq!(missing[&Kind::Site].len(), SITES.len() - 1);
     }
 
-    /// All Rust files of ours.
+    /// Collects the Rust files of the workspace, without its comparison benchmarks.
     fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
         let skipped = ["target", ".git", "comparison"];
         for entry in std::fs::read_dir(dir)
             .expect("the tree can be read")
             .flatten()
         {
-            let (path, name) = (entry.path(), entry.file_name());
+            let path = entry.path();
+            let name = entry.file_name();
             if path.is_dir() && !skipped.iter().any(|skipped| name == *skipped) {
                 sources(&path, found);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -367,7 +371,7 @@ mod tests {
         }
     }
 
-    /// What is quoted after each of the openings, whatever spaces and line ends there are between.
+    /// Returns the string literal after each of the openings, with any white space between.
     fn quoted_after(text: &str, openings: &[&str]) -> Vec<String> {
         let after = openings
             .iter()
@@ -377,7 +381,7 @@ mod tests {
         quoted.map(str::to_owned).collect()
     }
 
-    /// The texts of all sources of ours but the simulator's.
+    /// Returns the texts of all source files outside of the simulator.
     fn texts() -> Vec<String> {
         let mut files = Vec::new();
         let own = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -403,7 +407,7 @@ mod tests {
         let used: BTreeSet<String> = texts()
             .iter()
             .flat_map(|text| quoted_after(text, &macros))
-            // In the documentation of the macros themselves.
+            // `site` is a placeholder in the documentation of the macros.
             .filter(|name| name != "site")
             .collect();
         let declared: BTreeSet<String> = SITES.iter().map(|site| site.name.to_owned()).collect();

@@ -1,8 +1,8 @@
-//! The ledger of seeds: one line of JSON for every run that ended, so that a sweep can be resumed, shards can be joined, and
-//! pages can be made of what ran anywhere.
+//! The ledger of seeds: one line of JSON per completed run. Sweeps resume from it, shards are
+//! merged by it, and reports are generated from it on any machine.
 //!
-//! **Owns** the file's form. **Promises** that a line is on the disk before the next run is counted, that a line that was torn
-//! by a crash is skipped and costs nothing but its own run, and that two sweeps never write to one file.
+//! **Owns** the file's format. **Promises** that a line is durable before the next run is counted,
+//! that a line torn by a crash loses only its own run, and that two sweeps never write to one file.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -19,25 +19,26 @@ use crate::params::Stack;
 use crate::plan::Plan;
 use crate::run::outcome::{Outcome, Verdict};
 
-/// Most runs that are read at once, over all files: a run takes some kilobytes of memory.
+/// Most runs that are read at once, over all files, because a run takes some kilobytes of memory.
 pub const MAX_ENTRIES: usize = 200_000;
-/// Longest line, in bytes; a run with all its counters takes a few thousand.
+/// Longest line in bytes, well above the few thousand that a run with all its counters takes.
 const MAX_LINE: u64 = 1 << 20;
 
-/// The program that ran.
+/// Identity of the program that ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Build {
-    /// Hash of the program's file, hex: another build may behave otherwise.
+    /// Truncated SHA-256 of the executable in hex, because results of one build are not valid for
+    /// another.
     pub hash: String,
-    /// The commit, as far as git knows it where the program runs.
+    /// The commit, if git and a checkout are available where the program runs.
     pub commit: Option<String>,
 }
 
 impl Build {
-    /// Of the program that runs now.
+    /// Identifies the running program.
     ///
     /// # Errors
-    /// When its own file cannot be read.
+    /// [`LedgerError::Unusable`] if its executable cannot be read.
     pub fn current() -> Result<Self, LedgerError> {
         let path = PathBuf::from("/proc/self/exe");
         let failed = |source| LedgerError::Unusable {
@@ -60,7 +61,7 @@ impl Build {
     }
 }
 
-/// Without git, or outside of a checkout, there is none.
+/// Returns the current commit, or `None` without git or outside of a checkout.
 fn commit() -> Option<String> {
     let mut git = Command::new("git");
     git.args([
@@ -79,7 +80,7 @@ fn commit() -> Option<String> {
     (output.status.success() && !text.is_empty()).then_some(text)
 }
 
-/// Enough of a hash to tell builds and plans apart.
+/// Returns the first 8 bytes in hex, which suffice to distinguish builds and plans.
 fn first_hex(bytes: &[u8]) -> String {
     bytes
         .iter()
@@ -88,34 +89,35 @@ fn first_hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Hash of a plan: a scenario file may change while the program does not.
+/// Returns the truncated hash of a plan, because a scenario file can change while the program does
+/// not.
 pub fn plan_hash(plan: &Plan) -> String {
     let text = serde_json::to_vec(plan).unwrap_or_default();
     first_hex(&Sha256::digest(&text))
 }
 
-/// A run that ended: a line of the file.
+/// A completed run, one line of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// What it says.
     pub verdict: Verdict,
-    /// What failures of one cause have in common; see [`Outcome::group`].
+    /// Group of failures with the same probable cause, see [`Outcome::group`].
     pub group: Option<String>,
-    /// See [`Build`].
+    /// Hash of the program, see [`Build`].
     pub build: String,
-    /// See [`Build`].
+    /// Commit of the program, see [`Build`].
     pub commit: Option<String>,
-    /// See [`plan_hash`].
+    /// Hash of the plan, see [`plan_hash`].
     pub plan: String,
-    /// When it ended, in milliseconds since the Unix epoch, by the clock of the machine that ran it.
+    /// End of the run in milliseconds since the Unix epoch, by the clock of the machine that ran
+    /// it.
     pub ended_ms: u64,
-    /// All that came of it.
+    /// The outcome, without its snapshots.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
 impl Entry {
-    /// The entry of a run that ends now.
+    /// Creates the entry of a run that ends now.
     pub fn new(build: &Build, plan: &Plan, outcome: Outcome) -> Self {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -127,7 +129,7 @@ impl Entry {
             commit: build.commit.clone(),
             plan: plan_hash(plan),
             ended_ms: now.as_millis() as u64,
-            // The hashes on the way are for who looks into a run; they would be most of the line.
+            // The snapshots serve only `bisect`, and would be most of the line.
             outcome: Outcome {
                 snapshots: Vec::new(),
                 ..outcome
@@ -154,7 +156,7 @@ impl Entry {
     }
 }
 
-/// What determines a run.
+/// Everything that determines the result of a run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     scenario: String,
@@ -165,38 +167,39 @@ struct Key {
     plan: String,
 }
 
-/// Why a ledger cannot be used.
+/// Errors of reading and writing ledgers.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The system does not let us.
+    /// An operation on the file failed.
     #[error("{path}: {source}")]
     Unusable {
         path: String,
         source: std::io::Error,
     },
-    /// Somebody writes to it.
+    /// Another process holds the lock of the file.
     #[error(
-        "{path}: another sweep is writing to this ledger; give each sweep a file of its own, and join them with `merge`"
+        "{path}: another sweep is writing to this ledger; \
+         use one file per sweep, and join them with `merge`"
     )]
     Taken { path: String },
-    /// More runs than can be held.
+    /// The files hold more runs than fit into memory, see [`MAX_ENTRIES`].
     #[error("more than {MAX_ENTRIES} runs: give fewer files at once")]
     TooMany,
 }
 
-/// The runs of a file.
+/// The parsed lines of a file.
 #[derive(Debug, Default)]
 pub struct Lines {
-    /// In the order of the file.
+    /// The runs, in the order of the file.
     pub entries: Vec<Entry>,
-    /// Lines that are no runs: torn by a crash.
+    /// Number of lines that do not parse as a run, because a crash tore them.
     pub torn: usize,
 }
 
-/// Reads a file.
+/// Reads a ledger and skips torn lines.
 ///
 /// # Errors
-/// See [`LedgerError`].
+/// [`LedgerError::Unusable`], or [`LedgerError::TooMany`] above [`MAX_ENTRIES`].
 pub fn read(path: &Path) -> Result<Lines, LedgerError> {
     let failed = |source| LedgerError::Unusable {
         path: path.display().to_string(),
@@ -227,7 +230,7 @@ pub fn read(path: &Path) -> Result<Lines, LedgerError> {
     }
 }
 
-/// A ledger that is being written.
+/// A ledger open for appending, locked against other processes.
 #[derive(Debug)]
 pub struct Ledger {
     path: PathBuf,
@@ -238,10 +241,10 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens a file, or makes it. What it holds of this build counts as run.
+    /// Opens or creates a file. Runs of this build in it count as already run.
     ///
     /// # Errors
-    /// See [`LedgerError`].
+    /// [`LedgerError::Taken`] if another process writes to the file, else as [`read`].
     pub fn open(path: &Path, build: Build) -> Result<Self, LedgerError> {
         let failed = |source| LedgerError::Unusable {
             path: path.display().to_string(),
@@ -262,7 +265,7 @@ impl Ledger {
             }
             Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
         }
-        // What a crash has torn must not take the next line with it.
+        // A line torn by a crash gets a line end, or the next line would be appended to it.
         if file.seek(SeekFrom::End(0)).map_err(failed)? > 0 {
             file.seek(SeekFrom::End(-1)).map_err(failed)?;
             let mut last = [0];
@@ -285,7 +288,7 @@ impl Ledger {
         })
     }
 
-    /// What this build came to when it ran it. `None`: it has not, or gave it up.
+    /// Returns the verdict of this build about a run, or `None` if the run is missing or timed out.
     pub fn verdict(&self, job: &Job, plan: &Plan) -> Option<Verdict> {
         let known = self.known.get(&Key {
             scenario: plan.name.clone(),
@@ -300,7 +303,7 @@ impl Ledger {
             .filter(|verdict| *verdict != Verdict::Timeout)
     }
 
-    /// Writes a run down. It is on the disk when this returns.
+    /// Appends a run, which is durable when this returns.
     ///
     /// # Errors
     /// [`LedgerError::Unusable`].
@@ -318,29 +321,29 @@ impl Ledger {
         Ok(())
     }
 
-    /// All runs of the file.
+    /// Returns all runs of the file, also those of other builds.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 }
 
-/// Ledgers joined.
+/// The result of merging ledgers.
 #[derive(Debug, Default)]
 pub struct Merged {
-    /// One for each run, by scenario and seed.
+    /// One entry per run, in order of scenario and seed.
     pub entries: Vec<Entry>,
-    /// Lines that are no runs.
+    /// Number of torn lines in all files.
     pub torn: usize,
-    /// Runs that were in more than one place.
+    /// Number of entries that repeat a run of another entry.
     pub repeated: usize,
-    /// Runs of one build, plan and seed that came out differently: the simulator is not deterministic.
+    /// Pairs of different results for one run, which show that the simulator was not deterministic.
     pub differing: Vec<(Entry, Entry)>,
 }
 
-/// Joins ledgers.
+/// Merges ledgers. A completed run replaces a timed-out one.
 ///
 /// # Errors
-/// See [`LedgerError`].
+/// As [`read`], with [`MAX_ENTRIES`] applied to all files together.
 pub fn merge(paths: &[PathBuf]) -> Result<Merged, LedgerError> {
     let mut merged = Merged::default();
     let mut all: BTreeMap<Key, Entry> = BTreeMap::new();
@@ -357,7 +360,7 @@ pub fn merge(paths: &[PathBuf]) -> Result<Merged, LedgerError> {
                 continue;
             };
             merged.repeated += 1;
-            // A run that was given up says nothing about one that ended.
+            // A timed-out run has no result that a completed one could contradict.
             let (first, second) = match entry.verdict {
                 Verdict::Timeout => (entry, first),
                 _ => (first, entry),
@@ -374,7 +377,7 @@ pub fn merge(paths: &[PathBuf]) -> Result<Merged, LedgerError> {
     Ok(merged)
 }
 
-/// Writes runs to a new file, or over an old one, at once.
+/// Writes a ledger atomically, replacing an existing file.
 ///
 /// # Errors
 /// [`LedgerError::Unusable`].
@@ -398,11 +401,11 @@ mod tests {
     use crate::invariants::{Found, Violation};
     use crate::plan::format;
 
-    /// A directory of its own for a test.
+    /// Creates an empty directory for one test.
     fn dir(name: &str) -> PathBuf {
         let dir =
             std::env::temp_dir().join(format!("alys-sim-ledger-{}-{name}", std::process::id()));
-        // One of an earlier process with this number may be left.
+        // An earlier process with the same number may have left its directory.
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).expect("a temporary directory");
         dir
@@ -417,7 +420,9 @@ mod tests {
 
     fn job(seed: u64) -> Job {
         let scenario = PathBuf::from("steady.toml");
-        let (stack, mutant, patience) = (Stack::Full, None, PATIENCE);
+        let stack = Stack::Full;
+        let mutant = None;
+        let patience = PATIENCE;
         Job {
             scenario,
             seed,

@@ -1,4 +1,4 @@
-//! Many runs: one process each, sweeps over seeds, their ledger, and what is derived from them.
+//! Many runs: one process per run, sweeps over seeds, the ledger, and the tools built on them.
 
 pub mod coverage;
 pub mod ledger;
@@ -11,10 +11,10 @@ pub mod sweep;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Writes a file at once: who reads it finds the old one or the whole new one.
+/// Writes a file atomically, so that a concurrent reader finds the old or the new content in full.
 ///
 /// # Errors
-/// What the system says.
+/// The error of the first operation on the file system that failed.
 pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
         std::fs::create_dir_all(dir)?;

@@ -1,5 +1,5 @@
-//! One process per run: the same program again, with the same arguments, the same environment and a fixed address space, so
-//! that nothing of a run depends on the runs before it or on where the system puts the program.
+//! One process per run: the same program with the same arguments, the same environment and a fixed
+//! address space, so that a run depends neither on earlier runs nor on the memory layout.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,32 +14,31 @@ use crate::params::Stack;
 use crate::plan::Plan;
 use crate::run::outcome::Outcome;
 
-/// The hidden command that runs one seed and prints its outcome as JSON.
+/// Hidden command that runs one seed and prints its outcome as JSON.
 pub const ONE: &str = "one";
 
-/// What one process is to do.
+/// Parameters of one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// The scenario's file.
     pub scenario: PathBuf,
-    /// The seed.
     pub seed: u64,
-    /// The planted bug, by name.
+    /// Name of the planted bug.
     pub mutant: Option<String>,
-    /// How much of the production stack it has.
+    /// Signatures and links, as in `--stack`.
     pub stack: Stack,
-    /// `--log` and `--trace`, as given.
+    /// The arguments `--log` and `--trace`. With any of them, the child inherits standard error.
     pub view: Vec<String>,
-    /// Hidden arguments, for runs that are looked into.
+    /// Further hidden arguments, for reports, replays and bisections.
     pub more: Vec<String>,
-    /// Real time after which the run is given up.
+    /// Real time after which the run is aborted as a timeout.
     pub patience: Duration,
 }
 
-/// Real time after which a run is given up, when nothing else is said.
+/// Default real-time limit of a run.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
-/// The command that runs a seed again, for people. `scenario` is its file, or its name.
+/// Returns the command that runs a seed again, for display. `scenario` is a file or a name.
 pub fn replay(scenario: &Path, seed: u64, stack: Stack, mutant: Option<&str>) -> String {
     let mutant = mutant.map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
     format!(
@@ -49,7 +48,7 @@ pub fn replay(scenario: &Path, seed: u64, stack: Stack, mutant: Option<&str>) ->
 }
 
 impl Job {
-    /// The command that does the same again, for people.
+    /// Returns the command that runs this job again, for display.
     pub fn replay(&self) -> String {
         replay(
             &self.scenario,
@@ -59,15 +58,14 @@ impl Job {
         )
     }
 
-    /// The same with further hidden arguments.
+    /// Returns this job with further hidden arguments.
     pub fn with(&self, more: impl IntoIterator<Item = String>) -> Self {
         let mut job = self.clone();
         job.more.extend(more);
         job
     }
 
-    /// The same, and it writes a page about its run. `messages`: of which part all are wanted, in the words of the command
-    /// line.
+    /// Returns this job with a report about its run. `messages` is the argument of `--messages`.
     pub fn with_page(&self, file: &Path, messages: Option<&str>) -> Self {
         let file = ["--report".to_owned(), file.display().to_string()];
         let messages = messages
@@ -76,7 +74,7 @@ impl Job {
         self.with(file.into_iter().chain(messages))
     }
 
-    /// The outcome of a run that its process did not survive.
+    /// Returns the outcome of a run whose process ended without one.
     pub fn lost(&self, plan: &Plan, wall_ms: u64, violation: Violation) -> Outcome {
         Outcome {
             scenario: plan.name.clone(),
@@ -99,10 +97,10 @@ impl Job {
         }
     }
 
-    /// Starts the process. Its outcome comes on its standard output.
+    /// Starts the process, which prints its outcome to standard output.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the operating system.
     pub fn start(&self) -> io::Result<Child> {
         let mut command = Command::new(this_program()?);
         command
@@ -132,7 +130,7 @@ impl Job {
 }
 
 fn this_program() -> io::Result<PathBuf> {
-    // The file may have been replaced by a new build meanwhile; the link still leads to the running one.
+    // A new build may have replaced the file; the link still leads to the running one.
     let running = Path::new("/proc/self/exe");
     if running.exists() {
         Ok(running.to_owned())
@@ -147,7 +145,8 @@ fn this_program() -> io::Result<PathBuf> {
 )]
 fn fix_address_space(command: &mut Command) {
     let before_exec = || {
-        // Where a container forbids it, runs are still the same as long as no map is seeded by addresses.
+        // A container can forbid the call. Runs then stay equal unless a map is seeded by
+        // addresses.
         #[cfg(target_os = "linux")]
         // SAFETY: personality is a plain system call, and safe between fork and exec.
         unsafe {
@@ -161,13 +160,14 @@ fn fix_address_space(command: &mut Command) {
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Whether the person has pressed Ctrl-C, or whoever runs the program has asked it to end, since [`listen`].
+/// Returns true after SIGINT (Ctrl-C) or SIGTERM, once [`listen`] was called.
 pub fn is_interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
-/// From now on Ctrl-C is noted, and SIGTERM, with which job runners end what they run. The children, in the same process
-/// group, end by Ctrl-C; by SIGTERM they are broken off.
+/// Installs handlers that record SIGINT and SIGTERM, because job runners stop programs with
+/// SIGTERM. Ctrl-C also reaches the children, which share the process group; after SIGTERM,
+/// [`super::sweep`] kills them.
 #[expect(
     unsafe_code,
     reason = "the standard library has no signal handlers, and a simulated runtime has no real ones"
@@ -182,12 +182,13 @@ pub fn listen() {
     }
 }
 
-/// Has this process end without a word when nobody reads what it prints any more (`| head`), as other tools do.
+/// Restores the default action of SIGPIPE, so that the process ends silently when the reader of its
+/// output has closed the pipe (`| head`), as other tools do.
 #[expect(
     unsafe_code,
     reason = "the standard library ignores this signal, and has no way to say otherwise"
 )]
 pub fn end_with_the_reader() {
-    // SAFETY: back to what the system does by itself; nothing else is running yet.
+    // SAFETY: this restores the default action, and no other thread is running yet.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }

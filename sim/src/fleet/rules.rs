@@ -1,18 +1,19 @@
-//! The rules of the protocol that scenarios are about: sections 1, 2, 3, 6 and 7, as far as what runs today has them. A rule
-//! of proof of work, of the peg, of synchronisation or of governance joins this list with its feature.
+//! The protocol rules that scenarios can cover: sections 1, 2, 3, 6 and 7, as far as they are
+//! implemented. Rules of proof of work, the peg, synchronisation and governance are added with
+//! their features.
 
 use std::collections::BTreeMap;
 
 use crate::plan::format::{self, ScenarioError};
 
-/// A rule.
+/// A rule of the protocol, see `docs/protocol.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
-    /// Section and number, as scenarios name it in `covers`.
+    /// Section and number, as in `covers` of scenario files.
     pub id: &'static str,
-    /// What holds.
+    /// The guarantee, as a sentence.
     pub sentence: &'static str,
-    /// Why no scenario is about it, if none is.
+    /// The reason why no scenario covers the rule, if none does.
     pub uncovered: Option<&'static str>,
 }
 
@@ -32,7 +33,7 @@ const fn without(id: &'static str, sentence: &'static str, reason: &'static str)
     }
 }
 
-/// All of them, in the order of the protocol.
+/// All rules, in the order of the protocol.
 pub const RULES: &[Rule] = &[
     rule(
         "1.1",
@@ -189,10 +190,10 @@ pub const RULES: &[Rule] = &[
     ),
 ];
 
-/// The scenarios that are about each rule.
+/// Returns the names of the scenarios that cover each rule.
 ///
 /// # Errors
-/// A scenario that cannot be read.
+/// [`ScenarioError`] if a scenario file cannot be read.
 pub fn covered() -> Result<BTreeMap<String, Vec<String>>, ScenarioError> {
     let mut covered: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for name in format::list()?.into_keys() {
@@ -238,7 +239,7 @@ mod tests {
             id.strip_prefix('S')
                 .is_some_and(|number| number.parse::<u8>().is_ok())
         };
-        // Sections whose features are not all there are named as a whole.
+        // A scenario covers a section that is not fully implemented by the number alone.
         let is_section = |id: &str| {
             id.parse::<u8>()
                 .is_ok_and(|section| (1..=9).contains(&section))

@@ -1,43 +1,45 @@
-//! Which runs a sweep makes, and in which order: presets and shards.
+//! Selection and order of the runs of a sweep: presets and shards.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A run of a sweep: the number of its scenario in the list that the sweep was given, and its seed.
+/// A run of a sweep: the index of its scenario in the sweep's list, and its seed.
 pub type Run = (usize, u64);
 
-/// Seeds of every scenario in [`Preset::Change`].
+/// Seeds of each fixed scenario in [`Preset::Change`].
 const SEEDS_ON_CHANGE: u64 = 3;
-/// Of so many runs in [`Preset::Night`] ..
+/// Length of the repeating pattern of runs in [`Preset::Night`].
 const NIGHT_ROUND: u64 = 5;
-/// .. so many are of scenarios that draw from their seed: each of those is another world.
+/// Runs of the pattern that go to generated scenarios, because each of their seeds is another
+/// world.
 const NIGHT_DRAWN: u64 = 3;
 
-/// A sweep for an occasion.
+/// A predefined sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Preset {
-    /// A minute: every scenario once, then the mixed one.
+    /// One minute: every handwritten scenario once, then the mixed one.
     Smoke,
-    /// Five minutes: every scenario with several seeds, the mixed one between and after.
+    /// Five minutes: every handwritten scenario with several seeds, alternating with the mixed one.
     Change,
-    /// Until it is stopped, or for --minutes: all scenarios, the drawn ones more often, with ever new seeds.
+    /// Until stopped, or for --minutes: all scenarios, generated ones more often, with new seeds
+    /// each time.
     Night,
 }
 
 impl Preset {
-    /// How long new runs are started, when nothing else is said.
+    /// Returns the default time after which no more runs are started.
     pub fn limit(self) -> Option<Duration> {
         match self {
-            // What runs then is waited for.
+            // Less than a minute, because the sweep waits for the runs in progress.
             Self::Smoke => Some(Duration::from_secs(50)),
             Self::Change => Some(Duration::from_secs(285)),
             Self::Night => None,
         }
     }
 
-    /// How many seeds of each scenario that does not draw from its seed are among the runs; `None`: ever new ones.
+    /// Returns the number of seeds of each fixed scenario, or `None` without a limit.
     pub fn seeds(self) -> Option<u64> {
         match self {
             Self::Smoke => Some(1),
@@ -46,15 +48,17 @@ impl Preset {
         }
     }
 
-    /// The runs, without end unless there is nothing to draw from. `is_drawn` says of each scenario whether it draws from its
-    /// seed, and the first that does is the mixed one.
+    /// Returns the runs, endless unless every scenario is fixed and their seeds are limited.
+    /// `is_drawn` is true for each scenario that is generated from its seed; the first of them is
+    /// the mixed one.
     pub fn runs(self, is_drawn: &[bool]) -> Box<dyn Iterator<Item = Run>> {
         let those = |drawn: bool| -> Vec<usize> {
             (0..is_drawn.len())
                 .filter(|at| is_drawn.get(*at) == Some(&drawn))
                 .collect()
         };
-        let (fixed, drawn) = (those(false), those(true));
+        let fixed = those(false);
+        let drawn = those(true);
         let mixed = drawn.first().copied();
         let rest = |from: u64| {
             mixed
@@ -83,7 +87,7 @@ impl Preset {
     }
 }
 
-/// Scenarios in turn, each with its next seed.
+/// Returns the queue of a round robin over the scenarios, each with its next seed.
 fn turns(scenarios: &[usize]) -> VecDeque<Run> {
     scenarios.iter().map(|one| (*one, 1)).collect()
 }
@@ -111,26 +115,26 @@ impl Iterator for Night {
     }
 }
 
-/// One of several parts of a sweep, each for a machine of its own.
+/// One of several disjoint parts of a sweep, to be run on different machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
-    /// From 0.
+    /// Number of this shard, from 0.
     index: u64,
-    /// How many there are.
+    /// Number of shards.
     of: u64,
 }
 
 impl Shard {
-    /// All in one.
+    /// The only shard of an undivided sweep.
     pub const WHOLE: Self = Self { index: 0, of: 1 };
 
-    /// How many parts there are.
+    /// Returns the number of shards.
     pub fn count(self) -> u64 {
         self.of
     }
 
-    /// Whether a run is of this part: its seed modulo their number, one further for each next scenario, so that scenarios
-    /// with few seeds are spread too.
+    /// Returns true for the runs of this shard: the seed modulo the number of shards, shifted by
+    /// one from scenario to scenario so that scenarios with few seeds are distributed too.
     pub fn has(self, run: Run) -> bool {
         let (scenario, seed) = run;
         (seed % self.of + scenario as u64 % self.of) % self.of == self.index
@@ -165,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    /// Three fixed scenarios and two drawn ones.
+    /// Three fixed scenarios and two generated ones.
     const WORLDS: [bool; 5] = [false, true, false, true, false];
 
     #[test]
@@ -225,7 +229,8 @@ mod tests {
                 assert_eq!(mine.len(), 1, "{run:?} of {of}");
                 *sizes.entry(mine[0].to_string()).or_default() += 1;
             }
-            let (least, most) = (sizes.values().min().copied(), sizes.values().max().copied());
+            let least = sizes.values().min().copied();
+            let most = sizes.values().max().copied();
             assert!(
                 least
                     .zip(most)

@@ -1,32 +1,34 @@
-//! Making a failing plan small: fewer faults, less time, fewer nodes and users, simpler links, while the same invariant
-//! breaks.
+//! Minimization of a failing plan: fewer faults, less time, fewer nodes and users and simpler
+//! links, while the same invariant breaks.
 //!
-//! Delta debugging (Zeller and Hildebrandt, 2002): the faults are halved, quartered, and so on, until no single one can be
-//! left out. Then everything else of the plan is tried in a simpler form, and the faults again, until a whole round changes
-//! nothing. Whether a plan still fails is asked of the caller, who runs it; nothing here reads a clock or starts anything.
-//! Each fault draws from a stream of its own, so that leaving one out does not change whom the others hit.
+//! The algorithm is delta debugging (Zeller and Hildebrandt, 2002): it removes halves of the
+//! faults, then quarters, and so on, until no single fault can be removed. It then simplifies the
+//! rest of the plan and repeats both steps until a whole round changes nothing. The caller runs the
+//! candidates through [`Lab`]; this module reads no clock and starts nothing. Each fault draws from
+//! its own random stream, so removing one does not change the targets of the others.
 
 use crate::faults::Step;
 use crate::params::{LinkPlan, NodeRef, WorkloadPlan, WorldPlan};
 use crate::plan::Plan;
 
-/// Rounds over all of a plan; each but the last makes it smaller.
+/// Most rounds over a whole plan; each but the last makes it smaller.
 pub const MAX_ROUNDS: usize = 12;
-/// Durations are not made shorter than this.
+/// Shortest duration of a fault in milliseconds.
 const LEAST_MS: u64 = 50;
 
-/// Runs plans, several at once, until one fails by the invariant that is looked for.
+/// Runs candidate plans, several at once.
 pub trait Lab {
-    /// Which of these fails as wanted, the first in their order, and when it did, in simulated milliseconds. `None`: none of
-    /// them; or there is no more time, and then it is asked nothing more.
+    /// Returns the index of the first plan that fails by the expected invariant, and the simulated
+    /// time of the failure in milliseconds. `None` if no plan fails, or the time is over; the
+    /// caller then stops.
     fn first_failing(&mut self, plans: &[Plan]) -> Option<(usize, u64)>;
-    /// Whether the time that was given is over.
+    /// Returns true once the time for the whole search is over.
     fn is_over(&self) -> bool;
-    /// Told of each plan that is smaller and fails.
+    /// Reports a smaller plan that fails.
     fn smaller(&mut self, plan: &Plan);
 }
 
-/// A plan that fails, and when.
+/// A failing plan, and the simulated time of its failure.
 #[derive(Debug, Clone)]
 struct Failing {
     plan: Plan,
@@ -34,7 +36,7 @@ struct Failing {
 }
 
 impl Failing {
-    /// Goes over to the first of the plans that fails, if any does.
+    /// Replaces the plan by the first of `plans` that fails, and returns its index.
     fn take(&mut self, lab: &mut impl Lab, plans: Vec<Plan>) -> Option<usize> {
         let plans: Vec<Plan> = plans
             .into_iter()
@@ -52,7 +54,8 @@ impl Failing {
     }
 }
 
-/// The smallest plan that is found. `plan` fails at `at_ms`. True when no single fault can be left out.
+/// Returns the smallest failing plan found, and true if no single fault can be removed from it.
+/// `plan` must fail at `at_ms`.
 pub fn shrink(plan: &Plan, at_ms: u64, lab: &mut impl Lab) -> (Plan, bool) {
     let mut failing = Failing {
         plan: plan.clone(),
@@ -78,7 +81,7 @@ fn without(plan: &Plan, from: usize, to: usize) -> Plan {
     plan
 }
 
-/// Leaves out ever smaller parts of the faults.
+/// Removes parts of the faults, in parts of decreasing size.
 fn fewer_steps(failing: &mut Failing, lab: &mut impl Lab) {
     let mut size = failing.plan.steps.len();
     while size > 0 && !lab.is_over() {
@@ -94,7 +97,7 @@ fn fewer_steps(failing: &mut Failing, lab: &mut impl Lab) {
     }
 }
 
-/// Asks once more for each fault that is left; true if none can go.
+/// Removes single faults until no further one can go; returns false if the time is over before.
 fn is_one_minimal(failing: &mut Failing, lab: &mut impl Lab) -> bool {
     while !lab.is_over() {
         let count = failing.plan.steps.len();
@@ -108,7 +111,8 @@ fn is_one_minimal(failing: &mut Failing, lab: &mut impl Lab) -> bool {
     false
 }
 
-/// Ends the chaos earlier: at the failure, or, where it shows only after the chaos, ever sooner.
+/// Ends the chaos earlier: right after the failure, or, if the failure follows the chaos, in
+/// smaller steps.
 fn less_time(failing: &mut Failing, lab: &mut impl Lab) {
     loop {
         let until = failing.plan.until_ms;
@@ -178,7 +182,7 @@ fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
             plan.world.nodes = nodes;
             plan
         });
-        // A count that the plan does not allow is not a simpler plan.
+        // Skips node counts that are invalid for the plan.
         let fewer = fewer.filter(is_sound).collect();
         if failing.take(lab, fewer).is_none() {
             return;
@@ -186,7 +190,7 @@ fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
     }
 }
 
-/// The highest number of a node that the plan names.
+/// Returns the highest node number that the plan names.
 fn named(plan: &Plan) -> u8 {
     let steps = plan
         .steps
@@ -205,12 +209,12 @@ fn named(plan: &Plan) -> u8 {
         .unwrap_or(0)
 }
 
-/// Whether the plan could be read from a file.
+/// Returns true if the plan, written as a file, is valid.
 fn is_sound(plan: &Plan) -> bool {
     crate::plan::format::parse("candidate.toml", &crate::plan::format::to_toml(plan)).is_ok()
 }
 
-/// Tries each fault shorter and on fewer nodes.
+/// Shortens each fault, and removes some of its nodes.
 fn simpler_steps(failing: &mut Failing, lab: &mut impl Lab) {
     for index in 0..failing.plan.steps.len() {
         while !lab.is_over() {
@@ -254,7 +258,8 @@ mod tests {
     use crate::faults::Reset;
     use crate::params::When;
 
-    /// Fails when all these faults are there, at so many milliseconds, with so many nodes and users.
+    /// Fails if all culprits are among the faults, the chaos lasts beyond `at_ms`, and there are
+    /// enough nodes and, if needed, users.
     struct Model {
         culprits: Vec<u64>,
         at_ms: u64,

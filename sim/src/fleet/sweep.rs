@@ -1,4 +1,4 @@
-//! Many runs, several at a time, each in a process of its own.
+//! Parallel runs, each in its own process.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -11,13 +11,13 @@ use crate::invariants::Violation;
 use crate::plan::Plan;
 use crate::run::outcome::Outcome;
 
-/// Between two looks at the children.
-const LOOK: Duration = Duration::from_millis(10);
+/// Interval at which the children are polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Why a job gave no outcome at all.
+/// Errors that end a sweep without an outcome of the job.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
-    /// The system does not start processes.
+    /// The operating system refused to start a process.
     #[error("cannot start a process for {replay}: {source}")]
     Start {
         replay: String,
@@ -30,36 +30,39 @@ struct Running {
     job: Job,
     plan: Plan,
     child: Child,
-    /// What it writes, read as it comes: a child whose pipe is full waits for ever.
-    said: JoinHandle<String>,
-    complained: JoinHandle<String>,
+    /// Reader of standard output. It runs concurrently, because a child blocks on a full pipe.
+    stdout: JoinHandle<String>,
+    stderr: JoinHandle<String>,
     began: Instant,
 }
 
-/// Reads a pipe to its end.
-fn listen(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
+/// Reads a pipe to its end in a new thread.
+fn read_in_thread(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
     std::thread::spawn(move || {
         let mut text = Vec::new();
         if let Some(mut pipe) = pipe {
-            // What came until it broke is all there is.
+            // After an error, the bytes read so far are the output.
             let _ = pipe.read_to_end(&mut text);
         }
         String::from_utf8_lossy(&text).into_owned()
     })
 }
 
-/// Runs jobs, at most `at_once` at the same time, until `next` has no more, and tells `done` of each, with its number in
-/// order of start. `done` answers whether to go on; when not, or after Ctrl-C, what runs is broken off.
+/// Runs the jobs of `next`, at most `at_once` at a time, and passes each outcome to `done` with the
+/// job's number in order of start. If `done` returns false, or after Ctrl-C, the remaining
+/// processes are killed.
 ///
 /// # Errors
-/// [`JobError`]; what runs is broken off then.
+/// [`JobError`]; the remaining processes are killed.
 pub fn run(
     at_once: usize,
     mut next: impl FnMut() -> Option<(Job, Plan)>,
     mut done: impl FnMut(usize, &Job, Outcome) -> bool,
 ) -> Result<(), JobError> {
     let mut running: VecDeque<Running> = VecDeque::new();
-    let (mut started, mut is_over, mut is_stopped) = (0, false, false);
+    let mut started = 0;
+    let mut is_over = false;
+    let mut is_stopped = false;
     loop {
         while !is_over && !is_stopped && !is_interrupted() && running.len() < at_once.max(1) {
             let Some((job, plan)) = next() else {
@@ -68,22 +71,23 @@ pub fn run(
             };
             match job.start() {
                 Ok(mut child) => {
-                    let (said, complained) =
-                        (listen(child.stdout.take()), listen(child.stderr.take()));
-                    let (number, began) = (started, Instant::now());
+                    let stdout = read_in_thread(child.stdout.take());
+                    let stderr = read_in_thread(child.stderr.take());
+                    let number = started;
+                    let began = Instant::now();
                     running.push_back(Running {
                         number,
                         job,
                         plan,
                         child,
-                        said,
-                        complained,
+                        stdout,
+                        stderr,
                         began,
                     });
                     started += 1;
                 }
                 Err(source) => {
-                    break_off(running);
+                    kill_all(running);
                     return Err(JobError::Start {
                         replay: job.replay(),
                         source,
@@ -92,30 +96,31 @@ pub fn run(
             }
         }
         if running.is_empty() || is_stopped || is_interrupted() {
-            break_off(running);
+            kill_all(running);
             return Ok(());
         }
-        let mut left = VecDeque::new();
+        let mut remaining = VecDeque::new();
         while let Some(mut one) = running.pop_front() {
             let is_late = one.began.elapsed() > one.job.patience;
             match one.child.try_wait() {
-                Ok(None) if !is_late => left.push_back(one),
-                // A child that was interrupted with us says nothing about its seed.
-                _ if is_interrupted() => left.push_back(one),
+                Ok(None) if !is_late => remaining.push_back(one),
+                // The outcome of an interrupted child is no evidence about its seed.
+                _ if is_interrupted() => remaining.push_back(one),
                 _ => {
-                    let (number, job) = (one.number, one.job.clone());
+                    let number = one.number;
+                    let job = one.job.clone();
                     is_stopped |= !done(number, &job, finish(one, is_late));
                 }
             }
         }
-        running = left;
-        std::thread::sleep(LOOK);
+        running = remaining;
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
-fn break_off(running: VecDeque<Running>) {
+fn kill_all(running: VecDeque<Running>) {
     for mut one in running {
-        // It may have ended by itself meanwhile.
+        // Fails if the child has already ended.
         let _ = one.child.kill();
         let _ = one.child.wait();
     }
@@ -123,24 +128,22 @@ fn break_off(running: VecDeque<Running>) {
 
 fn finish(mut one: Running, is_late: bool) -> Outcome {
     if is_late {
-        // It may have ended by itself meanwhile.
+        // Fails if the child has already ended.
         let _ = one.child.kill();
     }
     let wall_ms = one.began.elapsed().as_millis() as u64;
     let status = one.child.wait();
-    // A thread that reads does not panic.
-    let (said, complained) = (
-        one.said.join().unwrap_or_default(),
-        one.complained.join().unwrap_or_default(),
-    );
-    let outcome = said
+    // The reader threads do not panic.
+    let stdout = one.stdout.join().unwrap_or_default();
+    let stderr = one.stderr.join().unwrap_or_default();
+    let outcome = stdout
         .lines()
         .last()
         .and_then(|line| serde_json::from_str::<Outcome>(line).ok());
-    if let (Some(outcome), false) = (outcome, is_late) {
+    if !is_late && let Some(outcome) = outcome {
         return outcome;
     }
-    let last_words = complained
+    let last_words = stderr
         .lines()
         .rev()
         .find(|line| !line.trim().is_empty())
@@ -154,13 +157,13 @@ fn finish(mut one: Running, is_late: bool) -> Outcome {
         },
     };
     let lost = one.job.lost(&one.plan, wall_ms, violation);
-    match is_late {
-        // How long a run may take depends on the machine: this is nothing that the node has done.
-        true => Outcome {
-            found: None,
-            timeout_s: Some(one.job.patience.as_secs()),
-            ..lost
-        },
-        false => lost,
+    if !is_late {
+        return lost;
+    }
+    // Real time depends on the machine, so a timeout is no finding against the node.
+    Outcome {
+        found: None,
+        timeout_s: Some(one.job.patience.as_secs()),
+        ..lost
     }
 }

@@ -1,4 +1,4 @@
-//! The accounts of users: keys from numbers.
+//! The accounts of users, with keys derived from their numbers.
 
 use std::sync::OnceLock;
 
@@ -8,22 +8,23 @@ use k256::ecdsa::SigningKey;
 /// EVM chain id of simulated chains.
 pub const CHAIN_ID: u64 = 1337;
 
-/// What every user has at genesis, in wei.
+/// Returns the balance of every user at genesis, in wei.
 pub fn user_funds() -> U256 {
     U256::from(1_000_000u64) * U256::from(10u64).pow(U256::from(18))
 }
 
-/// The key of a user, from 0, at most 253.
+/// Returns the key of a user, by number from 0 to 253.
 pub fn user_key(index: u8) -> SigningKey {
     user(index).0.clone()
 }
 
-/// The account of a user.
+/// Returns the address of a user, by number from 0 to 253.
 pub fn user_address(index: u8) -> Address {
     user(index).1
 }
 
-/// A user's key and account, derived once: oracles and users ask at every transaction and read.
+/// Returns a user's key and address. They are derived once, because invariants and users need them
+/// for every transaction and read.
 fn user(index: u8) -> &'static (SigningKey, Address) {
     static USERS: [OnceLock<(SigningKey, Address)>; 254] = [const { OnceLock::new() }; 254];
     USERS[usize::from(index)].get_or_init(|| {
@@ -36,7 +37,7 @@ fn user(index: u8) -> &'static (SigningKey, Address) {
     })
 }
 
-/// Whom a user sends to: an account that nobody else touches.
+/// Returns the recipient of a user's transfers, an account that no other user sends to.
 pub fn sink_address(index: u8) -> Address {
     Address::repeat_byte(0xa0 + index)
 }

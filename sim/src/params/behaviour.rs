@@ -1,4 +1,4 @@
-//! What users do, as words of plans.
+//! The workload of a run: the number of users and their behaviours.
 
 use alys_types::limits::MAX_GAS_LIMIT;
 use schemars::JsonSchema;
@@ -69,7 +69,7 @@ pub enum Behaviour {
 }
 
 impl Behaviour {
-    /// All of them.
+    /// All behaviours. The generator draws by index, so the order is part of every seed's plan.
     pub const ALL: [Self; 9] = [
         Self::Transfer,
         Self::Contract,
@@ -82,7 +82,7 @@ impl Behaviour {
         Self::Read,
     ];
 
-    /// What users do when a plan says nothing: mostly what most users do.
+    /// Returns the default behaviours, in which transfers and contract calls are the most frequent.
     pub fn usual() -> Vec<Self> {
         let mut all = vec![
             Self::Transfer,

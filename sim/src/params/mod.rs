@@ -1,8 +1,8 @@
-//! The parameters of a run as plain data: the network, its users, moments, targets, accounts.
+//! The parameters of a run as plain data: network, users, moments, targets, accounts.
 //!
-//! The lowest room, so that every other one can use it. A plan ([`crate::plan`]) is these
-//! parameters and faults; it stands above [`crate::faults`] because a fault is declared together
-//! with the code that causes it.
+//! This room imports from no other one, so every other one can use it. A plan ([`crate::plan`])
+//! combines these parameters with faults; it is above [`crate::faults`] because a fault is declared
+//! together with the code that causes it.
 
 pub mod accounts;
 mod behaviour;
@@ -22,17 +22,17 @@ pub use stack::Stack;
 pub use targets::NodeRef;
 pub use time::{Ms, SignedMs, Slots, When, WordError, parse_duration};
 
-/// Most authorities of a world; the protocol's limit.
+/// Most authorities of a world, as limited by the protocol.
 pub const MAX_NODES: u8 = 15;
-/// Longest chaos, in milliseconds: the heap of timers grows with it.
+/// Longest chaos in milliseconds. The limit is needed because the heap of timers grows with it.
 pub const MAX_UNTIL_MS: u64 = 3_600_000;
-/// How long machines may wait for the other end of a connection.
+/// Valid TCP timeouts in milliseconds, see [`WorldPlan::tcp_timeout`].
 pub const TCP_TIMEOUT_MS: RangeInclusive<u64> = 500..=120_000;
-/// Most users of a world: each has a machine's worth of connections.
+/// Most users of a world. The limit is needed because each user has connections like a machine.
 pub const MAX_USERS: u8 = 32;
 
-/// Sizes of pools that all behaviours of users get along with.
+/// Valid sizes of the transaction pool, in which every behaviour of users works.
 pub const POOL: RangeInclusive<usize> = 16..=10_240;
-/// Gas limits of blocks: room for the largest transaction of the workload, and what the chain's
-/// rules allow.
+/// Valid gas limits of blocks: at least the largest transaction of the workload, at most the limit
+/// of the protocol.
 pub const BLOCK_GAS: RangeInclusive<u64> = 2_000_000..=MAX_GAS_LIMIT;

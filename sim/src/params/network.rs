@@ -1,4 +1,4 @@
-//! The network of a run: authorities, links, and everybody else who takes part.
+//! The network of a run: authorities, links, and participants without a vote.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +39,7 @@ pub struct WorldPlan {
     #[serde(rename = "drift", with = "time::ms")]
     #[schemars(with = "Ms")]
     pub drift_ms: u64,
-    /// Between machines of different authorities. In files it is the table `[links]`.
+    /// Links between machines of different authorities; the table `[links]` in scenario files.
     #[serde(skip)]
     pub link: LinkPlan,
     /// Slots after a loss of its vote state until an authority votes again.
@@ -93,7 +93,8 @@ impl Default for WorldPlan {
 }
 
 impl WorldPlan {
-    /// How many authorities may be faulty. Own arithmetic: the node's is what is under test.
+    /// Returns the number of faulty authorities that the fault model allows. It does not use the
+    /// node's function, because that is under test.
     pub fn tolerated(&self) -> usize {
         let others = usize::from(self.nodes.saturating_sub(1));
         match self.fault_model {
@@ -102,19 +103,19 @@ impl WorldPlan {
         }
     }
 
-    /// Authorities, from 0, whose signatures may be under anything: those that do not keep to the
-    /// rules, and the one whose key was stolen.
+    /// Returns the authorities, from 0, whose signatures prove nothing: Byzantine ones, and the one
+    /// whose key was stolen.
     pub fn suspects(&self) -> BTreeSet<u8> {
         let named = self.byzantine.iter().map(|one| one.node).chain(self.forger);
         named.map(|number| number.saturating_sub(1)).collect()
     }
 
-    /// Whether an authority, from 0, is one that does not keep to the rules.
+    /// Returns true for a Byzantine authority, by number from 0.
     pub fn is_byzantine(&self, index: u8) -> bool {
         self.byzantine.iter().any(|one| one.node == index + 1)
     }
 
-    /// Votes that make a certificate.
+    /// Returns the number of votes in a certificate.
     pub fn quorum(&self) -> usize {
         usize::from(self.nodes) - self.tolerated()
     }
@@ -156,7 +157,8 @@ pub enum Conduct {
 }
 
 impl Conduct {
-    /// All of them, with the name of the counter of their acts.
+    /// All kinds of conduct with the counters of their acts. The generator draws by index, so the
+    /// order is part of every seed's plan.
     pub const ALL: [(Self, &'static str); 8] = [
         (Self::Twins, "byzantine.twins"),
         (Self::Equivocate, "byzantine.equivocate"),
@@ -168,7 +170,7 @@ impl Conduct {
         (Self::Lie, "byzantine.lie"),
     ];
 
-    /// The name of the counter of its acts.
+    /// Returns the name of the counter of this conduct's acts.
     pub fn counter(self) -> &'static str {
         Self::ALL
             .iter()
@@ -202,7 +204,8 @@ pub struct LinkPlan {
 }
 
 impl LinkPlan {
-    /// No worse than any link: what a fault brings is added to it.
+    /// A link without delay, loss or limit, the neutral element when a fault adds to the quality of
+    /// a link.
     pub const PERFECT: Self = Self {
         latency_ms: 0,
         jitter_ms: 0,
@@ -215,7 +218,8 @@ impl LinkPlan {
 
 impl Default for LinkPlan {
     fn default() -> Self {
-        let (tail_ppm, tail_ms) = (1_000, 100);
+        let tail_ppm = 1_000;
+        let tail_ms = 100;
         Self {
             latency_ms: 5,
             jitter_ms: 5,

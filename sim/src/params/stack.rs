@@ -1,4 +1,4 @@
-//! How much of the production stack a run has.
+//! Selection of the signatures and links of a run: the production stack, or faster stand-ins.
 
 use std::cell::Cell;
 use std::fmt;
@@ -11,8 +11,8 @@ thread_local! {
     static IS_FAST: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Of how many drawn runs one has the full stack.
-const FULL_SHARE: u64 = 4;
+/// One generated run in this many has the full stack.
+const FULL_ONE_IN: u64 = 4;
 
 /// How much of the production stack a run has. Everything but what is named here is the same in
 /// both.
@@ -40,27 +40,27 @@ pub enum Stack {
 }
 
 impl Stack {
-    /// That of a drawn run, by a stream of its own.
+    /// Draws the stack of a generated run from its own random stream.
     pub fn drawn(seed: u64) -> Self {
-        if Rng::derive(seed, "stack").below(FULL_SHARE) == 0 {
+        if Rng::derive(seed, "stack").below(FULL_ONE_IN) == 0 {
             Self::Full
         } else {
             Self::Fast
         }
     }
 
-    /// Has this thread use it from now on.
+    /// Applies this stack to the current thread.
     pub fn switch_on(self) {
         IS_FAST.set(self == Self::Fast);
         alys_net::use_plaintext(self == Self::Fast);
     }
 
-    /// True when this thread uses stand-in signatures.
+    /// Returns true if the current thread uses stand-in signatures.
     pub fn is_fast() -> bool {
         IS_FAST.get()
     }
 
-    /// The word on command lines.
+    /// Returns the name on command lines.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Full => "full",

@@ -1,4 +1,4 @@
-//! The authorities that a step of a plan hits.
+//! The authorities targeted by a step of a plan.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,18 +10,18 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{MAX_NODES, WordError};
 
-/// An authority, named directly or by its part in the slot in which the fault begins.
+/// An authority, named by number or by its role at the time when the fault begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeRef {
-    /// By number, from 1.
+    /// The authority of this number, from 1.
     Number(u8),
-    /// The leader of the slot so many slots after the present one.
+    /// The leader of the slot at this offset from the current one.
     Leader(i8),
-    /// Anybody, drawn when the fault begins; several in one step are different ones.
+    /// A random authority, drawn when the fault begins; several in one step are distinct.
     Any,
-    /// Everybody.
+    /// Every authority.
     All,
-    /// Everybody whom the rest of the list does not name.
+    /// Every authority that the rest of the list does not name.
     Others,
 }
 

@@ -1,4 +1,4 @@
-//! Durations with units, moments and slots; each is written as it is read.
+//! Durations with units, moments and slots. Each type parses its own output.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,20 +10,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::MAX_UNTIL_MS;
 
-/// A word of a plan that cannot be understood.
+/// A word of a plan that does not parse.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?}: {expected}")]
 pub struct WordError {
-    /// What was given.
+    /// The invalid text.
     pub text: String,
-    /// What would be understood.
+    /// Description of the valid forms.
     pub expected: &'static str,
 }
 
-/// Reads `250ms`, `12s`, `1.5s`, `2min`, as milliseconds.
+/// Parses `250ms`, `12s`, `1.5s` or `2min`, as milliseconds.
 ///
 /// # Errors
-/// [`WordError`], also beyond [`MAX_UNTIL_MS`].
+/// [`WordError`] for any other form, and for durations above [`MAX_UNTIL_MS`].
 pub fn parse_duration(text: &str) -> Result<u64, WordError> {
     let error = || WordError {
         text: text.to_owned(),
@@ -56,7 +56,7 @@ pub fn parse_duration(text: &str) -> Result<u64, WordError> {
         .ok_or_else(error)
 }
 
-/// Milliseconds, written with a unit: `300ms`, `12s`.
+/// Milliseconds, displayed with a unit: `300ms`, `12s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Ms(pub u64);
 
@@ -79,7 +79,7 @@ impl fmt::Display for Ms {
     }
 }
 
-/// Milliseconds that may be negative, written with a unit: `-1.5s`.
+/// Milliseconds that can be negative, displayed with a unit: `-1.5s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct SignedMs(pub i64);
 
@@ -113,18 +113,18 @@ impl fmt::Display for SignedMs {
     }
 }
 
-/// A moment of a run.
+/// A moment of a run, relative to its start or to a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    /// Milliseconds from the start.
+    /// Milliseconds after the start.
     At(u64),
-    /// Milliseconds into a slot; slot 1 is the first that begins after the start.
+    /// Slot and milliseconds into it; slot 1 is the first that begins after the start.
     Slot(u64, u64),
 }
 
 impl When {
-    /// The earliest that it can be, in milliseconds from the start: slots begin by the clock, not
-    /// by the start.
+    /// Returns the earliest possible time of this moment in milliseconds after the start. The time
+    /// of a slot varies by up to a slot, because slots follow the wall clock.
     pub fn earliest_ms(self, slot_ms: u64) -> u64 {
         match self {
             Self::At(ms) => ms,
@@ -170,22 +170,22 @@ impl fmt::Display for When {
     }
 }
 
-/// The slots of a run.
+/// Conversion between slots and the time of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Slots {
-    /// True wall clock at the start.
+    /// True wall clock at the start, in milliseconds.
     pub start_ms: u64,
-    /// Length.
+    /// Length of a slot in milliseconds.
     pub slot_ms: u64,
 }
 
 impl Slots {
-    /// The slot at so many milliseconds after the start, by the true clock.
+    /// Returns the slot at `ms` after the start, by the true clock.
     pub fn at(&self, ms: u64) -> u64 {
         (self.start_ms + ms) / self.slot_ms
     }
 
-    /// When a moment of a plan comes, in milliseconds after the start.
+    /// Returns the time of a moment in milliseconds after the start.
     pub fn when(&self, when: When) -> u64 {
         match when {
             When::At(ms) => ms,
@@ -232,8 +232,8 @@ as_text! {
         after the start.";
 }
 
-/// For fields that are bare milliseconds in the program and durations in files: `#[serde(with =
-/// "time::ms")]`.
+/// Serde functions for fields that are milliseconds in the program and durations in files:
+/// `#[serde(with = "time::ms")]`.
 pub(crate) mod ms {
     use super::*;
 

@@ -1,25 +1,25 @@
-//! The transactions of users: their forms, and the contracts that they deploy and call. Each
-//! contract has one effect that shows from outside.
+//! The transactions of users: their types, and the contracts that they deploy and call. Each
+//! contract has one effect that is visible from outside.
 
 use alloy_primitives::{Bytes, hex};
 use serde::{Deserialize, Serialize};
 
-/// The form of a transaction.
+/// The type of a transaction envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// The oldest, with a chain id.
+    /// The original type, with a chain id (EIP-155).
     Legacy,
-    /// EIP-2930.
+    /// Type 1, with an access list (EIP-2930).
     AccessList,
-    /// EIP-1559.
+    /// Type 2, with a base fee and a priority fee (EIP-1559).
     DynamicFee,
 }
 
 impl Form {
-    /// All of them.
+    /// All types.
     pub const ALL: [Self; 3] = [Self::Legacy, Self::AccessList, Self::DynamicFee];
 
-    /// The feature that a final transaction of this form counts as.
+    /// Returns the coverage feature of a final transaction of this type.
     pub const fn feature(self) -> &'static str {
         match self {
             Self::Legacy => "final.legacy",
@@ -29,24 +29,24 @@ impl Form {
     }
 }
 
-/// A contract.
+/// A contract of the workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Contract {
-    /// Each call counts up in slot 0 and logs the count.
+    /// Increments slot 0 on each call and logs the count.
     Counter,
-    /// Each call writes slot 0 and then reverts, with a word of data.
+    /// Writes slot 0 on each call, then reverts with one word of data.
     Reverter,
-    /// Each call logs as often as its argument says.
+    /// Emits as many logs as its argument says.
     Logger,
-    /// Each call runs until its gas is gone.
+    /// Loops until the gas is used up.
     Spinner,
 }
 
-/// What puts the code behind it on the chain: its length is the second byte.
+/// Init code that returns the code appended to it; the second byte is the length of that code.
 const PROLOGUE: [u8; 11] = hex!("600080600b6000396000f3");
 
 impl Contract {
-    /// All of them.
+    /// All contracts.
     pub const ALL: [Self; 4] = [Self::Counter, Self::Reverter, Self::Logger, Self::Spinner];
 
     const fn code(self) -> &'static [u8] {
@@ -58,7 +58,7 @@ impl Contract {
         }
     }
 
-    /// What a transaction that deploys it carries.
+    /// Returns the data of a transaction that deploys this contract.
     pub fn init_code(self) -> Bytes {
         let code = self.code();
         let mut init = PROLOGUE.to_vec();
@@ -67,7 +67,7 @@ impl Contract {
         init.into()
     }
 
-    /// The feature that a deployment counts as.
+    /// Returns the coverage feature of a deployment.
     pub const fn deployed(self) -> &'static str {
         match self {
             Self::Counter => "deploy.counter",
@@ -77,7 +77,7 @@ impl Contract {
         }
     }
 
-    /// The feature that a final call counts as.
+    /// Returns the coverage feature of a final call.
     pub const fn called(self) -> &'static str {
         match self {
             Self::Counter => "call.counter",

@@ -1,6 +1,5 @@
-//! Plans drawn from seeds. Each seed switches on some kinds of faults and leaves the others out, so
-//! that rare combinations get runs of their own; world, faults and workload draw from separate
-//! streams.
+//! Plans drawn from seeds. Each seed enables a few kinds of faults, so that rare combinations get
+//! their own runs. World, faults and workload draw from separate random streams.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -39,7 +38,10 @@ pub struct Swarm {
 }
 
 impl Swarm {
-    /// Whether the numbers make sense.
+    /// Checks the limits of the number of faults.
+    ///
+    /// # Errors
+    /// A message that names both numbers.
     pub fn check(&self) -> Result<(), String> {
         if self.least > self.most || self.most > 100 {
             return Err(format!(
@@ -51,12 +53,13 @@ impl Swarm {
     }
 }
 
-/// A kind of trouble by its name: one of the drawings of [`crate::faults`].
+/// A kind of fault or group of faults by name, one of the drawings of [`crate::faults`].
 #[derive(Debug, Clone, Copy)]
 pub struct Kind(&'static Drawing);
 
 impl Kind {
-    /// All kinds, by their numbers: which of them a seed draws depends on the order.
+    /// All kinds in order of their numbers. The generator draws by index, so the order is part of
+    /// every seed's plan.
     pub fn all() -> &'static [Self] {
         static ALL: LazyLock<Vec<Kind>> = LazyLock::new(|| {
             let mut all: Vec<Kind> = faults::kinds()
@@ -69,7 +72,7 @@ impl Kind {
         &ALL
     }
 
-    /// The kind of this name.
+    /// Returns the kind of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::all().iter().find(|kind| kind.0.name == name).copied()
     }
@@ -130,13 +133,12 @@ impl JsonSchema for Kind {
     }
 }
 
-/// How many of the drawn worlds have sites of `buggify` switched on, in a million: some have to be
-/// as usual.
+/// Share of generated worlds with `buggify`, in parts per million; the others must work without it.
 const BUGGIFY_PPM: u32 = 800_000;
-/// Slots in which nothing happens yet: nodes connect, and there are final blocks to lose.
+/// Slots before the first fault, in which nodes connect and the first blocks become final.
 const CALM_SLOTS: u64 = 5;
 
-/// The plan of a seed.
+/// Draws the plan of a seed.
 pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
     let mut plan = plan.clone();
     if swarm.draw_world {
@@ -145,7 +147,8 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
         draw_workload(&mut plan, &mut Rng::derive(seed, "plan workload"));
     }
     if swarm.draw_world {
-        // From streams of their own: what they add leaves the rest of each seed's plan as it is.
+        // Their own streams, so that the rest of each seed's plan does not depend on these
+        // drawings.
         draw_surroundings(&mut plan, &mut Rng::derive(seed, "plan surroundings"));
         let with_faults = swarm.kinds.is_empty();
         draw_rarities(
@@ -160,7 +163,8 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
     } else {
         &swarm.kinds
     };
-    // Few kinds at a time: combinations of few show what the mixture of all hides.
+    // Few kinds per plan, because a mixture of all hides failures that a combination of a few
+    // causes.
     let most = (known.len() as u64).min(6);
     let kinds: Vec<Kind> = (0..1 + rng.below(most))
         .map(|_| known[rng.below(known.len() as u64) as usize])
@@ -187,7 +191,7 @@ fn draw_world(plan: &mut Plan, rng: &mut Rng) {
     (world.nodes, world.fault_model) = (nodes, fault_model);
     world.slot_ms = [1_000, 1_000, 1_500, 2_000][rng.below(4) as usize];
     world.drift_ms = world.slot_ms / 4;
-    // As many slots whatever their length.
+    // Keeps the number of slots constant for every slot length.
     plan.until_ms = plan.until_ms * world.slot_ms / 1_000;
     world.link = match rng.below(4) {
         0 => LinkPlan {
@@ -207,8 +211,8 @@ fn draw_world(plan: &mut Plan, rng: &mut Rng) {
         _ => LinkPlan::default(),
     };
     let number = |rng: &mut Rng| 1 + rng.below(u64::from(nodes)) as u8;
-    // Short enough that who loses its vote state votes again in this run, long enough for clocks to
-    // be apart.
+    // Short enough for a node to rejoin within the run after it lost its vote state, long enough to
+    // exceed the drift of clocks.
     world.rejoin_margin = 6 + rng.below(20);
     match rng.below(8) {
         0 if fault_model == FaultModel::Byzantine => world.forger = Some(number(rng)),
@@ -234,16 +238,16 @@ fn draw_world(plan: &mut Plan, rng: &mut Rng) {
     plan.world.light_client = rng.below(6) == 0;
 }
 
-/// Strangers, and what machines do with silence.
+/// Draws flooding and stalling peers, and the TCP timeout of machines.
 fn draw_surroundings(plan: &mut Plan, rng: &mut Rng) {
     plan.world.greedy_peers = rng.below(20) == 0;
-    // Below what nodes wait themselves for a connection.
+    // Below the nodes' own timeout for connections, so that this one expires first.
     plan.world.tcp_timeout = (rng.below(8) == 0).then(|| Ms(500 + rng.below(3_000)));
     plan.world.silent_peers = rng.below(20) == 0;
 }
 
-/// What takes several faults of one node in a certain order, which the rest of the plan seldom has.
-/// The world is drawn the same without the faults.
+/// Draws rare sequences of several faults on one node, which independent faults seldom produce.
+/// Without `with_faults` the sequences are dropped, but the world is drawn the same.
 fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
     let slot_ms = plan.world.slot_ms;
     let nodes = vec![NodeRef::Number(
@@ -265,7 +269,7 @@ fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
     };
     let machine = Machine::Node;
     match rng.below(24) {
-        // The power goes while a new store is made.
+        // A power failure while a new store is created.
         0 => {
             push(slot, 0, slot_ms / 2, Wipe { machine }.into());
             let again = CrashAgain {
@@ -277,14 +281,14 @@ fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
             };
             push(slot, slot_ms / 4, 0, again.into());
         }
-        // What is stored rots while nobody reads it, and somebody reads it all.
+        // Stored blocks rot while the node is stopped, and flooding peers then read all of them.
         1 => {
             let bits = [8, 16, 32][rng.below(3) as usize];
             push(slot, 0, 2 * slot_ms, Stop {}.into());
             push(slot + 1, 0, 8 * slot_ms, Rot { machine, bits }.into());
             plan.world.greedy_peers = true;
         }
-        // More failures in a row than a breaker takes.
+        // More consecutive failures than the breaker allows.
         2 => {
             for turn in 0..5 {
                 let at_ms = turn * 1_800;
@@ -299,8 +303,7 @@ fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
     }
 }
 
-/// Which behaviours users have, as often as chance has it, and how much room blocks and pools give
-/// them.
+/// Draws the users' behaviours, the size of the pool and the gas limit of blocks.
 fn draw_workload(plan: &mut Plan, rng: &mut Rng) {
     let workload = &mut plan.workload;
     workload.behaviours = match rng.below(3) {
@@ -362,7 +365,7 @@ mod tests {
     #[test]
     fn every_kind_of_fault_is_drawn() {
         let scenario = format::load("mixed").expect("the file is there");
-        // Without the rarities, which have some kinds too.
+        // Lists all kinds explicitly, because an empty list also enables the rare sequences.
         let swarm = Swarm {
             kinds: Kind::all().to_vec(),
             ..scenario.swarm.expect("it is a swarm")
@@ -400,10 +403,8 @@ mod tests {
             ..swarm.clone()
         };
         for seed in 0..50 {
-            let (all, few) = (
-                draw(&scenario.plan, &swarm, seed),
-                draw(&scenario.plan, &fewer, seed),
-            );
+            let all = draw(&scenario.plan, &swarm, seed);
+            let few = draw(&scenario.plan, &fewer, seed);
             assert_eq!((all.world, all.workload), (few.world, few.workload));
         }
     }

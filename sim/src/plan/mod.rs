@@ -1,7 +1,7 @@
-//! Plans: everything that makes a run, besides its seed and the code. Plain data, the same in every
-//! process.
+//! Plans: the complete input of a run, except for its seed and the code. A plan is plain data, the
+//! same in every process.
 //!
-//! A plan has one form, in TOML and JSON: that of scenario files, see [`format`]. Faults are
+//! A plan has one format in TOML and JSON, that of scenario files, see [`format`]. Faults are
 //! declared in [`crate::faults`].
 
 pub mod format;
@@ -18,39 +18,39 @@ use format::File;
 /// Most steps of a plan.
 pub const MAX_STEPS: usize = 1_000;
 
-/// A run, without its seed.
+/// The parameters, faults and expectations of a run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(into = "File", from = "File")]
 pub struct Plan {
-    /// The scenario's name.
+    /// Name of the scenario.
     pub name: String,
-    /// What it is for.
+    /// Purpose of the scenario.
     pub why: String,
-    /// Rules of the protocol (`3.2`) and failures of V1 (`S1`) that it is about.
+    /// The rules of the protocol (`3.2`) and the failures of V1 (`S1`) that the plan covers.
     pub covers: Vec<String>,
-    /// The seed that is run when none is given.
+    /// Default seed.
     pub seed: Option<u64>,
-    /// The planted bug that it is about, by name. It is switched on by whoever runs the plan, not
-    /// by the plan.
+    /// Name of the planted bug that the plan targets. The caller of the run has to switch it on.
     pub mutant: Option<String>,
-    /// The network.
+    /// Authorities, links and other participants.
     pub world: WorldPlan,
-    /// What users do.
+    /// Users and their behaviours.
     pub workload: WorkloadPlan,
     /// The faults, in the order of the file.
     pub steps: Vec<Step>,
-    /// When the chaos ends and everything heals, in milliseconds from the start.
+    /// End of the chaos, at which every fault heals, in milliseconds after the start.
     pub until_ms: u64,
-    /// What must hold in the end, besides all invariants.
+    /// Conditions at the end, in addition to all invariants.
     pub expect: Expect,
 }
 
 impl Plan {
-    /// Without the steps that lie after the end of the chaos: they never begin, and no file may
-    /// have them.
+    /// Removes steps at or after the end of the chaos, because they never begin and are invalid in
+    /// a file.
     #[must_use]
     pub fn without_late_steps(mut self) -> Self {
-        let (slot_ms, until_ms) = (self.world.slot_ms, self.until_ms);
+        let slot_ms = self.world.slot_ms;
+        let until_ms = self.until_ms;
         self.steps
             .retain(|step| step.at.earliest_ms(slot_ms) < until_ms);
         self

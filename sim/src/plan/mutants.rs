@@ -1,27 +1,27 @@
 //! The table of planted bugs, and the invariants that must find them.
 //!
-//! A planted bug is a realistic mistake behind a switch: in the rules of `alys-consensus` by a
-//! value in its configuration, elsewhere by [`alys_runtime::mutant`], by the names of this table.
-//! No production build has the switches. Each bug names beforehand the invariant of the simulator
-//! that must find it, and the scenario in which it is sought.
+//! A planted bug is a realistic mistake behind a switch: a value in the configuration of
+//! `alys-consensus` for its rules, and [`alys_runtime::mutant`] with a name of this table
+//! elsewhere. No production build has the switches. Each bug declares in advance the invariant of
+//! the simulator that must find it, and the scenario to search.
 
-/// A planted bug, and the expectation of the simulator.
+/// A planted bug and the invariants expected to find it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Planted {
-    /// The name on command lines and at the sites.
+    /// Name on command lines and at the bug's sites in the code.
     pub name: &'static str,
-    /// The part of the node that is broken.
+    /// The broken part of the node.
     pub area: &'static str,
     /// The mistake, as a sentence.
     pub broken: &'static str,
-    /// The invariant that must find it, by its name in reports; several only where the schedule
+    /// Names of the invariants that must find the bug. There is more than one only if the schedule
     /// decides which consequence comes first.
     pub found_by: &'static [&'static str],
-    /// The scenario in which it is sought.
+    /// Scenario to search.
     pub scenario: &'static str,
 }
 
-/// A canary whose invariant is always violated.
+/// A canary that always violates an invariant.
 pub const ALWAYS_FAILS: &str = "canary-always-fails";
 /// A canary that makes two runs of one seed differ.
 pub const LEAKS: &str = "canary-leaks";
@@ -212,13 +212,13 @@ planted! {
         => "differs";
 }
 
-/// The bug of a name.
+/// Returns the bug of this name.
 pub fn find(name: &str) -> Option<&'static Planted> {
     ALL.iter().find(|planted| planted.name == name)
 }
 
 impl Planted {
-    /// True for a canary, which tests the simulator itself and not the node.
+    /// Returns true for a canary, which tests the simulator instead of the node.
     pub fn is_canary(&self) -> bool {
         [ALWAYS_FAILS, LEAKS].contains(&self.name)
     }

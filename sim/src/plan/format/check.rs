@@ -1,5 +1,4 @@
-//! What a plan must be like besides its form. The same check serves what is read, what is drawn and
-//! what is shrunk.
+//! Semantic checks of a plan, shared by the reader, the generator and the minimization.
 
 use alys_types::FaultModel;
 
@@ -11,26 +10,26 @@ use crate::params::{
 use crate::plan::generator::Swarm;
 use crate::plan::{MAX_STEPS, Plan, mutants};
 
-/// Longest silence after a loss of the vote state, in slots: a day.
+/// Longest rejoin margin in slots: a day of one-second slots.
 const MAX_REJOIN_MARGIN: u64 = 86_400;
 
-/// A part of the way to a value in a file.
+/// A step of the path to a value in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// Of a table.
+    /// Key of a table.
     Word(&'static str),
-    /// Of an array.
+    /// Index of an array.
     Index(usize),
 }
 
-/// What is wrong with a plan.
+/// The first error of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The value.
+    /// Path to the invalid value.
     pub path: Vec<Part>,
-    /// In words.
+    /// Description of the error.
     pub message: String,
-    /// The word that was perhaps meant.
+    /// The most similar known word.
     pub meant: Option<String>,
 }
 
@@ -45,7 +44,7 @@ fn problem<const N: usize>(path: [&'static str; N], message: String) -> Result<(
 /// Checks a plan, and the swarm that adds to it.
 ///
 /// # Errors
-/// The first thing that is wrong.
+/// The first [`Problem`] found.
 pub fn check(plan: &Plan, swarm: Option<&Swarm>) -> Result<(), Problem> {
     if plan.why.trim().is_empty() {
         return problem(
@@ -68,9 +67,10 @@ pub fn check(plan: &Plan, swarm: Option<&Swarm>) -> Result<(), Problem> {
     check_world(&plan.world)?;
     check_workload(&plan.workload)?;
     for (index, step) in plan.steps.iter().enumerate() {
-        let result = match index < MAX_STEPS {
-            true => check_step(step, &plan.world).and(check_moment(step, plan)),
-            false => Err(("fault", format!("more than {MAX_STEPS} steps"))),
+        let result = if index < MAX_STEPS {
+            check_step(step, &plan.world).and(check_moment(step, plan))
+        } else {
+            Err(("fault", format!("more than {MAX_STEPS} steps")))
         };
         result.map_err(|(word, message)| {
             let path = vec![Part::Word("step"), Part::Index(index), Part::Word(word)];
@@ -111,7 +111,8 @@ fn check_workload(workload: &WorkloadPlan) -> Result<(), Problem> {
         return problem(["workload", "pool"], message);
     }
     if !BLOCK_GAS.contains(block_gas) {
-        let (least, most) = (BLOCK_GAS.start(), BLOCK_GAS.end());
+        let least = BLOCK_GAS.start();
+        let most = BLOCK_GAS.end();
         return problem(
             ["workload", "block_gas"],
             format!("block_gas: from {least} to {most}, found {block_gas}"),
@@ -157,7 +158,8 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
     if let Some(Ms(ms)) = world.tcp_timeout
         && !TCP_TIMEOUT_MS.contains(&ms)
     {
-        let (least, most) = (TCP_TIMEOUT_MS.start(), TCP_TIMEOUT_MS.end());
+        let least = TCP_TIMEOUT_MS.start();
+        let most = TCP_TIMEOUT_MS.end();
         let message = format!("tcp_timeout: from {least}ms to {most}ms, found {ms}ms");
         return problem(["world", "tcp_timeout"], message);
     }
@@ -197,16 +199,14 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
 }
 
 fn check_moment(step: &Step, plan: &Plan) -> Result<(), (&'static str, String)> {
-    match step.at.earliest_ms(plan.world.slot_ms) < plan.until_ms {
-        true => Ok(()),
-        false => Err((
-            "at",
-            format!(
-                "at: before `until`, which is {}ms; this step would never begin",
-                plan.until_ms
-            ),
-        )),
+    if step.at.earliest_ms(plan.world.slot_ms) < plan.until_ms {
+        return Ok(());
     }
+    let message = format!(
+        "at: before `until`, which is {}ms; this step would never begin",
+        plan.until_ms
+    );
+    Err(("at", message))
 }
 
 fn check_step(step: &Step, world: &WorldPlan) -> Result<(), (&'static str, String)> {

@@ -1,4 +1,4 @@
-//! The form of a plan in files, TOML or JSON.
+//! The format of plans in files, TOML or JSON.
 
 use std::borrow::Cow;
 
@@ -71,7 +71,9 @@ impl From<Plan> for File {
             expect,
         } = plan;
         let links = std::mem::take(&mut world.link);
-        let (name, swarm, step) = (Some(name), None, steps);
+        let name = Some(name);
+        let swarm = None;
+        let step = steps;
         Self {
             name,
             why,
@@ -125,8 +127,7 @@ impl From<File> for Plan {
     }
 }
 
-/// A step as it is written: the fault's values stand beside `at`, `for`, `nodes` and the word of
-/// the fault.
+/// Writes the fault's values beside `at`, `for`, `nodes` and `fault`, without a table of their own.
 impl Serialize for Step {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -167,11 +168,11 @@ impl<'de> Deserialize<'de> for Step {
     }
 }
 
-/// The words of a step that are not the fault's.
+/// Keys of a step that do not belong to its fault.
 pub(super) const STEP_WORDS: [&str; 4] = ["at", "for", "nodes", "fault"];
 
-/// A step with the fault's values in a table of their own, so that what is read knows its place in
-/// the text.
+/// A step with the fault's values in a separate table, so that each value keeps its position in the
+/// text.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nested {

@@ -1,6 +1,6 @@
-//! Scenario files: plans in TOML, written by hand or by [`to_toml`]. What is wrong in one is told
-//! with line, column and the nearest known word. The form is that of [`File`] and of
-//! [`crate::faults::Fault`]; nothing else knows their words.
+//! Scenario files: plans in TOML, written by hand or by [`to_toml`]. An error names its line, its
+//! column and the most similar known word. [`File`] and [`crate::faults::Fault`] define all keys of
+//! the format.
 
 mod check;
 mod file;
@@ -20,24 +20,24 @@ pub use read::parse;
 pub use schema::{guide_of_faults, schema};
 pub use write::to_toml;
 
-/// A scenario: a plan, or a plan and the swarm that adds to it by the seed.
+/// A scenario file: a plan, and optionally the swarm that adds to it by the seed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
-    /// Where it was read.
+    /// Path of the file.
     pub path: PathBuf,
-    /// As written.
+    /// The plan as written, without the swarm's drawings.
     pub plan: Plan,
-    /// What is drawn besides.
+    /// Ranges and kinds for the drawings of the generator.
     pub swarm: Option<Swarm>,
 }
 
 impl Scenario {
-    /// The seed to run: the one that is given, else that of the file, else 1.
+    /// Returns the seed to run: `given`, else that of the file, else 1.
     pub fn seed(&self, given: Option<u64>) -> u64 {
         given.or(self.plan.seed).unwrap_or(1)
     }
 
-    /// The plan for a seed.
+    /// Returns the plan for a seed, with the drawings of the swarm.
     pub fn plan(&self, seed: u64) -> Plan {
         match &self.swarm {
             Some(swarm) => generator::draw(&self.plan, swarm, seed),
@@ -46,20 +46,20 @@ impl Scenario {
     }
 }
 
-/// Why a text is no scenario.
+/// Errors of reading a scenario.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScenarioError {
-    /// The file cannot be read.
+    /// The operating system cannot read the file or directory.
     #[error("{file}: {reason}")]
     Unreadable { file: String, reason: String },
-    /// There is no such scenario.
+    /// No scenario has this name.
     #[error("no scenario {name:?}; there are {known}{}", advice(.meant))]
     Unknown {
         name: String,
         known: String,
         meant: Option<String>,
     },
-    /// A word or a value is wrong.
+    /// A word or a value in the file is invalid.
     #[error("{file}:{line}:{column}: {message}{}", advice(.meant))]
     Wrong {
         file: String,
@@ -76,7 +76,7 @@ fn advice(meant: &Option<String>) -> String {
         .map_or(String::new(), |word| format!("; did you mean `{word}`?"))
 }
 
-/// The directory of the scenario files.
+/// Returns the directory of the scenario files.
 pub fn directory() -> PathBuf {
     let here = Path::new("scenarios");
     if here.is_dir() {
@@ -86,7 +86,7 @@ pub fn directory() -> PathBuf {
     }
 }
 
-/// The scenario files, by name: those of the directory, and those of its areas, one below.
+/// Lists the scenario files by name, from the directory and its direct subdirectories.
 ///
 /// # Errors
 /// [`ScenarioError::Unreadable`].
@@ -118,10 +118,10 @@ fn stem(path: &Path) -> String {
         .unwrap_or_default()
 }
 
-/// Reads a scenario, given by its file or its name.
+/// Reads a scenario by its file or its name. An argument with an extension is a file.
 ///
 /// # Errors
-/// See [`ScenarioError`].
+/// Any [`ScenarioError`].
 pub fn load(name: &str) -> Result<Scenario, ScenarioError> {
     let given = PathBuf::from(name);
     let path = if given.extension().is_some() {
@@ -146,17 +146,18 @@ pub fn load(name: &str) -> Result<Scenario, ScenarioError> {
         file: file.clone(),
         reason: e.to_string(),
     })?;
-    match path
+    if path
         .extension()
         .is_some_and(|extension| extension == "json")
     {
-        true => read::parse_json(&file, &text),
-        false => parse(&file, &text),
+        read::parse_json(&file, &text)
+    } else {
+        parse(&file, &text)
     }
 }
 
-/// The known word that is nearest to the unknown one in a message of serde's, which puts both
-/// between back-quotes, the unknown one first.
+/// Returns the known word most similar to the unknown one in a message of serde, which quotes the
+/// unknown word first and then the known ones, in backquotes.
 fn meant(message: &str) -> Option<String> {
     if !message.starts_with("unknown ") {
         return None;
@@ -166,7 +167,7 @@ fn meant(message: &str) -> Option<String> {
     nearest(unknown, words)
 }
 
-/// The word that takes the fewest edits, if they are few.
+/// Returns the word with the smallest edit distance, if that is small enough for a typing mistake.
 pub fn nearest<'a>(unknown: &str, words: impl Iterator<Item = &'a str>) -> Option<String> {
     words
         .map(|word| (distance(unknown, word), word))
@@ -175,7 +176,7 @@ pub fn nearest<'a>(unknown: &str, words: impl Iterator<Item = &'a str>) -> Optio
         .map(|(_, word)| word.to_owned())
 }
 
-/// Edits (insert, remove, replace) from one word to the other.
+/// Returns the Levenshtein distance of two words.
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();

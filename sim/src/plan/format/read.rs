@@ -12,7 +12,7 @@ use super::file::{Nested, STEP_WORDS};
 use super::{File, Scenario, ScenarioError, meant, nearest, stem};
 use crate::plan::Plan;
 
-/// Reads a scenario in TOML; `file` is for messages, and gives the name.
+/// Parses a scenario in TOML. `file` appears in messages and gives the default name.
 ///
 /// # Errors
 /// [`ScenarioError::Wrong`].
@@ -60,10 +60,11 @@ pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
     })
 }
 
-/// Reads a scenario in JSON, as `cargo sim describe --json` writes plans.
+/// Parses a scenario in JSON, as `cargo sim describe --json` writes it.
 ///
 /// # Errors
-/// [`ScenarioError::Wrong`]; what is wrong with the values has no place in the text.
+/// [`ScenarioError::Wrong`]; an error of the semantic checks has the position 1:1, because values
+/// keep no positions in JSON.
 pub(super) fn parse_json(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
     let wrong = |line, column, message: String, meant| {
         let file = file.to_owned();
@@ -93,8 +94,8 @@ pub(super) fn parse_json(file: &str, text: &str) -> Result<Scenario, ScenarioErr
     })
 }
 
-/// Puts the values of each fault into a table of their own: `fault = "kill", power = true` becomes
-/// `fault.kill.power = true`, every value with its place in the text.
+/// Moves the values of each fault into a separate table: `fault = "kill", power = true` becomes
+/// `fault.kill.power = true`. Every value keeps its position in the text.
 fn nest(root: &mut DeTable<'_>) {
     let Some(DeValue::Array(steps)) = root.get_mut("step").map(Spanned::get_mut) else {
         return;
@@ -127,7 +128,7 @@ fn nest(root: &mut DeTable<'_>) {
     }
 }
 
-/// The fault of the step that holds a place.
+/// Returns the fault of the step at this position of the text.
 fn fault_at<'a>(root: &'a DeTable<'_>, at: usize) -> Option<&'a str> {
     let DeValue::Array(steps) = root.get("step")?.get_ref() else {
         return None;
@@ -152,8 +153,8 @@ fn fault_at<'a>(root: &'a DeTable<'_>, at: usize) -> Option<&'a str> {
     }
 }
 
-/// The message of the TOML reader in the terms of scenario files, with the word that was perhaps
-/// meant.
+/// Rewords a message of the TOML reader in the terms of scenario files, and returns the most
+/// similar known word with it.
 fn reworded(message: &str, fault: Option<&str>) -> (String, Option<String>) {
     let Some(fault) = fault else {
         return (message.to_owned(), meant(message));
@@ -161,9 +162,11 @@ fn reworded(message: &str, fault: Option<&str>) -> (String, Option<String>) {
     if let Some(rest) = message.strip_prefix("missing field ") {
         return (format!("{fault} needs {rest}"), None);
     }
-    // serde puts words between back-quotes, the unknown one first.
+    // Serde quotes words in backquotes, the unknown one first.
     let mut words = message.split('`').skip(1).step_by(2);
-    if let (true, Some(word)) = (message.starts_with("unknown field "), words.next()) {
+    if message.starts_with("unknown field ")
+        && let Some(word) = words.next()
+    {
         let known: Vec<&str> = words.collect();
         let listed = if known.is_empty() {
             "which takes no words of its own".to_owned()
@@ -179,7 +182,7 @@ fn reworded(message: &str, fault: Option<&str>) -> (String, Option<String>) {
     (message.to_owned(), meant(message))
 }
 
-/// Where a value is in the text, or the nearest one above it that is.
+/// Returns the position of a value, or of the closest ancestor that is in the text.
 fn place(root: &DeTable<'_>, path: &[Part]) -> Option<usize> {
     let Some((Part::Word(first), rest)) = path.split_first() else {
         return None;

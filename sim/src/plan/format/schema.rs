@@ -1,4 +1,4 @@
-//! The JSON schema of scenario files, for editors, and the part of the guide that comes from it.
+//! The JSON schema of scenario files, for editors, and the part of the guide derived from it.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -7,7 +7,7 @@ use super::File;
 use crate::faults::{self, Entry};
 use crate::params::{Ms, NodeRef, When};
 
-/// The schema of scenario files as JSON, the same in every build.
+/// Returns the JSON schema of scenario files, which is the same in every build.
 pub fn schema() -> String {
     let mut generator = SchemaGenerator::default();
     let schema = File::<crate::faults::Step>::json_schema(&mut generator);
@@ -30,8 +30,8 @@ pub fn schema() -> String {
     text + "\n"
 }
 
-/// With the words of every object in order: whether they are kept in it depends on what else is
-/// built.
+/// Sorts the keys of every object, because their order depends on the features that other crates
+/// enable in `serde_json`.
 fn sorted(value: Value) -> Value {
     match value {
         Value::Object(map) => {
@@ -46,18 +46,17 @@ fn sorted(value: Value) -> Value {
     }
 }
 
-/// The values of a kind of fault: the schema of its table.
+/// Returns the schema of a fault's values.
 fn values(kind: &Entry, generator: &mut SchemaGenerator) -> Map<String, Value> {
     let schema = (kind.schema)(generator).to_value();
     schema.as_object().cloned().unwrap_or_default()
 }
 
-/// A step is `at`, `for`, `nodes`, the word of a fault, and that fault's values beside them.
+/// Returns the schema of a step: `at`, `for`, `nodes` and `fault`, with that fault's values beside
+/// them.
 pub(super) fn of_step(generator: &mut SchemaGenerator) -> Schema {
-    let (at, lasts) = (
-        generator.subschema_for::<When>(),
-        generator.subschema_for::<Ms>(),
-    );
+    let at = generator.subschema_for::<When>();
+    let lasts = generator.subschema_for::<Ms>();
     let nodes = generator.subschema_for::<Vec<NodeRef>>();
     let variants: Vec<Value> = faults::kinds()
         .map(|kind| {
@@ -101,8 +100,8 @@ pub(super) fn of_step(generator: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// The kinds of faults for people: a line with the word and what it is, one with its values; those
-/// without a default first.
+/// Returns the guide to the kinds of faults: for each a line with its name and description, and a
+/// line with its values, required ones first.
 pub fn guide_of_faults() -> String {
     let mut generator = SchemaGenerator::default();
     let mut lines = Vec::new();

@@ -1,4 +1,4 @@
-//! Writing scenario files: what [`super::parse`] reads back as the same plan.
+//! Writing scenario files, which [`super::parse`] reads back as the same plan.
 
 use std::fmt::Write;
 
@@ -8,11 +8,11 @@ use super::File;
 use crate::params::{LinkPlan, WorkloadPlan, WorldPlan};
 use crate::plan::{Expect, Plan};
 
-/// Where the text of `why` is broken.
+/// Line width of the text of `why`.
 const WIDTH: usize = 120;
 
-/// The plan as a scenario file. What is as it is when left out is left out; the name is not in it,
-/// for it is the file's.
+/// Returns the plan as a scenario file. It omits default values, and the name, because the file's
+/// name provides it.
 pub fn to_toml(plan: &Plan) -> String {
     let File {
         name: _,
@@ -54,7 +54,8 @@ pub fn to_toml(plan: &Plan) -> String {
     text
 }
 
-/// The reason as lines of words, or as it must be escaped.
+/// Formats the `why` of a plan: wrapped to [`WIDTH`], or as one escaped string where it needs
+/// escapes.
 fn reason(why: &str) -> String {
     if why.contains(['"', '\\']) || why.chars().any(char::is_control) || why.len() + 8 <= WIDTH {
         return format!("why = {}\n", value(&why));
@@ -82,7 +83,7 @@ fn value(of: &impl Serialize) -> String {
         .to_string()
 }
 
-/// A table, as far as it is not as it is when left out.
+/// Appends a table with the values that differ from the defaults.
 fn section<T: Serialize>(text: &mut String, name: &str, of: &T, absent: &T) {
     let table = |of: &T| toml::Table::try_from(of).expect("parts of plans are tables");
     let absent = table(absent);
