@@ -18,7 +18,8 @@ const LIFE: Duration = Duration::from_millis(9_900);
 /// Adds the machines of both peers.
 pub fn add(world: World, shared: &Shared) {
     for index in 0..COUNT {
-        let (shared, ip) = (shared.clone(), Net::Silent.ip(index));
+        let shared = shared.clone();
+        let ip = Net::Silent.ip(index);
         let machine = world.node(&format!("silent{}", index + 1), ip, move || {
             let shared = shared.clone();
             async move {
