@@ -1,60 +1,56 @@
-//! The addresses of all machines of a world, and the names and identities that go with them.
+//! The addresses of all machines of a world, with their names and identities.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use alys_net::NodeKey;
 
-/// The networks of a world: the third part of each address. All of them are here, for no two
-/// machines may have one address.
+/// The networks of a world: the third byte of each address. They are in one list because no two
+/// machines may share an address.
 #[derive(Debug, Clone, Copy)]
 pub enum Net {
-    /// Nodes.
     Nodes = 0,
-    /// Their execution clients.
     Clients = 1,
-    /// Users.
     Users = 2,
-    /// Who stole a key.
+    /// The peer with a stolen key.
     Forger = 3,
     /// Second nodes with an authority's key.
     TwinNodes = 4,
-    /// Their execution clients.
+    /// Execution clients of the twin nodes.
     TwinClients = 5,
     /// Actors beside the nodes.
     Probe = 6,
-    /// Who follows the chain without a vote.
+    /// The light client.
     LightClient = 7,
-    /// Who asks for more than nodes serve.
+    /// The peer that floods nodes with requests.
     Greedy = 8,
-    /// Who answers no question.
+    /// The peers that answer no request.
     Silent = 9,
 }
 
 impl Net {
-    /// The address of its `index`th machine, from 0.
+    /// The address of the network's machine `index`, from 0.
     pub const fn ip(self, index: u8) -> IpAddr {
         IpAddr::V4(Ipv4Addr::new(10, 0, self as u8, index + 1))
     }
 }
 
-/// Where nodes talk to each other.
+/// Port of the nodes' peer-to-peer connections.
 pub const PEER_PORT: u16 = 9000;
-/// Where nodes talk to their execution clients.
+/// Port of an execution client's Engine API.
 pub const ENGINE_PORT: u16 = 8551;
-/// Where users talk to execution clients.
+/// Port of an execution client's public JSON-RPC API.
 pub const RPC_PORT: u16 = 8545;
 
-/// One of the nodes that have an authority's key. All but twins have a single one.
+/// One of the nodes with an authority's key. Every authority has one, a twin authority two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seat {
     /// The authority, from 0.
     pub index: u8,
-    /// Whether it is the second one.
+    /// True for the second node of a twin authority.
     pub is_twin: bool,
 }
 
 impl Seat {
-    /// The address of the node.
     pub fn node_ip(self) -> IpAddr {
         if self.is_twin {
             Net::TwinNodes
@@ -64,7 +60,6 @@ impl Seat {
         .ip(self.index)
     }
 
-    /// The address of its execution client.
     pub fn client_ip(self) -> IpAddr {
         if self.is_twin {
             Net::TwinClients
@@ -74,7 +69,7 @@ impl Seat {
         .ip(self.index)
     }
 
-    /// The name of a machine of this kind.
+    /// The name of a machine of this seat, where `of` is its role, such as `node`.
     pub fn name(self, of: &str) -> String {
         format!(
             "{of}{}{}",
@@ -83,13 +78,13 @@ impl Seat {
         )
     }
 
-    /// The libp2p identity: a twin has one of its own.
+    /// The secret of the libp2p identity; a twin has its own.
     pub fn identity(self) -> [u8; 32] {
         [if self.is_twin { 0xc0 } else { 0x80 } + self.index; 32]
     }
 }
 
-/// The address of an authority's node.
+/// The address of the first node of an authority.
 pub fn node_ip(index: u8) -> IpAddr {
     Seat {
         index,
@@ -98,7 +93,7 @@ pub fn node_ip(index: u8) -> IpAddr {
     .node_ip()
 }
 
-/// The address of its execution client.
+/// The address of the execution client of an authority's first node.
 pub fn client_ip(index: u8) -> IpAddr {
     Seat {
         index,
@@ -107,7 +102,7 @@ pub fn client_ip(index: u8) -> IpAddr {
     .client_ip()
 }
 
-/// An authority's libp2p identity.
+/// The libp2p peer id of an authority's first node.
 pub fn peer_id(index: u8) -> String {
     NodeKey::from_bytes(
         Seat {

@@ -1,4 +1,4 @@
-//! The machine of an authority's execution client: the embedded client, one life after the other.
+//! The machine of an authority's execution client, which runs the embedded client.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use super::addresses::{ENGINE_PORT, RPC_PORT, Seat, client_ip, node_ip};
 use super::genesis::jwt_secret;
 use super::{LOOK, STOP, Shared, now_ms};
 
-/// What is wrong with the execution clients, by authority.
+/// Creates the fault injectors of the execution clients, one for each authority.
 pub fn bends(world: World, nodes: u8) -> Vec<ExecutionFaultInjector> {
     let hang_up = move |index| {
         move || {
@@ -24,12 +24,16 @@ pub fn bends(world: World, nodes: u8) -> Vec<ExecutionFaultInjector> {
         .collect()
 }
 
-/// One life of the process.
+/// Runs the process from start to end.
+///
+/// # Errors
+/// The store cannot be opened or fails, or the server does not start or stop.
 pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
     let dir = Dir::open("/data/execution").map_err(|e| text(&e))?;
     let store = alys_storage::open(Engine::Redb, &dir).map_err(|e| text(&e))?;
-    let (ip, index) = (seat.client_ip(), seat.index);
+    let ip = seat.client_ip();
+    let index = seat.index;
     let config = ExecutionServerConfig {
         http_addr: Some(SocketAddr::new(ip, RPC_PORT)),
         engine_addr: SocketAddr::new(ip, ENGINE_PORT),

@@ -1,5 +1,5 @@
-//! The chain of a simulated world: keys of authorities from numbers, the two genesis files as
-//! values.
+//! The chain of a simulated world: the authorities' keys, derived from their numbers, and both
+//! genesis files as values.
 
 use std::sync::Arc;
 
@@ -14,18 +14,17 @@ use serde_json::json;
 use crate::params::accounts::{CHAIN_ID, user_address, user_funds};
 use crate::params::{Stack, WorkloadPlan, WorldPlan};
 
-/// The chain of a world.
 #[derive(Debug, Clone)]
 pub struct Chain {
     /// The checked spec.
     pub genesis: Arc<Genesis>,
     /// Block 0 of the execution chain.
     pub execution: alloy_genesis::Genesis,
-    /// What execution clients are told besides.
+    /// The configuration of the execution clients.
     pub client: CoreConfig,
 }
 
-/// The block-signing key of an authority, from 0.
+/// The block-signing key of the authority `index`, from 0.
 pub fn authority_key(index: u8) -> SecretKey {
     let entropy = [index + 1; 32];
     if Stack::is_fast() {
@@ -34,13 +33,13 @@ pub fn authority_key(index: u8) -> SecretKey {
     SecretKey::derive(&entropy)
 }
 
-/// The secret between an authority's node and its execution client.
+/// The JWT secret that an authority's node shares with its execution client.
 pub fn jwt_secret(index: u8) -> JwtSecret {
     JwtSecret::new([0x40 + index; 32])
 }
 
 impl Chain {
-    /// The chain of a plan's world that starts with the slot of `now_ms`.
+    /// Builds the chain of a plan; it starts with the slot of `now_ms`.
     pub fn new(plan: &WorldPlan, workload: &WorkloadPlan, now_ms: u64) -> Self {
         let start_slot = Slot::at(now_ms, plan.slot_ms);
         let execution = execution_genesis(workload, start_slot.timestamp(plan.slot_ms));
@@ -104,7 +103,8 @@ fn execution_genesis(workload: &WorkloadPlan, timestamp: u64) -> alloy_genesis::
     );
     let genesis = json!({
         "config": {
-            "chainId": CHAIN_ID, "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0, "eip158Block": 0,
+            "chainId": CHAIN_ID,
+            "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0, "eip158Block": 0,
             "byzantiumBlock": 0, "constantinopleBlock": 0, "petersburgBlock": 0, "istanbulBlock": 0,
             "berlinBlock": 0, "londonBlock": 0, "terminalTotalDifficulty": 0,
             "terminalTotalDifficultyPassed": true, "shanghaiTime": 0, "cancunTime": 0,

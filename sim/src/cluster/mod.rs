@@ -1,7 +1,7 @@
-//! The machines of a world: what runs on them, life after life.
+//! The machines of a world and the processes that run on them.
 //!
-//! **Owns** addresses, keys and the processes of authorities. **Promises** that no two machines
-//! have one address. **Never** breaks anything: faults do that from outside.
+//! **Owns** addresses, keys and the processes of authorities. **Guarantees** that no two machines
+//! share an address. **Never** injects faults; [`crate::faults`] does.
 
 pub mod addresses;
 mod execution;
@@ -26,61 +26,56 @@ pub use validator::Living;
 use crate::invariants::{Clients, Judge};
 use genesis::Chain;
 
-/// Hears what the node of an authority says, inside of the node and at the moment at which it says
-/// it.
+/// Receives each event of an authority's node, inside of the node and at the moment of the event.
 pub type Observer = Arc<dyn Fn(u8, &NodeEvent) + Send + Sync>;
 
-/// How often a node is asked where it stands.
+/// Interval between two status checks of a node or an execution client.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long a node or a client may take to stop.
+/// Timeout of the stop of a node or an execution client.
 const STOP: Duration = Duration::from_secs(5);
 
-/// The machines of an authority.
 #[derive(Debug, Clone, Copy)]
 pub struct Authority {
-    /// From 0.
+    /// The number of the authority, from 0.
     pub index: u8,
-    /// The node's machine.
     pub node: NodeId,
-    /// The execution client's machine.
     pub client: NodeId,
 }
 
-/// A process ended by itself.
+/// The end of a process by itself.
 #[derive(Debug, Clone)]
 pub struct Exit {
-    /// Its machine.
+    /// The machine of the process.
     pub machine: NodeId,
-    /// `None`: it was asked to, and ended in order.
+    /// `None` after a requested stop.
     pub reason: Option<String>,
 }
 
-/// What all machines share. None of it is seen by the code that runs on them.
+/// State that all machines share. The code that runs on them does not see it.
 #[derive(Clone)]
 pub struct Shared {
-    /// The chain.
     pub chain: Chain,
-    /// Authorities.
+    /// Number of authorities.
     pub nodes: u8,
-    /// Who judges.
+    /// The invariants.
     pub judge: Judge,
-    /// Told of every event of a node, after the judge.
+    /// Receives every event of a node after the judge.
     pub reactions: Observer,
-    /// The nodes that run.
+    /// The running nodes.
     pub living: Living,
-    /// What stands between nodes and their network, by authority.
+    /// The interceptors between nodes and their network, by authority.
     pub interceptors: BTreeMap<u8, Arc<dyn Intercept>>,
-    /// The execution clients that run.
+    /// The running execution clients.
     pub clients: Clients,
-    /// What is wrong with the execution clients, by authority.
+    /// The fault injectors of the execution clients, by authority.
     pub bends: Vec<ExecutionFaultInjector>,
-    /// Told of processes that end by themselves.
+    /// Receives processes that ended by themselves.
     pub exits: UnboundedSender<Exit>,
-    /// The mistake that the nodes' rules of agreement have.
+    /// The planted bug in the nodes' consensus rules.
     pub planted_bug: PlantedBug,
 }
 
-/// The present, in milliseconds of simulated time.
+/// The simulated time in milliseconds.
 pub fn now_ms(world: World) -> u64 {
     world.now().as_millis() as u64
 }
@@ -104,10 +99,10 @@ pub fn add(world: World, shared: &Shared, seat: Seat) -> Authority {
     }
 }
 
-/// A process has come to its end; one that was killed meanwhile has nothing to tell.
+/// Reports the end of a process, unless the process was killed meanwhile.
 fn ended(shared: &Shared, result: Result<(), String>) {
     if World::current().is_here_alive() {
-        // Without a receiver the run is over.
+        // A closed channel means that the run is over.
         let _ = shared.exits.send(Exit {
             machine: here().node,
             reason: result.err(),

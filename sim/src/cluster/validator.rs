@@ -1,4 +1,4 @@
-//! The machine of an authority's node: the real node, one life after the other.
+//! The machine of an authority's node, which runs the real node.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,12 +18,12 @@ use super::{LOOK, STOP, Shared, now_ms};
 use crate::events::{Announcement, Report};
 use crate::invariants::Judge;
 
-/// The nodes that run at present, by authority.
+/// The running nodes, by authority.
 #[derive(Clone, Default)]
 pub struct Living(Arc<Mutex<BTreeMap<u8, Weak<Node>>>>);
 
 impl Living {
-    /// A node runs. It is not kept alive here: it ends with its process.
+    /// Registers a running node. The reference is weak, because the node ends with its process.
     pub fn born(&self, index: u8, node: &Arc<Node>) {
         self.0
             .lock()
@@ -40,7 +40,7 @@ impl Living {
             .and_then(Weak::upgrade)
     }
 
-    /// No fault waits any more.
+    /// Clears the pending faults of all nodes.
     pub fn heal(&self) {
         let nodes: Vec<_> = self
             .0
@@ -53,15 +53,19 @@ impl Living {
     }
 }
 
-/// Tells the oracles what the clock of the machine shows on which this runs.
+/// Reports the wall clock of the machine on which this runs to the invariants.
 fn look_at_clock(world: World, judge: &Judge, index: u8, event: Option<&NodeEvent>) {
-    let (wall_ms, true_ms) = (world.wall_ms(here().node), world.wall_ms(NodeId::WORLD));
+    let wall_ms = world.wall_ms(here().node);
+    let true_ms = world.wall_ms(NodeId::WORLD);
     judge
         .look()
         .clock(now_ms(world), index, wall_ms, true_ms, event);
 }
 
-/// One life of the process.
+/// Runs the process from start to end.
+///
+/// # Errors
+/// The node cannot start or fails, or its stop leaves actors behind.
 pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let Seat { index, is_twin } = seat;
     let world = World::current();
@@ -75,11 +79,9 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     }
     let fresh_votes = datadir.exists(FRESH_VOTES_FILE).map_err(|e| text(&e))?;
     let others = (0..shared.nodes).filter(|other| *other != index);
-    let (judge, reactions, clients) = (
-        shared.judge.clone(),
-        shared.reactions.clone(),
-        shared.clients.clone(),
-    );
+    let judge = shared.judge.clone();
+    let reactions = shared.reactions.clone();
+    let clients = shared.clients.clone();
     let observer = move |event: &NodeEvent| {
         let world = World::current();
         if world.is_here_alive() {
@@ -126,14 +128,14 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
         select! {
             reason = node.failed() => return Err(reason),
             _ = signal::shutdown() => {
-                // Nobody else keeps a node: who looks at it lets go of it before anything else
-                // runs.
+                // The simulator drops its references to a node before other code runs, so this is
+                // the last one.
                 let Some(node) = Arc::into_inner(node) else {
                     return Err("somebody holds the node".to_owned());
                 };
                 let faults = node.faults().clone();
                 let report = node.shutdown(STOP).await;
-                // An actor that was told to hang does so at a stop, too.
+                // An actor with an injected hang also hangs during the stop.
                 let struck = faults.hits();
                 let is_struck = |actor: &str| struck.keys().any(|(path, _)| **path == *actor);
                 let left: Vec<_> = report

@@ -25,10 +25,10 @@ pub enum FaultCategory {
 pub struct FaultBegan {
     /// Number of the plan's step, from 1.
     pub step: u32,
-    /// Its word in scenario files.
+    /// The fault's name in scenario files.
     pub name: String,
     pub category: FaultCategory,
-    /// Its values, as `machine both power`.
+    /// The values, as `machine both power`.
     pub values: String,
     /// The affected authorities, from 1.
     pub nodes: Vec<u8>,

@@ -52,7 +52,7 @@ pub enum RunEvent {
         path: String,
         state: State,
     },
-    /// A step of an actor's life, by its name in the actor system.
+    /// A step of an actor's lifecycle, by its name in the actor system.
     ActorLife {
         path: String,
         step: String,
@@ -87,7 +87,7 @@ pub enum RunEvent {
     Buggify {
         point: String,
     },
-    /// No page shows it.
+    /// An event that no page shows.
     Other,
 }
 

@@ -1,8 +1,9 @@
 //! Messages between machines: the bytes of one write to a connection, until the other end has read
 //! the last of them.
 //!
-//! A long run has more messages than a page can hold. All are kept of a requested window and of the
-//! end of the run, because violations are there; of the rest an evenly spaced sample.
+//! A long run has more messages than a page can hold. The record keeps all messages of a requested
+//! window and of the end of the run, because violations are there, and an evenly spaced sample of
+//! the others.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -35,7 +36,7 @@ pub struct Message {
 struct Flow {
     written: u64,
     read: u64,
-    /// Each with the position of its last byte.
+    /// Unread messages, each with the position of its last byte.
     unread: VecDeque<(u64, Message)>,
 }
 
@@ -88,7 +89,7 @@ impl Messages {
         }
     }
 
-    /// Adds a read of what `way.0` has written to `way.1`.
+    /// Adds a read by `way.1` of bytes that `way.0` has written.
     pub fn received(&mut self, at_us: u64, conn: u64, way: (u16, u16), bytes: u64) {
         let Some(flow) = self.flows.get_mut(&(conn, way.0, way.1)) else {
             return;
@@ -174,19 +175,19 @@ impl Messages {
     }
 }
 
-/// The part of a run of which every message is kept, in microseconds; of the rest a sample and the
-/// end are.
+/// The part of a run whose messages are all kept, in microseconds. Of the other messages the end of
+/// the run and a sample are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Window {
     pub from_us: u64,
-    /// Excluded.
+    /// The exclusive end.
     pub to_us: u64,
 }
 
 /// Parses `12s..15.5s`.
 ///
 /// # Errors
-/// The expected form.
+/// The text is not a window; the message names the expected form.
 pub fn parse_window(text: &str) -> Result<Window, String> {
     let error = || format!("{text:?}: expected a part of the run, as 12s..15.5s");
     let (from, to) = text.split_once("..").ok_or_else(error)?;

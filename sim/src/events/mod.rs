@@ -1,8 +1,8 @@
 //! The events of a run: their types, their record, and their printing.
 //!
-//! **Owns** [`RunEvent`] and the [`Recorder`]. **Guarantees** that recording and printing change
-//! nothing of a run, and that a record stays within limits, so that its page does
-//! ([`crate::report`]). **Never** judges: that is the part of [`crate::invariants`].
+//! **Owns** [`RunEvent`] and the [`Recorder`]. **Guarantees** that recording and printing do not
+//! change a run, and that a record stays within limits, so that its page does ([`crate::report`]).
+//! **Never** judges a run; [`crate::invariants`] does.
 
 mod announcement;
 mod event;

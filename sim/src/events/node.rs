@@ -12,7 +12,7 @@ pub fn short(hash: &Hash) -> String {
     bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A block as events name it. The slot is the protocol's.
+/// The identity of a block in events. The slot is the protocol's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockId {
     pub height: u64,

@@ -198,7 +198,7 @@ pub struct Span {
     pub name: String,
     /// The fault's values.
     pub words: String,
-    /// Of faults.
+    /// The category of a fault; `None` for other kinds.
     pub category: Option<FaultCategory>,
 }
 

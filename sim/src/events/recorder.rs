@@ -259,7 +259,7 @@ impl Recording {
             Report::Signed { kind, block } => match kind {
                 VoteKind::Approval => (MarkKind::Approval, block),
                 VoteKind::Confirmation => (MarkKind::Confirmation, block),
-                // `Proposed` says more.
+                // `Proposed` also has the number of transactions.
                 VoteKind::Proposal => return,
             },
             Report::Proposed { block, .. } => (MarkKind::Proposal, block),

@@ -83,7 +83,8 @@ pub fn print_events(world: World, filter: Filter) {
                 text = printable(event.payload);
             }
             let ms = event.at.as_micros() as f64 / 1e3;
-            let (number, kind) = (event.number, event.kind);
+            let number = event.number;
+            let kind = event.kind;
             eprintln!("{number:>8} {ms:>12.3} ms {machine:<8} {kind:<16} {text}");
         }
     }));

@@ -15,10 +15,10 @@ use crate::params::{Ms, NodeRef, When, WorldPlan};
 
 subject![ActorPanic, ActorFail, ActorHang, ActorSlow, ActorLoseReply];
 
-/// Messages of an actor that one step may hit.
+/// Most messages of an actor that one step may hit.
 const MAX_STRUCK: u32 = 1_000;
-/// Longest drawn wait of a slow actor: below what any of them may take over a message, so that it
-/// is slow and no more.
+/// Longest drawn delay of a slow actor. It is below the time that any actor may take for a message,
+/// so that no supervisor considers the actor hung.
 const MOST_SLOW_MS: u64 = 1_200;
 
 /// An actor of a node, as plans name it.
@@ -46,7 +46,7 @@ pub enum Actor {
 }
 
 impl Actor {
-    /// All that a node has.
+    /// All named actors of a node.
     pub const ALL: [Self; 7] = [
         Self::Storage,
         Self::Validation,
@@ -57,7 +57,7 @@ impl Actor {
         Self::Peers,
     ];
 
-    /// Itself, or one that is drawn: `below` gives a number below another.
+    /// Resolves [`Self::Any`] to a drawn actor; `below` draws a number below its argument.
     pub fn drawn(self, below: impl FnOnce(u64) -> u64) -> Self {
         match self {
             Self::Any => Self::ALL[below(Self::ALL.len() as u64) as usize],
@@ -65,7 +65,7 @@ impl Actor {
         }
     }
 
-    /// Its path below the root of the node's supervision tree.
+    /// The path below the root of the node's supervision tree.
     pub const fn path(self) -> &'static str {
         match self {
             Self::Storage => "storage/storage",
@@ -79,7 +79,7 @@ impl Actor {
         }
     }
 
-    /// The name of the counter of its strikes.
+    /// The name of the counter of strikes at this actor.
     pub const fn struck(self) -> &'static str {
         match self {
             Self::Storage => "actor.struck.storage",
@@ -101,7 +101,7 @@ impl fmt::Display for Actor {
     }
 }
 
-/// Draws one to three strikes, some seconds apart: a node heals in between, most often.
+/// Draws one to three strikes some slots apart, so that a node usually heals in between.
 fn strikes<F: Into<Fault>>(draw: &mut Draw<'_>, fault: impl Fn(Actor, Ms) -> F) {
     let slot_ms = draw.slot_ms();
     for turn in 0..draw.between(1, 3) {

@@ -1,4 +1,4 @@
-//! Faults of wall clocks. The clocks of an authority's node and of its execution client go wrong
+//! Faults of wall clocks. The clocks of an authority's node and of its execution client change
 //! together.
 
 use alys_runtime::sim::NodeId;
@@ -12,8 +12,8 @@ use crate::params::{Ms, SignedMs, WorldPlan};
 
 subject![Clock, Drift, ClockEdge];
 
-/// The shortest step over the edge of a slot: a quarter of it must be a time that can be waited
-/// for.
+/// The shortest step across the edge of a slot; a quarter of it must be at least the resolution of
+/// a wait.
 const LEAST_EDGE_MS: u64 = 8;
 
 declare! {
@@ -121,15 +121,15 @@ impl Kind for ClockEdge {
         Err(("by", message))
     }
 
-    /// Forward shortly before the edge, so that the slot begins twice, or back shortly after it, so
-    /// that it ends twice.
+    /// Steps forward shortly before the edge, so that the slot begins twice, or back shortly after
+    /// it, so that the slot ends twice.
     fn begin(&self, faults: &Faults, hit: &Hit) {
         let by_ms = self.by.0;
         let machines = faults.machines(hit, Machine::Both);
         let slots = faults.slots;
         let now = now_ms(faults.world);
         let ends = (slots.at(now) + 1) * slots.slot_ms - slots.start_ms;
-        // The next one may be nearer than half of the step.
+        // The next edge may be closer than half of the step.
         let edge = if ends < now + by_ms {
             ends + slots.slot_ms
         } else {

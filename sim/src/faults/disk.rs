@@ -1,11 +1,11 @@
 //! Faults of disks.
 //!
-//! A node whose disk gave it something else than it wrote, without an error, may do anything: it
-//! has forgotten votes, or will. It counts as a faulty authority, and no more of them are hit than
-//! the federation tolerates; what is beyond that hits the execution client's disk instead, which
-//! holds nothing that its node could not send again, and is counted as `downgraded`. A node whose
-//! disk was emptied counts as faulty until it votes again, and one whose disk was put back for the
-//! rest of the run; where that is too much, the disk stays as it is and the process only dies.
+//! A node whose disk silently returns other data than it wrote can violate any rule, because it may
+//! forget votes. It counts as a faulty authority, and no more of them are hit than the federation
+//! tolerates. Beyond that the fault hits the disk of the execution client, whose contents the node
+//! can send again, and is counted as `downgraded`. A node with an emptied disk counts as faulty
+//! until it votes again, and a node with a restored disk for the rest of the run; where that is too
+//! much, the disk stays as it is and the process only dies.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -37,27 +37,28 @@ subject![
     PowerAtOperation,
 ];
 
-/// Bits that one step may turn over.
+/// Most bits that one step may flip.
 const MAX_BITS: u32 = 1_000_000;
 /// Bytes in the unit of plans.
 const KBYTE: u64 = 1024;
-/// After everything has healed, processes may still speak of their damaged disks for so long, and
-/// end over them.
+/// Milliseconds after the end of the chaos during which processes may still report their damaged
+/// disks, and end because of them.
 const EXCUSED_MS: u64 = 10_000;
 
-/// Which machines and authorities are not what they should be.
+/// Machines and authorities that are exempt from some invariants.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
-    /// Machines of second nodes with the key of an authority.
+    /// Machines of the second nodes of twin authorities.
     pub(super) twins: BTreeSet<NodeId>,
-    /// Machines whose disks were made to fail: what their processes say about it is expected.
+    /// Machines whose disks were made to fail; their processes are expected to report it.
     pub(super) damaged: BTreeSet<NodeId>,
-    /// Authorities that are faulty because their disks or execution clients lie.
+    /// Authorities that count as faulty because their disks or execution clients lie.
     distrusted: BTreeSet<u8>,
 }
 
 impl Faults {
-    /// Has disks lie: those of the nodes as far as they may, and those of the execution clients.
+    /// Corrupts the disks of the nodes as far as the federation tolerates, and those of the
+    /// execution clients.
     fn corrupt(&self, hit: &Hit, machine: Machine, harm: impl Fn(NodeId)) {
         for authority in self.authorities(hit) {
             let hits_node = machine != Machine::Client && self.may_distrust(authority.index);
@@ -71,7 +72,7 @@ impl Faults {
         }
     }
 
-    /// Whether this authority may be faulty, besides those that are. If so, it counts from now on.
+    /// Marks the authority as faulty if the federation tolerates it. False if it does not.
     pub(super) fn may_distrust(&self, node: u8) -> bool {
         let may = self.may_be_faulty(node);
         if may {
@@ -82,10 +83,10 @@ impl Faults {
         may
     }
 
-    /// Whether with this authority no more are faulty than the federation tolerates: by the plan,
-    /// by lying disks and execution clients, or because their vote state is lost. That also keeps
-    /// every final block on a disk of somebody else, because an authority that votes again has
-    /// caught up.
+    /// True if the federation tolerates this authority as a faulty one besides the others:
+    /// Byzantine ones of the plan, those left dead, those with lying disks or execution clients,
+    /// and those with lost vote state. The limit also keeps every final block on the disk of a
+    /// correct authority, because an authority that votes again has caught up.
     fn may_be_faulty(&self, node: u8) -> bool {
         let lost = self.judge.look().votes.lost();
         let mut faulty: BTreeSet<u8> = self.plan.suspects();
@@ -96,8 +97,7 @@ impl Faults {
         faulty.len() <= self.plan.tolerated()
     }
 
-    /// The operator puts a new disk in place of one that lies. True if it did; the process is down
-    /// then.
+    /// Replaces a disk that lies, as an operator does. True if it did; the process is down then.
     pub(super) fn replace_lying_disk(&self, machine: NodeId) -> bool {
         if !self.world.disk_damage(machine).is_silent() {
             return false;
@@ -109,8 +109,8 @@ impl Faults {
         true
     }
 
-    /// Whether the disk of a machine was made to fail during the chaos, or its process does not
-    /// keep to the rules anyway. Soon after everything has healed, that is no excuse any more.
+    /// True if the machine's disk was made to fail during the chaos, or its process belongs to a
+    /// Byzantine authority. Damage is no excuse from [`EXCUSED_MS`] after the end of the chaos on.
     pub fn is_damaged(&self, machine: NodeId) -> bool {
         let healed_ms = lock(&self.recovery).healed_ms;
         let is_sound = healed_ms.is_some_and(|ms| now_ms(self.world) > ms + EXCUSED_MS);
@@ -144,7 +144,8 @@ impl Kind for Wipe {
             "A disk is emptied, and the clock is far behind at the start after it.",
             |draw| {
                 let slot_ms = draw.slot_ms();
-                // By number: both must hit the same one. The clock steps while the process is down.
+                // The node has a number so that both steps hit the same one. The clock steps while
+                // the process is down.
                 let nodes = draw.numbered();
                 let offset_ms = draw.below(slot_ms);
                 let behind_ms = draw.between(5 * slot_ms, 40 * slot_ms);
@@ -159,7 +160,7 @@ impl Kind for Wipe {
         ),
     ];
 
-    /// Execution clients get everything back from their nodes.
+    /// Execution clients need no check because their nodes send them everything again.
     fn begin(&self, faults: &Faults, hit: &Hit) {
         for authority in faults.authorities(hit) {
             let node = authority.index;
@@ -199,8 +200,8 @@ declare! {
 }
 
 impl Restore {
-    /// Puts the images back. A node of the crash model would contradict itself before anybody could
-    /// tell it: there the disk stays as it is.
+    /// Restores the images. In the crash model a restored node would contradict itself before
+    /// another node could correct it, so the disk stays as it is.
     async fn put_back(self, faults: Faults, node: u8, images: Vec<(NodeId, Image)>) {
         let world = faults.world;
         time::sleep(Duration::from_millis(self.age.0)).await;
@@ -415,8 +416,8 @@ impl Kind for FullDisk {
     mirrored! {}
 }
 
-/// A fault of a disk, and in every second case a restart in the midst of it, because a process that
-/// runs has most of what it reads in memory.
+/// Adds a fault of a disk, and in every second case a restart during it, because a running process
+/// has most of its data in memory.
 fn with_a_restart(draw: &mut Draw<'_>, machine: Machine, fault: impl Into<Fault>) {
     let slot_ms = draw.slot_ms();
     let for_ms = draw.lasts_ms;
@@ -577,7 +578,7 @@ impl Kind for PowerAtOperation {
 
     fn end(&self, faults: &Faults, hit: &Hit) {
         for machine in faults.machines(hit, self.machine) {
-            // The operation may never have come: then nothing happened.
+            // The operation may never have happened, so the power-off is cancelled.
             faults.world.heal_disk(machine);
             faults.bring_up(machine);
         }

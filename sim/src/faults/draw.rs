@@ -1,4 +1,4 @@
-//! What a kind of fault needs to be drawn by the generator ([`crate::plan::generator`]).
+//! The drawing of faults by the generator ([`crate::plan::generator`]).
 
 use alys_runtime::sim::Rng;
 
@@ -6,11 +6,11 @@ use super::actors::Actor;
 use super::{Fault, Machine, Step};
 use crate::params::{Ms, NodeRef, When, WorldPlan};
 
-/// A kind of trouble as the generator draws it: one fault, or several that belong together.
+/// A random drawing of the generator: one fault, or several that belong together.
 #[derive(Debug)]
 pub struct Drawing {
-    /// Its place in the list of all. The plans of all seeds depend on it: a new one takes the next
-    /// number.
+    /// Its position in the list of all drawings. The plans of all seeds depend on it, so a new
+    /// drawing takes the next number.
     pub number: usize,
     /// Its name in the `kinds` of a `[swarm]` table.
     pub name: &'static str,
@@ -20,7 +20,7 @@ pub struct Drawing {
     pub draw: fn(&mut Draw<'_>),
 }
 
-/// A drawing, for the tables of the kinds.
+/// Builds a [`Drawing`] in a constant.
 pub(super) const fn drawing(
     number: usize,
     name: &'static str,
@@ -35,28 +35,27 @@ pub(super) const fn drawing(
     }
 }
 
-/// The moment, the targets and the duration that were drawn for a kind, and the stream for
-/// everything else.
+/// The moment, the targets and the duration that were drawn for a drawing, and the random stream
+/// for everything else.
 ///
-/// The order of the draws from the stream is part of every seed's plan.
+/// The order of the draws from the stream determines the plan of every seed.
 #[derive(Debug)]
 pub struct Draw<'a> {
-    /// The network.
     pub world: &'a WorldPlan,
-    /// The slot in which the trouble begins.
+    /// The slot of the first fault.
     pub slot: u64,
     /// A moment in that slot.
     pub moment: When,
-    /// A leader, or any node.
+    /// The targets: a leader, or any node.
     pub someone: Vec<NodeRef>,
-    /// One slot to eight.
+    /// The duration, from one slot to eight.
     pub lasts_ms: u64,
     rng: &'a mut Rng,
     steps: &'a mut Vec<Step>,
 }
 
 impl<'a> Draw<'a> {
-    /// Draws what every kind has.
+    /// Draws the values that are common to all drawings.
     pub fn new(
         world: &'a WorldPlan,
         slot: u64,
@@ -102,53 +101,53 @@ impl<'a> Draw<'a> {
         self.push(self.moment, for_ms, self.someone.clone(), fault);
     }
 
-    /// The length of a slot.
+    /// The length of a slot in milliseconds.
     pub fn slot_ms(&self) -> u64 {
         self.world.slot_ms
     }
 
-    /// A moment of the slot.
+    /// The moment `offset_ms` after the start of the drawn slot.
     pub fn at(&self, offset_ms: u64) -> When {
         When::Slot(self.slot, offset_ms)
     }
 
-    /// A number below another.
+    /// Draws a number below `limit`.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.rng.below(limit)
     }
 
-    /// A number from a closed range.
+    /// Draws a number from a closed range.
     pub fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.rng.below(most - least + 1)
     }
 
-    /// A duration from a closed range.
+    /// Draws a duration from a closed range of milliseconds.
     pub fn ms_between(&mut self, least: u64, most: u64) -> Ms {
         Ms(self.between(least, most))
     }
 
-    /// How many times something happens: a number from a closed range.
+    /// Draws a number of repetitions from a closed range.
     pub fn count(&mut self, least: u32, most: u32) -> u32 {
         self.between(least.into(), most.into()) as u32
     }
 
-    /// A number, or its negative.
+    /// Draws the sign of a number.
     pub fn sign(&mut self, value: u64) -> i64 {
         let value = value as i64;
         if self.flip() { value } else { -value }
     }
 
-    /// One of several values.
+    /// Draws one of several values.
     pub fn pick<T: Copy>(&mut self, values: &[T]) -> T {
         values[self.rng.below(values.len() as u64) as usize]
     }
 
-    /// True every second time.
+    /// Draws a boolean; both values are equally likely.
     pub fn flip(&mut self) -> bool {
         self.rng.below(2) == 0
     }
 
-    /// Everybody every second time, otherwise the drawn targets.
+    /// All nodes, or the drawn targets; both are equally likely.
     pub fn all_or_someone(&mut self) -> Vec<NodeRef> {
         if self.flip() {
             vec![NodeRef::All]
@@ -157,7 +156,7 @@ impl<'a> Draw<'a> {
         }
     }
 
-    /// A leader, or any node.
+    /// Draws new targets: a leader, or any node.
     pub fn someone_else(&mut self) -> Vec<NodeRef> {
         vec![match self.rng.below(4) {
             0 => NodeRef::Leader(0),
@@ -166,18 +165,18 @@ impl<'a> Draw<'a> {
         }]
     }
 
-    /// One node by its number, so that several steps hit the same one.
+    /// Draws a node by its number, so that several steps can hit the same one.
     pub fn numbered(&mut self) -> Vec<NodeRef> {
         let number = 1 + self.rng.below(u64::from(self.world.nodes)) as u8;
         vec![NodeRef::Number(number)]
     }
 
-    /// A machine of an authority, or both.
+    /// Draws a machine of an authority, or both.
     pub fn machine(&mut self) -> Machine {
         self.pick(&[Machine::Node, Machine::Client, Machine::Both])
     }
 
-    /// An actor by name in two of three cases, otherwise any.
+    /// Draws a named actor in two of three cases, otherwise any.
     pub fn actor(&mut self) -> Actor {
         match self.rng.below(3) {
             0 => Actor::Any,

@@ -1,7 +1,7 @@
 //! Faults of execution clients and of the links to them.
 //!
-//! An authority whose execution client calls valid payloads invalid counts as faulty, as one whose
-//! disk lies does.
+//! An authority whose execution client reports valid payloads as invalid counts as faulty, like one
+//! whose disk lies.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -26,7 +26,7 @@ subject![
 ];
 
 impl Faults {
-    /// Changes what is wrong with the execution clients of these authorities.
+    /// Changes the injected faults of the execution clients of these authorities.
     fn set_faults(&self, nodes: &BTreeSet<u8>, change: impl Fn(&mut ExecutionFaults)) {
         for node in nodes {
             if let Some(injector) = self.bends.get(usize::from(*node)) {
@@ -35,7 +35,8 @@ impl Faults {
         }
     }
 
-    /// All execution clients do as they should, and nodes that were lied to start again.
+    /// Clears the faults of all execution clients, and kills the nodes that received wrong verdicts,
+    /// because [`Self::heal`] restarts every process that is down.
     pub(super) fn heal_execution(&self) {
         let lied_to = std::mem::take(&mut *lock(&self.lied_to));
         for injector in &self.bends {
@@ -128,7 +129,8 @@ impl Kind for ClientInvalid {
     fn begin(&self, faults: &Faults, hit: &Hit) {
         for authority in faults.authorities(hit) {
             if faults.may_distrust(authority.index) {
-                // That a certified block is called invalid is for an operator to see.
+                // An invalid certified block is an error for the operator, so the node's complaints
+                // are expected.
                 lock(&faults.trust).damaged.insert(authority.node);
                 lock(&faults.lied_to).insert(authority.node);
                 let only = BTreeSet::from([authority.index]);
@@ -137,8 +139,8 @@ impl Kind for ClientInvalid {
         }
     }
 
-    /// A node remembers which payloads are invalid as long as it runs, so the operator restarts it
-    /// when its client is in order.
+    /// Restarts the node as an operator would after a repair of the client, because a node
+    /// remembers invalid payloads as long as it runs.
     fn end(&self, faults: &Faults, hit: &Hit) {
         for authority in faults.authorities(hit) {
             let only = BTreeSet::from([authority.index]);

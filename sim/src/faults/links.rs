@@ -1,4 +1,4 @@
-//! Links as the faults at present make them.
+//! The quality and the blocks of all links, as the active faults define them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,41 +10,39 @@ use super::network::Way;
 use crate::cluster::{client_ip, node_ip};
 use crate::params::LinkPlan;
 
-/// All links of a world. What faults do to them is counted or kept by fault, because faults
-/// overlap.
+/// All links of a world. Effects are counted or kept for each fault, because faults overlap.
 pub struct Links {
     world: World,
     nodes: u8,
-    /// Without faults.
+    /// The quality without faults.
     base: LinkPlan,
-    /// How many faults cut, and how many hold up, what goes one way.
+    /// Numbers of faults that cut and that clog each direction.
     blocks: BTreeMap<(IpAddr, IpAddr), (u32, u32)>,
-    /// Qualities that faults give to the links of a node.
+    /// Qualities that faults impose on the links of a node.
     slow: BTreeMap<u8, Vec<LinkPlan>>,
-    /// Milliseconds by which what a node sends at present is held back.
+    /// Milliseconds by which faults delay the messages that a node sends.
     held: BTreeMap<u8, Vec<u64>>,
-    /// Milliseconds that faults add to the link to a node's execution client.
+    /// Milliseconds that faults add to the latency between a node and its execution client.
     slow_client: BTreeMap<u8, u64>,
 }
 
 impl Links {
-    /// Links without faults.
+    /// Creates the links without faults.
     pub fn new(world: World, nodes: u8, base: LinkPlan) -> Self {
-        let (blocks, slow, held, slow_client) = Default::default();
         let links = Self {
             world,
             nodes,
             base,
-            blocks,
-            slow,
-            held,
-            slow_client,
+            blocks: BTreeMap::new(),
+            slow: BTreeMap::new(),
+            held: BTreeMap::new(),
+            slow_client: BTreeMap::new(),
         };
         links.set_all();
         links
     }
 
-    /// No fault any more.
+    /// Removes the effects of all faults.
     pub fn heal(&mut self) {
         self.blocks.clear();
         self.slow.clear();
@@ -54,11 +52,12 @@ impl Links {
         self.set_all();
     }
 
-    /// Blocks what goes between the named nodes and the rest, or lets it go again.
+    /// Blocks messages between the named nodes and the other nodes, or unblocks them.
     pub fn partition(&mut self, nodes: &BTreeSet<u8>, way: Way, kind: Block, on: bool) {
         for inside in nodes {
             for outside in (0..self.nodes).filter(|other| !nodes.contains(other)) {
-                let (inside, outside) = (node_ip(*inside), node_ip(outside));
+                let inside = node_ip(*inside);
+                let outside = node_ip(outside);
                 if way != Way::In {
                     self.block((inside, outside), kind, on);
                 }
@@ -69,11 +68,12 @@ impl Links {
         }
     }
 
-    /// Holds back what goes between the named nodes and everybody, or lets it go again.
+    /// Clogs the links between the named nodes and all other nodes, or releases them.
     pub fn clog(&mut self, nodes: &BTreeSet<u8>, way: Way, on: bool) {
         for inside in nodes {
             for other in (0..self.nodes).filter(|other| other != inside) {
-                let (inside, other) = (node_ip(*inside), node_ip(other));
+                let inside = node_ip(*inside);
+                let other = node_ip(other);
                 if way != Way::In {
                     self.block((inside, other), Block::Clog, on);
                 }
@@ -84,13 +84,13 @@ impl Links {
         }
     }
 
-    /// Cuts two machines from each other, or joins them again.
+    /// Cuts the link between two machines, or reconnects them.
     pub fn cut_pair(&mut self, a: IpAddr, b: IpAddr, on: bool) {
         self.block((a, b), Block::Cut, on);
         self.block((b, a), Block::Cut, on);
     }
 
-    /// Cuts a node from its execution client.
+    /// Cuts the link between a node and its execution client, or reconnects them.
     pub fn cut_client(&mut self, node: u8, on: bool) {
         self.cut_pair(node_ip(node), client_ip(node), on);
     }
@@ -114,19 +114,19 @@ impl Links {
         }
     }
 
-    /// Gives all links of a node this quality, where it is worse than what they have.
+    /// Imposes this quality on all links of a node where it is worse than theirs, or removes it.
     pub fn slow(&mut self, node: u8, quality: &LinkPlan, on: bool) {
         change(self.slow.entry(node).or_default(), quality, on);
         self.set(node);
     }
 
-    /// What the node sends from now on is late; what is under way keeps its time.
+    /// Delays the messages that the node sends from now on; messages in flight are not affected.
     pub fn hold(&mut self, node: u8, ms: u64, on: bool) {
         change(self.held.entry(node).or_default(), &ms, on);
         self.set(node);
     }
 
-    /// Slows down the link between a node and its execution client.
+    /// Adds latency between a node and its execution client, or removes it.
     pub fn slow_client(&mut self, node: u8, ms: u64, on: bool) {
         let slow = self.slow_client.entry(node).or_default();
         *slow = if on {
@@ -168,7 +168,7 @@ impl Links {
     }
 }
 
-/// Adds what a fault brings, or takes it away once.
+/// Adds `one` to the list, or removes one occurrence of it.
 fn change<T: PartialEq + Clone>(all: &mut Vec<T>, one: &T, on: bool) {
     match all.iter().position(|other| other == one) {
         Some(at) if !on => drop(all.remove(at)),
@@ -177,7 +177,7 @@ fn change<T: PartialEq + Clone>(all: &mut Vec<T>, one: &T, on: bool) {
     }
 }
 
-/// The runtime's link of this quality.
+/// Converts a plan's quality to the runtime's.
 pub fn link(plan: &LinkPlan) -> Link {
     Link {
         latency: Duration::from_millis(plan.latency_ms),
@@ -190,7 +190,7 @@ pub fn link(plan: &LinkPlan) -> Link {
     }
 }
 
-/// From a node to its own client: the same rack.
+/// The link between a node and its execution client, which are in the same rack.
 fn client_link(slower_by_ms: u64) -> Link {
     Link {
         latency: Duration::from_micros(200) + Duration::from_millis(slower_by_ms),

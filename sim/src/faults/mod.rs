@@ -1,12 +1,13 @@
-//! Faults: the table of all kinds ([`registry`]), one file of kinds for each subject, and what is
-//! common to them.
+//! Faults: the table of all kinds ([`registry`]), one file of kinds for each subject, and their
+//! common state.
 //!
-//! **Owns** the play of a plan's steps, from the moment of each to its end. **Promises** that
-//! faults overlap: what they do to a link or a machine is counted, so a link works again when the
-//! last fault that blocks it is over, and a machine starts again when the last one that holds it
-//! down is; and that the protocol can survive them: what would take the last quorum or the last
-//! good copy is made a lesser fault, and counted as `downgraded`. **Never** reaches into a node but
-//! through the interception points that it offers to a simulation.
+//! **Owns** the execution of a plan's steps, from the beginning of each to its end. **Guarantees**
+//! that faults can overlap: their effects on a link or a machine are counted, so a link works again
+//! when the last fault that blocks it ends, and a machine starts again when the last fault that
+//! holds it down ends. **Guarantees** that the protocol can survive the faults: a fault that would
+//! take the last quorum or the last good copy is replaced by a lesser one, and counted as
+//! `downgraded`. **Never** changes a node except through the interception points that it offers to
+//! a simulation.
 
 mod actors;
 mod clocks;
@@ -49,28 +50,28 @@ use process::Processes;
 use reactions::Reaction;
 use registry::Hit;
 
-/// How long operators take to look after their clocks, and how often they do it after the chaos.
+/// Interval between two rounds of [`Faults::confirm_clocks`] after the chaos, and their number.
 const OPERATOR_INTERVAL: Duration = Duration::from_secs(2);
 const OPERATOR_TURNS: usize = 3;
 
-/// Repeats gossip: implemented by the layer between a node and its network, of which faults know no
-/// more.
+/// Repeats gossip. The interceptor between a node and its network implements it; faults know
+/// nothing else of that interceptor.
 pub trait GossipRepeater: Send + Sync {
-    /// From now on gossip that arrives at the node arrives again, up to so many milliseconds later;
-    /// or no longer.
+    /// Starts or stops repeating each gossip message that arrives at the node, up to `ms`
+    /// milliseconds later.
     fn duplicate(&self, ms: u64, on: bool);
-    /// Nothing is repeated any more.
+    /// Stops all repetition.
     fn heal(&self);
-    /// How often the layer did what it does.
+    /// The counters of the interceptor's actions.
     fn counts(&self) -> BTreeMap<&'static str, u64>;
 }
 
-/// The faults of a run. Clones are the same.
+/// The faults of a run. Clones share their state.
 #[derive(Clone)]
 pub struct Faults(Arc<Inner>);
 
-/// The state of all faults, with a lock for each subject. No lock is held while another part of the
-/// simulator is called.
+/// The state of all faults, with a lock for each subject. No lock is held during a call into
+/// another part of the simulator.
 pub struct Inner {
     world: World,
     judge: Judge,
@@ -78,35 +79,35 @@ pub struct Inner {
     plan: WorldPlan,
     authorities: Vec<Authority>,
     slots: Slots,
-    /// Whether the plan has no other faults than those of actors.
+    /// True if the plan has only faults of actors.
     only_actors: bool,
-    /// By authority: repeats the gossip that arrives at its node.
+    /// The repeaters of the gossip that arrives at each authority's node.
     repeaters: BTreeMap<u8, Arc<dyn GossipRepeater>>,
-    /// What is wrong with the execution clients, by authority.
+    /// The fault injectors of the execution clients, by authority.
     bends: Vec<ExecutionFaultInjector>,
-    /// Of the step that began last.
+    /// The random stream of the step that began last.
     rng: Mutex<Rng>,
-    /// How many steps have begun.
+    /// Number of steps that have begun.
     begun: Mutex<u64>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
     recovery: Mutex<Recovery>,
     links: Mutex<Links>,
     processes: Mutex<Processes>,
     trust: Mutex<Trust>,
-    /// Nodes whose execution clients call payloads invalid.
+    /// Nodes whose execution clients report valid payloads as invalid.
     lied_to: Mutex<BTreeSet<NodeId>>,
-    /// By the number of their step.
+    /// Active reactions, by the number of their step.
     reactions: Mutex<BTreeMap<u64, Reaction>>,
-    /// When an actor of a node was last struck, in milliseconds.
+    /// Time of the last strike at an actor of each node, in milliseconds.
     struck_ms: Mutex<BTreeMap<u8, u64>>,
 }
 
-/// How the chaos ends.
+/// The end of the chaos.
 #[derive(Debug, Default)]
 struct Recovery {
-    /// When everything healed, in milliseconds: nothing breaks any more.
+    /// The time at which everything healed, in milliseconds; no fault acts after it.
     healed_ms: Option<u64>,
-    /// Authorities, from 0, that do not come back.
+    /// Authorities, from 0, that stay down.
     left_dead: BTreeSet<u8>,
 }
 
@@ -118,33 +119,30 @@ impl std::ops::Deref for Faults {
     }
 }
 
-/// Locks a part of the state. A panic elsewhere has ended the run already.
+/// Locks a part of the state. Poison is ignored because a panic has ended the run already.
 fn lock<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
     part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What faults are built from.
+/// The input of [`Faults::new`].
 pub struct Setup<'a> {
-    /// The network.
+    /// The network of the run.
     pub plan: &'a WorldPlan,
-    /// The steps of the plan.
     pub steps: &'a [Step],
-    /// The machines.
+    /// The machines of all authorities.
     pub authorities: Vec<Authority>,
-    /// By authority: repeats the gossip that arrives at its node.
+    /// The repeaters of the gossip that arrives at each authority's node.
     pub repeaters: BTreeMap<u8, Arc<dyn GossipRepeater>>,
-    /// What is wrong with the execution clients, by authority.
+    /// The fault injectors of the execution clients, by authority.
     pub bends: Vec<ExecutionFaultInjector>,
-    /// The slots of the run.
     pub slots: Slots,
-    /// The invariants.
     pub judge: Judge,
-    /// The nodes that run.
+    /// The running nodes.
     pub living: Living,
 }
 
 impl Faults {
-    /// No faults yet.
+    /// Creates the state without any active fault.
     pub fn new(world: World, setup: Setup<'_>) -> Self {
         let plan = setup.plan.clone();
         let left_dead = plan.left_dead.iter().map(|number| number.saturating_sub(1));
@@ -183,12 +181,12 @@ impl Faults {
         lock(&self.recovery).healed_ms.is_some()
     }
 
-    /// Counts that something happened.
+    /// Increments the counter `what`.
     pub fn count(&self, what: &'static str) {
         *lock(&self.counts).entry(what).or_default() += 1;
     }
 
-    /// The authorities that are hit.
+    /// The authorities that a step hits.
     fn authorities(&self, hit: &Hit) -> Vec<Authority> {
         let all = self.authorities.iter();
         all.filter(|a| hit.nodes.contains(&a.index))
@@ -196,23 +194,23 @@ impl Faults {
             .collect()
     }
 
-    /// The machines that are hit.
+    /// The machines that a step hits.
     fn machines(&self, hit: &Hit, machine: Machine) -> Vec<NodeId> {
         let authorities = self.authorities(hit);
         authorities.iter().flat_map(|one| machine.of(one)).collect()
     }
 
-    /// A number below another.
+    /// Draws a number below `limit`.
     pub fn draw_below(&self, limit: u64) -> u64 {
         lock(&self.rng).below(limit)
     }
 
-    /// A number up to another.
+    /// Draws a number from 0 to `most`.
     fn draw_up_to(&self, most: u64) -> u64 {
         self.draw_below(most.saturating_add(1))
     }
 
-    /// The nodes, shuffled.
+    /// The nodes in a random order.
     fn shuffled(&self, nodes: &BTreeSet<u8>) -> Vec<u8> {
         let mut left: Vec<u8> = nodes.iter().copied().collect();
         let mut order = Vec::new();
@@ -223,29 +221,29 @@ impl Faults {
         order
     }
 
-    /// Waits for a moment of the true clock. False when everything has healed by then.
+    /// Waits until `ms` of the simulated clock. False if everything has healed by then.
     async fn wait_until(&self, ms: u64) -> bool {
         let now = now_ms(self.world);
         time::sleep(Duration::from_millis(ms.saturating_sub(now))).await;
         !self.is_healed()
     }
 
-    /// Waits for so long on the true clock. False when everything has healed by then.
+    /// Waits for `ms` on the simulated clock. False if everything has healed by then.
     pub async fn wait(&self, ms: u64) -> bool {
         self.wait_until(now_ms(self.world) + ms).await
     }
 
-    /// The machines of a second node with an authority's key: nothing is expected of them.
+    /// Excludes the machines of a twin authority's second node from all expectations.
     pub fn add_twin(&self, twin: Authority) {
         lock(&self.trust).twins.extend([twin.node, twin.client]);
     }
 
-    /// Cuts two machines from each other, or joins them again.
+    /// Cuts the link between two machines, or reconnects them.
     pub fn cut_pair(&self, a: IpAddr, b: IpAddr, on: bool) {
         self.links().cut_pair(a, b, on);
     }
 
-    /// Plays the plan's step of this number: begins its fault at the planned time, and ends it.
+    /// Executes step `number` of the plan: begins its fault at the planned time, and ends it.
     pub async fn play(self, number: u32, step: Step) {
         let now = now_ms(self.world);
         let at = self.slots.when(step.at);
@@ -253,12 +251,11 @@ impl Faults {
         if self.is_healed() {
             return;
         }
-        // A strike counts when it hits.
+        // A strike is counted when it hits.
         if !step.fault.is_strike() {
             self.count(step.fault.name());
         }
-        // Each step has a stream of its own: what one draws does not depend on which others there
-        // are.
+        // Each step has its own stream, so that the draws of one do not depend on the other steps.
         *lock(&self.rng) = self.world.rng(&format!("step {step}"));
         let hit = Hit {
             nodes: self.resolve(&step.nodes, at),
@@ -296,7 +293,7 @@ impl Faults {
         *begun
     }
 
-    /// Whom a step hits that begins now.
+    /// Resolves the targets of a step that begins now.
     fn resolve(&self, named: &[NodeRef], now_ms: u64) -> BTreeSet<u8> {
         let nodes = self.plan.nodes;
         let slot = self.slots.at(now_ms);
@@ -327,14 +324,14 @@ impl Faults {
         }
     }
 
-    /// These do not come back when everything heals; from 0.
+    /// Marks authorities, from 0, that stay down when everything heals.
     pub fn leave_dead(&self, nodes: impl Iterator<Item = u8>) {
         lock(&self.recovery).left_dead.extend(nodes);
     }
 
-    /// Where fewer than q - 1 of the core may vote, nobody can confirm a clock that has jumped, and
-    /// the protocol leaves it to the operators: they see that the clocks are right again, and say
-    /// so to their nodes. Otherwise the nodes are on their own.
+    /// Confirms the clocks of all nodes, as operators do, while fewer than q - 1 of the core may
+    /// vote. With fewer voters no node can confirm a clock that has jumped, so the protocol leaves
+    /// the confirmation to the operators. With enough voters the nodes recover without help.
     pub async fn confirm_clocks(self, core: Vec<u8>) {
         for _ in 0..OPERATOR_TURNS {
             time::sleep(OPERATOR_INTERVAL).await;
@@ -349,7 +346,7 @@ impl Faults {
             }
             self.count("operator.confirmed-clocks");
             for index in 0..self.authorities.len() as u8 {
-                // A chain that is too busy, or starts, is told the next time.
+                // A node that is busy or starting gets the confirmation in the next round.
                 let node = self.living.find(index);
                 if node.is_some_and(|node| node.confirm_clock()) {
                     self.judge.look().clocks.confirmed(index);
@@ -358,7 +355,7 @@ impl Faults {
         }
     }
 
-    /// The chaos is over: everything works again, but for the machines that stay dead.
+    /// Ends the chaos: repairs everything except the machines that stay down.
     pub fn heal(&self) {
         let now = now_ms(self.world);
         lock(&self.recovery).healed_ms = Some(now);
@@ -395,7 +392,7 @@ impl Faults {
         }
     }
 
-    /// How often each kind of fault began.
+    /// The counters of all kinds of faults, including those of the repeaters.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
         let mut counts = lock(&self.counts).clone();
         for (what, times) in self.repeaters.values().flat_map(|one| one.counts()) {

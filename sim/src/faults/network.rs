@@ -101,9 +101,9 @@ impl Kind for Partition {
     mirrored! {}
 }
 
-/// S1: in one slot everybody but the next leader certifies and confirms a block; confirmations are
-/// held back, and the next leader, who knows nothing of it, proposes beside it while the lock is
-/// all that speaks against approving.
+/// Scenario S1: in one slot all nodes except the next leader certify and confirm a block. The
+/// confirmations are delayed, so the next leader, which has no certificate, proposes a competing
+/// block, and only the lock prevents its approval.
 fn deaf_leader(draw: &mut Draw<'_>) {
     let slot_ms = draw.slot_ms();
     let start = draw.at(0);
@@ -119,7 +119,7 @@ fn deaf_leader(draw: &mut Draw<'_>) {
     };
     draw.push(start, slot_ms - 1, vec![NodeRef::All], hold);
     if draw.flip() {
-        // The lock must survive on the disk, too.
+        // The lock must also survive on the disk.
         let at = draw.between(slot_ms / 3, slot_ms * 3 / 4);
         let down_ms = draw.between(5, slot_ms / 4);
         let kill = Kill {
@@ -133,7 +133,7 @@ fn deaf_leader(draw: &mut Draw<'_>) {
 
 /// A kind that makes the links of its nodes worse.
 trait Quality {
-    /// What it adds to a perfect link.
+    /// The quality that it adds to a perfect link.
     fn quality(&self) -> LinkPlan;
 
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
@@ -414,7 +414,7 @@ impl Kind for Swizzle {
     mirrored! {}
 }
 
-/// Each of the named nodes with every node.
+/// Pairs of each named node with every node.
 fn pairs(faults: &Faults, hit: &Hit) -> Vec<(u8, u8)> {
     let all = faults.plan.nodes;
     let with_all = |node: &u8| {

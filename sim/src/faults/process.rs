@@ -1,4 +1,4 @@
-//! Faults of processes: they die, stop and pause, and an operating system starts them again.
+//! Faults of processes: kills, stops and pauses, and the restarts by an operating system.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::params::{Ms, NodeRef, When, WorldPlan};
 
 subject![Kill, Stop, Pause, CrashAgain, KillAllAtHeight];
 
-/// How long a supervisor of the operating system waits until it starts a process again.
+/// Delay before the operating system restarts a process that ended by itself.
 const RESPAWN_DELAY: Duration = Duration::from_millis(1_000);
-/// Times that a process may die in a row.
+/// Most deaths of a process in a row.
 const MAX_CRASHES: u32 = 20;
 
 /// Which machine of an authority.
@@ -36,7 +36,7 @@ pub enum Machine {
 }
 
 impl Machine {
-    /// The machines of an authority that are meant.
+    /// The selected machines of an authority.
     pub fn of(self, authority: &Authority) -> Vec<NodeId> {
         match self {
             Self::Node => vec![authority.node],
@@ -46,33 +46,33 @@ impl Machine {
     }
 }
 
-/// What faults at present do to processes, counted, because faults overlap.
+/// Effects of the active faults on processes, counted because faults overlap.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
-    /// How many faults hold a machine down.
+    /// Number of faults that hold each machine down.
     down: BTreeMap<NodeId, u32>,
-    /// How many faults make a process stand still.
+    /// Number of faults that pause each process.
     paused: BTreeMap<NodeId, u32>,
-    /// When the last one of them was over.
+    /// Time at which a process was last paused or resumed, in milliseconds.
     resumed_ms: BTreeMap<NodeId, u64>,
 }
 
 impl Processes {
-    /// Since when a process runs without a pause; `None` while it stands still.
+    /// The time since which a process runs without a pause; `None` during a pause.
     pub(super) fn runs_since(&self, machine: NodeId) -> Option<u64> {
         let is_paused = self.paused.get(&machine).is_some_and(|count| *count > 0);
         let since_ms = self.resumed_ms.get(&machine).copied().unwrap_or(0);
         (!is_paused).then_some(since_ms)
     }
 
-    /// Everything has healed at this moment.
+    /// Ends all effects at `now_ms`.
     pub(super) fn heal(&mut self, now_ms: u64) {
         self.paused.clear();
         self.resumed_ms.values_mut().for_each(|ms| *ms = now_ms);
         self.down.clear();
     }
 
-    /// A machine stays down for the rest of the run.
+    /// Holds a machine down for the rest of the run.
     pub(super) fn keep_down(&mut self, machine: NodeId) {
         self.down.insert(machine, 1);
     }
@@ -89,7 +89,7 @@ impl Processes {
 }
 
 impl Faults {
-    /// Takes a machine down until as many [`Self::bring_up`] as faults that hold it down.
+    /// Takes a machine down until each fault that holds it down has called [`Self::bring_up`].
     pub(super) fn take_down(&self, machine: NodeId, power: bool) {
         self.hold_down(machine);
         if power {
@@ -99,12 +99,12 @@ impl Faults {
         }
     }
 
-    /// Counts a fault that holds a machine down, or is about to.
+    /// Counts a fault that holds a machine down now or soon.
     pub(super) fn hold_down(&self, machine: NodeId) {
         *lock(&self.processes).down.entry(machine).or_default() += 1;
     }
 
-    /// Takes back one [`Self::take_down`]; after the last of them the process starts again.
+    /// Undoes one [`Self::take_down`]; the last one restarts the process.
     pub(super) fn bring_up(&self, machine: NodeId) {
         let is_free = {
             let mut processes = lock(&self.processes);
@@ -117,7 +117,7 @@ impl Faults {
         }
     }
 
-    /// A process has ended by itself: the operating system starts it again.
+    /// Restarts a process that has ended by itself, as the operating system does.
     pub fn respawn(&self, machine: NodeId) {
         let faults = self.clone();
         spawn("respawn", async move {
@@ -320,9 +320,9 @@ declare! {
 }
 
 impl CrashAgain {
-    /// Takes one process down and up again until it may stay up.
+    /// Takes one process down and up again for the planned number of times.
     async fn crash(self, faults: Faults, machine: NodeId) {
-        /// How long the process is down between two lives, at most.
+        /// Longest time in milliseconds between two incarnations of the process.
         const DOWN_MS: u64 = 300;
         let world = faults.world;
         faults.take_down(machine, self.power);
@@ -350,7 +350,8 @@ impl CrashAgain {
             } else {
                 faults.count("crashed-in-recovery");
             }
-            // Without power the operation does not wait for a later life.
+            // Power loss cancels a pending power-off, which would otherwise hit a later
+            // incarnation.
             faults.take_down(machine, self.power || at_operation);
         }
         let down_ms = faults.draw_up_to(DOWN_MS);

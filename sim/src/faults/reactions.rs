@@ -1,5 +1,5 @@
-//! Reactions to what nodes say: they happen inside of the node, between the write of a vote and its
-//! leaving.
+//! Reactions to events of nodes. They happen inside of the node, after the write of a vote and
+//! before it is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,32 +16,32 @@ use super::votes::Vote;
 use super::{Faults, lock};
 use crate::cluster::Authority;
 
-/// How long after a signature what a node sends is held back: a vote leaves within a millisecond of
-/// being signed.
+/// Time after a signature during which the node's messages are delayed. A vote is sent within a
+/// millisecond of its signature.
 const HOLD_MS: u64 = 20;
 
-/// What a reaction waits for.
+/// The event that a reaction waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trigger {
-    /// A node signs such a vote.
+    /// A node signs a vote of this kind.
     Vote(Vote),
-    /// A block of this height, or one above it, is final on a node.
+    /// A block of this height or above becomes final on a node.
     Final(u64),
 }
 
-/// What happens when somebody signs, or when a block becomes final.
+/// An effect that follows when nodes sign votes or blocks become final.
 pub struct Reaction {
-    /// Whose events count.
+    /// The nodes whose events count.
     pub nodes: BTreeSet<u8>,
-    /// Which events.
+    /// The events that count.
     pub trigger: Trigger,
-    /// What follows.
+    /// The effect.
     pub what: React,
 }
 
-/// What follows.
+/// The effect of a reaction.
 pub enum React {
-    /// What the node sends is late.
+    /// The node's messages are delayed.
     Hold { ms: u64 },
     /// The node dies, once.
     Kill {
@@ -49,7 +49,7 @@ pub enum React {
         down_ms: u64,
         done: BTreeSet<u8>,
     },
-    /// Everybody dies when `count` of them have signed for one block, once.
+    /// All nodes die, once, when `count` of them have signed for one block.
     KillAll {
         count: u8,
         power: bool,
@@ -57,7 +57,7 @@ pub enum React {
         signed: BTreeMap<Hash, BTreeSet<u8>>,
         is_done: bool,
     },
-    /// Everybody dies, once.
+    /// All nodes die, once.
     KillAllNow {
         power: bool,
         down_ms: u64,
@@ -65,12 +65,12 @@ pub enum React {
     },
 }
 
-/// What is to be done about a vote.
+/// An action that a reaction requires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
-    /// Hold back what the node sends.
+    /// Delay the messages that the node sends.
     Hold { node: u8, ms: u64 },
-    /// Take machines down for so long.
+    /// Take the machines down for `down_ms` milliseconds.
     TakeDown {
         machines: Vec<NodeId>,
         power: bool,
@@ -79,7 +79,7 @@ pub enum Act {
 }
 
 impl Act {
-    /// For the counters.
+    /// The name of the counter.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Hold { .. } => "held-vote",
@@ -88,7 +88,7 @@ impl Act {
         }
     }
 
-    /// When it is taken back, in milliseconds from now.
+    /// The duration in milliseconds, after which the action is undone.
     fn lasts_ms(&self) -> u64 {
         match self {
             Self::Hold { .. } => HOLD_MS,
@@ -98,7 +98,7 @@ impl Act {
 }
 
 impl Reaction {
-    /// Somebody has signed.
+    /// Handles a signed vote.
     pub fn on_vote(
         &mut self,
         authorities: &[Authority],
@@ -119,7 +119,8 @@ impl Reaction {
                 let own = authorities
                     .iter()
                     .find(|authority| authority.index == node)?;
-                let (power, down_ms) = (*power, *down_ms);
+                let power = *power;
+                let down_ms = *down_ms;
                 done.insert(node).then(|| Act::TakeDown {
                     machines: vec![own.node],
                     power,
@@ -153,7 +154,7 @@ impl Reaction {
         }
     }
 
-    /// A block is final on a node.
+    /// Handles a block that became final on a node.
     pub fn on_final(&mut self, authorities: &[Authority], node: u8, height: u64) -> Option<Act> {
         let Trigger::Final(wanted) = self.trigger else {
             return None;
@@ -183,7 +184,7 @@ impl Reaction {
 }
 
 impl Faults {
-    /// Sets up a reaction that lasts as long as its step.
+    /// Adds a reaction that lasts as long as its step.
     pub(super) fn react_to(&self, hit: &Hit, trigger: Trigger, what: React) {
         let reaction = Reaction {
             nodes: hit.nodes.clone(),
@@ -193,12 +194,12 @@ impl Faults {
         lock(&self.reactions).insert(hit.number, reaction);
     }
 
-    /// The step of a reaction ends.
+    /// Removes the reaction of a step that ends.
     pub(super) fn forget_reaction(&self, hit: &Hit) {
         lock(&self.reactions).remove(&hit.number);
     }
 
-    /// Something happened on a node: what is to be done about it.
+    /// Collects and counts the actions that all reactions require after an event.
     fn react(&self, of: impl Fn(&mut Reaction, &[Authority]) -> Option<Act>) -> Vec<Act> {
         let mut reactions = lock(&self.reactions);
         let acts = reactions
@@ -211,7 +212,7 @@ impl Faults {
         acts
     }
 
-    /// Does it, or takes it back.
+    /// Executes an action (`on`), or undoes it.
     fn act(&self, act: &Act, on: bool) {
         match act {
             Act::Hold { node, ms } => {
@@ -234,14 +235,15 @@ impl Faults {
     }
 }
 
-/// What nodes' observers call. It does nothing before it is connected.
+/// The entry point of the nodes' observers. It does nothing before it is connected.
 #[derive(Clone, Default)]
 pub struct Reactions(Arc<Mutex<Option<Connected>>>);
 
 #[derive(Clone)]
 struct Connected {
     faults: Faults,
-    /// Acts to be taken back, outside of the node that signed: its tasks may be gone by then.
+    /// Actions to be undone later, outside of the node that signed, whose tasks may have ended by
+    /// then.
     acts: UnboundedSender<Act>,
 }
 
@@ -265,7 +267,7 @@ impl Reactions {
         });
     }
 
-    /// A node says something, from inside of it.
+    /// Handles an event of a node, inside of that node.
     pub fn on_event(&self, node: u8, event: &NodeEvent) {
         if !matches!(event, NodeEvent::Signed { .. } | NodeEvent::Finalized(_)) {
             return;
@@ -294,7 +296,7 @@ impl Reactions {
         };
         for act in wanted {
             faults.act(&act, true);
-            // Without a receiver the run is over.
+            // A closed channel means that the run is over.
             let _ = acts.send(act);
         }
     }

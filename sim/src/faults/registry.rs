@@ -1,9 +1,9 @@
-//! The table of faults, collected from the files of the subjects: reading and writing of plans, the
-//! schema, the guide, the generator and the tables of coverage all come from it.
+//! The table of faults, collected from the files of the subjects. The parser of plans, the schema,
+//! the guide, the generator and the tables of coverage all use it.
 //!
-//! To add a kind, work in the file of its subject and nowhere else: declare it with [`declare!`],
-//! implement [`Kind`] for it (check, begin, end, and how the generator draws it), and name it in
-//! the `subject!` list of the file. The schema of scenario files and the guide are generated:
+//! To add a kind, work in the file of its subject only: declare it with [`declare!`], implement
+//! [`Kind`] for it (check, begin, end, and its drawings for the generator), and add it to the
+//! `subject!` list of the file. The schema of scenario files and the guide are generated:
 //! `cargo sim describe --schema > scenarios/scenario.schema.json`.
 
 use std::collections::BTreeSet;
@@ -22,41 +22,41 @@ use super::{Faults, Machine, actors, clocks, disk, execution, network, process, 
 use crate::events::FaultCategory;
 use crate::params::{Ms, NodeRef, When, WorldPlan};
 
-/// A value that makes no sense: its word, and the reason.
+/// An invalid value: its name in scenario files, and the reason.
 pub type WrongValue = (&'static str, String);
 
-/// The words of a kind of fault; [`declare!`] implements it.
+/// The name and the sentence of a kind of fault; [`declare!`] implements it.
 pub trait Words:
     fmt::Debug + Clone + Send + Sync + Serialize + DeserializeOwned + JsonSchema + 'static
 {
     /// The name in scenario files and reports.
     const NAME: &'static str;
-    /// Its sentence in the guide and the schema.
+    /// The sentence in the guide and the schema.
     const SENTENCE: &'static str;
 }
 
-/// A kind of fault. The fields of the type are its values in scenario files; a field is optional
-/// where it has a default.
+/// A kind of fault. The fields of the type are its values in scenario files; a field with a default
+/// is optional.
 pub trait Kind: Words {
-    /// How the generator draws it. Empty where another kind draws it along with itself.
+    /// The generator's drawings of the kind. Empty where another kind's drawing includes it.
     const DRAWINGS: &'static [Drawing];
 
-    /// Whether it has no end besides its beginning.
+    /// True if the fault has no end.
     const IS_INSTANT: bool = false;
 
     /// Checks the values against the network of a run.
     ///
     /// # Errors
-    /// The first value that makes no sense there.
+    /// The first value that is invalid for this network.
     fn check(&self, world: &WorldPlan) -> Result<(), WrongValue> {
         let _ = world;
         Ok(())
     }
 
-    /// Begins it.
+    /// Begins the fault.
     fn begin(&self, faults: &Faults, hit: &Hit);
 
-    /// Ends it. A fault of one moment has nothing to end.
+    /// Ends the fault. Instant faults do nothing here.
     fn end(&self, faults: &Faults, hit: &Hit) {
         let _ = (faults, hit);
     }
@@ -78,8 +78,8 @@ macro_rules! declare {
 }
 pub(super) use declare;
 
-/// In an implementation of [`Kind`] whose type has a method `set`: it begins the fault (`true`) and
-/// takes it back (`false`).
+/// Implements `begin` and `end` of [`Kind`] through the type's method `set`, which begins the fault
+/// (`true`) and ends it (`false`).
 macro_rules! mirrored {
     () => {
         fn begin(&self, faults: &$crate::faults::Faults, hit: &$crate::faults::registry::Hit) {
@@ -114,23 +114,22 @@ macro_rules! subject {
 }
 pub(super) use subject;
 
-/// What the registry knows of a kind.
+/// An entry of the table: the properties of a kind.
 #[derive(Debug)]
 pub struct Entry {
     /// The name in scenario files and reports.
     pub name: &'static str,
-    /// Its sentence in the guide and the schema.
+    /// The sentence in the guide and the schema.
     pub sentence: &'static str,
-    /// How the generator draws it.
+    /// The generator's drawings of the kind.
     pub drawings: &'static [Drawing],
-    /// Whether it has no end besides its beginning.
+    /// True if the fault has no end.
     pub is_instant: bool,
-    /// The schema of its values.
+    /// The schema of the values.
     pub schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
 impl Entry {
-    /// The entry of a kind.
     pub const fn of<K: Kind>() -> Self {
         Self {
             name: K::NAME,
@@ -145,11 +144,10 @@ impl Entry {
 /// A subject: a file of kinds.
 #[derive(Debug)]
 pub struct Subject {
-    /// The category of its faults on pages.
+    /// The category of the subject's faults on pages.
     pub category: FaultCategory,
-    /// The machines of an authority that it hits, where the fault does not say which.
+    /// The default machines of an authority for faults without a `machine` value.
     pub machine: Machine,
-    /// Its kinds.
     pub kinds: &'static [Entry],
 }
 
@@ -186,7 +184,6 @@ pub fn kinds() -> impl Iterator<Item = &'static Entry> {
     SUBJECTS.iter().flat_map(|subject| subject.kinds)
 }
 
-/// The names of all kinds.
 fn names() -> &'static [&'static str] {
     static NAMES: LazyLock<Vec<&'static str>> =
         LazyLock::new(|| kinds().map(|kind| kind.name).collect());
@@ -198,12 +195,12 @@ fn names() -> &'static [&'static str] {
 pub struct Hit {
     /// The authorities, from 0.
     pub nodes: BTreeSet<u8>,
-    /// The number of the step in the order in which steps begin: the key of whatever it leaves
-    /// behind until it ends.
+    /// The number of the step in the order in which steps begin. It is the key of all state that
+    /// the step leaves until it ends.
     pub number: u64,
 }
 
-/// A [`Kind`] whose type is erased.
+/// A [`Kind`] with its type erased.
 trait AnyKind: fmt::Debug + Send + Sync {
     fn name(&self) -> &'static str;
     fn values(&self) -> Map<String, Value>;
@@ -254,12 +251,11 @@ impl PartialEq for Fault {
 }
 
 impl Fault {
-    /// The name of its kind.
     pub fn name(&self) -> &'static str {
         self.0.name()
     }
 
-    /// Its values by their words, as in a file.
+    /// The values by name, as in a scenario file.
     pub fn values(&self) -> Map<String, Value> {
         self.0.values()
     }
@@ -275,24 +271,24 @@ impl Fault {
             .expect("a fault is made of a kind of the table")
     }
 
-    /// The category on pages.
     pub fn category(&self) -> FaultCategory {
         self.entry().0.category
     }
 
-    /// The machines of an authority that it hits: its value `machine`, or those of its subject.
+    /// The machines of an authority that it hits: the value `machine`, or the default of the
+    /// subject.
     pub fn machine(&self) -> Machine {
         let given = self.values().remove("machine");
         let given = given.and_then(|value| serde_json::from_value(value).ok());
         given.unwrap_or(self.entry().0.machine)
     }
 
-    /// Whether it has no end besides its beginning.
+    /// True if the fault has no end.
     pub fn is_instant(&self) -> bool {
         self.entry().1.is_instant
     }
 
-    /// Whether it strikes an actor inside of a running node.
+    /// True if the fault strikes an actor inside of a running node.
     pub fn is_strike(&self) -> bool {
         actors::KINDS.iter().any(|kind| kind.name == self.name())
     }
@@ -300,24 +296,22 @@ impl Fault {
     /// Checks the values against the network of a run.
     ///
     /// # Errors
-    /// The first value that makes no sense there.
+    /// The first value that is invalid for this network.
     pub fn check(&self, world: &WorldPlan) -> Result<(), WrongValue> {
         self.0.check(world)
     }
 
-    /// Begins it.
     pub(super) fn begin(&self, faults: &Faults, hit: &Hit) {
         self.0.begin(faults, hit);
     }
 
-    /// Ends it.
     pub(super) fn end(&self, faults: &Faults, hit: &Hit) {
         self.0.end(faults, hit);
     }
 }
 
 impl Fault {
-    /// Its values on one line, as `machine both power`.
+    /// The values on one line, as `machine both power`.
     pub fn values_text(&self) -> String {
         let words = self
             .values()
@@ -344,7 +338,8 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Read as an enum is: a table with the name of the kind, which holds the table of its values.
+/// Deserializes like an enum: a table with the name of the kind, which holds the table of its
+/// values.
 impl<'de> Deserialize<'de> for Fault {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_enum("Fault", names(), FaultVisitor)
@@ -366,7 +361,7 @@ impl<'de> Visitor<'de> for FaultVisitor {
     }
 }
 
-/// Reads one of these names, so that an unknown one is refused at its place in the text.
+/// Deserializes one of these names, so that an unknown one is refused at its place in the text.
 pub struct KnownName(pub &'static [&'static str]);
 
 impl<'de> DeserializeSeed<'de> for KnownName {
@@ -392,16 +387,15 @@ impl Visitor<'_> for KnownName {
     }
 }
 
-/// A fault with its time.
+/// A fault with its time and its targets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// When it begins.
+    /// The time of its beginning.
     pub at: When,
-    /// How long it lasts, in milliseconds; `None`: until everything heals.
+    /// The duration in milliseconds; `None`: until everything heals.
     pub for_ms: Option<u64>,
-    /// Whom it hits.
+    /// The targets.
     pub nodes: Vec<NodeRef>,
-    /// What it is.
     pub fault: Fault,
 }
 
@@ -416,16 +410,15 @@ impl fmt::Display for Step {
     }
 }
 
-/// Defaults of values that several kinds have.
+/// Defaults that several kinds share.
 pub(super) mod default {
     use crate::params::Ms;
 
-    /// Once.
     pub fn one() -> u32 {
         1
     }
 
-    /// A restart that leaves no doubt that the process was away.
+    /// Long enough for the other nodes to notice the restart.
     pub fn half_a_second() -> Ms {
         Ms(500)
     }
@@ -448,10 +441,10 @@ pub(super) fn within(
     Err((word, message))
 }
 
-/// A million millionths: always.
+/// The denominator of shares in parts per million.
 pub(super) const MILLION: u32 = 1_000_000;
 
-/// Refuses a share of more than everything.
+/// Refuses a share of more than a million parts per million.
 pub(super) fn share(word: &'static str, ppm: u32) -> Result<(), WrongValue> {
     if ppm <= MILLION {
         return Ok(());

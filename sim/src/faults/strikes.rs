@@ -1,9 +1,9 @@
-//! Strikes at actors of a running node: an actor is hit at its next message, and must be well again
-//! soon after.
+//! Strikes at actors of a running node: an actor is hit at its next message, and must recover soon
+//! afterwards.
 //!
-//! The strike is put into the node's actor system and happens there, at a message that the actor
-//! begins. From then on the node is watched from outside, through what its supervision tree shows:
-//! whether the actor was restarted and runs, and whether the tree is healthy.
+//! The strike is injected into the node's actor system and happens at the next message that the
+//! actor begins. Afterwards the supervision tree of the node is polled until it shows that the
+//! actor runs, after a restart if the strike requires one, and that the tree is healthy.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -21,12 +21,12 @@ use crate::events::Announcement;
 use crate::invariants::Violation;
 use crate::params::Ms;
 
-/// How long a node may take until all its actors run again.
+/// Time after a strike within which all actors of a node must run again.
 const HEALS_WITHIN_MS: u64 = 5_000;
-/// How long after that its finality may take to go on, when nothing else is wrong: connections come
-/// back, and what was missed is caught up with.
+/// Further time within which the node's finality must advance when no other fault is active. It
+/// covers new connections and the sync of missed blocks.
 const FINAL_WITHIN_MS: u64 = 20_000;
-/// Between two looks at a node that was struck.
+/// Polling interval for a struck node.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A strike of a plan.
@@ -35,15 +35,15 @@ pub(super) struct Strike {
     /// The name of the fault.
     name: &'static str,
     actor: Actor,
-    /// It comes at a moment, drawn for each node, up to so much after the step begins.
+    /// Upper bound of a delay after the step begins, drawn for each node.
     spread: Ms,
     harm: Injected,
-    /// At how many of the actor's next messages.
+    /// Number of the actor's next messages that are hit.
     count: u32,
 }
 
 impl Strike {
-    /// A strike at the next message.
+    /// Creates a strike at the next message.
     pub(super) fn new(name: &'static str, actor: Actor, spread: Ms, harm: Injected) -> Self {
         Self {
             name,
@@ -54,13 +54,13 @@ impl Strike {
         }
     }
 
-    /// The same at several messages.
+    /// Repeats the strike at several messages.
     pub(super) fn times(self, count: u32) -> Self {
         Self { count, ..self }
     }
 }
 
-/// Whether the actor does not survive it: its supervisor must restart it.
+/// True if the actor does not survive, so that its supervisor must restart it.
 const fn is_deadly(harm: Injected) -> bool {
     match harm {
         Injected::Panic | Injected::Fail | Injected::Hang => true,
@@ -68,16 +68,16 @@ const fn is_deadly(harm: Injected) -> bool {
     }
 }
 
-/// The result of a look at a struck node.
+/// The state of a struck node's supervision tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Look {
-    /// The actor was restarted, if it had to be, and everything runs.
+    /// The actor was restarted where that is required, and the tree is healthy.
     Healed,
-    /// It was not, or something does not run: what is shown of it.
+    /// The actor or another part of the tree is not healthy yet.
     Ailing { state: String, health: String },
 }
 
-/// Looks at a tree in which the actor at `path` had `incarnation` incarnations when it was struck.
+/// Evaluates a tree whose actor at `path` had the number `incarnation` when it was struck.
 fn judge(tree: &Snapshot, path: &str, incarnation: u64, harm: Injected) -> Look {
     let health = format!("{:?}", tree.health);
     let Some(actor) = tree.find(path) else {
@@ -95,17 +95,17 @@ fn judge(tree: &Snapshot, path: &str, incarnation: u64, harm: Injected) -> Look 
     Look::Ailing { state, health }
 }
 
-/// One strike under way.
+/// A strike that has hit.
 struct Struck {
     index: u8,
     machine: NodeId,
     strike: Strike,
-    /// The node that was struck: another life of its process is another node.
+    /// The struck node. A restart of its process creates another one.
     node: Weak<Node>,
 }
 
 impl Faults {
-    /// Strikes an actor of each of these nodes.
+    /// Strikes an actor of each node.
     pub(super) fn strike(&self, hit: &Hit, strike: Strike) {
         for index in &hit.nodes {
             let wait_ms = self.draw_up_to(strike.spread.0);
@@ -139,7 +139,7 @@ impl Faults {
             let own = hits.iter().filter(|((hit, _), _)| **hit == *full);
             own.map(|(_, times)| times).sum()
         };
-        // One at a time, so that what is seen afterwards is known to be of this one.
+        // One strike at a time, so that the observed effects belong to it.
         while faults.waiting(&full) > 0 && struck.strong_count() > 0 {
             time::sleep(LOOK).await;
         }
@@ -151,7 +151,7 @@ impl Faults {
             return;
         }
         drop(node);
-        // Until the actor begins a message.
+        // Wait until the actor begins a message.
         while hits() == before {
             time::sleep(LOOK).await;
             let Some(node) = struck.upgrade().filter(|_| self.world.is_up(machine)) else {
@@ -161,7 +161,7 @@ impl Faults {
             if hits() == before {
                 lived = incarnation(&node, path);
                 if faults.waiting(&full) == 0 {
-                    // Healed meanwhile.
+                    // The fault was cleared meanwhile.
                     return;
                 }
             }
@@ -186,14 +186,14 @@ impl Faults {
         }
     }
 
-    /// Watches a struck node until it is well, or should be. False when it ended, or was not well
-    /// in time.
+    /// Waits until a struck node is healthy, and reports a violation after the deadline. False if
+    /// the node ended or did not recover in time.
     async fn see_healed(&self, struck: &Struck, incarnation: u64) -> bool {
         let world = self.world;
         let begun = now_ms(world);
         let path = struck.strike.actor.path();
         loop {
-            // A process that ended was made to, or the watch over exits says so.
+            // A planned fault ended the process; the watch over exits reports any other end.
             let Some(node) = struck
                 .node
                 .upgrade()
@@ -206,7 +206,7 @@ impl Faults {
             }
             let actors = node.actors();
             if node.faults().waiting(&format!("{}/{path}", actors.path)) > 0 {
-                // It is being struck still.
+                // Further messages are still to be hit.
                 lock(&self.struck_ms).insert(struck.index, now_ms(world));
             }
             let now = now_ms(world);
@@ -235,7 +235,7 @@ impl Faults {
         }
     }
 
-    /// Watches until the node's finality has gone on.
+    /// Waits until the node's finality advances, and reports a violation after the deadline.
     async fn see_final(&self, struck: &Struck) {
         let reached = || self.judge.look().finality.of(struck.index);
         let before = reached();
@@ -265,8 +265,8 @@ impl Faults {
         *longest = ms.max(*longest);
     }
 
-    /// When a struck node must be well: it is struck again, or stands still, in its own time.
-    /// `None` while it stands still.
+    /// The deadline for a struck node to be healthy; further strikes and pauses postpone it. `None`
+    /// during a pause.
     fn due_ms(&self, struck: &Struck) -> Option<u64> {
         let runs_since = lock(&self.processes).runs_since(struck.machine)?;
         let struck_ms = lock(&self.struck_ms)

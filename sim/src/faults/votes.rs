@@ -1,5 +1,5 @@
-//! Faults at the moment of a vote: inside of the node, between the write of the vote and its
-//! leaving.
+//! Faults at the moment of a vote: inside of the node, after the write of the vote and before it is
+//! sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,6 @@
-//! A stranger who asks every node for more than nodes serve, as fast as it can. Nodes refuse what
-//! is too much and ban it in the end; it comes back with another identity. Whatever it asks, the
-//! federation goes on, and what it is answered is judged.
+//! A peer that requests more from every node than nodes serve, as fast as it can. Nodes refuse the
+//! excess and eventually ban the peer, which returns with another identity. Finality must continue
+//! meanwhile, and the invariants check every answer.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,36 +17,35 @@ use crate::invariants::Violation;
 use crate::peers::session::{self, Outsider};
 
 const IP: IpAddr = Net::Greedy.ip(0);
-/// How long an identity is used: shorter than a ban.
+/// Lifetime of an identity, shorter than a ban.
 const LIFE: Duration = Duration::from_secs(6);
-/// Until the next identity.
+/// Pause before the next identity.
 const REST: Duration = Duration::from_millis(500);
-/// How often it asks each node.
+/// Interval between two rounds of requests to each node.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Questions to each node at once: as many as a node works on for one peer, and more a second than
-/// any protocol's rate.
+/// Requests per node and round: as many as a node processes at once for one peer, and per second
+/// more than the rate limit of any protocol.
 const AT_ONCE: u32 = 8;
-/// Blocks in each: they cost the simulation more than they cost the nodes.
+/// Blocks per request; few, because blocks cost the simulation more than the nodes.
 const COUNT: u64 = 8;
-/// Heights that it asks for, one range after the other.
+/// Heights that the requests cycle through, one range after the other.
 const HEIGHTS: u64 = 40;
-/// What its identities ask for, in turns.
+/// The protocols that successive identities use, in turn.
 const WANTED: [Protocol; 2] = [Protocol::BlocksByRange, Protocol::HeadersByRange];
 
-/// What a peer may be served at once, and in each second after that, by the rates of these
-/// protocols.
+/// Burst and rate per second that the rate limits of these protocols allow one peer.
 const SERVED_AT_ONCE: u64 = 64;
 const SERVED_A_SECOND: u64 = 32;
-/// Questions that wait for answers.
+/// Limit of pending requests.
 const MOST_QUESTIONS: usize = 1_024;
 
-/// Adds the stranger's machine.
+/// Adds the peer's machine.
 pub fn add(world: World, shared: &Shared) {
     let shared = shared.clone();
     let machine = world.node("greedy", IP, move || {
         let shared = shared.clone();
         async move {
-            // Whatever goes wrong for it is of no interest; it is started again.
+            // The outcome is irrelevant because the process is restarted.
             let _ended = time::timeout(LIFE, life(&shared)).await;
         }
     });
@@ -66,10 +65,11 @@ async fn life(shared: &Shared) {
     let Some(mut stranger) = Outsider::join(shared, config).await else {
         return;
     };
-    // Since when each is connected, and what it has served.
+    // By connected peer: the time of the connection, and the number of answers since.
     let mut peers: BTreeMap<PeerId, (time::Instant, u64)> = BTreeMap::new();
     let mut asked: BTreeMap<RequestId, u64> = BTreeMap::new();
-    let (mut asks_at, mut turn) = (time::now() + PAUSE, 0);
+    let mut asks_at = time::now() + PAUSE;
+    let mut turn = 0;
     let protocol = WANTED[here().incarnation as usize % WANTED.len()];
     loop {
         let event = select! {
@@ -104,7 +104,8 @@ async fn life(shared: &Shared) {
                 let Some(node) = judge.honest.get(&peer.to_string()).copied() else {
                     continue;
                 };
-                let (at_ms, range) = (now_ms(World::current()), (start, COUNT));
+                let at_ms = now_ms(World::current());
+                let range = (start, COUNT);
                 match protocol {
                     Protocol::BlocksByRange => {
                         let answer = BlockRange::decode(&payload);
@@ -120,9 +121,10 @@ async fn life(shared: &Shared) {
                     continue;
                 };
                 *served += 1;
-                // The second that has begun, and one for what was on its way.
+                // One more for the second in progress, and one for answers in flight.
                 let seconds = since.elapsed().as_secs() + 2;
-                let (served, allowed) = (*served, SERVED_AT_ONCE + SERVED_A_SECOND * seconds);
+                let served = *served;
+                let allowed = SERVED_AT_ONCE + SERVED_A_SECOND * seconds;
                 if served > allowed {
                     let violation = Violation::ServedTooMuch {
                         node: node + 1,

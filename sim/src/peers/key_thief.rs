@@ -1,6 +1,6 @@
-//! Somebody who has stolen an authority's key and forges finality with it: each proposal that it
-//! hears of it declares final in a certificate with its own signature alone. Correct nodes refuse
-//! the certificate and ban the peer, who comes back with another identity.
+//! A peer that has stolen an authority's key and forges finality: for each proposal that it
+//! receives it publishes a finality certificate with only that authority's signature. Correct nodes
+//! refuse the certificate and ban the peer, which returns with another identity.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use crate::cluster::{Net, Shared};
 use crate::peers::session::{self, Outsider};
 
 const IP: IpAddr = Net::Forger.ip(0);
-/// How long an identity is used: shorter than a ban.
+/// Lifetime of an identity, shorter than a ban.
 const LIFE: Duration = Duration::from_secs(8);
 
-/// Adds the forger's machine. `index` is the authority whose key it has, from 0.
+/// Adds the peer's machine. `index` is the authority whose key is stolen, from 0.
 pub fn add(world: World, shared: &Shared, index: u8) -> NodeId {
     let shared = shared.clone();
     let machine = world.node("forger", IP, move || {
         let shared = shared.clone();
         async move {
-            // Whatever goes wrong for it is of no interest; it is started again.
+            // The outcome is irrelevant because the process is restarted.
             let _ended = time::timeout(LIFE, life(&shared, index)).await;
         }
     });

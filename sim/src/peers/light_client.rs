@@ -1,6 +1,6 @@
-//! Somebody without a vote who follows the chain by its headers: it asks one node after the other
-//! for a range, and what it is answered is judged. Nodes serve this protocol to whoever asks, and
-//! no node of ours asks for it yet.
+//! A client without a vote that follows the chain by its headers: it requests ranges from one node
+//! after the other, and the invariants check the answers. Nodes serve this protocol to every peer;
+//! no node of this repository requests it yet.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -16,14 +16,14 @@ use crate::cluster::{Net, Shared, now_ms};
 use crate::peers::session::{self, Outsider};
 
 const IP: IpAddr = Net::LightClient.ip(0);
-/// How often it asks.
+/// Interval between two requests.
 const PAUSE: Duration = Duration::from_millis(1_200);
-/// Headers that it asks for at once.
+/// Headers per request.
 const COUNT: u64 = 24;
-/// How many of them it has already: it looks at the end of what it knows again.
+/// Known headers that each request includes again, so that the end of the known chain is compared
+/// with another node's.
 const OVERLAP: u64 = 4;
 
-/// Adds the light client's machine.
 pub fn add(world: World, shared: &Shared) {
     let shared = shared.clone();
     world.node("light", IP, move || {
@@ -40,7 +40,8 @@ async fn follow(shared: &Shared) {
     };
     let mut peers: VecDeque<PeerId> = VecDeque::new();
     let mut asked: BTreeMap<RequestId, u64> = BTreeMap::new();
-    let (mut known, mut asks_at) = (0_u64, time::now() + PAUSE);
+    let mut known = 0_u64;
+    let mut asks_at = time::now() + PAUSE;
     loop {
         let event = select! {
             event = client.next() => event,
@@ -70,7 +71,8 @@ async fn follow(shared: &Shared) {
                 let Some(node) = judge.honest.get(&peer.to_string()).copied() else {
                     continue;
                 };
-                let (at_ms, range) = (now_ms(world), (start, COUNT));
+                let at_ms = now_ms(world);
+                let range = (start, COUNT);
                 known = known.max(judge.headers(at_ms, node, range, answer.as_ref().ok()));
             }
             Some(_) => {}

@@ -1,5 +1,5 @@
-//! Peers that are no authorities: what their network services are given, and what they say of
-//! themselves.
+//! Sessions of peers that are not authorities: the configuration of their network services, and
+//! their status.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -14,8 +14,8 @@ use alys_types::wire::{HeldVotes, Message, Status, StatusAnswer};
 
 use crate::cluster::{PEER_PORT, Shared, node_ip};
 
-/// An outsider whose network service runs as long as it asks for events. It says that it has
-/// nothing but genesis.
+/// A peer without a vote. Its network service runs only while [`Self::next`] is polled, and its
+/// status claims nothing but genesis.
 pub struct Outsider {
     handle: Handle,
     events: Events,
@@ -24,7 +24,7 @@ pub struct Outsider {
 }
 
 impl Outsider {
-    /// Starts the network service. `None`: it cannot.
+    /// Binds the network service. `None` if that fails.
     pub async fn join(shared: &Shared, config: Config) -> Option<Self> {
         let (service, handle, events) = Service::bind(config).await.ok()?;
         let this = Self {
@@ -39,15 +39,15 @@ impl Outsider {
         Some(this)
     }
 
-    /// A full queue loses it, and that is all that happens.
+    /// Sends a command; a full queue drops it.
     pub fn say(&self, command: Command) {
         let _ = self.handle.try_send(command);
     }
 
-    /// Asks a node.
+    /// Sends a request to a node.
     ///
     /// # Errors
-    /// The queue is full, or the service is over.
+    /// The queue is full, or the service has ended.
     pub fn ask(
         &self,
         peer: PeerId,
@@ -57,7 +57,7 @@ impl Outsider {
         self.handle.request(peer, protocol, payload)
     }
 
-    /// The next event; questions for its status are answered here. `None`: the service is over.
+    /// The next event; requests for the status are answered here. `None`: the service has ended.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             let event = select! {
@@ -81,7 +81,7 @@ impl Outsider {
     }
 }
 
-/// The status of somebody who has nothing but genesis.
+/// A status that claims nothing but genesis.
 fn status(shared: &Shared) -> Status {
     let genesis = &shared.chain.genesis;
     Status {
@@ -95,7 +95,7 @@ fn status(shared: &Shared) -> Status {
     }
 }
 
-/// Its answer to who asks for it.
+/// Encodes the answer to a status request.
 fn answer(status: &Status) -> Vec<u8> {
     StatusAnswer {
         status: status.clone(),
@@ -107,7 +107,7 @@ fn answer(status: &Status) -> Vec<u8> {
     .encode()
 }
 
-/// What an outsider's network service needs: the chain, an identity, and all nodes as peers.
+/// The configuration of a peer's network service, with all nodes as peers.
 pub fn config(shared: &Shared, identity: [u8; 32], ip: IpAddr) -> Config {
     let genesis = &shared.chain.genesis;
     let chain = ChainTag {

@@ -1,6 +1,6 @@
-//! Two strangers who say that they follow the chain and answer no question about it. Each goes away
-//! shortly before what it was asked is overdue, and comes back while the other stays, so that one
-//! of them is always there and never at fault for long.
+//! Two peers that announce the chain in their status and answer no request about it. Each identity
+//! disconnects shortly before its unanswered requests time out and returns while the other stays,
+//! so that one of the two is always connected and neither is penalized for long.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,17 +12,18 @@ use crate::cluster::{Net, Shared};
 use crate::peers::session::{self, Outsider};
 
 const COUNT: u8 = 2;
-/// How long an identity is used: what it is asked is not overdue then.
+/// Lifetime of an identity, shorter than the timeout of requests to it.
 const LIFE: Duration = Duration::from_millis(9_900);
 
-/// Adds the strangers' machines.
+/// Adds the machines of both peers.
 pub fn add(world: World, shared: &Shared) {
     for index in 0..COUNT {
-        let (shared, ip) = (shared.clone(), Net::Silent.ip(index));
+        let shared = shared.clone();
+        let ip = Net::Silent.ip(index);
         let machine = world.node(&format!("silent{}", index + 1), ip, move || {
             let shared = shared.clone();
             async move {
-                // Whatever goes wrong for it is of no interest; it is started again.
+                // The outcome is irrelevant because the process is restarted.
                 let _ended = time::timeout(LIFE, life(&shared, index, ip)).await;
             }
         });

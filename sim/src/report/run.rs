@@ -59,7 +59,7 @@ pub fn run_page(
     let verdict = outcome.verdict().name();
     let title = format!("{} seed {}: {verdict}", outcome.scenario, outcome.seed);
     recorder.finished(|record| {
-        // A page that is too large keeps fewer messages: only their limit is not tight.
+        // A page that is too large drops messages, because only their limit is not tight.
         let mut one_in = 1;
         loop {
             let mut data = run_data(plan, outcome, replay);
@@ -109,7 +109,7 @@ fn run_data(plan: &Plan, outcome: &Outcome, replay: &str) -> Map<String, Value> 
     }))
 }
 
-/// The record, with one in so many of its messages.
+/// The record, with one in `one_in` of its messages.
 fn record_data(plan: &Plan, record: &Record, one_in: u64) -> Map<String, Value> {
     let kinds = MarkKind::ALL
         .map(|(kind, group, label)| json!({ "name": kind, "group": group, "label": label }));

@@ -121,7 +121,8 @@ fn a_recorded_run_is_the_same_run_and_its_page_shows_all_of_it() {
         .iter()
         .filter_map(|l| l["name"].as_str())
         .collect();
-    let (kinds, on) = (numbers(&data["marks"]["k"]), numbers(&data["marks"]["l"]));
+    let kinds = numbers(&data["marks"]["k"]);
+    let on = numbers(&data["marks"]["l"]);
     let mut marks: BTreeMap<&str, u64> = BTreeMap::new();
     for (kind, lane) in kinds.iter().zip(&on) {
         let is_node = lanes[*lane as usize].starts_with("node");

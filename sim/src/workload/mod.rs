@@ -1,9 +1,12 @@
-//! Users: they sign transactions, well and badly, hand them to any execution client, replace and cancel them, leave gaps,
-//! flood, read, and wait until they see what they sent in a final block.
+//! Users: they sign valid and invalid transactions, submit them to any execution client, replace
+//! and cancel them, leave nonce gaps, flood, read, and wait until a transaction of each nonce is in
+//! a final block.
 //!
-//! **Owns** nothing that the network sees but bytes on the clients' public ports. **Promises** that everything handed in is
-//! in the ledger of the oracles before it leaves, that each user draws from a stream of its own, and that what was reached
-//! is counted. **Never** hands in the valid transaction of a nonce after another of that nonce was seen final.
+//! **Owns** only the transactions that it sends to the public ports of the execution clients.
+//! **Guarantees** that every transaction is in the ledger of the invariants before it is submitted,
+//! that each user draws from its own random stream, and that every feature reached is counted.
+//! **Never** submits the valid transaction of a nonce after it has seen another transaction of that
+//! nonce become final.
 
 mod misconduct;
 mod reads;
@@ -23,79 +26,80 @@ use alys_runtime::time;
 use crate::cluster::{RPC_PORT, client_ip, now_ms};
 use crate::invariants::coverage;
 use crate::invariants::{Action, Judge, Receipt, Sent, Taken, Violation};
-use crate::params::{Behaviour, WorkloadPlan};
 use crate::params::accounts::{sink_address, user_address, user_key};
 use crate::params::transactions::{Contract, Form};
+use crate::params::{Behaviour, WorkloadPlan};
 use sign::{ACCESS_LIST_GAS, Draft, Fees, Raw};
 
 const GWEI: u128 = 1_000_000_000;
-/// What is offered for a transaction that should get through.
+/// Fees of a transaction that should be included in a block.
 const USUAL: Fees = Fees {
     cap: 50 * GWEI,
     tip: GWEI,
 };
-/// Taken by every pool, and below the base fee of every block.
+/// Accepted by every pool, but the cap is below the base fee of every block.
 const TOO_LITTLE: Fees = Fees { cap: 1, tip: 1 };
-/// Refused by every pool.
+/// Refused by every pool because the tip is zero.
 const NOTHING: Fees = Fees {
     cap: 50 * GWEI,
     tip: 0,
 };
-/// Between two looks for receipts.
+/// Interval between two queries for receipts.
 const LOOK: Duration = Duration::from_millis(600);
-/// After so many looks a transaction is handed in again, to another client: pools are lost in crashes.
+/// Queries after which a transaction is submitted again, to another client, because pools lose
+/// their contents in crashes.
 const LOOKS_BEFORE_RESEND: u32 = 6;
-/// Transactions that are handed in again at one look, lowest nonces first.
+/// Most transactions that are resubmitted after one query, lowest nonces first.
 const MOST_RESENT: usize = 8;
-/// A flood is so many bursts at once.
+/// Bursts in one flood.
 const FLOOD_BURSTS: u64 = 8;
-/// Transactions of one flood, whatever the burst: more than half of a small pool.
+/// Most transactions in one flood, independent of the burst: more than half of a small pool.
 const MOST_FLOOD: u64 = 48;
-/// Nonces behind one gap.
+/// Most nonces behind one gap.
 const MOST_BEHIND_GAP: u64 = 4;
-/// Bytes of call data that a transfer carries in vain.
+/// Most bytes of unused call data in a transfer.
 const MOST_DATA: u64 = 20_000;
-/// Logs of one call.
+/// Most logs that one call emits.
 const MOST_LOGS: u64 = 200;
-/// Gas of a call beyond what it needs, for contracts that use all there is.
+/// Most gas that a call has beyond its need, for contracts that use all of their gas.
 const MOST_SPARE_GAS: u64 = 1_500_000;
-/// One in so many transfers carries data.
+/// One transfer in this many carries call data.
 const DATA_ONE_IN: u64 = 12;
 
-/// A user of the network.
+/// A user that sends transactions to the execution clients.
 pub struct User {
-    /// From 0.
+    /// The user's number, from 0.
     pub index: u8,
-    /// Execution clients to choose from.
+    /// Number of execution clients to choose from.
     pub clients: u8,
-    /// What it does.
+    /// The behaviours to draw from, and their limits.
     pub plan: WorkloadPlan,
-    /// Its choices.
+    /// The user's own random stream.
     pub rng: Rng,
-    /// Where what it sees is written down.
+    /// The invariants, which receive every observation of the user.
     pub judge: Judge,
-    /// Set when it should come to an end.
+    /// Set when the user should stop.
     pub is_over: Arc<AtomicBool>,
-    /// What it has under way.
+    /// The user's pending work.
     pub desk: Desk,
 }
 
-/// What a user has under way.
+/// The pending work of a user.
 #[derive(Default)]
 pub struct Desk {
-    /// The first nonce that it has not used.
+    /// The lowest unused nonce.
     nonce: u64,
-    /// Nonces of which nothing was seen final yet.
+    /// Nonces without a final transaction.
     open: BTreeMap<u64, Open>,
-    /// Contracts whose deployment it signed.
+    /// Contracts whose deployment the user has signed.
     contracts: BTreeMap<Contract, Address>,
-    /// A nonce that is final.
+    /// The highest nonce with a final transaction.
     last_final: Option<u64>,
 }
 
-/// A nonce of which nothing was seen final yet.
+/// A nonce without a final transaction.
 struct Open {
-    /// In the order in which they were signed.
+    /// In the order of signing.
     candidates: Vec<Candidate>,
     purpose: Purpose,
     looks: u32,
@@ -103,22 +107,22 @@ struct Open {
 
 struct Candidate {
     raw: Raw,
-    /// As a pool sees them.
+    /// The fees that a pool sees.
     fees: Fees,
 }
 
-/// Why there are several transactions of a nonce.
+/// The reason why a nonce has several transactions.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// There are not.
+    /// The nonce has one transaction.
     Single,
     Replace,
     Cancel,
-    /// The first offered too little.
+    /// The first transaction offered too little.
     Underpriced,
 }
 
-/// What a client said to a transaction.
+/// An execution client's response to a submitted transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
     Taken,
@@ -126,7 +130,7 @@ enum Answer {
     Missing,
 }
 
-/// A client of one execution client's public port.
+/// An RPC client for the public port of one execution client.
 pub fn rpc(index: u8) -> HttpClient {
     HttpClient::new(ClientConfig {
         deadline: Duration::from_secs(3),
@@ -136,12 +140,12 @@ pub fn rpc(index: u8) -> HttpClient {
 }
 
 impl User {
-    /// Does what it does until it is over, or until it has seen what may not be.
+    /// Repeats drawn behaviours until the run is over or an invariant is violated.
     pub async fn run(mut self) {
         let clients: Vec<HttpClient> = (0..self.clients).map(rpc).collect();
         while !self.is_over() {
             let word = self.rng.below(self.plan.behaviours.len() as u64) as usize;
-            // Plans have at least one; a user without any would only wait.
+            // Plans have at least one behaviour; a user without any has nothing to do.
             let Some(behaviour) = self.plan.behaviours.get(word).copied() else {
                 return;
             };
@@ -210,7 +214,7 @@ impl User {
         Ok(())
     }
 
-    /// Transfers, or what fills blocks faster.
+    /// Sends transfers, or gas-heavy calls, which fill blocks faster.
     async fn flood(&mut self, clients: &[HttpClient], count: u64) -> Result<(), Violation> {
         let heavy = self
             .desk
@@ -234,7 +238,7 @@ impl User {
         }
     }
 
-    /// Deploys a contract of a kind that it has not, or calls one.
+    /// Deploys a drawn contract, or calls it if it is deployed.
     fn with_a_contract(&mut self) -> Action {
         let contract = Contract::ALL[self.rng.below(Contract::ALL.len() as u64) as usize];
         match self.desk.contracts.get(&contract) {
@@ -250,7 +254,7 @@ impl User {
         }
     }
 
-    /// Two transactions of one nonce, the second with more to offer.
+    /// Signs two transactions with one nonce; the second offers more.
     async fn second_thoughts(
         &mut self,
         clients: &[HttpClient],
@@ -262,7 +266,8 @@ impl User {
             Purpose::Underpriced => NOTHING,
             _ => USUAL,
         };
-        // What a nonce of a deployment is used for instead is the call of nothing.
+        // If the second transaction replaces a deployment, later calls reach an account without
+        // code.
         let action = if self.flip() {
             self.with_a_contract()
         } else {
@@ -288,7 +293,8 @@ impl User {
         if let Some(barely) =
             barely.filter(|_| purpose == Purpose::Replace && self.rng.below(3) == 0)
         {
-            // A client that has the first refuses it; one that has not takes it.
+            // A client that has the first transaction refuses this one; any other client accepts
+            // it.
             let action = self.transfer();
             self.sign_and_send(clients, nonce, action, barely).await?;
         }
@@ -307,7 +313,7 @@ impl User {
         Ok(())
     }
 
-    /// Higher nonces first, and after a while the one before them.
+    /// Sends transactions with higher nonces first, and fills the gap before them later.
     async fn gap(&mut self, clients: &[HttpClient]) -> Result<(), Violation> {
         let missing = self.desk.nonce;
         self.desk.nonce += 1;
@@ -326,7 +332,7 @@ impl User {
         Ok(())
     }
 
-    /// The next nonce.
+    /// Signs and sends a transaction with the next nonce.
     async fn issue(
         &mut self,
         clients: &[HttpClient],
@@ -345,7 +351,7 @@ impl User {
         action: Action,
         fees: Fees,
     ) -> Result<(), Violation> {
-        // Forms with one price would offer all of the cap as a tip.
+        // A form with a single gas price would offer the whole cap as a tip.
         let one_price_fits = fees != NOTHING;
         let form = if one_price_fits {
             self.form()
@@ -395,7 +401,8 @@ impl User {
     }
 
     fn draft(&mut self, form: Form, nonce: u64, action: Action, fees: Fees) -> Draft {
-        let (user, sink) = (user_address(self.index), sink_address(self.index));
+        let user = user_address(self.index);
+        let sink = sink_address(self.index);
         let plain = Draft::new(form, nonce, fees, sink);
         match action {
             Action::Transfer { wei } => {
@@ -404,7 +411,7 @@ impl User {
                 } else {
                     0
                 };
-                // Bytes that are not zero cost 16.
+                // A non-zero byte of call data costs 16 gas.
                 let gas_limit = plain.gas_limit + 16 * length;
                 let input = Bytes::from(vec![0x55; length as usize]);
                 Draft {
@@ -426,7 +433,8 @@ impl User {
             },
             Action::Call { at, argument } => {
                 let input = Bytes::from(U256::from(argument).to_be_bytes::<32>().to_vec());
-                // 375 for a log, as much for its topic, 8 for each of its 32 bytes, and the loop around it.
+                // A log costs 375 gas, its topic as much, and each of its 32 bytes 8; the rest is
+                // for the loop.
                 let gas_limit = 80_000 + 1_200 * argument + self.rng.below(MOST_SPARE_GAS);
                 Draft {
                     to: TxKind::Call(at),
@@ -438,7 +446,7 @@ impl User {
         }
     }
 
-    /// Hands a transaction to one client or another.
+    /// Submits a transaction to a drawn client; after an unclear response, once more.
     async fn send(&mut self, clients: &[HttpClient], raw: &Raw) -> Result<Answer, Violation> {
         for _ in 0..2 {
             let number = self.rng.below(clients.len() as u64) as usize;
@@ -475,14 +483,14 @@ impl User {
                     ledger.refused(&raw.hash, before);
                     return Ok(Answer::Refused);
                 }
-                // It may have been taken all the same.
+                // The client may have accepted the transaction without an answer.
                 Err(_) => ledger.coverage.count("unanswered"),
             }
         }
         Ok(Answer::Missing)
     }
 
-    /// Waits until something of each nonce is in a final block, and reads now and then meanwhile.
+    /// Waits until each nonce has a final transaction; if the plan contains reads, reads meanwhile.
     async fn wait(&mut self, clients: &[HttpClient]) -> Result<(), Violation> {
         let reads = self.plan.behaviours.contains(&Behaviour::Read);
         while !self.desk.open.is_empty() && !self.is_over() {
@@ -497,7 +505,7 @@ impl User {
         Ok(())
     }
 
-    /// Asks one client what of the open nonces is in a block.
+    /// Queries one client for the receipts of the open nonces.
     async fn look(&mut self, client: &HttpClient) {
         for open in self.desk.open.values_mut() {
             open.looks += 1;
@@ -531,7 +539,7 @@ impl User {
         }
     }
 
-    /// A transaction of a nonce is final; `place` is which.
+    /// Closes a nonce whose transaction at `place` among the candidates is final.
     fn close(&mut self, nonce: u64, place: usize) {
         let Some(open) = self.desk.open.remove(&nonce) else {
             return;
@@ -548,7 +556,8 @@ impl User {
         }
     }
 
-    /// What has waited for long is handed in again: the last of each nonce, which offers most.
+    /// Resubmits transactions that have been pending for long: the last candidate of each nonce,
+    /// because it offers most.
     async fn send_again(&mut self, clients: &[HttpClient]) -> Result<(), Violation> {
         let is_due =
             |open: &&Open| open.looks > 0 && open.looks.is_multiple_of(LOOKS_BEFORE_RESEND);
@@ -569,7 +578,8 @@ impl User {
         Ok(())
     }
 
-    /// Writes down that a transaction is in a final block, if it is.
+    /// Records in the ledger that a transaction is in a final block. False if the block is not
+    /// final.
     fn acknowledge(&self, receipt: &Receipt) -> bool {
         let height = receipt.block_number.saturating_to::<u64>();
         let mut oracles = self.judge.look();

@@ -1,4 +1,5 @@
-//! Users that read. What a final block says never changes: whoever is asked, and whenever, it is the same answer.
+//! Users that read. The state at a final block never changes: every client must give the same
+//! answer at any time.
 
 use alloy_primitives::{B256, U64, keccak256};
 use alys_integrations::http::{CallError, HttpClient};
@@ -9,13 +10,13 @@ use crate::invariants::Violation;
 use crate::params::accounts::{sink_address, user_address};
 use crate::params::transactions::Contract;
 
-/// How far below the last final block a question goes at most.
+/// Reads are of one of this many last final blocks.
 const DEPTH: u64 = 4;
-/// Gas of a transfer to an account without code, which an estimate must hit.
+/// Gas of a transfer to an account without code; an estimate must equal it.
 const TRANSFER_GAS: u64 = 21_000;
 
 impl User {
-    /// Asks one client one thing about a final block, or what a transfer costs.
+    /// Sends one client one query about a final block, or a gas estimate of a transfer.
     pub(super) async fn read(&mut self, clients: &[HttpClient]) -> Result<(), Violation> {
         let teller = self.rng.below(clients.len() as u64) as usize;
         let client = &clients[teller];
@@ -25,7 +26,8 @@ impl User {
         let at = json!({ "blockHash": block });
         let contract = self.desk.contracts.values().next().copied();
         let counter = self.desk.contracts.get(&Contract::Counter).copied();
-        let (user, sink) = (user_address(self.index), sink_address(self.index));
+        let user = user_address(self.index);
+        let sink = sink_address(self.index);
         let (feature, method, params) = match self.rng.below(8) {
             0 => (
                 "read.balance",
@@ -52,7 +54,7 @@ impl User {
             6 => ("read.receipts", "eth_getBlockReceipts", json!([at])),
             _ => return self.estimate(teller, client).await,
         };
-        // Not every client has the block at every time.
+        // A client may not have the block yet.
         let Ok(answer) = client.call::<Value>(method, &params).await else {
             return Ok(());
         };
@@ -87,7 +89,7 @@ impl User {
         Ok(())
     }
 
-    /// A final block, one of the last.
+    /// Draws one of the last [`DEPTH`] final blocks. `None` if there is no such block.
     fn final_block(&mut self) -> Option<(u64, B256)> {
         let below = self.rng.below(DEPTH);
         let oracles = self.judge.look();
@@ -97,21 +99,25 @@ impl User {
     }
 
     async fn estimate(&mut self, teller: usize, client: &HttpClient) -> Result<(), Violation> {
-        let request = json!({ "from": user_address(self.index), "to": sink_address(self.index), "value": "0x1" });
+        let request = json!({
+            "from": user_address(self.index),
+            "to": sink_address(self.index),
+            "value": "0x1",
+        });
         let answer: Result<U64, CallError> = client.call("eth_estimateGas", json!([request])).await;
         let Ok(gas) = answer else { return Ok(()) };
         self.count("read.estimate");
         if gas.to::<u64>() == TRANSFER_GAS {
             return Ok(());
         }
-        let (height, what) = (0, format!("a transfer is estimated to use {gas} gas"));
+        let what = format!("a transfer is estimated to use {gas} gas");
         Err(Violation::StateDiffers {
             node: teller as u8 + 1,
-            height,
+            height: 0,
             what,
         })
     }
 }
 
-/// Answers that are remembered.
+/// Most answers that are kept for comparison.
 const MOST_READS: usize = 4_096;

@@ -1,4 +1,4 @@
-//! Transactions, signed well and badly.
+//! Signing of valid and invalid transactions.
 
 use alloy_consensus::crypto::SECP256K1N_HALF;
 use alloy_consensus::{
@@ -12,17 +12,17 @@ use k256::ecdsa::SigningKey;
 use crate::params::accounts::CHAIN_ID;
 use crate::params::transactions::Form;
 
-/// What is offered for gas, in wei.
+/// The price that a transaction offers for gas, in wei per unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fees {
-    /// At most, base fee included.
+    /// The maximum, including the base fee.
     pub cap: u128,
-    /// Above the base fee.
+    /// The maximum above the base fee.
     pub tip: u128,
 }
 
 impl Fees {
-    /// What a pool sees of them: forms with one price offer all of it as a tip.
+    /// The fees as a pool sees them: forms with a single price offer all of it as a tip.
     pub const fn seen(self, form: Form) -> Self {
         match form {
             Form::Legacy | Form::AccessList => Self {
@@ -33,7 +33,8 @@ impl Fees {
         }
     }
 
-    /// Enough more for a pool to take it in the place of another.
+    /// Raises both fees by more than a quarter, which is enough for a pool to replace a
+    /// transaction.
     pub const fn raised(self) -> Self {
         Self {
             cap: self.cap + self.cap / 4 + 1,
@@ -42,22 +43,20 @@ impl Fees {
     }
 }
 
-/// What is to be signed.
+/// A transaction to be signed.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    /// Its form.
     pub form: Form,
-    /// Its number.
     pub nonce: u64,
-    /// For which chain; ours but in bad ones. `None` is possible for [`Form::Legacy`] only.
+    /// The chain's id; a foreign one or `None` in invalid transactions. Only [`Form::Legacy`] can
+    /// have `None`.
     pub chain_id: Option<u64>,
-    /// What is offered.
     pub fees: Fees,
-    /// Units.
+    /// In units of gas.
     pub gas_limit: u64,
-    /// Whom.
+    /// The recipient, or the creation of a contract.
     pub to: TxKind,
-    /// Wei.
+    /// In wei.
     pub value: U256,
     /// Call data or init code.
     pub input: Bytes,
@@ -66,14 +65,14 @@ pub struct Draft {
 /// A signed transaction.
 #[derive(Debug, Clone)]
 pub struct Raw {
-    /// Its hash.
+    /// The Keccak-256 hash of `bytes`.
     pub hash: B256,
-    /// As it is handed in.
+    /// The EIP-2718 encoding.
     pub bytes: Bytes,
 }
 
 impl Raw {
-    /// Any bytes, as if they were a transaction.
+    /// Takes any bytes as if they were a transaction.
     pub fn of(bytes: Vec<u8>) -> Self {
         Self {
             hash: keccak256(&bytes),
@@ -83,7 +82,7 @@ impl Raw {
 }
 
 impl Draft {
-    /// A draft that moves nothing.
+    /// A draft without value and call data.
     pub fn new(form: Form, nonce: u64, fees: Fees, to: Address) -> Self {
         Self {
             form,
@@ -97,12 +96,13 @@ impl Draft {
         }
     }
 
-    /// Signs it.
+    /// Signs with `key`.
     pub fn sign(self, key: &SigningKey) -> Raw {
         self.seal(key, |signature| signature)
     }
 
-    /// Signs it, and turns the signature into its mirror image, which recovers to the same key and is forbidden.
+    /// Signs with the high-s variant of the signature, which recovers to the same key and is
+    /// forbidden by EIP-2.
     pub fn sign_malleably(self, key: &SigningKey) -> Raw {
         let order = SECP256K1N_HALF * U256::from(2) + U256::from(1);
         self.seal(key, |signature| {
@@ -110,7 +110,7 @@ impl Draft {
         })
     }
 
-    /// Signs it in the form of EIP-7702, which this chain has not.
+    /// Signs an EIP-7702 transaction, a type that this chain does not support.
     pub fn sign_for_authorizations(self, key: &SigningKey) -> Raw {
         let tx = TxEip7702 {
             chain_id: self.chain_id.unwrap_or(CHAIN_ID),
@@ -202,7 +202,7 @@ impl From<TxEnvelope> for Raw {
     }
 }
 
-/// What one account with one slot in an access list costs.
+/// Gas for an access list of one account with one storage slot.
 pub const ACCESS_LIST_GAS: u64 = 2_400 + 1_900;
 
 fn sealed<T: SignableTransaction<Signature>>(
@@ -249,10 +249,8 @@ mod tests {
             Fees { cap: 9, tip: 1 },
             user_address(1),
         );
-        let (good, bad) = (
-            draft.clone().sign(&user_key(0)),
-            draft.sign_malleably(&user_key(0)),
-        );
+        let good = draft.clone().sign(&user_key(0));
+        let bad = draft.sign_malleably(&user_key(0));
         assert_ne!(good.hash, bad.hash);
         let envelope = TxEnvelope::decode_2718(&mut bad.bytes.as_ref()).expect("it is well-formed");
         assert!(envelope.recover_signer().is_err());

@@ -1,4 +1,4 @@
-//! Blocks beside the one that the node proposes, and blocks that cannot be executed.
+//! Byzantine authorities that propose a second block, or a block that cannot be executed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,8 @@ use super::{Inner, KEPT_SLOTS, Said, now, publish};
 use crate::cluster;
 
 impl Inner {
-    /// An own proposal with another payload, remembered by the block that it is made from.
+    /// Creates an alternative to an own proposal, with a changed payload. Repeated calls for one
+    /// block return the same alternative.
     fn other(
         &mut self,
         proposal: &Proposal,
@@ -41,11 +42,9 @@ impl Inner {
             vote: self.sign(target),
             block,
         };
-        let (at_ms, block) = (
-            cluster::now_ms(World::current()),
-            Arc::new(other.block.clone()),
-        );
-        // Whatever is wrong with it, correct nodes judge.
+        let at_ms = cluster::now_ms(World::current());
+        let block = Arc::new(other.block.clone());
+        // Correct nodes check the block, so its own violations are ignored here.
         let _ = self
             .judge
             .look()
@@ -58,7 +57,7 @@ impl Inner {
         Some(other)
     }
 
-    /// Two blocks for a slot, and two approvals for every slot.
+    /// Publishes two blocks in each own slot, and two approvals in every slot.
     pub(super) fn equivocate(&mut self, command: Command) -> Vec<(Duration, Command)> {
         let mut all = now(command.clone());
         let second = match Said::read(&command) {
@@ -88,14 +87,14 @@ impl Inner {
         let wait = self.soon(4);
         all.push((wait, second));
         if self.flip() {
-            // The other one first.
+            // The alternative leaves first.
             (all[0].0, all[1].0) = (all[1].0, all[0].0);
         }
         all
     }
 
-    /// Own blocks do not execute, or break a rule, and are approved all the same. One of a slot
-    /// that somebody else leads leaves when that slot begins.
+    /// Replaces own blocks by invalid ones, and approves those. A block for a slot of another
+    /// leader leaves when that slot begins.
     pub(super) fn replace_payload(&mut self, command: Command) -> Vec<(Duration, Command)> {
         let replaced = match Said::read(&command) {
             Said::Proposal(proposal) => {
@@ -129,8 +128,7 @@ impl Inner {
     }
 }
 
-/// Makes a block one that does not execute, or that breaks a rule which needs no execution to be
-/// seen.
+/// Makes a block invalid: it fails in execution, or breaks a rule that is checked before it.
 fn spoil(rng: &mut Rng, block: &mut Block, slot_ms: u64) {
     let payload = &mut block.body.payload;
     match rng.below(10) {
@@ -143,13 +141,13 @@ fn spoil(rng: &mut Rng, block: &mut Block, slot_ms: u64) {
         5 => payload.fee_recipient.0[0] ^= 1,
         6 => block.header.height.0 += 1,
         7 | 8 => {
-            // Out of turn: another leads the next slot.
+            // Out of turn, because another authority leads the next slot.
             block.header.slot = block.header.slot.next();
             payload.timestamp = block.header.slot.timestamp(slot_ms);
             payload.prev_randao = prev_randao(&block.header.parent_hash, block.header.slot);
         }
         _ => {
-            // The hash is that of no block at all.
+            // A hash that no block has.
             payload.block_hash.0[0] ^= 1;
             return;
         }
@@ -157,8 +155,7 @@ fn spoil(rng: &mut Rng, block: &mut Block, slot_ms: u64) {
     seal(block);
 }
 
-/// Gives a changed payload the hash that it has as an execution block, so that only executing it
-/// can show what is wrong.
+/// Sets the block hash to that of the changed payload, so that only execution can detect the fault.
 fn seal(block: &mut Block) {
     let parent_beacon_block_root = B256::new(block.header.parent_hash.0);
     let sidecar = match block.body.payload.blob_gas {
@@ -173,7 +170,7 @@ fn seal(block: &mut Block) {
         data.try_into_block();
     match sealed {
         Ok(sealed) => block.body.payload.block_hash = Hash(sealed.header.hash_slow().0),
-        // A payload that is no block is spoilt as well.
+        // A payload that is not a valid block gets a wrong hash, too.
         Err(_) => block.body.payload.block_hash.0[0] ^= 1,
     }
 }

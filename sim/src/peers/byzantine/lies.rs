@@ -8,13 +8,14 @@ use alys_types::{Bitmap, Block, Certificate, Header, Height, Slot, VoteKind, Vot
 
 use super::{Inner, Said, now, publish};
 
-/// How far ahead of the truth a liar claims to be.
+/// Heights and slots by which false claims exceed the truth.
 const LIE_AHEAD: u64 = 1_000;
-/// Bytes that are added to a mutated message at most.
+/// Most bytes that a mutation appends to a message.
 const MOST_EXTRA_BYTES: u64 = 32;
 
 impl Inner {
-    /// Beside each of its approvals it declares the last block that it heard of certified or final.
+    /// With each approval, also publishes a forged certificate for the last block seen in a
+    /// proposal.
     pub(super) fn forge_certificate(&mut self, command: Command) -> Vec<(Duration, Command)> {
         let mut all = now(command.clone());
         if let (Said::Approval(_), Some(header)) = (Said::read(&command), self.seen.clone()) {
@@ -25,8 +26,8 @@ impl Inner {
         all
     }
 
-    /// A certificate with the own signature alone: it says so, or says that everybody signed, or
-    /// has a bitmap of another federation.
+    /// Forges a certificate that has only the authority's own signature. Its bitmap names only the
+    /// authority, or all authorities, or has the length of another federation.
     fn forged(&mut self, header: Header) -> (Topic, CertifiedHeader) {
         let kind = if self.flip() {
             VoteKind::Approval
@@ -60,7 +61,7 @@ impl Inner {
         )
     }
 
-    /// One message in three is not as it was.
+    /// Damages one message in three.
     pub(super) fn mutate(&mut self, command: Command) -> Vec<(Duration, Command)> {
         if self.rng.below(3) != 0 {
             return now(command);
@@ -108,7 +109,7 @@ impl Inner {
         bytes
     }
 
-    /// It claims to be far ahead, and gives ranges that do not hang together.
+    /// Claims to be far ahead, and answers range requests with inconsistent ranges.
     pub(super) fn lie(&mut self, command: Command) -> Vec<(Duration, Command)> {
         match command {
             Command::SetStatus { status } => match Status::decode(&status) {
@@ -166,7 +167,7 @@ impl Inner {
             Protocol::Status => {
                 let mut answer = StatusAnswer::decode(payload).ok()?;
                 answer.status = self.lied_status(answer.status);
-                // The asker's own votes, but of other slots and blocks than it signed.
+                // The requester's own votes, moved to slots in which it did not sign them.
                 for vote in [&mut answer.held.approval, &mut answer.held.confirmation]
                     .into_iter()
                     .flatten()
@@ -196,15 +197,13 @@ impl Inner {
         }
     }
 
-    /// Leaves one out, exchanges two, alters one, or keeps all to itself.
+    /// Removes one item, swaps two, alters the slot of one, or removes all.
     fn shuffle<T>(&mut self, all: &mut Vec<T>, header: impl Fn(&mut T) -> &mut Header) {
         if all.is_empty() {
             return;
         }
-        let (a, b) = (
-            self.rng.below(all.len() as u64) as usize,
-            self.rng.below(all.len() as u64) as usize,
-        );
+        let a = self.rng.below(all.len() as u64) as usize;
+        let b = self.rng.below(all.len() as u64) as usize;
         match self.rng.below(4) {
             0 => drop(all.remove(a)),
             1 if a != b => all.swap(a, b),

@@ -1,10 +1,10 @@
-//! Authorities that do not keep to the rules: the real node, with the authority's own key, behind a
-//! layer that bends what it says. The same layer lets gossip arrive twice at nodes that do.
+//! Byzantine authorities: the real node, with the authority's own key, behind an interceptor that
+//! changes its messages. The same interceptor repeats gossip to correct nodes.
 //!
-//! **Owns** what each authority's conduct needs to remember between two messages. **Promises** that
-//! what it makes is signed with no other key than the authority's own, and that its choices come
-//! from a stream of their own. **Never** bends what goes between a node and its execution client,
-//! and never reads what only another machine knows.
+//! **Owns** the state that a conduct keeps between two messages. **Guarantees** that forged
+//! messages are signed only with the authority's own key, and that each interceptor draws from its
+//! own random stream. **Never** changes the messages between a node and its execution client, and
+//! never reads the state of another machine.
 
 mod equivocation;
 mod lies;
@@ -28,12 +28,12 @@ use crate::faults::GossipRepeater;
 use crate::invariants::Judge;
 use crate::params::{Conduct, Slots, WorldPlan};
 
-/// Questions of peers that are remembered until they are answered; more are answered truthfully.
+/// Limit of remembered requests from peers; requests beyond it are answered truthfully.
 const MOST_QUESTIONS: usize = 64;
-/// Slots of which the own other block is remembered.
+/// Limit of remembered alternative blocks and of slots with withheld votes.
 const KEPT_SLOTS: usize = 16;
 
-/// The layer of each authority's node.
+/// Creates the interceptor of each authority's node.
 pub fn interceptors(
     world: World,
     plan: &WorldPlan,
@@ -67,7 +67,7 @@ pub fn interceptors(
     (0..plan.nodes).map(of).collect()
 }
 
-/// What stands between a node and its network.
+/// Intercepts the messages between a node and its network.
 pub struct ByzantineInterceptor(Mutex<Inner>);
 
 struct Inner {
@@ -76,16 +76,16 @@ struct Inner {
     genesis: Arc<Genesis>,
     conduct: Option<Conduct>,
     slots: Slots,
-    /// Told of blocks that only this layer makes: they may become final.
+    /// Records blocks that only this interceptor creates, because they may become final.
     judge: Judge,
     rng: Rng,
-    /// How much later gossip arrives a second time, by fault.
+    /// Maximum delay of repeated gossip in milliseconds, one for each active fault.
     late: Vec<u64>,
-    /// The last block of anybody that was proposed.
+    /// The header of the last proposal that arrived.
     seen: Option<Header>,
-    /// By slot and hash of an own block: what is proposed beside it or instead of it.
+    /// The alternative proposal for the authority's own block, by its slot and hash.
     others: BTreeMap<(Slot, Hash), Proposal>,
-    /// By slot: which kinds of votes are kept back.
+    /// Withheld kinds of votes, by slot.
     kept_back: BTreeMap<u64, [bool; 3]>,
     questions: BTreeMap<InboundId, Protocol>,
     counts: BTreeMap<&'static str, u64>,
@@ -107,7 +107,7 @@ impl GossipRepeater for ByzantineInterceptor {
         }
     }
 
-    // An authority that does not keep to the rules goes on all the same.
+    // The conduct of a Byzantine authority does not end.
     fn heal(&self) {
         self.look().late.clear();
     }
@@ -153,7 +153,7 @@ impl Intercept for ByzantineInterceptor {
         }
         let mut all = vec![(Duration::ZERO, event.clone())];
         if let (Event::Gossip { .. }, Some(most)) = (&event, inner.late.iter().max().copied()) {
-            // At least a millisecond: a wait of none would not be one.
+            // At least a millisecond, because a delay of zero would not yield.
             let wait = Duration::from_millis(1 + inner.rng.below(most.max(1)));
             *inner.counts.entry("duplicated-gossip").or_default() += 1;
             all.push((wait, event));
@@ -173,7 +173,7 @@ fn publish<M: Message>(topic: Topic, message: &M) -> Command {
     }
 }
 
-/// What a message that is published says, as far as conducts care.
+/// A published message, as far as conducts distinguish messages.
 enum Said {
     Proposal(Proposal),
     Approval(Vote),
@@ -230,7 +230,7 @@ impl Inner {
         World::current().wall_ms(NodeId::WORLD)
     }
 
-    /// A part of a slot.
+    /// A random delay of up to a fraction of a slot.
     fn soon(&mut self, part: u64) -> Duration {
         let most = self.slots.slot_ms / part;
         Duration::from_millis(1 + self.rng.below(most))

@@ -1,5 +1,5 @@
-//! Twins: one key, two running nodes, each with a part of the others. Every correct node sees one
-//! of the two.
+//! Twins: two running nodes with one authority's key, each connected to a part of the others. Every
+//! correct node sees one of the two.
 
 use alys_runtime::spawn;
 
@@ -7,11 +7,11 @@ use crate::cluster::{Authority, Seat, node_ip};
 use crate::faults::Faults;
 use crate::params::{Conduct, WorldPlan};
 
-/// For how many slots twins keep the same part of the others, at least, and how many more at most.
+/// Slots between two splits: the minimum, and the most that are added to it.
 const SPLIT_SLOTS: (u64, u64) = (2, 6);
 
-/// Splits the others between the two nodes of a twin, again and again until everything heals: each
-/// sees a part of the network, and no correct node sees both.
+/// Splits the other nodes between the two twins, with a new random split every few slots, until
+/// everything heals. No correct node is connected to both twins at a time.
 pub fn split(faults: &Faults, plan: &WorldPlan, seat: Seat, twin: Authority) {
     faults.add_twin(twin);
     let faults = faults.clone();
@@ -34,7 +34,7 @@ pub fn split(faults: &Faults, plan: &WorldPlan, seat: Seat, twin: Authority) {
     });
 }
 
-/// Cuts each of the others from one of the twins, or joins them again.
+/// Cuts each other node from one of the twins, or reconnects it.
 fn cut_sides(faults: &Faults, seat: Seat, sides: &[(u8, bool)], on: bool) {
     for (other, of_twin) in sides {
         let away = Seat {

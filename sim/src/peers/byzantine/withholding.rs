@@ -1,4 +1,4 @@
-//! Messages that do not leave, or leave at the edge of their slot.
+//! Byzantine authorities that withhold votes, or send them at the edge of their slot.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use alys_types::VoteKind;
 use super::{Inner, KEPT_SLOTS, Said, now};
 
 impl Inner {
-    /// In each slot some kinds of votes do not leave.
+    /// Drops the messages of some kinds of votes, drawn for each slot.
     pub(super) fn withhold(&mut self, command: Command) -> Vec<(Duration, Command)> {
         let Some(target) = Said::read(&command).target() else {
             return now(command);
@@ -29,19 +29,18 @@ impl Inner {
                 VoteKind::Approval => kinds[1],
                 VoteKind::Confirmation => kinds[2],
             });
-        match is_kept_back {
-            true => {
-                self.did();
-                Vec::new()
-            }
-            false => now(command),
+        if is_kept_back {
+            self.did();
+            Vec::new()
+        } else {
+            now(command)
         }
     }
 
-    /// What belongs to a slot leaves as the slot ends: shortly before, so that it arrives in time
-    /// for some, or within the drift allowance after.
+    /// Delays the messages of a slot to its end: shortly before it, so that they are in time for
+    /// some nodes only, or after it within the drift allowance.
     pub(super) fn delay(&mut self, command: Command) -> Vec<(Duration, Command)> {
-        /// What a message takes to others, about.
+        /// Approximate latency of a message to other nodes.
         const WAY_MS: u64 = 30;
         let Some(target) = Said::read(&command).target() else {
             return now(command);
