@@ -1,5 +1,5 @@
-//! What an operator reads: a restart is a warning with its reason, giving up is an error, nothing
-//! else is either.
+//! Log levels: a restart is a warning with its reason, giving up is an error, and nothing else is
+//! logged at these levels.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{
