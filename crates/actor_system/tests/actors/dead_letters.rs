@@ -299,8 +299,7 @@ fn a_failed_batch_gives_back_untaken_messages_in_order() {
         let gate = Arc::<Gate>::default();
         addr.tell(wait(&gate)).unwrap();
         gate.reached().await;
-        // 1 is done; 2 and `fail` were taken and are killed; 3 was not taken and goes back to the
-        // mailbox.
+        // `done` marks 1 as handled; 2 and `fail` are killed; the later messages stay queued.
         for job in [
             note(1),
             Job::new("done", 0, Act::Keep),
@@ -434,7 +433,7 @@ fn a_timer_that_a_batch_leaves_stays_with_its_incarnation() {
 }
 
 #[test]
-fn planned_faults_disable_batches() {
+fn fault_injection_disables_batches() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);

@@ -218,7 +218,7 @@ fn reconfigured_runs_between_messages() {
 }
 
 #[test]
-fn a_failing_reconfiguration_fails_the_actor_and_stays_for_the_next_incarnation() {
+fn a_failing_reconfiguration_fails_the_actor_and_keeps_the_configuration() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);

@@ -56,8 +56,8 @@ fn strategies() -> impl Strategy<Value = Supervision> {
 
 async fn check(steps: Vec<Step>, strategy: Supervision, intensity: usize, capacity: usize) {
     const NAMES: [&str; 3] = ["a", "b", "c"];
-    // The intensity of the root exceeds the number of failures, because the supervisor escalates
-    // those beyond its own.
+    // The intensity of the root covers all failures, because the supervisor escalates those beyond
+    // its own intensity.
     let world = World::with_root(steps.len());
     let supervisor = world.supervisor("s", strategy, intensity, None);
     let addrs = NAMES.map(|name| {

@@ -83,7 +83,7 @@ fn a_probe_receives_messages_and_a_snapshot_counts_restarts() {
 }
 
 #[test]
-fn starting_a_second_actor_of_a_name_fails_the_test() {
+fn a_taken_name_is_refused_and_an_unknown_one_fails_the_test() {
     block_on_main(async {
         let test = TestSystem::new();
         let (neighbour, _probe) = Probe::new(8);
