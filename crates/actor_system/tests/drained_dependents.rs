@@ -43,7 +43,7 @@ impl AlysActor for Part {
     }
 }
 
-/// An actor that is made once `wait` is over.
+/// Starts an actor whose factory completes after `wait`.
 fn part<W: Future<Output = ()> + Send + 'static>(
     supervisor: &Supervisor,
     spec: ChildSpec,
@@ -63,7 +63,7 @@ fn part<W: Future<Output = ()> + Send + 'static>(
 }
 
 #[test]
-fn one_whose_dependency_never_runs_is_not_started_to_be_stopped() {
+fn an_actor_whose_dependency_never_runs_is_not_started() {
     alys_runtime::block_on_main(async {
         let diary = Diary::default();
         let system = System::new("shop");
@@ -96,7 +96,7 @@ fn one_whose_dependency_never_runs_is_not_started_to_be_stopped() {
 }
 
 #[test]
-fn one_that_waits_for_its_dependency_handles_what_it_took_once_that_runs() {
+fn an_actor_handles_its_queue_once_its_dependency_runs() {
     alys_runtime::block_on_main(async {
         let diary = Diary::default();
         let system = System::new("shop");

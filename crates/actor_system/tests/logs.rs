@@ -1,5 +1,5 @@
-//! What an operator reads: a restart is a warning with its reason, giving up is an error, nothing
-//! else is either.
+//! Log levels: a restart and a supervisor that gives up are warnings with the reason, a root that
+//! gives up is an error, and nothing else is logged at these levels.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{
@@ -79,7 +79,7 @@ impl AlysActor for Worker {
 }
 
 #[test]
-fn restarts_warn_and_giving_up_is_an_error() {
+fn restarts_are_warnings_and_a_root_that_gives_up_is_an_error() {
     tracing::subscriber::set_global_default(Lines).unwrap();
     alys_runtime::block_on_main(async {
         let none = Intensity {

@@ -1,4 +1,4 @@
-//! A failure during a shutdown is no bug: nothing is logged as an error.
+//! A failure during a shutdown is not a bug and is not logged as an error.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{
@@ -43,7 +43,7 @@ impl Visit for Line {
 enum Told {
     Fail,
     Ping(Reply<()>),
-    /// Says that it is there, and waits.
+    /// Notifies the first and waits for the second.
     Wait(Arc<Notify>, Arc<Notify>),
 }
 
@@ -83,7 +83,7 @@ impl AlysActor for Worker {
 }
 
 #[test]
-fn a_sibling_that_was_stopped_already_is_left_alone_by_a_restart_during_a_shutdown() {
+fn a_restart_during_a_shutdown_does_not_touch_a_stopped_sibling() {
     tracing::subscriber::set_global_default(Registry::default().with(Errors)).unwrap();
     const LONG: Duration = Duration::from_secs(30);
     alys_runtime::block_on_main(async {
@@ -108,7 +108,7 @@ fn a_sibling_that_was_stopped_already_is_left_alone_by_a_restart_during_a_shutdo
         c.tell(Told::Wait(there.clone(), go_on.clone())).unwrap();
         there.notified().await;
         let stopping = alys_runtime::spawn("shutdown", async move { system.shutdown(LONG).await });
-        // The level of b and c is being stopped, and takes as long as c does: a fails meanwhile.
+        // a fails while the level of b and c is being stopped, which takes until c is released.
         b.closed().await;
         a.tell(Told::Fail).unwrap();
         assert_eq!(a.ask(Told::Ping, LONG).await, Ok(()));

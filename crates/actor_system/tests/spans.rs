@@ -1,4 +1,4 @@
-//! Spans follow a message across actors: each has one, which follows from that of its sender.
+//! Spans follow a message across actors: the span of each message follows from that of its sender.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{collections::BTreeMap, convert::Infallible, fmt::Debug, sync::Mutex, time::Duration};
@@ -31,7 +31,7 @@ impl Visit for Seen {
     }
 }
 
-/// Writes down all spans.
+/// A layer that records all spans.
 struct Spans;
 
 impl<S: Subscriber> Layer<S> for Spans {

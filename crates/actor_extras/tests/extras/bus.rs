@@ -25,7 +25,7 @@ fn noted(event: &Happened) -> Told {
     Told::Note(event.0)
 }
 
-/// Mailboxes without a reader, as subscribers.
+/// Subscribers' mailboxes without a reader.
 fn unread(count: usize, capacity: usize) -> Vec<(Addr<Told>, Slot<Told>)> {
     (0..count).map(|_| mailbox(capacity)).collect()
 }
@@ -152,7 +152,7 @@ fn a_subscriber_that_restarts_keeps_its_subscription() {
         bus.subscribe(&addr, noted).unwrap().keep();
         bus.publish(Happened(1));
         addr.tell(Told::Panic).unwrap();
-        // Whether the actor is down at this moment makes no difference.
+        // The mailbox accepts the event even while the actor is restarting.
         assert_eq!(bus.publish(Happened(2)), to(1));
         world.diary.wait_for("a", Event::Started(2)).await;
         assert_eq!(bus.publish(Happened(3)), to(1));
@@ -293,8 +293,7 @@ fn a_conversion_may_publish_subscribe_and_unsubscribe() {
         };
         bus.subscribe(&first, convert).unwrap().keep();
         *victim.lock().unwrap() = Some(bus.subscribe(&second, noted).unwrap());
-        // The one subscribed meanwhile has the next event, and the one unsubscribed not even this
-        // one.
+        // The new subscriber gets the next event; the removed one does not get this one.
         assert_eq!(bus.publish(Happened(1)), to(1));
         assert_eq!(bus.publish(Happened(2)), to(2));
         let depths: Vec<_> = boxes.iter().map(|(addr, _)| addr.depth()).collect();
@@ -304,7 +303,7 @@ fn a_conversion_may_publish_subscribe_and_unsubscribe() {
 }
 
 #[test]
-fn conversions_that_publish_in_a_circle_are_stopped() {
+fn conversions_that_publish_in_a_cycle_are_stopped() {
     run(async {
         let bus = Bus::new();
         let boxes = unread(1, 100);
@@ -483,8 +482,8 @@ fn a_closed_bus_takes_no_subscription_and_delivers_nothing() {
 }
 
 #[test]
-fn destructors_of_what_is_refused_or_ended_may_use_the_bus() {
-    /// Publishes when it is dropped, as a conversion's state or an event may.
+fn destructors_of_dropped_events_and_conversions_may_use_the_bus() {
+    /// Publishes in its destructor, as an event or the state of a conversion may.
     #[derive(Clone)]
     struct Loud(Bus, Arc<AtomicU64>);
     impl Drop for Loud {

@@ -11,7 +11,7 @@ use crate::{doer::*, kit::*};
 
 type Answer = Result<u64, AskError>;
 
-/// Has the work done by an actor's handler, and waits for what comes of it.
+/// Runs `work` in a handler of the actor and returns its output.
 async fn within<T: Send + 'static>(
     addr: &Addr<Job>,
     work: impl Future<Output = T> + Send + 'static,
@@ -39,7 +39,7 @@ fn cycle<T: std::fmt::Debug>(answer: Result<T, AskError>) -> String {
 }
 
 #[test]
-fn a_worker_that_asks_its_own_pool_goes_to_another_and_a_pool_of_one_is_a_circle() {
+fn a_worker_that_asks_its_own_pool_reaches_another_and_a_pool_of_one_is_a_cycle() {
     run(async {
         for routing in [Routing::LeastLoaded, Routing::RoundRobin] {
             let world = World::new();
@@ -60,7 +60,7 @@ fn a_worker_that_asks_its_own_pool_goes_to_another_and_a_pool_of_one_is_a_circle
                     }
                 }
             }
-            // Each worker in turn asks the pool, until none is left that does not wait.
+            // Each worker asks the pool in turn, until all of them wait.
             let pool = supervisor
                 .pool(PoolSpec::new("q", 3, 8).routing(routing), pooled())
                 .unwrap();
@@ -86,7 +86,7 @@ fn a_worker_that_asks_its_own_pool_goes_to_another_and_a_pool_of_one_is_a_circle
     });
 }
 
-/// A factory of the workers of a pool.
+/// The factory of the pool's workers.
 fn pooled() -> impl FnMut(usize) -> BoxFuture<'static, Result<Doer, Never>> + Clone + Send + 'static
 {
     let log = Arc::<Log>::default();

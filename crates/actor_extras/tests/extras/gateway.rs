@@ -1,4 +1,4 @@
-//! Messages that come from outside.
+//! Messages from other processes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use alys_runtime::time;
 
 use crate::{doer::*, kit::*};
 
-/// Rules between a network and a chain; operations may do everything to the chain.
+/// The role `network` has limited rights to `chain`; `operations` has all rights to it.
 fn rules() -> Access {
     let limit = RateLimit {
         burst: 3,
@@ -45,7 +45,7 @@ impl Message for Wire {
     }
 }
 
-/// Writes down what it gets from outside.
+/// Records the messages of the gateway and their envelopes.
 struct Receiver(
     Arc<Log>,
     Arc<std::sync::Mutex<Vec<EnvelopeInfo>>>,

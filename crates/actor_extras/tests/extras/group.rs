@@ -1,4 +1,4 @@
-//! Several actors addressed together.
+//! Groups: several actors behind one handle.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,6 @@ use alys_actor_system::{AskError, ChildSpec, Message, Restart, Strategy, TellErr
 
 use crate::kit::*;
 
-/// A message that can be copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Ping(u64);
 
@@ -17,7 +16,7 @@ impl Message for Ping {
     }
 }
 
-/// Names and outcomes, in order.
+/// Member names with their outcomes, in order.
 fn names<T>(outcomes: ByMember<T>) -> Vec<(String, T)> {
     outcomes
         .into_iter()

@@ -28,13 +28,13 @@ enum Work {
     End,
 }
 
-/// What a member of a pool understands: work, which can be copied, and a question, which cannot.
+/// The message of a pool's worker: work, which is `Clone`, or a question, which is not.
 enum Job {
     Do(Work),
     Who(Reply<usize>),
 }
 
-/// Work alone, for a broadcast.
+/// `Work` is a message on its own, because a broadcast needs `Clone`.
 impl Message for Work {
     fn kind(&self) -> &'static str {
         match self {
@@ -97,7 +97,7 @@ impl AlysActor for Member {
     }
 }
 
-/// A member that only works.
+/// A worker that accepts `Work` only.
 struct Hand(Member);
 
 impl AlysActor for Hand {
@@ -125,7 +125,7 @@ fn start(world: &World, supervisor: &Supervisor, spec: PoolSpec) -> Pool<Job> {
     supervisor.pool(spec, factory).unwrap()
 }
 
-/// A pool named `p` under a supervisor that stands many failures.
+/// A pool named `p` under a supervisor with an intensity of 100 restarts.
 fn pool(world: &World, size: usize, capacity: usize, routing: Routing) -> Pool<Job> {
     let supervisor = world.supervisor("s", Strategy::OneForOne, 100, None);
     start(
@@ -137,7 +137,7 @@ fn pool(world: &World, size: usize, capacity: usize, routing: Routing) -> Pool<J
     )
 }
 
-/// Holds up every worker of a pool until the gates are opened.
+/// Blocks every worker of a pool until its gate opens.
 async fn hold(pool: &Pool<Job>) -> Vec<Arc<Gate>> {
     let mut gates = Vec::new();
     for addr in pool.addresses() {
@@ -153,7 +153,7 @@ async fn hold_one(addr: &Addr<Job>) -> Arc<Gate> {
     gate
 }
 
-/// Ends a worker for good.
+/// Ends a worker and waits until its mailbox is closed.
 async fn end(addr: &Addr<Job>) {
     addr.send(Job::Do(Work::End)).await.unwrap();
     time::timeout(LONG, addr.closed())
@@ -161,7 +161,7 @@ async fn end(addr: &Addr<Job>) {
         .expect("it did not end");
 }
 
-/// Waits until everything before has been handled.
+/// Waits until the workers have handled their queues.
 async fn all_settled(pool: &Pool<Job>) {
     for (index, addr) in pool
         .addresses()
@@ -182,7 +182,7 @@ fn depths(pool: &Pool<Job>) -> Vec<usize> {
     pool.addresses().iter().map(Addr::depth).collect()
 }
 
-/// Numbers that each worker noted.
+/// The numbers noted by each worker.
 fn notes(world: &World, size: usize) -> Vec<Vec<u64>> {
     (0..size)
         .map(|index| world.diary.notes(&index.to_string()))
@@ -236,7 +236,7 @@ fn workers_take_turns() {
 }
 
 #[test]
-fn a_full_worker_is_passed_over_until_all_are_full() {
+fn a_full_worker_is_skipped_until_all_are_full() {
     run(async {
         for routing in [Routing::LeastLoaded, Routing::RoundRobin] {
             let world = World::new();
@@ -314,7 +314,7 @@ fn a_pool_survives_the_failure_of_a_worker() {
 }
 
 #[test]
-fn a_worker_that_has_ended_is_passed_over_until_none_is_left() {
+fn an_ended_worker_is_skipped_until_none_is_left() {
     run(async {
         let world = World::new();
         let pool = pool(&world, 3, 8, Routing::RoundRobin);
@@ -360,7 +360,7 @@ fn a_worker_that_has_ended_is_passed_over_until_none_is_left() {
 }
 
 #[test]
-fn a_send_that_waits_goes_elsewhere_when_its_worker_ends() {
+fn a_waiting_send_moves_to_another_worker_when_its_worker_ends() {
     run(async {
         let world = World::new();
         let pool = pool(&world, 2, 1, Routing::ByKey);
@@ -378,8 +378,9 @@ fn a_send_that_waits_goes_elsewhere_when_its_worker_ends() {
             .await
             .expect("it did not end");
         all_settled(&pool).await;
-        // Its last message may have made room for the first of them, which ended with its queue
-        // then. One that looks just before the end and one just after may change places.
+        // The first send may still get room in the ending worker's mailbox and be abandoned with
+        // it. The order is not checked, because a send that is routed before the end may arrive
+        // after one routed later.
         let mut noted = world.diary.notes(&(1 - owner).to_string());
         noted.sort_unstable();
         assert!(noted.ends_with(&[2, 3]), "{noted:?}");
@@ -537,7 +538,7 @@ fn a_broadcast_reaches_every_worker_that_has_room() {
 }
 
 #[test]
-fn a_pool_of_no_workers_or_too_many_or_of_taken_names_is_not_started() {
+fn a_pool_without_workers_with_too_many_or_with_taken_names_is_refused() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -610,7 +611,7 @@ fn each_worker_has_a_factory_and_a_state_of_its_own() {
 }
 
 #[test]
-fn a_question_to_a_pool_ends_in_time() {
+fn an_ask_to_a_pool_ends_within_its_deadline() {
     run(async {
         let world = World::new();
         let pool = pool(&world, 1, 4, Routing::LeastLoaded);

@@ -1,4 +1,4 @@
-//! Streams as sources of messages.
+//! Streams attached to an actor as sources of messages.
 
 use std::{
     future::pending,
@@ -43,10 +43,10 @@ impl Message for Read {
     }
 }
 
-/// Noted when a stream has said that it has ended.
+/// The number noted at the end message of a stream.
 const END: u64 = u64::MAX;
 
-/// Attaches the stream that its source makes for each incarnation.
+/// Attaches a stream made by `source` in each incarnation.
 struct Reader {
     source: Arc<dyn Fn(u64) -> BoxStream<'static, u64> + Send + Sync>,
     diary: Arc<Diary>,
@@ -117,7 +117,7 @@ fn reader<S: Stream<Item = u64> + Send + 'static>(
     (supervisor, addr)
 }
 
-/// Writes when the stream that holds it is gone.
+/// Records the drop of the stream that holds it.
 struct StreamGone(Arc<Diary>);
 
 impl Drop for StreamGone {
@@ -126,7 +126,7 @@ impl Drop for StreamGone {
     }
 }
 
-/// `items`, then nothing more without an end, and a note when it is dropped.
+/// A stream that yields `items` and then stays pending; its drop is recorded.
 fn endless(
     items: std::ops::Range<u64>,
     diary: &Arc<Diary>,
@@ -179,7 +179,7 @@ fn a_stream_is_read_no_faster_than_the_actor_handles() {
         gate.open();
         world.diary.wait_for("reader", Event::Noted(END)).await;
         assert_eq!(world.diary.notes("reader").len() as u64, ITEMS + 1);
-        // In the mailbox, one in hand, and one being handled.
+        // The full mailbox, one item held by the stream's task and one being handled.
         let most = *most.lock().unwrap();
         assert!(
             (CAPACITY..=CAPACITY + 2).contains(&most),
@@ -297,7 +297,7 @@ fn the_events_of_a_bus_can_be_read_at_the_actors_pace() {
         let world = World::new();
         let bus = Bus::new();
         let events = bus.clone();
-        // Subscribed by each incarnation for itself; room for all.
+        // Each incarnation subscribes on its own; the stream has room for all events.
         let (_, addr) = reader(&world, 1, move |_| events.stream::<u64>(100).unwrap());
         world.diary.wait_for("reader", Event::Started(1)).await;
         assert_eq!(addr.ask(Read::Settle, LONG).await, Ok(()));

@@ -1,4 +1,4 @@
-//! What must be true of a history, whatever the plan was.
+//! Properties that every history satisfies, for any plan.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -16,14 +16,14 @@ use crate::{
     world::{GRACE, STOP_WITHIN, Seen},
 };
 
-/// What a stop may take beyond its deadline, for each actor: the time for its answer, and a pause
-/// that goes on.
+/// Part of the time that each actor may add to the deadline of a shutdown: the supervisor waits
+/// this long for the actor's answer.
 const ANSWER_WITHIN: Duration = Duration::from_millis(300);
 
-/// The workers of a pool have this long to pause.
+/// `stop_within` of a pool's workers; each may delay the shutdown by this much.
 const POOL_STOPS_WITHIN: Duration = Duration::from_secs(2);
 
-/// Judges a run. What is wrong with it goes among the complaints of its book.
+/// Checks a run and adds each violation to the complaints of its book.
 pub fn check(plan: &Plan, seen: &Seen, book: &mut Book) {
     let run = Run { plan, seen };
     let mut wrong = Vec::new();
@@ -50,16 +50,16 @@ struct Run<'a> {
 
 type Wrong = Vec<String>;
 
-/// What became of each letter.
+/// The events about each letter, indexed by its id.
 struct Fates {
     outcome: Vec<Option<Outcome>>,
     begun: Vec<usize>,
     done: Vec<Vec<usize>>,
     absorbed: Vec<Option<Id>>,
     gone: Vec<Option<Instant>>,
-    /// Reason, and for whom it was.
+    /// Reason and receiver of each dead letter.
     dead: Vec<Vec<(Reason, usize)>>,
-    /// Whether all dead letters are known by name.
+    /// True if the log of dead letters dropped none, so that each is known by its id.
     all_named: bool,
 }
 
@@ -94,8 +94,8 @@ impl Fates {
         fates
     }
 
-    /// The actors that a letter is known to have been taken for, one for each way in which it
-    /// ended.
+    /// The receivers whose mailbox is known to have accepted the letter, one entry for each end
+    /// that it came to.
     fn taken_for(&self, id: Id, book: &Book) -> Vec<usize> {
         let dead = self.dead[id]
             .iter()
@@ -118,8 +118,8 @@ fn parent(path: &str) -> &str {
 }
 
 impl Run<'_> {
-    /// Letters of one sender, for one actor, of one priority are begun in the order in which they
-    /// were sent; one that comes back is handled before those after it.
+    /// Letters with the same sender, receiver and priority are begun in the order in which they
+    /// were sent; a redelivered letter is handled before its successors.
     fn order(&self, book: &Book, wrong: &mut Wrong) {
         let mut first: BTreeMap<(u32, usize, Priority), Id> = BTreeMap::new();
         let mut done = first.clone();
@@ -150,8 +150,8 @@ impl Run<'_> {
         }
     }
 
-    /// Each letter that was taken is done once, or is named by one dead letter, or another took it
-    /// in.
+    /// Each accepted letter has exactly one end: it is done, is a dead letter, or is absorbed by
+    /// another letter.
     fn fates(&self, book: &Book, fates: &Fates, wrong: &mut Wrong) {
         for (id, letter) in book.letters.iter().enumerate() {
             let (done, begun, dead) = (fates.done[id].len(), fates.begun[id], &fates.dead[id]);
@@ -200,8 +200,8 @@ impl Run<'_> {
                 {
                     blame("is lost");
                 }
-                // A send that was dropped before its end was not accepted; nor was a letter that no
-                // sender sent.
+                // Without an outcome, a `send` was cancelled before the mailbox accepted the
+                // letter.
                 None if letter.is_send && begun + ends > 0 => blame("was given up by its sender"),
                 _ => {}
             }
@@ -229,7 +229,7 @@ impl Run<'_> {
                     Reason::Abandoned => true,
                     Reason::Injected => is_struck,
                 };
-                // What a timer brought does not come back.
+                // A letter of a timer is not redelivered.
                 let is_timer = letter.timer_of.is_some();
                 if !(is_right || is_timer && matches!(reason, Reason::Killed | Reason::Interrupted))
                 {
@@ -249,7 +249,7 @@ impl Run<'_> {
         }
     }
 
-    /// The crate's own figures say the same as the history.
+    /// The counters of the crate agree with the history.
     fn figures(&self, book: &Book, fates: &Fates, wrong: &mut Wrong) {
         let all = self.seen.tree.all();
         for (actor, path) in self.seen.paths.iter().enumerate() {
@@ -320,8 +320,8 @@ impl Run<'_> {
                 ),
                 ("waiting at the end", figures.depth as u64, 0),
             ];
-            // One may be taken for several where bytes are limited, and where letters that came
-            // back are too many.
+            // A letter may displace several if bytes are limited or if redelivered letters exceed
+            // the capacity; then more letters may be dropped than receipts were returned.
             let is_limited = self
                 .plan
                 .actors
@@ -385,7 +385,7 @@ impl Run<'_> {
         self.plan.actors.get(at)?.pace
     }
 
-    /// Whether a restart of `failed` takes the actor or supervisor at `path` along.
+    /// True if a restart of `failed` also restarts the actor or supervisor at `path`.
     fn is_affected(&self, failed: &str, path: &str) -> bool {
         let supervisor = parent(failed);
         let Some(below) = path
@@ -411,17 +411,17 @@ impl Run<'_> {
         }
     }
 
-    /// Nobody is made anew without a decision, nor before its time, and there are no more decisions
-    /// in any span than the intensity allows.
+    /// Each restart follows a decision of the supervisor and waits for its delay; the decisions
+    /// within a period do not exceed the intensity.
     fn restarts(&self, book: &Book, wrong: &mut Wrong) {
         let actors = self.seen.paths.len();
         let mut allowed = vec![1; actors];
         let mut not_before: Vec<Option<Instant>> = vec![None; actors];
         let mut is_pushed = vec![false; actors];
-        // By supervisor: its last restarts.
+        // Recent restarts, by supervisor.
         let mut recent: BTreeMap<&str, VecDeque<Instant>> = BTreeMap::new();
-        // Without states the check does not know when a restarted supervisor began to count from
-        // zero.
+        // Supervisors that may have been restarted. Their counts are unknown on tokio, because only
+        // the simulator reports the states that show a restart.
         let mut begun_anew: BTreeSet<&str> = BTreeSet::new();
         for entry in &book.entries {
             match &entry.event {
@@ -444,9 +444,9 @@ impl Run<'_> {
                     state: State::Starting | State::Restarting,
                 } => {
                     recent.remove(path.as_str());
-                    // A supervisor that begins anew starts all at once, whatever it had decided
-                    // before: that was for the incarnations that ended with it, and the one above
-                    // it has waited in its place.
+                    // A restarted supervisor starts its children without the delays of its earlier
+                    // decisions, because the incarnations they were for have ended and its parent
+                    // has waited already.
                     for (actor, _) in self
                         .seen
                         .paths
@@ -478,8 +478,8 @@ impl Run<'_> {
                         if self.is_affected(path, of) {
                             allowed[actor] += 1;
                             not_before[actor] = (of == path).then(|| entry.at + *delay);
-                            // Without states the check does not know when the supervisors above it
-                            // restart.
+                            // On tokio the delay of an actor restarted along with another is
+                            // unknown, because the states of the supervisors above it are.
                             is_pushed[actor] |= !alys_runtime::is_simulated() && of != path;
                             not_before[actor].take_if(|_| is_pushed[actor]);
                         }
@@ -524,7 +524,7 @@ impl Run<'_> {
                     {
                         span.pop_front();
                     }
-                    // Short spans are measured well only where computing takes no time.
+                    // Short periods are exact only in simulation, where computing takes no time.
                     let is_exact =
                         alys_runtime::is_simulated() || intensity.within >= Duration::from_secs(10);
                     let is_known = !begun_anew.contains(supervisor);
@@ -542,8 +542,8 @@ impl Run<'_> {
         }
     }
 
-    /// A breaker opens in time, stays open, and its mailbox takes nothing meanwhile. Where
-    /// computing takes time the moments are not known well enough to tell.
+    /// A breaker opens in time and stays open, and its mailbox accepts nothing meanwhile. Checked
+    /// in simulation only, because on tokio the times are not exact.
     fn breakers(&self, book: &Book, wrong: &mut Wrong) {
         const AROUND: Duration = Duration::from_millis(1);
         if !alys_runtime::is_simulated() {
@@ -558,7 +558,7 @@ impl Run<'_> {
                 (None, None);
             for entry in &book.entries {
                 match &entry.event {
-                    // Stopped or restarted from above: its wait ends, and its queue stays queued.
+                    // A stop or restart of the supervisor ends the wait; the queue is kept.
                     Event::State { path: above, .. } if parent(path) == above => closed = None,
                     Event::Sent {
                         id,
@@ -613,7 +613,7 @@ impl Run<'_> {
         }
     }
 
-    /// Who asks gets an answer, or a reason, in time.
+    /// Each ask ends with an answer or an error within its deadline.
     fn asks(&self, book: &Book, wrong: &mut Wrong) {
         for entry in &book.entries {
             if let Event::Asked { id, deadline, took } = &entry.event
@@ -626,7 +626,7 @@ impl Run<'_> {
         }
     }
 
-    /// The hooks of an incarnation come in their order, its messages and its tasks between them.
+    /// The hooks of an incarnation run in order; its messages and tasks run between them.
     fn incarnations(&self, book: &Book, wrong: &mut Wrong) {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         enum Phase {
@@ -683,8 +683,8 @@ impl Run<'_> {
                 {
                     Some((phase, current))
                 }
-                // A task runs on until the incarnation that has failed is gone; the next is not
-                // made before.
+                // A task may run until its failed incarnation is gone; the next one is made after
+                // that.
                 (Event::TaskActs { incarnation, .. }, phase)
                     if *incarnation == current && phase != Phase::Making =>
                 {
@@ -701,7 +701,7 @@ impl Run<'_> {
         }
     }
 
-    /// Only legal steps of the lifecycle are taken, and in the end all have ended.
+    /// Actors take legal transitions of the lifecycle only, and all have ended at the end.
     fn states(&self, book: &Book, wrong: &mut Wrong) {
         let mut states: BTreeMap<&str, State> = BTreeMap::new();
         for entry in &book.entries {
@@ -731,9 +731,8 @@ impl Run<'_> {
         }
     }
 
-    /// What an actor had taken is handled by the time it has its last word, unless its share of the
-    /// time is used up: three quarters of what the whole has, by its part of the tree or of the
-    /// levels.
+    /// An actor has handled its queue before `stopped`, unless the first share of the deadline has
+    /// passed: three quarters of it, divided among all actors and supervisors.
     fn drains(&self, book: &Book, wrong: &mut Wrong) {
         let parts = u32::try_from(self.seen.children.len()).unwrap_or(u32::MAX) + 1;
         let mut used_up = None;
@@ -754,7 +753,7 @@ impl Run<'_> {
         }
     }
 
-    /// The report of the shutdown is true.
+    /// The report of the shutdown agrees with the history and the dead letters.
     fn report(&self, wrong: &mut Wrong) {
         let report = &self.seen.shutdown;
         let nodes = u32::try_from(self.seen.children.len()).unwrap_or(u32::MAX) + 1;
@@ -778,7 +777,8 @@ impl Run<'_> {
             wrong.push(format!("report: {path} is nobody"));
         }
         for left in &report.abandoned {
-            // Where computing takes time an actor may not get to its answer within what it has.
+            // On a loaded machine an actor may answer too late, so this is checked in simulation
+            // only.
             if left.unresponsive && alys_runtime::is_simulated() {
                 wrong.push(format!("report: {left:?}, which nobody is"));
             }

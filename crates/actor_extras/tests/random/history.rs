@@ -1,5 +1,5 @@
-//! What happened in a run, in order, as the actors and senders themselves saw it: none of it comes
-//! from the crate's own counters. What can be judged at once is, and stands among the complaints.
+//! The events of a run in order, as its actors and senders observed them, independent of the
+//! crate's own counters. Violations that are visible at once are added to the complaints at once.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -9,10 +9,11 @@ use std::{
 use alys_actor_system::{Overflow, Priority, Receipt, State};
 use alys_runtime::time;
 
-/// Letters of one run: sending stops there, so that letters that beget letters come to an end.
+/// Limit of letters in a run. Sending stops there, because letters that send letters might never
+/// end.
 pub const MAX_LETTERS: usize = 1500;
 
-/// Complaints that are kept of one run: after the first few the rest is noise.
+/// Limit of complaints kept per run, because later ones follow from the first.
 const MAX_COMPLAINTS: usize = 20;
 
 pub type Id = usize;
@@ -23,7 +24,7 @@ pub enum Event {
         id: Id,
         outcome: Outcome,
     },
-    /// A waiting letter took this one in.
+    /// A queued letter, `by`, absorbed this one.
     Absorbed {
         id: Id,
         by: Id,
@@ -38,11 +39,11 @@ pub enum Event {
         id: Id,
         actor: usize,
     },
-    /// The last copy is dropped.
+    /// The last copy of the letter was dropped.
     Gone {
         id: Id,
     },
-    /// The factory was called.
+    /// The factory of the actor was called.
     Made {
         actor: usize,
     },
@@ -55,7 +56,7 @@ pub enum Event {
         actor: usize,
         incarnation: u64,
     },
-    /// Its last hook ran, nothing more is accepted, and this many messages are queued.
+    /// `stopped` ran, the mailbox accepts nothing more, and `left` messages are queued.
     Drained {
         actor: usize,
         left: usize,
@@ -73,7 +74,7 @@ pub enum Event {
     GivenUp {
         path: String,
     },
-    /// Simulation only.
+    /// A transition of the lifecycle; recorded in simulation only.
     #[cfg_attr(
         not(madsim),
         expect(dead_code, reason = "read off the simulator's trace")
@@ -101,16 +102,16 @@ pub enum Hook {
 pub enum Outcome {
     Taken(Receipt),
     NotTaken,
-    /// A timer that was cancelled in time.
+    /// The timer was cancelled in time.
     Cancelled,
-    /// The way that it was sent does not say.
+    /// The sending method does not report the outcome.
     Unknown,
 }
 
-/// What is known of a letter from the start.
+/// The properties of a letter that are known when it is made.
 #[derive(Debug, Clone)]
 pub struct Letter {
-    /// Who sent it: one that sends one after the other.
+    /// The sender. Each sends its letters one after the other.
     pub stream: u32,
     pub to: Option<usize>,
     pub priority: Priority,
@@ -118,16 +119,16 @@ pub struct Letter {
     pub size: usize,
     pub again: bool,
     pub expires: bool,
-    /// Whether its sender waits for room, and has not sent it if it gives up.
+    /// True for `send`, which waits for room; a cancelled `send` has not sent the letter.
     pub is_send: bool,
-    /// None if the one who made it cannot know.
+    /// None if the sender does not know the deadline.
     pub deadline: Option<Option<Instant>>,
-    /// The incarnation that set the timer.
+    /// The incarnation that set the timer, for a letter of a timer.
     pub timer_of: Option<u64>,
-    /// Copies that exist now.
+    /// Number of live copies.
     copies: usize,
     has_begun: bool,
-    /// Whether it counts as waiting in the mailbox of `to`.
+    /// True while it is counted as queued in the mailbox of `to`.
     is_waiting: bool,
 }
 
@@ -163,7 +164,7 @@ pub struct Entry {
     pub event: Event,
 }
 
-/// What may wait for one actor.
+/// Limits of the queue of an actor.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     pub messages: usize,
@@ -202,8 +203,8 @@ impl Book {
         }
     }
 
-    /// Counts what waits from below: what its sender knows to be taken, and what was neither begun
-    /// nor dropped.
+    /// Counts a letter as queued. The count is a lower bound: letters that their senders know to be
+    /// accepted, and that are neither begun nor dropped.
     fn waits(&mut self, id: Id) {
         let letter = &mut self.letters[id];
         let Some(to) = letter.to.filter(|_| !letter.has_begun && letter.copies > 0) else {
@@ -250,7 +251,7 @@ impl History {
         self.book().complain(complaint);
     }
 
-    /// A letter is made. None if there are too many already.
+    /// Registers a letter. None beyond [`MAX_LETTERS`].
     pub fn letter(&self, letter: Letter) -> Option<Id> {
         let mut book = self.book();
         if book.letters.len() >= MAX_LETTERS {
@@ -305,11 +306,11 @@ impl History {
         book.entries.push(Entry { at, event });
     }
 
-    /// As [`note`](Self::note), where the time of the simulation is not available.
+    /// Like [`note`](Self::note), for callers outside the simulated runtime, which have no clock.
     #[cfg(madsim)]
     pub fn note_state(&self, path: String, state: State) {
         let mut book = self.book();
-        // States are judged by their order alone.
+        // The time of the last entry is enough, because states are checked by their order only.
         if let Some(at) = book.entries.last().map(|entry| entry.at).or(book.begun) {
             book.entries.push(Entry {
                 at,
@@ -341,7 +342,7 @@ impl History {
         self.book().tasks[actor] -= 1;
     }
 
-    /// What lives now: incarnations, tasks, letters.
+    /// Numbers of live incarnations, tasks and letters.
     pub fn living(&self) -> (usize, usize, usize) {
         let book = self.book();
         (
@@ -351,7 +352,7 @@ impl History {
         )
     }
 
-    /// Whatever actors and their tasks have done so far, counted.
+    /// Number of acts of actors and their tasks so far.
     pub fn acts(&self) -> usize {
         let is_act = |entry: &&Entry| {
             matches!(
@@ -366,7 +367,7 @@ impl History {
     }
 }
 
-/// The name of a letter as its kind, so that a dead letter says which one it was.
+/// The id of a letter as its kind, so that a dead letter names its letter.
 pub fn kind_of(id: Id) -> &'static str {
     static KINDS: std::sync::OnceLock<Vec<&'static str>> = std::sync::OnceLock::new();
     let all = || {

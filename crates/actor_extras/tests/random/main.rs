@@ -1,10 +1,10 @@
-//! Random trees, actors, messages and failures: whatever is sent and whatever fails, the promises
-//! hold.
+//! Random supervision trees, actors, messages and failures, checked against the guarantees of the
+//! crate.
 //!
-//! A plan is made from a seed, carried out, and its history judged. `cargo test` does so on tokio,
-//! `cargo sim-test` in simulation, where the seed decides the schedule too: a run that failed fails
-//! again. `ALYS_RANDOM_SEEDS` is how many seeds (1,000 in simulation, 50 on tokio),
-//! `ALYS_RANDOM_FIRST` the first of them (1).
+//! Each seed yields a plan, which is executed and its history checked: on tokio by `cargo test`, in
+//! simulation by `cargo sim-test`. In simulation the seed also decides the schedule, so a failure
+//! is reproducible. `ALYS_RANDOM_SEEDS` is the number of seeds (default: 1,000 in simulation, 50 on
+//! tokio), `ALYS_RANDOM_FIRST` the first seed (default: 1).
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod check;
@@ -24,23 +24,23 @@ use crate::{
     world::{World, carry_out},
 };
 
-/// Steps to a smaller plan. On tokio a failure may be a matter of luck, and a failed run waits for
-/// long.
+/// Limit of shrinking steps. It is low on tokio, where a failure may not repeat and a failed run
+/// waits long.
 const MAX_SHRINKS: u32 = if alys_runtime::is_simulated() {
     2_000
 } else {
     10
 };
 
-/// Seeds without `ALYS_RANDOM_SEEDS`: a few seconds of either mode. The rarest of the bugs that
-/// were planted to try the suite took a hundred.
+/// Default number of seeds, a few seconds in either mode. Of the bugs planted to test this suite,
+/// the rarest needed a hundred seeds.
 const SEEDS: u64 = if alys_runtime::is_simulated() {
     1_000
 } else {
     50
 };
 
-/// Plans whose trees could not be built.
+/// Number of plans whose trees could not be built.
 static UNBUILT: AtomicU64 = AtomicU64::new(0);
 
 fn from_env(name: &str, default: u64) -> u64 {
@@ -49,11 +49,11 @@ fn from_env(name: &str, default: u64) -> u64 {
         .map_or(default, |value| value.parse().unwrap())
 }
 
-/// One run, judged. What is wrong with it.
+/// Executes a plan and checks the run. An error lists the complaints.
 async fn judged(name: String, plan: Plan, hear: fn(&Arc<World>)) -> Result<(), String> {
     let (seen, world) = match carry_out(name.clone(), &plan, hear).await {
         Ok(carried_out) => carried_out,
-        // In simulation no time passes while a tree is built.
+        // In simulation every tree can be built, because no time passes meanwhile.
         Err(error) if alys_runtime::is_simulated() => return Err(error),
         Err(error) => {
             eprintln!("{name} says nothing: {error}");
@@ -85,7 +85,7 @@ fn run(seed: u64, plan: Plan) -> Result<(), String> {
 #[cfg(madsim)]
 fn run(seed: u64, plan: Plan) -> Result<(), String> {
     use alys_runtime::sim;
-    // What lives of a run is dropped with its world, whose sink holds the history.
+    // A weak reference, because the simulated world owns the sink and would keep the history alive.
     fn hear(world: &Arc<World>) {
         let world = Arc::downgrade(world);
         sim::World::current().add_sink(Box::new(move |event| {
@@ -124,7 +124,7 @@ fn holds(seed: u64) -> Result<(), TestError<Plan>> {
 }
 
 #[test]
-fn the_promises_hold_for_random_plans() {
+fn random_plans_satisfy_every_property() {
     errors::listen();
     let (first, seeds) = (
         from_env("ALYS_RANDOM_FIRST", 1),
@@ -144,8 +144,8 @@ fn the_promises_hold_for_random_plans() {
     );
 }
 
-/// The errors since the last run, which was that of the system of this name: one run after the
-/// other.
+/// The errors logged since the last call that the system of this name does not explain. Runs must
+/// not overlap.
 fn logged(name: &str, may_give_up: bool) -> Vec<String> {
     let lines = std::mem::take(&mut *errors::lines());
     let giving_up = format!("system={name} ");

@@ -1,5 +1,5 @@
-//! What a run is to do, as plain data: a tree, its actors, who sends what, what goes wrong, and
-//! when it ends. Times are in milliseconds.
+//! The plan of a run as plain data: the supervision tree, its actors, the scripts of the senders,
+//! the faults and the shutdown. Times are in milliseconds.
 
 use std::time::Duration;
 
@@ -10,29 +10,30 @@ use alys_actor_system::{
 };
 use proptest::{collection::vec, option::weighted, prelude::*, sample::Index};
 
-/// Longest time that a handler may take in any plan; hangs end there.
+/// The largest `handle_within` of any plan; the watchdog ends a hanging handler then.
 const MAX_HANDLE_MS: u64 = 40;
 
-/// Messages that a batching worker is given at once, at most.
+/// Maximum number of messages in a batch.
 pub const BATCH: usize = 4;
 
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// How many failures of its supervisors the root stands.
+    /// Restarts within the intensity of the root.
     pub root_restarts: usize,
     pub supervisors: Vec<SupervisorPlan>,
     pub actors: Vec<ActorPlan>,
     pub pool: Option<PoolPlan>,
-    /// One script for each task outside of the system.
+    /// One script per task outside the system.
     pub senders: Vec<Vec<Step>>,
-    /// Injected, by actor. With any of them there are no batches: each message is struck by itself.
+    /// Injected faults. A plan with faults has no batches, because a fault strikes a single
+    /// message.
     pub faults: Vec<FaultPlan>,
     pub shutdown: Shutdown,
 }
 
 #[derive(Debug, Clone)]
 pub struct SupervisorPlan {
-    /// An earlier one, or the root.
+    /// An earlier supervisor, or the root.
     pub parent: Option<Index>,
     pub strategy: Supervision,
     pub intensity: Intensity,
@@ -50,19 +51,18 @@ pub struct ActorPlan {
     pub batches: bool,
     pub handle_within: u64,
     pub memory_budget: Option<usize>,
-    /// An earlier actor.
     pub depends_on: Option<Index>,
     pub habits: Habits,
-    /// What becomes of news for which it has no room; none if it does not subscribe.
+    /// Overflow policy of its subscription to the bus; None without a subscription.
     pub subscribes: Option<Overflow>,
 }
 
-/// What an actor does of itself.
+/// Behaviour of an actor apart from its letters.
 #[derive(Debug, Clone)]
 pub struct Habits {
-    /// Whether each message of a batch is done by itself.
+    /// True if each message of a batch is marked as done on its own.
     pub commits: bool,
-    /// How its first starts go; later ones go well.
+    /// Results of the first starts; later starts succeed.
     pub starts: Vec<Start>,
     pub stop: Stop,
 }
@@ -102,12 +102,12 @@ pub struct FaultPlan {
 
 #[derive(Debug, Clone)]
 pub struct Shutdown {
-    /// None: when all scripts are done and nothing waits.
+    /// None: once all scripts are done and all queues are empty.
     pub at: Option<u64>,
     pub deadline: u64,
 }
 
-/// One thing that a sender does.
+/// One action of a sender.
 #[derive(Debug, Clone)]
 pub struct Step {
     pub pause: u64,
@@ -129,7 +129,7 @@ pub enum How {
         each: u64,
         attempts: u32,
     },
-    /// With the answers that the sender owes, if it is an actor.
+    /// Forwards the pending replies of the sender, if it is an actor.
     Forward,
     Broadcast,
     PoolTell,
@@ -153,7 +153,7 @@ pub struct LetterPlan {
     pub deed: Deed,
 }
 
-/// What the one that gets a letter does with it.
+/// The receiver's action on a letter.
 #[derive(Debug, Clone)]
 pub enum Deed {
     Answer,
@@ -162,17 +162,17 @@ pub enum Deed {
     Sleep(u64),
     Panic,
     Fail,
-    /// Only in the first tries.
+    /// Fails in the attempts before this one.
     FailUntil(u8),
     Hang,
     Stop,
     Grow(usize),
-    /// Starts a task that acts this often, and then ends, or panics.
+    /// Starts a task that acts `acts` times and then ends or panics.
     Task {
         acts: u8,
         panics: bool,
     },
-    /// A task that sends on its own.
+    /// Starts a task that sends.
     TaskSends(Box<Step>),
     Timer {
         delay: u64,
@@ -186,7 +186,7 @@ pub const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// A place in a list of `len`, whatever `len` is.
+/// An index into a list of `len` items; 0 for an empty list.
 pub fn place(index: &Index, len: usize) -> usize {
     index.index(len.max(1))
 }
@@ -390,7 +390,7 @@ fn simple_deed() -> BoxedStrategy<Deed> {
     .boxed()
 }
 
-/// Deeds that send letters with deeds of the kind given.
+/// Deeds, including those that send letters with the deeds of `inner`.
 fn deed(inner: BoxedStrategy<Deed>) -> BoxedStrategy<Deed> {
     let step = step(letter(inner.clone()));
     prop_oneof![
@@ -421,7 +421,7 @@ fn fault() -> impl Strategy<Value = FaultPlan> {
     })
 }
 
-/// Any plan.
+/// All plans.
 pub fn plans() -> BoxedStrategy<Plan> {
     let letters = letter(deed(deed(simple_deed())));
     let senders = vec(vec(step(letters), 1..24), 1..5);

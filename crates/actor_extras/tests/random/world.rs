@@ -1,5 +1,4 @@
-//! A plan carried out: the letters, the actors that do as letters say, the senders, and the run
-//! itself.
+//! Execution of a plan: the letters, the actors that obey them, the senders and the run.
 
 // Long, because the letters, the actors that obey them and the senders share one history, which a
 // split would have to pass through all of them.
@@ -29,21 +28,22 @@ use crate::{
     plan::{ActorPlan, BATCH, Deed, Habits, How, LetterPlan, Plan, Start, Step, Stop, ms, place},
 };
 
-/// Longer than any plan takes unless something waits for ever: simulated time costs nothing.
+/// Time limit of a run; only a run that waits for ever reaches it. It is long in simulation, where
+/// time costs nothing.
 pub const PATIENCE: Duration = Duration::from_secs(if alys_runtime::is_simulated() {
     600
 } else {
     30
 });
 
-/// How much later than promised a thing may come: a machine under load, in production.
+/// Tolerated delay of timed events. It is long on tokio, because the machine may be under load.
 pub const GRACE: Duration = Duration::from_millis(if alys_runtime::is_simulated() {
     5
 } else {
     5_000
 });
 
-/// How long nothing may happen after the end.
+/// Time of observation after the end, in which no actor may act.
 const QUIET: Duration = Duration::from_millis(if alys_runtime::is_simulated() {
     10_000
 } else {
@@ -53,7 +53,8 @@ const QUIET: Duration = Duration::from_millis(if alys_runtime::is_simulated() {
 const START_WITHIN: Duration = ms(20);
 pub const STOP_WITHIN: Duration = ms(30);
 
-/// Senders beyond the tasks outside: the actors, and then the tasks that they start.
+/// First sender numbers of actors and of the tasks that actors start; the tasks outside the system
+/// have the numbers below.
 const ACTOR_STREAMS: u32 = 1000;
 const TASK_STREAMS: u32 = 2000;
 
@@ -66,22 +67,21 @@ pub struct World {
     next_stream: AtomicU32,
 }
 
-/// What can be seen of a run from outside, once it is over.
+/// Observations of a run from outside, taken after its end.
 pub struct Seen {
     pub shutdown: ShutdownReport,
     pub deadline: Duration,
     pub tree: Snapshot,
     pub dead: DeadLetters,
-    /// Whether the root gave up.
+    /// True if the root gave up.
     pub gave_up: bool,
-    /// By actor.
+    /// Paths of the actors, in the order of the plan; those of the pool follow.
     pub paths: Vec<String>,
-    /// Supervisors' paths, in the order of the plan.
+    /// Paths of the supervisors, in the order of the plan.
     pub supervisors: Vec<String>,
-    /// The children of each supervisor, in the order of their start: path of the supervisor, path
-    /// of the child.
+    /// Pairs of the path of a supervisor and the path of its child, in the order of start.
     pub children: Vec<(String, String)>,
-    /// Whether messages are handled in batches, by actor.
+    /// True for actors that handle messages in batches; same order as `paths`.
     pub is_batching: Vec<bool>,
 }
 
@@ -143,14 +143,15 @@ impl Message for Letter {
     }
 }
 
-/// What is published.
+/// The event that is published on the bus.
 #[derive(Clone)]
 struct News {
     stream: u32,
     deed: Arc<LetterPlan>,
 }
 
-/// Only so that a conversion is called when a supervisor decides.
+/// A message without a mailbox, because only the conversion of the subscription is of interest: it
+/// records the decisions of supervisors.
 struct Tick;
 
 impl Message for Tick {
@@ -167,7 +168,7 @@ impl Message for Tick {
 pub struct ToldToFail;
 
 fn panic_quietly() -> ! {
-    // Without the hook: thousands of panics that are meant are not worth a line each.
+    // The panic hook is bypassed, because it would print a line for thousands of intended panics.
     resume_unwind(Box::new("told to panic"))
 }
 
@@ -185,7 +186,8 @@ impl World {
         let Known {
             overflow, timer_of, ..
         } = known;
-        // In the mailbox it is what it says itself; what it is told as is the history's.
+        // The letter keeps the priority of its plan; the history records the effective priority
+        // after `change`.
         let id = self.history.letter(known)?;
         Some(Letter {
             world: self.clone(),
@@ -232,7 +234,7 @@ impl World {
         self.history.note(Event::Sent { id, outcome });
     }
 
-    /// What a sender does. `held` are the answers that it owes.
+    /// Carries out a step of a sender. `held` are its pending replies.
     async fn perform(self: &Arc<Self>, stream: u32, step: &Step, held: &mut Vec<(Id, Reply<Id>)>) {
         for _ in 0..step.times {
             if step.pause > 0 {
@@ -252,7 +254,7 @@ impl World {
         let to = place(&step.to, all);
         let Some(addr) = self.addr(to) else { return };
         let plan = &step.letter;
-        // An ask returns no receipt, so a message dropped by its overflow could not be told from a
+        // An ask returns no receipt, so a message dropped by its overflow policy would look like a
         // lost one.
         let asking = |known: &mut Known| {
             if matches!(known.overflow, Overflow::DropOldest | Overflow::DropNewest) {
@@ -328,7 +330,7 @@ impl World {
                         known.deadline = None;
                     };
                     let made = self.letter(stream, Some(to), plan, by_then);
-                    // A letter outside of those that the run counts.
+                    // The limit on letters was checked above.
                     let mut letter = made.unwrap_or_else(|| self.uncounted());
                     letter.answers.push((letter.id, reply));
                     letter
@@ -354,7 +356,7 @@ impl World {
                 }
                 let mut ids = Vec::new();
                 let told = group.broadcast_with(|at| {
-                    // The receipts of a broadcast are not told.
+                    // A broadcast reports no receipts, so no letter of it may be dropped silently.
                     let letter = self.letter(stream, Some(at), plan, asking);
                     let letter = letter.unwrap_or_else(|| self.uncounted());
                     ids.push(letter.id);
@@ -412,13 +414,13 @@ impl World {
         self.history.note(Event::Sent { id, outcome });
     }
 
-    /// Never made: what would need it looks first whether there is room for its letters.
+    /// Never called, because callers check the limit on letters first.
     fn uncounted(&self) -> Letter {
         unreachable!("more letters than a run may have")
     }
 }
 
-/// One incarnation. `B` is how many messages it is given at once.
+/// One incarnation of an actor. `B` is the maximum size of its batches.
 struct Worker<const B: usize> {
     world: Arc<World>,
     index: usize,
@@ -461,7 +463,7 @@ impl<const B: usize> Worker<B> {
         });
     }
 
-    /// Does what a letter says, up to its last word.
+    /// Carries out the deed of a letter.
     async fn work(&mut self, letter: &mut Letter, ctx: &Context<Self>) -> Result<(), ToldToFail> {
         let attempt = ctx.envelope().map_or(0, |envelope| envelope.attempt);
         let (actor, incarnation) = (self.index, ctx.incarnation());
@@ -491,7 +493,7 @@ impl<const B: usize> Worker<B> {
             Deed::Fail => return Err(ToldToFail),
             Deed::FailUntil(tries) if attempt < tries => return Err(ToldToFail),
             Deed::FailUntil(_) => {}
-            // Workers of a pool have a minute for each message, which is too long to wait for.
+            // A worker of a pool does not hang, because its `handle_within` is a minute.
             Deed::Hang if self.is_pooled => time::sleep(ms(3)).await,
             Deed::Hang => pending().await,
             Deed::Stop => ctx.stop(),
@@ -649,7 +651,7 @@ impl<const B: usize> AlysActor for Worker<B> {
     }
 }
 
-/// Makes an incarnation, or fails to.
+/// The factory: makes an incarnation, or fails if the plan says so.
 async fn make<const B: usize>(
     world: Arc<World>,
     index: usize,
@@ -676,7 +678,7 @@ async fn make<const B: usize>(
     })
 }
 
-/// The tree of a plan, as it is being built.
+/// The supervision tree of a plan, under construction.
 struct Builder {
     system: System,
     world: Arc<World>,
@@ -704,13 +706,15 @@ impl Builder {
         let slack = match (alys_runtime::is_simulated(), plan.faults.is_empty()) {
             (true, true) => 0,
             (true, false) => 1,
-            // Between being taken and being written down, by all who may send at once.
+            // On tokio a letter may be accepted before its sender has recorded that; each sender
+            // may have one such letter.
             (false, _) => 2 + plan.senders.len() + plan.actors.len(),
         };
         let bounds = |actor: &ActorPlan| {
             let in_hand = if is_batching(actor) { BATCH } else { 0 } + slack;
             const LARGEST: usize = 400;
-            // One always fits, however large: beside those in hand it cannot be told from two.
+            // An empty mailbox accepts a letter of any size. Next to letters in hand the history
+            // cannot distinguish this case, so the limit includes the largest letter.
             let bytes = actor.bytes.map(|bytes| match in_hand {
                 0 => bytes,
                 in_hand => bytes.max(LARGEST) + in_hand * LARGEST,
@@ -772,8 +776,8 @@ impl Builder {
         path
     }
 
-    /// Puts the whole tree together. Fails when a supervisor has given up before all is there, as
-    /// one may whose first children fail while the clock is a real one.
+    /// Builds the tree. On tokio this fails if a supervisor gives up before the tree is complete,
+    /// because its first children failed too often.
     fn build(&mut self, plan: &Plan) -> Result<(), String> {
         self.supervise(plan)?;
         self.populate(plan)?;
@@ -784,7 +788,7 @@ impl Builder {
 
     fn supervise(&mut self, plan: &Plan) -> Result<(), String> {
         for (at, of) in plan.supervisors.iter().enumerate() {
-            // At most two others above it.
+            // A supervisor has at most two others above it.
             let depth = |mut at: usize| {
                 let mut depth = 1;
                 while let Some(parent) = plan.supervisors[at].parent.filter(|_| at > 0) {
@@ -854,8 +858,8 @@ impl Builder {
                         other => other,
                     };
                 };
-                // A conversion that panics misses its event, which is right beyond the letters of a
-                // run.
+                // A panic of the conversion skips the event, which is the intended result beyond
+                // the limit on letters.
                 world
                     .letter(news.stream, Some(index), &news.deed, news_of)
                     .unwrap_or_else(|| panic_quietly())
@@ -948,13 +952,14 @@ impl Builder {
     }
 }
 
-/// The one reason for which a tree may not be built.
+/// The only valid reason for which a tree cannot be built: its supervisor gave up.
 fn gave_up(error: StartError) -> String {
     assert!(matches!(error, StartError::ShutDown { .. }), "{error}");
     error.to_string()
 }
 
-/// Carries a plan out. What was seen, and the history; or why its tree could not be built.
+/// Executes a plan. Returns the observations and the world with its history, or the reason for
+/// which the tree could not be built.
 pub async fn carry_out(
     name: String,
     plan: &Plan,
@@ -1033,7 +1038,7 @@ pub async fn carry_out(
     Ok((seen, world))
 }
 
-/// Waits until each actor runs and has nothing to do, or has ended for good.
+/// Waits until each actor is idle or has ended.
 async fn settled(system: &System, world: &World) {
     loop {
         let tree = system.snapshot();
@@ -1053,7 +1058,7 @@ async fn settled(system: &System, world: &World) {
     }
 }
 
-/// Nothing that was shut down acts any more.
+/// Checks that no incarnation and no task acts or lives after the shutdown.
 async fn watch_the_dead(world: &World) {
     let before = world.history.acts();
     let (incarnations, tasks, _) = world.history.living();

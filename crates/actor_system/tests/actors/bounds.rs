@@ -1,4 +1,4 @@
-//! Nothing grows without a limit.
+//! Limits on tasks, timers, names and children.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn tasks_of_an_incarnation_are_bounded() {
 }
 
 #[test]
-fn timers_of_an_incarnation_are_bounded_and_one_too_many_is_a_failure() {
+fn timers_of_an_incarnation_are_bounded_and_one_more_is_a_failure() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 1, None);
@@ -82,7 +82,7 @@ fn names_are_unique_and_children_bounded() {
 }
 
 #[test]
-fn ended_children_do_not_pile_up() {
+fn ended_children_do_not_accumulate() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 1, None);

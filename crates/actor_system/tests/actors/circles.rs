@@ -1,4 +1,4 @@
-//! Circles of actors that wait for each other are refused, and waits without a circle are not.
+//! Cycles of actors that wait for each other are refused; waits without a cycle are not.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ fn doers(supervisor: &Supervisor, count: usize) -> Vec<Doing> {
         .collect()
 }
 
-/// Asks the first of those that are left to ask the next, and so on. The answer is the last one's.
+/// A job that asks the first of `rest` to ask the next, and so on. The last one answers.
 fn ask_along(mut rest: VecDeque<Addr<Job>>, reply: Reply<Answer>) -> Job {
     run_in("ask", move |_| {
         async move {
@@ -34,7 +34,7 @@ fn ask_along(mut rest: VecDeque<Addr<Job>>, reply: Reply<Answer>) -> Job {
     })
 }
 
-/// Has the work done by an actor's handler, and waits for what comes of it.
+/// Runs `work` in a handler of the actor and returns its output.
 async fn within<T: Send + 'static>(
     addr: &Addr<Job>,
     work: impl Future<Output = T> + Send + 'static,
@@ -61,7 +61,7 @@ fn cycle<T: std::fmt::Debug>(answer: Result<T, AskError>) -> String {
     }
 }
 
-/// All orders of the numbers below `count`.
+/// All permutations of the numbers below `count`.
 fn orders(count: usize) -> Vec<Vec<usize>> {
     if count == 0 {
         return vec![Vec::new()];
@@ -78,7 +78,7 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
 }
 
 #[test]
-fn the_actor_that_closes_a_circle_gets_all_of_it_in_every_order() {
+fn the_ask_that_closes_a_cycle_returns_the_whole_cycle_in_every_order() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -110,7 +110,7 @@ fn the_actor_that_closes_a_circle_gets_all_of_it_in_every_order() {
 }
 
 #[test]
-fn a_circle_that_begins_in_the_middle_of_a_chain_is_found_too() {
+fn a_cycle_that_begins_in_the_middle_of_a_chain_is_found() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -133,7 +133,7 @@ fn a_circle_that_begins_in_the_middle_of_a_chain_is_found_too() {
 }
 
 #[test]
-fn of_two_actors_that_ask_each_other_one_gets_an_error_and_none_hangs() {
+fn two_actors_that_ask_each_other_do_not_hang_and_at_least_one_gets_an_error() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -167,12 +167,12 @@ fn of_two_actors_that_ask_each_other_one_gets_an_error_and_none_hangs() {
 }
 
 #[test]
-fn an_actor_that_is_asked_by_the_actor_it_waits_for_is_in_a_circle() {
+fn an_ask_to_an_actor_that_waits_for_the_asker_is_a_cycle() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
         let [a, b] = ["a", "b"].map(|name| doer(&supervisor, name, 8));
-        // b is busy with something else while a waits for it, and asks a: neither would go on.
+        // b handles another message while a waits for b, and asks a: both would wait for ever.
         let gate = Arc::<Gate>::default();
         let (held, to) = (gate.clone(), a.addr.clone());
         let asks = within(&b.addr, async move {
@@ -187,7 +187,7 @@ fn an_actor_that_is_asked_by_the_actor_it_waits_for_is_in_a_circle() {
         });
         let open = async {
             gate.reached().await;
-            // The question of a waits in b's mailbox.
+            // The question of a is queued at b.
             world.wait("the question", |_| b.addr.depth() == 1).await;
             gate.open();
         };
@@ -202,7 +202,7 @@ fn an_actor_that_is_asked_by_the_actor_it_waits_for_is_in_a_circle() {
 }
 
 #[test]
-fn a_circle_is_found_through_an_actor_that_forwards() {
+fn a_cycle_is_found_through_an_actor_that_forwards() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -270,8 +270,7 @@ fn an_actor_that_forwarded_a_question_may_ask_its_asker() {
                 .await;
             gate.open();
         };
-        // Should the question be refused, nothing waits at a, and the gate is to be opened all the
-        // same.
+        // If the question is refused, nothing is queued at a, so the gate is opened here too.
         let asks = asks.inspect(|_| gate.open());
         let (waited, asked, _) = futures::join!(
             waits,
@@ -324,7 +323,7 @@ fn the_receiver_of_a_forwarded_question_may_not_ask_its_asker() {
         );
         assert_eq!(waited, Ok(7));
 
-        // One that could not be passed on is still waited for where it was.
+        // After a failed forward the asker still waits for the actor that has the question.
         let (to_b, to_c, back) = (b.addr.clone(), c.addr.clone(), a.addr.clone());
         let gate = c.hold().await;
         while c.addr.tell(note(1)).is_ok() {}
@@ -355,7 +354,7 @@ fn the_receiver_of_a_forwarded_question_may_not_ask_its_asker() {
 }
 
 #[test]
-fn an_asker_that_has_given_up_is_in_no_circle() {
+fn an_asker_that_has_given_up_is_in_no_cycle() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -383,8 +382,8 @@ fn an_asker_that_has_given_up_is_in_no_circle() {
             to.ask(make, deadline).await
         })
         .await;
-        // It may have expired before it was begun, on a slow machine; then there is nothing to be
-        // seen.
+        // On a slow machine the question may expire before its handler begins; then `answer` is
+        // never sent.
         assert_eq!(
             first,
             Err(AskError::Timeout {
@@ -408,8 +407,8 @@ fn an_asker_that_has_given_up_breaks_the_chain() {
         let [a, b, c] = ["a", "b", "c"].map(|name| doer(&supervisor, name, 8));
         let (at_b, at_c) = (Arc::<Gate>::default(), Arc::<Gate>::default());
         let (reply, answer) = Reply::channel();
-        // a waits for b; b asked c, and gave up, but is not done; c then asks a, which will answer
-        // after b.
+        // a waits for b; b asked c and gave up, but is still in its handler. c then asks a, which
+        // can answer once b is done.
         let (held, back) = (at_c.clone(), a.addr.clone());
         let asks_a = move |unused: Reply<u64>| {
             run_in("asks_a", move |_| {
@@ -464,7 +463,7 @@ fn an_asker_that_has_given_up_breaks_the_chain() {
 }
 
 #[test]
-fn waiting_for_room_closes_a_circle_too() {
+fn a_send_that_waits_for_room_can_close_a_cycle() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -500,7 +499,7 @@ fn waiting_for_room_closes_a_circle_too() {
 }
 
 #[test]
-fn tasks_wait_for_themselves_and_not_for_their_actor() {
+fn an_ask_in_a_task_does_not_make_its_actor_wait() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -526,8 +525,8 @@ fn tasks_wait_for_themselves_and_not_for_their_actor() {
     });
 }
 
-/// Asks up to two actors further on, one after the other or both at once. The answer is how many
-/// questions were refused for a circle.
+/// A job that asks up to two later actors, one after the other or both at once. The answer is the
+/// number of questions refused because of a cycle.
 fn ask_on(doers: Arc<Vec<Addr<Job>>>, at: usize, reply: Reply<u64>) -> Job {
     run_in("ask_on", move |_| {
         async move {
@@ -560,7 +559,7 @@ fn ask_on(doers: Arc<Vec<Addr<Job>>>, at: usize, reply: Reply<u64>) -> Job {
 }
 
 #[test]
-fn asks_in_one_direction_close_no_circle() {
+fn asks_in_one_direction_close_no_cycle() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);

@@ -1,4 +1,4 @@
-//! What becomes of messages that are not handled: dead letters, second tries, batches.
+//! Messages that are not handled: dead letters, redelivery, failed batches.
 
 use std::{
     collections::VecDeque,
@@ -60,7 +60,7 @@ fn every_unhandled_message_is_a_dead_letter_with_its_reason() {
         doing.addr.tell(note(2)).unwrap();
         doing.settled().await;
 
-        // All are in the mailbox before it comes to the first.
+        // The gate holds the actor until all messages are queued.
         let gate = doing.hold().await;
         for last in [stop(), note(3), note(4)] {
             doing.addr.tell(last).unwrap();
@@ -101,7 +101,7 @@ fn every_unhandled_message_is_a_dead_letter_with_its_reason() {
 }
 
 #[test]
-fn an_expired_question_is_handled_only_if_it_does_not_expire() {
+fn a_late_ask_is_handled_only_if_its_message_does_not_expire() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -150,7 +150,7 @@ fn an_expired_question_is_handled_only_if_it_does_not_expire() {
 }
 
 #[test]
-fn a_message_that_may_come_back_is_tried_again_before_the_others() {
+fn a_redelivered_message_is_handled_before_the_others() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -178,7 +178,7 @@ fn a_message_that_may_come_back_is_tried_again_before_the_others() {
 }
 
 #[test]
-fn a_message_over_which_every_incarnation_fails_is_poison() {
+fn a_message_that_fails_every_incarnation_becomes_poison() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -204,7 +204,7 @@ fn a_message_over_which_every_incarnation_fails_is_poison() {
     });
 }
 
-/// Handles up to four messages at once, and writes which.
+/// Handles batches of up to four messages and logs them.
 struct Batcher(Arc<Log>);
 
 impl AlysActor for Batcher {
@@ -232,7 +232,7 @@ impl AlysActor for Batcher {
                 Act::Hang => std::future::pending().await,
                 Act::Wait(gate) => gate.pass().await,
                 Act::Keep => batch.done(),
-                // The rest another time.
+                // The rest goes back to the mailbox.
                 Act::Stop => break,
                 _ => {
                     assert_eq!(ctx.envelope().unwrap().priority, job.priority);
@@ -260,7 +260,7 @@ fn batcher(supervisor: &Supervisor, spec: ChildSpec) -> (alys_actor_system::Addr
 }
 
 #[test]
-fn messages_that_wait_together_are_handled_together() {
+fn queued_messages_are_handled_in_batches() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -299,7 +299,7 @@ fn a_failed_batch_gives_back_untaken_messages_in_order() {
         let gate = Arc::<Gate>::default();
         addr.tell(wait(&gate)).unwrap();
         gate.reached().await;
-        // 1 is done, 2 has been taken and may not come back, 3 has and may, and 4 is as it was.
+        // `done` marks 1 as handled; 2 and `fail` are killed; the later messages stay queued.
         for job in [
             note(1),
             Job::new("done", 0, Act::Keep),
@@ -331,7 +331,7 @@ fn a_failed_batch_gives_back_untaken_messages_in_order() {
 }
 
 #[test]
-fn messages_of_a_failed_batch_that_may_be_redelivered_come_first() {
+fn redelivered_messages_of_a_failed_batch_come_first() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -356,7 +356,8 @@ fn messages_of_a_failed_batch_that_may_be_redelivered_come_first() {
     });
 }
 
-/// Sets a timer in its first incarnation, and obeys the plan of each batch, or takes the messages.
+/// Sets a timer in its first incarnation. Returns the planned result of each batch; without one it
+/// takes all messages.
 struct TimedBatcher(Arc<Log>, Arc<Mutex<VecDeque<Result<(), ToldToFail>>>>);
 
 impl AlysActor for TimedBatcher {
@@ -432,7 +433,7 @@ fn a_timer_that_a_batch_leaves_stays_with_its_incarnation() {
 }
 
 #[test]
-fn while_faults_are_injected_messages_come_one_by_one() {
+fn fault_injection_disables_batches() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);

@@ -1,4 +1,4 @@
-//! Dependencies: who starts after whom, and who stops before.
+//! Dependencies: the order of starts and stops.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use futures::FutureExt;
 use crate::{doer::*, errors, kit::*};
 
 #[test]
-fn a_dependent_starts_once_those_that_it_needs_run() {
+fn a_dependent_starts_once_its_dependencies_run() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -18,7 +18,7 @@ fn a_dependent_starts_once_those_that_it_needs_run() {
         let log = Arc::<Log>::default();
         let a = doer_in(&log, &supervisor, ChildSpec::new("a"), 8);
         let gate = Arc::<Gate>::default();
-        // The start of a may have passed already; then it fails once and waits at its second.
+        // If a has started already, it fails once and waits at the gate in its second start.
         a.plan.at("started", Twist::Wait(gate.clone()));
         a.settled_or_held(&gate).await;
         let b = doer_in(&log, &other, ChildSpec::new("b").depends_on("s/a"), 8);
@@ -30,7 +30,7 @@ fn a_dependent_starts_once_those_that_it_needs_run() {
             8,
         );
         c.addr.tell(note(2)).unwrap();
-        // Enough for them to do what they should not.
+        // Time in which b and c would start if they did not wait.
         time::sleep(Duration::from_millis(20)).await;
         assert!(
             log.of("b").is_empty() && log.of("c").is_empty(),
@@ -39,7 +39,7 @@ fn a_dependent_starts_once_those_that_it_needs_run() {
         );
         gate.open();
         log.wait_for("c", "2").await;
-        // The one that they need may start again meanwhile, for what it was told to fail at.
+        // a may start again meanwhile, because of the failure that it was sent.
         let is_start = |(who, what): &(String, String)| what == "started" && who != "a";
         let order: Vec<_> = log
             .all()
@@ -53,9 +53,9 @@ fn a_dependent_starts_once_those_that_it_needs_run() {
 }
 
 impl Doing {
-    /// Makes it fail until it stands at the gate in its start.
+    /// Sends a failure and waits until the actor is at the gate in a start.
     async fn settled_or_held(&self, gate: &Arc<Gate>) {
-        // If it ran before the twist was planned, it takes it at its next start.
+        // If the actor ran before the twist was planned, its next start takes the twist.
         let _taken_or_not_yet = self.addr.tell(fails());
         gate.reached().await;
     }
@@ -79,20 +79,20 @@ fn an_actor_that_was_not_started_cannot_be_a_dependency() {
             error.to_string(),
             "world/s/a depends on s/b, which has not been started"
         );
-        // The name is free.
+        // The name is free again.
         doer(&supervisor, "a", 8).settled().await;
         world.end().await;
     });
 }
 
 #[test]
-fn dependents_are_stopped_first_level_by_level_across_supervisors() {
+fn dependents_are_stopped_first_by_levels_across_supervisors() {
     run(async {
         let world = World::new();
         let first = world.supervisor("first", Strategy::OneForOne, 0, None);
         let second = world.supervisor("second", Strategy::RestForOne, 0, None);
         let log = Arc::<Log>::default();
-        // In the order of start alone, the last one of the second supervisor would be stopped
+        // By the order of start alone, the last child of the second supervisor would be stopped
         // first.
         let spec = |name: &str, needs: &[&str]| {
             needs
@@ -161,8 +161,8 @@ fn a_dependent_whose_dependencies_never_run_can_be_stopped() {
         );
         b.addr.tell(note(1)).unwrap();
         let report = world.system.shutdown(Duration::from_millis(400)).await;
-        // It needs one that hangs in its start: it never runs, what it was sent is reported, and
-        // the other one is cut off.
+        // b never runs, because its dependency hangs in its start: its message is reported, and the
+        // dependency is cut off.
         assert!(held.log.notes("b").is_empty());
         let left: Vec<_> = report.abandoned.iter().map(|left| &*left.actor).collect();
         assert_eq!(left, ["world/s/b", "world/s/held"], "{report:?}");
@@ -172,7 +172,7 @@ fn a_dependent_whose_dependencies_never_run_can_be_stopped() {
 }
 
 #[test]
-fn a_dependent_of_an_ended_actor_is_restarted_all_the_same() {
+fn a_dependent_of_an_ended_actor_is_still_restarted() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -231,7 +231,7 @@ fn a_child_stopped_before_its_first_start_runs_later() {
         sibling.settled().await;
         sibling.addr.tell(fails()).unwrap();
         sibling.settled().await;
-        // Its sibling took it along while it waited.
+        // The restart of its sibling stopped it while it waited.
         assert_eq!(
             world.system.snapshot().find("s/waits").unwrap().state,
             State::Stopped
@@ -246,8 +246,8 @@ fn a_child_stopped_before_its_first_start_runs_later() {
     });
 }
 
-/// The first level of the shutdown takes until `failing` was restarted with its siblings:
-/// `dependent` has ended by then.
+/// A shutdown whose first level lasts until `failing` has been restarted with its siblings;
+/// `dependent` has ended by then and must not start again.
 fn restarts_without_the_drained(is_nested: bool) {
     errors::listen();
     run(async move {
@@ -295,7 +295,7 @@ fn restarts_without_the_drained(is_nested: bool) {
         let (report, ()) = alys_runtime::join!(world.system.shutdown(LONG), meanwhile);
         assert!(report.is_clean(), "{report:?}");
         assert_eq!(starts("dependent"), 1);
-        // Tests run at once: the path is one of this test's own.
+        // Filtered by a path of this test, because tests run in parallel.
         let about: Vec<_> = errors::lines()
             .iter()
             .filter(|line| line.contains("world/above"))
@@ -315,8 +315,8 @@ fn a_child_that_was_drained_is_not_started_with_its_supervisor() {
     restarts_without_the_drained(true);
 }
 
-/// A store with slow work, and nine that depend on it, under its own supervisor or under one that
-/// is stopped after.
+/// Shuts down a store with slow work and nine dependents, which are under the store's supervisor or
+/// under another one.
 fn store_has_the_time_of_those_that_are_drained(is_apart: bool) {
     run(async move {
         let world = World::new();
@@ -349,12 +349,12 @@ fn store_has_the_time_of_those_that_are_drained(is_apart: bool) {
 }
 
 #[test]
-fn a_dependency_has_the_time_that_its_dependents_left() {
+fn a_dependency_gets_the_time_that_its_dependents_left() {
     store_has_the_time_of_those_that_are_drained(false);
 }
 
 #[test]
-fn a_dependency_under_another_supervisor_has_the_time_that_was_left() {
+fn a_dependency_under_another_supervisor_gets_the_time_that_was_left() {
     store_has_the_time_of_those_that_are_drained(true);
 }
 
@@ -375,7 +375,7 @@ fn one_dependent_that_hangs_leaves_the_others_their_time() {
             b.addr.tell(note(n)).unwrap();
         }
         let _never_opened = a.hold().await;
-        // Its turn comes with all still to be done.
+        // b is released only after a was cut off, with its whole queue left.
         let meanwhile = async {
             world
                 .wait("the end of a", |tree| {

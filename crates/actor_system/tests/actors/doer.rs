@@ -1,4 +1,4 @@
-//! A second worker: each message carries its action, and hooks can be made to fail, hang or wait.
+//! A worker whose messages carry their actions, and whose hooks can be made to fail, hang or wait.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,7 +19,7 @@ use futures::future::BoxFuture;
 
 use crate::kit::{Gate, LONG, Never, ToldToFail};
 
-/// What happened, in order: who, and what.
+/// The events of a test in order, as pairs of actor and event.
 #[derive(Default)]
 pub struct Log {
     lines: Mutex<Vec<(String, String)>>,
@@ -47,7 +47,7 @@ impl Log {
             .collect()
     }
 
-    /// Numbers that an actor noted, in order.
+    /// The numbers noted by an actor, in order.
     pub fn notes(&self, who: &str) -> Vec<u64> {
         self.of(who)
             .iter()
@@ -71,7 +71,7 @@ impl Log {
     }
 }
 
-/// What a hook does instead of nothing.
+/// The behaviour of a hook in one call.
 #[derive(Clone)]
 pub enum Twist {
     Fail,
@@ -80,7 +80,7 @@ pub enum Twist {
     Wait(Arc<Gate>),
 }
 
-/// What goes wrong, and what the actor says of itself.
+/// Planned behaviour of hooks, and the health and memory that the actor reports.
 #[derive(Default)]
 pub struct Plan {
     twists: Mutex<BTreeMap<&'static str, VecDeque<Twist>>>,
@@ -89,7 +89,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// At the next call of a hook for which nothing is planned yet.
+    /// Plans a twist for the next call of the hook that has none.
     pub fn at(&self, hook: &'static str, twist: Twist) {
         self.twists
             .lock()
@@ -130,7 +130,7 @@ pub enum Act {
     Note,
     Panic,
     Fail,
-    /// Fails as long as this is not zero, and counts it down.
+    /// Fails while the counter is above zero, and decrements it.
     FailTimes(Arc<AtomicU32>),
     Hang,
     Wait(Arc<Gate>),
@@ -164,7 +164,7 @@ pub struct Job {
     pub size: usize,
     pub expires: bool,
     pub repeats: bool,
-    /// Numbers of those that it took in.
+    /// Numbers of the messages that it absorbed.
     pub absorbed: Vec<u64>,
     pub act: Act,
 }
@@ -268,7 +268,7 @@ pub fn stop() -> Job {
     Job::new("stop", 0, Act::Stop)
 }
 
-/// A message that has this done.
+/// A message whose handler executes `run`.
 pub fn run_in(
     kind: &'static str,
     run: impl for<'a> FnOnce(&'a Context<Doer>) -> Outcome<'a> + Send + 'static,
@@ -289,7 +289,7 @@ impl Doer {
         self.plan.twist(hook).await
     }
 
-    /// A hook that cannot fail.
+    /// Calls a hook that cannot return an error.
     async fn quiet(&self, hook: &'static str) {
         let _no_way_to_say_it = self.hook(hook).await;
     }
@@ -377,7 +377,7 @@ impl AlysActor for Doer {
     }
 }
 
-/// A started doer and all that a test may want of it.
+/// A started doer with its address, configuration, log and plan.
 pub struct Doing {
     pub addr: Addr<Job>,
     pub config: ConfigHandle<u64>,
@@ -386,7 +386,7 @@ pub struct Doing {
     pub kept: Kept<u64>,
 }
 
-/// Starts a doer that writes into this log.
+/// Starts a doer that writes to `log`.
 pub fn doer_in(
     log: &Arc<Log>,
     supervisor: &Supervisor,
@@ -424,7 +424,7 @@ pub fn doer(supervisor: &Supervisor, name: &str, slot: impl Into<Slot<Job>>) -> 
 }
 
 impl Doing {
-    /// Holds it up in a handler until the gate is opened.
+    /// Blocks the actor in a handler until the gate opens.
     pub async fn hold(&self) -> Arc<Gate> {
         let gate = Arc::<Gate>::default();
         self.addr.send(wait(&gate)).await.unwrap();
@@ -432,7 +432,7 @@ impl Doing {
         gate
     }
 
-    /// Asks whether everything of normal priority before has been handled.
+    /// Waits until all messages of normal priority queued before have been handled.
     pub async fn settled(&self) {
         let (reply, answer) = Reply::channel();
         self.addr

@@ -1,4 +1,4 @@
-//! What a handler can know of the message in its hand.
+//! The envelope that a handler sees.
 
 use std::{
     sync::{Arc, Mutex},
@@ -13,7 +13,7 @@ use crate::{doer::*, kit::*};
 
 type Seen = Arc<Mutex<Vec<(String, EnvelopeInfo)>>>;
 
-/// Writes down its envelope, then tells the next.
+/// A job that records its envelope and tells the next actor.
 fn tell_along(seen: &Seen, mut rest: Vec<Addr<Job>>) -> Job {
     let seen = seen.clone();
     run_in("tell", move |ctx| {
@@ -30,7 +30,7 @@ fn tell_along(seen: &Seen, mut rest: Vec<Addr<Job>>) -> Job {
     })
 }
 
-/// Writes down its envelope, then asks the next.
+/// A job that records its envelope and asks the next actor.
 fn ask_along(seen: &Seen, mut rest: Vec<Addr<Job>>, reply: alys_actor_system::Reply<u64>) -> Job {
     let seen = seen.clone();
     run_in("ask", move |ctx| {
@@ -95,7 +95,7 @@ fn a_chain_of_messages_has_one_correlation_and_each_knows_its_sender() {
 }
 
 #[test]
-fn a_question_carries_its_deadline_and_those_who_wait_for_it() {
+fn an_ask_carries_its_deadline_and_its_call_chain() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);

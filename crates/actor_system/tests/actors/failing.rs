@@ -1,4 +1,4 @@
-//! Panics, errors, restarts, escalation.
+//! Panics, errors, restarts and escalation.
 
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
@@ -13,7 +13,7 @@ use alys_runtime::time;
 
 use crate::{doer, errors, kit::*};
 
-/// Three notes, the killer in their midst, all in the queue before any is handled.
+/// Queues three notes with `killer` between them before the actor handles any.
 fn survives(killer: Told, reason: &'static str) {
     run(async move {
         let world = World::new();
@@ -91,7 +91,7 @@ fn a_failing_start_is_retried() {
 }
 
 #[test]
-fn panics_on_the_way_out_are_caught() {
+fn panics_in_stopped_and_in_drop_are_caught() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 2, None);
@@ -115,7 +115,7 @@ fn panics_on_the_way_out_are_caught() {
 }
 
 #[test]
-fn the_wait_before_a_restart_grows() {
+fn the_restart_delay_grows() {
     run(async {
         let world = World::new();
         let supervisor = world
@@ -143,7 +143,7 @@ fn the_wait_before_a_restart_grows() {
 }
 
 #[test]
-fn more_restarts_than_the_intensity_allows_fail_the_system_with_the_whole_reason() {
+fn more_restarts_than_the_intensity_allows_fail_the_system_with_the_chain_of_reasons() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 2, None);
@@ -187,7 +187,7 @@ fn more_restarts_than_the_intensity_allows_fail_the_system_with_the_whole_reason
         );
         assert!(world.diary.notes("a").is_empty());
         assert_eq!(world.system.snapshot().state, State::Failed);
-        // Asked again, it still says so.
+        // A second call returns at once, too.
         world.system.failed().await;
     });
 }
@@ -202,7 +202,8 @@ fn a_supervisor_that_gave_up_is_restarted_by_its_parent_and_queues_survive() {
         let other = world.worker(&lower, "b");
         settled(&addr).await;
         settled(&other).await;
-        // Two failures use up lower, which uses up upper, which the root restarts.
+        // Two failures exceed the intensity of lower, whose failure exceeds that of upper, which
+        // the root restarts.
         for msg in [Told::Fail, Told::Fail, Told::Note(1)] {
             addr.tell(msg).unwrap();
         }
@@ -220,7 +221,7 @@ fn a_supervisor_that_gave_up_is_restarted_by_its_parent_and_queues_survive() {
         let restarts = ["", "upper", "upper/lower", "upper/lower/a"]
             .map(|path| tree.find(path).unwrap().restarts);
         assert_eq!(restarts, [0, 1, 1, 2]);
-        // The count of lower started from zero again.
+        // The restarted lower counts from zero again.
         addr.tell(Told::Fail).unwrap();
         settled(&addr).await;
         world.end().await;
@@ -293,7 +294,7 @@ fn restart_policies_decide_which_children_restart() {
 }
 
 #[test]
-fn failures_in_a_row_are_forgotten_after_a_quiet_span() {
+fn consecutive_failures_are_forgotten_after_a_quiet_period() {
     run(async {
         let world = World::new();
         let supervisor = world
@@ -320,7 +321,7 @@ fn failures_in_a_row_are_forgotten_after_a_quiet_span() {
     });
 }
 
-/// What panics beside the hooks, once.
+/// The method that panics once, other than hooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Brittle {
     Health,
@@ -460,7 +461,7 @@ fn panics_in_health_memory_and_redelivery_are_failures() {
 }
 
 #[test]
-fn a_task_that_is_lost_to_a_panic_is_given_up_and_the_system_says_so() {
+fn an_actor_task_lost_to_a_panic_fails_the_system() {
     errors::listen();
     run(async {
         let world = World::new();
@@ -470,7 +471,7 @@ fn a_task_that_is_lost_to_a_panic_is_given_up_and_the_system_says_so() {
         let addr = supervisor
             .start(ChildSpec::new("a"), 8, glass(brittle))
             .unwrap();
-        // The question is late at once, and is asked whether it expires.
+        // The deadline has passed at once, so the mailbox calls `expires` of the message.
         let late = addr.ask(
             |reply| Touch {
                 panics: true,
@@ -499,7 +500,7 @@ fn a_task_that_is_lost_to_a_panic_is_given_up_and_the_system_says_so() {
                     .is_some_and(|a| a.state == State::Failed)
             })
             .await;
-        // The rest goes on, and the name is free.
+        // The other actor runs on, and the name is free.
         settled(&other).await;
         settled(&world.worker(&supervisor, "a")).await;
         world.end().await;
@@ -513,7 +514,7 @@ fn a_task_that_is_lost_to_a_panic_is_given_up_and_the_system_says_so() {
 }
 
 #[test]
-fn times_without_end_are_no_times_at_all() {
+fn a_maximal_duration_is_no_limit() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -572,7 +573,7 @@ fn a_temporary_child_does_not_affect_its_siblings() {
                 })
                 .await;
             settled(&other).await;
-            // Its supervisor still receives messages.
+            // The supervisor still handles failures of its children.
             other.tell(Told::Fail).unwrap();
             settled(&other).await;
             world.end().await;

@@ -1,4 +1,4 @@
-//! Faults that a test puts into a running system.
+//! Faults that a test injects into a running system.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use alys_runtime::time;
 use crate::{doer::*, kit::*};
 
 #[test]
-fn each_fault_does_as_it_says_at_the_message_that_it_is_for() {
+fn each_fault_strikes_the_message_that_it_is_planned_for() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 99, None);
@@ -42,7 +42,7 @@ fn each_fault_does_as_it_says_at_the_message_that_it_is_for() {
         .into_iter()
         .enumerate()
         {
-            // The second note is hit, whatever else comes.
+            // The fault strikes the second note; other messages do not count.
             assert!(faults.plan("world/s/a", Planned::from(fault).at("note").after(1)));
             let restarts = world.system.snapshot().find("s/a").unwrap().restarts;
             let begun = time::now();
@@ -88,7 +88,7 @@ fn each_fault_does_as_it_says_at_the_message_that_it_is_for() {
 }
 
 #[test]
-fn a_lost_reply_is_lost_and_only_that_one() {
+fn lose_reply_loses_exactly_one_reply() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -108,7 +108,7 @@ fn a_lost_reply_is_lost_and_only_that_one() {
 }
 
 #[test]
-fn faults_wait_for_an_actor_that_does_not_exist_yet_and_can_be_taken_back() {
+fn faults_can_be_planned_before_their_actor_exists_and_cleared() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);

@@ -1,4 +1,4 @@
-//! The hooks of an actor, its configuration, and what it keeps.
+//! The hooks of an actor, its configuration and its kept state.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ fn last_error(world: &World) -> String {
 }
 
 #[test]
-fn hooks_come_in_order_over_start_restart_and_stop() {
+fn hooks_run_in_order_over_start_restart_and_stop() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -48,7 +48,7 @@ fn hooks_come_in_order_over_start_restart_and_stop() {
             "pre_restart: panic while handling panic: told to panic"
         );
         assert_eq!(lines[9..12], ["pre_start", "post_restart", "started"]);
-        // A stop that comes while the note waits, or after it was handled: both happen.
+        // The stop may arrive before or after the note is handled, so the order is not checked.
         let mut end = lines[12..].to_vec();
         assert_eq!(end.pop().as_deref(), Some("stopped"));
         end.sort();
@@ -77,7 +77,8 @@ fn an_actor_that_stops_itself_runs_its_hooks_and_a_permanent_one_restarts() {
                 "started"
             ]
         );
-        // One that hangs is cut off; one that panics has failed, comes back, and is stopped again.
+        // A hook that hangs is cut off; a hook that panics fails the actor, which is restarted and
+        // stopped again.
         for (name, twist, hook, restarts) in [
             ("b", Twist::Hang, "stopped", 0),
             ("c", Twist::Panic, "pre_stop", 1),
@@ -110,7 +111,7 @@ fn an_actor_that_stops_itself_runs_its_hooks_and_a_permanent_one_restarts() {
 }
 
 #[test]
-fn the_last_word_of_a_failed_incarnation_is_limited_and_cannot_fail() {
+fn pre_restart_is_limited_in_time_and_its_failure_is_not_counted() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -135,7 +136,7 @@ fn the_last_word_of_a_failed_incarnation_is_limited_and_cannot_fail() {
 }
 
 #[test]
-fn a_start_that_fails_or_takes_too_long_is_tried_again() {
+fn a_start_that_fails_or_takes_too_long_is_retried() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 99, None);
@@ -188,7 +189,7 @@ fn a_start_that_fails_or_takes_too_long_is_tried_again() {
 }
 
 #[test]
-fn a_new_configuration_is_told_between_messages() {
+fn reconfigured_runs_between_messages() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -217,7 +218,7 @@ fn a_new_configuration_is_told_between_messages() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_taken_is_a_failure_and_stays_for_the_next_incarnation() {
+fn a_failing_reconfiguration_fails_the_actor_and_keeps_the_configuration() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);

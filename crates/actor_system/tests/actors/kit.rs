@@ -1,4 +1,4 @@
-//! A worker that obeys its messages and writes a diary, so that tests wait for events and never for
+//! A worker that obeys its messages and writes a diary, because tests wait for events and never for
 //! time.
 
 use std::{
@@ -31,7 +31,7 @@ pub enum Event {
     Dropped,
 }
 
-/// What happened, by actor, in order.
+/// The events of a test in order, with their actors.
 #[derive(Default)]
 pub struct Diary {
     entries: Mutex<Vec<(String, Event)>>,
@@ -48,7 +48,7 @@ impl Diary {
         self.entries.lock().unwrap().clone()
     }
 
-    /// Numbers that an actor noted, in order.
+    /// The numbers noted by an actor, in order.
     pub fn notes(&self, actor: &str) -> Vec<u64> {
         self.of(actor)
             .into_iter()
@@ -67,7 +67,8 @@ impl Diary {
             .collect()
     }
 
-    /// Starts and stops of all, as `a+1` and `a-`, from entry `from` on.
+    /// Starts and stops of all actors from entry `from` on: `a+1` is the start of a's first
+    /// incarnation, `a-` its stop.
     pub fn moves(&self, from: usize) -> Vec<String> {
         self.entries()
             .into_iter()
@@ -103,7 +104,7 @@ impl Diary {
     }
 }
 
-/// Holds up a handler until it is opened; says when the handler has come to it.
+/// Blocks a handler until it is opened, and tells the test when the handler has reached it.
 #[derive(Default)]
 pub struct Gate {
     open: AtomicBool,
@@ -186,7 +187,7 @@ impl Message for Told {
 #[error("told to fail")]
 pub struct ToldToFail;
 
-/// What the factory of a worker does at its next starts.
+/// Failures of a worker's next starts and stops.
 #[derive(Default)]
 pub struct Faults {
     pub factory_errors: AtomicU32,
@@ -195,7 +196,7 @@ pub struct Faults {
     pub start_panics: AtomicU32,
     pub stopping_panics: AtomicU32,
     pub drop_panics: AtomicU32,
-    /// Where the second start waits.
+    /// The gate of the second start.
     pub second_start: Option<Arc<Gate>>,
 }
 
@@ -238,7 +239,7 @@ impl Drop for Worker {
     }
 }
 
-/// Writes when the task that holds it is gone.
+/// Records the drop of the task that holds it.
 struct TaskGone(String, Arc<Diary>);
 
 impl Drop for TaskGone {
@@ -327,7 +328,7 @@ impl AlysActor for Worker {
 #[error("told to fail at making")]
 pub struct NotMade;
 
-/// The events of a system, in order.
+/// A queue of the events of a system.
 #[derive(Default)]
 pub struct Events {
     waiting: Mutex<VecDeque<SystemEvent>>,
@@ -356,7 +357,7 @@ impl Events {
     }
 }
 
-/// One system and one diary.
+/// A system with the diary of its workers.
 pub struct World {
     pub system: System,
     pub diary: Arc<Diary>,
@@ -385,7 +386,7 @@ pub fn restarts(restarts: usize) -> Intensity {
 }
 
 impl World {
-    /// The root gives up at the first failure that reaches it.
+    /// A system whose root gives up at the first failure that reaches it.
     pub fn new() -> Self {
         Self::with_root(0)
     }
@@ -460,7 +461,7 @@ impl World {
             .await;
     }
 
-    /// Waits until the tree satisfies the condition.
+    /// Waits until a snapshot satisfies `is_so`; panics with `what` after [`LONG`].
     pub async fn wait(&self, what: &str, is_so: impl Fn(&alys_actor_system::Snapshot) -> bool) {
         let waited = time::timeout(LONG, async {
             while !is_so(&self.system.snapshot()) {
@@ -479,7 +480,8 @@ impl World {
     }
 }
 
-/// Each message that was taken, and each timer, became one thing and only one. For systems at rest.
+/// Asserts that each accepted message and each timer has exactly one outcome. The system must be
+/// idle.
 pub fn accounts_balance(system: &System) {
     for node in system.snapshot().all() {
         let Some(mailbox) = &node.mailbox else {
@@ -503,7 +505,7 @@ pub fn accounts_balance(system: &System) {
     }
 }
 
-/// Asks whether everything before has been handled.
+/// Waits until all messages queued before have been handled.
 pub async fn settled(addr: &Addr<Told>) {
     let (reply, answer) = Reply::channel();
     addr.send(Told::Echo { n: 0, reply }).await.unwrap();
@@ -513,7 +515,7 @@ pub async fn settled(addr: &Addr<Told>) {
         .expect("dropped");
 }
 
-/// Runs a test in either mode.
+/// Runs a test in either mode, with a time limit.
 pub fn run<F: Future<Output = ()> + Send + 'static>(test: F) {
     alys_runtime::block_on_main(async move {
         let limited = time::timeout(LONG * 10, test).await;
@@ -521,10 +523,9 @@ pub fn run<F: Future<Output = ()> + Send + 'static>(test: F) {
     });
 }
 
-/// A mailbox for workers.
 pub fn slot(capacity: usize) -> (Addr<Told>, Slot<Told>) {
     mailbox(capacity)
 }
 
-/// Only to name a type that cannot fail.
+/// The error of a factory that cannot fail.
 pub type Never = Infallible;

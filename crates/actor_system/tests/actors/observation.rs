@@ -1,4 +1,4 @@
-//! The system as data: its tree, its health, its metrics.
+//! Observation of a system: its tree, its health and its metrics.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,7 +13,7 @@ use futures::FutureExt;
 use crate::{doer::*, kit::*};
 
 #[test]
-fn the_worst_health_is_seen_from_the_top() {
+fn a_supervisor_is_degraded_while_a_child_is_not_healthy() {
     run(async {
         let world = World::new();
         let outer = world.supervisor("outer", Strategy::OneForOne, 0, None);
@@ -44,7 +44,7 @@ fn the_worst_health_is_seen_from_the_top() {
             b.plan.set_health(of_b);
             a.settled().await;
             b.settled().await;
-            // The judgement comes after the answer.
+            // `health_check` runs after the answer was sent.
             world
                 .wait("the judgement", |snapshot| {
                     snapshot.find("outer/inner/a").unwrap().health == of_a
@@ -67,7 +67,7 @@ fn the_worst_health_is_seen_from_the_top() {
 }
 
 #[test]
-fn the_tree_is_data_that_can_be_written_as_json() {
+fn a_snapshot_serializes_to_json() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -123,7 +123,7 @@ fn the_tree_is_data_that_can_be_written_as_json() {
 }
 
 #[test]
-fn a_new_incarnation_is_as_healthy_as_it_says() {
+fn a_new_incarnation_starts_with_its_own_health() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -136,7 +136,7 @@ fn a_new_incarnation_is_as_healthy_as_it_says() {
                 health(tree) == Health::Unhealthy("x")
             })
             .await;
-        // It fails before it judges itself again.
+        // The actor fails before `health_check` runs again.
         doing.plan.set_health(Health::Healthy);
         doing.addr.tell(fails()).unwrap();
         doing.settled().await;

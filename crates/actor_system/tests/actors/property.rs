@@ -22,7 +22,7 @@ enum Kind {
 struct Step {
     actor: usize,
     kind: Kind,
-    /// Whether the sender lets everything before be handled first.
+    /// True if the sender then waits until the actor has handled its queue.
     settles: bool,
 }
 
@@ -56,7 +56,8 @@ fn strategies() -> impl Strategy<Value = Supervision> {
 
 async fn check(steps: Vec<Step>, strategy: Supervision, intensity: usize, capacity: usize) {
     const NAMES: [&str; 3] = ["a", "b", "c"];
-    // Failures that one supervisor cannot stand are the root's, which can stand them all.
+    // The intensity of the root covers all failures, because the supervisor escalates those beyond
+    // its own intensity.
     let world = World::with_root(steps.len());
     let supervisor = world.supervisor("s", strategy, intensity, None);
     let addrs = NAMES.map(|name| {

@@ -1,5 +1,4 @@
-//! What waits in a mailbox: in which order it is handled, and what becomes of it when there is no
-//! room.
+//! Queues: the order of handling, and the policies for messages without room.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,14 +15,14 @@ fn full<T: std::fmt::Debug>(told: Result<Receipt, TellError<T>>) -> bool {
     told.is_err_and(|error| error.is_full())
 }
 
-/// Where in the log each of these numbers is.
+/// The position in `notes` of each number.
 fn places(notes: &[u64], of: impl Iterator<Item = u64>) -> Vec<usize> {
     of.map(|n| notes.iter().position(|noted| *noted == n).unwrap())
         .collect()
 }
 
 #[test]
-fn the_more_urgent_overtakes_in_order_and_nothing_starves() {
+fn urgent_messages_overtake_in_order_and_no_priority_starves() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -64,7 +63,7 @@ fn the_more_urgent_overtakes_in_order_and_nothing_starves() {
 }
 
 #[test]
-fn messages_that_the_reader_holds_can_be_overtaken() {
+fn messages_prefetched_by_the_reader_can_be_overtaken() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -144,7 +143,7 @@ fn a_message_without_room_follows_its_overflow_policy() {
 }
 
 #[test]
-fn the_oldest_that_may_be_dropped_is_dropped_for_a_newer_one_as_urgent() {
+fn drop_oldest_drops_the_oldest_droppable_message_that_is_not_more_urgent() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -181,7 +180,7 @@ fn the_oldest_that_may_be_dropped_is_dropped_for_a_newer_one_as_urgent() {
 }
 
 #[test]
-fn a_send_with_backoff_tries_as_often_as_it_says() {
+fn a_send_with_backoff_makes_its_number_of_attempts() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -200,7 +199,7 @@ fn a_send_with_backoff_tries_as_often_as_it_says() {
         let begun = time::now();
         let sent = doing.addr.send(patient(3, 3)).await;
         assert!(matches!(sent, Err(SendError::Full(job)) if job.n == 3));
-        // 10 and 20 ms, less up to a fifth.
+        // Delays of 10 and 20 ms, each shortened by up to a fifth (jitter).
         assert!(time::now() - begun >= Duration::from_millis(24));
         let mut sent = Box::pin(doing.addr.send(patient(4, 1000)));
         assert!(poll!(&mut sent).is_pending());
@@ -216,7 +215,7 @@ fn a_send_with_backoff_tries_as_often_as_it_says() {
 }
 
 #[test]
-fn a_waiting_message_takes_in_newer_ones_of_its_key_with_room_or_without() {
+fn a_queued_message_absorbs_newer_ones_of_its_key_with_and_without_room() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -238,7 +237,7 @@ fn a_waiting_message_takes_in_newer_ones_of_its_key_with_room_or_without() {
             doing.log.of("a")[2..7],
             ["1", "absorbed 2", "absorbed 5", "3", "4"]
         );
-        // One that has been handled takes nothing in.
+        // A message that has been handled absorbs nothing.
         assert_eq!(doing.addr.tell(keyed(10, 7)).unwrap(), Receipt::Queued);
         world.end().await;
     });
@@ -293,7 +292,7 @@ fn a_message_without_absorb_is_replaced_by_the_newer_one() {
 }
 
 #[test]
-fn messages_fit_by_what_they_hold_and_one_always_fits() {
+fn messages_are_limited_in_bytes_and_one_always_fits() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -325,7 +324,7 @@ fn messages_fit_by_what_they_hold_and_one_always_fits() {
 }
 
 #[test]
-fn as_many_are_dropped_as_a_larger_one_needs() {
+fn a_larger_message_drops_as_many_old_ones_as_it_needs() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -347,7 +346,7 @@ fn as_many_are_dropped_as_a_larger_one_needs() {
             Receipt::QueuedForOldest
         );
         assert_eq!(doing.addr.depth(), 2);
-        // What could not make room in the end is not dropped in vain.
+        // Nothing is dropped if that would not make enough room.
         doing.addr.tell(note(6).size(15)).unwrap();
         assert!(full(doing.addr.tell(droppable(7, 90))));
         gate.open();
@@ -359,7 +358,7 @@ fn as_many_are_dropped_as_a_larger_one_needs() {
 }
 
 #[test]
-fn senders_that_wait_are_served_in_order_and_none_is_lost_when_others_give_up() {
+fn waiting_senders_are_served_in_order_and_none_is_lost_when_others_give_up() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -372,8 +371,8 @@ fn senders_that_wait_are_served_in_order_and_none_is_lost_when_others_give_up() 
             assert!(poll!(&mut send).is_pending());
             sends.push(send);
         }
-        // One in the middle of the line gives up, and one to whom room was given and who never took
-        // it.
+        // Two senders give up: one in the middle of the queue, and one that has been granted room
+        // but was not polled again.
         drop(sends.remove(3));
         first.open();
         second.reached().await;
@@ -393,7 +392,7 @@ fn senders_that_wait_are_served_in_order_and_none_is_lost_when_others_give_up() 
 }
 
 #[test]
-fn a_large_message_that_waits_is_not_overtaken_by_small_ones() {
+fn a_large_waiting_message_is_not_overtaken_by_small_ones() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -427,7 +426,7 @@ fn a_large_message_that_waits_is_not_overtaken_by_small_ones() {
 }
 
 #[test]
-fn messages_wait_for_an_actor_that_is_not_there_yet() {
+fn a_mailbox_takes_messages_until_its_unused_slot_is_dropped() {
     run(async {
         let (addr, slot): (Addr<Job>, _) = mailbox(2);
         assert_eq!(
@@ -437,7 +436,7 @@ fn messages_wait_for_an_actor_that_is_not_there_yet() {
         assert!(format!("{slot:?}").starts_with("Slot"));
         assert_eq!(addr.path(), None);
         addr.tell(note(1)).unwrap();
-        // Nobody who could be told of it is there.
+        // The mailbox accepts messages without an actor to wake.
         addr.tell(note(2)).unwrap();
         assert_eq!(
             addr.tell(note(3).overflow(Overflow::DropNewest)).unwrap(),

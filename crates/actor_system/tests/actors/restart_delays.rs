@@ -1,4 +1,4 @@
-//! How soon a failed actor comes back, what happens meanwhile, and what counts as a failure.
+//! Restart delays, circuit breakers, and the limits whose excess is a failure.
 
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
@@ -20,7 +20,7 @@ fn events(world: &World) -> Arc<Events> {
     world.system.extension()
 }
 
-/// The delay of the next restart, and whether a breaker is open meanwhile.
+/// The delay of the next restart; true if it comes from an open breaker.
 async fn restart(events: &Events) -> (Duration, bool) {
     match events.next().await {
         SystemEvent::Restarting {
@@ -94,7 +94,7 @@ fn a_child_restarts_after_its_own_delay() {
 fn an_open_breaker_refuses_askers_and_waiting_senders_at_once() {
     run(async {
         let world = World::new();
-        // No restart is allowed, and those of a breaker do not count.
+        // The intensity is zero, because restarts by a breaker do not count towards it.
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
         let events = events(&world);
         let pace = RestartDelay::CircuitBreaker(breaker(3, LONG * 100));
@@ -146,7 +146,7 @@ fn an_open_breaker_refuses_askers_and_waiting_senders_at_once() {
 }
 
 #[test]
-fn a_breaker_tries_again_and_stays_open_for_longer_each_time() {
+fn a_breaker_retries_and_stays_open_for_longer_each_time() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -168,7 +168,7 @@ fn a_breaker_tries_again_and_stays_open_for_longer_each_time() {
     });
 }
 
-/// Sends as soon as the breaker lets through.
+/// Sends as soon as the breaker is no longer open.
 async fn send_when_open(doing: &Doing, make: impl Fn() -> Job) {
     while doing.addr.send(make()).await.is_err() {
         time::sleep(Duration::from_millis(1)).await;
@@ -176,7 +176,7 @@ async fn send_when_open(doing: &Doing, make: impl Fn() -> Job) {
 }
 
 #[test]
-fn an_opening_breaker_gives_the_places_of_waiting_senders_back() {
+fn an_opening_breaker_returns_the_room_granted_to_waiting_senders() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -189,8 +189,8 @@ fn an_opening_breaker_gives_the_places_of_waiting_senders_back() {
         );
         let gate = doing.hold().await;
         doing.addr.tell(fails()).unwrap();
-        // Room is given to it when the failing message is taken out, and it does not run before the
-        // breaker opens.
+        // The sender is granted room when the failing message is taken out, but is not polled
+        // before the breaker opens.
         let mut admitted = Box::pin(doing.addr.send(note(1)));
         assert!(poll!(&mut admitted).is_pending());
         gate.open();
@@ -222,7 +222,7 @@ fn an_open_breaker_closes_the_mailbox_of_its_own_actor_and_of_no_sibling() {
         let doing = doer_in(&first.log, &supervisor, spec, 8);
         first.settled().await;
         doing.settled().await;
-        // The sibling takes its time to stop: the breaker is open meanwhile too.
+        // The breaker is open while the restart waits for the sibling to stop.
         let gate = first.hold().await;
         doing.addr.tell(fails()).unwrap();
         assert!(restart(&events).await.1);
@@ -246,7 +246,7 @@ fn an_open_breaker_closes_the_mailbox_of_its_own_actor_and_of_no_sibling() {
 }
 
 #[test]
-fn a_shutdown_starts_no_actor_before_its_time() {
+fn a_shutdown_does_not_shorten_a_restart_delay() {
     run(async {
         let world = World::new();
         let backoff = Backoff {
@@ -273,7 +273,7 @@ fn a_shutdown_starts_no_actor_before_its_time() {
             doing.addr.tell(note(1)).unwrap();
         }
         let report = world.system.shutdown(LONG).await;
-        // The last one waits for its turn alone, and comes to it.
+        // `last` has no delay of its own, so it starts and handles its queue.
         assert_eq!(
             (failed.log.notes("failed"), failed.log.notes("last")),
             (vec![], vec![1])
@@ -298,7 +298,7 @@ fn degrading(world: &World, name: &str, intensity: usize) -> Supervisor {
 }
 
 #[test]
-fn a_supervisor_that_degrades_gives_the_child_up_and_goes_on() {
+fn a_supervisor_that_degrades_gives_up_the_child_and_runs_on() {
     run(async {
         let world = World::new();
         let supervisor = degrading(&world, "s", 1);
@@ -331,7 +331,7 @@ fn a_supervisor_that_degrades_gives_the_child_up_and_goes_on() {
 }
 
 #[test]
-fn a_supervisor_that_is_given_up_is_seen_to_have_failed() {
+fn a_supervisor_that_is_given_up_shows_as_failed() {
     run(async {
         let world = World::new();
         let upper = degrading(&world, "upper", 0);
@@ -380,7 +380,7 @@ fn a_temporary_child_is_given_up() {
 }
 
 #[test]
-fn a_handler_that_waits_for_too_long_is_cut_off_and_the_queue_goes_on() {
+fn a_handler_that_waits_too_long_is_cut_off_and_the_queue_is_kept() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -399,7 +399,7 @@ fn a_handler_that_waits_for_too_long_is_cut_off_and_the_queue_goes_on() {
         assert_eq!(world.system.dead_letters().of(Reason::Interrupted), 1);
         world.end().await;
 
-        // Without a limit nothing is cut off, and time that is waited in small parts is added up.
+        // Without a limit no handler is cut off; with one, short waits add up.
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
         let free = doer_in(
@@ -433,7 +433,7 @@ fn a_handler_that_waits_for_too_long_is_cut_off_and_the_queue_goes_on() {
 }
 
 #[test]
-fn an_actor_over_its_memory_budget_has_failed() {
+fn an_actor_over_its_memory_budget_fails() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);

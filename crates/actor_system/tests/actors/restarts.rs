@@ -1,4 +1,4 @@
-//! Who is restarted with whom, and what belongs to one incarnation.
+//! Restart strategies, and the tasks and timers of an incarnation.
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,7 +40,7 @@ fn takes_along(strategy: Strategy, moves: &'static [&'static str], starts: [u64;
 }
 
 #[test]
-fn one_for_one_restarts_the_one_that_failed() {
+fn one_for_one_restarts_the_failed_child_only() {
     takes_along(Strategy::OneForOne, &["b+2"], [1, 2, 1]);
 }
 
@@ -54,7 +54,7 @@ fn one_for_all_stops_all_in_reverse_and_starts_them_in_order() {
 }
 
 #[test]
-fn rest_for_one_leaves_those_before_alone() {
+fn rest_for_one_does_not_restart_earlier_siblings() {
     takes_along(Strategy::RestForOne, &["c-", "b+2", "c+2"], [1, 2, 2]);
 }
 
@@ -118,7 +118,7 @@ fn two_siblings_that_fail_at_once_are_restarted_once_together() {
 }
 
 #[test]
-fn tasks_are_gone_before_the_next_incarnation_begins() {
+fn tasks_end_before_the_next_incarnation_begins() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 5, None);
@@ -175,13 +175,13 @@ fn timers_do_not_reach_the_next_incarnation() {
 }
 
 #[test]
-fn there_is_never_more_than_one_incarnation() {
+fn an_actor_has_one_incarnation_at_a_time() {
     run(async {
         let world = World::with_root(100);
         let supervisor = world.supervisor("s", Strategy::OneForAll, 3, None);
         let addrs = ["a", "b", "c"].map(|name| world.worker(&supervisor, name));
-        // Workers assert at their making that no other is alive; that panic would be the last
-        // error.
+        // The factory of a worker asserts that no other incarnation is alive; its panic would be
+        // the last error.
         for round in 0..30 {
             for (place, addr) in addrs.iter().enumerate() {
                 let msg = match (round + place) % 4 {
@@ -208,7 +208,7 @@ fn there_is_never_more_than_one_incarnation() {
 }
 
 #[test]
-fn actors_that_know_each_other_in_a_circle_can_be_built() {
+fn actors_can_hold_each_others_addresses_in_a_circle() {
     use alys_actor_system::{Addr, AlysActor, Context, Message, Reply, mailbox};
 
     struct Ball {
@@ -273,7 +273,7 @@ fn a_snapshot_shows_the_tree() {
         let lower = world.supervisor("lower", Strategy::RestForOne, 1, Some(&upper));
         let addr = world.worker(&lower, "a");
         settled(&addr).await;
-        // A message is counted after its handling, which the answer is a part of.
+        // A message is counted after its handler returns, which is after the answer.
         world.handled("upper/lower/a", 1).await;
         let tree = world.system.snapshot();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Look-ups of actors, and the rules about who may send what.
+//! Look-up of actors, and the rights of their roles.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use futures::FutureExt;
 
 use crate::{doer::*, kit::*};
 
-/// Rules between a network and a chain; operations may do everything to the chain.
+/// The role `network` has limited rights to `chain`; `operations` has all rights to it.
 fn rules() -> Access {
     let limit = RateLimit {
         burst: 3,
@@ -36,7 +36,7 @@ fn role(access: &Access, name: &str) -> Role {
     access.table().role(name).unwrap()
 }
 
-/// What an actor finds at a path.
+/// The result of `find` by an actor.
 async fn found(by: &Doing, path: &'static str) -> Result<Addr<Job>, LookupError> {
     let (reply, answer) = Reply::channel();
     let finds = run_in("finds", move |ctx| {
@@ -153,7 +153,7 @@ fn an_actor_finds_others_and_may_send_what_its_role_may() {
             (5, 1, 0)
         );
 
-        // Whoever constructs the system is outside of the rules.
+        // The owner of the system is not subject to the rules.
         world
             .system
             .find::<Job>("s/chain")

@@ -45,7 +45,7 @@ fn messages_of_a_sender_are_handled_in_its_order() {
 }
 
 #[test]
-fn messages_wait_for_an_actor_that_is_not_started_yet() {
+fn messages_can_be_sent_before_their_actor_starts() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -76,7 +76,7 @@ fn a_slot_that_is_never_started_closes_its_mailbox() {
 }
 
 #[test]
-fn a_full_mailbox_gives_tells_back_and_makes_sends_wait() {
+fn a_full_mailbox_returns_tells_and_makes_sends_wait() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
@@ -103,7 +103,7 @@ fn a_full_mailbox_gives_tells_back_and_makes_sends_wait() {
         settled(&addr).await;
         assert_eq!(world.diary.notes("a"), [1, 2, 5]);
         let mailbox = |tree: &Snapshot| tree.find("s/a").unwrap().mailbox.clone().unwrap();
-        // A message is counted after its handling, which the answer is a part of.
+        // A message is counted after its handler returns, which is after the answer.
         world
             .wait("the count", |tree| mailbox(tree).handled == 5)
             .await;
@@ -122,7 +122,7 @@ fn a_full_mailbox_gives_tells_back_and_makes_sends_wait() {
 }
 
 #[test]
-fn every_ask_ends_with_an_answer_or_the_reason_why_not() {
+fn every_ask_ends_with_an_answer_or_an_error() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
@@ -171,7 +171,7 @@ fn every_ask_ends_with_an_answer_or_the_reason_why_not() {
 }
 
 #[test]
-fn timers_come_in_time_order_though_the_mailbox_is_full_and_can_be_cancelled() {
+fn timers_fire_in_order_with_a_full_mailbox_and_can_be_cancelled() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);

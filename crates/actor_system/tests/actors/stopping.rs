@@ -10,7 +10,7 @@ use alys_runtime::time;
 use crate::kit::*;
 
 #[test]
-fn shutdown_handles_what_was_taken_and_stops_in_reverse_order() {
+fn shutdown_handles_accepted_messages_and_stops_in_reverse_order() {
     run(async {
         let world = World::new();
         let upper = world.supervisor("upper", Strategy::OneForOne, 1, None);
@@ -120,7 +120,8 @@ fn a_failure_during_the_drain_is_reported_and_not_restarted() {
         let opener = async {
             time::timeout(LONG, addr.closed()).await.ok();
         };
-        // The stop reaches it at the gate; the rest is the drain.
+        // The stop arrives while the actor is at the gate, so the other messages belong to the
+        // drain.
         let opened = async {
             world
                 .wait("the stop", |tree| {
@@ -176,7 +177,7 @@ fn an_actor_that_waits_to_be_restarted_is_stopped_and_its_queue_reported() {
 }
 
 #[test]
-fn senders_that_wait_for_room_are_let_go() {
+fn a_shutdown_releases_senders_that_wait_for_room() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 1, None);
@@ -212,7 +213,7 @@ fn senders_that_wait_for_room_are_let_go() {
 }
 
 #[test]
-fn a_shutdown_does_not_wait_for_a_restart_that_is_under_way() {
+fn a_shutdown_does_not_wait_for_a_restart_in_progress() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForAll, 1, None);
@@ -231,7 +232,8 @@ fn a_shutdown_does_not_wait_for_a_restart_that_is_under_way() {
         addrs[1].tell(Told::Wait(gate.clone())).unwrap();
         gate.reached().await;
         addrs[2].tell(Told::Fail).unwrap();
-        // The one that failed is stopped first, so the supervisor waits for the one that hangs now.
+        // Children are stopped in reverse order, so once c is stopped the supervisor waits for
+        // `hung`.
         world
             .wait("the restart", |tree| {
                 tree.find("s/c").unwrap().state == State::Stopped
@@ -273,7 +275,8 @@ fn a_shutdown_does_not_wait_for_a_restart_from_above_either() {
         gate.reached().await;
         settled(&last).await;
         fails.tell(Told::Fail).unwrap();
-        // The last one is stopped first, so the lower supervisor waits for the one that hangs now.
+        // Children are stopped in reverse order, so once `last` is stopped the lower supervisor
+        // waits for `hung`.
         world
             .wait("the restart", |tree| {
                 tree.find("lower/last").unwrap().state == State::Stopped

@@ -1,4 +1,4 @@
-//! The test kit, as its users use it; and the names and texts that other programs read.
+//! The test kit, and the names and texts that other programs read.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -28,7 +28,7 @@ impl AlysActor for Echo {
     const NAME: &'static str = "Echo";
 
     async fn handle(&mut self, Ping(n): Ping, _: &Context<Self>) -> Result<(), Infallible> {
-        // A probe that is gone hears nothing, which some test wants.
+        // A dropped probe is not an error, because some tests drop it.
         let _taken_or_not = self.0.tell(Ping(n + 1));
         Ok(())
     }
@@ -43,7 +43,7 @@ fn echo(test: &TestSystem, name: &str, to: &Addr<Ping>) -> Addr<Ping> {
 }
 
 #[test]
-fn a_probe_sees_what_an_actor_sends_and_a_system_counts_its_lives() {
+fn a_probe_receives_messages_and_a_snapshot_counts_restarts() {
     block_on_main(async {
         let test = TestSystem::default();
         let (neighbour, mut probe) = Probe::new(8);
@@ -66,7 +66,7 @@ fn a_probe_sees_what_an_actor_sends_and_a_system_counts_its_lives() {
         echo.send(Ping(9)).await.unwrap();
         assert_eq!(probe.next().await, Some(Ping(10)), "7 died with its reader");
         assert_eq!(test.restarts("echo"), 1);
-        // The probe hears of the last message while it is still in hand.
+        // The probe receives the last message before the handler that sent it returns.
         let is_settled =
             |mailbox: &MailboxSnapshot| (mailbox.accepted, unaccounted(mailbox)) == (5, 0);
         test.until(|tree| {
@@ -83,7 +83,7 @@ fn a_probe_sees_what_an_actor_sends_and_a_system_counts_its_lives() {
 }
 
 #[test]
-fn a_name_that_is_taken_fails_the_test_that_takes_it_again() {
+fn a_taken_name_is_refused_and_an_unknown_one_fails_the_test() {
     block_on_main(async {
         let test = TestSystem::new();
         let (neighbour, _probe) = Probe::new(8);

@@ -1,5 +1,4 @@
-//! What the crate logs as errors, heard by a test binary: that a root gave up, or a bug of the
-//! crate.
+//! A subscriber that collects the errors logged by the crate: a root that gave up, or a bug.
 
 use std::{
     fmt::{Debug, Write},
@@ -47,14 +46,14 @@ impl Visit for Line {
     }
 }
 
-/// Hears all errors from now on.
+/// Installs the subscriber; later calls have no effect.
 pub fn listen() {
     static LISTENS: Once = Once::new();
     LISTENS.call_once(|| tracing::subscriber::set_global_default(Errors).unwrap());
 }
 
-/// The errors heard so far, of all tests of the binary; to be taken by one who runs them one after
-/// the other.
+/// The errors logged so far by all tests of the binary. Tests may run in parallel, so a caller
+/// filters by path, or clears the list if it is the only test.
 pub fn lines() -> MutexGuard<'static, Vec<String>> {
     LINES.lock().unwrap()
 }
