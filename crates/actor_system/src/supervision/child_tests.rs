@@ -1,4 +1,4 @@
-//! A child's task on its own: the test gives its orders, and so says how they follow each other.
+//! A child's task without its supervisor, so that a test controls the sequence of its orders.
 
 use std::{convert::Infallible, future::pending};
 
@@ -24,7 +24,7 @@ use crate::{
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// Gives its actor orders while it is in its handler, which does not end.
+/// Sends orders to its actor from within the handler, which never completes.
 struct Hold(Arc<Cell>, Vec<Order>);
 
 impl Message for Hold {
@@ -46,7 +46,7 @@ impl AlysActor for Held {
         Hold(cell, orders): Hold,
         _: &Context<Self>,
     ) -> Result<(), Infallible> {
-        // From here, so that its task finds all of them at once.
+        // The handler queues the orders, so that the task finds all of them in one poll.
         for order in orders {
             assert!(cell.control.order(order));
         }
@@ -77,7 +77,7 @@ fn stop() -> Order {
     })
 }
 
-/// A child that gets these orders in its handler, with what keeps it.
+/// A child that receives these orders in its handler, and its supervisor.
 fn held(orders: Vec<Order>) -> (Supervisor, SupervisorTask, Arc<Cell>, Addr<Hold>) {
     let cell = Arc::new(Cell::supervisor("s", &Cell::root("shop", Arc::default())));
     let (supervisor, keeper) = Supervisor::make(

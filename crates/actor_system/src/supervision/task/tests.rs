@@ -1,4 +1,4 @@
-//! A supervisor's task on its own, so that a test says in which order it hears what others tell it.
+//! A supervisor's task without its parent, so that a test controls the order of its inputs.
 
 use std::{
     convert::Infallible,
@@ -37,7 +37,7 @@ impl AlysActor for Counts {
     }
 }
 
-/// A supervisor that nothing has started yet, and its task.
+/// A supervisor that has not been started, and its task.
 fn supervisor() -> (Supervisor, Arc<Cell>, SupervisorTask) {
     let cell = Arc::new(Cell::supervisor("s", &Cell::root("shop", Arc::default())));
     let (handle, keeper) = Supervisor::make(
@@ -67,7 +67,7 @@ fn a_drain_that_overtakes_the_first_start_waits_for_it() {
             .unwrap();
         addr.tell(Work).unwrap();
         alys_runtime::spawn("supervisor", keeper.run());
-        // Polled first, so the drain waits in the inbox when the start is ordered.
+        // `join!` polls the drain first, so it is in the inbox before the start is ordered.
         let (report, ()) = futures::join!(
             supervisor.drain(&[0], after(Duration::from_secs(30))),
             async {
