@@ -1,5 +1,5 @@
-//! One incarnation of an actor: it chooses the next piece of work and runs the actor's own code,
-//! whose panics and errors become failures.
+//! One incarnation of an actor: selects the next piece of work and runs the actor's code, whose
+//! panics and errors become failures.
 
 use std::{
     collections::VecDeque,
@@ -34,18 +34,18 @@ use crate::{
     mailbox::{Mailbox, Reader},
 };
 
-/// Messages after which an actor yields. The queue of an actor that sends to itself never empties
-/// in the simulator, and time would stand still.
+/// Messages after which an actor yields. It is small in the simulator, because the queue of an
+/// actor that sends to itself never empties and time would not advance.
 const MESSAGES_A_TURN: u32 = if alys_runtime::is_simulated() {
     32
 } else {
     256
 };
 
-/// Incarnations that may fail over one message that says that it may come back.
+/// Maximum redeliveries of one message ([`Message::again`]) whose handler fails.
 pub const MAX_REDELIVERIES: u8 = 3;
 
-/// Marks the numbers of timers among the numbers of messages.
+/// Sequence numbers from here on belong to messages of timers.
 const TIMER_SEQUENCE: u64 = 1 << 43;
 
 /// The next piece of work of an actor.

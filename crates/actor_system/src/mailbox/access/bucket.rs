@@ -109,8 +109,8 @@ mod tests {
         }
     }
 
-    /// Arrivals with the gaps in which a mistake would show: none, one nanosecond, the time of a
-    /// token and its neighbours, long ones.
+    /// Gaps between arrivals at which errors are likely: zero, one nanosecond, the time of a token
+    /// and its neighbours, long ones.
     fn gaps(per_second: u32) -> impl Strategy<Value = Vec<u64>> {
         let token = UNITS / u64::from(per_second.max(1));
         let gap = prop_oneof![
@@ -182,11 +182,11 @@ mod tests {
         });
         let mut admitted = 0u64;
         for step in 0..1_000_000u64 {
-            // Asked far more often than a token comes, so that a rounding would add up.
+            // Far more attempts than tokens, so that rounding errors would accumulate.
             admitted +=
                 u64::from(bucket.admit(start + Duration::from_micros(step * 1_000 + step % 7)));
         }
-        // 999.999 seconds at three a second, and the burst.
+        // 999.999 seconds at three tokens per second, and the burst.
         assert_eq!(admitted, 2 + 2999);
     }
 
