@@ -100,7 +100,7 @@ pub enum Failure {
     /// Only the end of the process stops it.
     #[error("{actor} has not come back for {after:?}")]
     Unresponsive {
-        /// Path of the actor.
+        /// Full path of the actor.
         actor: String,
         /// Time that the monitor has seen it in the same poll.
         after: Duration,
@@ -109,7 +109,7 @@ pub enum Failure {
     /// can restart it.
     #[error("the task of {actor} is lost: {message}")]
     TaskLost {
-        /// Path of the actor.
+        /// Full path of the actor.
         actor: String,
         /// Text of the panic.
         message: String,
@@ -219,7 +219,7 @@ pub enum StartError {
     /// that they have no cycles.
     #[error("{actor} depends on {dependency}, which has not been started")]
     UnknownDependency {
-        /// Path of the actor.
+        /// Full path of the actor.
         actor: String,
         /// Path of the dependency, below the system.
         dependency: String,

@@ -17,7 +17,7 @@ pub const MAX_PLANNED: usize = 1024;
 /// Maximum recorded messages of one watched actor; older ones are dropped.
 pub const MAX_SEEN: usize = 4096;
 
-/// The fault.
+/// Fault to inject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The handler panics.
@@ -37,7 +37,7 @@ pub enum Fault {
 /// A fault and the messages that trigger it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Planned {
-    /// The fault.
+    /// Fault to inject.
     pub fault: Fault,
     /// Kind of the matching messages; all kinds if none.
     pub kind: Option<&'static str>,
