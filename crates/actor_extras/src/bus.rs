@@ -330,7 +330,7 @@ impl<E: Event> fmt::Debug for EventStream<E> {
     }
 }
 
-/// The subscribers of one type of event.
+/// The subscribers of one event type.
 struct Topic<E> {
     /// Copy on write, so that a publish visits the subscribers as of its start without the lock.
     subscribers: Mutex<Arc<[Arc<Subscriber<E>>]>>,
@@ -537,7 +537,8 @@ enum Taken {
 /// Delivers an event and catches panics, because conversions and clones are foreign code.
 fn take<E>(sink: &dyn Sink<E>, event: &E) -> Taken {
     catch_unwind(AssertUnwindSafe(|| sink.take(event))).unwrap_or_else(|panic| {
-        let (event, panic) = (type_name::<E>(), panic_text(&*panic));
+        let event = type_name::<E>();
+        let panic = panic_text(&*panic);
         tracing::warn!(event, panic, "a subscriber panicked over an event");
         Taken::Refused
     })

@@ -117,10 +117,8 @@ impl TraceContext {
 impl fmt::Display for TraceContext {
     /// Formats the value of the `traceparent` header.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (trace, span) = (
-            u128::from_be_bytes(self.trace_id),
-            u64::from_be_bytes(self.span_id),
-        );
+        let trace = u128::from_be_bytes(self.trace_id);
+        let span = u64::from_be_bytes(self.span_id);
         write!(f, "00-{trace:032x}-{span:016x}-{:02x}", self.flags)
     }
 }
@@ -152,7 +150,7 @@ impl str::FromStr for TraceContext {
 /// Error of parsing or creating a [`TraceContext`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadTrace {
-    /// An id is all zero.
+    /// The trace id or the span id is all zero.
     #[error("a trace or span id is all zero")]
     ZeroId,
     /// The text is not four lower-case hexadecimal fields of version 00.
@@ -217,9 +215,9 @@ pub enum BadSender {
 /// A message and its metadata, the unit of encoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame<M> {
-    /// Metadata.
+    /// Metadata, encoded before the message.
     pub head: Head,
-    /// The message.
+    /// The message itself.
     pub payload: M,
 }
 

@@ -115,10 +115,10 @@ impl<M: Message> Group<M> {
         &self,
         mut make: impl FnMut(usize) -> M,
     ) -> ByMember<Result<(), TellError<M>>> {
-        let told = |(index, (name, addr)): (usize, &(Arc<str>, Addr<M>))| {
+        let outcome = |(index, (name, addr)): (usize, &(Arc<str>, Addr<M>))| {
             (name.clone(), addr.tell(make(index)).map(drop))
         };
-        self.members.iter().enumerate().map(told).collect()
+        self.members.iter().enumerate().map(outcome).collect()
     }
 
     /// Asks all members concurrently and waits up to `deadline` for their answers. A slow member

@@ -6,8 +6,8 @@
 //! | module | purpose | entry |
 //! |---|---|---|
 //! | pool | identical workers behind one handle | [`SupervisorExt::pool`] |
-//! | group | several actors of one message type, addressed together | [`Group`] |
-//! | bus | publish and subscribe by the type of the event | [`SystemExt::bus`], [`ContextExt::bus`] |
+//! | group | broadcast to several actors with one message type | [`Group`] |
+//! | bus | publish and subscribe by event type | [`SystemExt::bus`], [`ContextExt::bus`] |
 //! | stream | a stream as a source of messages for an actor | [`ContextExt::attach`] |
 //! | [`gateway`] | messages from another process, as bytes | [`gateway::Gateway`] |
 //!

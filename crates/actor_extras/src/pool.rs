@@ -340,10 +340,12 @@ impl<M: Message> Shared<M> {
         let mut looks = Looks([Look::Gone; MAX_POOL]);
         for (look, worker) in looks.0.iter_mut().zip(&self.workers) {
             let depth = worker.depth();
-            *look = match () {
-                () if worker.is_closed() => Look::Gone,
-                () if depth >= worker.capacity() => Look::Full,
-                () => Look::Room { depth },
+            *look = if worker.is_closed() {
+                Look::Gone
+            } else if depth >= worker.capacity() {
+                Look::Full
+            } else {
+                Look::Room { depth }
             };
         }
         looks

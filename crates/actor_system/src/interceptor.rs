@@ -1,4 +1,4 @@
-//! The planted bugs of this crate, by the names under which the simulator activates them.
+//! Planted bugs of this crate, under the names by which the simulator activates them.
 //!
 //! Outside of the simulator each of these is a constant `false`.
 
@@ -34,7 +34,7 @@ pub(crate) fn restart_loses_a_message() -> bool {
     active("restart-loses-waiting")
 }
 
-/// The watchdog does not end a handler that hangs.
+/// A hung handler is not cancelled at its time limit.
 pub(crate) fn ignores_hangs() -> bool {
     active("hang-unnoticed")
 }

@@ -62,7 +62,7 @@
 //! - A panic or error in an actor or one of its tasks ends that incarnation only. The address stays
 //!   valid, queued messages stay queued, and the tasks and timers of the incarnation end before the
 //!   next one starts.
-//! - An actor has one incarnation at a time, because one task creates them in sequence.
+//! - An actor has at most one incarnation at a time, because one task creates them in sequence.
 //! - A supervisor restarts children at most as often as its intensity allows. Beyond that it fails
 //!   itself, and the failure propagates up to [`System::failed`].
 //! - Mailboxes, children, tasks, timers, restarts and the duration of a stop are bounded.

@@ -329,7 +329,7 @@ impl Cell {
         }
     }
 
-    /// Turns the measurement of times on or off.
+    /// Turns the measurement of waiting and handling times on or off.
     pub fn set_timed(&self, is_timed: bool) {
         if let Some(view) = self.view() {
             view.set_timed(is_timed);

@@ -47,7 +47,7 @@ impl fmt::Display for Phase {
 /// it with its sources.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Failure {
-    /// The actor's own code panicked.
+    /// Code of the actor panicked.
     #[error("panic while {phase}: {message}")]
     Panicked {
         /// Code that was running.
@@ -55,7 +55,7 @@ pub enum Failure {
         /// Text of the panic.
         message: String,
     },
-    /// The actor's own code returned an error.
+    /// Code of the actor returned an error.
     #[error("error while {phase}")]
     Errored {
         /// Code that was running.

@@ -45,7 +45,8 @@ const MESSAGES_A_TURN: u32 = if alys_runtime::is_simulated() {
 /// Maximum redeliveries of one message ([`Message::again`]) whose handler fails.
 pub const MAX_REDELIVERIES: u8 = 3;
 
-/// Sequence numbers from here on belong to messages of timers.
+/// Sequence numbers from here on belong to messages of timers; the top bit of `MessageId`'s
+/// sequence number.
 const TIMER_SEQUENCE: u64 = 1 << 43;
 
 /// The next piece of work of an actor.

@@ -1,4 +1,4 @@
-//! The actor trait, and the [`Context`] through which an actor acts.
+//! The actor trait, and the [`Context`] that the system passes to its hooks.
 
 pub(crate) mod cell;
 pub(crate) mod config;

@@ -62,7 +62,7 @@ pub(crate) struct StopReport {
 }
 
 impl StopReport {
-    /// Appends the report of a later stop.
+    /// Appends the report of a subsequent stop.
     pub fn add(&mut self, later: Self) {
         self.stopped.extend(later.stopped);
         self.abandoned.extend(later.abandoned);

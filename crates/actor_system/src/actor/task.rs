@@ -263,13 +263,13 @@ where
                     continue;
                 }
                 Next::Config => {
-                    let told = caught(
+                    let hook = caught(
                         Phase::Reconfiguring,
                         incarnation.actor.reconfigured(&incarnation.ctx),
                     );
-                    let told = watch.attend(&self.cell, &mut stop, self.limits.handle_within, told);
-                    let told = Box::pin(told).await;
-                    if let Err(end) = self.attended(told, Phase::Reconfiguring, &mut stop) {
+                    let hook = watch.attend(&self.cell, &mut stop, self.limits.handle_within, hook);
+                    let attended = Box::pin(hook).await;
+                    if let Err(end) = self.attended(attended, Phase::Reconfiguring, &mut stop) {
                         return Box::pin(self.ended(incarnation, end)).await;
                     }
                     continue;

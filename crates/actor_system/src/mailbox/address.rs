@@ -1,4 +1,4 @@
-//! The address of an actor: tell, send, ask and forward.
+//! The address of an actor, with `tell`, `send`, `ask` and `forward`.
 
 use std::{
     fmt,
@@ -146,7 +146,7 @@ impl<M: Message> Addr<M> {
         let before = link
             .as_ref()
             .and_then(|(link, home)| home.tables.waits.redirect(link, home.number, msg.kind()));
-        let told = self.put(
+        let outcome = self.put(
             msg,
             Meta {
                 chain,
@@ -154,11 +154,11 @@ impl<M: Message> Addr<M> {
                 ..Meta::default()
             },
         );
-        if let (Err(_), Some((link, home)), Some((target, kind))) = (&told, link, before) {
+        if let (Err(_), Some((link, home)), Some((target, kind))) = (&outcome, link, before) {
             // The target refused the message, so the wait is restored.
             home.tables.waits.redirect(&link, target, kind);
         }
-        told
+        outcome
     }
 
     /// Enqueues a message, and waits for room if its overflow policy is [`Overflow::Block`] (the

@@ -15,7 +15,8 @@ use crate::mailbox::message::Priority;
 pub struct MessageId(NonZeroU64);
 
 impl MessageId {
-    /// Bits of the sequence number: enough for a million messages a second for half a year.
+    /// Bits of the sequence number. Messages use the numbers below 2^43, enough for a million
+    /// messages a second for 100 days; the messages of timers use the rest.
     const SEQUENCE_BITS: u32 = 44;
 
     pub(crate) fn new(actor: u32, sequence: u64) -> Self {
@@ -24,7 +25,7 @@ impl MessageId {
         Self(NonZeroU64::new(id).unwrap_or(NonZeroU64::MIN))
     }
 
-    /// The id as a number.
+    /// The id as a number, never zero.
     pub fn get(self) -> u64 {
         self.0.get()
     }

@@ -12,7 +12,7 @@ pub enum TellError<M> {
     /// The mailbox is full.
     #[error("mailbox full")]
     Full(M),
-    /// The actor has ended for good.
+    /// The actor has terminated.
     #[error("mailbox closed")]
     Closed(M),
     /// The actor's circuit breaker is open.
@@ -167,7 +167,7 @@ pub enum AskError {
     Timeout {
         /// Kind of the question.
         kind: &'static str,
-        /// Time that the asker waited.
+        /// Time limit of the question.
         deadline: Duration,
     },
     /// The question was dropped without an answer: its handler failed, or the actor terminated.

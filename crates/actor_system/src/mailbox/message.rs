@@ -6,7 +6,7 @@ use alys_runtime::sync::oneshot;
 
 use crate::mailbox::current;
 
-/// The messages of an actor, as one enum.
+/// Message type of an actor, usually an enum.
 ///
 /// All methods but [`kind`](Self::kind) have defaults that suit most messages. They must be cheap
 /// and must not send, because they may run while a mailbox is locked.

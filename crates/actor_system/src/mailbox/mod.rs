@@ -465,7 +465,7 @@ impl<M: Message> View for Mailbox<M> {
     fn refuse(&self, is_refusing: bool) {
         Mailbox::refuse(self, is_refusing);
         if is_refusing {
-            // Waiting senders fail at once.
+            // Waiting senders are woken, and fail when they retry.
             let senders = std::mem::take(&mut lock(&self.state).senders);
             self.waiting.fetch_sub(senders.len(), Relaxed);
             senders.into_iter().for_each(|sender| sender.waker.wake());
@@ -503,7 +503,7 @@ impl<M: Message> Reader<M> {
         }
     }
 
-    /// The next message, if there is one.
+    /// Pops the next message by priority; none if the mailbox is empty.
     pub fn pop(&mut self) -> Option<Envelope<M>> {
         let mailbox = &*self.mailbox;
         // A concurrent message may be missed here, because `poll_ready` checks again under the lock
@@ -630,6 +630,6 @@ impl<M: Message> Drop for Reader<M> {
 }
 
 /// Adds to a counter that has a single writer, without an atomic read-modify-write.
-pub(crate) fn add(figure: &AtomicU64, more: u64) {
-    figure.store(figure.load(Relaxed).wrapping_add(more), Relaxed);
+pub(crate) fn add(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
 }

@@ -146,7 +146,8 @@ impl<M: Message> PriorityQueues<M> {
     pub fn take_all(&mut self) -> Vec<Envelope<M>> {
         self.droppable = [0; LANES];
         self.keys.clear();
-        (self.len, self.bytes) = (0, 0);
+        self.len = 0;
+        self.bytes = 0;
         let mut all = Vec::new();
         for lane in self.lanes.iter_mut().rev() {
             all.extend(mem::take(lane));

@@ -189,7 +189,7 @@ impl Supervisor {
     /// The factory runs in the actor's task at every start; state that outlives an incarnation
     /// belongs to the factory.
     ///
-    /// Must be called inside the runtime.
+    /// Must be called within the runtime, because it spawns a task.
     ///
     /// # Errors
     /// [`StartError`] if the name is taken or invalid, a dependency has not been started, there are

@@ -66,7 +66,8 @@ fn look(root: &Cell, tree: &TreeState, cell: &Cell, seen: &mut BTreeMap<u32, See
     } else {
         0
     };
-    (last.handled, last.turns) = (handled, turns);
+    last.handled = handled;
+    last.turns = turns;
     let after = PERIOD * u32::try_from(last.stuck).unwrap_or(u32::MAX);
     if last.stuck == 0 {
         cell.is_stuck.store(false, Relaxed);

@@ -246,7 +246,7 @@ mod tests {
             (175, Some(100)), // The trial at 170 fails, as do the next ones.
             (275, Some(150)),
             (425, Some(150)),
-            (615, None), // The trial at 575 had proved itself.
+            (615, None), // The trial at 575 has run for `proved_after`.
             (616, None),
             (617, Some(50)),
         ] {

@@ -148,9 +148,11 @@ fn encode_state(encoder: &mut DescriptorEncoder<'_>, actors: &Actors<'_>) -> fmt
     counter("alys_actor_restarts", "Restarts.", |actor, _| {
         actor.restarts
     })?;
-    counter("alys_actor_timers", "Messages of timers whose handling started.", |_, stats| {
-        stats.timers.load(Relaxed)
-    })?;
+    counter(
+        "alys_actor_timers",
+        "Messages of timers whose handling started.",
+        |_, stats| stats.timers.load(Relaxed),
+    )?;
     let mut gauge = |name, help, read: fn(&Snapshot) -> u64| {
         let samples = actors.iter().map(|(actor, _)| {
             let labels = [("actor", &*actor.path)];

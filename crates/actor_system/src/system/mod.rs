@@ -97,7 +97,7 @@ impl System {
         let shared = Arc::<Shared>::default();
         let tree = Arc::<TreeState>::default();
         let cell = Arc::new(Cell::root(&spec.name, shared));
-        let (root, keeper) = Supervisor::make(cell.clone(), tree.clone(), spec, true);
+        let (root, make_task) = Supervisor::make(cell.clone(), tree.clone(), spec, true);
         // The reports have no reader, because the root reports its failure to the system.
         let (reports, _) = mpsc::channel(1);
         let line = Line {
@@ -115,7 +115,7 @@ impl System {
         cell.control.order(Order::Start(start));
         let top = cell.clone();
         let failed = tree.clone();
-        let run = survived(cell.path.to_string(), keeper(line).run());
+        let run = survived(cell.path.to_string(), make_task(line).run());
         let (task, abort) = abortable(run.map(move |lost| {
             if let Some(failure) = lost {
                 tracing::error!(system = %top.path, reason = failure.chain(), "gave up");

@@ -171,7 +171,8 @@ impl Builder {
             let names = || (from.name().to_owned(), to.name().to_owned());
             match &kinds {
                 Kinds::Only(kinds) if kinds.is_empty() || kinds.len() > MAX_KINDS => {
-                    let ((from, to), kinds) = (names(), kinds.len());
+                    let kinds = kinds.len();
+                    let (from, to) = names();
                     return Err(TableError::BadKinds { from, to, kinds });
                 }
                 Kinds::All | Kinds::Only(_) => {}
@@ -213,7 +214,7 @@ impl Builder {
 /// Error in the definition of a table, always in our own code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
-    /// A rule or a caller named a role that was not added.
+    /// A rule or a look-up names a role that was not added.
     #[error("role {name} is unknown")]
     UnknownRole {
         /// Name of the role.
