@@ -52,9 +52,9 @@ pub trait Message: Sized + Send + 'static {
     }
 }
 
-/// Priority of a message. More urgent messages overtake less urgent ones, but no lower priority
-/// starves: about one message in [`MAX_OVERTAKES`](crate::MAX_OVERTAKES) comes from an overtaken
-/// one.
+/// Priority of a message. More urgent messages overtake less urgent ones, but no priority starves:
+/// one with queued messages is served after about [`MAX_OVERTAKES`](crate::MAX_OVERTAKES)
+/// overtaking messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(u8)]
 pub enum Priority {
@@ -65,7 +65,7 @@ pub enum Priority {
     Normal,
     /// Before normal messages.
     High,
-    /// Before all others, such as a shutdown or the loss of a lock.
+    /// Before all others, for messages such as a shutdown or the loss of a lock.
     Critical,
 }
 
