@@ -1,20 +1,20 @@
-//! Publish and subscribe by type: publishers do not know the subscribers.
+//! Publish and subscribe by event type.
 //!
-//! An actor subscribes its address with a conversion from the event to one of its messages;
-//! anything else reads an [`EventStream`]. Publishing never waits: a subscriber without room misses
-//! the event, and that is counted.
+//! An actor subscribes its address with a conversion from the event to one of its messages; other
+//! code reads an [`EventStream`]. Publishing never waits: a subscriber without room misses the
+//! event, which is counted.
 //!
 //! **Promises**
-//! - Subscribers get an event in the order in which they subscribed, and the events of one
-//!   publisher in the order in which it published them. Two publishers at once may reach two
+//! - Subscribers receive an event in the order in which they subscribed, and the events of one
+//!   publisher in the order of publication. Events of concurrent publishers may reach two
 //!   subscribers in different orders.
-//! - No lock is held while a conversion, a clone or a destructor runs: they may publish, subscribe
-//!   and unsubscribe. What a conversion publishes reaches its subscribers before the event that is
-//!   being converted reaches those after it.
-//! - A conversion that panics misses the event; nobody else does.
+//! - No lock is held while a conversion, a clone or a destructor runs, so these may publish,
+//!   subscribe and unsubscribe. An event published by a conversion reaches its subscribers before
+//!   the event being converted reaches later ones.
+//! - A panic of a conversion costs only its own subscription the event.
 //!
-//! A conversion that holds the bus keeps it alive for as long as it is subscribed: such a bus ends
-//! by [`Bus::close`].
+//! A conversion that holds the bus is a reference cycle; only [`Bus::close`] or the end of the
+//! subscription releases such a bus.
 
 use std::{
     any::{Any, TypeId, type_name},
@@ -36,15 +36,15 @@ use alys_actor_system::{Addr, Extension, Message, System, SystemEvent, TellError
 
 use crate::lock;
 
-/// Subscriptions, streams included, that one type of event may have at once: every one of them is
-/// visited by every publish.
+/// Maximum subscriptions of one event type, streams included, because each publish visits all of
+/// them.
 pub const MAX_SUBSCRIPTIONS: usize = 1024;
 
-/// Publishes inside the conversion of another publish, inside the conversion of another. One more
-/// is refused: conversions that publish in a circle would otherwise use up the stack.
+/// Maximum depth of publishes from within conversions of other publishes. Deeper ones are refused,
+/// because a cycle of conversions would overflow the stack.
 pub const MAX_NESTED_PUBLISHES: usize = 8;
 
-/// An event that can be published: any value that can be cloned for several subscribers.
+/// An event that can be published. Implemented for all eligible types.
 pub trait Event: Clone + Send + Sync + 'static {}
 
 impl<T: Clone + Send + Sync + 'static> Event for T {}
@@ -52,22 +52,22 @@ impl<T: Clone + Send + Sync + 'static> Event for T {}
 /// Outcome of one publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Published {
-    /// Subscribers that have it. A stream that gave up an older event for it is among them.
+    /// Subscribers that accepted the event, including streams that dropped an older event for it.
     pub delivered: usize,
-    /// Subscribers that missed it: no room, a conversion that panicked, or publishes nested too
-    /// deeply.
+    /// Subscribers that missed the event, because of a full mailbox or another refusal, a panic of
+    /// the conversion, or publishes nested too deeply.
     pub refused: usize,
-    /// Subscribers that were found to have ended for good, and were removed.
+    /// Subscribers that were found terminated and removed.
     pub gone: usize,
 }
 
-/// Reason for which there is no subscription.
+/// Error of [`Bus::subscribe`] and [`Bus::stream`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
-    /// As many subscriptions as one type may have.
+    /// The event type already has the maximum number of subscriptions.
     #[error("{event} has {limit} subscriptions already")]
     TooManySubscriptions {
-        /// Name of the event's type.
+        /// Name of the event type.
         event: &'static str,
         /// [`MAX_SUBSCRIPTIONS`].
         limit: usize,
@@ -75,43 +75,43 @@ pub enum SubscribeError {
     /// [`Bus::close`] was called.
     #[error("the bus is closed: no subscription to {event}")]
     Closed {
-        /// Name of the event's type.
+        /// Name of the event type.
         event: &'static str,
     },
 }
 
-/// State of one type of event at one moment.
+/// Snapshot of one event type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSnapshot {
-    /// Name of the event's type.
+    /// Name of the event type.
     pub event: &'static str,
-    /// Events published so far.
+    /// Number of events published.
     pub published: u64,
-    /// Events missed so far, one for each subscriber that missed one, ended subscribers included.
+    /// Number of missed deliveries, including those of subscriptions that have ended.
     pub missed: u64,
-    /// The current subscriptions, in the order in which they subscribed.
+    /// Current subscriptions, in the order in which they subscribed.
     pub subscriptions: Vec<SubscriptionSnapshot>,
 }
 
-/// State of a subscription at one moment.
+/// Snapshot of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SubscriptionSnapshot {
-    /// Name of the type of message that events are converted to; `stream` for an [`EventStream`].
+    /// Name of the message type that events are converted to; `stream` for an [`EventStream`].
     pub to: &'static str,
-    /// Events that it took.
+    /// Number of accepted events.
     pub delivered: u64,
-    /// Events that it missed; for a stream, those that lagged.
+    /// Number of missed events; for a stream, those dropped unread.
     pub missed: u64,
 }
 
-/// A bus for events. Cheap to clone; all clones are the same bus, which ends with the last of them.
+/// An event bus. Cheap to clone; all clones share one bus, which closes when the last is dropped.
 #[derive(Clone, Default)]
 pub struct Bus {
     topics: Arc<Mutex<Topics>>,
 }
 
-/// One topic a type: as many as the program has types that it publishes. By name first, so that the
-/// order is the same in every build.
+/// One topic per event type, so their number is bounded by the program. Sorted by name first,
+/// because the order of a `TypeId` differs between builds.
 #[derive(Default)]
 struct Topics {
     topics: BTreeMap<(&'static str, TypeId), Arc<dyn AnyTopic>>,
@@ -119,20 +119,22 @@ struct Topics {
 }
 
 impl Bus {
-    /// A bus of its own.
+    /// Creates a bus that is independent of any system.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Converts each event of type `E` from now on to a message and tells it to `addr`. The
-    /// conversion runs inside the publish, so it must be quick. The subscription is the address's,
-    /// not the incarnation's: it stays over restarts, and ends with the actor or the handle.
+    /// Converts each later event of type `E` to a message and tells it to `addr`. The conversion
+    /// must be quick, because it runs within the publish. The subscription belongs to the address,
+    /// not the incarnation: it survives restarts, and ends when the actor terminates or the handle
+    /// is dropped.
     ///
-    /// An actor that subscribes itself at each start must keep the handle in its state, so that it
-    /// is not subscribed twice after a restart.
+    /// An actor that subscribes itself at each start must keep the handle in its state; otherwise
+    /// it is subscribed twice after a restart.
     ///
     /// # Errors
-    /// Too many subscriptions to this type, or a closed bus.
+    /// [`SubscribeError`] if the type has [`MAX_SUBSCRIPTIONS`] subscriptions, or the bus is
+    /// closed.
     pub fn subscribe<E: Event, M: Message>(
         &self,
         addr: &Addr<M>,
@@ -146,11 +148,12 @@ impl Bus {
             .subscribe(Arc::new(Tally::new(type_name::<M>())), Box::new(sink))
     }
 
-    /// The events of type `E` from now on. Up to `capacity` (at least one) wait to be read; then
-    /// the oldest is dropped for the newest, and counted.
+    /// Streams the later events of type `E`. At most `capacity` events (zero counts as one) are
+    /// buffered; beyond that the oldest is dropped and counted.
     ///
     /// # Errors
-    /// Too many subscriptions to this type, or a closed bus.
+    /// [`SubscribeError`] if the type has [`MAX_SUBSCRIPTIONS`] subscriptions, or the bus is
+    /// closed.
     pub fn stream<E: Event>(&self, capacity: usize) -> Result<EventStream<E>, SubscribeError> {
         let buffer = Arc::new(Buffer::new(capacity.max(1)));
         let tally = Arc::new(Tally::new("stream"));
@@ -164,8 +167,8 @@ impl Bus {
         })
     }
 
-    /// Hands an event to everybody who subscribed to its type, without waiting. On a closed bus
-    /// nothing happens.
+    /// Delivers an event to all subscribers of its type, without waiting. Has no effect on a closed
+    /// bus.
     pub fn publish<E: Event>(&self, event: E) -> Published {
         match self.open_topic::<E>() {
             Ok(topic) => topic.publish(&event),
@@ -173,14 +176,14 @@ impl Bus {
         }
     }
 
-    /// Every type that was ever published or subscribed to, by name. Each number is true at its own
-    /// moment.
+    /// Snapshot of all event types that were published or subscribed to, sorted by name. It is not
+    /// atomic.
     pub fn snapshot(&self) -> Vec<TopicSnapshot> {
         let topics: Vec<_> = lock(&self.topics).topics.values().cloned().collect();
         topics.iter().map(|topic| topic.snapshot()).collect()
     }
 
-    /// Ends every subscription. Streams end once what waits in them is read.
+    /// Closes the bus and ends all subscriptions. Streams end once their buffered events are read.
     pub fn close(&self) {
         let ended = {
             let mut topics = lock(&self.topics);
@@ -211,7 +214,7 @@ impl Bus {
     }
 }
 
-/// The bus of a system publishes each [`SystemEvent`], and is closed when the system ends.
+/// The bus of a system publishes each [`SystemEvent`], and closes when the system ends.
 impl Extension for Bus {
     fn on_event(&self, event: &SystemEvent) {
         self.publish(event.clone());
@@ -224,7 +227,7 @@ impl Extension for Bus {
 
 /// Methods that this crate adds to a [`System`].
 pub trait SystemExt {
-    /// The system's bus, on which events are published and subscribed to by their type.
+    /// The system's bus, for publish and subscribe by event type.
     fn bus(&self) -> Bus;
 }
 
@@ -242,8 +245,8 @@ impl fmt::Debug for Bus {
     }
 }
 
-/// A subscription, which ends when it is dropped: later events do not arrive, while one that
-/// another thread is publishing right now still may.
+/// Handle of a subscription, which ends when the handle is dropped. An event that another thread is
+/// publishing at that time may still arrive.
 #[must_use = "a subscription ends when it is dropped"]
 pub struct Subscription {
     topic: Weak<dyn AnyTopic>,
@@ -251,23 +254,23 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Ends it, as dropping it does.
+    /// Ends the subscription, like dropping the handle.
     pub fn unsubscribe(self) {
         drop(self);
     }
 
-    /// Lets it last as long as the actor and the bus do.
+    /// Detaches the handle: the subscription lasts until the actor terminates or the bus closes.
     pub fn keep(mut self) {
-        // A subscription of no topic has nothing to end when it is dropped.
+        // With a dangling topic, drop has no effect.
         self.topic = Weak::<Topic<()>>::new();
     }
 
-    /// Events that it took so far.
+    /// Number of accepted events so far.
     pub fn delivered(&self) -> u64 {
         self.tally.delivered.load(Relaxed)
     }
 
-    /// Events that it missed so far.
+    /// Number of missed events so far.
     pub fn missed(&self) -> u64 {
         self.tally.missed.load(Relaxed)
     }
@@ -290,15 +293,15 @@ impl fmt::Debug for Subscription {
     }
 }
 
-/// The events of one type. Ends when the bus is closed or dropped, after what waited in it was
-/// read.
+/// Stream of the events of one type. It ends when the bus is closed or dropped, after its buffered
+/// events.
 pub struct EventStream<E: Event> {
     buffer: Arc<Buffer<E>>,
     subscription: Subscription,
 }
 
 impl<E: Event> EventStream<E> {
-    /// Events so far that were dropped unread because the reader was slower than the publishers.
+    /// Number of events dropped unread so far, because the reader was slower than the publishers.
     pub fn lagged(&self) -> u64 {
         self.subscription.missed()
     }
@@ -308,7 +311,7 @@ impl<E: Event> Stream for EventStream<E> {
     type Item = E;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<E>> {
-        // Registered before the look, so that an event in between wakes the reader.
+        // Registered before the check, so that an event in between wakes the reader.
         self.buffer.reader.register(cx.waker());
         let mut waiting = lock(&self.buffer.waiting);
         match waiting.events.pop_front() {
@@ -327,18 +330,17 @@ impl<E: Event> fmt::Debug for EventStream<E> {
     }
 }
 
-/// The subscribers of one type of event.
+/// The subscribers of one event type.
 struct Topic<E> {
-    /// Copied when it changes, so that a publish visits the subscribers of its begin without the
-    /// lock.
+    /// Copy on write, so that a publish visits the subscribers as of its start without the lock.
     subscribers: Mutex<Arc<[Arc<Subscriber<E>>]>>,
     published: AtomicU64,
     missed: AtomicU64,
 }
 
-/// A topic of whatever type.
+/// A topic, independent of its event type.
 trait AnyTopic: Any + Send + Sync {
-    /// Removes the subscribers that have ended.
+    /// Removes the subscribers whose subscription has ended.
     fn sweep(&self);
     fn snapshot(&self) -> TopicSnapshot;
 }
@@ -368,7 +370,8 @@ impl<E: Event> Topic<E> {
             tally: tally.clone(),
             sink,
         });
-        // A subscriber that has ended since the last publish is only found here.
+        // Subscribers that terminated since the last publish still take room, so they are removed
+        // first.
         if self.listeners().len() >= MAX_SUBSCRIPTIONS {
             self.find_the_gone();
         }
@@ -418,7 +421,8 @@ impl<E: Event> Topic<E> {
                     tally.delivered.fetch_add(1, Relaxed);
                 }
                 Taken::Refused => published.refused += 1,
-                // Of two publishers that find it at once, one counts it.
+                // Of several concurrent publishers that find the subscriber terminated, one counts
+                // it.
                 Taken::Gone => published.gone += usize::from(tally.end()),
             }
             if matches!(taken, Taken::InsteadOfAnOlder | Taken::Refused) {
@@ -457,7 +461,7 @@ impl<E: Event> AnyTopic for Topic<E> {
                 .collect();
             mem::replace(&mut *subscribers, left)
         };
-        // Destructors of conversions run here, after the lock.
+        // Dropped after the lock is released, because destructors of conversions are foreign code.
         drop(before);
     }
 
@@ -475,8 +479,8 @@ impl<E: Event> AnyTopic for Topic<E> {
     }
 }
 
-/// State that a subscription and its handle share. It does not keep the sink alive: a stream ends
-/// when its topic does.
+/// State that a subscription and its handle share. It does not hold the sink, because a stream must
+/// end with its topic.
 struct Tally {
     to: &'static str,
     is_ended: AtomicBool,
@@ -496,7 +500,7 @@ impl Tally {
         }
     }
 
-    /// True the first time.
+    /// Ends the subscription. True at the first call.
     fn end(&self) -> bool {
         !self.is_ended.swap(true, Relaxed)
     }
@@ -530,11 +534,11 @@ enum Taken {
     Gone,
 }
 
-/// Conversions and clones are foreign code: a panic in one of them costs its own subscription one
-/// event.
+/// Delivers an event and catches panics, because conversions and clones are foreign code.
 fn take<E>(sink: &dyn Sink<E>, event: &E) -> Taken {
     catch_unwind(AssertUnwindSafe(|| sink.take(event))).unwrap_or_else(|panic| {
-        let (event, panic) = (type_name::<E>(), panic_text(&*panic));
+        let event = type_name::<E>();
+        let panic = panic_text(&*panic);
         tracing::warn!(event, panic, "a subscriber panicked over an event");
         Taken::Refused
     })
@@ -562,7 +566,7 @@ impl<E, M: Message, F: Fn(&E) -> M + Send + Sync> Sink<E> for ToActor<M, F> {
     }
 }
 
-/// Unread events of a stream.
+/// Buffer of a stream's unread events.
 struct Buffer<E> {
     capacity: usize,
     waiting: Mutex<Waiting<E>>,
@@ -614,7 +618,7 @@ impl<E: Event> Sink<E> for ToStream<E> {
         }
     }
 
-    /// Its handle, which the reader holds, ends it.
+    /// Always false, because the reader ends the subscription by dropping its handle.
     fn is_gone(&self) -> bool {
         false
     }
@@ -628,15 +632,15 @@ impl<E> Drop for ToStream<E> {
 }
 
 thread_local! {
-    /// Publishes that run on this thread now, one inside the other.
+    /// Depth of nested publishes on this thread.
     static RUNNING: Cell<usize> = const { Cell::new(0) };
 }
 
-/// One of the publishes that run on this thread.
+/// Guard of one nesting level of publishes on this thread.
 struct Nested;
 
 impl Nested {
-    /// None if it is one too many.
+    /// Enters a level. None beyond [`MAX_NESTED_PUBLISHES`].
     fn enter() -> Option<Self> {
         let running = RUNNING.get();
         (running <= MAX_NESTED_PUBLISHES).then(|| {

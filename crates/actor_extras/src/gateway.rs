@@ -1,24 +1,25 @@
-//! Messages as bytes: those that come from another process, and those that are recorded.
+//! Messages as bytes, from another process or a recording.
 //!
-//! **Owns** the form of a [`Frame`] and the way of foreign bytes to an actor, the [`Gateway`].
+//! **Owns** the encoding of a [`Frame`], and the [`Gateway`] that delivers foreign bytes to an
+//! actor.
 //!
-//! A frame is one byte for the version of its form, then the [`Head`], then the message, both as
-//! bincode with fixed-width little-endian integers. There is nothing after that, and no second
-//! encoding of the same frame, as long as the message has none.
+//! A frame is one version byte, then the [`Head`], then the message, both in bincode with
+//! fixed-width little-endian integers, and no trailing bytes. The encoding is canonical if that of
+//! the message is.
 //!
 //! **Promises**
-//! - Bytes of any kind lead to a message or a typed error, never to a panic. What they claim to
-//!   contain reserves at most sixteen times their length (4 KiB for the shortest), or a MiB for
-//!   each collection within another, before it is found missing.
-//! - What the sender may do comes from its connection: the role is in the [`Grant`] that the
-//!   gateway was made with. The sender's name in the head is for people and decides nothing.
+//! - Any bytes decode to a message or a typed error, never to a panic. A claimed length allocates
+//!   at most sixteen times the length of the frame (at least 4 KiB), or 1 MiB for each nested
+//!   collection, before the decoder finds the bytes missing.
+//! - The rights of the sender come from its connection: the gateway's [`Grant`] holds the role. The
+//!   sender's name in the head is informational only.
 //!
-//! **Never** waits: a full mailbox is an error, and the connection's own flow control has to slow
-//! the sender.
+//! **Never** waits: a full mailbox is an error, and the connection's flow control must slow the
+//! sender.
 //!
-//! Two things only the author of a message type can promise, for no limit on bytes does: the type
-//! does not contain itself (nesting is recursion, and uses up the stack), and has no collection of
-//! values without size, such as `Vec<()>` (its length costs nothing to claim and long to build).
+//! A limit on bytes does not bound two properties, which the message type must exclude: recursive
+//! types, whose nesting overflows the stack, and collections of zero-sized values such as
+//! `Vec<()>`, whose claimed length costs no bytes but takes long to build.
 
 use std::{
     error::Error,
@@ -38,23 +39,23 @@ use alys_actor_system::{
     access::{Grant, Refusal},
 };
 
-/// The version of the form that is written, and the only one that is read.
+/// Version of the encoding; the only one that is written and read.
 pub const VERSION: u8 = 1;
 
-/// Bytes of the largest frame that any gateway takes.
+/// Maximum frame size of any gateway, in bytes.
 pub const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
 
-/// Bytes of the name of a sender.
+/// Maximum length of a sender's name, in bytes.
 pub const MAX_SENDER_BYTES: usize = 256;
 
-/// No message has longer to live than a year: beyond that an instant may overflow.
+/// Maximum time to a deadline, one year, because adding more may overflow an instant.
 const MAX_REMAINING: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 const CONFIG: Configuration<LittleEndian, Fixint> =
     bincode::config::standard().with_fixed_int_encoding();
 
-/// Which trace a message belongs to, as in a W3C `traceparent` header of version 00. Neither id is
-/// all zero.
+/// Trace context of a message, as in a W3C `traceparent` header of version 00. Neither id is all
+/// zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RawTrace")]
 pub struct TraceContext {
@@ -79,13 +80,13 @@ impl TryFrom<RawTrace> for TraceContext {
 }
 
 impl TraceContext {
-    /// The flag that says that the trace is recorded.
+    /// Flag: the trace is recorded.
     pub const SAMPLED: u8 = 1;
 
-    /// A checked context.
+    /// Creates a context.
     ///
     /// # Errors
-    /// An id is all zero, which stands for none.
+    /// [`BadTrace::ZeroId`] if an id is all zero, which the standard reserves for none.
     pub fn new(trace_id: [u8; 16], span_id: [u8; 8], flags: u8) -> Result<Self, BadTrace> {
         if trace_id == [0; 16] || span_id == [0; 8] {
             return Err(BadTrace::ZeroId);
@@ -97,29 +98,27 @@ impl TraceContext {
         })
     }
 
-    /// Names the whole trace.
+    /// Id of the whole trace.
     pub fn trace_id(&self) -> [u8; 16] {
         self.trace_id
     }
 
-    /// Names the step from which the message was sent.
+    /// Id of the span that sent the message.
     pub fn span_id(&self) -> [u8; 8] {
         self.span_id
     }
 
-    /// Flags; see [`TraceContext::SAMPLED`].
+    /// Trace flags, such as [`TraceContext::SAMPLED`].
     pub fn flags(&self) -> u8 {
         self.flags
     }
 }
 
 impl fmt::Display for TraceContext {
-    /// The value of the header.
+    /// Formats the value of the `traceparent` header.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (trace, span) = (
-            u128::from_be_bytes(self.trace_id),
-            u64::from_be_bytes(self.span_id),
-        );
+        let trace = u128::from_be_bytes(self.trace_id);
+        let span = u64::from_be_bytes(self.span_id);
         write!(f, "00-{trace:032x}-{span:016x}-{:02x}", self.flags)
     }
 }
@@ -148,37 +147,39 @@ impl str::FromStr for TraceContext {
     }
 }
 
-/// Reason for which a text or an id is no [`TraceContext`].
+/// Error of parsing or creating a [`TraceContext`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadTrace {
-    /// An id is all zero.
+    /// The trace id or the span id is all zero.
     #[error("a trace or span id is all zero")]
     ZeroId,
-    /// Not four lower-case hexadecimal numbers of version 00.
+    /// The text is not four lower-case hexadecimal fields of version 00.
     #[error("not a traceparent of version 00")]
     Malformed,
 }
 
-/// Metadata of a message.
+/// Metadata of a message, in the frame before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
-    /// Names the message; unique for its sender.
+    /// Id of the message, unique for its sender.
     pub id: u64,
-    /// The message that this one is about.
+    /// Id of the message that this one refers to.
     pub correlation: Option<u64>,
-    /// Name that the sender claims: 1 to [`MAX_SENDER_BYTES`], no control characters. Untrusted.
+    /// Claimed name of the sender: 1 to [`MAX_SENDER_BYTES`] bytes, no control characters.
+    /// Untrusted.
     pub sender: String,
-    /// Priority, in the sender's judgement.
+    /// Priority suggested by the sender; not used for delivery.
     pub priority: u8,
-    /// Milliseconds from sending until the deadline, because the clocks of two processes
-    /// need not agree. Zero is too late already.
+    /// Milliseconds from sending until the deadline, relative because the clocks of two processes
+    /// may differ. Zero has expired; none means no deadline.
     pub remaining_ms: Option<u64>,
-    /// The trace it belongs to.
+    /// Trace of the message, if any.
     pub trace: Option<TraceContext>,
 }
 
 impl Head {
-    /// Deadline of a message that arrived at `now`, at most a year later.
+    /// Deadline of a message that arrived at `now`, at most one year later; none if it has no
+    /// deadline.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         self.remaining_ms
             .map(|ms| now + Duration::from_millis(ms).min(MAX_REMAINING))
@@ -197,35 +198,36 @@ impl Head {
     }
 }
 
-/// Reason for which a text is not the name of a sender.
+/// Error of a sender's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadSender {
-    /// Empty or longer than [`MAX_SENDER_BYTES`].
+    /// The name is empty or longer than [`MAX_SENDER_BYTES`].
     #[error("a sender's name has from 1 to {MAX_SENDER_BYTES} bytes, not {bytes}")]
     Length {
-        /// Its length.
+        /// Length in bytes.
         bytes: usize,
     },
-    /// It could draw in a log.
+    /// The name contains a control character, which could corrupt a log.
     #[error("a sender's name has a control character")]
     ControlCharacter,
 }
 
-/// A message and what goes with it.
+/// A message and its metadata, the unit of encoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame<M> {
-    /// Metadata.
+    /// Metadata, encoded before the message.
     pub head: Head,
-    /// The message.
+    /// The message itself.
     pub payload: M,
 }
 
 impl<M: Serialize> Frame<M> {
-    /// The frame as bytes, at most `max_bytes` and [`MAX_FRAME_BYTES`].
+    /// Encodes the frame, to at most `max_bytes` and [`MAX_FRAME_BYTES`] bytes. It allocates no
+    /// more than that.
     ///
     /// # Errors
-    /// It is longer, or the sender's name or the message cannot be written. No more memory is used
-    /// than the limit says.
+    /// [`EncodeError`] if the frame is longer, the sender's name is invalid, or the message cannot
+    /// be serialized.
     pub fn encode(&self, max_bytes: usize) -> Result<Vec<u8>, EncodeError> {
         let limit = max_bytes.min(MAX_FRAME_BYTES);
         self.head.check()?;
@@ -248,10 +250,11 @@ impl<M: Serialize> Frame<M> {
 }
 
 impl<M: DeserializeOwned> Frame<M> {
-    /// The frame that these bytes are, all of them, at most `max_bytes` and [`MAX_FRAME_BYTES`].
+    /// Decodes a frame from exactly `bytes`, at most `max_bytes` and [`MAX_FRAME_BYTES`] long.
     ///
     /// # Errors
-    /// They are no frame of this version and message type, or too many.
+    /// [`DecodeError`] if the bytes are too long, or not one frame of this version and message
+    /// type.
     pub fn decode(bytes: &[u8], max_bytes: usize) -> Result<Self, DecodeError> {
         let limit = max_bytes.min(MAX_FRAME_BYTES);
         if bytes.len() > limit {
@@ -278,9 +281,9 @@ impl<M: DeserializeOwned> Frame<M> {
     }
 }
 
-/// Decodes within a limit of at most sixteen times the length of the bytes. A text may claim any
-/// length within the limit before the decoder finds that its bytes are not there, and the limit is
-/// a part of the decoder's type.
+/// Decodes with a limit of at most sixteen times the length of the bytes (at least 4 KiB), because
+/// the decoder allocates a claimed length within the limit before it finds the bytes missing. The
+/// limits are constants, because the limit is a type parameter of the decoder.
 fn decode_bounded<T: DeserializeOwned>(
     bytes: &[u8],
 ) -> Result<(T, usize), bincode::error::DecodeError> {
@@ -299,7 +302,7 @@ fn decode_bounded<T: DeserializeOwned>(
     }
 }
 
-/// Bytes that do not grow beyond a limit.
+/// A buffer that does not grow beyond a limit.
 struct Bounded {
     bytes: Vec<u8>,
     limit: usize,
@@ -317,64 +320,64 @@ impl Writer for Bounded {
     }
 }
 
-/// Reason for which a frame is not written. Always a fault of ours.
+/// Error of [`Frame::encode`], always a fault of our own.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
-    /// Over the limit.
+    /// The frame exceeds the limit.
     #[error("frame larger than {limit} bytes")]
     TooLarge {
-        /// The limit.
+        /// The limit, in bytes.
         limit: usize,
     },
-    /// The name in the head is none.
+    /// The sender's name in the head is invalid.
     #[error(transparent)]
     BadSender(#[from] BadSender),
-    /// The message's own serialization failed.
+    /// The serialization of the message failed.
     #[error("message cannot be encoded: {reason}")]
     Unencodable {
-        /// Its text.
+        /// Text of the error.
         reason: String,
     },
 }
 
-/// Reason for which bytes are no frame. Always a fault of the sender.
+/// Error of [`Frame::decode`], always a fault of the sender.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DecodeError {
-    /// Over the limit.
+    /// The frame exceeds the limit.
     #[error("frame of {bytes} bytes, more than {limit}")]
     TooLarge {
-        /// Its length.
+        /// Length in bytes.
         bytes: usize,
-        /// The limit.
+        /// The limit, in bytes.
         limit: usize,
     },
-    /// Not even a version.
+    /// There are no bytes at all.
     #[error("empty frame")]
     Empty,
-    /// Another form.
+    /// The version is not [`VERSION`].
     #[error("frame of version {version}, not {VERSION}")]
     UnknownVersion {
-        /// The first byte.
+        /// The version byte.
         version: u8,
     },
-    /// Not a head and a message of this type.
+    /// The bytes do not decode to a head and a message of this type.
     #[error("malformed frame")]
     Malformed {
         /// Error of the decoder.
         source: Arc<dyn Error + Send + Sync>,
     },
-    /// A frame, then more.
+    /// Bytes follow the end of the frame.
     #[error("{bytes} bytes after the end of the frame")]
     Trailing {
-        /// Their number.
+        /// Number of trailing bytes.
         bytes: usize,
     },
-    /// The name in the head is none.
+    /// The sender's name in the head is invalid.
     #[error(transparent)]
     BadSender(#[from] BadSender),
 }
 
-/// Lets the messages of one connection through to one actor.
+/// Delivers the messages of one connection to one actor.
 #[derive(Debug)]
 pub struct Gateway<M: Message> {
     addr: Addr<M>,
@@ -382,20 +385,20 @@ pub struct Gateway<M: Message> {
     max_frame_bytes: usize,
 }
 
-/// A message that was taken.
+/// Summary of a delivered message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
     /// Metadata of the message.
     pub head: Head,
     /// Kind of the message.
     pub kind: &'static str,
-    /// Length of its frame.
+    /// Length of the frame, in bytes.
     pub bytes: usize,
 }
 
 impl<M: Message + DeserializeOwned> Gateway<M> {
-    /// A way to the actor at `addr` for a connection that has this right. `addr` must be an address
-    /// that asks no grant itself, or the message counts twice.
+    /// Creates a gateway to `addr` for a connection with the rights of `grant`. `addr` must not
+    /// carry a grant itself, because each message would count twice against the limit.
     pub fn new(addr: Addr<M>, grant: Arc<Grant>, max_frame_bytes: usize) -> Self {
         Self {
             addr,
@@ -404,7 +407,7 @@ impl<M: Message + DeserializeOwned> Gateway<M> {
         }
     }
 
-    /// The longest frame that it takes; never over [`MAX_FRAME_BYTES`].
+    /// Maximum frame size in bytes, at most [`MAX_FRAME_BYTES`].
     pub fn max_frame_bytes(&self) -> usize {
         self.max_frame_bytes
     }
@@ -414,11 +417,12 @@ impl<M: Message + DeserializeOwned> Gateway<M> {
         &self.grant
     }
 
-    /// Reads a frame that came at `now`, asks whether it may pass, and puts its message into the
-    /// mailbox.
+    /// Decodes a frame that arrived at `now`, checks it against the grant, and enqueues its message
+    /// without waiting.
     ///
     /// # Errors
-    /// The first thing that was in the way. The message is gone then: its sender has the original.
+    /// [`GatewayError`] of the first check that fails. The message is dropped, because its sender
+    /// has the original.
     pub fn deliver(&self, now: Instant, bytes: &[u8]) -> Result<Delivered, GatewayError> {
         let Frame { head, payload } = Frame::<M>::decode(bytes, self.max_frame_bytes)?;
         let kind = payload.kind();
@@ -442,22 +446,22 @@ impl<M: Message + DeserializeOwned> Gateway<M> {
     }
 }
 
-/// Reason for which a frame did not reach its actor.
+/// Error of [`Gateway::deliver`].
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum GatewayError {
-    /// The bytes are no frame.
+    /// The bytes are not a valid frame.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// The sender may not.
+    /// The grant refuses the message.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The sender does not care any more.
+    /// The deadline had passed on arrival.
     #[error("{kind}: expired before it came")]
     Expired {
         /// Kind of the message.
         kind: &'static str,
     },
-    /// The mailbox has no room now.
+    /// The mailbox is full.
     #[error("{kind}: mailbox full")]
     Full {
         /// Kind of the message.
@@ -469,7 +473,7 @@ pub enum GatewayError {
         /// Kind of the message.
         kind: &'static str,
     },
-    /// The actor has ended for good.
+    /// The actor has terminated.
     #[error("{kind}: mailbox closed")]
     Closed {
         /// Kind of the message.
@@ -478,8 +482,8 @@ pub enum GatewayError {
 }
 
 impl GatewayError {
-    /// True if the sender is to blame. The rest is our load, our shutdown, or time that passed on
-    /// the way.
+    /// True if the sender is to blame: the frame is invalid or the message is refused. Other errors
+    /// are due to our load, our shutdown, or transit time.
     pub fn is_senders_fault(&self) -> bool {
         match self {
             Self::Decode(_) | Self::Refused(_) => true,

@@ -1,4 +1,4 @@
-//! Broadcast: several actors of one kind of message, addressed together.
+//! Broadcast to several actors with the same message type.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -6,19 +6,19 @@ use futures::future::join_all;
 
 use alys_actor_system::{Addr, AskError, Message, Reply, TellError};
 
-/// Members that a group may have: a broadcast puts one message to each at once.
+/// Maximum members of a group, because a broadcast creates one message for each without waiting.
 pub const MAX_MEMBERS: usize = 1024;
 
-/// Reason for which a member cannot join.
+/// Error of [`Group::join`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
-    /// The group has a member of this name.
+    /// The group already has a member with this name.
     #[error("the group has a member named {name} already")]
     NameTaken {
-        /// The name asked for.
+        /// The requested name.
         name: Arc<str>,
     },
-    /// The group has as many members as it may have.
+    /// The group already has the maximum number of members.
     #[error("the group has {limit} members already")]
     TooManyMembers {
         /// [`MAX_MEMBERS`].
@@ -26,13 +26,13 @@ pub enum JoinError {
     },
 }
 
-/// Outcome by member: name and outcome, in the order in which they joined.
+/// Name and outcome of each member, in the order in which they joined.
 pub type ByMember<T> = Vec<(Arc<str>, T)>;
 
-/// Named actors that understand the same messages. A plain value: who owns it changes it, who holds
-/// a clone has the members of that moment.
+/// Named actors with the same message type. It is a plain value: a clone is independent of later
+/// changes.
 pub struct Group<M: Message> {
-    /// In the order in which they joined.
+    /// Members in the order in which they joined.
     members: Vec<(Arc<str>, Addr<M>)>,
 }
 
@@ -44,10 +44,10 @@ impl<M: Message> Group<M> {
         }
     }
 
-    /// Adds a member, after all others.
+    /// Adds a member as the last one.
     ///
     /// # Errors
-    /// The name is taken, or there are too many members.
+    /// [`JoinError`] if the name is taken or the group has [`MAX_MEMBERS`] members.
     pub fn join(&mut self, name: impl Into<Arc<str>>, addr: Addr<M>) -> Result<(), JoinError> {
         let name = name.into();
         if self.get(&name).is_some() {
@@ -60,7 +60,7 @@ impl<M: Message> Group<M> {
         Ok(())
     }
 
-    /// Takes a member out. Its address, if there was one of this name.
+    /// Removes a member and returns its address; none if there is no member with this name.
     pub fn leave(&mut self, name: &str) -> Option<Addr<M>> {
         let index = self
             .members
@@ -69,7 +69,7 @@ impl<M: Message> Group<M> {
         Some(self.members.remove(index).1)
     }
 
-    /// Takes out the members that have ended for good. Their names, in the order in which they
+    /// Removes the members that have terminated, and returns their names in the order in which they
     /// joined.
     pub fn remove_ended(&mut self) -> Vec<Arc<str>> {
         self.members
@@ -78,14 +78,14 @@ impl<M: Message> Group<M> {
             .collect()
     }
 
-    /// The member of this name.
+    /// Address of the member with this name.
     pub fn get(&self, name: &str) -> Option<&Addr<M>> {
         self.members()
             .find(|(other, _)| *other == name)
             .map(|(_, addr)| addr)
     }
 
-    /// Names and addresses, in the order in which they joined.
+    /// Names and addresses of the members, in the order in which they joined.
     pub fn members(&self) -> impl Iterator<Item = (&str, &Addr<M>)> {
         self.members.iter().map(|(name, addr)| (&**name, addr))
     }
@@ -95,13 +95,13 @@ impl<M: Message> Group<M> {
         self.members.len()
     }
 
-    /// True if there are none.
+    /// True if the group has no members.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// Tells every member the same, without waiting. A refusal of one does not affect the others;
-    /// its message is in its error.
+    /// Tells every member a clone of `msg`, without waiting. An error of one member does not affect
+    /// the others, and returns its message.
     pub fn broadcast(&self, msg: M) -> ByMember<Result<(), TellError<M>>>
     where
         M: Clone,
@@ -109,20 +109,21 @@ impl<M: Message> Group<M> {
         self.broadcast_with(|_| msg.clone())
     }
 
-    /// Tells every member what `make` makes for its place, from 0 in the order in which they
-    /// joined, without waiting.
+    /// Tells every member the message that `make` returns for its index, without waiting. Indexes
+    /// start at 0, in the order in which members joined.
     pub fn broadcast_with(
         &self,
         mut make: impl FnMut(usize) -> M,
     ) -> ByMember<Result<(), TellError<M>>> {
-        let told = |(index, (name, addr)): (usize, &(Arc<str>, Addr<M>))| {
+        let outcome = |(index, (name, addr)): (usize, &(Arc<str>, Addr<M>))| {
             (name.clone(), addr.tell(make(index)).map(drop))
         };
-        self.members.iter().enumerate().map(told).collect()
+        self.members.iter().enumerate().map(outcome).collect()
     }
 
-    /// Asks every member at once and waits up to `deadline` for all answers: a slow member delays
-    /// the whole, but costs no other member its answer.
+    /// Asks all members concurrently and waits up to `deadline` for their answers. A slow member
+    /// delays the result, but not the answers of the others. The outcome of each member is that of
+    /// [`Addr::ask`].
     pub async fn ask_all<R: Send + 'static>(
         &self,
         make: impl Fn(Reply<R>) -> M + Sync,

@@ -1,21 +1,23 @@
-//! Pools, groups, a bus, streams and a gateway, built on the public API of `alys-actor-system`.
+//! Actor pools, groups, an event bus, streams and a gateway, built on the public API of
+//! `alys-actor-system`.
 //!
-//! **Owns** the choice of a pool's worker, the subscriptions of a bus, and the frames of a gateway:
+//! **Owns** the routing of pools, the subscriptions of a bus, and the frame format of a gateway:
 //!
 //! | module | purpose | entry |
 //! |---|---|---|
 //! | pool | identical workers behind one handle | [`SupervisorExt::pool`] |
-//! | group | several actors of one message type, addressed together | [`Group`] |
-//! | bus | publish and subscribe by the type of the event | [`SystemExt::bus`], [`ContextExt::bus`] |
+//! | group | broadcast to several actors with one message type | [`Group`] |
+//! | bus | publish and subscribe by event type | [`SystemExt::bus`], [`ContextExt::bus`] |
 //! | stream | a stream as a source of messages for an actor | [`ContextExt::attach`] |
 //! | [`gateway`] | messages from another process, as bytes | [`gateway::Gateway`] |
 //!
 //! **Promises**
-//! - Everything is bounded: workers, members, subscriptions, buffers, frames.
-//! - An actor that is full, slow or gone costs the others nothing; its loss is counted or returned.
+//! - Workers, members, subscriptions, buffers and frames are bounded.
+//! - A full, slow or terminated actor does not affect the others; a message it misses is counted or
+//!   returned.
 //!
-//! **Never** waits where the name does not say so, and is never in the hot path of the core, which
-//! does not know this crate.
+//! **Never** waits except in `async` functions, and never runs in the hot path of the core, which
+//! does not depend on this crate.
 
 mod bus;
 pub mod gateway;
@@ -33,7 +35,8 @@ pub use group::{ByMember, Group, JoinError, MAX_MEMBERS};
 pub use pool::{MAX_POOL, Pool, PoolError, PoolSpec, Routing, SupervisorExt};
 pub use stream::ContextExt;
 
-/// Locks data that no foreign code changes, so that a panic elsewhere leaves it valid.
+/// Locks a mutex and ignores poisoning, because foreign code never runs under it and cannot leave
+/// its data half updated.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

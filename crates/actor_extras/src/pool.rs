@@ -1,11 +1,11 @@
-//! A pool: identical actors behind one handle, which chooses one for each message.
+//! A pool: identical actors behind one handle, which routes each message to one of them.
 //!
-//! The workers are ordinary children, `name-0` and so on, of the supervisor that started them, and
-//! are restarted under its policy. One that is down for the moment keeps its address and its place;
-//! one that has ended for good is passed over.
+//! The workers are ordinary children of a supervisor, named `name-0` and so on, and are restarted
+//! under its policy. A worker that is being restarted still receives messages; one that has
+//! terminated is skipped.
 //!
-//! Choosing is a pure function of what the mailboxes look like (`least_loaded`, `in_turn`,
-//! `by_key`), in no more steps than there are workers.
+//! Routing is a pure function of the state of the mailboxes (`least_loaded`, `in_turn`, `by_key`),
+//! in time linear in the number of workers.
 
 use std::{
     fmt,
@@ -25,39 +25,39 @@ use alys_actor_system::{
     Supervisor, TellError,
 };
 
-/// Workers of one pool: each message looks at all of them.
+/// Maximum workers of a pool, because routing a message checks all of them.
 pub const MAX_POOL: usize = 64;
 
 /// Choice of the worker for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Routing {
-    /// The worker with the fewest messages waiting; among equals, the next in turn.
+    /// The worker with the fewest queued messages; the next in turn among equals.
     #[default]
     LeastLoaded,
-    /// The next in turn.
+    /// The next worker in turn that has room.
     RoundRobin,
-    /// Always the same worker for the same key. Messages without a key share one.
+    /// The same worker for the same key. All messages without a key go to one worker.
     ByKey,
 }
 
 /// Specification of a pool.
 #[derive(Debug, Clone)]
 pub struct PoolSpec {
-    /// Prefix of the names of the workers.
+    /// Prefix of the workers' names.
     pub name: String,
-    /// Workers, from 1 to [`MAX_POOL`].
+    /// Number of workers, 1 to [`MAX_POOL`].
     pub size: usize,
     /// Choice of the worker for a message.
     pub routing: Routing,
-    /// Messages that may wait for one worker.
+    /// Mailbox capacity of each worker, in messages.
     pub capacity: usize,
     /// Restart policy of the workers.
     pub restart: Restart,
 }
 
 impl PoolSpec {
-    /// A pool of workers that always run, with `capacity` messages each, where the least loaded
-    /// gets the next.
+    /// A pool of permanent workers with mailboxes of `capacity` messages and
+    /// [`Routing::LeastLoaded`].
     pub fn new(name: impl Into<String>, size: usize, capacity: usize) -> Self {
         let routing = Routing::default();
         let restart = Restart::default();
@@ -70,51 +70,53 @@ impl PoolSpec {
         }
     }
 
-    /// The same with another routing.
+    /// Sets the routing.
     pub fn routing(self, routing: Routing) -> Self {
         Self { routing, ..self }
     }
 
-    /// The same with another restart policy.
+    /// Sets the restart policy of the workers.
     pub fn restart(self, restart: Restart) -> Self {
         Self { restart, ..self }
     }
 }
 
-/// Reason for which there is no pool.
+/// Error of [`SupervisorExt::pool`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
-    /// No workers, or too many. Nothing was started.
+    /// The size is not in 1 to [`MAX_POOL`]. No worker was started.
     #[error("pool {name} of {size}: from 1 to {limit} are allowed")]
     Size {
-        /// The pool's name.
+        /// Name of the pool.
         name: String,
-        /// Workers asked for.
+        /// Requested number of workers.
         size: usize,
         /// [`MAX_POOL`].
         limit: usize,
     },
-    /// A worker could not be added. Those before it are children already and stay, without work.
+    /// A worker could not be added. The workers started before it keep running, but receive no
+    /// messages.
     #[error("worker {started} of pool {name}")]
     Start {
-        /// The pool's name.
+        /// Name of the pool.
         name: String,
-        /// Workers that were started.
+        /// Number of workers that were started.
         started: usize,
-        /// Reason for which the next one was not started.
+        /// Error of the next worker.
         source: StartError,
     },
 }
 
 /// Methods that this crate adds to a [`Supervisor`].
 pub trait SupervisorExt {
-    /// Starts the workers of a pool, `name-0` and so on, as the last children. Each worker has a
-    /// clone of `factory` for itself, which is called with the worker's number at every start.
+    /// Starts the workers of a pool, `name-0` and so on, as the last children. Each worker has its
+    /// own clone of `factory`, which is called with the worker's index at every start.
     ///
-    /// Must be called inside the runtime.
+    /// Must be called within the runtime, because it spawns tasks.
     ///
     /// # Errors
-    /// A size out of bounds, or whatever [`Supervisor::start`] says to one of the workers.
+    /// [`PoolError::Size`] if the size is out of bounds, [`PoolError::Start`] if
+    /// [`Supervisor::start`] fails for a worker.
     fn pool<A, F, Fut, E>(&self, spec: PoolSpec, factory: F) -> Result<Pool<A::Message>, PoolError>
     where
         A: AlysActor<Config: Default>,
@@ -174,10 +176,10 @@ impl SupervisorExt for Supervisor {
     }
 }
 
-/// A handle of the workers of a pool. Cheap to clone; does not keep them running.
+/// A handle of the workers of a pool. Cheap to clone; does not keep the workers running.
 ///
-/// The messages of one sender are handled in its order only as far as they go to the same worker:
-/// those of one key do.
+/// Messages of one sender are handled in order only if they go to the same worker, as those with
+/// the same key do.
 pub struct Pool<M: Message> {
     shared: Arc<Shared<M>>,
 }
@@ -186,37 +188,39 @@ struct Shared<M: Message> {
     name: String,
     routing: Routing,
     workers: Vec<Addr<M>>,
-    /// The worker whose turn is next.
+    /// Index of the worker that is next in turn.
     turn: AtomicUsize,
-    /// Seed of the hash, so that senders that choose keys cannot choose workers.
+    /// Random seed of the key hash, so that senders cannot choose workers by their keys.
     seed: u64,
 }
 
 impl<M: Message> Pool<M> {
-    /// Puts a message into the mailbox of a worker, without waiting. If the one chosen has no room
-    /// the others are tried, unless the routing is [`Routing::ByKey`].
+    /// Enqueues a message at a worker, without waiting. If the chosen worker has no room, the
+    /// others are tried, except with [`Routing::ByKey`].
     ///
     /// # Errors
-    /// The message is given back if no worker has room, or all have ended for good.
+    /// [`TellError`], which returns the message, if no worker has room, the chosen one refuses it
+    /// for another reason, or all have terminated.
     pub fn tell(&self, msg: M) -> Result<(), TellError<M>> {
         self.tell_as(self.shared.no_key(), msg)
     }
 
-    /// Puts a message into the mailbox of a worker, and waits for room as long as it takes: at the
-    /// one that is chosen now, even if another has room earlier.
+    /// Enqueues a message at a worker, and waits for room as its overflow policy says
+    /// ([`Addr::send`]). The worker is chosen first, so the message waits for it even if another
+    /// has room earlier.
     ///
     /// # Errors
-    /// The message is given back once all workers have ended for good.
+    /// Same as [`Addr::send`]. [`SendError::Closed`] only once all workers have terminated.
     pub async fn send(&self, msg: M) -> Result<(), SendError<M>> {
         self.send_as(self.shared.no_key(), msg).await
     }
 
-    /// Asks a worker and waits up to `deadline` for the answer. `make` puts the reply into the
-    /// message.
+    /// Asks a worker and waits up to `deadline` for the answer. `make` builds the message around
+    /// the reply.
     ///
     /// # Errors
-    /// As [`Addr::ask`]. Full if no worker had room, or if others took the room of the one that was
-    /// chosen: a question is made once, so it cannot be put to the next.
+    /// Same as [`Addr::ask`]. [`AskError::Full`] if the chosen worker has no room; other workers
+    /// are not tried, because the question can be built only once.
     pub async fn ask<R: Send + 'static>(
         &self,
         make: impl FnOnce(Reply<R>) -> M,
@@ -228,29 +232,30 @@ impl<M: Message> Pool<M> {
             .await
     }
 
-    /// [`Pool::tell`] to the worker of this key, in every routing: messages of one key are handled
-    /// in the order in which they were taken, by the same worker for as long as it has not ended
-    /// for good. Only the keys of a worker that has ended move to others.
+    /// Same as [`Pool::tell`] to the worker of this key, under any routing. Messages with the same
+    /// key are handled in order by the same worker until it terminates. Only the keys of a
+    /// terminated worker move to others.
     ///
     /// # Errors
-    /// The message is given back if that worker has no room, or all have ended for good.
+    /// [`TellError`], which returns the message, if the worker refuses it or all workers have
+    /// terminated.
     pub fn tell_keyed(&self, key: impl AsRef<[u8]>, msg: M) -> Result<(), TellError<M>> {
         self.tell_as(Some(self.shared.hash(key.as_ref())), msg)
     }
 
-    /// [`Pool::send`] to the worker of this key, in every routing.
+    /// Same as [`Pool::send`] to the worker of this key, under any routing.
     ///
     /// # Errors
-    /// The message is given back once all workers have ended for good.
+    /// Same as [`Addr::send`]. [`SendError::Closed`] only once all workers have terminated.
     pub async fn send_keyed(&self, key: impl AsRef<[u8]>, msg: M) -> Result<(), SendError<M>> {
         let key = self.shared.hash(key.as_ref());
         self.send_as(Some(key), msg).await
     }
 
-    /// [`Pool::ask`] of the worker of this key, in every routing.
+    /// Same as [`Pool::ask`] of the worker of this key, under any routing.
     ///
     /// # Errors
-    /// As [`Addr::ask`].
+    /// Same as [`Addr::ask`].
     pub async fn ask_keyed<R: Send + 'static>(
         &self,
         key: impl AsRef<[u8]>,
@@ -264,8 +269,8 @@ impl<M: Message> Pool<M> {
             .await
     }
 
-    /// Tells every worker the same, without waiting. The outcomes are in the order of the workers;
-    /// one that refuses keeps it from no other.
+    /// Tells every worker a clone of `msg`, without waiting. Outcomes are in the order of the
+    /// workers; an error of one does not affect the others.
     pub fn broadcast(&self, msg: M) -> Vec<Result<(), TellError<M>>>
     where
         M: Clone,
@@ -276,12 +281,12 @@ impl<M: Message> Pool<M> {
             .collect()
     }
 
-    /// The workers' own addresses, in their order.
+    /// Addresses of the workers, by index.
     pub fn addresses(&self) -> &[Addr<M>] {
         &self.shared.workers
     }
 
-    /// Prefix of the names of the workers.
+    /// Prefix of the workers' names.
     pub fn name(&self) -> &str {
         &self.shared.name
     }
@@ -295,8 +300,9 @@ impl<M: Message> Pool<M> {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
             };
-            // At another worker a key would lose its order. One that looked full was chosen because
-            // all did, and each that is tried counts a refusal.
+            // A keyed message is not retried elsewhere, because it would lose its order. Nor is one
+            // refused by a worker that was known to be full, because then all are full and each
+            // attempt would count a refusal.
             let is_final = if error.is_full() {
                 key.is_some() || looks.0[index] == Look::Full
             } else {
@@ -334,10 +340,12 @@ impl<M: Message> Shared<M> {
         let mut looks = Looks([Look::Gone; MAX_POOL]);
         for (look, worker) in looks.0.iter_mut().zip(&self.workers) {
             let depth = worker.depth();
-            *look = match () {
-                () if worker.is_closed() => Look::Gone,
-                () if depth >= worker.capacity() => Look::Full,
-                () => Look::Room { depth },
+            *look = if worker.is_closed() {
+                Look::Gone
+            } else if depth >= worker.capacity() {
+                Look::Full
+            } else {
+                Look::Room { depth }
             };
         }
         looks
@@ -352,7 +360,7 @@ impl<M: Message> Shared<M> {
         let _ = self.turn.fetch_update(Relaxed, Relaxed, |turn| {
             chosen = match self.routing {
                 Routing::RoundRobin => in_turn(looks, turn),
-                // By key there is a key, always.
+                // Unreachable for `ByKey`, which always has a key.
                 Routing::LeastLoaded | Routing::ByKey => least_loaded(looks, turn),
             };
             chosen.map(|index| (index + 1) % looks.len())
@@ -360,8 +368,8 @@ impl<M: Message> Shared<M> {
         chosen
     }
 
-    /// The worker to ask, preferably one that does not wait for the asker, because a question to
-    /// that would close a circle. If all have ended, any of them reports it.
+    /// The worker to ask, preferably one that does not wait for the asker, because asking that one
+    /// would close a cycle. If all have terminated, the first, whose address reports it.
     fn worker_to_ask(&self, key: Option<u64>) -> &Addr<M> {
         let mut looks = self.look();
         let first = self.choose(key, &looks).unwrap_or(0);
@@ -376,7 +384,7 @@ impl<M: Message> Shared<M> {
         &self.workers[chosen]
     }
 
-    /// Key for a message without one.
+    /// Hash for a message without a key: none unless the routing is by key.
     fn no_key(&self) -> Option<u64> {
         (self.routing == Routing::ByKey).then(|| self.hash(&[]))
     }
@@ -413,24 +421,24 @@ impl<M: Message> fmt::Debug for Pool<M> {
     }
 }
 
-/// State of a worker, as the choice sees it.
+/// State of a worker for routing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
-    /// It has ended for good, or was tried already.
+    /// The worker has terminated, or was tried already.
     Gone,
-    /// Its mailbox has no room.
+    /// The mailbox is full.
     Full,
     Room {
-        /// Messages that wait in it.
+        /// Number of queued messages.
         depth: usize,
     },
 }
 
-/// All workers at one moment, those that the pool does not have being gone. On the stack: it is
-/// made for each message.
+/// State of all workers; entries beyond the size of the pool are `Gone`. An array, because one is
+/// built on the stack for each message.
 struct Looks([Look; MAX_POOL]);
 
-/// The worker with the fewest messages waiting; among equals the first from `turn` on.
+/// The worker with the fewest queued messages; the first from `turn` on among equals.
 fn least_loaded(looks: &[Look], turn: usize) -> Option<usize> {
     from(looks, turn, |look| match look {
         Look::Gone => None,
@@ -439,7 +447,7 @@ fn least_loaded(looks: &[Look], turn: usize) -> Option<usize> {
     })
 }
 
-/// The first worker from `turn` on that has room, or the first that is there if none has.
+/// The first worker from `turn` on that has room, or else the first that has not terminated.
 fn in_turn(looks: &[Look], turn: usize) -> Option<usize> {
     from(looks, turn, |look| match look {
         Look::Gone => None,
@@ -448,22 +456,23 @@ fn in_turn(looks: &[Look], turn: usize) -> Option<usize> {
     })
 }
 
-/// The lowest rank; among equals the first from `turn` on. A worker without a rank is not chosen.
+/// The worker of lowest rank; the first from `turn` on among equals. Workers without a rank are
+/// excluded.
 fn from(looks: &[Look], turn: usize, rank: impl Fn(Look) -> Option<usize>) -> Option<usize> {
     let in_turn = (0..looks.len()).map(|step| (turn % looks.len() + step) % looks.len());
     let ranked = in_turn.filter_map(|index| Some((rank(looks[index])?, index)));
-    // The first of several minima.
+    // `min_by_key` returns the first of several minima.
     ranked.min_by_key(|(rank, _)| *rank).map(|(_, index)| index)
 }
 
-/// Rendezvous hashing: each worker draws a number for the key, and the highest that has not ended
-/// has it, so that the end of a worker moves its own keys only.
+/// Rendezvous hashing: each worker hashes the key with its index, and the highest hash among the
+/// workers that have not terminated wins. The end of a worker thus moves only its own keys.
 fn by_key(looks: &[Look], key: u64) -> Option<usize> {
     let live = (0..looks.len()).filter(|index| looks[*index] != Look::Gone);
     live.max_by_key(|index| mix(key ^ mix(*index as u64 + 1)))
 }
 
-/// The finaliser of SplitMix64: every bit of the input changes about half of the output.
+/// The finalizer of SplitMix64: each input bit changes about half of the output bits.
 const fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -522,7 +531,7 @@ mod tests {
         prop::collection::vec(look, 0..=MAX_POOL)
     }
 
-    /// The same with worker `index` gone.
+    /// The same states with worker `index` terminated.
     fn without(looks: &[Look], index: usize) -> Vec<Look> {
         let mut looks = looks.to_vec();
         looks[index] = GONE;

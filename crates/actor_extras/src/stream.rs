@@ -10,22 +10,22 @@ use crate::bus::Bus;
 
 /// Methods that this crate adds to the [`Context`] of an actor.
 pub trait ContextExt<A: AlysActor> {
-    /// The system's bus, on which events are published and subscribed to by their type.
+    /// The system's bus, for publish and subscribe by event type.
     fn bus(&self) -> Bus;
 
-    /// Puts each item of `stream`, converted to a message, into the actor's own mailbox, in order.
-    /// A message that waits for room ([`Overflow::Block`](alys_actor_system::Overflow::Block), the
-    /// default) slows the stream to the pace of the actor, with one item in flight at most; other
-    /// messages follow their own overflow. A message that is given back, as any is while a circuit
-    /// breaker is open, ends the task and the stream with it.
+    /// Sends each item of `stream`, converted to a message, to the actor's own mailbox, in order.
+    /// With [`Overflow::Block`](alys_actor_system::Overflow::Block), the default, the stream slows
+    /// to the pace of the actor and at most one item is in flight; other messages follow their own
+    /// overflow policy. A message that is refused, for example while the circuit breaker is open,
+    /// ends the task and drops the stream.
     ///
-    /// The stream is dropped when the incarnation ends, before the next one begins, which attaches
-    /// its own; messages that are queued by then stay queued. Aborting the task drops the stream
-    /// earlier. A stream or conversion that panics is a failure of the actor.
+    /// The stream is dropped when the incarnation ends, before the next one starts, which must
+    /// attach its own; messages already queued stay queued. Aborting the task drops the stream
+    /// earlier. A panic of the stream or the conversion is a failure of the actor.
     ///
     /// # Errors
-    /// No more than [`MAX_TASKS`](alys_actor_system::MAX_TASKS) at once, streams included. The
-    /// stream is dropped unread.
+    /// [`TooManyTasks`] if the incarnation has [`MAX_TASKS`](alys_actor_system::MAX_TASKS) tasks,
+    /// streams included. The stream is dropped unread.
     fn attach<S>(
         &self,
         name: &'static str,
@@ -35,10 +35,11 @@ pub trait ContextExt<A: AlysActor> {
     where
         S: Stream + Send + 'static;
 
-    /// The same, and `on_end` after the last item when the stream has ended by itself.
+    /// Same as [`ContextExt::attach`], and sends `on_end` after the last item when the stream ends.
+    /// `on_end` is not sent if the stream is dropped earlier.
     ///
     /// # Errors
-    /// As [`ContextExt::attach`].
+    /// Same as [`ContextExt::attach`].
     fn attach_until_end<S>(
         &self,
         name: &'static str,
@@ -101,7 +102,8 @@ where
             }
         }
         if let Some(on_end) = on_end {
-            // A closed mailbox belongs to an actor that has ended for good and needs no message.
+            // The error is ignored, because an actor with a closed mailbox has terminated and needs
+            // no message.
             let _ = addr.send(on_end).await;
         }
     })

@@ -1,10 +1,10 @@
-//! The planted bugs of this crate, by the names under which the simulator activates them.
+//! Planted bugs of this crate, under the names by which the simulator activates them.
 //!
-//! Outside of the simulated world each of these is a constant `false`.
+//! Outside of the simulator each of these is a constant `false`.
 
 use alys_runtime::mutant::active;
 
-/// A circle of actors that ask each other is not noticed.
+/// A cycle of actors that ask each other is not detected.
 pub(crate) fn ignores_cycles() -> bool {
     active("cycle-unseen")
 }
@@ -24,7 +24,7 @@ pub(crate) fn drops_accepted_when_full() -> bool {
     active("full-drops-accepted")
 }
 
-/// A message overtakes the one before it.
+/// A message overtakes the one queued before it.
 pub(crate) fn overtakes() -> bool {
     active("mailbox-overtakes")
 }
@@ -34,12 +34,12 @@ pub(crate) fn restart_loses_a_message() -> bool {
     active("restart-loses-waiting")
 }
 
-/// The watchdog does not end a handler that hangs.
+/// A hung handler is not cancelled at its time limit.
 pub(crate) fn ignores_hangs() -> bool {
     active("hang-unnoticed")
 }
 
-/// The mailbox goes on refusing after the circuit breaker has closed.
+/// The mailbox keeps refusing messages after the circuit breaker has closed.
 pub(crate) fn breaker_stays_open() -> bool {
     active("breaker-stays-open")
 }

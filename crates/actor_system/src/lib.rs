@@ -1,10 +1,11 @@
-//! Actors, bounded mailboxes, supervision and lifecycle; knows nothing of blocks.
+//! Actor runtime: bounded mailboxes, supervision and lifecycle. Independent of the blockchain.
 //!
 //! **Owns** the mailboxes, the tasks of actors, and the decisions about failures.
 //!
-//! An actor ([`AlysActor`]) is a state with one task and one bounded mailbox. Others hold its
-//! address ([`Addr`]) and tell, send or ask. A factory creates it under a [`Supervisor`], which
-//! restarts it after a failure; supervisors are nested up to the root of a [`System`].
+//! An actor ([`AlysActor`]) is state with one task and one bounded mailbox. Senders hold its
+//! address ([`Addr`]) and `tell`, `send` or `ask`. A factory creates the actor under a
+//! [`Supervisor`], which restarts it after a failure; supervisors nest up to the root of a
+//! [`System`].
 //!
 //! ```
 //! use std::{convert::Infallible, time::Duration};
@@ -55,25 +56,26 @@
 //! ```
 //!
 //! **Promises**
-//! - An accepted message is handled once, in the order of its sender, unless its handling failed
-//!   (it is not repeated), a stop's deadline cut it off, or the actor ended for good before. Each
-//!   of these is counted.
-//! - A panic or error in an actor or one of its tasks ends that incarnation and nothing else. The
-//!   address stays valid, queued messages stay queued, and the tasks and timers of the incarnation
-//!   are gone before the next one begins.
-//! - An actor has one incarnation at a time, because one task creates them in sequence.
-//! - A supervisor restarts no more often than its intensity; then it fails itself, and so on up to
-//!   [`System::failed`].
-//! - Everything is bounded: mailboxes, children, tasks, timers, restarts, and the time of a stop.
-//! - Only legal lifecycle steps happen ([`lifecycle`]).
+//! - An accepted message is handled once, in the order of its sender, unless its handler failed (it
+//!   is not retried), a stop's deadline interrupted the handler, or the actor terminated first.
+//!   Each of these cases is counted.
+//! - A panic or error in an actor or one of its tasks ends that incarnation only. The address stays
+//!   valid, queued messages stay queued, and the tasks and timers of the incarnation end before the
+//!   next one starts.
+//! - An actor has at most one incarnation at a time, because one task creates them in sequence.
+//! - A supervisor restarts children at most as often as its intensity allows. Beyond that it fails
+//!   itself, and the failure propagates up to [`System::failed`].
+//! - Mailboxes, children, tasks, timers, restarts and the duration of a stop are bounded.
+//! - Lifecycle transitions are checked against the table of [`lifecycle`]; an illegal one is
+//!   refused and logged.
 //!
-//! **Never** reads a wall clock, does IO or starts a thread; never blocks; never drops a message
-//! silently; never panics because an actor did. It cannot interrupt code that computes without
-//! awaiting: a stop reports such an actor as unresponsive.
+//! **Never** reads a wall clock, performs IO, starts a thread or blocks; never drops a message
+//! without counting it; never panics because an actor did. It cannot interrupt code that computes
+//! without awaiting; a stop reports such an actor as unresponsive.
 //!
-//! Trace events (simulation): `actor` for each message whose handling begins (path, zero, kind),
-//! `actor.state` for each lifecycle step. Logs: WARN for each restart with its reason, ERROR only
-//! when the root gives up, or for a bug in this crate.
+//! Trace events (simulation only): `actor` at the start of each handler (path, zero byte, kind),
+//! `actor.state` for each lifecycle transition. Logs: WARN for each restart with its reason, ERROR
+//! only when the root gives up or for a bug in this crate.
 
 mod actor;
 mod interceptor;
@@ -116,24 +118,26 @@ pub use supervision::{
 };
 pub use system::{ShutdownReport, System, metrics};
 
-/// Locks data that no code of an actor changes, so that a panic elsewhere leaves it valid.
+/// Locks a mutex and ignores poisoning, because code of actors never runs under it and cannot leave
+/// its data half updated.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The moment `delay` from now, as [`later`].
+/// The instant `delay` after now, saturated as in [`later`].
 fn after(delay: Duration) -> Instant {
     later(alys_runtime::time::now(), delay)
 }
 
-/// The moment `delay` after another, no further than thirty years: beyond that an instant may
-/// overflow.
+/// The instant `delay` after `begun`. The delay saturates at thirty years, because adding more may
+/// overflow an instant.
 fn later(begun: Instant, delay: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     begun + delay.min(FAR)
 }
 
-/// True if a subscriber wants a span for each message. Costs one load.
+/// True if the tracing level is DEBUG or lower, at which each message gets a span. Costs one atomic
+/// load.
 fn spans_are_on() -> bool {
     tracing::level_filters::LevelFilter::current() >= tracing::level_filters::LevelFilter::DEBUG
 }

@@ -1,5 +1,5 @@
-//! For tests of actors: a system of their own, probes in the place of their neighbours, faults at
-//! the nth message.
+//! Test support for actors: a [`TestSystem`], [`Probe`]s in place of other actors, and fault
+//! injection at chosen messages.
 //!
 //! ```
 //! use std::{convert::Infallible, time::Duration};
@@ -25,7 +25,7 @@
 //! let echo = test.start("echo", 8, move || { let to = neighbour.clone(); async move { Ok::<_, Infallible>(Echo(to)) } });
 //! echo.tell(Ping(1)).unwrap();
 //! assert_eq!(probe.next().await.map(|Ping(n)| n), Some(2));
-//! // The second message kills it; the third is handled by the next incarnation.
+//! // The second message crashes the actor; the next incarnation handles the third.
 //! test.faults().plan(&test.path("echo"), Fault::Panic);
 //! echo.tell(Ping(5)).unwrap();
 //! echo.tell(Ping(7)).unwrap();
@@ -35,9 +35,8 @@
 //! # });
 //! ```
 //!
-//! Time is the runtime's: real on tokio, virtual in the simulated world, where a test that waits an
-//! hour takes no time. [`TestSystem::end`] fails the test if a message went missing without a
-//! reason.
+//! Time is that of the runtime: real on tokio, virtual in the simulator, where a test that waits an
+//! hour takes no time. [`TestSystem::end`] panics if an accepted message is unaccounted for.
 
 use std::{fmt, future::Future, future::poll_fn, task::Poll, time::Duration};
 
@@ -56,35 +55,34 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Time limit of waits in tests, longer than any test takes.
+/// Time limit of waits in tests, longer than any successful wait.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The place of an actor that the test itself takes: it sees every message that comes to an
-/// address.
+/// Stand-in for an actor: the test receives the messages sent to an address.
 pub struct Probe<M: Message> {
     reader: Reader<M>,
 }
 
 impl<M: Message> Probe<M> {
-    /// An address to hand out, and the probe behind it.
+    /// Creates an address and the probe that receives its messages.
     pub fn new(limits: impl Into<Limits>) -> (Addr<M>, Self) {
         let (addr, Slot { reader, .. }) = mailbox(limits);
         (addr, Self { reader })
     }
 
-    /// The next message; none if there is none for [`TEST_TIMEOUT`].
+    /// Waits for the next message; none after [`TEST_TIMEOUT`].
     pub async fn next(&mut self) -> Option<M> {
         self.next_within(TEST_TIMEOUT).await
     }
 
-    /// The next message; none if there is none in that time.
+    /// Waits for the next message; none after `within`.
     pub async fn next_within(&mut self, within: Duration) -> Option<M> {
         let next = poll_fn(|cx| {
             if let Some(envelope) = self.reader.pop() {
                 return Poll::Ready(envelope.msg);
             }
             if self.reader.poll_ready(cx).is_ready() {
-                // It came between the two looks.
+                // The message arrived between `pop` and `poll_ready`.
                 cx.waker().wake_by_ref();
             }
             Poll::Pending
@@ -92,8 +90,8 @@ impl<M: Message> Probe<M> {
         time::timeout(within, next).await.ok()
     }
 
-    /// The next message that `wanted` picks; those before it are dropped. None if there is none for
-    /// [`TEST_TIMEOUT`].
+    /// Waits for the next message for which `wanted` returns a value; drops the messages before it.
+    /// None if no message arrives for [`TEST_TIMEOUT`].
     pub async fn find<T>(&mut self, mut wanted: impl FnMut(M) -> Option<T>) -> Option<T> {
         loop {
             if let Some(found) = wanted(self.next().await?) {
@@ -102,7 +100,7 @@ impl<M: Message> Probe<M> {
         }
     }
 
-    /// A message that has come already.
+    /// Pops a queued message without waiting.
     pub fn now(&mut self) -> Option<M> {
         self.reader.pop().map(|envelope| envelope.msg)
     }
@@ -116,8 +114,7 @@ impl<M: Message> fmt::Debug for Probe<M> {
     }
 }
 
-/// A system with one supervisor that restarts each of its children by itself, at once and as often
-/// as it takes.
+/// A system with one supervisor that restarts each failed child alone, without delay or limit.
 #[derive(Debug)]
 pub struct TestSystem {
     system: System,
@@ -131,10 +128,10 @@ impl Default for TestSystem {
 }
 
 impl TestSystem {
-    /// An empty one. Must be called inside the runtime.
+    /// Creates a system without actors. Must be called within the runtime, because it spawns tasks.
     ///
     /// # Panics
-    /// Never: the system is new, so that its supervisor's name is free.
+    /// Never, because the supervisor's name is free in a new system.
     pub fn new() -> Self {
         let system = System::new("test");
         let spec = SupervisorSpec {
@@ -151,10 +148,10 @@ impl TestSystem {
         Self { system, supervisor }
     }
 
-    /// Starts an actor under this name.
+    /// Starts an actor as the child `name` of the supervisor.
     ///
     /// # Panics
-    /// The name is taken or no name: the test is wrong.
+    /// The name is taken or invalid.
     pub fn start<A, F, Fut, E>(
         &self,
         name: &str,
@@ -173,30 +170,30 @@ impl TestSystem {
         }
     }
 
-    /// The supervisor, for children with a specification of their own.
+    /// The supervisor, to start children with their own [`ChildSpec`].
     pub fn supervisor(&self) -> &Supervisor {
         &self.supervisor
     }
 
-    /// The system, to be looked at.
+    /// The system, for inspection.
     pub fn system(&self) -> &System {
         &self.system
     }
 
-    /// The faults of the system; see [`TestSystem::path`] for the paths.
+    /// Fault injection, with paths as of [`TestSystem::path`].
     pub fn faults(&self) -> &Arc<Faults> {
         self.system.faults()
     }
 
-    /// The full path of an actor.
+    /// Full path of the actor started as `name`.
     pub fn path(&self, name: &str) -> String {
         format!("test/actors/{name}")
     }
 
-    /// Number of restarts of an actor.
+    /// Number of restarts of the actor started as `name`.
     ///
     /// # Panics
-    /// There is no such actor: the test is wrong.
+    /// There is no such actor.
     pub fn restarts(&self, name: &str) -> u64 {
         let snapshot = self.system.snapshot();
         match snapshot.find(&format!("actors/{name}")) {
@@ -205,19 +202,19 @@ impl TestSystem {
         }
     }
 
-    /// The value of a series, see [`sample`].
+    /// Current value of a metric series, see [`sample`]; none if there is no such series.
     ///
     /// # Panics
-    /// A metric that the test registered cannot be written as text.
+    /// A metric that the test registered has no text form.
     pub fn metric(&self, series: &str) -> Option<f64> {
         let text = self.system.metrics().encode();
         sample(&text.expect("metrics of actors are text"), series)
     }
 
-    /// Waits until the tree is as it should be.
+    /// Polls the tree every millisecond until `is_so` holds.
     ///
     /// # Panics
-    /// It has not been so for [`TEST_TIMEOUT`].
+    /// The condition does not hold within [`TEST_TIMEOUT`].
     pub async fn until(&self, is_so: impl Fn(&Snapshot) -> bool) {
         let waited = time::timeout(TEST_TIMEOUT, async {
             while !is_so(&self.system.snapshot()) {
@@ -229,10 +226,10 @@ impl TestSystem {
         }
     }
 
-    /// Shuts the system down.
+    /// Shuts the system down, within [`TEST_TIMEOUT`].
     ///
     /// # Panics
-    /// A message that some actor had taken is neither handled nor accounted for.
+    /// An accepted message of some actor is unaccounted for, see [`unaccounted`].
     pub async fn end(self) -> ShutdownReport {
         let report = self.system.shutdown(TEST_TIMEOUT).await;
         for actor in self.system.snapshot().all() {
@@ -249,14 +246,16 @@ impl TestSystem {
     }
 }
 
-/// The value of a series in the text of [`Metrics::encode`](crate::metrics::Metrics::encode), by
-/// its name and labels as the text has them: `alys_actor_restarts_total{actor="test/actors/echo"}`.
+/// Finds the value of a series in the text of [`Metrics::encode`](crate::metrics::Metrics::encode),
+/// by its name and labels exactly as in the text, such as
+/// `alys_actor_restarts_total{actor="test/actors/echo"}`.
 pub fn sample(text: &str, series: &str) -> Option<f64> {
     let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
     text.lines().find_map(value)
 }
 
-/// Messages and timers that came, less what became of them: zero while the actor has none in hand.
+/// Number of accepted messages and timers minus those with a recorded outcome or still queued. It
+/// is zero unless a message is being handled.
 pub fn unaccounted(mailbox: &MailboxSnapshot) -> i64 {
     let ended = [
         mailbox.handled,

@@ -1,4 +1,4 @@
-//! Frames, and bytes that are none.
+//! Tests of frames, invalid bytes and delivery.
 
 use std::{
     collections::BTreeMap,
@@ -398,7 +398,7 @@ fn a_gateway_delivers_what_the_connection_may_send() {
             }
         );
 
-        // Whoever the bytes say that they are from, the connection is a peer's.
+        // The claimed sender has no effect: the rights are those of the connection, a peer.
         let forged = Frame {
             head: Head {
                 sender: "chain".into(),
@@ -429,7 +429,7 @@ fn a_gateway_delivers_what_the_connection_may_send() {
                 == MAX_FRAME_BYTES
         );
 
-        // Only messages that may pass have counted: one so far.
+        // Only allowed messages count against the limit: one so far.
         gateway.deliver(now, &encoded(&Wire::Ping)).unwrap();
         gateway.deliver(now, &encoded(&Wire::Ping)).unwrap();
         let exceeded = gateway.deliver(now, &encoded(&Wire::Ping)).unwrap_err();
@@ -534,10 +534,10 @@ fn heads() -> impl Strategy<Value = Head> {
     )
 }
 
-/// Bytes that were taken are the one encoding of what they mean.
+/// Accepted bytes are the canonical encoding of their frame.
 fn check_foreign(bytes: &[u8]) {
     if let Ok(frame) = Frame::<Wire>::decode(bytes, ROOM) {
-        // Of a map there may be others: its entries in another order, or twice.
+        // Maps are excluded, because their entries may be reordered or repeated.
         if !matches!(frame.payload, Wire::Named(_)) {
             assert_eq!(frame.encode(ROOM).unwrap(), bytes, "{frame:?}");
         }

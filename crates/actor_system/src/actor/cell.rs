@@ -1,4 +1,4 @@
-//! The supervision tree as it can be looked at: one cell a child, read by
+//! The observable supervision tree: one cell per actor or supervisor, read by
 //! [`System::snapshot`](crate::System::snapshot).
 
 use std::{
@@ -25,83 +25,82 @@ use crate::{
     mailbox::{Mailbox, View},
 };
 
-/// Children that a supervisor may have at once.
+/// Maximum children of a supervisor that have not terminated.
 pub const MAX_CHILDREN: usize = 1 << 14;
 
-/// Ended children that a supervisor still shows.
+/// Terminated children that a supervisor still lists in its snapshot.
 const RETIRED_SHOWN: usize = 16;
 
-/// State of an actor or supervisor at one moment.
+/// Snapshot of an actor or supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Snapshot {
-    /// Its name under its supervisor.
+    /// Name, unique among its siblings.
     pub name: String,
-    /// System, supervisors and name, joined by slashes.
+    /// Full path: system, supervisors and name, joined by slashes.
     pub path: String,
     /// Lifecycle state.
     pub state: State,
-    /// An actor's own judgement; that of a supervisor is the worst of its children and its own
-    /// state.
+    /// Worst of the lifecycle state, the actor's own
+    /// [`health_check`](crate::AlysActor::health_check) and, for a supervisor, its children; an
+    /// unhealthy child only degrades its supervisor.
     pub health: Health,
-    /// Incarnations so far.
+    /// Number of incarnations so far.
     pub incarnation: u64,
-    /// Restarts so far, those because of a sibling included.
+    /// Number of restarts so far, including those caused by siblings.
     pub restarts: u64,
-    /// The last failure with its sources.
+    /// Last failure with its sources, as one line.
     pub last_error: Option<String>,
-    /// The mailbox; none for a supervisor.
+    /// State of the mailbox; none for a supervisor.
     pub mailbox: Option<MailboxSnapshot>,
-    /// The children in the order in which they were started, then those that ended for good (the
-    /// last few).
+    /// Children in the order of start, then the last few terminated ones.
     pub children: Vec<Snapshot>,
 }
 
-/// State of a mailbox at one moment, and the outcomes of its messages.
+/// Snapshot of a mailbox, and the outcomes of its messages since the actor was added.
 ///
-/// Each message that was accepted is one of: handled, failed, coalesced, dropped, expired,
-/// interrupted, abandoned, waiting, or in hand. Timers are not accepted, but handled, failed or
-/// interrupted all the same.
+/// Every accepted message is counted once, as handled, failed, coalesced, dropped, expired,
+/// interrupted or abandoned, unless it is still queued or being handled. Messages of timers are not
+/// counted as accepted, but as handled, failed or interrupted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct MailboxSnapshot {
-    /// Messages waiting.
+    /// Number of queued messages.
     pub depth: usize,
-    /// Messages that may wait.
+    /// Maximum number of queued messages.
     pub capacity: usize,
-    /// Messages that were taken.
+    /// Accepted messages.
     pub accepted: u64,
-    /// Messages that were not taken: no room, or the circuit breaker was open.
+    /// Messages refused because the mailbox was full or the circuit breaker open.
     pub refused: u64,
-    /// Messages that a waiting one took in.
+    /// Messages that a queued one absorbed.
     pub coalesced: u64,
-    /// Messages that were taken and then dropped for newer ones.
+    /// Accepted messages that were dropped for newer ones, or by an injected fault.
     pub dropped: u64,
-    /// Timers that came due.
+    /// Timer messages whose handling started.
     pub timers: u64,
-    /// Messages, timers included, that were handled without a failure.
+    /// Messages, including those of timers, that were handled without a failure.
     pub handled: u64,
-    /// Messages whose handling failed, and that do not come back.
+    /// Messages whose handler failed and that are not redelivered.
     pub failed: u64,
-    /// Messages whose handling failed, and that were put back.
+    /// Messages whose handler failed and that were queued again.
     pub redelivered: u64,
-    /// Messages whose deadline passed while they waited.
+    /// Messages whose deadline passed while they were queued.
     pub expired: u64,
-    /// Messages that were taken but never handled because the actor ended for good.
+    /// Accepted messages that were not handled because the actor terminated.
     pub abandoned: u64,
-    /// Messages whose handling was cut off because a stop took too long, or the watchdog ended it;
-    /// and timers in a batch that failed before it took them.
+    /// Messages whose handler was cancelled by the deadline of a stop or by its time limit, and
+    /// timer messages left in a batch that failed.
     pub interrupted: u64,
-    /// Messages handled in the last second that was looked at.
+    /// Messages handled in the last second, updated once a second.
     pub handled_per_second: u64,
-    /// True while the actor awaits something within a message, its start or its reconfiguration.
-    /// False while it computes.
+    /// True while the actor awaits in a handler, its start or its reconfiguration. False while it
+    /// computes.
     pub in_hand: bool,
-    /// Handled messages by kind.
+    /// Handled messages by kind; kinds beyond the first 32 are counted together as `other`.
     pub kinds: BTreeMap<&'static str, u64>,
 }
 
 impl Snapshot {
-    /// The descendant of this path relative to this one (`"chain/engine"`), or itself for the empty
-    /// path.
+    /// The descendant at this relative path (`"chain/engine"`); itself for the empty path.
     pub fn find(&self, path: &str) -> Option<&Self> {
         path.split('/')
             .filter(|name| !name.is_empty())
@@ -110,7 +109,7 @@ impl Snapshot {
             })
     }
 
-    /// This one and all below it, parents first.
+    /// This node and all its descendants, parents first.
     pub fn all(&self) -> Vec<&Self> {
         let mut all = vec![self];
         let mut at = 0;
@@ -122,7 +121,7 @@ impl Snapshot {
     }
 }
 
-/// The visible side of one child. Written by its own task and its supervisor, read by anybody.
+/// The shared state of one actor or supervisor, written by its own task and its supervisor.
 pub(crate) struct Cell {
     /// Unique within the system, from 1.
     pub number: u32,
@@ -131,15 +130,15 @@ pub(crate) struct Cell {
     pub role: Option<Role>,
     pub shared: Arc<Shared>,
     pub control: Control,
-    /// True while its own code is being polled; `turns` counts the polls.
+    /// True while the actor's code is being polled; `turns` counts the polls.
     pub is_busy: AtomicBool,
-    /// True while it awaits something within a message, its start or its reconfiguration.
+    /// True while the actor awaits in a handler, its start or its reconfiguration.
     pub is_waiting: AtomicBool,
     pub turns: AtomicU64,
     pub handled_per_second: AtomicU64,
-    /// True while the monitor finds it in one and the same poll for too long.
+    /// True once the monitor has found the actor in the same poll for too long.
     pub is_stuck: AtomicBool,
-    /// True once it was stopped for good before its siblings.
+    /// True once it was drained ahead of its siblings.
     pub is_drained: AtomicBool,
     status: Mutex<Status>,
     changed: Notify,
@@ -155,7 +154,7 @@ struct Status {
 }
 
 enum Body {
-    /// The mailbox knows the cell, so the cell does not hold the mailbox.
+    /// Weak, because senders, not the tree, keep the mailbox alive.
     Actor {
         stats: Arc<Stats>,
         mailbox: Weak<dyn View>,
@@ -163,8 +162,7 @@ enum Body {
     Supervisor(Mutex<Roster>),
 }
 
-/// The children of a supervisor in the order in which they were added. Also what keeps their names
-/// unique.
+/// The children of a supervisor in the order in which they were added, and their unique names.
 #[derive(Default)]
 struct Roster {
     children: Vec<Arc<Cell>>,
@@ -210,7 +208,7 @@ impl Cell {
         )
     }
 
-    /// The cell of an actor, as its mailbox knows it.
+    /// The actor's identity, for its mailbox.
     pub fn home(&self) -> Home {
         Home {
             number: self.number,
@@ -256,7 +254,7 @@ impl Cell {
         }
     }
 
-    /// Waits until the state is one of these.
+    /// Waits until the state is one of `wanted`.
     pub async fn reaches(&self, wanted: &[State]) {
         loop {
             let changed = self.changed.notified();
@@ -267,8 +265,8 @@ impl Cell {
         }
     }
 
-    /// Begins the next incarnation: the state says whether it is the first. One that was stopped
-    /// while it waited for its first start comes back like any other.
+    /// Starts the next incarnation and returns its number. The state becomes `Starting` only for an
+    /// uninitialized child; one stopped before its first start is `Restarting`.
     pub fn begin(&self) -> u64 {
         let (incarnation, state) = {
             let mut status = lock(&self.status);
@@ -285,12 +283,12 @@ impl Cell {
         incarnation
     }
 
-    /// True after the begin of the first incarnation.
+    /// True once the first incarnation has started.
     pub fn has_begun(&self) -> bool {
         lock(&self.status).incarnation > 0
     }
 
-    /// Brings the state to stopped from wherever it is; a failed one stays failed.
+    /// Moves the state to `Stopped` by legal transitions; `Failed` stays.
     pub fn rest(&self) {
         let state = self.state();
         if !matches!(state, State::Stopping | State::Stopped | State::Failed) {
@@ -301,7 +299,8 @@ impl Cell {
         }
     }
 
-    /// Brings the state to failed from wherever it is; a stopped one stays stopped.
+    /// Moves the state to `Failed` by legal transitions, or to `Stopped` where `Failed` is not
+    /// reachable.
     pub fn lose(&self, failure: &Failure) {
         self.failed(failure);
         match self.state() {
@@ -323,14 +322,14 @@ impl Cell {
         lock(&self.status).health = health;
     }
 
-    /// Lets the mailbox refuse messages, or accept them again.
+    /// Sets the mailbox to refuse messages, or to accept them again.
     pub fn refuse(&self, is_refusing: bool) {
         if let Some(view) = self.view() {
             view.refuse(is_refusing);
         }
     }
 
-    /// Turns the measurement of times on or off.
+    /// Turns the measurement of waiting and handling times on or off.
     pub fn set_timed(&self, is_timed: bool) {
         if let Some(view) = self.view() {
             view.set_timed(is_timed);
@@ -344,7 +343,7 @@ impl Cell {
         }
     }
 
-    /// The counters of an actor; none for a supervisor.
+    /// Counters of an actor; none for a supervisor.
     pub fn stats(&self) -> Option<&Arc<Stats>> {
         match &self.body {
             Body::Actor { stats, .. } => Some(stats),
@@ -357,7 +356,7 @@ impl Cell {
         self.view().map(|view| view.depth()).unwrap_or_default()
     }
 
-    /// Adds a child to a supervisor. Its index is the order of start.
+    /// Adds a child to a supervisor, last in the order of start.
     pub fn add(&self, child: Arc<Self>) -> Result<(), StartError> {
         let supervisor = || self.path.to_string();
         let mut roster = lock(self.roster());
@@ -389,7 +388,7 @@ impl Cell {
         Ok(())
     }
 
-    /// Frees a child's name and shows it among the ended ones.
+    /// Frees the name of a child and lists it among the terminated ones.
     pub fn retire(&self, child: &Arc<Self>) {
         let mut roster = lock(self.roster());
         roster.children.retain(|other| !Arc::ptr_eq(other, child));
@@ -400,13 +399,13 @@ impl Cell {
         roster.retired.push_back(child.clone());
     }
 
-    /// No child can be added any more.
+    /// Refuses further children.
     pub fn close(&self) {
         lock(self.roster()).closed = true;
     }
 
-    /// Actors at and under this cell that may take time to stop, at least one for a supervisor: its
-    /// share of the time of a shutdown.
+    /// Number of actors at and under this cell that may take time to stop, at least one for a
+    /// supervisor. Weights its share of the time of a shutdown.
     pub fn weight(&self) -> u32 {
         match &self.body {
             Body::Actor { .. } => u32::from(!self.is_drained.load(Relaxed)),
@@ -483,7 +482,7 @@ impl Cell {
         }
     }
 
-    /// The cells at and under this one that have not ended for good.
+    /// The cells at and under this one that have not terminated.
     pub fn family(self: &Arc<Self>) -> Vec<Arc<Self>> {
         let mut all = vec![self.clone()];
         let mut at = 0;
@@ -506,10 +505,10 @@ impl Cell {
     }
 }
 
-/// The health of one that computes without end.
+/// Health of an actor that computes without awaiting.
 const STUCK: Health = Health::Unhealthy("computes without end");
 
-/// Combines the lifecycle state of an actor with its own judgement.
+/// Combines the lifecycle state of an actor with its own assessment.
 fn health_of(state: State, own: Health) -> Health {
     match state {
         State::Running => own,

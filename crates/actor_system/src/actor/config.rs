@@ -1,5 +1,5 @@
-//! The configuration of an actor, which can be replaced while it runs, and its state that outlives
-//! a restart.
+//! The replaceable configuration of an actor ([`ConfigHandle`]), and state that survives a restart
+//! ([`Kept`]).
 
 use std::{
     fmt,
@@ -20,21 +20,21 @@ impl<C> ConfigCell<C> {
     }
 }
 
-/// Replaces the configuration of one actor, in all its incarnations.
+/// Handle of the configuration of one actor, shared by all its incarnations.
 pub struct ConfigHandle<C> {
     pub(crate) cell: Arc<Cell>,
     pub(crate) config: Arc<ConfigCell<C>>,
 }
 
 impl<C> ConfigHandle<C> {
-    /// The configuration as it is now.
+    /// The current configuration.
     pub fn get(&self) -> Arc<C> {
         self.config.get()
     }
 
-    /// Replaces the configuration. The actor is notified between two messages
-    /// ([`AlysActor::reconfigured`](crate::AlysActor::reconfigured)); of several replacements in a
-    /// row it may see only the last.
+    /// Replaces the configuration. The actor is notified between messages
+    /// ([`AlysActor::reconfigured`](crate::AlysActor::reconfigured)); it may skip intermediate
+    /// values of several replacements.
     pub fn replace(&self, config: C) {
         *lock(&self.config.0) = Arc::new(config);
         self.cell.control.raise(control::CONFIG);
@@ -58,24 +58,25 @@ impl<C> fmt::Debug for ConfigHandle<C> {
     }
 }
 
-/// State that outlives an incarnation: the factory holds one handle, the actor the other. A value
-/// is always replaced as a whole, so that a panic cannot leave half of one.
+/// State that survives a restart: the factory holds one handle, the actor another. The value is
+/// replaced as a whole, so a panic cannot leave it half updated.
 pub struct Kept<T>(Arc<Mutex<T>>);
 
 impl<T: Clone> Kept<T> {
-    /// A value for the first incarnation.
+    /// Creates the state with its value for the first incarnation.
     pub fn new(value: T) -> Self {
         Self(Arc::new(Mutex::new(value)))
     }
 
-    /// A copy of the value that was saved last.
+    /// A clone of the value saved last.
     pub fn load(&self) -> T {
         lock(&self.0).clone()
     }
 
-    /// Replaces it.
+    /// Replaces the value.
     pub fn save(&self, value: T) {
-        // The old value is dropped after the lock is released: its destructor may be anything.
+        // The old value is dropped after the lock is released, because its destructor is foreign
+        // code.
         let old = std::mem::replace(&mut *lock(&self.0), value);
         drop(old);
     }

@@ -1,5 +1,5 @@
-//! Signals from a supervisor, and from an actor's own tasks, to the actor's task: a few orders and
-//! a few flags, looked at between messages at the cost of one load.
+//! Signals from a supervisor, and from an actor's own tasks, to the actor's task: a short queue of
+//! orders and a set of flags. Checking the flags between messages costs one atomic load.
 
 use std::{
     collections::VecDeque,
@@ -15,26 +15,25 @@ use futures::task::AtomicWaker;
 
 use crate::{actor::orders::Order, lock};
 
-/// Orders queued for one child: stops that it has not answered yet, and the start or retirement
-/// that follows.
+/// Capacity of a child's order queue: unanswered stops, and the start or retirement that follows.
 const ORDERS: usize = 8;
 
-/// An order waits.
+/// An order is queued.
 pub(crate) const ORDER: u32 = 1;
 /// A task or timer of the incarnation failed.
 pub(crate) const FAILED: u32 = 1 << 1;
-/// The actor asked to be stopped.
+/// The actor requested its own stop.
 pub(crate) const STOP: u32 = 1 << 2;
 /// The actor's configuration was replaced.
 pub(crate) const CONFIG: u32 = 1 << 3;
-/// There are timers.
+/// The incarnation has pending timers.
 pub(crate) const TIMERS: u32 = 1 << 4;
 /// Faults may be injected.
 pub(crate) const FAULTS: u32 = 1 << 5;
-/// The supervisor is gone or the task has ended: there will be no further order.
+/// The supervisor or the task has ended, so no further order follows.
 const CLOSED: u32 = 1 << 6;
 
-/// Those that make an actor look up before its next message.
+/// Flags that an actor's task handles before its next message.
 pub(crate) const ATTENTION: u32 = ORDER | FAILED | STOP | CONFIG | TIMERS | CLOSED;
 
 #[derive(Default)]
@@ -45,23 +44,22 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Hands an order over. False if the task is gone or does not take its orders.
+    /// Queues an order. False if the task has ended or its queue is full.
     pub fn order(&self, order: Order) -> bool {
         let mut orders = lock(&self.orders);
         if orders.len() >= ORDERS || self.flags() & CLOSED != 0 {
             return false;
         }
         orders.push_back(order);
-        // Under the lock, so that the task that takes the order also finds the flag and clears it:
-        // raised afterwards the flag would stand over an empty queue, and an idle actor would look
-        // again and again.
+        // Raised under the lock, because a flag raised after the task has taken the order would
+        // stay set over an empty queue, and an idle actor would poll in a busy loop.
         self.flags.fetch_or(ORDER, AcqRel);
         drop(orders);
         self.waker.wake();
         true
     }
 
-    /// The next order; none after the last one. For the child's task alone.
+    /// Polls for the next order; none once closed and empty. Only the child's task may call it.
     pub fn poll_order(&self, cx: &Context<'_>) -> Poll<Option<Order>> {
         self.waker.register(cx.waker());
         let mut orders = lock(&self.orders);
@@ -78,15 +76,15 @@ impl Control {
         }
     }
 
-    /// As [`poll_order`](Self::poll_order).
+    /// Waits for the next order, see [`poll_order`](Self::poll_order).
     pub fn next(&self) -> impl Future<Output = Option<Order>> + Send + '_ {
         poll_fn(|cx| self.poll_order(cx))
     }
 
-    /// Nothing more is ordered, or nothing more is taken.
+    /// Refuses further orders and drops the queued ones.
     pub fn close(&self) {
         self.raise(CLOSED);
-        // Dropping the queued orders tells their senders that there is no answer.
+        // Dropping the orders closes their answer channels.
         let orders = std::mem::take(&mut *lock(&self.orders));
         drop(orders);
     }
@@ -104,7 +102,7 @@ impl Control {
         self.flags.load(Acquire)
     }
 
-    /// Wakes the calling task at the next flag.
+    /// Registers the task to be woken at the next flag or order.
     pub fn register(&self, cx: &Context<'_>) {
         self.waker.register(cx.waker());
     }

@@ -1,20 +1,20 @@
-//! Failures of an actor ([`Failure`]), of a look-up ([`LookupError`]) and of a change of the tree
+//! Errors of an actor ([`Failure`]), a look-up ([`LookupError`]) and a change of the tree
 //! ([`StartError`]).
 
 use std::{any::Any, error::Error, fmt, sync::Arc, time::Duration};
 
 use crate::actor::lifecycle::State;
 
-/// Activity of an actor during which it failed.
+/// Code of an actor that was running when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Its factory was making it.
+    /// The factory.
     Creating,
     /// [`AlysActor::pre_start`](crate::AlysActor::pre_start),
     /// [`AlysActor::post_restart`](crate::AlysActor::post_restart) or
     /// [`AlysActor::started`](crate::AlysActor::started).
     Starting,
-    /// [`AlysActor::handle`](crate::AlysActor::handle) of a message of this kind.
+    /// [`AlysActor::handle`](crate::AlysActor::handle) with a message of this kind.
     Handling(&'static str),
     /// [`AlysActor::handle_batch`](crate::AlysActor::handle_batch).
     HandlingBatch,
@@ -43,97 +43,100 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Reason for the end of an incarnation or of a whole supervisor. Cheap to clone;
-/// [`Failure::chain`] is the text for people.
+/// Failure of an incarnation, a supervisor or a system. Cheap to clone; [`Failure::chain`] formats
+/// it with its sources.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Failure {
-    /// The actor's own code panicked.
+    /// Code of the actor panicked.
     #[error("panic while {phase}: {message}")]
     Panicked {
-        /// Its activity.
+        /// Code that was running.
         phase: Phase,
-        /// The panic's text.
+        /// Text of the panic.
         message: String,
     },
-    /// The actor's own code returned an error.
+    /// Code of the actor returned an error.
     #[error("error while {phase}")]
     Errored {
-        /// Its activity.
+        /// Code that was running.
         phase: Phase,
-        /// The error it returned.
+        /// The returned error.
         source: Arc<dyn Error + Send + Sync>,
     },
     /// A task of [`Context::spawn`](crate::Context::spawn) panicked.
     #[error("panic in task {task}: {message}")]
     TaskPanicked {
-        /// The task's name.
+        /// Name of the task.
         task: &'static str,
-        /// The panic's text.
+        /// Text of the panic.
         message: String,
     },
-    /// More timers were set at once than an incarnation may have: one is set in a loop, or never
-    /// cancelled.
+    /// The incarnation set more pending timers than allowed, as happens when timers are set in a
+    /// loop or never cancelled.
     #[error("more than {limit} timers at once")]
     TooManyTimers {
         /// [`MAX_TIMERS`](crate::MAX_TIMERS).
         limit: usize,
     },
-    /// It took longer than the watchdog allows ([`ChildSpec`](crate::ChildSpec)).
+    /// The code took longer than its time limit
+    /// ([`ChildSpec::start_within`](crate::ChildSpec::start_within),
+    /// [`ChildSpec::handle_within`](crate::ChildSpec::handle_within)).
     #[error("hung while {phase}: not done after {after:?}")]
     Hung {
-        /// Its activity.
+        /// Code that was running.
         phase: Phase,
-        /// The time that it had.
+        /// The time limit.
         after: Duration,
     },
-    /// The actor and its queued messages hold more memory than its budget.
+    /// The actor and its queued messages exceed the memory budget.
     #[error("holds {bytes} bytes, {budget} are allowed")]
     OverBudget {
-        /// Bytes that the actor and its messages report.
+        /// Memory of the actor and its queued messages, in bytes.
         bytes: usize,
         /// [`ChildSpec::memory_budget`](crate::ChildSpec::memory_budget).
         budget: usize,
     },
-    /// It computes without end, or waits on a lock of the operating system: nothing can stop it but
-    /// the end of the process.
+    /// A handler has not yielded for minutes: it computes without awaiting, or blocks on a lock.
+    /// Only the end of the process stops it.
     #[error("{actor} has not come back for {after:?}")]
     Unresponsive {
-        /// Path of the actor.
+        /// Full path of the actor.
         actor: String,
-        /// Time since the handler began.
+        /// Time that the monitor has seen it in the same poll.
         after: Duration,
     },
-    /// The task of an actor or of a supervisor panicked. Only a new process can bring it back.
+    /// The task of an actor or supervisor panicked outside of the actor's code. Only a new process
+    /// can restart it.
     #[error("the task of {actor} is lost: {message}")]
     TaskLost {
-        /// Path of the actor.
+        /// Full path of the actor.
         actor: String,
-        /// The panic's text.
+        /// Text of the panic.
         message: String,
     },
-    /// A child that must always run ended itself, once more than the intensity allows.
+    /// A permanent child stopped itself, which counts as a failure towards the restart intensity.
     #[error("ended by itself")]
     EndedItself,
-    /// A supervisor reached its restart intensity.
+    /// A supervisor gave up, because the restart intensity was exceeded.
     #[error(
         "{supervisor} gave up: {child} failed again after {restarts} restarts within {within:?}"
     )]
     Escalated {
-        /// Path of the supervisor.
+        /// Full path of the supervisor.
         supervisor: String,
-        /// Name of the child that failed last.
+        /// Name of the child whose failure exceeded the intensity.
         child: String,
-        /// Restarts that the intensity allowed.
+        /// Restarts that the intensity allows in the window.
         restarts: usize,
-        /// The span of the intensity.
+        /// Length of the window.
         within: Duration,
-        /// The last failure of that child.
+        /// Failure of that child.
         source: Box<Failure>,
     },
 }
 
 impl Failure {
-    /// The failure with all its sources, in one line.
+    /// Formats the failure with all its sources on one line, separated by `": "`.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut source = self.source();
@@ -146,7 +149,7 @@ impl Failure {
     }
 }
 
-/// The text of a caught panic. Payloads other than strings have none.
+/// The text of a caught panic; a placeholder for payloads that are not strings.
 pub fn panic_text(payload: &(dyn Any + Send)) -> String {
     payload
         .downcast_ref::<&'static str>()
@@ -155,76 +158,76 @@ pub fn panic_text(payload: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "a panic without text".to_owned())
 }
 
-/// Reason for which a look-up has no address.
+/// Error of a look-up by path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LookupError {
-    /// No actor of this path runs or will be restarted.
+    /// No actor has this path, or it has terminated.
     #[error("there is no actor {path}")]
     Unknown {
-        /// The full path.
+        /// Full path.
         path: String,
     },
-    /// The actor understands other messages than those asked for.
+    /// The message type of the actor is not the requested one.
     #[error("{path} does not understand these messages")]
     OtherMessage {
-        /// The full path.
+        /// Full path.
         path: String,
     },
-    /// The actor has another configuration than the one given.
+    /// The configuration type of the actor is not the requested one.
     #[error("{path} has another configuration")]
     OtherConfig {
-        /// The full path.
+        /// Full path.
         path: String,
     },
-    /// No rule allows the asking actor to send to this one.
+    /// No access rule allows the calling actor to send to this one.
     #[error("{path}: {reason}")]
     Denied {
-        /// The full path.
+        /// Full path.
         path: String,
-        /// Which rule is missing.
+        /// The missing rule.
         reason: String,
     },
 }
 
-/// A failure that a test put into an actor.
+/// Error of a handler with an injected [`Fault::Fail`](crate::Fault::Fail).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an injected failure")]
 pub(crate) struct InjectedFailure;
 
-/// Reason for which a child or supervisor cannot be added to the tree.
+/// Error of adding a child or supervisor to the tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
-    /// The supervisor has another child of this name.
+    /// The supervisor already has a child with this name.
     #[error("{supervisor} has a child named {name} already")]
     NameTaken {
-        /// Path of the supervisor.
+        /// Full path of the supervisor.
         supervisor: String,
-        /// The name asked for.
+        /// The requested name.
         name: String,
     },
-    /// A name is a part of paths: it must not be empty or contain a slash.
+    /// The name is empty or contains a slash, which separates the names in a path.
     #[error(
         "{name:?} is no name for a child of {supervisor}: it must not be empty or contain a slash"
     )]
     BadName {
-        /// Path of the supervisor.
+        /// Full path of the supervisor.
         supervisor: String,
-        /// The name asked for.
+        /// The requested name.
         name: String,
     },
-    /// It is to depend on an actor that has not been started. What others depend on is started
-    /// before them, so that dependencies have no circles.
+    /// A dependency has not been started. Dependencies must be started before their dependents, so
+    /// that they have no cycles.
     #[error("{actor} depends on {dependency}, which has not been started")]
     UnknownDependency {
-        /// Path of the actor.
+        /// Full path of the actor.
         actor: String,
-        /// The path asked for.
+        /// Path of the dependency, below the system.
         dependency: String,
     },
-    /// The supervisor has as many children as it may have.
+    /// The supervisor already has the maximum number of children.
     #[error("{supervisor} has {limit} children already")]
     TooManyChildren {
-        /// Path of the supervisor.
+        /// Full path of the supervisor.
         supervisor: String,
         /// [`MAX_CHILDREN`](crate::MAX_CHILDREN).
         limit: usize,
@@ -232,13 +235,13 @@ pub enum StartError {
     /// The supervisor has been shut down.
     #[error("{supervisor} is shut down")]
     ShutDown {
-        /// Path of the supervisor.
+        /// Full path of the supervisor.
         supervisor: String,
     },
 }
 
-/// An actor asked for one more task than an incarnation may have. The future was dropped without
-/// running.
+/// Error of spawning more tasks than an incarnation may have at the same time. The future was
+/// dropped unpolled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no more than {limit} tasks at once")]
 pub struct TooManyTasks {
@@ -246,12 +249,12 @@ pub struct TooManyTasks {
     pub limit: usize,
 }
 
-/// A step of the lifecycle that does not exist.
+/// Error of a transition that the lifecycle does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{from} cannot become {to}")]
 pub struct IllegalTransition {
-    /// State before.
+    /// Current state.
     pub from: State,
-    /// State that was asked for.
+    /// Requested state.
     pub to: State,
 }

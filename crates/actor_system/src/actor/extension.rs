@@ -1,4 +1,4 @@
-//! Values of crates above this one that belong to one system, such as a bus.
+//! Per-system values of dependent crates, such as a bus.
 
 use std::{
     any::{Any, TypeId},
@@ -8,37 +8,36 @@ use std::{
 
 use crate::lock;
 
-/// A change in the life of an actor, reported to the [extensions](Extension) of its system.
+/// Event of an actor, reported to the [extensions](Extension) of its system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SystemEvent {
-    /// The actor failed and will be restarted.
+    /// The actor failed, or a permanent one stopped itself, and will be restarted.
     Restarting {
-        /// Its path.
+        /// Full path of the actor.
         path: Arc<str>,
-        /// The failure with its sources.
+        /// Failure with its sources, as one line.
         reason: String,
-        /// Time until the restart.
+        /// Delay before the restart.
         delay: Duration,
-        /// True if its circuit breaker is open until then.
+        /// True if the circuit breaker is open during the delay.
         is_open: bool,
     },
-    /// The actor failed and is not restarted; the rest of the system goes on.
+    /// The actor failed and will not be restarted.
     GivenUp {
-        /// Its path.
+        /// Full path of the actor.
         path: Arc<str>,
     },
 }
 
-/// A value that belongs to one system, created at its first use by
-/// [`System::extension`](crate::System::extension) or
-/// [`Context::extension`](crate::Context::extension). A system has one of each type.
+/// A per-system value, created at its first use by [`System::extension`](crate::System::extension)
+/// or [`Context::extension`](crate::Context::extension). A system has at most one of each type.
 pub trait Extension: Default + Send + Sync + 'static {
-    /// Runs in the task of the supervisor that acts on the event, so it must be quick.
+    /// Handles an event. It must return quickly, because it runs in the task of the supervisor.
     fn on_event(&self, event: &SystemEvent) {
         let _ = event;
     }
 
-    /// Runs once, when the system has shut down or is dropped.
+    /// Runs once, after the system has shut down or when it is dropped.
     fn on_end(&self) {}
 }
 
@@ -57,7 +56,7 @@ impl<T: Extension> AnyExtension for T {
     }
 }
 
-/// The extensions of one system, in the order of their first use.
+/// The extensions of one system, in order of first use.
 #[derive(Default)]
 pub(crate) struct Extensions(Mutex<List>);
 
@@ -68,7 +67,7 @@ struct List {
 }
 
 impl Extensions {
-    /// The extension of this type, created if there is none yet.
+    /// The extension of this type, created at its first use.
     pub fn get<T: Extension>(&self) -> Arc<T> {
         let mut extensions = lock(&self.0);
         let wanted = TypeId::of::<T>();
@@ -94,7 +93,7 @@ impl Extensions {
         }
     }
 
-    /// Ends every extension, once.
+    /// Runs `on_end` of all extensions, once.
     pub fn end(&self) {
         let ended = {
             let mut extensions = lock(&self.0);
@@ -106,7 +105,7 @@ impl Extensions {
         }
     }
 
-    /// Copied, because an extension may call back while it is notified.
+    /// A copy, because an extension may call back into this registry during an event.
     fn all(&self) -> Vec<Arc<dyn AnyExtension>> {
         let extensions = lock(&self.0);
         let all = extensions.list.iter().map(|(_, extension)| extension);

@@ -1,6 +1,6 @@
-//! Faults that a test puts into a running system: what happens at the next message of an actor.
+//! Fault injection for tests: faults at chosen messages of an actor.
 //!
-//! Nothing here costs a message anything until faults are asked for, see
+//! Messages are checked for faults only after the first call of
 //! [`System::faults`](crate::System::faults).
 
 use std::{
@@ -11,44 +11,44 @@ use std::{
 
 use crate::{actor::cell::Cell, actor::control, lock};
 
-/// Faults that wait for one actor's messages.
+/// Maximum pending faults of one actor.
 pub const MAX_PLANNED: usize = 1024;
 
-/// Messages of one actor that are remembered while it is watched.
+/// Maximum recorded messages of one watched actor; older ones are dropped.
 pub const MAX_SEEN: usize = 4096;
 
-/// The fault.
+/// Fault to inject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The handler panics.
     Panic,
-    /// The handler returns a failure.
+    /// The handler returns an error.
     Fail,
-    /// The handler never ends.
+    /// The handler never completes.
     Hang,
-    /// The handler begins that much later.
+    /// The handler starts after this delay.
     Slow(Duration),
-    /// The message is handled, but its answers are lost.
+    /// The message is handled, but its replies are lost.
     LoseReply,
-    /// The message is not handled.
+    /// The message is dropped unhandled.
     Drop,
 }
 
-/// A fault that waits for its message.
+/// A fault and the messages that trigger it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Planned {
-    /// The fault.
+    /// Fault to inject.
     pub fault: Fault,
-    /// At messages of this kind; of any kind if none.
+    /// Kind of the matching messages; all kinds if none.
     pub kind: Option<&'static str>,
-    /// Messages that are spared before.
+    /// Matching messages to skip first.
     pub after: u64,
-    /// Messages that are hit then, at least one.
+    /// Matching messages to hit after that; a fault with zero is not planned.
     pub times: u64,
 }
 
 impl From<Fault> for Planned {
-    /// At the next message.
+    /// Triggers at the next message of any kind.
     fn from(fault: Fault) -> Self {
         Self {
             fault,
@@ -60,7 +60,7 @@ impl From<Fault> for Planned {
 }
 
 impl Planned {
-    /// Only at messages of this kind.
+    /// Restricts the fault to messages of this kind.
     pub fn at(self, kind: &'static str) -> Self {
         Self {
             kind: Some(kind),
@@ -68,7 +68,7 @@ impl Planned {
         }
     }
 
-    /// After this many messages.
+    /// Skips this many matching messages first.
     pub fn after(self, messages: u64) -> Self {
         Self {
             after: messages,
@@ -76,7 +76,7 @@ impl Planned {
         }
     }
 
-    /// At this many messages.
+    /// Hits this many matching messages.
     pub fn times(self, messages: u64) -> Self {
         Self {
             times: messages,
@@ -85,7 +85,7 @@ impl Planned {
     }
 }
 
-/// The faults of a system, and the messages that they hit.
+/// The planned faults of a system, and counts of the messages that they hit.
 #[derive(Debug, Default)]
 pub struct Faults(Mutex<State>);
 
@@ -97,8 +97,8 @@ struct State {
 }
 
 impl Faults {
-    /// Plans a fault in the actor of this full path (`system/supervisor/actor`), which need not
-    /// exist yet. False if too many are planned for it already.
+    /// Plans a fault for the actor with this full path (`system/supervisor/actor`), which need not
+    /// exist yet. False if [`MAX_PLANNED`] faults are pending for it.
     pub fn plan(&self, path: &str, planned: impl Into<Planned>) -> bool {
         let planned = planned.into();
         let mut state = lock(&self.0);
@@ -110,23 +110,23 @@ impl Faults {
         has_room
     }
 
-    /// Removes the faults that have not happened yet.
+    /// Removes all pending faults.
     pub fn clear(&self) {
         lock(&self.0).planned.clear();
     }
 
-    /// Faults that have not happened yet, or not as often as they are to.
+    /// Number of faults of this actor with remaining hits.
     pub fn waiting(&self, path: &str) -> usize {
         lock(&self.0).planned.get(path).map_or(0, VecDeque::len)
     }
 
-    /// Remembers the kinds of the messages that this actor begins from now on, the last
+    /// Records the kinds of the messages that this actor handles from now on, at most the last
     /// [`MAX_SEEN`].
     pub fn watch(&self, path: &str) {
         lock(&self.0).watched.entry(path.into()).or_default();
     }
 
-    /// The kinds of the messages that a watched actor has begun, oldest first.
+    /// Recorded kinds of the messages of a watched actor, oldest first.
     pub fn seen(&self, path: &str) -> Vec<&'static str> {
         lock(&self.0)
             .watched
@@ -135,12 +135,12 @@ impl Faults {
             .unwrap_or_default()
     }
 
-    /// Numbers of faults that happened, by path and kind of message.
+    /// Number of injected faults, by path of the actor and kind of message.
     pub fn hits(&self) -> BTreeMap<(Arc<str>, &'static str), u64> {
         lock(&self.0).hits.clone()
     }
 
-    /// The fault, if any, for a message whose handling begins.
+    /// Records a message whose handler is about to start, and returns its fault, if any.
     pub(crate) fn strike(&self, path: &Arc<str>, kind: &'static str) -> Option<Fault> {
         let mut state = lock(&self.0);
         if let Some(seen) = state.watched.get_mut(path) {
@@ -169,7 +169,7 @@ impl Faults {
         struck
     }
 
-    /// Makes all actors check for faults from now on.
+    /// Makes all current actors check for faults.
     pub(crate) fn arm(root: &Arc<Cell>) {
         for cell in root.family() {
             cell.control.raise(control::FAULTS);

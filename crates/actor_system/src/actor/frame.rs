@@ -1,4 +1,4 @@
-//! Runs the code of an actor with the frame of its message in place.
+//! Polls the code of an actor with the frame of its message set.
 
 use std::{
     future::Future,
@@ -13,7 +13,8 @@ use crate::{
     mailbox::current::{Frame, Placed},
 };
 
-/// An actor's own code, polled with its frame in place; panics and errors are failures.
+/// Future of an actor's code. Sets the frame during each poll, and converts panics and errors to
+/// failures.
 pub(crate) struct InFrame<'a, F> {
     pub frame: &'a mut Option<Box<Frame>>,
     pub span: Option<tracing::Span>,

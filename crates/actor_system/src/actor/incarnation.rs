@@ -1,5 +1,5 @@
-//! One incarnation of an actor: it chooses the next piece of work and runs the actor's own code,
-//! whose panics and errors become failures.
+//! One incarnation of an actor: selects the next piece of work and runs the actor's code, whose
+//! panics and errors become failures.
 
 use std::{
     collections::VecDeque,
@@ -34,18 +34,19 @@ use crate::{
     mailbox::{Mailbox, Reader},
 };
 
-/// Messages after which an actor yields. The queue of an actor that sends to itself never empties
-/// in the simulator, and time would stand still.
+/// Messages after which an actor yields. It is small in the simulator, because the queue of an
+/// actor that sends to itself never empties and time would not advance.
 const MESSAGES_A_TURN: u32 = if alys_runtime::is_simulated() {
     32
 } else {
     256
 };
 
-/// Incarnations that may fail over one message that says that it may come back.
+/// Maximum redeliveries of one message ([`Message::again`]) whose handler fails.
 pub const MAX_REDELIVERIES: u8 = 3;
 
-/// Marks the numbers of timers among the numbers of messages.
+/// Sequence numbers from here on belong to messages of timers; the top bit of `MessageId`'s
+/// sequence number.
 const TIMER_SEQUENCE: u64 = 1 << 43;
 
 /// The next piece of work of an actor.
@@ -61,14 +62,14 @@ pub(crate) enum Next<M> {
 /// Outcome of a piece of the actor's work.
 pub(crate) enum Attended<T> {
     Done(Result<T, Failure>),
-    /// It took longer than the watchdog allows.
+    /// The work exceeded its time limit.
     Hung(Duration),
-    /// A stop's time was up.
+    /// The work was cancelled at the deadline of a stop.
     Cut,
     Orphaned,
 }
 
-/// An incarnation at work.
+/// The running incarnation: the actor and the state of its loop.
 pub(crate) struct Incarnation<A: AlysActor> {
     pub actor: A,
     pub ctx: Context<A>,
@@ -76,11 +77,11 @@ pub(crate) struct Incarnation<A: AlysActor> {
     health: Health,
     sleep: Option<Sleep>,
     timers: u64,
-    /// True if the mailbox is served before a due timer. They alternate, so that neither starves
-    /// the other.
+    /// True if the mailbox is served before a due timer. The two alternate, so that neither
+    /// starves.
     queue_first: bool,
     turn: u32,
-    /// Reused for trace events: path, a zero, kind.
+    /// Reused buffer of trace events: path, a zero byte, kind.
     note: Vec<u8>,
 }
 
@@ -109,7 +110,7 @@ impl<A: AlysActor> Incarnation<A> {
         }
     }
 
-    /// Waits for something to do. Orders and failures come before messages.
+    /// Waits for the next piece of work. Orders and failures precede messages.
     pub async fn next(&mut self, reader: &mut Reader<A::Message>) -> Next<A::Message> {
         poll_fn(|cx| {
             if buggify!("actors.life.spurious_wakeup", 50_000) {
@@ -190,13 +191,13 @@ impl<A: AlysActor> Incarnation<A> {
         Poll::Pending
     }
 
-    /// True when other tasks should run.
+    /// Counts a message. True if the task should yield to others.
     pub fn is_turn_over(&mut self) -> bool {
         self.turn = (self.turn + 1) % MESSAGES_A_TURN;
         self.turn == 0 || buggify!("actors.life.short_turn")
     }
 
-    /// A message is begun.
+    /// Emits the trace event for the start of a handler.
     pub fn note(&mut self, kind: &'static str) {
         if alys_runtime::is_simulated() {
             let path = self.note.len();
@@ -206,7 +207,7 @@ impl<A: AlysActor> Incarnation<A> {
         }
     }
 
-    /// Reads the health of the actor, and publishes a change.
+    /// Calls the actor's health check and publishes a change.
     pub fn judge(&mut self) -> Result<(), Failure> {
         let health = unwound(Phase::Judging, || self.actor.health_check())?;
         if health != self.health {
@@ -217,7 +218,7 @@ impl<A: AlysActor> Incarnation<A> {
     }
 }
 
-/// The next timer that is due; wakes the task when there is one.
+/// Pops a due timer; otherwise registers the task to be woken when the next is due.
 fn poll_timer<M: Send + 'static>(
     timers: &Timers<M>,
     sleep: &mut Option<Sleep>,
@@ -242,18 +243,18 @@ fn poll_timer<M: Send + 'static>(
     }
 }
 
-/// Messages that are handled together, see [`AlysActor::handle_batch`].
+/// Messages to handle together, see [`AlysActor::handle_batch`].
 pub struct Batch<M: Message> {
     waiting: VecDeque<Envelope<M>>,
     taken: Vec<Taken<M>>,
     done: Vec<Taken<M>>,
 }
 
-/// A message whose handling has begun.
+/// Metadata of a message whose handler has started.
 pub(crate) struct Taken<M> {
     pub kind: &'static str,
     pub meta: Meta,
-    /// The copy that is queued again if handling fails.
+    /// Copy to requeue if the handler fails.
     pub again: Option<M>,
 }
 
@@ -263,12 +264,12 @@ pub(crate) fn is_timer(meta: &Meta) -> bool {
 }
 
 impl<M: Message> Taken<M> {
-    /// Opens an envelope: its metadata with a copy for redelivery, and the message, or the panic of
-    /// the copy.
+    /// Opens an envelope into its metadata, with a copy for redelivery, and the message, or the
+    /// panic of [`Message::again`].
     pub fn open(envelope: Envelope<M>) -> (Self, Result<M, Failure>) {
         let Envelope { msg, meta } = envelope;
         let kind = msg.kind();
-        // A timer's message is for the incarnation that set the timer, and for no other.
+        // A timer's message is never redelivered, because timers end with their incarnation.
         let may_return = meta.attempt < MAX_REDELIVERIES && !is_timer(&meta);
         let again = if may_return {
             unwound(Phase::Handling(kind), || msg.again())
@@ -288,7 +289,8 @@ impl<M: Message> Taken<M> {
         }
     }
 
-    /// Handling it failed. The message as it goes back into the mailbox, or nothing, and why.
+    /// Returns the copy to requeue after a failure, if there is one; otherwise records a dead
+    /// letter.
     pub fn failed(self, mailbox: &Mailbox<M>, reason: Reason) -> Option<Envelope<M>> {
         match self.again {
             Some(msg) => {
@@ -326,35 +328,36 @@ impl<M: Message> Batch<M> {
         }
     }
 
-    /// The next message. It counts as handled once [`done`](Self::done) is called or the whole
-    /// batch has been handled; if the actor fails before, it has failed over this one too.
+    /// Takes the next message; none at the end of the batch. It counts as handled once
+    /// [`done`](Self::done) is called or `handle_batch` succeeds, and as failed if `handle_batch`
+    /// fails before.
     pub fn take(&mut self) -> Option<M> {
         let (taken, msg) = Taken::open(self.waiting.pop_front()?);
         current::with(|frame| frame.begin(taken.kind, taken.meta.clone()));
         self.taken.push(taken);
         match msg {
             Ok(msg) => Some(msg),
-            // In the batch's own code, so that it ends like any other panic there.
+            // Raised again here, so that it is treated like a panic of `handle_batch`.
             Err(failure) => panic!("{failure}"),
         }
     }
 
-    /// All that was taken so far is handled, whatever happens to the rest.
+    /// Marks the messages taken so far as handled, regardless of a later failure.
     pub fn done(&mut self) {
         self.done.append(&mut self.taken);
     }
 
-    /// Messages that were not taken yet.
+    /// Number of messages not taken yet.
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// True once all were taken.
+    /// True once all messages are taken.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Those that are done, those that were taken besides, and those that wait.
+    /// Splits the batch into messages that are done, taken but not done, and not taken.
     pub(crate) fn into_parts(self) -> (Vec<Taken<M>>, Vec<Taken<M>>, VecDeque<Envelope<M>>) {
         (self.done, self.taken, self.waiting)
     }
@@ -369,7 +372,7 @@ impl<M: Message> fmt::Debug for Batch<M> {
     }
 }
 
-/// Runs the actor's code and turns its panics and errors into failures.
+/// Runs the actor's code and converts its panics and errors to failures.
 pub(crate) async fn caught<T, E>(
     phase: Phase,
     work: impl Future<Output = Result<T, E>>,
@@ -390,7 +393,7 @@ where
     }
 }
 
-/// The same for what does not wait.
+/// Same as [`caught`] for synchronous code that returns no error.
 pub(crate) fn unwound<T>(phase: Phase, work: impl FnOnce() -> T) -> Result<T, Failure> {
     std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Failure::Panicked {
         phase,
@@ -398,7 +401,7 @@ pub(crate) fn unwound<T>(phase: Phase, work: impl FnOnce() -> T) -> Result<T, Fa
     })
 }
 
-/// Calls a hook that cannot fail the actor any more. False if it was cut off.
+/// Runs a hook with a time limit. False if the limit cancelled it.
 pub(crate) async fn last_word(
     phase: Phase,
     within: Duration,
@@ -414,10 +417,10 @@ pub(crate) async fn last_word(
     }
 }
 
-/// Limits the time of the actor's code, and takes the orders that arrive meanwhile.
+/// Enforces time limits on the actor's code, and receives orders while it runs.
 pub(crate) struct Watch {
     sleep: Option<Sleep>,
-    /// The order that followed the stop, whose answer the supervisor no longer waited for.
+    /// An order that arrived after the stop, because the supervisor no longer waits for its answer.
     pub next_order: Option<Order>,
 }
 
@@ -429,9 +432,10 @@ impl Watch {
         }
     }
 
-    /// Runs a piece of work to its end. A stop that arrives meanwhile is kept in `stop` and limits
-    /// the time of the work; a later stop replaces an earlier one, whose supervisor has given up on
-    /// it, and the order that followed it.
+    /// Runs a piece of work until it completes or is cancelled, by its `limit` or the deadline of a
+    /// stop. A stop that arrives during the work is stored in `stop`. A later stop replaces an
+    /// earlier one and the order that followed it, because the supervisor no longer waits for
+    /// these.
     pub async fn attend<T>(
         &mut self,
         cell: &Cell,
@@ -442,7 +446,8 @@ impl Watch {
         let mut work = pin!(work);
         let mut begun = None;
         let attended = poll_fn(|cx| {
-            // For the monitor: one that is in the same poll for long does not let go of its thread.
+            // The monitor detects by these fields an actor that stays in one poll and blocks its
+            // thread.
             cell.turns
                 .store(cell.turns.load(Relaxed).wrapping_add(1), Relaxed);
             cell.is_busy.store(true, Relaxed);
@@ -490,8 +495,8 @@ impl Watch {
         attended
     }
 
-    /// Wakes the task at `until` at the latest. A timer that is set stays set, so that work which
-    /// awaits something briefly, again and again, sets one timer in all.
+    /// Wakes the task at `until` or earlier. An earlier timer is kept, so that work with many short
+    /// awaits sets a single timer.
     fn wake_at(&mut self, until: Instant, cx: &mut TaskContext<'_>) {
         let sleep = self.sleep.get_or_insert_with(|| time::sleep_until(until));
         if sleep.deadline() > until || sleep.is_elapsed() {

@@ -1,4 +1,4 @@
-//! The states of an actor or supervisor and the steps between them, as a pure function.
+//! The lifecycle of an actor or supervisor: states and transitions, as a pure function.
 //!
 //! ```text
 //! Uninitialized -> Starting -> Running -> Stopping -> Stopped
@@ -9,46 +9,47 @@
 //!                     v           v          |
 //!                  Failed      Backoff ------+
 //! ```
-//! The drawing leaves out what follows from its words, and the table below adds it:
-//! - a restart arrives (`Restarting -> Running`) or fails (`Restarting -> StartFailed`);
+//! The table of [`State::successors`] also contains transitions that the drawing omits:
+//! - a restart succeeds (`Restarting -> Running`) or fails (`Restarting -> StartFailed`);
 //! - a failed start is retried like a crash (`StartFailed -> Backoff | Restarting`), and a crash
-//!   that is not retried ends (`Crashed -> Failed`);
-//! - every state that is not an end can be told to stop (`-> Stopping`);
-//! - what was stopped because of a sibling, or ended itself and must run, comes back (`Stopped ->
-//!   Backoff | Restarting`).
+//!   that is not retried is final (`Crashed -> Failed`);
+//! - every state that is not final can be ordered to stop (`-> Stopping`);
+//! - an actor that stopped because of a sibling's failure, or a permanent one that stopped itself,
+//!   is restarted (`Stopped -> Backoff | Restarting`).
 
 use std::fmt;
 
 use crate::actor::error::IllegalTransition;
 
-/// State in the life of an actor or supervisor.
+/// Lifecycle state of an actor or supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Known to its supervisor, never started.
+    /// Added to its supervisor, never started.
     Uninitialized,
-    /// The first incarnation is being made.
+    /// The first incarnation is starting.
     Starting,
-    /// An incarnation could not be made.
+    /// The factory or a start hook of an incarnation failed.
     StartFailed,
-    /// Handles messages.
+    /// The incarnation handles messages.
     Running,
-    /// The incarnation ended with a failure; its supervisor has not decided yet.
+    /// The incarnation failed; its supervisor has not decided yet.
     Crashed,
-    /// Waits before a restart.
+    /// A restart delay is running.
     Backoff,
-    /// A later incarnation is being made.
+    /// An incarnation after the first is starting.
     Restarting,
-    /// Finishes its work on request.
+    /// The incarnation finishes its work before a stop.
     Stopping,
-    /// Ended on request. Comes back only if the request was part of a restart.
+    /// Stopped on request. Restarted only if the request was part of a restart, or a permanent
+    /// actor stopped itself.
     Stopped,
-    /// Ended with a failure and will not come back.
+    /// Failed and will not be restarted.
     Failed,
 }
 
 impl State {
-    /// All states, in the order of the drawing.
+    /// All states.
     pub const ALL: [Self; 10] = [
         Self::Uninitialized,
         Self::Starting,
@@ -62,7 +63,7 @@ impl State {
         Self::Failed,
     ];
 
-    /// The states that may follow this one.
+    /// States that may follow this one.
     pub const fn successors(self) -> &'static [Self] {
         match self {
             Self::Uninitialized => &[Self::Starting, Self::Stopping],
@@ -93,7 +94,7 @@ impl State {
         self.successors().contains(&next)
     }
 
-    /// The name as it is written in logs and metrics.
+    /// Name in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Uninitialized => "uninitialized",
@@ -116,7 +117,7 @@ impl fmt::Display for State {
     }
 }
 
-/// The state of one actor. Begins uninitialized and takes legal steps only.
+/// State machine of one actor. Starts uninitialized and allows legal transitions only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lifecycle(State);
 
@@ -127,15 +128,15 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// The state now.
+    /// The current state.
     pub fn state(&self) -> State {
         self.0
     }
 
-    /// Takes a step.
+    /// Changes the state to `to`.
     ///
     /// # Errors
-    /// The state is unchanged if the step is not a legal one.
+    /// [`IllegalTransition`] if `to` may not follow the current state, which is then unchanged.
     pub fn advance(&mut self, to: State) -> Result<(), IllegalTransition> {
         if !self.0.can_become(to) {
             return Err(IllegalTransition { from: self.0, to });

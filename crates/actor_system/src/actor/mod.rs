@@ -1,4 +1,4 @@
-//! The actor trait, and the [`Context`] through which an actor acts.
+//! The actor trait, and the [`Context`] that the system passes to its hooks.
 
 pub(crate) mod cell;
 pub(crate) mod config;
@@ -30,29 +30,31 @@ use crate::{
     mailbox::message::Message,
 };
 
-/// Something that handles one message at a time and owns its state alone.
+/// An actor: it handles one message at a time and has exclusive access to its state.
 ///
-/// Every hook runs inside the actor's own task. A panic or an error in any of them ends this
-/// incarnation, and the supervisor decides what follows; the mailbox and what waits in it stay, but
-/// for the message that was being handled.
+/// Every hook runs in the actor's task. A panic or an error in any of them ends the incarnation,
+/// and the supervisor decides about a restart. The mailbox and its queued messages are kept; the
+/// message being handled is lost unless it has a copy for redelivery ([`Message::again`]).
 ///
-/// An incarnation is made by the factory and then sees: [`pre_start`](Self::pre_start),
-/// [`post_restart`](Self::post_restart) if it is not the first, [`started`](Self::started), its
-/// messages, and then either [`pre_stop`](Self::pre_stop) and [`stopped`](Self::stopped), or
-/// [`pre_restart`](Self::pre_restart). One that fails while a stop waits for it sees no more of
-/// these, nor does one that is cut off because the stop's time is up, nor one whose start failed.
+/// The factory creates an incarnation, whose hooks then run in this order:
+/// [`pre_start`](Self::pre_start), [`post_restart`](Self::post_restart) if it is not the first,
+/// [`started`](Self::started), its messages, and then either [`pre_stop`](Self::pre_stop) and
+/// [`stopped`](Self::stopped), or [`pre_restart`](Self::pre_restart) after a failure. No further
+/// hook runs after a failed start, or after a failure or a cancelled handler during a stop.
 pub trait AlysActor: Sized + Send + 'static {
-    /// The enum of its messages.
+    /// Messages that the actor handles, as one enum.
     type Message: Message;
-    /// Faults of ours, which end the incarnation. A mistake of a peer or of the outside world is an
-    /// outcome to be handled and no error.
+    /// Faults of our own, which end the incarnation. A fault of a peer or an external system is an
+    /// outcome to handle, not an error.
     type Error: std::error::Error + Send + Sync + 'static;
-    /// Configuration that can be replaced while it runs ([`Context::config`]); `()` for none.
+    /// Configuration that can be replaced while the actor runs ([`Context::config`]); `()` for
+    /// none.
     type Config: Send + Sync + 'static;
-    /// Name of the type of actor, such as `ChainActor`. The name of one instance is in its
+    /// Name of the actor type, such as `ChainActor`. The name of an instance is in its
     /// [`ChildSpec`](crate::ChildSpec).
     const NAME: &'static str;
-    /// Messages that [`handle_batch`](Self::handle_batch) is given at once, at most.
+    /// Maximum messages of one [`handle_batch`](Self::handle_batch). With 1, the default,
+    /// [`handle`](Self::handle) is called for each message instead.
     const BATCH: usize = 1;
 
     /// First hook: acquires resources.
@@ -82,17 +84,17 @@ pub trait AlysActor: Sized + Send + 'static {
         async { Ok(()) }
     }
 
-    /// One message.
+    /// Handles one message.
     fn handle(
         &mut self,
         msg: Self::Message,
         ctx: &Context<Self>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Up to [`BATCH`](Self::BATCH) messages that wait together, for actors that do better with
-    /// many at once: a database that syncs once for all of them. What it does not take out of the
-    /// batch goes back to the mailbox, also when it fails; a timer's message goes back to the
-    /// timers, and ends with them when it fails.
+    /// Handles up to [`BATCH`](Self::BATCH) queued messages together, for actors that profit from
+    /// batching, such as a database that syncs once per batch. Messages left in the batch return to
+    /// the mailbox, also after a failure; those of timers are due again immediately, and are lost
+    /// after a failure.
     fn handle_batch(
         &mut self,
         batch: &mut Batch<Self::Message>,
@@ -106,7 +108,8 @@ pub trait AlysActor: Sized + Send + 'static {
         }
     }
 
-    /// The configuration was replaced; it is in the context. Called between messages.
+    /// Runs between messages after the configuration was replaced; [`Context::config`] returns the
+    /// new one.
     fn reconfigured(
         &mut self,
         ctx: &Context<Self>,
@@ -115,8 +118,8 @@ pub trait AlysActor: Sized + Send + 'static {
         async { Ok(()) }
     }
 
-    /// Last hook of an incarnation that failed while it ran: it can save state for the next one
-    /// ([`Kept`](crate::Kept)). After a panic the state may be half changed.
+    /// Last hook of an incarnation that failed while running. It can save state for the next one
+    /// ([`Kept`](crate::Kept)). After a panic the state may be inconsistent.
     fn pre_restart(
         &mut self,
         failure: &Failure,
@@ -126,46 +129,47 @@ pub trait AlysActor: Sized + Send + 'static {
         async {}
     }
 
-    /// A stop was ordered; queued messages are handled after this hook.
+    /// First hook of a stop. If the actor stops permanently, queued messages are handled after it.
     fn pre_stop(&mut self, ctx: &Context<Self>) -> impl Future<Output = ()> + Send {
         let _ = ctx;
         async {}
     }
 
-    /// After the last message, when the actor is stopped, but not when it failed.
+    /// Last hook of a stop, after the last message. Does not run after a failure.
     fn stopped(&mut self, ctx: &Context<Self>) -> impl Future<Output = ()> + Send {
         let _ = ctx;
         async {}
     }
 
-    /// Health as the actor judges it. Called after each message, so it must be cheap.
+    /// The actor's own assessment of its health. It must be cheap, because it runs after each
+    /// message.
     fn health_check(&self) -> Health {
         Health::Healthy
     }
 
-    /// Bytes that its state holds in memory, for children with a
-    /// [`memory_budget`](crate::ChildSpec::memory_budget). Asked after each message then, so it
-    /// must be cheap.
+    /// Memory of the actor's state in bytes, for children with a
+    /// [`memory_budget`](crate::ChildSpec::memory_budget). It must be cheap, because it runs after
+    /// each message of such a child.
     fn memory(&self) -> usize {
         0
     }
 }
 
-/// An actor's own judgement of its work.
+/// Health of an actor or supervisor. The text of a variant is its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
-    /// Does all that it promises.
+    /// Fully functional.
     #[default]
     Healthy,
-    /// Does a part of it.
+    /// Partly functional.
     Degraded(&'static str),
-    /// Does nothing useful.
+    /// Not functional.
     Unhealthy(&'static str),
 }
 
 impl Health {
-    /// The worse of the two; the first of two that are equally bad.
+    /// Returns the worse of the two; `self` if they are equally bad.
     pub fn worse(self, other: Self) -> Self {
         if other.rank() > self.rank() {
             other
@@ -174,7 +178,8 @@ impl Health {
         }
     }
 
-    /// The health of a supervisor with such a child: an unhealthy child degrades it.
+    /// The effect on a supervisor's health of a child with this one: an unhealthy child degrades
+    /// it.
     pub(crate) fn seen_from_above(self) -> Self {
         match self {
             Self::Unhealthy(why) => Self::Degraded(why),
@@ -191,7 +196,7 @@ impl Health {
     }
 }
 
-/// One incarnation's view of the system. Everything made through it ends with the incarnation.
+/// The interface of one incarnation to the system. Its tasks and timers end with the incarnation.
 pub struct Context<A: AlysActor> {
     pub(crate) addr: Addr<A::Message>,
     pub(crate) cell: Arc<Cell>,
@@ -202,28 +207,28 @@ pub struct Context<A: AlysActor> {
 }
 
 impl<A: AlysActor> Context<A> {
-    /// The actor's own address. It stays valid over restarts.
+    /// The actor's own address, which stays valid across restarts.
     pub fn address(&self) -> Addr<A::Message> {
         self.addr.clone()
     }
 
-    /// System, supervisors and name, joined by slashes.
+    /// Full path of the actor: system, supervisors and name, joined by slashes.
     pub fn path(&self) -> &str {
         &self.cell.path
     }
 
-    /// 1 for the first incarnation, one more after each restart.
+    /// Number of this incarnation: 1 for the first, incremented at each restart.
     pub fn incarnation(&self) -> u64 {
         self.incarnation
     }
 
-    /// The configuration as it is now.
+    /// The current configuration.
     pub fn config(&self) -> Arc<A::Config> {
         self.config.get()
     }
 
-    /// Metadata of the message that is handled; none in other hooks than `handle` and
-    /// `handle_batch`, and in tasks.
+    /// Metadata of the message being handled; none in tasks and in hooks other than `handle` and
+    /// `handle_batch`.
     pub fn envelope(&self) -> Option<EnvelopeInfo> {
         current::with(|frame| {
             let meta = &frame.meta;
@@ -242,27 +247,27 @@ impl<A: AlysActor> Context<A> {
         })
     }
 
-    /// The address of another actor of the system, by its path below the system
-    /// (`"storage/store"`). If the system has rules about [who may send what](crate::access), it is
-    /// good for what this actor's role may send to that one's.
+    /// Looks up an actor of the same system by its path below the system (`"storage/store"`). Under
+    /// [access rules](crate::access) the address is restricted to the messages that this actor's
+    /// role may send to the target's.
     ///
     /// # Errors
-    /// There is no such actor, it understands other messages, or this actor may not send it
-    /// anything.
+    /// [`LookupError`] if there is no such actor, its message type is not `M`, or no access rule
+    /// allows this actor to send to it.
     pub fn find<M: Message>(&self, path: &str) -> Result<Addr<M>, LookupError> {
         find(self.shared(), &self.cell, path)
     }
 
-    /// The system's extension of this type, created at the first use.
+    /// The system's extension of type `T`, created at its first use.
     pub fn extension<T: Extension>(&self) -> Arc<T> {
         self.shared().extensions.get()
     }
 
-    /// Runs a task beside the actor. It is aborted when the incarnation ends, and gone before the
-    /// next one begins; its panic counts as a failure of the actor.
+    /// Spawns a task that runs beside the actor. It is aborted when the incarnation ends, and ends
+    /// before the next one starts. Its panic is a failure of the actor.
     ///
     /// # Errors
-    /// No more than [`MAX_TASKS`](crate::MAX_TASKS) at once.
+    /// [`TooManyTasks`] if [`MAX_TASKS`](crate::MAX_TASKS) tasks of this incarnation are running.
     pub fn spawn<F>(&self, name: &'static str, task: F) -> Result<Task, TooManyTasks>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -270,19 +275,19 @@ impl<A: AlysActor> Context<A> {
         self.scope.spawn(name, task)
     }
 
-    /// Hands `msg` to this incarnation after `delay`, whether or not there is room in the mailbox:
-    /// timers that are due and what waits there take turns. It never reaches a later incarnation,
-    /// and one that a batch does not take is due again at once. A stop ends all that are not in
-    /// hand. Dropping the [`Timer`] does not cancel it.
+    /// Delivers `msg` to this incarnation after `delay`, without using room in the mailbox; due
+    /// timers and queued messages alternate. The message never reaches a later incarnation. A
+    /// message that a batch does not take is due again immediately. A stop cancels all timers whose
+    /// message is not being handled. Dropping the [`Timer`] does not cancel it.
     ///
-    /// More than [`MAX_TIMERS`](crate::MAX_TIMERS) at once are a failure of the actor.
+    /// Setting more than [`MAX_TIMERS`](crate::MAX_TIMERS) pending timers fails the actor.
     pub fn send_after(&self, delay: Duration, msg: A::Message) -> Timer {
         Timers::set(&self.timers, delay, msg)
     }
 
-    /// Ends the actor after the current message, without a failure. An actor that must always run
-    /// is restarted and keeps its queue; otherwise the mailbox closes, and what waits in it is
-    /// dropped and counted as abandoned.
+    /// Stops the actor after the current message, without a failure. A
+    /// [permanent](crate::Restart::Permanent) actor is restarted and keeps its queue; for others
+    /// the mailbox closes, and queued messages are dropped and counted as abandoned.
     pub fn stop(&self) {
         self.scope.request_stop();
     }
@@ -292,7 +297,7 @@ impl<A: AlysActor> Context<A> {
     }
 }
 
-/// Looks an actor up on behalf of another.
+/// Looks up an actor on behalf of another, under the access rules.
 pub(crate) fn find<M: Message>(
     shared: &Shared,
     asker: &Cell,
@@ -312,13 +317,13 @@ pub(crate) fn find<M: Message>(
                 reason: denied.to_string(),
             }),
         },
-        // The rules are about roles: an actor without one is as free as the code that constructs
-        // the system.
+        // The rules apply between roles. An actor without a role is unrestricted, like the code
+        // that constructs the system.
         (None, _) | (_, None) => Ok(addr),
     }
 }
 
-/// Looks an actor up by its full path.
+/// Looks up an actor by its full path, without access rules.
 pub(crate) fn find_unchecked<M: Message>(
     shared: &Shared,
     full: &str,
@@ -331,7 +336,7 @@ pub(crate) fn find_unchecked<M: Message>(
     Ok((addr, entry.cell))
 }
 
-/// The addresses of all actors of a type, by path.
+/// Addresses of all actors of type `A`, sorted by path.
 pub(crate) fn find_all<A: AlysActor>(shared: &Shared) -> Vec<Addr<A::Message>> {
     let entries = shared.directory.of_type(TypeId::of::<A>());
     let addr = |entry: &Entry| entry.addr.downcast_ref::<Addr<A::Message>>().cloned();

@@ -1,5 +1,5 @@
-//! Orders of a supervisor to the task of one child, and the reports back. Nested supervisors are
-//! children like any other.
+//! Orders of a supervisor to the task of a child, and the child's reports. A nested supervisor is a
+//! child like an actor.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -14,31 +14,32 @@ use crate::{
     interceptor,
 };
 
-/// From the supervisor to a child.
+/// An order of the supervisor to a child.
 pub(crate) enum Order {
     Start(Start),
     Stop(Stop),
-    /// Only to a child that is down: it will not be started again.
+    /// Terminates a child that is not running.
     Retire,
 }
 
-/// Make an incarnation.
+/// Order to start an incarnation.
 pub(crate) struct Start {
-    /// Names this order in the report of its end.
+    /// Id of this order, which the report of the incarnation's end repeats.
     pub start_id: u64,
-    /// Wait this long first.
+    /// Delay before the start.
     pub delay: Duration,
-    /// True if the mailbox refuses messages during the delay, because the circuit breaker is open.
+    /// True if the circuit breaker is open, so that the mailbox refuses messages during the delay.
     pub is_open: bool,
-    /// Then wait until this has come, or was dropped: the sibling before has started, or failed to.
+    /// Signal of the previous sibling, awaited after the delay; received or dropped once it has
+    /// started or failed to.
     pub after: Option<oneshot::Receiver<()>>,
-    /// Sent once the incarnation runs, dropped if it does not come to that.
+    /// Signal to the next sibling: sent once the incarnation runs, dropped if it does not.
     pub started: Option<oneshot::Sender<()>>,
 }
 
-/// End the incarnation, if there is one.
+/// Order to stop the incarnation, if there is one.
 pub(crate) struct Stop {
-    /// Deadline, after which running code is cut off.
+    /// Deadline, after which running code is cancelled.
     pub until: Instant,
     pub kind: StopKind,
     pub done: oneshot::Sender<StopReport>,
@@ -46,49 +47,48 @@ pub(crate) struct Stop {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StopKind {
-    /// After the current message; the queue waits for the next incarnation.
+    /// Stops after the current message; the queue is kept for the next incarnation.
     Pause,
-    /// For good: the mailbox closes, and queued messages are handled.
+    /// Terminates: closes the mailbox and handles the queued messages.
     Drain,
 }
 
-/// Result of stopping a child and all below it.
+/// Result of stopping a child and its descendants.
 #[derive(Debug, Default)]
 pub(crate) struct StopReport {
-    /// Paths of the actors that ended, in order.
+    /// Full paths of the stopped actors, in order.
     pub stopped: Vec<String>,
     pub abandoned: Vec<Abandoned>,
 }
 
 impl StopReport {
-    /// Appends the report of a later stop.
+    /// Appends the report of a subsequent stop.
     pub fn add(&mut self, later: Self) {
         self.stopped.extend(later.stopped);
         self.abandoned.extend(later.abandoned);
     }
 }
 
-/// Work that an actor left undone when it was shut down.
+/// Work that an actor did not complete before the deadline of a stop.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Abandoned {
-    /// Path of the actor.
+    /// Full path of the actor.
     pub actor: String,
-    /// Messages that were taken but not handled.
+    /// Number of accepted messages that were not handled.
     pub messages: usize,
-    /// Kind of the message whose handling was cut off, if one was; the actor's `stopped` was not
-    /// called then.
+    /// Kind of the message whose handler was cancelled, if any; `stopped` did not run in that case.
     pub handling: Option<&'static str>,
-    /// True if `pre_stop` or `stopped` was cut off.
+    /// True if `pre_stop` or `stopped` was cancelled.
     pub stopping: bool,
-    /// A failure on the way out.
+    /// Failure during the stop, with its sources.
     pub failure: Option<String>,
-    /// True if it did not answer at all: it computes without end, or waits on a lock of the
-    /// operating system.
+    /// True if the actor did not answer the stop, because it computes without awaiting or blocks on
+    /// a lock.
     pub unresponsive: bool,
 }
 
 impl Abandoned {
-    /// True if nothing was left undone.
+    /// True if the actor completed all its work.
     pub fn is_empty(&self) -> bool {
         self == &Self {
             actor: self.actor.clone(),
@@ -97,8 +97,7 @@ impl Abandoned {
     }
 }
 
-/// From a child to its supervisor: the incarnation of the start order `life` ended without having
-/// been told to.
+/// Report of a child that the incarnation of the start order `start_id` ended without a stop order.
 pub(crate) struct Exited {
     pub child: u64,
     pub start_id: u64,
@@ -110,13 +109,13 @@ pub(crate) enum Exit {
     Failed(Failure),
 }
 
-/// Takes the reports of children: the inbox of their supervisor.
+/// Receiver of the reports of children, implemented by a supervisor's inbox.
 pub(crate) trait Reports: Send {
-    /// False if there is no room. A report to a supervisor that is gone counts as taken.
+    /// Delivers a report. False if the inbox is full; true if the supervisor has ended.
     fn report(&self, exited: Exited) -> bool;
 }
 
-/// The connection of a child's task to its supervisor.
+/// Connection of a child's task to its supervisor.
 pub(crate) struct Line<R> {
     pub child: u64,
     pub cell: Arc<Cell>,
@@ -126,18 +125,18 @@ pub(crate) struct Line<R> {
 
 impl<R> Drop for Line<R> {
     fn drop(&mut self) {
-        // Pending orders are dropped, because no answer will come.
+        // Drops the queued orders, because this task will not answer them.
         self.cell.control.close();
     }
 }
 
 impl<R: Reports> Line<R> {
-    /// The next order; none once the supervisor is gone.
+    /// Waits for the next order; none once the supervisor has ended.
     pub async fn order(&mut self) -> Option<Order> {
         self.cell.control.next().await
     }
 
-    /// Reports the end of an incarnation.
+    /// Reports the end of an incarnation to the supervisor.
     pub fn report(&self, start_id: u64, exit: Exit) {
         let child = self.child;
         if !self.reports.report(Exited {
@@ -152,9 +151,10 @@ impl<R: Reports> Line<R> {
         }
     }
 
-    /// Waits for the delay and the dependencies of a start order, or until another order replaces
-    /// it. A drain does not replace a start that only waits for its turn, because accepted messages
-    /// must be handled.
+    /// Waits for the delay, the previous sibling and the dependencies of a start order. Another
+    /// order replaces the start and is returned as the error. A drain that arrives after the delay
+    /// does not replace it but is returned as the value, because the accepted messages must be
+    /// handled.
     pub async fn ready(
         &mut self,
         start: &mut Start,
@@ -169,9 +169,9 @@ impl<R: Reports> Line<R> {
             }
             waited?;
             if start.after.is_some() {
-                // Its time has come and not its turn: it is down like those that were stopped with
-                // it. One whose turn is before may depend on it, and does not wait for one that is
-                // stopped.
+                // The delay is over but the previous sibling has not started. The state becomes
+                // `Stopped`, because that sibling may depend on this child and would wait for one
+                // in `Backoff`.
                 self.cell.rest();
             }
         }
@@ -184,12 +184,13 @@ impl<R: Reports> Line<R> {
             }
         }
         for need in needs {
-            // One that has ended for good will never run: its dependent finds out by its own means.
+            // A dependency that is failed or stopped may never run, so the dependent starts and
+            // handles its absence itself.
             let there = [State::Running, State::Failed, State::Stopped];
             match self.unless_ordered(need.reaches(&there)).await {
                 Err(Some(Order::Stop(stop))) if stop.kind == StopKind::Drain => {
-                    // Accepted messages need the dependencies to be handled: those stop after this
-                    // actor.
+                    // The dependencies are still awaited, because handling the accepted messages
+                    // needs them, and they stop only after this actor.
                     let within = stop.until.saturating_duration_since(time::now());
                     let run = join_all(needs.iter().map(|need| need.reaches(&there)));
                     let waited = time::timeout(within, run).await;

@@ -1,4 +1,4 @@
-//! Tasks and timers of one incarnation, which end with it.
+//! Tasks and timers of one incarnation, whose lifetime they share.
 
 use std::{
     collections::BTreeMap,
@@ -25,18 +25,18 @@ use crate::{
     after, interceptor, lock,
 };
 
-/// Tasks of one incarnation at once, so that the work beside its messages does not grow with its
+/// Maximum concurrent tasks of one incarnation, so that its background work does not grow with its
 /// input.
 pub const MAX_TASKS: usize = 1024;
 
-/// Timers that an incarnation may have at once.
+/// Maximum pending timers of one incarnation.
 pub const MAX_TIMERS: usize = 4096;
 
-/// Time that a new incarnation waits for aborted tasks of the previous one. They end at their next
-/// await, so that only a task that computes without end takes longer.
+/// Time that a new incarnation waits for aborted tasks of the previous one. Only a task that
+/// computes without awaiting exceeds it, because an aborted task ends at its next await.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
 
-/// The tasks of one incarnation, and their failures.
+/// The tasks of one incarnation, and its first failure.
 pub(crate) struct Scope {
     cell: Arc<Cell>,
     tasks: Mutex<Tasks>,
@@ -50,12 +50,13 @@ struct Tasks {
     next: u64,
 }
 
-/// A task of [`Context::spawn`](crate::Context::spawn). Dropping it leaves the task running.
+/// Handle of a task of [`Context::spawn`](crate::Context::spawn). Dropping it does not abort the
+/// task.
 #[derive(Debug, Clone)]
 pub struct Task(AbortHandle);
 
 impl Task {
-    /// Ends the task at its next await.
+    /// Aborts the task at its next await.
     pub fn abort(&self) {
         self.0.abort();
     }
@@ -105,7 +106,7 @@ impl Scope {
         Ok(Task(abort))
     }
 
-    /// Only the first failure counts, because later ones are its consequences.
+    /// Records a failure. Only the first is kept, because later ones are its consequences.
     pub fn fail(&self, failure: Failure) {
         lock(&self.failure).get_or_insert(failure);
         self.cell.control.raise(control::FAILED);
@@ -128,7 +129,8 @@ impl Scope {
         }
     }
 
-    /// Aborts every task and waits until they are gone. False if one computes on without end.
+    /// Aborts all tasks and waits until they have ended. False if one has not within
+    /// [`TASKS_END_WITHIN`].
     pub async fn end(&self) -> bool {
         self.abort();
         if interceptor::tasks_outlive_their_incarnation() {
@@ -147,7 +149,8 @@ impl Scope {
     }
 }
 
-/// Ends the tasks of an incarnation whose own task is dropped.
+/// Aborts the tasks of an incarnation on drop, because the actor's task may be dropped at any
+/// await.
 pub(crate) struct Owner(pub Arc<Scope>);
 
 impl Drop for Owner {
@@ -156,7 +159,7 @@ impl Drop for Owner {
     }
 }
 
-/// A task's place in its scope, given up however the task ends.
+/// Membership of a task in its scope, which ends on drop also after an abort or a panic.
 struct Member {
     scope: Arc<Scope>,
     id: u64,
@@ -172,8 +175,7 @@ impl Drop for Member {
     }
 }
 
-/// The timers of one incarnation, by the time at which they are due, then by the order in which
-/// they were set.
+/// The timers of one incarnation, sorted by due time, then by the order in which they were set.
 pub(crate) struct Timers<M> {
     queue: Mutex<Queue<M>>,
     scope: Arc<Scope>,
@@ -210,7 +212,7 @@ impl<M: Send + 'static> Timers<M> {
         Timer { key, timers }
     }
 
-    /// Due time of the next timer.
+    /// Due time of the next timer; clears the flag [`control::TIMERS`] if there is none.
     pub fn next_due(&self) -> Option<Instant> {
         let queue = lock(&self.queue);
         let due = queue.due.first_key_value().map(|((due, _), _)| *due);
@@ -234,20 +236,23 @@ trait Cancel: Send + Sync {
 
 impl<M: Send> Cancel for Timers<M> {
     fn cancel(&self, key: (Instant, u64)) -> bool {
-        // The message is dropped after the lock is released: its destructor may be anything.
+        // The message is dropped after the lock is released, because its destructor is foreign
+        // code.
         let cancelled = lock(&self.queue).due.remove(&key);
         cancelled.is_some()
     }
 }
 
-/// A message to come. Dropping it does not cancel it; the end of the incarnation does.
+/// Handle of a pending timer. Dropping it does not cancel the timer; the end of the incarnation
+/// does.
 pub struct Timer {
     key: (Instant, u64),
     timers: Weak<dyn Cancel>,
 }
 
 impl Timer {
-    /// Takes the message back. False if it was handled already, or its incarnation is gone.
+    /// Cancels the timer. False if its message has been handed to the actor or its incarnation has
+    /// ended.
     pub fn cancel(self) -> bool {
         self.timers
             .upgrade()

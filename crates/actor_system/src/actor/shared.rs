@@ -1,4 +1,4 @@
-//! The parts of a system that all of its actors share.
+//! State that all actors of a system share.
 
 use std::{
     any::{Any, TypeId},
@@ -23,14 +23,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Makes an actor known by its path, its type and its number.
+    /// Registers an actor by path, type and number.
     pub fn insert(&self, entry: Entry) {
         let cell = &entry.cell;
         self.tables.insert(cell.number, cell.path.clone());
         lock(&self.directory.0).insert(cell.path.clone(), entry);
     }
 
-    /// Forgets an actor that has ended for good.
+    /// Removes an actor that has terminated.
     pub fn remove(&self, cell: &Cell) {
         self.tables.remove(cell.number);
         let mut entries = lock(&self.directory.0);
@@ -43,21 +43,22 @@ impl Shared {
             None
         };
         drop(entries);
-        // After the lock is released, because the destructor of a configuration may be anything.
+        // Dropped after the lock is released, because the destructor of a configuration is foreign
+        // code.
         drop(removed);
     }
 }
 
-/// The actors that have not ended for good, by path.
+/// The actors that have not terminated, by path.
 #[derive(Default)]
 pub(crate) struct Directory(Mutex<BTreeMap<Arc<str>, Entry>>);
 
-/// One actor.
+/// Registration of one actor.
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub cell: Arc<Cell>,
     pub actor: TypeId,
-    /// Its `Addr`, without a grant, and its `ConfigHandle`.
+    /// Type-erased `Addr`, without a grant; `config` is the type-erased `ConfigHandle`.
     pub addr: Arc<dyn Any + Send + Sync>,
     pub config: Arc<dyn Any + Send + Sync>,
 }
@@ -67,7 +68,7 @@ impl Directory {
         lock(&self.0).get(path).cloned()
     }
 
-    /// The actors of one type, by path.
+    /// The actors of one type, sorted by path.
     pub fn of_type(&self, actor: TypeId) -> Vec<Entry> {
         let entries = lock(&self.0);
         let of_type = entries.values().filter(|entry| entry.actor == actor);

@@ -1,5 +1,5 @@
-//! The task of one actor. It owns the mailbox and the factory, and creates one incarnation after
-//! the other as its supervisor orders, so that there are never two at once.
+//! The task of one actor. It owns the mailbox and the factory, and runs incarnations in sequence as
+//! its supervisor orders, so that two never coexist.
 
 use std::{
     collections::VecDeque,
@@ -35,7 +35,7 @@ use crate::{
     mailbox::{Reader, add},
 };
 
-/// Limits on the time and the memory of an actor, as its [`ChildSpec`](crate::ChildSpec) has them.
+/// Limits on the time and memory of an actor, from its [`ChildSpec`](crate::ChildSpec).
 pub(crate) struct TaskLimits {
     pub start_within: Option<Duration>,
     pub handle_within: Option<Duration>,
@@ -51,17 +51,17 @@ pub(crate) struct ActorTask<A: AlysActor, F, R> {
     pub line: Line<R>,
     pub limits: TaskLimits,
     pub config: Arc<ConfigCell<A::Config>>,
-    /// Those that must run before it.
+    /// Dependencies, which must run before the actor starts.
     pub needs: Vec<Arc<Cell>>,
 }
 
 /// End of an incarnation.
 enum End {
     Failed(Failure),
-    /// It asked for it.
+    /// The actor requested its stop.
     Finished,
     Stopped(Stop, Abandoned),
-    /// The supervisor is gone.
+    /// The supervisor has ended.
     Orphaned,
 }
 
@@ -79,7 +79,8 @@ where
     Fut: Future<Output = Result<A, E>> + Send,
     E: std::error::Error + Send + Sync + 'static,
 {
-    /// Boxed, because a future stores its argument twice.
+    /// Runs until the actor terminates. `self` is boxed, because a future stores its argument
+    /// twice.
     pub async fn run(mut self: Box<Self>) {
         let mut next = self.line.order().await;
         while let Some(order) = next {
@@ -120,7 +121,7 @@ where
         }
     }
 
-    /// One incarnation from its start order to its end. Returns the next order.
+    /// Runs one incarnation from its start order to its end. Returns the next order.
     async fn incarnate(&mut self, mut start: Start) -> Option<Order> {
         let stop = match Box::pin(self.line.ready(&mut start, &self.needs)).await {
             Ok(stop) => stop,
@@ -228,7 +229,7 @@ where
             if let Some(stop) = stop.take() {
                 return Box::pin(self.stop(incarnation, watch, stop)).await;
             }
-            // The common case, without the cost of a wait.
+            // Fast path: no pending signals and a queued message.
             let is_calm = self.cell.control.flags() & ATTENTION == 0;
             if is_calm && let Some(envelope) = self.reader.pop() {
                 if let Err(end) = self.handle(incarnation, watch, envelope, &mut stop).await {
@@ -262,13 +263,13 @@ where
                     continue;
                 }
                 Next::Config => {
-                    let told = caught(
+                    let hook = caught(
                         Phase::Reconfiguring,
                         incarnation.actor.reconfigured(&incarnation.ctx),
                     );
-                    let told = watch.attend(&self.cell, &mut stop, self.limits.handle_within, told);
-                    let told = Box::pin(told).await;
-                    if let Err(end) = self.attended(told, Phase::Reconfiguring, &mut stop) {
+                    let hook = watch.attend(&self.cell, &mut stop, self.limits.handle_within, hook);
+                    let attended = Box::pin(hook).await;
+                    if let Err(end) = self.attended(attended, Phase::Reconfiguring, &mut stop) {
                         return Box::pin(self.ended(incarnation, end)).await;
                     }
                     continue;
@@ -287,7 +288,7 @@ where
         }
     }
 
-    /// One message, or one batch. Fails with the end of the incarnation.
+    /// Handles one message or one batch. The error is the end of the incarnation.
     async fn handle(
         &mut self,
         incarnation: &mut Incarnation<A>,
@@ -440,8 +441,8 @@ where
         self.undone(attended, Phase::HandlingBatch, taken, waiting, stop)
     }
 
-    /// Turns messages whose handling did not end into dead letters or queues them again; the others
-    /// of a batch go back.
+    /// Requeues or records as dead letters the messages whose handler did not complete. The
+    /// messages left in a batch return to the queue.
     fn undone(
         &mut self,
         attended: Attended<()>,
@@ -456,7 +457,7 @@ where
             Attended::Done(_) => Reason::Killed,
             Attended::Hung(_) | Attended::Cut | Attended::Orphaned => Reason::Interrupted,
         };
-        // The next incarnation knows nothing of this one's timers.
+        // Timer messages are not requeued, because timers end with their incarnation.
         let (timers, waiting): (VecDeque<_>, VecDeque<_>) = waiting
             .into_iter()
             .partition(|envelope| is_timer(&envelope.meta));
@@ -494,14 +495,14 @@ where
         }
     }
 
-    /// Updates the health after a message.
+    /// Updates the actor's health after a message.
     fn judge(&self, incarnation: &mut Incarnation<A>, stop: &mut Option<Stop>) -> Result<(), End> {
         incarnation
             .judge()
             .map_err(|failure| self.failed(State::Crashed, failure, stop.take()))
     }
 
-    /// The end that a piece of work means, if it means one.
+    /// Converts the outcome of a piece of work to the end of the incarnation, if it ends it.
     fn attended(
         &self,
         attended: Attended<()>,
@@ -517,7 +518,7 @@ where
         }
     }
 
-    /// Counts the timers among these messages.
+    /// Counts the timer messages among these.
     fn count_timers<'a>(&self, begun: impl IntoIterator<Item = &'a Meta>) {
         let timers = begun.into_iter().filter(|meta| is_timer(meta)).count();
         if timers > 0 {
@@ -525,7 +526,7 @@ where
         }
     }
 
-    /// True if the deadline of a message has passed; the message is then recorded as a dead letter.
+    /// True if the message has expired, in which case it is recorded as a dead letter.
     fn is_late(&self, envelope: &Envelope<A::Message>) -> bool {
         let has_passed = |deadline: Instant| time::now() >= deadline;
         let is_late = envelope.meta.deadline.is_some_and(has_passed) && envelope.msg.expires();
@@ -546,7 +547,8 @@ where
             .and_then(|faults| faults.strike(&self.cell.path, kind))
     }
 
-    /// A message is begun: when, if times are taken.
+    /// Records the waiting time of a message and returns the start of its handler, if times are
+    /// measured.
     fn begin(&self, kind: &'static str, meta: &Meta) -> Option<Instant> {
         let mailbox = &self.reader.mailbox;
         if !mailbox.is_timed.load(Relaxed) {
@@ -569,7 +571,7 @@ where
         }
     }
 
-    /// The span of a message, if a subscriber wants one; it follows from the span of the sender.
+    /// The span of a message, which follows from the sender's span; none unless spans are on.
     fn span(&self, kind: &'static str, meta: &Meta) -> Option<tracing::Span> {
         if !crate::spans_are_on() {
             return None;
@@ -598,8 +600,8 @@ where
         (bytes > budget).then_some(Failure::OverBudget { bytes, budget })
     }
 
-    /// Ends the incarnation as ordered. A drain first handles the queued messages, in three
-    /// quarters of its time.
+    /// Stops the incarnation as ordered. A drain handles the queued messages first, in at most
+    /// three quarters of its time.
     async fn stop(
         &mut self,
         incarnation: &mut Incarnation<A>,
@@ -647,7 +649,7 @@ where
         }
     }
 
-    /// Ends the incarnation because the actor asked for it.
+    /// Stops the incarnation at the actor's own request.
     async fn finish(&mut self, incarnation: &mut Incarnation<A>) -> End {
         let mut left = self.nothing_left();
         self.cell.advance(State::Stopping);
@@ -675,7 +677,7 @@ where
         failure.map_or(End::Finished, End::Failed)
     }
 
-    /// Calls a hook of a stop, and records its failure.
+    /// Runs a hook of a stop and records its failure or cancellation.
     async fn say(
         &mut self,
         hook: impl Future<Output = ()>,
@@ -695,7 +697,7 @@ where
         }
     }
 
-    /// The incarnation ended in a message; a failed one may save its state.
+    /// Runs `pre_restart` if the incarnation failed.
     async fn ended(&mut self, incarnation: &mut Incarnation<A>, end: End) -> End {
         if let End::Failed(failure) = &end {
             let hook = incarnation.actor.pre_restart(failure, &incarnation.ctx);
@@ -720,7 +722,8 @@ where
         self.ended(incarnation, end).await
     }
 
-    /// A failure during a stop answers the stop; otherwise the supervisor decides.
+    /// Converts a failure to the end of the incarnation. A failure during a stop answers the stop;
+    /// any other is reported to the supervisor.
     fn failed(&self, state: State, failure: Failure, stop: Option<Stop>) -> End {
         self.cell.failed(&failure);
         match stop {

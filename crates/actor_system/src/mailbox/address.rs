@@ -1,4 +1,4 @@
-//! The address of an actor: tell, send, ask and forward.
+//! The address of an actor, with `tell`, `send`, `ask` and `forward`.
 
 use std::{
     fmt,
@@ -26,25 +26,25 @@ use crate::{
     },
 };
 
-/// The address of an actor. Cheap to clone; stays valid over restarts; closed once the actor has
-/// ended for good.
+/// The address of an actor. Cheap to clone and valid across restarts. It is closed once the actor
+/// has terminated, that is, stopped or failed and will not be restarted.
 ///
-/// Messages of one sender through one address are handled in the order in which they were taken,
-/// within a priority.
+/// Messages of one sender and one priority are handled in the order in which the mailbox accepted
+/// them.
 pub struct Addr<M: Message> {
     mailbox: Arc<Mailbox<M>>,
-    /// Rights of the holder of this copy; all if none.
+    /// Rights of the holder of this copy; unrestricted if none.
     grant: Option<Arc<Grant>>,
 }
 
-/// Number of tries of a question, and the delays between them.
+/// Retry policy of [`Addr::ask_retrying`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Retry {
-    /// Tries, the first included, at least one.
+    /// Maximum attempts, the first included; zero counts as one.
     pub attempts: u32,
-    /// Time limit of each.
+    /// Time limit of each attempt.
     pub each: Duration,
-    /// The waits between them.
+    /// Delays between attempts.
     pub backoff: Backoff,
 }
 
@@ -60,8 +60,8 @@ impl<M: Message> Addr<M> {
         &self.mailbox
     }
 
-    /// The same address for a holder who may not send everything: what `grant` does not allow is
-    /// refused, and stands in its audit trail.
+    /// A copy of the address restricted by `grant`: messages that it does not allow are refused and
+    /// recorded in its audit trail.
     pub fn granted(&self, grant: Arc<Grant>) -> Self {
         Self {
             mailbox: self.mailbox.clone(),
@@ -69,14 +69,15 @@ impl<M: Message> Addr<M> {
         }
     }
 
-    /// Puts a message into the mailbox, without waiting. What becomes of one that finds no room is
-    /// its own to say ([`Message::overflow`]).
+    /// Enqueues a message without waiting. [`Message::overflow`] decides the fate of a message that
+    /// finds no room.
     ///
     /// # Errors
-    /// The message is given back if there is no room, its kind may not be sent, the actor's circuit
-    /// breaker is open, or the actor has ended for good.
+    /// [`TellError`], which returns the message, if there is no room, the access rules refuse it,
+    /// the actor's circuit breaker is open, or the actor has terminated.
     pub fn tell(&self, msg: M) -> Result<Receipt, TellError<M>> {
-        // What may find its mailbox full has to live with it; what must not says so by waiting.
+        // The simulator reports a full mailbox at random, because every caller of `tell` must
+        // handle one.
         if matches!(msg.overflow(), Overflow::Block | Overflow::Fail)
             && buggify!("actors.addr.full", 2_000)
         {
@@ -85,10 +86,10 @@ impl<M: Message> Addr<M> {
         self.put(msg, Meta::default())
     }
 
-    /// Tells a message with another urgency than its own.
+    /// Same as [`tell`](Self::tell), with `priority` in place of the message's own.
     ///
     /// # Errors
-    /// As [`tell`](Self::tell).
+    /// Same as [`tell`](Self::tell).
     pub fn tell_as(&self, priority: Priority, msg: M) -> Result<Receipt, TellError<M>> {
         let msg = self.allow(msg)?;
         let overflow = msg.overflow();
@@ -103,11 +104,11 @@ impl<M: Message> Addr<M> {
         ))
     }
 
-    /// Tells a message that came from another process, with the correlation and the deadline that
-    /// it came with.
+    /// Tells a message that arrived from another process, with its correlation and deadline. A
+    /// message past its deadline is dropped unless [`Message::expires`] is false.
     ///
     /// # Errors
-    /// As [`tell`](Self::tell).
+    /// Same as [`tell`](Self::tell).
     pub fn tell_from(
         &self,
         msg: M,
@@ -124,15 +125,15 @@ impl<M: Message> Addr<M> {
         )
     }
 
-    /// Forwards a message on behalf of the actors that wait for the current one: its [`Reply`] goes
-    /// along, and circles of waiting actors are found through it too. Outside of a handler the same
-    /// as [`tell`](Self::tell).
+    /// Forwards the question that is being handled: the message carries its [`Reply`], and inherits
+    /// its deadline and its place in the detection of wait cycles. Outside of a handler it equals
+    /// [`tell`](Self::tell).
     ///
     /// # Errors
-    /// As [`tell`](Self::tell).
+    /// Same as [`tell`](Self::tell).
     pub fn forward(&self, msg: M) -> Result<Receipt, TellError<M>> {
         let held = current::with(|frame| {
-            // In another system the numbers of the chain mean other actors.
+            // Actor numbers in the chain are local to a system, so the chain does not leave it.
             let is_sibling = self
                 .mailbox
                 .home()
@@ -145,7 +146,7 @@ impl<M: Message> Addr<M> {
         let before = link
             .as_ref()
             .and_then(|(link, home)| home.tables.waits.redirect(link, home.number, msg.kind()));
-        let told = self.put(
+        let outcome = self.put(
             msg,
             Meta {
                 chain,
@@ -153,20 +154,21 @@ impl<M: Message> Addr<M> {
                 ..Meta::default()
             },
         );
-        if let (Err(_), Some((link, home)), Some((target, kind))) = (&told, link, before) {
-            // Nothing was forwarded.
+        if let (Err(_), Some((link, home)), Some((target, kind))) = (&outcome, link, before) {
+            // The target refused the message, so the wait is restored.
             home.tables.waits.redirect(&link, target, kind);
         }
-        told
+        outcome
     }
 
-    /// Puts a message into the mailbox, and waits for room if the message says so
-    /// ([`Overflow::Block`], the default; [`Overflow::Backoff`]): the sender is slowed to the
-    /// receiver's pace. Not taken if the future is dropped before it is ready.
+    /// Enqueues a message, and waits for room if its overflow policy is [`Overflow::Block`] (the
+    /// default, without a time limit) or [`Overflow::Backoff`] (limited attempts). This is
+    /// backpressure: the sender slows to the receiver's pace. The message is not enqueued if the
+    /// future is dropped before it completes.
     ///
     /// # Errors
-    /// As [`tell`](Self::tell). A handler that waits for room in the mailbox of an actor which
-    /// waits for this one is told so instead.
+    /// Same as [`tell`](Self::tell), and [`SendError::Cycle`] if the receiver waits for the sending
+    /// handler, because it would never make room.
     pub async fn send(&self, msg: M) -> Result<Receipt, SendError<M>> {
         let msg = self.allow(msg)?;
         match msg.overflow() {
@@ -244,14 +246,15 @@ impl<M: Message> Addr<M> {
         Ok(self.counted(Err(TellError::Full(msg)))?)
     }
 
-    /// Asks a question and waits up to `deadline` for the answer. `make` puts the reply into the
-    /// message.
+    /// Sends a question and waits up to `deadline` for the answer. `make` builds the message around
+    /// the reply. It does not wait for room in the mailbox.
     ///
     /// # Errors
-    /// A question that found no room is not queued. After a timeout the question is not handled any
-    /// more unless it had been begun or does not [expire](Message::expires); its answer goes
-    /// nowhere. An actor that asks in its handler one that waits for it, itself or through others,
-    /// is told the whole circle at once.
+    /// [`AskError`] if the question was not accepted, was dropped without an answer, or was not
+    /// answered in time. After a timeout the question is no longer handled unless its handler has
+    /// started or it does not [expire](Message::expires); a late answer is discarded. A handler
+    /// that asks an actor which waits for it, directly or through others, gets [`AskError::Cycle`]
+    /// immediately.
     pub async fn ask<R: Send + 'static>(
         &self,
         make: impl FnOnce(Reply<R>) -> M,
@@ -295,11 +298,11 @@ impl<M: Message> Addr<M> {
         answered
     }
 
-    /// Asks a question again if there was no room, no answer in time, or the handler failed over
-    /// it. It may then be handled more than once.
+    /// Same as [`ask`](Self::ask), repeated up to `retry.attempts` times while the error [may
+    /// pass](AskError::may_pass). The question may then be handled more than once.
     ///
     /// # Errors
-    /// The last try's.
+    /// [`AskError`] of the last attempt.
     pub async fn ask_retrying<R: Send + 'static>(
         &self,
         make: impl Fn(Reply<R>) -> M,
@@ -325,7 +328,7 @@ impl<M: Message> Addr<M> {
         self.counted(self.push(msg, Meta { priority, ..meta }, overflow, None))
     }
 
-    /// Counts a message that was given back.
+    /// Counts a message that was returned to its sender.
     fn counted(&self, pushed: Result<Receipt, TellError<M>>) -> Result<Receipt, TellError<M>> {
         if matches!(pushed, Err(TellError::Full(_) | TellError::Unavailable(_))) {
             self.mailbox.stats.refused.fetch_add(1, Relaxed);
@@ -370,33 +373,33 @@ impl<M: Message> Addr<M> {
             })
     }
 
-    /// Messages waiting now.
+    /// Number of queued messages.
     pub fn depth(&self) -> usize {
         self.mailbox.depth()
     }
 
-    /// Messages that may wait at most.
+    /// Maximum number of queued messages.
     pub fn capacity(&self) -> usize {
         self.mailbox.capacity()
     }
 
-    /// True once the actor has ended for good.
+    /// True once the actor has terminated.
     pub fn is_closed(&self) -> bool {
         self.mailbox.is_closed()
     }
 
-    /// Waits until the actor has ended for good.
+    /// Waits until the actor has terminated; its message counts are final then.
     pub fn closed(&self) -> impl Future<Output = ()> + Send + '_ {
         self.mailbox.closed()
     }
 
-    /// System, supervisors and name, joined by slashes; none before there is an actor.
+    /// Full path of the actor: system, supervisors and name, joined by slashes. None before the
+    /// actor is added to a supervisor.
     pub fn path(&self) -> Option<Arc<str>> {
         self.mailbox.home().map(|home| home.path.clone())
     }
 
-    /// True if asking this actor from the running handler would close a circle of actors that wait
-    /// for each other.
+    /// True if asking this actor from the running handler would fail with [`AskError::Cycle`].
     pub fn would_cycle(&self) -> bool {
         waits::would_cycle(self.mailbox.home())
     }
@@ -421,7 +424,7 @@ impl<M: Message> fmt::Debug for Addr<M> {
     }
 }
 
-/// A place in the line for room, given up however the wait ends.
+/// A place in the line for room, released when the wait completes or is cancelled.
 struct Line<'a, M: Message> {
     mailbox: &'a Mailbox<M>,
     ticket: Option<u64>,

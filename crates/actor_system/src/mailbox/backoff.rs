@@ -1,25 +1,25 @@
-//! Growing delays between tries.
+//! Growing delays between attempts.
 
 use std::time::Duration;
 
-/// A delay that grows from try to try: before a restart, or before a message is sent again. A
-/// supervisor starts from the initial delay again once the child has run for the span of its
+/// Exponential backoff before restarts of a child, or between attempts to send a message. A
+/// supervisor returns to the initial delay once the child has run for the window of its
 /// [`Intensity`](crate::Intensity).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backoff {
-    /// Before the first restart. Zero: at once, always.
+    /// First delay. Zero disables all delays.
     pub initial: Duration,
-    /// Never longer than this.
+    /// Maximum delay.
     pub max: Duration,
-    /// Factor from one restart to the next, at least 1.
+    /// Growth factor from one delay to the next; values below 1 count as 1.
     pub factor: f64,
-    /// Part of the wait, from 0 to 1, that chance takes away, so that what failed together does not
-    /// come back together.
+    /// Maximum random reduction, as a fraction of the delay from 0 to 1. It spreads the restarts of
+    /// actors that failed at the same time.
     pub jitter: f64,
 }
 
 impl Default for Backoff {
-    /// 100 ms, doubled up to 5 s, minus up to a fifth.
+    /// 100 ms, doubled up to 5 s, reduced by up to a fifth.
     fn default() -> Self {
         Self {
             initial: Duration::from_millis(100),
@@ -31,7 +31,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// No wait.
+    /// No delay.
     pub const NONE: Self = Self {
         initial: Duration::ZERO,
         max: Duration::ZERO,
@@ -39,7 +39,8 @@ impl Backoff {
         jitter: 0.0,
     };
 
-    /// The wait after `failures` failures before this one; `chance` is from 0 to 1.
+    /// Delay after `failures` earlier failures in a row. `chance` is a random number from 0 to 1
+    /// that scales the jitter.
     pub fn delay(&self, failures: u32, chance: f64) -> Duration {
         if self.initial.is_zero() {
             return Duration::ZERO;
@@ -86,7 +87,7 @@ mod tests {
             );
         }
         assert_eq!(Backoff::NONE.delay(u32::MAX, 1.0), Duration::ZERO);
-        // For ever, though 0 times what it has grown to is no number in the end.
+        // Zero stays zero, although zero times an infinite growth factor is NaN.
         let at_once = Backoff {
             initial: Duration::ZERO,
             ..backoff

@@ -1,5 +1,5 @@
-//! The message that the running code handles, kept in a frame while an actor's handler is polled,
-//! and only then. Tasks beside the actor have none.
+//! The message being handled on this thread, in a frame that is set only while an actor's handler
+//! is polled. Tasks of the actor have none.
 
 use std::{cell::RefCell, mem, sync::Arc};
 
@@ -12,7 +12,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Box<Frame>>> = const { RefCell::new(None) };
 }
 
-/// An actor and the message that it handles.
+/// An actor and the message that it is handling.
 pub(crate) struct Frame {
     /// Number of the actor.
     pub number: u32,
@@ -38,7 +38,7 @@ impl Frame {
         }
     }
 
-    /// Handling of the next message begins.
+    /// Sets the frame to the next message.
     pub fn begin(&mut self, kind: &'static str, meta: Meta) {
         self.id = MessageId::new(self.number, meta.sequence);
         self.correlation = meta.correlation.unwrap_or(self.id);
@@ -48,10 +48,10 @@ impl Frame {
     }
 }
 
-/// Keeps a frame in place until it is dropped, by a panic too.
+/// Sets a frame as the current one until dropped, also by a panic.
 pub(crate) struct Placed<'a> {
     frame: &'a mut Option<Box<Frame>>,
-    /// The frame of another system: a handler may block on a runtime of its own.
+    /// The frame of an outer handler, because a handler may block on a runtime of its own.
     outer: Option<Box<Frame>>,
 }
 
@@ -69,7 +69,7 @@ impl Drop for Placed<'_> {
     }
 }
 
-/// Reads or changes the frame, if a handler is running.
+/// Accesses the current frame; none outside of a handler.
 pub(crate) fn with<T>(access: impl FnOnce(&mut Frame) -> T) -> Option<T> {
     CURRENT.with(|current| current.borrow_mut().as_deref_mut().map(access))
 }

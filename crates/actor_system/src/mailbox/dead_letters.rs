@@ -1,4 +1,4 @@
-//! Messages that were not handled, with the reasons.
+//! Record of the messages that were not handled.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -9,28 +9,29 @@ use alys_runtime::time::{self, Instant};
 
 use crate::lock;
 
-/// Dead letters that are kept to be looked at; the counts go on for ever.
+/// Dead letters that are kept with their details. Older ones remain in the counts only.
 pub const DEAD_LETTERS_KEPT: usize = 256;
 
-/// Reason for which a message was not handled to its end.
+/// Reason why a message was not handled to completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// It was dropped for a newer one, as its [`Overflow`](crate::Overflow) says.
+    /// It was dropped for a newer one under [`Overflow::DropOldest`](crate::Overflow::DropOldest).
     DroppedOldest,
-    /// It found no room and was dropped, as its own [`Overflow`](crate::Overflow) says.
+    /// It found a full mailbox and was dropped under
+    /// [`Overflow::DropNewest`](crate::Overflow::DropNewest).
     DroppedNewest,
-    /// Its deadline had passed before its turn came.
+    /// Its deadline passed while it was queued.
     Expired,
-    /// Handling it failed, and it is not repeated.
+    /// Its handler failed, and the message has no copy for redelivery.
     Killed,
-    /// Handling it failed in each of its tries.
+    /// Its handler failed on every redelivery.
     Poison,
-    /// A stop's deadline, or the watchdog, cut its handling off; or it is a timer's, and its
-    /// incarnation failed in the batch before it was taken.
+    /// A stop's deadline or the `handle_within` limit cancelled its handler; or it is the message
+    /// of a timer, in a batch that failed before taking it.
     Interrupted,
-    /// The actor ended for good before its turn came.
+    /// The actor terminated while it was queued.
     Abandoned,
-    /// A fault of a test took it away.
+    /// An injected fault dropped it.
     Injected,
 }
 
@@ -50,37 +51,37 @@ impl Reason {
     }
 }
 
-/// A message that was not handled. The message itself is gone.
+/// Record of a message that was not handled, without the message itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Time at which it was given up.
+    /// Time at which it was recorded.
     pub at: Instant,
-    /// Path of the actor that it was for.
+    /// Path of the receiver.
     pub to: Arc<str>,
-    /// Path of the actor that sent it; none if it came from outside, or was sent by a task.
+    /// Path of the sending actor; none if the sender was a task or code outside of an actor.
     pub from: Option<Arc<str>>,
     /// Kind of the message.
     pub kind: &'static str,
-    /// Reason.
+    /// Reason why it was not handled.
     pub reason: Reason,
 }
 
 /// The dead letters of a system.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeadLetters {
-    /// The last ones, oldest first, at most [`DEAD_LETTERS_KEPT`].
+    /// The most recent ones, oldest first; at most [`DEAD_LETTERS_KEPT`].
     pub last: Vec<DeadLetter>,
-    /// All of them, by actor and reason.
+    /// Totals by path of the receiver and reason.
     pub counts: BTreeMap<(Arc<str>, Reason), u64>,
 }
 
 impl DeadLetters {
-    /// All of them.
+    /// Total number of dead letters.
     pub fn total(&self) -> u64 {
         self.counts.values().sum()
     }
 
-    /// All of one reason.
+    /// Number of dead letters with this reason.
     pub fn of(&self, reason: Reason) -> u64 {
         self.counts
             .iter()
@@ -96,7 +97,7 @@ pub(crate) struct DeadLetterLog(Mutex<Letters>);
 #[derive(Default)]
 struct Letters {
     last: VecDeque<DeadLetter>,
-    /// Bounded by the actors that the system has had: names are reused over restarts.
+    /// Bounded by the paths of the system's actors, because a restarted actor keeps its path.
     counts: BTreeMap<(Arc<str>, Reason), u64>,
 }
 

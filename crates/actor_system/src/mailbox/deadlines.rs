@@ -1,8 +1,8 @@
-//! Deadlines of questions: one timer for all questions of a system.
+//! Deadlines of questions, with one timer for all questions of a system.
 //!
-//! Most questions are answered long before their deadline, so a timer of its own would be set and
-//! cancelled for nothing. Here a question takes a slot, and one task sleeps until the earliest
-//! deadline that it knows; later questions end after that, as a rule, and do not wake it.
+//! Most questions are answered long before their deadline, so a timer for each would usually be set
+//! and cancelled without effect. Here each question takes a slot, and one task sleeps until the
+//! earliest known deadline; later questions usually expire after it and do not wake the task.
 
 use std::{
     future::Future,
@@ -24,21 +24,21 @@ pub(crate) struct Deadlines {
     earlier: Notify,
 }
 
-/// As many as there are questions at once.
+/// Slots, as many as the maximum of concurrent questions so far.
 #[derive(Default)]
 struct Slots {
     waiting: Vec<Option<(Instant, Waker)>>,
     free: Vec<usize>,
-    /// Time of the next check; none if there was no question at the last one.
+    /// Time of the next check; none if the last one found no pending question.
     next: Option<Instant>,
-    /// True once the system is gone: no question enters any more, and the task ends with the last
-    /// one.
+    /// True once the system is dropped: no question can enter, and the task ends with the last
+    /// pending one.
     is_closed: bool,
 }
 
 impl Deadlines {
-    /// Wakes those whose deadline has come, for as long as the system lives, and until the last
-    /// that waits is woken.
+    /// Wakes questions at their deadline. Returns once the system is dropped and no question is
+    /// pending.
     pub async fn watch(self: Arc<Self>) {
         loop {
             let earlier = self.earlier.notified();
@@ -59,13 +59,13 @@ impl Deadlines {
         }
     }
 
-    /// The system is gone.
+    /// Refuses further questions, because the system is dropped.
     pub fn close(&self) {
         lock(&self.slots).is_closed = true;
         self.earlier.notify_one();
     }
 
-    /// A slot; none once the system is gone.
+    /// Takes a slot; none once closed.
     fn enter(&self, at: Instant, waker: Waker) -> Option<usize> {
         let mut slots = lock(&self.slots);
         if slots.is_closed {
@@ -108,8 +108,8 @@ impl Deadlines {
 }
 
 impl Slots {
-    /// The earliest deadline to come, and those to be woken now. Theirs is over, but the slot stays
-    /// theirs.
+    /// Returns the earliest future deadline and the wakers of those that have passed, whose slots
+    /// stay taken until their owners leave.
     fn look(&mut self, now: Instant) -> (Option<Instant>, Vec<Waker>) {
         let waiting = self.waiting.iter().flatten();
         let due = waiting
@@ -122,12 +122,12 @@ impl Slots {
     }
 }
 
-/// A pending deadline, among those of the system of the asked actor or by itself.
+/// A pending deadline, in the slots of the receiver's system or with its own timer.
 pub(crate) struct Deadline<'a> {
     at: Instant,
     among: Option<&'a Deadlines>,
     slot: Option<usize>,
-    /// Timer of its own, for an actor without a running system.
+    /// Its own timer, for a mailbox without an actor or a dropped system.
     alone: Option<time::Sleep>,
 }
 
@@ -141,7 +141,7 @@ impl<'a> Deadline<'a> {
         }
     }
 
-    /// Ready once the moment has come; wakes the task then.
+    /// Ready once the deadline has passed.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(among) = self.among else {
             let at = self.at;

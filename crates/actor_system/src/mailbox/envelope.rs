@@ -1,5 +1,4 @@
-//! Metadata of a message: its sender, its cause, its deadline, and the actors that wait for its
-//! answer.
+//! Metadata of a message: sender, correlation, deadline, and the actors that wait for its answer.
 
 use std::{
     fmt,
@@ -10,13 +9,14 @@ use std::{
 
 use crate::mailbox::message::Priority;
 
-/// Names one message within a system: the mailbox it was put into and its number there.
+/// Id of a message, unique within a system: the number of its mailbox and its sequence number
+/// there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(NonZeroU64);
 
 impl MessageId {
-    /// Bits of the number within the mailbox: enough for a million messages a second for half a
-    /// year.
+    /// Bits of the sequence number. Messages use the numbers below 2^43, enough for a million
+    /// messages a second for 100 days; the messages of timers use the rest.
     const SEQUENCE_BITS: u32 = 44;
 
     pub(crate) fn new(actor: u32, sequence: u64) -> Self {
@@ -25,7 +25,7 @@ impl MessageId {
         Self(NonZeroU64::new(id).unwrap_or(NonZeroU64::MIN))
     }
 
-    /// The id as a number.
+    /// The id as a number, never zero.
     pub fn get(self) -> u64 {
         self.0.get()
     }
@@ -48,35 +48,37 @@ impl fmt::Display for MessageId {
     }
 }
 
-/// Metadata of the message that is handled, see [`Context::envelope`](crate::Context::envelope).
+/// Metadata of the message being handled, see [`Context::envelope`](crate::Context::envelope).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvelopeInfo {
-    /// This message.
+    /// Id of this message.
     pub id: MessageId,
-    /// The message from outside, or of a timer, that all this began with.
+    /// Id of the message from outside an actor, or of a timer, that started this chain of messages.
     pub correlation: MessageId,
-    /// Path of the actor that sent it; none if it came from outside, or was sent by a task.
+    /// Path of the sending actor; none if the sender was a task or code outside of an actor.
     pub sender: Option<Arc<str>>,
-    /// Priority.
+    /// Priority with which it was queued.
     pub priority: Priority,
-    /// Time at which the asker gives up.
+    /// Time at which the asker gives up; none for messages that are not questions.
     pub deadline: Option<Instant>,
-    /// Time at which it was sent, while times are measured.
+    /// Time at which it was sent; none unless times are measured
+    /// ([`System::measure`](crate::System::measure)).
     pub sent: Option<Instant>,
-    /// Earlier incarnations that failed over it.
+    /// Number of failed earlier attempts to handle it.
     pub attempt: u8,
-    /// The actors that wait for the answer, each for the previous one; the first is the asker.
+    /// Paths of the actors that wait for the answer, directly (the first, the asker) or through the
+    /// one before.
     pub waiting: Vec<Arc<str>>,
 }
 
-/// An actor that waits for an answer in its handler, and those that wait for that handler.
+/// An actor whose handler waits for an answer, linked to the actors that wait for that handler.
 pub(crate) struct Link {
-    /// Number of the actor.
+    /// Number of the waiting actor.
     pub asker: u32,
-    /// Kind of the message that the asker handles.
+    /// Kind of the message that the asker is handling.
     pub kind: &'static str,
     pub parent: Option<Arc<Link>>,
-    /// True once the asker has its answer or has given up.
+    /// True once the asker has its answer or stopped waiting.
     pub is_over: AtomicBool,
 }
 
@@ -86,7 +88,7 @@ impl Link {
     }
 }
 
-/// A message in its envelope.
+/// A message with its metadata.
 pub(crate) struct Envelope<M> {
     pub msg: M,
     pub meta: Meta,
@@ -94,20 +96,20 @@ pub(crate) struct Envelope<M> {
 
 #[derive(Clone, Default)]
 pub(crate) struct Meta {
-    /// Number within the mailbox, from 1.
+    /// Sequence number within the mailbox, from 1.
     pub sequence: u64,
     pub correlation: Option<MessageId>,
-    /// Number of the actor that sent it; 0 for none.
+    /// Number of the sending actor; 0 for none.
     pub sender: u32,
     pub priority: Priority,
     pub attempt: u8,
-    /// True if it may be dropped for a newer one.
+    /// True if its policy is `Overflow::DropOldest`.
     pub is_droppable: bool,
-    /// True if it is in the mailbox's index of keys.
+    /// True if the mailbox indexes it by its `Overflow::Coalesce` key.
     pub has_key: bool,
     pub deadline: Option<Instant>,
     pub chain: Option<Arc<Link>>,
-    /// Only while somebody looks: most messages are small.
+    /// Set only while times are measured or spans are on; boxed to keep the envelope small.
     pub watched: Option<Box<Watched>>,
 }
 

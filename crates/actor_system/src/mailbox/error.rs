@@ -1,35 +1,36 @@
-//! Reasons for which a message was not accepted ([`TellError`], [`SendError`]) or not answered
+//! Errors of a message that was not accepted ([`TellError`], [`SendError`]) or not answered
 //! ([`AskError`]).
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::mailbox::access::Refusal;
 
-/// Reason for which `tell` did not deliver a message. The message is given back, so that the sender
-/// can decide.
+/// Error of [`Addr::tell`](crate::Addr::tell). It returns the message, so that the sender can retry
+/// or drop it.
 #[derive(thiserror::Error)]
 pub enum TellError<M> {
-    /// The mailbox has no room now.
+    /// The mailbox is full.
     #[error("mailbox full")]
     Full(M),
-    /// The actor has ended for good.
+    /// The actor has terminated.
     #[error("mailbox closed")]
     Closed(M),
     /// The actor's circuit breaker is open.
     #[error("circuit breaker open")]
     Unavailable(M),
-    /// The holder of this address may not send it, or not so often.
+    /// The access rules do not allow the holder of this address to send this kind, or not at this
+    /// rate.
     #[error("{refusal}")]
     Refused {
-        /// The message.
+        /// The message that was not accepted.
         msg: M,
-        /// Reason.
+        /// The rule that refused it.
         refusal: Refusal,
     },
 }
 
 impl<M> TellError<M> {
-    /// The message that was not taken.
+    /// Returns the message that was not accepted.
     pub fn into_message(self) -> M {
         match self {
             Self::Full(msg)
@@ -39,7 +40,7 @@ impl<M> TellError<M> {
         }
     }
 
-    /// True if there was no room, so that a later attempt may succeed.
+    /// True if the mailbox was full, so that a later attempt may succeed.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Full(_))
     }
@@ -56,38 +57,40 @@ impl<M> fmt::Debug for TellError<M> {
     }
 }
 
-/// Reason for which `send` did not deliver a message, which is given back.
+/// Error of [`Addr::send`](crate::Addr::send). It returns the message.
 #[derive(thiserror::Error)]
 pub enum SendError<M> {
-    /// The mailbox has no room, and the message does not wait for it, or not any longer.
+    /// The mailbox is full, and the message's overflow policy does not wait, or its attempts are
+    /// used up.
     #[error("mailbox full")]
     Full(M),
-    /// The actor ended for good before it took the message.
+    /// The actor terminated before its mailbox accepted the message.
     #[error("mailbox closed")]
     Closed(M),
     /// The actor's circuit breaker is open.
     #[error("circuit breaker open")]
     Unavailable(M),
-    /// The holder of this address may not send it, or not so often.
+    /// The access rules do not allow the holder of this address to send this kind, or not at this
+    /// rate.
     #[error("{refusal}")]
     Refused {
-        /// The message.
+        /// The message that was not accepted.
         msg: M,
-        /// Reason.
+        /// The rule that refused it.
         refusal: Refusal,
     },
-    /// The actor would never make room, because it waits for the sender.
+    /// The actor would never make room, because it waits for the sending handler.
     #[error("waiting for room would close a circle: {cycle}")]
     Cycle {
-        /// The message.
+        /// The message that was not accepted.
         msg: M,
-        /// The actors, each with what it asks the next one.
+        /// The cycle as text: each actor with the kind it sends to the next one.
         cycle: Arc<str>,
     },
 }
 
 impl<M> SendError<M> {
-    /// The message that was not taken.
+    /// Returns the message that was not accepted.
     pub fn into_message(self) -> M {
         match self {
             Self::Full(msg)
@@ -122,50 +125,52 @@ impl<M> fmt::Debug for SendError<M> {
     }
 }
 
-/// Reason for which an `ask` has no answer.
+/// Error of [`Addr::ask`](crate::Addr::ask).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
-    /// The mailbox had no room: the question was not taken.
+    /// The mailbox was full: the question was not accepted.
     #[error("{kind}: mailbox full")]
     Full {
         /// Kind of the question.
         kind: &'static str,
     },
-    /// The actor has ended for good: the question was not taken.
+    /// The actor has terminated: the question was not accepted.
     #[error("{kind}: mailbox closed")]
     Closed {
         /// Kind of the question.
         kind: &'static str,
     },
-    /// The actor's circuit breaker is open: the question was not taken.
+    /// The actor's circuit breaker is open: the question was not accepted.
     #[error("{kind}: circuit breaker open")]
     Unavailable {
         /// Kind of the question.
         kind: &'static str,
     },
-    /// The holder of this address may not ask it, or not so often: the question was not taken.
+    /// The access rules do not allow the holder of this address to send this kind, or not at this
+    /// rate: the question was not accepted.
     #[error("{refusal}")]
     Refused {
-        /// Reason.
+        /// The rule that refused it.
         refusal: Refusal,
     },
-    /// The actor waits for the one that asks, itself or through others: the question was not taken.
+    /// The actor waits for the asking handler, directly or through others: the question was not
+    /// accepted.
     #[error("{kind} would close a circle: {cycle}")]
     Cycle {
         /// Kind of the question.
         kind: &'static str,
-        /// The actors, each with what it asks the next one.
+        /// The cycle as text: each actor with the kind it sends to the next one.
         cycle: Arc<str>,
     },
-    /// No answer came in time. The question may still be handled later.
+    /// No answer arrived in time. A handler that has started continues.
     #[error("{kind}: no answer within {deadline:?}")]
     Timeout {
         /// Kind of the question.
         kind: &'static str,
-        /// Time that the asker waited.
+        /// Time limit of the question.
         deadline: Duration,
     },
-    /// The question was dropped without an answer: its handler failed, or the actor ended.
+    /// The question was dropped without an answer: its handler failed, or the actor terminated.
     #[error("{kind}: dropped without an answer")]
     Dropped {
         /// Kind of the question.
@@ -183,7 +188,7 @@ impl AskError {
         }
     }
 
-    /// True if the same question may be answered when it is asked again a little later.
+    /// True if the error is transient, so that a retry of the question may succeed.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Full { .. }

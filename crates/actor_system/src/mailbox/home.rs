@@ -1,5 +1,4 @@
-//! The reader of a mailbox as its senders know it, and the tables by which a system resolves the
-//! numbers of actors.
+//! The identity of a mailbox's actor, and the tables by which a system resolves actor numbers.
 
 use std::{
     collections::BTreeMap,
@@ -18,12 +17,12 @@ use crate::{
     },
 };
 
-/// Tables that senders and mailboxes of one system share. Envelopes carry the numbers of actors;
-/// these tables resolve them.
+/// Tables shared by the senders and mailboxes of one system. Envelopes carry actor numbers, which
+/// these tables resolve to paths.
 #[derive(Default)]
 pub(crate) struct MessageTables {
     numbers: AtomicU32,
-    /// Paths of the actors that have not ended for good.
+    /// Paths of the actors that have not terminated.
     paths: Mutex<BTreeMap<u32, Arc<str>>>,
     pub dead_letters: DeadLetterLog,
     pub deadlines: Arc<Deadlines>,
@@ -31,7 +30,7 @@ pub(crate) struct MessageTables {
 }
 
 impl MessageTables {
-    /// A number that no actor of the system has had, from 1.
+    /// An unused actor number, from 1.
     pub fn next_number(&self) -> u32 {
         self.numbers.fetch_add(1, Relaxed) + 1
     }

@@ -1,4 +1,4 @@
-//! The message trait, and the reply to a question.
+//! The message trait, overflow policies, priorities, and the reply to a question.
 
 use std::{fmt, time::Duration};
 
@@ -6,118 +6,123 @@ use alys_runtime::sync::oneshot;
 
 use crate::mailbox::current;
 
-/// The messages of an actor, as one enum.
+/// Message type of an actor, usually an enum.
 ///
-/// All methods but [`kind`](Self::kind) have defaults that fit most messages. They are called while
-/// a mailbox is locked, so they must be cheap and must not send.
+/// All methods but [`kind`](Self::kind) have defaults that suit most messages. They must be cheap
+/// and must not send, because they may run while a mailbox is locked.
 pub trait Message: Sized + Send + 'static {
-    /// The name of the variant, for traces and metrics. Names must come from a fixed set, because
-    /// each has its own counters.
+    /// Name of the variant, for traces and metrics. The first 32 names an actor handles have their
+    /// own counters; further ones share one.
     fn kind(&self) -> &'static str;
 
     /// Priority. Messages of one sender keep their order within a priority, not across priorities.
+    /// Defaults to [`Priority::Normal`].
     fn priority(&self) -> Priority {
         Priority::Normal
     }
 
-    /// Policy for a mailbox without room.
+    /// Policy for a full mailbox. Defaults to [`Overflow::Block`].
     fn overflow(&self) -> Overflow {
         Overflow::Block
     }
 
-    /// Takes in a newer message of the same [`Overflow::Coalesce`] key, in the place of the older
-    /// one.
+    /// Merges a newer message with the same [`Overflow::Coalesce`] key into this queued one. The
+    /// default replaces the queued message by the newer one, in its place in the queue.
     fn absorb(&mut self, newer: Self) {
         *self = newer;
     }
 
-    /// A copy to be handled first by the next incarnation if handling this message fails, at most
-    /// [`MAX_REDELIVERIES`](crate::MAX_REDELIVERIES) times. None, the default: the message that
-    /// killed an actor does not come back.
+    /// A copy for redelivery: if the handler of this message fails, the next incarnation handles
+    /// the copy first, at most [`MAX_REDELIVERIES`](crate::MAX_REDELIVERIES) times. None by
+    /// default, because a message that crashed an actor is likely to crash it again.
     fn again(&self) -> Option<Self> {
         None
     }
 
-    /// True if it is dropped instead of handled after its deadline, because its asker has given up.
+    /// True if the message is dropped instead of handled after its deadline, because its asker has
+    /// given up. Defaults to true.
     fn expires(&self) -> bool {
         true
     }
 
-    /// Bytes that it holds in memory, for mailboxes with a limit on bytes.
+    /// Size in bytes that counts towards a mailbox limit on bytes and a memory budget. The default
+    /// is the size of the type, without heap memory.
     fn size(&self) -> usize {
         size_of::<Self>()
     }
 }
 
-/// Priority of a message. A more urgent one overtakes queued ones, but a priority with queued
-/// messages is served at least once in [`MAX_OVERTAKES`](crate::MAX_OVERTAKES) messages.
+/// Priority of a message. More urgent messages overtake less urgent ones, but no priority starves:
+/// one with queued messages is served after about [`MAX_OVERTAKES`](crate::MAX_OVERTAKES)
+/// overtaking messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(u8)]
 pub enum Priority {
-    /// Handled when no other message is queued.
+    /// Handled after all other priorities, starvation aside.
     Low,
-    /// The default.
+    /// Default.
     #[default]
     Normal,
-    /// Before the rest.
+    /// Before normal messages.
     High,
-    /// Before everything: shutting down, losing a lock.
+    /// Before all others, for messages such as a shutdown or the loss of a lock.
     Critical,
 }
 
 impl Priority {
-    /// All, from the least urgent to the most.
+    /// All priorities, least urgent first.
     pub const ALL: [Self; 4] = [Self::Low, Self::Normal, Self::High, Self::Critical];
 }
 
-/// Policy for a message that finds no room.
+/// Policy for a message that finds its mailbox full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Overflow {
-    /// `send` waits for room; `tell` and `ask`, which never wait for it, give the message back.
+    /// `send` waits for room; `tell` and `ask` never wait and return an error.
     #[default]
     Block,
-    /// It is given back, by `send` too.
+    /// `send`, `tell` and `ask` return an error.
     Fail,
-    /// The oldest waiting message that says the same of itself, and is no more urgent, is dropped
-    /// for it; several if it takes as many to keep within a limit of bytes. Given back if they
-    /// would not make room.
+    /// Drops the oldest queued message that also has this policy and is not more urgent; several if
+    /// a limit on bytes requires it. Returns an error if that would not make room.
     DropOldest,
-    /// It is dropped.
+    /// Drops the message itself.
     DropNewest,
-    /// `send` tries again after growing waits, then gives the message back; `tell` and `ask` give
-    /// it back.
+    /// `send` retries after growing delays, then returns an error; `tell` and `ask` return one
+    /// immediately.
     Backoff {
-        /// Before the second try; doubled from try to try, less up to a fifth by chance.
+        /// Delay before the second attempt. It doubles at each attempt, and a random fifth at most
+        /// is subtracted.
         initial: Duration,
-        /// No wait is longer.
+        /// Maximum delay.
         max: Duration,
-        /// Tries, the first included.
+        /// Maximum attempts, the first included; zero counts as one.
         attempts: u32,
     },
-    /// A waiting message with the same key takes it in ([`Message::absorb`]), whether there is room
-    /// or not. Given back if there is neither room nor such a message.
+    /// A queued message with the same key absorbs it ([`Message::absorb`]), even in a full mailbox.
+    /// Returns an error if there is neither room nor such a message.
     Coalesce(u64),
 }
 
 /// Outcome of a message that was accepted or dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Receipt {
-    /// It waits for its turn.
+    /// The message is queued.
     Queued,
-    /// A waiting message took it in.
+    /// A queued message absorbed it.
     Coalesced,
-    /// It waits, and the oldest that could be was dropped for it.
+    /// The message is queued, and one or more older ones were dropped for it.
     QueuedForOldest,
-    /// It was dropped, as its own [`Overflow`] says.
+    /// The message was dropped under [`Overflow::DropNewest`].
     Dropped,
 }
 
-/// The way back to one asker. Dropping it tells the asker that there will be no answer.
+/// Channel for the answer to one asker. Dropping it fails the question with
+/// [`AskError::Dropped`](crate::AskError::Dropped).
 #[derive(Debug)]
 pub struct Reply<R>(oneshot::Sender<R>);
 
 impl<R> Reply<R> {
-    /// Answers. False if the asker has given up.
+    /// Sends the answer. False if the asker has given up.
     pub fn send(self, answer: R) -> bool {
         if current::loses_replies() {
             return false;
@@ -130,7 +135,7 @@ impl<R> Reply<R> {
         self.0.is_closed()
     }
 
-    /// A reply and the future of its answer, for questions that are not put through
+    /// Creates a reply and the receiver of its answer, for questions that are not sent with
     /// [`Addr::ask`](crate::Addr::ask).
     pub fn channel() -> (Self, oneshot::Receiver<R>) {
         let (sender, receiver) = oneshot::channel();

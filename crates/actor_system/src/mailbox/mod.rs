@@ -1,5 +1,5 @@
-//! The bounded queue in front of an actor: the part that senders and the actor's task share, and
-//! the reader.
+//! The bounded queue of an actor: the state that senders and the actor's task share, and the
+//! reader.
 
 pub mod access;
 pub(crate) mod address;
@@ -38,19 +38,20 @@ use crate::{
     mailbox::stats::Stats,
 };
 
-/// Messages of the normal priority that the reader takes into its hand at once, so that it does not
-/// lock the mailbox for each.
+/// Maximum messages of normal priority that the reader takes under one lock, because locking the
+/// mailbox for each message is slower.
 const MAX_HELD: usize = 64;
 
-/// One part in this many of a mailbox must be free before waiting senders are woken.
+/// Fraction of the capacity (one in this many) that must be free before waiting senders are woken.
 const SLACK_PART: usize = 4;
 
 /// Capacity of a mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Messages, at least one.
+    /// Maximum queued messages; zero counts as one.
     pub messages: usize,
-    /// Sum of their sizes ([`Message::size`]), in bytes. One message always fits, however large.
+    /// Maximum sum of their sizes ([`Message::size`]), in bytes; no limit if none. An empty mailbox
+    /// accepts one message of any size.
     pub bytes: Option<usize>,
 }
 
@@ -63,17 +64,18 @@ impl From<usize> for Limits {
     }
 }
 
-/// A mailbox that no actor reads yet: the address can be handed out, and messages wait.
+/// A mailbox without an actor. Its address can be shared already, and messages stay queued until an
+/// actor starts with the slot.
 ///
-/// Dropping the slot closes the mailbox. A `usize` becomes a slot of that capacity where one is
-/// asked for, and so do [`Limits`].
+/// Dropping the slot closes the mailbox. A `usize` (messages) and [`Limits`] convert into a slot of
+/// that capacity.
 pub struct Slot<M: Message> {
     pub(crate) addr: Addr<M>,
     pub(crate) reader: Reader<M>,
 }
 
-/// A mailbox, before there is an actor to read it: actors that refer to each other in a circle are
-/// all given their addresses first and started then.
+/// Creates a mailbox before its actor, so that actors with mutual references can all get their
+/// addresses before any of them starts.
 pub fn mailbox<M: Message>(limits: impl Into<Limits>) -> (Addr<M>, Slot<M>) {
     let mailbox = Arc::new(Mailbox::new(limits.into()));
     let addr = Addr::new(mailbox.clone());
@@ -109,24 +111,25 @@ impl<M: Message> fmt::Debug for Slot<M> {
 /// State that senders and the reader share.
 pub(crate) struct Mailbox<M> {
     state: Mutex<State<M>>,
-    /// As in the state, to be read without its lock.
+    /// Copies of the queue lengths (`queued` in total, `aside` outside the normal priority),
+    /// readable without the lock.
     queued: AtomicUsize,
     aside: AtomicUsize,
-    /// Messages that the reader holds. Written by the reader alone.
+    /// Messages in the reader's local buffer. Written by the reader only.
     held: AtomicUsize,
-    /// Senders that wait for room.
+    /// Senders in `State::senders` or `State::admitted`.
     waiting: AtomicUsize,
     limits: Limits,
     is_closed: AtomicBool,
-    /// True once the end was announced, which happens after all messages are counted.
+    /// True once waiters of `closed` may return, after the abandoned messages are counted.
     is_announced: AtomicBool,
     /// True while the actor's circuit breaker is open.
     is_refusing: AtomicBool,
-    /// True while times are measured.
+    /// True while waiting and handling times are measured.
     pub is_timed: AtomicBool,
     closed: Notify,
     pub stats: Arc<Stats>,
-    /// The actor, once there is one.
+    /// The actor that reads the mailbox; unset before it is added to a supervisor.
     home: OnceLock<Home>,
 }
 
@@ -135,21 +138,22 @@ struct State<M> {
     sequence: u64,
     is_open: bool,
     reader: Option<Waker>,
-    /// In the order in which they came.
+    /// Senders that wait for room, in order of arrival.
     senders: VecDeque<Sender>,
-    /// Senders that were woken because there is room, with the size of their message.
+    /// Tickets of the senders that were woken because there is room, with the size in bytes of
+    /// their message.
     admitted: Vec<(u64, usize)>,
     next_ticket: u64,
 }
 
-/// A sender that waits for room.
+/// A sender that waits for room, in line behind earlier ones.
 struct Sender {
     ticket: u64,
     size: usize,
     waker: Waker,
 }
 
-/// Reason for which a message was not accepted.
+/// Reason why a message was not accepted.
 pub(crate) enum Refused {
     Full,
     Closed,
@@ -221,8 +225,8 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
-    /// Puts a message in, with the ticket of a sender that was admitted or without one. A message
-    /// that is dropped, this one or another, becomes a dead letter.
+    /// Enqueues a message; `ticket` is that of a sender that waited for room. A message that is
+    /// dropped, this one or an older one, becomes a dead letter.
     pub fn push(
         &self,
         mut envelope: Envelope<M>,
@@ -253,8 +257,8 @@ impl<M: Message> Mailbox<M> {
             }
         }
         let is_admitted = ticket.is_some_and(|ticket| state.give_up(ticket, &self.waiting));
-        // Room that is there while others wait is too little for the first of them: it is not taken
-        // from under it.
+        // A sender without a ticket does not take room while others wait, because that would starve
+        // the first of them, whose message is larger.
         let is_first = state.senders.is_empty();
         let size = envelope.msg.size();
         if !(is_admitted || is_first && self.has_room(&state, size)) {
@@ -266,8 +270,8 @@ impl<M: Message> Mailbox<M> {
                     return Ok(Receipt::Dropped);
                 }
                 Overflow::DropOldest => {
-                    // Without a limit on bytes one message is room enough: nothing needs to be
-                    // counted.
+                    // Without a limit on bytes dropping one message makes room, so nothing needs to
+                    // be counted.
                     let is_enough = self.limits.bytes.is_none() || {
                         let droppable = state.queues.droppable(envelope.meta.priority);
                         droppable.0 > 0 && self.has_room_without(&state, size, droppable)
@@ -327,7 +331,8 @@ impl<M: Message> Mailbox<M> {
         self.has_room_without(state, size, (0, 0))
     }
 
-    /// True if there would be room after this many queued messages, with these bytes, were dropped.
+    /// True if a message of `size` bytes fits once queued messages of this number and total size
+    /// are dropped.
     fn has_room_without(
         &self,
         state: &State<M>,
@@ -350,14 +355,13 @@ impl<M: Message> Mailbox<M> {
         self.aside.store(state.queues.aside(), Relaxed);
     }
 
-    /// Sum of the sizes of the queued messages, in bytes. Those that the reader holds are not
-    /// counted.
+    /// Sum of the sizes of the queued messages, in bytes, without those in the reader's buffer.
     pub fn bytes(&self) -> usize {
         lock(&self.state).queues.bytes()
     }
 
     /// Waits in line for room. Ready once there is room for the holder of the ticket, or the
-    /// mailbox is closed or refuses.
+    /// mailbox is closed or refuses messages.
     pub fn poll_room(&self, ticket: &mut Option<u64>, size: usize, cx: &Context<'_>) -> Poll<()> {
         let mut state = lock(&self.state);
         if !state.is_open || self.is_refusing.load(Relaxed) {
@@ -396,7 +400,7 @@ impl<M: Message> Mailbox<M> {
         Poll::Pending
     }
 
-    /// A sender no longer waits.
+    /// Removes a sender from the line, and admits the next if it leaves room.
     pub fn leave(&self, ticket: u64) {
         let mut state = lock(&self.state);
         let was_admitted = state.give_up(ticket, &self.waiting);
@@ -409,9 +413,8 @@ impl<M: Message> Mailbox<M> {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// True if waking the senders that wait for room pays: for several messages at once rather than
-    /// for each, because a sender that is woken for one place is back in line before the next is
-    /// free.
+    /// True if there is enough free room to wake waiting senders. They are woken in groups, because
+    /// a sender woken for a single place is back in line before the next place is free.
     fn has_slack(&self) -> bool {
         let slack = (self.limits.messages / SLACK_PART).max(1);
         self.limits.bytes.is_some() || self.depth() + slack <= self.limits.messages
@@ -432,7 +435,7 @@ impl<M: Message> Mailbox<M> {
 }
 
 impl<M> State<M> {
-    /// Forgets a sender that waited. Whether it had been admitted.
+    /// Removes a waiting sender. Returns true if it had been admitted.
     fn give_up(&mut self, ticket: u64, waiting: &AtomicUsize) -> bool {
         let admitted = self.admitted.len();
         let senders = self.senders.len();
@@ -462,7 +465,7 @@ impl<M: Message> View for Mailbox<M> {
     fn refuse(&self, is_refusing: bool) {
         Mailbox::refuse(self, is_refusing);
         if is_refusing {
-            // Waiting senders fail at once.
+            // Waiting senders are woken, and fail when they retry.
             let senders = std::mem::take(&mut lock(&self.state).senders);
             self.waiting.fetch_sub(senders.len(), Relaxed);
             senders.into_iter().for_each(|sender| sender.waker.wake());
@@ -473,7 +476,7 @@ impl<M: Message> View for Mailbox<M> {
     }
 }
 
-/// The one reader of a mailbox. Dropping it closes the mailbox.
+/// The only reader of a mailbox. Dropping it closes the mailbox and abandons the queued messages.
 pub(crate) struct Reader<M: Message> {
     pub mailbox: Arc<Mailbox<M>>,
     held: VecDeque<Envelope<M>>,
@@ -500,10 +503,11 @@ impl<M: Message> Reader<M> {
         }
     }
 
-    /// The next message, if there is one.
+    /// Pops the next message by priority; none if the mailbox is empty.
     pub fn pop(&mut self) -> Option<Envelope<M>> {
         let mailbox = &*self.mailbox;
-        // A message that arrives right now is seen under the lock, before the reader sleeps.
+        // A concurrent message may be missed here, because `poll_ready` checks again under the lock
+        // before the reader sleeps.
         if self.is_empty() {
             return None;
         }
@@ -545,7 +549,7 @@ impl<M: Message> Reader<M> {
         envelope
     }
 
-    /// Ready when [`pop`](Self::pop) would give something, or never will again.
+    /// Ready when [`pop`](Self::pop) would return a message, or the mailbox is closed.
     pub fn poll_ready(&mut self, cx: &Context<'_>) -> Poll<()> {
         if !self.held.is_empty() {
             return Poll::Ready(());
@@ -561,7 +565,7 @@ impl<M: Message> Reader<M> {
         Poll::Pending
     }
 
-    /// Puts messages back that were taken but not begun, the first of them to be the next.
+    /// Returns popped but unhandled messages to the front of their queues, in order.
     pub fn put_back(&mut self, envelopes: impl DoubleEndedIterator<Item = Envelope<M>>) {
         let mut state = lock(&self.mailbox.state);
         for envelope in std::mem::take(&mut self.held).into_iter().rev() {
@@ -589,7 +593,7 @@ impl<M: Message> Reader<M> {
         state.is_open = false;
         let senders = std::mem::take(&mut state.senders);
         self.mailbox.waiting.fetch_sub(senders.len(), Relaxed);
-        // Before the senders wake, because they read the reason here.
+        // Stored before the senders wake, because they read it.
         self.mailbox.is_closed.store(true, Relaxed);
         drop(state);
         senders.into_iter().for_each(|sender| sender.waker.wake());
@@ -613,7 +617,7 @@ impl<M: Message> Reader<M> {
             self.mailbox.record_dead_letter(Reason::Abandoned, envelope);
         }
         add(&self.mailbox.stats.abandoned, left.len() as u64);
-        // Waiters for the end can then read the counts.
+        // Announced last, so that waiters of `closed` read final counts.
         self.announce();
         left.len()
     }
@@ -625,7 +629,7 @@ impl<M: Message> Drop for Reader<M> {
     }
 }
 
-/// Adds to a counter that one task alone writes.
-pub(crate) fn add(figure: &AtomicU64, more: u64) {
-    figure.store(figure.load(Relaxed).wrapping_add(more), Relaxed);
+/// Adds to a counter that has a single writer, without an atomic read-modify-write.
+pub(crate) fn add(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
 }

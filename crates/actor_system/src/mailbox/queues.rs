@@ -1,5 +1,5 @@
-//! The queues of a mailbox, one a priority, and the choice of the next one. Pure: no locks, no
-//! time.
+//! The queues of a mailbox, one per priority, and the choice of the next message. Pure: no locks,
+//! no time.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,18 +12,18 @@ use crate::{
     mailbox::message::{Message, Overflow, Priority},
 };
 
-/// Messages that may overtake a waiting one of a lower priority before that is served.
+/// Messages that may overtake a lower priority with queued messages before one of these is served.
 pub const MAX_OVERTAKES: u32 = 16;
 
 const LANES: usize = Priority::ALL.len();
 pub(crate) const NORMAL: usize = Priority::Normal as usize;
 
-/// Queued messages, each in the queue of its priority, in the order of their numbers.
+/// Queued messages, each in the queue (lane) of its priority, in order of sequence number.
 pub(crate) struct PriorityQueues<M> {
     lanes: [VecDeque<Envelope<M>>; LANES],
-    /// Messages that may be dropped for a newer one, by queue.
+    /// Number of messages that may be dropped for a newer one, by lane.
     droppable: [usize; LANES],
-    /// Queue and sequence number of the messages with a key.
+    /// Lane and sequence number of the newest message of each coalesce key.
     keys: BTreeMap<u64, (usize, u64)>,
     len: usize,
     bytes: usize,
@@ -51,7 +51,7 @@ impl<M: Message> PriorityQueues<M> {
         self.bytes
     }
 
-    /// Messages that wait in lanes other than the normal one.
+    /// Number of messages outside of the normal lane.
     pub fn aside(&self) -> usize {
         self.len - self.lanes[NORMAL].len()
     }
@@ -74,13 +74,13 @@ impl<M: Message> PriorityQueues<M> {
         }
     }
 
-    /// Puts a message that was taken out back to the front of its lane.
+    /// Returns a popped message to the front of its lane.
     pub fn put_back(&mut self, envelope: Envelope<M>) {
         let lane = envelope.meta.priority as usize;
         if envelope.meta.has_key
             && let Overflow::Coalesce(key) = envelope.msg.overflow()
         {
-            // A newer message with the same key may be queued by now; it goes on taking in others.
+            // A newer message with the same key may have been queued since; it then keeps the key.
             self.keys
                 .entry(key)
                 .or_insert((lane, envelope.meta.sequence));
@@ -91,7 +91,7 @@ impl<M: Message> PriorityQueues<M> {
         self.lanes[lane].push_front(envelope);
     }
 
-    /// Lets a waiting message of this key take `msg` in. Gives it back if there is none.
+    /// Merges `msg` into the queued message with this key. Returns `msg` if there is none.
     pub fn absorb(&mut self, key: u64, msg: M) -> Result<(), M> {
         let Some(&(lane, sequence)) = self.keys.get(&key) else {
             return Err(msg);
@@ -107,7 +107,7 @@ impl<M: Message> PriorityQueues<M> {
         Ok(())
     }
 
-    /// Messages that may be dropped for one of `priority`, and what they hold.
+    /// Number and total size in bytes of the messages that may be dropped for one of `priority`.
     pub fn droppable(&self, priority: Priority) -> (usize, usize) {
         let lanes = self.lanes[..=priority as usize].iter().zip(self.droppable);
         let droppable = lanes
@@ -120,8 +120,8 @@ impl<M: Message> PriorityQueues<M> {
             })
     }
 
-    /// Removes the oldest message that may be dropped for one of `priority`, from the least urgent
-    /// lane first.
+    /// Removes the oldest message that may be dropped for one of `priority`, least urgent lane
+    /// first.
     pub fn drop_oldest(&mut self, priority: Priority) -> Option<Envelope<M>> {
         let lane = (0..=priority as usize).find(|lane| self.droppable[*lane] > 0)?;
         let at = self.lanes[lane]
@@ -138,8 +138,7 @@ impl<M: Message> PriorityQueues<M> {
         Some(envelope)
     }
 
-    /// The lane to serve next, if `held` messages of the normal lane wait elsewhere, before those
-    /// here.
+    /// The lane to serve next, given `held` messages of the normal lane in the reader's buffer.
     pub fn choose(&self, turns: &mut Turns, held: usize) -> Option<usize> {
         turns.choose(|lane| !self.lanes[lane].is_empty() || (lane == NORMAL && held > 0))
     }
@@ -147,7 +146,8 @@ impl<M: Message> PriorityQueues<M> {
     pub fn take_all(&mut self) -> Vec<Envelope<M>> {
         self.droppable = [0; LANES];
         self.keys.clear();
-        (self.len, self.bytes) = (0, 0);
+        self.len = 0;
+        self.bytes = 0;
         let mut all = Vec::new();
         for lane in self.lanes.iter_mut().rev() {
             all.extend(mem::take(lane));
@@ -168,10 +168,11 @@ impl<M: Message> PriorityQueues<M> {
     }
 }
 
-/// Chooses the next queue: the most urgent one, unless a lower one was overtaken often enough.
+/// Chooses the next lane: the most urgent one, unless a lower one has been overtaken
+/// [`MAX_OVERTAKES`] times.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
-    /// Messages served while this lane waited, since it was last served.
+    /// By lane, messages that overtook it since it was last served.
     passed: [u32; LANES],
 }
 
@@ -244,7 +245,7 @@ mod tests {
         }
     }
 
-    /// PriorityQueues as a plain list.
+    /// Reference model of [`PriorityQueues`] as an unordered list.
     #[derive(Default)]
     struct Model(Vec<Note>);
 
@@ -271,7 +272,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a plain list: nothing is lost, lanes are in order, counts and bytes are right.
+        /// Compares with the model: no message is lost, lanes are in order, counts and bytes agree.
         #[test]
         fn queues_behave_as_a_list_by_priority(steps in steps()) {
             let mut lanes = PriorityQueues::default();
@@ -318,7 +319,7 @@ mod tests {
                         prop_assert_eq!(dropped.map(|d| d.meta.sequence), at.map(|at| model.0.remove(at).n));
                     }
                     Step::PutBack => if let Some(back) = last.take() {
-                        // Only what is the oldest of its lane can have been taken out of its front.
+                        // Only the oldest message of a lane can have been popped from its front.
                         let is_first = model.0.iter().all(|w| w.priority != back.meta.priority || w.n > back.meta.sequence);
                         if is_first && back.msg.overflow == Overflow::Block {
                             model.0.push(back.msg.clone());
@@ -333,8 +334,8 @@ mod tests {
             prop_assert_eq!((lanes.len(), lanes.bytes()), (0, 0));
         }
 
-        /// Whatever else waits, a lane that has something is served within a bounded number of
-        /// messages.
+        /// A lane with messages is served within a bounded number of messages, regardless of the
+        /// others.
         #[test]
         fn nothing_starves(busy in prop::collection::vec(prop::collection::vec(any::<bool>(), LANES), 1..500)) {
             let mut turns = Turns::default();

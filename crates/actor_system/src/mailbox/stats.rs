@@ -1,4 +1,4 @@
-//! Counters of one mailbox and its actor. They outlive incarnations.
+//! Counters of one mailbox and its actor, kept across incarnations.
 
 use std::{
     sync::{
@@ -12,18 +12,17 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use crate::mailbox::add;
 
-/// Message kinds that are counted by name. Further ones are counted together as [`OTHER`].
+/// Message kinds with their own counters. Further kinds share those of [`OTHER`].
 pub(crate) const MAX_KINDS: usize = 32;
 const OTHER: &str = "other";
 
-/// Upper bounds of the buckets of a histogram, in seconds: two a decade, up to the time after which
-/// most children count as hung.
+/// Upper bounds of the histogram buckets, in seconds: two per decade, from 10 µs to 10 s.
 const BUCKETS: [f64; 13] = [
     1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0,
 ];
 
-/// Senders write `accepted`, `refused`, `coalesced` and `dropped` under the mailbox's lock; the
-/// actor's task alone writes the rest.
+/// Senders write `accepted`, `refused`, `coalesced` and `dropped`; only the actor's task writes the
+/// rest.
 #[derive(Default)]
 pub(crate) struct Stats {
     pub accepted: AtomicU64,
@@ -57,9 +56,9 @@ pub(crate) struct KindStats {
 
 /// Histograms of one kind of message, created by the first measurement.
 pub(crate) struct Times {
-    /// From being sent until handling begins.
+    /// Seconds from sending until the handler starts.
     pub waiting: Histogram,
-    /// From the begin of handling to its end.
+    /// Seconds from the start of the handler to its end.
     pub handling: Histogram,
 }
 
@@ -72,7 +71,7 @@ impl KindStats {
         self.failed.load(Relaxed)
     }
 
-    /// None while nothing was measured.
+    /// Histograms of this kind; none before the first measurement.
     pub fn times(&self) -> Option<&Times> {
         self.times.get().map(|times| &**times)
     }
@@ -95,12 +94,13 @@ impl KindStats {
 }
 
 impl Stats {
-    /// The counters of a kind. Called by the actor's task alone.
+    /// The counters of a kind, created at its first message. Called only by the actor's task.
     pub fn kind(&self, name: &'static str) -> &KindStats {
         let kinds = self.kinds.get_or_init(Box::default);
         for kind in &kinds.slots {
             let slot = kind.name.get_or_init(|| name);
-            // Names are constants, so equal texts nearly always have equal addresses.
+            // Names are constants, so equal texts nearly always have equal addresses, and the
+            // pointer comparison is cheaper.
             if std::ptr::eq(*slot, name) || *slot == name {
                 return kind;
             }

@@ -1,5 +1,5 @@
-//! Actors that wait for each other in their handlers. An `ask` that would close a circle of them is
-//! refused at once, because none of them would ever go on.
+//! Graph of the actors that wait for each other in their handlers. An `ask` that would close a
+//! cycle is refused immediately, because the actors in it would deadlock.
 
 use std::{
     collections::BTreeMap,
@@ -18,33 +18,34 @@ use crate::{
     },
 };
 
-/// Actors that a search for a circle visits. A system has fewer that wait at once.
+/// Maximum actors that a search for a cycle visits; it misses cycles beyond. Systems have fewer
+/// actors waiting at the same time.
 const MAX_VISITED: usize = 4096;
 
-/// The waits of one system, by the number of the actor that waits.
+/// The waits of one system, by the number of the waiting actor.
 #[derive(Default)]
 pub(crate) struct WaitGraph(Mutex<Waits>);
 
 type Waits = BTreeMap<u32, Vec<Wait>>;
 
-/// The actor that another one waits for, and the question it was asked.
+/// Target of a wait and the kind of the question.
 struct Wait {
     target: u32,
     kind: &'static str,
     link: Arc<Link>,
 }
 
-/// An actor waits in its handler for another, until this is dropped.
+/// Guard of a wait: the running handler waits for another actor until it is dropped.
 pub(crate) struct Waiting {
     tables: Arc<MessageTables>,
     pub chain: Arc<Link>,
 }
 
-/// Records that the running handler waits for `target`. None outside of handlers, and none for an
-/// actor of another system, whose numbers mean other actors.
+/// Records that the running handler waits for `target`. Returns none outside of handlers, and for
+/// an actor of another system, because actor numbers are local to a system.
 ///
 /// # Errors
-/// The circle, as text, if `target` waits for this actor already, itself or through others.
+/// The cycle as text, if `target` already waits for this actor, directly or through others.
 pub(crate) fn wait_for(
     target: Option<&Home>,
     kind: &'static str,
@@ -79,13 +80,14 @@ pub(crate) fn wait_for(
     }))
 }
 
-/// True if the running handler must not wait for `target`.
+/// True if the running handler would close a cycle by waiting for `target`.
 pub(crate) fn would_cycle(target: Option<&Home>) -> bool {
     wait_for(target, "").is_err()
 }
 
-/// The circle if `target` is one of those that wait for the handler, directly or through others. An
-/// actor that forwarded a question does not wait itself: those that asked it are only in the chain.
+/// The cycle if `target` is among the actors that wait for the handler. The chain is needed besides
+/// the graph, because an actor that forwarded a question does not wait itself, and its askers are
+/// linked to the handler only through the chain.
 fn circle_of_askers(
     chain: &Arc<Link>,
     target: u32,
@@ -94,7 +96,7 @@ fn circle_of_askers(
     let mut path = vec![(target, "")];
     for link in Link::chain(Some(chain)) {
         if link.is_over.load(Relaxed) {
-            // This asker has given up on the next one, so those before it do not depend on it
+            // This asker has stopped waiting, so the askers before it do not depend on this handler
             // either.
             return None;
         }
@@ -109,7 +111,7 @@ fn circle_of_askers(
 }
 
 impl WaitGraph {
-    /// Records that the asker of `link` waits for `target`; or returns the circle that this would
+    /// Records that the asker of `link` waits for `target`, or returns the cycle that this would
     /// close.
     fn insert(
         &self,
@@ -130,8 +132,8 @@ impl WaitGraph {
         None
     }
 
-    /// Lets the asker of `link` wait for `target` from now on, to which its question was forwarded.
-    /// Returns the previous target and question, or none if it does not wait any more.
+    /// Redirects the wait of the asker of `link` to `target`, to which its question was forwarded.
+    /// Returns the previous target and kind, or none if the asker no longer waits.
     pub fn redirect(
         &self,
         link: &Arc<Link>,
@@ -159,7 +161,7 @@ impl WaitGraph {
         }
     }
 
-    /// Forgets an actor that has ended for good.
+    /// Removes the waits of an actor that has terminated.
     pub fn remove(&self, number: u32) {
         let removed = lock(&self.0).remove(&number);
         drop(removed);
@@ -175,7 +177,8 @@ impl Drop for Waiting {
 
 /// The path from `from` to `asker` along the waits.
 fn follow(waits: &Waits, asker: u32, from: u32) -> Option<Vec<(u32, &'static str)>> {
-    // Each actor found, with the place of the one that waits for it and the question.
+    // Breadth-first search: each actor found, the index of its predecessor, and the kind of the
+    // question between them.
     let mut found: Vec<(u32, usize, &'static str)> = vec![(from, 0, "")];
     let mut at = 0;
     while at < found.len() && found.len() < MAX_VISITED {
@@ -201,7 +204,7 @@ fn follow(waits: &Waits, asker: u32, from: u32) -> Option<Vec<(u32, &'static str
     None
 }
 
-/// `a -[question]-> b -[question]-> a`: each actor with its question to the next one.
+/// Formats a cycle as `a -[kind]-> b -[kind]-> a`.
 fn circle_text(tables: &MessageTables, path: &[(u32, &'static str)]) -> Arc<str> {
     let mut text = String::new();
     for (at, (actor, kind)) in path.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! A child's task on its own: the test gives its orders, and so says how they follow each other.
+//! A child's task without its supervisor, so that a test controls the sequence of its orders.
 
 use std::{convert::Infallible, future::pending};
 
@@ -24,7 +24,7 @@ use crate::{
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// Gives its actor orders while it is in its handler, which does not end.
+/// Sends orders to its actor from within the handler, which never completes.
 struct Hold(Arc<Cell>, Vec<Order>);
 
 impl Message for Hold {
@@ -46,7 +46,7 @@ impl AlysActor for Held {
         Hold(cell, orders): Hold,
         _: &Context<Self>,
     ) -> Result<(), Infallible> {
-        // From here, so that its task finds all of them at once.
+        // The handler queues the orders, so that the task finds all of them in one poll.
         for order in orders {
             assert!(cell.control.order(order));
         }
@@ -69,7 +69,7 @@ fn start(start_id: u64) -> (Order, Started) {
 }
 
 fn stop() -> Order {
-    let (done, _nobody_waits) = oneshot::channel();
+    let (done, _answer) = oneshot::channel();
     Order::Stop(Stop {
         until: time::now(),
         kind: StopKind::Pause,
@@ -77,16 +77,16 @@ fn stop() -> Order {
     })
 }
 
-/// A child that gets these orders in its handler, with what keeps it.
+/// A child that receives these orders in its handler, and its supervisor.
 fn held(orders: Vec<Order>) -> (Supervisor, SupervisorTask, Arc<Cell>, Addr<Hold>) {
     let cell = Arc::new(Cell::supervisor("s", &Cell::root("shop", Arc::default())));
-    let (supervisor, keeper) = Supervisor::make(
+    let (supervisor, make_task) = Supervisor::make(
         cell.clone(),
         Arc::<TreeState>::default(),
         SupervisorSpec::new("s", Strategy::OneForAll),
         false,
     );
-    let keeper = keeper(Line {
+    let task = make_task(Line {
         child: 0,
         cell: cell.clone(),
         reports: mpsc::channel(8).0,
@@ -98,14 +98,14 @@ fn held(orders: Vec<Order>) -> (Supervisor, SupervisorTask, Arc<Cell>, Addr<Hold
     let child = cell.shared.directory.find("shop/s/a").unwrap().cell;
     addr.tell(Hold(child.clone(), orders)).unwrap();
     assert!(child.control.order(start(1).0));
-    (supervisor, keeper, child, addr)
+    (supervisor, task, child, addr)
 }
 
 #[test]
 fn a_start_that_follows_an_unanswered_stop_is_carried_out() {
     alys_runtime::block_on_main(async {
         let (order, runs) = start(2);
-        let (_supervisor, _keeper, child, _addr) = held(vec![stop(), order]);
+        let (_supervisor, _task, child, _addr) = held(vec![stop(), order]);
         assert_eq!(time::timeout(LONG, runs).await, Ok(Ok(())));
         assert_eq!(child.snapshot().incarnation, 2);
     });
@@ -114,7 +114,7 @@ fn a_start_that_follows_an_unanswered_stop_is_carried_out() {
 #[test]
 fn a_child_retired_after_an_unanswered_stop_ends() {
     alys_runtime::block_on_main(async {
-        let (_supervisor, _keeper, child, addr) = held(vec![stop(), Order::Retire]);
+        let (_supervisor, _task, child, addr) = held(vec![stop(), Order::Retire]);
         assert!(time::timeout(LONG, addr.closed()).await.is_ok());
         assert_eq!(child.state(), State::Stopped);
     });
@@ -124,7 +124,7 @@ fn a_child_retired_after_an_unanswered_stop_ends() {
 fn a_start_does_not_outlive_a_later_stop() {
     alys_runtime::block_on_main(async {
         let (order, runs) = start(2);
-        let (_supervisor, _keeper, child, addr) = held(vec![stop(), order, stop(), Order::Retire]);
+        let (_supervisor, _task, child, addr) = held(vec![stop(), order, stop(), Order::Retire]);
         assert!(time::timeout(LONG, addr.closed()).await.is_ok());
         assert!(runs.await.is_err());
         assert_eq!(child.snapshot().incarnation, 1);

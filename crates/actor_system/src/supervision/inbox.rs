@@ -1,4 +1,4 @@
-//! Messages to the task of a supervisor, from its children and its handles.
+//! Messages to a supervisor's task from its children and handles.
 
 use alys_runtime::{
     sync::{mpsc, oneshot},
@@ -17,12 +17,12 @@ use crate::{
 pub(crate) enum Inbox {
     Add(Entry),
     Exited(Exited),
-    /// The child's task itself panicked.
+    /// The task of a child panicked outside of the actor's own code.
     Lost {
         child: u64,
         failure: Failure,
     },
-    /// Stop a child for good because those that depend on it have stopped.
+    /// Drains a child in a shutdown, once its dependents have stopped.
     Drain {
         child: u64,
         until: Instant,

@@ -1,4 +1,4 @@
-//! The handle of a supervisor, by which children are added.
+//! The handle of a supervisor, which adds children, and the specifications of both.
 
 pub(crate) mod inbox;
 pub(crate) mod monitor;
@@ -43,28 +43,27 @@ use crate::{
     supervision::tree::{Dependent, TreeState},
 };
 
-/// Room for what can be in flight: each child is added once, reports twice at most before it is
-/// looked at, and is lost once.
+/// Capacity of a supervisor's inbox. Per child it holds one `Add`, at most two unread `Exited`
+/// reports and one `Lost`.
 const INBOX: usize = 4 * MAX_CHILDREN;
 
-/// Time limit for a nested supervisor to stop all its children when it is stopped because of a
-/// sibling.
+/// Time limit for a nested supervisor to stop all its children when a sibling's failure stops it.
 const SUPERVISOR_STOPS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Specification of a supervisor.
 #[derive(Debug, Clone)]
 pub struct SupervisorSpec {
-    /// Unique among its siblings.
+    /// Name, unique among its siblings.
     pub name: String,
     /// Selects the children that are restarted together after a failure.
     pub strategy: Strategy,
-    /// Restart limit beyond which it gives up.
+    /// Restart limit beyond which the supervisor gives up.
     pub intensity: Intensity,
-    /// Delay before a restart of a child that has no [`RestartDelay`] of its own.
+    /// Delay before the restart of a child without its own [`RestartDelay`].
     pub backoff: Backoff,
     /// Reaction to a child that fails more often than the intensity allows.
     pub exhausted: Exhausted,
-    /// The supervisor above it; the system's root if none.
+    /// Parent supervisor; the system's root if none.
     pub parent: Option<Supervisor>,
 }
 
@@ -85,33 +84,35 @@ impl SupervisorSpec {
 /// Specification of a child.
 #[derive(Debug, Clone)]
 pub struct ChildSpec {
-    /// Unique among its siblings; a part of its path.
+    /// Name, unique among its siblings; the last component of its path.
     pub name: String,
     /// Restart policy.
     pub restart: Restart,
-    /// Delay before a restart; the [`Backoff`] of the supervisor if none.
+    /// Delay before a restart; the supervisor's [`Backoff`] if none.
     pub restart_delay: Option<RestartDelay>,
-    /// Time limit for the factory, and for the start.
+    /// Time limit for the factory, and again for the start hooks. No limit if none.
     pub start_within: Option<Duration>,
-    /// Time limit for one message, or one batch. A handler that waits for longer has hung: it is
-    /// cut off, and counts as failed. No limit if none.
+    /// Time limit for one message, or one batch. A handler that awaits for longer is cancelled and
+    /// counts as failed ([`Failure::Hung`]). No limit if none.
     pub handle_within: Option<Duration>,
-    /// Time limit for its current message and its `stopped` when it is stopped because of a
-    /// sibling, or stops itself. A shutdown divides its own deadline instead.
+    /// Time limit for the current message and the stop hooks when a sibling's failure stops the
+    /// actor, or it stops itself. A shutdown divides its own deadline instead.
     pub stop_within: Duration,
-    /// Bytes that the actor ([`AlysActor::memory`]) and the messages in its mailbox may hold.
-    /// Beyond that it has failed.
+    /// Limit in bytes on the memory of the actor ([`AlysActor::memory`]) and of its queued messages
+    /// together. An actor beyond it fails ([`Failure::OverBudget`]). No limit if none.
     pub memory_budget: Option<usize>,
-    /// Role of the actor in the rules of [`access`](crate::access).
+    /// Role of the actor in the rules of [`access`](crate::access); an actor without a role is not
+    /// restricted.
     pub role: Option<Role>,
-    /// Paths below the system (`"storage/store"`) of those that must run before it, and stop after
-    /// it. They are started before it, so that there can be no circle.
+    /// Paths below the system (`"storage/store"`) of the actors that must run before this one
+    /// starts and stop after it. A dependency must already be a child when its dependent is added,
+    /// so dependencies have no cycles.
     pub depends_on: Vec<String>,
 }
 
 impl ChildSpec {
-    /// A child that always runs, has a minute for its start and for each message, and two seconds
-    /// to stop.
+    /// A permanent child with one minute for its start and for each message, and two seconds to
+    /// stop.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -126,12 +127,12 @@ impl ChildSpec {
         }
     }
 
-    /// The same with another restart policy.
+    /// Sets the restart policy.
     pub fn restart(self, restart: Restart) -> Self {
         Self { restart, ..self }
     }
 
-    /// The same with a restart delay of its own.
+    /// Sets a restart delay in place of the supervisor's.
     pub fn restart_delay(self, restart_delay: RestartDelay) -> Self {
         Self {
             restart_delay: Some(restart_delay),
@@ -139,7 +140,7 @@ impl ChildSpec {
         }
     }
 
-    /// The same with another limit on the time of one message.
+    /// Sets the time limit of one message; `None` removes it.
     pub fn handle_within(self, limit: impl Into<Option<Duration>>) -> Self {
         Self {
             handle_within: limit.into(),
@@ -147,7 +148,7 @@ impl ChildSpec {
         }
     }
 
-    /// The same with a limit on its memory, in bytes.
+    /// Sets the memory budget, in bytes.
     pub fn memory_budget(self, bytes: usize) -> Self {
         Self {
             memory_budget: Some(bytes),
@@ -155,7 +156,7 @@ impl ChildSpec {
         }
     }
 
-    /// The same with a role.
+    /// Sets the role in the access rules.
     pub fn role(self, role: Role) -> Self {
         Self {
             role: Some(role),
@@ -163,17 +164,17 @@ impl ChildSpec {
         }
     }
 
-    /// The same, dependent on one more actor.
+    /// Adds a dependency on the actor at `path`, relative to the system.
     pub fn depends_on(mut self, path: impl Into<String>) -> Self {
         self.depends_on.push(path.into());
         self
     }
 }
 
-/// The connection of a supervisor's own task to the supervisor above it.
+/// The connection of a supervisor's task to its parent supervisor.
 pub(crate) type SupervisorLine = Line<mpsc::Sender<Inbox>>;
 
-/// A handle of a supervisor. Cheap to clone; does not keep it running.
+/// A handle of a supervisor. Cheap to clone; does not keep the supervisor running.
 #[derive(Clone)]
 pub struct Supervisor {
     cell: Arc<Cell>,
@@ -183,17 +184,17 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Adds an actor as the last child and starts it at once, in the background. `slot` is a
-    /// mailbox created before with [`mailbox`](crate::mailbox()), or the capacity of one. The
-    /// factory runs in the actor's task at every start; state that outlives an incarnation belongs
-    /// to the factory.
+    /// Adds an actor as the last child and starts it immediately, in the background. `slot` is a
+    /// mailbox created earlier with [`mailbox`](crate::mailbox()), or the capacity of a new one.
+    /// The factory runs in the actor's task at every start; state that outlives an incarnation
+    /// belongs to the factory.
     ///
-    /// Must be called inside the runtime.
+    /// Must be called within the runtime, because it spawns a task.
     ///
     /// # Errors
-    /// The name is taken or no name, a dependency has not been started, there are too many
-    /// children, or the supervisor has been shut down. A failing factory is no error here: it is
-    /// retried under the supervisor's policy.
+    /// [`StartError`] if the name is taken or invalid, a dependency has not been started, there are
+    /// [`MAX_CHILDREN`] children, or the supervisor has been shut down. A failing factory is not an
+    /// error here, because the supervisor retries it under its policy.
     pub fn start<A, F, Fut, E>(
         &self,
         spec: ChildSpec,
@@ -210,10 +211,11 @@ impl Supervisor {
             .map(|(addr, _)| addr)
     }
 
-    /// As [`start`](Self::start), with a configuration that can be replaced later.
+    /// Same as [`start`](Self::start), with a configuration that the returned handle can replace
+    /// later.
     ///
     /// # Errors
-    /// As [`start`](Self::start).
+    /// Same as [`start`](Self::start).
     pub fn start_configured<A, F, Fut, E>(
         &self,
         spec: ChildSpec,
@@ -289,7 +291,7 @@ impl Supervisor {
         Ok((addr, handle))
     }
 
-    /// The actors that a child is to depend on.
+    /// Resolves the dependencies of a child.
     fn needs(&self, spec: &ChildSpec, cell: &Cell) -> Result<Vec<Arc<Cell>>, StartError> {
         let system = self.cell.path.split('/').next().unwrap_or_default();
         let mut needs = Vec::with_capacity(spec.depends_on.len());
@@ -308,12 +310,12 @@ impl Supervisor {
         Ok(needs)
     }
 
-    /// Stops children for good in sequence, each in its share of the remaining time. A supervisor
-    /// that has not started yet may not see the request in time: then the report is empty, and the
-    /// children are stopped with their supervisor.
+    /// Drains children in sequence, each in its share of the remaining time. A supervisor that has
+    /// not started yet may not process the request in time; the report is then empty, and the
+    /// children stop with their supervisor.
     pub(crate) async fn drain(&self, children: &[u64], until: Instant) -> StopReport {
         let mut total = StopReport::default();
-        // Its children may be asked one after the other, and each may be the late one.
+        // Each child is asked in turn and may use up its answer timeout.
         let grace = 2 * ANSWER_WITHIN * (self.cell.weight() + 1);
         let drained = async {
             for (index, child) in children.iter().enumerate() {
@@ -364,8 +366,8 @@ impl Supervisor {
         Ok(handle)
     }
 
-    /// Creates the handle of a supervisor, and a constructor of its task for the time when its line
-    /// is known.
+    /// Creates the handle of a supervisor and a constructor of its task, which takes the line to
+    /// its parent.
     pub(crate) fn make(
         cell: Arc<Cell>,
         tree: Arc<TreeState>,
@@ -396,7 +398,7 @@ impl Supervisor {
         let lost = self.inbox.clone();
         let run = survived(path, run).map(move |failure| {
             if let Some(failure) = failure {
-                // A supervisor that is gone needs no report.
+                // A supervisor whose task has ended needs no report.
                 let _ = lost.try_send(Inbox::Lost { child, failure });
             }
         });
@@ -412,7 +414,7 @@ impl Supervisor {
     }
 }
 
-/// Runs a task to its end. Returns a failure if it panicked.
+/// Runs a task to completion. Returns a failure if it panicked.
 pub(crate) async fn survived(actor: String, run: impl Future<Output = ()>) -> Option<Failure> {
     let panic = AssertUnwindSafe(run).catch_unwind().await.err()?;
     Some(Failure::TaskLost {

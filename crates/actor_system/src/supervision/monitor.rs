@@ -1,9 +1,10 @@
-//! Looks at all actors once a second: how much they do, and whether one computes without end.
+//! Checks all actors once a second: measures their message rate and detects handlers that never
+//! yield.
 //!
-//! A handler that waits for too long is cut off by its own task, see
-//! [`ChildSpec::handle_within`](crate::ChildSpec::handle_within). One that computes for too long
-//! cannot be: it is shown as unhealthy, and if it does not come back the system gives its verdict,
-//! because only the end of the process helps.
+//! The task of an actor cancels a handler that awaits for too long, see
+//! [`ChildSpec::handle_within`](crate::ChildSpec::handle_within). It cannot cancel one that
+//! computes without awaiting: the monitor first shows such an actor as unhealthy, then fails the
+//! system, because only the end of the process stops the handler.
 
 use std::{
     collections::BTreeMap,
@@ -20,17 +21,17 @@ use crate::{
 
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// After which an actor that is in the same handler, without ever waiting, is shown as unhealthy.
+/// Checks in the same poll after which an actor is shown as unhealthy.
 const STUCK_AFTER: u64 = 10;
 
-/// After which the process must end.
+/// Checks in the same poll after which the system fails.
 const HOPELESS_AFTER: u64 = 300;
 
 /// The state of an actor at the last check.
 struct Seen {
     handled: u64,
     turns: u64,
-    /// Looks in a row at which it was in the same turn of its task.
+    /// Consecutive checks that found the actor in the same poll.
     stuck: u64,
 }
 
@@ -65,7 +66,8 @@ fn look(root: &Cell, tree: &TreeState, cell: &Cell, seen: &mut BTreeMap<u32, See
     } else {
         0
     };
-    (last.handled, last.turns) = (handled, turns);
+    last.handled = handled;
+    last.turns = turns;
     let after = PERIOD * u32::try_from(last.stuck).unwrap_or(u32::MAX);
     if last.stuck == 0 {
         cell.is_stuck.store(false, Relaxed);
@@ -100,7 +102,7 @@ mod tests {
         }
     }
 
-    /// A system of one actor, and what was seen of it.
+    /// A system of one actor, and the monitor's records.
     fn one() -> (
         Arc<Cell>,
         Arc<Cell>,
@@ -124,7 +126,7 @@ mod tests {
         let (root, cell, _slot, mut seen) = one();
         let tree = TreeState::default();
         cell.is_busy.store(true, Relaxed);
-        // The first look has nothing to compare with and counts as the first in the same turn.
+        // The first check has no predecessor and counts as the first in the same poll.
         for _ in 1..STUCK_AFTER {
             look(&root, &tree, &cell, &mut seen);
             assert_eq!(cell.snapshot().health, Health::Healthy);
@@ -162,7 +164,7 @@ mod tests {
         let (root, cell, _slot, mut seen) = one();
         let tree = TreeState::default();
         for n in 0..2 * HOPELESS_AFTER {
-            // Long turns with moves in between, then none at all.
+            // Long polls that end before the limit, then an idle actor.
             cell.is_busy.store(n < HOPELESS_AFTER, Relaxed);
             if n % (STUCK_AFTER - 1) == 0 {
                 cell.turns.fetch_add(1, Relaxed);

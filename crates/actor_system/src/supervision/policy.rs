@@ -1,5 +1,5 @@
-//! Decisions of a supervisor as pure functions: which children a failure restarts, the delay before
-//! a restart, when to give up.
+//! Decisions of a supervisor as pure functions: the set of children to restart, the delay before a
+//! restart, and the point at which to give up.
 
 use std::{
     collections::VecDeque,
@@ -16,15 +16,16 @@ pub use crate::mailbox::backoff::Backoff;
 pub enum Strategy {
     /// Only the child that failed is restarted.
     OneForOne,
-    /// All children are stopped in reverse order and restarted in order.
+    /// All children are stopped in reverse order of start and restarted in order.
     OneForAll,
-    /// So are the child that failed and those that were started after it.
+    /// The child that failed and those started after it are stopped in reverse order and restarted
+    /// in order.
     RestForOne,
 }
 
 impl Strategy {
-    /// The children, by their place in the order of start, that are restarted when the one at
-    /// `failed` of `len` fails.
+    /// Indexes, in the order of start, of the children to restart when the one at index `failed` of
+    /// `len` fails.
     pub fn affected(self, failed: usize, len: usize) -> Range<usize> {
         match self {
             Self::OneForOne => failed..failed + 1,
@@ -34,30 +35,30 @@ impl Strategy {
     }
 }
 
-/// Selects the ends after which a child is restarted.
+/// Selects the terminations after which a child is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Restart {
     /// Always.
     #[default]
     Permanent,
-    /// After a failure, but not when it ended itself.
+    /// After a failure, but not after the child stopped itself.
     Transient,
-    /// Never. It does not come back with its siblings either.
+    /// Never, not even when a sibling's failure restarts the others.
     Temporary,
 }
 
-/// The restarts a supervisor makes before it gives up and fails itself: more than `restarts` in any
-/// span of `within`.
+/// Restart limit of a supervisor: it gives up and fails itself instead of restarting more than
+/// `restarts` times in any window of length `within`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Intensity {
-    /// Restarts in the span.
+    /// Maximum restarts in the window.
     pub restarts: usize,
-    /// Length of the span.
+    /// Length of the sliding window.
     pub within: Duration,
 }
 
 impl Default for Intensity {
-    /// Five in a minute.
+    /// Five restarts in a minute.
     fn default() -> Self {
         Self {
             restarts: 5,
@@ -69,38 +70,39 @@ impl Default for Intensity {
 /// Delay between a failure and the restart of the child.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RestartDelay {
-    /// At once.
+    /// No delay.
     Immediate,
-    /// After a wait, always the same.
+    /// A constant delay.
     Delayed(Duration),
-    /// After a wait that grows.
+    /// A delay that grows with consecutive failures.
     Backoff(Backoff),
-    /// At once, until it fails too often: then after a wait during which its mailbox takes nothing.
+    /// No delay until the child fails too often; then a delay during which its mailbox refuses all
+    /// messages.
     CircuitBreaker(Breaker),
 }
 
-/// A circuit breaker around something that depends on the world outside. Closed: failures are
-/// answered by a restart at once. Open: the actor stays down and its mailbox refuses, so that those
-/// who ask know at once. Half open: one incarnation tries; if it fails before it has proved itself,
-/// the breaker opens for longer.
+/// A circuit breaker for an actor that depends on an external system. Closed: a failure causes an
+/// immediate restart. Open: the actor stays down and its mailbox refuses messages, so askers fail
+/// fast. Half open: one incarnation is on trial; if it fails within `proved_after`, the breaker
+/// opens again for longer.
 ///
-/// Failures under a breaker do not count towards the supervisor's [`Intensity`]: the breaker is the
-/// bound.
+/// Failures under a breaker do not count towards the supervisor's [`Intensity`], because the
+/// breaker itself bounds the restarts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Breaker {
-    /// Failures in the span that open it, at least one.
+    /// Failures in the window that open the breaker; zero counts as one.
     pub failures: usize,
-    /// Length of the span.
+    /// Length of the sliding window.
     pub within: Duration,
-    /// Time for which it stays open: the first time, and later ones in a row.
+    /// Time for which the breaker stays open; grows while consecutive trials fail.
     pub open_for: Backoff,
-    /// Time that a trial must run without a failure before the breaker closes.
+    /// Time that a trial must run without a failure for the breaker to close.
     pub proved_after: Duration,
 }
 
 impl Default for Breaker {
-    /// Opened by three failures in ten seconds, for one second, doubled up to a minute; closed by
-    /// ten seconds without a failure.
+    /// Opens after three failures in ten seconds, for one second, doubling up to a minute; closes
+    /// after ten seconds without a failure.
     fn default() -> Self {
         let open_for = Backoff {
             initial: Duration::from_secs(1),
@@ -116,13 +118,14 @@ impl Default for Breaker {
     }
 }
 
-/// Reaction of a supervisor to a child that failed more often than its [`Intensity`] allows.
+/// Reaction of a supervisor to a failure that exceeds its [`Intensity`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Exhausted {
-    /// It stops its other children and fails itself, and its own supervisor decides.
+    /// The supervisor stops its other children and fails, and its parent decides.
     #[default]
     Escalate,
-    /// The child is given up, and the rest goes on without it: degraded, and seen to be.
+    /// The child is not restarted and its siblings keep running; the health of the tree shows the
+    /// loss.
     Degrade,
 }
 
@@ -130,14 +133,15 @@ pub enum Exhausted {
 #[derive(Debug, Default)]
 pub(crate) struct Circuit {
     recent: VecDeque<Instant>,
-    /// Number of times in a row that it was opened; zero while it is closed.
+    /// Consecutive openings; zero while the circuit is closed.
     opened: u32,
-    /// Begin of the last trial, which may be in the future.
+    /// Start of the last trial, which may be in the future.
     trial: Option<Instant>,
 }
 
 impl Circuit {
-    /// A failure at `now`. How long the circuit is open for; none if it stays closed.
+    /// Records a failure at `now`. Returns the time for which the circuit opens; none if it stays
+    /// closed.
     pub fn failed(&mut self, now: Instant, breaker: Breaker, chance: f64) -> Option<Duration> {
         if let Some(trial) = self.trial {
             if now.saturating_duration_since(trial) < breaker.proved_after {
@@ -165,12 +169,12 @@ impl Circuit {
     }
 }
 
-/// The restarts of the last span, at most as many as the intensity allows.
+/// The restarts in the current window, at most as many as the intensity allows.
 #[derive(Debug, Default)]
 pub(crate) struct RestartLog(VecDeque<Instant>);
 
 impl RestartLog {
-    /// Notes a restart. False, without a note, if it is one too many.
+    /// Records a restart at `now`. False, without recording it, if it would exceed the intensity.
     pub fn admit(&mut self, now: Instant, intensity: Intensity) -> bool {
         while self
             .0
@@ -233,16 +237,16 @@ mod tests {
             proved_after: ms(40),
         };
         let mut circuit = Circuit::default();
-        // When it fails, and how long the circuit is open for then.
+        // Time of each failure in ms, and the time for which the circuit then opens.
         for (at, open_for) in [
             (0, None),
             (90, None),
-            (110, None), // The first is forgotten.
+            (110, None), // The first has left the window.
             (120, Some(50)),
-            (175, Some(100)), // The trial at 170 fails, and so do the next ones.
+            (175, Some(100)), // The trial at 170 fails, as do the next ones.
             (275, Some(150)),
             (425, Some(150)),
-            (615, None), // The trial at 575 had proved itself.
+            (615, None), // The trial at 575 has run for `proved_after`.
             (616, None),
             (617, Some(50)),
         ] {

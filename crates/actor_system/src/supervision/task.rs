@@ -1,4 +1,4 @@
-//! The task of a supervisor: it carries out what [`policy`](crate::policy) decides.
+//! The task of a supervisor, which executes the decisions of [`policy`](crate::policy).
 
 use std::{
     ops::Range,
@@ -26,13 +26,13 @@ use crate::{
     supervision::{ChildSpec, Supervisor, SupervisorLine, SupervisorSpec},
 };
 
-/// Added to a child's time for its answer to arrive, once for each actor in it.
+/// Grace period for the answer to a stop order, once for each actor at or under the child.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_millis(250);
 
-/// No wait, and an open mailbox.
+/// No delay, and a mailbox that accepts messages: (delay, circuit breaker open).
 const AT_ONCE: (Duration, bool) = (Duration::ZERO, false);
 
-/// Ends a task with what owns it, so that nothing outlives its supervisor.
+/// Aborts a task on drop, so that no child outlives its supervisor.
 struct AbortOnDrop(Option<AbortHandle>);
 
 impl Drop for AbortOnDrop {
@@ -43,28 +43,28 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// A child as its supervisor knows it.
+/// A supervisor's record of one child.
 pub(crate) struct Entry {
     id: u64,
     cell: Arc<Cell>,
     restart: Restart,
     restart_delay: Option<RestartDelay>,
     stop_within: Duration,
-    /// Number of the last start order.
+    /// Id of the last start order.
     start_id: u64,
-    /// True until that incarnation has reported its end or answered a stop.
+    /// True until the incarnation of that order has reported its end or answered a stop.
     is_live: bool,
-    /// Failures in a row.
+    /// Consecutive failures.
     failures: u32,
     since: Instant,
     circuit: Circuit,
     task: AbortOnDrop,
 }
 
-/// Decision about a failed child that its restart policy brings back.
+/// Decision about a failed child whose policy allows a restart.
 enum RestartDecision {
     After(Duration),
-    /// As above, and its mailbox takes nothing meanwhile.
+    /// Restart after the delay; the mailbox refuses messages until then.
     Open(Duration),
     TooOften,
 }
@@ -105,7 +105,7 @@ impl Entry {
         started: Option<oneshot::Sender<()>>,
     ) {
         if self.is_drained() {
-            // Those that wait for it go on: the dropped sender tells them.
+            // Waiters proceed, because `started` is dropped here.
             return;
         }
         self.start_id += 1;
@@ -148,7 +148,7 @@ impl Entry {
             }
         };
         self.failures = self.failures.saturating_add(1);
-        // A start order may be carried out at any later time, so a late restart is legal.
+        // A late restart is legal, because a start order has no upper bound on its delay.
         let late =
             alys_runtime::buggify_below!("actors.keeper.late_restart", 250_000, 300).unwrap_or(0);
         RestartDecision::After(delay.saturating_add(Duration::from_millis(late)))
@@ -188,7 +188,7 @@ impl Entry {
         }
     }
 
-    /// Lets a child that is down end by itself.
+    /// Retires a child that is not running; its task then ends on its own.
     fn retire(mut self) {
         if !self.is_drained() {
             self.order(Order::Retire);
@@ -202,17 +202,17 @@ pub(crate) struct SupervisorTask {
     cell: Arc<Cell>,
     line: SupervisorLine,
     inbox: mpsc::Receiver<Inbox>,
-    /// Keeps the inbox open while there are no children and no handles.
+    /// Keeps the inbox open while no other handle exists.
     handle: Supervisor,
     spec: SupervisorSpec,
-    /// In the order of start.
+    /// Children in the order of start.
     entries: Vec<Entry>,
     log: RestartLog,
-    /// The start order that it lives by; none while it is down.
+    /// Id of the start order of this incarnation; none while the supervisor is down.
     start_id: Option<u64>,
-    /// An input that arrived while it was busy.
+    /// An input that arrived during an operation; processed next.
     next: Option<Heard>,
-    /// An input that is handled again after that one.
+    /// An inbox message that arrived before the first start order; processed again after `next`.
     overtook: Option<Inbox>,
     /// True for the root, which reports its failure to the system.
     is_root: bool,
@@ -222,7 +222,7 @@ pub(crate) struct SupervisorTask {
 enum Heard {
     Order(Order),
     Inbox(Inbox),
-    /// Whatever is above it is gone.
+    /// The parent supervisor has ended.
     Nothing,
 }
 
@@ -267,8 +267,8 @@ impl SupervisorTask {
                 }
                 Heard::Inbox(Inbox::Drain { child, until, done }) => {
                     if !self.cell.has_begun() {
-                        // It overtook the first start, without which the accepted messages would
-                        // not be handled.
+                        // The drain overtook the first start order, without which accepted messages
+                        // would not be handled.
                         let left = until.saturating_duration_since(time::now());
                         if let Ok(order) = time::timeout(left, self.line.order()).await {
                             self.next = Some(order.map_or(Heard::Nothing, Heard::Order));
@@ -306,7 +306,7 @@ impl SupervisorTask {
                     }
                 }
                 Order::Retire => {
-                    // It gave up, and so did its own supervisor, so that nothing restarts it.
+                    // Both this supervisor and its parent gave up, so it will not be restarted.
                     if self.cell.state() == State::Crashed {
                         self.cell.advance(State::Failed);
                     } else {
@@ -318,7 +318,7 @@ impl SupervisorTask {
         }
     }
 
-    /// Orders from above come first.
+    /// Receives the next input. Orders of the parent take precedence over the inbox.
     async fn hear(&mut self) -> Heard {
         if let Some(inbox) = self.overtook.take() {
             return Heard::Inbox(inbox);
@@ -338,7 +338,7 @@ impl SupervisorTask {
             entry.failures = 0;
         }
         if is_first {
-            // Like those that are added later, they do not wait for each other.
+            // At the first start children do not wait for each other, like children added later.
             for entry in &mut self.entries {
                 entry.start(AT_ONCE, None, None);
             }
@@ -349,9 +349,9 @@ impl SupervisorTask {
     }
 
     /// Starts children in sequence, each once the previous one runs, and signals `started` after
-    /// the last. The first one waits for the restart delay of the failed child. The failed child
-    /// waits for it too, though its turn comes later, because its circuit breaker may be open and a
-    /// shutdown, which starts children that only wait for their turn, must not start it early.
+    /// the last. The first child waits for the restart delay of the failed child. The failed child
+    /// itself also carries the delay, because a shutdown starts children that only wait for a
+    /// sibling, and must not start one early whose circuit breaker is open.
     fn start_range(
         &mut self,
         range: Range<usize>,
@@ -388,12 +388,12 @@ impl SupervisorTask {
         self.entries.push(entry);
     }
 
-    /// An incarnation ended without a stop.
+    /// Handles the end of an incarnation that was not ordered to stop.
     async fn exited(&mut self, exited: Exited) {
         let current = |entry: &Entry| {
             entry.id == exited.child && entry.start_id == exited.start_id && entry.is_live
         };
-        // Reports from before a stop or a later start order are history.
+        // Reports that precede a stop or a later start order are stale.
         let Some(index) = self.entries.iter().position(current) else {
             return;
         };
@@ -432,7 +432,8 @@ impl SupervisorTask {
             }
         };
         if is_open && !delay.is_zero() {
-            // At once, though siblings may take their time to stop before it begins to wait.
+            // The mailbox refuses immediately, because siblings may take time to stop before the
+            // delay begins.
             entry.cell.refuse(true);
         }
         let reason = failure.chain();
@@ -453,8 +454,8 @@ impl SupervisorTask {
         self.restart_with(index, (delay, is_open)).await;
     }
 
-    /// The task of a child panicked. Its factory is lost with it, so that only a new process can
-    /// bring it back.
+    /// Handles a panic of a child's task. Only a new process can restart the child, because its
+    /// factory is lost.
     fn lost(&mut self, child: u64, failure: Failure) {
         let Some(index) = self.entries.iter().position(|entry| entry.id == child) else {
             return;
@@ -467,13 +468,13 @@ impl SupervisorTask {
         self.handle.tree().fail(failure);
     }
 
-    /// Reports a change in the life of a child to the extensions of the system.
+    /// Notifies the extensions of the system of an event of a child.
     fn announce(&self, index: usize, event: impl FnOnce(Arc<str>) -> SystemEvent) {
         let path = self.entries[index].cell.path.clone();
         self.cell.shared.extensions.notify(&event(path));
     }
 
-    /// Restarts the child at `index` and those that the strategy takes along.
+    /// Restarts the child at `index` and the siblings that the strategy selects.
     async fn restart_with(&mut self, index: usize, delay: (Duration, bool)) {
         let affected = self.spec.strategy.affected(index, self.entries.len());
         if affected.len() == 1 {
@@ -496,8 +497,9 @@ impl SupervisorTask {
         self.start_range(affected.start..end, Some((failed, delay)), None);
     }
 
-    /// Stops children in reverse order; their queues wait. False if an order from above came first:
-    /// it is about all children, and must not wait for one that takes its time.
+    /// Pauses children in reverse order; their queues are kept. Returns false if an order of the
+    /// parent arrives, which takes precedence because it concerns all children and must not wait
+    /// for a slow one.
     async fn pause(&mut self, range: Range<usize>) -> bool {
         for entry in self.entries[range]
             .iter_mut()
@@ -519,19 +521,21 @@ impl SupervisorTask {
         entry.retire();
     }
 
-    /// Stops one child for good.
+    /// Drains one child.
     async fn drain(&mut self, child: u64, until: Instant) -> StopReport {
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == child) else {
             return StopReport::default();
         };
         let report = entry.stop(until, StopKind::Drain).await;
-        // It stays in its place, ended: a child that is stopped again has nothing to say.
+        // The ended child stays listed, so that the indexes of its siblings do not change; a second
+        // stop of it reports nothing.
         entry.restart = Restart::Temporary;
         entry.cell.is_drained.store(true, Relaxed);
         report
     }
 
-    /// The intensity is used up: all children are stopped, and it is for the parent to decide.
+    /// Stops all children and reports the failure to the parent, because the restart intensity is
+    /// exceeded.
     async fn give_up(&mut self, index: usize, failure: Failure) {
         let failure = Failure::Escalated {
             supervisor: self.cell.path.to_string(),
@@ -556,9 +560,9 @@ impl SupervisorTask {
         }
     }
 
-    /// Stops all children in reverse order. Each has the share of the remaining time that its size
-    /// gives it, so that one that hangs does not use up the time of the others. A pause ends where
-    /// it is when another order comes from above, which takes its place.
+    /// Stops all children in reverse order. Each gets a share of the remaining time in proportion
+    /// to its weight, so that a hung child does not use up the time of the others. A pause returns
+    /// early when the parent sends another order, which replaces it.
     async fn stop_all(&mut self, until: Instant, kind: StopKind) -> StopReport {
         self.start_id = None;
         if kind == StopKind::Drain {
@@ -598,8 +602,8 @@ impl SupervisorTask {
         total
     }
 
-    /// Starts the children that were added before the supervisor was closed, so that their messages
-    /// are handled.
+    /// Starts the children that were added before the supervisor closed, because their accepted
+    /// messages must be handled.
     async fn take_the_last(&mut self) {
         while let Ok(last) = self.inbox.try_recv() {
             if let Inbox::Add(mut entry) = last {
@@ -610,7 +614,7 @@ impl SupervisorTask {
     }
 }
 
-/// A number from 0 to 1, if it matters.
+/// A random number from 0 to 1; zero, without a draw, if the backoff has no jitter or delay.
 fn chance(backoff: Backoff) -> f64 {
     if backoff.initial.is_zero() || backoff.jitter <= 0.0 {
         0.0

@@ -1,4 +1,4 @@
-//! The parts of a system that its supervisors share.
+//! State that the supervisors of a system share.
 
 use std::{
     collections::BTreeMap,
@@ -17,11 +17,11 @@ use crate::{
 pub(crate) struct TreeState {
     reason: Mutex<Option<Failure>>,
     failed: Notify,
-    /// By path.
+    /// Actors with dependencies, by path.
     dependents: Mutex<BTreeMap<Arc<str>, Dependent>>,
 }
 
-/// An actor that depends on others, which a shutdown stops before them.
+/// An actor with dependencies. A shutdown stops it before them.
 #[derive(Clone)]
 pub(crate) struct Dependent {
     pub cell: Arc<Cell>,
@@ -31,7 +31,7 @@ pub(crate) struct Dependent {
 }
 
 impl TreeState {
-    /// The system has failed. The first reason counts.
+    /// Records the failure of the system. Only the first reason is kept.
     pub fn fail(&self, reason: Failure) {
         lock(&self.reason).get_or_insert(reason);
         self.failed.notify_waiters();
@@ -59,7 +59,7 @@ impl TreeState {
         drop(replaced);
     }
 
-    /// The dependents that have not ended for good.
+    /// The dependents that have not terminated.
     pub fn dependents(&self) -> Vec<Dependent> {
         let dependents: Vec<_> = lock(&self.dependents).values().cloned().collect();
         dependents
@@ -72,8 +72,7 @@ impl TreeState {
             .collect()
     }
 
-    /// Releases the supervisors that the dependents hold, so that a system that is gone leaves
-    /// nothing behind.
+    /// Drops the dependents, because their supervisor handles keep parts of the system alive.
     pub fn forget_dependents(&self) {
         let forgotten = std::mem::take(&mut *lock(&self.dependents));
         drop(forgotten);

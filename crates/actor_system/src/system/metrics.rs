@@ -2,8 +2,8 @@
 //!
 //! Every actor has the same families, named `alys_actor_<what>_<unit>`, with its path as the label
 //! `actor`. Their other labels are an outcome, the reason of a dead letter, or the kind of a
-//! message; an actor has at most 33 kinds. The tree of actors thus bounds the size of a scrape.
-//! Further metrics are registered by the code that starts the actors:
+//! message, of which an actor has at most 33. The number of actors thus bounds the size of a
+//! scrape. Code that starts actors can register further metrics:
 //!
 //! ```
 //! use alys_actor_system::{System, metrics::prometheus_client::metrics::counter::Counter};
@@ -21,7 +21,7 @@
 //! # });
 //! ```
 //!
-//! Updating a metric takes no lock of this module, and a scrape never waits for an actor.
+//! Updating a metric takes no lock of this module, and a scrape does not wait for actors.
 
 use std::{
     fmt,
@@ -44,8 +44,8 @@ use crate::{
     mailbox::stats::{KindStats, Stats},
 };
 
-/// The metrics of one system: those of its actors and those registered beside them. A handle, cheap
-/// to clone.
+/// Handle of the metrics of one system: those of its actors and those registered by other code.
+/// Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics(Arc<Mutex<Registry>>);
 
@@ -56,19 +56,20 @@ impl Metrics {
         Self(Arc::new(Mutex::new(registry)))
     }
 
-    /// Registers further metrics. A name must be registered only once, because the text format
-    /// refuses a second family of the same name; the factory of an actor, which runs at every
-    /// restart, is the wrong place. Several actors of one type share a
+    /// Registers further metrics. Register each name only once, because the text format forbids a
+    /// second family of the same name; not in the factory of an actor, because it runs at every
+    /// restart. Several actors of one type share a
     /// [`Family`](prometheus_client::metrics::family::Family).
     pub fn register(&self, add: impl FnOnce(&mut Registry)) {
         add(&mut lock(&self.0));
     }
 
-    /// All metrics as text of the type [`CONTENT_TYPE`]. Visits every actor.
+    /// Encodes all metrics as text of the media type [`CONTENT_TYPE`]. Takes time linear in the
+    /// number of actors.
     ///
     /// # Errors
-    /// A registered metric cannot be written as text, such as a histogram that has native buckets
-    /// only. The metrics of actors always can.
+    /// [`fmt::Error`] if a registered metric has no text form, such as a histogram with native
+    /// buckets only. The metrics of actors always have one.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         prometheus_text::encode(&mut text, &lock(&self.0))?;
@@ -82,7 +83,7 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// Reads the actors at every scrape, in the order of the tree.
+/// Collector that reads the actors at every scrape, in the order of the tree.
 struct ActorCollector(Arc<Cell>);
 
 impl fmt::Debug for ActorCollector {
@@ -107,7 +108,7 @@ impl Collector for ActorCollector {
             let labels = [("actor", &**path), ("reason", reason.as_str())];
             (labels, ConstCounter::new(*count))
         });
-        let help = "Messages that nobody handled.";
+        let help = "Messages that were not handled, by reason.";
         encode_family(encoder, "alys_actor_dead_letters", help, samples)
     }
 }
@@ -132,7 +133,7 @@ fn encode_outcomes(encoder: &mut DescriptorEncoder<'_>, actors: &Actors<'_>) -> 
             (labels, ConstCounter::new(count))
         })
     });
-    let help = "Messages by what happened to them in the mailbox.";
+    let help = "Messages by outcome in the mailbox.";
     encode_family(encoder, "alys_actor_messages", help, samples)
 }
 
@@ -147,9 +148,11 @@ fn encode_state(encoder: &mut DescriptorEncoder<'_>, actors: &Actors<'_>) -> fmt
     counter("alys_actor_restarts", "Restarts.", |actor, _| {
         actor.restarts
     })?;
-    counter("alys_actor_timers", "Timers that came due.", |_, stats| {
-        stats.timers.load(Relaxed)
-    })?;
+    counter(
+        "alys_actor_timers",
+        "Messages of timers whose handling started.",
+        |_, stats| stats.timers.load(Relaxed),
+    )?;
     let mut gauge = |name, help, read: fn(&Snapshot) -> u64| {
         let samples = actors.iter().map(|(actor, _)| {
             let labels = [("actor", &*actor.path)];
@@ -204,16 +207,16 @@ fn encode_kinds(encoder: &mut DescriptorEncoder<'_>, actors: &Actors<'_>) -> fmt
     let help = "Messages handled without a failure.";
     encode_family(encoder, "alys_actor_handled_messages", help, handled)?;
     let failed = kinds().map(|(labels, kind)| (labels, ConstCounter::new(kind.failed())));
-    let help = "Messages whose handling failed.";
+    let help = "Messages whose handler failed.";
     encode_family(encoder, "alys_actor_failed_messages", help, failed)?;
     let times = |pick: fn(&KindStats) -> Option<Histogram>| {
         kinds().filter_map(move |(labels, kind)| Some((labels, pick(kind)?)))
     };
     let waited = times(|kind| Some(kind.times()?.waiting.clone()));
-    let help = "From being sent until handling begins.";
+    let help = "Time from sending until the handler starts.";
     encode_family(encoder, "alys_actor_wait_seconds", help, waited)?;
     let handled = times(|kind| Some(kind.times()?.handling.clone()));
-    let help = "From the begin of handling to its end.";
+    let help = "Duration of the handler.";
     encode_family(encoder, "alys_actor_handling_seconds", help, handled)
 }
 

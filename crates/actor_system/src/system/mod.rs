@@ -1,4 +1,4 @@
-//! A system of actors: creation, observation and shutdown of the whole tree.
+//! A system of actors: construction, observation and shutdown of the supervision tree.
 
 pub mod metrics;
 
@@ -39,8 +39,8 @@ use crate::{
     system::metrics::Metrics,
 };
 
-/// A tree of supervisors and actors with one root. Dropping it aborts everything in it; see
-/// [`System::shutdown`].
+/// A tree of supervisors and actors with one root. Dropping it aborts all actors;
+/// [`System::shutdown`] stops them in order.
 pub struct System {
     cell: Arc<Cell>,
     root: Supervisor,
@@ -49,32 +49,33 @@ pub struct System {
     metrics: Metrics,
 }
 
-/// Result of a shutdown.
+/// Result of [`System::shutdown`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ShutdownReport {
-    /// Duration.
+    /// Duration of the shutdown.
     pub took: Duration,
-    /// Paths of the actors that ended, in order.
+    /// Full paths of the stopped actors, in order.
     pub stopped: Vec<String>,
-    /// Work that was left undone, by actor.
+    /// Actors with uncompleted work; empty after a clean shutdown.
     pub abandoned: Vec<Abandoned>,
-    /// Paths of the actors that depend on others and were stopped together before them, first level
-    /// first. All others were stopped after, in the reverse order of their start.
+    /// Full paths of the actors with dependencies, by level; the actors of a level stop together,
+    /// before their dependencies. All other actors stop after the last level, in reverse order of
+    /// start.
     pub levels: Vec<Vec<String>>,
 }
 
 impl ShutdownReport {
-    /// True if nothing was left undone.
+    /// True if all actors completed their work.
     pub fn is_clean(&self) -> bool {
         self.abandoned.is_empty()
     }
 }
 
 impl System {
-    /// A system whose root restarts everything when one of its children gives up, twice in ten
-    /// minutes, and gives up then.
+    /// Creates a system whose root restarts all its children when one fails, at most twice in ten
+    /// minutes, and gives up after that.
     ///
-    /// Must be called inside the runtime.
+    /// Must be called within the runtime, because it spawns tasks.
     pub fn new(name: impl Into<String>) -> Self {
         Self::with_root(SupervisorSpec {
             intensity: Intensity {
@@ -89,15 +90,15 @@ impl System {
         })
     }
 
-    /// A system with a root of one's own; its `parent` means nothing.
+    /// Creates a system with the given root. `spec.parent` is ignored.
     ///
-    /// Must be called inside the runtime.
+    /// Must be called within the runtime, because it spawns tasks.
     pub fn with_root(spec: SupervisorSpec) -> Self {
         let shared = Arc::<Shared>::default();
         let tree = Arc::<TreeState>::default();
         let cell = Arc::new(Cell::root(&spec.name, shared));
-        let (root, keeper) = Supervisor::make(cell.clone(), tree.clone(), spec, true);
-        // The root reports its failure to the system, so these reports have no reader.
+        let (root, make_task) = Supervisor::make(cell.clone(), tree.clone(), spec, true);
+        // The reports have no reader, because the root reports its failure to the system.
         let (reports, _) = mpsc::channel(1);
         let line = Line {
             child: 0,
@@ -114,7 +115,7 @@ impl System {
         cell.control.order(Order::Start(start));
         let top = cell.clone();
         let failed = tree.clone();
-        let run = survived(cell.path.to_string(), keeper(line).run());
+        let run = survived(cell.path.to_string(), make_task(line).run());
         let (task, abort) = abortable(run.map(move |lost| {
             if let Some(failure) = lost {
                 tracing::error!(system = %top.path, reason = failure.chain(), "gave up");
@@ -134,7 +135,7 @@ impl System {
         }
     }
 
-    /// The supervisor at the top.
+    /// The root supervisor.
     pub fn root(&self) -> &Supervisor {
         &self.root
     }
@@ -142,29 +143,30 @@ impl System {
     /// Adds a supervisor under its `parent`, or under the root.
     ///
     /// # Errors
-    /// The name is taken or no name, there are too many children, or the parent has been shut down.
+    /// [`StartError`] if the name is taken or invalid, the parent has the maximum number of
+    /// children, or has been shut down.
     pub fn supervisor(&self, spec: SupervisorSpec) -> Result<Supervisor, StartError> {
         let parent = spec.parent.clone().unwrap_or_else(|| self.root.clone());
         parent.nest(spec)
     }
 
-    /// The address of an actor, by its path below the system (`"storage/store"`).
+    /// Looks up an actor by its path below the system (`"storage/store"`), without access rules.
     ///
     /// # Errors
-    /// There is no such actor, or it understands other messages.
+    /// [`LookupError`] if there is no such actor, or its message type is not `M`.
     pub fn find<M: Message>(&self, path: &str) -> Result<Addr<M>, LookupError> {
         find_unchecked(self.shared(), &self.full(path)).map(|(addr, _)| addr)
     }
 
-    /// The addresses of all actors of a type, by path.
+    /// Addresses of all actors of type `A`, sorted by path.
     pub fn find_all<A: AlysActor>(&self) -> Vec<Addr<A::Message>> {
         find_all::<A>(self.shared())
     }
 
-    /// The configuration of an actor, by its path below the system, to be read and replaced.
+    /// Looks up the configuration of an actor by its path below the system, to read and replace it.
     ///
     /// # Errors
-    /// There is no such actor, or its configuration is another.
+    /// [`LookupError`] if there is no such actor, or its configuration type is not `C`.
     pub fn config<C: Send + Sync + 'static>(
         &self,
         path: &str,
@@ -179,47 +181,49 @@ impl System {
             .ok_or(LookupError::OtherConfig { path })
     }
 
-    /// Sets the access rules for actors with a role that look others up
-    /// ([`Context::find`](crate::Context::find)). False if there were rules already: they cannot be
-    /// changed.
+    /// Sets the access rules for look-ups between actors with a role
+    /// ([`Context::find`](crate::Context::find)). False if rules are set already, because they
+    /// cannot be changed.
     pub fn enforce(&self, access: Access) -> bool {
         self.shared().access.set(access).is_ok()
     }
 
-    /// The refusals so far; none without rules.
+    /// Audit trail of the access rules; none without rules.
     pub fn audit(&self) -> Option<Audit> {
         self.shared().access.get().map(Access::audit)
     }
 
-    /// The system's extension of this type, created at the first use.
+    /// The system's extension of type `T`, created at its first use.
     pub fn extension<T: Extension>(&self) -> Arc<T> {
         self.shared().extensions.get()
     }
 
-    /// The whole tree as it is now. Each part is true at its own moment: actors run on meanwhile.
+    /// Snapshot of the whole tree. It is not atomic, because actors keep running while it is taken.
     pub fn snapshot(&self) -> Snapshot {
         self.cell.snapshot()
     }
 
-    /// The worst health of all actors.
+    /// Health of the root: the worst of the tree, where an unhealthy actor degrades its
+    /// supervisors.
     pub fn health(&self) -> Health {
         self.snapshot().health
     }
 
-    /// Messages that were not handled.
+    /// Record of the messages that were not handled.
     pub fn dead_letters(&self) -> DeadLetters {
         self.shared().tables.dead_letters.read()
     }
 
-    /// The faults of this system, for tests. There are none until a test plans them.
+    /// Fault injection for tests. The first call makes actors check for faults; none are planned
+    /// initially.
     pub fn faults(&self) -> &Arc<Faults> {
         let faults = self.shared().faults.get_or_init(Arc::default);
         Faults::arm(&self.cell);
         faults
     }
 
-    /// Turns the histograms of waiting and handling times on or off. They are off at first, because
-    /// a message then costs three reads of the clock.
+    /// Turns the histograms of waiting and handling times on or off. They are off by default,
+    /// because they cost three clock reads per message.
     pub fn measure(&self, is_timed: bool) {
         self.shared().is_timed.store(is_timed, Relaxed);
         for cell in self.cell.family() {
@@ -227,28 +231,28 @@ impl System {
         }
     }
 
-    /// The metrics of the system's actors, and those that are registered beside them.
+    /// Metrics of the system's actors and of other code that registers its own.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Waits until the root gives up, and returns the reason. The process must then end, because
-    /// nothing runs any more. Never ends otherwise.
+    /// Waits until the system fails, and returns the reason. The process must then exit, because
+    /// the failed actors will not be restarted. Pends forever otherwise.
     pub async fn failed(&self) -> Failure {
         self.root.tree().failure().await
     }
 
-    /// Stops everything for good: first the actors that depend on others, level by level, then the
-    /// rest, children in the reverse order of their start. Each closes its mailbox, handles the
-    /// queued messages, and has its `stopped` called; work that does not end within its share of
-    /// `deadline` is cut off and reported. A second call has nothing to stop.
+    /// Stops all actors permanently: first those with dependencies, level by level, then the rest
+    /// in reverse order of start. Each closes its mailbox, handles its queued messages and runs its
+    /// stop hooks; work that exceeds its share of `deadline` is cancelled and reported. A second
+    /// call has no effect.
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
         let begun = time::now();
         let until = after(deadline);
         let levels = levels(self.root.tree().dependents());
         let mut report = ShutdownReport::default();
         for (index, level) in levels.iter().enumerate() {
-            // The rest of the tree is one level more.
+            // The rest of the tree counts as one more level.
             let shares = u32::try_from(levels.len() - index)
                 .unwrap_or(u32::MAX)
                 .saturating_add(1);
@@ -312,7 +316,8 @@ impl fmt::Debug for System {
     }
 }
 
-/// Orders the dependents by levels: each level can be stopped once the previous one is.
+/// Groups dependents into levels: no actor of a level depends on one of the same or an earlier
+/// level.
 fn levels(dependents: Vec<Dependent>) -> Vec<Vec<Dependent>> {
     let mut waiting: BTreeMap<Arc<str>, Dependent> = dependents
         .into_iter()
@@ -328,7 +333,8 @@ fn levels(dependents: Vec<Dependent>) -> Vec<Vec<Dependent>> {
             .into_iter()
             .partition(|(path, _)| !needed.contains(path));
         if free.is_empty() {
-            // Dependencies are started before their dependents, so there is no circle.
+            // Unreachable, because dependencies are started before their dependents and so have no
+            // cycles.
             tracing::error!(actors = ?rest.keys(), "a circle of dependencies");
             break;
         }
@@ -338,7 +344,7 @@ fn levels(dependents: Vec<Dependent>) -> Vec<Vec<Dependent>> {
     levels
 }
 
-/// Stops actors together, those of one supervisor one after the other.
+/// Stops the actors of a level concurrently, those of one supervisor in sequence.
 async fn stop_level(level: &[Dependent], until: Instant) -> StopReport {
     let mut siblings = BTreeMap::<&Arc<str>, (&Supervisor, Vec<u64>)>::new();
     for Dependent {

@@ -1,4 +1,4 @@
-//! Audit trail of refusals: the last ones in full, all of them as counts.
+//! Audit trail of refusals: the most recent ones in full, all of them as counts.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -9,22 +9,22 @@ use std::{
 
 use super::{Denied, Refusal, Role, Route};
 
-/// Refused messages, and denied addresses, that are kept whole.
+/// Refused messages, and likewise denied look-ups, that are kept in full.
 pub const MAX_TRAIL: usize = 256;
 
-/// The reason of a refusal, without its details.
+/// Reason of a refusal or denial, without details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Why {
-    /// An address was asked for, and no rule leads from the one role to the other.
+    /// An address was denied, because no rule leads from one role to the other.
     NoRule,
-    /// The rule does not name the message's kind.
+    /// The rule does not allow the kind of the message.
     NotAllowed,
-    /// The rule's limit was used up.
+    /// The rule's rate limit was exhausted.
     RateExceeded,
 }
 
 impl Why {
-    /// The name as it is written in logs and metrics.
+    /// Name in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NoRule => "no_rule",
@@ -40,48 +40,48 @@ impl fmt::Display for Why {
     }
 }
 
-/// A message that was refused.
+/// Record of a refused message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// Time of the refusal.
     pub at: Instant,
-    /// From whom to whom.
+    /// Roles of sender and receiver, and path of the receiver.
     pub route: Arc<Route>,
     /// Kind of the message.
     pub kind: &'static str,
-    /// Reason.
+    /// Reason of the refusal.
     pub why: Why,
 }
 
-/// The audit trail at one moment.
+/// Snapshot of the audit trail.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Audit {
-    /// The last refused messages, oldest first; at most [`MAX_TRAIL`].
+    /// Most recent refused messages, oldest first; at most [`MAX_TRAIL`].
     pub refused: Vec<Refused>,
-    /// The last denied addresses, oldest first; at most [`MAX_TRAIL`].
+    /// Most recent denied look-ups, oldest first; at most [`MAX_TRAIL`].
     pub denied: Vec<Denied>,
-    /// All refusals so far by sender's role, receiver's role and reason.
+    /// Total refusals by sender's role, receiver's role and reason.
     pub counts: BTreeMap<(Role, Role, Why), u64>,
-    /// Denials so far because a role was not in the table. They are counted together: such roles
-    /// have no limit.
+    /// Total denials because a role was not in the table. One counter for all, because the number
+    /// of such roles is unbounded.
     pub unknown_roles: u64,
 }
 
-/// The trail as it is written.
+/// The mutable trail behind [`Audit`].
 #[derive(Debug, Default)]
 pub(super) struct Trail {
     refused: VecDeque<Refused>,
     denied: VecDeque<Denied>,
-    /// Bounded by the square of the roles of the table and the reasons.
+    /// Bounded by the square of the table's roles times the number of reasons.
     counts: BTreeMap<(Role, Role, Why), u64>,
     unknown_roles: u64,
-    /// Routes and kinds that were refused before. Kinds are constants of the program, so their
-    /// number is bounded.
+    /// Routes and kinds that were refused before. Bounded, because kinds are constants of the
+    /// program.
     kinds: BTreeSet<(Role, Role, Why, &'static str)>,
 }
 
 impl Trail {
-    /// True for the first one of its roles, reason and kind.
+    /// Records a refusal. True if it is the first with its roles, reason and kind.
     pub fn refused(&mut self, at: Instant, refusal: &Refusal) -> bool {
         let route = refusal.route().clone();
         let why = refusal.why();

@@ -1,17 +1,17 @@
-//! A token bucket in whole numbers.
+//! A token bucket with integer arithmetic.
 
 use std::{fmt, time::Instant};
 
-/// A token is worth this many units: at `n` tokens a second, a nanosecond brings exactly `n` units,
-/// so that nothing is ever rounded.
+/// Units per token. At `n` tokens a second a nanosecond adds exactly `n` units, so nothing is
+/// rounded.
 const UNITS: u64 = 1_000_000_000;
 
-/// Limit on the rate of messages: a burst, and a rate after it.
+/// Limit on the rate of messages: a burst, then a sustained rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RateLimit {
-    /// Messages that may come at once.
+    /// Maximum messages at one instant.
     pub burst: u32,
-    /// Messages a second that may come for ever.
+    /// Sustained messages per second.
     pub per_second: u32,
 }
 
@@ -27,20 +27,20 @@ impl fmt::Display for RateLimit {
 
 /// A token bucket for a [`RateLimit`]. Starts full.
 ///
-/// In any span of `t` seconds, ends included, it lets through at most `burst + per_second * t`
-/// messages, and it never refuses one that this allows in every span.
+/// In any closed interval of `t` seconds it admits at most `burst + per_second * t` messages, and
+/// it refuses a message only if it would exceed that bound.
 #[derive(Debug, Clone)]
 pub struct TokenBucket {
     limit: RateLimit,
-    /// From zero to `burst * UNITS`, which fits: both factors are below 2^32.
+    /// Current level in units, from zero to `burst * UNITS`, which fits because both factors are
+    /// below 2^32.
     level: u64,
-    /// The latest time seen.
+    /// Latest time seen; none before the first message.
     last: Option<Instant>,
 }
 
 impl TokenBucket {
-    /// A full bucket. Without a burst it lets nothing through; without a rate no more than one
-    /// burst, ever.
+    /// A full bucket. A zero burst admits nothing; a zero rate admits one burst in total.
     pub fn new(limit: RateLimit) -> Self {
         Self {
             limit,
@@ -49,13 +49,13 @@ impl TokenBucket {
         }
     }
 
-    /// The limit it keeps.
+    /// The limit that it enforces.
     pub fn limit(&self) -> RateLimit {
         self.limit
     }
 
     /// Takes a token. False if there is none at `now`. A time before the latest one seen counts as
-    /// that one: senders on several threads read the clock before they get here.
+    /// the latest, because senders on several threads read the clock before they reach the lock.
     pub fn admit(&mut self, now: Instant) -> bool {
         self.refill(now);
         match self.level.checked_sub(UNITS) {
@@ -70,7 +70,7 @@ impl TokenBucket {
     fn refill(&mut self, now: Instant) {
         let last = *self.last.get_or_insert(now);
         let elapsed_ns = now.saturating_duration_since(last).as_nanos();
-        // A duration has less than 2^94 nanoseconds, so the product is far from the end of a u128.
+        // A duration has less than 2^94 nanoseconds, so the product fits a u128.
         let gained = elapsed_ns * u128::from(self.limit.per_second);
         let missing = Self::full(self.limit) - self.level;
         self.level += u64::try_from(gained).map_or(missing, |gained| gained.min(missing));
@@ -90,8 +90,8 @@ mod tests {
 
     use super::*;
 
-    /// The same limit told the other way round: each message moves the time at which the bucket
-    /// would be full again, in units, and is refused if that would be more than a burst away.
+    /// The dual formulation (GCRA): each message moves the time, in units, at which the bucket is
+    /// full again, and is refused if that would be more than a burst away.
     struct Model {
         limit: RateLimit,
         full_at: u128,
@@ -109,8 +109,8 @@ mod tests {
         }
     }
 
-    /// Arrivals with the gaps in which a mistake would show: none, one nanosecond, the time of a
-    /// token and its neighbours, long ones.
+    /// Gaps between arrivals at which errors are likely: zero, one nanosecond, the time of a token
+    /// and its neighbours, long ones.
     fn gaps(per_second: u32) -> impl Strategy<Value = Vec<u64>> {
         let token = UNITS / u64::from(per_second.max(1));
         let gap = prop_oneof![
@@ -182,11 +182,11 @@ mod tests {
         });
         let mut admitted = 0u64;
         for step in 0..1_000_000u64 {
-            // Asked far more often than a token comes, so that a rounding would add up.
+            // Far more attempts than tokens, so that rounding errors would accumulate.
             admitted +=
                 u64::from(bucket.admit(start + Duration::from_micros(step * 1_000 + step % 7)));
         }
-        // 999.999 seconds at three a second, and the burst.
+        // 999.999 seconds at three tokens per second, and the burst.
         assert_eq!(admitted, 2 + 2999);
     }
 

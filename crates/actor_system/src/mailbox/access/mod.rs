@@ -1,10 +1,10 @@
 //! Access rules for messages: roles, rules between them, and an audit trail of refusals.
 //!
-//! **Owns** the table of rules, the rate limits that go with them, and the audit trail.
+//! **Owns** the table of rules, their rate limits, and the audit trail.
 //!
-//! A rule says that what plays one [`Role`] may send messages of certain kinds to what plays
-//! another, and how often. It is checked twice: where an address is handed out ([`Access::grant`])
-//! and at each message ([`Grant::admit`]). What no rule allows is refused.
+//! A rule allows actors of one [`Role`] to send messages of certain kinds to actors of another, up
+//! to a rate limit. It is checked when an address is looked up ([`Access::grant`]) and at each
+//! message ([`Grant::admit`]). Everything else is refused.
 //!
 //! ```
 //! use alys_actor_system::access::{Access, AccessTable, Kinds, RateLimit};
@@ -29,12 +29,12 @@
 //! ```
 //!
 //! **Promises**
-//! - Without a rule nothing passes.
-//! - A limit belongs to its rule: all senders of the one role and all receivers of the other share
-//!   it, so that asking for an address again, or for another of the same role, gives nobody more.
-//! - Of each refusal there is a count that is never lost, and the last ones are kept whole.
+//! - A message passes only under a rule.
+//! - A limit belongs to its rule: all senders of one role and all receivers of the other share it,
+//!   so a second look-up, or an address of another actor with the same role, does not raise it.
+//! - Every refusal is counted, and the most recent ones are kept in full.
 //!
-//! **Never** reads a clock; never blocks but for the length of a few instructions; never allocates
+//! **Never** reads a clock; never holds a lock for more than a few instructions; never allocates
 //! for a message that passes.
 
 mod audit;
@@ -58,14 +58,14 @@ pub use table::{
 use crate::lock;
 use audit::Trail;
 
-/// The role of an actor or a connection in the rules. Cheap to clone.
+/// The role of an actor or a connection in the access rules. Cheap to clone.
 ///
-/// Only an [`AccessTable`] makes roles, so that each is one that some table knows.
+/// Roles are created only by an [`AccessTable`], so each belongs to some table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Role(Arc<str>);
 
 impl Role {
-    /// Its name.
+    /// Name of the role: 1 to [`MAX_ROLE_BYTES`] bytes.
     pub fn name(&self) -> &str {
         &self.0
     }
@@ -84,7 +84,7 @@ pub struct Route {
     pub from: Role,
     /// Role of the receiver.
     pub to: Role,
-    /// Path of the receiver.
+    /// Full path of the receiver.
     pub target: Arc<str>,
 }
 
@@ -94,45 +94,45 @@ impl fmt::Display for Route {
     }
 }
 
-/// Reason for which an address was not handed out.
+/// Error of [`Access::grant`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// No rule lets one role send anything to the other.
+    /// No rule leads from the sender's role to the receiver's.
     #[error("no rule allows {0}")]
     NoRule(Route),
-    /// A role of another table.
+    /// The role belongs to another table.
     #[error("role {role} is not in the table")]
     UnknownRole {
-        /// The role in question.
+        /// The unknown role; the sender's if both are unknown.
         role: Role,
     },
 }
 
-/// Reason for which a message was refused. Small, and cheap to clone.
+/// Error of [`Grant::admit`]. Small and cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The rule does not name this kind.
+    /// The rule does not allow this kind.
     #[error("{kind} is not allowed from {route}")]
     NotAllowed {
-        /// From whom to whom.
+        /// Roles of sender and receiver, and path of the receiver.
         route: Arc<Route>,
         /// Kind of the message.
         kind: &'static str,
     },
-    /// The rule's limit is used up for now.
+    /// The rule's rate limit is exhausted at the moment.
     #[error("{kind} from {route} exceeds {limit}")]
     RateExceeded {
-        /// From whom to whom.
+        /// Roles of sender and receiver, and path of the receiver.
         route: Arc<Route>,
         /// Kind of the message.
         kind: &'static str,
-        /// The limit.
+        /// Limit of the rule.
         limit: RateLimit,
     },
 }
 
 impl Refusal {
-    /// From whom to whom.
+    /// Roles of sender and receiver, and path of the receiver.
     pub fn route(&self) -> &Arc<Route> {
         match self {
             Self::NotAllowed { route, .. } | Self::RateExceeded { route, .. } => route,
@@ -146,7 +146,7 @@ impl Refusal {
         }
     }
 
-    /// The reason alone, as the audit trail counts it.
+    /// The reason without details, as the audit trail counts it.
     pub fn why(&self) -> Why {
         match self {
             Self::NotAllowed { .. } => Why::NotAllowed,
@@ -155,7 +155,7 @@ impl Refusal {
     }
 }
 
-/// The table at work: hands out grants and keeps the trail. Cheap to clone; clones are the same.
+/// Enforces a table: issues grants and records refusals. Cheap to clone; clones share their state.
 #[derive(Debug, Clone)]
 pub struct Access(Arc<Shared>);
 
@@ -166,7 +166,7 @@ struct Shared {
 }
 
 impl Access {
-    /// Puts a table to work. Its limits begin unused.
+    /// Enforces `table`. Its rate limits start with full bursts.
     pub fn new(table: AccessTable) -> Self {
         Self(Arc::new(Shared {
             table,
@@ -174,10 +174,10 @@ impl Access {
         }))
     }
 
-    /// The right of `from` to send to the actor at `target`, which plays `to`.
+    /// Issues the right of `from` to send to the actor at path `target`, which has the role `to`.
     ///
     /// # Errors
-    /// No rule leads from the one role to the other. The denial is in the trail.
+    /// [`Denied`] if no rule leads from one role to the other. The denial is recorded in the trail.
     pub fn grant(&self, from: &Role, to: &Role, target: &str) -> Result<Arc<Grant>, Denied> {
         let route = Route {
             from: from.clone(),
@@ -201,18 +201,18 @@ impl Access {
         Err(denied)
     }
 
-    /// The rules.
+    /// The enforced rules.
     pub fn table(&self) -> &AccessTable {
         &self.0.table
     }
 
-    /// The refusals so far.
+    /// A copy of the audit trail.
     pub fn audit(&self) -> Audit {
         lock(&self.0.trail).audit()
     }
 }
 
-/// The right to send to one actor.
+/// The right of one role to send to one actor.
 #[derive(Debug)]
 pub struct Grant {
     route: Arc<Route>,
@@ -221,16 +221,17 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// From whom to whom.
+    /// Roles of sender and receiver, and path of the receiver.
     pub fn route(&self) -> &Arc<Route> {
         &self.route
     }
 
-    /// Admits a message of this kind, which then counts against the limit; one that is refused does
-    /// not.
+    /// Admits a message of this kind and counts it against the rate limit. A refused message does
+    /// not count.
     ///
     /// # Errors
-    /// The reason, which is in the trail.
+    /// [`Refusal`] if the rule does not allow the kind or its limit is exhausted. The refusal is
+    /// recorded in the trail.
     pub fn admit(&self, kind: &'static str, now: Instant) -> Result<(), Refusal> {
         let refusal = if !self.rule.kinds().contains(kind) {
             Refusal::NotAllowed {
@@ -248,7 +249,7 @@ impl Grant {
         };
         let is_first = lock(&self.shared.trail).refused(now, &refusal);
         if is_first && matches!(refusal, Refusal::NotAllowed { .. }) {
-            // The table forgot a kind, or somebody has taken the sender over.
+            // Either the table lacks a kind, or the sender is compromised.
             tracing::error!(%refusal, "an actor sends what it has no right to; more of it is only counted");
         }
         Err(refusal)

@@ -1,4 +1,4 @@
-//! The rules, and how a table of them is put together.
+//! The table of access rules and its builder.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,22 +9,22 @@ use std::{
 use super::{RateLimit, Role, TokenBucket};
 use crate::lock;
 
-/// Roles of a table: about one for each kind of actor. Their square bounds the rules and the counts
-/// of the audit trail.
+/// Maximum roles of a table, of which there is about one per actor type. Their square bounds the
+/// rules and the counts of the audit trail.
 pub const MAX_ROLES: usize = 64;
 
-/// Bytes of a role's name.
+/// Maximum length of a role's name, in bytes.
 pub const MAX_ROLE_BYTES: usize = 64;
 
-/// Kinds that a rule may name: no message enum has more variants.
+/// Maximum kinds that a rule lists, above the number of variants of any message enum.
 pub const MAX_KINDS: usize = 256;
 
-/// Which messages a rule lets through.
+/// Messages that a rule allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kinds {
     /// Every message.
     All,
-    /// Those of these [kinds](crate::Message::kind).
+    /// Messages of these [kinds](crate::Message::kind); 1 to [`MAX_KINDS`].
     Only(BTreeSet<&'static str>),
 }
 
@@ -34,7 +34,7 @@ impl Kinds {
         Self::Only(kinds.into_iter().collect())
     }
 
-    /// True if `kind` is one of them.
+    /// True if `kind` is allowed.
     pub fn contains(&self, kind: &str) -> bool {
         match self {
             Self::All => true,
@@ -43,7 +43,7 @@ impl Kinds {
     }
 }
 
-/// Rule from one role to another, with the state of its limit.
+/// Rule from one role to another, with the state of its rate limit.
 #[derive(Debug)]
 pub struct Rule {
     kinds: Kinds,
@@ -60,25 +60,24 @@ impl Rule {
         }
     }
 
-    /// Kinds that may be sent.
+    /// Kinds that the rule allows.
     pub fn kinds(&self) -> &Kinds {
         &self.kinds
     }
 
-    /// Rate limit, if there is one.
+    /// Rate limit; none if the rate is unlimited.
     pub fn limit(&self) -> Option<RateLimit> {
         self.limit
     }
 
-    /// Counts a message against the limit; the limit, if it is used up.
+    /// Counts a message against the limit. Returns the limit if it is exhausted.
     pub(super) fn exceeded(&self, now: Instant) -> Option<RateLimit> {
         let mut bucket = lock(self.bucket.as_ref()?);
         (!bucket.admit(now)).then(|| bucket.limit())
     }
 }
 
-/// All roles and the rules between them. Made by [`AccessTable::builder`], and not changed after
-/// that.
+/// All roles and the rules between them, immutable once built with [`AccessTable::builder`].
 #[derive(Debug, Default)]
 pub struct AccessTable {
     roles: BTreeSet<Role>,
@@ -86,7 +85,7 @@ pub struct AccessTable {
 }
 
 impl AccessTable {
-    /// An empty table to be filled.
+    /// Starts an empty table.
     pub fn builder() -> Builder {
         Builder {
             table: Self::default(),
@@ -94,10 +93,10 @@ impl AccessTable {
         }
     }
 
-    /// The role of this name.
+    /// Looks up a role by name.
     ///
     /// # Errors
-    /// The table has no such role.
+    /// [`TableError::UnknownRole`] if the table has no such role.
     pub fn role(&self, name: &str) -> Result<Role, TableError> {
         let known = self.roles.iter().find(|role| role.name() == name);
         known.cloned().ok_or_else(|| TableError::UnknownRole {
@@ -105,27 +104,27 @@ impl AccessTable {
         })
     }
 
-    /// All roles, by name.
+    /// All roles, sorted by name.
     pub fn roles(&self) -> impl Iterator<Item = &Role> {
         self.roles.iter()
     }
 
-    /// All rules, by the sender's role, then the receiver's.
+    /// All rules, sorted by the sender's role, then the receiver's.
     pub fn rules(&self) -> impl Iterator<Item = (&Role, &Role, &Rule)> {
         self.rules
             .iter()
             .map(|((from, to), rule)| (from, to, &**rule))
     }
 
-    /// True if a message of this kind may be sent, limits aside.
+    /// True if a message of this kind may be sent, regardless of rate limits.
     pub fn allows(&self, from: &Role, to: &Role, kind: &str) -> bool {
         matches!(self.find(from, to), Ok(Some(rule)) if rule.kinds.contains(kind))
     }
 
-    /// The rule from one role to another, if there is one.
+    /// The rule from one role to another; none if there is none.
     ///
     /// # Errors
-    /// The first of the two that the table does not know.
+    /// The first of the two roles that is not in the table.
     pub(super) fn find(&self, from: &Role, to: &Role) -> Result<Option<&Arc<Rule>>, Role> {
         match [from, to]
             .into_iter()
@@ -137,7 +136,7 @@ impl AccessTable {
     }
 }
 
-/// Puts a table together. The first mistake is kept and comes out of [`Builder::build`].
+/// Builder of an [`AccessTable`]. It stops at the first error, which [`Builder::build`] returns.
 #[derive(Debug)]
 #[must_use]
 pub struct Builder {
@@ -146,7 +145,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Adds a role.
+    /// Adds a role; its name is unique and has 1 to [`MAX_ROLE_BYTES`] bytes.
     pub fn role(self, name: &str) -> Self {
         self.step(|table| {
             if name.is_empty() || name.len() > MAX_ROLE_BYTES {
@@ -164,7 +163,7 @@ impl Builder {
         })
     }
 
-    /// Adds a rule between two roles that were added before.
+    /// Adds a rule between two roles that were added before; at most one for each ordered pair.
     pub fn allow(self, from: &str, to: &str, kinds: Kinds, limit: Option<RateLimit>) -> Self {
         self.step(|table| {
             let from = table.role(from)?;
@@ -172,7 +171,8 @@ impl Builder {
             let names = || (from.name().to_owned(), to.name().to_owned());
             match &kinds {
                 Kinds::Only(kinds) if kinds.is_empty() || kinds.len() > MAX_KINDS => {
-                    let ((from, to), kinds) = (names(), kinds.len());
+                    let kinds = kinds.len();
+                    let (from, to) = names();
                     return Err(TableError::BadKinds { from, to, kinds });
                 }
                 Kinds::All | Kinds::Only(_) => {}
@@ -192,10 +192,10 @@ impl Builder {
         })
     }
 
-    /// The table.
+    /// Returns the table.
     ///
     /// # Errors
-    /// The first mistake that was made.
+    /// The first [`TableError`] of the steps before.
     pub fn build(self) -> Result<AccessTable, TableError> {
         match self.error {
             Some(error) => Err(error),
@@ -211,34 +211,34 @@ impl Builder {
     }
 }
 
-/// A mistake in a table. Always ours.
+/// Error in the definition of a table, always in our own code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
-    /// A rule or a caller named a role that was not added.
+    /// A rule or a look-up names a role that was not added.
     #[error("role {name} is unknown")]
     UnknownRole {
-        /// Its name.
+        /// Name of the role.
         name: String,
     },
     /// A role was added twice.
     #[error("role {name} is there already")]
     RoleTwice {
-        /// Its name.
+        /// Name of the role.
         name: String,
     },
-    /// A role's name is empty or longer than [`MAX_ROLE_BYTES`].
+    /// The name of a role is empty or longer than [`MAX_ROLE_BYTES`].
     #[error("a role's name has from 1 to {MAX_ROLE_BYTES} bytes, not {bytes}")]
     BadRoleName {
-        /// Its length.
+        /// Length of the name.
         bytes: usize,
     },
-    /// One role too many.
+    /// The table already has [`MAX_ROLES`] roles.
     #[error("more than {limit} roles")]
     TooManyRoles {
         /// [`MAX_ROLES`].
         limit: usize,
     },
-    /// Two rules for the same pair: it would not be clear which one counts.
+    /// A pair of roles has two rules, which would be ambiguous.
     #[error("there is a rule from {from} to {to} already")]
     RuleTwice {
         /// Role of the sender.
@@ -246,8 +246,8 @@ pub enum TableError {
         /// Role of the receiver.
         to: String,
     },
-    /// A rule that names no kind lets nothing through, which is what no rule says better; one with
-    /// more than [`MAX_KINDS`] is meant to be [`Kinds::All`].
+    /// The number of listed kinds is out of bounds: a rule without kinds equals no rule, and one
+    /// with more than [`MAX_KINDS`] should be [`Kinds::All`].
     #[error("the rule from {from} to {to} names {kinds} kinds, not from 1 to {MAX_KINDS}")]
     BadKinds {
         /// Role of the sender.
@@ -257,7 +257,8 @@ pub enum TableError {
         /// Number of kinds.
         kinds: usize,
     },
-    /// A limit under which nothing, or nothing after a while, would pass.
+    /// The burst or the rate of a limit is zero, so that messages would never pass, or stop
+    /// passing.
     #[error("the limit from {from} to {to} has a zero")]
     ZeroLimit {
         /// Role of the sender.

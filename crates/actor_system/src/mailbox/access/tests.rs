@@ -1,4 +1,4 @@
-//! Tables, grants and the trail.
+//! Tests of tables, grants and the audit trail.
 
 use std::{
     collections::BTreeMap,
@@ -334,7 +334,7 @@ fn rules() -> impl Strategy<Value = Rules> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Every message against a table of the rules as plain data.
+    /// Compares each message with a table of the rules as plain data.
     #[test]
     fn rules_decide_about_each_message_and_refusals_are_counted(
         rules in rules(),

@@ -1,4 +1,4 @@
-//! A supervisor's task on its own, so that a test says in which order it hears what others tell it.
+//! A supervisor's task without its parent, so that a test controls the order of its inputs.
 
 use std::{
     convert::Infallible,
@@ -37,10 +37,10 @@ impl AlysActor for Counts {
     }
 }
 
-/// A supervisor that nothing has started yet, and its task.
+/// A supervisor that has not been started, and its task.
 fn supervisor() -> (Supervisor, Arc<Cell>, SupervisorTask) {
     let cell = Arc::new(Cell::supervisor("s", &Cell::root("shop", Arc::default())));
-    let (handle, keeper) = Supervisor::make(
+    let (handle, make_task) = Supervisor::make(
         cell.clone(),
         Arc::default(),
         SupervisorSpec::new("s", Strategy::OneForOne),
@@ -51,13 +51,13 @@ fn supervisor() -> (Supervisor, Arc<Cell>, SupervisorTask) {
         cell: cell.clone(),
         reports: mpsc::channel(8).0,
     };
-    (handle, cell, keeper(line))
+    (handle, cell, make_task(line))
 }
 
 #[test]
 fn a_drain_that_overtakes_the_first_start_waits_for_it() {
     alys_runtime::block_on_main(async {
-        let (supervisor, cell, keeper) = supervisor();
+        let (supervisor, cell, task) = supervisor();
         let handled = Arc::<AtomicUsize>::default();
         let counts = handled.clone();
         let addr = supervisor
@@ -66,8 +66,8 @@ fn a_drain_that_overtakes_the_first_start_waits_for_it() {
             })
             .unwrap();
         addr.tell(Work).unwrap();
-        alys_runtime::spawn("supervisor", keeper.run());
-        // Polled first, so the drain waits in the inbox when the start is ordered.
+        alys_runtime::spawn("supervisor", task.run());
+        // `join!` polls the drain first, so it is in the inbox before the start is ordered.
         let (report, ()) = futures::join!(
             supervisor.drain(&[0], after(Duration::from_secs(30))),
             async {
@@ -94,11 +94,11 @@ fn a_drain_that_overtakes_the_first_start_waits_for_it() {
 #[test]
 fn a_drain_of_a_child_that_never_starts_ends_in_time() {
     alys_runtime::block_on_main(async {
-        let (supervisor, _cell, keeper) = supervisor();
+        let (supervisor, _cell, task) = supervisor();
         let never = || ready(Ok::<_, Infallible>(Counts(Arc::default())));
         let addr = supervisor.start(ChildSpec::new("a"), 8, never).unwrap();
         addr.tell(Work).unwrap();
-        alys_runtime::spawn("supervisor", keeper.run());
+        alys_runtime::spawn("supervisor", task.run());
         let report = supervisor
             .drain(&[0], after(Duration::from_millis(50)))
             .await;
@@ -113,7 +113,7 @@ fn a_drain_of_a_child_that_never_starts_ends_in_time() {
 #[test]
 fn a_drain_gives_up_on_a_supervisor_that_has_not_started() {
     alys_runtime::block_on_main(async {
-        let (supervisor, cell, keeper) = supervisor();
+        let (supervisor, cell, task) = supervisor();
         let delay = Duration::from_secs(3_600);
         let start = Start {
             start_id: 1,
@@ -123,7 +123,7 @@ fn a_drain_gives_up_on_a_supervisor_that_has_not_started() {
             started: None,
         };
         assert!(cell.control.order(Order::Start(start)));
-        alys_runtime::spawn("supervisor", keeper.run());
+        alys_runtime::spawn("supervisor", task.run());
         let drained = time::timeout(
             Duration::from_secs(60),
             supervisor.drain(&[0], after(Duration::ZERO)),
