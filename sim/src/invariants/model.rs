@@ -487,7 +487,7 @@ mod tests {
             Ok(())
         );
         let beside = model.signed(8, 0, &vote(VoteKind::Confirmation, 1, block(100, 1)));
-        assert!(why(beside).contains("below slot 102, which it approved"));
+        assert!(why(beside).contains("below slot 102, the highest approved"));
     }
 
     #[test]
@@ -498,10 +498,10 @@ mod tests {
             Ok(())
         );
         let beside = vote(VoteKind::Approval, 1, block(102, 3));
-        assert!(why(model.signed(8, 0, &beside)).contains("below slot 100, on which it is locked"));
+        assert!(why(model.signed(8, 0, &beside)).contains("below slot 100 of the lock"));
         assert_eq!(model.signed(8, 1, &beside), Ok(()), "node 2 is not locked");
         let below = vote(VoteKind::Confirmation, 1, block(100, 1));
-        assert!(why(model.signed(9, 1, &below)).contains("below slot 102, which it approved"));
+        assert!(why(model.signed(9, 1, &below)).contains("below slot 102, the highest approved"));
     }
 
     #[test]
