@@ -117,7 +117,11 @@ fn record_data(plan: &Plan, record: &Record, one_in: u64) -> Map<String, Value> 
     let mut messages = record.messages.kept();
     if one_in > 1 {
         let mut numbers = 0..;
-        messages.retain(|_| numbers.next().is_some_and(|at: u64| at % one_in == 0));
+        messages.retain(|_| {
+            numbers
+                .next()
+                .is_some_and(|at: u64| at.is_multiple_of(one_in))
+        });
     }
     let complete_us = if one_in > 1 {
         i64::MAX
