@@ -283,7 +283,7 @@ fn errors_name_who_has_to_act() {
             .await
             .0
             .unwrap();
-        assert_eq!(named, "an execution client that does not say its name");
+        assert_eq!(named, "unknown execution client");
         let call = async |engine: HttpEngine| engine.chain_id().await;
         let error = ask(Ok(json!("seven")), call).await.0.unwrap_err();
         assert!(
