@@ -97,7 +97,8 @@ fn lose_power(seed: u64, losses: u64) -> u64 {
 
 #[test]
 fn acknowledged_writes_survive_power_losses() {
-    let survivors: BTreeMap<u64, u64> = seeds(4).map(|seed| (seed, lose_power(seed, 50))).collect();
+    let survivors: BTreeMap<u64, u64> =
+        seeds(20).map(|seed| (seed, lose_power(seed, 50))).collect();
     assert!(
         survivors.values().any(|count| *count > 0),
         "the disk never keeps unsynced writes: {survivors:?}"
