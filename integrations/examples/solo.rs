@@ -71,12 +71,13 @@ async fn start() -> Result<ExecutionServer, Failure> {
         .collect();
     let genesis = serde_json::from_value(serde_json::json!({
         "config": {
-            "chainId": 1337, "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0, "eip158Block": 0,
-            "byzantiumBlock": 0, "constantinopleBlock": 0, "petersburgBlock": 0, "istanbulBlock": 0,
-            "berlinBlock": 0, "londonBlock": 0, "terminalTotalDifficulty": 0,
+            "chainId": 1337, "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0,
+            "eip158Block": 0, "byzantiumBlock": 0, "constantinopleBlock": 0, "petersburgBlock": 0,
+            "istanbulBlock": 0, "berlinBlock": 0, "londonBlock": 0, "terminalTotalDifficulty": 0,
             "terminalTotalDifficultyPassed": true, "shanghaiTime": 0, "cancunTime": 0,
         },
-        "difficulty": "0x0", "gasLimit": "0x1c9c380", "nonce": "0x0", "timestamp": "0x0", "alloc": alloc,
+        "difficulty": "0x0", "gasLimit": "0x1c9c380", "nonce": "0x0", "timestamp": "0x0",
+        "alloc": alloc,
     }))?;
     let config = ExecutionServerConfig {
         http_addr: Some("127.0.0.1:8545".parse()?),

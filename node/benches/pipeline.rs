@@ -104,12 +104,14 @@ fn execution_genesis(users: &[SigningKey]) -> alloy_genesis::Genesis {
     let alloc: serde_json::Map<_, _> = users.iter().map(funds).collect();
     serde_json::from_value(serde_json::json!({
         "config": {
-            "chainId": CHAIN_ID, "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0, "eip158Block": 0,
-            "byzantiumBlock": 0, "constantinopleBlock": 0, "petersburgBlock": 0, "istanbulBlock": 0,
-            "berlinBlock": 0, "londonBlock": 0, "mergeNetsplitBlock": 0, "terminalTotalDifficulty": 0,
-            "terminalTotalDifficultyPassed": true, "shanghaiTime": 0, "cancunTime": 0
+            "chainId": CHAIN_ID, "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0,
+            "eip158Block": 0, "byzantiumBlock": 0, "constantinopleBlock": 0, "petersburgBlock": 0,
+            "istanbulBlock": 0, "berlinBlock": 0, "londonBlock": 0, "mergeNetsplitBlock": 0,
+            "terminalTotalDifficulty": 0, "terminalTotalDifficultyPassed": true, "shanghaiTime": 0,
+            "cancunTime": 0
         },
-        "nonce": "0x0", "timestamp": "0x0", "gasLimit": "0x1c9c380", "difficulty": "0x0", "alloc": alloc
+        "nonce": "0x0", "timestamp": "0x0", "gasLimit": "0x1c9c380", "difficulty": "0x0",
+        "alloc": alloc
     }))
     .expect("a genesis")
 }

@@ -551,7 +551,8 @@ mod tests {
                 "http://127.0.0.1:8551",
             ),
             (
-                "execution = { embedded = {}, url = \"http://127.0.0.1:8551\", jwt_secret = \"j\" }",
+                "execution = { embedded = {}, url = \"http://127.0.0.1:8551\", \
+                 jwt_secret = \"j\" }",
                 "both embedded and url",
             ),
             ("execution = { embeded = {} }", "did you mean `embedded`?"),

@@ -29,9 +29,9 @@
 //! | [`report`] | pages about runs and sweeps |
 //! | [`cli`] | the command line |
 //!
-//! To add a fault, add its kind to the file of its subject, see [`faults`]. An invariant is a variant
-//! of [`invariants::Violation`] and a check in one of the files of [`invariants`]. The behaviour of
-//! users is in [`workload`].
+//! To add a fault, add its kind to the file of its subject, see [`faults`]. An invariant is a
+//! variant of [`invariants::Violation`] and a check in one of the files of [`invariants`]. The
+//! behaviour of users is in [`workload`].
 #![cfg(madsim)]
 
 pub mod cli;

@@ -9,8 +9,8 @@ fn main() -> std::process::ExitCode {
 fn main() -> std::process::ExitCode {
     eprintln!(
         "alys-sim was built without the simulated runtime and can do nothing.\n\
-         Run it as `cargo sim` from the root of the workspace; the RUSTFLAGS environment variable must not be set, \
-         for it overrides the flags of that build."
+         Run it as `cargo sim` from the root of the workspace; the RUSTFLAGS environment variable \
+         must not be set, for it overrides the flags of that build."
     );
     std::process::ExitCode::from(2)
 }

@@ -116,7 +116,8 @@ fn a_planted_bug_is_found_by_the_invariant_that_it_breaks_and_replays() {
     let told = text(&sweep);
     assert!(
         told.contains(
-            "again: cargo sim run scenarios/deaf_leader.toml --seed 1 --stack full --mutant approve-ignores-lock"
+            "again: cargo sim run scenarios/deaf_leader.toml --seed 1 --stack full --mutant \
+             approve-ignores-lock"
         ),
         "{told}"
     );

@@ -88,9 +88,16 @@ fn step() -> impl Strategy<Value = Step> {
         prop::option::weighted(0.75, value()),
     );
     prop_oneof![
-        5 => (prop::collection::vec(change, 0..10), any::<bool>()).prop_map(|(c, d)| Step::Write(c, d)),
+        5 => (prop::collection::vec(change, 0..10), any::<bool>())
+            .prop_map(|(c, d)| Step::Write(c, d)),
         2 => (0..TABLES.len(), key()).prop_map(|(t, k)| Step::Get(t, k)),
-        4 => (0..TABLES.len(), key(), key(), any::<bool>(), prop_oneof![0..4usize, Just(usize::MAX)])
+        4 => (
+            0..TABLES.len(),
+            key(),
+            key(),
+            any::<bool>(),
+            prop_oneof![0..4usize, Just(usize::MAX)],
+        )
             .prop_map(|(t, a, b, f, l)| Step::Range(t, a, b, f, l)),
         1 => Just(Step::Reopen),
     ]

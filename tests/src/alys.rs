@@ -26,7 +26,8 @@ pub struct Final {
 }
 
 impl Final {
-    /// Parses a line of `alys dev --json` or `alys node --log-format json`; `None` for all other lines.
+    /// Parses a line of `alys dev --json` or `alys node --log-format json`; `None` for all other
+    /// lines.
     pub fn parse(line: &str) -> Option<Final> {
         // Most lines are about something else and not worth parsing.
         if !line.starts_with('{') || !line.contains("block") {
@@ -46,7 +47,8 @@ impl Final {
     }
 }
 
-/// The binary under test: `ALYS_BIN`, or the one of this checkout, built with the profile of the tests.
+/// The binary under test: `ALYS_BIN`, or the one of this checkout, built with the profile of the
+/// tests.
 ///
 /// # Panics
 /// When it does not build.

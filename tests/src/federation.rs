@@ -161,7 +161,8 @@ impl Federation {
         )
     }
 
-    /// The directory with `chain.toml`, `execution-genesis.json`, `password.txt` and those of the members.
+    /// The directory with `chain.toml`, `execution-genesis.json`, `password.txt` and those of the
+    /// members.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -207,7 +208,8 @@ pub fn text(path: &Path) -> Result<&str> {
         .with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
-/// The final blocks that all processes of a chain reported, over their restarts. Two at one height are an error.
+/// The final blocks that all processes of a chain reported, over their restarts. Two at one height
+/// are an error.
 #[derive(Debug, Default)]
 pub struct Ledger {
     blocks: BTreeMap<u64, (Final, String)>,

@@ -1,13 +1,15 @@
-//! End-to-end tests: the real `alys` binary as processes, beside independent wallets, compiler and execution client.
+//! End-to-end tests: the real `alys` binary as processes, beside independent wallets, compiler and
+//! execution client.
 //!
-//! **Owns** the harness: the binary ([`alys`]), processes with their logs ([`process`]), JSON-RPC ([`rpc`]), ports
-//! ([`ports`]), federations of processes ([`federation`]), npm packages ([`npm`]), and the simulator with a browser for its
-//! pages ([`simulator`]). **Promises** that only loopback is used, that every wait ends, that no process outlives its test,
-//! and that a failure prints the last lines of every process. **Never** links the node: the tests in `tests/` start and read
-//! only things that users can.
+//! **Owns** the harness: the binary ([`alys`]), processes with their logs ([`process`]), JSON-RPC
+//! ([`rpc`]), ports ([`ports`]), federations of processes ([`federation`]), npm packages ([`npm`]),
+//! and the simulator with a browser for its pages ([`simulator`]). **Promises** that only loopback
+//! is used, that every wait ends, that no process outlives its test, and that a failure prints the
+//! last lines of every process. **Never** links the node: the tests in `tests/` start and read only
+//! things that users can.
 //!
 //! ```text
-//! cargo test -p alys-tests                 needs node and npm; installs the locked packages into target/npm once
+//! cargo test -p alys-tests                 needs node and npm; installs the lock file of npm once
 //! ALYS_BIN=path cargo test -p alys-tests   tests that binary instead of the one of this checkout
 //! ALYS_SIM_BIN=path ..                     uses that simulator; CHROMIUM=path that browser
 //! ALYS_TESTS_KEEP=1 ..                     keeps the directory of a failed test

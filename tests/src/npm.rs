@@ -1,5 +1,5 @@
-//! Independent programs from npm: wallets, the Solidity compiler, an execution client, in the versions of the lock file in
-//! `tests/npm/`, installed once, outside of the source tree.
+//! Independent programs from npm: wallets, the Solidity compiler, an execution client, in the
+//! versions of the lock file in `tests/npm/`, installed once, outside of the source tree.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -50,7 +50,8 @@ fn install() -> Result<PathBuf> {
         fs::copy(sources().join(name), dir.join(name)).context(name)?;
     }
     let output = Command::new("npm")
-        // No package in use needs its install script; the execution client's database ships its library.
+        // No package in use needs its install script; the execution client's database ships its
+        // library.
         .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
         .args(["--fetch-timeout", "60000", "--fetch-retries", "3"])
         .current_dir(&dir)

@@ -5,11 +5,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::SystemTime;
 
-/// Below the system's ephemeral range, so that no outgoing connection takes a port between its choice and its use.
+/// Below the system's ephemeral range, so that no outgoing connection takes a port between its
+/// choice and its use.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
-/// A port without a listener. One process never returns a port twice, and two rarely return the same.
+/// A port without a listener. One process never returns a port twice, and two rarely return the
+/// same.
 ///
 /// # Panics
 /// When all ports are taken.

@@ -257,7 +257,8 @@ impl Process {
     /// # Errors
     /// When there is no such process.
     pub fn signal(&self, signal: &str) -> Result<()> {
-        // The shell's built-in, because the system call needs unsafe code, and the program `kill` may be missing.
+        // The shell's built-in, because the system call needs unsafe code, and the program `kill`
+        // may be missing.
         let status = Command::new("sh")
             .args([
                 "-c",

@@ -190,7 +190,8 @@ mod tests {
             ),
             ("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabc", None),
             (
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n\
+                 0\r\n\r\n",
                 Some("abc"),
             ),
             (

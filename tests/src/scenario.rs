@@ -17,7 +17,8 @@ use crate::process::Log;
 const TURN_TIMEOUT: Duration = Duration::from_secs(40 * 60);
 /// Between two polls of a condition that cannot notify.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Between a test's deadline, when its waits fail with a reason, and the exit of the process without one.
+/// Between a test's deadline, when its waits fail with a reason, and the exit of the process
+/// without one.
 const GRACE: Duration = Duration::from_secs(60);
 /// Lines of each process in the output of a failure.
 const TAIL: usize = 40;

@@ -49,7 +49,8 @@ fn build() -> Result<PathBuf> {
     command
         .arg("--message-format=json-render-diagnostics")
         .current_dir(root());
-    // RUSTFLAGS would override the simulation's flags; its target directory is below the workspace's.
+    // RUSTFLAGS would override the simulation's flags; its target directory is below the
+    // workspace's.
     command
         .env_remove("RUSTFLAGS")
         .env("CARGO_TARGET_DIR", alys::target_dir().join("sim"));

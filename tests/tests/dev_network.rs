@@ -126,7 +126,8 @@ fn few_slots_are_missed(world: &World, process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// Runs the scripts, and waits for the same state at all validators. Returns the state that must survive a restart.
+/// Runs the scripts, and waits for the same state at all validators. Returns the state that must
+/// survive a restart.
 fn wallets_work(world: &World, process: &Process, ready: &Value) -> Result<Value> {
     let url = ready["rpc_url"].as_str().context("rpc_url")?;
     let chain_id = ready["chain_id"].to_string();

@@ -89,7 +89,8 @@ fn start_nodes(
     clients.iter().enumerate().map(start).collect()
 }
 
-/// After a crash the client of node 3 is sent the blocks that it missed, and the node proposes again.
+/// After a crash the client of node 3 is sent the blocks that it missed, and the node proposes
+/// again.
 fn restarted_client_catches_up(
     world: &World,
     client: &mut EthereumJs,

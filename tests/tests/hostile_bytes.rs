@@ -58,7 +58,8 @@ fn hostile_bytes_on_any_port_do_not_disturb_a_node() {
                 .collect();
             let head = |length: usize| {
                 format!(
-                    "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+                    "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                     Content-Length: {length}\r\n\r\n"
                 )
             };
             let nested = "[".repeat(1 << 20);
@@ -67,11 +68,13 @@ fn hostile_bytes_on_any_port_do_not_disturb_a_node() {
                 "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"eth_chainId\"},".repeat(50_000)
             );
             let digits = format!(
-                "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"eth_getBalance\",\"params\":[\"0x{}\"]}}",
+                "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"eth_getBalance\",\
+                 \"params\":[\"0x{}\"]}}",
                 "f".repeat(1 << 20)
             );
             let raw = format!(
-                "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"eth_sendRawTransaction\",\"params\":[\"0x02{}\"]}}",
+                "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"eth_sendRawTransaction\",\
+                 \"params\":[\"0x02{}\"]}}",
                 "f8".repeat(1000)
             );
             let header = format!("POST / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(4 << 20));

@@ -1,5 +1,5 @@
-//! Operator errors: each ends in one clear line before the node changes anything, or in a warning of a node that keeps
-//! running; never in a panic.
+//! Operator errors: each ends in one clear line before the node changes anything, or in a warning
+//! of a node that keeps running; never in a panic.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -33,7 +33,8 @@ fn of_one(world: &World, name: &'static str, chain_id: u64) -> Result<Federation
     )
 }
 
-/// Checks for exit code 2, one line that starts with `error: ` and contains all of `expected`, and no panic.
+/// Checks for exit code 2, one line that starts with `error: ` and contains all of `expected`, and
+/// no panic.
 fn check_refused(world: &World, command: &Command, expected: &[&str]) -> Result<()> {
     let mut process = Process::start(world, "alys", command)?;
     let status = process.wait_end(world, REFUSAL_TIMEOUT)?;

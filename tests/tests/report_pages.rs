@@ -79,7 +79,8 @@ fn failing_sweep(world: &World, pages: &Path) -> Result<PathBuf> {
         "--stack",
         "fast",
     ];
-    // One run at a time: the sweep stops at the first failure, so that exactly one run fails, and is the last.
+    // One run at a time: the sweep stops at the first failure, so that exactly one run fails, and
+    // is the last.
     args.extend(["--jobs", "1"]);
     args.extend(["--ledger", text(&ledger)?, "--report", text(pages)?]);
     let (code, out) = simulator::run(world, SWEEP_TIMEOUT, args)?;

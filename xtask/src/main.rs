@@ -15,7 +15,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Checks the rules of the house: dependencies, pure crates, the seam, contracts, citations. A test of xtask runs it too.
+    /// Checks the rules of the house: dependencies, pure crates, the seam, contracts, citations. A
+    /// test of xtask runs it too.
     Tidy,
     /// Runs rustfmt, and clippy in both worlds, with warnings as errors.
     Lint,

@@ -59,7 +59,8 @@ enum Action {
     },
 }
 
-/// The steps that decide whether a change lands: cheap checks first, then each world's build before the steps that use it.
+/// The steps that decide whether a change lands: cheap checks first, then each world's build before
+/// the steps that use it.
 pub fn ci() -> Vec<Step> {
     let tests = "test --locked --workspace --exclude alys-tests";
     let mutants =
@@ -105,7 +106,8 @@ pub fn ci() -> Vec<Step> {
         ),
         simulated(
             "sim",
-            "each scenario once on the fast stack, then random worlds until three minutes have passed",
+            "each scenario once on the fast stack, then random worlds until three minutes have \
+             passed",
             &format!("{SIMULATOR} sweep --preset smoke --stack fast --every --minutes 3"),
         ),
         simulated(
@@ -240,7 +242,8 @@ impl Action {
                 let mut command = Command::new(cargo());
                 command.current_dir(root()).args(arguments);
                 if *simulated {
-                    // Both variables override `.cargo/sim.toml`: the build would be of the other world, in its directory.
+                    // Both variables override `.cargo/sim.toml`: the build would be of the other
+                    // world, in its directory.
                     command.env_remove("RUSTFLAGS");
                     if let Some(target) = std::env::var_os("CARGO_TARGET_DIR") {
                         command.env("CARGO_TARGET_DIR", Path::new(&target).join("sim"));
@@ -296,7 +299,8 @@ fn format_step() -> Step {
     }
 }
 
-/// A command of cargo over the simulated crates. Doc-tests are not part of it: rustdoc does not get the simulation's cfg.
+/// A command of cargo over the simulated crates. Doc-tests are not part of it: rustdoc does not get
+/// the simulation's cfg.
 fn in_simulation(command: &str, more: &str) -> String {
     let packages: String = SIMULATED
         .iter()

@@ -565,8 +565,9 @@ mod tests {
 
         #[test]
         fn turns_visit_everybody_with_room_once_a_round(looks in looks()) {
-            let with_room: Vec<_> =
-                (0..looks.len()).filter(|index| matches!(looks[*index], Look::Room { .. })).collect();
+            let with_room: Vec<_> = (0..looks.len())
+                .filter(|index| matches!(looks[*index], Look::Room { .. }))
+                .collect();
             let mut turn = 0;
             for index in &with_room {
                 prop_assert_eq!(in_turn(&looks, turn), Some(*index));
@@ -575,7 +576,11 @@ mod tests {
         }
 
         #[test]
-        fn only_the_keys_of_a_worker_that_ended_move(looks in looks(), key: u64, ended: prop::sample::Index) {
+        fn only_the_keys_of_a_worker_that_ended_move(
+            looks in looks(),
+            key: u64,
+            ended: prop::sample::Index,
+        ) {
             prop_assume!(!looks.is_empty());
             let before = by_key(&looks, key);
             let ended = ended.index(looks.len());
@@ -590,7 +595,9 @@ mod tests {
         #[test]
         fn load_does_not_move_a_key(size in 1..=MAX_POOL, key: u64, depth in 0..9usize) {
             let idle = vec![room(0); size];
-            let busy: Vec<_> = (0..size).map(|n| if n % 2 == 0 { FULL } else { room(depth) }).collect();
+            let busy: Vec<_> = (0..size)
+                .map(|n| if n % 2 == 0 { FULL } else { room(depth) })
+                .collect();
             prop_assert_eq!(by_key(&idle, key), by_key(&busy, key));
         }
     }

@@ -9,7 +9,9 @@
 //!
 //! ```
 //! use std::{convert::Infallible, time::Duration};
-//! use alys_actor_system::{AlysActor, ChildSpec, Context, Message, Reply, Strategy, SupervisorSpec, System};
+//! use alys_actor_system::{
+//!     AlysActor, ChildSpec, Context, Message, Reply, Strategy, SupervisorSpec, System,
+//! };
 //!
 //! struct Counter(u64);
 //!
@@ -33,7 +35,11 @@
 //!     type Config = ();
 //!     const NAME: &'static str = "Counter";
 //!
-//!     async fn handle(&mut self, msg: CounterMessage, _: &Context<Self>) -> Result<(), Infallible> {
+//!     async fn handle(
+//!         &mut self,
+//!         msg: CounterMessage,
+//!         _: &Context<Self>,
+//!     ) -> Result<(), Infallible> {
 //!         match msg {
 //!             CounterMessage::Added(n) => self.0 += n,
 //!             CounterMessage::GetTotal { reply } => {
@@ -46,10 +52,16 @@
 //!
 //! # alys_runtime::block_on_main(async {
 //! let system = System::new("example");
-//! let supervisor = system.supervisor(SupervisorSpec::new("counters", Strategy::OneForOne)).unwrap();
-//! let counter = supervisor.start(ChildSpec::new("a"), 16, || async { Ok::<_, Infallible>(Counter(0)) }).unwrap();
+//! let supervisor = system
+//!     .supervisor(SupervisorSpec::new("counters", Strategy::OneForOne))
+//!     .unwrap();
+//! let counter = supervisor
+//!     .start(ChildSpec::new("a"), 16, || async { Ok::<_, Infallible>(Counter(0)) })
+//!     .unwrap();
 //! counter.tell(CounterMessage::Added(2)).unwrap();
-//! let total = counter.ask(|reply| CounterMessage::GetTotal { reply }, Duration::from_secs(1)).await;
+//! let total = counter
+//!     .ask(|reply| CounterMessage::GetTotal { reply }, Duration::from_secs(1))
+//!     .await;
 //! assert_eq!(total, Ok(2));
 //! assert!(system.shutdown(Duration::from_secs(1)).await.is_clean());
 //! # });

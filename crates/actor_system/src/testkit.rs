@@ -22,7 +22,10 @@
 //! # alys_runtime::block_on_main(async {
 //! let test = TestSystem::new();
 //! let (neighbour, mut probe) = Probe::new(8);
-//! let echo = test.start("echo", 8, move || { let to = neighbour.clone(); async move { Ok::<_, Infallible>(Echo(to)) } });
+//! let echo = test.start("echo", 8, move || {
+//!     let to = neighbour.clone();
+//!     async move { Ok::<_, Infallible>(Echo(to)) }
+//! });
 //! echo.tell(Ping(1)).unwrap();
 //! assert_eq!(probe.next().await.map(|Ping(n)| n), Some(2));
 //! // The second message crashes the actor; the next incarnation handles the third.

@@ -4,8 +4,8 @@
 //! ```text
 //!                 Input + Now                         Effects, in order
 //!   proposals ───────┐                        ┌────── Persist     (durable before the next effect)
-//!   votes ───────────┤   ┌────────────────┐   ├────── Broadcast   (proposal, approval, confirmation, certificates)
-//!   certificates ────┼──▶│ State::handle  │───┼────── Build, Execute, Forkchoice   (execution layer)
+//!   votes ───────────┤   ┌────────────────┐   ├────── Broadcast   (proposals, votes, certificates)
+//!   certificates ────┼──▶│ State::handle  │───┼────── Build, Execute, Forkchoice (execution layer)
 //!   EL's answers ────┤   └────────────────┘   ├────── FetchBlock, Sync
 //!   ticks ───────────┘                        └────── Finalized, Evidence, Notice, Trace
 //! ```

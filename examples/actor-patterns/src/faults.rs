@@ -176,8 +176,8 @@ async fn several_faults() -> Outcome {
     Ok(())
 }
 
-/// A slow vendor is waited for. In the simulated world half an hour costs nothing, because the clock
-/// jumps ahead.
+/// A slow vendor is waited for. In the simulated world half an hour costs nothing, because the
+/// clock jumps ahead.
 async fn late_answer() -> Outcome {
     let delay = if alys_runtime::is_simulated() {
         Duration::from_secs(1800)

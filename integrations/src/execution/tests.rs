@@ -78,11 +78,15 @@ fn attributes(root: Option<B256>) -> PayloadAttributes {
 /// A payload of EthereumJS, with its extra field.
 fn payload(fork: PayloadFork) -> Value {
     let mut payload = json!({
-        "parentHash": hash(1), "feeRecipient": Address::ZERO, "stateRoot": hash(2), "receiptsRoot": hash(3),
-        "logsBloom": format!("0x{}", "00".repeat(256)), "prevRandao": hash(4), "blockNumber": "0x1",
-        "gasLimit": "0x1c9c380", "gasUsed": "0x0", "timestamp": "0x65", "extraData": "0x",
+        "parentHash": hash(1), "feeRecipient": Address::ZERO, "stateRoot": hash(2),
+        "receiptsRoot": hash(3), "logsBloom": format!("0x{}", "00".repeat(256)),
+        "prevRandao": hash(4), "blockNumber": "0x1", "gasLimit": "0x1c9c380", "gasUsed": "0x0",
+        "timestamp": "0x65", "extraData": "0x",
         "baseFeePerGas": "0x3b9aca00", "blockHash": hash(5), "transactions": ["0x01"],
-        "withdrawals": [{ "index": "0x0", "validatorIndex": "0x1", "address": Address::ZERO, "amount": "0x3b9aca00" }],
+        "withdrawals": [{
+            "index": "0x0", "validatorIndex": "0x1", "address": Address::ZERO,
+            "amount": "0x3b9aca00"
+        }],
         "requestsHash": hash(6),
     });
     if fork == PayloadFork::Deneb {
@@ -99,7 +103,10 @@ fn status(status: &str, hash: Option<B256>, error: Option<&str>) -> Value {
 #[test]
 fn the_method_version_follows_the_fork() {
     block_on_main(async {
-        let updated = json!({ "payloadStatus": status("VALID", Some(hash(1)), None), "payloadId": "0x0000000000000007" });
+        let updated = json!({
+            "payloadStatus": status("VALID", Some(hash(1)), None),
+            "payloadId": "0x0000000000000007"
+        });
         for (attributes, method) in [
             (None, "engine_forkchoiceUpdatedV2"),
             (Some(attributes(None)), "engine_forkchoiceUpdatedV2"),
@@ -233,7 +240,8 @@ fn statuses_are_parsed_in_every_form_of_the_clients() {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the execution client sent an invalid answer to engine_newPayloadV3: unknown status MAYBE"
+            "the execution client sent an invalid answer to engine_newPayloadV3: unknown status \
+             MAYBE"
         );
         let unsupported = ExecutionPayload::V1(payload.payload_inner.payload_inner);
         let engine = HttpEngine::new(LOCAL, secret());
@@ -377,7 +385,8 @@ fn look_ups_and_capabilities_tolerate_deviations() {
         assert_eq!(capabilities.missing(PayloadFork::Capella).len(), 3);
 
         let block = json!({
-            "hash": hash(1), "parentHash": hash(2), "number": "0x10", "timestamp": "0x65", "stateRoot": hash(3),
+            "hash": hash(1), "parentHash": hash(2), "number": "0x10", "timestamp": "0x65",
+            "stateRoot": hash(3),
             "difficulty": "0x0", "transactions": [],
         });
         let expected = ExecutionBlock {

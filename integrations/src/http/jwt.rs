@@ -27,7 +27,8 @@ pub struct JwtSecret([u8; 32]);
 pub enum JwtSecretError {
     /// The number of hex digits is wrong.
     #[error(
-        "the JWT secret must be 32 bytes, that is 64 hex digits (0x in front is allowed), but it has {digits}"
+        "the JWT secret must be 32 bytes, that is 64 hex digits (0x in front is allowed), but it \
+         has {digits}"
     )]
     Length {
         /// Characters without `0x` and surrounding white space.
@@ -59,7 +60,8 @@ pub enum JwtError {
     Signature,
     /// `iat` is outside the tolerance: the token is replayed, or the clocks differ.
     #[error(
-        "stale token: iat differs from this clock by {drift_secs} s, allowed are {IAT_WINDOW_SECS} s"
+        "stale token: iat differs from this clock by {drift_secs} s, allowed are \
+         {IAT_WINDOW_SECS} s"
     )]
     Stale {
         /// Token time minus own time.
@@ -223,7 +225,8 @@ mod tests {
         );
         assert_eq!(
             token,
-            "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpYXQiOjE3MDAwMDAwMDB9.q7vdxvYJozZ6UoScEnMgFSivYb-nzMGBXN-k-GD5t_8"
+            "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpYXQiOjE3MDAwMDAwMDB9.\
+             q7vdxvYJozZ6UoScEnMgFSivYb-nzMGBXN-k-GD5t_8"
         );
     }
 

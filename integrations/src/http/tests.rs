@@ -107,7 +107,11 @@ fn calls_are_answered_and_errors_keep_code_and_data() {
 
 #[test]
 fn malformed_requests_get_the_errors_of_the_specification() {
-    let error = |id: Value, code: i64, message: &str| json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } });
+    let error = |id: Value, code: i64, message: &str| {
+        json!({
+            "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message }
+        })
+    };
     let deep = "[".repeat(100_000);
     let cases = [
         ("", error(Value::Null, -32700, "parse error")),
@@ -148,7 +152,8 @@ fn malformed_requests_get_the_errors_of_the_specification() {
             json!({"jsonrpc":"2.0","id":1,"result":[]}),
         ),
         (
-            r#"[{"jsonrpc":"2.0","id":1,"method":"echo","params":[1]},7,{"jsonrpc":"2.0","method":"echo"},
+            r#"[{"jsonrpc":"2.0","id":1,"method":"echo","params":[1]},7,
+                {"jsonrpc":"2.0","method":"echo"},
                 {"jsonrpc":"2.0","id":"x","method":"echo","params":{"a":2}}]"#,
             json!([
                 {"jsonrpc":"2.0","id":1,"result":[1]},
@@ -317,7 +322,13 @@ fn requests_without_a_valid_token_get_401_and_never_reach_the_handler() {
             .await
             .unwrap_err()
             .to_string();
-        assert!(error.ends_with("refused the authentication: Unauthorized: missing token: the request has no Authorization header"), "{error}");
+        assert!(
+            error.ends_with(
+                "refused the authentication: Unauthorized: missing token: the request has no \
+                 Authorization header"
+            ),
+            "{error}"
+        );
         let error = with(Some(JwtSecret::new([2; 32])))
             .call::<Value>("echo", ())
             .await
@@ -357,9 +368,10 @@ fn browsers_may_call_only_with_cors() {
         })
         .await;
         let closed = server(ServerConfig::new("test")).await;
-        let preflight =
-            b"OPTIONS / HTTP/1.1\r\nhost: x\r\norigin: http://wallet.example\r\nconnection: close\r\n\
-            access-control-request-method: POST\r\naccess-control-request-headers: content-type\r\n\r\n";
+        let preflight = b"OPTIONS / HTTP/1.1\r\nhost: x\r\norigin: http://wallet.example\r\n\
+            connection: close\r\n\
+            access-control-request-method: POST\r\n\
+            access-control-request-headers: content-type\r\n\r\n";
         let answer = raw(open.local_addr(), preflight).await;
         assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
         for header in [
@@ -616,7 +628,8 @@ fn endpoints_parse_or_fail_with_the_reason() {
     for (text, error) in [
         (
             "https://127.0.0.1:8551",
-            "https://127.0.0.1:8551: only http:// is supported; use a TLS proxy if the link needs encryption",
+            "https://127.0.0.1:8551: only http:// is supported; use a TLS proxy if the link needs \
+             encryption",
         ),
         (
             "http://geth:8551",

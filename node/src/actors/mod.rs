@@ -6,7 +6,7 @@
 //!               ▲  │  └──────────┘                  └─┬───▲─┘               └───▲─────┘
 //!               │  └─▶ Peers ◀── wanted blocks ───────┘   │ verdicts, payloads   │ bodies
 //!               └────── ranges, status                  Engine ──────────────────┘
-//!                                                         ⇅ Engine API        TxPool ⇄ execution client's pool
+//!                                                         ⇅ Engine API   TxPool ⇄ client's pool
 //! ```
 //!
 //! Decisions are in the pure crates and in pure machines of the rooms; the actors are thin. The

@@ -56,7 +56,12 @@ pub struct NewArgs {
     #[arg(long, value_enum, default_value_t)]
     fork: ExecutionFork,
     /// A balance at genesis, for development only. Repeat it.
-    #[arg(long = "fund", value_name = "ADDRESS=ETHER", value_parser = genesis::parse_fund, num_args = 1..)]
+    #[arg(
+        long = "fund",
+        value_name = "ADDRESS=ETHER",
+        value_parser = genesis::parse_fund,
+        num_args = 1..
+    )]
     funded: Vec<(Address, U256)>,
     /// A BLS public key that signs changes of the federation. Repeat it. Default: the federation
     /// never changes.

@@ -247,14 +247,16 @@ mod tests {
     fn valid_commands_are_accepted() {
         for line in [
             "alys dev",
-            "alys dev --validators 1 --slot-ms 1000 --datadir d --http-port 0 --json --fork shanghai",
+            "alys dev --validators 1 --slot-ms 1000 --datadir d --http-port 0 --json --fork \
+             shanghai",
             "alys dev --metrics-addr 127.0.0.1:0",
             "alys node --config alys.toml --listen 127.0.0.1:0 --log-filter debug",
             "alys node --config alys.toml --metrics-addr 127.0.0.1:9464",
             "alys --log-format json node --config alys.toml",
             "alys keys new --datadir d --password-file f --scrypt-n 2",
             "alys keys show --datadir d",
-            "alys genesis new --out d --authorities-file a.toml --chain-id 7 --fault-model crash --start-in 60",
+            "alys genesis new --out d --authorities-file a.toml --chain-id 7 --fault-model crash \
+             --start-in 60",
             "alys config example",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));

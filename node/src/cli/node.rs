@@ -27,7 +27,8 @@ To set up a federation of n nodes:
   1. every member:   alys keys new --datadir DIR --fee-address 0x..
   2. one of them:    cat */authority.toml > authorities.toml
                      alys genesis new --out chain --authorities-file authorities.toml --chain-id ID
-  3. every member:   alys config example > alys.toml, then set datadir, listen, bootnodes, chain and execution_genesis
+  3. every member:   alys config example > alys.toml, then set datadir, listen, bootnodes, chain \
+and execution_genesis
   4. every member:   alys node --config alys.toml
 SIGINT or SIGTERM stops the node; a second one forces it.
 Exit code 2: it did not start, and the message says why. Exit code 1: it ran and gave up.")]
@@ -65,7 +66,12 @@ pub struct NodeArgs {
     password_file: Option<PathBuf>,
     /// Serve /metrics (Prometheus), /health (200 while the node makes progress) and /ready (200
     /// while it is synced and votes) on this address. Off by default.
-    #[arg(long, value_name = "IP:PORT", env = "ALYS_METRICS_ADDR", value_parser = config::parse_address)]
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        env = "ALYS_METRICS_ADDR",
+        value_parser = config::parse_address
+    )]
     metrics_addr: Option<SocketAddr>,
 }
 

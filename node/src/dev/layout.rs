@@ -1,7 +1,7 @@
 //! The directory of a development network.
 //!
 //! ```text
-//! dev.toml                parameters of the network; written last, so a network with one is complete
+//! dev.toml                parameters; written last, so a network with this file is complete
 //! chain.toml              the chain spec
 //! execution-genesis.json
 //! validator-<i>/          the data directory of an `alys node`; the password is "dev"

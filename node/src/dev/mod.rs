@@ -46,8 +46,10 @@ const SILENT_SLOTS: u32 = 15;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Every validator is a whole node: keys, storage, libp2p on loopback and an execution client. Accounts are those of Anvil
-and Hardhat. The chain is kept: a second start with the same directory continues it; another --datadir is another chain.
+Every validator is a whole node: keys, storage, libp2p on loopback and an execution client. \
+Accounts are those of Anvil
+and Hardhat. The chain is kept: a second start with the same directory continues it; another \
+--datadir is another chain.
 To discard a chain, delete its directory.
 Standard output has the block lines, standard error the log (--log-filter info shows more).")]
 pub struct DevArgs {

@@ -4,7 +4,7 @@
 //! keystore.json    block-signing BLS key, encrypted (EIP-2335)          secret
 //! identity.key     network identity: an ed25519 seed as hex             secret
 //! authority.toml   public key, proof of possession, fee address: for `alys genesis new`
-//! votes.new        marker of a key that never voted, with its public key; removed before its first vote
+//! votes.new        marks a public key that never voted; removed before its first vote
 //! ```
 //!
 //! Owns creating and reading these files. Guarantees that a key is never overwritten, that only the
@@ -270,8 +270,8 @@ fn authority_toml(authority: &PublicAuthority, peer_id: &str) -> String {
         }
     };
     format!(
-        "# An authority of an Alys federation; nothing here is secret. Concatenate the files of all \
-         members,\n# in the same order for everybody, and give the result to `alys genesis new \
+        "# An authority of an Alys federation; nothing here is secret. Concatenate the files of \
+         all members,\n# in the same order for everybody, and give the result to `alys genesis new \
          --authorities-file`.\n# Peer id of its node: {peer_id}\n\n{entry}{fee}"
     )
 }

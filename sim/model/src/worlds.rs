@@ -68,7 +68,8 @@ pub fn broken() -> Vec<(&'static str, World)> {
             Broken::ApproveIgnoresLock | Broken::ConfirmIgnoresApproval | Broken::QuorumOneLess => {
                 vec![crash, byzantine]
             }
-            // With a Byzantine node it takes 4.6 million states to approve old slots: see `broken_big`.
+            // With a Byzantine node it takes 4.6 million states to approve old slots: see
+            // `broken_big`.
             Broken::NothingKept | Broken::LockWrittenLate | Broken::ApproveOldSlots => vec![crash],
         }
     };

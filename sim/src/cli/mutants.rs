@@ -223,16 +223,21 @@ fn table_file() -> PathBuf {
 const HEAD: &str = "\
 # Planted bugs
 
-Written by `cargo sim mutants --write`. Each row is a real mistake, planted in the code behind a switch that production
-builds do not have (`sim/src/plan/mutants.rs` lists them). The invariant that must find it was named before it was looked for; where
-more than one is named, the schedule decides which of the bug's consequences comes first. *Reached* counts how often the
-broken code ran with the bug switched on. *Seeds* and *seconds* say how long the search took on the machine that wrote the
+Written by `cargo sim mutants --write`. Each row is a real mistake, planted in the code behind a \
+switch that production
+builds do not have (`sim/src/plan/mutants.rs` lists them). The invariant that must find it was \
+named before it was looked for; where
+more than one is named, the schedule decides which of the bug's consequences comes first. \
+*Reached* counts how often the
+broken code ran with the bug switched on. *Seeds* and *seconds* say how long the search took on \
+the machine that wrote the
 row; other work was going on beside it.
 
 ";
 
 const COLUMNS: &str = "\
-| bug | area | what is broken | must be found by | scenario | reached | found by | seed | seeds | seconds |
+| bug | area | what is broken | must be found by | scenario | reached | found by | seed | seeds | \
+seconds |
 |---|---|---|---|---|---|---|---|---|---|
 ";
 
@@ -279,7 +284,8 @@ fn row(hunt: &Hunt) -> String {
     };
     let seed = hunt.seed.map_or(String::new(), |seed| seed.to_string());
     format!(
-        "| `{name}` | {area} | {broken} | {named} | {scenario} | {reached} | {by} | {seed} | {seeds} | {seconds:.0} |"
+        "| `{name}` | {area} | {broken} | {named} | {scenario} | {reached} | {by} | {seed} | \
+         {seeds} | {seconds:.0} |"
     )
 }
 

@@ -35,8 +35,8 @@ impl Faults {
         }
     }
 
-    /// Clears the faults of all execution clients, and kills the nodes that received wrong verdicts,
-    /// because [`Self::heal`] restarts every process that is down.
+    /// Clears the faults of all execution clients, and kills the nodes that received wrong
+    /// verdicts, because [`Self::heal`] restarts every process that is down.
     pub(super) fn heal_execution(&self) {
         let lied_to = std::mem::take(&mut *lock(&self.lied_to));
         for injector in &self.bends {

@@ -37,7 +37,8 @@ const fn without(id: &'static str, sentence: &'static str, reason: &'static str)
 pub const RULES: &[Rule] = &[
     rule(
         "1.1",
-        "The leader of a slot is the authority of that number modulo n, and nobody else proposes in it.",
+        "The leader of a slot is the authority of that number modulo n, and nobody else proposes \
+         in it.",
     ),
     rule(
         "1.2",
@@ -51,7 +52,8 @@ pub const RULES: &[Rule] = &[
     without(
         "1.5",
         "Keys carry a proof of possession and are subgroup-checked; infinity is refused.",
-        "checked when a genesis is loaded, before there is a network; golden files and unit tests of the keys hold it",
+        "checked when a genesis is loaded, before there is a network; golden files and unit tests \
+         of the keys hold it",
     ),
     rule(
         "1.6",
@@ -59,30 +61,38 @@ pub const RULES: &[Rule] = &[
     ),
     without(
         "1.7",
-        "A set change takes effect at its height only if its finality is shown on the branch before.",
-        "orders come from governance, which has no counterpart in the simulator yet; tests of the pure crate hold it",
+        "A set change takes effect at its height only if its finality is shown on the branch \
+         before.",
+        "orders come from governance, which has no counterpart in the simulator yet; tests of the \
+         pure crate hold it",
     ),
     rule(
         "2.1",
-        "Genesis counts as certified and final: every node starts from it, and comes back to what it had.",
+        "Genesis counts as certified and final: every node starts from it, and comes back to what \
+         it had.",
     ),
     without(
         "2.2",
-        "Header version and rules come from the upgrade table; another fork id ends the connection.",
-        "there is one version and one chain in a world until a node of the previous version joins it",
+        "Header version and rules come from the upgrade table; another fork id ends the \
+         connection.",
+        "there is one version and one chain in a world until a node of the previous version joins \
+         it",
     ),
     rule(
         "2.3",
-        "The block hash covers the header, and the header binds the body: a changed body is no block.",
+        "The block hash covers the header, and the header binds the body: a changed body is no \
+         block.",
     ),
     rule(
         "2.4",
-        "One canonical encoding: what is cut off, longer or altered is refused, and decoders never panic.",
+        "One canonical encoding: what is cut off, longer or altered is refused, and decoders never \
+         panic.",
     ),
     without(
         "2.5",
         "A block is at most 8 MiB, a vote 1 KiB, and a full block fits.",
-        "a workload that fills blocks is worth hours of simulation a block; limits are tested in the crates that have them",
+        "a workload that fills blocks is worth hours of simulation a block; limits are tested in \
+         the crates that have them",
     ),
     rule(
         "2.6",
@@ -90,11 +100,13 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "3.1",
-        "A leader proposes on the certified block with the highest slot that it knows, and once a slot.",
+        "A leader proposes on the certified block with the highest slot that it knows, and once a \
+         slot.",
     ),
     rule(
         "3.2",
-        "A node approves a later slot than it has approved, on a parent not below its lock, within the slot.",
+        "A node approves a later slot than it has approved, on a parent not below its lock, within \
+         the slot.",
     ),
     rule(
         "3.3",
@@ -114,7 +126,8 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "3.7",
-        "What did not become final is said again after each slot and on each connection; receiving is idempotent.",
+        "What did not become final is said again after each slot and on each connection; receiving \
+         is idempotent.",
     ),
     rule(
         "3.8",
@@ -122,16 +135,19 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "3.9",
-        "A node whose clock jumped beyond the drift allowance is silent until the time is confirmed.",
+        "A node whose clock jumped beyond the drift allowance is silent until the time is \
+         confirmed.",
     ),
     rule(
         "3.10",
-        "The head is the certified block with the highest slot that descends from the last final block.",
+        "The head is the certified block with the highest slot that descends from the last final \
+         block.",
     ),
     without(
         "3.11",
         "A full node that is no authority follows certificates.",
-        "worlds have authorities only; an authority that catches up follows certificates in the same way",
+        "worlds have authorities only; an authority that catches up follows certificates in the \
+         same way",
     ),
     rule(
         "3.12",
@@ -139,11 +155,13 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "3.13",
-        "Equivocation is kept as evidence, reported and counted, and never held against a correct authority.",
+        "Equivocation is kept as evidence, reported and counted, and never held against a correct \
+         authority.",
     ),
     rule(
         "3.14",
-        "All power lost at once, also right after locking, costs no final block and does not stop the chain.",
+        "All power lost at once, also right after locking, costs no final block and does not stop \
+         the chain.",
     ),
     rule(
         "6.1",
@@ -155,12 +173,14 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "6.3",
-        "After every reconnect the node replays forkchoice and sends the payloads that the client lost.",
+        "After every reconnect the node replays forkchoice and sends the payloads that the client \
+         lost.",
     ),
     without(
         "6.4",
         "The Engine API is entered with a fresh JWT.",
-        "every call of every scenario carries one, and a wrong one is a fault of the execution client's counterpart",
+        "every call of every scenario carries one, and a wrong one is a fault of the execution \
+         client's counterpart",
     ),
     without(
         "6.5",
@@ -169,7 +189,8 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "7.1",
-        "Votes, blocks and certificates reach everybody by gossip, also twice and in another order.",
+        "Votes, blocks and certificates reach everybody by gossip, also twice and in another \
+         order.",
     ),
     rule(
         "7.2",
@@ -178,11 +199,13 @@ pub const RULES: &[Rule] = &[
     without(
         "7.3",
         "Two finality certificates that contradict each other are an ERROR with evidence.",
-        "it takes more faulty authorities than are tolerated; the planted bugs show that it is seen",
+        "it takes more faulty authorities than are tolerated; the planted bugs show that it is \
+         seen",
     ),
     rule(
         "7.4",
-        "A peer that breaks the rules loses score and is banned for a while; correct ones never are for long.",
+        "A peer that breaks the rules loses score and is banned for a while; correct ones never \
+         are for long.",
     ),
     rule(
         "7.5",

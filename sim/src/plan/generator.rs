@@ -126,8 +126,8 @@ impl JsonSchema for Kind {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let kind = |kind: &Self| json!({ "const": kind.0.name, "description": kind.0.sentence });
         json_schema!({
-            "description": "A kind of trouble, as the generator knows it: one fault, or several that \
-                belong together.",
+            "description": "A kind of trouble, as the generator knows it: one fault, or several \
+                that belong together.",
             "oneOf": Self::all().iter().map(kind).collect::<Vec<_>>(),
         })
     }

@@ -193,7 +193,8 @@ impl fmt::Display for Outcome {
         }
         write!(
             f,
-            " | {final_height} final blocks, {} transactions, {} faults, {:.1} s simulated in {:.1} s, hash {}",
+            " | {final_height} final blocks, {} transactions, {} faults, {:.1} s simulated in \
+             {:.1} s, hash {}",
             count("transactions.final"),
             self.faults(),
             *simulated_ms as f64 / 1e3,

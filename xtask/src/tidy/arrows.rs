@@ -1,4 +1,5 @@
-//! Dependencies between our crates, by the table of `ARCHITECTURE.md`, and on crates that some may not use.
+//! Dependencies between our crates, by the table of `ARCHITECTURE.md`, and on crates that some may
+//! not use.
 
 use std::path::Path;
 
@@ -43,7 +44,8 @@ const ARROWS: &[Arrow] = &[
     (PATTERNS, &[&[RUNTIME, ACTORS, EXTRAS]]),
     (STORAGE, &[&[TYPES, RUNTIME]]),
     (NET, &[&[TYPES, RUNTIME]]),
-    // The embedded execution client stores its chain with the node's engines: one set of crash tests for both.
+    // The embedded execution client stores its chain with the node's engines: one set of crash
+    // tests for both.
     (INTEGRATIONS, &[&[TYPES, RUNTIME, STORAGE]]),
     (NODE, BELOW_NODE),
     // The model shares no code with the crate that it checks.
@@ -75,7 +77,8 @@ const IMPURE: &[&str] = &[
 /// The packages of the executor.
 const EXECUTOR: &[&str] = &["tokio", "madsim-tokio", "madsim"];
 
-/// Crates that only the runtime uses, with its replacements. The manifest shows them: in code `rand` may be the runtime's.
+/// Crates that only the runtime uses, with its replacements. The manifest shows them: in code
+/// `rand` may be the runtime's.
 const WRAPPED: &[(&str, &str)] = &[
     ("rand", "alys_runtime::rand"),
     ("getrandom", "alys_runtime::rand"),
@@ -174,7 +177,8 @@ pub fn check(packages: &[Package], manifests: &[(String, String)]) -> Vec<Findin
         };
         let Some((owner, groups)) = ARROWS.iter().find(|(name, _)| *name == package.name) else {
             let message = format!(
-                "`{}` is not in the table of arrows: give it its place in xtask/src/tidy/arrows.rs and ARCHITECTURE.md",
+                "`{}` is not in the table of arrows: give it its place in xtask/src/tidy/arrows.rs \
+                 and ARCHITECTURE.md",
                 package.name
             );
             find(&package.name, message);
@@ -194,14 +198,16 @@ pub fn check(packages: &[Package], manifests: &[(String, String)]) -> Vec<Findin
                     allowed.join(", ")
                 };
                 let message = format!(
-                    "`{}` depends on `{name}`, against the arrows: it may depend on {may}; move shared code below both",
+                    "`{}` depends on `{name}`, against the arrows: it may depend on {may}; move \
+                     shared code below both",
                     package.name
                 );
                 find(name, message);
             }
             if pure && !dependency.dev && IMPURE.contains(&name) {
                 let message = format!(
-                    "pure crate `{}` depends on `{name}`: take time, randomness and answers as arguments",
+                    "pure crate `{}` depends on `{name}`: take time, randomness and answers as \
+                     arguments",
                     package.name
                 );
                 find(name, message);
@@ -307,7 +313,8 @@ mod tests {
 
     #[test]
     fn findings_name_the_line_of_the_manifest() {
-        let manifest = "[package]\nname = \"alys-net\"\n\n[dependencies]\nalys-types.workspace = true\nalys-storage = {}\n";
+        let manifest = "[package]\nname = \"alys-net\"\n\n[dependencies]\n\
+            alys-types.workspace = true\nalys-storage = {}\n";
         let manifests = [("alys-net/Cargo.toml".to_owned(), manifest.to_owned())];
         let findings = check(
             &[package(NET, &[(TYPES, false), (STORAGE, false)])],

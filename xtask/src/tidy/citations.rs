@@ -1,6 +1,7 @@
 //! Citations of the protocol: each section and rule that a file cites exists in `docs/protocol.md`.
 //!
-//! Read as citations are "protocol section 3", "section 3 of the protocol", "rule 3.2" and lists of these ("rules 3.2,
+//! Read as citations are "protocol section 3", "section 3 of the protocol", "rule 3.2" and lists of
+//! these ("rules 3.2,
 //! 3.4 and 3.5"), in code, comments and prose alike, over line breaks too.
 
 use std::collections::BTreeSet;
@@ -131,7 +132,8 @@ fn citations(content: &str) -> Vec<(usize, Cited)> {
     found
 }
 
-/// The list of numbers at the start of `words`, an entry for each word of it; words between numbers are `None`.
+/// The list of numbers at the start of `words`, an entry for each word of it; words between numbers
+/// are `None`.
 fn numbers<'a>(words: &[(usize, &'a str)], is_plural: bool) -> Vec<(usize, Option<&'a str>)> {
     let mut list = Vec::new();
     let mut may_follow = true;

@@ -33,7 +33,8 @@ pub const EXCEPTIONS: &[Exception] = &[
         rule: Rule::Seam,
         path: "sim/src/cli/",
         what: "",
-        reason: "the command line is outside of the simulated world: it counts cores and measures real time",
+        reason: "the command line is outside of the simulated world: it counts cores and measures \
+            real time",
     },
     Exception {
         rule: Rule::Seam,
@@ -57,13 +58,15 @@ pub const EXCEPTIONS: &[Exception] = &[
         rule: Rule::Seam,
         path: "integrations/src/embedded/",
         what: "cfg(madsim)",
-        reason: "what bends the answers of the embedded client is there in simulations only: a production binary cannot be bent",
+        reason: "what bends the answers of the embedded client is there in simulations only: a \
+            production binary cannot be bent",
     },
     Exception {
         rule: Rule::Seam,
         path: "sim/src/fleet/ledger.rs",
         what: "",
-        reason: "the ledger of seeds is kept outside of the simulated world, with the time of day for people",
+        reason: "the ledger of seeds is kept outside of the simulated world, with the time of day \
+            for people",
     },
     Exception {
         rule: Rule::Seam,
@@ -87,25 +90,29 @@ pub const EXCEPTIONS: &[Exception] = &[
         rule: Rule::Seam,
         path: "node/src/interceptor.rs",
         what: "cfg(madsim)",
-        reason: "what bends the words of a Byzantine authority is there in simulations only: a production binary has no such thing",
+        reason: "what bends the words of a Byzantine authority is there in simulations only: a \
+            production binary has no such thing",
     },
     Exception {
         rule: Rule::Seam,
         path: "sim/model/src/check.rs",
         what: "Instant::now",
-        reason: "an exploration of a model tells how much real time it took; no world is simulated in it",
+        reason: "an exploration of a model tells how much real time it took; no world is simulated \
+            in it",
     },
     Exception {
         rule: Rule::Bounded,
         path: "sim/src/faults/",
         what: "",
-        reason: "the observer of a node may neither wait nor lose a fault; one entry for each vote a plan asks for",
+        reason: "the observer of a node may neither wait nor lose a fault; one entry for each vote \
+            a plan asks for",
     },
     Exception {
         rule: Rule::Bounded,
         path: "sim/src/run/mod.rs",
         what: "mpsc::unbounded_channel",
-        reason: "a machine that ends may neither wait nor be forgotten; one entry for each life of a machine",
+        reason: "a machine that ends may neither wait nor be forgotten; one entry for each life of \
+            a machine",
     },
     Exception {
         rule: Rule::Seam,

@@ -7,8 +7,8 @@ const INHERITED: &[&str] = &["version", "edition", "rust-version", "license", "p
 
 /// The findings in one manifest.
 pub fn check(path: &str, content: &str) -> Vec<Finding> {
-    // The root lists versions; a shim has the version and dependencies of the crate that it replaces; fuzzing and the
-    // comparison with other frameworks are separate workspaces.
+    // The root lists versions; a shim has the version and dependencies of the crate that it
+    // replaces; fuzzing and the comparison with other frameworks are separate workspaces.
     let separate = ["crates/shims/", "fuzz/", "crates/actor_system/comparison/"];
     if path == "Cargo.toml" || separate.iter().any(|directory| path.starts_with(directory)) {
         return Vec::new();
@@ -44,8 +44,8 @@ pub fn check(path: &str, content: &str) -> Vec<Finding> {
             "package" if INHERITED.contains(&name) && from_workspace => inherited.push(name),
             section if section.ends_with("dependencies") && !from_workspace => {
                 let message = format!(
-                    "`{name}` has a version of its own: put it into [workspace.dependencies] and write \
-                     `{name}.workspace = true`"
+                    "`{name}` has a version of its own: put it into [workspace.dependencies] and \
+                     write `{name}.workspace = true`"
                 );
                 find(line, name, message);
             }
@@ -74,9 +74,12 @@ pub fn check(path: &str, content: &str) -> Vec<Finding> {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "[package]\nname = \"x\"\nversion.workspace = true\nedition.workspace = true\n\
-        rust-version.workspace = true\nlicense.workspace = true\npublish.workspace = true\n\n[lints]\nworkspace = true\n\n\
-        [dependencies]\na.workspace = true\nb = { workspace = true, features = [\"c\"] }\n# d = \"1\"\n";
+    const GOOD: &str = "[package]\nname = \"x\"\nversion.workspace = true\n\
+        edition.workspace = true\n\
+        rust-version.workspace = true\nlicense.workspace = true\npublish.workspace = true\n\n\
+        [lints]\nworkspace = true\n\n\
+        [dependencies]\na.workspace = true\nb = { workspace = true, features = [\"c\"] }\n\
+        # d = \"1\"\n";
 
     fn found(content: &str) -> Vec<(usize, String)> {
         check("net/Cargo.toml", content)

@@ -1,10 +1,11 @@
 //! The rules of the house that a machine can check.
 //!
-//! [`check`] reads the repository as git lists it and `cargo metadata` describes it. Each rule is a function of text:
-//! [`arrows`] (dependencies between crates), [`manifests`] (lints and versions come from the workspace), [`rooms`]
-//! (the order of the simulator's rooms), [`source`] (names that code may use), [`citations`] (the protocol has every rule
-//! that is cited), [`text`] (text that no file may contain). [`exceptions`] lists the excused findings with reasons; an
-//! exception that excuses nothing is a finding.
+//! [`check`] reads the repository as git lists it and `cargo metadata` describes it. Each rule is a
+//! function of text: [`arrows`] (dependencies between crates), [`manifests`] (lints and versions
+//! come from the workspace), [`rooms`] (the order of the simulator's rooms), [`source`] (names that
+//! code may use), [`citations`] (the protocol has every rule that is cited), [`text`] (text that no
+//! file may contain). [`exceptions`] lists the excused findings with reasons; an exception that
+//! excuses nothing is a finding.
 
 pub mod arrows;
 pub mod citations;
@@ -24,7 +25,8 @@ use anyhow::{Context, Result, ensure};
 /// The name of a rule in findings and exceptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// Dependencies between our crates, and third-party crates that some of them must not depend on.
+    /// Dependencies between our crates, and third-party crates that some of them must not depend
+    /// on.
     Arrows,
     /// Lints, versions and editions come from the workspace.
     Manifest,
@@ -143,7 +145,8 @@ fn check_file(path: &str, content: &str, protocol: &citations::Protocol) -> Vec<
     findings
 }
 
-/// The findings of `check` about all files, on as many threads as the machine has cores: parsing takes seconds.
+/// The findings of `check` about all files, on as many threads as the machine has cores: parsing
+/// takes seconds.
 fn in_parallel(
     files: &[(String, String)],
     check: impl Fn(&str, &str) -> Vec<Finding> + Sync,

@@ -100,7 +100,8 @@ impl Scanner {
         }
     }
 
-    /// The attribute whose `#` stands before `after`. Returns its length in trees, and whether it is a cfg of tests.
+    /// The attribute whose `#` stands before `after`. Returns its length in trees, and whether it
+    /// is a cfg of tests.
     fn attribute(&mut self, after: &[TokenTree]) -> (usize, bool) {
         let marks = after.iter().take_while(|tree| is_punct(tree, '!')).count();
         let Some(TokenTree::Group(group)) = after.get(marks) else {
@@ -120,7 +121,10 @@ impl Scanner {
         self.found.attributes.push(Attribute {
             name,
             line: group.span_open().start().line,
-            has_reason: matches!(&meta, Meta::List(list) if list.tokens.clone().into_iter().any(is_reason)),
+            has_reason: matches!(
+                &meta,
+                Meta::List(list) if list.tokens.clone().into_iter().any(is_reason)
+            ),
         });
         self.tokens(group.stream(), is_cfg);
         (2 + marks, is_cfg && is_test_cfg(&meta))
@@ -178,7 +182,8 @@ impl Scanner {
         self.add(parts, ident.span(), false);
     }
 
-    /// The path that starts with `first`, and the input if it is a macro call. Returns its length in trees.
+    /// The path that starts with `first`, and the input if it is a macro call. Returns its length
+    /// in trees.
     fn path(&mut self, first: &Ident, after: &[TokenTree], in_cfg: bool) -> usize {
         let mut parts = vec![text(first)];
         let mut last = first;

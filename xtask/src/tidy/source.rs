@@ -172,7 +172,8 @@ fn forbidden(path: &Path, place: Place) -> Option<Found> {
     }
     if !place.tool && matches!(parts.last(), Some(&("unbounded" | "unbounded_channel"))) {
         let message = format!(
-            "`{text}` grows without a limit: use a bounded queue and handle the case that it is full"
+            "`{text}` grows without a limit: use a bounded queue and handle the case that it is \
+             full"
         );
         return Some((path.line, Rule::Bounded, text, message));
     }
@@ -232,7 +233,8 @@ fn length(source: &str) -> Option<Found> {
         return None;
     }
     let message = format!(
-        "{lines} lines, over {LONG}: split it, or give the reason in a comment that starts `{LONG_MARK}`"
+        "{lines} lines, over {LONG}: split it, or give the reason in a comment that starts \
+         `{LONG_MARK}`"
     );
     Some((1, Rule::Length, "lines".to_owned(), message))
 }

@@ -47,7 +47,8 @@ pub fn check(path: &str, content: &str) -> Vec<Finding> {
                 && !REGISTRIES.iter().any(|registry| from.starts_with(registry))
             {
                 let message = format!(
-                    "locked from `{from}`, which other machines cannot reach: lock against the public registry"
+                    "locked from `{from}`, which other machines cannot reach: lock against the \
+                     public registry"
                 );
                 find(line, Rule::Machine, "registry", message);
             }
@@ -144,9 +145,11 @@ mod tests {
 
     #[test]
     fn lock_files_name_public_registries_only() {
-        let good = "source = \"registry+https://github.com/rust-lang/crates.io-index\"\n  \"resolved\": \
-                    \"https://registry.npmjs.org/ws/-/ws-8.tgz\",";
-        let bad = "source = \"registry+http://10.0.0.1/index\"\n  \"resolved\": \"http://mirror.example/ws.tgz\",";
+        let good = "source = \"registry+https://github.com/rust-lang/crates.io-index\"\n  \
+            \"resolved\": \
+            \"https://registry.npmjs.org/ws/-/ws-8.tgz\",";
+        let bad = "source = \"registry+http://10.0.0.1/index\"\n  \
+            \"resolved\": \"http://mirror.example/ws.tgz\",";
         assert!(found("Cargo.lock", good).is_empty());
         assert_eq!(
             found("tests/npm/package-lock.json", bad),

@@ -98,8 +98,8 @@ fn the_bytes_of_a_frame_are_the_golden_ones() {
                 head: full,
                 payload: block,
             },
-            "01 0201000000000000 01 0500000000000000 0500000000000000 6e65742f61 ff 01 dc05000000000000 \
-             01 abababababababababababababababab cdcdcdcdcdcdcdcd 01 \
+            "01 0201000000000000 01 0500000000000000 0500000000000000 6e65742f61 ff 01 \
+             dc05000000000000 01 abababababababababababababababab cdcdcdcdcdcdcdcd 01 \
              02000000 0900000000000000 01020304 0100000000000000 0100000000000000 ee 01 feffffff",
         ),
     ] {
@@ -433,9 +433,10 @@ fn a_gateway_delivers_what_the_connection_may_send() {
         gateway.deliver(now, &encoded(&Wire::Ping)).unwrap();
         gateway.deliver(now, &encoded(&Wire::Ping)).unwrap();
         let exceeded = gateway.deliver(now, &encoded(&Wire::Ping)).unwrap_err();
-        assert!(
-            matches!(&exceeded, GatewayError::Refused(refusal) if refusal.why() == Why::RateExceeded)
-        );
+        assert!(matches!(
+            &exceeded,
+            GatewayError::Refused(refusal) if refusal.why() == Why::RateExceeded
+        ));
         gateway
             .deliver(now + Duration::from_secs(1), &note)
             .unwrap();
@@ -545,10 +546,17 @@ fn check_foreign(bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 512,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn a_frame_comes_back_as_it_was(head in heads(), payload in prop_oneof![4 => payloads(), 1 => maps()]) {
+    fn a_frame_comes_back_as_it_was(
+        head in heads(),
+        payload in prop_oneof![4 => payloads(), 1 => maps()],
+    ) {
         let frame = Frame { head, payload };
         let bytes = frame.encode(ROOM).unwrap();
         prop_assert_eq!(bytes[0], VERSION);

@@ -165,8 +165,8 @@ impl Run<'_> {
             let mut blame = |what: &str| {
                 let outcome = fates.outcome[id];
                 wrong.push(format!(
-                    "fate: {id} {what}: {outcome:?} begun {begun} done {done} dead {dead:?} absorbed {absorbed}: \
-                     {letter:?}"
+                    "fate: {id} {what}: {outcome:?} begun {begun} done {done} dead {dead:?} \
+                     absorbed {absorbed}: {letter:?}"
                 ));
             };
             if done > 1 {
@@ -238,8 +238,10 @@ impl Run<'_> {
             }
         }
         let open = (0..book.letters.len()).filter(|id| {
-            matches!(fates.outcome[*id], Some(Outcome::Taken(receipt)) if receipt != Receipt::Coalesced)
-                && fates.done[*id].is_empty()
+            matches!(
+                fates.outcome[*id],
+                Some(Outcome::Taken(receipt)) if receipt != Receipt::Coalesced
+            ) && fates.done[*id].is_empty()
         });
         let (open, dead) = (open.count(), seen_total(self.seen));
         if open > dead {

@@ -297,7 +297,8 @@ impl History {
                 let (living, tasks) = (book.living[*actor], book.tasks[*actor]);
                 if (living, tasks) != (0, 0) {
                     book.complain(format!(
-                        "actor {actor} is made while {living} of its incarnations and {tasks} of its tasks live"
+                        "actor {actor} is made while {living} of its incarnations and {tasks} of \
+                         its tasks live"
                     ));
                 }
             }

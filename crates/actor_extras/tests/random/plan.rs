@@ -282,14 +282,22 @@ fn start() -> impl Strategy<Value = Start> {
 }
 
 fn actor() -> impl Strategy<Value = ActorPlan> {
-    let restart = prop_oneof![6 => Just(Restart::Permanent), 1 => Just(Restart::Transient), 1 => Just(Restart::Temporary)];
+    let restart = prop_oneof![
+        6 => Just(Restart::Permanent),
+        1 => Just(Restart::Transient),
+        1 => Just(Restart::Temporary),
+    ];
     let capacity = prop_oneof![1..4usize, 1..65usize];
     let mailbox = (
         capacity,
         weighted(0.3, 50..1000usize),
         weighted(0.4, overflow()),
     );
-    let stop = prop_oneof![6 => Just(Stop::Well), 1 => (1..20u64).prop_map(Stop::Slow), 1 => Just(Stop::Panic)];
+    let stop = prop_oneof![
+        6 => Just(Stop::Well),
+        1 => (1..20u64).prop_map(Stop::Slow),
+        1 => Just(Stop::Panic),
+    ];
     let limits = (
         5..MAX_HANDLE_MS,
         weighted(0.2, 500..3000usize),
@@ -397,9 +405,11 @@ fn deed(inner: BoxedStrategy<Deed>) -> BoxedStrategy<Deed> {
         6 => inner.clone(),
         2 => step.clone().prop_map(|step| Deed::Say(Box::new(step))),
         1 => step.prop_map(|step| Deed::TaskSends(Box::new(step))),
-        1 => (0..10u64, letter(inner), prop::bool::weighted(0.2)).prop_map(|(delay, letter, cancelled)| {
-            Deed::Timer { delay, letter: Box::new(letter), cancelled }
-        }),
+        1 => (0..10u64, letter(inner), prop::bool::weighted(0.2)).prop_map(
+            |(delay, letter, cancelled)| {
+                Deed::Timer { delay, letter: Box::new(letter), cancelled }
+            }
+        ),
     ]
     .boxed()
 }

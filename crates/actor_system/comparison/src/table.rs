@@ -19,7 +19,8 @@ pub fn text(options: &Options, lines: &[Line]) -> String {
         "Median of {} rounds; tokio runtime with {} workers.\n\
          vs best: the cost of ours in units of the best of {}; vs raw: of the bare channel. \
          Below 1.00x ours is ahead.\n\
-         spread: highest less lowest round of the least steady column, as a part of its median.\n\n",
+         spread: highest less lowest round of the least steady column, as a part of its \
+         median.\n\n",
         options.rounds,
         options.workers,
         FRAMEWORKS.join(", "),

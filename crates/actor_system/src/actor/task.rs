@@ -193,7 +193,11 @@ where
         let end = self.serve(&mut incarnation, watch, start, stop).await;
         let Incarnation { actor, .. } = incarnation;
         if let Err(panic) = catch_unwind(AssertUnwindSafe(move || drop(actor))) {
-            tracing::warn!(actor = %self.cell.path, panic = panic_text(&*panic), "panic while dropping the actor");
+            tracing::warn!(
+                actor = %self.cell.path,
+                panic = panic_text(&*panic),
+                "panic while dropping the actor"
+            );
         }
         end
     }
@@ -259,7 +263,10 @@ where
                     continue;
                 }
                 Next::Order(Some(Order::Start(_) | Order::Retire)) => {
-                    tracing::error!(actor = %self.cell.path, "ordered to start or retire while running");
+                    tracing::error!(
+                        actor = %self.cell.path,
+                        "ordered to start or retire while running"
+                    );
                     continue;
                 }
                 Next::Config => {
@@ -481,7 +488,11 @@ where
             self.reader.put_back(back.into_iter().chain(waiting));
         }
         if let (Attended::Cut, Some(kind)) = (&attended, kind) {
-            tracing::warn!(actor = %self.cell.path, kind, "handling cut off: it took longer than the stop allows");
+            tracing::warn!(
+                actor = %self.cell.path,
+                kind,
+                "handling cut off: it took longer than the stop allows"
+            );
         }
         match self.attended(attended, phase, stop) {
             Err(End::Stopped(stop, left)) => Err(End::Stopped(
@@ -705,7 +716,11 @@ where
                 Ok(true) => {}
                 Ok(false) => tracing::warn!(actor = %self.cell.path, "pre_restart cut off"),
                 Err(failure) => {
-                    tracing::warn!(actor = %self.cell.path, reason = failure.chain(), "pre_restart failed");
+                    tracing::warn!(
+                        actor = %self.cell.path,
+                        reason = failure.chain(),
+                        "pre_restart failed"
+                    );
                 }
             }
         }

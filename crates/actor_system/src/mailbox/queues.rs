@@ -288,12 +288,20 @@ mod tests {
                             key => Overflow::Coalesce(u64::from(key)),
                         };
                         let new = envelope(n, priority, overflow);
-                        let waiting = model.0.iter_mut().filter(|w| matches!(overflow, Overflow::Coalesce(_)) && w.overflow == overflow).max_by_key(|w| w.n);
+                        let coalesces = matches!(overflow, Overflow::Coalesce(_));
+                        let waiting = model.0.iter_mut()
+                            .filter(|w| coalesces && w.overflow == overflow)
+                            .max_by_key(|w| w.n);
                         if let Overflow::Coalesce(key) = overflow {
                             match (lanes.absorb(key, new.msg.clone()), waiting) {
                                 (Ok(()), Some(waiting)) => waiting.absorbed += 1,
-                                (Err(_), None) => { model.0.push(new.msg.clone()); lanes.push(new, overflow); }
-                                (absorbed, waiting) => prop_assert!(false, "{absorbed:?} {waiting:?}"),
+                                (Err(_), None) => {
+                                    model.0.push(new.msg.clone());
+                                    lanes.push(new, overflow);
+                                }
+                                (absorbed, waiting) => {
+                                    prop_assert!(false, "{absorbed:?} {waiting:?}");
+                                }
                             }
                         } else {
                             model.0.push(new.msg.clone());
@@ -306,7 +314,8 @@ mod tests {
                             continue;
                         };
                         let popped = lanes.pop(lane).expect("chosen");
-                        let at = model.0.iter().enumerate().filter(|(_, w)| w.priority as usize == lane)
+                        let at = model.0.iter().enumerate()
+                            .filter(|(_, w)| w.priority as usize == lane)
                             .min_by_key(|(_, w)| w.n).map(|(at, _)| at).expect("in the model");
                         prop_assert_eq!(&model.0.remove(at), &popped.msg);
                         last = Some(popped);
@@ -314,13 +323,19 @@ mod tests {
                     Step::DropOldest(priority) => {
                         let dropped = lanes.drop_oldest(priority);
                         let at = model.0.iter().enumerate()
-                            .filter(|(_, w)| w.overflow == Overflow::DropOldest && w.priority <= priority)
+                            .filter(|(_, w)| w.overflow == Overflow::DropOldest)
+                            .filter(|(_, w)| w.priority <= priority)
                             .min_by_key(|(_, w)| (w.priority, w.n)).map(|(at, _)| at);
-                        prop_assert_eq!(dropped.map(|d| d.meta.sequence), at.map(|at| model.0.remove(at).n));
+                        prop_assert_eq!(
+                            dropped.map(|d| d.meta.sequence),
+                            at.map(|at| model.0.remove(at).n)
+                        );
                     }
                     Step::PutBack => if let Some(back) = last.take() {
                         // Only the oldest message of a lane can have been popped from its front.
-                        let is_first = model.0.iter().all(|w| w.priority != back.meta.priority || w.n > back.meta.sequence);
+                        let is_first = model.0.iter().all(|w| {
+                            w.priority != back.meta.priority || w.n > back.meta.sequence
+                        });
                         if is_first && back.msg.overflow == Overflow::Block {
                             model.0.push(back.msg.clone());
                             lanes.put_back(back);
@@ -328,7 +343,10 @@ mod tests {
                     },
                 }
                 prop_assert_eq!(lanes.len(), model.0.len());
-                prop_assert_eq!(lanes.aside(), model.0.iter().filter(|w| w.priority != Priority::Normal).count());
+                prop_assert_eq!(
+                    lanes.aside(),
+                    model.0.iter().filter(|w| w.priority != Priority::Normal).count()
+                );
             }
             prop_assert_eq!(lanes.take_all().len(), model.0.len());
             prop_assert_eq!((lanes.len(), lanes.bytes()), (0, 0));
@@ -337,15 +355,21 @@ mod tests {
         /// A lane with messages is served within a bounded number of messages, regardless of the
         /// others.
         #[test]
-        fn nothing_starves(busy in prop::collection::vec(prop::collection::vec(any::<bool>(), LANES), 1..500)) {
+        fn nothing_starves(
+            busy in prop::collection::vec(prop::collection::vec(any::<bool>(), LANES), 1..500),
+        ) {
             let mut turns = Turns::default();
             let mut waited = [0_u32; LANES];
             for has in busy {
                 let chosen = turns.choose(|lane| has[lane]);
                 prop_assert_eq!(chosen.is_some(), has.contains(&true));
                 for lane in 0..LANES {
-                    waited[lane] = if has[lane] && chosen != Some(lane) { waited[lane] + 1 } else { 0 };
-                    prop_assert!(waited[lane] <= MAX_OVERTAKES + 2 * LANES as u32, "lane {} waited {}", lane, waited[lane]);
+                    let is_overtaken = has[lane] && chosen != Some(lane);
+                    waited[lane] = if is_overtaken { waited[lane] + 1 } else { 0 };
+                    prop_assert!(
+                        waited[lane] <= MAX_OVERTAKES + 2 * LANES as u32,
+                        "lane {} waited {}", lane, waited[lane]
+                    );
                 }
             }
         }

@@ -409,7 +409,11 @@ impl SupervisorTask {
         };
         if !comes_back {
             if let Some(failure) = failure {
-                tracing::warn!(actor = %entry.cell.path, reason = failure.chain(), "failed, and is not restarted");
+                tracing::warn!(
+                    actor = %entry.cell.path,
+                    reason = failure.chain(),
+                    "failed, and is not restarted"
+                );
                 self.announce(index, |path| SystemEvent::GivenUp { path });
             }
             self.retire(index);
@@ -420,7 +424,11 @@ impl SupervisorTask {
             RestartDecision::After(delay) => (delay, false),
             RestartDecision::Open(delay) => (delay, true),
             RestartDecision::TooOften if self.spec.exhausted == Exhausted::Degrade => {
-                tracing::warn!(actor = %entry.cell.path, reason = failure.chain(), "given up, the rest goes on");
+                tracing::warn!(
+                    actor = %entry.cell.path,
+                    reason = failure.chain(),
+                    "given up, the rest goes on"
+                );
                 self.announce(index, |path| SystemEvent::GivenUp { path });
                 self.retire(index);
                 return;
@@ -443,7 +451,13 @@ impl SupervisorTask {
             tracing::warn!(actor = %entry.cell.path, reason, delay_ms, "circuit breaker open");
         } else {
             alys_runtime::trace::reached("state.actors.restarted");
-            tracing::warn!(actor = %entry.cell.path, reason, delay_ms, strategy = ?self.spec.strategy, "restart");
+            tracing::warn!(
+                actor = %entry.cell.path,
+                reason,
+                delay_ms,
+                strategy = ?self.spec.strategy,
+                "restart"
+            );
         }
         self.announce(index, |path| SystemEvent::Restarting {
             path,
@@ -460,7 +474,11 @@ impl SupervisorTask {
         let Some(index) = self.entries.iter().position(|entry| entry.id == child) else {
             return;
         };
-        tracing::error!(actor = %self.entries[index].cell.path, reason = failure.chain(), "its task is lost");
+        tracing::error!(
+            actor = %self.entries[index].cell.path,
+            reason = failure.chain(),
+            "its task is lost"
+        );
         self.announce(index, |path| SystemEvent::GivenUp { path });
         let entry = self.entries.remove(index);
         entry.cell.lose(&failure);

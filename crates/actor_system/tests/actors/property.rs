@@ -128,7 +128,11 @@ async fn check(steps: Vec<Step>, strategy: Supervision, intensity: usize, capaci
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn accepted_messages_are_handled_once_in_order_or_fail(

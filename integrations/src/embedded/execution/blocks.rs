@@ -6,7 +6,7 @@
 //! | `el_block` | block hash | count u32, senders (20 bytes each), RLP block |
 //! | `el_receipts` | block hash | RLP list of receipts |
 //! | `el_canon` | height u64 | block hash of the canonical chain |
-//! | `el_height` | height u64, block hash | empty; lists every block that is not final, to find side blocks |
+//! | `el_height` | height u64, block hash | empty; blocks that are not final, to find side blocks |
 //! | `el_tx` | transaction hash | height u64, index u32, of the canonical chain |
 //! | `el_meta` | name | head, safe, finalized, genesis: block hash |
 //!

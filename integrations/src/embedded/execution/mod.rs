@@ -14,37 +14,47 @@
 //! genesis that schedules one is refused).
 //!
 //! ```text
-//! rpc (JSON, HTTP) -> ExecutionCore -> chain (import, fork choice) -> executor (revm) -> state -> trie -> Store
+//! rpc (JSON, HTTP) -> ExecutionCore -> chain (import, fork choice) -> executor (revm)
+//!                                   |                                   -> state -> trie -> Store
 //!                                   -> builder, pool, queries
 //! ```
 //!
 //! # Interface
 //!
 //! ```text
-//! ExecutionCore::open(store: Store, genesis: &alloy_genesis::Genesis, config: CoreConfig) -> Result<ExecutionCore, Error>
+//! ExecutionCore::open(store: Store, genesis: &alloy_genesis::Genesis, config: CoreConfig)
+//!     -> Result<ExecutionCore, Error>
 //! chain_id() -> u64            genesis_hash() -> B256          fork_at(timestamp: u64) -> Fork
-//! head() / safe() / finalized() -> BlockNumHash                 (safe and finalized: initially genesis)
+//! head() / safe() / finalized() -> BlockNumHash       // safe and finalized: initially genesis
 //!
-//! new_payload(&mut self, ExecutionPayload, ExecutionPayloadSidecar) -> Result<PayloadStatus, Error>
-//! forkchoice_updated(&mut self, ForkchoiceState, Option<PayloadAttributes>) -> Result<ForkchoiceUpdated, Error>
-//! get_payload(&mut self, PayloadId) -> Result<BuiltPayload, Error>          Error::UnknownPayload -> -38001
+//! new_payload(&mut self, ExecutionPayload, ExecutionPayloadSidecar)
+//!     -> Result<PayloadStatus, Error>
+//! forkchoice_updated(&mut self, ForkchoiceState, Option<PayloadAttributes>)
+//!     -> Result<ForkchoiceUpdated, Error>
+//! get_payload(&mut self, PayloadId)                   // Error::UnknownPayload -> -38001
+//!     -> Result<BuiltPayload, Error>
 //! payload_body_by_hash(B256) / payload_bodies_by_range(start: u64, count: u64)
 //!
-//! add_transaction(&mut self, raw: &[u8]) -> Result<B256, Error>             Error::Pool(PoolError), Geth's texts
-//! pool_status() / pool_content() / pool_content_from(Address) / pool_transaction(B256) / pool_version()
+//! add_transaction(&mut self, raw: &[u8])              // Error::Pool(PoolError), Geth's texts
+//!     -> Result<B256, Error>
+//! pool_status() / pool_content() / pool_content_from(Address) / pool_transaction(B256)
+//! pool_version()
 //!
-//! block(BlockId) -> Result<Option<Arc<StoredBlock>>, Error>                 consensus block, hash, senders
-//! header(BlockId) / receipts(BlockId)                                       as stored
+//! block(BlockId)                                      // consensus block, hash, senders
+//!     -> Result<Option<Arc<StoredBlock>>, Error>
+//! header(BlockId) / receipts(BlockId)                 // as stored
 //! rpc_block(BlockId, full: bool) -> Result<Option<alloy_rpc_types_eth::Block>, Error>
-//! rpc_transaction(B256) / rpc_transaction_at(BlockId, index) / rpc_receipt(B256) / rpc_block_receipts(BlockId)
-//! balance, nonce, code, storage_at, proof (Address, .., BlockId)            nonce(.., pending) counts the pool; the
-//!                                                                           `pending` block is the head
-//! logs(&Filter) -> Result<Vec<Log>, Error>                                  range and count bounded
-//! call(&TransactionRequest, BlockId) -> Result<Bytes, Error>                Error::Reverted { data } -> code 3
+//! rpc_transaction(B256) / rpc_transaction_at(BlockId, index)
+//! rpc_receipt(B256) / rpc_block_receipts(BlockId)
+//! balance, nonce, code, storage_at, proof             // nonce(.., pending) counts the pool; the
+//!     (Address, .., BlockId)                          // `pending` block is the head
+//! logs(&Filter) -> Result<Vec<Log>, Error>            // range and count bounded
+//! call(&TransactionRequest, BlockId)                  // Error::Reverted { data } -> code 3
+//!     -> Result<Bytes, Error>
 //! estimate_gas(&TransactionRequest, BlockId) -> Result<u64, Error>
 //! fee_history(count, newest, percentiles) / gas_price() / max_priority_fee() / blob_base_fee()
 //!
-//! Error::code() -> i32                                                      the JSON-RPC error code
+//! Error::code() -> i32                                // the JSON-RPC error code
 //! ```
 
 mod blocks;

@@ -460,7 +460,10 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
         #[test]
         fn incremental_root_equals_the_root_of_all_leaves(
-            rounds in proptest::collection::vec(proptest::collection::btree_map(key(), value(), 1..30), 1..12)
+            rounds in proptest::collection::vec(
+                proptest::collection::btree_map(key(), value(), 1..30),
+                1..12,
+            )
         ) {
             let mut stored = Map::default();
             let mut leaves = BTreeMap::new();
@@ -481,13 +484,19 @@ mod tests {
                 for key in changes.keys() {
                     let proof = prove(&stored, root, key).expect("nodes are there");
                     let value = leaves.get(key).cloned();
-                    prop_assert_eq!(get(&stored, root, key).expect("nodes are there"), value.clone());
+                    prop_assert_eq!(
+                        get(&stored, root, key).expect("nodes are there"),
+                        value.clone()
+                    );
                     prop_assert!(verify_proof(root, Nibbles::unpack(key), value, &proof).is_ok());
                 }
             }
             for (root, leaves) in history {
                 for (key, value) in &leaves {
-                    prop_assert_eq!(get(&stored, root, key).expect("old roots stay readable"), Some(value.clone()));
+                    prop_assert_eq!(
+                        get(&stored, root, key).expect("old roots stay readable"),
+                        Some(value.clone())
+                    );
                 }
             }
         }

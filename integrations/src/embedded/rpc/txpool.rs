@@ -29,9 +29,10 @@ pub(super) fn query(core: &ExecutionCore, method: &str, params: Value) -> Result
                     .remove(&address.to_string())
                     .unwrap_or_else(|| json!({})))
             };
-            Ok(
-                json!({ "pending": of_address(&content.pending)?, "queued": of_address(&content.queued)? }),
-            )
+            Ok(json!({
+                "pending": of_address(&content.pending)?,
+                "queued": of_address(&content.queued)?,
+            }))
         }
         "txpool_inspect" => {
             let content = core.pool_content();

@@ -250,7 +250,10 @@ impl Grant {
         let is_first = lock(&self.shared.trail).refused(now, &refusal);
         if is_first && matches!(refusal, Refusal::NotAllowed { .. }) {
             // Either the table lacks a kind, or the sender is compromised.
-            tracing::error!(%refusal, "an actor sends what it has no right to; more of it is only counted");
+            tracing::error!(
+                %refusal,
+                "an actor sends what it has no right to; more of it is only counted"
+            );
         }
         Err(refusal)
     }

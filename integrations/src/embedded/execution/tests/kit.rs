@@ -22,11 +22,14 @@ pub(super) const CONTRACT: Address = address!("0x5FbDB2315678afecb367f032d93F642
 /// Without input: increments slot 0 and logs the count under topic 0x42. With 1: reverts with "no".
 /// Else: returns the count.
 pub(super) const COUNTER: &[u8] = &hex!(
-    "605280600b6000396000f33660195760005460010180600055600052604260206000a1005b600035600114602e5760005460005260206000f3"
+    "605280600b6000396000f33660195760005460010180600055600052604260206000a100"
+    "5b600035600114602e5760005460005260206000f3"
     "5b6308c379a060e01b60005260206004526002602452616e6f60f01b60445260646000fd"
 );
 /// EIP-4788's contract.
-pub(super) const BEACON_ROOTS_CODE: &str = "0x3373fffffffffffffffffffffffffffffffffffffffe14604d57602036146024575f5ffd5b5f35801560495762001fff810690815414603c575f5ffd5b62001fff01545f5260205ff35b5f5ffd5b62001fff42064281555f359062001fff015500";
+pub(super) const BEACON_ROOTS_CODE: &str = "0x3373fffffffffffffffffffffffffffffffffffffffe1460\
+    4d57602036146024575f5ffd5b5f35801560495762001fff810690815414603c575f5ffd5b62001fff01545f\
+    5260205ff35b5f5ffd5b62001fff42064281555f359062001fff015500";
 
 /// The well-known development keys.
 pub(super) fn key(index: usize) -> SigningKey {
@@ -45,12 +48,13 @@ pub(super) fn account(index: usize) -> Address {
 pub(super) fn genesis(fork: Fork) -> Genesis {
     let mut json = serde_json::json!({
         "config": {
-            "chainId": CHAIN_ID, "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0, "eip158Block": 0,
-            "byzantiumBlock": 0, "constantinopleBlock": 0, "petersburgBlock": 0, "istanbulBlock": 0,
-            "berlinBlock": 0, "londonBlock": 0, "mergeNetsplitBlock": 0, "terminalTotalDifficulty": 0,
-            "terminalTotalDifficultyPassed": true
+            "chainId": CHAIN_ID, "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0,
+            "eip158Block": 0, "byzantiumBlock": 0, "constantinopleBlock": 0, "petersburgBlock": 0,
+            "istanbulBlock": 0, "berlinBlock": 0, "londonBlock": 0, "mergeNetsplitBlock": 0,
+            "terminalTotalDifficulty": 0, "terminalTotalDifficultyPassed": true
         },
-        "nonce": "0x0", "timestamp": "0x0", "extraData": "0x", "gasLimit": "0x1c9c380", "difficulty": "0x0",
+        "nonce": "0x0", "timestamp": "0x0", "extraData": "0x", "gasLimit": "0x1c9c380",
+        "difficulty": "0x0",
         "alloc": {
             "f39Fd6e51aad88F6F4ce6aB8827279cffFb92266": { "balance": "0xd3c21bcecceda1000000" },
             "70997970C51812dc3A010C7d01b50e0d17dc79C8": { "balance": "0xd3c21bcecceda1000000" }

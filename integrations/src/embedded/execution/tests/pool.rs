@@ -459,7 +459,9 @@ mod garbage {
     proptest! {
         #[test]
         fn random_and_mutated_bytes_never_panic(
-            bytes in proptest::collection::vec(any::<u8>(), 0..300), at in any::<u16>(), flip in 1u8..
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
+            at in any::<u16>(),
+            flip in 1u8..
         ) {
             let mut client = TestClient::new(Fork::Shanghai);
             prop_assert!(client.core.add_transaction(&bytes).is_err());

@@ -4,15 +4,18 @@ use super::*;
 
 #[test]
 fn every_method_answers_arbitrary_parameters() {
-    let methods = "engine_exchangeCapabilities engine_forkchoiceUpdatedV1 engine_forkchoiceUpdatedV2 \
-        engine_forkchoiceUpdatedV3 engine_getPayloadV1 engine_getPayloadV2 engine_getPayloadV3 engine_newPayloadV1 \
-        engine_newPayloadV2 engine_newPayloadV3 engine_getPayloadBodiesByHashV1 engine_getPayloadBodiesByRangeV1 \
-        eth_chainId eth_blockNumber eth_getBlockByNumber eth_getBlockByHash eth_getBlockTransactionCountByHash \
-        eth_getBlockTransactionCountByNumber eth_getTransactionByHash eth_getTransactionByBlockHashAndIndex \
-        eth_getTransactionByBlockNumberAndIndex eth_getTransactionReceipt eth_getBlockReceipts eth_getBalance \
-        eth_getTransactionCount eth_getCode eth_getStorageAt eth_getProof eth_call eth_estimateGas eth_gasPrice \
-        eth_feeHistory eth_sendRawTransaction eth_getLogs eth_newFilter eth_newBlockFilter eth_getFilterChanges \
-        eth_getFilterLogs eth_uninstallFilter eth_syncing web3_sha3 net_version txpool_content txpool_contentFrom";
+    let methods = "engine_exchangeCapabilities engine_forkchoiceUpdatedV1 \
+        engine_forkchoiceUpdatedV2 engine_forkchoiceUpdatedV3 engine_getPayloadV1 \
+        engine_getPayloadV2 engine_getPayloadV3 engine_newPayloadV1 engine_newPayloadV2 \
+        engine_newPayloadV3 engine_getPayloadBodiesByHashV1 engine_getPayloadBodiesByRangeV1 \
+        eth_chainId eth_blockNumber eth_getBlockByNumber eth_getBlockByHash \
+        eth_getBlockTransactionCountByHash eth_getBlockTransactionCountByNumber \
+        eth_getTransactionByHash eth_getTransactionByBlockHashAndIndex \
+        eth_getTransactionByBlockNumberAndIndex eth_getTransactionReceipt eth_getBlockReceipts \
+        eth_getBalance eth_getTransactionCount eth_getCode eth_getStorageAt eth_getProof eth_call \
+        eth_estimateGas eth_gasPrice eth_feeHistory eth_sendRawTransaction eth_getLogs \
+        eth_newFilter eth_newBlockFilter eth_getFilterChanges eth_getFilterLogs \
+        eth_uninstallFilter eth_syncing web3_sha3 net_version txpool_content txpool_contentFrom";
     let huge = format!("0x{}", "f".repeat(64));
     let address = SENDER.to_string();
     let max = "0xffffffffffffffff";
@@ -34,7 +37,10 @@ fn every_method_answers_arbitrary_parameters() {
         json!([address, max, max]),
         json!([address, [huge, "0x0"], "pending"]),
         json!([address, "pending"]),
-        json!([{ "to": address, "gas": max, "gasPrice": huge, "value": huge, "nonce": max }, "latest"]),
+        json!([
+            { "to": address, "gas": max, "gasPrice": huge, "value": huge, "nonce": max },
+            "latest"
+        ]),
         json!([{ "data": format!("0x{}", "5b".repeat(100_000)), "gas": max }, "latest"]),
         json!([{ "from": address, "accessList": [{ "address": address, "storageKeys": [huge] }] }]),
         json!([{ "blobVersionedHashes": [huge], "maxFeePerBlobGas": max, "to": address }]),
