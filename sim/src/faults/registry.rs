@@ -1,9 +1,9 @@
 //! The table of faults, collected from the files of the subjects. The parser of plans, the schema,
 //! the guide, the generator and the tables of coverage all use it.
 //!
-//! To add a kind, work in the file of its subject only: declare it with [`declare!`], implement
-//! [`Kind`] for it (check, begin, end, and its drawings for the generator), and add it to the
-//! `subject!` list of the file. The schema of scenario files and the guide are generated:
+//! A new kind is added in the file of its subject only: declare it with [`declare!`], implement
+//! [`Kind`] for it (check, begin, end, and the generator's drawings), and add it to the `subject!`
+//! list of the file. Then generate the schema of scenario files:
 //! `cargo sim describe --schema > scenarios/scenario.schema.json`.
 
 use std::collections::BTreeSet;
@@ -35,28 +35,28 @@ pub trait Words:
     const SENTENCE: &'static str;
 }
 
-/// A kind of fault. The fields of the type are its values in scenario files; a field with a default
-/// is optional.
+/// A kind of fault. The fields of the implementing type are the fault's values in scenario files; a
+/// field with a default is optional.
 pub trait Kind: Words {
-    /// The generator's drawings of the kind. Empty where another kind's drawing includes it.
+    /// The drawings with which the generator adds this kind to random plans. Empty if a drawing of
+    /// another kind includes it.
     const DRAWINGS: &'static [Drawing];
 
     /// True if the fault has no end.
     const IS_INSTANT: bool = false;
 
-    /// Checks the values against the network of a run.
+    /// Checks the values against the world of the plan.
     ///
     /// # Errors
-    /// The first value that is invalid for this network.
+    /// The first value that is invalid in this world.
     fn check(&self, world: &WorldPlan) -> Result<(), WrongValue> {
         let _ = world;
         Ok(())
     }
 
-    /// Begins the fault.
     fn begin(&self, faults: &Faults, hit: &Hit);
 
-    /// Ends the fault. Instant faults do nothing here.
+    /// Ends the fault. The default does nothing, as instant faults need.
     fn end(&self, faults: &Faults, hit: &Hit) {
         let _ = (faults, hit);
     }
@@ -78,8 +78,8 @@ macro_rules! declare {
 }
 pub(super) use declare;
 
-/// Implements `begin` and `end` of [`Kind`] through the type's method `set`, which begins the fault
-/// (`true`) and ends it (`false`).
+/// Implements `begin` and `end` of [`Kind`] by one method of the type, `set`, whose last argument
+/// is `true` at the beginning and `false` at the end.
 macro_rules! mirrored {
     () => {
         fn begin(&self, faults: &$crate::faults::Faults, hit: &$crate::faults::registry::Hit) {
@@ -93,14 +93,14 @@ macro_rules! mirrored {
 }
 pub(super) use mirrored;
 
-/// Lists the kinds of a file.
+/// Lists the kinds of a file: defines its `KINDS` and `read`.
 macro_rules! subject {
     ($($kind:ident),* $(,)?) => {
         /// The kinds of this subject.
         pub const KINDS: &[$crate::faults::registry::Entry] =
             &[$($crate::faults::registry::Entry::of::<$kind>()),*];
 
-        /// Reads the values of a kind of this subject.
+        /// Deserializes the values of the kind with this name.
         pub fn read<'de, A: serde::de::VariantAccess<'de>>(
             name: &str,
             values: A,
@@ -121,7 +121,7 @@ pub struct Entry {
     pub name: &'static str,
     /// The sentence in the guide and the schema.
     pub sentence: &'static str,
-    /// The generator's drawings of the kind.
+    /// The drawings with which the generator adds the kind to random plans.
     pub drawings: &'static [Drawing],
     /// True if the fault has no end.
     pub is_instant: bool,
@@ -144,9 +144,9 @@ impl Entry {
 /// A subject: a file of kinds.
 #[derive(Debug)]
 pub struct Subject {
-    /// The category of the subject's faults on pages.
+    /// The category of the subject's faults in reports.
     pub category: FaultCategory,
-    /// The default machines of an authority for faults without a `machine` value.
+    /// The machines of an authority that a fault without a `machine` value hits.
     pub machine: Machine,
     pub kinds: &'static [Entry],
 }
@@ -190,13 +190,13 @@ fn names() -> &'static [&'static str] {
     &NAMES
 }
 
-/// The authorities that a step hits, from its beginning to its end.
+/// The targets of a step that has begun. They stay the same until it ends.
 #[derive(Debug)]
 pub struct Hit {
     /// The authorities, from 0.
     pub nodes: BTreeSet<u8>,
-    /// The number of the step in the order in which steps begin. It is the key of all state that
-    /// the step leaves until it ends.
+    /// The step's number, in the order in which steps begin. State that lasts until the step ends
+    /// is stored under it.
     pub number: u64,
 }
 
@@ -266,17 +266,15 @@ impl Fault {
             .iter()
             .flat_map(|subject| subject.kinds.iter().map(move |kind| (subject, kind)));
         let mut of_kind = all.filter(|(_, kind)| kind.name == self.name());
-        of_kind
-            .next()
-            .expect("a fault is made of a kind of the table")
+        of_kind.next().expect("the table lists every kind of fault")
     }
 
     pub fn category(&self) -> FaultCategory {
         self.entry().0.category
     }
 
-    /// The machines of an authority that it hits: the value `machine`, or the default of the
-    /// subject.
+    /// The machines of each targeted authority that it hits: its value `machine`, or the default of
+    /// the subject.
     pub fn machine(&self) -> Machine {
         let given = self.values().remove("machine");
         let given = given.and_then(|value| serde_json::from_value(value).ok());
@@ -288,15 +286,15 @@ impl Fault {
         self.entry().1.is_instant
     }
 
-    /// True if the fault strikes an actor inside of a running node.
+    /// True if the fault hits an actor inside of a running node.
     pub fn is_strike(&self) -> bool {
         actors::KINDS.iter().any(|kind| kind.name == self.name())
     }
 
-    /// Checks the values against the network of a run.
+    /// Checks the values against the world of the plan.
     ///
     /// # Errors
-    /// The first value that is invalid for this network.
+    /// The first value that is invalid in this world.
     pub fn check(&self, world: &WorldPlan) -> Result<(), WrongValue> {
         self.0.check(world)
     }
@@ -338,8 +336,8 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Deserializes like an enum: a table with the name of the kind, which holds the table of its
-/// values.
+/// Deserializes like an enum: a table with one key, the name of the kind, whose value is the table
+/// of its values.
 impl<'de> Deserialize<'de> for Fault {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_enum("Fault", names(), FaultVisitor)
@@ -361,7 +359,8 @@ impl<'de> Visitor<'de> for FaultVisitor {
     }
 }
 
-/// Deserializes one of these names, so that an unknown one is refused at its place in the text.
+/// Deserializes one of these names. The error about an unknown one points to its position in the
+/// text.
 pub struct KnownName(pub &'static [&'static str]);
 
 impl<'de> DeserializeSeed<'de> for KnownName {
@@ -390,11 +389,9 @@ impl Visitor<'_> for KnownName {
 /// A fault with its time and its targets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// The time of its beginning.
     pub at: When,
-    /// The duration in milliseconds; `None`: until everything heals.
+    /// The duration in milliseconds. With `None` the fault lasts until the end of all faults.
     pub for_ms: Option<u64>,
-    /// The targets.
     pub nodes: Vec<NodeRef>,
     pub fault: Fault,
 }
@@ -449,7 +446,8 @@ pub(super) fn share(word: &'static str, ppm: u32) -> Result<(), WrongValue> {
     if ppm <= MILLION {
         return Ok(());
     }
-    Err((word, format!("{word}: in a million, found {ppm}")))
+    let message = format!("{word}: at most {MILLION} parts per million, found {ppm}");
+    Err((word, message))
 }
 
 #[cfg(test)]

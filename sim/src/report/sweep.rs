@@ -11,14 +11,14 @@ use crate::fleet::process::replay;
 use crate::invariants::explain;
 use crate::run::outcome::{Outcome, Verdict};
 
-/// Most seeds that a group of failures lists.
+/// Maximum seeds that the page lists for a group of failures.
 const SEEDS_NAMED: usize = 12;
 
-/// Writes the page of a sweep, with links to the pages of runs in `dir`. `torn` counts the
-/// incomplete lines of the ledger.
+/// Returns the HTML page of a sweep. A run whose page is in `dir` is linked. `torn` is the number
+/// of incomplete lines in the ledger.
 ///
 /// # Errors
-/// The data cannot be written as JSON.
+/// The page's data cannot be serialized as JSON.
 pub fn sweep_page(entries: &[Entry], dir: &Path, torn: usize) -> serde_json::Result<String> {
     let mut runs: Vec<&Entry> = entries.iter().collect();
     runs.sort_by_key(|entry| entry.ended_ms);
@@ -36,7 +36,7 @@ pub fn sweep_page(entries: &[Entry], dir: &Path, torn: usize) -> serde_json::Res
     )
 }
 
-/// Numbers names in the order of their first use.
+/// A table of names, numbered in the order of their first use.
 #[derive(Default)]
 struct Names {
     numbers: BTreeMap<String, usize>,
@@ -107,7 +107,8 @@ fn page_of(outcome: &Outcome) -> String {
     page_name(&outcome.scenario, outcome.seed, outcome.mutant.as_deref())
 }
 
-/// A group of failures: their number, some seeds, and the replay command of the shortest run.
+/// A group of failures: their number, at most [`SEEDS_NAMED`] seeds, and the command that replays
+/// the run with the fewest events.
 fn group(name: &str, runs: &[&Entry]) -> Value {
     let members: Vec<&&Entry> = runs
         .iter()
@@ -143,7 +144,7 @@ fn group(name: &str, runs: &[&Entry]) -> Value {
     let (title, explanation) = invariant.as_deref().map_or_else(
         || {
             (
-                "Cancelled after too much real time".to_owned(),
+                "Cancelled at the limit of real time".to_owned(),
                 "The runs did not end within their limit of real time.",
             )
         },
@@ -160,8 +161,9 @@ fn group(name: &str, runs: &[&Entry]) -> Value {
     })
 }
 
-/// The growth of coverage, as the number of different counters after each run by their first word;
-/// and for each counter its runs, its total, and its first run.
+/// The coverage of the runs, in order. First, for each group of counters (the part of their names
+/// before the dot), the points (run, counters seen so far) at which a new counter appeared. Second,
+/// for each counter, the number of runs with it, its total and its first run.
 fn coverage(runs: &[&Entry]) -> (BTreeMap<String, Vec<(usize, usize)>>, Vec<Value>) {
     let mut seen: BTreeMap<&str, (usize, u64, usize)> = BTreeMap::new();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();

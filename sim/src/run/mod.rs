@@ -1,4 +1,5 @@
-//! A run builds the plan's cluster, plays its faults, ends them, and demands recovery.
+//! One run of a plan: builds the cluster, injects the plan's faults, ends them, and requires the
+//! cluster to recover.
 
 pub mod audit;
 pub mod bisect;
@@ -50,17 +51,16 @@ use crate::plan::mutants::{self, Planted};
 use crate::plan::{Expect, Plan};
 use crate::workload::{Desk, User};
 
-/// Simulated time after the end of the chaos at which a run is aborted. Recovery and audit take
-/// less, because each of their waits has a shorter timeout.
+/// Simulated time after the plan's `until_ms` at which a run is aborted as hung.
+/// Recovery and audit take less, because each of their waits has a shorter timeout.
 const RECOVERY_BUDGET: Duration = Duration::from_secs(300);
 const USER_IP: IpAddr = Net::Users.ip(0);
 
-/// The output of a run while it executes.
+/// The output that a run prints while it executes.
 #[derive(Debug, Clone, Copy)]
 pub struct View {
-    /// The most verbose level of node log lines that is printed.
+    /// The most verbose level of the nodes' log lines that are printed.
     pub logs: LevelFilter,
-    /// The events that are printed.
     pub trace: Trace,
 }
 
@@ -69,7 +69,8 @@ pub struct View {
 pub enum Trace {
     /// No events.
     Off,
-    /// Faults, process starts and exits, broken and restored links, node events.
+    /// Faults, process starts and exits, broken and restored links, clock changes, disk failures,
+    /// node events.
     Faults,
     /// Every event that is part of the trace hash.
     All,
@@ -83,10 +84,10 @@ impl View {
     };
 }
 
-/// The message of panics that plans inject into actors.
+/// The message of a panic that a plan's fault injects into an actor.
 const INJECTED: &str = "an injected panic";
 
-/// The last panic that no plan injected, with its backtrace. It is printed after the run, because
+/// The last panic that was not injected, with its backtrace. It is printed after the run, because
 /// resolving a backtrace opens files, which the sandbox forbids.
 static PANICKED: Mutex<Option<(String, Backtrace)>> = Mutex::new(None);
 
@@ -119,7 +120,7 @@ fn show_panic() {
 pub struct Mode {
     /// The active planted bug.
     pub mutant: Option<&'static Planted>,
-    /// The share of the production stack that runs; stand-ins replace the rest.
+    /// The real production stack, or stand-ins for signatures and encryption.
     pub stack: Stack,
     /// The printed output. It does not affect the run.
     pub view: View,
@@ -127,22 +128,19 @@ pub struct Mode {
     pub is_held: bool,
     /// A deliberate escape, which tests the sandbox.
     pub canary: Option<Canary>,
-    /// Numbers of the events that are printed in full, see [`bisect::tell`].
+    /// The events to print in full, by number, see [`bisect::tell`].
     pub window: Option<Range<u64>>,
     /// Receives every event. It does not affect the run.
     pub record: Option<Recorder>,
-    /// The inspected events and states.
     pub look: Look,
 }
 
-/// The inspected events and states of a run. Inspection affects only the end of the run, see
-/// [`inspect`].
+/// The events and states of a run to inspect. Inspection does not change the run, except that the
+/// process exits after the last state, see [`inspect`].
 #[derive(Debug, Clone, Default)]
 pub struct Look {
-    /// Selects the events that are printed.
     pub events: Option<Filter>,
-    /// Moments, in simulated milliseconds, whose states are printed; the process exits after the
-    /// last.
+    /// The simulated milliseconds at which the state of all nodes is printed.
     pub states: Vec<u64>,
 }
 
@@ -200,14 +198,14 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
     }
 }
 
-/// Values that the simulation's thread reports; they stay readable when the run panics.
+/// Results that the simulation's thread writes. They stay readable after a panic of that thread.
 #[derive(Clone, Default)]
 struct Reports {
-    /// Effects of faults, by name.
+    /// Counted effects of faults, by name.
     fault_counts: Arc<Mutex<BTreeMap<&'static str, u64>>>,
-    /// Executions of the planted bug.
+    /// Number of calls that reached the planted bug.
     bug_reached: Arc<AtomicU64>,
-    /// Set when the kernel accepted the sandbox.
+    /// True if the kernel accepted the sandbox.
     is_sandboxed: Arc<AtomicBool>,
 }
 
@@ -324,7 +322,7 @@ impl Simulation {
     }
 }
 
-/// Builds the cluster, plays the steps of the plan, and demands recovery after the chaos.
+/// Builds the cluster, plays the steps of the plan until its `until_ms`, and requires recovery.
 async fn drive(
     world: World,
     plan: &Plan,
@@ -348,7 +346,7 @@ async fn drive(
     recover(world, plan, judge, &cluster).await
 }
 
-/// The machines of a run, and the means to disturb and to repair them.
+/// The machines of a run, its fault injector and its users.
 struct Cluster {
     shared: Shared,
     faults: Faults,
@@ -356,7 +354,8 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Adds all machines. Their order is part of the run's hash.
+    /// Adds all machines. Their order must not depend on anything but the plan, because it affects
+    /// the trace hash.
     fn build(
         world: World,
         plan: &Plan,
@@ -430,7 +429,7 @@ impl Cluster {
     }
 }
 
-/// Sets the network's default link, its TCP timeouts and buggification.
+/// Applies the plan's default link, TCP timeouts and buggify switch to the world.
 fn configure_world(world: World, plan: &WorldPlan) {
     world.set_default_link(faults::link(&plan.link));
     if let Some(Ms(ms)) = plan.tcp_timeout {
@@ -445,13 +444,13 @@ fn configure_world(world: World, plan: &WorldPlan) {
     }
 }
 
-/// Passes node events to the reactions of the plan's faults.
+/// Returns an observer of node events that triggers the plan's reactions to them.
 fn observer(reactions: &Reactions) -> Observer {
     let reactions = reactions.clone();
     Arc::new(move |node, event: &NodeEvent| reactions.on_event(node, event))
 }
 
-/// Misbehaves on purpose when one of the simulator's own canaries is the planted bug.
+/// Misbehaves on purpose when the planted bug is a canary, a bug of the simulator itself.
 fn run_canaries(world: World) -> Result<(), Violation> {
     if mutant::active(mutants::ALWAYS_FAILS) {
         return Err(Violation::Canary);
@@ -517,10 +516,10 @@ fn add_outsiders(world: World, plan: &WorldPlan, shared: &Shared) {
     }
 }
 
-/// The users of the workload. They share one machine, on which the audit runs too.
+/// The users of the workload, on one machine. The audit runs on it too.
 struct Users {
     machine: NodeId,
-    /// Set when the users should stop.
+    /// True once the users should stop.
     is_over: Arc<AtomicBool>,
 }
 
@@ -545,9 +544,9 @@ impl Users {
     }
 }
 
-/// Restores a core of authorities and ends all faults. Demands, in this order: progress of the
-/// core, the same states when the final chain is executed again, agreement of the core's execution
-/// clients with it, and idle actors.
+/// Ends all faults and restores a core of authorities. Then requires, in this order: progress of
+/// the core, the same states when a fresh execution client executes the final chain, the final
+/// chain and correct balances on the core's execution clients, and that every actor becomes idle.
 async fn recover(
     world: World,
     plan: &Plan,
@@ -600,8 +599,8 @@ async fn recover(
     recovery::rest(world, judge, &shared.living, &core).await
 }
 
-/// Checks that every surviving authority reached the expected height and that the expected losses
-/// of votes were noticed.
+/// Checks the plan's expectations: every authority in `core` reached the minimum final height, and
+/// nodes noticed at least the expected number of losses of their vote state.
 fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> {
     let oracles = judge.look();
     let least = core
@@ -624,7 +623,7 @@ fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> 
     }
 }
 
-/// Plays the operator: restarts processes that exited with an error. Such an exit is a violation
+/// Acts as the operator: restarts processes that exited with an error. Such an exit is a violation
 /// unless a fault damaged the machine's disk.
 async fn watch_exits(
     world: World,
