@@ -1,18 +1,18 @@
 //! A filter for repeated gossip. Pure; the time is an argument.
 //!
-//! Section 3 of the protocol rebroadcasts the same bytes in each slot. gossipsub's duplicate cache
-//! would suppress them, so the envelope carries a nonce that makes each sending a distinct message.
-//! The nonce is not signed: a peer could send one vote under a thousand nonces, and every honest
-//! node would forward them all. This filter passes a payload once per window and ignores the nonce,
-//! so that a rebroadcast passes and a flood does not.
+//! Rule 3.7 of docs/protocol.md re-sends the same bytes after each slot without finality.
+//! gossipsub's duplicate cache would suppress them, so the envelope carries a nonce that makes each
+//! publication a distinct message. The nonce is not signed, so a peer could send one vote with a
+//! thousand nonces, and every honest node would forward all copies. This filter ignores the nonce
+//! and admits each payload once per window: a rebroadcast passes and a flood does not.
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// A digest of topic and payload.
+/// A digest of topic and payload, without the nonce.
 pub type PayloadKey = [u8; 16];
 
-/// Remembers when each payload last passed. Bounded; it evicts the oldest entry first, which can
-/// only let a repeat pass.
+/// Remembers when each payload was last admitted. A full filter evicts its oldest entry; the only
+/// consequence is that a repeat of that payload is admitted early.
 #[derive(Debug)]
 pub struct RepeatFilter {
     window_ms: u64,
@@ -22,7 +22,8 @@ pub struct RepeatFilter {
 }
 
 impl RepeatFilter {
-    /// Passes a payload once per `window_ms` and remembers at most `capacity` payloads.
+    /// Creates a filter that admits each payload once per `window_ms` and remembers at most
+    /// `capacity` payloads.
     pub fn new(window_ms: u64, capacity: usize) -> Self {
         Self {
             window_ms,
@@ -32,7 +33,8 @@ impl RepeatFilter {
         }
     }
 
-    /// True when the payload passes; false when it passed less than a window ago.
+    /// Returns false if the payload was admitted less than a window ago. Otherwise records and
+    /// admits it.
     pub fn admit(&mut self, key: PayloadKey, now_ms: u64) -> bool {
         while let Some((old, at)) = self.order.front().copied() {
             if now_ms < at.saturating_add(self.window_ms) && self.order.len() < self.capacity {
