@@ -1,11 +1,11 @@
-//! The only place that constructs actors. Each [`Group`] and [`ActorSpec`] below is a part of the
-//! supervision tree as data: it configures the tree, and `docs/actors.md` is printed from it.
+//! The only place that constructs actors. The [`Group`] and [`ActorSpec`] constants below describe
+//! the supervision tree as data, and `docs/actors.md` is generated from them.
 //!
 //! An actor that panics, fails, or spends longer than its message timeout on one message is
-//! restarted after its restart delay. Both together are below five seconds for every actor, which
-//! is the time that a node may take to recover. While a circuit breaker is open, messages to the
-//! engine or the network are refused, and senders treat that as "not now": the chain retries at its
-//! next tick and rebroadcasts after the slot.
+//! restarted after its restart delay. The sum of timeout and delay is below five seconds for every
+//! actor, the time within which a node must recover. While its circuit breaker is open, the
+//! EngineActor or NetworkActor refuses messages. Senders treat that as temporary: the chain retries
+//! at its next tick and rebroadcasts after the slot.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -34,24 +34,24 @@ use crate::metrics::{NodeMetrics, register_refusals};
 use crate::node::{FRESH_VOTES_FILE, Node, NodeConfig, StartError};
 use crate::rights::Rights;
 
-/// A call of the execution client that takes longer is too late for its slot. The client completes
-/// it all the same, and has the answer when it is asked again.
+/// The answer to a call that takes longer than this is too late for its slot. The execution client
+/// completes the call nevertheless, so a retry gets its answer at once.
 const ENGINE_TIMEOUTS: EngineTimeouts = EngineTimeouts::new(Duration::from_secs(2));
 
-/// Calls of the execution client at once: one of the engine, one of the pool, and some that timed
-/// out.
+/// Maximum concurrent calls to the execution client: one of the EngineActor, one of the
+/// TxPoolActor, and calls that timed out while the client still executes them.
 const ENGINE_CONNECTIONS: usize = 8;
 
-/// A supervisor as wired and as documented.
+/// A supervisor of the tree, and its row in `docs/actors.md`.
 struct Group {
     name: &'static str,
     strategy: Strategy,
-    /// It gives up at more restarts within this time.
+    /// The number of restarts of its children, per period, above which it gives up.
     intensity: Intensity,
     reason: &'static str,
 }
 
-/// The root gives up, and with it the process, when its children do so repeatedly.
+/// When the supervisors below the root give up repeatedly, the root does too, and the process ends.
 const ROOT: Group = Group {
     name: "root",
     strategy: Strategy::OneForAll,
@@ -59,7 +59,7 @@ const ROOT: Group = Group {
         restarts: 2,
         within: Duration::from_secs(600),
     },
-    reason: "a failure that two restarts of the whole tree do not remove needs the operator",
+    reason: "a failure that persists after two restarts of the whole tree needs the operator",
 };
 const STORAGE_GROUP: Group = Group {
     name: "storage",
@@ -68,7 +68,7 @@ const STORAGE_GROUP: Group = Group {
         restarts: 20,
         within: Duration::from_secs(60),
     },
-    reason: "a failure every few seconds is survived for as long as it lasts",
+    reason: "one failure every three seconds is tolerated indefinitely",
 };
 const CHAIN_GROUP: Group = Group {
     name: "chain",
@@ -93,26 +93,25 @@ const NETWORK_GROUP: Group = Group {
 enum RestartTiming {
     /// Doubles from `initial_ms` up to `max_ms`.
     Backoff { initial_ms: u64, max_ms: u64 },
-    /// None, but after three failures in ten seconds the actor stays down for 500 ms to `max_ms`.
-    /// That is short, because senders handle refusals anyway, and a node behind its own breaker
-    /// does not recover.
+    /// No delay, but the third failure within ten seconds opens the circuit breaker for 500 ms, and
+    /// for up to `max_ms` if failures continue. The times are short, because the node cannot
+    /// recover while the breaker refuses messages, and senders handle refusals anyway.
     Breaker { max_ms: u64 },
 }
 
-/// An actor as wired and as documented.
+/// An actor of the tree, and its row in `docs/actors.md`.
 struct ActorSpec {
-    /// The name of the child, and the role of the actor in the access table.
+    /// The name as a child of its supervisor, and as a role in the access table.
     name: &'static str,
     actor: &'static str,
     group: &'static str,
     restart: RestartTiming,
-    /// Longest time for one message.
     message_timeout: Duration,
     timeout_reason: &'static str,
-    /// Messages in the mailbox.
+    /// Capacity of the mailbox, in messages.
     mailbox: usize,
-    /// Memory beside the mailbox. There are no memory budgets, because every part has a limit of
-    /// its own and a restart would not empty a mailbox.
+    /// Memory in addition to the mailbox. No actor has a memory budget, because every part of its
+    /// memory has its own limit, and a restart would not empty the mailbox.
     memory: &'static str,
 }
 
@@ -123,7 +122,8 @@ const STORAGE: ActorSpec = ActorSpec {
     restart: BACKOFF,
     message_timeout: Duration::from_secs(2),
     timeout_reason: "two syncs of a slow disk",
-    // Every other actor has at most one request at a time.
+    // The network serves at most 128 requests of peers at once (`alys_net::Limits::max_inbound`);
+    // the chain and the engine make one request at a time.
     mailbox: 256,
     memory: "the cache of the engine; four bytes per 4 KiB of its file",
 };
@@ -157,8 +157,8 @@ const CHAIN: ActorSpec = ActorSpec {
     },
     message_timeout: Duration::from_millis(3_500),
     timeout_reason: "the input budget and the two writes of the last input",
-    // A slot of a federation of 15 has 30 votes and a proposal, rebroadcast by every node without
-    // finality.
+    // A slot of a federation of 15 has 30 votes and a proposal, and after a slot without finality
+    // every node re-sends its own.
     mailbox: 1024,
     memory: "blocks above the last final one",
 };
@@ -249,7 +249,7 @@ fn backoff(initial_ms: u64, max_ms: u64) -> Backoff {
     }
 }
 
-/// The parts of a node that its actors share.
+/// The values from which the actors of a node are constructed.
 struct Wiring {
     config: NodeConfig,
     system: System,
@@ -265,8 +265,8 @@ struct Wiring {
     tx_pool: Addr<TxPoolMessage>,
 }
 
-/// Opens the storage and the port, so that their errors reach the operator, then starts the tree.
-/// Addresses are handed out here; no actor looks another one up.
+/// Opens and closes the storage and the port, so that their errors reach the operator, then starts
+/// the tree. Each actor gets the addresses that it needs; no actor looks another one up.
 pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
     let (listen, peer_id) = prepare(&config).await?;
     let config = NodeConfig { listen, ..config };
@@ -506,8 +506,9 @@ fn execution_client(config: &NodeConfig) -> HttpEngine {
     })
 }
 
-/// Finds mistakes of the operator before any actor runs: the storage opens, the port is free, the
-/// bootnodes are addresses. Creates the vote state of a new key and then removes its marker.
+/// Reports configuration mistakes before any actor runs: a storage that does not open, a port in
+/// use, a malformed address of a bootnode. Creates the vote state of a new key, then removes the
+/// marker file that requested it.
 async fn prepare(config: &NodeConfig) -> Result<(SocketAddr, alys_net::PeerId), StartError> {
     let net_config = network_config(config)?;
     let peer_id = net_config.key.peer_id();
@@ -559,7 +560,7 @@ fn network_config(config: &NodeConfig) -> Result<alys_net::Config, StartError> {
         config.listen,
         peers,
     );
-    // Rebroadcasts after a slot must not count as repetitions.
+    // The repeat filter must not drop what is rebroadcast after a slot.
     let slot = Duration::from_millis(config.genesis.spec().slot_duration_ms);
     net.timing.repeat_window = net.timing.repeat_window.min(slot / 2);
     Ok(net)
@@ -577,12 +578,12 @@ impl From<NetworkError> for StartError {
 /// The supervision tree in Markdown: the content of `docs/actors.md`.
 pub fn actors_page() -> String {
     let mut page = String::from(
-        "# Actors of a node\n\nPrinted from the tables in `node/src/wiring.rs`, whose test \
-         compares \
-         them.\n\n| supervisor | strategy | gives up after | because |\n|---|---|---|---|\n",
+        "# Actors of a node\n\nGenerated from the tables in `node/src/wiring.rs`; a test there \
+         compares them.\n\n\
+         | supervisor | strategy | gives up after | because |\n|---|---|---|---|\n",
     );
     let row = |page: &mut String, cells: [&str; 4]| {
-        writeln!(page, "| {} |", cells.join(" | ")).expect("a string takes everything");
+        writeln!(page, "| {} |", cells.join(" | ")).expect("writing to a string cannot fail");
     };
     for group in GROUPS {
         let Intensity { restarts, within } = group.intensity;
@@ -623,7 +624,7 @@ mod tests {
         assert_eq!(
             include_str!("../../docs/actors.md"),
             expected,
-            "docs/actors.md has to be:\n{expected}"
+            "docs/actors.md must be:\n{expected}"
         );
     }
 

@@ -1,5 +1,5 @@
-//! The status handshake: this node's position for peers, and the certificates and votes that theirs
-//! hold.
+//! The status exchange with a peer. This node sends its position, and the ValidationActor checks
+//! the certificates and votes that the peer reports.
 
 use alys_net::{Command, InboundId, Offence, PeerId, Refusal};
 use alys_types::wire::{CertifiedHeader, HeldVotes, Message as Wire, Status, StatusAnswer};
@@ -21,8 +21,8 @@ impl ChainActor {
         }
     }
 
-    /// Hands a changed status to the network. One that the network does not take is retried after
-    /// the next input.
+    /// Sends the status to the NetworkActor if it changed. If the NetworkActor does not accept it,
+    /// it is sent again after the next input.
     pub(super) fn publish_status(&mut self) {
         let status = self.status();
         if self.published.as_ref() != Some(&status) {
@@ -85,7 +85,8 @@ impl ChainActor {
         }
         let is_set_known = self.state.known_set(&certified.header).is_some();
         if !is_set_known && certified.header.height <= self.state.summary().final_height {
-            // Below the last final block, or on an abandoned branch: the peer is behind.
+            // At or below the last final height and on no branch that this node knows: the peer is
+            // behind, or on an abandoned branch.
             return;
         }
         let set = self.state.set_for(&certified.header);

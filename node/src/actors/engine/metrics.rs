@@ -1,4 +1,4 @@
-//! Metrics of the calls to the execution client, measured between the actors and the client.
+//! Metrics of the calls to the execution client, measured by a wrapper around the client.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,7 +22,7 @@ use futures::future::BoxFuture;
 
 use crate::metrics::Label;
 
-/// Bounds in seconds; a call times out after two.
+/// Upper bounds of the buckets, in seconds. A call times out after two.
 const CALL_SECONDS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0];
 
 #[derive(Clone)]
@@ -46,7 +46,7 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "alys_engine_call_seconds",
-            "Time of calls to the execution client, by method",
+            "Duration of calls to the execution client, by method",
             self.calls.clone(),
         );
         registry.register(
@@ -83,8 +83,8 @@ fn reason(error: &ExecutionError) -> &'static str {
     }
 }
 
-/// An execution client whose calls are measured. A call that is dropped before it ends, at the
-/// timeout of a message, is not counted.
+/// An execution client that records metrics of its calls. A call that is cancelled by the timeout
+/// of its message is not recorded.
 pub struct MeteredClient {
     pub client: Arc<dyn ExecutionClient>,
     pub metrics: Metrics,

@@ -1,25 +1,27 @@
-//! Plan for sending blocks again that the execution client lost. Pure: the EngineActor performs
-//! each [`Step`] and reports its result.
+//! The order in which blocks that the execution client lost are sent to it again. Pure: the
+//! EngineActor performs each [`Step`] and reports its result.
 //!
-//! The plan first searches downwards from the parent of a block that the client cannot execute
-//! until it finds an ancestor that the client has. Then it sends the missing blocks upwards.
+//! A replay starts at the parent of a block that the client cannot execute. It first looks up one
+//! ancestor after another until the client has one, then sends the missing blocks in ascending
+//! order.
 
 use std::collections::VecDeque;
 
 use alys_types::{Hash, Height};
 
-/// Missing blocks remembered. Above, the newest are dropped and found again by a later replay.
+/// Maximum missing blocks in one replay, to bound its memory. Beyond it the newest are dropped; a
+/// later replay finds them again.
 pub const MAX_MISSING: usize = 100_000;
-/// Blocks sent between two fork choices. Clients that execute only below their head make progress,
-/// and a crash of the client loses no more than these.
+/// Blocks sent between two forkchoice updates. An update moves the client's head, without which
+/// some clients stop executing, and bounds the blocks that a crash of the client loses.
 pub const HEAD_INTERVAL: usize = 16;
 
-/// The next thing to do.
+/// The next action of the EngineActor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Look the block up in the client; [`Replay::on_known`] or [`Replay::on_missing`] follows.
+    /// Ask the client for the block, then call [`Replay::on_known`] or [`Replay::on_missing`].
     Search(Hash),
-    /// Send the block; [`Replay::on_sent`] follows.
+    /// Send the block to the client, then call [`Replay::on_sent`].
     Send(Hash),
     Done,
 }
@@ -30,9 +32,9 @@ pub struct Replay {
     target_height: Height,
     /// The genesis block, which every client has.
     genesis: Hash,
-    /// The next ancestor to look up; `None` once the client has one.
+    /// The next ancestor to look up; `None` once the client has one or genesis is next.
     search: Option<Hash>,
-    /// Blocks that the client lacks, the newest first.
+    /// Blocks that the client lacks, newest first.
     missing: VecDeque<Hash>,
     sent: usize,
     had_last_turn: bool,
@@ -52,9 +54,10 @@ impl Replay {
         }
     }
 
-    /// True when a question about `hash` is a turn of the replay. The target's question always is;
-    /// others alternate, because a message has the time for only one of them, and because a replay
-    /// that started again for each new block would never end.
+    /// Returns true if the message that requests the execution of `hash` continues the replay
+    /// instead. A request for the target always does. Every second request for another block does,
+    /// because one message has time for only one of the two. A replay that restarted at each new
+    /// block instead would never end.
     pub fn takes_turn(&mut self, hash: &Hash) -> bool {
         self.had_last_turn = self.target == *hash || !self.had_last_turn;
         self.had_last_turn
@@ -69,7 +72,7 @@ impl Replay {
             .map_or(Step::Done, |hash| Step::Send(*hash))
     }
 
-    /// The client has the block of the last search, and with it all ancestors.
+    /// The client has the block of the last search, and therefore all of its ancestors.
     pub fn on_known(&mut self) {
         self.search = None;
     }
@@ -86,20 +89,21 @@ impl Replay {
         self.search = (parent != self.genesis).then_some(parent);
     }
 
-    /// The client executed the block that was sent. True when the fork choice is due to follow.
+    /// The client executed the block of the last send. Returns true if a forkchoice update is due.
     pub fn on_sent(&mut self, head_interval: usize) -> bool {
         self.missing.pop_back();
         self.sent += 1;
         self.missing.is_empty() || self.sent.is_multiple_of(head_interval)
     }
 
-    /// The number of blocks to send, once when the search has ended.
+    /// The number of blocks to send, from the end of the search until the first one is sent.
     pub fn begins_to_send(&self) -> Option<usize> {
         let begins = self.search.is_none() && self.sent == 0 && !self.missing.is_empty();
         begins.then_some(self.missing.len())
     }
 
-    /// A client that executed a block at `height` lacks nothing below it.
+    /// Returns true if the replay is no longer needed once the client executed a block at `height`:
+    /// a client that executes a block has all of its ancestors.
     pub fn is_obsolete(&self, height: Height) -> bool {
         self.target_height <= height
     }

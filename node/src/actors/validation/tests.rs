@@ -1,4 +1,4 @@
-//! Decoding of gossip, and the party at fault for what does not decode or check.
+//! Decoding of gossip, and the party to blame for messages that fail to decode or to check.
 
 use alys_types::bls::Signature;
 use alys_types::{Hash, Slot, VoteTarget};
