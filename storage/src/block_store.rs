@@ -1,16 +1,16 @@
-//! Headers, bodies, certificates, finality and the vote state, over any engine.
+//! Headers, bodies, certificates, finality and the vote state, stored in any engine.
 //!
-//! Owns the layout of [`crate::schema`]. Writes take two steps: the pure `batch_*` functions add to
-//! a [`Batch`], and [`BlockStore::write`] applies it. Records that must become durable together
-//! share a batch: vote state and body of an approval; vote state, header and certificate of a lock;
-//! finality and its index.
+//! Owns the tables of [`crate::schema`]. A write takes two steps: the pure `batch_*` functions add
+//! records to a [`Batch`], and [`BlockStore::write`] applies it. Records that must become durable
+//! together share a batch: the vote state and the body of an approval; the vote state, the header
+//! and the certificate of a lock; finality and its index.
 //!
 //! Guarantees that a read returns the record that was written, or an error. Never decides which
 //! block is certified or final; the caller does.
 //!
-//! The vote state and the federation are type parameters because their types belong to the
-//! consensus crate, on which this crate does not depend. `alys_types::codec` encodes them like
-//! every other record.
+//! The vote state and the federation are type parameters, because their types belong to the
+//! consensus crate, on which this crate does not depend. `alys_types::codec` encodes them, as it
+//! does all records.
 
 use std::collections::BTreeMap;
 
@@ -29,19 +29,19 @@ use crate::interceptor;
 use crate::kv::{Batch, Direction, Durability, Error, Store, Table};
 use crate::schema::{self, hash_key, height_key};
 
-/// Largest vote state, federation record or authority set in bytes. Two sets of 15 authorities of
-/// 144 bytes take 4,320.
+/// Largest vote state, federation record, federation order or authority set, in bytes. Two sets of
+/// 15 authorities of 144 bytes take 4,320.
 const MAX_RECORD_BYTES: usize = 16 * 1024;
-/// Most open blocks, and most authority sets, loaded at a start. A chain without finality stops
-/// growing long before it has this many open blocks.
+/// Maximum open blocks, and maximum authority sets, loaded at a start, to bound its memory. At the
+/// default slot duration this many blocks without finality take 36 hours.
 const MAX_LISTED: usize = 1 << 16;
 /// Bytes reserved in a range answer for certificates, federation orders and the last final header.
 const RANGE_OVERHEAD_BYTES: usize = 64 * 1024;
 
 /// The block store of one node.
 ///
-/// Every read fails with [`Error::Corrupt`] when the stored record does not decode or belongs to
-/// another block, and with the errors of the engine below.
+/// Every read fails with [`Error::Corrupt`] if the record does not decode, and with the errors of
+/// the engine. A header is also checked against the hash under which it is stored.
 #[derive(Clone)]
 pub struct BlockStore {
     store: Store,
@@ -52,15 +52,15 @@ pub struct BlockStore {
 pub struct OpenBlock {
     pub hash: Hash,
     pub header: Header,
-    /// Absent when only the certified header was stored.
+    /// `None` if only the certified header was stored.
     pub body: Option<Body>,
-    /// The approvals that certify it.
+    /// The certificate of approvals.
     pub certificate: Option<Certificate>,
 }
 
 impl BlockStore {
-    /// Checks that `store` has this layout and belongs to this chain, initialises an empty one, and
-    /// prunes entries that a crash left in the list of open blocks.
+    /// Initialises an empty `store`, or checks the layout and the chain of any other. Then removes
+    /// from the list of open blocks those that are no longer open.
     ///
     /// # Errors
     /// [`Error::Schema`] for another layout, [`Error::OtherChain`] for another genesis.
@@ -97,17 +97,17 @@ impl BlockStore {
         Ok(this)
     }
 
-    /// The underlying engine, for tables that other parts of the node own.
+    /// The engine, for tables that other parts of the node own.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Applies `batch` in one write of the engine.
+    /// Applies `batch` atomically.
     pub fn write(&self, batch: Batch, durability: Durability) -> Result<(), Error> {
         interceptor::write(&self.store, batch, durability)
     }
 
-    /// Adds header and body of an open block.
+    /// Adds the header, body and federation order, if any, of an open block.
     pub fn batch_block(batch: &mut Batch, block: &Block) {
         let hash = block.header.hash();
         batch_header(batch, hash, &block.header);
@@ -117,7 +117,7 @@ impl BlockStore {
         }
     }
 
-    /// Adds header and certificate (approvals) of an open block.
+    /// Adds the header and certificate (of approvals) of an open block.
     pub fn batch_certified(batch: &mut Batch, certified: &CertifiedHeader) {
         let hash = certified.header.hash();
         batch_header(batch, hash, &certified.header);
@@ -128,12 +128,12 @@ impl BlockStore {
         );
     }
 
-    /// Replaces the vote state.
+    /// Sets the vote state.
     pub fn batch_votes<V: Serialize>(batch: &mut Batch, votes: &V) {
         batch.put(schema::VOTES, schema::VOTE_STATE, codec::encode(votes));
     }
 
-    /// Records the certified block with the highest slot.
+    /// Sets the certified block with the highest slot.
     pub fn batch_highest(batch: &mut Batch, slot: Slot, hash: Hash) {
         batch.put(schema::META, schema::HIGHEST, codec::encode(&(slot, hash)));
     }
@@ -145,8 +145,8 @@ impl BlockStore {
         batch.put(schema::SETS, hash_key(&key), bytes);
     }
 
-    /// Finalizes the blocks of `chain`, which ascend and end with `last`, the block of the finality
-    /// certificate. Removes the blocks of `dropped`, which can no longer become final.
+    /// Finalizes the blocks of `chain`, in ascending order, up to `last`, which the finality
+    /// certificate names. Removes the blocks of `dropped`, which can no longer become final.
     pub fn batch_finalized(
         batch: &mut Batch,
         last: &CertifiedHeader,
@@ -184,12 +184,12 @@ impl BlockStore {
         }
     }
 
-    /// Replaces the federation as of the last final block.
+    /// Sets the federation as of the last final block.
     pub fn batch_federation<F: Serialize>(batch: &mut Batch, federation: &F) {
         batch.put(schema::META, schema::FEDERATION, codec::encode(federation));
     }
 
-    /// The header with this hash, which is recomputed and compared.
+    /// The header with this hash. The hash is recomputed and compared.
     pub fn header(&self, hash: &Hash) -> Result<Option<Header>, Error> {
         let header: Option<Header> =
             self.record(schema::HEADERS, &hash_key(hash), MAX_CERTIFICATE_BYTES)?;
@@ -215,13 +215,13 @@ impl BlockStore {
         Ok(self.body(hash)?.map(|body| Block { header, body }))
     }
 
-    /// The approvals that certify a block.
+    /// The certificate of a block: its approvals.
     pub fn certificate(&self, hash: &Hash) -> Result<Option<Certificate>, Error> {
         self.record(schema::CERTIFICATES, &hash_key(hash), MAX_CERTIFICATE_BYTES)
     }
 
-    /// The confirmations of a block. A block that became final with a descendant has none of its
-    /// own.
+    /// The finality certificate of a block: its confirmations. A block that became final through a
+    /// descendant has none.
     pub fn finality(&self, hash: &Hash) -> Result<Option<Certificate>, Error> {
         self.record(schema::FINALITY, &hash_key(hash), MAX_CERTIFICATE_BYTES)
     }
@@ -231,17 +231,17 @@ impl BlockStore {
         self.record(schema::FINAL, &height_key(height), 32)
     }
 
-    /// The last final block with its finality certificate; `None` while that is genesis.
+    /// The last final block with its finality certificate; `None` while the block is genesis.
     pub fn finalized(&self) -> Result<Option<CertifiedHeader>, Error> {
         self.record(schema::META, schema::FINALIZED, 2 * MAX_CERTIFICATE_BYTES)
     }
 
-    /// Slot and hash of the certified block with the highest slot; `None` while that is genesis.
+    /// Slot and hash of the certified block with the highest slot; `None` while it is genesis.
     pub fn highest(&self) -> Result<Option<(Slot, Hash)>, Error> {
         self.record(schema::META, schema::HIGHEST, MAX_RECORD_BYTES)
     }
 
-    /// The vote state. `None` on an authority means that its votes were lost.
+    /// The vote state. `None` on an authority means that it was lost (rule 3.8).
     pub fn votes<V: Serialize + DeserializeOwned>(&self) -> Result<Option<V>, Error> {
         self.record(schema::VOTES, schema::VOTE_STATE, MAX_RECORD_BYTES)
     }
@@ -307,8 +307,9 @@ impl BlockStore {
     }
 
     /// The answer to a request for blocks: consecutive blocks of the certified chain from `start`
-    /// on, at most `count` and [`MAX_RANGE_BLOCKS`], as many as fit into [`MAX_RANGE_BYTES`], but
-    /// at least one if the first is stored.
+    /// on, at most `count`, [`MAX_RANGE_BLOCKS`] and, unless the first block alone is larger,
+    /// [`MAX_RANGE_BYTES`]. The range ends before the first block without a stored body, and the
+    /// certificate of its last block is known; it can be empty.
     pub fn block_range(&self, request: RangeRequest) -> Result<BlockRange, Error> {
         let mut blocks = Vec::new();
         let mut bytes = RANGE_OVERHEAD_BYTES;
@@ -346,8 +347,8 @@ impl BlockStore {
         })
     }
 
-    /// The answer to a request for headers: as [`block_range`](Self::block_range), with the
-    /// federation orders that the blocks carry in place of their bodies.
+    /// The answer to a request for headers: at most `count` and [`MAX_RANGE_BLOCKS`] headers as in
+    /// [`block_range`](Self::block_range), and the federation orders that their blocks carry.
     pub fn header_range(&self, request: RangeRequest) -> Result<HeaderRange, Error> {
         let mut headers = Vec::new();
         let mut changes = Vec::new();
@@ -383,9 +384,9 @@ impl BlockStore {
         })
     }
 
-    /// The highest finality certificate of a block in the range, so that a peer far behind
-    /// finalizes while it syncs. The last finality certificate of the chain, when no block of the
-    /// range has one.
+    /// The finality certificate of the highest block in the range that has one, so that a peer far
+    /// behind finalizes while it syncs. If no block of the range has one, that of the last final
+    /// block.
     fn finality_within<'a>(
         &self,
         headers: impl DoubleEndedIterator<Item = &'a Header>,
@@ -401,8 +402,8 @@ impl BlockStore {
         self.finalized()
     }
 
-    /// The hashes of the certified chain from `start` on: the final index, then the open ancestors
-    /// of the highest certified block.
+    /// The hashes of the certified chain from `start` on: the index of final blocks, then the open
+    /// ancestors of the highest certified block and that block.
     fn certified_hashes(&self, request: RangeRequest) -> Result<Vec<Hash>, Error> {
         let count = request.count.min(MAX_RANGE_BLOCKS);
         let end = Height(request.start.0.saturating_add(count));
@@ -452,8 +453,8 @@ impl BlockStore {
         Ok(chain)
     }
 
-    /// The approvals of a block of the certified chain: stored for it, or carried by its final
-    /// child.
+    /// The certificate of a block of the certified chain: its own record, or the copy in the header
+    /// of its final child.
     fn approvals_of(&self, header: &Header) -> Result<Option<Certificate>, Error> {
         let hash = header.hash();
         if let Some(certificate) = self.certificate(&hash)? {
@@ -491,9 +492,8 @@ impl BlockStore {
             .collect()
     }
 
-    /// Removes blocks at or below the last final height from the list of open ones. They stand
-    /// there when a header was written again after its block became final, and when a block that
-    /// can no longer become final was written late.
+    /// Removes blocks at or below the last final height from the list of open ones. They are in it
+    /// if their headers were written after they became final or were dropped.
     fn prune_open_list(&self) -> Result<(), Error> {
         let floor = self.final_height()?;
         let mut batch = Batch::new();

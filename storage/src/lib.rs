@@ -1,13 +1,13 @@
-//! Key-value trait, redb and sled backends, block store and vote state.
+//! Persistent data of a node: a key-value contract, its backends, and the block store on top.
 //!
-//! **Owns** persistent data: the key-value contract ([`kv`]), the engines behind it ([`redb`] by
-//! default, [`sled`] by configuration, [`memory`] for tests), the layout of a data directory
-//! ([`open`](mod@open)), and the blocks, certificates and votes in it ([`block_store`], laid out by
+//! **Owns** the key-value contract ([`kv`]), the engines behind it ([`redb`] by default, [`sled`]
+//! by configuration, [`memory`] for tests), the layout of a data directory ([`open`](mod@open)),
+//! and the store of blocks, certificates and the vote state ([`block_store`], with the tables of
 //! [`schema`]).
 //!
 //! **Promises** that batches are atomic, that a durable write survives a power loss once it has
-//! returned, that deferred writes are lost from the newest backwards only, and that damage is
-//! reported as an error and never returned as data.
+//! returned, that a power loss drops a deferred write only together with all later writes, and that
+//! damage is reported as an error and never returned as data.
 //!
 //! **Never** starts a task, reads a clock or retries. Calls block on the disk; the caller chooses
 //! the thread.
