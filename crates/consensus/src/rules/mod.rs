@@ -1,18 +1,17 @@
-//! The rules of agreement, each as one pure function, and the only place where its comparison is
-//! made.
+//! The rules of agreement. Each is one pure function, and no other code makes its comparison.
 //!
 //! | file | rules of docs/protocol.md |
 //! |---|---|
 //! | `votes` | 3.1 propose, 3.2 approve, 3.4 confirm, 3.8 lost vote state |
 //! | `certificates` | 1.1 leader, 1.3 and 1.4 quorum, 3.3 certify, 3.5 final, 3.13 equivocation |
-//! | `time` | 1.2 timestamp, the slot in 3.2, 3.9 clocks |
+//! | `time` | 1.2 timestamp, 3.2 slot of an approval, 3.9 clocks |
 //! | `validity` | 3.6 valid |
-//! | `durability` | 3.14: votes are durable before they are sent |
+//! | `durability` | 3.14 votes are durable before they are sent |
 //!
-//! A rule returns a typed refusal. Callers trace the refusal and, before they sign, lock or
-//! persist, assert what the rule has established about the node's own state (the `assert_*`
-//! functions here, in release builds too). No assertion depends on bytes of a peer. Planted bugs of
-//! this crate live in this folder and nowhere else, see [`PlantedBug`].
+//! A rule that permits a signature returns a [`Refusal`] otherwise, which the caller traces. Before
+//! a vote is persisted, the caller asserts the postcondition of the rule on the node's own state
+//! (the `assert_*` functions, in release builds too). No assertion depends on bytes of a peer.
+//! Planted bugs of this crate are in this folder only, see [`PlantedBug`].
 
 mod certificates;
 mod durability;
@@ -40,16 +39,16 @@ pub(crate) use votes::{
     may_approve, may_confirm, may_propose, may_vote, rejoin_slot,
 };
 
-/// The reason for which a node does not sign.
+/// The reason not to sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The wall clock jumped and neither peers nor the operator confirmed it.
     #[error("the wall clock jumped and is not confirmed")]
     ClockDistrusted,
-    /// The vote state was lost and the rejoin margin is not final yet.
+    /// The vote state was lost, and no block beyond the rejoin margin is final yet.
     #[error("the vote state was lost: no vote until a block after slot {until} is final")]
     VotesLost { until: Slot },
-    /// The node has no key in the set that decides on the block.
+    /// The node's key is not in the authority set of the block's height.
     #[error("not an authority in slot {slot}")]
     NotAnAuthority { slot: Slot },
     /// Another authority leads the slot.
@@ -74,19 +73,19 @@ pub enum Refusal {
     /// head.
     #[error("the execution layer does not have the parent {parent} as its head")]
     ParentNotExecuted { parent: Hash },
-    /// The leader's signature under the block is not known.
+    /// The node lacks the leader's signature of the block.
     #[error("the block of slot {slot} is known without the proposal of its leader")]
     NotProposed { slot: Slot },
-    /// The execution layer did not say VALID, or the federation's change is not checked.
+    /// The execution layer has not answered VALID, or the federation change was not checked.
     #[error("the block of slot {slot} is not known to be valid")]
     NotValid { slot: Slot },
-    /// The wall clock is outside of the block's slot and the drift allowance around it.
+    /// The wall clock is outside of the block's slot by more than the drift allowance.
     #[error("the wall clock is in slot {current}, outside of slot {slot} and its drift allowance")]
     OutOfSlot { slot: Slot, current: Slot },
     /// The block to confirm is not above the lock.
     #[error("slot {slot} is not above slot {locked} of the lock")]
     NotAboveLock { slot: Slot, locked: Slot },
-    /// A later slot than that of the block to confirm was approved.
+    /// The node approved a block of a later slot than the block to confirm.
     #[error("slot {slot} is below slot {approved}, the highest approved")]
     BelowApproval { slot: Slot, approved: Slot },
 }

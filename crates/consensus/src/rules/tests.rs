@@ -1,4 +1,4 @@
-//! Each clause of the rules refuses, and each planted bug permits it.
+//! Each clause of the rules refuses its violation, and the planted bug of a clause permits it.
 
 use std::sync::Arc;
 

@@ -1,39 +1,40 @@
-//! Permission to sign a proposal, an approval or a confirmation, and the silence after a loss.
+//! Permission to sign a proposal, an approval or a confirmation, and the silence after the vote
+//! state was lost.
 
 use alys_types::{ChainSpec, Hash, Slot, VoteKind, VoteTarget};
 
 use super::{PlantedBug, Refusal, may_sign_in};
 use crate::input::{BlockRef, Now, VoteState};
 
-/// A block that a leader is about to propose, with the state of the node that rule 3.1 depends on.
+/// A block that a leader is about to propose, with the facts on which rule 3.1 depends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Proposing {
     /// Slot of the block.
     pub(crate) slot: Slot,
     /// Index of the slot's leader in the set of the block's height.
     pub(crate) leader: u8,
-    /// Own index in that set; `None` outside of it.
+    /// The node's index in that set; `None` if it is not a member.
     pub(crate) index: Option<u8>,
-    /// The certified block with the highest slot that connects.
+    /// The certified block with the highest slot among those whose ancestors are all known.
     pub(crate) parent: BlockRef,
     /// The parent has a certificate, or is genesis.
     pub(crate) is_certified: bool,
-    /// The node knows a certificate of a higher slot whose block does not connect.
+    /// The node knows a certificate of a higher slot and lacks ancestors of its block.
     pub(crate) is_behind: bool,
     /// The node has the parent's body, and the execution layer has the parent as its head.
     pub(crate) is_executed: bool,
 }
 
-/// A proposal that a node is about to approve.
+/// A block that a node is about to approve, with the facts on which rule 3.2 depends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate {
     /// Slot of the block.
     pub(crate) slot: Slot,
-    /// Slot of its parent.
+    /// Slot of the block's parent.
     pub(crate) parent: Slot,
-    /// The signature of the slot's leader under the block was verified.
+    /// The leader's signature of the block was verified.
     pub(crate) is_proposed: bool,
-    /// The execution layer said VALID, and the federation's change was checked.
+    /// The execution layer answered VALID, and the block's federation change was checked.
     pub(crate) is_valid: bool,
 }
 
@@ -55,7 +56,7 @@ pub(crate) fn may_vote(
 
 /// Rule 3.1 (docs/protocol.md): the leader of a slot proposes on the certified block with the
 /// highest slot, in a later slot than any approved, and stays silent while it lacks that block.
-/// Returns the leader's own index.
+/// Returns the index of the leader, which is the node's own.
 pub(crate) fn may_propose(
     votes: &VoteState,
     block: &Proposing,
@@ -136,11 +137,11 @@ pub(crate) fn may_confirm(votes: &VoteState, slot: Slot, bug: &PlantedBug) -> Re
     Ok(())
 }
 
-/// Postcondition of rules 3.1 and 3.2, before the approval of `target` is written: exactly the
-/// approved slot has moved, upwards, and the lock stands.
+/// Postcondition of rules 3.1 and 3.2, before the approval of `target` is written: the approved
+/// slot has increased to that of `target`, and the lock is unchanged.
 ///
 /// # Panics
-/// If the state says otherwise, which is a bug of this crate.
+/// If it does not hold, which is a bug of this crate.
 pub(crate) fn assert_approved(
     before: &VoteState,
     after: &VoteState,
@@ -157,11 +158,11 @@ pub(crate) fn assert_approved(
     assert_eq!(after.silent_until, None);
 }
 
-/// Postcondition of rule 3.4, before the confirmation of `target` is written: the lock has moved
-/// upwards, to a slot not below the highest approved.
+/// Postcondition of rule 3.4, before the confirmation of `target` is written: the lock has moved up
+/// to `target`, whose slot is not below the approved slot, which is unchanged.
 ///
 /// # Panics
-/// If the state says otherwise, which is a bug of this crate.
+/// If it does not hold, which is a bug of this crate.
 pub(crate) fn assert_confirmed(
     before: &VoteState,
     after: &VoteState,
@@ -182,7 +183,8 @@ pub(crate) fn assert_confirmed(
     assert_eq!(after.silent_until, None);
 }
 
-/// Rule 3.8 (docs/protocol.md): a held vote of our own that is later than our state is a loss.
+/// Rule 3.8 (docs/protocol.md): true if a vote of this node that a peer holds is later than the
+/// vote state, which was therefore lost.
 pub(crate) fn is_lost_vote(votes: &VoteState, held: &VoteTarget, bug: &PlantedBug) -> bool {
     let is_later = match held.kind {
         VoteKind::Confirmation => held.slot > votes.locked.slot,
@@ -191,13 +193,13 @@ pub(crate) fn is_lost_vote(votes: &VoteState, held: &VoteTarget, bug: &PlantedBu
     is_later && !bug.active("held-vote-ignored")
 }
 
-/// Rule 3.8 (docs/protocol.md): after a loss the node votes once a block after this slot is final.
-/// `seen` is the later of the local slot and the highest certified slot that is known.
+/// Rule 3.8 (docs/protocol.md): after a loss the node votes again once a block after this slot is
+/// final. `seen` is the later of the local slot and the highest certified slot known.
 pub(crate) fn rejoin_slot(seen: Slot, spec: &ChainSpec) -> Slot {
     seen.saturating_add(spec.rejoin_margin)
 }
 
-/// Rule 3.8 (docs/protocol.md): true when a final block of this slot ends the silence.
+/// Rule 3.8 (docs/protocol.md): true if a final block of this slot ends the silence after a loss.
 pub(crate) fn is_rejoining(votes: &VoteState, final_slot: Slot, bug: &PlantedBug) -> bool {
     votes
         .silent_until
