@@ -1,5 +1,5 @@
-//! The bounded queue of an actor: the state that senders and the actor's task share, and the
-//! reader.
+//! The bounded mailbox of an actor: the queue that senders share with the actor's task (`Mailbox`),
+//! and the task's end of it (`Reader`).
 
 pub mod access;
 pub(crate) mod address;
@@ -38,11 +38,11 @@ use crate::{
     mailbox::stats::Stats,
 };
 
-/// Maximum messages of normal priority that the reader takes under one lock, because locking the
-/// mailbox for each message is slower.
+/// Maximum messages of normal priority that the reader moves into its buffer under one lock. One
+/// lock for each message is slower.
 const MAX_HELD: usize = 64;
 
-/// Fraction of the capacity (one in this many) that must be free before waiting senders are woken.
+/// Waiting senders are woken when the capacity divided by this number is free.
 const SLACK_PART: usize = 4;
 
 /// Capacity of a mailbox.
@@ -50,8 +50,8 @@ const SLACK_PART: usize = 4;
 pub struct Limits {
     /// Maximum queued messages; zero counts as one.
     pub messages: usize,
-    /// Maximum sum of their sizes ([`Message::size`]), in bytes; no limit if none. An empty mailbox
-    /// accepts one message of any size.
+    /// Maximum sum of the sizes ([`Message::size`]) of queued messages, in bytes. `None` sets no
+    /// limit. An empty mailbox accepts one message of any size.
     pub bytes: Option<usize>,
 }
 
@@ -64,7 +64,7 @@ impl From<usize> for Limits {
     }
 }
 
-/// A mailbox without an actor. Its address can be shared already, and messages stay queued until an
+/// A mailbox without an actor. Its address accepts messages already; they stay queued until an
 /// actor starts with the slot.
 ///
 /// Dropping the slot closes the mailbox. A `usize` (messages) and [`Limits`] convert into a slot of
@@ -74,8 +74,8 @@ pub struct Slot<M: Message> {
     pub(crate) reader: Reader<M>,
 }
 
-/// Creates a mailbox before its actor, so that actors with mutual references can all get their
-/// addresses before any of them starts.
+/// Creates a mailbox before its actor, so that actors that send to each other can be given each
+/// other's addresses before any of them starts.
 pub fn mailbox<M: Message>(limits: impl Into<Limits>) -> (Addr<M>, Slot<M>) {
     let mailbox = Arc::new(Mailbox::new(limits.into()));
     let addr = Addr::new(mailbox.clone());
@@ -121,15 +121,16 @@ pub(crate) struct Mailbox<M> {
     waiting: AtomicUsize,
     limits: Limits,
     is_closed: AtomicBool,
-    /// True once waiters of `closed` may return, after the abandoned messages are counted.
+    /// True once waiters of `closed` may return. [`Reader::abandon`] counts the dropped messages
+    /// first.
     is_announced: AtomicBool,
     /// True while the actor's circuit breaker is open.
     is_refusing: AtomicBool,
-    /// True while waiting and handling times are measured.
+    /// True while the waiting and handling times of messages are measured.
     pub is_timed: AtomicBool,
     closed: Notify,
     pub stats: Arc<Stats>,
-    /// The actor that reads the mailbox; unset before it is added to a supervisor.
+    /// The actor that reads the mailbox; unset until a supervisor starts it.
     home: OnceLock<Home>,
 }
 
@@ -140,20 +141,20 @@ struct State<M> {
     reader: Option<Waker>,
     /// Senders that wait for room, in order of arrival.
     senders: VecDeque<Sender>,
-    /// Tickets of the senders that were woken because there is room, with the size in bytes of
-    /// their message.
+    /// Senders that were woken and for which room is reserved: the ticket, and the size of the
+    /// message in bytes.
     admitted: Vec<(u64, usize)>,
     next_ticket: u64,
 }
 
-/// A sender that waits for room, in line behind earlier ones.
+/// A sender that waits for room.
 struct Sender {
     ticket: u64,
     size: usize,
     waker: Waker,
 }
 
-/// Reason why a message was not accepted.
+/// The reason for refusing a message.
 pub(crate) enum Refused {
     Full,
     Closed,
@@ -225,7 +226,7 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
-    /// Enqueues a message; `ticket` is that of a sender that waited for room. A message that is
+    /// Enqueues a message. A sender that waited for room passes its `ticket`. A message that is
     /// dropped, this one or an older one, becomes a dead letter.
     pub fn push(
         &self,
@@ -257,8 +258,8 @@ impl<M: Message> Mailbox<M> {
             }
         }
         let is_admitted = ticket.is_some_and(|ticket| state.give_up(ticket, &self.waiting));
-        // A sender without a ticket does not take room while others wait, because that would starve
-        // the first of them, whose message is larger.
+        // A sender without a ticket must not take room while others wait, because a stream of small
+        // messages would starve a first sender with a large one.
         let is_first = state.senders.is_empty();
         let size = envelope.msg.size();
         if !(is_admitted || is_first && self.has_room(&state, size)) {
@@ -270,8 +271,8 @@ impl<M: Message> Mailbox<M> {
                     return Ok(Receipt::Dropped);
                 }
                 Overflow::DropOldest => {
-                    // Without a limit on bytes dropping one message makes room, so nothing needs to
-                    // be counted.
+                    // Without a limit on bytes, dropping any one message makes room, so the
+                    // droppable ones need not be counted.
                     let is_enough = self.limits.bytes.is_none() || {
                         let droppable = state.queues.droppable(envelope.meta.priority);
                         droppable.0 > 0 && self.has_room_without(&state, size, droppable)
@@ -320,7 +321,6 @@ impl<M: Message> Mailbox<M> {
         Ok(receipt)
     }
 
-    /// Records a dead letter.
     pub fn record_dead_letter(&self, reason: Reason, envelope: &Envelope<M>) {
         if let Some(home) = self.home() {
             home.record_dead_letter(reason, envelope.msg.kind(), envelope.meta.sender);
@@ -331,7 +331,7 @@ impl<M: Message> Mailbox<M> {
         self.has_room_without(state, size, (0, 0))
     }
 
-    /// True if a message of `size` bytes fits once queued messages of this number and total size
+    /// True if a message of `size` bytes fits after queued messages of this number and total size
     /// are dropped.
     fn has_room_without(
         &self,
@@ -360,8 +360,8 @@ impl<M: Message> Mailbox<M> {
         lock(&self.state).queues.bytes()
     }
 
-    /// Waits in line for room. Ready once there is room for the holder of the ticket, or the
-    /// mailbox is closed or refuses messages.
+    /// Polls for room for a message of `size` bytes. Without room, queues the sender behind earlier
+    /// ones and sets its ticket. Also ready when the mailbox is closed or refuses messages.
     pub fn poll_room(&self, ticket: &mut Option<u64>, size: usize, cx: &Context<'_>) -> Poll<()> {
         let mut state = lock(&self.state);
         if !state.is_open || self.is_refusing.load(Relaxed) {
@@ -400,7 +400,7 @@ impl<M: Message> Mailbox<M> {
         Poll::Pending
     }
 
-    /// Removes a sender from the line, and admits the next if it leaves room.
+    /// Removes a waiting sender. If room was reserved for it, admits the senders that now fit.
     pub fn leave(&self, ticket: u64) {
         let mut state = lock(&self.state);
         let was_admitted = state.give_up(ticket, &self.waiting);
@@ -413,14 +413,14 @@ impl<M: Message> Mailbox<M> {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// True if there is enough free room to wake waiting senders. They are woken in groups, because
-    /// a sender woken for a single place is back in line before the next place is free.
+    /// True if enough room is free to wake waiting senders. Without a limit on bytes they are woken
+    /// in groups: one woken for a single place would wait again before the next place is free.
     fn has_slack(&self) -> bool {
         let slack = (self.limits.messages / SLACK_PART).max(1);
         self.limits.bytes.is_some() || self.depth() + slack <= self.limits.messages
     }
 
-    /// Admits waiting senders while there is room.
+    /// Reserves room for the first waiting senders that fit, and returns their wakers.
     fn admit(&self, state: &mut State<M>) -> Vec<Waker> {
         let mut woken = Vec::new();
         while let Some(first) = state.senders.front()
@@ -435,7 +435,7 @@ impl<M: Message> Mailbox<M> {
 }
 
 impl<M> State<M> {
-    /// Removes a waiting sender. Returns true if it had been admitted.
+    /// Removes a waiting or admitted sender. Returns true if it was admitted.
     fn give_up(&mut self, ticket: u64, waiting: &AtomicUsize) -> bool {
         let admitted = self.admitted.len();
         let senders = self.senders.len();
@@ -451,7 +451,7 @@ impl<M> State<M> {
     }
 }
 
-/// A mailbox, independent of the type of its messages.
+/// The operations of a mailbox that do not depend on the type of its messages.
 pub(crate) trait View: Send + Sync {
     fn depth(&self) -> (usize, usize);
     fn refuse(&self, is_refusing: bool);
@@ -476,7 +476,7 @@ impl<M: Message> View for Mailbox<M> {
     }
 }
 
-/// The only reader of a mailbox. Dropping it closes the mailbox and abandons the queued messages.
+/// The only reader of a mailbox. Dropping it closes the mailbox and drops the queued messages.
 pub(crate) struct Reader<M: Message> {
     pub mailbox: Arc<Mailbox<M>>,
     held: VecDeque<Envelope<M>>,
@@ -503,11 +503,11 @@ impl<M: Message> Reader<M> {
         }
     }
 
-    /// Pops the next message by priority; none if the mailbox is empty.
+    /// Pops the next message by priority; `None` if the mailbox is empty.
     pub fn pop(&mut self) -> Option<Envelope<M>> {
         let mailbox = &*self.mailbox;
-        // A concurrent message may be missed here, because `poll_ready` checks again under the lock
-        // before the reader sleeps.
+        // This check may miss a concurrent message. That is harmless, because `poll_ready` checks
+        // again under the lock before the reader sleeps.
         if self.is_empty() {
             return None;
         }
@@ -565,7 +565,8 @@ impl<M: Message> Reader<M> {
         Poll::Pending
     }
 
-    /// Returns popped but unhandled messages to the front of their queues, in order.
+    /// Returns the reader's buffer, and popped but unhandled messages before it, to the front of
+    /// their queues, in order.
     pub fn put_back(&mut self, envelopes: impl DoubleEndedIterator<Item = Envelope<M>>) {
         let mut state = lock(&self.mailbox.state);
         for envelope in std::mem::take(&mut self.held).into_iter().rev() {
@@ -593,7 +594,7 @@ impl<M: Message> Reader<M> {
         state.is_open = false;
         let senders = std::mem::take(&mut state.senders);
         self.mailbox.waiting.fetch_sub(senders.len(), Relaxed);
-        // Stored before the senders wake, because they read it.
+        // Stored before the senders are woken, because they read it.
         self.mailbox.is_closed.store(true, Relaxed);
         drop(state);
         senders.into_iter().for_each(|sender| sender.waker.wake());
@@ -617,7 +618,7 @@ impl<M: Message> Reader<M> {
             self.mailbox.record_dead_letter(Reason::Abandoned, envelope);
         }
         add(&self.mailbox.stats.abandoned, left.len() as u64);
-        // Announced last, so that waiters of `closed` read final counts.
+        // Last, so that waiters of `closed` read final counts.
         self.announce();
         left.len()
     }
