@@ -1,15 +1,15 @@
-//! The behaviour that the crate promises, run in both modes: `cargo test` on tokio, `cargo
-//! sim-test` in simulation.
+//! The documented behaviour of the crate, tested on tokio (`cargo test`) and in simulation (`cargo
+//! sim-test`).
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod bus;
 mod circles;
-#[expect(dead_code, reason = "it serves the tests of the core too")]
+#[expect(dead_code, reason = "the tests of the core use the rest")]
 #[path = "../../../actor_system/tests/actors/doer.rs"]
 mod doer;
 mod gateway;
 mod group;
-#[expect(dead_code, reason = "it serves the tests of the core too")]
+#[expect(dead_code, reason = "the tests of the core use the rest")]
 #[path = "../../../actor_system/tests/actors/kit.rs"]
 mod kit;
 mod pool;
