@@ -1,5 +1,5 @@
-//! ractor. Mailboxes are unbounded, so that a tell never waits. Asks have no timeout, which it
-//! permits.
+//! ractor: its mailboxes are unbounded, so a tell never waits. Asks are made without a timeout,
+//! which ractor leaves to the caller.
 
 use ractor::{
     Actor, ActorProcessingErr, ActorRef, ActorRuntime, RpcReplyPort, SupervisionEvent, call,
@@ -26,7 +26,7 @@ pub enum Work {
     Fail,
 }
 
-/// ractor separates the handler from its state.
+/// The type with the handlers, which ractor separates from the state of the actor.
 struct Handler;
 
 impl Actor for Handler {
@@ -65,9 +65,9 @@ impl Actor for Handler {
     }
 }
 
-/// ractor reports a failure to the supervisor, and restarting is the supervisor's code. The new
-/// actor has a new address and an empty mailbox, so the supervisor sends the address to the
-/// worker's user.
+/// ractor reports the failure of a worker to its supervisor, which has to start another. The new
+/// worker has a new address and an empty mailbox, so the supervisor sends the address to the
+/// benchmark.
 struct Supervisor;
 
 struct Supervision {
@@ -110,7 +110,7 @@ impl Actor for Supervisor {
     }
 }
 
-/// A worker and the addresses of its next incarnations.
+/// A worker, and the receiver of the addresses of its replacements.
 pub struct Supervised {
     worker: ActorRef<Work>,
     addresses: mpsc::UnboundedReceiver<ActorRef<Work>>,
@@ -129,11 +129,11 @@ impl Contender for Ractor {
         Self
     }
 
-    /// Returns before the actor has started: the cheapest start that ractor has.
+    /// Starts the actor without waiting until it runs, the cheapest start that ractor has.
     fn start(&mut self, worker: Worker<Self>) -> ActorRef<Work> {
         let started = ActorRuntime::spawn_instant(None, Handler, worker);
         started
-            .expect("an actor without a name has no name taken")
+            .expect("an unnamed actor collides with no registered name")
             .0
     }
 
