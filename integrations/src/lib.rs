@@ -1,12 +1,12 @@
 //! Clients of external systems, and their embedded counterparts.
 //!
-//! **Owns** [`http`] (JSON-RPC over HTTP/1.1, client and server), [`execution`] (the Engine API as
-//! the node uses it) and [`embedded`] (an execution client that implements it).
+//! **Owns** [`http`] (JSON-RPC over HTTP/1.1, client and server), [`execution`] (the client of the
+//! Engine API) and [`embedded`] (an execution client that serves the Engine API).
 //!
-//! **Promises** that everything runs on `alys_runtime`, so that client and counterpart exchange
-//! the same bytes in production and in simulation.
+//! **Promises** that client and counterpart exchange the same bytes in production and in
+//! simulation, because all IO goes through `alys_runtime`.
 //!
-//! **Never** decides about the chain.
+//! **Never** decides which block is approved, certified or final.
 
 pub mod embedded;
 pub mod execution;
