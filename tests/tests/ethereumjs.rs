@@ -1,4 +1,4 @@
-//! `alys node` with an independent execution client.
+//! A federation of `alys node` processes, each with EthereumJS as its execution client.
 
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,9 @@ use serde_json::Value;
 
 const MEMBERS: usize = 4;
 const BLOCKS: u64 = 100;
-/// Four EthereumJS make a block in less on two busy cores.
+/// Four EthereumJS processes on two busy cores produce and execute a block within this time.
 const SLOT_MS: u64 = 2000;
-/// Rounds of transfers, one to each execution client.
+/// Rounds of transfers. In each, every execution client gets one transfer.
 const ROUNDS: &str = "8";
 
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(90);
@@ -70,7 +70,8 @@ fn start_clients(world: &World, federation: &Federation) -> Result<Vec<EthereumJ
     Ok(clients)
 }
 
-/// Their configurations name an embedded client; only the arguments differ.
+/// Starts the nodes with their configuration files, which name the embedded client. The arguments
+/// replace it by EthereumJS.
 fn start_nodes(
     world: &World,
     federation: &Federation,
@@ -89,8 +90,7 @@ fn start_nodes(
     clients.iter().enumerate().map(start).collect()
 }
 
-/// After a crash the client of node 3 is sent the blocks that it missed, and the node proposes
-/// again.
+/// Kills and restarts the client of node 3. The node sends it the missed blocks and proposes again.
 fn restarted_client_catches_up(
     world: &World,
     client: &mut EthereumJs,
@@ -119,7 +119,7 @@ fn restarted_client_catches_up(
     Ok(())
 }
 
-/// The slots of the first [`BLOCKS`] final blocks.
+/// Number of slots from the first final block to the final block at height [`BLOCKS`].
 fn slots(node: &Process) -> u64 {
     node.written(|written| {
         let first = written.finals.first().map_or(0, |(_, block)| block.slot);
@@ -131,7 +131,7 @@ fn slots(node: &Process) -> u64 {
     })
 }
 
-/// All nodes report the same final blocks, with all transfers in them.
+/// Checks that all nodes report the same final blocks and that these contain all transfers.
 fn check_blocks(nodes: &[Process], sent: &Value) -> Result<()> {
     let mut ledger = Ledger::default();
     for (index, node) in nodes.iter().enumerate() {
@@ -146,12 +146,13 @@ fn check_blocks(nodes: &[Process], sent: &Value) -> Result<()> {
     }
     ensure!(
         Some(transactions) == sent["transfers"].as_u64(),
-        "{transactions} transactions, {sent}"
+        "{transactions} transactions in final blocks, expected {sent}"
     );
     Ok(())
 }
 
-/// The execution clients have the same block, and consider it safe once their nodes have said so.
+/// Waits until the safe block of every execution client is at height [`BLOCKS`] or above, and
+/// checks that all have the same block at that height.
 fn check_safe_blocks(world: &World, clients: &[EthereumJs]) -> Result<()> {
     let mut seen = Vec::new();
     for client in clients {
@@ -166,7 +167,7 @@ fn check_safe_blocks(world: &World, clients: &[EthereumJs]) -> Result<()> {
     }
     ensure!(
         seen.iter().all(|block| *block == seen[0]),
-        "execution block {BLOCKS}: {seen:?}"
+        "the clients differ at execution block {BLOCKS}: {seen:?}"
     );
     Ok(())
 }
