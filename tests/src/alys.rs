@@ -80,6 +80,25 @@ fn profile_dir() -> PathBuf {
         .to_owned()
 }
 
+/// The cargo that runs this test, without the variables that describe the test's package: build
+/// scripts depend on some of them (ring's does), so that a build that inherits them would repeat
+/// what the build before the tests has made.
+pub(crate) fn cargo() -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    for field in [
+        "NAME",
+        "VERSION_MAJOR",
+        "VERSION_MINOR",
+        "VERSION_PATCH",
+        "VERSION_PRE",
+    ] {
+        command.env_remove(format!("CARGO_PKG_{field}"));
+    }
+    command.env_remove("CARGO_MANIFEST_DIR");
+    command
+}
+
 fn build() -> Result<PathBuf> {
     let dir = profile_dir();
     let profile = match dir.file_name().and_then(OsStr::to_str) {
@@ -87,8 +106,7 @@ fn build() -> Result<PathBuf> {
         Some(name) => name,
         None => bail!("{} is not a directory of cargo's", dir.display()),
     };
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let output = cargo()
         .args([
             "build",
             "--quiet",

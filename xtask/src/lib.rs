@@ -10,6 +10,7 @@ pub mod steps;
 pub mod tidy;
 
 use std::path::PathBuf;
+use std::process::Command;
 
 /// The root of the repository that this program was built from.
 pub fn root() -> PathBuf {
@@ -18,7 +19,21 @@ pub fn root() -> PathBuf {
     path
 }
 
-/// The cargo that started this program, or the one on `PATH`.
-pub fn cargo() -> std::ffi::OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+/// The cargo that started this program, or the one on `PATH`, without the variables that describe
+/// this program's package: build scripts depend on some of them (ring's does), so that a build that
+/// inherits them would repeat what a shell's build has made, and the other way round.
+pub fn cargo() -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    for field in [
+        "NAME",
+        "VERSION_MAJOR",
+        "VERSION_MINOR",
+        "VERSION_PATCH",
+        "VERSION_PRE",
+    ] {
+        command.env_remove(format!("CARGO_PKG_{field}"));
+    }
+    command.env_remove("CARGO_MANIFEST_DIR");
+    command
 }

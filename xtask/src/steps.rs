@@ -239,7 +239,7 @@ impl Action {
                 arguments,
                 simulated,
             } => {
-                let mut command = Command::new(cargo());
+                let mut command = cargo();
                 command.current_dir(root()).args(arguments);
                 if *simulated {
                     // Both variables override `.cargo/sim.toml`: the build would be of the other

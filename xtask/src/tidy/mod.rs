@@ -218,7 +218,7 @@ pub fn tracked(root: &Path) -> Result<Vec<String>> {
 
 /// `cargo metadata` of the workspace itself; asks no registry.
 fn metadata(root: &Path) -> Result<serde_json::Value> {
-    let mut command = Command::new(crate::cargo());
+    let mut command = crate::cargo();
     command.current_dir(root).args([
         "metadata",
         "--format-version",
