@@ -24,7 +24,7 @@ pub(crate) fn unchecked_duplicate(verdict: GossipVerdict) -> GossipVerdict {
 
 /// The clock offset that a new incarnation of the ChainActor trusts; the bug forgets it.
 pub(crate) fn kept_clock(trusted_ms: Option<i64>) -> Option<i64> {
-    trusted_ms.filter(|_| !mutant::active("clock-trusted-anew"))
+    trusted_ms.filter(|_| !mutant::active("clock-trusted-after-restart"))
 }
 
 /// True if blocks that the execution client lost are sent to it again.
@@ -73,7 +73,7 @@ pub(crate) fn record_durability() -> Durability {
 
 /// True if a shutdown limits the time of calls to the execution client.
 pub(crate) fn shutdown_limits_calls() -> bool {
-    !mutant::active("stop-waits-for-client")
+    !mutant::active("stop-waits-for-execution")
 }
 
 /// The layer between a node and its network service, in which a simulation makes an authority

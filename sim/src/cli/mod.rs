@@ -306,7 +306,7 @@ struct OneArgs {
 struct ReplayArgs {
     #[command(flatten)]
     which: Which,
-    /// Print only events of this machine (node2, client1, user, world); can be repeated.
+    /// Print only events of this machine (node2, execution1, user, world); can be repeated.
     #[arg(long)]
     machine: Vec<String>,
     /// Print only events whose kind begins with this prefix (said, fault, net., disk., actor); can

@@ -58,7 +58,7 @@ pub fn replay(args: &ReplayArgs) -> Result<u8> {
     let is_filtered = !args.machine.is_empty() || !args.kind.is_empty() || args.actor.is_some();
     if shown == 0 && is_filtered && args.diff.is_none() {
         eprintln!(
-            "no event passed the filters; machines are like node2, client1, user or world, \
+            "no event passed the filters; machines are like node2, execution1, user or world, \
              kinds begin with said, fault, net., disk. or actor"
         );
     }

@@ -35,7 +35,7 @@ A scenario is a TOML file:
     left_dead = [4]               # nodes that stay down after the chaos; with forger and byzantine
                                   # at most the faulty nodes that the fault model tolerates
     rejoin_margin = 1800          # slots without votes after a node lost its vote state
-    buggify = true                # nodes and clients take rare but valid paths more often
+    buggify = true                # nodes and execution clients often take rare valid paths
 
     [links]                       # latency, jitter, tail, tail_ppm, loss_ppm, kbytes_per_s
     [workload]                    # users, burst, pause, pool, block_gas
@@ -55,8 +55,8 @@ A scenario is a TOML file:
     fault = \"kill\"
     power = true
 
-Faults and their values; values in brackets are optional. machine is node, client or both; way is
-in, out or both; vote is proposal, approval or confirmation; down is the time for which a killed
+Faults and their values; values in brackets are optional. machine is node, execution or all; way
+is in, out or both; vote is proposal, approval or confirmation; down is the time for which a killed
 process stays down. An actor is storage, validation, engine, chain, tx_pool, network, peers or any
 (drawn). It fails at its next message, or with spread = \"3s\" at a message up to 3 s later; the
 node must then recover.

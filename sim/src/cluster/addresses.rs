@@ -4,19 +4,21 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use alys_net::NodeKey;
 
+use crate::params::MachineRole;
+
 /// The networks of a world: the third byte of each address. They are in one list because no two
 /// machines may share an address.
 #[derive(Debug, Clone, Copy)]
 pub enum Net {
     Nodes = 0,
-    Clients = 1,
+    Execution = 1,
     Users = 2,
     /// The peer with a stolen key.
     Forger = 3,
     /// Second nodes with an authority's key.
     TwinNodes = 4,
     /// Execution clients of the twin nodes.
-    TwinClients = 5,
+    TwinExecution = 5,
     /// Actors beside the nodes.
     Probe = 6,
     /// The light client.
@@ -51,28 +53,22 @@ pub struct Seat {
 }
 
 impl Seat {
-    pub fn node_ip(self) -> IpAddr {
-        if self.is_twin {
-            Net::TwinNodes
-        } else {
-            Net::Nodes
-        }
-        .ip(self.index)
+    /// The address of its machine of this role.
+    pub fn ip(self, role: MachineRole) -> IpAddr {
+        let net = match (role, self.is_twin) {
+            (MachineRole::Node, false) => Net::Nodes,
+            (MachineRole::Node, true) => Net::TwinNodes,
+            (MachineRole::Execution, false) => Net::Execution,
+            (MachineRole::Execution, true) => Net::TwinExecution,
+        };
+        net.ip(self.index)
     }
 
-    pub fn client_ip(self) -> IpAddr {
-        if self.is_twin {
-            Net::TwinClients
-        } else {
-            Net::Clients
-        }
-        .ip(self.index)
-    }
-
-    /// The name of a machine of this seat, where `of` is its role, such as `node`.
-    pub fn name(self, of: &str) -> String {
+    /// The name of its machine of this role.
+    pub fn name(self, role: MachineRole) -> String {
         format!(
-            "{of}{}{}",
+            "{}{}{}",
+            role.word(),
             self.index + 1,
             if self.is_twin { "twin" } else { "" }
         )
@@ -84,22 +80,18 @@ impl Seat {
     }
 }
 
-/// The address of the first node of an authority.
-pub fn node_ip(index: u8) -> IpAddr {
+/// The address of a machine of an authority's first seat.
+pub fn machine_ip(index: u8, role: MachineRole) -> IpAddr {
     Seat {
         index,
         is_twin: false,
     }
-    .node_ip()
+    .ip(role)
 }
 
-/// The address of the execution client of an authority's first node.
-pub fn client_ip(index: u8) -> IpAddr {
-    Seat {
-        index,
-        is_twin: false,
-    }
-    .client_ip()
+/// The address of the first node of an authority.
+pub fn node_ip(index: u8) -> IpAddr {
+    machine_ip(index, MachineRole::Node)
 }
 
 /// The libp2p peer id of an authority's first node.

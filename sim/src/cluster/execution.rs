@@ -8,15 +8,16 @@ use alys_runtime::sim::World;
 use alys_runtime::{select, signal, time};
 use alys_storage::Engine;
 
-use super::addresses::{ENGINE_PORT, RPC_PORT, Seat, client_ip, node_ip};
+use super::addresses::{ENGINE_PORT, RPC_PORT, Seat, machine_ip, node_ip};
 use super::genesis::jwt_secret;
 use super::{LOOK, STOP, Shared, now_ms};
+use crate::params::MachineRole;
 
 /// Creates the fault injectors of the execution clients, one for each authority.
-pub fn bends(world: World, nodes: u8) -> Vec<ExecutionFaultInjector> {
+pub fn execution_faults(world: World, nodes: u8) -> Vec<ExecutionFaultInjector> {
     let hang_up = move |index| {
         move || {
-            world.reset_connections(node_ip(index), client_ip(index));
+            world.reset_connections(node_ip(index), machine_ip(index, MachineRole::Execution));
         }
     };
     (0..nodes)
@@ -32,7 +33,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
     let dir = Dir::open("/data/execution").map_err(|e| text(&e))?;
     let store = alys_storage::open(Engine::Redb, &dir).map_err(|e| text(&e))?;
-    let ip = seat.client_ip();
+    let ip = seat.ip(MachineRole::Execution);
     let index = seat.index;
     let config = ExecutionServerConfig {
         http_addr: Some(SocketAddr::new(ip, RPC_PORT)),
@@ -40,18 +41,18 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
         jwt_secret: jwt_secret(index),
         genesis: shared.chain.execution.clone(),
         store,
-        core: shared.chain.client.clone(),
+        core: shared.chain.execution_core.clone(),
     };
-    let bend = shared
-        .bends
+    let faults = shared
+        .execution_faults
         .get(usize::from(index))
         .cloned()
         .unwrap_or_default();
-    let server = ExecutionServer::start_with_faults(config, bend)
+    let server = ExecutionServer::start_with_faults(config, faults)
         .await
         .map_err(|e| text(&e))?;
     shared
-        .clients
+        .execution_clients
         .born(index, now_ms(World::current()), server.observer());
     loop {
         select! {
@@ -60,7 +61,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
                 return stopped.map_err(|_| "did not stop in time".to_owned());
             }
             () = time::sleep(LOOK) => {
-                shared.clients.is_up(index, now_ms(World::current()));
+                shared.execution_clients.is_up(index, now_ms(World::current()));
                 if server.has_failed() {
                     return Err("its store failed".to_owned());
                 }

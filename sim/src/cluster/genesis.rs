@@ -21,7 +21,7 @@ pub struct Chain {
     /// Block 0 of the execution chain.
     pub execution: alloy_genesis::Genesis,
     /// The configuration of the execution clients.
-    pub client: CoreConfig,
+    pub execution_core: CoreConfig,
 }
 
 /// The block-signing key of the authority `index`, from 0.
@@ -77,14 +77,14 @@ impl Chain {
             max_queued_per_sender: (workload.pool / 8).max(1),
             ..PoolConfig::default()
         };
-        let client = CoreConfig {
+        let execution_core = CoreConfig {
             pool,
             ..CoreConfig::default()
         };
         Self {
             genesis: Arc::new(genesis),
             execution,
-            client,
+            execution_core,
         }
     }
 }

@@ -19,11 +19,12 @@ use alys_node::node::NodeEvent;
 use alys_runtime::sim::{NodeId, World, here};
 use alys_runtime::sync::mpsc::UnboundedSender;
 
-pub use addresses::{Net, PEER_PORT, RPC_PORT, Seat, client_ip, node_ip, peer_id};
-pub use execution::bends;
+pub use addresses::{Net, PEER_PORT, RPC_PORT, Seat, machine_ip, node_ip, peer_id};
+pub use execution::execution_faults;
 pub use validator::Living;
 
-use crate::invariants::{Clients, Judge};
+use crate::invariants::{ExecutionClients, Judge};
+use crate::params::MachineRole;
 use genesis::Chain;
 
 /// Receives each event of an authority's node, inside of the node and at the moment of the event.
@@ -39,7 +40,23 @@ pub struct Authority {
     /// The number of the authority, from 0.
     pub index: u8,
     pub node: NodeId,
-    pub client: NodeId,
+    /// The machine of its execution client.
+    pub execution: NodeId,
+}
+
+impl Authority {
+    /// Its machine of this role.
+    pub const fn machine(&self, role: MachineRole) -> NodeId {
+        match role {
+            MachineRole::Node => self.node,
+            MachineRole::Execution => self.execution,
+        }
+    }
+
+    /// All its machines.
+    pub fn machines(&self) -> [NodeId; MachineRole::ALL.len()] {
+        MachineRole::ALL.map(|role| self.machine(role))
+    }
 }
 
 /// The end of a process by itself.
@@ -66,9 +83,9 @@ pub struct Shared {
     /// The interceptors between nodes and their network, by authority.
     pub interceptors: BTreeMap<u8, Arc<dyn Intercept>>,
     /// The running execution clients.
-    pub clients: Clients,
+    pub execution_clients: ExecutionClients,
     /// The fault injectors of the execution clients, by authority.
-    pub bends: Vec<ExecutionFaultInjector>,
+    pub execution_faults: Vec<ExecutionFaultInjector>,
     /// Receives processes that ended by themselves.
     pub exits: UnboundedSender<Exit>,
     /// The planted bug in the nodes' consensus rules.
@@ -80,22 +97,24 @@ pub fn now_ms(world: World) -> u64 {
     world.now().as_millis() as u64
 }
 
-/// Adds an authority's two machines and starts them.
+/// Adds an authority's machines and starts them.
 pub fn add(world: World, shared: &Shared, seat: Seat) -> Authority {
-    let for_client = Arc::new(shared.clone());
-    let client = world.node(&seat.name("client"), seat.client_ip(), move || {
-        let shared = for_client.clone();
+    let for_execution = Arc::new(shared.clone());
+    let role = MachineRole::Execution;
+    let execution = world.node(&seat.name(role), seat.ip(role), move || {
+        let shared = for_execution.clone();
         async move { ended(&shared, execution::life(&shared, seat).await) }
     });
     let for_node = Arc::new(shared.clone());
-    let node = world.node(&seat.name("node"), seat.node_ip(), move || {
+    let role = MachineRole::Node;
+    let node = world.node(&seat.name(role), seat.ip(role), move || {
         let shared = for_node.clone();
         async move { ended(&shared, validator::life(&shared, seat).await) }
     });
     Authority {
         index: seat.index,
         node,
-        client,
+        execution,
     }
 }
 

@@ -17,6 +17,7 @@ use super::genesis::{authority_key, jwt_secret};
 use super::{LOOK, STOP, Shared, now_ms};
 use crate::events::{Announcement, Report};
 use crate::invariants::Judge;
+use crate::params::MachineRole;
 
 /// The running nodes, by authority.
 #[derive(Clone, Default)]
@@ -81,17 +82,19 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let others = (0..shared.nodes).filter(|other| *other != index);
     let judge = shared.judge.clone();
     let reactions = shared.reactions.clone();
-    let clients = shared.clients.clone();
+    let execution_clients = shared.execution_clients.clone();
     let observer = move |event: &NodeEvent| {
         let world = World::current();
         if world.is_here_alive() {
             let announcement = Announcement::Node {
-                node: seat.name("node"),
+                node: seat.name(MachineRole::Node),
                 report: Report::from(event),
             };
             announcement.announce(world);
             look_at_clock(world, &judge, index, Some(event));
-            judge.look().executed(now_ms(world), index, event, &clients);
+            judge
+                .look()
+                .executed(now_ms(world), index, event, &execution_clients);
             judge.look().observe(now_ms(world), index, event);
             if !is_twin {
                 reactions(index, event);
@@ -99,18 +102,21 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
         }
     };
     let config = NodeConfig {
-        name: seat.name("node"),
+        name: seat.name(MachineRole::Node),
         genesis: shared.chain.genesis.clone(),
         cancun_time: Some(0),
         key: Some(authority_key(index)),
         identity: seat.identity(),
-        listen: SocketAddr::new(seat.node_ip(), PEER_PORT),
+        listen: SocketAddr::new(seat.ip(MachineRole::Node), PEER_PORT),
         bootnodes: others
             .map(|other| SocketAddr::new(node_ip(other), PEER_PORT).to_string())
             .collect(),
         datadir,
         storage: Engine::Redb,
-        engine: Endpoint::new(SocketAddr::new(seat.client_ip(), ENGINE_PORT)),
+        engine: Endpoint::new(SocketAddr::new(
+            seat.ip(MachineRole::Execution),
+            ENGINE_PORT,
+        )),
         jwt_secret: jwt_secret(index),
         fresh_votes,
         observer: Some(Arc::new(observer)),

@@ -28,7 +28,7 @@ pub struct FaultBegan {
     /// The fault's name in scenario files.
     pub name: String,
     pub category: FaultCategory,
-    /// The values, as `machine both power`.
+    /// The values, as `machine all power`.
     pub values: String,
     /// The affected authorities, from 1.
     pub nodes: Vec<u8>,

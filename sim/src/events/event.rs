@@ -240,7 +240,7 @@ mod tests {
             step: 2,
             name: "kill".to_owned(),
             category: FaultCategory::Process,
-            values: "machine both power".to_owned(),
+            values: "machine all power".to_owned(),
             nodes: vec![1, 3],
             machines: vec!["node1".to_owned(), "node3".to_owned()],
             planned: "slot 7 + 300ms".to_owned(),
@@ -248,7 +248,7 @@ mod tests {
         };
         assert_eq!(
             began.to_string(),
-            "kill machine both power on 1,3 (slot 7 + 300ms)"
+            "kill machine all power on 1,3 (slot 7 + 300ms)"
         );
         let node = "node1".to_owned();
         let all = [

@@ -16,6 +16,6 @@ pub use announcement::{Announcement, FaultBegan, FaultCategory};
 pub use event::RunEvent;
 pub use messages::{Message, Window, parse_window};
 pub use node::{Report, short};
-pub use record::{Burst, Mark, MarkKind, Record};
+pub use record::{Burst, LaneKind, Mark, MarkKind, Record};
 pub use recorder::Recorder;
 pub use trace::{Filter, print_events};

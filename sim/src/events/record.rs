@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::announcement::FaultCategory;
 use super::messages::{Messages, Window};
+use crate::params::MachineRole;
 
 /// Most marks of a page. Fifteen nodes make 40,000 of them in ten minutes.
 pub const MAX_MARKS: usize = 110_000;
@@ -33,9 +34,18 @@ pub enum LaneKind {
     World,
     Node,
     /// An execution client.
-    Client,
+    Execution,
     /// Any other machine.
     Other,
+}
+
+impl From<MachineRole> for LaneKind {
+    fn from(role: MachineRole) -> Self {
+        match role {
+            MachineRole::Node => Self::Node,
+            MachineRole::Execution => Self::Execution,
+        }
+    }
 }
 
 /// A row of the page.
@@ -49,16 +59,14 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// The lane of a machine. Its name has its role: `node3`, `client3`.
+    /// The lane of a machine. Its name has its role: `node3`, `execution3`.
     pub fn of_machine(name: &str) -> Self {
-        let number = |role: &str| name.strip_prefix(role)?.parse::<u8>().ok();
-        let (kind, node) = if let Some(node) = number("node") {
-            (LaneKind::Node, Some(node))
-        } else if let Some(node) = number("client") {
-            (LaneKind::Client, Some(node))
-        } else {
-            (LaneKind::Other, None)
+        let of_role = |role: MachineRole| {
+            let node = name.strip_prefix(role.word())?.parse::<u8>().ok()?;
+            Some((LaneKind::from(role), Some(node)))
         };
+        let mut roles = MachineRole::ALL.into_iter();
+        let (kind, node) = roles.find_map(of_role).unwrap_or((LaneKind::Other, None));
         let name = name.to_owned();
         Self { name, kind, node }
     }
@@ -408,8 +416,8 @@ mod tests {
 
     #[test]
     fn machines_are_of_their_authorities() {
-        let lane = Lane::of_machine("client12");
-        assert_eq!((lane.kind, lane.node), (LaneKind::Client, Some(12)));
+        let lane = Lane::of_machine("execution12");
+        assert_eq!((lane.kind, lane.node), (LaneKind::Execution, Some(12)));
         assert_eq!(Lane::of_machine("nodes").kind, LaneKind::Other);
     }
 }

@@ -27,7 +27,7 @@ const FAULT_KINDS: [&str; 11] = [
 /// Selects the events that are printed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Machines by name (`node3`, `client1`, `world`); all when empty.
+    /// Machines by name (`node3`, `execution1`, `world`); all when empty.
     pub machines: Vec<String>,
     /// Prefixes of kinds (`said`, `net.`, `disk.sync`); all when empty.
     pub kinds: Vec<String>,

@@ -24,7 +24,7 @@ declare! {
 impl Clock {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
         let by_ms = if on { self.by.0 } else { -self.by.0 };
-        step_clocks(faults, &faults.machines(hit, Machine::Both), by_ms);
+        step_clocks(faults, &faults.machines(hit, Machine::All), by_ms);
     }
 }
 
@@ -68,7 +68,7 @@ declare! {
 
 impl Drift {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
-        for machine in faults.machines(hit, Machine::Both) {
+        for machine in faults.machines(hit, Machine::All) {
             faults
                 .world
                 .set_clock_drift(machine, if on { self.ppm } else { 0 });
@@ -125,7 +125,7 @@ impl Kind for ClockEdge {
     /// it, so that the slot ends twice.
     fn begin(&self, faults: &Faults, hit: &Hit) {
         let by_ms = self.by.0;
-        let machines = faults.machines(hit, Machine::Both);
+        let machines = faults.machines(hit, Machine::All);
         let slots = faults.slots;
         let now = now_ms(faults.world);
         let ends = (slots.at(now) + 1) * slots.slot_ms - slots.start_ms;

@@ -21,7 +21,7 @@ use super::registry::{Fault, Hit, Kind, WrongValue, declare, default, mirrored, 
 use super::{Faults, Machine, lock};
 use crate::cluster::{Authority, now_ms};
 use crate::events::Announcement;
-use crate::params::{Ms, SignedMs, When, WorldPlan};
+use crate::params::{MachineRole, Ms, SignedMs, When, WorldPlan};
 
 subject![
     Wipe,
@@ -61,13 +61,19 @@ impl Faults {
     /// execution clients.
     fn corrupt(&self, hit: &Hit, machine: Machine, harm: impl Fn(NodeId)) {
         for authority in self.authorities(hit) {
-            let hits_node = machine != Machine::Client && self.may_distrust(authority.index);
+            let hits_node = machine.includes_node() && self.may_distrust(authority.index);
             if hits_node {
                 self.judge.look().distrust(authority.index);
-                harm(authority.node);
             }
-            if !hits_node || machine == Machine::Both {
-                harm(authority.client);
+            let is_downgraded = machine == Machine::Node && !hits_node;
+            let instead = if is_downgraded {
+                Machine::Execution
+            } else {
+                machine
+            };
+            let roles = instead.roles().iter();
+            for role in roles.filter(|role| hits_node || **role != MachineRole::Node) {
+                harm(authority.machine(*role));
             }
         }
     }
@@ -164,7 +170,7 @@ impl Kind for Wipe {
     fn begin(&self, faults: &Faults, hit: &Hit) {
         for authority in faults.authorities(hit) {
             let node = authority.index;
-            let is_allowed = self.machine == Machine::Client || faults.may_be_faulty(node);
+            let is_allowed = !self.machine.includes_node() || faults.may_be_faulty(node);
             for machine in self.machine.of(&authority) {
                 faults.take_down(machine, !is_allowed);
                 if is_allowed {
@@ -173,7 +179,7 @@ impl Kind for Wipe {
             }
             if !is_allowed {
                 faults.count("downgraded.wipe");
-            } else if self.machine != Machine::Client {
+            } else if self.machine.includes_node() {
                 faults.judge.look().lost_votes(node);
             }
         }
@@ -210,7 +216,7 @@ impl Restore {
         }
         let is_crash_model = faults.plan.fault_model == FaultModel::Crash;
         let is_allowed =
-            self.machine == Machine::Client || !is_crash_model && faults.may_distrust(node);
+            !self.machine.includes_node() || !is_crash_model && faults.may_distrust(node);
         let machines: Vec<NodeId> = images.iter().map(|(machine, _)| *machine).collect();
         for (machine, image) in images {
             faults.take_down(machine, false);
@@ -220,7 +226,7 @@ impl Restore {
         }
         if !is_allowed {
             faults.count("downgraded.restore");
-        } else if self.machine != Machine::Client {
+        } else if self.machine.includes_node() {
             faults.judge.look().put_back(node);
         }
         let restored = Announcement::DiskRestored {
@@ -437,7 +443,7 @@ fn with_a_restart(draw: &mut Draw<'_>, machine: Machine, fault: impl Into<Fault>
 declare! {
     "rot":
         "So many bits of what is stored turn over. The node is faulty then: beyond the tolerated \
-        its client is hit."
+        its execution client is hit."
     Rot {
         #[serde(default)]
         pub machine: Machine,
@@ -477,7 +483,8 @@ impl Kind for Rot {
 
 declare! {
     "misdirect-writes":
-        "So many writes end up elsewhere in their file. Beyond the tolerated the client is hit."
+        "So many writes end up elsewhere in their file. Beyond the tolerated the execution client \
+        is hit."
     MisdirectWrites {
         #[serde(default)]
         pub machine: Machine,
@@ -505,7 +512,7 @@ impl Kind for MisdirectWrites {
     }
 
     fn end(&self, faults: &Faults, hit: &Hit) {
-        for machine in faults.machines(hit, Machine::Both) {
+        for machine in faults.machines(hit, Machine::All) {
             faults.world.misdirect_writes(machine, 0);
         }
     }
@@ -513,8 +520,8 @@ impl Kind for MisdirectWrites {
 
 declare! {
     "stale-reads":
-        "So many reads give what was there before the last sync. Beyond the tolerated the client \
-        is hit."
+        "So many reads give what was there before the last sync. Beyond the tolerated the \
+        execution client is hit."
     StaleReads {
         #[serde(default)]
         pub machine: Machine,
@@ -542,7 +549,7 @@ impl Kind for StaleReads {
     }
 
     fn end(&self, faults: &Faults, hit: &Hit) {
-        for machine in faults.machines(hit, Machine::Both) {
+        for machine in faults.machines(hit, Machine::All) {
             faults.world.make_reads_stale(machine, 0);
         }
     }

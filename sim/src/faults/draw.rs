@@ -171,9 +171,9 @@ impl<'a> Draw<'a> {
         vec![NodeRef::Number(number)]
     }
 
-    /// Draws a machine of an authority, or both.
+    /// Draws a machine of an authority, or all of them.
     pub fn machine(&mut self) -> Machine {
-        self.pick(&[Machine::Node, Machine::Client, Machine::Both])
+        self.pick(&Machine::CHOICES)
     }
 
     /// Draws a named actor in two of three cases, otherwise any.

@@ -11,25 +11,25 @@ use alys_integrations::embedded::ExecutionFaults;
 use super::draw::{Drawing, drawing};
 use super::registry::{Hit, Kind, declare, default, mirrored, subject};
 use super::{Faults, Machine, lock};
-use crate::params::{Ms, NodeRef, SignedMs};
+use crate::params::{MachineRole, Ms, NodeRef, SignedMs};
 
 subject![
-    SlowClient,
-    ClientSyncing,
-    ClientInvalid,
-    ClientForgets,
-    ClientLate,
-    ClientTwice,
-    ClientHangsUp,
-    ClientClock,
-    CutClient,
+    SlowExecution,
+    ExecutionSyncing,
+    ExecutionInvalid,
+    ExecutionForgets,
+    ExecutionLate,
+    ExecutionTwice,
+    ExecutionHangsUp,
+    ExecutionClock,
+    CutExecution,
 ];
 
 impl Faults {
     /// Changes the injected faults of the execution clients of these authorities.
     fn set_faults(&self, nodes: &BTreeSet<u8>, change: impl Fn(&mut ExecutionFaults)) {
         for node in nodes {
-            if let Some(injector) = self.bends.get(usize::from(*node)) {
+            if let Some(injector) = self.execution_faults.get(usize::from(*node)) {
                 change(&mut injector.lock());
             }
         }
@@ -39,7 +39,7 @@ impl Faults {
     /// verdicts, because [`Self::heal`] restarts every process that is down.
     pub(super) fn heal_execution(&self) {
         let lied_to = std::mem::take(&mut *lock(&self.lied_to));
-        for injector in &self.bends {
+        for injector in &self.execution_faults {
             *injector.lock() = ExecutionFaults::default();
         }
         for machine in lied_to {
@@ -49,27 +49,27 @@ impl Faults {
 }
 
 declare! {
-    "slow-client": "The link to the execution client is slow by that much one way."
-    SlowClient { pub delay: Ms }
+    "slow-execution": "The link to the execution client is slow by that much one way."
+    SlowExecution { pub delay: Ms }
 }
 
-impl SlowClient {
+impl SlowExecution {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
         let mut links = faults.links();
         for node in &hit.nodes {
-            links.slow_client(*node, self.delay.0, on);
+            links.slow_local(*node, MachineRole::Execution, self.delay.0, on);
         }
     }
 }
 
-impl Kind for SlowClient {
+impl Kind for SlowExecution {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         16,
-        "slow-client",
-        "An execution client answers late.",
+        "slow-execution",
+        "The link to an execution client is slow.",
         |draw| {
             let delay = draw.ms_between(5, draw.slot_ms() / 2);
-            draw.push_as_drawn(SlowClient { delay });
+            draw.push_as_drawn(SlowExecution { delay });
         },
     )];
 
@@ -77,20 +77,20 @@ impl Kind for SlowClient {
 }
 
 declare! {
-    "client-syncing": "The execution client says of everything that it is syncing."
-    ClientSyncing {}
+    "execution-syncing": "The execution client says of everything that it is syncing."
+    ExecutionSyncing {}
 }
 
-impl ClientSyncing {
+impl ExecutionSyncing {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
-        faults.set_faults(&hit.nodes, |client| client.is_syncing = on);
+        faults.set_faults(&hit.nodes, |execution| execution.is_syncing = on);
     }
 }
 
-impl Kind for ClientSyncing {
+impl Kind for ExecutionSyncing {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         50,
-        "syncing-client",
+        "execution-syncing",
         "An execution client is syncing.",
         |draw| {
             let nodes = if draw.below(4) == 0 {
@@ -98,7 +98,7 @@ impl Kind for ClientSyncing {
             } else {
                 draw.someone.clone()
             };
-            draw.push_on(nodes, ClientSyncing {});
+            draw.push_on(nodes, ExecutionSyncing {});
         },
     )];
 
@@ -106,23 +106,23 @@ impl Kind for ClientSyncing {
 }
 
 declare! {
-    "client-invalid":
+    "execution-invalid":
         "The execution client calls so many payloads invalid. The authority is faulty then: only \
         the tolerated are hit."
-    ClientInvalid {
+    ExecutionInvalid {
         #[serde(default = "default::one")]
         pub count: u32,
     }
 }
 
-impl Kind for ClientInvalid {
+impl Kind for ExecutionInvalid {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         51,
-        "lying-client",
+        "execution-invalid",
         "An execution client calls valid payloads invalid.",
         |draw| {
             let count = draw.count(1, 5);
-            draw.push_as_drawn(ClientInvalid { count });
+            draw.push_as_drawn(ExecutionInvalid { count });
         },
     )];
 
@@ -134,17 +134,17 @@ impl Kind for ClientInvalid {
                 lock(&faults.trust).damaged.insert(authority.node);
                 lock(&faults.lied_to).insert(authority.node);
                 let only = BTreeSet::from([authority.index]);
-                faults.set_faults(&only, |client| client.invalid_payloads = self.count);
+                faults.set_faults(&only, |execution| execution.invalid_payloads = self.count);
             }
         }
     }
 
-    /// Restarts the node as an operator would after a repair of the client, because a node
-    /// remembers invalid payloads as long as it runs.
+    /// Restarts the node as an operator would after a repair of the execution client, because a
+    /// node remembers invalid payloads as long as it runs.
     fn end(&self, faults: &Faults, hit: &Hit) {
         for authority in faults.authorities(hit) {
             let only = BTreeSet::from([authority.index]);
-            faults.set_faults(&only, |client| client.invalid_payloads = 0);
+            faults.set_faults(&only, |execution| execution.invalid_payloads = 0);
             let was_lied_to = lock(&faults.lied_to).remove(&authority.node);
             if was_lied_to {
                 faults.take_down(authority.node, false);
@@ -155,28 +155,30 @@ impl Kind for ClientInvalid {
 }
 
 declare! {
-    "client-forgets": "The execution client accepts so many fork choices and forgets them."
-    ClientForgets {
+    "execution-forgets": "The execution client accepts so many fork choices and forgets them."
+    ExecutionForgets {
         #[serde(default = "default::one")]
         pub count: u32,
     }
 }
 
-impl ClientForgets {
+impl ExecutionForgets {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
         let count = if on { self.count } else { 0 };
-        faults.set_faults(&hit.nodes, |client| client.forgotten_forkchoices = count);
+        faults.set_faults(&hit.nodes, |execution| {
+            execution.forgotten_forkchoices = count
+        });
     }
 }
 
-impl Kind for ClientForgets {
+impl Kind for ExecutionForgets {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         52,
-        "forgetful-client",
+        "execution-forgets",
         "An execution client forgets fork choices.",
         |draw| {
             let count = draw.count(1, 20);
-            draw.push_as_drawn(ClientForgets { count });
+            draw.push_as_drawn(ExecutionForgets { count });
         },
     )];
 
@@ -184,25 +186,25 @@ impl Kind for ClientForgets {
 }
 
 declare! {
-    "client-late": "The execution client answers that much later."
-    ClientLate { pub delay: Ms }
+    "execution-late": "The execution client answers that much later."
+    ExecutionLate { pub delay: Ms }
 }
 
-impl ClientLate {
+impl ExecutionLate {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
         let late = Duration::from_millis(if on { self.delay.0 } else { 0 });
-        faults.set_faults(&hit.nodes, |client| client.answer_delay = late);
+        faults.set_faults(&hit.nodes, |execution| execution.answer_delay = late);
     }
 }
 
-impl Kind for ClientLate {
+impl Kind for ExecutionLate {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         53,
-        "late-client",
+        "execution-late",
         "An execution client takes long over its answers.",
         |draw| {
             let delay = draw.ms_between(50, 3_000);
-            draw.push_as_drawn(ClientLate { delay });
+            draw.push_as_drawn(ExecutionLate { delay });
         },
     )];
 
@@ -210,21 +212,21 @@ impl Kind for ClientLate {
 }
 
 declare! {
-    "client-twice": "The execution client carries so many payloads and fork choices out twice."
-    ClientTwice {
+    "execution-twice": "The execution client carries so many payloads and fork choices out twice."
+    ExecutionTwice {
         #[serde(default = "default::one")]
         pub count: u32,
     }
 }
 
-impl ClientTwice {
+impl ExecutionTwice {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
         let count = if on { self.count } else { 0 };
-        faults.set_faults(&hit.nodes, |client| client.repeated_calls = count);
+        faults.set_faults(&hit.nodes, |execution| execution.repeated_calls = count);
     }
 }
 
-impl Kind for ClientTwice {
+impl Kind for ExecutionTwice {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         54,
         "hanging-up",
@@ -233,9 +235,9 @@ impl Kind for ClientTwice {
             let is_twice = draw.flip();
             let count = draw.count(1, 20);
             if is_twice {
-                draw.push_as_drawn(ClientTwice { count });
+                draw.push_as_drawn(ExecutionTwice { count });
             } else {
-                draw.push_as_drawn(ClientHangsUp { count });
+                draw.push_as_drawn(ExecutionHangsUp { count });
             }
         },
     )];
@@ -244,51 +246,51 @@ impl Kind for ClientTwice {
 }
 
 declare! {
-    "client-hangs-up": "The execution client hangs up so often as its answer leaves."
-    ClientHangsUp {
+    "execution-hangs-up": "The execution client hangs up so often as its answer leaves."
+    ExecutionHangsUp {
         #[serde(default = "default::one")]
         pub count: u32,
     }
 }
 
-impl ClientHangsUp {
+impl ExecutionHangsUp {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
         let count = if on { self.count } else { 0 };
-        faults.set_faults(&hit.nodes, |client| client.lost_answers = count);
+        faults.set_faults(&hit.nodes, |execution| execution.lost_answers = count);
     }
 }
 
-impl Kind for ClientHangsUp {
-    /// Drawn along with [`ClientTwice`].
+impl Kind for ExecutionHangsUp {
+    /// Drawn along with [`ExecutionTwice`].
     const DRAWINGS: &'static [Drawing] = &[];
 
     mirrored! {}
 }
 
 declare! {
-    "client-clock":
+    "execution-clock":
         "The clock of the execution client's machine steps, so that tokens are of another time."
-    ClientClock { pub by: SignedMs }
+    ExecutionClock { pub by: SignedMs }
 }
 
-impl ClientClock {
+impl ExecutionClock {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
         let by_ms = if on { self.by.0 } else { -self.by.0 };
-        for machine in faults.machines(hit, Machine::Client) {
+        for machine in faults.machines(hit, Machine::Execution) {
             faults.world.step_clock(machine, by_ms);
         }
     }
 }
 
-impl Kind for ClientClock {
+impl Kind for ExecutionClock {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         55,
-        "client-clock",
+        "execution-clock",
         "An execution client's clock is far off.",
         |draw| {
             let ms = draw.between(50_000, 300_000);
             let by = SignedMs(draw.sign(ms));
-            draw.push_as_drawn(ClientClock { by });
+            draw.push_as_drawn(ExecutionClock { by });
         },
     )];
 
@@ -296,25 +298,25 @@ impl Kind for ClientClock {
 }
 
 declare! {
-    "cut-client": "The link to the execution client is cut."
-    CutClient {}
+    "cut-execution": "The link to the execution client is cut."
+    CutExecution {}
 }
 
-impl CutClient {
+impl CutExecution {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
         let mut links = faults.links();
         for node in &hit.nodes {
-            links.cut_client(*node, on);
+            links.cut_local(*node, MachineRole::Execution, on);
         }
     }
 }
 
-impl Kind for CutClient {
+impl Kind for CutExecution {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         17,
-        "cut-client",
+        "cut-execution",
         "An execution client cannot be reached.",
-        |draw| draw.push_as_drawn(CutClient {}),
+        |draw| draw.push_as_drawn(CutExecution {}),
     )];
 
     mirrored! {}

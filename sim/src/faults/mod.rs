@@ -14,7 +14,7 @@ mod clocks;
 mod disk;
 mod draw;
 mod execution;
-mod links;
+mod link_state;
 mod network;
 mod process;
 mod reactions;
@@ -34,7 +34,7 @@ use alys_runtime::time;
 pub use actors::{Actor, ActorFail};
 pub use disk::{Rot, Wipe};
 pub use draw::{Draw, Drawing};
-pub use links::link;
+pub use link_state::link;
 pub use network::Reset;
 pub use process::{CrashAgain, Machine, Stop};
 pub use reactions::Reactions;
@@ -45,7 +45,7 @@ use crate::events::{Announcement, FaultBegan};
 use crate::invariants::Judge;
 use crate::params::{NodeRef, Slots, WorldPlan};
 use disk::Trust;
-use links::Links;
+use link_state::Links;
 use process::Processes;
 use reactions::Reaction;
 use registry::Hit;
@@ -84,7 +84,7 @@ pub struct Inner {
     /// The repeaters of the gossip that arrives at each authority's node.
     repeaters: BTreeMap<u8, Arc<dyn GossipRepeater>>,
     /// The fault injectors of the execution clients, by authority.
-    bends: Vec<ExecutionFaultInjector>,
+    execution_faults: Vec<ExecutionFaultInjector>,
     /// The random stream of the step that began last.
     rng: Mutex<Rng>,
     /// Number of steps that have begun.
@@ -134,7 +134,7 @@ pub struct Setup<'a> {
     /// The repeaters of the gossip that arrives at each authority's node.
     pub repeaters: BTreeMap<u8, Arc<dyn GossipRepeater>>,
     /// The fault injectors of the execution clients, by authority.
-    pub bends: Vec<ExecutionFaultInjector>,
+    pub execution_faults: Vec<ExecutionFaultInjector>,
     pub slots: Slots,
     pub judge: Judge,
     /// The running nodes.
@@ -158,7 +158,7 @@ impl Faults {
             slots: setup.slots,
             only_actors: setup.steps.iter().all(|step| step.fault.is_strike()),
             repeaters: setup.repeaters,
-            bends: setup.bends,
+            execution_faults: setup.execution_faults,
             rng: Mutex::new(world.rng("faults")),
             begun: Mutex::new(0),
             counts: Mutex::default(),
@@ -235,7 +235,7 @@ impl Faults {
 
     /// Excludes the machines of a twin authority's second node from all expectations.
     pub fn add_twin(&self, twin: Authority) {
-        lock(&self.trust).twins.extend([twin.node, twin.client]);
+        lock(&self.trust).twins.extend(twin.machines());
     }
 
     /// Cuts the link between two machines, or reconnects them.
@@ -369,7 +369,7 @@ impl Faults {
         self.heal_execution();
         for authority in &self.authorities {
             let stays_dead = lock(&self.recovery).left_dead.contains(&authority.index);
-            for machine in Machine::Both.of(authority) {
+            for machine in authority.machines() {
                 self.heal_machine(authority, machine, stays_dead);
             }
         }

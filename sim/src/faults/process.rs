@@ -13,7 +13,7 @@ use super::reactions::{React, Trigger};
 use super::registry::{Hit, Kind, WrongValue, declare, default, mirrored, subject, within};
 use super::{Faults, lock};
 use crate::cluster::{Authority, now_ms};
-use crate::params::{Ms, NodeRef, When, WorldPlan};
+use crate::params::{MachineRole, Ms, NodeRef, When, WorldPlan};
 
 subject![Kill, Stop, Pause, CrashAgain, KillAllAtHeight];
 
@@ -22,7 +22,7 @@ const RESPAWN_DELAY: Duration = Duration::from_millis(1_000);
 /// Most deaths of a process in a row.
 const MAX_CRASHES: u32 = 20;
 
-/// Which machine of an authority.
+/// The machines of an authority that a fault hits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Machine {
@@ -30,19 +30,34 @@ pub enum Machine {
     #[default]
     Node,
     /// Its execution client's.
-    Client,
-    /// Both at once.
-    Both,
+    Execution,
+    /// All at once.
+    All,
 }
 
 impl Machine {
+    /// The selections, each equally likely where a drawing chooses one.
+    pub const CHOICES: [Self; MachineRole::ALL.len() + 1] =
+        [Self::Node, Self::Execution, Self::All];
+
+    /// The roles of the selected machines.
+    pub const fn roles(self) -> &'static [MachineRole] {
+        match self {
+            Self::Node => &[MachineRole::Node],
+            Self::Execution => &[MachineRole::Execution],
+            Self::All => &MachineRole::ALL,
+        }
+    }
+
+    /// True if the machine of the node is selected.
+    pub fn includes_node(self) -> bool {
+        self.roles().contains(&MachineRole::Node)
+    }
+
     /// The selected machines of an authority.
     pub fn of(self, authority: &Authority) -> Vec<NodeId> {
-        match self {
-            Self::Node => vec![authority.node],
-            Self::Client => vec![authority.client],
-            Self::Both => vec![authority.client, authority.node],
-        }
+        let roles = self.roles().iter();
+        roles.map(|role| authority.machine(*role)).collect()
     }
 }
 
@@ -218,13 +233,13 @@ impl Kind for Kill {
         ),
         drawing(
             14,
-            "client-crash",
+            "execution-crash",
             "An execution client's process dies.",
             |draw| kill_execution_client(draw, false),
         ),
         drawing(
             15,
-            "client-power-loss",
+            "execution-power-loss",
             "An execution client's machine loses its power (S28).",
             |draw| kill_execution_client(draw, true),
         ),
@@ -235,7 +250,7 @@ impl Kind for Kill {
 
 fn kill_execution_client(draw: &mut Draw<'_>, power: bool) {
     let down_ms = draw.between(10, 3 * draw.slot_ms());
-    let machine = Machine::Client;
+    let machine = Machine::Execution;
     draw.push_for(down_ms, Kill { machine, power });
 }
 

@@ -140,10 +140,7 @@ impl Reaction {
                     return None;
                 }
                 *is_done = true;
-                let machines = authorities
-                    .iter()
-                    .flat_map(|a| [a.client, a.node])
-                    .collect();
+                let machines = authorities.iter().flat_map(Authority::machines).collect();
                 Some(Act::TakeDown {
                     machines,
                     power: *power,
@@ -171,10 +168,7 @@ impl Reaction {
             return None;
         }
         *is_done = true;
-        let machines = authorities
-            .iter()
-            .flat_map(|a| [a.client, a.node])
-            .collect();
+        let machines = authorities.iter().flat_map(Authority::machines).collect();
         Some(Act::TakeDown {
             machines,
             power: *power,
@@ -311,7 +305,7 @@ mod tests {
             .map(|index| Authority {
                 index,
                 node: NodeId(10 + u32::from(index)),
-                client: NodeId(20),
+                execution: NodeId(20),
             })
             .collect()
     }

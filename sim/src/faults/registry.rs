@@ -171,10 +171,10 @@ macro_rules! subjects {
 
 subjects! {
     network: Network, Node;
-    clocks: Time, Both;
+    clocks: Time, All;
     process: Process, Node;
     disk: Disk, Node;
-    execution: Execution, Client;
+    execution: Execution, Execution;
     votes: Process, Node;
     actors: Actor, Node;
 }
@@ -309,7 +309,7 @@ impl Fault {
 }
 
 impl Fault {
-    /// The values on one line, as `machine both power`.
+    /// The values on one line, as `machine all power`.
     pub fn values_text(&self) -> String {
         let words = self
             .values()
@@ -475,10 +475,10 @@ mod tests {
     #[test]
     fn a_fault_is_printed_on_one_line() {
         let kill = Fault::from(Kill {
-            machine: Machine::Both,
+            machine: Machine::All,
             power: true,
         });
-        assert_eq!(kill.to_string(), "kill machine both power");
+        assert_eq!(kill.to_string(), "kill machine all power");
         let clock = Fault::from(Clock {
             by: SignedMs(-1_500),
         });

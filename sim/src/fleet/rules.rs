@@ -173,8 +173,8 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "6.3",
-        "After every reconnect the node replays forkchoice and sends the payloads that the client \
-         lost.",
+        "After every reconnect the node replays forkchoice and sends the payloads that the \
+         execution client lost.",
     ),
     without(
         "6.4",

@@ -89,7 +89,7 @@ const REASONS: &[(&str, &str)] = &[
     ("account limit exceeded", "refused.account-limit"),
 ];
 
-/// The only refusal after which the client has the transaction.
+/// The only refusal after which the execution client has the transaction.
 pub const ALREADY_KNOWN: &str = "refused.already-known";
 
 /// Returns the feature of a refusal; `None` if the message is no refusal by a transaction pool.

@@ -6,23 +6,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use alloy_primitives::B256;
 use alys_integrations::embedded::ExecutionObserver;
 
-/// A client observed within this time still counts as running, because it is observed at intervals.
+/// An execution client observed within this time still counts as running, because it is observed at
+/// intervals.
 const SEEN_MS: u64 = 1_000;
 
 struct Seen {
     witness: ExecutionObserver,
     /// Start of the present process, or of the last one if none runs.
     born_ms: u64,
-    /// Last time at which the client was observed running.
+    /// Last time at which the execution client was observed running.
     up_ms: u64,
 }
 
 /// The execution clients of a run by authority; clones share them.
 #[derive(Clone, Default)]
-pub struct Clients(Arc<Mutex<BTreeMap<u8, Seen>>>);
+pub struct ExecutionClients(Arc<Mutex<BTreeMap<u8, Seen>>>);
 
-impl Clients {
-    /// Records that a client started.
+impl ExecutionClients {
+    /// Records that an execution client started.
     pub fn born(&self, index: u8, at_ms: u64, witness: ExecutionObserver) {
         self.look().insert(
             index,
@@ -34,19 +35,19 @@ impl Clients {
         );
     }
 
-    /// Records that a client is still running.
+    /// Records that an execution client is still running.
     pub fn is_up(&self, index: u8, at_ms: u64) {
         if let Some(seen) = self.look().get_mut(&index) {
             seen.up_ms = at_ms;
         }
     }
 
-    /// Returns true if an authority's client cannot have executed a block proposed at
-    /// `proposed_ms`. A client that restarted since then may have executed the block before and
-    /// lost it.
+    /// Returns true if an authority's execution client cannot have executed a block proposed at
+    /// `proposed_ms`. An execution client that restarted since then may have executed the block
+    /// before and lost it.
     pub fn cannot_have_executed(&self, index: u8, block: B256, proposed_ms: u64) -> bool {
-        let clients = self.look();
-        let Some(seen) = clients.get(&index) else {
+        let all = self.look();
+        let Some(seen) = all.get(&index) else {
             return false;
         };
         match seen.witness.has_executed(block) {

@@ -138,8 +138,8 @@ const TABLE: &[(&str, &str, &str)] = &[
     (
         "execution-behind",
         "An execution client lacks final blocks",
-        "After the faults ended, the client did not receive a block that its node reports as \
-         final.",
+        "After the faults ended, the execution client did not receive a block that its node reports \
+         as final.",
     ),
     (
         "acknowledged-lost",
@@ -161,7 +161,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     (
         "wrongly-taken",
-        "A client accepted a transaction that it must refuse",
+        "An execution client accepted a transaction that it must refuse",
         "The transaction is badly signed, for another chain, or cannot pay for itself, but the \
          client answered with its hash.",
     ),
@@ -207,7 +207,7 @@ const TABLE: &[(&str, &str, &str)] = &[
         "approved-unexecuted",
         "An authority approved a block that it had not executed",
         "Its own execution client did not have the block at the time of the signature. Look at \
-         the client's answer, and at the node's interpretation of it.",
+         the execution client's answer, and at the node's interpretation of it.",
     ),
     (
         "certified-without-quorum",

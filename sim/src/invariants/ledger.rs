@@ -32,11 +32,11 @@ pub enum Action {
 /// State of a transaction at the execution clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Taken {
-    /// Every client that received it has refused it.
+    /// Every execution client that received it has refused it.
     Never,
-    /// An answer of a client is missing.
+    /// An answer of an execution client is missing.
     Perhaps,
-    /// A client accepted it.
+    /// An execution client accepted it.
     Yes,
 }
 
@@ -114,7 +114,7 @@ struct Outcome {
 }
 
 impl Ledger {
-    /// Marks a transaction as submitted to a client. Returns its earlier state, which
+    /// Marks a transaction as submitted to an execution client. Returns its earlier state, which
     /// [`Self::refused`] restores.
     pub fn handing_in(&mut self, hash: &B256) -> Taken {
         let Some(sent) = self.sent.get_mut(hash) else {
@@ -125,14 +125,15 @@ impl Ledger {
         before
     }
 
-    /// Records that a client accepted a transaction.
+    /// Records that an execution client accepted a transaction.
     pub fn taken(&mut self, hash: &B256) {
         if let Some(sent) = self.sent.get_mut(hash) {
             sent.taken = Taken::Yes;
         }
     }
 
-    /// Records that a client refused a transaction; `before` is its state before it was submitted.
+    /// Records that an execution client refused a transaction; `before` is its state before it was
+    /// submitted.
     pub fn refused(&mut self, hash: &B256, before: Taken) {
         if let Some(sent) = self.sent.get_mut(hash) {
             sent.taken = before;
@@ -205,7 +206,7 @@ impl Ledger {
         match self.sent.get(&hash) {
             None => Err(refused("no user sent it")),
             Some(sent) if sent.taken == Taken::Never => {
-                Err(refused("every client that received it has refused it"))
+                Err(refused("every execution client that received it has refused it"))
             }
             Some(sent) => Ok(sent),
         }
@@ -338,7 +339,8 @@ mod tests {
         }
     }
 
-    /// Builds a ledger of transactions 1.. of user 0 with these nonces, all accepted by a client.
+    /// Builds a ledger of transactions 1.. of user 0 with these nonces, all accepted by an
+    /// execution client.
     fn ledger(all: &[(u64, Action)]) -> Ledger {
         let mut ledger = Ledger::default();
         for (index, (nonce, action)) in all.iter().enumerate() {
@@ -525,7 +527,7 @@ mod tests {
         ledger.refused(&hash, before);
         assert!(
             ledger.settle(0, 1, 1, &[receipt(1, 1)]).is_ok(),
-            "another client accepted it"
+            "another execution client accepted it"
         );
         ledger.never.insert(hash, "it is of another chain");
         assert!(reason(ledger.settle(0, 1, 1, &[receipt(1, 1)])).contains("another chain"));

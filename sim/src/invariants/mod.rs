@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use actors::{Actors, unrested};
 pub use blocks::{Blocks, Proposed};
 pub use clocks::Clocks;
-pub use executions::Clients;
+pub use executions::ExecutionClients;
 pub use explain::explain;
 pub use finality::{Final, Finality};
 pub use ledger::{Action, Due, Ledger, Receipt, Sent, Taken};
@@ -663,7 +663,13 @@ impl Oracles {
 
     /// Checks that a node's own execution client executed a block of another leader before the node
     /// approves it. Must precede [`observe`](Self::observe) for the same event.
-    pub fn executed(&mut self, at_ms: u64, node: u8, event: &NodeEvent, clients: &Clients) {
+    pub fn executed(
+        &mut self,
+        at_ms: u64,
+        node: u8,
+        event: &NodeEvent,
+        executed: &ExecutionClients,
+    ) {
         if self.votes.is_byzantine(node) {
             return;
         }
@@ -679,9 +685,10 @@ impl Oracles {
             return;
         };
         let header = &proposed.block.header;
-        // The leader's own client built the block, so it need not have executed it before.
+        // The leader's own execution client built the block, so it need not have executed it
+        // before.
         if header.proposer != node
-            && clients.cannot_have_executed(node, header.execution_hash.into(), proposed.at_ms)
+            && executed.cannot_have_executed(node, header.execution_hash.into(), proposed.at_ms)
         {
             let height = header.height.0;
             let slot = header.slot.0;

@@ -56,7 +56,7 @@ pub enum Behaviour {
     Replace,
     /// A transfer, and one to oneself with the same nonce and a higher fee.
     Cancel,
-    /// More transfers at once than a client takes of one sender.
+    /// More transfers at once than an execution client takes of one sender.
     Flood,
     /// Leaves a gap in the nonces and fills it later.
     Gap,
@@ -64,7 +64,7 @@ pub enum Behaviour {
     Underprice,
     /// Hands in what can never be valid.
     SignBadly,
-    /// Reads state at final blocks, from one client and another.
+    /// Reads state at final blocks, from one execution client and another.
     Read,
 }
 

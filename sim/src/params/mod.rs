@@ -6,6 +6,7 @@
 
 pub mod accounts;
 mod behaviour;
+mod machine_role;
 mod network;
 mod stack;
 mod targets;
@@ -17,6 +18,7 @@ use std::ops::RangeInclusive;
 use alys_types::limits::MAX_GAS_LIMIT;
 
 pub use behaviour::{Behaviour, WorkloadPlan};
+pub use machine_role::MachineRole;
 pub use network::{Byzantine, Conduct, LinkPlan, WorldPlan};
 pub use stack::Stack;
 pub use targets::NodeRef;

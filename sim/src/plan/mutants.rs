@@ -110,7 +110,7 @@ planted! {
     "clock-jump-ignored", "consensus", "skewed_clocks":
         "A jump of the wall clock is ignored."
         => "voted-by-jumped-clock";
-    "clock-trusted-anew", "consensus", "jumped_clock_and_a_restart":
+    "clock-trusted-after-restart", "consensus", "jumped_clock_and_a_restart":
         "The ChainActor trusts the present clock after each restart."
         => "voted-by-jumped-clock";
     "approves-out-of-slot", "consensus", "early_clock":
@@ -146,22 +146,22 @@ planted! {
     "final-index-gaps", "storage", "gaps_in_finality":
         "When several blocks become final at once, only the last one is put into the index."
         => "error-line";
-    "lost-blocks-not-sent", "execution", "one_client_lost_blocks":
+    "lost-blocks-not-sent", "execution", "one_execution_client_lost_blocks":
         "Blocks that the execution client lost are not sent again."
         => "execution-behind", "no-progress", "silent-leader";
-    "syncing-is-invalid", "execution", "one_client_lost_blocks":
+    "syncing-is-invalid", "execution", "one_execution_client_lost_blocks":
         "SYNCING counts as INVALID."
         => "error-line";
-    "no-answer-is-valid", "execution", "no_client":
+    "no-answer-is-valid", "execution", "no_execution_client":
         "An execution client that does not answer counts as VALID."
         => "approved-unexecuted";
-    "syncing-is-valid", "execution", "one_client_lost_blocks":
+    "syncing-is-valid", "execution", "one_execution_client_lost_blocks":
         "SYNCING counts as VALID."
         => "approved-unexecuted";
     "token-kept", "execution", "steady":
         "The token for the execution client is reused for two minutes, longer than it is valid."
         => "too-few-blocks";
-    "stop-waits-for-client", "execution", "stop_without_client":
+    "stop-waits-for-execution", "execution", "stop_without_execution_client":
         "A node that stops waits for its execution client with the usual timeouts."
         => "process-ended";
     "duplicates-rejected", "network", "mixed":

@@ -6,8 +6,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{MAX_PAGE, page};
-use crate::events::{Burst, Mark, MarkKind, Message, Record, Recorder};
+use crate::events::{Burst, LaneKind, Mark, MarkKind, Message, Record, Recorder};
 use crate::invariants::explain;
+use crate::params::MachineRole;
 use crate::plan::Plan;
 use crate::run::outcome::Outcome;
 
@@ -133,6 +134,8 @@ fn record_data(plan: &Plan, record: &Record, one_in: u64) -> Map<String, Value> 
         "slot_1_ms": slot_1_ms.saturating_sub(record.start_ms),
         "first_slot": record.first_slot,
         "lanes": record.lanes,
+        // The kinds of the lanes of an authority, in their order.
+        "roles": MachineRole::ALL.map(LaneKind::from),
         "kinds": kinds,
         "marks": marks(record),
         "texts": record.texts.texts(),

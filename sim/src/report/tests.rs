@@ -21,7 +21,7 @@ at = "5s"
 for = "2s"
 nodes = [2]
 fault = "kill"
-machine = "both"
+machine = "all"
 power = true
 [[step]]
 at = "6s"
@@ -195,9 +195,9 @@ fn a_recorded_run_is_the_same_run_and_its_page_shows_all_of_it() {
     };
     let where_ =
         |kind: &str, name: &str| of(kind, name).iter().map(|span| span.0).collect::<Vec<_>>();
-    assert_eq!(where_("fault", "kill"), ["client2", "node2"]);
+    assert_eq!(where_("fault", "kill"), ["execution2", "node2"]);
     assert_eq!(where_("fault", "partition"), ["node1", "node3"]);
-    assert_eq!(where_("fault", "clock"), ["client4", "node4"]);
+    assert_eq!(where_("fault", "clock"), ["execution4", "node4"]);
     assert_eq!(where_("fault", "actor-panic"), ["node1"]);
     for (_, from, to) in of("fault", "kill") {
         assert!(

@@ -16,7 +16,7 @@ use crate::params::WorkloadPlan;
 use crate::workload::rpc;
 
 /// Time for an execution client to answer, or to reach the final chain.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
+const EXECUTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// Gas use, in percent of the block's limit, from which a block counts as full.
 const FULL_PERCENT: u64 = 90;
 /// Interval between two requests to an execution client.
@@ -75,14 +75,14 @@ pub async fn audit(
     Ok(())
 }
 
-/// Repeats a call until it succeeds, or fails with [`Violation::Hung`] after [`CLIENT_TIMEOUT`].
+/// Repeats a call until it succeeds, or fails with [`Violation::Hung`] after [`EXECUTION_TIMEOUT`].
 async fn ask<T: serde::de::DeserializeOwned>(
     node: u8,
     client: &HttpClient,
     method: &str,
     params: serde_json::Value,
 ) -> Result<T, Violation> {
-    let deadline = time::now() + CLIENT_TIMEOUT;
+    let deadline = time::now() + EXECUTION_TIMEOUT;
     loop {
         let answer: Result<T, CallError> = client.call(method, &params).await;
         match answer {
@@ -102,7 +102,7 @@ async fn ask<T: serde::de::DeserializeOwned>(
 /// Waits until the execution client has the final block at `height`, and compares state roots.
 async fn await_block(node: u8, height: u64, expected: &Final) -> Result<(), Violation> {
     let client = rpc(node);
-    let deadline = time::now() + CLIENT_TIMEOUT;
+    let deadline = time::now() + EXECUTION_TIMEOUT;
     loop {
         let params = serde_json::json!([U64::from(height), false]);
         let block: Option<Block> = ask(node, &client, "eth_getBlockByNumber", params).await?;
@@ -154,7 +154,7 @@ async fn await_block(node: u8, height: u64, expected: &Final) -> Result<(), Viol
 /// because the chain grows during the check.
 async fn agree(judge: &Judge, node: u8) -> Result<(), Violation> {
     let client = rpc(node);
-    let deadline = time::now() + CLIENT_TIMEOUT;
+    let deadline = time::now() + EXECUTION_TIMEOUT;
     let head = || {
         let oracles = judge.look();
         let head = oracles.heads.get(&node)?;

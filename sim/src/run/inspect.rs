@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Living, now_ms};
 use crate::invariants::Judge;
+use crate::params::MachineRole;
 
 /// Most moments whose states are taken.
 pub const MAX_MOMENTS: usize = 16;
@@ -90,8 +91,8 @@ fn values(world: World, watch: &Watch) -> BTreeMap<String, String> {
     let mut values = BTreeMap::new();
     let true_ms = world.wall_ms(NodeId::WORLD) as i64;
     for index in 0..watch.nodes {
-        for machine in ["node", "client"] {
-            let name = format!("{machine}{}", index + 1);
+        for role in MachineRole::ALL {
+            let name = format!("{}{}", role.word(), index + 1);
             if let Some(id) = world.find(&name) {
                 values.insert(format!("{name}.is_up"), world.is_up(id).to_string());
                 values.insert(

@@ -39,7 +39,7 @@ use crate::cluster::{self, Authority, Exit, Living, Net, Observer, Seat, Shared,
 use crate::events::{Announcement, Filter, Recorder, print_events};
 use crate::faults;
 use crate::faults::{Faults, GossipRepeater, Reactions};
-use crate::invariants::{Clients, Judge, Oracles, Violation};
+use crate::invariants::{ExecutionClients, Judge, Oracles, Violation};
 use crate::params::Slots;
 use crate::params::{Conduct, Ms, Stack, WorldPlan};
 use crate::peers::byzantine;
@@ -379,15 +379,15 @@ impl Cluster {
             slot_ms: plan.world.slot_ms,
         };
         let interceptors = byzantine::interceptors(world, &plan.world, slots, &chain, judge);
-        let bends = cluster::bends(world, nodes);
+        let execution_faults = cluster::execution_faults(world, nodes);
         let shared = Shared {
             chain,
             nodes,
             judge: judge.clone(),
             reactions: observer(&reactions),
             living: living.clone(),
-            clients: Clients::default(),
-            bends: bends.clone(),
+            execution_clients: ExecutionClients::default(),
+            execution_faults: execution_faults.clone(),
             interceptors: interceptors
                 .iter()
                 .map(|(index, one)| (*index, one.clone() as Arc<dyn Intercept>))
@@ -406,7 +406,7 @@ impl Cluster {
                 .into_iter()
                 .map(|(index, one)| (index, one as Arc<dyn GossipRepeater>))
                 .collect(),
-            bends,
+            execution_faults,
             slots,
             judge: judge.clone(),
             living,
@@ -531,7 +531,7 @@ impl Users {
         for index in 0..plan.workload.users {
             let user = User {
                 index,
-                clients: plan.world.nodes,
+                execution_clients: plan.world.nodes,
                 plan: plan.workload.clone(),
                 rng: world.rng(&format!("user {index}")),
                 judge: judge.clone(),

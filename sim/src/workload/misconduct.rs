@@ -19,7 +19,8 @@ const OVERSIZED: usize = 128 * 1024 + 1;
 const LONG_INIT_CODE: usize = 2 * 24_576 + 1;
 
 impl User {
-    /// Submits an invalid transaction. Clients must refuse it, and it must never become final.
+    /// Submits an invalid transaction. Execution clients must refuse it, and it must never become
+    /// final.
     pub(super) async fn sign_badly(&mut self, clients: &[HttpClient]) -> Result<(), Violation> {
         let (raw, why) = self.bad();
         if let Some(why) = why {
@@ -27,7 +28,8 @@ impl User {
         }
         self.send(clients, &raw).await?;
         if why.is_none() {
-            // A client that is behind may accept it, so the ledger bans it from finality only now.
+            // An execution client that is behind may accept it, so the ledger bans it from finality
+            // only now.
             self.judge
                 .look()
                 .ledger
@@ -37,8 +39,8 @@ impl User {
         Ok(())
     }
 
-    /// Draws one form of misconduct. The reason is `None` where a client that is behind may accept
-    /// the transaction.
+    /// Draws one form of misconduct. The reason is `None` where an execution client that is behind
+    /// may accept the transaction.
     fn bad(&mut self) -> (Raw, Option<&'static str>) {
         let key = user_key(self.index);
         let block_gas = self.plan.block_gas;

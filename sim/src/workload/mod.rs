@@ -23,12 +23,12 @@ use alys_integrations::http::{CallError, ClientConfig, HttpClient};
 use alys_runtime::sim::{Rng, World};
 use alys_runtime::time;
 
-use crate::cluster::{RPC_PORT, client_ip, now_ms};
+use crate::cluster::{RPC_PORT, machine_ip, now_ms};
 use crate::invariants::coverage;
 use crate::invariants::{Action, Judge, Receipt, Sent, Taken, Violation};
 use crate::params::accounts::{sink_address, user_address, user_key};
 use crate::params::transactions::{Contract, Form};
-use crate::params::{Behaviour, WorkloadPlan};
+use crate::params::{Behaviour, MachineRole, WorkloadPlan};
 use sign::{ACCESS_LIST_GAS, Draft, Fees, Raw};
 
 const GWEI: u128 = 1_000_000_000;
@@ -46,8 +46,8 @@ const NOTHING: Fees = Fees {
 };
 /// Interval between two queries for receipts.
 const LOOK: Duration = Duration::from_millis(600);
-/// Queries after which a transaction is submitted again, to another client, because pools lose
-/// their contents in crashes.
+/// Queries after which a transaction is submitted again, to another execution client, because pools
+/// lose their contents in crashes.
 const LOOKS_BEFORE_RESEND: u32 = 6;
 /// Most transactions that are resubmitted after one query, lowest nonces first.
 const MOST_RESENT: usize = 8;
@@ -71,7 +71,7 @@ pub struct User {
     /// The user's number, from 0.
     pub index: u8,
     /// Number of execution clients to choose from.
-    pub clients: u8,
+    pub execution_clients: u8,
     /// The behaviours to draw from, and their limits.
     pub plan: WorkloadPlan,
     /// The user's own random stream.
@@ -132,17 +132,18 @@ enum Answer {
 
 /// An RPC client for the public port of one execution client.
 pub fn rpc(index: u8) -> HttpClient {
+    let ip = machine_ip(index, MachineRole::Execution);
     HttpClient::new(ClientConfig {
         deadline: Duration::from_secs(3),
         connect_timeout: Duration::from_secs(1),
-        ..ClientConfig::new(SocketAddr::new(client_ip(index), RPC_PORT))
+        ..ClientConfig::new(SocketAddr::new(ip, RPC_PORT))
     })
 }
 
 impl User {
     /// Repeats drawn behaviours until the run is over or an invariant is violated.
     pub async fn run(mut self) {
-        let clients: Vec<HttpClient> = (0..self.clients).map(rpc).collect();
+        let clients: Vec<HttpClient> = (0..self.execution_clients).map(rpc).collect();
         while !self.is_over() {
             let word = self.rng.below(self.plan.behaviours.len() as u64) as usize;
             // Plans have at least one behaviour; a user without any has nothing to do.
@@ -293,8 +294,8 @@ impl User {
         if let Some(barely) =
             barely.filter(|_| purpose == Purpose::Replace && self.rng.below(3) == 0)
         {
-            // A client that has the first transaction refuses this one; any other client accepts
-            // it.
+            // An execution client that has the first transaction refuses this one; any other
+            // execution client accepts it.
             let action = self.transfer();
             self.sign_and_send(clients, nonce, action, barely).await?;
         }
@@ -446,7 +447,7 @@ impl User {
         }
     }
 
-    /// Submits a transaction to a drawn client; after an unclear response, once more.
+    /// Submits a transaction to a drawn execution client; after an unclear response, once more.
     async fn send(&mut self, clients: &[HttpClient], raw: &Raw) -> Result<Answer, Violation> {
         for _ in 0..2 {
             let number = self.rng.below(clients.len() as u64) as usize;
@@ -483,7 +484,7 @@ impl User {
                     ledger.refused(&raw.hash, before);
                     return Ok(Answer::Refused);
                 }
-                // The client may have accepted the transaction without an answer.
+                // The execution client may have accepted the transaction without an answer.
                 Err(_) => ledger.coverage.count("unanswered"),
             }
         }
@@ -505,7 +506,7 @@ impl User {
         Ok(())
     }
 
-    /// Queries one client for the receipts of the open nonces.
+    /// Queries one execution client for the receipts of the open nonces.
     async fn look(&mut self, client: &HttpClient) {
         for open in self.desk.open.values_mut() {
             open.looks += 1;

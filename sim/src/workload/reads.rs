@@ -1,5 +1,5 @@
-//! Users that read. The state at a final block never changes: every client must give the same
-//! answer at any time.
+//! Users that read. The state at a final block never changes: every execution client must give the
+//! same answer at any time.
 
 use alloy_primitives::{B256, U64, keccak256};
 use alys_integrations::http::{CallError, HttpClient};
@@ -16,7 +16,7 @@ const DEPTH: u64 = 4;
 const TRANSFER_GAS: u64 = 21_000;
 
 impl User {
-    /// Sends one client one query about a final block, or a gas estimate of a transfer.
+    /// Sends one execution client one query about a final block, or a gas estimate of a transfer.
     pub(super) async fn read(&mut self, clients: &[HttpClient]) -> Result<(), Violation> {
         let teller = self.rng.below(clients.len() as u64) as usize;
         let client = &clients[teller];
@@ -54,7 +54,7 @@ impl User {
             6 => ("read.receipts", "eth_getBlockReceipts", json!([at])),
             _ => return self.estimate(teller, client).await,
         };
-        // A client may not have the block yet.
+        // An execution client may not have the block yet.
         let Ok(answer) = client.call::<Value>(method, &params).await else {
             return Ok(());
         };
@@ -70,7 +70,7 @@ impl User {
             Some((_, first)) if *first == digest => oracles.ledger.coverage.count("read.again"),
             Some((before, _)) => {
                 let what = format!(
-                    "{what} is answered otherwise by the client of node {before}: {answer}"
+                    "{what} has another answer at the execution client of node {before}: {answer}"
                 );
                 return Err(Violation::StateDiffers {
                     node: teller as u8 + 1,

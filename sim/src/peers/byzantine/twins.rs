@@ -5,7 +5,7 @@ use alys_runtime::spawn;
 
 use crate::cluster::{Authority, Seat, node_ip};
 use crate::faults::Faults;
-use crate::params::{Conduct, WorldPlan};
+use crate::params::{Conduct, MachineRole, WorldPlan};
 
 /// Slots between two splits: the minimum, and the most that are added to it.
 const SPLIT_SLOTS: (u64, u64) = (2, 6);
@@ -41,6 +41,6 @@ fn cut_sides(faults: &Faults, seat: Seat, sides: &[(u8, bool)], on: bool) {
             is_twin: !of_twin,
             ..seat
         };
-        faults.cut_pair(away.node_ip(), node_ip(*other), on);
+        faults.cut_pair(away.ip(MachineRole::Node), node_ip(*other), on);
     }
 }

@@ -54,7 +54,7 @@ at = "slot 7 + 300ms"
 for = "1s"
 nodes = ["leader", "leader-1", 2, "3", "any"]
 fault = "kill"
-machine = "both"
+machine = "all"
 power = true
 [[step]]
 at = "12s"
@@ -131,7 +131,7 @@ actor = "any"
         .map(|step| step.fault.to_string())
         .collect();
     let expected = [
-        "kill machine both power",
+        "kill machine all power",
         "clock by -1250ms",
         "hold-votes delay 1s vote confirmation",
         "actor-slow actor tx_pool count 4 delay 300ms spread 2s",

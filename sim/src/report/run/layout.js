@@ -2,19 +2,20 @@
 
 // Lanes are lower in large networks, so that most of them are visible at once.
 const crowd = lanes.filter((lane) => lane.kind === 'node').length;
-const HEIGHTS = { chain: 42, world: 20, node: crowd > 5 ? 42 : 60, client: crowd > 5 ? 15 : 22, other: 15 };
+const HEIGHTS = { chain: 42, world: 20, node: crowd > 5 ? 42 : 60, other: 15 };
+const BESIDE_NODE = crowd > 5 ? 15 : 22;
 const order = lanes.map((lane, at) => at).sort((a, b) => rank(a) - rank(b));
 function rank(at) {
   const lane = lanes[at];
   const of = { chain: 0, world: 1, other: 900 }[lane.kind];
-  return of ?? 10 + lane.node * 2 + (lane.kind === 'client' ? 1 : 0);
+  return of ?? 10 + lane.node * data.roles.length + data.roles.indexOf(lane.kind);
 }
 const tops = [];
 const heights = [];
 let total = 0;
 for (const at of order) {
   tops[at] = total;
-  heights[at] = HEIGHTS[lanes[at].kind];
+  heights[at] = HEIGHTS[lanes[at].kind] ?? BESIDE_NODE;
   total += heights[at];
 }
 const laneAt = (y) => order.find((at) => y >= tops[at] && y < tops[at] + heights[at]);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use alys_runtime::sim::{Block, Link, World};
 
 use super::network::Way;
-use crate::cluster::{client_ip, node_ip};
-use crate::params::LinkPlan;
+use crate::cluster::{machine_ip, node_ip};
+use crate::params::{LinkPlan, MachineRole};
 
 /// All links of a world. Effects are counted or kept for each fault, because faults overlap.
 pub struct Links {
@@ -22,8 +22,8 @@ pub struct Links {
     slow: BTreeMap<u8, Vec<LinkPlan>>,
     /// Milliseconds by which faults delay the messages that a node sends.
     held: BTreeMap<u8, Vec<u64>>,
-    /// Milliseconds that faults add to the latency between a node and its execution client.
-    slow_client: BTreeMap<u8, u64>,
+    /// Milliseconds that faults add to the latency between a node and a machine beside it.
+    slow_local: BTreeMap<(u8, MachineRole), u64>,
 }
 
 impl Links {
@@ -36,7 +36,7 @@ impl Links {
             blocks: BTreeMap::new(),
             slow: BTreeMap::new(),
             held: BTreeMap::new(),
-            slow_client: BTreeMap::new(),
+            slow_local: BTreeMap::new(),
         };
         links.set_all();
         links
@@ -47,7 +47,7 @@ impl Links {
         self.blocks.clear();
         self.slow.clear();
         self.held.clear();
-        self.slow_client.clear();
+        self.slow_local.clear();
         self.world.heal_all();
         self.set_all();
     }
@@ -90,9 +90,9 @@ impl Links {
         self.block((b, a), Block::Cut, on);
     }
 
-    /// Cuts the link between a node and its execution client, or reconnects them.
-    pub fn cut_client(&mut self, node: u8, on: bool) {
-        self.cut_pair(node_ip(node), client_ip(node), on);
+    /// Cuts the link between a node and its authority's machine of this role, or reconnects them.
+    pub fn cut_local(&mut self, node: u8, role: MachineRole, on: bool) {
+        self.cut_pair(node_ip(node), machine_ip(node, role), on);
     }
 
     fn block(&mut self, way: (IpAddr, IpAddr), kind: Block, on: bool) {
@@ -126,9 +126,9 @@ impl Links {
         self.set(node);
     }
 
-    /// Adds latency between a node and its execution client, or removes it.
-    pub fn slow_client(&mut self, node: u8, ms: u64, on: bool) {
-        let slow = self.slow_client.entry(node).or_default();
+    /// Adds latency between a node and its authority's machine of this role, or removes it.
+    pub fn slow_local(&mut self, node: u8, role: MachineRole, ms: u64, on: bool) {
+        let slow = self.slow_local.entry((node, role)).or_default();
         *slow = if on {
             *slow + ms
         } else {
@@ -161,10 +161,13 @@ impl Links {
                     .set_link(node_ip(from), node_ip(to), link(&quality));
             }
         }
-        let local = client_link(self.slow_client.get(&node).copied().unwrap_or(0));
-        self.world
-            .set_link(node_ip(node), client_ip(node), local.clone());
-        self.world.set_link(client_ip(node), node_ip(node), local);
+        for role in MachineRole::BESIDE_NODE {
+            let slower_by_ms = self.slow_local.get(&(node, *role)).copied().unwrap_or(0);
+            let local = local_link(slower_by_ms);
+            let machine = machine_ip(node, *role);
+            self.world.set_link(node_ip(node), machine, local.clone());
+            self.world.set_link(machine, node_ip(node), local);
+        }
     }
 }
 
@@ -190,8 +193,8 @@ pub fn link(plan: &LinkPlan) -> Link {
     }
 }
 
-/// The link between a node and its execution client, which are in the same rack.
-fn client_link(slower_by_ms: u64) -> Link {
+/// The link between two machines of an authority, which are in the same rack.
+fn local_link(slower_by_ms: u64) -> Link {
     Link {
         latency: Duration::from_micros(200) + Duration::from_millis(slower_by_ms),
         jitter: Duration::from_micros(300),
