@@ -54,8 +54,8 @@ use registry::Hit;
 const OPERATOR_INTERVAL: Duration = Duration::from_secs(2);
 const OPERATOR_TURNS: usize = 3;
 
-/// Repeats gossip. The interceptor between a node and its network implements it; faults know
-/// nothing else of that interceptor.
+/// Repeats gossip. The interceptor between a node and its network implements it
+/// (`peers/interceptor.rs`); faults know nothing else of that interceptor.
 pub trait GossipRepeater: Send + Sync {
     /// Starts or stops repeating each gossip message that arrives at the node, up to `ms`
     /// milliseconds later.

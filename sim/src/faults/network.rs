@@ -24,7 +24,7 @@ subject![
     Clog,
     Swizzle,
     HalfOpen,
-    Duplicate,
+    DuplicateGossip,
     Reset,
 ];
 
@@ -449,11 +449,14 @@ impl Kind for HalfOpen {
 }
 
 declare! {
-    "duplicate": "Gossip that arrives at the named nodes arrives again, up to that much later."
-    Duplicate { pub delay: Ms }
+    "duplicate-gossip":
+        "Gossip that arrives at the named nodes arrives again, up to that much later."
+    DuplicateGossip { pub delay: Ms }
 }
 
-impl Duplicate {
+/// The repetition comes above the network service, between it and the NetworkActor, so it does not
+/// exercise the deduplication by gossipsub.
+impl DuplicateGossip {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
         for repeater in hit
             .nodes
@@ -465,14 +468,14 @@ impl Duplicate {
     }
 }
 
-impl Kind for Duplicate {
+impl Kind for DuplicateGossip {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         37,
         "duplicate-gossip",
         "Gossip arrives twice.",
         |draw| {
             let delay = draw.ms_between(10, 3 * draw.slot_ms());
-            draw.push_on(vec![NodeRef::All], Duplicate { delay });
+            draw.push_on(vec![NodeRef::All], DuplicateGossip { delay });
         },
     )];
 

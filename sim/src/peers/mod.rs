@@ -1,7 +1,9 @@
-//! Participants that do not follow the protocol: Byzantine authorities, and peers without a vote.
+//! Participants that do not follow the protocol: Byzantine authorities, and peers without a vote;
+//! and the interceptor in front of every node, which carries out the conduct of the Byzantine ones.
 
 pub mod byzantine;
 pub mod flooder;
+pub mod interceptor;
 pub mod key_thief;
 pub mod light_client;
 pub mod session;

@@ -44,6 +44,7 @@ use crate::params::Slots;
 use crate::params::{Conduct, Ms, Stack, WorldPlan};
 use crate::peers::byzantine;
 use crate::peers::flooder;
+use crate::peers::interceptor;
 use crate::peers::key_thief;
 use crate::peers::light_client;
 use crate::peers::staller;
@@ -378,7 +379,7 @@ impl Cluster {
             start_ms,
             slot_ms: plan.world.slot_ms,
         };
-        let interceptors = byzantine::interceptors(world, &plan.world, slots, &chain, judge);
+        let interceptors = interceptor::interceptors(world, &plan.world, slots, &chain, judge);
         let execution_faults = cluster::execution_faults(world, nodes);
         let shared = Shared {
             chain,

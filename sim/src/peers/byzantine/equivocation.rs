@@ -12,10 +12,10 @@ use alys_types::spec::prev_randao;
 use alys_types::wire::Proposal;
 use alys_types::{Block, Hash, Header, VoteTarget};
 
-use super::{Inner, KEPT_SLOTS, Said, now, publish};
+use super::{Byzantine, KEPT_SLOTS, Said, now, publish};
 use crate::cluster;
 
-impl Inner {
+impl Byzantine {
     /// Creates an alternative to an own proposal, with a changed payload. Repeated calls for one
     /// block return the same alternative.
     fn other(

@@ -6,14 +6,14 @@ use alys_net::{Command, Protocol, Topic};
 use alys_types::wire::{BlockRange, CertifiedHeader, HeaderRange, Message, Status, StatusAnswer};
 use alys_types::{Bitmap, Block, Certificate, Header, Height, Slot, VoteKind, VoteTarget};
 
-use super::{Inner, Said, now, publish};
+use super::{Byzantine, Said, now, publish};
 
 /// Heights and slots by which false claims exceed the truth.
 const LIE_AHEAD: u64 = 1_000;
 /// Most bytes that a mutation appends to a message.
 const MOST_EXTRA_BYTES: u64 = 32;
 
-impl Inner {
+impl Byzantine {
     /// With each approval, also publishes a forged certificate for the last block seen in a
     /// proposal.
     pub(super) fn forge_certificate(&mut self, command: Command) -> Vec<(Duration, Command)> {

@@ -1,8 +1,8 @@
-//! Byzantine authorities: the real node, with the authority's own key, behind an interceptor that
-//! changes its messages. The same interceptor repeats gossip to correct nodes.
+//! Byzantine authorities: the real node, with the authority's own key, whose messages a conduct
+//! changes.
 //!
 //! **Owns** the state that a conduct keeps between two messages. **Guarantees** that forged
-//! messages are signed only with the authority's own key, and that each interceptor draws from its
+//! messages are signed only with the authority's own key, and that each authority draws from its
 //! own random stream. **Never** changes the messages between a node and its execution client, and
 //! never reads the state of another machine.
 
@@ -12,11 +12,10 @@ mod twins;
 mod withholding;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use alys_net::{Command, Event, InboundId, Protocol, Topic};
-use alys_node::interceptor::Intercept;
 use alys_runtime::sim::{NodeId, Rng, World};
 use alys_types::wire::{Confirmation, Message, Proposal};
 use alys_types::{Genesis, Hash, Header, Slot, Vote, VoteTarget};
@@ -24,7 +23,6 @@ use alys_types::{Genesis, Hash, Header, Slot, Vote, VoteTarget};
 pub use twins::split as split_twins;
 
 use crate::cluster::genesis::{Chain, authority_key};
-use crate::faults::GossipRepeater;
 use crate::invariants::Judge;
 use crate::params::{Conduct, Slots, WorldPlan};
 
@@ -33,54 +31,16 @@ const MOST_QUESTIONS: usize = 64;
 /// Limit of remembered alternative blocks and of slots with withheld votes.
 const KEPT_SLOTS: usize = 16;
 
-/// Creates the interceptor of each authority's node.
-pub fn interceptors(
-    world: World,
-    plan: &WorldPlan,
-    slots: Slots,
-    chain: &Chain,
-    judge: &Judge,
-) -> BTreeMap<u8, Arc<ByzantineInterceptor>> {
-    let of = |index: u8| {
-        let conduct = plan
-            .byzantine
-            .iter()
-            .find(|one| one.node == index + 1)
-            .map(|one| one.conduct);
-        let inner = Inner {
-            index,
-            nodes: plan.nodes,
-            genesis: chain.genesis.clone(),
-            conduct,
-            slots,
-            judge: judge.clone(),
-            rng: world.rng(&format!("bend {index}")),
-            late: Vec::new(),
-            seen: None,
-            others: BTreeMap::new(),
-            kept_back: BTreeMap::new(),
-            questions: BTreeMap::new(),
-            counts: BTreeMap::new(),
-        };
-        (index, Arc::new(ByzantineInterceptor(Mutex::new(inner))))
-    };
-    (0..plan.nodes).map(of).collect()
-}
-
-/// Intercepts the messages between a node and its network.
-pub struct ByzantineInterceptor(Mutex<Inner>);
-
-struct Inner {
+/// A Byzantine authority: changes the messages that its node sends.
+pub(super) struct Byzantine {
     index: u8,
     nodes: u8,
     genesis: Arc<Genesis>,
-    conduct: Option<Conduct>,
+    conduct: Conduct,
     slots: Slots,
-    /// Records blocks that only this interceptor creates, because they may become final.
+    /// Records blocks that only this authority creates, because they may become final.
     judge: Judge,
     rng: Rng,
-    /// Maximum delay of repeated gossip in milliseconds, one for each active fault.
-    late: Vec<u64>,
     /// The header of the last proposal that arrived.
     seen: Option<Header>,
     /// The alternative proposal for the authority's own block, by its slot and hash.
@@ -88,77 +48,76 @@ struct Inner {
     /// Withheld kinds of votes, by slot.
     kept_back: BTreeMap<u64, [bool; 3]>,
     questions: BTreeMap<InboundId, Protocol>,
-    counts: BTreeMap<&'static str, u64>,
+    /// Number of messages that the conduct changed.
+    changed: u64,
 }
 
-impl ByzantineInterceptor {
-    fn look(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Byzantine {
+    /// Creates the authority `index`, from 0; `None` if the plan has it correct.
+    pub(super) fn of_plan(
+        world: World,
+        plan: &WorldPlan,
+        index: u8,
+        slots: Slots,
+        chain: &Chain,
+        judge: &Judge,
+    ) -> Option<Self> {
+        let mut byzantine = plan.byzantine.iter();
+        let conduct = byzantine.find(|one| one.node == index + 1)?.conduct;
+        Some(Self {
+            index,
+            nodes: plan.nodes,
+            genesis: chain.genesis.clone(),
+            conduct,
+            slots,
+            judge: judge.clone(),
+            rng: world.rng(&format!("byzantine {index}")),
+            seen: None,
+            others: BTreeMap::new(),
+            kept_back: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            changed: 0,
+        })
     }
-}
 
-impl GossipRepeater for ByzantineInterceptor {
-    fn duplicate(&self, ms: u64, on: bool) {
-        let late = &mut self.look().late;
-        match late.iter().position(|other| *other == ms) {
-            Some(at) if !on => drop(late.remove(at)),
-            _ if on => late.push(ms),
-            _ => {}
+    /// The messages that leave in place of a message of the node, each after a delay.
+    pub(super) fn leaving(&mut self, command: Command) -> Vec<(Duration, Command)> {
+        match self.conduct {
+            Conduct::Twins => now(command),
+            Conduct::Equivocate => self.equivocate(command),
+            Conduct::Withhold => self.withhold(command),
+            Conduct::Delay => self.delay(command),
+            Conduct::InvalidPayload => self.replace_payload(command),
+            Conduct::BadCertificate => self.forge_certificate(command),
+            Conduct::Mutate => self.mutate(command),
+            Conduct::Lie => self.lie(command),
         }
     }
 
-    // The conduct of a Byzantine authority does not end.
-    fn heal(&self) {
-        self.look().late.clear();
-    }
-
-    fn counts(&self) -> BTreeMap<&'static str, u64> {
-        self.look().counts.clone()
-    }
-}
-
-impl Intercept for ByzantineInterceptor {
-    fn leaving(&self, command: Command) -> Vec<(Duration, Command)> {
-        let mut inner = self.look();
-        match inner.conduct {
-            None | Some(Conduct::Twins) => now(command),
-            Some(Conduct::Equivocate) => inner.equivocate(command),
-            Some(Conduct::Withhold) => inner.withhold(command),
-            Some(Conduct::Delay) => inner.delay(command),
-            Some(Conduct::InvalidPayload) => inner.replace_payload(command),
-            Some(Conduct::BadCertificate) => inner.forge_certificate(command),
-            Some(Conduct::Mutate) => inner.mutate(command),
-            Some(Conduct::Lie) => inner.lie(command),
-        }
-    }
-
-    fn arriving(&self, event: Event) -> Vec<(Duration, Event)> {
-        let mut inner = self.look();
-        match &event {
-            Event::Request { id, protocol, .. } if inner.conduct.is_some() => {
-                if inner.questions.len() < MOST_QUESTIONS {
-                    inner.questions.insert(*id, *protocol);
+    /// Remembers the requests and the proposals that arrive at the node.
+    pub(super) fn note_arrival(&mut self, event: &Event) {
+        match event {
+            Event::Request { id, protocol, .. } => {
+                if self.questions.len() < MOST_QUESTIONS {
+                    self.questions.insert(*id, *protocol);
                 }
             }
             Event::Gossip {
                 topic: Topic::Blocks,
                 payload,
                 ..
-            } if inner.conduct.is_some() => {
+            } => {
                 if let Ok(proposal) = Proposal::decode(payload) {
-                    inner.seen = Some(proposal.block.header);
+                    self.seen = Some(proposal.block.header);
                 }
             }
             _ => {}
         }
-        let mut all = vec![(Duration::ZERO, event.clone())];
-        if let (Event::Gossip { .. }, Some(most)) = (&event, inner.late.iter().max().copied()) {
-            // At least a millisecond, because a delay of zero would not yield.
-            let wait = Duration::from_millis(1 + inner.rng.below(most.max(1)));
-            *inner.counts.entry("duplicated-gossip").or_default() += 1;
-            all.push((wait, event));
-        }
-        all
+    }
+
+    /// The counter of the messages that the conduct changed.
+    pub(super) fn count(&self) -> (&'static str, u64) {
+        (self.conduct.counter(), self.changed)
     }
 }
 
@@ -206,11 +165,9 @@ impl Said {
     }
 }
 
-impl Inner {
+impl Byzantine {
     fn did(&mut self) {
-        if let Some(conduct) = self.conduct {
-            *self.counts.entry(conduct.counter()).or_default() += 1;
-        }
+        self.changed += 1;
     }
 
     fn flip(&mut self) -> bool {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use alys_net::Command;
 use alys_types::VoteKind;
 
-use super::{Inner, KEPT_SLOTS, Said, now};
+use super::{Byzantine, KEPT_SLOTS, Said, now};
 
-impl Inner {
+impl Byzantine {
     /// Drops the messages of some kinds of votes, drawn for each slot.
     pub(super) fn withhold(&mut self, command: Command) -> Vec<(Duration, Command)> {
         let Some(target) = Said::read(&command).target() else {
