@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::node::Report;
 
-/// The subject of a fault; pages give each a colour.
+/// The subject of a fault. `page.css` has a colour for each, `--c-` and its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultCategory {
@@ -18,6 +18,18 @@ pub enum FaultCategory {
     /// Execution clients.
     Execution,
     Actor,
+}
+
+impl FaultCategory {
+    /// All categories, in the order of legends.
+    pub const ALL: [Self; 6] = [
+        Self::Network,
+        Self::Time,
+        Self::Process,
+        Self::Disk,
+        Self::Execution,
+        Self::Actor,
+    ];
 }
 
 /// A fault of the plan, at the moment at which it begins.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{MAX_PAGE, page};
-use crate::events::{Burst, LaneKind, Mark, MarkKind, Message, Record, Recorder};
+use crate::events::{Burst, FaultCategory, LaneKind, Mark, MarkKind, Message, Record, Recorder};
 use crate::invariants::explain;
 use crate::params::MachineRole;
 use crate::plan::Plan;
@@ -133,6 +133,7 @@ fn record_data(plan: &Plan, record: &Record, one_in: u64) -> Map<String, Value> 
         // The start of slot 1 of plans.
         "slot_1_ms": slot_1_ms.saturating_sub(record.start_ms),
         "first_slot": record.first_slot,
+        "categories": FaultCategory::ALL,
         "lanes": record.lanes,
         // The kinds of the lanes of an authority, in their order.
         "roles": MachineRole::ALL.map(LaneKind::from),

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::run::SCRIPTS;
 use super::{MAX_PAGE, page, run_page};
-use crate::events::Recorder;
+use crate::events::{FaultCategory, Recorder};
+use crate::faults::SUBJECTS;
 use crate::params::Stack;
 use crate::plan::Plan;
 use crate::plan::format;
@@ -87,6 +88,26 @@ fn numbers(value: &Value) -> Vec<i64> {
 }
 
 #[test]
+fn every_category_of_faults_has_a_colour_in_both_themes() {
+    for subject in SUBJECTS {
+        assert!(
+            FaultCategory::ALL.contains(&subject.category),
+            "{:?} is not in the list of the pages",
+            subject.category
+        );
+    }
+    for category in FaultCategory::ALL {
+        let name = serde_json::to_value(category).expect("a word");
+        let colour = format!("--c-{}:", name.as_str().expect("a word"));
+        assert_eq!(
+            include_str!("page.css").matches(&colour).count(),
+            2,
+            "{colour}"
+        );
+    }
+}
+
+#[test]
 fn a_recorded_run_is_the_same_run_and_its_page_shows_all_of_it() {
     let recorder = Recorder::new(&plan().world, None);
     let outcome = run(Some(recorder.clone()));
@@ -115,6 +136,7 @@ fn a_recorded_run_is_the_same_run_and_its_page_shows_all_of_it() {
         .iter()
         .filter_map(|k| k["name"].as_str())
         .collect();
+    assert_eq!(data["roles"], serde_json::json!(["node", "execution"]));
     let lanes: Vec<&str> = data["lanes"]
         .as_array()
         .expect("lanes")

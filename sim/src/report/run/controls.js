@@ -19,7 +19,7 @@ function drawKinds() {
     type: 'button', class: 'chip', 'aria-pressed': String(shown.has(group)), 'data-group': group, onclick: () => toggle(group),
   }, icon(icons[group]), label, el('span', { class: 'count' }, thousands(counts[group]))));
   const used = new Set([...faults.values()].map((fault) => fault.category));
-  const keys = ['network', 'time', 'process', 'disk', 'execution', 'actor'].filter((category) => used.has(category))
+  const keys = data.categories.filter((category) => used.has(category))
     .map((category) => el('span', { class: 'key' }, el('i', { style: `background:var(--c-${category})` }), category));
   if (spans.some((span) => span.kind === 'down')) {
     keys.push(el('span', { class: 'key' }, el('i', { style: 'background:repeating-linear-gradient(-45deg,var(--soft) 0 1px,transparent 1px 4px),var(--line)' }), 'down'));

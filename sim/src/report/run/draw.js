@@ -327,10 +327,9 @@ function drawAxis() {
 function drawOverview() {
   const { context, width, height } = fit($('overview'), 34);
   const x = (ms) => (ms / endMs) * width;
-  const categories = ['network', 'time', 'process', 'disk', 'execution', 'actor'];
   for (const fault of faults.values()) {
     context.fillStyle = faded(palette[`c-${fault.category}`], 0.85);
-    context.fillRect(x(fault.from), 3 + categories.indexOf(fault.category) * 2, Math.max(1.5, x(fault.to) - x(fault.from)), 2);
+    context.fillRect(x(fault.from), 3 + data.categories.indexOf(fault.category) * 2, Math.max(1.5, x(fault.to) - x(fault.from)), 2);
   }
   const bins = new Float64Array(Math.ceil(width / 3) + 1);
   for (let at = 0; at < T.length; at += 1) if (L[at] === 0 && kinds[K[at]].name === 'Final') bins[Math.floor(x(T[at]) / 3)] += 1;
