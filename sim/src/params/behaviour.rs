@@ -6,22 +6,22 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ms, time};
 
-/// What users do.
+/// The workload: users and their behaviours.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkloadPlan {
-    /// Accounts that send transactions; 0 is no workload.
+    /// Number of accounts that send transactions; 0 disables the workload.
     pub users: u8,
-    /// Most transactions that an account has under way.
+    /// Maximum number of transactions in a burst of an account.
     pub burst: u8,
     /// Pause of an account between two bursts.
     #[serde(rename = "pause", with = "time::ms")]
     #[schemars(with = "Ms")]
     pub pause_ms: u64,
-    /// What users do; a word that comes twice is done twice as often.
+    /// Behaviours of users; a repeated entry is chosen proportionally more often.
     pub behaviours: Vec<Behaviour>,
-    /// Transactions that the pool of an execution client holds; half of them of one sender, an
-    /// eighth behind a gap.
+    /// Capacity of an execution client's transaction pool. One sender can use half of it, and an
+    /// eighth for transactions behind a gap in the nonces.
     pub pool: usize,
     /// Gas limit of blocks.
     pub block_gas: u64,
@@ -41,30 +41,30 @@ impl Default for WorkloadPlan {
     }
 }
 
-/// A thing that users do.
+/// A behaviour of users.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Behaviour {
-    /// A burst of transfers, in every form of transaction.
+    /// Sends a burst of transfers, with every type of transaction.
     Transfer,
-    /// Deploys a contract, or calls one: a counter, one that reverts, one that logs, one that uses
-    /// up its gas.
+    /// Deploys or calls a contract: a counter, one that reverts, one that logs, or one that
+    /// exhausts its gas.
     Contract,
-    /// Two transactions with one nonce, the second with a higher fee.
+    /// Sends two transactions with the same nonce, the second with a higher fee.
     Replace,
-    /// A transfer, and one to oneself with the same nonce and a higher fee.
+    /// Sends a transfer, then one to its own account with the same nonce and a higher fee.
     Cancel,
-    /// More transfers at once than an execution client takes of one sender.
+    /// Sends more transfers at once than an execution client accepts from one sender.
     Flood,
     /// Leaves a gap in the nonces and fills it later.
     Gap,
-    /// Offers too little, waits, and offers enough.
+    /// Offers a fee that is too low, waits, and offers a sufficient one.
     Underprice,
-    /// Hands in what can never be valid.
+    /// Submits transactions that can never be valid.
     SignBadly,
-    /// Reads state at final blocks, from one execution client and another.
+    /// Reads state at final blocks from different execution clients.
     Read,
 }
 

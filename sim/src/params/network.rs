@@ -8,17 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ms, Stack, time};
 
-/// What a federation tolerates, as files name it.
+// In the schema it stands for the type of the protocol, which has none.
+/// Fault model of a federation, by its name in files.
 #[derive(JsonSchema)]
 #[serde(rename_all = "lowercase")]
-#[expect(
-    dead_code,
-    reason = "it only stands for the protocol's type in the schema"
-)]
-enum FaultModelWord {
-    /// Up to a third of the authorities do anything.
+pub enum FaultModelWord {
+    /// Fewer than a third of the authorities behave arbitrarily.
     Byzantine,
-    /// Up to a half of the authorities stop, and come back with their disks.
+    /// Fewer than half of the authorities crash, and restart with their disks intact.
     Crash,
 }
 
@@ -26,46 +23,45 @@ enum FaultModelWord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorldPlan {
-    /// Authorities, each with an execution client of its own.
+    /// Number of authorities, each with its own execution client.
     pub nodes: u8,
-    /// What the federation tolerates.
+    /// Fault model of the federation.
     #[schemars(with = "FaultModelWord")]
     pub fault_model: FaultModel,
-    /// The length of a slot, at least a second.
+    /// Length of a slot, at least one second.
     #[serde(rename = "slot", with = "time::ms")]
     #[schemars(with = "Ms")]
     pub slot_ms: u64,
-    /// How far clocks may be apart.
+    /// Maximum difference between clocks.
     #[serde(rename = "drift", with = "time::ms")]
     #[schemars(with = "Ms")]
     pub drift_ms: u64,
     /// Links between machines of different authorities; the table `[links]` in scenario files.
     #[serde(skip)]
     pub link: LinkPlan,
-    /// Slots after a loss of its vote state until an authority votes again.
+    /// Number of slots in which an authority does not vote after it lost its vote state.
     pub rejoin_margin: u64,
-    /// The authority whose key somebody else has too, who forges certificates with it.
+    /// Number of the authority whose key a thief uses to forge certificates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forger: Option<u8>,
-    /// Whether somebody without a vote follows the chain by its headers.
+    /// Adds a light client, which follows the chain by its headers.
     pub light_client: bool,
-    /// Whether strangers ask for more than nodes serve.
+    /// Adds a peer that requests more than nodes serve.
     pub greedy_peers: bool,
-    /// Whether strangers take turns in being asked for blocks, and answer nothing.
+    /// Adds two peers that announce the chain in turn and answer no request for blocks.
     pub silent_peers: bool,
-    /// How long machines wait for the other end while connecting and after sending, where it is not
-    /// the usual: 20 s and 30 s.
+    /// TCP timeout of connecting and of sending on all machines; 20 s and 30 s by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_timeout: Option<Ms>,
-    /// Authorities that do not keep to the rules. With the forger's and the dead at most as many as
-    /// are tolerated.
+    /// Byzantine authorities. Together with the one whose key was stolen and those that stay down,
+    /// they are at most as many as the fault model tolerates.
     pub byzantine: Vec<Byzantine>,
-    /// Authorities that stay down when everything else heals.
+    /// Authorities that stay down after the end of the chaos.
     pub left_dead: Vec<u8>,
-    /// Whether nodes and clients do now and then what they may do and seldom do.
+    /// Enables permitted but rare behaviour of nodes and execution clients.
     pub buggify: bool,
-    /// How much of the production stack there is, if nobody says otherwise. Without it: drawn for
-    /// plans that are drawn, all of it for the rest.
+    /// Signatures and links, unless the command line selects them. By default, they are drawn for
+    /// generated plans and those of the production stack for others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stack: Option<Stack>,
 }
@@ -121,38 +117,38 @@ impl WorldPlan {
     }
 }
 
-/// An authority that does not keep to the rules.
+/// A Byzantine authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Byzantine {
-    /// Its number, from 1.
+    /// Number of the authority, from 1.
     pub node: u8,
-    /// What it does.
+    /// Its misbehaviour.
     pub conduct: Conduct,
 }
 
-/// What an authority does that does not keep to the rules. All but the twins are the real node,
-/// with what it says bent.
+/// Misbehaviour of a Byzantine authority. Except for the twins, it is the real node with changed
+/// messages.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Conduct {
-    /// One key, two running nodes, each with a part of the others.
+    /// Runs two nodes with one key, each connected to a part of the others.
     Twins,
-    /// Two proposals and two approvals in one slot.
+    /// Signs two proposals and two approvals in one slot.
     Equivocate,
-    /// Proposals, approvals or confirmations of some slots are kept back.
+    /// Withholds its proposals, approvals or confirmations of some slots.
     Withhold,
-    /// What it says comes at the edge of the slot.
+    /// Delays its messages until the edge of the slot.
     Delay,
-    /// It proposes blocks that do not execute, and approves them.
+    /// Proposes blocks that do not execute, and approves them.
     InvalidPayload,
-    /// It declares blocks certified and final with its own signature alone.
+    /// Declares blocks certified and final with its own signature alone.
     BadCertificate,
-    /// Some of its messages have bytes turned over, cut off, added, or go to the wrong topic.
+    /// Flips, truncates or appends bytes of some messages, or publishes them on the wrong topic.
     Mutate,
-    /// It lies in status and range answers.
+    /// Lies in its answers to status and range requests.
     Lie,
 }
 
@@ -179,27 +175,27 @@ impl Conduct {
     }
 }
 
-/// The quality of links.
+/// Quality of links.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LinkPlan {
-    /// Least time one way.
+    /// Minimum one-way latency.
     #[serde(rename = "latency", with = "time::ms")]
     #[schemars(with = "Ms")]
     pub latency_ms: u64,
-    /// Added to it, uniformly up to this.
+    /// Additional latency, uniform from zero to this.
     #[serde(rename = "jitter", with = "time::ms")]
     #[schemars(with = "Ms")]
     pub jitter_ms: u64,
-    /// How often, in a million, something is held up for much longer.
+    /// Probability of a long delay, in parts per million.
     pub tail_ppm: u32,
-    /// How much longer then, uniformly up to this.
+    /// Duration of a long delay, uniform from zero to this.
     #[serde(rename = "tail", with = "time::ms")]
     #[schemars(with = "Ms")]
     pub tail_ms: u64,
-    /// How often, in a million, something is lost and sent again.
+    /// Probability of a loss and a retransmission, in parts per million.
     pub loss_ppm: u32,
-    /// Kilobytes a second; 0 is no limit.
+    /// Bandwidth in kilobytes per second; 0 is unlimited.
     pub kbytes_per_s: u64,
 }
 
@@ -236,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quorums_are_what_the_protocol_says() {
+    fn quorums_follow_the_protocol() {
         let table = [
             (1, 1, 1),
             (2, 2, 2),

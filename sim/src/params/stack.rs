@@ -14,8 +14,7 @@ thread_local! {
 /// One generated run in this many has the full stack.
 const FULL_ONE_IN: u64 = 4;
 
-/// How much of the production stack a run has. Everything but what is named here is the same in
-/// both.
+/// Signatures and links of a run. Everything else is the same in both stacks.
 #[derive(
     Debug,
     Clone,
@@ -32,10 +31,10 @@ const FULL_ONE_IN: u64 = 4;
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Stack {
-    /// All of it: BLS signatures, and noise on all links.
+    /// The production stack: BLS signatures, and Noise on all links.
     #[default]
     Full,
-    /// Stand-in signatures, with the same interface and the same failures, and links in plain text.
+    /// Stand-in signatures with the same interface and the same failures, and plain-text links.
     Fast,
 }
 

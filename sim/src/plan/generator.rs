@@ -19,20 +19,19 @@ use crate::faults::{
 };
 use crate::params::{Behaviour, Byzantine, Conduct, LinkPlan, Ms, NodeRef, When};
 
-/// What is drawn besides the steps of the file: the `[swarm]` table.
+/// Faults drawn from the seed, in addition to the steps of the file: the `[swarm]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Swarm {
-    /// Least number of faults.
+    /// Minimum number of faults.
     pub least: u8,
-    /// Most.
+    /// Maximum number of faults.
     pub most: u8,
-    /// The kinds to choose from; all when absent.
+    /// Drawings to choose from; all of them by default.
     #[serde(default)]
     pub kinds: Vec<Kind>,
-    /// Whether the world is drawn too: nodes, fault model, slots, links, a forger, nodes that stay
-    /// dead. With all kinds to choose from, some plans then get a few faults more that belong
-    /// together.
+    /// Draws the world too: nodes, fault model, slots, links, a forger, nodes that stay down.
+    /// Without a selection of `kinds`, some plans then also get a sequence of related faults.
     #[serde(default)]
     pub draw_world: bool,
 }
@@ -126,8 +125,7 @@ impl JsonSchema for Kind {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let kind = |kind: &Self| json!({ "const": kind.0.name, "description": kind.0.sentence });
         json_schema!({
-            "description": "A kind of trouble, as the generator knows it: one fault, or several \
-                that belong together.",
+            "description": "A drawing of the generator: one fault, or several related ones.",
             "oneOf": Self::all().iter().map(kind).collect::<Vec<_>>(),
         })
     }

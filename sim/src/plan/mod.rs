@@ -57,19 +57,20 @@ impl Plan {
     }
 }
 
-/// What must hold in the end, besides all invariants.
+/// Conditions at the end, in addition to all invariants.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Expect {
-    /// Final blocks on every node when the chaos ends.
+    /// Minimum number of final blocks on every node when the chaos ends.
     pub min_final: u64,
-    /// Final blocks on every node, above the highest of that moment, after everything healed.
+    /// Minimum number of final blocks on every node after the chaos, above the highest one at its
+    /// end.
     pub progress: u64,
-    /// How long that may take, where it is not three rounds of leaders and 20 s.
+    /// Time limit of this progress; three rounds of leaders and 20 s by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub within: Option<Ms>,
-    /// Losses of their votes, by disks that were emptied or put back, that authorities have noticed
-    /// when the chaos ends.
+    /// Minimum number of losses of vote state, through emptied or restored disks, that authorities
+    /// have detected when the chaos ends.
     pub losses: u64,
 }
 

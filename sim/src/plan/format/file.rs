@@ -13,45 +13,45 @@ use crate::params::{LinkPlan, Ms, NodeRef, When, WorkloadPlan, WorldPlan};
 use crate::plan::generator::Swarm;
 use crate::plan::{Expect, Plan};
 
-/// A scenario file: a plan, and the swarm that adds to it by the seed.
+/// A scenario file: a plan, and the swarm that adds faults drawn from the seed.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Scenario")]
 pub struct File<S = Step> {
-    /// The name; that of the file when absent.
+    /// Name of the scenario; the name of the file by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What the scenario is for.
+    /// Purpose of the scenario.
     pub why: String,
-    /// Rules of the protocol (section.rule: 3.2) and failures of V1 (S1) that it is about.
+    /// Covered rules of the protocol (section.rule: 3.2) and failures of V1 (S1).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub covers: Vec<String>,
-    /// The seed that is run when none is given.
+    /// Default seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// The planted bug that it is about: cargo sim run switches it on.
+    /// Planted bug that `cargo sim run` enables.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mutant: Option<String>,
-    /// When the chaos ends; then everything heals and progress is demanded.
+    /// End of the chaos: all faults end, and progress is required.
     #[serde(rename = "until", with = "ms")]
     #[schemars(with = "Ms")]
     pub until_ms: u64,
-    /// The network.
+    /// Authorities and other participants.
     #[serde(default)]
     pub world: WorldPlan,
-    /// Between machines of different authorities.
+    /// Links between machines of different authorities.
     #[serde(default)]
     pub links: LinkPlan,
-    /// What users do.
+    /// Users and their behaviours.
     #[serde(default)]
     pub workload: WorkloadPlan,
-    /// What must hold in the end, besides all invariants.
+    /// Conditions at the end, in addition to all invariants.
     #[serde(default)]
     pub expect: Expect,
-    /// What is drawn besides.
+    /// Faults drawn from the seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swarm: Option<Swarm>,
-    /// The faults.
+    /// Scheduled faults.
     #[serde(default = "Vec::<S>::new", skip_serializing_if = "Vec::is_empty")]
     pub step: Vec<S>,
 }
