@@ -21,9 +21,9 @@
 //! | [`invariants`] | the properties checked in every run, one file a subject |
 //! | [`cluster`] | the machines, by name: validator, execution client |
 //! | [`workload`] | users and their transactions |
-//! | [`faults`] | the table of faults, one file a subject: words, check, drawing, begin, end |
+//! | [`faults`] | the table of faults, one file per subject, and their shared state |
 //! | [`plan`] | a run without its seed: parameters and faults; scenario files; the generator |
-//! | [`peers`] | participants that violate the protocol, and the light client |
+//! | [`peers`] | the interceptor of nodes, violators of the protocol, the light client |
 //! | [`run`] | one run: its phases, recovery, audit, sandbox, outcome |
 //! | [`fleet`] | many runs: processes, sweeps, shards, ledger, shrinking, coverage |
 //! | [`report`] | pages about runs and sweeps |

@@ -1,16 +1,75 @@
 //! The commands that print information without running a seed: `list` and `describe`.
 
+use schemars::JsonSchema;
 use serde_json::json;
 
 use super::{DescribeArgs, ListArgs, PASSED};
+use crate::faults::{Actor, Machine, Vote, Way};
 use crate::fleet::rules;
-use crate::params::Ms;
+use crate::invariants;
+use crate::params::{Behaviour, Conduct, FaultModelWord, Ms};
 use crate::plan::Expect;
 use crate::plan::format;
 use crate::plan::mutants::{self, Planted};
 use crate::run::recovery;
 
-const FILES: &str = "\
+/// Width of the guide, in columns.
+const WIDTH: usize = 100;
+/// Column of the comments in the guide's example.
+const COMMENTS: usize = 34;
+
+/// Formats a text as a paragraph of the guide.
+fn paragraph(text: &str) -> String {
+    format::lines(text, WIDTH).join("\n")
+}
+
+/// Formats a text as a comment of the guide's example that may have several lines.
+fn comment(text: &str) -> String {
+    let lines = format::lines(text, WIDTH - COMMENTS - 2);
+    format!("# {}", lines.join(&format!("\n{}# ", " ".repeat(COMMENTS))))
+}
+
+/// Formats words as `a, b or c`.
+fn choice(words: &[String]) -> String {
+    match words {
+        [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => words.join(", "),
+    }
+}
+
+/// The words of an enum of scenario files, formatted as `a, b or c`.
+fn choice_of<T: JsonSchema>() -> String {
+    choice(&format::words::<T>())
+}
+
+/// The guide to scenario files. Lists of words come from the enums of the format.
+fn guide() -> String {
+    let fault_model = comment(&choice_of::<FaultModelWord>());
+    let conducts = comment(&format!(
+        "{}; all except twins are the real node with changed messages",
+        choice_of::<Conduct>()
+    ));
+    let behaviours = comment(&format!(
+        "{}; a repeated one is more frequent",
+        format::words::<Behaviour>().join(", ")
+    ));
+    let values = paragraph(&format!(
+        "Faults and their values; values in brackets are optional. machine is {}; way is {}; vote \
+         is {}; down is the time for which a killed process stays down. An actor is {} (drawn). It \
+         fails at its next message, or with spread = \"3s\" at a message up to 3 s later; the node \
+         must then recover.",
+        choice_of::<Machine>(),
+        choice_of::<Way>(),
+        choice_of::<Vote>(),
+        choice_of::<Actor>(),
+    ));
+    let faults = format::guide_of_faults();
+    let invariants = paragraph(&format!(
+        "Invariants: {}. A run that exceeds its time on this machine is a timeout.",
+        invariants::names().collect::<Vec<_>>().join(", ")
+    ));
+    format!(
+        "\
 A scenario is a TOML file:
 
     why = \"Purpose of the scenario.\"
@@ -21,7 +80,7 @@ A scenario is a TOML file:
 
     [world]                       # all optional
     nodes = 4                     # authorities, each with an execution client on its own machine
-    fault_model = \"byzantine\"     # or \"crash\"
+    fault_model = \"byzantine\"     {fault_model}
     slot = \"1s\"
     drift = \"250ms\"               # largest difference between clocks
     forger = 3                    # a thief has this authority's key and forges certificates
@@ -29,9 +88,8 @@ A scenario is a TOML file:
     greedy_peers = true           # peers request more than nodes serve
     silent_peers = true           # peers claim to have blocks and answer no request
     tcp_timeout = \"3s\"           # timeout of connections (20s to connect, 30s to send)
-    byzantine = [{ node = 2, conduct = \"twins\" }]   # or equivocate, withhold, delay,
-                                  # invalid-payload, bad-certificate, mutate, lie; all but twins
-                                  # are the real node with its messages altered
+    byzantine = [{{ node = 2, conduct = \"twins\" }}]
+                                  {conducts}
     left_dead = [4]               # nodes that stay down after the chaos; with forger and byzantine
                                   # at most the faulty nodes that the fault model tolerates
     rejoin_margin = 1800          # slots without votes after a node lost its vote state
@@ -39,8 +97,7 @@ A scenario is a TOML file:
 
     [links]                       # latency, jitter, tail, tail_ppm, loss_ppm, kbytes_per_s
     [workload]                    # users, burst, pause, pool, block_gas
-    behaviours = [\"transfer\"]     # contract, replace, cancel, flood, gap, underprice, sign-badly,
-                                  # read; a repeated one is more frequent
+    behaviours = [\"transfer\"]     {behaviours}
     [expect]
     min_final = 10                # final blocks on every node when the chaos ends (0)
     progress = 3                  # further final blocks on every node after the chaos (3),
@@ -55,24 +112,13 @@ A scenario is a TOML file:
     fault = \"kill\"
     power = true
 
-Faults and their values; values in brackets are optional. machine is node, execution or all; way
-is in, out or both; vote is proposal, approval or confirmation; down is the time for which a killed
-process stays down. An actor is storage, validation, engine, chain, tx_pool, network, peers or any
-(drawn). It fails at its next message, or with spread = \"3s\" at a message up to 3 s later; the
-node must then recover.
-";
+{values}
 
-const INVARIANTS: &str = "\
-Invariants: two-final-blocks, finality-went-back, final-without-quorum, certified-without-quorum,
-certified-beside-final, head-beside-final, signed-twice, signed-backwards, approved-below-lock,
-confirmed-below-approval, approved-out-of-slot, approved-unexecuted, approved-invalid,
-voted-by-jumped-clock, votes-lost, voted-while-silent, rejoined-early, loss-unnoticed,
-wrongly-accused, wrong-leader, wrong-timestamp, state-differs, replay-differs, heads-differ,
-no-progress, silent-leader, too-few-blocks, error-line, process-ended, execution-behind,
-acknowledged-lost, refused-is-final, wrongly-taken, wrong-balance, not-a-transition,
-honest-peer-banned, served-too-much, actor-not-healed, not-final-after-fault, message-lost,
-queue-overrun, never-at-rest, memory-unbounded, order-broken, ask-late, two-incarnations,
-restarts-beyond-policy, gave-up-early, escaped, panicked, hung, timeout.";
+{faults}
+
+{invariants}"
+    )
+}
 
 /// Prints the rules with the scenarios that cover them.
 fn list_rules() -> anyhow::Result<u8> {
@@ -164,7 +210,7 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
         return Ok(PASSED);
     }
     let Some(name) = &args.scenario else {
-        println!("{FILES}\n{}\n\n{INVARIANTS}", format::guide_of_faults());
+        println!("{}", guide());
         return Ok(PASSED);
     };
     let scenario = format::load(name)?;

@@ -35,10 +35,11 @@ pub use actors::{Actor, ActorFail};
 pub use disk::{Rot, Wipe};
 pub use draw::{Draw, Drawing};
 pub use link_state::link;
-pub use network::Reset;
+pub use network::{Reset, Way};
 pub use process::{CrashAgain, Machine, Stop};
 pub use reactions::Reactions;
 pub use registry::{Entry, Fault, KnownName, SUBJECTS, Step, WrongValue, kinds};
+pub use votes::Vote;
 
 use crate::cluster::{Authority, Living, now_ms};
 use crate::events::{Announcement, FaultBegan};

@@ -324,6 +324,14 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// The names of the invariants, without the one of the canaries.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    TABLE
+        .iter()
+        .map(|(name, ..)| *name)
+        .filter(|name| *name != "canary")
+}
+
 /// Returns the title and the explanation of an invariant; an unknown name becomes the title.
 pub fn explain(name: &str) -> (String, &'static str) {
     match TABLE.iter().find(|(known, ..)| *known == name) {

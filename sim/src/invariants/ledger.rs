@@ -205,9 +205,9 @@ impl Ledger {
         }
         match self.sent.get(&hash) {
             None => Err(refused("no user sent it")),
-            Some(sent) if sent.taken == Taken::Never => {
-                Err(refused("every execution client that received it has refused it"))
-            }
+            Some(sent) if sent.taken == Taken::Never => Err(refused(
+                "every execution client that received it has refused it",
+            )),
             Some(sent) => Ok(sent),
         }
     }

@@ -32,7 +32,7 @@ pub use actors::{Actors, unrested};
 pub use blocks::{Blocks, Proposed};
 pub use clocks::Clocks;
 pub use executions::ExecutionClients;
-pub use explain::explain;
+pub use explain::{explain, names};
 pub use finality::{Final, Finality};
 pub use ledger::{Action, Due, Ledger, Receipt, Sent, Taken};
 pub use model::Conformance;

@@ -17,10 +17,10 @@ use crate::plan::generator::{self, Swarm};
 pub use check::{Part, Problem, check};
 pub use file::File;
 pub use read::parse;
-pub use schema::{guide_of_faults, schema};
-pub use write::to_toml;
+pub use schema::{guide_of_faults, schema, words};
+pub use write::{lines, to_toml};
 
-/// A scenario file: a plan, and optionally the swarm that adds to it by the seed.
+/// A scenario file: a plan, and optionally the swarm that adds faults drawn from the seed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
     /// Path of the file.

@@ -30,6 +30,17 @@ pub fn schema() -> String {
     text + "\n"
 }
 
+/// Returns the words of an enum of scenario files, in the order of its variants.
+pub fn words<T: JsonSchema>() -> Vec<String> {
+    let schema = T::json_schema(&mut SchemaGenerator::default()).to_value();
+    let variants = schema["oneOf"].as_array().cloned().unwrap_or_default();
+    let word = |variant: Value| variant["const"].as_str().map(ToOwned::to_owned);
+    let words: Option<Vec<String>> = variants.into_iter().map(word).collect();
+    words
+        .filter(|words| !words.is_empty())
+        .expect("each variant of an enum of the format has a word and a comment")
+}
+
 /// Sorts the keys of every object, because their order depends on the features that other crates
 /// enable in `serde_json`.
 fn sorted(value: Value) -> Value {

@@ -1,6 +1,6 @@
 use super::*;
-use crate::faults;
-use crate::params::{Ms, NodeRef, When};
+use crate::faults::{self, Machine};
+use crate::params::{FaultModelWord, MachineRole, Ms, NodeRef, When};
 
 const HEAD: &str = "why = \"A test.\"\nuntil = \"30s\"\n";
 
@@ -445,6 +445,23 @@ fn the_schema_of_the_editors_is_that_of_the_program() {
             path.parent().expect("a directory").join(target).is_file(),
             "{name}: {target}"
         );
+    }
+}
+
+#[test]
+fn the_words_of_an_enum_are_read_as_its_values() {
+    let machines: Vec<Machine> = words::<Machine>()
+        .iter()
+        .map(|word| serde_json::from_value(serde_json::json!(word)).expect("a machine"))
+        .collect();
+    assert_eq!(machines, Machine::CHOICES);
+    assert_eq!(words::<FaultModelWord>(), ["byzantine", "crash"]);
+    for word in words::<FaultModelWord>() {
+        let text = format!("[world]\nfault_model = \"{word}\"\n");
+        assert!(read(&text).is_ok(), "{word}");
+    }
+    for role in MachineRole::ALL {
+        assert!(words::<Machine>().iter().any(|word| word == role.word()));
     }
 }
 

@@ -60,21 +60,23 @@ fn reason(why: &str) -> String {
     if why.contains(['"', '\\']) || why.chars().any(char::is_control) || why.len() + 8 <= WIDTH {
         return format!("why = {}\n", value(&why));
     }
-    let mut text = "why = \"\"\"\n".to_owned();
-    let mut width = 0;
-    for word in why.split_whitespace() {
-        if width > 0 && width + word.len() >= WIDTH {
-            text.push('\n');
-            width = 0;
+    let lines = lines(why, WIDTH - 1).join("\n");
+    format!("why = \"\"\"\n{lines}\n\"\"\"\n")
+}
+
+/// Breaks a text into lines of at most `width` bytes, except for longer words.
+pub fn lines(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
         }
-        if width > 0 {
-            text.push(' ');
-        }
-        text.push_str(word);
-        width += word.len() + 1;
     }
-    text.push_str("\n\"\"\"\n");
-    text
+    lines
 }
 
 fn value(of: &impl Serialize) -> String {
