@@ -161,10 +161,10 @@ impl Links {
                     .set_link(node_ip(from), node_ip(to), link(&quality));
             }
         }
-        for role in MachineRole::BESIDE_NODE {
-            let slower_by_ms = self.slow_local.get(&(node, *role)).copied().unwrap_or(0);
+        for role in MachineRole::beside_node() {
+            let slower_by_ms = self.slow_local.get(&(node, role)).copied().unwrap_or(0);
             let local = local_link(slower_by_ms);
-            let machine = machine_ip(node, *role);
+            let machine = machine_ip(node, role);
             self.world.set_link(node_ip(node), machine, local.clone());
             self.world.set_link(machine, node_ip(node), local);
         }

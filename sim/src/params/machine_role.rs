@@ -13,8 +13,11 @@ pub enum MachineRole {
 impl MachineRole {
     /// All roles, in the order of the lanes of a page.
     pub const ALL: [Self; 2] = [Self::Node, Self::Execution];
-    /// The roles whose machines are linked to the node's.
-    pub const BESIDE_NODE: &'static [Self] = &[Self::Execution];
+
+    /// The roles whose machines serve the node.
+    pub fn beside_node() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|role| *role != Self::Node)
+    }
 
     /// The word in scenario files, and the beginning of the names of its machines: `execution3` is
     /// of authority 3.
